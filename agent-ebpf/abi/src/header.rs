@@ -1,0 +1,87 @@
+//! What every record begins with.
+
+/// First bytes of every record: who did it, when, and the record's place in its CPU's sequence.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// One of [`Kind`]'s constants.
+    pub kind: u16,
+    /// Bits of [`flags`].
+    pub flags: u16,
+    /// Bytes of this record that are meaningful, header included. The slot in the ring may be longer.
+    pub len: u32,
+    /// `bpf_ktime_get_boot_ns` (CLOCK_BOOTTIME), nanoseconds.
+    pub boot_ns: u64,
+    /// Position among this CPU's records, from 0, failed ones included: a hole is a loss.
+    pub cpu_seq: u64,
+    /// Start of the thread group's leader (`task->group_leader->start_boottime`), nanoseconds since boot.
+    pub start_ns: u64,
+    /// `task->cgroups->dfl_cgrp->kn->id` (cgroup v2), 0 when not available.
+    pub cgroup_id: u64,
+    /// Thread group id in the initial pid namespace: what user space calls the pid.
+    pub tgid: u32,
+    /// Thread id in the initial pid namespace.
+    pub tid: u32,
+    /// CPU the record was made on.
+    pub cpu: u32,
+    /// Real uid.
+    pub uid: u32,
+    /// Effective uid (`task->cred->euid`).
+    pub euid: u32,
+    /// Real gid.
+    pub gid: u32,
+    /// `task->comm` of the thread.
+    pub comm: [u8; 16],
+}
+
+const _: () = assert!(size_of::<Header>() == 80);
+const _: () = assert!(core::mem::offset_of!(Header, comm) == 64);
+
+/// Values of [`Header::kind`].
+pub struct Kind;
+
+impl Kind {
+    pub const EXEC: u16 = 1;
+    pub const EXEC_CHUNK: u16 = 2;
+    pub const FORK: u16 = 3;
+    pub const EXIT: u16 = 4;
+    pub const FILE_OPEN: u16 = 5;
+    pub const FILE_READ: u16 = 6;
+    pub const CONNECT: u16 = 7;
+    pub const SOCK_SEND: u16 = 8;
+    pub const TLS_WRITE: u16 = 9;
+    pub const FILE_NEW: u16 = 10;
+    pub const CANARY: u16 = 11;
+    /// One more than the highest kind: the size of per-kind counters.
+    pub const COUNT: usize = 12;
+
+    /// The name used in gaps and counters.
+    pub const fn name(kind: u16) -> &'static str {
+        match kind {
+            Self::EXEC => "exec",
+            Self::EXEC_CHUNK => "exec_chunk",
+            Self::FORK => "fork",
+            Self::EXIT => "exit",
+            Self::FILE_OPEN => "file_open",
+            Self::FILE_READ => "file_read",
+            Self::CONNECT => "connect",
+            Self::SOCK_SEND => "tcp_send",
+            Self::TLS_WRITE => "tls_write",
+            Self::FILE_NEW => "file_new",
+            Self::CANARY => "canary",
+            _ => "unknown",
+        }
+    }
+}
+
+/// Bits of [`Header::flags`].
+pub mod flags {
+    /// The data of this record was cut to fit.
+    pub const TRUNCATED: u16 = 1;
+    /// A page of the data was not resident and is missing (`bpf_probe_read_user` failed).
+    pub const UNREADABLE: u16 = 2;
+    /// The process was [`super::super::state::PROC_UNKNOWN`] when the record was made.
+    pub const UNCLASSIFIED: u16 = 4;
+    /// This is a continuation of the record before of the same call.
+    pub const CONTINUED: u16 = 8;
+}

@@ -1,0 +1,239 @@
+//! One struct a record kind. Each starts with [`Header`]; variable data follows the struct directly.
+
+use crate::header::Header;
+
+/// A device and inode as the kernel holds them (`inode->i_sb->s_dev`, `inode->i_ino`).
+///
+/// `dev` is the kernel's own encoding (`major << 20 | minor`), not user space's `st_dev`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileId {
+    pub ino: u64,
+    pub dev: u32,
+    pub pad: u32,
+}
+
+const _: () = assert!(size_of::<FileId>() == 16);
+
+/// A successful execve, from `sched_process_exec`. Its argv and environment follow in [`ExecChunk`] records.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Exec {
+    pub header: Header,
+    /// Names the [`ExecChunk`]s that belong to this record.
+    pub exec_id: u64,
+    /// Executable file (`mm->exe_file`).
+    pub exe: FileId,
+    /// Start of the parent's thread group leader, nanoseconds since boot.
+    pub parent_start_ns: u64,
+    /// Bytes of the argv area and of the environment area, before any limit.
+    pub arg_len: u64,
+    pub env_len: u64,
+    /// `mm->exe_file`'s mount namespace inode (`nsproxy->mnt_ns->ns.inum`).
+    pub mnt_ns: u32,
+    /// `nsproxy->net_ns->ns.inum`.
+    pub net_ns: u32,
+    pub parent_tgid: u32,
+    /// Thread id that called execve: differs from the tgid when a non-leader thread did.
+    pub old_tid: u32,
+    /// Pid in the process's own pid namespace.
+    pub ns_tgid: u32,
+    /// `linux_binprm.argc` and `.envc`; `u32::MAX` when not available.
+    pub argc: u32,
+    pub envc: u32,
+    pub suid: u32,
+    /// `task->loginuid`, `task->sessionid`; `u32::MAX` without CONFIG_AUDIT.
+    pub loginuid: u32,
+    pub sessionid: u32,
+    /// Bytes used in `filename`.
+    pub filename_len: u32,
+    /// 1 when real and effective ids differ (`bprm->secureexec`).
+    pub secureexec: u32,
+    /// `linux_binprm.filename`: the path as execve was given it.
+    pub filename: [u8; 256],
+}
+
+const _: () = assert!(size_of::<Exec>() == 80 + 8 + 16 + 24 + 4 * 12 + 256);
+
+/// Room for data in one [`ExecChunk`].
+pub const EXEC_CHUNK_DATA: usize = 4096;
+/// Most of an argv or environment area that is captured, each.
+pub const EXEC_AREA_MAX: usize = 64 * 1024;
+
+/// A page (or less) of the argv or environment of the exec named by `exec_id`. Data follows.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ExecChunk {
+    pub header: Header,
+    pub exec_id: u64,
+    /// [`AREA_ARGV`] or [`AREA_ENV`].
+    pub area: u32,
+    /// Offset of this chunk in its area.
+    pub offset: u32,
+    /// Bytes of data in this chunk.
+    pub data_len: u32,
+    /// 1 on the last chunk of the exec.
+    pub last: u32,
+}
+
+pub const AREA_ARGV: u32 = 0;
+pub const AREA_ENV: u32 = 1;
+
+const _: () = assert!(size_of::<ExecChunk>() == 80 + 24);
+
+/// A new process (not a thread). The header is the parent's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Fork {
+    pub header: Header,
+    pub child_start_ns: u64,
+    pub child_tgid: u32,
+    /// Child's pid in its own namespace.
+    pub child_ns_tgid: u32,
+}
+
+const _: () = assert!(size_of::<Fork>() == 80 + 16);
+
+/// The last thread of a process is gone.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Exit {
+    pub header: Header,
+    /// `task->exit_code`: status << 8 | signal.
+    pub exit_code: u32,
+    pub pad: u32,
+}
+
+const _: () = assert!(size_of::<Exit>() == 80 + 8);
+
+/// How a watched file was touched.
+pub mod access {
+    /// Opened: not a read.
+    pub const OPEN: u32 = 1;
+    /// Bytes were read through the page cache.
+    pub const READ: u32 = 2;
+    /// A page of a mapping was accessed, or the file was mapped readable (fentry tier).
+    pub const MMAP: u32 = 3;
+    /// Permission to read was checked right before a read (`security_file_permission`).
+    pub const PERMISSION: u32 = 4;
+}
+
+/// An open or an actual read of a watched file ([`crate::Kind::FILE_OPEN`], [`crate::Kind::FILE_READ`]).
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct FileAccess {
+    pub header: Header,
+    pub file: FileId,
+    /// Size of the file, bytes (`inode->i_size`).
+    pub size: u64,
+    /// `inode->i_ctime`, nanoseconds since the epoch, 0 when not available: tells versions of a file apart.
+    pub ctime_ns: u64,
+    /// One of [`access`].
+    pub access: u32,
+    /// How many reads of this file version by this process this record stands for.
+    pub count: u32,
+}
+
+const _: () = assert!(size_of::<FileAccess>() == 80 + 16 + 24);
+
+/// Bytes of each path component kept in [`FileNew`].
+pub const NAME_MAX: usize = 64;
+/// Path components kept in [`FileNew`], innermost first.
+pub const NAME_DEPTH: usize = 16;
+
+/// A regular file that no process was seen to use before, or a new file in a watched directory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct FileNew {
+    pub header: Header,
+    pub file: FileId,
+    pub size: u64,
+    pub ctime_ns: u64,
+    pub access: u32,
+    /// Components in `names`.
+    pub depth: u32,
+    /// Dentry names from the file up to the root of its file system, NUL-padded.
+    pub names: [[u8; NAME_MAX]; NAME_DEPTH],
+}
+
+const _: () = assert!(size_of::<FileNew>() == 80 + 16 + 24 + NAME_MAX * NAME_DEPTH);
+
+/// Both ends of a socket, taken from `struct sock` in the kernel. Ports are in host byte order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Endpoints {
+    /// Address of `struct sock`: names the connection while it lives.
+    pub sock: u64,
+    /// IPv4 addresses in the first four bytes; IPv6 in all sixteen.
+    pub local: [u8; 16],
+    pub peer: [u8; 16],
+    pub local_port: u16,
+    pub peer_port: u16,
+    /// AF_INET (2) or AF_INET6 (10).
+    pub family: u16,
+    /// IPPROTO_TCP (6) or IPPROTO_UDP (17).
+    pub protocol: u16,
+    /// `sock_net(sk)->ns.inum`.
+    pub net_ns: u32,
+    pub pad: u32,
+}
+
+const _: () = assert!(size_of::<Endpoints>() == 56);
+
+/// A process that is not known to be clean asked for a connection. An attempt, not a success.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Connect {
+    pub header: Header,
+    pub ends: Endpoints,
+}
+
+const _: () = assert!(size_of::<Connect>() == 80 + 56);
+
+/// Data sizes of [`SockSend`] and [`TlsWrite`] slots: the smallest that fits is reserved.
+pub const PAYLOAD_TIERS: [usize; 3] = [512, 4096, 16384];
+/// Most bytes captured of one call (as several records with [`crate::header::flags::CONTINUED`]).
+pub const PAYLOAD_MAX: usize = 64 * 1024;
+/// Bytes captured of a send that already looks like a TLS record, other than a handshake.
+pub const TLS_RECORD_PEEK: usize = 16;
+
+/// Bytes about to leave by a TCP socket (`tcp_sendmsg_locked` or `tcp_sendmsg`). Data follows.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct SockSend {
+    pub header: Header,
+    pub ends: Endpoints,
+    /// Bytes handed over in this call.
+    pub total: u64,
+    /// Of which before the captured ones.
+    pub offset: u32,
+    /// Bytes captured in this record.
+    pub data_len: u32,
+    /// The TLS call this send is nested in (same thread), 0 for none.
+    pub tls_call: u64,
+    /// Its SSL pointer.
+    pub tls_session: u64,
+}
+
+const _: () = assert!(size_of::<SockSend>() == 80 + 56 + 32);
+
+/// Bytes handed to a TLS library for encryption. Data follows.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct TlsWrite {
+    pub header: Header,
+    /// Number of this call, unique in this boot of the agent: per-CPU counter << 8 | CPU, never 0.
+    pub tls_call: u64,
+    /// The library's session pointer (`SSL *`, `gnutls_session_t`).
+    pub tls_session: u64,
+    /// Bytes handed over in this call.
+    pub total: u64,
+    /// Of which before the captured ones.
+    pub offset: u32,
+    /// Bytes captured in this record.
+    pub data_len: u32,
+    /// The uprobe cookie: which attachment (library and function) fired.
+    pub cookie: u64,
+}
+
+const _: () = assert!(size_of::<TlsWrite>() == 80 + 40);

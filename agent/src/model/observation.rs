@@ -1,0 +1,238 @@
+//! What the core consumes: kernel records after `secret` has replaced every payload by what was found in it.
+//!
+//! A recording is a sequence of these, one JSON object a line; replaying it gives byte-identical events.
+
+use super::CredentialRef;
+use serde::{Deserialize, Serialize};
+
+/// Clock ticks a second in /proc/PID/stat and in process keys (USER_HZ, 100 on every Linux architecture we build for).
+pub const TICK_NS: u64 = 10_000_000;
+
+/// Names a process within one boot: survives an agent restart, because /proc gives both parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Pid {
+    pub tgid: u32,
+    /// Start of the thread group leader in clock ticks since boot.
+    pub start: u64,
+}
+
+/// Who a record is about, and when.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stamp {
+    pub boot_ns: u64,
+    pub pid: Pid,
+    pub tid: u32,
+    pub uid: u32,
+    pub euid: u32,
+    pub gid: u32,
+    pub cgroup_id: u64,
+    pub comm: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Observation {
+    /// First of every recording: everything the core must not ask the machine for.
+    Start(AgentStart),
+    /// Time has passed; sent at least every 250 ms while the agent runs.
+    Tick { boot_ns: u64, wall_ns: u64 },
+    /// A process that was there before the agent (or whose exec was lost), read from /proc.
+    Snapshot(Box<Snapshot>),
+    Exec(Box<ExecSeen>),
+    Fork { at: Stamp, child: Pid, child_ns_tgid: u32 },
+    Exit { at: Stamp, status: i32, signal: i32 },
+    File(Box<FileSeen>),
+    Connect { at: Stamp, ends: Ends },
+    Send(Box<SendSeen>),
+    TlsWrite(Box<TlsSeen>),
+    /// A file with a credential that was not there before.
+    Created { at: Option<Stamp>, boot_ns: u64, file: FileFacts, credentials: Vec<CredentialRef> },
+    Gap(GapSeen),
+    /// The recording ends: what is pending is decided now.
+    Stop { boot_ns: u64 },
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AgentStart {
+    pub agent: String,
+    pub boot_id: String,
+    pub epoch: u64,
+    pub boot_ns: u64,
+    /// Wall clock at `boot_ns`, nanoseconds since the epoch.
+    pub wall_ns: u64,
+    pub host: String,
+    /// The last sign of life of the agent before this one in the same boot, and whether it stopped cleanly.
+    pub previous_alive_wall_ns: Option<u64>,
+    pub previous_clean: bool,
+    /// Emit process_start and process_exit for every process.
+    pub process_events: bool,
+}
+
+/// Where a process met a credential.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Place {
+    Env(String),
+    Argv(u32),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Found {
+    pub credential: CredentialRef,
+    pub place: Place,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ExeFacts {
+    pub path: String,
+    pub device: u64,
+    pub inode: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExecSeen {
+    pub at: Stamp,
+    pub parent: Pid,
+    pub exe: ExeFacts,
+    pub ns_tgid: u32,
+    /// Redacted.
+    pub argv: Vec<String>,
+    pub cwd: String,
+    pub cgroup: String,
+    pub loginuid: u32,
+    pub session: u32,
+    pub found: Vec<Found>,
+    pub argv_truncated: bool,
+    pub env_truncated: bool,
+    /// Bytes of the whole argv and environment, and of those looked at.
+    pub env_bytes: u64,
+    pub env_inspected: u64,
+    pub argv_bytes: u64,
+    pub argv_inspected: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    pub at: Stamp,
+    pub parent: Pid,
+    pub exe: ExeFacts,
+    pub ns_tgid: u32,
+    pub argv: Vec<String>,
+    pub cwd: String,
+    pub cgroup: String,
+    pub loginuid: u32,
+    pub session: u32,
+    pub found: Vec<Found>,
+    /// Why its environment could not be read, if so.
+    pub env_unreadable: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FileFacts {
+    pub path: String,
+    pub device: u64,
+    pub inode: u64,
+    pub owner_uid: u32,
+    pub owner_gid: u32,
+    /// Permission bits.
+    pub mode: u32,
+    pub size: u64,
+    pub ctime_ns: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    Open,
+    Read,
+    Mmap,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FileSeen {
+    pub at: Stamp,
+    pub access: Access,
+    pub file: FileFacts,
+    /// What this version of the file holds.
+    pub credentials: Vec<CredentialRef>,
+    /// The file could not be looked into in this version, and why.
+    pub unreadable: Option<String>,
+    /// Only a part of the file was looked into.
+    pub truncated: bool,
+    /// Which hook saw it, for example `raw_tp:mm_filemap_get_pages`.
+    pub hook: String,
+}
+
+/// Both ends of a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Ends {
+    pub sock: u64,
+    pub local_ip: String,
+    pub local_port: u16,
+    pub peer_ip: String,
+    pub peer_port: u16,
+    pub protocol: String,
+    pub net_ns: u32,
+}
+
+/// A secret or a public identifier that was in a payload.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hit {
+    pub credential: CredentialRef,
+    /// true: the secret itself. false: only its public identifier.
+    pub secret: bool,
+    pub transform: String,
+    pub part: String,
+    pub occurrences: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct HostName {
+    pub name: String,
+    pub provenance: String,
+}
+
+/// What a payload turned out to be.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Payload {
+    pub total: u64,
+    pub inspected: u64,
+    pub truncated: bool,
+    pub hits: Vec<Hit>,
+    pub hosts: Vec<HostName>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SendSeen {
+    pub at: Stamp,
+    pub ends: Ends,
+    pub payload: Payload,
+    /// When the bytes are TLS records: content type of the first one and its length field.
+    pub tls_record: Option<(u8, u16)>,
+    /// The TLS call this send happened in, and its session.
+    pub tls_call: Option<(u64, u64)>,
+    pub hook: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TlsSeen {
+    pub at: Stamp,
+    pub call: u64,
+    pub session: u64,
+    pub payload: Payload,
+    pub hook: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GapSeen {
+    pub boot_ns: u64,
+    pub reason: String,
+    pub detail: String,
+    pub remedy: String,
+    pub count: u64,
+    pub signal: String,
+    /// Interval in wall-clock nanoseconds since the epoch; 0 when open.
+    pub from_wall_ns: u64,
+    pub to_wall_ns: u64,
+    /// The process concerned, when it is one.
+    pub pid: Option<Pid>,
+}

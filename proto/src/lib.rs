@@ -1,0 +1,12 @@
+//! `keytrail.v1`: the one schema of gRPC, files and tests.
+
+/// Generated from `keytrail/v1/*.proto`.
+pub mod v1 {
+    #![allow(clippy::all, reason = "generated code")]
+    #![allow(clippy::undocumented_unsafe_blocks, clippy::unwrap_used, reason = "generated code")]
+    tonic::include_proto!("keytrail.v1");
+    include!(concat!(env!("OUT_DIR"), "/keytrail.v1.serde.rs"));
+}
+
+/// The encoded descriptor set, for gRPC reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/keytrail.bin"));
