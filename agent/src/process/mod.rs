@@ -1,1 +1,7 @@
-//! See docs/ARCHITECTURE.md.
+//! Who is who: processes by identity, with ancestry and what each one holds. Pure: time comes with the record.
+
+mod cgroup;
+mod table;
+
+pub use cgroup::Workload;
+pub use table::{Holding, HoldingPlace, Proc, ProcessTable};

@@ -1,0 +1,82 @@
+//! Reads container, unit and pod off a cgroup path. Paths are host data: anything may be in them.
+
+/// What a cgroup path says about the workload. Empty fields mean the path does not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workload {
+    /// Container id, 64 hex digits.
+    pub container: String,
+    /// systemd unit, for example `nginx.service`.
+    pub unit: String,
+    /// Kubernetes pod uid.
+    pub pod: String,
+}
+
+impl Workload {
+    /// Parses a path as /proc/PID/cgroup gives it, for example
+    /// `/kubepods.slice/kubepods-burstable-pod1234_..slice/cri-containerd-<64 hex>.scope`.
+    #[must_use]
+    pub fn from_path(path: &str) -> Self {
+        let mut workload = Self::default();
+        for part in path.split('/').filter(|p| !p.is_empty()) {
+            if let Some(id) = container_id(part) {
+                workload.container = id.to_owned();
+            }
+            if let Some(uid) = pod_uid(part) {
+                workload.pod = uid;
+            }
+            // The innermost unit wins: `user@1000.service/app.slice/foo.service` is foo.
+            if part.ends_with(".service") || part.ends_with(".scope") && container_id(part).is_none() {
+                workload.unit = part.to_owned();
+            }
+        }
+        workload
+    }
+}
+
+/// A 64-digit hex id, bare (cgroupfs driver) or as `RUNTIME-ID.scope` (systemd driver).
+fn container_id(part: &str) -> Option<&str> {
+    let part = part.strip_suffix(".scope").unwrap_or(part);
+    let id = part.rsplit(['-', ':']).next().unwrap_or(part);
+    (id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit())).then_some(id)
+}
+
+/// `pod<uid>` (cgroupfs) or `kubepods[-class]-pod<uid with _>.slice` (systemd).
+fn pod_uid(part: &str) -> Option<String> {
+    let part = part.strip_suffix(".slice").unwrap_or(part);
+    let start = if part.starts_with("pod") { 3 } else { part.find("-pod")? + 4 };
+    let uid = part.get(start..)?.replace('_', "-");
+    let ok = (32..=36).contains(&uid.len()) && uid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    ok.then_some(uid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn systemd_driver_pod() {
+        let id = "ab".repeat(32);
+        let w = Workload::from_path(&format!(
+            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod0f1e2d3c_1111_2222_3333_444455556666.slice/cri-containerd-{id}.scope"
+        ));
+        assert_eq!(w.container, id);
+        assert_eq!(w.pod, "0f1e2d3c-1111-2222-3333-444455556666");
+        assert_eq!(w.unit, "");
+    }
+
+    #[test]
+    fn cgroupfs_driver_and_docker() {
+        let id = "0123456789abcdef".repeat(4);
+        assert_eq!(Workload::from_path(&format!("/docker/{id}")).container, id);
+        let w = Workload::from_path(&format!("/kubepods/pod0f1e2d3c-1111-2222-3333-444455556666/{id}"));
+        assert_eq!(w.pod, "0f1e2d3c-1111-2222-3333-444455556666");
+    }
+
+    #[test]
+    fn units_and_noise() {
+        assert_eq!(Workload::from_path("/system.slice/ssh.service").unit, "ssh.service");
+        assert_eq!(Workload::from_path("/user.slice/user-0.slice/session-3.scope").unit, "session-3.scope");
+        assert_eq!(Workload::from_path("/podcast/../x"), Workload::default());
+        assert_eq!(Workload::from_path("-pod"), Workload::default());
+    }
+}
