@@ -1,7 +1,7 @@
 //! keytrail: who uses which credential on this host, and where it goes.
 //!
 //! Data flows one way: `sensor` (kernel records) -> `decode` (typed records, still with secret bytes)
-//! -> `secret` and `wire` (classify, match, wipe) -> `model::Observation` (no secret bytes from here on)
+//! -> `digest` with `secret` and `wire` (classify, match, wipe) -> `model::Observation` (no secret bytes from here on)
 //! -> `process` and `correlate` (a pure state machine) -> `keytrail.v1.Event` -> `ledger`, `serve`, `cli`.
 //! Only `engine` names two stages. See docs/ARCHITECTURE.md.
 
@@ -9,7 +9,6 @@ pub mod cli;
 pub mod config;
 pub mod correlate;
 pub mod decode;
-pub mod engine;
 pub mod inventory;
 pub mod ledger;
 pub mod model;

@@ -4,8 +4,8 @@ use super::event;
 use super::flow::{Flow, Flows};
 use super::tls::{APPLICATION_DATA, Link, TlsLinks};
 use crate::model::{
-    Access, AgentStart, CredentialRef, ExecSeen, FileSeen, Found, GapSeen, Hit, HostName, Observation, Payload,
-    Pid, Place, SendSeen, Snapshot, Stamp,
+    Access, AgentStart, CredentialRef, ExecSeen, FileSeen, Found, GapSeen, Hit, HostName,
+    Observation, Payload, Pid, Place, SendSeen, Snapshot, Stamp,
 };
 use crate::process::{Holding, HoldingPlace, Proc, ProcessTable, Workload};
 use keytrail_proto::v1;
@@ -73,7 +73,11 @@ impl Core {
             }
             Observation::Snapshot(snapshot) => self.on_snapshot(snapshot),
             Observation::Exec(exec) => self.on_exec(exec),
-            Observation::Fork { at, child, child_ns_tgid } => self.table.fork(at, *child, *child_ns_tgid),
+            Observation::Fork {
+                at,
+                child,
+                child_ns_tgid,
+            } => self.table.fork(at, *child, *child_ns_tgid),
             Observation::Exit { at, status, signal } => self.on_exit(at, *status, *signal),
             Observation::File(seen) => self.on_file(seen),
             Observation::Connect { at, ends } => {
@@ -85,7 +89,12 @@ impl Core {
                 self.table.touch(&seen.at);
                 self.tls.enter((**seen).clone());
             }
-            Observation::Created { at, boot_ns, file, credentials } => {
+            Observation::Created {
+                at,
+                boot_ns,
+                file,
+                credentials,
+            } => {
                 for credential in credentials {
                     let mut e = self.event("credential_created", *boot_ns);
                     e.process = at.as_ref().map(|at| self.table.describe(at.pid));
@@ -106,11 +115,17 @@ impl Core {
         self.boot_wall_ns = start.wall_ns.saturating_sub(start.boot_ns);
         self.table.set_boot(&start.boot_id, self.boot_wall_ns);
         if let Some(alive) = start.previous_alive_wall_ns {
-            let how = if start.previous_clean { "was stopped" } else { "ended without stopping (killed or crashed)" };
+            let how = if start.previous_clean {
+                "was stopped"
+            } else {
+                "ended without stopping (killed or crashed)"
+            };
             self.on_gap(&GapSeen {
                 boot_ns: start.boot_ns,
                 reason: "agent_down".to_owned(),
-                detail: format!("the agent before this one {how}; what happened in between was not seen"),
+                detail: format!(
+                    "the agent before this one {how}; what happened in between was not seen"
+                ),
                 remedy: "keep the agent running, for example as a systemd service".to_owned(),
                 from_wall_ns: alive,
                 to_wall_ns: start.wall_ns,
@@ -124,7 +139,12 @@ impl Core {
         for (pid, sock) in self.flows.due(boot_ns, None) {
             self.lineage(pid, sock);
         }
-        let due: Vec<_> = self.opens.iter().filter(|(_, o)| o.due_ns <= boot_ns).map(|(k, _)| *k).collect();
+        let due: Vec<_> = self
+            .opens
+            .iter()
+            .filter(|(_, o)| o.due_ns <= boot_ns)
+            .map(|(k, _)| *k)
+            .collect();
         for key in due {
             self.opened(key);
         }
@@ -134,14 +154,27 @@ impl Core {
 
     fn on_snapshot(&mut self, s: &Snapshot) {
         let exec = self.table.get(s.at.pid).map_or(0, |p| p.exec);
-        let kept = self.table.get(s.at.pid).map(|p| p.holdings.clone()).unwrap_or_default();
-        let mut proc = proc_from(&s.at, s.parent, &s.exe, s.ns_tgid, &s.argv, &s.cwd, &s.cgroup);
+        let kept = self
+            .table
+            .get(s.at.pid)
+            .map(|p| p.holdings.clone())
+            .unwrap_or_default();
+        let mut proc = proc_from(
+            &s.at, s.parent, &s.exe, s.ns_tgid, &s.argv, &s.cwd, &s.cgroup,
+        );
         proc.loginuid = s.loginuid;
         proc.session = s.session;
         proc.exec = exec;
         proc.holdings = kept;
         self.table.insert(s.at.pid, proc);
-        self.expose(&s.at, &s.found, "procfs:environ", false, false, &["seen in /proc, not at exec"]);
+        self.expose(
+            &s.at,
+            &s.found,
+            "procfs:environ",
+            false,
+            false,
+            &["seen in /proc, not at exec"],
+        );
     }
 
     fn on_exec(&mut self, x: &ExecSeen) {
@@ -150,9 +183,17 @@ impl Core {
         let exec = before.map_or(0, |p| p.exec) + 1;
         // The new image has the new environment and argv; what was read from files may have come along.
         let kept: Vec<Holding> = before
-            .map(|p| p.holdings.iter().filter(|h| matches!(h.place, HoldingPlace::File(_))).cloned().collect())
+            .map(|p| {
+                p.holdings
+                    .iter()
+                    .filter(|h| matches!(h.place, HoldingPlace::File(_)))
+                    .cloned()
+                    .collect()
+            })
             .unwrap_or_default();
-        let mut proc = proc_from(&x.at, x.parent, &x.exe, x.ns_tgid, &x.argv, &x.cwd, &x.cgroup);
+        // The parent at fork, if we saw it: by now the real one may have been replaced by a reaper.
+        let parent = before.and_then(|p| p.parent).unwrap_or(x.parent);
+        let mut proc = proc_from(&x.at, parent, &x.exe, x.ns_tgid, &x.argv, &x.cwd, &x.cgroup);
         proc.loginuid = x.loginuid;
         proc.session = x.session;
         proc.exec = exec;
@@ -166,10 +207,29 @@ impl Core {
             e.process = Some(self.table.describe(x.at.pid));
             self.emit(e);
         }
-        self.expose(&x.at, &x.found, "raw_tp:sched_process_exec", x.argv_truncated, x.env_truncated, &[]);
+        self.expose(
+            &x.at,
+            &x.found,
+            "raw_tp:sched_process_exec",
+            x.argv_truncated,
+            x.env_truncated,
+            &[],
+        );
         let cut = [
-            (x.env_truncated, "environment_truncated", "environment", x.env_bytes, x.env_inspected),
-            (x.argv_truncated, "argv_truncated", "argv", x.argv_bytes, x.argv_inspected),
+            (
+                x.env_truncated,
+                "environment_truncated",
+                "environment",
+                x.env_bytes,
+                x.env_inspected,
+            ),
+            (
+                x.argv_truncated,
+                "argv_truncated",
+                "argv",
+                x.argv_bytes,
+                x.argv_inspected,
+            ),
         ];
         for (truncated, reason, what, total, inspected) in cut {
             if truncated {
@@ -177,7 +237,9 @@ impl Core {
                     boot_ns: x.at.boot_ns,
                     reason: reason.to_owned(),
                     detail: format!("{inspected} of {total} bytes of the {what} were looked at"),
-                    remedy: format!("credentials beyond the captured part of the {what} are not known"),
+                    remedy: format!(
+                        "credentials beyond the captured part of the {what} are not known"
+                    ),
                     count: total.saturating_sub(inspected),
                     signal: "exec".to_owned(),
                     pid: Some(x.at.pid),
@@ -187,7 +249,15 @@ impl Core {
         }
     }
 
-    fn expose(&mut self, at: &Stamp, found: &[Found], hook: &str, argv_cut: bool, env_cut: bool, notes: &[&str]) {
+    fn expose(
+        &mut self,
+        at: &Stamp,
+        found: &[Found],
+        hook: &str,
+        argv_cut: bool,
+        env_cut: bool,
+        notes: &[&str],
+    ) {
         for f in found {
             let (place, channel) = match &f.place {
                 Place::Env(name) => (HoldingPlace::Env(name.clone()), "env"),
@@ -207,8 +277,11 @@ impl Core {
                 ..v1::Evidence::default()
             });
             if argv_cut || env_cut {
-                e.truncation =
-                    Some(v1::Truncation { argv: argv_cut, environment: env_cut, ..v1::Truncation::default() });
+                e.truncation = Some(v1::Truncation {
+                    argv: argv_cut,
+                    environment: env_cut,
+                    ..v1::Truncation::default()
+                });
             }
             e.coverage = notes.iter().map(|n| (*n).to_owned()).collect();
             e.attack = attack(&["T1552"]);
@@ -218,11 +291,15 @@ impl Core {
 
     /// Notes a holding; false when the process holds the credential from this place already.
     fn hold(&mut self, at: &Stamp, credential: &CredentialRef, place: HoldingPlace) -> bool {
-        let Some(proc) = self.table.touch(at) else { return false };
+        let Some(proc) = self.table.touch(at) else {
+            return false;
+        };
         let known = proc.holdings.iter_mut().find(|h| {
             h.credential.fingerprint == credential.fingerprint
                 && match (&h.place, &place) {
-                    (HoldingPlace::File(a), HoldingPlace::File(b)) => a.device == b.device && a.inode == b.inode,
+                    (HoldingPlace::File(a), HoldingPlace::File(b)) => {
+                        a.device == b.device && a.inode == b.inode
+                    }
                     (a, b) => a == b,
                 }
         });
@@ -248,7 +325,12 @@ impl Core {
         for (pid, sock) in self.flows.due(at.boot_ns, Some(pid)) {
             self.lineage(pid, sock);
         }
-        let opens: Vec<_> = self.opens.keys().filter(|(p, _, _)| *p == pid).copied().collect();
+        let opens: Vec<_> = self
+            .opens
+            .keys()
+            .filter(|(p, _, _)| *p == pid)
+            .copied()
+            .collect();
         for key in opens {
             self.opened(key);
         }
@@ -274,7 +356,10 @@ impl Core {
             if !seen.credentials.is_empty() && !self.opens.contains_key(&key) {
                 self.opens.insert(
                     key,
-                    PendingOpen { seen: seen.clone(), due_ns: seen.at.boot_ns + OPEN_DELAY_NS },
+                    PendingOpen {
+                        seen: seen.clone(),
+                        due_ns: seen.at.boot_ns + OPEN_DELAY_NS,
+                    },
                 );
             }
             return;
@@ -284,7 +369,10 @@ impl Core {
             self.on_gap(&GapSeen {
                 boot_ns: seen.at.boot_ns,
                 reason: "file_unreadable".to_owned(),
-                detail: format!("{} was read; what it holds is not known: {why}", seen.file.path),
+                detail: format!(
+                    "{} was read; what it holds is not known: {why}",
+                    seen.file.path
+                ),
                 remedy: "let the agent read the file (CAP_DAC_READ_SEARCH)".to_owned(),
                 count: 1,
                 signal: "file_read".to_owned(),
@@ -294,7 +382,11 @@ impl Core {
         }
         let exec = self.table.get(seen.at.pid).map_or(0, |p| p.exec);
         for credential in &seen.credentials {
-            self.hold(&seen.at, credential, HoldingPlace::File(Box::new(seen.file.clone())));
+            self.hold(
+                &seen.at,
+                credential,
+                HoldingPlace::File(Box::new(seen.file.clone())),
+            );
             let once = (
                 seen.at.pid,
                 exec,
@@ -317,7 +409,10 @@ impl Core {
                 ..v1::Evidence::default()
             });
             if seen.truncated {
-                e.truncation = Some(v1::Truncation { file: true, ..v1::Truncation::default() });
+                e.truncation = Some(v1::Truncation {
+                    file: true,
+                    ..v1::Truncation::default()
+                });
             }
             e.attack = attack(&[&credential.attack]);
             self.emit(e);
@@ -325,7 +420,9 @@ impl Core {
     }
 
     fn opened(&mut self, key: (Pid, u64, u64)) {
-        let Some(open) = self.opens.remove(&key) else { return };
+        let Some(open) = self.opens.remove(&key) else {
+            return;
+        };
         for credential in &open.seen.credentials {
             let mut e = self.event("credential_opened", open.seen.at.boot_ns);
             e.process = Some(self.table.describe(key.0));
@@ -342,7 +439,9 @@ impl Core {
 
     fn on_send(&mut self, send: &SendSeen) {
         self.table.touch(&send.at);
-        let application = send.tls_record.is_some_and(|(kind, _)| kind == APPLICATION_DATA);
+        let application = send
+            .tls_record
+            .is_some_and(|(kind, _)| kind == APPLICATION_DATA);
         let handshake = send.tls_record.is_some() && !application;
         let carried = self.tls.send(send);
         // A handshake alone says nothing about the holder's payload: lineage begins with application bytes.
@@ -360,11 +459,17 @@ impl Core {
         if let Some(seen) = carried {
             flow.hooked = true;
             flow.add_hosts(&seen.payload.hosts);
-            let link = Link { ends: Some(send.ends.clone()), method: "nested_send" };
+            let link = Link {
+                ends: Some(send.ends.clone()),
+                method: "nested_send",
+            };
             self.sent(&seen.at, &seen.payload, &link, "tls", &seen.hook);
         }
         if send.tls_record.is_none() && !send.payload.hits.is_empty() {
-            let link = Link { ends: Some(send.ends.clone()), method: "socket" };
+            let link = Link {
+                ends: Some(send.ends.clone()),
+                method: "socket",
+            };
             self.sent(&send.at, &send.payload, &link, "tcp", &send.hook);
         }
     }
@@ -398,8 +503,12 @@ impl Core {
                 }
             }
         }
-        let secret: BTreeSet<&str> =
-            payload.hits.iter().filter(|h| h.secret).map(|h| h.credential.fingerprint.as_str()).collect();
+        let secret: BTreeSet<&str> = payload
+            .hits
+            .iter()
+            .filter(|h| h.secret)
+            .map(|h| h.credential.fingerprint.as_str())
+            .collect();
         for hit in &payload.hits {
             if !hit.secret && secret.contains(hit.credential.fingerprint.as_str()) {
                 continue;
@@ -409,7 +518,10 @@ impl Core {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the facts of one send, all of them in the event")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the facts of one send, all of them in the event"
+    )]
     fn sent_event(
         &self,
         at: &Stamp,
@@ -423,7 +535,10 @@ impl Core {
         let mut e = self.event("credential_sent", at.boot_ns);
         e.process = Some(self.table.describe(at.pid));
         e.credential = Some(event::credential(&hit.credential));
-        let holding = self.table.get(at.pid).and_then(|p| holding_of(p, &hit.credential.fingerprint));
+        let holding = self
+            .table
+            .get(at.pid)
+            .and_then(|p| holding_of(p, &hit.credential.fingerprint));
         e.source = Some(event::holding_source(holding, self.boot_wall_ns));
         e.destination = Some(event::destination(link.ends.as_ref(), hosts));
         e.evidence = Some(v1::Evidence {
@@ -438,7 +553,10 @@ impl Core {
             hook: hook.to_owned(),
         });
         if payload.truncated {
-            e.truncation = Some(v1::Truncation { payload: true, ..v1::Truncation::default() });
+            e.truncation = Some(v1::Truncation {
+                payload: true,
+                ..v1::Truncation::default()
+            });
         }
         e.attack = attack(&[if channel == "tls" { "T1078" } else { "T1041" }]);
         e
@@ -446,27 +564,56 @@ impl Core {
 
     /// A holder sent bytes in which nothing known was seen.
     fn lineage(&mut self, pid: Pid, sock: u64) {
-        let Some(flow) = self.flows.get_mut(pid, sock) else { return };
+        let Some(flow) = self.flows.get_mut(pid, sock) else {
+            return;
+        };
         if !flow.claimed.is_empty() {
             return;
         }
-        let Flow { ends, hosts, at, sent_bytes, tls, hooked, hook, .. } = flow;
-        let (ends, hosts, at, bytes, hook) = (ends.clone(), hosts.clone(), at.clone(), *sent_bytes, hook.clone());
+        let Flow {
+            ends,
+            hosts,
+            at,
+            sent_bytes,
+            tls,
+            hooked,
+            hook,
+            ..
+        } = flow;
+        let (ends, hosts, at, bytes, hook) = (
+            ends.clone(),
+            hosts.clone(),
+            at.clone(),
+            *sent_bytes,
+            hook.clone(),
+        );
         let blind = *tls && !*hooked;
-        let Some(proc) = self.table.get(pid) else { return };
+        let Some(proc) = self.table.get(pid) else {
+            return;
+        };
         let mut named = BTreeSet::new();
-        let holdings: Vec<Holding> =
-            proc.holdings.iter().filter(|h| named.insert(h.credential.fingerprint.clone())).cloned().collect();
+        let holdings: Vec<Holding> = proc
+            .holdings
+            .iter()
+            .filter(|h| named.insert(h.credential.fingerprint.clone()))
+            .cloned()
+            .collect();
         if holdings.is_empty() {
             return;
         }
         let exe = proc.exe.path.clone();
         let mut coverage = Vec::new();
         if blind {
-            coverage.push("the payload is TLS by a library that is not hooked: its content was not seen".to_owned());
+            coverage.push(
+                "the payload is TLS by a library that is not hooked: its content was not seen"
+                    .to_owned(),
+            );
         }
         if holdings.len() > MAX_LINEAGE {
-            coverage.push(format!("{} more credentials are held and not listed", holdings.len() - MAX_LINEAGE));
+            coverage.push(format!(
+                "{} more credentials are held and not listed",
+                holdings.len() - MAX_LINEAGE
+            ));
         }
         for holding in holdings.iter().take(MAX_LINEAGE) {
             let mut e = self.event("credential_sent", at.boot_ns);
@@ -476,7 +623,12 @@ impl Core {
             e.destination = Some(event::destination(Some(&ends), &hosts));
             e.evidence = Some(v1::Evidence {
                 grade: "lineage".to_owned(),
-                channel: if blind || hosts.iter().any(|h| h.provenance == "sni") { "tls" } else { "tcp" }.to_owned(),
+                channel: if blind || hosts.iter().any(|h| h.provenance == "sni") {
+                    "tls"
+                } else {
+                    "tcp"
+                }
+                .to_owned(),
                 payload_bytes: bytes,
                 destination_method: "socket".to_owned(),
                 hook: hook.clone(),
@@ -538,7 +690,10 @@ impl Core {
 
 /// The strongest holding of a credential: what the process met itself before what it inherited.
 fn holding_of<'a>(proc: &'a Proc, fingerprint: &str) -> Option<&'a Holding> {
-    let mut of = proc.holdings.iter().filter(|h| h.credential.fingerprint == fingerprint);
+    let mut of = proc
+        .holdings
+        .iter()
+        .filter(|h| h.credential.fingerprint == fingerprint);
     let first = of.next()?;
     if first.inherited_from.is_none() {
         return Some(first);
@@ -547,7 +702,10 @@ fn holding_of<'a>(proc: &'a Proc, fingerprint: &str) -> Option<&'a Holding> {
 }
 
 fn attack(ids: &[&str]) -> Vec<String> {
-    ids.iter().filter(|id| !id.is_empty()).map(|id| (*id).to_owned()).collect()
+    ids.iter()
+        .filter(|id| !id.is_empty())
+        .map(|id| (*id).to_owned())
+        .collect()
 }
 
 fn proc_from(

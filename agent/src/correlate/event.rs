@@ -19,7 +19,9 @@ pub fn credential(c: &Credential) -> v1::Credential {
         identifier: c.identifier.clone(),
         fingerprint: c.fingerprint.clone(),
         confidence: c.confidence,
-        expires: c.expires.map(|seconds| pbjson_types::Timestamp { seconds, nanos: 0 }),
+        expires: c
+            .expires
+            .map(|seconds| pbjson_types::Timestamp { seconds, nanos: 0 }),
         rule: c.rule.clone(),
         privilege: u32::from(c.privilege),
     }
@@ -41,19 +43,26 @@ pub fn file_source(file: &FileFacts) -> v1::Source {
 pub fn place_source(place: &HoldingPlace) -> v1::Source {
     match place {
         HoldingPlace::File(file) => file_source(file),
-        HoldingPlace::Env(name) => {
-            v1::Source { r#type: "env".to_owned(), env_name: name.clone(), ..v1::Source::default() }
-        }
-        HoldingPlace::Argv(index) => {
-            v1::Source { r#type: "argv".to_owned(), argv_index: *index, ..v1::Source::default() }
-        }
+        HoldingPlace::Env(name) => v1::Source {
+            r#type: "env".to_owned(),
+            env_name: name.clone(),
+            ..v1::Source::default()
+        },
+        HoldingPlace::Argv(index) => v1::Source {
+            r#type: "argv".to_owned(),
+            argv_index: *index,
+            ..v1::Source::default()
+        },
     }
 }
 
 /// The source of a use: the holding, or "unknown" when the process is not known to hold the credential.
 pub fn holding_source(holding: Option<&Holding>, boot_wall_ns: u64) -> v1::Source {
     let Some(holding) = holding else {
-        return v1::Source { r#type: "unknown".to_owned(), ..v1::Source::default() };
+        return v1::Source {
+            r#type: "unknown".to_owned(),
+            ..v1::Source::default()
+        };
     };
     let mut source = place_source(&holding.place);
     if let Some(from) = &holding.inherited_from {
@@ -67,10 +76,16 @@ pub fn holding_source(holding: Option<&Holding>, boot_wall_ns: u64) -> v1::Sourc
 pub fn destination(ends: Option<&Ends>, hosts: &[HostName]) -> v1::Destination {
     let hosts = hosts
         .iter()
-        .map(|h| v1::HostName { name: h.name.clone(), provenance: h.provenance.clone() })
+        .map(|h| v1::HostName {
+            name: h.name.clone(),
+            provenance: h.provenance.clone(),
+        })
         .collect();
     let Some(ends) = ends else {
-        return v1::Destination { hosts, ..v1::Destination::default() };
+        return v1::Destination {
+            hosts,
+            ..v1::Destination::default()
+        };
     };
     v1::Destination {
         ip: ends.peer_ip.clone(),

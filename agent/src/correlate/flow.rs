@@ -100,7 +100,9 @@ impl Flows {
 
     /// Flows of one process, in socket order.
     pub fn of(&mut self, pid: Pid) -> impl Iterator<Item = &mut Flow> {
-        self.map.range_mut((pid, 0)..=(pid, u64::MAX)).map(|(_, flow)| flow)
+        self.map
+            .range_mut((pid, 0)..=(pid, u64::MAX))
+            .map(|(_, flow)| flow)
     }
 
     /// The only connection of a process that carried TLS application data, if there is just one.
@@ -128,13 +130,18 @@ impl Flows {
     }
 
     pub fn forget(&mut self, pid: Pid) {
-        let keys: Vec<_> = self.map.range((pid, 0)..=(pid, u64::MAX)).map(|(key, _)| *key).collect();
+        let keys: Vec<_> = self
+            .map
+            .range((pid, 0)..=(pid, u64::MAX))
+            .map(|(key, _)| *key)
+            .collect();
         for key in keys {
             self.map.remove(&key);
         }
     }
 
     pub fn expire(&mut self, boot_ns: u64) {
-        self.map.retain(|_, flow| flow.due_ns.is_some() || flow.last_ns + IDLE_NS > boot_ns);
+        self.map
+            .retain(|_, flow| flow.due_ns.is_some() || flow.last_ns + IDLE_NS > boot_ns);
     }
 }

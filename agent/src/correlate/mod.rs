@@ -6,5 +6,8 @@ mod event;
 mod flow;
 mod tls;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::core::Core;
 pub use self::event::timestamp;

@@ -84,8 +84,10 @@ impl TlsLinks {
         }
         if let Some((call, _)) = send.tls_call {
             let key = (send.at.pid, send.at.tid);
-            let fits =
-                self.current.get(&key).is_some_and(|w| w.seen.call == call && fits(w.seen.payload.total, len));
+            let fits = self
+                .current
+                .get(&key)
+                .is_some_and(|w| w.seen.call == call && fits(w.seen.payload.total, len));
             if fits {
                 let seen = self.current.remove(&key)?.seen;
                 self.remember(&seen);
@@ -97,7 +99,11 @@ impl TlsLinks {
         if recent.len() == MAX_RECENT {
             recent.pop_front();
         }
-        recent.push_back(Recent { boot_ns: send.at.boot_ns, ends: send.ends.clone(), record_len: len });
+        recent.push_back(Recent {
+            boot_ns: send.at.boot_ns,
+            ends: send.ends.clone(),
+            record_len: len,
+        });
         None
     }
 
@@ -124,7 +130,12 @@ impl TlsLinks {
     ) -> Vec<(TlsSeen, Link)> {
         let ripe = |w: &Waiting| only.map_or(w.due_ns <= boot_ns, |pid| w.seen.at.pid == pid);
         let mut out = Vec::new();
-        let keys: Vec<_> = self.current.iter().filter(|(_, w)| ripe(w)).map(|(k, _)| *k).collect();
+        let keys: Vec<_> = self
+            .current
+            .iter()
+            .filter(|(_, w)| ripe(w))
+            .map(|(k, _)| *k)
+            .collect();
         for key in keys {
             if let Some(w) = self.current.remove(&key)
                 && !w.seen.payload.hits.is_empty()
@@ -151,27 +162,36 @@ impl TlsLinks {
             })
             .collect();
         self.recent.retain(|pid, sends| {
-            while sends.front().is_some_and(|s| s.boot_ns + 2 * WAIT_NS < boot_ns) {
+            while sends
+                .front()
+                .is_some_and(|s| s.boot_ns + 2 * WAIT_NS < boot_ns)
+            {
                 sends.pop_front();
             }
             !sends.is_empty() && only != Some(*pid)
         });
-        self.resolved.retain(|(pid, _), r| r.boot_ns + 10 * WAIT_NS > boot_ns && only != Some(*pid));
+        self.resolved
+            .retain(|(pid, _), r| r.boot_ns + 10 * WAIT_NS > boot_ns && only != Some(*pid));
         decided
     }
 
     /// The same bytes handed over again because the socket was full: the first call was reported already.
     fn is_retry(&self, seen: &TlsSeen) -> bool {
-        self.resolved.get(&(seen.at.pid, seen.session)).is_some_and(|r| {
-            r.total == seen.payload.total && r.fingerprints == fingerprints(seen) && r.boot_ns <= seen.at.boot_ns
-        })
+        self.resolved
+            .get(&(seen.at.pid, seen.session))
+            .is_some_and(|r| {
+                r.total == seen.payload.total
+                    && r.fingerprints == fingerprints(seen)
+                    && r.boot_ns <= seen.at.boot_ns
+            })
     }
 
     fn link(&self, seen: &TlsSeen, only_tls: &mut impl FnMut(Pid) -> Option<Ends>) -> Link {
         let candidates = self.recent.get(&seen.at.pid);
         let mut fitting: Option<&Ends> = None;
         for send in candidates.into_iter().flatten() {
-            let in_time = send.boot_ns >= seen.at.boot_ns && send.boot_ns <= seen.at.boot_ns + WAIT_NS;
+            let in_time =
+                send.boot_ns >= seen.at.boot_ns && send.boot_ns <= seen.at.boot_ns + WAIT_NS;
             if !in_time || !fits_exactly(seen.payload.total, send.record_len) {
                 continue;
             }
@@ -179,15 +199,29 @@ impl TlsLinks {
                 None => fitting = Some(&send.ends),
                 Some(other) if *other == send.ends => {}
                 // Two sockets sent a record of this length: neither is proven.
-                Some(_) => return Link { ends: None, method: "unknown" },
+                Some(_) => {
+                    return Link {
+                        ends: None,
+                        method: "unknown",
+                    };
+                }
             }
         }
         if let Some(ends) = fitting {
-            return Link { ends: Some(ends.clone()), method: "record_length" };
+            return Link {
+                ends: Some(ends.clone()),
+                method: "record_length",
+            };
         }
         match only_tls(seen.at.pid) {
-            Some(ends) => Link { ends: Some(ends), method: "single_socket" },
-            None => Link { ends: None, method: "unknown" },
+            Some(ends) => Link {
+                ends: Some(ends),
+                method: "single_socket",
+            },
+            None => Link {
+                ends: None,
+                method: "unknown",
+            },
         }
     }
 }
@@ -235,7 +269,12 @@ fn merge(into: &mut TlsSeen, more: TlsSeen) {
 }
 
 fn fingerprints(seen: &TlsSeen) -> Vec<String> {
-    let mut out: Vec<_> = seen.payload.hits.iter().map(|h| h.credential.fingerprint.clone()).collect();
+    let mut out: Vec<_> = seen
+        .payload
+        .hits
+        .iter()
+        .map(|h| h.credential.fingerprint.clone())
+        .collect();
     out.sort();
     out.dedup();
     out
@@ -250,5 +289,7 @@ fn fits(total: u64, len: u16) -> bool {
 /// The overheads without padding: TLS 1.3 (17), TLS 1.2 AES-GCM (24), ChaCha20-Poly1305 (16).
 fn fits_exactly(total: u64, len: u16) -> bool {
     let first = total.min(RECORD_MAX);
-    [16, 17, 24].iter().any(|overhead| first + overhead == u64::from(len))
+    [16, 17, 24]
+        .iter()
+        .any(|overhead| first + overhead == u64::from(len))
 }

@@ -50,16 +50,29 @@ pub enum DecodeError {
     /// No such kind.
     UnknownKind(u16),
     /// A data length that points past the record.
-    Data { kind: u16, claimed: u32, have: usize },
+    Data {
+        kind: u16,
+        claimed: u32,
+        have: usize,
+    },
 }
 
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Short { kind, have } => write!(f, "a record of kind {kind} is cut off after {have} bytes"),
+            Self::Short { kind, have } => {
+                write!(f, "a record of kind {kind} is cut off after {have} bytes")
+            }
             Self::UnknownKind(kind) => write!(f, "record kind {kind} is not known"),
-            Self::Data { kind, claimed, have } => {
-                write!(f, "a record of kind {kind} claims {claimed} bytes of data and has {have}")
+            Self::Data {
+                kind,
+                claimed,
+                have,
+            } => {
+                write!(
+                    f,
+                    "a record of kind {kind} claims {claimed} bytes of data and has {have}"
+                )
             }
         }
     }
@@ -72,12 +85,22 @@ impl std::error::Error for DecodeError {}
 /// # Errors
 /// When the bytes are shorter than their kind needs, claim more data than there is, or are of an unknown kind.
 pub fn decode(bytes: &[u8]) -> Result<Record<'_>, DecodeError> {
-    let header: abi::Header = read(bytes).ok_or(DecodeError::Short { kind: 0, have: bytes.len() })?;
+    let header: abi::Header = read(bytes).ok_or(DecodeError::Short {
+        kind: 0,
+        have: bytes.len(),
+    })?;
     let kind = header.kind;
-    let short = DecodeError::Short { kind, have: bytes.len() };
+    let short = DecodeError::Short {
+        kind,
+        have: bytes.len(),
+    };
     let data = |size: usize, claimed: u32| -> Result<&[u8], DecodeError> {
         let rest = bytes.get(size..).unwrap_or_default();
-        rest.get(..claimed as usize).ok_or(DecodeError::Data { kind, claimed, have: rest.len() })
+        rest.get(..claimed as usize).ok_or(DecodeError::Data {
+            kind,
+            claimed,
+            have: rest.len(),
+        })
     };
     Ok(match kind {
         abi::Kind::EXEC => Record::Exec(read(bytes).ok_or(short)?),
@@ -134,7 +157,14 @@ mod tests {
         let at = std::mem::offset_of!(abi::TlsWrite, data_len);
         bytes[at..at + 4].copy_from_slice(&5u32.to_ne_bytes());
         let err = decode(&bytes).expect_err("five bytes are claimed, four are there");
-        assert_eq!(err, DecodeError::Data { kind: abi::Kind::TLS_WRITE, claimed: 5, have: 4 });
+        assert_eq!(
+            err,
+            DecodeError::Data {
+                kind: abi::Kind::TLS_WRITE,
+                claimed: 5,
+                have: 4
+            }
+        );
         bytes[at..at + 4].copy_from_slice(&4u32.to_ne_bytes());
         assert!(matches!(decode(&bytes), Ok(Record::TlsWrite(_, data)) if data.len() == 4));
     }

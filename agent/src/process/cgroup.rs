@@ -25,7 +25,9 @@ impl Workload {
                 workload.pod = uid;
             }
             // The innermost unit wins: `user@1000.service/app.slice/foo.service` is foo.
-            if part.ends_with(".service") || part.ends_with(".scope") && container_id(part).is_none() {
+            if part.ends_with(".service")
+                || part.ends_with(".scope") && container_id(part).is_none()
+            {
                 workload.unit = part.to_owned();
             }
         }
@@ -43,9 +45,14 @@ fn container_id(part: &str) -> Option<&str> {
 /// `pod<uid>` (cgroupfs) or `kubepods[-class]-pod<uid with _>.slice` (systemd).
 fn pod_uid(part: &str) -> Option<String> {
     let part = part.strip_suffix(".slice").unwrap_or(part);
-    let start = if part.starts_with("pod") { 3 } else { part.find("-pod")? + 4 };
+    let start = if part.starts_with("pod") {
+        3
+    } else {
+        part.find("-pod")? + 4
+    };
     let uid = part.get(start..)?.replace('_', "-");
-    let ok = (32..=36).contains(&uid.len()) && uid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    let ok =
+        (32..=36).contains(&uid.len()) && uid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
     ok.then_some(uid)
 }
 
@@ -68,14 +75,22 @@ mod tests {
     fn cgroupfs_driver_and_docker() {
         let id = "0123456789abcdef".repeat(4);
         assert_eq!(Workload::from_path(&format!("/docker/{id}")).container, id);
-        let w = Workload::from_path(&format!("/kubepods/pod0f1e2d3c-1111-2222-3333-444455556666/{id}"));
+        let w = Workload::from_path(&format!(
+            "/kubepods/pod0f1e2d3c-1111-2222-3333-444455556666/{id}"
+        ));
         assert_eq!(w.pod, "0f1e2d3c-1111-2222-3333-444455556666");
     }
 
     #[test]
     fn units_and_noise() {
-        assert_eq!(Workload::from_path("/system.slice/ssh.service").unit, "ssh.service");
-        assert_eq!(Workload::from_path("/user.slice/user-0.slice/session-3.scope").unit, "session-3.scope");
+        assert_eq!(
+            Workload::from_path("/system.slice/ssh.service").unit,
+            "ssh.service"
+        );
+        assert_eq!(
+            Workload::from_path("/user.slice/user-0.slice/session-3.scope").unit,
+            "session-3.scope"
+        );
         assert_eq!(Workload::from_path("/podcast/../x"), Workload::default());
         assert_eq!(Workload::from_path("-pod"), Workload::default());
     }

@@ -3,7 +3,7 @@
 use super::Workload;
 use crate::model::{CredentialRef, ExeFacts, FileFacts, Pid, Stamp, TICK_NS};
 use keytrail_proto::v1;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Ancestors named in an event.
 const MAX_ANCESTORS: usize = 16;
@@ -73,7 +73,11 @@ pub struct ProcessTable {
 impl ProcessTable {
     /// `boot_id` as /proc/sys/kernel/random/boot_id gives it; its first 8 digits are in every key.
     pub fn set_boot(&mut self, boot_id: &str, boot_wall_ns: u64) {
-        self.boot8 = boot_id.chars().filter(char::is_ascii_hexdigit).take(8).collect();
+        self.boot8 = boot_id
+            .chars()
+            .filter(char::is_ascii_hexdigit)
+            .take(8)
+            .collect();
         self.boot_wall_ns = boot_wall_ns;
     }
 
@@ -181,14 +185,25 @@ impl ProcessTable {
         }
     }
 
-    /// Forgets processes that exited long enough ago.
+    /// Forgets processes that exited long enough ago and are nobody's parent any more.
     pub fn expire(&mut self, boot_ns: u64) {
-        while let Some(&(at, pid)) = self.exited.front() {
-            if at + KEEP_EXITED_NS > boot_ns {
+        let ripe = |at: u64| at.saturating_add(KEEP_EXITED_NS) <= boot_ns;
+        if !self.exited.front().is_some_and(|(at, _)| ripe(*at)) {
+            return;
+        }
+        let parents: HashSet<Pid> = self.procs.values().filter_map(|p| p.parent).collect();
+        for _ in 0..self.exited.len() {
+            let Some(&(at, pid)) = self.exited.front() else {
+                break;
+            };
+            if !ripe(at) {
                 break;
             }
             self.exited.pop_front();
-            if self.procs.get(&pid).is_some_and(|p| p.exited_ns.is_some()) {
+            if parents.contains(&pid) {
+                // Still an ancestor that events name: look again later.
+                self.exited.push_back((boot_ns, pid));
+            } else if self.procs.get(&pid).is_some_and(|p| p.exited_ns.is_some()) {
                 self.procs.remove(&pid);
             }
         }
@@ -210,7 +225,11 @@ impl ProcessTable {
     #[must_use]
     pub fn describe(&self, pid: Pid) -> v1::Process {
         let Some(p) = self.procs.get(&pid) else {
-            return v1::Process { key: self.key(pid), pid: pid.tgid, ..v1::Process::default() };
+            return v1::Process {
+                key: self.key(pid),
+                pid: pid.tgid,
+                ..v1::Process::default()
+            };
         };
         v1::Process {
             key: self.key(pid),
@@ -234,7 +253,9 @@ impl ProcessTable {
             unit: p.workload.unit.clone(),
             pod: p.workload.pod.clone(),
             ancestors: self.ancestors(p.parent),
-            start_time: Some(crate::correlate::timestamp(self.boot_wall_ns + pid.start * TICK_NS)),
+            start_time: Some(crate::correlate::timestamp(
+                self.boot_wall_ns + pid.start * TICK_NS,
+            )),
             ppid: p.parent.map_or(0, |parent| parent.tgid),
         }
     }
