@@ -13,6 +13,7 @@ pub mod engine;
 pub mod inventory;
 pub mod ledger;
 pub mod model;
+pub mod output;
 pub mod process;
 pub mod secret;
 pub mod sensor;
