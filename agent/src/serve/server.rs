@@ -70,7 +70,6 @@ impl Server {
             health.set_serving::<EventServiceServer<Service>>().await;
             tonic::transport::Server::builder()
                 .concurrency_limit_per_connection(64)
-                .http2_keepalive_interval(Some(Duration::from_secs(60)))
                 .add_service(health_service)
                 .add_service(reflection_v1)
                 .add_service(reflection_v1alpha)
