@@ -7,7 +7,7 @@ use super::{Kernel, procfs, stamp};
 use crate::decode::Record;
 use crate::model::{Access, FileSeen, Observation, Payload, Pid, SendSeen, Snapshot, Stamp, TlsSeen};
 use crate::secret::Classifier;
-use crate::wire::{StreamKey, Streams, tls};
+use crate::wire::{self, Chunk, Layer, StreamKey, Streams};
 use keytrail_abi as abi;
 use std::collections::HashMap;
 
@@ -153,17 +153,18 @@ impl Digest {
     fn send(&mut self, r: &abi::SockSend, data: &[u8], hook: &str) -> Observation {
         let at = stamp::stamp(&r.header);
         let continued = r.header.flags & abi::header::flags::CONTINUED != 0;
-        let key = StreamKey { session: r.ends.sock, tgid: r.header.tgid, start: at.pid.start };
-        let tls_record = if continued { None } else { tls::record_header(data) };
-        let payload = if tls_record.is_some() {
-            Payload { total: r.total, hosts: self.streams.on_handshake(key, at.boot_ns, data), ..Payload::default() }
-        } else {
-            self.streams.on_payload(&self.registry.matcher, key, at.boot_ns, data, r.total, continued)
-        };
+        let tls_record = if continued { None } else { wire::record_header(data) };
+        let mut payload = self.payload(&at, Layer::Socket, r.ends.sock, chunk(&r.header, data, r.offset, r.total));
+        if tls_record.is_some() {
+            // Ciphertext: what the kernel side cut off it is nothing that could have been looked into.
+            payload.hits.clear();
+            payload.inspected = 0;
+            payload.truncated = false;
+        }
         Observation::Send(Box::new(SendSeen {
             ends: stamp::ends(&r.ends),
             payload,
-            tls_record,
+            tls_record: tls_record.map(|h| (h.content_type, h.length)),
             tls_call: (r.tls_call != 0).then_some((r.tls_call, r.tls_session)),
             hook: hook.to_owned(),
             at,
@@ -172,9 +173,7 @@ impl Digest {
 
     fn tls(&mut self, r: &abi::TlsWrite, data: &[u8], hook: &str) -> Observation {
         let at = stamp::stamp(&r.header);
-        let continued = r.header.flags & abi::header::flags::CONTINUED != 0;
-        let key = StreamKey { session: r.tls_session, tgid: r.header.tgid, start: at.pid.start };
-        let payload = self.streams.on_payload(&self.registry.matcher, key, at.boot_ns, data, r.total, continued);
+        let payload = self.payload(&at, Layer::Tls, r.tls_session, chunk(&r.header, data, r.offset, r.total));
         Observation::TlsWrite(Box::new(TlsSeen {
             call: r.tls_call,
             session: r.tls_session,
@@ -182,6 +181,10 @@ impl Digest {
             hook: hook.to_owned(),
             at,
         }))
+    }
+
+    fn payload(&mut self, at: &Stamp, layer: Layer, id: u64, chunk: Chunk<'_>) -> Payload {
+        self.streams.on_payload(&self.registry.matcher, StreamKey { pid: at.pid, layer, id }, chunk)
     }
 
     /// A process as /proc shows it now; `None` when it is gone.
@@ -248,5 +251,16 @@ impl Digest {
             self.finished(done, out);
         }
         self.streams.expire(boot_ns);
+    }
+}
+
+fn chunk<'a>(header: &abi::Header, bytes: &'a [u8], offset: u32, total: u64) -> Chunk<'a> {
+    use abi::header::flags::{TRUNCATED, UNREADABLE};
+    Chunk {
+        boot_ns: header.boot_ns,
+        bytes,
+        total,
+        offset: u64::from(offset),
+        truncated: header.flags & (TRUNCATED | UNREADABLE) != 0,
     }
 }

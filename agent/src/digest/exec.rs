@@ -212,7 +212,7 @@ pub fn in_environment(block: &[u8], classifier: &Classifier, registry: &mut Regi
         }
     }
     for (name, value) in &pairs {
-        for credential in registry.matcher.find(value) {
+        for (_, credential) in registry.matcher.places(value) {
             add(credential, String::from_utf8_lossy(name).into_owned());
         }
     }
@@ -247,7 +247,7 @@ pub fn arguments(area: &[u8], classifier: &Classifier, registry: &mut Registry) 
         }
     }
     for (index, range) in ranges.iter().enumerate() {
-        for (place, credential) in registry.matcher.find_places(&area[range.clone()]) {
+        for (place, credential) in registry.matcher.places(&area[range.clone()]) {
             spans.push((range.start + place.start..range.start + place.end, label(&credential.kind, &credential.fingerprint)));
             add(credential, index);
         }

@@ -155,6 +155,13 @@ impl Line {
                 followed.insert(*child);
             }
             self.step(&observation);
+            if let Observation::File(seen) = &observation
+                && self.core.holds(seen.at.pid)
+            {
+                // Said again: a decision about the exec before may have been on its way.
+                let state = ProcState { state: PROC_HOLDER, pad: 0, exec_id: 0 };
+                self.deferred.set_process(seen.at.pid.tgid, state);
+            }
         }
         for settle in out.settle.drain(..) {
             self.settle(settle);
@@ -212,10 +219,11 @@ impl Line {
             if !self.wanted(&event) {
                 continue;
             }
+            let event = Arc::new(event);
             if let Some(ledger) = &self.ledger {
-                ledger.record(&event);
+                ledger.record(event.clone());
             }
-            (self.sink)(Arc::new(event));
+            (self.sink)(event);
         }
     }
 
@@ -355,8 +363,10 @@ impl Runner {
             tracing::error!(%error, "the recording could not be finished");
         }
         let status = self.status();
-        if let Some(ledger) = self.line.ledger.take() {
-            ledger.end_run(wall_ns());
+        if let Some(ledger) = self.line.ledger.take()
+            && let Err(error) = ledger.end_run()
+        {
+            tracing::error!(%error, "the end of this run could not be noted");
         }
         self.wipe();
         status

@@ -10,7 +10,9 @@ use super::matcher::{Matcher, StoredForm, spread};
 use super::pem::is_break;
 use super::tail::{PENDING_MAX, Pending, StreamTail, TAIL_MAX};
 use super::window::WIDTH;
+use crate::model::CredentialRef;
 use ring::hmac;
+use std::ops::Range;
 use zeroize::Zeroizing;
 
 /// Positions hashed before their results are looked at.
@@ -184,6 +186,20 @@ impl Matcher {
         };
         pass.windows(0);
         (pass.spans, pass.limited)
+    }
+
+    /// Where learnt secrets are in `text`, whole and in whatever form, and whose they are.
+    pub fn places(&self, text: &[u8]) -> Vec<(Range<usize>, CredentialRef)> {
+        let (spans, _) = self.spans(text, BUDGET_BASE + 64 * BUDGET_PER_BYTE * text.len());
+        spans
+            .iter()
+            .filter_map(|span| {
+                let owner = self.owners.get(self.forms.get(span.form)?.owner)?;
+                owner
+                    .secret
+                    .then(|| (span.start..span.end, owner.credential.clone()))
+            })
+            .collect()
     }
 
     /// `text` with every learnt secret in it replaced by `[redacted KIND FINGERPRINT]`; `None` when there is
