@@ -1,9 +1,8 @@
 //! Logs go to stderr: stdout belongs to events.
 
 use super::args::Cli;
-use crate::config::{LogConfig, LogFormat};
+use crate::config::{LogConfig, LogFormat, log_filter};
 use std::io::IsTerminal as _;
-use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, Registry, fmt};
@@ -15,9 +14,7 @@ pub(super) fn init(cli: &Cli, config: &LogConfig, fallback: &str) -> Result<(), 
         .as_deref()
         .or(config.level.as_deref())
         .unwrap_or(fallback);
-    let filter: Targets = level
-        .parse()
-        .map_err(|e| format!("--log-level {level:?}: {e}"))?;
+    let filter = log_filter(level).map_err(|e| format!("--log-level: {e}"))?;
     let stderr = std::io::stderr;
     let colour =
         stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
