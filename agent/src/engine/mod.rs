@@ -102,7 +102,7 @@ impl EngineHandle {
 
     /// Turns of the loop so far; it makes several a second as long as it lives.
     #[must_use]
-    pub fn turns(&self) -> u64 {
+    pub fn progress(&self) -> u64 {
         self.shared.turns.load(Ordering::Relaxed)
     }
 
@@ -114,9 +114,10 @@ impl EngineHandle {
 
     /// Drains what is there, decides what is pending, and ends the thread.
     #[must_use]
-    pub fn stop(mut self) -> v1::GetStatusResponse {
+    pub fn stop(mut self) -> v1::Counters {
         self.shared.stop.store(true, Ordering::Release);
-        self.thread.take().and_then(|t| t.join().ok()).unwrap_or_default()
+        let status = self.thread.take().and_then(|t| t.join().ok()).unwrap_or_default();
+        status.counters.unwrap_or_default()
     }
 }
 

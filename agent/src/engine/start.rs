@@ -34,7 +34,7 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
     patterns.sort();
     patterns.dedup();
     let mut files = Files::new(patterns);
-    files.add_own(std::env::var("HOME"));
+    files.add_own(std::env::var("HOME").ok());
     let matcher = Matcher::new(&random()?);
     let digest = Digest::new(DigestOptions {
         classifier,
