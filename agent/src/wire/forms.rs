@@ -137,7 +137,7 @@ pub fn forms(secret: &[u8]) -> Vec<Form> {
         }
     }
     // A JSON file sent as base64 holds the escaped secret.
-    let sources = if escaped[..] == *secret {
+    let sources = if memchr::memmem::find(&escaped, secret).is_some() {
         &[secret][..]
     } else {
         &[secret, &escaped[..]][..]

@@ -17,6 +17,8 @@ use zeroize::Zeroizing;
 const BLOCK: usize = 8;
 /// Confirmation costs about as much as hashing this many bytes more than the form has.
 const CONFIRM_COST: usize = 256;
+/// Bytes before a form that tell whether it begins in the middle of an escape.
+const CONTEXT: usize = 8;
 const BUDGET_BASE: usize = 64 * 1024;
 const BUDGET_PER_BYTE: usize = 8;
 
@@ -151,7 +153,8 @@ impl Matcher {
             .map(|p| p.start)
             .chain([data.len().saturating_sub(self.lead)])
             .min()
-            .unwrap_or(0);
+            .unwrap_or(0)
+            .saturating_sub(CONTEXT);
         for p in &mut pending {
             p.at -= keep;
             p.start -= keep;
@@ -315,6 +318,9 @@ impl Pass<'_> {
         if self.confirmed(id, start) {
             return Verdict::No;
         }
+        if splits_escape(form.transform, &data[start.saturating_sub(CONTEXT)..start]) {
+            return Verdict::No;
+        }
         let whole = head + len + tail;
         let end = match self.walk_on(form.breaks, whole, start) {
             Walk::End(end) => end,
@@ -424,6 +430,34 @@ impl Pass<'_> {
             }
         }
         Walk::Missing(left)
+    }
+}
+
+/// Does a form that begins after `before` begin in the middle of an escape? Then its first character is none:
+/// in `%20Ab` there is no `0Ab`, and in `\\nab` no `nab`.
+fn splits_escape(transform: Transform, before: &[u8]) -> bool {
+    match transform {
+        Transform::Percent => match before {
+            [.., b'%'] => true,
+            [.., b'%', digit] => digit.is_ascii_hexdigit(),
+            _ => false,
+        },
+        Transform::Json => {
+            let digits = before
+                .iter()
+                .rev()
+                .take(3)
+                .take_while(|c| c.is_ascii_hexdigit())
+                .count();
+            let odd = |text: &[u8]| text.iter().rev().take_while(|&&c| c == b'\\').count() % 2 == 1;
+            odd(before)
+                || (0..=digits).any(|n| {
+                    before[..before.len() - n]
+                        .strip_suffix(b"u")
+                        .is_some_and(odd)
+                })
+        }
+        _ => false,
     }
 }
 

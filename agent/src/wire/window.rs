@@ -46,6 +46,9 @@ pub fn window_at(text: &[u8], at: usize) -> Option<[u8; WIDTH]> {
     text.get(at..at + WIDTH)?.try_into().ok()
 }
 
+/// Fewest different bytes in a window: one such as `--------` would be met everywhere.
+const DISTINCT: usize = 4;
+
 /// Best place of a form's window between `from` and `to` (inclusive): not yet `taken` by another form, many
 /// different bytes, late (tokens of one kind share their beginnings).
 pub fn best(
@@ -55,9 +58,46 @@ pub fn best(
     taken: impl Fn([u8; WIDTH]) -> bool,
 ) -> Option<usize> {
     let last = to.min(text.len().checked_sub(WIDTH)?);
-    let place = (from..=last)
-        .filter_map(|at| window_at(text, at).map(|window| (!taken(window), distinct(&window), at)))
-        .max()?;
-    // A window such as `--------` would be met everywhere.
-    (place.1 >= 4).then_some(place.2)
+    let telling = (from..=last).filter_map(|at| {
+        let window = window_at(text, at)?;
+        let distinct = distinct(&window);
+        (distinct >= DISTINCT).then(|| (!taken(window), distinct, at))
+    });
+    telling.max().map(|(_, _, at)| at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_is_telling_then_untaken_then_varied_then_late() {
+        assert_eq!(best(b"aaaaaaaaaaaaaaaa", 0, 99, |_| false), None);
+        assert_eq!(best(b"abcdefgh--------", 0, 99, |_| false), Some(1));
+        assert_eq!(best(b"abcdefghijklmnop", 0, 99, |_| false), Some(8));
+        assert_eq!(best(b"abcdefghijklmnop", 0, 3, |_| false), Some(3));
+        assert_eq!(
+            best(b"abcdefghijklmnop", 0, 99, |w| w == *b"ijklmnop"),
+            Some(7)
+        );
+        // All telling ones taken: one of them, rather than a monotonous one that is not.
+        assert_eq!(
+            best(b"abcdefgh--------", 0, 99, |w| distinct(&w) >= DISTINCT),
+            Some(1)
+        );
+        assert_eq!(best(b"short", 0, 99, |_| false), None);
+    }
+
+    #[test]
+    fn every_byte_and_the_key_change_the_hash() {
+        let hash = WindowHash::new([3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3]);
+        let other = WindowHash::new([2, 7, 1, 8, 2, 8, 1, 8, 2, 8, 4, 5, 9, 0, 4, 5]);
+        let base = *b"w7Rk2ZpQ";
+        assert_ne!(hash.hash_bytes(base), other.hash_bytes(base));
+        for at in 0..WIDTH {
+            let mut changed = base;
+            changed[at] ^= 1;
+            assert_ne!(hash.hash_bytes(base), hash.hash_bytes(changed), "byte {at}");
+        }
+    }
 }
