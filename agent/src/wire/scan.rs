@@ -15,6 +15,8 @@ use zeroize::Zeroizing;
 
 /// Positions hashed before their results are looked at.
 const BLOCK: usize = 8;
+/// Looking at a candidate costs about as much as hashing this many bytes.
+const CANDIDATE_COST: usize = 8;
 /// Confirmation costs about as much as hashing this many bytes more than the form has.
 const CONFIRM_COST: usize = 256;
 /// Bytes before a form that tell whether it begins in the middle of an escape.
@@ -279,6 +281,7 @@ impl Pass<'_> {
             self.limited = true;
             return;
         }
+        self.pay(CANDIDATE_COST);
         match self.confirm(id, form, offset as usize, at) {
             Verdict::No => {}
             Verdict::Match { start, end } => self.spans.push(Span {
