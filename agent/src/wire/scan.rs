@@ -240,14 +240,18 @@ impl Pass<'_> {
             .get(at..)
             .and_then(|rest| rest.first_chunk::<{ BLOCK + WIDTH - 1 }>())
         {
+            // The first position ends up in the highest bit.
             let mut passed = 0u32;
             for i in 0..BLOCK {
-                let window: [u8; WIDTH] = std::array::from_fn(|k| block[i + k]);
-                passed |= u32::from(filter.may_contain(hash.hash(u64::from_le_bytes(window)))) << i;
+                // A copy by slice becomes one eight-byte load; byte by byte it would become eight.
+                let mut window = [0; WIDTH];
+                window.copy_from_slice(&block[i..i + WIDTH]);
+                passed = passed << 1 | filter.test(hash.hash(u64::from_le_bytes(window)));
             }
             while passed != 0 {
-                self.probe(at + passed.trailing_zeros() as usize);
-                passed &= passed - 1;
+                let bit = passed.ilog2();
+                self.probe(at + BLOCK - 1 - bit as usize);
+                passed ^= 1 << bit;
             }
             at += BLOCK;
         }
