@@ -9,7 +9,7 @@ use super::strength::distinct;
 /// Bytes in a window.
 pub const WIDTH: usize = 8;
 
-/// How far into a form its window may begin, as long as there is a good one: it bounds the bytes of a
+/// How far into a secret its window may begin, as long as there is a good one: it bounds the bytes of a
 /// connection that have to be kept for secrets split over two writes.
 pub const LEAD: usize = 256;
 
