@@ -4,7 +4,7 @@ use super::forms::{Form, Transform, forms};
 use super::matcher::{Entry, Matcher, Owner, StoredForm};
 use super::scan::Digest;
 use super::strength::is_strong;
-use super::window::{self, LEAD, WIDTH};
+use super::window::{self, LEAD, SPAN, STEP, WIDTH};
 use crate::model::CredentialRef;
 use std::ops::Range;
 
@@ -111,7 +111,7 @@ impl Matcher {
             tail: form.tail.mask,
         });
         let mut hashes = Vec::new();
-        for &offset in &offsets {
+        for offset in offsets.iter().flat_map(|&first| first..first + STEP) {
             let Some(bytes) = window::window_at(&form.text, offset) else {
                 continue;
             };
@@ -134,7 +134,7 @@ impl Matcher {
         if let Some(stored) = self.forms.get_mut(id) {
             stored.windows = hashes.into_iter().map(|(hash, _)| hash).collect();
         }
-        let reach = furthest + WIDTH + 1;
+        let reach = furthest + SPAN + 1;
         let breaks = if form.breaks {
             super::scan::breaks_allowed(reach)
         } else {
@@ -159,10 +159,10 @@ impl Matcher {
         let taken = |bytes| self.is_taken(bytes);
         let Range { start, end } = form.region;
         let best = |from: usize, to: usize| {
-            to.checked_sub(WIDTH)
+            to.checked_sub(SPAN)
                 .and_then(|last| window::best(text, from, last, taken))
         };
-        if form.breaks && end - start >= 2 * WIDTH {
+        if form.breaks && end - start >= 2 * SPAN {
             let middle = start.midpoint(end);
             let halves: Vec<usize> = [best(start, middle), best(middle, end)]
                 .into_iter()

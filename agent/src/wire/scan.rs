@@ -9,12 +9,12 @@ use super::hits::Hits;
 use super::matcher::{Matcher, StoredForm, spread};
 use super::pem::is_break;
 use super::tail::{PENDING_MAX, Pending, StreamTail, TAIL_MAX};
-use super::window::WIDTH;
+use super::window::{STEP, WIDTH};
 use ring::hmac;
 use zeroize::Zeroizing;
 
-/// Positions hashed before their results are looked at.
-const BLOCK: usize = 8;
+/// Bytes whose windows are hashed before the results are looked at.
+const BLOCK: usize = 8 * STEP;
 /// Looking at a candidate costs about as much as hashing this many bytes.
 const CANDIDATE_COST: usize = 8;
 /// Confirmation costs about as much as hashing this many bytes more than the form has.
@@ -94,6 +94,8 @@ pub(super) struct Span {
 struct Pass<'a> {
     matcher: &'a Matcher,
     data: &'a [u8],
+    /// Bytes of `data` that an earlier pass has seen.
+    seen: usize,
     budget: usize,
     limited: bool,
     spans: Vec<Span>,
@@ -122,6 +124,7 @@ impl Matcher {
         let mut pass = Pass {
             matcher: self,
             data,
+            seen: stream.bytes.len(),
             budget: BUDGET_BASE + BUDGET_PER_BYTE * bytes.len(),
             limited: false,
             spans: Vec::new(),
@@ -135,8 +138,8 @@ impl Matcher {
                 pass.pending.push(*waiting);
             }
         }
-        // Windows that were whole in the bytes of before have been looked at.
-        pass.windows(stream.bytes.len().saturating_sub(WIDTH - 1));
+        // Of windows in a row that were all whole in the bytes of before, one has been looked at.
+        pass.windows(stream.bytes.len().saturating_sub(WIDTH + STEP - 2));
         for span in &pass.spans {
             self.record(span, hits);
         }
@@ -182,6 +185,7 @@ impl Matcher {
         let mut pass = Pass {
             matcher: self,
             data,
+            seen: 0,
             budget,
             limited: false,
             spans: Vec::new(),
@@ -242,7 +246,7 @@ impl Pass<'_> {
         {
             // The first position ends up in the highest bit.
             let mut passed = 0u32;
-            for i in 0..BLOCK {
+            for i in (0..BLOCK).step_by(STEP) {
                 // A copy by slice becomes one eight-byte load; byte by byte it would become eight.
                 let mut window = [0; WIDTH];
                 window.copy_from_slice(&block[i..i + WIDTH]);
@@ -250,12 +254,12 @@ impl Pass<'_> {
             }
             while passed != 0 {
                 let bit = passed.ilog2();
-                self.probe(at + BLOCK - 1 - bit as usize);
+                self.probe(at + BLOCK - STEP * (1 + bit as usize));
                 passed ^= 1 << bit;
             }
             at += BLOCK;
         }
-        for at in at..(data.len() + 1).saturating_sub(WIDTH) {
+        for at in (at..(data.len() + 1).saturating_sub(WIDTH)).step_by(STEP) {
             self.probe(at);
         }
     }
@@ -288,6 +292,8 @@ impl Pass<'_> {
         self.pay(CANDIDATE_COST);
         match self.confirm(id, form, offset as usize, at) {
             Verdict::No => {}
+            // Forms that ended in the bytes of before were counted then.
+            Verdict::Match { end, .. } if end <= self.seen => {}
             Verdict::Match { start, end } => self.spans.push(Span {
                 form: id,
                 start,

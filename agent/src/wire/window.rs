@@ -13,6 +13,12 @@ pub const WIDTH: usize = 8;
 /// connection that have to be kept for secrets split over two writes.
 pub const LEAD: usize = 256;
 
+/// Payloads are looked at in steps of this many bytes, so a form needs that many windows in a row: one of them
+/// begins at a step wherever the form begins.
+pub const STEP: usize = 2;
+/// Bytes that the windows in a row cover: the shortest text that can be found.
+pub const SPAN: usize = WIDTH + STEP - 1;
+
 /// Multipliers of the hash, derived from the agent's key.
 pub struct WindowHash {
     add: u64,
@@ -50,7 +56,7 @@ pub fn window_at(text: &[u8], at: usize) -> Option<[u8; WIDTH]> {
 /// Fewest different bytes in a window: one such as `--------` would be met everywhere.
 const DISTINCT: usize = 4;
 
-/// Best place of a form's window between `from` and `to` (inclusive): not yet `taken` by another form, many
+/// Best place of a form's [`STEP`] windows, the first one between `from` and `to` (inclusive): not yet `taken` by another form, many
 /// different bytes, late (tokens of one kind share their beginnings).
 pub fn best(
     text: &[u8],
@@ -58,7 +64,7 @@ pub fn best(
     to: usize,
     taken: impl Fn([u8; WIDTH]) -> bool,
 ) -> Option<usize> {
-    let last = to.min(text.len().checked_sub(WIDTH)?);
+    let last = to.min(text.len().checked_sub(SPAN)?);
     let telling = (from..=last).filter_map(|at| {
         let window = window_at(text, at)?;
         let distinct = distinct(&window);
@@ -75,11 +81,11 @@ mod tests {
     fn a_window_is_telling_then_untaken_then_varied_then_late() {
         assert_eq!(best(b"aaaaaaaaaaaaaaaa", 0, 99, |_| false), None);
         assert_eq!(best(b"abcdefgh--------", 0, 99, |_| false), Some(1));
-        assert_eq!(best(b"abcdefghijklmnop", 0, 99, |_| false), Some(8));
+        assert_eq!(best(b"abcdefghijklmnop", 0, 99, |_| false), Some(7));
         assert_eq!(best(b"abcdefghijklmnop", 0, 3, |_| false), Some(3));
         assert_eq!(
-            best(b"abcdefghijklmnop", 0, 99, |w| w == *b"ijklmnop"),
-            Some(7)
+            best(b"abcdefghijklmnop", 0, 99, |w| w == *b"hijklmno"),
+            Some(6)
         );
         // All telling ones taken: one of them, rather than a monotonous one that is not.
         assert_eq!(
