@@ -1,4 +1,4 @@
-//! Which window hashes are certainly not in the table: a Bloom filter of two bits within one word.
+//! Which window hashes are certainly not in the table: a Bloom filter of three bits within one word.
 
 /// At least this many bits an entry, up to the largest size.
 const BITS_PER_ENTRY: usize = 32;
@@ -35,21 +35,22 @@ impl Filter {
     }
 
     pub fn insert(&mut self, hash: u32) {
-        self.words[self.index(hash)] |= 1 << (hash & 63) | 1 << (hash >> 6 & 63);
+        self.words[self.index(hash)] |=
+            1 << (hash & 63) | 1 << (hash >> 6 & 63) | 1 << (hash >> 10 & 63);
     }
 
     /// 1 when the hash may be in the table, 0 when it is not.
     #[inline(always)]
     pub fn test(&self, hash: u32) -> u32 {
         let word = self.words[self.index(hash)];
-        (word >> (hash & 63) & word >> (hash >> 6 & 63)) as u32 & 1
+        (word >> (hash & 63) & word >> (hash >> 6 & 63) & word >> (hash >> 10 & 63)) as u32 & 1
     }
 
     pub fn may_contain(&self, hash: u32) -> bool {
         self.test(hash) == 1
     }
 
-    /// By the high bits; the low twelve choose the two bits in the word.
+    /// By the high bits; the low sixteen choose the three bits in the word.
     #[inline(always)]
     fn index(&self, hash: u32) -> usize {
         usize::from((hash >> 16) as u16 & self.mask)
