@@ -221,10 +221,14 @@ impl Held {
         }
         let _ = reap(self.pid);
         let e = io::Error::from_raw_os_error(i32::from_ne_bytes(errno));
-        Err(match e.kind() {
-            io::ErrorKind::NotFound => SpawnError::NotFound(self.name.clone()),
-            _ => SpawnError::NotExecutable(self.name.clone(), e),
-        })
+        let e = match e.kind() {
+            // The file was there a moment ago: what is missing is what its first line names.
+            io::ErrorKind::NotFound => {
+                io::Error::other("its interpreter (or itself, just now) is missing")
+            }
+            _ => e,
+        };
+        Err(SpawnError::NotExecutable(self.name.clone(), e))
     }
 }
 
