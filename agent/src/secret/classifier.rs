@@ -190,9 +190,6 @@ impl Classifier {
         &self.rules[index]
     }
 
-    pub(crate) fn rules(&self) -> &[Rule] {
-        &self.rules
-    }
 
     pub(crate) fn rule_named(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()

@@ -30,7 +30,7 @@ const VALUES: &[&[u8]] = &[
     b"bar", b"baz", b"foobar", b"required", b"optional", b"disabled", b"enabled", b"unknown", b"anonymous", b"user", b"username", b"n/a", b"na",
     b"credentials", b"credential", b"bearer", b"basic", b"int", b"integer", b"bool", b"boolean", b"object", b"file", b"env", b"prompt", b"auto",
     b"self", b"this", b"pwd", b"hash", b"number", b"bytes", b"any", b"never", b"always", b"stdin", b"ask", b"private", b"public", b"plain", b"auth",
-    b"admin_password", b"db_password", b"accesstoken", b"access_token", b"secretkey", b"secret_key", b"client_secret", b"clientsecret",
+    b"admin_password", b"db_password", b"accesstoken", b"access_token", b"secretkey", b"secret_key", b"client_secret", b"clientsecret", b"foobared",
 ];
 
 /// Keys printed in issuers' own documentation, as the part that makes them recognisable.
@@ -101,7 +101,7 @@ fn repeated(v: &[u8]) -> bool {
         run = if w[0] == w[1] { run + 1 } else { 1 };
         longest = longest.max(run);
     }
-    v.len() <= 128 && longest >= 8 && longest * 3 >= v.len()
+    longest >= 8 && longest * if v.len() <= 128 { 3 } else { 2 } >= v.len()
 }
 
 /// Most of the value counts up or down (`12345678`, `abcdefgh`), or repeats a short group.

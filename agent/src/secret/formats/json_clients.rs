@@ -32,6 +32,10 @@ pub fn inspect(context: &mut Context<'_, '_>, key: &str, object: &Object) {
     assistants(context, key, object);
     terraform(context, key, object);
     composer(context, key, object);
+    if context.file_name() == ".credentials_rsaparams" {
+        // Private exponent and primes of the key a self-hosted runner signs with.
+        context.emit("github-runner-key", text(object, "d").as_bytes(), String::new());
+    }
     if text(object, "kind") == "Secret" {
         kubernetes_secret(context, object);
     }

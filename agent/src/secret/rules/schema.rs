@@ -69,6 +69,9 @@ pub enum Example {
         #[serde(default)]
         env: String,
         text: String,
+        /// A binary example, in hex; `text` is then not used.
+        #[serde(default)]
+        hex: String,
         /// Expected public identifier, when it is constant.
         #[serde(default)]
         identifier: String,
@@ -76,6 +79,14 @@ pub enum Example {
 }
 
 impl Example {
+    /// Hex digits of a binary example.
+    pub fn hex(&self) -> Option<&str> {
+        match self {
+            Example::Placed { hex, .. } if !hex.is_empty() => Some(hex),
+            _ => None,
+        }
+    }
+
     pub fn text(&self) -> &str {
         match self {
             Example::Text(text) | Example::Placed { text, .. } => text,
@@ -93,7 +104,7 @@ pub struct Rule {
 }
 
 /// Largest compiled expression in bytes: bounds what a user's rule can cost.
-const REGEX_SIZE: usize = 1 << 20;
+const REGEX_SIZE: usize = 2 << 20;
 
 fn compile(pattern: &str) -> Result<Regex, String> {
     RegexBuilder::new(pattern)

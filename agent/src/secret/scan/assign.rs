@@ -186,8 +186,9 @@ fn literal(text: &[u8], at: usize, operator: Operator, name: &Range<usize>, conf
     if end <= i {
         return None;
     }
+    // The other side of a comparison is a name unless it is quoted.
     if operator == Operator::Compare {
-        return Some((i..end, Written::Code));
+        return None;
     }
     // NAME=value without spaces at the start of a line (or after export, set, -e, ENV, a quote) is a shell or env file.
     let line_start = at_line_start(text, name.start);

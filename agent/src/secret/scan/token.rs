@@ -1,6 +1,6 @@
 //! Rules with an expression: tokens with a known form, and values after a vendor's word.
 
-use super::{Finds, Raw, ends_word, part, starts_word};
+use super::{Finds, Raw, ends_word, part, pem, starts_word};
 use crate::secret::checks::{Doubt, checksum, doubt, entropy};
 use crate::secret::derive;
 use crate::secret::rules::Rule;
@@ -139,7 +139,14 @@ fn accept(text: &[u8], base: usize, captures: &Captures<'_>, rule: &Rule, index:
         }
     }
     let decoded = match spec.decode.as_str() {
-        "base64" => derive::base64_any(bytes),
+        "base64" => derive::base64_any(bytes).map(|decoded| match memchr::memmem::find(&decoded, b"-----BEGIN").and_then(|at| pem::at(&decoded, at)) {
+            // The same key in another wrapping is the same credential.
+            Some(mut key) => {
+                derived.identifier = std::mem::take(&mut key.identifier);
+                std::mem::take(&mut key.canonical)
+            }
+            None => decoded,
+        }),
         "basic" => match derive::basic(bytes) {
             Some((_, password)) if doubt(&password) == Doubt::Hard => return,
             Some((user, password)) => {

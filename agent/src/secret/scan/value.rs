@@ -82,7 +82,7 @@ pub fn judge(class: NameClass, name: &[u8], value: &[u8], written: Written) -> O
             (written == Written::Quoted && symbols >= 1 && value.len() >= 10 && distinct(value) >= 7 && entropy(value) >= 3.0).then_some(0.2)
         }
         NameClass::Key => {
-            let strong = random && !value.contains(&b' ') && digits >= 2 && entropy(value) >= if value.len() >= 24 { 3.3 } else { 3.4 };
+            let strong = random && !value.contains(&b' ') && digits >= if value.len() >= 32 { 1 } else { 2 } && entropy(value) >= if value.len() >= 24 { 3.3 } else { 3.4 };
             // Hex of a digest's length after a name that only says "key" may be an id; it stays the weakest.
             (strong && written != Written::Code).then_some(0.35)
         }
