@@ -4,7 +4,7 @@ use super::registry::Registry;
 use super::{environment, procfs, stamp};
 use crate::decode;
 use crate::model::{ExeFacts, ExecSeen, Found, Place};
-use crate::secret::{Classifier, Finding, Origin};
+use crate::secret::{Classifier, Finding};
 use keytrail_abi as abi;
 use std::collections::HashMap;
 use zeroize::Zeroizing;
@@ -205,7 +205,7 @@ pub fn in_environment(block: &[u8], classifier: &Classifier, registry: &mut Regi
             found.push(one);
         }
     };
-    for (name, finding) in classifier.classify_env(&pairs) {
+    for (name, finding) in classifier.classify_env(pairs.iter().copied()) {
         if let Some(credential) = learn(registry, &finding) {
             add(credential, name);
         }
@@ -221,9 +221,7 @@ pub fn in_environment(block: &[u8], classifier: &Classifier, registry: &mut Regi
 /// Arguments with every credential replaced, and the credentials that were in them.
 pub fn arguments(area: &[u8], classifier: &Classifier, registry: &mut Registry) -> (Vec<String>, Vec<Found>) {
     let ranges = environment::arguments(area);
-    // Separators become spaces of the same length: `--password x` is seen as one text and places stay right.
-    let joined: Zeroizing<Vec<u8>> =
-        Zeroizing::new(area.iter().map(|b| if *b == 0 { b' ' } else { *b }).collect());
+    let argv: Vec<&[u8]> = ranges.iter().map(|range| &area[range.clone()]).collect();
     let mut found: Vec<Found> = Vec::new();
     let mut add = |credential: crate::model::CredentialRef, index: usize| {
         let place = Place::Argv(u32::try_from(index).unwrap_or(u32::MAX));
@@ -235,15 +233,15 @@ pub fn arguments(area: &[u8], classifier: &Classifier, registry: &mut Registry) 
         }
     };
     let mut spans: Vec<(std::ops::Range<usize>, String)> = Vec::new();
-    for finding in classifier.classify(&joined, Origin::Argv { index: 0 }) {
+    for (index, finding) in classifier.classify_argv(&argv) {
+        let Some(range) = ranges.get(index) else { continue };
         let Some(credential) = learn(registry, &finding) else { continue };
         let label = label(&credential.kind, &credential.fingerprint);
         for place in &finding.places {
-            if let Some(index) = ranges.iter().position(|r| r.start <= place.start && place.start < r.end.max(r.start + 1)) {
-                add(credential.clone(), index);
-            }
-            spans.push((place.clone(), label.clone()));
+            let start = range.start.saturating_add(place.start);
+            spans.push((start..range.start.saturating_add(place.end).min(range.end), label.clone()));
         }
+        add(credential, index);
     }
     for (index, range) in ranges.iter().enumerate() {
         for (place, credential) in registry.matcher.places(&area[range.clone()]) {

@@ -93,6 +93,7 @@ fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
     for gap in coverage::initial(runner.sensor.status(), now) {
         runner.line.gap(gap);
     }
+    runner.sensor.scan_libraries();
     runner.report_libraries(now);
     if follow_only.is_none() {
         for tgid in digest::list_pids() {
