@@ -11,6 +11,7 @@ mod host;
 mod kinds;
 mod logging;
 mod privilege;
+mod replay;
 pub mod spawn;
 mod status;
 mod trace;
@@ -59,6 +60,7 @@ fn run(cli: Cli) -> u8 {
         Command::Doctor(args) => doctor::run(&args, config),
         Command::Demo(args) => demo::run(&args, config),
         Command::Inventory(args) => crate::inventory::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Version => {
             println!("keytrail {}", env!("CARGO_PKG_VERSION"));
             exit::OK
