@@ -21,6 +21,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
 
+/// Name the sensor gives to what fanotify tells.
+const FANOTIFY: &str = "fanotify";
 const TICK_NS: u64 = 100_000_000;
 const RESCAN_NS: u64 = 20_000_000;
 const FULL_RESCAN_NS: u64 = 30_000_000_000;
@@ -114,6 +116,8 @@ pub(super) struct Line {
     out: Digested,
     /// Holders whose libraries were looked at when they first connected.
     connected: HashSet<Pid>,
+    /// Accesses told by fanotify that wait for the ring's records of the same batch.
+    accesses: Vec<Vec<u8>>,
 }
 
 impl Line {
@@ -132,12 +136,57 @@ impl Line {
             deferred: Deferred::default(),
             out: Digested::default(),
             connected: HashSet::new(),
+            accesses: Vec::new(),
         }
     }
 
-    /// One kernel record all the way.
+    /// One record as the sensor hands it out.
+    ///
+    /// fanotify has no time stamps and is read before the ring. Its accesses wait for the ring's records of this
+    /// batch, so that they meet the program that was executed before them; but not beyond a send or the end of their
+    /// process, which came after them.
     fn record(&mut self, raw: &RawRecord<'_>, shared: &Shared) {
-        let record = match decode::decode(raw.bytes) {
+        if raw.hook == FANOTIFY {
+            self.accesses.push(raw.bytes.to_vec());
+            return;
+        }
+        if !self.accesses.is_empty()
+            && let Ok(record) = decode::decode(raw.bytes)
+            && matches!(record.header().kind, Kind::SOCK_SEND | Kind::TLS_WRITE | Kind::EXIT)
+        {
+            self.accesses_of(Some(record.header().tgid), shared);
+        }
+        self.ordered(raw.bytes, raw.hook, shared);
+    }
+
+    /// The accesses of one process (or all) that were waiting.
+    fn accesses_of(&mut self, tgid: Option<u32>, shared: &Shared) {
+        let (now, later) = std::mem::take(&mut self.accesses).into_iter().partition(|bytes: &Vec<u8>| {
+            tgid.is_none_or(|tgid| decode::decode(bytes).is_ok_and(|r| r.header().tgid == tgid))
+        });
+        self.accesses = later;
+        for mut bytes in now {
+            self.identify(&mut bytes);
+            self.ordered(&bytes, FANOTIFY, shared);
+        }
+    }
+
+    /// An access of a process that was gone when fanotify told of it: the records say who it was.
+    fn identify(&self, bytes: &mut [u8]) {
+        let Ok(record) = decode::decode(bytes) else { return };
+        let header = record.header();
+        if header.start_ns == 0
+            && let Some(pid) = self.core.processes().latest(header.tgid)
+        {
+            let at = std::mem::offset_of!(keytrail_abi::Header, start_ns);
+            let start = (pid.start * crate::model::TICK_NS).to_ne_bytes();
+            bytes[at..at + start.len()].copy_from_slice(&start);
+        }
+    }
+
+    /// One record, in order, all the way.
+    fn ordered(&mut self, bytes: &[u8], hook: &str, shared: &Shared) {
+        let record = match decode::decode(bytes) {
             Ok(record) => record,
             Err(error) => {
                 self.bad_records += 1;
@@ -151,7 +200,7 @@ impl Line {
             self.introduce(crate::digest::pid_of_header(&header));
         }
         let mut out = std::mem::take(&mut self.out);
-        self.digest.record(&record, raw.hook, &mut out);
+        self.digest.record(&record, hook, &mut out);
         self.take(&mut out);
         self.out = out;
         if header.kind == Kind::EXIT && self.root == Some(header.tgid) {
@@ -356,6 +405,7 @@ impl Runner {
     fn drain(&mut self) -> usize {
         let Self { sensor, line, shared, .. } = self;
         let n = sensor.drain(&mut |raw| line.record(&raw, shared));
+        line.accesses_of(None, shared);
         line.apply(sensor);
         if n > 0 {
             wire::scrub_stack();
@@ -371,6 +421,7 @@ impl Runner {
             tracing::error!(%error, "the ring could not be overwritten");
             line.digest.ring_dirty = true;
         }
+        line.accesses_of(None, shared);
         line.apply(sensor);
         wire::scrub_stack();
     }
