@@ -6,8 +6,8 @@
 use crate::{
     maps::{PROCS, field},
     record::{
-        Slot, Wake, copy_user, file_id, follow, ns_tgid, pointer, read, read_or_zero, reserve, seal,
-        set_process, stamp, start_ns, unique, wake, zero,
+        Counters, Slot, Wake, blank, copy, copy_user, file_id, follow, forget, ns_tgid, pointer, read,
+        read_or_zero, settle, stamp, start_ns, wake, zero,
     },
 };
 use aya_ebpf::{
@@ -15,6 +15,7 @@ use aya_ebpf::{
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
+use core::mem::MaybeUninit;
 use keytrail_abi::{
     AREA_ARGV, AREA_ENV, EXEC_AREA_MAX, EXEC_CHUNK_DATA, Exec, ExecChunk, Header, Kind, PROC_IGNORED,
     PROC_UNKNOWN, ProcState,
@@ -23,9 +24,8 @@ use keytrail_abi::{
     state::counter,
 };
 
-const PAGE: u64 = EXEC_CHUNK_DATA as u64;
-/// An area that does not begin on a page touches one page more.
-const CHUNKS_MAX: u32 = (EXEC_AREA_MAX / EXEC_CHUNK_DATA) as u32 + 1;
+const FULL: u64 = EXEC_CHUNK_DATA as u64;
+const CHUNKS_MAX: usize = EXEC_AREA_MAX / EXEC_CHUNK_DATA;
 
 // void sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
@@ -46,11 +46,16 @@ fn on_exec(task: u64, old_tid: u32, bprm: u64) {
         }
         pad = known.pad;
     }
-    let exec_id = unique(counter::EXECS);
-    set_process(tgid, ProcState { state: PROC_UNKNOWN, pad, exec_id });
+    let Some(counters) = Counters::get() else {
+        return;
+    };
+    let exec_id = counters.unique(counter::EXECS);
+    counters.set_process(tgid, ProcState { state: PROC_UNKNOWN, pad, exec_id });
 
-    let mut head = Header::default();
-    stamp(&mut head);
+    let mut head = MaybeUninit::<Header>::uninit();
+    stamp(head.as_mut_ptr());
+    blank(head.as_mut_ptr());
+    let head = settle(head.as_ptr());
     let mm = follow(task, field(f::TASK_MM));
     let arg_start: u64 = read_or_zero(mm, field(f::MM_ARG_START));
     let arg_end: u64 = read_or_zero(mm, field(f::MM_ARG_END));
@@ -59,13 +64,13 @@ fn on_exec(task: u64, old_tid: u32, bprm: u64) {
     let arg_len = arg_end.saturating_sub(arg_start);
     let env_len = env_end.saturating_sub(env_start);
 
-    if let Some(mut slot) = reserve::<Exec>(Kind::EXEC) {
+    if let Some(mut slot) = counters.reserve::<Exec>(Kind::EXEC) {
         let record = pointer(&mut slot);
         let parent = follow(task, field(f::TASK_REAL_PARENT));
         let nsproxy = follow(task, field(f::TASK_NSPROXY));
         // SAFETY: `record` is the reserved slot; every field is written.
         unsafe {
-            (*record).header = head;
+            copy(&raw mut (*record).header, head);
             (*record).exec_id = exec_id;
             (*record).exe = file_id(follow(follow(mm, field(f::MM_EXE_FILE)), field(f::FILE_INODE)));
             (*record).parent_start_ns = start_ns(parent);
@@ -94,84 +99,80 @@ fn on_exec(task: u64, old_tid: u32, bprm: u64) {
             );
             // The helper counts the terminating NUL.
             (*record).filename_len = if written > 0 { written as u32 - 1 } else { 0 };
-            seal(&raw mut (*record).header, Kind::EXEC, size_of::<Exec>() as u32, 0);
+            counters.seal(&raw mut (*record).header, Kind::EXEC, size_of::<Exec>() as u32, 0);
         }
         slot.submit(wake(Wake::Later));
     }
-    area(&head, exec_id, AREA_ARGV, arg_start, arg_len);
-    area(&head, exec_id, AREA_ENV, env_start, env_len);
+    let later = wake(Wake::Later);
+    Area { counters, head, exec_id, area: AREA_ARGV, later }.send(arg_start, arg_len);
+    Area { counters, head, exec_id, area: AREA_ENV, later }.send(env_start, env_len);
 }
 
 /// What the chunks of one area have in common.
-struct Area<'a> {
-    head: &'a Header,
+struct Area {
+    counters: Counters,
+    /// A header filled by `stamp`.
+    head: *const Header,
     exec_id: u64,
     area: u32,
-    /// More was there than is captured.
-    cut: bool,
+    /// Flags to submit with when user space need not hurry.
+    later: u64,
 }
 
-/// Sends one area page by page: a page that is not resident costs that page only.
-#[inline(always)]
-fn area(head: &Header, exec_id: u64, area: u32, start: u64, len: u64) {
-    let all = if len > EXEC_AREA_MAX as u64 { EXEC_AREA_MAX as u64 } else { len };
-    let area = Area { head, exec_id, area, cut: len > all };
-    let mut offset: u64 = 0;
-    for _ in 0..CHUNKS_MAX {
-        let source = start.wrapping_add(offset);
-        let to_page_end = PAGE - (source & (PAGE - 1));
-        let left = all - offset;
-        let size = if left < to_page_end { left } else { to_page_end };
-        let done = size == left;
-        chunk(&area, source, offset as u32, size as u32, done);
-        if done {
-            break;
+impl Area {
+    /// Sends an area in full chunks and a last one that is not.
+    #[inline(always)]
+    fn send(&self, start: u64, len: u64) {
+        let (mut all, mut cut) = (len, 0);
+        if len > EXEC_AREA_MAX as u64 {
+            (all, cut) = (EXEC_AREA_MAX as u64, flags::TRUNCATED);
         }
-        offset += size;
-    }
-}
-
-/// Picks the smallest slot: the ring is shared by everything that happens on the host.
-#[inline(always)]
-fn chunk(area: &Area, source: u64, offset: u32, size: u32, done: bool) {
-    if size <= 256 {
-        emit::<256>(area, source, offset, size, done);
-    } else if size <= 1024 {
-        emit::<1024>(area, source, offset, size, done);
-    } else if size <= 2048 {
-        emit::<2048>(area, source, offset, size, done);
-    } else {
-        emit::<EXEC_CHUNK_DATA>(area, source, offset, size, done);
-    }
-}
-
-#[inline(always)]
-fn emit<const N: usize>(area: &Area, source: u64, offset: u32, size: u32, done: bool) {
-    let Some(mut slot) = reserve::<Slot<ExecChunk, N>>(Kind::EXEC_CHUNK) else {
-        return;
-    };
-    let record = pointer(&mut slot);
-    // The environment is sent last.
-    let last = done && area.area == AREA_ENV;
-    let mut bits = if done && area.cut { flags::TRUNCATED } else { 0 };
-    // SAFETY: `record` is the reserved slot with N bytes of data; every field is written.
-    unsafe {
-        let data = (&raw mut (*record).data).cast::<u8>();
-        zero::<N>(data);
-        let mut kept = size;
-        if size != 0 && !copy_user::<N>(data, source, size) {
-            bits |= flags::UNREADABLE;
-            kept = 0;
+        let mut offset: u64 = 0;
+        for _ in 0..CHUNKS_MAX {
+            if all - offset <= FULL {
+                break;
+            }
+            self.emit::<EXEC_CHUNK_DATA>(start.wrapping_add(offset), offset as u32, FULL, 0, 0);
+            offset = forget(offset + FULL, start);
         }
-        let head = &raw mut (*record).record.header;
-        *head = *area.head;
-        (*record).record.exec_id = area.exec_id;
-        (*record).record.area = area.area;
-        (*record).record.offset = offset;
-        (*record).record.data_len = kept;
-        (*record).record.last = last as u32;
-        seal(head, Kind::EXEC_CHUNK, size_of::<ExecChunk>() as u32 + kept, bits);
+        // The environment is sent last.
+        let last = if self.area == AREA_ENV { 1 } else { 0 };
+        let (source, rest) = (start.wrapping_add(offset), all - offset);
+        // The smallest slot that fits: the ring is shared by everything that happens on the host.
+        if rest <= 256 {
+            self.emit::<256>(source, offset as u32, rest, cut, last);
+        } else if rest <= 1024 {
+            self.emit::<1024>(source, offset as u32, rest, cut, last);
+        } else if rest <= 2048 {
+            self.emit::<2048>(source, offset as u32, rest, cut, last);
+        } else {
+            self.emit::<EXEC_CHUNK_DATA>(source, offset as u32, rest, cut, last);
+        }
     }
-    slot.submit(wake(if last { Wake::Now } else { Wake::Later }));
-}
 
+    #[inline(always)]
+    fn emit<const N: usize>(&self, source: u64, offset: u32, size: u64, bits: u16, last: u32) {
+        let Some(mut slot) = self.counters.reserve::<Slot<ExecChunk, N>>(Kind::EXEC_CHUNK) else {
+            return;
+        };
+        let record = pointer(&mut slot);
+        // SAFETY: `record` is the reserved slot with N bytes of data; every field is written.
+        unsafe {
+            let data = (&raw mut (*record).data).cast::<u8>();
+            zero::<N>(data);
+            let failed = copy_user::<N>(data, source, size);
+            // Nothing of it is there when a page of it is not.
+            let kept = (size & failed.wrapping_sub(1)) as u32;
+            let bits = bits | (failed as u16 * flags::UNREADABLE);
+            let head = &raw mut (*record).record.header;
+            copy(head, self.head);
+            (*record).record.exec_id = self.exec_id;
+            (*record).record.area = self.area;
+            (*record).record.offset = offset;
+            (*record).record.data_len = kept;
+            (*record).record.last = last;
+            self.counters.seal(head, Kind::EXEC_CHUNK, size_of::<ExecChunk>() as u32 + kept, bits);
+        }
+        slot.submit(if last == 1 { wake(Wake::Now) } else { self.later });
+    }
+}

@@ -3,8 +3,7 @@
 use crate::{
     maps::{PROCS, READ_SEEN, WATCHED, WATCHED_BITS, field},
     record::{
-        Wake, ctime_ns, current_task, file_id, follow, pointer, read, read_or_zero, reserve, seal,
-        set_process, stamp, start_ns, wake, zero,
+        Counters, Wake, ctime_ns, current_task, file_id, follow, pointer, read, read_or_zero, stamp, start_ns, wake, zero,
     },
 };
 use aya_ebpf::{
@@ -107,6 +106,9 @@ fn watched(inode: u64, how: u32) -> bool {
     if flags & watch::FILE == 0 {
         return false;
     }
+    let Some(counters) = Counters::get() else {
+        return true;
+    };
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let known = PROCS.get_ptr_mut(&tgid);
     // SAFETY: a live map value.
@@ -118,7 +120,7 @@ fn watched(inode: u64, how: u32) -> bool {
         match known {
             // SAFETY: a live map value; an aligned store.
             Some(known) => unsafe { (*known).state = PROC_HOLDER },
-            None => set_process(tgid, ProcState { state: PROC_HOLDER, pad: 0, exec_id: 0 }),
+            None => counters.set_process(tgid, ProcState { state: PROC_HOLDER, pad: 0, exec_id: 0 }),
         }
     }
     let start = start_ns(current_task());
@@ -134,7 +136,7 @@ fn watched(inode: u64, how: u32) -> bool {
         return true;
     }
     let kind = if how == access::OPEN { Kind::FILE_OPEN } else { Kind::FILE_READ };
-    let Some(mut slot) = reserve::<FileAccess>(kind) else {
+    let Some(mut slot) = counters.reserve::<FileAccess>(kind) else {
         return true;
     };
     // Only what was reported counts as seen: after a loss the next read is reported.
@@ -148,7 +150,7 @@ fn watched(inode: u64, how: u32) -> bool {
         (*record).ctime_ns = ctime_ns;
         (*record).access = how;
         (*record).count = 1;
-        seal(&raw mut (*record).header, kind, size_of::<FileAccess>() as u32, 0);
+        counters.seal(&raw mut (*record).header, kind, size_of::<FileAccess>() as u32, 0);
     }
     slot.submit(wake(Wake::Now));
     true
@@ -186,7 +188,10 @@ fn created(file: u64, inode: u64) -> u32 {
     if PROCS.get_ptr(&tgid).is_some_and(|known| unsafe { (*known).state } == PROC_IGNORED) {
         return 0;
     }
-    let Some(mut slot) = reserve::<FileNew>(Kind::FILE_NEW) else {
+    let Some(counters) = Counters::get() else {
+        return 0;
+    };
+    let Some(mut slot) = counters.reserve::<FileNew>(Kind::FILE_NEW) else {
         return 0;
     };
     let record = pointer(&mut slot);
@@ -217,7 +222,7 @@ fn created(file: u64, inode: u64) -> u32 {
             at = up;
         }
         (*record).depth = depth;
-        seal(&raw mut (*record).header, Kind::FILE_NEW, size_of::<FileNew>() as u32, 0);
+        counters.seal(&raw mut (*record).header, Kind::FILE_NEW, size_of::<FileNew>() as u32, 0);
     }
     slot.submit(wake(Wake::Later));
     1

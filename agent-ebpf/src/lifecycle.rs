@@ -3,7 +3,7 @@
 use crate::{
     maps::{PROCS, TLS_CALLS, field},
     record::{
-        Wake, follow, ns_tgid, pointer, read, read_or_zero, reserve, seal, set_process, stamp, wake,
+        Counters, Wake, follow, ns_tgid, pointer, read, read_or_zero, stamp, wake,
     },
 };
 use aya_ebpf::{
@@ -41,16 +41,19 @@ fn on_fork(child: u64) {
     if pid != tgid || tgid == 0 {
         return;
     }
+    let Some(counters) = Counters::get() else {
+        return;
+    };
     let parent = (bpf_get_current_pid_tgid() >> 32) as u32;
     if let Some(state) = PROCS.get_ptr(&parent) {
         // SAFETY: a live map value, copied at once.
         let ProcState { state, pad, exec_id } = unsafe { *state };
         // A child of the agent is a process like any other: `trace` starts what it follows.
         if state != PROC_IGNORED {
-            set_process(tgid, ProcState { state, pad, exec_id });
+            counters.set_process(tgid, ProcState { state, pad, exec_id });
         }
     }
-    let Some(mut slot) = reserve::<Fork>(Kind::FORK) else {
+    let Some(mut slot) = counters.reserve::<Fork>(Kind::FORK) else {
         return;
     };
     let record = pointer(&mut slot);
@@ -60,7 +63,7 @@ fn on_fork(child: u64) {
         (*record).child_start_ns = read_or_zero(child, field(f::TASK_START_BOOTTIME));
         (*record).child_tgid = tgid;
         (*record).child_ns_tgid = ns_tgid(child);
-        seal(&raw mut (*record).header, Kind::FORK, size_of::<Fork>() as u32, 0);
+        counters.seal(&raw mut (*record).header, Kind::FORK, size_of::<Fork>() as u32, 0);
     }
     slot.submit(wake(Wake::Later));
 }
@@ -86,7 +89,10 @@ fn on_exit(task: u64, group_dead: Option<bool>) {
     if !last {
         return;
     }
-    let Some(mut slot) = reserve::<Exit>(Kind::EXIT) else {
+    let Some(counters) = Counters::get() else {
+        return;
+    };
+    let Some(mut slot) = counters.reserve::<Exit>(Kind::EXIT) else {
         return;
     };
     let record = pointer(&mut slot);
@@ -95,7 +101,7 @@ fn on_exit(task: u64, group_dead: Option<bool>) {
         stamp(&raw mut (*record).header);
         (*record).exit_code = read_or_zero(task, field(f::TASK_EXIT_CODE));
         (*record).pad = 0;
-        seal(&raw mut (*record).header, Kind::EXIT, size_of::<Exit>() as u32, 0);
+        counters.seal(&raw mut (*record).header, Kind::EXIT, size_of::<Exit>() as u32, 0);
     }
     slot.submit(wake(Wake::Later));
 }

@@ -6,7 +6,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use keytrail_abi::{
-    FileId, ProcState, ReadKey, SelfTest, SendCall, TlsCall, WATCH_WORDS, Watch,
+    FileId, ProcState, ReadKey, SelfTest, SendCall, SockSend, TlsCall, TlsWrite, WATCH_WORDS, Watch,
     globals::{MISSING, field},
     state::counter,
 };
@@ -31,13 +31,27 @@ pub static WATCHED_BITS: Array<u64> = Array::with_max_entries(WATCH_WORDS, 0);
 #[map]
 pub static READ_SEEN: LruHashMap<ReadKey, u64> = LruHashMap::with_max_entries(16384, 0);
 
+/// A TLS call and what its records have in common.
+#[repr(C)]
+pub struct TlsState {
+    pub call: TlsCall,
+    pub record: TlsWrite,
+}
+
+/// A send and what its records have in common.
+#[repr(C)]
+pub struct SendState {
+    pub call: SendCall,
+    pub record: SockSend,
+}
+
 /// pid_tgid -> the TLS call the thread was last in.
 #[map]
-pub static TLS_CALLS: LruHashMap<u64, TlsCall> = LruHashMap::with_max_entries(8192, 0);
+pub static TLS_CALLS: LruHashMap<u64, TlsState> = LruHashMap::with_max_entries(8192, 0);
 
 /// pid_tgid -> the send the thread was last in.
 #[map]
-pub static SENDS: LruHashMap<u64, SendCall> = LruHashMap::with_max_entries(8192, 0);
+pub static SENDS: LruHashMap<u64, SendState> = LruHashMap::with_max_entries(8192, 0);
 
 /// Sequence numbers and losses.
 #[map]

@@ -115,58 +115,84 @@ pub fn stamp(header: *mut Header) {
     }
 }
 
-/// Kind, length, flags and the sequence number of this record.
+/// Clears what `seal` writes: a template is copied whole, and the verifier wants all of it written.
 #[inline(always)]
-pub fn seal(header: *mut Header, kind: u16, len: u32, flags: u16) {
-    let seq = next_seq(kind, true);
+pub fn blank(header: *mut Header) {
     // SAFETY: as in `stamp`.
     unsafe {
-        (*header).kind = kind;
-        (*header).flags = flags;
-        (*header).len = len;
-        (*header).cpu_seq = seq;
+        (*header).kind = 0;
+        (*header).flags = 0;
+        (*header).len = 0;
+        (*header).cpu_seq = 0;
     }
 }
 
-/// Takes a sequence number; a record that found no room takes one as well, so that a hole tells of the loss.
-#[inline(always)]
-fn next_seq(kind: u16, stored: bool) -> u64 {
-    let Some(counters) = COUNTERS.get_ptr_mut(0) else {
-        return 0;
-    };
-    // SAFETY: the map value is [u64; counter::COUNT] and `kind` is one of Kind's constants.
-    unsafe {
-        let seq = (*counters)[counter::SEQ];
-        (*counters)[counter::SEQ] = seq + 1;
-        if !stored {
-            (*counters)[counter::LOST + kind as usize] += 1;
+/// This CPU's counters. Looked up once per program: a look-up per record would double the verifier's ways each time.
+#[derive(Clone, Copy)]
+pub struct Counters(*mut [u64; counter::COUNT]);
+
+impl Counters {
+    #[inline(always)]
+    pub fn get() -> Option<Self> {
+        COUNTERS.get_ptr_mut(0).map(Self)
+    }
+
+    /// Takes a sequence number.
+    #[inline(always)]
+    fn next_seq(self) -> u64 {
+        // SAFETY: a live map value; the place is below COUNT.
+        unsafe {
+            let seq = (*self.0)[counter::SEQ];
+            (*self.0)[counter::SEQ] = seq + 1;
+            seq
         }
-        seq
     }
-}
 
-/// Reserves room for a record; a failure is counted.
-#[inline(always)]
-pub fn reserve<T: 'static>(kind: u16) -> Option<RingBufEntry<T>> {
-    let entry = RING.reserve::<T>(0);
-    if entry.is_none() {
-        next_seq(kind, false);
+    /// Reserves room for a record. A record that finds none is counted and takes a sequence number as well, so that
+    /// a hole tells of the loss.
+    #[inline(always)]
+    pub fn reserve<T: 'static>(self, kind: u16) -> Option<RingBufEntry<T>> {
+        let entry = RING.reserve::<T>(0);
+        if entry.is_none() {
+            self.next_seq();
+            // SAFETY: a live map value; `kind` is one of Kind's constants, so the place is below COUNT.
+            unsafe { (*self.0)[counter::LOST + kind as usize] += 1 };
+        }
+        entry
     }
-    entry
-}
 
-/// Adds one to a counter and returns a number unique on this boot of the agent: count << 16 | CPU.
-#[inline(always)]
-pub fn unique(counter: usize) -> u64 {
-    let Some(counters) = COUNTERS.get_ptr_mut(0) else {
-        return 0;
-    };
-    // SAFETY: no arguments.
-    let cpu = unsafe { bpf_get_smp_processor_id() } as u64;
-    // SAFETY: the map value is [u64; counter::COUNT] and `counter` one of counter's constants.
-    unsafe {
-        (*counters)[counter] += 1;
-        (*counters)[counter] << 16 | (cpu & 0xffff)
+    /// Writes kind, length, flags and the sequence number of a record.
+    #[inline(always)]
+    pub fn seal(self, header: *mut Header, kind: u16, len: u32, flags: u16) {
+        let seq = self.next_seq();
+        // SAFETY: as in `stamp`.
+        unsafe {
+            (*header).kind = kind;
+            (*header).flags = flags;
+            (*header).len = len;
+            (*header).cpu_seq = seq;
+        }
+    }
+
+    /// Adds one to a counter and returns a number unique on this boot of the agent: count << 16 | CPU.
+    #[inline(always)]
+    pub fn unique(self, place: usize) -> u64 {
+        // SAFETY: no arguments.
+        let cpu = unsafe { bpf_get_smp_processor_id() } as u64;
+        // SAFETY: a live map value; `place` is one of counter's constants.
+        unsafe {
+            (*self.0)[place] += 1;
+            (*self.0)[place] << 16 | (cpu & 0xffff)
+        }
+    }
+
+    /// Stores a process's state; a full table is counted.
+    #[inline(always)]
+    pub fn set_process(self, tgid: u32, state: ProcState) {
+        if PROCS.insert(&tgid, &state, 0).is_err() {
+            // SAFETY: a live map value; the place is below COUNT.
+            unsafe { (*self.0)[counter::PROCS_FULL] += 1 };
+        }
     }
 }
 
@@ -195,15 +221,35 @@ pub fn wake(wake: Wake) -> u64 {
     }
 }
 
-/// Makes `len` of user memory a part of a record. On a fault the whole of `dst` is zero and false is returned.
+/// Makes `len` bytes of user memory a part of a record. On a fault the whole of `dst` is zero and 1 is
+/// returned, else 0.
 ///
 /// # Safety
 /// `dst` must have `N` bytes.
 #[inline(always)]
-pub unsafe fn copy_user<const N: usize>(dst: *mut u8, src: u64, len: u32) -> bool {
-    let len = at_most::<N>(len as u64);
+pub unsafe fn copy_user<const N: usize>(dst: *mut u8, src: u64, len: u64) -> u64 {
+    let len = at_most::<N>(forget(len, src));
     // SAFETY: `len` is at most N, which `dst` has; the helper checks the source.
-    unsafe { bpf_probe_read_user(dst.cast(), len as u32, src as *const _) == 0 }
+    nonzero(unsafe { bpf_probe_read_user(dst.cast(), len as u32, src as *const _) } as u64)
+}
+
+/// `value`, of which the verifier knows nothing any more. `noise` is any number it does not know.
+///
+/// What it knows of a number it must tell apart: in a loop with a choice of slots every way through the steps before
+/// would be checked on its own, and twenty steps are then too many. So a loop's numbers are forgotten at each step.
+#[inline(always)]
+pub fn forget(value: u64, noise: u64) -> u64 {
+    let mut value = value;
+    // SAFETY: changes one register, twice, back to what it was.
+    unsafe {
+        core::arch::asm!(
+            "{v} ^= {n}",
+            "{v} ^= {n}",
+            v = inout(reg) value,
+            n = in(reg) noise,
+        );
+    }
+    value
 }
 
 /// Overwrites `N` bytes: a slot must not carry what the lap before left there.
@@ -218,6 +264,23 @@ pub unsafe fn zero<const N: usize>(dst: *mut u8) {
     // SAFETY: `dst` has N bytes.
     unsafe {
         bpf_probe_read_user(dst.cast(), N as u32, UNREADABLE as *const _);
+    }
+}
+
+/// Copies a struct word by word. A plain assignment of this size becomes a call of memcpy, which goes byte by byte:
+/// slow to run, and each byte is a step for the verifier.
+///
+/// # Safety
+/// Both must be valid and aligned to 8; the size of `T` is a multiple of 8.
+#[inline(always)]
+pub unsafe fn copy<T>(dst: *mut T, src: *const T) {
+    const { assert!(size_of::<T>() % 8 == 0) };
+    for word in 0..size_of::<T>() / 8 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let value = core::ptr::read_volatile(src.cast::<u64>().add(word));
+            core::ptr::write_volatile(dst.cast::<u64>().add(word), value);
+        }
     }
 }
 
@@ -252,15 +315,31 @@ pub fn unclassified(state: u32) -> u16 {
     if state == PROC_UNKNOWN { flags::UNCLASSIFIED } else { 0 }
 }
 
-/// Stores a process's state; a full table is counted.
+/// Keeps a template in memory: the compiler would take it apart into single bytes, each in a stack slot of its own.
 #[inline(always)]
-pub fn set_process(tgid: u32, state: ProcState) {
-    if PROCS.insert(&tgid, &state, 0).is_err()
-        && let Some(counters) = COUNTERS.get_ptr_mut(0)
-    {
-        // SAFETY: the map value is [u64; counter::COUNT].
-        unsafe { (*counters)[counter::PROCS_FULL] += 1 }
+pub fn settle<T>(place: *const T) -> *const T {
+    let mut place = place;
+    // SAFETY: a move of a register to itself; without `nomem` it counts as a use of all memory.
+    unsafe { core::arch::asm!("{p} = {p}", p = inout(reg) place) };
+    place
+}
+
+/// 1 for everything but 0. In assembly because the compiler would make a branch of it, and a branch in a loop
+/// doubles the verifier's ways.
+#[inline(always)]
+pub fn nonzero(value: u64) -> u64 {
+    let mut bit = value;
+    // SAFETY: arithmetic on two registers.
+    unsafe {
+        core::arch::asm!(
+            "{b} = -{b}",
+            "{b} |= {v}",
+            "{b} >>= 63",
+            b = inout(reg) bit,
+            v = in(reg) value,
+        );
     }
+    bit
 }
 
 /// A reserved slot as a plain pointer.

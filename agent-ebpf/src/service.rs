@@ -3,8 +3,8 @@
 use crate::{
     maps::{RING, SELF_TEST, field},
     record::{
-        Wake, ctime_ns, current_task, file_id, follow, ns_tgid, pointer, read, read_or_zero,
-        reserve, seal, stamp, start_ns, wake, zero,
+        Counters, Wake, ctime_ns, current_task, file_id, follow, ns_tgid, pointer, read, read_or_zero,
+        stamp, start_ns, wake, zero,
     },
 };
 use aya_ebpf::{
@@ -76,12 +76,15 @@ pub fn wipe_ring(_ctx: RawTracePointContext) -> i32 {
 /// Never attached: sends one record, to prove that the ring works.
 #[raw_tracepoint]
 pub fn canary(_ctx: RawTracePointContext) -> i32 {
-    let Some(mut slot) = reserve::<Header>(Kind::CANARY) else {
+    let Some(counters) = Counters::get() else {
+        return 1;
+    };
+    let Some(mut slot) = counters.reserve::<Header>(Kind::CANARY) else {
         return 1;
     };
     let record = pointer(&mut slot);
     stamp(record);
-    seal(record, Kind::CANARY, size_of::<Header>() as u32, 0);
+    counters.seal(record, Kind::CANARY, size_of::<Header>() as u32, 0);
     slot.submit(wake(Wake::Now));
     0
 }

@@ -1,11 +1,11 @@
 //! Connections asked for, and bytes about to leave by TCP.
 
 use crate::{
-    maps::{SENDS, field},
-    payload::Capture,
+    maps::{SENDS, SendState, field},
+    payload::{Capture, FINAL, send_piece},
     record::{
-        Wake, current_task, follow, interesting, pointer, read, read_or_zero, reserve, seal, stamp,
-        unclassified, wake,
+        Counters, Wake, blank, current_task, follow, forget, interesting, pointer, read,
+        read_or_zero, settle, stamp, unclassified, wake,
     },
     tls::current_call,
 };
@@ -15,8 +15,9 @@ use aya_ebpf::{
     macros::{cgroup_sock_addr, fentry, raw_tracepoint},
     programs::{FEntryContext, RawTracePointContext, SockAddrContext},
 };
+use core::mem::MaybeUninit;
 use keytrail_abi::{
-    Connect, Endpoints, Header, Kind, PAYLOAD_MAX, PAYLOAD_TIERS, SEGMENTS_MAX, SendCall, SockSend,
+    Connect, Endpoints, Kind, PAYLOAD_MAX, PAYLOAD_TIERS, SEGMENTS_MAX, SendCall,
     TLS_HANDSHAKE_PEEK, TLS_RECORD_PEEK,
     globals::{MISSING, field as f},
     header::flags,
@@ -102,7 +103,10 @@ fn on_connect_hook(ctx: &SockAddrContext, v6: bool) {
     let Some(state) = interesting((bpf_get_current_pid_tgid() >> 32) as u32) else {
         return;
     };
-    let Some(mut slot) = reserve::<Connect>(Kind::CONNECT) else {
+    let Some(counters) = Counters::get() else {
+        return;
+    };
+    let Some(mut slot) = counters.reserve::<Connect>(Kind::CONNECT) else {
         return;
     };
     let record = pointer(&mut slot);
@@ -130,7 +134,7 @@ fn on_connect_hook(ctx: &SockAddrContext, v6: bool) {
             read_or_zero(follow(nsproxy, field(f::NSPROXY_NET_NS)), field(f::NET_INUM));
         stamp(&raw mut (*record).header);
         let bits = unclassified(state);
-        seal(&raw mut (*record).header, Kind::CONNECT, size_of::<Connect>() as u32, bits);
+        counters.seal(&raw mut (*record).header, Kind::CONNECT, size_of::<Connect>() as u32, bits);
     }
     slot.submit(wake(Wake::Later));
 }
@@ -140,7 +144,10 @@ fn on_syn_sent(sk: u64) {
     let Some(state) = interesting((bpf_get_current_pid_tgid() >> 32) as u32) else {
         return;
     };
-    let Some(mut slot) = reserve::<Connect>(Kind::CONNECT) else {
+    let Some(counters) = Counters::get() else {
+        return;
+    };
+    let Some(mut slot) = counters.reserve::<Connect>(Kind::CONNECT) else {
         return;
     };
     let record = pointer(&mut slot);
@@ -149,7 +156,7 @@ fn on_syn_sent(sk: u64) {
         stamp(&raw mut (*record).header);
         endpoints(&raw mut (*record).ends, sk);
         let bits = unclassified(state);
-        seal(&raw mut (*record).header, Kind::CONNECT, size_of::<Connect>() as u32, bits);
+        counters.seal(&raw mut (*record).header, Kind::CONNECT, size_of::<Connect>() as u32, bits);
     }
     slot.submit(wake(Wake::Later));
 }
@@ -212,14 +219,14 @@ fn segments(iter: u64) -> Option<Segments> {
     Some(segments)
 }
 
-/// Were these bytes captured already? Either the same call comes by again, further on, or the thread repeats a send
+/// The call, unless its bytes were captured already. Either the same call comes by again, further on, or the thread repeats a send
 /// that had found no room. `write_seq` counts what the socket has taken, so it tells both from a new send.
 #[inline(always)]
-fn seen_before(pid_tgid: u64, sk: u64, total: u64, segments: &Segments) -> bool {
+fn new_call(pid_tgid: u64, sk: u64, total: u64, segments: &Segments) -> Option<SendCall> {
     let seq: u32 = read_or_zero(sk, field(f::TCP_WRITE_SEQ));
     if let Some(before) = SENDS.get_ptr(&pid_tgid) {
         // SAFETY: a live map value, copied at once.
-        let before = unsafe { *before };
+        let before = unsafe { (*before).call };
         let taken = seq.wrapping_sub(before.seq) as u64;
         if before.sock == sk && taken <= before.total && before.total - taken == total {
             let same = if segments.vector == 0 {
@@ -228,13 +235,11 @@ fn seen_before(pid_tgid: u64, sk: u64, total: u64, segments: &Segments) -> bool 
                 taken != 0 || before.base == segments.at
             };
             if same {
-                return true;
+                return None;
             }
         }
     }
-    let call = SendCall { sock: sk, base: segments.at, total, seq, pad: 0 };
-    let _ = SENDS.insert(&pid_tgid, &call, 0);
-    false
+    Some(SendCall { sock: sk, base: segments.at, total, seq, pad: 0 })
 }
 
 #[inline(always)]
@@ -255,9 +260,9 @@ fn on_send(sk: u64, msg: u64) {
     let readable = found.is_some();
     let mut segments =
         found.unwrap_or(Segments { at: 0, left: 0, vector: 0, next: 0, count: 0 });
-    if seen_before(pid_tgid, sk, total, &segments) {
+    let Some(call) = new_call(pid_tgid, sk, total, &segments) else {
         return;
-    }
+    };
     // TLS records are of use for their first bytes only: the type, the length, the SNI of a ClientHello.
     let mut limit = if total > PAYLOAD_MAX as u64 { PAYLOAD_MAX as u64 } else { total };
     let mut encrypted = !readable;
@@ -274,38 +279,44 @@ fn on_send(sk: u64, msg: u64) {
     if encrypted {
         (tls_call, tls_session) = current_call(pid_tgid);
     }
-    let mut record = SockSend {
-        header: Header::default(),
-        ends: Endpoints::default(),
-        total,
-        offset: 0,
-        data_len: 0,
-        tls_call,
-        tls_session,
-    };
-    stamp(&mut record.header);
-    // SAFETY: `record` lives on this stack.
-    unsafe { endpoints(&mut record.ends, sk) };
-    let mut capture = Capture { bits: unclassified(state), offset: 0, limit, total, by_page: false };
+    let mut state_here = MaybeUninit::<SendState>::uninit();
+    let place = state_here.as_mut_ptr();
+    // SAFETY: every field is written.
+    unsafe {
+        (*place).call = call;
+        let record = &raw mut (*place).record;
+        stamp(&raw mut (*record).header);
+        blank(&raw mut (*record).header);
+        endpoints(&raw mut (*record).ends, sk);
+        (*record).total = total;
+        (*record).offset = 0;
+        (*record).data_len = 0;
+        (*record).tls_call = tls_call;
+        (*record).tls_session = tls_session;
+        let _ = SENDS.insert(&pid_tgid, &*settle(place), 0);
+    }
     if !readable {
         // Pages of files or of the kernel (sendfile, splice, kTLS): that something was sent is all there is to say.
-        capture.bits |= flags::UNREADABLE;
-        capture.emit::<SockSend, 32>(&record, 0, 0);
+        send_piece(pid_tgid, 0, 0, 0, (unclassified(state) | flags::UNREADABLE) as u64 | FINAL);
         return;
     }
+    let mut capture = Capture::new(pid_tgid, unclassified(state), limit, total);
+    // A failed read takes one step, and pages instead of slots from there on.
     const STEPS: usize = SEGMENTS_MAX + PAYLOAD_MAX / PAYLOAD_TIERS[2] + PAYLOAD_MAX / 4096 + 2;
     for _ in 0..STEPS {
-        if capture.offset >= limit {
+        if capture.offset >= capture.limit || (segments.left == 0 && !segments.advance()) {
             break;
         }
-        if segments.left == 0 {
-            if !segments.advance() {
-                break;
-            }
-            continue;
+        // A segment may be empty.
+        if segments.left != 0 {
+            let taken = capture.step(send_piece, segments.at, segments.left);
+            segments.left -= taken;
+            segments.at += taken;
         }
-        let taken = capture.step(&record, segments.at, segments.left);
-        segments.at += taken;
-        segments.left -= taken;
+        capture.forget(total);
+        segments.left = forget(segments.left, total);
+        segments.at = forget(segments.at, total);
+        segments.next = forget(segments.next, total);
+        segments.count = forget(segments.count, total);
     }
 }

@@ -2,9 +2,9 @@
 //! seccomp filters, and on writes the buffer is valid at entry.
 
 use crate::{
-    maps::{TLS_CALLS, field},
-    payload::Capture,
-    record::{interesting, stamp, unclassified, unique},
+    maps::{TLS_CALLS, TlsState, field},
+    payload::{Capture, tls_piece},
+    record::{Counters, blank, interesting, settle, stamp, unclassified},
 };
 use aya_ebpf::{
     EbpfContext,
@@ -15,8 +15,9 @@ use aya_ebpf::{
     macros::uprobe,
     programs::ProbeContext,
 };
+use core::mem::MaybeUninit;
 use keytrail_abi::{
-    Header, PAYLOAD_MAX, PAYLOAD_TIERS, TlsCall, TlsWrite,
+    PAYLOAD_MAX, PAYLOAD_TIERS, TlsCall,
     globals::{MISSING, field as f},
     state::counter,
 };
@@ -65,7 +66,7 @@ fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
     let now = unsafe { bpf_ktime_get_boot_ns() };
     if let Some(before) = TLS_CALLS.get_ptr(&pid_tgid) {
         // SAFETY: a live map value, copied at once.
-        let before = unsafe { *before };
+        let before = unsafe { (*before).call };
         // One function of a library calling another (gnutls_record_send and _send2) is one call.
         if before.tls_session == session
             && before.buffer == buffer
@@ -76,44 +77,53 @@ fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
             return 0;
         }
     }
-    let mut call = TlsCall {
-        tls_call: unique(counter::CALLS),
-        tls_session: session,
-        boot_ns: now,
-        total,
-        buffer,
-        ret_slot: 0,
-        ret_addr: 0,
+    let Some(counters) = Counters::get() else {
+        return 0;
     };
+    let mut ret_slot = 0;
+    let mut ret_addr = 0;
     // The cookie's upper half: bytes the prologue has pushed before the probed instruction, plus one; 0 unknown.
     let pushed = cookie >> 32;
     if field(f::RETURN_ON_STACK) == 1 && pushed != 0 {
-        call.ret_slot = user_sp(ctx) + (pushed - 1);
+        ret_slot = user_sp(ctx) + (pushed - 1);
         // SAFETY: the helper checks the address.
-        match unsafe { bpf_probe_read_user(call.ret_slot as *const u64) } {
-            Ok(address) => call.ret_addr = address,
-            Err(_) => call.ret_slot = 0,
+        match unsafe { bpf_probe_read_user(ret_slot as *const u64) } {
+            Ok(address) => ret_addr = address,
+            Err(_) => ret_slot = 0,
         }
     }
-    let _ = TLS_CALLS.insert(&pid_tgid, &call, 0);
-
-    let mut record = TlsWrite {
-        header: Header::default(),
-        tls_call: call.tls_call,
-        tls_session: session,
-        total,
-        offset: 0,
-        data_len: 0,
-        cookie: cookie & 0xffff_ffff,
-    };
-    stamp(&mut record.header);
+    let mut state_here = MaybeUninit::<TlsState>::uninit();
+    let place = state_here.as_mut_ptr();
+    // SAFETY: every field is written.
+    unsafe {
+        (*place).call = TlsCall {
+            tls_call: counters.unique(counter::CALLS),
+            tls_session: session,
+            boot_ns: now,
+            total,
+            buffer,
+            ret_slot,
+            ret_addr,
+        };
+        let record = &raw mut (*place).record;
+        stamp(&raw mut (*record).header);
+        blank(&raw mut (*record).header);
+        (*record).tls_call = (*place).call.tls_call;
+        (*record).tls_session = session;
+        (*record).total = total;
+        (*record).offset = 0;
+        (*record).data_len = 0;
+        (*record).cookie = cookie & 0xffff_ffff;
+        let _ = TLS_CALLS.insert(&pid_tgid, &*settle(place), 0);
+    }
     let limit = if total > PAYLOAD_MAX as u64 { PAYLOAD_MAX as u64 } else { total };
-    let mut capture = Capture { bits: unclassified(state), offset: 0, limit, total, by_page: false };
+    let mut capture = Capture::new(pid_tgid, unclassified(state), limit, total);
     for _ in 0..STEPS {
-        if capture.offset >= limit {
+        if capture.offset >= capture.limit {
             break;
         }
-        capture.step(&record, buffer.wrapping_add(capture.offset), limit);
+        capture.step(tls_piece, buffer.wrapping_add(capture.offset), total);
+        capture.forget(buffer);
     }
     0
 }
@@ -147,7 +157,7 @@ pub fn current_call(pid_tgid: u64) -> (u64, u64) {
         return (0, 0);
     };
     // SAFETY: a live map value, copied at once.
-    let call = unsafe { *call };
+    let call = unsafe { (*call).call };
     let mut sp = 0;
     if field(f::HAS_TASK_REGS) == 1 && field(f::REGS_SP) != MISSING {
         // SAFETY: user space sets the flag only where both helpers exist; the registers are read with a check.

@@ -199,7 +199,7 @@ pub const TLS_RECORD_PEEK: usize = 16;
 /// Bytes captured of a TLS handshake record: room for a ClientHello with post-quantum key shares.
 pub const TLS_HANDSHAKE_PEEK: usize = 2048;
 /// Most segments of one `writev` or `sendmsg` that are captured.
-pub const SEGMENTS_MAX: usize = 32;
+pub const SEGMENTS_MAX: usize = 16;
 
 /// Bytes about to leave by a TCP socket (`tcp_sendmsg_locked` or `tcp_sendmsg`). Data follows.
 #[repr(C)]
