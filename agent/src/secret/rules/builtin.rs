@@ -12,8 +12,13 @@ const FILES: &[(&str, &str)] = &[
     ("host.toml", include_str!("../../../rules/host.toml")),
     ("infra.toml", include_str!("../../../rules/infra.toml")),
     ("keys.toml", include_str!("../../../rules/keys.toml")),
+    ("messaging.toml", include_str!("../../../rules/messaging.toml")),
+    ("monitoring.toml", include_str!("../../../rules/monitoring.toml")),
+    ("payment.toml", include_str!("../../../rules/payment.toml")),
     ("registry.toml", include_str!("../../../rules/registry.toml")),
+    ("saas.toml", include_str!("../../../rules/saas.toml")),
     ("vcs.toml", include_str!("../../../rules/vcs.toml")),
+    ("vendor.toml", include_str!("../../../rules/vendor.toml")),
 ];
 
 /// All rules compiled in. The errors are empty in any build that passed its tests.

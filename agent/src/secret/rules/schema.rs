@@ -158,7 +158,14 @@ impl Rule {
 
     fn pattern(&self) -> String {
         let anchored = self.spec.near.is_empty() && self.spec.back == 0;
-        if anchored { format!("^(?:{})", self.spec.regex) } else { format!("(?:{})", self.spec.regex) }
+        if anchored {
+            format!("^(?:{})", self.spec.regex)
+        } else if self.spec.near.is_empty() || self.spec.tail == "any" {
+            format!("(?:{})", self.spec.regex)
+        } else {
+            // Of alternatives with different lengths the one that ends the word is meant.
+            format!("(?:{})(?:[^A-Za-z0-9_]|$)", self.spec.regex)
+        }
     }
 
     /// Everything that can be wrong with a rule, as a sentence.

@@ -57,7 +57,7 @@ pub fn after_word(text: &[u8], word: Range<usize>, rule: &Rule, index: usize, fi
     let window = &text[word.end..text.len().min(word.end + spec.window + spec.max)];
     // The gap is on one line, or runs over one line break into the next.
     let mut from = 0;
-    for _ in 0..4 {
+    for _ in 0..8 {
         let Some(captures) = regex.captures_at(window, from) else { return };
         let Some(whole) = captures.get(0) else { return };
         let value = captures.name("secret").or_else(|| captures.get(1)).unwrap_or(whole);
