@@ -1,0 +1,81 @@
+//! What the sensors could not get, as gaps in the stream.
+
+use crate::model::GapSeen;
+use crate::sensor::{LibraryReport, SensorStatus};
+use keytrail_proto::v1;
+use std::path::Path;
+
+/// The sensor's status as the API shows it; node and counters are the caller's.
+pub fn status(sensor: &SensorStatus) -> v1::GetStatusResponse {
+    v1::GetStatusResponse {
+        signals: sensor.signals.iter().map(Into::into).collect(),
+        libraries: sensor.libraries.iter().map(Into::into).collect(),
+        ..v1::GetStatusResponse::default()
+    }
+}
+
+/// Gaps that hold from the start: signals without a hook, offsets that could not be proven.
+pub fn initial(sensor: &SensorStatus, boot_ns: u64) -> Vec<GapSeen> {
+    let mut gaps = Vec::new();
+    for signal in sensor.signals.iter().filter(|s| s.hook.is_empty()) {
+        let why: Vec<String> = signal.refused.iter().map(|r| format!("{}: {}", r.hook, r.reason)).collect();
+        gaps.push(GapSeen {
+            boot_ns,
+            reason: "hook_refused".to_owned(),
+            detail: format!("no hook for {}: {}", signal.signal, why.join("; ")),
+            remedy: signal.refused.iter().map(|r| r.remedy.clone()).find(|r| !r.is_empty()).unwrap_or_default(),
+            signal: signal.signal.to_owned(),
+            ..GapSeen::default()
+        });
+    }
+    for offset in &sensor.offsets {
+        gaps.push(GapSeen {
+            boot_ns,
+            reason: "offsets".to_owned(),
+            detail: offset.clone(),
+            remedy: "report this kernel's version: what rests on these fields is not used".to_owned(),
+            ..GapSeen::default()
+        });
+    }
+    gaps
+}
+
+/// A library whose writes are not seen.
+pub fn uncovered(library: &LibraryReport, boot_ns: u64) -> GapSeen {
+    GapSeen {
+        boot_ns,
+        reason: "library_not_covered".to_owned(),
+        detail: format!("{} ({}): {}", library.path, library.stack, library.reason),
+        remedy: library.remedy.clone(),
+        signal: "tls_write".to_owned(),
+        ..GapSeen::default()
+    }
+}
+
+/// A file whose reads are not seen.
+pub fn unwatched(path: &Path, error: &std::io::Error, boot_ns: u64) -> GapSeen {
+    GapSeen {
+        boot_ns,
+        reason: "file_unwatched".to_owned(),
+        detail: format!("{} is not watched: {error}", path.display()),
+        remedy: "see `keytrail doctor` for the hooks in use; a full table needs fewer watched files".to_owned(),
+        count: 1,
+        signal: "file_read".to_owned(),
+        ..GapSeen::default()
+    }
+}
+
+/// Records the kernel side could not hand over.
+pub fn lost(signal: &str, cpu: u32, count: u64, boot_ns: u64, from_wall_ns: u64, to_wall_ns: u64) -> GapSeen {
+    GapSeen {
+        boot_ns,
+        reason: "records_lost".to_owned(),
+        detail: format!("{count} {signal} records of CPU {cpu} did not fit into the ring"),
+        remedy: "raise ring_bytes, or exclude what makes so many records".to_owned(),
+        count,
+        signal: signal.to_owned(),
+        from_wall_ns,
+        to_wall_ns,
+        ..GapSeen::default()
+    }
+}
