@@ -138,7 +138,10 @@ fn exec(process: u8, parent: u8, boot_ns: u64, found: Vec<Found>) -> Observation
             inode: u64::MAX,
         },
         ns_tgid: 1,
-        argv: vec!["test".to_owned(), "[redacted github-token kt1:00]".to_owned()],
+        argv: vec![
+            "test".to_owned(),
+            "[redacted github-token kt1:00]".to_owned(),
+        ],
         cwd: "/".to_owned(),
         cgroup: "/system.slice/test.service".to_owned(),
         loginuid: u32::MAX,
@@ -355,9 +358,15 @@ fn a_torn_recording_gives_what_it_has_and_names_the_line() {
 
     for nonsense in ["{}\n", "[]\n", "\n", "{\"type\":\"start\"}\n", "\u{0}\n"] {
         let error = replay(nonsense.as_bytes(), |_| panic!("an event from nonsense"));
-        assert!(matches!(error, Err(ReplayError::Line { number: 1, .. })), "{nonsense:?}");
+        assert!(
+            matches!(error, Err(ReplayError::Line { number: 1, .. })),
+            "{nonsense:?}"
+        );
     }
-    assert_eq!(replay(&b""[..], |_| panic!("an event from nothing")).unwrap(), 0);
+    assert_eq!(
+        replay(&b""[..], |_| panic!("an event from nothing")).unwrap(),
+        0
+    );
 }
 
 /// Any observation about a few processes, credentials and sockets, so that they meet.
@@ -403,7 +412,13 @@ fn any_observation() -> impl Strategy<Value = Observation> {
                 ends: ends(number),
             },
             9 => tls(process, boot_ns, u64::from(number), vec![hit(number, flag)]),
-            10 => send(process, other, boot_ns, flag.then_some(u64::from(number)), vec![]),
+            10 => send(
+                process,
+                other,
+                boot_ns,
+                flag.then_some(u64::from(number)),
+                vec![],
+            ),
             11 => send(process, other, boot_ns, None, vec![hit(number, flag)]),
             _ => Observation::Stop { boot_ns },
         },

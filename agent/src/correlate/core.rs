@@ -357,7 +357,14 @@ impl Core {
             let read = seen.credentials.iter().any(|c| {
                 let file = &seen.file;
                 let ctime = file.ctime_ns;
-                self.reads.contains(&(seen.at.pid, exec, file.device, file.inode, ctime, c.fingerprint.clone()))
+                self.reads.contains(&(
+                    seen.at.pid,
+                    exec,
+                    file.device,
+                    file.inode,
+                    ctime,
+                    c.fingerprint.clone(),
+                ))
             });
             // Told after the read it led to: opens and reads come by different ways.
             if !read && !seen.credentials.is_empty() && !self.opens.contains_key(&key) {

@@ -103,7 +103,13 @@ impl ProcessTable {
     /// Who has, or had last, this pid.
     #[must_use]
     pub fn latest(&self, tgid: u32) -> Option<Pid> {
-        let gone = || self.exited.iter().rev().map(|(_, pid)| *pid).find(|pid| pid.tgid == tgid);
+        let gone = || {
+            self.exited
+                .iter()
+                .rev()
+                .map(|(_, pid)| *pid)
+                .find(|pid| pid.tgid == tgid)
+        };
         self.live.get(&tgid).copied().or_else(gone)
     }
 

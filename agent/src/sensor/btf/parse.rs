@@ -114,20 +114,34 @@ impl Btf {
         if data.len() > SIZE_MAX {
             return Err(BtfError::TooLarge);
         }
-        let magic = data.get(..2).and_then(|b| b.try_into().ok()).map(u16::from_ne_bytes);
+        let magic = data
+            .get(..2)
+            .and_then(|b| b.try_into().ok())
+            .map(u16::from_ne_bytes);
         if magic != Some(MAGIC) {
             return Err(BtfError::Magic);
         }
         let word = |at| word(&data, at).ok_or(BtfError::Truncated);
         let header = word(4)? as usize;
         let section = |offset: u32, len: u32| -> Result<std::ops::Range<usize>, BtfError> {
-            let start = header.checked_add(offset as usize).ok_or(BtfError::Truncated)?;
+            let start = header
+                .checked_add(offset as usize)
+                .ok_or(BtfError::Truncated)?;
             let end = start.checked_add(len as usize).ok_or(BtfError::Truncated)?;
-            if end > data.len() { Err(BtfError::Truncated) } else { Ok(start..end) }
+            if end > data.len() {
+                Err(BtfError::Truncated)
+            } else {
+                Ok(start..end)
+            }
         };
         let types = section(word(8)?, word(12)?)?;
         let strings = section(word(16)?, word(20)?)?;
-        let mut btf = Self { data, types: Vec::new(), strings, names: HashMap::new() };
+        let mut btf = Self {
+            data,
+            types: Vec::new(),
+            strings,
+            names: HashMap::new(),
+        };
         btf.index(types)?;
         Ok(btf)
     }
@@ -141,19 +155,32 @@ impl Btf {
                 kind::ARRAY => 12,
                 kind::STRUCT | kind::UNION | kind::DATASEC | kind::ENUM64 => found.vlen * 12,
                 kind::ENUM | kind::FUNC_PROTO => found.vlen * 8,
-                kind::PTR | kind::FWD | kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT
-                | kind::FUNC | kind::FLOAT | kind::TYPE_TAG => 0,
+                kind::PTR
+                | kind::FWD
+                | kind::TYPEDEF
+                | kind::VOLATILE
+                | kind::CONST
+                | kind::RESTRICT
+                | kind::FUNC
+                | kind::FLOAT
+                | kind::TYPE_TAG => 0,
                 other => return Err(BtfError::UnknownKind(other)),
             };
             let next = found.rest.checked_add(extra).ok_or(BtfError::Truncated)?;
             if next > section.end {
                 return Err(BtfError::Truncated);
             }
-            self.types.push(u32::try_from(at).map_err(|_| BtfError::TooLarge)?);
+            self.types
+                .push(u32::try_from(at).map_err(|_| BtfError::TooLarge)?);
             if found.name != 0
                 && matches!(
                     found.kind,
-                    kind::STRUCT | kind::UNION | kind::ENUM | kind::ENUM64 | kind::TYPEDEF | kind::FUNC
+                    kind::STRUCT
+                        | kind::UNION
+                        | kind::ENUM
+                        | kind::ENUM64
+                        | kind::TYPEDEF
+                        | kind::FUNC
                 )
             {
                 let id = self.types.len() as u32;
@@ -241,14 +268,20 @@ impl Btf {
             let name = word(&self.data, at)?;
             let id = word(&self.data, at.checked_add(4)?)?;
             let raw = word(&self.data, at.checked_add(8)?)?;
-            let (bit, bits) = if aggregate.flag { (raw & 0xff_ffff, raw >> 24) } else { (raw, 0) };
+            let (bit, bits) = if aggregate.flag {
+                (raw & 0xff_ffff, raw >> 24)
+            } else {
+                (raw, 0)
+            };
             if name != 0 {
                 if self.string(name) == Some(member) {
                     return Some((u64::from(bit), bits, id));
                 }
                 continue;
             }
-            let Some((_, inner)) = self.bare(id) else { continue };
+            let Some((_, inner)) = self.bare(id) else {
+                continue;
+            };
             if depth < NEST_MAX
                 && matches!(inner.kind, kind::STRUCT | kind::UNION)
                 && let Some((at, bits, id)) = self.member(&inner, member, depth + 1, budget)
@@ -286,7 +319,8 @@ impl Btf {
 
     /// Size of a struct in bytes.
     pub fn size(&self, name: &str) -> Option<u32> {
-        self.named(name, &[kind::STRUCT, kind::UNION]).map(|(_, found)| found.value)
+        self.named(name, &[kind::STRUCT, kind::UNION])
+            .map(|(_, found)| found.value)
     }
 
     /// Value of an enumerator of a named enum; values above 32 bits are not found.
@@ -296,8 +330,16 @@ impl Btf {
         for n in 0..found.vlen {
             let at = found.rest.checked_add(n * step)?;
             if self.string(word(&self.data, at)?) == Some(enumerator.as_bytes()) {
-                let high = if step == 12 { word(&self.data, at.checked_add(8)?)? } else { 0 };
-                return if high == 0 { word(&self.data, at.checked_add(4)?) } else { None };
+                let high = if step == 12 {
+                    word(&self.data, at.checked_add(8)?)?
+                } else {
+                    0
+                };
+                return if high == 0 {
+                    word(&self.data, at.checked_add(4)?)
+                } else {
+                    None
+                };
             }
         }
         None
