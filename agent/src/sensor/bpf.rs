@@ -32,10 +32,22 @@ struct TestRun {
 /// # Errors
 /// EINVAL before 5.10, which cannot run programs of this type.
 pub fn run(program: BorrowedFd<'_>) -> io::Result<u32> {
-    let mut attr = TestRun { prog_fd: program.as_raw_fd() as u32, ..TestRun::default() };
+    let mut attr = TestRun {
+        prog_fd: program.as_raw_fd() as u32,
+        ..TestRun::default()
+    };
     // SAFETY: `attr` is laid out as the kernel expects and its true size is given; no pointers in it are set.
     let result = unsafe {
-        libc::syscall(libc::SYS_bpf, BPF_PROG_TEST_RUN, &raw mut attr, size_of::<TestRun>() as libc::c_uint)
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_PROG_TEST_RUN,
+            &raw mut attr,
+            size_of::<TestRun>() as libc::c_uint,
+        )
     };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(attr.retval) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(attr.retval)
+    }
 }

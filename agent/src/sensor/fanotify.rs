@@ -41,7 +41,10 @@ impl Fanotify {
         // SAFETY: no pointers.
         let fd = unsafe {
             libc::fanotify_init(
-                libc::FAN_CLASS_NOTIF | libc::FAN_CLOEXEC | libc::FAN_NONBLOCK | libc::FAN_UNLIMITED_MARKS,
+                libc::FAN_CLASS_NOTIF
+                    | libc::FAN_CLOEXEC
+                    | libc::FAN_NONBLOCK
+                    | libc::FAN_UNLIMITED_MARKS,
                 (libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOATIME | libc::O_LARGEFILE) as u32,
             )
         };
@@ -49,7 +52,8 @@ impl Fanotify {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: a new descriptor that nobody else owns.
-        Ok(Self { group: unsafe { OwnedFd::from_raw_fd(fd) } })
+        let group = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self { group })
     }
 
     /// # Errors
@@ -68,9 +72,19 @@ impl Fanotify {
         let path = CString::new(path.as_os_str().as_bytes())?;
         // SAFETY: `path` is a C string that lives through the call.
         let result = unsafe {
-            libc::fanotify_mark(self.group.as_raw_fd(), action, MASK, libc::AT_FDCWD, path.as_ptr())
+            libc::fanotify_mark(
+                self.group.as_raw_fd(),
+                action,
+                MASK,
+                libc::AT_FDCWD,
+                path.as_ptr(),
+            )
         };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        if result < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
     }
 
     /// Hands out what is queued, until nothing is. Returns how many events the kernel had to drop (0 or 1: it does
@@ -82,14 +96,22 @@ impl Fanotify {
         for _ in 0..1024 {
             // SAFETY: the buffer has that many bytes; its element type gives it the alignment of the metadata.
             let read = unsafe {
-                libc::read(self.group.as_raw_fd(), buffer.as_mut_ptr().cast(), size_of_val(&buffer))
+                libc::read(
+                    self.group.as_raw_fd(),
+                    buffer.as_mut_ptr().cast(),
+                    size_of_val(&buffer),
+                )
             };
-            let Ok(read) = usize::try_from(read) else { break };
+            let Ok(read) = usize::try_from(read) else {
+                break;
+            };
             // Without extra information records every event is exactly one metadata.
             for event in buffer.iter().take(read / EVENT) {
                 // SAFETY: the kernel has filled this many elements; all bit patterns are valid.
                 let event = unsafe { event.assume_init() };
-                if event.event_len as usize != EVENT || event.vers != libc::FANOTIFY_METADATA_VERSION {
+                if event.event_len as usize != EVENT
+                    || event.vers != libc::FANOTIFY_METADATA_VERSION
+                {
                     // A kernel that sends something longer to a group that did not ask for it does not exist.
                     return overflows;
                 }
@@ -101,7 +123,9 @@ impl Fanotify {
                 }
                 // SAFETY: the kernel made this descriptor for us.
                 let file = unsafe { OwnedFd::from_raw_fd(event.fd) };
-                let Ok(stat) = rustix::fs::fstat(&file) else { continue };
+                let Ok(stat) = rustix::fs::fstat(&file) else {
+                    continue;
+                };
                 sink(Touch {
                     pid: u32::try_from(event.pid).unwrap_or(0),
                     opened: event.mask & libc::FAN_OPEN != 0,
@@ -111,7 +135,7 @@ impl Fanotify {
                     size: u64::try_from(stat.st_size).unwrap_or(0),
                     ctime_ns: (stat.st_ctime as u64)
                         .wrapping_mul(1_000_000_000)
-                        .wrapping_add(stat.st_ctime_nsec as u64),
+                        .wrapping_add(stat.st_ctime_nsec),
                 });
             }
             if read == 0 {
@@ -133,7 +157,11 @@ pub fn record(touch: &Touch, file: FileId, how: u32, who: Option<Identity>) -> F
     let who = who.unwrap_or_default();
     FileAccess {
         header: Header {
-            kind: if how == access::OPEN { Kind::FILE_OPEN } else { Kind::FILE_READ },
+            kind: if how == access::OPEN {
+                Kind::FILE_OPEN
+            } else {
+                Kind::FILE_READ
+            },
             flags: 0,
             len: size_of::<FileAccess>() as u32,
             boot_ns: proc::boot_ns(),
@@ -160,5 +188,7 @@ pub fn record(touch: &Touch, file: FileId, how: u32, who: Option<Identity>) -> F
 /// A record as bytes.
 pub fn bytes(record: &FileAccess) -> &[u8] {
     // SAFETY: repr(C) of integers whose size is asserted to have no padding.
-    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(record).cast(), size_of::<FileAccess>()) }
+    unsafe {
+        std::slice::from_raw_parts(std::ptr::from_ref(record).cast(), size_of::<FileAccess>())
+    }
 }

@@ -4,7 +4,8 @@ use super::status::{Refused, SignalReport, Tier};
 use aya::{
     Btf, Ebpf,
     programs::{
-        CgroupAttachMode, CgroupSockAddr, FEntry, FExit, Program, ProgramError, RawTracePoint, UProbe,
+        CgroupAttachMode, CgroupSockAddr, FEntry, FExit, Program, ProgramError, RawTracePoint,
+        UProbe,
     },
 };
 use keytrail_abi::globals::field as f;
@@ -55,17 +56,39 @@ pub struct Signal {
 }
 
 const fn raw(program: &'static str, tracepoint: &'static str) -> Hook {
-    Hook { program, point: Point::RawTracepoint(tracepoint) }
+    Hook {
+        program,
+        point: Point::RawTracepoint(tracepoint),
+    }
 }
 
 const IDENTITY: [usize; 3] = [f::TASK_TGID, f::TASK_GROUP_LEADER, f::TASK_START_BOOTTIME];
-const FILE: [usize; 6] =
-    [f::INODE_INO, f::INODE_SB, f::SB_DEV, IDENTITY[0], IDENTITY[1], IDENTITY[2]];
-const SOCKET: [usize; 6] =
-    [f::SOCK_FAMILY, f::SOCK_DADDR, f::SOCK_DPORT, IDENTITY[0], IDENTITY[1], IDENTITY[2]];
+const FILE: [usize; 6] = [
+    f::INODE_INO,
+    f::INODE_SB,
+    f::SB_DEV,
+    IDENTITY[0],
+    IDENTITY[1],
+    IDENTITY[2],
+];
+const SOCKET: [usize; 6] = [
+    f::SOCK_FAMILY,
+    f::SOCK_DADDR,
+    f::SOCK_DPORT,
+    IDENTITY[0],
+    IDENTITY[1],
+    IDENTITY[2],
+];
 const SEND: [usize; 9] = [
-    f::SOCK_FAMILY, f::SOCK_DADDR, f::SOCK_DPORT, f::MSG_ITER, f::ITER_TYPE, f::ITER_COUNT, f::ITER_OFFSET,
-    f::TCP_WRITE_SEQ, IDENTITY[2],
+    f::SOCK_FAMILY,
+    f::SOCK_DADDR,
+    f::SOCK_DPORT,
+    f::MSG_ITER,
+    f::ITER_TYPE,
+    f::ITER_COUNT,
+    f::ITER_OFFSET,
+    f::TCP_WRITE_SEQ,
+    IDENTITY[2],
 ];
 
 /// Everything but TLS, whose places are found in files, and opens on the base tier, which fanotify tells.
@@ -76,7 +99,14 @@ pub const SIGNALS: &[Signal] = &[
             tier: Tier::Base,
             hooks: &[raw("exec", "sched_process_exec")],
             optional: &[],
-            fields: &[f::TASK_MM, f::MM_ARG_START, f::MM_ARG_END, f::MM_ENV_START, f::MM_ENV_END, IDENTITY[2]],
+            fields: &[
+                f::TASK_MM,
+                f::MM_ARG_START,
+                f::MM_ARG_END,
+                f::MM_ENV_START,
+                f::MM_ENV_END,
+                IDENTITY[2],
+            ],
         }],
     },
     Signal {
@@ -101,7 +131,10 @@ pub const SIGNALS: &[Signal] = &[
         name: "file_open",
         candidates: &[Candidate {
             tier: Tier::Fentry,
-            hooks: &[Hook { program: "file_open", point: Point::Fexit("security_file_open") }],
+            hooks: &[Hook {
+                program: "file_open",
+                point: Point::Fexit("security_file_open"),
+            }],
             optional: &[],
             fields: &FILE,
         }],
@@ -112,8 +145,14 @@ pub const SIGNALS: &[Signal] = &[
             Candidate {
                 tier: Tier::Fentry,
                 hooks: &[
-                    Hook { program: "file_permission", point: Point::Fexit("security_file_permission") },
-                    Hook { program: "mmap_file", point: Point::Fentry("security_mmap_file") },
+                    Hook {
+                        program: "file_permission",
+                        point: Point::Fexit("security_file_permission"),
+                    },
+                    Hook {
+                        program: "mmap_file",
+                        point: Point::Fentry("security_mmap_file"),
+                    },
                 ],
                 optional: &[],
                 fields: &FILE,
@@ -135,8 +174,14 @@ pub const SIGNALS: &[Signal] = &[
             Candidate {
                 tier: Tier::Base,
                 hooks: &[
-                    Hook { program: "connect4", point: Point::Cgroup("connect4") },
-                    Hook { program: "connect6", point: Point::Cgroup("connect6") },
+                    Hook {
+                        program: "connect4",
+                        point: Point::Cgroup("connect4"),
+                    },
+                    Hook {
+                        program: "connect6",
+                        point: Point::Cgroup("connect6"),
+                    },
                 ],
                 optional: &[],
                 fields: &IDENTITY,
@@ -154,7 +199,10 @@ pub const SIGNALS: &[Signal] = &[
         candidates: &[
             Candidate {
                 tier: Tier::Fentry,
-                hooks: &[Hook { program: "tcp_send", point: Point::Fentry("tcp_sendmsg") }],
+                hooks: &[Hook {
+                    program: "tcp_send",
+                    point: Point::Fentry("tcp_sendmsg"),
+                }],
                 optional: &[],
                 fields: &SEND,
             },
@@ -175,7 +223,11 @@ pub const SIGNALS: &[Signal] = &[
 pub fn attach(ebpf: &mut Ebpf, btf: Option<&Btf>, hook: Hook) -> Result<(), Refused> {
     let refuse = |reason: String| {
         let remedy = remedy(hook.point, &reason);
-        Refused { hook: hook.point.name(), reason, remedy }
+        Refused {
+            hook: hook.point.name(),
+            reason,
+            remedy,
+        }
     };
     try_attach(ebpf, btf, hook).map_err(refuse)
 }
@@ -204,11 +256,15 @@ fn try_attach(ebpf: &mut Ebpf, btf: Option<&Btf>, hook: Hook) -> Result<(), Stri
         }
         Point::Cgroup(_) => {
             let mount = cgroup2().ok_or("no cgroup v2 hierarchy is mounted")?;
-            let root = File::open(&mount).map_err(|error| format!("{}: {error}", mount.display()))?;
+            let root =
+                File::open(&mount).map_err(|error| format!("{}: {error}", mount.display()))?;
             let program: &mut CgroupSockAddr = program.try_into().map_err(plain)?;
             load_once(program.load())?;
             // By a link, beside whose program those of others run as well; links take no mode.
-            program.attach(root, CgroupAttachMode::Single).map(drop).map_err(plain)
+            program
+                .attach(root, CgroupAttachMode::Single)
+                .map(drop)
+                .map_err(plain)
         }
     }
 }
@@ -230,8 +286,12 @@ pub fn detach(ebpf: &mut Ebpf, hook: Hook) {
 /// # Errors
 /// Why the kernel refused it.
 pub fn load_uprobe<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut UProbe, String> {
-    let program = ebpf.program_mut(name).ok_or_else(|| format!("the object has no program {name}"))?;
-    let program: &mut UProbe = program.try_into().map_err(|error: ProgramError| describe(&error))?;
+    let program = ebpf
+        .program_mut(name)
+        .ok_or_else(|| format!("the object has no program {name}"))?;
+    let program: &mut UProbe = program
+        .try_into()
+        .map_err(|error: ProgramError| describe(&error))?;
     load_once(program.load())?;
     Ok(program)
 }
@@ -246,16 +306,18 @@ fn load_once(result: Result<(), ProgramError>) -> Result<(), String> {
 /// One line: the error, its cause, and the last words of the verifier.
 pub fn describe(error: &ProgramError) -> String {
     match error {
-        ProgramError::LoadError { io_error, verifier_log } => {
+        ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        } => {
             let log = verifier_log.to_string();
-            let last = log
-                .lines()
-                .rev()
-                .find(|line| {
-                    // The statistics at the end say nothing about the reason.
-                    !line.trim().is_empty()
-                        && ["processed ", "verification time", "stack depth"].iter().all(|word| !line.starts_with(word))
-                });
+            let last = log.lines().rev().find(|line| {
+                // The statistics at the end say nothing about the reason.
+                !line.trim().is_empty()
+                    && ["processed ", "verification time", "stack depth"]
+                        .iter()
+                        .all(|word| !line.starts_with(word))
+            });
             match last {
                 Some(line) => format!("the kernel refused to load it: {io_error}; {line}"),
                 None => format!("the kernel refused to load it: {io_error}"),
@@ -295,7 +357,8 @@ pub fn cgroup2() -> Option<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
     mounts.lines().find_map(|line| {
         let (left, right) = line.split_once(" - ")?;
-        (right.split(' ').next()? == "cgroup2").then(|| left.split(' ').nth(4).map(PathBuf::from))?
+        (right.split(' ').next()? == "cgroup2")
+            .then(|| left.split(' ').nth(4).map(PathBuf::from))?
     })
 }
 
@@ -305,7 +368,10 @@ pub fn reports() -> Vec<SignalReport> {
         .iter()
         .map(|signal| signal.name)
         .chain(["tls_write"])
-        .map(|signal| SignalReport { signal, ..SignalReport::default() })
+        .map(|signal| SignalReport {
+            signal,
+            ..SignalReport::default()
+        })
         .collect()
 }
 

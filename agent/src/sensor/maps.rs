@@ -4,10 +4,7 @@ use aya::{
     Ebpf, Pod,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
 };
-use keytrail_abi::{
-    FileId, Kind, ProcState, ReadKey, SelfTest, Watch,
-    state::counter,
-};
+use keytrail_abi::{FileId, Kind, ProcState, ReadKey, SelfTest, Watch, state::counter};
 use std::io;
 
 macro_rules! pod {
@@ -50,8 +47,13 @@ impl Maps {
     /// # Errors
     /// When the object lacks one or its types differ: it was not built from these sources.
     pub fn take(ebpf: &mut Ebpf) -> Result<Self, String> {
-        fn typed<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<T, String> {
-            let map = ebpf.take_map(name).ok_or_else(|| format!("the object has no map {name}"))?;
+        fn typed<T: TryFrom<Map, Error = MapError>>(
+            ebpf: &mut Ebpf,
+            name: &str,
+        ) -> Result<T, String> {
+            let map = ebpf
+                .take_map(name)
+                .ok_or_else(|| format!("the object has no map {name}"))?;
             T::try_from(map).map_err(|error| format!("map {name}: {error}"))
         }
         Ok(Self {
@@ -81,13 +83,19 @@ impl Maps {
 
     /// All processes with a state.
     pub fn processes(&self) -> Vec<(u32, ProcState)> {
-        self.procs.iter().filter_map(Result::ok).map(|(tgid, state)| (tgid, state.0)).collect()
+        self.procs
+            .iter()
+            .filter_map(Result::ok)
+            .map(|(tgid, state)| (tgid, state.0))
+            .collect()
     }
 
     /// # Errors
     /// When the table is full.
     pub fn set_watched(&mut self, file: FileId, watch: Watch) -> io::Result<()> {
-        self.watched.insert(PodFile(file), PodWatch(watch), 0).map_err(io::Error::other)
+        self.watched
+            .insert(PodFile(file), PodWatch(watch), 0)
+            .map_err(io::Error::other)
     }
 
     pub fn clear_watched(&mut self, file: FileId) {
@@ -118,11 +126,14 @@ impl Maps {
 
     /// What was lost since the last call.
     pub fn losses(&mut self) -> Vec<Loss> {
-        let Ok(values) = self.counters.get(&0, 0) else { return Vec::new() };
+        let Ok(values) = self.counters.get(&0, 0) else {
+            return Vec::new();
+        };
         let mut losses = Vec::new();
         self.lost_before.resize(values.len(), [0; counter::COUNT]);
         for ((cpu, now), before) in (0..).zip(values.iter()).zip(&mut self.lost_before) {
-            let kinds = (0..Kind::COUNT as u16).map(|kind| (counter::LOST + kind as usize, Kind::name(kind)));
+            let kinds = (0..Kind::COUNT as u16)
+                .map(|kind| (counter::LOST + kind as usize, Kind::name(kind)));
             for (place, kind) in kinds.chain([(counter::PROCS_FULL, "process_table")]) {
                 let count = now.0[place].saturating_sub(before[place]);
                 if count != 0 {

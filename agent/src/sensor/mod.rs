@@ -24,7 +24,9 @@ pub use watch::{file_id, kernel_dev};
 
 use self::{fanotify::Fanotify, maps::Maps, ring::Ring, tls::Libraries, watch::Watches};
 use aya::Ebpf;
-use keytrail_abi::{FileAccess, FileId, Kind, PROC_UNKNOWN, ProcState, TlsWrite, access, state::WIPE_SLOT};
+use keytrail_abi::{
+    FileAccess, FileId, Kind, PROC_UNKNOWN, ProcState, TlsWrite, access, state::WIPE_SLOT,
+};
 use rustix::event::{PollFd, PollFlags};
 use std::{
     io,
@@ -48,7 +50,12 @@ pub struct SensorOptions {
 
 impl Default for SensorOptions {
     fn default() -> Self {
-        Self { tier: None, ring_bytes: 8 << 20, debug_log: false, self_test: true }
+        Self {
+            tier: None,
+            ring_bytes: 8 << 20,
+            debug_log: false,
+            self_test: true,
+        }
     }
 }
 
@@ -109,7 +116,11 @@ impl Sensor {
     /// Those of poll(2), but for EINTR, which is a wake-up.
     pub fn wait(&self, timeout: Duration, extra: &[BorrowedFd<'_>]) -> io::Result<()> {
         let mut fds = vec![PollFd::new(&self.ring_fd, PollFlags::IN)];
-        fds.extend(self.fanotify.iter().map(|group| PollFd::new(group, PollFlags::IN)));
+        fds.extend(
+            self.fanotify
+                .iter()
+                .map(|group| PollFd::new(group, PollFlags::IN)),
+        );
         fds.extend(extra.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         let timeout = rustix::time::Timespec::try_from(timeout).map_err(io::Error::other)?;
         match rustix::event::poll(&mut fds, Some(&timeout)) {
@@ -130,7 +141,10 @@ impl Sensor {
             let overflows = group.drain(&mut |touch| {
                 watches.touched(maps, &touch, opens, &mut |bytes| {
                     count += 1;
-                    sink(RawRecord { bytes, hook: "fanotify" });
+                    sink(RawRecord {
+                        bytes,
+                        hook: "fanotify",
+                    });
                 });
             });
             self.fanotify_lost += overflows as u64;
@@ -138,7 +152,10 @@ impl Sensor {
         let (names, libraries) = (&self.names, &self.libraries);
         count
             + self.ring.drain(until, &mut |bytes| {
-                sink(RawRecord { bytes, hook: hook_of(names, libraries, bytes) });
+                sink(RawRecord {
+                    bytes,
+                    hook: hook_of(names, libraries, bytes),
+                });
             })
     }
 
@@ -175,11 +192,13 @@ impl Sensor {
     /// # Errors
     /// When a table is full or the fanotify mark is refused: a gap, for this file.
     pub fn watch(&mut self, path: &Path, file: FileId, flags: u32) -> io::Result<()> {
-        self.watches.add(&mut self.maps, self.fanotify.as_ref(), path, file, flags)
+        self.watches
+            .add(&mut self.maps, self.fanotify.as_ref(), path, file, flags)
     }
 
     pub fn unwatch(&mut self, file: FileId) {
-        self.watches.remove(&mut self.maps, self.fanotify.as_ref(), file);
+        self.watches
+            .remove(&mut self.maps, self.fanotify.as_ref(), file);
     }
 
     /// Number of watched files.
@@ -191,7 +210,11 @@ impl Sensor {
     pub fn losses(&mut self) -> Vec<Loss> {
         let mut losses = self.maps.losses();
         if self.fanotify_lost != 0 {
-            losses.push(Loss { kind: "fanotify", cpu: 0, count: std::mem::take(&mut self.fanotify_lost) });
+            losses.push(Loss {
+                kind: "fanotify",
+                cpu: 0,
+                count: std::mem::take(&mut self.fanotify_lost),
+            });
         }
         losses
     }
@@ -252,11 +275,18 @@ impl AsFd for Sensor {
 
 /// A number inside a record; zero when the record is too short for it.
 fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
+    bytes
+        .get(at..)
+        .and_then(|rest| rest.first_chunk())
+        .copied()
+        .unwrap_or([0; N])
 }
 
 fn hook_of<'a>(names: &'a HookNames, libraries: &'a Libraries, bytes: &[u8]) -> &'a str {
-    match u16::from_ne_bytes(number(bytes, std::mem::offset_of!(keytrail_abi::Header, kind))) {
+    match u16::from_ne_bytes(number(
+        bytes,
+        std::mem::offset_of!(keytrail_abi::Header, kind),
+    )) {
         Kind::EXEC | Kind::EXEC_CHUNK => &names.exec,
         Kind::FORK => &names.fork,
         Kind::EXIT => &names.exit,
@@ -271,9 +301,10 @@ fn hook_of<'a>(names: &'a HookNames, libraries: &'a Libraries, bytes: &[u8]) -> 
         }
         Kind::CONNECT => &names.connect,
         Kind::SOCK_SEND => &names.send,
-        Kind::TLS_WRITE => {
-            libraries.hook(u64::from_ne_bytes(number(bytes, std::mem::offset_of!(TlsWrite, cookie))))
-        }
+        Kind::TLS_WRITE => libraries.hook(u64::from_ne_bytes(number(
+            bytes,
+            std::mem::offset_of!(TlsWrite, cookie),
+        ))),
         _ => "",
     }
 }

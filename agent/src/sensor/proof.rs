@@ -21,12 +21,20 @@ pub struct Failure {
 /// # Errors
 /// When it cannot be run at all (before 5.10).
 pub fn run(ebpf: &mut Ebpf, maps: &Maps) -> Result<Vec<Failure>, String> {
-    let program = ebpf.program_mut("self_test").ok_or("the object has no self-test program")?;
+    let program = ebpf
+        .program_mut("self_test")
+        .ok_or("the object has no self-test program")?;
     let program: &mut RawTracePoint = program.try_into().map_err(|error| format!("{error}"))?;
-    program.load().map_err(|error| super::hooks::describe(&error))?;
+    program
+        .load()
+        .map_err(|error| super::hooks::describe(&error))?;
     let fd = program.fd().map_err(|error| error.to_string())?;
-    bpf::run(std::os::fd::AsFd::as_fd(fd)).map_err(|error| format!("BPF_PROG_TEST_RUN: {error}"))?;
-    let seen = maps.self_test().filter(|seen| seen.ran == 1).ok_or("the self-test left no result")?;
+    bpf::run(std::os::fd::AsFd::as_fd(fd))
+        .map_err(|error| format!("BPF_PROG_TEST_RUN: {error}"))?;
+    let seen = maps
+        .self_test()
+        .filter(|seen| seen.ran == 1)
+        .ok_or("the self-test left no result")?;
     let truth = Truth::read().ok_or("/proc/self cannot be read")?;
     Ok(compare(&seen, &truth))
 }
@@ -73,12 +81,19 @@ impl Truth {
         let namespace = |path: &str| {
             let link = fs::read_link(path).ok()?;
             let text = link.to_str()?;
-            text.split_once('[')?.1.strip_suffix(']')?.parse::<u32>().ok()
+            text.split_once('[')?
+                .1
+                .strip_suffix(']')?
+                .parse::<u32>()
+                .ok()
         };
         let exe = fs::metadata("/proc/self/exe").ok()?;
         let pid = std::process::id();
         Some(Self {
-            tid: rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned(),
+            tid: rustix::thread::gettid()
+                .as_raw_nonzero()
+                .get()
+                .cast_unsigned(),
             pid,
             ppid: number(4)? as u32,
             start_ticks: number(22)?,
@@ -106,7 +121,10 @@ pub fn compare(seen: &SelfTest, truth: &Truth) -> Vec<Failure> {
     let mut failures = Vec::new();
     let mut check = |good: bool, what: &str, fields: &'static [usize]| {
         if !good {
-            failures.push(Failure { what: format!("{what} of the agent's own task read wrong"), fields });
+            failures.push(Failure {
+                what: format!("{what} of the agent's own task read wrong"),
+                fields,
+            });
         }
     };
     check(
@@ -119,28 +137,69 @@ pub fn compare(seen: &SelfTest, truth: &Truth) -> Vec<Failure> {
         "start time",
         &[f::TASK_START_BOOTTIME],
     );
-    check(seen.parent_tgid == truth.ppid, "parent", &[f::TASK_REAL_PARENT]);
-    check(seen.euid == truth.euid, "effective uid", &[f::TASK_CRED, f::CRED_EUID]);
+    check(
+        seen.parent_tgid == truth.ppid,
+        "parent",
+        &[f::TASK_REAL_PARENT],
+    );
+    check(
+        seen.euid == truth.euid,
+        "effective uid",
+        &[f::TASK_CRED, f::CRED_EUID],
+    );
     check(seen.suid == truth.suid, "saved uid", &[f::CRED_SUID]);
     check(
         [seen.arg_start, seen.arg_end, seen.env_start, seen.env_end] == truth.memory,
         "argument and environment areas",
-        &[f::MM_ARG_START, f::MM_ARG_END, f::MM_ENV_START, f::MM_ENV_END],
+        &[
+            f::MM_ARG_START,
+            f::MM_ARG_END,
+            f::MM_ENV_START,
+            f::MM_ENV_END,
+        ],
     );
-    check(seen.ns_tgid == truth.ns_tgid, "pid in its namespace", &[f::PID_NUMBERS]);
+    check(
+        seen.ns_tgid == truth.ns_tgid,
+        "pid in its namespace",
+        &[f::PID_NUMBERS],
+    );
     let same = |seen: u32, truth: Option<u32>| truth.is_none_or(|truth| truth == seen);
-    check(same(seen.loginuid, truth.loginuid), "login uid", &[f::TASK_LOGINUID]);
-    check(same(seen.sessionid, truth.sessionid), "audit session", &[f::TASK_SESSIONID]);
-    check(same(seen.mnt_ns, truth.mnt_ns), "mount namespace", &[f::NSPROXY_MNT_NS, f::MNT_NS_INUM]);
-    check(same(seen.net_ns, truth.net_ns), "network namespace", &[f::NSPROXY_NET_NS]);
+    check(
+        same(seen.loginuid, truth.loginuid),
+        "login uid",
+        &[f::TASK_LOGINUID],
+    );
+    check(
+        same(seen.sessionid, truth.sessionid),
+        "audit session",
+        &[f::TASK_SESSIONID],
+    );
+    check(
+        same(seen.mnt_ns, truth.mnt_ns),
+        "mount namespace",
+        &[f::NSPROXY_MNT_NS, f::MNT_NS_INUM],
+    );
+    check(
+        same(seen.net_ns, truth.net_ns),
+        "network namespace",
+        &[f::NSPROXY_NET_NS],
+    );
     // Other threads may come and go between the two looks.
     check(
         seen.live >= 1 && seen.live.abs_diff(truth.threads) <= 16,
         "number of live threads",
         &[f::SIGNAL_LIVE],
     );
-    check(seen.exe.ino == truth.exe_ino, "executable's inode", &[f::INODE_INO, f::FILE_INODE]);
-    check(seen.exe_size == truth.exe_size, "executable's size", &[f::INODE_SIZE]);
+    check(
+        seen.exe.ino == truth.exe_ino,
+        "executable's inode",
+        &[f::INODE_INO, f::FILE_INODE],
+    );
+    check(
+        seen.exe_size == truth.exe_size,
+        "executable's size",
+        &[f::INODE_SIZE],
+    );
     check(
         seen.exe_ctime_ns == truth.exe_ctime_ns,
         "executable's change time",
@@ -176,7 +235,11 @@ mod tests {
             arg_end: truth.memory[1],
             env_start: truth.memory[2],
             env_end: truth.memory[3],
-            exe: keytrail_abi::FileId { ino: truth.exe_ino, dev: truth.exe_dev, pad: 0 },
+            exe: keytrail_abi::FileId {
+                ino: truth.exe_ino,
+                dev: truth.exe_dev,
+                pad: 0,
+            },
             exe_size: truth.exe_size,
             exe_ctime_ns: truth.exe_ctime_ns,
             pid: truth.tid,
@@ -208,9 +271,20 @@ mod tests {
         let failed = |change: fn(&mut SelfTest)| {
             let mut wrong = seen;
             change(&mut wrong);
-            compare(&wrong, &truth).iter().flat_map(|failure| failure.fields.to_vec()).collect::<Vec<_>>()
+            compare(&wrong, &truth)
+                .iter()
+                .flat_map(|failure| failure.fields.to_vec())
+                .collect::<Vec<_>>()
         };
-        assert_eq!(failed(|s| s.env_start = 0), [f::MM_ARG_START, f::MM_ARG_END, f::MM_ENV_START, f::MM_ENV_END]);
+        assert_eq!(
+            failed(|s| s.env_start = 0),
+            [
+                f::MM_ARG_START,
+                f::MM_ARG_END,
+                f::MM_ENV_START,
+                f::MM_ENV_END
+            ]
+        );
         assert_eq!(failed(|s| s.start_ns = 0), [f::TASK_START_BOOTTIME]);
         assert_eq!(failed(|s| s.exe.ino += 1), [f::INODE_INO, f::FILE_INODE]);
         assert_eq!(failed(|s| s.euid = 12345), [f::TASK_CRED, f::CRED_EUID]);

@@ -2,8 +2,8 @@
 
 use super::{RawRecord, Sensor, hooks, start, tls, watch};
 use keytrail_abi::{
-    Connect, Exec, ExecChunk, FileAccess, Fork, Header, Kind, PROC_HOLDER, PROC_IGNORED, ProcState, SockSend, TlsWrite,
-    state::watch as flags,
+    Connect, Exec, ExecChunk, FileAccess, Fork, Header, Kind, PROC_HOLDER, PROC_IGNORED, ProcState,
+    SockSend, TlsWrite, state::watch as flags,
 };
 use std::{
     io::{Read, Write},
@@ -24,15 +24,30 @@ pub fn all(sensor: &mut Sensor) {
     let me = std::process::id();
     let result = canary(sensor);
     if let Err(reason) = result {
-        sensor.status.offsets.push(format!("the ring carries no records: {reason}"));
+        sensor
+            .status
+            .offsets
+            .push(format!("the ring carries no records: {reason}"));
     }
     // For a moment the agent is a holder, so that its sends are seen.
-    sensor.maps.set_process(me, ProcState { state: PROC_HOLDER, ..ProcState::default() });
+    sensor.maps.set_process(
+        me,
+        ProcState {
+            state: PROC_HOLDER,
+            ..ProcState::default()
+        },
+    );
     let lifecycle = lifecycle(sensor);
     let network = network(sensor);
     let file = file(sensor);
     let uprobe = uprobe(sensor);
-    sensor.maps.set_process(me, ProcState { state: PROC_IGNORED, ..ProcState::default() });
+    sensor.maps.set_process(
+        me,
+        ProcState {
+            state: PROC_IGNORED,
+            ..ProcState::default()
+        },
+    );
     sensor.drain(&mut |_| {});
     for (signal, result) in [
         ("exec", lifecycle[0].clone()),
@@ -84,7 +99,10 @@ fn canary(sensor: &mut Sensor) -> Result<(), String> {
 
 /// Starts a program with a marked environment: exec, fork, exit.
 fn lifecycle(sensor: &mut Sensor) -> [String; 3] {
-    let Some(program) = ["/bin/true", "/usr/bin/true"].into_iter().find(|path| Path::new(path).exists()) else {
+    let Some(program) = ["/bin/true", "/usr/bin/true"]
+        .into_iter()
+        .find(|path| Path::new(path).exists())
+    else {
         return ["", "", ""].map(|_| "not tried: there is no /bin/true".to_owned());
     };
     let child = Command::new(program)
@@ -109,7 +127,8 @@ fn lifecycle(sensor: &mut Sensor) -> [String; 3] {
         let bytes = record.bytes;
         match kind(bytes) {
             Kind::EXEC if tgid(bytes) == pid => {
-                let parent = u32::from_ne_bytes(super::number(bytes, offset_of!(Exec, parent_tgid)));
+                let parent =
+                    u32::from_ne_bytes(super::number(bytes, offset_of!(Exec, parent_tgid)));
                 exec |= parent == std::process::id();
             }
             Kind::EXEC_CHUNK if tgid(bytes) == pid => {
@@ -117,7 +136,8 @@ fn lifecycle(sensor: &mut Sensor) -> [String; 3] {
                     && u32::from_ne_bytes(super::number(bytes, offset_of!(ExecChunk, last))) == 1;
             }
             Kind::FORK => {
-                fork |= u32::from_ne_bytes(super::number(bytes, offset_of!(Fork, child_tgid))) == pid;
+                fork |=
+                    u32::from_ne_bytes(super::number(bytes, offset_of!(Fork, child_tgid))) == pid;
             }
             Kind::EXIT => exit |= tgid(bytes) == pid,
             _ => {}
@@ -170,7 +190,8 @@ fn network(sensor: &mut Sensor) -> [String; 2] {
                 let data = bytes.get(size_of::<SockSend>()..).unwrap_or_default();
                 let good = port(ends + offset_of!(keytrail_abi::Endpoints, peer_port)) == peer
                     && port(ends + offset_of!(keytrail_abi::Endpoints, local_port)) == local
-                    && number_at(bytes, ends + offset_of!(keytrail_abi::Endpoints, peer)) == [127, 0, 0, 1]
+                    && number_at(bytes, ends + offset_of!(keytrail_abi::Endpoints, peer))
+                        == [127, 0, 0, 1]
                     && data.starts_with(BYTES);
                 send |= good;
                 // Other threads of the agent may send as well, so one good record is enough.
@@ -181,7 +202,11 @@ fn network(sensor: &mut Sensor) -> [String; 2] {
         connect && send
     });
     let result = |good: bool| if good { FIRED } else { "did not fire" }.to_owned();
-    let sent = if wrong && !send { "fired, but told the wrong address or bytes".to_owned() } else { result(send) };
+    let sent = if wrong && !send {
+        "fired, but told the wrong address or bytes".to_owned()
+    } else {
+        result(send)
+    };
     [result(connect), sent]
 }
 
@@ -196,8 +221,20 @@ fn file(sensor: &mut Sensor) -> String {
         Ok(file) => file,
         Err(error) => return format!("not tried: {}", hooks::words(&error)),
     };
-    if sensor.maps.set_watched(file, keytrail_abi::Watch { flags: flags::FILE, pad: 0 }).is_err()
-        || sensor.maps.set_bit(keytrail_abi::watch_bit(file.ino), true).is_err()
+    if sensor
+        .maps
+        .set_watched(
+            file,
+            keytrail_abi::Watch {
+                flags: flags::FILE,
+                pad: 0,
+            },
+        )
+        .is_err()
+        || sensor
+            .maps
+            .set_bit(keytrail_abi::watch_bit(file.ino), true)
+            .is_err()
     {
         return "not tried: the table of watched files cannot be written".to_owned();
     }
@@ -206,11 +243,14 @@ fn file(sensor: &mut Sensor) -> String {
     let fired = collect(sensor, &mut |record| {
         kind(record.bytes) == Kind::FILE_READ
             && tgid(record.bytes) == me
-            && u64::from_ne_bytes(super::number(record.bytes, offset_of!(FileAccess, file))) == file.ino
+            && u64::from_ne_bytes(super::number(record.bytes, offset_of!(FileAccess, file)))
+                == file.ino
     });
     sensor.maps.clear_watched(file);
     // A bit too many costs a look-up, no more.
-    let _ = sensor.maps.set_bit(keytrail_abi::watch_bit(file.ino), false);
+    let _ = sensor
+        .maps
+        .set_bit(keytrail_abi::watch_bit(file.ino), false);
     match (read, fired) {
         (Err(error), _) => format!("not tried: {}", hooks::words(&error)),
         (Ok(_), true) => FIRED.to_owned(),
@@ -233,8 +273,15 @@ fn uprobe(sensor: &mut Sensor) -> String {
     }
     let fired = collect(sensor, &mut |record| {
         kind(record.bytes) == Kind::TLS_WRITE
-            && u64::from_ne_bytes(super::number(record.bytes, offset_of!(TlsWrite, tls_session))) == session
-            && record.bytes.get(size_of::<TlsWrite>()..).unwrap_or_default().starts_with(BYTES)
+            && u64::from_ne_bytes(super::number(
+                record.bytes,
+                offset_of!(TlsWrite, tls_session),
+            )) == session
+            && record
+                .bytes
+                .get(size_of::<TlsWrite>()..)
+                .unwrap_or_default()
+                .starts_with(BYTES)
     });
     if fired { FIRED } else { "did not fire" }.to_owned()
 }

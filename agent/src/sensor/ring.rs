@@ -24,7 +24,11 @@ struct Mapping {
 
 impl Mapping {
     fn new(fd: BorrowedFd<'_>, len: usize, offset: usize, writable: bool) -> io::Result<Self> {
-        let protection = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
+        let protection = if writable {
+            libc::PROT_READ | libc::PROT_WRITE
+        } else {
+            libc::PROT_READ
+        };
         // SAFETY: a new mapping at a place of the kernel's choosing; the result is checked.
         let at = unsafe {
             libc::mmap(
@@ -71,7 +75,13 @@ impl Ring {
         let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
         let consumer = Mapping::new(fd, page, 0, true)?;
         let producer = Mapping::new(fd, page + 2 * size as usize, page, false)?;
-        let mut ring = Self { consumer, producer, page, size: u64::from(size), position: 0 };
+        let mut ring = Self {
+            consumer,
+            producer,
+            page,
+            size: u64::from(size),
+            position: 0,
+        };
         ring.position = ring.consumer_position().load(Ordering::Acquire);
         Ok(ring)
     }
@@ -135,14 +145,21 @@ impl Ring {
     }
 
     fn publish(&self) {
-        self.consumer_position().store(self.position, Ordering::Release);
+        self.consumer_position()
+            .store(self.position, Ordering::Release);
     }
 
     /// The data area as it is now, for tests that look for what must not be there.
     pub fn data(&self) -> Vec<u8> {
         (0..self.size as usize)
             // SAFETY: within the first copy of the data area.
-            .map(|at| unsafe { self.producer.at.add(self.page + at).as_ptr().read_volatile() })
+            .map(|at| unsafe {
+                self.producer
+                    .at
+                    .add(self.page + at)
+                    .as_ptr()
+                    .read_volatile()
+            })
             .collect()
     }
 }

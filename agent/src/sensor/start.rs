@@ -35,19 +35,29 @@ const RING_MIN: u32 = 256 << 10;
 const RING_MAX: u32 = 256 << 20;
 
 pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
-    let kernel = btf::Btf::load(Path::new(VMLINUX)).map_err(|error| SensorError::Btf(error.to_string()))?;
+    let kernel =
+        btf::Btf::load(Path::new(VMLINUX)).map_err(|error| SensorError::Btf(error.to_string()))?;
     let mut fields = btf::resolve(&kernel);
-    let ring_bytes = options.ring_bytes.clamp(RING_MIN, RING_MAX).next_power_of_two();
+    let ring_bytes = options
+        .ring_bytes
+        .clamp(RING_MIN, RING_MAX)
+        .next_power_of_two();
     fields.set(f::WAKE_BYTES, ring_bytes / 4);
     fields.set(f::HAS_COOKIE, u32::from(aya::features().bpf_cookie()));
-    let task_regs = [BpfHelper::BPF_FUNC_task_pt_regs, BpfHelper::BPF_FUNC_get_current_task_btf]
-        .into_iter()
-        .all(|helper| is_helper_supported(ProgramType::RawTracePoint, helper).unwrap_or(false));
+    let task_regs = [
+        BpfHelper::BPF_FUNC_task_pt_regs,
+        BpfHelper::BPF_FUNC_get_current_task_btf,
+    ]
+    .into_iter()
+    .all(|helper| is_helper_supported(ProgramType::RawTracePoint, helper).unwrap_or(false));
     fields.set(f::HAS_TASK_REGS, u32::from(task_regs));
     drop(kernel);
 
     let (mut ebpf, mut maps) = load(&fields, ring_bytes)?;
-    let mut status = SensorStatus { signals: hooks::reports(), ..SensorStatus::default() };
+    let mut status = SensorStatus {
+        signals: hooks::reports(),
+        ..SensorStatus::default()
+    };
     match proof::run(&mut ebpf, &maps) {
         Ok(failures) if failures.is_empty() => {}
         Ok(failures) => {
@@ -60,23 +70,40 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
             }
             (ebpf, maps) = load(&fields, ring_bytes)?;
         }
-        Err(reason) => status.offsets.push(format!("the field offsets could not be proven: {reason}")),
+        Err(reason) => status
+            .offsets
+            .push(format!("the field offsets could not be proven: {reason}")),
     }
 
     let (ring, ring_fd) = map_ring(&mut ebpf, ring_bytes)?;
     // Before anything is attached: the agent's own doings are of no interest.
-    maps.set_process(std::process::id(), ProcState { state: PROC_IGNORED, ..ProcState::default() });
+    maps.set_process(
+        std::process::id(),
+        ProcState {
+            state: PROC_IGNORED,
+            ..ProcState::default()
+        },
+    );
 
     let trampolines = aya::Btf::from_sys_fs().ok();
     let mut names = HookNames::default();
     for signal in SIGNALS {
         let report = status.signal_mut(signal.name);
         if let Some(report) = report {
-            attach_signal(&mut ebpf, trampolines.as_ref(), &fields, options.tier, signal, report);
+            attach_signal(
+                &mut ebpf,
+                trampolines.as_ref(),
+                &fields,
+                options.tier,
+                signal,
+                report,
+            );
         }
     }
     let fanotify = open_fanotify(&mut status);
-    let fanotify_opens = status.signal("file_open").is_some_and(|report| report.hook == "fanotify");
+    let fanotify_opens = status
+        .signal("file_open")
+        .is_some_and(|report| report.hook == "fanotify");
     for report in &status.signals {
         let hook = report.hook.clone();
         match report.signal {
@@ -133,7 +160,12 @@ fn load(fields: &btf::Fields, ring_bytes: u32) -> Result<(Ebpf, Maps), SensorErr
             if denied && !rustix::process::geteuid().is_root() {
                 SensorError::Privilege
             } else {
-                SensorError::Load(chain(&error).map(ToString::to_string).collect::<Vec<_>>().join(": "))
+                SensorError::Load(
+                    chain(&error)
+                        .map(ToString::to_string)
+                        .collect::<Vec<_>>()
+                        .join(": "),
+                )
             }
         })?;
     let maps = Maps::take(&mut ebpf).map_err(SensorError::Load)?;
@@ -152,7 +184,9 @@ fn map_ring(ebpf: &mut Ebpf, size: u32) -> Result<(Ring, OwnedFd), SensorError> 
     };
     let fd = map.fd().as_fd();
     let ring = Ring::new(fd, size).map_err(|error| SensorError::Ring(error.to_string()))?;
-    let fd = fd.try_clone_to_owned().map_err(|error| SensorError::Ring(error.to_string()))?;
+    let fd = fd
+        .try_clone_to_owned()
+        .map_err(|error| SensorError::Ring(error.to_string()))?;
     Ok((ring, fd))
 }
 
@@ -191,8 +225,16 @@ fn attach_candidate(
     let missing = fields.missing(candidate.fields);
     if !missing.is_empty() {
         return Err(Refused {
-            hook: candidate.hooks.iter().map(|hook| hook.point.name()).collect::<Vec<_>>().join(" + "),
-            reason: format!("this kernel's fields are not known or read wrong: {}", missing.join(", ")),
+            hook: candidate
+                .hooks
+                .iter()
+                .map(|hook| hook.point.name())
+                .collect::<Vec<_>>()
+                .join(" + "),
+            reason: format!(
+                "this kernel's fields are not known or read wrong: {}",
+                missing.join(", ")
+            ),
             remedy: "report the kernel version, with /sys/kernel/btf/vmlinux".to_owned(),
         });
     }
@@ -262,10 +304,14 @@ fn open_fanotify(status: &mut SensorStatus) -> Option<Fanotify> {
 /// # Errors
 /// When it cannot be loaded or run, or says that it failed.
 pub fn run(ebpf: &mut Ebpf, name: &str) -> io::Result<()> {
-    let program = ebpf.program_mut(name).ok_or_else(|| io::Error::other("no such program"))?;
+    let program = ebpf
+        .program_mut(name)
+        .ok_or_else(|| io::Error::other("no such program"))?;
     let program: &mut RawTracePoint = program.try_into().map_err(io::Error::other)?;
     if program.fd().is_err() {
-        program.load().map_err(|error| io::Error::other(hooks::describe(&error)))?;
+        program
+            .load()
+            .map_err(|error| io::Error::other(hooks::describe(&error)))?;
     }
     let fd = program.fd().map_err(io::Error::other)?;
     bpf::run(fd.as_fd()).map(drop)

@@ -5,7 +5,9 @@ use super::{
     maps::Maps,
     proc,
 };
-use keytrail_abi::{FileId, PROC_HOLDER, PROC_IGNORED, ProcState, ReadKey, Watch, access, state::watch, watch_bit};
+use keytrail_abi::{
+    FileId, PROC_HOLDER, PROC_IGNORED, ProcState, ReadKey, Watch, access, state::watch, watch_bit,
+};
 use std::{
     collections::HashMap,
     io,
@@ -27,7 +29,11 @@ pub fn kernel_dev(st_dev: u64) -> u32 {
 /// When it cannot be asked for.
 pub fn file_id(path: &Path) -> io::Result<FileId> {
     let metadata = std::fs::metadata(path)?;
-    Ok(FileId { ino: metadata.ino(), dev: kernel_dev(metadata.dev()), pad: 0 })
+    Ok(FileId {
+        ino: metadata.ino(),
+        dev: kernel_dev(metadata.dev()),
+        pad: 0,
+    })
 }
 
 #[derive(Default)]
@@ -78,7 +84,9 @@ impl Watches {
     }
 
     pub fn remove(&mut self, maps: &mut Maps, fanotify: Option<&Fanotify>, file: FileId) {
-        let Some((path, _)) = self.files.remove(&file) else { return };
+        let Some((path, _)) = self.files.remove(&file) else {
+            return;
+        };
         maps.clear_watched(file);
         self.inodes.retain(|_, known| *known != file);
         let bit = watch_bit(file.ino);
@@ -99,8 +107,16 @@ impl Watches {
     }
 
     /// Turns a fanotify event into records, leaving out what the kernel side has reported.
-    pub fn touched(&self, maps: &mut Maps, touch: &Touch, opens: bool, sink: &mut dyn FnMut(&[u8])) {
-        let Some(&file) = self.inodes.get(&(touch.device, touch.inode)) else { return };
+    pub fn touched(
+        &self,
+        maps: &mut Maps,
+        touch: &Touch,
+        opens: bool,
+        sink: &mut dyn FnMut(&[u8]),
+    ) {
+        let Some(&file) = self.inodes.get(&(touch.device, touch.inode)) else {
+            return;
+        };
         if touch.pid == 0 || touch.pid == std::process::id() {
             return;
         }
@@ -110,7 +126,10 @@ impl Watches {
         }
         let who = proc::identity(touch.pid);
         let start_ticks = who.map_or(0, |who| who.start_ticks);
-        for (wanted, how) in [(touch.opened && opens, access::OPEN), (touch.read, access::READ)] {
+        for (wanted, how) in [
+            (touch.opened && opens, access::OPEN),
+            (touch.read, access::READ),
+        ] {
             if !wanted {
                 continue;
             }
@@ -128,7 +147,13 @@ impl Watches {
             maps.set_read_seen(key, start_ticks.saturating_mul(crate::model::TICK_NS));
             if how == access::READ {
                 let before = state.unwrap_or_default();
-                maps.set_process(touch.pid, ProcState { state: PROC_HOLDER, ..before });
+                maps.set_process(
+                    touch.pid,
+                    ProcState {
+                        state: PROC_HOLDER,
+                        ..before
+                    },
+                );
             }
             sink(fanotify::bytes(&fanotify::record(touch, file, how, who)));
         }
@@ -143,6 +168,9 @@ mod tests {
     fn device_numbers_are_recoded() {
         // The encodings of user space: 12 bits of major in the middle, minor around it.
         assert_eq!(kernel_dev(rustix::fs::makedev(254, 0)), 254 << 20);
-        assert_eq!(kernel_dev(rustix::fs::makedev(8, 0x12345)), 8 << 20 | 0x12345);
+        assert_eq!(
+            kernel_dev(rustix::fs::makedev(8, 0x12345)),
+            8 << 20 | 0x12345
+        );
     }
 }

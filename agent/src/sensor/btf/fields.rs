@@ -11,7 +11,10 @@ pub struct Fields {
 
 impl Fields {
     pub fn get(&self, index: usize) -> Option<u32> {
-        self.values.get(index).copied().filter(|&value| value != MISSING)
+        self.values
+            .get(index)
+            .copied()
+            .filter(|&value| value != MISSING)
     }
 
     pub fn set(&mut self, index: usize, value: u32) {
@@ -36,7 +39,10 @@ const OFFSETS: &[(usize, &[&str])] = &[
     (f::TASK_TGID, &["task_struct.tgid"]),
     (f::TASK_GROUP_LEADER, &["task_struct.group_leader"]),
     // Renamed in 5.5.
-    (f::TASK_START_BOOTTIME, &["task_struct.start_boottime", "task_struct.real_start_time"]),
+    (
+        f::TASK_START_BOOTTIME,
+        &["task_struct.start_boottime", "task_struct.real_start_time"],
+    ),
     (f::TASK_REAL_PARENT, &["task_struct.real_parent"]),
     (f::TASK_MM, &["task_struct.mm"]),
     (f::TASK_CRED, &["task_struct.cred"]),
@@ -72,13 +78,30 @@ const OFFSETS: &[(usize, &[&str])] = &[
     (f::INODE_SB, &["inode.i_sb"]),
     (f::INODE_SIZE, &["inode.i_size"]),
     // A timespec64 up to 6.10 (with underscores in 6.6 to 6.10), two fields since.
-    (f::INODE_CTIME_SEC, &["inode.i_ctime_sec", "inode.__i_ctime.tv_sec", "inode.i_ctime.tv_sec"]),
-    (f::INODE_CTIME_NSEC, &["inode.i_ctime_nsec", "inode.__i_ctime.tv_nsec", "inode.i_ctime.tv_nsec"]),
+    (
+        f::INODE_CTIME_SEC,
+        &[
+            "inode.i_ctime_sec",
+            "inode.__i_ctime.tv_sec",
+            "inode.i_ctime.tv_sec",
+        ],
+    ),
+    (
+        f::INODE_CTIME_NSEC,
+        &[
+            "inode.i_ctime_nsec",
+            "inode.__i_ctime.tv_nsec",
+            "inode.i_ctime.tv_nsec",
+        ],
+    ),
     (f::SB_DEV, &["super_block.s_dev"]),
     (f::MAPPING_HOST, &["address_space.host"]),
     (f::DENTRY_PARENT, &["dentry.d_parent"]),
     (f::DENTRY_INODE, &["dentry.d_inode"]),
-    (f::DENTRY_NAME, &["dentry.d_name.name", "dentry.__d_name.name"]),
+    (
+        f::DENTRY_NAME,
+        &["dentry.d_name.name", "dentry.__d_name.name"],
+    ),
     (f::SOCK_FAMILY, &["sock.__sk_common.skc_family"]),
     (f::SOCK_DADDR, &["sock.__sk_common.skc_daddr"]),
     (f::SOCK_RCV_SADDR, &["sock.__sk_common.skc_rcv_saddr"]),
@@ -108,7 +131,9 @@ fn whole(field: Field) -> Option<Field> {
 
 /// Looks every field up.
 pub fn resolve(btf: &Btf) -> Fields {
-    let mut fields = Fields { values: [MISSING; f::COUNT] };
+    let mut fields = Fields {
+        values: [MISSING; f::COUNT],
+    };
     let first = |paths: &[&str]| paths.iter().find_map(|path| btf.field(path));
     for (index, paths) in OFFSETS {
         if let Some(field) = first(paths) {
@@ -126,7 +151,11 @@ pub fn resolve(btf: &Btf) -> Fields {
         Some(field) => fields.set(f::SOCK_PROTOCOL_SIZE, field.size),
         None => fields.set(f::SOCK_PROTOCOL, MISSING),
     }
-    if let Some(field) = first(&["inode.i_ctime_nsec", "inode.__i_ctime.tv_nsec", "inode.i_ctime.tv_nsec"]) {
+    if let Some(field) = first(&[
+        "inode.i_ctime_nsec",
+        "inode.__i_ctime.tv_nsec",
+        "inode.i_ctime.tv_nsec",
+    ]) {
         fields.set(f::INODE_CTIME_NSEC_SIZE, field.size);
     }
     if let Some(field) = first(&["iov_iter.iter_type", "iov_iter.type"]) {
@@ -138,7 +167,9 @@ pub fn resolve(btf: &Btf) -> Fields {
     if let Some(value) = btf.enumerator("iter_type", "ITER_IOVEC") {
         fields.set(f::ENUM_ITER_IOVEC, value);
     }
-    let group_dead = btf.tracepoint_args("sched_process_exit").is_some_and(|args| args >= 2);
+    let group_dead = btf
+        .tracepoint_args("sched_process_exit")
+        .is_some_and(|args| args >= 2);
     fields.set(f::HAS_GROUP_DEAD, u32::from(group_dead));
     fields.set(f::RETURN_ON_STACK, u32::from(cfg!(target_arch = "x86_64")));
     fields

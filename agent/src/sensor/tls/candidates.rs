@@ -29,7 +29,14 @@ const LIBRARY_DIRS: [&str; 8] = [
     "/usr/lib/x86_64-linux-gnu",
     "/usr/lib/aarch64-linux-gnu",
 ];
-const PROGRAM_DIRS: [&str; 6] = ["/bin", "/usr/bin", "/usr/local/bin", "/sbin", "/usr/sbin", "/usr/local/sbin"];
+const PROGRAM_DIRS: [&str; 6] = [
+    "/bin",
+    "/usr/bin",
+    "/usr/local/bin",
+    "/sbin",
+    "/usr/sbin",
+    "/usr/local/sbin",
+];
 
 /// Libraries and executables of the host itself.
 pub fn on_host() -> Vec<Candidate> {
@@ -38,7 +45,10 @@ pub fn on_host() -> Vec<Candidate> {
         for entry in entries(&directory) {
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            if LIBRARY_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+            if LIBRARY_PREFIXES
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
+            {
                 push(&mut found, entry.path());
             }
         }
@@ -70,11 +80,18 @@ fn open_plain(path: &Path) -> std::io::Result<File> {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    if file.metadata()?.is_file() { Ok(file) } else { Err(std::io::ErrorKind::InvalidInput.into()) }
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(std::io::ErrorKind::InvalidInput.into())
+    }
 }
 
 fn entries(directory: &Path) -> impl Iterator<Item = fs::DirEntry> {
-    fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok)
+    fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
 }
 
 fn library_dirs() -> HashSet<PathBuf> {
@@ -113,7 +130,9 @@ pub struct Mapping {
 
 /// Executable file mappings of a process, each file once.
 pub fn mapped(pid: u32) -> Vec<Mapping> {
-    let Ok(maps) = fs::read(format!("/proc/{pid}/maps")) else { return Vec::new() };
+    let Ok(maps) = fs::read(format!("/proc/{pid}/maps")) else {
+        return Vec::new();
+    };
     let maps = String::from_utf8_lossy(&maps);
     let mut seen = HashSet::new();
     maps.lines()
@@ -134,7 +153,12 @@ fn parse(line: &str) -> Option<Mapping> {
         return None;
     }
     let path = words.next().unwrap_or_default().trim_start();
-    Some(Mapping { range: range.to_owned(), device: device.to_owned(), inode, path: path.to_owned() })
+    Some(Mapping {
+        range: range.to_owned(),
+        device: device.to_owned(),
+        inode,
+        path: path.to_owned(),
+    })
 }
 
 /// Opens exactly the mapped file, also when it is unlinked or in another mount namespace.
@@ -145,8 +169,14 @@ pub fn open_mapped(pid: u32, mapping: &Mapping) -> Option<Candidate> {
         .or_else(|_| open_plain(Path::new(&by_path)))
         .ok()
         // By path it may be another file by now.
-        .filter(|file| file.metadata().is_ok_and(|metadata| metadata.ino() == mapping.inode))?;
-    Some(Candidate { path: PathBuf::from(&mapping.path), file })
+        .filter(|file| {
+            file.metadata()
+                .is_ok_and(|metadata| metadata.ino() == mapping.inode)
+        })?;
+    Some(Candidate {
+        path: PathBuf::from(&mapping.path),
+        file,
+    })
 }
 
 #[cfg(test)]
@@ -155,7 +185,8 @@ mod tests {
 
     #[test]
     fn maps_lines() {
-        let line = "7f00-7f10 r-xp 00001000 fe:00 1234                       /usr/lib/a b (deleted)";
+        let line =
+            "7f00-7f10 r-xp 00001000 fe:00 1234                       /usr/lib/a b (deleted)";
         assert_eq!(
             parse(line),
             Some(Mapping {
@@ -174,7 +205,10 @@ mod tests {
     fn the_own_executable_is_mapped() {
         let me = std::process::id();
         let exe = fs::read_link("/proc/self/exe").unwrap();
-        let mapping = mapped(me).into_iter().find(|mapping| Path::new(&mapping.path) == exe).unwrap();
+        let mapping = mapped(me)
+            .into_iter()
+            .find(|mapping| Path::new(&mapping.path) == exe)
+            .unwrap();
         assert!(open_mapped(me, &mapping).is_some());
     }
 }

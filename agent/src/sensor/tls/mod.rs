@@ -109,7 +109,10 @@ impl Libraries {
         }
         let mut count = 0;
         for mapping in candidates::mapped(pid) {
-            if !self.mappings.insert((mapping.device.clone(), mapping.inode)) {
+            if !self
+                .mappings
+                .insert((mapping.device.clone(), mapping.inode))
+            {
                 continue;
             }
             if let Some(candidate) = candidates::open_mapped(pid, &mapping) {
@@ -121,29 +124,47 @@ impl Libraries {
 
     /// Attaches to a file if it has TLS functions and was not seen before.
     fn consider(&mut self, ebpf: &mut Ebpf, candidate: &Candidate) -> bool {
-        let Ok(metadata) = candidate.file.metadata() else { return false };
-        if !self.ready || !self.files.insert((metadata.dev(), metadata.ino(), metadata.ctime())) {
+        let Ok(metadata) = candidate.file.metadata() else {
+            return false;
+        };
+        if !self.ready
+            || !self
+                .files
+                .insert((metadata.dev(), metadata.ino(), metadata.ctime()))
+        {
             return false;
         }
         let names = FUNCTIONS.map(|(name, _)| name);
-        let mut report = LibraryReport { path: candidate.path.display().to_string(), ..LibraryReport::default() };
+        let mut report = LibraryReport {
+            path: candidate.path.display().to_string(),
+            ..LibraryReport::default()
+        };
         match elf::find(&candidate.file, &names) {
             Ok(found) if found.functions.is_empty() => {
                 if found.go {
                     "go".clone_into(&mut report.stack);
-                    "Go programs bring their own TLS, which has no function to probe by name".clone_into(&mut report.reason);
-                    "its destinations are seen, the plaintext is not".clone_into(&mut report.remedy);
+                    "Go programs bring their own TLS, which has no function to probe by name"
+                        .clone_into(&mut report.reason);
+                    "its destinations are seen, the plaintext is not"
+                        .clone_into(&mut report.remedy);
                     self.report(report);
                 }
                 return false;
             }
             Ok(found) => {
-                let gnutls = found.functions.iter().any(|function| function.name.starts_with("gnutls"));
+                let gnutls = found
+                    .functions
+                    .iter()
+                    .any(|function| function.name.starts_with("gnutls"));
                 if gnutls { "gnutls" } else { "openssl" }.clone_into(&mut report.stack);
                 // The descriptor, not the path: exactly the file that was looked into.
                 let path = PathBuf::from(format!("/proc/self/fd/{}", candidate.file.as_raw_fd()));
                 for function in &found.functions {
-                    let place = if found.x86 { prologue::choose(&function.code) } else { prologue::ENTRY };
+                    let place = if found.x86 {
+                        prologue::choose(&function.code)
+                    } else {
+                        prologue::ENTRY
+                    };
                     match self.attach(ebpf, &path, function, place) {
                         Ok(name) => report.hooks.push(name),
                         Err(reason) => report.reason = format!("{}: {reason}", function.name),
@@ -158,8 +179,14 @@ impl Libraries {
             // Most files of a process are not ELF files or have nothing to do with TLS; only what calls itself a
             // TLS library is worth a word.
             Err(error) => {
-                let name = candidate.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                if error == elf::ElfError::NotElf || !(name.contains("ssl") || name.contains("tls")) {
+                let name = candidate
+                    .path
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned();
+                if error == elf::ElfError::NotElf || !(name.contains("ssl") || name.contains("tls"))
+                {
                     return false;
                 }
                 report.reason = error.to_string();
@@ -178,15 +205,32 @@ impl Libraries {
     }
 
     /// Returns the hook's name with the place, for example `uprobe:SSL_write+0x16`.
-    fn attach(&mut self, ebpf: &mut Ebpf, path: &Path, function: &Function, place: Place) -> Result<String, String> {
+    fn attach(
+        &mut self,
+        ebpf: &mut Ebpf,
+        path: &Path,
+        function: &Function,
+        place: Place,
+    ) -> Result<String, String> {
         let length = FUNCTIONS
             .iter()
             .find(|(name, _)| *name == function.name)
             .map(|(_, length)| *length)
             .ok_or("not a function of ours")?;
-        self.attach_at(ebpf, path, function.offset + place.at, place.pushed, length, function.name)
-            .map_err(|error| hooks::describe(&error))?;
-        let stepped = if place.emulated { "" } else { " (single-stepped)" };
+        self.attach_at(
+            ebpf,
+            path,
+            function.offset + place.at,
+            place.pushed,
+            length,
+            function.name,
+        )
+        .map_err(|error| hooks::describe(&error))?;
+        let stepped = if place.emulated {
+            ""
+        } else {
+            " (single-stepped)"
+        };
         Ok(format!("uprobe:{}+{:#x}{stepped}", function.name, place.at))
     }
 
@@ -205,7 +249,9 @@ impl Libraries {
             location: UProbeAttachLocation::AbsoluteOffset(offset),
             cookie: aya::features().bpf_cookie().then_some(cookie),
         };
-        let program = ebpf.program_mut(length.program()).ok_or(ProgramError::NotLoaded)?;
+        let program = ebpf
+            .program_mut(length.program())
+            .ok_or(ProgramError::NotLoaded)?;
         let program: &mut UProbe = program.try_into()?;
         let link = program.attach(point, path, UProbeScope::AllProcesses)?;
         self.hooks.push(format!("uprobe:{name}"));
@@ -218,14 +264,21 @@ impl Libraries {
     /// When it cannot be attached to.
     pub fn with_canary(&mut self, ebpf: &mut Ebpf, call: &mut dyn FnMut()) -> Result<(), String> {
         let address = canary as extern "C" fn(u64, *const u8, usize) -> u64 as usize as u64;
-        let (path, offset) = own_offset(address).ok_or("its own code is not found in /proc/self/maps")?;
+        let (path, offset) =
+            own_offset(address).ok_or("its own code is not found in /proc/self/maps")?;
         let link = self
             .attach_at(ebpf, &path, offset, 0, Length::Size, "canary")
             .map_err(|error| hooks::describe(&error))?;
         call();
-        let program = ebpf.program_mut(Length::Size.program()).ok_or("the program is gone")?;
-        let program: &mut UProbe = program.try_into().map_err(|error: ProgramError| error.to_string())?;
-        program.detach(link).map_err(|error| hooks::describe(&error))
+        let program = ebpf
+            .program_mut(Length::Size.program())
+            .ok_or("the program is gone")?;
+        let program: &mut UProbe = program
+            .try_into()
+            .map_err(|error: ProgramError| error.to_string())?;
+        program
+            .detach(link)
+            .map_err(|error| hooks::describe(&error))
     }
 
     pub fn reports(&self) -> Vec<LibraryReport> {
@@ -234,7 +287,10 @@ impl Libraries {
 
     /// The name of the hook a record's cookie stands for.
     pub fn hook(&self, cookie: u64) -> &str {
-        usize::try_from(cookie).ok().and_then(|at| self.hooks.get(at)).map_or("uprobe", String::as_str)
+        usize::try_from(cookie)
+            .ok()
+            .and_then(|at| self.hooks.get(at))
+            .map_or("uprobe", String::as_str)
     }
 }
 
@@ -253,6 +309,7 @@ fn own_offset(address: u64) -> Option<(PathBuf, u64)> {
         let start = u64::from_str_radix(start, 16).ok()?;
         let end = u64::from_str_radix(end, 16).ok()?;
         let offset = u64::from_str_radix(words.nth(1)?, 16).ok()?;
-        (start <= address && address < end).then(|| (PathBuf::from("/proc/self/exe"), address - start + offset))
+        (start <= address && address < end)
+            .then(|| (PathBuf::from("/proc/self/exe"), address - start + offset))
     })
 }

@@ -5,7 +5,10 @@
 //! everything else is single-stepped out of line, which makes the call seven times dearer. So the first such
 //! instruction is taken at which the arguments are still where they were at entry.
 
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
+use iced_x86::{
+    Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
+    OpKind, Register,
+};
 
 /// Deepest place that is considered, bytes.
 const DEPTH_MAX: u64 = 96;
@@ -22,7 +25,11 @@ pub struct Place {
 }
 
 /// The honest choice where nothing better can be proven.
-pub const ENTRY: Place = Place { at: 0, pushed: 0, emulated: false };
+pub const ENTRY: Place = Place {
+    at: 0,
+    pushed: 0,
+    emulated: false,
+};
 
 /// Finds the place in the code of a function whose first three arguments are wanted.
 pub fn choose(code: &[u8]) -> Place {
@@ -34,8 +41,16 @@ pub fn choose(code: &[u8]) -> Place {
             break;
         }
         if emulated(&instruction, code) {
-            let place = Place { at, pushed, emulated: true };
-            return if entered_only_at_the_top(code, at) { place } else { ENTRY };
+            let place = Place {
+                at,
+                pushed,
+                emulated: true,
+            };
+            return if entered_only_at_the_top(code, at) {
+                place
+            } else {
+                ENTRY
+            };
         }
         // Behind this instruction: is everything still as at entry?
         if instruction.flow_control() != FlowControl::Next {
@@ -45,13 +60,24 @@ pub fn choose(code: &[u8]) -> Place {
             Some(growth) => pushed += growth,
             None => break,
         }
-        let touched = factory.info(&instruction).used_registers().iter().any(|used| {
-            let written = matches!(
-                used.access(),
-                OpAccess::Write | OpAccess::ReadWrite | OpAccess::CondWrite | OpAccess::ReadCondWrite
-            );
-            written && matches!(used.register().full_register(), Register::RDI | Register::RSI | Register::RDX)
-        });
+        let touched = factory
+            .info(&instruction)
+            .used_registers()
+            .iter()
+            .any(|used| {
+                let written = matches!(
+                    used.access(),
+                    OpAccess::Write
+                        | OpAccess::ReadWrite
+                        | OpAccess::CondWrite
+                        | OpAccess::ReadCondWrite
+                );
+                written
+                    && matches!(
+                        used.register().full_register(),
+                        Register::RDI | Register::RSI | Register::RDX
+                    )
+            });
         if touched {
             break;
         }
@@ -62,12 +88,16 @@ pub fn choose(code: &[u8]) -> Place {
 /// Does every kernel with uprobes emulate this instruction?
 fn emulated(instruction: &Instruction, code: &[u8]) -> bool {
     let start = instruction.ip() as usize;
-    let Some(bytes) = code.get(start..start + instruction.len()) else { return false };
+    let Some(bytes) = code.get(start..start + instruction.len()) else {
+        return false;
+    };
     match bytes {
         // nop, push of a low register; push of a high one with nothing but its prefix before it.
         [0x90 | 0x50..=0x57] | [0x41, 0x50..=0x57] => true,
         // jcc, jmp, call with a relative target, without any prefix.
-        [0x70..=0x7f | 0xeb, _] | [0xe8 | 0xe9, _, _, _, _] | [0x0f, 0x80..=0x8f, _, _, _, _] => true,
+        [0x70..=0x7f | 0xeb, _] | [0xe8 | 0xe9, _, _, _, _] | [0x0f, 0x80..=0x8f, _, _, _, _] => {
+            true
+        }
         _ => false,
     }
 }
@@ -80,7 +110,10 @@ fn stack_growth(instruction: &Instruction) -> Option<u64> {
     if !to_stack {
         return u64::try_from(-i64::from(instruction.stack_pointer_increment())).ok();
     }
-    let immediate = matches!(instruction.op1_kind(), OpKind::Immediate8to64 | OpKind::Immediate32to64);
+    let immediate = matches!(
+        instruction.op1_kind(),
+        OpKind::Immediate8to64 | OpKind::Immediate32to64
+    );
     match instruction.mnemonic() {
         Mnemonic::Sub if immediate => u64::try_from(instruction.immediate(1) as i64).ok(),
         Mnemonic::Cmp | Mnemonic::Test => Some(0),
@@ -96,7 +129,9 @@ fn entered_only_at_the_top(code: &[u8], at: u64) -> bool {
         .filter(|instruction| {
             matches!(
                 instruction.flow_control(),
-                FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch | FlowControl::Call
+                FlowControl::ConditionalBranch
+                    | FlowControl::UnconditionalBranch
+                    | FlowControl::Call
             ) && matches!(instruction.op0_kind(), OpKind::NearBranch64)
         })
         .all(|instruction| {
@@ -113,14 +148,35 @@ mod tests {
     fn debian_ssl_write_at_the_sign_test() {
         // sub $0x18,%rsp; mov %fs:0x28,%rax; mov %rax,8(%rsp); xor %eax,%eax; test %edx,%edx; js
         let code = b"\x48\x83\xec\x18\x64\x48\x8b\x04\x25\x28\0\0\0\x48\x89\x44\x24\x08\x31\xc0\x85\xd2\x78\x2f\xc3";
-        assert_eq!(choose(code), Place { at: 0x16, pushed: 0x18, emulated: true });
+        assert_eq!(
+            choose(code),
+            Place {
+                at: 0x16,
+                pushed: 0x18,
+                emulated: true
+            }
+        );
     }
 
     #[test]
     fn a_push_is_emulated_at_once() {
-        assert_eq!(choose(b"\x55\x48\x89\xe5\xc3"), Place { at: 0, pushed: 0, emulated: true });
+        assert_eq!(
+            choose(b"\x55\x48\x89\xe5\xc3"),
+            Place {
+                at: 0,
+                pushed: 0,
+                emulated: true
+            }
+        );
         // endbr64; push %r12
-        assert_eq!(choose(b"\xf3\x0f\x1e\xfa\x41\x54\xc3"), Place { at: 4, pushed: 0, emulated: true });
+        assert_eq!(
+            choose(b"\xf3\x0f\x1e\xfa\x41\x54\xc3"),
+            Place {
+                at: 4,
+                pushed: 0,
+                emulated: true
+            }
+        );
     }
 
     #[test]
@@ -132,7 +188,14 @@ mod tests {
         // cmov writes on a condition
         assert_eq!(choose(b"\x48\x0f\x44\xd0\x90"), ENTRY);
         // Other argument registers are free: xor %r8d,%r8d; xor %ecx,%ecx; jmp
-        assert_eq!(choose(b"\x45\x31\xc0\x31\xc9\xe9\x10\0\0\0"), Place { at: 5, pushed: 0, emulated: true });
+        assert_eq!(
+            choose(b"\x45\x31\xc0\x31\xc9\xe9\x10\0\0\0"),
+            Place {
+                at: 5,
+                pushed: 0,
+                emulated: true
+            }
+        );
     }
 
     #[test]
@@ -152,7 +215,14 @@ mod tests {
         // mov %rdi,%rax; nop; ...; jmp back to the nop
         assert_eq!(choose(b"\x48\x89\xf8\x90\x48\xff\xc0\xeb\xfa"), ENTRY);
         // A loop that begins after it does no harm: nop; inc %rax; jmp to the inc
-        assert_eq!(choose(b"\x90\x48\xff\xc0\xeb\xfb"), Place { at: 0, pushed: 0, emulated: true });
+        assert_eq!(
+            choose(b"\x90\x48\xff\xc0\xeb\xfb"),
+            Place {
+                at: 0,
+                pushed: 0,
+                emulated: true
+            }
+        );
     }
 
     #[test]
