@@ -1,5 +1,7 @@
 //! The sensor against this machine's kernel, with real programs. Needs root; says so and passes where it is not.
 
+#![allow(clippy::unwrap_used, reason = "a failure here is the test's result")]
+
 #[path = "sensor/host.rs"]
 mod host;
 
