@@ -58,7 +58,11 @@ pub fn run(args: ClassifyArgs) -> io::Result<ExitCode> {
         table::kinds(&classifier, args.json, &mut io::stdout().lock()).map(|()| true)
     } else {
         let fingerprinter = key(&args)?;
-        if args.jsonl { jsonl::run(&args, &classifier, &fingerprinter) } else { table::run(&args, &classifier, &fingerprinter, &mut io::stdout().lock()) }
+        if args.jsonl {
+            jsonl::run(&args, &classifier, &fingerprinter)
+        } else {
+            table::run(&args, &classifier, &fingerprinter, &mut io::stdout().lock())
+        }
     };
     match result {
         Ok(true) => Ok(ExitCode::SUCCESS),
@@ -75,9 +79,19 @@ fn key(args: &ClassifyArgs) -> io::Result<Fingerprinter> {
     }
     match Fingerprinter::load(&args.state_dir.join(KEY_FILE)) {
         Ok(key) => Ok(key),
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => Fingerprinter::random(),
+        Err(e)
+            if matches!(
+                e.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+            ) =>
+        {
+            Fingerprinter::random()
+        }
         Err(e) => {
-            let _ = writeln!(io::stderr(), "keytrail classify: {e}; fingerprints of this run cannot be compared with others");
+            let _ = writeln!(
+                io::stderr(),
+                "keytrail classify: {e}; fingerprints of this run cannot be compared with others"
+            );
             Fingerprinter::random()
         }
     }

@@ -52,7 +52,11 @@ struct Failure {
 }
 
 /// True when every file could be read.
-pub fn run(args: &ClassifyArgs, classifier: &Classifier, fingerprinter: &Fingerprinter) -> io::Result<bool> {
+pub fn run(
+    args: &ClassifyArgs,
+    classifier: &Classifier,
+    fingerprinter: &Fingerprinter,
+) -> io::Result<bool> {
     let workers = match args.threads {
         0 => std::thread::available_parallelism().map_or(2, usize::from),
         n => n.min(256),
@@ -74,7 +78,13 @@ pub fn run(args: &ClassifyArgs, classifier: &Classifier, fingerprinter: &Fingerp
                     let mut out = Vec::with_capacity(4096);
                     for line in batch.split(|b| *b == b'\n') {
                         if !line.trim_ascii().is_empty() {
-                            answer(line, classifier, fingerprinter, args.min_confidence, &mut out);
+                            answer(
+                                line,
+                                classifier,
+                                fingerprinter,
+                                args.min_confidence,
+                                &mut out,
+                            );
                         }
                     }
                     if done.send((sequence, out)).is_err() {
@@ -89,7 +99,9 @@ pub fn run(args: &ClassifyArgs, classifier: &Classifier, fingerprinter: &Fingerp
         // Without its receiver and permits the reader ends even when the output is gone.
         drop(results);
         drop(permit);
-        let read = reader.join().unwrap_or_else(|_| Err(io::Error::other("the reader died")));
+        let read = reader
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the reader died")));
         written?;
         read
     })
@@ -99,7 +111,10 @@ fn next<T>(queue: &Mutex<Receiver<T>>) -> Option<T> {
     queue.lock().ok()?.recv().ok()
 }
 
-fn write_all(results: &Receiver<(u64, Vec<u8>)>, permit: &std::sync::mpsc::SyncSender<()>) -> io::Result<()> {
+fn write_all(
+    results: &Receiver<(u64, Vec<u8>)>,
+    permit: &std::sync::mpsc::SyncSender<()>,
+) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let mut waiting: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
     let mut expected = 0;
@@ -130,7 +145,14 @@ fn read_all(args: &ClassifyArgs, work: &Work, permits: &Receiver<()>) -> io::Res
         let result = if is_stdin(path) {
             feed(&mut io::stdin().lock(), work, permits, &mut sequence)
         } else {
-            File::open(path).and_then(|f| feed(&mut BufReader::with_capacity(BATCH, f), work, permits, &mut sequence))
+            File::open(path).and_then(|f| {
+                feed(
+                    &mut BufReader::with_capacity(BATCH, f),
+                    work,
+                    permits,
+                    &mut sequence,
+                )
+            })
         };
         if let Err(e) = result {
             eprintln!("keytrail classify: {}: {e}", path.display());
@@ -141,7 +163,12 @@ fn read_all(args: &ClassifyArgs, work: &Work, permits: &Receiver<()>) -> io::Res
 }
 
 /// Cuts the input into batches of whole lines.
-fn feed(input: &mut dyn BufRead, work: &Work, permits: &Receiver<()>, sequence: &mut u64) -> io::Result<()> {
+fn feed(
+    input: &mut dyn BufRead,
+    work: &Work,
+    permits: &Receiver<()>,
+    sequence: &mut u64,
+) -> io::Result<()> {
     loop {
         let mut batch = Zeroizing::new(Vec::with_capacity(BATCH + BATCH / 4));
         // Whatever is there already is one batch; a lone line does not wait for more.
@@ -157,7 +184,12 @@ fn feed(input: &mut dyn BufRead, work: &Work, permits: &Receiver<()>, sequence: 
                 batch.truncate(before);
                 batch.extend_from_slice(b"{\"too long\":true}\n");
             }
-            if batch.len() >= BATCH || input.fill_buf().is_ok_and(|rest| memchr::memchr(b'\n', rest).is_none()) && batch.len() >= BATCH / 8 {
+            if batch.len() >= BATCH
+                || input
+                    .fill_buf()
+                    .is_ok_and(|rest| memchr::memchr(b'\n', rest).is_none())
+                    && batch.len() >= BATCH / 8
+            {
                 break;
             }
             if buffered(input) == 0 {
@@ -198,13 +230,29 @@ fn skip_line(input: &mut dyn BufRead) -> io::Result<()> {
 }
 
 /// Answers one line.
-pub fn answer(line: &[u8], classifier: &Classifier, fingerprinter: &Fingerprinter, min_confidence: f64, out: &mut Vec<u8>) {
+pub fn answer(
+    line: &[u8],
+    classifier: &Classifier,
+    fingerprinter: &Fingerprinter,
+    min_confidence: f64,
+    out: &mut Vec<u8>,
+) {
     let question: Question<'_> = match serde_json::from_slice(line) {
         Ok(question) => question,
         Err(e) => {
             // The message of the parser names positions, never content.
-            let reason = if e.is_data() { "the line needs a string \"text\"".to_string() } else { format!("not JSON: column {}", e.column()) };
-            let _ = serde_json::to_writer(&mut *out, &Failure { id: Value::Null, error: reason });
+            let reason = if e.is_data() {
+                "the line needs a string \"text\"".to_string()
+            } else {
+                format!("not JSON: column {}", e.column())
+            };
+            let _ = serde_json::to_writer(
+                &mut *out,
+                &Failure {
+                    id: Value::Null,
+                    error: reason,
+                },
+            );
             out.push(b'\n');
             return;
         }
@@ -232,7 +280,13 @@ pub fn answer(line: &[u8], classifier: &Classifier, fingerprinter: &Fingerprinte
             }
         })
         .collect();
-    let _ = serde_json::to_writer(&mut *out, &Answer { id: &question.id, credentials });
+    let _ = serde_json::to_writer(
+        &mut *out,
+        &Answer {
+            id: &question.id,
+            credentials,
+        },
+    );
     out.push(b'\n');
 }
 
@@ -242,30 +296,48 @@ mod tests {
 
     fn ask(line: &str) -> Value {
         let mut out = Vec::new();
-        answer(line.as_bytes(), &Classifier::builtin(), &Fingerprinter::new(&[1; 32]), 0.0, &mut out);
+        answer(
+            line.as_bytes(),
+            &Classifier::builtin(),
+            &Fingerprinter::new(&[1; 32]),
+            0.0,
+            &mut out,
+        );
         assert_eq!(out.last(), Some(&b'\n'));
         serde_json::from_slice(&out).unwrap()
     }
 
     #[test]
     fn answers_echo_the_id_and_count_in_bytes() {
-        let token = crate::secret::rules::template::expand("ghp_{base62:30}{crc32_base62}", 5).unwrap();
+        let token =
+            crate::secret::rules::template::expand("ghp_{base62:30}{crc32_base62}", 5).unwrap();
         let text = format!("é TOKEN={token}");
         let answer = ask(&serde_json::json!({"id": {"n": 7}, "text": text}).to_string());
         assert_eq!(answer["id"]["n"], 7);
         let found = &answer["credentials"][0];
         assert_eq!(found["kind"], "github-token");
-        let (start, end) = (found["start"].as_u64().unwrap() as usize, found["end"].as_u64().unwrap() as usize);
+        let (start, end) = (
+            found["start"].as_u64().unwrap() as usize,
+            found["end"].as_u64().unwrap() as usize,
+        );
         assert_eq!(&text[start..end], token);
         assert!(!answer.to_string().contains(&token));
     }
 
     #[test]
     fn a_bad_line_is_answered_and_nothing_of_it_is_repeated() {
-        for line in ["not json hunter2", "{\"id\":1}", "{\"id\":1,\"text\":7}", "[]"] {
+        for line in [
+            "not json hunter2",
+            "{\"id\":1}",
+            "{\"id\":1,\"text\":7}",
+            "[]",
+        ] {
             let answer = ask(line);
             assert_eq!(answer["id"], Value::Null);
-            assert!(answer["error"].is_string() && !answer.to_string().contains("hunter2"), "{answer}");
+            assert!(
+                answer["error"].is_string() && !answer.to_string().contains("hunter2"),
+                "{answer}"
+            );
         }
     }
 }

@@ -11,11 +11,20 @@ use zeroize::Zeroizing;
 const MAX_FILE: u64 = 64 << 20;
 
 /// True when every file could be read.
-pub fn run(args: &ClassifyArgs, classifier: &Classifier, fingerprinter: &Fingerprinter, out: &mut dyn Write) -> io::Result<bool> {
+pub fn run(
+    args: &ClassifyArgs,
+    classifier: &Classifier,
+    fingerprinter: &Fingerprinter,
+    out: &mut dyn Write,
+) -> io::Result<bool> {
     let mut rows: Vec<[String; 5]> = Vec::new();
     let mut good = true;
     let stdin = ["-".into()];
-    let files = if args.files.is_empty() { &stdin[..] } else { &args.files };
+    let files = if args.files.is_empty() {
+        &stdin[..]
+    } else {
+        &args.files
+    };
     for path in files {
         match read(path) {
             Err(e) => {
@@ -24,19 +33,37 @@ pub fn run(args: &ClassifyArgs, classifier: &Classifier, fingerprinter: &Fingerp
             }
             Ok((text, cut)) => {
                 if cut {
-                    eprintln!("keytrail classify: {}: only the first {} MiB are looked at", path.display(), MAX_FILE >> 20);
+                    eprintln!(
+                        "keytrail classify: {}: only the first {} MiB are looked at",
+                        path.display(),
+                        MAX_FILE >> 20
+                    );
                 }
                 let name = path.to_string_lossy();
                 let absolute = std::path::absolute(path).unwrap_or_else(|_| path.clone());
                 let absolute = absolute.to_string_lossy();
-                let origin = if is_stdin(path) { Origin::Text } else { Origin::File { path: &absolute } };
+                let origin = if is_stdin(path) {
+                    Origin::Text
+                } else {
+                    Origin::File { path: &absolute }
+                };
                 for finding in classifier.classify(&text, origin) {
                     if finding.confidence < args.min_confidence {
                         continue;
                     }
                     let credential = finding.credential(fingerprinter);
-                    let line = text[..finding.span().start.min(text.len())].iter().filter(|b| **b == b'\n').count() + 1;
-                    rows.push([format!("{}:{line}", printable(&name)), credential.kind, format!("{:.2}", credential.confidence), credential.fingerprint, printable(&credential.identifier)]);
+                    let line = text[..finding.span().start.min(text.len())]
+                        .iter()
+                        .filter(|b| **b == b'\n')
+                        .count()
+                        + 1;
+                    rows.push([
+                        format!("{}:{line}", printable(&name)),
+                        credential.kind,
+                        format!("{:.2}", credential.confidence),
+                        credential.fingerprint,
+                        printable(&credential.identifier),
+                    ]);
                 }
             }
         }
@@ -44,7 +71,11 @@ pub fn run(args: &ClassifyArgs, classifier: &Classifier, fingerprinter: &Fingerp
     if rows.is_empty() {
         writeln!(out, "no credentials found")?;
     } else {
-        columns(&["PLACE", "KIND", "CONFIDENCE", "FINGERPRINT", "IDENTIFIER"], &rows, out)?;
+        columns(
+            &["PLACE", "KIND", "CONFIDENCE", "FINGERPRINT", "IDENTIFIER"],
+            &rows,
+            out,
+        )?;
     }
     Ok(good)
 }
@@ -56,7 +87,10 @@ fn read(path: &Path) -> io::Result<(Zeroizing<Vec<u8>>, bool)> {
     } else {
         let file = File::open(path)?;
         if file.metadata()?.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory"));
+            return Err(io::Error::new(
+                io::ErrorKind::IsADirectory,
+                "is a directory",
+            ));
         }
         file.take(MAX_FILE).read_to_end(&mut text)?;
     }
@@ -77,13 +111,30 @@ pub fn kinds(classifier: &Classifier, json: bool, out: &mut dyn Write) -> io::Re
         }
         return Ok(());
     }
-    let rows: Vec<[String; 5]> = kinds.into_iter().map(|k| [k.kind, k.rule, format!("{:.2}", k.confidence), k.privilege.to_string(), k.description]).collect();
-    columns(&["KIND", "RULE", "CONFIDENCE", "PRIVILEGE", "DESCRIPTION"], &rows, out)
+    let rows: Vec<[String; 5]> = kinds
+        .into_iter()
+        .map(|k| {
+            [
+                k.kind,
+                k.rule,
+                format!("{:.2}", k.confidence),
+                k.privilege.to_string(),
+                k.description,
+            ]
+        })
+        .collect();
+    columns(
+        &["KIND", "RULE", "CONFIDENCE", "PRIVILEGE", "DESCRIPTION"],
+        &rows,
+        out,
+    )
 }
 
 /// No control characters: a file name must not drive the terminal.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
 }
 
 fn columns(head: &[&str; 5], rows: &[[String; 5]], out: &mut dyn Write) -> io::Result<()> {
@@ -98,7 +149,10 @@ fn columns(head: &[&str; 5], rows: &[[String; 5]], out: &mut dyn Write) -> io::R
         for (i, cell) in cells.iter().enumerate() {
             text.push_str(cell);
             if i < 4 {
-                text.extend(std::iter::repeat_n(' ', width[i] + 2 - cell.chars().count()));
+                text.extend(std::iter::repeat_n(
+                    ' ',
+                    width[i] + 2 - cell.chars().count(),
+                ));
             }
         }
         writeln!(out, "{}", text.trim_end())

@@ -20,7 +20,9 @@ pub fn account(key_id: &str) -> Option<String> {
         bits = bits << 5 | u64::from(digit);
     }
     let six = bits >> 2;
-    Some(format!("{:012}", (six & 0x7fff_ffff_ff80) >> 7))
+    let account = (six & 0x7fff_ffff_ff80) >> 7;
+    // Account numbers have 12 digits; more of them is no key id of AWS.
+    (account <= 999_999_999_999).then(|| format!("{account:012}"))
 }
 
 pub fn key_id(id: &str) -> Derived {
@@ -28,7 +30,11 @@ pub fn key_id(id: &str) -> Derived {
         Some(account) => format!("{id} account {account}"),
         None => id.to_string(),
     };
-    Derived { identifier, expires: None, public: vec![id.to_string()] }
+    Derived {
+        identifier,
+        expires: None,
+        public: vec![id.to_string()],
+    }
 }
 
 #[cfg(test)]
@@ -38,7 +44,10 @@ mod tests {
     #[test]
     fn account_from_a_key_id() {
         // Published pair of key id and account from the article that first described the encoding.
-        assert_eq!(account("ASIAQNZGKIQY56JQ7WML").as_deref(), Some("029608264753"));
+        assert_eq!(
+            account("ASIAQNZGKIQY56JQ7WML").as_deref(),
+            Some("029608264753")
+        );
         assert_eq!(account("AKIAIOSFODNN7EXAMPLE"), None);
         assert_eq!(account("AKIA"), None);
         assert_eq!(account("AKIA0000000000000000"), None);
