@@ -34,7 +34,7 @@ impl Setup {
         Self {
             dir: scratch.make("agent"),
             config: format!(
-                "watch = [\"{home}/.aws/credentials\", \"{home}/**/*.json\"]\n",
+                "watch = [\"{home}/.aws/credentials\", \"{home}/*.json\", \"{home}/odd/*.json\"]\n",
                 home = home.display()
             ),
             home,

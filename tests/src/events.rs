@@ -10,6 +10,8 @@ pub trait Ask {
     fn in_tree(&self, root: u32) -> bool;
     fn executable(&self) -> &str;
     fn identifier(&self) -> &str;
+    /// Whether its identifier begins with the planted one (more may follow: an account, a key's number).
+    fn shows(&self, planted: &crate::plant::Planted) -> bool;
     fn fingerprint(&self) -> &str;
     fn credential_kind(&self) -> &str;
     fn source_type(&self) -> &str;
@@ -51,6 +53,13 @@ impl Ask for Event {
 
     fn identifier(&self) -> &str {
         self.credential.as_ref().map_or("", |c| &c.identifier)
+    }
+
+    fn shows(&self, planted: &crate::plant::Planted) -> bool {
+        let mine = planted.identifier.as_deref().expect("one that has one");
+        self.identifier()
+            .strip_prefix(mine)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
     }
 
     fn fingerprint(&self) -> &str {
@@ -140,10 +149,17 @@ impl Ask for Event {
     }
 }
 
-/// Events as lines, for failed assertions.
+/// Events listed in a failed assertion.
+const LISTED: usize = 40;
+
+/// Events as lines, for failed assertions: the last ones.
 #[must_use]
 pub fn list(events: &[Event]) -> String {
-    let lines: Vec<String> = events.iter().map(|e| format!("  {}", e.brief())).collect();
+    let from = events.len().saturating_sub(LISTED);
+    let lines: Vec<String> = events[from..]
+        .iter()
+        .map(|e| format!("  {}", e.brief()))
+        .collect();
     if lines.is_empty() {
         "  (no events)".to_owned()
     } else {

@@ -17,6 +17,7 @@ cases! {
     reads {
         cat_is_one_read
         planted_while_the_agent_runs
+        read_right_after_it_was_written
         looking_is_not_reading
         opening_is_not_reading
         other_ways_of_reading

@@ -149,7 +149,7 @@ pub fn trace_follows_descendants() {
 
     let read = of_kind(events, "credential_read");
     assert_eq!(read.len(), 1, "{all}");
-    assert_eq!(Some(read[0].identifier()), planted.identifier.as_deref());
+    assert!(read[0].shows(&planted), "{}", read[0].brief());
     let observed: Vec<_> = of_kind(events, "credential_sent")
         .into_iter()
         .filter(|e| e.grade() == "observed")
