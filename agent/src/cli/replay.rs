@@ -10,7 +10,12 @@ use std::io::{self, BufReader};
 pub(super) fn run(args: &ReplayArgs) -> u8 {
     let file = match File::open(&args.recording) {
         Ok(file) => file,
-        Err(e) => return fail(&format_args!("{}: {e}", args.recording.display()), exit::FAILED),
+        Err(e) => {
+            return fail(
+                &format_args!("{}: {e}", args.recording.display()),
+                exit::FAILED,
+            );
+        }
     };
     let mut writer = Writer::new(io::stdout(), args.output, Style::of(io::stdout()));
     let mut written = Ok(());

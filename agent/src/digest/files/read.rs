@@ -26,7 +26,11 @@ pub fn open_in(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> rustix::io::R
     let relative = path.trim_start_matches('/');
     let relative = if relative.is_empty() { "." } else { relative };
     // openat2 refuses what has no meaning with O_PATH.
-    let harmless = if flags.contains(OFlags::PATH) { OFlags::CLOEXEC } else { OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY };
+    let harmless = if flags.contains(OFlags::PATH) {
+        OFlags::CLOEXEC
+    } else {
+        OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY
+    };
     let flags = flags | harmless;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     // EAGAIN: the tree was being renamed while we walked it.
@@ -41,7 +45,11 @@ pub fn open_in(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> rustix::io::R
 
 /// Opens the root directory of a process (or of this one).
 pub fn open_root(path: &Path) -> rustix::io::Result<OwnedFd> {
-    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    rustix::fs::open(
+        path,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
 }
 
 /// Facts of an open file; `None` when it is not a regular file.
@@ -63,7 +71,14 @@ pub fn facts(fd: impl AsFd, path: &str) -> rustix::io::Result<Option<(FileFacts,
         size: s.stx_size,
         ctime_ns: seconds.saturating_mul(1_000_000_000) + u64::from(s.stx_ctime.tv_nsec),
     };
-    Ok(Some((facts, FileId { ino: s.stx_ino, dev, pad: 0 })))
+    Ok(Some((
+        facts,
+        FileId {
+            ino: s.stx_ino,
+            dev,
+            pad: 0,
+        },
+    )))
 }
 
 /// Reads a file (its head, when it is larger than [`MAX_FILE`]); true when only a part was read.
