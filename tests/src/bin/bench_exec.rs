@@ -14,7 +14,10 @@ fn round() -> std::io::Result<()> {
     let mut command = Command::new("/bin/true");
     command.env_clear().stdin(Stdio::null());
     for number in 0..30 {
-        command.env(format!("BENCH_SETTING_{number}"), "/usr/share/some/ordinary/directory:and-another");
+        command.env(
+            format!("BENCH_SETTING_{number}"),
+            "/usr/share/some/ordinary/directory:and-another",
+        );
     }
     // SAFETY: the hook does nothing, so there is nothing in it that could not be done between fork and exec.
     // Its presence makes the standard library fork rather than vfork, as shells do.

@@ -7,7 +7,9 @@ use std::{env, fs::File, io::Read as _, process::ExitCode, time::Instant};
 fn main() -> ExitCode {
     let mut args = env::args_os().skip(1);
     let file = args.next();
-    let rounds = args.next().and_then(|text| text.to_str()?.parse::<u32>().ok());
+    let rounds = args
+        .next()
+        .and_then(|text| text.to_str()?.parse::<u32>().ok());
     let (Some(file), Some(rounds)) = (file, rounds.filter(|&rounds| rounds > 0)) else {
         eprintln!("usage: bench_file FILE ROUNDS");
         return ExitCode::from(2);

@@ -47,7 +47,10 @@ unsafe fn symbol<F: Copy>(library: *mut c_void, name: &CStr) -> io::Result<F> {
     // SAFETY: `library` is what dlopen returned and `name` ends with a zero.
     let address = unsafe { libc::dlsym(library, name.as_ptr()) };
     if address.is_null() {
-        return Err(io::Error::other(format!("libssl has no {}", name.to_string_lossy())));
+        return Err(io::Error::other(format!(
+            "libssl has no {}",
+            name.to_string_lossy()
+        )));
     }
     const { assert!(size_of::<F>() == size_of::<*mut c_void>()) };
     // SAFETY: a function pointer has the size of the address, checked above; the caller vouches for its type.
@@ -81,7 +84,11 @@ impl Ssl {
     }
 
     fn check(result: c_int, what: &str) -> io::Result<()> {
-        if result == 1 { Ok(()) } else { Err(io::Error::other(format!("{what} failed ({result})"))) }
+        if result == 1 {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("{what} failed ({result})")))
+        }
     }
 
     /// A connection on `stream`, which must outlive it. Nothing is ever freed: the process ends soon.
@@ -104,7 +111,10 @@ fn serve(ssl: Ssl, listener: &TcpListener, certificate: &CStr, key: &CStr) -> io
     // SAFETY: the strings end with a zero, the buffer is as long as said, and the session belongs to this thread.
     unsafe {
         let context = (ssl.ctx_new)((ssl.server_method)());
-        Ssl::check((ssl.ctx_certificate)(context, certificate.as_ptr(), PEM), "the certificate")?;
+        Ssl::check(
+            (ssl.ctx_certificate)(context, certificate.as_ptr(), PEM),
+            "the certificate",
+        )?;
         Ssl::check((ssl.ctx_key)(context, key.as_ptr(), PEM), "the key")?;
         let session = ssl.session(context, &stream)?;
         Ssl::check((ssl.accept)(session), "SSL_accept")?;
@@ -147,7 +157,9 @@ fn run(certificate: CString, key: CString, writes: u32) -> io::Result<f64> {
     send(ssl, session, writes / 10 + 1)?;
     let nanoseconds = send(ssl, session, writes)?;
     stream.shutdown(std::net::Shutdown::Both)?;
-    server.join().map_err(|_| io::Error::other("the server's thread panicked"))??;
+    server
+        .join()
+        .map_err(|_| io::Error::other("the server's thread panicked"))??;
     Ok(nanoseconds)
 }
 
@@ -155,8 +167,14 @@ fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
     let parsed = match args.as_slice() {
         [certificate, key, writes] => {
-            match (CString::new(certificate.as_str()), CString::new(key.as_str()), writes.parse::<u32>()) {
-                (Ok(certificate), Ok(key), Ok(writes)) if writes > 0 => Some((certificate, key, writes)),
+            match (
+                CString::new(certificate.as_str()),
+                CString::new(key.as_str()),
+                writes.parse::<u32>(),
+            ) {
+                (Ok(certificate), Ok(key), Ok(writes)) if writes > 0 => {
+                    Some((certificate, key, writes))
+                }
                 _ => None,
             }
         }
