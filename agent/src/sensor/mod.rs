@@ -44,6 +44,8 @@ pub struct SensorOptions {
     pub ring_bytes: u32,
     /// Print the kernel side's debug log through `tracing` (needs an object built with the feature `log`).
     pub debug_log: bool,
+    /// Report files that were not seen before when they are read (`FileNew`).
+    pub discover: bool,
     /// Provoke every hook once and check that it fires.
     pub self_test: bool,
 }
@@ -54,6 +56,7 @@ impl Default for SensorOptions {
             tier: None,
             ring_bytes: 8 << 20,
             debug_log: false,
+            discover: true,
             self_test: true,
         }
     }
