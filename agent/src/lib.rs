@@ -12,6 +12,7 @@ pub mod decode;
 pub mod inventory;
 pub mod ledger;
 pub mod model;
+pub mod output;
 pub mod process;
 pub mod secret;
 pub mod sensor;

@@ -1,1 +1,52 @@
-//! See docs/ARCHITECTURE.md.
+//! The gRPC API on a unix socket: the only part of the agent that knows tonic.
+
+mod address;
+mod client;
+mod filter;
+mod hub;
+mod server;
+mod service;
+mod socket;
+
+pub use address::{Address, AddressError};
+pub use client::{Client, ClientError, connect};
+pub use filter::EventFilter;
+pub use hub::{Hub, Item, MAX_READERS, Next, QUEUE, Subscription};
+pub use server::Server;
+pub use service::StatusSource;
+pub use socket::BoundSocket;
+
+use std::fmt;
+use std::io;
+
+/// Why the API cannot be served.
+#[derive(Debug)]
+pub enum ServeError {
+    /// Another agent listens, or is about to.
+    AlreadyRunning(Address),
+    Socket {
+        address: Address,
+        what: String,
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServeError::AlreadyRunning(address) => {
+                write!(
+                    f,
+                    "an agent is already listening on {address}: watch it with `keytrail watch`, or stop it first"
+                )
+            }
+            ServeError::Socket {
+                address,
+                what,
+                source,
+            } => write!(f, "{address}: {what}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for ServeError {}

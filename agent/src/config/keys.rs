@@ -1,0 +1,97 @@
+//! The keys of the file and what they may hold.
+
+use super::parse::{ConfigError, Document};
+use super::{Config, LogFormat};
+
+const KEYS: &[&str] = &[
+    "listen",
+    "state_dir",
+    "rules_dir",
+    "fingerprint_key_file",
+    "tier",
+    "ring_bytes",
+    "process_events",
+    "watch",
+    "retain_events",
+    "retain_days",
+    "log",
+];
+const LOG_KEYS: &[&str] = &["level", "format"];
+
+/// A ring is mapped twice and pinned in memory: beyond this it is a mistake.
+const RING_MAX: u64 = 1 << 30;
+const RING_MIN: u64 = 64 << 10;
+
+pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
+    let mut config = Config::default();
+    document.root().each(KEYS, |key, value| {
+        match key {
+            "listen" => {
+                config.listen = value.string()?;
+                if let Err(e) = config.listen.parse::<crate::serve::Address>() {
+                    return Err(value.error(format!("is not an address: {e}")));
+                }
+            }
+            "state_dir" => config.state_dir = value.path()?,
+            "rules_dir" => config.rules_dir = value.path()?,
+            "fingerprint_key_file" => config.fingerprint_key_file = Some(value.path()?),
+            "tier" => {
+                config.tier = value
+                    .string()?
+                    .parse()
+                    .map_err(|()| value.error("must be \"auto\", \"base\" or \"fentry\""))?;
+            }
+            "ring_bytes" => {
+                let bytes = value.integer(RING_MIN..=RING_MAX)?;
+                config.ring_bytes = u32::try_from(bytes)
+                    .ok()
+                    .filter(|b| b.is_power_of_two())
+                    .ok_or_else(|| {
+                        value.error("must be a power of two, for example 8388608 (8 MiB)")
+                    })?;
+            }
+            "process_events" => config.process_events = value.boolean()?,
+            "watch" => {
+                config.watch = value.strings()?;
+                for pattern in &config.watch {
+                    if !pattern.starts_with('/') {
+                        return Err(value.error(format!(
+                            "must hold absolute globs; {pattern:?} is not absolute"
+                        )));
+                    }
+                    if let Err(e) = globset::Glob::new(pattern) {
+                        return Err(value.error(format!("holds a bad glob: {e}")));
+                    }
+                }
+            }
+            "retain_events" => config.retain_events = value.integer(0..=100_000_000)?,
+            "retain_days" => {
+                // The range fits.
+                config.retain_days = value.integer(1..=3650)? as u32;
+            }
+            "log" => value.table()?.each(LOG_KEYS, |key, value| {
+                match key {
+                    "level" => {
+                        let level = value.string()?;
+                        if let Err(e) = level.parse::<tracing_subscriber::filter::Targets>() {
+                            return Err(value.error(format!("is not a log level or filter: {e}")));
+                        }
+                        config.log.level = Some(level);
+                    }
+                    _ => {
+                        config.log.format = match value.string()?.as_str() {
+                            "text" => LogFormat::Text,
+                            "json" => LogFormat::Json,
+                            _ => return Err(value.error("must be \"text\" or \"json\"")),
+                        };
+                    }
+                }
+                Ok(())
+            })?,
+            // `each` lets only KEYS through.
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(config)
+}

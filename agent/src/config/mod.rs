@@ -1,0 +1,136 @@
+//! Agent configuration: one TOML file, every key optional, unknown keys refused.
+//!
+//! `deploy/agent.toml` is the commented file with every default; a test keeps both the same.
+
+mod keys;
+mod parse;
+
+pub use parse::ConfigError;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// Where the daemon listens and `watch` looks when nobody says otherwise.
+pub const DEFAULT_LISTEN: &str = "unix:/run/keytrail/keytrail.sock";
+
+/// Everything an administrator may decide. Command-line options override the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `listen`: where the gRPC API is served, `unix:PATH`. Default [`DEFAULT_LISTEN`].
+    pub listen: String,
+    /// `state_dir`: SQLite state and the fingerprint key, mode 0700. Default `/var/lib/keytrail`.
+    pub state_dir: PathBuf,
+    /// `rules_dir`: credential rules of this site, `*.toml`. Default `/etc/keytrail/rules.d`; may be absent.
+    pub rules_dir: PathBuf,
+    /// `fingerprint_key_file`: the fleet's fingerprint key (at least 32 bytes). Default: none, the agent makes its
+    /// own in `state_dir`.
+    pub fingerprint_key_file: Option<PathBuf>,
+    /// `tier`: which kind of kernel hooks to use. Default `auto`.
+    pub tier: Tier,
+    /// `ring_bytes`: size of each kernel ring buffer, a power of two of at least 64 KiB. Default 8 MiB.
+    pub ring_bytes: u32,
+    /// `process_events`: also emit `process_start` and `process_exit`. Default false.
+    pub process_events: bool,
+    /// `watch`: globs of files watched besides those the rules name. Default none.
+    pub watch: Vec<String>,
+    /// `retain_events`: most events kept in the ledger. Default 200,000; 0 keeps none.
+    pub retain_events: u64,
+    /// `retain_days`: oldest event kept in the ledger, days. Default 30.
+    pub retain_days: u32,
+    /// `[log]`.
+    pub log: LogConfig,
+}
+
+/// How the agent logs (on stderr; events are not logs).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// `log.level`: error, warn, info, debug, trace, or a `tracing` filter such as `keytrail::serve=debug`.
+    /// Default: what the subcommand chooses (`info` for `keytrail agent`, `warn` elsewhere).
+    pub level: Option<String>,
+    /// `log.format`: `text` or `json`. Default `text`.
+    pub format: LogFormat,
+}
+
+/// Shape of a log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+/// Which kind of kernel hooks is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Tier {
+    /// The best this kernel has, hook by hook.
+    #[default]
+    Auto,
+    /// Raw tracepoints, uprobes and cgroup hooks only.
+    Base,
+    /// Prefer fentry/fexit trampolines; fall back where the kernel refuses them.
+    Fentry,
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Tier::Auto => "auto",
+            Tier::Base => "base",
+            Tier::Fentry => "fentry",
+        })
+    }
+}
+
+impl FromStr for Tier {
+    type Err = ();
+    fn from_str(s: &str) -> Result<Self, ()> {
+        match s {
+            "auto" => Ok(Tier::Auto),
+            "base" => Ok(Tier::Base),
+            "fentry" => Ok(Tier::Fentry),
+            _ => Err(()),
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            listen: DEFAULT_LISTEN.into(),
+            state_dir: "/var/lib/keytrail".into(),
+            rules_dir: "/etc/keytrail/rules.d".into(),
+            fingerprint_key_file: None,
+            tier: Tier::Auto,
+            ring_bytes: 8 << 20,
+            process_events: false,
+            watch: Vec::new(),
+            retain_events: 200_000,
+            retain_days: 30,
+            log: LogConfig {
+                level: None,
+                format: LogFormat::Text,
+            },
+        }
+    }
+}
+
+impl Config {
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// The file cannot be read, is larger than 1 MiB, is not TOML, has an unknown key or a value of the wrong type
+    /// or out of range. The message begins with `FILE:LINE:` whenever a line is to blame.
+    pub fn load(file: &Path) -> Result<Config, ConfigError> {
+        let text = parse::read_bounded(file)?;
+        Config::parse(&text, file)
+    }
+
+    /// Reads a configuration from text; `file` is only named in messages.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
+        keys::apply(parse::Document::new(text, file)?)
+    }
+}

@@ -1,0 +1,350 @@
+//! One publisher, many readers, nobody waits for anybody.
+//!
+//! The engine thread publishes; each reader has a bounded queue of its own. When a queue is full, events for that
+//! reader are counted instead, and the count stands in the queue where the events would have been.
+
+use super::filter::EventFilter;
+use keytrail_proto::v1::{Event, Gap};
+use pbjson_types::Timestamp;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+use tokio_stream::Stream;
+
+/// Events a reader may lag behind before it loses some.
+pub const QUEUE: usize = 8192;
+/// Readers at a time: each costs a queue and a comparison per event.
+pub const MAX_READERS: usize = 64;
+
+/// What a reader gets.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Item {
+    Event(Arc<Event>),
+    /// This many events were not kept for this reader, with the times of the first and the last.
+    Missed {
+        count: u64,
+        from: Option<Timestamp>,
+        to: Option<Timestamp>,
+    },
+}
+
+impl Item {
+    /// The gap record a missed interval is reported as.
+    pub fn gap(count: u64, from: Option<Timestamp>, to: Option<Timestamp>) -> Gap {
+        Gap {
+            reason: "client_too_slow".into(),
+            detail: format!("{count} events were not sent because this client read too slowly"),
+            remedy: "filter on the server, or read faster".into(),
+            count,
+            from,
+            to,
+            signal: String::new(),
+        }
+    }
+}
+
+/// Where events are published and readers subscribe.
+#[derive(Debug)]
+pub struct Hub {
+    queue: usize,
+    readers: Mutex<Readers>,
+}
+
+#[derive(Debug, Default)]
+struct Readers {
+    closed: bool,
+    list: Vec<Arc<Reader>>,
+}
+
+#[derive(Debug)]
+struct Reader {
+    filter: EventFilter,
+    capacity: usize,
+    state: Mutex<ReaderState>,
+}
+
+#[derive(Debug, Default)]
+struct ReaderState {
+    queue: VecDeque<Item>,
+    closed: bool,
+    waker: Option<Waker>,
+}
+
+/// A reader's end. Dropping it unsubscribes.
+#[derive(Debug)]
+pub struct Subscription {
+    hub: Arc<Hub>,
+    reader: Arc<Reader>,
+}
+
+/// What [`Subscription::wait`] came back with.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    Item(Item),
+    /// Nothing within the time given.
+    Idle,
+    /// The hub is closed and everything before that was read.
+    Closed,
+}
+
+/// No code panics while it holds one of these locks, and the data stays whole if it did.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Hub {
+    /// A hub whose readers get queues of [`QUEUE`] events.
+    pub fn new() -> Arc<Hub> {
+        Hub::with_queue(QUEUE)
+    }
+
+    /// A hub whose readers get queues of `queue` events (at least 1).
+    pub fn with_queue(queue: usize) -> Arc<Hub> {
+        Arc::new(Hub {
+            queue: queue.max(1),
+            readers: Mutex::default(),
+        })
+    }
+
+    /// Gives an event to every reader that wants it. Never waits for a reader.
+    pub fn publish(&self, event: Arc<Event>) {
+        for reader in &lock(&self.readers).list {
+            if reader.filter.passes(&event) {
+                reader.push(&event);
+            }
+        }
+    }
+
+    /// Adds a reader; `None` when the hub is closed or has [`MAX_READERS`].
+    pub fn subscribe(self: &Arc<Self>, filter: EventFilter) -> Option<Subscription> {
+        self.subscribe_with(filter, self.queue)
+    }
+
+    /// As [`Hub::subscribe`], with a queue of another length.
+    pub fn subscribe_with(
+        self: &Arc<Self>,
+        filter: EventFilter,
+        queue: usize,
+    ) -> Option<Subscription> {
+        let mut readers = lock(&self.readers);
+        if readers.closed || readers.list.len() >= MAX_READERS {
+            return None;
+        }
+        let reader = Arc::new(Reader {
+            filter,
+            capacity: queue.max(1),
+            state: Mutex::default(),
+        });
+        readers.list.push(reader.clone());
+        Some(Subscription {
+            hub: self.clone(),
+            reader,
+        })
+    }
+
+    /// Ends all subscriptions once they have read what is queued; later ones are refused.
+    pub fn close(&self) {
+        let mut readers = lock(&self.readers);
+        readers.closed = true;
+        for reader in &readers.list {
+            let mut state = lock(&reader.state);
+            state.closed = true;
+            if let Some(waker) = state.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Whether [`Hub::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        lock(&self.readers).closed
+    }
+
+    /// Readers at present.
+    pub fn readers(&self) -> usize {
+        lock(&self.readers).list.len()
+    }
+}
+
+impl Reader {
+    fn push(&self, event: &Arc<Event>) {
+        let mut state = lock(&self.state);
+        // A gap does not count against the capacity: there is at most one behind each run of events.
+        if state.queue.len() < self.capacity {
+            state.queue.push_back(Item::Event(event.clone()));
+        } else if let Some(Item::Missed { count, to, .. }) = state.queue.back_mut() {
+            *count += 1;
+            *to = event.time;
+        } else {
+            state.queue.push_back(Item::Missed {
+                count: 1,
+                from: event.time,
+                to: event.time,
+            });
+        }
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Subscription {
+    /// Waits at most `timeout` for the next item, on a thread of its own (not in async code).
+    pub fn wait(&mut self, timeout: Duration) -> Next {
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let mut context = Context::from_waker(&waker);
+        let end = Instant::now() + timeout;
+        loop {
+            match self.poll(&mut context) {
+                Poll::Ready(Some(item)) => return Next::Item(item),
+                Poll::Ready(None) => return Next::Closed,
+                Poll::Pending => {
+                    let left = end.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Next::Idle;
+                    }
+                    std::thread::park_timeout(left);
+                }
+            }
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Item>> {
+        let mut state = lock(&self.reader.state);
+        if let Some(item) = state.queue.pop_front() {
+            return Poll::Ready(Some(item));
+        }
+        if state.closed {
+            return Poll::Ready(None);
+        }
+        state.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Item;
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Item>> {
+        self.poll(context)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        lock(&self.hub.readers)
+            .list
+            .retain(|r| !Arc::ptr_eq(r, &self.reader));
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(n: i64) -> Arc<Event> {
+        Arc::new(Event {
+            kind: "credential_read".into(),
+            time: Some(Timestamp {
+                seconds: n,
+                nanos: 0,
+            }),
+            ..Default::default()
+        })
+    }
+
+    fn seconds(t: &Option<Timestamp>) -> i64 {
+        t.map(|t| t.seconds).unwrap_or(-1)
+    }
+
+    fn drain(subscription: &mut Subscription) -> Vec<String> {
+        let mut seen = Vec::new();
+        while let Next::Item(item) = subscription.wait(Duration::ZERO) {
+            seen.push(match item {
+                Item::Event(e) => seconds(&e.time).to_string(),
+                Item::Missed { count, from, to } => {
+                    format!("gap {count} [{}..{}]", seconds(&from), seconds(&to))
+                }
+            });
+        }
+        seen
+    }
+
+    #[test]
+    fn a_slow_reader_gets_the_gap_in_its_place_and_others_are_unaffected() {
+        let hub = Hub::with_queue(3);
+        let mut slow = hub.subscribe(EventFilter::default()).unwrap();
+        let mut roomy = hub.subscribe_with(EventFilter::default(), 100).unwrap();
+        (1..=7).for_each(|n| hub.publish(event(n)));
+        assert_eq!(slow.wait(Duration::ZERO), Next::Item(Item::Event(event(1))));
+        // Three items are left, the gap among them: the next event still extends the gap.
+        hub.publish(event(8));
+        assert_eq!(drain(&mut slow), ["2", "3", "gap 5 [4..8]"]);
+        hub.publish(event(9));
+        assert_eq!(drain(&mut slow), ["9"]);
+        assert_eq!(
+            drain(&mut roomy),
+            (1..=9).map(|n: i32| n.to_string()).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn two_gaps_keep_their_places() {
+        let hub = Hub::with_queue(2);
+        let mut slow = hub.subscribe(EventFilter::default()).unwrap();
+        (1..=4).for_each(|n| hub.publish(event(n)));
+        assert!(matches!(
+            slow.wait(Duration::ZERO),
+            Next::Item(Item::Event(_))
+        ));
+        assert!(matches!(
+            slow.wait(Duration::ZERO),
+            Next::Item(Item::Event(_))
+        ));
+        (5..=7).for_each(|n| hub.publish(event(n)));
+        assert_eq!(drain(&mut slow), ["gap 2 [3..4]", "5", "gap 2 [6..7]"]);
+    }
+
+    #[test]
+    fn close_lets_the_queue_be_read_first_and_wakes_a_waiting_thread() {
+        let hub = Hub::new();
+        let mut subscription = hub.subscribe(EventFilter::default()).unwrap();
+        hub.publish(event(1));
+        let closer = {
+            let hub = hub.clone();
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(30));
+                hub.close();
+            })
+        };
+        let long = Duration::from_secs(20);
+        assert!(matches!(subscription.wait(long), Next::Item(_)));
+        assert_eq!(subscription.wait(long), Next::Closed);
+        closer.join().unwrap();
+        assert!(hub.subscribe(EventFilter::default()).is_none());
+    }
+
+    #[test]
+    fn readers_are_bounded_and_leave() {
+        let hub = Hub::new();
+        let all: Vec<_> = (0..MAX_READERS)
+            .map(|_| hub.subscribe(EventFilter::default()).unwrap())
+            .collect();
+        assert!(hub.subscribe(EventFilter::default()).is_none());
+        drop(all);
+        assert_eq!(hub.readers(), 0);
+        assert!(hub.subscribe(EventFilter::default()).is_some());
+    }
+}

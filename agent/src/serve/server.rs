@@ -1,0 +1,113 @@
+//! The gRPC server on its socket.
+
+use super::hub::Hub;
+use super::service::{Service, StatusSource};
+use super::socket::BoundSocket;
+use super::{Address, ServeError};
+use keytrail_proto::v1::event_service_server::EventServiceServer;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixListener;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::UnixListenerStream;
+
+/// Requests are a filter at most.
+const MAX_REQUEST: usize = 256 << 10;
+/// How long streams may take to send what is queued when the agent stops.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A running server. Stop it with [`Server::shutdown`].
+#[derive(Debug)]
+pub struct Server {
+    hub: Arc<Hub>,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<(), tonic::transport::Error>>,
+    socket: BoundSocket,
+}
+
+impl Server {
+    /// Serves events of `hub`, health and reflection on `socket` with the tasks of `runtime`.
+    ///
+    /// # Errors
+    /// The runtime refuses the socket, or the reflection service its own descriptors.
+    pub fn start(
+        runtime: &Handle,
+        socket: BoundSocket,
+        hub: Arc<Hub>,
+        status: StatusSource,
+    ) -> Result<Server, ServeError> {
+        let address = socket.address().clone();
+        let fail = |source: std::io::Error| ServeError::Socket {
+            address: address.clone(),
+            what: "cannot serve".into(),
+            source,
+        };
+        let _entered = runtime.enter();
+        let incoming = UnixListenerStream::new(
+            socket
+                .listener()
+                .and_then(UnixListener::from_std)
+                .map_err(fail)?,
+        );
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(keytrail_proto::DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let bad = |e: tonic_reflection::server::Error| fail(std::io::Error::other(e));
+        let reflection_v1 = reflection().build_v1().map_err(bad)?;
+        let reflection_v1alpha = reflection().build_v1alpha().map_err(bad)?;
+        let service = EventServiceServer::new(Service {
+            hub: hub.clone(),
+            status,
+        })
+        .max_decoding_message_size(MAX_REQUEST);
+        let (stop, stopped) = oneshot::channel();
+        let task = runtime.spawn(async move {
+            let (health, health_service) = tonic_health::server::health_reporter();
+            health.set_serving::<EventServiceServer<Service>>().await;
+            tonic::transport::Server::builder()
+                .concurrency_limit_per_connection(64)
+                .add_service(health_service)
+                .add_service(reflection_v1)
+                .add_service(reflection_v1alpha)
+                .add_service(service)
+                .serve_with_incoming_shutdown(incoming, async {
+                    let _ = stopped.await;
+                    health
+                        .set_not_serving::<EventServiceServer<Service>>()
+                        .await;
+                })
+                .await
+        });
+        Ok(Server {
+            hub,
+            stop,
+            task,
+            socket,
+        })
+    }
+
+    pub fn address(&self) -> &Address {
+        self.socket.address()
+    }
+
+    /// Ends all streams after what is queued, waits for clients to take it (2 s at most) and removes the socket.
+    pub async fn shutdown(self) {
+        self.hub.close();
+        let _ = self.stop.send(());
+        let abort = self.task.abort_handle();
+        match tokio::time::timeout(GRACE, self.task).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(e))) => tracing::warn!(error = %e, "the gRPC server ended with an error"),
+            Ok(Err(e)) => tracing::warn!(error = %e, "the gRPC server's task failed"),
+            Err(_) => {
+                tracing::info!("clients that do not read were disconnected");
+                abort.abort();
+            }
+        }
+        drop(self.socket);
+    }
+}
