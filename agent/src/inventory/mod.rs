@@ -1,1 +1,10 @@
-//! See docs/ARCHITECTURE.md.
+//! What credentials are on this host, where, whose, and how exposed.
+pub mod clock;
+mod merge;
+pub mod model;
+mod mounts;
+pub mod names;
+mod priority;
+pub mod walk;
+pub mod rotation;
+pub use merge::{Inventory, Observed};
