@@ -73,7 +73,7 @@ pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
                 match key {
                     "level" => {
                         let level = value.string()?;
-                        if let Err(e) = level.parse::<tracing_subscriber::filter::Targets>() {
+                        if let Err(e) = super::log_filter(&level) {
                             return Err(value.error(format!("is not a log level or filter: {e}")));
                         }
                         config.log.level = Some(level);

@@ -10,6 +10,7 @@ pub use parse::ConfigError;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 /// Where the daemon listens and `watch` looks when nobody says otherwise.
 pub const DEFAULT_LISTEN: &str = "unix:/run/keytrail/keytrail.sock";
@@ -133,4 +134,18 @@ impl Config {
     pub fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
         keys::apply(parse::Document::new(text, file)?)
     }
+}
+
+/// Parses a log level or filter.
+///
+/// # Errors
+/// A sentence. A bare word that is no level is refused: `tracing` would take it for the name of a module, and say
+/// nothing for ever.
+pub fn log_filter(text: &str) -> Result<Targets, String> {
+    for word in text.split(',').map(str::trim).filter(|w| !w.contains('=')) {
+        if word.parse::<LevelFilter>().is_err() {
+            return Err(format!("{word:?} is not error, warn, info, debug or trace"));
+        }
+    }
+    text.parse().map_err(|e| format!("{e}"))
 }

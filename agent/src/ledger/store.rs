@@ -423,10 +423,13 @@ fn random_id() -> Result<String, LedgerError> {
     Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
 }
 
+/// When an event happened; what says no time (a gap of no moment) is of now.
 fn time_ns(event: &Event) -> i64 {
-    event.time.as_ref().map_or(0, |t| {
-        t.seconds
-            .saturating_mul(1_000_000_000)
-            .saturating_add(t.nanos.into())
-    })
+    event.time.as_ref().map_or_else(
+        || super::wall_ns() as i64,
+        |t| {
+            let seconds = t.seconds.saturating_mul(1_000_000_000);
+            seconds.saturating_add(t.nanos.into())
+        },
+    )
 }

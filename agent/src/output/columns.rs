@@ -168,7 +168,7 @@ pub fn wide(event: &Event, style: &Style) -> String {
     if let Some(p) = &event.process {
         say(
             "exe",
-            &p.executable
+            p.executable
                 .as_ref()
                 .map(|e| e.path.as_str())
                 .unwrap_or_default(),

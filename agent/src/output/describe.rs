@@ -214,10 +214,9 @@ pub fn place(event: &Event) -> String {
         .evidence
         .as_ref()
         .filter(|_| event.kind == "credential_sent")
+        && !matches!(e.transform.as_str(), "" | "raw")
     {
-        if !matches!(e.transform.as_str(), "" | "raw") {
-            let _ = write!(text, " as {}", escape(&e.transform));
-        }
+        let _ = write!(text, " as {}", escape(&e.transform));
     }
     for technique in &event.attack {
         let _ = write!(text, "  {}", escape(technique));

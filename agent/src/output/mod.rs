@@ -14,7 +14,7 @@ pub use escape::{escape, fit};
 pub use style::{Colour, Style};
 pub use summary::{Summary, TraceEnd};
 pub use table::Table;
-pub use writer::{Writer, json};
+pub use writer::{Writer, gap_event, json};
 
 /// Shape of event output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

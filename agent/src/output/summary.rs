@@ -86,13 +86,13 @@ impl Summary {
             met.identifier.clone_from(&credential.identifier);
         }
         let by = describe::process(event.process.as_ref());
-        if let Some(source) = &event.source {
-            if event.kind != "credential_sent" {
-                met.more += count(
-                    &mut met.sources,
-                    format!("{} by {by}", describe::source(source)),
-                );
-            }
+        if let Some(source) = &event.source
+            && event.kind != "credential_sent"
+        {
+            met.more += count(
+                &mut met.sources,
+                format!("{} by {by}", describe::source(source)),
+            );
         }
         if event.kind == "credential_sent" {
             let evidence = event.evidence.clone().unwrap_or_default();

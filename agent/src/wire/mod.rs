@@ -1,1 +1,38 @@
-//! See docs/ARCHITECTURE.md.
+//! The payload side: known secrets in byte streams without keeping them, and host names off payloads.
+//!
+//! Pure: no clock, no IO; time comes with the payload. A learnt secret survives only as keyed hashes
+//! ([`Matcher`]); bytes of payloads survive only as short, wiped-on-drop tails of live connections
+//! ([`StreamTail`]), because writes split secrets anywhere. The engine calls [`scrub_stack`] after
+//! each batch: `ring` and our own frames leave message bytes on the stack.
+
+mod encode;
+mod filter;
+mod forms;
+mod hits;
+mod host;
+mod http;
+mod learn;
+mod matcher;
+mod pem;
+mod scan;
+mod scrub;
+mod stream;
+mod strength;
+mod tail;
+mod tls;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+pub use forms::{Form, Transform, forms};
+pub use hits::Hits;
+pub use host::host_name;
+pub use http::{HTTP2_PREFACE, RequestHead, looks_like_http2};
+pub use learn::Learned;
+pub use matcher::Matcher;
+pub use scrub::scrub_stack;
+pub use stream::{Chunk, Layer, StreamKey, Streams};
+pub use strength::MIN_SECRET;
+pub use tail::StreamTail;
+pub use tls::{Hello, HelloAssembler, RecordHeader, looks_like_tls, record_header};

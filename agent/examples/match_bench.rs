@@ -1,0 +1,123 @@
+//! Throughput of the payload matcher: `cargo run --release --example match_bench`.
+//!
+//! One core scans the same mixed payload (request heads, JSON, base64, random bytes; 16 KiB records of one
+//! connection, as the kernel side delivers them) with 10, 1,000 and 10,000 learnt secrets in all forms.
+
+use keytrail::model::Credential;
+use keytrail::wire::{Hits, Matcher, StreamTail};
+use std::sync::Arc;
+use std::time::Instant;
+
+const RECORD: usize = 16 * 1024;
+const PAYLOAD: usize = 32 * 1024 * 1024;
+const ROUNDS: usize = 5;
+
+/// xorshift64: enough for benchmark data, the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn text(&mut self, len: usize, alphabet: &[u8]) -> Vec<u8> {
+        (0..len)
+            .map(|_| alphabet[(self.next() >> 33) as usize % alphabet.len()])
+            .collect()
+    }
+}
+
+const BASE62: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+const BASE64: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// Every hundredth secret is a private key of 1.7 KiB, every tenth a JWT-like token of 600 bytes.
+fn secret(random: &mut Random, i: usize) -> Vec<u8> {
+    match i % 100 {
+        0 => {
+            let mut pem = b"-----BEGIN PRIVATE KEY-----\n".to_vec();
+            for _ in 0..26 {
+                pem.extend(random.text(64, BASE64));
+                pem.push(b'\n');
+            }
+            pem.extend_from_slice(b"-----END PRIVATE KEY-----\n");
+            pem
+        }
+        n if n % 10 == 0 => [
+            b"eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.".to_vec(),
+            random.text(560, BASE62),
+        ]
+        .concat(),
+        n if n % 2 == 0 => [b"ghp_".to_vec(), random.text(36, BASE62)].concat(),
+        _ => random.text(40, BASE64),
+    }
+}
+
+fn payload(random: &mut Random) -> Vec<u8> {
+    let mut out = Vec::with_capacity(PAYLOAD + RECORD);
+    while out.len() < PAYLOAD {
+        out.extend_from_slice(b"POST /v1/items?limit=50 HTTP/1.1\r\nHost: api.example.com\r\nUser-Agent: curl/8\r\n\r\n");
+        for _ in 0..40 {
+            let (id, value) = (random.next(), random.text(24, BASE62));
+            let value = String::from_utf8_lossy(&value);
+            out.extend_from_slice(
+                format!("{{\"id\":{id},\"name\":\"{value}\",\"enabled\":true}},").as_bytes(),
+            );
+        }
+        let encoded = random.text(4096, BASE64);
+        out.extend_from_slice(&encoded);
+        for _ in 0..512 {
+            out.extend_from_slice(&random.next().to_le_bytes());
+        }
+    }
+    out.truncate(PAYLOAD);
+    out
+}
+
+fn main() {
+    let mut random = Random(0x1234_5678_9abc_def1);
+    let payload = payload(&mut random);
+    println!(
+        "{:>8} {:>9} {:>12} {:>10} {:>8}",
+        "secrets", "windows", "learn us/1", "GB/s", "hits"
+    );
+    for count in [10, 1_000, 10_000] {
+        let mut matcher = Matcher::new(&[7; 32]);
+        let begin = Instant::now();
+        for i in 0..count {
+            let secret = secret(&mut random, i);
+            let credential = Credential {
+                kind: "bench".to_owned(),
+                identifier: String::new(),
+                fingerprint: format!("kt1:{i}"),
+                confidence: 1.0,
+                expires: None,
+                rule: String::new(),
+                privilege: 0,
+                attack: String::new(),
+            };
+            matcher.learn(Arc::new(credential), "", &secret);
+        }
+        let learn = begin.elapsed().as_secs_f64() * 1e6 / count as f64;
+        let mut rates = Vec::new();
+        let mut found = 0;
+        for _ in 0..ROUNDS {
+            let mut stream = StreamTail::new();
+            let mut hits = Hits::new();
+            let begin = Instant::now();
+            for record in payload.chunks(RECORD) {
+                matcher.scan(&mut stream, record, &mut hits);
+            }
+            rates.push(payload.len() as f64 / begin.elapsed().as_secs_f64() / 1e9);
+            found = hits.into_vec().len();
+        }
+        rates.sort_by(f64::total_cmp);
+        println!(
+            "{count:>8} {:>9} {learn:>12.1} {:>10.2} {found:>8}",
+            matcher.windows(),
+            rates[ROUNDS / 2]
+        );
+    }
+}

@@ -1,0 +1,236 @@
+//! `keytrail agent`: the daemon.
+
+use super::args::AgentArgs;
+use super::{exit, fail, privilege};
+use crate::config::Config;
+use crate::engine::{EngineHandle, EngineOptions};
+use crate::output::{Format, Style, Summary, Writer};
+use crate::serve::{
+    Address, BoundSocket, EventFilter, Hub, Item, Next, ServeError, Server, StatusSource,
+    Subscription,
+};
+use keytrail_proto::v1::GetStatusResponse;
+use sd_notify::NotifyState;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// How long the printing thread sleeps between looks whether there is anything to do.
+const PRINT_POLL: Duration = Duration::from_secs(1);
+/// How often the engine's progress is looked at when systemd does not ask for a watchdog.
+const DEFAULT_CHECK: Duration = Duration::from_secs(10);
+
+pub(super) fn run(args: &AgentArgs, mut config: Config) -> u8 {
+    config.process_events |= args.process_events;
+    if let Some(dir) = &args.state_dir {
+        config.state_dir.clone_from(dir);
+    }
+    if let Some(address) = &args.listen {
+        config.listen = address.to_string();
+    }
+    let address: Address = match config.listen.parse() {
+        Ok(address) => address,
+        Err(e) => return fail(&e, exit::USAGE),
+    };
+    if let Some(sentence) = privilege::missing() {
+        return fail(&sentence, exit::NOT_PERMITTED);
+    }
+    for sentence in privilege::reduced() {
+        tracing::warn!("{sentence}");
+    }
+    // First of all: a second agent must not load anything into the kernel.
+    let socket = match BoundSocket::bind(&address) {
+        Ok(socket) => socket,
+        Err(e @ ServeError::AlreadyRunning(_)) => return fail(&e, exit::ALREADY_RUNNING),
+        Err(e) => return fail(&e, exit::FAILED),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("grpc")
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(e) => return fail(&e, exit::FAILED),
+    };
+    let hub = Hub::new();
+    let (quit, quits) = mpsc::channel(1);
+    let printer = args
+        .print
+        .then(|| Printer::start(&hub, args.output.unwrap_or_default(), quit.clone()))
+        .flatten();
+    let options = EngineOptions {
+        state_dir: Some(config.state_dir.clone()),
+        config,
+        record: args.record.clone(),
+        follow_only: None,
+    };
+    let publish = hub.clone();
+    let engine = match EngineHandle::start(options, Box::new(move |event| publish.publish(event))) {
+        Ok(engine) => Engine::new(engine),
+        Err(e) => {
+            hub.close();
+            if let Some(printer) = printer {
+                printer.join();
+            }
+            return fail(&e, exit::FAILED);
+        }
+    };
+    let status: StatusSource = {
+        let engine = engine.clone();
+        Arc::new(move || engine.status())
+    };
+    let served = Server::start(runtime.handle(), socket, hub.clone(), status);
+    let (server, mut result) = match served {
+        Ok(server) => {
+            tracing::info!(address = %server.address(), "serving events; see them with `keytrail watch`");
+            (Some(server), exit::OK)
+        }
+        Err(e) => (None, fail(&e, exit::FAILED)),
+    };
+    if server.is_some() {
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
+        if let Err(e) = runtime.block_on(until_told(&engine, quits, args.print)) {
+            result = fail(&format_args!("cannot wait for signals: {e}"), exit::FAILED);
+        }
+    }
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    // The engine first: what it decides at the end still reaches the clients.
+    engine.stop();
+    match server {
+        Some(server) => runtime.block_on(server.shutdown()),
+        None => hub.close(),
+    }
+    let last = engine.status();
+    if let Some(summary) = printer.map(Printer::join) {
+        eprintln!(
+            "{}",
+            summary.footer(Some(&last.libraries), last.counters.as_ref())
+        );
+    }
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+/// Waits for SIGTERM, SIGINT or a word on `quits`, feeding systemd's watchdog while the engine makes progress.
+async fn until_told(
+    engine: &Engine,
+    mut quits: mpsc::Receiver<()>,
+    interactive: bool,
+) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    // A daemon does not care for terminals; one that prints on a terminal ends with it.
+    let mut hangup = signal(SignalKind::hangup())?;
+    let watchdog = sd_notify::watchdog_enabled();
+    let mut beat = tokio::time::interval(watchdog.map_or(DEFAULT_CHECK, |limit| limit / 3));
+    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut progress = None;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => if interactive { return Ok(()) },
+            word = quits.recv() => if word.is_some() { return Ok(()) },
+            _ = beat.tick() => {
+                let now = engine.progress();
+                if progress == Some(now) {
+                    tracing::error!("the engine made no progress; the watchdog is not fed");
+                } else if watchdog.is_some() {
+                    let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+                }
+                progress = Some(now);
+            }
+        }
+    }
+}
+
+/// The engine, shared with the server's threads, answering with its last words once stopped.
+#[derive(Clone)]
+struct Engine(Arc<Mutex<State>>);
+
+struct State {
+    handle: Option<EngineHandle>,
+    last: GetStatusResponse,
+}
+
+impl Engine {
+    fn new(handle: EngineHandle) -> Engine {
+        Engine(Arc::new(Mutex::new(State {
+            handle: Some(handle),
+            last: GetStatusResponse::default(),
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn status(&self) -> GetStatusResponse {
+        let state = self.lock();
+        state
+            .handle
+            .as_ref()
+            .map_or_else(|| state.last.clone(), EngineHandle::status)
+    }
+
+    fn progress(&self) -> u64 {
+        self.lock()
+            .handle
+            .as_ref()
+            .map_or(0, EngineHandle::progress)
+    }
+
+    fn stop(&self) {
+        let mut state = self.lock();
+        if let Some(handle) = state.handle.take() {
+            let mut last = handle.status();
+            last.counters = Some(handle.stop());
+            state.last = last;
+        }
+    }
+}
+
+/// Prints on a thread of its own: a paused terminal holds up nothing but itself.
+struct Printer(JoinHandle<Summary>);
+
+impl Printer {
+    fn start(hub: &Arc<Hub>, format: Format, quit: mpsc::Sender<()>) -> Option<Printer> {
+        let events = hub.subscribe(EventFilter::default())?;
+        let thread = std::thread::Builder::new()
+            .name("print".into())
+            .spawn(move || print(events, format, &quit));
+        thread.map(Printer).ok()
+    }
+
+    fn join(self) -> Summary {
+        self.0.join().unwrap_or_default()
+    }
+}
+
+fn print(mut events: Subscription, format: Format, quit: &mpsc::Sender<()>) -> Summary {
+    let mut writer = Writer::new(io::stdout(), format, Style::of(io::stdout()));
+    let mut summary = Summary::default();
+    let mut result = writer.header();
+    while result.is_ok() {
+        result = match events.wait(PRINT_POLL) {
+            Next::Item(Item::Event(event)) => {
+                summary.add(&event);
+                writer.event(&event)
+            }
+            Next::Item(Item::Missed { count, from, to }) => {
+                let gap = Item::gap(count, from, to);
+                summary.missed(&gap);
+                writer.gap(gap)
+            }
+            Next::Idle => Ok(()),
+            Next::Closed => return summary,
+        };
+    }
+    // Nobody reads any more (`| head`): what was started to print ends.
+    let _ = quit.try_send(());
+    summary
+}

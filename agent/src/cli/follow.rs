@@ -1,0 +1,231 @@
+//! Runs a held command under an engine of its own and collects what its processes do. `trace` and `demo` share it.
+
+use super::spawn::{Ended, Held, SpawnError, behave_like_a_shell};
+use crate::config::Config;
+use crate::engine::{EngineError, EngineHandle, EngineOptions};
+use crate::output::{Summary, Writer};
+use crate::serve::{EventFilter, Hub, Item, Next, Subscription};
+use keytrail_proto::v1::{Event, GetStatusResponse};
+use std::collections::HashSet;
+use std::fmt;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Events that may wait for a slow terminal or disk.
+const QUEUE: usize = 65_536;
+const POLL: Duration = Duration::from_secs(1);
+/// Processes of the tree that are remembered; beyond that the ancestors an event names must do.
+const MAX_MEMBERS: usize = 262_144;
+
+pub(super) type Sinks = Vec<Writer<Box<dyn Write + Send>>>;
+
+/// What to follow and where to say it.
+pub(super) struct Follow {
+    pub held: Held,
+    pub config: Config,
+    pub record: Option<PathBuf>,
+    pub sinks: Sinks,
+}
+
+/// How it went.
+pub(super) struct Followed {
+    pub ended: Ended,
+    pub elapsed: Duration,
+    pub summary: Summary,
+    pub status: GetStatusResponse,
+    /// The first failure to write each sink.
+    pub unwritten: Vec<io::Error>,
+}
+
+pub(super) enum FollowError {
+    Engine(EngineError),
+    Spawn(SpawnError),
+    Io(io::Error),
+}
+
+impl fmt::Display for FollowError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FollowError::Engine(e) => e.fmt(f),
+            FollowError::Spawn(e) => e.fmt(f),
+            FollowError::Io(e) => e.fmt(f),
+        }
+    }
+}
+
+/// Attaches, lets the command run to its end, drains.
+pub(super) fn follow(follow: Follow) -> Result<Followed, FollowError> {
+    let Follow {
+        held,
+        config,
+        record,
+        sinks,
+    } = follow;
+    behave_like_a_shell(&held);
+    let root = held.pid();
+    let hub = Hub::with_queue(QUEUE);
+    let events = hub.subscribe(EventFilter::default());
+    let thread = std::thread::Builder::new()
+        .name("events".into())
+        .spawn(move || events.map(|events| collect(events, Tree::new(root), sinks)))
+        .map_err(FollowError::Io)?;
+    let options = EngineOptions {
+        state_dir: None,
+        config,
+        record,
+        follow_only: Some(root),
+    };
+    let publish = hub.clone();
+    // On an error the held child is dropped and ends without having executed anything.
+    let engine = EngineHandle::start(options, Box::new(move |event| publish.publish(event)));
+    let run = engine.map_err(FollowError::Engine).and_then(|engine| {
+        let start = Instant::now();
+        let ended = match held.release() {
+            Ok(running) => running.wait().map_err(FollowError::Io),
+            Err(e) => Err(FollowError::Spawn(e)),
+        };
+        let elapsed = start.elapsed();
+        let mut status = engine.status();
+        status.counters = Some(engine.stop());
+        Ok((ended?, elapsed, status))
+    });
+    hub.close();
+    let collected = thread.join().ok().flatten();
+    let (ended, elapsed, status) = run?;
+    let (summary, unwritten) = collected
+        .ok_or_else(|| FollowError::Io(io::Error::other("the events could not be collected")))?;
+    Ok(Followed {
+        ended,
+        elapsed,
+        summary,
+        status,
+        unwritten,
+    })
+}
+
+fn collect(mut events: Subscription, mut tree: Tree, sinks: Sinks) -> (Summary, Vec<io::Error>) {
+    let mut summary = Summary::default();
+    let mut unwritten = Vec::new();
+    let mut sinks: Vec<_> = sinks.into_iter().map(Some).collect();
+    let mut write = |event: &Event, sinks: &mut Vec<Option<Writer<_>>>| {
+        for slot in sinks {
+            if let Some(Err(e)) = slot.as_mut().map(|w| w.event(event)) {
+                // The command goes on; what could not be written is said at the end.
+                unwritten.push(e);
+                *slot = None;
+            }
+        }
+    };
+    loop {
+        match events.wait(POLL) {
+            Next::Item(Item::Event(event)) => {
+                if tree.concerns(&event) {
+                    summary.add(&event);
+                    write(&event, &mut sinks);
+                }
+            }
+            Next::Item(Item::Missed { count, from, to }) => {
+                let gap = Item::gap(count, from, to);
+                summary.missed(&gap);
+                write(&crate::output::gap_event(gap), &mut sinks);
+            }
+            Next::Idle => {}
+            Next::Closed => return (summary, unwritten),
+        }
+    }
+}
+
+/// The processes that descend from one, as events name them.
+struct Tree {
+    root: u32,
+    members: HashSet<String>,
+}
+
+impl Tree {
+    fn new(root: u32) -> Tree {
+        Tree {
+            root,
+            members: HashSet::new(),
+        }
+    }
+
+    /// Whether an event is about the command, or about what could not be seen at all.
+    fn concerns(&mut self, event: &Event) -> bool {
+        let Some(process) = &event.process else {
+            return event.kind == "coverage_gap";
+        };
+        if process.pid == self.root {
+            // Before its first exec this is our own child, holding still: what it has is ours, not the command's.
+            return !process.key.ends_with(":0");
+        }
+        // Only so many ancestors are named: deep trees are followed by the members met on the way.
+        let line = std::iter::once((process.pid, process.key.as_str()))
+            .chain(process.ancestors.iter().map(|a| (a.pid, a.key.as_str())));
+        let mut below = Vec::new();
+        for (pid, key) in line {
+            let identity = identity(key);
+            if pid == self.root || self.members.contains(identity) {
+                if self.members.len() + below.len() <= MAX_MEMBERS {
+                    self.members.extend(below.into_iter().map(str::to_owned));
+                }
+                return true;
+            }
+            below.push(identity);
+        }
+        false
+    }
+}
+
+/// A process key without its count of execs.
+fn identity(key: &str) -> &str {
+    key.rsplit_once(':').map_or(key, |(identity, _)| identity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keytrail_proto::v1::{Ancestor, Process};
+
+    fn event(pid: u32, exec: u32, ancestors: &[u32]) -> Event {
+        let ancestor = |pid: &u32| Ancestor {
+            pid: *pid,
+            key: format!("b:{pid}:1:1"),
+            ..Default::default()
+        };
+        Event {
+            kind: "credential_read".into(),
+            process: Some(Process {
+                pid,
+                key: format!("b:{pid}:1:{exec}"),
+                ancestors: ancestors.iter().map(ancestor).collect(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn the_command_and_its_descendants_and_nobody_else() {
+        let mut tree = Tree::new(100);
+        assert!(
+            !tree.concerns(&event(100, 0, &[50])),
+            "the held child is not the command"
+        );
+        assert!(tree.concerns(&event(100, 1, &[50])));
+        assert!(tree.concerns(&event(101, 1, &[100, 50])));
+        assert!(!tree.concerns(&event(60, 1, &[50])));
+        // 102 was met below the root; later its own descendants name it but no longer the root.
+        assert!(tree.concerns(&event(103, 1, &[102, 101, 100])));
+        assert!(tree.concerns(&event(104, 2, &[102])));
+        assert!(
+            tree.concerns(&event(103, 7, &[1])),
+            "the same process after more execs, its parent gone"
+        );
+        assert!(!tree.concerns(&event(105, 1, &[1])));
+        assert!(tree.concerns(&Event {
+            kind: "coverage_gap".into(),
+            ..Default::default()
+        }));
+    }
+}

@@ -1,0 +1,388 @@
+//! Starts a command held before its first instruction, so that sensors can be attached before it runs.
+//!
+//! The child keeps everything of ours: stdin, stdout, stderr, terminal, process group, environment, working directory.
+
+use super::exit;
+use rustix::io::Errno;
+use std::ffi::{CString, OsStr, OsString, c_char, c_int};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+/// What a shell searches when PATH is not set (confstr(_CS_PATH) and /usr/local).
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+unsafe extern "C" {
+    static environ: *const *const c_char;
+}
+
+/// Why a command does not start.
+#[derive(Debug)]
+pub enum SpawnError {
+    NotFound(OsString),
+    NotExecutable(OsString, io::Error),
+    Other(io::Error),
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |n: &OsString| crate::output::escape(&n.to_string_lossy()).into_owned();
+        match self {
+            SpawnError::NotFound(n) => write!(f, "{}: command not found", name(n)),
+            SpawnError::NotExecutable(n, e) => write!(f, "{}: cannot execute: {e}", name(n)),
+            SpawnError::Other(e) => write!(f, "cannot start a process: {e}"),
+        }
+    }
+}
+
+impl std::error::Error for SpawnError {}
+
+impl SpawnError {
+    /// The exit status a shell would give.
+    pub fn status(&self) -> u8 {
+        match self {
+            SpawnError::NotFound(_) => exit::NOT_FOUND,
+            SpawnError::NotExecutable(..) => exit::NOT_EXECUTABLE,
+            SpawnError::Other(_) => exit::FAILED,
+        }
+    }
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    Status(u8),
+    Signal(u8),
+}
+
+impl Ended {
+    /// As a shell shows it: 128+N for signal N.
+    pub fn status(self) -> u8 {
+        match self {
+            Ended::Status(s) => s,
+            Ended::Signal(s) => s.saturating_add(128),
+        }
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ended::Status(s) => write!(f, "exit status {s}"),
+            Ended::Signal(s) => write!(f, "killed by signal {s}"),
+        }
+    }
+}
+
+/// Finds the file a shell would execute.
+///
+/// # Errors
+/// [`SpawnError::NotFound`], or [`SpawnError::NotExecutable`] when only unsuitable files have that name.
+pub fn find(program: &OsStr) -> Result<PathBuf, SpawnError> {
+    let candidate = |path: &Path| -> Result<PathBuf, io::Error> {
+        let meta = std::fs::metadata(path)?;
+        if !meta.is_file() {
+            return Err(Errno::ACCESS.into());
+        }
+        rustix::fs::access(path, rustix::fs::Access::EXEC_OK)?;
+        Ok(path.to_owned())
+    };
+    let mut refused = None;
+    let mut consider = |path: &Path| match candidate(path) {
+        Ok(path) => Some(path),
+        Err(e)
+            if matches!(
+                e.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            None
+        }
+        Err(e) => {
+            refused.get_or_insert(e);
+            None
+        }
+    };
+    let found = if program.as_bytes().contains(&b'/') {
+        consider(Path::new(program))
+    } else if program.is_empty() {
+        None
+    } else {
+        let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+        std::env::split_paths(&path).find_map(|dir| {
+            // An empty entry means the working directory.
+            let dir = if dir.as_os_str().is_empty() {
+                Path::new(".").to_owned()
+            } else {
+                dir
+            };
+            consider(&dir.join(program))
+        })
+    };
+    found.ok_or_else(|| match refused {
+        Some(e) => SpawnError::NotExecutable(program.into(), e),
+        None => SpawnError::NotFound(program.into()),
+    })
+}
+
+/// A child that waits before exec. Dropping it ends it without executing anything.
+#[derive(Debug)]
+pub struct Held {
+    pid: c_int,
+    name: OsString,
+    // `None` once released.
+    release: Option<File>,
+    errors: File,
+}
+
+/// A child that runs.
+#[derive(Debug)]
+pub struct Running {
+    pid: c_int,
+}
+
+impl Held {
+    /// Forks. Call it while the process has one thread and before anything is loaded into the kernel.
+    ///
+    /// # Errors
+    /// The command cannot be found or executed, or the kernel gives no process.
+    pub fn spawn(command: &[OsString]) -> Result<Held, SpawnError> {
+        let name = command.first().cloned().unwrap_or_default();
+        let path = find(&name)?;
+        let c_string =
+            |s: &OsStr| CString::new(s.as_bytes()).map_err(|e| SpawnError::Other(e.into()));
+        let path = c_string(path.as_os_str())?;
+        let argv = command
+            .iter()
+            .map(|a| c_string(a))
+            .collect::<Result<Vec<_>, _>>()?;
+        let shell = c"/bin/sh";
+        let pointers = terminated(argv.iter().map(|a| a.as_ptr()));
+        // A script without `#!` is run by the shell, as execvp(3) does.
+        let script = terminated(
+            [shell.as_ptr(), path.as_ptr()]
+                .into_iter()
+                .chain(argv.iter().skip(1).map(|a| a.as_ptr())),
+        );
+        let (wait, release) = pipe()?;
+        let (errors, report) = pipe()?;
+        // SAFETY: the child below only makes async-signal-safe calls and touches memory made before the fork, so it
+        // does not matter which locks other threads held.
+        let pid = unsafe { libc::fork() };
+        if pid < 0 {
+            return Err(SpawnError::Other(io::Error::last_os_error()));
+        }
+        if pid == 0 {
+            // SAFETY: we are the child of a fork; all pointers are to NUL-terminated strings and NULL-terminated
+            // arrays that live in this frame, and this never returns.
+            unsafe {
+                child(
+                    wait.as_raw_fd(),
+                    release.as_raw_fd(),
+                    report.as_raw_fd(),
+                    path.as_ptr(),
+                    pointers.as_ptr(),
+                    shell.as_ptr(),
+                    script.as_ptr(),
+                )
+            }
+        }
+        Ok(Held {
+            pid,
+            name,
+            release: Some(release),
+            errors,
+        })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.pid.unsigned_abs()
+    }
+
+    /// Lets the child execute its command.
+    ///
+    /// # Errors
+    /// exec failed: as the kernel said.
+    pub fn release(mut self) -> Result<Running, SpawnError> {
+        if let Some(mut release) = self.release.take() {
+            // It fails when the child was killed meanwhile: then waiting for it tells how.
+            let _ = release.write_all(b"x");
+        }
+        let mut errno = [0; 4];
+        // A successful exec closes the other end: nothing to read.
+        let failed = self.errors.read_exact(&mut errno).is_ok();
+        if !failed {
+            return Ok(Running { pid: self.pid });
+        }
+        let _ = reap(self.pid);
+        let e = io::Error::from_raw_os_error(i32::from_ne_bytes(errno));
+        Err(match e.kind() {
+            io::ErrorKind::NotFound => SpawnError::NotFound(self.name.clone()),
+            _ => SpawnError::NotExecutable(self.name.clone(), e),
+        })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Still held: closing the pipe makes it exit.
+        if self.release.take().is_some() {
+            let _ = reap(self.pid);
+        }
+    }
+}
+
+impl Running {
+    pub fn pid(&self) -> u32 {
+        self.pid.unsigned_abs()
+    }
+
+    /// Waits for its end. Meanwhile SIGTERM and SIGHUP sent to this process go to the command, and SIGINT and SIGQUIT
+    /// (which a terminal sends to both) are left to the command.
+    ///
+    /// # Errors
+    /// The kernel does not know the child (somebody else waited for it).
+    pub fn wait(self) -> io::Result<Ended> {
+        wait_without_reaping(self.pid)?;
+        // From here on the pid may be somebody else's.
+        FORWARD_TO.store(0, Ordering::SeqCst);
+        reap(self.pid)
+    }
+}
+
+/// The process that gets our SIGTERM and SIGHUP; 0 for none.
+static FORWARD_TO: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn forward(signal: c_int) {
+    let pid = FORWARD_TO.load(Ordering::SeqCst);
+    if pid > 0 {
+        // SAFETY: kill is async-signal-safe; errno is put back as the interrupted code left it.
+        unsafe {
+            let errno = libc::__errno_location();
+            let saved = *errno;
+            libc::kill(pid, signal);
+            *errno = saved;
+        }
+    }
+}
+
+/// Makes this process behave as a shell does while a command of its runs in the foreground. Call it after
+/// [`Held::spawn`], so that the command keeps the dispositions we were started with.
+pub fn behave_like_a_shell(held: &Held) {
+    FORWARD_TO.store(held.pid, Ordering::SeqCst);
+    // SAFETY: the handlers are SIG_IGN or a function that only makes async-signal-safe calls; the structs are whole.
+    unsafe {
+        for (signal, handler) in [
+            (libc::SIGINT, libc::SIG_IGN),
+            (libc::SIGQUIT, libc::SIG_IGN),
+            (libc::SIGTERM, forward as *const () as libc::sighandler_t),
+            (libc::SIGHUP, forward as *const () as libc::sighandler_t),
+        ] {
+            let mut old: libc::sigaction = std::mem::zeroed();
+            // What was ignored when we were started (nohup) stays ignored.
+            if libc::sigaction(signal, ptr::null(), &mut old) == 0
+                && old.sa_sigaction == libc::SIG_IGN
+            {
+                continue;
+            }
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = handler;
+            action.sa_flags = libc::SA_RESTART;
+            libc::sigemptyset(&mut action.sa_mask);
+            libc::sigaction(signal, &action, ptr::null_mut());
+        }
+    }
+}
+
+fn terminated(pointers: impl Iterator<Item = *const c_char>) -> Vec<*const c_char> {
+    pointers.chain(std::iter::once(ptr::null())).collect()
+}
+
+fn pipe() -> Result<(File, File), SpawnError> {
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|e| SpawnError::Other(e.into()))?;
+    Ok((read.into(), write.into()))
+}
+
+/// # Safety
+/// Only in the child of a fork; pointers as execve(2) wants them.
+unsafe fn child(
+    wait: c_int,
+    release: c_int,
+    report: c_int,
+    path: *const c_char,
+    argv: *const *const c_char,
+    shell: *const c_char,
+    script: *const *const c_char,
+) -> ! {
+    // SAFETY: async-signal-safe calls on descriptors and pointers the caller vouches for.
+    unsafe {
+        // Our own copy of the writing end would keep the read below waiting after the parent's death.
+        libc::close(release);
+        let mut byte = 0u8;
+        let got = loop {
+            let got = libc::read(wait, (&raw mut byte).cast(), 1);
+            if got >= 0 || *libc::__errno_location() != libc::EINTR {
+                break got;
+            }
+        };
+        if got != 1 {
+            libc::_exit(exit::NOT_FOUND.into());
+        }
+        // Rust ignores SIGPIPE in its own programs; commands expect the default.
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        libc::execve(path, argv, environ);
+        if *libc::__errno_location() == libc::ENOEXEC {
+            libc::execve(shell, script, environ);
+        }
+        let errno = (*libc::__errno_location()).to_ne_bytes();
+        libc::write(report, errno.as_ptr().cast(), errno.len());
+        libc::_exit(exit::NOT_FOUND.into())
+    }
+}
+
+fn wait_without_reaping(pid: c_int) -> io::Result<()> {
+    loop {
+        // SAFETY: siginfo_t is plain data and large enough; the kernel writes to it only.
+        let done = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            libc::waitid(
+                libc::P_PID,
+                pid.unsigned_abs(),
+                &mut info,
+                libc::WEXITED | libc::WNOWAIT,
+            )
+        };
+        if done == 0 {
+            return Ok(());
+        }
+        let e = io::Error::last_os_error();
+        if e.kind() != io::ErrorKind::Interrupted {
+            return Err(e);
+        }
+    }
+}
+
+fn reap(pid: c_int) -> io::Result<Ended> {
+    loop {
+        let mut status = 0;
+        // SAFETY: `status` is ours to write to.
+        let done = unsafe { libc::waitpid(pid, &mut status, 0) };
+        if done == pid {
+            return Ok(match libc::WIFSIGNALED(status) {
+                // Both fit: signals end at 64, statuses at 255.
+                true => Ended::Signal(libc::WTERMSIG(status) as u8),
+                false => Ended::Status(libc::WEXITSTATUS(status) as u8),
+            });
+        }
+        let e = io::Error::last_os_error();
+        if e.kind() != io::ErrorKind::Interrupted {
+            return Err(e);
+        }
+    }
+}

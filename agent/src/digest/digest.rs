@@ -1,0 +1,266 @@
+//! One record in, its observations out.
+
+use super::exec::{self, Execs, Finished};
+use super::files::Files;
+use super::registry::Registry;
+use super::{Kernel, procfs, stamp};
+use crate::decode::Record;
+use crate::model::{Access, FileSeen, Observation, Payload, Pid, SendSeen, Snapshot, Stamp, TlsSeen};
+use crate::secret::Classifier;
+use crate::wire::{self, Chunk, Layer, StreamKey, Streams};
+use keytrail_abi as abi;
+use std::collections::HashMap;
+
+/// What the digest is made of.
+pub struct DigestOptions {
+    pub classifier: Classifier,
+    pub registry: Registry,
+    pub streams: Streams,
+    pub files: Files,
+}
+
+/// The stage after which no secret bytes exist.
+pub struct Digest {
+    pub classifier: Classifier,
+    pub registry: Registry,
+    streams: Streams,
+    pub files: Files,
+    execs: Execs,
+    /// The last exec of each process: what a forked child may be settled by.
+    last_exec: HashMap<u32, u64>,
+    /// When a process was read from /proc: older execs of it are told already.
+    snapshot_at: HashMap<Pid, u64>,
+    /// A record that held payload, environment or argv was in the ring since the last wipe.
+    pub ring_dirty: bool,
+}
+
+/// A process whose kernel state can be decided now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settle {
+    pub pid: Pid,
+    pub exec_id: u64,
+}
+
+/// What one record became.
+#[derive(Default)]
+pub struct Digested {
+    pub observations: Vec<Observation>,
+    pub settle: Vec<Settle>,
+}
+
+impl Digest {
+    #[must_use]
+    pub fn new(options: DigestOptions) -> Self {
+        let DigestOptions { classifier, registry, streams, files } = options;
+        Self {
+            classifier,
+            registry,
+            streams,
+            files,
+            execs: Execs::default(),
+            last_exec: HashMap::new(),
+            snapshot_at: HashMap::new(),
+            ring_dirty: false,
+        }
+    }
+
+    /// Digests one record. `hook` names the hook that made it.
+    pub fn record(&mut self, record: &Record<'_>, hook: &str, out: &mut Digested) {
+        match record {
+            Record::Exec(r) => {
+                self.ring_dirty = true;
+                self.last_exec.insert(r.header.tgid, r.exec_id);
+                self.execs.begin(*r);
+            }
+            Record::ExecChunk(r, data) => {
+                self.ring_dirty = true;
+                if let Some(done) = self.execs.chunk(r, data, &self.classifier, &mut self.registry) {
+                    self.finished(done, out);
+                }
+            }
+            Record::Fork(r) => {
+                let child = stamp::pid(r.child_tgid, r.child_start_ns);
+                if let Some(exec_id) = self.last_exec.get(&r.header.tgid).copied() {
+                    out.settle.push(Settle { pid: child, exec_id });
+                    self.last_exec.insert(child.tgid, exec_id);
+                }
+                out.observations.push(Observation::Fork {
+                    at: stamp::stamp(&r.header),
+                    child,
+                    child_ns_tgid: r.child_ns_tgid,
+                });
+            }
+            Record::Exit(r) => {
+                self.last_exec.remove(&r.header.tgid);
+                let at = stamp::stamp(&r.header);
+                self.snapshot_at.remove(&at.pid);
+                let code = r.exit_code.cast_signed();
+                out.observations.push(Observation::Exit { at, status: code >> 8 & 0xff, signal: code & 0x7f });
+            }
+            Record::File(r) => self.file(r, hook, out),
+            Record::Connect(r) => out.observations.push(Observation::Connect {
+                at: stamp::stamp(&r.header),
+                ends: stamp::ends(&r.ends),
+            }),
+            Record::SockSend(r, data) => {
+                self.ring_dirty = true;
+                out.observations.push(self.send(r, data, hook));
+            }
+            Record::TlsWrite(r, data) => {
+                self.ring_dirty = true;
+                out.observations.push(self.tls(r, data, hook));
+            }
+            Record::FileNew(..) | Record::Canary(_) => {}
+        }
+    }
+
+    fn finished(&mut self, done: Finished, out: &mut Digested) {
+        let pid = done.seen.at.pid;
+        if self.snapshot_at.get(&pid).is_some_and(|at| done.seen.at.boot_ns <= *at) {
+            // /proc was read after this exec: it has been told, and more truly.
+            return;
+        }
+        if let Some(home) = &done.home {
+            self.files.add_home(done.mnt_ns, home);
+        }
+        out.settle.push(Settle { pid, exec_id: done.exec_id });
+        out.observations.push(Observation::Exec(Box::new(done.seen)));
+    }
+
+    fn file(&mut self, r: &abi::FileAccess, hook: &str, out: &mut Digested) {
+        let Some(known) = self.files.table.get(r.file) else { return };
+        if r.ctime_ns != 0 && r.ctime_ns != known.facts.ctime_ns {
+            let (root, path) = (known.root.clone(), known.facts.path.clone());
+            self.files.table.learn(&root, &path, &self.classifier, &mut self.registry);
+        }
+        let Some(known) = self.files.table.get(r.file) else { return };
+        let access = match r.access {
+            abi::access::OPEN => Access::Open,
+            abi::access::MMAP => Access::Mmap,
+            _ => Access::Read,
+        };
+        out.observations.push(Observation::File(Box::new(FileSeen {
+            at: stamp::stamp(&r.header),
+            access,
+            file: known.facts.clone(),
+            credentials: known.credentials.clone(),
+            unreadable: known.unreadable.clone(),
+            truncated: known.truncated,
+            hook: hook.to_owned(),
+        })));
+    }
+
+    fn send(&mut self, r: &abi::SockSend, data: &[u8], hook: &str) -> Observation {
+        let at = stamp::stamp(&r.header);
+        let continued = r.header.flags & abi::header::flags::CONTINUED != 0;
+        let tls_record = if continued { None } else { wire::record_header(data) };
+        let mut payload = self.payload(&at, Layer::Socket, r.ends.sock, chunk(&r.header, data, r.offset, r.total));
+        if tls_record.is_some() {
+            // Ciphertext: what the kernel side cut off it is nothing that could have been looked into.
+            payload.hits.clear();
+            payload.inspected = 0;
+            payload.truncated = false;
+        }
+        Observation::Send(Box::new(SendSeen {
+            ends: stamp::ends(&r.ends),
+            payload,
+            tls_record: tls_record.map(|h| (h.content_type, h.length)),
+            tls_call: (r.tls_call != 0).then_some((r.tls_call, r.tls_session)),
+            hook: hook.to_owned(),
+            at,
+        }))
+    }
+
+    fn tls(&mut self, r: &abi::TlsWrite, data: &[u8], hook: &str) -> Observation {
+        let at = stamp::stamp(&r.header);
+        let payload = self.payload(&at, Layer::Tls, r.tls_session, chunk(&r.header, data, r.offset, r.total));
+        Observation::TlsWrite(Box::new(TlsSeen {
+            call: r.tls_call,
+            session: r.tls_session,
+            payload,
+            hook: hook.to_owned(),
+            at,
+        }))
+    }
+
+    fn payload(&mut self, at: &Stamp, layer: Layer, id: u64, chunk: Chunk<'_>) -> Payload {
+        self.streams.on_payload(&self.registry.matcher, StreamKey { pid: at.pid, layer, id }, chunk)
+    }
+
+    /// A process as /proc shows it now; `None` when it is gone.
+    pub fn snapshot(&mut self, tgid: u32, boot_ns: u64) -> Option<Snapshot> {
+        let facts = procfs::facts(tgid)?;
+        let pid = Pid { tgid, start: facts.start };
+        let mut found = Vec::new();
+        let mut env_unreadable = None;
+        match procfs::area(tgid, "environ") {
+            Ok((block, _)) => found.extend(exec::in_environment(&block, &self.classifier, &mut self.registry)),
+            Err(e) => env_unreadable = Some(e.to_string()),
+        }
+        let mut argv = Vec::new();
+        if let Ok((area, _)) = procfs::area(tgid, "cmdline") {
+            let (shown, in_argv) = exec::arguments(&area, &self.classifier, &mut self.registry);
+            argv = shown;
+            found.extend(in_argv);
+        }
+        // Kernel threads have neither; a process that went away in between must not look like one.
+        if procfs::pid_of(tgid) != Some(pid) {
+            return None;
+        }
+        self.snapshot_at.insert(pid, boot_ns);
+        let parent = procfs::pid_of(facts.ppid).unwrap_or(Pid { tgid: facts.ppid, start: 0 });
+        Some(Snapshot {
+            at: Stamp {
+                boot_ns,
+                pid,
+                tid: tgid,
+                uid: facts.uid,
+                euid: facts.euid,
+                gid: facts.gid,
+                cgroup_id: 0,
+                comm: facts.comm,
+            },
+            parent,
+            exe: procfs::exe(tgid).unwrap_or_default(),
+            ns_tgid: facts.ns_tgid,
+            argv,
+            cwd: procfs::cwd(tgid).unwrap_or_default(),
+            cgroup: procfs::cgroup(tgid).unwrap_or_default(),
+            loginuid: facts.loginuid,
+            session: facts.session,
+            found,
+            env_unreadable,
+        })
+    }
+
+    /// Looks again at directories that changed; new credential files become observations.
+    pub fn watch(&mut self, boot_ns: u64, kernel: &mut dyn Kernel, out: &mut Digested) {
+        for appeared in self.files.rescan(&self.classifier, &mut self.registry, kernel) {
+            out.observations.push(Observation::Created {
+                at: None,
+                boot_ns,
+                file: appeared.facts,
+                credentials: appeared.credentials,
+            });
+        }
+    }
+
+    /// Time passes: late execs are finished, payload tails wiped.
+    pub fn tick(&mut self, boot_ns: u64, out: &mut Digested) {
+        for done in self.execs.overdue(boot_ns, &self.classifier, &mut self.registry) {
+            self.finished(done, out);
+        }
+        self.streams.expire(boot_ns);
+    }
+}
+
+fn chunk<'a>(header: &abi::Header, bytes: &'a [u8], offset: u32, total: u64) -> Chunk<'a> {
+    use abi::header::flags::{TRUNCATED, UNREADABLE};
+    Chunk {
+        boot_ns: header.boot_ns,
+        bytes,
+        total,
+        offset: u64::from(offset),
+        truncated: header.flags & (TRUNCATED | UNREADABLE) != 0,
+    }
+}

@@ -1,0 +1,10 @@
+//! Watched files: where they are, which version of them holds which credentials.
+
+mod globs;
+mod read;
+mod roots;
+mod table;
+
+pub use read::kernel_device;
+pub use roots::Files;
+pub use table::{FileTable, KnownFile};

@@ -1,0 +1,85 @@
+//! Opening and reading files of other programs and other mount namespaces: bounded, never blocking, never out of root.
+
+use crate::model::FileFacts;
+use keytrail_abi::FileId;
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use zeroize::Zeroizing;
+
+/// Largest file that is read whole.
+pub const MAX_FILE: u64 = 8 * 1024 * 1024;
+/// What is read of a larger one.
+const HEAD: u64 = 1024 * 1024;
+
+/// The kernel's device number (`major << 20 | minor`) of user space's `st_dev`.
+#[must_use]
+pub fn kernel_device(st_dev: u64) -> u32 {
+    (libc::major(st_dev) << 20) | (libc::minor(st_dev) & 0xf_ffff)
+}
+
+/// Opens `path` below `root`; symbolic links cannot lead out of it, and a FIFO or device does not block.
+pub fn open_in(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let relative = path.trim_start_matches('/');
+    let relative = if relative.is_empty() { "." } else { relative };
+    let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    // EAGAIN: the tree was being renamed while we walked it.
+    for _ in 0..3 {
+        match rustix::fs::openat2(root, relative, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN) => {}
+            other => return other,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+/// Opens the root directory of a process (or of this one).
+pub fn open_root(path: &Path) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Facts of an open file; `None` when it is not a regular file.
+pub fn facts(fd: impl AsFd, path: &str) -> rustix::io::Result<Option<(FileFacts, FileId)>> {
+    let mask = StatxFlags::BASIC_STATS;
+    let s = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, mask)?;
+    if u32::from(s.stx_mode) & libc::S_IFMT != libc::S_IFREG {
+        return Ok(None);
+    }
+    let dev = (s.stx_dev_major << 20) | (s.stx_dev_minor & 0xf_ffff);
+    let seconds = u64::try_from(s.stx_ctime.tv_sec).unwrap_or(0);
+    let facts = FileFacts {
+        path: path.to_owned(),
+        device: u64::from(dev),
+        inode: s.stx_ino,
+        owner_uid: s.stx_uid,
+        owner_gid: s.stx_gid,
+        mode: u32::from(s.stx_mode) & 0o7777,
+        size: s.stx_size,
+        ctime_ns: seconds.saturating_mul(1_000_000_000) + u64::from(s.stx_ctime.tv_nsec),
+    };
+    Ok(Some((facts, FileId { ino: s.stx_ino, dev, pad: 0 })))
+}
+
+/// Reads a file (its head, when it is larger than [`MAX_FILE`]); true when only a part was read.
+pub fn content(fd: OwnedFd, size: u64) -> io::Result<(Zeroizing<Vec<u8>>, bool)> {
+    let truncated = size > MAX_FILE;
+    let want = if truncated { HEAD } else { size };
+    // One more byte of room tells a file that grows while it is read. Taken once: growing would leave copies.
+    let mut bytes = Zeroizing::new(vec![0u8; want as usize + 1]);
+    let mut file = File::from(fd);
+    let mut have = 0;
+    while have < bytes.len() {
+        match file.read(&mut bytes[have..]) {
+            Ok(0) => break,
+            Ok(n) => have += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    bytes.truncate(have.min(want as usize));
+    Ok((bytes, truncated || have as u64 > want))
+}

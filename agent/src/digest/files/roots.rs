@@ -1,0 +1,295 @@
+//! The watch set: which paths are watched, in which mount namespaces, kept true as directories change.
+
+use super::globs::{Component, Pattern, expand};
+use super::read;
+use super::table::FileTable;
+use crate::digest::{Kernel, Registry, procfs};
+use crate::model::{CredentialRef, FileFacts};
+use crate::secret::Classifier;
+use inotify::{Inotify, WatchDescriptor, WatchMask};
+use keytrail_abi::{FileId, watch};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Read as _;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::path::{Path, PathBuf};
+
+/// Mount namespaces watched beside the agent's own.
+const MAX_ROOTS: usize = 512;
+/// Directories watched for new files.
+const MAX_DIRECTORIES: usize = 8_192;
+/// Home directories a root may have.
+const MAX_HOMES: usize = 1_024;
+
+/// One mount namespace, reached through one of its processes (no handle is kept: it would pin the mounts).
+struct Root {
+    /// `/` for the agent's own namespace, `/proc/PID/root` for others.
+    path: PathBuf,
+    homes: BTreeSet<String>,
+    files: BTreeSet<FileId>,
+    scanned: bool,
+}
+
+/// A credential file that appeared or changed.
+pub struct Appeared {
+    pub facts: FileFacts,
+    pub credentials: Vec<CredentialRef>,
+}
+
+/// All watched files.
+pub struct Files {
+    patterns: Vec<String>,
+    roots: BTreeMap<u32, Root>,
+    pub table: FileTable,
+    inotify: Option<Inotify>,
+    watched: HashMap<WatchDescriptor, (u32, Vec<Component>)>,
+    directories: HashMap<(u32, String), WatchDescriptor>,
+    dirty: BTreeSet<u32>,
+}
+
+impl Files {
+    /// `patterns` are absolute or begin with `~/`; others are for inventories and left out here.
+    #[must_use]
+    pub fn new(patterns: Vec<String>) -> Self {
+        Self {
+            patterns: patterns.into_iter().filter(|p| p.starts_with('/') || p.starts_with("~/")).collect(),
+            roots: BTreeMap::new(),
+            table: FileTable::default(),
+            inotify: Inotify::init().ok(),
+            watched: HashMap::new(),
+            directories: HashMap::new(),
+            dirty: BTreeSet::new(),
+        }
+    }
+
+    /// Readable when a watched directory changed.
+    #[must_use]
+    pub fn fd(&self) -> Option<RawFd> {
+        self.inotify.as_ref().map(|i| i.as_raw_fd())
+    }
+
+    /// Adds the agent's own mount namespace.
+    pub fn add_own(&mut self, extra_homes: impl IntoIterator<Item = String>) {
+        let ns = procfs::namespace(std::process::id(), "mnt").unwrap_or(0);
+        self.add_root(ns, PathBuf::from("/"));
+        for home in extra_homes {
+            self.add_home(ns, &home);
+        }
+    }
+
+    /// Adds the mount namespace of a process, if it is new; true when it is to be scanned.
+    pub fn add_process(&mut self, tgid: u32) -> bool {
+        let Some(ns) = procfs::namespace(tgid, "mnt") else { return false };
+        let path = PathBuf::from(format!("/proc/{tgid}/root"));
+        if let Some(root) = self.roots.get_mut(&ns) {
+            // The process we reached it through is gone: go on through this one.
+            if root.path != Path::new("/") && !root.path.exists() {
+                root.path = path;
+                self.dirty.insert(ns);
+            }
+            return false;
+        }
+        self.add_root(ns, path)
+    }
+
+    fn add_root(&mut self, ns: u32, path: PathBuf) -> bool {
+        if self.roots.len() >= MAX_ROOTS || self.roots.contains_key(&ns) {
+            return false;
+        }
+        let homes = homes(&path);
+        self.roots.insert(ns, Root { path, homes, files: BTreeSet::new(), scanned: false });
+        self.dirty.insert(ns);
+        true
+    }
+
+    /// Adds a home directory, for example one that a process has in `HOME`.
+    pub fn add_home(&mut self, ns: u32, home: &str) {
+        let own = procfs::namespace(std::process::id(), "mnt").unwrap_or(0);
+        let ns = if ns == 0 { own } else { ns };
+        let Some(root) = self.roots.get_mut(&ns) else { return };
+        if valid_home(home) && root.homes.len() < MAX_HOMES && root.homes.insert(home.trim_end_matches('/').to_owned()) {
+            self.dirty.insert(ns);
+        }
+    }
+
+    /// Takes the directory events; roots in which something of interest changed become dirty.
+    pub fn read_events(&mut self) {
+        let Some(inotify) = &mut self.inotify else { return };
+        let mut buffer = [0u8; 16 * 1024];
+        while let Ok(events) = inotify.read_events(&mut buffer) {
+            for event in events {
+                let Some((ns, components)) = self.watched.get(&event.wd) else { continue };
+                let ns = *ns;
+                if event.mask.contains(inotify::EventMask::IGNORED) {
+                    let gone = event.wd.clone();
+                    self.watched.remove(&gone);
+                    self.directories.retain(|_, wd| *wd != gone);
+                    self.dirty.insert(ns);
+                    continue;
+                }
+                let relevant = match event.name.and_then(|n| n.to_str()) {
+                    Some(name) => components.iter().any(|c| c.matches(name)),
+                    None => true,
+                };
+                if relevant {
+                    self.dirty.insert(ns);
+                }
+            }
+        }
+    }
+
+    /// Marks every root for a new look (done now and then: not every change raises an event).
+    pub fn mark_all(&mut self) {
+        self.dirty.extend(self.roots.keys().copied());
+    }
+
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Looks at all dirty roots; returns credential files that appeared since the first look.
+    pub fn rescan(
+        &mut self,
+        classifier: &Classifier,
+        registry: &mut Registry,
+        kernel: &mut dyn Kernel,
+    ) -> Vec<Appeared> {
+        let mut appeared = Vec::new();
+        for ns in std::mem::take(&mut self.dirty) {
+            self.scan(ns, classifier, registry, kernel, &mut appeared);
+        }
+        appeared
+    }
+
+    fn scan(
+        &mut self,
+        ns: u32,
+        classifier: &Classifier,
+        registry: &mut Registry,
+        kernel: &mut dyn Kernel,
+        appeared: &mut Vec<Appeared>,
+    ) {
+        let Some(root) = self.roots.get(&ns) else { return };
+        let path = root.path.clone();
+        let first = !root.scanned;
+        let Ok(fd) = read::open_root(&path) else {
+            if path != Path::new("/") {
+                self.drop_root(ns, kernel);
+            }
+            return;
+        };
+        let mut wanted: Vec<String> = Vec::new();
+        for pattern in &self.patterns {
+            match pattern.strip_prefix("~/") {
+                Some(rest) => wanted.extend(root.homes.iter().map(|h| format!("{h}/{rest}"))),
+                None => wanted.push(pattern.clone()),
+            }
+        }
+        let mut files = BTreeSet::new();
+        for pattern in wanted.iter().filter_map(|p| Pattern::parse(p)) {
+            let expansion = expand(fd.as_fd(), &pattern);
+            for (directory, component) in expansion.directories {
+                self.watch_directory(ns, &path, fd.as_fd(), &directory, component);
+            }
+            files.extend(expansion.files);
+        }
+        let mut seen = BTreeSet::new();
+        for file in files {
+            let Some(learnt) = self.table.learn(&path, &file, classifier, registry) else { continue };
+            seen.insert(learnt.id);
+            let Some(known) = self.table.get(learnt.id) else { continue };
+            if learnt.new_file {
+                kernel.watch(&known.access_path(), learnt.id, watch::FILE);
+            }
+            if !first && !learnt.new_credentials.is_empty() {
+                appeared.push(Appeared { facts: known.facts.clone(), credentials: learnt.new_credentials });
+            }
+        }
+        if let Some(root) = self.roots.get_mut(&ns) {
+            root.scanned = true;
+            for gone in root.files.difference(&seen) {
+                kernel.unwatch(*gone);
+                self.table.remove(*gone);
+            }
+            root.files = seen;
+        }
+    }
+
+    fn drop_root(&mut self, ns: u32, kernel: &mut dyn Kernel) {
+        let Some(root) = self.roots.remove(&ns) else { return };
+        for id in root.files {
+            kernel.unwatch(id);
+            self.table.remove(id);
+        }
+        self.directories.retain(|(of, _), _| *of != ns);
+        self.watched.retain(|_, (of, _)| *of != ns);
+    }
+
+    fn watch_directory(
+        &mut self,
+        ns: u32,
+        _root: &Path,
+        fd: std::os::fd::BorrowedFd<'_>,
+        directory: &str,
+        component: Component,
+    ) {
+        // The top of the tree changes seldom and its children are found by the periodic look.
+        if directory == "/" {
+            return;
+        }
+        let key = (ns, directory.to_owned());
+        if let Some(wd) = self.directories.get(&key) {
+            if let Some((_, components)) = self.watched.get_mut(wd) {
+                let known = components.iter().any(|c| match (c, &component) {
+                    (Component::Literal(a), Component::Literal(b)) => a == b,
+                    (Component::Wild(a), Component::Wild(b)) => a.glob().glob() == b.glob().glob(),
+                    _ => false,
+                });
+                if !known {
+                    components.push(component);
+                }
+            }
+            return;
+        }
+        let Some(inotify) = &mut self.inotify else { return };
+        if self.directories.len() >= MAX_DIRECTORIES {
+            return;
+        }
+        let Ok(dir) = read::open_in(fd, directory, rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY) else {
+            return;
+        };
+        let mask = WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::CLOSE_WRITE | WatchMask::ONLYDIR;
+        if let Ok(wd) = inotify.watches().add(format!("/proc/self/fd/{}", dir.as_raw_fd()), mask) {
+            self.directories.insert(key, wd.clone());
+            self.watched.insert(wd, (ns, vec![component]));
+        }
+    }
+}
+
+fn valid_home(home: &str) -> bool {
+    home.starts_with('/') && home.len() > 1 && home.len() < 4096 && !home.contains("/../") && !home.contains('\0')
+}
+
+/// Home directories of a root: /etc/passwd's, and what lies in /home.
+fn homes(root: &Path) -> BTreeSet<String> {
+    let mut homes = BTreeSet::from(["/root".to_owned()]);
+    let Ok(fd) = read::open_root(root) else { return homes };
+    if let Ok(file) = read::open_in(fd.as_fd(), "/etc/passwd", rustix::fs::OFlags::RDONLY) {
+        let mut text = String::new();
+        // An unreadable or huge passwd leaves the usual places.
+        let _ = std::fs::File::from(file).take(1024 * 1024).read_to_string(&mut text);
+        for line in text.lines() {
+            if let Some(home) = line.split(':').nth(5)
+                && valid_home(home)
+                && homes.len() < MAX_HOMES
+                && !["/nonexistent", "/dev", "/bin", "/usr/sbin", "/sbin"].contains(&home)
+            {
+                homes.insert(home.trim_end_matches('/').to_owned());
+            }
+        }
+    }
+    if let Some(pattern) = Pattern::parse("/home/*") {
+        homes.extend(expand(fd.as_fd(), &pattern).files.into_iter().take(MAX_HOMES));
+    }
+    homes
+}

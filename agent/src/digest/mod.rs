@@ -1,0 +1,44 @@
+//! Where secret bytes end: records, environments and files go in, observations without a secret come out.
+//!
+//! Every finding is learnt (fingerprint and keyed forms), every payload is scanned, and the bytes are wiped before
+//! the observation leaves. What the kernel side has to know (who holds something, which files are watched) goes
+//! out through [`Kernel`].
+
+mod digest;
+mod environment;
+mod exec;
+mod files;
+mod procfs;
+mod registry;
+mod stamp;
+
+pub use digest::{Digest, DigestOptions};
+pub use files::{FileTable, Files};
+pub use procfs::list_pids;
+pub use registry::Registry;
+
+use keytrail_abi::{FileId, ProcState};
+use std::path::Path;
+
+/// What the digest asks of the kernel side. The sensor implements it; tests record it.
+pub trait Kernel {
+    /// Sets the state of a process.
+    fn set_process(&mut self, tgid: u32, state: ProcState);
+    /// Declares a process clean, unless it has executed something newer than `exec_id`.
+    fn clear_process(&mut self, tgid: u32, exec_id: u64);
+    /// Watches a file (or directory); `path` reaches it from the agent's own mount namespace.
+    fn watch(&mut self, path: &Path, file: FileId, flags: u32);
+    fn unwatch(&mut self, file: FileId);
+}
+
+/// The process a record's header is about.
+#[must_use]
+pub fn pid_of_header(header: &keytrail_abi::Header) -> crate::model::Pid {
+    stamp::pid(header.tgid, header.start_ns)
+}
+
+/// Start time of a process, clock ticks since boot; `None` when it is gone.
+#[must_use]
+pub fn start_of(tgid: u32) -> Option<u64> {
+    procfs::pid_of(tgid).map(|pid| pid.start)
+}

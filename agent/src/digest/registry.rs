@@ -1,0 +1,72 @@
+//! All credentials this agent has met, and the matcher that recognises them again.
+
+use crate::model::{Credential, CredentialRef};
+use crate::secret::{Finding, Fingerprinter};
+use crate::wire::Matcher;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Credentials kept at most; beyond it nothing new is learnt, and that is counted.
+const MAX_KNOWN: usize = 50_000;
+
+/// Known credentials by fingerprint.
+pub struct Registry {
+    fingerprinter: Fingerprinter,
+    pub matcher: Matcher,
+    known: HashMap<String, CredentialRef>,
+    /// Grows with every new secret: results of older scans may be incomplete.
+    pub generation: u64,
+    /// Credentials that found no room.
+    pub refused: u64,
+}
+
+impl Registry {
+    #[must_use]
+    pub fn new(fingerprinter: Fingerprinter, matcher: Matcher) -> Self {
+        Self { fingerprinter, matcher, known: HashMap::new(), generation: 0, refused: 0 }
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    #[must_use]
+    pub fn fingerprinter(&self) -> &Fingerprinter {
+        &self.fingerprinter
+    }
+
+    /// Makes a finding known: its forms go to the matcher; the caller drops (and so wipes) the secret.
+    pub fn learn(&mut self, finding: &Finding) -> Option<CredentialRef> {
+        let fresh = finding.credential(&self.fingerprinter);
+        let credential = match self.known.get(&fresh.fingerprint) {
+            Some(known) if !better(&fresh, known) => return Some(known.clone()),
+            _ if self.known.len() >= MAX_KNOWN => {
+                self.refused += 1;
+                return None;
+            }
+            _ => Arc::new(fresh),
+        };
+        self.known.insert(credential.fingerprint.clone(), credential.clone());
+        self.matcher.forget(&credential.fingerprint);
+        for part in &finding.parts {
+            self.matcher.learn(credential.clone(), &part.name, &part.value);
+        }
+        for public in &finding.public {
+            self.matcher.learn_identifier(credential.clone(), public);
+        }
+        self.generation += 1;
+        Some(credential)
+    }
+}
+
+/// A specific rule knows a secret better than a generic one, and one that found the identifier better than one that did not.
+fn better(fresh: &Credential, known: &Credential) -> bool {
+    fresh.confidence > known.confidence
+        || (fresh.confidence >= known.confidence && known.identifier.is_empty() && !fresh.identifier.is_empty())
+}

@@ -1,0 +1,52 @@
+//! A recording through the same core: byte-identical events.
+
+use crate::correlate::Core;
+use crate::model::Observation;
+use keytrail_proto::v1;
+use std::fmt;
+use std::io::{self, BufRead};
+
+/// Longest line of a recording that is read, bytes.
+const MAX_LINE: u64 = 16 * 1024 * 1024;
+
+/// Why a recording could not be replayed.
+#[derive(Debug)]
+pub enum ReplayError {
+    Io(io::Error),
+    /// A line is not an observation.
+    Line { number: u64, reason: String },
+}
+
+impl fmt::Display for ReplayError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(e) => write!(f, "the recording cannot be read: {e}"),
+            Self::Line { number, reason } => write!(f, "line {number} of the recording: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for ReplayError {}
+
+/// Feeds every observation of `recording` to a new core; `each` gets the events.
+///
+/// # Errors
+/// Reading fails, or a line is not an observation.
+pub fn replay(mut recording: impl BufRead, mut each: impl FnMut(v1::Event)) -> Result<u64, ReplayError> {
+    let mut core = Core::new();
+    let mut number = 0;
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let n = io::Read::take(&mut recording, MAX_LINE).read_until(b'\n', &mut line).map_err(ReplayError::Io)?;
+        if n == 0 {
+            return Ok(number);
+        }
+        number += 1;
+        let observation: Observation = serde_json::from_slice(&line)
+            .map_err(|e| ReplayError::Line { number, reason: e.to_string() })?;
+        for event in core.step(&observation) {
+            each(event);
+        }
+    }
+}

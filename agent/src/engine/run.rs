@@ -1,0 +1,407 @@
+//! The loop: wait, drain, digest, step, hand on.
+
+use super::coverage;
+use super::{Command, Shared, Sink};
+use crate::correlate::Core;
+use crate::decode;
+use crate::digest::{Digest, Digested, Kernel, Settle};
+use crate::ledger::Ledger;
+use crate::model::{GapSeen, Observation, Pid};
+use crate::sensor::{RawRecord, Sensor};
+use crate::wire;
+use keytrail_abi::{FileId, Kind, PROC_HOLDER, ProcState};
+use keytrail_proto::v1;
+use rustix::time::{ClockId, clock_gettime};
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::time::Duration;
+
+const TICK_NS: u64 = 100_000_000;
+const RESCAN_NS: u64 = 20_000_000;
+const FULL_RESCAN_NS: u64 = 30_000_000_000;
+const LIBRARIES_NS: u64 = 5_000_000_000;
+const WIPE_NS: u64 = 500_000_000;
+const HEARTBEAT_NS: u64 = 1_000_000_000;
+/// Time the last records get to arrive before pending decisions are made at the end.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// Nanoseconds since boot (CLOCK_BOOTTIME).
+pub fn boot_ns() -> u64 {
+    nanos(ClockId::Boottime)
+}
+
+/// Nanoseconds since the epoch.
+pub fn wall_ns() -> u64 {
+    nanos(ClockId::Realtime)
+}
+
+fn nanos(clock: ClockId) -> u64 {
+    let t = clock_gettime(clock);
+    u64::try_from(t.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(t.tv_nsec).unwrap_or(0)
+}
+
+/// Kernel-side changes asked for while the ring is being drained; done right after.
+#[derive(Default)]
+struct Deferred(Vec<Op>);
+
+enum Op {
+    Set(u32, ProcState),
+    Clear(u32, u64),
+    Watch(PathBuf, FileId, u32),
+    Unwatch(FileId),
+}
+
+impl Kernel for Deferred {
+    fn set_process(&mut self, tgid: u32, state: ProcState) {
+        self.0.push(Op::Set(tgid, state));
+    }
+    fn clear_process(&mut self, tgid: u32, exec_id: u64) {
+        self.0.push(Op::Clear(tgid, exec_id));
+    }
+    fn watch(&mut self, path: &Path, file: FileId, flags: u32) {
+        self.0.push(Op::Watch(path.to_owned(), file, flags));
+    }
+    fn unwatch(&mut self, file: FileId) {
+        self.0.push(Op::Unwatch(file));
+    }
+}
+
+impl Deferred {
+    fn apply(&mut self, sensor: &mut Sensor) {
+        for op in self.0.drain(..) {
+            match op {
+                Op::Set(tgid, state) => sensor.set_process(tgid, state),
+                Op::Clear(tgid, exec_id) => sensor.clear_process(tgid, exec_id),
+                Op::Watch(path, file, flags) => sensor.watch(&path, file, flags),
+                Op::Unwatch(file) => sensor.unwatch(file),
+            }
+        }
+    }
+}
+
+/// Digest and core with everything a record needs on its way.
+pub(super) struct Line {
+    pub digest: Digest,
+    pub core: Core,
+    pub sink: Sink,
+    pub ledger: Option<Ledger>,
+    pub recording: Option<BufWriter<File>>,
+    pub followed: Option<HashSet<Pid>>,
+    pub root: Option<u32>,
+    pub events: u64,
+    pub records: BTreeMap<&'static str, u64>,
+    pub bad_records: u64,
+    deferred: Deferred,
+    out: Digested,
+}
+
+impl Line {
+    pub fn new(digest: Digest, sink: Sink, follow_only: Option<u32>) -> Self {
+        Self {
+            digest,
+            core: Core::new(),
+            sink,
+            ledger: None,
+            recording: None,
+            followed: follow_only.map(|_| HashSet::new()),
+            root: follow_only,
+            events: 0,
+            records: BTreeMap::new(),
+            bad_records: 0,
+            deferred: Deferred::default(),
+            out: Digested::default(),
+        }
+    }
+
+    /// One kernel record all the way.
+    fn record(&mut self, raw: &RawRecord<'_>, shared: &Shared) {
+        let record = match decode::decode(raw.bytes) {
+            Ok(record) => record,
+            Err(error) => {
+                self.bad_records += 1;
+                tracing::warn!(%error, "a kernel record was refused");
+                return;
+            }
+        };
+        let header = *record.header();
+        *self.records.entry(Kind::name(header.kind)).or_default() += 1;
+        if header.kind != Kind::EXEC && header.kind != Kind::EXEC_CHUNK && header.kind != Kind::EXIT {
+            self.introduce(crate::digest::pid_of_header(&header));
+        }
+        let mut out = std::mem::take(&mut self.out);
+        self.digest.record(&record, raw.hook, &mut out);
+        self.take(&mut out);
+        self.out = out;
+        if header.kind == Kind::EXIT && self.root == Some(header.tgid) {
+            shared.root_gone.store(true, Ordering::Release);
+        }
+    }
+
+    /// Steps the core with what a record became.
+    fn take(&mut self, out: &mut Digested) {
+        for observation in out.observations.drain(..) {
+            if let Observation::Exec(exec) = &observation {
+                self.introduce(exec.parent);
+            }
+            if let Some(followed) = &mut self.followed
+                && let Observation::Fork { at, child, .. } = &observation
+                && followed.contains(&at.pid)
+            {
+                followed.insert(*child);
+            }
+            self.step(&observation);
+            if let Observation::File(seen) = &observation
+                && self.core.holds(seen.at.pid)
+            {
+                // Said again: a decision about the exec before may have been on its way.
+                let state = ProcState { state: PROC_HOLDER, pad: 0, exec_id: 0 };
+                self.deferred.set_process(seen.at.pid.tgid, state);
+            }
+        }
+        for settle in out.settle.drain(..) {
+            self.settle(settle);
+        }
+    }
+
+    /// The kernel captures payloads of a process until it is told that it holds nothing.
+    fn settle(&mut self, settle: Settle) {
+        let Settle { pid, exec_id } = settle;
+        if self.core.holds(pid) {
+            self.deferred.set_process(pid.tgid, ProcState { state: PROC_HOLDER, pad: 0, exec_id });
+        } else {
+            self.deferred.clear_process(pid.tgid, exec_id);
+        }
+    }
+
+    /// Makes sure that a process and its ancestors are known, from /proc when no record told of them.
+    fn introduce(&mut self, pid: Pid) {
+        let mut chain = Vec::new();
+        let mut next = pid;
+        while next.tgid != 0 && !self.core.knows(next) && chain.len() < 16 {
+            let Some(snapshot) = self.digest.snapshot(next.tgid, boot_ns()) else { break };
+            if snapshot.at.pid != next {
+                break;
+            }
+            next = snapshot.parent;
+            chain.push(snapshot);
+        }
+        for snapshot in chain.into_iter().rev() {
+            self.snapshot(snapshot);
+        }
+    }
+
+    pub fn snapshot(&mut self, snapshot: crate::model::Snapshot) {
+        let pid = snapshot.at.pid;
+        self.step(&Observation::Snapshot(Box::new(snapshot)));
+        if self.core.holds(pid) {
+            self.deferred.set_process(pid.tgid, ProcState { state: PROC_HOLDER, pad: 0, exec_id: 0 });
+        }
+    }
+
+    /// One observation through recording, core, sink and ledger.
+    pub fn step(&mut self, observation: &Observation) {
+        if let Some(recording) = &mut self.recording {
+            let written = serde_json::to_writer(&mut *recording, observation)
+                .map_err(std::io::Error::from)
+                .and_then(|()| recording.write_all(b"\n"));
+            if let Err(error) = written {
+                tracing::error!(%error, "the recording cannot be written and ends here");
+                self.recording = None;
+            }
+        }
+        for event in self.core.step(observation) {
+            self.events += 1;
+            if !self.wanted(&event) {
+                continue;
+            }
+            let event = Arc::new(event);
+            if let Some(ledger) = &self.ledger {
+                ledger.record(event.clone());
+            }
+            (self.sink)(event);
+        }
+    }
+
+    fn wanted(&self, event: &v1::Event) -> bool {
+        let (Some(followed), Some(root)) = (&self.followed, self.root) else { return true };
+        let Some(process) = &event.process else { return true };
+        process.pid == root
+            || process.ancestors.iter().any(|a| a.pid == root)
+            || followed.iter().any(|pid| pid.tgid == process.pid)
+    }
+
+    pub fn gap(&mut self, gap: GapSeen) {
+        self.step(&Observation::Gap(gap));
+    }
+
+    /// Watched directories changed, or time has come to look.
+    pub fn rescan(&mut self) {
+        let mut out = Digested::default();
+        let mut deferred = std::mem::take(&mut self.deferred);
+        self.digest.watch(boot_ns(), &mut deferred, &mut out);
+        self.deferred = deferred;
+        self.take(&mut out);
+    }
+
+    pub fn apply(&mut self, sensor: &mut Sensor) {
+        self.deferred.apply(sensor);
+    }
+}
+
+/// The engine's thread.
+pub(super) struct Runner {
+    pub sensor: Sensor,
+    pub line: Line,
+    pub shared: Arc<Shared>,
+    pub commands: mpsc::Receiver<Command>,
+    pub node: v1::NodeStatus,
+    pub lost: BTreeMap<String, u64>,
+}
+
+impl Runner {
+    pub fn run(mut self) -> v1::GetStatusResponse {
+        let mut due = Due::default();
+        loop {
+            self.turn(&mut due);
+            if self.shared.stop.load(Ordering::Acquire) {
+                break;
+            }
+        }
+        self.finish()
+    }
+
+    fn turn(&mut self, due: &mut Due) {
+        self.shared.turns.fetch_add(1, Ordering::Relaxed);
+        let extra = self.line.digest.files.fd();
+        if let Err(error) = self.sensor.wait(Duration::from_millis(50), extra) {
+            tracing::warn!(%error, "waiting for records failed");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let now = boot_ns();
+        self.line.digest.files.read_events();
+        if self.line.digest.files.is_dirty() && now >= due.rescan {
+            self.line.rescan();
+            self.line.apply(&mut self.sensor);
+            due.rescan = boot_ns() + RESCAN_NS;
+        }
+        self.drain();
+        if now >= due.tick {
+            self.tick(now);
+            due.tick = now + TICK_NS;
+        }
+        if now >= due.full_rescan {
+            self.line.digest.files.mark_all();
+            due.full_rescan = now + FULL_RESCAN_NS;
+        }
+        if now >= due.libraries {
+            self.sensor.scan_libraries();
+            due.libraries = now + LIBRARIES_NS;
+        }
+        if self.line.digest.ring_dirty && now >= due.wipe {
+            self.wipe();
+            due.wipe = boot_ns() + WIPE_NS;
+        }
+        if now >= due.heartbeat {
+            if let Some(ledger) = &self.line.ledger {
+                ledger.heartbeat(wall_ns());
+            }
+            due.heartbeat = now + HEARTBEAT_NS;
+        }
+        while let Ok(Command::Status(answer)) = self.commands.try_recv() {
+            // Who asked may have given up waiting.
+            let _ = answer.send(self.status());
+        }
+    }
+
+    fn drain(&mut self) -> usize {
+        let Self { sensor, line, shared, .. } = self;
+        let n = sensor.drain(&mut |raw| line.record(&raw, shared));
+        line.apply(sensor);
+        if n > 0 {
+            wire::scrub_stack();
+        }
+        n
+    }
+
+    /// What a ring still holds is overwritten, so that no secret outlives its use there.
+    fn wipe(&mut self) {
+        self.line.digest.ring_dirty = false;
+        let Self { sensor, line, shared, .. } = self;
+        sensor.wipe(&mut |raw| line.record(&raw, shared));
+        line.apply(sensor);
+        wire::scrub_stack();
+    }
+
+    fn tick(&mut self, now: u64) {
+        let wall = wall_ns();
+        let mut out = Digested::default();
+        self.line.digest.tick(now, &mut out);
+        self.line.take(&mut out);
+        self.line.step(&Observation::Tick { boot_ns: now, wall_ns: wall });
+        for loss in self.sensor.losses() {
+            let signal = Kind::name(loss.kind);
+            *self.lost.entry(signal.to_owned()).or_default() += loss.count;
+            let gap = coverage::lost(signal, loss.cpu, loss.count, now, wall.saturating_sub(TICK_NS), wall);
+            self.line.gap(gap);
+        }
+        self.line.apply(&mut self.sensor);
+    }
+
+    fn finish(mut self) -> v1::GetStatusResponse {
+        std::thread::sleep(SETTLE);
+        while self.drain() > 0 {}
+        self.tick(boot_ns());
+        self.line.step(&Observation::Stop { boot_ns: boot_ns() });
+        if let Some(recording) = &mut self.line.recording
+            && let Err(error) = recording.flush()
+        {
+            tracing::error!(%error, "the recording could not be finished");
+        }
+        let status = self.status();
+        if let Some(ledger) = self.line.ledger.take()
+            && let Err(error) = ledger.end_run()
+        {
+            tracing::error!(%error, "the end of this run could not be noted");
+        }
+        self.wipe();
+        status
+    }
+
+    fn status(&self) -> v1::GetStatusResponse {
+        let table = self.line.core.processes();
+        let mut lost = self.lost.clone();
+        if self.line.bad_records > 0 {
+            lost.insert("undecodable".to_owned(), self.line.bad_records);
+        }
+        let counters = v1::Counters {
+            records: self.line.records.iter().map(|(k, v)| ((*k).to_owned(), *v)).collect(),
+            lost: lost.into_iter().collect(),
+            events: self.line.events,
+            credentials: self.line.digest.registry.len() as u64,
+            processes: table.len() as u64,
+            holders: table.live().filter(|p| !p.holdings.is_empty()).count() as u64,
+            watched_files: self.line.digest.files.table.len() as u64,
+        };
+        v1::GetStatusResponse {
+            node: Some(self.node.clone()),
+            counters: Some(counters),
+            ..self.sensor.status().to_proto()
+        }
+    }
+}
+
+/// When each periodic job is next due, nanoseconds since boot.
+#[derive(Default)]
+struct Due {
+    tick: u64,
+    rescan: u64,
+    full_rescan: u64,
+    libraries: u64,
+    wipe: u64,
+    heartbeat: u64,
+}

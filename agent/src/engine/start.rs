@@ -1,0 +1,221 @@
+//! From options to a running thread.
+
+use super::run::{Line, Runner, boot_ns, wall_ns};
+use super::{EngineError, EngineHandle, EngineOptions, Shared, Sink, coverage};
+use crate::digest::{self, Digest, DigestOptions, Files, Registry};
+use crate::ledger::{Ledger, RunInfo};
+use crate::model::{AgentStart, GapSeen, Observation, Pid};
+use crate::secret::{Classifier, Fingerprinter};
+use crate::sensor::{Sensor, SensorError, SensorOptions};
+use crate::wire::{Matcher, Streams};
+use keytrail_proto::v1;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::BufWriter;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, EngineError> {
+    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|s| s.trim().to_owned())
+        .map_err(|e| EngineError::Unsupported(format!("/proc/sys/kernel/random/boot_id cannot be read: {e}")))?;
+    // The sensor first: what happens while the rest is set up waits in the ring.
+    let sensor = Sensor::open(&sensor_options(&options)).map_err(sensor_error)?;
+    let fingerprinter = fingerprinter(&options)?;
+    let (ledger, run) = identity(&options, &boot_id)?;
+    let (classifier, bad_rules) = Classifier::with_rules_dir(&options.config.rules_dir);
+    for bad in &bad_rules {
+        tracing::error!("{bad}");
+    }
+    let mut patterns: Vec<String> = classifier.watch_globs().into_iter().map(|g| g.glob).collect();
+    patterns.extend(options.config.watch.iter().cloned());
+    patterns.sort();
+    patterns.dedup();
+    let mut files = Files::new(patterns);
+    files.add_own(std::env::var("HOME").ok());
+    let matcher = Matcher::new(&random()?);
+    let digest = Digest::new(DigestOptions {
+        classifier,
+        registry: Registry::new(fingerprinter, matcher),
+        streams: Streams::new(),
+        files,
+    });
+
+    let mut line = Line::new(digest, sink, options.follow_only);
+    line.ledger = ledger;
+    if let Some(path) = &options.record {
+        line.recording = Some(BufWriter::new(create_private(path)?));
+    }
+    let node = v1::NodeStatus {
+        agent: run.agent.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        host: host(),
+        boot: boot_id.clone(),
+        epoch: run.epoch,
+        started: Some(crate::correlate::timestamp(wall_ns())),
+    };
+    line.step(&Observation::Start(AgentStart {
+        agent: run.agent,
+        boot_id,
+        epoch: run.epoch,
+        boot_ns: boot_ns(),
+        wall_ns: wall_ns(),
+        host: node.host.clone(),
+        previous_alive_wall_ns: run.previous_alive_wall_ns,
+        previous_clean: run.previous_clean,
+        process_events: options.config.process_events,
+    }));
+    let shared = Arc::new(Shared::default());
+    let (commands, receiver) = mpsc::channel();
+    let mut runner = Runner {
+        sensor,
+        line,
+        shared: shared.clone(),
+        commands: receiver,
+        node: node.clone(),
+        lost: BTreeMap::new(),
+    };
+    prepare(&mut runner, options.follow_only);
+    let thread = thread::Builder::new()
+        .name("engine".to_owned())
+        .spawn(move || runner.run())
+        .map_err(|e| EngineError::State(format!("the engine's thread cannot be started: {e}")))?;
+    Ok(EngineHandle { shared, commands, thread: Some(thread), node })
+}
+
+/// Gaps known from the start, watched files, and the processes that run already.
+fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
+    let now = boot_ns();
+    for gap in coverage::initial(&runner.sensor.status().to_proto(), now) {
+        runner.line.gap(gap);
+    }
+    if follow_only.is_none() {
+        for tgid in digest::list_pids() {
+            runner.line.digest.files.add_process(tgid);
+        }
+    }
+    runner.line.rescan();
+    runner.line.apply(&mut runner.sensor);
+    if let Some(root) = follow_only {
+        // The chain above the command is read when its first record comes; the command itself is known by pid.
+        if let Some(start) = digest::start_of(root)
+            && let Some(followed) = &mut runner.line.followed
+        {
+            followed.insert(Pid { tgid: root, start });
+        }
+        return;
+    }
+    let me = std::process::id();
+    let mut seen = 0;
+    for tgid in digest::list_pids() {
+        if tgid == me {
+            continue;
+        }
+        if let Some(snapshot) = runner.line.digest.snapshot(tgid, boot_ns()) {
+            let unreadable = snapshot.env_unreadable.clone().map(|why| (snapshot.at.pid, why));
+            runner.line.snapshot(snapshot);
+            seen += 1;
+            if let Some((pid, why)) = unreadable {
+                runner.line.gap(unreadable_environment(pid, &why));
+            }
+        }
+    }
+    runner.line.apply(&mut runner.sensor);
+    runner.line.gap(GapSeen {
+        boot_ns: boot_ns(),
+        reason: "backfill".to_owned(),
+        detail: format!("{seen} processes ran before the agent; what they read and sent until now was not seen"),
+        remedy: "start the agent early in the boot".to_owned(),
+        count: seen,
+        signal: "exec".to_owned(),
+        ..GapSeen::default()
+    });
+    crate::wire::scrub_stack();
+}
+
+fn unreadable_environment(pid: Pid, why: &str) -> GapSeen {
+    GapSeen {
+        boot_ns: boot_ns(),
+        reason: "environment_unreadable".to_owned(),
+        detail: format!("the environment of process {} cannot be read: {why}", pid.tgid),
+        remedy: "run the agent with CAP_SYS_PTRACE".to_owned(),
+        count: 1,
+        signal: "exec".to_owned(),
+        pid: Some(pid),
+        ..GapSeen::default()
+    }
+}
+
+fn sensor_options(options: &EngineOptions) -> SensorOptions {
+    SensorOptions { ring_bytes: options.config.ring_bytes, ..SensorOptions::default() }
+}
+
+fn sensor_error(error: SensorError) -> EngineError {
+    if error.is_permission() {
+        EngineError::Permission(error.to_string())
+    } else {
+        EngineError::Unsupported(error.to_string())
+    }
+}
+
+fn fingerprinter(options: &EngineOptions) -> Result<Fingerprinter, EngineError> {
+    let bad = |path: &Path, e: std::io::Error| EngineError::State(format!("{}: {e}", path.display()));
+    if let Some(path) = &options.config.fingerprint_key_file {
+        return Fingerprinter::load(path).map_err(|e| bad(path, e));
+    }
+    match &options.state_dir {
+        Some(dir) => {
+            let path = dir.join("fingerprint.key");
+            private_dir(dir)?;
+            Fingerprinter::load_or_create(&path).map_err(|e| bad(&path, e))
+        }
+        None => Fingerprinter::random().map_err(|e| EngineError::State(format!("no random bytes: {e}"))),
+    }
+}
+
+/// The state directory, made for its owner only.
+fn private_dir(dir: &Path) -> Result<(), EngineError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|e| EngineError::State(format!("the state directory {} cannot be made: {e}", dir.display())))
+}
+
+fn create_private(path: &Path) -> Result<File, EngineError> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|e| EngineError::State(format!("{}: {e}", path.display())))
+}
+
+fn identity(options: &EngineOptions, boot_id: &str) -> Result<(Option<Ledger>, RunInfo), EngineError> {
+    let Some(dir) = &options.state_dir else {
+        let bytes = random()?;
+        let agent = bytes[..16].iter().map(|b| format!("{b:02x}")).collect();
+        return Ok((None, RunInfo { agent, epoch: 1, previous_alive_wall_ns: None, previous_clean: true }));
+    };
+    let state = |e: &dyn std::fmt::Display| EngineError::State(format!("the ledger in {}: {e}", dir.display()));
+    let ledger = Ledger::open(dir).map_err(|e| state(&e))?;
+    let run = ledger.begin_run(boot_id).map_err(|e| state(&e))?;
+    Ok((Some(ledger), run))
+}
+
+fn random() -> Result<[u8; 32], EngineError> {
+    let mut key = [0u8; 32];
+    SystemRandom::new()
+        .fill(&mut key)
+        .map_err(|_| EngineError::State("the kernel gives no random bytes".to_owned()))?;
+    Ok(key)
+}
+
+fn host() -> String {
+    fs::read_to_string("/proc/sys/kernel/hostname").map(|s| s.trim().to_owned()).unwrap_or_default()
+}

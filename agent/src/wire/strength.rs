@@ -1,0 +1,46 @@
+//! Which secrets are worth matching: short or monotonous ones would be "found" by coincidence, and a
+//! coincidence would be reported as `observed`.
+
+/// Shortest secret that is matched, bytes: the width of the window every candidate needs.
+pub const MIN_SECRET: usize = super::window::WIDTH;
+
+/// From this length on a secret needs no mixture of character classes.
+const LONG: usize = 12;
+/// Digits alone below this length are as likely a time, a phone or an account number.
+const LONG_DIGITS: usize = 16;
+
+/// Is a match of these bytes in a payload beyond coincidence?
+///
+/// From 8 to 11 bytes: six different bytes of two classes (so that `password` or `postgres`, which occur
+/// in innocent payloads, are refused). From 12 on: five different bytes. Digits alone: from 16 on.
+pub fn is_strong(secret: &[u8]) -> bool {
+    if secret.len() < MIN_SECRET {
+        return false;
+    }
+    let distinct = distinct(secret);
+    if secret.iter().all(u8::is_ascii_digit) && secret.len() < LONG_DIGITS {
+        return false;
+    }
+    if secret.len() >= LONG {
+        distinct >= 5
+    } else {
+        distinct >= 6 && classes(secret) >= 2
+    }
+}
+
+/// Number of different byte values.
+pub fn distinct(bytes: &[u8]) -> usize {
+    let mut seen = [0u64; 4];
+    for &byte in bytes {
+        seen[usize::from(byte >> 6)] |= 1 << (byte & 63);
+    }
+    seen.iter().map(|word| word.count_ones() as usize).sum()
+}
+
+fn classes(bytes: &[u8]) -> usize {
+    let any = |test: fn(&u8) -> bool| usize::from(bytes.iter().any(test));
+    any(u8::is_ascii_lowercase)
+        + any(u8::is_ascii_uppercase)
+        + any(u8::is_ascii_digit)
+        + any(|c| !c.is_ascii_alphanumeric())
+}

@@ -1,0 +1,203 @@
+//! The configuration file: defaults, complaints with places.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use keytrail::config::{Config, LogFormat, Tier};
+use std::path::Path;
+
+fn complaint(text: &str) -> String {
+    Config::parse(text, Path::new("/etc/keytrail/agent.toml"))
+        .unwrap_err()
+        .to_string()
+}
+
+#[test]
+fn the_commented_file_is_the_default() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/agent.toml");
+    assert_eq!(Config::load(Path::new(file)).unwrap(), Config::default());
+    // The keys that are commented out are understood as well.
+    let text = std::fs::read_to_string(file).unwrap();
+    let uncommented: String = text
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest)
+                if rest
+                    .split_once(" = ")
+                    .is_some_and(|(key, _)| !key.contains(' ')) =>
+            {
+                rest
+            }
+            _ => line,
+        })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let config = Config::parse(&uncommented, Path::new(file)).unwrap();
+    assert_eq!(
+        config.fingerprint_key_file.as_deref(),
+        Some(Path::new("/etc/keytrail/fleet.key"))
+    );
+    assert_eq!(config.log.level.as_deref(), Some("info"));
+}
+
+#[test]
+fn everything_can_be_set() {
+    let config = Config::parse(
+        r#"
+        listen = "unix:/tmp/a.sock"
+        state_dir = "/tmp/state"
+        rules_dir = "/tmp/rules"
+        fingerprint_key_file = "/tmp/key"
+        tier = "base"
+        ring_bytes = 0x10_0000
+        process_events = true
+        watch = ["/srv/*/secrets/**"]
+        retain_events = 0
+        retain_days = 1
+        log = { level = "keytrail::serve=debug,info", format = "json" }
+        "#,
+        Path::new("x"),
+    )
+    .unwrap();
+    assert_eq!(config.listen, "unix:/tmp/a.sock");
+    assert_eq!(config.tier, Tier::Base);
+    assert_eq!(config.ring_bytes, 1 << 20);
+    assert!(config.process_events);
+    assert_eq!(config.watch, ["/srv/*/secrets/**"]);
+    assert_eq!((config.retain_events, config.retain_days), (0, 1));
+    assert_eq!(config.log.format, LogFormat::Json);
+}
+
+#[test]
+fn unknown_keys_are_refused_by_name_with_file_and_line() {
+    assert_eq!(
+        complaint("# a comment\n\nlisen = \"unix:/run/x\"\n"),
+        "/etc/keytrail/agent.toml:3: unknown key `lisen` (did you mean `listen`?)"
+    );
+    assert_eq!(
+        complaint("[log]\nlevel = \"info\"\nformatt = \"text\"\n"),
+        "/etc/keytrail/agent.toml:3: unknown key `log.formatt` (did you mean `log.format`?)"
+    );
+    assert_eq!(
+        complaint("quux = 1"),
+        "/etc/keytrail/agent.toml:1: unknown key `quux`"
+    );
+    // The first mistake of the file is the one named, not the first of the alphabet.
+    assert!(complaint("zzz = 1\naaa = 1\n").contains(":1: unknown key `zzz`"));
+    // A hostile name does not reach the terminal as it is.
+    assert!(!complaint("\"\\u001b[2J\" = 1").contains('\x1b'));
+}
+
+#[test]
+fn wrong_types_and_values_name_key_and_line() {
+    for (text, expected) in [
+        (
+            "\nlisten = 5",
+            ":2: `listen` must be a string, not an integer",
+        ),
+        (
+            "listen = \"tcp:0.0.0.0:1\"",
+            ":1: `listen` is not an address:",
+        ),
+        (
+            "state_dir = \"relative\"",
+            ":1: `state_dir` must be an absolute path",
+        ),
+        (
+            "tier = \"best\"",
+            ":1: `tier` must be \"auto\", \"base\" or \"fentry\"",
+        ),
+        (
+            "\n\nring_bytes = \"8M\"",
+            ":3: `ring_bytes` must be an integer, not a string",
+        ),
+        (
+            "ring_bytes = 100000",
+            ":1: `ring_bytes` must be a power of two",
+        ),
+        (
+            "ring_bytes = 4096",
+            ":1: `ring_bytes` must be between 65536 and 1073741824",
+        ),
+        ("ring_bytes = -1", ":1: `ring_bytes` must be between"),
+        (
+            "ring_bytes = 99999999999999999999",
+            ":1: `ring_bytes` must be between",
+        ),
+        (
+            "process_events = \"yes\"",
+            ":1: `process_events` must be true or false, not a string",
+        ),
+        (
+            "watch = \"/a\"",
+            ":1: `watch` must be an array of strings, not a string",
+        ),
+        (
+            "watch = [\n \"/a\",\n 7,\n]",
+            ":3: `watch` must be a string, not an integer",
+        ),
+        ("watch = [\"a\"]", "is not absolute"),
+        ("watch = [\"/a[\"]", ":1: `watch` holds a bad glob"),
+        (
+            "retain_days = 0",
+            ":1: `retain_days` must be between 1 and 3650",
+        ),
+        ("log = 3", ":1: `log` must be a table, not an integer"),
+        (
+            "[log]\nlevel = \"loud\"",
+            ":2: `log.level` is not a log level or filter",
+        ),
+        (
+            "[log]\nformat = \"xml\"",
+            ":2: `log.format` must be \"text\" or \"json\"",
+        ),
+        (
+            "state_dir = \"/a\\u0000b\"",
+            ":1: `state_dir` must not contain a NUL character",
+        ),
+    ] {
+        let got = complaint(text);
+        assert!(
+            got.starts_with("/etc/keytrail/agent.toml:") && got.contains(expected),
+            "{text:?} gave {got:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_not_toml_names_the_line() {
+    for (text, line) in [
+        ("listen = \"a\n", 1),
+        ("a = 1\nb = = 2\n", 2),
+        ("listen = \"/a\"\nlisten = \"/b\"\n", 2),
+    ] {
+        let e = Config::parse(text, Path::new("f")).unwrap_err();
+        assert_eq!(e.line(), Some(line), "{text:?}: {e}");
+        assert!(!e.to_string().contains('\n'), "{e}");
+    }
+}
+
+#[test]
+fn odd_files_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("c");
+    std::fs::write(&file, b"# ok\n# \xff\n").unwrap();
+    let e = Config::load(&file).unwrap_err();
+    assert_eq!(
+        (e.line(), e.to_string().contains("not UTF-8")),
+        (Some(2), true)
+    );
+    assert!(
+        Config::load(Path::new("/dev/zero"))
+            .unwrap_err()
+            .to_string()
+            .contains("larger than 1 MiB")
+    );
+    assert!(
+        Config::load(&dir.path().join("none"))
+            .unwrap_err()
+            .to_string()
+            .contains("cannot read")
+    );
+    let deep = format!("watch = {}", "[".repeat(200_000));
+    assert!(Config::parse(&deep, Path::new("f")).is_err());
+}

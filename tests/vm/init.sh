@@ -1,0 +1,39 @@
+#!/bin/sh
+# PID 1 of the test guest (xtask/src/vm). The kernel's own messages and the result go to ttyS0, the job's
+# output to ttyS1, so that neither garbles the other.
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root USER=root LANG=C.UTF-8 TERM=dumb
+
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+# The kernel mounts devtmpfs by itself where CONFIG_DEVTMPFS_MOUNT is set.
+[ -c /dev/null ] || mount -t devtmpfs dev /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs tmpfs /dev/shm
+mount -t tmpfs tmpfs /tmp && chmod 1777 /tmp
+mount -t tmpfs tmpfs /run
+mount -t tracefs tracefs /sys/kernel/tracing
+mount -t bpf bpffs /sys/fs/bpf
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount -t securityfs securityfs /sys/kernel/security
+ln -sfn /proc/self/fd /dev/fd
+ip link set lo up
+hostname keytrail-vm
+ulimit -n 65536
+
+echo "keytrail-vm: job starts at $(cut -d" " -f1 /proc/uptime) $(uname -r)" >/dev/ttyS0
+# Raw: the terminal must not turn \n into \r\n, nor echo.
+stty -F /dev/ttyS1 raw -echo 2>/dev/null
+cd /job || exit 1
+mkdir -p /job/out
+# The job gets its own session: what it does to its process group does not reach PID 1.
+setsid -w sh /job/run.sh </dev/null >/dev/ttyS1 2>&1
+status=$?
+sync
+mount -o remount,ro / 2>/dev/null
+# Everything written to ttyS1 must have left before the machine is gone.
+stty -F /dev/ttyS1 raw -echo 2>/dev/null
+echo "keytrail-vm: job ends at $(cut -d' ' -f1 /proc/uptime)" >/dev/ttyS0
+printf 'keytrail-vm: exit status %d\n' "$status" >/dev/ttyS0
+echo o >/proc/sysrq-trigger
+while :; do sleep 1; done

@@ -1,0 +1,132 @@
+//! Builds the kernel side for the BPF target, in its own workspace and with its own compiler.
+
+use crate::{
+    cmd,
+    setup::{
+        linker,
+        toolchain::{self, DEBIAN_RUSTC, Route, TARGET},
+    },
+};
+use anyhow::{Context as _, Result, bail};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// Builds `agent-ebpf` into `target/bpf/keytrail.o`, which is touched only when it changes, so that the agent
+/// is not rebuilt for nothing.
+pub fn build() -> Result<()> {
+    let object = build_crate(
+        &cmd::root().join("agent-ebpf"),
+        &cmd::root().join("target/bpf-build"),
+    )?;
+    // Fixed, whatever CARGO_TARGET_DIR says: the agent's build script looks there.
+    let to = cmd::root().join("target/bpf/keytrail.o");
+    let bytes = fs::read(&object)?;
+    if fs::read(&to).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    fs::create_dir_all(cmd::root().join("target/bpf"))?;
+    // Renamed into place: a build of the agent at the same time sees the old or the new one.
+    let partial = to.with_extension("partial");
+    fs::write(&partial, bytes)?;
+    fs::rename(&partial, &to)?;
+    Ok(())
+}
+
+/// Builds the one BPF program of the crate in `dir`; returns its path.
+fn build_crate(dir: &Path, target_dir: &Path) -> Result<PathBuf> {
+    let route = Route::find().context(toolchain::ADVICE)?;
+    let linker = linker::find().context("bpf-linker is missing: run `cargo xtask setup`")?;
+    let mut command = cargo(route);
+    command
+        .args([
+            "build",
+            "--release",
+            "--target",
+            TARGET,
+            "--message-format=json-render-diagnostics",
+        ])
+        .arg("--target-dir")
+        .arg(target_dir)
+        .current_dir(dir)
+        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker)
+        // Debug information for every crate: without it in a callee the kernel refuses the caller's func_info.
+        // Paths are cut so that the same source gives the same object in every checkout.
+        .env(
+            "CARGO_TARGET_BPFEL_UNKNOWN_NONE_RUSTFLAGS",
+            format!(
+                "-Cdebuginfo=2 -Clink-arg=--btf --remap-path-prefix={}=.",
+                cmd::root().display()
+            ),
+        );
+    let mut built = Vec::new();
+    let ok = cmd::lines(&mut command, |line| {
+        built.extend(executable(line).map(PathBuf::from))
+    })?;
+    if !ok {
+        bail!("the kernel side does not build");
+    }
+    match built.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => bail!("{} has no program to build", dir.display()),
+        many => bail!(
+            "{} builds {} programs where one is expected",
+            dir.display(),
+            many.len()
+        ),
+    }
+}
+
+/// Cargo with the compiler of `route` and nothing of the outer cargo's choices.
+fn cargo(route: Route) -> Command {
+    let mut command = cmd::clean("cargo");
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        let choice = text.starts_with("CARGO_BUILD_")
+            || text.starts_with("CARGO_PROFILE_")
+            || text.starts_with("CARGO_TARGET_")
+            || text.starts_with("RUSTC")
+            || matches!(
+                &*text,
+                "CARGO_ENCODED_RUSTFLAGS" | "RUSTFLAGS" | "RUSTDOCFLAGS" | "RUSTUP_TOOLCHAIN"
+            );
+        if choice {
+            command.env_remove(&name);
+        }
+    }
+    match route {
+        // Its `core` has no unstable door but aya-ebpf uses inline assembly for BPF, which is unstable.
+        Route::Debian => command
+            .env("RUSTC", DEBIAN_RUSTC)
+            .env("RUSTC_BOOTSTRAP", "1"),
+        Route::Nightly => command.args(["+nightly", "-Zbuild-std=core"]),
+    };
+    command
+}
+
+/// Path of the program in one of cargo's JSON messages.
+pub fn executable(line: &str) -> Option<&str> {
+    let (_, rest) = line.split_once(r#""executable":""#)?;
+    rest.split_once('"').map(|(path, _)| path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::executable;
+
+    #[test]
+    fn only_programs_count() {
+        let message = r#"{"reason":"compiler-artifact","filenames":["/t/x"],"executable":"/t/x","fresh":true}"#;
+        assert_eq!(executable(message), Some("/t/x"));
+        assert_eq!(
+            executable(r#"{"reason":"compiler-artifact","executable":null,"fresh":true}"#),
+            None
+        );
+        assert_eq!(
+            executable(r#"{"reason":"build-finished","success":true}"#),
+            None
+        );
+    }
+}

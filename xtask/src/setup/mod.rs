@@ -1,0 +1,224 @@
+//! `cargo xtask setup`: what a fresh Debian 12 machine lacks, by what it is needed for.
+
+pub mod apt;
+pub mod linker;
+pub mod toolchain;
+
+use crate::cmd;
+use anyhow::{Result, bail};
+use toolchain::Route;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Only list what is missing, with the commands that would install it, and fail when anything is
+    #[arg(long)]
+    no_install: bool,
+    /// What to prepare for; everything that tests need when none is named
+    #[arg(value_enum)]
+    groups: Vec<Group>,
+}
+
+/// What a package is needed for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Group {
+    /// Building both sides: all that `cargo xtask run` needs
+    Build,
+    /// The programs that the tests on this machine observe
+    Test,
+    /// Booting kernels
+    Vm,
+    /// The peers that benchmarks measure against
+    Bench,
+}
+
+/// One Debian package and why it is there.
+#[derive(Clone, Copy)]
+pub struct Package {
+    pub name: &'static str,
+    /// The oldest version that will do.
+    pub at_least: Option<&'static str>,
+    pub why: &'static str,
+}
+
+const fn package(name: &'static str, why: &'static str) -> Package {
+    Package {
+        name,
+        at_least: None,
+        why,
+    }
+}
+
+const fn newer(name: &'static str, at_least: &'static str, why: &'static str) -> Package {
+    Package {
+        name,
+        at_least: Some(at_least),
+        why,
+    }
+}
+
+const BUILD: &[Package] = &[
+    package(
+        "gcc",
+        "links the host programs and compiles SQLite and ring",
+    ),
+    package("libc6-dev", "C headers for the same"),
+    package("pkg-config", "build scripts look libraries up with it"),
+    package("ca-certificates", "cargo fetches crates over TLS"),
+];
+
+/// rustc 1.96 is in bookworm-security; bookworm itself has 1.85, which is too old for aya.
+const BPF: &[Package] = &[
+    newer(
+        "rustc-web",
+        "1.95",
+        "a rustc whose LLVM matches the linker's",
+    ),
+    newer(
+        "libstd-rust-web-dev-bpf",
+        "1.95",
+        "`core` for the BPF target, without nightly",
+    ),
+    newer(
+        "llvm-22-dev",
+        "1:22",
+        "the LLVM that bpf-linker links against",
+    ),
+    newer("libpolly-22-dev", "1:22", "part of that LLVM"),
+    package("libzstd-dev", "that LLVM wants it when linking"),
+    package("g++", "bpf-linker links the C++ library"),
+];
+
+const TEST: &[Package] = &[
+    package("curl", "sends credentials in the tests"),
+    package("wget", "sends credentials in the tests"),
+    package("nginx-light", "receives them over TLS"),
+    package("openssl", "certificates, and a second TLS server"),
+    package("python3", "a client that uses SSL_write_ex"),
+    package("git", "a client with credential helpers"),
+    package(
+        "gdb",
+        "takes a core image of the agent, in which no secret may be",
+    ),
+    package("procps", "ps and kill for the tests"),
+];
+
+const VM: &[Package] = &[
+    // Debian 12's own QEMU 7.2 makes 6.12 guests panic in two of five boots.
+    newer("qemu-system-x86", "1:10", "boots other kernels"),
+    package(
+        "e2fsprogs",
+        "builds the guest's disk and reads it, without mounting",
+    ),
+    package("binutils", "strips what goes into the guest"),
+];
+
+const BENCH: &[Package] = &[
+    package("libbpf-tools", "opensnoop and execsnoop as peers"),
+    package("bpftrace", "uprobe on SSL_write as a peer"),
+    package("libssl3", "the library that the TLS benchmark drives"),
+    package("openssl", "the certificate of that benchmark's server"),
+];
+
+/// `cargo xtask setup`
+pub fn run(args: &Args) -> Result<()> {
+    let groups: &[Group] = if args.groups.is_empty() {
+        &[Group::Build, Group::Test, Group::Vm]
+    } else {
+        &args.groups
+    };
+    ensure(groups, args.no_install)?;
+    cmd::step("everything is there");
+    Ok(())
+}
+
+/// Installs what `groups` lack; does nothing, quickly, when nothing is missing.
+///
+/// # Errors
+/// When something is missing and may not be, or cannot be, installed.
+pub fn ensure(groups: &[Group], no_install: bool) -> Result<()> {
+    let mut wanted: Vec<Package> = Vec::new();
+    for group in groups {
+        wanted.extend(match group {
+            Group::Build => BUILD,
+            Group::Test => TEST,
+            Group::Vm => VM,
+            Group::Bench => BENCH,
+        });
+    }
+    let building = groups.contains(&Group::Build);
+    // A developer with nightly and rust-src builds the kernel side with that; everybody else with Debian's.
+    let needs_debian = building && !matches!(Route::find(), Some(Route::Nightly));
+    if needs_debian {
+        wanted.extend(BPF);
+    }
+    if apt::available() {
+        let missing = apt::missing(&wanted)?;
+        let plan = apt::plan(&missing)?;
+        let linker_missing = building && linker::find().is_none();
+        if no_install && (!missing.is_empty() || linker_missing) {
+            bail!("{}", refusal(&plan, linker_missing));
+        }
+        apt::install(plan)?;
+        if linker_missing {
+            linker::install()?;
+        }
+    } else {
+        without_apt(&wanted, building)?;
+    }
+    if building && Route::find().is_none() {
+        bail!("{}", toolchain::ADVICE);
+    }
+    Ok(())
+}
+
+/// What is missing and the exact commands for it.
+fn refusal(plan: &apt::Plan, linker_missing: bool) -> String {
+    let mut text = String::from("something is missing and --no-install was given:\n");
+    for (package, _) in plan.packages() {
+        text.push_str(&format!("  {:24} {}\n", package.name, package.why));
+    }
+    if linker_missing {
+        text.push_str(&format!("  {:24} links the kernel side\n", "bpf-linker"));
+    }
+    text.push_str("these commands install it:\n");
+    for command in plan.commands() {
+        text.push_str(&format!("  {}\n", cmd::show(&command)));
+    }
+    if linker_missing {
+        text.push_str(&format!("  {}\n", linker::shown()));
+    }
+    text
+}
+
+/// Elsewhere than on Debian nothing is installed: what must be there is named.
+fn without_apt(wanted: &[Package], building: bool) -> Result<()> {
+    let program = |package: &Package| match package.name {
+        "qemu-system-x86" => Some("qemu-system-x86_64"),
+        "nginx-light" => Some("nginx"),
+        "e2fsprogs" => Some("mke2fs"),
+        "binutils" => Some("strip"),
+        "procps" => Some("ps"),
+        name @ ("gcc" | "curl" | "wget" | "openssl" | "python3" | "git" | "gdb" | "bpftrace") => {
+            Some(name)
+        }
+        _ => None,
+    };
+    let lacking: Vec<String> = wanted
+        .iter()
+        .filter(|package| program(package).is_some_and(|name| cmd::find(name).is_none()))
+        .map(|package| format!("  {:20} {}", package.name, package.why))
+        .collect();
+    if !lacking.is_empty() {
+        bail!(
+            "this is not Debian, so nothing is installed for you; missing are:\n{}",
+            lacking.join("\n")
+        );
+    }
+    if building && linker::find().is_none() {
+        bail!(
+            "bpf-linker {} is missing: cargo install bpf-linker --version {0}",
+            linker::VERSION
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! The vm part: the same test programs, in a kernel booted for them.
+
+use super::{
+    suites,
+    summary::{Part, Tally},
+};
+use crate::{build, cmd, vm};
+use anyhow::{Context as _, Result, bail};
+use std::{path::PathBuf, time::Duration};
+
+/// Under emulation all takes 10 to 20 times as long.
+const TIMEOUT: Duration = Duration::from_secs(20 * 60);
+
+/// Boots `kernel` and runs every test program that needs a kernel in it.
+pub fn run(kernel: &str, filter: &[String]) -> Part {
+    let mut part = Part::new(format!("vm {kernel}"));
+    match boot(kernel, filter) {
+        Ok((tally, outcome)) => {
+            part.note(format!(
+                "kernel {}, boot {:.1} s, whole run {:.0} s, console {}",
+                outcome.release,
+                outcome.boot.as_secs_f32(),
+                outcome.total.as_secs_f32(),
+                outcome.console.display()
+            ));
+            part.tests(Ok((tally, outcome.status == 0)));
+        }
+        Err(error) => part.fail(format!("{error:#}")),
+    }
+    part
+}
+
+fn boot(kernel: &str, filter: &[String]) -> Result<(Tally, vm::VmOutcome)> {
+    cmd::run(cmd::cargo().args(["build", "--quiet", "--package", "keytrail"]))?;
+    let mut files = vec![
+        vm::keytrail(build::Profile::Debug)
+            .context("target/debug/keytrail is missing after its build")?,
+    ];
+    let mut script = String::from("status=0\n");
+    for selection in suites("vm") {
+        for program in programs(&selection)? {
+            let file = vm::into_job(&program)?;
+            let words: Vec<String> = filter.iter().map(|word| cmd::quote(word)).collect();
+            let guest = cmd::quote(&file.guest.display().to_string());
+            script.push_str(&format!(
+                "echo {guest}; {guest} {} || status=$?\n",
+                words.join(" ")
+            ));
+            files.push(file);
+        }
+    }
+    if files.len() == 1 {
+        bail!("no test programs for the guest (agent/tests, tests/tests/vm.rs)");
+    }
+    script.push_str("exit $status\n");
+    let mut tally = Tally::default();
+    let command = ["sh", "-c", &script].map(str::to_owned);
+    let job = vm::Job {
+        kernel,
+        flavour: vm::Flavour::Base,
+        command: &command,
+        files,
+        collect: None,
+        timeout: TIMEOUT,
+    };
+    let outcome = vm::run(&job, |line| {
+        println!("{line}");
+        tally.read(line);
+    })?;
+    Ok((tally, outcome))
+}
+
+/// Builds test programs without running them; returns where they are.
+fn programs(selection: &[String]) -> Result<Vec<PathBuf>> {
+    let mut command = cmd::cargo();
+    command
+        .args([
+            "test",
+            "--no-run",
+            "--message-format=json-render-diagnostics",
+        ])
+        .args(selection);
+    cmd::step(cmd::show(&command));
+    let mut found = Vec::new();
+    let ok = cmd::lines(&mut command, |line| {
+        // Only what was built as a test: the agent itself is in the messages too.
+        if is_test(line) {
+            found.extend(build::executable(line).map(PathBuf::from));
+        }
+    })?;
+    if !ok {
+        bail!("the test programs do not build");
+    }
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+/// Whether a message of cargo is about something compiled with the test harness.
+fn is_test(line: &str) -> bool {
+    line.split_once(r#""profile":{"#)
+        .and_then(|(_, rest)| rest.split_once('}'))
+        .is_some_and(|(profile, _)| profile.contains(r#""test":true"#))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_test;
+
+    #[test]
+    fn the_profile_decides() {
+        let message = |in_profile: bool| {
+            format!(
+                r#"{{"target":{{"kind":["test"],"test":true}},"profile":{{"opt_level":"0","test":{in_profile}}},"executable":"/t"}}"#
+            )
+        };
+        assert!(is_test(&message(true)));
+        assert!(!is_test(&message(false)));
+    }
+}

@@ -1,0 +1,190 @@
+//! `cargo xtask test`: unit tests and checks, tests on this machine's kernel, tests in booted kernels.
+
+mod deny;
+mod guest;
+mod summary;
+
+use crate::{build, cmd, setup, vm};
+use anyhow::Result;
+use std::{
+    path::Path,
+    process::{Command, ExitCode},
+    time::Instant,
+};
+use summary::{Part, Tally};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Only these parts; all when none is named
+    #[arg(value_enum)]
+    parts: Vec<Name>,
+    /// Kernels of the vm part (5.10, 6.1, 6.12, 6.18, 7.2, 7.3), or `all`
+    #[arg(long = "kernel", value_name = "VERSION", default_value = "6.12")]
+    kernels: Vec<String>,
+    /// List what is missing rather than install it
+    #[arg(long)]
+    no_install: bool,
+    /// Passed to the test programs: a filter, --nocapture, ...
+    #[arg(last = true)]
+    filter: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum Name {
+    /// fmt, clippy, licences, and all that needs no kernel
+    Unit,
+    /// With the real programs on this machine's kernel, as root
+    Host,
+    /// The same in booted kernels with other hooks
+    Vm,
+}
+
+/// `cargo xtask test`
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let started = Instant::now();
+    let all = [Name::Unit, Name::Host, Name::Vm];
+    let parts: &[Name] = if args.parts.is_empty() {
+        &all
+    } else {
+        &args.parts
+    };
+    let mut groups = vec![setup::Group::Build];
+    if parts.contains(&Name::Host) {
+        groups.push(setup::Group::Test);
+    }
+    if parts.contains(&Name::Vm) {
+        groups.push(setup::Group::Vm);
+    }
+    setup::ensure(&groups, args.no_install)?;
+    build::kernel_side()?;
+
+    let mut done: Vec<Part> = Vec::new();
+    for name in parts {
+        match name {
+            Name::Unit => done.push(unit(&args.filter)),
+            Name::Host => done.push(host(&args.filter)),
+            Name::Vm => {
+                for kernel in kernels(&args.kernels) {
+                    done.push(guest::run(&kernel, &args.filter));
+                }
+            }
+        }
+    }
+    Ok(summary::print(&done, started.elapsed()))
+}
+
+fn kernels(named: &[String]) -> Vec<String> {
+    if named.iter().any(|name| name == "all") {
+        return vm::KERNELS
+            .iter()
+            .map(|(version, _)| (*version).to_owned())
+            .collect();
+    }
+    named.to_vec()
+}
+
+fn unit(filter: &[String]) -> Part {
+    let mut part = Part::new("unit");
+    part.check(
+        "fmt",
+        cmd::run(cmd::cargo().args(["fmt", "--all", "--check"])),
+    );
+    let kernel_side = cmd::root().join("agent-ebpf/Cargo.toml");
+    part.check(
+        "fmt of the kernel side",
+        cmd::run(
+            cmd::cargo()
+                .args(["fmt", "--check", "--manifest-path"])
+                .arg(kernel_side),
+        ),
+    );
+    part.check(
+        "clippy",
+        cmd::run(cmd::cargo().args([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--quiet",
+            "--",
+            "-D",
+            "warnings",
+        ])),
+    );
+    deny::check(&mut part);
+    part.tests(cargo_test(&["--workspace", "--lib", "--bins"], filter));
+    part
+}
+
+fn host(filter: &[String]) -> Part {
+    let mut part = Part::new("host");
+    for selection in suites("host") {
+        let selection: Vec<&str> = selection.iter().map(String::as_str).collect();
+        part.tests(cargo_test(&selection, filter));
+    }
+    part
+}
+
+/// Selections of cargo for the tests that need a kernel. A package without such tests is left out: cargo
+/// calls that an error.
+fn suites(end_to_end: &str) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    if has_rust_files(&cmd::root().join("agent/tests")) {
+        found.push(
+            ["--package", "keytrail", "--test", "*"]
+                .map(str::to_owned)
+                .to_vec(),
+        );
+    }
+    if cmd::root()
+        .join("tests/tests")
+        .join(format!("{end_to_end}.rs"))
+        .is_file()
+    {
+        found.push(
+            ["--package", "keytrail-tests", "--test", end_to_end]
+                .map(str::to_owned)
+                .to_vec(),
+        );
+    }
+    found
+}
+
+fn has_rust_files(dir: &Path) -> bool {
+    std::fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|entry| entry.path().extension().is_some_and(|end| end == "rs"))
+}
+
+fn cargo_test(selection: &[&str], filter: &[String]) -> Result<(Tally, bool)> {
+    // The end-to-end tests start the agent that lies in the target folder.
+    cmd::run(cmd::cargo().args(["build", "--quiet", "--package", "keytrail"]))?;
+    let mut command = cmd::cargo();
+    command
+        .args(["test", "--no-fail-fast"])
+        .args(selection)
+        .arg("--")
+        .args(filter);
+    command.env("KEYTRAIL_BIN", build::agent_path(build::Profile::Debug));
+    as_root(&mut command);
+    tally(&mut command)
+}
+
+/// Loading kernel programs needs root; cargo itself must not run as root in a user's checkout.
+fn as_root(command: &mut Command) {
+    if !cmd::is_root() {
+        command.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", "sudo -E");
+    }
+}
+
+/// Runs a test command, shows its output and counts its results.
+fn tally(command: &mut Command) -> Result<(Tally, bool)> {
+    cmd::step(cmd::show(command));
+    let mut tally = Tally::default();
+    let ok = cmd::lines(command, |line| {
+        println!("{line}");
+        tally.read(line);
+    })?;
+    Ok((tally, ok))
+}

@@ -1,0 +1,201 @@
+//! Boots the machine, passes its output on, and finds out how it ended.
+
+use super::{Job, disk};
+use crate::cmd;
+use anyhow::{Context as _, Result, bail};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+/// How a guest ended that ran its command to the end.
+#[derive(Debug)]
+pub struct VmOutcome {
+    /// The command's exit status (128 + signal when it was killed).
+    pub status: i32,
+    /// `uname -r` of the guest.
+    pub release: String,
+    /// From power-on to the command, by the guest's clock.
+    pub boot: Duration,
+    /// From QEMU's start to its end.
+    pub total: Duration,
+    /// The serial console: the kernel's messages.
+    pub console: PathBuf,
+}
+
+/// Boots `vmlinuz` with `disk` as its root.
+///
+/// # Errors
+/// A kernel panic, a timeout, or a guest that went off without a result; each names the console log.
+pub fn boot(
+    vmlinuz: &Path,
+    disk: &Path,
+    job: &Job<'_>,
+    run: &disk::RunDir,
+    line: impl FnMut(&str),
+) -> Result<VmOutcome> {
+    let kernel_line = format!(
+        "root=/dev/nvme0n1 rootfstype=ext4 rw init={} lsm=lockdown,capability,bpf console=ttyS0 panic=-1 quiet",
+        disk::GUEST_INIT
+    );
+    let limit = job.timeout.as_secs().max(1);
+    // `timeout` rather than a clock of ours: the machine ends even when this process is killed.
+    let mut command = cmd::clean("timeout");
+    command
+        .args([
+            "--foreground",
+            "--kill-after=5",
+            &limit.to_string(),
+            "qemu-system-x86_64",
+        ])
+        .args([
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+            "-nic",
+            "none",
+        ])
+        .args([
+            "-accel",
+            "tcg,thread=multi",
+            "-cpu",
+            "max",
+            "-smp",
+            "2",
+            "-m",
+            "2G",
+        ])
+        .arg("-kernel")
+        .arg(vmlinuz)
+        .args(["-append", &kernel_line])
+        .arg("-drive")
+        .arg(format!(
+            "file={},format=raw,if=none,id=root,cache=unsafe",
+            comma(disk)
+        ))
+        .args(["-device", "nvme,serial=root,drive=root"])
+        .arg("-serial")
+        .arg(format!("file:{}", comma(&run.console)))
+        .args(["-serial", "stdio"])
+        .stdin(Stdio::null());
+    let started = Instant::now();
+    let ended_well = cmd::lines(&mut command, line)?;
+    let total = started.elapsed();
+    let console = fs::read(&run.console)
+        .with_context(|| format!("the guest left no console log at {}", run.console.display()))?;
+    let console = String::from_utf8_lossy(&console);
+    let log = run.console.display();
+
+    let report = Report::parse(&console);
+    if let Some(panic) = report.panic {
+        bail!("kernel {} panicked: {panic}\nsee {log}", job.kernel);
+    }
+    match report.status {
+        Some(status) => Ok(VmOutcome {
+            status,
+            release: report.release.unwrap_or(job.kernel).to_owned(),
+            boot: report.start.unwrap_or_default(),
+            total,
+            console: run.console.clone(),
+        }),
+        None if total.as_secs() >= limit => {
+            let stage = if report.start.is_some() {
+                "the command did not end"
+            } else {
+                "it did not boot"
+            };
+            bail!(
+                "kernel {}: {stage} within {limit} s\nlast words: {}\nsee {log}",
+                job.kernel,
+                report.last
+            )
+        }
+        None if !ended_well => bail!("QEMU failed for kernel {}; see {log}", job.kernel),
+        None => bail!(
+            "kernel {}: the guest went off without a result\nlast words: {}\nsee {log}",
+            job.kernel,
+            report.last
+        ),
+    }
+}
+
+/// QEMU reads a comma as the end of a value.
+fn comma(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
+/// What the console log tells.
+#[derive(Default, Debug, PartialEq)]
+struct Report<'a> {
+    status: Option<i32>,
+    start: Option<Duration>,
+    release: Option<&'a str>,
+    panic: Option<&'a str>,
+    last: &'a str,
+}
+
+impl<'a> Report<'a> {
+    fn parse(console: &'a str) -> Self {
+        let mut report = Self::default();
+        for line in console
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+        {
+            report.last = line;
+            // A kernel message may stand before ours on the same line.
+            let ours = line.split_once("keytrail-vm: ").map(|(_, rest)| rest);
+            if let Some(status) = ours.and_then(|rest| rest.strip_prefix("exit status ")) {
+                report.status = status.trim().parse().ok();
+            } else if let Some(start) = ours.and_then(|rest| rest.strip_prefix("job starts at ")) {
+                let mut words = start.split_whitespace();
+                report.start = words
+                    .next()
+                    .and_then(|text| text.parse().ok())
+                    .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+                report.release = words.next();
+            } else if report.panic.is_none() && line.contains("Kernel panic - not syncing") {
+                report.panic = Some(line);
+            }
+        }
+        report
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_good_end() {
+        let report = Report::parse(
+            "[    0.1] x\r\nkeytrail-vm: job starts at 2.56 6.12.95+deb12-cloud-amd64\r\n\
+             [    4.5] noise keytrail-vm: exit status 7\r\n[    4.6] reboot: Power down",
+        );
+        assert_eq!(report.status, Some(7));
+        assert_eq!(report.start, Some(Duration::from_millis(2560)));
+        assert_eq!(report.release, Some("6.12.95+deb12-cloud-amd64"));
+        assert_eq!(report.panic, None);
+    }
+
+    #[test]
+    fn a_panic_is_no_result() {
+        let report =
+            Report::parse("[ 1.0] Kernel panic - not syncing: Attempted to kill init!\n[ 1.1] end");
+        assert_eq!(
+            report.panic,
+            Some("[ 1.0] Kernel panic - not syncing: Attempted to kill init!")
+        );
+        assert_eq!((report.status, report.last), (None, "[ 1.1] end"));
+    }
+
+    #[test]
+    fn a_status_that_is_no_number_is_none() {
+        assert_eq!(Report::parse("keytrail-vm: exit status x").status, None);
+        assert_eq!(Report::parse("keytrail-vm: job starts at NaN").start, None);
+    }
+}
