@@ -1,6 +1,23 @@
 //! Everything that touches a secret's bytes: rules, classification, fingerprints. Nothing after this stage and
 //! `wire` ever holds them.
+//!
+//! A text is scanned once for the literals of all rules (`scan::prefilter`); a literal decides which expression is tried
+//! where (`scan::token`), whether a name with a value stands there (`scan::assign`), or whether the whole text is worth a
+//! parser (`formats`). `classifier` settles overlaps, pairs and doubles. What is public about a secret comes from `derive`.
 
 pub mod api;
+pub mod checks;
+pub mod classifier;
+pub mod derive;
+pub mod fingerprint;
+pub mod formats;
+pub mod rules;
+pub mod scan;
+mod settle;
+pub(crate) mod tests_support;
+#[cfg(test)]
+mod tests;
 
 pub use api::*;
+pub use classifier::Classifier;
+pub use fingerprint::Fingerprinter;

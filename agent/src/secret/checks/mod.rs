@@ -1,0 +1,8 @@
+//! Tests of a candidate value that an expression cannot make.
+
+pub mod checksum;
+pub mod placeholder;
+pub mod strength;
+
+pub use placeholder::{Doubt, doubt};
+pub use strength::{entropy, looks_random};

@@ -1,0 +1,158 @@
+//! Values that stand for a secret without being one.
+
+use super::strength::distinct;
+
+/// How far a value is from being a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Doubt {
+    /// Nothing against it.
+    None,
+    /// Made by hand to look like one (`abcdef1234567890`): only a specific format keeps it, at lower confidence.
+    Soft,
+    /// A placeholder, template or documented example.
+    Hard,
+}
+
+/// Words no generated value holds, compared without case. Short ones only count as a whole word.
+const WORDS: &[&[u8]] = &[
+    b"example", b"changeme", b"change_me", b"change-me", b"changeit", b"placeholder", b"your_", b"your-", b"yourapi", b"yourtoken",
+    b"yourkey", b"yoursecret", b"yourpassword", b"my_secret", b"mysecret", b"my-secret", b"insert_", b"insert-", b"replace_", b"replace-",
+    b"replaceme", b"redacted", b"removed", b"hidden", b"dummy", b"xxxx", b"****", b"....", b"<your", b"fill_me", b"fillme", b"to_be_",
+    b"not_a_", b"not-a-", b"notreal", b"not_real", b"fake_", b"fake-", b"enter_", b"enter-", b"put_your", b"todo", b"tbd_", b"goes_here",
+    b"goes-here", b"_here", b"-here", b"undefined", b"somesecret", b"some_secret", b"some-secret", b"secret_here", b"sample_", b"sample-",
+    b"invalid",
+];
+
+/// Whole values that are words of the trade, not secrets.
+const VALUES: &[&[u8]] = &[
+    b"none", b"null", b"nil", b"true", b"false", b"yes", b"no", b"on", b"off", b"empty", b"unset", b"default", b"password", b"passwd", b"pass",
+    b"secret", b"token", b"key", b"apikey", b"api_key", b"api-key", b"string", b"str", b"text", b"value", b"test", b"tests", b"testing", b"foo",
+    b"bar", b"baz", b"foobar", b"required", b"optional", b"disabled", b"enabled", b"unknown", b"anonymous", b"user", b"username", b"n/a", b"na",
+    b"credentials", b"credential", b"bearer", b"basic", b"int", b"integer", b"bool", b"boolean", b"object", b"file", b"env", b"prompt", b"auto",
+    b"self", b"this", b"pwd", b"hash", b"number", b"bytes", b"any", b"never", b"always", b"stdin", b"ask", b"private", b"public", b"plain", b"auth",
+    b"admin_password", b"db_password", b"accesstoken", b"access_token", b"secretkey", b"secret_key", b"client_secret", b"clientsecret", b"foobared",
+];
+
+/// Keys printed in issuers' own documentation, as the part that makes them recognisable.
+const DOCUMENTED: &[&[u8]] = &[
+    // AWS, Stripe and Twilio quick starts; jwt.io's front page.
+    b"AKIAIOSFODNN7", b"wJalrXUtnFEMI", b"AKIAI44QH8DHB", b"je7MtGbClwBF/2Zp9Utk", b"4eC39HqLyjWDarjtT1zdp7dc", b"BQokikJOvBiI2HlWgH4olfQ2",
+    b"SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c", b"TJVA95OrM7E2cBab30RMHrHDcEfxjoYZgeFONFh7HgQ",
+];
+
+/// Decides whether a value is a placeholder.
+pub fn doubt(value: &[u8]) -> Doubt {
+    let value = value.trim_ascii();
+    if value.is_empty() {
+        return Doubt::Hard;
+    }
+    if template(value) || repeated(value) {
+        return Doubt::Hard;
+    }
+    if value.len() <= 24 && VALUES.iter().any(|v| v.eq_ignore_ascii_case(value)) {
+        return Doubt::Hard;
+    }
+    if DOCUMENTED.iter().any(|d| memchr::memmem::find(value, d).is_some()) {
+        return Doubt::Hard;
+    }
+    // Key material is long enough to hold any short word by chance.
+    if value.len() <= 256 && WORDS.iter().any(|w| contains_ignore_case(value, w)) {
+        return Doubt::Hard;
+    }
+    if sequential(value) { Doubt::Soft } else { Doubt::None }
+}
+
+/// `${VAR}`, `$VAR`, `{{ x }}`, `<token>`, `%(name)s`, `%ENV%`, `$(cmd)`, `@Value@`, `#{x}`, `__TOKEN__`.
+fn template(v: &[u8]) -> bool {
+    let starts = |p: &[u8]| v.starts_with(p);
+    let ends = |p: &[u8]| v.ends_with(p);
+    if starts(b"${") || starts(b"$(") || starts(b"{{") || starts(b"<%") || starts(b"#{") || starts(b"%(") || starts(b"$[[") || starts(b"@{") {
+        return true;
+    }
+    if (starts(b"<") && ends(b">"))
+        || (starts(b"[") && ends(b"]"))
+        || (starts(b"{") && ends(b"}"))
+        || (v.len() > 2 && starts(b"%") && ends(b"%"))
+        || (v.len() > 4 && starts(b"__") && ends(b"__"))
+        || (v.len() > 2 && starts(b"@") && ends(b"@"))
+    {
+        return true;
+    }
+    if memchr::memmem::find(v, b"${").is_some() || memchr::memmem::find(v, b"{{").is_some() || memchr::memmem::find(v, b"$(").is_some() {
+        return true;
+    }
+    // A bare shell variable.
+    v.len() > 1 && v[0] == b'$' && v[1..].iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'.' | b'-' | b'>' | b'[' | b']' | b'\''))
+        && (v[1].is_ascii_alphabetic() || v[1] == b'_')
+        && !v[1..].iter().any(|b| b.is_ascii_digit()) | v[1..].iter().any(|b| *b == b'_')
+}
+
+/// One or two different characters only, or a long run of one character.
+fn repeated(v: &[u8]) -> bool {
+    if v.len() >= 4 && distinct(v) <= if v.len() >= 10 { 2 } else { 1 } {
+        return true;
+    }
+    if v.len() >= 24 && distinct(v) <= 3 {
+        return true;
+    }
+    // A run of one character that chance does not make. Base64 of key material has runs of A.
+    let (mut longest, mut run) = (1usize, 1usize);
+    for w in v.windows(2) {
+        run = if w[0] == w[1] { run + 1 } else { 1 };
+        longest = longest.max(run);
+    }
+    longest >= 8 && longest * if v.len() <= 128 { 3 } else { 2 } >= v.len()
+}
+
+/// Most of the value counts up or down (`12345678`, `abcdefgh`), or repeats a short group.
+fn sequential(v: &[u8]) -> bool {
+    if v.len() < 6 {
+        return v.len() >= 3 && v.windows(2).all(|w| w[1] == w[0].wrapping_add(1));
+    }
+    let steps = v
+        .windows(2)
+        .filter(|w| {
+            let (a, b) = (w[0].to_ascii_lowercase(), w[1].to_ascii_lowercase());
+            b == a.wrapping_add(1) || a == b.wrapping_add(1) || (a == b'9' && b == b'0')
+        })
+        .count();
+    if steps * 10 >= (v.len() - 1) * 6 {
+        return true;
+    }
+    // Interleaved counting: a1b2c3d4.
+    let strides = v
+        .windows(3)
+        .filter(|w| w[2].to_ascii_lowercase() == w[0].to_ascii_lowercase().wrapping_add(1) || (w[0] == b'9' && w[2] == b'0'))
+        .count();
+    if v.len() >= 8 && strides * 10 >= (v.len() - 2) * 7 {
+        return true;
+    }
+    // A short group repeated: abcabcabc.
+    (2..=16).any(|n| v.len() >= n * 3 && v.iter().zip(&v[n..]).all(|(a, b)| a == b))
+}
+
+pub(crate) fn contains_ignore_case(haystack: &[u8], lower_needle: &[u8]) -> bool {
+    haystack.windows(lower_needle.len()).any(|w| w.eq_ignore_ascii_case(lower_needle))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_of_every_sort() {
+        for v in [
+            "changeme", "xxxxxxxxxxxx", "${GITHUB_TOKEN}", "{{ token }}", "<token>", "your-api-key", "AKIAIOSFODNN7EXAMPLE",
+            "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "aaaaaaaaaaaaaaaa", "$TOKEN", "$(cat token)", "%API_KEY%", "@token@", "null",
+            "00000000000000000000", "sk_test_4eC39HqLyjWDarjtT1zdp7dc",
+        ] {
+            assert_eq!(doubt(v.as_bytes()), Doubt::Hard, "{v}");
+        }
+        for v in ["1234567890abcdefghij", "a1b2c3d4e5f6a7b8", "abcabcabcabc"] {
+            assert_eq!(doubt(v.as_bytes()), Doubt::Soft, "{v}");
+        }
+        for v in ["q3VtZcK8s1LwXy7BnR0uTd4P", "correct horse", "pa$$w0rd!", "hunter2"] {
+            assert_eq!(doubt(v.as_bytes()), Doubt::None, "{v}");
+        }
+    }
+}

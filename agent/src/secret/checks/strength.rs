@@ -1,0 +1,88 @@
+//! How much a value looks like a made secret rather than a word.
+
+/// Shannon entropy in bits per byte of the value's own distribution, 0 for the empty value.
+pub fn entropy(value: &[u8]) -> f64 {
+    if value.is_empty() {
+        return 0.0;
+    }
+    let mut counts = [0u32; 256];
+    for &b in value {
+        counts[usize::from(b)] += 1;
+    }
+    let n = value.len() as f64;
+    counts.iter().filter(|&&c| c > 0).map(|&c| f64::from(c) / n).map(|p| -p * p.log2()).sum()
+}
+
+/// Number of different bytes.
+pub fn distinct(value: &[u8]) -> usize {
+    let mut seen = [false; 256];
+    for &b in value {
+        seen[usize::from(b)] = true;
+    }
+    seen.iter().filter(|&&s| s).count()
+}
+
+/// True for values a generator makes: enough entropy for the length, and either digits among letters, mixed case,
+/// or symbols. Words, phrases and identifiers fail.
+pub fn looks_random(value: &[u8]) -> bool {
+    if value.len() < 12 {
+        return false;
+    }
+    let digits = value.iter().filter(|b| b.is_ascii_digit()).count();
+    let lower = value.iter().filter(|b| b.is_ascii_lowercase()).count();
+    let upper = value.iter().filter(|b| b.is_ascii_uppercase()).count();
+    let letters = lower + upper;
+    if letters == 0 {
+        // A number: dates, ids, phone numbers. Only long ones are keys.
+        return digits >= 32 && entropy(value) > 2.8;
+    }
+    // Bits per byte a uniform source reaches at this length, with a margin for short values.
+    let hex = value.iter().all(|b| b.is_ascii_hexdigit() || *b == b'-');
+    let wanted = match (hex, value.len()) {
+        (true, 0..=15) => 2.4,
+        (true, _) => 2.9,
+        (false, 0..=15) => 2.8,
+        (false, 16..=23) => 3.2,
+        (false, _) => 3.5,
+    };
+    if entropy(value) < wanted {
+        return false;
+    }
+    if hex {
+        return digits > 0;
+    }
+    let turns = value
+        .windows(2)
+        .filter(|w| class(w[0]) != class(w[1]))
+        .count();
+    // Identifiers and sentences change class at word borders only; random text changes all the time.
+    digits > 0 && turns * 4 >= value.len() || (lower > 0 && upper > 0 && turns * 3 >= value.len())
+        || (digits >= 2 && letters >= 6 && turns * 6 >= value.len())
+}
+
+fn class(b: u8) -> u8 {
+    match b {
+        b'0'..=b'9' => 0,
+        b'a'..=b'z' => 1,
+        b'A'..=b'Z' => 2,
+        _ => 3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_not_random_and_keys_are() {
+        for word in ["configuration", "get_user_password", "application/json", "20240101123000", "AbstractFactoryBean"] {
+            assert!(!looks_random(word.as_bytes()), "{word}");
+        }
+        for key in ["9f86d081884c7d659a2feaa0c55ad015", "q3VtZcK8s1LwXy7BnR0uTd4P", "x7f0q2mz81kd"] {
+            assert!(looks_random(key.as_bytes()), "{key}");
+        }
+        assert_eq!(entropy(b""), 0.0);
+        assert!((entropy(b"abcd") - 2.0).abs() < 1e-9);
+        assert_eq!(distinct(b"aab"), 2);
+    }
+}

@@ -1,0 +1,134 @@
+//! The public identifier of a credential, and its expiry, from what its own bytes say in clear.
+
+pub mod aws;
+pub mod date;
+pub mod jwt;
+pub mod ssh;
+pub mod url;
+pub mod x509;
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use zeroize::Zeroizing;
+
+/// What a deriver learnt from a value.
+#[derive(Debug, Default, PartialEq)]
+pub struct Derived {
+    pub identifier: String,
+    pub expires: Option<i64>,
+    pub public: Vec<String>,
+}
+
+const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
+    .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+    .with_decode_allow_trailing_bits(true);
+const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
+const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
+
+/// Longest base64 text that is decoded.
+const MAX_BASE64: usize = 1 << 20;
+
+/// Decodes standard or URL-safe base64, padded or not, with line breaks.
+pub fn base64_any(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    if text.is_empty() || text.len() > MAX_BASE64 {
+        return None;
+    }
+    let compact: Zeroizing<Vec<u8>> = Zeroizing::new(text.iter().copied().filter(|b| !b.is_ascii_whitespace()).collect());
+    let engine = if compact.iter().any(|b| matches!(b, b'-' | b'_')) { &URL_SAFE } else { &STANDARD };
+    engine.decode(compact.as_slice()).ok().map(Zeroizing::new)
+}
+
+/// User and password of HTTP Basic credentials. `None` unless both are printable and the password is not empty.
+pub fn basic(text: &[u8]) -> Option<(String, Zeroizing<Vec<u8>>)> {
+    let decoded = base64_any(text)?;
+    let colon = decoded.iter().position(|b| *b == b':')?;
+    let (user, password) = (&decoded[..colon], &decoded[colon + 1..]);
+    let printable = decoded.iter().all(|b| *b >= 0x20 && *b < 0x7f);
+    (printable && password.len() >= 3).then(|| (String::from_utf8_lossy(user).chars().take(120).collect(), Zeroizing::new(password.to_vec())))
+}
+
+/// Names of the derivers a rule can ask for.
+pub const NAMES: &[&str] =
+    &["prefix", "aws-key-id", "aws-bedrock", "jwt", "github-app", "before-dot", "first-group", "url", "json-claims", "dash-digits", "colon-head", "none"];
+
+/// Runs a named deriver over a token's value.
+pub fn derive(name: &str, value: &[u8]) -> Derived {
+    let text = String::from_utf8_lossy(value);
+    match name {
+        "aws-key-id" => aws::key_id(&text),
+        "jwt" => jwt::Jwt::parse(value).map(|j| j.derived()).unwrap_or_default(),
+        // ghs_<app id>_<jwt>
+        "github-app" => {
+            let app = text.strip_prefix("ghs_").and_then(|r| r.split_once('_')).map(|(a, _)| a).unwrap_or_default();
+            if !app.is_empty() && app.len() <= 12 && app.bytes().all(|b| b.is_ascii_digit()) {
+                Derived { identifier: format!("app {app}"), ..Derived::default() }
+            } else {
+                Derived { identifier: prefix(&text), ..Derived::default() }
+            }
+        }
+        "url" => url::derived(value),
+        "before-dot" => Derived { identifier: text.split('.').next().unwrap_or_default().chars().take(80).collect(), ..Derived::default() },
+        "colon-head" => Derived { identifier: text.split(':').next().unwrap_or_default().chars().take(80).collect(), ..Derived::default() },
+        // xoxb-<team>-<app>-...: the numeric groups are public ids.
+        "dash-digits" => {
+            let ids: Vec<&str> = text.split('-').filter(|g| g.len() >= 6 && g.bytes().all(|b| b.is_ascii_digit())).take(3).collect();
+            let head = text.split('-').next().unwrap_or_default();
+            Derived { identifier: if ids.is_empty() { prefix(&text) } else { format!("{head}-{}", ids.join("-")) }, ..Derived::default() }
+        }
+        "json-claims" => json_claims(value),
+        "none" => Derived::default(),
+        _ => Derived { identifier: prefix(&text), ..Derived::default() },
+    }
+}
+
+/// The issuer's constant prefix of a token (`ghp_`, `sk-ant-api03-`), never random characters: the part up to the last
+/// separator within the first 16 characters that is followed by the random part.
+pub fn prefix(text: &str) -> String {
+    let head: String = text.chars().take(16).collect();
+    let cut = head.rfind(['_', '-', '.', ':', '=']).map_or(0, |i| i + 1);
+    let head = &head[..cut];
+    // A prefix has letters and few digits; random heads (UUIDs, ids) are not prefixes.
+    let digits = head.bytes().filter(u8::is_ascii_digit).count();
+    if head.len() >= 2 && digits * 3 <= head.len() && head.bytes().all(|b| b.is_ascii_graphic()) { head.to_string() } else { String::new() }
+}
+
+/// Fields of base64 JSON inside a token (`sntrys_eyJ...`, `ops_eyJ...`, `glc_eyJ...`) that name its owner.
+fn json_claims(value: &[u8]) -> Derived {
+    let mut derived = Derived::default();
+    let Some(start) = memchr::memmem::find(value, b"eyJ") else { return derived };
+    let end = value[start..].iter().position(|b| !(b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-' | b'='))).map_or(value.len(), |n| start + n);
+    let Some(json) = base64_any(&value[start..end]) else { return derived };
+    let Ok(json) = serde_json::from_slice::<serde_json::Value>(&json) else { return derived };
+    let mut parts = Vec::new();
+    for key in ["signInAddress", "email", "region_url", "region", "org", "o", "n", "url"] {
+        if let Some(text) = json.get(key).and_then(|v| v.as_str()).filter(|t| !t.is_empty() && t.len() <= 120) {
+            parts.push(text.to_string());
+        }
+    }
+    derived.identifier = parts.join(" ");
+    derived
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_hold_nothing_random() {
+        assert_eq!(prefix("ghp_aB3dE5"), "ghp_");
+        assert_eq!(prefix("sk-ant-api03-aaaaaaaaaaaaaaaaaa"), "sk-ant-api03-");
+        assert_eq!(prefix("AKIAABCDEFGH"), "");
+        assert_eq!(prefix("90cd6930-a9ae-4f15-8da0"), "");
+    }
+
+    #[test]
+    fn base64_in_all_its_forms() {
+        for text in ["aGVsbG8+Pz8/", "aGVsbG8-Pz8_", "aGVs\nbG8+\nPz8/"] {
+            assert_eq!(base64_any(text.as_bytes()).unwrap().as_slice(), b"hello>???");
+        }
+        assert!(base64_any(b"!!").is_none());
+        assert_eq!(base64_any(b"YQ==").unwrap().as_slice(), b"a");
+        assert_eq!(base64_any(b"YQ").unwrap().as_slice(), b"a");
+    }
+}
