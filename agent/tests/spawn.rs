@@ -73,7 +73,11 @@ fn what_cannot_run_says_why() {
     assert_eq!(end_of(&[path]).unwrap_err().status(), 126);
     // Found, executable, and then exec itself fails: the interpreter is missing.
     write("#!/no/such/interpreter\n", 0o755);
-    assert_eq!(end_of(&[path]).unwrap_err().status(), 127);
+    let e = end_of(&[path]).unwrap_err();
+    assert_eq!(
+        (e.status(), e.to_string().contains("interpreter")),
+        (126, true)
+    );
     // A script without an interpreter line is the shell's, as execvp(3) has it; its arguments arrive.
     write("exit $(($1 + 1))", 0o755);
     assert_eq!(end_of(&[path, "4"]).unwrap(), Ended::Status(5));

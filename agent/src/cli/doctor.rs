@@ -4,7 +4,7 @@ use super::args::{DoctorArgs, TableFormat};
 use super::{exit, fail, host, privilege, status, watch};
 use crate::config::Config;
 use crate::engine::{EngineHandle, EngineOptions};
-use crate::output::{Colour, Style, Table, escape};
+use crate::output::{Colour, Style, Table, escape, json};
 use crate::serve::{Address, ClientError, connect};
 use keytrail_proto::v1::{GetStatusRequest, GetStatusResponse};
 use std::io::{self, Write as _};
@@ -39,7 +39,7 @@ pub(super) fn run(args: &DoctorArgs, config: Config) -> u8 {
     if table {
         print(&format!("\n{origin}\n{}", status::render(&answer, &style)));
     } else {
-        match serde_json::to_string(&answer) {
+        match json(&answer) {
             Ok(json) => print(&format!("{json}\n")),
             Err(e) => return fail(&e, exit::FAILED),
         }

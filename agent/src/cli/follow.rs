@@ -36,6 +36,8 @@ pub(super) struct Followed {
     pub status: GetStatusResponse,
     /// The first failure to write each sink.
     pub unwritten: Vec<io::Error>,
+    /// Processes of the command that met credentials and outlive it.
+    pub survivors: usize,
 }
 
 pub(super) enum FollowError {
@@ -93,7 +95,11 @@ pub(super) fn follow(follow: Follow) -> Result<Followed, FollowError> {
     hub.close();
     let collected = thread.join().ok().flatten();
     let (ended, elapsed, status) = run?;
-    let (summary, unwritten) = collected
+    let Collected {
+        summary,
+        unwritten,
+        survivors,
+    } = collected
         .ok_or_else(|| FollowError::Io(io::Error::other("the events could not be collected")))?;
     Ok(Followed {
         ended,
@@ -101,10 +107,17 @@ pub(super) fn follow(follow: Follow) -> Result<Followed, FollowError> {
         summary,
         status,
         unwritten,
+        survivors,
     })
 }
 
-fn collect(mut events: Subscription, mut tree: Tree, sinks: Sinks) -> (Summary, Vec<io::Error>) {
+struct Collected {
+    summary: Summary,
+    unwritten: Vec<io::Error>,
+    survivors: usize,
+}
+
+fn collect(mut events: Subscription, mut tree: Tree, sinks: Sinks) -> Collected {
     let mut summary = Summary::default();
     let mut unwritten = Vec::new();
     let mut sinks: Vec<_> = sinks.into_iter().map(Some).collect();
@@ -131,8 +144,14 @@ fn collect(mut events: Subscription, mut tree: Tree, sinks: Sinks) -> (Summary, 
                 write(&crate::output::gap_event(gap), &mut sinks);
             }
             Next::Idle => {}
-            Next::Closed => return (summary, unwritten),
+            Next::Closed => break,
         }
+    }
+    let survivors = tree.survivors();
+    Collected {
+        summary,
+        unwritten,
+        survivors,
     }
 }
 
@@ -175,6 +194,34 @@ impl Tree {
         }
         false
     }
+
+    /// Members that still run: same pid, same start time.
+    fn survivors(&self) -> usize {
+        self.members
+            .iter()
+            .filter(|identity| is_alive(identity))
+            .count()
+    }
+}
+
+/// Whether "BOOT:PID:START" names a running process. Process keys count start times as /proc/PID/stat does.
+fn is_alive(identity: &str) -> bool {
+    let mut parts = identity.split(':').skip(1);
+    let (Some(pid), Some(start)) = (parts.next(), parts.next()) else {
+        return false;
+    };
+    let Ok(pid) = pid.parse::<u32>() else {
+        return false;
+    };
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return false;
+    };
+    // The name, in parentheses, may hold anything; the state is field 3 and the start time field 22 (proc(5)).
+    let Some((_, fields)) = stat.rsplit_once(')') else {
+        return false;
+    };
+    let mut fields = fields.split_ascii_whitespace();
+    fields.next().is_some_and(|state| state != "Z") && fields.nth(18) == Some(start)
 }
 
 /// A process key without its count of execs.
@@ -203,6 +250,30 @@ mod tests {
             }),
             ..Default::default()
         }
+    }
+
+    #[test]
+    fn a_process_lives_by_pid_and_start_time() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        let start = stat
+            .rsplit_once(')')
+            .unwrap()
+            .1
+            .split_ascii_whitespace()
+            .nth(19)
+            .unwrap()
+            .to_owned();
+        let identity = format!("b:{}:{start}", child.id());
+        assert!(is_alive(&identity));
+        assert!(!is_alive(&format!("b:{}:{start}1", child.id())));
+        assert!(!is_alive("b:x:y") && !is_alive(""));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!is_alive(&identity));
     }
 
     #[test]

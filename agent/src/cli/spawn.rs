@@ -219,12 +219,17 @@ impl Held {
         if !failed {
             return Ok(Running { pid: self.pid });
         }
+        FORWARD_TO.store(0, Ordering::SeqCst);
         let _ = reap(self.pid);
         let e = io::Error::from_raw_os_error(i32::from_ne_bytes(errno));
-        Err(match e.kind() {
-            io::ErrorKind::NotFound => SpawnError::NotFound(self.name.clone()),
-            _ => SpawnError::NotExecutable(self.name.clone(), e),
-        })
+        let e = match e.kind() {
+            // The file was there a moment ago: what is missing is what its first line names.
+            io::ErrorKind::NotFound => {
+                io::Error::other("its interpreter (or itself, just now) is missing")
+            }
+            _ => e,
+        };
+        Err(SpawnError::NotExecutable(self.name.clone(), e))
     }
 }
 
@@ -232,6 +237,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         // Still held: closing the pipe makes it exit.
         if self.release.take().is_some() {
+            FORWARD_TO.store(0, Ordering::SeqCst);
             let _ = reap(self.pid);
         }
     }
@@ -277,6 +283,8 @@ pub fn behave_like_a_shell(held: &Held) {
     FORWARD_TO.store(held.pid, Ordering::SeqCst);
     // SAFETY: the handlers are SIG_IGN or a function that only makes async-signal-safe calls; the structs are whole.
     unsafe {
+        // Whoever started us ignoring SIGCHLD would have the kernel throw the command's exit status away.
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
         for (signal, handler) in [
             (libc::SIGINT, libc::SIG_IGN),
             (libc::SIGQUIT, libc::SIG_IGN),

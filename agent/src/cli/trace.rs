@@ -45,6 +45,7 @@ pub(super) fn run(args: &TraceArgs, config: Config) -> u8 {
             command: command_line(&args.command),
             elapsed: followed.elapsed,
             outcome: followed.ended.to_string(),
+            survivors: followed.survivors,
         };
         let style = Style::of(io::stderr());
         // stderr may be gone; the command's status is what counts.

@@ -71,7 +71,6 @@ pub struct Execs {
 /// A whole exec: the observation, and which exec of which process may now be settled.
 pub struct Finished {
     pub seen: ExecSeen,
-    pub tgid: u32,
     pub exec_id: u64,
     pub mnt_ns: u32,
     /// `HOME` of the new program: a place where credential files may lie.
@@ -158,7 +157,7 @@ impl Execs {
             argv_inspected: argv.bytes.len() as u64,
             at,
         };
-        Finished { seen, tgid, exec_id: exec.exec_id, mnt_ns: exec.mnt_ns, home }
+        Finished { seen, exec_id: exec.exec_id, mnt_ns: exec.mnt_ns, home }
     }
 
     fn exe(&mut self, exec: &abi::Exec, alive: bool, filename: String) -> ExeFacts {

@@ -12,7 +12,7 @@ mod procfs;
 mod registry;
 mod stamp;
 
-pub use digest::{Digest, DigestOptions};
+pub use digest::{Digest, DigestOptions, Digested, Settle};
 pub use files::{FileTable, Files};
 pub use procfs::list_pids;
 pub use registry::Registry;

@@ -13,7 +13,6 @@ const AREA_MAX: u64 = 512 * 1024;
 /// The facts of one /proc/PID.
 #[derive(Debug, Default)]
 pub struct ProcFacts {
-    pub tgid: u32,
     pub start: u64,
     pub ppid: u32,
     pub comm: String,
@@ -42,7 +41,7 @@ fn path(tgid: u32, name: &str) -> PathBuf {
 /// Reads the identity of a process; `None` when it is gone or is a kernel thread's odd entry.
 pub fn facts(tgid: u32) -> Option<ProcFacts> {
     let (comm, ppid, start) = stat(tgid)?;
-    let mut facts = ProcFacts { tgid, start, ppid, comm, ns_tgid: tgid, ..ProcFacts::default() };
+    let mut facts = ProcFacts { start, ppid, comm, ns_tgid: tgid, ..ProcFacts::default() };
     if let Some(status) = text(tgid, "status") {
         for line in status.lines() {
             let mut words = line.split_ascii_whitespace();
@@ -165,7 +164,7 @@ mod tests {
     fn own_entry_is_read() {
         let me = std::process::id();
         let facts = facts(me).expect("own /proc entry");
-        assert_eq!(facts.tgid, me);
+        assert_eq!(facts.ns_tgid, me);
         assert!(facts.start > 0);
         assert!(exe(me).expect("own exe").inode > 0);
         let (env, cut) = area(me, "environ").expect("own environment");

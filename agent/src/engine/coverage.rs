@@ -1,36 +1,68 @@
 //! What the sensors could not get, as gaps in the stream.
 
 use crate::model::GapSeen;
+use crate::sensor::{LibraryReport, SensorStatus};
 use keytrail_proto::v1;
+use std::path::Path;
 
-/// Gaps that hold from the start: signals without a hook, libraries that are not covered.
-pub fn initial(status: &v1::GetStatusResponse, boot_ns: u64) -> Vec<GapSeen> {
+/// The sensor's status as the API shows it; node and counters are the caller's.
+pub fn status(sensor: &SensorStatus) -> v1::GetStatusResponse {
+    v1::GetStatusResponse {
+        signals: sensor.signals.iter().map(Into::into).collect(),
+        libraries: sensor.libraries.iter().map(Into::into).collect(),
+        ..v1::GetStatusResponse::default()
+    }
+}
+
+/// Gaps that hold from the start: signals without a hook, offsets that could not be proven.
+pub fn initial(sensor: &SensorStatus, boot_ns: u64) -> Vec<GapSeen> {
     let mut gaps = Vec::new();
-    for signal in &status.signals {
-        if !signal.hook.is_empty() {
-            continue;
-        }
+    for signal in sensor.signals.iter().filter(|s| s.hook.is_empty()) {
         let why: Vec<String> = signal.refused.iter().map(|r| format!("{}: {}", r.hook, r.reason)).collect();
         gaps.push(GapSeen {
             boot_ns,
             reason: "hook_refused".to_owned(),
             detail: format!("no hook for {}: {}", signal.signal, why.join("; ")),
-            remedy: signal.refused.iter().map(|r| r.remedy.as_str()).find(|r| !r.is_empty()).unwrap_or("").to_owned(),
-            signal: signal.signal.clone(),
+            remedy: signal.refused.iter().map(|r| r.remedy.clone()).find(|r| !r.is_empty()).unwrap_or_default(),
+            signal: signal.signal.to_owned(),
             ..GapSeen::default()
         });
     }
-    for library in status.libraries.iter().filter(|l| !l.covered) {
+    for offset in &sensor.offsets {
         gaps.push(GapSeen {
             boot_ns,
-            reason: "library_not_covered".to_owned(),
-            detail: format!("{} ({}): {}", library.path, library.stack, library.reason),
-            remedy: library.remedy.clone(),
-            signal: "tls_write".to_owned(),
+            reason: "offsets".to_owned(),
+            detail: offset.clone(),
+            remedy: "report this kernel's version: what rests on these fields is not used".to_owned(),
             ..GapSeen::default()
         });
     }
     gaps
+}
+
+/// A library whose writes are not seen.
+pub fn uncovered(library: &LibraryReport, boot_ns: u64) -> GapSeen {
+    GapSeen {
+        boot_ns,
+        reason: "library_not_covered".to_owned(),
+        detail: format!("{} ({}): {}", library.path, library.stack, library.reason),
+        remedy: library.remedy.clone(),
+        signal: "tls_write".to_owned(),
+        ..GapSeen::default()
+    }
+}
+
+/// A file whose reads are not seen.
+pub fn unwatched(path: &Path, error: &std::io::Error, boot_ns: u64) -> GapSeen {
+    GapSeen {
+        boot_ns,
+        reason: "file_unwatched".to_owned(),
+        detail: format!("{} is not watched: {error}", path.display()),
+        remedy: "see `keytrail doctor` for the hooks in use; a full table needs fewer watched files".to_owned(),
+        count: 1,
+        signal: "file_read".to_owned(),
+        ..GapSeen::default()
+    }
 }
 
 /// Records the kernel side could not hand over.

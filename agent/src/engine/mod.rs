@@ -113,7 +113,6 @@ impl EngineHandle {
     }
 
     /// Drains what is there, decides what is pending, and ends the thread.
-    #[must_use]
     pub fn stop(mut self) -> v1::Counters {
         self.shared.stop.store(true, Ordering::Release);
         let status = self.thread.take().and_then(|t| t.join().ok()).unwrap_or_default();

@@ -54,6 +54,8 @@ enum Op {
     Clear(u32, u64),
     Watch(PathBuf, FileId, u32),
     Unwatch(FileId),
+    /// A holder is about to talk: what it has mapped may be new.
+    Libraries(u32),
 }
 
 impl Kernel for Deferred {
@@ -72,15 +74,27 @@ impl Kernel for Deferred {
 }
 
 impl Deferred {
-    fn apply(&mut self, sensor: &mut Sensor) {
+    fn apply(&mut self, sensor: &mut Sensor) -> Vec<GapSeen> {
+        let mut gaps = Vec::new();
         for op in self.0.drain(..) {
             match op {
-                Op::Set(tgid, state) => sensor.set_process(tgid, state),
+                Op::Set(tgid, state) => {
+                    // A full table is counted by the sensor.
+                    sensor.set_process(tgid, state);
+                }
                 Op::Clear(tgid, exec_id) => sensor.clear_process(tgid, exec_id),
-                Op::Watch(path, file, flags) => sensor.watch(&path, file, flags),
+                Op::Watch(path, file, flags) => {
+                    if let Err(error) = sensor.watch(&path, file, flags) {
+                        gaps.push(coverage::unwatched(&path, &error, boot_ns()));
+                    }
+                }
                 Op::Unwatch(file) => sensor.unwatch(file),
+                Op::Libraries(tgid) => {
+                    sensor.attach_process_libraries(tgid);
+                }
             }
         }
+        gaps
     }
 }
 
@@ -98,6 +112,8 @@ pub(super) struct Line {
     pub bad_records: u64,
     deferred: Deferred,
     out: Digested,
+    /// Holders whose libraries were looked at when they first connected.
+    connected: HashSet<Pid>,
 }
 
 impl Line {
@@ -115,6 +131,7 @@ impl Line {
             bad_records: 0,
             deferred: Deferred::default(),
             out: Digested::default(),
+            connected: HashSet::new(),
         }
     }
 
@@ -155,6 +172,19 @@ impl Line {
                 followed.insert(*child);
             }
             self.step(&observation);
+            if let Observation::Connect { at, .. } = &observation
+                && self.core.holds(at.pid)
+                && self.connected.insert(at.pid)
+            {
+                self.deferred.0.push(Op::Libraries(at.pid.tgid));
+            }
+            if let Observation::Exec(exec) = &observation {
+                // Another program: other libraries.
+                self.connected.remove(&exec.at.pid);
+            }
+            if let Observation::Exit { at, .. } = &observation {
+                self.connected.remove(&at.pid);
+            }
             if let Observation::File(seen) = &observation
                 && self.core.holds(seen.at.pid)
             {
@@ -249,7 +279,9 @@ impl Line {
     }
 
     pub fn apply(&mut self, sensor: &mut Sensor) {
-        self.deferred.apply(sensor);
+        for gap in self.deferred.apply(sensor) {
+            self.gap(gap);
+        }
     }
 }
 
@@ -261,6 +293,8 @@ pub(super) struct Runner {
     pub commands: mpsc::Receiver<Command>,
     pub node: v1::NodeStatus,
     pub lost: BTreeMap<String, u64>,
+    /// Libraries already reported as not covered.
+    pub uncovered: HashSet<String>,
 }
 
 impl Runner {
@@ -277,8 +311,8 @@ impl Runner {
 
     fn turn(&mut self, due: &mut Due) {
         self.shared.turns.fetch_add(1, Ordering::Relaxed);
-        let extra = self.line.digest.files.fd();
-        if let Err(error) = self.sensor.wait(Duration::from_millis(50), extra) {
+        let extra: Vec<_> = self.line.digest.files.fd().into_iter().collect();
+        if let Err(error) = self.sensor.wait(Duration::from_millis(50), &extra) {
             tracing::warn!(%error, "waiting for records failed");
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -300,6 +334,7 @@ impl Runner {
         }
         if now >= due.libraries {
             self.sensor.scan_libraries();
+            self.report_libraries(now);
             due.libraries = now + LIBRARIES_NS;
         }
         if self.line.digest.ring_dirty && now >= due.wipe {
@@ -332,7 +367,10 @@ impl Runner {
     fn wipe(&mut self) {
         self.line.digest.ring_dirty = false;
         let Self { sensor, line, shared, .. } = self;
-        sensor.wipe(&mut |raw| line.record(&raw, shared));
+        if let Err(error) = sensor.wipe(&mut |raw| line.record(&raw, shared)) {
+            tracing::error!(%error, "the ring could not be overwritten");
+            line.digest.ring_dirty = true;
+        }
         line.apply(sensor);
         wire::scrub_stack();
     }
@@ -344,12 +382,20 @@ impl Runner {
         self.line.take(&mut out);
         self.line.step(&Observation::Tick { boot_ns: now, wall_ns: wall });
         for loss in self.sensor.losses() {
-            let signal = Kind::name(loss.kind);
-            *self.lost.entry(signal.to_owned()).or_default() += loss.count;
-            let gap = coverage::lost(signal, loss.cpu, loss.count, now, wall.saturating_sub(TICK_NS), wall);
+            *self.lost.entry(loss.kind.to_owned()).or_default() += loss.count;
+            let gap = coverage::lost(loss.kind, loss.cpu, loss.count, now, wall.saturating_sub(TICK_NS), wall);
             self.line.gap(gap);
         }
         self.line.apply(&mut self.sensor);
+    }
+
+    /// Libraries that turned up and cannot be hooked.
+    pub fn report_libraries(&mut self, now: u64) {
+        for library in &self.sensor.status().libraries {
+            if !library.covered && self.uncovered.insert(library.path.clone()) {
+                self.line.gap(coverage::uncovered(library, now));
+            }
+        }
     }
 
     fn finish(mut self) -> v1::GetStatusResponse {
@@ -390,7 +436,7 @@ impl Runner {
         v1::GetStatusResponse {
             node: Some(self.node.clone()),
             counters: Some(counters),
-            ..self.sensor.status().to_proto()
+            ..coverage::status(self.sensor.status())
         }
     }
 }

@@ -2,15 +2,16 @@
 
 use super::run::{Line, Runner, boot_ns, wall_ns};
 use super::{EngineError, EngineHandle, EngineOptions, Shared, Sink, coverage};
+use crate::config;
 use crate::digest::{self, Digest, DigestOptions, Files, Registry};
 use crate::ledger::{Ledger, RunInfo};
 use crate::model::{AgentStart, GapSeen, Observation, Pid};
 use crate::secret::{Classifier, Fingerprinter};
-use crate::sensor::{Sensor, SensorError, SensorOptions};
+use crate::sensor::{Sensor, SensorError, SensorOptions, Tier};
 use crate::wire::{Matcher, Streams};
 use keytrail_proto::v1;
 use ring::rand::{SecureRandom as _, SystemRandom};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::Path;
@@ -76,6 +77,7 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
         commands: receiver,
         node: node.clone(),
         lost: BTreeMap::new(),
+        uncovered: HashSet::new(),
     };
     prepare(&mut runner, options.follow_only);
     let thread = thread::Builder::new()
@@ -88,9 +90,10 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
 /// Gaps known from the start, watched files, and the processes that run already.
 fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
     let now = boot_ns();
-    for gap in coverage::initial(&runner.sensor.status().to_proto(), now) {
+    for gap in coverage::initial(runner.sensor.status(), now) {
         runner.line.gap(gap);
     }
+    runner.report_libraries(now);
     if follow_only.is_none() {
         for tgid in digest::list_pids() {
             runner.line.digest.files.add_process(tgid);
@@ -149,14 +152,21 @@ fn unreadable_environment(pid: Pid, why: &str) -> GapSeen {
 }
 
 fn sensor_options(options: &EngineOptions) -> SensorOptions {
-    SensorOptions { ring_bytes: options.config.ring_bytes, ..SensorOptions::default() }
+    SensorOptions {
+        ring_bytes: options.config.ring_bytes,
+        tier: match options.config.tier {
+            config::Tier::Auto => None,
+            config::Tier::Base => Some(Tier::Base),
+            config::Tier::Fentry => Some(Tier::Fentry),
+        },
+        ..SensorOptions::default()
+    }
 }
 
 fn sensor_error(error: SensorError) -> EngineError {
-    if error.is_permission() {
-        EngineError::Permission(error.to_string())
-    } else {
-        EngineError::Unsupported(error.to_string())
+    match error {
+        SensorError::Privilege => EngineError::Permission(error.to_string()),
+        _ => EngineError::Unsupported(error.to_string()),
     }
 }
 

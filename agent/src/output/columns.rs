@@ -5,19 +5,19 @@ use super::escape::{Cut, fit, pad};
 use super::style::{Colour, Style};
 use keytrail_proto::v1::Event;
 use std::fmt::Write as _;
+use unicode_width::UnicodeWidthStr as _;
 
-/// Heading, least and most columns of each but the last (WHERE, which takes the rest).
-const COLUMNS: [(&str, usize, usize); 5] = [
-    ("TIME", 12, 12),
-    ("WHO", 9, 22),
-    ("PROCESS", 12, 20),
-    ("ACTION", 11, 13),
-    ("CREDENTIAL", 14, 28),
+/// Heading, and widths: least, good, most. WHERE, the last, takes the rest.
+const COLUMNS: [(&str, [usize; 3]); 5] = [
+    ("TIME", [12, 12, 12]),
+    ("WHO", [9, 12, 22]),
+    ("PROCESS", [12, 16, 20]),
+    ("ACTION", [11, 12, 13]),
+    ("CREDENTIAL", [14, 23, 30]),
 ];
 const GAP: &str = "  ";
-/// What WHERE gets before the others grow.
-const WHERE_MIN: usize = 16;
-const WHERE_WANTED: usize = 44;
+/// What WHERE gets before the others grow to a good width, and before they grow to their most.
+const WHERE: [usize; 2] = [18, 50];
 
 /// Widths for a terminal; the same for every line, so that columns stay aligned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,26 +28,22 @@ pub struct Layout {
 
 impl Layout {
     pub fn new(width: Option<usize>) -> Layout {
-        let least: usize = COLUMNS.iter().map(|c| c.1 + GAP.len()).sum();
         let Some(width) = width else {
             return Layout {
-                widths: COLUMNS.map(|c| c.2),
+                widths: COLUMNS.map(|c| c.1[2]),
                 last: None,
             };
         };
-        let mut widths = COLUMNS.map(|c| c.1);
-        let mut spare = width
-            .saturating_sub(least + WHERE_WANTED.min(width.saturating_sub(least)).max(WHERE_MIN));
-        // One column at a time to whoever has grown least of its share.
-        while spare > 0 {
-            let Some(i) = (0..widths.len())
-                .filter(|&i| widths[i] < COLUMNS[i].2)
-                .min_by_key(|&i| (widths[i] - COLUMNS[i].1) * 100 / (COLUMNS[i].2 - COLUMNS[i].1))
-            else {
-                break;
-            };
-            widths[i] += 1;
-            spare -= 1;
+        let mut widths = COLUMNS.map(|c| c.1[0]);
+        for (stage, last) in WHERE.into_iter().enumerate() {
+            let used: usize = widths.iter().map(|w| w + GAP.len()).sum();
+            let mut spare = width.saturating_sub(used + last);
+            // What tells credentials and processes apart matters most: from the right.
+            for (column, (_, limits)) in widths.iter_mut().zip(COLUMNS).rev() {
+                let grow = spare.min(limits[stage + 1].saturating_sub(*column));
+                *column += grow;
+                spare -= grow;
+            }
         }
         let used: usize = widths.iter().map(|w| w + GAP.len()).sum();
         Layout {
@@ -106,9 +102,16 @@ impl Layout {
             out.push_str(GAP);
         }
         let place = describe::place(event);
+        let techniques = describe::techniques(event);
         match self.last {
-            Some(width) => out.push_str(&fit(&place, width, Cut::Middle)),
-            None => out.push_str(&place),
+            Some(width) if place.width() + techniques.width() > width => {
+                // Techniques follow from the rest of the line: the first to go.
+                out.push_str(&fit(&place, width, Cut::Middle));
+            }
+            _ => {
+                out.push_str(&place);
+                out.push_str(&techniques);
+            }
         }
         // Only blanks of our own padding can be at the end.
         out.truncate(out.trim_end().len());
@@ -219,7 +222,6 @@ pub fn wide(event: &Event, style: &Style) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use unicode_width::UnicodeWidthStr as _;
 
     #[test]
     fn every_terminal_is_filled_and_never_overrun() {
@@ -229,7 +231,7 @@ mod tests {
                 layout.widths.iter().map(|w| w + 2).sum::<usize>() + layout.last.unwrap();
             if width >= 90 {
                 assert_eq!(total, width);
-                assert!(layout.last.unwrap() >= WHERE_MIN, "{width}: {layout:?}");
+                assert!(layout.last.unwrap() >= WHERE[0], "{width}: {layout:?}");
             }
             let header = layout.header(&Style::PLAIN);
             assert!(header.width() >= 5);

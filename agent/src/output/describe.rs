@@ -218,10 +218,16 @@ pub fn place(event: &Event) -> String {
     {
         let _ = write!(text, " as {}", escape(&e.transform));
     }
-    for technique in &event.attack {
-        let _ = write!(text, "  {}", escape(technique));
-    }
     text
+}
+
+/// ATT&CK techniques, each set off from what stands before it.
+pub fn techniques(event: &Event) -> String {
+    event
+        .attack
+        .iter()
+        .map(|t| format!("  {}", escape(t)))
+        .collect()
 }
 
 /// The (redacted) command line.

@@ -5,16 +5,18 @@
 mod columns;
 mod describe;
 mod escape;
+mod json;
 mod style;
 mod summary;
 mod table;
 mod writer;
 
 pub use escape::{escape, fit};
+pub use json::json;
 pub use style::{Colour, Style};
 pub use summary::{Summary, TraceEnd};
 pub use table::Table;
-pub use writer::{Writer, gap_event, json};
+pub use writer::{Writer, gap_event};
 
 /// Shape of event output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

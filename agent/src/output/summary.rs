@@ -53,6 +53,8 @@ pub struct TraceEnd {
     pub elapsed: Duration,
     /// "exit status 0", "killed by signal 9".
     pub outcome: String,
+    /// Processes of the command that met credentials, still run, and are no longer followed.
+    pub survivors: usize,
 }
 
 impl Summary {
@@ -210,6 +212,18 @@ impl Summary {
                 "and {} of further credentials",
                 plural(self.beyond, "event")
             );
+        }
+        if end.survivors > 0 {
+            let line = format!(
+                "not followed any more: {} of the command still running",
+                if end.survivors == 1 {
+                    "1 process".to_owned()
+                } else {
+                    format!("{} processes", end.survivors)
+                }
+            );
+            style.paint(&mut out, Colour::Yellow, &line);
+            out.push('\n');
         }
         for (gap, times) in &self.gaps {
             let mut line = format!("not seen: {}", super::escape(&gap.reason));

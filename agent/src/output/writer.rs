@@ -1,17 +1,9 @@
 //! Writes events to a stream in one of the formats.
 
 use super::columns::{Layout, wide};
-use super::{Format, Style};
+use super::{Format, Style, json};
 use keytrail_proto::v1::{Event, Gap};
 use std::io::{self, Write};
-
-/// Canonical proto3 JSON of an event: one line, no line break at its end.
-///
-/// # Errors
-/// A value JSON cannot carry (a timestamp out of range).
-pub fn json(event: &Event) -> Result<String, serde_json::Error> {
-    serde_json::to_string(event)
-}
 
 /// Writes events one a line. Column headings come with the first event.
 #[derive(Debug)]

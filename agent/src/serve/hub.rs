@@ -6,6 +6,7 @@
 use super::filter::EventFilter;
 use keytrail_proto::v1::{Event, Gap};
 use pbjson_types::Timestamp;
+use prost::Message as _;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +17,8 @@ use tokio_stream::Stream;
 
 /// Events a reader may lag behind before it loses some.
 pub const QUEUE: usize = 8192;
+/// Bytes (encoded) a reader may lag behind per event of its queue, on average: a queue of [`QUEUE`] holds at most 32 MiB.
+const BYTES_PER_EVENT: usize = 4096;
 /// Readers at a time: each costs a queue and a comparison per event.
 pub const MAX_READERS: usize = 64;
 
@@ -68,7 +71,9 @@ struct Reader {
 
 #[derive(Debug, Default)]
 struct ReaderState {
-    queue: VecDeque<Item>,
+    /// Items with their sizes.
+    queue: VecDeque<(Item, usize)>,
+    bytes: usize,
     closed: bool,
     waker: Option<Waker>,
 }
@@ -111,9 +116,10 @@ impl Hub {
 
     /// Gives an event to every reader that wants it. Never waits for a reader.
     pub fn publish(&self, event: Arc<Event>) {
+        let mut size = None;
         for reader in &lock(&self.readers).list {
             if reader.filter.passes(&event) {
-                reader.push(&event);
+                reader.push(&event, *size.get_or_insert_with(|| event.encoded_len()));
             }
         }
     }
@@ -170,20 +176,20 @@ impl Hub {
 }
 
 impl Reader {
-    fn push(&self, event: &Arc<Event>) {
+    fn push(&self, event: &Arc<Event>, size: usize) {
         let mut state = lock(&self.state);
+        let room = state.queue.len() < self.capacity
+            && (state.bytes + size <= self.capacity * BYTES_PER_EVENT || state.queue.is_empty());
         // A gap does not count against the capacity: there is at most one behind each run of events.
-        if state.queue.len() < self.capacity {
-            state.queue.push_back(Item::Event(event.clone()));
-        } else if let Some(Item::Missed { count, to, .. }) = state.queue.back_mut() {
+        if room {
+            state.bytes += size;
+            state.queue.push_back((Item::Event(event.clone()), size));
+        } else if let Some((Item::Missed { count, to, .. }, _)) = state.queue.back_mut() {
             *count += 1;
             *to = event.time;
         } else {
-            state.queue.push_back(Item::Missed {
-                count: 1,
-                from: event.time,
-                to: event.time,
-            });
+            let (count, from, to) = (1, event.time, event.time);
+            state.queue.push_back((Item::Missed { count, from, to }, 0));
         }
         let waker = state.waker.take();
         drop(state);
@@ -216,7 +222,8 @@ impl Subscription {
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Item>> {
         let mut state = lock(&self.reader.state);
-        if let Some(item) = state.queue.pop_front() {
+        if let Some((item, size)) = state.queue.pop_front() {
+            state.bytes -= size;
             return Poll::Ready(Some(item));
         }
         if state.closed {
@@ -298,6 +305,26 @@ mod tests {
             drain(&mut roomy),
             (1..=9).map(|n: i32| n.to_string()).collect::<Vec<_>>()
         );
+    }
+
+    #[test]
+    fn large_events_fill_a_queue_by_their_bytes() {
+        let hub = Hub::with_queue(4);
+        let mut slow = hub.subscribe(EventFilter::default()).unwrap();
+        let large = |n| {
+            let mut event = Event::clone(&event(n));
+            event.coverage = vec!["x".repeat(10_000)];
+            Arc::new(event)
+        };
+        (1..=3).for_each(|n| hub.publish(large(n)));
+        assert_eq!(drain(&mut slow), ["1", "gap 2 [2..3]"]);
+        // One that alone is more than a queue may hold is still delivered to a reader that keeps up.
+        let mut huge = Event::clone(&event(4));
+        huge.coverage = vec!["x".repeat(100_000)];
+        hub.publish(Arc::new(huge));
+        assert_eq!(drain(&mut slow), ["4"]);
+        (5..=8).for_each(|n| hub.publish(event(n)));
+        assert_eq!(drain(&mut slow), ["5", "6", "7", "8"]);
     }
 
     #[test]

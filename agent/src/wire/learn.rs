@@ -4,8 +4,9 @@ use super::forms::{Form, Transform, forms};
 use super::matcher::{Entry, Matcher, Owner, StoredForm};
 use super::scan::Digest;
 use super::strength::is_strong;
-use super::window::{self, LEAD, WIDTH};
+use super::window::{self, LEAD, SPAN, STEP, WIDTH};
 use crate::model::CredentialRef;
+use std::ops::Range;
 
 /// Longest secret that is learnt, bytes.
 pub const MAX_SECRET: usize = 16 * 1024;
@@ -76,7 +77,7 @@ impl Matcher {
             secret,
             forms: Vec::new(),
         });
-        let ids: Vec<u32> = forms(text)
+        let ids: Vec<u32> = forms(text, |secret| self.pick(secret))
             .iter()
             .filter_map(|form| self.store(owner, form))
             .collect();
@@ -110,7 +111,7 @@ impl Matcher {
             tail: form.tail.mask,
         });
         let mut hashes = Vec::new();
-        for &offset in &offsets {
+        for offset in offsets.iter().flat_map(|&first| first..first + STEP) {
             let Some(bytes) = window::window_at(&form.text, offset) else {
                 continue;
             };
@@ -133,7 +134,7 @@ impl Matcher {
         if let Some(stored) = self.forms.get_mut(id) {
             stored.windows = hashes.into_iter().map(|(hash, _)| hash).collect();
         }
-        let reach = furthest + WIDTH + 1;
+        let reach = furthest + SPAN + 1;
         let breaks = if form.breaks {
             super::scan::breaks_allowed(reach)
         } else {
@@ -143,27 +144,43 @@ impl Matcher {
         Some(id)
     }
 
+    /// Where the most telling bytes of a secret are.
+    fn pick(&self, secret: &[u8]) -> usize {
+        let taken = |bytes| self.is_taken(bytes);
+        window::best(secret, 0, LEAD, taken)
+            .or_else(|| window::best(secret, 0, usize::MAX, taken))
+            .unwrap_or(0)
+    }
+
     /// Where the form's windows are. Two for forms that may be wrapped: close enough that no second line break
     /// falls in, without overlap, so that one of them is whole.
     fn windows_of(&self, form: &Form) -> Vec<usize> {
         let text = &form.text[..];
-        let taken = |bytes: [u8; WIDTH]| self.is_taken(self.hash.hash_bytes(bytes));
-        let Some(first) =
-            window::best(text, 0, LEAD, taken).or_else(|| window::best(text, 0, usize::MAX, taken))
-        else {
-            return Vec::new();
+        let taken = |bytes| self.is_taken(bytes);
+        let Range { start, end } = form.region;
+        let best = |from: usize, to: usize| {
+            to.checked_sub(SPAN)
+                .and_then(|last| window::best(text, from, last, taken))
         };
-        if !form.breaks {
-            return vec![first];
+        if form.breaks && end - start >= 2 * SPAN {
+            let middle = start.midpoint(end);
+            let halves: Vec<usize> = [best(start, middle), best(middle, end)]
+                .into_iter()
+                .flatten()
+                .collect();
+            if !halves.is_empty() {
+                return halves;
+            }
         }
-        let before = first
-            .checked_sub(WIDTH)
-            .and_then(|to| window::best(text, first.saturating_sub(40), to, taken));
-        let second = before.or_else(|| window::best(text, first + WIDTH, first + 40, taken));
-        std::iter::once(first).chain(second).collect()
+        // A monotonous region of a secret that is not: rather tell a little more than miss it.
+        best(start, end)
+            .or_else(|| best(0, text.len()))
+            .into_iter()
+            .collect()
     }
 
-    fn is_taken(&self, hash: u32) -> bool {
+    fn is_taken(&self, window: [u8; WIDTH]) -> bool {
+        let hash = self.hash.hash_bytes(window);
         self.filter.may_contain(hash)
             && self
                 .entries

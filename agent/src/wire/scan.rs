@@ -9,16 +9,20 @@ use super::hits::Hits;
 use super::matcher::{Matcher, StoredForm, spread};
 use super::pem::is_break;
 use super::tail::{PENDING_MAX, Pending, StreamTail, TAIL_MAX};
-use super::window::WIDTH;
+use super::window::{STEP, WIDTH};
 use crate::model::CredentialRef;
 use ring::hmac;
 use std::ops::Range;
 use zeroize::Zeroizing;
 
-/// Positions hashed before their results are looked at.
-const BLOCK: usize = 8;
+/// Bytes whose windows are hashed before the results are looked at.
+const BLOCK: usize = 8 * STEP;
+/// Looking at a candidate costs about as much as hashing this many bytes.
+const CANDIDATE_COST: usize = 8;
 /// Confirmation costs about as much as hashing this many bytes more than the form has.
 const CONFIRM_COST: usize = 256;
+/// Bytes before a form that tell whether it begins in the middle of an escape.
+const CONTEXT: usize = 8;
 const BUDGET_BASE: usize = 64 * 1024;
 const BUDGET_PER_BYTE: usize = 8;
 
@@ -92,6 +96,8 @@ pub(super) struct Span {
 struct Pass<'a> {
     matcher: &'a Matcher,
     data: &'a [u8],
+    /// Bytes of `data` that an earlier pass has seen.
+    seen: usize,
     budget: usize,
     limited: bool,
     spans: Vec<Span>,
@@ -120,6 +126,7 @@ impl Matcher {
         let mut pass = Pass {
             matcher: self,
             data,
+            seen: stream.bytes.len(),
             budget: BUDGET_BASE + BUDGET_PER_BYTE * bytes.len(),
             limited: false,
             spans: Vec::new(),
@@ -133,8 +140,8 @@ impl Matcher {
                 pass.pending.push(*waiting);
             }
         }
-        // Windows that were whole in the bytes of before have been looked at.
-        pass.windows(stream.bytes.len().saturating_sub(WIDTH - 1));
+        // Of windows in a row that were all whole in the bytes of before, one has been looked at.
+        pass.windows(stream.bytes.len().saturating_sub(WIDTH + STEP - 2));
         for span in &pass.spans {
             self.record(span, hits);
         }
@@ -153,7 +160,8 @@ impl Matcher {
             .map(|p| p.start)
             .chain([data.len().saturating_sub(self.lead)])
             .min()
-            .unwrap_or(0);
+            .unwrap_or(0)
+            .saturating_sub(CONTEXT);
         for p in &mut pending {
             p.at -= keep;
             p.start -= keep;
@@ -179,6 +187,7 @@ impl Matcher {
         let mut pass = Pass {
             matcher: self,
             data,
+            seen: 0,
             budget,
             limited: false,
             spans: Vec::new(),
@@ -251,18 +260,22 @@ impl Pass<'_> {
             .get(at..)
             .and_then(|rest| rest.first_chunk::<{ BLOCK + WIDTH - 1 }>())
         {
+            // The first position ends up in the highest bit.
             let mut passed = 0u32;
-            for i in 0..BLOCK {
-                let window: [u8; WIDTH] = std::array::from_fn(|k| block[i + k]);
-                passed |= u32::from(filter.may_contain(hash.hash(u64::from_le_bytes(window)))) << i;
+            for i in (0..BLOCK).step_by(STEP) {
+                // A copy by slice becomes one eight-byte load; byte by byte it would become eight.
+                let mut window = [0; WIDTH];
+                window.copy_from_slice(&block[i..i + WIDTH]);
+                passed = passed << 1 | filter.test(hash.hash(u64::from_le_bytes(window)));
             }
             while passed != 0 {
-                self.probe(at + passed.trailing_zeros() as usize);
-                passed &= passed - 1;
+                let bit = passed.ilog2();
+                self.probe(at + BLOCK - STEP * (1 + bit as usize));
+                passed ^= 1 << bit;
             }
             at += BLOCK;
         }
-        for at in at..(data.len() + 1).saturating_sub(WIDTH) {
+        for at in (at..(data.len() + 1).saturating_sub(WIDTH)).step_by(STEP) {
             self.probe(at);
         }
     }
@@ -292,8 +305,11 @@ impl Pass<'_> {
             self.limited = true;
             return;
         }
+        self.pay(CANDIDATE_COST);
         match self.confirm(id, form, offset as usize, at) {
             Verdict::No => {}
+            // Forms that ended in the bytes of before were counted then.
+            Verdict::Match { end, .. } if end <= self.seen => {}
             Verdict::Match { start, end } => self.spans.push(Span {
                 form: id,
                 start,
@@ -329,6 +345,9 @@ impl Pass<'_> {
             return Verdict::No;
         };
         if self.confirmed(id, start) {
+            return Verdict::No;
+        }
+        if splits_escape(form.transform, &data[start.saturating_sub(CONTEXT)..start]) {
             return Verdict::No;
         }
         let whole = head + len + tail;
@@ -440,6 +459,34 @@ impl Pass<'_> {
             }
         }
         Walk::Missing(left)
+    }
+}
+
+/// Does a form that begins after `before` begin in the middle of an escape? Then its first character is none:
+/// in `%20Ab` there is no `0Ab`, and in `\\nab` no `nab`.
+fn splits_escape(transform: Transform, before: &[u8]) -> bool {
+    match transform {
+        Transform::Percent => match before {
+            [.., b'%'] => true,
+            [.., b'%', digit] => digit.is_ascii_hexdigit(),
+            _ => false,
+        },
+        Transform::Json => {
+            let digits = before
+                .iter()
+                .rev()
+                .take(3)
+                .take_while(|c| c.is_ascii_hexdigit())
+                .count();
+            let odd = |text: &[u8]| text.iter().rev().take_while(|&&c| c == b'\\').count() % 2 == 1;
+            odd(before)
+                || (0..=digits).any(|n| {
+                    before[..before.len() - n]
+                        .strip_suffix(b"u")
+                        .is_some_and(odd)
+                })
+        }
+        _ => false,
     }
 }
 

@@ -1,8 +1,8 @@
 //! Which secrets are worth matching: short or monotonous ones would be "found" by coincidence, and a
 //! coincidence would be reported as `observed`.
 
-/// Shortest secret that is matched, bytes: the width of the window every candidate needs.
-pub const MIN_SECRET: usize = super::window::WIDTH;
+/// Shortest secret that is matched, bytes: what the windows of a form cover.
+pub const MIN_SECRET: usize = super::window::SPAN;
 
 /// From this length on a secret needs no mixture of character classes.
 const LONG: usize = 12;
@@ -11,7 +11,7 @@ const LONG_DIGITS: usize = 16;
 
 /// Is a match of these bytes in a payload beyond coincidence?
 ///
-/// From 8 to 11 bytes: six different bytes of two classes (so that `password` or `postgres`, which occur
+/// From 9 to 11 bytes: six different bytes of two classes (so that `passwords` or `localhost`, which occur
 /// in innocent payloads, are refused). From 12 on: five different bytes. Digits alone: from 16 on.
 pub fn is_strong(secret: &[u8]) -> bool {
     if secret.len() < MIN_SECRET {

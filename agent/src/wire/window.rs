@@ -9,9 +9,15 @@ use super::strength::distinct;
 /// Bytes in a window.
 pub const WIDTH: usize = 8;
 
-/// How far into a form its window may begin, as long as there is a good one: it bounds the bytes of a
+/// How far into a secret its window may begin, as long as there is a good one: it bounds the bytes of a
 /// connection that have to be kept for secrets split over two writes.
 pub const LEAD: usize = 256;
+
+/// Payloads are looked at in steps of this many bytes, so a form needs that many windows in a row: one of them
+/// begins at a step wherever the form begins.
+pub const STEP: usize = 2;
+/// Bytes that the windows in a row cover: the shortest text that can be found.
+pub const SPAN: usize = WIDTH + STEP - 1;
 
 /// Multipliers of the hash, derived from the agent's key.
 pub struct WindowHash {
@@ -28,11 +34,12 @@ impl WindowHash {
         }
     }
 
-    /// 32 bits only: the table must tell little about the eight bytes, even to who has the key.
+    /// Multiply-shift (Dietzfelbinger et al. 1997): with a random odd multiplier two windows collide with a
+    /// probability of about 2^-31. 32 bits only: the table must tell little about the eight bytes, even to
+    /// who has the key.
     #[inline(always)]
     pub fn hash(&self, window: u64) -> u32 {
-        let product = u128::from(window ^ self.add) * u128::from(self.multiply);
-        (((product >> 64) as u64 ^ product as u64) >> 32) as u32
+        ((window ^ self.add).wrapping_mul(self.multiply) >> 32) as u32
     }
 
     #[inline(always)]
@@ -46,7 +53,10 @@ pub fn window_at(text: &[u8], at: usize) -> Option<[u8; WIDTH]> {
     text.get(at..at + WIDTH)?.try_into().ok()
 }
 
-/// Best place of a form's window between `from` and `to` (inclusive): not yet `taken` by another form, many
+/// Fewest different bytes in a window: one such as `--------` would be met everywhere.
+const DISTINCT: usize = 4;
+
+/// Best place of a form's [`STEP`] windows, the first one between `from` and `to` (inclusive): not yet `taken` by another form, many
 /// different bytes, late (tokens of one kind share their beginnings).
 pub fn best(
     text: &[u8],
@@ -54,10 +64,47 @@ pub fn best(
     to: usize,
     taken: impl Fn([u8; WIDTH]) -> bool,
 ) -> Option<usize> {
-    let last = to.min(text.len().checked_sub(WIDTH)?);
-    let place = (from..=last)
-        .filter_map(|at| window_at(text, at).map(|window| (!taken(window), distinct(&window), at)))
-        .max()?;
-    // A window such as `--------` would be met everywhere.
-    (place.1 >= 4).then_some(place.2)
+    let last = to.min(text.len().checked_sub(SPAN)?);
+    let telling = (from..=last).filter_map(|at| {
+        let window = window_at(text, at)?;
+        let distinct = distinct(&window);
+        (distinct >= DISTINCT).then(|| (!taken(window), distinct, at))
+    });
+    telling.max().map(|(_, _, at)| at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_is_telling_then_untaken_then_varied_then_late() {
+        assert_eq!(best(b"aaaaaaaaaaaaaaaa", 0, 99, |_| false), None);
+        assert_eq!(best(b"abcdefgh--------", 0, 99, |_| false), Some(1));
+        assert_eq!(best(b"abcdefghijklmnop", 0, 99, |_| false), Some(7));
+        assert_eq!(best(b"abcdefghijklmnop", 0, 3, |_| false), Some(3));
+        assert_eq!(
+            best(b"abcdefghijklmnop", 0, 99, |w| w == *b"hijklmno"),
+            Some(6)
+        );
+        // All telling ones taken: one of them, rather than a monotonous one that is not.
+        assert_eq!(
+            best(b"abcdefgh--------", 0, 99, |w| distinct(&w) >= DISTINCT),
+            Some(1)
+        );
+        assert_eq!(best(b"short", 0, 99, |_| false), None);
+    }
+
+    #[test]
+    fn every_byte_and_the_key_change_the_hash() {
+        let hash = WindowHash::new([3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3]);
+        let other = WindowHash::new([2, 7, 1, 8, 2, 8, 1, 8, 2, 8, 4, 5, 9, 0, 4, 5]);
+        let base = *b"w7Rk2ZpQ";
+        assert_ne!(hash.hash_bytes(base), other.hash_bytes(base));
+        for at in 0..WIDTH {
+            let mut changed = base;
+            changed[at] ^= 1;
+            assert_ne!(hash.hash_bytes(base), hash.hash_bytes(changed), "byte {at}");
+        }
+    }
 }

@@ -52,15 +52,9 @@ fn build_crate(dir: &Path, target_dir: &Path) -> Result<PathBuf> {
         .arg(target_dir)
         .current_dir(dir)
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker)
-        // Debug information for every crate: without it in a callee the kernel refuses the caller's func_info.
-        // Paths are cut so that the same source gives the same object in every checkout.
-        .env(
-            "CARGO_TARGET_BPFEL_UNKNOWN_NONE_RUSTFLAGS",
-            format!(
-                "-Cdebuginfo=2 -Clink-arg=--btf --remap-path-prefix={}=.",
-                cmd::root().display()
-            ),
-        );
+        // This variable replaces the flags of agent-ebpf/.cargo/config.toml, which are for a developer who
+        // calls cargo there; merged with them, `--btf` would be given twice.
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags());
     let mut built = Vec::new();
     let ok = cmd::lines(&mut command, |line| {
         built.extend(executable(line).map(PathBuf::from))
@@ -77,6 +71,13 @@ fn build_crate(dir: &Path, target_dir: &Path) -> Result<PathBuf> {
             many.len()
         ),
     }
+}
+
+/// Debug information for every crate: without it in a callee the kernel refuses the caller's func_info.
+/// Paths are cut so that the same source gives the same object in every checkout.
+fn rustflags() -> String {
+    let remap = format!("--remap-path-prefix={}=.", cmd::root().display());
+    ["-Cdebuginfo=2", "-Clink-arg=--btf", &remap].join("\x1f")
 }
 
 /// Cargo with the compiler of `route` and nothing of the outer cargo's choices.

@@ -104,6 +104,7 @@ pub(super) fn run(args: &DemoArgs, mut config: Config) -> u8 {
         command: "the demo".into(),
         elapsed: followed.elapsed,
         outcome: followed.ended.to_string(),
+        survivors: followed.survivors,
     };
     say(
         args,

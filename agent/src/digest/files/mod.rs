@@ -7,4 +7,4 @@ mod table;
 
 pub use read::kernel_device;
 pub use roots::Files;
-pub use table::{FileTable, KnownFile};
+pub use table::FileTable;

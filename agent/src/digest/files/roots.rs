@@ -10,7 +10,7 @@ use inotify::{Inotify, WatchDescriptor, WatchMask};
 use keytrail_abi::{FileId, watch};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read as _;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 /// Mount namespaces watched beside the agent's own.
@@ -63,8 +63,8 @@ impl Files {
 
     /// Readable when a watched directory changed.
     #[must_use]
-    pub fn fd(&self) -> Option<RawFd> {
-        self.inotify.as_ref().map(|i| i.as_raw_fd())
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.inotify.as_ref().map(|i| i.as_fd())
     }
 
     /// Adds the agent's own mount namespace.
@@ -229,7 +229,7 @@ impl Files {
         &mut self,
         ns: u32,
         _root: &Path,
-        fd: std::os::fd::BorrowedFd<'_>,
+        fd: BorrowedFd<'_>,
         directory: &str,
         component: Component,
     ) {

@@ -102,6 +102,7 @@ fn trace_summary_names_sources_and_destinations_with_their_grade() {
         command: "npm \x1b install".into(),
         elapsed: Duration::from_millis(1500),
         outcome: "exit status 0".into(),
+        survivors: 2,
     };
     let text = summary.trace(&end, &GetStatusResponse::default(), &Style::PLAIN);
     assert!(!text.contains('\x1b'), "{text}");
@@ -119,6 +120,10 @@ fn trace_summary_names_sources_and_destinations_with_their_grade() {
     );
     assert!(
         text.contains("holder sent to  api.example.com:443 by curl[9] (lineage, tls, base64)\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("not followed any more: 2 processes"),
         "{text}"
     );
     assert!(summary.any_observed());
@@ -153,6 +158,7 @@ fn an_empty_trace_with_gaps_does_not_claim_that_there_was_nothing() {
         command: "true".into(),
         elapsed: Duration::ZERO,
         outcome: "exit status 0".into(),
+        survivors: 0,
     };
     let text = summary.trace(&end, &GetStatusResponse::default(), &Style::PLAIN);
     assert!(text.contains("No credential was met.\n"), "{text}");

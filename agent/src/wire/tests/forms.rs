@@ -1,7 +1,7 @@
 use super::*;
 
 fn texts(secret: &[u8]) -> Vec<(String, String)> {
-    forms(secret)
+    forms(secret, |_| 0)
         .iter()
         .map(|f| {
             (
@@ -22,7 +22,10 @@ fn has(secret: &[u8], transform: &str, text: &str) {
 
 #[test]
 fn a_plain_token_has_few_forms() {
-    let names: Vec<_> = forms(TOKEN).iter().map(|f| f.transform.name()).collect();
+    let names: Vec<_> = forms(TOKEN, |_| 0)
+        .iter()
+        .map(|f| f.transform.name())
+        .collect();
     assert_eq!(names[0], "raw");
     assert_eq!(names.iter().filter(|n| **n == "base64").count(), 3);
     assert_eq!(names.iter().filter(|n| **n == "hex").count(), 1);
@@ -64,7 +67,7 @@ fn a_form_around_a_simpler_one_is_left_out() {
 #[test]
 fn equal_forms_are_there_once() {
     for secret in [TOKEN, AWS, PASSWORD, b"abcabcabcabc", &pem(1200)] {
-        let all = forms(secret);
+        let all = forms(secret, |_| 0);
         for (i, a) in all.iter().enumerate() {
             assert!(
                 all[..i]
@@ -77,7 +80,7 @@ fn equal_forms_are_there_once() {
 
 #[test]
 fn debug_shows_no_secret() {
-    assert!(!format!("{:?}", forms(TOKEN)).contains("w7Rk"));
+    assert!(!format!("{:?}", forms(TOKEN, |_| 0)).contains("w7Rk"));
     let mut tail = StreamTail::new();
     matcher(&[TOKEN]).scan(&mut tail, TOKEN, &mut Hits::new());
     assert!(!format!("{tail:?}").contains("w7Rk"));

@@ -61,7 +61,7 @@ fn needles(secret: &[u8]) -> std::collections::HashSet<u64> {
             .fold(0u64, |word, byte| word << 8 | u64::from(byte ^ MASK))
     };
     let mut all = std::collections::HashSet::new();
-    for form in forms(secret) {
+    for form in forms(secret, |_| 0) {
         all.extend(form.text.windows(8).map(word));
     }
     all
@@ -153,4 +153,28 @@ fn count_from_another_thread(
     std::thread::spawn(move || count(&area, &needles))
         .join()
         .unwrap()
+}
+
+/// The bytes of a secret that its window hashes are about are few, and the same for all forms.
+#[test]
+fn windows_are_about_one_region_of_the_secret() {
+    let secret = encode::base64(&noise(11, 90), 0, true).unwrap().1;
+    // Changing what is outside the region changes no window, whatever the form.
+    let hashes = |secret: &[u8]| {
+        let mut m = Matcher::new(&KEY);
+        m.learn(credential("0"), "", secret);
+        m.entries
+            .iter()
+            .map(|e| e.hash)
+            .collect::<std::collections::BTreeSet<u32>>()
+    };
+    let all = hashes(&secret);
+    let about = (0..secret.len()).filter(|&at| {
+        let mut other = secret.clone();
+        other[at] = if other[at] == b'x' { b'X' } else { b'x' };
+        hashes(&other) != all
+    });
+    let about: Vec<usize> = about.collect();
+    let (first, last) = (about[0], about[about.len() - 1]);
+    assert!(last - first < crate::wire::forms::REGION + 2, "{about:?}");
 }

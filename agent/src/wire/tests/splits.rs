@@ -6,7 +6,7 @@ use proptest::prelude::*;
 /// Every form of a secret as it stands in a payload, with foreign bytes around.
 fn payloads(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let mut out = Vec::new();
-    for form in forms(secret) {
+    for form in forms(secret, |_| 0) {
         // A partly decided character is completed by any bits of the neighbours'.
         let edge = |edge: encode::Edge| {
             let table = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -110,7 +110,7 @@ fn little_is_kept_of_a_connection_without_candidates() {
     let m = matcher(&[TOKEN, &pem(1200)]);
     let mut stream = StreamTail::new();
     m.scan(&mut stream, &noise(5, 16 * 1024), &mut Hits::new());
-    assert!(stream.len() < 512, "{}", stream.len());
+    assert!(stream.len() < 1024, "{}", stream.len());
 }
 
 proptest! {

@@ -1,0 +1,98 @@
+//! Canonical proto3 JSON.
+
+use serde::Serialize;
+
+/// Fields of the schema that are timestamps, as JSON names them.
+const TIMES: [&str; 7] = [
+    "time",
+    "from",
+    "to",
+    "expires",
+    "startTime",
+    "firstSeen",
+    "started",
+];
+const OFFSET: &str = "+00:00\"";
+
+/// Canonical proto3 JSON of a message: one line, no line break at its end.
+///
+/// # Errors
+/// A value JSON cannot carry (a timestamp out of range).
+pub fn json<T: Serialize>(message: &T) -> Result<String, serde_json::Error> {
+    serde_json::to_string(message).map(|text| with_z(&text))
+}
+
+/// The mapping of timestamps asks for `Z` (<https://protobuf.dev/programming-guides/json/>); the serializer writes
+/// `+00:00`, which is the same moment but not the canonical form.
+fn with_z(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(OFFSET) {
+        let (before, after) = rest.split_at(at);
+        out.push_str(before);
+        if is_timestamp(&out) {
+            out.push_str("Z\"");
+        } else {
+            out.push_str(OFFSET);
+        }
+        rest = &after[OFFSET.len()..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Whether a text ends in `"FIELD":"DATE`, where FIELD is a timestamp. A quote within a JSON string is written `\"`,
+/// so no string of the host can look like this.
+fn is_timestamp(text: &str) -> bool {
+    let name =
+        text.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '-' | ':' | '.' | 'T'));
+    let Some(name) = name.strip_suffix("\":\"") else {
+        return false;
+    };
+    TIMES
+        .iter()
+        .any(|t| name.strip_suffix(t).is_some_and(|n| n.ends_with('"')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keytrail_proto::v1::{Event, Gap, Process};
+    use pbjson_types::Timestamp;
+
+    #[test]
+    fn timestamps_end_in_z_and_strings_stay_as_they_are() {
+        let moment = Timestamp {
+            seconds: 1_700_000_000,
+            nanos: 5_000_000,
+        };
+        let hostile = [
+            "2026-01-01T00:00:00+00:00",
+            "\"time\":\"2026-01-01T00:00:00+00:00",
+            "x\",\"time\":\"2026-01-01T00:00:00+00:00\"",
+            "time\\\":\"1+00:00",
+        ];
+        let event = Event {
+            time: Some(moment),
+            process: Some(Process {
+                comm: hostile[0].into(),
+                argv: hostile.map(str::to_owned).to_vec(),
+                start_time: Some(moment),
+                ..Default::default()
+            }),
+            gap: Some(Gap {
+                from: Some(moment),
+                to: Some(moment),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let text = json(&event).unwrap();
+        assert_eq!(
+            text.matches("\"2023-11-14T22:13:20.005Z\"").count(),
+            4,
+            "{text}"
+        );
+        assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
+    }
+}

@@ -1,0 +1,389 @@
+//! What people see: exact columns, graded verbs, nothing of the host unescaped.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use keytrail::output::{Format, Style, Summary, TraceEnd, Writer, gap_event};
+use keytrail_proto::v1::*;
+use pbjson_types::Timestamp;
+use std::time::Duration;
+
+const AT_80: Style = Style {
+    colour: false,
+    width: Some(80),
+};
+const AT_120: Style = Style {
+    colour: false,
+    width: Some(120),
+};
+
+fn written(events: &[Event], format: Format, style: Style) -> String {
+    let mut writer = Writer::new(Vec::new(), format, style);
+    for event in events {
+        writer.event(event).unwrap();
+    }
+    String::from_utf8(writer.into_inner()).unwrap()
+}
+
+fn base(kind: &str) -> Event {
+    Event {
+        time: Some(Timestamp {
+            seconds: 1_700_000_000,
+            nanos: 482_000_000,
+        }),
+        kind: kind.into(),
+        process: Some(Process {
+            pid: 4121,
+            comm: "python3".into(),
+            executable: Some(Executable {
+                path: "/usr/bin/python3.11".into(),
+                ..Default::default()
+            }),
+            argv: vec!["python3".into(), "job.py".into()],
+            ancestors: vec![Ancestor {
+                pid: 7,
+                comm: "sshd".into(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        }),
+        credential: Some(Credential {
+            kind: "aws-access-key".into(),
+            identifier: "AKIAXXXXXXXXXXXXXXXX".into(),
+            fingerprint: "kt1:9c1e00112233445566778899aabbcca2".into(),
+            confidence: 0.99,
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+fn read() -> Event {
+    Event {
+        source: Some(Source {
+            r#type: "file".into(),
+            path: "/root/.aws/credentials".into(),
+            mode: "0600".into(),
+            ..Default::default()
+        }),
+        attack: vec!["T1552.001".into()],
+        ..base("credential_read")
+    }
+}
+
+fn sent(grade: &str, channel: &str, transform: &str) -> Event {
+    Event {
+        destination: Some(Destination {
+            ip: "10.0.0.9".into(),
+            port: 443,
+            protocol: "tcp".into(),
+            hosts: vec![
+                HostName {
+                    name: "sni.example".into(),
+                    provenance: "sni".into(),
+                },
+                HostName {
+                    name: "s3.amazonaws.com:8443".into(),
+                    provenance: "host_header".into(),
+                },
+            ],
+            ..Default::default()
+        }),
+        evidence: Some(Evidence {
+            grade: grade.into(),
+            channel: channel.into(),
+            transform: transform.into(),
+            payload_bytes: 100,
+            inspected_bytes: 90,
+            ..Default::default()
+        }),
+        ..base("credential_sent")
+    }
+}
+
+#[test]
+fn compact_is_aligned_and_fits_the_terminal() {
+    let events = [read(), sent("observed", "tls", "base64")];
+    assert_eq!(
+        written(&events, Format::Compact, AT_120),
+        "\
+TIME          WHO           PROCESS           ACTION        CREDENTIAL               WHERE
+22:13:20.482  host root     python3.11[4121]  read file     aws-access-key 9c1e..a2  /root/.aws/credentials  T1552.001
+22:13:20.482  host root     python3.11[4121]  sent TLS      aws-access-key 9c1e..a2  s3.amazonaws.com:443 as base64
+"
+    );
+    for width in [20, 40, 80, 100, 120, 200, 400] {
+        let style = Style {
+            colour: false,
+            width: Some(width),
+        };
+        // Every column has its least width; narrower terminals wrap.
+        let least = 73;
+        for line in written(&events, Format::Compact, style).lines() {
+            assert!(line.chars().count() <= width.max(least), "{width}: {line}");
+        }
+    }
+    // In a pipe nothing is cut.
+    let piped = written(&events, Format::Compact, Style::PLAIN);
+    assert!(
+        piped.contains("aws-access-key 9c1e..a2") && piped.contains("/root/.aws/credentials"),
+        "{piped}"
+    );
+}
+
+#[test]
+fn verbs_carry_the_grade() {
+    let action = |event: Event| {
+        let text = written(&[event], Format::Compact, Style::PLAIN);
+        text.lines().nth(1).unwrap()[60..]
+            .split("  ")
+            .next()
+            .unwrap()
+            .trim()
+            .to_owned()
+    };
+    assert_eq!(action(sent("observed", "tls", "raw")), "sent TLS");
+    assert_eq!(action(sent("observed", "tcp", "raw")), "sent clear");
+    assert_eq!(action(sent("identified", "tls", "")), "named in TLS");
+    assert_eq!(action(sent("lineage", "tls", "")), "holder sent");
+    // A grade that is not known is not taken for the best.
+    assert_eq!(action(sent("", "tls", "raw")), "holder sent");
+}
+
+#[test]
+fn an_unseen_destination_is_unknown_and_a_name_alone_is_no_address() {
+    let mut event = sent("observed", "tls", "raw");
+    event.destination = None;
+    assert!(
+        written(&[event.clone()], Format::Compact, Style::PLAIN).contains("unknown destination")
+    );
+    event.destination = Some(Destination::default());
+    assert!(
+        written(&[event.clone()], Format::Compact, Style::PLAIN).contains("unknown destination")
+    );
+    event.destination = Some(Destination {
+        hosts: vec![HostName {
+            name: "evil.example".into(),
+            provenance: "host_header".into(),
+        }],
+        ..Default::default()
+    });
+    assert!(
+        written(&[event.clone()], Format::Compact, Style::PLAIN)
+            .contains("evil.example (address unknown)")
+    );
+    event.destination = Some(Destination {
+        ip: "2001:db8::1".into(),
+        port: 443,
+        ..Default::default()
+    });
+    assert!(written(&[event], Format::Compact, Style::PLAIN).contains("[2001:db8::1]:443"));
+}
+
+#[test]
+fn wide_says_everything_on_one_line() {
+    let text = written(&[sent("observed", "tls", "base64")], Format::Wide, AT_80);
+    assert_eq!(text.lines().count(), 2);
+    for part in [
+        "aws-access-key 9c1e..a2",
+        "id=AKIAXXXXXXXXXXXXXXXX",
+        "fingerprint=kt1:9c1e00112233445566778899aabbcca2",
+        "confidence=0.99",
+        "grade=observed",
+        "transform=base64",
+        "inspected=90/100",
+        "ip=10.0.0.9 port 443 tcp",
+        "sni=sni.example",
+        "host_header=s3.amazonaws.com:8443",
+        "exe=/usr/bin/python3.11",
+        "argv=python3 job.py",
+        "parents=sshd[7]",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+}
+
+#[test]
+fn colour_only_where_it_is_wanted() {
+    assert!(!written(&[read()], Format::Compact, AT_120).contains('\x1b'));
+    let coloured = written(
+        &[read()],
+        Format::Compact,
+        Style {
+            colour: true,
+            width: Some(120),
+        },
+    );
+    assert!(coloured.contains("\x1b[36mread file"));
+    // Without its colours it is the same.
+    let mut plain = String::new();
+    let mut rest = coloured.as_str();
+    while let Some((before, after)) = rest.split_once("\x1b[") {
+        plain.push_str(before);
+        rest = after.split_once('m').unwrap().1;
+    }
+    plain.push_str(rest);
+    assert_eq!(plain, written(&[read()], Format::Compact, AT_120));
+    // Files and pipes never get any.
+    assert_eq!(
+        Style::of(std::fs::File::open("/dev/null").unwrap()),
+        Style::PLAIN
+    );
+}
+
+#[test]
+fn nothing_of_the_host_reaches_the_terminal_unescaped() {
+    let evil = "a\x1b]0;owned\x07\r\n\u{9b}31m\u{202e}b\u{2028}".to_owned();
+    let e = || evil.clone();
+    let mut events = Vec::new();
+    for kind in [
+        "credential_read",
+        "credential_exposed",
+        "credential_sent",
+        "credential_created",
+        "coverage_gap",
+        "process_start",
+        "process_exit",
+        &evil,
+    ] {
+        for source in ["file", "env", "argv", &evil] {
+            for (ip, socket, pod) in [
+                (e(), String::new(), e()),
+                (String::new(), e(), String::new()),
+            ] {
+                events.push(Event {
+                    kind: kind.to_owned(),
+                    process: Some(Process {
+                        key: e(),
+                        executable: Some(Executable {
+                            path: format!("/{evil}"),
+                            ..Default::default()
+                        }),
+                        comm: e(),
+                        argv: vec![e(), e()],
+                        cwd: e(),
+                        cgroup: e(),
+                        container: pod.clone(),
+                        unit: e(),
+                        pod,
+                        ancestors: vec![Ancestor {
+                            key: e(),
+                            comm: e(),
+                            executable: e(),
+                            pid: 1,
+                        }],
+                        ..Default::default()
+                    }),
+                    credential: Some(Credential {
+                        kind: e(),
+                        identifier: e(),
+                        fingerprint: e(),
+                        rule: e(),
+                        ..Default::default()
+                    }),
+                    source: Some(Source {
+                        r#type: source.to_owned(),
+                        path: e(),
+                        mode: e(),
+                        env_name: e(),
+                        inherited_from: e(),
+                        ..Default::default()
+                    }),
+                    destination: Some(Destination {
+                        ip,
+                        protocol: e(),
+                        hosts: vec![
+                            HostName {
+                                name: e(),
+                                provenance: e(),
+                            },
+                            HostName::default(),
+                        ],
+                        socket_path: socket,
+                        local_ip: e(),
+                        ..Default::default()
+                    }),
+                    evidence: Some(Evidence {
+                        grade: e(),
+                        transform: e(),
+                        channel: e(),
+                        destination_method: e(),
+                        part: e(),
+                        hook: e(),
+                        ..Default::default()
+                    }),
+                    coverage: vec![e()],
+                    attack: vec![e()],
+                    gap: Some(Gap {
+                        reason: e(),
+                        detail: e(),
+                        remedy: e(),
+                        signal: e(),
+                        ..Default::default()
+                    }),
+                    ..Default::default()
+                });
+            }
+        }
+    }
+    let mut summary = Summary::default();
+    events.iter().for_each(|event| summary.add(event));
+    let status = GetStatusResponse {
+        libraries: vec![LibraryStatus {
+            stack: e(),
+            reason: e(),
+            ..Default::default()
+        }],
+        signals: vec![SignalStatus {
+            signal: e(),
+            refused: vec![RefusedHook {
+                reason: e(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let end = TraceEnd {
+        command: e(),
+        elapsed: Duration::ZERO,
+        outcome: String::new(),
+        survivors: 0,
+    };
+    let texts = [
+        written(&events, Format::Compact, AT_80),
+        written(&events, Format::Compact, Style::PLAIN),
+        written(&events, Format::Wide, AT_120),
+        summary.trace(&end, &status, &Style::PLAIN),
+    ];
+    for text in &texts {
+        let bad = text
+            .chars()
+            .find(|c| (c.is_control() && *c != '\n') || matches!(c, '\u{202e}' | '\u{2028}'));
+        assert_eq!(bad, None, "{text:?}");
+    }
+    // And no event makes two lines.
+    assert!(
+        texts[..3]
+            .iter()
+            .all(|t| t.lines().count() == events.len() + 1)
+    );
+}
+
+#[test]
+fn json_lines_have_no_header_and_gaps_are_events() {
+    let gap = Gap {
+        reason: "client_too_slow".into(),
+        count: 5,
+        ..Default::default()
+    };
+    let text = written(&[read(), gap_event(gap.clone())], Format::Json, AT_80);
+    let events: Vec<Event> = text
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    assert_eq!(events[0], read());
+    assert_eq!(
+        (events[1].kind.as_str(), events[1].gap.as_ref()),
+        ("coverage_gap", Some(&gap))
+    );
+}
