@@ -9,6 +9,8 @@ pub mod cli;
 pub mod config;
 pub mod correlate;
 pub mod decode;
+pub mod digest;
+pub mod engine;
 pub mod inventory;
 pub mod ledger;
 pub mod model;

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use keytrail::serve::{Address, BoundSocket, Hub, Server};
-use keytrail_proto::v1::{Event, GetStatusResponse, LibraryStatus, Process};
+use keytrail_proto::v1::{Event, GetStatusResponse, LibraryStatus, Process, SignalStatus};
 use std::fs::Permissions;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -54,6 +54,11 @@ struct Agent {
 
 impl Agent {
     fn start() -> Agent {
+        Agent::start_seeing(&[])
+    }
+
+    /// An agent that has hooks for these signals.
+    fn start_seeing(signals: &[&str]) -> Agent {
         let runtime = Runtime::new().unwrap();
         let dir = tempfile::tempdir().unwrap();
         std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
@@ -62,6 +67,14 @@ impl Agent {
             .unwrap();
         let hub = Hub::new();
         let status = GetStatusResponse {
+            signals: signals
+                .iter()
+                .map(|s| SignalStatus {
+                    signal: (*s).to_owned(),
+                    hook: "raw_tp:x".into(),
+                    ..Default::default()
+                })
+                .collect(),
             libraries: vec![LibraryStatus {
                 stack: "openssl".into(),
                 covered: true,
@@ -309,6 +322,43 @@ fn without_root_one_sentence_says_what_is_missing() {
         );
         assert_eq!(err.lines().count(), 1, "{args:?}: {err}");
     }
+}
+
+#[test]
+fn doctor_is_content_only_when_every_signal_of_the_mission_has_a_hook() {
+    let all = [
+        "exec",
+        "fork",
+        "exit",
+        "file_open",
+        "file_read",
+        "connect",
+        "tcp_send",
+        "tls_write",
+    ];
+    let agent = Agent::start_seeing(&all);
+    let (code, out, err) = run(&["doctor", "--address", &agent.address()]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    for word in [
+        "kernel",
+        "lockdown",
+        "BTF",
+        "memlock",
+        "perf_event_paranoid",
+        "cgroup2",
+        "tls_write",
+        "openssl",
+    ] {
+        assert!(out.contains(word), "{word} is not in {out}");
+    }
+    let agent = Agent::start_seeing(&all[..7]);
+    let (code, out, err) = run(&["doctor", "-o", "json", "--address", &agent.address()]);
+    assert_eq!(
+        (code, err.as_str()),
+        (1, "keytrail: no hook for tls_write\n")
+    );
+    let status: GetStatusResponse = serde_json::from_str(&out).unwrap();
+    assert_eq!((status.signals.len(), status.libraries.len()), (7, 1));
 }
 
 #[test]

@@ -14,7 +14,8 @@ use keytrail_proto::v1::{
 use pbjson_types::Timestamp;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 use tonic::transport::{Channel, Endpoint};
@@ -241,9 +242,14 @@ async fn a_slow_client_gets_an_exact_gap_in_its_place_and_others_everything() {
     let agent = start(Hub::with_queue(QUEUE));
     let mut slow = agent.stream(Filter::default()).await;
     let mut fast = agent.stream(Filter::default()).await;
-    let reader = tokio::spawn(async move {
-        for n in 1..=EVENTS {
-            assert_eq!(sequence(&mut fast).await, n);
+    let read = Arc::new(AtomicU64::new(0));
+    let reader = tokio::spawn({
+        let read = read.clone();
+        async move {
+            for n in 1..=EVENTS {
+                assert_eq!(sequence(&mut fast).await, n);
+                read.store(n, Ordering::SeqCst);
+            }
         }
     });
     // Argument lists make events of some size, so that the slow client's window fills.
@@ -254,12 +260,17 @@ async fn a_slow_client_gets_an_exact_gap_in_its_place_and_others_everything() {
         let mut e = large.clone();
         e.id.as_mut().unwrap().sequence = n;
         e.time.as_mut().unwrap().seconds = n as i64;
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         agent.hub.publish(Arc::new(e));
         longest = longest.max(start.elapsed());
-        if n % 16 == 0 {
-            // The fast client is given the time to be fast.
-            tokio::time::sleep(Duration::from_micros(300)).await;
+        // The fast client keeps up by definition: never more than half a queue behind.
+        let waiting = Instant::now();
+        while n - read.load(Ordering::SeqCst) >= QUEUE as u64 / 2 && !reader.is_finished() {
+            assert!(
+                waiting.elapsed() < Duration::from_secs(30),
+                "the fast client was held up"
+            );
+            tokio::time::sleep(Duration::from_micros(100)).await;
         }
     }
     tokio::time::timeout(Duration::from_secs(30), reader)
@@ -468,7 +479,7 @@ async fn a_client_that_never_reads_does_not_hold_up_the_end() {
     for _ in 0..100 {
         agent.hub.publish(Arc::new(large.clone()));
     }
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     agent.server.shutdown().await;
     assert!(
         start.elapsed() < Duration::from_secs(5),

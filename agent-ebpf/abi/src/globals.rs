@@ -1,4 +1,128 @@
-//! Names of the read-only globals that the user side sets before loading: kernel field offsets found by BTF.
+//! The read-only globals that the user side sets before loading: where this kernel keeps its fields.
+//!
+//! Rust has no CO-RE relocations, so user space resolves every field from `/sys/kernel/btf/vmlinux` and hands the
+//! offsets over in one array. The map behind it is frozen: the verifier treats each value as a constant, and code
+//! that depends on a field this kernel does not have is never even checked.
 
 /// An offset that this kernel does not have.
 pub const MISSING: u32 = u32::MAX;
+
+/// Name of the global array of [`field::COUNT`] `u32`s.
+pub const FIELDS_GLOBAL: &str = "FIELDS";
+
+macro_rules! fields {
+    ($($(#[$doc:meta])* $name:ident,)+) => {
+        fields!(@index 0usize; $($(#[$doc])* $name,)+);
+        /// Names of the places in the array, in order: for messages.
+        pub const NAMES: &[&str] = &[$(stringify!($name)),+];
+    };
+    (@index $n:expr; $(#[$doc:meta])* $name:ident, $($rest:tt)*) => {
+        $(#[$doc])*
+        pub const $name: usize = $n;
+        fields!(@index $n + 1usize; $($rest)*);
+    };
+    (@index $n:expr;) => {
+        pub const COUNT: usize = $n;
+    };
+}
+
+/// Places in the global array. Byte offsets within the named struct, unless said otherwise.
+pub mod field {
+    fields! {
+        TASK_PID,
+        TASK_TGID,
+        TASK_GROUP_LEADER,
+        TASK_START_BOOTTIME,
+        TASK_REAL_PARENT,
+        TASK_MM,
+        TASK_CRED,
+        TASK_SIGNAL,
+        TASK_NSPROXY,
+        TASK_THREAD_PID,
+        TASK_EXIT_CODE,
+        TASK_LOGINUID,
+        TASK_SESSIONID,
+        CRED_EUID,
+        CRED_SUID,
+        SIGNAL_LIVE,
+        MM_ARG_START,
+        MM_ARG_END,
+        MM_ENV_START,
+        MM_ENV_END,
+        MM_EXE_FILE,
+        NSPROXY_MNT_NS,
+        NSPROXY_NET_NS,
+        MNT_NS_INUM,
+        NET_INUM,
+        PID_LEVEL,
+        PID_NUMBERS,
+        UPID_NR,
+        /// Size of `struct upid`.
+        UPID_SIZE,
+        BPRM_ARGC,
+        BPRM_ENVC,
+        BPRM_FILENAME,
+        /// Byte that holds `linux_binprm.secureexec`.
+        BPRM_SECUREEXEC,
+        /// Its bit in that byte.
+        BPRM_SECUREEXEC_BIT,
+        FILE_INODE,
+        FILE_MODE,
+        FILE_DENTRY,
+        INODE_INO,
+        INODE_SB,
+        INODE_SIZE,
+        /// Seconds of `inode->i_ctime`, 64 bits.
+        INODE_CTIME_SEC,
+        /// Nanoseconds of it.
+        INODE_CTIME_NSEC,
+        /// Bytes of the nanoseconds field: 4 or 8.
+        INODE_CTIME_NSEC_SIZE,
+        SB_DEV,
+        MAPPING_HOST,
+        DENTRY_PARENT,
+        DENTRY_INODE,
+        DENTRY_NAME,
+        SOCK_FAMILY,
+        SOCK_DADDR,
+        SOCK_RCV_SADDR,
+        SOCK_DPORT,
+        SOCK_NUM,
+        SOCK_V6_DADDR,
+        SOCK_V6_RCV_SADDR,
+        SOCK_NET,
+        SOCK_PROTOCOL,
+        /// Bytes of `sk_protocol`: 1 or 2; MISSING where it is a bit field (then TCP is known from the hook).
+        SOCK_PROTOCOL_SIZE,
+        TCP_WRITE_SEQ,
+        MSG_ITER,
+        ITER_TYPE,
+        /// Bytes of the type field: 1, or 4 up to 5.13, where the lowest bit is the direction.
+        ITER_TYPE_SIZE,
+        ITER_OFFSET,
+        ITER_COUNT,
+        ITER_SEGS,
+        /// `iov_iter.ubuf` (6.0 and later).
+        ITER_UBUF,
+        /// `iov_iter.__iov` (or `iov`).
+        ITER_IOV,
+        /// Value of the enumerator ITER_UBUF, not an offset.
+        ENUM_ITER_UBUF,
+        /// Value of the enumerator ITER_IOVEC.
+        ENUM_ITER_IOVEC,
+        /// `pt_regs.sp` (x86: the stack pointer of user space).
+        REGS_SP,
+        /// 1: `bpf_task_pt_regs` and `bpf_get_current_task_btf` may be called.
+        HAS_TASK_REGS,
+        /// 1: `bpf_get_attach_cookie` may be called.
+        HAS_COOKIE,
+        /// 1: `sched_process_exit` says whether the whole group is gone (6.16 and later).
+        HAS_GROUP_DEAD,
+        /// 1: the return address of a function is on the stack (x86).
+        RETURN_ON_STACK,
+        /// Bytes of unread ring from which on every record wakes user space.
+        WAKE_BYTES,
+    }
+}
+
+const _: () = assert!(field::NAMES.len() == field::COUNT);

@@ -196,6 +196,10 @@ pub const PAYLOAD_TIERS: [usize; 3] = [512, 4096, 16384];
 pub const PAYLOAD_MAX: usize = 64 * 1024;
 /// Bytes captured of a send that already looks like a TLS record, other than a handshake.
 pub const TLS_RECORD_PEEK: usize = 16;
+/// Bytes captured of a TLS handshake record: room for a ClientHello with post-quantum key shares.
+pub const TLS_HANDSHAKE_PEEK: usize = 2048;
+/// Most segments of one `writev` or `sendmsg` that are captured.
+pub const SEGMENTS_MAX: usize = 16;
 
 /// Bytes about to leave by a TCP socket (`tcp_sendmsg_locked` or `tcp_sendmsg`). Data follows.
 #[repr(C)]
@@ -222,7 +226,7 @@ const _: () = assert!(size_of::<SockSend>() == 80 + 56 + 32);
 #[derive(Clone, Copy, Debug)]
 pub struct TlsWrite {
     pub header: Header,
-    /// Number of this call, unique in this boot of the agent: per-CPU counter << 8 | CPU, never 0.
+    /// Number of this call, unique in this boot of the agent: per-CPU counter << 16 | CPU, never 0.
     pub tls_call: u64,
     /// The library's session pointer (`SSL *`, `gnutls_session_t`).
     pub tls_session: u64,

@@ -42,6 +42,9 @@ pub mod watch {
 }
 
 /// The TLS call a thread is in: key is pid_tgid, value of the `TLS_CALLS` map.
+///
+/// Only function entries are probed, so nothing says when the call is over. A send belongs to it while the stack
+/// pointer is still below the slot of the call's return address and that slot still holds the same address.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TlsCall {
@@ -49,6 +52,102 @@ pub struct TlsCall {
     pub tls_session: u64,
     pub boot_ns: u64,
     pub total: u64,
+    /// User address of the bytes handed over.
+    pub buffer: u64,
+    /// User address of the slot that holds the return address, 0 when not known.
+    pub ret_slot: u64,
+    /// What it held at entry.
+    pub ret_addr: u64,
 }
 
-const _: () = assert!(size_of::<TlsCall>() == 32);
+const _: () = assert!(size_of::<TlsCall>() == 56);
+
+/// The last send of a thread, so that the same bytes are captured once: key is pid_tgid, value of `SENDS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SendCall {
+    pub sock: u64,
+    /// User address of the first byte (or of the segment array).
+    pub base: u64,
+    /// Bytes of the call.
+    pub total: u64,
+    /// `tcp_sock.write_seq` when the call began.
+    pub seq: u32,
+    pub pad: u32,
+}
+
+const _: () = assert!(size_of::<SendCall>() == 32);
+
+/// Key of the `READ_SEEN` map: one record per process and version of a file. The value is `start_ns`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ReadKey {
+    pub file: crate::FileId,
+    pub ctime_ns: u64,
+    pub tgid: u32,
+    /// 0 for any kind of read, else [`crate::records::access::OPEN`].
+    pub access: u32,
+}
+
+const _: () = assert!(size_of::<ReadKey>() == 32);
+
+/// Places in the value of the per-CPU `COUNTERS` map.
+pub mod counter {
+    /// Next [`crate::Header::cpu_seq`].
+    pub const SEQ: usize = 0;
+    /// TLS calls begun.
+    pub const CALLS: usize = 1;
+    /// Execs seen.
+    pub const EXECS: usize = 2;
+    /// Times the `PROCS` map was full: a process that should have been followed was not.
+    pub const PROCS_FULL: usize = 3;
+    /// First of the per-kind counters of records that found no room in the ring.
+    pub const LOST: usize = 4;
+    pub const COUNT: usize = LOST + crate::Kind::COUNT;
+}
+
+/// Words of the `WATCHED_BITS` map: a bit per hash of a watched inode number, asked before anything dear.
+pub const WATCH_WORDS: u32 = 1024;
+
+/// The bit of an inode number in `WATCHED_BITS`: word and mask.
+#[inline(always)]
+pub const fn watch_bit(ino: u64) -> (u32, u64) {
+    // Fibonacci hashing: neighbouring inode numbers, which files of one directory have, spread over the words.
+    let hash = ino.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48;
+    ((hash >> 6) as u32 & (WATCH_WORDS - 1), 1 << (hash & 63))
+}
+
+/// What the self-test program saw of the task that ran it, to be compared with /proc.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SelfTest {
+    /// 1 once the program has run.
+    pub ran: u64,
+    pub start_ns: u64,
+    pub cgroup_id: u64,
+    pub arg_start: u64,
+    pub arg_end: u64,
+    pub env_start: u64,
+    pub env_end: u64,
+    pub exe: crate::FileId,
+    pub exe_size: u64,
+    pub exe_ctime_ns: u64,
+    pub pid: u32,
+    pub tgid: u32,
+    pub leader_pid: u32,
+    pub ns_tgid: u32,
+    pub parent_tgid: u32,
+    pub euid: u32,
+    pub suid: u32,
+    pub loginuid: u32,
+    pub sessionid: u32,
+    pub mnt_ns: u32,
+    pub net_ns: u32,
+    pub live: u32,
+    pub comm: [u8; 16],
+}
+
+const _: () = assert!(size_of::<SelfTest>() == 8 * 7 + 16 + 16 + 4 * 12 + 16);
+
+/// Bytes that one run of the wipe program overwrites: a slot and its ring header make 32 KiB.
+pub const WIPE_SLOT: usize = 32 * 1024 - 8;

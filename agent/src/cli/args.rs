@@ -41,6 +41,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// List the credentials on this host.
     Inventory(InventoryArgs),
+    /// Make the events of a recording again (`agent --record`, `trace --record`).
+    Replay(ReplayArgs),
     /// Print the version.
     Version,
 }
@@ -149,6 +151,16 @@ pub struct TraceArgs {
         value_name = "CMD"
     )]
     pub command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The recording: one observation a line, no secrets in it.
+    pub recording: PathBuf,
+
+    /// Shape of the output.
+    #[arg(short, long, value_name = "FORMAT", default_value = "compact")]
+    pub output: Format,
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,7 @@ mod host;
 mod kinds;
 mod logging;
 mod privilege;
+mod replay;
 pub mod spawn;
 mod status;
 mod trace;
@@ -55,10 +56,11 @@ fn run(cli: Cli) -> u8 {
         Command::Agent(args) => agent::run(&args, config),
         Command::Watch(args) => watch::run(&args),
         Command::Trace(args) => trace::run(&args, config),
-        Command::Classify(args) => classify::run(&args),
+        Command::Classify(args) => classify::run(&args).unwrap_or_else(|e| fail(&e, exit::FAILED)),
         Command::Doctor(args) => doctor::run(&args, config),
         Command::Demo(args) => demo::run(&args, config),
         Command::Inventory(args) => crate::inventory::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Version => {
             println!("keytrail {}", env!("CARGO_PKG_VERSION"));
             exit::OK

@@ -353,7 +353,21 @@ impl Core {
         self.table.touch(&seen.at);
         let key = (seen.at.pid, seen.file.device, seen.file.inode);
         if seen.access == Access::Open {
-            if !seen.credentials.is_empty() && !self.opens.contains_key(&key) {
+            let exec = self.table.get(seen.at.pid).map_or(0, |p| p.exec);
+            let read = seen.credentials.iter().any(|c| {
+                let file = &seen.file;
+                let ctime = file.ctime_ns;
+                self.reads.contains(&(
+                    seen.at.pid,
+                    exec,
+                    file.device,
+                    file.inode,
+                    ctime,
+                    c.fingerprint.clone(),
+                ))
+            });
+            // Told after the read it led to: opens and reads come by different ways.
+            if !read && !seen.credentials.is_empty() && !self.opens.contains_key(&key) {
                 self.opens.insert(
                     key,
                     PendingOpen {

@@ -525,6 +525,14 @@ fn reading_twice_is_one_event_and_opening_is_not_reading() {
     ]);
     assert_eq!(of(&read, "credential_read").len(), 1);
     assert_eq!(of(&read, "credential_opened").len(), 0);
+    let late = run(&[
+        start(),
+        exec(10, 1, 1, vec![]),
+        file(Access::Read, 2),
+        file(Access::Open, 3),
+        stop(),
+    ]);
+    assert_eq!(of(&late, "credential_opened").len(), 0);
     let opened = run(&[
         start(),
         exec(10, 1, 1, vec![]),

@@ -5,7 +5,9 @@ use super::files::Files;
 use super::registry::Registry;
 use super::{Kernel, procfs, stamp};
 use crate::decode::Record;
-use crate::model::{Access, FileSeen, Observation, Payload, Pid, SendSeen, Snapshot, Stamp, TlsSeen};
+use crate::model::{
+    Access, FileSeen, Observation, Payload, Pid, SendSeen, Snapshot, Stamp, TlsSeen,
+};
 use crate::secret::Classifier;
 use crate::wire::{self, Chunk, Layer, StreamKey, Streams};
 use keytrail_abi as abi;
@@ -51,7 +53,12 @@ pub struct Digested {
 impl Digest {
     #[must_use]
     pub fn new(options: DigestOptions) -> Self {
-        let DigestOptions { classifier, registry, streams, files } = options;
+        let DigestOptions {
+            classifier,
+            registry,
+            streams,
+            files,
+        } = options;
         Self {
             classifier,
             registry,
@@ -74,14 +81,20 @@ impl Digest {
             }
             Record::ExecChunk(r, data) => {
                 self.ring_dirty = true;
-                if let Some(done) = self.execs.chunk(r, data, &self.classifier, &mut self.registry) {
+                if let Some(done) = self
+                    .execs
+                    .chunk(r, data, &self.classifier, &mut self.registry)
+                {
                     self.finished(done, out);
                 }
             }
             Record::Fork(r) => {
                 let child = stamp::pid(r.child_tgid, r.child_start_ns);
                 if let Some(exec_id) = self.last_exec.get(&r.header.tgid).copied() {
-                    out.settle.push(Settle { pid: child, exec_id });
+                    out.settle.push(Settle {
+                        pid: child,
+                        exec_id,
+                    });
                     self.last_exec.insert(child.tgid, exec_id);
                 }
                 out.observations.push(Observation::Fork {
@@ -95,7 +108,11 @@ impl Digest {
                 let at = stamp::stamp(&r.header);
                 self.snapshot_at.remove(&at.pid);
                 let code = r.exit_code.cast_signed();
-                out.observations.push(Observation::Exit { at, status: code >> 8 & 0xff, signal: code & 0x7f });
+                out.observations.push(Observation::Exit {
+                    at,
+                    status: code >> 8 & 0xff,
+                    signal: code & 0x7f,
+                });
             }
             Record::File(r) => self.file(r, hook, out),
             Record::Connect(r) => out.observations.push(Observation::Connect {
@@ -116,24 +133,38 @@ impl Digest {
 
     fn finished(&mut self, done: Finished, out: &mut Digested) {
         let pid = done.seen.at.pid;
-        if self.snapshot_at.get(&pid).is_some_and(|at| done.seen.at.boot_ns <= *at) {
+        if self
+            .snapshot_at
+            .get(&pid)
+            .is_some_and(|at| done.seen.at.boot_ns <= *at)
+        {
             // /proc was read after this exec: it has been told, and more truly.
             return;
         }
         if let Some(home) = &done.home {
             self.files.add_home(done.mnt_ns, home);
         }
-        out.settle.push(Settle { pid, exec_id: done.exec_id });
-        out.observations.push(Observation::Exec(Box::new(done.seen)));
+        out.settle.push(Settle {
+            pid,
+            exec_id: done.exec_id,
+        });
+        out.observations
+            .push(Observation::Exec(Box::new(done.seen)));
     }
 
     fn file(&mut self, r: &abi::FileAccess, hook: &str, out: &mut Digested) {
-        let Some(known) = self.files.table.get(r.file) else { return };
+        let Some(known) = self.files.table.get(r.file) else {
+            return;
+        };
         if r.ctime_ns != 0 && r.ctime_ns != known.facts.ctime_ns {
             let (root, path) = (known.root.clone(), known.facts.path.clone());
-            self.files.table.learn(&root, &path, &self.classifier, &mut self.registry);
+            self.files
+                .table
+                .learn(&root, &path, &self.classifier, &mut self.registry);
         }
-        let Some(known) = self.files.table.get(r.file) else { return };
+        let Some(known) = self.files.table.get(r.file) else {
+            return;
+        };
         let access = match r.access {
             abi::access::OPEN => Access::Open,
             abi::access::MMAP => Access::Mmap,
@@ -153,8 +184,17 @@ impl Digest {
     fn send(&mut self, r: &abi::SockSend, data: &[u8], hook: &str) -> Observation {
         let at = stamp::stamp(&r.header);
         let continued = r.header.flags & abi::header::flags::CONTINUED != 0;
-        let tls_record = if continued { None } else { wire::record_header(data) };
-        let mut payload = self.payload(&at, Layer::Socket, r.ends.sock, chunk(&r.header, data, r.offset, r.total));
+        let tls_record = if continued {
+            None
+        } else {
+            wire::record_header(data)
+        };
+        let mut payload = self.payload(
+            &at,
+            Layer::Socket,
+            r.ends.sock,
+            chunk(&r.header, data, r.offset, r.total),
+        );
         if tls_record.is_some() {
             // Ciphertext: what the kernel side cut off it is nothing that could have been looked into.
             payload.hits.clear();
@@ -173,7 +213,12 @@ impl Digest {
 
     fn tls(&mut self, r: &abi::TlsWrite, data: &[u8], hook: &str) -> Observation {
         let at = stamp::stamp(&r.header);
-        let payload = self.payload(&at, Layer::Tls, r.tls_session, chunk(&r.header, data, r.offset, r.total));
+        let payload = self.payload(
+            &at,
+            Layer::Tls,
+            r.tls_session,
+            chunk(&r.header, data, r.offset, r.total),
+        );
         Observation::TlsWrite(Box::new(TlsSeen {
             call: r.tls_call,
             session: r.tls_session,
@@ -184,17 +229,32 @@ impl Digest {
     }
 
     fn payload(&mut self, at: &Stamp, layer: Layer, id: u64, chunk: Chunk<'_>) -> Payload {
-        self.streams.on_payload(&self.registry.matcher, StreamKey { pid: at.pid, layer, id }, chunk)
+        self.streams.on_payload(
+            &self.registry.matcher,
+            StreamKey {
+                pid: at.pid,
+                layer,
+                id,
+            },
+            chunk,
+        )
     }
 
     /// A process as /proc shows it now; `None` when it is gone.
     pub fn snapshot(&mut self, tgid: u32, boot_ns: u64) -> Option<Snapshot> {
         let facts = procfs::facts(tgid)?;
-        let pid = Pid { tgid, start: facts.start };
+        let pid = Pid {
+            tgid,
+            start: facts.start,
+        };
         let mut found = Vec::new();
         let mut env_unreadable = None;
         match procfs::area(tgid, "environ") {
-            Ok((block, _)) => found.extend(exec::in_environment(&block, &self.classifier, &mut self.registry)),
+            Ok((block, _)) => found.extend(exec::in_environment(
+                &block,
+                &self.classifier,
+                &mut self.registry,
+            )),
             Err(e) => env_unreadable = Some(e.to_string()),
         }
         let mut argv = Vec::new();
@@ -208,7 +268,10 @@ impl Digest {
             return None;
         }
         self.snapshot_at.insert(pid, boot_ns);
-        let parent = procfs::pid_of(facts.ppid).unwrap_or(Pid { tgid: facts.ppid, start: 0 });
+        let parent = procfs::pid_of(facts.ppid).unwrap_or(Pid {
+            tgid: facts.ppid,
+            start: 0,
+        });
         Some(Snapshot {
             at: Stamp {
                 boot_ns,
@@ -235,7 +298,10 @@ impl Digest {
 
     /// Looks again at directories that changed; new credential files become observations.
     pub fn watch(&mut self, boot_ns: u64, kernel: &mut dyn Kernel, out: &mut Digested) {
-        for appeared in self.files.rescan(&self.classifier, &mut self.registry, kernel) {
+        for appeared in self
+            .files
+            .rescan(&self.classifier, &mut self.registry, kernel)
+        {
             out.observations.push(Observation::Created {
                 at: None,
                 boot_ns,
@@ -247,7 +313,10 @@ impl Digest {
 
     /// Time passes: late execs are finished, payload tails wiped.
     pub fn tick(&mut self, boot_ns: u64, out: &mut Digested) {
-        for done in self.execs.overdue(boot_ns, &self.classifier, &mut self.registry) {
+        for done in self
+            .execs
+            .overdue(boot_ns, &self.classifier, &mut self.registry)
+        {
             self.finished(done, out);
         }
         self.streams.expire(boot_ns);

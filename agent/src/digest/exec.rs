@@ -4,7 +4,7 @@ use super::registry::Registry;
 use super::{environment, procfs, stamp};
 use crate::decode;
 use crate::model::{ExeFacts, ExecSeen, Found, Place};
-use crate::secret::{Classifier, Finding, Origin};
+use crate::secret::{Classifier, Finding};
 use keytrail_abi as abi;
 use std::collections::HashMap;
 use zeroize::Zeroizing;
@@ -30,7 +30,11 @@ struct Area {
 impl Area {
     fn new(total: u64) -> Self {
         let room = (total as usize).min(abi::EXEC_AREA_MAX);
-        Self { bytes: Zeroizing::new(Vec::with_capacity(room)), total, holes: false }
+        Self {
+            bytes: Zeroizing::new(Vec::with_capacity(room)),
+            total,
+            holes: false,
+        }
     }
 
     fn add(&mut self, offset: usize, data: &[u8], unreadable: bool) {
@@ -96,7 +100,11 @@ impl Execs {
         registry: &mut Registry,
     ) -> Option<Finished> {
         let open = self.open.get_mut(&chunk.exec_id)?;
-        let area = if chunk.area == abi::AREA_ENV { &mut open.env } else { &mut open.argv };
+        let area = if chunk.area == abi::AREA_ENV {
+            &mut open.env
+        } else {
+            &mut open.argv
+        };
         let unreadable = chunk.header.flags & abi::header::flags::UNREADABLE != 0;
         area.add(chunk.offset as usize, data, unreadable);
         if chunk.last == 0 {
@@ -107,7 +115,12 @@ impl Execs {
     }
 
     /// Finishes execs whose last chunk was lost.
-    pub fn overdue(&mut self, boot_ns: u64, classifier: &Classifier, registry: &mut Registry) -> Vec<Finished> {
+    pub fn overdue(
+        &mut self,
+        boot_ns: u64,
+        classifier: &Classifier,
+        registry: &mut Registry,
+    ) -> Vec<Finished> {
         let mut late: Vec<u64> = self
             .open
             .iter()
@@ -129,8 +142,13 @@ impl Execs {
         let tgid = exec.header.tgid;
         // The process may be gone, or be another program by now: only what agrees with the record is taken.
         let alive = procfs::pid_of(tgid) == Some(at.pid);
-        let filename = decode::name(&exec.filename[..(exec.filename_len as usize).min(exec.filename.len())]);
-        let cwd = if alive { procfs::cwd(tgid).unwrap_or_default() } else { String::new() };
+        let filename =
+            decode::name(&exec.filename[..(exec.filename_len as usize).min(exec.filename.len())]);
+        let cwd = if alive {
+            procfs::cwd(tgid).unwrap_or_default()
+        } else {
+            String::new()
+        };
         let exe = self.exe(&exec, alive, filename);
         let mut found = self.environment(&env, classifier, registry);
         let (shown, in_argv) = arguments(&argv.bytes, classifier, registry);
@@ -145,7 +163,11 @@ impl Execs {
             ns_tgid: exec.ns_tgid,
             argv: shown,
             cwd,
-            cgroup: if alive { procfs::cgroup(tgid).unwrap_or_default() } else { String::new() },
+            cgroup: if alive {
+                procfs::cgroup(tgid).unwrap_or_default()
+            } else {
+                String::new()
+            },
             loginuid: exec.loginuid,
             session: exec.sessionid,
             found,
@@ -157,7 +179,12 @@ impl Execs {
             argv_inspected: argv.bytes.len() as u64,
             at,
         };
-        Finished { seen, exec_id: exec.exec_id, mnt_ns: exec.mnt_ns, home }
+        Finished {
+            seen,
+            exec_id: exec.exec_id,
+            mnt_ns: exec.mnt_ns,
+            home,
+        }
     }
 
     fn exe(&mut self, exec: &abi::Exec, alive: bool, filename: String) -> ExeFacts {
@@ -170,13 +197,26 @@ impl Execs {
                 self.exes.clear();
             }
             self.exes.insert(exec.exe, facts.path.clone());
-            return ExeFacts { path: facts.path, device, inode };
+            return ExeFacts {
+                path: facts.path,
+                device,
+                inode,
+            };
         }
         let path = self.exes.get(&exec.exe).cloned().unwrap_or(filename);
-        ExeFacts { path, device, inode }
+        ExeFacts {
+            path,
+            device,
+            inode,
+        }
     }
 
-    fn environment(&mut self, env: &Area, classifier: &Classifier, registry: &mut Registry) -> Vec<Found> {
+    fn environment(
+        &mut self,
+        env: &Area,
+        classifier: &Classifier,
+        registry: &mut Registry,
+    ) -> Vec<Found> {
         let key = registry.fingerprinter().fingerprint(&env.bytes);
         if let Some((generation, found)) = self.cache.get(&key)
             && *generation == registry.generation
@@ -193,11 +233,18 @@ impl Execs {
 }
 
 /// Credentials of an environment block, by rule and by being known already.
-pub fn in_environment(block: &[u8], classifier: &Classifier, registry: &mut Registry) -> Vec<Found> {
+pub fn in_environment(
+    block: &[u8],
+    classifier: &Classifier,
+    registry: &mut Registry,
+) -> Vec<Found> {
     let pairs: Vec<(&[u8], &[u8])> = environment::pairs(block).collect();
     let mut found: Vec<Found> = Vec::new();
     let mut add = |credential, name: String| {
-        let one = Found { credential, place: Place::Env(name) };
+        let one = Found {
+            credential,
+            place: Place::Env(name),
+        };
         let known = found.iter().any(|f: &Found| {
             f.credential.fingerprint == one.credential.fingerprint && f.place == one.place
         });
@@ -205,7 +252,7 @@ pub fn in_environment(block: &[u8], classifier: &Classifier, registry: &mut Regi
             found.push(one);
         }
     };
-    for (name, finding) in classifier.classify_env(&pairs) {
+    for (name, finding) in classifier.classify_env(pairs.iter().copied()) {
         if let Some(credential) = learn(registry, &finding) {
             add(credential, name);
         }
@@ -219,11 +266,13 @@ pub fn in_environment(block: &[u8], classifier: &Classifier, registry: &mut Regi
 }
 
 /// Arguments with every credential replaced, and the credentials that were in them.
-pub fn arguments(area: &[u8], classifier: &Classifier, registry: &mut Registry) -> (Vec<String>, Vec<Found>) {
+pub fn arguments(
+    area: &[u8],
+    classifier: &Classifier,
+    registry: &mut Registry,
+) -> (Vec<String>, Vec<Found>) {
     let ranges = environment::arguments(area);
-    // Separators become spaces of the same length: `--password x` is seen as one text and places stay right.
-    let joined: Zeroizing<Vec<u8>> =
-        Zeroizing::new(area.iter().map(|b| if *b == 0 { b' ' } else { *b }).collect());
+    let argv: Vec<&[u8]> = ranges.iter().map(|range| &area[range.clone()]).collect();
     let mut found: Vec<Found> = Vec::new();
     let mut add = |credential: crate::model::CredentialRef, index: usize| {
         let place = Place::Argv(u32::try_from(index).unwrap_or(u32::MAX));
@@ -235,24 +284,38 @@ pub fn arguments(area: &[u8], classifier: &Classifier, registry: &mut Registry) 
         }
     };
     let mut spans: Vec<(std::ops::Range<usize>, String)> = Vec::new();
-    for finding in classifier.classify(&joined, Origin::Argv { index: 0 }) {
-        let Some(credential) = learn(registry, &finding) else { continue };
+    for (index, finding) in classifier.classify_argv(&argv) {
+        let Some(range) = ranges.get(index) else {
+            continue;
+        };
+        let Some(credential) = learn(registry, &finding) else {
+            continue;
+        };
         let label = label(&credential.kind, &credential.fingerprint);
         for place in &finding.places {
-            if let Some(index) = ranges.iter().position(|r| r.start <= place.start && place.start < r.end.max(r.start + 1)) {
-                add(credential.clone(), index);
-            }
-            spans.push((place.clone(), label.clone()));
+            let start = range.start.saturating_add(place.start);
+            spans.push((
+                start..range.start.saturating_add(place.end).min(range.end),
+                label.clone(),
+            ));
         }
+        add(credential, index);
     }
     for (index, range) in ranges.iter().enumerate() {
         for (place, credential) in registry.matcher.places(&area[range.clone()]) {
-            spans.push((range.start + place.start..range.start + place.end, label(&credential.kind, &credential.fingerprint)));
+            spans.push((
+                range.start + place.start..range.start + place.end,
+                label(&credential.kind, &credential.fingerprint),
+            ));
             add(credential, index);
         }
     }
     spans.sort_by_key(|(place, _)| (place.start, std::cmp::Reverse(place.end)));
-    let shown = ranges.iter().take(MAX_ARGS_SHOWN).map(|range| redact(area, range, &spans)).collect();
+    let shown = ranges
+        .iter()
+        .take(MAX_ARGS_SHOWN)
+        .map(|range| redact(area, range, &spans))
+        .collect();
     (shown, found)
 }
 
@@ -262,11 +325,19 @@ fn label(kind: &str, fingerprint: &str) -> String {
 
 fn learn(registry: &mut Registry, finding: &Finding) -> Option<crate::model::CredentialRef> {
     // A public identifier alone is no holding of the credential.
-    if finding.parts.is_empty() { None } else { registry.learn(finding) }
+    if finding.parts.is_empty() {
+        None
+    } else {
+        registry.learn(finding)
+    }
 }
 
 /// One argument as it may be shown. Spans are sorted; one that only touches the argument in part blanks that part.
-fn redact(area: &[u8], range: &std::ops::Range<usize>, spans: &[(std::ops::Range<usize>, String)]) -> String {
+fn redact(
+    area: &[u8],
+    range: &std::ops::Range<usize>,
+    spans: &[(std::ops::Range<usize>, String)],
+) -> String {
     let mut out = String::new();
     let mut at = range.start;
     for (place, label) in spans {

@@ -11,6 +11,8 @@ mod files;
 mod procfs;
 mod registry;
 mod stamp;
+#[cfg(test)]
+mod tests;
 
 pub use digest::{Digest, DigestOptions, Digested, Settle};
 pub use files::{FileTable, Files};

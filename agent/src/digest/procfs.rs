@@ -27,9 +27,12 @@ pub struct ProcFacts {
 /// Pids of all processes now, in ascending order.
 #[must_use]
 pub fn list_pids() -> Vec<u32> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let mut pids: Vec<u32> =
-        entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).collect();
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let mut pids: Vec<u32> = entries
+        .filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
     pids.sort_unstable();
     pids
 }
@@ -41,7 +44,13 @@ fn path(tgid: u32, name: &str) -> PathBuf {
 /// Reads the identity of a process; `None` when it is gone or is a kernel thread's odd entry.
 pub fn facts(tgid: u32) -> Option<ProcFacts> {
     let (comm, ppid, start) = stat(tgid)?;
-    let mut facts = ProcFacts { start, ppid, comm, ns_tgid: tgid, ..ProcFacts::default() };
+    let mut facts = ProcFacts {
+        start,
+        ppid,
+        comm,
+        ns_tgid: tgid,
+        ..ProcFacts::default()
+    };
     if let Some(status) = text(tgid, "status") {
         for line in status.lines() {
             let mut words = line.split_ascii_whitespace();
@@ -53,12 +62,21 @@ pub fn facts(tgid: u32) -> Option<ProcFacts> {
                     facts.euid = number().unwrap_or_default();
                 }
                 "Gid:" => facts.gid = number().unwrap_or_default(),
-                "NSpid:" => facts.ns_tgid = words.next_back().and_then(|w| w.parse().ok()).unwrap_or(tgid),
+                "NSpid:" => {
+                    facts.ns_tgid = words
+                        .next_back()
+                        .and_then(|w| w.parse().ok())
+                        .unwrap_or(tgid)
+                }
                 _ => {}
             }
         }
     }
-    let audit = |name| text(tgid, name).and_then(|t| t.trim().parse().ok()).unwrap_or(u32::MAX);
+    let audit = |name| {
+        text(tgid, name)
+            .and_then(|t| t.trim().parse().ok())
+            .unwrap_or(u32::MAX)
+    };
     facts.loginuid = audit("loginuid");
     facts.session = audit("sessionid");
     Some(facts)
@@ -84,7 +102,11 @@ pub fn pid_of(tgid: u32) -> Option<Pid> {
 
 fn text(tgid: u32, name: &str) -> Option<String> {
     let mut bytes = Vec::new();
-    File::open(path(tgid, name)).ok()?.take(64 * 1024).read_to_end(&mut bytes).ok()?;
+    File::open(path(tgid, name))
+        .ok()?
+        .take(64 * 1024)
+        .read_to_end(&mut bytes)
+        .ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -95,13 +117,20 @@ pub fn exe(tgid: u32) -> Option<ExeFacts> {
     let meta = fs::metadata(&link).ok();
     Some(ExeFacts {
         path: target.to_string_lossy().into_owned(),
-        device: meta.as_ref().map_or(0, |m| u64::from(super::files::kernel_device(m.dev()))),
+        device: meta
+            .as_ref()
+            .map_or(0, |m| u64::from(super::files::kernel_device(m.dev()))),
         inode: meta.map_or(0, |m| m.ino()),
     })
 }
 
 pub fn cwd(tgid: u32) -> Option<String> {
-    Some(fs::read_link(path(tgid, "cwd")).ok()?.to_string_lossy().into_owned())
+    Some(
+        fs::read_link(path(tgid, "cwd"))
+            .ok()?
+            .to_string_lossy()
+            .into_owned(),
+    )
 }
 
 /// The cgroup path that says most: the unified one unless that is the root, then systemd's or any other.
@@ -110,7 +139,10 @@ pub fn cgroup(tgid: u32) -> Option<String> {
     let mut best = String::new();
     for line in text.lines() {
         let mut parts = line.splitn(3, ':');
-        let (Some(id), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        let (Some(id), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next())
+        else {
+            continue;
+        };
         let better = (id == "0" && path != "/")
             || best.is_empty()
             || (best == "/" && path != "/")

@@ -23,7 +23,13 @@ pub struct Registry {
 impl Registry {
     #[must_use]
     pub fn new(fingerprinter: Fingerprinter, matcher: Matcher) -> Self {
-        Self { fingerprinter, matcher, known: HashMap::new(), generation: 0, refused: 0 }
+        Self {
+            fingerprinter,
+            matcher,
+            known: HashMap::new(),
+            generation: 0,
+            refused: 0,
+        }
     }
 
     #[must_use]
@@ -52,10 +58,12 @@ impl Registry {
             }
             _ => Arc::new(fresh),
         };
-        self.known.insert(credential.fingerprint.clone(), credential.clone());
+        self.known
+            .insert(credential.fingerprint.clone(), credential.clone());
         self.matcher.forget(&credential.fingerprint);
         for part in &finding.parts {
-            self.matcher.learn(credential.clone(), &part.name, &part.value);
+            self.matcher
+                .learn(credential.clone(), &part.name, &part.value);
         }
         for public in &finding.public {
             self.matcher.learn_identifier(credential.clone(), public);
@@ -68,5 +76,7 @@ impl Registry {
 /// A specific rule knows a secret better than a generic one, and one that found the identifier better than one that did not.
 fn better(fresh: &Credential, known: &Credential) -> bool {
     fresh.confidence > known.confidence
-        || (fresh.confidence >= known.confidence && known.identifier.is_empty() && !fresh.identifier.is_empty())
+        || (fresh.confidence >= known.confidence
+            && known.identifier.is_empty()
+            && !fresh.identifier.is_empty())
 }

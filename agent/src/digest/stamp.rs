@@ -22,7 +22,10 @@ pub fn stamp(h: &abi::Header) -> Stamp {
 }
 
 pub fn pid(tgid: u32, start_ns: u64) -> Pid {
-    Pid { tgid, start: start_ns / TICK_NS }
+    Pid {
+        tgid,
+        start: start_ns / TICK_NS,
+    }
 }
 
 pub fn ends(e: &abi::Endpoints) -> Ends {
@@ -32,7 +35,12 @@ pub fn ends(e: &abi::Endpoints) -> Ends {
         local_port: e.local_port,
         peer_ip: ip(e.family, &e.peer),
         peer_port: e.peer_port,
-        protocol: if e.protocol == IPPROTO_UDP { "udp" } else { "tcp" }.to_owned(),
+        protocol: if e.protocol == IPPROTO_UDP {
+            "udp"
+        } else {
+            "tcp"
+        }
+        .to_owned(),
         net_ns: e.net_ns,
     }
 }
@@ -42,5 +50,7 @@ fn ip(family: u16, bytes: &[u8; 16]) -> String {
     if family == AF_INET {
         return Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]).to_string();
     }
-    IpAddr::V6(Ipv6Addr::from(*bytes)).to_canonical().to_string()
+    IpAddr::V6(Ipv6Addr::from(*bytes))
+        .to_canonical()
+        .to_string()
 }

@@ -18,12 +18,21 @@ pub fn status(sensor: &SensorStatus) -> v1::GetStatusResponse {
 pub fn initial(sensor: &SensorStatus, boot_ns: u64) -> Vec<GapSeen> {
     let mut gaps = Vec::new();
     for signal in sensor.signals.iter().filter(|s| s.hook.is_empty()) {
-        let why: Vec<String> = signal.refused.iter().map(|r| format!("{}: {}", r.hook, r.reason)).collect();
+        let why: Vec<String> = signal
+            .refused
+            .iter()
+            .map(|r| format!("{}: {}", r.hook, r.reason))
+            .collect();
         gaps.push(GapSeen {
             boot_ns,
             reason: "hook_refused".to_owned(),
             detail: format!("no hook for {}: {}", signal.signal, why.join("; ")),
-            remedy: signal.refused.iter().map(|r| r.remedy.clone()).find(|r| !r.is_empty()).unwrap_or_default(),
+            remedy: signal
+                .refused
+                .iter()
+                .map(|r| r.remedy.clone())
+                .find(|r| !r.is_empty())
+                .unwrap_or_default(),
             signal: signal.signal.to_owned(),
             ..GapSeen::default()
         });
@@ -33,7 +42,8 @@ pub fn initial(sensor: &SensorStatus, boot_ns: u64) -> Vec<GapSeen> {
             boot_ns,
             reason: "offsets".to_owned(),
             detail: offset.clone(),
-            remedy: "report this kernel's version: what rests on these fields is not used".to_owned(),
+            remedy: "report this kernel's version: what rests on these fields is not used"
+                .to_owned(),
             ..GapSeen::default()
         });
     }
@@ -58,7 +68,9 @@ pub fn unwatched(path: &Path, error: &std::io::Error, boot_ns: u64) -> GapSeen {
         boot_ns,
         reason: "file_unwatched".to_owned(),
         detail: format!("{} is not watched: {error}", path.display()),
-        remedy: "see `keytrail doctor` for the hooks in use; a full table needs fewer watched files".to_owned(),
+        remedy:
+            "see `keytrail doctor` for the hooks in use; a full table needs fewer watched files"
+                .to_owned(),
         count: 1,
         signal: "file_read".to_owned(),
         ..GapSeen::default()
@@ -66,7 +78,14 @@ pub fn unwatched(path: &Path, error: &std::io::Error, boot_ns: u64) -> GapSeen {
 }
 
 /// Records the kernel side could not hand over.
-pub fn lost(signal: &str, cpu: u32, count: u64, boot_ns: u64, from_wall_ns: u64, to_wall_ns: u64) -> GapSeen {
+pub fn lost(
+    signal: &str,
+    cpu: u32,
+    count: u64,
+    boot_ns: u64,
+    from_wall_ns: u64,
+    to_wall_ns: u64,
+) -> GapSeen {
     GapSeen {
         boot_ns,
         reason: "records_lost".to_owned(),

@@ -96,8 +96,15 @@ impl EngineHandle {
     pub fn status(&self) -> v1::GetStatusResponse {
         let (tx, rx) = mpsc::channel();
         let asked = self.commands.send(Command::Status(tx)).is_ok();
-        let answer = if asked { rx.recv_timeout(Duration::from_secs(5)).ok() } else { None };
-        answer.unwrap_or_else(|| v1::GetStatusResponse { node: Some(self.node.clone()), ..Default::default() })
+        let answer = if asked {
+            rx.recv_timeout(Duration::from_secs(5)).ok()
+        } else {
+            None
+        };
+        answer.unwrap_or_else(|| v1::GetStatusResponse {
+            node: Some(self.node.clone()),
+            ..Default::default()
+        })
     }
 
     /// Turns of the loop so far; it makes several a second as long as it lives.
@@ -115,7 +122,11 @@ impl EngineHandle {
     /// Drains what is there, decides what is pending, and ends the thread.
     pub fn stop(mut self) -> v1::Counters {
         self.shared.stop.store(true, Ordering::Release);
-        let status = self.thread.take().and_then(|t| t.join().ok()).unwrap_or_default();
+        let status = self
+            .thread
+            .take()
+            .and_then(|t| t.join().ok())
+            .unwrap_or_default();
         status.counters.unwrap_or_default()
     }
 }

@@ -14,7 +14,10 @@ const MAX_LINE: u64 = 16 * 1024 * 1024;
 pub enum ReplayError {
     Io(io::Error),
     /// A line is not an observation.
-    Line { number: u64, reason: String },
+    Line {
+        number: u64,
+        reason: String,
+    },
 }
 
 impl fmt::Display for ReplayError {
@@ -32,19 +35,27 @@ impl std::error::Error for ReplayError {}
 ///
 /// # Errors
 /// Reading fails, or a line is not an observation.
-pub fn replay(mut recording: impl BufRead, mut each: impl FnMut(v1::Event)) -> Result<u64, ReplayError> {
+pub fn replay(
+    mut recording: impl BufRead,
+    mut each: impl FnMut(v1::Event),
+) -> Result<u64, ReplayError> {
     let mut core = Core::new();
     let mut number = 0;
     let mut line = Vec::new();
     loop {
         line.clear();
-        let n = io::Read::take(&mut recording, MAX_LINE).read_until(b'\n', &mut line).map_err(ReplayError::Io)?;
+        let n = io::Read::take(&mut recording, MAX_LINE)
+            .read_until(b'\n', &mut line)
+            .map_err(ReplayError::Io)?;
         if n == 0 {
             return Ok(number);
         }
         number += 1;
-        let observation: Observation = serde_json::from_slice(&line)
-            .map_err(|e| ReplayError::Line { number, reason: e.to_string() })?;
+        let observation: Observation =
+            serde_json::from_slice(&line).map_err(|e| ReplayError::Line {
+                number,
+                reason: e.to_string(),
+            })?;
         for event in core.step(&observation) {
             each(event);
         }

@@ -21,6 +21,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
 
+/// Name the sensor gives to what fanotify tells.
+const FANOTIFY: &str = "fanotify";
 const TICK_NS: u64 = 100_000_000;
 const RESCAN_NS: u64 = 20_000_000;
 const FULL_RESCAN_NS: u64 = 30_000_000_000;
@@ -114,6 +116,8 @@ pub(super) struct Line {
     out: Digested,
     /// Holders whose libraries were looked at when they first connected.
     connected: HashSet<Pid>,
+    /// Accesses told by fanotify that wait for the ring's records of the same batch.
+    accesses: Vec<Vec<u8>>,
 }
 
 impl Line {
@@ -132,12 +136,67 @@ impl Line {
             deferred: Deferred::default(),
             out: Digested::default(),
             connected: HashSet::new(),
+            accesses: Vec::new(),
         }
     }
 
-    /// One kernel record all the way.
+    /// One record as the sensor hands it out.
+    ///
+    /// fanotify has no time stamps and is read before the ring. Its accesses wait for the ring's records of this
+    /// batch, so that they meet the program that was executed before them; but not beyond a send or the end of their
+    /// process, which came after them.
     fn record(&mut self, raw: &RawRecord<'_>, shared: &Shared) {
-        let record = match decode::decode(raw.bytes) {
+        if raw.hook == FANOTIFY {
+            self.accesses.push(raw.bytes.to_vec());
+            return;
+        }
+        if !self.accesses.is_empty()
+            && let Ok(record) = decode::decode(raw.bytes)
+            && matches!(
+                record.header().kind,
+                Kind::SOCK_SEND | Kind::TLS_WRITE | Kind::EXIT
+            )
+        {
+            self.accesses_of(Some(record.header().tgid), shared);
+        }
+        self.ordered(raw.bytes, raw.hook, shared);
+    }
+
+    /// The accesses of one process (or all) that were waiting.
+    fn accesses_of(&mut self, tgid: Option<u32>, shared: &Shared) {
+        let (now, later) =
+            std::mem::take(&mut self.accesses)
+                .into_iter()
+                .partition(|bytes: &Vec<u8>| {
+                    tgid.is_none_or(|tgid| {
+                        decode::decode(bytes).is_ok_and(|r| r.header().tgid == tgid)
+                    })
+                });
+        self.accesses = later;
+        for mut bytes in now {
+            self.identify(&mut bytes);
+            self.ordered(&bytes, FANOTIFY, shared);
+        }
+    }
+
+    /// An access of a process that was gone when fanotify told of it: the records say who it was.
+    fn identify(&self, bytes: &mut [u8]) {
+        let Ok(record) = decode::decode(bytes) else {
+            return;
+        };
+        let header = record.header();
+        if header.start_ns == 0
+            && let Some(pid) = self.core.processes().latest(header.tgid)
+        {
+            let at = std::mem::offset_of!(keytrail_abi::Header, start_ns);
+            let start = (pid.start * crate::model::TICK_NS).to_ne_bytes();
+            bytes[at..at + start.len()].copy_from_slice(&start);
+        }
+    }
+
+    /// One record, in order, all the way.
+    fn ordered(&mut self, bytes: &[u8], hook: &str, shared: &Shared) {
+        let record = match decode::decode(bytes) {
             Ok(record) => record,
             Err(error) => {
                 self.bad_records += 1;
@@ -147,11 +206,12 @@ impl Line {
         };
         let header = *record.header();
         *self.records.entry(Kind::name(header.kind)).or_default() += 1;
-        if header.kind != Kind::EXEC && header.kind != Kind::EXEC_CHUNK && header.kind != Kind::EXIT {
+        if header.kind != Kind::EXEC && header.kind != Kind::EXEC_CHUNK && header.kind != Kind::EXIT
+        {
             self.introduce(crate::digest::pid_of_header(&header));
         }
         let mut out = std::mem::take(&mut self.out);
-        self.digest.record(&record, raw.hook, &mut out);
+        self.digest.record(&record, hook, &mut out);
         self.take(&mut out);
         self.out = out;
         if header.kind == Kind::EXIT && self.root == Some(header.tgid) {
@@ -189,7 +249,11 @@ impl Line {
                 && self.core.holds(seen.at.pid)
             {
                 // Said again: a decision about the exec before may have been on its way.
-                let state = ProcState { state: PROC_HOLDER, pad: 0, exec_id: 0 };
+                let state = ProcState {
+                    state: PROC_HOLDER,
+                    pad: 0,
+                    exec_id: 0,
+                };
                 self.deferred.set_process(seen.at.pid.tgid, state);
             }
         }
@@ -202,7 +266,14 @@ impl Line {
     fn settle(&mut self, settle: Settle) {
         let Settle { pid, exec_id } = settle;
         if self.core.holds(pid) {
-            self.deferred.set_process(pid.tgid, ProcState { state: PROC_HOLDER, pad: 0, exec_id });
+            self.deferred.set_process(
+                pid.tgid,
+                ProcState {
+                    state: PROC_HOLDER,
+                    pad: 0,
+                    exec_id,
+                },
+            );
         } else {
             self.deferred.clear_process(pid.tgid, exec_id);
         }
@@ -213,7 +284,9 @@ impl Line {
         let mut chain = Vec::new();
         let mut next = pid;
         while next.tgid != 0 && !self.core.knows(next) && chain.len() < 16 {
-            let Some(snapshot) = self.digest.snapshot(next.tgid, boot_ns()) else { break };
+            let Some(snapshot) = self.digest.snapshot(next.tgid, boot_ns()) else {
+                break;
+            };
             if snapshot.at.pid != next {
                 break;
             }
@@ -229,7 +302,14 @@ impl Line {
         let pid = snapshot.at.pid;
         self.step(&Observation::Snapshot(Box::new(snapshot)));
         if self.core.holds(pid) {
-            self.deferred.set_process(pid.tgid, ProcState { state: PROC_HOLDER, pad: 0, exec_id: 0 });
+            self.deferred.set_process(
+                pid.tgid,
+                ProcState {
+                    state: PROC_HOLDER,
+                    pad: 0,
+                    exec_id: 0,
+                },
+            );
         }
     }
 
@@ -258,8 +338,12 @@ impl Line {
     }
 
     fn wanted(&self, event: &v1::Event) -> bool {
-        let (Some(followed), Some(root)) = (&self.followed, self.root) else { return true };
-        let Some(process) = &event.process else { return true };
+        let (Some(followed), Some(root)) = (&self.followed, self.root) else {
+            return true;
+        };
+        let Some(process) = &event.process else {
+            return true;
+        };
         process.pid == root
             || process.ancestors.iter().any(|a| a.pid == root)
             || followed.iter().any(|pid| pid.tgid == process.pid)
@@ -354,8 +438,14 @@ impl Runner {
     }
 
     fn drain(&mut self) -> usize {
-        let Self { sensor, line, shared, .. } = self;
+        let Self {
+            sensor,
+            line,
+            shared,
+            ..
+        } = self;
         let n = sensor.drain(&mut |raw| line.record(&raw, shared));
+        line.accesses_of(None, shared);
         line.apply(sensor);
         if n > 0 {
             wire::scrub_stack();
@@ -366,11 +456,17 @@ impl Runner {
     /// What a ring still holds is overwritten, so that no secret outlives its use there.
     fn wipe(&mut self) {
         self.line.digest.ring_dirty = false;
-        let Self { sensor, line, shared, .. } = self;
+        let Self {
+            sensor,
+            line,
+            shared,
+            ..
+        } = self;
         if let Err(error) = sensor.wipe(&mut |raw| line.record(&raw, shared)) {
             tracing::error!(%error, "the ring could not be overwritten");
             line.digest.ring_dirty = true;
         }
+        line.accesses_of(None, shared);
         line.apply(sensor);
         wire::scrub_stack();
     }
@@ -380,10 +476,20 @@ impl Runner {
         let mut out = Digested::default();
         self.line.digest.tick(now, &mut out);
         self.line.take(&mut out);
-        self.line.step(&Observation::Tick { boot_ns: now, wall_ns: wall });
+        self.line.step(&Observation::Tick {
+            boot_ns: now,
+            wall_ns: wall,
+        });
         for loss in self.sensor.losses() {
             *self.lost.entry(loss.kind.to_owned()).or_default() += loss.count;
-            let gap = coverage::lost(loss.kind, loss.cpu, loss.count, now, wall.saturating_sub(TICK_NS), wall);
+            let gap = coverage::lost(
+                loss.kind,
+                loss.cpu,
+                loss.count,
+                now,
+                wall.saturating_sub(TICK_NS),
+                wall,
+            );
             self.line.gap(gap);
         }
         self.line.apply(&mut self.sensor);
@@ -425,7 +531,12 @@ impl Runner {
             lost.insert("undecodable".to_owned(), self.line.bad_records);
         }
         let counters = v1::Counters {
-            records: self.line.records.iter().map(|(k, v)| ((*k).to_owned(), *v)).collect(),
+            records: self
+                .line
+                .records
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), *v))
+                .collect(),
             lost: lost.into_iter().collect(),
             events: self.line.events,
             credentials: self.line.digest.registry.len() as u64,

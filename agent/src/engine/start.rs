@@ -21,7 +21,11 @@ use std::thread;
 pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, EngineError> {
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .map(|s| s.trim().to_owned())
-        .map_err(|e| EngineError::Unsupported(format!("/proc/sys/kernel/random/boot_id cannot be read: {e}")))?;
+        .map_err(|e| {
+            EngineError::Unsupported(format!(
+                "/proc/sys/kernel/random/boot_id cannot be read: {e}"
+            ))
+        })?;
     // The sensor first: what happens while the rest is set up waits in the ring.
     let sensor = Sensor::open(&sensor_options(&options)).map_err(sensor_error)?;
     let fingerprinter = fingerprinter(&options)?;
@@ -30,7 +34,11 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
     for bad in &bad_rules {
         tracing::error!("{bad}");
     }
-    let mut patterns: Vec<String> = classifier.watch_globs().into_iter().map(|g| g.glob).collect();
+    let mut patterns: Vec<String> = classifier
+        .watch_globs()
+        .into_iter()
+        .map(|g| g.glob)
+        .collect();
     patterns.extend(options.config.watch.iter().cloned());
     patterns.sort();
     patterns.dedup();
@@ -84,7 +92,12 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
         .name("engine".to_owned())
         .spawn(move || runner.run())
         .map_err(|e| EngineError::State(format!("the engine's thread cannot be started: {e}")))?;
-    Ok(EngineHandle { shared, commands, thread: Some(thread), node })
+    Ok(EngineHandle {
+        shared,
+        commands,
+        thread: Some(thread),
+        node,
+    })
 }
 
 /// Gaps known from the start, watched files, and the processes that run already.
@@ -93,6 +106,7 @@ fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
     for gap in coverage::initial(runner.sensor.status(), now) {
         runner.line.gap(gap);
     }
+    runner.sensor.scan_libraries();
     runner.report_libraries(now);
     if follow_only.is_none() {
         for tgid in digest::list_pids() {
@@ -117,7 +131,10 @@ fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
             continue;
         }
         if let Some(snapshot) = runner.line.digest.snapshot(tgid, boot_ns()) {
-            let unreadable = snapshot.env_unreadable.clone().map(|why| (snapshot.at.pid, why));
+            let unreadable = snapshot
+                .env_unreadable
+                .clone()
+                .map(|why| (snapshot.at.pid, why));
             runner.line.snapshot(snapshot);
             seen += 1;
             if let Some((pid, why)) = unreadable {
@@ -129,7 +146,9 @@ fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
     runner.line.gap(GapSeen {
         boot_ns: boot_ns(),
         reason: "backfill".to_owned(),
-        detail: format!("{seen} processes ran before the agent; what they read and sent until now was not seen"),
+        detail: format!(
+            "{seen} processes ran before the agent; what they read and sent until now was not seen"
+        ),
         remedy: "start the agent early in the boot".to_owned(),
         count: seen,
         signal: "exec".to_owned(),
@@ -142,7 +161,10 @@ fn unreadable_environment(pid: Pid, why: &str) -> GapSeen {
     GapSeen {
         boot_ns: boot_ns(),
         reason: "environment_unreadable".to_owned(),
-        detail: format!("the environment of process {} cannot be read: {why}", pid.tgid),
+        detail: format!(
+            "the environment of process {} cannot be read: {why}",
+            pid.tgid
+        ),
         remedy: "run the agent with CAP_SYS_PTRACE".to_owned(),
         count: 1,
         signal: "exec".to_owned(),
@@ -171,7 +193,8 @@ fn sensor_error(error: SensorError) -> EngineError {
 }
 
 fn fingerprinter(options: &EngineOptions) -> Result<Fingerprinter, EngineError> {
-    let bad = |path: &Path, e: std::io::Error| EngineError::State(format!("{}: {e}", path.display()));
+    let bad =
+        |path: &Path, e: std::io::Error| EngineError::State(format!("{}: {e}", path.display()));
     if let Some(path) = &options.config.fingerprint_key_file {
         return Fingerprinter::load(path).map_err(|e| bad(path, e));
     }
@@ -181,7 +204,9 @@ fn fingerprinter(options: &EngineOptions) -> Result<Fingerprinter, EngineError> 
             private_dir(dir)?;
             Fingerprinter::load_or_create(&path).map_err(|e| bad(&path, e))
         }
-        None => Fingerprinter::random().map_err(|e| EngineError::State(format!("no random bytes: {e}"))),
+        None => {
+            Fingerprinter::random().map_err(|e| EngineError::State(format!("no random bytes: {e}")))
+        }
     }
 }
 
@@ -192,7 +217,12 @@ fn private_dir(dir: &Path) -> Result<(), EngineError> {
         .recursive(true)
         .mode(0o700)
         .create(dir)
-        .map_err(|e| EngineError::State(format!("the state directory {} cannot be made: {e}", dir.display())))
+        .map_err(|e| {
+            EngineError::State(format!(
+                "the state directory {} cannot be made: {e}",
+                dir.display()
+            ))
+        })
 }
 
 fn create_private(path: &Path) -> Result<File, EngineError> {
@@ -206,13 +236,26 @@ fn create_private(path: &Path) -> Result<File, EngineError> {
         .map_err(|e| EngineError::State(format!("{}: {e}", path.display())))
 }
 
-fn identity(options: &EngineOptions, boot_id: &str) -> Result<(Option<Ledger>, RunInfo), EngineError> {
+fn identity(
+    options: &EngineOptions,
+    boot_id: &str,
+) -> Result<(Option<Ledger>, RunInfo), EngineError> {
     let Some(dir) = &options.state_dir else {
         let bytes = random()?;
         let agent = bytes[..16].iter().map(|b| format!("{b:02x}")).collect();
-        return Ok((None, RunInfo { agent, epoch: 1, previous_alive_wall_ns: None, previous_clean: true }));
+        return Ok((
+            None,
+            RunInfo {
+                agent,
+                epoch: 1,
+                previous_alive_wall_ns: None,
+                previous_clean: true,
+            },
+        ));
     };
-    let state = |e: &dyn std::fmt::Display| EngineError::State(format!("the ledger in {}: {e}", dir.display()));
+    let state = |e: &dyn std::fmt::Display| {
+        EngineError::State(format!("the ledger in {}: {e}", dir.display()))
+    };
     let ledger = Ledger::open(dir).map_err(|e| state(&e))?;
     let run = ledger.begin_run(boot_id).map_err(|e| state(&e))?;
     Ok((Some(ledger), run))
@@ -227,5 +270,7 @@ fn random() -> Result<[u8; 32], EngineError> {
 }
 
 fn host() -> String {
-    fs::read_to_string("/proc/sys/kernel/hostname").map(|s| s.trim().to_owned()).unwrap_or_default()
+    fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|s| s.trim().to_owned())
+        .unwrap_or_default()
 }

@@ -100,6 +100,19 @@ impl ProcessTable {
         self.procs.get(&pid)
     }
 
+    /// Who has, or had last, this pid.
+    #[must_use]
+    pub fn latest(&self, tgid: u32) -> Option<Pid> {
+        let gone = || {
+            self.exited
+                .iter()
+                .rev()
+                .map(|(_, pid)| *pid)
+                .find(|pid| pid.tgid == tgid)
+        };
+        self.live.get(&tgid).copied().or_else(gone)
+    }
+
     pub fn get_mut(&mut self, pid: Pid) -> Option<&mut Proc> {
         self.procs.get_mut(&pid)
     }

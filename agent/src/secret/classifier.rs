@@ -42,7 +42,11 @@ impl Classifier {
         errors.append(&mut bad);
         for rule in mine {
             if let Err(reason) = examples_hold(&rule) {
-                errors.push(RuleError { file: dir.display().to_string(), line: 0, reason });
+                errors.push(RuleError {
+                    file: dir.display().to_string(),
+                    line: 0,
+                    reason,
+                });
                 continue;
             }
             match rules.iter_mut().find(|r| r.spec.name == rule.spec.name) {
@@ -63,11 +67,21 @@ impl Classifier {
             for name in &rule.spec.env {
                 match name.strip_suffix('*') {
                     Some(prefix) => env_prefix.push((prefix.as_bytes().to_vec(), i as u32)),
-                    None => env.entry(name.as_bytes().to_vec()).or_default().push(i as u32),
+                    None => env
+                        .entry(name.as_bytes().to_vec())
+                        .or_default()
+                        .push(i as u32),
                 }
             }
         }
-        Classifier { rules, by_name, prefilter, env, env_prefix, globs: OnceLock::new() }
+        Classifier {
+            rules,
+            by_name,
+            prefilter,
+            env,
+            env_prefix,
+            globs: OnceLock::new(),
+        }
     }
 
     /// Everything that looks like a credential, sorted by position, each once. Placeholders are left out.
@@ -88,7 +102,10 @@ impl Classifier {
 
     /// A whole environment: pairs what belongs together (an AWS key id, its secret and its session token are one
     /// credential). Names with the findings of their values; places are offsets into the value.
-    pub fn classify_env<'a>(&self, block: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Vec<(String, Finding)> {
+    pub fn classify_env<'a>(
+        &self,
+        block: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Vec<(String, Finding)> {
         let block: Vec<(&[u8], &[u8])> = block.into_iter().take(8192).collect();
         let mut out: Vec<(String, Finding)> = Vec::new();
         for &(name, value) in &block {
@@ -113,7 +130,10 @@ impl Classifier {
     /// `--password x`). Index of the argument with the finding; places are offsets into that argument.
     pub fn classify_argv(&self, argv: &[&[u8]]) -> Vec<(usize, Finding)> {
         let mut out = Vec::new();
-        let program = argv.first().map(|a| a.rsplit(|b| *b == b'/').next().unwrap_or(a)).unwrap_or_default();
+        let program = argv
+            .first()
+            .map(|a| a.rsplit(|b| *b == b'/').next().unwrap_or(a))
+            .unwrap_or_default();
         for (i, arg) in argv.iter().enumerate().take(4096) {
             let mut finds = Finds::default();
             self.collect(arg, Origin::Argv { index: i as u32 }, &mut finds);
@@ -132,17 +152,29 @@ impl Classifier {
         if value.starts_with(b"-") || value.is_empty() {
             return;
         }
-        let userpass = matches!(program, b"curl" | b"http" | b"https" | b"wget") && matches!(flag, b"-u" | b"--user" | b"-U" | b"--proxy-user" | b"-a" | b"--auth");
+        let userpass = matches!(program, b"curl" | b"http" | b"https" | b"wget")
+            && matches!(
+                flag,
+                b"-u" | b"--user" | b"-U" | b"--proxy-user" | b"-a" | b"--auth"
+            );
         if userpass {
             if let Some(colon) = value.iter().position(|b| *b == b':')
                 && doubt(&value[colon + 1..]) != Doubt::Hard
                 && let Some(rule) = self.rule_named("http-basic-auth")
             {
-                finds.push(self.raw(rule, &value[colon + 1..], colon + 1..value.len(), token::clean(&value[..colon]), 2));
+                finds.push(self.raw(
+                    rule,
+                    &value[colon + 1..],
+                    colon + 1..value.len(),
+                    token::clean(&value[..colon]),
+                    2,
+                ));
             }
             return;
         }
-        if flag.len() > 3 && flag.starts_with(b"--") && !flag.contains(&b'=')
+        if flag.len() > 3
+            && flag.starts_with(b"--")
+            && !flag.contains(&b'=')
             && let Some(class) = name::classify(&flag[2..])
             && let Some(confidence) = value::judge(class, flag, value, value::Written::Bare)
             && let Some(rule) = self.rule_named(generic(class))
@@ -158,7 +190,12 @@ impl Classifier {
         let mut out: Vec<WatchGlob> = self
             .rules
             .iter()
-            .flat_map(|r| r.spec.paths.iter().map(|glob| WatchGlob { glob: glob.clone(), kind: r.spec.kind.clone() }))
+            .flat_map(|r| {
+                r.spec.paths.iter().map(|glob| WatchGlob {
+                    glob: glob.clone(),
+                    kind: r.spec.kind.clone(),
+                })
+            })
             .collect();
         out.sort_by(|a, b| (&a.glob, &a.kind).cmp(&(&b.glob, &b.kind)));
         out.dedup_by(|a, b| a.glob == b.glob);
@@ -190,12 +227,18 @@ impl Classifier {
         &self.rules[index]
     }
 
-
     pub(crate) fn rule_named(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()
     }
 
-    pub(crate) fn raw(&self, rule: usize, value: &[u8], span: std::ops::Range<usize>, identifier: String, rank: u8) -> Raw {
+    pub(crate) fn raw(
+        &self,
+        rule: usize,
+        value: &[u8],
+        span: std::ops::Range<usize>,
+        identifier: String,
+        rank: u8,
+    ) -> Raw {
         Raw {
             rule,
             kind: None,
@@ -222,7 +265,16 @@ impl Classifier {
             // One parser serves several rules; it runs once.
             if !done.contains(&structure) {
                 done.push(structure);
-                formats::run(structure, &mut Context { classifier: self, text, path, rule: rule as usize, finds });
+                formats::run(
+                    structure,
+                    &mut Context {
+                        classifier: self,
+                        text,
+                        path,
+                        rule: rule as usize,
+                        finds,
+                    },
+                );
             }
         }
     }
@@ -240,8 +292,12 @@ impl Classifier {
                 return;
             }
             match hook {
-                Hook::Token(i) => token::at_literal(text, start..end, &self.rules[i as usize], i as usize, finds),
-                Hook::Near(i) => token::after_word(text, start..end, &self.rules[i as usize], i as usize, finds),
+                Hook::Token(i) => {
+                    token::at_literal(text, start..end, &self.rules[i as usize], i as usize, finds)
+                }
+                Hook::Near(i) => {
+                    token::after_word(text, start..end, &self.rules[i as usize], i as usize, finds)
+                }
                 Hook::Structure(i) => {
                     if !structures.contains(&i) {
                         structures.push(i);
@@ -257,7 +313,13 @@ impl Classifier {
                         && let Some(rule) = self.rule_named(generic(found.class))
                     {
                         let label = token::clean(&text[found.name]);
-                        let mut raw = self.raw(rule, text[found.value.clone()].trim_ascii(), found.value, label, 0);
+                        let mut raw = self.raw(
+                            rule,
+                            text[found.value.clone()].trim_ascii(),
+                            found.value,
+                            label,
+                            0,
+                        );
                         raw.confidence = found.confidence;
                         finds.push(raw);
                     }
@@ -285,21 +347,49 @@ impl Classifier {
             return;
         }
         let exact = self.env.get(name).into_iter().flatten();
-        let prefixed = self.env_prefix.iter().filter(|(p, _)| name.starts_with(p)).map(|(_, i)| i);
+        let prefixed = self
+            .env_prefix
+            .iter()
+            .filter(|(p, _)| name.starts_with(p))
+            .map(|(_, i)| i);
         for &rule in exact.chain(prefixed) {
             let rule = rule as usize;
-            if finds.list.iter().any(|f| f.rule == rule || (f.rank >= 1 && f.span.len() * 2 >= trimmed.len())) {
+            if finds
+                .list
+                .iter()
+                .any(|f| f.rule == rule || (f.rank >= 1 && f.span.len() * 2 >= trimmed.len()))
+            {
                 continue;
             }
             let spec = &self.rules[rule].spec;
-            if doubt(trimmed) == Doubt::Hard || spec.public || value::judge(name::NameClass::Password, name, trimmed, value::Written::Bare).is_none() {
+            if doubt(trimmed) == Doubt::Hard
+                || spec.public
+                || value::judge(
+                    name::NameClass::Password,
+                    name,
+                    trimmed,
+                    value::Written::Bare,
+                )
+                .is_none()
+            {
                 continue;
             }
-            let derived = derive::derive(if spec.identifier.is_empty() { "none" } else { &spec.identifier }, trimmed);
+            let derived = derive::derive(
+                if spec.identifier.is_empty() {
+                    "none"
+                } else {
+                    &spec.identifier
+                },
+                trimmed,
+            );
             let mut raw = self.raw(rule, trimmed, 0..text.len(), derived.identifier, 1);
             raw.expires = derived.expires;
             // The name is the issuer's, the form is not proved.
-            raw.confidence = if spec.regex.is_empty() { spec.confidence } else { (spec.confidence * 0.8).min(0.8) };
+            raw.confidence = if spec.regex.is_empty() {
+                spec.confidence
+            } else {
+                (spec.confidence * 0.8).min(0.8)
+            };
             finds.push(raw);
         }
         if let Some(class) = name::classify(name)
@@ -313,14 +403,18 @@ impl Classifier {
     }
 
     fn url(&self, text: &[u8], at: usize, finds: &mut Finds) {
-        let Some(url) = derive::url::at(text, at) else { return };
+        let Some(url) = derive::url::at(text, at) else {
+            return;
+        };
         let password = &text[url.password.clone()];
         if password.len() < 3 || url.host.is_empty() {
             return;
         }
         let verdict = doubt(password);
         let user = &text[url.user.clone()];
-        if verdict == Doubt::Hard || doubt(user) == Doubt::Hard && password.len() < 8 && user.starts_with(b"<") {
+        if verdict == Doubt::Hard
+            || doubt(user) == Doubt::Hard && password.len() < 8 && user.starts_with(b"<")
+        {
             return;
         }
         let scheme = text[url.scheme.clone()].to_ascii_lowercase();
@@ -328,15 +422,20 @@ impl Classifier {
         let scheme = scheme.rsplit("jdbc:").next().unwrap_or_default();
         let base = scheme.split('+').next().unwrap_or_default();
         let rule = match base {
-            "postgres" | "postgresql" | "psql" | "redshift" | "cockroachdb" | "timescaledb" => "postgresql-url",
+            "postgres" | "postgresql" | "psql" | "redshift" | "cockroachdb" | "timescaledb" => {
+                "postgresql-url"
+            }
             "mysql" | "mysqlx" | "mariadb" | "mysql2" => "mysql-url",
             "mongodb" => "mongodb-url",
             "redis" | "rediss" | "valkey" => "redis-url",
             "amqp" | "amqps" => "amqp-url",
-            "mssql" | "sqlserver" | "oracle" | "clickhouse" | "snowflake" | "cassandra" | "neo4j" | "bolt" | "jdbc" => "database-url",
+            "mssql" | "sqlserver" | "oracle" | "clickhouse" | "snowflake" | "cassandra"
+            | "neo4j" | "bolt" | "jdbc" => "database-url",
             _ => "url-password",
         };
-        let Some(rule) = self.rule_named(rule) else { return };
+        let Some(rule) = self.rule_named(rule) else {
+            return;
+        };
         let identifier = derive::url::identifier(text, &url);
         let decoded = percent_decode(password);
         let mut raw = self.raw(rule, &decoded, url.password.clone(), identifier, 2);
@@ -348,15 +447,30 @@ impl Classifier {
             raw.confidence = raw.confidence.min(0.45);
         }
         if base.starts_with("http") {
-            raw.confidence *= if super::checks::looks_random(password) { 1.0 } else { 0.8 };
+            raw.confidence *= if super::checks::looks_random(password) {
+                1.0
+            } else {
+                0.8
+            };
         }
         finds.push(raw);
     }
 
     /// A private key: its kind follows from its form and from where it lies.
-    pub(crate) fn pem(&self, text: &[u8], path: &str, mut key: pem::PemKey, rank: u8, finds: &mut Finds) {
+    pub(crate) fn pem(
+        &self,
+        text: &[u8],
+        path: &str,
+        mut key: pem::PemKey,
+        rank: u8,
+        finds: &mut Finds,
+    ) {
         let name = if key.ssh {
-            if path.contains("/ssh_host_") { "ssh-host-key" } else { "ssh-private-key" }
+            if path.contains("/ssh_host_") {
+                "ssh-host-key"
+            } else {
+                "ssh-private-key"
+            }
         } else if key.label.starts_with("PGP") {
             "pgp-private-key"
         } else if path.contains("/kubernetes/pki/") || path.contains("/etcd/pki/") {
@@ -367,7 +481,10 @@ impl Classifier {
             "ssh-host-key"
         } else if path.contains("/.ssh/") {
             "ssh-private-key"
-        } else if path.contains("/etc/ssl/") || path.contains("/letsencrypt/") || path.contains("/etc/pki/") {
+        } else if path.contains("/etc/ssl/")
+            || path.contains("/letsencrypt/")
+            || path.contains("/etc/pki/")
+        {
             "tls-private-key"
         } else if path.contains("/.oci/") {
             "oci-api-key"
@@ -375,8 +492,14 @@ impl Classifier {
             "private-key"
         };
         let certificate = if key.ssh { None } else { pem::paired(text) };
-        let name = if name == "private-key" && certificate.is_some() { "tls-private-key" } else { name };
-        let Some(rule) = self.rule_named(name) else { return };
+        let name = if name == "private-key" && certificate.is_some() {
+            "tls-private-key"
+        } else {
+            name
+        };
+        let Some(rule) = self.rule_named(name) else {
+            return;
+        };
         let mut confidence = self.rules[rule].spec.confidence;
         // A body that does not decode is a sample in documentation or a damaged key.
         if !key.sound {
@@ -387,12 +510,26 @@ impl Classifier {
         let mut public = Vec::new();
         if let Some(certificate) = certificate {
             expires = Some(certificate.not_after);
-            identifier = if key.encrypted { format!("{} (encrypted)", certificate.identifier()) } else { certificate.identifier() };
+            identifier = if key.encrypted {
+                format!("{} (encrypted)", certificate.identifier())
+            } else {
+                certificate.identifier()
+            };
             public.push(certificate.subject);
         }
         let span = key.span.clone();
         let parts = vec![pem::to_part(&mut key)];
-        finds.push(Raw { rule, kind: None, span, parts, identifier, expires, public, confidence, rank });
+        finds.push(Raw {
+            rule,
+            kind: None,
+            span,
+            parts,
+            identifier,
+            expires,
+            public,
+            confidence,
+            rank,
+        });
     }
 
     fn rules_of_path(&self, path: &str) -> Vec<u32> {
@@ -423,7 +560,11 @@ impl Classifier {
 
     /// Kinds whose usual place the path is, whatever it holds.
     pub fn kinds_of_path(&self, path: &str) -> Vec<&str> {
-        let mut out: Vec<&str> = self.rules_of_path(path).into_iter().map(|i| self.rules[i as usize].spec.kind.as_str()).collect();
+        let mut out: Vec<&str> = self
+            .rules_of_path(path)
+            .into_iter()
+            .map(|i| self.rules[i as usize].spec.kind.as_str())
+            .collect();
         out.dedup();
         out
     }
@@ -447,10 +588,28 @@ fn generic(class: name::NameClass) -> &'static str {
 /// Files whose bare values are literals.
 fn config_file(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
-    if name.starts_with(".env") || name.ends_with(".env") || name.ends_with("_history") || name == "credentials" || name == "environment" {
+    if name.starts_with(".env")
+        || name.ends_with(".env")
+        || name.ends_with("_history")
+        || name == "credentials"
+        || name == "environment"
+    {
         return true;
     }
-    matches!(name.rsplit('.').next().unwrap_or_default(), "ini" | "cfg" | "conf" | "cnf" | "properties" | "env" | "yml" | "yaml" | "toml" | "tfvars" | "config")
+    matches!(
+        name.rsplit('.').next().unwrap_or_default(),
+        "ini"
+            | "cfg"
+            | "conf"
+            | "cnf"
+            | "properties"
+            | "env"
+            | "yml"
+            | "yaml"
+            | "toml"
+            | "tfvars"
+            | "config"
+    )
 }
 
 fn percent_decode(text: &[u8]) -> zeroize::Zeroizing<Vec<u8>> {
@@ -479,10 +638,15 @@ pub fn examples_hold(rule: &Rule) -> Result<(), String> {
     let alone = Classifier::from_rules(vec![Rule::new(spec)]);
     for (expected, examples) in [(true, &positive), (false, &negative)] {
         for (i, example) in examples.iter().enumerate() {
-            let text = super::rules::template::expand(example.text(), i as u64 + 7).map_err(|e| format!("rule {name}: {e}"))?;
+            let text = super::rules::template::expand(example.text(), i as u64 + 7)
+                .map_err(|e| format!("rule {name}: {e}"))?;
             let found = !super::tests_support::classify_example(&alone, example, &text).is_empty();
             if found != expected {
-                let what = if expected { "positive example is not found" } else { "negative example is found" };
+                let what = if expected {
+                    "positive example is not found"
+                } else {
+                    "negative example is found"
+                };
                 return Err(format!("rule {name}: {what}: {:?}", example.text()));
             }
         }

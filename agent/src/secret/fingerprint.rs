@@ -22,13 +22,17 @@ impl std::fmt::Debug for Fingerprinter {
 
 impl Fingerprinter {
     pub fn new(key: &[u8; 32]) -> Fingerprinter {
-        Fingerprinter { key: hmac::Key::new(hmac::HMAC_SHA256, key) }
+        Fingerprinter {
+            key: hmac::Key::new(hmac::HMAC_SHA256, key),
+        }
     }
 
     /// A key that lives as long as this value: fingerprints are comparable within one run only.
     pub fn random() -> io::Result<Fingerprinter> {
         let mut key = Zeroizing::new([0u8; 32]);
-        SystemRandom::new().fill(key.as_mut()).map_err(|_| io::Error::other("the system gave no random bytes"))?;
+        SystemRandom::new()
+            .fill(key.as_mut())
+            .map_err(|_| io::Error::other("the system gave no random bytes"))?;
         Ok(Fingerprinter::new(&key))
     }
 
@@ -37,10 +41,17 @@ impl Fingerprinter {
     /// # Errors
     /// When the file is readable by group or others, not a regular file, or not a key.
     pub fn load_or_create(path: &Path) -> io::Result<Fingerprinter> {
-        match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
+        match OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(path)
+        {
             Ok(file) => Fingerprinter::read(file, path),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Fingerprinter::create(path),
-            Err(e) => Err(io::Error::new(e.kind(), format!("cannot open the fingerprint key {}: {e}", path.display()))),
+            Err(e) => Err(io::Error::new(
+                e.kind(),
+                format!("cannot open the fingerprint key {}: {e}", path.display()),
+            )),
         }
     }
 
@@ -49,13 +60,19 @@ impl Fingerprinter {
     /// # Errors
     /// As [`Fingerprinter::load_or_create`], and when there is no such file.
     pub fn load(path: &Path) -> io::Result<Fingerprinter> {
-        let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(path)?;
         Fingerprinter::read(file, path)
     }
 
     fn read(file: File, path: &Path) -> io::Result<Fingerprinter> {
         let invalid = |why: &str| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("the fingerprint key {} {why}", path.display()))
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("the fingerprint key {} {why}", path.display()),
+            )
         };
         let meta = file.metadata()?;
         if !meta.is_file() {
@@ -91,7 +108,9 @@ impl Fingerprinter {
 
     fn create(path: &Path) -> io::Result<Fingerprinter> {
         let mut key = Zeroizing::new([0u8; 32]);
-        SystemRandom::new().fill(key.as_mut()).map_err(|_| io::Error::other("the system gave no random bytes"))?;
+        SystemRandom::new()
+            .fill(key.as_mut())
+            .map_err(|_| io::Error::other("the system gave no random bytes"))?;
         let mut text = Zeroizing::new(String::with_capacity(65));
         for byte in key.iter() {
             for nibble in [byte >> 4, byte & 15] {
@@ -102,7 +121,11 @@ impl Fingerprinter {
         // A half-written key must never be read as one: write aside, then link into place without replacing.
         let aside = path.with_extension(format!("new.{}", std::process::id()));
         let result = (|| {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&aside)?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             std::fs::hard_link(&aside, path)
@@ -112,9 +135,10 @@ impl Fingerprinter {
             Ok(()) => Ok(Fingerprinter::new(&key)),
             // Another agent was faster: its key is the key.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Fingerprinter::load(path),
-            Err(e) => {
-                Err(io::Error::new(e.kind(), format!("cannot write the fingerprint key {}: {e}", path.display())))
-            }
+            Err(e) => Err(io::Error::new(
+                e.kind(),
+                format!("cannot write the fingerprint key {}: {e}", path.display()),
+            )),
         }
     }
 
@@ -141,8 +165,12 @@ mod tests {
     fn the_key_is_made_once_private_and_read_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
-        let first = Fingerprinter::load_or_create(&path).unwrap().fingerprint(b"x");
-        let second = Fingerprinter::load_or_create(&path).unwrap().fingerprint(b"x");
+        let first = Fingerprinter::load_or_create(&path)
+            .unwrap()
+            .fingerprint(b"x");
+        let second = Fingerprinter::load_or_create(&path)
+            .unwrap()
+            .fingerprint(b"x");
         assert_eq!(first, second);
         assert!(first.starts_with("kt1:") && first.len() == 36);
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
@@ -155,16 +183,30 @@ mod tests {
         let path = dir.path().join("key");
         std::fs::write(&path, [7u8; 32]).unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
-        let e = Fingerprinter::load_or_create(&path).unwrap_err().to_string();
+        let e = Fingerprinter::load_or_create(&path)
+            .unwrap_err()
+            .to_string();
         assert!(e.contains("0640") && e.contains("chmod 600"), "{e}");
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
         assert_eq!(
-            Fingerprinter::load_or_create(&path).unwrap().fingerprint(b"x"),
+            Fingerprinter::load_or_create(&path)
+                .unwrap()
+                .fingerprint(b"x"),
             Fingerprinter::new(&[7; 32]).fingerprint(b"x")
         );
         std::fs::write(&path, b"short").unwrap();
-        assert!(Fingerprinter::load_or_create(&path).unwrap_err().to_string().contains("neither"));
-        assert!(Fingerprinter::load_or_create(dir.path()).unwrap_err().to_string().contains("regular file"));
+        assert!(
+            Fingerprinter::load_or_create(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("neither")
+        );
+        assert!(
+            Fingerprinter::load_or_create(dir.path())
+                .unwrap_err()
+                .to_string()
+                .contains("regular file")
+        );
     }
 
     #[test]
@@ -173,7 +215,9 @@ mod tests {
         let path = dir.path().join("key");
         std::fs::write(&path, "ab".repeat(32) + "\n").unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
-        let hex = Fingerprinter::load_or_create(&path).unwrap().fingerprint(b"secret");
+        let hex = Fingerprinter::load_or_create(&path)
+            .unwrap()
+            .fingerprint(b"secret");
         assert_eq!(hex, Fingerprinter::new(&[0xab; 32]).fingerprint(b"secret"));
     }
 }

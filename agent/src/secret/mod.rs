@@ -14,9 +14,9 @@ pub mod formats;
 pub mod rules;
 pub mod scan;
 mod settle;
-pub(crate) mod tests_support;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tests_support;
 
 pub use api::*;
 pub use classifier::Classifier;

@@ -22,31 +22,58 @@ pub(super) fn settle(classifier: &Classifier, text: &[u8], mut finds: Finds) -> 
 }
 
 fn distance(a: &Range<usize>, b: &Range<usize>) -> usize {
-    if a.end <= b.start { b.start - a.end } else { a.start.saturating_sub(b.end) }
+    if a.end <= b.start {
+        b.start - a.end
+    } else {
+        a.start.saturating_sub(b.end)
+    }
 }
 
 /// A key id, its secret and its session token are one credential, whose secret is the secret key.
 fn pair_aws(classifier: &Classifier, list: &mut Vec<Raw>) {
     let named = |raw: &Raw, name: &str| classifier.rule(raw.rule).spec.name == name;
-    let secrets: Vec<usize> = (0..list.len()).filter(|&i| named(&list[i], AWS_SECRET)).collect();
-    let ids: Vec<usize> = (0..list.len()).filter(|&i| named(&list[i], AWS_ID)).collect();
+    let secrets: Vec<usize> = (0..list.len())
+        .filter(|&i| named(&list[i], AWS_SECRET))
+        .collect();
+    let ids: Vec<usize> = (0..list.len())
+        .filter(|&i| named(&list[i], AWS_ID))
+        .collect();
     if secrets.is_empty() || ids.is_empty() {
         return;
     }
-    let sessions: Vec<usize> = (0..list.len()).filter(|&i| named(&list[i], AWS_SESSION)).collect();
+    let sessions: Vec<usize> = (0..list.len())
+        .filter(|&i| named(&list[i], AWS_SESSION))
+        .collect();
     let mut gone = vec![false; list.len()];
-    let nearest = |from: &Range<usize>, of: &[usize], list: &[Raw], gone: &[bool], limit: usize| -> Option<usize> {
+    let nearest = |from: &Range<usize>,
+                   of: &[usize],
+                   list: &[Raw],
+                   gone: &[bool],
+                   limit: usize|
+     -> Option<usize> {
         // Positions ascend, so only the neighbours of the insertion point can be nearest.
         let at = of.partition_point(|&i| list[i].span.start < from.start);
         let low = at.saturating_sub(3);
-        of[low..of.len().min(at + 3)].iter().copied().filter(|&i| !gone[i] && distance(from, &list[i].span) <= limit).min_by_key(|&i| distance(from, &list[i].span))
+        of[low..of.len().min(at + 3)]
+            .iter()
+            .copied()
+            .filter(|&i| !gone[i] && distance(from, &list[i].span) <= limit)
+            .min_by_key(|&i| distance(from, &list[i].span))
     };
     for secret in secrets {
         let span = list[secret].span.clone();
-        let Some(id) = nearest(&span, &ids, list, &gone, PAIR_DISTANCE) else { continue };
+        let Some(id) = nearest(&span, &ids, list, &gone, PAIR_DISTANCE) else {
+            continue;
+        };
         let session = nearest(&span, &sessions, list, &gone, PAIR_DISTANCE);
         gone[id] = true;
-        let derived = aws::key_id(list[id].public.first().map(String::as_str).unwrap_or_default());
+        let derived = aws::key_id(
+            list[id]
+                .public
+                .first()
+                .map(String::as_str)
+                .unwrap_or_default(),
+        );
         let temporary = derived.identifier.starts_with("ASIA");
         if let Some(session) = session.filter(|_| temporary) {
             gone[session] = true;
@@ -60,7 +87,11 @@ fn pair_aws(classifier: &Classifier, list: &mut Vec<Raw>) {
         if let Some(first) = raw.parts.first_mut() {
             first.name = "secret_access_key".to_string();
         }
-        raw.kind = Some(if temporary { "aws-session" } else { "aws-access-key" });
+        raw.kind = Some(if temporary {
+            "aws-session"
+        } else {
+            "aws-access-key"
+        });
         raw.identifier = derived.identifier;
         raw.public = derived.public;
         raw.confidence = raw.confidence.max(0.98);
@@ -73,13 +104,20 @@ fn pair_aws(classifier: &Classifier, list: &mut Vec<Raw>) {
 /// Where two finds overlap, the more specific one stays.
 fn without_overlaps(mut list: Vec<Raw>) -> Vec<Raw> {
     list.sort_by(|a, b| {
-        (Reverse(a.rank), Reverse(bits(a.confidence)), Reverse(a.span.len()), a.span.start, a.rule).cmp(&(
-            Reverse(b.rank),
-            Reverse(bits(b.confidence)),
-            Reverse(b.span.len()),
-            b.span.start,
-            b.rule,
-        ))
+        (
+            Reverse(a.rank),
+            Reverse(bits(a.confidence)),
+            Reverse(a.span.len()),
+            a.span.start,
+            a.rule,
+        )
+            .cmp(&(
+                Reverse(b.rank),
+                Reverse(bits(b.confidence)),
+                Reverse(b.span.len()),
+                b.span.start,
+                b.rule,
+            ))
     });
     let mut taken: BTreeMap<usize, usize> = BTreeMap::new();
     list.retain(|raw| {
@@ -111,7 +149,10 @@ fn merge(classifier: &Classifier, _text: &[u8], list: Vec<Raw>) -> Vec<Finding> 
     for raw in list {
         let spec = &classifier.rule(raw.rule).spec;
         let mut digest = [0u8; 32];
-        let bytes: &[u8] = raw.parts.first().map_or(raw.identifier.as_bytes(), |p| &p.value);
+        let bytes: &[u8] = raw
+            .parts
+            .first()
+            .map_or(raw.identifier.as_bytes(), |p| &p.value);
         digest.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
         if raw.parts.is_empty() {
             digest[0] ^= 1;
@@ -128,7 +169,10 @@ fn merge(classifier: &Classifier, _text: &[u8], list: Vec<Raw>) -> Vec<Finding> 
         seen.insert(digest, out.len());
         let kind = raw.kind.unwrap_or(&spec.kind);
         let (privilege, attack) = match raw.kind.and_then(|k| classifier.rule_named(k)) {
-            Some(rule) => (classifier.rule(rule).spec.privilege, classifier.rule(rule).spec.attack.clone()),
+            Some(rule) => (
+                classifier.rule(rule).spec.privilege,
+                classifier.rule(rule).spec.attack.clone(),
+            ),
             None => (spec.privilege, spec.attack.clone()),
         };
         out.push(Finding {
@@ -155,13 +199,29 @@ fn merge(classifier: &Classifier, _text: &[u8], list: Vec<Raw>) -> Vec<Finding> 
 /// Joins what several variables of one environment say about one credential.
 pub(super) fn pair_env(block: &[(&[u8], &[u8])], found: &mut Vec<(String, Finding)>) {
     let value = |name: &str| -> Option<String> {
-        block.iter().find(|(n, _)| *n == name.as_bytes()).map(|(_, v)| super::scan::token::clean(v.trim_ascii())).filter(|v| !v.is_empty() && v.len() <= 200)
+        block
+            .iter()
+            .find(|(n, _)| *n == name.as_bytes())
+            .map(|(_, v)| super::scan::token::clean(v.trim_ascii()))
+            .filter(|v| !v.is_empty() && v.len() <= 200)
     };
-    if let Some(secret) = found.iter().position(|(n, _)| n == "AWS_SECRET_ACCESS_KEY" || n == "AWS_SECRET_KEY") {
+    if let Some(secret) = found
+        .iter()
+        .position(|(n, _)| n == "AWS_SECRET_ACCESS_KEY" || n == "AWS_SECRET_KEY")
+    {
         let id = found.iter().position(|(_, f)| f.rule == AWS_ID);
-        let session = found.iter().position(|(n, _)| n == "AWS_SESSION_TOKEN" || n == "AWS_SECURITY_TOKEN");
+        let session = found
+            .iter()
+            .position(|(n, _)| n == "AWS_SESSION_TOKEN" || n == "AWS_SECURITY_TOKEN");
         if let Some(id) = id {
-            let derived = aws::key_id(found[id].1.public.first().map(String::as_str).unwrap_or_default());
+            let derived = aws::key_id(
+                found[id]
+                    .1
+                    .public
+                    .first()
+                    .map(String::as_str)
+                    .unwrap_or_default(),
+            );
             let temporary = session.is_some() || derived.identifier.starts_with("ASIA");
             let mut more: Vec<Part> = Vec::new();
             if let Some(session) = session {
@@ -175,7 +235,12 @@ pub(super) fn pair_env(block: &[(&[u8], &[u8])], found: &mut Vec<(String, Findin
                 first.name = "secret_access_key".to_string();
             }
             credential.parts.append(&mut more);
-            credential.kind = if temporary { "aws-session" } else { "aws-access-key" }.to_string();
+            credential.kind = if temporary {
+                "aws-session"
+            } else {
+                "aws-access-key"
+            }
+            .to_string();
             credential.identifier = derived.identifier;
             credential.public = derived.public;
             credential.confidence = credential.confidence.max(0.98);
@@ -189,26 +254,45 @@ pub(super) fn pair_env(block: &[(&[u8], &[u8])], found: &mut Vec<(String, Findin
     }
     // A neighbour that names the owner of a secret without identifier of its own.
     const OWNERS: &[(&str, &[&str])] = &[
-        ("AZURE_CLIENT_SECRET", &["AZURE_CLIENT_ID", "AZURE_TENANT_ID"]),
+        (
+            "AZURE_CLIENT_SECRET",
+            &["AZURE_CLIENT_ID", "AZURE_TENANT_ID"],
+        ),
         ("ARM_CLIENT_SECRET", &["ARM_CLIENT_ID", "ARM_TENANT_ID"]),
         ("AZURE_STORAGE_KEY", &["AZURE_STORAGE_ACCOUNT"]),
         ("PGPASSWORD", &["PGUSER", "PGHOST", "PGDATABASE"]),
         ("MYSQL_PWD", &["MYSQL_USER", "MYSQL_HOST"]),
-        ("MYSQL_PASSWORD", &["MYSQL_USER", "MYSQL_HOST", "MYSQL_DATABASE"]),
-        ("POSTGRES_PASSWORD", &["POSTGRES_USER", "POSTGRES_HOST", "POSTGRES_DB"]),
+        (
+            "MYSQL_PASSWORD",
+            &["MYSQL_USER", "MYSQL_HOST", "MYSQL_DATABASE"],
+        ),
+        (
+            "POSTGRES_PASSWORD",
+            &["POSTGRES_USER", "POSTGRES_HOST", "POSTGRES_DB"],
+        ),
         ("TWILIO_AUTH_TOKEN", &["TWILIO_ACCOUNT_SID"]),
         ("TWILIO_API_KEY_SECRET", &["TWILIO_API_KEY"]),
         ("VAULT_TOKEN", &["VAULT_ADDR"]),
-        ("TWINE_PASSWORD", &["TWINE_USERNAME", "TWINE_REPOSITORY_URL"]),
+        (
+            "TWINE_PASSWORD",
+            &["TWINE_USERNAME", "TWINE_REPOSITORY_URL"],
+        ),
         ("DOCKER_PASSWORD", &["DOCKER_USERNAME"]),
-        ("SNOWFLAKE_PASSWORD", &["SNOWFLAKE_USER", "SNOWFLAKE_ACCOUNT"]),
+        (
+            "SNOWFLAKE_PASSWORD",
+            &["SNOWFLAKE_USER", "SNOWFLAKE_ACCOUNT"],
+        ),
         ("DATABRICKS_TOKEN", &["DATABRICKS_HOST"]),
         ("DD_API_KEY", &["DD_SITE"]),
     ];
     for (name, finding) in found.iter_mut() {
         if let Some((_, owners)) = OWNERS.iter().find(|(n, _)| n == name) {
             let known: Vec<String> = owners.iter().filter_map(|o| value(o)).collect();
-            if !known.is_empty() && (finding.identifier.is_empty() || finding.identifier == *name || finding.identifier.ends_with(['-', '_', '.'])) {
+            if !known.is_empty()
+                && (finding.identifier.is_empty()
+                    || finding.identifier == *name
+                    || finding.identifier.ends_with(['-', '_', '.']))
+            {
                 finding.identifier = known.join(" ");
             }
         }

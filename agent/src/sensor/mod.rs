@@ -1,1 +1,310 @@
-//! See docs/ARCHITECTURE.md.
+//! The kernel side's other half: loads it, attaches each signal to the best hook the kernel allows, drains records.
+//!
+//! The only user of aya. A hook that is refused is recorded with its reason and remedy and never ends the agent.
+
+mod bpf;
+pub mod btf;
+mod error;
+mod fanotify;
+mod hooks;
+mod maps;
+mod proc;
+mod proof;
+mod provoke;
+mod ring;
+mod start;
+mod status;
+mod tls;
+mod watch;
+
+pub use error::SensorError;
+pub use maps::Loss;
+pub use status::{LibraryReport, Refused, SensorStatus, SignalReport, Tier};
+pub use watch::{file_id, kernel_dev};
+
+use self::{fanotify::Fanotify, maps::Maps, ring::Ring, tls::Libraries, watch::Watches};
+use aya::Ebpf;
+use keytrail_abi::{
+    FileAccess, FileId, Kind, PROC_UNKNOWN, ProcState, TlsWrite, access, state::WIPE_SLOT,
+};
+use rustix::event::{PollFd, PollFlags};
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+    time::Duration,
+};
+
+/// How to open the sensor.
+#[derive(Clone, Debug)]
+pub struct SensorOptions {
+    /// `None`: the best each signal can have. `Some(Base)` leaves the fentry tier alone.
+    pub tier: Option<Tier>,
+    /// Size of the ring, bytes; rounded up to a power of two.
+    pub ring_bytes: u32,
+    /// Print the kernel side's debug log through `tracing` (needs an object built with the feature `log`).
+    pub debug_log: bool,
+    /// Provoke every hook once and check that it fires.
+    pub self_test: bool,
+}
+
+impl Default for SensorOptions {
+    fn default() -> Self {
+        Self {
+            tier: None,
+            ring_bytes: 8 << 20,
+            debug_log: false,
+            self_test: true,
+        }
+    }
+}
+
+/// One record, as the kernel side made it.
+#[derive(Clone, Copy, Debug)]
+pub struct RawRecord<'a> {
+    /// Begins with a `keytrail_abi::Header`; what lies beyond `header.len` is padding.
+    pub bytes: &'a [u8],
+    /// The hook that saw it, for example `raw_tp:sched_process_exec`, `uprobe:SSL_write` or `fanotify`.
+    pub hook: &'a str,
+}
+
+/// The names of the hooks that serve each kind of record.
+#[derive(Debug, Default)]
+struct HookNames {
+    exec: String,
+    fork: String,
+    exit: String,
+    file_open: String,
+    connect: String,
+    send: String,
+}
+
+/// A running sensor. Dropping it detaches everything.
+pub struct Sensor {
+    ebpf: Ebpf,
+    maps: Maps,
+    ring: Ring,
+    ring_fd: OwnedFd,
+    fanotify: Option<Fanotify>,
+    /// Opens are reported by fanotify, not by the kernel side.
+    fanotify_opens: bool,
+    fanotify_lost: u64,
+    watches: Watches,
+    libraries: Libraries,
+    names: HookNames,
+    status: SensorStatus,
+}
+
+impl Sensor {
+    /// Loads and attaches what this kernel allows.
+    ///
+    /// # Errors
+    /// Only when nothing can work: no root, no BTF, an object the kernel does not take. Everything less is in
+    /// [`Sensor::status`].
+    pub fn open(options: &SensorOptions) -> Result<Self, SensorError> {
+        start::open(options)
+    }
+
+    /// Which hooks were chosen and refused, and which libraries are covered.
+    pub fn status(&self) -> &SensorStatus {
+        &self.status
+    }
+
+    /// Waits until there is something to drain, at most `timeout`. `extra` are further descriptors to wake for.
+    ///
+    /// # Errors
+    /// Those of poll(2), but for EINTR, which is a wake-up.
+    pub fn wait(&self, timeout: Duration, extra: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut fds = vec![PollFd::new(&self.ring_fd, PollFlags::IN)];
+        fds.extend(
+            self.fanotify
+                .iter()
+                .map(|group| PollFd::new(group, PollFlags::IN)),
+        );
+        fds.extend(extra.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        let timeout = rustix::time::Timespec::try_from(timeout).map_err(io::Error::other)?;
+        match rustix::event::poll(&mut fds, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Hands out what has happened up to now; returns the number of records.
+    ///
+    /// Order: fanotify's events come before any ring record that was begun after them. So the end of the ring is
+    /// noted first, then fanotify is read until it is empty, then the ring up to that end.
+    pub fn drain(&mut self, sink: &mut dyn FnMut(RawRecord<'_>)) -> usize {
+        let until = self.ring.produced();
+        let mut count = 0;
+        if let Some(group) = &self.fanotify {
+            let (watches, maps, opens) = (&self.watches, &mut self.maps, self.fanotify_opens);
+            let overflows = group.drain(&mut |touch| {
+                watches.touched(maps, &touch, opens, &mut |bytes| {
+                    count += 1;
+                    sink(RawRecord {
+                        bytes,
+                        hook: "fanotify",
+                    });
+                });
+            });
+            self.fanotify_lost += overflows as u64;
+        }
+        let (names, libraries) = (&self.names, &self.libraries);
+        count
+            + self.ring.drain(until, &mut |bytes| {
+                sink(RawRecord {
+                    bytes,
+                    hook: hook_of(names, libraries, bytes),
+                });
+            })
+    }
+
+    /// The state the kernel side has for a process; `None` is clean.
+    pub fn process(&self, tgid: u32) -> Option<ProcState> {
+        self.maps.process(tgid)
+    }
+
+    /// Processes the kernel side follows at present.
+    pub fn processes(&self) -> Vec<(u32, ProcState)> {
+        self.maps.processes()
+    }
+
+    /// Sets a process's state. False when the table is full: a gap.
+    pub fn set_process(&mut self, tgid: u32, state: ProcState) -> bool {
+        self.maps.set_process(tgid, state)
+    }
+
+    /// Declares a process clean, unless it has executed something else or read a secret since the exec `exec_id`.
+    ///
+    /// A read of a watched file in the very instant between question and removal leaves its record in the ring, upon
+    /// which the caller makes the process a holder again.
+    pub fn clear_process(&mut self, tgid: u32, exec_id: u64) {
+        if let Some(now) = self.maps.process(tgid)
+            && now.exec_id == exec_id
+            && now.state == PROC_UNKNOWN
+        {
+            self.maps.remove_process(tgid);
+        }
+    }
+
+    /// Watches a file (or directory) with `keytrail_abi::watch` flags.
+    ///
+    /// # Errors
+    /// When a table is full or the fanotify mark is refused: a gap, for this file.
+    pub fn watch(&mut self, path: &Path, file: FileId, flags: u32) -> io::Result<()> {
+        self.watches
+            .add(&mut self.maps, self.fanotify.as_ref(), path, file, flags)
+    }
+
+    pub fn unwatch(&mut self, file: FileId) {
+        self.watches
+            .remove(&mut self.maps, self.fanotify.as_ref(), file);
+    }
+
+    /// Number of watched files.
+    pub fn watched(&self) -> usize {
+        self.watches.len()
+    }
+
+    /// Records lost since the last call.
+    pub fn losses(&mut self) -> Vec<Loss> {
+        let mut losses = self.maps.losses();
+        if self.fanotify_lost != 0 {
+            losses.push(Loss {
+                kind: "fanotify",
+                cpu: 0,
+                count: std::mem::take(&mut self.fanotify_lost),
+            });
+        }
+        losses
+    }
+
+    /// Overwrites everything the ring still holds of records that were handed out before this call. Records that
+    /// come in meanwhile go to `sink`.
+    ///
+    /// # Errors
+    /// When the program cannot be run.
+    pub fn wipe(&mut self, sink: &mut dyn FnMut(RawRecord<'_>)) -> io::Result<()> {
+        self.drain(sink);
+        let start = self.ring.produced();
+        // Every slot the kernel reserves is zeroed before it is filled, so one lap of the ring, whoever drives it,
+        // leaves nothing of the lap before.
+        let rounds = 4 * self.ring.size() / (WIPE_SLOT as u64 + 8) + 4;
+        for _ in 0..rounds {
+            if self.ring.produced() - start >= self.ring.size() {
+                break;
+            }
+            start::run(&mut self.ebpf, "wipe_ring")?;
+            self.drain(sink);
+        }
+        if self.ring.produced() - start < self.ring.size() {
+            return Err(io::Error::other("the ring stayed full"));
+        }
+        Ok(())
+    }
+
+    /// The ring's pages, for tests that look for what must not be there.
+    pub fn ring_image(&self) -> Vec<u8> {
+        self.ring.data()
+    }
+
+    /// Looks for TLS libraries on the host and in running processes and attaches to new ones. Returns how many
+    /// files were attached to that were not before.
+    pub fn scan_libraries(&mut self) -> usize {
+        let found = self.libraries.scan(&mut self.ebpf);
+        self.status.libraries = self.libraries.reports();
+        found
+    }
+
+    /// The same for what one process has mapped: cheap enough for every new program and every holder.
+    pub fn attach_process_libraries(&mut self, tgid: u32) -> usize {
+        let found = self.libraries.scan_process(&mut self.ebpf, tgid);
+        if found != 0 {
+            self.status.libraries = self.libraries.reports();
+        }
+        found
+    }
+}
+
+impl AsFd for Sensor {
+    /// Readable when the ring has records.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring_fd.as_fd()
+    }
+}
+
+/// A number inside a record; zero when the record is too short for it.
+fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes
+        .get(at..)
+        .and_then(|rest| rest.first_chunk())
+        .copied()
+        .unwrap_or([0; N])
+}
+
+fn hook_of<'a>(names: &'a HookNames, libraries: &'a Libraries, bytes: &[u8]) -> &'a str {
+    match u16::from_ne_bytes(number(
+        bytes,
+        std::mem::offset_of!(keytrail_abi::Header, kind),
+    )) {
+        Kind::EXEC | Kind::EXEC_CHUNK => &names.exec,
+        Kind::FORK => &names.fork,
+        Kind::EXIT => &names.exit,
+        Kind::FILE_OPEN | Kind::FILE_NEW => &names.file_open,
+        Kind::FILE_READ => {
+            match u32::from_ne_bytes(number(bytes, std::mem::offset_of!(FileAccess, access))) {
+                access::READ => "raw_tp:mm_filemap_get_pages",
+                access::PERMISSION => "fexit:security_file_permission",
+                _ if names.file_open.starts_with("fexit") => "fentry:security_mmap_file",
+                _ => "raw_tp:mm_filemap_map_pages",
+            }
+        }
+        Kind::CONNECT => &names.connect,
+        Kind::SOCK_SEND => &names.send,
+        Kind::TLS_WRITE => libraries.hook(u64::from_ne_bytes(number(
+            bytes,
+            std::mem::offset_of!(TlsWrite, cookie),
+        ))),
+        _ => "",
+    }
+}

@@ -43,7 +43,13 @@ impl Pattern {
                 return None;
             }
             components.push(if part.contains(['*', '?', '[', '{']) {
-                Component::Wild(GlobBuilder::new(part).literal_separator(true).build().ok()?.compile_matcher())
+                Component::Wild(
+                    GlobBuilder::new(part)
+                        .literal_separator(true)
+                        .build()
+                        .ok()?
+                        .compile_matcher(),
+                )
             } else {
                 Component::Literal(part.to_owned())
             });
@@ -70,15 +76,23 @@ pub fn expand(root: BorrowedFd<'_>, pattern: &Pattern) -> Expansion {
         let mut next = Vec::new();
         for dir in &at {
             let shown = if dir.is_empty() { "/" } else { dir.as_str() };
-            let Ok(fd) = open_in(root, shown, OFlags::RDONLY | OFlags::DIRECTORY) else { continue };
+            let Ok(fd) = open_in(root, shown, OFlags::RDONLY | OFlags::DIRECTORY) else {
+                continue;
+            };
             out.directories.push((shown.to_owned(), component.clone()));
             match component {
                 Component::Literal(name) => next.push(format!("{dir}/{name}")),
                 Component::Wild(glob) => {
                     let Ok(entries) = Dir::new(fd) else { continue };
                     for entry in entries.take(MAX_ENTRIES).filter_map(Result::ok) {
-                        let Ok(name) = entry.file_name().to_str() else { continue };
-                        if name != "." && name != ".." && glob.is_match(name) && next.len() < MAX_PATHS {
+                        let Ok(name) = entry.file_name().to_str() else {
+                            continue;
+                        };
+                        if name != "."
+                            && name != ".."
+                            && glob.is_match(name)
+                            && next.len() < MAX_PATHS
+                        {
                             next.push(format!("{dir}/{name}"));
                         }
                     }

@@ -25,7 +25,13 @@ pub fn kernel_device(st_dev: u64) -> u32 {
 pub fn open_in(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let relative = path.trim_start_matches('/');
     let relative = if relative.is_empty() { "." } else { relative };
-    let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    // openat2 refuses what has no meaning with O_PATH.
+    let harmless = if flags.contains(OFlags::PATH) {
+        OFlags::CLOEXEC
+    } else {
+        OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY
+    };
+    let flags = flags | harmless;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     // EAGAIN: the tree was being renamed while we walked it.
     for _ in 0..3 {
@@ -39,7 +45,11 @@ pub fn open_in(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> rustix::io::R
 
 /// Opens the root directory of a process (or of this one).
 pub fn open_root(path: &Path) -> rustix::io::Result<OwnedFd> {
-    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    rustix::fs::open(
+        path,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
 }
 
 /// Facts of an open file; `None` when it is not a regular file.
@@ -61,7 +71,14 @@ pub fn facts(fd: impl AsFd, path: &str) -> rustix::io::Result<Option<(FileFacts,
         size: s.stx_size,
         ctime_ns: seconds.saturating_mul(1_000_000_000) + u64::from(s.stx_ctime.tv_nsec),
     };
-    Ok(Some((facts, FileId { ino: s.stx_ino, dev, pad: 0 })))
+    Ok(Some((
+        facts,
+        FileId {
+            ino: s.stx_ino,
+            dev,
+            pad: 0,
+        },
+    )))
 }
 
 /// Reads a file (its head, when it is larger than [`MAX_FILE`]); true when only a part was read.
@@ -82,4 +99,44 @@ pub fn content(fd: OwnedFd, size: u64) -> io::Result<(Zeroizing<Vec<u8>>, bool)>
     }
     bytes.truncate(have.min(want as usize));
     Ok((bytes, truncated || have as u64 > want))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd as _;
+
+    #[test]
+    fn links_do_not_lead_out_of_the_root_and_fifos_do_not_block() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = open_root(dir.path()).unwrap();
+        std::fs::write(dir.path().join("in"), b"inside").unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join("out")).unwrap();
+        std::os::unix::fs::symlink("/in", dir.path().join("within")).unwrap();
+        rustix::fs::mknodat(
+            root.as_fd(),
+            "fifo",
+            rustix::fs::FileType::Fifo,
+            Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        assert!(open_in(root.as_fd(), "/out", OFlags::RDONLY).is_err());
+        let fd = open_in(root.as_fd(), "/within", OFlags::RDONLY).unwrap();
+        let (seen, _) = facts(&fd, "/within").unwrap().unwrap();
+        let (bytes, cut) = content(fd, seen.size).unwrap();
+        assert_eq!((&bytes[..], cut), (&b"inside"[..], false));
+        let fifo = open_in(root.as_fd(), "/fifo", OFlags::PATH).unwrap();
+        assert!(facts(&fifo, "/fifo").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_growing_file_is_said_to_be_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("f"), vec![b'x'; 100]).unwrap();
+        let root = open_root(dir.path()).unwrap();
+        let fd = open_in(root.as_fd(), "f", OFlags::RDONLY).unwrap();
+        let (bytes, cut) = content(fd, 60).unwrap();
+        assert_eq!((bytes.len(), cut), (60, true));
+    }
 }

@@ -51,7 +51,10 @@ impl Files {
     #[must_use]
     pub fn new(patterns: Vec<String>) -> Self {
         Self {
-            patterns: patterns.into_iter().filter(|p| p.starts_with('/') || p.starts_with("~/")).collect(),
+            patterns: patterns
+                .into_iter()
+                .filter(|p| p.starts_with('/') || p.starts_with("~/"))
+                .collect(),
             roots: BTreeMap::new(),
             table: FileTable::default(),
             inotify: Inotify::init().ok(),
@@ -78,7 +81,9 @@ impl Files {
 
     /// Adds the mount namespace of a process, if it is new; true when it is to be scanned.
     pub fn add_process(&mut self, tgid: u32) -> bool {
-        let Some(ns) = procfs::namespace(tgid, "mnt") else { return false };
+        let Some(ns) = procfs::namespace(tgid, "mnt") else {
+            return false;
+        };
         let path = PathBuf::from(format!("/proc/{tgid}/root"));
         if let Some(root) = self.roots.get_mut(&ns) {
             // The process we reached it through is gone: go on through this one.
@@ -96,7 +101,15 @@ impl Files {
             return false;
         }
         let homes = homes(&path);
-        self.roots.insert(ns, Root { path, homes, files: BTreeSet::new(), scanned: false });
+        self.roots.insert(
+            ns,
+            Root {
+                path,
+                homes,
+                files: BTreeSet::new(),
+                scanned: false,
+            },
+        );
         self.dirty.insert(ns);
         true
     }
@@ -105,19 +118,28 @@ impl Files {
     pub fn add_home(&mut self, ns: u32, home: &str) {
         let own = procfs::namespace(std::process::id(), "mnt").unwrap_or(0);
         let ns = if ns == 0 { own } else { ns };
-        let Some(root) = self.roots.get_mut(&ns) else { return };
-        if valid_home(home) && root.homes.len() < MAX_HOMES && root.homes.insert(home.trim_end_matches('/').to_owned()) {
+        let Some(root) = self.roots.get_mut(&ns) else {
+            return;
+        };
+        if valid_home(home)
+            && root.homes.len() < MAX_HOMES
+            && root.homes.insert(home.trim_end_matches('/').to_owned())
+        {
             self.dirty.insert(ns);
         }
     }
 
     /// Takes the directory events; roots in which something of interest changed become dirty.
     pub fn read_events(&mut self) {
-        let Some(inotify) = &mut self.inotify else { return };
+        let Some(inotify) = &mut self.inotify else {
+            return;
+        };
         let mut buffer = [0u8; 16 * 1024];
         while let Ok(events) = inotify.read_events(&mut buffer) {
             for event in events {
-                let Some((ns, components)) = self.watched.get(&event.wd) else { continue };
+                let Some((ns, components)) = self.watched.get(&event.wd) else {
+                    continue;
+                };
                 let ns = *ns;
                 if event.mask.contains(inotify::EventMask::IGNORED) {
                     let gone = event.wd.clone();
@@ -169,7 +191,9 @@ impl Files {
         kernel: &mut dyn Kernel,
         appeared: &mut Vec<Appeared>,
     ) {
-        let Some(root) = self.roots.get(&ns) else { return };
+        let Some(root) = self.roots.get(&ns) else {
+            return;
+        };
         let path = root.path.clone();
         let first = !root.scanned;
         let Ok(fd) = read::open_root(&path) else {
@@ -195,14 +219,21 @@ impl Files {
         }
         let mut seen = BTreeSet::new();
         for file in files {
-            let Some(learnt) = self.table.learn(&path, &file, classifier, registry) else { continue };
+            let Some(learnt) = self.table.learn(&path, &file, classifier, registry) else {
+                continue;
+            };
             seen.insert(learnt.id);
-            let Some(known) = self.table.get(learnt.id) else { continue };
+            let Some(known) = self.table.get(learnt.id) else {
+                continue;
+            };
             if learnt.new_file {
                 kernel.watch(&known.access_path(), learnt.id, watch::FILE);
             }
             if !first && !learnt.new_credentials.is_empty() {
-                appeared.push(Appeared { facts: known.facts.clone(), credentials: learnt.new_credentials });
+                appeared.push(Appeared {
+                    facts: known.facts.clone(),
+                    credentials: learnt.new_credentials,
+                });
             }
         }
         if let Some(root) = self.roots.get_mut(&ns) {
@@ -216,7 +247,9 @@ impl Files {
     }
 
     fn drop_root(&mut self, ns: u32, kernel: &mut dyn Kernel) {
-        let Some(root) = self.roots.remove(&ns) else { return };
+        let Some(root) = self.roots.remove(&ns) else {
+            return;
+        };
         for id in root.files {
             kernel.unwatch(id);
             self.table.remove(id);
@@ -251,15 +284,25 @@ impl Files {
             }
             return;
         }
-        let Some(inotify) = &mut self.inotify else { return };
+        let Some(inotify) = &mut self.inotify else {
+            return;
+        };
         if self.directories.len() >= MAX_DIRECTORIES {
             return;
         }
-        let Ok(dir) = read::open_in(fd, directory, rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY) else {
+        let Ok(dir) = read::open_in(
+            fd,
+            directory,
+            rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY,
+        ) else {
             return;
         };
-        let mask = WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::CLOSE_WRITE | WatchMask::ONLYDIR;
-        if let Ok(wd) = inotify.watches().add(format!("/proc/self/fd/{}", dir.as_raw_fd()), mask) {
+        let mask =
+            WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::CLOSE_WRITE | WatchMask::ONLYDIR;
+        if let Ok(wd) = inotify
+            .watches()
+            .add(format!("/proc/self/fd/{}", dir.as_raw_fd()), mask)
+        {
             self.directories.insert(key, wd.clone());
             self.watched.insert(wd, (ns, vec![component]));
         }
@@ -267,17 +310,25 @@ impl Files {
 }
 
 fn valid_home(home: &str) -> bool {
-    home.starts_with('/') && home.len() > 1 && home.len() < 4096 && !home.contains("/../") && !home.contains('\0')
+    home.starts_with('/')
+        && home.len() > 1
+        && home.len() < 4096
+        && !home.contains("/../")
+        && !home.contains('\0')
 }
 
 /// Home directories of a root: /etc/passwd's, and what lies in /home.
 fn homes(root: &Path) -> BTreeSet<String> {
     let mut homes = BTreeSet::from(["/root".to_owned()]);
-    let Ok(fd) = read::open_root(root) else { return homes };
+    let Ok(fd) = read::open_root(root) else {
+        return homes;
+    };
     if let Ok(file) = read::open_in(fd.as_fd(), "/etc/passwd", rustix::fs::OFlags::RDONLY) {
         let mut text = String::new();
         // An unreadable or huge passwd leaves the usual places.
-        let _ = std::fs::File::from(file).take(1024 * 1024).read_to_string(&mut text);
+        let _ = std::fs::File::from(file)
+            .take(1024 * 1024)
+            .read_to_string(&mut text);
         for line in text.lines() {
             if let Some(home) = line.split(':').nth(5)
                 && valid_home(home)
@@ -289,7 +340,12 @@ fn homes(root: &Path) -> BTreeSet<String> {
         }
     }
     if let Some(pattern) = Pattern::parse("/home/*") {
-        homes.extend(expand(fd.as_fd(), &pattern).files.into_iter().take(MAX_HOMES));
+        homes.extend(
+            expand(fd.as_fd(), &pattern)
+                .files
+                .into_iter()
+                .take(MAX_HOMES),
+        );
     }
     homes
 }

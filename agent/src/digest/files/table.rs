@@ -83,14 +83,21 @@ impl FileTable {
         let (facts, id) = read::facts(&handle, path).ok()??;
         let before = self.files.get(&id);
         if before.is_some_and(|k| k.same_version(&facts) && k.unreadable.is_none()) {
-            return Some(Learnt { id, new_file: false, new_credentials: Vec::new() });
+            return Some(Learnt {
+                id,
+                new_file: false,
+                new_credentials: Vec::new(),
+            });
         }
         let new_file = before.is_none();
         if new_file && self.files.len() >= MAX_FILES {
             return None;
         }
-        let old: Vec<String> =
-            before.into_iter().flat_map(|k| &k.credentials).map(|c| c.fingerprint.clone()).collect();
+        let old: Vec<String> = before
+            .into_iter()
+            .flat_map(|k| &k.credentials)
+            .map(|c| c.fingerprint.clone())
+            .collect();
         let mut known = KnownFile {
             facts,
             root: root.to_owned(),
@@ -112,7 +119,10 @@ impl FileTable {
                 known.truncated = truncated;
                 for finding in classifier.classify(&bytes, Origin::File { path }) {
                     if let Some(credential) = registry.learn(&finding)
-                        && !known.credentials.iter().any(|c| c.fingerprint == credential.fingerprint)
+                        && !known
+                            .credentials
+                            .iter()
+                            .any(|c| c.fingerprint == credential.fingerprint)
                     {
                         known.credentials.push(credential);
                     }
@@ -120,9 +130,17 @@ impl FileTable {
             }
             Err(e) => known.unreadable = Some(e.to_string()),
         }
-        let new_credentials =
-            known.credentials.iter().filter(|c| !old.contains(&c.fingerprint)).cloned().collect();
+        let new_credentials = known
+            .credentials
+            .iter()
+            .filter(|c| !old.contains(&c.fingerprint))
+            .cloned()
+            .collect();
         self.files.insert(id, known);
-        Some(Learnt { id, new_file, new_credentials })
+        Some(Learnt {
+            id,
+            new_file,
+            new_credentials,
+        })
     }
 }

@@ -26,13 +26,26 @@ pub fn crc32_hex_le(data: &[u8]) -> [u8; 8] {
 }
 
 /// Names of the checks a rule can ask for.
-pub const NAMES: &[&str] = &["crc32-base62", "crc32-hex-le", "jwt", "base64", "base64-json", "basic-auth", "mixed", "digit", "alpha-digit"];
+pub const NAMES: &[&str] = &[
+    "crc32-base62",
+    "crc32-hex-le",
+    "jwt",
+    "base64",
+    "base64-json",
+    "basic-auth",
+    "mixed",
+    "digit",
+    "alpha-digit",
+];
 
 /// Result of a named check: `Some(true)` proves the value, `Some(false)` says it fails, `None`: says nothing.
 pub fn check(name: &str, value: &[u8]) -> Option<bool> {
     match name {
         "crc32-base62" => {
-            let body = value.iter().position(|&b| b == b'_').map(|i| &value[i + 1..])?;
+            let body = value
+                .iter()
+                .position(|&b| b == b'_')
+                .map(|i| &value[i + 1..])?;
             if body.len() != 36 {
                 return None;
             }
@@ -52,13 +65,19 @@ pub fn structure(name: &str, value: &[u8]) -> bool {
         "jwt" => crate::secret::derive::jwt::Jwt::parse(value).is_some(),
         "base64" => crate::secret::derive::base64_any(value).is_some(),
         "basic-auth" => crate::secret::derive::basic(value).is_some(),
-        "base64-json" => crate::secret::derive::base64_any(value).is_some_and(|v| v.first() == Some(&b'{')),
+        "base64-json" => {
+            crate::secret::derive::base64_any(value).is_some_and(|v| v.first() == Some(&b'{'))
+        }
         // Letters in both cases and a digit: what a random base62 value of this length practically always has.
         "mixed" => {
-            value.iter().any(u8::is_ascii_lowercase) && value.iter().any(u8::is_ascii_uppercase) && value.iter().any(u8::is_ascii_digit)
+            value.iter().any(u8::is_ascii_lowercase)
+                && value.iter().any(u8::is_ascii_uppercase)
+                && value.iter().any(u8::is_ascii_digit)
         }
         "digit" => value.iter().any(u8::is_ascii_digit),
-        "alpha-digit" => value.iter().any(u8::is_ascii_digit) && value.iter().any(u8::is_ascii_alphabetic),
+        "alpha-digit" => {
+            value.iter().any(u8::is_ascii_digit) && value.iter().any(u8::is_ascii_alphabetic)
+        }
         _ => true,
     }
 }
@@ -74,6 +93,9 @@ mod tests {
         assert_eq!(&crc32_base62(b"123456789"), b"3jZRME");
         let token = [b"npm_".as_slice(), &[b'a'; 30], &crc32_base62(&[b'a'; 30])].concat();
         assert_eq!(check("crc32-base62", &token), Some(true));
-        assert_eq!(check("crc32-base62", &[b"npm_".as_slice(), &[b'a'; 36]].concat()), Some(false));
+        assert_eq!(
+            check("crc32-base62", &[b"npm_".as_slice(), &[b'a'; 36]].concat()),
+            Some(false)
+        );
     }
 }

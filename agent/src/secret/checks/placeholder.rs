@@ -15,29 +15,157 @@ pub enum Doubt {
 
 /// Words no generated value holds, compared without case. Short ones only count as a whole word.
 const WORDS: &[&[u8]] = &[
-    b"example", b"changeme", b"change_me", b"change-me", b"changeit", b"placeholder", b"your_", b"your-", b"yourapi", b"yourtoken",
-    b"yourkey", b"yoursecret", b"yourpassword", b"my_secret", b"mysecret", b"my-secret", b"insert_", b"insert-", b"replace_", b"replace-",
-    b"replaceme", b"redacted", b"removed", b"hidden", b"dummy", b"xxxx", b"****", b"....", b"<your", b"fill_me", b"fillme", b"to_be_",
-    b"not_a_", b"not-a-", b"notreal", b"not_real", b"fake_", b"fake-", b"enter_", b"enter-", b"put_your", b"todo", b"tbd_", b"goes_here",
-    b"goes-here", b"_here", b"-here", b"undefined", b"somesecret", b"some_secret", b"some-secret", b"secret_here", b"sample_", b"sample-",
+    b"example",
+    b"changeme",
+    b"change_me",
+    b"change-me",
+    b"changeit",
+    b"placeholder",
+    b"your_",
+    b"your-",
+    b"yourapi",
+    b"yourtoken",
+    b"yourkey",
+    b"yoursecret",
+    b"yourpassword",
+    b"my_secret",
+    b"mysecret",
+    b"my-secret",
+    b"insert_",
+    b"insert-",
+    b"replace_",
+    b"replace-",
+    b"replaceme",
+    b"redacted",
+    b"removed",
+    b"hidden",
+    b"dummy",
+    b"xxxx",
+    b"****",
+    b"....",
+    b"<your",
+    b"fill_me",
+    b"fillme",
+    b"to_be_",
+    b"not_a_",
+    b"not-a-",
+    b"notreal",
+    b"not_real",
+    b"fake_",
+    b"fake-",
+    b"enter_",
+    b"enter-",
+    b"put_your",
+    b"todo",
+    b"tbd_",
+    b"goes_here",
+    b"goes-here",
+    b"_here",
+    b"-here",
+    b"undefined",
+    b"somesecret",
+    b"some_secret",
+    b"some-secret",
+    b"secret_here",
+    b"sample_",
+    b"sample-",
     b"invalid",
 ];
 
 /// Whole values that are words of the trade, not secrets.
 const VALUES: &[&[u8]] = &[
-    b"none", b"null", b"nil", b"true", b"false", b"yes", b"no", b"on", b"off", b"empty", b"unset", b"default", b"password", b"passwd", b"pass",
-    b"secret", b"token", b"key", b"apikey", b"api_key", b"api-key", b"string", b"str", b"text", b"value", b"test", b"tests", b"testing", b"foo",
-    b"bar", b"baz", b"foobar", b"required", b"optional", b"disabled", b"enabled", b"unknown", b"anonymous", b"user", b"username", b"n/a", b"na",
-    b"credentials", b"credential", b"bearer", b"basic", b"int", b"integer", b"bool", b"boolean", b"object", b"file", b"env", b"prompt", b"auto",
-    b"self", b"this", b"pwd", b"hash", b"number", b"bytes", b"any", b"never", b"always", b"stdin", b"ask", b"private", b"public", b"plain", b"auth",
-    b"admin_password", b"db_password", b"accesstoken", b"access_token", b"secretkey", b"secret_key", b"client_secret", b"clientsecret", b"foobared",
+    b"none",
+    b"null",
+    b"nil",
+    b"true",
+    b"false",
+    b"yes",
+    b"no",
+    b"on",
+    b"off",
+    b"empty",
+    b"unset",
+    b"default",
+    b"password",
+    b"passwd",
+    b"pass",
+    b"secret",
+    b"token",
+    b"key",
+    b"apikey",
+    b"api_key",
+    b"api-key",
+    b"string",
+    b"str",
+    b"text",
+    b"value",
+    b"test",
+    b"tests",
+    b"testing",
+    b"foo",
+    b"bar",
+    b"baz",
+    b"foobar",
+    b"required",
+    b"optional",
+    b"disabled",
+    b"enabled",
+    b"unknown",
+    b"anonymous",
+    b"user",
+    b"username",
+    b"n/a",
+    b"na",
+    b"credentials",
+    b"credential",
+    b"bearer",
+    b"basic",
+    b"int",
+    b"integer",
+    b"bool",
+    b"boolean",
+    b"object",
+    b"file",
+    b"env",
+    b"prompt",
+    b"auto",
+    b"self",
+    b"this",
+    b"pwd",
+    b"hash",
+    b"number",
+    b"bytes",
+    b"any",
+    b"never",
+    b"always",
+    b"stdin",
+    b"ask",
+    b"private",
+    b"public",
+    b"plain",
+    b"auth",
+    b"admin_password",
+    b"db_password",
+    b"accesstoken",
+    b"access_token",
+    b"secretkey",
+    b"secret_key",
+    b"client_secret",
+    b"clientsecret",
+    b"foobared",
 ];
 
 /// Keys printed in issuers' own documentation, as the part that makes them recognisable.
 const DOCUMENTED: &[&[u8]] = &[
     // AWS, Stripe and Twilio quick starts; jwt.io's front page.
-    b"AKIAIOSFODNN7", b"wJalrXUtnFEMI", b"AKIAI44QH8DHB", b"je7MtGbClwBF/2Zp9Utk", b"4eC39HqLyjWDarjtT1zdp7dc", b"BQokikJOvBiI2HlWgH4olfQ2",
-    b"SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c", b"TJVA95OrM7E2cBab30RMHrHDcEfxjoYZgeFONFh7HgQ",
+    b"AKIAIOSFODNN7",
+    b"wJalrXUtnFEMI",
+    b"AKIAI44QH8DHB",
+    b"je7MtGbClwBF/2Zp9Utk",
+    b"4eC39HqLyjWDarjtT1zdp7dc",
+    b"BQokikJOvBiI2HlWgH4olfQ2",
+    b"SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c",
+    b"TJVA95OrM7E2cBab30RMHrHDcEfxjoYZgeFONFh7HgQ",
 ];
 
 /// Decides whether a value is a placeholder.
@@ -52,21 +180,36 @@ pub fn doubt(value: &[u8]) -> Doubt {
     if value.len() <= 24 && VALUES.iter().any(|v| v.eq_ignore_ascii_case(value)) {
         return Doubt::Hard;
     }
-    if DOCUMENTED.iter().any(|d| memchr::memmem::find(value, d).is_some()) {
+    if DOCUMENTED
+        .iter()
+        .any(|d| memchr::memmem::find(value, d).is_some())
+    {
         return Doubt::Hard;
     }
     // Key material is long enough to hold any short word by chance.
     if value.len() <= 256 && WORDS.iter().any(|w| contains_ignore_case(value, w)) {
         return Doubt::Hard;
     }
-    if sequential(value) { Doubt::Soft } else { Doubt::None }
+    if sequential(value) {
+        Doubt::Soft
+    } else {
+        Doubt::None
+    }
 }
 
 /// `${VAR}`, `$VAR`, `{{ x }}`, `<token>`, `%(name)s`, `%ENV%`, `$(cmd)`, `@Value@`, `#{x}`, `__TOKEN__`.
 fn template(v: &[u8]) -> bool {
     let starts = |p: &[u8]| v.starts_with(p);
     let ends = |p: &[u8]| v.ends_with(p);
-    if starts(b"${") || starts(b"$(") || starts(b"{{") || starts(b"<%") || starts(b"#{") || starts(b"%(") || starts(b"$[[") || starts(b"@{") {
+    if starts(b"${")
+        || starts(b"$(")
+        || starts(b"{{")
+        || starts(b"<%")
+        || starts(b"#{")
+        || starts(b"%(")
+        || starts(b"$[[")
+        || starts(b"@{")
+    {
         return true;
     }
     if (starts(b"<") && ends(b">"))
@@ -78,11 +221,19 @@ fn template(v: &[u8]) -> bool {
     {
         return true;
     }
-    if memchr::memmem::find(v, b"${").is_some() || memchr::memmem::find(v, b"{{").is_some() || memchr::memmem::find(v, b"$(").is_some() {
+    if memchr::memmem::find(v, b"${").is_some()
+        || memchr::memmem::find(v, b"{{").is_some()
+        || memchr::memmem::find(v, b"$(").is_some()
+    {
         return true;
     }
     // A bare shell variable.
-    v.len() > 1 && v[0] == b'$' && v[1..].iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'.' | b'-' | b'>' | b'[' | b']' | b'\''))
+    v.len() > 1
+        && v[0] == b'$'
+        && v[1..].iter().all(|b| {
+            b.is_ascii_alphanumeric()
+                || matches!(b, b'_' | b':' | b'.' | b'-' | b'>' | b'[' | b']' | b'\'')
+        })
         && (v[1].is_ascii_alphabetic() || v[1] == b'_')
         && !v[1..].iter().any(|b| b.is_ascii_digit()) | v[1..].iter().any(|b| *b == b'_')
 }
@@ -122,7 +273,10 @@ fn sequential(v: &[u8]) -> bool {
     // Interleaved counting: a1b2c3d4.
     let strides = v
         .windows(3)
-        .filter(|w| w[2].to_ascii_lowercase() == w[0].to_ascii_lowercase().wrapping_add(1) || (w[0] == b'9' && w[2] == b'0'))
+        .filter(|w| {
+            w[2].to_ascii_lowercase() == w[0].to_ascii_lowercase().wrapping_add(1)
+                || (w[0] == b'9' && w[2] == b'0')
+        })
         .count();
     if v.len() >= 8 && strides * 10 >= (v.len() - 2) * 7 {
         return true;
@@ -132,7 +286,9 @@ fn sequential(v: &[u8]) -> bool {
 }
 
 pub(crate) fn contains_ignore_case(haystack: &[u8], lower_needle: &[u8]) -> bool {
-    haystack.windows(lower_needle.len()).any(|w| w.eq_ignore_ascii_case(lower_needle))
+    haystack
+        .windows(lower_needle.len())
+        .any(|w| w.eq_ignore_ascii_case(lower_needle))
 }
 
 #[cfg(test)]
@@ -142,16 +298,34 @@ mod tests {
     #[test]
     fn placeholders_of_every_sort() {
         for v in [
-            "changeme", "xxxxxxxxxxxx", "${GITHUB_TOKEN}", "{{ token }}", "<token>", "your-api-key", "AKIAIOSFODNN7EXAMPLE",
-            "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "aaaaaaaaaaaaaaaa", "$TOKEN", "$(cat token)", "%API_KEY%", "@token@", "null",
-            "00000000000000000000", "sk_test_4eC39HqLyjWDarjtT1zdp7dc",
+            "changeme",
+            "xxxxxxxxxxxx",
+            "${GITHUB_TOKEN}",
+            "{{ token }}",
+            "<token>",
+            "your-api-key",
+            "AKIAIOSFODNN7EXAMPLE",
+            "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+            "aaaaaaaaaaaaaaaa",
+            "$TOKEN",
+            "$(cat token)",
+            "%API_KEY%",
+            "@token@",
+            "null",
+            "00000000000000000000",
+            "sk_test_4eC39HqLyjWDarjtT1zdp7dc",
         ] {
             assert_eq!(doubt(v.as_bytes()), Doubt::Hard, "{v}");
         }
         for v in ["1234567890abcdefghij", "a1b2c3d4e5f6a7b8", "abcabcabcabc"] {
             assert_eq!(doubt(v.as_bytes()), Doubt::Soft, "{v}");
         }
-        for v in ["q3VtZcK8s1LwXy7BnR0uTd4P", "correct horse", "pa$$w0rd!", "hunter2"] {
+        for v in [
+            "q3VtZcK8s1LwXy7BnR0uTd4P",
+            "correct horse",
+            "pa$$w0rd!",
+            "hunter2",
+        ] {
             assert_eq!(doubt(v.as_bytes()), Doubt::None, "{v}");
         }
     }

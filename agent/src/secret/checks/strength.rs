@@ -10,7 +10,12 @@ pub fn entropy(value: &[u8]) -> f64 {
         counts[usize::from(b)] += 1;
     }
     let n = value.len() as f64;
-    counts.iter().filter(|&&c| c > 0).map(|&c| f64::from(c) / n).map(|p| -p * p.log2()).sum()
+    counts
+        .iter()
+        .filter(|&&c| c > 0)
+        .map(|&c| f64::from(c) / n)
+        .map(|p| -p * p.log2())
+        .sum()
 }
 
 /// Number of different bytes.
@@ -56,7 +61,8 @@ pub fn looks_random(value: &[u8]) -> bool {
         .filter(|w| class(w[0]) != class(w[1]))
         .count();
     // Identifiers and sentences change class at word borders only; random text changes all the time.
-    digits > 0 && turns * 4 >= value.len() || (lower > 0 && upper > 0 && turns * 3 >= value.len())
+    digits > 0 && turns * 4 >= value.len()
+        || (lower > 0 && upper > 0 && turns * 3 >= value.len())
         || (digits >= 2 && letters >= 6 && turns * 6 >= value.len())
 }
 
@@ -75,10 +81,20 @@ mod tests {
 
     #[test]
     fn words_are_not_random_and_keys_are() {
-        for word in ["configuration", "get_user_password", "application/json", "20240101123000", "AbstractFactoryBean"] {
+        for word in [
+            "configuration",
+            "get_user_password",
+            "application/json",
+            "20240101123000",
+            "AbstractFactoryBean",
+        ] {
             assert!(!looks_random(word.as_bytes()), "{word}");
         }
-        for key in ["9f86d081884c7d659a2feaa0c55ad015", "q3VtZcK8s1LwXy7BnR0uTd4P", "x7f0q2mz81kd"] {
+        for key in [
+            "9f86d081884c7d659a2feaa0c55ad015",
+            "q3VtZcK8s1LwXy7BnR0uTd4P",
+            "x7f0q2mz81kd",
+        ] {
             assert!(looks_random(key.as_bytes()), "{key}");
         }
         assert_eq!(entropy(b""), 0.0);

@@ -28,7 +28,11 @@ pub fn key_id(id: &str) -> Derived {
         Some(account) => format!("{id} account {account}"),
         None => id.to_string(),
     };
-    Derived { identifier, expires: None, public: vec![id.to_string()] }
+    Derived {
+        identifier,
+        expires: None,
+        public: vec![id.to_string()],
+    }
 }
 
 #[cfg(test)]
@@ -38,7 +42,10 @@ mod tests {
     #[test]
     fn account_from_a_key_id() {
         // Published pair of key id and account from the article that first described the encoding.
-        assert_eq!(account("ASIAQNZGKIQY56JQ7WML").as_deref(), Some("029608264753"));
+        assert_eq!(
+            account("ASIAQNZGKIQY56JQ7WML").as_deref(),
+            Some("029608264753")
+        );
         assert_eq!(account("AKIAIOSFODNN7EXAMPLE"), None);
         assert_eq!(account("AKIA"), None);
         assert_eq!(account("AKIA0000000000000000"), None);

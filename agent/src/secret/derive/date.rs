@@ -8,13 +8,24 @@ pub fn epoch(text: &str) -> Option<i64> {
         return number(text.parse().ok()?);
     }
     let b = text.as_bytes();
-    if b.len() < 19 || b[4] != b'-' || b[7] != b'-' || !matches!(b[10], b'T' | b' ' | b't') || b[13] != b':' || b[16] != b':' {
+    if b.len() < 19
+        || b[4] != b'-'
+        || b[7] != b'-'
+        || !matches!(b[10], b'T' | b' ' | b't')
+        || b[13] != b':'
+        || b[16] != b':'
+    {
         return None;
     }
     let field = |from: usize, to: usize| text.get(from..to)?.parse::<i64>().ok();
     let (year, month, day) = (field(0, 4)?, field(5, 7)?, field(8, 10)?);
     let (hour, minute, second) = (field(11, 13)?, field(14, 16)?, field(17, 19)?);
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+    if !(1..=12).contains(&month)
+        || !(1..=31).contains(&day)
+        || hour > 23
+        || minute > 59
+        || second > 60
+    {
         return None;
     }
     let rest = text.get(19..)?;
@@ -23,12 +34,20 @@ pub fn epoch(text: &str) -> Option<i64> {
     let offset = match zone.as_bytes() {
         [] | [b'Z' | b'z'] => 0,
         [sign, digits @ ..] if digits.len() >= 4 => {
-            let digits: Vec<i64> = digits.iter().filter(|d| d.is_ascii_digit()).map(|d| i64::from(d - b'0')).collect();
+            let digits: Vec<i64> = digits
+                .iter()
+                .filter(|d| d.is_ascii_digit())
+                .map(|d| i64::from(d - b'0'))
+                .collect();
             if digits.len() < 4 {
                 return None;
             }
             let minutes = (digits[0] * 10 + digits[1]) * 60 + digits[2] * 10 + digits[3];
-            if *sign == b'-' { -minutes * 60 } else { minutes * 60 }
+            if *sign == b'-' {
+                -minutes * 60
+            } else {
+                minutes * 60
+            }
         }
         _ => return None,
     };

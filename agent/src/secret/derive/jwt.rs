@@ -20,8 +20,11 @@ impl Jwt {
         let mut dots = token.split(|&b| b == b'.');
         let (head, body) = (dots.next()?, dots.next()?);
         dots.next()?;
-        let Value::Object(header) = serde_json::from_slice(&base64_any(head)?).ok()? else { return None };
-        if !header.contains_key("alg") && !header.contains_key("enc") && !header.contains_key("typ") {
+        let Value::Object(header) = serde_json::from_slice(&base64_any(head)?).ok()? else {
+            return None;
+        };
+        if !header.contains_key("alg") && !header.contains_key("enc") && !header.contains_key("typ")
+        {
             return None;
         }
         // A JWE has five parts and no readable claims.
@@ -35,30 +38,45 @@ impl Jwt {
     }
 
     pub fn claim(&self, name: &str) -> Option<&str> {
-        self.claims.get(name).and_then(Value::as_str).filter(|t| !t.is_empty() && t.len() <= 256)
+        self.claims
+            .get(name)
+            .and_then(Value::as_str)
+            .filter(|t| !t.is_empty() && t.len() <= 256)
     }
 
     pub fn expires(&self) -> Option<i64> {
         let exp = self.claims.get("exp")?;
-        exp.as_i64().or_else(|| exp.as_f64().map(|f| f as i64)).filter(|&t| t > 0)
+        exp.as_i64()
+            .or_else(|| exp.as_f64().map(|f| f as i64))
+            .filter(|&t| t > 0)
     }
 
     /// Kubernetes service account `namespace:name`, with the pod it is bound to.
     pub fn kubernetes(&self) -> Option<String> {
         if let Some(bound) = self.claims.get("kubernetes.io").and_then(Value::as_object) {
             let namespace = bound.get("namespace").and_then(Value::as_str)?;
-            let name = bound.get("serviceaccount").and_then(|s| s.get("name")).and_then(Value::as_str)?;
-            let pod = bound.get("pod").and_then(|p| p.get("name")).and_then(Value::as_str);
+            let name = bound
+                .get("serviceaccount")
+                .and_then(|s| s.get("name"))
+                .and_then(Value::as_str)?;
+            let pod = bound
+                .get("pod")
+                .and_then(|p| p.get("name"))
+                .and_then(Value::as_str);
             return Some(clip(&match pod {
                 Some(pod) => format!("{namespace}:{name} pod {pod}"),
                 None => format!("{namespace}:{name}"),
             }));
         }
         if let Some(name) = self.claim("kubernetes.io/serviceaccount/service-account.name") {
-            let namespace = self.claim("kubernetes.io/serviceaccount/namespace").unwrap_or_default();
+            let namespace = self
+                .claim("kubernetes.io/serviceaccount/namespace")
+                .unwrap_or_default();
             return Some(clip(&format!("{namespace}:{name} legacy")));
         }
-        self.claim("sub").and_then(|s| s.strip_prefix("system:serviceaccount:")).map(clip)
+        self.claim("sub")
+            .and_then(|s| s.strip_prefix("system:serviceaccount:"))
+            .map(clip)
     }
 
     /// Who the token stands for, and who made it.
@@ -66,10 +84,20 @@ impl Jwt {
         let mut parts: Vec<String> = Vec::new();
         let mut push = |label: &str, value: Option<&str>| {
             if let Some(value) = value {
-                parts.push(if label.is_empty() { value.to_string() } else { format!("{label}={value}") });
+                parts.push(if label.is_empty() {
+                    value.to_string()
+                } else {
+                    format!("{label}={value}")
+                });
             }
         };
-        push("", self.claim("sub").or_else(|| self.claim("email")).or_else(|| self.claim("upn")).or_else(|| self.claim("preferred_username")));
+        push(
+            "",
+            self.claim("sub")
+                .or_else(|| self.claim("email"))
+                .or_else(|| self.claim("upn"))
+                .or_else(|| self.claim("preferred_username")),
+        );
         push("iss", self.claim("iss"));
         let aud = match self.claims.get("aud") {
             Some(Value::Array(list)) => list.first().and_then(Value::as_str),
@@ -80,12 +108,22 @@ impl Jwt {
         for claim in ["appid", "azp", "client_id", "oid", "tid", "repository"] {
             push(claim, self.claim(claim));
         }
-        push("kid", self.header.get("kid").and_then(Value::as_str).filter(|k| k.len() <= 64));
+        push(
+            "kid",
+            self.header
+                .get("kid")
+                .and_then(Value::as_str)
+                .filter(|k| k.len() <= 64),
+        );
         clip(&parts.join(" "))
     }
 
     pub fn derived(&self) -> Derived {
-        Derived { identifier: self.kubernetes().unwrap_or_else(|| self.identifier()), expires: self.expires(), public: Vec::new() }
+        Derived {
+            identifier: self.kubernetes().unwrap_or_else(|| self.identifier()),
+            expires: self.expires(),
+            public: Vec::new(),
+        }
     }
 
     /// The more exact kind that issuer and claims prove, or `None` for a JWT of unknown sort.
@@ -94,7 +132,11 @@ impl Jwt {
         if issuer == "https://token.actions.githubusercontent.com" {
             return Some("github-oidc-token");
         }
-        let audience = self.claims.get("aud").map(Value::to_string).unwrap_or_default();
+        let audience = self
+            .claims
+            .get("aud")
+            .map(Value::to_string)
+            .unwrap_or_default();
         if self.kubernetes().is_some() {
             return Some(if audience.contains("sts.amazonaws.com") {
                 "eks-irsa-token"
@@ -106,13 +148,18 @@ impl Jwt {
                 "kubernetes-service-account-legacy"
             });
         }
-        if issuer.starts_with("https://sts.windows.net/") || issuer.starts_with("https://login.microsoftonline.com/") {
+        if issuer.starts_with("https://sts.windows.net/")
+            || issuer.starts_with("https://login.microsoftonline.com/")
+        {
             return Some("azure-access-token");
         }
         if issuer == "supabase" {
             return Some("supabase-jwt");
         }
-        if self.claim("sub").is_some_and(|s| s.starts_with("spiffe://")) {
+        if self
+            .claim("sub")
+            .is_some_and(|s| s.starts_with("spiffe://"))
+        {
             return Some("spiffe-jwt-svid");
         }
         None
@@ -130,7 +177,11 @@ mod tests {
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
     fn token(header: &str, claims: &str) -> String {
-        format!("{}.{}.c2lnbmF0dXJl", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims))
+        format!(
+            "{}.{}.c2lnbmF0dXJl",
+            URL_SAFE_NO_PAD.encode(header),
+            URL_SAFE_NO_PAD.encode(claims)
+        )
     }
 
     #[test]

@@ -34,8 +34,17 @@ pub fn base64_any(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     if text.is_empty() || text.len() > MAX_BASE64 {
         return None;
     }
-    let compact: Zeroizing<Vec<u8>> = Zeroizing::new(text.iter().copied().filter(|b| !b.is_ascii_whitespace()).collect());
-    let engine = if compact.iter().any(|b| matches!(b, b'-' | b'_')) { &URL_SAFE } else { &STANDARD };
+    let compact: Zeroizing<Vec<u8>> = Zeroizing::new(
+        text.iter()
+            .copied()
+            .filter(|b| !b.is_ascii_whitespace())
+            .collect(),
+    );
+    let engine = if compact.iter().any(|b| matches!(b, b'-' | b'_')) {
+        &URL_SAFE
+    } else {
+        &STANDARD
+    };
     engine.decode(compact.as_slice()).ok().map(Zeroizing::new)
 }
 
@@ -45,40 +54,101 @@ pub fn basic(text: &[u8]) -> Option<(String, Zeroizing<Vec<u8>>)> {
     let colon = decoded.iter().position(|b| *b == b':')?;
     let (user, password) = (&decoded[..colon], &decoded[colon + 1..]);
     let printable = decoded.iter().all(|b| *b >= 0x20 && *b < 0x7f);
-    (printable && password.len() >= 3).then(|| (String::from_utf8_lossy(user).chars().take(120).collect(), Zeroizing::new(password.to_vec())))
+    (printable && password.len() >= 3).then(|| {
+        (
+            String::from_utf8_lossy(user).chars().take(120).collect(),
+            Zeroizing::new(password.to_vec()),
+        )
+    })
 }
 
 /// Names of the derivers a rule can ask for.
-pub const NAMES: &[&str] =
-    &["prefix", "aws-key-id", "aws-bedrock", "jwt", "github-app", "before-dot", "first-group", "url", "json-claims", "dash-digits", "colon-head", "none"];
+pub const NAMES: &[&str] = &[
+    "prefix",
+    "aws-key-id",
+    "aws-bedrock",
+    "jwt",
+    "github-app",
+    "before-dot",
+    "first-group",
+    "url",
+    "json-claims",
+    "dash-digits",
+    "colon-head",
+    "none",
+];
 
 /// Runs a named deriver over a token's value.
 pub fn derive(name: &str, value: &[u8]) -> Derived {
     let text = String::from_utf8_lossy(value);
     match name {
         "aws-key-id" => aws::key_id(&text),
-        "jwt" => jwt::Jwt::parse(value).map(|j| j.derived()).unwrap_or_default(),
+        "jwt" => jwt::Jwt::parse(value)
+            .map(|j| j.derived())
+            .unwrap_or_default(),
         // ghs_<app id>_<jwt>
         "github-app" => {
-            let app = text.strip_prefix("ghs_").and_then(|r| r.split_once('_')).map(|(a, _)| a).unwrap_or_default();
+            let app = text
+                .strip_prefix("ghs_")
+                .and_then(|r| r.split_once('_'))
+                .map(|(a, _)| a)
+                .unwrap_or_default();
             if !app.is_empty() && app.len() <= 12 && app.bytes().all(|b| b.is_ascii_digit()) {
-                Derived { identifier: format!("app {app}"), ..Derived::default() }
+                Derived {
+                    identifier: format!("app {app}"),
+                    ..Derived::default()
+                }
             } else {
-                Derived { identifier: prefix(&text), ..Derived::default() }
+                Derived {
+                    identifier: prefix(&text),
+                    ..Derived::default()
+                }
             }
         }
         "url" => url::derived(value),
-        "before-dot" => Derived { identifier: text.split('.').next().unwrap_or_default().chars().take(80).collect(), ..Derived::default() },
-        "colon-head" => Derived { identifier: text.split(':').next().unwrap_or_default().chars().take(80).collect(), ..Derived::default() },
+        "before-dot" => Derived {
+            identifier: text
+                .split('.')
+                .next()
+                .unwrap_or_default()
+                .chars()
+                .take(80)
+                .collect(),
+            ..Derived::default()
+        },
+        "colon-head" => Derived {
+            identifier: text
+                .split(':')
+                .next()
+                .unwrap_or_default()
+                .chars()
+                .take(80)
+                .collect(),
+            ..Derived::default()
+        },
         // xoxb-<team>-<app>-...: the numeric groups are public ids.
         "dash-digits" => {
-            let ids: Vec<&str> = text.split('-').filter(|g| g.len() >= 6 && g.bytes().all(|b| b.is_ascii_digit())).take(3).collect();
+            let ids: Vec<&str> = text
+                .split('-')
+                .filter(|g| g.len() >= 6 && g.bytes().all(|b| b.is_ascii_digit()))
+                .take(3)
+                .collect();
             let head = text.split('-').next().unwrap_or_default();
-            Derived { identifier: if ids.is_empty() { prefix(&text) } else { format!("{head}-{}", ids.join("-")) }, ..Derived::default() }
+            Derived {
+                identifier: if ids.is_empty() {
+                    prefix(&text)
+                } else {
+                    format!("{head}-{}", ids.join("-"))
+                },
+                ..Derived::default()
+            }
         }
         "json-claims" => json_claims(value),
         "none" => Derived::default(),
-        _ => Derived { identifier: prefix(&text), ..Derived::default() },
+        _ => Derived {
+            identifier: prefix(&text),
+            ..Derived::default()
+        },
     }
 }
 
@@ -90,19 +160,45 @@ pub fn prefix(text: &str) -> String {
     let head = &head[..cut];
     // A prefix has letters and few digits; random heads (UUIDs, ids) are not prefixes.
     let digits = head.bytes().filter(u8::is_ascii_digit).count();
-    if head.len() >= 2 && digits * 3 <= head.len() && head.bytes().all(|b| b.is_ascii_graphic()) { head.to_string() } else { String::new() }
+    if head.len() >= 2 && digits * 3 <= head.len() && head.bytes().all(|b| b.is_ascii_graphic()) {
+        head.to_string()
+    } else {
+        String::new()
+    }
 }
 
 /// Fields of base64 JSON inside a token (`sntrys_eyJ...`, `ops_eyJ...`, `glc_eyJ...`) that name its owner.
 fn json_claims(value: &[u8]) -> Derived {
     let mut derived = Derived::default();
-    let Some(start) = memchr::memmem::find(value, b"eyJ") else { return derived };
-    let end = value[start..].iter().position(|b| !(b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-' | b'='))).map_or(value.len(), |n| start + n);
-    let Some(json) = base64_any(&value[start..end]) else { return derived };
-    let Ok(json) = serde_json::from_slice::<serde_json::Value>(&json) else { return derived };
+    let Some(start) = memchr::memmem::find(value, b"eyJ") else {
+        return derived;
+    };
+    let end = value[start..]
+        .iter()
+        .position(|b| !(b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-' | b'=')))
+        .map_or(value.len(), |n| start + n);
+    let Some(json) = base64_any(&value[start..end]) else {
+        return derived;
+    };
+    let Ok(json) = serde_json::from_slice::<serde_json::Value>(&json) else {
+        return derived;
+    };
     let mut parts = Vec::new();
-    for key in ["signInAddress", "email", "region_url", "region", "org", "o", "n", "url"] {
-        if let Some(text) = json.get(key).and_then(|v| v.as_str()).filter(|t| !t.is_empty() && t.len() <= 120) {
+    for key in [
+        "signInAddress",
+        "email",
+        "region_url",
+        "region",
+        "org",
+        "o",
+        "n",
+        "url",
+    ] {
+        if let Some(text) = json
+            .get(key)
+            .and_then(|v| v.as_str())
+            .filter(|t| !t.is_empty() && t.len() <= 120)
+        {
             parts.push(text.to_string());
         }
     }
@@ -125,7 +221,10 @@ mod tests {
     #[test]
     fn base64_in_all_its_forms() {
         for text in ["aGVsbG8+Pz8/", "aGVsbG8-Pz8_", "aGVs\nbG8+\nPz8/"] {
-            assert_eq!(base64_any(text.as_bytes()).unwrap().as_slice(), b"hello>???");
+            assert_eq!(
+                base64_any(text.as_bytes()).unwrap().as_slice(),
+                b"hello>???"
+            );
         }
         assert!(base64_any(b"!!").is_none());
         assert_eq!(base64_any(b"YQ==").unwrap().as_slice(), b"a");

@@ -50,10 +50,22 @@ pub fn private(bytes: &[u8]) -> Option<SshKey> {
         return None;
     }
     let blob = r.string()?;
-    let algorithm = String::from_utf8_lossy(Reader(blob).string()?).chars().take(64).collect();
+    let algorithm = String::from_utf8_lossy(Reader(blob).string()?)
+        .chars()
+        .take(64)
+        .collect();
     let encrypted = cipher != b"none";
-    let comment = if encrypted { None } else { r.string().and_then(comment) };
-    Some(SshKey { algorithm, fingerprint: fingerprint(blob), comment: comment.unwrap_or_default(), encrypted })
+    let comment = if encrypted {
+        None
+    } else {
+        r.string().and_then(comment)
+    };
+    Some(SshKey {
+        algorithm,
+        fingerprint: fingerprint(blob),
+        comment: comment.unwrap_or_default(),
+        encrypted,
+    })
 }
 
 /// The comment after the first key of the unencrypted private section.
@@ -73,7 +85,13 @@ fn comment(section: &[u8]) -> Option<String> {
     for _ in 0..fields {
         r.string()?;
     }
-    Some(String::from_utf8_lossy(r.string()?).chars().filter(|c| !c.is_control()).take(120).collect())
+    Some(
+        String::from_utf8_lossy(r.string()?)
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(120)
+            .collect(),
+    )
 }
 
 impl SshKey {
@@ -122,7 +140,10 @@ pub(crate) mod tests {
     #[test]
     fn comment_in_clear_and_fingerprint_always() {
         let plain = private(&ed25519(b"deploy@build", b"none", 9)).unwrap();
-        assert_eq!((plain.comment.as_str(), plain.encrypted), ("deploy@build", false));
+        assert_eq!(
+            (plain.comment.as_str(), plain.encrypted),
+            ("deploy@build", false)
+        );
         let locked = private(&ed25519(b"deploy@build", b"aes256-ctr", 9)).unwrap();
         assert_eq!((locked.comment.as_str(), locked.encrypted), ("", true));
         assert_eq!(plain.fingerprint, locked.fingerprint);

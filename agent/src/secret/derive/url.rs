@@ -20,7 +20,12 @@ const MAX_URL: usize = 2048;
 
 /// Reads the URL whose `://` is at `at`. `None` without a user-info part.
 pub fn at(text: &[u8], at: usize) -> Option<UrlCredential> {
-    let scheme_start = text[..at].iter().rev().take(24).take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.')).count();
+    let scheme_start = text[..at]
+        .iter()
+        .rev()
+        .take(24)
+        .take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
+        .count();
     if scheme_start == 0 {
         return None;
     }
@@ -28,7 +33,25 @@ pub fn at(text: &[u8], at: usize) -> Option<UrlCredential> {
     let authority = at + 3;
     let limit = text.len().min(authority + MAX_URL);
     let body = &text[authority..limit];
-    let end = body.iter().position(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n' | b'"' | b'\'' | b'`' | b'<' | b'>' | b'|' | b')' | b'\\') || *b < 0x20).unwrap_or(body.len());
+    let end = body
+        .iter()
+        .position(|b| {
+            matches!(
+                b,
+                b' ' | b'\t'
+                    | b'\r'
+                    | b'\n'
+                    | b'"'
+                    | b'\''
+                    | b'`'
+                    | b'<'
+                    | b'>'
+                    | b'|'
+                    | b')'
+                    | b'\\'
+            ) || *b < 0x20
+        })
+        .unwrap_or(body.len());
     let body = &body[..end];
     // A password may hold any of these, so the last @ before the path ends the user info; a path only begins after it.
     let slash = body.iter().position(|&b| b == b'/').unwrap_or(body.len());
@@ -38,7 +61,10 @@ pub fn at(text: &[u8], at: usize) -> Option<UrlCredential> {
         None => {
             let i = body.iter().position(|&b| b == b'@')?;
             let before = &body[..i];
-            if !before.contains(&b':') || before.iter().any(|b| matches!(b, b'?' | b'&' | b'=')) || before.iter().filter(|&&b| b == b'/').count() > 2 {
+            if !before.contains(&b':')
+                || before.iter().any(|b| matches!(b, b'?' | b'&' | b'='))
+                || before.iter().filter(|&&b| b == b'/').count() > 2
+            {
                 return None;
             }
             // host/path:thing@x is a path, not a password: the user comes before the first colon and has no slash.
@@ -47,7 +73,10 @@ pub fn at(text: &[u8], at: usize) -> Option<UrlCredential> {
                 return None;
             }
             // host:8080/path@2 is a port and a path.
-            let port = before[colon + 1..].iter().take_while(|b| b.is_ascii_digit()).count();
+            let port = before[colon + 1..]
+                .iter()
+                .take_while(|b| b.is_ascii_digit())
+                .count();
             if before.get(colon + 1 + port) == Some(&b'/') {
                 return None;
             }
@@ -59,22 +88,56 @@ pub fn at(text: &[u8], at: usize) -> Option<UrlCredential> {
     let user = authority..authority + colon;
     let password = (authority + colon + 1).min(authority + at_sign)..authority + at_sign;
     let rest = &body[at_sign + 1..];
-    let host_len = rest.iter().position(|b| !(b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']' | b'%' | b',' | b'*' | b'$' | b'{' | b'}'))).unwrap_or(rest.len());
+    let host_len = rest
+        .iter()
+        .position(|b| {
+            !(b.is_ascii_alphanumeric()
+                || matches!(
+                    b,
+                    b'.' | b'-'
+                        | b'_'
+                        | b':'
+                        | b'['
+                        | b']'
+                        | b'%'
+                        | b','
+                        | b'*'
+                        | b'$'
+                        | b'{'
+                        | b'}'
+                ))
+        })
+        .unwrap_or(rest.len());
     let host = authority + at_sign + 1..authority + at_sign + 1 + host_len;
     let after = &rest[host_len..];
     let path = match after.first() {
         Some(b'/') => {
-            let n = after[1..].iter().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.')).count();
+            let n = after[1..]
+                .iter()
+                .take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+                .count();
             host.end + 1..host.end + 1 + n
         }
         _ => host.end..host.end,
     };
-    Some(UrlCredential { scheme, user, password, host, path })
+    Some(UrlCredential {
+        scheme,
+        user,
+        password,
+        host,
+        path,
+    })
 }
 
 /// `user@host/path` of a URL, without the password.
 pub fn identifier(text: &[u8], url: &UrlCredential) -> String {
-    let part = |r: &Range<usize>| String::from_utf8_lossy(&text[r.clone()]).chars().filter(|c| !c.is_control()).take(120).collect::<String>();
+    let part = |r: &Range<usize>| {
+        String::from_utf8_lossy(&text[r.clone()])
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(120)
+            .collect::<String>()
+    };
     let (user, host, path) = (part(&url.user), part(&url.host), part(&url.path));
     let mut out = String::new();
     if !user.is_empty() {
@@ -91,15 +154,23 @@ pub fn identifier(text: &[u8], url: &UrlCredential) -> String {
 
 /// For a value that is a whole URL.
 pub fn derived(value: &[u8]) -> Derived {
-    let Some(sep) = memchr::memmem::find(value, b"://") else { return Derived::default() };
+    let Some(sep) = memchr::memmem::find(value, b"://") else {
+        return Derived::default();
+    };
     match at(value, sep) {
-        Some(url) => Derived { identifier: identifier(value, &url), ..Derived::default() },
+        Some(url) => Derived {
+            identifier: identifier(value, &url),
+            ..Derived::default()
+        },
         None => {
             // A webhook: host and the public path segments, never the last one.
             let text = String::from_utf8_lossy(&value[sep + 3..]);
             let mut segments: Vec<&str> = text.split('/').collect();
             segments.pop();
-            Derived { identifier: segments.join("/").chars().take(160).collect(), ..Derived::default() }
+            Derived {
+                identifier: segments.join("/").chars().take(160).collect(),
+                ..Derived::default()
+            }
         }
     }
 }
@@ -117,15 +188,33 @@ mod tests {
     #[test]
     fn passwords_and_who_they_are_for() {
         let yes = [
-            ("postgres://app:s3cr3t@db.internal:5432/orders?sslmode=require", "s3cr3t", "app@db.internal:5432/orders"),
+            (
+                "postgres://app:s3cr3t@db.internal:5432/orders?sslmode=require",
+                "s3cr3t",
+                "app@db.internal:5432/orders",
+            ),
             ("redis://:p4ss@cache:6379", "p4ss", "cache:6379"),
-            ("mysql://u:m42p!o@2wd@host:3306/x", "m42p!o@2wd", "u@host:3306/x"),
+            (
+                "mysql://u:m42p!o@2wd@host:3306/x",
+                "m42p!o@2wd",
+                "u@host:3306/x",
+            ),
             ("amqp://u:a/b@mq.example.com/v", "a/b", "u@mq.example.com/v"),
         ];
         for (text, password, identifier) in yes {
-            assert_eq!(parts(text), Some((password.to_string(), identifier.to_string())), "{text}");
+            assert_eq!(
+                parts(text),
+                Some((password.to_string(), identifier.to_string())),
+                "{text}"
+            );
         }
-        for text in ["https://example.com/a:b@c", "http://host:8080/x@2", "https://cdn.net/npm/pkg@1.2.3", "no url", "://x@y"] {
+        for text in [
+            "https://example.com/a:b@c",
+            "http://host:8080/x@2",
+            "https://cdn.net/npm/pkg@1.2.3",
+            "no url",
+            "://x@y",
+        ] {
             assert_eq!(parts(text).filter(|p| !p.0.is_empty()), None, "{text}");
         }
     }

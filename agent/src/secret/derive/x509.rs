@@ -46,7 +46,11 @@ pub fn first_pem(text: &[u8]) -> Option<Certificate> {
 
 impl Certificate {
     pub fn identifier(&self) -> String {
-        let mut out = if self.subject.is_empty() { self.name.clone() } else { self.subject.clone() };
+        let mut out = if self.subject.is_empty() {
+            self.name.clone()
+        } else {
+            self.subject.clone()
+        };
         if !self.name.is_empty() && !out.contains(&self.name) {
             out.push_str(&format!(" ({})", self.name));
         }
@@ -66,7 +70,10 @@ mod tests {
     #[test]
     fn garbage_is_no_certificate() {
         assert_eq!(der(b"\x30\x82\xff\xff"), None);
-        assert_eq!(first_pem(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"), None);
+        assert_eq!(
+            first_pem(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"),
+            None
+        );
         assert_eq!(first_pem(b"-----BEGIN CERTIFICATE-----"), None);
     }
 }

@@ -15,7 +15,9 @@ impl<'a> Reader<'a> {
     }
 
     fn u16(&mut self) -> Option<usize> {
-        Some(usize::from(u16::from_be_bytes(self.take(2)?.try_into().ok()?)))
+        Some(usize::from(u16::from_be_bytes(
+            self.take(2)?.try_into().ok()?,
+        )))
     }
 
     fn u32(&mut self) -> Option<u32> {
@@ -43,12 +45,16 @@ const MAX_ENTRIES: usize = 4096;
 
 /// MIT keytab format 0x0502: principal, key version and key of every entry.
 pub fn keytab(context: &mut Context<'_, '_>) {
-    let Some(body) = context.text.strip_prefix(b"\x05\x02") else { return };
+    let Some(body) = context.text.strip_prefix(b"\x05\x02") else {
+        return;
+    };
     let mut r = Reader { data: body, at: 0 };
     for _ in 0..MAX_ENTRIES {
         let Some(size) = r.u32() else { return };
         let size = size as i32;
-        let Some(entry) = r.take(size.unsigned_abs() as usize) else { return };
+        let Some(entry) = r.take(size.unsigned_abs() as usize) else {
+            return;
+        };
         // A negative size is a hole.
         if size > 0
             && let Some((principal, at, key)) = keytab_entry(entry)
@@ -73,7 +79,11 @@ fn keytab_entry(entry: &[u8]) -> Option<(String, usize, &[u8])> {
     let n = r.u16()?;
     let at = r.at;
     let key = r.take(n)?;
-    Some((format!("{}@{realm} kvno {version}", names.join("/")), at, key))
+    Some((
+        format!("{}@{realm} kvno {version}", names.join("/")),
+        at,
+        key,
+    ))
 }
 
 /// MIT credential cache, versions 3 and 4: the session key of each ticket, with its end.
@@ -81,7 +91,10 @@ pub fn ccache(context: &mut Context<'_, '_>) {
     if !(context.text.starts_with(b"\x05\x04") || context.text.starts_with(b"\x05\x03")) {
         return;
     }
-    let mut r = Reader { data: context.text, at: 2 };
+    let mut r = Reader {
+        data: context.text,
+        at: 2,
+    };
     if context.text[1] == 4 {
         let Some(n) = r.u16() else { return };
         if r.take(n).is_none() {
@@ -92,11 +105,18 @@ pub fn ccache(context: &mut Context<'_, '_>) {
         return;
     }
     for _ in 0..MAX_ENTRIES {
-        let Some((client, server, at, key, end)) = ticket(&mut r) else { return };
+        let Some((client, server, at, key, end)) = ticket(&mut r) else {
+            return;
+        };
         if server.starts_with("krb5_ccache_conf_data") {
             continue;
         }
-        if let Some(raw) = context.emit_at("kerberos-ccache", key, at..at + key.len(), format!("{client} for {server}")) {
+        if let Some(raw) = context.emit_at(
+            "kerberos-ccache",
+            key,
+            at..at + key.len(),
+            format!("{client} for {server}"),
+        ) {
             raw.expires = Some(i64::from(end));
         }
     }
@@ -146,7 +166,9 @@ fn ticket<'a>(r: &mut Reader<'a>) -> Option<Ticket<'a>> {
 pub fn pkcs12(context: &mut Context<'_, '_>) {
     // SEQUENCE { INTEGER 3, SEQUENCE { OID pkcs7 ...
     let text = context.text;
-    let sequence = text.starts_with(b"\x30\x82") || text.starts_with(b"\x30\x83") || text.starts_with(b"\x30\x80");
+    let sequence = text.starts_with(b"\x30\x82")
+        || text.starts_with(b"\x30\x83")
+        || text.starts_with(b"\x30\x80");
     if sequence && memchr::memmem::find(&text[..text.len().min(16)], b"\x02\x01\x03").is_some() {
         store(context, "pkcs12");
     }
@@ -154,10 +176,17 @@ pub fn pkcs12(context: &mut Context<'_, '_>) {
 
 /// Java key store (JKS, JCEKS).
 pub fn jks(context: &mut Context<'_, '_>) {
-    if context.text.starts_with(b"\xfe\xed\xfe\xed") || context.text.starts_with(b"\xce\xce\xce\xce") {
+    if context.text.starts_with(b"\xfe\xed\xfe\xed")
+        || context.text.starts_with(b"\xce\xce\xce\xce")
+    {
         // Count of entries; the first one's tag 1 is a private key, 2 a certificate.
-        let mut r = Reader { data: context.text, at: 8 };
-        let (Some(_count), Some(tag)) = (r.u32(), r.u32()) else { return };
+        let mut r = Reader {
+            data: context.text,
+            at: 8,
+        };
+        let (Some(_count), Some(tag)) = (r.u32(), r.u32()) else {
+            return;
+        };
         if tag == 1 || tag == 3 {
             store(context, "java-keystore");
         }

@@ -25,7 +25,13 @@ pub fn parse(context: &mut Context<'_, '_>) {
 }
 
 /// Visits an object and what it holds. `key` is the name it stands under.
-pub fn walk(context: &mut Context<'_, '_>, key: &str, value: &Value, depth: usize, nodes: &mut usize) {
+pub fn walk(
+    context: &mut Context<'_, '_>,
+    key: &str,
+    value: &Value,
+    depth: usize,
+    nodes: &mut usize,
+) {
     *nodes += 1;
     if depth > MAX_DEPTH || *nodes > MAX_NODES || context.finds.full() {
         return;

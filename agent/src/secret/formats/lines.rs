@@ -8,11 +8,13 @@ const MAX_LINES: usize = 200_000;
 
 fn lines(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     let mut offset = 0;
-    text.split_inclusive(|b| *b == b'\n').take(MAX_LINES).map(move |line| {
-        let start = offset;
-        offset += line.len();
-        (start, line.trim_ascii_end())
-    })
+    text.split_inclusive(|b| *b == b'\n')
+        .take(MAX_LINES)
+        .map(move |line| {
+            let start = offset;
+            offset += line.len();
+            (start, line.trim_ascii_end())
+        })
 }
 
 fn show(bytes: &[u8]) -> String {
@@ -66,8 +68,16 @@ pub fn netrc(context: &mut Context<'_, '_>) {
             b"password" if inside => {
                 let value = &text[next.clone()];
                 let known = context.classifier.classify_value(value, Origin::Text);
-                let rule = known.iter().find(|f| f.confidence >= 0.6 && !f.parts.is_empty()).map_or("netrc".to_string(), |f| f.rule.clone());
-                context.emit_at(&rule, value, next, format!("{machine} {login}").trim().to_string());
+                let rule = known
+                    .iter()
+                    .find(|f| f.confidence >= 0.6 && !f.parts.is_empty())
+                    .map_or("netrc".to_string(), |f| f.rule.clone());
+                context.emit_at(
+                    &rule,
+                    value,
+                    next,
+                    format!("{machine} {login}").trim().to_string(),
+                );
                 i += 2;
             }
             b"macdef" => inside = false,
@@ -104,7 +114,13 @@ pub fn pgpass(context: &mut Context<'_, '_>) {
             if fields.len() != 5 || fields[4].is_empty() {
                 return None;
             }
-            let identifier = format!("{}@{}:{}/{}", show(&fields[3]), show(&fields[0]), show(&fields[1]), show(&fields[2]));
+            let identifier = format!(
+                "{}@{}:{}/{}",
+                show(&fields[3]),
+                show(&fields[0]),
+                show(&fields[1]),
+                show(&fields[2])
+            );
             Some((start + last..start + line.len(), fields.pop()?, identifier))
         })
         .collect();
@@ -116,11 +132,26 @@ pub fn pgpass(context: &mut Context<'_, '_>) {
 /// Scheme of a crypt(5) hash.
 fn scheme(hash: &[u8]) -> Option<&'static str> {
     const SCHEMES: &[(&[u8], &str)] = &[
-        (b"$y$", "yescrypt"), (b"$gy$", "gost-yescrypt"), (b"$7$", "scrypt"), (b"$6$", "sha512crypt"), (b"$5$", "sha256crypt"),
-        (b"$2a$", "bcrypt"), (b"$2b$", "bcrypt"), (b"$2y$", "bcrypt"), (b"$1$", "md5crypt"), (b"$apr1$", "apr1"), (b"$argon2", "argon2"), (b"{SHA}", "sha1"),
-        (b"{SSHA}", "ssha"), (b"$sha1$", "sha1crypt"), (b"$8$", "pbkdf2"),
+        (b"$y$", "yescrypt"),
+        (b"$gy$", "gost-yescrypt"),
+        (b"$7$", "scrypt"),
+        (b"$6$", "sha512crypt"),
+        (b"$5$", "sha256crypt"),
+        (b"$2a$", "bcrypt"),
+        (b"$2b$", "bcrypt"),
+        (b"$2y$", "bcrypt"),
+        (b"$1$", "md5crypt"),
+        (b"$apr1$", "apr1"),
+        (b"$argon2", "argon2"),
+        (b"{SHA}", "sha1"),
+        (b"{SSHA}", "ssha"),
+        (b"$sha1$", "sha1crypt"),
+        (b"$8$", "pbkdf2"),
     ];
-    SCHEMES.iter().find(|(prefix, _)| hash.starts_with(prefix)).map(|(_, name)| *name)
+    SCHEMES
+        .iter()
+        .find(|(prefix, _)| hash.starts_with(prefix))
+        .map(|(_, name)| *name)
 }
 
 /// `user:hash:...` of shadow(5) and gshadow(5). Locked entries (`!`, `*`) hold nothing.
@@ -136,7 +167,9 @@ pub fn htpasswd(context: &mut Context<'_, '_>) {
 fn hashes(context: &mut Context<'_, '_>, rule: &str) {
     let text = context.text;
     for (start, line) in lines(text) {
-        let Some(colon) = line.iter().position(|b| *b == b':') else { continue };
+        let Some(colon) = line.iter().position(|b| *b == b':') else {
+            continue;
+        };
         let rest = &line[colon + 1..];
         let hash = &rest[..rest.iter().position(|b| *b == b':').unwrap_or(rest.len())];
         let from = start + colon + 1;
@@ -144,7 +177,11 @@ fn hashes(context: &mut Context<'_, '_>, rule: &str) {
         let locked = hash.iter().take_while(|b| **b == b'!').count();
         let (hash, from) = (&hash[locked..], from + locked);
         if let Some(scheme) = scheme(hash).filter(|_| hash.len() >= 13) {
-            let identifier = format!("{} {scheme}{}", show(&line[..colon]), if locked > 0 { " locked" } else { "" });
+            let identifier = format!(
+                "{} {scheme}{}",
+                show(&line[..colon]),
+                if locked > 0 { " locked" } else { "" }
+            );
             context.emit_at(rule, hash, from..from + hash.len(), identifier);
         }
     }

@@ -17,8 +17,23 @@ use super::scan::{Finds, Raw, part, pem};
 use std::ops::Range;
 
 /// Names of the parsers, and of the scanners of the text itself that rules refer to.
-pub const NAMES: &[&str] =
-    &["json", "yaml", "ini", "netrc", "pgpass", "shadow", "htpasswd", "keytab", "ccache", "pkcs12", "jks", "whole-file", "assign", "url", "pem"];
+pub const NAMES: &[&str] = &[
+    "json",
+    "yaml",
+    "ini",
+    "netrc",
+    "pgpass",
+    "shadow",
+    "htpasswd",
+    "keytab",
+    "ccache",
+    "pkcs12",
+    "jks",
+    "whole-file",
+    "assign",
+    "url",
+    "pem",
+];
 
 /// Largest text given to a parser that builds a tree.
 const MAX_TREE: usize = 8 << 20;
@@ -61,21 +76,40 @@ impl Context<'_, '_> {
         self.emit_at(rule, value, span, identifier)
     }
 
-    pub fn emit_at(&mut self, rule: &str, value: &[u8], span: Range<usize>, identifier: String) -> Option<&mut Raw> {
+    pub fn emit_at(
+        &mut self,
+        rule: &str,
+        value: &[u8],
+        span: Range<usize>,
+        identifier: String,
+    ) -> Option<&mut Raw> {
         if value.len() < 3 || doubt(value) == Doubt::Hard || self.finds.full() {
             return None;
         }
         let rule = self.classifier.rule_named(rule)?;
-        let raw = self.classifier.raw(rule, value, span, clean(identifier.as_bytes()), 3);
+        let raw = self
+            .classifier
+            .raw(rule, value, span, clean(identifier.as_bytes()), 3);
         self.finds.push(raw);
         self.finds.list.last_mut()
     }
 
     /// Several secret values of one credential; the first that is not empty is the one that is fingerprinted.
-    pub fn emit_parts(&mut self, rule: &str, values: &[(&str, &str)], identifier: String) -> Option<&mut Raw> {
-        let values: Vec<&(&str, &str)> = values.iter().filter(|(_, v)| v.len() >= 3 && doubt(v.as_bytes()) != Doubt::Hard).collect();
+    pub fn emit_parts(
+        &mut self,
+        rule: &str,
+        values: &[(&str, &str)],
+        identifier: String,
+    ) -> Option<&mut Raw> {
+        let values: Vec<&(&str, &str)> = values
+            .iter()
+            .filter(|(_, v)| v.len() >= 3 && doubt(v.as_bytes()) != Doubt::Hard)
+            .collect();
         let (first, rest) = values.split_first()?;
-        let more: Vec<_> = rest.iter().map(|(name, value)| part(name, value.as_bytes(), self.locate(value.as_bytes()))).collect();
+        let more: Vec<_> = rest
+            .iter()
+            .map(|(name, value)| part(name, value.as_bytes(), self.locate(value.as_bytes())))
+            .collect();
         let raw = self.emit(rule, first.1.as_bytes(), identifier)?;
         raw.parts[0].name = first.0.to_string();
         raw.parts.extend(more);
@@ -83,10 +117,19 @@ impl Context<'_, '_> {
     }
 
     /// A key in PEM inside a parsed value.
-    pub fn emit_pem(&mut self, rule: &str, pem_text: &[u8], identifier: String) -> Option<&mut Raw> {
+    pub fn emit_pem(
+        &mut self,
+        rule: &str,
+        pem_text: &[u8],
+        identifier: String,
+    ) -> Option<&mut Raw> {
         let at = memchr::memmem::find(pem_text, b"-----BEGIN")?;
         let mut key = pem::at(pem_text, at)?;
-        let identifier = if key.encrypted && !identifier.contains("(encrypted)") { format!("{identifier} (encrypted)") } else { identifier };
+        let identifier = if key.encrypted && !identifier.contains("(encrypted)") {
+            format!("{identifier} (encrypted)")
+        } else {
+            identifier
+        };
         // The block as it stands in the text, escaped or not.
         let span = self.locate_pem();
         let part = pem::to_part(&mut key);
@@ -96,7 +139,9 @@ impl Context<'_, '_> {
     }
 
     fn locate_pem(&self) -> Range<usize> {
-        memchr::memmem::find_iter(self.text, b"-----BEGIN").find_map(|at| pem::at(self.text, at).map(|k| k.span)).unwrap_or(0..0)
+        memchr::memmem::find_iter(self.text, b"-----BEGIN")
+            .find_map(|at| pem::at(self.text, at).map(|k| k.span))
+            .unwrap_or(0..0)
     }
 
     /// Where a value stands in the text, verbatim or with JSON escapes; an empty range when it does not.
@@ -128,14 +173,21 @@ impl Context<'_, '_> {
 /// A file that holds nothing but the secret (`~/.vault-token`, `/var/run/secrets/...`).
 fn whole_file(context: &mut Context<'_, '_>) {
     let text = context.text.trim_ascii();
-    if text.len() < 8 || text.len() > 16 * 1024 || text.iter().any(|b| matches!(b, b'\n' | b' ' | 0)) {
+    if text.len() < 8
+        || text.len() > 16 * 1024
+        || text.iter().any(|b| matches!(b, b'\n' | b' ' | 0))
+    {
         return;
     }
     let spec = &context.classifier.rule(context.rule).spec;
     let (name, deriver) = (spec.name.clone(), spec.identifier.clone());
     let derived = super::derive::derive(if deriver.is_empty() { "none" } else { &deriver }, text);
     let start = context.text.len() - context.text.trim_ascii_start().len();
-    let identifier = if derived.identifier.is_empty() { context.file_name().to_string() } else { derived.identifier };
+    let identifier = if derived.identifier.is_empty() {
+        context.file_name().to_string()
+    } else {
+        derived.identifier
+    };
     if let Some(raw) = context.emit_at(&name, text, start..start + text.len(), identifier) {
         raw.expires = derived.expires;
     }

@@ -15,7 +15,9 @@ pub fn parse(context: &mut Context<'_, '_>) {
     }
     let mut nodes = 0;
     for document in serde_yaml_ng::Deserializer::from_slice(context.text).take(MAX_DOCUMENTS) {
-        let Ok(document) = Value::deserialize(document) else { return };
+        let Ok(document) = Value::deserialize(document) else {
+            return;
+        };
         kubeconfig(context, &document);
         hosts(context, &document);
         json::walk(context, "", &document, 0, &mut nodes);
@@ -28,11 +30,15 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 
 /// Users of a kubeconfig with the clusters their contexts name.
 fn kubeconfig(context: &mut Context<'_, '_>, document: &Value) {
-    let Some(users) = document.get("users").and_then(Value::as_array) else { return };
+    let Some(users) = document.get("users").and_then(Value::as_array) else {
+        return;
+    };
     let contexts = document.get("contexts").and_then(Value::as_array);
     for entry in users.iter().take(1024) {
         let name = text(entry, "name").to_string();
-        let Some(user) = entry.get("user") else { continue };
+        let Some(user) = entry.get("user") else {
+            continue;
+        };
         let cluster = contexts
             .into_iter()
             .flatten()
@@ -40,8 +46,13 @@ fn kubeconfig(context: &mut Context<'_, '_>, document: &Value) {
             .find(|c| text(c, "user") == name)
             .map(|c| text(c, "cluster").to_string())
             .unwrap_or_default();
-        let mut identifier = if cluster.is_empty() { name.clone() } else { format!("{name}@{cluster}") };
-        let certificate = base64_any(text(user, "client-certificate-data").as_bytes()).and_then(|pem| x509::first_pem(&pem));
+        let mut identifier = if cluster.is_empty() {
+            name.clone()
+        } else {
+            format!("{name}@{cluster}")
+        };
+        let certificate = base64_any(text(user, "client-certificate-data").as_bytes())
+            .and_then(|pem| x509::first_pem(&pem));
         let expires = certificate.as_ref().map(|c| c.not_after);
         if let Some(certificate) = &certificate {
             identifier.push(' ');
@@ -67,15 +78,25 @@ fn kubeconfig(context: &mut Context<'_, '_>, document: &Value) {
 
 /// `github.com: {user, oauth_token}` of gh and hub.
 fn hosts(context: &mut Context<'_, '_>, document: &Value) {
-    let Some(object) = document.as_object() else { return };
+    let Some(object) = document.as_object() else {
+        return;
+    };
     for (host, entry) in object.iter().take(64).filter(|(h, _)| h.contains('.')) {
         let entry = entry.as_array().and_then(|l| l.first()).unwrap_or(entry);
         let token = text(entry, "oauth_token");
         if token.is_empty() {
             continue;
         }
-        let found = context.classifier.classify_value(token.as_bytes(), crate::secret::api::Origin::Text);
-        let rule = found.first().map_or("github-host-token".to_string(), |f| f.rule.clone());
-        context.emit(&rule, token.as_bytes(), format!("{host} {}", text(entry, "user")).trim().to_string());
+        let found = context
+            .classifier
+            .classify_value(token.as_bytes(), crate::secret::api::Origin::Text);
+        let rule = found
+            .first()
+            .map_or("github-host-token".to_string(), |f| f.rule.clone());
+        context.emit(
+            &rule,
+            token.as_bytes(),
+            format!("{host} {}", text(entry, "user")).trim().to_string(),
+        );
     }
 }

@@ -7,13 +7,30 @@ use crate::secret::api::RuleError;
 const FILES: &[(&str, &str)] = &[
     ("ai.toml", include_str!("../../../rules/ai.toml")),
     ("cloud.toml", include_str!("../../../rules/cloud.toml")),
-    ("database.toml", include_str!("../../../rules/database.toml")),
+    (
+        "database.toml",
+        include_str!("../../../rules/database.toml"),
+    ),
     ("generic.toml", include_str!("../../../rules/generic.toml")),
     ("host.toml", include_str!("../../../rules/host.toml")),
     ("infra.toml", include_str!("../../../rules/infra.toml")),
     ("keys.toml", include_str!("../../../rules/keys.toml")),
-    ("registry.toml", include_str!("../../../rules/registry.toml")),
+    (
+        "messaging.toml",
+        include_str!("../../../rules/messaging.toml"),
+    ),
+    (
+        "monitoring.toml",
+        include_str!("../../../rules/monitoring.toml"),
+    ),
+    ("payment.toml", include_str!("../../../rules/payment.toml")),
+    (
+        "registry.toml",
+        include_str!("../../../rules/registry.toml"),
+    ),
+    ("saas.toml", include_str!("../../../rules/saas.toml")),
     ("vcs.toml", include_str!("../../../rules/vcs.toml")),
+    ("vendor.toml", include_str!("../../../rules/vendor.toml")),
 ];
 
 /// All rules compiled in. The errors are empty in any build that passed its tests.

@@ -20,18 +20,32 @@ struct RuleFile {
 pub fn parse(file: &str, text: &str) -> (Vec<Rule>, Vec<RuleError>) {
     let mut rules = Vec::new();
     let mut errors = Vec::new();
-    let line_of = |offset: usize| text.as_bytes()[..offset.min(text.len())].iter().filter(|&&b| b == b'\n').count() + 1;
+    let line_of = |offset: usize| {
+        text.as_bytes()[..offset.min(text.len())]
+            .iter()
+            .filter(|&&b| b == b'\n')
+            .count()
+            + 1
+    };
     let parsed: RuleFile = match toml::from_str(text) {
         Ok(parsed) => parsed,
         Err(e) => {
             let line = e.span().map_or(1, |s| line_of(s.start));
-            errors.push(RuleError { file: file.to_string(), line, reason: first_line(e.message()) });
+            errors.push(RuleError {
+                file: file.to_string(),
+                line,
+                reason: first_line(e.message()),
+            });
             return (rules, errors);
         }
     };
     for spanned in parsed.rule {
         let line = line_of(spanned.span().start);
-        let refuse = |reason: String| RuleError { file: file.to_string(), line, reason };
+        let refuse = |reason: String| RuleError {
+            file: file.to_string(),
+            line,
+            reason,
+        };
         match spanned.into_inner().try_into::<RuleSpec>() {
             Err(e) => errors.push(refuse(first_line(e.message()))),
             Ok(spec) => {
@@ -54,22 +68,39 @@ fn first_line(text: &str) -> String {
 pub fn directory(dir: &Path) -> (Vec<Rule>, Vec<RuleError>) {
     let mut rules = Vec::new();
     let mut errors = Vec::new();
-    let refuse = |file: &Path, reason: String| RuleError { file: file.display().to_string(), line: 0, reason };
+    let refuse = |file: &Path, reason: String| RuleError {
+        file: file.display().to_string(),
+        line: 0,
+        reason,
+    };
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return (rules, errors),
         Err(e) => return (rules, vec![refuse(dir, format!("cannot be listed: {e}"))]),
     };
-    let mut files: Vec<_> = entries.filter_map(|e| e.ok().map(|e| e.path())).filter(|p| p.extension().is_some_and(|x| x == "toml")).collect();
+    let mut files: Vec<_> = entries
+        .filter_map(|e| e.ok().map(|e| e.path()))
+        .filter(|p| p.extension().is_some_and(|x| x == "toml"))
+        .collect();
     files.sort();
     if files.len() > MAX_FILES {
-        errors.push(refuse(dir, format!("holds {} rule files; the first {MAX_FILES} are read", files.len())));
+        errors.push(refuse(
+            dir,
+            format!(
+                "holds {} rule files; the first {MAX_FILES} are read",
+                files.len()
+            ),
+        ));
         files.truncate(MAX_FILES);
     }
     for path in files {
         match std::fs::metadata(&path) {
-            Ok(meta) if !meta.is_file() => errors.push(refuse(&path, "is not a regular file".to_string())),
-            Ok(meta) if meta.len() > MAX_FILE => errors.push(refuse(&path, format!("is larger than {MAX_FILE} bytes"))),
+            Ok(meta) if !meta.is_file() => {
+                errors.push(refuse(&path, "is not a regular file".to_string()))
+            }
+            Ok(meta) if meta.len() > MAX_FILE => {
+                errors.push(refuse(&path, format!("is larger than {MAX_FILE} bytes")))
+            }
             Err(e) => errors.push(refuse(&path, format!("cannot be read: {e}"))),
             Ok(_) => match std::fs::read_to_string(&path) {
                 Ok(text) => {

@@ -112,7 +112,14 @@ fn compile(pattern: &str) -> Result<Regex, String> {
         .size_limit(REGEX_SIZE)
         .dfa_size_limit(REGEX_SIZE)
         .build()
-        .map_err(|e| e.to_string().lines().last().unwrap_or("bad expression").trim().to_string())
+        .map_err(|e| {
+            e.to_string()
+                .lines()
+                .last()
+                .unwrap_or("bad expression")
+                .trim()
+                .to_string()
+        })
 }
 
 impl Rule {
@@ -135,7 +142,11 @@ impl Rule {
         if spec.confidence == 0.0 {
             spec.confidence = if spec.near.is_empty() { 0.9 } else { 0.7 };
         }
-        Rule { spec, regex: OnceLock::new(), near: OnceLock::new() }
+        Rule {
+            spec,
+            regex: OnceLock::new(),
+            near: OnceLock::new(),
+        }
     }
 
     /// The rule's expression; anchored when it begins with its literal. `None`: it has none.
@@ -152,69 +163,137 @@ impl Rule {
 
     pub fn identifier_near(&self) -> Option<&Regex> {
         self.near
-            .get_or_init(|| if self.spec.identifier_near.is_empty() { None } else { compile(&self.spec.identifier_near).ok() })
+            .get_or_init(|| {
+                if self.spec.identifier_near.is_empty() {
+                    None
+                } else {
+                    compile(&self.spec.identifier_near).ok()
+                }
+            })
             .as_ref()
     }
 
     fn pattern(&self) -> String {
         let anchored = self.spec.near.is_empty() && self.spec.back == 0;
-        if anchored { format!("^(?:{})", self.spec.regex) } else { format!("(?:{})", self.spec.regex) }
+        if anchored {
+            format!("^(?:{})", self.spec.regex)
+        } else if self.spec.near.is_empty() || self.spec.tail == "any" {
+            format!("(?:{})", self.spec.regex)
+        } else {
+            // Of alternatives with different lengths the one that ends the word is meant.
+            format!("(?:{})(?:[^A-Za-z0-9_]|$)", self.spec.regex)
+        }
     }
 
     /// Everything that can be wrong with a rule, as a sentence.
     pub fn validate(&self) -> Result<(), String> {
         let s = &self.spec;
-        if s.name.is_empty() || !s.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
-            return Err(format!("`name` must be letters, digits, '-', '_' or '.', not {:?}", s.name));
+        if s.name.is_empty()
+            || !s
+                .name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        {
+            return Err(format!(
+                "`name` must be letters, digits, '-', '_' or '.', not {:?}",
+                s.name
+            ));
         }
         if !s.regex.is_empty() {
             compile(&self.pattern()).map_err(|e| format!("rule {}: `regex`: {e}", s.name))?;
             if s.literals.is_empty() && s.near.is_empty() {
-                return Err(format!("rule {}: a rule with `regex` needs `literals` or `near`, so that it costs nothing where they are absent", s.name));
+                return Err(format!(
+                    "rule {}: a rule with `regex` needs `literals` or `near`, so that it costs nothing where they are absent",
+                    s.name
+                ));
             }
             if !s.literals.is_empty() && !s.near.is_empty() {
-                return Err(format!("rule {}: `literals` and `near` exclude each other", s.name));
+                return Err(format!(
+                    "rule {}: `literals` and `near` exclude each other",
+                    s.name
+                ));
             }
         } else if s.structure.is_empty() && s.env.is_empty() && s.paths.is_empty() {
-            return Err(format!("rule {}: one of `regex`, `structure`, `env` or `paths` is needed", s.name));
+            return Err(format!(
+                "rule {}: one of `regex`, `structure`, `env` or `paths` is needed",
+                s.name
+            ));
         }
         if !s.identifier_near.is_empty() {
-            let near = compile(&s.identifier_near).map_err(|e| format!("rule {}: `identifier_near`: {e}", s.name))?;
+            let near = compile(&s.identifier_near)
+                .map_err(|e| format!("rule {}: `identifier_near`: {e}", s.name))?;
             if near.captures_len() < 2 {
                 return Err(format!("rule {}: `identifier_near` needs a group", s.name));
             }
         }
         for word in s.literals.iter().chain(&s.near) {
             if word.len() < 2 || word.len() > 64 {
-                return Err(format!("rule {}: the literal {word:?} must have 2 to 64 bytes", s.name));
+                return Err(format!(
+                    "rule {}: the literal {word:?} must have 2 to 64 bytes",
+                    s.name
+                ));
             }
         }
         if !(0.0..=1.0).contains(&s.confidence) {
-            return Err(format!("rule {}: `confidence` is {} and must be between 0 and 1", s.name, s.confidence));
+            return Err(format!(
+                "rule {}: `confidence` is {} and must be between 0 and 1",
+                s.name, s.confidence
+            ));
         }
         if s.privilege > 4 {
-            return Err(format!("rule {}: `privilege` is {} and must be between 1 and 4", s.name, s.privilege));
+            return Err(format!(
+                "rule {}: `privilege` is {} and must be between 1 and 4",
+                s.name, s.privilege
+            ));
         }
         if s.max > 16 * 1024 || s.back > 4096 || s.window > 512 {
-            return Err(format!("rule {}: `max` is at most 16384, `back` 4096, `window` 512", s.name));
+            return Err(format!(
+                "rule {}: `max` is at most 16384, `back` 4096, `window` 512",
+                s.name
+            ));
         }
-        if !["", "word", "b64", "any"].contains(&s.tail.as_str()) || !["", "word", "b64", "any"].contains(&s.head.as_str()) {
-            return Err(format!("rule {}: `head` and `tail` are word, b64 or any", s.name));
+        if !["", "word", "b64", "any"].contains(&s.tail.as_str())
+            || !["", "word", "b64", "any"].contains(&s.head.as_str())
+        {
+            return Err(format!(
+                "rule {}: `head` and `tail` are word, b64 or any",
+                s.name
+            ));
         }
-        if !s.check.is_empty() && !crate::secret::checks::checksum::NAMES.contains(&s.check.as_str()) {
-            return Err(format!("rule {}: unknown `check` {:?}; known: {}", s.name, s.check, crate::secret::checks::checksum::NAMES.join(", ")));
+        if !s.check.is_empty()
+            && !crate::secret::checks::checksum::NAMES.contains(&s.check.as_str())
+        {
+            return Err(format!(
+                "rule {}: unknown `check` {:?}; known: {}",
+                s.name,
+                s.check,
+                crate::secret::checks::checksum::NAMES.join(", ")
+            ));
         }
-        if !s.identifier.is_empty() && !crate::secret::derive::NAMES.contains(&s.identifier.as_str()) {
-            return Err(format!("rule {}: unknown `identifier` {:?}; known: {}", s.name, s.identifier, crate::secret::derive::NAMES.join(", ")));
+        if !s.identifier.is_empty()
+            && !crate::secret::derive::NAMES.contains(&s.identifier.as_str())
+        {
+            return Err(format!(
+                "rule {}: unknown `identifier` {:?}; known: {}",
+                s.name,
+                s.identifier,
+                crate::secret::derive::NAMES.join(", ")
+            ));
         }
         if !["", "base64", "basic"].contains(&s.decode.as_str()) {
-            return Err(format!("rule {}: unknown `decode` {:?}; known: base64, basic", s.name, s.decode));
+            return Err(format!(
+                "rule {}: unknown `decode` {:?}; known: base64, basic",
+                s.name, s.decode
+            ));
         }
         for glob in &s.paths {
             globset::Glob::new(glob).map_err(|e| format!("rule {}: `paths`: {e}", s.name))?;
         }
         if s.positive.len() < 3 || s.negative.len() < 3 {
-            return Err(format!("rule {}: at least three `positive` and three `negative` examples are needed", s.name));
+            return Err(format!(
+                "rule {}: at least three `positive` and three `negative` examples are needed",
+                s.name
+            ));
         }
         Ok(())
     }

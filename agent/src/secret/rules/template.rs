@@ -72,7 +72,9 @@ fn expand_with(template: &str, random: &mut Random) -> Result<String, String> {
             rest = after;
             continue;
         }
-        let close = rest.find('}').ok_or_else(|| format!("no closing brace in {template:?}"))?;
+        let close = rest
+            .find('}')
+            .ok_or_else(|| format!("no closing brace in {template:?}"))?;
         directive(&rest[..close], &mut out, random)?;
         rest = &rest[close + 1..];
     }
@@ -85,7 +87,10 @@ fn directive(text: &str, out: &mut String, random: &mut Random) -> Result<(), St
     if let Some(set) = class(name) {
         let bad = || format!("bad length in {{{text}}}");
         let (low, high) = match argument.split_once('-') {
-            Some((low, high)) => (low.parse::<u64>().map_err(|_| bad())?, high.parse::<u64>().map_err(|_| bad())?),
+            Some((low, high)) => (
+                low.parse::<u64>().map_err(|_| bad())?,
+                high.parse::<u64>().map_err(|_| bad())?,
+            ),
             None => {
                 let n = argument.parse::<u64>().map_err(|_| bad())?;
                 (n, n)
@@ -100,8 +105,15 @@ fn directive(text: &str, out: &mut String, random: &mut Random) -> Result<(), St
             out.push(random.pick(set));
         }
         // A value of 8 or more characters practically always has both of its main classes; make it certain.
-        if n >= 8 && set.len() >= 16 && !out[start..].bytes().any(|b| b.is_ascii_digit()) && set.iter().any(u8::is_ascii_digit) {
-            let digit = *set.iter().find(|b| b.is_ascii_digit() && **b != b'0' && **b != b'1').unwrap_or(&b'7') as char;
+        if n >= 8
+            && set.len() >= 16
+            && !out[start..].bytes().any(|b| b.is_ascii_digit())
+            && set.iter().any(u8::is_ascii_digit)
+        {
+            let digit = *set
+                .iter()
+                .find(|b| b.is_ascii_digit() && **b != b'0' && **b != b'1')
+                .unwrap_or(&b'7') as char;
             out.pop();
             out.insert(start + (n as usize) / 2, digit);
         }
@@ -110,7 +122,14 @@ fn directive(text: &str, out: &mut String, random: &mut Random) -> Result<(), St
     match name {
         "uuid" => {
             let hex: String = (0..32).map(|_| random.pick(b"0123456789abcdef")).collect();
-            out.push_str(&format!("{}-{}-4{}-a{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..]));
+            out.push_str(&format!(
+                "{}-{}-4{}-a{}-{}",
+                &hex[..8],
+                &hex[8..12],
+                &hex[13..16],
+                &hex[17..20],
+                &hex[20..]
+            ));
         }
         "crc32_base62" => {
             let body = tail(out);
@@ -124,10 +143,16 @@ fn directive(text: &str, out: &mut String, random: &mut Random) -> Result<(), St
             out.push_str(&String::from_utf8_lossy(&digits));
         }
         "jwt" => {
-            let claims = if argument.is_empty() { format!("\"sub\":\"{}\"", random.next() % 1_000_000) } else { argument.replace('\'', "\"") };
+            let claims = if argument.is_empty() {
+                format!("\"sub\":\"{}\"", random.next() % 1_000_000)
+            } else {
+                argument.replace('\'', "\"")
+            };
             let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","typ":"JWT"}"#);
             let claims = URL_SAFE_NO_PAD.encode(format!("{{{claims}}}"));
-            let signature: String = (0..43).map(|_| random.pick(class("b64url").unwrap_or(b"x"))).collect();
+            let signature: String = (0..43)
+                .map(|_| random.pick(class("b64url").unwrap_or(b"x")))
+                .collect();
             out.push_str(&format!("{header}.{claims}.{signature}"));
         }
         "pem" => {
@@ -149,7 +174,11 @@ fn directive(text: &str, out: &mut String, random: &mut Random) -> Result<(), St
             };
             let public: Vec<u8> = (0..32).map(|_| random.next() as u8).collect();
             let private: Vec<u8> = (0..64).map(|_| random.next() as u8).collect();
-            let (mut blob, mut section, mut key) = (Vec::new(), vec![1, 2, 3, 4, 1, 2, 3, 4], b"openssh-key-v1\0".to_vec());
+            let (mut blob, mut section, mut key) = (
+                Vec::new(),
+                vec![1, 2, 3, 4, 1, 2, 3, 4],
+                b"openssh-key-v1\0".to_vec(),
+            );
             string(&mut blob, b"ssh-ed25519");
             string(&mut blob, &public);
             string(&mut section, b"ssh-ed25519");
@@ -172,7 +201,11 @@ fn directive(text: &str, out: &mut String, random: &mut Random) -> Result<(), St
         }
         "enc" | "encurl" => {
             let inner = expand_with(&argument.replace('[', "{").replace(']', "}"), random)?;
-            out.push_str(&if name == "enc" { STANDARD.encode(inner) } else { URL_SAFE_NO_PAD.encode(inner) });
+            out.push_str(&if name == "enc" {
+                STANDARD.encode(inner)
+            } else {
+                URL_SAFE_NO_PAD.encode(inner)
+            });
         }
         "pick" => {
             let choices: Vec<&str> = argument.split('|').collect();
@@ -185,7 +218,9 @@ fn directive(text: &str, out: &mut String, random: &mut Random) -> Result<(), St
 
 /// What was written since the last white space, quote, `=` or `:`.
 fn tail(out: &str) -> &str {
-    let start = out.rfind(|c: char| c.is_whitespace() || "\"'=:,@`".contains(c)).map_or(0, |i| i + 1);
+    let start = out
+        .rfind(|c: char| c.is_whitespace() || "\"'=:,@`".contains(c))
+        .map_or(0, |i| i + 1);
     &out[start..]
 }
 
@@ -199,7 +234,10 @@ mod tests {
         assert_eq!(expand(t, 1).unwrap(), expand(t, 1).unwrap());
         assert_ne!(expand(t, 1).unwrap(), expand(t, 2).unwrap());
         let token = &expand(t, 3).unwrap()[6..];
-        assert_eq!(checksum::check("crc32-base62", token.as_bytes()), Some(true));
+        assert_eq!(
+            checksum::check("crc32-base62", token.as_bytes()),
+            Some(true)
+        );
         assert!(expand("{nope:3}", 1).is_err());
         assert!(expand("{hex:x}", 1).is_err());
         assert!(expand("{hex:3", 1).is_err());

@@ -22,11 +22,24 @@ fn name_byte(b: u8) -> bool {
 
 /// The name around a word that was seen.
 pub fn name_around(text: &[u8], word: &Range<usize>) -> Range<usize> {
-    let before = text[..word.start].iter().rev().take(64).take_while(|b| name_byte(**b)).count();
-    let after = text[word.end..].iter().take(48).take_while(|b| name_byte(**b)).count();
+    let before = text[..word.start]
+        .iter()
+        .rev()
+        .take(64)
+        .take_while(|b| name_byte(**b))
+        .count();
+    let after = text[word.end..]
+        .iter()
+        .take(48)
+        .take_while(|b| name_byte(**b))
+        .count();
     let mut start = word.start - before;
     // An escape (\n, \t) before the name belongs to the text around it.
-    if start > 0 && text[start - 1] == b'\\' && before > 0 && matches!(text[start], b'n' | b't' | b'r') {
+    if start > 0
+        && text[start - 1] == b'\\'
+        && before > 0
+        && matches!(text[start], b'n' | b't' | b'r')
+    {
         start += 1;
     }
     start..word.end + after
@@ -34,11 +47,21 @@ pub fn name_around(text: &[u8], word: &Range<usize>) -> Range<usize> {
 
 /// Reads the assignment to the name. `config`: the text is a configuration file, where bare values are literals.
 pub fn read(text: &[u8], name: Range<usize>, config: bool) -> Option<Assignment> {
-    let class = name::classify(text[name.clone()].trim_ascii_start().strip_prefix(b"--").unwrap_or(&text[name.clone()]))?;
+    let class = name::classify(
+        text[name.clone()]
+            .trim_ascii_start()
+            .strip_prefix(b"--")
+            .unwrap_or(&text[name.clone()]),
+    )?;
     let (at, operator) = operator(text, &name)?;
     let (range, written) = literal(text, at, operator, &name, config)?;
     let confidence = value::judge(class, &text[name.clone()], &text[range.clone()], written)?;
-    Some(Assignment { name, value: range, class, confidence })
+    Some(Assignment {
+        name,
+        value: range,
+        class,
+        confidence,
+    })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +93,10 @@ fn operator(text: &[u8], name: &Range<usize>) -> Option<(usize, Operator)> {
     }
     // password[32] = "..."
     if peek(i) == b'[' {
-        let digits = text[i + 1..limit].iter().take_while(|b| b.is_ascii_digit()).count();
+        let digits = text[i + 1..limit]
+            .iter()
+            .take_while(|b| b.is_ascii_digit())
+            .count();
         if peek(i + 1 + digits) == b']' {
             i += digits + 2;
         }
@@ -85,7 +111,11 @@ fn operator(text: &[u8], name: &Range<usize>) -> Option<(usize, Operator)> {
     let spaced = spaces > i;
     i = spaces;
     // name="x" value="..."
-    if closers > 0 && spaced && text[i..limit].len() > 6 && text[i..i + 5].eq_ignore_ascii_case(b"value") {
+    if closers > 0
+        && spaced
+        && text[i..limit].len() > 6
+        && text[i..i + 5].eq_ignore_ascii_case(b"value")
+    {
         i = skip_space(text, i + 5, limit);
     }
     match peek(i) {
@@ -94,11 +124,17 @@ fn operator(text: &[u8], name: &Range<usize>) -> Option<(usize, Operator)> {
                 return Some((i + 2, Operator::Assign));
             }
             if peek(i + 1) == b'=' {
-                return Some((i + if peek(i + 2) == b'=' { 3 } else { 2 }, Operator::Compare));
+                return Some((
+                    i + if peek(i + 2) == b'=' { 3 } else { 2 },
+                    Operator::Compare,
+                ));
             }
             Some((i + 1, Operator::Assign))
         }
-        b'!' if peek(i + 1) == b'=' => Some((i + if peek(i + 2) == b'=' { 3 } else { 2 }, Operator::Compare)),
+        b'!' if peek(i + 1) == b'=' => Some((
+            i + if peek(i + 2) == b'=' { 3 } else { 2 },
+            Operator::Compare,
+        )),
         b':' => {
             if matches!(peek(i + 1), b'=') {
                 return Some((i + 2, Operator::Assign));
@@ -114,15 +150,32 @@ fn operator(text: &[u8], name: &Range<usize>) -> Option<(usize, Operator)> {
         b',' if closers > 0 => Some((i + 1, Operator::Argument)),
         b'(' => Some((i + 1, Operator::Argument)),
         b'"' | b'\'' if spaced && closers == 0 => Some((i, Operator::Argument)),
-        _ if spaced && closers == 0 && text[name.start..].starts_with(b"--") => Some((i, Operator::Flag)),
-        b'i' if spaced && peek(i + 1) == b's' && peek(i + 2) == b' ' => Some((i + 3, Operator::Prose)),
+        _ if spaced && closers == 0 && text[name.start..].starts_with(b"--") => {
+            Some((i, Operator::Flag))
+        }
+        b'i' if spaced && peek(i + 1) == b's' && peek(i + 2) == b' ' => {
+            Some((i + 3, Operator::Prose))
+        }
         // Typed declarations: `password string = "..."`, `api_key text := '...'`.
         b if spaced && b.is_ascii_alphabetic() => {
-            let word = text[i..limit].iter().take(16).take_while(|b| b.is_ascii_alphanumeric()).count();
+            let word = text[i..limit]
+                .iter()
+                .take(16)
+                .take_while(|b| b.is_ascii_alphanumeric())
+                .count();
             let j = skip_space(text, i + word, limit);
-            const TYPES: &[&[u8]] = &[b"string", b"str", b"text", b"varchar", b"String", b"NSString", b"const"];
+            const TYPES: &[&[u8]] = &[
+                b"string",
+                b"str",
+                b"text",
+                b"varchar",
+                b"String",
+                b"NSString",
+                b"const",
+            ];
             let after = if peek(j) == b':' { j + 1 } else { j };
-            (TYPES.contains(&&text[i..i + word]) && peek(after) == b'=').then_some((after + 1, Operator::Assign))
+            (TYPES.contains(&&text[i..i + word]) && peek(after) == b'=')
+                .then_some((after + 1, Operator::Assign))
         }
         _ => None,
     }
@@ -131,27 +184,65 @@ fn operator(text: &[u8], name: &Range<usize>) -> Option<(usize, Operator)> {
 /// Skips a type annotation: `: str = "x"`, `: Option<String> = "x"`.
 fn after_type(text: &[u8], at: usize, limit: usize) -> usize {
     let i = skip_space(text, at, limit);
-    let word = text[i..limit].iter().take(32).take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'&' | b'<' | b'>' | b'[' | b']' | b'*' | b'?' | b'\'')).count();
+    let word = text[i..limit]
+        .iter()
+        .take(32)
+        .take_while(|b| {
+            b.is_ascii_alphanumeric()
+                || matches!(b, b'&' | b'<' | b'>' | b'[' | b']' | b'*' | b'?' | b'\'')
+        })
+        .count();
     let j = skip_space(text, i + word, limit);
     // Only a name of a type is followed by a single equals sign.
-    if word > 0 && text.get(j) == Some(&b'=') && text.get(j + 1) != Some(&b'=') && j > i && text[i].is_ascii_alphabetic() | (text[i] == b'&') && j > i + word { j + 1 } else { at }
+    if word > 0
+        && text.get(j) == Some(&b'=')
+        && text.get(j + 1) != Some(&b'=')
+        && j > i
+        && text[i].is_ascii_alphabetic() | (text[i] == b'&')
+        && j > i + word
+    {
+        j + 1
+    } else {
+        at
+    }
 }
 
 fn skip_space(text: &[u8], from: usize, limit: usize) -> usize {
-    from + text[from.min(limit)..limit].iter().take(MAX_SPACE).take_while(|b| matches!(b, b' ' | b'\t')).count()
+    from + text[from.min(limit)..limit]
+        .iter()
+        .take(MAX_SPACE)
+        .take_while(|b| matches!(b, b' ' | b'\t'))
+        .count()
 }
 
 /// Reads the literal at `at`.
-fn literal(text: &[u8], at: usize, operator: Operator, name: &Range<usize>, config: bool) -> Option<(Range<usize>, Written)> {
+fn literal(
+    text: &[u8],
+    at: usize,
+    operator: Operator,
+    name: &Range<usize>,
+    config: bool,
+) -> Option<(Range<usize>, Written)> {
     let limit = text.len().min(at + MAX_VALUE);
     let mut i = skip_space(text, at.min(limit), limit);
     if operator == Operator::Tag {
-        let end = i + text[i..limit].iter().position(|b| matches!(b, b'<' | b'\n'))?;
+        let end = i + text[i..limit]
+            .iter()
+            .position(|b| matches!(b, b'<' | b'\n'))?;
         return (text.get(end) == Some(&b'<') && end > i).then_some((i..end, Written::Quoted));
     }
     // A literal on the next line after `=` or `:` in code.
-    if matches!(text.get(i), Some(b'\n' | b'\r')) && matches!(operator, Operator::Assign | Operator::Colon | Operator::Argument) {
-        let j = i + text[i..limit].iter().take(64).take_while(|b| b.is_ascii_whitespace()).count();
+    if matches!(text.get(i), Some(b'\n' | b'\r'))
+        && matches!(
+            operator,
+            Operator::Assign | Operator::Colon | Operator::Argument
+        )
+    {
+        let j = i + text[i..limit]
+            .iter()
+            .take(64)
+            .take_while(|b| b.is_ascii_whitespace())
+            .count();
         if matches!(text.get(j), Some(b'"' | b'\'')) && j > i && !config {
             i = j;
         } else {
@@ -160,14 +251,26 @@ fn literal(text: &[u8], at: usize, operator: Operator, name: &Range<usize>, conf
     }
     // Prefixes of literals: b"", r'', @"", N'', u"", String(" and the like; escaped quotes of a string within a string.
     let mut probe = i;
-    if matches!(text.get(probe), Some(b'b' | b'r' | b'u' | b'B' | b'R' | b'U' | b'N' | b'@' | b'L')) && matches!(text.get(probe + 1), Some(b'"' | b'\'')) {
+    if matches!(
+        text.get(probe),
+        Some(b'b' | b'r' | b'u' | b'B' | b'R' | b'U' | b'N' | b'@' | b'L')
+    ) && matches!(text.get(probe + 1), Some(b'"' | b'\''))
+    {
         probe += 1;
     }
-    let escapes = text[probe..limit].iter().take(4).take_while(|b| **b == b'\\').count();
+    let escapes = text[probe..limit]
+        .iter()
+        .take(4)
+        .take_while(|b| **b == b'\\')
+        .count();
     if let Some(&quote @ (b'"' | b'\'' | b'`')) = text.get(probe + escapes) {
         let start = probe + escapes + 1;
         // Triple quotes.
-        let start = if text[start..limit].starts_with(&[quote, quote]) { start + 2 } else { start };
+        let start = if text[start..limit].starts_with(&[quote, quote]) {
+            start + 2
+        } else {
+            start
+        };
         let end = close(text, start, limit, quote, escapes)?;
         if end == start {
             return None;
@@ -178,7 +281,15 @@ fn literal(text: &[u8], at: usize, operator: Operator, name: &Range<usize>, conf
         return None;
     }
     // Bare: to white space or a sign that ends values everywhere; `;`, `&` and `,` end them outside configuration files.
-    let end = i + text[i..limit].iter().position(|b| b.is_ascii_whitespace() || matches!(b, b'"' | b'\'' | b'`' | b'<' | b'>' | b'\\') || (!config && matches!(b, b';' | b'&' | b',' | b')' | b'}')) || *b < 0x20).unwrap_or(limit - i);
+    let end = i + text[i..limit]
+        .iter()
+        .position(|b| {
+            b.is_ascii_whitespace()
+                || matches!(b, b'"' | b'\'' | b'`' | b'<' | b'>' | b'\\')
+                || (!config && matches!(b, b';' | b'&' | b',' | b')' | b'}'))
+                || *b < 0x20
+        })
+        .unwrap_or(limit - i);
     let mut end = end;
     while end > i && matches!(text[end - 1], b',' | b';' | b')' | b'}' | b'.') {
         end -= 1;
@@ -193,28 +304,71 @@ fn literal(text: &[u8], at: usize, operator: Operator, name: &Range<usize>, conf
     // NAME=value without spaces at the start of a line (or after export, set, -e, ENV, a quote) is a shell or env file.
     let line_start = at_line_start(text, name.start);
     let tight = text.get(name.end) == Some(&b'=') && i == at;
-    let yaml = operator == Operator::Colon && line_start && i > at && rest_of_line_is_value(text, end);
-    let ini = operator == Operator::Assign && line_start && rest_of_line_is_value(text, end) && !text[name.clone()].iter().any(|b| matches!(b, b'$'));
-    let literal = config || (tight && (line_start || text[name.clone()].iter().all(|b| !b.is_ascii_lowercase()))) || yaml || ini || operator == Operator::Flag;
+    let yaml =
+        operator == Operator::Colon && line_start && i > at && rest_of_line_is_value(text, end);
+    let ini = operator == Operator::Assign
+        && line_start
+        && rest_of_line_is_value(text, end)
+        && !text[name.clone()].iter().any(|b| matches!(b, b'$'));
+    let literal = config
+        || (tight && (line_start || text[name.clone()].iter().all(|b| !b.is_ascii_lowercase())))
+        || yaml
+        || ini
+        || operator == Operator::Flag;
     // A whole line is the value in configuration files; trailing comments are not.
-    Some((i..end, if literal { Written::Bare } else { Written::Code }))
+    Some((
+        i..end,
+        if literal {
+            Written::Bare
+        } else {
+            Written::Code
+        },
+    ))
 }
 
 fn rest_of_line_is_value(text: &[u8], end: usize) -> bool {
     let rest = &text[end..text.len().min(end + 64)];
-    let rest = &rest[..rest.iter().position(|b| matches!(b, b'\n')).unwrap_or(rest.len())];
+    let rest = &rest[..rest
+        .iter()
+        .position(|b| matches!(b, b'\n'))
+        .unwrap_or(rest.len())];
     let rest = rest.trim_ascii();
     rest.is_empty() || rest.starts_with(b"#") || rest == b"\\" || rest == b","
 }
 
 /// Only white space, comment signs, a dash of a list or `export` stand before the name on its line.
 fn at_line_start(text: &[u8], name: usize) -> bool {
-    let line = text[..name].iter().rev().take(40).take_while(|b| !matches!(b, b'\n')).count();
+    let line = text[..name]
+        .iter()
+        .rev()
+        .take(40)
+        .take_while(|b| !matches!(b, b'\n'))
+        .count();
     let before = text[name - line..name].trim_ascii();
     if line == 40 && !before.is_empty() {
         return false;
     }
-    before.is_empty() || matches!(before, b"#" | b"//" | b"-" | b"export" | b"set" | b"SET" | b"ENV" | b"-e" | b"declare -x" | b"local" | b"env:" | b"$" | b"# export" | b"\"" | b"'" | b"- \"" | b"REM SET" | b";")
+    before.is_empty()
+        || matches!(
+            before,
+            b"#" | b"//"
+                | b"-"
+                | b"export"
+                | b"set"
+                | b"SET"
+                | b"ENV"
+                | b"-e"
+                | b"declare -x"
+                | b"local"
+                | b"env:"
+                | b"$"
+                | b"# export"
+                | b"\""
+                | b"'"
+                | b"- \""
+                | b"REM SET"
+                | b";"
+        )
 }
 
 /// The closing quote on the same line, skipping escaped ones.
@@ -229,7 +383,11 @@ fn close(text: &[u8], start: usize, limit: usize, quote: u8, escapes: usize) -> 
                     return Some(i);
                 }
                 // \"value\": the closing quote has as many backslashes.
-                let n = text[start..i].iter().rev().take_while(|b| **b == b'\\').count();
+                let n = text[start..i]
+                    .iter()
+                    .rev()
+                    .take_while(|b| **b == b'\\')
+                    .count();
                 return (n >= escapes).then(|| i - escapes);
             }
             _ => i += 1,
@@ -244,7 +402,9 @@ mod tests {
 
     fn value(text: &str) -> Option<&str> {
         let lower = text.to_ascii_lowercase();
-        let word = ["password", "passwd", "pass", "token", "secret", "key"].iter().find_map(|w| lower.find(w).map(|i| i..i + w.len()))?;
+        let word = ["password", "passwd", "pass", "token", "secret", "key"]
+            .iter()
+            .find_map(|w| lower.find(w).map(|i| i..i + w.len()))?;
         read(text.as_bytes(), name_around(text.as_bytes(), &word), false).map(|a| &text[a.value])
     }
 
@@ -266,9 +426,15 @@ mod tests {
             ("define('DB_PASSWORD', 'hunter2x');", "hunter2x"),
             ("setPassword(\"hunter2x\")", "hunter2x"),
             ("<password>hunter2x</password>", "hunter2x"),
-            ("<add key=\"FromEmailPassword\" value=\"hunter2x\"/>", "hunter2x"),
+            (
+                "<add key=\"FromEmailPassword\" value=\"hunter2x\"/>",
+                "hunter2x",
+            ),
             ("if password == \"hunter2x\":", "hunter2x"),
-            ("Server=a;User Id=b;Password=hunter2x;Database=c", "hunter2x"),
+            (
+                "Server=a;User Id=b;Password=hunter2x;Database=c",
+                "hunter2x",
+            ),
             ("mysql --password=hunter2x", "hunter2x"),
             ("mysql --password hunter2x", "hunter2x"),
             ("the password is \"hunter2x\" and", "hunter2x"),
@@ -278,8 +444,17 @@ mod tests {
             assert_eq!(value(text), Some(want), "{text}");
         }
         for text in [
-            "password = getpass()", "password: $PASSWORD", "if password == other:", "def login(self, password=None):", "token = self.token", "Password:",
-            "password = request.form['password']", "<password></password>", "password_file = /etc/x", "tokens.push(key)", "std::pass::x",
+            "password = getpass()",
+            "password: $PASSWORD",
+            "if password == other:",
+            "def login(self, password=None):",
+            "token = self.token",
+            "Password:",
+            "password = request.form['password']",
+            "<password></password>",
+            "password_file = /etc/x",
+            "tokens.push(key)",
+            "std::pass::x",
         ] {
             assert_eq!(value(text), None, "{text}");
         }

@@ -55,12 +55,18 @@ impl Finds {
 }
 
 pub fn part(name: &str, value: &[u8], span: Range<usize>) -> Part {
-    Part { name: name.to_string(), value: Zeroizing::new(value.to_vec()), span }
+    Part {
+        name: name.to_string(),
+        value: Zeroizing::new(value.to_vec()),
+        span,
+    }
 }
 
 /// True when a token may begin at `at`: the byte before is no part of a longer word. Escapes (`\n`, `%3D`, `\u003d`) end words.
 pub fn starts_word(text: &[u8], at: usize, head: &str) -> bool {
-    let Some(i) = at.checked_sub(1) else { return true };
+    let Some(i) = at.checked_sub(1) else {
+        return true;
+    };
     let b = text[i];
     let inside = match head {
         "any" => false,
@@ -75,7 +81,10 @@ pub fn starts_word(text: &[u8], at: usize, head: &str) -> bool {
     if matches!(b, b'n' | b'r' | b't') && before(2) == Some(b'\\') {
         return true;
     }
-    if b.is_ascii_hexdigit() && before(2).is_some_and(|c| c.is_ascii_hexdigit()) && before(3) == Some(b'%') {
+    if b.is_ascii_hexdigit()
+        && before(2).is_some_and(|c| c.is_ascii_hexdigit())
+        && before(3) == Some(b'%')
+    {
         return true;
     }
     // ANSI colour: ESC [ 3 2 m

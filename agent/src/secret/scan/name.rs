@@ -15,35 +15,264 @@ const MAX_NAME: usize = 80;
 
 /// Words after which the one before decides: `password_value`, `token_prod`, `secret2`.
 const TRAILERS: &[&str] = &[
-    "value", "val", "string", "str", "plain", "text", "b64", "base64", "prod", "production", "dev", "development", "staging", "stage", "test",
-    "live", "new", "old", "default", "env", "ci", "raw", "literal", "sandbox", "primary", "secondary", "admin", "root", "user", "main", "is", "clear",
+    "value",
+    "val",
+    "string",
+    "str",
+    "plain",
+    "text",
+    "b64",
+    "base64",
+    "prod",
+    "production",
+    "dev",
+    "development",
+    "staging",
+    "stage",
+    "test",
+    "live",
+    "new",
+    "old",
+    "default",
+    "env",
+    "ci",
+    "raw",
+    "literal",
+    "sandbox",
+    "primary",
+    "secondary",
+    "admin",
+    "root",
+    "user",
+    "main",
+    "is",
+    "clear",
 ];
 
-const PASSWORD: &[&str] = &["password", "passwd", "pwd", "pass", "passphrase", "passcode", "pswd", "psw", "psswd", "passwort", "contrasena", "pword", "passw", "userpass", "dbpass", "mdp"];
+const PASSWORD: &[&str] = &[
+    "password",
+    "passwd",
+    "pwd",
+    "pass",
+    "passphrase",
+    "passcode",
+    "pswd",
+    "psw",
+    "psswd",
+    "passwort",
+    "contrasena",
+    "pword",
+    "passw",
+    "userpass",
+    "dbpass",
+    "mdp",
+];
 const SECRET: &[&str] = &[
-    "secret", "secrets", "token", "credential", "credentials", "cred", "creds", "pat", "apikey", "apitoken", "authtoken", "accesstoken", "refreshtoken",
-    "secretkey", "privatekey", "accesskey", "clientsecret", "authkey", "jwt", "appsecret", "apisecret", "encryptionkey", "masterkey", "signingkey",
-    "licensekey", "sharedkey", "accountkey", "secretaccesskey", "sharedaccesskey", "authpass", "bearer", "appkey", "servicekey", "usertoken", "bottoken",
+    "secret",
+    "secrets",
+    "token",
+    "credential",
+    "credentials",
+    "cred",
+    "creds",
+    "pat",
+    "apikey",
+    "apitoken",
+    "authtoken",
+    "accesstoken",
+    "refreshtoken",
+    "secretkey",
+    "privatekey",
+    "accesskey",
+    "clientsecret",
+    "authkey",
+    "jwt",
+    "appsecret",
+    "apisecret",
+    "encryptionkey",
+    "masterkey",
+    "signingkey",
+    "licensekey",
+    "sharedkey",
+    "accountkey",
+    "secretaccesskey",
+    "sharedaccesskey",
+    "authpass",
+    "bearer",
+    "appkey",
+    "servicekey",
+    "usertoken",
+    "bottoken",
 ];
 /// Words that make `... key` secret.
 const KEY_OF: &[&str] = &[
-    "api", "access", "secret", "private", "auth", "encryption", "encrypt", "crypt", "crypto", "signing", "sign", "signature", "master", "license", "service",
-    "account", "shared", "storage", "app", "application", "admin", "consumer", "deploy", "webhook", "session", "cookie", "hmac", "aes", "jwt", "cipher",
-    "subscription", "integration", "server", "security", "write", "rest", "sdk", "token", "decrypt", "decryption", "auth0", "oauth", "rsa", "ssh", "host", "pepper", "record",
-    "stream", "authorization", "authentication", "bearer", "kms", "seal", "unseal", "recovery", "join", "pre", "preshared", "psk",
+    "api",
+    "access",
+    "secret",
+    "private",
+    "auth",
+    "encryption",
+    "encrypt",
+    "crypt",
+    "crypto",
+    "signing",
+    "sign",
+    "signature",
+    "master",
+    "license",
+    "service",
+    "account",
+    "shared",
+    "storage",
+    "app",
+    "application",
+    "admin",
+    "consumer",
+    "deploy",
+    "webhook",
+    "session",
+    "cookie",
+    "hmac",
+    "aes",
+    "jwt",
+    "cipher",
+    "subscription",
+    "integration",
+    "server",
+    "security",
+    "write",
+    "rest",
+    "sdk",
+    "token",
+    "decrypt",
+    "decryption",
+    "auth0",
+    "oauth",
+    "rsa",
+    "ssh",
+    "host",
+    "pepper",
+    "record",
+    "stream",
+    "authorization",
+    "authentication",
+    "bearer",
+    "kms",
+    "seal",
+    "unseal",
+    "recovery",
+    "join",
+    "pre",
+    "preshared",
+    "psk",
 ];
 /// Words that make `... key` something else.
 const KEY_NOT: &[&str] = &[
-    "public", "pub", "primary", "foreign", "partition", "sort", "index", "unique", "row", "object", "s3", "map", "dict", "lookup", "group", "translation",
-    "message", "i18n", "l10n", "label", "short", "hot", "keyboard", "arrow", "enter", "registry", "order", "item", "column", "field", "config", "option",
-    "property", "attribute", "parent", "child", "ref", "default", "site", "cache", "hash", "range", "composite", "natural", "routing", "locale", "json", "xml",
-    "yaml", "header", "param", "query", "path", "file", "bucket", "redis", "kv", "meta", "tag", "event", "idempotency", "trusted", "known", "gpg", "signed", "dns",
+    "public",
+    "pub",
+    "primary",
+    "foreign",
+    "partition",
+    "sort",
+    "index",
+    "unique",
+    "row",
+    "object",
+    "s3",
+    "map",
+    "dict",
+    "lookup",
+    "group",
+    "translation",
+    "message",
+    "i18n",
+    "l10n",
+    "label",
+    "short",
+    "hot",
+    "keyboard",
+    "arrow",
+    "enter",
+    "registry",
+    "order",
+    "item",
+    "column",
+    "field",
+    "config",
+    "option",
+    "property",
+    "attribute",
+    "parent",
+    "child",
+    "ref",
+    "default",
+    "site",
+    "cache",
+    "hash",
+    "range",
+    "composite",
+    "natural",
+    "routing",
+    "locale",
+    "json",
+    "xml",
+    "yaml",
+    "header",
+    "param",
+    "query",
+    "path",
+    "file",
+    "bucket",
+    "redis",
+    "kv",
+    "meta",
+    "tag",
+    "event",
+    "idempotency",
+    "trusted",
+    "known",
+    "gpg",
+    "signed",
+    "dns",
 ];
 /// Words anywhere in the name that say the value is no secret.
 const NEVER: &[&str] = &[
-    "public", "pub", "sha", "sha1", "sha256", "sha512", "md5", "checksum", "digest", "etag", "integrity", "commit", "fingerprint", "thumbprint", "csrf", "xsrf",
-    "keyboard", "keycode", "hint", "regex", "pattern", "placeholder", "example", "sample", "expired", "invalid", "algorithm", "schema", "uuid",
-    "next", "page", "continuation", "sync", "pagination", "cursor", "revision",
+    "public",
+    "pub",
+    "sha",
+    "sha1",
+    "sha256",
+    "sha512",
+    "md5",
+    "checksum",
+    "digest",
+    "etag",
+    "integrity",
+    "commit",
+    "fingerprint",
+    "thumbprint",
+    "csrf",
+    "xsrf",
+    "keyboard",
+    "keycode",
+    "hint",
+    "regex",
+    "pattern",
+    "placeholder",
+    "example",
+    "sample",
+    "expired",
+    "invalid",
+    "algorithm",
+    "schema",
+    "uuid",
+    "next",
+    "page",
+    "continuation",
+    "sync",
+    "pagination",
+    "cursor",
+    "revision",
 ];
 
 /// Judges a name. The cost is bounded by `MAX_NAME`.
@@ -63,19 +292,52 @@ pub fn classify(name: &[u8]) -> Option<NameClass> {
         return None;
     }
     while let [head @ .., last] = words {
-        if !head.is_empty() && (TRAILERS.contains(last) || last.bytes().all(|b| b.is_ascii_digit())) { words = head } else { break }
+        if !head.is_empty() && (TRAILERS.contains(last) || last.bytes().all(|b| b.is_ascii_digit()))
+        {
+            words = head
+        } else {
+            break;
+        }
     }
     let (last, head) = words.split_last()?;
     let last = last.trim_end_matches(|c: char| c.is_ascii_digit());
     let before = head.last().copied().unwrap_or_default();
-    if PASSWORD.contains(&last) || last.ends_with("password") || last.ends_with("passwd") || last.ends_with("passphrase") {
+    if PASSWORD.contains(&last)
+        || last.ends_with("password")
+        || last.ends_with("passwd")
+        || last.ends_with("passphrase")
+    {
         // `by pass`, `one pass`: not in names of secrets.
-        return (!(last == "pass" && matches!(before, "by" | "first" | "second" | "render" | "single" | "multi" | "one" | "two"))).then_some(NameClass::Password);
+        return (!(last == "pass"
+            && matches!(
+                before,
+                "by" | "first" | "second" | "render" | "single" | "multi" | "one" | "two"
+            )))
+        .then_some(NameClass::Password);
     }
-    if last.ends_with("pass") && last.len() <= 12 && !matches!(last, "bypass" | "compass" | "trespass" | "encompass" | "surpass" | "overpass" | "underpass" | "subpass" | "renderpass") {
+    if last.ends_with("pass")
+        && last.len() <= 12
+        && !matches!(
+            last,
+            "bypass"
+                | "compass"
+                | "trespass"
+                | "encompass"
+                | "surpass"
+                | "overpass"
+                | "underpass"
+                | "subpass"
+                | "renderpass"
+        )
+    {
         return Some(NameClass::Password);
     }
-    if SECRET.contains(&last) || last.ends_with("secret") || last.ends_with("apikey") || last.ends_with("secretkey") || last.ends_with("privatekey") {
+    if SECRET.contains(&last)
+        || last.ends_with("secret")
+        || last.ends_with("apikey")
+        || last.ends_with("secretkey")
+        || last.ends_with("privatekey")
+    {
         return Some(NameClass::Secret);
     }
     if last.ends_with("token") {
@@ -85,9 +347,30 @@ pub fn classify(name: &[u8]) -> Option<NameClass> {
         if KEY_NOT.contains(&before) {
             return None;
         }
-        return Some(if KEY_OF.contains(&before) { NameClass::Secret } else { NameClass::Key });
+        return Some(if KEY_OF.contains(&before) {
+            NameClass::Secret
+        } else {
+            NameClass::Key
+        });
     }
-    if last.len() > 3 && last.ends_with("key") && !matches!(last, "monkey" | "turkey" | "whiskey" | "hockey" | "jockey" | "donkey" | "hotkey" | "keykey" | "pubkey" | "publickey" | "sitekey" | "passkey") {
+    if last.len() > 3
+        && last.ends_with("key")
+        && !matches!(
+            last,
+            "monkey"
+                | "turkey"
+                | "whiskey"
+                | "hockey"
+                | "jockey"
+                | "donkey"
+                | "hotkey"
+                | "keykey"
+                | "pubkey"
+                | "publickey"
+                | "sitekey"
+                | "passkey"
+        )
+    {
         return Some(NameClass::Key);
     }
     if last == "auth" && name.len() <= 32 {
@@ -117,11 +400,19 @@ fn split<'a>(name: &[u8], buffer: &'a mut [u8; MAX_NAME], words: &mut [&'a str; 
         if !b.is_ascii_alphanumeric() {
             push(start, i);
             start = i + 1;
-        } else if b.is_ascii_uppercase() && (previous.is_ascii_lowercase() || (previous.is_ascii_uppercase() && name.get(i + 1).is_some_and(u8::is_ascii_lowercase))) {
+        } else if b.is_ascii_uppercase()
+            && (previous.is_ascii_lowercase()
+                || (previous.is_ascii_uppercase()
+                    && name.get(i + 1).is_some_and(u8::is_ascii_lowercase)))
+        {
             push(start, i);
             start = i;
         }
-        buffer[i] = if b.is_ascii() { b.to_ascii_lowercase() } else { b'?' };
+        buffer[i] = if b.is_ascii() {
+            b.to_ascii_lowercase()
+        } else {
+            b'?'
+        };
     }
     push(start, name.len());
     let buffer: &'a [u8; MAX_NAME] = buffer;
@@ -139,13 +430,41 @@ mod tests {
     fn names_of_secrets_and_of_other_things() {
         use NameClass::*;
         for (name, class) in [
-            ("DB_PASSWORD", Some(Password)), ("db.password", Some(Password)), ("FromEmailPassword", Some(Password)), ("userPwd", Some(Password)),
-            ("MYSQL_ROOT_PASSWORD_PROD", Some(Password)), ("password1", Some(Password)), ("REACT_APP_PASS", Some(Password)), ("dbpass", Some(Password)),
-            ("clientSecret", Some(Secret)), ("GITHUB_TOKEN", Some(Secret)), ("apiKey", Some(Secret)), ("X-Api-Key", Some(Secret)), ("HTTPToken", Some(Secret)),
-            ("AWSSecretKey", Some(Secret)), ("encryption_key", Some(Secret)), ("FOO_KEY", Some(Key)), ("DJANGO_KEY", Some(Key)),
-            ("PWD", None), ("OLDPWD", None), ("public_key", None), ("primaryKey", None), ("password_file", None), ("token_url", None), ("secret_name", None),
-            ("passed", None), ("author", None), ("keyboard", None), ("tokenizer", None), ("next_page_token", None), ("api_key_id", None), ("monkey", None),
-            ("bypass", None), ("secretName", None), ("sha256_key", None), ("", None),
+            ("DB_PASSWORD", Some(Password)),
+            ("db.password", Some(Password)),
+            ("FromEmailPassword", Some(Password)),
+            ("userPwd", Some(Password)),
+            ("MYSQL_ROOT_PASSWORD_PROD", Some(Password)),
+            ("password1", Some(Password)),
+            ("REACT_APP_PASS", Some(Password)),
+            ("dbpass", Some(Password)),
+            ("clientSecret", Some(Secret)),
+            ("GITHUB_TOKEN", Some(Secret)),
+            ("apiKey", Some(Secret)),
+            ("X-Api-Key", Some(Secret)),
+            ("HTTPToken", Some(Secret)),
+            ("AWSSecretKey", Some(Secret)),
+            ("encryption_key", Some(Secret)),
+            ("FOO_KEY", Some(Key)),
+            ("DJANGO_KEY", Some(Key)),
+            ("PWD", None),
+            ("OLDPWD", None),
+            ("public_key", None),
+            ("primaryKey", None),
+            ("password_file", None),
+            ("token_url", None),
+            ("secret_name", None),
+            ("passed", None),
+            ("author", None),
+            ("keyboard", None),
+            ("tokenizer", None),
+            ("next_page_token", None),
+            ("api_key_id", None),
+            ("monkey", None),
+            ("bypass", None),
+            ("secretName", None),
+            ("sha256_key", None),
+            ("", None),
         ] {
             assert_eq!(classify(name.as_bytes()), class, "{name}");
         }

@@ -31,7 +31,11 @@ pub fn at(text: &[u8], at: usize) -> Option<PemKey> {
     let after_begin = block.get(10..)?;
     let label_end = memchr::memmem::find(&after_begin[..after_begin.len().min(60)], b"-----")?;
     let label = after_begin[..label_end].trim_ascii();
-    if !memchr::memmem::find(label, b"PRIVATE KEY").is_some_and(|i| label.len() - i <= 17) || label.iter().any(|b| !(b.is_ascii_alphanumeric() || *b == b' ')) {
+    if !memchr::memmem::find(label, b"PRIVATE KEY").is_some_and(|i| label.len() - i <= 17)
+        || label
+            .iter()
+            .any(|b| !(b.is_ascii_alphanumeric() || *b == b' '))
+    {
         return None;
     }
     let body_start = 10 + label_end + 5;
@@ -42,7 +46,8 @@ pub fn at(text: &[u8], at: usize) -> Option<PemKey> {
     let (body_end, span_end) = match end {
         Some(n) => {
             let close = body_start + n + 8;
-            let tail = memchr::memmem::find(&block[close..block.len().min(close + 60)], b"-----").map_or(close, |m| close + m + 5);
+            let tail = memchr::memmem::find(&block[close..block.len().min(close + 60)], b"-----")
+                .map_or(close, |m| close + m + 5);
             (body_start + n, tail)
         }
         None => {
@@ -51,12 +56,17 @@ pub fn at(text: &[u8], at: usize) -> Option<PemKey> {
         }
     };
     let raw = &block[body_start..body_end];
-    let proc_type = memchr::memmem::find(raw, b"ENCRYPTED").is_some() && memchr::memmem::find(raw, b"Proc-Type").is_some();
+    let proc_type = memchr::memmem::find(raw, b"ENCRYPTED").is_some()
+        && memchr::memmem::find(raw, b"Proc-Type").is_some();
     let body = body_of(raw);
     if body.len() < 24 {
         return None;
     }
-    let truncated_end = if end.is_some() { span_end } else { body_start + raw.len().min(body.len() * 2) };
+    let truncated_end = if end.is_some() {
+        span_end
+    } else {
+        body_start + raw.len().min(body.len() * 2)
+    };
     let text_label = clean(label);
     let der = base64_any(&body);
     let mut encrypted = proc_type || text_label.starts_with("ENCRYPTED");
@@ -77,7 +87,11 @@ pub fn at(text: &[u8], at: usize) -> Option<PemKey> {
         }
     }
     if encrypted && !identifier.contains("(encrypted)") {
-        identifier = if identifier.is_empty() { "(encrypted)".to_string() } else { format!("{identifier} (encrypted)") };
+        identifier = if identifier.is_empty() {
+            "(encrypted)".to_string()
+        } else {
+            format!("{identifier} (encrypted)")
+        };
     }
     let mut canonical = Zeroizing::new(Vec::with_capacity(body.len() + 128));
     canonical.extend_from_slice(b"-----BEGIN ");
@@ -90,7 +104,15 @@ pub fn at(text: &[u8], at: usize) -> Option<PemKey> {
     canonical.extend_from_slice(b"-----END ");
     canonical.extend_from_slice(label);
     canonical.extend_from_slice(b"-----\n");
-    Some(PemKey { span: at..at + truncated_end, label: text_label, canonical, identifier, encrypted, ssh: is_ssh, sound })
+    Some(PemKey {
+        span: at..at + truncated_end,
+        label: text_label,
+        canonical,
+        identifier,
+        encrypted,
+        ssh: is_ssh,
+        sound,
+    })
 }
 
 /// The base64 of a block without line breaks, escapes (`\n`), quotes, concatenation signs and header lines.
@@ -115,7 +137,9 @@ fn body_of(raw: &[u8]) -> Zeroizing<Vec<u8>> {
             }
             b'-' if raw[i..].starts_with(b"-----") => break,
             // A header line (Proc-Type, DEK-Info, Version, Comment) has a colon; so has no base64.
-            _ if header_line(&raw[i..]) && (i == 0 || matches!(raw[i - 1], b'\n' | b'n' | b'"' | b'\'' | b' ')) => {
+            _ if header_line(&raw[i..])
+                && (i == 0 || matches!(raw[i - 1], b'\n' | b'n' | b'"' | b'\'' | b' ')) =>
+            {
                 while i < raw.len() && raw[i] != b'\n' && !raw[i..].starts_with(b"\\n") {
                     i += 1;
                 }
@@ -123,7 +147,12 @@ fn body_of(raw: &[u8]) -> Zeroizing<Vec<u8>> {
             }
             _ if b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=') => {
                 // `+` between quotes is concatenation in source code.
-                let concatenation = b == b'+' && raw[..i].iter().rev().find(|c| !c.is_ascii_whitespace()).is_some_and(|c| matches!(c, b'"' | b'\''));
+                let concatenation = b == b'+'
+                    && raw[..i]
+                        .iter()
+                        .rev()
+                        .find(|c| !c.is_ascii_whitespace())
+                        .is_some_and(|c| matches!(c, b'"' | b'\''));
                 if !concatenation {
                     out.push(b);
                 }
@@ -136,25 +165,54 @@ fn body_of(raw: &[u8]) -> Zeroizing<Vec<u8>> {
 }
 
 fn header_line(rest: &[u8]) -> bool {
-    const NAMES: &[&[u8]] = &[b"Proc-Type:", b"DEK-Info:", b"Version:", b"Comment:", b"Charset:", b"Hash:", b"MessageID:", b"Subject:", b"X-"];
+    const NAMES: &[&[u8]] = &[
+        b"Proc-Type:",
+        b"DEK-Info:",
+        b"Version:",
+        b"Comment:",
+        b"Charset:",
+        b"Hash:",
+        b"MessageID:",
+        b"Subject:",
+        b"X-",
+    ];
     NAMES.iter().any(|n| rest.starts_with(n))
 }
 
 /// `SHA256:` of the public half, when `ring` can read the key: one key in two encodings gets one identifier.
 fn public_fingerprint(der: &[u8], label: &str) -> String {
-    use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
+    use ring::signature::{
+        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair,
+        Ed25519KeyPair, KeyPair, RsaKeyPair,
+    };
     let rng = ring::rand::SystemRandom::new();
     let public: Option<(&str, Vec<u8>)> = if label.starts_with("RSA") {
-        RsaKeyPair::from_der(der).ok().map(|k| ("rsa", k.public().as_ref().to_vec()))
+        RsaKeyPair::from_der(der)
+            .ok()
+            .map(|k| ("rsa", k.public().as_ref().to_vec()))
     } else {
         RsaKeyPair::from_pkcs8(der)
             .ok()
             .map(|k| ("rsa", k.public().as_ref().to_vec()))
-            .or_else(|| Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).ok().map(|k| ("ed25519", k.public_key().as_ref().to_vec())))
-            .or_else(|| EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, der, &rng).ok().map(|k| ("p256", k.public_key().as_ref().to_vec())))
-            .or_else(|| EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_ASN1_SIGNING, der, &rng).ok().map(|k| ("p384", k.public_key().as_ref().to_vec())))
+            .or_else(|| {
+                Ed25519KeyPair::from_pkcs8_maybe_unchecked(der)
+                    .ok()
+                    .map(|k| ("ed25519", k.public_key().as_ref().to_vec()))
+            })
+            .or_else(|| {
+                EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, der, &rng)
+                    .ok()
+                    .map(|k| ("p256", k.public_key().as_ref().to_vec()))
+            })
+            .or_else(|| {
+                EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_ASN1_SIGNING, der, &rng)
+                    .ok()
+                    .map(|k| ("p384", k.public_key().as_ref().to_vec()))
+            })
     };
-    public.map(|(algorithm, bytes)| format!("{algorithm} {}", ssh::fingerprint(&bytes))).unwrap_or_default()
+    public
+        .map(|(algorithm, bytes)| format!("{algorithm} {}", ssh::fingerprint(&bytes)))
+        .unwrap_or_default()
 }
 
 /// Certificate subject and expiry for a key whose text also holds its certificate.
@@ -163,5 +221,9 @@ pub fn paired(text: &[u8]) -> Option<x509::Certificate> {
 }
 
 pub fn to_part(key: &mut PemKey) -> Part {
-    Part { name: String::new(), value: std::mem::take(&mut key.canonical), span: key.span.clone() }
+    Part {
+        name: String::new(),
+        value: std::mem::take(&mut key.canonical),
+        span: key.span.clone(),
+    }
 }

@@ -22,7 +22,9 @@ pub enum Hook {
 }
 
 /// Words that secret names hold.
-const ASSIGN: &[&str] = &["pass", "pwd", "secret", "token", "key", "cred", "auth", "psw", "_pat", "-pat"];
+const ASSIGN: &[&str] = &[
+    "pass", "pwd", "secret", "token", "key", "cred", "auth", "psw", "_pat", "-pat",
+];
 
 #[derive(Debug)]
 pub struct Prefilter {
@@ -54,7 +56,14 @@ impl Prefilter {
         for (i, rule) in rules.iter().enumerate() {
             let i = i as u32;
             for literal in &rule.spec.literals {
-                add(literal, if rule.spec.regex.is_empty() { Hook::Structure(i) } else { Hook::Token(i) });
+                add(
+                    literal,
+                    if rule.spec.regex.is_empty() {
+                        Hook::Structure(i)
+                    } else {
+                        Hook::Token(i)
+                    },
+                );
             }
             for word in &rule.spec.near {
                 add(word, Hook::Near(i));
@@ -70,10 +79,17 @@ impl Prefilter {
                 .start_kind(StartKind::Unanchored)
                 .build(patterns)
         };
-        match build(&patterns).or_else(|_| AhoCorasick::builder().ascii_case_insensitive(true).build(&patterns)) {
+        match build(&patterns).or_else(|_| {
+            AhoCorasick::builder()
+                .ascii_case_insensitive(true)
+                .build(&patterns)
+        }) {
             Ok(automaton) => Prefilter { automaton, hooks },
             Err(_) => match AhoCorasick::new([] as [&str; 0]) {
-                Ok(automaton) => Prefilter { automaton, hooks: Vec::new() },
+                Ok(automaton) => Prefilter {
+                    automaton,
+                    hooks: Vec::new(),
+                },
                 Err(_) => unreachable!("an automaton without patterns is always built"),
             },
         }

@@ -9,7 +9,13 @@ use std::ops::Range;
 use zeroize::Zeroizing;
 
 /// Tries a rule whose literal is at `literal`.
-pub fn at_literal(text: &[u8], literal: Range<usize>, rule: &Rule, index: usize, finds: &mut Finds) {
+pub fn at_literal(
+    text: &[u8],
+    literal: Range<usize>,
+    rule: &Rule,
+    index: usize,
+    finds: &mut Finds,
+) {
     let spec = &rule.spec;
     let Some(regex) = rule.regex() else { return };
     if spec.back == 0 {
@@ -27,12 +33,16 @@ pub fn at_literal(text: &[u8], literal: Range<usize>, rule: &Rule, index: usize,
     let mut from = 0;
     // Few tries: the match must cover the literal, and matches before it are skipped.
     for _ in 0..8 {
-        let Some(captures) = regex.captures_at(window, from) else { return };
+        let Some(captures) = regex.captures_at(window, from) else {
+            return;
+        };
         let Some(whole) = captures.get(0) else { return };
         if start + whole.start() > literal.start {
             return;
         }
-        if start + whole.end() >= literal.end && starts_word(text, start + whole.start(), &spec.head) {
+        if start + whole.end() >= literal.end
+            && starts_word(text, start + whole.start(), &spec.head)
+        {
             accept(text, start, &captures, rule, index, 2, finds);
             return;
         }
@@ -41,7 +51,10 @@ pub fn at_literal(text: &[u8], literal: Range<usize>, rule: &Rule, index: usize,
 }
 
 /// Words that make an English word before them the name of a secret.
-const TRADE: &[&[u8]] = &[b"key", b"token", b"secret", b"pass", b"pwd", b"pat", b"auth", b"api", b"cred", b"access", b"private", b"license", b"bearer"];
+const TRADE: &[&[u8]] = &[
+    b"key", b"token", b"secret", b"pass", b"pwd", b"pat", b"auth", b"api", b"cred", b"access",
+    b"private", b"license", b"bearer",
+];
 
 /// Tries a rule whose word is at `word`: the value must follow within the window, after a sign of assignment.
 pub fn after_word(text: &[u8], word: Range<usize>, rule: &Rule, index: usize, finds: &mut Finds) {
@@ -57,17 +70,25 @@ pub fn after_word(text: &[u8], word: Range<usize>, rule: &Rule, index: usize, fi
     let window = &text[word.end..text.len().min(word.end + spec.window + spec.max)];
     // The gap is on one line, or runs over one line break into the next.
     let mut from = 0;
-    for _ in 0..4 {
-        let Some(captures) = regex.captures_at(window, from) else { return };
+    for _ in 0..8 {
+        let Some(captures) = regex.captures_at(window, from) else {
+            return;
+        };
         let Some(whole) = captures.get(0) else { return };
-        let value = captures.name("secret").or_else(|| captures.get(1)).unwrap_or(whole);
+        let value = captures
+            .name("secret")
+            .or_else(|| captures.get(1))
+            .unwrap_or(whole);
         if whole.start() > spec.window {
             return;
         }
         let gap = &window[..value.start()];
         let glued = value.start() == 0 || !(starts_word(window, value.start(), &spec.head));
         let good = !glued && plausible_gap(gap, spec.need_word);
-        if good && ends_word(window, value.end(), &spec.tail) && (spec.entropy == 0.0 || entropy(value.as_bytes()) >= spec.entropy) {
+        if good
+            && ends_word(window, value.end(), &spec.tail)
+            && (spec.entropy == 0.0 || entropy(value.as_bytes()) >= spec.entropy)
+        {
             accept(text, word.end, &captures, rule, index, 1, finds);
             return;
         }
@@ -77,21 +98,38 @@ pub fn after_word(text: &[u8], word: Range<usize>, rule: &Rule, index: usize, fi
 
 /// Between a vendor's word and its value stand names, quotes and a sign of assignment, not prose.
 fn plausible_gap(gap: &[u8], need_word: bool) -> bool {
-    if gap.iter().filter(|&&b| b == b'\n').count() > 1 || gap.iter().any(|b| matches!(b, b';' | b'}')) {
+    if gap.iter().filter(|&&b| b == b'\n').count() > 1
+        || gap.iter().any(|b| matches!(b, b';' | b'}'))
+    {
         return false;
     }
-    let trade = TRADE.iter().any(|w| crate::secret::checks::placeholder::contains_ignore_case(gap, w));
+    let trade = TRADE
+        .iter()
+        .any(|w| crate::secret::checks::placeholder::contains_ignore_case(gap, w));
     if need_word && !trade {
         return false;
     }
-    let sign = gap.iter().any(|b| matches!(b, b'=' | b':' | b'"' | b'\'' | b'`' | b'>' | b'('));
+    let sign = gap
+        .iter()
+        .any(|b| matches!(b, b'=' | b':' | b'"' | b'\'' | b'`' | b'>' | b'('));
     sign || (trade && gap.iter().any(|b| b.is_ascii_whitespace() || *b == b'-')) || gap.len() <= 2
 }
 
-fn accept(text: &[u8], base: usize, captures: &Captures<'_>, rule: &Rule, index: usize, rank: u8, finds: &mut Finds) {
+fn accept(
+    text: &[u8],
+    base: usize,
+    captures: &Captures<'_>,
+    rule: &Rule,
+    index: usize,
+    rank: u8,
+    finds: &mut Finds,
+) {
     let spec = &rule.spec;
     let Some(whole) = captures.get(0) else { return };
-    let value = captures.name("secret").or_else(|| captures.get(1)).unwrap_or(whole);
+    let value = captures
+        .name("secret")
+        .or_else(|| captures.get(1))
+        .unwrap_or(whole);
     let span = base + value.start()..base + value.end();
     if span.is_empty() || !ends_word(text, span.end, &spec.tail) {
         return;
@@ -139,13 +177,16 @@ fn accept(text: &[u8], base: usize, captures: &Captures<'_>, rule: &Rule, index:
         }
     }
     let decoded = match spec.decode.as_str() {
-        "base64" => derive::base64_any(bytes).map(|decoded| match memchr::memmem::find(&decoded, b"-----BEGIN").and_then(|at| pem::at(&decoded, at)) {
-            // The same key in another wrapping is the same credential.
-            Some(mut key) => {
-                derived.identifier = std::mem::take(&mut key.identifier);
-                std::mem::take(&mut key.canonical)
+        "base64" => derive::base64_any(bytes).map(|decoded| {
+            match memchr::memmem::find(&decoded, b"-----BEGIN").and_then(|at| pem::at(&decoded, at))
+            {
+                // The same key in another wrapping is the same credential.
+                Some(mut key) => {
+                    derived.identifier = std::mem::take(&mut key.identifier);
+                    std::mem::take(&mut key.canonical)
+                }
+                None => decoded,
             }
-            None => decoded,
         }),
         "basic" => match derive::basic(bytes) {
             Some((_, password)) if doubt(&password) == Doubt::Hard => return,
@@ -168,7 +209,11 @@ fn accept(text: &[u8], base: usize, captures: &Captures<'_>, rule: &Rule, index:
             confidence = confidence.max(0.97);
         }
     }
-    let parts = if spec.public { Vec::new() } else { vec![part("", &secret, span.clone())] };
+    let parts = if spec.public {
+        Vec::new()
+    } else {
+        vec![part("", &secret, span.clone())]
+    };
     if spec.public {
         if derived.identifier.is_empty() {
             derived.identifier = clean(bytes);
@@ -192,5 +237,9 @@ fn accept(text: &[u8], base: usize, captures: &Captures<'_>, rule: &Rule, index:
 
 /// Printable text of bounded length.
 pub fn clean(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control()).take(200).collect()
+    String::from_utf8_lossy(bytes)
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(200)
+        .collect()
 }

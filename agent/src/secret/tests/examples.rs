@@ -19,7 +19,15 @@ fn place(example: &Example) -> String {
 #[test]
 fn built_in_rules_load_without_error() {
     let (rules, errors) = builtin::rules();
-    assert!(errors.is_empty(), "{}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+    assert!(
+        errors.is_empty(),
+        "{}",
+        errors
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("\n")
+    );
     let mut names: Vec<_> = rules.iter().map(|r| r.spec.name.clone()).collect();
     let all = names.len();
     names.sort();
@@ -37,15 +45,33 @@ fn every_example_of_every_rule() {
                 for (i, example) in list.iter().enumerate() {
                     let text = template::expand(example.text(), seed + i as u64).unwrap();
                     let found = classify_example(&classifier, example, &text);
-                    let hit = if positive { found.iter().any(|f| about(&rule, f)) } else { found.iter().any(|f| f.rule == rule.spec.name) };
+                    let hit = if positive {
+                        found.iter().any(|f| about(&rule, f))
+                    } else {
+                        found.iter().any(|f| f.rule == rule.spec.name)
+                    };
                     if hit != positive {
-                        let others: Vec<_> = found.iter().map(|f| format!("{} {}", f.rule, f.confidence)).collect();
-                        bad.push(format!("{} {} seed {seed}: {:?} [{}] -> {others:?}", rule.spec.name, if positive { "+" } else { "-" }, &text[..text.floor_char_boundary(160)], place(example)));
+                        let others: Vec<_> = found
+                            .iter()
+                            .map(|f| format!("{} {}", f.rule, f.confidence))
+                            .collect();
+                        bad.push(format!(
+                            "{} {} seed {seed}: {:?} [{}] -> {others:?}",
+                            rule.spec.name,
+                            if positive { "+" } else { "-" },
+                            &text[..text.floor_char_boundary(160)],
+                            place(example)
+                        ));
                     }
                 }
             }
         }
     }
     bad.dedup_by(|a, b| a.split(" seed").next() == b.split(" seed").next());
-    assert!(bad.is_empty(), "{} examples fail:\n{}", bad.len(), bad.join("\n"));
+    assert!(
+        bad.is_empty(),
+        "{} examples fail:\n{}",
+        bad.len(),
+        bad.join("\n")
+    );
 }

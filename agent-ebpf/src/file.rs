@@ -1,0 +1,229 @@
+//! Reads and opens of watched files. Every other file costs two kernel reads and a bit test.
+
+use crate::{
+    maps::{PROCS, READ_SEEN, WATCHED, WATCHED_BITS, field},
+    record::{
+        Counters, Wake, ctime_ns, current_task, file_id, follow, pointer, read, read_or_zero, stamp, start_ns, wake, zero,
+    },
+};
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_kernel_str},
+    macros::{fentry, fexit, raw_tracepoint},
+    programs::{FEntryContext, FExitContext, RawTracePointContext},
+};
+use keytrail_abi::{
+    FileAccess, FileNew, Kind, NAME_DEPTH, NAME_MAX, PROC_HOLDER, PROC_IGNORED, ProcState, ReadKey,
+    globals::field as f,
+    records::access,
+    state::{watch, watch_bit},
+};
+
+// void mm_filemap_get_pages(struct address_space *mapping, pgoff_t index, pgoff_t last_index)    from 6.12
+#[raw_tracepoint(tracepoint = "mm_filemap_get_pages")]
+pub fn filemap_get_pages(ctx: RawTracePointContext) -> i32 {
+    on_inode(follow(ctx.arg(0), field(f::MAPPING_HOST)), access::READ);
+    0
+}
+
+// void mm_filemap_fault(struct address_space *mapping, pgoff_t index)                            from 6.12
+#[raw_tracepoint(tracepoint = "mm_filemap_fault")]
+pub fn filemap_fault(ctx: RawTracePointContext) -> i32 {
+    on_inode(follow(ctx.arg(0), field(f::MAPPING_HOST)), access::MMAP);
+    0
+}
+
+// void mm_filemap_map_pages(struct address_space *mapping, pgoff_t start, pgoff_t end)           from 6.12
+#[raw_tracepoint(tracepoint = "mm_filemap_map_pages")]
+pub fn filemap_map_pages(ctx: RawTracePointContext) -> i32 {
+    on_inode(follow(ctx.arg(0), field(f::MAPPING_HOST)), access::MMAP);
+    0
+}
+
+// int security_file_open(struct file *file)
+#[fexit(function = "security_file_open")]
+pub fn file_open(ctx: FExitContext) -> i32 {
+    if ctx.arg::<u64>(1) as i32 == 0 {
+        let file: u64 = ctx.arg(0);
+        let inode = follow(file, field(f::FILE_INODE));
+        if !on_inode(inode, access::OPEN) {
+            on_create(file, inode);
+        }
+    }
+    0
+}
+
+// int security_file_permission(struct file *file, int mask)
+#[fexit(function = "security_file_permission")]
+pub fn file_permission(ctx: FExitContext) -> i32 {
+    // include/linux/fs.h.
+    const MAY_READ: u64 = 4;
+    if ctx.arg::<u64>(1) & MAY_READ != 0 && ctx.arg::<u64>(2) as i32 == 0 {
+        let file: u64 = ctx.arg(0);
+        on_inode(follow(file, field(f::FILE_INODE)), access::PERMISSION);
+    }
+    0
+}
+
+// int security_mmap_file(struct file *file, unsigned long prot, unsigned long flags)
+#[fentry(function = "security_mmap_file")]
+pub fn mmap_file(ctx: FEntryContext) -> i32 {
+    const PROT_READ: u64 = 1;
+    // An anonymous mapping has no file.
+    let file: u64 = ctx.arg(0);
+    if file != 0 && ctx.arg::<u64>(1) & PROT_READ != 0 {
+        on_inode(follow(file, field(f::FILE_INODE)), access::MMAP);
+    }
+    0
+}
+
+/// Is the inode number, by its hash, possibly one of the watched?
+#[inline(always)]
+fn maybe_watched(ino: u64) -> bool {
+    let (word, bit) = watch_bit(ino);
+    match WATCHED_BITS.get(word) {
+        Some(bits) => bits & bit != 0,
+        None => false,
+    }
+}
+
+/// Reports the access when the inode is a watched file. True when it is.
+#[inline(always)]
+fn on_inode(inode: u64, how: u32) -> bool {
+    let ino: u64 = read_or_zero(inode, field(f::INODE_INO));
+    if !maybe_watched(ino) {
+        return false;
+    }
+    watched(inode, how)
+}
+
+#[inline(never)]
+fn watched(inode: u64, how: u32) -> bool {
+    let file = file_id(inode);
+    // SAFETY: a live map value, copied at once.
+    let Some(flags) = WATCHED.get_ptr(&file).map(|watch| unsafe { (*watch).flags }) else {
+        return false;
+    };
+    if flags & watch::FILE == 0 {
+        return false;
+    }
+    let Some(counters) = Counters::get() else {
+        return true;
+    };
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let known = PROCS.get_ptr_mut(&tgid);
+    // SAFETY: a live map value.
+    if known.is_some_and(|known| unsafe { (*known).state } == PROC_IGNORED) {
+        return true;
+    }
+    if how != access::OPEN {
+        // The process holds the secret from here on, whatever user space is doing.
+        match known {
+            // SAFETY: a live map value; an aligned store.
+            Some(known) => unsafe { (*known).state = PROC_HOLDER },
+            None => counters.set_process(tgid, ProcState { state: PROC_HOLDER, pad: 0, exec_id: 0 }),
+        }
+    }
+    let start = start_ns(current_task());
+    let ctime_ns = ctime_ns(inode);
+    let key = ReadKey {
+        file,
+        ctime_ns,
+        tgid,
+        access: if how == access::OPEN { access::OPEN } else { 0 },
+    };
+    // SAFETY: a live map value.
+    if READ_SEEN.get_ptr(&key).is_some_and(|seen| unsafe { *seen } == start) {
+        return true;
+    }
+    let kind = if how == access::OPEN { Kind::FILE_OPEN } else { Kind::FILE_READ };
+    let Some(mut slot) = counters.reserve::<FileAccess>(kind) else {
+        return true;
+    };
+    // Only what was reported counts as seen: after a loss the next read is reported.
+    let _ = READ_SEEN.insert(&key, &start, 0);
+    let record = pointer(&mut slot);
+    // SAFETY: `record` is the reserved slot; every field is written.
+    unsafe {
+        stamp(&raw mut (*record).header);
+        (*record).file = file;
+        (*record).size = read_or_zero(inode, field(f::INODE_SIZE));
+        (*record).ctime_ns = ctime_ns;
+        (*record).access = how;
+        (*record).count = 1;
+        counters.seal(&raw mut (*record).header, kind, size_of::<FileAccess>() as u32, 0);
+    }
+    slot.submit(wake(Wake::Now));
+    true
+}
+
+/// Reports a file that this very open created in a watched directory.
+#[inline(always)]
+fn on_create(file: u64, inode: u64) {
+    // include/linux/fs.h, since 4.19.
+    const FMODE_CREATED: u32 = 0x10_0000;
+    let mode: u32 = read_or_zero(file, field(f::FILE_MODE));
+    if mode & FMODE_CREATED != 0 {
+        created(file, inode);
+    }
+}
+
+#[inline(never)]
+fn created(file: u64, inode: u64) -> u32 {
+    let dentry = follow(file, field(f::FILE_DENTRY));
+    let parent = follow(follow(dentry, field(f::DENTRY_PARENT)), field(f::DENTRY_INODE));
+    let ino: u64 = read_or_zero(parent, field(f::INODE_INO));
+    if !maybe_watched(ino) {
+        return 0;
+    }
+    let directory = file_id(parent);
+    // SAFETY: a live map value, copied at once.
+    let Some(flags) = WATCHED.get_ptr(&directory).map(|watch| unsafe { (*watch).flags }) else {
+        return 0;
+    };
+    if flags & watch::DIRECTORY == 0 {
+        return 0;
+    }
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    // SAFETY: a live map value.
+    if PROCS.get_ptr(&tgid).is_some_and(|known| unsafe { (*known).state } == PROC_IGNORED) {
+        return 0;
+    }
+    let Some(counters) = Counters::get() else {
+        return 0;
+    };
+    let Some(mut slot) = counters.reserve::<FileNew>(Kind::FILE_NEW) else {
+        return 0;
+    };
+    let record = pointer(&mut slot);
+    // SAFETY: `record` is the reserved slot; every field is written.
+    unsafe {
+        stamp(&raw mut (*record).header);
+        (*record).file = file_id(inode);
+        (*record).size = read_or_zero(inode, field(f::INODE_SIZE));
+        (*record).ctime_ns = ctime_ns(inode);
+        (*record).access = access::OPEN;
+        let names = (&raw mut (*record).names).cast::<u8>();
+        zero::<{ NAME_MAX * NAME_DEPTH }>(names);
+        let mut at = dentry;
+        let mut depth = 0;
+        for level in 0..NAME_DEPTH {
+            let up = follow(at, field(f::DENTRY_PARENT));
+            // The root of a file system is its own parent.
+            if at == 0 || up == at {
+                break;
+            }
+            let name = read::<u64>(at, field(f::DENTRY_NAME)).unwrap_or(0);
+            bpf_probe_read_kernel_str(
+                names.add(level * NAME_MAX).cast(),
+                NAME_MAX as u32,
+                name as *const _,
+            );
+            depth += 1;
+            at = up;
+        }
+        (*record).depth = depth;
+        counters.seal(&raw mut (*record).header, Kind::FILE_NEW, size_of::<FileNew>() as u32, 0);
+    }
+    slot.submit(wake(Wake::Later));
+    1
+}

@@ -1,0 +1,27 @@
+//! keytrail's kernel side. One file per signal; each begins with its hooks, a list of attach stubs with the kernel's
+//! prototypes. Nothing here decides: it filters (a process that holds nothing costs one look-up), copies and counts.
+#![no_std]
+#![feature(asm_experimental_arch)]
+#![no_main]
+
+mod exec;
+mod file;
+mod lifecycle;
+mod maps;
+mod payload;
+mod record;
+mod service;
+mod socket;
+mod tls;
+
+/// The helpers used are for GPL-compatible programs; this declaration covers the programs in this object only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    // Nothing here may panic; the build looks for this symbol in the object.
+    loop {}
+}

@@ -1,0 +1,74 @@
+//! The maps both sides know by name. Only types that kernels have had since 5.8.
+
+use aya_ebpf::{
+    Global,
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+};
+use keytrail_abi::{
+    FileId, ProcState, ReadKey, SelfTest, SendCall, SockSend, TlsCall, TlsWrite, WATCH_WORDS, Watch,
+    globals::{MISSING, field},
+    state::counter,
+};
+
+/// Records for user space. User space sets the size.
+#[map]
+pub static RING: RingBuf = RingBuf::with_byte_size(4 * 1024 * 1024, 0);
+
+/// tgid -> what is known of the process; no entry: clean.
+#[map]
+pub static PROCS: HashMap<u32, ProcState> = HashMap::with_max_entries(32768, 0);
+
+/// Files of interest.
+#[map]
+pub static WATCHED: HashMap<FileId, Watch> = HashMap::with_max_entries(32768, 0);
+
+/// A bit per hash of a watched inode number: spares every other file the look-up in `WATCHED`.
+#[map]
+pub static WATCHED_BITS: Array<u64> = Array::with_max_entries(WATCH_WORDS, 0);
+
+/// Reads that were reported already.
+#[map]
+pub static READ_SEEN: LruHashMap<ReadKey, u64> = LruHashMap::with_max_entries(16384, 0);
+
+/// A TLS call and what its records have in common.
+#[repr(C)]
+pub struct TlsState {
+    pub call: TlsCall,
+    pub record: TlsWrite,
+}
+
+/// A send and what its records have in common.
+#[repr(C)]
+pub struct SendState {
+    pub call: SendCall,
+    pub record: SockSend,
+}
+
+/// pid_tgid -> the TLS call the thread was last in.
+#[map]
+pub static TLS_CALLS: LruHashMap<u64, TlsState> = LruHashMap::with_max_entries(8192, 0);
+
+/// pid_tgid -> the send the thread was last in.
+#[map]
+pub static SENDS: LruHashMap<u64, SendState> = LruHashMap::with_max_entries(8192, 0);
+
+/// Sequence numbers and losses.
+#[map]
+pub static COUNTERS: PerCpuArray<[u64; counter::COUNT]> = PerCpuArray::with_max_entries(1, 0);
+
+/// What the self-test saw.
+#[map]
+pub static SELF_TEST: Array<SelfTest> = Array::with_max_entries(1, 0);
+
+/// Field offsets of this kernel, set by user space before loading.
+#[unsafe(no_mangle)]
+pub static FIELDS: Global<[u32; field::COUNT]> = Global::new([MISSING; field::COUNT]);
+
+/// One of [`field`]'s values. Read one at a time: the verifier knows each as a constant.
+#[inline(always)]
+pub fn field(index: usize) -> u32 {
+    // SAFETY: `index` is one of `field`'s constants, below COUNT; `Global` is transparent over the array. The read
+    // is volatile because user space replaces the value after compilation.
+    unsafe { core::ptr::read_volatile((&raw const FIELDS).cast::<u32>().add(index)) }
+}

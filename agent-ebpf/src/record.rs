@@ -1,0 +1,350 @@
+//! What every probe needs: reading kernel memory by field, and filling records in the ring.
+
+use crate::maps::{COUNTERS, PROCS, RING, field};
+use aya_ebpf::{
+    bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::{
+        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task,
+        bpf_get_current_uid_gid, bpf_get_smp_processor_id, bpf_ktime_get_boot_ns,
+        bpf_probe_read_kernel, bpf_ringbuf_query,
+        generated::{bpf_get_current_comm, bpf_probe_read_user},
+    },
+    maps::ring_buf::RingBufEntry,
+};
+use core::mem::MaybeUninit;
+use keytrail_abi::{
+    FileId, Header, PROC_HOLDER, PROC_UNKNOWN, ProcState,
+    globals::{MISSING, field as f},
+    header::flags,
+    state::counter,
+};
+
+/// A record and the room for its data, as one slot of the ring.
+#[repr(C)]
+pub struct Slot<R, const N: usize> {
+    pub record: R,
+    pub data: [u8; N],
+}
+
+/// Reads the field at `offset` of the struct at `base`; `None` when there is no such field, no struct, or a fault.
+#[inline(always)]
+pub fn read<T: Copy>(base: u64, offset: u32) -> Option<T> {
+    if offset == MISSING || base == 0 {
+        return None;
+    }
+    // SAFETY: the helper checks the address and fails instead of faulting.
+    unsafe { bpf_probe_read_kernel((base + offset as u64) as *const T) }.ok()
+}
+
+/// The same, with zero for what cannot be read.
+#[inline(always)]
+pub fn read_or_zero<T: Copy + Default>(base: u64, offset: u32) -> T {
+    read(base, offset).unwrap_or_default()
+}
+
+/// Follows a pointer field; 0 when it cannot be followed.
+#[inline(always)]
+pub fn follow(base: u64, offset: u32) -> u64 {
+    read_or_zero(base, offset)
+}
+
+#[inline(always)]
+pub fn current_task() -> u64 {
+    // SAFETY: no arguments, always succeeds.
+    unsafe { bpf_get_current_task() }
+}
+
+/// `task->group_leader->start_boottime`.
+#[inline(always)]
+pub fn start_ns(task: u64) -> u64 {
+    read_or_zero(follow(task, field(f::TASK_GROUP_LEADER)), field(f::TASK_START_BOOTTIME))
+}
+
+/// The file behind an inode.
+#[inline(always)]
+pub fn file_id(inode: u64) -> FileId {
+    FileId {
+        ino: read_or_zero(inode, field(f::INODE_INO)),
+        dev: read_or_zero(follow(inode, field(f::INODE_SB)), field(f::SB_DEV)),
+        pad: 0,
+    }
+}
+
+/// `inode->i_ctime` in nanoseconds since the epoch.
+#[inline(always)]
+pub fn ctime_ns(inode: u64) -> u64 {
+    let seconds: u64 = read_or_zero(inode, field(f::INODE_CTIME_SEC));
+    // From 6.13 the highest bit of the nanoseconds says whether somebody has asked for the time stamp.
+    let nanos: u32 = read_or_zero(inode, field(f::INODE_CTIME_NSEC));
+    seconds.wrapping_mul(1_000_000_000).wrapping_add((nanos & 0x3fff_ffff) as u64)
+}
+
+/// The pid of a task's group in the process's own pid namespace.
+#[inline(always)]
+pub fn ns_tgid(task: u64) -> u32 {
+    let pid = follow(follow(task, field(f::TASK_GROUP_LEADER)), field(f::TASK_THREAD_PID));
+    let level: u32 = read_or_zero(pid, field(f::PID_LEVEL));
+    let numbers = field(f::PID_NUMBERS);
+    if numbers == MISSING {
+        return 0;
+    }
+    // Pid namespaces nest at most 32 deep (MAX_PID_NS_LEVEL).
+    let at = numbers as u64 + (level & 31) as u64 * field(f::UPID_SIZE) as u64;
+    read_or_zero(pid + at, field(f::UPID_NR))
+}
+
+/// Fills everything but length, flags, sequence and kind, for the current task.
+#[inline(always)]
+pub fn stamp(header: *mut Header) {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let ids = bpf_get_current_uid_gid();
+    let task = current_task();
+    // SAFETY: `header` points to a Header in the ring or on the stack, which the callers reserved; the helpers take
+    // no pointers but the one to `comm`, whose size is given.
+    unsafe {
+        (*header).boot_ns = bpf_ktime_get_boot_ns();
+        (*header).start_ns = start_ns(task);
+        (*header).cgroup_id = bpf_get_current_cgroup_id();
+        (*header).tgid = (pid_tgid >> 32) as u32;
+        (*header).tid = pid_tgid as u32;
+        (*header).cpu = bpf_get_smp_processor_id();
+        (*header).uid = ids as u32;
+        (*header).gid = (ids >> 32) as u32;
+        (*header).euid = read_or_zero(follow(task, field(f::TASK_CRED)), field(f::CRED_EUID));
+        bpf_get_current_comm((&raw mut (*header).comm).cast(), 16);
+    }
+}
+
+/// Clears what `seal` writes: a template is copied whole, and the verifier wants all of it written.
+#[inline(always)]
+pub fn blank(header: *mut Header) {
+    // SAFETY: as in `stamp`.
+    unsafe {
+        (*header).kind = 0;
+        (*header).flags = 0;
+        (*header).len = 0;
+        (*header).cpu_seq = 0;
+    }
+}
+
+/// This CPU's counters. Looked up once per program: a look-up per record would double the verifier's ways each time.
+#[derive(Clone, Copy)]
+pub struct Counters(*mut [u64; counter::COUNT]);
+
+impl Counters {
+    #[inline(always)]
+    pub fn get() -> Option<Self> {
+        COUNTERS.get_ptr_mut(0).map(Self)
+    }
+
+    /// Takes a sequence number.
+    #[inline(always)]
+    fn next_seq(self) -> u64 {
+        // SAFETY: a live map value; the place is below COUNT.
+        unsafe {
+            let seq = (*self.0)[counter::SEQ];
+            (*self.0)[counter::SEQ] = seq + 1;
+            seq
+        }
+    }
+
+    /// Reserves room for a record. A record that finds none is counted and takes a sequence number as well, so that
+    /// a hole tells of the loss.
+    #[inline(always)]
+    pub fn reserve<T: 'static>(self, kind: u16) -> Option<RingBufEntry<T>> {
+        let entry = RING.reserve::<T>(0);
+        if entry.is_none() {
+            self.next_seq();
+            // SAFETY: a live map value; `kind` is one of Kind's constants, so the place is below COUNT.
+            unsafe { (*self.0)[counter::LOST + kind as usize] += 1 };
+        }
+        entry
+    }
+
+    /// Writes kind, length, flags and the sequence number of a record.
+    #[inline(always)]
+    pub fn seal(self, header: *mut Header, kind: u16, len: u32, flags: u16) {
+        let seq = self.next_seq();
+        // SAFETY: as in `stamp`.
+        unsafe {
+            (*header).kind = kind;
+            (*header).flags = flags;
+            (*header).len = len;
+            (*header).cpu_seq = seq;
+        }
+    }
+
+    /// Adds one to a counter and returns a number unique on this boot of the agent: count << 16 | CPU.
+    #[inline(always)]
+    pub fn unique(self, place: usize) -> u64 {
+        // SAFETY: no arguments.
+        let cpu = unsafe { bpf_get_smp_processor_id() } as u64;
+        // SAFETY: a live map value; `place` is one of counter's constants.
+        unsafe {
+            (*self.0)[place] += 1;
+            (*self.0)[place] << 16 | (cpu & 0xffff)
+        }
+    }
+
+    /// Stores a process's state; a full table is counted.
+    #[inline(always)]
+    pub fn set_process(self, tgid: u32, state: ProcState) {
+        if PROCS.insert(&tgid, &state, 0).is_err() {
+            // SAFETY: a live map value; the place is below COUNT.
+            unsafe { (*self.0)[counter::PROCS_FULL] += 1 };
+        }
+    }
+}
+
+/// Whether user space should be woken for a record.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Wake {
+    /// Now: something decisive happened.
+    Now,
+    /// When the ring fills; user space looks by itself before long.
+    Later,
+}
+
+/// The flags of a submit.
+#[inline(always)]
+pub fn wake(wake: Wake) -> u64 {
+    // BPF_RB_AVAIL_DATA.
+    const UNREAD: u64 = 0;
+    // SAFETY: the ring is a map of this object.
+    if wake == Wake::Now
+        || unsafe { bpf_ringbuf_query((&raw const RING).cast_mut().cast(), UNREAD) }
+            > field(f::WAKE_BYTES) as u64
+    {
+        BPF_RB_FORCE_WAKEUP as u64
+    } else {
+        BPF_RB_NO_WAKEUP as u64
+    }
+}
+
+/// Makes `len` bytes of user memory a part of a record. On a fault the whole of `dst` is zero and 1 is
+/// returned, else 0.
+///
+/// # Safety
+/// `dst` must have `N` bytes.
+#[inline(always)]
+pub unsafe fn copy_user<const N: usize>(dst: *mut u8, src: u64, len: u64) -> u64 {
+    let len = at_most::<N>(forget(len, src));
+    // SAFETY: `len` is at most N, which `dst` has; the helper checks the source.
+    nonzero(unsafe { bpf_probe_read_user(dst.cast(), len as u32, src as *const _) } as u64)
+}
+
+/// `value`, of which the verifier knows nothing any more. `noise` is any number it does not know.
+///
+/// What it knows of a number it must tell apart: in a loop with a choice of slots every way through the steps before
+/// would be checked on its own, and twenty steps are then too many. So a loop's numbers are forgotten at each step.
+#[inline(always)]
+pub fn forget(value: u64, noise: u64) -> u64 {
+    let mut value = value;
+    // SAFETY: changes one register, twice, back to what it was.
+    unsafe {
+        core::arch::asm!(
+            "{v} ^= {n}",
+            "{v} ^= {n}",
+            v = inout(reg) value,
+            n = in(reg) noise,
+        );
+    }
+    value
+}
+
+/// Overwrites `N` bytes: a slot must not carry what the lap before left there.
+///
+/// # Safety
+/// `dst` must have `N` bytes.
+#[inline(always)]
+pub unsafe fn zero<const N: usize>(dst: *mut u8) {
+    // The helper zeroes its destination when the source cannot be read, and the highest page never can be: one call
+    // instead of a loop of stores.
+    const UNREADABLE: u64 = !0xfff;
+    // SAFETY: `dst` has N bytes.
+    unsafe {
+        bpf_probe_read_user(dst.cast(), N as u32, UNREADABLE as *const _);
+    }
+}
+
+/// Copies a struct word by word. A plain assignment of this size becomes a call of memcpy, which goes byte by byte:
+/// slow to run, and each byte is a step for the verifier.
+///
+/// # Safety
+/// Both must be valid and aligned to 8; the size of `T` is a multiple of 8.
+#[inline(always)]
+pub unsafe fn copy<T>(dst: *mut T, src: *const T) {
+    const { assert!(size_of::<T>() % 8 == 0) };
+    for word in 0..size_of::<T>() / 8 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let value = core::ptr::read_volatile(src.cast::<u64>().add(word));
+            core::ptr::write_volatile(dst.cast::<u64>().add(word), value);
+        }
+    }
+}
+
+/// `value`, or N when it is larger, in a way the verifier sees and the compiler does not optimise away.
+#[inline(always)]
+pub fn at_most<const N: usize>(value: u64) -> u64 {
+    let mut value = value;
+    // SAFETY: compares and assigns one register.
+    unsafe {
+        core::arch::asm!(
+            "if {v} <= {n} goto +1",
+            "{v} = {n}",
+            v = inout(reg) value,
+            n = const N,
+        );
+    }
+    value
+}
+
+/// The state of the current process, unless it is clean or ignored.
+#[inline(always)]
+pub fn interesting(tgid: u32) -> Option<u32> {
+    let state = PROCS.get_ptr(&tgid)?;
+    // SAFETY: a live map value; a torn read is not possible for an aligned u32.
+    let state = unsafe { (*state).state };
+    (state == PROC_UNKNOWN || state == PROC_HOLDER).then_some(state)
+}
+
+/// The flag that says a payload was captured before user space knew the process.
+#[inline(always)]
+pub fn unclassified(state: u32) -> u16 {
+    if state == PROC_UNKNOWN { flags::UNCLASSIFIED } else { 0 }
+}
+
+/// Keeps a template in memory: the compiler would take it apart into single bytes, each in a stack slot of its own.
+#[inline(always)]
+pub fn settle<T>(place: *const T) -> *const T {
+    let mut place = place;
+    // SAFETY: a move of a register to itself; without `nomem` it counts as a use of all memory.
+    unsafe { core::arch::asm!("{p} = {p}", p = inout(reg) place) };
+    place
+}
+
+/// 1 for everything but 0. In assembly because the compiler would make a branch of it, and a branch in a loop
+/// doubles the verifier's ways.
+#[inline(always)]
+pub fn nonzero(value: u64) -> u64 {
+    let mut bit = value;
+    // SAFETY: arithmetic on two registers.
+    unsafe {
+        core::arch::asm!(
+            "{b} = -{b}",
+            "{b} |= {v}",
+            "{b} >>= 63",
+            b = inout(reg) bit,
+            v = in(reg) value,
+        );
+    }
+    bit
+}
+
+/// A reserved slot as a plain pointer.
+#[inline(always)]
+pub fn pointer<T>(entry: &mut RingBufEntry<T>) -> *mut T {
+    let slot: &mut MaybeUninit<T> = entry;
+    slot.as_mut_ptr()
+}

@@ -1,0 +1,175 @@
+//! Plaintext on its way into a TLS library, at function entry only: return probes upset Go stacks, unwinders and
+//! seccomp filters, and on writes the buffer is valid at entry.
+
+use crate::{
+    maps::{TLS_CALLS, TlsState, field},
+    payload::{Capture, tls_piece},
+    record::{Counters, blank, interesting, settle, stamp, unclassified},
+};
+use aya_ebpf::{
+    EbpfContext,
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, bpf_probe_read_kernel, bpf_probe_read_user,
+        generated::{bpf_get_attach_cookie, bpf_get_current_task_btf, bpf_task_pt_regs},
+    },
+    macros::uprobe,
+    programs::ProbeContext,
+};
+use core::mem::MaybeUninit;
+use keytrail_abi::{
+    PAYLOAD_MAX, PAYLOAD_TIERS, TlsCall,
+    globals::{MISSING, field as f},
+    state::counter,
+};
+
+/// Without a way to see the stack a call is believed to last this long, nanoseconds.
+const CALL_AGE_MAX: u64 = 100_000_000;
+/// Whole slots, then pages after one failed read, then one for the failure itself.
+const STEPS: u32 = (PAYLOAD_MAX / PAYLOAD_TIERS[2] + PAYLOAD_MAX / 4096 + 2) as u32;
+
+// int SSL_write(SSL *s, const void *buf, int num)
+#[uprobe]
+pub fn tls_write_int(ctx: ProbeContext) -> u32 {
+    // A negative length is an error the library itself returns.
+    let size = ctx.arg::<i32>(2).unwrap_or(0);
+    if size > 0 { on_write(&ctx, size as u64) } else { 0 }
+}
+
+// int SSL_write_ex(SSL *s, const void *buf, size_t num, size_t *written)
+// int SSL_write_ex2(SSL *s, const void *buf, size_t num, uint64_t flags, size_t *written)      OpenSSL 3.3
+// int SSL_write_early_data(SSL *s, const void *buf, size_t num, size_t *written)
+// ssize_t gnutls_record_send(gnutls_session_t session, const void *data, size_t data_size)
+// ssize_t gnutls_record_send2(session, const void *data, size_t data_size, size_t pad, unsigned flags)
+#[uprobe]
+pub fn tls_write_size(ctx: ProbeContext) -> u32 {
+    on_write(&ctx, ctx.arg(2).unwrap_or(0))
+}
+
+#[inline(always)]
+fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let Some(state) = interesting((pid_tgid >> 32) as u32) else {
+        return 0;
+    };
+    let session: u64 = ctx.arg(0).unwrap_or(0);
+    let buffer: u64 = ctx.arg(1).unwrap_or(0);
+    // GnuTLS is called again with nothing after EAGAIN.
+    if buffer == 0 || total == 0 {
+        return 0;
+    }
+    let mut cookie = 0;
+    if field(f::HAS_COOKIE) == 1 {
+        // SAFETY: user space sets the flag only where the helper exists.
+        cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
+    }
+    // SAFETY: no arguments.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    if let Some(before) = TLS_CALLS.get_ptr(&pid_tgid) {
+        // SAFETY: a live map value, copied at once.
+        let before = unsafe { (*before).call };
+        // One function of a library calling another (gnutls_record_send and _send2) is one call.
+        if before.tls_session == session
+            && before.buffer == buffer
+            && before.total == total
+            && before.ret_slot != 0
+            && active(&before, now, user_sp(ctx))
+        {
+            return 0;
+        }
+    }
+    let Some(counters) = Counters::get() else {
+        return 0;
+    };
+    let mut ret_slot = 0;
+    let mut ret_addr = 0;
+    // The cookie's upper half: bytes the prologue has pushed before the probed instruction, plus one; 0 unknown.
+    let pushed = cookie >> 32;
+    if field(f::RETURN_ON_STACK) == 1 && pushed != 0 {
+        ret_slot = user_sp(ctx) + (pushed - 1);
+        // SAFETY: the helper checks the address.
+        match unsafe { bpf_probe_read_user(ret_slot as *const u64) } {
+            Ok(address) => ret_addr = address,
+            Err(_) => ret_slot = 0,
+        }
+    }
+    let mut state_here = MaybeUninit::<TlsState>::uninit();
+    let place = state_here.as_mut_ptr();
+    // SAFETY: every field is written.
+    unsafe {
+        (*place).call = TlsCall {
+            tls_call: counters.unique(counter::CALLS),
+            tls_session: session,
+            boot_ns: now,
+            total,
+            buffer,
+            ret_slot,
+            ret_addr,
+        };
+        let record = &raw mut (*place).record;
+        stamp(&raw mut (*record).header);
+        blank(&raw mut (*record).header);
+        (*record).tls_call = (*place).call.tls_call;
+        (*record).tls_session = session;
+        (*record).total = total;
+        (*record).offset = 0;
+        (*record).data_len = 0;
+        (*record).cookie = cookie & 0xffff_ffff;
+        let _ = TLS_CALLS.insert(&pid_tgid, &*settle(place), 0);
+    }
+    let limit = if total > PAYLOAD_MAX as u64 { PAYLOAD_MAX as u64 } else { total };
+    let mut capture = Capture::new(pid_tgid, unclassified(state), limit, total);
+    for _ in 0..STEPS {
+        if capture.offset >= capture.limit {
+            break;
+        }
+        capture.step(tls_piece, buffer.wrapping_add(capture.offset), total);
+        capture.forget(buffer);
+    }
+    0
+}
+
+/// The probed thread's stack pointer.
+#[inline(always)]
+fn user_sp(ctx: &ProbeContext) -> u64 {
+    let offset = field(f::REGS_SP);
+    if offset == MISSING {
+        return 0;
+    }
+    // SAFETY: the helper checks the address; the context of a uprobe is the thread's pt_regs.
+    unsafe { bpf_probe_read_kernel((ctx.as_ptr() as u64 + offset as u64) as *const u64) }.unwrap_or(0)
+}
+
+/// Is the thread, whose user stack pointer is `sp`, still inside the call?
+#[inline(always)]
+pub fn active(call: &TlsCall, now: u64, sp: u64) -> bool {
+    if call.ret_slot == 0 || sp == 0 {
+        return now - call.boot_ns < CALL_AGE_MAX;
+    }
+    // SAFETY: the helper checks the address.
+    sp < call.ret_slot
+        && unsafe { bpf_probe_read_user(call.ret_slot as *const u64) } == Ok(call.ret_addr)
+}
+
+/// The TLS call the current thread is in, if any: (call, session).
+#[inline(always)]
+pub fn current_call(pid_tgid: u64) -> (u64, u64) {
+    let Some(call) = TLS_CALLS.get_ptr(&pid_tgid) else {
+        return (0, 0);
+    };
+    // SAFETY: a live map value, copied at once.
+    let call = unsafe { (*call).call };
+    let mut sp = 0;
+    if field(f::HAS_TASK_REGS) == 1 && field(f::REGS_SP) != MISSING {
+        // SAFETY: user space sets the flag only where both helpers exist; the registers are read with a check.
+        unsafe {
+            let regs = bpf_task_pt_regs(bpf_get_current_task_btf()) as u64;
+            sp = bpf_probe_read_kernel((regs + field(f::REGS_SP) as u64) as *const u64).unwrap_or(0);
+        }
+    }
+    // SAFETY: no arguments.
+    if active(&call, unsafe { bpf_ktime_get_boot_ns() }, sp) {
+        (call.tls_call, call.tls_session)
+    } else {
+        (0, 0)
+    }
+}

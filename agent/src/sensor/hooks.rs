@@ -1,0 +1,382 @@
+//! The hooks of each signal in order of preference, and how one is loaded and attached.
+
+use super::status::{Refused, SignalReport, Tier};
+use aya::{
+    Btf, Ebpf,
+    programs::{
+        CgroupAttachMode, CgroupSockAddr, FEntry, FExit, Program, ProgramError, RawTracePoint,
+        UProbe,
+    },
+};
+use keytrail_abi::globals::field as f;
+use std::{fs::File, io, path::PathBuf};
+
+/// Where a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    RawTracepoint(&'static str),
+    Fentry(&'static str),
+    Fexit(&'static str),
+    Cgroup(&'static str),
+}
+
+impl Point {
+    pub fn name(self) -> String {
+        match self {
+            Self::RawTracepoint(name) => format!("raw_tp:{name}"),
+            Self::Fentry(name) => format!("fentry:{name}"),
+            Self::Fexit(name) => format!("fexit:{name}"),
+            Self::Cgroup(name) => format!("cgroup:{name}"),
+        }
+    }
+}
+
+/// One program and its place.
+#[derive(Clone, Copy, Debug)]
+pub struct Hook {
+    /// Name of the program in the object.
+    pub program: &'static str,
+    pub point: Point,
+}
+
+/// Hooks that serve a signal together: all or none, but for those that only widen what is seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate {
+    pub tier: Tier,
+    pub hooks: &'static [Hook],
+    /// Hooks that may be missing.
+    pub optional: &'static [Hook],
+    /// Fields without which the hooks would tell nothing.
+    pub fields: &'static [usize],
+}
+
+pub struct Signal {
+    pub name: &'static str,
+    pub candidates: &'static [Candidate],
+}
+
+const fn raw(program: &'static str, tracepoint: &'static str) -> Hook {
+    Hook {
+        program,
+        point: Point::RawTracepoint(tracepoint),
+    }
+}
+
+const IDENTITY: [usize; 3] = [f::TASK_TGID, f::TASK_GROUP_LEADER, f::TASK_START_BOOTTIME];
+const FILE: [usize; 6] = [
+    f::INODE_INO,
+    f::INODE_SB,
+    f::SB_DEV,
+    IDENTITY[0],
+    IDENTITY[1],
+    IDENTITY[2],
+];
+const SOCKET: [usize; 6] = [
+    f::SOCK_FAMILY,
+    f::SOCK_DADDR,
+    f::SOCK_DPORT,
+    IDENTITY[0],
+    IDENTITY[1],
+    IDENTITY[2],
+];
+const SEND: [usize; 9] = [
+    f::SOCK_FAMILY,
+    f::SOCK_DADDR,
+    f::SOCK_DPORT,
+    f::MSG_ITER,
+    f::ITER_TYPE,
+    f::ITER_COUNT,
+    f::ITER_OFFSET,
+    f::TCP_WRITE_SEQ,
+    IDENTITY[2],
+];
+
+/// Everything but TLS, whose places are found in files, and opens on the base tier, which fanotify tells.
+pub const SIGNALS: &[Signal] = &[
+    Signal {
+        name: "exec",
+        candidates: &[Candidate {
+            tier: Tier::Base,
+            hooks: &[raw("exec", "sched_process_exec")],
+            optional: &[],
+            fields: &[
+                f::TASK_MM,
+                f::MM_ARG_START,
+                f::MM_ARG_END,
+                f::MM_ENV_START,
+                f::MM_ENV_END,
+                IDENTITY[2],
+            ],
+        }],
+    },
+    Signal {
+        name: "fork",
+        candidates: &[Candidate {
+            tier: Tier::Base,
+            hooks: &[raw("fork", "sched_process_fork")],
+            optional: &[],
+            fields: &[f::TASK_PID, IDENTITY[0], IDENTITY[2]],
+        }],
+    },
+    Signal {
+        name: "exit",
+        candidates: &[Candidate {
+            tier: Tier::Base,
+            hooks: &[raw("exit", "sched_process_exit")],
+            optional: &[],
+            fields: &IDENTITY,
+        }],
+    },
+    Signal {
+        name: "file_open",
+        candidates: &[Candidate {
+            tier: Tier::Fentry,
+            hooks: &[Hook {
+                program: "file_open",
+                point: Point::Fexit("security_file_open"),
+            }],
+            optional: &[],
+            fields: &FILE,
+        }],
+    },
+    Signal {
+        name: "file_read",
+        candidates: &[
+            Candidate {
+                tier: Tier::Fentry,
+                hooks: &[
+                    Hook {
+                        program: "file_permission",
+                        point: Point::Fexit("security_file_permission"),
+                    },
+                    Hook {
+                        program: "mmap_file",
+                        point: Point::Fentry("security_mmap_file"),
+                    },
+                ],
+                optional: &[],
+                fields: &FILE,
+            },
+            Candidate {
+                tier: Tier::Base,
+                hooks: &[raw("filemap_get_pages", "mm_filemap_get_pages")],
+                optional: &[
+                    raw("filemap_fault", "mm_filemap_fault"),
+                    raw("filemap_map_pages", "mm_filemap_map_pages"),
+                ],
+                fields: &FILE,
+            },
+        ],
+    },
+    Signal {
+        name: "connect",
+        candidates: &[
+            Candidate {
+                tier: Tier::Base,
+                hooks: &[
+                    Hook {
+                        program: "connect4",
+                        point: Point::Cgroup("connect4"),
+                    },
+                    Hook {
+                        program: "connect6",
+                        point: Point::Cgroup("connect6"),
+                    },
+                ],
+                optional: &[],
+                fields: &IDENTITY,
+            },
+            Candidate {
+                tier: Tier::Base,
+                hooks: &[raw("set_state", "inet_sock_set_state")],
+                optional: &[],
+                fields: &SOCKET,
+            },
+        ],
+    },
+    Signal {
+        name: "tcp_send",
+        candidates: &[
+            Candidate {
+                tier: Tier::Fentry,
+                hooks: &[Hook {
+                    program: "tcp_send",
+                    point: Point::Fentry("tcp_sendmsg"),
+                }],
+                optional: &[],
+                fields: &SEND,
+            },
+            Candidate {
+                tier: Tier::Base,
+                hooks: &[raw("tcp_send_locked", "tcp_sendmsg_locked")],
+                optional: &[],
+                fields: &SEND,
+            },
+        ],
+    },
+];
+
+/// Loads and attaches one program.
+///
+/// # Errors
+/// Why not, and what to do about it.
+pub fn attach(ebpf: &mut Ebpf, btf: Option<&Btf>, hook: Hook) -> Result<(), Refused> {
+    let refuse = |reason: String| {
+        let remedy = remedy(hook.point, &reason);
+        Refused {
+            hook: hook.point.name(),
+            reason,
+            remedy,
+        }
+    };
+    try_attach(ebpf, btf, hook).map_err(refuse)
+}
+
+fn try_attach(ebpf: &mut Ebpf, btf: Option<&Btf>, hook: Hook) -> Result<(), String> {
+    let program = ebpf
+        .program_mut(hook.program)
+        .ok_or_else(|| format!("the object has no program {}", hook.program))?;
+    let plain = |error: ProgramError| describe(&error);
+    let btf = || btf.ok_or_else(|| "the kernel offers no BTF".to_owned());
+    match hook.point {
+        Point::RawTracepoint(name) => {
+            let program: &mut RawTracePoint = program.try_into().map_err(plain)?;
+            load_once(program.load())?;
+            program.attach(name).map(drop).map_err(plain)
+        }
+        Point::Fentry(name) => {
+            let program: &mut FEntry = program.try_into().map_err(plain)?;
+            load_once(program.load(name, btf()?))?;
+            program.attach().map(drop).map_err(plain)
+        }
+        Point::Fexit(name) => {
+            let program: &mut FExit = program.try_into().map_err(plain)?;
+            load_once(program.load(name, btf()?))?;
+            program.attach().map(drop).map_err(plain)
+        }
+        Point::Cgroup(_) => {
+            let mount = cgroup2().ok_or("no cgroup v2 hierarchy is mounted")?;
+            let root =
+                File::open(&mount).map_err(|error| format!("{}: {error}", mount.display()))?;
+            let program: &mut CgroupSockAddr = program.try_into().map_err(plain)?;
+            load_once(program.load())?;
+            // By a link, beside whose program those of others run as well; links take no mode.
+            program
+                .attach(root, CgroupAttachMode::Single)
+                .map(drop)
+                .map_err(plain)
+        }
+    }
+}
+
+/// Takes a program off its hook.
+pub fn detach(ebpf: &mut Ebpf, hook: Hook) {
+    // Unloading closes the links as well. A failure leaves a program attached that only costs time.
+    let _ = match ebpf.program_mut(hook.program) {
+        Some(Program::RawTracePoint(program)) => program.unload(),
+        Some(Program::FEntry(program)) => program.unload(),
+        Some(Program::FExit(program)) => program.unload(),
+        Some(Program::CgroupSockAddr(program)) => program.unload(),
+        _ => Ok(()),
+    };
+}
+
+/// Loads a uprobe program.
+///
+/// # Errors
+/// Why the kernel refused it.
+pub fn load_uprobe<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut UProbe, String> {
+    let program = ebpf
+        .program_mut(name)
+        .ok_or_else(|| format!("the object has no program {name}"))?;
+    let program: &mut UProbe = program
+        .try_into()
+        .map_err(|error: ProgramError| describe(&error))?;
+    load_once(program.load())?;
+    Ok(program)
+}
+
+fn load_once(result: Result<(), ProgramError>) -> Result<(), String> {
+    match result {
+        Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(()),
+        Err(error) => Err(describe(&error)),
+    }
+}
+
+/// One line: the error, its cause, and the last words of the verifier.
+pub fn describe(error: &ProgramError) -> String {
+    match error {
+        ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        } => {
+            let log = verifier_log.to_string();
+            let last = log.lines().rev().find(|line| {
+                // The statistics at the end say nothing about the reason.
+                !line.trim().is_empty()
+                    && ["processed ", "verification time", "stack depth"]
+                        .iter()
+                        .all(|word| !line.starts_with(word))
+            });
+            match last {
+                Some(line) => format!("the kernel refused to load it: {io_error}; {line}"),
+                None => format!("the kernel refused to load it: {io_error}"),
+            }
+        }
+        ProgramError::SyscallError(error) => format!("{}: {}", error.call, error.io_error),
+        other => {
+            let mut text = other.to_string();
+            let mut source = std::error::Error::source(other);
+            while let Some(cause) = source {
+                text = format!("{text}: {cause}");
+                source = cause.source();
+            }
+            text
+        }
+    }
+}
+
+fn remedy(point: Point, reason: &str) -> String {
+    match point {
+        Point::Fentry(_) | Point::Fexit(_) => {
+            "the base tier serves this signal; trampolines need a kernel that allows BPF_PROG_TYPE_TRACING".to_owned()
+        }
+        Point::Cgroup(_) if reason.contains("no cgroup") => {
+            "mount a cgroup v2 hierarchy, for example at /sys/fs/cgroup/unified".to_owned()
+        }
+        Point::Cgroup(_) => "a kernel with CONFIG_CGROUP_BPF and CAP_NET_ADMIN".to_owned(),
+        Point::RawTracepoint(_) if reason.contains("No such file") || reason.contains("os error 2)") => {
+            "this kernel has no such tracepoint; a newer one does".to_owned()
+        }
+        Point::RawTracepoint(_) => "run as root, or with CAP_BPF and CAP_PERFMON".to_owned(),
+    }
+}
+
+/// Mount point of the cgroup v2 hierarchy.
+pub fn cgroup2() -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    mounts.lines().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        (right.split(' ').next()? == "cgroup2")
+            .then(|| left.split(' ').nth(4).map(PathBuf::from))?
+    })
+}
+
+/// Reports for every signal, empty.
+pub fn reports() -> Vec<SignalReport> {
+    SIGNALS
+        .iter()
+        .map(|signal| signal.name)
+        .chain(["tls_write"])
+        .map(|signal| SignalReport {
+            signal,
+            ..SignalReport::default()
+        })
+        .collect()
+}
+
+/// An error of the operating system in words, without its number.
+pub fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}

@@ -1,0 +1,147 @@
+//! The kernel side's maps, typed.
+
+use aya::{
+    Ebpf, Pod,
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
+};
+use keytrail_abi::{FileId, Kind, ProcState, ReadKey, SelfTest, Watch, state::counter};
+use std::io;
+
+macro_rules! pod {
+    ($($name:ident($inner:ty)),+ $(,)?) => {$(
+        #[repr(transparent)]
+        #[derive(Clone, Copy)]
+        struct $name($inner);
+        // SAFETY: transparent over a repr(C) struct of integers without padding; every bit pattern is a value.
+        unsafe impl Pod for $name {}
+    )+};
+}
+
+pod! {
+    PodFile(FileId), PodWatch(Watch), PodState(ProcState), PodKey(ReadKey), PodSelfTest(SelfTest),
+    PodCounters([u64; counter::COUNT]),
+}
+
+/// Records lost since the last question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Name of the record kind, or `process_table` when the table of processes was full, or `fanotify`.
+    pub kind: &'static str,
+    pub cpu: u32,
+    pub count: u64,
+}
+
+pub struct Maps {
+    procs: HashMap<MapData, u32, PodState>,
+    watched: HashMap<MapData, PodFile, PodWatch>,
+    bits: Array<MapData, u64>,
+    read_seen: HashMap<MapData, PodKey, u64>,
+    counters: PerCpuArray<MapData, PodCounters>,
+    self_test: Array<MapData, PodSelfTest>,
+    lost_before: Vec<[u64; counter::COUNT]>,
+}
+
+impl Maps {
+    /// Takes the maps out of a loaded object.
+    ///
+    /// # Errors
+    /// When the object lacks one or its types differ: it was not built from these sources.
+    pub fn take(ebpf: &mut Ebpf) -> Result<Self, String> {
+        fn typed<T: TryFrom<Map, Error = MapError>>(
+            ebpf: &mut Ebpf,
+            name: &str,
+        ) -> Result<T, String> {
+            let map = ebpf
+                .take_map(name)
+                .ok_or_else(|| format!("the object has no map {name}"))?;
+            T::try_from(map).map_err(|error| format!("map {name}: {error}"))
+        }
+        Ok(Self {
+            procs: typed(ebpf, "PROCS")?,
+            watched: typed(ebpf, "WATCHED")?,
+            bits: typed(ebpf, "WATCHED_BITS")?,
+            read_seen: typed(ebpf, "READ_SEEN")?,
+            counters: typed(ebpf, "COUNTERS")?,
+            self_test: typed(ebpf, "SELF_TEST")?,
+            lost_before: Vec::new(),
+        })
+    }
+
+    pub fn process(&self, tgid: u32) -> Option<ProcState> {
+        self.procs.get(&tgid, 0).ok().map(|state| state.0)
+    }
+
+    /// False when the table is full.
+    pub fn set_process(&mut self, tgid: u32, state: ProcState) -> bool {
+        self.procs.insert(tgid, PodState(state), 0).is_ok()
+    }
+
+    pub fn remove_process(&mut self, tgid: u32) {
+        // Gone already: its exit was faster.
+        let _ = self.procs.remove(&tgid);
+    }
+
+    /// All processes with a state.
+    pub fn processes(&self) -> Vec<(u32, ProcState)> {
+        self.procs
+            .iter()
+            .filter_map(Result::ok)
+            .map(|(tgid, state)| (tgid, state.0))
+            .collect()
+    }
+
+    /// # Errors
+    /// When the table is full.
+    pub fn set_watched(&mut self, file: FileId, watch: Watch) -> io::Result<()> {
+        self.watched
+            .insert(PodFile(file), PodWatch(watch), 0)
+            .map_err(io::Error::other)
+    }
+
+    pub fn clear_watched(&mut self, file: FileId) {
+        let _ = self.watched.remove(&PodFile(file));
+    }
+
+    /// # Errors
+    /// Never, unless the map is not ours.
+    pub fn set_bit(&mut self, (word, mask): (u32, u64), set: bool) -> io::Result<()> {
+        let before = self.bits.get(&word, 0).map_err(io::Error::other)?;
+        let after = if set { before | mask } else { before & !mask };
+        self.bits.set(word, after, 0).map_err(io::Error::other)
+    }
+
+    /// Start time (nanoseconds since boot) of the process whose read was reported under this key.
+    pub fn read_seen(&self, key: ReadKey) -> Option<u64> {
+        self.read_seen.get(&PodKey(key), 0).ok()
+    }
+
+    pub fn set_read_seen(&mut self, key: ReadKey, start_ns: u64) {
+        // A full LRU map makes room by itself.
+        let _ = self.read_seen.insert(PodKey(key), start_ns, 0);
+    }
+
+    pub fn self_test(&self) -> Option<SelfTest> {
+        self.self_test.get(&0, 0).ok().map(|result| result.0)
+    }
+
+    /// What was lost since the last call.
+    pub fn losses(&mut self) -> Vec<Loss> {
+        let Ok(values) = self.counters.get(&0, 0) else {
+            return Vec::new();
+        };
+        let mut losses = Vec::new();
+        self.lost_before.resize(values.len(), [0; counter::COUNT]);
+        for ((cpu, now), before) in (0..).zip(values.iter()).zip(&mut self.lost_before) {
+            let kinds = (0..Kind::COUNT as u16)
+                .map(|kind| (counter::LOST + kind as usize, Kind::name(kind)));
+            for (place, kind) in kinds.chain([(counter::PROCS_FULL, "process_table")]) {
+                let count = now.0[place].saturating_sub(before[place]);
+                if count != 0 {
+                    losses.push(Loss { kind, cpu, count });
+                }
+            }
+            *before = now.0;
+        }
+        losses
+    }
+}

@@ -1,0 +1,260 @@
+//! Attached is not the same as firing: every hook is provoked once, cheaply, and must tell the truth.
+
+use super::{RawRecord, Sensor, hooks, start, watch};
+use keytrail_abi::{
+    Connect, Exec, ExecChunk, FileAccess, Fork, Header, Kind, PROC_HOLDER, PROC_IGNORED, ProcState,
+    SockSend, state::watch as flags,
+};
+use std::{
+    io::{Read, Write},
+    mem::offset_of,
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+const FIRED: &str = "fired";
+const MARK: &[u8] = b"KEYTRAIL_SELF_TEST=1";
+/// How long a record may take to appear.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Provokes what can be provoked and notes the results in the status.
+pub fn all(sensor: &mut Sensor) {
+    let me = std::process::id();
+    let result = canary(sensor);
+    if let Err(reason) = result {
+        sensor
+            .status
+            .offsets
+            .push(format!("the ring carries no records: {reason}"));
+    }
+    // For a moment the agent is a holder, so that its sends are seen.
+    sensor.maps.set_process(
+        me,
+        ProcState {
+            state: PROC_HOLDER,
+            ..ProcState::default()
+        },
+    );
+    let lifecycle = lifecycle(sensor);
+    let network = network(sensor);
+    let file = file(sensor);
+    sensor.maps.set_process(
+        me,
+        ProcState {
+            state: PROC_IGNORED,
+            ..ProcState::default()
+        },
+    );
+    sensor.drain(&mut |_| {});
+    for (signal, result) in [
+        ("exec", lifecycle[0].clone()),
+        ("fork", lifecycle[1].clone()),
+        ("exit", lifecycle[2].clone()),
+        ("connect", network[0].clone()),
+        ("tcp_send", network[1].clone()),
+        ("file_read", file),
+    ] {
+        if let Some(report) = sensor.status.signal_mut(signal)
+            && !report.hook.is_empty()
+        {
+            report.self_test = result;
+        }
+    }
+}
+
+/// Drains until `done` or out of patience.
+fn collect(sensor: &mut Sensor, done: &mut dyn FnMut(&RawRecord<'_>) -> bool) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    let mut found = false;
+    loop {
+        sensor.drain(&mut |record| found |= done(&record));
+        if found || Instant::now() >= deadline {
+            return found;
+        }
+        // Time passes by the deadline, whatever poll says.
+        let _ = sensor.wait(Duration::from_millis(10), &[]);
+    }
+}
+
+fn kind(bytes: &[u8]) -> u16 {
+    u16::from_ne_bytes(super::number(bytes, offset_of!(Header, kind)))
+}
+
+fn tgid(bytes: &[u8]) -> u32 {
+    u32::from_ne_bytes(super::number(bytes, offset_of!(Header, tgid)))
+}
+
+fn canary(sensor: &mut Sensor) -> Result<(), String> {
+    start::run(&mut sensor.ebpf, "canary").map_err(|error| hooks::words(&error))?;
+    if collect(sensor, &mut |record| kind(record.bytes) == Kind::CANARY) {
+        Ok(())
+    } else {
+        Err("the canary did not arrive".to_owned())
+    }
+}
+
+/// Starts a program with a marked environment: exec, fork, exit.
+fn lifecycle(sensor: &mut Sensor) -> [String; 3] {
+    let Some(program) = ["/bin/true", "/usr/bin/true"]
+        .into_iter()
+        .find(|path| Path::new(path).exists())
+    else {
+        return ["", "", ""].map(|_| "not tried: there is no /bin/true".to_owned());
+    };
+    let child = Command::new(program)
+        .env_clear()
+        .env("KEYTRAIL_SELF_TEST", "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut child = match child {
+        Ok(child) => child,
+        Err(error) => {
+            let reason = format!("not tried: {program}: {}", hooks::words(&error));
+            return [reason.clone(), reason.clone(), reason];
+        }
+    };
+    let pid = child.id();
+    // Its status does not matter, its end does.
+    let _ = child.wait();
+    let (mut exec, mut environment, mut fork, mut exit) = (false, false, false, false);
+    collect(sensor, &mut |record| {
+        let bytes = record.bytes;
+        match kind(bytes) {
+            Kind::EXEC if tgid(bytes) == pid => {
+                let parent =
+                    u32::from_ne_bytes(super::number(bytes, offset_of!(Exec, parent_tgid)));
+                exec = parent == std::process::id();
+            }
+            Kind::EXEC_CHUNK if tgid(bytes) == pid => {
+                environment |= memchr::memmem::find(bytes, MARK).is_some()
+                    && u32::from_ne_bytes(super::number(bytes, offset_of!(ExecChunk, last))) == 1;
+            }
+            Kind::FORK => {
+                fork |=
+                    u32::from_ne_bytes(super::number(bytes, offset_of!(Fork, child_tgid))) == pid;
+            }
+            Kind::EXIT => exit |= tgid(bytes) == pid,
+            _ => {}
+        }
+        exec && environment && fork && exit
+    });
+    let result = |good: bool| if good { FIRED } else { "did not fire" }.to_owned();
+    let exec = match (exec, environment) {
+        (true, true) => FIRED.to_owned(),
+        (true, false) => "fired, but the environment was not captured".to_owned(),
+        _ => "did not fire".to_owned(),
+    };
+    [exec, result(fork), result(exit)]
+}
+
+/// Connects to itself and sends a few bytes: connect and tcp_send, with the right addresses.
+fn network(sensor: &mut Sensor) -> [String; 2] {
+    const BYTES: &[u8] = b"keytrail self-test";
+    let tried = (|| -> std::io::Result<(u16, u16)> {
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        let mut stream = TcpStream::connect(listener.local_addr()?)?;
+        stream.write_all(BYTES)?;
+        let (mut other, _) = listener.accept()?;
+        let mut buffer = [0; BYTES.len()];
+        other.read_exact(&mut buffer)?;
+        Ok((stream.local_addr()?.port(), stream.peer_addr()?.port()))
+    })();
+    let (local, peer) = match tried {
+        Ok(ports) => ports,
+        Err(error) => {
+            let reason = format!("not tried: loopback: {}", hooks::words(&error));
+            return [reason.clone(), reason];
+        }
+    };
+    let (mut connect, mut send, mut wrong) = (false, false, false);
+    let me = std::process::id();
+    collect(sensor, &mut |record| {
+        let bytes = record.bytes;
+        if tgid(bytes) != me {
+            return false;
+        }
+        let port = |at| u16::from_ne_bytes(super::number(bytes, at));
+        match kind(bytes) {
+            Kind::CONNECT => {
+                let ends = offset_of!(Connect, ends);
+                connect = port(ends + offset_of!(keytrail_abi::Endpoints, peer_port)) == peer;
+            }
+            Kind::SOCK_SEND => {
+                let ends = offset_of!(SockSend, ends);
+                let data = bytes.get(size_of::<SockSend>()..).unwrap_or_default();
+                send = port(ends + offset_of!(keytrail_abi::Endpoints, peer_port)) == peer
+                    && port(ends + offset_of!(keytrail_abi::Endpoints, local_port)) == local
+                    && number_at(bytes, ends + offset_of!(keytrail_abi::Endpoints, peer))
+                        == [127, 0, 0, 1]
+                    && data.starts_with(BYTES);
+                wrong = !send;
+            }
+            _ => {}
+        }
+        connect && send
+    });
+    let result = |good: bool| if good { FIRED } else { "did not fire" }.to_owned();
+    [
+        result(connect),
+        if wrong {
+            "fired, but told the wrong address or bytes".to_owned()
+        } else {
+            result(send)
+        },
+    ]
+}
+
+fn number_at(bytes: &[u8], at: usize) -> [u8; 4] {
+    super::number(bytes, at)
+}
+
+/// Reads a byte of the agent's own executable while it is watched.
+fn file(sensor: &mut Sensor) -> String {
+    let path = Path::new("/proc/self/exe");
+    let file = match watch::file_id(path) {
+        Ok(file) => file,
+        Err(error) => return format!("not tried: {}", hooks::words(&error)),
+    };
+    if sensor
+        .maps
+        .set_watched(
+            file,
+            keytrail_abi::Watch {
+                flags: flags::FILE,
+                pad: 0,
+            },
+        )
+        .is_err()
+        || sensor
+            .maps
+            .set_bit(keytrail_abi::watch_bit(file.ino), true)
+            .is_err()
+    {
+        return "not tried: the table of watched files cannot be written".to_owned();
+    }
+    let read = std::fs::File::open(path).and_then(|mut file| file.read(&mut [0; 1]));
+    let me = std::process::id();
+    let fired = collect(sensor, &mut |record| {
+        kind(record.bytes) == Kind::FILE_READ
+            && tgid(record.bytes) == me
+            && u64::from_ne_bytes(super::number(record.bytes, offset_of!(FileAccess, file)))
+                == file.ino
+    });
+    sensor.maps.clear_watched(file);
+    // A bit too many costs a look-up, no more.
+    let _ = sensor
+        .maps
+        .set_bit(keytrail_abi::watch_bit(file.ino), false);
+    match (read, fired) {
+        (Err(error), _) => format!("not tried: {}", hooks::words(&error)),
+        (Ok(_), true) => FIRED.to_owned(),
+        (Ok(_), false) if super::proof::made_up_device(path) => {
+            "not told: the agent's own executable is on a file system whose device numbers are made up".to_owned()
+        }
+        (Ok(_), false) => "did not fire".to_owned(),
+    }
+}

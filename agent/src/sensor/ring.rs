@@ -1,0 +1,170 @@
+//! Consumer of the ring buffer.
+//!
+//! Its own and not aya's, because the sensor must stop at a position it has seen before (so that fanotify's events
+//! come first) and must know positions in order to overwrite all that was consumed.
+//!
+//! Layout (kernel/bpf/ringbuf.c): one page with the consumer position, writable; one page with the producer position,
+//! then the data twice in a row, read-only.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd},
+    ptr::NonNull,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+};
+
+const BUSY: u32 = 1 << 31;
+const DISCARD: u32 = 1 << 30;
+const HEADER: u64 = 8;
+
+struct Mapping {
+    at: NonNull<u8>,
+    len: usize,
+}
+
+impl Mapping {
+    fn new(fd: BorrowedFd<'_>, len: usize, offset: usize, writable: bool) -> io::Result<Self> {
+        let protection = if writable {
+            libc::PROT_READ | libc::PROT_WRITE
+        } else {
+            libc::PROT_READ
+        };
+        // SAFETY: a new mapping at a place of the kernel's choosing; the result is checked.
+        let at = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                len,
+                protection,
+                libc::MAP_SHARED,
+                fd.as_raw_fd(),
+                offset as libc::off_t,
+            )
+        };
+        if at == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let at = NonNull::new(at.cast()).ok_or_else(|| io::Error::other("mapped at address 0"))?;
+        Ok(Self { at, len })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: this mapping was made by `new` with this length and nothing borrows from it any more.
+        unsafe { libc::munmap(self.at.as_ptr().cast(), self.len) };
+    }
+}
+
+pub struct Ring {
+    consumer: Mapping,
+    producer: Mapping,
+    page: usize,
+    /// Bytes of the data area, a power of two.
+    size: u64,
+    position: u64,
+}
+
+// SAFETY: the mappings belong to this value alone; positions shared with the kernel are accessed atomically.
+unsafe impl Send for Ring {}
+
+impl Ring {
+    /// # Errors
+    /// When the map cannot be mapped.
+    pub fn new(fd: BorrowedFd<'_>, size: u32) -> io::Result<Self> {
+        // SAFETY: no pointers.
+        let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+        let consumer = Mapping::new(fd, page, 0, true)?;
+        let producer = Mapping::new(fd, page + 2 * size as usize, page, false)?;
+        let mut ring = Self {
+            consumer,
+            producer,
+            page,
+            size: u64::from(size),
+            position: 0,
+        };
+        ring.position = ring.consumer_position().load(Ordering::Acquire);
+        Ok(ring)
+    }
+
+    fn consumer_position(&self) -> &AtomicU64 {
+        // SAFETY: the page begins with the 8-byte consumer position and lives as long as self.
+        unsafe { self.consumer.at.cast().as_ref() }
+    }
+
+    /// Up to where the kernel has reserved.
+    pub fn produced(&self) -> u64 {
+        // SAFETY: the page begins with the 8-byte producer position and lives as long as self.
+        let position: &AtomicU64 = unsafe { self.producer.at.cast().as_ref() };
+        position.load(Ordering::Acquire)
+    }
+
+    /// Up to where records were consumed.
+    pub fn consumed(&self) -> u64 {
+        self.position
+    }
+
+    /// Bytes of the data area.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Hands out the records below `until`; stops early at one that is still being written. Returns how many.
+    pub fn drain(&mut self, until: u64, sink: &mut dyn FnMut(&[u8])) -> usize {
+        let mut count = 0;
+        let mut published = self.position;
+        while self.position < until {
+            let start = self.page + (self.position & (self.size - 1)) as usize;
+            // SAFETY: `start` is below page + size and 8-byte aligned; the data area is mapped twice, so a header and
+            // any record of up to `size` bytes behind it lie within the mapping.
+            let head: &AtomicU32 = unsafe { self.producer.at.add(start).cast().as_ref() };
+            let head = head.load(Ordering::Acquire);
+            if head & BUSY != 0 {
+                break;
+            }
+            let len = u64::from(head & !(BUSY | DISCARD));
+            if len > self.size {
+                // Cannot be: the kernel writes these pages. Give up the rest rather than read beyond them.
+                self.position = until;
+                break;
+            }
+            if head & DISCARD == 0 {
+                // SAFETY: as above; the kernel does not touch a committed record before it is given back below.
+                let bytes = unsafe {
+                    std::slice::from_raw_parts(
+                        self.producer.at.add(start + HEADER as usize).as_ptr(),
+                        len as usize,
+                    )
+                };
+                sink(bytes);
+                count += 1;
+            }
+            self.position += (HEADER + len).next_multiple_of(8);
+            // Room is given back in steps: the store is shared with every CPU that produces.
+            if self.position - published > self.size / 16 {
+                self.publish();
+                published = self.position;
+            }
+        }
+        self.publish();
+        count
+    }
+
+    fn publish(&self) {
+        self.consumer_position()
+            .store(self.position, Ordering::Release);
+    }
+
+    /// The data area as it is now, for tests that look for what must not be there.
+    pub fn data(&self) -> Vec<u8> {
+        (0..self.size as usize)
+            // SAFETY: within the first copy of the data area.
+            .map(|at| unsafe {
+                self.producer
+                    .at
+                    .add(self.page + at)
+                    .as_ptr()
+                    .read_volatile()
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,176 @@
+//! The files of interest, as the kernel side and fanotify know them.
+
+use super::{
+    fanotify::{self, Fanotify, Touch},
+    maps::Maps,
+    proc,
+};
+use keytrail_abi::{
+    FileId, PROC_HOLDER, PROC_IGNORED, ProcState, ReadKey, Watch, access, state::watch, watch_bit,
+};
+use std::{
+    collections::HashMap,
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+/// The kernel's own encoding of a device number (`MKDEV`: major << 20 | minor) from user space's `st_dev`.
+///
+/// On btrfs (and overlayfs, for files of other layers) `st_dev` is made up per subvolume and is not the `s_dev` the
+/// kernel side sees; there only fanotify recognises the file.
+pub fn kernel_dev(st_dev: u64) -> u32 {
+    rustix::fs::major(st_dev) << 20 | rustix::fs::minor(st_dev) & 0xf_ffff
+}
+
+/// The kernel's name for the file at `path`.
+///
+/// # Errors
+/// When it cannot be asked for.
+pub fn file_id(path: &Path) -> io::Result<FileId> {
+    let metadata = std::fs::metadata(path)?;
+    Ok(FileId {
+        ino: metadata.ino(),
+        dev: kernel_dev(metadata.dev()),
+        pad: 0,
+    })
+}
+
+#[derive(Default)]
+pub struct Watches {
+    files: HashMap<FileId, (PathBuf, u32)>,
+    /// (st_dev, st_ino) as fanotify's descriptors show them.
+    inodes: HashMap<(u64, u64), FileId>,
+    /// How many watched inodes share a bit.
+    bits: HashMap<(u32, u64), u32>,
+}
+
+impl Watches {
+    pub fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Adds or changes a watch.
+    ///
+    /// # Errors
+    /// When the kernel's table is full, or the fanotify mark is refused; the rest is in effect nevertheless.
+    pub fn add(
+        &mut self,
+        maps: &mut Maps,
+        fanotify: Option<&Fanotify>,
+        path: &Path,
+        file: FileId,
+        flags: u32,
+    ) -> io::Result<()> {
+        maps.set_watched(file, Watch { flags, pad: 0 })?;
+        let before = self.files.insert(file, (path.to_owned(), flags));
+        if before.is_none() {
+            let bit = watch_bit(file.ino);
+            let users = self.bits.entry(bit).or_default();
+            *users += 1;
+            if *users == 1 {
+                maps.set_bit(bit, true)?;
+            }
+        }
+        if flags & watch::FILE != 0
+            && let Some(fanotify) = fanotify
+        {
+            if let Ok(metadata) = std::fs::metadata(path) {
+                self.inodes.insert((metadata.dev(), metadata.ino()), file);
+            }
+            fanotify.mark(path)?;
+        }
+        Ok(())
+    }
+
+    pub fn remove(&mut self, maps: &mut Maps, fanotify: Option<&Fanotify>, file: FileId) {
+        let Some((path, _)) = self.files.remove(&file) else {
+            return;
+        };
+        maps.clear_watched(file);
+        self.inodes.retain(|_, known| *known != file);
+        let bit = watch_bit(file.ino);
+        if let Some(users) = self.bits.get_mut(&bit) {
+            *users -= 1;
+            if *users == 0 {
+                self.bits.remove(&bit);
+                // A bit too many costs a look-up, no more.
+                let _ = maps.set_bit(bit, false);
+            }
+        }
+        // Only when the path still leads to that inode: another one may have taken its place.
+        if let Some(fanotify) = fanotify
+            && file_id(&path).is_ok_and(|now| now == file)
+        {
+            let _ = fanotify.unmark(&path);
+        }
+    }
+
+    /// Turns a fanotify event into records, leaving out what the kernel side has reported.
+    pub fn touched(
+        &self,
+        maps: &mut Maps,
+        touch: &Touch,
+        opens: bool,
+        sink: &mut dyn FnMut(&[u8]),
+    ) {
+        let Some(&file) = self.inodes.get(&(touch.device, touch.inode)) else {
+            return;
+        };
+        if touch.pid == 0 || touch.pid == std::process::id() {
+            return;
+        }
+        let state = maps.process(touch.pid);
+        if state.is_some_and(|state| state.state == PROC_IGNORED) {
+            return;
+        }
+        let who = proc::identity(touch.pid);
+        let start_ticks = who.map_or(0, |who| who.start_ticks);
+        for (wanted, how) in [
+            (touch.opened && opens, access::OPEN),
+            (touch.read, access::READ),
+        ] {
+            if !wanted {
+                continue;
+            }
+            let key = ReadKey {
+                file,
+                ctime_ns: touch.ctime_ns,
+                tgid: touch.pid,
+                access: if how == access::OPEN { access::OPEN } else { 0 },
+            };
+            if let Some(seen) = maps.read_seen(key)
+                && (start_ticks == 0 || seen == 0 || seen / crate::model::TICK_NS == start_ticks)
+            {
+                continue;
+            }
+            maps.set_read_seen(key, start_ticks.saturating_mul(crate::model::TICK_NS));
+            if how == access::READ {
+                let before = state.unwrap_or_default();
+                maps.set_process(
+                    touch.pid,
+                    ProcState {
+                        state: PROC_HOLDER,
+                        ..before
+                    },
+                );
+            }
+            sink(fanotify::bytes(&fanotify::record(touch, file, how, who)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_numbers_are_recoded() {
+        // The encodings of user space: 12 bits of major in the middle, minor around it.
+        assert_eq!(kernel_dev(rustix::fs::makedev(254, 0)), 254 << 20);
+        assert_eq!(
+            kernel_dev(rustix::fs::makedev(8, 0x12345)),
+            8 << 20 | 0x12345
+        );
+    }
+}

@@ -1,0 +1,15 @@
+use keytrail::sensor::*;
+#[test]
+fn smoke() {
+    let mut sensor = match Sensor::open(&SensorOptions::default()) {
+        Ok(s) => s,
+        Err(e) => panic!("{e}"),
+    };
+    for s in &sensor.status().signals {
+        println!("{s:#?}");
+    }
+    println!("{:?}", sensor.status().offsets);
+    println!("{:?}", sensor.losses());
+    let n = sensor.drain(&mut |r| println!("{} {}", r.hook, r.bytes.len()));
+    println!("{n}");
+}

@@ -1,0 +1,323 @@
+//! The real agent, as a daemon of one test.
+
+use crate::{
+    command::{Background, act, sh},
+    events::{Ask as _, Event, list, parse},
+    machine::{Scratch, keytrail, patience, wait_for},
+    plant, stream,
+};
+use std::{
+    ffi::OsString,
+    fs,
+    io::{Read as _, Seek as _, SeekFrom},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+/// How an agent is started.
+pub struct Setup {
+    dir: PathBuf,
+    home: PathBuf,
+    config: String,
+    args: Vec<OsString>,
+}
+
+impl Setup {
+    /// Everything of the agent lies in `SCRATCH/agent`; its home is `SCRATCH/home`, whose usual credential files
+    /// are watched.
+    #[must_use]
+    pub fn new(scratch: &Scratch) -> Self {
+        let home = scratch.make("home");
+        Self {
+            dir: scratch.make("agent"),
+            config: format!(
+                "watch = [\"{home}/.aws/credentials\", \"{home}/**/*.json\"]\n",
+                home = home.display()
+            ),
+            home,
+            args: Vec::new(),
+        }
+    }
+
+    /// Another line of the configuration file.
+    #[must_use]
+    pub fn config(mut self, line: &str) -> Self {
+        self.config += line;
+        self.config.push('\n');
+        self
+    }
+
+    /// Replaces the configuration file.
+    #[must_use]
+    pub fn whole_config(mut self, text: &str) -> Self {
+        text.clone_into(&mut self.config);
+        self
+    }
+
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Starts the agent and waits until it sees.
+    pub fn start(self) -> Agent {
+        let agent = self.launch(&[]);
+        agent.ready();
+        agent
+    }
+
+    /// Starts the agent by another program (`unshare -m sh -c ... sh`), does not wait.
+    pub fn launch(self, by: &[&str]) -> Agent {
+        let config = self.dir.join("agent.toml");
+        fs::write(&config, &self.config).unwrap();
+        // A killed agent may leave half a line: each start has a file of its own.
+        let out = (1..)
+            .map(|number| self.dir.join(format!("stdout.{number}")))
+            .find(|file| !file.exists())
+            .unwrap();
+        let log = self.dir.join("stderr");
+        let binary = keytrail();
+        let mut words: Vec<OsString> = by.iter().map(OsString::from).collect();
+        words.push(binary.into_os_string());
+        let started = Instant::now();
+        let process = act(&words[0])
+            .args(&words[1..])
+            .arg("agent")
+            .arg("--config")
+            .arg(&config)
+            .arg("--listen")
+            .arg(listen(&self.dir))
+            .arg("--state-dir")
+            .arg(self.dir.join("state"))
+            .args(["--print", "-o", "json"])
+            .args(&self.args)
+            .env("HOME", &self.home)
+            .spawn_into(&out, &log);
+        Agent {
+            setup: self,
+            process: Mutex::new(process),
+            started,
+            printed: Mutex::new(Printed {
+                file: out,
+                ..Printed::default()
+            }),
+        }
+    }
+}
+
+fn listen(dir: &Path) -> OsString {
+    let mut address = OsString::from("unix:");
+    address.push(dir.join("sock"));
+    address
+}
+
+/// What the agent has printed so far.
+#[derive(Default)]
+struct Printed {
+    file: PathBuf,
+    at: u64,
+    partial: Vec<u8>,
+    events: Vec<Event>,
+}
+
+/// A running agent. It prints every event as a JSON line on stdout, from its first one on: that is what
+/// [`Agent::events`] reads.
+pub struct Agent {
+    setup: Setup,
+    process: Mutex<Background>,
+    started: Instant,
+    printed: Mutex<Printed>,
+}
+
+impl Agent {
+    /// With the usual setup.
+    pub fn start(scratch: &Scratch) -> Self {
+        Setup::new(scratch).start()
+    }
+
+    /// Waits until it serves and its hooks are there.
+    pub fn ready(&self) {
+        wait_for("the agent to serve", patience(60), || {
+            if let Some(status) = self.process.lock().unwrap().ended() {
+                panic!("the agent ended with {status}:\n{}", self.log());
+            }
+            UnixStream::connect(self.socket()).ok()
+        });
+        wait_for("the agent's hooks", patience(20), || {
+            let status = stream::status(&self.socket());
+            status
+                .signals
+                .iter()
+                .any(|s| !s.hook.is_empty())
+                .then_some(())
+        });
+    }
+
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.lock().unwrap().pid()
+    }
+
+    /// When its process was started.
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        &self.setup.home
+    }
+
+    /// Directory of everything the agent writes: socket, state, configuration, stdout, stderr.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.setup.dir
+    }
+
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.setup.dir.join("sock")
+    }
+
+    /// `unix:PATH`.
+    #[must_use]
+    pub fn address(&self) -> OsString {
+        listen(&self.setup.dir)
+    }
+
+    /// What it logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let bytes = fs::read(self.setup.dir.join("stderr")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// What it printed so far, as it is.
+    #[must_use]
+    pub fn printed(&self) -> Vec<u8> {
+        fs::read(&self.printed.lock().unwrap().file).unwrap()
+    }
+
+    /// All its events so far.
+    pub fn events(&self) -> Vec<Event> {
+        let mut printed = self.printed.lock().unwrap();
+        let Printed {
+            file,
+            at,
+            partial,
+            events,
+        } = &mut *printed;
+        let mut open = fs::File::open(file).unwrap();
+        open.seek(SeekFrom::Start(*at)).unwrap();
+        let read = open.read_to_end(partial).unwrap();
+        *at += read as u64;
+        while let Some(end) = partial.iter().position(|b| *b == b'\n') {
+            let line: Vec<u8> = partial.drain(..=end).collect();
+            events.push(parse(std::str::from_utf8(&line).unwrap()));
+        }
+        events.clone()
+    }
+
+    /// Events about a process and its descendants.
+    pub fn tree(&self, root: u32) -> Vec<Event> {
+        crate::events::tree(&self.events(), root)
+    }
+
+    /// Waits for an event; the failure lists what there was about `root` instead.
+    pub fn expect(&self, what: &str, root: u32, is: impl Fn(&Event) -> bool) -> Event {
+        let limit = patience(10);
+        let started = Instant::now();
+        loop {
+            let events = self.events();
+            if let Some(event) = events.iter().find(|e| is(e)) {
+                return event.clone();
+            }
+            self.assert_alive();
+            assert!(
+                started.elapsed() < limit,
+                "waited {limit:?} in vain for {what}; there was:\n{}\nand gaps:\n{}",
+                list(&crate::events::tree(&events, root)),
+                list(&crate::events::of_kind(&events, "coverage_gap"))
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until everything that has happened so far has become events, delayed decisions included: what is not
+    /// there afterwards is not going to come.
+    pub fn settle(&self) {
+        self.sentinel();
+        // A holder's send and an open without a read are decided after 1 s of the kernel's clock.
+        std::thread::sleep(Duration::from_millis(1800));
+        self.sentinel();
+    }
+
+    /// Lets a process with a fresh credential run and waits for its event: records before it have been processed.
+    pub fn sentinel(&self) -> Event {
+        let token = plant::github();
+        let done = act("true").env("GITHUB_TOKEN", &token.value).run().ok();
+        self.expect("the sentinel's exposure", done.pid, |e| {
+            e.is("credential_exposed") && e.pid() == done.pid
+        })
+    }
+
+    /// Fails when the agent has ended.
+    pub fn assert_alive(&self) {
+        if let Some(status) = self.process.lock().unwrap().ended() {
+            panic!("the agent ended with {status}:\n{}", self.log());
+        }
+    }
+
+    /// How it ended, when it did.
+    pub fn ended(&self) -> Option<ExitStatus> {
+        self.process.lock().unwrap().ended()
+    }
+
+    /// SIGKILL, and gives its setup back for a restart.
+    pub fn kill(self) -> Setup {
+        self.process.lock().unwrap().end();
+        self.setup
+    }
+
+    /// SIGTERM; waits for a clean end.
+    pub fn stop(&self) {
+        let mut process = self.process.lock().unwrap();
+        process.signal(libc::SIGTERM);
+        let status = process.wait(patience(20), "the agent after SIGTERM");
+        assert!(
+            status.success(),
+            "the agent stopped with {status}:\n{}",
+            self.log()
+        );
+    }
+
+    /// `keytrail COMMAND --address ...` against it.
+    #[must_use]
+    pub fn client(&self, command: &str) -> crate::command::Act {
+        act(keytrail())
+            .arg(command)
+            .arg("--address")
+            .arg(self.address())
+    }
+
+    /// Starts `keytrail watch` with its output in files and waits until it shows events.
+    pub fn watch(&self, format: &str, out: &Path) -> Background {
+        let watch = self
+            .client("watch")
+            .args(["-o", format])
+            .spawn_into(out, &out.with_extension("stderr"));
+        wait_for("keytrail watch to show an event", patience(20), || {
+            let _ = sh("exit 0")
+                .env("GITHUB_TOKEN", plant::github().value)
+                .run();
+            std::thread::sleep(Duration::from_millis(200));
+            fs::metadata(out).ok().filter(|m| m.len() > 0)
+        });
+        watch
+    }
+}

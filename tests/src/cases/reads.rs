@@ -1,0 +1,278 @@
+//! Reading a file that holds a credential, and everything that only looks like it.
+
+use super::count;
+use crate::{
+    agent::{Agent, Setup},
+    command::sh,
+    events::{Ask as _, Event, list, of_kind},
+    machine::{Scratch, turn},
+    plant,
+};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+/// Has `cat` read the file; gives the shell's pid and the read events of its tree.
+fn cat(agent: &Agent, file: &Path) -> (u32, Vec<Event>) {
+    // The `:` keeps the shell from becoming cat.
+    let done = sh("cat \"$1\"; :").arg(file).run().ok();
+    assert!(!done.stdout.is_empty(), "cat read nothing");
+    agent.expect("the read", done.pid, |e| {
+        e.is("credential_read") && e.in_tree(done.pid)
+    });
+    agent.settle();
+    (done.pid, of_kind(&agent.tree(done.pid), "credential_read"))
+}
+
+/// Checks the one read event of a cat of an AWS credential file.
+fn is_the_read(reads: &[Event], shell: u32, planted: &plant::Planted, file: &Path) {
+    count(reads, 1, "read events");
+    let event = &reads[0];
+    let text = event.brief();
+    assert_eq!(
+        Some(event.identifier()),
+        planted.identifier.as_deref(),
+        "{text}"
+    );
+    assert!(event.credential_kind().starts_with("aws-"), "{text}");
+    assert!(event.fingerprint().starts_with("kt1:"), "{text}");
+    assert_eq!(event.fingerprint().len(), 36, "{text}");
+    assert_eq!(event.grade(), "observed", "{text}");
+    assert_eq!(event.channel(), "file", "{text}");
+
+    let source = event.source.as_ref().unwrap();
+    let meta = fs::metadata(file).unwrap();
+    assert_eq!(source.r#type, "file", "{text}");
+    assert_eq!(Path::new(&source.path), file, "{text}");
+    assert_eq!(source.inode, meta.ino(), "{text}");
+    assert_eq!(source.device, kernel_device(meta.dev()), "{text}");
+    assert_eq!(source.mode, "0600", "{text}");
+    assert_eq!(source.owner_uid, 0, "{text}");
+
+    let process = event.process.as_ref().unwrap();
+    let executable = process.executable.as_ref().unwrap();
+    assert!(executable.path.ends_with("/cat"), "{text}");
+    assert_eq!(executable.inode, fs::metadata("/bin/cat").unwrap().ino());
+    assert_eq!(process.argv, ["cat", file.to_str().unwrap()], "{text}");
+    assert_eq!(process.comm, "cat", "{text}");
+    assert_eq!(process.cwd, "/", "{text}");
+    assert_ne!(process.pid, shell, "{text}");
+    assert_eq!(process.ppid, shell, "{text}");
+    let parents: Vec<u32> = process.ancestors.iter().map(|a| a.pid).collect();
+    assert_eq!(parents.first(), Some(&shell), "{text}");
+    assert!(parents.contains(&std::process::id()), "{text}");
+    assert_eq!(process.ancestors[0].comm, "sh", "{text}");
+}
+
+/// The kernel's own encoding of a device number, as events carry it.
+fn kernel_device(st_dev: u64) -> u64 {
+    u64::from(libc::major(st_dev)) << 20 | u64::from(libc::minor(st_dev))
+}
+
+/// `cat` of a planted `~/.aws/credentials` is one read event that tells all.
+pub fn cat_is_one_read() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let (planted, file) = plant::aws_credentials(&scratch.make("home"));
+    let agent = Agent::start(&scratch);
+    let (shell, reads) = cat(&agent, &file);
+    is_the_read(&reads, shell, &planted, &file);
+    // Another process is another reader.
+    let (shell, reads) = cat(&agent, &file);
+    is_the_read(&reads, shell, &planted, &file);
+}
+
+/// A credential that appears while the agent runs, in a directory that is there already.
+pub fn planted_while_the_agent_runs() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    scratch.make("home/.aws");
+    let agent = Agent::start(&scratch);
+    let (planted, file) = plant::aws_credentials(agent.home());
+    let (shell, reads) = cat(&agent, &file);
+    is_the_read(&reads, shell, &planted, &file);
+
+    // Replaced by a rename, as editors and tools do: a new file under the old name.
+    let other = scratch.make("other");
+    let (planted, new) = plant::aws_credentials(&other);
+    fs::rename(new, &file).unwrap();
+    let (shell, reads) = cat(&agent, &file);
+    is_the_read(&reads, shell, &planted, &file);
+}
+
+/// The same in a home that the agent has to find by itself, without a word of configuration.
+pub fn homes_are_found() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let home = Home::new();
+    let (planted, file) = plant::aws_credentials(&home.0);
+    let agent = Setup::new(&scratch).whole_config("").start();
+    let (shell, reads) = cat(&agent, &file);
+    is_the_read(&reads, shell, &planted, &file);
+}
+
+/// A home under /home, gone when the test ends.
+struct Home(PathBuf);
+
+impl Home {
+    fn new() -> Self {
+        let dir = PathBuf::from(format!(
+            "/home/keytrail-test-{}",
+            plant::text(plant::BASE62, 8)
+        ));
+        fs::create_dir_all(&dir).unwrap();
+        Self(dir)
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// `stat`, `ls -l`, `find -name` and `test -r` are not reads, nor opens.
+pub fn looking_is_not_reading() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let (_, file) = plant::aws_credentials(&scratch.make("home"));
+    let agent = Agent::start(&scratch);
+    let looks = sh(
+        "stat \"$1\"; ls -l \"$1\"; find \"$2\" -name credentials; test -r \"$1\"; [ -s \"$1\" ] && echo there; :",
+    )
+    .arg(&file)
+    .arg(agent.home())
+    .run()
+    .ok();
+    assert!(looks.stdout_text().contains("there"));
+    // The control: a read afterwards is seen, so the looks would have been.
+    let (_, reads) = cat(&agent, &file);
+    count(&reads, 1, "reads by cat");
+    let about: Vec<Event> = agent
+        .tree(looks.pid)
+        .into_iter()
+        .filter(|e| e.credential.is_some())
+        .collect();
+    count(&about, 0, "events about looking at a file");
+}
+
+/// To open is not to read; a read of no bytes is none either.
+pub fn opening_is_not_reading() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let (_, file) = plant::aws_credentials(&scratch.make("home"));
+    let agent = Agent::start(&scratch);
+    let opens = sh("exec 3<\"$1\"; sleep 0.1; exec 3<&-; :")
+        .arg(&file)
+        .run()
+        .ok();
+    let (_, reads) = cat(&agent, &file);
+    count(&reads, 1, "reads by cat");
+    let about = agent.tree(opens.pid);
+    count(&of_kind(&about, "credential_read"), 0, "reads by opening");
+    let opened = of_kind(&about, "credential_opened");
+    assert!(
+        opened.len() <= 1,
+        "one open is at most one event:\n{}",
+        list(&opened)
+    );
+}
+
+/// Reads by other ways than read(2): through a mapping, by copying inside the kernel, in part.
+pub fn other_ways_of_reading() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let (planted, file) = plant::aws_credentials(&scratch.make("home"));
+    let agent = Agent::start(&scratch);
+    let ways = [
+        (
+            "a mapping",
+            "import mmap,sys; f=open(sys.argv[1],'rb'); m=mmap.mmap(f.fileno(),0,prot=mmap.PROT_READ); assert m[0:1]==b'['",
+        ),
+        (
+            "sendfile",
+            "import os,sys; f=os.open(sys.argv[1],0); n=os.open('/dev/null',1); r,w=os.pipe(); assert os.sendfile(w,f,0,100)>0",
+        ),
+        (
+            "splice",
+            "import os,sys; f=os.open(sys.argv[1],0); r,w=os.pipe(); assert os.splice(f,w,100)>0",
+        ),
+        (
+            "pread",
+            "import os,sys; f=os.open(sys.argv[1],0); assert os.pread(f,10,20)",
+        ),
+    ];
+    for (way, script) in ways {
+        if way == "splice" {
+            // os.splice came with Python 3.10.
+            let has = crate::command::act("/usr/bin/python3")
+                .args(["-c", "import os; os.splice"])
+                .run();
+            if !has.status.success() {
+                continue;
+            }
+        }
+        let done = crate::command::act("/usr/bin/python3")
+            .args(["-c", script])
+            .arg(&file)
+            .run()
+            .ok();
+        let read = agent.expect(way, done.pid, |e| {
+            e.is("credential_read") && e.pid() == done.pid
+        });
+        assert_eq!(Some(read.identifier()), planted.identifier.as_deref());
+        agent.settle();
+        count(&of_kind(&agent.tree(done.pid), "credential_read"), 1, way);
+    }
+}
+
+/// Files in memory (tmpfs: where containers have their tokens) pass by the page cache of disks: seen, or said.
+pub fn tmpfs_is_not_silent() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let dir = tempfile::Builder::new()
+        .prefix("keytrail-test-")
+        .tempdir_in("/dev/shm")
+        .unwrap();
+    let (planted, file) = plant::aws_credentials(dir.path());
+    let agent = Setup::new(&scratch)
+        .whole_config(&format!("watch = [\"{}\"]", file.display()))
+        .start();
+    let done = sh("cat \"$1\"; :").arg(&file).run().ok();
+    let event = agent.expect(
+        "a read, or an open with a word on what was not seen",
+        done.pid,
+        |e| {
+            e.in_tree(done.pid)
+                && (e.is("credential_read")
+                    || (e.is("credential_opened") && !e.coverage.is_empty()))
+        },
+    );
+    assert_eq!(Some(event.identifier()), planted.identifier.as_deref());
+    assert_eq!(Path::new(event.path()), file);
+}
+
+/// The identity of who reads: user ids and working directory, of a process that is not root.
+pub fn readers_are_named() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let (_, file) = plant::aws_credentials(&scratch.make("home"));
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let agent = Agent::start(&scratch);
+    let done = sh("cd /usr/bin; setpriv --reuid 65534 --regid 65534 --clear-groups cat \"$1\"; :")
+        .arg(&file)
+        .run()
+        .ok();
+    let read = agent.expect("the read", done.pid, |e| {
+        e.is("credential_read") && e.in_tree(done.pid)
+    });
+    let process = read.process.as_ref().unwrap();
+    assert_eq!(
+        (process.uid, process.euid, process.gid),
+        (65534, 65534, 65534)
+    );
+    assert_eq!(process.cwd, "/usr/bin");
+    assert_eq!(read.source.as_ref().unwrap().mode, "0644");
+}

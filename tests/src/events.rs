@@ -1,0 +1,200 @@
+//! Asking events what they claim.
+
+pub use keytrail_proto::v1::{Event, Gap};
+
+/// Short questions to an event.
+pub trait Ask {
+    fn is(&self, kind: &str) -> bool;
+    fn pid(&self) -> u32;
+    /// Whether it is about `root` or one of its descendants.
+    fn in_tree(&self, root: u32) -> bool;
+    fn executable(&self) -> &str;
+    fn identifier(&self) -> &str;
+    fn fingerprint(&self) -> &str;
+    fn credential_kind(&self) -> &str;
+    fn source_type(&self) -> &str;
+    fn path(&self) -> &str;
+    fn env_name(&self) -> &str;
+    fn grade(&self) -> &str;
+    fn channel(&self) -> &str;
+    fn transform(&self) -> &str;
+    /// Address and port of the destination.
+    fn peer(&self) -> (&str, u32);
+    /// Reason of a gap.
+    fn reason(&self) -> &str;
+    fn sequence(&self) -> u64;
+    /// One line about it, for failed assertions.
+    fn brief(&self) -> String;
+}
+
+impl Ask for Event {
+    fn is(&self, kind: &str) -> bool {
+        self.kind == kind
+    }
+
+    fn pid(&self) -> u32 {
+        self.process.as_ref().map_or(0, |p| p.pid)
+    }
+
+    fn in_tree(&self, root: u32) -> bool {
+        self.process
+            .as_ref()
+            .is_some_and(|p| p.pid == root || p.ancestors.iter().any(|a| a.pid == root))
+    }
+
+    fn executable(&self) -> &str {
+        self.process
+            .as_ref()
+            .and_then(|p| p.executable.as_ref())
+            .map_or("", |e| &e.path)
+    }
+
+    fn identifier(&self) -> &str {
+        self.credential.as_ref().map_or("", |c| &c.identifier)
+    }
+
+    fn fingerprint(&self) -> &str {
+        self.credential.as_ref().map_or("", |c| &c.fingerprint)
+    }
+
+    fn credential_kind(&self) -> &str {
+        self.credential.as_ref().map_or("", |c| &c.kind)
+    }
+
+    fn source_type(&self) -> &str {
+        self.source.as_ref().map_or("", |s| &s.r#type)
+    }
+
+    fn path(&self) -> &str {
+        self.source.as_ref().map_or("", |s| &s.path)
+    }
+
+    fn env_name(&self) -> &str {
+        self.source.as_ref().map_or("", |s| &s.env_name)
+    }
+
+    fn grade(&self) -> &str {
+        self.evidence.as_ref().map_or("", |e| &e.grade)
+    }
+
+    fn channel(&self) -> &str {
+        self.evidence.as_ref().map_or("", |e| &e.channel)
+    }
+
+    fn transform(&self) -> &str {
+        self.evidence.as_ref().map_or("", |e| &e.transform)
+    }
+
+    fn peer(&self) -> (&str, u32) {
+        self.destination
+            .as_ref()
+            .map_or(("", 0), |d| (&d.ip, d.port))
+    }
+
+    fn reason(&self) -> &str {
+        self.gap.as_ref().map_or("", |g| &g.reason)
+    }
+
+    fn sequence(&self) -> u64 {
+        self.id.as_ref().map_or(0, |id| id.sequence)
+    }
+
+    fn brief(&self) -> String {
+        let mut text = format!("#{} {}", self.sequence(), self.kind);
+        if let Some(p) = &self.process {
+            text += &format!(
+                " {}[{}] argv {:?} parents {:?}",
+                self.executable(),
+                p.pid,
+                p.argv,
+                p.ancestors.iter().map(|a| a.pid).collect::<Vec<_>>()
+            );
+        }
+        if let Some(c) = &self.credential {
+            text += &format!(" {} {:?} {}", c.kind, c.identifier, c.fingerprint);
+        }
+        if let Some(s) = &self.source {
+            text += &format!(" from {} {}{}", s.r#type, s.path, s.env_name);
+        }
+        if let Some(d) = &self.destination {
+            let hosts: Vec<_> = d
+                .hosts
+                .iter()
+                .map(|h| format!("{}({})", h.name, h.provenance))
+                .collect();
+            text += &format!(" to {}:{} {}", d.ip, d.port, hosts.join(","));
+        }
+        if let Some(e) = &self.evidence {
+            text += &format!(
+                " {} {} {} {} {}",
+                e.grade, e.transform, e.channel, e.destination_method, e.hook
+            );
+        }
+        if let Some(g) = &self.gap {
+            text += &format!(" gap {} {} count {}", g.reason, g.detail, g.count);
+        }
+        if !self.coverage.is_empty() {
+            text += &format!(" coverage {:?}", self.coverage);
+        }
+        text
+    }
+}
+
+/// Events as lines, for failed assertions.
+#[must_use]
+pub fn list(events: &[Event]) -> String {
+    let lines: Vec<String> = events.iter().map(|e| format!("  {}", e.brief())).collect();
+    if lines.is_empty() {
+        "  (no events)".to_owned()
+    } else {
+        lines.join("\n")
+    }
+}
+
+/// Events about `root` and its descendants.
+#[must_use]
+pub fn tree(events: &[Event], root: u32) -> Vec<Event> {
+    events.iter().filter(|e| e.in_tree(root)).cloned().collect()
+}
+
+/// Those of one kind.
+#[must_use]
+pub fn of_kind(events: &[Event], kind: &str) -> Vec<Event> {
+    events.iter().filter(|e| e.is(kind)).cloned().collect()
+}
+
+/// Parses JSON lines strictly: an unknown field or a wrong type fails the test.
+///
+/// # Panics
+/// On a line that is not an event.
+#[must_use]
+pub fn parse_lines(text: &str) -> Vec<Event> {
+    text.lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(parse)
+        .collect()
+}
+
+/// One event from its JSON.
+///
+/// # Panics
+/// When it is not one.
+#[must_use]
+pub fn parse(line: &str) -> Event {
+    serde_json::from_str(line).unwrap_or_else(|e| panic!("not an event: {e}: {line}"))
+}
+
+/// Nanoseconds since the epoch.
+#[must_use]
+pub fn wall_ns(at: &pbjson_types::Timestamp) -> u64 {
+    u64::try_from(at.seconds).unwrap_or(0) * 1_000_000_000 + u64::try_from(at.nanos).unwrap_or(0)
+}
+
+/// Now, in the same unit.
+#[must_use]
+pub fn now_ns() -> u64 {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    u64::try_from(now.as_nanos()).unwrap()
+}

@@ -1,0 +1,58 @@
+//! Files and directories.
+
+use super::{PIECE, Pieces, Scanner};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+/// What was searched and found.
+#[derive(Debug, Default)]
+pub struct FileReport {
+    pub files: usize,
+    pub bytes: u64,
+    pub found: BTreeSet<String>,
+}
+
+impl Scanner {
+    /// Searches files and directories with all below them; names too. `leave` names what is not searched: where
+    /// the test itself has planted.
+    pub fn files(&self, places: &[PathBuf], leave: &[PathBuf]) -> FileReport {
+        let mut report = FileReport::default();
+        for place in places {
+            self.walk(place, leave, &mut report);
+        }
+        report
+    }
+
+    fn walk(&self, path: &Path, leave: &[PathBuf], report: &mut FileReport) {
+        if leave.iter().any(|l| l == path) {
+            return;
+        }
+        let name = path.display().to_string();
+        self.find(name.as_bytes(), &mut report.found, "a file name");
+        let kind = fs::symlink_metadata(path)
+            .unwrap_or_else(|e| panic!("{name}: {e}"))
+            .file_type();
+        if kind.is_dir() {
+            for entry in fs::read_dir(path).unwrap() {
+                self.walk(&entry.unwrap().path(), leave, report);
+            }
+        } else if kind.is_file() {
+            report.files += 1;
+            let mut file = fs::File::open(path).unwrap();
+            let mut pieces = Pieces::new(self);
+            let mut buffer = vec![0; PIECE];
+            loop {
+                let count = file.read(&mut buffer).unwrap();
+                if count == 0 {
+                    break;
+                }
+                report.bytes += count as u64;
+                pieces.feed(&buffer[..count], &mut report.found, &name);
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! `keytrail trace`.
+
+use crate::{
+    command::{Act, Done, act},
+    events::{Event, parse_lines},
+    machine::{Scratch, keytrail},
+};
+use std::{fs, path::PathBuf};
+
+/// A command traced to its end.
+pub struct Traced {
+    pub done: Done,
+    /// Events of `--events FILE`.
+    pub events: Vec<Event>,
+    pub file: PathBuf,
+}
+
+/// `keytrail trace --events FILE -- ...`; the command's words, its environment and stdin are added by the caller.
+pub fn command(scratch: &Scratch, options: &[&str]) -> Act {
+    let config = scratch.join("trace.toml");
+    let home = scratch.make("home");
+    fs::write(
+        &config,
+        format!(
+            "state_dir = \"{}\"\nwatch = [\"{}/.aws/credentials\"]\n",
+            scratch.join("trace-state").display(),
+            home.display()
+        ),
+    )
+    .unwrap();
+    act(keytrail())
+        .arg("trace")
+        .arg("--config")
+        .arg(config)
+        .arg("--events")
+        .arg(file(scratch))
+        .args(options)
+        .arg("--")
+        .env("HOME", home)
+}
+
+fn file(scratch: &Scratch) -> PathBuf {
+    scratch.join("trace.jsonl")
+}
+
+/// Runs what [`command`] began.
+pub fn run(scratch: &Scratch, act: Act) -> Traced {
+    let file = file(scratch);
+    let _ = fs::remove_file(&file);
+    let done = act.run();
+    let text = fs::read_to_string(&file).unwrap_or_default();
+    Traced {
+        done,
+        events: parse_lines(&text),
+        file,
+    }
+}

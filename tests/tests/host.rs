@@ -1,0 +1,80 @@
+//! End to end on this machine's kernel, as root: `cargo xtask test host`.
+
+/// A test for each case.
+macro_rules! cases {
+    ($($module:ident { $($case:ident)+ })+) => {
+        $(mod $module { $(
+            #[test]
+            fn $case() {
+                keytrail_tests::cases::$module::$case();
+            }
+        )+ })+
+    };
+}
+
+cases! {
+    reads {
+        cat_is_one_read
+        planted_while_the_agent_runs
+        homes_are_found
+        looking_is_not_reading
+        opening_is_not_reading
+        other_ways_of_reading
+        tmpfs_is_not_silent
+        readers_are_named
+    }
+    sends_tls {
+        bearer_by_curl
+        two_hundred_curls
+        python_posts_a_service_account
+        the_users_python_posts_a_service_account
+        gnutls_is_never_silent
+        node_is_never_silent
+        go_is_never_silent
+        connections_are_told_apart
+    }
+    sends_tcp {
+        environment_posted_in_clear
+        holder_sends_other_bytes
+        stranger_sends_noise
+        read_file_sent_by_the_reader
+    }
+    restart {
+        killed_in_mid_load
+        stopped_and_started
+    }
+    leaks {
+        nothing_planted_is_kept
+        load_leaves_nothing
+        recording_replays_byte_by_byte
+    }
+    bad_input {
+        environment_of_3_mb
+        elf_that_lies
+        odd_proc_entries
+        unknown_key_in_the_configuration
+        file_in_place_of_the_socket
+        without_root
+        without_btf
+        escape_sequences_are_escaped
+        odd_files_in_watched_places
+        few_file_descriptors
+    }
+    cli {
+        watch_without_an_agent
+        second_agent
+        trace_exit_statuses
+        trace_leaves_the_streams_alone
+        trace_follows_descendants
+        trace_of_a_short_command
+        watch_shows_the_events
+        doctor_names_every_signal
+        demo_shows_a_send
+        classify_answers_line_by_line
+    }
+    grpc {
+        health_and_reflection
+        filters_on_the_server
+        slow_client
+    }
+}

@@ -1,0 +1,51 @@
+//! End to end in a booted kernel, as its PID 1's job: `cargo xtask test vm`. What is about the command line alone
+//! is left to the host.
+
+/// A test for each case.
+macro_rules! cases {
+    ($($module:ident { $($case:ident)+ })+) => {
+        $(mod $module { $(
+            #[test]
+            fn $case() {
+                keytrail_tests::cases::$module::$case();
+            }
+        )+ })+
+    };
+}
+
+cases! {
+    reads {
+        cat_is_one_read
+        planted_while_the_agent_runs
+        looking_is_not_reading
+        opening_is_not_reading
+        other_ways_of_reading
+        tmpfs_is_not_silent
+    }
+    sends_tls {
+        bearer_by_curl
+        thirty_curls
+        python_posts_a_service_account
+        gnutls_is_never_silent
+        connections_are_told_apart
+    }
+    sends_tcp {
+        environment_posted_in_clear
+        holder_sends_other_bytes
+        stranger_sends_noise
+    }
+    restart {
+        killed_in_mid_load
+    }
+    leaks {
+        load_leaves_nothing
+    }
+    bad_input {
+        environment_of_3_mb
+        without_btf
+    }
+    cli {
+        trace_of_a_short_command
+        doctor_names_every_signal
+    }
+}
