@@ -217,6 +217,9 @@ pub struct Entry {
     pub exposures: Vec<Exposure>,
 }
 
+/// 1990-01-01: reproducible builds and archives without dates set times up to 1980, which say nothing.
+const NO_DATE: i64 = 631_152_000;
+
 /// Places of one credential that are kept.
 pub const MAX_PLACES: usize = 256;
 
@@ -225,7 +228,7 @@ impl Entry {
     #[must_use]
     pub fn since(&self) -> i64 {
         let files = self.places.iter().filter_map(|p| match p {
-            Place::File(f) if f.modified > 0 => Some(f.modified),
+            Place::File(f) if f.modified > NO_DATE => Some(f.modified),
             _ => None,
         });
         files.chain([self.first_seen]).min().unwrap_or(self.first_seen)
