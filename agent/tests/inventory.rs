@@ -17,8 +17,14 @@ use tempfile::TempDir;
 /// Made anew in every run, so that no test leans on a value.
 fn random(n: usize) -> String {
     static SEED: AtomicU64 = AtomicU64::new(0);
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
-    let mut x = now ^ (u64::from(std::process::id()) << 40) ^ SEED.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed) | 1;
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_nanos() as u64;
+    let mut x = now
+        ^ (u64::from(std::process::id()) << 40)
+        ^ SEED.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
+        | 1;
     let alphabet = b"ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789";
     let mut next = || {
         x ^= x << 13;
@@ -50,7 +56,10 @@ impl Host {
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(dir.path().join("root")).unwrap();
         fs::set_permissions(dir.path().join("root"), Permissions::from_mode(0o755)).unwrap();
-        Host { dir, secrets: Vec::new() }
+        Host {
+            dir,
+            secrets: Vec::new(),
+        }
     }
 
     fn root(&self) -> PathBuf {
@@ -78,9 +87,18 @@ impl Host {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_keytrail"));
-        command.arg("inventory").args(args).arg("--root").arg(self.root());
-        command.arg("--state-dir").arg(self.dir.path().join("state"));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .arg("inventory")
+            .args(args)
+            .arg("--root")
+            .arg(self.root());
+        command
+            .arg("--state-dir")
+            .arg(self.dir.path().join("state"));
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command
     }
 
@@ -95,7 +113,10 @@ impl Host {
             // The middle of it, in case an end is part of the identifier.
             let needle = &secret.as_bytes()[secret.len() / 3..];
             for text in all.iter_mut().map(|t| &*t).chain(&state) {
-                assert!(!text.windows(needle.len()).any(|w| w == needle), "a secret came out of {args:?}");
+                assert!(
+                    !text.windows(needle.len()).any(|w| w == needle),
+                    "a secret came out of {args:?}"
+                );
             }
         }
         output
@@ -103,7 +124,11 @@ impl Host {
 
     fn json(&self, args: &[&str]) -> Value {
         let output = self.run(&[args, &["-o", "json"]].concat());
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         serde_json::from_slice(&output.stdout).unwrap()
     }
 }
@@ -116,13 +141,20 @@ fn credentials(document: &Value) -> &[Value] {
 fn at<'a>(document: &'a Value, end: &str) -> Vec<&'a Value> {
     let has = |c: &&Value| {
         let places = c["places"].as_array().unwrap();
-        places.iter().any(|p| p["path"].as_str().is_some_and(|p| p.ends_with(end)))
+        places
+            .iter()
+            .any(|p| p["path"].as_str().is_some_and(|p| p.ends_with(end)))
     };
     credentials(document).iter().filter(has).collect()
 }
 
 fn codes(entry: &Value) -> Vec<&str> {
-    entry["exposures"].as_array().unwrap().iter().map(|e| e["code"].as_str().unwrap()).collect()
+    entry["exposures"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| e["code"].as_str().unwrap())
+        .collect()
 }
 
 fn is_root() -> bool {
@@ -146,7 +178,11 @@ fn modes_owners_and_places() {
     }
     host.plant("home/ann/.bash_history", 0o600);
     fs::create_dir_all(host.path("etc")).unwrap();
-    fs::write(host.path("etc/passwd"), "root:x:0:0::/root:/bin/sh\nann:x:4242:4242::/home/ann:/bin/sh\n").unwrap();
+    fs::write(
+        host.path("etc/passwd"),
+        "root:x:0:0::/root:/bin/sh\nann:x:4242:4242::/home/ann:/bin/sh\n",
+    )
+    .unwrap();
     fs::create_dir_all(host.path("var/lib/dpkg/info")).unwrap();
     fs::write(host.path("var/lib/dpkg/info/demo.list"), "/srv/shut.env\n").unwrap();
     let document = host.json(&[]);
@@ -156,7 +192,10 @@ fn modes_owners_and_places() {
     assert_eq!(open[0]["kind"], "anthropic-key");
     assert_eq!(codes(open[0]), ["world-readable"]);
     assert_eq!(open[0]["places"][0]["mode"], "0644");
-    assert_eq!(open[0]["places"][0]["uid"], rustix::process::geteuid().as_raw());
+    assert_eq!(
+        open[0]["places"][0]["uid"],
+        rustix::process::geteuid().as_raw()
+    );
     assert!(open[0]["fingerprint"].as_str().unwrap().starts_with("kt1:"));
     let shut = at(&document, "/srv/shut.env");
     assert!(codes(shut[0]).is_empty());
@@ -168,14 +207,23 @@ fn modes_owners_and_places() {
     assert_eq!(many[0]["places"].as_array().unwrap().len(), 3);
     assert_eq!(codes(many[0]), ["many-places"]);
     let history = at(&document, "/.bash_history");
-    assert_eq!(codes(history[0]), ["in-home-of-other-user", "shell-history"]);
+    assert_eq!(
+        codes(history[0]),
+        ["in-home-of-other-user", "shell-history"]
+    );
     assert_eq!(history[0]["places"][0]["home_of"], "ann");
     // The worst is first.
-    assert_eq!(credentials(&document)[0]["fingerprint"], open[0]["fingerprint"]);
+    assert_eq!(
+        credentials(&document)[0]["fingerprint"],
+        open[0]["fingerprint"]
+    );
     assert_eq!(document["counts"]["files"], 9);
     assert_eq!(document["errors"]["unreadable"], 0);
     let table = String::from_utf8(host.run(&[]).stdout).unwrap();
-    assert!(table.contains("world-readable") && table.contains("9 files in"), "{table}");
+    assert!(
+        table.contains("world-readable") && table.contains("9 files in"),
+        "{table}"
+    );
 }
 
 #[test]
@@ -187,11 +235,20 @@ fn odd_entries_are_neither_opened_nor_fatal() {
     symlink("self", root.join("self")).unwrap();
     symlink(host.path("deep/plain.env"), root.join("link.env")).unwrap();
     // SAFETY: a NUL-terminated path that lives across the call.
-    assert_eq!(unsafe { libc::mkfifo(c(&root.join("fifo.env")).as_ptr(), 0o600) }, 0);
+    assert_eq!(
+        unsafe { libc::mkfifo(c(&root.join("fifo.env")).as_ptr(), 0o600) },
+        0
+    );
     let listener = UnixListener::bind(root.join("docker.sock")).unwrap();
     if is_root() {
         // SAFETY: as above; a device that would give NULs for ever.
-        let made = unsafe { libc::mknod(c(&root.join("zero.env")).as_ptr(), libc::S_IFCHR | 0o600, libc::makedev(1, 5)) };
+        let made = unsafe {
+            libc::mknod(
+                c(&root.join("zero.env")).as_ptr(),
+                libc::S_IFCHR | 0o600,
+                libc::makedev(1, 5),
+            )
+        };
         assert_eq!(made, 0);
     }
     let odd = OsStr::from_bytes(b"na\xffme\x1b[31m\n.env");
@@ -205,14 +262,21 @@ fn odd_entries_are_neither_opened_nor_fatal() {
     let (head, tail) = (gitlab(), gitlab());
     writeln!(large, "token: {head}").unwrap();
     for _ in 0..9 {
-        large.write_all("nothing to see here\n".repeat(50_000).as_bytes()).unwrap();
+        large
+            .write_all("nothing to see here\n".repeat(50_000).as_bytes())
+            .unwrap();
     }
-    large.write_all("nothing to see here\n".repeat(60_000).as_bytes()).unwrap();
+    large
+        .write_all("nothing to see here\n".repeat(60_000).as_bytes())
+        .unwrap();
     writeln!(large, "token: {tail}").unwrap();
     host.secrets.extend([head, tail]);
     fs::create_dir(root.join("utf16")).unwrap();
     let wide = anthropic();
-    let text: Vec<u8> = format!("\u{feff}API_KEY={wide}\r\n").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let text: Vec<u8> = format!("\u{feff}API_KEY={wide}\r\n")
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
     fs::write(root.join("utf16/wide.ini"), text).unwrap();
     host.secrets.push(wide);
 
@@ -222,21 +286,40 @@ fn odd_entries_are_neither_opened_nor_fatal() {
     assert_eq!(at(&document, "/deep/plain.env").len(), 1);
     assert!(at(&document, "/link.env").is_empty() && at(&document, "up/deep/plain.env").is_empty());
     // Lossless and harmless: every byte is there, none is raw.
-    assert_eq!(at(&document, "/na\\xffme\\x1b[31m\\x0a.env").len(), 1, "{document:#}");
+    assert_eq!(
+        at(&document, "/na\\xffme\\x1b[31m\\x0a.env").len(),
+        1,
+        "{document:#}"
+    );
     let hard = at(&document, "/again.env").len() + at(&document, "/a\\\\b.env").len();
     assert_eq!(hard, 1);
-    assert_eq!(at(&document, "/large.log").len(), 1, "the head is read, the rest is not");
+    assert_eq!(
+        at(&document, "/large.log").len(),
+        1,
+        "the head is read, the rest is not"
+    );
     assert_eq!(at(&document, "/large.log")[0]["places"][0]["sampled"], true);
     assert_eq!(document["counts"]["files_sampled"], 1);
     assert_eq!(at(&document, "/wide.ini").len(), 1);
     assert_eq!(document["counts"]["symlinks"], 3);
-    assert_eq!(document["counts"]["special_files"], if is_root() { 2 } else { 1 });
+    assert_eq!(
+        document["counts"]["special_files"],
+        if is_root() { 2 } else { 1 }
+    );
     let socket = at(&document, "/docker.sock");
-    assert_eq!((socket[0]["kind"].as_str(), socket[0]["privilege"].as_u64()), (Some("docker-socket"), Some(1)));
+    assert_eq!(
+        (socket[0]["kind"].as_str(), socket[0]["privilege"].as_u64()),
+        (Some("docker-socket"), Some(1))
+    );
     listener.set_nonblocking(true).unwrap();
     assert!(listener.accept().is_err(), "nobody connected");
     let table = host.run(&[]).stdout;
-    assert!(!table.contains(&0x1b) && String::from_utf8(table).unwrap().contains("larger than 8 MiB"));
+    assert!(
+        !table.contains(&0x1b)
+            && String::from_utf8(table)
+                .unwrap()
+                .contains("larger than 8 MiB")
+    );
 }
 
 #[test]
@@ -251,18 +334,31 @@ fn what_may_not_be_read_is_counted_and_named() {
         if is_root() {
             use std::os::unix::process::CommandExt as _;
             fs::create_dir_all(host.dir.path().join("state")).unwrap();
-            std::os::unix::fs::chown(host.dir.path().join("state"), Some(65534), Some(65534)).unwrap();
+            std::os::unix::fs::chown(host.dir.path().join("state"), Some(65534), Some(65534))
+                .unwrap();
             command.uid(65534).gid(65534);
         }
         command.output().unwrap()
     };
     let output = run(&[]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(at(&document, "/mine.env").len(), 1);
     assert_eq!(document["errors"]["unreadable"], 2);
-    let paths: Vec<_> = document["errors"]["unreadable_paths"].as_array().unwrap().iter().map(|p| p["path"].as_str().unwrap()).collect();
-    assert!(paths[0].ends_with("/locked.env") && paths[1].ends_with("/shut"), "{paths:?}");
+    let paths: Vec<_> = document["errors"]["unreadable_paths"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| p["path"].as_str().unwrap())
+        .collect();
+    assert!(
+        paths[0].ends_with("/locked.env") && paths[1].ends_with("/shut"),
+        "{paths:?}"
+    );
     assert_eq!(run(&["--strict"]).status.code(), Some(1));
     fs::set_permissions(host.path("shut"), Permissions::from_mode(0o700)).unwrap();
 }
@@ -305,7 +401,13 @@ fn a_hundred_thousand_entries_in_bounded_memory() {
     let mut peak = 0;
     while child.try_wait().unwrap().is_none() {
         let text = fs::read_to_string(&status).unwrap_or_default();
-        let kib = text.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        let kib = text.lines().find_map(|l| {
+            l.strip_prefix("VmHWM:")?
+                .trim()
+                .strip_suffix(" kB")?
+                .parse::<u64>()
+                .ok()
+        });
         peak = peak.max(kib.unwrap_or(0));
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -324,10 +426,14 @@ fn a_path_longer_than_the_kernel_takes() {
     for _ in 0..40 {
         rustix::fs::mkdirat(&fd, name.as_str(), 0o700.into()).unwrap();
         let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
-        fd = rustix::fs::openat(&fd, name.as_str(), flags, rustix::fs::Mode::empty()).unwrap().into();
+        fd = rustix::fs::openat(&fd, name.as_str(), flags, rustix::fs::Mode::empty())
+            .unwrap()
+            .into();
     }
     let flags = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY;
-    let mut file: File = rustix::fs::openat(&fd, "deep.env", flags, 0o600.into()).unwrap().into();
+    let mut file: File = rustix::fs::openat(&fd, "deep.env", flags, 0o600.into())
+        .unwrap()
+        .into();
     writeln!(file, "API_KEY={}", anthropic()).unwrap();
     let document = host.json(&[]);
     assert_eq!(at(&document, "/deep.env").len(), 1);
@@ -341,18 +447,31 @@ fn git_work_trees() {
     host.plant("app/.env", 0o600);
     fs::write(host.path("app/.gitignore"), ".env\n").unwrap();
     let git = |args: &[&str]| {
-        let done = Command::new("git").args(args).current_dir(host.path("app")).env("HOME", host.root()).output().unwrap();
+        let done = Command::new("git")
+            .args(args)
+            .current_dir(host.path("app"))
+            .env("HOME", host.root())
+            .output()
+            .unwrap();
         assert!(done.status.success(), "{done:?}");
     };
     git(&["init", "-q"]);
     git(&["add", "tracked.env"]);
     let password = random(24);
-    git(&["remote", "add", "origin", &format!("https://me:{password}@git.example.com/team/app.git")]);
+    git(&[
+        "remote",
+        "add",
+        "origin",
+        &format!("https://me:{password}@git.example.com/team/app.git"),
+    ]);
     host.secrets.push(password);
     let document = host.json(&[]);
     let tracked = at(&document, "/tracked.env")[0];
     assert_eq!(codes(tracked), ["git-work-tree"]);
-    assert_eq!(tracked["places"][0]["git"]["remote"], "git.example.com/team/app.git");
+    assert_eq!(
+        tracked["places"][0]["git"]["remote"],
+        "git.example.com/team/app.git"
+    );
     assert_eq!(tracked["places"][0]["git"]["tracked"], true);
     assert_eq!(codes(at(&document, "/waiting.env")[0]), ["git-work-tree"]);
     assert!(codes(at(&document, "/app/.env")[0]).is_empty());
@@ -385,23 +504,53 @@ fn what_changed() {
         .iter()
         .map(|x| {
             let path = x["credential"]["places"][0]["path"].as_str().unwrap();
-            format!("{} {}", x["change"].as_str().unwrap(), path.rsplit('/').next().unwrap())
+            format!(
+                "{} {}",
+                x["change"].as_str().unwrap(),
+                path.rsplit('/').next().unwrap()
+            )
         })
         .collect();
-    assert_eq!(said, ["exposed opens.env", "added comes.env", "rotated rotates.env", "moved moved.env", "removed goes.env"]);
+    assert_eq!(
+        said,
+        [
+            "exposed opens.env",
+            "added comes.env",
+            "rotated rotates.env",
+            "moved moved.env",
+            "removed goes.env"
+        ]
+    );
     let rotated = &changes["changes"][2];
-    assert_eq!(rotated["previous"]["fingerprint"], at(&first, "/rotates.env")[0]["fingerprint"]);
+    assert_eq!(
+        rotated["previous"]["fingerprint"],
+        at(&first, "/rotates.env")[0]["fingerprint"]
+    );
     // Both runs are stored: the same comparison again, and rotation is remembered in the next run.
     assert_eq!(host.json(&["diff"])["changes"], changes["changes"]);
     let third = host.json(&[]);
     let rotated = at(&third, "/rotates.env")[0];
-    assert_eq!(rotated["previous"], at(&first, "/rotates.env")[0]["fingerprint"]);
+    assert_eq!(
+        rotated["previous"],
+        at(&first, "/rotates.env")[0]["fingerprint"]
+    );
     assert!(rotated["rotated"].is_string());
-    assert_eq!(at(&third, "/same.env")[0]["first_seen"], at(&first, "/same.env")[0]["first_seen"]);
+    assert_eq!(
+        at(&third, "/same.env")[0]["first_seen"],
+        at(&first, "/same.env")[0]["first_seen"]
+    );
     assert_eq!(host.json(&["diff"])["changes"].as_array().unwrap().len(), 0);
     assert!(String::from_utf8_lossy(&host.run(&["diff"]).stdout).contains("Nothing changed"));
-    let mode = |name: &str| fs::metadata(host.dir.path().join("state").join(name)).unwrap().mode() & 0o777;
-    assert_eq!((mode("inventory.db"), mode("fingerprint.key")), (0o600, 0o600));
+    let mode = |name: &str| {
+        fs::metadata(host.dir.path().join("state").join(name))
+            .unwrap()
+            .mode()
+            & 0o777
+    };
+    assert_eq!(
+        (mode("inventory.db"), mode("fingerprint.key")),
+        (0o600, 0o600)
+    );
 }
 
 #[test]
@@ -415,8 +564,19 @@ fn environments_arguments_and_agent_sockets_of_processes() {
     let mut children: Vec<_> = (0..3)
         .map(|i| {
             let mut command = Command::new("/bin/sh");
-            command.args(["-c", "read x", if i == 0 { in_argv.as_str() } else { "plain" }]).stdin(Stdio::piped());
-            command.env_clear().env("ANTHROPIC_API_KEY", &in_env).env("SSH_AUTH_SOCK", &socket).spawn().unwrap()
+            command
+                .args([
+                    "-c",
+                    "read x",
+                    if i == 0 { in_argv.as_str() } else { "plain" },
+                ])
+                .stdin(Stdio::piped());
+            command
+                .env_clear()
+                .env("ANTHROPIC_API_KEY", &in_env)
+                .env("SSH_AUTH_SOCK", &socket)
+                .spawn()
+                .unwrap()
         })
         .collect();
     std::thread::sleep(Duration::from_millis(200));
@@ -427,32 +587,74 @@ fn environments_arguments_and_agent_sockets_of_processes() {
     }
     let entry = at(&document, "/same.env")[0];
     assert!(codes(entry).contains(&"in-env"));
-    let place = entry["places"].as_array().unwrap().iter().find(|p| p["type"] == "process").unwrap();
-    assert_eq!((place["name"].as_str(), place["area"].as_str()), (Some("ANTHROPIC_API_KEY"), Some("env")));
+    let place = entry["places"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|p| p["type"] == "process")
+        .unwrap();
+    assert_eq!(
+        (place["name"].as_str(), place["area"].as_str()),
+        (Some("ANTHROPIC_API_KEY"), Some("env"))
+    );
     assert_eq!(place["count"], 3);
     let pids: Vec<_> = children.iter().map(|c| Value::from(c.id())).collect();
-    assert!(place["pids"].as_array().unwrap().iter().all(|p| pids.contains(p)));
-    let argv = credentials(&document).iter().find(|c| c["kind"] == "gitlab-token" && codes(c).contains(&"in-argv")).unwrap();
+    assert!(
+        place["pids"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|p| pids.contains(p))
+    );
+    let argv = credentials(&document)
+        .iter()
+        .find(|c| c["kind"] == "gitlab-token" && codes(c).contains(&"in-argv"))
+        .unwrap();
     assert_eq!(argv["places"][0]["name"], "3");
     let agent = at(&document, "/agent.sock");
-    assert_eq!((agent[0]["kind"].as_str(), agent[0]["places"][0]["count"].as_u64()), (Some("ssh-agent-socket"), Some(3)));
+    assert_eq!(
+        (
+            agent[0]["kind"].as_str(),
+            agent[0]["places"][0]["count"].as_u64()
+        ),
+        (Some("ssh-agent-socket"), Some(3))
+    );
     // Without processes, they are not "removed".
     host.json(&["--no-processes"]);
     let changes = host.json(&["diff", "--no-processes"]);
-    assert_eq!(changes["changes"].as_array().unwrap().len(), 0, "{changes:#}");
+    assert_eq!(
+        changes["changes"].as_array().unwrap().len(),
+        0,
+        "{changes:#}"
+    );
 }
 
 #[test]
 fn pseudo_file_systems_and_our_own_state_are_skipped_aloud() {
     let host = Host::new();
     let output = Command::new(env!("CARGO_BIN_EXE_keytrail"))
-        .args(["inventory", "-o", "json", "--no-processes", "--root", "/proc", "--state-dir"])
+        .args([
+            "inventory",
+            "-o",
+            "json",
+            "--no-processes",
+            "--root",
+            "/proc",
+            "--state-dir",
+        ])
         .arg(host.dir.path().join("state"))
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(1), "asked for a pseudo file system");
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "asked for a pseudo file system"
+    );
     assert!(String::from_utf8_lossy(&output.stderr).contains("pseudo file system"));
-    let output = host.command(&["--root", "/nonexistent/x"]).output().unwrap();
+    let output = host
+        .command(&["--root", "/nonexistent/x"])
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(2), "--root twice");
 }
 
@@ -490,10 +692,19 @@ fn other_mount_namespaces() {
     let inside: Vec<_> = at(&document, "/etc/private.env");
     assert_eq!(inside.len(), 1, "{document:#}");
     assert_eq!(inside[0]["places"][0]["path"], "/etc/private.env");
-    assert!(inside[0]["places"][0]["container"].as_str().unwrap().starts_with("mnt:["));
+    assert!(
+        inside[0]["places"][0]["container"]
+            .as_str()
+            .unwrap()
+            .starts_with("mnt:[")
+    );
     // The layer's file and the container's are one file: one place, the one the container's user knows.
     let app = at(&document, "/app.env");
     assert_eq!(app.len(), 1);
     let places = app[0]["places"].as_array().unwrap();
-    assert_eq!((places.len(), places[0]["path"].as_str()), (1, Some("/app.env")), "{places:#?}");
+    assert_eq!(
+        (places.len(), places[0]["path"].as_str()),
+        (1, Some("/app.env")),
+        "{places:#?}"
+    );
 }

@@ -27,8 +27,10 @@ const SYSTEM_RULES: &str = "/etc/keytrail/rules.d";
 
 /// Arguments of `keytrail inventory`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit status: 0 the inventory is done (what could not be read is counted in it); 1 it could not be \
-made or stored, or, with --strict, something could not be read; 2 wrong usage.")]
+#[command(
+    after_help = "Exit status: 0 the inventory is done (what could not be read is counted in it); 1 it could not be \
+made or stored, or, with --strict, something could not be read; 2 wrong usage."
+)]
 pub struct InventoryArgs {
     #[command(subcommand)]
     pub action: Option<InventoryAction>,
@@ -50,7 +52,13 @@ pub struct InventoryArgs {
     pub containers: bool,
 
     /// Shape of the output.
-    #[arg(short, long, value_name = "FORMAT", default_value = "table", global = true)]
+    #[arg(
+        short,
+        long,
+        value_name = "FORMAT",
+        default_value = "table",
+        global = true
+    )]
     pub output: TableFormat,
 
     /// Where the fingerprint key and earlier inventories are [default: /var/lib/keytrail for root, else
@@ -133,20 +141,28 @@ fn act(args: &InventoryArgs) -> Result<u8, String> {
         state_dir: Some(dir),
     };
     let report = Report::default();
-    let mut document = with_progress(&report, &args.root, || run::take(&options, &classifier, &fingerprinter, &report))
-        .map_err(text)?;
+    let mut document = with_progress(&report, &args.root, || {
+        run::take(&options, &classifier, &fingerprinter, &report)
+    })
+    .map_err(text)?;
     run::remember(&mut document, &mut state, options.max_age).map_err(text)?;
     if args.action.is_some() {
         return compare(args, &state);
     }
     show(args, &document, &report)?;
     let unread = document.run.unreadable + document.processes.unreadable > 0;
-    Ok(if args.strict && unread { exit::FAILED } else { exit::OK })
+    Ok(if args.strict && unread {
+        exit::FAILED
+    } else {
+        exit::OK
+    })
 }
 
 /// Two to four: directories are waited for rather than computed, and the host has other work.
 fn threads() -> usize {
-    std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4)
+    std::thread::available_parallelism()
+        .map_or(2, usize::from)
+        .clamp(2, 4)
 }
 
 fn state_dir(args: &InventoryArgs) -> Result<PathBuf, String> {
@@ -156,25 +172,40 @@ fn state_dir(args: &InventoryArgs) -> Result<PathBuf, String> {
     if rustix::process::geteuid().is_root() {
         return Ok(SYSTEM_STATE.into());
     }
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let absolute = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|p| p.is_absolute())
+    };
     absolute("XDG_STATE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
         .map(|base| base.join("keytrail"))
-        .ok_or_else(|| "there is no HOME to keep state in: name a directory with --state-dir".to_owned())
+        .ok_or_else(|| {
+            "there is no HOME to keep state in: name a directory with --state-dir".to_owned()
+        })
 }
 
 fn fingerprinter(args: &InventoryArgs, dir: &Path) -> Result<Fingerprinter, String> {
     if let Some(file) = &args.fingerprint_key_file {
         return Fingerprinter::load(file).map_err(|e| format!("{}: {e}", file.display()));
     }
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|e| format!("{}: {e}", dir.display()))?;
     Fingerprinter::load_or_create(&dir.join("fingerprint.key")).map_err(text)
 }
 
 fn classifier(args: &InventoryArgs) -> Classifier {
     let default = Path::new(SYSTEM_RULES);
-    let dir = args.rules_dir.as_deref().or_else(|| default.is_dir().then_some(default));
-    let Some(dir) = dir else { return Classifier::builtin() };
+    let dir = args
+        .rules_dir
+        .as_deref()
+        .or_else(|| default.is_dir().then_some(default));
+    let Some(dir) = dir else {
+        return Classifier::builtin();
+    };
     let (classifier, errors) = Classifier::with_rules_dir(dir);
     for error in errors {
         eprintln!("keytrail: rule refused: {error}");
@@ -189,7 +220,10 @@ fn with_progress<T>(report: &Report, root: &Path, work: impl FnOnce() -> T) -> T
     }
     // Inodes in use say how many files to expect, when the whole file system is walked.
     let whole = root == Path::new("/");
-    let expected = rustix::fs::statvfs(root).ok().map(|s| s.f_files.saturating_sub(s.f_ffree)).filter(|n| whole && *n > 0);
+    let expected = rustix::fs::statvfs(root)
+        .ok()
+        .map(|s| s.f_files.saturating_sub(s.f_ffree))
+        .filter(|n| whole && *n > 0);
     let bar = ProgressBar::with_draw_target(expected, ProgressDrawTarget::stderr());
     let template = if expected.is_some() {
         "{spinner} [{bar:30}] {pos} of about {len} files and directories, {elapsed} {msg}"
@@ -203,11 +237,17 @@ fn with_progress<T>(report: &Report, root: &Path, work: impl FnOnce() -> T) -> T
     let bar = &bar;
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            while wait.recv_timeout(Duration::from_millis(100)) == Err(mpsc::RecvTimeoutError::Timeout) {
-                let files = report.files.load(Ordering::Relaxed) + report.directories.load(Ordering::Relaxed);
+            while wait.recv_timeout(Duration::from_millis(100))
+                == Err(mpsc::RecvTimeoutError::Timeout)
+            {
+                let files = report.files.load(Ordering::Relaxed)
+                    + report.directories.load(Ordering::Relaxed);
                 bar.set_length(bar.length().unwrap_or(0).max(files));
                 bar.set_position(files);
-                bar.set_message(format!("{} read", report.classified.load(Ordering::Relaxed)));
+                bar.set_message(format!(
+                    "{} read",
+                    report.classified.load(Ordering::Relaxed)
+                ));
             }
             bar.finish_and_clear();
         });
@@ -218,32 +258,53 @@ fn with_progress<T>(report: &Report, root: &Path, work: impl FnOnce() -> T) -> T
 }
 
 fn show(args: &InventoryArgs, document: &Document, report: &Report) -> Result<(), String> {
-    let shown: Vec<&Entry> =
-        document.entries.iter().filter(|e| e.credential.confidence >= args.min_confidence).collect();
+    let shown: Vec<&Entry> = document
+        .entries
+        .iter()
+        .filter(|e| e.credential.confidence >= args.min_confidence)
+        .collect();
     match args.output {
         TableFormat::Json => print(&json(&render::document(document, report, &shown))?),
-        TableFormat::Table => print(&render::inventory(document, report, &shown, &Style::of(io::stdout()))),
+        TableFormat::Table => print(&render::inventory(
+            document,
+            report,
+            &shown,
+            &Style::of(io::stdout()),
+        )),
     }
 }
 
 fn compare(args: &InventoryArgs, state: &State) -> Result<u8, String> {
-    let real = std::fs::canonicalize(&args.root).map_err(|e| format!("{}: {e}", args.root.display()))?;
+    let real =
+        std::fs::canonicalize(&args.root).map_err(|e| format!("{}: {e}", args.root.display()))?;
     let root = names::escape(real.as_os_str().as_bytes());
     let runs = state.runs(&root, 2).map_err(text)?;
     let [before, after] = runs.as_slice() else {
         return Err(format!(
             "{} of {root}: run `keytrail inventory` first, or again",
-            if runs.is_empty() { "there is no inventory" } else { "there is only one inventory" }
+            if runs.is_empty() {
+                "there is no inventory"
+            } else {
+                "there is only one inventory"
+            }
         ));
     };
     let changes = diff(
         (before, state.entries(before).map_err(text)?),
         (after, state.entries(after).map_err(text)?),
     );
-    let changes: Vec<_> = changes.into_iter().filter(|c| c.entry().credential.confidence >= args.min_confidence).collect();
+    let changes: Vec<_> = changes
+        .into_iter()
+        .filter(|c| c.entry().credential.confidence >= args.min_confidence)
+        .collect();
     match args.output {
         TableFormat::Json => print(&json(&render::diff_document(before, after, &changes))?)?,
-        TableFormat::Table => print(&render::changes(before, after, &changes, &Style::of(io::stdout())))?,
+        TableFormat::Table => print(&render::changes(
+            before,
+            after,
+            &changes,
+            &Style::of(io::stdout()),
+        ))?,
     }
     Ok(exit::OK)
 }
@@ -256,7 +317,9 @@ fn json(value: &serde_json::Value) -> Result<String, String> {
 fn print(text: &str) -> Result<(), String> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(format!("cannot write the output: {e}")),
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(format!("cannot write the output: {e}"))
+        }
         _ => Ok(()),
     }
 }

@@ -5,7 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Seconds since the epoch, now.
 #[must_use]
 pub fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// RFC 3339 in UTC, for example `2026-04-27T09:30:00Z`. Times outside the years 0 to 9999 are clamped.
@@ -20,7 +22,11 @@ pub fn rfc3339(seconds: i64) -> String {
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * of_year + 2) / 153;
     let day = of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
@@ -54,6 +60,15 @@ mod tests {
 
     #[test]
     fn spans() {
-        assert_eq!([span(-5), span(59), span(3_600), span(86_400 * 3), span(86_400 * 800)], ["0s", "59s", "1h", "3d", "2y"]);
+        assert_eq!(
+            [
+                span(-5),
+                span(59),
+                span(3_600),
+                span(86_400 * 3),
+                span(86_400 * 800)
+            ],
+            ["0s", "59s", "1h", "3d", "2y"]
+        );
     }
 }

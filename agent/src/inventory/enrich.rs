@@ -23,12 +23,20 @@ impl Records {
         let own = root.fd.try_clone().ok()?;
         let system = rustix::fs::statat(&own, c"etc/passwd", AtFlags::SYMLINK_NOFOLLOW).is_ok();
         if system || root.shown.is_empty() {
-            return Some(Records { fd: own, prefix: Vec::new(), shown: root.shown.clone() });
+            return Some(Records {
+                fd: own,
+                prefix: Vec::new(),
+                shown: root.shown.clone(),
+            });
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(c"/", flags, Mode::empty()).ok()?;
         let prefix = [root.shown.strip_prefix(b"/").unwrap_or(&root.shown), b"/"].concat();
-        Some(Records { fd, prefix, shown: Vec::new() })
+        Some(Records {
+            fd,
+            prefix,
+            shown: Vec::new(),
+        })
     }
 
     fn path(&self, raw: &[u8]) -> Vec<u8> {
@@ -39,7 +47,9 @@ impl Records {
 /// Fills in the facts of every place. The first root answers for processes.
 pub fn enrich(entries: &mut [Entry], roots: &[Root]) {
     for (index, root) in roots.iter().enumerate() {
-        let Some(records) = Records::of(root) else { continue };
+        let Some(records) = Records::of(root) else {
+            continue;
+        };
         let users = Users::read(&records.fd);
         if index == 0 {
             people(entries, &users);
@@ -52,7 +62,10 @@ pub fn enrich(entries: &mut [Entry], roots: &[Root]) {
                 f.user = users.name(f.uid);
                 f.group = users.group(f.gid);
                 f.shared_group = users.shared(f.gid, f.uid);
-                f.home_of = users.home_of(&path).map(|(name, _)| name.to_owned()).unwrap_or_default();
+                f.home_of = users
+                    .home_of(&path)
+                    .map(|(name, _)| name.to_owned())
+                    .unwrap_or_default();
                 if n < MAX_GIT {
                     f.git = git.facts(&path, &records.shown);
                 }
@@ -61,7 +74,9 @@ pub fn enrich(entries: &mut [Entry], roots: &[Root]) {
         }
         let owners = packages(&records.fd, wanted);
         for f in entries.iter_mut().flat_map(|e| files_of(e, index)) {
-            if let Some(package) = owners.get([b"/", records.path(&f.raw).as_slice()].concat().as_slice()) {
+            if let Some(package) =
+                owners.get([b"/", records.path(&f.raw).as_slice()].concat().as_slice())
+            {
                 f.package.clone_from(package);
             }
         }

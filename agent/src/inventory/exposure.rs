@@ -10,7 +10,10 @@ const MANY_PLACES: u64 = 3;
 pub fn judge(entry: &mut Entry, now: i64, max_age: i64) {
     let mut out: Vec<Exposure> = Vec::new();
     let mut say = |code: &str, detail: String| {
-        let exposure = Exposure { code: code.to_owned(), detail };
+        let exposure = Exposure {
+            code: code.to_owned(),
+            detail,
+        };
         // One of each kind and place; the count tells the rest.
         if out.iter().filter(|e| e.code == code).count() < 8 && !out.contains(&exposure) {
             out.push(exposure);
@@ -32,7 +35,12 @@ pub fn judge(entry: &mut Entry, now: i64, max_age: i64) {
     if in_env > 0 {
         say("in-env", count(in_env, "process", "processes"));
     }
-    let files = entry.places.iter().filter(|p| matches!(p, Place::File(_))).count() as u64 + entry.more_places;
+    let files = entry
+        .places
+        .iter()
+        .filter(|p| matches!(p, Place::File(_)))
+        .count() as u64
+        + entry.more_places;
     if files >= MANY_PLACES {
         say("many-places", count(files, "file", "files"));
     }
@@ -64,23 +72,42 @@ fn file(f: &FilePlace, say: &mut impl FnMut(&str, String)) {
     }
     let group_reaches = world || f.reach == Reach::Group(f.gid);
     if f.mode & 0o040 != 0 && f.mode & 0o004 == 0 && group_reaches && f.shared_group {
-        let group = if f.group.is_empty() { f.gid.to_string() } else { f.group.clone() };
+        let group = if f.group.is_empty() {
+            f.gid.to_string()
+        } else {
+            f.group.clone()
+        };
         say("group-readable", format!("{} (group {group})", f.path));
     } else if f.mode & 0o004 != 0 && matches!(f.reach, Reach::Group(_)) {
         // Open to others, but only one group comes as far.
         say("group-readable", f.path.clone());
     }
     if let Some(git) = f.git.as_ref().filter(|g| !g.ignored) {
-        let state = if git.tracked { "tracked" } else { "not ignored" };
-        let remote = if git.remote.is_empty() { String::new() } else { format!(", remote {}", git.remote) };
+        let state = if git.tracked {
+            "tracked"
+        } else {
+            "not ignored"
+        };
+        let remote = if git.remote.is_empty() {
+            String::new()
+        } else {
+            format!(", remote {}", git.remote)
+        };
         say("git-work-tree", format!("{} ({state}{remote})", f.path));
     }
     if is_history(&f.path) {
         say("shell-history", f.path.clone());
     }
     if !f.home_of.is_empty() && f.home_of != f.user {
-        let owner = if f.user.is_empty() { f.uid.to_string() } else { f.user.clone() };
-        say("in-home-of-other-user", format!("{} (owner {owner}, home of {})", f.path, f.home_of));
+        let owner = if f.user.is_empty() {
+            f.uid.to_string()
+        } else {
+            f.user.clone()
+        };
+        say(
+            "in-home-of-other-user",
+            format!("{} (owner {owner}, home of {})", f.path, f.home_of),
+        );
     }
 }
 
@@ -95,7 +122,11 @@ fn socket(s: &SocketPlace, say: &mut impl FnMut(&str, String)) {
 fn is_history(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     // .bash_history, .psql_history, .node_repl_history; .history of csh; .histfile of zsh.
-    (name.starts_with('.') && name.ends_with("history")) || matches!(name, ".histfile" | "fish_history" | "ConsoleHost_history.txt")
+    (name.starts_with('.') && name.ends_with("history"))
+        || matches!(
+            name,
+            ".histfile" | "fish_history" | "ConsoleHost_history.txt"
+        )
 }
 
 /// Worst first: privilege, then what is exposed, then how sure it is.
@@ -110,7 +141,11 @@ pub fn badness(entry: &Entry) -> (u32, u32) {
         "older-than-policy" => 4,
         _ => 1,
     };
-    let mut codes: Vec<(&str, u32)> = entry.exposures.iter().map(|e| (e.code.as_str(), weight(e))).collect();
+    let mut codes: Vec<(&str, u32)> = entry
+        .exposures
+        .iter()
+        .map(|e| (e.code.as_str(), weight(e)))
+        .collect();
     codes.sort_unstable();
     codes.dedup();
     let exposure: u32 = codes.iter().map(|c| c.1).sum();
@@ -144,7 +179,15 @@ mod tests {
             privilege: 2,
             attack: String::new(),
         };
-        Entry { credential, first_seen: NOW - 100, rotated: None, previous: String::new(), places, more_places: 0, exposures: Vec::new() }
+        Entry {
+            credential,
+            first_seen: NOW - 100,
+            rotated: None,
+            previous: String::new(),
+            places,
+            more_places: 0,
+            exposures: Vec::new(),
+        }
     }
 
     const NOW: i64 = 1_700_000_000;
@@ -155,61 +198,151 @@ mod tests {
     }
 
     fn of(f: FilePlace) -> Vec<String> {
-        codes(entry(vec![Place::File(FilePlace { modified: NOW - 100, ..f })])).into_iter().filter(|c| c != "older-than-policy").collect()
+        codes(entry(vec![Place::File(FilePlace {
+            modified: NOW - 100,
+            ..f
+        })]))
+        .into_iter()
+        .filter(|c| c != "older-than-policy")
+        .collect()
     }
 
     #[test]
     fn a_mode_counts_only_as_far_as_one_comes() {
-        let f = |mode, reach| FilePlace { path: "/x".into(), mode, reach, gid: 5, ..FilePlace::default() };
+        let f = |mode, reach| FilePlace {
+            path: "/x".into(),
+            mode,
+            reach,
+            gid: 5,
+            ..FilePlace::default()
+        };
         assert_eq!(of(f(0o644, Reach::World)), ["world-readable"]);
         assert!(of(f(0o644, Reach::Owner)).is_empty());
         assert!(of(f(0o600, Reach::World)).is_empty());
         assert_eq!(of(f(0o644, Reach::Group(5))), ["group-readable"]);
         // Nobody else is in the group.
         assert!(of(f(0o640, Reach::World)).is_empty());
-        assert_eq!(of(FilePlace { shared_group: true, ..f(0o640, Reach::World) }), ["group-readable"]);
-        assert!(of(FilePlace { shared_group: true, ..f(0o640, Reach::Group(6)) }).is_empty());
-        assert_eq!(of(f(0o606, Reach::World)), ["world-readable", "world-writable"]);
+        assert_eq!(
+            of(FilePlace {
+                shared_group: true,
+                ..f(0o640, Reach::World)
+            }),
+            ["group-readable"]
+        );
+        assert!(
+            of(FilePlace {
+                shared_group: true,
+                ..f(0o640, Reach::Group(6))
+            })
+            .is_empty()
+        );
+        assert_eq!(
+            of(f(0o606, Reach::World)),
+            ["world-readable", "world-writable"]
+        );
     }
 
     #[test]
     fn work_trees_histories_homes() {
-        let f = || FilePlace { path: "/home/ann/.bash_history".into(), user: "bob".into(), home_of: "ann".into(), ..FilePlace::default() };
+        let f = || FilePlace {
+            path: "/home/ann/.bash_history".into(),
+            user: "bob".into(),
+            home_of: "ann".into(),
+            ..FilePlace::default()
+        };
         assert_eq!(of(f()), ["in-home-of-other-user", "shell-history"]);
-        assert!(of(FilePlace { user: "ann".into(), path: "/home/ann/history".into(), ..f() }).is_empty());
-        let git = |tracked, ignored| FilePlace { git: Some(GitFacts { tracked, ignored, ..GitFacts::default() }), ..FilePlace::default() };
+        assert!(
+            of(FilePlace {
+                user: "ann".into(),
+                path: "/home/ann/history".into(),
+                ..f()
+            })
+            .is_empty()
+        );
+        let git = |tracked, ignored| FilePlace {
+            git: Some(GitFacts {
+                tracked,
+                ignored,
+                ..GitFacts::default()
+            }),
+            ..FilePlace::default()
+        };
         assert_eq!(of(git(true, false)), ["git-work-tree"]);
         assert_eq!(of(git(false, false)), ["git-work-tree"]);
         assert!(of(git(false, true)).is_empty());
-        for path in ["/root/.zsh_history", "/x/.psql_history", "/x/fish_history", "/x/.histfile", "/x/.bash_history"] {
+        for path in [
+            "/root/.zsh_history",
+            "/x/.psql_history",
+            "/x/fish_history",
+            "/x/.histfile",
+            "/x/.bash_history",
+        ] {
             assert!(is_history(path), "{path}");
         }
-        for path in ["/x/history", "/x/history.txt", "/x/.history-notes", "/x/prehistory"] {
+        for path in [
+            "/x/history",
+            "/x/history.txt",
+            "/x/.history-notes",
+            "/x/prehistory",
+        ] {
             assert!(!is_history(path), "{path}");
         }
     }
 
     #[test]
     fn age_expiry_processes_and_numbers() {
-        let old = FilePlace { path: "/a".into(), modified: NOW - 1900, ..FilePlace::default() };
-        assert_eq!(codes(entry(vec![Place::File(old.clone())])), ["older-than-policy"]);
+        let old = FilePlace {
+            path: "/a".into(),
+            modified: NOW - 1900,
+            ..FilePlace::default()
+        };
+        assert_eq!(
+            codes(entry(vec![Place::File(old.clone())])),
+            ["older-than-policy"]
+        );
         // A time of 1980 is no date.
-        assert!(codes(entry(vec![Place::File(FilePlace { modified: 315_532_800, ..FilePlace::default() })])).is_empty());
+        assert!(
+            codes(entry(vec![Place::File(FilePlace {
+                modified: 315_532_800,
+                ..FilePlace::default()
+            })]))
+            .is_empty()
+        );
         let mut expired = entry(vec![Place::File(old)]);
         expired.credential.expires = Some(NOW - 500);
         assert_eq!(codes(expired), ["expired"]);
-        let process = |area, count| Place::Process(ProcessPlace { area, count, ..ProcessPlace::default() });
+        let process = |area, count| {
+            Place::Process(ProcessPlace {
+                area,
+                count,
+                ..ProcessPlace::default()
+            })
+        };
         let mut e = entry(vec![process(Area::Env, 3), process(Area::Argv, 1)]);
         judge(&mut e, NOW, 500);
-        let said: Vec<_> = e.exposures.iter().map(|x| format!("{} {}", x.code, x.detail)).collect();
+        let said: Vec<_> = e
+            .exposures
+            .iter()
+            .map(|x| format!("{} {}", x.code, x.detail))
+            .collect();
         assert_eq!(said, ["in-argv 1 process", "in-env 3 processes"]);
-        let files = (0..3).map(|i| Place::File(FilePlace { path: format!("/{i}"), modified: NOW - 100, ..FilePlace::default() }));
+        let files = (0..3).map(|i| {
+            Place::File(FilePlace {
+                path: format!("/{i}"),
+                modified: NOW - 100,
+                ..FilePlace::default()
+            })
+        });
         assert_eq!(codes(entry(files.collect())), ["many-places"]);
     }
 
     #[test]
     fn the_worst_comes_first() {
-        let mut open = entry(vec![Place::File(FilePlace { mode: 0o644, reach: Reach::World, ..FilePlace::default() })]);
+        let mut open = entry(vec![Place::File(FilePlace {
+            mode: 0o644,
+            reach: Reach::World,
+            ..FilePlace::default()
+        })]);
         let mut shut = entry(vec![Place::File(FilePlace::default())]);
         judge(&mut open, NOW, 500);
         judge(&mut shut, NOW, 500);

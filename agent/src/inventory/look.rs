@@ -37,13 +37,18 @@ pub fn form(head: &[u8]) -> Form {
     if head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]) {
         return Form::Utf16(head.starts_with(&[0xff, 0xfe]));
     }
-    if HARMLESS.iter().any(|magic| head.starts_with(magic)) || head.get(257..262) == Some(b"ustar") {
+    if HARMLESS.iter().any(|magic| head.starts_with(magic)) || head.get(257..262) == Some(b"ustar")
+    {
         return Form::Harmless;
     }
     if STORES.iter().any(|magic| head.starts_with(magic)) || der_key(head) {
         return Form::Store;
     }
-    if memchr::memchr(0, head).is_some() { Form::Opaque } else { Form::Text }
+    if memchr::memchr(0, head).is_some() {
+        Form::Opaque
+    } else {
+        Form::Text
+    }
 }
 
 /// Keytab 1 and 2, credential caches 1 to 4, JKS, JCEKS, SQLite 3, GnuPG private key, MySQL login path (4 zero bytes and a key are no
@@ -63,16 +68,50 @@ const STORES: &[&[u8]] = &[
 
 /// Programs, pictures, sound, fonts, compiled code, archives and compressed data, packs.
 const HARMLESS: &[&[u8]] = &[
-    b"\x7fELF", b"MZ", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"OggS", b"fLaC", b"ID3", b"\x00\x01\x00\x00\x00", b"OTTO",
-    b"wOFF", b"wOF2", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"7z\xbc\xaf", b"\x04\x22\x4d\x18",
-    b"!<arch>\n", b"\xca\xfe\xba\xbe", b"\xcf\xfa\xed\xfe", b"\0asm", b"PACK", b"\xfftOc", b"DIRC", b"%PDF", b"\xed\xab\xee\xdb",
-    b"070701", b"\xde\x12\x04\x95", b"\x95\x04\x12\xde", b"BC\xc0\xde", b"hsqs", b"LUKS\xba\xbe", b"rust\0\0\0",
+    b"\x7fELF",
+    b"MZ",
+    b"\x89PNG",
+    b"\xff\xd8\xff",
+    b"GIF8",
+    b"RIFF",
+    b"OggS",
+    b"fLaC",
+    b"ID3",
+    b"\x00\x01\x00\x00\x00",
+    b"OTTO",
+    b"wOFF",
+    b"wOF2",
+    b"\x1f\x8b",
+    b"BZh",
+    b"\xfd7zXZ",
+    b"\x28\xb5\x2f\xfd",
+    b"PK\x03\x04",
+    b"7z\xbc\xaf",
+    b"\x04\x22\x4d\x18",
+    b"!<arch>\n",
+    b"\xca\xfe\xba\xbe",
+    b"\xcf\xfa\xed\xfe",
+    b"\0asm",
+    b"PACK",
+    b"\xfftOc",
+    b"DIRC",
+    b"%PDF",
+    b"\xed\xab\xee\xdb",
+    b"070701",
+    b"\xde\x12\x04\x95",
+    b"\x95\x04\x12\xde",
+    b"BC\xc0\xde",
+    b"hsqs",
+    b"LUKS\xba\xbe",
+    b"rust\0\0\0",
 ];
 
 /// DER of a PKCS#1, SEC1, PKCS#8 or PKCS#12 private key: SEQUENCE { INTEGER 0, 1 or 3, ...}.
 fn der_key(head: &[u8]) -> bool {
     let body = match head {
-        [0x30, 0x82, _, _, body @ ..] | [0x30, 0x81, _, body @ ..] | [0x30, 0x80, body @ ..] => body,
+        [0x30, 0x82, _, _, body @ ..] | [0x30, 0x81, _, body @ ..] | [0x30, 0x80, body @ ..] => {
+            body
+        }
         [0x30, 0x20..=0x7f, body @ ..] => body,
         _ => return false,
     };
@@ -100,7 +139,10 @@ pub struct Buffer {
 
 impl Default for Buffer {
     fn default() -> Self {
-        Buffer { bytes: Zeroizing::new(vec![0; 64 * 1024]), used: 0 }
+        Buffer {
+            bytes: Zeroizing::new(vec![0; 64 * 1024]),
+            used: 0,
+        }
     }
 }
 
@@ -123,7 +165,9 @@ impl Buffer {
         if self.bytes.len() < len {
             // Taken anew: growing in place would leave a copy behind.
             let mut larger = Zeroizing::new(vec![0; len]);
-            if let (Some(to), Some(from)) = (larger.get_mut(..self.used), self.bytes.get(..self.used)) {
+            if let (Some(to), Some(from)) =
+                (larger.get_mut(..self.used), self.bytes.get(..self.used))
+            {
                 to.copy_from_slice(from);
             }
             self.bytes = larger;
@@ -134,7 +178,9 @@ impl Buffer {
     fn fill(&mut self, fd: &OwnedFd, want: usize) -> rustix::io::Result<bool> {
         self.room(want);
         while self.used < want {
-            let Some(free) = self.bytes.get_mut(self.used..want) else { break };
+            let Some(free) = self.bytes.get_mut(self.used..want) else {
+                break;
+            };
             match rustix::io::pread(fd, free, self.used as u64) {
                 Ok(0) => return Ok(true),
                 Ok(n) => self.used += n,
@@ -151,7 +197,8 @@ impl Buffer {
 /// # Errors
 /// What open(2) gives.
 pub fn open(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let flags =
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     match rustix::fs::openat(dir, name, flags | OFlags::NOATIME, Mode::empty()) {
         // O_NOATIME is for the owner and root only.
         Err(Errno::PERM) => rustix::fs::openat(dir, name, flags, Mode::empty()),
@@ -164,7 +211,12 @@ pub fn open(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<OwnedFd> {
 ///
 /// # Errors
 /// What open(2), fstat(2) and read(2) give.
-pub fn look(dir: BorrowedFd<'_>, name: &CStr, buffer: &mut Buffer, wanted: impl FnOnce() -> bool) -> rustix::io::Result<Option<Looked>> {
+pub fn look(
+    dir: BorrowedFd<'_>,
+    name: &CStr,
+    buffer: &mut Buffer,
+    wanted: impl FnOnce() -> bool,
+) -> rustix::io::Result<Option<Looked>> {
     buffer.wipe();
     let fd = open(dir, name)?;
     let ended = match buffer.fill(&fd, PEEK) {
@@ -182,7 +234,13 @@ pub fn look(dir: BorrowedFd<'_>, name: &CStr, buffer: &mut Buffer, wanted: impl 
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Ok(None);
     }
-    let mut looked = Looked { stat, len: buffer.used, sampled: false, changed: false, form };
+    let mut looked = Looked {
+        stat,
+        len: buffer.used,
+        sampled: false,
+        changed: false,
+        form,
+    };
     if ended {
         return Ok(Some(looked));
     }
@@ -190,10 +248,15 @@ pub fn look(dir: BorrowedFd<'_>, name: &CStr, buffer: &mut Buffer, wanted: impl 
         let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
         looked.sampled = size > MAX_WHOLE;
         // One byte more than it had tells a file that grew.
-        let want = if looked.sampled { HEAD } else { size.max(PEEK) + 1 };
+        let want = if looked.sampled {
+            HEAD
+        } else {
+            size.max(PEEK) + 1
+        };
         buffer.fill(&fd, want)?;
         let after = rustix::fs::fstat(&fd)?;
-        let same = (after.st_size, after.st_mtime, after.st_mtime_nsec) == (stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
+        let same = (after.st_size, after.st_mtime, after.st_mtime_nsec)
+            == (stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
         stat = after;
         looked.changed = !same;
         // A growing log is as good as read; only what was read whole can have changed under us.
@@ -214,12 +277,20 @@ pub fn look(dir: BorrowedFd<'_>, name: &CStr, buffer: &mut Buffer, wanted: impl 
 pub fn from_utf16(bytes: &[u8], little: bool) -> Zeroizing<Vec<u8>> {
     let units = bytes.chunks_exact(2).skip(1).filter_map(|pair| {
         let pair = <[u8; 2]>::try_from(pair).ok()?;
-        Some(if little { u16::from_le_bytes(pair) } else { u16::from_be_bytes(pair) })
+        Some(if little {
+            u16::from_le_bytes(pair)
+        } else {
+            u16::from_be_bytes(pair)
+        })
     });
     // Two bytes become three at most: taken once, growing would leave copies.
     let mut out = Zeroizing::new(Vec::with_capacity(bytes.len() / 2 * 3 + 4));
     for c in char::decode_utf16(units) {
-        out.extend_from_slice(c.unwrap_or(char::REPLACEMENT_CHARACTER).encode_utf8(&mut [0; 4]).as_bytes());
+        out.extend_from_slice(
+            c.unwrap_or(char::REPLACEMENT_CHARACTER)
+                .encode_utf8(&mut [0; 4])
+                .as_bytes(),
+        );
     }
     out
 }
@@ -232,7 +303,12 @@ mod tests {
     use std::io::Write as _;
     use std::os::fd::AsFd as _;
 
-    fn looked(dir: &std::path::Path, name: &str, buffer: &mut Buffer, wanted: bool) -> Option<Looked> {
+    fn looked(
+        dir: &std::path::Path,
+        name: &str,
+        buffer: &mut Buffer,
+        wanted: bool,
+    ) -> Option<Looked> {
         let fd = std::fs::File::open(dir).unwrap();
         look(fd.as_fd(), &CString::new(name).unwrap(), buffer, || wanted).unwrap()
     }
@@ -254,7 +330,11 @@ mod tests {
     #[test]
     fn a_binary_is_dropped_after_its_head_and_text_is_read_whole() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("bin"), [b"ab\0".as_slice(), &[1; 100_000]].concat()).unwrap();
+        std::fs::write(
+            dir.path().join("bin"),
+            [b"ab\0".as_slice(), &[1; 100_000]].concat(),
+        )
+        .unwrap();
         std::fs::write(dir.path().join("text"), "x".repeat(100_000)).unwrap();
         let mut buffer = Buffer::default();
         assert!(looked(dir.path(), "bin", &mut buffer, false).is_none());
@@ -262,7 +342,10 @@ mod tests {
         let whole = looked(dir.path(), "bin", &mut buffer, true).unwrap();
         assert_eq!((whole.len, whole.sampled), (100_003, false));
         let text = looked(dir.path(), "text", &mut buffer, false).unwrap();
-        assert_eq!((text.len, text.sampled, text.form), (100_000, false, Form::Text));
+        assert_eq!(
+            (text.len, text.sampled, text.form),
+            (100_000, false, Form::Text)
+        );
         assert!(buffer.used().iter().all(|b| *b == b'x'));
         buffer.wipe();
         assert!(buffer.bytes.iter().all(|b| *b == 0));
@@ -288,7 +371,10 @@ mod tests {
         assert_eq!(unsafe { libc::mkfifo(fifo.as_ptr(), 0o600) }, 0);
         let fd = std::fs::File::open(dir.path()).unwrap();
         let mut buffer = Buffer::default();
-        assert_eq!(look(fd.as_fd(), c"link", &mut buffer, || true).unwrap_err(), Errno::LOOP);
+        assert_eq!(
+            look(fd.as_fd(), c"link", &mut buffer, || true).unwrap_err(),
+            Errno::LOOP
+        );
         // Even when one is opened after an exchange, it does not block.
         assert!(looked(dir.path(), "fifo", &mut buffer, true).is_none_or(|l| l.len == 0));
     }

@@ -20,9 +20,7 @@ pub enum Observed {
     /// A known one where it was.
     Known,
     /// It took the place of this one.
-    Rotated {
-        previous: String,
-    },
+    Rotated { previous: String },
     /// There is no room for it; it was counted.
     Refused,
 }
@@ -46,29 +44,34 @@ impl Inventory {
         for place in &entry.places {
             self.occupy(place.key(), &entry.credential);
         }
-        self.entries.insert(entry.credential.fingerprint.clone(), entry);
+        self.entries
+            .insert(entry.credential.fingerprint.clone(), entry);
     }
 
     /// Notes that `credential` is in `place` at `now` (seconds since the epoch), beside what is known there.
     pub fn observe_place(&mut self, credential: &Credential, place: Place, now: i64) -> Observed {
-        if !self.entries.contains_key(&credential.fingerprint) && self.entries.len() >= MAX_ENTRIES {
+        if !self.entries.contains_key(&credential.fingerprint) && self.entries.len() >= MAX_ENTRIES
+        {
             self.refused += 1;
             return Observed::Refused;
         }
         self.occupy(place.key(), credential);
         let mut new = false;
-        let entry = self.entries.entry(credential.fingerprint.clone()).or_insert_with(|| {
-            new = true;
-            Entry {
-                credential: credential.clone(),
-                first_seen: now,
-                rotated: None,
-                previous: String::new(),
-                places: Vec::new(),
-                more_places: 0,
-                exposures: Vec::new(),
-            }
-        });
+        let entry = self
+            .entries
+            .entry(credential.fingerprint.clone())
+            .or_insert_with(|| {
+                new = true;
+                Entry {
+                    credential: credential.clone(),
+                    first_seen: now,
+                    rotated: None,
+                    previous: String::new(),
+                    places: Vec::new(),
+                    more_places: 0,
+                    exposures: Vec::new(),
+                }
+            });
         if !new {
             better(&mut entry.credential, credential);
         }
@@ -81,31 +84,51 @@ impl Inventory {
 
     /// Notes everything that is in one place now: what is no longer among it has left, and what came in the stead of
     /// something that left is a rotation. One answer for each of `found`, in order.
-    pub fn replace_place(&mut self, key: &str, found: Vec<(Credential, Place)>, now: i64) -> Vec<Observed> {
+    pub fn replace_place(
+        &mut self,
+        key: &str,
+        found: Vec<(Credential, Place)>,
+        now: i64,
+    ) -> Vec<Observed> {
         let before = self.forget(key);
         let mut pairs: HashMap<String, String> = HashMap::new();
         for (kind, old) in &before {
-            let old: Vec<_> = old.iter().map(|f| (f.as_str(), self.identifier(f))).collect();
+            let old: Vec<_> = old
+                .iter()
+                .map(|f| (f.as_str(), self.identifier(f)))
+                .collect();
             let new: Vec<_> = found
                 .iter()
                 .filter(|(c, _)| c.kind == *kind)
                 .map(|(c, _)| (c.fingerprint.as_str(), c.identifier.as_str()))
                 .collect();
-            pairs.extend(rotation::pair(&old, &new).into_iter().map(|(n, o)| (n.to_owned(), o.to_owned())));
+            pairs.extend(
+                rotation::pair(&old, &new)
+                    .into_iter()
+                    .map(|(n, o)| (n.to_owned(), o.to_owned())),
+            );
         }
         let answers = found
             .into_iter()
             .map(|(credential, place)| {
-                let was_here = before.get(&credential.kind).is_some_and(|b| b.contains(&credential.fingerprint));
+                let was_here = before
+                    .get(&credential.kind)
+                    .is_some_and(|b| b.contains(&credential.fingerprint));
                 let observed = self.observe_place(&credential, place, now);
                 let Some(previous) = pairs.get(&credential.fingerprint) else {
-                    return if was_here && observed == Observed::NewPlace { Observed::Known } else { observed };
+                    return if was_here && observed == Observed::NewPlace {
+                        Observed::Known
+                    } else {
+                        observed
+                    };
                 };
                 if let Some(entry) = self.entries.get_mut(&credential.fingerprint) {
                     entry.rotated = Some(now);
                     entry.previous.clone_from(previous);
                 }
-                Observed::Rotated { previous: previous.clone() }
+                Observed::Rotated {
+                    previous: previous.clone(),
+                }
             })
             .collect();
         if self.slots.contains_key(key) {
@@ -138,14 +161,21 @@ impl Inventory {
     }
 
     fn occupy(&mut self, key: String, credential: &Credential) {
-        let here = self.slots.entry(key).or_default().entry(credential.kind.clone()).or_default();
+        let here = self
+            .slots
+            .entry(key)
+            .or_default()
+            .entry(credential.kind.clone())
+            .or_default();
         if here.len() < MAX_SLOT && !here.contains(&credential.fingerprint) {
             here.push(credential.fingerprint.clone());
         }
     }
 
     fn identifier(&self, fingerprint: &str) -> &str {
-        self.entries.get(fingerprint).map_or("", |e| &e.credential.identifier)
+        self.entries
+            .get(fingerprint)
+            .map_or("", |e| &e.credential.identifier)
     }
 
     #[must_use]
@@ -190,9 +220,18 @@ fn better(known: &mut Credential, seen: &Credential) {
         (a, b) => a.min(b),
     };
     let named = !seen.identifier.is_empty();
-    if seen.confidence > known.confidence || (seen.confidence >= known.confidence && known.identifier.is_empty() && named) {
-        let identifier = if named { &seen.identifier } else { &known.identifier };
-        *known = Credential { identifier: identifier.clone(), ..seen.clone() };
+    if seen.confidence > known.confidence
+        || (seen.confidence >= known.confidence && known.identifier.is_empty() && named)
+    {
+        let identifier = if named {
+            &seen.identifier
+        } else {
+            &known.identifier
+        };
+        *known = Credential {
+            identifier: identifier.clone(),
+            ..seen.clone()
+        };
     }
     known.expires = expires;
     known.privilege = privilege;
@@ -223,7 +262,9 @@ fn add_place(entry: &mut Entry, place: Place) -> bool {
                 }
                 return false;
             }
-            (Place::Socket(a), Place::Socket(b)) if a.path == b.path && a.container == b.container => {
+            (Place::Socket(a), Place::Socket(b))
+                if a.path == b.path && a.container == b.container =>
+            {
                 a.count += b.count;
                 if a.name.is_empty() {
                     a.name.clone_from(&b.name);
@@ -242,7 +283,11 @@ fn add_place(entry: &mut Entry, place: Place) -> bool {
 }
 
 fn same_program(a: &ProcessPlace, b: &ProcessPlace) -> bool {
-    (a.area, a.uid) == (b.area, b.uid) && a.name == b.name && a.exe == b.exe && a.unit == b.unit && a.container == b.container
+    (a.area, a.uid) == (b.area, b.uid)
+        && a.name == b.name
+        && a.exe == b.exe
+        && a.unit == b.unit
+        && a.container == b.container
 }
 
 fn same_file(a: &FilePlace, b: &FilePlace) -> bool {
@@ -268,57 +313,146 @@ mod tests {
     }
 
     fn file(path: &str, inode: u64) -> Place {
-        Place::File(FilePlace { path: path.into(), inode, device: 1, ..FilePlace::default() })
+        Place::File(FilePlace {
+            path: path.into(),
+            inode,
+            device: 1,
+            ..FilePlace::default()
+        })
     }
 
     #[test]
     fn one_credential_in_two_files_is_one_entry() {
         let mut inventory = Inventory::default();
-        assert_eq!(inventory.observe_place(&credential("a"), file("/x", 1), 5), Observed::New);
-        assert_eq!(inventory.observe_place(&credential("a"), file("/y", 2), 6), Observed::NewPlace);
-        assert_eq!(inventory.observe_place(&credential("a"), file("/y", 2), 7), Observed::Known);
+        assert_eq!(
+            inventory.observe_place(&credential("a"), file("/x", 1), 5),
+            Observed::New
+        );
+        assert_eq!(
+            inventory.observe_place(&credential("a"), file("/y", 2), 6),
+            Observed::NewPlace
+        );
+        assert_eq!(
+            inventory.observe_place(&credential("a"), file("/y", 2), 7),
+            Observed::Known
+        );
         // A hard link is the same file.
-        assert_eq!(inventory.observe_place(&credential("a"), file("/z", 2), 8), Observed::Known);
-        assert_eq!(inventory.get("a").map(|e| (e.first_seen, e.places.len())), Some((5, 2)));
+        assert_eq!(
+            inventory.observe_place(&credential("a"), file("/z", 2), 8),
+            Observed::Known
+        );
+        assert_eq!(
+            inventory.get("a").map(|e| (e.first_seen, e.places.len())),
+            Some((5, 2))
+        );
     }
 
     #[test]
     fn another_secret_of_the_kind_in_the_same_place_is_a_rotation() {
         let mut inventory = Inventory::default();
         let key = file("/x", 1).key();
-        let seen = inventory.replace_place(&key, vec![(credential("a"), file("/x", 1)), (credential("k"), file("/x", 1))], 5);
+        let seen = inventory.replace_place(
+            &key,
+            vec![
+                (credential("a"), file("/x", 1)),
+                (credential("k"), file("/x", 1)),
+            ],
+            5,
+        );
         assert_eq!(seen, [Observed::New, Observed::New]);
-        let seen = inventory.replace_place(&key, vec![(credential("b"), file("/x", 9)), (credential("k"), file("/x", 9))], 6);
-        assert_eq!(seen, [Observed::Rotated { previous: "a".into() }, Observed::Known]);
+        let seen = inventory.replace_place(
+            &key,
+            vec![
+                (credential("b"), file("/x", 9)),
+                (credential("k"), file("/x", 9)),
+            ],
+            6,
+        );
+        assert_eq!(
+            seen,
+            [
+                Observed::Rotated {
+                    previous: "a".into()
+                },
+                Observed::Known
+            ]
+        );
         assert_eq!(inventory.get("b").and_then(|e| e.rotated), Some(6));
-        assert_eq!(inventory.get("k").map(|e| (e.rotated, e.first_seen)), Some((None, 5)));
+        assert_eq!(
+            inventory.get("k").map(|e| (e.rotated, e.first_seen)),
+            Some((None, 5))
+        );
         // Written aside and renamed: empty for a moment.
         inventory.forget_place(&key);
-        let seen = inventory.replace_place(&key, vec![(credential("c"), file("/x", 9)), (credential("k"), file("/x", 9))], 7);
-        assert_eq!(seen, [Observed::Rotated { previous: "b".into() }, Observed::Known]);
-        let names: Vec<_> = inventory.into_entries().into_iter().map(|e| e.credential.fingerprint).collect();
+        let seen = inventory.replace_place(
+            &key,
+            vec![
+                (credential("c"), file("/x", 9)),
+                (credential("k"), file("/x", 9)),
+            ],
+            7,
+        );
+        assert_eq!(
+            seen,
+            [
+                Observed::Rotated {
+                    previous: "b".into()
+                },
+                Observed::Known
+            ]
+        );
+        let names: Vec<_> = inventory
+            .into_entries()
+            .into_iter()
+            .map(|e| e.credential.fingerprint)
+            .collect();
         assert_eq!(names, ["c", "k"]);
     }
 
     #[test]
     fn the_better_rule_names_it_and_nothing_known_is_lost() {
         let mut inventory = Inventory::default();
-        let generic = Credential { kind: "generic".into(), confidence: 0.3, privilege: 3, expires: Some(9), identifier: "NAME".into(), ..credential("a") };
+        let generic = Credential {
+            kind: "generic".into(),
+            confidence: 0.3,
+            privilege: 3,
+            expires: Some(9),
+            identifier: "NAME".into(),
+            ..credential("a")
+        };
         inventory.observe_place(&generic, file("/x", 1), 5);
         inventory.observe_place(&credential("a"), file("/y", 2), 5);
         let entry = inventory.get("a").unwrap();
-        assert_eq!((entry.credential.kind.as_str(), entry.credential.privilege), ("github-pat", 3));
-        assert_eq!((entry.credential.expires, entry.credential.identifier.as_str()), (Some(9), "NAME"));
+        assert_eq!(
+            (entry.credential.kind.as_str(), entry.credential.privilege),
+            ("github-pat", 3)
+        );
+        assert_eq!(
+            (
+                entry.credential.expires,
+                entry.credential.identifier.as_str()
+            ),
+            (Some(9), "NAME")
+        );
     }
 
     #[test]
     fn processes_of_one_program_are_one_place_with_a_count() {
         let mut inventory = Inventory::default();
         for pid in 0..40 {
-            let place = ProcessPlace { area: Area::Env, name: "T".into(), exe: "/bin/x".into(), pids: vec![pid], count: 1, ..ProcessPlace::default() };
+            let place = ProcessPlace {
+                area: Area::Env,
+                name: "T".into(),
+                exe: "/bin/x".into(),
+                pids: vec![pid],
+                count: 1,
+                ..ProcessPlace::default()
+            };
             inventory.observe_place(&credential("a"), Place::Process(place), 5);
         }
-        let Some(Place::Process(p)) = inventory.get("a").and_then(|e| e.places.first()) else { panic!() };
+        let Some(Place::Process(p)) = inventory.get("a").and_then(|e| e.places.first()) else {
+            panic!()
+        };
         assert_eq!((p.count, p.pids.len()), (40, MAX_PIDS));
     }
 
@@ -329,6 +463,9 @@ mod tests {
             inventory.observe_place(&credential("a"), file(&format!("/{i}"), i + 1), 5);
         }
         let entry = inventory.get("a").unwrap();
-        assert_eq!((entry.places.len(), entry.more_places, entry.place_count()), (MAX_PLACES, 10, MAX_PLACES as u64 + 10));
+        assert_eq!(
+            (entry.places.len(), entry.more_places, entry.place_count()),
+            (MAX_PLACES, 10, MAX_PLACES as u64 + 10)
+        );
     }
 }

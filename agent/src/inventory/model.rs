@@ -171,7 +171,10 @@ impl Place {
             Place::File(f) => format!("file:{}:{}", f.container, f.path),
             Place::Process(p) => {
                 let area = if p.area == Area::Env { "env" } else { "argv" };
-                format!("{area}:{}:{}:{}:{}:{}", p.container, p.unit, p.uid, p.exe, p.name)
+                format!(
+                    "{area}:{}:{}:{}:{}:{}",
+                    p.container, p.unit, p.uid, p.exe, p.name
+                )
             }
             Place::Socket(s) => format!("socket:{}:{}", s.container, s.path),
         }
@@ -231,7 +234,10 @@ impl Entry {
             Place::File(f) if f.modified > NO_DATE => Some(f.modified),
             _ => None,
         });
-        files.chain([self.first_seen]).min().unwrap_or(self.first_seen)
+        files
+            .chain([self.first_seen])
+            .min()
+            .unwrap_or(self.first_seen)
     }
 
     /// Number of places, the ones not kept included.

@@ -30,28 +30,112 @@ impl Verdict {
 }
 
 const PSEUDO: &[&str] = &[
-    "proc", "sysfs", "cgroup", "cgroup2", "devtmpfs", "devpts", "tracefs", "debugfs", "securityfs", "bpf", "pstore", "configfs",
-    "efivarfs", "mqueue", "hugetlbfs", "fusectl", "binfmt_misc", "autofs", "rpc_pipefs", "selinuxfs", "smackfs", "nsfs", "binder",
-    "resctrl", "sockfs", "pipefs", "anon_inodefs", "functionfs", "nfsd", "openpromfs", "xenfs",
+    "proc",
+    "sysfs",
+    "cgroup",
+    "cgroup2",
+    "devtmpfs",
+    "devpts",
+    "tracefs",
+    "debugfs",
+    "securityfs",
+    "bpf",
+    "pstore",
+    "configfs",
+    "efivarfs",
+    "mqueue",
+    "hugetlbfs",
+    "fusectl",
+    "binfmt_misc",
+    "autofs",
+    "rpc_pipefs",
+    "selinuxfs",
+    "smackfs",
+    "nsfs",
+    "binder",
+    "resctrl",
+    "sockfs",
+    "pipefs",
+    "anon_inodefs",
+    "functionfs",
+    "nfsd",
+    "openpromfs",
+    "xenfs",
 ];
 const REMOTE: &[&str] = &[
-    "nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "ceph", "9p", "afs", "coda", "lustre", "gpfs", "beegfs", "orangefs", "pvfs2",
-    "gfs2", "ocfs2", "glusterfs", "virtiofs", "davfs", "fuse", "fuseblk", "acfs", "vboxsf", "prl_fs", "vmhgfs", "quobyte", "panfs",
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "ncpfs",
+    "ceph",
+    "9p",
+    "afs",
+    "coda",
+    "lustre",
+    "gpfs",
+    "beegfs",
+    "orangefs",
+    "pvfs2",
+    "gfs2",
+    "ocfs2",
+    "glusterfs",
+    "virtiofs",
+    "davfs",
+    "fuse",
+    "fuseblk",
+    "acfs",
+    "vboxsf",
+    "prl_fs",
+    "vmhgfs",
+    "quobyte",
+    "panfs",
 ];
 const LOCAL: &[&str] = &[
-    "ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "bcachefs", "f2fs", "jfs", "reiserfs", "overlay", "aufs", "tmpfs", "ramfs",
-    "rootfs", "squashfs", "erofs", "iso9660", "udf", "vfat", "exfat", "msdos", "ntfs", "ntfs3", "hfs", "hfsplus", "minix", "ubifs",
-    "jffs2", "nilfs2", "ecryptfs", "cramfs", "romfs", "apfs",
+    "ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "bcachefs", "f2fs", "jfs", "reiserfs",
+    "overlay", "aufs", "tmpfs", "ramfs", "rootfs", "squashfs", "erofs", "iso9660", "udf", "vfat",
+    "exfat", "msdos", "ntfs", "ntfs3", "hfs", "hfsplus", "minix", "ubifs", "jffs2", "nilfs2",
+    "ecryptfs", "cramfs", "romfs", "apfs",
 ];
 
 /// statfs(2) magic numbers of what is not walked, from linux/magic.h and the file systems' own headers.
 const PSEUDO_MAGIC: &[u64] = &[
-    0x9fa0, 0x6265_6572, 0x0027_e0eb, 0x6367_7270, 0x1cd1, 0x7472_6163, 0x6462_6720, 0x7363_6673, 0xcafe_4a11, 0x6165_676c,
-    0x6265_6570, 0xde5e_81e4, 0x1980_0202, 0x9584_58f6, 0x6573_5543, 0x4249_4e4d, 0x0187, 0x6759_6969, 0xf97c_ff8c, 0x6e73_6673,
+    0x9fa0,
+    0x6265_6572,
+    0x0027_e0eb,
+    0x6367_7270,
+    0x1cd1,
+    0x7472_6163,
+    0x6462_6720,
+    0x7363_6673,
+    0xcafe_4a11,
+    0x6165_676c,
+    0x6265_6570,
+    0xde5e_81e4,
+    0x1980_0202,
+    0x9584_58f6,
+    0x6573_5543,
+    0x4249_4e4d,
+    0x0187,
+    0x6759_6969,
+    0xf97c_ff8c,
+    0x6e73_6673,
 ];
 const REMOTE_MAGIC: &[u64] = &[
-    0x6969, 0xff53_4d42, 0xfe53_4d42, 0x517b, 0x00c3_6400, 0x0102_1997, 0x5346_414f, 0x7375_7245, 0x0bd0_0bd0, 0x6573_5546,
-    0x7461_636f, 0x0116_1970, 0x786f_4256,
+    0x6969,
+    0xff53_4d42,
+    0xfe53_4d42,
+    0x517b,
+    0x00c3_6400,
+    0x0102_1997,
+    0x5346_414f,
+    0x7375_7245,
+    0x0bd0_0bd0,
+    0x6573_5546,
+    0x7461_636f,
+    0x0116_1970,
+    0x786f_4256,
 ];
 
 /// By the type's name and the mount's source, as mountinfo gives them.
@@ -130,7 +214,11 @@ impl MountTable {
                 if !rest.is_empty() && !rest.starts_with(b"/") {
                     return None;
                 }
-                mount.point = if rest.is_empty() { b"/".to_vec() } else { rest.to_vec() };
+                mount.point = if rest.is_empty() {
+                    b"/".to_vec()
+                } else {
+                    rest.to_vec()
+                };
                 Some((mount.point.clone(), mount))
             })
             .collect();
@@ -156,7 +244,9 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let kind = fields.next()?;
     let source = fields.next().unwrap_or_default();
     let upper = fields.next().and_then(|options| {
-        options.split(|b| *b == b',').find_map(|o| Some(octal(o.strip_prefix(b"upperdir=")?)))
+        options
+            .split(|b| *b == b',')
+            .find_map(|o| Some(octal(o.strip_prefix(b"upperdir=")?)))
     });
     Some(Mount {
         point: octal(point),
@@ -172,8 +262,13 @@ fn octal(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&byte, tail)) = rest.split_first() {
-        let digits = tail.get(..3).filter(|d| byte == b'\\' && d.iter().all(|b| (b'0'..=b'7').contains(b)));
-        match digits.map(|d| d.iter().fold(0u32, |n, b| n * 8 + u32::from(b - b'0'))).and_then(|n| u8::try_from(n).ok()) {
+        let digits = tail
+            .get(..3)
+            .filter(|d| byte == b'\\' && d.iter().all(|b| (b'0'..=b'7').contains(b)));
+        match digits
+            .map(|d| d.iter().fold(0u32, |n, b| n * 8 + u32::from(b - b'0')))
+            .and_then(|n| u8::try_from(n).ok())
+        {
             Some(value) => {
                 out.push(value);
                 rest = tail.get(3..).unwrap_or_default();
@@ -203,13 +298,24 @@ not a line\n";
         let table = MountTable::parse(TEXT);
         assert_eq!(table.iter().count(), 4);
         let nfs = table.at(b"/srv/a b").unwrap();
-        assert_eq!((nfs.kind.as_str(), nfs.source.as_slice()), ("nfs4", b"host:/x".as_slice()));
+        assert_eq!(
+            (nfs.kind.as_str(), nfs.source.as_slice()),
+            ("nfs4", b"host:/x".as_slice())
+        );
         assert_eq!(by_type(&nfs.kind, &nfs.source), Verdict::Remote);
-        assert_eq!(table.at(b"/srv/merged").unwrap().upper.as_deref(), Some(b"/up per".as_slice()));
+        assert_eq!(
+            table.at(b"/srv/merged").unwrap().upper.as_deref(),
+            Some(b"/up per".as_slice())
+        );
         let below = MountTable::parse(TEXT).below(Path::new("/srv"));
-        assert!(below.at(b"/a b").is_some() && below.at(b"/proc").is_none() && below.at(b"/").is_none());
+        assert!(
+            below.at(b"/a b").is_some() && below.at(b"/proc").is_none() && below.at(b"/").is_none()
+        );
         let all = MountTable::parse(TEXT).below(Path::new("/"));
-        assert_eq!((all.iter().count(), all.at(b"/").map(|m| m.kind.as_str())), (4, Some("ext4")));
+        assert_eq!(
+            (all.iter().count(), all.at(b"/").map(|m| m.kind.as_str())),
+            (4, Some("ext4"))
+        );
     }
 
     #[test]

@@ -36,8 +36,14 @@ pub fn unescape(text: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut i = 0;
     while let Some(&byte) = bytes.get(i) {
-        let digits = bytes.get(i + 2..i + 4).and_then(|d| std::str::from_utf8(d).ok());
-        match (byte, bytes.get(i + 1), digits.and_then(|d| u8::from_str_radix(d, 16).ok())) {
+        let digits = bytes
+            .get(i + 2..i + 4)
+            .and_then(|d| std::str::from_utf8(d).ok());
+        match (
+            byte,
+            bytes.get(i + 1),
+            digits.and_then(|d| u8::from_str_radix(d, 16).ok()),
+        ) {
             (b'\\', Some(b'\\'), _) => {
                 out.push(b'\\');
                 i += 2;

@@ -23,7 +23,12 @@ pub struct Processes {
 }
 
 /// Looks at every process but this one.
-pub fn scan(classifier: &Classifier, fingerprinter: &Fingerprinter, inventory: &mut Inventory, now: i64) -> Processes {
+pub fn scan(
+    classifier: &Classifier,
+    fingerprinter: &Fingerprinter,
+    inventory: &mut Inventory,
+    now: i64,
+) -> Processes {
     let mut report = Processes::default();
     let mut sockets_seen: HashMap<(String, Vec<u8>), Option<SocketPlace>> = HashMap::new();
     let own = std::process::id();
@@ -32,7 +37,9 @@ pub fn scan(classifier: &Classifier, fingerprinter: &Fingerprinter, inventory: &
         if pid == own {
             continue;
         }
-        let Some(facts) = procfs::facts(pid) else { continue };
+        let Some(facts) = procfs::facts(pid) else {
+            continue;
+        };
         let environment = procfs::area(pid, "environ");
         let arguments = procfs::area(pid, "cmdline");
         // The identity is checked again below: a pid that was given to another process between two reads would put one's
@@ -64,21 +71,43 @@ pub fn scan(classifier: &Classifier, fingerprinter: &Fingerprinter, inventory: &
                     if finding.parts.is_empty() {
                         continue;
                     }
-                    let place = ProcessPlace { area: Area::Env, name: names::escape(name.as_bytes()), ..base.clone() };
-                    inventory.observe_place(&finding.credential(fingerprinter), Place::Process(place), now);
+                    let place = ProcessPlace {
+                        area: Area::Env,
+                        name: names::escape(name.as_bytes()),
+                        ..base.clone()
+                    };
+                    inventory.observe_place(
+                        &finding.credential(fingerprinter),
+                        Place::Process(place),
+                        now,
+                    );
                 }
                 for (name, value) in pairs {
-                    let Ok(name) = std::str::from_utf8(name) else { continue };
-                    let Some((kind, path)) = sockets::of_variable(name, value) else { continue };
+                    let Ok(name) = std::str::from_utf8(name) else {
+                        continue;
+                    };
+                    let Some((kind, path)) = sockets::of_variable(name, value) else {
+                        continue;
+                    };
                     // A path means something else in another mount namespace.
-                    let elsewhere = !workload.container.is_empty() || procfs::namespace(pid, "mnt") != own_namespace;
-                    let root = if elsewhere { PathBuf::from(format!("/proc/{pid}/root")) } else { PathBuf::from("/") };
+                    let elsewhere = !workload.container.is_empty()
+                        || procfs::namespace(pid, "mnt") != own_namespace;
+                    let root = if elsewhere {
+                        PathBuf::from(format!("/proc/{pid}/root"))
+                    } else {
+                        PathBuf::from("/")
+                    };
                     let place = sockets_seen
                         .entry((workload.container.clone(), path.clone()))
                         .or_insert_with(|| socket(&root, &path, &workload.container));
                     let Some(place) = place else { continue };
-                    let place = SocketPlace { name: name.to_owned(), count: 1, ..place.clone() };
-                    let credential = sockets::credential(kind, &workload.container, &place.path, fingerprinter);
+                    let place = SocketPlace {
+                        name: name.to_owned(),
+                        count: 1,
+                        ..place.clone()
+                    };
+                    let credential =
+                        sockets::credential(kind, &workload.container, &place.path, fingerprinter);
                     inventory.observe_place(&credential, Place::Socket(place), now);
                 }
             }
@@ -93,8 +122,16 @@ pub fn scan(classifier: &Classifier, fingerprinter: &Fingerprinter, inventory: &
                 if finding.parts.is_empty() {
                     continue;
                 }
-                let place = ProcessPlace { area: Area::Argv, name: index.to_string(), ..base.clone() };
-                inventory.observe_place(&finding.credential(fingerprinter), Place::Process(place), now);
+                let place = ProcessPlace {
+                    area: Area::Argv,
+                    name: index.to_string(),
+                    ..base.clone()
+                };
+                inventory.observe_place(
+                    &finding.credential(fingerprinter),
+                    Place::Process(place),
+                    now,
+                );
             }
         }
     }
@@ -104,30 +141,50 @@ pub fn scan(classifier: &Classifier, fingerprinter: &Fingerprinter, inventory: &
 /// The socket at `path` below `root`; `None` when there is none.
 fn socket(root: &Path, path: &[u8], container: &str) -> Option<SocketPlace> {
     use rustix::fs::{AtFlags, Mode, ResolveFlags};
-    let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let root = rustix::fs::open(
+        root,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .ok()?;
     let relative = path.strip_prefix(b"/")?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     // O_PATH: a socket is named, never opened.
-    let fd = rustix::fs::openat2(&root, relative, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).ok()?;
+    let fd = rustix::fs::openat2(
+        &root,
+        relative,
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        resolve,
+    )
+    .ok()?;
     let stat = rustix::fs::statat(&fd, c"", AtFlags::EMPTY_PATH).ok()?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
         return None;
     }
-    let reach = Path::new(std::ffi::OsStr::from_bytes(relative)).parent().map_or(Reach::Owner, |parent| {
-        let mut reach = Reach::World;
-        let mut at = PathBuf::from(".");
-        for part in std::iter::once(None).chain(parent.components().map(Some)) {
-            if let Some(part) = part {
-                at.push(part);
+    let reach = Path::new(std::ffi::OsStr::from_bytes(relative))
+        .parent()
+        .map_or(Reach::Owner, |parent| {
+            let mut reach = Reach::World;
+            let mut at = PathBuf::from(".");
+            for part in std::iter::once(None).chain(parent.components().map(Some)) {
+                if let Some(part) = part {
+                    at.push(part);
+                }
+                let dir = rustix::fs::openat2(
+                    &root,
+                    &at,
+                    OFlags::PATH | OFlags::CLOEXEC,
+                    Mode::empty(),
+                    resolve,
+                );
+                match dir.and_then(|fd| rustix::fs::fstat(&fd)) {
+                    Ok(s) => reach = reach.through(s.st_mode, s.st_gid),
+                    Err(_) => return Reach::Owner,
+                }
             }
-            let dir = rustix::fs::openat2(&root, &at, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve);
-            match dir.and_then(|fd| rustix::fs::fstat(&fd)) {
-                Ok(s) => reach = reach.through(s.st_mode, s.st_gid),
-                Err(_) => return Reach::Owner,
-            }
-        }
-        reach
-    });
+            reach
+        });
     Some(SocketPlace {
         path: names::escape(path),
         container: container.to_owned(),

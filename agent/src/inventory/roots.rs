@@ -25,7 +25,10 @@ pub fn directory(path: &Path) -> io::Result<Root> {
     let real = std::fs::canonicalize(path)?;
     let fd = open_dir(&real)?;
     if mounts::by_magic(rustix::fs::fstatfs(&fd)?.f_type as u64) == Verdict::Pseudo {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, Verdict::Pseudo.reason()));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            Verdict::Pseudo.reason(),
+        ));
     }
     let mounts = MountTable::parse(&mountinfo("/proc/self/mountinfo")).below(&real);
     let shown = real.as_os_str().as_bytes();
@@ -42,7 +45,11 @@ pub fn directory(path: &Path) -> io::Result<Root> {
 }
 
 fn open_dir(path: &Path) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+    Ok(rustix::fs::open(
+        path,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
 }
 
 fn mountinfo(path: &str) -> Vec<u8> {
@@ -58,10 +65,12 @@ fn mountinfo(path: &str) -> Vec<u8> {
 fn reach_of(real: &Path) -> Reach {
     let mut above: Vec<&Path> = real.ancestors().skip(1).collect();
     above.reverse();
-    above.into_iter().fold(Reach::World, |reach, dir| match rustix::fs::stat(dir) {
-        Ok(stat) => reach.through(stat.st_mode, stat.st_gid),
-        Err(_) => Reach::Owner,
-    })
+    above
+        .into_iter()
+        .fold(Reach::World, |reach, dir| match rustix::fs::stat(dir) {
+            Ok(stat) => reach.through(stat.st_mode, stat.st_gid),
+            Err(_) => Reach::Owner,
+        })
 }
 
 /// The roots of other mount namespaces. `host` is the root of our own.
@@ -82,12 +91,18 @@ pub fn containers(host: &Root) -> Vec<Root> {
         seen.insert((stat.st_dev, stat.st_ino), devices.clone());
     }
     for pid in procfs::list_pids() {
-        let Some(namespace) = procfs::namespace(pid, "mnt") else { continue };
+        let Some(namespace) = procfs::namespace(pid, "mnt") else {
+            continue;
+        };
         if namespaces.len() > MAX_NAMESPACES || !namespaces.insert(Some(namespace)) {
             continue;
         }
-        let Ok(fd) = open_dir(Path::new(&format!("/proc/{pid}/root"))) else { continue };
-        let Ok(stat) = rustix::fs::fstat(&fd) else { continue };
+        let Ok(fd) = open_dir(Path::new(&format!("/proc/{pid}/root"))) else {
+            continue;
+        };
+        let Ok(stat) = rustix::fs::fstat(&fd) else {
+            continue;
+        };
         let table = MountTable::parse(&mountinfo(&format!("/proc/{pid}/mountinfo")));
         let workload = Workload::from_path(&procfs::cgroup(pid).unwrap_or_default());
         let known = seen.entry((stat.st_dev, stat.st_ino)).or_default();
@@ -100,23 +115,39 @@ pub fn containers(host: &Root) -> Vec<Root> {
             let fresh = !devices.contains(&mount.device) && known.insert(mount.device.clone());
             let walked = mounts::by_type(&mount.kind, &mount.source) == Verdict::Walk;
             if fresh && walked && !new_root && mount.point != b"/" {
-                starts.push(mount.point.strip_prefix(b"/").unwrap_or(&mount.point).to_vec());
+                starts.push(
+                    mount
+                        .point
+                        .strip_prefix(b"/")
+                        .unwrap_or(&mount.point)
+                        .to_vec(),
+                );
             }
         }
         known.insert(String::new());
         // A root that is a pseudo or remote file system (a sandbox with an empty /proc) is not walked.
-        if table.at(b"/").is_some_and(|m| mounts::by_type(&m.kind, &m.source) != Verdict::Walk) {
+        if table
+            .at(b"/")
+            .is_some_and(|m| mounts::by_type(&m.kind, &m.source) != Verdict::Walk)
+        {
             starts.retain(|s: &Vec<u8>| !s.is_empty());
         }
         if starts.is_empty() {
             continue;
         }
-        let layer_device = table.at(b"/").filter(|m| m.kind == "overlay").and_then(|m| layer_device(top.as_ref()?, m));
+        let layer_device = table
+            .at(b"/")
+            .filter(|m| m.kind == "overlay")
+            .and_then(|m| layer_device(top.as_ref()?, m));
         roots.push(Root {
             fd,
             shown: Vec::new(),
             mounts: table,
-            container: if workload.container.is_empty() { format!("mnt:[{namespace}]") } else { workload.container },
+            container: if workload.container.is_empty() {
+                format!("mnt:[{namespace}]")
+            } else {
+                workload.container
+            },
             pod: workload.pod,
             reach: Reach::World,
             layer_device,
@@ -145,11 +176,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let inner = dir.path().join("in");
         std::fs::create_dir(&inner).unwrap();
-        let mode = |m| std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(m)).unwrap();
+        let mode =
+            |m| std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(m)).unwrap();
         mode(0o755);
         let root = directory(&inner).unwrap();
-        assert_eq!(root.shown, std::fs::canonicalize(&inner).unwrap().as_os_str().as_bytes());
-        assert_eq!(root.reach, reach_of(std::fs::canonicalize(dir.path()).unwrap().as_path()));
+        assert_eq!(
+            root.shown,
+            std::fs::canonicalize(&inner)
+                .unwrap()
+                .as_os_str()
+                .as_bytes()
+        );
+        assert_eq!(
+            root.reach,
+            reach_of(std::fs::canonicalize(dir.path()).unwrap().as_path())
+        );
         mode(0o700);
         assert_eq!(directory(&inner).unwrap().reach, Reach::Owner);
         assert!(directory(&dir.path().join("none")).is_err());

@@ -17,14 +17,16 @@ pub fn pair<'a>(before: &[(&'a str, &str)], after: &[(&'a str, &str)]) -> Vec<(&
     }
     let mut pairs = Vec::new();
     let mut gone: HashSet<&str> = HashSet::new();
-    came.retain(|(fingerprint, identifier)| match by_name.get_mut(identifier).and_then(Vec::pop) {
-        Some(old) => {
-            pairs.push((*fingerprint, old));
-            gone.insert(old);
-            false
-        }
-        None => true,
-    });
+    came.retain(
+        |(fingerprint, identifier)| match by_name.get_mut(identifier).and_then(Vec::pop) {
+            Some(old) => {
+                pairs.push((*fingerprint, old));
+                gone.insert(old);
+                false
+            }
+            None => true,
+        },
+    );
     let left: Vec<_> = left.into_iter().filter(|l| !gone.contains(l.0)).collect();
     if came.len() == left.len() {
         pairs.extend(came.iter().zip(&left).map(|(new, old)| (new.0, old.0)));
@@ -38,7 +40,10 @@ mod tests {
 
     #[test]
     fn only_what_is_certain_is_paired() {
-        assert_eq!(pair(&[("a", ""), ("k", "")], &[("k", ""), ("b", "")]), [("b", "a")]);
+        assert_eq!(
+            pair(&[("a", ""), ("k", "")], &[("k", ""), ("b", "")]),
+            [("b", "a")]
+        );
         // By identifier, though the order is another.
         let pairs = pair(&[("a1", "A"), ("b1", "B")], &[("b2", "B"), ("a2", "A")]);
         assert_eq!(pairs, [("b2", "b1"), ("a2", "a1")]);

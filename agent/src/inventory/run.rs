@@ -4,12 +4,12 @@ use super::clock;
 use super::enrich::enrich;
 use super::exposure;
 use super::model::Entry;
+use super::names;
 use super::process::{self, Processes};
 use super::roots;
 use super::scan::Scan;
 use super::state::{Run, State, StateError};
 use super::walk::{self, Report, Walk};
-use super::names;
 use crate::secret::{Classifier, Fingerprinter};
 use std::fmt;
 use std::io;
@@ -59,7 +59,9 @@ pub enum RunError {
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RunError::Root { path, source } => write!(f, "cannot look into {}: {source}", path.display()),
+            RunError::Root { path, source } => {
+                write!(f, "cannot look into {}: {source}", path.display())
+            }
             RunError::Threads(e) => write!(f, "cannot start a thread: {e}"),
             RunError::State(e) => e.fmt(f),
         }
@@ -86,9 +88,15 @@ pub fn take(
 ) -> Result<Document, RunError> {
     let begun = Instant::now();
     let started = clock::now();
-    let host = roots::directory(&options.root)
-        .map_err(|source| RunError::Root { path: options.root.clone(), source })?;
-    let name = if host.shown.is_empty() { "/".to_owned() } else { names::escape(&host.shown) };
+    let host = roots::directory(&options.root).map_err(|source| RunError::Root {
+        path: options.root.clone(),
+        source,
+    })?;
+    let name = if host.shown.is_empty() {
+        "/".to_owned()
+    } else {
+        names::escape(&host.shown)
+    };
     let mut all = vec![host];
     if options.containers {
         // Containers first in the queue's order of taking: their view of a file says more than a layer's path.
@@ -96,12 +104,23 @@ pub fn take(
         all.extend(others);
     }
     let scan = Scan::new(classifier, fingerprinter, started);
-    let walk = Walk::new(&all, walk::Options { threads: options.threads, all_filesystems: options.all_filesystems }, report, &scan);
+    let walk = Walk::new(
+        &all,
+        walk::Options {
+            threads: options.threads,
+            all_filesystems: options.all_filesystems,
+        },
+        report,
+        &scan,
+    );
     if let Some(dir) = &options.state_dir
         && let Ok(meta) = std::fs::metadata(dir)
     {
         walk.exclude(meta.dev(), meta.ino());
-        report.skip(names::escape(dir.as_os_str().as_bytes()), "keytrail's own state".to_owned());
+        report.skip(
+            names::escape(dir.as_os_str().as_bytes()),
+            "keytrail's own state".to_owned(),
+        );
     }
     walk.run().map_err(RunError::Threads)?;
     drop(walk);
@@ -121,7 +140,13 @@ pub fn take(
         processes: options.processes,
         unreadable: report.unreadable_count.load(Ordering::Relaxed),
     };
-    let mut document = Document { run, entries, refused, processes, elapsed: begun.elapsed() };
+    let mut document = Document {
+        run,
+        entries,
+        refused,
+        processes,
+        elapsed: begun.elapsed(),
+    };
     judge(&mut document, options.max_age);
     Ok(document)
 }
@@ -131,7 +156,11 @@ pub fn take(
 /// # Errors
 /// The state cannot be read or written.
 pub fn remember(document: &mut Document, state: &mut State, max_age: i64) -> Result<(), RunError> {
-    state.recall(&document.run.root, &mut document.entries, document.run.started)?;
+    state.recall(
+        &document.run.root,
+        &mut document.entries,
+        document.run.started,
+    )?;
     judge(document, max_age);
     document.run.id = state.store(&document.run, &document.entries)?;
     Ok(())
@@ -142,6 +171,10 @@ fn judge(document: &mut Document, max_age: i64) {
         exposure::judge(entry, document.run.started, max_age);
     }
     document.entries.sort_by_cached_key(|e| {
-        (std::cmp::Reverse(exposure::badness(e)), e.credential.kind.clone(), e.credential.fingerprint.clone())
+        (
+            std::cmp::Reverse(exposure::badness(e)),
+            e.credential.kind.clone(),
+            e.credential.fingerprint.clone(),
+        )
     });
 }

@@ -34,7 +34,10 @@ impl<'a> Scan<'a> {
         let mut globs = GlobSetBuilder::new();
         for watch in classifier.watch_globs() {
             // `~` is some directory: which homes there are does not matter to a name.
-            let glob = watch.glob.strip_prefix("~/").map_or(watch.glob.clone(), |rest| format!("**/{rest}"));
+            let glob = watch
+                .glob
+                .strip_prefix("~/")
+                .map_or(watch.glob.clone(), |rest| format!("**/{rest}"));
             if let Ok(glob) = GlobBuilder::new(&glob).literal_separator(true).build() {
                 globs.add(glob);
             }
@@ -49,12 +52,16 @@ impl<'a> Scan<'a> {
     }
 
     pub fn inventory(&self) -> MutexGuard<'_, Inventory> {
-        self.inventory.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inventory
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     #[must_use]
     pub fn into_inventory(self) -> Inventory {
-        self.inventory.into_inner().unwrap_or_else(PoisonError::into_inner)
+        self.inventory
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is in a text, without its secrets; `None` when the classifier failed on it.
@@ -62,7 +69,11 @@ impl<'a> Scan<'a> {
         // A parser that panics on one hostile file must not end the inventory.
         std::panic::catch_unwind(AssertUnwindSafe(|| {
             let findings = self.classifier.classify(text, Origin::File { path });
-            findings.iter().filter(|f| !f.parts.is_empty()).map(|f| f.credential(self.fingerprinter)).collect()
+            findings
+                .iter()
+                .filter(|f| !f.parts.is_empty())
+                .map(|f| f.credential(self.fingerprinter))
+                .collect()
         }))
         .ok()
     }
@@ -75,7 +86,10 @@ impl<'a> Scan<'a> {
         let mut inventory = self.inventory();
         for credential in credentials.into_iter().take(MAX_PER_FILE) {
             let ordinal = ordinals.entry(credential.kind.clone()).or_default();
-            let place = FilePlace { ordinal: *ordinal, ..place.clone() };
+            let place = FilePlace {
+                ordinal: *ordinal,
+                ..place.clone()
+            };
             *ordinal += 1;
             inventory.observe_place(&credential, Place::File(place), self.now);
         }
@@ -94,7 +108,9 @@ impl Visitor for Scan<'_> {
             Err(e) => return at.walk.unreadable(|| at.shown(), e),
         };
         at.walk.classified.fetch_add(1, Ordering::Relaxed);
-        at.walk.bytes.fetch_add(looked.len as u64, Ordering::Relaxed);
+        at.walk
+            .bytes
+            .fetch_add(looked.len as u64, Ordering::Relaxed);
         if looked.sampled {
             at.walk.sampled(|| at.shown());
         }
@@ -102,7 +118,9 @@ impl Visitor for Scan<'_> {
             at.walk.changed.fetch_add(1, Ordering::Relaxed);
         }
         let credentials = match looked.form {
-            Form::Utf16(little) => self.credentials(&look::from_utf16(buffer.used(), little), &path()),
+            Form::Utf16(little) => {
+                self.credentials(&look::from_utf16(buffer.used(), little), &path())
+            }
             _ => self.credentials(buffer.used(), &path()),
         };
         buffer.wipe();
@@ -115,7 +133,8 @@ impl Visitor for Scan<'_> {
 
     fn socket(&self, at: &At<'_>) {
         if let Some((credential, place)) = sockets::found(at, self.fingerprinter) {
-            self.inventory().observe_place(&credential, Place::Socket(place), self.now);
+            self.inventory()
+                .observe_place(&credential, Place::Socket(place), self.now);
         }
     }
 }
@@ -133,7 +152,7 @@ fn file_place(at: &At<'_>, stat: &Stat, sampled: bool) -> FilePlace {
         gid: stat.st_gid,
         mode: stat.st_mode & 0o7777,
         size: u64::try_from(stat.st_size).unwrap_or(0),
-        modified: stat.st_mtime as i64,
+        modified: stat.st_mtime,
         reach: at.reach,
         sampled,
         root: at.root_index,

@@ -37,7 +37,8 @@ pub fn of_variable(name: &str, value: &[u8]) -> Option<(&'static str, Vec<u8>)> 
         path = path.split(|b| *b == b':').next()?;
     }
     // Addresses of other kinds (tcp://, https://) are no sockets; linux/un.h allows 108 bytes.
-    (path.starts_with(b"/") && path.len() <= 108 && !path.contains(&0)).then(|| (kind, path.to_vec()))
+    (path.starts_with(b"/") && path.len() <= 108 && !path.contains(&0))
+        .then(|| (kind, path.to_vec()))
 }
 
 /// The kind of a socket by its place.
@@ -54,10 +55,16 @@ pub fn of_path(path: &[u8]) -> Option<&'static str> {
         b"podman.sock" => "podman-socket",
         b"buildkitd.sock" => "buildkit-socket",
         b"lxd.socket" | b"unix.socket" if has(b"lxd") || has(b"incus") => "lxd-socket",
-        b"S.gpg-agent" | b"S.gpg-agent.ssh" | b"S.gpg-agent.extra" | b"S.gpg-agent.browser" => "gpg-agent-socket",
+        b"S.gpg-agent" | b"S.gpg-agent.ssh" | b"S.gpg-agent.extra" | b"S.gpg-agent.browser" => {
+            "gpg-agent-socket"
+        }
         b"ssh-agent.socket" | b"ssh-agent.sock" | b"openssh_agent" => "ssh-agent-socket",
-        b"ssh" | b"pkcs11" | b"control" if dir == b"keyring" || dir.starts_with(b"keyring-") => "keyring-socket",
-        b"agent.sock" | b"api.sock" | b"workload.sock" | b"socket" if has(b"spire") || has(b"spiffe") || has(b"workload-spiffe") => {
+        b"ssh" | b"pkcs11" | b"control" if dir == b"keyring" || dir.starts_with(b"keyring-") => {
+            "keyring-socket"
+        }
+        b"agent.sock" | b"api.sock" | b"workload.sock" | b"socket"
+            if has(b"spire") || has(b"spiffe") || has(b"workload-spiffe") =>
+        {
             "spiffe-workload-socket"
         }
         b"agent.sock" if has(b"1password") => "ssh-agent-socket",
@@ -69,14 +76,23 @@ pub fn of_path(path: &[u8]) -> Option<&'static str> {
 /// 1: whoever connects is root on this host. 2: uses others' keys.
 fn privilege(kind: &str) -> u8 {
     match kind {
-        "docker-socket" | "containerd-socket" | "container-runtime-socket" | "podman-socket" | "lxd-socket" => 1,
+        "docker-socket"
+        | "containerd-socket"
+        | "container-runtime-socket"
+        | "podman-socket"
+        | "lxd-socket" => 1,
         _ => 2,
     }
 }
 
 /// A socket as a credential: it has no secret of its own, so its fingerprint is that of its place.
 #[must_use]
-pub fn credential(kind: &str, container: &str, path: &str, fingerprinter: &Fingerprinter) -> Credential {
+pub fn credential(
+    kind: &str,
+    container: &str,
+    path: &str,
+    fingerprinter: &Fingerprinter,
+) -> Credential {
     Credential {
         kind: kind.to_owned(),
         identifier: path.to_owned(),
@@ -96,7 +112,10 @@ pub fn credential(kind: &str, container: &str, path: &str, fingerprinter: &Finge
 }
 
 /// A socket the walk met, if it is of a kind that matters.
-pub(super) fn found(at: &At<'_>, fingerprinter: &Fingerprinter) -> Option<(Credential, SocketPlace)> {
+pub(super) fn found(
+    at: &At<'_>,
+    fingerprinter: &Fingerprinter,
+) -> Option<(Credential, SocketPlace)> {
     let kind = of_path(at.path)?;
     let stat = rustix::fs::statat(at.dir, at.name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
     let path = at.shown();
@@ -109,7 +128,10 @@ pub(super) fn found(at: &At<'_>, fingerprinter: &Fingerprinter) -> Option<(Crede
         reach: at.reach,
         ..SocketPlace::default()
     };
-    Some((credential(kind, &at.root.container, &path, fingerprinter), place))
+    Some((
+        credential(kind, &at.root.container, &path, fingerprinter),
+        place,
+    ))
 }
 
 #[cfg(test)]
@@ -118,12 +140,23 @@ mod tests {
 
     #[test]
     fn by_variable() {
-        let of = |n: &str, v: &str| of_variable(n, v.as_bytes()).map(|(k, p)| (k, String::from_utf8(p).unwrap()));
-        assert_eq!(of("SSH_AUTH_SOCK", "/tmp/ssh-x/agent.1"), Some(("ssh-agent-socket", "/tmp/ssh-x/agent.1".into())));
-        assert_eq!(of("DOCKER_HOST", "unix:///run/docker.sock"), Some(("docker-socket", "/run/docker.sock".into())));
+        let of = |n: &str, v: &str| {
+            of_variable(n, v.as_bytes()).map(|(k, p)| (k, String::from_utf8(p).unwrap()))
+        };
+        assert_eq!(
+            of("SSH_AUTH_SOCK", "/tmp/ssh-x/agent.1"),
+            Some(("ssh-agent-socket", "/tmp/ssh-x/agent.1".into()))
+        );
+        assert_eq!(
+            of("DOCKER_HOST", "unix:///run/docker.sock"),
+            Some(("docker-socket", "/run/docker.sock".into()))
+        );
         assert_eq!(of("DOCKER_HOST", "tcp://10.0.0.1:2375"), None);
         assert_eq!(of("VAULT_ADDR", "https://vault:8200"), None);
-        assert_eq!(of("GPG_AGENT_INFO", "/run/S.gpg-agent:12:1"), Some(("gpg-agent-socket", "/run/S.gpg-agent".into())));
+        assert_eq!(
+            of("GPG_AGENT_INFO", "/run/S.gpg-agent:12:1"),
+            Some(("gpg-agent-socket", "/run/S.gpg-agent".into()))
+        );
         assert_eq!(of("SSH_AUTH_SOCK", &format!("/{}", "x".repeat(200))), None);
         assert_eq!(of("HOME", "/root"), None);
     }
@@ -131,8 +164,14 @@ mod tests {
     #[test]
     fn by_path() {
         assert_eq!(of_path(b"tmp/ssh-AbC/agent.77"), Some("ssh-agent-socket"));
-        assert_eq!(of_path(b"run/user/1000/gnupg/S.gpg-agent.ssh"), Some("gpg-agent-socket"));
-        assert_eq!(of_path(b"run/spire/sockets/agent.sock"), Some("spiffe-workload-socket"));
+        assert_eq!(
+            of_path(b"run/user/1000/gnupg/S.gpg-agent.ssh"),
+            Some("gpg-agent-socket")
+        );
+        assert_eq!(
+            of_path(b"run/spire/sockets/agent.sock"),
+            Some("spiffe-workload-socket")
+        );
         assert_eq!(of_path(b"run/docker.sock"), Some("docker-socket"));
         assert_eq!(of_path(b"run/dbus/system_bus_socket"), None);
         assert_eq!(of_path(b"srv/agent.sock"), None);

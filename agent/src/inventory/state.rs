@@ -49,10 +49,19 @@ pub struct Run {
 /// Why the state cannot be used.
 #[derive(Debug)]
 pub enum StateError {
-    Io { path: PathBuf, source: io::Error },
-    Database { path: PathBuf, source: rusqlite::Error },
+    Io {
+        path: PathBuf,
+        source: io::Error,
+    },
+    Database {
+        path: PathBuf,
+        source: rusqlite::Error,
+    },
     /// Written by a newer keytrail.
-    Newer { path: PathBuf, version: i64 },
+    Newer {
+        path: PathBuf,
+        version: i64,
+    },
 }
 
 impl fmt::Display for StateError {
@@ -61,7 +70,11 @@ impl fmt::Display for StateError {
             StateError::Io { path, source } => write!(f, "{}: {source}", path.display()),
             StateError::Database { path, source } => write!(f, "{}: {source}", path.display()),
             StateError::Newer { path, version } => {
-                write!(f, "{} was written by a newer keytrail (version {version}): upgrade, or move it away", path.display())
+                write!(
+                    f,
+                    "{} was written by a newer keytrail (version {version}): upgrade, or move it away",
+                    path.display()
+                )
             }
         }
     }
@@ -83,8 +96,15 @@ impl State {
     /// The directory or file cannot be made or written, or is of a newer version.
     pub fn open(dir: &Path) -> Result<State, StateError> {
         let path = dir.join("inventory.db");
-        let io = |source| StateError::Io { path: path.clone(), source };
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
+        let io = |source| StateError::Io {
+            path: path.clone(),
+            source,
+        };
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(io)?;
         // Made before SQLite does, which would use the umask; its journals take over this file's mode.
         let file = OpenOptions::new()
             .create(true)
@@ -94,23 +114,34 @@ impl State {
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(&path)
             .map_err(io)?;
-        file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(io)?;
-        let database = |source| StateError::Database { path: path.clone(), source };
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))
+            .map_err(io)?;
+        let database = |source| StateError::Database {
+            path: path.clone(),
+            source,
+        };
         let db = Connection::open(&path).map_err(database)?;
         db.busy_timeout(Duration::from_secs(10)).map_err(database)?;
-        let version: i64 = db.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(database)?;
+        let version: i64 = db
+            .query_row("PRAGMA user_version", [], |r| r.get(0))
+            .map_err(database)?;
         if version > VERSION {
             return Err(StateError::Newer { path, version });
         }
-        db.execute_batch("PRAGMA foreign_keys = ON;").map_err(database)?;
+        db.execute_batch("PRAGMA foreign_keys = ON;")
+            .map_err(database)?;
         db.execute_batch(SCHEMA).map_err(database)?;
-        db.pragma_update(None, "user_version", VERSION).map_err(database)?;
+        db.pragma_update(None, "user_version", VERSION)
+            .map_err(database)?;
         Ok(State { path, db })
     }
 
     fn error(&self) -> impl Fn(rusqlite::Error) -> StateError + use<> {
         let path = self.path.clone();
-        move |source| StateError::Database { path: path.clone(), source }
+        move |source| StateError::Database {
+            path: path.clone(),
+            source,
+        }
     }
 
     /// Gives entries what earlier runs of this root know: first sight and rotation. A run that found nothing is over
@@ -127,7 +158,9 @@ impl State {
                 .map_err(&error)?;
             for entry in entries.iter_mut() {
                 let row: Option<(i64, Option<i64>, String)> = known
-                    .query_row(params![root, entry.credential.fingerprint], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
+                    .query_row(params![root, entry.credential.fingerprint], |r| {
+                        Ok((r.get(0)?, r.get(1)?, r.get(2)?))
+                    })
                     .optional()
                     .map_err(&error)?;
                 if let Some((first_seen, rotated, previous)) = row {
@@ -137,9 +170,12 @@ impl State {
                 }
             }
         }
-        let Some(last) = self.runs(root, 1)?.pop() else { return Ok(()) };
+        let Some(last) = self.runs(root, 1)?.pop() else {
+            return Ok(());
+        };
         let before = self.entries(&last)?;
-        let replaced: HashMap<String, String> = replacements(&before, entries).into_iter().collect();
+        let replaced: HashMap<String, String> =
+            replacements(&before, entries).into_iter().collect();
         for entry in entries.iter_mut() {
             if let Some(previous) = replaced.get(&entry.credential.fingerprint) {
                 entry.rotated = Some(now);
@@ -174,8 +210,12 @@ impl State {
                 .map_err(&error)?;
             for entry in entries {
                 // Types that serde made cannot fail to become JSON; if one did, the run is worth more than the entry.
-                let Ok(json) = serde_json::to_string(entry) else { continue };
-                sighting.execute(params![id, entry.credential.fingerprint, json]).map_err(&error)?;
+                let Ok(json) = serde_json::to_string(entry) else {
+                    continue;
+                };
+                sighting
+                    .execute(params![id, entry.credential.fingerprint, json])
+                    .map_err(&error)?;
                 credential
                     .execute(params![
                         run.root,
@@ -230,9 +270,13 @@ impl State {
     /// The database cannot be read. An entry that is not understood is left out.
     pub fn entries(&self, run: &Run) -> Result<Vec<Entry>, StateError> {
         let error = self.error();
-        let mut query =
-            self.db.prepare("SELECT entry FROM sightings WHERE run = ?1 ORDER BY fingerprint").map_err(&error)?;
-        let rows = query.query_map([run.id], |r| r.get::<_, String>(0)).map_err(&error)?;
+        let mut query = self
+            .db
+            .prepare("SELECT entry FROM sightings WHERE run = ?1 ORDER BY fingerprint")
+            .map_err(&error)?;
+        let rows = query
+            .query_map([run.id], |r| r.get::<_, String>(0))
+            .map_err(&error)?;
         let mut entries = Vec::new();
         for row in rows {
             if let Ok(entry) = serde_json::from_str(&row.map_err(&error)?) {
@@ -252,8 +296,15 @@ fn slots(entries: &[Entry]) -> BTreeMap<(String, &str), Vec<Slot<'_>>> {
     for entry in entries {
         let c = &entry.credential;
         for place in &entry.places {
-            let ordinal = if let super::model::Place::File(f) = place { f.ordinal } else { 0 };
-            slots.entry((place.key(), c.kind.as_str())).or_default().push((ordinal, &c.fingerprint, &c.identifier));
+            let ordinal = if let super::model::Place::File(f) = place {
+                f.ordinal
+            } else {
+                0
+            };
+            slots
+                .entry((place.key(), c.kind.as_str()))
+                .or_default()
+                .push((ordinal, &c.fingerprint, &c.identifier));
         }
     }
     for slot in slots.values_mut() {
@@ -266,13 +317,24 @@ fn slots(entries: &[Entry]) -> BTreeMap<(String, &str), Vec<Slot<'_>>> {
 /// was somewhere before, moved; it did not rotate.
 #[must_use]
 pub fn replacements(before: &[Entry], after: &[Entry]) -> Vec<(String, String)> {
-    let names = |entries: &[Entry]| entries.iter().map(|e| e.credential.fingerprint.clone()).collect::<HashSet<_>>();
+    let names = |entries: &[Entry]| {
+        entries
+            .iter()
+            .map(|e| e.credential.fingerprint.clone())
+            .collect::<HashSet<_>>()
+    };
     let (had, has) = (names(before), names(after));
     let old_slots = slots(before);
     let mut out: BTreeMap<String, String> = BTreeMap::new();
     for (at, new) in slots(after) {
-        let Some(old) = old_slots.get(&at) else { continue };
-        let strip = |slot: &[Slot<'_>]| slot.iter().map(|s| (s.1.to_owned(), s.2.to_owned())).collect::<Vec<_>>();
+        let Some(old) = old_slots.get(&at) else {
+            continue;
+        };
+        let strip = |slot: &[Slot<'_>]| {
+            slot.iter()
+                .map(|s| (s.1.to_owned(), s.2.to_owned()))
+                .collect::<Vec<_>>()
+        };
         let (old, new) = (strip(old), strip(&new));
         let old: Vec<_> = old.iter().map(|(f, i)| (f.as_str(), i.as_str())).collect();
         let new: Vec<_> = new.iter().map(|(f, i)| (f.as_str(), i.as_str())).collect();
@@ -303,7 +365,10 @@ mod tests {
             privilege: 2,
             attack: String::new(),
         };
-        let place = Place::File(FilePlace { path: path.into(), ..FilePlace::default() });
+        let place = Place::File(FilePlace {
+            path: path.into(),
+            ..FilePlace::default()
+        });
         Entry {
             credential,
             first_seen: 100,
@@ -320,15 +385,34 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut state = State::open(&dir.path().join("state")).unwrap();
         for i in 0..8 {
-            let run = Run { root: "/".into(), started: i, finished: i, ..Run::default() };
+            let run = Run {
+                root: "/".into(),
+                started: i,
+                finished: i,
+                ..Run::default()
+            };
             state.store(&run, &[entry("a", "/x")]).unwrap();
         }
-        state.store(&Run { root: "/srv".into(), ..Run::default() }, &[]).unwrap();
+        state
+            .store(
+                &Run {
+                    root: "/srv".into(),
+                    ..Run::default()
+                },
+                &[],
+            )
+            .unwrap();
         let runs = state.runs("/", 100).unwrap();
-        assert_eq!(runs.iter().map(|r| r.started).collect::<Vec<_>>(), [3, 4, 5, 6, 7]);
+        assert_eq!(
+            runs.iter().map(|r| r.started).collect::<Vec<_>>(),
+            [3, 4, 5, 6, 7]
+        );
         assert_eq!(state.runs("/srv", 100).unwrap().len(), 1);
         assert_eq!(state.entries(&runs[4]).unwrap(), [entry("a", "/x")]);
-        let rows: i64 = state.db.query_row("SELECT count(*) FROM sightings", [], |r| r.get(0)).unwrap();
+        let rows: i64 = state
+            .db
+            .query_row("SELECT count(*) FROM sightings", [], |r| r.get(0))
+            .unwrap();
         assert_eq!(rows, 5);
         let mode = |p: &str| std::fs::metadata(dir.path().join(p)).unwrap().mode() & 0o777;
         assert_eq!((mode("state"), mode("state/inventory.db")), (0o700, 0o600));
@@ -338,35 +422,93 @@ mod tests {
     fn first_sight_and_rotation_outlive_runs() {
         let dir = tempfile::tempdir().unwrap();
         let mut state = State::open(dir.path()).unwrap();
-        let run = |t| Run { root: "/".into(), started: t, finished: t, ..Run::default() };
-        state.store(&run(100), &[entry("a", "/x"), entry("k", "/x")]).unwrap();
-        let mut second = [Entry { first_seen: 200, ..entry("b", "/x") }, Entry { first_seen: 200, ..entry("k", "/x") }];
+        let run = |t| Run {
+            root: "/".into(),
+            started: t,
+            finished: t,
+            ..Run::default()
+        };
+        state
+            .store(&run(100), &[entry("a", "/x"), entry("k", "/x")])
+            .unwrap();
+        let mut second = [
+            Entry {
+                first_seen: 200,
+                ..entry("b", "/x")
+            },
+            Entry {
+                first_seen: 200,
+                ..entry("k", "/x")
+            },
+        ];
         state.recall("/", &mut second, 200).unwrap();
-        assert_eq!((second[0].first_seen, second[0].rotated, second[0].previous.as_str()), (200, Some(200), "a"));
+        assert_eq!(
+            (
+                second[0].first_seen,
+                second[0].rotated,
+                second[0].previous.as_str()
+            ),
+            (200, Some(200), "a")
+        );
         assert_eq!((second[1].first_seen, second[1].rotated), (100, None));
         state.store(&run(200), &second).unwrap();
-        let mut third = [Entry { first_seen: 300, ..entry("b", "/x") }];
+        let mut third = [Entry {
+            first_seen: 300,
+            ..entry("b", "/x")
+        }];
         state.recall("/", &mut third, 300).unwrap();
-        assert_eq!((third[0].first_seen, third[0].rotated, third[0].previous.as_str()), (200, Some(200), "a"));
-        let mut other = [Entry { first_seen: 300, ..entry("b", "/x") }];
+        assert_eq!(
+            (
+                third[0].first_seen,
+                third[0].rotated,
+                third[0].previous.as_str()
+            ),
+            (200, Some(200), "a")
+        );
+        let mut other = [Entry {
+            first_seen: 300,
+            ..entry("b", "/x")
+        }];
         state.recall("/srv", &mut other, 300).unwrap();
         assert_eq!(other[0].first_seen, 300);
     }
 
     #[test]
     fn moved_is_not_rotated() {
-        assert_eq!(replacements(&[entry("a", "/x")], &[entry("b", "/x")]), [("b".into(), "a".into())]);
-        let swapped = replacements(&[entry("a", "/x"), entry("b", "/y")], &[entry("b", "/x"), entry("a", "/y")]);
+        assert_eq!(
+            replacements(&[entry("a", "/x")], &[entry("b", "/x")]),
+            [("b".into(), "a".into())]
+        );
+        let swapped = replacements(
+            &[entry("a", "/x"), entry("b", "/y")],
+            &[entry("b", "/x"), entry("a", "/y")],
+        );
         assert!(swapped.is_empty());
-        assert!(replacements(&[entry("a", "/x")], &[entry("a", "/y"), entry("b", "/x")]).is_empty());
+        assert!(
+            replacements(&[entry("a", "/x")], &[entry("a", "/y"), entry("b", "/x")]).is_empty()
+        );
     }
 
     #[test]
     fn a_newer_database_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
-        State::open(dir.path()).unwrap().db.pragma_update(None, "user_version", 99).unwrap();
-        assert!(matches!(State::open(dir.path()), Err(StateError::Newer { version: 99, .. })));
-        std::fs::write(dir.path().join("inventory.db"), "no database at all, just some words that are long enough").unwrap();
-        assert!(matches!(State::open(dir.path()), Err(StateError::Database { .. })));
+        State::open(dir.path())
+            .unwrap()
+            .db
+            .pragma_update(None, "user_version", 99)
+            .unwrap();
+        assert!(matches!(
+            State::open(dir.path()),
+            Err(StateError::Newer { version: 99, .. })
+        ));
+        std::fs::write(
+            dir.path().join("inventory.db"),
+            "no database at all, just some words that are long enough",
+        )
+        .unwrap();
+        assert!(matches!(
+            State::open(dir.path()),
+            Err(StateError::Database { .. })
+        ));
     }
 }

@@ -31,8 +31,13 @@ impl Tree {
     /// tell a whole name from a part of one.
     fn tracks(&self, name: &[u8]) -> bool {
         memchr::memmem::find_iter(&self.index, name).any(|at| {
-            let number = |i: usize| Some(u16::from_be_bytes(self.index.get(i.checked_sub(2)?..i)?.try_into().ok()?));
-            let fits = |n: Option<u16>| n.is_some_and(|n| usize::from(n & 0xfff) == name.len().min(0xfff));
+            let number = |i: usize| {
+                Some(u16::from_be_bytes(
+                    self.index.get(i.checked_sub(2)?..i)?.try_into().ok()?,
+                ))
+            };
+            let fits =
+                |n: Option<u16>| n.is_some_and(|n| usize::from(n & 0xfff) == name.len().min(0xfff));
             // Extended flags, if any, come between the length and the name.
             self.index.get(at + name.len()) == Some(&0)
                 && (fits(number(at)) || fits(at.checked_sub(2).and_then(number)))
@@ -52,25 +57,39 @@ pub struct GitTrees<F> {
 impl<F: AsFd> GitTrees<F> {
     #[must_use]
     pub fn new(root: F) -> Self {
-        GitTrees { root, known: HashMap::new(), ignores: HashMap::new(), trees: 0 }
+        GitTrees {
+            root,
+            known: HashMap::new(),
+            ignores: HashMap::new(),
+            trees: 0,
+        }
     }
 
     /// Facts for a file (path below the root, without a slash before it), `shown` being what is put before it.
     pub fn facts(&mut self, path: &[u8], shown: &[u8]) -> Option<GitFacts> {
         let tree = self.tree_of(parent(path))?;
-        let inside = if tree.top.is_empty() { path } else { path.get(tree.top.len() + 1..)? };
+        let inside = if tree.top.is_empty() {
+            path
+        } else {
+            path.get(tree.top.len() + 1..)?
+        };
         if inside.starts_with(b".git/") {
             // Git's own files are not in the tree.
             return None;
         }
         let lead = path.len() - inside.len();
         let bases = std::iter::once(0).chain(memchr::memchr_iter(b'/', inside).map(|i| i + 1));
-        let files: Vec<(usize, Rc<Ignore>)> =
-            bases.filter_map(|base| Some((base, self.ignore_file(path.get(..lead + base)?)))).collect();
+        let files: Vec<(usize, Rc<Ignore>)> = bases
+            .filter_map(|base| Some((base, self.ignore_file(path.get(..lead + base)?))))
+            .collect();
         let mut list: Vec<(usize, &Ignore)> = vec![(0, &tree.exclude)];
         list.extend(files.iter().map(|(base, file)| (*base, &**file)));
         let tracked = tree.tracks(inside);
-        let slash: &[u8] = if tree.top.is_empty() && !shown.is_empty() { b"" } else { b"/" };
+        let slash: &[u8] = if tree.top.is_empty() && !shown.is_empty() {
+            b""
+        } else {
+            b"/"
+        };
         Some(GitFacts {
             top: names::escape(&[shown, slash, &tree.top].concat()),
             remote: tree.remote.clone(),
@@ -104,7 +123,11 @@ impl<F: AsFd> GitTrees<F> {
 
     fn tree_at(&mut self, dir: &[u8]) -> Option<Tree> {
         let dot_git = join(dir, b".git");
-        let git = match super::open(&self.root, &dot_git, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW) {
+        let git = match super::open(
+            &self.root,
+            &dot_git,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW,
+        ) {
             Ok(_) => dot_git,
             Err(_) => {
                 // A linked work tree or a submodule: `gitdir: PATH`.
@@ -116,13 +139,18 @@ impl<F: AsFd> GitTrees<F> {
         super::read(&self.root, &join(&git, b"HEAD"), 1)?;
         let common = super::read(&self.root, &join(&git, b"commondir"), 4096)
             .map_or_else(|| git.clone(), |text| join(&git, text.trim_ascii()));
-        let config = super::read(&self.root, &join(&common, b"config"), MAX_FILE).unwrap_or_default();
-        let exclude = super::read(&self.root, &join(&common, b"info/exclude"), MAX_FILE).unwrap_or_default();
+        let config =
+            super::read(&self.root, &join(&common, b"config"), MAX_FILE).unwrap_or_default();
+        let exclude =
+            super::read(&self.root, &join(&common, b"info/exclude"), MAX_FILE).unwrap_or_default();
         self.trees += 1;
         let room = self.trees <= MAX_TREES;
-        let index = room.then(|| super::read(&self.root, &join(&git, b"index"), MAX_INDEX)).flatten();
+        let index = room
+            .then(|| super::read(&self.root, &join(&git, b"index"), MAX_INDEX))
+            .flatten();
         // `DIRC` and the version: names are whole in 2 and 3 (gitformat-index(5)).
-        let index = index.filter(|i| i.starts_with(b"DIRC\0\0\0\x02") || i.starts_with(b"DIRC\0\0\0\x03"));
+        let index =
+            index.filter(|i| i.starts_with(b"DIRC\0\0\0\x02") || i.starts_with(b"DIRC\0\0\0\x03"));
         Some(Tree {
             top: dir.to_vec(),
             remote: remote(&config),
@@ -144,7 +172,9 @@ impl<F: AsFd> GitTrees<F> {
 }
 
 fn parent(path: &[u8]) -> &[u8] {
-    memchr::memrchr(b'/', path).and_then(|i| path.get(..i)).unwrap_or_default()
+    memchr::memrchr(b'/', path)
+        .and_then(|i| path.get(..i))
+        .unwrap_or_default()
 }
 
 /// `name` seen from `dir`; an absolute one stands for itself.
@@ -196,11 +226,15 @@ mod tests {
     #[test]
     fn remotes_have_no_userinfo() {
         let of = |url: &str| {
-            let config =
-                format!("[core]\n\turl = no\n[remote \"up\"]\n url = x\n[remote \"origin\"]\n\turl = {url}\n");
+            let config = format!(
+                "[core]\n\turl = no\n[remote \"up\"]\n url = x\n[remote \"origin\"]\n\turl = {url}\n"
+            );
             remote(config.as_bytes())
         };
-        assert_eq!(of("https://user:ghp_secret@github.com/o/r.git"), "github.com/o/r.git");
+        assert_eq!(
+            of("https://user:ghp_secret@github.com/o/r.git"),
+            "github.com/o/r.git"
+        );
         assert_eq!(of("git@github.com:o/r.git"), "github.com:o/r.git");
         assert_eq!(of("https://h/o/r?token=secret"), "h/o/r");
         assert_eq!(of("https://user:p@ss@h/o"), "h/o");
@@ -219,17 +253,29 @@ mod tests {
         }
         std::fs::write(top.join(".gitignore"), "put-*.env\n").unwrap();
         let git = |args: &[&str]| {
-            let done = std::process::Command::new("git").args(args).current_dir(&top).env("HOME", dir.path()).output();
+            let done = std::process::Command::new("git")
+                .args(args)
+                .current_dir(&top)
+                .env("HOME", dir.path())
+                .output();
             assert!(done.is_ok_and(|o| o.status.success()), "git {args:?}");
         };
         git(&["init", "-q"]);
-        git(&["remote", "add", "origin", "https://me:secret@example.com/o/r.git"]);
+        git(&[
+            "remote",
+            "add",
+            "origin",
+            "https://me:secret@example.com/o/r.git",
+        ]);
         git(&["add", "conf.env"]);
         let root = std::fs::File::open(dir.path()).unwrap();
         let mut trees = GitTrees::new(&root);
         let mut of = |path: &str| trees.facts(path.as_bytes(), b"");
         let conf = of("srv/app/conf.env").unwrap();
-        assert_eq!((conf.top.as_str(), conf.remote.as_str()), ("/srv/app", "example.com/o/r.git"));
+        assert_eq!(
+            (conf.top.as_str(), conf.remote.as_str()),
+            ("/srv/app", "example.com/o/r.git")
+        );
         assert!(conf.tracked && !conf.ignored);
         let other = of("srv/app/sub/other.env").unwrap();
         assert!(!other.tracked && !other.ignored);

@@ -17,9 +17,19 @@ use std::io::Read as _;
 /// Opens a file below `root`; symbolic links are resolved inside it, and nothing blocks.
 fn open(root: impl AsFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let path = path.strip_prefix(b"/").unwrap_or(path);
-    let path = if path.is_empty() { b".".as_slice() } else { path };
+    let path = if path.is_empty() {
+        b".".as_slice()
+    } else {
+        path
+    };
     let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    rustix::fs::openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+    rustix::fs::openat2(
+        root,
+        path,
+        flags,
+        Mode::empty(),
+        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+    )
 }
 
 /// A regular file below `root`.
@@ -32,6 +42,9 @@ fn open_file(root: impl AsFd, path: &[u8]) -> Option<File> {
 /// The first `max` bytes of a regular file below `root`.
 fn read(root: impl AsFd, path: &[u8], max: u64) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    open_file(root, path)?.take(max).read_to_end(&mut bytes).ok()?;
+    open_file(root, path)?
+        .take(max)
+        .read_to_end(&mut bytes)
+        .ok()?;
     Some(bytes)
 }

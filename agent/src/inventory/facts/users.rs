@@ -6,8 +6,20 @@ use std::os::fd::AsFd;
 /// Bytes read of each file.
 const MAX: u64 = 16 * 1024 * 1024;
 /// Home directories that are everybody's or nobody's.
-const NO_HOMES: &[&str] =
-    &["", "/bin", "/sbin", "/dev", "/usr/sbin", "/usr/bin", "/nonexistent", "/var", "/run", "/tmp", "/etc", "/usr"];
+const NO_HOMES: &[&str] = &[
+    "",
+    "/bin",
+    "/sbin",
+    "/dev",
+    "/usr/sbin",
+    "/usr/bin",
+    "/nonexistent",
+    "/var",
+    "/run",
+    "/tmp",
+    "/etc",
+    "/usr",
+];
 
 /// /etc/passwd and /etc/group of one root.
 #[derive(Debug, Default)]
@@ -34,22 +46,46 @@ impl Users {
         let mut users = Users::default();
         for line in String::from_utf8_lossy(passwd).lines() {
             let fields: Vec<&str> = line.split(':').collect();
-            let [name, _, uid, gid, _, home, ..] = fields.as_slice() else { continue };
-            let (Ok(uid), Ok(gid)) = (uid.parse::<u32>(), gid.parse::<u32>()) else { continue };
+            let [name, _, uid, gid, _, home, ..] = fields.as_slice() else {
+                continue;
+            };
+            let (Ok(uid), Ok(gid)) = (uid.parse::<u32>(), gid.parse::<u32>()) else {
+                continue;
+            };
             users.names.entry(uid).or_insert_with(|| (*name).to_owned());
-            users.members.entry(gid).or_default().insert((*name).to_owned());
+            users
+                .members
+                .entry(gid)
+                .or_default()
+                .insert((*name).to_owned());
             if !NO_HOMES.contains(&home.trim_end_matches('/')) {
                 let home = home.trim_matches('/').as_bytes().to_vec();
-                users.homes.entry(home).or_insert_with(|| ((*name).to_owned(), uid));
+                users
+                    .homes
+                    .entry(home)
+                    .or_insert_with(|| ((*name).to_owned(), uid));
             }
         }
         for line in String::from_utf8_lossy(group).lines() {
             let mut fields = line.split(':');
-            let (Some(name), Some(_), Some(gid)) = (fields.next(), fields.next(), fields.next()) else { continue };
-            let Ok(gid) = gid.parse::<u32>() else { continue };
+            let (Some(name), Some(_), Some(gid)) = (fields.next(), fields.next(), fields.next())
+            else {
+                continue;
+            };
+            let Ok(gid) = gid.parse::<u32>() else {
+                continue;
+            };
             users.groups.entry(gid).or_insert_with(|| name.to_owned());
-            let listed = fields.next().unwrap_or_default().split(',').filter(|m| !m.is_empty());
-            users.members.entry(gid).or_default().extend(listed.map(str::to_owned));
+            let listed = fields
+                .next()
+                .unwrap_or_default()
+                .split(',')
+                .filter(|m| !m.is_empty());
+            users
+                .members
+                .entry(gid)
+                .or_default()
+                .extend(listed.map(str::to_owned));
         }
         users
     }
@@ -69,7 +105,9 @@ impl Users {
     #[must_use]
     pub fn shared(&self, gid: u32, uid: u32) -> bool {
         let owner = self.names.get(&uid).map_or("", String::as_str);
-        self.members.get(&gid).is_some_and(|m| m.iter().any(|member| member != owner && member != "root"))
+        self.members
+            .get(&gid)
+            .is_some_and(|m| m.iter().any(|member| member != owner && member != "root"))
     }
 
     /// The user in whose home directory a path (below the root, without a slash before it) is.
@@ -77,7 +115,9 @@ impl Users {
     pub fn home_of(&self, path: &[u8]) -> Option<(&str, u32)> {
         let ends = memchr::memchr_iter(b'/', path);
         // The innermost home counts: a service may live inside another's.
-        ends.filter_map(|end| self.homes.get(path.get(..end)?)).last().map(|(name, uid)| (name.as_str(), *uid))
+        ends.filter_map(|end| self.homes.get(path.get(..end)?))
+            .next_back()
+            .map(|(name, uid)| (name.as_str(), *uid))
     }
 }
 
@@ -92,8 +132,16 @@ mod tests {
 nobody:x:65534:65534::/nonexistent:/x\n:::\nbad\xff:x:y\n",
             b"root:x:0:\nann:x:1000:\nstaff:x:50:ann\nadm:x:4:syslog,ann\nempty:x:7:\n",
         );
-        assert_eq!((users.name(1000), users.name(9), users.group(50)), ("ann".into(), String::new(), "staff".into()));
-        assert!(!users.shared(1000, 1000) && users.shared(50, 1001) && !users.shared(7, 0) && !users.shared(0, 0));
+        assert_eq!(
+            (users.name(1000), users.name(9), users.group(50)),
+            ("ann".into(), String::new(), "staff".into())
+        );
+        assert!(
+            !users.shared(1000, 1000)
+                && users.shared(50, 1001)
+                && !users.shared(7, 0)
+                && !users.shared(0, 0)
+        );
         // Nobody knows this group: nobody is in it.
         assert!(!users.shared(999, 0));
         assert_eq!(users.home_of(b"home/ann/.netrc"), Some(("ann", 1000)));

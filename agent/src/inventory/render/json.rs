@@ -14,7 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub fn document(document: &Document, report: &Report, shown: &[&Entry]) -> Value {
     let n = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let listed = |list: Vec<(String, String)>| -> Vec<Value> {
-        list.into_iter().map(|(path, reason)| json!({"path": path, "reason": reason})).collect()
+        list.into_iter()
+            .map(|(path, reason)| json!({"path": path, "reason": reason}))
+            .collect()
     };
     json!({
         "run": run(&document.run),

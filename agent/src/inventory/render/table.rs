@@ -27,7 +27,20 @@ pub fn inventory(document: &Document, report: &Report, shown: &[&Entry], style: 
     if rows.is_empty() {
         out.push_str("No credentials found.\n");
     } else {
-        out.push_str(&render(&["KIND", "IDENTIFIER", "FINGERPRINT", "PRIV", "AGE", "OWNER", "EXPOSURE", "WHERE"], &rows, style));
+        out.push_str(&render(
+            &[
+                "KIND",
+                "IDENTIFIER",
+                "FINGERPRINT",
+                "PRIV",
+                "AGE",
+                "OWNER",
+                "EXPOSURE",
+                "WHERE",
+            ],
+            &rows,
+            style,
+        ));
     }
     footer(&mut out, document, report, shown.len());
     out
@@ -46,13 +59,22 @@ pub fn changes(before: &Run, after: &Run, changes: &[Change], style: &Style) -> 
             let what = match change {
                 Change::Added(_) => exposures(entry),
                 Change::Removed(_) => String::new(),
-                Change::Rotated { old, .. } => format!("was {}", short(&old.credential.fingerprint)),
+                Change::Rotated { old, .. } => {
+                    format!("was {}", short(&old.credential.fingerprint))
+                }
                 Change::Moved { left, entered, .. } => {
-                    format!("-{} +{}: {}", left.len(), entered.len(), entered.first().or(left.first()).map_or("", String::as_str))
+                    format!(
+                        "-{} +{}: {}",
+                        left.len(),
+                        entered.len(),
+                        entered.first().or(left.first()).map_or("", String::as_str)
+                    )
                 }
-                Change::Exposed { exposures, .. } => {
-                    exposures.iter().map(|e| e.code.as_str()).collect::<Vec<_>>().join(" ")
-                }
+                Change::Exposed { exposures, .. } => exposures
+                    .iter()
+                    .map(|e| e.code.as_str())
+                    .collect::<Vec<_>>()
+                    .join(" "),
             };
             let colour = match change {
                 Change::Exposed { .. } => Colour::Red,
@@ -60,19 +82,44 @@ pub fn changes(before: &Run, after: &Run, changes: &[Change], style: &Style) -> 
                 Change::Rotated { .. } => Colour::Green,
                 _ => Colour::Plain,
             };
-            let cells =
-                vec![change.name().to_owned(), c.kind.clone(), c.identifier.clone(), short(&c.fingerprint).to_owned(), what, places(entry)];
+            let cells = vec![
+                change.name().to_owned(),
+                c.kind.clone(),
+                c.identifier.clone(),
+                short(&c.fingerprint).to_owned(),
+                what,
+                places(entry),
+            ];
             (cells, colour)
         })
         .collect();
     if rows.is_empty() {
         out.push_str("Nothing changed.\n");
     } else {
-        out.push_str(&render(&["CHANGE", "KIND", "IDENTIFIER", "FINGERPRINT", "WHAT", "WHERE"], &rows, style));
+        out.push_str(&render(
+            &[
+                "CHANGE",
+                "KIND",
+                "IDENTIFIER",
+                "FINGERPRINT",
+                "WHAT",
+                "WHERE",
+            ],
+            &rows,
+            style,
+        ));
     }
-    let _ = writeln!(out, "\n{} changes in {} within {}", changes.len(), escape(&after.root), span(now - before.started));
+    let _ = writeln!(
+        out,
+        "\n{} changes in {} within {}",
+        changes.len(),
+        escape(&after.root),
+        span(now - before.started)
+    );
     if before.processes != after.processes {
-        out.push_str("only one of the two looked at processes: what is only in processes is left out\n");
+        out.push_str(
+            "only one of the two looked at processes: what is only in processes is left out\n",
+        );
     }
     if before.unreadable != after.unreadable {
         let _ = writeln!(
@@ -97,7 +144,11 @@ fn row(entry: &Entry, now: i64) -> Vec<String> {
         4 => "4 low",
         _ => "?",
     };
-    let age = if entry.rotated.is_some() { format!("{} (rotated)", span(now - entry.since())) } else { span(now - entry.since()) };
+    let age = if entry.rotated.is_some() {
+        format!("{} (rotated)", span(now - entry.since()))
+    } else {
+        span(now - entry.since())
+    };
     vec![
         c.kind.clone(),
         c.identifier.clone(),
@@ -112,7 +163,11 @@ fn row(entry: &Entry, now: i64) -> Vec<String> {
 
 fn colour(entry: &Entry) -> Colour {
     let bad = |code: &str| entry.exposures.iter().any(|e| e.code == code);
-    let open = bad("world-readable") || bad("world-writable") || bad("world-connectable") || bad("in-argv") || bad("git-work-tree");
+    let open = bad("world-readable")
+        || bad("world-writable")
+        || bad("world-connectable")
+        || bad("in-argv")
+        || bad("git-work-tree");
     match (open, entry.credential.privilege) {
         (true, 1 | 2) => Colour::Red,
         (true, _) => Colour::Yellow,
@@ -134,7 +189,11 @@ fn exposures(entry: &Entry) -> String {
             out.push(text);
         }
     }
-    if out.is_empty() { "-".to_owned() } else { out.join(" ") }
+    if out.is_empty() {
+        "-".to_owned()
+    } else {
+        out.join(" ")
+    }
 }
 
 /// The most telling fact of who it belongs to.
@@ -151,16 +210,40 @@ fn owner(entry: &Entry) -> String {
                 offer(5, f.pod.clone());
                 offer(4, f.container.chars().take(12).collect());
                 offer(3, f.package.clone());
-                offer(2, f.git.as_ref().map(|g| g.remote.clone()).unwrap_or_default());
-                offer(1, if f.user.is_empty() { format!("uid {}", f.uid) } else { f.user.clone() });
+                offer(
+                    2,
+                    f.git.as_ref().map(|g| g.remote.clone()).unwrap_or_default(),
+                );
+                offer(
+                    1,
+                    if f.user.is_empty() {
+                        format!("uid {}", f.uid)
+                    } else {
+                        f.user.clone()
+                    },
+                );
             }
             Place::Process(p) => {
                 offer(5, p.pod.clone());
                 offer(4, p.container.chars().take(12).collect());
                 offer(3, p.unit.clone());
-                offer(1, if p.user.is_empty() { format!("uid {}", p.uid) } else { p.user.clone() });
+                offer(
+                    1,
+                    if p.user.is_empty() {
+                        format!("uid {}", p.uid)
+                    } else {
+                        p.user.clone()
+                    },
+                );
             }
-            Place::Socket(s) => offer(1, if s.user.is_empty() { format!("uid {}", s.uid) } else { s.user.clone() }),
+            Place::Socket(s) => offer(
+                1,
+                if s.user.is_empty() {
+                    format!("uid {}", s.uid)
+                } else {
+                    s.user.clone()
+                },
+            ),
         }
     }
     best.1
@@ -169,11 +252,19 @@ fn owner(entry: &Entry) -> String {
 fn places(entry: &Entry) -> String {
     let text = |place: &Place| match place {
         Place::File(f) if f.container.is_empty() => f.path.clone(),
-        Place::File(f) => format!("{}:{}", f.container.chars().take(12).collect::<String>(), f.path),
+        Place::File(f) => format!(
+            "{}:{}",
+            f.container.chars().take(12).collect::<String>(),
+            f.path
+        ),
         Place::Process(p) => {
             let pid = p.pids.first().copied().unwrap_or_default();
             let area = if p.area == Area::Env { "env" } else { "argv" };
-            format!("{area} {} of {}[{pid}]", p.name, p.exe.rsplit('/').next().unwrap_or(&p.exe))
+            format!(
+                "{area} {} of {}[{pid}]",
+                p.name,
+                p.exe.rsplit('/').next().unwrap_or(&p.exe)
+            )
         }
         Place::Socket(s) => s.path.clone(),
     };
@@ -192,11 +283,25 @@ fn render(header: &[&str], rows: &[(Vec<String>, Colour)], style: &Style) -> Str
         Some(_) if i < last => fit(&escape(text), WIDE, Cut::Middle).into_owned(),
         _ => escape(text).into_owned(),
     };
-    let rows: Vec<(Vec<String>, Colour)> =
-        rows.iter().map(|(cells, colour)| (cells.iter().enumerate().map(|(i, c)| cut(i, c)).collect(), *colour)).collect();
+    let rows: Vec<(Vec<String>, Colour)> = rows
+        .iter()
+        .map(|(cells, colour)| {
+            (
+                cells.iter().enumerate().map(|(i, c)| cut(i, c)).collect(),
+                *colour,
+            )
+        })
+        .collect();
     let width = |i: usize| {
-        let cells = rows.iter().filter_map(|(cells, _)| cells.get(i)).map(|c| c.width());
-        cells.chain(header.get(i).map(|h| h.width())).max().unwrap_or(0) + 2
+        let cells = rows
+            .iter()
+            .filter_map(|(cells, _)| cells.get(i))
+            .map(|c| c.width());
+        cells
+            .chain(header.get(i).map(|h| h.width()))
+            .max()
+            .unwrap_or(0)
+            + 2
     };
     let before: usize = (0..last).map(width).sum();
     for (cells, colour) in &rows {
@@ -204,11 +309,18 @@ fn render(header: &[&str], rows: &[(Vec<String>, Colour)], style: &Style) -> Str
             .iter()
             .enumerate()
             .map(|(i, cell)| match style.width {
-                Some(columns) if i == last => fit(cell, columns.saturating_sub(before).max(LAST), Cut::Middle).into_owned(),
+                Some(columns) if i == last => {
+                    fit(cell, columns.saturating_sub(before).max(LAST), Cut::Middle).into_owned()
+                }
                 _ => cell.clone(),
             })
             .collect();
-        table.row(cells.iter().enumerate().map(|(i, c)| (c.as_str(), if i == 0 { *colour } else { Colour::Plain })));
+        table.row(
+            cells
+                .iter()
+                .enumerate()
+                .map(|(i, c)| (c.as_str(), if i == 0 { *colour } else { Colour::Plain })),
+        );
     }
     table.render(style)
 }
@@ -217,9 +329,17 @@ fn footer(out: &mut String, document: &Document, report: &Report, shown: usize) 
     let n = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let places: u64 = document.entries.iter().map(Entry::place_count).sum();
     let total = document.entries.len();
-    let _ = writeln!(out, "\n{total} credentials in {places} places below {}", escape(&document.run.root));
+    let _ = writeln!(
+        out,
+        "\n{total} credentials in {places} places below {}",
+        escape(&document.run.root)
+    );
     if shown < total {
-        let _ = writeln!(out, "{} of them are not shown: less sure than --min-confidence", total - shown);
+        let _ = writeln!(
+            out,
+            "{} of them are not shown: less sure than --min-confidence",
+            total - shown
+        );
     }
     let _ = writeln!(
         out,
@@ -243,13 +363,41 @@ fn footer(out: &mut String, document: &Document, report: &Report, shown: usize) 
             let _ = writeln!(out, "  ... (-o json lists more)");
         }
     };
-    let pairs = |list: Vec<(String, String)>| list.into_iter().map(|(path, why)| format!("{path}: {why}")).collect::<Vec<_>>();
+    let pairs = |list: Vec<(String, String)>| {
+        list.into_iter()
+            .map(|(path, why)| format!("{path}: {why}"))
+            .collect::<Vec<_>>()
+    };
     let skipped = report.skipped();
     list("not walked", skipped.len() as u64, pairs(skipped));
-    list("unreadable", n(&report.unreadable_count), pairs(report.unreadable_list()));
-    list("larger than 8 MiB, only the first MiB read", n(&report.sampled_count), report.sampled_list());
-    list("changed while they were read", n(&report.changed), Vec::new());
-    list("processes whose environment may not be read", document.processes.unreadable, Vec::new());
-    list("processes with more environment or arguments than is read", document.processes.truncated, Vec::new());
-    list("credentials for which there was no room", document.refused + n(&report.crowded), Vec::new());
+    list(
+        "unreadable",
+        n(&report.unreadable_count),
+        pairs(report.unreadable_list()),
+    );
+    list(
+        "larger than 8 MiB, only the first MiB read",
+        n(&report.sampled_count),
+        report.sampled_list(),
+    );
+    list(
+        "changed while they were read",
+        n(&report.changed),
+        Vec::new(),
+    );
+    list(
+        "processes whose environment may not be read",
+        document.processes.unreadable,
+        Vec::new(),
+    );
+    list(
+        "processes with more environment or arguments than is read",
+        document.processes.truncated,
+        Vec::new(),
+    );
+    list(
+        "credentials for which there was no room",
+        document.refused + n(&report.crowded),
+        Vec::new(),
+    );
 }

@@ -49,14 +49,31 @@ struct Here<'a> {
 
 impl<V: Visitor> Walk<'_, V> {
     pub(super) fn directory_job(&self, scratch: &mut V::Scratch, job: DirJob) {
-        let Some(root) = self.roots.get(job.root) else { return };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let below = if job.path.is_empty() { b".".as_slice() } else { &job.path };
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let Some(root) = self.roots.get(job.root) else {
+            return;
+        };
+        let flags = OFlags::RDONLY
+            | OFlags::DIRECTORY
+            | OFlags::NOFOLLOW
+            | OFlags::CLOEXEC
+            | OFlags::NONBLOCK;
+        let below = if job.path.is_empty() {
+            b".".as_slice()
+        } else {
+            &job.path
+        };
+        let resolve =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let mut opened = Err(Errno::AGAIN);
         // EAGAIN: something was renamed on the way.
         for _ in 0..3 {
-            opened = rustix::fs::openat2(&root.fd, below, flags | OFlags::NOATIME, Mode::empty(), resolve);
+            opened = rustix::fs::openat2(
+                &root.fd,
+                below,
+                flags | OFlags::NOATIME,
+                Mode::empty(),
+                resolve,
+            );
             // O_NOATIME is for the owner and root only.
             if opened.as_ref().err() == Some(&Errno::PERM) {
                 opened = rustix::fs::openat2(&root.fd, below, flags, Mode::empty(), resolve);
@@ -67,7 +84,13 @@ impl<V: Visitor> Walk<'_, V> {
         }
         match opened {
             Ok(fd) => {
-                let here = Here { root, index: job.root, reach: job.reach, parent: job.device, depth: 0 };
+                let here = Here {
+                    root,
+                    index: job.root,
+                    reach: job.reach,
+                    parent: job.device,
+                    depth: 0,
+                };
                 self.directory(scratch, fd, job.path, &here);
             }
             Err(e) => self.report.unreadable(|| shown(root, &job.path), e),
@@ -89,7 +112,11 @@ impl<V: Visitor> Walk<'_, V> {
         match self.visited.enter(stat.st_dev, stat.st_ino) {
             Entered::First => {}
             Entered::Before => return,
-            Entered::Full => return self.report.skip(shown(here.root, &path), "too many directories".to_owned()),
+            Entered::Full => {
+                return self
+                    .report
+                    .skip(shown(here.root, &path), "too many directories".to_owned());
+            }
         }
         self.report.directories.fetch_add(1, Ordering::Relaxed);
         let reach = here.reach.through(stat.st_mode, stat.st_gid);
@@ -127,7 +154,10 @@ impl<V: Visitor> Walk<'_, V> {
                         continue;
                     }
                     let keep = join(&mut path, name.to_bytes());
-                    self.visitor.file(scratch, &self.at(here.root, here.index, &fd, name, &path, reach));
+                    self.visitor.file(
+                        scratch,
+                        &self.at(here.root, here.index, &fd, name, &path, reach),
+                    );
                     path.truncate(keep);
                 }
                 Ok(FileType::Directory) => {
@@ -140,7 +170,8 @@ impl<V: Visitor> Walk<'_, V> {
                 }
                 Ok(FileType::Socket) => {
                     let keep = join(&mut path, name.to_bytes());
-                    self.visitor.socket(&self.at(here.root, here.index, &fd, name, &path, reach));
+                    self.visitor
+                        .socket(&self.at(here.root, here.index, &fd, name, &path, reach));
                     path.truncate(keep);
                 }
                 Ok(_) => {
@@ -156,30 +187,65 @@ impl<V: Visitor> Walk<'_, V> {
         self.give_away(&here, &fd, &path, &mut batch);
     }
 
-    fn give_away(&self, here: &Here<'_>, dir: &Arc<OwnedFd>, path: &[u8], names: &mut Vec<CString>) {
+    fn give_away(
+        &self,
+        here: &Here<'_>,
+        dir: &Arc<OwnedFd>,
+        path: &[u8],
+        names: &mut Vec<CString>,
+    ) {
         if !names.is_empty() {
             let names = std::mem::take(names);
-            let batch = Batch { root: here.index, path: path.to_vec(), reach: here.reach, dir: dir.clone(), names };
+            let batch = Batch {
+                root: here.index,
+                path: path.to_vec(),
+                reach: here.reach,
+                dir: dir.clone(),
+                names,
+            };
             self.queue.push(Job::Files(batch));
         }
     }
 
-    fn subdirectory(&self, scratch: &mut V::Scratch, dir: &OwnedFd, name: &CStr, path: &[u8], device: u64, here: &Here<'_>) {
+    fn subdirectory(
+        &self,
+        scratch: &mut V::Scratch,
+        dir: &OwnedFd,
+        name: &CStr,
+        path: &[u8],
+        device: u64,
+        here: &Here<'_>,
+    ) {
         if !self.may_enter(here.root, path) {
             return;
         }
         let long = path.len() > LONG_PATH;
         if !long && (self.queue.waiting() < MAX_WAITING || here.depth >= MAX_INLINE) {
-            self.queue.push(Job::Dir(DirJob { root: here.index, path: path.to_vec(), reach: here.reach, device: Some(device) }));
+            self.queue.push(Job::Dir(DirJob {
+                root: here.index,
+                path: path.to_vec(),
+                reach: here.reach,
+                device: Some(device),
+            }));
             return;
         }
         if here.depth >= MAX_INLINE {
-            return self.report.unreadable(|| shown(here.root, path), Errno::NAMETOOLONG);
+            return self
+                .report
+                .unreadable(|| shown(here.root, path), Errno::NAMETOOLONG);
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let flags = OFlags::RDONLY
+            | OFlags::DIRECTORY
+            | OFlags::NOFOLLOW
+            | OFlags::CLOEXEC
+            | OFlags::NONBLOCK;
         match rustix::fs::openat(dir, name, flags, Mode::empty()) {
             Ok(fd) => {
-                let here = Here { parent: Some(device), depth: here.depth + 1, ..*here };
+                let here = Here {
+                    parent: Some(device),
+                    depth: here.depth + 1,
+                    ..*here
+                };
                 self.directory(scratch, fd, path.to_vec(), &here);
             }
             Err(e) => self.report.unreadable(|| shown(here.root, path), e),

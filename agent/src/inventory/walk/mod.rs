@@ -114,7 +114,10 @@ impl Report {
     /// Something that was not opened because of an error. What is gone by now is no error.
     pub fn unreadable(&self, path: impl FnOnce() -> String, error: rustix::io::Errno) {
         use rustix::io::Errno;
-        if matches!(error, Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::NXIO | Errno::STALE) {
+        if matches!(
+            error,
+            Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::NXIO | Errno::STALE
+        ) {
             self.vanished.fetch_add(1, Ordering::Relaxed);
             return;
         }
@@ -180,7 +183,14 @@ pub struct Walk<'a, V: Visitor> {
 impl<'a, V: Visitor> Walk<'a, V> {
     #[must_use]
     pub fn new(roots: &'a [Root], options: Options, report: &'a Report, visitor: &'a V) -> Self {
-        Walk { roots, options, report, visitor, queue: Queue::default(), visited: Visited::default() }
+        Walk {
+            roots,
+            options,
+            report,
+            visitor,
+            queue: Queue::default(),
+            visited: Visited::default(),
+        }
     }
 
     /// Leaves out the directory with this identity wherever it is met (the agent's own state).
@@ -195,7 +205,12 @@ impl<'a, V: Visitor> Walk<'a, V> {
     pub fn run(&self) -> io::Result<()> {
         for (index, root) in self.roots.iter().enumerate() {
             for start in &root.starts {
-                self.queue.push(Job::Dir(DirJob { root: index, path: start.clone(), reach: root.reach, device: None }));
+                self.queue.push(Job::Dir(DirJob {
+                    root: index,
+                    path: start.clone(),
+                    reach: root.reach,
+                    device: None,
+                }));
             }
         }
         std::thread::scope(|scope| {
@@ -232,25 +247,53 @@ impl<'a, V: Visitor> Walk<'a, V> {
     }
 
     fn batch(&self, scratch: &mut V::Scratch, batch: &Batch) {
-        let Some(root) = self.roots.get(batch.root) else { return };
+        let Some(root) = self.roots.get(batch.root) else {
+            return;
+        };
         let mut path = batch.path.clone();
         for name in &batch.names {
             let keep = dir::join(&mut path, name.to_bytes());
-            self.visitor.file(scratch, &self.at(root, batch.root, &batch.dir, name, &path, batch.reach));
+            self.visitor.file(
+                scratch,
+                &self.at(root, batch.root, &batch.dir, name, &path, batch.reach),
+            );
             path.truncate(keep);
         }
     }
 
-    fn at<'b>(&'b self, root: &'b Root, root_index: usize, dir: &'b OwnedFd, name: &'b CStr, path: &'b [u8], reach: Reach) -> At<'b> {
+    fn at<'b>(
+        &'b self,
+        root: &'b Root,
+        root_index: usize,
+        dir: &'b OwnedFd,
+        name: &'b CStr,
+        path: &'b [u8],
+        reach: Reach,
+    ) -> At<'b> {
         use rustix::fd::AsFd as _;
-        At { walk: self.report, root, root_index, dir: dir.as_fd(), name, path, reach }
+        At {
+            walk: self.report,
+            root,
+            root_index,
+            dir: dir.as_fd(),
+            name,
+            path,
+            reach,
+        }
     }
 
     /// Whether the mount on `path` (below the root) is to be entered; reports it if not.
     fn may_enter(&self, root: &Root, path: &[u8]) -> bool {
         let point = [b"/", path].concat();
-        let Some(mount) = root.mounts.at(&point) else { return true };
-        self.judge(root, path, mounts::by_type(&mount.kind, &mount.source), &mount.kind)
+        let Some(mount) = root.mounts.at(&point) else {
+            return true;
+        };
+        self.judge(
+            root,
+            path,
+            mounts::by_type(&mount.kind, &mount.source),
+            &mount.kind,
+        )
     }
 
     fn judge(&self, root: &Root, path: &[u8], verdict: Verdict, kind: &str) -> bool {
@@ -261,7 +304,10 @@ impl<'a, V: Visitor> Walk<'a, V> {
         };
         if !walk {
             let separator = if kind.is_empty() { "" } else { ": " };
-            self.report.skip(shown(root, path), format!("{kind}{separator}{}", verdict.reason()));
+            self.report.skip(
+                shown(root, path),
+                format!("{kind}{separator}{}", verdict.reason()),
+            );
         }
         walk
     }

@@ -76,7 +76,10 @@ impl Queue {
                 return None;
             }
             self.idle.fetch_add(1, Ordering::Relaxed);
-            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            inner = self
+                .changed
+                .wait(inner)
+                .unwrap_or_else(PoisonError::into_inner);
             self.idle.fetch_sub(1, Ordering::Relaxed);
         }
     }

@@ -15,14 +15,18 @@ pub struct Visited {
 
 impl Default for Visited {
     fn default() -> Self {
-        Visited { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+        Visited {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+        }
     }
 }
 
 impl Visited {
     pub fn enter(&self, device: u64, inode: u64) -> Entered {
         let index = usize::try_from(inode % SHARDS).unwrap_or(0);
-        let Some(shard) = self.shards.get(index) else { return Entered::Full };
+        let Some(shard) = self.shards.get(index) else {
+            return Entered::Full;
+        };
         let mut set = shard.lock().unwrap_or_else(PoisonError::into_inner);
         if set.contains(&(device, inode)) {
             Entered::Before
