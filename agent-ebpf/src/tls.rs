@@ -66,9 +66,11 @@ fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
     let now = unsafe { bpf_ktime_get_boot_ns() };
     if let Some(before) = TLS_CALLS.get_ptr(&pid_tgid) {
         // SAFETY: a live map value, copied at once.
-        let before = unsafe { (*before).call };
-        // One function of a library calling another (gnutls_record_send and _send2) is one call.
-        if before.tls_session == session
+        let (before, other) = unsafe { ((*before).call, (*before).record.cookie != cookie & 0xffff_ffff) };
+        // One function of a library going on in another (gnutls_record_send in _send2), or one file seen through two
+        // mounts, is one call. The same function again is another call, even with the same buffer.
+        if other
+            && before.tls_session == session
             && before.buffer == buffer
             && before.total == total
             && before.ret_slot != 0
@@ -146,7 +148,7 @@ pub fn active(call: &TlsCall, now: u64, sp: u64) -> bool {
         return now - call.boot_ns < CALL_AGE_MAX;
     }
     // SAFETY: the helper checks the address.
-    sp < call.ret_slot
+    sp <= call.ret_slot
         && unsafe { bpf_probe_read_user(call.ret_slot as *const u64) } == Ok(call.ret_addr)
 }
 

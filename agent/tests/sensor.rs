@@ -10,6 +10,11 @@ fn smoke() {
     }
     println!("{:?}", sensor.status().offsets);
     println!("{:?}", sensor.losses());
+    let t = std::time::Instant::now();
+    println!("scan {} {:?}", sensor.scan_libraries(), t.elapsed());
+    for l in &sensor.status().libraries {
+        println!("{l:?}");
+    }
     let n = sensor.drain(&mut |r| println!("{} {}", r.hook, r.bytes.len()));
     println!("{n}");
 }

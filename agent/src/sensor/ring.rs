@@ -98,11 +98,6 @@ impl Ring {
         position.load(Ordering::Acquire)
     }
 
-    /// Up to where records were consumed.
-    pub fn consumed(&self) -> u64 {
-        self.position
-    }
-
     /// Bytes of the data area.
     pub fn size(&self) -> u64 {
         self.size
