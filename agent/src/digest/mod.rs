@@ -8,7 +8,7 @@ mod digest;
 mod environment;
 mod exec;
 mod files;
-mod procfs;
+pub(crate) mod procfs;
 mod registry;
 mod stamp;
 #[cfg(test)]
