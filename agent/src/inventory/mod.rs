@@ -9,7 +9,7 @@ pub mod diff;
 mod enrich;
 pub mod exposure;
 mod facts;
-mod look;
+pub(crate) mod look;
 mod merge;
 pub mod model;
 mod mounts;
