@@ -13,7 +13,7 @@ use aya_ebpf::{
 };
 use keytrail_abi::{
     FileAccess, FileNew, Kind, NAME_DEPTH, NAME_MAX, PROC_HOLDER, PROC_IGNORED, PROC_UNKNOWN, ProcState, ReadKey,
-    SEEN_SLOTS, SeenInode,
+    SEEN_CLEAN, SEEN_SLOTS, SeenInode,
     globals::{MISSING, field as f},
     records::access,
     state::{counter, watch, watch_bit},
@@ -107,17 +107,22 @@ fn unwatched(inode: u64, ino: u64, how: u32) {
     let ctime_ns = ctime_ns(inode);
     // The middle bits of a slab address tell objects apart best.
     let slot = ((inode >> 6) ^ (inode >> 17)) as u32 & (SEEN_SLOTS - 1);
-    if let Some(last) = SEEN_LAST.get_ptr_mut(slot) {
-        // SAFETY: a live map value of this CPU. Torn by a nested probe it agrees with no inode, which costs a look-up.
-        unsafe {
-            if (*last).inode == inode && (*last).ino == ino && (*last).ctime_ns == ctime_ns {
-                return;
-            }
+    let Some(last) = SEEN_LAST.get_ptr_mut(slot) else {
+        return;
+    };
+    // SAFETY: a live map value of this CPU. Torn by a nested probe it agrees with no inode, which costs a look-up.
+    unsafe {
+        if (*last).inode == inode && (*last).ino == ino && (*last).ctime_ns == ctime_ns {
+            return;
+        }
+        if discover(inode, ctime_ns, how) == CLEAN {
             *last = SeenInode { inode, ino, ctime_ns };
         }
     }
-    discover(inode, ctime_ns, how);
 }
+
+/// What [`discover`] says of a file that needs no further look in this version.
+const CLEAN: u32 = 1;
 
 /// File systems whose files are made up when they are read (include/uapi/linux/magic.h): no credential lies there, and
 /// reading them back would disturb.
@@ -147,17 +152,25 @@ fn discover(inode: u64, ctime_ns: u64, how: u32) -> u32 {
     let sb = follow(inode, field(f::INODE_SB));
     let magic: u64 = read_or_zero(sb, field(f::SB_MAGIC));
     if mode & S_IFMT != S_IFREG || size < SIZE_MIN || made_up(magic) {
-        return 0;
+        return CLEAN;
     }
     let file = file_id(inode);
-    // SAFETY: a live map value.
-    if SEEN.get_ptr(&file).is_some_and(|seen| unsafe { *seen } == ctime_ns) {
-        return 0;
+    // SAFETY: a live map value, copied at once.
+    let seen = SEEN.get_ptr(&file).map(|seen| unsafe { *seen });
+    if seen == Some(ctime_ns | SEEN_CLEAN) {
+        return CLEAN;
     }
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let known = PROCS.get_ptr(&tgid);
     // SAFETY: a live map value.
     if known.is_some_and(|known| unsafe { (*known).state } == PROC_IGNORED) {
+        return 0;
+    }
+    // Until user space has decided, every process that reads the file is reported, once.
+    let start = start_ns(current_task());
+    let key = ReadKey { file, ctime_ns, tgid, access: 0 };
+    // SAFETY: a live map value.
+    if seen == Some(ctime_ns) && READ_SEEN.get_ptr(&key).is_some_and(|seen| unsafe { *seen } == start) {
         return 0;
     }
     let Some(counters) = Counters::get() else {
@@ -168,6 +181,7 @@ fn discover(inode: u64, ctime_ns: u64, how: u32) -> u32 {
     };
     // Only what was reported counts as seen: after a loss the next read is reported.
     let _ = SEEN.insert(&file, &ctime_ns, 0);
+    let _ = READ_SEEN.insert(&key, &start, 0);
     let mut exec_id = 0;
     if known.is_none() {
         // What it sends until user space has looked at the file is captured: the secret may be on its way already.

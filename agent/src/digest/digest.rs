@@ -54,6 +54,8 @@ pub struct Digested {
     pub settle: Vec<Settle>,
     /// Files found to hold credentials, to be watched from now on.
     pub watch: Vec<(PathBuf, abi::FileId)>,
+    /// Files (and change times) that need no further look.
+    pub clean: Vec<(abi::FileId, u64)>,
     /// Watched inodes that are other files by now.
     pub unwatch: Vec<abi::FileId>,
 }
@@ -244,8 +246,11 @@ impl Digest {
                 };
                 out.observations.push(Observation::File(Box::new(seen)));
             }
-            Discovered::Clean => {}
-            Discovered::Lost => self.unlocated += 1,
+            Discovered::Clean => out.clean.push((r.file, r.ctime_ns)),
+            Discovered::Lost => {
+                out.clean.push((r.file, r.ctime_ns));
+                self.unlocated += 1;
+            }
         }
         if r.exec_id != 0 {
             out.settle.push(Settle {

@@ -57,6 +57,7 @@ enum Op {
     Clear(u32, u64),
     Watch(PathBuf, FileId, u32),
     Unwatch(FileId),
+    Clean(FileId, u64),
     /// A holder is about to talk: what it has mapped may be new.
     Libraries(u32),
 }
@@ -92,6 +93,7 @@ impl Deferred {
                     }
                 }
                 Op::Unwatch(file) => sensor.unwatch(file),
+                Op::Clean(file, ctime_ns) => sensor.set_clean(file, ctime_ns),
                 Op::Libraries(tgid) => {
                     sensor.attach_process_libraries(tgid);
                 }
@@ -260,6 +262,9 @@ impl Line {
         }
         for (path, file) in out.watch.drain(..) {
             self.deferred.watch(&path, file, keytrail_abi::watch::FILE);
+        }
+        for (file, ctime_ns) in out.clean.drain(..) {
+            self.deferred.0.push(Op::Clean(file, ctime_ns));
         }
         for file in out.unwatch.drain(..) {
             self.deferred.unwatch(file);

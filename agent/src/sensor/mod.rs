@@ -199,6 +199,11 @@ impl Sensor {
             .add(&mut self.maps, self.fanotify.as_ref(), path, file, flags)
     }
 
+    /// Declares a discovered file clean in the version of this change time: it is not reported again.
+    pub fn set_clean(&mut self, file: FileId, ctime_ns: u64) {
+        self.maps.set_clean(file, ctime_ns);
+    }
+
     pub fn unwatch(&mut self, file: FileId) {
         self.watches
             .remove(&mut self.maps, self.fanotify.as_ref(), file);

@@ -7,6 +7,7 @@ use crate::inventory::look::{Form, form};
 use crate::secret::{Classifier, Origin};
 use keytrail_abi::{FileId, FileNew, NAME_DEPTH};
 use rustix::fs::OFlags;
+use std::collections::HashMap;
 use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -16,6 +17,8 @@ use std::path::{Path, PathBuf};
 const MAX_FDS: usize = 256;
 /// Lines of a mount table that are read.
 const MAX_MOUNTS: usize = 4_096;
+/// Clean files remembered here.
+const MAX_CLEAN: usize = 4_096;
 /// How much of a file decides whether it is worth reading.
 const HEAD: u64 = 4_096;
 
@@ -42,6 +45,8 @@ pub enum Discovered {
 pub struct Discovery {
     own: Vec<Mount>,
     own_read_ns: u64,
+    /// Files found clean a moment ago: several processes may read one before the kernel side knows.
+    clean: HashMap<FileId, u64>,
 }
 
 /// The host's mount table is read again after this time.
@@ -50,6 +55,26 @@ const OWN_FRESH_NS: u64 = 2_000_000_000;
 impl Discovery {
     /// Looks into the file of a record and learns what it holds.
     pub fn look(
+        &mut self,
+        new: &FileNew,
+        table: &mut FileTable,
+        classifier: &Classifier,
+        registry: &mut Registry,
+    ) -> Discovered {
+        if self.clean.get(&new.file) == Some(&new.ctime_ns) {
+            return Discovered::Clean;
+        }
+        let found = self.look_inside(new, table, classifier, registry);
+        if matches!(found, Discovered::Clean) {
+            if self.clean.len() >= MAX_CLEAN {
+                self.clean.clear();
+            }
+            self.clean.insert(new.file, new.ctime_ns);
+        }
+        found
+    }
+
+    fn look_inside(
         &mut self,
         new: &FileNew,
         table: &mut FileTable,
