@@ -213,9 +213,13 @@ fn accept(
     };
     let mut kind = None;
     if spec.kind == "jwt" {
-        kind = derive::jwt::Jwt::parse(bytes).and_then(|j| j.kind());
+        let claims = derive::jwt::Jwt::parse(bytes);
+        kind = claims.as_ref().and_then(derive::jwt::Jwt::kind);
         if kind.is_some() {
             confidence = confidence.max(0.97);
+        } else if claims.is_none_or(|c| !c.names_someone()) {
+            // Without issuer, subject or expiry it is a lesson in JWTs more often than a credential.
+            confidence = confidence.min(0.6);
         }
     }
     let parts = if spec.public {
