@@ -165,8 +165,22 @@ fn accept(
         }
     }
     let mut derived = derive::derive(&spec.identifier, bytes);
+    if matches!(
+        spec.identifier.as_str(),
+        "" | "prefix" | "github-app" | "dash-digits"
+    ) && derived.identifier.is_empty()
+    {
+        derived.identifier = derive::mark(&spec.literals, bytes);
+    }
     if let Some(id) = captures.name("id").filter(|id| !id.as_bytes().is_empty()) {
-        derived.identifier = clean(id.as_bytes());
+        // `user:password@host` in a URL: only what is not secret of it.
+        let id = id.as_bytes();
+        let host = id
+            .iter()
+            .rposition(|b| *b == b'@')
+            .filter(|_| id.windows(3).any(|w| w == b"://"))
+            .map_or(id, |at| &id[at + 1..]);
+        derived.identifier = clean(host);
     }
     if let Some(near) = rule.identifier_near() {
         let from = span.start.saturating_sub(300);
