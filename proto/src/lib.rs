@@ -3,7 +3,11 @@
 /// Generated from `keytrail/v1/*.proto`.
 pub mod v1 {
     #![allow(clippy::all, reason = "generated code")]
-    #![allow(clippy::undocumented_unsafe_blocks, clippy::unwrap_used, reason = "generated code")]
+    #![allow(
+        clippy::undocumented_unsafe_blocks,
+        clippy::unwrap_used,
+        reason = "generated code"
+    )]
     tonic::include_proto!("keytrail.v1");
     include!(concat!(env!("OUT_DIR"), "/keytrail.v1.serde.rs"));
 }

@@ -35,21 +35,42 @@ pub enum Observation {
     /// First of every recording: everything the core must not ask the machine for.
     Start(AgentStart),
     /// Time has passed; sent at least every 250 ms while the agent runs.
-    Tick { boot_ns: u64, wall_ns: u64 },
+    Tick {
+        boot_ns: u64,
+        wall_ns: u64,
+    },
     /// A process that was there before the agent (or whose exec was lost), read from /proc.
     Snapshot(Box<Snapshot>),
     Exec(Box<ExecSeen>),
-    Fork { at: Stamp, child: Pid, child_ns_tgid: u32 },
-    Exit { at: Stamp, status: i32, signal: i32 },
+    Fork {
+        at: Stamp,
+        child: Pid,
+        child_ns_tgid: u32,
+    },
+    Exit {
+        at: Stamp,
+        status: i32,
+        signal: i32,
+    },
     File(Box<FileSeen>),
-    Connect { at: Stamp, ends: Ends },
+    Connect {
+        at: Stamp,
+        ends: Ends,
+    },
     Send(Box<SendSeen>),
     TlsWrite(Box<TlsSeen>),
     /// A file with a credential that was not there before.
-    Created { at: Option<Stamp>, boot_ns: u64, file: FileFacts, credentials: Vec<CredentialRef> },
+    Created {
+        at: Option<Stamp>,
+        boot_ns: u64,
+        file: FileFacts,
+        credentials: Vec<CredentialRef>,
+    },
     Gap(GapSeen),
     /// The recording ends: what is pending is decided now.
-    Stop { boot_ns: u64 },
+    Stop {
+        boot_ns: u64,
+    },
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
