@@ -1,20 +1,634 @@
-use keytrail::sensor::*;
-#[test]
-fn smoke() {
-    let mut sensor = match Sensor::open(&SensorOptions::default()) {
-        Ok(s) => s,
-        Err(e) => panic!("{e}"),
+//! The sensor against this machine's kernel, with real programs. Needs root; says so and passes where it is not.
+
+#![allow(clippy::unwrap_used, reason = "a failure here is the test's result")]
+
+#[path = "sensor/host.rs"]
+mod host;
+
+use host::{Host, Seen, send_buffers, tls_server};
+use keytrail::sensor::{Sensor, SensorError, SensorOptions, Tier};
+use keytrail_abi::{AREA_ARGV, AREA_ENV, Kind, PROC_HOLDER, PROC_UNKNOWN, access, header::flags};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpListener,
+    os::unix::process::CommandExt,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+/// A sensor, or the reason why there cannot be one here.
+macro_rules! host {
+    () => {
+        match Host::new() {
+            Some(host) => host,
+            None => return,
+        }
     };
-    for s in &sensor.status().signals {
-        println!("{s:#?}");
+}
+
+#[test]
+fn every_signal_has_a_hook_that_fires() {
+    let host = host!();
+    for report in &host.sensor.status().signals {
+        assert!(!report.hook.is_empty(), "{report:?}");
+        if report.signal != "file_open" {
+            assert_eq!(report.self_test, "fired", "{report:?}");
+        }
+        for refused in &report.refused {
+            assert!(
+                !refused.reason.is_empty() && !refused.remedy.is_empty(),
+                "{refused:?}"
+            );
+        }
     }
-    println!("{:?}", sensor.status().offsets);
-    println!("{:?}", sensor.losses());
-    let t = std::time::Instant::now();
-    println!("scan {} {:?}", sensor.scan_libraries(), t.elapsed());
-    for l in &sensor.status().libraries {
-        println!("{l:?}");
+    assert_eq!(host.sensor.status().offsets, Vec::<String>::new());
+}
+
+#[test]
+fn the_base_tier_can_be_asked_for() {
+    let _ = host!();
+    let options = SensorOptions {
+        tier: Some(Tier::Base),
+        ..SensorOptions::default()
+    };
+    let sensor = Sensor::open(&options).unwrap();
+    for report in &sensor.status().signals {
+        assert_eq!(report.tier, Some(Tier::Base), "{report:?}");
     }
-    let n = sensor.drain(&mut |r| println!("{} {}", r.hook, r.bytes.len()));
-    println!("{n}");
+}
+
+#[test]
+fn cat_is_one_read_and_looking_is_none() {
+    let mut host = host!();
+    let file = host.secret_on_disk(b"secret\n");
+    let path = file.path().to_str().unwrap().to_owned();
+    for looking in [
+        vec!["stat", &path],
+        vec!["ls", "-l", &path],
+        vec!["test", "-r", &path],
+        vec![
+            "find",
+            file.path().parent().unwrap().to_str().unwrap(),
+            "-name",
+            "nothing*",
+        ],
+    ] {
+        let mut command = Command::new(looking[0]);
+        let pid = host.run(command.args(&looking[1..]));
+        let seen = host.settle();
+        assert_eq!(seen.reads(pid).len(), 0, "{looking:?}");
+        assert_eq!(seen.of(pid, Kind::FILE_OPEN).len(), 0, "{looking:?}");
+    }
+    let pid = host.run(Command::new("cat").arg(&path));
+    let seen = host.settle();
+    let reads = seen.reads(pid);
+    assert_eq!(reads.len(), 1, "{reads:?}");
+    assert_eq!(reads[0].size, 7);
+    assert_eq!(reads[0].header.comm[..4], *b"cat\0");
+    assert!(reads[0].header.start_ns > 0);
+    assert_eq!(seen.of(pid, Kind::FILE_OPEN).len(), 1);
+    // Another process, another record; the same process twice is one.
+    let twice = format!("cat {path} {path}; :");
+    let pid = host.run(Command::new("sh").args(["-c", &twice]));
+    let seen = host.settle();
+    let cat = seen.child_of(pid).unwrap();
+    assert_eq!(seen.reads(cat).len(), 1);
+    assert_eq!(seen.reads(pid).len(), 0);
+    // A changed file is another version.
+    let script = format!(
+        "import os,time\nf={path:?}\nopen(f).read()\ntime.sleep(0.02)\nos.chmod(f,0o600)\nopen(f).read()"
+    );
+    let pid = host.run(Command::new("/usr/bin/python3").args(["-c", &script]));
+    assert_eq!(host.settle().reads(pid).len(), 2);
+}
+
+#[test]
+fn reads_that_no_tracepoint_shows() {
+    let mut host = host!();
+    // tmpfs.
+    let mut shm = tempfile::Builder::new().tempfile_in("/dev/shm").unwrap();
+    shm.write_all(b"secret\n").unwrap();
+    host.watch(shm.path());
+    let pid = host.run(Command::new("cat").arg(shm.path()));
+    let seen = host.settle();
+    assert_eq!(seen.reads(pid).len(), 1);
+    // Direct I/O.
+    let file = host.secret_on_disk(&[b'x'; 8192]);
+    Command::new("sync").arg(file.path()).status().unwrap();
+    let mut input = std::ffi::OsString::from("if=");
+    input.push(file.path());
+    let pid =
+        host.run(
+            Command::new("dd")
+                .arg(input)
+                .args(["of=/dev/null", "iflag=direct", "bs=4096"]),
+        );
+    let seen = host.settle();
+    assert_eq!(seen.reads(pid).len(), 1);
+    assert_eq!(
+        seen.hook_of(pid, Kind::FILE_READ).as_deref(),
+        host.expect_tier("fanotify", "fexit:security_file_permission")
+    );
+}
+
+#[test]
+fn a_mapping_is_a_read_once_it_is_touched() {
+    let mut host = host!();
+    let file = host.secret_on_disk(&[b'x'; 8192]);
+    let path = file.path().to_str().unwrap();
+    let script = format!(
+        "import mmap,os\nf=os.open({path:?},0)\nm=mmap.mmap(f,0,access=mmap.ACCESS_READ)\nassert m[5000]==120"
+    );
+    let pid = host.run(Command::new("/usr/bin/python3").args(["-c", &script]));
+    let reads = host.settle().reads(pid);
+    assert_eq!(reads.len(), 1);
+    assert_eq!(reads[0].access, access::MMAP);
+}
+
+#[test]
+fn the_environment_is_captured_whole() {
+    let mut host = host!();
+    for size in [0usize, 100, 250, 3000, 4096, 9000, 60_000] {
+        let value: String = (0..size)
+            .map(|n| char::from(b'a' + (n % 26) as u8))
+            .collect();
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", "true"])
+            .env_clear()
+            .env("FIRST", "1")
+            .env("VALUE", &value)
+            .env("LAST", "2");
+        let pid = host.run(&mut command);
+        let seen = host.settle();
+        let exec = seen.exec(pid).unwrap();
+        assert_eq!(exec.area(AREA_ARGV), b"/bin/sh\0-c\0true\0");
+        let environment = exec.area(AREA_ENV);
+        assert_eq!(environment.len() as u64, exec.record.env_len, "{size}");
+        let wanted = format!("VALUE={value}\0");
+        assert!(host::contains(&environment, wanted.as_bytes()), "{size}");
+        assert!(
+            host::contains(&environment, b"FIRST=1\0") && host::contains(&environment, b"LAST=2\0")
+        );
+        assert_eq!(exec.flags & (flags::TRUNCATED | flags::UNREADABLE), 0);
+        assert!(exec.complete);
+        assert_eq!(exec.record.parent_tgid, std::process::id());
+        assert_eq!((exec.record.argc, exec.record.envc), (3, 3));
+        assert_eq!(
+            &exec.record.filename[..exec.record.filename_len as usize],
+            b"/bin/sh"
+        );
+    }
+}
+
+#[test]
+fn a_huge_environment_is_cut_and_says_so() {
+    let mut host = host!();
+    let mut command = Command::new("/bin/true");
+    command.env_clear();
+    // A quarter of the usual stack limit of 8 MiB is the most that execve takes.
+    for n in 0..19 {
+        command.env(format!("V{n}"), "x".repeat(100_000));
+    }
+    let pid = host.run(&mut command);
+    let seen = host.settle();
+    let exec = seen.exec(pid).unwrap();
+    assert!(exec.record.env_len > 1_900_000);
+    assert_eq!(exec.area(AREA_ENV).len(), keytrail_abi::EXEC_AREA_MAX);
+    assert_ne!(exec.flags & flags::TRUNCATED, 0);
+    assert!(exec.complete);
+}
+
+#[test]
+fn exec_from_another_thread_keeps_the_process() {
+    let mut host = host!();
+    let script = "import os,threading\nthreading.Thread(target=lambda: os.execv('/bin/true',['true','thread'])).start()\nimport time\ntime.sleep(5)";
+    let pid = host.run(Command::new("/usr/bin/python3").args(["-c", script]));
+    let seen = host.settle();
+    let exec = seen.execs(pid).pop().unwrap();
+    assert_eq!(exec.area(AREA_ARGV), b"true\0thread\0");
+    assert_eq!(exec.record.header.tid, pid);
+    assert_ne!(exec.record.old_tid, pid);
+    let first = seen.exec(pid).unwrap();
+    assert_eq!(first.record.header.start_ns, exec.record.header.start_ns);
+    assert_eq!(seen.of(pid, Kind::EXIT).len(), 1);
+}
+
+#[test]
+fn a_plain_request_is_seen_with_its_destination() {
+    let mut host = host!();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut buffer = [0; 4096];
+        let n = stream.read(&mut buffer).unwrap();
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            .unwrap();
+        buffer[..n].to_vec()
+    });
+    let pid = host.run(Command::new("curl").args([
+        "-s",
+        "-H",
+        "X-Secret: planted",
+        &format!("http://127.0.0.1:{port}/path"),
+    ]));
+    let request = server.join().unwrap();
+    let seen = host.settle();
+    let sends = seen.sends(pid);
+    let whole: Vec<u8> = sends.iter().flat_map(|send| send.data.clone()).collect();
+    assert_eq!(whole, request);
+    assert_eq!(sends[0].record.ends.peer_port, port);
+    assert_eq!(sends[0].record.ends.peer[..4], [127, 0, 0, 1]);
+    assert_eq!(
+        (sends[0].record.ends.family, sends[0].record.ends.protocol),
+        (2, 6)
+    );
+    assert_eq!(sends[0].record.tls_call, 0);
+    let connect = seen.of(pid, Kind::CONNECT);
+    assert!(!connect.is_empty());
+}
+
+#[test]
+fn curl_over_tls_shows_plaintext_and_socket() {
+    let mut host = host!();
+    host.sensor.scan_libraries();
+    let Some((mut server, port)) = tls_server() else {
+        return;
+    };
+    let url = format!("https://localhost:{port}/");
+    let pid = host.run(Command::new("curl").args([
+        "-sk",
+        "--ipv4",
+        "-H",
+        "Authorization: Bearer planted",
+        &url,
+    ]));
+    let seen = host.settle();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let writes = seen.tls(pid);
+    assert_eq!(writes.len(), 1, "{writes:?}");
+    assert!(writes[0].data.starts_with(b"GET / HTTP/1.1\r\n"));
+    assert!(host::contains(&writes[0].data, b"Bearer planted"));
+    assert_eq!(writes[0].record.total as usize, writes[0].data.len());
+    assert_eq!(
+        seen.hook_of(pid, Kind::TLS_WRITE).as_deref(),
+        Some("uprobe:SSL_write")
+    );
+    let sends = seen.sends(pid);
+    let hello = sends
+        .iter()
+        .find(|send| send.data.first() == Some(&0x16))
+        .unwrap();
+    assert!(
+        host::contains(&hello.data, b"localhost"),
+        "no SNI in the ClientHello"
+    );
+    assert_eq!(hello.record.tls_call, 0);
+    let nested: Vec<_> = sends
+        .iter()
+        .filter(|send| send.record.tls_call == writes[0].record.tls_call)
+        .collect();
+    assert_eq!(nested.len(), 1, "{sends:?}");
+    assert_eq!(nested[0].record.ends.peer_port, port);
+    assert_eq!(nested[0].record.tls_session, writes[0].record.tls_session);
+    assert_eq!(nested[0].data[0], 0x17);
+    // TLS 1.3: five bytes of header, one of type, sixteen of tag.
+    assert_eq!(nested[0].record.total, writes[0].record.total + 22);
+}
+
+#[test]
+fn python_uses_ssl_write_ex() {
+    let mut host = host!();
+    host.sensor.scan_libraries();
+    let Some((mut server, port)) = tls_server() else {
+        return;
+    };
+    let script = format!(
+        "import ssl,urllib.request as u\nc=ssl._create_unverified_context()\nu.urlopen(u.Request('https://127.0.0.1:{port}/',headers={{'X-Planted':'planted-header'}}),context=c).read()"
+    );
+    let pid = host.run(Command::new("/usr/bin/python3").args(["-c", &script]));
+    let seen = host.settle();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let writes = seen.tls(pid);
+    assert!(
+        writes
+            .iter()
+            .any(|write| host::contains(&write.data, b"planted-header")),
+        "{writes:?}"
+    );
+    assert_eq!(
+        seen.hook_of(pid, Kind::TLS_WRITE).as_deref(),
+        Some("uprobe:SSL_write_ex")
+    );
+    for write in &writes {
+        let nested = seen
+            .sends(pid)
+            .into_iter()
+            .filter(|send| send.record.tls_call == write.record.tls_call);
+        let ports: Vec<_> = nested.map(|send| send.record.ends.peer_port).collect();
+        assert_eq!(ports, [port]);
+    }
+}
+
+#[test]
+fn gnutls_is_seen_once() {
+    let mut host = host!();
+    host.sensor.scan_libraries();
+    if !std::path::Path::new("/usr/bin/wget").exists() {
+        eprintln!("not tried: there is no wget");
+        return;
+    }
+    let Some((mut server, port)) = tls_server() else {
+        return;
+    };
+    let pid = host.run(Command::new("wget").args([
+        "-q",
+        "-O",
+        "/dev/null",
+        "--no-check-certificate",
+        "--tries=1",
+        &format!("https://127.0.0.1:{port}/"),
+    ]));
+    let seen = host.settle();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let writes: Vec<_> = seen
+        .tls(pid)
+        .into_iter()
+        .filter(|write| write.data.starts_with(b"GET /"))
+        .collect();
+    assert_eq!(writes.len(), 1, "{writes:?}");
+}
+
+#[test]
+fn a_clean_process_is_left_alone_until_it_reads_a_secret() {
+    let mut host = host!();
+    let file = host.secret_on_disk(b"secret\n");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let script = format!(
+        "import socket,sys\ns=socket.create_connection(('127.0.0.1',{port}))\n\
+         for line in sys.stdin:\n  a=line.split()\n  if a[0]=='send': s.sendall(a[1].encode())\n  else: open({:?}).read()\n  print('ok',flush=True)",
+        file.path()
+    );
+    let mut child = Command::new("/usr/bin/python3")
+        .args(["-c", &script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (_stream, _) = listener.accept().unwrap();
+    let pid = child.id();
+    let mut input = child.stdin.take().unwrap();
+    let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut say = |line: &str| {
+        writeln!(input, "{line}").unwrap();
+        let mut answer = String::new();
+        std::io::BufRead::read_line(&mut output, &mut answer).unwrap();
+        assert_eq!(answer, "ok\n");
+    };
+    say("send before");
+    let seen = host.settle();
+    let exec_id = seen.exec(pid).unwrap().record.exec_id;
+    assert_eq!(host.sensor.process(pid).unwrap().state, PROC_UNKNOWN);
+    assert_eq!(seen.sends(pid).len(), 1);
+    assert_ne!(
+        seen.sends(pid)[0].record.header.flags & flags::UNCLASSIFIED,
+        0
+    );
+
+    host.sensor.clear_process(pid, exec_id + (1 << 16));
+    assert!(
+        host.sensor.process(pid).is_some(),
+        "another exec's verdict was applied"
+    );
+    host.sensor.clear_process(pid, exec_id);
+    assert!(host.sensor.process(pid).is_none());
+    say("send clean");
+    assert_eq!(host.settle().sends(pid).len(), 0);
+
+    say("read");
+    assert_eq!(host.sensor.process(pid).unwrap().state, PROC_HOLDER);
+    say("send after");
+    let seen = host.settle();
+    assert_eq!(seen.reads(pid).len(), 1);
+    assert_eq!(seen.sends(pid)[0].data, b"after");
+    assert_eq!(
+        seen.sends(pid)[0].record.header.flags & flags::UNCLASSIFIED,
+        0
+    );
+    drop(input);
+    child.wait().unwrap();
+    host.settle();
+    assert!(host.sensor.process(pid).is_none(), "its exit left an entry");
+}
+
+#[test]
+fn children_inherit_what_is_known() {
+    let mut host = host!();
+    let pid = host.run(Command::new("sh").args(["-c", "(sleep 0.2; :) & wait"]));
+    let seen = host.settle();
+    let child = seen.child_of(pid).unwrap();
+    assert!(seen.of(child, Kind::EXIT).len() == 1 && seen.of(pid, Kind::EXIT).len() == 1);
+}
+
+#[test]
+fn every_segment_and_every_call_is_captured_once() {
+    let mut host = host!();
+    // Twelve segments, one empty; the same buffer three times; one call larger than what is captured of a call.
+    let (pid, received) = send_buffers(
+        &mut host,
+        "import os\nos.writev(fd,[bytes([65+n])*(n*100) for n in range(12)])\nb=bytearray(b'same')*64\nfor n in range(3):\n  os.write(fd,b)\nos.write(fd,bytes(range(256))*800)",
+    );
+    let seen = host.settle();
+    let sends = seen.sends(pid);
+    let totals: Vec<u64> = sends
+        .iter()
+        .filter(|send| send.record.header.flags & flags::CONTINUED == 0)
+        .map(|send| send.record.total)
+        .collect();
+    assert_eq!(totals, [6600, 256, 256, 256, 204_800]);
+    let captured: Vec<u8> = sends.iter().flat_map(|send| send.data.clone()).collect();
+    assert_eq!(captured.len(), 6600 + 3 * 256 + keytrail_abi::PAYLOAD_MAX);
+    assert_eq!(captured, received[..captured.len()]);
+    let last = sends.last().unwrap();
+    assert_ne!(last.record.header.flags & flags::TRUNCATED, 0);
+    assert!(
+        sends
+            .iter()
+            .rev()
+            .skip(1)
+            .all(|send| send.record.header.flags & flags::TRUNCATED == 0)
+    );
+}
+
+#[test]
+fn a_missing_page_costs_that_page() {
+    let mut host = host!();
+    // Three pages, the middle one never touched: it is not resident, and the kernel itself faults it in later.
+    let (pid, received) = send_buffers(
+        &mut host,
+        "import mmap,os\nm=mmap.mmap(-1,3*4096)\nm[0:4096]=b'a'*4096\nm[8192:12288]=b'c'*4096\nos.write(fd,m)",
+    );
+    assert_eq!(received.len(), 12288);
+    let seen = host.settle();
+    let sends = seen.sends(pid);
+    let captured: Vec<u8> = sends.iter().flat_map(|send| send.data.clone()).collect();
+    assert_eq!(captured, [[b'a'; 4096], [b'c'; 4096]].concat());
+    assert_eq!(
+        sends
+            .iter()
+            .map(|send| send.record.offset)
+            .collect::<Vec<_>>(),
+        [0, 4096, 8192]
+    );
+    assert_ne!(sends[1].record.header.flags & flags::UNREADABLE, 0);
+}
+
+#[test]
+fn losses_are_counted_and_leave_a_hole() {
+    let _ = host!();
+    let options = SensorOptions {
+        ring_bytes: 1,
+        self_test: false,
+        ..SensorOptions::default()
+    };
+    let mut host = Host::with(&options).unwrap();
+    // The smallest ring has 256 KiB, and nobody drains it meanwhile.
+    for _ in 0..100 {
+        Command::new("/bin/true")
+            .env("FILL", "x".repeat(8000))
+            .status()
+            .unwrap();
+    }
+    let seen = host.settle();
+    let losses = host.sensor.losses();
+    let lost: u64 = losses.iter().map(|loss| loss.count).sum();
+    assert!(lost > 0, "{losses:?}");
+    assert!(
+        losses.iter().any(|loss| loss.kind == "exec_chunk"),
+        "{losses:?}"
+    );
+    let held = seen.sequence_span();
+    assert!(held.records < 100 * 5);
+    // What comes after the hole is numbered on.
+    let pid = host.run(&mut Command::new("/bin/true"));
+    let after = host.settle();
+    assert!(after.exec(pid).unwrap().complete);
+    assert_eq!(host.sensor.losses(), []);
+    assert!(
+        after.sequence_span().lowest > held.highest || after.sequence_span().lowest >= held.records
+    );
+}
+
+#[test]
+fn a_wiped_ring_holds_nothing_of_the_past() {
+    let _ = host!();
+    let options = SensorOptions {
+        ring_bytes: 1 << 20,
+        self_test: false,
+        ..SensorOptions::default()
+    };
+    let mut host = Host::with(&options).unwrap();
+    let marker = format!("marker-{:x}-in-the-ring", std::process::id());
+    for _ in 0..20 {
+        Command::new("/bin/true")
+            .env("MARKER", &marker)
+            .status()
+            .unwrap();
+    }
+    let seen = host.settle();
+    assert!(seen.contains(marker.as_bytes()));
+    drop(seen);
+    assert!(
+        host::contains(&host.sensor.ring_image(), marker.as_bytes()),
+        "nothing to prove"
+    );
+    let mut records = 0;
+    host.sensor.wipe(&mut |_| records += 1).unwrap();
+    assert!(
+        !host::contains(&host.sensor.ring_image(), marker.as_bytes()),
+        "the marker is still there"
+    );
+    // And it still works.
+    let pid = host.run(&mut Command::new("/bin/true"));
+    assert!(host.settle().exec(pid).unwrap().complete);
+}
+
+#[test]
+fn two_hundred_short_processes_are_all_seen() {
+    let mut host = host!();
+    let mut pids = Vec::new();
+    for n in 0..200 {
+        let mut child = Command::new("/bin/true")
+            .env("NUMBER", n.to_string())
+            .spawn()
+            .unwrap();
+        pids.push((child.id(), n));
+        child.wait().unwrap();
+    }
+    let seen = host.settle();
+    for (pid, n) in pids {
+        let environment = seen.exec(pid).unwrap().area(AREA_ENV);
+        assert!(host::contains(
+            &environment,
+            format!("NUMBER={n}\0").as_bytes()
+        ));
+    }
+    assert_eq!(host.sensor.losses(), []);
+}
+
+#[test]
+fn nobody_gets_a_plain_sentence() {
+    const CHILD: &str = "KEYTRAIL_TEST_AS_NOBODY";
+    if std::env::var_os(CHILD).is_some() {
+        let error = Sensor::open(&SensorOptions::default()).err().unwrap();
+        println!("error: {error}");
+        assert!(matches!(error, SensorError::Privilege), "{error:?}");
+        return;
+    }
+    let _ = host!();
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join("test");
+    fs::copy("/proc/self/exe", &copy).unwrap();
+    fs::set_permissions(
+        directory.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    let output = Command::new(&copy)
+        .args(["--exact", "nobody_gets_a_plain_sentence", "--nocapture"])
+        .env(CHILD, "1")
+        .uid(65534)
+        .gid(65534)
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(text.contains("error: keytrail needs root"), "{text}");
+}
+
+#[test]
+fn waiting_ends_when_something_happens() {
+    let mut host = host!();
+    host.settle();
+    let started = std::time::Instant::now();
+    let mut child = Command::new("/bin/true").spawn().unwrap();
+    host.sensor.wait(Duration::from_secs(5), &[]).unwrap();
+    assert!(
+        started.elapsed() < Duration::from_secs(4),
+        "woken by the time-out only"
+    );
+    child.wait().unwrap();
+    let _: Seen = host.settle();
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask`: sets a machine up, builds both sides, runs, tests and measures keytrail.
 
+mod bench;
 mod build;
 mod cmd;
 mod run;
@@ -32,6 +33,11 @@ enum Task {
     Test(test::Args),
     /// Boot a Debian kernel and run a command in it
     Vm(vm::Args),
+    /// Measure what keytrail costs a workload, beside peers; writes docs/BENCHMARKS.md
+    Bench(bench::Args),
+    /// The measuring part of `bench`, as root, here or in a guest
+    #[command(hide = true)]
+    BenchHere(bench::HereArgs),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +47,8 @@ fn main() -> ExitCode {
         Task::Run(args) => run::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Test(args) => test::run(&args),
         Task::Vm(args) => vm::command(&args),
+        Task::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
+        Task::BenchHere(args) => bench::run_here(&args).map(|()| ExitCode::SUCCESS),
     };
     match outcome {
         Ok(code) => code,

@@ -464,7 +464,7 @@ impl Core {
         } else {
             self.flows.sent(&send.at, &send.ends, send.payload.total)
         };
-        flow.tls |= application;
+        flow.tls |= send.tls_record.is_some();
         flow.hooked |= send.tls_call.is_some() && application;
         flow.add_hosts(&send.payload.hosts);
         if flow.hook.is_empty() {

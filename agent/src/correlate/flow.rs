@@ -26,7 +26,7 @@ pub struct Flow {
     last_ns: u64,
     /// Fingerprints already reported as observed or identified on this connection.
     pub claimed: BTreeSet<String>,
-    /// TLS application data was sent.
+    /// TLS records were sent.
     pub tls: bool,
     /// At least one TLS write on this connection was seen in clear.
     pub hooked: bool,
@@ -105,7 +105,7 @@ impl Flows {
             .map(|(_, flow)| flow)
     }
 
-    /// The only connection of a process that carried TLS application data, if there is just one.
+    /// The only connection of a process that carried TLS records, if there is just one.
     pub fn only_tls(&mut self, pid: Pid) -> Option<Ends> {
         let mut tls = self.of(pid).filter(|f| f.tls);
         let first = tls.next()?.ends.clone();

@@ -3,7 +3,11 @@
 use crate::model::GapSeen;
 use crate::sensor::{LibraryReport, SensorStatus};
 use keytrail_proto::v1;
+use std::collections::BTreeMap;
 use std::path::Path;
+
+/// Paths named in one gap.
+const NAMED: usize = 3;
 
 /// The sensor's status as the API shows it; node and counters are the caller's.
 pub fn status(sensor: &SensorStatus) -> v1::GetStatusResponse {
@@ -50,16 +54,38 @@ pub fn initial(sensor: &SensorStatus, boot_ns: u64) -> Vec<GapSeen> {
     gaps
 }
 
-/// A library whose writes are not seen.
-pub fn uncovered(library: &LibraryReport, boot_ns: u64) -> GapSeen {
-    GapSeen {
-        boot_ns,
-        reason: "library_not_covered".to_owned(),
-        detail: format!("{} ({}): {}", library.path, library.stack, library.reason),
-        remedy: library.remedy.clone(),
-        signal: "tls_write".to_owned(),
-        ..GapSeen::default()
+/// Libraries and programs whose writes are not seen, one gap a TLS stack: a host has dozens of Go programs, and each
+/// is named when a holder really talks through it.
+pub fn uncovered(libraries: &[&LibraryReport], boot_ns: u64) -> Vec<GapSeen> {
+    let mut stacks: BTreeMap<&str, Vec<&LibraryReport>> = BTreeMap::new();
+    for library in libraries {
+        stacks.entry(&library.stack).or_default().push(library);
     }
+    let gap = |(stack, members): (&str, Vec<&LibraryReport>)| {
+        let named: Vec<&str> = members
+            .iter()
+            .take(NAMED)
+            .map(|l| l.path.as_str())
+            .collect();
+        let more = if members.len() > NAMED { ", ..." } else { "" };
+        let reason = members
+            .first()
+            .map(|l| l.reason.as_str())
+            .unwrap_or_default();
+        GapSeen {
+            boot_ns,
+            reason: "library_not_covered".to_owned(),
+            detail: format!("{stack}: {reason} ({}{more})", named.join(", ")),
+            remedy: members
+                .first()
+                .map(|l| l.remedy.clone())
+                .unwrap_or_default(),
+            count: members.len() as u64,
+            signal: "tls_write".to_owned(),
+            ..GapSeen::default()
+        }
+    };
+    stacks.into_iter().map(gap).collect()
 }
 
 /// A file whose reads are not seen.

@@ -497,10 +497,20 @@ impl Runner {
 
     /// Libraries that turned up and cannot be hooked.
     pub fn report_libraries(&mut self, now: u64) {
-        for library in &self.sensor.status().libraries {
-            if !library.covered && self.uncovered.insert(library.path.clone()) {
-                self.line.gap(coverage::uncovered(library, now));
-            }
+        let Self {
+            sensor,
+            uncovered,
+            line,
+            ..
+        } = self;
+        let new: Vec<_> = sensor
+            .status()
+            .libraries
+            .iter()
+            .filter(|l| !l.covered && uncovered.insert(l.path.clone()))
+            .collect();
+        for gap in coverage::uncovered(&new, now) {
+            line.gap(gap);
         }
     }
 

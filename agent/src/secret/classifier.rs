@@ -362,7 +362,7 @@ impl Classifier {
                 continue;
             }
             let spec = &self.rules[rule].spec;
-            if doubt(trimmed) == Doubt::Hard
+            if doubt(trimmed) >= Doubt::Word
                 || spec.public
                 || value::judge(
                     name::NameClass::Password,
@@ -412,7 +412,13 @@ impl Classifier {
         }
         let verdict = doubt(password);
         let user = &text[url.user.clone()];
+        // `user:password@host` is how manuals write it.
+        let manual = verdict == Doubt::Word
+            && (password.len() <= 2
+                || password[..2].eq_ignore_ascii_case(b"pa")
+                || password[..2].eq_ignore_ascii_case(b"pw"));
         if verdict == Doubt::Hard
+            || manual
             || doubt(user) == Doubt::Hard && password.len() < 8 && user.starts_with(b"<")
         {
             return;
@@ -440,6 +446,9 @@ impl Classifier {
         let decoded = percent_decode(password);
         let mut raw = self.raw(rule, &decoded, url.password.clone(), identifier, 2);
         let host = &text[url.host.clone()];
+        if verdict == Doubt::Word {
+            raw.confidence = 0.2;
+        }
         if verdict == Doubt::Soft || user == password {
             raw.confidence = raw.confidence.min(0.4);
         }

@@ -188,6 +188,13 @@ fn merge(classifier: &Classifier, _text: &[u8], list: Vec<Raw>) -> Vec<Finding> 
             places: vec![raw.span],
         });
     }
+    // A public identifier that belongs to a credential of the same text is no finding of its own.
+    let owned: std::collections::HashSet<String> = out
+        .iter()
+        .filter(|f| !f.parts.is_empty())
+        .flat_map(|f| f.public.iter().cloned())
+        .collect();
+    out.retain(|f| !f.parts.is_empty() || !f.public.iter().any(|p| owned.contains(p)));
     for finding in &mut out {
         finding.places.sort_by_key(|p| (p.start, p.end));
         finding.places.dedup();

@@ -52,9 +52,8 @@ impl Fanotify {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: a new descriptor that nobody else owns.
-        Ok(Self {
-            group: unsafe { OwnedFd::from_raw_fd(fd) },
-        })
+        let group = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self { group })
     }
 
     /// # Errors
@@ -136,7 +135,7 @@ impl Fanotify {
                     size: u64::try_from(stat.st_size).unwrap_or(0),
                     ctime_ns: (stat.st_ctime as u64)
                         .wrapping_mul(1_000_000_000)
-                        .wrapping_add(stat.st_ctime_nsec as u64),
+                        .wrapping_add(stat.st_ctime_nsec),
                 });
             }
             if read == 0 {

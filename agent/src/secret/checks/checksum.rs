@@ -33,6 +33,8 @@ pub const NAMES: &[&str] = &[
     "base64",
     "base64-json",
     "basic-auth",
+    "grafana-legacy",
+    "not-hex",
     "mixed",
     "digit",
     "alpha-digit",
@@ -64,6 +66,16 @@ pub fn structure(name: &str, value: &[u8]) -> bool {
     match name {
         "jwt" => crate::secret::derive::jwt::Jwt::parse(value).is_some(),
         "base64" => crate::secret::derive::base64_any(value).is_some(),
+        // {"k": secret, "n": name, "id": organisation}; other products encode JSON that begins with k, too.
+        "grafana-legacy" => crate::secret::derive::base64_any(value)
+            .and_then(|v| serde_json::from_slice::<serde_json::Value>(&v).ok())
+            .is_some_and(|v| {
+                v.get("n").is_some()
+                    && v.get("k")
+                        .and_then(|k| k.as_str())
+                        .is_some_and(|k| super::doubt(k.as_bytes()) != super::Doubt::Hard)
+            }),
+        "not-hex" => !value.iter().all(u8::is_ascii_hexdigit),
         "basic-auth" => crate::secret::derive::basic(value).is_some(),
         "base64-json" => {
             crate::secret::derive::base64_any(value).is_some_and(|v| v.first() == Some(&b'{'))

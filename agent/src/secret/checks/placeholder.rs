@@ -9,6 +9,8 @@ pub enum Doubt {
     None,
     /// Made by hand to look like one (`abcdef1234567890`): only a specific format keeps it, at lower confidence.
     Soft,
+    /// A word that people do use as a password in a hurry (`secret`): counts where the place leaves no doubt that it is one.
+    Word,
     /// A placeholder, template or documented example.
     Hard,
 }
@@ -59,6 +61,9 @@ const WORDS: &[&[u8]] = &[
     b"todo",
     b"tbd_",
     b"goes_here",
+    b"&lt;",
+    b"yourpass",
+    b"your pass",
     b"goes-here",
     b"_here",
     b"-here",
@@ -152,13 +157,16 @@ const VALUES: &[&[u8]] = &[
     b"secret_key",
     b"client_secret",
     b"clientsecret",
-    b"foobared",
+    b"not-set",
+    b"notset",
+    b"not_set",
 ];
 
 /// Keys printed in issuers' own documentation, as the part that makes them recognisable.
 const DOCUMENTED: &[&[u8]] = &[
     // AWS, Stripe and Twilio quick starts; jwt.io's front page.
     b"AKIAIOSFODNN7",
+    b"foobared",
     b"wJalrXUtnFEMI",
     b"AKIAI44QH8DHB",
     b"je7MtGbClwBF/2Zp9Utk",
@@ -170,14 +178,16 @@ const DOCUMENTED: &[&[u8]] = &[
 
 /// Decides whether a value is a placeholder.
 pub fn doubt(value: &[u8]) -> Doubt {
+    // Quotes inside quotes belong to the notation: "'$TOKEN'".
     let value = value.trim_ascii();
+    let value = match value {
+        [a @ (b'"' | b'\''), inner @ .., b] if a == b => inner,
+        _ => value,
+    };
     if value.is_empty() {
         return Doubt::Hard;
     }
     if template(value) || repeated(value) {
-        return Doubt::Hard;
-    }
-    if value.len() <= 24 && VALUES.iter().any(|v| v.eq_ignore_ascii_case(value)) {
         return Doubt::Hard;
     }
     if DOCUMENTED
@@ -189,6 +199,9 @@ pub fn doubt(value: &[u8]) -> Doubt {
     // Key material is long enough to hold any short word by chance.
     if value.len() <= 256 && WORDS.iter().any(|w| contains_ignore_case(value, w)) {
         return Doubt::Hard;
+    }
+    if value.len() <= 24 && VALUES.iter().any(|v| v.eq_ignore_ascii_case(value)) {
+        return Doubt::Word;
     }
     if sequential(value) {
         Doubt::Soft
@@ -227,6 +240,19 @@ fn template(v: &[u8]) -> bool {
     {
         return true;
     }
+    // $VARIABLE in capitals, whatever follows.
+    let capitals = v
+        .iter()
+        .skip(1)
+        .take_while(|b| b.is_ascii_uppercase() || **b == b'_')
+        .count();
+    if starts(b"$")
+        && capitals >= 4
+        && v.get(capitals + 1)
+            .is_none_or(|b| !b.is_ascii_alphanumeric())
+    {
+        return true;
+    }
     // A bare shell variable.
     v.len() > 1
         && v[0] == b'$'
@@ -235,7 +261,7 @@ fn template(v: &[u8]) -> bool {
                 || matches!(b, b'_' | b':' | b'.' | b'-' | b'>' | b'[' | b']' | b'\'')
         })
         && (v[1].is_ascii_alphabetic() || v[1] == b'_')
-        && !v[1..].iter().any(|b| b.is_ascii_digit()) | v[1..].iter().any(|b| *b == b'_')
+        && (!v[1..].iter().any(u8::is_ascii_digit) || v[1..].contains(&b'_'))
 }
 
 /// One or two different characters only, or a long run of one character.
@@ -251,6 +277,10 @@ fn repeated(v: &[u8]) -> bool {
     for w in v.windows(2) {
         run = if w[0] == w[1] { run + 1 } else { 1 };
         longest = longest.max(run);
+    }
+    // Zero bytes in base64 are a run of A; what else there is decides.
+    if v.windows(8).any(|w| w == b"AAAAAAAA") && distinct(v) >= 10 {
+        return false;
     }
     longest >= 8 && longest * if v.len() <= 128 { 3 } else { 2 } >= v.len()
 }
@@ -311,11 +341,15 @@ mod tests {
             "$(cat token)",
             "%API_KEY%",
             "@token@",
-            "null",
+            "'$TOKEN'",
+            "$BASE_URL/forgot",
             "00000000000000000000",
             "sk_test_4eC39HqLyjWDarjtT1zdp7dc",
         ] {
             assert_eq!(doubt(v.as_bytes()), Doubt::Hard, "{v}");
+        }
+        for v in ["null", "secret", "Password"] {
+            assert_eq!(doubt(v.as_bytes()), Doubt::Word, "{v}");
         }
         for v in ["1234567890abcdefghij", "a1b2c3d4e5f6a7b8", "abcabcabcabc"] {
             assert_eq!(doubt(v.as_bytes()), Doubt::Soft, "{v}");

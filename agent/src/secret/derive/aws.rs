@@ -20,7 +20,9 @@ pub fn account(key_id: &str) -> Option<String> {
         bits = bits << 5 | u64::from(digit);
     }
     let six = bits >> 2;
-    Some(format!("{:012}", (six & 0x7fff_ffff_ff80) >> 7))
+    let account = (six & 0x7fff_ffff_ff80) >> 7;
+    // Account numbers have 12 digits; more of them is no key id of AWS.
+    (account <= 999_999_999_999).then(|| format!("{account:012}"))
 }
 
 pub fn key_id(id: &str) -> Derived {

@@ -160,6 +160,12 @@ impl Context<'_, '_> {
             if let Some(at) = memchr::memmem::find(self.text, inner) {
                 return at..at + inner.len();
             }
+            // PHP and others also escape slashes.
+            let slashed =
+                zeroize::Zeroizing::new(String::from_utf8_lossy(inner).replace('/', "\\/"));
+            if let Some(at) = memchr::memmem::find(self.text, slashed.as_bytes()) {
+                return at..at + slashed.len();
+            }
         }
         0..0
     }

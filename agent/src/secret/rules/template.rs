@@ -16,7 +16,7 @@ impl Random {
         Random(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn word(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -25,7 +25,7 @@ impl Random {
     }
 
     fn pick(&mut self, set: &[u8]) -> char {
-        set[(self.next() % set.len() as u64) as usize] as char
+        set[(self.word() % set.len() as u64) as usize] as char
     }
 }
 
@@ -57,7 +57,7 @@ fn class(name: &str) -> Option<&'static [u8]> {
 pub fn expand(template: &str, seed: u64) -> Result<String, String> {
     let mut random = Random::new(seed);
     // Some structures need a warm-up away from small seeds.
-    random.next();
+    random.word();
     expand_with(template, &mut random)
 }
 
@@ -99,7 +99,7 @@ fn directive(text: &str, out: &mut String, random: &mut Random) -> Result<(), St
         if low > high || high > 8192 {
             return Err(bad());
         }
-        let n = low + random.next() % (high - low + 1);
+        let n = low + random.word() % (high - low + 1);
         let start = out.len();
         for _ in 0..n {
             out.push(random.pick(set));
@@ -144,7 +144,7 @@ fn directive(text: &str, out: &mut String, random: &mut Random) -> Result<(), St
         }
         "jwt" => {
             let claims = if argument.is_empty() {
-                format!("\"sub\":\"{}\"", random.next() % 1_000_000)
+                format!("\"sub\":\"{}\"", random.word() % 1_000_000)
             } else {
                 argument.replace('\'', "\"")
             };
@@ -159,7 +159,7 @@ fn directive(text: &str, out: &mut String, random: &mut Random) -> Result<(), St
             out.push_str(&format!("-----BEGIN {argument}-----\n"));
             // A DER sequence header, so that the body decodes to what a key begins with.
             let mut der = vec![0x30, 0x82, 0x02, 0x5c, 0x02, 0x01, 0x00];
-            der.extend((0..600).map(|_| random.next() as u8));
+            der.extend((0..600).map(|_| random.word() as u8));
             let body = STANDARD.encode(&der);
             for line in body.as_bytes().chunks(64) {
                 out.push_str(&String::from_utf8_lossy(line));
@@ -172,8 +172,8 @@ fn directive(text: &str, out: &mut String, random: &mut Random) -> Result<(), St
                 out.extend((s.len() as u32).to_be_bytes());
                 out.extend(s);
             };
-            let public: Vec<u8> = (0..32).map(|_| random.next() as u8).collect();
-            let private: Vec<u8> = (0..64).map(|_| random.next() as u8).collect();
+            let public: Vec<u8> = (0..32).map(|_| random.word() as u8).collect();
+            let private: Vec<u8> = (0..64).map(|_| random.word() as u8).collect();
             let (mut blob, mut section, mut key) = (
                 Vec::new(),
                 vec![1, 2, 3, 4, 1, 2, 3, 4],
@@ -200,7 +200,15 @@ fn directive(text: &str, out: &mut String, random: &mut Random) -> Result<(), St
             out.push_str("-----END OPENSSH PRIVATE KEY-----");
         }
         "enc" | "encurl" => {
-            let inner = expand_with(&argument.replace('[', "{").replace(']', "}"), random)?;
+            let inner = expand_with(
+                &argument
+                    .replace("[[", "{{")
+                    .replace("]]", "\u{1}")
+                    .replace('[', "{")
+                    .replace(']', "}"),
+                random,
+            )?
+            .replace('\u{1}', "}");
             out.push_str(&if name == "enc" {
                 STANDARD.encode(inner)
             } else {
@@ -209,7 +217,7 @@ fn directive(text: &str, out: &mut String, random: &mut Random) -> Result<(), St
         }
         "pick" => {
             let choices: Vec<&str> = argument.split('|').collect();
-            out.push_str(choices[(random.next() % choices.len() as u64) as usize]);
+            out.push_str(choices[(random.word() % choices.len() as u64) as usize]);
         }
         _ => return Err(format!("unknown directive {{{text}}}")),
     }

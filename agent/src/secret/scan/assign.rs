@@ -15,6 +15,8 @@ pub struct Assignment {
 
 const MAX_SPACE: usize = 48;
 const MAX_VALUE: usize = 4096;
+/// Longest bare value: what is longer has a form of its own, and is found by that.
+const MAX_BARE: usize = 600;
 
 fn name_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'$')
@@ -258,12 +260,16 @@ fn literal(
     {
         probe += 1;
     }
+    // In `"Password: " + x` the quote after the sign closes the string that the name stands in.
     let escapes = text[probe..limit]
         .iter()
         .take(4)
         .take_while(|b| **b == b'\\')
         .count();
     if let Some(&quote @ (b'"' | b'\'' | b'`')) = text.get(probe + escapes) {
+        if escapes == 0 && closes_string(text, name, quote) {
+            return None;
+        }
         let start = probe + escapes + 1;
         // Triple quotes.
         let start = if text[start..limit].starts_with(&[quote, quote]) {
@@ -281,6 +287,7 @@ fn literal(
         return None;
     }
     // Bare: to white space or a sign that ends values everywhere; `;`, `&` and `,` end them outside configuration files.
+    let limit = limit.min(i + MAX_BARE);
     let end = i + text[i..limit]
         .iter()
         .position(|b| {
@@ -290,6 +297,9 @@ fn literal(
                 || *b < 0x20
         })
         .unwrap_or(limit - i);
+    if end - i >= MAX_BARE {
+        return None;
+    }
     let mut end = end;
     while end > i && matches!(text[end - 1], b',' | b';' | b')' | b'}' | b'.') {
         end -= 1;
@@ -324,6 +334,34 @@ fn literal(
             Written::Code
         },
     ))
+}
+
+/// The name stands inside a string that this quote opened on the same line and that has not been closed yet.
+fn closes_string(text: &[u8], name: &Range<usize>, quote: u8) -> bool {
+    let before = &text[name.start.saturating_sub(160)..name.start];
+    let line = before.rsplit(|b| *b == b'\n').next().unwrap_or(before);
+    let mut open = false;
+    let mut previous = b' ';
+    for (i, &b) in line.iter().enumerate() {
+        // An apostrophe within a word is no quote.
+        let apostrophe = b == b'\''
+            && previous.is_ascii_alphabetic()
+            && line.get(i + 1).is_some_and(u8::is_ascii_alphabetic);
+        if b == quote && previous != b'\\' && !apostrophe {
+            open = !open;
+        }
+        previous = b;
+    }
+    let closers = text[name.end..]
+        .iter()
+        .take(4)
+        .take_while(|b| matches!(b, b'"' | b'\'' | b'`' | b']' | b'\\'));
+    for b in closers {
+        if *b == quote {
+            open = !open;
+        }
+    }
+    open
 }
 
 fn rest_of_line_is_value(text: &[u8], end: usize) -> bool {
@@ -455,6 +493,9 @@ mod tests {
             "password_file = /etc/x",
             "tokens.push(key)",
             "std::pass::x",
+            "sb.append(\"Password: \" + get() + \",\");",
+            "echo 'password = '.$p['x']",
+            "label: \"Password:\",next:\"Remember me\"",
         ] {
             assert_eq!(value(text), None, "{text}");
         }

@@ -31,7 +31,7 @@ pub fn at(text: &[u8], at: usize) -> Option<PemKey> {
     let after_begin = block.get(10..)?;
     let label_end = memchr::memmem::find(&after_begin[..after_begin.len().min(60)], b"-----")?;
     let label = after_begin[..label_end].trim_ascii();
-    if !memchr::memmem::find(label, b"PRIVATE KEY").is_some_and(|i| label.len() - i <= 17)
+    if memchr::memmem::find(label, b"PRIVATE KEY").is_none_or(|i| label.len() - i > 17)
         || label
             .iter()
             .any(|b| !(b.is_ascii_alphanumeric() || *b == b' '))

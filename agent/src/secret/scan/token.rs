@@ -71,6 +71,13 @@ pub fn after_word(text: &[u8], word: Range<usize>, rule: &Rule, index: usize, fi
     // The gap is on one line, or runs over one line break into the next.
     let mut from = 0;
     for _ in 0..8 {
+        // Finding is much cheaper than capturing, and mostly finds nothing.
+        let Some(found) = regex.find_at(window, from) else {
+            return;
+        };
+        if found.start() > spec.window {
+            return;
+        }
         let Some(captures) = regex.captures_at(window, from) else {
             return;
         };
@@ -141,6 +148,8 @@ fn accept(
     let mut confidence = spec.confidence;
     match doubt(bytes) {
         Doubt::Hard => return,
+        Doubt::Word if rank >= 2 && spec.privilege <= 2 => confidence = confidence.min(0.2),
+        Doubt::Word => return,
         // Kept, because the form is the issuer's, but far below a value that a generator made.
         Doubt::Soft => confidence = (confidence * 0.5).min(0.45),
         Doubt::None => {}
@@ -165,10 +174,10 @@ fn accept(
         // The nearest one before the value wins over one after it: files list the id first.
         let mut best: Option<&[u8]> = None;
         for found in near.captures_iter(&text[from..to]).take(8) {
-            if let Some(group) = found.get(1) {
-                if from + group.start() < span.start || best.is_none() {
-                    best = Some(group.as_bytes());
-                }
+            if let Some(group) = found.get(1)
+                && (from + group.start() < span.start || best.is_none())
+            {
+                best = Some(group.as_bytes());
             }
         }
         if let Some(best) = best {
@@ -189,7 +198,7 @@ fn accept(
             }
         }),
         "basic" => match derive::basic(bytes) {
-            Some((_, password)) if doubt(&password) == Doubt::Hard => return,
+            Some((_, password)) if doubt(&password) >= Doubt::Word => return,
             Some((user, password)) => {
                 derived.identifier = user;
                 Some(password)

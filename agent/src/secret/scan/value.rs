@@ -29,7 +29,7 @@ pub fn judge(class: NameClass, name: &[u8], value: &[u8], written: Written) -> O
     }
     let random = looks_random(value);
     match doubt(value) {
-        Doubt::Hard => return None,
+        Doubt::Hard | Doubt::Word => return None,
         Doubt::Soft if class != NameClass::Password => return None,
         _ => {}
     }
@@ -134,9 +134,9 @@ fn same_word(name: &[u8], value: &[u8]) -> bool {
         return true;
     }
     // user_password, api-token, PasswordField: separators or camel case around a word of the trade, no digits.
-    let word_like = value
-        .iter()
-        .all(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-' | b'.' | b' ' | b':' | b'/'));
+    let word_like = value.iter().all(|b| {
+        b.is_ascii_alphabetic() || matches!(b, b'_' | b'-' | b'.' | b' ' | b':' | b'/' | b'#')
+    });
     let parted = value
         .iter()
         .any(|b| matches!(b, b'_' | b'-' | b'.' | b':' | b'/'))
@@ -176,7 +176,7 @@ fn no_secret(value: &[u8], random: bool) -> bool {
             .filter(|s| !s.is_empty());
         if segments.clone().count() == 0
             || segments.clone().filter(|s| looks_random(s)).count() * 2 < segments.count().max(1)
-                && !(random && value.len() >= 30 && value.len() % 4 == 0)
+                && !(random && value.len() >= 30 && value.len().is_multiple_of(4))
         {
             return true;
         }
@@ -206,7 +206,7 @@ fn no_secret(value: &[u8], random: bool) -> bool {
         return true;
     }
     let digits = value.iter().filter(|b| b.is_ascii_digit()).count();
-    if digits == value.len() && (digits < 6 || digits > 20) {
+    if digits == value.len() && !(6..=20).contains(&digits) {
         return true;
     }
     // Versions, addresses, numbers with separators.
@@ -307,7 +307,7 @@ fn wordy_identifier(value: &[u8]) -> bool {
     // Two or more parts, or upper case throughout.
     (separators >= 2)
         || (separators >= 1 && (upper == 0 || lower == 0) && value.len() >= 14)
-        || (humps >= 1 && humps <= 4 && upper <= humps + 1 && separators == 0 && value.len() >= 10)
+        || ((1..=4).contains(&humps) && upper <= humps + 1 && separators == 0 && value.len() >= 10)
 }
 
 #[cfg(test)]

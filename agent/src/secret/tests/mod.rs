@@ -1,3 +1,5 @@
 //! Tests of the whole stage.
 
 mod examples;
+mod hostile;
+mod whole;

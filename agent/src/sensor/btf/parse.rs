@@ -366,3 +366,221 @@ fn word(data: &[u8], at: usize) -> Option<u32> {
     let bytes = data.get(at..at.checked_add(4)?)?;
     Some(u32::from_ne_bytes(bytes.try_into().ok()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Builds small blobs.
+    #[derive(Default)]
+    struct Builder {
+        types: Vec<u32>,
+        strings: Vec<u8>,
+        count: u32,
+    }
+
+    impl Builder {
+        fn name(&mut self, name: &str) -> u32 {
+            if self.strings.is_empty() {
+                self.strings.push(0);
+            }
+            if name.is_empty() {
+                return 0;
+            }
+            let at = self.strings.len() as u32;
+            self.strings.extend_from_slice(name.as_bytes());
+            self.strings.push(0);
+            at
+        }
+
+        fn add(
+            &mut self,
+            name: &str,
+            kind: u32,
+            flag: bool,
+            value: u32,
+            rest: &[u32],
+            vlen: usize,
+        ) -> u32 {
+            let name = self.name(name);
+            let info = u32::from(flag) << 31 | kind << 24 | vlen as u32;
+            self.types.extend([name, info, value]);
+            self.types.extend(rest);
+            self.count += 1;
+            self.count
+        }
+
+        fn int(&mut self, size: u32) -> u32 {
+            self.add("int", kind::INT, false, size, &[size * 8], 0)
+        }
+
+        fn aggregate(
+            &mut self,
+            name: &str,
+            kind: u32,
+            flag: bool,
+            size: u32,
+            members: &[(&str, u32, u32)],
+        ) -> u32 {
+            let rest: Vec<u32> = members
+                .iter()
+                .flat_map(|(name, id, at)| [self.name(name), *id, *at])
+                .collect();
+            self.add(name, kind, flag, size, &rest, members.len())
+        }
+
+        fn bytes(&self) -> Vec<u8> {
+            let types = self.types.len() as u32 * 4;
+            let mut bytes = MAGIC.to_ne_bytes().to_vec();
+            bytes.extend([1, 0]);
+            for word in [24, 0, types, types, self.strings.len() as u32] {
+                bytes.extend(word.to_ne_bytes());
+            }
+            bytes.extend(self.types.iter().flat_map(|word| word.to_ne_bytes()));
+            bytes.extend(&self.strings);
+            bytes
+        }
+    }
+
+    fn sample() -> Builder {
+        let mut b = Builder::default();
+        let int = b.int(4);
+        let long = b.int(8);
+        let inner = b.aggregate("", kind::STRUCT, false, 8, &[("deep", int, 32)]);
+        let union = b.aggregate(
+            "",
+            kind::UNION,
+            false,
+            8,
+            &[("", inner, 0), ("other", long, 0)],
+        );
+        let constant = b.add("", kind::CONST, false, union, &[], 0);
+        b.aggregate(
+            "outer",
+            kind::STRUCT,
+            true,
+            32,
+            &[
+                ("first", int, 0),
+                ("", constant, 64),
+                ("bit", int, 1 << 24 | 131),
+                ("last", long, 192),
+            ],
+        );
+        let name_a = b.name("B_A");
+        let name_b = b.name("B_B");
+        b.add("choice", kind::ENUM, false, 4, &[name_a, 3, name_b, 7], 2);
+        let proto = b.add("", kind::FUNC_PROTO, false, 0, &[0, int, 0, int, 0, int], 3);
+        let pointer = b.add("", kind::PTR, false, proto, &[], 0);
+        b.add("btf_trace_thing", kind::TYPEDEF, false, pointer, &[], 0);
+        b.add("work", kind::FUNC, false, proto, &[], 1);
+        b
+    }
+
+    #[test]
+    fn fields_are_found_through_anonymous_members() {
+        let btf = Btf::parse(sample().bytes()).unwrap();
+        let whole = |offset, size| {
+            Some(Field {
+                offset,
+                bit: 0,
+                bits: 0,
+                size,
+            })
+        };
+        assert_eq!(btf.field("outer.first"), whole(0, 4));
+        assert_eq!(btf.field("outer.deep"), whole(12, 4));
+        assert_eq!(btf.field("outer.other"), whole(8, 8));
+        assert_eq!(btf.field("outer.last"), whole(24, 8));
+        assert_eq!(
+            btf.field("outer.bit"),
+            Some(Field {
+                offset: 16,
+                bit: 3,
+                bits: 1,
+                size: 4
+            })
+        );
+        assert_eq!(btf.field("outer.none"), None);
+        assert_eq!(btf.field("outer.first.deep"), None);
+        assert_eq!(btf.field("outer"), None);
+        assert_eq!(btf.size("outer"), Some(32));
+        assert_eq!(btf.enumerator("choice", "B_B"), Some(7));
+        assert_eq!(btf.enumerator("choice", "B_C"), None);
+        assert_eq!(btf.tracepoint_args("thing"), Some(2));
+        assert_eq!(btf.tracepoint_args("nothing"), None);
+        assert!(btf.has_function("work") && !btf.has_function("play"));
+    }
+
+    #[test]
+    fn cut_blobs_are_refused() {
+        let bytes = sample().bytes();
+        for len in 0..bytes.len() {
+            assert!(Btf::parse(bytes[..len].to_vec()).is_err(), "{len}");
+        }
+        assert_eq!(Btf::parse(vec![0; 64]).err(), Some(BtfError::Magic));
+    }
+
+    #[test]
+    fn mangled_blobs_cost_an_answer_at_most() {
+        let bytes = sample().bytes();
+        for at in 4..bytes.len() {
+            for value in [0, 1, 0x7f, 0xff] {
+                let mut mangled = bytes.clone();
+                mangled[at] = value;
+                // Whatever it says: no panic and no endless walk.
+                if let Ok(btf) = Btf::parse(mangled) {
+                    for path in ["outer.first", "outer.deep", "outer.none", "choice.x"] {
+                        let _ = btf.field(path);
+                    }
+                    let _ = (
+                        btf.enumerator("choice", "B_B"),
+                        btf.tracepoint_args("thing"),
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_type_that_contains_itself_ends() {
+        let mut b = Builder::default();
+        // A typedef of itself, and an anonymous struct inside itself, twice.
+        b.add("loop", kind::TYPEDEF, false, 1, &[], 0);
+        b.aggregate("knot", kind::STRUCT, false, 8, &[("", 3, 0), ("", 3, 0)]);
+        b.aggregate("", kind::STRUCT, false, 8, &[("", 3, 0), ("", 3, 0)]);
+        let btf = Btf::parse(b.bytes()).unwrap();
+        assert_eq!(btf.field("loop.x"), None);
+        assert_eq!(btf.field("knot.x"), None);
+        assert_eq!(btf.size("loop"), None);
+    }
+
+    #[test]
+    fn the_running_kernel_has_what_is_needed() {
+        let Ok(btf) = Btf::load(std::path::Path::new("/sys/kernel/btf/vmlinux")) else {
+            eprintln!("skipped: this kernel has no BTF");
+            return;
+        };
+        let fields = super::super::resolve(&btf);
+        use keytrail_abi::globals::field as f;
+        let needed = [
+            f::TASK_TGID,
+            f::MM_ENV_START,
+            f::INODE_INO,
+            f::SB_DEV,
+            f::SOCK_DPORT,
+            f::MSG_ITER,
+            f::UPID_SIZE,
+        ];
+        assert_eq!(fields.missing(&needed), Vec::<&str>::new());
+        // Two that are known on every kernel.
+        assert_eq!(
+            btf.field("iovec.iov_len").map(|field| field.offset),
+            Some(8)
+        );
+        assert_eq!(
+            btf.field("sockaddr_in.sin_port").map(|field| field.offset),
+            Some(2)
+        );
+    }
+}

@@ -1,0 +1,342 @@
+//! A sensor with what it has seen, taken apart.
+
+use keytrail::sensor::{RawRecord, Sensor, SensorOptions, Tier, file_id};
+use keytrail_abi::{
+    Exec, ExecChunk, FileAccess, Fork, Header, Kind, SockSend, TlsWrite, state::watch,
+};
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+pub struct Host {
+    pub sensor: Sensor,
+}
+
+impl Host {
+    /// `None`, with the reason on stderr, where the tests cannot run.
+    pub fn new() -> Option<Self> {
+        Self::with(&SensorOptions::default())
+    }
+
+    pub fn with(options: &SensorOptions) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: needs root to load the kernel side");
+            return None;
+        }
+        if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+            eprintln!("skipped: this kernel has no BTF");
+            return None;
+        }
+        match Sensor::open(options) {
+            Ok(sensor) => Some(Self { sensor }),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Runs a command to its end; its pid.
+    pub fn run(&mut self, command: &mut Command) -> u32 {
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pid = child.id();
+        child.wait().unwrap();
+        pid
+    }
+
+    pub fn watch(&mut self, path: &Path) {
+        self.sensor
+            .watch(path, file_id(path).unwrap(), watch::FILE)
+            .unwrap();
+    }
+
+    /// A watched file on a file system that the tracepoints see.
+    pub fn secret_on_disk(&mut self, content: &[u8]) -> tempfile::NamedTempFile {
+        let mut file = tempfile::Builder::new()
+            .tempfile_in(env!("CARGO_TARGET_TMPDIR"))
+            .unwrap();
+        file.write_all(content).unwrap();
+        self.watch(file.path());
+        file
+    }
+
+    pub fn expect_tier(&self, base: &'static str, fentry: &'static str) -> Option<&'static str> {
+        let tier = self
+            .sensor
+            .status()
+            .signal("file_read")
+            .and_then(|report| report.tier);
+        Some(if tier == Some(Tier::Fentry) {
+            fentry
+        } else {
+            base
+        })
+    }
+
+    /// Drains until nothing has come for a while.
+    pub fn settle(&mut self) -> Seen {
+        let mut seen = Seen::default();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let mut quiet = 0;
+        while quiet < 3 && Instant::now() < deadline {
+            let count = self.sensor.drain(&mut |record: RawRecord<'_>| {
+                seen.records
+                    .push((record.bytes.to_vec(), record.hook.to_owned()));
+            });
+            quiet = if count == 0 { quiet + 1 } else { 0 };
+            std::thread::sleep(Duration::from_millis(15));
+        }
+        seen
+    }
+}
+
+#[derive(Default)]
+pub struct Seen {
+    records: Vec<(Vec<u8>, String)>,
+}
+
+fn read<T: Copy>(bytes: &[u8]) -> T {
+    assert!(bytes.len() >= size_of::<T>());
+    // SAFETY: long enough; the records are repr(C) of integers.
+    unsafe { bytes.as_ptr().cast::<T>().read_unaligned() }
+}
+
+pub fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    memchr::memmem::find(bytes, part).is_some()
+}
+
+#[derive(Debug)]
+pub struct Sent {
+    pub record: SockSend,
+    pub data: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub struct Written {
+    pub record: TlsWrite,
+    pub data: Vec<u8>,
+}
+
+pub struct Executed {
+    pub record: Exec,
+    /// All flags of its chunks.
+    pub flags: u16,
+    pub complete: bool,
+    chunks: Vec<(ExecChunk, Vec<u8>)>,
+}
+
+impl Executed {
+    /// The captured bytes of an area.
+    pub fn area(&self, area: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (chunk, data) in self.chunks.iter().filter(|(chunk, _)| chunk.area == area) {
+            assert_eq!(chunk.offset as usize, bytes.len());
+            bytes.extend_from_slice(data);
+        }
+        bytes
+    }
+}
+
+pub struct Span {
+    pub lowest: u64,
+    pub highest: u64,
+    pub records: u64,
+}
+
+impl Seen {
+    /// Records of a kind made by a process (not by fanotify, which has no CPU, if `kind` is one it shares).
+    pub fn of(&self, tgid: u32, kind: u16) -> Vec<&[u8]> {
+        self.records
+            .iter()
+            .map(|(bytes, _)| bytes.as_slice())
+            .filter(|bytes| {
+                let header: Header = read(bytes);
+                header.tgid == tgid && header.kind == kind
+            })
+            .collect()
+    }
+
+    pub fn hook_of(&self, tgid: u32, kind: u16) -> Option<String> {
+        self.records.iter().find_map(|(bytes, hook)| {
+            let header: Header = read(bytes);
+            (header.tgid == tgid && header.kind == kind).then(|| hook.clone())
+        })
+    }
+
+    pub fn contains(&self, part: &[u8]) -> bool {
+        self.records.iter().any(|(bytes, _)| contains(bytes, part))
+    }
+
+    pub fn reads(&self, tgid: u32) -> Vec<FileAccess> {
+        self.of(tgid, Kind::FILE_READ)
+            .into_iter()
+            .map(read)
+            .collect()
+    }
+
+    pub fn sends(&self, tgid: u32) -> Vec<Sent> {
+        self.of(tgid, Kind::SOCK_SEND)
+            .into_iter()
+            .map(|bytes| {
+                let record: SockSend = read(bytes);
+                let data = bytes[size_of::<SockSend>()..][..record.data_len as usize].to_vec();
+                assert_eq!(
+                    record.header.len as usize,
+                    size_of::<SockSend>() + data.len()
+                );
+                Sent { record, data }
+            })
+            .collect()
+    }
+
+    pub fn tls(&self, tgid: u32) -> Vec<Written> {
+        self.of(tgid, Kind::TLS_WRITE)
+            .into_iter()
+            .map(|bytes| {
+                let record: TlsWrite = read(bytes);
+                let data = bytes[size_of::<TlsWrite>()..][..record.data_len as usize].to_vec();
+                Written { record, data }
+            })
+            .collect()
+    }
+
+    /// The first exec of a process.
+    pub fn exec(&self, tgid: u32) -> Option<Executed> {
+        self.execs(tgid).into_iter().next()
+    }
+
+    pub fn execs(&self, tgid: u32) -> Vec<Executed> {
+        self.of(tgid, Kind::EXEC)
+            .into_iter()
+            .map(|bytes| {
+                let record: Exec = read(bytes);
+                let chunks: Vec<(ExecChunk, Vec<u8>)> = self
+                    .of(tgid, Kind::EXEC_CHUNK)
+                    .into_iter()
+                    .map(|bytes| (read::<ExecChunk>(bytes), bytes))
+                    .filter(|(chunk, _)| chunk.exec_id == record.exec_id)
+                    .map(|(chunk, bytes)| {
+                        (
+                            chunk,
+                            bytes[size_of::<ExecChunk>()..][..chunk.data_len as usize].to_vec(),
+                        )
+                    })
+                    .collect();
+                Executed {
+                    record,
+                    flags: chunks
+                        .iter()
+                        .fold(0, |flags, (chunk, _)| flags | chunk.header.flags),
+                    complete: chunks.iter().filter(|(chunk, _)| chunk.last == 1).count() == 1,
+                    chunks,
+                }
+            })
+            .collect()
+    }
+
+    /// The first process forked by `tgid`.
+    pub fn child_of(&self, tgid: u32) -> Option<u32> {
+        self.of(tgid, Kind::FORK)
+            .first()
+            .map(|bytes| read::<Fork>(bytes).child_tgid)
+    }
+
+    /// Sequence numbers of the records of one CPU.
+    pub fn sequence_span(&self) -> Span {
+        let numbers: Vec<u64> = self
+            .records
+            .iter()
+            .map(|(bytes, _)| read::<Header>(bytes))
+            .filter(|header| header.cpu == 0)
+            .map(|header| header.cpu_seq)
+            .collect();
+        Span {
+            lowest: numbers.iter().copied().min().unwrap_or(0),
+            highest: numbers.iter().copied().max().unwrap_or(0),
+            records: numbers.len() as u64,
+        }
+    }
+}
+
+/// Debian's openssl as a server with a certificate of its own; `None` with a reason where there is none.
+pub fn tls_server() -> Option<(Child, u16)> {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let key = directory.join(format!("key-{}.pem", std::process::id()));
+    let certificate = directory.join(format!("cert-{}.pem", std::process::id()));
+    if !certificate.exists() {
+        let made = Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=localhost",
+                "-keyout",
+            ])
+            .arg(&key)
+            .arg("-out")
+            .arg(&certificate)
+            .stderr(Stdio::null())
+            .status();
+        if !made.is_ok_and(|status| status.success()) {
+            eprintln!("not tried: openssl makes no certificate");
+            return None;
+        }
+    }
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let server = Command::new("openssl")
+        .args([
+            "s_server",
+            "-quiet",
+            "-www",
+            "-accept",
+            &format!("127.0.0.1:{port}"),
+            "-key",
+        ])
+        .arg(&key)
+        .arg("-cert")
+        .arg(&certificate)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(
+            Instant::now() < deadline,
+            "openssl s_server does not listen"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Some((server, port))
+}
+
+/// Runs a Python script that writes to a connected socket `fd`; its pid and what arrived.
+pub fn send_buffers(host: &mut Host, script: &str) -> (u32, Vec<u8>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        bytes
+    });
+    let script = format!(
+        "import socket\ns=socket.create_connection(('127.0.0.1',{port}))\nfd=s.fileno()\n{script}"
+    );
+    let pid = host.run(Command::new("/usr/bin/python3").args(["-c", &script]));
+    (pid, server.join().unwrap())
+}

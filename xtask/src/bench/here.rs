@@ -1,0 +1,226 @@
+//! The measurement itself, as root, on the machine it runs on.
+
+use super::{Row, stats::median, subject};
+use crate::cmd;
+use anyhow::{Context as _, Result, bail};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Begins each line of results.
+pub const MARK: &str = "BENCH\t";
+
+/// How long the agent is watched with nothing to do.
+const REST: Duration = Duration::from_secs(30);
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[arg(long)]
+    agent: PathBuf,
+    /// Where the bench_* programs are
+    #[arg(long)]
+    programs: PathBuf,
+    #[arg(long)]
+    pairs: u32,
+    /// Divides the rounds of each run
+    #[arg(long)]
+    scale: u32,
+    /// Measure auditd too: it marks every later task of the kernel, so only in a guest
+    #[arg(long)]
+    auditd: bool,
+    #[arg(value_enum)]
+    rows: Vec<Row>,
+}
+
+/// Measures the rows and prints one line for each subject.
+pub fn run(args: &Args) -> Result<()> {
+    if !cmd::is_root() {
+        bail!("measuring needs root");
+    }
+    let work = Work::new()?;
+    for row in &args.rows {
+        let subjects = subject::of(*row, &args.agent, &work.0, args.scale, args.auditd);
+        if *row == Row::Rest {
+            for subject in &subjects {
+                rest(subject, &work.0)?;
+            }
+            continue;
+        }
+        let load = Load::new(*row, args, &work.0)?;
+        for subject in &subjects {
+            cmd::step(format!("{}: {}", row.name(), subject.name));
+            match pairs(&load, subject, &work.0, args.pairs) {
+                Ok(line) => println!("{MARK}{}\t{}\t{line}", row.name(), subject.name),
+                // A peer that does not work here is said to; keytrail must.
+                Err(error) if subject.name != "keytrail" => {
+                    let reason = format!("{error:#}").replace(['\t', '\n'], " ");
+                    println!("{MARK}{}\t{}\tfailed\t{reason}", row.name(), subject.name);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A folder for the files of the measurement, gone afterwards.
+struct Work(PathBuf);
+
+impl Work {
+    /// On a disk: the agent's file probe sits on the page cache, which tmpfs does not use in the same way.
+    fn new() -> Result<Self> {
+        let dir = PathBuf::from(format!("/var/tmp/keytrail-bench-{}", std::process::id()));
+        fs::create_dir(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A workload with its arguments.
+struct Load {
+    program: PathBuf,
+    arguments: Vec<String>,
+    rounds: u32,
+}
+
+impl Load {
+    fn new(row: Row, args: &Args, work: &Path) -> Result<Self> {
+        let rounds = (row.rounds() / args.scale.max(1)).max(1);
+        let arguments = match row {
+            Row::File => {
+                let file = work.join("unwatched");
+                fs::write(&file, [b'x'; 4096])?;
+                vec![file.display().to_string()]
+            }
+            Row::Tls => {
+                let (certificate, key) = (work.join("cert.pem"), work.join("key.pem"));
+                cmd::output(
+                    cmd::clean("openssl")
+                        .args([
+                            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+                        ])
+                        .args(["-subj", "/CN=localhost", "-out"])
+                        .arg(&certificate)
+                        .arg("-keyout")
+                        .arg(&key),
+                )?;
+                vec![certificate.display().to_string(), key.display().to_string()]
+            }
+            Row::Exec | Row::Rest => Vec::new(),
+        };
+        Ok(Self {
+            program: args.programs.join(format!("bench_{}", row.name())),
+            arguments,
+            rounds,
+        })
+    }
+
+    /// Nanoseconds per round.
+    fn once(&self) -> Result<f64> {
+        // An environment without anything that could look like a credential.
+        let text = cmd::output(
+            std::process::Command::new(&self.program)
+                .args(&self.arguments)
+                .arg(self.rounds.to_string())
+                .env_clear()
+                .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+        )?;
+        text.trim()
+            .parse()
+            .with_context(|| format!("{} printed no number", self.program.display()))
+    }
+}
+
+/// Runs with and without the subject, each pair in the other order than the one before, so that a machine
+/// that gets slower or faster meanwhile favours neither.
+fn pairs(load: &Load, subject: &subject::Subject, work: &Path, pairs: u32) -> Result<String> {
+    let (mut without, mut with, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let mut delivered: Option<u64> = None;
+    let mut measured = || -> Result<f64> {
+        let mut running = subject.start(work)?;
+        let time = load.once()?;
+        running.check()?;
+        if let Some(count) = running.stop()? {
+            delivered = Some(delivered.unwrap_or(0) + count);
+        }
+        Ok(time)
+    };
+    for number in 0..pairs {
+        let (off, on) = if number % 2 == 0 {
+            let off = load.once()?;
+            (off, measured()?)
+        } else {
+            let on = measured()?;
+            (load.once()?, on)
+        };
+        without.push(off);
+        with.push(on);
+        ratios.push(on / off);
+    }
+    if delivered == Some(0) {
+        bail!("it delivered nothing, so it was not at work");
+    }
+    let list: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.4}")).collect();
+    Ok(format!(
+        "{:.1}\t{:.1}\t{}\t{}\t{}",
+        median(&without).unwrap_or_default(),
+        median(&with).unwrap_or_default(),
+        list.join(","),
+        delivered.map_or_else(|| "-".to_owned(), |count| count.to_string()),
+        u64::from(load.rounds) * u64::from(pairs),
+    ))
+}
+
+/// The agent with nothing to do.
+fn rest(subject: &subject::Subject, work: &Path) -> Result<()> {
+    let mut running = subject.start(work)?;
+    let pid = running.pid().context("no process to watch")?;
+    // Start-up work is over.
+    thread::sleep(Duration::from_secs(5));
+    let (before, started) = (cpu_ticks(pid)?, Instant::now());
+    thread::sleep(REST);
+    let (after, elapsed) = (cpu_ticks(pid)?, started.elapsed());
+    let rss = status_kib(pid, "VmRSS:")?;
+    let peak = status_kib(pid, "VmHWM:")?;
+    running.check()?;
+    running.stop()?;
+    // USER_HZ is 100 on every architecture Linux has BPF on.
+    let share = after.saturating_sub(before) as f64 / 100.0 / elapsed.as_secs_f64() * 100.0;
+    println!(
+        "{MARK}rest\t{}\t{rss}\t{peak}\t{share:.3}\t{:.0}",
+        subject.name,
+        elapsed.as_secs_f64()
+    );
+    Ok(())
+}
+
+/// User and system time of a process in ticks: fields 14 and 15 of proc_pid_stat(5), counted after the name,
+/// which may contain anything.
+fn cpu_ticks(pid: u32) -> Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let (_, rest) = stat.rsplit_once(')').context("odd /proc/PID/stat")?;
+    let field = |number: usize| rest.split_whitespace().nth(number - 3)?.parse::<u64>().ok();
+    Ok(field(14).context("no utime")? + field(15).context("no stime")?)
+}
+
+fn status_kib(pid: u32, name: &str) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    status
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix(name)?
+                .split_whitespace()
+                .next()?
+                .parse()
+                .ok()
+        })
+        .with_context(|| format!("no {name} in /proc/{pid}/status"))
+}

@@ -1,0 +1,194 @@
+//! `cargo xtask bench`: what keytrail costs a workload, beside what peers cost the same workload.
+//!
+//! The measuring part is this very program, started again as root here or in a booted kernel
+//! (`bench-here`), so that both places measure in the same way.
+
+mod here;
+mod report;
+mod stats;
+mod subject;
+
+use crate::{build, cmd, setup, vm};
+use anyhow::{Context as _, Result, bail};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+pub use here::{Args as HereArgs, run as run_here};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// In a booted kernel rather than on this machine: there the agent has other hooks
+    #[arg(long)]
+    vm: bool,
+    /// Kernel to boot
+    #[arg(long, default_value = "6.12", requires = "vm")]
+    kernel: String,
+    /// Pairs of runs with and without, for each row and subject
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=101))]
+    pairs: u32,
+    /// List what is missing rather than install it
+    #[arg(long)]
+    no_install: bool,
+    /// Only these rows; then docs/BENCHMARKS.md stays as it is
+    #[arg(value_enum)]
+    rows: Vec<Row>,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Row {
+    /// open+read+close of a file that nobody watches
+    File,
+    /// fork+exec+wait of /bin/true
+    Exec,
+    /// SSL_write of 1 KiB over loopback by a process without credentials
+    Tls,
+    /// The agent with nothing to do: memory and CPU
+    Rest,
+}
+
+impl Row {
+    const ALL: [Self; 4] = [Self::File, Self::Exec, Self::Tls, Self::Rest];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Exec => "exec",
+            Self::Tls => "tls",
+            Self::Rest => "rest",
+        }
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|row| row.name() == name)
+    }
+
+    /// Rounds of one run on real hardware.
+    fn rounds(self) -> u32 {
+        match self {
+            Self::File => 200_000,
+            Self::Exec => 2_000,
+            Self::Tls => 5_000,
+            Self::Rest => 1,
+        }
+    }
+}
+
+/// Emulation is that many times slower, so that rounds are divided by it.
+const VM_SCALE: u32 = 10;
+
+/// `cargo xtask bench`
+pub fn run(args: &Args) -> Result<()> {
+    let mut groups = vec![setup::Group::Build, setup::Group::Bench];
+    if args.vm {
+        groups.push(setup::Group::Vm);
+    }
+    setup::ensure(&groups, args.no_install)?;
+    let agent = build::all(build::Profile::Release)?;
+    cmd::run(cmd::cargo().args([
+        "build",
+        "--release",
+        "--package",
+        "keytrail-tests",
+        "--bins",
+    ]))?;
+
+    let rows = if args.rows.is_empty() {
+        Row::ALL.to_vec()
+    } else {
+        args.rows.clone()
+    };
+    let mut lines = Vec::new();
+    let place = if args.vm {
+        in_vm(args, &agent, &rows, &mut lines)?
+    } else {
+        on_host(args, &agent, &rows, &mut lines)?
+    };
+    let results = report::Results::parse(&lines)?;
+    print!("{}", results.table());
+    if args.rows.is_empty() {
+        report::write(&results, &place, args.vm, args.pairs)?;
+    } else {
+        cmd::step("only some rows were measured: docs/BENCHMARKS.md stays as it is");
+    }
+    Ok(())
+}
+
+/// The programs that make the load.
+fn programs() -> [PathBuf; 3] {
+    ["bench_file", "bench_exec", "bench_tls"].map(|name| cmd::target().join("release").join(name))
+}
+
+fn keep(line: &str, lines: &mut Vec<String>) {
+    if line.starts_with(here::MARK) {
+        lines.push(line.to_owned());
+    } else {
+        eprintln!("{line}");
+    }
+}
+
+/// Measures on this machine; returns what the report says of it.
+fn on_host(args: &Args, agent: &Path, rows: &[Row], lines: &mut Vec<String>) -> Result<String> {
+    let ourselves = env::current_exe().context("cannot find this program")?;
+    let mut command = cmd::as_root(ourselves);
+    command.arg("bench-here").arg("--agent").arg(agent);
+    command.arg("--programs").arg(cmd::target().join("release"));
+    command.args(["--pairs", &args.pairs.to_string(), "--scale", "1"]);
+    command.args(rows.iter().map(|row| row.name()));
+    if !cmd::lines(&mut command, |line| keep(line, lines))? {
+        bail!("the measurement failed: see above");
+    }
+    Ok(format!(
+        "this machine's kernel {}",
+        cmd::output(cmd::clean("uname").arg("-r"))?.trim()
+    ))
+}
+
+/// Measures in a guest.
+fn in_vm(args: &Args, agent: &Path, rows: &[Row], lines: &mut Vec<String>) -> Result<String> {
+    let ourselves = env::current_exe().context("cannot find this program")?;
+    let mut files = vec![
+        vm::GuestFile {
+            host: agent.to_owned(),
+            guest: "/usr/local/bin/keytrail".into(),
+        },
+        vm::GuestFile {
+            host: ourselves,
+            guest: "/job/xtask".into(),
+        },
+    ];
+    for program in programs() {
+        files.push(vm::into_job(&program)?);
+    }
+    let mut command: Vec<String> = [
+        "/job/xtask",
+        "bench-here",
+        "--agent",
+        "/usr/local/bin/keytrail",
+        "--programs",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    command.extend(["/job".into(), "--pairs".into(), args.pairs.to_string()]);
+    command.extend(["--scale".into(), VM_SCALE.to_string(), "--auditd".into()]);
+    command.extend(rows.iter().map(|row| row.name().to_owned()));
+    let job = vm::Job {
+        kernel: &args.kernel,
+        flavour: vm::Flavour::Bench,
+        command: &command,
+        files,
+        collect: None,
+        timeout: Duration::from_secs(3 * 3600),
+    };
+    let outcome = vm::run(&job, |line| keep(line, lines))?;
+    if outcome.status != 0 {
+        bail!("the measurement failed in the guest: see above");
+    }
+    Ok(format!(
+        "kernel {} booted under QEMU's software emulation",
+        outcome.release
+    ))
+}

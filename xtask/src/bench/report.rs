@@ -1,0 +1,303 @@
+//! Turns result lines into docs/BENCHMARKS.md.
+
+use super::{
+    Row, here,
+    stats::{median, spread},
+};
+use crate::cmd;
+use anyhow::{Context as _, Result, bail};
+use std::{fmt::Write as _, fs};
+
+/// One subject in one row.
+#[derive(Debug, PartialEq)]
+enum Line {
+    Ratio {
+        row: Row,
+        subject: String,
+        without: f64,
+        with: f64,
+        ratios: Vec<f64>,
+        delivered: Option<(u64, u64)>,
+    },
+    Failed {
+        row: Row,
+        subject: String,
+        reason: String,
+    },
+    Rest {
+        rss_kib: u64,
+        peak_kib: u64,
+        cpu_percent: f64,
+        seconds: f64,
+    },
+}
+
+/// All that was measured in one place.
+#[derive(Debug, PartialEq)]
+pub struct Results(Vec<Line>);
+
+impl Results {
+    pub fn parse(lines: &[String]) -> Result<Self> {
+        let mut parsed = Vec::new();
+        for line in lines {
+            parsed.push(parse(line).with_context(|| format!("odd result line: {line}"))?);
+        }
+        if parsed.is_empty() {
+            bail!("nothing was measured");
+        }
+        Ok(Self(parsed))
+    }
+
+    /// As a Markdown table, and what was measured at rest.
+    pub fn table(&self) -> String {
+        let mut text = String::from(
+            "| work | beside it | without | with | ratio, median | spread | events delivered |\n\
+             |---|---|---:|---:|---:|---|---|\n",
+        );
+        for line in &self.0 {
+            match line {
+                Line::Ratio {
+                    row,
+                    subject,
+                    without,
+                    with,
+                    ratios,
+                    delivered,
+                } => {
+                    let middle = median(ratios).unwrap_or(f64::NAN);
+                    let (low, high) = spread(ratios).unwrap_or((f64::NAN, f64::NAN));
+                    let delivered = delivered
+                        .map_or_else(String::new, |(out, of)| format!("{out} for {of} rounds"));
+                    let (without, with) = (time(*without), time(*with));
+                    let _ = writeln!(
+                        text,
+                        "| {} | {subject} | {without} | {with} | {middle:.2} | {low:.2} to {high:.2} | {delivered} |",
+                        what(*row)
+                    );
+                }
+                Line::Failed {
+                    row,
+                    subject,
+                    reason,
+                } => {
+                    let reason = reason.replace('|', "/");
+                    let _ = writeln!(
+                        text,
+                        "| {} | {subject} | | | not measured | {reason} | |",
+                        what(*row)
+                    );
+                }
+                Line::Rest { .. } => {}
+            }
+        }
+        for line in &self.0 {
+            if let Line::Rest {
+                rss_kib,
+                peak_kib,
+                cpu_percent,
+                seconds,
+            } = line
+            {
+                let _ = writeln!(
+                    text,
+                    "\nAgent at rest for {seconds:.0} s: {:.1} MiB resident (peak {:.1} MiB), {cpu_percent:.2}% of one core.",
+                    *rss_kib as f64 / 1024.0,
+                    *peak_kib as f64 / 1024.0,
+                );
+            }
+        }
+        text
+    }
+}
+
+fn what(row: Row) -> &'static str {
+    match row {
+        Row::File => "open+read+close, unwatched file",
+        Row::Exec => "fork+exec+wait of /bin/true",
+        Row::Tls => "SSL_write of 1 KiB, no credentials",
+        Row::Rest => "at rest",
+    }
+}
+
+fn time(nanoseconds: f64) -> String {
+    if nanoseconds < 10_000.0 {
+        format!("{:.2} us", nanoseconds / 1e3)
+    } else {
+        format!("{:.0} us", nanoseconds / 1e3)
+    }
+}
+
+fn parse(line: &str) -> Option<Line> {
+    let fields: Vec<&str> = line.strip_prefix(here::MARK)?.split('\t').collect();
+    let (row, subject) = (Row::parse(fields.first()?)?, (*fields.get(1)?).to_owned());
+    if fields.get(2) == Some(&"failed") {
+        return Some(Line::Failed {
+            row,
+            subject,
+            reason: (*fields.get(3)?).to_owned(),
+        });
+    }
+    if row == Row::Rest {
+        return Some(Line::Rest {
+            rss_kib: fields.get(2)?.parse().ok()?,
+            peak_kib: fields.get(3)?.parse().ok()?,
+            cpu_percent: fields.get(4)?.parse().ok()?,
+            seconds: fields.get(5)?.parse().ok()?,
+        });
+    }
+    let ratios = fields
+        .get(4)?
+        .split(',')
+        .map(|ratio| ratio.parse().ok())
+        .collect::<Option<Vec<f64>>>()?;
+    let expected = fields.get(6)?.parse().ok()?;
+    Some(Line::Ratio {
+        row,
+        subject,
+        without: fields.get(2)?.parse().ok()?,
+        with: fields.get(3)?.parse().ok()?,
+        ratios,
+        delivered: fields.get(5)?.parse().ok().map(|count| (count, expected)),
+    })
+}
+
+const FILE: &str = "docs/BENCHMARKS.md";
+
+const HEAD: &str = "# Benchmarks
+
+What keytrail costs a workload that has no credentials, beside what peers cost the same workload.
+Written by `cargo xtask bench` (this machine) and `cargo xtask bench --vm` (a booted kernel); not edited by hand.
+
+Each ratio is the time with the subject over the time without it, of two runs right after each other; the order
+of the two changes with every pair, the median of the ratios is given with their smallest and largest value.
+\"nothing (control)\" is two runs without anything: what differs there is noise. A peer that delivers fewer events
+than it should is cheap for that reason, so what it delivered stands beside it (warm-up rounds included).
+";
+
+/// Puts the results into the report, in place of the last ones of the same place.
+pub fn write(results: &Results, place: &str, vm: bool, pairs: u32) -> Result<()> {
+    let path = cmd::root().join(FILE);
+    let old = fs::read_to_string(&path).unwrap_or_default();
+    let (name, other) = if vm { ("vm", "host") } else { ("host", "vm") };
+    let title = if vm {
+        "In a booted kernel"
+    } else {
+        "On this machine"
+    };
+    let command = if vm {
+        "cargo xtask bench --vm"
+    } else {
+        "cargo xtask bench"
+    };
+    let mut section = format!(
+        "## {title}\n\n`{command} --pairs {pairs}`, {place}, {}.\n",
+        machine()
+    );
+    if vm {
+        section.push_str(
+            "Emulation makes everything 10 to 20 times slower: only the ratios mean something.\n",
+        );
+    }
+    section.push('\n');
+    section.push_str(&results.table());
+
+    let kept = section_of(&old, other).map(|text| (other, text.to_owned()));
+    let mut sections = vec![(name, section)];
+    sections.extend(kept);
+    sections.sort_unstable();
+    let mut text = HEAD.to_owned();
+    for (name, section) in sections {
+        let _ = write!(
+            text,
+            "\n<!-- {name} -->\n{}\n<!-- end {name} -->\n",
+            section.trim()
+        );
+    }
+    fs::create_dir_all(cmd::root().join("docs"))?;
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    cmd::step(format!("wrote {FILE}"));
+    Ok(())
+}
+
+fn section_of<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(&format!("<!-- {name} -->\n"))?;
+    rest.split_once(&format!("\n<!-- end {name} -->"))
+        .map(|(section, _)| section)
+}
+
+/// Processor, cores, commit and day.
+fn machine() -> String {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("model name")?
+                .split_once(": ")
+                .map(|(_, model)| model)
+        })
+        .unwrap_or("unknown processor");
+    let cores = cpuinfo
+        .lines()
+        .filter(|line| line.starts_with("processor"))
+        .count();
+    let line = |program: &str, args: &[&str]| {
+        cmd::output(cmd::clean(program).args(args).current_dir(cmd::root()))
+            .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
+    };
+    let commit = line("git", &["rev-parse", "--short", "HEAD"]);
+    format!(
+        "{model}, {cores} cores, commit {commit}, {}",
+        line("date", &["-u", "+%F"])
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines() -> Vec<String> {
+        [
+            "BENCH\tfile\tkeytrail\t800.0\t880.0\t1.1000,1.0500,1.2000\t-\t600000",
+            "BENCH\tfile\topensnoop\t800.0\t1600.0\t2.0000\t190000\t200000",
+            "BENCH\ttls\tbpftrace\tfailed\tno | bpftrace",
+            "BENCH\trest\tkeytrail\t20480\t30720\t0.100\t30",
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    }
+
+    #[test]
+    fn a_table_of_results() {
+        let table = Results::parse(&lines()).unwrap().table();
+        let expected = "| open+read+close, unwatched file | keytrail | 0.80 us | 0.88 us | 1.10 | 1.05 to 1.20 |  |";
+        assert!(table.contains(expected), "{table}");
+        assert!(table.contains("190000 for 200000 rounds"), "{table}");
+        assert!(table.contains("not measured | no / bpftrace"), "{table}");
+        assert!(
+            table.contains("20.0 MiB resident (peak 30.0 MiB), 0.10% of one core"),
+            "{table}"
+        );
+    }
+
+    #[test]
+    fn odd_lines_are_refused() {
+        for odd in [
+            "BENCH\tfile\tx",
+            "BENCH\tnone\tx\t1\t2\t3\t-\t4",
+            "BENCH\tfile\tx\t1\t2\ta\t-\t4",
+            "x",
+        ] {
+            assert!(Results::parse(&[odd.to_owned()]).is_err(), "{odd}");
+        }
+        assert!(Results::parse(&[]).is_err());
+    }
+
+    #[test]
+    fn a_section_is_found_again() {
+        let text =
+            "head\n<!-- host -->\nabc\n<!-- end host -->\n<!-- vm -->\nxyz\n<!-- end vm -->\n";
+        assert_eq!(section_of(text, "host"), Some("abc"));
+        assert_eq!(section_of(text, "vm"), Some("xyz"));
+        assert_eq!(section_of(text, "none"), None);
+    }
+}
