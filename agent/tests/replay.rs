@@ -426,6 +426,8 @@ fn any_observation() -> impl Strategy<Value = Observation> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// In any order, at any times, also going backwards: replay tells the same story, ids have no holes, and nothing
     /// is claimed to have been seen that was not in a payload.
     #[test]

@@ -278,6 +278,11 @@ impl Agent {
         self.process.lock().unwrap().ended()
     }
 
+    /// SIGSTOP: it stands still until the next SIGCONT.
+    pub fn pause(&self) {
+        self.process.lock().unwrap().signal(libc::SIGSTOP);
+    }
+
     /// SIGKILL, and gives its setup back for a restart.
     pub fn kill(self) -> Setup {
         self.process.lock().unwrap().end();

@@ -47,6 +47,7 @@ cases! {
     leaks {
         nothing_planted_is_kept
         load_leaves_nothing
+        rings_are_searched
         recording_replays_byte_by_byte
     }
     bad_input {

@@ -40,6 +40,7 @@ cases! {
     }
     leaks {
         load_leaves_nothing
+        rings_are_searched
     }
     bad_input {
         environment_of_3_mb

@@ -249,6 +249,31 @@ pub fn load_leaves_nothing() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
+/// The control of the above: records that the agent has not come to yet hold secrets, and the search finds them in
+/// its mapped rings. Once it has come to them, they are gone from there too.
+pub fn rings_are_searched() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let token = plant::github();
+    let scanner = Scanner::new(&token.secrets);
+    assert!(scanner.memory(agent.pid()).found.is_empty());
+    agent.pause();
+    let done = act("true").env("GITHUB_TOKEN", &token.value).run().ok();
+    // The search lets it go on.
+    let waiting = scanner.memory(agent.pid());
+    assert!(
+        waiting.found.iter().any(|f| f.contains("bpf-map")),
+        "a full ring and nothing found: {waiting:?}"
+    );
+    agent.expect("the exposure", done.pid, |e| {
+        e.is("credential_exposed") && e.pid() == done.pid
+    });
+    two_seconds_after_the_last_event(&agent);
+    let found = scanner.memory(agent.pid()).found;
+    assert!(found.is_empty(), "{found:#?}");
+}
+
 /// A recording replays to the very bytes that were printed, every time.
 pub fn recording_replays_byte_by_byte() {
     let _turn = turn();
