@@ -139,7 +139,7 @@ impl Digest {
                 self.ring_dirty = true;
                 out.observations.push(self.tls(r, data, hook));
             }
-            Record::FileNew(_, r) => self.discover(r, hook, out),
+            Record::FileNew(r) => self.discover(r, hook, out),
             Record::Canary(_) => {}
         }
     }
