@@ -214,7 +214,14 @@ impl Line {
             self.introduce(crate::digest::pid_of_header(&header));
         }
         let mut out = std::mem::take(&mut self.out);
+        let unlocated = self.digest.unlocated;
         self.digest.record(&record, hook, &mut out);
+        let stranger =
+            |followed: &HashSet<Pid>| !followed.contains(&crate::digest::pid_of_header(&header));
+        if self.followed.as_ref().is_some_and(stranger) {
+            // What other programs read and delete is no gap of the command that is followed.
+            self.digest.unlocated = unlocated;
+        }
         self.take(&mut out);
         self.out = out;
         if header.kind == Kind::EXIT && self.root == Some(header.tgid) {
