@@ -230,7 +230,16 @@ impl Agent {
 
     /// Waits for an event; the failure lists what there was about `root` instead.
     pub fn expect(&self, what: &str, root: u32, is: impl Fn(&Event) -> bool) -> Event {
-        let limit = patience(10);
+        self.expect_within(patience(10), what, root, is)
+    }
+
+    fn expect_within(
+        &self,
+        limit: Duration,
+        what: &str,
+        root: u32,
+        is: impl Fn(&Event) -> bool,
+    ) -> Event {
         let started = Instant::now();
         loop {
             let events = self.events();
@@ -261,7 +270,8 @@ impl Agent {
     pub fn sentinel(&self) -> Event {
         let token = plant::github();
         let done = act("true").env("GITHUB_TOKEN", &token.value).run().ok();
-        self.expect("the sentinel's exposure", done.pid, |e| {
+        // After a load it comes when that is worked off.
+        self.expect_within(patience(60), "the sentinel's exposure", done.pid, |e| {
             e.is("credential_exposed") && e.pid() == done.pid
         })
     }

@@ -27,8 +27,10 @@ cases! {
         bearer_by_curl
         thirty_curls
         python_posts_a_service_account
-        gnutls_is_never_silent
         connections_are_told_apart
+    }
+    tls_stacks {
+        gnutls_is_never_silent
     }
     sends_tcp {
         environment_posted_in_clear
@@ -44,6 +46,8 @@ cases! {
     }
     bad_input {
         environment_of_3_mb
+    }
+    bad_places {
         without_btf
     }
     cli {

@@ -113,7 +113,8 @@ pub fn filters_on_the_server() {
     assert_eq!(all.node.epoch, first.id.as_ref().unwrap().epoch);
     holder.say("go");
     agent.sentinel();
-    let wants: [(&str, &Reader, &dyn Fn(&Event) -> bool); 4] = [
+    type Passes<'a> = &'a dyn Fn(&Event) -> bool;
+    let wants: [(&str, &Reader, Passes); 4] = [
         ("pid", &by_pid, &|e| e.in_tree(holder.pid())),
         ("credential", &by_credential, &|e| {
             e.fingerprint() == fingerprint
