@@ -6,7 +6,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use keytrail_abi::{
-    FileId, ProcState, ReadKey, SelfTest, SendCall, SockSend, TlsCall, TlsWrite, WATCH_WORDS, Watch,
+    FileId, ProcState, ReadKey, SEEN_SLOTS, SeenInode, SelfTest, SendCall, SockSend, TlsCall, TlsWrite, WATCH_WORDS,
+    Watch,
     globals::{MISSING, field},
     state::counter,
 };
@@ -44,6 +45,14 @@ pub struct SendState {
     pub call: SendCall,
     pub record: SockSend,
 }
+
+/// Files that were reported as new, in the version of their change time.
+#[map]
+pub static SEEN: LruHashMap<FileId, u64> = LruHashMap::with_max_entries(131_072, 0);
+
+/// The files each CPU met last: spares nearly every read the look-up in `SEEN`.
+#[map]
+pub static SEEN_LAST: PerCpuArray<SeenInode> = PerCpuArray::with_max_entries(SEEN_SLOTS, 0);
 
 /// pid_tgid -> the TLS call the thread was last in.
 #[map]

@@ -28,6 +28,7 @@ const RESCAN_NS: u64 = 20_000_000;
 const FULL_RESCAN_NS: u64 = 30_000_000_000;
 const LIBRARIES_NS: u64 = 5_000_000_000;
 const WIPE_NS: u64 = 500_000_000;
+const UNLOCATED_NS: u64 = 10_000_000_000;
 const HEARTBEAT_NS: u64 = 1_000_000_000;
 /// Time the last records get to arrive before pending decisions are made at the end.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -56,6 +57,7 @@ enum Op {
     Clear(u32, u64),
     Watch(PathBuf, FileId, u32),
     Unwatch(FileId),
+    Clean(FileId, u64),
     /// A holder is about to talk: what it has mapped may be new.
     Libraries(u32),
 }
@@ -91,6 +93,7 @@ impl Deferred {
                     }
                 }
                 Op::Unwatch(file) => sensor.unwatch(file),
+                Op::Clean(file, ctime_ns) => sensor.set_clean(file, ctime_ns),
                 Op::Libraries(tgid) => {
                     sensor.attach_process_libraries(tgid);
                 }
@@ -257,6 +260,15 @@ impl Line {
                 self.deferred.set_process(seen.at.pid.tgid, state);
             }
         }
+        for (path, file) in out.watch.drain(..) {
+            self.deferred.watch(&path, file, keytrail_abi::watch::FILE);
+        }
+        for (file, ctime_ns) in out.clean.drain(..) {
+            self.deferred.0.push(Op::Clean(file, ctime_ns));
+        }
+        for file in out.unwatch.drain(..) {
+            self.deferred.unwatch(file);
+        }
         for settle in out.settle.drain(..) {
             self.settle(settle);
         }
@@ -379,6 +391,8 @@ pub(super) struct Runner {
     pub lost: BTreeMap<String, u64>,
     /// Libraries already reported as not covered.
     pub uncovered: HashSet<String>,
+    /// When files that could not be found again may be reported next.
+    pub unlocated_due: u64,
 }
 
 impl Runner {
@@ -480,6 +494,13 @@ impl Runner {
             boot_ns: now,
             wall_ns: wall,
         });
+        // Compilers read and delete files all the time: told together, not one by one.
+        if self.line.digest.unlocated > 0 && now >= self.unlocated_due {
+            let count = std::mem::take(&mut self.line.digest.unlocated);
+            self.unlocated_due = now + UNLOCATED_NS;
+            let gap = coverage::unlocated(count, now, wall.saturating_sub(UNLOCATED_NS), wall);
+            self.line.gap(gap);
+        }
         for loss in self.sensor.losses() {
             *self.lost.entry(loss.kind.to_owned()).or_default() += loss.count;
             let gap = coverage::lost(

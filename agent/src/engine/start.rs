@@ -86,6 +86,7 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
         node: node.clone(),
         lost: BTreeMap::new(),
         uncovered: HashSet::new(),
+        unlocated_due: 0,
     };
     prepare(&mut runner, options.follow_only);
     let thread = thread::Builder::new()
