@@ -17,7 +17,6 @@ cases! {
     reads {
         cat_is_one_read
         planted_while_the_agent_runs
-        read_right_after_it_was_written
         looking_is_not_reading
         opening_is_not_reading
         other_ways_of_reading
@@ -27,7 +26,6 @@ cases! {
         bearer_by_curl
         thirty_curls
         python_posts_a_service_account
-        connections_are_told_apart
     }
     tls_stacks {
         gnutls_is_never_silent
