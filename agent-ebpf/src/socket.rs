@@ -12,8 +12,8 @@ use crate::{
 use aya_ebpf::{
     bindings::bpf_sock_addr,
     helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user},
-    macros::{cgroup_sock_addr, fentry, raw_tracepoint},
-    programs::{FEntryContext, RawTracePointContext, SockAddrContext},
+    macros::{cgroup_sock_addr, fentry, kprobe, raw_tracepoint},
+    programs::{FEntryContext, ProbeContext, RawTracePointContext, SockAddrContext},
 };
 use core::mem::MaybeUninit;
 use keytrail_abi::{
@@ -63,6 +63,13 @@ pub fn tcp_send_locked(ctx: RawTracePointContext) -> i32 {
 #[fentry(function = "tcp_sendmsg")]
 pub fn tcp_send(ctx: FEntryContext) -> i32 {
     on_send(ctx.arg(0), ctx.arg(1));
+    0
+}
+
+// The same, where neither trampolines nor the tracepoint are to be had.
+#[kprobe]
+pub fn tcp_send_kprobe(ctx: ProbeContext) -> u32 {
+    on_send(ctx.arg(0).unwrap_or(0), ctx.arg(1).unwrap_or(0));
     0
 }
 

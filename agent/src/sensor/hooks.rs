@@ -4,8 +4,8 @@ use super::status::{Refused, SignalReport, Tier};
 use aya::{
     Btf, Ebpf,
     programs::{
-        CgroupAttachMode, CgroupSockAddr, FEntry, FExit, Program, ProgramError, RawTracePoint,
-        UProbe,
+        CgroupAttachMode, CgroupSockAddr, FEntry, FExit, KProbe, Program, ProgramError,
+        RawTracePoint, UProbe,
     },
 };
 use keytrail_abi::globals::field as f;
@@ -18,6 +18,7 @@ pub enum Point {
     Fentry(&'static str),
     Fexit(&'static str),
     Cgroup(&'static str),
+    Kprobe(&'static str),
 }
 
 impl Point {
@@ -27,6 +28,7 @@ impl Point {
             Self::Fentry(name) => format!("fentry:{name}"),
             Self::Fexit(name) => format!("fexit:{name}"),
             Self::Cgroup(name) => format!("cgroup:{name}"),
+            Self::Kprobe(name) => format!("kprobe:{name}"),
         }
     }
 }
@@ -212,6 +214,15 @@ pub const SIGNALS: &[Signal] = &[
                 optional: &[],
                 fields: &SEND,
             },
+            Candidate {
+                tier: Tier::Base,
+                hooks: &[Hook {
+                    program: "tcp_send_kprobe",
+                    point: Point::Kprobe("tcp_sendmsg"),
+                }],
+                optional: &[],
+                fields: &SEND,
+            },
         ],
     },
 ];
@@ -254,6 +265,11 @@ fn try_attach(ebpf: &mut Ebpf, btf: Option<&Btf>, hook: Hook) -> Result<(), Stri
             load_once(program.load(name, btf()?))?;
             program.attach().map(drop).map_err(plain)
         }
+        Point::Kprobe(name) => {
+            let program: &mut KProbe = program.try_into().map_err(plain)?;
+            load_once(program.load())?;
+            program.attach(name, 0).map(drop).map_err(plain)
+        }
         Point::Cgroup(_) => {
             let mount = cgroup2().ok_or("no cgroup v2 hierarchy is mounted")?;
             let root =
@@ -277,6 +293,7 @@ pub fn detach(ebpf: &mut Ebpf, hook: Hook) {
         Some(Program::FEntry(program)) => program.unload(),
         Some(Program::FExit(program)) => program.unload(),
         Some(Program::CgroupSockAddr(program)) => program.unload(),
+        Some(Program::KProbe(program)) => program.unload(),
         _ => Ok(()),
     };
 }
@@ -340,6 +357,9 @@ fn remedy(point: Point, reason: &str) -> String {
     match point {
         Point::Fentry(_) | Point::Fexit(_) => {
             "the base tier serves this signal; trampolines need a kernel that allows BPF_PROG_TYPE_TRACING".to_owned()
+        }
+        Point::Kprobe(_) => {
+            "a kernel with CONFIG_KPROBES, not locked down for confidentiality".to_owned()
         }
         Point::Cgroup(_) if reason.contains("no cgroup") => {
             "mount a cgroup v2 hierarchy, for example at /sys/fs/cgroup/unified".to_owned()

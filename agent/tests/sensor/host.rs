@@ -57,9 +57,7 @@ impl Host {
 
     /// A watched file on a file system that the tracepoints see.
     pub fn secret_on_disk(&mut self, content: &[u8]) -> tempfile::NamedTempFile {
-        let mut file = tempfile::Builder::new()
-            .tempfile_in(env!("CARGO_TARGET_TMPDIR"))
-            .unwrap();
+        let mut file = tempfile::Builder::new().tempfile_in(on_disk()).unwrap();
         file.write_all(content).unwrap();
         self.watch(file.path());
         file
@@ -92,6 +90,16 @@ impl Host {
             std::thread::sleep(Duration::from_millis(15));
         }
         seen
+    }
+}
+
+/// A directory on a real file system, also where the tests were not built (in a virtual machine).
+fn on_disk() -> &'static Path {
+    let built = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    if built.is_dir() {
+        built
+    } else {
+        Path::new("/var/tmp")
     }
 }
 
@@ -140,12 +148,6 @@ impl Executed {
         }
         bytes
     }
-}
-
-pub struct Span {
-    pub lowest: u64,
-    pub highest: u64,
-    pub records: u64,
 }
 
 impl Seen {
@@ -245,27 +247,23 @@ impl Seen {
             .first()
             .map(|bytes| read::<Fork>(bytes).child_tgid)
     }
+}
 
-    /// Sequence numbers of the records of one CPU.
-    pub fn sequence_span(&self) -> Span {
-        let numbers: Vec<u64> = self
-            .records
-            .iter()
-            .map(|(bytes, _)| read::<Header>(bytes))
-            .filter(|header| header.cpu == 0)
-            .map(|header| header.cpu_seq)
-            .collect();
-        Span {
-            lowest: numbers.iter().copied().min().unwrap_or(0),
-            highest: numbers.iter().copied().max().unwrap_or(0),
-            records: numbers.len() as u64,
-        }
+/// How many sequence numbers are missing on all CPUs together, from the sensor's start on.
+pub fn holes(seen: &[&Seen]) -> u64 {
+    let mut cpus = std::collections::BTreeMap::<u32, (u64, u64)>::new();
+    for (bytes, _) in seen.iter().flat_map(|seen| &seen.records) {
+        let header: Header = read(bytes);
+        let (next, count) = cpus.entry(header.cpu).or_default();
+        *next = (header.cpu_seq + 1).max(*next);
+        *count += 1;
     }
+    cpus.values().map(|(next, count)| next - count).sum()
 }
 
 /// Debian's openssl as a server with a certificate of its own; `None` with a reason where there is none.
 pub fn tls_server() -> Option<(Child, u16)> {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let directory = on_disk();
     let key = directory.join(format!("key-{}.pem", std::process::id()));
     let certificate = directory.join(format!("cert-{}.pem", std::process::id()));
     if !certificate.exists() {

@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 const MAX_FDS: usize = 256;
 /// Lines of a mount table that are read.
 const MAX_MOUNTS: usize = 4_096;
+/// Findings below this confidence do not make a discovered file a credential file.
+const MIN_CONFIDENCE: f64 = 0.5;
 /// Clean files remembered here.
 const MAX_CLEAN: usize = 4_096;
 /// How much of a file decides whether it is worth reading.
@@ -112,7 +114,8 @@ impl Discovery {
             truncated,
         };
         for finding in classifier.classify(&bytes, Origin::File { path: &path }) {
-            if finding.parts.is_empty() {
+            // In a place that no rule names, a name with a random-looking value is not enough of a reason.
+            if finding.parts.is_empty() || finding.confidence < MIN_CONFIDENCE {
                 continue;
             }
             if let Some(credential) = registry.learn(&finding)
