@@ -74,6 +74,7 @@ cases! {
         trace_follows_descendants
         trace_of_a_short_command
         watch_shows_the_events
+        reading_the_events_makes_none
         doctor_names_every_signal
         demo_shows_a_send
         classify_answers_line_by_line

@@ -180,11 +180,7 @@ pub fn escape_sequences_are_escaped() {
             home.display()
         ))
         .start();
-    let outputs = ["compact", "wide"].map(|format| (format, scratch.join(format)));
-    let watches: Vec<_> = outputs
-        .iter()
-        .map(|(format, out)| agent.watch(format, out))
-        .collect();
+    let watches = ["compact", "wide"].map(|format| (format, agent.watch(format)));
     let done = sh("cat \"$1\"; :").arg(&file).run().ok();
     let evil_name = act("/bin/true")
         .arg0(evil)
@@ -200,10 +196,10 @@ pub fn escape_sequences_are_escaped() {
     });
     assert!(exposed.process.as_ref().unwrap().argv[0].contains("owned"));
     agent.settle();
-    for (format, out) in &outputs {
+    for (format, watch) in &watches {
         let pid = evil_name.pid.to_string();
         let shown = wait_for("the events in the output", patience(5), || {
-            let text = fs::read(out).unwrap();
+            let text = watch.written();
             let has = |needle: &str| String::from_utf8_lossy(&text).contains(needle);
             (has(&pid) && has(&read.pid().to_string())).then_some(text)
         });
