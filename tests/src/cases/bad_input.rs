@@ -87,17 +87,22 @@ pub fn elf_that_lies() {
     }
     lies.push(("long-sections", long));
     lies.push(("cut-short", honest[..3000].to_vec()));
-    for (name, bytes) in lies {
-        let file = scratch.make(name).join("libssl.so.3");
-        fs::write(&file, bytes).unwrap();
-        let script = "import mmap,sys,time; f=open(sys.argv[1],'rb'); \
-            m=mmap.mmap(f.fileno(),0,prot=mmap.PROT_READ|mmap.PROT_EXEC); print(m[0],flush=True); time.sleep(60)";
-        let mapper = act("/usr/bin/python3")
-            .args(["-c", script])
-            .arg(&file)
-            .env("GITHUB_TOKEN", plant::github().value)
-            .spawn();
-        let path = file.to_str().unwrap();
+    let script = "import mmap,sys,time; f=open(sys.argv[1],'rb'); \
+        m=mmap.mmap(f.fileno(),0,prot=mmap.PROT_READ|mmap.PROT_EXEC); time.sleep(600)";
+    let mappers: Vec<_> = lies
+        .into_iter()
+        .map(|(name, bytes)| {
+            let file = scratch.make(name).join("libssl.so.3");
+            fs::write(&file, bytes).unwrap();
+            let mapper = act("/usr/bin/python3")
+                .args(["-c", script])
+                .arg(&file)
+                .env("GITHUB_TOKEN", plant::github().value)
+                .spawn();
+            (mapper, file.to_str().unwrap().to_owned())
+        })
+        .collect();
+    for (_, path) in &mappers {
         wait_for(&format!("a word on {path}"), patience(20), || {
             agent.assert_alive();
             let in_status = stream::status(&agent.socket())
@@ -109,8 +114,8 @@ pub fn elf_that_lies() {
                 .any(|e| e.gap.as_ref().unwrap().detail.contains(path));
             (in_status || in_gaps).then_some(())
         });
-        drop(mapper);
     }
+    drop(mappers);
     agent.settle();
     assert!(!agent.log().contains("panicked"), "{}", agent.log());
 }

@@ -9,7 +9,7 @@ use crate::{
     plant,
     server::TlsServer,
 };
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, time::Instant};
 
 pub(super) const LOOPBACK: &[&str] = &["127.0.0.1", "::1"];
 
@@ -137,6 +137,7 @@ fn many_curls(number: usize) {
     let server = TlsServer::start(&scratch.join("server"));
     let agent = Agent::start(&scratch);
     let token = plant::github();
+    let started = Instant::now();
     let done = sh("i=0; while [ $i -lt $2 ]; do \
          curl -skf -o /dev/null -H \"Authorization: Bearer $GITHUB_TOKEN\" \"$1\" || exit 1; i=$((i+1)); done")
         .arg(server.url("/many"))
@@ -145,6 +146,10 @@ fn many_curls(number: usize) {
         .limit(120)
         .run()
         .ok();
+    println!(
+        "{number} curls, {:?} each",
+        started.elapsed() / u32::try_from(number).unwrap()
+    );
     agent.settle();
     let sent = sent(&agent, done.pid);
     let mut by: BTreeMap<String, usize> = BTreeMap::new();

@@ -9,6 +9,7 @@ use crate::{
     plant,
     server::TlsServer,
 };
+use std::path::Path;
 
 /// The send is seen, or that it cannot be seen is said: nothing in between.
 fn never_silent(agent: &Agent, root: u32, port: u16) {
@@ -96,37 +97,20 @@ pub fn node_is_never_silent() {
     });
 }
 
-/// A program of Go, which has TLS of its own.
+/// A program of Go, which has TLS of its own: kubectl, where there is one.
 pub fn go_is_never_silent() {
-    let Some(go) = find("go") else {
-        eprintln!("skipped: no Go compiler on this machine");
+    let elsewhere = Path::new("/usr/lib/google-cloud-sdk/bin/kubectl");
+    let kubectl = find("kubectl").or_else(|| elsewhere.is_file().then(|| elsewhere.to_owned()));
+    let Some(kubectl) = kubectl else {
+        eprintln!("skipped: no kubectl on this machine");
         return;
     };
     let scratch = Scratch::new();
-    let source = scratch.join("get.go");
-    std::fs::write(
-        &source,
-        r#"package main
-import ("crypto/tls"; "net/http"; "os")
-func main() {
-    http.DefaultTransport.(*http.Transport).TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
-    r, _ := http.NewRequest("GET", os.Args[1], nil)
-    r.Header.Set("Authorization", "Bearer " + os.Getenv("GITHUB_TOKEN"))
-    if _, e := http.DefaultClient.Do(r); e != nil { panic(e) }
-}
-"#,
-    )
-    .unwrap();
-    let program = scratch.join("get");
-    act(go)
-        .arg("build")
-        .arg("-o")
-        .arg(&program)
-        .arg(&source)
-        .env("HOME", scratch.path())
-        .env("GOFLAGS", "-mod=mod")
-        .limit(180)
-        .run()
-        .ok();
-    by_another_library(|server| act(&program).arg(server.url("/go")));
+    by_another_library(|server| {
+        // The answer is not what kubectl expects: only what it sends matters.
+        sh("\"$1\" --insecure-skip-tls-verify --server \"$2\" --token \"$GITHUB_TOKEN\" get --raw /pods; :")
+            .arg(kubectl)
+            .arg(server.url(""))
+            .env("HOME", scratch.path())
+    });
 }
