@@ -6,8 +6,8 @@
 use crate::{
     maps::{PROCS, field},
     record::{
-        Counters, Slot, Wake, blank, copy, copy_user, file_id, follow, forget, ns_tgid, pointer, read,
-        read_or_zero, settle, stamp, start_ns, wake, zero,
+        Counters, Slot, Wake, blank, copy, copy_user, file_id, follow, forget, ns_tgid, pointer,
+        read, read_or_zero, settle, stamp, start_ns, wake, zero,
     },
 };
 use aya_ebpf::{
@@ -17,11 +17,8 @@ use aya_ebpf::{
 };
 use core::mem::MaybeUninit;
 use keytrail_abi::{
-    AREA_ARGV, AREA_ENV, EXEC_AREA_MAX, EXEC_CHUNK_DATA, Exec, ExecChunk, Header, Kind, PROC_IGNORED,
-    PROC_UNKNOWN, ProcState,
-    globals::field as f,
-    header::flags,
-    state::counter,
+    AREA_ARGV, AREA_ENV, EXEC_AREA_MAX, EXEC_CHUNK_DATA, Exec, ExecChunk, Header, Kind,
+    PROC_IGNORED, PROC_UNKNOWN, ProcState, globals::field as f, header::flags, state::counter,
 };
 
 const FULL: u64 = EXEC_CHUNK_DATA as u64;
@@ -50,7 +47,14 @@ fn on_exec(task: u64, old_tid: u32, bprm: u64) {
         return;
     };
     let exec_id = counters.unique(counter::EXECS);
-    counters.set_process(tgid, ProcState { state: PROC_UNKNOWN, pad, exec_id });
+    counters.set_process(
+        tgid,
+        ProcState {
+            state: PROC_UNKNOWN,
+            pad,
+            exec_id,
+        },
+    );
 
     let mut head = MaybeUninit::<Header>::uninit();
     stamp(head.as_mut_ptr());
@@ -72,14 +76,21 @@ fn on_exec(task: u64, old_tid: u32, bprm: u64) {
         unsafe {
             copy(&raw mut (*record).header, head);
             (*record).exec_id = exec_id;
-            (*record).exe = file_id(follow(follow(mm, field(f::MM_EXE_FILE)), field(f::FILE_INODE)));
+            (*record).exe = file_id(follow(
+                follow(mm, field(f::MM_EXE_FILE)),
+                field(f::FILE_INODE),
+            ));
             (*record).parent_start_ns = start_ns(parent);
             (*record).arg_len = arg_len;
             (*record).env_len = env_len;
-            (*record).mnt_ns =
-                read_or_zero(follow(nsproxy, field(f::NSPROXY_MNT_NS)), field(f::MNT_NS_INUM));
-            (*record).net_ns =
-                read_or_zero(follow(nsproxy, field(f::NSPROXY_NET_NS)), field(f::NET_INUM));
+            (*record).mnt_ns = read_or_zero(
+                follow(nsproxy, field(f::NSPROXY_MNT_NS)),
+                field(f::MNT_NS_INUM),
+            );
+            (*record).net_ns = read_or_zero(
+                follow(nsproxy, field(f::NSPROXY_NET_NS)),
+                field(f::NET_INUM),
+            );
             (*record).parent_tgid = read_or_zero(parent, field(f::TASK_TGID));
             (*record).old_tid = old_tid;
             (*record).ns_tgid = ns_tgid(task);
@@ -99,13 +110,32 @@ fn on_exec(task: u64, old_tid: u32, bprm: u64) {
             );
             // The helper counts the terminating NUL.
             (*record).filename_len = if written > 0 { written as u32 - 1 } else { 0 };
-            counters.seal(&raw mut (*record).header, Kind::EXEC, size_of::<Exec>() as u32, 0);
+            counters.seal(
+                &raw mut (*record).header,
+                Kind::EXEC,
+                size_of::<Exec>() as u32,
+                0,
+            );
         }
         slot.submit(wake(Wake::Later));
     }
     let later = wake(Wake::Later);
-    Area { counters, head, exec_id, area: AREA_ARGV, later }.send(arg_start, arg_len);
-    Area { counters, head, exec_id, area: AREA_ENV, later }.send(env_start, env_len);
+    Area {
+        counters,
+        head,
+        exec_id,
+        area: AREA_ARGV,
+        later,
+    }
+    .send(arg_start, arg_len);
+    Area {
+        counters,
+        head,
+        exec_id,
+        area: AREA_ENV,
+        later,
+    }
+    .send(env_start, env_len);
 }
 
 /// What the chunks of one area have in common.
@@ -152,7 +182,10 @@ impl Area {
 
     #[inline(always)]
     fn emit<const N: usize>(&self, source: u64, offset: u32, size: u64, bits: u16, last: u32) {
-        let Some(mut slot) = self.counters.reserve::<Slot<ExecChunk, N>>(Kind::EXEC_CHUNK) else {
+        let Some(mut slot) = self
+            .counters
+            .reserve::<Slot<ExecChunk, N>>(Kind::EXEC_CHUNK)
+        else {
             return;
         };
         let record = pointer(&mut slot);
@@ -171,8 +204,17 @@ impl Area {
             (*record).record.offset = offset;
             (*record).record.data_len = kept;
             (*record).record.last = last;
-            self.counters.seal(head, Kind::EXEC_CHUNK, size_of::<ExecChunk>() as u32 + kept, bits);
+            self.counters.seal(
+                head,
+                Kind::EXEC_CHUNK,
+                size_of::<ExecChunk>() as u32 + kept,
+                bits,
+            );
         }
-        slot.submit(if last == 1 { wake(Wake::Now) } else { self.later });
+        slot.submit(if last == 1 {
+            wake(Wake::Now)
+        } else {
+            self.later
+        });
     }
 }

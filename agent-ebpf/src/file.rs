@@ -3,7 +3,8 @@
 use crate::{
     maps::{PROCS, READ_SEEN, SEEN, SEEN_LAST, WATCHED, WATCHED_BITS, field},
     record::{
-        Counters, Wake, ctime_ns, current_task, file_id, follow, pointer, read, read_or_zero, stamp, start_ns, wake, zero,
+        Counters, Wake, ctime_ns, current_task, file_id, follow, pointer, read, read_or_zero,
+        stamp, start_ns, wake, zero,
     },
 };
 use aya_ebpf::{
@@ -12,8 +13,8 @@ use aya_ebpf::{
     programs::{FEntryContext, FExitContext, RawTracePointContext},
 };
 use keytrail_abi::{
-    FileAccess, FileNew, Kind, NAME_DEPTH, NAME_MAX, PROC_HOLDER, PROC_IGNORED, PROC_UNKNOWN, ProcState, ReadKey,
-    SEEN_CLEAN, SEEN_SLOTS, SeenInode,
+    FileAccess, FileNew, Kind, NAME_DEPTH, NAME_MAX, PROC_HOLDER, PROC_IGNORED, PROC_UNKNOWN,
+    ProcState, ReadKey, SEEN_CLEAN, SEEN_SLOTS, SeenInode,
     globals::{MISSING, field as f},
     records::access,
     state::{counter, watch, watch_bit},
@@ -116,7 +117,11 @@ fn unwatched(inode: u64, ino: u64, how: u32) {
             return;
         }
         if discover(inode, ctime_ns, how) == CLEAN {
-            *last = SeenInode { inode, ino, ctime_ns };
+            *last = SeenInode {
+                inode,
+                ino,
+                ctime_ns,
+            };
         }
     }
 }
@@ -168,9 +173,18 @@ fn discover(inode: u64, ctime_ns: u64, how: u32) -> u32 {
     }
     // Until user space has decided, every process that reads the file is reported, once.
     let start = start_ns(current_task());
-    let key = ReadKey { file, ctime_ns, tgid, access: 0 };
+    let key = ReadKey {
+        file,
+        ctime_ns,
+        tgid,
+        access: 0,
+    };
     // SAFETY: a live map value.
-    if seen == Some(ctime_ns) && READ_SEEN.get_ptr(&key).is_some_and(|seen| unsafe { *seen } == start) {
+    if seen == Some(ctime_ns)
+        && READ_SEEN
+            .get_ptr(&key)
+            .is_some_and(|seen| unsafe { *seen } == start)
+    {
         return 0;
     }
     let Some(counters) = Counters::get() else {
@@ -186,7 +200,14 @@ fn discover(inode: u64, ctime_ns: u64, how: u32) -> u32 {
     if known.is_none() {
         // What it sends until user space has looked at the file is captured: the secret may be on its way already.
         exec_id = counters.unique(counter::EXECS);
-        counters.set_process(tgid, ProcState { state: PROC_UNKNOWN, pad: 0, exec_id });
+        counters.set_process(
+            tgid,
+            ProcState {
+                state: PROC_UNKNOWN,
+                pad: 0,
+                exec_id,
+            },
+        );
     }
     let record = pointer(&mut slot);
     // SAFETY: `record` is the reserved slot; every field is written.
@@ -200,7 +221,12 @@ fn discover(inode: u64, ctime_ns: u64, how: u32) -> u32 {
         let names = (&raw mut (*record).names).cast::<u8>();
         zero::<{ NAME_MAX * NAME_DEPTH }>(names);
         (*record).depth = path_names(names, alias(inode));
-        counters.seal(&raw mut (*record).header, Kind::FILE_NEW, size_of::<FileNew>() as u32, 0);
+        counters.seal(
+            &raw mut (*record).header,
+            Kind::FILE_NEW,
+            size_of::<FileNew>() as u32,
+            0,
+        );
     }
     slot.submit(wake(Wake::Now));
     0
@@ -233,7 +259,11 @@ unsafe fn path_names(names: *mut u8, dentry: u64) -> u32 {
         let name = read::<u64>(at, field(f::DENTRY_NAME)).unwrap_or(0);
         // SAFETY: the caller's promise; the helper checks the source.
         unsafe {
-            bpf_probe_read_kernel_str(names.add(level * NAME_MAX).cast(), NAME_MAX as u32, name as *const _);
+            bpf_probe_read_kernel_str(
+                names.add(level * NAME_MAX).cast(),
+                NAME_MAX as u32,
+                name as *const _,
+            );
         }
         depth += 1;
         at = up;
@@ -245,7 +275,10 @@ unsafe fn path_names(names: *mut u8, dentry: u64) -> u32 {
 fn watched(inode: u64, how: u32) -> bool {
     let file = file_id(inode);
     // SAFETY: a live map value, copied at once.
-    let Some(flags) = WATCHED.get_ptr(&file).map(|watch| unsafe { (*watch).flags }) else {
+    let Some(flags) = WATCHED
+        .get_ptr(&file)
+        .map(|watch| unsafe { (*watch).flags })
+    else {
         return false;
     };
     if flags & watch::FILE == 0 {
@@ -265,7 +298,14 @@ fn watched(inode: u64, how: u32) -> bool {
         match known {
             // SAFETY: a live map value; an aligned store.
             Some(known) => unsafe { (*known).state = PROC_HOLDER },
-            None => counters.set_process(tgid, ProcState { state: PROC_HOLDER, pad: 0, exec_id: 0 }),
+            None => counters.set_process(
+                tgid,
+                ProcState {
+                    state: PROC_HOLDER,
+                    pad: 0,
+                    exec_id: 0,
+                },
+            ),
         }
     }
     let start = start_ns(current_task());
@@ -277,10 +317,17 @@ fn watched(inode: u64, how: u32) -> bool {
         access: if how == access::OPEN { access::OPEN } else { 0 },
     };
     // SAFETY: a live map value.
-    if READ_SEEN.get_ptr(&key).is_some_and(|seen| unsafe { *seen } == start) {
+    if READ_SEEN
+        .get_ptr(&key)
+        .is_some_and(|seen| unsafe { *seen } == start)
+    {
         return true;
     }
-    let kind = if how == access::OPEN { Kind::FILE_OPEN } else { Kind::FILE_READ };
+    let kind = if how == access::OPEN {
+        Kind::FILE_OPEN
+    } else {
+        Kind::FILE_READ
+    };
     let Some(mut slot) = counters.reserve::<FileAccess>(kind) else {
         return true;
     };
@@ -295,7 +342,12 @@ fn watched(inode: u64, how: u32) -> bool {
         (*record).ctime_ns = ctime_ns;
         (*record).access = how;
         (*record).count = 1;
-        counters.seal(&raw mut (*record).header, kind, size_of::<FileAccess>() as u32, 0);
+        counters.seal(
+            &raw mut (*record).header,
+            kind,
+            size_of::<FileAccess>() as u32,
+            0,
+        );
     }
     slot.submit(wake(Wake::Now));
     true
@@ -315,14 +367,20 @@ fn on_create(file: u64, inode: u64) {
 #[inline(never)]
 fn created(file: u64, inode: u64) -> u32 {
     let dentry = follow(file, field(f::FILE_DENTRY));
-    let parent = follow(follow(dentry, field(f::DENTRY_PARENT)), field(f::DENTRY_INODE));
+    let parent = follow(
+        follow(dentry, field(f::DENTRY_PARENT)),
+        field(f::DENTRY_INODE),
+    );
     let ino: u64 = read_or_zero(parent, field(f::INODE_INO));
     if !maybe_watched(ino) {
         return 0;
     }
     let directory = file_id(parent);
     // SAFETY: a live map value, copied at once.
-    let Some(flags) = WATCHED.get_ptr(&directory).map(|watch| unsafe { (*watch).flags }) else {
+    let Some(flags) = WATCHED
+        .get_ptr(&directory)
+        .map(|watch| unsafe { (*watch).flags })
+    else {
         return 0;
     };
     if flags & watch::DIRECTORY == 0 {
@@ -330,7 +388,10 @@ fn created(file: u64, inode: u64) -> u32 {
     }
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     // SAFETY: a live map value.
-    if PROCS.get_ptr(&tgid).is_some_and(|known| unsafe { (*known).state } == PROC_IGNORED) {
+    if PROCS
+        .get_ptr(&tgid)
+        .is_some_and(|known| unsafe { (*known).state } == PROC_IGNORED)
+    {
         return 0;
     }
     let Some(counters) = Counters::get() else {
@@ -351,7 +412,12 @@ fn created(file: u64, inode: u64) -> u32 {
         zero::<{ NAME_MAX * NAME_DEPTH }>(names);
         (*record).exec_id = 0;
         (*record).depth = path_names(names, dentry);
-        counters.seal(&raw mut (*record).header, Kind::FILE_NEW, size_of::<FileNew>() as u32, 0);
+        counters.seal(
+            &raw mut (*record).header,
+            Kind::FILE_NEW,
+            size_of::<FileNew>() as u32,
+            0,
+        );
     }
     slot.submit(wake(Wake::Later));
     1

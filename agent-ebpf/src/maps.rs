@@ -6,8 +6,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use keytrail_abi::{
-    FileId, ProcState, ReadKey, SEEN_SLOTS, SeenInode, SelfTest, SendCall, SockSend, TlsCall, TlsWrite, WATCH_WORDS,
-    Watch,
+    FileId, ProcState, ReadKey, SEEN_SLOTS, SeenInode, SelfTest, SendCall, SockSend, TlsCall,
+    TlsWrite, WATCH_WORDS, Watch,
     globals::{MISSING, field},
     state::counter,
 };

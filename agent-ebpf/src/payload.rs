@@ -9,11 +9,17 @@ use crate::{
     record::{Counters, Slot, Wake, copy, copy_user, forget, nonzero, pointer, wake, zero},
 };
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
-use keytrail_abi::{Header, Kind, PAYLOAD_TIERS, SockSend, TLS_RECORD_PEEK, TlsWrite, header::flags};
+use keytrail_abi::{
+    Header, Kind, PAYLOAD_TIERS, SockSend, TLS_RECORD_PEEK, TlsWrite, header::flags,
+};
 
 const PAGE: u64 = 4096;
 /// Slots of records that carry next to nothing: the first bytes of a TLS record.
-const PEEK: usize = if TLS_RECORD_PEEK <= 32 { 32 } else { TLS_RECORD_PEEK };
+const PEEK: usize = if TLS_RECORD_PEEK <= 32 {
+    32
+} else {
+    TLS_RECORD_PEEK
+};
 const SMALL: usize = PAYLOAD_TIERS[0];
 const MIDDLE: usize = PAYLOAD_TIERS[1];
 const LARGE: usize = PAYLOAD_TIERS[2];
@@ -58,12 +64,24 @@ impl Carrier for TlsWrite {
 /// Emits a piece of the send that `SENDS` has for the thread. 0: the read failed, try page by page.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn send_piece(thread: u64, source: u64, size: u64, offset: u64, options: u64) -> u64 {
+pub extern "C" fn send_piece(
+    thread: u64,
+    source: u64,
+    size: u64,
+    offset: u64,
+    options: u64,
+) -> u64 {
     let Some(state) = SENDS.get_ptr(&thread) else {
         return 1;
     };
     // SAFETY: a live map value.
-    piece(unsafe { &raw const (*state).record }, source, size, offset, options)
+    piece(
+        unsafe { &raw const (*state).record },
+        source,
+        size,
+        offset,
+        options,
+    )
 }
 
 /// Emits a piece of the TLS call that `TLS_CALLS` has for the thread. 0: the read failed, try page by page.
@@ -74,7 +92,13 @@ pub extern "C" fn tls_piece(thread: u64, source: u64, size: u64, offset: u64, op
         return 1;
     };
     // SAFETY: a live map value.
-    piece(unsafe { &raw const (*state).record }, source, size, offset, options)
+    piece(
+        unsafe { &raw const (*state).record },
+        source,
+        size,
+        offset,
+        options,
+    )
 }
 
 #[inline(always)]
@@ -147,7 +171,14 @@ impl Capture {
     #[inline(always)]
     pub fn new(thread: u64, bits: u16, limit: u64, total: u64) -> Self {
         let cut = nonzero(total - limit) * flags::TRUNCATED as u64;
-        Self { thread, bits: bits as u64, cut, by_page: 0, offset: 0, limit }
+        Self {
+            thread,
+            bits: bits as u64,
+            cut,
+            by_page: 0,
+            offset: 0,
+            limit,
+        }
     }
 
     /// Captures the next piece of the `size` bytes at `source` with one of the two functions above; returns how far

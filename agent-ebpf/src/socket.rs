@@ -137,11 +137,18 @@ fn on_connect_hook(ctx: &SockAddrContext, v6: bool) {
             *peer = core::ptr::read_volatile(&raw const (*addr).user_ip4);
         }
         let nsproxy = follow(current_task(), field(f::TASK_NSPROXY));
-        (*ends).net_ns =
-            read_or_zero(follow(nsproxy, field(f::NSPROXY_NET_NS)), field(f::NET_INUM));
+        (*ends).net_ns = read_or_zero(
+            follow(nsproxy, field(f::NSPROXY_NET_NS)),
+            field(f::NET_INUM),
+        );
         stamp(&raw mut (*record).header);
         let bits = unclassified(state);
-        counters.seal(&raw mut (*record).header, Kind::CONNECT, size_of::<Connect>() as u32, bits);
+        counters.seal(
+            &raw mut (*record).header,
+            Kind::CONNECT,
+            size_of::<Connect>() as u32,
+            bits,
+        );
     }
     slot.submit(wake(Wake::Later));
 }
@@ -163,7 +170,12 @@ fn on_syn_sent(sk: u64) {
         stamp(&raw mut (*record).header);
         endpoints(&raw mut (*record).ends, sk);
         let bits = unclassified(state);
-        counters.seal(&raw mut (*record).header, Kind::CONNECT, size_of::<Connect>() as u32, bits);
+        counters.seal(
+            &raw mut (*record).header,
+            Kind::CONNECT,
+            size_of::<Connect>() as u32,
+            bits,
+        );
     }
     slot.submit(wake(Wake::Later));
 }
@@ -208,7 +220,13 @@ fn segments(iter: u64) -> Option<Segments> {
     if field(f::ENUM_ITER_UBUF) != MISSING && kind == field(f::ENUM_ITER_UBUF) {
         let buffer: u64 = read(iter, field(f::ITER_UBUF))?;
         let left = read_or_zero(iter, field(f::ITER_COUNT));
-        return Some(Segments { at: buffer + skip, left, vector: 0, next: 0, count: 0 });
+        return Some(Segments {
+            at: buffer + skip,
+            left,
+            vector: 0,
+            next: 0,
+            count: 0,
+        });
     }
     if field(f::ENUM_ITER_IOVEC) == MISSING || kind != field(f::ENUM_ITER_IOVEC) {
         return None;
@@ -246,7 +264,13 @@ fn new_call(pid_tgid: u64, sk: u64, total: u64, segments: &Segments) -> Option<S
             }
         }
     }
-    Some(SendCall { sock: sk, base: segments.at, total, seq, pad: 0 })
+    Some(SendCall {
+        sock: sk,
+        base: segments.at,
+        total,
+        seq,
+        pad: 0,
+    })
 }
 
 #[inline(always)]
@@ -265,20 +289,33 @@ fn on_send(sk: u64, msg: u64) {
     }
     let found = segments(iter);
     let readable = found.is_some();
-    let mut segments =
-        found.unwrap_or(Segments { at: 0, left: 0, vector: 0, next: 0, count: 0 });
+    let mut segments = found.unwrap_or(Segments {
+        at: 0,
+        left: 0,
+        vector: 0,
+        next: 0,
+        count: 0,
+    });
     let Some(call) = new_call(pid_tgid, sk, total, &segments) else {
         return;
     };
     // TLS records are of use for their first bytes only: the type, the length, the SNI of a ClientHello.
-    let mut limit = if total > PAYLOAD_MAX as u64 { PAYLOAD_MAX as u64 } else { total };
+    let mut limit = if total > PAYLOAD_MAX as u64 {
+        PAYLOAD_MAX as u64
+    } else {
+        total
+    };
     let mut encrypted = !readable;
     if segments.left >= 3 {
         // SAFETY: the helper checks the address.
         let first = unsafe { bpf_probe_read_user(segments.at as *const [u8; 3]) };
         if let Ok([kind @ 0x14..=0x17, 3, 0..=4]) = first {
             encrypted = true;
-            let peek = if kind == 0x16 { TLS_HANDSHAKE_PEEK } else { TLS_RECORD_PEEK } as u64;
+            let peek = if kind == 0x16 {
+                TLS_HANDSHAKE_PEEK
+            } else {
+                TLS_RECORD_PEEK
+            } as u64;
             limit = if total > peek { peek } else { total };
         }
     }
@@ -304,7 +341,13 @@ fn on_send(sk: u64, msg: u64) {
     }
     if !readable {
         // Pages of files or of the kernel (sendfile, splice, kTLS): that something was sent is all there is to say.
-        send_piece(pid_tgid, 0, 0, 0, (unclassified(state) | flags::UNREADABLE) as u64 | FINAL);
+        send_piece(
+            pid_tgid,
+            0,
+            0,
+            0,
+            (unclassified(state) | flags::UNREADABLE) as u64 | FINAL,
+        );
         return;
     }
     let mut capture = Capture::new(pid_tgid, unclassified(state), limit, total);

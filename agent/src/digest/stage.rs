@@ -321,6 +321,18 @@ impl Digest {
 
     /// A process as /proc shows it now; `None` when it is gone.
     pub fn snapshot(&mut self, tgid: u32, boot_ns: u64) -> Option<Snapshot> {
+        let snapshot = self.look(tgid, boot_ns, true)?;
+        self.snapshot_at.insert(snapshot.at.pid, boot_ns);
+        Some(snapshot)
+    }
+
+    /// Who a process is, but not what it holds: for records of processes nobody told about. It may have executed
+    /// something else since the record; the record of that will say what it holds.
+    pub fn acquaint(&mut self, tgid: u32, boot_ns: u64) -> Option<Snapshot> {
+        self.look(tgid, boot_ns, false)
+    }
+
+    fn look(&mut self, tgid: u32, boot_ns: u64, holdings: bool) -> Option<Snapshot> {
         let facts = procfs::facts(tgid)?;
         let pid = Pid {
             tgid,
@@ -329,6 +341,7 @@ impl Digest {
         let mut found = Vec::new();
         let mut env_unreadable = None;
         match procfs::area(tgid, "environ") {
+            _ if !holdings => {}
             Ok((block, _)) => found.extend(exec::in_environment(
                 &block,
                 &self.classifier,
@@ -342,13 +355,14 @@ impl Digest {
         if let Ok((area, _)) = procfs::area(tgid, "cmdline") {
             let (shown, in_argv) = exec::arguments(&area, &self.classifier, &mut self.registry);
             argv = shown;
-            found.extend(in_argv);
+            if holdings {
+                found.extend(in_argv);
+            }
         }
         // Kernel threads have neither; a process that went away in between must not look like one.
         if procfs::pid_of(tgid) != Some(pid) {
             return None;
         }
-        self.snapshot_at.insert(pid, boot_ns);
         let parent = procfs::pid_of(facts.ppid).unwrap_or(Pid {
             tgid: facts.ppid,
             start: 0,

@@ -303,7 +303,7 @@ impl Line {
         let mut chain = Vec::new();
         let mut next = pid;
         while next.tgid != 0 && !self.core.knows(next) && chain.len() < 16 {
-            let Some(snapshot) = self.digest.snapshot(next.tgid, boot_ns()) else {
+            let Some(snapshot) = self.digest.acquaint(next.tgid, boot_ns()) else {
                 break;
             };
             if snapshot.at.pid != next {
