@@ -311,9 +311,11 @@ impl Files {
 
 /// Below these lies nothing that could be watched: such files are made when they are read.
 fn made_up(path: &str) -> bool {
-    ["/proc/", "/sys/", "/dev/"]
-        .iter()
-        .any(|top| path.starts_with(top))
+    // Shared memory is a tmpfs: files lie there like anywhere else.
+    !path.starts_with("/dev/shm/")
+        && ["/proc/", "/sys/", "/dev/"]
+            .iter()
+            .any(|top| path.starts_with(top))
 }
 
 fn valid_home(home: &str) -> bool {
