@@ -30,7 +30,7 @@ impl Sink {
         Self::start(false)
     }
 
-    /// Answers `200 OK` to the first bytes of every connection and closes it when the client has had its say.
+    /// Answers `200 OK` to the first request of every connection, once it is whole.
     pub fn http() -> Self {
         Self::start(true)
     }
@@ -92,8 +92,10 @@ fn serve(mut stream: TcpStream, answers: bool, received: &Mutex<Vec<Vec<u8>>>, s
                 if all[place].len() < MAX {
                     all[place].extend_from_slice(&buffer[..count]);
                 }
+                let whole = is_whole(&all[place]);
                 drop(all);
-                if answers && !answered {
+                // An answer in the middle of a request may keep the client from sending the rest.
+                if answers && !answered && whole {
                     answered = true;
                     let _ = stream.write_all(OK);
                 }
@@ -102,6 +104,19 @@ fn serve(mut stream: TcpStream, answers: bool, received: &Mutex<Vec<Vec<u8>>>, s
             Err(_) => return,
         }
     }
+}
+
+/// Whether the head of an HTTP request and as many bytes as it announces have come.
+fn is_whole(request: &[u8]) -> bool {
+    let Some(end) = request.windows(4).position(|four| four == b"\r\n\r\n") else {
+        return false;
+    };
+    let head = String::from_utf8_lossy(&request[..end]).to_lowercase();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:"))
+        .map_or(0, |text| text.trim().parse().unwrap_or(0));
+    request.len() - end - 4 >= length
 }
 
 impl Drop for Sink {
@@ -118,6 +133,14 @@ impl Drop for Sink {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn waits_for_the_whole_request() {
+        assert!(!is_whole(b"POST / HTTP/1.1\r\nContent-Length: 3\r\n"));
+        assert!(!is_whole(b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nab"));
+        assert!(is_whole(b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"));
+        assert!(is_whole(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+    }
 
     #[test]
     fn keeps_what_arrives() {
