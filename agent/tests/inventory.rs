@@ -1,5 +1,7 @@
 //! `keytrail inventory` on planted trees with everything odd a host has in it, through the real binary.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use serde_json::Value;
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File, OpenOptions, Permissions};
