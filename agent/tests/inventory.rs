@@ -1,5 +1,7 @@
 //! `keytrail inventory` on planted trees with everything odd a host has in it, through the real binary.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use serde_json::Value;
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -236,6 +238,7 @@ fn odd_entries_are_neither_opened_nor_fatal() {
     symlink(host.path("deep/plain.env"), root.join("link.env")).unwrap();
     // SAFETY: a NUL-terminated path that lives across the call.
     assert_eq!(
+        // SAFETY: the path is a C string that lives until the call returns.
         unsafe { libc::mkfifo(c(&root.join("fifo.env")).as_ptr(), 0o600) },
         0
     );

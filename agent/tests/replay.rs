@@ -1,5 +1,7 @@
 //! A recording is the whole truth about a run: replayed, it gives the same events to the byte.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use keytrail::correlate::Core;
 use keytrail::engine::{ReplayError, replay};
 use keytrail::model::*;

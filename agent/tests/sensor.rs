@@ -518,9 +518,15 @@ fn losses_are_counted_and_leave_a_hole() {
         "{losses:?}"
     );
     // What comes after the hole is numbered on, so that the hole is as large as the loss.
-    let pid = host.run(&mut Command::new("/bin/true"));
+    // Every CPU has numbers of its own, so each has to make a record.
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    let mut last = 0;
+    for cpu in 0..cpus {
+        let cpu = cpu.to_string();
+        last = host.run(Command::new("taskset").args(["-c", &cpu, "/bin/true"]));
+    }
     let after = host.settle();
-    assert!(after.exec(pid).unwrap().complete);
+    assert!(after.exec(last).unwrap().complete);
     assert_eq!(host.sensor.losses(), []);
     assert_eq!(host::holes(&[&seen, &after]), lost, "{losses:?}");
 }
