@@ -103,6 +103,9 @@ impl Discovery {
         ) {
             return Discovered::Clean;
         }
+        if own_output(new.file) {
+            return Discovered::Clean;
+        }
         let Ok((bytes, truncated)) = read::content(fd, facts.size) else {
             return Discovered::Lost;
         };
@@ -163,6 +166,22 @@ impl Discovery {
         }
         open_descriptor(tgid, new.file)
     }
+}
+
+/// Is the file one this process writes to (its output, its log, a recording)? Nothing secret lies there, and events
+/// about who reads the events would never end.
+fn own_output(id: FileId) -> bool {
+    let Ok(entries) = fs::read_dir("/proc/self/fd") else {
+        return false;
+    };
+    entries
+        .take(MAX_FDS)
+        .filter_map(Result::ok)
+        .filter_map(|entry| fs::metadata(entry.path()).ok())
+        .any(|meta| {
+            use std::os::unix::fs::MetadataExt as _;
+            meta.is_file() && meta.ino() == id.ino && read::kernel_device(meta.dev()) == id.dev
+        })
 }
 
 /// The path within its file system; `None` when a name was cut or the path was too deep.
@@ -352,6 +371,7 @@ mod tests {
             .filter(|p| !p.is_empty())
             .rev()
             .collect();
+        assert!(!own_output(id));
         let mut discovery = Discovery::default();
         let (_, found, _) = discovery.find(&record(&parts, id)).unwrap();
         assert!(found.ends_with("/token.txt"));
@@ -363,6 +383,7 @@ mod tests {
         // Without names, the descriptor that is open will do.
         let open = fs::File::open(&path).unwrap();
         assert!(discovery.find(&record(&[], id)).is_some());
+        assert!(own_output(id), "what this process has open is its own");
         drop(open);
     }
 }
