@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// Descriptors of a process that are looked at when a file has no path any more.
@@ -177,9 +178,12 @@ fn own_output(id: FileId) -> bool {
     entries
         .take(MAX_FDS)
         .filter_map(Result::ok)
+        .filter(|entry| {
+            // The link's own mode says how the descriptor was opened (proc(5)).
+            fs::symlink_metadata(entry.path()).is_ok_and(|link| link.mode() & 0o200 != 0)
+        })
         .filter_map(|entry| fs::metadata(entry.path()).ok())
         .any(|meta| {
-            use std::os::unix::fs::MetadataExt as _;
             meta.is_file() && meta.ino() == id.ino && read::kernel_device(meta.dev()) == id.dev
         })
 }
@@ -383,7 +387,10 @@ mod tests {
         // Without names, the descriptor that is open will do.
         let open = fs::File::open(&path).unwrap();
         assert!(discovery.find(&record(&[], id)).is_some());
-        assert!(own_output(id), "what this process has open is its own");
         drop(open);
+        assert!(!own_output(id), "reading is not writing");
+        let writing = fs::File::options().append(true).open(&path).unwrap();
+        assert!(own_output(id));
+        drop(writing);
     }
 }
