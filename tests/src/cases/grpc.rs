@@ -211,10 +211,19 @@ pub fn slow_client() {
     let all = parse_lines(&replayed.stdout_text());
     let exposed = of_kind(&tree(&all, done.pid), "credential_exposed");
     // The shell itself, and every true.
-    assert_eq!(
+    // On a machine too busy to drain the ring some are lost there: then the stream says how many, at least.
+    let lost: u64 = of_kind(&all, "coverage_gap")
+        .iter()
+        .filter_map(|e| e.gap.as_ref())
+        .filter(|gap| gap.reason == "records_lost" && gap.signal.starts_with("exec"))
+        .map(|gap| gap.count)
+        .sum();
+    let expected = 10 * (execs as usize + 1);
+    assert!(exposed.len() <= expected, "{} events", exposed.len());
+    assert!(
+        (expected - exposed.len()) as u64 <= 10 * lost,
+        "{} of {expected} events, {lost} exec records reported as lost:\n{}",
         exposed.len(),
-        10 * (execs + 1),
-        "the engine lost some:\n{}",
         list(&of_kind(&all, "coverage_gap"))
     );
     let accounts = |who: &str, got: &[u64], missed: u64| {
