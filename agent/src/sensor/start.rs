@@ -123,6 +123,11 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
             Ok(()) => {
                 report.hook = "uprobe".to_owned();
                 report.tier = Some(Tier::Base);
+                if !aya::features().bpf_cookie() {
+                    report.note = "kernels before 5.15 do not tell which function fired, nor when its call is over: a \
+                                   send counts as nested for a tenth of a second"
+                        .to_owned();
+                }
             }
             Err(refused) => report.refused.push(refused),
         }

@@ -76,6 +76,19 @@ impl Host {
         })
     }
 
+    /// The name of a uprobe, which kernels before 5.15 do not tell.
+    pub fn with_cookies(&self, hook: &str) -> Option<String> {
+        let report = self.sensor.status().signal("tls_write")?;
+        Some(
+            if report.note.is_empty() {
+                hook
+            } else {
+                "uprobe"
+            }
+            .to_owned(),
+        )
+    }
+
     /// Drains until nothing has come for a while.
     pub fn settle(&mut self) -> Seen {
         let mut seen = Seen::default();

@@ -61,7 +61,7 @@ const REPORTS_MAX: usize = 4096;
 /// What is attached where, and what is known of the files seen so far.
 #[derive(Default)]
 pub struct Libraries {
-    /// Names of hooks by cookie.
+    /// Names of hooks by cookie. The first is for kernels without cookies, where it is always 0.
     hooks: Vec<String>,
     /// Files looked into: (st_dev, st_ino, ctime), so that an upgraded library is a new one.
     files: HashSet<(u64, u64, i64)>,
@@ -86,6 +86,7 @@ impl Libraries {
                 });
             }
         }
+        self.hooks = vec!["uprobe".to_owned()];
         self.ready = true;
         Ok(())
     }
