@@ -29,6 +29,7 @@ const STEPS: usize = EXEC_AREA_MAX / EXEC_CHUNK_DATA + 1;
 // void sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub fn exec(ctx: RawTracePointContext) -> i32 {
+    trace!(&ctx, "exec by thread {}", ctx.arg::<u64>(1) as u32);
     on_exec(ctx.arg(0), ctx.arg::<u64>(1) as u32, ctx.arg(2));
     0
 }

@@ -21,7 +21,9 @@ use keytrail_abi::{
 // void mm_filemap_get_pages(struct address_space *mapping, pgoff_t index, pgoff_t last_index)    from 6.12
 #[raw_tracepoint(tracepoint = "mm_filemap_get_pages")]
 pub fn filemap_get_pages(ctx: RawTracePointContext) -> i32 {
-    on_inode(follow(ctx.arg(0), field(f::MAPPING_HOST)), access::READ);
+    if on_inode(follow(ctx.arg(0), field(f::MAPPING_HOST)), access::READ) {
+        trace!(&ctx, "pages of a watched file, mapping {:x}", ctx.arg::<u64>(0));
+    }
     0
 }
 
@@ -59,7 +61,9 @@ pub fn file_permission(ctx: FExitContext) -> i32 {
     const MAY_READ: u64 = 4;
     if ctx.arg::<u64>(1) & MAY_READ != 0 && ctx.arg::<u64>(2) as i32 == 0 {
         let file: u64 = ctx.arg(0);
-        on_inode(follow(file, field(f::FILE_INODE)), access::PERMISSION);
+        if on_inode(follow(file, field(f::FILE_INODE)), access::PERMISSION) {
+            trace!(&ctx, "read of a watched file {:x}", file);
+        }
     }
     0
 }

@@ -26,6 +26,7 @@ const IPPROTO_TCP: u16 = 6;
 
 #[cgroup_sock_addr(connect4)]
 pub fn connect4(ctx: SockAddrContext) -> i32 {
+    trace!(&ctx, "connect4");
     on_connect_hook(&ctx, false);
     // 1: the connection is none of our business.
     1
@@ -33,6 +34,7 @@ pub fn connect4(ctx: SockAddrContext) -> i32 {
 
 #[cgroup_sock_addr(connect6)]
 pub fn connect6(ctx: SockAddrContext) -> i32 {
+    trace!(&ctx, "connect6");
     on_connect_hook(&ctx, true);
     1
 }
@@ -52,6 +54,7 @@ pub fn set_state(ctx: RawTracePointContext) -> i32 {
 // From 6.16. Fires once per segment that is filled, not once per call.
 #[raw_tracepoint(tracepoint = "tcp_sendmsg_locked")]
 pub fn tcp_send_locked(ctx: RawTracePointContext) -> i32 {
+    trace!(&ctx, "send on socket {:x}", ctx.arg::<u64>(0));
     on_send(ctx.arg(0), ctx.arg(1));
     0
 }

@@ -44,6 +44,7 @@ pub fn tls_write_size(ctx: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
+    trace!(ctx, "TLS write of {} bytes", total);
     let pid_tgid = bpf_get_current_pid_tgid();
     let Some(state) = interesting((pid_tgid >> 32) as u32) else {
         return 0;

@@ -79,6 +79,9 @@ struct HookNames {
     send: String,
 }
 
+/// Passes what the kernel side has logged on to `tracing`.
+type DebugLog = Box<dyn FnMut() + Send>;
+
 /// A running sensor. Dropping it detaches everything.
 pub struct Sensor {
     ebpf: Ebpf,
@@ -93,6 +96,7 @@ pub struct Sensor {
     libraries: Libraries,
     names: HookNames,
     status: SensorStatus,
+    debug_log: Option<DebugLog>,
 }
 
 impl Sensor {
@@ -134,6 +138,9 @@ impl Sensor {
     /// Order: fanotify's events come before any ring record that was begun after them. So the end of the ring is
     /// noted first, then fanotify is read until it is empty, then the ring up to that end.
     pub fn drain(&mut self, sink: &mut dyn FnMut(RawRecord<'_>)) -> usize {
+        if let Some(flush) = &mut self.debug_log {
+            flush();
+        }
         let until = self.ring.produced();
         let mut count = 0;
         if let Some(group) = &self.fanotify {
