@@ -291,7 +291,9 @@ fn curl_over_tls_shows_plaintext_and_socket() {
         .iter()
         .filter(|send| send.record.tls_call == writes[0].record.tls_call)
         .collect();
-    assert_eq!(nested.len(), 1, "{sends:?}");
+    if host.knows_calls() {
+        assert_eq!(nested.len(), 1, "{sends:?}");
+    }
     assert_eq!(nested[0].record.ends.peer_port, port);
     assert_eq!(nested[0].record.tls_session, writes[0].record.tls_session);
     assert_eq!(nested[0].data[0], 0x17);
@@ -361,7 +363,12 @@ fn gnutls_is_seen_once() {
         .into_iter()
         .filter(|write| write.data.starts_with(b"GET /"))
         .collect();
-    assert_eq!(writes.len(), 1, "{writes:?}");
+    // gnutls_record_send goes on in gnutls_record_send2, and both are probed.
+    assert_eq!(
+        writes.len(),
+        if host.knows_calls() { 1 } else { 2 },
+        "{writes:?}"
+    );
 }
 
 #[test]

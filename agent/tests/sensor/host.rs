@@ -76,17 +76,15 @@ impl Host {
         })
     }
 
-    /// The name of a uprobe, which kernels before 5.15 do not tell.
+    /// Kernels before 5.15 do not tell which uprobe fired, nor when the probed call is over.
+    pub fn knows_calls(&self) -> bool {
+        let report = self.sensor.status().signal("tls_write");
+        report.is_some_and(|report| report.note.is_empty())
+    }
+
+    /// The name of a uprobe, where the kernel tells it.
     pub fn with_cookies(&self, hook: &str) -> Option<String> {
-        let report = self.sensor.status().signal("tls_write")?;
-        Some(
-            if report.note.is_empty() {
-                hook
-            } else {
-                "uprobe"
-            }
-            .to_owned(),
-        )
+        Some(if self.knows_calls() { hook } else { "uprobe" }.to_owned())
     }
 
     /// Drains until nothing has come for a while.
