@@ -6,8 +6,8 @@
 use crate::{
     maps::{EXECS, ExecState, PROCS, exec_state, field},
     record::{
-        Counters, Slot, Wake, copy, copy_user, file_id, follow, ns_tgid, pointer, read, read_or_zero,
-        stamp, start_ns, wake, zero,
+        Counters, Slot, Wake, copy, copy_user, file_id, follow, ns_tgid, pointer, read,
+        read_or_zero, stamp, start_ns, wake, zero,
     },
 };
 use aya_ebpf::{
@@ -17,10 +17,7 @@ use aya_ebpf::{
 };
 use keytrail_abi::{
     AREA_ARGV, AREA_ENV, EXEC_AREA_MAX, EXEC_CHUNK_DATA, Exec, ExecChunk, Kind, PROC_IGNORED,
-    PROC_UNKNOWN, ProcState,
-    globals::field as f,
-    header::flags,
-    state::counter,
+    PROC_UNKNOWN, ProcState, globals::field as f, header::flags, state::counter,
 };
 
 /// Steps of one area: full chunks and a last one.
@@ -50,7 +47,14 @@ fn on_exec(task: u64, old_tid: u32, bprm: u64) {
         return;
     };
     let exec_id = counters.unique(counter::EXECS);
-    counters.set_process(tgid, ProcState { state: PROC_UNKNOWN, pad, exec_id });
+    counters.set_process(
+        tgid,
+        ProcState {
+            state: PROC_UNKNOWN,
+            pad,
+            exec_id,
+        },
+    );
 
     let Some(state) = exec_state(tgid as u64) else {
         return;
@@ -74,14 +78,21 @@ fn on_exec(task: u64, old_tid: u32, bprm: u64) {
         unsafe {
             copy(&raw mut (*record).header, head);
             (*record).exec_id = exec_id;
-            (*record).exe = file_id(follow(follow(mm, field(f::MM_EXE_FILE)), field(f::FILE_INODE)));
+            (*record).exe = file_id(follow(
+                follow(mm, field(f::MM_EXE_FILE)),
+                field(f::FILE_INODE),
+            ));
             (*record).parent_start_ns = start_ns(parent);
             (*record).arg_len = arg_len;
             (*record).env_len = env_len;
-            (*record).mnt_ns =
-                read_or_zero(follow(nsproxy, field(f::NSPROXY_MNT_NS)), field(f::MNT_NS_INUM));
-            (*record).net_ns =
-                read_or_zero(follow(nsproxy, field(f::NSPROXY_NET_NS)), field(f::NET_INUM));
+            (*record).mnt_ns = read_or_zero(
+                follow(nsproxy, field(f::NSPROXY_MNT_NS)),
+                field(f::MNT_NS_INUM),
+            );
+            (*record).net_ns = read_or_zero(
+                follow(nsproxy, field(f::NSPROXY_NET_NS)),
+                field(f::NET_INUM),
+            );
             (*record).parent_tgid = read_or_zero(parent, field(f::TASK_TGID));
             (*record).old_tid = old_tid;
             (*record).ns_tgid = ns_tgid(task);
@@ -101,11 +112,19 @@ fn on_exec(task: u64, old_tid: u32, bprm: u64) {
             );
             // The helper counts the terminating NUL.
             (*record).filename_len = if written > 0 { written as u32 - 1 } else { 0 };
-            counters.seal(&raw mut (*record).header, Kind::EXEC, size_of::<Exec>() as u32, 0);
+            counters.seal(
+                &raw mut (*record).header,
+                Kind::EXEC,
+                size_of::<Exec>() as u32,
+                0,
+            );
         }
         slot.submit(wake(Wake::Later));
     }
-    for (area, start, len) in [(AREA_ARGV, arg_start, arg_len), (AREA_ENV, env_start, env_len)] {
+    for (area, start, len) in [
+        (AREA_ARGV, arg_start, arg_len),
+        (AREA_ENV, env_start, env_len),
+    ] {
         let cut = len.saturating_sub(EXEC_AREA_MAX as u64);
         // SAFETY: as above.
         unsafe {
@@ -187,7 +206,12 @@ fn emit<const N: usize>(state: *mut ExecState, size: u64) {
         last = done && (*state).record.area == AREA_ENV;
         (*record).record.last = last as u32;
         let head = &raw mut (*record).record.header;
-        counters.seal(head, Kind::EXEC_CHUNK, size_of::<ExecChunk>() as u32 + kept, bits);
+        counters.seal(
+            head,
+            Kind::EXEC_CHUNK,
+            size_of::<ExecChunk>() as u32 + kept,
+            bits,
+        );
     }
     slot.submit(wake(if last { Wake::Now } else { Wake::Later }));
 }

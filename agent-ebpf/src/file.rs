@@ -1,9 +1,10 @@
 //! Reads and opens of watched files. Every other file costs two kernel reads and a bit test.
 
 use crate::{
-    maps::{PROCS, READ_SEEN, WATCHED, WATCHED_BITS, field},
+    maps::{LEARN, PROCS, READ_SEEN, WATCHED, WATCHED_BITS, field},
     record::{
-        Counters, Wake, ctime_ns, current_task, file_id, follow, pointer, read, read_or_zero, stamp, start_ns, wake, zero,
+        Counters, Wake, ctime_ns, current_task, file_id, follow, pointer, read, read_or_zero,
+        stamp, start_ns, wake, zero,
     },
 };
 use aya_ebpf::{
@@ -22,7 +23,11 @@ use keytrail_abi::{
 #[raw_tracepoint(tracepoint = "mm_filemap_get_pages")]
 pub fn filemap_get_pages(ctx: RawTracePointContext) -> i32 {
     if on_inode(follow(ctx.arg(0), field(f::MAPPING_HOST)), access::READ) {
-        trace!(&ctx, "pages of a watched file, mapping {:x}", ctx.arg::<u64>(0));
+        trace!(
+            &ctx,
+            "pages of a watched file, mapping {:x}",
+            ctx.arg::<u64>(0)
+        );
     }
     0
 }
@@ -38,6 +43,22 @@ pub fn filemap_fault(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "mm_filemap_map_pages")]
 pub fn filemap_map_pages(ctx: RawTracePointContext) -> i32 {
     on_inode(follow(ctx.arg(0), field(f::MAPPING_HOST)), access::MMAP);
+    0
+}
+
+// The same place, only while user space asks which file it is that it reads.
+#[raw_tracepoint(tracepoint = "mm_filemap_get_pages")]
+pub fn filemap_learn(ctx: RawTracePointContext) -> i32 {
+    let Some(learn) = LEARN.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: a live map value.
+    unsafe {
+        if (*learn).thread == bpf_get_current_pid_tgid() {
+            (*learn).file = file_id(follow(ctx.arg(0), field(f::MAPPING_HOST)));
+            (*learn).thread = 0;
+        }
+    }
     0
 }
 
@@ -102,14 +123,17 @@ fn on_inode(inode: u64, how: u32) -> bool {
 
 #[inline(never)]
 fn watched(inode: u64, how: u32) -> bool {
-    let file = file_id(inode);
     // SAFETY: a live map value, copied at once.
-    let Some(flags) = WATCHED.get_ptr(&file).map(|watch| unsafe { (*watch).flags }) else {
+    let Some(watched) = WATCHED
+        .get_ptr(&file_id(inode))
+        .map(|watch| unsafe { *watch })
+    else {
         return false;
     };
-    if flags & watch::FILE == 0 {
+    if watched.flags & watch::FILE == 0 {
         return false;
     }
+    let file = watched.file;
     let Some(counters) = Counters::get() else {
         return true;
     };
@@ -124,7 +148,14 @@ fn watched(inode: u64, how: u32) -> bool {
         match known {
             // SAFETY: a live map value; an aligned store.
             Some(known) => unsafe { (*known).state = PROC_HOLDER },
-            None => counters.set_process(tgid, ProcState { state: PROC_HOLDER, pad: 0, exec_id: 0 }),
+            None => counters.set_process(
+                tgid,
+                ProcState {
+                    state: PROC_HOLDER,
+                    pad: 0,
+                    exec_id: 0,
+                },
+            ),
         }
     }
     let start = start_ns(current_task());
@@ -136,10 +167,17 @@ fn watched(inode: u64, how: u32) -> bool {
         access: if how == access::OPEN { access::OPEN } else { 0 },
     };
     // SAFETY: a live map value.
-    if READ_SEEN.get_ptr(&key).is_some_and(|seen| unsafe { *seen } == start) {
+    if READ_SEEN
+        .get_ptr(&key)
+        .is_some_and(|seen| unsafe { *seen } == start)
+    {
         return true;
     }
-    let kind = if how == access::OPEN { Kind::FILE_OPEN } else { Kind::FILE_READ };
+    let kind = if how == access::OPEN {
+        Kind::FILE_OPEN
+    } else {
+        Kind::FILE_READ
+    };
     let Some(mut slot) = counters.reserve::<FileAccess>(kind) else {
         return true;
     };
@@ -154,7 +192,12 @@ fn watched(inode: u64, how: u32) -> bool {
         (*record).ctime_ns = ctime_ns;
         (*record).access = how;
         (*record).count = 1;
-        counters.seal(&raw mut (*record).header, kind, size_of::<FileAccess>() as u32, 0);
+        counters.seal(
+            &raw mut (*record).header,
+            kind,
+            size_of::<FileAccess>() as u32,
+            0,
+        );
     }
     slot.submit(wake(Wake::Now));
     true
@@ -174,14 +217,20 @@ fn on_create(file: u64, inode: u64) {
 #[inline(never)]
 fn created(file: u64, inode: u64) -> u32 {
     let dentry = follow(file, field(f::FILE_DENTRY));
-    let parent = follow(follow(dentry, field(f::DENTRY_PARENT)), field(f::DENTRY_INODE));
+    let parent = follow(
+        follow(dentry, field(f::DENTRY_PARENT)),
+        field(f::DENTRY_INODE),
+    );
     let ino: u64 = read_or_zero(parent, field(f::INODE_INO));
     if !maybe_watched(ino) {
         return 0;
     }
     let directory = file_id(parent);
     // SAFETY: a live map value, copied at once.
-    let Some(flags) = WATCHED.get_ptr(&directory).map(|watch| unsafe { (*watch).flags }) else {
+    let Some(flags) = WATCHED
+        .get_ptr(&directory)
+        .map(|watch| unsafe { (*watch).flags })
+    else {
         return 0;
     };
     if flags & watch::DIRECTORY == 0 {
@@ -189,7 +238,10 @@ fn created(file: u64, inode: u64) -> u32 {
     }
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     // SAFETY: a live map value.
-    if PROCS.get_ptr(&tgid).is_some_and(|known| unsafe { (*known).state } == PROC_IGNORED) {
+    if PROCS
+        .get_ptr(&tgid)
+        .is_some_and(|known| unsafe { (*known).state } == PROC_IGNORED)
+    {
         return 0;
     }
     let Some(counters) = Counters::get() else {
@@ -226,7 +278,12 @@ fn created(file: u64, inode: u64) -> u32 {
             at = up;
         }
         (*record).depth = depth;
-        counters.seal(&raw mut (*record).header, Kind::FILE_NEW, size_of::<FileNew>() as u32, 0);
+        counters.seal(
+            &raw mut (*record).header,
+            Kind::FILE_NEW,
+            size_of::<FileNew>() as u32,
+            0,
+        );
     }
     slot.submit(wake(Wake::Later));
     1

@@ -2,9 +2,7 @@
 
 use crate::{
     maps::{PROCS, TLS_CALLS, field},
-    record::{
-        Counters, Wake, follow, ns_tgid, pointer, read, read_or_zero, stamp, wake,
-    },
+    record::{Counters, Wake, follow, ns_tgid, pointer, read, read_or_zero, stamp, wake},
 };
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext,
@@ -48,10 +46,21 @@ fn on_fork(child: u64) {
     let parent = (bpf_get_current_pid_tgid() >> 32) as u32;
     if let Some(state) = PROCS.get_ptr(&parent) {
         // SAFETY: a live map value, copied at once.
-        let ProcState { state, pad, exec_id } = unsafe { *state };
+        let ProcState {
+            state,
+            pad,
+            exec_id,
+        } = unsafe { *state };
         // A child of the agent is a process like any other: `trace` starts what it follows.
         if state != PROC_IGNORED {
-            counters.set_process(tgid, ProcState { state, pad, exec_id });
+            counters.set_process(
+                tgid,
+                ProcState {
+                    state,
+                    pad,
+                    exec_id,
+                },
+            );
         }
     }
     let Some(mut slot) = counters.reserve::<Fork>(Kind::FORK) else {
@@ -64,7 +73,12 @@ fn on_fork(child: u64) {
         (*record).child_start_ns = read_or_zero(child, field(f::TASK_START_BOOTTIME));
         (*record).child_tgid = tgid;
         (*record).child_ns_tgid = ns_tgid(child);
-        counters.seal(&raw mut (*record).header, Kind::FORK, size_of::<Fork>() as u32, 0);
+        counters.seal(
+            &raw mut (*record).header,
+            Kind::FORK,
+            size_of::<Fork>() as u32,
+            0,
+        );
     }
     slot.submit(wake(Wake::Later));
 }
@@ -102,7 +116,12 @@ fn on_exit(task: u64, group_dead: Option<bool>) {
         stamp(&raw mut (*record).header);
         (*record).exit_code = read_or_zero(task, field(f::TASK_EXIT_CODE));
         (*record).pad = 0;
-        counters.seal(&raw mut (*record).header, Kind::EXIT, size_of::<Exit>() as u32, 0);
+        counters.seal(
+            &raw mut (*record).header,
+            Kind::EXIT,
+            size_of::<Exit>() as u32,
+            0,
+        );
     }
     slot.submit(wake(Wake::Later));
 }

@@ -7,7 +7,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use keytrail_abi::{
-    ExecChunk, FileId, ProcState, ReadKey, SelfTest, SendCall, SockSend, TlsCall, TlsWrite, WATCH_WORDS, Watch,
+    ExecChunk, FileId, Learn, ProcState, ReadKey, SelfTest, SendCall, SockSend, TlsCall, TlsWrite,
+    WATCH_WORDS, Watch,
     globals::{MISSING, field},
     state::counter,
 };
@@ -101,6 +102,10 @@ pub static SENDS: LruHashMap<u64, SendState> = LruHashMap::with_max_entries(8192
 /// Sequence numbers and losses.
 #[map]
 pub static COUNTERS: PerCpuArray<[u64; counter::COUNT]> = PerCpuArray::with_max_entries(1, 0);
+
+/// The file a thread of the agent reads, as the kernel knows it.
+#[map]
+pub static LEARN: Array<Learn> = Array::with_max_entries(1, 0);
 
 /// What the self-test saw.
 #[map]

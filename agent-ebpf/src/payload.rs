@@ -17,7 +17,11 @@ use keytrail_abi::{
 
 const PAGE: u64 = 4096;
 /// Slots of records that carry next to nothing: the first bytes of a TLS record.
-const PEEK: usize = if TLS_RECORD_PEEK <= 32 { 32 } else { TLS_RECORD_PEEK };
+const PEEK: usize = if TLS_RECORD_PEEK <= 32 {
+    32
+} else {
+    TLS_RECORD_PEEK
+};
 const SMALL: usize = PAYLOAD_TIERS[0];
 const MIDDLE: usize = PAYLOAD_TIERS[1];
 const LARGE: usize = PAYLOAD_TIERS[2];
@@ -175,7 +179,11 @@ fn step<R: Carrier>(progress: &mut Progress, template: *const R) -> u64 {
     progress.at += size;
     progress.left -= size;
     progress.offset += size;
-    if progress.offset < progress.limit { 1 } else { 0 }
+    if progress.offset < progress.limit {
+        1
+    } else {
+        0
+    }
 }
 
 /// One record. False when its bytes cannot be read at once: then page by page.
@@ -233,7 +241,12 @@ pub fn without_data(thread: u64, bits: u16) {
     unsafe {
         copy(record, &raw const (*state).record);
         let head = &raw mut (*record).header;
-        counters.seal(head, Kind::SOCK_SEND, size_of::<SockSend>() as u32, bits | flags::UNREADABLE);
+        counters.seal(
+            head,
+            Kind::SOCK_SEND,
+            size_of::<SockSend>() as u32,
+            bits | flags::UNREADABLE,
+        );
     }
     slot.submit(wake(Wake::Now));
 }

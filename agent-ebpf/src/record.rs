@@ -57,7 +57,10 @@ pub fn current_task() -> u64 {
 /// `task->group_leader->start_boottime`.
 #[inline(always)]
 pub fn start_ns(task: u64) -> u64 {
-    read_or_zero(follow(task, field(f::TASK_GROUP_LEADER)), field(f::TASK_START_BOOTTIME))
+    read_or_zero(
+        follow(task, field(f::TASK_GROUP_LEADER)),
+        field(f::TASK_START_BOOTTIME),
+    )
 }
 
 /// The file behind an inode.
@@ -76,13 +79,18 @@ pub fn ctime_ns(inode: u64) -> u64 {
     let seconds: u64 = read_or_zero(inode, field(f::INODE_CTIME_SEC));
     // From 6.13 the highest bit of the nanoseconds says whether somebody has asked for the time stamp.
     let nanos: u32 = read_or_zero(inode, field(f::INODE_CTIME_NSEC));
-    seconds.wrapping_mul(1_000_000_000).wrapping_add((nanos & 0x3fff_ffff) as u64)
+    seconds
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add((nanos & 0x3fff_ffff) as u64)
 }
 
 /// The pid of a task's group in the process's own pid namespace.
 #[inline(always)]
 pub fn ns_tgid(task: u64) -> u32 {
-    let pid = follow(follow(task, field(f::TASK_GROUP_LEADER)), field(f::TASK_THREAD_PID));
+    let pid = follow(
+        follow(task, field(f::TASK_GROUP_LEADER)),
+        field(f::TASK_THREAD_PID),
+    );
     let level: u32 = read_or_zero(pid, field(f::PID_LEVEL));
     let numbers = field(f::PID_NUMBERS);
     if numbers == MISSING {
@@ -281,7 +289,11 @@ pub fn interesting(tgid: u32) -> Option<u32> {
 /// The flag that says a payload was captured before user space knew the process.
 #[inline(always)]
 pub fn unclassified(state: u32) -> u16 {
-    if state == PROC_UNKNOWN { flags::UNCLASSIFIED } else { 0 }
+    if state == PROC_UNKNOWN {
+        flags::UNCLASSIFIED
+    } else {
+        0
+    }
 }
 
 /// A reserved slot as a plain pointer.

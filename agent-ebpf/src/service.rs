@@ -3,8 +3,8 @@
 use crate::{
     maps::{RING, SELF_TEST, field},
     record::{
-        Counters, Wake, ctime_ns, current_task, file_id, follow, ns_tgid, pointer, read, read_or_zero,
-        stamp, start_ns, wake, zero,
+        Counters, Wake, ctime_ns, current_task, file_id, follow, ns_tgid, pointer, read,
+        read_or_zero, stamp, start_ns, wake, zero,
     },
 };
 use aya_ebpf::{
@@ -42,16 +42,22 @@ pub fn self_test(_ctx: RawTracePointContext) -> i32 {
         let leader = follow(task, field(f::TASK_GROUP_LEADER));
         (*result).leader_pid = read_or_zero(leader, field(f::TASK_PID));
         (*result).ns_tgid = ns_tgid(task);
-        (*result).parent_tgid =
-            read_or_zero(follow(task, field(f::TASK_REAL_PARENT)), field(f::TASK_TGID));
+        (*result).parent_tgid = read_or_zero(
+            follow(task, field(f::TASK_REAL_PARENT)),
+            field(f::TASK_TGID),
+        );
         (*result).euid = read_or_zero(cred, field(f::CRED_EUID));
         (*result).suid = read_or_zero(cred, field(f::CRED_SUID));
         (*result).loginuid = read(task, field(f::TASK_LOGINUID)).unwrap_or(u32::MAX);
         (*result).sessionid = read(task, field(f::TASK_SESSIONID)).unwrap_or(u32::MAX);
-        (*result).mnt_ns =
-            read_or_zero(follow(nsproxy, field(f::NSPROXY_MNT_NS)), field(f::MNT_NS_INUM));
-        (*result).net_ns =
-            read_or_zero(follow(nsproxy, field(f::NSPROXY_NET_NS)), field(f::NET_INUM));
+        (*result).mnt_ns = read_or_zero(
+            follow(nsproxy, field(f::NSPROXY_MNT_NS)),
+            field(f::MNT_NS_INUM),
+        );
+        (*result).net_ns = read_or_zero(
+            follow(nsproxy, field(f::NSPROXY_NET_NS)),
+            field(f::NET_INUM),
+        );
         (*result).live = read_or_zero(follow(task, field(f::TASK_SIGNAL)), field(f::SIGNAL_LIVE));
         bpf_get_current_comm((&raw mut (*result).comm).cast(), 16);
         (*result).ran = 1;

@@ -137,11 +137,18 @@ fn on_connect_hook(ctx: &SockAddrContext, v6: bool) {
             *peer = core::ptr::read_volatile(&raw const (*addr).user_ip4);
         }
         let nsproxy = follow(current_task(), field(f::TASK_NSPROXY));
-        (*ends).net_ns =
-            read_or_zero(follow(nsproxy, field(f::NSPROXY_NET_NS)), field(f::NET_INUM));
+        (*ends).net_ns = read_or_zero(
+            follow(nsproxy, field(f::NSPROXY_NET_NS)),
+            field(f::NET_INUM),
+        );
         stamp(&raw mut (*record).header);
         let bits = unclassified(state);
-        counters.seal(&raw mut (*record).header, Kind::CONNECT, size_of::<Connect>() as u32, bits);
+        counters.seal(
+            &raw mut (*record).header,
+            Kind::CONNECT,
+            size_of::<Connect>() as u32,
+            bits,
+        );
     }
     slot.submit(wake(Wake::Later));
 }
@@ -163,7 +170,12 @@ fn on_syn_sent(sk: u64) {
         stamp(&raw mut (*record).header);
         endpoints(&raw mut (*record).ends, sk);
         let bits = unclassified(state);
-        counters.seal(&raw mut (*record).header, Kind::CONNECT, size_of::<Connect>() as u32, bits);
+        counters.seal(
+            &raw mut (*record).header,
+            Kind::CONNECT,
+            size_of::<Connect>() as u32,
+            bits,
+        );
     }
     slot.submit(wake(Wake::Later));
 }
@@ -222,7 +234,13 @@ fn new_call(before: SendCall, sk: u64, total: u64, progress: &Progress) -> Optio
             return None;
         }
     }
-    Some(SendCall { sock: sk, base: progress.at, total, seq, pad: 0 })
+    Some(SendCall {
+        sock: sk,
+        base: progress.at,
+        total,
+        seq,
+        pad: 0,
+    })
 }
 
 #[inline(always)]
@@ -268,7 +286,11 @@ fn on_send(sk: u64, msg: u64) {
         let first = unsafe { bpf_probe_read_user(progress.at as *const [u8; 3]) };
         if let Ok([kind @ 0x14..=0x17, 3, 0..=4]) = first {
             encrypted = true;
-            most = if kind == 0x16 { TLS_HANDSHAKE_PEEK } else { TLS_RECORD_PEEK } as u64;
+            most = if kind == 0x16 {
+                TLS_HANDSHAKE_PEEK
+            } else {
+                TLS_RECORD_PEEK
+            } as u64;
         }
     }
     progress.limit = if total > most { most } else { total };

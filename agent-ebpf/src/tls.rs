@@ -9,7 +9,8 @@ use crate::{
 use aya_ebpf::{
     EbpfContext,
     helpers::{
-        bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, bpf_probe_read_kernel, bpf_probe_read_user,
+        bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, bpf_probe_read_kernel,
+        bpf_probe_read_user,
         generated::{bpf_get_attach_cookie, bpf_get_current_task_btf, bpf_task_pt_regs},
     },
     macros::uprobe,
@@ -29,7 +30,11 @@ const CALL_AGE_MAX: u64 = 100_000_000;
 pub fn tls_write_int(ctx: ProbeContext) -> u32 {
     // A negative length is an error the library itself returns.
     let size = ctx.arg::<i32>(2).unwrap_or(0);
-    if size > 0 { on_write(&ctx, size as u64) } else { 0 }
+    if size > 0 {
+        on_write(&ctx, size as u64)
+    } else {
+        0
+    }
 }
 
 // int SSL_write_ex(SSL *s, const void *buf, size_t num, size_t *written)
@@ -64,7 +69,12 @@ fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
     let now = unsafe { bpf_ktime_get_boot_ns() };
     if let Some(before) = TLS_CALLS.get_ptr(&pid_tgid) {
         // SAFETY: a live map value, copied at once.
-        let (before, other) = unsafe { ((*before).call, (*before).record.cookie != cookie & 0xffff_ffff) };
+        let (before, other) = unsafe {
+            (
+                (*before).call,
+                (*before).record.cookie != cookie & 0xffff_ffff,
+            )
+        };
         // One function of a library going on in another (gnutls_record_send in _send2), or one file seen through two
         // mounts, is one call. The same function again is another call, even with the same buffer.
         if other
@@ -96,7 +106,11 @@ fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
         return 0;
     };
     let tls_call = counters.unique(counter::CALLS);
-    let limit = if total > PAYLOAD_MAX as u64 { PAYLOAD_MAX as u64 } else { total };
+    let limit = if total > PAYLOAD_MAX as u64 {
+        PAYLOAD_MAX as u64
+    } else {
+        total
+    };
     // SAFETY: a live map value that belongs to this thread; every field is written.
     unsafe {
         (*entry).call.tls_call = tls_call;
@@ -136,7 +150,8 @@ fn user_sp(ctx: &ProbeContext) -> u64 {
         return 0;
     }
     // SAFETY: the helper checks the address; the context of a uprobe is the thread's pt_regs.
-    unsafe { bpf_probe_read_kernel((ctx.as_ptr() as u64 + offset as u64) as *const u64) }.unwrap_or(0)
+    unsafe { bpf_probe_read_kernel((ctx.as_ptr() as u64 + offset as u64) as *const u64) }
+        .unwrap_or(0)
 }
 
 /// Is the thread, whose user stack pointer is `sp`, still inside the call?
@@ -163,7 +178,8 @@ pub fn current_call(pid_tgid: u64) -> (u64, u64) {
         // SAFETY: user space sets the flag only where both helpers exist; the registers are read with a check.
         unsafe {
             let regs = bpf_task_pt_regs(bpf_get_current_task_btf()) as u64;
-            sp = bpf_probe_read_kernel((regs + field(f::REGS_SP) as u64) as *const u64).unwrap_or(0);
+            sp =
+                bpf_probe_read_kernel((regs + field(f::REGS_SP) as u64) as *const u64).unwrap_or(0);
         }
     }
     // SAFETY: no arguments.

@@ -132,6 +132,42 @@ fn reads_that_no_tracepoint_shows() {
 }
 
 #[test]
+fn a_read_in_an_overlay_is_known_at_once() {
+    let mut host = host!();
+    let Some(overlay) = host::Overlay::new(&[("secret", "value\n"), ("other", "nothing\n")]) else {
+        return;
+    };
+    let path = overlay.path("secret");
+    host.watch(&path);
+    let script = format!("cat {} {}", path.display(), overlay.path("other").display());
+    let pid = host.run(Command::new("sh").args(["-c", &script]));
+    let seen = host.settle();
+    let reader = seen.child_of(pid).unwrap_or(pid);
+    let reads = seen.reads(reader);
+    assert_eq!(reads.len(), 1, "{reads:?}");
+    assert_eq!(reads[0].file, keytrail::sensor::file_id(&path).unwrap());
+    // By the kernel side, in the very read, where it can know the file.
+    let hook = seen.hook_of(reader, Kind::FILE_READ).unwrap();
+    let base = host.expect_tier("base", "fentry") == Some("base");
+    let tracepoint = host
+        .sensor
+        .status()
+        .signal("file_read")
+        .unwrap()
+        .hook
+        .contains("mm_filemap");
+    assert!(
+        !base || !tracepoint || hook == "raw_tp:mm_filemap_get_pages",
+        "{hook}"
+    );
+    // Once it is no longer watched nothing is reported.
+    host.sensor
+        .unwatch(keytrail::sensor::file_id(&path).unwrap());
+    let pid = host.run(Command::new("cat").arg(&path));
+    assert_eq!(host.settle().reads(pid).len(), 0);
+}
+
+#[test]
 fn a_mapping_is_a_read_once_it_is_touched() {
     let mut host = host!();
     let file = host.secret_on_disk(&[b'x'; 8192]);

@@ -7,6 +7,7 @@ pub mod btf;
 mod error;
 mod fanotify;
 mod hooks;
+mod learn;
 mod maps;
 mod proc;
 mod proof;
@@ -25,7 +26,8 @@ pub use watch::{file_id, kernel_dev};
 use self::{fanotify::Fanotify, maps::Maps, ring::Ring, tls::Libraries, watch::Watches};
 use aya::Ebpf;
 use keytrail_abi::{
-    FileAccess, FileId, Kind, PROC_UNKNOWN, ProcState, TlsWrite, access, state::WIPE_SLOT,
+    FileAccess, FileId, Kind, PROC_UNKNOWN, ProcState, TlsWrite, access,
+    state::{self, WIPE_SLOT},
 };
 use rustix::event::{PollFd, PollFlags};
 use std::{
@@ -199,8 +201,14 @@ impl Sensor {
     /// # Errors
     /// When a table is full or the fanotify mark is refused: a gap, for this file.
     pub fn watch(&mut self, path: &Path, file: FileId, flags: u32) -> io::Result<()> {
+        let alias = if flags & state::watch::FILE == 0 {
+            None
+        } else {
+            learn::real(&mut self.ebpf, &mut self.maps, path)
+        };
+        let fanotify = self.fanotify.as_ref();
         self.watches
-            .add(&mut self.maps, self.fanotify.as_ref(), path, file, flags)
+            .add(&mut self.maps, fanotify, path, file, flags, alias)
     }
 
     pub fn unwatch(&mut self, file: FileId) {
