@@ -7,8 +7,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use keytrail_abi::{
-    ExecChunk, FileId, Learn, ProcState, ReadKey, SelfTest, SendCall, SockSend, TlsCall, TlsWrite,
-    WATCH_WORDS, Watch,
+    ExecChunk, FileId, Learn, ProcState, ReadKey, SEEN_SLOTS, SeenInode, SelfTest, SendCall,
+    SockSend, TlsCall, TlsWrite, WATCH_WORDS, Watch,
     globals::{MISSING, field},
     state::counter,
 };
@@ -90,6 +90,14 @@ entry!(exec_state, EXECS, ExecState, NO_EXEC);
 /// tgid -> the exec that is being sent.
 #[map]
 pub static EXECS: LruHashMap<u64, ExecState> = LruHashMap::with_max_entries(1024, 0);
+
+/// Files that were reported as new, in the version of their change time.
+#[map]
+pub static SEEN: LruHashMap<FileId, u64> = LruHashMap::with_max_entries(131_072, 0);
+
+/// The files each CPU met last: spares nearly every read the look-up in `SEEN`.
+#[map]
+pub static SEEN_LAST: PerCpuArray<SeenInode> = PerCpuArray::with_max_entries(SEEN_SLOTS, 0);
 
 /// pid_tgid -> the TLS call the thread was last in.
 #[map]

@@ -1,5 +1,7 @@
 //! A recording is the whole truth about a run: replayed, it gives the same events to the byte.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use keytrail::correlate::Core;
 use keytrail::engine::{ReplayError, replay};
 use keytrail::model::*;
@@ -52,7 +54,7 @@ fn credential(number: u8) -> CredentialRef {
         identifier: format!("ghp_…{number}"),
         fingerprint: format!("kt1:{number:032x}"),
         confidence: 0.1 + f64::from(number) / 7.0,
-        expires: (number % 2 == 0).then_some(1_900_000_000),
+        expires: number.is_multiple_of(2).then_some(1_900_000_000),
         rule: "github-classic".to_owned(),
         privilege: number % 5,
         attack: "T1552.001".to_owned(),
@@ -147,8 +149,8 @@ fn exec(process: u8, parent: u8, boot_ns: u64, found: Vec<Found>) -> Observation
         loginuid: u32::MAX,
         session: u32::MAX,
         found,
-        argv_truncated: process % 3 == 0,
-        env_truncated: process % 2 == 0,
+        argv_truncated: process.is_multiple_of(3),
+        env_truncated: process.is_multiple_of(2),
         env_bytes: 3_000_000,
         env_inspected: 65_536,
         argv_bytes: 70_000,
@@ -426,6 +428,8 @@ fn any_observation() -> impl Strategy<Value = Observation> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// In any order, at any times, also going backwards: replay tells the same story, ids have no holes, and nothing
     /// is claimed to have been seen that was not in a payload.
     #[test]
@@ -443,12 +447,11 @@ proptest! {
         let in_payloads = |fingerprint: &str, secret: bool| {
             observations
                 .iter()
-                .map(|o| match o {
+                .flat_map(|o| match o {
                     Observation::TlsWrite(seen) => &seen.payload.hits[..],
                     Observation::Send(seen) => &seen.payload.hits[..],
                     _ => &[],
                 })
-                .flatten()
                 .filter(|h| h.secret == secret && h.credential.fingerprint == fingerprint)
                 .count()
         };

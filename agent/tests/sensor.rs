@@ -556,11 +556,16 @@ fn losses_are_counted_and_leave_a_hole() {
         losses.iter().any(|loss| loss.kind == "exec_chunk"),
         "{losses:?}"
     );
-    // What comes after the hole is numbered on, on each CPU, so that the hole is as large as the loss.
-    for cpu in 0..std::thread::available_parallelism().unwrap().get() {
-        host.run(Command::new("taskset").args(["-c", &cpu.to_string(), "/bin/true"]));
+    // What comes after the hole is numbered on, so that the hole is as large as the loss.
+    // Every CPU has numbers of its own, so each has to make a record.
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    let mut last = 0;
+    for cpu in 0..cpus {
+        let cpu = cpu.to_string();
+        last = host.run(Command::new("taskset").args(["-c", &cpu, "/bin/true"]));
     }
     let after = host.settle();
+    assert!(after.exec(last).unwrap().complete);
     assert_eq!(host.sensor.losses(), []);
     assert_eq!(host::holes(&[&seen, &after]), lost, "{losses:?}");
 }

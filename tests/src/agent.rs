@@ -2,18 +2,17 @@
 
 use crate::{
     command::{Background, act, sh},
-    events::{Ask as _, Event, list, parse},
+    events::{Ask as _, Event, list, parse_lines},
     machine::{Scratch, keytrail, patience, wait_for},
     plant, stream,
 };
 use std::{
     ffi::OsString,
     fs,
-    io::{Read as _, Seek as _, SeekFrom},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::ExitStatus,
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -74,11 +73,6 @@ impl Setup {
     pub fn launch(self, by: &[&str]) -> Agent {
         let config = self.dir.join("agent.toml");
         fs::write(&config, &self.config).unwrap();
-        // A killed agent may leave half a line: each start has a file of its own.
-        let out = (1..)
-            .map(|number| self.dir.join(format!("stdout.{number}")))
-            .find(|file| !file.exists())
-            .unwrap();
         let log = self.dir.join("stderr");
         let binary = keytrail();
         let mut words: Vec<OsString> = by.iter().map(OsString::from).collect();
@@ -96,15 +90,14 @@ impl Setup {
             .args(["--print", "-o", "json"])
             .args(&self.args)
             .env("HOME", &self.home)
-            .spawn_into(&out, &log);
+            .spawn_reading(&log);
+        let output = process.output();
         Agent {
             setup: self,
             process: Mutex::new(process),
             started,
-            printed: Mutex::new(Printed {
-                file: out,
-                ..Printed::default()
-            }),
+            output,
+            parsed: Mutex::default(),
         }
     }
 }
@@ -115,12 +108,11 @@ fn listen(dir: &Path) -> OsString {
     address
 }
 
-/// What the agent has printed so far.
+/// What was made of the agent's output so far.
 #[derive(Default)]
-struct Printed {
-    file: PathBuf,
-    at: u64,
-    partial: Vec<u8>,
+struct Parsed {
+    /// Bytes of whole lines.
+    upto: usize,
     events: Vec<Event>,
 }
 
@@ -130,7 +122,8 @@ pub struct Agent {
     setup: Setup,
     process: Mutex<Background>,
     started: Instant,
-    printed: Mutex<Printed>,
+    output: Arc<Mutex<Vec<u8>>>,
+    parsed: Mutex<Parsed>,
 }
 
 impl Agent {
@@ -200,27 +193,21 @@ impl Agent {
     /// What it printed so far, as it is.
     #[must_use]
     pub fn printed(&self) -> Vec<u8> {
-        fs::read(&self.printed.lock().unwrap().file).unwrap()
+        self.output.lock().unwrap().clone()
     }
 
     /// All its events so far.
     pub fn events(&self) -> Vec<Event> {
-        let mut printed = self.printed.lock().unwrap();
-        let Printed {
-            file,
-            at,
-            partial,
-            events,
-        } = &mut *printed;
-        let mut open = fs::File::open(file).unwrap();
-        open.seek(SeekFrom::Start(*at)).unwrap();
-        let read = open.read_to_end(partial).unwrap();
-        *at += read as u64;
-        while let Some(end) = partial.iter().position(|b| *b == b'\n') {
-            let line: Vec<u8> = partial.drain(..=end).collect();
-            events.push(parse(std::str::from_utf8(&line).unwrap()));
-        }
-        events.clone()
+        let mut parsed = self.parsed.lock().unwrap();
+        let output = self.output.lock().unwrap();
+        let new = &output[parsed.upto..];
+        let whole = new.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        let lines = std::str::from_utf8(&new[..whole]).unwrap().to_owned();
+        // The agent must not wait for us.
+        drop(output);
+        parsed.upto += whole;
+        parsed.events.extend(parse_lines(&lines));
+        parsed.events.clone()
     }
 
     /// Events about a process and its descendants.
@@ -230,7 +217,16 @@ impl Agent {
 
     /// Waits for an event; the failure lists what there was about `root` instead.
     pub fn expect(&self, what: &str, root: u32, is: impl Fn(&Event) -> bool) -> Event {
-        let limit = patience(10);
+        self.expect_within(patience(10), what, root, is)
+    }
+
+    fn expect_within(
+        &self,
+        limit: Duration,
+        what: &str,
+        root: u32,
+        is: impl Fn(&Event) -> bool,
+    ) -> Event {
         let started = Instant::now();
         loop {
             let events = self.events();
@@ -261,7 +257,8 @@ impl Agent {
     pub fn sentinel(&self) -> Event {
         let token = plant::github();
         let done = act("true").env("GITHUB_TOKEN", &token.value).run().ok();
-        self.expect("the sentinel's exposure", done.pid, |e| {
+        // After a load it comes when that is worked off.
+        self.expect_within(patience(60), "the sentinel's exposure", done.pid, |e| {
             e.is("credential_exposed") && e.pid() == done.pid
         })
     }
@@ -276,6 +273,11 @@ impl Agent {
     /// How it ended, when it did.
     pub fn ended(&self) -> Option<ExitStatus> {
         self.process.lock().unwrap().ended()
+    }
+
+    /// SIGSTOP: it stands still until the next SIGCONT.
+    pub fn pause(&self) {
+        self.process.lock().unwrap().signal(libc::SIGSTOP);
     }
 
     /// SIGKILL, and gives its setup back for a restart.
@@ -305,18 +307,20 @@ impl Agent {
             .arg(self.address())
     }
 
-    /// Starts `keytrail watch` with its output in files and waits until it shows events.
-    pub fn watch(&self, format: &str, out: &Path) -> Background {
+    /// Starts `keytrail watch` and waits until it shows events.
+    pub fn watch(&self, format: &str) -> Background {
         let watch = self
             .client("watch")
             .args(["-o", format])
-            .spawn_into(out, &out.with_extension("stderr"));
+            .spawn_reading(&self.dir().join(format!("watch.{format}.stderr")));
         wait_for("keytrail watch to show an event", patience(20), || {
             let _ = sh("exit 0")
                 .env("GITHUB_TOKEN", plant::github().value)
                 .run();
             std::thread::sleep(Duration::from_millis(200));
-            fs::metadata(out).ok().filter(|m| m.len() > 0)
+            // The line of headings is there before any event.
+            let lines = watch.written().iter().filter(|b| **b == b'\n').count();
+            (lines >= 2).then_some(())
         });
         watch
     }

@@ -7,6 +7,7 @@ use std::{
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -130,16 +131,25 @@ impl Act {
         self.start(Stdio::null(), Stdio::null())
     }
 
-    /// As [`Act::spawn`], with its output in files.
-    pub fn spawn_into(self, stdout: &Path, stderr: &Path) -> Background {
-        let file = |path: &Path| {
-            std::fs::File::options()
-                .create(true)
-                .append(true)
-                .open(path)
-                .unwrap()
-        };
-        self.start(file(stdout).into(), file(stderr).into())
+    /// As [`Act::spawn`], with stdout kept in memory (see [`Background::output`]) and stderr in a file: a file that is
+    /// read while the agent runs is of interest to the agent.
+    pub fn spawn_reading(self, stderr: &Path) -> Background {
+        let file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(stderr)
+            .unwrap();
+        let mut background = self.start(Stdio::piped(), file.into());
+        let pipe = background.child.stdout.take();
+        let output = background.output.clone();
+        std::thread::spawn(move || {
+            let mut buffer = vec![0; 1 << 16];
+            let mut pipe = pipe.expect("it is piped");
+            while let Ok(count @ 1..) = pipe.read(&mut buffer) {
+                output.lock().unwrap().extend_from_slice(&buffer[..count]);
+            }
+        });
+        background
     }
 
     /// As [`Act::spawn`], with stdin held open: see [`Background::say`].
@@ -149,7 +159,10 @@ impl Act {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let child = self.command.spawn().unwrap();
-        Background { child }
+        Background {
+            child,
+            output: Arc::default(),
+        }
     }
 
     fn start(mut self, stdout: Stdio, stderr: Stdio) -> Background {
@@ -170,7 +183,10 @@ impl Act {
                 let _ = pipe.write_all(&bytes);
             });
         }
-        Background { child }
+        Background {
+            child,
+            output: Arc::default(),
+        }
     }
 }
 
@@ -236,12 +252,25 @@ impl Done {
 /// A program that runs until it is told otherwise.
 pub struct Background {
     child: Child,
+    output: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Background {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it has written so far, when it was started by [`Act::spawn_reading`]. Goes on to exist when it ends.
+    #[must_use]
+    pub fn output(&self) -> Arc<Mutex<Vec<u8>>> {
+        self.output.clone()
+    }
+
+    /// What it has written so far.
+    #[must_use]
+    pub fn written(&self) -> Vec<u8> {
+        self.output.lock().unwrap().clone()
     }
 
     /// Writes a line to its stdin.

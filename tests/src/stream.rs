@@ -9,7 +9,10 @@ use keytrail_proto::v1::{
 };
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::{net::UnixStream, runtime::Runtime};
@@ -59,6 +62,7 @@ pub fn status(socket: &Path) -> GetStatusResponse {
 pub struct Reader {
     pub node: NodeStatus,
     got: Arc<Mutex<Vec<Event>>>,
+    missed: Arc<AtomicU64>,
     // Dropping it ends the stream.
     _runtime: Runtime,
 }
@@ -70,17 +74,23 @@ impl Reader {
         let runtime = runtime();
         let mut slow = Slow::open(&runtime, socket, filter);
         let got: Arc<Mutex<Vec<Event>>> = Arc::default();
-        let sink = got.clone();
+        let missed: Arc<AtomicU64> = Arc::default();
+        let (sink, count) = (got.clone(), missed.clone());
         runtime.spawn(async move {
             while let Ok(Some(message)) = slow.stream.message().await {
-                if let Some(Response::Event(event)) = message.response {
-                    sink.lock().unwrap().push(event);
+                match message.response {
+                    Some(Response::Event(event)) => sink.lock().unwrap().push(event),
+                    Some(Response::Gap(gap)) => {
+                        count.fetch_add(gap.count, Ordering::SeqCst);
+                    }
+                    _ => {}
                 }
             }
         });
         Self {
             node: slow.node,
             got,
+            missed,
             _runtime: runtime,
         }
     }
@@ -88,6 +98,12 @@ impl Reader {
     #[must_use]
     pub fn events(&self) -> Vec<Event> {
         self.got.lock().unwrap().clone()
+    }
+
+    /// Events it was told it did not get.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.missed.load(Ordering::SeqCst)
     }
 }
 

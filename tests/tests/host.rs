@@ -29,10 +29,12 @@ cases! {
         two_hundred_curls
         python_posts_a_service_account
         the_users_python_posts_a_service_account
+        connections_are_told_apart
+    }
+    tls_stacks {
         gnutls_is_never_silent
         node_is_never_silent
         go_is_never_silent
-        connections_are_told_apart
     }
     sends_tcp {
         environment_posted_in_clear
@@ -47,19 +49,22 @@ cases! {
     leaks {
         nothing_planted_is_kept
         load_leaves_nothing
+        rings_are_searched
         recording_replays_byte_by_byte
     }
     bad_input {
         environment_of_3_mb
         elf_that_lies
         odd_proc_entries
+        escape_sequences_are_escaped
+        odd_files_in_watched_places
+        few_file_descriptors
+    }
+    bad_places {
         unknown_key_in_the_configuration
         file_in_place_of_the_socket
         without_root
         without_btf
-        escape_sequences_are_escaped
-        odd_files_in_watched_places
-        few_file_descriptors
     }
     cli {
         watch_without_an_agent
@@ -69,6 +74,7 @@ cases! {
         trace_follows_descendants
         trace_of_a_short_command
         watch_shows_the_events
+        reading_the_events_makes_none
         doctor_names_every_signal
         demo_shows_a_send
         classify_answers_line_by_line

@@ -17,7 +17,6 @@ cases! {
     reads {
         cat_is_one_read
         planted_while_the_agent_runs
-        read_right_after_it_was_written
         looking_is_not_reading
         opening_is_not_reading
         other_ways_of_reading
@@ -27,8 +26,9 @@ cases! {
         bearer_by_curl
         thirty_curls
         python_posts_a_service_account
+    }
+    tls_stacks {
         gnutls_is_never_silent
-        connections_are_told_apart
     }
     sends_tcp {
         environment_posted_in_clear
@@ -40,9 +40,12 @@ cases! {
     }
     leaks {
         load_leaves_nothing
+        rings_are_searched
     }
     bad_input {
         environment_of_3_mb
+    }
+    bad_places {
         without_btf
     }
     cli {

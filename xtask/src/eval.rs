@@ -19,8 +19,8 @@ use std::time::Instant;
 /// Options of the evaluation.
 #[derive(Debug, clap::Args)]
 pub struct EvalArgs {
-    /// A checkout of github.com/praetorian-inc/titus (its pkg/ directory is read).
-    #[arg(long, env = "TITUS_DIR", value_name = "DIR")]
+    /// A checkout of github.com/praetorian-inc/titus (its pkg/ directory is read); else the one TITUS_DIR names.
+    #[arg(long, value_name = "DIR")]
     titus: Option<PathBuf>,
     /// Directory walked for false claims.
     #[arg(long, default_value = "/usr", value_name = "DIR")]
@@ -103,7 +103,11 @@ pub fn run(args: EvalArgs) -> Result<()> {
     let mut report = String::from(
         "# How well credentials are recognised\n\nWritten by `cargo xtask eval`; do not edit. The method is in `xtask/src/eval.rs`.\n\n",
     );
-    match &args.titus {
+    let titus = args
+        .titus
+        .clone()
+        .or_else(|| std::env::var_os("TITUS_DIR").map(PathBuf::from));
+    match &titus {
         Some(dir) => examples(&args, dir, &mut report)?,
         None => report.push_str("No checkout of praetorian-inc/titus was given (`--titus` or TITUS_DIR): recall was not measured.\n\n"),
     }

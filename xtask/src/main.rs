@@ -3,6 +3,8 @@
 mod bench;
 mod build;
 mod cmd;
+#[cfg(feature = "eval")]
+mod eval;
 mod run;
 mod setup;
 mod test;
@@ -35,6 +37,16 @@ enum Task {
     Vm(vm::Args),
     /// Measure what keytrail costs a workload, beside peers; writes docs/BENCHMARKS.md
     Bench(bench::Args),
+    /// Measure how well credentials are recognised; writes docs/EVALUATION.md
+    #[cfg(feature = "eval")]
+    Eval(eval::EvalArgs),
+    /// Measure how well credentials are recognised; writes docs/EVALUATION.md
+    #[cfg(not(feature = "eval"))]
+    #[command(disable_help_flag = true)]
+    Eval {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<std::ffi::OsString>,
+    },
     /// The measuring part of `bench`, as root, here or in a guest
     #[command(hide = true)]
     BenchHere(bench::HereArgs),
@@ -48,6 +60,10 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Vm(args) => vm::command(&args),
         Task::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
+        #[cfg(feature = "eval")]
+        Task::Eval(args) => eval::run(args).map(|()| ExitCode::SUCCESS),
+        #[cfg(not(feature = "eval"))]
+        Task::Eval { args } => Err(with_eval(&args)),
         Task::BenchHere(args) => bench::run_here(&args).map(|()| ExitCode::SUCCESS),
     };
     match outcome {
@@ -57,4 +73,22 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Starts this program again with the evaluation compiled in, whose dependencies nothing else here needs.
+/// Returns only when that fails.
+#[cfg(not(feature = "eval"))]
+fn with_eval(args: &[std::ffi::OsString]) -> anyhow::Error {
+    use std::os::unix::process::CommandExt as _;
+    let mut cargo = cmd::cargo();
+    // Relative paths among the arguments are relative to where the user is, not to the checkout.
+    if let Ok(here) = std::env::current_dir() {
+        cargo.current_dir(here);
+    }
+    let manifest = cmd::root().join("xtask/Cargo.toml");
+    cargo
+        .args(["run", "--quiet", "--features", "eval", "--manifest-path"])
+        .arg(manifest);
+    cargo.args(["--", "eval"]).args(args);
+    anyhow::Error::new(cargo.exec()).context("cannot start cargo")
 }

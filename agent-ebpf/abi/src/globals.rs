@@ -83,6 +83,14 @@ pub mod field {
         DENTRY_PARENT,
         DENTRY_INODE,
         DENTRY_NAME,
+        /// `dentry.d_u.d_alias`: the node in `inode.i_dentry`.
+        DENTRY_ALIAS,
+        /// `inode.i_dentry.first`.
+        INODE_ALIASES,
+        INODE_MODE,
+        SB_MAGIC,
+        /// 1: files that were not seen before are reported when they are read.
+        DISCOVER,
         SOCK_FAMILY,
         SOCK_DADDR,
         SOCK_RCV_SADDR,

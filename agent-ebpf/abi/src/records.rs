@@ -149,6 +149,9 @@ pub struct FileNew {
     pub file: FileId,
     pub size: u64,
     pub ctime_ns: u64,
+    /// The process is *unknown* from here on, under this `exec_id`, until user space has looked at the file; 0 when
+    /// its state was not touched.
+    pub exec_id: u64,
     pub access: u32,
     /// Components in `names`.
     pub depth: u32,
@@ -156,7 +159,7 @@ pub struct FileNew {
     pub names: [[u8; NAME_MAX]; NAME_DEPTH],
 }
 
-const _: () = assert!(size_of::<FileNew>() == 80 + 16 + 24 + NAME_MAX * NAME_DEPTH);
+const _: () = assert!(size_of::<FileNew>() == 80 + 16 + 32 + NAME_MAX * NAME_DEPTH);
 
 /// Both ends of a socket, taken from `struct sock` in the kernel. Ports are in host byte order.
 #[repr(C)]

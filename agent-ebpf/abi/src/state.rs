@@ -167,3 +167,21 @@ const _: () = assert!(size_of::<SelfTest>() == 8 * 7 + 16 + 16 + 4 * 12 + 16);
 
 /// Bytes that one run of the wipe program overwrites: a slot and its ring header make 32 KiB.
 pub const WIPE_SLOT: usize = 32 * 1024 - 8;
+
+/// Bit of a `SEEN` value (a change time): user space has looked at this version and found nothing. The bit is free until
+/// the year 2262.
+pub const SEEN_CLEAN: u64 = 1 << 63;
+
+/// Slots of the `SEEN_LAST` map; a power of two.
+pub const SEEN_SLOTS: u32 = 2048;
+
+/// An inode in one version, as the `SEEN_LAST` map knows it. The address alone would not do: memory is used again.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SeenInode {
+    pub inode: u64,
+    pub ino: u64,
+    pub ctime_ns: u64,
+}
+
+const _: () = assert!(size_of::<SeenInode>() == 24);

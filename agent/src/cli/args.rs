@@ -40,7 +40,7 @@ pub enum Command {
     /// Plant a decoy credential, use it over TLS, and show the events: five seconds.
     Demo(DemoArgs),
     /// List the credentials on this host.
-    Inventory(InventoryArgs),
+    Inventory(super::inventory::InventoryArgs),
     /// Make the events of a recording again (`agent --record`, `trace --record`).
     Replay(ReplayArgs),
     /// Print the version.
@@ -184,36 +184,6 @@ pub struct DemoArgs {
     /// Shape of the events.
     #[arg(short, long, value_name = "FORMAT", default_value = "compact")]
     pub output: Format,
-}
-
-#[derive(Debug, Args)]
-pub struct InventoryArgs {
-    #[command(subcommand)]
-    pub action: Option<InventoryAction>,
-
-    /// Where to look.
-    #[arg(long, value_name = "DIR", default_value = "/")]
-    pub root: PathBuf,
-
-    /// Also look into the environments of running processes.
-    #[arg(long)]
-    pub processes: bool,
-
-    /// Shape of the output.
-    #[arg(
-        short,
-        long,
-        value_name = "FORMAT",
-        default_value = "table",
-        global = true
-    )]
-    pub output: TableFormat,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
-pub enum InventoryAction {
-    /// What changed since the last inventory.
-    Diff,
 }
 
 /// A table for people, JSON for programs.

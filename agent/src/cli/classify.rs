@@ -57,11 +57,11 @@ pub fn run(args: &ClassifyArgs) -> io::Result<u8> {
     let result = if args.kinds {
         table::kinds(&classifier, args.json, &mut io::stdout().lock()).map(|()| true)
     } else {
-        let fingerprinter = key(&args)?;
+        let fingerprinter = key(args)?;
         if args.jsonl {
-            jsonl::run(&args, &classifier, &fingerprinter)
+            jsonl::run(args, &classifier, &fingerprinter)
         } else {
-            table::run(&args, &classifier, &fingerprinter, &mut io::stdout().lock())
+            table::run(args, &classifier, &fingerprinter, &mut io::stdout().lock())
         }
     };
     match result {

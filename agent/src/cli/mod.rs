@@ -8,6 +8,7 @@ mod doctor;
 pub mod exit;
 mod follow;
 mod host;
+pub mod inventory;
 mod kinds;
 mod logging;
 mod privilege;
@@ -59,7 +60,7 @@ fn run(cli: Cli) -> u8 {
         Command::Classify(args) => classify::run(&args).unwrap_or_else(|e| fail(&e, exit::FAILED)),
         Command::Doctor(args) => doctor::run(&args, config),
         Command::Demo(args) => demo::run(&args, config),
-        Command::Inventory(args) => crate::inventory::run(&args),
+        Command::Inventory(args) => inventory::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Version => {
             println!("keytrail {}", env!("CARGO_PKG_VERSION"));

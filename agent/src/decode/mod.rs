@@ -10,13 +10,17 @@ use std::fmt;
 
 /// A record and the variable data behind it.
 #[derive(Clone, Copy, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "lives on the stack for the time of one record; boxing would cost an allocation each"
+)]
 pub enum Record<'a> {
     Exec(abi::Exec),
     ExecChunk(abi::ExecChunk, &'a [u8]),
     Fork(abi::Fork),
     Exit(abi::Exit),
     File(abi::FileAccess),
-    FileNew(&'a [u8], abi::FileNew),
+    FileNew(abi::FileNew),
     Connect(abi::Connect),
     SockSend(abi::SockSend, &'a [u8]),
     TlsWrite(abi::TlsWrite, &'a [u8]),
@@ -33,7 +37,7 @@ impl Record<'_> {
             Self::Fork(r) => &r.header,
             Self::Exit(r) => &r.header,
             Self::File(r) => &r.header,
-            Self::FileNew(_, r) => &r.header,
+            Self::FileNew(r) => &r.header,
             Self::Connect(r) => &r.header,
             Self::SockSend(r, _) => &r.header,
             Self::TlsWrite(r, _) => &r.header,
@@ -111,7 +115,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, DecodeError> {
         abi::Kind::FORK => Record::Fork(read(bytes).ok_or(short)?),
         abi::Kind::EXIT => Record::Exit(read(bytes).ok_or(short)?),
         abi::Kind::FILE_OPEN | abi::Kind::FILE_READ => Record::File(read(bytes).ok_or(short)?),
-        abi::Kind::FILE_NEW => Record::FileNew(bytes, read(bytes).ok_or(short)?),
+        abi::Kind::FILE_NEW => Record::FileNew(read(bytes).ok_or(short)?),
         abi::Kind::CONNECT => Record::Connect(read(bytes).ok_or(short)?),
         abi::Kind::SOCK_SEND => {
             let r: abi::SockSend = read(bytes).ok_or(short)?;

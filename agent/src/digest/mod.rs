@@ -4,20 +4,20 @@
 //! the observation leaves. What the kernel side has to know (who holds something, which files are watched) goes
 //! out through [`Kernel`].
 
-mod digest;
 mod environment;
 mod exec;
 mod files;
-mod procfs;
+pub(crate) mod procfs;
 mod registry;
+mod stage;
 mod stamp;
 #[cfg(test)]
 mod tests;
 
-pub use digest::{Digest, DigestOptions, Digested, Settle};
 pub use files::{FileTable, Files};
 pub use procfs::list_pids;
 pub use registry::Registry;
+pub use stage::{Digest, DigestOptions, Digested, Settle};
 
 use keytrail_abi::{FileId, ProcState};
 use std::path::Path;

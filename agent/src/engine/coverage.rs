@@ -124,3 +124,20 @@ pub fn lost(
         ..GapSeen::default()
     }
 }
+
+/// Files that were read and could not be found again to be looked into.
+pub fn unlocated(count: u64, boot_ns: u64, from_wall_ns: u64, to_wall_ns: u64) -> GapSeen {
+    GapSeen {
+        boot_ns,
+        reason: "file_unreadable".to_owned(),
+        detail: format!(
+            "{count} files that were read were gone, or not to be found, before they could be looked into"
+        ),
+        remedy: "name places of short-lived secrets under `watch` in the configuration".to_owned(),
+        count,
+        signal: "file_read".to_owned(),
+        from_wall_ns,
+        to_wall_ns,
+        ..GapSeen::default()
+    }
+}

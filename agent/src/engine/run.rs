@@ -28,6 +28,7 @@ const RESCAN_NS: u64 = 20_000_000;
 const FULL_RESCAN_NS: u64 = 30_000_000_000;
 const LIBRARIES_NS: u64 = 5_000_000_000;
 const WIPE_NS: u64 = 500_000_000;
+const UNLOCATED_NS: u64 = 10_000_000_000;
 const HEARTBEAT_NS: u64 = 1_000_000_000;
 /// Time the last records get to arrive before pending decisions are made at the end.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -56,6 +57,7 @@ enum Op {
     Clear(u32, u64),
     Watch(PathBuf, FileId, u32),
     Unwatch(FileId),
+    Clean(FileId, u64),
     /// A holder is about to talk: what it has mapped may be new.
     Libraries(u32),
 }
@@ -91,6 +93,7 @@ impl Deferred {
                     }
                 }
                 Op::Unwatch(file) => sensor.unwatch(file),
+                Op::Clean(file, ctime_ns) => sensor.set_clean(file, ctime_ns),
                 Op::Libraries(tgid) => {
                     sensor.attach_process_libraries(tgid);
                 }
@@ -211,7 +214,14 @@ impl Line {
             self.introduce(crate::digest::pid_of_header(&header));
         }
         let mut out = std::mem::take(&mut self.out);
+        let unlocated = self.digest.unlocated;
         self.digest.record(&record, hook, &mut out);
+        let stranger =
+            |followed: &HashSet<Pid>| !followed.contains(&crate::digest::pid_of_header(&header));
+        if self.followed.as_ref().is_some_and(stranger) {
+            // What other programs read and delete is no gap of the command that is followed.
+            self.digest.unlocated = unlocated;
+        }
         self.take(&mut out);
         self.out = out;
         if header.kind == Kind::EXIT && self.root == Some(header.tgid) {
@@ -257,6 +267,15 @@ impl Line {
                 self.deferred.set_process(seen.at.pid.tgid, state);
             }
         }
+        for (path, file) in out.watch.drain(..) {
+            self.deferred.watch(&path, file, keytrail_abi::watch::FILE);
+        }
+        for (file, ctime_ns) in out.clean.drain(..) {
+            self.deferred.0.push(Op::Clean(file, ctime_ns));
+        }
+        for file in out.unwatch.drain(..) {
+            self.deferred.unwatch(file);
+        }
         for settle in out.settle.drain(..) {
             self.settle(settle);
         }
@@ -284,7 +303,7 @@ impl Line {
         let mut chain = Vec::new();
         let mut next = pid;
         while next.tgid != 0 && !self.core.knows(next) && chain.len() < 16 {
-            let Some(snapshot) = self.digest.snapshot(next.tgid, boot_ns()) else {
+            let Some(snapshot) = self.digest.acquaint(next.tgid, boot_ns()) else {
                 break;
             };
             if snapshot.at.pid != next {
@@ -379,6 +398,8 @@ pub(super) struct Runner {
     pub lost: BTreeMap<String, u64>,
     /// Libraries already reported as not covered.
     pub uncovered: HashSet<String>,
+    /// When files that could not be found again may be reported next.
+    pub unlocated_due: u64,
 }
 
 impl Runner {
@@ -480,6 +501,13 @@ impl Runner {
             boot_ns: now,
             wall_ns: wall,
         });
+        // Compilers read and delete files all the time: told together, not one by one.
+        if self.line.digest.unlocated > 0 && now >= self.unlocated_due {
+            let count = std::mem::take(&mut self.line.digest.unlocated);
+            self.unlocated_due = now + UNLOCATED_NS;
+            let gap = coverage::unlocated(count, now, wall.saturating_sub(UNLOCATED_NS), wall);
+            self.line.gap(gap);
+        }
         for loss in self.sensor.losses() {
             *self.lost.entry(loss.kind.to_owned()).or_default() += loss.count;
             let gap = coverage::lost(

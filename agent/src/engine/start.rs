@@ -86,6 +86,7 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
         node: node.clone(),
         lost: BTreeMap::new(),
         uncovered: HashSet::new(),
+        unlocated_due: 0,
     };
     prepare(&mut runner, options.follow_only);
     let thread = thread::Builder::new()
@@ -106,6 +107,18 @@ fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
     for gap in coverage::initial(runner.sensor.status(), now) {
         runner.line.gap(gap);
     }
+    // Who holds what comes first: until then the kernel side takes running holders for clean.
+    match follow_only {
+        None => backfill(runner),
+        Some(root) => {
+            // The chain above the command is read when its first record comes; the command itself is known by pid.
+            if let Some(start) = digest::start_of(root)
+                && let Some(followed) = &mut runner.line.followed
+            {
+                followed.insert(Pid { tgid: root, start });
+            }
+        }
+    }
     runner.sensor.scan_libraries();
     runner.report_libraries(now);
     if follow_only.is_none() {
@@ -115,15 +128,11 @@ fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
     }
     runner.line.rescan();
     runner.line.apply(&mut runner.sensor);
-    if let Some(root) = follow_only {
-        // The chain above the command is read when its first record comes; the command itself is known by pid.
-        if let Some(start) = digest::start_of(root)
-            && let Some(followed) = &mut runner.line.followed
-        {
-            followed.insert(Pid { tgid: root, start });
-        }
-        return;
-    }
+    crate::wire::scrub_stack();
+}
+
+/// The processes that run already, as /proc shows them.
+fn backfill(runner: &mut Runner) {
     let me = std::process::id();
     let mut seen = 0;
     for tgid in digest::list_pids() {
@@ -154,7 +163,6 @@ fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
         signal: "exec".to_owned(),
         ..GapSeen::default()
     });
-    crate::wire::scrub_stack();
 }
 
 fn unreadable_environment(pid: Pid, why: &str) -> GapSeen {

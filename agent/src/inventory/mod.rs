@@ -1,7 +1,28 @@
-//! See docs/ARCHITECTURE.md.
+//! What credentials are on this host, where, whose, and how exposed.
+//!
+//! A run: `roots` (the host, and containers through /proc/PID/root) -> `walk` (directories, in parallel) -> `look`
+//! (one file's bytes) -> `scan` (classify, wipe) -> `merge` (one entry a credential), joined by `process`; then `facts`
+//! (owners), `exposure`, and `state` (earlier runs) for what changed. Nothing after `scan` and `process` has secret bytes.
 
-/// Runs `keytrail inventory`; returns the exit status.
-pub fn run<Args>(_args: &Args) -> u8 {
-    eprintln!("keytrail: inventory not linked");
-    1
-}
+pub mod clock;
+pub mod diff;
+mod enrich;
+pub mod exposure;
+mod facts;
+pub(crate) mod look;
+mod merge;
+pub mod model;
+mod mounts;
+pub mod names;
+mod priority;
+mod process;
+pub mod render;
+mod roots;
+pub mod rotation;
+pub mod run;
+mod scan;
+mod sockets;
+pub mod state;
+pub mod walk;
+
+pub use merge::{Inventory, Observed};

@@ -11,7 +11,7 @@ mod summary;
 mod table;
 mod writer;
 
-pub use escape::{escape, fit};
+pub use escape::{Cut, escape, fit};
 pub use json::json;
 pub use style::{Colour, Style};
 pub use summary::{Summary, TraceEnd};

@@ -89,7 +89,13 @@ impl Classifier {
         let text = &text[..text.len().min(MAX_TEXT)];
         let mut finds = Finds::default();
         self.collect(text, origin, &mut finds);
-        settle::settle(self, text, finds)
+        let mut findings = settle::settle(self, text, finds);
+        if specimen(path_of(origin), text) {
+            for finding in &mut findings {
+                finding.confidence = finding.confidence.min(SPECIMEN);
+            }
+        }
+        findings
     }
 
     /// As `classify`, without parsers of whole texts: for values that a parser took out of a text, so that hostile nesting
@@ -577,6 +583,35 @@ impl Classifier {
         out.dedup();
         out
     }
+}
+
+/// Highest confidence of what stands in documentation, test data or program code: real in form, but published.
+const SPECIMEN: f64 = 0.85;
+
+/// Documentation, examples and test data by their folder; libraries and programs (self-test keys) by their first bytes.
+fn specimen(path: &str, text: &[u8]) -> bool {
+    if text.starts_with(b"\x7fELF") || text.starts_with(b"!<arch>\n") {
+        return true;
+    }
+    path.split('/').any(|part| {
+        matches!(
+            part,
+            "doc"
+                | "docs"
+                | "man"
+                | "test"
+                | "tests"
+                | "testdata"
+                | "test_data"
+                | "testing"
+                | "fixtures"
+                | "example"
+                | "examples"
+                | "__pycache__"
+                | "dummyserver"
+        ) || part.ends_with(".egg-info")
+            || part.ends_with(".dist-info")
+    })
 }
 
 fn path_of(origin: Origin<'_>) -> &str {

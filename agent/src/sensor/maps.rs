@@ -4,7 +4,9 @@ use aya::{
     Ebpf, Pod,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
 };
-use keytrail_abi::{FileId, Kind, Learn, ProcState, ReadKey, SelfTest, Watch, state::counter};
+use keytrail_abi::{
+    FileId, Kind, Learn, ProcState, ReadKey, SEEN_CLEAN, SelfTest, Watch, state::counter,
+};
 use std::io;
 
 macro_rules! pod {
@@ -35,6 +37,7 @@ pub struct Maps {
     procs: HashMap<MapData, u32, PodState>,
     watched: HashMap<MapData, PodFile, PodWatch>,
     bits: Array<MapData, u64>,
+    seen: HashMap<MapData, PodFile, u64>,
     read_seen: HashMap<MapData, PodKey, u64>,
     counters: PerCpuArray<MapData, PodCounters>,
     self_test: Array<MapData, PodSelfTest>,
@@ -61,6 +64,7 @@ impl Maps {
             procs: typed(ebpf, "PROCS")?,
             watched: typed(ebpf, "WATCHED")?,
             bits: typed(ebpf, "WATCHED_BITS")?,
+            seen: typed(ebpf, "SEEN")?,
             read_seen: typed(ebpf, "READ_SEEN")?,
             counters: typed(ebpf, "COUNTERS")?,
             self_test: typed(ebpf, "SELF_TEST")?,
@@ -81,6 +85,12 @@ impl Maps {
     pub fn remove_process(&mut self, tgid: u32) {
         // Gone already: its exit was faster.
         let _ = self.procs.remove(&tgid);
+    }
+
+    /// A file in a version that needs no further look.
+    pub fn set_clean(&mut self, file: FileId, ctime_ns: u64) {
+        // Refused, the file is only looked at again.
+        let _ = self.seen.insert(PodFile(file), ctime_ns | SEEN_CLEAN, 0);
     }
 
     /// All processes with a state.

@@ -46,6 +46,8 @@ pub struct SensorOptions {
     pub ring_bytes: u32,
     /// Print the kernel side's debug log through `tracing` (needs an object built with the feature `log`).
     pub debug_log: bool,
+    /// Report files that were not seen before when they are read (`FileNew`).
+    pub discover: bool,
     /// Provoke every hook once and check that it fires.
     pub self_test: bool,
 }
@@ -56,6 +58,7 @@ impl Default for SensorOptions {
             tier: None,
             ring_bytes: 8 << 20,
             debug_log: false,
+            discover: true,
             self_test: true,
         }
     }
@@ -209,6 +212,11 @@ impl Sensor {
         let fanotify = self.fanotify.as_ref();
         self.watches
             .add(&mut self.maps, fanotify, path, file, flags, alias)
+    }
+
+    /// Declares a discovered file clean in the version of this change time: it is not reported again.
+    pub fn set_clean(&mut self, file: FileId, ctime_ns: u64) {
+        self.maps.set_clean(file, ctime_ns);
     }
 
     pub fn unwatch(&mut self, file: FileId) {

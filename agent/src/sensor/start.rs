@@ -43,6 +43,7 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
         .clamp(RING_MIN, RING_MAX)
         .next_power_of_two();
     fields.set(f::WAKE_BYTES, ring_bytes / 4);
+    fields.set(f::DISCOVER, u32::from(options.discover));
     fields.set(f::HAS_COOKIE, u32::from(aya::features().bpf_cookie()));
     let task_regs = [
         BpfHelper::BPF_FUNC_task_pt_regs,

@@ -89,7 +89,7 @@ pub fn trace_exit_statuses() {
         let done = &traced.done;
         assert_eq!(done.code(), status, "{words:?}: {}", done.stderr_text());
         assert!(done.stdout.is_empty());
-        if status >= 126 && status < 128 {
+        if matches!(status, 126 | 127) {
             let said = done.plain_words();
             assert!(said.contains(words[0]), "{said}");
         }
@@ -200,12 +200,11 @@ pub fn watch_shows_the_events() {
     let _turn = turn();
     let scratch = Scratch::new();
     let agent = Agent::start(&scratch);
-    let out = scratch.join("watch.jsonl");
-    let _watch = agent.watch("json", &out);
+    let watch = agent.watch("json");
     let mut only = agent
         .client("watch")
         .args(["-o", "json", "--kind", "sent"])
-        .spawn_into(&scratch.join("sent.jsonl"), &scratch.join("sent.stderr"));
+        .spawn_reading(&scratch.join("sent.stderr"));
     // It has no sign of its own that it is subscribed.
     std::thread::sleep(patience(1));
     let sink = Sink::http();
@@ -221,7 +220,7 @@ pub fn watch_shows_the_events() {
     let last = agent.sentinel();
     let id = |e: &crate::events::Event| e.id.as_ref().unwrap().sequence;
     let shown = wait_for("the sentinel in the output", patience(5), || {
-        let text = fs::read_to_string(&out).unwrap();
+        let text = String::from_utf8(watch.written()).unwrap();
         text.ends_with('\n')
             .then(|| parse_lines(&text))
             .filter(|events| events.iter().any(|e| id(e) == id(&last)))
@@ -234,7 +233,7 @@ pub fn watch_shows_the_events() {
         .collect();
     let shown: Vec<_> = shown.into_iter().filter(|e| id(e) <= id(&last)).collect();
     assert_eq!(shown, printed, "watch and agent tell different stories");
-    let sent = parse_lines(&fs::read_to_string(scratch.join("sent.jsonl")).unwrap());
+    let sent = parse_lines(&String::from_utf8(only.written()).unwrap());
     assert!(sent.iter().any(|e| e.in_tree(done.pid)));
     assert!(sent.iter().all(|e| e.is("credential_sent")));
 
@@ -244,6 +243,35 @@ pub fn watch_shows_the_events() {
     assert!(status.code().is_some());
     let words = fs::read_to_string(scratch.join("sent.stderr")).unwrap();
     assert!(!words.contains("panicked"), "{words}");
+}
+
+/// Events in a file, and somebody who reads them: that the agent's own words are read is no news, or reading would
+/// never come to an end.
+pub fn reading_the_events_makes_none() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Setup::new(&scratch).start();
+    let file = scratch.join("events.jsonl");
+    let mut watch = sh("exec \"$1\" watch --address \"$2\" -o json >\"$3\"")
+        .arg(keytrail())
+        .arg(agent.address())
+        .arg(&file)
+        .spawn();
+    for _ in 0..5 {
+        agent.sentinel();
+    }
+    let follower = sh("tail -n +1 -f \"$1\" & while :; do cat \"$1\"; sleep 0.05; done")
+        .arg(&file)
+        .spawn();
+    for _ in 0..5 {
+        agent.sentinel();
+    }
+    agent.settle();
+    let about = agent.tree(follower.pid());
+    super::count(&about, 0, "events about reading events");
+    let length = fs::metadata(&file).unwrap().len();
+    assert!(length > 1000, "nothing was written: {length}");
+    watch.end();
 }
 
 /// `keytrail doctor`: every signal has a hook here, and what is refused is named with a reason.

@@ -116,9 +116,8 @@ pub fn nothing_planted_is_kept() {
         .arg("--record")
         .arg(&recording)
         .start();
-    let watches: Vec<_> = ["json", "compact", "wide"]
-        .map(|format| agent.watch(format, &scratch.join("agent").join(format)))
-        .into();
+    let formats = ["json", "compact", "wide"];
+    let watches = formats.map(|format| agent.watch(format));
     let reader = Reader::start(&agent.socket(), None);
     // A process of before is in the game too: what is read from /proc.
     let idle = acts.with_tokens(act("sleep").arg("600")).spawn();
@@ -133,7 +132,14 @@ pub fn nothing_planted_is_kept() {
     agent.settle();
     let first = reader.events();
     drop(reader);
+    // Outputs are put where the search will look.
+    let keep =
+        |name: &str, bytes: &[u8]| fs::write(scratch.join("agent").join(name), bytes).unwrap();
+    for (format, watch) in formats.iter().zip(&watches) {
+        keep(format, &watch.written());
+    }
     drop(watches);
+    keep("stdout.1", &agent.printed());
     let setup = agent.kill().arg("--process-events");
     fs::rename(&recording, scratch.join("agent/recording.1.jsonl")).unwrap();
     let agent = setup.start();
@@ -175,7 +181,7 @@ pub fn nothing_planted_is_kept() {
         "the stream had {} events",
         recorded.len()
     );
-    fs::write(scratch.join("agent/grpc.jsonl"), recorded.join("\n")).unwrap();
+    let printed = agent.printed();
 
     let scanner = Scanner::new(&secrets(&acts.planted));
     let memory = scanner.memory(agent.pid());
@@ -197,6 +203,8 @@ pub fn nothing_planted_is_kept() {
         println!("core image: {} MiB", image.bytes >> 20);
         assert!(image.found.is_empty(), "{:#?}", image.found);
     }
+    keep("stdout.2", &printed);
+    keep("grpc.jsonl", recorded.join("\n").as_bytes());
     let places = [
         scratch.join("agent"),
         scratch.join("trace-state"),
@@ -213,6 +221,8 @@ pub fn nothing_planted_is_kept() {
         "recording.jsonl",
         "recording.1.jsonl",
         "grpc.jsonl",
+        "stdout.1",
+        "stdout.2",
         "json",
         "compact",
         "wide",
@@ -249,6 +259,31 @@ pub fn load_leaves_nothing() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
+/// The control of the above: records that the agent has not come to yet hold secrets, and the search finds them in
+/// its mapped rings. Once it has come to them, they are gone from there too.
+pub fn rings_are_searched() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let token = plant::github();
+    let scanner = Scanner::new(&token.secrets);
+    assert!(scanner.memory(agent.pid()).found.is_empty());
+    agent.pause();
+    let done = act("true").env("GITHUB_TOKEN", &token.value).run().ok();
+    // The search lets it go on.
+    let waiting = scanner.memory(agent.pid());
+    assert!(
+        waiting.found.iter().any(|f| f.contains("bpf-map")),
+        "a full ring and nothing found: {waiting:?}"
+    );
+    agent.expect("the exposure", done.pid, |e| {
+        e.is("credential_exposed") && e.pid() == done.pid
+    });
+    two_seconds_after_the_last_event(&agent);
+    let found = scanner.memory(agent.pid()).found;
+    assert!(found.is_empty(), "{found:#?}");
+}
+
 /// A recording replays to the very bytes that were printed, every time.
 pub fn recording_replays_byte_by_byte() {
     let _turn = turn();
@@ -256,8 +291,7 @@ pub fn recording_replays_byte_by_byte() {
     let (acts, aws, account) = Acts::new(&scratch);
     let recording = scratch.join("recording.jsonl");
     let agent = Setup::new(&scratch).arg("--record").arg(&recording).start();
-    let out = scratch.join("watch.jsonl");
-    let watch = agent.watch("json", &out);
+    let watch = agent.watch("json");
     let pids = acts.perform(&aws, &account);
     agent.settle();
     assert!(pids.iter().any(|pid| {
@@ -272,6 +306,7 @@ pub fn recording_replays_byte_by_byte() {
         .env("GITHUB_TOKEN", plant::github().value)
         .run();
     agent.stop();
+    let shown = String::from_utf8(watch.written()).unwrap();
     drop(watch);
     let printed = String::from_utf8(agent.printed()).unwrap();
     assert!(
@@ -303,7 +338,6 @@ pub fn recording_replays_byte_by_byte() {
     }
     assert!(replays[0] == replays[1], "two replays differ");
     // What watch showed are lines of it, unchanged.
-    let shown = fs::read_to_string(out).unwrap();
     let lines: std::collections::BTreeSet<&str> = printed.lines().collect();
     for line in shown.lines() {
         assert!(

@@ -2,6 +2,7 @@
 //! make sense in a booted one.
 
 pub mod bad_input;
+pub mod bad_places;
 pub mod cli;
 pub mod grpc;
 pub mod leaks;
@@ -9,6 +10,7 @@ pub mod reads;
 pub mod restart;
 pub mod sends_tcp;
 pub mod sends_tls;
+pub mod tls_stacks;
 
 use crate::{
     agent::Agent,

@@ -31,7 +31,7 @@ fn is_the_read(reads: &[Event], shell: u32, planted: &plant::Planted, file: &Pat
     count(reads, 1, "read events");
     let event = &reads[0];
     let text = event.brief();
-    assert!(event.shows(&planted), "{}", event.brief());
+    assert!(event.shows(planted), "{text}");
     assert!(event.credential_kind().starts_with("aws-"), "{text}");
     assert!(event.fingerprint().starts_with("kt1:"), "{text}");
     assert_eq!(event.fingerprint().len(), 36, "{text}");

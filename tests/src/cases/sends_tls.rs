@@ -3,7 +3,7 @@
 use super::{count, goes_to, sent};
 use crate::{
     agent::Agent,
-    command::{Act, act, sh},
+    command::{act, sh},
     events::{Ask as _, Event, list, of_kind},
     machine::{Scratch, find, is_slow, patience, turn, wait_for},
     plant,
@@ -11,7 +11,7 @@ use crate::{
 };
 use std::{collections::BTreeMap, path::Path};
 
-const LOOPBACK: &[&str] = &["127.0.0.1", "::1"];
+pub(super) const LOOPBACK: &[&str] = &["127.0.0.1", "::1"];
 
 /// Fails unless the destination's names say where they come from, one of them this one.
 fn named(event: &Event, name: &str) {
@@ -253,127 +253,6 @@ pub fn the_users_python_posts_a_service_account() {
         .unwrap();
     let path = String::from_utf8(out.stdout).unwrap();
     posts_service_account(Path::new(path.trim()));
-}
-
-/// The send is seen, or that it cannot be seen is said: nothing in between.
-fn never_silent(agent: &Agent, root: u32, port: u16) {
-    agent.expect("a send", root, |e| {
-        e.is("credential_sent") && e.in_tree(root)
-    });
-    agent.settle();
-    let sent = sent(agent, root);
-    for event in &sent {
-        let (ip, to) = event.peer();
-        // "Unknown" is honest; a wrong one is not.
-        if event.evidence.as_ref().unwrap().destination_method == "unknown" {
-            assert_eq!((ip, to), ("", 0), "{}", event.brief());
-        } else {
-            goes_to(event, LOOPBACK, port);
-        }
-    }
-    let observed: Vec<&Event> = sent.iter().filter(|e| e.grade() == "observed").collect();
-    if observed.is_empty() {
-        assert!(
-            sent.iter()
-                .all(|e| e.grade() == "lineage" && !e.coverage.is_empty()),
-            "a blind lineage event must say that it is blind:\n{}",
-            list(&sent)
-        );
-        let gap = agent.expect("a gap that names the library", root, |e| {
-            e.reason() == "library_not_covered"
-                && (e.in_tree(root)
-                    || sent
-                        .iter()
-                        .any(|s| e.gap.as_ref().unwrap().detail.contains(s.executable())))
-        });
-        assert!(
-            !gap.gap.as_ref().unwrap().remedy.is_empty(),
-            "{}",
-            gap.brief()
-        );
-    } else {
-        assert_eq!(
-            observed.len(),
-            sent.len(),
-            "seen and yet lineage:\n{}",
-            list(&sent)
-        );
-        assert_eq!(
-            observed.len(),
-            1,
-            "one request is one send:\n{}",
-            list(&sent)
-        );
-    }
-}
-
-fn by_another_library(what: impl FnOnce(&TlsServer) -> Act) {
-    let _turn = turn();
-    let scratch = Scratch::new();
-    let server = TlsServer::start(&scratch.join("server"));
-    let agent = Agent::start(&scratch);
-    let token = plant::github();
-    let done = what(&server).env("GITHUB_TOKEN", &token.value).run();
-    assert!(done.status.success(), "{}", done.stderr_text());
-    server.got(&token.value);
-    never_silent(&agent, done.pid, server.port);
-}
-
-/// wget of Debian, which uses GnuTLS.
-pub fn gnutls_is_never_silent() {
-    by_another_library(|server| {
-        sh("wget -q -O - --no-check-certificate --header=\"Authorization: Bearer $GITHUB_TOKEN\" \"$1\"; :")
-            .arg(server.url("/wget"))
-    });
-}
-
-/// Node, which has OpenSSL inside its executable and writes to the socket later.
-pub fn node_is_never_silent() {
-    if find("node").is_none() {
-        eprintln!("skipped: no node on this machine");
-        return;
-    }
-    by_another_library(|server| {
-        let script = "require('https').get(process.argv[1], \
-            {rejectUnauthorized: false, headers: {Authorization: 'Bearer ' + process.env.GITHUB_TOKEN}}, \
-            r => { r.resume(); r.on('end', () => process.exit(0)); })";
-        act("node").args(["-e", script]).arg(server.url("/node"))
-    });
-}
-
-/// A program of Go, which has TLS of its own.
-pub fn go_is_never_silent() {
-    let Some(go) = find("go") else {
-        eprintln!("skipped: no Go compiler on this machine");
-        return;
-    };
-    let scratch = Scratch::new();
-    let source = scratch.join("get.go");
-    std::fs::write(
-        &source,
-        r#"package main
-import ("crypto/tls"; "net/http"; "os")
-func main() {
-    http.DefaultTransport.(*http.Transport).TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
-    r, _ := http.NewRequest("GET", os.Args[1], nil)
-    r.Header.Set("Authorization", "Bearer " + os.Getenv("GITHUB_TOKEN"))
-    if _, e := http.DefaultClient.Do(r); e != nil { panic(e) }
-}
-"#,
-    )
-    .unwrap();
-    let program = scratch.join("get");
-    act(go)
-        .arg("build")
-        .arg("-o")
-        .arg(&program)
-        .arg(&source)
-        .env("HOME", scratch.path())
-        .env("GOFLAGS", "-mod=mod")
-        .limit(180)
-        .run()
-        .ok();
-    by_another_library(|server| act(&program).arg(server.url("/go")));
 }
 
 /// One process, two requests over one connection and a third over another: three sends, each to the right place.

@@ -17,6 +17,9 @@ use std::{
 
 const MIRROR: &str = "http://deb.debian.org/debian";
 const SECURITY_MIRROR: &str = "http://deb.debian.org/debian-security";
+/// Taken from backports where the private list has them. Only these: with backports as the target release apt
+/// would also raise libraries that this release's own packages want in their own version.
+const FROM_BACKPORTS: &str = "qemu-system-* seabios";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Whether this is a Debian whose packages we can install.
@@ -123,27 +126,16 @@ impl Plan {
         if !self.own.is_empty() {
             commands.push(install_command(
                 &[],
-                None,
                 self.own.iter().map(|package| package.name),
             ));
         }
-        if let Some(sources) = &self.sources {
-            let mut suites: Vec<&str> = self
-                .private
-                .iter()
-                .map(|(_, suite)| suite.as_str())
-                .collect();
-            suites.dedup();
-            for suite in suites {
-                let names = self
-                    .private
-                    .iter()
-                    .filter(|(_, from)| from == suite)
-                    .map(|(package, _)| package.name);
-                commands.push(install_command(&sources.options(), Some(suite), names));
-            }
-        }
+        commands.extend(self.private_command());
         commands
+    }
+
+    fn private_command(&self) -> Option<Command> {
+        let names = self.private.iter().map(|(package, _)| package.name);
+        Some(install_command(&self.sources.as_ref()?.options(), names))
     }
 }
 
@@ -189,7 +181,6 @@ pub fn plan(missing: &[Package]) -> Result<Plan> {
         ));
         private.push((package, from));
     }
-    private.sort_by(|left, right| left.1.cmp(&right.1));
     Ok(Plan {
         own,
         private,
@@ -206,23 +197,40 @@ pub fn install(plan: Plan) -> Result<()> {
             package.name, package.why
         ));
     }
-    for mut command in plan.commands() {
+    let own: Vec<&str> = plan.own.iter().map(|package| package.name).collect();
+    if !own.is_empty() {
+        install_own(&own)?;
+    }
+    if let Some(mut command) = plan.private_command() {
         cmd::step(cmd::show(&command));
-        if cmd::run(&mut command).is_ok() {
-            continue;
-        }
-        // An old list names versions that the mirror has dropped since.
-        update();
-        cmd::run(&mut command).context("apt-get failed twice; is the mirror reachable?")?;
+        cmd::run(&mut command).context("apt-get failed; is the mirror reachable?")?;
     }
     Ok(())
 }
 
-fn install_command<'a>(
-    options: &[String],
-    suite: Option<&str>,
-    names: impl Iterator<Item = &'a str>,
-) -> Command {
+/// Installs from the machine's own sources, and from the private list when those cannot: a machine without
+/// its release's security updates among its sources may have newer libraries than those sources fit.
+fn install_own(names: &[&str]) -> Result<()> {
+    let mut command = install_command(&[], names.iter().copied());
+    cmd::step(cmd::show(&command));
+    if cmd::run(&mut command).is_ok() {
+        return Ok(());
+    }
+    // An old list names versions that the mirror has dropped since.
+    update();
+    if cmd::run(&mut command).is_ok() {
+        return Ok(());
+    }
+    let sources = Private::for_release(&codename())?;
+    let mut command = install_command(&sources.options(), names.iter().copied());
+    cmd::step(format!(
+        "this machine's apt sources cannot; once more with a private list: {}",
+        cmd::show(&command)
+    ));
+    cmd::run(&mut command).context("apt-get failed three times; is the mirror reachable?")
+}
+
+fn install_command<'a>(options: &[String], names: impl Iterator<Item = &'a str>) -> Command {
     let mut command = cmd::as_root("env");
     command
         .args(["DEBIAN_FRONTEND=noninteractive", "apt-get"])
@@ -235,10 +243,6 @@ fn install_command<'a>(
         "Dpkg::Use-Pty=0",
         "-qq",
     ]);
-    // Only backports must be asked for by name; elsewhere it would only raise other packages.
-    if let Some(suite) = suite.filter(|suite| suite.ends_with("-backports")) {
-        command.args(["--target-release", suite]);
-    }
     command.args(names);
     command
 }
@@ -341,6 +345,16 @@ impl Private {
         let same = fs::read_to_string(&file).is_ok_and(|old| old == list);
         if !(fresh && same) {
             fs::write(&file, list)?;
+            let pins: String = suites
+                .iter()
+                .filter(|suite| suite.ends_with("-backports"))
+                .map(|suite| {
+                    format!(
+                        "Package: {FROM_BACKPORTS}\nPin: release n={suite}\nPin-Priority: 990\n\n"
+                    )
+                })
+                .collect();
+            fs::write(private.dir.join("preferences"), pins)?;
             cmd::run(private.get().args(["update", "-qq"])).with_context(|| {
                 format!("cannot fetch the package lists of {}", suites.join(", "))
             })?;
@@ -356,7 +370,7 @@ impl Private {
             format!("Dir::Etc::sourcelist={dir}/sources.list"),
             "Dir::Etc::sourceparts=/dev/null".to_owned(),
             // The machine's pinning is about the machine's sources.
-            "Dir::Etc::preferences=/dev/null".to_owned(),
+            format!("Dir::Etc::preferences={dir}/preferences"),
             "Dir::Etc::preferencesparts=/dev/null".to_owned(),
             format!("Dir::State::lists={dir}/lists"),
             // Nothing of root's must end up in the checkout.

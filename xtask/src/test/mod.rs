@@ -104,6 +104,7 @@ fn unit(filter: &[String]) -> Part {
             "clippy",
             "--workspace",
             "--all-targets",
+            "--features=xtask/eval",
             "--quiet",
             "--",
             "-D",
@@ -111,42 +112,29 @@ fn unit(filter: &[String]) -> Part {
         ])),
     );
     deny::check(&mut part);
-    part.tests(cargo_test(&["--workspace", "--lib", "--bins"], filter));
+    part.tests(cargo_test(
+        &["--workspace", "--features=xtask/eval", "--lib", "--bins"],
+        filter,
+    ));
     part
 }
 
 fn host(filter: &[String]) -> Part {
     let mut part = Part::new("host");
-    for selection in suites("host") {
-        let selection: Vec<&str> = selection.iter().map(String::as_str).collect();
+    let mut selections = vec![selection("keytrail-tests", "host")];
+    // Those of the agent's own that go through its public interface, kernel or not.
+    if has_rust_files(&cmd::root().join("agent/tests")) {
+        selections.insert(0, selection("keytrail", "*"));
+    }
+    for selection in selections {
         part.tests(cargo_test(&selection, filter));
     }
     part
 }
 
-/// Selections of cargo for the tests that need a kernel. A package without such tests is left out: cargo
-/// calls that an error.
-fn suites(end_to_end: &str) -> Vec<Vec<String>> {
-    let mut found = Vec::new();
-    if has_rust_files(&cmd::root().join("agent/tests")) {
-        found.push(
-            ["--package", "keytrail", "--test", "*"]
-                .map(str::to_owned)
-                .to_vec(),
-        );
-    }
-    if cmd::root()
-        .join("tests/tests")
-        .join(format!("{end_to_end}.rs"))
-        .is_file()
-    {
-        found.push(
-            ["--package", "keytrail-tests", "--test", end_to_end]
-                .map(str::to_owned)
-                .to_vec(),
-        );
-    }
-    found
+/// Cargo's words for the integration tests of one package.
+fn selection<'a>(package: &'a str, test: &'a str) -> [&'a str; 4] {
+    ["--package", package, "--test", test]
 }
 
 fn has_rust_files(dir: &Path) -> bool {

@@ -104,7 +104,6 @@ pub fn content(fd: OwnedFd, size: u64) -> io::Result<(Zeroizing<Vec<u8>>, bool)>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsFd as _;
 
     #[test]
     fn links_do_not_lead_out_of_the_root_and_fifos_do_not_block() {

@@ -53,7 +53,7 @@ impl Files {
         Self {
             patterns: patterns
                 .into_iter()
-                .filter(|p| p.starts_with('/') || p.starts_with("~/"))
+                .filter(|p| (p.starts_with('/') && !made_up(p)) || p.starts_with("~/"))
                 .collect(),
             roots: BTreeMap::new(),
             table: FileTable::default(),
@@ -307,6 +307,13 @@ impl Files {
             self.watched.insert(wd, (ns, vec![component]));
         }
     }
+}
+
+/// Below these lies nothing that could be watched: such files are made when they are read.
+fn made_up(path: &str) -> bool {
+    ["/proc/", "/sys/", "/dev/"]
+        .iter()
+        .any(|top| path.starts_with(top))
 }
 
 fn valid_home(home: &str) -> bool {

@@ -65,6 +65,15 @@ impl FileTable {
         self.files.is_empty()
     }
 
+    /// Adds what was learnt about a file; false when there is no room.
+    pub fn insert(&mut self, id: FileId, known: KnownFile) -> bool {
+        if self.files.len() >= MAX_FILES && !self.files.contains_key(&id) {
+            return false;
+        }
+        self.files.insert(id, known);
+        true
+    }
+
     pub fn remove(&mut self, id: FileId) {
         self.files.remove(&id);
     }

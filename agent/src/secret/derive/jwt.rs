@@ -126,6 +126,14 @@ impl Jwt {
         }
     }
 
+    /// Has a claim by which a server would accept it: issuer, audience, expiry, or an encrypted body.
+    pub fn names_someone(&self) -> bool {
+        self.claims.is_empty()
+            || ["iss", "exp", "aud", "azp", "client_id", "scope", "jti"]
+                .iter()
+                .any(|c| self.claims.contains_key(*c))
+    }
+
     /// The more exact kind that issuer and claims prove, or `None` for a JWT of unknown sort.
     pub fn kind(&self) -> Option<&'static str> {
         let issuer = self.claim("iss").unwrap_or_default();

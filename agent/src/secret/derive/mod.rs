@@ -100,7 +100,7 @@ pub fn derive(name: &str, value: &[u8]) -> Derived {
                 }
             } else {
                 Derived {
-                    identifier: prefix(&text),
+                    identifier: String::new(),
                     ..Derived::default()
                 }
             }
@@ -136,7 +136,7 @@ pub fn derive(name: &str, value: &[u8]) -> Derived {
             let head = text.split('-').next().unwrap_or_default();
             Derived {
                 identifier: if ids.is_empty() {
-                    prefix(&text)
+                    String::new()
                 } else {
                     format!("{head}-{}", ids.join("-"))
                 },
@@ -145,26 +145,20 @@ pub fn derive(name: &str, value: &[u8]) -> Derived {
         }
         "json-claims" => json_claims(value),
         "none" => Derived::default(),
-        _ => Derived {
-            identifier: prefix(&text),
-            ..Derived::default()
-        },
+        // `prefix` is the caller's: it knows the rule's literals.
+        _ => Derived::default(),
     }
 }
 
-/// The issuer's constant prefix of a token (`ghp_`, `sk-ant-api03-`), never random characters: the part up to the last
-/// separator within the first 16 characters that is followed by the random part.
-pub fn prefix(text: &str) -> String {
-    let head: String = text.chars().take(16).collect();
-    let cut = head.rfind(['_', '-', '.', ':', '=']).map_or(0, |i| i + 1);
-    let head = &head[..cut];
-    // A prefix has letters and few digits; random heads (UUIDs, ids) are not prefixes.
-    let digits = head.bytes().filter(u8::is_ascii_digit).count();
-    if head.len() >= 2 && digits * 3 <= head.len() && head.bytes().all(|b| b.is_ascii_graphic()) {
-        head.to_string()
-    } else {
-        String::new()
-    }
+/// The issuer's mark that a value begins with (`ghp_`, `sk-ant-`): one of the rule's own literals, so that no random
+/// character can ever be part of it.
+pub fn mark(literals: &[String], value: &[u8]) -> String {
+    literals
+        .iter()
+        .filter(|l| value.len() >= l.len() && value[..l.len()].eq_ignore_ascii_case(l.as_bytes()))
+        .max_by_key(|l| l.len())
+        .cloned()
+        .unwrap_or_default()
 }
 
 /// Fields of base64 JSON inside a token (`sntrys_eyJ...`, `ops_eyJ...`, `glc_eyJ...`) that name its owner.
@@ -211,11 +205,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prefixes_hold_nothing_random() {
-        assert_eq!(prefix("ghp_aB3dE5"), "ghp_");
-        assert_eq!(prefix("sk-ant-api03-aaaaaaaaaaaaaaaaaa"), "sk-ant-api03-");
-        assert_eq!(prefix("AKIAABCDEFGH"), "");
-        assert_eq!(prefix("90cd6930-a9ae-4f15-8da0"), "");
+    fn a_mark_holds_nothing_random() {
+        let literals = ["ghp_".to_string(), "sk-ant-".to_string()];
+        assert_eq!(mark(&literals, b"ghp_aB3-dE5"), "ghp_");
+        assert_eq!(mark(&literals, b"sk-ant-api03-xyz"), "sk-ant-");
+        assert_eq!(mark(&literals, b"other_value"), "");
     }
 
     #[test]

@@ -165,8 +165,22 @@ fn accept(
         }
     }
     let mut derived = derive::derive(&spec.identifier, bytes);
+    if matches!(
+        spec.identifier.as_str(),
+        "" | "prefix" | "github-app" | "dash-digits"
+    ) && derived.identifier.is_empty()
+    {
+        derived.identifier = derive::mark(&spec.literals, bytes);
+    }
     if let Some(id) = captures.name("id").filter(|id| !id.as_bytes().is_empty()) {
-        derived.identifier = clean(id.as_bytes());
+        // `user:password@host` in a URL: only what is not secret of it.
+        let id = id.as_bytes();
+        let host = id
+            .iter()
+            .rposition(|b| *b == b'@')
+            .filter(|_| id.windows(3).any(|w| w == b"://"))
+            .map_or(id, |at| &id[at + 1..]);
+        derived.identifier = clean(host);
     }
     if let Some(near) = rule.identifier_near() {
         let from = span.start.saturating_sub(300);
@@ -213,9 +227,13 @@ fn accept(
     };
     let mut kind = None;
     if spec.kind == "jwt" {
-        kind = derive::jwt::Jwt::parse(bytes).and_then(|j| j.kind());
+        let claims = derive::jwt::Jwt::parse(bytes);
+        kind = claims.as_ref().and_then(derive::jwt::Jwt::kind);
         if kind.is_some() {
             confidence = confidence.max(0.97);
+        } else if claims.is_none_or(|c| !c.names_someone()) {
+            // Without issuer, subject or expiry it is a lesson in JWTs more often than a credential.
+            confidence = confidence.min(0.6);
         }
     }
     let parts = if spec.public {

@@ -101,7 +101,7 @@ pub fn judge(class: NameClass, name: &[u8], value: &[u8], written: Written) -> O
                 && symbols >= 1
                 && value.len() >= 10
                 && distinct(value) >= 7
-                && entropy(value) >= 3.0)
+                && entropy(value) >= 2.7)
                 .then_some(0.2)
         }
         NameClass::Key => {

@@ -75,3 +75,54 @@ fn every_example_of_every_rule() {
         bad.join("\n")
     );
 }
+
+/// Nothing that is printed or stored may hold a piece of a secret.
+#[test]
+fn no_identifier_holds_a_piece_of_its_secret() {
+    let classifier = Classifier::builtin();
+    for rule in builtin::rules().0 {
+        for (i, example) in rule.spec.positive.iter().enumerate() {
+            let text = template::expand(example.text(), 5 + i as u64).unwrap();
+            for f in classify_example(&classifier, example, &text) {
+                let spec = classifier
+                    .rule_named(&f.rule)
+                    .map(|r| classifier.rule(r).spec.clone())
+                    .unwrap_or_default();
+                let value = f
+                    .parts
+                    .first()
+                    .map(|p| p.value.to_vec())
+                    .unwrap_or_default();
+                // Tokens that carry public ids in clear (team, bot, application) show those.
+                let shows = matches!(
+                    spec.identifier.as_str(),
+                    "dash-digits" | "github-app" | "json-claims" | "jwt"
+                ) || spec.regex.contains("(?P<id>");
+                let mark = spec
+                    .literals
+                    .iter()
+                    .map(String::len)
+                    .filter(|n| *n <= value.len())
+                    .max()
+                    .unwrap_or(0);
+                if shows
+                    || value.len() < 16
+                    || spec.structure == "pem"
+                    || !spec.regex.is_empty() && value.starts_with(b"-----")
+                {
+                    continue;
+                }
+                for said in f.public.iter().chain([&f.identifier]) {
+                    let piece = value[mark.min(value.len())..]
+                        .windows(5)
+                        .find(|w| said.as_bytes().windows(5).any(|s| s == *w));
+                    assert!(
+                        piece.is_none(),
+                        "{}: identifier {said:?} holds a piece of the secret",
+                        f.rule
+                    );
+                }
+            }
+        }
+    }
+}

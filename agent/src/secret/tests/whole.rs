@@ -323,3 +323,22 @@ fn bad_rules_are_refused_with_their_line_and_good_ones_stay() {
     let found = classifier.classify(expand("acme_{hex:32}", 1).unwrap().as_bytes(), Origin::Text);
     assert_eq!(found[0].kind, "acme-token");
 }
+
+#[test]
+fn what_is_published_is_never_claimed_with_high_confidence() {
+    let key = expand("{openssh}", 5).unwrap();
+    let at = |path| CLASSIFIER.classify(key.as_bytes(), Origin::File { path })[0].confidence;
+    assert!(at("/root/.ssh/id_ed25519") >= 0.9);
+    assert!(at("/usr/share/doc/x/examples/id_ed25519") < 0.9);
+    let program = [b"\x7fELF\x02\x01\x01\0", key.as_bytes()].concat();
+    assert!(
+        CLASSIFIER.classify(
+            &program,
+            Origin::File {
+                path: "/usr/lib/libx.so"
+            }
+        )[0]
+        .confidence
+            < 0.9
+    );
+}

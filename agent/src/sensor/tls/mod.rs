@@ -1,316 +1,591 @@
-//! TLS libraries and executables with TLS inside: finds them, finds the place to probe, attaches once per inode.
-//!
-//! A probe on an inode fires in every process that maps it, also in those started later: attaching ahead of time is
-//! what catches a short curl.
+//! TLS libraries and executables with TLS inside: finds them, finds the place to probe, attaches once per inode for
+//! all processes, those to come included. A probe set when a process starts is too late for a short one.
 
-mod candidates;
+mod discover;
 mod elf;
 mod prologue;
 
-use self::{candidates::Candidate, elf::Function, prologue::Place};
+use self::{
+    discover::{Directories, FileKey, Mapped, Named, Program},
+    elf::{ElfError, Function},
+    prologue::Place,
+};
 use super::{
     hooks,
     status::{LibraryReport, Refused},
 };
 use aya::{
     Ebpf,
-    programs::{
-        ProgramError, UProbe,
-        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope},
-    },
+    programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope},
 };
 use std::{
-    collections::HashSet,
-    os::{fd::AsRawFd, unix::fs::MetadataExt},
+    collections::{HashMap, HashSet},
+    fs::File,
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
-/// How a function is told the length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Length {
-    /// `int`
-    Int,
-    /// `size_t`
-    Size,
+/// A function that takes plaintext: session, buffer and length are its first three arguments.
+struct Target {
+    name: &'static str,
+    hook: &'static str,
+    /// Name of the program in the object.
+    program: &'static str,
 }
 
-impl Length {
-    fn program(self) -> &'static str {
-        match self {
-            Self::Int => "tls_write_int",
-            Self::Size => "tls_write_size",
-        }
+const fn target(name: &'static str, hook: &'static str, program: &'static str) -> Target {
+    Target {
+        name,
+        hook,
+        program,
     }
 }
 
-/// Functions that are handed (session, buffer, length) as their first three arguments.
-const FUNCTIONS: [(&str, Length); 6] = [
-    ("SSL_write", Length::Int),
-    ("SSL_write_ex", Length::Size),
-    ("SSL_write_ex2", Length::Size),
-    ("SSL_write_early_data", Length::Size),
-    ("gnutls_record_send", Length::Size),
-    ("gnutls_record_send2", Length::Size),
+const INT: &str = "tls_write_int";
+const SIZE: &str = "tls_write_size";
+
+const TARGETS: [Target; 6] = [
+    target("SSL_write", "uprobe:SSL_write", INT),
+    target("SSL_write_ex", "uprobe:SSL_write_ex", SIZE),
+    target("SSL_write_ex2", "uprobe:SSL_write_ex2", SIZE),
+    target("SSL_write_early_data", "uprobe:SSL_write_early_data", SIZE),
+    target("gnutls_record_send", "uprobe:gnutls_record_send", SIZE),
+    target("gnutls_record_send2", "uprobe:gnutls_record_send2", SIZE),
 ];
+/// Bits of an attachment's number that name its function; the rest tells attachments of it apart.
+const TARGET_BITS: u32 = 4;
 
-/// Most files whose nature is remembered; a host with more of them is looked through again and again.
-const SEEN_MAX: usize = 1 << 17;
-/// Most files that are reported on.
-const REPORTS_MAX: usize = 4096;
+const ATTACHMENTS_MAX: usize = 512;
+const IMAGES_MAX: usize = 8192;
+/// Time for files not seen before, of the first scan, of any later one, and of one process.
+const FIRST_SCAN: Duration = Duration::from_millis(900);
+const LATER_SCAN: Duration = Duration::from_millis(100);
+const ONE_PROCESS: Duration = Duration::from_millis(100);
+/// A process may be seen before its libraries are mapped: it is looked at this often before its maps are believed.
+const LOOKS: u8 = 2;
+/// Processes whose maps are read again in every scan, in turn: libraries may be opened late.
+const AGAIN: usize = 3;
+/// Scans after which a file that no process maps and no path leads to any more is let go.
+const ABSENT_MAX: u8 = 2;
+/// Files no process maps are looked for at their path in every n-th scan.
+const PATHS_EVERY: u64 = 6;
 
-/// What is attached where, and what is known of the files seen so far.
+const UNSEEN: &str = "its connections are seen, what is sent on them is not";
+
+/// One file with TLS inside, or known to have none.
+struct Image {
+    path: PathBuf,
+    stack: &'static str,
+    /// Why nothing is attached; `None` with no links: there is no TLS in it.
+    uncovered: Option<(String, &'static str)>,
+    hooks: Vec<String>,
+    stepped: Vec<&'static str>,
+    links: Vec<(&'static str, UProbeLinkId)>,
+    mapped: bool,
+    absent: u8,
+}
+
+/// What is remembered of a process.
+struct Seen {
+    program: Program,
+    images: Vec<FileKey>,
+    looks: u8,
+    scan: u64,
+}
+
+/// The TLS libraries of the host.
 #[derive(Default)]
 pub struct Libraries {
-    /// Names of hooks by cookie. The first is for kernels without cookies, where it is always 0.
-    hooks: Vec<String>,
-    /// Files looked into: (st_dev, st_ino, ctime), so that an upgraded library is a new one.
-    files: HashSet<(u64, u64, i64)>,
-    /// Mappings looked into: (device as printed, inode).
-    mappings: HashSet<(String, u64)>,
-    reports: Vec<LibraryReport>,
-    ready: bool,
+    /// Programs the kernel took.
+    programs: Vec<&'static str>,
+    directories: Directories,
+    images: HashMap<FileKey, Image>,
+    /// By device and inode as /proc/PID/maps writes them, so that a library mapped by many is opened once.
+    mapped: HashMap<(u64, u64), FileKey>,
+    processes: HashMap<u32, Seen>,
+    attachments: usize,
+    serial: u32,
+    /// The agent's own program; `Some(None)` when it cannot be told.
+    own: Option<Option<Program>>,
+    scans: u64,
+    again: usize,
 }
 
 impl Libraries {
-    /// Loads the uprobe programs.
+    /// Loads the programs.
     ///
     /// # Errors
-    /// When the kernel takes no uprobes.
+    /// When the kernel takes none of them.
     pub fn prepare(&mut self, ebpf: &mut Ebpf) -> Result<(), Refused> {
-        for length in [Length::Int, Length::Size] {
-            if let Err(reason) = hooks::load_uprobe(ebpf, length.program()) {
-                return Err(Refused {
-                    hook: "uprobe".to_owned(),
-                    reason,
-                    remedy: "a kernel with CONFIG_UPROBE_EVENTS, and CAP_SYS_ADMIN".to_owned(),
-                });
+        let mut refused = None;
+        for program in [INT, SIZE] {
+            match hooks::load_uprobe(ebpf, program) {
+                Ok(_) => self.programs.push(program),
+                Err(reason) => refused = Some(reason),
             }
         }
-        self.hooks = vec!["uprobe".to_owned()];
-        self.ready = true;
-        Ok(())
+        match refused {
+            Some(reason) if self.programs.is_empty() => Err(Refused {
+                hook: "uprobe".to_owned(),
+                reason,
+                remedy: "a kernel with CONFIG_UPROBE_EVENTS, and root (or CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN)".to_owned(),
+            }),
+            _ => Ok(()),
+        }
     }
 
-    /// Looks through the host's libraries and all processes. Returns how many files were newly attached to.
+    /// Looks at the host's libraries and at what every process has mapped. Returns how many files were attached to
+    /// that were not before. Cheap when nothing has changed.
     pub fn scan(&mut self, ebpf: &mut Ebpf) -> usize {
-        let mut count = 0;
-        for candidate in candidates::on_host() {
-            count += usize::from(self.consider(ebpf, &candidate));
+        if self.programs.is_empty() {
+            return 0;
         }
-        for pid in candidates::pids() {
-            count += self.scan_process(ebpf, pid);
-        }
-        count
-    }
-
-    /// Looks through what one process has mapped.
-    pub fn scan_process(&mut self, ebpf: &mut Ebpf, pid: u32) -> usize {
-        if self.mappings.len() > SEEN_MAX || self.files.len() > SEEN_MAX {
-            self.mappings.clear();
-        }
-        let mut count = 0;
-        for mapping in candidates::mapped(pid) {
-            if !self
-                .mappings
-                .insert((mapping.device.clone(), mapping.inode))
-            {
-                continue;
-            }
-            if let Some(candidate) = candidates::open_mapped(pid, &mapping) {
-                count += usize::from(self.consider(ebpf, &candidate));
+        let until = Instant::now()
+            + if self.scans == 0 {
+                FIRST_SCAN
+            } else {
+                LATER_SCAN
+            };
+        self.scans += 1;
+        let mut found = 0;
+        for (path, named) in self.directories.changed() {
+            if let Ok(file) = discover::open(&path) {
+                found += self.host_file(ebpf, &file, &path, named, until);
             }
         }
-        count
-    }
-
-    /// Attaches to a file if it has TLS functions and was not seen before.
-    fn consider(&mut self, ebpf: &mut Ebpf, candidate: &Candidate) -> bool {
-        let Ok(metadata) = candidate.file.metadata() else {
-            return false;
-        };
-        if !self.ready
-            || !self
-                .files
-                .insert((metadata.dev(), metadata.ino(), metadata.ctime()))
-        {
-            return false;
+        let pids = discover::processes();
+        let turn = self.turn(&pids);
+        for pid in pids {
+            found += self.process(ebpf, pid, turn.contains(&pid), until);
         }
-        let names = FUNCTIONS.map(|(name, _)| name);
-        let mut report = LibraryReport {
-            path: candidate.path.display().to_string(),
-            ..LibraryReport::default()
-        };
-        match elf::find(&candidate.file, &names) {
-            Ok(found) if found.functions.is_empty() => {
-                if found.go {
-                    "go".clone_into(&mut report.stack);
-                    "Go programs bring their own TLS, which has no function to probe by name"
-                        .clone_into(&mut report.reason);
-                    "its destinations are seen, the plaintext is not"
-                        .clone_into(&mut report.remedy);
-                    self.report(report);
-                }
-                return false;
-            }
-            Ok(found) => {
-                let gnutls = found
-                    .functions
-                    .iter()
-                    .any(|function| function.name.starts_with("gnutls"));
-                if gnutls { "gnutls" } else { "openssl" }.clone_into(&mut report.stack);
-                // The descriptor, not the path: exactly the file that was looked into.
-                let path = PathBuf::from(format!("/proc/self/fd/{}", candidate.file.as_raw_fd()));
-                for function in &found.functions {
-                    let place = if found.x86 {
-                        prologue::choose(&function.code)
-                    } else {
-                        prologue::ENTRY
-                    };
-                    match self.attach(ebpf, &path, function, place) {
-                        Ok(name) => report.hooks.push(name),
-                        Err(reason) => report.reason = format!("{}: {reason}", function.name),
-                    }
-                }
-                report.covered = report.hooks.len() == found.functions.len();
-                if !report.covered {
-                    "see the reason; the connections of its users are seen, the plaintext is not"
-                        .clone_into(&mut report.remedy);
-                }
-            }
-            // Most files of a process are not ELF files or have nothing to do with TLS; only what calls itself a
-            // TLS library is worth a word.
-            Err(error) => {
-                let name = candidate
-                    .path
-                    .file_name()
-                    .unwrap_or_default()
-                    .to_string_lossy()
-                    .into_owned();
-                if error == elf::ElfError::NotElf || !(name.contains("ssl") || name.contains("tls"))
-                {
-                    return false;
-                }
-                report.reason = error.to_string();
-                "reinstall the package it belongs to".clone_into(&mut report.remedy);
-            }
+        self.forget(ebpf);
+        found
+    }
+
+    /// The same for what one process has mapped at present.
+    pub fn scan_process(&mut self, ebpf: &mut Ebpf, tgid: u32) -> usize {
+        if self.programs.is_empty() {
+            return 0;
         }
-        let attached = !report.hooks.is_empty();
-        self.report(report);
-        attached
+        let found = self.process(ebpf, tgid, true, Instant::now() + ONE_PROCESS);
+        self.mark();
+        found
     }
 
-    fn report(&mut self, report: LibraryReport) {
-        if self.reports.len() < REPORTS_MAX {
-            self.reports.push(report);
-        }
+    /// One report for each file that is covered, and for each that some process uses and that is not.
+    pub fn reports(&self) -> Vec<LibraryReport> {
+        let mut reports: Vec<_> = self.images.values().filter_map(Image::report).collect();
+        reports.sort_by(|a, b| a.path.cmp(&b.path));
+        reports
     }
 
-    /// Returns the hook's name with the place, for example `uprobe:SSL_write+0x16`.
-    fn attach(
-        &mut self,
-        ebpf: &mut Ebpf,
-        path: &Path,
-        function: &Function,
-        place: Place,
-    ) -> Result<String, String> {
-        let length = FUNCTIONS
-            .iter()
-            .find(|(name, _)| *name == function.name)
-            .map(|(_, length)| *length)
-            .ok_or("not a function of ours")?;
-        self.attach_at(
-            ebpf,
-            path,
-            function.offset + place.at,
-            place.pushed,
-            length,
-            function.name,
-        )
-        .map_err(|error| hooks::describe(&error))?;
-        let stepped = if place.emulated {
-            ""
-        } else {
-            " (single-stepped)"
-        };
-        Ok(format!("uprobe:{}+{:#x}{stepped}", function.name, place.at))
+    /// Name of the hook whose number a record carries.
+    pub fn hook(&self, cookie: u64) -> &str {
+        // The number tells it by itself: the attachment may be gone when its last record is read.
+        let index = (cookie & ((1 << TARGET_BITS) - 1)) as usize;
+        index
+            .checked_sub(1)
+            .and_then(|index| TARGETS.get(index))
+            .map_or("uprobe", |target| target.hook)
     }
 
-    fn attach_at(
-        &mut self,
-        ebpf: &mut Ebpf,
-        path: &Path,
-        offset: u64,
-        pushed: u64,
-        length: Length,
-        name: &str,
-    ) -> Result<UProbeLinkId, ProgramError> {
-        // Lower half: which hook; upper half: bytes pushed, plus one.
-        let cookie = self.hooks.len() as u64 | (pushed + 1) << 32;
-        let point = UProbeAttachPoint {
-            location: UProbeAttachLocation::AbsoluteOffset(offset),
-            cookie: aya::features().bpf_cookie().then_some(cookie),
-        };
-        let program = ebpf
-            .program_mut(length.program())
-            .ok_or(ProgramError::NotLoaded)?;
-        let program: &mut UProbe = program.try_into()?;
-        let link = program.attach(point, path, UProbeScope::AllProcesses)?;
-        self.hooks.push(format!("uprobe:{name}"));
-        Ok(link)
-    }
-
-    /// Probes a function of the agent itself for a moment: do uprobes fire on this kernel?
+    /// Probes a function of the agent itself for a moment, in which `call` calls [`canary`]: do uprobes fire on this
+    /// kernel?
     ///
     /// # Errors
-    /// When it cannot be attached to.
+    /// Why it cannot be attached to.
     pub fn with_canary(&mut self, ebpf: &mut Ebpf, call: &mut dyn FnMut()) -> Result<(), String> {
         let address = canary as extern "C" fn(u64, *const u8, usize) -> u64 as usize as u64;
-        let (path, offset) =
-            own_offset(address).ok_or("its own code is not found in /proc/self/maps")?;
-        let link = self
-            .attach_at(ebpf, &path, offset, 0, Length::Size, "canary")
-            .map_err(|error| hooks::describe(&error))?;
+        let offset =
+            discover::own_offset(address).ok_or("its own code is not found in /proc/self/maps")?;
+        let file =
+            discover::open(Path::new("/proc/self/exe")).map_err(|error| hooks::words(&error))?;
+        let pushed = if cfg!(target_arch = "x86_64") {
+            Some(0)
+        } else {
+            None
+        };
+        let link = self.attach_at(ebpf, &file, offset, 0, SIZE, pushed)?;
         call();
-        let program = ebpf
-            .program_mut(Length::Size.program())
-            .ok_or("the program is gone")?;
-        let program: &mut UProbe = program
-            .try_into()
-            .map_err(|error: ProgramError| error.to_string())?;
+        let program = hooks::load_uprobe(ebpf, SIZE)?;
         program
             .detach(link)
             .map_err(|error| hooks::describe(&error))
     }
 
-    pub fn reports(&self) -> Vec<LibraryReport> {
-        self.reports.clone()
+    /// The processes whose turn it is to be looked at again.
+    fn turn(&mut self, pids: &[u32]) -> HashSet<u32> {
+        let start = self.again;
+        self.again = self.again.wrapping_add(AGAIN);
+        (0..AGAIN.min(pids.len()))
+            .filter_map(|n| pids.get(start.wrapping_add(n) % pids.len()).copied())
+            .collect()
     }
 
-    /// The name of the hook a record's cookie stands for.
-    pub fn hook(&self, cookie: u64) -> &str {
-        usize::try_from(cookie)
-            .ok()
-            .and_then(|at| self.hooks.get(at))
-            .map_or("uprobe", String::as_str)
+    /// A library in one of the host's directories, or an executable large enough to have one linked in.
+    fn host_file(
+        &mut self,
+        ebpf: &mut Ebpf,
+        file: &File,
+        path: &Path,
+        named: Option<Named>,
+        until: Instant,
+    ) -> usize {
+        let Ok(key) = FileKey::of(file) else { return 0 };
+        // An executable there is no time for is looked into when it runs.
+        if self.images.contains_key(&key) || (named.is_none() && Instant::now() > until) {
+            return 0;
+        }
+        // The real path: several links lead to one library.
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        self.inspect(ebpf, key, file, path, named)
+    }
+
+    fn process(&mut self, ebpf: &mut Ebpf, pid: u32, again: bool, until: Instant) -> usize {
+        let Some(program) = discover::program(pid) else {
+            self.processes.remove(&pid);
+            return 0;
+        };
+        // The agent's own sends are of no interest, nor its children before they execute something.
+        let own = *self
+            .own
+            .get_or_insert_with(|| discover::program(std::process::id()));
+        if own.is_some_and(|own| own.same_file(program)) {
+            return 0;
+        }
+        let scan = self.scans;
+        let looks = match self.processes.get_mut(&pid) {
+            Some(seen) if seen.program == program => {
+                seen.scan = scan;
+                if seen.looks >= LOOKS && !again {
+                    return 0;
+                }
+                seen.looks
+            }
+            _ => 0,
+        };
+        let mut images = Vec::new();
+        let mut found = 0;
+        let mut all = true;
+        match self.executable(ebpf, pid, until) {
+            Some((key, attached)) => {
+                images.push(key);
+                found += attached;
+            }
+            None => all = false,
+        }
+        for mapped in discover::mapped(pid).unwrap_or_default() {
+            match self.library(ebpf, pid, &mapped, until) {
+                Some((key, attached)) => {
+                    images.push(key);
+                    found += attached;
+                }
+                None => all = false,
+            }
+        }
+        let looks = if all { looks.saturating_add(1) } else { looks };
+        self.processes.insert(
+            pid,
+            Seen {
+                program,
+                images,
+                looks,
+                scan,
+            },
+        );
+        found
+    }
+
+    /// The program itself: TLS may be linked in. `None`: it could not be looked at, or not in time.
+    fn executable(
+        &mut self,
+        ebpf: &mut Ebpf,
+        pid: u32,
+        until: Instant,
+    ) -> Option<(FileKey, usize)> {
+        let link = PathBuf::from(format!("/proc/{pid}/exe"));
+        let key = FileKey::at(&link).ok()?;
+        if self.images.contains_key(&key) {
+            return Some((key, 0));
+        }
+        if Instant::now() > until {
+            return None;
+        }
+        let file = discover::open(&link).ok()?;
+        let key = FileKey::of(&file).ok()?;
+        let path = std::fs::read_link(&link).ok()?;
+        Some((key, self.inspect(ebpf, key, &file, path, None)))
+    }
+
+    fn library(
+        &mut self,
+        ebpf: &mut Ebpf,
+        pid: u32,
+        mapped: &Mapped,
+        until: Instant,
+    ) -> Option<(FileKey, usize)> {
+        let id = (mapped.device, mapped.inode);
+        if let Some(key) = self.mapped.get(&id)
+            && self.images.contains_key(key)
+        {
+            return Some((*key, 0));
+        }
+        if Instant::now() > until {
+            return None;
+        }
+        let file = discover::open_mapped(pid, mapped).ok()?;
+        let key = FileKey::of(&file).ok()?;
+        self.mapped.insert(id, key);
+        if self.images.contains_key(&key) {
+            return Some((key, 0));
+        }
+        Some((
+            key,
+            self.inspect(ebpf, key, &file, mapped.path.clone(), Some(mapped.named)),
+        ))
+    }
+
+    /// Looks into a file for the first time and attaches to what is found. Returns whether anything was.
+    fn inspect(
+        &mut self,
+        ebpf: &mut Ebpf,
+        key: FileKey,
+        file: &File,
+        path: PathBuf,
+        named: Option<Named>,
+    ) -> usize {
+        if self.images.len() >= IMAGES_MAX {
+            return 0;
+        }
+        let names = TARGETS.map(|target| target.name);
+        let mut image = Image {
+            path,
+            stack: named.map_or("", Named::stack),
+            uncovered: None,
+            hooks: Vec::new(),
+            stepped: Vec::new(),
+            links: Vec::new(),
+            mapped: false,
+            absent: 0,
+        };
+        match elf::inspect(file, &names, named.is_none()) {
+            Ok(inside) if inside.functions.is_empty() => image.without_functions(&inside, named),
+            Ok(inside) => {
+                if image.stack.is_empty() || image.stack == "openssl" {
+                    image.stack = match inside
+                        .functions
+                        .iter()
+                        .find_map(|function| TARGETS.get(function.name))
+                    {
+                        Some(target) if target.name.starts_with("gnutls") => "gnutls",
+                        _ if inside.boringssl => "boringssl",
+                        _ => "openssl",
+                    };
+                }
+                for function in &inside.functions {
+                    self.attach(ebpf, file, function, inside.x86_64, &mut image);
+                }
+            }
+            Err(error) => image.unreadable(&error, named),
+        }
+        let attached = usize::from(!image.links.is_empty());
+        self.images.insert(key, image);
+        attached
+    }
+
+    fn attach(
+        &mut self,
+        ebpf: &mut Ebpf,
+        file: &File,
+        function: &Function,
+        x86_64: bool,
+        image: &mut Image,
+    ) {
+        let Some(target) = TARGETS.get(function.name) else {
+            return;
+        };
+        if self.attachments >= ATTACHMENTS_MAX {
+            image.uncovered = Some((
+                format!("the limit of {ATTACHMENTS_MAX} probed functions is reached"),
+                "fewer versions of TLS libraries in use on one host",
+            ));
+            return;
+        }
+        let place = if x86_64 {
+            prologue::place(&function.code, function.whole)
+        } else {
+            Place {
+                pushed: None,
+                ..Place::ENTRY
+            }
+        };
+        let index = u32::try_from(function.name + 1).unwrap_or(0);
+        let offset = function.offset.saturating_add(place.offset);
+        match self.attach_at(ebpf, file, offset, index, target.program, place.pushed) {
+            Ok(link) => {
+                self.attachments += 1;
+                image.links.push((target.program, link));
+                let mut hook = target.hook.to_owned();
+                if place.offset != 0 {
+                    hook = format!("{hook}+{:#x}", place.offset);
+                }
+                match place.emulated {
+                    Some(kind) => hook = format!("{hook} (emulated {kind})"),
+                    None if x86_64 => {
+                        hook.push_str(" (single-stepped)");
+                        image.stepped.push(target.name);
+                    }
+                    None => {}
+                }
+                image.hooks.push(hook);
+            }
+            Err(reason) => {
+                image.uncovered = Some((
+                    format!("{}: {reason}", target.name),
+                    "root (or CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN), and a file system whose files the kernel can probe",
+                ));
+            }
+        }
+    }
+
+    /// Attaches a program to a place in a file. `index`: the function's number in its cookie.
+    fn attach_at(
+        &mut self,
+        ebpf: &mut Ebpf,
+        file: &File,
+        offset: u64,
+        index: u32,
+        program: &str,
+        pushed: Option<u32>,
+    ) -> Result<UProbeLinkId, String> {
+        self.serial = self.serial.wrapping_add(1);
+        let number = u64::from(self.serial << TARGET_BITS | index);
+        // Upper half: bytes between the stack pointer and the return address, plus one; zero is unknown.
+        let cookie = number | pushed.map_or(0, |pushed| u64::from(pushed) + 1) << 32;
+        hooks::load_uprobe(ebpf, program)?
+            .attach(
+                UProbeAttachPoint {
+                    location: UProbeAttachLocation::AbsoluteOffset(offset),
+                    // Kernels before 5.15 have no cookies, and aya refuses to drop one.
+                    cookie: aya::features().bpf_cookie().then_some(cookie),
+                },
+                // The very file that was inspected, whatever its path leads to by now.
+                format!("/proc/self/fd/{}", file.as_raw_fd()),
+                UProbeScope::AllProcesses,
+            )
+            .map_err(|error| hooks::describe(&error))
+    }
+
+    /// Notes which files some process maps.
+    fn mark(&mut self) {
+        let mapped: HashSet<FileKey> = self
+            .processes
+            .values()
+            .flat_map(|seen| seen.images.iter().copied())
+            .collect();
+        for (key, image) in &mut self.images {
+            image.mapped = mapped.contains(key);
+        }
+    }
+
+    /// Lets go of processes that are gone, and of files that no process maps and no path leads to.
+    fn forget(&mut self, ebpf: &mut Ebpf) {
+        let scan = self.scans;
+        self.processes.retain(|_, seen| seen.scan == scan);
+        self.mark();
+        let look = scan.is_multiple_of(PATHS_EVERY);
+        let mut gone = Vec::new();
+        for (key, image) in &mut self.images {
+            if image.mapped {
+                image.absent = 0;
+            } else if (look || image.absent > 0) && FileKey::at(&image.path).ok() != Some(*key) {
+                image.absent += 1;
+                if image.absent >= ABSENT_MAX {
+                    gone.push(*key);
+                }
+            } else if look {
+                image.absent = 0;
+            }
+        }
+        for key in gone {
+            let Some(image) = self.images.remove(&key) else {
+                continue;
+            };
+            for (program, link) in image.links {
+                // A link that cannot be taken off costs nothing: nothing maps the file.
+                if let Ok(program) = hooks::load_uprobe(ebpf, program)
+                    && program.detach(link).is_ok()
+                {
+                    self.attachments -= 1;
+                }
+            }
+        }
+        let images = &self.images;
+        self.mapped
+            .retain(|_, key| images.get(key).is_some_and(|image| image.mapped));
     }
 }
 
-/// Looks like a TLS library's write function, to be probed by the self-test.
+impl Image {
+    fn without_functions(&mut self, inside: &elf::Image, named: Option<Named>) {
+        let (stack, reason) = match named {
+            None if inside.go => ("go", "Go's own TLS is not hooked yet"),
+            None if inside.rustls => ("rustls", "rustls has no function of a stable name to hook"),
+            None => return,
+            Some(Named::Java) => ("java", "Java's own TLS (JSSE) has no native code to hook"),
+            Some(Named::Nss) => ("nss", "NSS is not hooked yet"),
+            Some(named) => (
+                named.stack(),
+                "it exports none of the functions that take plaintext",
+            ),
+        };
+        self.stack = stack;
+        self.uncovered = Some((reason.to_owned(), UNSEEN));
+    }
+
+    fn unreadable(&mut self, error: &ElfError, named: Option<Named>) {
+        // Of a program nothing says that it has TLS inside.
+        if named.is_some() {
+            self.uncovered = Some((error.to_string(), UNSEEN));
+        }
+    }
+
+    fn report(&self) -> Option<LibraryReport> {
+        let covered = !self.links.is_empty();
+        if !covered && (self.uncovered.is_none() || !self.mapped) {
+            return None;
+        }
+        let (mut reason, mut remedy) = self
+            .uncovered
+            .as_ref()
+            .map_or((String::new(), ""), |(reason, remedy)| {
+                (reason.clone(), *remedy)
+            });
+        if covered && reason.is_empty() && !self.stepped.is_empty() {
+            reason = format!(
+                "{}: single-stepped, each call costs about 8 times as much",
+                self.stepped.join(", ")
+            );
+            remedy = "";
+        }
+        Some(LibraryReport {
+            path: self.path.to_string_lossy().into_owned(),
+            stack: self.stack.to_owned(),
+            covered,
+            reason,
+            remedy: remedy.to_owned(),
+            hooks: self.hooks.clone(),
+        })
+    }
+}
+
+/// Takes what a TLS library's write function takes, to be probed by the self-test.
 #[inline(never)]
 pub extern "C" fn canary(session: u64, buffer: *const u8, length: usize) -> u64 {
     std::hint::black_box((session, buffer, length)).0
 }
 
-/// The file and offset of an address of this process's code.
-fn own_offset(address: u64) -> Option<(PathBuf, u64)> {
-    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    maps.lines().find_map(|line| {
-        let mut words = line.split_whitespace();
-        let (start, end) = words.next()?.split_once('-')?;
-        let start = u64::from_str_radix(start, 16).ok()?;
-        let end = u64::from_str_radix(end, 16).ok()?;
-        let offset = u64::from_str_radix(words.nth(1)?, 16).ok()?;
-        (start <= address && address < end)
-            .then(|| (PathBuf::from("/proc/self/exe"), address - start + offset))
-    })
-}
+#[cfg(test)]
+#[path = "mod_tests.rs"]
+mod tests;

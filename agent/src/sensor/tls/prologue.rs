@@ -1,242 +1,152 @@
-//! Where in a function a uprobe is cheap.
+//! The place inside a function that costs least to probe.
 //!
-//! A uprobe replaces an instruction by a trap. What was there is emulated by the kernel if it is a `nop`, a `push` of
-//! a register, or a direct jump or call (arch/x86/kernel/uprobes.c: `branch_setup_xol_ops`, `push_setup_xol_ops`);
-//! everything else is single-stepped out of line, which makes the call seven times dearer. So the first such
-//! instruction is taken at which the arguments are still where they were at entry.
+//! A uprobe replaces an instruction by a breakpoint; the kernel then either emulates the instruction or runs a copy
+//! of it under single step, which takes a second trap and many times as long. On x86 it emulates near jumps and
+//! calls, conditional jumps, nop and push of a register (arch/x86/kernel/uprobes.c: branch_setup_xol_ops,
+//! push_setup_xol_ops). So the probe goes to the first such instruction, provided that on the way there control cannot
+//! have gone elsewhere, the three arguments are still in their registers, and the stack has moved by a known amount.
 
 use iced_x86::{
     Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
     OpKind, Register,
 };
 
-/// Deepest place that is considered, bytes.
-const DEPTH_MAX: u64 = 96;
+/// How far into a function a place is looked for, bytes.
+const SPAN: u64 = 64;
+/// A prologue that takes more stack than this is not believed, bytes.
+const STACK_MAX: u32 = 1 << 20;
 
-/// Where to put the probe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where to probe a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Bytes into the function.
-    pub at: u64,
-    /// Bytes the function has pushed by then: the return address is that far above the stack pointer.
-    pub pushed: u64,
-    /// The kernel emulates the instruction.
-    pub emulated: bool,
+    /// From the function's first instruction, bytes.
+    pub offset: u64,
+    /// Bytes between the stack pointer at that place and the return address; `None`: unknown.
+    pub pushed: Option<u32>,
+    /// The instruction there, when the kernel emulates it. `None`: it is single-stepped, about eight times dearer.
+    pub emulated: Option<&'static str>,
 }
 
-/// The honest choice where nothing better can be proven.
-pub const ENTRY: Place = Place {
-    at: 0,
-    pushed: 0,
-    emulated: false,
-};
+impl Place {
+    /// The first instruction, whatever it is.
+    pub const ENTRY: Self = Self {
+        offset: 0,
+        pushed: Some(0),
+        emulated: None,
+    };
+}
 
-/// Finds the place in the code of a function whose first three arguments are wanted.
-pub fn choose(code: &[u8]) -> Place {
+/// Finds the place for a function of x86-64. `whole`: `code` is the entire function; without that nothing is known of
+/// jumps back into the prologue, and only the first instruction will do.
+pub fn place(code: &[u8], whole: bool) -> Place {
+    let mut decoder = Decoder::with_ip(64, code, 0, DecoderOptions::NONE);
     let mut factory = InstructionInfoFactory::new();
-    let mut pushed = 0;
-    for instruction in Decoder::with_ip(64, code, 0, DecoderOptions::NONE).iter() {
-        let at = instruction.ip();
-        if instruction.is_invalid() || at > DEPTH_MAX {
+    let mut instruction = Instruction::default();
+    let mut pushed = 0_u32;
+    while decoder.can_decode() && decoder.ip() < SPAN {
+        let offset = decoder.ip();
+        decoder.decode_out(&mut instruction);
+        if instruction.is_invalid() {
             break;
         }
-        if emulated(&instruction, code) {
-            let place = Place {
-                at,
-                pushed,
-                emulated: true,
-            };
-            return if entered_only_at_the_top(code, at) {
-                place
-            } else {
-                ENTRY
+        let start = offset as usize;
+        if let Some(kind) = emulated(
+            code.get(start..start + instruction.len())
+                .unwrap_or_default(),
+        ) {
+            if offset != 0 && (!whole || jumped_into(code, offset)) {
+                break;
+            }
+            return Place {
+                offset,
+                pushed: Some(pushed),
+                emulated: Some(kind),
             };
         }
-        // Behind this instruction: is everything still as at entry?
         if instruction.flow_control() != FlowControl::Next {
             break;
         }
-        match stack_growth(&instruction) {
-            Some(growth) => pushed += growth,
-            None => break,
+        let mut moves_stack = false;
+        let mut loses_argument = false;
+        for used in factory.info(&instruction).used_registers() {
+            if writes(used.access()) {
+                match used.register().full_register() {
+                    Register::RDI | Register::RSI | Register::RDX => loses_argument = true,
+                    Register::RSP => moves_stack = true,
+                    _ => {}
+                }
+            }
         }
-        let touched = factory
-            .info(&instruction)
-            .used_registers()
-            .iter()
-            .any(|used| {
-                let written = matches!(
-                    used.access(),
-                    OpAccess::Write
-                        | OpAccess::ReadWrite
-                        | OpAccess::CondWrite
-                        | OpAccess::ReadCondWrite
-                );
-                written
-                    && matches!(
-                        used.register().full_register(),
-                        Register::RDI | Register::RSI | Register::RDX
-                    )
-            });
-        if touched {
+        if loses_argument {
             break;
         }
-    }
-    ENTRY
-}
-
-/// Does every kernel with uprobes emulate this instruction?
-fn emulated(instruction: &Instruction, code: &[u8]) -> bool {
-    let start = instruction.ip() as usize;
-    let Some(bytes) = code.get(start..start + instruction.len()) else {
-        return false;
-    };
-    match bytes {
-        // nop, push of a low register; push of a high one with nothing but its prefix before it.
-        [0x90 | 0x50..=0x57] | [0x41, 0x50..=0x57] => true,
-        // jcc, jmp, call with a relative target, without any prefix.
-        [0x70..=0x7f | 0xeb, _] | [0xe8 | 0xe9, _, _, _, _] | [0x0f, 0x80..=0x8f, _, _, _, _] => {
-            true
+        if moves_stack {
+            match taken(&instruction).and_then(|taken| pushed.checked_add(taken)) {
+                Some(sum) if sum <= STACK_MAX => pushed = sum,
+                _ => break,
+            }
         }
-        _ => false,
     }
+    Place::ENTRY
 }
 
-/// Bytes by which the stack grows; `None` when that is not plain.
-fn stack_growth(instruction: &Instruction) -> Option<u64> {
-    let to_stack = instruction.op_count() > 0
-        && instruction.op0_kind() == OpKind::Register
-        && instruction.op0_register().full_register() == Register::RSP;
-    if !to_stack {
-        return u64::try_from(-i64::from(instruction.stack_pointer_increment())).ok();
-    }
-    let immediate = matches!(
-        instruction.op1_kind(),
-        OpKind::Immediate8to64 | OpKind::Immediate32to64
-    );
-    match instruction.mnemonic() {
-        Mnemonic::Sub if immediate => u64::try_from(instruction.immediate(1) as i64).ok(),
-        Mnemonic::Cmp | Mnemonic::Test => Some(0),
+/// What the instruction is, when every kernel that this agent runs on emulates it. Prefixes other than the one that
+/// push of r8 to r15 needs are left alone: the kernel refuses or steps some of them.
+fn emulated(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0x50..=0x57] | [0x41, 0x50..=0x57] => Some("push"),
+        [0x90] => Some("nop"),
+        [0xe8, _, _, _, _] => Some("call"),
+        [0xe9, _, _, _, _] | [0xeb, _] => Some("jmp"),
+        [0x70..=0x7f, _] | [0x0f, 0x80..=0x8f, _, _, _, _] => Some("jcc"),
         _ => None,
     }
 }
 
-/// No jump within the function leads behind its first instruction and up to `at`: else the probe would fire again,
-/// or not at all, with other things in the registers.
-fn entered_only_at_the_top(code: &[u8], at: u64) -> bool {
-    Decoder::with_ip(64, code, 0, DecoderOptions::NONE)
-        .iter()
-        .filter(|instruction| {
-            matches!(
-                instruction.flow_control(),
-                FlowControl::ConditionalBranch
-                    | FlowControl::UnconditionalBranch
-                    | FlowControl::Call
-            ) && matches!(instruction.op0_kind(), OpKind::NearBranch64)
-        })
-        .all(|instruction| {
-            let target = instruction.near_branch64();
-            target == 0 || target > at
-        })
+fn writes(access: OpAccess) -> bool {
+    matches!(
+        access,
+        OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite
+    )
+}
+
+/// Bytes of stack an instruction takes, for the one form of which the kernel does not emulate and compilers emit
+/// in prologues: sub $imm,%rsp.
+fn taken(instruction: &Instruction) -> Option<u32> {
+    let immediate = matches!(
+        instruction.op1_kind(),
+        OpKind::Immediate8to64 | OpKind::Immediate32to64
+    );
+    if instruction.mnemonic() != Mnemonic::Sub
+        || instruction.op0_register() != Register::RSP
+        || !immediate
+    {
+        return None;
+    }
+    u32::try_from(instruction.immediate(1)).ok()
+}
+
+/// Does any branch of the function go behind its first instruction, up to `until`? A function that cannot be decoded
+/// to its end may hold one.
+fn jumped_into(code: &[u8], until: u64) -> bool {
+    let mut decoder = Decoder::with_ip(64, code, 0, DecoderOptions::NONE);
+    let mut instruction = Instruction::default();
+    while decoder.can_decode() {
+        decoder.decode_out(&mut instruction);
+        if instruction.is_invalid() {
+            return true;
+        }
+        let near = matches!(
+            instruction.op0_kind(),
+            OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64
+        );
+        if near && (1..=until).contains(&instruction.near_branch_target()) {
+            return true;
+        }
+    }
+    false
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn debian_ssl_write_at_the_sign_test() {
-        // sub $0x18,%rsp; mov %fs:0x28,%rax; mov %rax,8(%rsp); xor %eax,%eax; test %edx,%edx; js
-        let code = b"\x48\x83\xec\x18\x64\x48\x8b\x04\x25\x28\0\0\0\x48\x89\x44\x24\x08\x31\xc0\x85\xd2\x78\x2f\xc3";
-        assert_eq!(
-            choose(code),
-            Place {
-                at: 0x16,
-                pushed: 0x18,
-                emulated: true
-            }
-        );
-    }
-
-    #[test]
-    fn a_push_is_emulated_at_once() {
-        assert_eq!(
-            choose(b"\x55\x48\x89\xe5\xc3"),
-            Place {
-                at: 0,
-                pushed: 0,
-                emulated: true
-            }
-        );
-        // endbr64; push %r12
-        assert_eq!(
-            choose(b"\xf3\x0f\x1e\xfa\x41\x54\xc3"),
-            Place {
-                at: 4,
-                pushed: 0,
-                emulated: true
-            }
-        );
-    }
-
-    #[test]
-    fn overwritten_arguments_end_the_search() {
-        // mov %rdi,%rax; xor %edx,%edx; jmp
-        assert_eq!(choose(b"\x48\x89\xf8\x31\xd2\xeb\x00"), ENTRY);
-        // mov %esi,%esi writes all of rsi
-        assert_eq!(choose(b"\x89\xf6\x90"), ENTRY);
-        // cmov writes on a condition
-        assert_eq!(choose(b"\x48\x0f\x44\xd0\x90"), ENTRY);
-        // Other argument registers are free: xor %r8d,%r8d; xor %ecx,%ecx; jmp
-        assert_eq!(
-            choose(b"\x45\x31\xc0\x31\xc9\xe9\x10\0\0\0"),
-            Place {
-                at: 5,
-                pushed: 0,
-                emulated: true
-            }
-        );
-    }
-
-    #[test]
-    fn what_is_not_plain_is_left_alone() {
-        // and $-16,%rsp: how far away the return address is cannot be known.
-        assert_eq!(choose(b"\x48\x83\xe4\xf0\x90"), ENTRY);
-        // An indirect jump before anything emulated.
-        assert_eq!(choose(b"\xff\xe0\x90"), ENTRY);
-        // 16-bit operand prefix: jumps with it are not emulated.
-        assert_eq!(choose(b"\x66\xe8\x00\x00\xc3"), ENTRY);
-        assert_eq!(choose(b""), ENTRY);
-        assert_eq!(choose(b"\x0f"), ENTRY);
-    }
-
-    #[test]
-    fn a_loop_back_to_the_place_forbids_it() {
-        // mov %rdi,%rax; nop; ...; jmp back to the nop
-        assert_eq!(choose(b"\x48\x89\xf8\x90\x48\xff\xc0\xeb\xfa"), ENTRY);
-        // A loop that begins after it does no harm: nop; inc %rax; jmp to the inc
-        assert_eq!(
-            choose(b"\x90\x48\xff\xc0\xeb\xfb"),
-            Place {
-                at: 0,
-                pushed: 0,
-                emulated: true
-            }
-        );
-    }
-
-    #[test]
-    fn arbitrary_bytes_never_panic() {
-        let mut state = 1u32;
-        for _ in 0..20_000 {
-            let code: Vec<u8> = (0..40)
-                .map(|_| {
-                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                    (state >> 24) as u8
-                })
-                .collect();
-            let place = choose(&code);
-            assert!(place.at <= DEPTH_MAX);
-        }
-    }
-}
+#[path = "prologue_tests.rs"]
+mod tests;

@@ -1,7 +1,7 @@
 //! One record in, its observations out.
 
 use super::exec::{self, Execs, Finished};
-use super::files::Files;
+use super::files::{Discovered, Discovery, Files};
 use super::registry::Registry;
 use super::{Kernel, procfs, stamp};
 use crate::decode::Record;
@@ -12,6 +12,7 @@ use crate::secret::Classifier;
 use crate::wire::{self, Chunk, Layer, StreamKey, Streams};
 use keytrail_abi as abi;
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 /// What the digest is made of.
 pub struct DigestOptions {
@@ -28,6 +29,9 @@ pub struct Digest {
     streams: Streams,
     pub files: Files,
     execs: Execs,
+    discovery: Discovery,
+    /// New files that could not be found again since the last tick.
+    pub unlocated: u64,
     /// The last exec of each process: what a forked child may be settled by.
     last_exec: HashMap<u32, u64>,
     /// When a process was read from /proc: older execs of it are told already.
@@ -48,6 +52,12 @@ pub struct Settle {
 pub struct Digested {
     pub observations: Vec<Observation>,
     pub settle: Vec<Settle>,
+    /// Files found to hold credentials, to be watched from now on.
+    pub watch: Vec<(PathBuf, abi::FileId)>,
+    /// Files (and change times) that need no further look.
+    pub clean: Vec<(abi::FileId, u64)>,
+    /// Watched inodes that are other files by now.
+    pub unwatch: Vec<abi::FileId>,
 }
 
 impl Digest {
@@ -65,6 +75,8 @@ impl Digest {
             streams,
             files,
             execs: Execs::default(),
+            discovery: Discovery::default(),
+            unlocated: 0,
             last_exec: HashMap::new(),
             snapshot_at: HashMap::new(),
             ring_dirty: false,
@@ -127,7 +139,8 @@ impl Digest {
                 self.ring_dirty = true;
                 out.observations.push(self.tls(r, data, hook));
             }
-            Record::FileNew(..) | Record::Canary(_) => {}
+            Record::FileNew(r) => self.discover(r, hook, out),
+            Record::Canary(_) => {}
         }
     }
 
@@ -158,9 +171,17 @@ impl Digest {
         };
         if r.ctime_ns != 0 && r.ctime_ns != known.facts.ctime_ns {
             let (root, path) = (known.root.clone(), known.facts.path.clone());
-            self.files
+            let again = self
+                .files
                 .table
                 .learn(&root, &path, &self.classifier, &mut self.registry);
+            if again.is_none_or(|learnt| learnt.id != r.file) {
+                // The path leads elsewhere: the inode is another file now, and was read under a name we do not know.
+                self.files.table.remove(r.file);
+                self.unlocated += 1;
+                out.unwatch.push(r.file);
+                return;
+            }
         }
         let Some(known) = self.files.table.get(r.file) else {
             return;
@@ -179,6 +200,64 @@ impl Digest {
             truncated: known.truncated,
             hook: hook.to_owned(),
         })));
+    }
+
+    /// A file that was not seen before: looked into now, before any later record of its reader.
+    fn discover(&mut self, r: &abi::FileNew, hook: &str, out: &mut Digested) {
+        let at = stamp::stamp(&r.header);
+        let known = self
+            .files
+            .table
+            .get(r.file)
+            .is_some_and(|k| k.facts.ctime_ns == r.ctime_ns);
+        let found = if known {
+            Discovered::Holds
+        } else {
+            self.discovery.look(
+                r,
+                &mut self.files.table,
+                &self.classifier,
+                &mut self.registry,
+            )
+        };
+        match found {
+            Discovered::Holds => {
+                let Some(known) = self.files.table.get(r.file) else {
+                    return;
+                };
+                out.watch.push((known.access_path(), r.file));
+                let access = if r.access == abi::access::MMAP {
+                    Access::Mmap
+                } else {
+                    Access::Read
+                };
+                let seen = FileSeen {
+                    access: if r.access == abi::access::OPEN {
+                        Access::Open
+                    } else {
+                        access
+                    },
+                    file: known.facts.clone(),
+                    credentials: known.credentials.clone(),
+                    unreadable: None,
+                    truncated: known.truncated,
+                    hook: hook.to_owned(),
+                    at: at.clone(),
+                };
+                out.observations.push(Observation::File(Box::new(seen)));
+            }
+            Discovered::Clean => out.clean.push((r.file, r.ctime_ns)),
+            Discovered::Lost => {
+                out.clean.push((r.file, r.ctime_ns));
+                self.unlocated += 1;
+            }
+        }
+        if r.exec_id != 0 {
+            out.settle.push(Settle {
+                pid: at.pid,
+                exec_id: r.exec_id,
+            });
+        }
     }
 
     fn send(&mut self, r: &abi::SockSend, data: &[u8], hook: &str) -> Observation {
@@ -242,6 +321,18 @@ impl Digest {
 
     /// A process as /proc shows it now; `None` when it is gone.
     pub fn snapshot(&mut self, tgid: u32, boot_ns: u64) -> Option<Snapshot> {
+        let snapshot = self.look(tgid, boot_ns, true)?;
+        self.snapshot_at.insert(snapshot.at.pid, boot_ns);
+        Some(snapshot)
+    }
+
+    /// Who a process is, but not what it holds: for records of processes nobody told about. It may have executed
+    /// something else since the record; the record of that will say what it holds.
+    pub fn acquaint(&mut self, tgid: u32, boot_ns: u64) -> Option<Snapshot> {
+        self.look(tgid, boot_ns, false)
+    }
+
+    fn look(&mut self, tgid: u32, boot_ns: u64, holdings: bool) -> Option<Snapshot> {
         let facts = procfs::facts(tgid)?;
         let pid = Pid {
             tgid,
@@ -250,24 +341,28 @@ impl Digest {
         let mut found = Vec::new();
         let mut env_unreadable = None;
         match procfs::area(tgid, "environ") {
+            _ if !holdings => {}
             Ok((block, _)) => found.extend(exec::in_environment(
                 &block,
                 &self.classifier,
                 &mut self.registry,
             )),
+            // No memory: a kernel thread, or gone by now.
+            Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {}
             Err(e) => env_unreadable = Some(e.to_string()),
         }
         let mut argv = Vec::new();
         if let Ok((area, _)) = procfs::area(tgid, "cmdline") {
             let (shown, in_argv) = exec::arguments(&area, &self.classifier, &mut self.registry);
             argv = shown;
-            found.extend(in_argv);
+            if holdings {
+                found.extend(in_argv);
+            }
         }
         // Kernel threads have neither; a process that went away in between must not look like one.
         if procfs::pid_of(tgid) != Some(pid) {
             return None;
         }
-        self.snapshot_at.insert(pid, boot_ns);
         let parent = procfs::pid_of(facts.ppid).unwrap_or(Pid {
             tgid: facts.ppid,
             start: 0,

@@ -1,0 +1,325 @@
+//! `keytrail inventory`: the credentials on this host, and what changed since the last look.
+
+use super::args::TableFormat;
+use super::exit;
+use crate::inventory::diff::diff;
+use crate::inventory::model::Entry;
+use crate::inventory::run::{self, Document, Options};
+use crate::inventory::state::State;
+use crate::inventory::walk::Report;
+use crate::inventory::{names, render};
+use crate::output::Style;
+use crate::secret::{Classifier, Fingerprinter};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::fmt::Display;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// Where the agent keeps its state.
+const SYSTEM_STATE: &str = "/var/lib/keytrail";
+/// Rules of this site.
+const SYSTEM_RULES: &str = "/etc/keytrail/rules.d";
+
+/// Arguments of `keytrail inventory`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit status: 0 the inventory is done (what could not be read is counted in it); 1 it could not be \
+made or stored, or, with --strict, something could not be read; 2 wrong usage."
+)]
+pub struct InventoryArgs {
+    #[command(subcommand)]
+    pub action: Option<InventoryAction>,
+
+    /// Look below this directory only.
+    #[arg(long, value_name = "DIR", default_value = "/", global = true)]
+    pub root: PathBuf,
+
+    /// Look into the environments and command lines of running processes [default: as root, with --root /].
+    #[arg(long, global = true)]
+    pub processes: bool,
+
+    /// Do not look into processes.
+    #[arg(long, conflicts_with = "processes", global = true)]
+    pub no_processes: bool,
+
+    /// Walk the roots of other mount namespaces (containers) too [default: as root, with --root /].
+    #[arg(long, global = true)]
+    pub containers: bool,
+
+    /// Shape of the output.
+    #[arg(
+        short,
+        long,
+        value_name = "FORMAT",
+        default_value = "table",
+        global = true
+    )]
+    pub output: TableFormat,
+
+    /// Where the fingerprint key and earlier inventories are [default: /var/lib/keytrail for root, else
+    /// ~/.local/state/keytrail].
+    #[arg(long, value_name = "DIR", global = true)]
+    pub state_dir: Option<PathBuf>,
+
+    /// The fleet's fingerprint key, instead of the state directory's own.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub fingerprint_key_file: Option<PathBuf>,
+
+    /// Directory with more rules [default: /etc/keytrail/rules.d if there is one].
+    #[arg(long, value_name = "DIR", global = true)]
+    pub rules_dir: Option<PathBuf>,
+
+    /// Report credentials older than this.
+    #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(0..=36_500), global = true)]
+    pub older_than: u32,
+
+    /// Show only credentials of at least this confidence (all are stored).
+    #[arg(long, value_name = "0..1", default_value_t = 0.5, global = true)]
+    pub min_confidence: f64,
+
+    /// Walk network and user-space file systems too (they may hang).
+    #[arg(long, global = true)]
+    pub all_filesystems: bool,
+
+    /// Threads that walk.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64), global = true)]
+    pub threads: Option<u16>,
+
+    /// Exit with 1 when something could not be read.
+    #[arg(long, global = true)]
+    pub strict: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Subcommand)]
+pub enum InventoryAction {
+    /// What changed between the last two inventories of this root.
+    Diff {
+        /// Take an inventory now, and compare it with the last one.
+        #[arg(long)]
+        now: bool,
+    },
+}
+
+/// Runs `keytrail inventory`; returns the exit status.
+#[must_use]
+pub fn run(args: &InventoryArgs) -> u8 {
+    match act(args) {
+        Ok(status) => status,
+        Err(message) => {
+            eprintln!("keytrail: {message}");
+            exit::FAILED
+        }
+    }
+}
+
+fn text(error: impl Display) -> String {
+    error.to_string()
+}
+
+fn act(args: &InventoryArgs) -> Result<u8, String> {
+    let dir = state_dir(args)?;
+    if args.action == Some(InventoryAction::Diff { now: false }) {
+        return compare(args, &State::open(&dir).map_err(text)?);
+    }
+    let host = args.root == Path::new("/");
+    let fingerprinter = fingerprinter(args, &dir)?;
+    let mut state = State::open(&dir).map_err(text)?;
+    let classifier = classifier(args);
+    let root = rustix::process::geteuid().is_root();
+    let options = Options {
+        root: args.root.clone(),
+        processes: !args.no_processes && (args.processes || (host && root)),
+        containers: args.containers || (host && root),
+        all_filesystems: args.all_filesystems,
+        threads: args.threads.map_or_else(threads, usize::from),
+        max_age: i64::from(args.older_than) * 86_400,
+        state_dir: Some(dir),
+    };
+    let report = Report::default();
+    let mut document = with_progress(&report, &args.root, || {
+        run::take(&options, &classifier, &fingerprinter, &report)
+    })
+    .map_err(text)?;
+    run::remember(&mut document, &mut state, options.max_age).map_err(text)?;
+    if args.action.is_some() {
+        return compare(args, &state);
+    }
+    show(args, &document, &report)?;
+    let unread = document.run.unreadable + document.processes.unreadable > 0;
+    Ok(if args.strict && unread {
+        exit::FAILED
+    } else {
+        exit::OK
+    })
+}
+
+/// Two to four: directories are waited for rather than computed, and the host has other work.
+fn threads() -> usize {
+    std::thread::available_parallelism()
+        .map_or(2, usize::from)
+        .clamp(2, 4)
+}
+
+fn state_dir(args: &InventoryArgs) -> Result<PathBuf, String> {
+    if let Some(dir) = &args.state_dir {
+        return std::path::absolute(dir).map_err(text);
+    }
+    if rustix::process::geteuid().is_root() {
+        return Ok(SYSTEM_STATE.into());
+    }
+    let absolute = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|p| p.is_absolute())
+    };
+    absolute("XDG_STATE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
+        .map(|base| base.join("keytrail"))
+        .ok_or_else(|| {
+            "there is no HOME to keep state in: name a directory with --state-dir".to_owned()
+        })
+}
+
+fn fingerprinter(args: &InventoryArgs, dir: &Path) -> Result<Fingerprinter, String> {
+    if let Some(file) = &args.fingerprint_key_file {
+        return Fingerprinter::load(file).map_err(|e| format!("{}: {e}", file.display()));
+    }
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|e| format!("{}: {e}", dir.display()))?;
+    Fingerprinter::load_or_create(&dir.join("fingerprint.key")).map_err(text)
+}
+
+fn classifier(args: &InventoryArgs) -> Classifier {
+    let default = Path::new(SYSTEM_RULES);
+    let dir = args
+        .rules_dir
+        .as_deref()
+        .or_else(|| default.is_dir().then_some(default));
+    let Some(dir) = dir else {
+        return Classifier::builtin();
+    };
+    let (classifier, errors) = Classifier::with_rules_dir(dir);
+    for error in errors {
+        eprintln!("keytrail: rule refused: {error}");
+    }
+    classifier
+}
+
+/// Shows on a terminal how far the walk is.
+fn with_progress<T>(report: &Report, root: &Path, work: impl FnOnce() -> T) -> T {
+    if !io::stderr().is_terminal() {
+        return work();
+    }
+    // Inodes in use say how many files to expect, when the whole file system is walked.
+    let whole = root == Path::new("/");
+    let expected = rustix::fs::statvfs(root)
+        .ok()
+        .map(|s| s.f_files.saturating_sub(s.f_ffree))
+        .filter(|n| whole && *n > 0);
+    let bar = ProgressBar::with_draw_target(expected, ProgressDrawTarget::stderr());
+    let template = if expected.is_some() {
+        "{spinner} [{bar:30}] {pos} of about {len} files and directories, {elapsed} {msg}"
+    } else {
+        "{spinner} {pos} files and directories, {elapsed} {msg}"
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    let (done, wait) = mpsc::channel::<()>();
+    let bar = &bar;
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while wait.recv_timeout(Duration::from_millis(100))
+                == Err(mpsc::RecvTimeoutError::Timeout)
+            {
+                let files = report.files.load(Ordering::Relaxed)
+                    + report.directories.load(Ordering::Relaxed);
+                bar.set_length(bar.length().unwrap_or(0).max(files));
+                bar.set_position(files);
+                bar.set_message(format!(
+                    "{} read",
+                    report.classified.load(Ordering::Relaxed)
+                ));
+            }
+            bar.finish_and_clear();
+        });
+        let result = work();
+        drop(done);
+        result
+    })
+}
+
+fn show(args: &InventoryArgs, document: &Document, report: &Report) -> Result<(), String> {
+    let shown: Vec<&Entry> = document
+        .entries
+        .iter()
+        .filter(|e| e.credential.confidence >= args.min_confidence)
+        .collect();
+    match args.output {
+        TableFormat::Json => print(&json(&render::document(document, report, &shown))?),
+        TableFormat::Table => print(&render::inventory(
+            document,
+            report,
+            &shown,
+            &Style::of(io::stdout()),
+        )),
+    }
+}
+
+fn compare(args: &InventoryArgs, state: &State) -> Result<u8, String> {
+    let real =
+        std::fs::canonicalize(&args.root).map_err(|e| format!("{}: {e}", args.root.display()))?;
+    let root = names::escape(real.as_os_str().as_bytes());
+    let runs = state.runs(&root, 2).map_err(text)?;
+    let [before, after] = runs.as_slice() else {
+        return Err(format!(
+            "{} of {root}: run `keytrail inventory` first, or again",
+            if runs.is_empty() {
+                "there is no inventory"
+            } else {
+                "there is only one inventory"
+            }
+        ));
+    };
+    let changes = diff(
+        (before, state.entries(before).map_err(text)?),
+        (after, state.entries(after).map_err(text)?),
+    );
+    let changes: Vec<_> = changes
+        .into_iter()
+        .filter(|c| c.entry().credential.confidence >= args.min_confidence)
+        .collect();
+    match args.output {
+        TableFormat::Json => print(&json(&render::diff_document(before, after, &changes))?)?,
+        TableFormat::Table => print(&render::changes(
+            before,
+            after,
+            &changes,
+            &Style::of(io::stdout()),
+        ))?,
+    }
+    Ok(exit::OK)
+}
+
+fn json(value: &serde_json::Value) -> Result<String, String> {
+    Ok(serde_json::to_string_pretty(value).map_err(text)? + "\n")
+}
+
+/// A reader that has seen enough (`| head`) is no failure.
+fn print(text: &str) -> Result<(), String> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(format!("cannot write the output: {e}"))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,102 @@
+//! Adds to places what the host's records say about them: user and group names, homes, packages, git work trees.
+
+use super::facts::{GitTrees, Users, packages};
+use super::model::{Entry, FilePlace, Place};
+use super::walk::Root;
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+/// Work trees are looked up for this many places of one credential.
+const MAX_GIT: usize = 64;
+
+/// Who answers for the files below a root: the root itself when it is a whole system, else the host.
+struct Records {
+    fd: OwnedFd,
+    /// The root's path below `fd`, with a slash at its end; empty when both are one.
+    prefix: Vec<u8>,
+    /// What is put before a path below `fd` when it is shown.
+    shown: Vec<u8>,
+}
+
+impl Records {
+    fn of(root: &Root) -> Option<Records> {
+        let own = root.fd.try_clone().ok()?;
+        let system = rustix::fs::statat(&own, c"etc/passwd", AtFlags::SYMLINK_NOFOLLOW).is_ok();
+        if system || root.shown.is_empty() {
+            return Some(Records {
+                fd: own,
+                prefix: Vec::new(),
+                shown: root.shown.clone(),
+            });
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(c"/", flags, Mode::empty()).ok()?;
+        let prefix = [root.shown.strip_prefix(b"/").unwrap_or(&root.shown), b"/"].concat();
+        Some(Records {
+            fd,
+            prefix,
+            shown: Vec::new(),
+        })
+    }
+
+    fn path(&self, raw: &[u8]) -> Vec<u8> {
+        [&self.prefix, raw].concat()
+    }
+}
+
+/// Fills in the facts of every place. The first root answers for processes.
+pub fn enrich(entries: &mut [Entry], roots: &[Root]) {
+    for (index, root) in roots.iter().enumerate() {
+        let Some(records) = Records::of(root) else {
+            continue;
+        };
+        let users = Users::read(&records.fd);
+        if index == 0 {
+            people(entries, &users);
+        }
+        let mut git = GitTrees::new(&records.fd);
+        let mut wanted = Vec::new();
+        for entry in entries.iter_mut() {
+            for (n, f) in files_of(entry, index).enumerate() {
+                let path = records.path(&f.raw);
+                f.user = users.name(f.uid);
+                f.group = users.group(f.gid);
+                f.shared_group = users.shared(f.gid, f.uid);
+                f.home_of = users
+                    .home_of(&path)
+                    .map(|(name, _)| name.to_owned())
+                    .unwrap_or_default();
+                if n < MAX_GIT {
+                    f.git = git.facts(&path, &records.shown);
+                }
+                wanted.push([b"/", path.as_slice()].concat());
+            }
+        }
+        let owners = packages(&records.fd, wanted);
+        for f in entries.iter_mut().flat_map(|e| files_of(e, index)) {
+            if let Some(package) =
+                owners.get([b"/", records.path(&f.raw).as_slice()].concat().as_slice())
+            {
+                f.package.clone_from(package);
+            }
+        }
+    }
+}
+
+/// User names of processes and sockets of the host.
+fn people(entries: &mut [Entry], users: &Users) {
+    for place in entries.iter_mut().flat_map(|e| &mut e.places) {
+        match place {
+            Place::Process(p) if p.container.is_empty() => p.user = users.name(p.uid),
+            Place::Socket(s) if s.container.is_empty() => s.user = users.name(s.uid),
+            _ => {}
+        }
+    }
+}
+
+fn files_of(entry: &mut Entry, root: usize) -> impl Iterator<Item = &mut FilePlace> {
+    entry.places.iter_mut().filter_map(move |p| match p {
+        Place::File(f) if f.root == root => Some(f),
+        _ => None,
+    })
+}

@@ -1,0 +1,7 @@
+//! An inventory and a comparison, for people and for programs.
+
+mod json;
+mod table;
+
+pub use json::{diff_document, document};
+pub use table::{changes, inventory};
