@@ -4,10 +4,10 @@
 //! stack, so they are resident; reading them here means that a process which lives 5 ms is seen whole.
 
 use crate::{
-    maps::{PROCS, field},
+    maps::{EXECS, ExecState, PROCS, exec_state, field},
     record::{
-        Counters, Slot, Wake, blank, copy, copy_user, file_id, follow, forget, ns_tgid, pointer,
-        read, read_or_zero, settle, stamp, start_ns, wake, zero,
+        Counters, Slot, Wake, copy, copy_user, file_id, follow, ns_tgid, pointer, read,
+        read_or_zero, stamp, start_ns, wake, zero,
     },
 };
 use aya_ebpf::{
@@ -15,18 +15,18 @@ use aya_ebpf::{
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
-use core::mem::MaybeUninit;
 use keytrail_abi::{
-    AREA_ARGV, AREA_ENV, EXEC_AREA_MAX, EXEC_CHUNK_DATA, Exec, ExecChunk, Header, Kind,
-    PROC_IGNORED, PROC_UNKNOWN, ProcState, globals::field as f, header::flags, state::counter,
+    AREA_ARGV, AREA_ENV, EXEC_AREA_MAX, EXEC_CHUNK_DATA, Exec, ExecChunk, Kind, PROC_IGNORED,
+    PROC_UNKNOWN, ProcState, globals::field as f, header::flags, state::counter,
 };
 
-const FULL: u64 = EXEC_CHUNK_DATA as u64;
-const CHUNKS_MAX: usize = EXEC_AREA_MAX / EXEC_CHUNK_DATA;
+/// Steps of one area: full chunks and a last one.
+const STEPS: usize = EXEC_AREA_MAX / EXEC_CHUNK_DATA + 1;
 
 // void sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub fn exec(ctx: RawTracePointContext) -> i32 {
+    trace!(&ctx, "exec by thread {}", ctx.arg::<u64>(1) as u32);
     on_exec(ctx.arg(0), ctx.arg::<u64>(1) as u32, ctx.arg(2));
     0
 }
@@ -56,10 +56,12 @@ fn on_exec(task: u64, old_tid: u32, bprm: u64) {
         },
     );
 
-    let mut head = MaybeUninit::<Header>::uninit();
-    stamp(head.as_mut_ptr());
-    blank(head.as_mut_ptr());
-    let head = settle(head.as_ptr());
+    let Some(state) = exec_state(tgid as u64) else {
+        return;
+    };
+    // SAFETY: a live map value; this thread is the only one of its process.
+    let head = unsafe { &raw mut (*state).record.header };
+    stamp(head);
     let mm = follow(task, field(f::TASK_MM));
     let arg_start: u64 = read_or_zero(mm, field(f::MM_ARG_START));
     let arg_end: u64 = read_or_zero(mm, field(f::MM_ARG_END));
@@ -119,102 +121,97 @@ fn on_exec(task: u64, old_tid: u32, bprm: u64) {
         }
         slot.submit(wake(Wake::Later));
     }
-    let later = wake(Wake::Later);
-    Area {
-        counters,
-        head,
-        exec_id,
-        area: AREA_ARGV,
-        later,
-    }
-    .send(arg_start, arg_len);
-    Area {
-        counters,
-        head,
-        exec_id,
-        area: AREA_ENV,
-        later,
-    }
-    .send(env_start, env_len);
-}
-
-/// What the chunks of one area have in common.
-struct Area {
-    counters: Counters,
-    /// A header filled by `stamp`.
-    head: *const Header,
-    exec_id: u64,
-    area: u32,
-    /// Flags to submit with when user space need not hurry.
-    later: u64,
-}
-
-impl Area {
-    /// Sends an area in full chunks and a last one that is not.
-    #[inline(always)]
-    fn send(&self, start: u64, len: u64) {
-        let (mut all, mut cut) = (len, 0);
-        if len > EXEC_AREA_MAX as u64 {
-            (all, cut) = (EXEC_AREA_MAX as u64, flags::TRUNCATED);
+    for (area, start, len) in [
+        (AREA_ARGV, arg_start, arg_len),
+        (AREA_ENV, env_start, env_len),
+    ] {
+        let cut = len.saturating_sub(EXEC_AREA_MAX as u64);
+        // SAFETY: as above.
+        unsafe {
+            (*state).at = start;
+            (*state).left = len - cut;
+            (*state).cut = cut;
+            (*state).record.exec_id = exec_id;
+            (*state).record.area = area;
+            (*state).record.offset = 0;
         }
-        let mut offset: u64 = 0;
-        for _ in 0..CHUNKS_MAX {
-            if all - offset <= FULL {
+        for _ in 0..STEPS {
+            if exec_step(tgid as u64) == 0 {
                 break;
             }
-            self.emit::<EXEC_CHUNK_DATA>(start.wrapping_add(offset), offset as u32, FULL, 0, 0);
-            offset = forget(offset + FULL, start);
-        }
-        // The environment is sent last.
-        let last = if self.area == AREA_ENV { 1 } else { 0 };
-        let (source, rest) = (start.wrapping_add(offset), all - offset);
-        // The smallest slot that fits: the ring is shared by everything that happens on the host.
-        if rest <= 256 {
-            self.emit::<256>(source, offset as u32, rest, cut, last);
-        } else if rest <= 1024 {
-            self.emit::<1024>(source, offset as u32, rest, cut, last);
-        } else if rest <= 2048 {
-            self.emit::<2048>(source, offset as u32, rest, cut, last);
-        } else {
-            self.emit::<EXEC_CHUNK_DATA>(source, offset as u32, rest, cut, last);
         }
     }
+}
 
-    #[inline(always)]
-    fn emit<const N: usize>(&self, source: u64, offset: u32, size: u64, bits: u16, last: u32) {
-        let Some(mut slot) = self
-            .counters
-            .reserve::<Slot<ExecChunk, N>>(Kind::EXEC_CHUNK)
-        else {
-            return;
-        };
-        let record = pointer(&mut slot);
-        // SAFETY: `record` is the reserved slot with N bytes of data; every field is written.
+/// Sends the next chunk of the area that `EXECS` has for the process; 0 when it was the last. Why this is a function
+/// of its own: see `payload`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn exec_step(tgid: u64) -> u64 {
+    let Some(state) = EXECS.get_ptr_mut(&tgid) else {
+        return 0;
+    };
+    // SAFETY: a live map value.
+    let left = unsafe { (*state).left };
+    // The smallest slot that fits: the ring is shared by everything that happens on the host.
+    if left <= 256 {
+        emit::<256>(state, left);
+    } else if left <= 1024 {
+        emit::<1024>(state, left);
+    } else if left <= 2048 {
+        emit::<2048>(state, left);
+    } else if left <= EXEC_CHUNK_DATA as u64 {
+        emit::<EXEC_CHUNK_DATA>(state, left);
+    } else {
+        emit::<EXEC_CHUNK_DATA>(state, EXEC_CHUNK_DATA as u64);
+        // SAFETY: a live map value.
         unsafe {
-            let data = (&raw mut (*record).data).cast::<u8>();
-            zero::<N>(data);
-            let failed = copy_user::<N>(data, source, size);
-            // Nothing of it is there when a page of it is not.
-            let kept = (size & failed.wrapping_sub(1)) as u32;
-            let bits = bits | (failed as u16 * flags::UNREADABLE);
-            let head = &raw mut (*record).record.header;
-            copy(head, self.head);
-            (*record).record.exec_id = self.exec_id;
-            (*record).record.area = self.area;
-            (*record).record.offset = offset;
-            (*record).record.data_len = kept;
-            (*record).record.last = last;
-            self.counters.seal(
-                head,
-                Kind::EXEC_CHUNK,
-                size_of::<ExecChunk>() as u32 + kept,
-                bits,
-            );
+            (*state).at += EXEC_CHUNK_DATA as u64;
+            (*state).left = left - EXEC_CHUNK_DATA as u64;
+            (*state).record.offset += EXEC_CHUNK_DATA as u32;
         }
-        slot.submit(if last == 1 {
-            wake(Wake::Now)
-        } else {
-            self.later
-        });
+        return 1;
     }
+    0
+}
+
+#[inline(always)]
+fn emit<const N: usize>(state: *mut ExecState, size: u64) {
+    let Some(counters) = Counters::get() else {
+        return;
+    };
+    let Some(mut slot) = counters.reserve::<Slot<ExecChunk, N>>(Kind::EXEC_CHUNK) else {
+        return;
+    };
+    let record = pointer(&mut slot);
+    let mut bits = 0;
+    let mut kept = size as u32;
+    let last;
+    // SAFETY: `record` is the reserved slot with N bytes of data, `state` a live map value; every field is written.
+    unsafe {
+        let data = (&raw mut (*record).data).cast::<u8>();
+        zero::<N>(data);
+        if size != 0 && !copy_user::<N>(data, (*state).at, size) {
+            // Nothing of it is there when a page of it is not.
+            bits |= flags::UNREADABLE;
+            kept = 0;
+        }
+        let done = (*state).left == size;
+        if done && (*state).cut != 0 {
+            bits |= flags::TRUNCATED;
+        }
+        copy(&raw mut (*record).record, &raw const (*state).record);
+        (*record).record.data_len = kept;
+        // The environment is sent last.
+        last = done && (*state).record.area == AREA_ENV;
+        (*record).record.last = last as u32;
+        let head = &raw mut (*record).record.header;
+        counters.seal(
+            head,
+            Kind::EXEC_CHUNK,
+            size_of::<ExecChunk>() as u32 + kept,
+            bits,
+        );
+    }
+    slot.submit(wake(if last { Wake::Now } else { Wake::Later }));
 }

@@ -1,7 +1,7 @@
 //! Reads and opens of watched files. Every other file costs two kernel reads and a bit test.
 
 use crate::{
-    maps::{PROCS, READ_SEEN, SEEN, SEEN_LAST, WATCHED, WATCHED_BITS, field},
+    maps::{LEARN, PROCS, READ_SEEN, SEEN, SEEN_LAST, WATCHED, WATCHED_BITS, field},
     record::{
         Counters, Wake, ctime_ns, current_task, file_id, follow, pointer, read, read_or_zero,
         stamp, start_ns, wake, zero,
@@ -23,7 +23,13 @@ use keytrail_abi::{
 // void mm_filemap_get_pages(struct address_space *mapping, pgoff_t index, pgoff_t last_index)    from 6.12
 #[raw_tracepoint(tracepoint = "mm_filemap_get_pages")]
 pub fn filemap_get_pages(ctx: RawTracePointContext) -> i32 {
-    on_inode(follow(ctx.arg(0), field(f::MAPPING_HOST)), access::READ);
+    if on_inode(follow(ctx.arg(0), field(f::MAPPING_HOST)), access::READ) {
+        trace!(
+            &ctx,
+            "pages of a watched file, mapping {:x}",
+            ctx.arg::<u64>(0)
+        );
+    }
     0
 }
 
@@ -38,6 +44,22 @@ pub fn filemap_fault(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "mm_filemap_map_pages")]
 pub fn filemap_map_pages(ctx: RawTracePointContext) -> i32 {
     on_inode(follow(ctx.arg(0), field(f::MAPPING_HOST)), access::MMAP);
+    0
+}
+
+// The same place, only while user space asks which file it is that it reads.
+#[raw_tracepoint(tracepoint = "mm_filemap_get_pages")]
+pub fn filemap_learn(ctx: RawTracePointContext) -> i32 {
+    let Some(learn) = LEARN.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: a live map value.
+    unsafe {
+        if (*learn).thread == bpf_get_current_pid_tgid() {
+            (*learn).file = file_id(follow(ctx.arg(0), field(f::MAPPING_HOST)));
+            (*learn).thread = 0;
+        }
+    }
     0
 }
 
@@ -61,7 +83,9 @@ pub fn file_permission(ctx: FExitContext) -> i32 {
     const MAY_READ: u64 = 4;
     if ctx.arg::<u64>(1) & MAY_READ != 0 && ctx.arg::<u64>(2) as i32 == 0 {
         let file: u64 = ctx.arg(0);
-        on_inode(follow(file, field(f::FILE_INODE)), access::PERMISSION);
+        if on_inode(follow(file, field(f::FILE_INODE)), access::PERMISSION) {
+            trace!(&ctx, "read of a watched file {:x}", file);
+        }
     }
     0
 }
@@ -273,17 +297,17 @@ unsafe fn path_names(names: *mut u8, dentry: u64) -> u32 {
 
 #[inline(never)]
 fn watched(inode: u64, how: u32) -> bool {
-    let file = file_id(inode);
     // SAFETY: a live map value, copied at once.
-    let Some(flags) = WATCHED
-        .get_ptr(&file)
-        .map(|watch| unsafe { (*watch).flags })
+    let Some(watched) = WATCHED
+        .get_ptr(&file_id(inode))
+        .map(|watch| unsafe { *watch })
     else {
         return false;
     };
-    if flags & watch::FILE == 0 {
+    if watched.flags & watch::FILE == 0 {
         return false;
     }
+    let file = watched.file;
     let Some(counters) = Counters::get() else {
         return true;
     };

@@ -15,6 +15,7 @@ use keytrail_abi::{
 // void sched_process_fork(struct task_struct *parent, struct task_struct *child)
 #[raw_tracepoint(tracepoint = "sched_process_fork")]
 pub fn fork(ctx: RawTracePointContext) -> i32 {
+    trace!(&ctx, "fork of task {:x}", ctx.arg::<u64>(1));
     on_fork(ctx.arg(1));
     0
 }

@@ -4,6 +4,14 @@
 #![feature(asm_experimental_arch)]
 #![no_main]
 
+/// A line in the debug log (feature `log`), nothing otherwise. Arguments are not even evaluated without the feature.
+macro_rules! trace {
+    ($($argument:tt)*) => {
+        #[cfg(feature = "log")]
+        aya_log_ebpf::debug!($($argument)*);
+    };
+}
+
 mod exec;
 mod file;
 mod lifecycle;

@@ -1,13 +1,14 @@
 //! The maps both sides know by name. Only types that kernels have had since 5.8.
 
+use crate::payload::Progress;
 use aya_ebpf::{
     Global,
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use keytrail_abi::{
-    FileId, ProcState, ReadKey, SEEN_SLOTS, SeenInode, SelfTest, SendCall, SockSend, TlsCall,
-    TlsWrite, WATCH_WORDS, Watch,
+    ExecChunk, FileId, Learn, ProcState, ReadKey, SEEN_SLOTS, SeenInode, SelfTest, SendCall,
+    SockSend, TlsCall, TlsWrite, WATCH_WORDS, Watch,
     globals::{MISSING, field},
     state::counter,
 };
@@ -32,19 +33,63 @@ pub static WATCHED_BITS: Array<u64> = Array::with_max_entries(WATCH_WORDS, 0);
 #[map]
 pub static READ_SEEN: LruHashMap<ReadKey, u64> = LruHashMap::with_max_entries(16384, 0);
 
-/// A TLS call and what its records have in common.
+/// A TLS call, how far it is captured, and what its records have in common.
 #[repr(C)]
 pub struct TlsState {
     pub call: TlsCall,
+    pub progress: Progress,
     pub record: TlsWrite,
 }
 
-/// A send and what its records have in common.
+/// A send, how far it is captured, and what its records have in common.
 #[repr(C)]
 pub struct SendState {
     pub call: SendCall,
+    pub progress: Progress,
     pub record: SockSend,
 }
+
+/// An exec whose argv and environment are being sent, and what its records have in common.
+#[repr(C)]
+pub struct ExecState {
+    /// User memory still to be sent of the current area.
+    pub at: u64,
+    pub left: u64,
+    /// What was not sent of it for want of room.
+    pub cut: u64,
+    pub record: ExecChunk,
+}
+
+/// Entries are made from these and then filled in place: they are too large for the stack.
+static NO_TLS: Blank<{ size_of::<TlsState>() }> = Blank([0; _]);
+static NO_SEND: Blank<{ size_of::<SendState>() }> = Blank([0; _]);
+static NO_EXEC: Blank<{ size_of::<ExecState>() }> = Blank([0; _]);
+
+#[repr(C, align(8))]
+struct Blank<const N: usize>([u8; N]);
+
+/// The entry of a map whose values are too large for the stack; made if there is none.
+macro_rules! entry {
+    ($name:ident, $map:ident, $state:ty, $blank:ident) => {
+        #[inline(always)]
+        pub fn $name(key: u64) -> Option<*mut $state> {
+            if $map.get_ptr(&key).is_none() {
+                // SAFETY: the blank has the size of a state, and all zeros are one.
+                let blank = unsafe { &*(&raw const $blank).cast::<$state>() };
+                let _ = $map.insert(&key, blank, 0);
+            }
+            $map.get_ptr_mut(&key)
+        }
+    };
+}
+
+entry!(tls_state, TLS_CALLS, TlsState, NO_TLS);
+entry!(send_state, SENDS, SendState, NO_SEND);
+entry!(exec_state, EXECS, ExecState, NO_EXEC);
+
+/// tgid -> the exec that is being sent.
+#[map]
+pub static EXECS: LruHashMap<u64, ExecState> = LruHashMap::with_max_entries(1024, 0);
 
 /// Files that were reported as new, in the version of their change time.
 #[map]
@@ -65,6 +110,10 @@ pub static SENDS: LruHashMap<u64, SendState> = LruHashMap::with_max_entries(8192
 /// Sequence numbers and losses.
 #[map]
 pub static COUNTERS: PerCpuArray<[u64; counter::COUNT]> = PerCpuArray::with_max_entries(1, 0);
+
+/// The file a thread of the agent reads, as the kernel knows it.
+#[map]
+pub static LEARN: Array<Learn> = Array::with_max_entries(1, 0);
 
 /// What the self-test saw.
 #[map]

@@ -1,16 +1,18 @@
 //! Copies what a process is about to send into the ring, in the smallest slots that fit.
 //!
-//! A piece is emitted by a function of global linkage, which the verifier checks once and by itself. Checked in
-//! place, in a loop over segments with a choice of four slots, it took more steps than the kernel allows. Such a
-//! function takes numbers only, so what all records of a call share lies in a map under the thread's id.
+//! A call may have many segments, and each may need several slots: a loop with a choice of slots in it, for which the
+//! verifier would have to follow every combination. So each step of the loop is a function of global linkage, which
+//! it checks once and by itself. Such a function takes numbers only: the state of the loop lies in a map under the
+//! thread's id, where nobody else touches it.
 
 use crate::{
     maps::{SENDS, TLS_CALLS},
-    record::{Counters, Slot, Wake, copy, copy_user, forget, nonzero, pointer, wake, zero},
+    record::{Counters, Slot, Wake, copy, copy_user, pointer, read_or_zero, wake, zero},
 };
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use keytrail_abi::{
-    Header, Kind, PAYLOAD_TIERS, SockSend, TLS_RECORD_PEEK, TlsWrite, header::flags,
+    Header, Kind, PAYLOAD_MAX, PAYLOAD_TIERS, SEGMENTS_MAX, SockSend, TLS_RECORD_PEEK, TlsWrite,
+    header::flags,
 };
 
 const PAGE: u64 = 4096;
@@ -24,8 +26,46 @@ const SMALL: usize = PAYLOAD_TIERS[0];
 const MIDDLE: usize = PAYLOAD_TIERS[1];
 const LARGE: usize = PAYLOAD_TIERS[2];
 
-/// Bit above the record flags in a piece's options: do not ask for another try when the read fails.
-pub const FINAL: u64 = 1 << 16;
+/// Steps of a call that is captured whole: its segments, its slots, after a failed read its pages, and the failure.
+const STEPS: usize = SEGMENTS_MAX + PAYLOAD_MAX / LARGE + PAYLOAD_MAX / 4096 + 2;
+
+/// The bytes of a call that are still to be captured.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Progress {
+    /// Current piece of user memory.
+    pub at: u64,
+    pub left: u64,
+    /// `struct iovec` array in kernel memory, the next one to take and how many there are; 0 for a single buffer.
+    pub vector: u64,
+    pub next: u64,
+    pub count: u64,
+    /// Bytes of the call captured or passed over so far.
+    pub offset: u64,
+    /// Bytes of the call that are wanted, and bytes there are.
+    pub limit: u64,
+    pub total: u64,
+    /// Flags every record of this call carries.
+    pub bits: u32,
+    /// 1 after a read has failed: go on page by page, so that a missing page costs that page only.
+    pub by_page: u32,
+}
+
+impl Progress {
+    /// Takes the next segment. False when there is none.
+    #[inline(always)]
+    pub fn advance(&mut self) -> bool {
+        if self.vector == 0 || self.next >= self.count {
+            return false;
+        }
+        // struct iovec { void *iov_base; size_t iov_len; } (UAPI).
+        let entry = self.vector + self.next * 16;
+        self.at = read_or_zero(entry, 0);
+        self.left = read_or_zero(entry, 8);
+        self.next += 1;
+        true
+    }
+}
 
 /// A record that carries payload.
 pub trait Carrier: Copy + 'static {
@@ -61,163 +101,152 @@ impl Carrier for TlsWrite {
     }
 }
 
-/// Emits a piece of the send that `SENDS` has for the thread. 0: the read failed, try page by page.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn send_piece(
-    thread: u64,
-    source: u64,
-    size: u64,
-    offset: u64,
-    options: u64,
-) -> u64 {
-    let Some(state) = SENDS.get_ptr(&thread) else {
-        return 1;
-    };
-    // SAFETY: a live map value.
-    piece(
-        unsafe { &raw const (*state).record },
-        source,
-        size,
-        offset,
-        options,
-    )
-}
-
-/// Emits a piece of the TLS call that `TLS_CALLS` has for the thread. 0: the read failed, try page by page.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn tls_piece(thread: u64, source: u64, size: u64, offset: u64, options: u64) -> u64 {
-    let Some(state) = TLS_CALLS.get_ptr(&thread) else {
-        return 1;
-    };
-    // SAFETY: a live map value.
-    piece(
-        unsafe { &raw const (*state).record },
-        source,
-        size,
-        offset,
-        options,
-    )
-}
-
+/// Captures the send that `SENDS` has for the thread.
 #[inline(always)]
-fn piece<R: Carrier>(template: *const R, source: u64, size: u64, offset: u64, options: u64) -> u64 {
-    if size <= PEEK as u64 {
-        emit::<R, PEEK>(template, source, size, offset, options)
-    } else if size <= SMALL as u64 {
-        emit::<R, SMALL>(template, source, size, offset, options)
-    } else if size <= MIDDLE as u64 {
-        emit::<R, MIDDLE>(template, source, size, offset, options)
-    } else {
-        emit::<R, LARGE>(template, source, size, offset, options)
+pub fn capture_send(thread: u64) {
+    for _ in 0..STEPS {
+        if send_step(thread) == 0 {
+            break;
+        }
     }
 }
 
+/// Captures the TLS call that `TLS_CALLS` has for the thread.
 #[inline(always)]
-fn emit<R: Carrier, const N: usize>(
-    template: *const R,
-    source: u64,
-    size: u64,
-    offset: u64,
-    options: u64,
-) -> u64 {
-    let Some(counters) = Counters::get() else {
+pub fn capture_tls(thread: u64) {
+    for _ in 0..STEPS {
+        if tls_step(thread) == 0 {
+            break;
+        }
+    }
+}
+
+/// One step of a send; 0 when nothing is left to do.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn send_step(thread: u64) -> u64 {
+    let Some(state) = SENDS.get_ptr_mut(&thread) else {
+        return 0;
+    };
+    // SAFETY: a live map value that belongs to this thread.
+    unsafe { step(&mut (*state).progress, &raw const (*state).record) }
+}
+
+/// One step of a TLS call; 0 when nothing is left to do.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tls_step(thread: u64) -> u64 {
+    let Some(state) = TLS_CALLS.get_ptr_mut(&thread) else {
+        return 0;
+    };
+    // SAFETY: a live map value that belongs to this thread.
+    unsafe { step(&mut (*state).progress, &raw const (*state).record) }
+}
+
+#[inline(always)]
+fn step<R: Carrier>(progress: &mut Progress, template: *const R) -> u64 {
+    if progress.left == 0 && !progress.advance() {
+        return 0;
+    }
+    // A segment may be empty.
+    if progress.left == 0 {
         return 1;
+    }
+    let mut most = LARGE as u64;
+    if progress.by_page != 0 {
+        most = PAGE - (progress.at & (PAGE - 1));
+    }
+    let mut size = progress.left;
+    if size > progress.limit - progress.offset {
+        size = progress.limit - progress.offset;
+    }
+    if size > most {
+        size = most;
+    }
+    let done = if size <= PEEK as u64 {
+        emit::<R, PEEK>(progress, template, size)
+    } else if size <= SMALL as u64 {
+        emit::<R, SMALL>(progress, template, size)
+    } else if size <= MIDDLE as u64 {
+        emit::<R, MIDDLE>(progress, template, size)
+    } else {
+        emit::<R, LARGE>(progress, template, size)
+    };
+    if !done {
+        progress.by_page = 1;
+        return 1;
+    }
+    progress.at += size;
+    progress.left -= size;
+    progress.offset += size;
+    if progress.offset < progress.limit {
+        1
+    } else {
+        0
+    }
+}
+
+/// One record. False when its bytes cannot be read at once: then page by page.
+#[inline(always)]
+fn emit<R: Carrier, const N: usize>(progress: &Progress, template: *const R, size: u64) -> bool {
+    let Some(counters) = Counters::get() else {
+        return true;
     };
     let Some(mut slot) = counters.reserve::<Slot<R, N>>(R::KIND) else {
         // Counted; what follows may find room again.
-        return 1;
+        return true;
     };
     let record = pointer(&mut slot);
+    let mut bits = progress.bits as u16;
+    if progress.offset != 0 {
+        bits |= flags::CONTINUED;
+    }
+    if progress.offset + size >= progress.limit && progress.limit < progress.total {
+        bits |= flags::TRUNCATED;
+    }
     // SAFETY: `record` is the reserved slot with N bytes of data, `template` a live map value; a Carrier begins with
     // a Header.
     unsafe {
         let data = (&raw mut (*record).data).cast::<u8>();
         zero::<N>(data);
-        let failed = copy_user::<N>(data, source, size);
-        if failed != 0 && options & FINAL == 0 {
-            slot.discard(BPF_RB_NO_WAKEUP as u64);
-            return 0;
+        let mut kept = size as u32;
+        if !copy_user::<N>(data, progress.at, size) {
+            if progress.by_page == 0 {
+                slot.discard(BPF_RB_NO_WAKEUP as u64);
+                return false;
+            }
+            bits |= flags::UNREADABLE;
+            kept = 0;
         }
-        let kept = (size & failed.wrapping_sub(1)) as u32;
-        let bits = options as u16 | (failed as u16 * flags::UNREADABLE);
         copy(&raw mut (*record).record, template);
-        R::describe(&raw mut (*record).record, offset as u32, kept);
+        R::describe(&raw mut (*record).record, progress.offset as u32, kept);
         let head = (&raw mut (*record).record).cast::<Header>();
         counters.seal(head, R::KIND, size_of::<R>() as u32 + kept, bits);
     }
     slot.submit(wake(Wake::Now));
-    1
+    true
 }
 
-/// Where a capture stands.
-pub struct Capture {
-    /// The thread's id.
-    pub thread: u64,
-    /// Flags every record of this call carries.
-    pub bits: u64,
-    /// TRUNCATED when less is wanted than there is, else 0.
-    pub cut: u64,
-    /// FINAL after a read has failed: go on page by page, so that a missing page costs that page only.
-    pub by_page: u64,
-    /// Bytes of the call captured or passed over so far.
-    pub offset: u64,
-    /// Bytes of the call that are wanted.
-    pub limit: u64,
-}
-
-impl Capture {
-    #[inline(always)]
-    pub fn new(thread: u64, bits: u16, limit: u64, total: u64) -> Self {
-        let cut = nonzero(total - limit) * flags::TRUNCATED as u64;
-        Self {
-            thread,
-            bits: bits as u64,
-            cut,
-            by_page: 0,
-            offset: 0,
-            limit,
-        }
+/// A record of a send whose bytes are no user memory.
+#[inline(always)]
+pub fn without_data(thread: u64, bits: u16) {
+    let (Some(state), Some(counters)) = (SENDS.get_ptr_mut(&thread), Counters::get()) else {
+        return;
+    };
+    let Some(mut slot) = counters.reserve::<SockSend>(Kind::SOCK_SEND) else {
+        return;
+    };
+    let record = pointer(&mut slot);
+    // SAFETY: `record` is the reserved slot, `state` a live map value.
+    unsafe {
+        copy(record, &raw const (*state).record);
+        let head = &raw mut (*record).header;
+        counters.seal(
+            head,
+            Kind::SOCK_SEND,
+            size_of::<SockSend>() as u32,
+            bits | flags::UNREADABLE,
+        );
     }
-
-    /// Captures the next piece of the `size` bytes at `source` with one of the two functions above; returns how far
-    /// it came.
-    #[inline(always)]
-    pub fn step(
-        &mut self,
-        emit: extern "C" fn(u64, u64, u64, u64, u64) -> u64,
-        source: u64,
-        size: u64,
-    ) -> u64 {
-        let mut most = LARGE as u64;
-        if self.by_page != 0 {
-            most = PAGE - (source & (PAGE - 1));
-        }
-        let left = self.limit - self.offset;
-        let mut size = size;
-        if size > left {
-            size = left;
-        }
-        if size > most {
-            size = most;
-        }
-        // Flags without branches: see `nonzero`.
-        let continued = nonzero(self.offset) * flags::CONTINUED as u64;
-        let ends = 1 - nonzero(left - size);
-        let options = self.bits | continued | (ends * self.cut) | self.by_page;
-        let done = emit(self.thread, source, size, self.offset, options);
-        self.by_page |= (1 - nonzero(done)) * FINAL;
-        size *= nonzero(done);
-        self.offset += size;
-        size
-    }
-
-    /// To be called at the end of every step of a loop: see `record::forget`.
-    #[inline(always)]
-    pub fn forget(&mut self, noise: u64) {
-        self.offset = forget(self.offset, noise);
-        self.limit = forget(self.limit, noise);
-        self.by_page = forget(self.by_page, noise);
-    }
+    slot.submit(wake(Wake::Now));
 }

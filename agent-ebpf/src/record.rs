@@ -123,19 +123,7 @@ pub fn stamp(header: *mut Header) {
     }
 }
 
-/// Clears what `seal` writes: a template is copied whole, and the verifier wants all of it written.
-#[inline(always)]
-pub fn blank(header: *mut Header) {
-    // SAFETY: as in `stamp`.
-    unsafe {
-        (*header).kind = 0;
-        (*header).flags = 0;
-        (*header).len = 0;
-        (*header).cpu_seq = 0;
-    }
-}
-
-/// This CPU's counters. Looked up once per program: a look-up per record would double the verifier's ways each time.
+/// This CPU's counters.
 #[derive(Clone, Copy)]
 pub struct Counters(*mut [u64; counter::COUNT]);
 
@@ -229,35 +217,16 @@ pub fn wake(wake: Wake) -> u64 {
     }
 }
 
-/// Makes `len` bytes of user memory a part of a record. On a fault the whole of `dst` is zero and 1 is
-/// returned, else 0.
+/// Makes `len` bytes of user memory a part of a record. On a fault the whole of `dst` is zero and false
+/// is returned.
 ///
 /// # Safety
 /// `dst` must have `N` bytes.
 #[inline(always)]
-pub unsafe fn copy_user<const N: usize>(dst: *mut u8, src: u64, len: u64) -> u64 {
-    let len = at_most::<N>(forget(len, src));
+pub unsafe fn copy_user<const N: usize>(dst: *mut u8, src: u64, len: u64) -> bool {
+    let len = at_most::<N>(len);
     // SAFETY: `len` is at most N, which `dst` has; the helper checks the source.
-    nonzero(unsafe { bpf_probe_read_user(dst.cast(), len as u32, src as *const _) } as u64)
-}
-
-/// `value`, of which the verifier knows nothing any more. `noise` is any number it does not know.
-///
-/// What it knows of a number it must tell apart: in a loop with a choice of slots every way through the steps before
-/// would be checked on its own, and twenty steps are then too many. So a loop's numbers are forgotten at each step.
-#[inline(always)]
-pub fn forget(value: u64, noise: u64) -> u64 {
-    let mut value = value;
-    // SAFETY: changes one register, twice, back to what it was.
-    unsafe {
-        core::arch::asm!(
-            "{v} ^= {n}",
-            "{v} ^= {n}",
-            v = inout(reg) value,
-            n = in(reg) noise,
-        );
-    }
-    value
+    unsafe { bpf_probe_read_user(dst.cast(), len as u32, src as *const _) == 0 }
 }
 
 /// Overwrites `N` bytes: a slot must not carry what the lap before left there.
@@ -325,33 +294,6 @@ pub fn unclassified(state: u32) -> u16 {
     } else {
         0
     }
-}
-
-/// Keeps a template in memory: the compiler would take it apart into single bytes, each in a stack slot of its own.
-#[inline(always)]
-pub fn settle<T>(place: *const T) -> *const T {
-    let mut place = place;
-    // SAFETY: a move of a register to itself; without `nomem` it counts as a use of all memory.
-    unsafe { core::arch::asm!("{p} = {p}", p = inout(reg) place) };
-    place
-}
-
-/// 1 for everything but 0. In assembly because the compiler would make a branch of it, and a branch in a loop
-/// doubles the verifier's ways.
-#[inline(always)]
-pub fn nonzero(value: u64) -> u64 {
-    let mut bit = value;
-    // SAFETY: arithmetic on two registers.
-    unsafe {
-        core::arch::asm!(
-            "{b} = -{b}",
-            "{b} |= {v}",
-            "{b} >>= 63",
-            b = inout(reg) bit,
-            v = in(reg) value,
-        );
-    }
-    bit
 }
 
 /// A reserved slot as a plain pointer.

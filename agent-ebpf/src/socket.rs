@@ -1,11 +1,11 @@
 //! Connections asked for, and bytes about to leave by TCP.
 
 use crate::{
-    maps::{SENDS, SendState, field},
-    payload::{Capture, FINAL, send_piece},
+    maps::{field, send_state},
+    payload::{Progress, capture_send, without_data},
     record::{
-        Counters, Wake, blank, current_task, follow, forget, interesting, pointer, read,
-        read_or_zero, settle, stamp, unclassified, wake,
+        Counters, Wake, current_task, follow, interesting, pointer, read, read_or_zero, stamp,
+        unclassified, wake,
     },
     tls::current_call,
 };
@@ -15,12 +15,9 @@ use aya_ebpf::{
     macros::{cgroup_sock_addr, fentry, kprobe, raw_tracepoint},
     programs::{FEntryContext, ProbeContext, RawTracePointContext, SockAddrContext},
 };
-use core::mem::MaybeUninit;
 use keytrail_abi::{
-    Connect, Endpoints, Kind, PAYLOAD_MAX, PAYLOAD_TIERS, SEGMENTS_MAX, SendCall,
-    TLS_HANDSHAKE_PEEK, TLS_RECORD_PEEK,
+    Connect, Endpoints, Kind, PAYLOAD_MAX, SendCall, TLS_HANDSHAKE_PEEK, TLS_RECORD_PEEK,
     globals::{MISSING, field as f},
-    header::flags,
 };
 
 const AF_INET: u16 = 2;
@@ -29,6 +26,7 @@ const IPPROTO_TCP: u16 = 6;
 
 #[cgroup_sock_addr(connect4)]
 pub fn connect4(ctx: SockAddrContext) -> i32 {
+    trace!(&ctx, "connect4");
     on_connect_hook(&ctx, false);
     // 1: the connection is none of our business.
     1
@@ -36,6 +34,7 @@ pub fn connect4(ctx: SockAddrContext) -> i32 {
 
 #[cgroup_sock_addr(connect6)]
 pub fn connect6(ctx: SockAddrContext) -> i32 {
+    trace!(&ctx, "connect6");
     on_connect_hook(&ctx, true);
     1
 }
@@ -55,6 +54,7 @@ pub fn set_state(ctx: RawTracePointContext) -> i32 {
 // From 6.16. Fires once per segment that is filled, not once per call.
 #[raw_tracepoint(tracepoint = "tcp_sendmsg_locked")]
 pub fn tcp_send_locked(ctx: RawTracePointContext) -> i32 {
+    trace!(&ctx, "send on socket {:x}", ctx.arg::<u64>(0));
     on_send(ctx.arg(0), ctx.arg(1));
     0
 }
@@ -180,93 +180,63 @@ fn on_syn_sent(sk: u64) {
     slot.submit(wake(Wake::Later));
 }
 
-/// The bytes of a send that are still to go, as segments of user memory.
-#[derive(Clone, Copy)]
-struct Segments {
-    /// Current piece.
-    at: u64,
-    left: u64,
-    /// `struct iovec` array in kernel memory, the next one to take and how many there are; 0 for a single buffer.
-    vector: u64,
-    next: u64,
-    count: u64,
-}
-
-impl Segments {
-    /// Takes the next iovec. False when there is none.
-    #[inline(always)]
-    fn advance(&mut self) -> bool {
-        if self.vector == 0 || self.next >= self.count {
-            return false;
-        }
-        // struct iovec { void *iov_base; size_t iov_len; } (UAPI).
-        let entry = self.vector + self.next * 16;
-        self.at = read_or_zero(entry, 0);
-        self.left = read_or_zero(entry, 8);
-        self.next += 1;
-        true
-    }
-}
-
-/// What `msg` holds, if it is memory of the calling process.
+/// Where the bytes of `msg` are: at, left and the segments that follow. `None` when they are not user memory.
 #[inline(always)]
-fn segments(iter: u64) -> Option<Segments> {
+fn segments(iter: u64, total: u64) -> Option<Progress> {
     let kind = match field(f::ITER_TYPE_SIZE) {
         1 => read::<u8>(iter, field(f::ITER_TYPE))? as u32,
         // Up to 5.13 the lowest bit is the direction.
         _ => read::<u32>(iter, field(f::ITER_TYPE))? & !1,
     };
     let skip: u64 = read_or_zero(iter, field(f::ITER_OFFSET));
+    let mut progress = Progress {
+        at: 0,
+        left: 0,
+        vector: 0,
+        next: 0,
+        count: 0,
+        offset: 0,
+        limit: 0,
+        total,
+        bits: 0,
+        by_page: 0,
+    };
     if field(f::ENUM_ITER_UBUF) != MISSING && kind == field(f::ENUM_ITER_UBUF) {
-        let buffer: u64 = read(iter, field(f::ITER_UBUF))?;
-        let left = read_or_zero(iter, field(f::ITER_COUNT));
-        return Some(Segments {
-            at: buffer + skip,
-            left,
-            vector: 0,
-            next: 0,
-            count: 0,
-        });
+        progress.at = read::<u64>(iter, field(f::ITER_UBUF))? + skip;
+        progress.left = total;
+        return Some(progress);
     }
     if field(f::ENUM_ITER_IOVEC) == MISSING || kind != field(f::ENUM_ITER_IOVEC) {
         return None;
     }
-    let mut segments = Segments {
-        at: 0,
-        left: 0,
-        vector: follow(iter, field(f::ITER_IOV)),
-        next: 0,
-        count: read_or_zero(iter, field(f::ITER_SEGS)),
-    };
-    segments.advance();
-    segments.at += skip;
-    segments.left = segments.left.saturating_sub(skip);
-    Some(segments)
+    progress.vector = follow(iter, field(f::ITER_IOV));
+    progress.count = read_or_zero(iter, field(f::ITER_SEGS));
+    progress.advance();
+    progress.at += skip;
+    progress.left = progress.left.saturating_sub(skip);
+    Some(progress)
 }
 
-/// The call, unless its bytes were captured already. Either the same call comes by again, further on, or the thread repeats a send
-/// that had found no room. `write_seq` counts what the socket has taken, so it tells both from a new send.
+/// The call, unless its bytes were captured already. Either the same call comes by again, further on, or the thread
+/// repeats a send that had found no room. `write_seq` counts what the socket has taken, so it tells both from a new
+/// send.
 #[inline(always)]
-fn new_call(pid_tgid: u64, sk: u64, total: u64, segments: &Segments) -> Option<SendCall> {
+fn new_call(before: SendCall, sk: u64, total: u64, progress: &Progress) -> Option<SendCall> {
     let seq: u32 = read_or_zero(sk, field(f::TCP_WRITE_SEQ));
-    if let Some(before) = SENDS.get_ptr(&pid_tgid) {
-        // SAFETY: a live map value, copied at once.
-        let before = unsafe { (*before).call };
-        let taken = seq.wrapping_sub(before.seq) as u64;
-        if before.sock == sk && taken <= before.total && before.total - taken == total {
-            let same = if segments.vector == 0 {
-                before.base.wrapping_add(taken) == segments.at
-            } else {
-                taken != 0 || before.base == segments.at
-            };
-            if same {
-                return None;
-            }
+    let taken = seq.wrapping_sub(before.seq) as u64;
+    if before.sock == sk && taken <= before.total && before.total - taken == total {
+        let same = if progress.vector == 0 {
+            before.base.wrapping_add(taken) == progress.at
+        } else {
+            taken != 0 || before.base == progress.at
+        };
+        if same {
+            return None;
         }
     }
     Some(SendCall {
         sock: sk,
-        base: segments.at,
+        base: progress.at,
         total,
         seq,
         pad: 0,
@@ -275,8 +245,8 @@ fn new_call(pid_tgid: u64, sk: u64, total: u64, segments: &Segments) -> Option<S
 
 #[inline(always)]
 fn on_send(sk: u64, msg: u64) {
-    let pid_tgid = bpf_get_current_pid_tgid();
-    let Some(state) = interesting((pid_tgid >> 32) as u32) else {
+    let thread = bpf_get_current_pid_tgid();
+    let Some(state) = interesting((thread >> 32) as u32) else {
         return;
     };
     if field(f::MSG_ITER) == MISSING {
@@ -287,86 +257,64 @@ fn on_send(sk: u64, msg: u64) {
     if total == 0 {
         return;
     }
-    let found = segments(iter);
+    let Some(entry) = send_state(thread) else {
+        return;
+    };
+    let found = segments(iter, total);
     let readable = found.is_some();
-    let mut segments = found.unwrap_or(Segments {
+    let mut progress = found.unwrap_or(Progress {
         at: 0,
         left: 0,
         vector: 0,
         next: 0,
         count: 0,
+        offset: 0,
+        limit: 0,
+        total,
+        bits: 0,
+        by_page: 0,
     });
-    let Some(call) = new_call(pid_tgid, sk, total, &segments) else {
+    // SAFETY: a live map value that belongs to this thread.
+    let Some(call) = new_call(unsafe { (*entry).call }, sk, total, &progress) else {
         return;
     };
     // TLS records are of use for their first bytes only: the type, the length, the SNI of a ClientHello.
-    let mut limit = if total > PAYLOAD_MAX as u64 {
-        PAYLOAD_MAX as u64
-    } else {
-        total
-    };
+    let mut most = PAYLOAD_MAX as u64;
     let mut encrypted = !readable;
-    if segments.left >= 3 {
+    if progress.left >= 3 {
         // SAFETY: the helper checks the address.
-        let first = unsafe { bpf_probe_read_user(segments.at as *const [u8; 3]) };
+        let first = unsafe { bpf_probe_read_user(progress.at as *const [u8; 3]) };
         if let Ok([kind @ 0x14..=0x17, 3, 0..=4]) = first {
             encrypted = true;
-            let peek = if kind == 0x16 {
+            most = if kind == 0x16 {
                 TLS_HANDSHAKE_PEEK
             } else {
                 TLS_RECORD_PEEK
             } as u64;
-            limit = if total > peek { peek } else { total };
         }
     }
+    progress.limit = if total > most { most } else { total };
+    progress.bits = unclassified(state) as u32;
     let (mut tls_call, mut tls_session) = (0, 0);
     if encrypted {
-        (tls_call, tls_session) = current_call(pid_tgid);
+        (tls_call, tls_session) = current_call(thread);
     }
-    let mut state_here = MaybeUninit::<SendState>::uninit();
-    let place = state_here.as_mut_ptr();
-    // SAFETY: every field is written.
+    // SAFETY: as above; every field is written.
     unsafe {
-        (*place).call = call;
-        let record = &raw mut (*place).record;
-        stamp(&raw mut (*record).header);
-        blank(&raw mut (*record).header);
-        endpoints(&raw mut (*record).ends, sk);
-        (*record).total = total;
-        (*record).offset = 0;
-        (*record).data_len = 0;
-        (*record).tls_call = tls_call;
-        (*record).tls_session = tls_session;
-        let _ = SENDS.insert(&pid_tgid, &*settle(place), 0);
+        (*entry).call = call;
+        (*entry).progress = progress;
+        stamp(&raw mut (*entry).record.header);
+        endpoints(&raw mut (*entry).record.ends, sk);
+        (*entry).record.total = total;
+        (*entry).record.offset = 0;
+        (*entry).record.data_len = 0;
+        (*entry).record.tls_call = tls_call;
+        (*entry).record.tls_session = tls_session;
     }
-    if !readable {
+    if readable {
+        capture_send(thread);
+    } else {
         // Pages of files or of the kernel (sendfile, splice, kTLS): that something was sent is all there is to say.
-        send_piece(
-            pid_tgid,
-            0,
-            0,
-            0,
-            (unclassified(state) | flags::UNREADABLE) as u64 | FINAL,
-        );
-        return;
-    }
-    let mut capture = Capture::new(pid_tgid, unclassified(state), limit, total);
-    // A failed read takes one step, and pages instead of slots from there on.
-    const STEPS: usize = SEGMENTS_MAX + PAYLOAD_MAX / PAYLOAD_TIERS[2] + PAYLOAD_MAX / 4096 + 2;
-    for _ in 0..STEPS {
-        if capture.offset >= capture.limit || (segments.left == 0 && !segments.advance()) {
-            break;
-        }
-        // A segment may be empty.
-        if segments.left != 0 {
-            let taken = capture.step(send_piece, segments.at, segments.left);
-            segments.left -= taken;
-            segments.at += taken;
-        }
-        capture.forget(total);
-        segments.left = forget(segments.left, total);
-        segments.at = forget(segments.at, total);
-        segments.next = forget(segments.next, total);
-        segments.count = forget(segments.count, total);
+        without_data(thread, unclassified(state));
     }
 }

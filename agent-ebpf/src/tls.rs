@@ -2,9 +2,9 @@
 //! seccomp filters, and on writes the buffer is valid at entry.
 
 use crate::{
-    maps::{TLS_CALLS, TlsState, field},
-    payload::{Capture, tls_piece},
-    record::{Counters, blank, interesting, settle, stamp, unclassified},
+    maps::{TLS_CALLS, field, tls_state},
+    payload::{Progress, capture_tls},
+    record::{Counters, interesting, stamp, unclassified},
 };
 use aya_ebpf::{
     EbpfContext,
@@ -16,17 +16,14 @@ use aya_ebpf::{
     macros::uprobe,
     programs::ProbeContext,
 };
-use core::mem::MaybeUninit;
 use keytrail_abi::{
-    PAYLOAD_MAX, PAYLOAD_TIERS, TlsCall,
+    PAYLOAD_MAX, TlsCall,
     globals::{MISSING, field as f},
     state::counter,
 };
 
 /// Without a way to see the stack a call is believed to last this long, nanoseconds.
 const CALL_AGE_MAX: u64 = 100_000_000;
-/// Whole slots, then pages after one failed read, then one for the failure itself.
-const STEPS: u32 = (PAYLOAD_MAX / PAYLOAD_TIERS[2] + PAYLOAD_MAX / 4096 + 2) as u32;
 
 // int SSL_write(SSL *s, const void *buf, int num)
 #[uprobe]
@@ -52,6 +49,7 @@ pub fn tls_write_size(ctx: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
+    trace!(ctx, "TLS write of {} bytes", total);
     let pid_tgid = bpf_get_current_pid_tgid();
     let Some(state) = interesting((pid_tgid >> 32) as u32) else {
         return 0;
@@ -104,43 +102,43 @@ fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
             Err(_) => ret_slot = 0,
         }
     }
-    let mut state_here = MaybeUninit::<TlsState>::uninit();
-    let place = state_here.as_mut_ptr();
-    // SAFETY: every field is written.
-    unsafe {
-        (*place).call = TlsCall {
-            tls_call: counters.unique(counter::CALLS),
-            tls_session: session,
-            boot_ns: now,
-            total,
-            buffer,
-            ret_slot,
-            ret_addr,
-        };
-        let record = &raw mut (*place).record;
-        stamp(&raw mut (*record).header);
-        blank(&raw mut (*record).header);
-        (*record).tls_call = (*place).call.tls_call;
-        (*record).tls_session = session;
-        (*record).total = total;
-        (*record).offset = 0;
-        (*record).data_len = 0;
-        (*record).cookie = cookie & 0xffff_ffff;
-        let _ = TLS_CALLS.insert(&pid_tgid, &*settle(place), 0);
-    }
+    let Some(entry) = tls_state(pid_tgid) else {
+        return 0;
+    };
+    let tls_call = counters.unique(counter::CALLS);
     let limit = if total > PAYLOAD_MAX as u64 {
         PAYLOAD_MAX as u64
     } else {
         total
     };
-    let mut capture = Capture::new(pid_tgid, unclassified(state), limit, total);
-    for _ in 0..STEPS {
-        if capture.offset >= capture.limit {
-            break;
-        }
-        capture.step(tls_piece, buffer.wrapping_add(capture.offset), total);
-        capture.forget(buffer);
+    // SAFETY: a live map value that belongs to this thread; every field is written.
+    unsafe {
+        (*entry).call.tls_call = tls_call;
+        (*entry).call.tls_session = session;
+        (*entry).call.boot_ns = now;
+        (*entry).call.total = total;
+        (*entry).call.buffer = buffer;
+        (*entry).call.ret_slot = ret_slot;
+        (*entry).call.ret_addr = ret_addr;
+        (*entry).progress = Progress {
+            at: buffer,
+            left: total,
+            vector: 0,
+            next: 0,
+            count: 0,
+            offset: 0,
+            limit,
+            total,
+            bits: unclassified(state) as u32,
+            by_page: 0,
+        };
+        stamp(&raw mut (*entry).record.header);
+        (*entry).record.tls_call = tls_call;
+        (*entry).record.tls_session = session;
+        (*entry).record.total = total;
+        (*entry).record.cookie = cookie & 0xffff_ffff;
     }
+    capture_tls(pid_tgid);
     0
 }
 

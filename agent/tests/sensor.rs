@@ -32,9 +32,7 @@ fn every_signal_has_a_hook_that_fires() {
     let host = host!();
     for report in &host.sensor.status().signals {
         assert!(!report.hook.is_empty(), "{report:?}");
-        if report.signal != "file_open" {
-            assert_eq!(report.self_test, "fired", "{report:?}");
-        }
+        assert_eq!(report.self_test, "fired", "{report:?}");
         for refused in &report.refused {
             assert!(
                 !refused.reason.is_empty() && !refused.remedy.is_empty(),
@@ -55,9 +53,7 @@ fn the_base_tier_can_be_asked_for() {
     let sensor = Sensor::open(&options).unwrap();
     for report in &sensor.status().signals {
         assert_eq!(report.tier, Some(Tier::Base), "{report:?}");
-        if report.signal != "file_open" {
-            assert_eq!(report.self_test, "fired", "{report:?}");
-        }
+        assert_eq!(report.self_test, "fired", "{report:?}");
     }
 }
 
@@ -133,6 +129,42 @@ fn reads_that_no_tracepoint_shows() {
         seen.hook_of(pid, Kind::FILE_READ).as_deref(),
         host.expect_tier("fanotify", "fexit:security_file_permission")
     );
+}
+
+#[test]
+fn a_read_in_an_overlay_is_known_at_once() {
+    let mut host = host!();
+    let Some(overlay) = host::Overlay::new(&[("secret", "value\n"), ("other", "nothing\n")]) else {
+        return;
+    };
+    let path = overlay.path("secret");
+    host.watch(&path);
+    let script = format!("cat {} {}", path.display(), overlay.path("other").display());
+    let pid = host.run(Command::new("sh").args(["-c", &script]));
+    let seen = host.settle();
+    let reader = seen.child_of(pid).unwrap_or(pid);
+    let reads = seen.reads(reader);
+    assert_eq!(reads.len(), 1, "{reads:?}");
+    assert_eq!(reads[0].file, keytrail::sensor::file_id(&path).unwrap());
+    // By the kernel side, in the very read, where it can know the file.
+    let hook = seen.hook_of(reader, Kind::FILE_READ).unwrap();
+    let base = host.expect_tier("base", "fentry") == Some("base");
+    let tracepoint = host
+        .sensor
+        .status()
+        .signal("file_read")
+        .unwrap()
+        .hook
+        .contains("mm_filemap");
+    assert!(
+        !base || !tracepoint || hook == "raw_tp:mm_filemap_get_pages",
+        "{hook}"
+    );
+    // Once it is no longer watched nothing is reported.
+    host.sensor
+        .unwatch(keytrail::sensor::file_id(&path).unwrap());
+    let pid = host.run(Command::new("cat").arg(&path));
+    assert_eq!(host.settle().reads(pid).len(), 0);
 }
 
 #[test]
@@ -278,8 +310,8 @@ fn curl_over_tls_shows_plaintext_and_socket() {
     assert!(host::contains(&writes[0].data, b"Bearer planted"));
     assert_eq!(writes[0].record.total as usize, writes[0].data.len());
     assert_eq!(
-        seen.hook_of(pid, Kind::TLS_WRITE).as_deref(),
-        Some("uprobe:SSL_write")
+        seen.hook_of(pid, Kind::TLS_WRITE),
+        host.with_cookies("uprobe:SSL_write")
     );
     let sends = seen.sends(pid);
     let hello = sends
@@ -295,7 +327,9 @@ fn curl_over_tls_shows_plaintext_and_socket() {
         .iter()
         .filter(|send| send.record.tls_call == writes[0].record.tls_call)
         .collect();
-    assert_eq!(nested.len(), 1, "{sends:?}");
+    if host.knows_calls() {
+        assert_eq!(nested.len(), 1, "{sends:?}");
+    }
     assert_eq!(nested[0].record.ends.peer_port, port);
     assert_eq!(nested[0].record.tls_session, writes[0].record.tls_session);
     assert_eq!(nested[0].data[0], 0x17);
@@ -325,8 +359,8 @@ fn python_uses_ssl_write_ex() {
         "{writes:?}"
     );
     assert_eq!(
-        seen.hook_of(pid, Kind::TLS_WRITE).as_deref(),
-        Some("uprobe:SSL_write_ex")
+        seen.hook_of(pid, Kind::TLS_WRITE),
+        host.with_cookies("uprobe:SSL_write_ex")
     );
     for write in &writes {
         let nested = seen
@@ -365,7 +399,12 @@ fn gnutls_is_seen_once() {
         .into_iter()
         .filter(|write| write.data.starts_with(b"GET /"))
         .collect();
-    assert_eq!(writes.len(), 1, "{writes:?}");
+    // gnutls_record_send goes on in gnutls_record_send2, and both are probed.
+    assert_eq!(
+        writes.len(),
+        if host.knows_calls() { 1 } else { 2 },
+        "{writes:?}"
+    );
 }
 
 #[test]

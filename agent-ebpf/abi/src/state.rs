@@ -27,10 +27,26 @@ const _: () = assert!(size_of::<ProcState>() == 16);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Watch {
+    /// The file as user space knows it, put into records. Differs from the key where `st_dev` is made up: on btrfs,
+    /// and in overlays, whose reads go to a file of another file system.
+    pub file: crate::FileId,
     /// Bits of [`watch`].
     pub flags: u32,
     pub pad: u32,
 }
+
+const _: () = assert!(size_of::<Watch>() == 24);
+
+/// Value of the `LEARN` map: which file a thread's next read goes to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Learn {
+    /// pid_tgid of the thread; 0 once it has read.
+    pub thread: u64,
+    pub file: crate::FileId,
+}
+
+const _: () = assert!(size_of::<Learn>() == 24);
 
 pub mod watch {
     /// A file known to hold credentials.

@@ -4,7 +4,9 @@ use aya::{
     Ebpf, Pod,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
 };
-use keytrail_abi::{FileId, Kind, ProcState, ReadKey, SEEN_CLEAN, SelfTest, Watch, state::counter};
+use keytrail_abi::{
+    FileId, Kind, Learn, ProcState, ReadKey, SEEN_CLEAN, SelfTest, Watch, state::counter,
+};
 use std::io;
 
 macro_rules! pod {
@@ -18,7 +20,7 @@ macro_rules! pod {
 }
 
 pod! {
-    PodFile(FileId), PodWatch(Watch), PodState(ProcState), PodKey(ReadKey), PodSelfTest(SelfTest),
+    PodFile(FileId), PodWatch(Watch), PodState(ProcState), PodKey(ReadKey), PodSelfTest(SelfTest), PodLearn(Learn),
     PodCounters([u64; counter::COUNT]),
 }
 
@@ -39,6 +41,7 @@ pub struct Maps {
     read_seen: HashMap<MapData, PodKey, u64>,
     counters: PerCpuArray<MapData, PodCounters>,
     self_test: Array<MapData, PodSelfTest>,
+    learn: Array<MapData, PodLearn>,
     lost_before: Vec<[u64; counter::COUNT]>,
 }
 
@@ -65,6 +68,7 @@ impl Maps {
             read_seen: typed(ebpf, "READ_SEEN")?,
             counters: typed(ebpf, "COUNTERS")?,
             self_test: typed(ebpf, "SELF_TEST")?,
+            learn: typed(ebpf, "LEARN")?,
             lost_before: Vec::new(),
         })
     }
@@ -130,6 +134,18 @@ impl Maps {
 
     pub fn self_test(&self) -> Option<SelfTest> {
         self.self_test.get(&0, 0).ok().map(|result| result.0)
+    }
+
+    /// # Errors
+    /// Never, unless the map is not ours.
+    pub fn set_learn(&mut self, learn: Learn) -> io::Result<()> {
+        self.learn
+            .set(0, PodLearn(learn), 0)
+            .map_err(io::Error::other)
+    }
+
+    pub fn learnt(&self) -> Option<Learn> {
+        self.learn.get(&0, 0).ok().map(|learn| learn.0)
     }
 
     /// What was lost since the last call.

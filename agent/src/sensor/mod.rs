@@ -7,6 +7,7 @@ pub mod btf;
 mod error;
 mod fanotify;
 mod hooks;
+mod learn;
 mod maps;
 mod proc;
 mod proof;
@@ -25,7 +26,8 @@ pub use watch::{file_id, kernel_dev};
 use self::{fanotify::Fanotify, maps::Maps, ring::Ring, tls::Libraries, watch::Watches};
 use aya::Ebpf;
 use keytrail_abi::{
-    FileAccess, FileId, Kind, PROC_UNKNOWN, ProcState, TlsWrite, access, state::WIPE_SLOT,
+    FileAccess, FileId, Kind, PROC_UNKNOWN, ProcState, TlsWrite, access,
+    state::{self, WIPE_SLOT},
 };
 use rustix::event::{PollFd, PollFlags};
 use std::{
@@ -82,6 +84,9 @@ struct HookNames {
     send: String,
 }
 
+/// Passes what the kernel side has logged on to `tracing`.
+type DebugLog = Box<dyn FnMut() + Send>;
+
 /// A running sensor. Dropping it detaches everything.
 pub struct Sensor {
     ebpf: Ebpf,
@@ -96,6 +101,7 @@ pub struct Sensor {
     libraries: Libraries,
     names: HookNames,
     status: SensorStatus,
+    debug_log: Option<DebugLog>,
 }
 
 impl Sensor {
@@ -137,6 +143,9 @@ impl Sensor {
     /// Order: fanotify's events come before any ring record that was begun after them. So the end of the ring is
     /// noted first, then fanotify is read until it is empty, then the ring up to that end.
     pub fn drain(&mut self, sink: &mut dyn FnMut(RawRecord<'_>)) -> usize {
+        if let Some(flush) = &mut self.debug_log {
+            flush();
+        }
         let until = self.ring.produced();
         let mut count = 0;
         if let Some(group) = &self.fanotify {
@@ -195,8 +204,14 @@ impl Sensor {
     /// # Errors
     /// When a table is full or the fanotify mark is refused: a gap, for this file.
     pub fn watch(&mut self, path: &Path, file: FileId, flags: u32) -> io::Result<()> {
+        let alias = if flags & state::watch::FILE == 0 {
+            None
+        } else {
+            learn::real(&mut self.ebpf, &mut self.maps, path)
+        };
+        let fanotify = self.fanotify.as_ref();
         self.watches
-            .add(&mut self.maps, self.fanotify.as_ref(), path, file, flags)
+            .add(&mut self.maps, fanotify, path, file, flags, alias)
     }
 
     /// Declares a discovered file clean in the version of this change time: it is not reported again.

@@ -2,8 +2,8 @@
 
 use super::{RawRecord, Sensor, hooks, start, tls, watch};
 use keytrail_abi::{
-    Connect, Exec, ExecChunk, FileAccess, Fork, Header, Kind, PROC_HOLDER, PROC_IGNORED, ProcState,
-    SockSend, TlsWrite, state::watch as flags,
+    Connect, Exec, ExecChunk, Fork, Header, Kind, PROC_HOLDER, PROC_IGNORED, ProcState, SockSend,
+    TlsWrite, state::watch as flags,
 };
 use std::{
     io::{Read, Write},
@@ -15,6 +15,7 @@ use std::{
 };
 
 const FIRED: &str = "fired";
+const FANOTIFY: &str = "fanotify";
 const MARK: &[u8] = b"KEYTRAIL_SELF_TEST=1";
 /// How long a record may take to appear.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -39,7 +40,6 @@ pub fn all(sensor: &mut Sensor) {
     );
     let lifecycle = lifecycle(sensor);
     let network = network(sensor);
-    let file = file(sensor);
     let uprobe = uprobe(sensor);
     sensor.maps.set_process(
         me,
@@ -55,7 +55,8 @@ pub fn all(sensor: &mut Sensor) {
         ("exit", lifecycle[2].clone()),
         ("connect", network[0].clone()),
         ("tcp_send", network[1].clone()),
-        ("file_read", file),
+        ("file_open", lifecycle[3].clone()),
+        ("file_read", lifecycle[4].clone()),
         ("tls_write", uprobe),
     ] {
         if let Some(report) = sensor.status.signal_mut(signal)
@@ -97,14 +98,25 @@ fn canary(sensor: &mut Sensor) -> Result<(), String> {
     }
 }
 
-/// Starts a program with a marked environment: exec, fork, exit.
-fn lifecycle(sensor: &mut Sensor) -> [String; 3] {
+/// Starts a program with a marked environment, whose file is watched meanwhile: exec, fork, exit, and, because the
+/// kernel opens and reads what it executes, file_open and file_read.
+fn lifecycle(sensor: &mut Sensor) -> [String; 5] {
+    let not_tried = |reason: &str| std::array::from_fn(|_| format!("not tried: {reason}"));
     let Some(program) = ["/bin/true", "/usr/bin/true"]
+        .map(Path::new)
         .into_iter()
-        .find(|path| Path::new(path).exists())
+        .find(|path| path.exists())
     else {
-        return ["", "", ""].map(|_| "not tried: there is no /bin/true".to_owned());
+        return not_tried("there is no /bin/true");
     };
+    let file = match watch::file_id(program) {
+        Ok(file) => file,
+        Err(error) => {
+            return not_tried(&format!("{}: {}", program.display(), hooks::words(&error)));
+        }
+    };
+    // A refused mark shows in the result.
+    let _ = sensor.watch(program, file, flags::FILE);
     let child = Command::new(program)
         .env_clear()
         .env("KEYTRAIL_SELF_TEST", "1")
@@ -115,14 +127,19 @@ fn lifecycle(sensor: &mut Sensor) -> [String; 3] {
     let mut child = match child {
         Ok(child) => child,
         Err(error) => {
-            let reason = format!("not tried: {program}: {}", hooks::words(&error));
-            return [reason.clone(), reason.clone(), reason];
+            sensor.unwatch(file);
+            return not_tried(&format!("{}: {}", program.display(), hooks::words(&error)));
         }
     };
     let pid = child.id();
     // Its status does not matter, its end does.
     let _ = child.wait();
-    let (mut exec, mut environment, mut fork, mut exit) = (false, false, false, false);
+    let kernel_reads = sensor
+        .status
+        .signal("file_read")
+        .is_some_and(|report| report.hook != FANOTIFY);
+    let (mut exec, mut environment, mut fork, mut exit, mut open, mut read) =
+        (false, false, false, false, false, false);
     collect(sensor, &mut |record| {
         let bytes = record.bytes;
         match kind(bytes) {
@@ -140,17 +157,31 @@ fn lifecycle(sensor: &mut Sensor) -> [String; 3] {
                     u32::from_ne_bytes(super::number(bytes, offset_of!(Fork, child_tgid))) == pid;
             }
             Kind::EXIT => exit |= tgid(bytes) == pid,
+            Kind::FILE_OPEN if tgid(bytes) == pid => open = true,
+            // fanotify would hide that the better hook sees nothing.
+            Kind::FILE_READ if tgid(bytes) == pid => {
+                read |= !(kernel_reads && record.hook == FANOTIFY)
+            }
             _ => {}
         }
-        exec && environment && fork && exit
+        exec && environment && fork && exit && open && read
     });
+    sensor.unwatch(file);
     let result = |good: bool| if good { FIRED } else { "did not fire" }.to_owned();
     let exec = match (exec, environment) {
         (true, true) => FIRED.to_owned(),
         (true, false) => "fired, but the environment was not captured".to_owned(),
-        _ => "did not fire".to_owned(),
+        _ => result(false),
     };
-    [exec, result(fork), result(exit)]
+    let read = if !read && super::proof::made_up_device(program) {
+        format!(
+            "not told: {} is on a file system whose device numbers are made up; there fanotify sees the reads",
+            program.display()
+        )
+    } else {
+        result(read)
+    };
+    [exec, result(fork), result(exit), result(open), read]
 }
 
 /// Connects to itself and sends a few bytes: connect and tcp_send, with the right addresses.
@@ -212,53 +243,6 @@ fn network(sensor: &mut Sensor) -> [String; 2] {
 
 fn number_at(bytes: &[u8], at: usize) -> [u8; 4] {
     super::number(bytes, at)
-}
-
-/// Reads a byte of the agent's own executable while it is watched.
-fn file(sensor: &mut Sensor) -> String {
-    let path = Path::new("/proc/self/exe");
-    let file = match watch::file_id(path) {
-        Ok(file) => file,
-        Err(error) => return format!("not tried: {}", hooks::words(&error)),
-    };
-    if sensor
-        .maps
-        .set_watched(
-            file,
-            keytrail_abi::Watch {
-                flags: flags::FILE,
-                pad: 0,
-            },
-        )
-        .is_err()
-        || sensor
-            .maps
-            .set_bit(keytrail_abi::watch_bit(file.ino), true)
-            .is_err()
-    {
-        return "not tried: the table of watched files cannot be written".to_owned();
-    }
-    let read = std::fs::File::open(path).and_then(|mut file| file.read(&mut [0; 1]));
-    let me = std::process::id();
-    let fired = collect(sensor, &mut |record| {
-        kind(record.bytes) == Kind::FILE_READ
-            && tgid(record.bytes) == me
-            && u64::from_ne_bytes(super::number(record.bytes, offset_of!(FileAccess, file)))
-                == file.ino
-    });
-    sensor.maps.clear_watched(file);
-    // A bit too many costs a look-up, no more.
-    let _ = sensor
-        .maps
-        .set_bit(keytrail_abi::watch_bit(file.ino), false);
-    match (read, fired) {
-        (Err(error), _) => format!("not tried: {}", hooks::words(&error)),
-        (Ok(_), true) => FIRED.to_owned(),
-        (Ok(_), false) if super::proof::made_up_device(path) => {
-            "not told: the agent's own executable is on a file system whose device numbers are made up".to_owned()
-        }
-        (Ok(_), false) => "did not fire".to_owned(),
-    }
 }
 
 /// Calls a probed function of the agent itself.

@@ -1,7 +1,7 @@
 //! From nothing to a running sensor.
 
 use super::{
-    HookNames, Sensor, SensorError, SensorOptions, bpf, btf,
+    DebugLog, HookNames, Sensor, SensorError, SensorOptions, bpf, btf,
     fanotify::Fanotify,
     hooks::{self, Candidate, SIGNALS, Signal},
     maps::Maps,
@@ -76,6 +76,11 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
             .push(format!("the field offsets could not be proven: {reason}")),
     }
 
+    let debug_log = if options.debug_log {
+        debug_log(&mut ebpf)
+    } else {
+        None
+    };
     let (ring, ring_fd) = map_ring(&mut ebpf, ring_bytes)?;
     // Before anything is attached: the agent's own doings are of no interest.
     maps.set_process(
@@ -124,6 +129,11 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
             Ok(()) => {
                 report.hook = "uprobe".to_owned();
                 report.tier = Some(Tier::Base);
+                if !aya::features().bpf_cookie() {
+                    report.note = "kernels before 5.15 do not tell which function fired, nor when its call is over: a \
+                                   send counts as nested for a tenth of a second"
+                        .to_owned();
+                }
             }
             Err(refused) => report.refused.push(refused),
         }
@@ -140,6 +150,7 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
         libraries,
         names,
         status,
+        debug_log,
     };
     if options.self_test {
         provoke::all(&mut sensor);
@@ -171,6 +182,18 @@ fn load(fields: &btf::Fields, ring_bytes: u32) -> Result<(Ebpf, Maps), SensorErr
         })?;
     let maps = Maps::take(&mut ebpf).map_err(SensorError::Load)?;
     Ok((ebpf, maps))
+}
+
+/// The reader of the kernel side's debug log. `None` when the object has none: it is there to be asked for, and its
+/// absence harms nothing.
+fn debug_log(ebpf: &mut Ebpf) -> Option<DebugLog> {
+    match aya_log::EbpfLogger::init(ebpf) {
+        Ok(mut logger) => Some(Box::new(move || logger.flush())),
+        Err(error) => {
+            tracing::warn!(%error, "no kernel debug log: the kernel side was built without its feature `log`");
+            None
+        }
+    }
 }
 
 fn chain<'a>(

@@ -17,8 +17,9 @@ use std::{
 
 /// The kernel's own encoding of a device number (`MKDEV`: major << 20 | minor) from user space's `st_dev`.
 ///
-/// On btrfs (and overlayfs, for files of other layers) `st_dev` is made up per subvolume and is not the `s_dev` the
-/// kernel side sees; there only fanotify recognises the file.
+/// On btrfs `st_dev` is made up per subvolume, and in an overlay reads go to a file of another file system: there the
+/// kernel side knows the file by another name, which is learnt by reading it (`learn.rs`), and where that cannot be
+/// learnt only fanotify recognises the file.
 pub fn kernel_dev(st_dev: u64) -> u32 {
     rustix::fs::major(st_dev) << 20 | rustix::fs::minor(st_dev) & 0xf_ffff
 }
@@ -41,6 +42,8 @@ pub struct Watches {
     files: HashMap<FileId, (PathBuf, u32)>,
     /// (st_dev, st_ino) as fanotify's descriptors show them.
     inodes: HashMap<(u64, u64), FileId>,
+    /// Other names the kernel has for a file: on btrfs and below an overlay.
+    aliases: HashMap<FileId, FileId>,
     /// How many watched inodes share a bit.
     bits: HashMap<(u32, u64), u32>,
 }
@@ -61,15 +64,31 @@ impl Watches {
         path: &Path,
         file: FileId,
         flags: u32,
+        alias: Option<FileId>,
     ) -> io::Result<()> {
-        maps.set_watched(file, Watch { flags, pad: 0 })?;
-        let before = self.files.insert(file, (path.to_owned(), flags));
-        if before.is_none() {
-            let bit = watch_bit(file.ino);
-            let users = self.bits.entry(bit).or_default();
-            *users += 1;
-            if *users == 1 {
-                maps.set_bit(bit, true)?;
+        let watch = Watch {
+            file,
+            flags,
+            pad: 0,
+        };
+        maps.set_watched(file, watch)?;
+        if self.files.insert(file, (path.to_owned(), flags)).is_none() {
+            self.use_bit(maps, file)?;
+        }
+        if let Some(alias) = alias
+            && alias != file
+            && !self.files.contains_key(&alias)
+        {
+            maps.set_watched(alias, watch)?;
+            match self.aliases.insert(file, alias) {
+                Some(before) if before == alias => {}
+                before => {
+                    self.use_bit(maps, alias)?;
+                    if let Some(before) = before {
+                        maps.clear_watched(before);
+                        self.free_bit(maps, before);
+                    }
+                }
             }
         }
         if flags & watch::FILE != 0
@@ -83,12 +102,18 @@ impl Watches {
         Ok(())
     }
 
-    pub fn remove(&mut self, maps: &mut Maps, fanotify: Option<&Fanotify>, file: FileId) {
-        let Some((path, _)) = self.files.remove(&file) else {
-            return;
-        };
-        maps.clear_watched(file);
-        self.inodes.retain(|_, known| *known != file);
+    fn use_bit(&mut self, maps: &mut Maps, file: FileId) -> io::Result<()> {
+        let bit = watch_bit(file.ino);
+        let users = self.bits.entry(bit).or_default();
+        *users += 1;
+        if *users == 1 {
+            maps.set_bit(bit, true)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn free_bit(&mut self, maps: &mut Maps, file: FileId) {
         let bit = watch_bit(file.ino);
         if let Some(users) = self.bits.get_mut(&bit) {
             *users -= 1;
@@ -98,6 +123,19 @@ impl Watches {
                 let _ = maps.set_bit(bit, false);
             }
         }
+    }
+
+    pub fn remove(&mut self, maps: &mut Maps, fanotify: Option<&Fanotify>, file: FileId) {
+        let Some((path, _)) = self.files.remove(&file) else {
+            return;
+        };
+        maps.clear_watched(file);
+        self.free_bit(maps, file);
+        if let Some(alias) = self.aliases.remove(&file) {
+            maps.clear_watched(alias);
+            self.free_bit(maps, alias);
+        }
+        self.inodes.retain(|_, known| *known != file);
         // Only when the path still leads to that inode: another one may have taken its place.
         if let Some(fanotify) = fanotify
             && file_id(&path).is_ok_and(|now| now == file)

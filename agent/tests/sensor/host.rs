@@ -76,6 +76,17 @@ impl Host {
         })
     }
 
+    /// Kernels before 5.15 do not tell which uprobe fired, nor when the probed call is over.
+    pub fn knows_calls(&self) -> bool {
+        let report = self.sensor.status().signal("tls_write");
+        report.is_some_and(|report| report.note.is_empty())
+    }
+
+    /// The name of a uprobe, where the kernel tells it.
+    pub fn with_cookies(&self, hook: &str) -> Option<String> {
+        Some(if self.knows_calls() { hook } else { "uprobe" }.to_owned())
+    }
+
     /// Drains until nothing has come for a while.
     pub fn settle(&mut self) -> Seen {
         let mut seen = Seen::default();
@@ -337,4 +348,52 @@ pub fn send_buffers(host: &mut Host, script: &str) -> (u32, Vec<u8>) {
     );
     let pid = host.run(Command::new("/usr/bin/python3").args(["-c", &script]));
     (pid, server.join().unwrap())
+}
+
+/// A mounted overlay over a directory on disk, gone when dropped.
+pub struct Overlay {
+    directory: tempfile::TempDir,
+}
+
+impl Overlay {
+    /// `None`, with the reason, where overlays cannot be mounted.
+    pub fn new(files: &[(&str, &str)]) -> Option<Self> {
+        let directory = tempfile::tempdir_in(on_disk()).unwrap();
+        let part = |name: &str| directory.path().join(name);
+        for name in ["lower", "upper", "work", "merged"] {
+            std::fs::create_dir(part(name)).unwrap();
+        }
+        for (name, content) in files {
+            std::fs::write(part("lower").join(name), content).unwrap();
+        }
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            part("lower").display(),
+            part("upper").display(),
+            part("work").display()
+        );
+        let mounted = Command::new("mount")
+            .args(["-t", "overlay", "overlay", "-o", &options])
+            .arg(part("merged"))
+            .stderr(Stdio::null())
+            .status();
+        if !mounted.is_ok_and(|status| status.success()) {
+            eprintln!("not tried: overlays cannot be mounted here");
+            return None;
+        }
+        Some(Self { directory })
+    }
+
+    pub fn path(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join("merged").join(name)
+    }
+}
+
+impl Drop for Overlay {
+    fn drop(&mut self) {
+        let _ = Command::new("umount")
+            .arg("-l")
+            .arg(self.directory.path().join("merged"))
+            .status();
+    }
 }
