@@ -11,6 +11,7 @@ pub mod correlate;
 pub mod decode;
 pub mod digest;
 pub mod engine;
+pub mod host;
 pub mod inventory;
 pub mod ledger;
 pub mod model;

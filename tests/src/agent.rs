@@ -155,6 +155,20 @@ impl Agent {
         self.process.lock().unwrap().pid()
     }
 
+    /// Processor time it has taken so far.
+    #[must_use]
+    pub fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // utime and stime are fields 14 and 15, in hundredths of a second; the name before may hold blanks.
+        let ticks: u64 = stat[stat.rfind(')').unwrap()..]
+            .split(' ')
+            .skip(12)
+            .take(2)
+            .map(|t| t.parse::<u64>().unwrap())
+            .sum();
+        Duration::from_millis(10 * ticks)
+    }
+
     /// When its process was started.
     #[must_use]
     pub fn started(&self) -> Instant {

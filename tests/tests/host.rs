@@ -24,6 +24,12 @@ cases! {
         tmpfs_is_not_silent
         readers_are_named
     }
+    inventory_live {
+        written_anywhere
+        clean_files_are_silent
+        a_storm_of_files
+        mounted_later
+    }
     sends_tls {
         bearer_by_curl
         two_hundred_curls

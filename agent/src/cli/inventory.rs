@@ -5,7 +5,7 @@ use super::exit;
 use crate::inventory::diff::diff;
 use crate::inventory::model::Entry;
 use crate::inventory::run::{self, Document, Options};
-use crate::inventory::state::State;
+use crate::inventory::state::{Run, State};
 use crate::inventory::walk::Report;
 use crate::inventory::{names, render};
 use crate::output::Style;
@@ -97,7 +97,8 @@ pub struct InventoryArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Subcommand)]
 pub enum InventoryAction {
-    /// What changed between the last two inventories of this root.
+    /// What changed since the last inventory of this root, as far as the running agent saw it; otherwise between the
+    /// last two.
     Diff {
         /// Take an inventory now, and compare it with the last one.
         #[arg(long)]
@@ -137,7 +138,7 @@ fn act(args: &InventoryArgs) -> Result<u8, String> {
         containers: args.containers || (host && root),
         all_filesystems: args.all_filesystems,
         threads: args.threads.map_or_else(threads, usize::from),
-        max_age: i64::from(args.older_than) * 86_400,
+        max_age: max_age(args),
         state_dir: Some(dir),
     };
     let report = Report::default();
@@ -279,6 +280,16 @@ fn compare(args: &InventoryArgs, state: &State) -> Result<u8, String> {
         std::fs::canonicalize(&args.root).map_err(|e| format!("{}: {e}", args.root.display()))?;
     let root = names::escape(real.as_os_str().as_bytes());
     let runs = state.runs(&root, 2).map_err(text)?;
+    let max_age = max_age(args);
+    // What the running agent saw since the last look is newer than any stored one.
+    if args.action == Some(InventoryAction::Diff { now: false })
+        && let Some(last) = runs.last()
+        && let Some((now, mut entries)) = state.since(last).map_err(text)?
+    {
+        run::complete(&mut entries, now.started, max_age).map_err(text)?;
+        let before = state.entries(last).map_err(text)?;
+        return show_changes(args, (last, before), (&now, entries));
+    }
     let [before, after] = runs.as_slice() else {
         return Err(format!(
             "{} of {root}: run `keytrail inventory` first, or again",
@@ -289,19 +300,33 @@ fn compare(args: &InventoryArgs, state: &State) -> Result<u8, String> {
             }
         ));
     };
-    let changes = diff(
+    show_changes(
+        args,
         (before, state.entries(before).map_err(text)?),
         (after, state.entries(after).map_err(text)?),
-    );
+    )
+}
+
+fn max_age(args: &InventoryArgs) -> i64 {
+    i64::from(args.older_than) * 86_400
+}
+
+fn show_changes(
+    args: &InventoryArgs,
+    before: (&Run, Vec<Entry>),
+    after: (&Run, Vec<Entry>),
+) -> Result<u8, String> {
+    let (from, to) = (before.0, after.0);
+    let changes = diff(before, after);
     let changes: Vec<_> = changes
         .into_iter()
         .filter(|c| c.entry().credential.confidence >= args.min_confidence)
         .collect();
     match args.output {
-        TableFormat::Json => print(&json(&render::diff_document(before, after, &changes))?)?,
+        TableFormat::Json => print(&json(&render::diff_document(from, to, &changes))?)?,
         TableFormat::Table => print(&render::changes(
-            before,
-            after,
+            from,
+            to,
             &changes,
             &Style::of(io::stdout()),
         ))?,

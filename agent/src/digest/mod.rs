@@ -4,6 +4,7 @@
 //! the observation leaves. What the kernel side has to know (who holds something, which files are watched) goes
 //! out through [`Kernel`].
 
+pub mod background;
 mod environment;
 mod exec;
 mod files;
@@ -14,7 +15,7 @@ mod stamp;
 #[cfg(test)]
 mod tests;
 
-pub use files::{FileTable, Files};
+pub use files::{FileTable, Files, KnownFile, min_confidence};
 pub use procfs::list_pids;
 pub use registry::Registry;
 pub use stage::{Digest, DigestOptions, Digested, Settle};

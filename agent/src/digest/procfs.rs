@@ -119,7 +119,7 @@ pub fn exe(tgid: u32) -> Option<ExeFacts> {
         path: target.to_string_lossy().into_owned(),
         device: meta
             .as_ref()
-            .map_or(0, |m| u64::from(super::files::kernel_device(m.dev()))),
+            .map_or(0, |m| u64::from(crate::host::kernel_device(m.dev()))),
         inode: meta.map_or(0, |m| m.ino()),
     })
 }

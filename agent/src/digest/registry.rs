@@ -47,6 +47,32 @@ impl Registry {
         &self.fingerprinter
     }
 
+    /// Makes the findings of one file known; what it holds, each credential once. A finding without a secret part (a
+    /// lone key id) names a credential, it does not hold one; below `min_confidence` nothing counts.
+    pub fn learn_held(&mut self, findings: &[Finding], min_confidence: f64) -> Vec<CredentialRef> {
+        let mut held: Vec<CredentialRef> = Vec::new();
+        for finding in findings {
+            if finding.parts.is_empty() || finding.confidence < min_confidence {
+                continue;
+            }
+            if let Some(credential) = self.learn(finding)
+                && !held.iter().any(|c| c.fingerprint == credential.fingerprint)
+            {
+                held.push(credential);
+            }
+        }
+        held
+    }
+
+    /// What is in a file, whatever its confidence, in its order: what an inventory wants. Nothing is learnt.
+    pub fn describe_held(&self, findings: &[Finding]) -> Vec<Credential> {
+        findings
+            .iter()
+            .filter(|f| !f.parts.is_empty())
+            .map(|f| f.credential(&self.fingerprinter))
+            .collect()
+    }
+
     /// Makes a finding known: its forms go to the matcher; the caller drops (and so wipes) the secret.
     pub fn learn(&mut self, finding: &Finding) -> Option<CredentialRef> {
         let fresh = finding.credential(&self.fingerprinter);

@@ -1,22 +1,23 @@
 //! One record in, its observations out.
 
 use super::exec::{self, Execs, Finished};
-use super::files::{Discovered, Discovery, Files};
+use super::files::{Discovered, Discovery, Files, min_confidence};
 use super::registry::Registry;
 use super::{Kernel, procfs, stamp};
 use crate::decode::Record;
 use crate::model::{
-    Access, FileSeen, Observation, Payload, Pid, SendSeen, Snapshot, Stamp, TlsSeen,
+    Access, FileSeen, Observation, Payload, Pid, PlaceNews, SendSeen, Snapshot, Stamp, TlsSeen, Why,
 };
 use crate::secret::Classifier;
 use crate::wire::{self, Chunk, Layer, StreamKey, Streams};
 use keytrail_abi as abi;
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What the digest is made of.
 pub struct DigestOptions {
-    pub classifier: Classifier,
+    pub classifier: Arc<Classifier>,
     pub registry: Registry,
     pub streams: Streams,
     pub files: Files,
@@ -24,7 +25,7 @@ pub struct DigestOptions {
 
 /// The stage after which no secret bytes exist.
 pub struct Digest {
-    pub classifier: Classifier,
+    pub classifier: Arc<Classifier>,
     pub registry: Registry,
     streams: Streams,
     pub files: Files,
@@ -56,6 +57,8 @@ pub struct Digested {
     pub watch: Vec<(PathBuf, abi::FileId)>,
     /// Files (and change times) that need no further look.
     pub clean: Vec<(abi::FileId, u64)>,
+    /// What was found in files, for the inventory.
+    pub places: Vec<PlaceNews>,
     /// Watched inodes that are other files by now.
     pub unwatch: Vec<abi::FileId>,
 }
@@ -169,13 +172,22 @@ impl Digest {
         let Some(known) = self.files.table.get(r.file) else {
             return;
         };
-        if r.ctime_ns != 0 && r.ctime_ns != known.facts.ctime_ns {
-            let (root, path) = (known.root.clone(), known.facts.path.clone());
+        if r.ctime_ns != 0 && r.ctime_ns != known.version.facts.ctime_ns {
+            let (root, path) = (known.root.clone(), known.version.facts.path.clone());
             let again = self
                 .files
                 .table
                 .learn(&root, &path, &self.classifier, &mut self.registry);
-            if again.is_none_or(|learnt| learnt.id != r.file) {
+            let same = again.as_ref().is_some_and(|learnt| learnt.id == r.file);
+            if let Some(learnt) = again
+                && let Some(held) = learnt.held
+                && let Some(known) = self.files.table.get(learnt.id)
+            {
+                let min = min_confidence(self.files.is_named(&path));
+                let look = known.look(held, min, Why::Met, r.header.boot_ns);
+                out.places.push(PlaceNews::Looked(Box::new(look)));
+            }
+            if !same {
                 // The path leads elsewhere: the inode is another file now, and was read under a name we do not know.
                 self.files.table.remove(r.file);
                 self.unlocated += 1;
@@ -194,7 +206,7 @@ impl Digest {
         out.observations.push(Observation::File(Box::new(FileSeen {
             at: stamp::stamp(&r.header),
             access,
-            file: known.facts.clone(),
+            file: known.version.facts.clone(),
             credentials: known.credentials.clone(),
             unreadable: known.unreadable.clone(),
             truncated: known.truncated,
@@ -209,19 +221,16 @@ impl Digest {
             .files
             .table
             .get(r.file)
-            .is_some_and(|k| k.facts.ctime_ns == r.ctime_ns);
+            .is_some_and(|k| k.version.facts.ctime_ns == r.ctime_ns);
         let found = if known {
-            Discovered::Holds
+            Discovered::Holds(None)
         } else {
-            self.discovery.look(
-                r,
-                &mut self.files.table,
-                &self.classifier,
-                &mut self.registry,
-            )
+            self.discovery
+                .look(r, &mut self.files, &self.classifier, &mut self.registry)
         };
         match found {
-            Discovered::Holds => {
+            Discovered::Holds(look) => {
+                out.places.extend(look.map(PlaceNews::Looked));
                 let Some(known) = self.files.table.get(r.file) else {
                     return;
                 };
@@ -237,7 +246,7 @@ impl Digest {
                     } else {
                         access
                     },
-                    file: known.facts.clone(),
+                    file: known.version.facts.clone(),
                     credentials: known.credentials.clone(),
                     unreadable: None,
                     truncated: known.truncated,
@@ -246,7 +255,13 @@ impl Digest {
                 };
                 out.observations.push(Observation::File(Box::new(seen)));
             }
-            Discovered::Clean => out.clean.push((r.file, r.ctime_ns)),
+            Discovered::Clean => {
+                out.places.push(PlaceNews::Clean {
+                    device: u64::from(r.file.dev),
+                    inode: r.file.ino,
+                });
+                out.clean.push((r.file, r.ctime_ns));
+            }
             Discovered::Lost => {
                 out.clean.push((r.file, r.ctime_ns));
                 self.unlocated += 1;
@@ -391,19 +406,15 @@ impl Digest {
         })
     }
 
-    /// Looks again at directories that changed; new credential files become observations.
+    /// Looks again at directories that changed.
     pub fn watch(&mut self, boot_ns: u64, kernel: &mut dyn Kernel, out: &mut Digested) {
-        for appeared in self
-            .files
-            .rescan(&self.classifier, &mut self.registry, kernel)
-        {
-            out.observations.push(Observation::Created {
-                at: None,
-                boot_ns,
-                file: appeared.facts,
-                credentials: appeared.credentials,
-            });
-        }
+        self.files.rescan(
+            &self.classifier,
+            &mut self.registry,
+            kernel,
+            boot_ns,
+            &mut out.places,
+        );
     }
 
     /// Time passes: late execs are finished, payload tails wiped.

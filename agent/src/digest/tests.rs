@@ -3,7 +3,7 @@
 use super::files::Files;
 use super::{Digest, DigestOptions, Digested, Kernel, Registry};
 use crate::decode::Record;
-use crate::model::{Access, ExecSeen, Observation, Place};
+use crate::model::{Access, ExecSeen, Observation, Place, PlaceNews, Why};
 use crate::secret::{Classifier, Fingerprinter};
 use crate::wire::{Matcher, Streams};
 use keytrail_abi as abi;
@@ -30,7 +30,7 @@ impl Kernel for Asked {
 
 fn digest(patterns: &[String]) -> Digest {
     Digest::new(DigestOptions {
-        classifier: Classifier::builtin(),
+        classifier: Classifier::builtin().into(),
         registry: Registry::new(Fingerprinter::new(&[7; 32]), Matcher::new(&[9; 32])),
         streams: Streams::new(),
         files: Files::new(patterns.to_vec()),
@@ -279,9 +279,10 @@ fn files_are_learnt_watched_and_known_in_their_new_version() {
     digest.watch(1, &mut asked, &mut out);
     assert_eq!(asked.watched.len(), 1, "{:?}", asked.watched);
     assert!(
-        out.observations.is_empty(),
+        matches!(out.places.as_slice(), [PlaceNews::Looked(l)] if l.why == Why::Start && l.held.len() == 1),
         "what was there at the start was not created"
     );
+    out.places.clear();
 
     // A new file in the watched directory is found because the directory says so.
     write("two", &github());
@@ -290,7 +291,7 @@ fn files_are_learnt_watched_and_known_in_their_new_version() {
     digest.watch(2, &mut asked, &mut out);
     assert_eq!(asked.watched.len(), 2);
     assert!(
-        matches!(out.observations.as_slice(), [Observation::Created { file, .. }] if file.path.ends_with("/two"))
+        matches!(out.places.as_slice(), [PlaceNews::Looked(l)] if l.why == Why::Place && l.raw.ends_with(b"/two"))
     );
 
     // A read of a version that is not known yet looks again first.
@@ -327,4 +328,7 @@ fn files_are_learnt_watched_and_known_in_their_new_version() {
     digest.files.mark_all();
     digest.watch(3, &mut asked, &mut out);
     assert_eq!(asked.unwatched.len(), 1);
+    assert!(
+        matches!(out.places.last(), Some(PlaceNews::Gone { raw, .. }) if raw.ends_with(b"/two"))
+    );
 }

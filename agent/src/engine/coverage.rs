@@ -125,6 +125,33 @@ pub fn lost(
     }
 }
 
+/// Files that are written somewhere without the agent being told.
+pub fn writes_unseen(what: &str, error: &str, boot_ns: u64) -> GapSeen {
+    GapSeen {
+        boot_ns,
+        reason: "writes_unseen".to_owned(),
+        detail: format!("{what}: {error}"),
+        remedy: "name places of credentials under `watch` in the configuration".to_owned(),
+        count: 1,
+        signal: "file_write".to_owned(),
+        ..GapSeen::default()
+    }
+}
+
+/// Files that were written and not looked at.
+pub fn not_looked_at(count: u64, why: &str, boot_ns: u64) -> GapSeen {
+    GapSeen {
+        boot_ns,
+        reason: "files_skipped".to_owned(),
+        detail: format!("files that were written were not looked at, {count} times: {why}"),
+        remedy: "they are looked at when they are read; `keytrail inventory` finds what they hold"
+            .to_owned(),
+        count,
+        signal: "file_write".to_owned(),
+        ..GapSeen::default()
+    }
+}
+
 /// Files that were read and could not be found again to be looked into.
 pub fn unlocated(count: u64, boot_ns: u64, from_wall_ns: u64, to_wall_ns: u64) -> GapSeen {
     GapSeen {

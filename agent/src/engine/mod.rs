@@ -2,6 +2,7 @@
 //! and hands events on. The ring is the queue; what does not fit is counted in the kernel.
 
 mod coverage;
+mod places;
 mod replay;
 mod run;
 mod start;

@@ -1,17 +1,18 @@
 //! The loop: wait, drain, digest, step, hand on.
 
 use super::coverage;
+use super::places::Places;
 use super::{Command, Shared, Sink};
 use crate::correlate::Core;
 use crate::decode;
 use crate::digest::{Digest, Digested, Kernel, Settle};
+use crate::host::clock::{boot_ns, wall_ns};
 use crate::ledger::Ledger;
 use crate::model::{GapSeen, Observation, Pid};
 use crate::sensor::{RawRecord, Sensor};
 use crate::wire;
 use keytrail_abi::{FileId, Kind, PROC_HOLDER, ProcState};
 use keytrail_proto::v1;
-use rustix::time::{ClockId, clock_gettime};
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -32,21 +33,6 @@ const UNLOCATED_NS: u64 = 10_000_000_000;
 const HEARTBEAT_NS: u64 = 1_000_000_000;
 /// Time the last records get to arrive before pending decisions are made at the end.
 const SETTLE: Duration = Duration::from_millis(50);
-
-/// Nanoseconds since boot (CLOCK_BOOTTIME).
-pub fn boot_ns() -> u64 {
-    nanos(ClockId::Boottime)
-}
-
-/// Nanoseconds since the epoch.
-pub fn wall_ns() -> u64 {
-    nanos(ClockId::Realtime)
-}
-
-fn nanos(clock: ClockId) -> u64 {
-    let t = clock_gettime(clock);
-    u64::try_from(t.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(t.tv_nsec).unwrap_or(0)
-}
 
 /// Kernel-side changes asked for while the ring is being drained; done right after.
 #[derive(Default)]
@@ -115,6 +101,7 @@ pub(super) struct Line {
     pub events: u64,
     pub records: BTreeMap<&'static str, u64>,
     pub bad_records: u64,
+    pub places: Places,
     deferred: Deferred,
     out: Digested,
     /// Holders whose libraries were looked at when they first connected.
@@ -136,6 +123,7 @@ impl Line {
             events: 0,
             records: BTreeMap::new(),
             bad_records: 0,
+            places: Places::open(None),
             deferred: Deferred::default(),
             out: Digested::default(),
             connected: HashSet::new(),
@@ -271,7 +259,10 @@ impl Line {
             self.deferred.watch(&path, file, keytrail_abi::watch::FILE);
         }
         for (file, ctime_ns) in out.clean.drain(..) {
-            self.deferred.0.push(Op::Clean(file, ctime_ns));
+            self.set_clean(file, ctime_ns);
+        }
+        for news in out.places.drain(..) {
+            self.places_news(news);
         }
         for file in out.unwatch.drain(..) {
             self.deferred.unwatch(file);
@@ -279,6 +270,15 @@ impl Line {
         for settle in out.settle.drain(..) {
             self.settle(settle);
         }
+    }
+
+    /// A file that needs no further look in this version.
+    pub fn set_clean(&mut self, file: FileId, ctime_ns: u64) {
+        self.deferred.0.push(Op::Clean(file, ctime_ns));
+    }
+
+    pub fn watch(&mut self, path: &Path, file: FileId) {
+        self.deferred.watch(path, file, keytrail_abi::watch::FILE);
     }
 
     /// The kernel captures payloads of a process until it is told that it holds nothing.
@@ -429,6 +429,8 @@ impl Runner {
             due.rescan = boot_ns() + RESCAN_NS;
         }
         self.drain();
+        self.line.background();
+        self.line.apply(&mut self.sensor);
         if now >= due.tick {
             self.tick(now);
             due.tick = now + TICK_NS;
@@ -545,6 +547,7 @@ impl Runner {
     fn finish(mut self) -> v1::GetStatusResponse {
         std::thread::sleep(SETTLE);
         while self.drain() > 0 {}
+        self.line.background();
         self.tick(boot_ns());
         self.line.step(&Observation::Stop { boot_ns: boot_ns() });
         if let Some(recording) = &mut self.line.recording

@@ -1,9 +1,11 @@
 //! From options to a running thread.
 
-use super::run::{Line, Runner, boot_ns, wall_ns};
+use super::places::Places;
+use super::run::{Line, Runner};
 use super::{EngineError, EngineHandle, EngineOptions, Shared, Sink, coverage};
 use crate::config;
 use crate::digest::{self, Digest, DigestOptions, Files, Registry};
+use crate::host::clock::{boot_ns, wall_ns};
 use crate::ledger::{Ledger, RunInfo};
 use crate::model::{AgentStart, GapSeen, Observation, Pid};
 use crate::secret::{Classifier, Fingerprinter};
@@ -46,7 +48,7 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
     files.add_own(std::env::var("HOME").ok());
     let matcher = Matcher::new(&random()?);
     let digest = Digest::new(DigestOptions {
-        classifier,
+        classifier: Arc::new(classifier),
         registry: Registry::new(fingerprinter, matcher),
         streams: Streams::new(),
         files,
@@ -54,6 +56,9 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
 
     let mut line = Line::new(digest, sink, options.follow_only);
     line.ledger = ledger;
+    if options.follow_only.is_none() {
+        line.places = Places::open(options.state_dir.as_deref());
+    }
     if let Some(path) = &options.record {
         line.recording = Some(BufWriter::new(create_private(path)?));
     }
@@ -122,6 +127,7 @@ fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
     runner.sensor.scan_libraries();
     runner.report_libraries(now);
     if follow_only.is_none() {
+        runner.line.start_background();
         for tgid in digest::list_pids() {
             runner.line.digest.files.add_process(tgid);
         }

@@ -47,13 +47,19 @@ impl Records {
 /// Fills in the facts of every place. The first root answers for processes.
 pub fn enrich(entries: &mut [Entry], roots: &[Root]) {
     for (index, root) in roots.iter().enumerate() {
-        let Some(records) = Records::of(root) else {
-            continue;
-        };
-        let users = Users::read(&records.fd);
-        if index == 0 {
-            people(entries, &users);
+        if index == 0
+            && let Some(records) = Records::of(root)
+        {
+            people(entries, &Users::read(&records.fd));
         }
+        enrich_files(entries, index, root);
+    }
+}
+
+/// Fills in the facts of the files that are below one root.
+pub fn enrich_files(entries: &mut [Entry], index: usize, root: &Root) {
+    if let Some(records) = Records::of(root) {
+        let users = Users::read(&records.fd);
         let mut git = GitTrees::new(&records.fd);
         let mut wanted = Vec::new();
         for entry in entries.iter_mut() {

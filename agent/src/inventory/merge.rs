@@ -148,6 +148,30 @@ impl Inventory {
         self.replace_place(key, Vec::new(), 0);
     }
 
+    /// Something is in this place.
+    #[must_use]
+    pub fn occupied(&self, key: &str) -> bool {
+        self.slots.contains_key(key)
+    }
+
+    /// What is or was in this place is known.
+    #[must_use]
+    pub fn remembers(&self, key: &str) -> bool {
+        self.slots.contains_key(key) || self.left.contains_key(key)
+    }
+
+    /// The file that is known under this key, once for every credential in it.
+    pub fn at<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a FilePlace> {
+        let here = self.slots.get(key).into_iter().flat_map(|s| s.values());
+        here.flatten()
+            .filter_map(|f| self.entries.get(f))
+            .flat_map(|entry| &entry.places)
+            .filter_map(move |place| match place {
+                Place::File(f) if place.key() == key => Some(f),
+                _ => None,
+            })
+    }
+
     fn forget(&mut self, key: &str) -> BTreeMap<String, Vec<String>> {
         let Some(slot) = self.slots.remove(key) else {
             return self.left.get(key).cloned().unwrap_or_default();

@@ -97,6 +97,9 @@ pub struct FilePlace {
     pub raw: Vec<u8>,
 }
 
+/// [`FilePlace::root`] of what the agent noted: what the host knows about the file is still to be asked.
+pub const JOURNAL: usize = usize::MAX;
+
 /// Where in a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

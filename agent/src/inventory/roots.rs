@@ -4,18 +4,17 @@ use super::model::Reach;
 use super::mounts::{self, MountTable, Verdict};
 use super::walk::Root;
 use crate::digest::procfs;
+use crate::host::mounts as host_mounts;
 use crate::process::Workload;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use std::collections::{HashMap, HashSet};
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 /// Mount namespaces walked beside our own.
 const MAX_NAMESPACES: usize = 1_024;
-/// Bytes read of one mountinfo.
-const MAX_MOUNTINFO: u64 = 16 * 1024 * 1024;
 
 /// A directory as root.
 ///
@@ -30,7 +29,7 @@ pub fn directory(path: &Path) -> io::Result<Root> {
             Verdict::Pseudo.reason(),
         ));
     }
-    let mounts = MountTable::parse(&mountinfo("/proc/self/mountinfo")).below(&real);
+    let mounts = MountTable::new(host_mounts::read(Path::new("/proc/self/mountinfo"))).below(&real);
     let shown = real.as_os_str().as_bytes();
     Ok(Root {
         fd,
@@ -52,17 +51,8 @@ fn open_dir(path: &Path) -> io::Result<OwnedFd> {
     )?)
 }
 
-fn mountinfo(path: &str) -> Vec<u8> {
-    let mut text = Vec::new();
-    if let Ok(file) = std::fs::File::open(path) {
-        // A process that exits in between leaves what was read.
-        let _ = file.take(MAX_MOUNTINFO).read_to_end(&mut text);
-    }
-    text
-}
-
 /// Who reaches a directory: what the directories above it allow, its own mode left out.
-fn reach_of(real: &Path) -> Reach {
+pub fn reach_of(real: &Path) -> Reach {
     let mut above: Vec<&Path> = real.ancestors().skip(1).collect();
     above.reverse();
     above
@@ -84,9 +74,9 @@ pub fn containers(host: &Root) -> Vec<Root> {
     // Layers are named as the host sees them, whatever root was asked for.
     let top = open_dir(Path::new("/")).ok();
     let mut namespaces = HashSet::from([procfs::namespace(std::process::id(), "mnt")]);
-    let devices: HashSet<String> = host.mounts.iter().map(|m| m.device.clone()).collect();
+    let devices: HashSet<u32> = host.mounts.iter().map(|m| m.device).collect();
     // Several namespaces (the containers of one pod, a service and its helpers) may have one root.
-    let mut seen: HashMap<(u64, u64), HashSet<String>> = HashMap::new();
+    let mut seen: HashMap<(u64, u64), HashSet<u32>> = HashMap::new();
     if let Ok(stat) = rustix::fs::fstat(&host.fd) {
         seen.insert((stat.st_dev, stat.st_ino), devices.clone());
     }
@@ -103,7 +93,9 @@ pub fn containers(host: &Root) -> Vec<Root> {
         let Ok(stat) = rustix::fs::fstat(&fd) else {
             continue;
         };
-        let table = MountTable::parse(&mountinfo(&format!("/proc/{pid}/mountinfo")));
+        let table = MountTable::new(host_mounts::read(Path::new(&format!(
+            "/proc/{pid}/mountinfo"
+        ))));
         let workload = Workload::from_path(&procfs::cgroup(pid).unwrap_or_default());
         let known = seen.entry((stat.st_dev, stat.st_ino)).or_default();
         let new_root = known.is_empty();
@@ -112,7 +104,7 @@ pub fn containers(host: &Root) -> Vec<Root> {
             starts.push(Vec::new());
         }
         for mount in table.iter() {
-            let fresh = !devices.contains(&mount.device) && known.insert(mount.device.clone());
+            let fresh = !devices.contains(&mount.device) && known.insert(mount.device);
             let walked = mounts::by_type(&mount.kind, &mount.source) == Verdict::Walk;
             if fresh && walked && !new_root && mount.point != b"/" {
                 starts.push(
@@ -124,7 +116,8 @@ pub fn containers(host: &Root) -> Vec<Root> {
                 );
             }
         }
-        known.insert(String::new());
+        // No device has this number: the root itself is known now.
+        known.insert(0);
         // A root that is a pseudo or remote file system (a sandbox with an empty /proc) is not walked.
         if table
             .at(b"/")

@@ -1,9 +1,9 @@
 //! One inventory from beginning to end.
 
 use super::clock;
-use super::enrich::enrich;
+use super::enrich::{enrich, enrich_files};
 use super::exposure;
-use super::model::Entry;
+use super::model::{Entry, JOURNAL, Place};
 use super::names;
 use super::process::{self, Processes};
 use super::roots;
@@ -11,6 +11,7 @@ use super::scan::Scan;
 use super::state::{Run, State, StateError};
 use super::walk::{self, Report, Walk};
 use crate::secret::{Classifier, Fingerprinter};
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -139,6 +140,7 @@ pub fn take(
         finished: clock::now(),
         processes: options.processes,
         unreadable: report.unreadable_count.load(Ordering::Relaxed),
+        live: false,
     };
     let mut document = Document {
         run,
@@ -163,6 +165,30 @@ pub fn remember(document: &mut Document, state: &mut State, max_age: i64) -> Res
     )?;
     judge(document, max_age);
     document.run.id = state.store(&document.run, &document.entries)?;
+    Ok(())
+}
+
+/// Asks the host about files the agent noted (owner, who reaches them, package, work tree) and judges all entries.
+///
+/// # Errors
+/// The host's root cannot be entered.
+pub fn complete(entries: &mut [Entry], now: i64, max_age: i64) -> Result<(), RunError> {
+    let path = PathBuf::from("/");
+    let host = roots::directory(&path).map_err(|source| RunError::Root { path, source })?;
+    for place in entries.iter_mut().flat_map(|e| &mut e.places) {
+        if let Place::File(f) = place
+            && f.root == JOURNAL
+            && f.container.is_empty()
+        {
+            let whole = names::unescape(&f.path);
+            f.reach = roots::reach_of(std::path::Path::new(OsStr::from_bytes(&whole)));
+            f.raw = whole.strip_prefix(b"/").unwrap_or(&whole).to_vec();
+        }
+    }
+    enrich_files(entries, JOURNAL, &host);
+    for entry in entries {
+        exposure::judge(entry, now, max_age);
+    }
     Ok(())
 }
 

@@ -1,14 +1,15 @@
 //! What the walk does with each entry: files are classified, agent sockets are noted.
 
-use super::look::{self, Buffer, Form};
+use super::look::{self, Buffer};
 use super::merge::Inventory;
 use super::model::{FilePlace, Place};
 use super::names;
 use super::sockets;
 use super::walk::{At, Visitor};
 use crate::model::Credential;
+use crate::secret::form::{Form, expected_names, from_utf16};
 use crate::secret::{Classifier, Fingerprinter, Origin};
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::GlobSet;
 use rustix::fs::Stat;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -31,21 +32,10 @@ pub struct Scan<'a> {
 impl<'a> Scan<'a> {
     #[must_use]
     pub fn new(classifier: &'a Classifier, fingerprinter: &'a Fingerprinter, now: i64) -> Self {
-        let mut globs = GlobSetBuilder::new();
-        for watch in classifier.watch_globs() {
-            // `~` is some directory: which homes there are does not matter to a name.
-            let glob = watch
-                .glob
-                .strip_prefix("~/")
-                .map_or(watch.glob.clone(), |rest| format!("**/{rest}"));
-            if let Ok(glob) = GlobBuilder::new(&glob).literal_separator(true).build() {
-                globs.add(glob);
-            }
-        }
         Scan {
             classifier,
             fingerprinter,
-            expected: globs.build().unwrap_or_else(|_| GlobSet::empty()),
+            expected: expected_names(classifier),
             inventory: Mutex::default(),
             now,
         }
@@ -118,9 +108,7 @@ impl Visitor for Scan<'_> {
             at.walk.changed.fetch_add(1, Ordering::Relaxed);
         }
         let credentials = match looked.form {
-            Form::Utf16(little) => {
-                self.credentials(&look::from_utf16(buffer.used(), little), &path())
-            }
+            Form::Utf16(little) => self.credentials(&from_utf16(buffer.used(), little), &path()),
             _ => self.credentials(buffer.used(), &path()),
         };
         buffer.wipe();

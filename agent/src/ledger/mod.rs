@@ -7,6 +7,7 @@ mod schema;
 mod store;
 mod writer;
 
+use crate::host::clock::wall_ns;
 use keytrail_proto::v1::Event;
 use rustix::fs::FlockOperation;
 use std::fmt;
@@ -193,9 +194,4 @@ impl Ledger {
     pub fn events(&self, limit: u32) -> Result<Vec<Event>, LedgerError> {
         store::lock(&self.store).events(limit)
     }
-}
-
-fn wall_ns() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
 }

@@ -426,7 +426,7 @@ fn random_id() -> Result<String, LedgerError> {
 /// When an event happened; what says no time (a gap of no moment) is of now.
 fn time_ns(event: &Event) -> i64 {
     event.time.as_ref().map_or_else(
-        || super::wall_ns() as i64,
+        || crate::host::clock::wall_ns() as i64,
         |t| {
             let seconds = t.seconds.saturating_mul(1_000_000_000);
             seconds.saturating_add(t.nanos.into())

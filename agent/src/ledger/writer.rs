@@ -180,7 +180,7 @@ impl State<'_> {
             let due = self.since_pruned > PRUNE_EVENTS
                 || self.pruned.is_none_or(|t| t.elapsed() > PRUNE_INTERVAL);
             if due && written.is_ok() {
-                result = result.and(store.prune(super::wall_ns()));
+                result = result.and(store.prune(crate::host::clock::wall_ns()));
                 self.pruned = Some(Instant::now());
                 self.since_pruned = 0;
             }

@@ -1,7 +1,9 @@
 //! The types that travel between stages. None of them holds a secret's bytes.
 
 pub mod credential;
+pub mod look;
 pub mod observation;
 
 pub use credential::{Credential, CredentialRef};
+pub use look::{FileLook, PlaceNews, Why};
 pub use observation::*;

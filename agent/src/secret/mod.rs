@@ -10,6 +10,7 @@ pub mod checks;
 pub mod classifier;
 pub mod derive;
 pub mod fingerprint;
+pub mod form;
 pub mod formats;
 pub mod rules;
 pub mod scan;

@@ -3,7 +3,8 @@
 //!
 //! Notification only: a permission mark would let the agent stall a workload.
 
-use super::proc::{self, Identity};
+use super::proc::Identity;
+use crate::host::clock::boot_ns;
 use keytrail_abi::{FileAccess, FileId, Header, Kind, access};
 use std::{
     ffi::CString,
@@ -164,7 +165,7 @@ pub fn record(touch: &Touch, file: FileId, how: u32, who: Option<Identity>) -> F
             },
             flags: 0,
             len: size_of::<FileAccess>() as u32,
-            boot_ns: proc::boot_ns(),
+            boot_ns: boot_ns(),
             cpu_seq: 0,
             start_ns: who.start_ticks.saturating_mul(crate::model::TICK_NS),
             cgroup_id: 0,

@@ -17,11 +17,12 @@ mod start;
 mod status;
 mod tls;
 mod watch;
+pub mod writes;
 
 pub use error::SensorError;
 pub use maps::Loss;
 pub use status::{LibraryReport, Refused, SensorStatus, SignalReport, Tier};
-pub use watch::{file_id, kernel_dev};
+pub use watch::file_id;
 
 use self::{fanotify::Fanotify, maps::Maps, ring::Ring, tls::Libraries, watch::Watches};
 use aya::Ebpf;

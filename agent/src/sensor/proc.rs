@@ -45,14 +45,6 @@ pub fn split_stat(stat: &[u8]) -> Option<(&[u8], &str)> {
     Some((comm, rest))
 }
 
-/// Nanoseconds since boot, suspended time included: the clock of the kernel's records.
-pub fn boot_ns() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    (now.tv_sec as u64)
-        .saturating_mul(1_000_000_000)
-        .saturating_add(now.tv_nsec as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 //!
 //! A wrong offset reads garbage without any error, so nothing is believed before this.
 
-use super::{bpf, maps::Maps, proc, watch};
+use super::{bpf, maps::Maps, proc};
 use aya::{Ebpf, programs::RawTracePoint};
 use keytrail_abi::{SelfTest, globals::field as f};
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
@@ -107,7 +107,7 @@ impl Truth {
             net_ns: namespace("/proc/self/ns/net"),
             threads: line("Threads:", 0)?,
             exe_ino: exe.ino(),
-            exe_dev: watch::kernel_dev(exe.dev()),
+            exe_dev: crate::host::kernel_device(exe.dev()),
             exe_size: exe.size(),
             exe_ctime_ns: (exe.ctime() as u64)
                 .wrapping_mul(1_000_000_000)

@@ -5,6 +5,7 @@ use super::{
     maps::Maps,
     proc,
 };
+use crate::host::kernel_device;
 use keytrail_abi::{
     FileId, PROC_HOLDER, PROC_IGNORED, ProcState, ReadKey, Watch, access, state::watch, watch_bit,
 };
@@ -15,16 +16,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The kernel's own encoding of a device number (`MKDEV`: major << 20 | minor) from user space's `st_dev`.
+/// The kernel's name for the file at `path`.
 ///
 /// On btrfs `st_dev` is made up per subvolume, and in an overlay reads go to a file of another file system: there the
 /// kernel side knows the file by another name, which is learnt by reading it (`learn.rs`), and where that cannot be
 /// learnt only fanotify recognises the file.
-pub fn kernel_dev(st_dev: u64) -> u32 {
-    rustix::fs::major(st_dev) << 20 | rustix::fs::minor(st_dev) & 0xf_ffff
-}
-
-/// The kernel's name for the file at `path`.
 ///
 /// # Errors
 /// When it cannot be asked for.
@@ -32,7 +28,7 @@ pub fn file_id(path: &Path) -> io::Result<FileId> {
     let metadata = std::fs::metadata(path)?;
     Ok(FileId {
         ino: metadata.ino(),
-        dev: kernel_dev(metadata.dev()),
+        dev: kernel_device(metadata.dev()),
         pad: 0,
     })
 }
@@ -195,20 +191,5 @@ impl Watches {
             }
             sink(fanotify::bytes(&fanotify::record(touch, file, how, who)));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn device_numbers_are_recoded() {
-        // The encodings of user space: 12 bits of major in the middle, minor around it.
-        assert_eq!(kernel_dev(rustix::fs::makedev(254, 0)), 254 << 20);
-        assert_eq!(
-            kernel_dev(rustix::fs::makedev(8, 0x12345)),
-            8 << 20 | 0x12345
-        );
     }
 }

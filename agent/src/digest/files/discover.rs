@@ -1,10 +1,13 @@
 //! A file that nobody told us about, found by its device and inode and looked into once per version.
 
 use super::read;
-use super::table::{FileTable, KnownFile};
+use super::table::KnownFile;
+use super::{Files, inspect::inspect, min_confidence};
 use crate::digest::{Registry, procfs};
-use crate::inventory::look::{Form, form};
-use crate::secret::{Classifier, Origin};
+use crate::host::kernel_device;
+use crate::host::mounts::{self, Mount};
+use crate::model::{FileLook, Why};
+use crate::secret::Classifier;
 use keytrail_abi::{FileId, FileNew, NAME_DEPTH};
 use rustix::fs::OFlags;
 use std::collections::HashMap;
@@ -16,28 +19,13 @@ use std::path::{Path, PathBuf};
 
 /// Descriptors of a process that are looked at when a file has no path any more.
 const MAX_FDS: usize = 256;
-/// Lines of a mount table that are read.
-const MAX_MOUNTS: usize = 4_096;
-/// Findings below this confidence do not make a discovered file a credential file.
-const MIN_CONFIDENCE: f64 = 0.5;
 /// Clean files remembered here.
 const MAX_CLEAN: usize = 4_096;
-/// How much of a file decides whether it is worth reading.
-const HEAD: u64 = 4_096;
-
-/// One line of /proc/PID/mountinfo.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Mount {
-    dev: u32,
-    /// What of the file system is mounted here.
-    root: String,
-    point: String,
-}
 
 /// What became of a new file.
 pub enum Discovered {
-    /// It holds credentials and is in the table now.
-    Holds,
+    /// It holds credentials and is in the table now; with what was found, unless this version was known.
+    Holds(Option<Box<FileLook>>),
     Clean,
     /// It could not be found again by what the kernel side knew of it.
     Lost,
@@ -60,14 +48,14 @@ impl Discovery {
     pub fn look(
         &mut self,
         new: &FileNew,
-        table: &mut FileTable,
+        files: &mut Files,
         classifier: &Classifier,
         registry: &mut Registry,
     ) -> Discovered {
         if self.clean.get(&new.file) == Some(&new.ctime_ns) {
             return Discovered::Clean;
         }
-        let found = self.look_inside(new, table, classifier, registry);
+        let found = self.look_inside(new, files, classifier, registry);
         if matches!(found, Discovered::Clean) {
             if self.clean.len() >= MAX_CLEAN {
                 self.clean.clear();
@@ -80,62 +68,44 @@ impl Discovery {
     fn look_inside(
         &mut self,
         new: &FileNew,
-        table: &mut FileTable,
+        files: &mut Files,
         classifier: &Classifier,
         registry: &mut Registry,
     ) -> Discovered {
         let Some((root, path, fd)) = self.find(new) else {
             return Discovered::Lost;
         };
-        let Ok(Some((facts, _))) = read::facts(&fd, &path) else {
+        let Ok(Some(version)) = read::version(&fd, &path) else {
             return Discovered::Lost;
         };
-        let Ok(fd) = reopen(&fd) else {
+        let named = files.is_named(&path);
+        let Ok(looked) = read::reopen(&fd)
+            .map_err(std::io::Error::from)
+            .and_then(|fd| {
+                let place = || Some((path.clone(), named));
+                inspect(fd, version.facts.size, place, classifier)
+            })
+        else {
             return Discovered::Lost;
         };
-        // Most files are programs and their data: the first page tells.
-        let mut first = zeroize::Zeroizing::new([0u8; HEAD as usize]);
-        let Ok(n) = rustix::io::pread(&fd, &mut first[..], 0) else {
-            return Discovered::Lost;
-        };
-        if matches!(
-            form(&first[..n]),
-            Form::Empty | Form::Harmless | Form::Opaque
-        ) {
+        if !looked.findings.is_empty() && own_output(new.file) {
             return Discovered::Clean;
         }
-        if own_output(new.file) {
+        let held = registry.describe_held(&looked.findings);
+        let credentials = registry.learn_held(&looked.findings, min_confidence(named));
+        if credentials.is_empty() {
             return Discovered::Clean;
         }
-        let Ok((bytes, truncated)) = read::content(fd, facts.size) else {
-            return Discovered::Lost;
-        };
-        let mut known = KnownFile {
-            facts,
+        let known = KnownFile {
+            version,
             root,
-            credentials: Vec::new(),
+            credentials,
             unreadable: None,
-            truncated,
+            truncated: looked.truncated,
         };
-        for finding in classifier.classify(&bytes, Origin::File { path: &path }) {
-            // In a place that no rule names, a name with a random-looking value is not enough of a reason.
-            if finding.parts.is_empty() || finding.confidence < MIN_CONFIDENCE {
-                continue;
-            }
-            if let Some(credential) = registry.learn(&finding)
-                && !known
-                    .credentials
-                    .iter()
-                    .any(|c| c.fingerprint == credential.fingerprint)
-            {
-                known.credentials.push(credential);
-            }
-        }
-        if known.credentials.is_empty() {
-            return Discovered::Clean;
-        }
-        if table.insert(new.file, known) {
-            Discovered::Holds
+        let look = known.look(held, min_confidence(named), Why::Met, new.header.boot_ns);
+        if files.table.insert(new.file, known) {
+            Discovered::Holds(Some(Box::new(look)))
         } else {
             Discovered::Lost
         }
@@ -150,7 +120,7 @@ impl Discovery {
         let own = PathBuf::from("/");
         if let Some(inner) = &inner {
             if !same_ns {
-                let mounts = mounts(tgid);
+                let mounts = mounts::read(Path::new(&format!("/proc/{tgid}/mountinfo")));
                 let root = PathBuf::from(format!("/proc/{tgid}/root"));
                 if let Some((path, fd)) = below(&root, &mounts, inner, new.file) {
                     return Some((root, path, fd));
@@ -158,7 +128,7 @@ impl Discovery {
             }
             // The layers of a container lie in the host's own file systems.
             if self.own.is_empty() || self.own_read_ns + OWN_FRESH_NS < new.header.boot_ns {
-                self.own = mounts_of("/proc/self/mountinfo");
+                self.own = mounts::read(Path::new("/proc/self/mountinfo"));
                 self.own_read_ns = new.header.boot_ns;
             }
             if let Some((path, fd)) = below(&own, &self.own, inner, new.file) {
@@ -183,9 +153,7 @@ fn own_output(id: FileId) -> bool {
             fs::symlink_metadata(entry.path()).is_ok_and(|link| link.mode() & 0o200 != 0)
         })
         .filter_map(|entry| fs::metadata(entry.path()).ok())
-        .any(|meta| {
-            meta.is_file() && meta.ino() == id.ino && read::kernel_device(meta.dev()) == id.dev
-        })
+        .any(|meta| meta.is_file() && meta.ino() == id.ino && kernel_device(meta.dev()) == id.dev)
 }
 
 /// The path within its file system; `None` when a name was cut or the path was too deep.
@@ -210,22 +178,25 @@ fn names(new: &FileNew) -> Option<String> {
 /// Opens `inner` through each mount that shows that part of the file system, until the inode is the right one.
 fn below(root: &Path, mounts: &[Mount], inner: &str, id: FileId) -> Option<(String, OwnedFd)> {
     let root_fd = read::open_root(root).ok()?;
-    for mount in mounts.iter().filter(|m| m.dev == id.dev) {
-        let rest = match mount.root.as_str() {
+    for mount in mounts.iter().filter(|m| m.device == id.dev) {
+        let (Ok(shown), Ok(point)) = (
+            std::str::from_utf8(&mount.root),
+            std::str::from_utf8(&mount.point),
+        ) else {
+            continue;
+        };
+        let rest = match shown {
             "/" => inner,
             shown => match inner.strip_prefix(shown) {
                 Some(rest) if rest.starts_with('/') => rest,
                 _ => continue,
             },
         };
-        let path = format!(
-            "{}{rest}",
-            if mount.point == "/" { "" } else { &mount.point }
-        );
+        let path = format!("{}{rest}", if point == "/" { "" } else { point });
         let Ok(fd) = read::open_in(root_fd.as_fd(), &path, OFlags::PATH) else {
             continue;
         };
-        if matches!(read::facts(&fd, &path), Ok(Some((_, found))) if found == id) {
+        if matches!(read::version(&fd, &path), Ok(Some(found)) if found.id == id) {
             return Some((path, fd));
         }
     }
@@ -246,63 +217,22 @@ fn open_descriptor(tgid: u32, id: FileId) -> Option<(PathBuf, String, OwnedFd)> 
             continue;
         };
         let path = target.to_string_lossy().into_owned();
-        if matches!(read::facts(&fd, &path), Ok(Some((_, found))) if found == id) {
+        if matches!(read::version(&fd, &path), Ok(Some(found)) if found.id == id) {
             return Some((PathBuf::from(format!("/proc/{tgid}/root")), path, fd));
         }
     }
     None
 }
 
-/// A readable descriptor of what `handle` names, and of nothing that took its place.
-fn reopen(handle: &OwnedFd) -> rustix::io::Result<OwnedFd> {
-    use std::os::fd::AsRawFd as _;
-    let link = format!("/proc/self/fd/{}", handle.as_raw_fd());
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    rustix::fs::open(link, flags, rustix::fs::Mode::empty())
-}
-
-fn mounts(tgid: u32) -> Vec<Mount> {
-    mounts_of(&format!("/proc/{tgid}/mountinfo"))
-}
-
-fn mounts_of(file: &str) -> Vec<Mount> {
-    let text = fs::read(file).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    text.lines().take(MAX_MOUNTS).filter_map(parse).collect()
-}
-
-/// `ID PARENT MAJOR:MINOR ROOT POINT OPTIONS ...` (proc(5)); blanks in paths are written as octal escapes.
-fn parse(line: &str) -> Option<Mount> {
-    let mut words = line.split(' ');
-    let (major, minor) = words.nth(2)?.split_once(':')?;
-    let (major, minor): (u32, u32) = (major.parse().ok()?, minor.parse().ok()?);
-    Some(Mount {
-        dev: (major << 20) | (minor & 0xf_ffff),
-        root: unescape(words.next()?),
-        point: unescape(words.next()?),
-    })
-}
-
-fn unescape(text: &str) -> String {
-    if !text.contains('\\') {
-        return text.to_owned();
-    }
-    let mut out = text.to_owned();
-    for (octal, plain) in [
-        ("\\040", " "),
-        ("\\011", "\t"),
-        ("\\012", "\n"),
-        ("\\134", "\\"),
-    ] {
-        out = out.replace(octal, plain);
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use keytrail_abi::NAME_MAX;
+    use std::ffi::OsStr;
+
+    fn bytes(path: &[u8]) -> &OsStr {
+        OsStr::from_bytes(path)
+    }
 
     fn record(names: &[&str], file: FileId) -> FileNew {
         let mut new = FileNew {
@@ -326,17 +256,6 @@ mod tests {
     }
 
     #[test]
-    fn mount_lines() {
-        let mount =
-            parse("36 35 98:1 /mnt1 /mnt\\0402 rw,noatime master:1 - ext3 /dev/root rw").unwrap();
-        assert_eq!(
-            (mount.dev, mount.root.as_str(), mount.point.as_str()),
-            (98 << 20 | 1, "/mnt1", "/mnt 2")
-        );
-        assert_eq!(parse("nonsense"), None);
-    }
-
-    #[test]
     fn names_that_may_be_cut_are_not_followed() {
         assert_eq!(
             names(&record(&["c", "b", "a"], FileId::default())).as_deref(),
@@ -357,15 +276,15 @@ mod tests {
         fs::write(&path, "hello, this is text").unwrap();
         let handle = read::open_root(Path::new("/")).unwrap();
         let fd = read::open_in(handle.as_fd(), path.to_str().unwrap(), OFlags::PATH).unwrap();
-        let (_, id) = read::facts(&fd, "").unwrap().unwrap();
+        let id = read::version(&fd, "").unwrap().unwrap().id;
         // The names the kernel side sends are those within the file system.
-        let inner = mounts_of("/proc/self/mountinfo")
+        let inner = mounts::read(Path::new("/proc/self/mountinfo"))
             .into_iter()
-            .filter(|m| m.dev == id.dev && path.starts_with(&m.point))
+            .filter(|m| m.device == id.dev && path.starts_with(bytes(&m.point)))
             .max_by_key(|m| m.point.len())
             .map(|m| {
-                let rest = path.strip_prefix(&m.point).unwrap();
-                Path::new(&m.root).join(rest)
+                let rest = path.strip_prefix(bytes(&m.point)).unwrap();
+                Path::new(bytes(&m.root)).join(rest)
             })
             .unwrap();
         let parts: Vec<&str> = inner

@@ -15,12 +15,6 @@ pub const MAX_FILE: u64 = 8 * 1024 * 1024;
 /// What is read of a larger one.
 const HEAD: u64 = 1024 * 1024;
 
-/// The kernel's device number (`major << 20 | minor`) of user space's `st_dev`.
-#[must_use]
-pub fn kernel_device(st_dev: u64) -> u32 {
-    (libc::major(st_dev) << 20) | (libc::minor(st_dev) & 0xf_ffff)
-}
-
 /// Opens `path` below `root`; symbolic links cannot lead out of it, and a FIFO or device does not block.
 pub fn open_in(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let relative = path.trim_start_matches('/');
@@ -52,15 +46,30 @@ pub fn open_root(path: &Path) -> rustix::io::Result<OwnedFd> {
     )
 }
 
-/// Facts of an open file; `None` when it is not a regular file.
-pub fn facts(fd: impl AsFd, path: &str) -> rustix::io::Result<Option<(FileFacts, FileId)>> {
-    let mask = StatxFlags::BASIC_STATS;
+/// An open regular file in its version of now.
+#[derive(Clone, Debug)]
+pub struct Version {
+    pub facts: FileFacts,
+    pub id: FileId,
+    /// When the inode was made, nanoseconds since the epoch; 0 when the file system does not say.
+    pub born_ns: u64,
+    /// Seconds since the epoch.
+    pub modified: i64,
+    pub links: u32,
+}
+
+/// The version of an open file; `None` when it is not a regular file.
+pub fn version(fd: impl AsFd, path: &str) -> rustix::io::Result<Option<Version>> {
+    let mask = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
     let s = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, mask)?;
     if u32::from(s.stx_mode) & libc::S_IFMT != libc::S_IFREG {
         return Ok(None);
     }
     let dev = (s.stx_dev_major << 20) | (s.stx_dev_minor & 0xf_ffff);
-    let seconds = u64::try_from(s.stx_ctime.tv_sec).unwrap_or(0);
+    let nanos = |seconds: i64, rest: u32| {
+        let seconds = u64::try_from(seconds).unwrap_or(0);
+        seconds.saturating_mul(1_000_000_000) + u64::from(rest)
+    };
     let facts = FileFacts {
         path: path.to_owned(),
         device: u64::from(dev),
@@ -69,16 +78,33 @@ pub fn facts(fd: impl AsFd, path: &str) -> rustix::io::Result<Option<(FileFacts,
         owner_gid: s.stx_gid,
         mode: u32::from(s.stx_mode) & 0o7777,
         size: s.stx_size,
-        ctime_ns: seconds.saturating_mul(1_000_000_000) + u64::from(s.stx_ctime.tv_nsec),
+        ctime_ns: nanos(s.stx_ctime.tv_sec, s.stx_ctime.tv_nsec),
     };
-    Ok(Some((
+    let has_birth = s.stx_mask & StatxFlags::BTIME.bits() != 0;
+    Ok(Some(Version {
         facts,
-        FileId {
+        id: FileId {
             ino: s.stx_ino,
             dev,
             pad: 0,
         },
-    )))
+        born_ns: if has_birth {
+            nanos(s.stx_btime.tv_sec, s.stx_btime.tv_nsec)
+        } else {
+            0
+        },
+        modified: s.stx_mtime.tv_sec,
+        links: s.stx_nlink,
+    }))
+}
+
+/// A readable descriptor of what `handle` (of `O_PATH`) names, and of nothing that took its place. Only for regular
+/// files: opening a FIFO would be felt.
+pub fn reopen(handle: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+    use std::os::fd::AsRawFd as _;
+    let link = format!("/proc/self/fd/{}", handle.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    rustix::fs::open(link, flags, Mode::empty())
 }
 
 /// Reads a file (its head, when it is larger than [`MAX_FILE`]); true when only a part was read.
@@ -122,11 +148,11 @@ mod tests {
         .unwrap();
         assert!(open_in(root.as_fd(), "/out", OFlags::RDONLY).is_err());
         let fd = open_in(root.as_fd(), "/within", OFlags::RDONLY).unwrap();
-        let (seen, _) = facts(&fd, "/within").unwrap().unwrap();
+        let seen = version(&fd, "/within").unwrap().unwrap().facts;
         let (bytes, cut) = content(fd, seen.size).unwrap();
         assert_eq!((&bytes[..], cut), (&b"inside"[..], false));
         let fifo = open_in(root.as_fd(), "/fifo", OFlags::PATH).unwrap();
-        assert!(facts(&fifo, "/fifo").unwrap().is_none());
+        assert!(version(&fifo, "/fifo").unwrap().is_none());
     }
 
     #[test]

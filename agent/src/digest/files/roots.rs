@@ -1,17 +1,19 @@
 //! The watch set: which paths are watched, in which mount namespaces, kept true as directories change.
 
 use super::globs::{Component, Pattern, expand};
-use super::read;
 use super::table::FileTable;
+use super::{min_confidence, read};
 use crate::digest::{Kernel, Registry, procfs};
-use crate::model::{CredentialRef, FileFacts};
-use crate::secret::Classifier;
+use crate::model::{PlaceNews, Why};
+use crate::secret::{Classifier, form};
+use globset::GlobSet;
 use inotify::{Inotify, WatchDescriptor, WatchMask};
 use keytrail_abi::{FileId, watch};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Mount namespaces watched beside the agent's own.
 const MAX_ROOTS: usize = 512;
@@ -29,15 +31,11 @@ struct Root {
     scanned: bool,
 }
 
-/// A credential file that appeared or changed.
-pub struct Appeared {
-    pub facts: FileFacts,
-    pub credentials: Vec<CredentialRef>,
-}
-
 /// All watched files.
 pub struct Files {
     patterns: Vec<String>,
+    /// The same, as names of files wherever they lie.
+    named: Arc<GlobSet>,
     roots: BTreeMap<u32, Root>,
     pub table: FileTable,
     inotify: Option<Inotify>,
@@ -50,11 +48,13 @@ impl Files {
     /// `patterns` are absolute or begin with `~/`; others are for inventories and left out here.
     #[must_use]
     pub fn new(patterns: Vec<String>) -> Self {
+        let patterns: Vec<String> = patterns
+            .into_iter()
+            .filter(|p| (p.starts_with('/') && !made_up(p)) || p.starts_with("~/"))
+            .collect();
         Self {
-            patterns: patterns
-                .into_iter()
-                .filter(|p| (p.starts_with('/') && !made_up(p)) || p.starts_with("~/"))
-                .collect(),
+            named: Arc::new(form::named(&patterns)),
+            patterns,
             roots: BTreeMap::new(),
             table: FileTable::default(),
             inotify: Inotify::init().ok(),
@@ -62,6 +62,25 @@ impl Files {
             directories: HashMap::new(),
             dirty: BTreeSet::new(),
         }
+    }
+
+    /// Whether a rule or the configuration names this path (of any home).
+    #[must_use]
+    pub fn is_named(&self, path: &str) -> bool {
+        self.named.is_match(path)
+    }
+
+    /// The names themselves, for another thread.
+    #[must_use]
+    pub fn named(&self) -> Arc<GlobSet> {
+        self.named.clone()
+    }
+
+    /// Mount namespaces reached so far, each through one root.
+    pub fn roots(&self) -> impl Iterator<Item = (u32, &Path)> {
+        self.roots
+            .iter()
+            .map(|(ns, root)| (*ns, root.path.as_path()))
     }
 
     /// Readable when a watched directory changed.
@@ -169,18 +188,18 @@ impl Files {
         !self.dirty.is_empty()
     }
 
-    /// Looks at all dirty roots; returns credential files that appeared since the first look.
+    /// Looks at all dirty roots; what is new in them, and what is gone, goes to `news`.
     pub fn rescan(
         &mut self,
         classifier: &Classifier,
         registry: &mut Registry,
         kernel: &mut dyn Kernel,
-    ) -> Vec<Appeared> {
-        let mut appeared = Vec::new();
+        boot_ns: u64,
+        news: &mut Vec<PlaceNews>,
+    ) {
         for ns in std::mem::take(&mut self.dirty) {
-            self.scan(ns, classifier, registry, kernel, &mut appeared);
+            self.scan(ns, classifier, registry, kernel, boot_ns, news);
         }
-        appeared
     }
 
     fn scan(
@@ -189,7 +208,8 @@ impl Files {
         classifier: &Classifier,
         registry: &mut Registry,
         kernel: &mut dyn Kernel,
-        appeared: &mut Vec<Appeared>,
+        boot_ns: u64,
+        news: &mut Vec<PlaceNews>,
     ) {
         let Some(root) = self.roots.get(&ns) else {
             return;
@@ -218,6 +238,7 @@ impl Files {
             files.extend(expansion.files);
         }
         let mut seen = BTreeSet::new();
+        let mut paths = BTreeSet::new();
         for file in files {
             let Some(learnt) = self.table.learn(&path, &file, classifier, registry) else {
                 continue;
@@ -229,17 +250,25 @@ impl Files {
             if learnt.new_file {
                 kernel.watch(&known.access_path(), learnt.id, watch::FILE);
             }
-            if !first && !learnt.new_credentials.is_empty() {
-                appeared.push(Appeared {
-                    facts: known.facts.clone(),
-                    credentials: learnt.new_credentials,
-                });
+            paths.insert(known.version.facts.path.clone());
+            if let Some(held) = learnt.held {
+                let why = if first { Why::Start } else { Why::Place };
+                let look = known.look(held, min_confidence(true), why, boot_ns);
+                news.push(PlaceNews::Looked(Box::new(look)));
             }
         }
         if let Some(root) = self.roots.get_mut(&ns) {
             root.scanned = true;
             for gone in root.files.difference(&seen) {
                 kernel.unwatch(*gone);
+                if let Some(known) = self.table.get(*gone)
+                    && !paths.contains(&known.version.facts.path)
+                {
+                    news.push(PlaceNews::Gone {
+                        root: known.root.clone(),
+                        raw: known.version.facts.path.clone().into_bytes(),
+                    });
+                }
                 self.table.remove(*gone);
             }
             root.files = seen;

@@ -1,9 +1,10 @@
 //! What is known of each watched file, by device and inode.
 
-use super::read;
+use super::inspect;
+use super::read::{self, Version};
 use crate::digest::Registry;
-use crate::model::{CredentialRef, FileFacts};
-use crate::secret::{Classifier, Origin};
+use crate::model::{Credential, CredentialRef, FileLook, Why};
+use crate::secret::Classifier;
 use keytrail_abi::FileId;
 use rustix::fs::OFlags;
 use std::collections::HashMap;
@@ -15,8 +16,8 @@ const MAX_FILES: usize = 100_000;
 /// One watched file in one version.
 #[derive(Clone, Debug)]
 pub struct KnownFile {
-    /// Path within the mount namespace it was found in.
-    pub facts: FileFacts,
+    /// `facts.path` is the path within the mount namespace it was found in.
+    pub version: Version,
     /// Root through which this process reaches it (`/` or `/proc/PID/root`).
     pub root: PathBuf,
     pub credentials: Vec<CredentialRef>,
@@ -27,11 +28,37 @@ pub struct KnownFile {
 impl KnownFile {
     /// Where this process finds the file.
     pub fn access_path(&self) -> PathBuf {
-        self.root.join(self.facts.path.trim_start_matches('/'))
+        self.root
+            .join(self.version.facts.path.trim_start_matches('/'))
     }
 
-    fn same_version(&self, facts: &FileFacts) -> bool {
-        self.facts.ctime_ns == facts.ctime_ns && self.facts.size == facts.size
+    /// What is said of it to the inventory.
+    pub fn look(
+        &self,
+        held: Vec<Credential>,
+        min_confidence: f64,
+        why: Why,
+        boot_ns: u64,
+    ) -> FileLook {
+        FileLook {
+            root: self.root.clone(),
+            raw: self.version.facts.path.clone().into_bytes(),
+            facts: self.version.facts.clone(),
+            born_ns: self.version.born_ns,
+            modified: self.version.modified,
+            links: self.version.links,
+            truncated: self.truncated,
+            held,
+            min_confidence,
+            why,
+            writer: 0,
+            boot_ns,
+        }
+    }
+
+    fn same_version(&self, other: &Version) -> bool {
+        self.version.facts.ctime_ns == other.facts.ctime_ns
+            && self.version.facts.size == other.facts.size
     }
 }
 
@@ -40,8 +67,8 @@ pub struct Learnt {
     pub id: FileId,
     /// It was not known under this device and inode.
     pub new_file: bool,
-    /// Credentials that this file did not hold before.
-    pub new_credentials: Vec<CredentialRef>,
+    /// Everything in it, when it was looked into; `None` when this version was known.
+    pub held: Option<Vec<Credential>>,
 }
 
 #[derive(Default)]
@@ -89,26 +116,23 @@ impl FileTable {
         let root_fd = read::open_root(root).ok()?;
         // Stat first through O_PATH: needs no permission on the file, opens no device, touches no atime.
         let handle = read::open_in(std::os::fd::AsFd::as_fd(&root_fd), path, OFlags::PATH).ok()?;
-        let (facts, id) = read::facts(&handle, path).ok()??;
+        let version = read::version(&handle, path).ok()??;
+        let id = version.id;
         let before = self.files.get(&id);
-        if before.is_some_and(|k| k.same_version(&facts) && k.unreadable.is_none()) {
+        if before.is_some_and(|k| k.same_version(&version) && k.unreadable.is_none()) {
             return Some(Learnt {
                 id,
                 new_file: false,
-                new_credentials: Vec::new(),
+                held: None,
             });
         }
         let new_file = before.is_none();
         if new_file && self.files.len() >= MAX_FILES {
             return None;
         }
-        let old: Vec<String> = before
-            .into_iter()
-            .flat_map(|k| &k.credentials)
-            .map(|c| c.fingerprint.clone())
-            .collect();
+        let mut held = None;
         let mut known = KnownFile {
-            facts,
+            version,
             root: root.to_owned(),
             credentials: Vec::new(),
             unreadable: None,
@@ -117,39 +141,22 @@ impl FileTable {
         let opened = read::open_in(std::os::fd::AsFd::as_fd(&root_fd), path, OFlags::RDONLY);
         match opened.map_err(std::io::Error::from).and_then(|fd| {
             // It may have been replaced between the two opens: what is read is what is described.
-            if let Some((facts, again)) = read::facts(&fd, path)?
-                && again == id
+            if let Some(again) = read::version(&fd, path)?
+                && again.id == id
             {
-                known.facts = facts;
+                known.version = again;
             }
-            read::content(fd, known.facts.size)
+            read::content(fd, known.version.facts.size)
         }) {
             Ok((bytes, truncated)) => {
                 known.truncated = truncated;
-                for finding in classifier.classify(&bytes, Origin::File { path }) {
-                    if let Some(credential) = registry.learn(&finding)
-                        && !known
-                            .credentials
-                            .iter()
-                            .any(|c| c.fingerprint == credential.fingerprint)
-                    {
-                        known.credentials.push(credential);
-                    }
-                }
+                let findings = inspect::classify(&bytes, path, classifier);
+                known.credentials = registry.learn_held(&findings, 0.0);
+                held = Some(registry.describe_held(&findings));
             }
             Err(e) => known.unreadable = Some(e.to_string()),
         }
-        let new_credentials = known
-            .credentials
-            .iter()
-            .filter(|c| !old.contains(&c.fingerprint))
-            .cloned()
-            .collect();
         self.files.insert(id, known);
-        Some(Learnt {
-            id,
-            new_file,
-            new_credentials,
-        })
+        Some(Learnt { id, new_file, held })
     }
 }

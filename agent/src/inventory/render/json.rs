@@ -77,6 +77,7 @@ fn run(run: &Run) -> Value {
         "finished": rfc3339(run.finished),
         "processes": run.processes,
         "unreadable": run.unreadable,
+        "live": run.live,
         "version": env!("CARGO_PKG_VERSION"),
     })
 }

@@ -1,6 +1,10 @@
 //! Earlier runs, in one SQLite file of the state directory: what makes first sight, rotation and `diff` possible.
 //! Fingerprints and public facts only.
 
+mod journal;
+
+pub use journal::HOST;
+
 use super::model::Entry;
 use super::rotation;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -15,7 +19,7 @@ use std::time::Duration;
 /// Runs kept of each root.
 const KEEP_RUNS: i64 = 5;
 /// Version of the tables.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS runs (
@@ -44,6 +48,8 @@ pub struct Run {
     pub processes: bool,
     /// Files and directories that could not be read.
     pub unreadable: u64,
+    /// No run, but one with what the agent saw since; never stored.
+    pub live: bool,
 }
 
 /// Why the state cannot be used.
@@ -131,6 +137,7 @@ impl State {
         db.execute_batch("PRAGMA foreign_keys = ON;")
             .map_err(database)?;
         db.execute_batch(SCHEMA).map_err(database)?;
+        db.execute_batch(journal::SCHEMA).map_err(database)?;
         db.pragma_update(None, "user_version", VERSION)
             .map_err(database)?;
         Ok(State { path, db })
@@ -150,26 +157,7 @@ impl State {
     /// # Errors
     /// The database cannot be read.
     pub fn recall(&self, root: &str, entries: &mut [Entry], now: i64) -> Result<(), StateError> {
-        let error = self.error();
-        {
-            let mut known = self
-                .db
-                .prepare("SELECT first_seen, rotated, previous FROM credentials WHERE root = ?1 AND fingerprint = ?2")
-                .map_err(&error)?;
-            for entry in entries.iter_mut() {
-                let row: Option<(i64, Option<i64>, String)> = known
-                    .query_row(params![root, entry.credential.fingerprint], |r| {
-                        Ok((r.get(0)?, r.get(1)?, r.get(2)?))
-                    })
-                    .optional()
-                    .map_err(&error)?;
-                if let Some((first_seen, rotated, previous)) = row {
-                    entry.first_seen = first_seen;
-                    entry.rotated = rotated;
-                    entry.previous = previous;
-                }
-            }
-        }
+        self.recall_known(root, entries)?;
         let Some(last) = self.runs(root, 1)?.pop() else {
             return Ok(());
         };
@@ -177,9 +165,39 @@ impl State {
         let replaced: HashMap<String, String> =
             replacements(&before, entries).into_iter().collect();
         for entry in entries.iter_mut() {
-            if let Some(previous) = replaced.get(&entry.credential.fingerprint) {
+            // The agent saw it happen: it knows better when.
+            let seen = entry.rotated.is_some_and(|at| at >= last.started);
+            if let Some(previous) = replaced.get(&entry.credential.fingerprint)
+                && !seen
+            {
                 entry.rotated = Some(now);
                 entry.previous.clone_from(previous);
+            }
+        }
+        Ok(())
+    }
+
+    /// First sight and rotation as far as they are stored, for this root or, where the agent looks on, for the host.
+    fn recall_known(&self, root: &str, entries: &mut [Entry]) -> Result<(), StateError> {
+        let error = self.error();
+        let mut known = self
+            .db
+            .prepare(
+                "SELECT min(first_seen), max(rotated), coalesce(max(CASE WHEN rotated IS NULL THEN NULL ELSE previous END), '')
+                 FROM credentials WHERE root IN (?1, ?2) AND fingerprint = ?3 HAVING count(*) > 0",
+            )
+            .map_err(&error)?;
+        for entry in entries.iter_mut() {
+            let row: Option<(i64, Option<i64>, String)> = known
+                .query_row(params![root, HOST, entry.credential.fingerprint], |r| {
+                    Ok((r.get(0)?, r.get(1)?, r.get(2)?))
+                })
+                .optional()
+                .map_err(&error)?;
+            if let Some((first_seen, rotated, previous)) = row {
+                entry.first_seen = first_seen;
+                entry.rotated = rotated;
+                entry.previous = previous;
             }
         }
         Ok(())
@@ -233,6 +251,14 @@ impl State {
             params![run.root, KEEP_RUNS],
         )
         .map_err(&error)?;
+        if run.root == HOST {
+            // A whole look knows better than what was seen before it.
+            tx.execute(
+                "DELETE FROM places WHERE changed < ?1",
+                params![run.started],
+            )
+            .map_err(&error)?;
+        }
         tx.commit().map_err(&error)?;
         Ok(id)
     }
@@ -256,6 +282,7 @@ impl State {
                     finished: r.get(3)?,
                     processes: r.get(4)?,
                     unreadable: u64::try_from(r.get::<_, i64>(5)?).unwrap_or(0),
+                    live: false,
                 })
             })
             .map_err(&error)?;

@@ -1,0 +1,145 @@
+//! What waits to be looked at: every file once, however often it is written, and in the order in which it came.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::Hash;
+
+/// Files that may wait; what comes beyond is counted.
+const MAX_WAITING: usize = 8_192;
+/// Files whose last look is remembered.
+const MAX_RECENT: usize = 4_096;
+/// A file is looked at so long after its first news: it is often written in several goes, or renamed.
+const QUIET_NS: u64 = 150_000_000;
+/// Between two looks at one file lies at least this, and [`SHARE`] times what the last look took.
+const AGAIN_NS: u64 = 500_000_000;
+const SHARE: u64 = 50;
+
+/// One file that waits.
+#[derive(Debug)]
+struct Waiting<K> {
+    key: K,
+    due_ns: u64,
+    pid: u32,
+}
+
+#[derive(Debug)]
+pub struct Queue<K> {
+    /// By time.
+    ready: VecDeque<Waiting<K>>,
+    /// Looked at a moment ago: they wait longer.
+    later: Vec<Waiting<K>>,
+    waiting: HashSet<K>,
+    recent: HashMap<K, u64>,
+    /// News that found no room.
+    pub dropped: u64,
+}
+
+impl<K: Clone + Eq + Hash> Queue<K> {
+    pub fn new() -> Self {
+        Queue {
+            ready: VecDeque::new(),
+            later: Vec::new(),
+            waiting: HashSet::new(),
+            recent: HashMap::new(),
+            dropped: 0,
+        }
+    }
+
+    /// News of a file; `pid` wrote it.
+    pub fn push(&mut self, key: K, pid: u32, now_ns: u64) {
+        if self.waiting.contains(&key) {
+            return;
+        }
+        if self.waiting.len() >= MAX_WAITING {
+            self.dropped += 1;
+            return;
+        }
+        self.waiting.insert(key.clone());
+        let due_ns = now_ns + QUIET_NS;
+        let allowed = self.recent.get(&key).copied().unwrap_or(0);
+        if allowed > due_ns {
+            self.later.push(Waiting {
+                key,
+                due_ns: allowed,
+                pid,
+            });
+        } else {
+            self.ready.push_back(Waiting { key, due_ns, pid });
+        }
+    }
+
+    /// The next file whose time has come, and who wrote it.
+    pub fn next(&mut self, now_ns: u64) -> Option<(K, u32)> {
+        // Few files are written again and again.
+        let late = self.later.iter().position(|w| w.due_ns <= now_ns);
+        let next = match late {
+            Some(at) => Some(self.later.swap_remove(at)),
+            None if self.ready.front().is_some_and(|w| w.due_ns <= now_ns) => {
+                self.ready.pop_front()
+            }
+            None => None,
+        }?;
+        self.waiting.remove(&next.key);
+        Some((next.key, next.pid))
+    }
+
+    /// A file was looked at, which took so long.
+    pub fn looked(&mut self, key: K, now_ns: u64, took_ns: u64) {
+        if self.recent.len() >= MAX_RECENT {
+            self.recent.retain(|_, allowed| *allowed > now_ns);
+            if self.recent.len() >= MAX_RECENT {
+                self.recent.clear();
+            }
+        }
+        let wait = AGAIN_NS.max(took_ns.saturating_mul(SHARE));
+        self.recent.insert(key, now_ns + wait);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    #[test]
+    fn many_writes_are_one_look() {
+        let mut queue = Queue::new();
+        for i in 0..100 {
+            queue.push("a", 7, i * MS);
+        }
+        queue.push("b", 8, 10 * MS);
+        assert_eq!(queue.next(149 * MS), None);
+        assert_eq!(queue.next(150 * MS), Some(("a", 7)));
+        assert_eq!(queue.next(150 * MS), None);
+        assert_eq!(queue.next(160 * MS), Some(("b", 8)));
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_file_that_costs_much_is_looked_at_seldom() {
+        let mut queue = Queue::new();
+        queue.looked("log", 0, 40 * MS);
+        queue.push("log", 1, MS);
+        queue.push("other", 1, MS);
+        assert_eq!(queue.next(1_000 * MS), Some(("other", 1)));
+        assert_eq!(queue.next(1_999 * MS), None);
+        assert_eq!(queue.next(2_000 * MS), Some(("log", 1)));
+    }
+
+    #[test]
+    fn a_storm_is_bounded_and_counted() {
+        let mut queue = Queue::new();
+        for i in 0..MAX_WAITING + 5 {
+            queue.push(i, 1, 0);
+        }
+        assert_eq!((queue.waiting.len(), queue.dropped), (MAX_WAITING, 5));
+        for i in 0..2 * MAX_RECENT {
+            queue.looked(i, 0, 0);
+        }
+        assert!(queue.recent.len() <= MAX_RECENT);
+    }
+}

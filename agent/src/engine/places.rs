@@ -1,0 +1,300 @@
+//! Keeps the inventory current: what the background found and what records revealed goes into it, new credentials come
+//! out as observations, and a thread of its own writes it to the state directory.
+
+use super::coverage;
+use super::run::Line;
+use crate::digest::KnownFile;
+use crate::digest::background::{Background, Looked, Report};
+use crate::digest::{min_confidence, procfs};
+use crate::host::clock::{boot_ns, wall_ns};
+use crate::inventory::live::{Baseline, Change, Created, Live, Workload};
+use crate::inventory::state::State;
+use crate::model::{Observation, PlaceNews, Stamp, Why};
+use crate::process;
+use keytrail_abi::FileId;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Batches of changes that may wait for the disk.
+const QUEUE: usize = 64;
+/// Changes are written together after this long.
+const TOGETHER: Duration = Duration::from_millis(250);
+/// Reports taken in one turn.
+const REPORTS: usize = 256;
+
+/// The inventory and who feeds and keeps it.
+pub(super) struct Places {
+    pub live: Live,
+    background: Option<Background>,
+    writer: Option<Writer>,
+    /// Changes that the disk was too slow for.
+    waiting: Vec<Change>,
+}
+
+impl Places {
+    /// The inventory as it is stored in `dir`, or an empty one that is kept nowhere.
+    pub fn open(dir: Option<&Path>) -> Places {
+        let mut baseline = Baseline {
+            agent_started_ns: wall_ns(),
+            inventory_started: 0,
+        };
+        let mut known = Vec::new();
+        let mut writer = None;
+        if let Some(dir) = dir {
+            let opened = State::open(dir)
+                .map_err(|e| e.to_string())
+                .and_then(|state| {
+                    let (run, entries) = state.host().map_err(|e| e.to_string())?;
+                    baseline.inventory_started = run.map_or(0, |r| r.started);
+                    known = entries;
+                    Writer::start(state).map_err(|e| e.to_string())
+                });
+            match opened {
+                Ok(started) => writer = Some(started),
+                // Events do not depend on it.
+                Err(error) => tracing::error!(%error, "the inventory is not kept"),
+            }
+        }
+        Places {
+            live: Live::new(baseline, known),
+            background: None,
+            writer,
+            waiting: Vec::new(),
+        }
+    }
+
+    fn follow(&self, root: &Path, raw: &[u8]) {
+        if let Some(background) = &self.background {
+            background.follow(root.to_owned(), raw.to_vec());
+        }
+    }
+
+    fn store(&mut self) {
+        self.waiting.extend(self.live.take_changes());
+        if self.waiting.is_empty() {
+            return;
+        }
+        if let Some(writer) = &self.writer {
+            self.waiting = writer.write(std::mem::take(&mut self.waiting));
+        } else {
+            self.waiting.clear();
+        }
+    }
+}
+
+impl Line {
+    /// Starts looking at what is written; a kernel that does not tell of it is a gap.
+    pub fn start_background(&mut self) {
+        let files = &self.digest.files;
+        match Background::start(self.digest.classifier.clone(), files.named()) {
+            Ok(background) => self.places.background = Some(background),
+            Err(error) => self.gap(coverage::writes_unseen(
+                "files that are written are looked at when they are read only",
+                &error.to_string(),
+                boot_ns(),
+            )),
+        }
+    }
+
+    /// Takes in what the background found.
+    pub fn background(&mut self) {
+        for _ in 0..REPORTS {
+            let Some(report) = self.places.background.as_ref().and_then(Background::report) else {
+                break;
+            };
+            match report {
+                Report::Looked(looked) => {
+                    self.looked(*looked);
+                    crate::wire::scrub_stack();
+                }
+                Report::Clean(file, ctime_ns) => self.clean(file, ctime_ns),
+                Report::Gone { root, raw } => {
+                    self.places_news(PlaceNews::Gone { root, raw });
+                }
+                Report::Namespace(tgid) => {
+                    self.digest.files.add_process(tgid);
+                }
+                Report::Unmarked(unmarked) => {
+                    let what = format!(
+                        "files written on {} ({}) are looked at when they are read only",
+                        unmarked.point, unmarked.kind
+                    );
+                    self.gap(coverage::writes_unseen(&what, &unmarked.error, boot_ns()));
+                }
+                Report::Skipped { count, why } => {
+                    self.gap(coverage::not_looked_at(count, why, boot_ns()));
+                }
+            }
+        }
+        self.places.store();
+    }
+
+    /// Learns what was found in a file that was written.
+    fn looked(&mut self, looked: Looked) {
+        let Looked {
+            root,
+            raw,
+            version,
+            inspected,
+            writer,
+            boot_ns,
+        } = looked;
+        let (id, ctime_ns) = (version.id, version.facts.ctime_ns);
+        let min = min_confidence(self.digest.files.is_named(&version.facts.path));
+        let held = self.digest.registry.describe_held(&inspected.findings);
+        let credentials = self.digest.registry.learn_held(&inspected.findings, min);
+        drop(inspected.findings);
+        let known = KnownFile {
+            version,
+            root,
+            credentials,
+            unreadable: None,
+            truncated: inspected.truncated,
+        };
+        let mut look = known.look(held, min, Why::Met, boot_ns);
+        look.raw = raw;
+        look.writer = writer;
+        let table = &mut self.digest.files.table;
+        if known.credentials.is_empty() {
+            if table.get(id).is_some() {
+                // It is watched still: that costs nothing, and something may be written to it again.
+                table.insert(id, known);
+            } else {
+                self.clean(id, ctime_ns);
+            }
+        } else {
+            let path = known.access_path();
+            if table.insert(id, known) {
+                self.watch(&path, id);
+            }
+        }
+        self.places_news(PlaceNews::Looked(Box::new(look)));
+    }
+
+    fn clean(&mut self, file: FileId, ctime_ns: u64) {
+        self.set_clean(file, ctime_ns);
+        self.places_news(PlaceNews::Clean {
+            device: u64::from(file.dev),
+            inode: file.ino,
+        });
+    }
+
+    /// News of a place: into the inventory, and on as an observation when a credential is new there.
+    pub fn places_news(&mut self, news: PlaceNews) {
+        if let PlaceNews::Looked(look) = &news
+            && !look.held.is_empty()
+        {
+            self.places.follow(&look.root, &look.raw);
+        }
+        let now = i64::try_from(wall_ns() / 1_000_000_000).unwrap_or(i64::MAX);
+        if let Some(created) = self.places.live.take(news, now, workload) {
+            self.created(created);
+        }
+    }
+
+    fn created(&mut self, created: Created) {
+        let at = self.writer(created.writer, created.boot_ns);
+        self.step(&Observation::Created {
+            at,
+            boot_ns: created.boot_ns,
+            file: created.facts,
+            credentials: created.credentials,
+        });
+    }
+
+    /// The process that wrote a file, if it is known and was there before.
+    fn writer(&self, tgid: u32, boot_ns: u64) -> Option<Stamp> {
+        let table = self.core.processes();
+        let pid = table.latest(tgid).filter(|_| tgid != 0)?;
+        let process = table.get(pid)?;
+        let started_ns = pid.start.saturating_mul(crate::model::TICK_NS);
+        (started_ns <= boot_ns).then(|| Stamp {
+            boot_ns,
+            pid,
+            tid: tgid,
+            uid: process.uid,
+            euid: process.euid,
+            gid: process.gid,
+            cgroup_id: 0,
+            comm: process.comm.clone(),
+        })
+    }
+}
+
+/// To what a root belongs, by the process it is reached through.
+fn workload(root: &Path) -> Workload {
+    let tgid = root
+        .as_os_str()
+        .as_bytes()
+        .strip_prefix(b"/proc/")
+        .and_then(|rest| std::str::from_utf8(rest.split(|b| *b == b'/').next()?).ok())
+        .and_then(|tgid| tgid.parse().ok());
+    let Some(tgid) = tgid else {
+        return Workload::default();
+    };
+    let found = process::Workload::from_path(&procfs::cgroup(tgid).unwrap_or_default());
+    if found.container.is_empty() {
+        let namespace = procfs::namespace(tgid, "mnt").unwrap_or(0);
+        return (format!("mnt:[{namespace}]"), found.pod);
+    }
+    (found.container, found.pod)
+}
+
+/// Writes changes to the state directory.
+struct Writer {
+    queue: Option<SyncSender<Vec<Change>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    fn start(state: State) -> io::Result<Writer> {
+        let (queue, changes) = sync_channel(QUEUE);
+        let thread = std::thread::Builder::new()
+            .name("inventory".to_owned())
+            .spawn(move || write(state, &changes))?;
+        Ok(Writer {
+            queue: Some(queue),
+            thread: Some(thread),
+        })
+    }
+
+    /// Hands changes over; what finds no room comes back.
+    fn write(&self, changes: Vec<Change>) -> Vec<Change> {
+        match self.queue.as_ref().map(|q| q.try_send(changes)) {
+            Some(Err(TrySendError::Full(changes))) => changes,
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // The thread writes what it has and ends.
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn write(mut state: State, changes: &Receiver<Vec<Change>>) {
+    while let Ok(mut batch) = changes.recv() {
+        loop {
+            match changes.recv_timeout(TOGETHER) {
+                Ok(more) if batch.len() < 10_000 => batch.extend(more),
+                Ok(more) => {
+                    batch.extend(more);
+                    break;
+                }
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        if let Err(error) = state.note(&batch) {
+            tracing::error!(%error, "changes of the inventory could not be written");
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! Files that were written or moved into place, anywhere on a file system: a fanotify group of its own, with one mark
+//! on each file system.
+//!
+//! Its events name the directory (by file handle) and the entry. They hold no reference to the mount or the file, as
+//! events with descriptors would: an unmount right after a write is not disturbed. Equal events of one process that
+//! wait in the queue are merged by the kernel.
+
+use rustix::fs::{Mode, OFlags};
+use std::{
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+};
+
+/// Closed after being open for writing; moved here.
+const MASK: u64 = libc::FAN_CLOSE_WRITE | libc::FAN_MOVED_TO;
+/// struct fanotify_event_info_fid (fanotify(7)): header (type, pad, length), fsid, then a struct file_handle.
+const INFO: usize = 4 + 8;
+/// struct file_handle: bytes and type.
+const HANDLE: usize = 8;
+/// MAX_HANDLE_SZ of linux/exportfs.h.
+const HANDLE_MAX: usize = 128;
+const METADATA: usize = size_of::<libc::fanotify_event_metadata>();
+
+/// What statfs(2) calls `f_fsid`.
+pub type FsId = [u8; 8];
+
+/// The file system of a mount, as events name it.
+///
+/// # Errors
+/// What statfs(2) gives.
+pub fn fs_id(fd: impl AsFd) -> io::Result<FsId> {
+    let stat = rustix::fs::fstatfs(fd)?;
+    // SAFETY: fsid_t is two C ints in every libc, only its field is private; any bytes are a value.
+    Ok(unsafe { std::mem::transmute_copy(&stat.f_fsid) })
+}
+
+/// A directory, as file systems name it for NFS.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Handle(Vec<u8>);
+
+impl Handle {
+    /// Opens the directory (`O_PATH`) on the file system that `mount` is on.
+    ///
+    /// # Errors
+    /// ESTALE when it is gone, EOPNOTSUPP when the file system cannot tell.
+    pub fn open(&self, mount: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+        #[repr(C, align(8))]
+        struct Room([u8; HANDLE + HANDLE_MAX]);
+        let mut room = Room([0; HANDLE + HANDLE_MAX]);
+        let Some(to) = room.0.get_mut(..self.0.len()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        to.copy_from_slice(&self.0);
+        // SAFETY: `room` is a struct file_handle with its bytes; the kernel reads as many as its length field says,
+        // which `parse` has checked against the room.
+        let fd = unsafe {
+            libc::open_by_handle_at(
+                mount.as_raw_fd(),
+                std::ptr::from_mut(&mut room).cast(),
+                libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC,
+            )
+        };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a new descriptor that nobody else owns.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+}
+
+/// An entry that was written, or moved to where it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Written {
+    pub fs: FsId,
+    pub dir: Handle,
+    pub name: Vec<u8>,
+}
+
+/// The group.
+pub struct Writes {
+    group: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+impl Writes {
+    /// # Errors
+    /// When the kernel has no fanotify of this kind (before 5.9), or does not let us (CAP_SYS_ADMIN).
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: no pointers.
+        let fd = unsafe {
+            libc::fanotify_init(
+                libc::FAN_CLASS_NOTIF
+                    | libc::FAN_CLOEXEC
+                    | libc::FAN_NONBLOCK
+                    | libc::FAN_REPORT_DFID_NAME,
+                (libc::O_RDONLY | libc::O_CLOEXEC | libc::O_LARGEFILE) as u32,
+            )
+        };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a new descriptor that nobody else owns.
+        let group = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self {
+            group,
+            buffer: vec![0; 64 * 1024],
+        })
+    }
+
+    /// Marks the whole file system that a directory is on; says which one it is.
+    ///
+    /// # Errors
+    /// EOPNOTSUPP, EXDEV or ENODEV where the file system has no handles or no identity of its own.
+    pub fn mark(&self, directory: &Path) -> io::Result<FsId> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let fd = rustix::fs::open(directory, flags, Mode::empty())?;
+        let id = fs_id(&fd)?;
+        can_be_opened(fd.as_fd())?;
+        let path = CString::new(directory.as_os_str().as_bytes())?;
+        // SAFETY: `path` is a C string that lives through the call.
+        let result = unsafe {
+            libc::fanotify_mark(
+                self.group.as_raw_fd(),
+                libc::FAN_MARK_ADD | libc::FAN_MARK_FILESYSTEM,
+                MASK,
+                libc::AT_FDCWD,
+                path.as_ptr(),
+            )
+        };
+        if result < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(id)
+        }
+    }
+
+    /// Hands out what is queued, each with the pid that did it, at most a few thousand events; true when the kernel had to drop some.
+    pub fn drain(&mut self, sink: &mut dyn FnMut(Written, u32)) -> bool {
+        let mut overflow = false;
+        for _ in 0..64 {
+            let n = match rustix::io::read(&self.group, &mut self.buffer) {
+                Ok(0) | Err(_) => break,
+                Ok(n) => n,
+            };
+            let bytes = self.buffer.get(..n).unwrap_or_default();
+            overflow |= events(bytes, sink);
+        }
+        overflow
+    }
+}
+
+impl AsFd for Writes {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.group.as_fd()
+    }
+}
+
+/// Whether directories of this file system can be opened by handle: an overlay's, for example, only tell one from
+/// another.
+fn can_be_opened(directory: BorrowedFd<'_>) -> io::Result<()> {
+    #[repr(C, align(8))]
+    struct Room([u8; HANDLE + HANDLE_MAX]);
+    let mut room = Room([0; HANDLE + HANDLE_MAX]);
+    room.0[..4].copy_from_slice(&(HANDLE_MAX as u32).to_ne_bytes());
+    let mut mount_id = 0;
+    // SAFETY: a struct file_handle with the room its length field says, an empty C string and an int to write to.
+    let result = unsafe {
+        libc::name_to_handle_at(
+            directory.as_raw_fd(),
+            c"".as_ptr(),
+            std::ptr::from_mut(&mut room).cast(),
+            &mut mount_id,
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}
+
+/// All events of one read; true when one of them says that the queue overflowed.
+fn events(mut bytes: &[u8], sink: &mut dyn FnMut(Written, u32)) -> bool {
+    let mut overflow = false;
+    // struct fanotify_event_metadata: length, version, reserved, metadata length, mask, fd, pid.
+    while let Some(length) = number(bytes, 0).map(|n| u32::from_ne_bytes(n) as usize)
+        && length >= METADATA
+        && let Some(event) = bytes.get(..length)
+    {
+        bytes = bytes.get(length..).unwrap_or_default();
+        if event.get(4) != Some(&libc::FANOTIFY_METADATA_VERSION) {
+            return overflow;
+        }
+        let mask = number(event, 8).map_or(0, u64::from_ne_bytes);
+        overflow |= mask & libc::FAN_Q_OVERFLOW != 0;
+        let pid = number(event, 20).map_or(0, u32::from_ne_bytes);
+        let head = number(event, 6).map_or(METADATA, |n| usize::from(u16::from_ne_bytes(n)));
+        if let Some((fs, dir, name)) = info(event.get(head..).unwrap_or_default()) {
+            sink(Written { fs, dir, name }, pid);
+        }
+    }
+    overflow
+}
+
+/// The first information record that names a directory and an entry.
+fn info(mut bytes: &[u8]) -> Option<(FsId, Handle, Vec<u8>)> {
+    loop {
+        let length = usize::from(u16::from_ne_bytes(number(bytes, 2)?));
+        let record = bytes.get(..length).filter(|_| length >= INFO + HANDLE)?;
+        bytes = bytes.get(length..)?;
+        if record.first() != Some(&libc::FAN_EVENT_INFO_TYPE_DFID_NAME) {
+            continue;
+        }
+        let size = u32::from_ne_bytes(number(record, INFO)?) as usize;
+        if size > HANDLE_MAX {
+            return None;
+        }
+        let handle = record.get(INFO..INFO + HANDLE + size)?;
+        let name = record.get(INFO + HANDLE + size..)?;
+        let end = memchr::memchr(0, name)?;
+        let name = name.get(..end)?;
+        // The directory itself.
+        if name.is_empty() || name == b"." {
+            return None;
+        }
+        return Some((number(record, 4)?, Handle(handle.to_vec()), name.to_vec()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn event(name: &[u8]) -> Vec<u8> {
+        let mut info = vec![libc::FAN_EVENT_INFO_TYPE_DFID_NAME, 0, 0, 0];
+        info.extend([1, 2, 3, 4, 5, 6, 7, 8]);
+        info.extend(8u32.to_ne_bytes());
+        info.extend(1i32.to_ne_bytes());
+        info.extend([9; 8]);
+        info.extend(name);
+        info.push(0);
+        let length = info.len() as u16;
+        info[2..4].copy_from_slice(&length.to_ne_bytes());
+        let mut event = ((METADATA + info.len()) as u32).to_ne_bytes().to_vec();
+        event.extend([libc::FANOTIFY_METADATA_VERSION, 0]);
+        event.extend((METADATA as u16).to_ne_bytes());
+        event.extend(libc::FAN_CLOSE_WRITE.to_ne_bytes());
+        event.extend((-1i32).to_ne_bytes());
+        event.extend(77i32.to_ne_bytes());
+        event.extend(info);
+        event
+    }
+
+    fn parse(bytes: &[u8]) -> (Vec<(Written, u32)>, bool) {
+        let mut out = Vec::new();
+        let overflow = events(bytes, &mut |w, pid| out.push((w, pid)));
+        (out, overflow)
+    }
+
+    #[test]
+    fn events_are_taken_apart() {
+        let two = [event(b"one"), event(b"two \xff")].concat();
+        let (out, overflow) = parse(&two);
+        assert!(!overflow);
+        let said: Vec<_> = out
+            .iter()
+            .map(|(w, pid)| (*pid, w.name.as_slice()))
+            .collect();
+        assert_eq!(said, [(77, b"one".as_slice()), (77, b"two \xff")]);
+        assert_eq!(out[0].0.fs, [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(out[0].0.dir.0.len(), HANDLE + 8);
+        assert!(parse(&event(b".")).0.is_empty());
+        // The queue overflowed: an event without information.
+        let mut lost = event(b"x")[..METADATA].to_vec();
+        lost[..4].copy_from_slice(&(METADATA as u32).to_ne_bytes());
+        lost[8..16].copy_from_slice(&libc::FAN_Q_OVERFLOW.to_ne_bytes());
+        assert_eq!(parse(&lost), (Vec::new(), true));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..200), cut in 0usize..80, at in 0usize..80) {
+            let _ = parse(&bytes);
+            let mut event = event(b"name");
+            event.truncate(event.len() - cut.min(event.len()));
+            if let (Some(to), Some(from)) = (event.get_mut(at), bytes.first()) {
+                *to = *from;
+            }
+            let _ = parse(&event);
+        }
+    }
+}
