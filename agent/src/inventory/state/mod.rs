@@ -496,6 +496,18 @@ mod tests {
             first_seen: 300,
             ..entry("b", "/x")
         }];
+        // What is known of the host holds for its parts; what is known of a part says nothing of another one.
+        state.recall("/srv", &mut other, 300).unwrap();
+        assert_eq!(other[0].first_seen, 200);
+        let part = Run {
+            root: "/opt".into(),
+            ..run(100)
+        };
+        state.store(&part, &[entry("p", "/opt/x")]).unwrap();
+        let mut other = [Entry {
+            first_seen: 300,
+            ..entry("p", "/srv/x")
+        }];
         state.recall("/srv", &mut other, 300).unwrap();
         assert_eq!(other[0].first_seen, 300);
     }
