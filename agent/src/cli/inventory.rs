@@ -265,7 +265,11 @@ fn show(args: &InventoryArgs, document: &Document, report: &Report) -> Result<()
         .filter(|e| e.credential.confidence >= args.min_confidence)
         .collect();
     match args.output {
-        TableFormat::Json => print(&json(&render::document(document, report, &shown))?),
+        TableFormat::Json => {
+            let mut out = io::BufWriter::new(io::stdout().lock());
+            let written = render::write_document(&mut out, document, report, &shown);
+            printed(written.and_then(|()| out.flush()))
+        }
         TableFormat::Table => print(&render::inventory(
             document,
             report,
@@ -338,10 +342,14 @@ fn json(value: &serde_json::Value) -> Result<String, String> {
     Ok(serde_json::to_string_pretty(value).map_err(text)? + "\n")
 }
 
-/// A reader that has seen enough (`| head`) is no failure.
 fn print(text: &str) -> Result<(), String> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    printed(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// A reader that has seen enough (`| head`) is no failure.
+fn printed(result: io::Result<()>) -> Result<(), String> {
+    match result {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
             Err(format!("cannot write the output: {e}"))
         }

@@ -1,6 +1,6 @@
 //! Adds to places what the host's records say about them: user and group names, homes, packages, git work trees.
 
-use super::facts::{GitTrees, Users, packages};
+use super::facts::{self, GitTrees, Reader, Users, packages};
 use super::model::{Entry, FilePlace, Place};
 use super::walk::Root;
 use rustix::fd::OwnedFd;
@@ -8,6 +8,8 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 
 /// Work trees are looked up for this many places of one credential.
 const MAX_GIT: usize = 64;
+/// Access control lists are read for this many places of one credential.
+const MAX_ACL: usize = 64;
 
 /// Who answers for the files below a root: the root itself when it is a whole system, else the host.
 struct Records {
@@ -72,6 +74,9 @@ pub fn enrich_files(entries: &mut [Entry], index: usize, root: &Root) {
                     .home_of(&path)
                     .map(|(name, _)| name.to_owned())
                     .unwrap_or_default();
+                if n < MAX_ACL {
+                    acl(f, &records.fd, &path, &users);
+                }
                 if n < MAX_GIT {
                     f.git = git.facts(&path, &records.shown);
                 }
@@ -87,6 +92,36 @@ pub fn enrich_files(entries: &mut [Entry], index: usize, root: &Root) {
             }
         }
     }
+}
+
+/// Who may read a file by its access control list. With one, the mode's group bits are its mask and say nothing of the
+/// file's own group, whose members then count for nothing.
+fn acl(f: &mut FilePlace, root: &OwnedFd, path: &[u8], users: &Users) {
+    let Some(file) = facts::handle(root, path) else {
+        return;
+    };
+    let Some((readers, own_group)) = facts::readers(&file) else {
+        return;
+    };
+    if !own_group {
+        f.shared_group = false;
+    }
+    let name = |word: &str, name: String, id: u32| {
+        if name.is_empty() {
+            format!("{word} {id}")
+        } else {
+            format!("{word} {name}")
+        }
+    };
+    f.acl = readers
+        .into_iter()
+        // The owner and root read it anyway.
+        .filter(|r| *r != Reader::User(f.uid) && *r != Reader::User(0))
+        .map(|reader| match reader {
+            Reader::User(id) => name("user", users.name(id), id),
+            Reader::Group(id) => name("group", users.group(id), id),
+        })
+        .collect();
 }
 
 /// User names of processes and sockets of the host.

@@ -82,6 +82,10 @@ fn file(f: &FilePlace, say: &mut impl FnMut(&str, String)) {
         // Open to others, but only one group comes as far.
         say("group-readable", f.path.clone());
     }
+    // Who is on the list must come as far, too; a single name is not asked whether it is in a group that does.
+    if !f.acl.is_empty() && f.reach != Reach::Owner {
+        say("acl-readable", format!("{} ({})", f.path, f.acl.join(", ")));
+    }
     if let Some(git) = f.git.as_ref().filter(|g| !g.ignored) {
         let state = if git.tracked {
             "tracked"
@@ -135,7 +139,7 @@ pub fn badness(entry: &Entry) -> (u32, u32) {
     let weight = |e: &Exposure| match e.code.as_str() {
         "world-readable" | "world-writable" | "world-connectable" => 40,
         "git-work-tree" | "in-argv" => 25,
-        "shell-history" | "group-readable" => 15,
+        "shell-history" | "group-readable" | "acl-readable" => 15,
         "in-home-of-other-user" | "many-places" => 8,
         "in-env" => 6,
         "older-than-policy" => 4,
@@ -240,6 +244,19 @@ mod tests {
             of(f(0o606, Reach::World)),
             ["world-readable", "world-writable"]
         );
+    }
+
+    #[test]
+    fn an_access_list_exposes_what_the_mode_does_not() {
+        let f = |reach| FilePlace {
+            path: "/x".into(),
+            mode: 0o600,
+            reach,
+            acl: vec!["user ann".into()],
+            ..FilePlace::default()
+        };
+        assert_eq!(of(f(Reach::World)), ["acl-readable"]);
+        assert!(of(f(Reach::Owner)).is_empty());
     }
 
     #[test]

@@ -78,7 +78,7 @@ pub struct FilePlace {
     /// Name of the group, as `user`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub group: String,
-    /// Others are in the file's group.
+    /// Others are in the file's group, and it is not an access control list that keeps them out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shared_group: bool,
     /// User whose home directory it is in.
@@ -87,6 +87,9 @@ pub struct FilePlace {
     /// Debian package that installed it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub package: String,
+    /// Users and groups that an access control list lets read it (`user ann`, `group ops`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub acl: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git: Option<GitFacts>,
     /// Which walked root it is below, for questions asked after the walk.
@@ -196,7 +199,7 @@ impl Place {
 /// One way in which a credential is worse off than it should be.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Exposure {
-    /// `world-readable`, `world-writable`, `world-connectable`, `group-readable`, `git-work-tree`, `shell-history`,
+    /// `world-readable`, `world-writable`, `world-connectable`, `group-readable`, `acl-readable`, `git-work-tree`, `shell-history`,
     /// `in-argv`, `in-env`, `many-places`, `expired`, `older-than-policy`, `in-home-of-other-user`.
     pub code: String,
     pub detail: String,

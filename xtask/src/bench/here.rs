@@ -42,6 +42,11 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let work = Work::new()?;
     for row in &args.rows {
+        if *row == Row::Inventory {
+            let files = row.rounds() / args.scale.max(1);
+            super::inventory::run(&args.agent, &work.0, files, args.pairs)?;
+            continue;
+        }
         let subjects = subject::of(*row, &args.agent, &work.0, args.scale, args.auditd);
         if *row == Row::Rest {
             for subject in &subjects {
@@ -114,7 +119,7 @@ impl Load {
                 )?;
                 vec![certificate.display().to_string(), key.display().to_string()]
             }
-            Row::Exec | Row::Rest => Vec::new(),
+            Row::Exec | Row::Rest | Row::Inventory => Vec::new(),
         };
         Ok(Self {
             program: args.programs.join(format!("bench_{}", row.name())),
@@ -211,7 +216,7 @@ fn cpu_ticks(pid: u32) -> Result<u64> {
     Ok(field(14).context("no utime")? + field(15).context("no stime")?)
 }
 
-fn status_kib(pid: u32, name: &str) -> Result<u64> {
+pub fn status_kib(pid: u32, name: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     status
         .lines()

@@ -4,6 +4,7 @@
 //! (`bench-here`), so that both places measure in the same way.
 
 mod here;
+mod inventory;
 mod report;
 mod stats;
 mod subject;
@@ -48,10 +49,18 @@ pub enum Row {
     Tls,
     /// The agent with nothing to do: memory and CPU
     Rest,
+    /// `keytrail inventory` of a tree, beside find
+    Inventory,
 }
 
 impl Row {
-    const ALL: [Self; 4] = [Self::File, Self::Exec, Self::Tls, Self::Rest];
+    const ALL: [Self; 5] = [
+        Self::File,
+        Self::Exec,
+        Self::Tls,
+        Self::Rest,
+        Self::Inventory,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -59,6 +68,7 @@ impl Row {
             Self::Exec => "exec",
             Self::Tls => "tls",
             Self::Rest => "rest",
+            Self::Inventory => "inventory",
         }
     }
 
@@ -73,6 +83,8 @@ impl Row {
             Self::Exec => 2_000,
             Self::Tls => 5_000,
             Self::Rest => 1,
+            // Files of the tree: one in 20 with a credential makes 10,000.
+            Self::Inventory => 200_000,
         }
     }
 }

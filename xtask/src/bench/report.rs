@@ -116,6 +116,7 @@ fn what(row: Row) -> &'static str {
         Row::Exec => "fork+exec+wait of /bin/true",
         Row::Tls => "SSL_write of 1 KiB, no credentials",
         Row::Rest => "at rest",
+        Row::Inventory => "inventory, a file of a tree",
     }
 }
 

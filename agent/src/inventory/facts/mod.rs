@@ -1,10 +1,12 @@
 //! Whose a file is, as far as the host's own records say. Asked after the walk, for files with credentials only.
 
+mod acl;
 mod git;
 mod ignore;
 mod packages;
 mod users;
 
+pub use acl::{Reader, readers};
 pub use git::GitTrees;
 pub use packages::packages;
 pub use users::Users;
@@ -22,7 +24,13 @@ fn open(root: impl AsFd, path: &[u8], flags: OFlags) -> rustix::io::Result<Owned
     } else {
         path
     };
-    let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    // openat2 refuses with O_PATH what has no meaning there.
+    let harmless = if flags.contains(OFlags::PATH) {
+        OFlags::CLOEXEC
+    } else {
+        OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY
+    };
+    let flags = flags | harmless;
     rustix::fs::openat2(
         root,
         path,
@@ -30,6 +38,11 @@ fn open(root: impl AsFd, path: &[u8], flags: OFlags) -> rustix::io::Result<Owned
         Mode::empty(),
         ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
     )
+}
+
+/// A file below `root`, itself if it is a symbolic link, for questions that need no permission on it.
+pub fn handle(root: impl AsFd, path: &[u8]) -> Option<OwnedFd> {
+    open(root, path, OFlags::PATH | OFlags::NOFOLLOW).ok()
 }
 
 /// A regular file below `root`.

@@ -6,31 +6,48 @@ use crate::inventory::model::{Entry, Place};
 use crate::inventory::run::Document;
 use crate::inventory::state::Run;
 use crate::inventory::walk::Report;
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Value, json};
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// `{"run", "credentials", "skipped", "errors", "counts"}`.
-#[must_use]
-pub fn document(document: &Document, report: &Report, shown: &[&Entry]) -> Value {
-    let n = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let listed = |list: Vec<(String, String)>| -> Vec<Value> {
-        list.into_iter()
-            .map(|(path, reason)| json!({"path": path, "reason": reason}))
-            .collect()
+/// Writes `{"run", "credentials", "skipped", "errors", "counts"}`, one credential after the other: thousands of them as
+/// one tree of values would be most of what an inventory takes of the memory.
+///
+/// # Errors
+/// What the writer gives.
+pub fn write_document(
+    out: &mut impl io::Write,
+    document: &Document,
+    report: &Report,
+    shown: &[&Entry],
+) -> io::Result<()> {
+    let all = Whole {
+        document,
+        report,
+        shown,
     };
-    json!({
-        "run": run(&document.run),
-        "credentials": shown.iter().map(|e| entry(e, document.run.started)).collect::<Vec<_>>(),
-        "skipped": listed(report.skipped()),
-        "errors": {
-            "unreadable": n(&report.unreadable_count),
-            "unreadable_paths": listed(report.unreadable_list()),
-            "unreadable_processes": document.processes.unreadable,
-            "truncated_processes": document.processes.truncated,
-            "changed_while_read": n(&report.changed),
-            "credentials_without_room": document.refused + n(&report.crowded),
-        },
-        "counts": {
+    serde_json::to_writer_pretty(&mut *out, &all)?;
+    out.write_all(b"\n")
+}
+
+struct Whole<'a> {
+    document: &'a Document,
+    report: &'a Report,
+    shown: &'a [&'a Entry],
+}
+
+impl Serialize for Whole<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(5))?;
+        let (document, report) = (self.document, self.report);
+        let n = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let listed = |list: Vec<(String, String)>| -> Vec<Value> {
+            list.into_iter()
+                .map(|(path, reason)| json!({"path": path, "reason": reason}))
+                .collect()
+        };
+        let counts = json!({
             "directories": n(&report.directories),
             "files": n(&report.files),
             "files_classified": n(&report.classified),
@@ -41,10 +58,33 @@ pub fn document(document: &Document, report: &Report, shown: &[&Entry]) -> Value
             "special_files": n(&report.special),
             "vanished": n(&report.vanished),
             "processes": document.processes.looked_at,
-            "credentials_not_shown": document.entries.len() - shown.len(),
+            "credentials_not_shown": document.entries.len() - self.shown.len(),
             "seconds": document.elapsed.as_secs_f64(),
-        },
-    })
+        });
+        map.serialize_entry("counts", &counts)?;
+        map.serialize_entry("credentials", &Credentials(self))?;
+        let errors = json!({
+            "unreadable": n(&report.unreadable_count),
+            "unreadable_paths": listed(report.unreadable_list()),
+            "unreadable_processes": document.processes.unreadable,
+            "truncated_processes": document.processes.truncated,
+            "changed_while_read": n(&report.changed),
+            "credentials_without_room": document.refused + n(&report.crowded),
+        });
+        map.serialize_entry("errors", &errors)?;
+        map.serialize_entry("run", &run(&document.run))?;
+        map.serialize_entry("skipped", &listed(report.skipped()))?;
+        map.end()
+    }
+}
+
+struct Credentials<'a>(&'a Whole<'a>);
+
+impl Serialize for Credentials<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let now = self.0.document.run.started;
+        serializer.collect_seq(self.0.shown.iter().map(|e| entry(e, now)))
+    }
 }
 
 /// `{"from", "to", "changes"}`.

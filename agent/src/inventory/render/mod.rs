@@ -3,5 +3,5 @@
 mod json;
 mod table;
 
-pub use json::{diff_document, document};
+pub use json::{diff_document, write_document};
 pub use table::{changes, inventory};
