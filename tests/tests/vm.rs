@@ -23,7 +23,12 @@ cases! {
         tmpfs_is_not_silent
     }
     sends_tls {
+        bearer_by_curl
         thirty_curls
+        python_posts_a_service_account
+    }
+    tls_stacks {
+        gnutls_is_never_silent
     }
     sends_tcp {
         environment_posted_in_clear
@@ -39,6 +44,9 @@ cases! {
     }
     bad_input {
         environment_of_3_mb
+    }
+    bad_places {
+        without_btf
     }
     cli {
         trace_of_a_short_command
