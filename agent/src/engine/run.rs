@@ -268,6 +268,8 @@ impl Line {
                     exec_id: 0,
                 };
                 self.deferred.set_process(seen.at.pid.tgid, state);
+                // It may have connected before it held anything.
+                self.deferred.0.push(Op::Libraries(seen.at.pid.tgid));
             }
         }
         for (path, file) in out.watch.drain(..) {
