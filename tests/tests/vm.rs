@@ -1,19 +1,7 @@
 //! End to end in a booted kernel, as its PID 1's job: `cargo xtask test vm`. What is about the command line alone
 //! is left to the host.
 
-/// A test for each case.
-macro_rules! cases {
-    ($($module:ident { $($case:ident)+ })+) => {
-        $(mod $module { $(
-            #[test]
-            fn $case() {
-                keytrail_tests::cases::$module::$case();
-            }
-        )+ })+
-    };
-}
-
-cases! {
+keytrail_tests::cases! {
     reads {
         cat_is_one_read
         planted_while_the_agent_runs
