@@ -103,7 +103,7 @@ impl Line {
     /// Takes in what the background found.
     pub fn background(&mut self) {
         for _ in 0..REPORTS {
-            let Some(report) = self.places.background.as_ref().and_then(Background::report) else {
+            let Some(report) = self.places.background.as_mut().and_then(Background::report) else {
                 break;
             };
             match report {
@@ -113,6 +113,7 @@ impl Line {
                 }
                 Report::Clean(file, ctime_ns) => self.clean(file, ctime_ns),
                 Report::Gone { root, raw } => {
+                    self.forget(&root, &String::from_utf8_lossy(&raw), None);
                     self.places_news(PlaceNews::Gone { root, raw });
                 }
                 Report::Namespace(tgid) => {
@@ -125,6 +126,11 @@ impl Line {
                     );
                     self.gap(coverage::writes_unseen(&what, &unmarked.error, boot_ns()));
                 }
+                Report::Ended => self.gap(coverage::writes_unseen(
+                    "files that are written are looked at when they are read only",
+                    "the thread that looks at them has ended",
+                    boot_ns(),
+                )),
                 Report::Skipped { count, why } => {
                     self.gap(coverage::not_looked_at(count, why, boot_ns()));
                 }
@@ -168,11 +174,23 @@ impl Line {
             }
         } else {
             let path = known.access_path();
+            let (root, name) = (known.root.clone(), known.version.facts.path.clone());
             if table.insert(id, known) {
                 self.watch(&path, id);
+                self.forget(&root, &name, Some(id));
             }
         }
         self.places_news(PlaceNews::Looked(Box::new(look)));
+    }
+
+    /// Files known under a path they do not have any more; all but `keep`.
+    fn forget(&mut self, root: &Path, path: &str, keep: Option<FileId>) {
+        for id in self.digest.files.table.at(root, path) {
+            if Some(id) != keep {
+                self.digest.files.table.remove(id);
+                self.unwatch(id);
+            }
+        }
     }
 
     fn clean(&mut self, file: FileId, ctime_ns: u64) {

@@ -81,7 +81,7 @@ impl Row {
         match self {
             Self::File => 200_000,
             Self::Exec => 2_000,
-            Self::Tls => 5_000,
+            Self::Tls => 50_000,
             Self::Rest => 1,
             // Files of the tree: one in 20 with a credential makes 10,000.
             Self::Inventory => 200_000,

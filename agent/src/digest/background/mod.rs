@@ -30,7 +30,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender, TryRecvError};
 use std::thread::JoinHandle;
 
 /// Looks that may wait for the engine.
@@ -58,6 +58,8 @@ pub enum Report {
     Namespace(u32),
     /// Writes on this file system are not told of.
     Unmarked(Unmarked),
+    /// The thread has failed: nothing more comes.
+    Ended,
     /// Files that were written and not looked at, since the last report.
     Skipped {
         count: u64,
@@ -140,8 +142,15 @@ impl Background {
     }
 
     /// The next report, if there is one.
-    pub fn report(&self) -> Option<Report> {
-        self.results.as_ref()?.try_recv().ok()
+    pub fn report(&mut self) -> Option<Report> {
+        match self.results.as_ref()?.try_recv() {
+            Ok(report) => Some(report),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => {
+                self.results = None;
+                Some(Report::Ended)
+            }
+        }
     }
 }
 

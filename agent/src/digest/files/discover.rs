@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 
 /// Descriptors of a process that are looked at when a file has no path any more.
 const MAX_FDS: usize = 256;
+/// From this size on, bytes, looking into a file takes longer than asking whether it is our own.
+const LONG: u64 = 32 * 1024;
 /// Clean files remembered here.
 const MAX_CLEAN: usize = 4_096;
 
@@ -78,6 +80,10 @@ impl Discovery {
         let Ok(Some(version)) = read::version(&fd, &path) else {
             return Discovered::Lost;
         };
+        // A long log of our own is not even looked into.
+        if version.facts.size > LONG && own_output(new.file) {
+            return Discovered::Clean;
+        }
         let named = files.is_named(&path);
         let Ok(looked) = read::reopen(&fd)
             .map_err(std::io::Error::from)

@@ -101,6 +101,16 @@ impl FileTable {
         true
     }
 
+    /// What is known under this path; more than one file when one has taken the place of another.
+    #[must_use]
+    pub fn at(&self, root: &std::path::Path, path: &str) -> Vec<FileId> {
+        self.files
+            .iter()
+            .filter(|(_, known)| known.version.facts.path == path && known.root == root)
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
     pub fn remove(&mut self, id: FileId) {
         self.files.remove(&id);
     }
