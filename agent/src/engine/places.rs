@@ -8,7 +8,8 @@ use crate::digest::background::{Background, Looked, Report};
 use crate::digest::{min_confidence, procfs};
 use crate::host::clock::{boot_ns, wall_ns};
 use crate::inventory::live::{Baseline, Change, Created, Live, Workload};
-use crate::inventory::state::State;
+use crate::inventory::model::Entry;
+use crate::inventory::state::{HOST, State};
 use crate::model::{Observation, PlaceNews, Stamp, Why};
 use crate::process;
 use keytrail_abi::FileId;
@@ -23,6 +24,8 @@ use std::time::Duration;
 const QUEUE: usize = 64;
 /// Changes are written together after this long.
 const TOGETHER: Duration = Duration::from_millis(250);
+/// Whether a whole inventory was taken is asked this often, when nothing is to be written.
+const LOOK: Duration = Duration::from_secs(5);
 /// Reports taken in one turn.
 const REPORTS: usize = 256;
 
@@ -49,9 +52,9 @@ impl Places {
                 .map_err(|e| e.to_string())
                 .and_then(|state| {
                     let (run, entries) = state.host().map_err(|e| e.to_string())?;
-                    baseline.inventory_started = run.map_or(0, |r| r.started);
+                    baseline.inventory_started = run.as_ref().map_or(0, |r| r.started);
                     known = entries;
-                    Writer::start(state).map_err(|e| e.to_string())
+                    Writer::start(state, run.map_or(0, |r| r.id)).map_err(|e| e.to_string())
                 });
             match opened {
                 Ok(started) => writer = Some(started),
@@ -74,6 +77,9 @@ impl Places {
     }
 
     fn store(&mut self) {
+        if let Some(walked) = self.writer.as_ref().and_then(Writer::walked) {
+            self.live.adopt(walked.started, walked.entries);
+        }
         self.waiting.extend(self.live.take_changes());
         if self.waiting.is_empty() {
             return;
@@ -262,22 +268,29 @@ fn workload(root: &Path) -> Workload {
     (found.container, found.pod)
 }
 
-/// Writes changes to the state directory.
+/// Writes changes to the state directory, and sees whether a whole inventory was taken meanwhile.
 struct Writer {
     queue: Option<SyncSender<Vec<Change>>>,
+    walked: Receiver<Walked>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Writer {
-    fn start(state: State) -> io::Result<Writer> {
+    fn start(state: State, last_run: i64) -> io::Result<Writer> {
         let (queue, changes) = sync_channel(QUEUE);
+        let (news, walked) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("inventory".to_owned())
-            .spawn(move || write(state, &changes))?;
+            .spawn(move || write(state, last_run, &changes, &news))?;
         Ok(Writer {
             queue: Some(queue),
+            walked,
             thread: Some(thread),
         })
+    }
+
+    fn walked(&self) -> Option<Walked> {
+        self.walked.try_recv().ok()
     }
 
     /// Hands changes over; what finds no room comes back.
@@ -299,8 +312,43 @@ impl Drop for Writer {
     }
 }
 
-fn write(mut state: State, changes: &Receiver<Vec<Change>>) {
-    while let Ok(mut batch) = changes.recv() {
+/// A whole inventory of the host.
+struct Walked {
+    started: i64,
+    entries: Vec<Entry>,
+}
+
+/// The last whole inventory, if it is not the one known.
+fn newer(state: &State, last_run: i64) -> Option<(i64, Walked)> {
+    let run = state.runs(HOST, 1).ok()?.pop()?;
+    if run.id == last_run {
+        return None;
+    }
+    let entries = state.entries(&run).ok()?;
+    let started = run.started;
+    Some((run.id, Walked { started, entries }))
+}
+
+fn write(
+    mut state: State,
+    mut last_run: i64,
+    changes: &Receiver<Vec<Change>>,
+    news: &SyncSender<Walked>,
+) {
+    loop {
+        let mut batch = match changes.recv_timeout(LOOK) {
+            Ok(batch) => batch,
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some((id, walked)) = newer(&state, last_run)
+                    // Not taken yet: told the next time.
+                    && news.try_send(walked).is_ok()
+                {
+                    last_run = id;
+                }
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         loop {
             match changes.recv_timeout(TOGETHER) {
                 Ok(more) if batch.len() < 10_000 => batch.extend(more),

@@ -55,6 +55,8 @@ pub struct Live {
     /// Place key -> credentials that may be old there, as far as was known when they were met.
     quiet: HashMap<String, HashSet<String>>,
     clean: HashSet<(u64, u64)>,
+    /// Places this agent has looked into.
+    own: HashSet<String>,
     changes: Vec<Change>,
 }
 
@@ -88,6 +90,28 @@ impl Live {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.inventory.is_empty()
+    }
+
+    /// Takes over what a whole inventory found that was taken while the agent ran; what the agent saw itself stays.
+    pub fn adopt(&mut self, started: i64, entries: Vec<Entry>) {
+        for entry in entries {
+            for place in entry.places {
+                let key = place.key();
+                if let Place::File(f) = &place
+                    && !self.seen_here(&key, &entry.credential.fingerprint)
+                {
+                    self.by_file.insert((f.device, f.inode), key);
+                    self.inventory
+                        .observe_place(&entry.credential, place, entry.first_seen);
+                }
+            }
+        }
+        self.baseline.inventory_started = started;
+    }
+
+    /// The agent itself knows what is in this place, or that this credential was.
+    fn seen_here(&self, key: &str, fingerprint: &str) -> bool {
+        self.own.contains(key) || self.inventory.holds(key, fingerprint)
     }
 
     /// Takes what is to be stored.
@@ -174,6 +198,7 @@ impl Live {
             return None;
         }
         self.clean.remove(&file);
+        self.own.insert(key.clone());
         self.by_file.insert(file, key.clone());
         let mut ordinals: HashMap<&str, u32> = HashMap::new();
         let mut found = Vec::new();
@@ -199,7 +224,7 @@ impl Live {
             }
         }
         self.note(&key, &look.held, now);
-        (!fresh.is_empty()).then(|| Created {
+        (!fresh.is_empty()).then_some(Created {
             facts: look.facts,
             credentials: fresh,
             writer: look.writer,
@@ -400,6 +425,31 @@ mod tests {
         // An inventory of the whole host would have found it.
         live.baseline.inventory_started = 2_000;
         assert_eq!(met(&mut live, look("/late", 3, START, &["d"]), 8), ["d"]);
+    }
+
+    #[test]
+    fn an_inventory_taken_meanwhile_is_taken_over() {
+        let mut live = live();
+        assert_eq!(met(&mut live, look("/own", 1, START, &["a"]), 1_500), ["a"]);
+        let mut walked = Vec::new();
+        for (path, inode, fingerprint) in [("/own", 1, "stale"), ("/old", 2, "b")] {
+            let place = file_place(&look(path, inode, 1, &[]), Workload::default());
+            walked.push(Entry {
+                credential: credential(fingerprint),
+                first_seen: 1_600,
+                rotated: None,
+                previous: String::new(),
+                places: vec![Place::File(place)],
+                more_places: 0,
+                exposures: Vec::new(),
+            });
+        }
+        live.adopt(1_600, walked);
+        assert!(live.inventory.get("stale").is_none());
+        // What the walk found is not new, what came after it is.
+        assert!(met(&mut live, look("/old", 2, 1, &["b"]), 1_700).is_empty());
+        assert_eq!(met(&mut live, look("/old", 2, 1, &["c"]), 1_800), ["c"]);
+        assert_eq!(met(&mut live, look("/other", 3, 1, &["d"]), 1_900), ["d"]);
     }
 
     #[test]

@@ -154,6 +154,14 @@ impl Inventory {
         self.slots.contains_key(key)
     }
 
+    /// This credential is in this place.
+    #[must_use]
+    pub fn holds(&self, key: &str, fingerprint: &str) -> bool {
+        self.slots
+            .get(key)
+            .is_some_and(|s| s.values().flatten().any(|f| f == fingerprint))
+    }
+
     /// What is or was in this place is known.
     #[must_use]
     pub fn remembers(&self, key: &str) -> bool {

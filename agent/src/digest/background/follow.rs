@@ -54,10 +54,10 @@ impl Followed {
         self.inotify.as_fd()
     }
 
-    /// Follows a file; one that is followed already, in the version of now.
-    pub fn add(&mut self, path: Path) {
+    /// Follows a file; one that is followed already, in the version of now. False when there is no such file any more.
+    pub fn add(&mut self, path: Path) -> bool {
         if self.files.len() >= MAX_FOLLOWED && !self.files.contains_key(&path) {
-            return;
+            return true;
         }
         let mask = WatchMask::CLOSE_WRITE
             | WatchMask::ATTRIB
@@ -68,7 +68,9 @@ impl Followed {
             self.by_watch.insert(watch, path.clone());
         }
         let mark = mark(&path);
+        let there = mark.is_some();
         self.files.insert(path, mark);
+        there
     }
 
     pub fn remove(&mut self, path: &Path) {
@@ -148,19 +150,20 @@ mod tests {
             raw: file.as_os_str().as_bytes().to_vec(),
         };
         let mut followed = Followed::new().unwrap();
-        followed.add(path.clone());
+        assert!(followed.add(path.clone()));
         assert!(followed.events().is_empty() && followed.changed().is_empty());
         fs::write(&file, "two").unwrap();
-        assert_eq!(followed.events(), [path.clone()]);
-        assert_eq!(followed.changed(), [path.clone()]);
+        assert_eq!(followed.events(), std::slice::from_ref(&path));
+        assert_eq!(followed.changed(), std::slice::from_ref(&path));
         // Another file by that name.
         let other = dir.path().join("g");
         fs::write(&other, "three").unwrap();
         fs::rename(&other, &file).unwrap();
-        assert_eq!(followed.events(), [path.clone()]);
-        followed.add(path.clone());
+        assert_eq!(followed.events(), std::slice::from_ref(&path));
+        assert!(followed.add(path.clone()));
         fs::remove_file(&file).unwrap();
-        assert_eq!(followed.events(), [path.clone()]);
+        assert_eq!(followed.events(), std::slice::from_ref(&path));
+        assert!(!followed.add(path.clone()));
         followed.remove(&path);
         assert!(followed.by_watch.is_empty() && followed.files.is_empty());
     }

@@ -205,7 +205,10 @@ impl Keeper {
                 self.unmarked(unmarked)?;
             }
             while let Ok(Command::Follow { root, raw }) = self.commands.try_recv() {
-                self.followed.add(Way { root, raw });
+                let way = Way { root, raw };
+                if !self.followed.add(way.clone()) {
+                    self.queue.push(What::Path(way), 0, boot_ns());
+                }
             }
             self.take();
             self.look()?;

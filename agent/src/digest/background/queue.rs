@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 
 /// Files that may wait; what comes beyond is counted.
-const MAX_WAITING: usize = 8_192;
+const MAX_WAITING: usize = 32_768;
 /// Files whose last look is remembered.
 const MAX_RECENT: usize = 4_096;
 /// A file is looked at so long after its first news: it is often written in several goes, or renamed.

@@ -10,7 +10,7 @@ use crate::model::{FileLook, Why};
 use crate::secret::Classifier;
 use keytrail_abi::{FileId, FileNew, NAME_DEPTH};
 use rustix::fs::OFlags;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -19,8 +19,6 @@ use std::path::{Path, PathBuf};
 
 /// Descriptors of a process that are looked at when a file has no path any more.
 const MAX_FDS: usize = 256;
-/// From this size on, bytes, looking into a file takes longer than asking whether it is our own.
-const LONG: u64 = 32 * 1024;
 /// Clean files remembered here.
 const MAX_CLEAN: usize = 4_096;
 
@@ -38,11 +36,12 @@ pub enum Discovered {
 pub struct Discovery {
     own: Vec<Mount>,
     own_read_ns: u64,
+    outputs: Outputs,
     /// Files found clean a moment ago: several processes may read one before the kernel side knows.
     clean: HashMap<FileId, u64>,
 }
 
-/// The host's mount table is read again after this time.
+/// The host's mount table, and what this process writes to, are read again after this time.
 const OWN_FRESH_NS: u64 = 2_000_000_000;
 
 impl Discovery {
@@ -80,21 +79,21 @@ impl Discovery {
         let Ok(Some(version)) = read::version(&fd, &path) else {
             return Discovered::Lost;
         };
-        // A long log of our own is not even looked into.
-        if version.facts.size > LONG && own_output(new.file) {
-            return Discovered::Clean;
-        }
         let named = files.is_named(&path);
         let Ok(looked) = read::reopen(&fd)
             .map_err(std::io::Error::from)
             .and_then(|fd| {
-                let place = || Some((path.clone(), named));
+                // Our own output is not even looked into.
+                let place = || {
+                    let own = self.outputs.has(new.file, new.header.boot_ns);
+                    (!own).then(|| (path.clone(), named))
+                };
                 inspect(fd, version.facts.size, place, classifier)
             })
         else {
             return Discovered::Lost;
         };
-        if !looked.findings.is_empty() && own_output(new.file) {
+        if !looked.findings.is_empty() && outputs().contains(&new.file) {
             return Discovered::Clean;
         }
         let held = registry.describe_held(&looked.findings);
@@ -145,11 +144,28 @@ impl Discovery {
     }
 }
 
-/// Is the file one this process writes to (its output, its log, a recording)? Nothing secret lies there, and events
-/// about who reads the events would never end.
-fn own_output(id: FileId) -> bool {
+/// The files this process writes to (its output, its log, a recording), as they were a moment ago.
+#[derive(Default)]
+struct Outputs {
+    files: HashSet<FileId>,
+    read_ns: u64,
+}
+
+impl Outputs {
+    fn has(&mut self, id: FileId, now_ns: u64) -> bool {
+        if self.read_ns == 0 || self.read_ns + OWN_FRESH_NS < now_ns {
+            self.files = outputs();
+            self.read_ns = now_ns;
+        }
+        self.files.contains(&id)
+    }
+}
+
+/// The files this process has open for writing. Nothing secret lies there, and events about who reads the events would
+/// never end.
+fn outputs() -> HashSet<FileId> {
     let Ok(entries) = fs::read_dir("/proc/self/fd") else {
-        return false;
+        return HashSet::new();
     };
     entries
         .take(MAX_FDS)
@@ -159,7 +175,13 @@ fn own_output(id: FileId) -> bool {
             fs::symlink_metadata(entry.path()).is_ok_and(|link| link.mode() & 0o200 != 0)
         })
         .filter_map(|entry| fs::metadata(entry.path()).ok())
-        .any(|meta| meta.is_file() && meta.ino() == id.ino && kernel_device(meta.dev()) == id.dev)
+        .filter(fs::Metadata::is_file)
+        .map(|meta| FileId {
+            ino: meta.ino(),
+            dev: kernel_device(meta.dev()),
+            pad: 0,
+        })
+        .collect()
 }
 
 /// The path within its file system; `None` when a name was cut or the path was too deep.
@@ -300,7 +322,7 @@ mod tests {
             .filter(|p| !p.is_empty())
             .rev()
             .collect();
-        assert!(!own_output(id));
+        assert!(!outputs().contains(&id));
         let mut discovery = Discovery::default();
         let (_, found, _) = discovery.find(&record(&parts, id)).unwrap();
         assert!(found.ends_with("/token.txt"));
@@ -313,9 +335,9 @@ mod tests {
         let open = fs::File::open(&path).unwrap();
         assert!(discovery.find(&record(&[], id)).is_some());
         drop(open);
-        assert!(!own_output(id), "reading is not writing");
+        assert!(!outputs().contains(&id), "reading is not writing");
         let writing = fs::File::options().append(true).open(&path).unwrap();
-        assert!(own_output(id));
+        assert!(outputs().contains(&id));
         drop(writing);
     }
 }

@@ -96,6 +96,35 @@ mod tests {
         assert_eq!(parse(&[]), None);
     }
 
+    #[test]
+    fn a_real_list_is_read_through_a_handle() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        std::fs::write(&path, "x").unwrap();
+        let entries = [
+            (0x01, 6, u32::MAX),
+            (USER, 4, 1001),
+            (GROUP_OBJ, 4, u32::MAX),
+            (MASK, 4, u32::MAX),
+            (0x20, 0, u32::MAX),
+        ];
+        let name = "system.posix_acl_access";
+        let flags = rustix::fs::XattrFlags::empty();
+        let root = std::fs::File::open("/").unwrap();
+        let handle = || {
+            let path = path.to_str().unwrap().as_bytes();
+            super::super::handle(&root, path).unwrap()
+        };
+        assert_eq!(readers(&handle()), None);
+        match rustix::fs::setxattr(&path, name, &list(&entries), flags) {
+            // A temporary directory on a file system without lists.
+            Err(rustix::io::Errno::OPNOTSUPP) => return,
+            set => set.unwrap(),
+        }
+        let expected = vec![Reader::User(1001)];
+        assert_eq!(readers(&handle()), Some((expected, true)));
+    }
+
     proptest! {
         #[test]
         fn any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
