@@ -195,10 +195,3 @@ fn rustls_is_known_by_its_sources_only_with_a_version() {
     assert!(rustls_source(b"23.5/src/conn.rs"));
     assert!(!rustls_source(b"crypto/tls") && !rustls_source(b"23.5") && !rustls_source(b"/src/"));
 }
-
-#[test]
-fn this_program_is_not_taken_for_what_it_looks_for() {
-    let own = File::open("/proc/self/exe").unwrap();
-    let inside = inspect(&own, &[], true).unwrap();
-    assert!(!inside.go && !inside.rustls);
-}
