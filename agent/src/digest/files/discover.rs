@@ -1,20 +1,19 @@
 //! A file that nobody told us about, found by its device and inode and looked into once per version.
 
+use super::own::OwnFiles;
 use super::read;
 use super::table::KnownFile;
 use super::{Files, inspect::inspect, min_confidence};
 use crate::digest::{Registry, procfs};
-use crate::host::kernel_device;
 use crate::host::mounts::{self, Mount};
 use crate::model::{FileLook, Why};
 use crate::secret::Classifier;
 use keytrail_abi::{FileId, FileNew, NAME_DEPTH};
 use rustix::fs::OFlags;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// Descriptors of a process that are looked at when a file has no path any more.
@@ -36,12 +35,12 @@ pub enum Discovered {
 pub struct Discovery {
     own: Vec<Mount>,
     own_read_ns: u64,
-    outputs: Outputs,
+    own_files: OwnFiles,
     /// Files found clean a moment ago: several processes may read one before the kernel side knows.
     clean: HashMap<FileId, u64>,
 }
 
-/// The host's mount table, and what this process writes to, are read again after this time.
+/// The host's mount table is read again after this time.
 const OWN_FRESH_NS: u64 = 2_000_000_000;
 
 impl Discovery {
@@ -79,23 +78,19 @@ impl Discovery {
         let Ok(Some(version)) = read::version(&fd, &path) else {
             return Discovered::Lost;
         };
+        if self.own_files.has(new.file, new.header.boot_ns) {
+            return Discovered::Clean;
+        }
         let named = files.is_named(&path);
         let Ok(looked) = read::reopen(&fd)
             .map_err(std::io::Error::from)
             .and_then(|fd| {
-                // Our own output is not even looked into.
-                let place = || {
-                    let own = self.outputs.has(new.file, new.header.boot_ns);
-                    (!own).then(|| (path.clone(), named))
-                };
+                let place = || Some((path.clone(), named));
                 inspect(fd, version.facts.size, place, classifier)
             })
         else {
             return Discovered::Lost;
         };
-        if !looked.findings.is_empty() && outputs().contains(&new.file) {
-            return Discovered::Clean;
-        }
         let held = registry.describe_held(&looked.findings);
         let credentials = registry.learn_held(&looked.findings, min_confidence(named));
         if credentials.is_empty() {
@@ -142,46 +137,6 @@ impl Discovery {
         }
         open_descriptor(tgid, new.file)
     }
-}
-
-/// The files this process writes to (its output, its log, a recording), as they were a moment ago.
-#[derive(Default)]
-struct Outputs {
-    files: HashSet<FileId>,
-    read_ns: u64,
-}
-
-impl Outputs {
-    fn has(&mut self, id: FileId, now_ns: u64) -> bool {
-        if self.read_ns == 0 || self.read_ns + OWN_FRESH_NS < now_ns {
-            self.files = outputs();
-            self.read_ns = now_ns;
-        }
-        self.files.contains(&id)
-    }
-}
-
-/// The files this process has open for writing. Nothing secret lies there, and events about who reads the events would
-/// never end.
-fn outputs() -> HashSet<FileId> {
-    let Ok(entries) = fs::read_dir("/proc/self/fd") else {
-        return HashSet::new();
-    };
-    entries
-        .take(MAX_FDS)
-        .filter_map(Result::ok)
-        .filter(|entry| {
-            // The link's own mode says how the descriptor was opened (proc(5)).
-            fs::symlink_metadata(entry.path()).is_ok_and(|link| link.mode() & 0o200 != 0)
-        })
-        .filter_map(|entry| fs::metadata(entry.path()).ok())
-        .filter(fs::Metadata::is_file)
-        .map(|meta| FileId {
-            ino: meta.ino(),
-            dev: kernel_device(meta.dev()),
-            pad: 0,
-        })
-        .collect()
 }
 
 /// The path within its file system; `None` when a name was cut or the path was too deep.
@@ -322,7 +277,6 @@ mod tests {
             .filter(|p| !p.is_empty())
             .rev()
             .collect();
-        assert!(!outputs().contains(&id));
         let mut discovery = Discovery::default();
         let (_, found, _) = discovery.find(&record(&parts, id)).unwrap();
         assert!(found.ends_with("/token.txt"));
@@ -335,9 +289,5 @@ mod tests {
         let open = fs::File::open(&path).unwrap();
         assert!(discovery.find(&record(&[], id)).is_some());
         drop(open);
-        assert!(!outputs().contains(&id), "reading is not writing");
-        let writing = fs::File::options().append(true).open(&path).unwrap();
-        assert!(outputs().contains(&id));
-        drop(writing);
     }
 }

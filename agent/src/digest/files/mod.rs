@@ -3,12 +3,14 @@
 mod discover;
 mod globs;
 mod inspect;
+mod own;
 mod read;
 mod roots;
 mod table;
 
 pub use discover::{Discovered, Discovery};
 pub use inspect::{Inspected, inspect};
+pub use own::OwnFiles;
 pub use read::{Version, open_in, open_root, reopen, version};
 pub use roots::Files;
 pub use table::{FileTable, KnownFile};
