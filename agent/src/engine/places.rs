@@ -26,6 +26,8 @@ const QUEUE: usize = 64;
 const TOGETHER: Duration = Duration::from_millis(250);
 /// Whether a whole inventory was taken is asked this often, when nothing is to be written.
 const LOOK: Duration = Duration::from_secs(5);
+/// How long a new credential waits for the name of its writer, nanoseconds.
+const UNSIGNED_NS: u64 = 600_000_000;
 /// Reports taken in one turn.
 const REPORTS: usize = 256;
 
@@ -34,6 +36,9 @@ pub(super) struct Places {
     pub live: Live,
     background: Option<Background>,
     writer: Option<Writer>,
+    /// New credentials whose writer the background may still name, and until when that is waited for, nanoseconds since
+    /// boot: a reader, or the watched directory, often tells of a file first.
+    unsigned: Vec<(u64, Created)>,
     /// Changes that the disk was too slow for.
     waiting: Vec<Change>,
 }
@@ -66,6 +71,7 @@ impl Places {
             live: Live::new(baseline, known),
             background: None,
             writer,
+            unsigned: Vec::new(),
             waiting: Vec::new(),
         }
     }
@@ -142,7 +148,19 @@ impl Line {
                 }
             }
         }
+        self.unsigned(boot_ns());
         self.places.store();
+    }
+
+    /// Tells of new credentials whose writer nobody has named until now.
+    pub fn unsigned(&mut self, now_ns: u64) {
+        for (due_ns, created) in std::mem::take(&mut self.places.unsigned) {
+            if due_ns <= now_ns {
+                self.created(created);
+            } else {
+                self.places.unsigned.push((due_ns, created));
+            }
+        }
     }
 
     /// Learns what was found in a file that was written.
@@ -186,7 +204,15 @@ impl Line {
                 self.forget(&root, &name, Some(id));
             }
         }
+        let path = look.facts.path.clone();
         self.places_news(PlaceNews::Looked(Box::new(look)));
+        if writer != 0 {
+            for (due_ns, created) in &mut self.places.unsigned {
+                if created.facts.path == path {
+                    (created.writer, *due_ns) = (writer, 0);
+                }
+            }
+        }
     }
 
     /// Files known under a path they do not have any more; all but `keep`.
@@ -216,7 +242,13 @@ impl Line {
         }
         let now = i64::try_from(wall_ns() / 1_000_000_000).unwrap_or(i64::MAX);
         if let Some(created) = self.places.live.take(news, now, workload) {
-            self.created(created);
+            if created.writer == 0 && self.places.background.is_some() {
+                self.places
+                    .unsigned
+                    .push((boot_ns() + UNSIGNED_NS, created));
+            } else {
+                self.created(created);
+            }
         }
     }
 

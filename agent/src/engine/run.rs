@@ -583,6 +583,7 @@ impl Runner {
         std::thread::sleep(SETTLE);
         while self.drain() > 0 {}
         self.line.background();
+        self.line.unsigned(u64::MAX);
         self.tick(boot_ns());
         self.line.step(&Observation::Stop { boot_ns: boot_ns() });
         if let Some(recording) = &mut self.line.recording
