@@ -36,6 +36,7 @@ pub struct RequestHead {
     /// What its head says about its body.
     length: u64,
     chunked: bool,
+    body_ended: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +61,11 @@ impl RequestHead {
         Self::default()
     }
 
+    /// Whether the last bytes pushed ended with a body of stated length.
+    pub fn body_ended(&self) -> bool {
+        self.body_ended
+    }
+
     /// Bytes kept.
     pub fn kept(&self) -> usize {
         self.line.len()
@@ -73,6 +79,7 @@ impl RequestHead {
     /// The hosts named by the requests that `bytes` belong to, heads and bodies: all names, because
     /// disagreement is telling.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<HostName> {
+        self.body_ended = false;
         if self.place == Place::Chunked && begins_request(bytes) {
             self.reset();
         }
@@ -99,6 +106,7 @@ impl RequestHead {
                         Place::Body(left - here)
                     };
                     rest = &rest[here as usize..];
+                    self.body_ended = here == left && rest.is_empty();
                 }
                 Place::Chunked => {
                     if rest.ends_with(b"0\r\n\r\n") {
@@ -222,7 +230,7 @@ impl RequestHead {
 }
 
 /// Is there a whole request line at the beginning?
-fn begins_request(bytes: &[u8]) -> bool {
+pub(super) fn begins_request(bytes: &[u8]) -> bool {
     let line = memchr::memchr(b'\n', bytes).and_then(|end| bytes[..end].strip_suffix(b"\r"));
     line.is_some_and(|line| line.len() < MAX_LINE && request_line(line).is_some())
 }

@@ -3,6 +3,7 @@
 //! Work is linear in the payload whatever it contains: confirmations are paid from a budget that
 //! grows with the payload, and when it is used up the hits are marked as limited.
 
+use super::boundary::{self, CONTEXT, Spelling, Standing};
 use super::encode::sextet;
 use super::forms::Transform;
 use super::hits::Hits;
@@ -21,8 +22,6 @@ const BLOCK: usize = 8 * STEP;
 const CANDIDATE_COST: usize = 8;
 /// Confirmation costs about as much as hashing this many bytes more than the form has.
 const CONFIRM_COST: usize = 256;
-/// Bytes before a form that tell whether it begins in the middle of an escape.
-const CONTEXT: usize = 8;
 const BUDGET_BASE: usize = 64 * 1024;
 const BUDGET_PER_BYTE: usize = 8;
 
@@ -111,7 +110,10 @@ impl Matcher {
             return;
         }
         if self.entries.is_empty() {
-            return stream.wipe();
+            stream.joined = boundary::may_be_continued(bytes);
+            stream.bytes = Zeroizing::default();
+            stream.pending = Vec::new();
+            return;
         }
         let joined;
         let data = if stream.bytes.is_empty() {
@@ -143,7 +145,7 @@ impl Matcher {
         // Of windows in a row that were all whole in the bytes of before, one has been looked at.
         pass.windows(stream.bytes.len().saturating_sub(WIDTH + STEP - 2));
         for span in &pass.spans {
-            self.record(span, hits);
+            self.record(span, data, stream.joined, hits);
         }
         if pass.limited {
             hits.limit();
@@ -167,19 +169,36 @@ impl Matcher {
             p.start -= keep;
             p.need -= keep;
         }
+        if keep > 0 {
+            stream.joined = boundary::may_be_continued(&data[..keep]);
+        }
         stream.bytes = super::encode::copy(&data[keep..]);
         stream.pending = pending;
     }
 
-    fn record(&self, span: &Span, hits: &mut Hits) {
+    /// Counts a confirmed form. A secret is one wherever it stands; an identifier must stand alone.
+    fn record(&self, span: &Span, data: &[u8], joined: bool, hits: &mut Hits) {
         let Some(form) = self.forms.get(span.form) else {
             return;
         };
         let Some(owner) = self.owners.get(form.owner) else {
             return;
         };
-        let part = if owner.secret { &owner.part[..] } else { "" };
-        hits.record(&owner.credential, owner.secret, form.transform, part);
+        if owner.secret {
+            hits.record(&owner.credential, true, form.transform, &owner.part, false);
+            return;
+        }
+        let spelling = Spelling {
+            transform: form.transform,
+            head: form.head,
+            tail: form.tail,
+        };
+        let open = match boundary::standing(spelling, data, span.start..span.end, joined) {
+            Standing::Inside => return,
+            Standing::Alone => false,
+            Standing::Open => true,
+        };
+        hits.record(&owner.credential, false, form.transform, "", open);
     }
 
     /// All complete forms in `data`, and whether some candidates were left out.
