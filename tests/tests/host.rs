@@ -34,6 +34,7 @@ cases! {
     tls_stacks {
         gnutls_is_never_silent
         node_is_never_silent
+        node_connections_are_never_swapped
         go_is_never_silent
     }
     sends_tcp {
@@ -74,6 +75,7 @@ cases! {
         trace_follows_descendants
         trace_of_a_short_command
         watch_shows_the_events
+        watch_begins_with_what_was
         reading_the_events_makes_none
         doctor_names_every_signal
         demo_shows_a_send
@@ -82,6 +84,7 @@ cases! {
     grpc {
         health_and_reflection
         filters_on_the_server
+        events_of_before
         slow_client
     }
 }

@@ -114,3 +114,79 @@ pub fn go_is_never_silent() {
             .env("HOME", scratch.path())
     });
 }
+
+/// Two secrets to two servers at the same time, by one thread that sends its ciphertext when it likes: a destination
+/// is the right one or unknown, and known whenever the lengths tell.
+pub fn node_connections_are_never_swapped() {
+    if find("node").is_none() {
+        eprintln!("skipped: no node on this machine");
+        return;
+    }
+    const ROUNDS: usize = 6;
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let servers = ["one", "two"].map(|name| TlsServer::start(&scratch.join(name)));
+    let agent = Agent::start(&scratch);
+    let tokens = [plant::github(), plant::github()];
+    // Requests of two lengths, then of one.
+    let script = "const https = require('https');
+        const [one, two, rounds] = process.argv.slice(2);
+        const send = (url, token) => new Promise((done, failed) => {
+            const options = {method: 'POST', rejectUnauthorized: false, headers: {Authorization: 'Bearer ' + token}};
+            const request = https.request(url, options, r => { r.resume(); r.on('end', done); });
+            request.on('error', failed);
+            request.end();
+        });
+        const both = (a, b) => Promise.all([send(one + a, process.env.A_GITHUB_TOKEN), send(two + b, process.env.B_GITHUB_TOKEN)]);
+        (async () => {
+            for (let i = 0; i < rounds; i++) await both('/a' + i, '/longer' + i);
+            await new Promise(r => setTimeout(r, 1000));
+            for (let i = 0; i < rounds; i++) await both('/same', '/same');
+        })().catch(e => { console.error(e); process.exit(1); });";
+    let file = scratch.join("send.js");
+    std::fs::write(&file, script).unwrap();
+    let done = act("node")
+        .arg(file)
+        .arg(servers[0].url(""))
+        .arg(servers[1].url(""))
+        .arg(ROUNDS.to_string())
+        .env("A_GITHUB_TOKEN", &tokens[0].value)
+        .env("B_GITHUB_TOKEN", &tokens[1].value)
+        .run()
+        .ok();
+    agent.expect("a send", done.pid, |e| {
+        e.is("credential_sent") && e.in_tree(done.pid)
+    });
+    agent.settle();
+    let events = agent.tree(done.pid);
+    let sent = sent(&agent, done.pid);
+    let mut known = 0;
+    let mut all = 0;
+    for (name, server) in ["A_GITHUB_TOKEN", "B_GITHUB_TOKEN"].iter().zip(&servers) {
+        let exposed = events
+            .iter()
+            .find(|e| e.is("credential_exposed") && e.env_name() == *name)
+            .unwrap();
+        let mine: Vec<&Event> = sent
+            .iter()
+            .filter(|e| e.fingerprint() == exposed.fingerprint())
+            .collect();
+        for event in mine {
+            assert_eq!(event.grade(), "observed", "{}", event.brief());
+            all += 1;
+            if event.evidence.as_ref().unwrap().destination_method == "unknown" {
+                assert_eq!(event.peer(), ("", 0), "{}", event.brief());
+            } else {
+                goes_to(event, LOOPBACK, server.port);
+                known += 1;
+            }
+        }
+    }
+    println!("{known} of {all} destinations are known");
+    assert_eq!(all, 4 * ROUNDS, "one request is one send:\n{}", list(&sent));
+    assert!(
+        known >= 2 * ROUNDS,
+        "{known} of {all} destinations are known:\n{}",
+        list(&sent)
+    );
+}

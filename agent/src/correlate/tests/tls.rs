@@ -224,6 +224,34 @@ fn writes_kept_in_memory_are_joined_by_exact_length_and_never_swapped() {
             vec![unknown(), unknown()],
         ),
         (
+            "and once both have left, they are in nobody's way",
+            vec![
+                write(t + 1, 1, 70, 100),
+                write(t + 2, 2, 71, 100),
+                data(t + 3, 2, 100),
+                data(t + 4, 1, 100),
+                write(t + 5, 3, 70, 100),
+                data(t + 6, 1, 100),
+                write(t + 7, 4, 71, 100),
+                data(t + 8, 2, 100),
+            ],
+            vec![joined(441), joined(442), unknown(), unknown()],
+        ),
+        (
+            "attempts of both in between are no writes of their own",
+            vec![
+                write(t + 1, 1, 70, 100),
+                write(t + 2, 2, 71, 100),
+                write(t + 3, 3, 70, 100),
+                data(t + 4, 1, 100),
+                write(t + 5, 4, 71, 100),
+                data(t + 6, 2, 100),
+                write(t + 7, 5, 70, 100),
+                data(t + 8, 3, 100),
+            ],
+            vec![joined(443), unknown(), unknown()],
+        ),
+        (
             "nor from one without a credential",
             vec![
                 write(t + 1, 1, 70, 100),

@@ -34,8 +34,10 @@ struct Waiting {
     seen: TlsSeen,
     /// Sockets whose sends may have carried it, without proof.
     maybe: BTreeSet<u64>,
-    /// A send fitted it and another session's write alike.
-    ambiguous: bool,
+    /// Sends that fitted it and another session's write alike.
+    ambiguous: usize,
+    /// The session was given the same bytes again before this left: as far as we know, another attempt at it.
+    superseded: bool,
 }
 
 /// The last write of a session that found its socket: tells a retry from a new write.
@@ -92,13 +94,17 @@ impl TlsLinks {
             merge(&mut before.seen, seen);
             return;
         }
+        if let Some(before) = queue.iter_mut().rev().find(|w| same(&w.seen, &seen)) {
+            before.superseded = true;
+        }
         if queue.len() >= MAX_WAITING {
             self.overdue.extend(queue.pop_front());
         }
         queue.push_back(Waiting {
             seen,
             maybe: BTreeSet::new(),
-            ambiguous: false,
+            ambiguous: 0,
+            superseded: false,
         });
     }
 
@@ -173,7 +179,7 @@ impl TlsLinks {
             && only
                 .writes
                 .iter()
-                .all(|&i| !queue[i].ambiguous && queue[i].maybe.iter().all(|s| *s == sock))
+                .all(|&i| queue[i].ambiguous == 0 && queue[i].maybe.iter().all(|s| *s == sock))
         {
             let only = fitting.swap_remove(0);
             let mut out: Vec<TlsSeen> = only
@@ -200,8 +206,17 @@ impl TlsLinks {
                 w.maybe.insert(sock);
             }
         }
-        for i in fitting.iter().flat_map(|f| &f.writes) {
-            queue[*i].ambiguous = true;
+        for &i in fitting.iter().flat_map(|f| &f.writes) {
+            queue[i].ambiguous += 1;
+        }
+        let sends = |f: &Carried| f.writes.iter().map(|&i| queue[i].ambiguous).max();
+        if !fitting.is_empty() && fitting.iter().all(|f| sends(f) >= Some(fitting.len())) {
+            // As many sends as there are sessions: all of them have left, and which by which will never be known.
+            let mut left: Vec<usize> = fitting.into_iter().flat_map(|f| f.writes).collect();
+            left.sort_unstable();
+            for i in left.into_iter().rev() {
+                self.overdue.extend(queue.remove(i));
+            }
         }
         Vec::new()
     }
@@ -240,25 +255,22 @@ impl TlsLinks {
             ripe.extend(now);
         }
         self.waiting.retain(|_, queue| !queue.is_empty());
+        ripe.sort_by_key(|w| (w.seen.at.boot_ns, w.seen.call));
         let mut out = self.joined_due(boot_ns, only);
-        for (i, w) in ripe.iter().enumerate() {
-            if w.seen.payload.hits.is_empty() {
-                continue;
-            }
-            let later = ripe[i + 1..]
-                .iter()
-                .chain(self.waiting.get(&w.seen.at.pid).into_iter().flatten());
-            if self.is_retry(&w.seen) || later.into_iter().any(|l| same(&l.seen, &w.seen)) {
+        for w in ripe {
+            // Nothing left after it, and the same bytes had left before: the library was called once more than needed.
+            let again = w.maybe.is_empty() && self.is_retry(&w.seen);
+            if w.seen.payload.hits.is_empty() || w.superseded || again {
                 continue;
             }
             let ends = only_tls(w.seen.at.pid)
-                .filter(|ends| !w.ambiguous && w.maybe.iter().eq([&ends.sock]));
+                .filter(|ends| w.ambiguous == 0 && w.maybe.iter().eq([&ends.sock]));
             let method = if ends.is_some() {
                 "single_socket"
             } else {
                 "unknown"
             };
-            out.push((w.seen.clone(), Link { ends, method }));
+            out.push((w.seen, Link { ends, method }));
         }
         self.resolved.retain(|(pid, _), r| {
             r.boot_ns.saturating_add(RETRY_NS) > boot_ns && only != Some(*pid)
