@@ -7,7 +7,7 @@ use crate::decode;
 use crate::digest::{Digest, Digested, Kernel, Settle};
 use crate::ledger::Ledger;
 use crate::model::{GapSeen, Observation, Pid};
-use crate::sensor::{RawRecord, Sensor};
+use crate::sensor::{LibraryReport, RawRecord, Sensor};
 use crate::wire;
 use keytrail_abi::{FileId, Kind, PROC_HOLDER, ProcState};
 use keytrail_proto::v1;
@@ -24,6 +24,9 @@ use std::time::Duration;
 /// Name the sensor gives to what fanotify tells.
 const FANOTIFY: &str = "fanotify";
 const TICK_NS: u64 = 100_000_000;
+/// Nothing waits for a decision this long after the last record; from then on ticks are for losses only.
+const BUSY_NS: u64 = 2_000_000_000;
+const IDLE_TICK_NS: u64 = 1_000_000_000;
 const RESCAN_NS: u64 = 20_000_000;
 const FULL_RESCAN_NS: u64 = 30_000_000_000;
 const LIBRARIES_NS: u64 = 5_000_000_000;
@@ -265,6 +268,8 @@ impl Line {
                     exec_id: 0,
                 };
                 self.deferred.set_process(seen.at.pid.tgid, state);
+                // It may have connected before it held anything.
+                self.deferred.0.push(Op::Libraries(seen.at.pid.tgid));
             }
         }
         for (path, file) in out.watch.drain(..) {
@@ -356,6 +361,13 @@ impl Line {
         }
     }
 
+    /// Whether a library matters: who follows one command does not ask what others use.
+    fn concerns(&self, library: &LibraryReport) -> bool {
+        self.followed
+            .as_ref()
+            .is_none_or(|followed| followed.iter().any(|pid| library.users.contains(&pid.tgid)))
+    }
+
     fn wanted(&self, event: &v1::Event) -> bool {
         let (Some(followed), Some(root)) = (&self.followed, self.root) else {
             return true;
@@ -381,10 +393,17 @@ impl Line {
         self.take(&mut out);
     }
 
-    pub fn apply(&mut self, sensor: &mut Sensor) {
+    /// Returns whether the libraries of some process were looked at.
+    pub fn apply(&mut self, sensor: &mut Sensor) -> bool {
+        let looked = self
+            .deferred
+            .0
+            .iter()
+            .any(|op| matches!(op, Op::Libraries(_)));
         for gap in self.deferred.apply(sensor) {
             self.gap(gap);
         }
+        looked
     }
 }
 
@@ -428,10 +447,18 @@ impl Runner {
             self.line.apply(&mut self.sensor);
             due.rescan = boot_ns() + RESCAN_NS;
         }
-        self.drain();
+        if self.drain() > 0 {
+            due.busy_until = now + BUSY_NS;
+            due.tick = due.tick.min(now + TICK_NS);
+        }
         if now >= due.tick {
             self.tick(now);
-            due.tick = now + TICK_NS;
+            due.tick = now
+                + if now < due.busy_until {
+                    TICK_NS
+                } else {
+                    IDLE_TICK_NS
+                };
         }
         if now >= due.full_rescan {
             self.line.digest.files.mark_all();
@@ -467,7 +494,9 @@ impl Runner {
         } = self;
         let n = sensor.drain(&mut |raw| line.record(&raw, shared));
         line.accesses_of(None, shared);
-        line.apply(sensor);
+        if line.apply(sensor) {
+            self.report_libraries(boot_ns());
+        }
         if n > 0 {
             wire::scrub_stack();
         }
@@ -535,7 +564,7 @@ impl Runner {
             .status()
             .libraries
             .iter()
-            .filter(|l| !l.covered && uncovered.insert(l.path.clone()))
+            .filter(|l| !l.covered && line.concerns(l) && uncovered.insert(l.path.clone()))
             .collect();
         for gap in coverage::uncovered(&new, now) {
             line.gap(gap);
@@ -585,7 +614,11 @@ impl Runner {
         v1::GetStatusResponse {
             node: Some(self.node.clone()),
             counters: Some(counters),
-            ..coverage::status(self.sensor.status())
+            ..coverage::status(self.sensor.status(), |library| {
+                library.covered
+                    || self.uncovered.contains(&library.path)
+                    || self.line.concerns(library)
+            })
         }
     }
 }
@@ -594,6 +627,8 @@ impl Runner {
 #[derive(Default)]
 struct Due {
     tick: u64,
+    /// Until then something may be waiting for a tick.
+    busy_until: u64,
     rescan: u64,
     full_rescan: u64,
     libraries: u64,

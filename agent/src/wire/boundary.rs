@@ -237,3 +237,31 @@ fn base64_after(after: &[u8], last: u8, mask: u8) -> Neighbours {
     }
     Neighbours { buffer, len, whole }
 }
+
+/// Does a form that begins after `before` begin in the middle of an escape? Then its first character is none:
+/// in `%20Ab` there is no `0Ab`, and in `\\nab` no `nab`.
+pub fn splits_escape(transform: Transform, before: &[u8]) -> bool {
+    match transform {
+        Transform::Percent => match before {
+            [.., b'%'] => true,
+            [.., b'%', digit] => digit.is_ascii_hexdigit(),
+            _ => false,
+        },
+        Transform::Json => {
+            let digits = before
+                .iter()
+                .rev()
+                .take(3)
+                .take_while(|c| c.is_ascii_hexdigit())
+                .count();
+            let odd = |text: &[u8]| text.iter().rev().take_while(|&&c| c == b'\\').count() % 2 == 1;
+            odd(before)
+                || (0..=digits).any(|n| {
+                    before[..before.len() - n]
+                        .strip_suffix(b"u")
+                        .is_some_and(odd)
+                })
+        }
+        _ => false,
+    }
+}

@@ -6,6 +6,7 @@
 //! each batch: `ring` and our own frames leave message bytes on the stack.
 
 mod boundary;
+mod confirm;
 mod encode;
 mod filter;
 mod forms;
@@ -15,6 +16,7 @@ mod http;
 mod learn;
 mod matcher;
 mod pem;
+mod redact;
 mod scan;
 mod scrub;
 mod stream;

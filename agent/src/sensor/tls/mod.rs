@@ -99,6 +99,8 @@ struct Seen {
 pub struct Libraries {
     /// Programs the kernel took.
     programs: Vec<&'static str>,
+    /// Calls may be probed.
+    calls: bool,
     directories: Directories,
     images: HashMap<FileKey, Image>,
     /// By device and inode as /proc/PID/maps writes them, so that a library mapped by many is opened once.
@@ -118,6 +120,8 @@ impl Libraries {
     /// # Errors
     /// When the kernel takes none of them.
     pub fn prepare(&mut self, ebpf: &mut Ebpf) -> Result<(), Refused> {
+        self.calls = std::fs::read_to_string("/proc/cpuinfo")
+            .is_ok_and(|text| prologue::calls_are_safe(&text));
         let mut refused = None;
         for program in [INT, SIZE] {
             match hooks::load_uprobe(ebpf, program) {
@@ -175,7 +179,17 @@ impl Libraries {
 
     /// One report for each file that is covered, and for each that some process uses and that is not.
     pub fn reports(&self) -> Vec<LibraryReport> {
-        let mut reports: Vec<_> = self.images.values().filter_map(Image::report).collect();
+        let mut users: HashMap<FileKey, Vec<u32>> = HashMap::new();
+        for (pid, seen) in &self.processes {
+            for image in &seen.images {
+                users.entry(*image).or_default().push(*pid);
+            }
+        }
+        let mut reports: Vec<_> = self
+            .images
+            .iter()
+            .filter_map(|(key, image)| image.report(users.remove(key).unwrap_or_default()))
+            .collect();
         reports.sort_by(|a, b| a.path.cmp(&b.path));
         reports
     }
@@ -413,7 +427,13 @@ impl Libraries {
             return;
         }
         let place = if x86_64 {
-            prologue::place(&function.code, function.whole)
+            prologue::place(
+                &function.code,
+                prologue::Given {
+                    whole: function.whole,
+                    calls: self.calls,
+                },
+            )
         } else {
             Place {
                 pushed: None,
@@ -551,7 +571,7 @@ impl Image {
         }
     }
 
-    fn report(&self) -> Option<LibraryReport> {
+    fn report(&self, users: Vec<u32>) -> Option<LibraryReport> {
         let covered = !self.links.is_empty();
         if !covered && (self.uncovered.is_none() || !self.mapped) {
             return None;
@@ -576,6 +596,7 @@ impl Image {
             reason,
             remedy: remedy.to_owned(),
             hooks: self.hooks.clone(),
+            users,
         })
     }
 }
