@@ -30,9 +30,11 @@ const IDLE_TICK_NS: u64 = 1_000_000_000;
 const RESCAN_NS: u64 = 20_000_000;
 const FULL_RESCAN_NS: u64 = 30_000_000_000;
 const LIBRARIES_NS: u64 = 5_000_000_000;
-const WIPE_NS: u64 = 500_000_000;
+/// A lap of the ring costs about 2 ms; a secret may be there for two seconds at most.
+const WIPE_NS: u64 = 1_000_000_000;
 const UNLOCATED_NS: u64 = 10_000_000_000;
-const HEARTBEAT_NS: u64 = 1_000_000_000;
+/// How much too early an interval without an agent may seem to begin; each beat writes to the disk.
+const HEARTBEAT_NS: u64 = 5_000_000_000;
 /// Time the last records get to arrive before pending decisions are made at the end.
 const SETTLE: Duration = Duration::from_millis(50);
 
