@@ -23,6 +23,7 @@ keytrail_tests::cases! {
         gnutls_is_never_silent
         node_is_never_silent
         node_connections_are_never_swapped
+        asyncio_finds_its_socket
         a_trace_names_its_own_libraries
         go_is_never_silent
     }

@@ -116,6 +116,48 @@ pub fn go_is_never_silent() {
     });
 }
 
+/// Python's asyncio, which keeps the ciphertext in memory and sends it after the call.
+pub fn asyncio_finds_its_socket() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let server = TlsServer::start(&scratch.join("server"));
+    let agent = Agent::start(&scratch);
+    let token = plant::github();
+    let script = "import asyncio, os, ssl, sys
+async def main():
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    reader, writer = await asyncio.open_connection('localhost', int(sys.argv[1]), ssl=context)
+    head = 'GET /asyncio HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n'
+    writer.write((head + 'Authorization: Bearer ' + os.environ['GITHUB_TOKEN'] + '\\r\\n\\r\\n').encode())
+    await writer.drain()
+    await reader.read(16)
+    writer.close()
+asyncio.run(main())";
+    let done = act("python3")
+        .args(["-c", script])
+        .arg(server.port.to_string())
+        .env("GITHUB_TOKEN", &token.value)
+        .run()
+        .ok();
+    server.got(&token.value);
+    agent.expect("a send", done.pid, |e| {
+        e.is("credential_sent") && e.in_tree(done.pid)
+    });
+    agent.settle();
+    let sent = sent(&agent, done.pid);
+    assert_eq!(sent.len(), 1, "one request is one send:\n{}", list(&sent));
+    assert_eq!(sent[0].grade(), "observed", "{}", sent[0].brief());
+    goes_to(&sent[0], LOOPBACK, server.port);
+    assert_eq!(
+        sent[0].evidence.as_ref().unwrap().destination_method,
+        "record_length",
+        "{}",
+        sent[0].brief()
+    );
+}
+
 /// Two secrets to two servers at the same time, by one thread that sends its ciphertext when it likes: a destination
 /// is the right one or unknown, and known whenever the lengths tell.
 pub fn node_connections_are_never_swapped() {

@@ -362,3 +362,43 @@ fn a_write_that_waits_for_its_handshake_is_reported_once() {
         "{events:#?}"
     );
 }
+
+#[test]
+fn a_socket_used_again_lends_no_names_to_the_connection_before() {
+    let c = credential("c");
+    let named = |mut observation: Observation, name: &str| {
+        if let Observation::Send(send) = &mut observation {
+            send.payload.hosts.push(HostName {
+                name: name.to_owned(),
+                provenance: "host_header".to_owned(),
+            });
+        }
+        observation
+    };
+    let again = Ends {
+        local_port: 50_000,
+        ..ends(1, 80)
+    };
+    let events = run(&[
+        start(),
+        exec(10, 1, SEC, vec![env(&c, "T")]),
+        named(later(SEC + 1, 1, 517, &[(0x16, 512)]), "one.example"),
+        tls(10, SEC + 2, 1, 70, 100, vec![hit(&c, true)]),
+        later(SEC + 3, 1, 122, &[(0x17, 117)]),
+        // Decided after the socket went to another connection.
+        named(
+            send(10, SEC + 4, again, None, None, payload(9, vec![])),
+            "two.example",
+        ),
+        stop(),
+    ]);
+    assert_eq!(destinations(&events), [(441, "record_length".to_owned())]);
+    for e in of(&events, "credential_sent") {
+        let to = e.destination.as_ref().expect("destination");
+        let other = match to.port {
+            441 => "two.example",
+            _ => "one.example",
+        };
+        assert!(to.hosts.iter().all(|h| h.name != other), "{e:#?}");
+    }
+}

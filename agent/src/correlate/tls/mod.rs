@@ -64,6 +64,8 @@ impl Waiting {
 struct Joined {
     seen: TlsSeen,
     ends: Ends,
+    /// When the send was.
+    sent_ns: u64,
     /// Another socket sent what might have been it.
     doubted: bool,
 }
@@ -138,6 +140,7 @@ impl TlsLinks {
             joined.push_back(Joined {
                 seen,
                 ends: send.ends.clone(),
+                sent_ns: send.at.boot_ns,
                 doubted: false,
             });
         }
@@ -283,7 +286,7 @@ impl TlsLinks {
         for (pid, joined) in &mut self.joined {
             let all = only == Some(*pid);
             while joined.front().is_some_and(|j| {
-                all || only.is_none() && j.seen.at.boot_ns.saturating_add(WAIT_NS) <= boot_ns
+                all || only.is_none() && j.sent_ns.saturating_add(WAIT_NS) <= boot_ns
             }) && let Some(j) = joined.pop_front()
             {
                 let (ends, method) = if j.doubted {
