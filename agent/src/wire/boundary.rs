@@ -8,8 +8,8 @@ use std::ops::Range;
 
 /// Bytes before a form that its surroundings are read from.
 pub const CONTEXT: usize = 16;
-/// Decoded neighbours that are looked at on each side.
-const NEIGHBOURS: usize = 4;
+/// Decoded neighbours that are looked at on each side: the longest escape.
+const NEIGHBOURS: usize = 6;
 
 /// How an identifier stands among its neighbours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,10 +95,19 @@ fn goes_into(before: &[u8], unseen: bool) -> bool {
 
 /// Do these bytes go on with the word before them? `None` when they end too early to tell.
 fn goes_on(after: &[u8]) -> Option<bool> {
+    let joins = |c: u8| is_word(c) || is_joint(c);
     match after {
         [] => None,
-        [b'%', high, low, ..] => {
-            Some(hex_pair(*high, *low).is_some_and(|c| is_word(c) || is_joint(c)))
+        [b'%', high, low, ..] => Some(hex_pair(*high, *low).is_some_and(joins)),
+        [b'\\', b'u', a, b, high, low, ..] => {
+            Some(unicode([*a, *b, *high, *low]).is_some_and(joins))
+        }
+        // An escape that is cut off.
+        [b'%' | b'\\'] => None,
+        [b'%', digits @ ..] | [b'\\', b'u', digits @ ..]
+            if digits.iter().all(u8::is_ascii_hexdigit) =>
+        {
+            None
         }
         [first, ..] if is_word(*first) => Some(true),
         [joint, rest @ ..] if is_joint(*joint) => rest.first().map(|&c| is_word(c)),
@@ -111,14 +120,16 @@ fn escape_before(before: &[u8]) -> Option<u8> {
     match before {
         [.., b'%', high, low] | [.., b'%', b'2', b'5', high, low] => hex_pair(*high, *low),
         [.., b'\\', b'b' | b'f' | b'n' | b'r' | b't'] => Some(b'\n'),
-        [.., b'\\', b'u', a, b, high, low] => {
-            let page = hex_pair(*a, *b)?;
-            let c = hex_pair(*high, *low)?;
-            // Beyond ASCII: a letter of some language, as far as we know.
-            Some(if page == 0 && c.is_ascii() { c } else { b'a' })
-        }
+        [.., b'\\', b'u', a, b, high, low] => unicode([*a, *b, *high, *low]),
         _ => None,
     }
+}
+
+/// The character of a `\uXXXX`; beyond ASCII it is a letter of some language, as far as we know.
+fn unicode([a, b, high, low]: [u8; 4]) -> Option<u8> {
+    let page = hex_pair(a, b)?;
+    let c = hex_pair(high, low)?;
+    Some(if page == 0 && c.is_ascii() { c } else { b'a' })
 }
 
 fn hex_pair(high: u8, low: u8) -> Option<u8> {
@@ -204,7 +215,7 @@ fn base64_before(before: &[u8], first: u8, mask: u8) -> Neighbours {
         count = 6 - mask.count_ones();
         bits = u64::from(sextet(first).unwrap_or(0) >> (6 - count));
     }
-    for &c in text[..len].iter().take(6) {
+    for &c in text[..len].iter().take(8) {
         bits |= u64::from(sextet(c).unwrap_or(0)) << count;
         count += 6;
     }
@@ -226,7 +237,7 @@ fn base64_after(after: &[u8], last: u8, mask: u8) -> Neighbours {
         count = 6 - mask.count_ones();
         bits = u64::from(sextet(last).unwrap_or(0)) & ((1 << count) - 1);
     }
-    for &c in text[..len].iter().take(6) {
+    for &c in text[..len].iter().take(8) {
         bits = bits << 6 | u64::from(sextet(c).unwrap_or(0));
         count += 6;
     }

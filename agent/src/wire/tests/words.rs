@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::Pid;
+use proptest::prelude::*;
 
 const ID: &str = "AKIAZ7Q2XW4M5N8P3RTV";
 const MAIL: &str = "deploy@acme-prod.iam.gserviceaccount.com";
@@ -60,6 +61,7 @@ fn a_word_is_claimed_and_a_part_of_one_is_not() {
         ("=", ".csv/"),
         ("%41", "/"),
         ("=", "%41"),
+        ("=", "\\u0041"),
         ("%2", "/"),
         ("\\u0041", "/"),
         ("\\u00e9", "/"),
@@ -199,4 +201,42 @@ fn the_border_between_two_payloads_is_no_border_of_words() {
     };
     assert!(s.on_payload(&m, key, cut).hits.is_empty());
     assert!(s.on_payload(&m, key, chunk(2, id)).hits.is_empty());
+}
+
+proptest! {
+    /// Wherever a payload is cut in two, no more is claimed than of the whole; and what is hostile does no harm.
+    #[test]
+    fn a_cut_claims_no_more(
+        before in "[aZ7%25ufn\\\\ .=:_-]{0,8}",
+        after in "[aZ7%41u0 .=:_\\\\-]{0,8}",
+        form in 0usize..3,
+        at: prop::sample::Index,
+        noise in prop::collection::vec(any::<u8>(), 0..12),
+    ) {
+        let m = knows(ID);
+        let text = format!("{before}{ID}{after}");
+        let body = match form {
+            0 => text.into_bytes(),
+            1 => base64(text.as_bytes()),
+            _ => text.bytes().flat_map(|b| format!("{b:02X}").into_bytes()).collect(),
+        };
+        let payload = [&noise[..], b" ", &body, b" "].concat();
+        let whole = words(&m, &[&payload]);
+        prop_assert_eq!(whole.1, 0, "a space ends a word");
+        let (first, second) = payload.split_at(at.index(payload.len() + 1));
+        let mut stream = StreamTail::new();
+        let mut claimed = 0;
+        for (part, next) in [(first, second), (second, &b" "[..])] {
+            let mut hits = Hits::new();
+            m.scan(&mut stream, part, &mut hits);
+            let settled = next.is_empty() || super::super::boundary::may_continue(next);
+            claimed += hits
+                .into_vec()
+                .iter()
+                .filter(|h| !h.open || !settled)
+                .map(|h| h.occurrences)
+                .sum::<u32>();
+        }
+        prop_assert!(claimed <= whole.0, "{} of {}", claimed, whole.0);
+    }
 }
