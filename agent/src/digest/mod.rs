@@ -12,6 +12,8 @@ mod registry;
 mod stage;
 mod stamp;
 #[cfg(test)]
+mod stream_tests;
+#[cfg(test)]
 mod tests;
 
 pub use files::{FileTable, Files};
