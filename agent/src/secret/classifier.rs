@@ -182,7 +182,7 @@ impl Classifier {
             && flag.starts_with(b"--")
             && !flag.contains(&b'=')
             && let Some(class) = name::classify(&flag[2..])
-            && let Some(confidence) = value::judge(class, flag, value, value::Written::Bare)
+            && let Some(confidence) = value::judge(class, flag, value, value::Written::Flag)
             && let Some(rule) = self.rule_named(generic(class))
         {
             let mut raw = self.raw(rule, value, 0..value.len(), token::clean(flag), 0);
@@ -289,7 +289,10 @@ impl Classifier {
     fn scan_text(&self, text: &[u8], origin: Origin<'_>, finds: &mut Finds) -> Vec<u32> {
         let path = path_of(origin);
         let mut structures: Vec<u32> = Vec::new();
-        let config = config_file(path);
+        let kind = text_kind(path);
+        // Message catalogues, programs, compiled code: words there are labels. A core dump or a saved environment holds
+        // assignments all the same, each after a zero byte.
+        let binary = memchr::memchr(0, &text[..text.len().min(8192)]).is_some();
         let mut name_end = 0;
         let mut pem_end = 0;
         self.prefilter.scan(text, |start, end, hook| {
@@ -315,7 +318,16 @@ impl Classifier {
                     }
                     let name = assign::name_around(text, &(start..end));
                     name_end = name.end;
-                    if let Some(found) = assign::read(text, name, config)
+                    if binary
+                        && !(text.get(name.end) == Some(&b'=')
+                            && name
+                                .start
+                                .checked_sub(1)
+                                .is_none_or(|i| matches!(text[i], 0 | b'\n')))
+                    {
+                        return;
+                    }
+                    if let Some(found) = assign::read(text, name, kind)
                         && let Some(rule) = self.rule_named(generic(found.class))
                     {
                         let label = token::clean(&text[found.name]);
@@ -413,11 +425,19 @@ impl Classifier {
             return;
         };
         let password = &text[url.password.clone()];
-        if password.len() < 3 || url.host.is_empty() {
+        if password.len() < 4 || url.host.is_empty() {
             return;
         }
         let verdict = doubt(password);
         let user = &text[url.user.clone()];
+        // `:pserver:anoncvs@`: a method, not a password.
+        if user.is_empty() && password.contains(&b':') {
+            return;
+        }
+        // `[::1]:8080/@scope/name`: a bracketed address is a host, not a user.
+        if user.starts_with(b"[") {
+            return;
+        }
         // `user:password@host` is how manuals write it.
         let manual = verdict == Doubt::Word
             && (password.len() <= 2
@@ -452,21 +472,27 @@ impl Classifier {
         let decoded = percent_decode(password);
         let mut raw = self.raw(rule, &decoded, url.password.clone(), identifier, 2);
         let host = &text[url.host.clone()];
+        let random = super::checks::looks_random(&decoded);
+        let web = rule == self.rule_named("url-password").unwrap_or(usize::MAX);
+        // Hosts of manuals (RFC 2606 and their imitations).
+        let manual = host.windows(7).any(|w| w.eq_ignore_ascii_case(b"example"))
+            || host.windows(5).any(|w| w.eq_ignore_ascii_case(b"bogus"))
+            || host.starts_with(b"[2001:db8:");
+        let doubtful = manual || user == password || verdict != Doubt::None;
+        if !random && (web && doubtful || manual && verdict == Doubt::Word) {
+            return;
+        }
         if verdict == Doubt::Word {
-            raw.confidence = 0.2;
+            raw.confidence = 0.3;
         }
         if verdict == Doubt::Soft || user == password {
-            raw.confidence = raw.confidence.min(0.4);
+            raw.confidence = raw.confidence.min(0.5);
         }
-        if host.windows(7).any(|w| w.eq_ignore_ascii_case(b"example")) {
-            raw.confidence = raw.confidence.min(0.45);
+        if manual {
+            raw.confidence = raw.confidence.min(0.6);
         }
-        if base.starts_with("http") {
-            raw.confidence *= if super::checks::looks_random(password) {
-                1.0
-            } else {
-                0.8
-            };
+        if web && !random {
+            raw.confidence *= 0.8;
         }
         finds.push(raw);
     }
@@ -567,6 +593,9 @@ impl Classifier {
             }
             (builder.build().unwrap_or_else(|_| GlobSet::empty()), owners)
         });
+        if public_file(path) {
+            return Vec::new();
+        }
         let mut out: Vec<u32> = set.matches(path).into_iter().map(|i| owners[i]).collect();
         out.sort_unstable();
         out.dedup();
@@ -583,6 +612,37 @@ impl Classifier {
         out.dedup();
         out
     }
+}
+
+/// Files that lie beside secrets and hold none: public halves, certificates, templates of environment files.
+fn public_file(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+    matches!(
+        name,
+        "cert.pem"
+            | "fullchain.pem"
+            | "chain.pem"
+            | "ca.pem"
+            | "cacert.pem"
+            | "ca-cert.pem"
+            | "ca-bundle.pem"
+    ) || matches!(ending, "pub" | "crt" | "cer" | "csr")
+        || path.contains("/ssl/certs/")
+        || name.starts_with(".env.")
+            && matches!(
+                ending,
+                "example"
+                    | "sample"
+                    | "template"
+                    | "dist"
+                    | "md"
+                    | "rs"
+                    | "js"
+                    | "ts"
+                    | "py"
+                    | "go"
+            )
 }
 
 /// Highest confidence of what stands in documentation, test data or program code: real in form, but published.
@@ -626,6 +686,56 @@ fn generic(class: name::NameClass) -> &'static str {
         name::NameClass::Password => "generic-password",
         name::NameClass::Secret => "generic-secret",
         name::NameClass::Key => "generic-key",
+    }
+}
+
+/// What the file's name says about bare values in it.
+fn text_kind(path: &str) -> assign::TextKind {
+    if config_file(path) {
+        return assign::TextKind::Config;
+    }
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let source = name.rsplit_once('.').is_some_and(|(_, ending)| {
+        matches!(
+            ending,
+            "py" | "pyi"
+                | "js"
+                | "mjs"
+                | "cjs"
+                | "jsx"
+                | "ts"
+                | "tsx"
+                | "go"
+                | "rs"
+                | "java"
+                | "kt"
+                | "scala"
+                | "groovy"
+                | "c"
+                | "h"
+                | "cc"
+                | "cpp"
+                | "hpp"
+                | "cs"
+                | "rb"
+                | "php"
+                | "pl"
+                | "pm"
+                | "swift"
+                | "m"
+                | "lua"
+                | "ex"
+                | "exs"
+                | "erl"
+                | "hs"
+                | "dart"
+                | "vue"
+        )
+    });
+    if source {
+        assign::TextKind::Source
+    } else {
+        assign::TextKind::Other
     }
 }
 

@@ -30,6 +30,9 @@ struct Question<'a> {
 struct Answer<'a> {
     id: &'a Value,
     credentials: Vec<Item>,
+    /// Kinds that usually live at the question's path, whatever the text holds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    usual_place_of: Vec<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -285,6 +288,11 @@ pub fn answer(
         &Answer {
             id: &question.id,
             credentials,
+            usual_place_of: question
+                .path
+                .as_deref()
+                .map(|path| classifier.kinds_of_path(path))
+                .unwrap_or_default(),
         },
     );
     out.push(b'\n');

@@ -52,6 +52,8 @@ const WORDS: &[&[u8]] = &[
     b"not_a_",
     b"not-a-",
     b"notreal",
+    b"notasecret",
+    b"mytoken",
     b"not_real",
     b"fake_",
     b"fake-",

@@ -47,8 +47,19 @@ pub fn name_around(text: &[u8], word: &Range<usize>) -> Range<usize> {
     start..word.end + after
 }
 
-/// Reads the assignment to the name. `config`: the text is a configuration file, where bare values are literals.
-pub fn read(text: &[u8], name: Range<usize>, config: bool) -> Option<Assignment> {
+/// What bare values are in a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextKind {
+    /// A configuration file: literals.
+    Config,
+    /// Source code: names of things.
+    Source,
+    /// Unknown: what notation and place suggest.
+    Other,
+}
+
+/// Reads the assignment to the name.
+pub fn read(text: &[u8], name: Range<usize>, kind: TextKind) -> Option<Assignment> {
     let class = name::classify(
         text[name.clone()]
             .trim_ascii_start()
@@ -56,7 +67,16 @@ pub fn read(text: &[u8], name: Range<usize>, config: bool) -> Option<Assignment>
             .unwrap_or(&text[name.clone()]),
     )?;
     let (at, operator) = operator(text, &name)?;
-    let (range, written) = literal(text, at, operator, &name, config)?;
+    let (range, written) = literal(text, at, operator, &name, kind)?;
+    // '"value"': quotes within quotes belong to the notation.
+    let range = match &text[range.clone()] {
+        [a @ (b'"' | b'\''), .., b] if a == b && range.len() > 2 => range.start + 1..range.end - 1,
+        _ => range,
+    };
+    // What a call takes under a name that only says key is mostly a name itself.
+    if class == NameClass::Key && operator == Operator::Argument {
+        return None;
+    }
     let confidence = value::judge(class, &text[name.clone()], &text[range.clone()], written)?;
     Some(Assignment {
         name,
@@ -72,8 +92,12 @@ enum Operator {
     Colon,
     /// `==`, `!=`
     Compare,
-    /// An argument after the name: `("NAME", "value")`, `setName("value")`.
+    /// An argument of the name: `setName("value")`.
     Argument,
+    /// Name and value as two arguments: `("NAME", "value")`.
+    Pair,
+    /// The word after it in a list.
+    List,
     /// `<name>value</name>`
     Tag,
     /// `--name value`
@@ -120,6 +144,10 @@ fn operator(text: &[u8], name: &Range<usize>) -> Option<(usize, Operator)> {
     {
         i = skip_space(text, i + 5, limit);
     }
+    // `name: X` and `value: ...` on the next line, `"name": "X", "value": "..."`: lists of variables.
+    if let Some(after) = value_field(text, name, i, limit) {
+        return Some((after, Operator::Assign));
+    }
     match peek(i) {
         b'=' => {
             if peek(i + 1) == b'>' {
@@ -149,10 +177,29 @@ fn operator(text: &[u8], name: &Range<usize>) -> Option<(usize, Operator)> {
         b'-' if peek(i + 1) == b'>' => None,
         b'|' if peek(i + 1) == b'|' || peek(i + 1) == b'=' => Some((i + 2, Operator::Assign)),
         b'?' if peek(i + 1) == b'?' => Some((i + 2, Operator::Assign)),
-        b',' if closers > 0 => Some((i + 1, Operator::Argument)),
-        b'(' => Some((i + 1, Operator::Argument)),
-        b'"' | b'\'' if spaced && closers == 0 => Some((i, Operator::Argument)),
-        _ if spaced && closers == 0 && text[name.start..].starts_with(b"--") => {
+        // ("NAME", "value"): the first of exactly two; a list of words goes on.
+        b',' if closers > 0 => Some((
+            i + 1,
+            if opens_pair(text, name) {
+                Operator::Pair
+            } else {
+                Operator::List
+            },
+        )),
+        // setPassword("value"); a macro in capitals takes names of things.
+        b'(' if text[name.clone()].iter().any(u8::is_ascii_lowercase) => {
+            Some((i + 1, Operator::Argument))
+        }
+        // `password 'value'` stands on a line of its own, or is SQL.
+        b'"' | b'\''
+            if spaced
+                && closers == 0
+                && (at_line_start(text, name.start) || keyword(&text[name.clone()])) =>
+        {
+            Some((i, Operator::Argument))
+        }
+        // One blank: more of them set the columns of a help text.
+        _ if i == name.end + 1 && closers == 0 && text[name.start..].starts_with(b"--") => {
             Some((i, Operator::Flag))
         }
         b'i' if spaced && peek(i + 1) == b's' && peek(i + 2) == b' ' => {
@@ -181,6 +228,42 @@ fn operator(text: &[u8], name: &Range<usize>) -> Option<(usize, Operator)> {
         }
         _ => None,
     }
+}
+
+/// After a name that is itself a field's value, the field that holds its value; the place after its colon.
+fn value_field(text: &[u8], name: &Range<usize>, at: usize, limit: usize) -> Option<usize> {
+    if !matches!(text.get(at), Some(b'\n' | b'\r' | b',')) {
+        return None;
+    }
+    let before = text[name.start.saturating_sub(16)..name.start].trim_ascii_end();
+    let before = before
+        .strip_suffix(b"\"")
+        .or_else(|| before.strip_suffix(b"'"))
+        .unwrap_or(before)
+        .trim_ascii_end()
+        .strip_suffix(b":")?;
+    let before = before.strip_suffix(b"\"").unwrap_or(before);
+    let field = &before[before.len().saturating_sub(4)..];
+    if !(field.eq_ignore_ascii_case(b"name") || field.ends_with(b"key") || field.ends_with(b"Key"))
+    {
+        return None;
+    }
+    let mut i = at;
+    while i < limit
+        && (text[i].is_ascii_whitespace() || matches!(text[i], b',' | b'"' | b'\'' | b'-'))
+    {
+        i += 1;
+    }
+    let rest = text.get(i..limit)?;
+    if rest.len() < 7 || !rest[..5].eq_ignore_ascii_case(b"value") {
+        return None;
+    }
+    let mut i = i + 5;
+    if matches!(text.get(i), Some(b'"' | b'\'')) {
+        i += 1;
+    }
+    let i = skip_space(text, i, limit);
+    (text.get(i) == Some(&b':')).then_some(i + 1)
 }
 
 /// Skips a type annotation: `: str = "x"`, `: Option<String> = "x"`.
@@ -223,8 +306,9 @@ fn literal(
     at: usize,
     operator: Operator,
     name: &Range<usize>,
-    config: bool,
+    kind: TextKind,
 ) -> Option<(Range<usize>, Written)> {
+    let config = kind == TextKind::Config;
     let limit = text.len().min(at + MAX_VALUE);
     let mut i = skip_space(text, at.min(limit), limit);
     if operator == Operator::Tag {
@@ -237,7 +321,7 @@ fn literal(
     if matches!(text.get(i), Some(b'\n' | b'\r'))
         && matches!(
             operator,
-            Operator::Assign | Operator::Colon | Operator::Argument
+            Operator::Assign | Operator::Colon | Operator::Argument | Operator::Pair
         )
     {
         let j = i + text[i..limit]
@@ -281,9 +365,20 @@ fn literal(
         if end == start {
             return None;
         }
-        return Some((start..end, Written::Quoted));
+        if operator == Operator::Pair && !closes_pair(text, end) {
+            return None;
+        }
+        let written = match operator {
+            Operator::List => Written::Listed,
+            Operator::Compare => Written::Compared,
+            _ => Written::Quoted,
+        };
+        return Some((start..end, written));
     }
-    if matches!(operator, Operator::Argument | Operator::Prose) {
+    if matches!(
+        operator,
+        Operator::Argument | Operator::Pair | Operator::List | Operator::Prose
+    ) {
         return None;
     }
     // Bare: to white space or a sign that ends values everywhere; `;`, `&` and `,` end them outside configuration files.
@@ -314,6 +409,11 @@ fn literal(
     // NAME=value without spaces at the start of a line (or after export, set, -e, ENV, a quote) is a shell or env file.
     let line_start = at_line_start(text, name.start);
     let tight = text.get(name.end) == Some(&b'=') && i == at;
+    // A field of a connection string.
+    let field = tight
+        && name.start > 0
+        && text[name.start - 1] == b';'
+        && matches!(text.get(end), None | Some(b';' | b'"' | b'\''));
     let yaml =
         operator == Operator::Colon && line_start && i > at && rest_of_line_is_value(text, end);
     let ini = operator == Operator::Assign
@@ -321,19 +421,51 @@ fn literal(
         && rest_of_line_is_value(text, end)
         && !text[name.clone()].iter().any(|b| matches!(b, b'$'));
     let literal = config
-        || (tight && (line_start || text[name.clone()].iter().all(|b| !b.is_ascii_lowercase())))
-        || yaml
-        || ini
-        || operator == Operator::Flag;
+        || field
+        || (tight && (line_start || text[name.clone()].iter().all(|b| !b.is_ascii_lowercase())));
     // A whole line is the value in configuration files; trailing comments are not.
     Some((
         i..end,
         if literal {
             Written::Bare
+        } else if operator == Operator::Flag || tight && text[name.start..].starts_with(b"--") {
+            Written::Flag
+        } else if kind == TextKind::Other && (yaml || ini) {
+            Written::Line
         } else {
             Written::Code
         },
     ))
+}
+
+/// The quote before the name follows an opening bracket.
+fn opens_pair(text: &[u8], name: &Range<usize>) -> bool {
+    let before = &text[name.start.saturating_sub(8)..name.start];
+    let before = before.trim_ascii_end();
+    let before = match before.last() {
+        Some(b'"' | b'\'' | b'`') => &before[..before.len() - 1],
+        _ => return false,
+    };
+    let before = match before.last() {
+        Some(b'\\') => &before[..before.len() - 1],
+        _ => before,
+    };
+    matches!(before.trim_ascii_end().last(), Some(b'(' | b'{'))
+}
+
+/// After the closing quote at `end` the call ends, too.
+fn closes_pair(text: &[u8], end: usize) -> bool {
+    let rest = &text[end..text.len().min(end + 12)];
+    let rest: &[u8] = rest
+        .iter()
+        .position(|b| !matches!(b, b'"' | b'\'' | b'`' | b'\\') && !b.is_ascii_whitespace())
+        .map_or(&[], |n| &rest[n..]);
+    matches!(rest.first(), Some(b')' | b'}') | None)
+}
+
+/// `PASSWORD` and `IDENTIFIED BY` of SQL, in capitals as manuals of databases write them.
+fn keyword(name: &[u8]) -> bool {
+    name == b"PASSWORD"
 }
 
 /// The name stands inside a string that this quote opened on the same line and that has not been closed yet.
@@ -443,7 +575,12 @@ mod tests {
         let word = ["password", "passwd", "pass", "token", "secret", "key"]
             .iter()
             .find_map(|w| lower.find(w).map(|i| i..i + w.len()))?;
-        read(text.as_bytes(), name_around(text.as_bytes(), &word), false).map(|a| &text[a.value])
+        read(
+            text.as_bytes(),
+            name_around(text.as_bytes(), &word),
+            TextKind::Other,
+        )
+        .map(|a| &text[a.value])
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Rules with an expression: tokens with a known form, and values after a vendor's word.
 
 use super::{Finds, Raw, ends_word, part, pem, starts_word};
+use crate::secret::checks::strength::worded;
 use crate::secret::checks::{Doubt, checksum, doubt, entropy};
 use crate::secret::derive;
 use crate::secret::rules::Rule;
@@ -91,7 +92,10 @@ pub fn after_word(text: &[u8], word: Range<usize>, rule: &Rule, index: usize, fi
         }
         let gap = &window[..value.start()];
         let glued = value.start() == 0 || !(starts_word(window, value.start(), &spec.head));
-        let good = !glued && plausible_gap(gap, spec.need_word);
+        let good = !glued
+            && plausible_gap(gap, spec.need_word)
+            && !in_path(gap, value.as_bytes())
+            && !(spec.tail != "any" && worded(last_piece(value.as_bytes())));
         if good
             && ends_word(window, value.end(), &spec.tail)
             && (spec.entropy == 0.0 || entropy(value.as_bytes()) >= spec.entropy)
@@ -122,6 +126,19 @@ fn plausible_gap(gap: &[u8], need_word: bool) -> bool {
     sign || (trade && gap.iter().any(|b| b.is_ascii_whitespace() || *b == b'-')) || gap.len() <= 2
 }
 
+/// What follows the last `_` or `-`, when it is long: an issuer's mark before it may be a word.
+fn last_piece(value: &[u8]) -> &[u8] {
+    match value.iter().rposition(|b| matches!(b, b'_' | b'-')) {
+        Some(at) if value.len() - at > 8 => &value[at + 1..],
+        _ => value,
+    }
+}
+
+/// A digest as a segment of a path (`github.com/o/r/commit/9f86d0...`) is the name of a version.
+fn in_path(gap: &[u8], value: &[u8]) -> bool {
+    gap.last() == Some(&b'/') && value.iter().all(u8::is_ascii_hexdigit)
+}
+
 fn accept(
     text: &[u8],
     base: usize,
@@ -138,6 +155,12 @@ fn accept(
         .or_else(|| captures.get(1))
         .unwrap_or(whole);
     let span = base + value.start()..base + value.end();
+    // A host that only manuals have (RFC 2606), where the host is part of what is secret.
+    if spec.kind == "webhook-url"
+        && crate::secret::checks::placeholder::contains_ignore_case(whole.as_bytes(), b"//example.")
+    {
+        return;
+    }
     if span.is_empty() || !ends_word(text, span.end, &spec.tail) {
         return;
     }
@@ -150,8 +173,8 @@ fn accept(
         Doubt::Hard => return,
         Doubt::Word if rank >= 2 && spec.privilege <= 2 => confidence = confidence.min(0.2),
         Doubt::Word => return,
-        // Kept, because the form is the issuer's, but far below a value that a generator made.
-        Doubt::Soft => confidence = (confidence * 0.5).min(0.45),
+        // Kept, because the form is the issuer's, but below a value that a generator made.
+        Doubt::Soft => confidence = confidence.min(0.6),
         Doubt::None => {}
     }
     if !spec.check.is_empty() {
