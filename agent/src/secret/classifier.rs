@@ -42,11 +42,8 @@ impl Classifier {
         errors.append(&mut bad);
         for rule in mine {
             if let Err(reason) = examples_hold(&rule) {
-                errors.push(RuleError {
-                    file: dir.display().to_string(),
-                    line: 0,
-                    reason,
-                });
+                let (file, line) = rule.place;
+                errors.push(RuleError { file, line, reason });
                 continue;
             }
             match rules.iter_mut().find(|r| r.spec.name == rule.spec.name) {

@@ -130,7 +130,7 @@ impl Titus {
                             .step_by(2)
                             .max_by_key(|v| v.len()),
                     };
-                    [Some(example.trim()), value.filter(|v| v.len() >= 8)]
+                    [Some(example.trim()), value.filter(|v| secret_like(v))]
                         .into_iter()
                         .flatten()
                 })
@@ -179,6 +179,15 @@ impl Titus {
         }
         draw
     }
+}
+
+/// Long enough and not a plain word: what tells two examples of one value.
+fn secret_like(value: &str) -> bool {
+    value.len() >= 8
+        && !value.contains(char::is_whitespace)
+        && value
+            .bytes()
+            .any(|b| !b.is_ascii_alphabetic() && !matches!(b, b'_' | b'-' | b'.'))
 }
 
 /// Replaces the random characters of the example's value by others of the same class, keeping an issuer's prefix and all

@@ -68,7 +68,17 @@ pub fn after_word(text: &[u8], word: Range<usize>, rule: &Rule, index: usize, fi
             return;
         }
     }
-    let window = &text[word.end..text.len().min(word.end + spec.window + spec.max)];
+    let Some(reach) = reach(&text[word.end..text.len().min(word.end + spec.window + 1)]) else {
+        return;
+    };
+    // Most values are short: what a short window cuts off is looked at again in the full one.
+    let full = text.len().min(word.end + reach + spec.max);
+    let short = if rule.long {
+        full
+    } else {
+        full.min(word.end + reach + SHORT)
+    };
+    let mut window = &text[word.end..short];
     // The gap is on one line, or runs over one line break into the next.
     let mut from = 0;
     for _ in 0..8 {
@@ -76,8 +86,11 @@ pub fn after_word(text: &[u8], word: Range<usize>, rule: &Rule, index: usize, fi
         let Some(found) = regex.find_at(window, from) else {
             return;
         };
-        if found.start() > spec.window {
+        if found.start() > reach {
             return;
+        }
+        if found.end() == window.len() && short < full {
+            window = &text[word.end..full];
         }
         let Some(captures) = regex.captures_at(window, from) else {
             return;
@@ -87,7 +100,7 @@ pub fn after_word(text: &[u8], word: Range<usize>, rule: &Rule, index: usize, fi
             .name("secret")
             .or_else(|| captures.get(1))
             .unwrap_or(whole);
-        if whole.start() > spec.window {
+        if whole.start() > reach {
             return;
         }
         let gap = &window[..value.start()];
@@ -105,6 +118,32 @@ pub fn after_word(text: &[u8], word: Range<usize>, rule: &Rule, index: usize, fi
         }
         from = whole.start() + 1;
     }
+}
+
+/// Length of value that is looked for first.
+const SHORT: usize = 128;
+
+/// How far from a word its value can begin: a statement's end or a second line break ends the reach. `None` when no sign
+/// of assignment or word of the trade can stand between (a host name in a URL, prose).
+fn reach(gap: &[u8]) -> Option<usize> {
+    let mut lines = 0;
+    let mut sign = false;
+    for (i, b) in gap.iter().enumerate() {
+        match b {
+            b'\n' => {
+                lines += 1;
+                if lines > 1 {
+                    return sign.then_some(i);
+                }
+                sign = true;
+            }
+            b';' | b'}' => return (sign || i <= 2).then_some(i),
+            // A blank or dash counts after a word of the trade; that is judged with the value.
+            b'=' | b':' | b'"' | b'\'' | b'`' | b'>' | b'(' | b' ' | b'\t' | b'-' => sign = true,
+            _ => {}
+        }
+    }
+    (sign || gap.len() <= 2).then_some(gap.len())
 }
 
 /// Between a vendor's word and its value stand names, quotes and a sign of assignment, not prose.
