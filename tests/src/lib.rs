@@ -17,3 +17,16 @@ pub mod plant;
 pub mod server;
 pub mod stream;
 pub mod trace;
+
+/// A test for each named case of [`cases`].
+#[macro_export]
+macro_rules! cases {
+    ($($module:ident { $($case:ident)+ })+) => {
+        $(mod $module { $(
+            #[test]
+            fn $case() {
+                $crate::cases::$module::$case();
+            }
+        )+ })+
+    };
+}

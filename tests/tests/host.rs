@@ -1,18 +1,6 @@
 //! End to end on this machine's kernel, as root: `cargo xtask test host`.
 
-/// A test for each case.
-macro_rules! cases {
-    ($($module:ident { $($case:ident)+ })+) => {
-        $(mod $module { $(
-            #[test]
-            fn $case() {
-                keytrail_tests::cases::$module::$case();
-            }
-        )+ })+
-    };
-}
-
-cases! {
+keytrail_tests::cases! {
     reads {
         cat_is_one_read
         planted_while_the_agent_runs

@@ -1,19 +1,7 @@
 //! End to end in a booted kernel, as its PID 1's job: `cargo xtask test vm`. What is about the command line alone
 //! is left to the host.
 
-/// A test for each case.
-macro_rules! cases {
-    ($($module:ident { $($case:ident)+ })+) => {
-        $(mod $module { $(
-            #[test]
-            fn $case() {
-                keytrail_tests::cases::$module::$case();
-            }
-        )+ })+
-    };
-}
-
-cases! {
+keytrail_tests::cases! {
     reads {
         cat_is_one_read
         planted_while_the_agent_runs
@@ -23,7 +11,12 @@ cases! {
         tmpfs_is_not_silent
     }
     sends_tls {
+        bearer_by_curl
         thirty_curls
+        python_posts_a_service_account
+    }
+    tls_stacks {
+        gnutls_is_never_silent
     }
     sends_tcp {
         environment_posted_in_clear
@@ -39,6 +32,9 @@ cases! {
     }
     bad_input {
         environment_of_3_mb
+    }
+    bad_places {
+        without_btf
     }
     cli {
         trace_of_a_short_command

@@ -16,7 +16,9 @@ mount -t tracefs tracefs /sys/kernel/tracing
 mount -t bpf bpffs /sys/fs/bpf
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t securityfs securityfs /sys/kernel/security
+# udev would make these; nginx and shells open them by name.
 ln -sfn /proc/self/fd /dev/fd
+for fd in 0:stdin 1:stdout 2:stderr; do ln -sfn "/proc/self/fd/${fd%%:*}" "/dev/${fd#*:}"; done
 ip link set lo up
 hostname keytrail-vm
 ulimit -n 65536

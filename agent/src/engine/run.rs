@@ -24,6 +24,9 @@ use std::time::Duration;
 /// Name the sensor gives to what fanotify tells.
 const FANOTIFY: &str = "fanotify";
 const TICK_NS: u64 = 100_000_000;
+/// Nothing waits for a decision this long after the last record; from then on ticks are for losses only.
+const BUSY_NS: u64 = 2_000_000_000;
+const IDLE_TICK_NS: u64 = 1_000_000_000;
 const RESCAN_NS: u64 = 20_000_000;
 const FULL_RESCAN_NS: u64 = 30_000_000_000;
 const LIBRARIES_NS: u64 = 5_000_000_000;
@@ -265,6 +268,8 @@ impl Line {
                     exec_id: 0,
                 };
                 self.deferred.set_process(seen.at.pid.tgid, state);
+                // It may have connected before it held anything.
+                self.deferred.0.push(Op::Libraries(seen.at.pid.tgid));
             }
         }
         for (path, file) in out.watch.drain(..) {
@@ -428,10 +433,18 @@ impl Runner {
             self.line.apply(&mut self.sensor);
             due.rescan = boot_ns() + RESCAN_NS;
         }
-        self.drain();
+        if self.drain() > 0 {
+            due.busy_until = now + BUSY_NS;
+            due.tick = due.tick.min(now + TICK_NS);
+        }
         if now >= due.tick {
             self.tick(now);
-            due.tick = now + TICK_NS;
+            due.tick = now
+                + if now < due.busy_until {
+                    TICK_NS
+                } else {
+                    IDLE_TICK_NS
+                };
         }
         if now >= due.full_rescan {
             self.line.digest.files.mark_all();
@@ -594,6 +607,8 @@ impl Runner {
 #[derive(Default)]
 struct Due {
     tick: u64,
+    /// Until then something may be waiting for a tick.
+    busy_until: u64,
     rescan: u64,
     full_rescan: u64,
     libraries: u64,

@@ -26,11 +26,19 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
                 "/proc/sys/kernel/random/boot_id cannot be read: {e}"
             ))
         })?;
+    // Rules take a tenth of a second to compile: meanwhile the kernel side is loaded.
+    let rules = options.config.rules_dir.clone();
+    let classifier = thread::Builder::new()
+        .name("rules".to_owned())
+        .spawn(move || Classifier::with_rules_dir(&rules))
+        .map_err(|e| EngineError::State(format!("a thread cannot be started: {e}")))?;
     // The sensor first: what happens while the rest is set up waits in the ring.
     let sensor = Sensor::open(&sensor_options(&options)).map_err(sensor_error)?;
     let fingerprinter = fingerprinter(&options)?;
     let (ledger, run) = identity(&options, &boot_id)?;
-    let (classifier, bad_rules) = Classifier::with_rules_dir(&options.config.rules_dir);
+    let (classifier, bad_rules) = classifier
+        .join()
+        .map_err(|_| EngineError::State("the rules could not be compiled".to_owned()))?;
     for bad in &bad_rules {
         tracing::error!("{bad}");
     }

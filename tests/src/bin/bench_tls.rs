@@ -6,16 +6,18 @@
 use std::{
     env,
     ffi::{CStr, CString, c_char, c_int, c_long, c_void},
-    io,
+    io::{self, BufRead as _, BufReader, Read as _},
     net::{TcpListener, TcpStream},
     os::fd::AsRawFd as _,
-    process::ExitCode,
+    process::{Child, Command, ExitCode, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 const SIZE: usize = 1024;
 const PEM: c_int = 1;
+/// First argument of the server's process.
+const SERVE: &str = "--serve";
 /// Time for the agent to look at this process, which it has to do once, before anything is measured.
 const SETTLE: Duration = Duration::from_millis(500);
 
@@ -34,7 +36,7 @@ struct Ssl {
     set_fd: unsafe extern "C" fn(Handle, c_int) -> c_int,
     connect: unsafe extern "C" fn(Handle) -> c_int,
     accept: unsafe extern "C" fn(Handle) -> c_int,
-    read: unsafe extern "C" fn(Handle, *mut c_void, c_int) -> c_int,
+
     write: unsafe extern "C" fn(Handle, *const c_void, c_int) -> c_int,
     ctrl: unsafe extern "C" fn(Handle, c_int, c_long, *mut c_void) -> c_long,
 }
@@ -76,7 +78,7 @@ impl Ssl {
                 set_fd: symbol(library, c"SSL_set_fd")?,
                 connect: symbol(library, c"SSL_connect")?,
                 accept: symbol(library, c"SSL_accept")?,
-                read: symbol(library, c"SSL_read")?,
+
                 write: symbol(library, c"SSL_write")?,
                 ctrl: symbol(library, c"SSL_ctrl")?,
             })
@@ -107,7 +109,7 @@ impl Ssl {
 
 /// Accepts one connection and reads it to its end.
 fn serve(ssl: Ssl, listener: &TcpListener, certificate: &CStr, key: &CStr) -> io::Result<()> {
-    let (stream, _) = listener.accept()?;
+    let (mut stream, _) = listener.accept()?;
     // SAFETY: the strings end with a zero, the buffer is as long as said, and the session belongs to this thread.
     unsafe {
         let context = (ssl.ctx_new)((ssl.server_method)());
@@ -118,8 +120,17 @@ fn serve(ssl: Ssl, listener: &TcpListener, certificate: &CStr, key: &CStr) -> io
         Ssl::check((ssl.ctx_key)(context, key.as_ptr(), PEM), "the key")?;
         let session = ssl.session(context, &stream)?;
         Ssl::check((ssl.accept)(session), "SSL_accept")?;
-        let mut buffer = [0u8; 16 * 1024];
-        while (ssl.read)(session, buffer.as_mut_ptr().cast(), 16 * 1024) > 0 {}
+        // Not decrypted, and woken for many writes at once: else the time would be that of the reader, or of waking it.
+        let least: c_int = 256 << 10;
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVLOWAT,
+            (&raw const least).cast(),
+            size_of::<c_int>() as libc::socklen_t,
+        );
+        let mut buffer = vec![0u8; 1 << 20];
+        while stream.read(&mut buffer)? > 0 {}
     }
     Ok(())
 }
@@ -137,14 +148,53 @@ fn send(ssl: Ssl, session: Handle, writes: u32) -> io::Result<f64> {
     Ok(started.elapsed().as_secs_f64() * 1e9 / f64::from(writes))
 }
 
-fn run(certificate: CString, key: CString, writes: u32) -> io::Result<f64> {
-    let ssl = Ssl::load()?;
+/// The server: a process of its own, because who reads the key is a holder and its payloads are looked at. Says its
+/// port first.
+fn server(certificate: &str, key: &str) -> io::Result<()> {
+    let text = |text: &str| CString::new(text).map_err(io::Error::other);
+    pin(1);
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?;
-    let server = thread::spawn(move || serve(ssl, &listener, &certificate, &key));
-    let stream = TcpStream::connect(address)?;
+    println!("{}", listener.local_addr()?.port());
+    serve(Ssl::load()?, &listener, &text(certificate)?, &text(key)?)
+}
+
+/// To a processor of its own where there is one: when both ends share one, the time is the scheduler's.
+fn pin(cpu: usize) {
+    // SAFETY: the set is plain data, zero is an empty one, and its size is passed along. A refusal leaves it be.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        libc::sched_setaffinity(0, size_of_val(&set), &raw const set);
+    }
+}
+
+/// Ended on every way out.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn run(certificate: &str, key: &str, writes: u32) -> io::Result<f64> {
+    let ssl = Ssl::load()?;
+    pin(0);
+    let mut server = Server(
+        Command::new(env::current_exe()?)
+            .args([SERVE, certificate, key])
+            .stdout(Stdio::piped())
+            .spawn()?,
+    );
+    let mut port = String::new();
+    if let Some(output) = server.0.stdout.take() {
+        BufReader::new(output).read_line(&mut port)?;
+    }
+    let port: u16 = port.trim().parse().map_err(io::Error::other)?;
+    let stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_nodelay(true)?;
-    // SAFETY: as in `serve`; the client checks no certificate, the server is in this process.
+    // SAFETY: as in `serve`; the client checks no certificate, the server is its own child.
     let session = unsafe {
         let context = (ssl.ctx_new)((ssl.client_method)());
         let session = ssl.session(context, &stream)?;
@@ -155,40 +205,24 @@ fn run(certificate: CString, key: CString, writes: u32) -> io::Result<f64> {
     };
     thread::sleep(SETTLE);
     send(ssl, session, writes / 10 + 1)?;
-    let nanoseconds = send(ssl, session, writes)?;
-    stream.shutdown(std::net::Shutdown::Both)?;
-    server
-        .join()
-        .map_err(|_| io::Error::other("the server's thread panicked"))??;
-    Ok(nanoseconds)
+    send(ssl, session, writes)
 }
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
-    let parsed = match args.as_slice() {
-        [certificate, key, writes] => {
-            match (
-                CString::new(certificate.as_str()),
-                CString::new(key.as_str()),
-                writes.parse::<u32>(),
-            ) {
-                (Ok(certificate), Ok(key), Ok(writes)) if writes > 0 => {
-                    Some((certificate, key, writes))
-                }
-                _ => None,
-            }
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        [SERVE, certificate, key] => server(certificate, key),
+        [certificate, key, writes] if writes.parse::<u32>().is_ok_and(|writes| writes > 0) => {
+            run(certificate, key, writes.parse().unwrap_or(1)).map(|time| println!("{time:.1}"))
         }
-        _ => None,
-    };
-    let Some((certificate, key, writes)) = parsed else {
-        eprintln!("usage: bench_tls CERTIFICATE KEY WRITES");
-        return ExitCode::from(2);
-    };
-    match run(certificate, key, writes) {
-        Ok(nanoseconds) => {
-            println!("{nanoseconds:.1}");
-            ExitCode::SUCCESS
+        _ => {
+            eprintln!("usage: bench_tls CERTIFICATE KEY WRITES");
+            return ExitCode::from(2);
         }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench_tls: {error}");
             ExitCode::FAILURE

@@ -71,7 +71,7 @@ impl Row {
         match self {
             Self::File => 200_000,
             Self::Exec => 2_000,
-            Self::Tls => 5_000,
+            Self::Tls => 50_000,
             Self::Rest => 1,
         }
     }

@@ -156,7 +156,13 @@ fn installed_libraries_are_probed_where_it_is_cheap() {
         let image = inspect(&File::open(path).unwrap(), names, false).unwrap();
         assert_eq!(image.functions.len(), names.len(), "{path}");
         for function in &image.functions {
-            let place = prologue::place(&function.code, function.whole);
+            let place = prologue::place(
+                &function.code,
+                prologue::Given {
+                    whole: function.whole,
+                    calls: true,
+                },
+            );
             assert!(
                 place.emulated.is_some(),
                 "{path}: {}: {place:?}",

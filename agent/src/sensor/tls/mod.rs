@@ -99,6 +99,8 @@ struct Seen {
 pub struct Libraries {
     /// Programs the kernel took.
     programs: Vec<&'static str>,
+    /// Calls may be probed.
+    calls: bool,
     directories: Directories,
     images: HashMap<FileKey, Image>,
     /// By device and inode as /proc/PID/maps writes them, so that a library mapped by many is opened once.
@@ -118,6 +120,8 @@ impl Libraries {
     /// # Errors
     /// When the kernel takes none of them.
     pub fn prepare(&mut self, ebpf: &mut Ebpf) -> Result<(), Refused> {
+        self.calls = std::fs::read_to_string("/proc/cpuinfo")
+            .is_ok_and(|text| prologue::calls_are_safe(&text));
         let mut refused = None;
         for program in [INT, SIZE] {
             match hooks::load_uprobe(ebpf, program) {
@@ -413,7 +417,13 @@ impl Libraries {
             return;
         }
         let place = if x86_64 {
-            prologue::place(&function.code, function.whole)
+            prologue::place(
+                &function.code,
+                prologue::Given {
+                    whole: function.whole,
+                    calls: self.calls,
+                },
+            )
         } else {
             Place {
                 pushed: None,

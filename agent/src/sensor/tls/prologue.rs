@@ -36,9 +36,28 @@ impl Place {
     };
 }
 
-/// Finds the place for a function of x86-64. `whole`: `code` is the entire function; without that nothing is known of
-/// jumps back into the prologue, and only the first instruction will do.
-pub fn place(code: &[u8], whole: bool) -> Place {
+/// What is known beforehand.
+#[derive(Clone, Copy, Debug)]
+pub struct Given {
+    /// The code is the entire function; without that nothing is known of jumps back into the prologue, and only the
+    /// first instruction will do.
+    pub whole: bool,
+    /// Calls may be emulated: see [`calls_are_safe`].
+    pub calls: bool,
+}
+
+/// Whether the kernel may emulate a call here. It pushes the return address on the ordinary stack alone; a process
+/// with a shadow stack would be killed by the return. `cpuinfo`: /proc/cpuinfo, whose flag says that processor and
+/// kernel offer one.
+pub fn calls_are_safe(cpuinfo: &str) -> bool {
+    !cpuinfo.lines().any(|line| {
+        line.starts_with("flags") && line.split_whitespace().any(|flag| flag == "user_shstk")
+    })
+}
+
+/// Finds the place for a function of x86-64.
+pub fn place(code: &[u8], given: Given) -> Place {
+    let Given { whole, calls } = given;
     let mut decoder = Decoder::with_ip(64, code, 0, DecoderOptions::NONE);
     let mut factory = InstructionInfoFactory::new();
     let mut instruction = Instruction::default();
@@ -53,7 +72,8 @@ pub fn place(code: &[u8], whole: bool) -> Place {
         if let Some(kind) = emulated(
             code.get(start..start + instruction.len())
                 .unwrap_or_default(),
-        ) {
+        ) && (calls || kind != "call")
+        {
             if offset != 0 && (!whole || jumped_into(code, offset)) {
                 break;
             }

@@ -1,6 +1,10 @@
 use super::*;
 use proptest::prelude::*;
 
+fn placed(code: &[u8], whole: bool) -> Place {
+    place(code, Given { whole, calls: true })
+}
+
 fn emulated_at(offset: u64, pushed: u32, kind: &'static str) -> Place {
     Place {
         offset,
@@ -18,14 +22,14 @@ const SSL_WRITE: &[u8] = b"\x48\x83\xec\x18\x64\x48\x8b\x04\x25\x28\x00\x00\x00\
 
 #[test]
 fn ssl_write_is_probed_at_the_test_of_its_length() {
-    assert_eq!(place(SSL_WRITE, true), emulated_at(0x16, 0x18, "jcc"));
+    assert_eq!(placed(SSL_WRITE, true), emulated_at(0x16, 0x18, "jcc"));
 }
 
 #[test]
 fn of_a_part_of_a_function_only_the_first_instruction_is_sure() {
-    assert_eq!(place(SSL_WRITE, false), Place::ENTRY);
+    assert_eq!(placed(SSL_WRITE, false), Place::ENTRY);
     // A push there is emulated whatever follows.
-    assert_eq!(place(b"\x41\x57\x41\x56", false), emulated_at(0, 0, "push"));
+    assert_eq!(placed(b"\x41\x57\x41\x56", false), emulated_at(0, 0, "push"));
 }
 
 #[test]
@@ -33,14 +37,30 @@ fn ssl_write_ex_is_probed_at_its_call() {
     // sub $8,%rsp; call; xor %edx,%edx; test; cmovs; add $8,%rsp; xor...; ret
     let code = b"\x48\x83\xec\x08\xe8\x87\xfb\xff\xff\x31\xd2\x85\xc0\x0f\x48\xc2\x48\x83\xc4\x08\x31\xd2\x31\xc9\
 \x31\xf6\x31\xff\xc3";
-    assert_eq!(place(code, true), emulated_at(4, 8, "call"));
+    assert_eq!(placed(code, true), emulated_at(4, 8, "call"));
+    // A shadow stack would not learn of it: then the dear place is the harmless one.
+    let given = Given {
+        whole: true,
+        calls: false,
+    };
+    assert_eq!(place(code, given), Place::ENTRY);
+    assert_eq!(place(SSL_WRITE, given), placed(SSL_WRITE, true));
+}
+
+#[test]
+fn shadow_stacks_are_told_by_the_processor() {
+    assert!(calls_are_safe("processor : 0\nflags : fpu vme shstk\n"));
+    assert!(!calls_are_safe(
+        "processor : 0\nflags : fpu user_shstk vme\n"
+    ));
+    assert!(calls_are_safe("model name : user_shstk\n"));
 }
 
 #[test]
 fn gnutls_record_send_is_probed_at_its_tail_call() {
     // xor %r8d,%r8d; xor %ecx,%ecx; jmp gnutls_record_send2@plt
     assert_eq!(
-        place(b"\x45\x31\xc0\x31\xc9\xe9\x66\x9c\xff\xff", true),
+        placed(b"\x45\x31\xc0\x31\xc9\xe9\x66\x9c\xff\xff", true),
         emulated_at(5, 0, "jmp")
     );
 }
@@ -49,7 +69,7 @@ fn gnutls_record_send_is_probed_at_its_tail_call() {
 fn landing_pads_are_passed() {
     // endbr64; push %rbp
     assert_eq!(
-        place(b"\xf3\x0f\x1e\xfa\x55\xc3", true),
+        placed(b"\xf3\x0f\x1e\xfa\x55\xc3", true),
         emulated_at(4, 0, "push")
     );
 }
@@ -58,7 +78,7 @@ fn landing_pads_are_passed() {
 fn the_stack_is_accounted_for_or_given_up() {
     // sub $0x1000,%rsp; orq $0,(%rsp); sub $0x18,%rsp; jmp
     let probed = b"\x48\x81\xec\x00\x10\x00\x00\x48\x83\x0c\x24\x00\x48\x83\xec\x18\xeb\x10";
-    assert_eq!(place(probed, true), emulated_at(16, 0x1018, "jmp"));
+    assert_eq!(placed(probed, true), emulated_at(16, 0x1018, "jmp"));
     for unknown in [
         &b"\x48\x83\xe4\xf0\x90"[..],        // and $-16,%rsp; nop
         b"\x48\x8d\x64\x24\xf8\x90",         // lea -8(%rsp),%rsp; nop
@@ -68,7 +88,7 @@ fn the_stack_is_accounted_for_or_given_up() {
         b"\x6a\x05\x90",                     // push $5; nop
         b"\x48\x81\xec\x00\x00\x00\x40\x90", // sub $1 GiB,%rsp; nop
     ] {
-        assert_eq!(place(unknown, true), Place::ENTRY, "{unknown:x?}");
+        assert_eq!(placed(unknown, true), Place::ENTRY, "{unknown:x?}");
     }
 }
 
@@ -85,7 +105,7 @@ fn arguments_must_still_be_there() {
         b"\xa4\x90",              // movsb; nop
         b"\x48\xf7\xe1\x90",      // mul %rcx; nop
     ] {
-        assert_eq!(place(lost, true), Place::ENTRY, "{lost:x?}");
+        assert_eq!(placed(lost, true), Place::ENTRY, "{lost:x?}");
     }
 }
 
@@ -100,7 +120,7 @@ fn control_must_come_straight_from_the_entry() {
         b"\x0f\x0b\x90",                 // ud2; nop
         b"\x66\xe9\x00\x00\x90", // jmp with a 16-bit operand, which the kernel refuses to probe; nop
     ] {
-        assert_eq!(place(bytes, true), Place::ENTRY, "{bytes:x?}");
+        assert_eq!(placed(bytes, true), Place::ENTRY, "{bytes:x?}");
     }
 }
 
@@ -108,39 +128,39 @@ fn control_must_come_straight_from_the_entry() {
 fn a_place_that_is_jumped_to_is_not_taken() {
     // mov %rdi,%rax; 3: test %edx,%edx; je +5; dec %rcx; jmp 3
     let into = b"\x48\x89\xf8\x85\xd2\x74\x05\x48\xff\xc9\xeb\xf7\xc3";
-    assert_eq!(place(into, true), Place::ENTRY);
+    assert_eq!(placed(into, true), Place::ENTRY);
     // The same, but the loop begins after the place.
     let behind = b"\x48\x89\xf8\x85\xd2\x74\x05\x48\xff\xc9\xeb\xfb\xc3";
-    assert_eq!(place(behind, true), emulated_at(5, 0, "jcc"));
+    assert_eq!(placed(behind, true), emulated_at(5, 0, "jcc"));
     // From far behind, with a 32-bit displacement to the jump itself.
     let mut far = b"\x48\x89\xf8\x74\x00".to_vec();
     far.resize(100, 0x90);
     far.extend(b"\xe9");
     far.extend((3_i32 - 105).to_le_bytes());
-    assert_eq!(place(&far, true), Place::ENTRY);
+    assert_eq!(placed(&far, true), Place::ENTRY);
 }
 
 #[test]
 fn what_cannot_be_decoded_may_jump_anywhere() {
     // 06 is no instruction in 64-bit mode.
-    assert_eq!(place(b"\x48\x89\xf8\x74\x01\x06\xc3", true), Place::ENTRY);
+    assert_eq!(placed(b"\x48\x89\xf8\x74\x01\x06\xc3", true), Place::ENTRY);
     // Cut off in the middle of an instruction.
-    assert_eq!(place(&SSL_WRITE[..SSL_WRITE.len() - 1], true), Place::ENTRY);
-    assert_eq!(place(b"", true), Place::ENTRY);
-    assert_eq!(place(b"\x0f", true), Place::ENTRY);
+    assert_eq!(placed(&SSL_WRITE[..SSL_WRITE.len() - 1], true), Place::ENTRY);
+    assert_eq!(placed(b"", true), Place::ENTRY);
+    assert_eq!(placed(b"\x0f", true), Place::ENTRY);
 }
 
 #[test]
 fn nothing_is_looked_for_beyond_the_prologue() {
     let mut code = b"\x48\x89\xf8".repeat(22);
     code.extend(b"\x90\xc3");
-    assert_eq!(place(&code, true), Place::ENTRY);
+    assert_eq!(placed(&code, true), Place::ENTRY);
 }
 
 proptest! {
     #[test]
     fn any_bytes(code in proptest::collection::vec(any::<u8>(), 0..300), whole: bool) {
-        let found = place(&code, whole);
+        let found = placed(&code, whole);
         prop_assert!(found.offset < SPAN);
         prop_assert!(found.pushed.is_some_and(|pushed| pushed <= STACK_MAX));
         prop_assert_eq!(found.emulated.is_none(), found == Place::ENTRY);
@@ -154,6 +174,6 @@ proptest! {
     fn nearly_real(at in 0..SSL_WRITE.len(), byte: u8) {
         let mut code = SSL_WRITE.to_vec();
         code[at] = byte;
-        prop_assert!((place(&code, true).offset as usize) < code.len());
+        prop_assert!((placed(&code, true).offset as usize) < code.len());
     }
 }
