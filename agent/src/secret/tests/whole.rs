@@ -256,6 +256,80 @@ fn ordinary_text_is_left_alone() {
     }
 }
 
+/// Texts of manuals, programs and configuration that were once taken for credentials, by what they are.
+#[test]
+fn what_looks_like_an_assignment_and_is_none() {
+    let digest = expand("{hex:40}", 5).unwrap();
+    for text in [
+        // Name service, paths, references.
+        "passwd: files systemd\ngroup: files\n",
+        "passwd: compat\n",
+        "private_key = $dir/private/cakey.pem# The private key\n",
+        "kms-key=projects/my-project/locations/us-central1/keyRings/my-ring/cryptoKeys/my-key",
+        "secret = vault:secret/data/app#token",
+        "creds = \" --username=\" + auth",
+        // Help texts and translations.
+        "  -W, --password           force password prompt (should happen automatically)\n",
+        "  -p, --password WACHTWOORD     het wachtwoord veranderen\n",
+        "  -w, --no-password      fr\u{e5}ga aldrig\n",
+        // Lists of words.
+        "'ssh2_auth_password', 'ssh2_auth_pubkey_file', 'ssh2_connect'",
+        "\"pass\", \"poke\", \"print\"",
+        "dict.fromkeys(['username', 'password', 'repository'], '')",
+        // Code.
+        "login(host=host, user=None, password=None,\n",
+        "f(user=args.user, password=args.password)",
+        "token = Name.Builtin.Pseudo",
+        "'private_key': self._private_key_pkcs8_pem,",
+        "if remark.Pass == \"inline\" and remark.Name == \"Inlined\":",
+        "MODULE_PASS(\"print<machine-block-freq>\", MachineBlockPass())",
+        "REG_NAME_KEY = r\"(?:[^\\\\[\\\\]%:/?#]|%[a-fA-F0-9]{2})*\"",
+        "crypto_key: Base64-encoded string of a key",
+        "\"minipass\": \"^7.0.4\",",
+        "RegEnumKey = win32api.RegEnumKey",
+        // Addresses.
+        "http://[::1]:8080/@scope/pkg",
+        "cvs://:pserver:anoncvs@sources.corp.net:/cvs/src",
+        "https://abc:xyz@example.com/",
+        // Typed by hand.
+        "password=test123",
+        "api_secret = \"abcdefg12346+FJQCK\"",
+        "deployKey: px-dep-d4c3b2a1-f6e5-h8g7-j1i8-p5o0n5m3l2k1",
+        "//registry.corp.net/:_authToken=MYTOKEN1",
+        "machine imap login bob password bobwillknow",
+        // Armour that is only spoken of.
+        "<match value=\"-----BEGIN PGP PRIVATE KEY BLOCK-----\" offset=\"0\"/>",
+    ] {
+        let found = CLASSIFIER.classify(text.as_bytes(), Origin::Text);
+        assert!(found.is_empty(), "{text}: {found:?}");
+    }
+    for text in [
+        format!("see https://github.com/o/token/blob/{digest}/src/key.rs"),
+        format!("gpg --recv-keys {}", digest.to_uppercase()),
+        format!("\0\x01\x02 passwd:shell\0 password: {digest}\0"),
+    ] {
+        let found = CLASSIFIER.classify(text.as_bytes(), Origin::Text);
+        assert!(found.is_empty(), "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn values_of_variable_lists_belong_to_their_names() {
+    let secret = expand("{base62:24}", 9).unwrap();
+    for text in [
+        format!("env:\n- name: API_TOKEN\n  value: \"{secret}\"\n"),
+        format!("env:\n  - name: DB_PASSWORD\n    value: {secret}\n"),
+        format!("[{{\"name\": \"DB_PASSWORD\", \"value\": \"{secret}\"}}]"),
+        format!("buildConfigField 'String', 'API_KEY', '\"{secret}\"'"),
+        // A process environment or a core dump.
+        format!("HOME=/root\0DB_PASSWORD={secret}\0LANG=C\0"),
+    ] {
+        let found = CLASSIFIER.classify(text.as_bytes(), Origin::Text);
+        assert_eq!(found.len(), 1, "{text}");
+        assert_eq!(&text[found[0].span()], secret, "{text}");
+    }
+}
+
 #[test]
 fn installation_tokens_name_their_app() {
     let text = expand("GITHUB_TOKEN=ghs_123456_{jwt}", 3).unwrap();

@@ -29,7 +29,10 @@ fn ssl_write_is_probed_at_the_test_of_its_length() {
 fn of_a_part_of_a_function_only_the_first_instruction_is_sure() {
     assert_eq!(placed(SSL_WRITE, false), Place::ENTRY);
     // A push there is emulated whatever follows.
-    assert_eq!(placed(b"\x41\x57\x41\x56", false), emulated_at(0, 0, "push"));
+    assert_eq!(
+        placed(b"\x41\x57\x41\x56", false),
+        emulated_at(0, 0, "push")
+    );
 }
 
 #[test]
@@ -145,7 +148,10 @@ fn what_cannot_be_decoded_may_jump_anywhere() {
     // 06 is no instruction in 64-bit mode.
     assert_eq!(placed(b"\x48\x89\xf8\x74\x01\x06\xc3", true), Place::ENTRY);
     // Cut off in the middle of an instruction.
-    assert_eq!(placed(&SSL_WRITE[..SSL_WRITE.len() - 1], true), Place::ENTRY);
+    assert_eq!(
+        placed(&SSL_WRITE[..SSL_WRITE.len() - 1], true),
+        Place::ENTRY
+    );
     assert_eq!(placed(b"", true), Place::ENTRY);
     assert_eq!(placed(b"\x0f", true), Place::ENTRY);
 }
