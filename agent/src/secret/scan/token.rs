@@ -108,7 +108,7 @@ pub fn after_word(text: &[u8], word: Range<usize>, rule: &Rule, index: usize, fi
         let good = !glued
             && plausible_gap(gap, spec.need_word)
             && !in_path(gap, value.as_bytes())
-            && !(spec.tail != "any" && worded(last_piece(value.as_bytes())));
+            && (spec.tail == "any" || !worded(last_piece(value.as_bytes())));
         if good
             && ends_word(window, value.end(), &spec.tail)
             && (spec.entropy == 0.0 || entropy(value.as_bytes()) >= spec.entropy)
