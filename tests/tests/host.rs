@@ -22,6 +22,7 @@ keytrail_tests::cases! {
     tls_stacks {
         gnutls_is_never_silent
         node_is_never_silent
+        a_trace_names_its_own_libraries
         go_is_never_silent
     }
     sends_tcp {

@@ -12,6 +12,9 @@ pub struct Args {
     /// Build optimised: starts minutes later from cold, runs faster
     #[arg(long)]
     release: bool,
+    /// With the kernel side's debug log; it is printed by `keytrail agent --kernel-log`
+    #[arg(long)]
+    kernel_log: bool,
     /// Arguments for keytrail
     #[arg(last = true)]
     args: Vec<String>,
@@ -24,7 +27,10 @@ const PRIVATE: &str = "/run/keytrail-dev";
 /// `cargo xtask run`
 pub fn run(args: &Args) -> Result<()> {
     setup::ensure(&[setup::Group::Build], args.no_install)?;
-    let agent = build::all(build::Profile::from_flag(args.release))?;
+    let agent = build::all(
+        build::Profile::from_flag(args.release),
+        build::Log::from_flag(args.kernel_log),
+    )?;
 
     // These look at text they are given, not at the machine.
     let harmless = [

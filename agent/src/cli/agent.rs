@@ -67,6 +67,7 @@ pub(super) fn run(args: &AgentArgs, mut config: Config) -> u8 {
         config,
         record: args.record.clone(),
         follow_only: None,
+        kernel_log: args.kernel_log,
     };
     let publish = hub.clone();
     let engine = match EngineHandle::start(options, Box::new(move |event| publish.publish(event))) {

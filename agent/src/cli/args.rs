@@ -84,6 +84,10 @@ pub struct AgentArgs {
     #[arg(long)]
     pub process_events: bool,
 
+    /// Log what the kernel side does (needs `cargo xtask build --kernel-log`).
+    #[arg(long)]
+    pub kernel_log: bool,
+
     /// Record what the core consumes (no secrets), to be replayed later.
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,

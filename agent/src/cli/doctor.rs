@@ -104,6 +104,7 @@ fn open(config: Config) -> Result<GetStatusResponse, (String, u8)> {
         config,
         record: None,
         follow_only: None,
+        kernel_log: false,
     };
     let engine = EngineHandle::start(options, Box::new(|_| {}))
         .map_err(|e| (e.to_string(), exit::FAILED))?;

@@ -77,6 +77,7 @@ pub(super) fn follow(follow: Follow) -> Result<Followed, FollowError> {
         config,
         record,
         follow_only: Some(root),
+        kernel_log: false,
     };
     let publish = hub.clone();
     // On an error the held child is dropped and ends without having executed anything.

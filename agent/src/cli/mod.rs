@@ -45,10 +45,11 @@ fn run(cli: Cli) -> u8 {
         Ok(config) => config.unwrap_or_default(),
         Err(e) => return fail(&e, exit::USAGE),
     };
-    let fallback = if matches!(cli.command, Command::Agent(_)) {
-        "info"
-    } else {
-        "warn"
+    let fallback = match &cli.command {
+        // The kernel side speaks at this level, under the name of its crate.
+        Command::Agent(args) if args.kernel_log => "info,keytrail_ebpf=debug",
+        Command::Agent(_) => "info",
+        _ => "warn",
     };
     if let Err(e) = logging::init(&cli, &config.log, fallback) {
         return fail(&e, exit::USAGE);

@@ -10,10 +10,18 @@ use std::path::Path;
 const NAMED: usize = 3;
 
 /// The sensor's status as the API shows it; node and counters are the caller's.
-pub fn status(sensor: &SensorStatus) -> v1::GetStatusResponse {
+pub fn status(
+    sensor: &SensorStatus,
+    counts: impl Fn(&LibraryReport) -> bool,
+) -> v1::GetStatusResponse {
     v1::GetStatusResponse {
         signals: sensor.signals.iter().map(Into::into).collect(),
-        libraries: sensor.libraries.iter().map(Into::into).collect(),
+        libraries: sensor
+            .libraries
+            .iter()
+            .filter(|library| counts(library))
+            .map(Into::into)
+            .collect(),
         ..v1::GetStatusResponse::default()
     }
 }

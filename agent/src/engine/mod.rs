@@ -28,6 +28,8 @@ pub struct EngineOptions {
     pub record: Option<PathBuf>,
     /// Only events of this process and its descendants reach the sink; other processes are not read at start.
     pub follow_only: Option<u32>,
+    /// Pass the kernel side's debug log on, where it was built with one.
+    pub kernel_log: bool,
 }
 
 /// Why an engine could not be started.

@@ -7,7 +7,7 @@ use crate::decode;
 use crate::digest::{Digest, Digested, Kernel, Settle};
 use crate::ledger::Ledger;
 use crate::model::{GapSeen, Observation, Pid};
-use crate::sensor::{RawRecord, Sensor};
+use crate::sensor::{LibraryReport, RawRecord, Sensor};
 use crate::wire;
 use keytrail_abi::{FileId, Kind, PROC_HOLDER, ProcState};
 use keytrail_proto::v1;
@@ -30,9 +30,11 @@ const IDLE_TICK_NS: u64 = 1_000_000_000;
 const RESCAN_NS: u64 = 20_000_000;
 const FULL_RESCAN_NS: u64 = 30_000_000_000;
 const LIBRARIES_NS: u64 = 5_000_000_000;
-const WIPE_NS: u64 = 500_000_000;
+/// A lap of the ring costs about 2 ms; a secret may be there for two seconds at most.
+const WIPE_NS: u64 = 1_000_000_000;
 const UNLOCATED_NS: u64 = 10_000_000_000;
-const HEARTBEAT_NS: u64 = 1_000_000_000;
+/// How much too early an interval without an agent may seem to begin; each beat writes to the disk.
+const HEARTBEAT_NS: u64 = 5_000_000_000;
 /// Time the last records get to arrive before pending decisions are made at the end.
 const SETTLE: Duration = Duration::from_millis(50);
 
@@ -361,6 +363,13 @@ impl Line {
         }
     }
 
+    /// Whether a library matters: who follows one command does not ask what others use.
+    fn concerns(&self, library: &LibraryReport) -> bool {
+        self.followed
+            .as_ref()
+            .is_none_or(|followed| followed.iter().any(|pid| library.users.contains(&pid.tgid)))
+    }
+
     fn wanted(&self, event: &v1::Event) -> bool {
         let (Some(followed), Some(root)) = (&self.followed, self.root) else {
             return true;
@@ -386,10 +395,17 @@ impl Line {
         self.take(&mut out);
     }
 
-    pub fn apply(&mut self, sensor: &mut Sensor) {
+    /// Returns whether the libraries of some process were looked at.
+    pub fn apply(&mut self, sensor: &mut Sensor) -> bool {
+        let looked = self
+            .deferred
+            .0
+            .iter()
+            .any(|op| matches!(op, Op::Libraries(_)));
         for gap in self.deferred.apply(sensor) {
             self.gap(gap);
         }
+        looked
     }
 }
 
@@ -480,7 +496,9 @@ impl Runner {
         } = self;
         let n = sensor.drain(&mut |raw| line.record(&raw, shared));
         line.accesses_of(None, shared);
-        line.apply(sensor);
+        if line.apply(sensor) {
+            self.report_libraries(boot_ns());
+        }
         if n > 0 {
             wire::scrub_stack();
         }
@@ -548,7 +566,7 @@ impl Runner {
             .status()
             .libraries
             .iter()
-            .filter(|l| !l.covered && uncovered.insert(l.path.clone()))
+            .filter(|l| !l.covered && line.concerns(l) && uncovered.insert(l.path.clone()))
             .collect();
         for gap in coverage::uncovered(&new, now) {
             line.gap(gap);
@@ -598,7 +616,11 @@ impl Runner {
         v1::GetStatusResponse {
             node: Some(self.node.clone()),
             counters: Some(counters),
-            ..coverage::status(self.sensor.status())
+            ..coverage::status(self.sensor.status(), |library| {
+                library.covered
+                    || self.uncovered.contains(&library.path)
+                    || self.line.concerns(library)
+            })
         }
     }
 }

@@ -197,6 +197,7 @@ fn sensor_options(options: &EngineOptions) -> SensorOptions {
             config::Tier::Base => Some(Tier::Base),
             config::Tier::Fentry => Some(Tier::Fentry),
         },
+        debug_log: options.kernel_log,
         ..SensorOptions::default()
     }
 }

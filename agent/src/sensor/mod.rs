@@ -282,9 +282,8 @@ impl Sensor {
     /// The same for what one process has mapped: cheap enough for every new program and every holder.
     pub fn attach_process_libraries(&mut self, tgid: u32) -> usize {
         let found = self.libraries.scan_process(&mut self.ebpf, tgid);
-        if found != 0 {
-            self.status.libraries = self.libraries.reports();
-        }
+        // What cannot be attached to is news as well.
+        self.status.libraries = self.libraries.reports();
         found
     }
 }

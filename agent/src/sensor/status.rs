@@ -50,6 +50,8 @@ pub struct LibraryReport {
     pub reason: String,
     pub remedy: String,
     pub hooks: Vec<String>,
+    /// Processes that had it mapped when it was last looked.
+    pub users: Vec<u32>,
 }
 
 #[derive(Clone, Debug, Default)]

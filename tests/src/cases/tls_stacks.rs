@@ -7,7 +7,8 @@ use crate::{
     events::{Ask as _, Event, list},
     machine::{Scratch, find, turn},
     plant,
-    server::TlsServer,
+    server::{Sink, TlsServer},
+    trace,
 };
 use std::path::Path;
 
@@ -113,4 +114,39 @@ pub fn go_is_never_silent() {
             .arg(server.url(""))
             .env("HOME", scratch.path())
     });
+}
+
+/// A traced command is told of the libraries it uses itself, not of what others on the machine do.
+pub fn a_trace_names_its_own_libraries() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let named_like_nss = |program: &str, name: &str| {
+        let dir = scratch.make(name);
+        let file = dir.join("libssl3.so");
+        std::fs::copy(find(program).unwrap(), &file).unwrap();
+        file
+    };
+    let other = named_like_nss("sleep", "other");
+    let own = named_like_nss("curl", "own");
+    let _running = act(&other).arg("60").spawn();
+    let sink = Sink::http();
+    let act = trace::command(&scratch, &[])
+        .arg(&own)
+        .args(["-s", "-m", "5"])
+        .arg(format!("http://127.0.0.1:{}/", sink.port))
+        .env("GITHUB_TOKEN", plant::github().value);
+    let traced = trace::run(&scratch, act);
+    assert_eq!(traced.done.code(), 0, "{}", traced.done.stderr_text());
+    let blind: Vec<String> = traced
+        .events
+        .iter()
+        .filter(|e| e.reason() == "library_not_covered")
+        .map(|e| e.gap.as_ref().unwrap().detail.clone())
+        .collect();
+    let of = |file: &Path| {
+        let file = file.to_str().unwrap();
+        blind.iter().any(|detail| detail.contains(file)) || traced.done.stderr_text().contains(file)
+    };
+    assert!(of(&own), "its own is not named: {blind:?}");
+    assert!(!of(&other), "another's is named: {blind:?}");
 }

@@ -87,7 +87,7 @@ pub fn run(args: &Args) -> Result<()> {
         groups.push(setup::Group::Vm);
     }
     setup::ensure(&groups, args.no_install)?;
-    let agent = build::all(build::Profile::Release)?;
+    let agent = build::all(build::Profile::Release, build::Log::Silent)?;
     cmd::run(cmd::cargo().args([
         "build",
         "--release",

@@ -83,8 +83,8 @@ pub fn of(row: Row, agent: &Path, work: &Path, slow: u32, auditd: bool) -> Vec<S
     }
     if auditd && row == Row::File {
         subjects.push(Subject {
-            before: Some("auditctl -D -q; auditctl -w /etc/shadow -p r && auditctl -e 1"),
-            after: Some("auditctl -e 0; auditctl -D -q"),
+            before: Some("auditctl -D; auditctl -w /etc/shadow -p r && auditctl -e 1"),
+            after: Some("auditctl -e 0; auditctl -D"),
             signal: "TERM",
             ..peer(
                 "auditd, another file watched",

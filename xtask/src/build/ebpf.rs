@@ -14,12 +14,26 @@ use std::{
     process::Command,
 };
 
+/// Whether the kernel side says what it does, through aya-log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Log {
+    Silent,
+    Spoken,
+}
+
+impl Log {
+    pub fn from_flag(spoken: bool) -> Self {
+        if spoken { Self::Spoken } else { Self::Silent }
+    }
+}
+
 /// Builds `agent-ebpf` into `target/bpf/keytrail.o`, which is touched only when it changes, so that the agent
 /// is not rebuilt for nothing.
-pub fn build() -> Result<()> {
+pub fn build(log: Log) -> Result<()> {
     let object = build_crate(
         &cmd::root().join("agent-ebpf"),
         &cmd::root().join("target/bpf-build"),
+        log,
     )?;
     // Fixed, whatever CARGO_TARGET_DIR says: the agent's build script looks there.
     let to = cmd::root().join("target/bpf/keytrail.o");
@@ -36,7 +50,7 @@ pub fn build() -> Result<()> {
 }
 
 /// Builds the one BPF program of the crate in `dir`; returns its path.
-fn build_crate(dir: &Path, target_dir: &Path) -> Result<PathBuf> {
+fn build_crate(dir: &Path, target_dir: &Path, log: Log) -> Result<PathBuf> {
     let route = Route::find().context(toolchain::ADVICE)?;
     let linker = linker::find().context("bpf-linker is missing: run `cargo xtask setup`")?;
     let mut command = cargo(route);
@@ -50,6 +64,7 @@ fn build_crate(dir: &Path, target_dir: &Path) -> Result<PathBuf> {
         ])
         .arg("--target-dir")
         .arg(target_dir)
+        .args((log == Log::Spoken).then_some("--features=log"))
         .current_dir(dir)
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker)
         // This variable replaces the flags of agent-ebpf/.cargo/config.toml, which are for a developer who

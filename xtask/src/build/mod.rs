@@ -2,7 +2,7 @@
 
 mod ebpf;
 
-pub use ebpf::executable;
+pub use ebpf::{Log, executable};
 
 use crate::{cmd, setup};
 use anyhow::Result;
@@ -13,6 +13,9 @@ pub struct Args {
     /// Build the agent optimised (the kernel side always is)
     #[arg(long)]
     release: bool,
+    /// With the kernel side's debug log, for `keytrail agent --kernel-log`
+    #[arg(long)]
+    kernel_log: bool,
     /// List what is missing rather than install it
     #[arg(long)]
     no_install: bool,
@@ -44,14 +47,17 @@ pub fn agent_path(profile: Profile) -> PathBuf {
 /// `cargo xtask build`
 pub fn run(args: &Args) -> Result<()> {
     setup::ensure(&[setup::Group::Build], args.no_install)?;
-    let agent = all(Profile::from_flag(args.release))?;
+    let agent = all(
+        Profile::from_flag(args.release),
+        Log::from_flag(args.kernel_log),
+    )?;
     cmd::step(format!("built {}", agent.display()));
     Ok(())
 }
 
 /// Both sides; returns the agent's path.
-pub fn all(profile: Profile) -> Result<PathBuf> {
-    ebpf::build()?;
+pub fn all(profile: Profile, log: Log) -> Result<PathBuf> {
+    ebpf::build(log)?;
     let mut cargo = cmd::cargo();
     cargo.args(["build", "--package", "keytrail"]);
     if profile == Profile::Release {
@@ -63,5 +69,5 @@ pub fn all(profile: Profile) -> Result<PathBuf> {
 
 /// The kernel side alone, for cargo commands that build the agent themselves.
 pub fn kernel_side() -> Result<()> {
-    ebpf::build()
+    ebpf::build(Log::Silent)
 }

@@ -310,6 +310,18 @@ fn rustls_writer(strings: &[u8]) -> bool {
         })
 }
 
+/// `23.5/src/`: a program that merely knows the needle, as this one does, has no version behind it.
+fn rustls_source(rest: &[u8]) -> bool {
+    let version = rest
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit() || **byte == b'.')
+        .count();
+    version > 0
+        && rest
+            .get(version..)
+            .is_some_and(|rest| rest.starts_with(b"/src/"))
+}
+
 /// Go by its build information, rustls by the path of its sources that a panic would name.
 fn linked(
     reader: &Reader<'_>,
@@ -335,20 +347,26 @@ fn linked(
                 .is_some_and(|rest| rest.first() == Some(&0))
         })
     };
-    let holds = |section: Option<&SectionHeader64<LE>>, text: &[u8]| -> Result<bool, ElfError> {
+    let holds = |section: Option<&SectionHeader64<LE>>,
+                 text: &[u8],
+                 goes_on: fn(&[u8]) -> bool|
+     -> Result<bool, ElfError> {
         let Some(section) = section else {
             return Ok(false);
         };
         let size = section.sh_size.get(LE).min(RODATA_MAX);
         let data = reader.block(section.sh_offset.get(LE), size, RODATA_MAX)?;
-        Ok(memmem::find(data.bytes(), text).is_some())
+        let data = data.bytes();
+        Ok(memmem::find_iter(data, text)
+            .take(PLACES_MAX)
+            .any(|place| goes_on(data.get(place + text.len()..).unwrap_or_default())))
     };
     if named(b".go.buildinfo").is_some() {
         // The table of functions survives strip; a position-independent executable has it among the relocated data.
         let functions = named(b".gopclntab").or_else(|| named(b".data.rel.ro.gopclntab"));
-        image.go = holds(functions, b"crypto/tls.(*Conn).Write\0")?;
+        image.go = holds(functions, b"crypto/tls.(*Conn).Write\0", |_| true)?;
     } else if !image.rustls {
-        image.rustls = holds(named(b".rodata"), b"/rustls-0.")?;
+        image.rustls = holds(named(b".rodata"), b"/rustls-0.", rustls_source)?;
     }
     Ok(())
 }

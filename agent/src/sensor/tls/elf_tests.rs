@@ -189,3 +189,9 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn rustls_is_known_by_its_sources_only_with_a_version() {
+    assert!(rustls_source(b"23.5/src/conn.rs"));
+    assert!(!rustls_source(b"crypto/tls") && !rustls_source(b"23.5") && !rustls_source(b"/src/"));
+}

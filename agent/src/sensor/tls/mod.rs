@@ -179,7 +179,17 @@ impl Libraries {
 
     /// One report for each file that is covered, and for each that some process uses and that is not.
     pub fn reports(&self) -> Vec<LibraryReport> {
-        let mut reports: Vec<_> = self.images.values().filter_map(Image::report).collect();
+        let mut users: HashMap<FileKey, Vec<u32>> = HashMap::new();
+        for (pid, seen) in &self.processes {
+            for image in &seen.images {
+                users.entry(*image).or_default().push(*pid);
+            }
+        }
+        let mut reports: Vec<_> = self
+            .images
+            .iter()
+            .filter_map(|(key, image)| image.report(users.remove(key).unwrap_or_default()))
+            .collect();
         reports.sort_by(|a, b| a.path.cmp(&b.path));
         reports
     }
@@ -561,7 +571,7 @@ impl Image {
         }
     }
 
-    fn report(&self) -> Option<LibraryReport> {
+    fn report(&self, users: Vec<u32>) -> Option<LibraryReport> {
         let covered = !self.links.is_empty();
         if !covered && (self.uncovered.is_none() || !self.mapped) {
             return None;
@@ -586,6 +596,7 @@ impl Image {
             reason,
             remedy: remedy.to_owned(),
             hooks: self.hooks.clone(),
+            users,
         })
     }
 }
