@@ -258,6 +258,13 @@ impl Classifier {
                     }
                 }
                 Hook::Assign => {
+                    // `pw:` is looked for with its sign, because two letters are everywhere.
+                    let sign = text[start..end]
+                        .iter()
+                        .rev()
+                        .take_while(|b| !b.is_ascii_alphanumeric())
+                        .count();
+                    let end = end - sign;
                     if end <= name_end {
                         return;
                     }

@@ -373,6 +373,71 @@ fn forms(r: &mut Random) -> Vec<Sample> {
         format!("jdbc.url=jdbc:postgresql://{host}:5432/app?user={user}&password={password}"),
         Some(&password),
     );
+    // Command lines and statements; a password as people choose them.
+    let chosen = format!(
+        "{}{}{}",
+        r.pick(&["Winter", "tr0ub", "kite", "Sommer"]),
+        r.string(DIGIT, 4),
+        r.pick(&["!", "#", "&x", ""])
+    );
+    for (group, template) in [
+        (
+            "sql identified by",
+            "CREATE USER 'app'@'%' IDENTIFIED BY '{}';",
+        ),
+        (
+            "powershell secure string",
+            "$p = ConvertTo-SecureString \"{}\" -AsPlainText -Force",
+        ),
+        (
+            "powershell parameter",
+            "Invoke-Sqlcmd -Server h -Password '{}'",
+        ),
+        (
+            "docker login",
+            "docker login -u bob -p {} registry.corp.internal",
+        ),
+        ("redis-cli", "redis-cli -h h -a {} ping"),
+        ("ldapsearch", "ldapsearch -D cn=admin -w {} -b dc=corp"),
+        ("sshpass", "sshpass -p '{}' ssh root@h"),
+        ("net user", "net user bob {} /add"),
+        ("smbclient", "smbclient //h/share -U bob%{}"),
+        ("bindpw", "uri ldap://h\nbindpw {}\n"),
+        ("wpa psk", "network={\n ssid=\"x\"\n psk=\"{}\"\n}\n"),
+        ("requests auth", "requests.get(url, auth=(\"bob\", \"{}\"))"),
+        ("entry element", "<entry key=\"db.password\">{}</entry>"),
+        (
+            "property element",
+            "<property name=\"password\" value=\"{}\"/>",
+        ),
+        ("ansible", "ansible_become_password: {}\n"),
+        (
+            "kubectl literal",
+            "kubectl create secret generic x --from-literal=password={}\n",
+        ),
+        ("keytool", "keytool -genkey -storepass {} -alias x"),
+        ("pw", "user: bob\npw: {}\n"),
+    ] {
+        add(
+            group,
+            None,
+            template.replacen("{}", &chosen, 1),
+            Some(&chosen),
+        );
+    }
+    let git = r.string(HEX, 40);
+    add(
+        "git token as user",
+        None,
+        format!("git clone https://{git}@github.com/o/r.git"),
+        Some(&git),
+    );
+    add(
+        "git x-oauth-basic",
+        None,
+        format!("https://{git}:x-oauth-basic@github.com/o/r"),
+        Some(&git),
+    );
     let account_key = base64(&r.bytes(64), false);
     add(
         "azure storage",

@@ -44,9 +44,12 @@ pub struct EvalArgs {
     details: Option<PathBuf>,
 }
 
+/// Samples with the claims made about each.
+type Answered = (Vec<Sample>, Vec<Vec<Claim>>);
+
 /// A set of samples with the claims made about it, once for each seed.
 struct Set {
-    draws: Vec<(Vec<Sample>, Vec<Vec<Claim>>)>,
+    draws: Vec<Answered>,
 }
 
 impl Set {
@@ -125,7 +128,7 @@ pub fn run(args: EvalArgs) -> Result<()> {
     };
     report.calibration(&sets, clean.as_ref())?;
     if let Some(clean) = &clean {
-        report.clean(&args.root, clean)?;
+        report.clean(&args.binary, &args.root, clean)?;
     }
     if let Some(file) = &args.details {
         details(file, &sets)?;

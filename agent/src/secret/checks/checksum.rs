@@ -39,6 +39,7 @@ pub const NAMES: &[&str] = &[
     "digit",
     "alpha-digit",
     "not-word",
+    "password",
 ];
 
 /// Result of a named check: `Some(true)` proves the value, `Some(false)` says it fails, `None`: says nothing.
@@ -88,6 +89,26 @@ pub fn structure(name: &str, value: &[u8]) -> bool {
                 && value.iter().any(u8::is_ascii_digit)
         }
         "digit" => value.iter().any(u8::is_ascii_digit),
+        // A digit, or a sign that names of things do not have: a word there is how manuals write it.
+        "password" => value.iter().any(|b| {
+            b.is_ascii_digit()
+                || b.is_ascii_punctuation()
+                    && !matches!(
+                        b,
+                        b'_' | b'-'
+                            | b'.'
+                            | b':'
+                            | b'/'
+                            | b'<'
+                            | b'>'
+                            | b'['
+                            | b']'
+                            | b'('
+                            | b')'
+                            | b','
+                            | b';'
+                    )
+        }),
         // A name with a number at its end (`MYTOKEN1`) is how manuals write it.
         "not-word" => {
             let digits = value

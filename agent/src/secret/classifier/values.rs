@@ -109,6 +109,20 @@ impl Classifier {
             return;
         };
         let password = &text[url.password.clone()];
+        // https://TOKEN@host and https://TOKEN:x-oauth-basic@host: the user is the secret.
+        let secret_user = &text[url.user.clone()];
+        if (password.is_empty() || password == b"x-oauth-basic")
+            && secret_user.len() >= 20
+            && looks_random(secret_user)
+            && text[url.scheme.clone()].starts_with(b"http")
+            && doubt(secret_user) == Doubt::None
+        {
+            if let Some(rule) = self.rule_named("url-password") {
+                let identifier = token::clean(&text[url.host.clone()]);
+                finds.push(self.raw(rule, secret_user, url.user.clone(), identifier, 1));
+            }
+            return;
+        }
         if password.len() < 4 || url.host.is_empty() {
             return;
         }

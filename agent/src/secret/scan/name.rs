@@ -66,6 +66,12 @@ const PASSWORD: &[&str] = &[
     "userpass",
     "dbpass",
     "mdp",
+    "pw",
+    "psk",
+    "authtok",
+    "bindpw",
+    "rootpw",
+    "userpw",
 ];
 /// Words that make `...pass` a password.
 const PASS_OF: &[&str] = &[

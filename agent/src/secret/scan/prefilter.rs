@@ -26,7 +26,8 @@ pub enum Hook {
 
 /// Words that secret names hold.
 const ASSIGN: &[&str] = &[
-    "pass", "pwd", "secret", "token", "key", "cred", "auth", "psw", "_pat", "-pat",
+    "pass", "pwd", "secret", "token", "key", "cred", "auth", "psw", "_pat", "-pat", "psk", "pw=",
+    "pw:", "pw =", "pw\"", "pw'",
 ];
 
 /// Number of hashes of three bytes: one bit each is 8 KiB.

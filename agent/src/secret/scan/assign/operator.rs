@@ -50,6 +50,10 @@ pub(super) fn operator(text: &[u8], name: &Range<usize>) -> Option<(usize, Opera
             return Some((i + 1, Operator::Tag));
         }
     }
+    // <entry key="name">value</entry>
+    if peek(i) == b'>' && closers == 1 && named_element(&text[..name.start]) {
+        return Some((i + 1, Operator::Tag));
+    }
     let spaces = skip_space(text, i, limit);
     let spaced = spaces > i;
     i = spaces;
@@ -111,12 +115,17 @@ pub(super) fn operator(text: &[u8], name: &Range<usize>) -> Option<(usize, Opera
         b'"' | b'\''
             if spaced
                 && closers == 0
-                && (at_line_start(text, name.start) || keyword(&text[name.clone()])) =>
+                && (at_line_start(text, name.start)
+                    || keyword(&text[name.clone()])
+                    || parameter(&text[name.clone()])) =>
         {
             Some((i, Operator::Argument))
         }
         // One blank: more of them set the columns of a help text.
-        _ if i == name.end + 1 && closers == 0 && text[name.start..].starts_with(b"--") => {
+        _ if i == name.end + 1
+            && closers == 0
+            && (text[name.start..].starts_with(b"--") || parameter(&text[name.clone()])) =>
+        {
             Some((i, Operator::Flag))
         }
         b'i' if spaced && peek(i + 1) == b's' && peek(i + 2) == b' ' => {
@@ -227,4 +236,18 @@ fn opens_pair(text: &[u8], name: &Range<usize>) -> bool {
 /// `PASSWORD` and `IDENTIFIED BY` of SQL, in capitals as manuals of databases write them.
 fn keyword(name: &[u8]) -> bool {
     name == b"PASSWORD"
+}
+
+/// `-Password` of PowerShell.
+fn parameter(name: &[u8]) -> bool {
+    name.first() == Some(&b'-') && name.get(1).is_some_and(u8::is_ascii_uppercase)
+}
+
+/// What stands before a name is `key="` or `name="`.
+fn named_element(before: &[u8]) -> bool {
+    let before = before
+        .strip_suffix(b"\"")
+        .or_else(|| before.strip_suffix(b"'"))
+        .and_then(|b| b.strip_suffix(b"="));
+    before.is_some_and(|b| b.ends_with(b" key") || b.ends_with(b" name"))
 }
