@@ -87,7 +87,7 @@ pub fn at(text: &[u8], at: usize) -> Option<PemKey> {
         }
     }
     // A mention of the armour (a table of file types, a parser's source) and not a key.
-    if !sound && body.len() < 64 {
+    if !sound && (body.len() < 64 || end.is_none()) {
         return None;
     }
     if encrypted && !identifier.contains("(encrypted)") {

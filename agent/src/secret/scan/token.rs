@@ -175,7 +175,7 @@ fn last_piece(value: &[u8]) -> &[u8] {
 
 /// A digest as a segment of a path (`github.com/o/r/commit/9f86d0...`) is the name of a version.
 fn in_path(gap: &[u8], value: &[u8]) -> bool {
-    gap.last() == Some(&b'/') && value.iter().all(u8::is_ascii_hexdigit)
+    gap.trim_ascii_end().last() == Some(&b'/') && value.iter().all(u8::is_ascii_hexdigit)
 }
 
 fn accept(
