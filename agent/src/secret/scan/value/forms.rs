@@ -137,7 +137,7 @@ pub(super) fn no_secret(value: &[u8], random: bool) -> bool {
     }
     // Names of resources (`projects/p/secrets/s`): most of their segments are words. Base64 with slashes is not.
     if value.iter().filter(|b| **b == b'/').count() >= 2 {
-        let (mut words, mut all) = (0, 0);
+        let (mut words, mut count, mut all) = (0, 0, 0);
         for segment in value.split(|b| *b == b'/').filter(|s| !s.is_empty()) {
             all += segment.len();
             if segment.len() >= 2
@@ -146,9 +146,11 @@ pub(super) fn no_secret(value: &[u8], random: bool) -> bool {
                 && worded(segment)
             {
                 words += segment.len();
+                count += 1;
             }
         }
-        if words * 3 >= all * 2 {
+        // One segment of base64 may look like a word by chance.
+        if count >= 2 && words * 3 >= all * 2 {
             return true;
         }
     }
