@@ -133,7 +133,7 @@ impl Classifier {
             return;
         }
         // `[::1]:8080/@scope/name`: a bracketed address is a host, not a user.
-        if user.starts_with(b"[") {
+        if user.starts_with(b"[") || password.ends_with(b"]") {
             return;
         }
         // `user:password@host` is how manuals write it.

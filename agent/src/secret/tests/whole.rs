@@ -287,7 +287,13 @@ fn what_looks_like_an_assignment_and_is_none() {
         "crypto_key: Base64-encoded string of a key",
         "\"minipass\": \"^7.0.4\",",
         "RegEnumKey = win32api.RegEnumKey",
+        "pub const MD_VR_PASSWORD: u32 = 131072u32;",
+        "pub const NO_SECRETS: NTSTATUS = 0xC0000156_u32 as _;",
+        "t.pass(\"tests/run-pass/*.rs\");",
+        "DHE:PSK:AES:GCM:256:AEAD:256:SHA384:384:rfc5487:0:0300:ffff",
+        "generate_private_key: x25519_generate_private_key,",
         // Addresses.
+        "[protocol://][user[:password]@]proxyhost[:port]",
         "http://[::1]:8080/@scope/pkg",
         "cvs://:pserver:anoncvs@sources.corp.net:/cvs/src",
         "https://abc:xyz@example.com/",

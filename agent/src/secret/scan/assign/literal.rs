@@ -112,6 +112,10 @@ pub(super) fn literal(
     if end <= i {
         return None;
     }
+    // Fields between colons (`PSK:AES:CBC:128`) are a record.
+    if operator == Operator::Colon && i == at && text[i..end].contains(&b':') {
+        return None;
+    }
     // The other side of a comparison is a name unless it is quoted.
     if operator == Operator::Compare {
         return None;

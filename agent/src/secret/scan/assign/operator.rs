@@ -108,7 +108,10 @@ pub(super) fn operator(text: &[u8], name: &Range<usize>) -> Option<(usize, Opera
             },
         )),
         // setPassword("value"); a macro in capitals takes names of things.
-        b'(' if text[name.clone()].iter().any(u8::is_ascii_lowercase) => {
+        b'(' if text[name.clone()].iter().any(u8::is_ascii_lowercase)
+            // `test.pass("...")` says that something passed.
+            && !text[name.clone()].ends_with(b".pass") =>
+        {
             Some((i + 1, Operator::Argument))
         }
         // `password 'value'` stands on a line of its own, or is SQL.

@@ -41,7 +41,7 @@ pub(super) fn same_word(name: &[u8], value: &[u8]) -> bool {
     if v.is_empty() {
         return true;
     }
-    if n == v || n.ends_with(&v) {
+    if n == v || n.ends_with(&v) || (n.len() >= 8 && value.contains(&b'_') && v.ends_with(&n)) {
         return true;
     }
     // user_password, api-token, PasswordField: separators or camel case around a word of the trade, no digits.
@@ -153,6 +153,10 @@ pub(super) fn no_secret(value: &[u8], random: bool) -> bool {
         if count >= 2 && words * 3 >= all * 2 {
             return true;
         }
+    }
+    // Numbers of programs: 131072u32, -7i64, 0xC0000156_u32.
+    if number_literal(value) || memchr::memmem::find(value, b"**/").is_some() {
+        return true;
     }
     // Options and escapes.
     if starts(b"--") || starts(b"\\x") {
@@ -325,4 +329,22 @@ pub(super) fn numbered_identifier(value: &[u8]) -> bool {
         letters += stem.len();
     }
     words >= 3 && letters >= words * 2 || words == 2 && letters >= 8 && value.contains(&b'_')
+}
+
+/// A number with the suffix of its type, or in hexadecimal with one.
+fn number_literal(value: &[u8]) -> bool {
+    let value = value.strip_prefix(b"-").unwrap_or(value);
+    let Some(at) = value.iter().rposition(|b| matches!(b, b'u' | b'i' | b'f')) else {
+        return false;
+    };
+    let digits = value[..at].strip_suffix(b"_").unwrap_or(&value[..at]);
+    matches!(
+        &value[at + 1..],
+        b"8" | b"16" | b"32" | b"64" | b"128" | b"size"
+    ) && match digits.strip_prefix(b"0x") {
+        Some(hex) => hex.iter().all(|b| b.is_ascii_hexdigit() || *b == b'_'),
+        None => digits
+            .iter()
+            .all(|b| b.is_ascii_digit() || matches!(b, b'_' | b'.')),
+    }
 }
