@@ -57,6 +57,7 @@ fn on_exec(task: u64, old_tid: u32, bprm: u64) {
     );
 
     let Some(state) = exec_state(tgid as u64) else {
+        counters.lost(Kind::EXEC);
         return;
     };
     // SAFETY: a live map value; this thread is the only one of its process.

@@ -52,7 +52,9 @@ fn on_fork(child: u64) {
             exec_id,
         } = unsafe { *state };
         // A child of the agent is a process like any other: `trace` starts what it follows.
-        if state != PROC_IGNORED {
+        if state == PROC_IGNORED {
+            let _ = PROCS.remove(&tgid);
+        } else {
             counters.set_process(
                 tgid,
                 ProcState {
@@ -62,6 +64,9 @@ fn on_fork(child: u64) {
                 },
             );
         }
+    } else {
+        // What an earlier process of this number left behind is not the child's.
+        let _ = PROCS.remove(&tgid);
     }
     let Some(mut slot) = counters.reserve::<Fork>(Kind::FORK) else {
         return;

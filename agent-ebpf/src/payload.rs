@@ -106,9 +106,10 @@ impl Carrier for TlsWrite {
 pub fn capture_send(thread: u64) {
     for _ in 0..STEPS {
         if send_step(thread) == 0 {
-            break;
+            return;
         }
     }
+    unfinished(Kind::SOCK_SEND);
 }
 
 /// Captures the TLS call that `TLS_CALLS` has for the thread.
@@ -116,8 +117,17 @@ pub fn capture_send(thread: u64) {
 pub fn capture_tls(thread: u64) {
     for _ in 0..STEPS {
         if tls_step(thread) == 0 {
-            break;
+            return;
         }
+    }
+    unfinished(Kind::TLS_WRITE);
+}
+
+/// More segments than are followed: what they hold was not seen, which must not pass for nothing.
+#[inline(always)]
+fn unfinished(kind: u16) {
+    if let Some(counters) = Counters::get() {
+        counters.lost(kind);
     }
 }
 

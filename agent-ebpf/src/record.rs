@@ -150,11 +150,17 @@ impl Counters {
     pub fn reserve<T: 'static>(self, kind: u16) -> Option<RingBufEntry<T>> {
         let entry = RING.reserve::<T>(0);
         if entry.is_none() {
-            self.next_seq();
-            // SAFETY: a live map value; `kind` is one of Kind's constants, so the place is below COUNT.
-            unsafe { (*self.0)[counter::LOST + kind as usize] += 1 };
+            self.lost(kind);
         }
         entry
+    }
+
+    /// Counts a record that cannot be made; its sequence number leaves a hole.
+    #[inline(always)]
+    pub fn lost(self, kind: u16) {
+        self.next_seq();
+        // SAFETY: a live map value; `kind` is one of Kind's constants, so the place is below COUNT.
+        unsafe { (*self.0)[counter::LOST + kind as usize] += 1 };
     }
 
     /// Writes kind, length, flags and the sequence number of a record.

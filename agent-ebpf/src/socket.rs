@@ -210,6 +210,9 @@ fn segments(iter: u64, total: u64) -> Option<Progress> {
         return None;
     }
     progress.vector = follow(iter, field(f::ITER_IOV));
+    if progress.vector == 0 {
+        return None;
+    }
     progress.count = read_or_zero(iter, field(f::ITER_SEGS));
     progress.advance();
     progress.at += skip;
@@ -258,6 +261,9 @@ fn on_send(sk: u64, msg: u64) {
         return;
     }
     let Some(entry) = send_state(thread) else {
+        if let Some(counters) = Counters::get() {
+            counters.lost(Kind::SOCK_SEND);
+        }
         return;
     };
     let found = segments(iter, total);

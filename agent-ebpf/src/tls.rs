@@ -17,13 +17,15 @@ use aya_ebpf::{
     programs::ProbeContext,
 };
 use keytrail_abi::{
-    PAYLOAD_MAX, TlsCall,
+    Kind, PAYLOAD_MAX, TlsCall,
     globals::{MISSING, field as f},
     state::counter,
 };
 
 /// Without a way to see the stack a call is believed to last this long, nanoseconds.
 const CALL_AGE_MAX: u64 = 100_000_000;
+/// Stack between a TLS write and the send inside it, bytes: no library takes more.
+const CALL_DEPTH_MAX: u64 = 256 << 10;
 
 // int SSL_write(SSL *s, const void *buf, int num)
 #[uprobe]
@@ -103,6 +105,7 @@ fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
         }
     }
     let Some(entry) = tls_state(pid_tgid) else {
+        counters.lost(Kind::TLS_WRITE);
         return 0;
     };
     let tls_call = counters.unique(counter::CALLS);
@@ -173,6 +176,10 @@ pub fn current_call(pid_tgid: u64) -> (u64, u64) {
     };
     // SAFETY: a live map value, copied at once.
     let call = unsafe { (*call).call };
+    // Without the place of the return address, nested is a guess by time; a wrong destination is worse than none.
+    if call.ret_slot == 0 {
+        return (0, 0);
+    }
     let mut sp = 0;
     if field(f::HAS_TASK_REGS) == 1 && field(f::REGS_SP) != MISSING {
         // SAFETY: user space sets the flag only where both helpers exist; the registers are read with a check.
@@ -181,6 +188,10 @@ pub fn current_call(pid_tgid: u64) -> (u64, u64) {
             sp =
                 bpf_probe_read_kernel((regs + field(f::REGS_SP) as u64) as *const u64).unwrap_or(0);
         }
+    }
+    // A stack far below belongs to another coroutine of the thread.
+    if sp == 0 || call.ret_slot.wrapping_sub(sp) > CALL_DEPTH_MAX {
+        return (0, 0);
     }
     // SAFETY: no arguments.
     if active(&call, unsafe { bpf_ktime_get_boot_ns() }, sp) {

@@ -50,7 +50,7 @@ fn everything_can_be_set() {
         tier = "base"
         ring_bytes = 0x10_0000
         process_events = true
-        watch = ["/srv/*/secrets/**"]
+        watch = ["/srv/*/secrets/*"]
         retain_events = 0
         retain_days = 1
         log = { level = "keytrail::serve=debug,info", format = "json" }
@@ -62,7 +62,7 @@ fn everything_can_be_set() {
     assert_eq!(config.tier, Tier::Base);
     assert_eq!(config.ring_bytes, 1 << 20);
     assert!(config.process_events);
-    assert_eq!(config.watch, ["/srv/*/secrets/**"]);
+    assert_eq!(config.watch, ["/srv/*/secrets/*"]);
     assert_eq!((config.retain_events, config.retain_days), (0, 1));
     assert_eq!(config.log.format, LogFormat::Json);
 }
@@ -137,6 +137,14 @@ fn wrong_types_and_values_name_key_and_line() {
         ),
         ("watch = [\"a\"]", "is not absolute"),
         ("watch = [\"/a[\"]", ":1: `watch` holds a bad glob"),
+        ("watch = [\"/{a/b,c}\"]", ":1: `watch` holds a bad glob"),
+        (
+            "watch = [\"/ok\", \"/a/**/b\"]",
+            ":1: `watch` holds \"/a/**/b\": `**` cannot be watched",
+        ),
+        ("watch = [\"/a/b**\"]", "`**` cannot be watched"),
+        ("watch = [\"/a/../b\"]", "`..` is not allowed"),
+        ("watch = [\"//\"]", "names no file"),
         (
             "retain_days = 0",
             ":1: `retain_days` must be between 1 and 3650",

@@ -100,6 +100,7 @@ fn hit(number: u8, secret: bool) -> Hit {
         transform: "base64".to_owned(),
         part: "session_token".to_owned(),
         occurrences: 2,
+        open: false,
     }
 }
 
@@ -113,6 +114,7 @@ fn payload(hits: Vec<Hit>) -> Payload {
             name: "api.example.test".to_owned(),
             provenance: "host_header".to_owned(),
         }],
+        continues: false,
     }
 }
 
@@ -189,6 +191,7 @@ fn send(process: u8, sock: u8, boot_ns: u64, tls: Option<u64>, hits: Vec<Hit>) -
         ends: ends(sock),
         payload: payload(hits),
         tls_record: tls.map(|_| (0x17, 120)),
+        tls_more: vec![],
         tls_call: tls.map(|call| (call, 0xffff_8880_0000_0000)),
         hook: "raw_tp:tcp_sendmsg_locked".to_owned(),
     }))

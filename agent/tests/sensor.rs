@@ -7,7 +7,9 @@ mod host;
 
 use host::{Host, Seen, send_buffers, tls_server};
 use keytrail::sensor::{Sensor, SensorError, SensorOptions, Tier};
-use keytrail_abi::{AREA_ARGV, AREA_ENV, Kind, PROC_HOLDER, PROC_UNKNOWN, access, header::flags};
+use keytrail_abi::{
+    AREA_ARGV, AREA_ENV, Kind, PROC_HOLDER, PROC_UNKNOWN, ProcState, access, header::flags,
+};
 use std::{
     fs,
     io::{Read, Write},
@@ -477,6 +479,39 @@ fn children_inherit_what_is_known() {
     let seen = host.settle();
     let child = seen.child_of(pid).unwrap();
     assert!(seen.of(child, Kind::EXIT).len() == 1 && seen.of(pid, Kind::EXIT).len() == 1);
+}
+
+#[test]
+fn late_decisions_harm_nobody() {
+    let mut host = host!();
+    let state = |state, exec_id| ProcState {
+        state,
+        pad: 0,
+        exec_id,
+    };
+    // Dead before the decision came: what is put into the table now nobody would ever take out.
+    let dead = host.run(&mut Command::new("true"));
+    host.settle();
+    host.sensor.set_process(dead, state(PROC_HOLDER, 0));
+    assert_eq!(host.sensor.process(dead), None);
+
+    let mut child = Command::new("sleep").arg("30").spawn().unwrap();
+    host.settle();
+    let now = host.sensor.process(child.id()).unwrap();
+    assert_eq!(now.state, PROC_UNKNOWN);
+    // A decision about the program before it.
+    host.sensor
+        .set_process(child.id(), state(PROC_HOLDER, now.exec_id + 1000));
+    assert_eq!(host.sensor.process(child.id()), Some(now));
+    // Nobody decides: it is named the second time, and not before.
+    let waits = |sensor: &mut Sensor| sensor.sweep().iter().any(|(tgid, _)| *tgid == child.id());
+    assert!(!waits(&mut host.sensor));
+    assert!(waits(&mut host.sensor));
+    host.sensor
+        .set_process(child.id(), state(PROC_HOLDER, now.exec_id));
+    assert!(!waits(&mut host.sensor));
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]

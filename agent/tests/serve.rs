@@ -61,7 +61,12 @@ impl Agent {
     async fn stream(&self, filter: Filter) -> Streaming<StreamEventsResponse> {
         let request = StreamEventsRequest {
             filter: Some(filter),
+            ..StreamEventsRequest::default()
         };
+        self.ask(request).await
+    }
+
+    async fn ask(&self, request: StreamEventsRequest) -> Streaming<StreamEventsResponse> {
         let mut stream = self
             .client()
             .await
@@ -138,6 +143,92 @@ async fn sequence(stream: &mut Streaming<StreamEventsResponse>) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_of_before_come_first_and_once() {
+    let agent = start(Hub::new());
+    (1..=5).for_each(|n| agent.hub.publish(Arc::new(event(n))));
+    let at = |seconds| Some(Timestamp { seconds, nanos: 0 });
+    let request = |since, last, pids| StreamEventsRequest {
+        filter: Some(Filter {
+            pids,
+            ..Default::default()
+        }),
+        since,
+        last,
+    };
+    let mut all = agent.ask(request(at(0), None, vec![])).await;
+    let mut since = agent.ask(request(at(4), None, vec![])).await;
+    let mut last = agent.ask(request(None, Some(2), vec![])).await;
+    let mut both = agent.ask(request(at(4), Some(1), vec![])).await;
+    let mut filtered = agent.ask(request(at(0), Some(3), vec![42, 46])).await;
+    let mut live = agent.ask(request(None, None, vec![])).await;
+    agent.hub.publish(Arc::new(event(6)));
+    for (stream, expected) in [
+        (&mut all, &[1, 2, 3, 4, 5, 6][..]),
+        (&mut since, &[4, 5, 6]),
+        (&mut last, &[4, 5, 6]),
+        (&mut both, &[5, 6]),
+        (&mut filtered, &[2, 6]),
+        (&mut live, &[6]),
+    ] {
+        for n in expected {
+            assert_eq!(sequence(stream).await, *n);
+        }
+    }
+    // What is not known any more is said before what is.
+    let mut large = event(7);
+    large.coverage = vec!["x".repeat(1 << 20)];
+    for n in 7..20 {
+        large.id.as_mut().unwrap().sequence = n;
+        large.time = at(n as i64);
+        agent.hub.publish(Arc::new(large.clone()));
+    }
+    let mut limited = agent.ask(request(at(0), None, vec![])).await;
+    let first = match next(&mut limited).await {
+        Some(Payload::Gap(gap)) => {
+            assert_eq!(gap.reason, "replay_limited");
+            gap.to.unwrap().seconds as u64 + 1
+        }
+        other => panic!("not a gap: {other:?}"),
+    };
+    assert!((12..20).contains(&first), "{first}");
+    for n in first..20 {
+        assert_eq!(sequence(&mut limited).await, n);
+    }
+    let mut recent = agent.ask(request(at(18), None, vec![])).await;
+    assert_eq!(sequence(&mut recent).await, 18);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn filters_that_can_never_match_are_refused() {
+    let agent = start(Hub::new());
+    let filters = [
+        Filter {
+            kinds: vec!["credential_red".into()],
+            ..Default::default()
+        },
+        Filter {
+            credentials: vec!["github-[".into()],
+            ..Default::default()
+        },
+        Filter {
+            credentials: vec![String::new()],
+            ..Default::default()
+        },
+    ];
+    for filter in filters {
+        let request = StreamEventsRequest {
+            filter: Some(filter.clone()),
+            ..Default::default()
+        };
+        let refused = agent.client().await.stream_events(request).await;
+        let status = refused.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{filter:?}");
+        assert!(status.message().len() > 20, "{}", status.message());
+    }
+    assert_eq!(agent.hub.readers(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn filters_are_applied_by_the_server() {
     let agent = start(Hub::new());
     let mut all = agent.stream(Filter::default()).await;
@@ -208,7 +299,10 @@ async fn filters_are_applied_by_the_server() {
     let refused = agent
         .client()
         .await
-        .stream_events(StreamEventsRequest { filter: Some(bad) })
+        .stream_events(StreamEventsRequest {
+            filter: Some(bad),
+            ..StreamEventsRequest::default()
+        })
         .await;
     assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
     let status = agent

@@ -71,8 +71,18 @@ impl Reader {
     /// Subscribes; when this returns the stream has begun.
     #[must_use]
     pub fn start(socket: &Path, filter: Option<Filter>) -> Self {
+        let request = StreamEventsRequest {
+            filter,
+            ..StreamEventsRequest::default()
+        };
+        Self::ask(socket, request)
+    }
+
+    /// As [`Reader::start`], with a request of its own.
+    #[must_use]
+    pub fn ask(socket: &Path, request: StreamEventsRequest) -> Self {
         let runtime = runtime();
-        let mut slow = Slow::open(&runtime, socket, filter);
+        let mut slow = Slow::open(&runtime, socket, request);
         let got: Arc<Mutex<Vec<Event>>> = Arc::default();
         let missed: Arc<AtomicU64> = Arc::default();
         let (sink, count) = (got.clone(), missed.clone());
@@ -126,14 +136,10 @@ struct Slow {
 }
 
 impl Slow {
-    fn open(runtime: &Runtime, socket: &Path, filter: Option<Filter>) -> Self {
+    fn open(runtime: &Runtime, socket: &Path, request: StreamEventsRequest) -> Self {
         runtime.block_on(async {
             let mut client = EventServiceClient::new(channel(socket).await.unwrap());
-            let mut stream = client
-                .stream_events(StreamEventsRequest { filter })
-                .await
-                .unwrap()
-                .into_inner();
+            let mut stream = client.stream_events(request).await.unwrap().into_inner();
             // The first message says whom we talk to; after it the subscription stands.
             let first = stream.message().await.unwrap().unwrap();
             let Some(Response::Status(node)) = first.response else {
@@ -148,7 +154,7 @@ impl SlowReader {
     #[must_use]
     pub fn start(socket: &Path) -> Self {
         let runtime = runtime();
-        let inner = Slow::open(&runtime, socket, None);
+        let inner = Slow::open(&runtime, socket, StreamEventsRequest::default());
         Self { runtime, inner }
     }
 

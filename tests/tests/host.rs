@@ -28,6 +28,8 @@ keytrail_tests::cases! {
     tls_stacks {
         gnutls_is_never_silent
         node_is_never_silent
+        node_connections_are_never_swapped
+        asyncio_finds_its_socket
         a_trace_names_its_own_libraries
         go_is_never_silent
     }
@@ -69,6 +71,7 @@ keytrail_tests::cases! {
         trace_follows_descendants
         trace_of_a_short_command
         watch_shows_the_events
+        watch_begins_with_what_was
         reading_the_events_makes_none
         doctor_names_every_signal
         demo_shows_a_send
@@ -77,6 +80,7 @@ keytrail_tests::cases! {
     grpc {
         health_and_reflection
         filters_on_the_server
+        events_of_before
         slow_client
     }
 }

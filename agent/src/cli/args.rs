@@ -8,6 +8,7 @@ use crate::serve::Address;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Who uses which credential on this host, and where it goes.
 #[derive(Debug, Parser)]
@@ -109,11 +110,20 @@ pub struct WatchArgs {
     #[arg(short, long, value_name = "FORMAT", default_value = "compact")]
     pub output: Format,
 
-    /// Only events of this kind (read, exposed, sent, created, gap, start, exit); may be repeated.
+    /// Only events of this kind (read, opened, exposed, sent, created, gap, start, exit); may be repeated.
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = parse_kind)]
     pub kind: Vec<String>,
 
-    /// Only this credential: its kind, identifier or fingerprint (8 digits are enough); may be repeated.
+    /// Begin with the events of the last DURATION (30s, 5m, 2h, 1d), or with all the agent remembers.
+    #[arg(long, value_name = "DURATION|all", value_parser = parse_since)]
+    pub since: Option<Since>,
+
+    /// Begin with the last N events that pass the filters.
+    #[arg(long, value_name = "N")]
+    pub last: Option<u32>,
+
+    /// Only this credential: its kind or identifier (patterns such as 'github-*' too) or fingerprint (8 digits are
+    /// enough); may be repeated.
     #[arg(long, value_name = "CREDENTIAL")]
     pub credential: Vec<String>,
 
@@ -128,6 +138,37 @@ pub struct WatchArgs {
     /// Stop after so many events.
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
+}
+
+/// How far back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    All,
+    Ago(Duration),
+}
+
+fn parse_since(text: &str) -> Result<Since, String> {
+    if text == "all" {
+        return Ok(Since::All);
+    }
+    let sentence = || format!("{text:?} is not a time span such as 30s, 5m, 2h or 1d, nor `all`");
+    let unit = text.chars().last().ok_or_else(sentence)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return Err(sentence()),
+    };
+    let digits = &text[..text.len() - 1];
+    if !digits.bytes().all(|c| c.is_ascii_digit()) {
+        return Err(sentence());
+    }
+    let number: u64 = digits.parse().map_err(|_| sentence())?;
+    number
+        .checked_mul(seconds)
+        .map(|seconds| Since::Ago(Duration::from_secs(seconds)))
+        .ok_or_else(sentence)
 }
 
 #[derive(Debug, Args)]
@@ -223,6 +264,36 @@ mod tests {
         };
         assert_eq!(args.command, ["npm", "install", "--events", "mine"]);
         assert!(Cli::try_parse_from(["keytrail", "trace"]).is_err());
+    }
+
+    #[test]
+    fn time_spans() {
+        let ago = |seconds| Ok(Since::Ago(Duration::from_secs(seconds)));
+        for (text, expected) in [
+            ("30s", ago(30)),
+            ("5m", ago(300)),
+            ("2h", ago(7_200)),
+            ("1d", ago(86_400)),
+            ("0s", ago(0)),
+            ("all", Ok(Since::All)),
+        ] {
+            assert_eq!(parse_since(text), expected, "{text}");
+        }
+        for text in [
+            "",
+            "s",
+            "5",
+            "5 m",
+            "-5m",
+            "+5m",
+            "5.5m",
+            "5w",
+            "5é",
+            "99999999999999999999d",
+            "99999999999999999d",
+        ] {
+            assert!(parse_since(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 /// Kind and short name.
 const KINDS: &[(&str, &str)] = &[
     ("credential_read", "read"),
+    ("credential_opened", "opened"),
     ("credential_exposed", "exposed"),
     ("credential_sent", "sent"),
     ("credential_created", "created"),
@@ -21,4 +22,18 @@ pub(super) fn parse_kind(text: &str) -> Result<String, String> {
             let all: Vec<_> = KINDS.iter().map(|k| k.0).collect();
             format!("there is no such kind; kinds are {}", all.join(", "))
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::KINDS;
+
+    #[test]
+    fn the_agent_knows_the_same_kinds() {
+        let mut ours: Vec<_> = KINDS.iter().map(|k| k.0).collect();
+        let mut theirs = crate::serve::KINDS.to_vec();
+        ours.sort_unstable();
+        theirs.sort_unstable();
+        assert_eq!(ours, theirs);
+    }
 }

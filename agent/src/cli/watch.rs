@@ -1,6 +1,6 @@
 //! `keytrail watch`: a client of a running agent.
 
-use super::args::WatchArgs;
+use super::args::{Since, WatchArgs};
 use super::{exit, fail};
 use crate::output::{Format, Style, Summary, Writer};
 use crate::serve::{Client, ClientError, connect};
@@ -9,7 +9,7 @@ use keytrail_proto::v1::{
     Filter, GetStatusRequest, GetStatusResponse, StreamEventsRequest, StreamEventsResponse,
 };
 use std::io::{self, Stdout};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tonic::{Code, Status, Streaming};
 
 /// A footer is not worth waiting longer for.
@@ -59,6 +59,8 @@ async fn watch(args: &WatchArgs) -> u8 {
     };
     let request = StreamEventsRequest {
         filter: Some(filter),
+        since: args.since.map(since),
+        last: args.last,
     };
     let mut stream = match client.stream_events(request).await {
         Ok(response) => response.into_inner(),
@@ -105,6 +107,20 @@ async fn watch(args: &WatchArgs) -> u8 {
         eprintln!("{}", summary.footer(libraries, None));
     }
     exit_status
+}
+
+/// A time span before now as a time; what is longer ago than there is time is the beginning of it.
+fn since(since: Since) -> pbjson_types::Timestamp {
+    let at = match since {
+        Since::All => None,
+        Since::Ago(ago) => SystemTime::now().checked_sub(ago),
+    };
+    let at = at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    let at = at.unwrap_or_default();
+    pbjson_types::Timestamp {
+        seconds: i64::try_from(at.as_secs()).unwrap_or(i64::MAX),
+        nanos: at.subsec_nanos().cast_signed(),
+    }
 }
 
 async fn pump(

@@ -54,14 +54,7 @@ pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
             "watch" => {
                 config.watch = value.strings()?;
                 for pattern in &config.watch {
-                    if !pattern.starts_with('/') {
-                        return Err(value.error(format!(
-                            "must hold absolute globs; {pattern:?} is not absolute"
-                        )));
-                    }
-                    if let Err(e) = globset::Glob::new(pattern) {
-                        return Err(value.error(format!("holds a bad glob: {e}")));
-                    }
+                    check_glob(pattern).map_err(|why| value.error(why))?;
                 }
             }
             "retain_events" => config.retain_events = value.integer(0..=100_000_000)?,
@@ -94,4 +87,41 @@ pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
         Ok(())
     })?;
     Ok(config)
+}
+
+/// Watched patterns are expanded component by component, so each has to be one by itself; and each directory on the way
+/// is watched for changes, so `**`, which stands for any number of them, has no bound.
+fn check_glob(pattern: &str) -> Result<(), String> {
+    if !pattern.starts_with('/') {
+        return Err(format!(
+            "must hold absolute globs; {pattern:?} is not absolute"
+        ));
+    }
+    let mut components = pattern
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .peekable();
+    if components.peek().is_none() {
+        return Err(format!("holds {pattern:?}, which names no file"));
+    }
+    for part in components {
+        if part.contains("**") {
+            return Err(format!(
+                "holds {pattern:?}: `**` cannot be watched; name each level, as in /srv/*/*.json"
+            ));
+        }
+        if part == ".." || part == "." {
+            return Err(format!("holds {pattern:?}: `{part}` is not allowed in it"));
+        }
+        if let Err(e) = globset::GlobBuilder::new(part)
+            .literal_separator(true)
+            .build()
+        {
+            return Err(format!(
+                "holds a bad glob: {pattern:?}: {} in {part:?}",
+                e.kind()
+            ));
+        }
+    }
+    Ok(())
 }

@@ -13,6 +13,8 @@ mod registry;
 mod stage;
 mod stamp;
 #[cfg(test)]
+mod stream_tests;
+#[cfg(test)]
 mod tests;
 
 pub use files::{FileTable, Files, KnownFile, min_confidence};

@@ -6,10 +6,10 @@ use super::registry::Registry;
 use super::{Kernel, procfs, stamp};
 use crate::decode::Record;
 use crate::model::{
-    Access, FileSeen, Observation, Payload, Pid, PlaceNews, SendSeen, Snapshot, Stamp, TlsSeen, Why,
+    Access, FileSeen, Observation, Pid, PlaceNews, SendSeen, Snapshot, Stamp, TlsSeen, Why,
 };
 use crate::secret::Classifier;
-use crate::wire::{self, Chunk, Layer, StreamKey, Streams};
+use crate::wire::{Chunk, Layer, StreamKey, Streams};
 use keytrail_abi as abi;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -92,6 +92,7 @@ impl Digest {
             Record::Exec(r) => {
                 self.ring_dirty = true;
                 self.last_exec.insert(r.header.tgid, r.exec_id);
+                self.streams.close_sessions(stamp::stamp(&r.header).pid);
                 self.execs.begin(*r);
             }
             Record::ExecChunk(r, data) => {
@@ -121,6 +122,7 @@ impl Digest {
             Record::Exit(r) => {
                 self.last_exec.remove(&r.header.tgid);
                 let at = stamp::stamp(&r.header);
+                self.streams.close_process(at.pid);
                 self.snapshot_at.remove(&at.pid);
                 let code = r.exit_code.cast_signed();
                 out.observations.push(Observation::Exit {
@@ -130,10 +132,15 @@ impl Digest {
                 });
             }
             Record::File(r) => self.file(r, hook, out),
-            Record::Connect(r) => out.observations.push(Observation::Connect {
-                at: stamp::stamp(&r.header),
-                ends: stamp::ends(&r.ends),
-            }),
+            Record::Connect(r) => {
+                let at = stamp::stamp(&r.header);
+                // The hook that sees a connect before there is a connection knows no socket.
+                if r.ends.sock != 0 {
+                    self.streams.close_socket(at.pid, r.ends.sock);
+                }
+                let ends = stamp::ends(&r.ends);
+                out.observations.push(Observation::Connect { at, ends });
+            }
             Record::SockSend(r, data) => {
                 self.ring_dirty = true;
                 out.observations.push(self.send(r, data, hook));
@@ -277,28 +284,23 @@ impl Digest {
 
     fn send(&mut self, r: &abi::SockSend, data: &[u8], hook: &str) -> Observation {
         let at = stamp::stamp(&r.header);
-        let continued = r.header.flags & abi::header::flags::CONTINUED != 0;
-        let tls_record = if continued {
-            None
-        } else {
-            wire::record_header(data)
+        let key = StreamKey {
+            pid: at.pid,
+            layer: Layer::Socket,
+            id: r.ends.sock,
+            ends: (r.ends.peer, r.ends.peer_port, r.ends.local_port),
         };
-        let mut payload = self.payload(
-            &at,
-            Layer::Socket,
-            r.ends.sock,
-            chunk(&r.header, data, r.offset, r.total),
-        );
-        if tls_record.is_some() {
-            // Ciphertext: what the kernel side cut off it is nothing that could have been looked into.
-            payload.hits.clear();
-            payload.inspected = 0;
-            payload.truncated = false;
+        let chunk = chunk(&r.header, data, r.offset, r.total);
+        let sent = self.streams.on_send(&self.registry.matcher, key, chunk);
+        if sent.handshake {
+            self.streams.close_sessions(at.pid);
         }
+        let mut records = sent.records.iter().map(|r| (r.content_type, r.length));
         Observation::Send(Box::new(SendSeen {
             ends: stamp::ends(&r.ends),
-            payload,
-            tls_record: tls_record.map(|h| (h.content_type, h.length)),
+            payload: sent.payload,
+            tls_record: records.next(),
+            tls_more: records.collect(),
             tls_call: (r.tls_call != 0).then_some((r.tls_call, r.tls_session)),
             hook: hook.to_owned(),
             at,
@@ -307,12 +309,14 @@ impl Digest {
 
     fn tls(&mut self, r: &abi::TlsWrite, data: &[u8], hook: &str) -> Observation {
         let at = stamp::stamp(&r.header);
-        let payload = self.payload(
-            &at,
-            Layer::Tls,
-            r.tls_session,
-            chunk(&r.header, data, r.offset, r.total),
-        );
+        let key = StreamKey {
+            pid: at.pid,
+            layer: Layer::Tls,
+            id: r.tls_session,
+            ends: Default::default(),
+        };
+        let chunk = chunk(&r.header, data, r.offset, r.total);
+        let payload = self.streams.on_payload(&self.registry.matcher, key, chunk);
         Observation::TlsWrite(Box::new(TlsSeen {
             call: r.tls_call,
             session: r.tls_session,
@@ -320,18 +324,6 @@ impl Digest {
             hook: hook.to_owned(),
             at,
         }))
-    }
-
-    fn payload(&mut self, at: &Stamp, layer: Layer, id: u64, chunk: Chunk<'_>) -> Payload {
-        self.streams.on_payload(
-            &self.registry.matcher,
-            StreamKey {
-                pid: at.pid,
-                layer,
-                id,
-            },
-            chunk,
-        )
     }
 
     /// A process as /proc shows it now; `None` when it is gone.

@@ -30,6 +30,7 @@ const BUSY_NS: u64 = 2_000_000_000;
 const IDLE_TICK_NS: u64 = 1_000_000_000;
 const RESCAN_NS: u64 = 20_000_000;
 const FULL_RESCAN_NS: u64 = 30_000_000_000;
+const SWEEP_NS: u64 = 10_000_000_000;
 const LIBRARIES_NS: u64 = 5_000_000_000;
 /// A lap of the ring costs about 2 ms; a secret may be there for two seconds at most.
 const WIPE_NS: u64 = 1_000_000_000;
@@ -73,10 +74,7 @@ impl Deferred {
         let mut gaps = Vec::new();
         for op in self.0.drain(..) {
             match op {
-                Op::Set(tgid, state) => {
-                    // A full table is counted by the sensor.
-                    sensor.set_process(tgid, state);
-                }
+                Op::Set(tgid, state) => sensor.set_process(tgid, state),
                 Op::Clear(tgid, exec_id) => sensor.clear_process(tgid, exec_id),
                 Op::Watch(path, file, flags) => {
                     if let Err(error) = sensor.watch(&path, file, flags) {
@@ -472,6 +470,10 @@ impl Runner {
             self.line.digest.files.mark_all();
             due.full_rescan = now + FULL_RESCAN_NS;
         }
+        if now >= due.sweep {
+            self.sweep();
+            due.sweep = now + SWEEP_NS;
+        }
         if now >= due.libraries {
             self.sensor.scan_libraries();
             self.report_libraries(now);
@@ -509,6 +511,27 @@ impl Runner {
             wire::scrub_stack();
         }
         n
+    }
+
+    /// Decides about processes whose record was lost: until then all they send is captured.
+    fn sweep(&mut self) {
+        for (tgid, state) in self.sensor.sweep() {
+            let Some(start) = crate::digest::start_of(tgid) else {
+                continue;
+            };
+            let pid = Pid { tgid, start };
+            if !self.line.core.knows(pid)
+                && self.line.followed.is_none()
+                && let Some(snapshot) = self.line.digest.snapshot(tgid, boot_ns())
+            {
+                self.line.snapshot(snapshot);
+            }
+            self.line.settle(Settle {
+                pid,
+                exec_id: state.exec_id,
+            });
+        }
+        self.line.apply(&mut self.sensor);
     }
 
     /// What a ring still holds is overwritten, so that no secret outlives its use there.
@@ -641,6 +664,7 @@ struct Due {
     busy_until: u64,
     rescan: u64,
     full_rescan: u64,
+    sweep: u64,
     libraries: u64,
     wipe: u64,
     heartbeat: u64,

@@ -204,6 +204,9 @@ pub struct Hit {
     pub transform: String,
     pub part: String,
     pub occurrences: u32,
+    /// An identifier that ends with the payload: whether it is a whole word, the next payload tells.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub open: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -220,6 +223,9 @@ pub struct Payload {
     pub truncated: bool,
     pub hits: Vec<Hit>,
     pub hosts: Vec<HostName>,
+    /// Its first bytes may go on with a word that the payload before them ended in.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub continues: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -227,8 +233,12 @@ pub struct SendSeen {
     pub at: Stamp,
     pub ends: Ends,
     pub payload: Payload,
-    /// When the bytes are TLS records: content type of the first one and its length field.
+    /// When the bytes are TLS records: content type of the first one that begins in them and its length field; length
+    /// 0 when they only go on with one.
     pub tls_record: Option<(u8, u16)>,
+    /// The records after it, as far as their headers were captured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tls_more: Vec<(u8, u16)>,
     /// The TLS call this send happened in, and its session.
     pub tls_call: Option<(u64, u64)>,
     pub hook: String,

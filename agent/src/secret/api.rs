@@ -67,6 +67,11 @@ impl Finding {
         self.places.first().cloned().unwrap_or(0..0)
     }
 
+    /// Known by its form or place, not only by the name it stands under.
+    pub fn specific(&self) -> bool {
+        !self.rule.starts_with("generic-")
+    }
+
     /// What may be said about it once the secret bytes are gone.
     pub fn credential(&self, fingerprinter: &Fingerprinter) -> Credential {
         let bytes: &[u8] = match self.parts.first() {

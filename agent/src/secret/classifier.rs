@@ -1,14 +1,16 @@
 //! The compiled rules and what they find in a text.
 
-use super::api::{Finding, KindInfo, Origin, RuleError, WatchGlob};
-use super::checks::{Doubt, doubt};
-use super::derive;
+mod place;
+mod values;
+
+use super::api::{Finding, KindInfo, Origin, RuleError};
 use super::formats::{self, Context};
 use super::rules::{Rule, builtin, load};
 use super::scan::prefilter::{Hook, Prefilter};
-use super::scan::{Finds, Raw, assign, name, part, pem, token, value};
+use super::scan::{Finds, Raw, assign, part, pem, token};
 use super::settle;
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::GlobSet;
+use place::{SPECIMEN, path_of, specimen, text_kind};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -42,11 +44,8 @@ impl Classifier {
         errors.append(&mut bad);
         for rule in mine {
             if let Err(reason) = examples_hold(&rule) {
-                errors.push(RuleError {
-                    file: dir.display().to_string(),
-                    line: 0,
-                    reason,
-                });
+                let (file, line) = rule.place;
+                errors.push(RuleError { file, line, reason });
                 continue;
             }
             match rules.iter_mut().find(|r| r.spec.name == rule.spec.name) {
@@ -154,60 +153,6 @@ impl Classifier {
         out
     }
 
-    fn flag_value(&self, program: &[u8], flag: &[u8], value: &[u8], finds: &mut Finds) {
-        if value.starts_with(b"-") || value.is_empty() {
-            return;
-        }
-        let userpass = matches!(program, b"curl" | b"http" | b"https" | b"wget")
-            && matches!(
-                flag,
-                b"-u" | b"--user" | b"-U" | b"--proxy-user" | b"-a" | b"--auth"
-            );
-        if userpass {
-            if let Some(colon) = value.iter().position(|b| *b == b':')
-                && doubt(&value[colon + 1..]) != Doubt::Hard
-                && let Some(rule) = self.rule_named("http-basic-auth")
-            {
-                finds.push(self.raw(
-                    rule,
-                    &value[colon + 1..],
-                    colon + 1..value.len(),
-                    token::clean(&value[..colon]),
-                    2,
-                ));
-            }
-            return;
-        }
-        if flag.len() > 3
-            && flag.starts_with(b"--")
-            && !flag.contains(&b'=')
-            && let Some(class) = name::classify(&flag[2..])
-            && let Some(confidence) = value::judge(class, flag, value, value::Written::Bare)
-            && let Some(rule) = self.rule_named(generic(class))
-        {
-            let mut raw = self.raw(rule, value, 0..value.len(), token::clean(flag), 0);
-            raw.confidence = confidence;
-            finds.push(raw);
-        }
-    }
-
-    /// Where each kind lives, for the watcher and the inventory.
-    pub fn watch_globs(&self) -> Vec<WatchGlob> {
-        let mut out: Vec<WatchGlob> = self
-            .rules
-            .iter()
-            .flat_map(|r| {
-                r.spec.paths.iter().map(|glob| WatchGlob {
-                    glob: glob.clone(),
-                    kind: r.spec.kind.clone(),
-                })
-            })
-            .collect();
-        out.sort_by(|a, b| (&a.glob, &a.kind).cmp(&(&b.glob, &b.kind)));
-        out.dedup_by(|a, b| a.glob == b.glob);
-        out
-    }
-
     /// Every rule with its kind, in the order of kinds.
     pub fn kinds(&self) -> Vec<KindInfo> {
         let mut out: Vec<KindInfo> = self
@@ -289,7 +234,10 @@ impl Classifier {
     fn scan_text(&self, text: &[u8], origin: Origin<'_>, finds: &mut Finds) -> Vec<u32> {
         let path = path_of(origin);
         let mut structures: Vec<u32> = Vec::new();
-        let config = config_file(path);
+        let kind = text_kind(path);
+        // Message catalogues, programs, compiled code: words there are labels. A core dump or a saved environment holds
+        // assignments all the same, each after a zero byte.
+        let binary = memchr::memchr(0, &text[..text.len().min(8192)]).is_some();
         let mut name_end = 0;
         let mut pem_end = 0;
         self.prefilter.scan(text, |start, end, hook| {
@@ -310,13 +258,29 @@ impl Classifier {
                     }
                 }
                 Hook::Assign => {
+                    // `pw:` is looked for with its sign, because two letters are everywhere.
+                    let sign = text[start..end]
+                        .iter()
+                        .rev()
+                        .take_while(|b| !b.is_ascii_alphanumeric())
+                        .count();
+                    let end = end - sign;
                     if end <= name_end {
                         return;
                     }
                     let name = assign::name_around(text, &(start..end));
                     name_end = name.end;
-                    if let Some(found) = assign::read(text, name, config)
-                        && let Some(rule) = self.rule_named(generic(found.class))
+                    if binary
+                        && !(text.get(name.end) == Some(&b'=')
+                            && name
+                                .start
+                                .checked_sub(1)
+                                .is_none_or(|i| matches!(text[i], 0 | b'\n')))
+                    {
+                        return;
+                    }
+                    if let Some(found) = assign::read(text, name, kind)
+                        && let Some(rule) = self.rule_named(values::generic(found.class))
                     {
                         let label = token::clean(&text[found.name]);
                         let mut raw = self.raw(
@@ -346,332 +310,6 @@ impl Classifier {
         }
         structures
     }
-
-    fn env_value(&self, name: &[u8], text: &[u8], finds: &mut Finds) {
-        let trimmed = text.trim_ascii();
-        if trimmed.len() < 4 {
-            return;
-        }
-        let exact = self.env.get(name).into_iter().flatten();
-        let prefixed = self
-            .env_prefix
-            .iter()
-            .filter(|(p, _)| name.starts_with(p))
-            .map(|(_, i)| i);
-        for &rule in exact.chain(prefixed) {
-            let rule = rule as usize;
-            if finds
-                .list
-                .iter()
-                .any(|f| f.rule == rule || (f.rank >= 1 && f.span.len() * 2 >= trimmed.len()))
-            {
-                continue;
-            }
-            let spec = &self.rules[rule].spec;
-            if doubt(trimmed) >= Doubt::Word
-                || spec.public
-                || value::judge(
-                    name::NameClass::Password,
-                    name,
-                    trimmed,
-                    value::Written::Bare,
-                )
-                .is_none()
-            {
-                continue;
-            }
-            let derived = derive::derive(
-                if spec.identifier.is_empty() {
-                    "none"
-                } else {
-                    &spec.identifier
-                },
-                trimmed,
-            );
-            let mut raw = self.raw(rule, trimmed, 0..text.len(), derived.identifier, 1);
-            raw.expires = derived.expires;
-            // The name is the issuer's, the form is not proved.
-            raw.confidence = if spec.regex.is_empty() {
-                spec.confidence
-            } else {
-                (spec.confidence * 0.8).min(0.8)
-            };
-            finds.push(raw);
-        }
-        if let Some(class) = name::classify(name)
-            && let Some(confidence) = value::judge(class, name, trimmed, value::Written::Bare)
-            && let Some(rule) = self.rule_named(generic(class))
-        {
-            let mut raw = self.raw(rule, trimmed, 0..text.len(), token::clean(name), 0);
-            raw.confidence = confidence;
-            finds.push(raw);
-        }
-    }
-
-    fn url(&self, text: &[u8], at: usize, finds: &mut Finds) {
-        let Some(url) = derive::url::at(text, at) else {
-            return;
-        };
-        let password = &text[url.password.clone()];
-        if password.len() < 3 || url.host.is_empty() {
-            return;
-        }
-        let verdict = doubt(password);
-        let user = &text[url.user.clone()];
-        // `user:password@host` is how manuals write it.
-        let manual = verdict == Doubt::Word
-            && (password.len() <= 2
-                || password[..2].eq_ignore_ascii_case(b"pa")
-                || password[..2].eq_ignore_ascii_case(b"pw"));
-        if verdict == Doubt::Hard
-            || manual
-            || doubt(user) == Doubt::Hard && password.len() < 8 && user.starts_with(b"<")
-        {
-            return;
-        }
-        let scheme = text[url.scheme.clone()].to_ascii_lowercase();
-        let scheme = String::from_utf8_lossy(&scheme);
-        let scheme = scheme.rsplit("jdbc:").next().unwrap_or_default();
-        let base = scheme.split('+').next().unwrap_or_default();
-        let rule = match base {
-            "postgres" | "postgresql" | "psql" | "redshift" | "cockroachdb" | "timescaledb" => {
-                "postgresql-url"
-            }
-            "mysql" | "mysqlx" | "mariadb" | "mysql2" => "mysql-url",
-            "mongodb" => "mongodb-url",
-            "redis" | "rediss" | "valkey" => "redis-url",
-            "amqp" | "amqps" => "amqp-url",
-            "mssql" | "sqlserver" | "oracle" | "clickhouse" | "snowflake" | "cassandra"
-            | "neo4j" | "bolt" | "jdbc" => "database-url",
-            _ => "url-password",
-        };
-        let Some(rule) = self.rule_named(rule) else {
-            return;
-        };
-        let identifier = derive::url::identifier(text, &url);
-        let decoded = percent_decode(password);
-        let mut raw = self.raw(rule, &decoded, url.password.clone(), identifier, 2);
-        let host = &text[url.host.clone()];
-        if verdict == Doubt::Word {
-            raw.confidence = 0.2;
-        }
-        if verdict == Doubt::Soft || user == password {
-            raw.confidence = raw.confidence.min(0.4);
-        }
-        if host.windows(7).any(|w| w.eq_ignore_ascii_case(b"example")) {
-            raw.confidence = raw.confidence.min(0.45);
-        }
-        if base.starts_with("http") {
-            raw.confidence *= if super::checks::looks_random(password) {
-                1.0
-            } else {
-                0.8
-            };
-        }
-        finds.push(raw);
-    }
-
-    /// A private key: its kind follows from its form and from where it lies.
-    pub(crate) fn pem(
-        &self,
-        text: &[u8],
-        path: &str,
-        mut key: pem::PemKey,
-        rank: u8,
-        finds: &mut Finds,
-    ) {
-        let name = if key.ssh {
-            if path.contains("/ssh_host_") {
-                "ssh-host-key"
-            } else {
-                "ssh-private-key"
-            }
-        } else if key.label.starts_with("PGP") {
-            "pgp-private-key"
-        } else if path.contains("/kubernetes/pki/") || path.contains("/etcd/pki/") {
-            "kubernetes-pki-key"
-        } else if path.contains("/kubelet/pki/") {
-            "kubelet-client-key"
-        } else if path.contains("/ssh_host_") {
-            "ssh-host-key"
-        } else if path.contains("/.ssh/") {
-            "ssh-private-key"
-        } else if path.contains("/etc/ssl/")
-            || path.contains("/letsencrypt/")
-            || path.contains("/etc/pki/")
-        {
-            "tls-private-key"
-        } else if path.contains("/.oci/") {
-            "oci-api-key"
-        } else {
-            "private-key"
-        };
-        let certificate = if key.ssh { None } else { pem::paired(text) };
-        let name = if name == "private-key" && certificate.is_some() {
-            "tls-private-key"
-        } else {
-            name
-        };
-        let Some(rule) = self.rule_named(name) else {
-            return;
-        };
-        let mut confidence = self.rules[rule].spec.confidence;
-        // A body that does not decode is a sample in documentation or a damaged key.
-        if !key.sound {
-            confidence *= 0.6;
-        }
-        let mut identifier = key.identifier.clone();
-        let mut expires = None;
-        let mut public = Vec::new();
-        if let Some(certificate) = certificate {
-            expires = Some(certificate.not_after);
-            identifier = if key.encrypted {
-                format!("{} (encrypted)", certificate.identifier())
-            } else {
-                certificate.identifier()
-            };
-            public.push(certificate.subject);
-        }
-        let span = key.span.clone();
-        let parts = vec![pem::to_part(&mut key)];
-        finds.push(Raw {
-            rule,
-            kind: None,
-            span,
-            parts,
-            identifier,
-            expires,
-            public,
-            confidence,
-            rank,
-        });
-    }
-
-    fn rules_of_path(&self, path: &str) -> Vec<u32> {
-        let (set, owners) = self.globs.get_or_init(|| {
-            let mut builder = GlobSetBuilder::new();
-            let mut owners = Vec::new();
-            for (i, rule) in self.rules.iter().enumerate() {
-                for glob in &rule.spec.paths {
-                    // Homes and container roots lie anywhere.
-                    let wide = match glob.strip_prefix('~') {
-                        Some(rest) => format!("**{rest}"),
-                        None if glob.starts_with('/') => format!("**{glob}"),
-                        None => glob.clone(),
-                    };
-                    if let Ok(glob) = GlobBuilder::new(&wide).literal_separator(true).build() {
-                        builder.add(glob);
-                        owners.push(i as u32);
-                    }
-                }
-            }
-            (builder.build().unwrap_or_else(|_| GlobSet::empty()), owners)
-        });
-        let mut out: Vec<u32> = set.matches(path).into_iter().map(|i| owners[i]).collect();
-        out.sort_unstable();
-        out.dedup();
-        out
-    }
-
-    /// Kinds whose usual place the path is, whatever it holds.
-    pub fn kinds_of_path(&self, path: &str) -> Vec<&str> {
-        let mut out: Vec<&str> = self
-            .rules_of_path(path)
-            .into_iter()
-            .map(|i| self.rules[i as usize].spec.kind.as_str())
-            .collect();
-        out.dedup();
-        out
-    }
-}
-
-/// Highest confidence of what stands in documentation, test data or program code: real in form, but published.
-const SPECIMEN: f64 = 0.85;
-
-/// Documentation, examples and test data by their folder; libraries and programs (self-test keys) by their first bytes.
-fn specimen(path: &str, text: &[u8]) -> bool {
-    if text.starts_with(b"\x7fELF") || text.starts_with(b"!<arch>\n") {
-        return true;
-    }
-    path.split('/').any(|part| {
-        matches!(
-            part,
-            "doc"
-                | "docs"
-                | "man"
-                | "test"
-                | "tests"
-                | "testdata"
-                | "test_data"
-                | "testing"
-                | "fixtures"
-                | "example"
-                | "examples"
-                | "__pycache__"
-                | "dummyserver"
-        ) || part.ends_with(".egg-info")
-            || part.ends_with(".dist-info")
-    })
-}
-
-fn path_of(origin: Origin<'_>) -> &str {
-    match origin {
-        Origin::File { path } => path,
-        _ => "",
-    }
-}
-
-fn generic(class: name::NameClass) -> &'static str {
-    match class {
-        name::NameClass::Password => "generic-password",
-        name::NameClass::Secret => "generic-secret",
-        name::NameClass::Key => "generic-key",
-    }
-}
-
-/// Files whose bare values are literals.
-fn config_file(path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or_default();
-    if name.starts_with(".env")
-        || name.ends_with(".env")
-        || name.ends_with("_history")
-        || name == "credentials"
-        || name == "environment"
-    {
-        return true;
-    }
-    matches!(
-        name.rsplit('.').next().unwrap_or_default(),
-        "ini"
-            | "cfg"
-            | "conf"
-            | "cnf"
-            | "properties"
-            | "env"
-            | "yml"
-            | "yaml"
-            | "toml"
-            | "tfvars"
-            | "config"
-    )
-}
-
-fn percent_decode(text: &[u8]) -> zeroize::Zeroizing<Vec<u8>> {
-    let mut out = zeroize::Zeroizing::new(Vec::with_capacity(text.len()));
-    let mut i = 0;
-    while i < text.len() {
-        let hex = |b: Option<&u8>| b.and_then(|b| (*b as char).to_digit(16));
-        if text[i] == b'%'
-            && let (Some(high), Some(low)) = (hex(text.get(i + 1)), hex(text.get(i + 2)))
-        {
-            out.push((high * 16 + low) as u8);
-            i += 3;
-        } else {
-            out.push(text[i]);
-            i += 1;
-        }
-    }
-    out
 }
 
 /// Runs a rule's own examples: every positive one must be found by the rule, no negative one.

@@ -12,11 +12,42 @@ const AWS_ID: &str = "aws-access-key-id";
 const AWS_SECRET: &str = "aws-secret-access-key";
 const AWS_SESSION: &str = "aws-session-token";
 
-/// Farthest that the parts of one AWS credential stand apart in a text.
+/// Farthest that the parts of one AWS credential stand apart in a text without sections.
 const PAIR_DISTANCE: usize = 512;
 
+/// Starts of the sections of an INI file (`[profile]` alone on a line). A credential never spans two of them, however
+/// near they stand.
+fn sections(text: &[u8]) -> Vec<usize> {
+    let mut out = Vec::new();
+    for at in memchr::memchr_iter(b'[', text) {
+        let before = &text[at.saturating_sub(64)..at];
+        let indent = before
+            .iter()
+            .rposition(|b| *b == b'\n')
+            .map_or(if at < 64 { Some(before) } else { None }, |n| {
+                Some(&before[n + 1..])
+            });
+        if indent.is_none_or(|i| !i.trim_ascii().is_empty()) {
+            continue;
+        }
+        let line = &text[at..text.len().min(at + 256)];
+        let line = &line[..memchr::memchr(b'\n', line).unwrap_or(line.len())];
+        let name = line.trim_ascii();
+        // A list of JSON has quotes, commas or nothing between its brackets.
+        if name.len() > 2
+            && name.ends_with(b"]")
+            && name[1..name.len() - 1]
+                .iter()
+                .all(|b| b.is_ascii_alphanumeric() || b" _-./@:+".contains(b))
+        {
+            out.push(at);
+        }
+    }
+    out
+}
+
 pub(super) fn settle(classifier: &Classifier, text: &[u8], mut finds: Finds) -> Vec<Finding> {
-    pair_aws(classifier, &mut finds.list);
+    pair_aws(classifier, text, &mut finds.list);
     let kept = without_overlaps(finds.list);
     merge(classifier, text, kept)
 }
@@ -30,7 +61,7 @@ fn distance(a: &Range<usize>, b: &Range<usize>) -> usize {
 }
 
 /// A key id, its secret and its session token are one credential, whose secret is the secret key.
-fn pair_aws(classifier: &Classifier, list: &mut Vec<Raw>) {
+fn pair_aws(classifier: &Classifier, text: &[u8], list: &mut Vec<Raw>) {
     let named = |raw: &Raw, name: &str| classifier.rule(raw.rule).spec.name == name;
     let secrets: Vec<usize> = (0..list.len())
         .filter(|&i| named(&list[i], AWS_SECRET))
@@ -41,9 +72,15 @@ fn pair_aws(classifier: &Classifier, list: &mut Vec<Raw>) {
     if secrets.is_empty() || ids.is_empty() {
         return;
     }
-    let sessions: Vec<usize> = (0..list.len())
+    let mut sessions: Vec<usize> = (0..list.len())
         .filter(|&i| named(&list[i], AWS_SESSION))
         .collect();
+    // Parsers report after the scan: in order of places again.
+    let mut ids = ids;
+    ids.sort_by_key(|&i| list[i].span.start);
+    sessions.sort_by_key(|&i| list[i].span.start);
+    let sections = sections(text);
+    let section = |span: &Range<usize>| sections.partition_point(|at| *at <= span.start);
     let mut gone = vec![false; list.len()];
     let nearest = |from: &Range<usize>,
                    of: &[usize],
@@ -57,8 +94,18 @@ fn pair_aws(classifier: &Classifier, list: &mut Vec<Raw>) {
         of[low..of.len().min(at + 3)]
             .iter()
             .copied()
-            .filter(|&i| !gone[i] && distance(from, &list[i].span) <= limit)
-            .min_by_key(|&i| distance(from, &list[i].span))
+            .filter(|&i| {
+                let there = section(&list[i].span);
+                // Within one section any distance will do; before the first one it is text like any other.
+                !gone[i]
+                    && there == section(from)
+                    && (there > 0 || distance(from, &list[i].span) <= limit)
+            })
+            // Files list the id first: one before wins over one after.
+            .min_by_key(|&i| {
+                let span = &list[i].span;
+                (span.start > from.start, distance(from, span))
+            })
     };
     for secret in secrets {
         let span = list[secret].span.clone();

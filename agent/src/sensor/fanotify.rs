@@ -104,7 +104,15 @@ impl Fanotify {
                 )
             };
             let Ok(read) = usize::try_from(read) else {
-                break;
+                // Nothing left, or an event that could not be delivered (no descriptor, no memory) and is gone.
+                match std::io::Error::last_os_error().kind() {
+                    std::io::ErrorKind::WouldBlock => break,
+                    std::io::ErrorKind::Interrupted => continue,
+                    _ => {
+                        overflows += 1;
+                        break;
+                    }
+                }
             };
             // Without extra information records every event is exactly one metadata.
             for event in buffer.iter().take(read / EVENT) {

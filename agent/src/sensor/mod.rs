@@ -103,6 +103,10 @@ pub struct Sensor {
     names: HookNames,
     status: SensorStatus,
     debug_log: Option<DebugLog>,
+    /// Processes that found no room in the table.
+    table_full: u64,
+    /// Processes without a decision at the last sweep.
+    waiting: std::collections::HashMap<u32, u64>,
 }
 
 impl Sensor {
@@ -182,9 +186,47 @@ impl Sensor {
         self.maps.processes()
     }
 
-    /// Sets a process's state. False when the table is full: a gap.
-    pub fn set_process(&mut self, tgid: u32, state: ProcState) -> bool {
-        self.maps.set_process(tgid, state)
+    /// Sets a process's state; a full table is counted as a loss.
+    ///
+    /// Decisions arrive late: a process that has died meanwhile stays out, and one that has executed something newer
+    /// than `state.exec_id` (where it is not 0) keeps what the kernel side has set.
+    pub fn set_process(&mut self, tgid: u32, state: ProcState) {
+        let before = self.maps.process(tgid);
+        if state.exec_id != 0 && before.is_none_or(|now| now.exec_id != state.exec_id) {
+            return;
+        }
+        if !self.maps.set_process(tgid, state) {
+            self.table_full += 1;
+        } else if before.is_none() && !proc::exists(tgid) {
+            self.maps.remove_process(tgid);
+        }
+    }
+
+    /// Puts the table of processes in order: the dead leave it, and those that have been waiting for a decision since
+    /// the last call, because a record was lost, are named, to be decided from /proc.
+    pub fn sweep(&mut self) -> Vec<(u32, ProcState)> {
+        let mut waiting = std::collections::HashMap::new();
+        for (tgid, state) in self.maps.processes() {
+            if !proc::exists(tgid) {
+                self.maps.remove_process(tgid);
+            } else if state.state == PROC_UNKNOWN {
+                waiting.insert(tgid, state.exec_id);
+            }
+        }
+        let overdue = waiting
+            .iter()
+            .filter(|(tgid, exec_id)| self.waiting.get(tgid) == Some(exec_id))
+            .map(|(tgid, exec_id)| {
+                let state = ProcState {
+                    state: PROC_UNKNOWN,
+                    pad: 0,
+                    exec_id: *exec_id,
+                };
+                (*tgid, state)
+            })
+            .collect();
+        self.waiting = waiting;
+        overdue
     }
 
     /// Declares a process clean, unless it has executed something else or read a secret since the exec `exec_id`.
@@ -233,6 +275,13 @@ impl Sensor {
     /// Records lost since the last call.
     pub fn losses(&mut self) -> Vec<Loss> {
         let mut losses = self.maps.losses();
+        if self.table_full != 0 {
+            losses.push(Loss {
+                kind: "process_table",
+                cpu: 0,
+                count: std::mem::take(&mut self.table_full),
+            });
+        }
         if self.fanotify_lost != 0 {
             losses.push(Loss {
                 kind: "fanotify",

@@ -13,6 +13,11 @@ pub struct Identity {
     pub comm: [u8; 16],
 }
 
+/// Whether there is such a process, be it a dead one that nobody has waited for.
+pub fn exists(pid: u32) -> bool {
+    fs::metadata(format!("/proc/{pid}")).is_ok()
+}
+
 /// Reads a process's identity; `None` when it is gone.
 pub fn identity(pid: u32) -> Option<Identity> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;

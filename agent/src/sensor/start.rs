@@ -130,8 +130,8 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
                 report.hook = "uprobe".to_owned();
                 report.tier = Some(Tier::Base);
                 if !aya::features().bpf_cookie() {
-                    report.note = "kernels before 5.15 do not tell which function fired, nor when its call is over: a \
-                                   send counts as nested for a tenth of a second"
+                    report.note = "kernels before 5.15 do not tell which function fired, nor when its call is over: \
+                                   destinations are found by what was sent, not by the call it was sent in"
                         .to_owned();
                 }
             }
@@ -151,6 +151,8 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
         names,
         status,
         debug_log,
+        table_full: 0,
+        waiting: std::collections::HashMap::new(),
     };
     if options.self_test {
         provoke::all(&mut sensor);

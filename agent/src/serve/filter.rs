@@ -1,5 +1,6 @@
 //! Server-side filters of a stream.
 
+use globset::{GlobBuilder, GlobMatcher};
 use keytrail_proto::v1::{Event, Filter};
 
 /// Fingerprints begin with this (the version of the scheme), so people may leave it out.
@@ -8,16 +9,33 @@ const FINGERPRINT_PREFIX: &str = "kt1:";
 const FINGERPRINT_MIN: usize = 8;
 /// Most entries in each list of a filter: they are compared with every event.
 const MAX_ENTRIES: usize = 256;
+/// Longest entry, bytes.
+const MAX_PATTERN: usize = 1024;
+
+/// Kinds of event there are: a filter on another one would be silent for ever.
+pub const KINDS: &[&str] = &[
+    "credential_read",
+    "credential_opened",
+    "credential_exposed",
+    "credential_sent",
+    "credential_created",
+    "coverage_gap",
+    "process_start",
+    "process_exit",
+];
 
 /// A filter checked once, to be asked of every event.
 #[derive(Clone, Debug, Default)]
 pub struct EventFilter {
     filter: Filter,
+    /// The entries of `credentials` that are patterns.
+    patterns: Vec<GlobMatcher>,
 }
 
 impl EventFilter {
     /// # Errors
-    /// A sentence for the client when the filter is too large or its confidence is not a number from 0 to 1.
+    /// A sentence for the client when the filter is too large, when its confidence is not a number from 0 to 1, or when
+    /// an entry can never match: no such kind, an empty text, a pattern that is none.
     pub fn new(filter: Filter) -> Result<EventFilter, String> {
         if filter
             .kinds
@@ -33,7 +51,19 @@ impl EventFilter {
         if !(0.0..=1.0).contains(&filter.min_confidence) {
             return Err("min_confidence must be between 0 and 1".into());
         }
-        Ok(EventFilter { filter })
+        if let Some(kind) = filter.kinds.iter().find(|k| !KINDS.contains(&k.as_str())) {
+            return Err(format!(
+                "there is no kind of event {kind:?}; kinds are {}",
+                KINDS.join(", ")
+            ));
+        }
+        let patterns = patterns(&filter.credentials)?;
+        Ok(EventFilter { filter, patterns })
+    }
+
+    /// Whether events that are only the context of others can pass.
+    pub(super) fn wants_context(&self) -> bool {
+        self.passes_kind("process_start") || self.passes_kind("process_exit")
     }
 
     /// Whether an event passes all filters that are set.
@@ -61,8 +91,14 @@ impl EventFilter {
                 || (!credential.identifier.is_empty() && *text == credential.identifier)
                 || is_fingerprint(text, &credential.fingerprint)
         };
+        let by_pattern = |pattern: &GlobMatcher| {
+            pattern.is_match(&credential.kind)
+                || (!credential.identifier.is_empty() && pattern.is_match(&credential.identifier))
+        };
         credential.confidence >= self.filter.min_confidence
-            && (self.filter.credentials.is_empty() || self.filter.credentials.iter().any(wanted))
+            && (self.filter.credentials.is_empty()
+                || self.filter.credentials.iter().any(wanted)
+                || self.patterns.iter().any(by_pattern))
     }
 
     fn passes_pid(&self, event: &Event) -> bool {
@@ -75,6 +111,30 @@ impl EventFilter {
         let wanted = |pid: u32| self.filter.pids.contains(&pid);
         wanted(process.pid) || process.ancestors.iter().any(|a| wanted(a.pid))
     }
+}
+
+/// The entries with wildcards, `*` and `**` alike for any characters.
+fn patterns(credentials: &[String]) -> Result<Vec<GlobMatcher>, String> {
+    let mut out = Vec::new();
+    for text in credentials {
+        if text.trim().is_empty() {
+            return Err("a credential is named by its kind, identifier or fingerprint: an empty text names none".into());
+        }
+        if text.len() > MAX_PATTERN {
+            return Err(format!(
+                "a credential's name has at most {MAX_PATTERN} bytes"
+            ));
+        }
+        if !text.contains(['*', '?', '[', '{']) {
+            continue;
+        }
+        let glob = GlobBuilder::new(text)
+            .literal_separator(false)
+            .build()
+            .map_err(|e| format!("{text:?} is not a pattern: {}", e.kind()))?;
+        out.push(glob.compile_matcher());
+    }
+    Ok(out)
 }
 
 fn is_fingerprint(text: &str, fingerprint: &str) -> bool {
@@ -143,16 +203,60 @@ mod tests {
                 "{text}"
             );
         }
-        for text in ["github", "octo", "0123456", "kt1:0123456", "1234567890", ""] {
+        for text in ["github", "octo", "0123456", "kt1:0123456", "1234567890"] {
             assert!(
                 !with(|f| f.credentials = vec![text.into()]).passes(&event("credential_read")),
                 "{text}"
             );
         }
-        // An event without identifier is not found by the empty text.
+    }
+
+    #[test]
+    fn credentials_by_pattern() {
+        for text in [
+            "github-*",
+            "*",
+            "**",
+            "oct?cat",
+            "{aws,github}-token",
+            "[a-o]ctocat",
+        ] {
+            assert!(
+                with(|f| f.credentials = vec![text.into()]).passes(&event("credential_read")),
+                "{text}"
+            );
+        }
+        for text in ["gitlab-*", "oct?", "*:01234567*"] {
+            assert!(
+                !with(|f| f.credentials = vec![text.into()]).passes(&event("credential_read")),
+                "{text}"
+            );
+        }
+        let mut path = event("credential_read");
+        path.credential.as_mut().unwrap().identifier = "https://git.example/group/project".into();
+        assert!(with(|f| f.credentials = vec!["https://git.example/*".into()]).passes(&path));
+        // Without an identifier there is none to match.
         let mut anonymous = event("credential_read");
         anonymous.credential.as_mut().unwrap().identifier.clear();
-        assert!(!with(|f| f.credentials = vec![String::new()]).passes(&anonymous));
+        assert!(!with(|f| f.credentials = vec!["[!g]*".into()]).passes(&anonymous));
+    }
+
+    #[test]
+    fn what_can_never_match_is_refused() {
+        let refused = |set: &dyn Fn(&mut Filter)| {
+            let mut filter = Filter::default();
+            set(&mut filter);
+            EventFilter::new(filter).unwrap_err()
+        };
+        for text in ["github-[", "{a", "[z-a]", "", "  "] {
+            let sentence = refused(&|f| f.credentials = vec!["octocat".into(), text.into()]);
+            assert!(
+                sentence.contains("is not a pattern") || sentence.contains("names none"),
+                "{text}: {sentence}"
+            );
+        }
+        refused(&|f| f.credentials = vec!["*".repeat(2000)]);
+        assert!(refused(&|f| f.kinds = vec!["sent".into()]).contains("credential_sent"));
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! One publisher, many readers, nobody waits for anybody.
 //!
 //! The engine thread publishes; each reader has a bounded queue of its own. When a queue is full, events for that
-//! reader are counted instead, and the count stands in the queue where the events would have been.
+//! reader are counted instead, and the count stands in the queue where the events would have been. A reader may ask for
+//! events of before: it gets them first, and what is published meanwhile after them, each once.
 
 use super::filter::EventFilter;
+use super::history::{History, Replay, Snapshot};
 use keytrail_proto::v1::{Event, Gap};
 use pbjson_types::Timestamp;
 use prost::Message as _;
@@ -60,6 +62,8 @@ pub struct Hub {
 struct Readers {
     closed: bool,
     list: Vec<Arc<Reader>>,
+    /// Under the same lock, so that each event is either of before or of after a subscription.
+    history: Option<History>,
 }
 
 #[derive(Debug)]
@@ -83,6 +87,9 @@ struct ReaderState {
 pub struct Subscription {
     hub: Arc<Hub>,
     reader: Arc<Reader>,
+    /// Events of before that are still to be read.
+    before: VecDeque<Arc<Event>>,
+    forgotten: Option<Gap>,
 }
 
 /// What [`Subscription::wait`] came back with.
@@ -101,23 +108,34 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Hub {
-    /// A hub whose readers get queues of [`QUEUE`] events.
+    /// A hub that remembers events, and whose readers get queues of [`QUEUE`].
     pub fn new() -> Arc<Hub> {
-        Hub::with_queue(QUEUE)
+        Hub::make(QUEUE, Some(History::default()))
     }
 
-    /// A hub whose readers get queues of `queue` events (at least 1).
+    /// A hub that remembers nothing, and whose readers get queues of `queue` events (at least 1).
     pub fn with_queue(queue: usize) -> Arc<Hub> {
+        Hub::make(queue, None)
+    }
+
+    fn make(queue: usize, history: Option<History>) -> Arc<Hub> {
         Arc::new(Hub {
             queue: queue.max(1),
-            readers: Mutex::default(),
+            readers: Mutex::new(Readers {
+                history,
+                ..Readers::default()
+            }),
         })
     }
 
     /// Gives an event to every reader that wants it. Never waits for a reader.
     pub fn publish(&self, event: Arc<Event>) {
         let mut size = None;
-        for reader in &lock(&self.readers).list {
+        let mut readers = lock(&self.readers);
+        if let Some(history) = &mut readers.history {
+            history.push(&event);
+        }
+        for reader in &readers.list {
             if reader.filter.passes(&event) {
                 reader.push(&event, *size.get_or_insert_with(|| event.encoded_len()));
             }
@@ -126,14 +144,15 @@ impl Hub {
 
     /// Adds a reader; `None` when the hub is closed or has [`MAX_READERS`].
     pub fn subscribe(self: &Arc<Self>, filter: EventFilter) -> Option<Subscription> {
-        self.subscribe_with(filter, self.queue)
+        self.subscribe_with(filter, self.queue, Replay::default())
     }
 
-    /// As [`Hub::subscribe`], with a queue of another length.
+    /// As [`Hub::subscribe`], with a queue of another length, and after events of before.
     pub fn subscribe_with(
         self: &Arc<Self>,
         filter: EventFilter,
         queue: usize,
+        replay: Replay,
     ) -> Option<Subscription> {
         let mut readers = lock(&self.readers);
         if readers.closed || readers.list.len() >= MAX_READERS {
@@ -145,10 +164,28 @@ impl Hub {
             state: Mutex::default(),
         });
         readers.list.push(reader.clone());
+        let snapshot = match &readers.history {
+            Some(history) if replay.is_some() => history.snapshot(replay, &reader.filter),
+            _ => Snapshot::default(),
+        };
+        // Decoding takes a while: not under the lock that the engine needs.
+        drop(readers);
+        let (before, forgotten) = snapshot.select(&reader.filter, replay.last);
         Some(Subscription {
             hub: self.clone(),
             reader,
+            before,
+            forgotten,
         })
+    }
+
+    /// As [`Hub::subscribe`], after events of before.
+    pub fn subscribe_from(
+        self: &Arc<Self>,
+        filter: EventFilter,
+        replay: Replay,
+    ) -> Option<Subscription> {
+        self.subscribe_with(filter, self.queue, replay)
     }
 
     /// Ends all subscriptions once they have read what is queued; later ones are refused.
@@ -220,7 +257,15 @@ impl Subscription {
         }
     }
 
+    /// What has to be said about events of before that were asked for and are not known any more.
+    pub fn forgotten(&mut self) -> Option<Gap> {
+        self.forgotten.take()
+    }
+
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Item>> {
+        if let Some(event) = self.before.pop_front() {
+            return Poll::Ready(Some(Item::Event(event)));
+        }
         let mut state = lock(&self.reader.state);
         if let Some((item, size)) = state.queue.pop_front() {
             state.bytes -= size;
@@ -293,7 +338,9 @@ mod tests {
     fn a_slow_reader_gets_the_gap_in_its_place_and_others_are_unaffected() {
         let hub = Hub::with_queue(3);
         let mut slow = hub.subscribe(EventFilter::default()).unwrap();
-        let mut roomy = hub.subscribe_with(EventFilter::default(), 100).unwrap();
+        let mut roomy = hub
+            .subscribe_with(EventFilter::default(), 100, Replay::default())
+            .unwrap();
         (1..=7).for_each(|n| hub.publish(event(n)));
         assert_eq!(slow.wait(Duration::ZERO), Next::Item(Item::Event(event(1))));
         // Three items are left, the gap among them: the next event still extends the gap.
@@ -361,6 +408,40 @@ mod tests {
         assert_eq!(subscription.wait(long), Next::Closed);
         closer.join().unwrap();
         assert!(hub.subscribe(EventFilter::default()).is_none());
+    }
+
+    #[test]
+    fn events_of_before_come_once_and_without_a_hole() {
+        let hub = Hub::new();
+        let from_the_beginning = Replay {
+            since: Some(Timestamp::default()),
+            last: None,
+        };
+        // Subscribe again and again while somebody publishes.
+        let publisher = {
+            let hub = hub.clone();
+            std::thread::spawn(move || (1..=2_000).for_each(|n| hub.publish(event(n))))
+        };
+        let mut readers = Vec::new();
+        while !publisher.is_finished() && readers.len() < MAX_READERS {
+            readers.extend(hub.subscribe_from(EventFilter::default(), from_the_beginning));
+        }
+        publisher.join().unwrap();
+        let expected: Vec<_> = (1..=2_000).map(|n: i32| n.to_string()).collect();
+        for reader in &mut readers {
+            assert_eq!(drain(reader), expected);
+            assert_eq!(reader.forgotten(), None);
+        }
+        assert!(!readers.is_empty());
+        // Who does not ask gets none; nor is there any where nothing is remembered.
+        drop(readers);
+        assert!(drain(&mut hub.subscribe(EventFilter::default()).unwrap()).is_empty());
+        let hub = Hub::with_queue(3);
+        hub.publish(event(1));
+        let mut reader = hub
+            .subscribe_from(EventFilter::default(), from_the_beginning)
+            .unwrap();
+        assert!(drain(&mut reader).is_empty());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod address;
 mod client;
 mod filter;
+mod history;
 mod hub;
 mod server;
 mod service;
@@ -10,7 +11,8 @@ mod socket;
 
 pub use address::{Address, AddressError};
 pub use client::{Client, ClientError, connect};
-pub use filter::EventFilter;
+pub use filter::{EventFilter, KINDS};
+pub use history::Replay;
 pub use hub::{Hub, Item, MAX_READERS, Next, QUEUE, Subscription};
 pub use server::Server;
 pub use service::StatusSource;

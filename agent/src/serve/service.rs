@@ -1,11 +1,12 @@
 //! `keytrail.v1.EventService`.
 
 use super::filter::EventFilter;
+use super::history::Replay;
 use super::hub::{Hub, Item, Subscription};
 use keytrail_proto::v1::event_service_server::EventService;
 use keytrail_proto::v1::stream_events_response::Response as Payload;
 use keytrail_proto::v1::{
-    GetStatusRequest, GetStatusResponse, NodeStatus, StreamEventsRequest, StreamEventsResponse,
+    Gap, GetStatusRequest, GetStatusResponse, NodeStatus, StreamEventsRequest, StreamEventsResponse,
 };
 use std::pin::Pin;
 use std::sync::Arc;
@@ -38,10 +39,15 @@ impl EventService for Service {
         &self,
         request: Request<StreamEventsRequest>,
     ) -> Result<Response<EventStream>, Status> {
-        let filter = EventFilter::new(request.into_inner().filter.unwrap_or_default())
+        let request = request.into_inner();
+        let filter = EventFilter::new(request.filter.unwrap_or_default())
             .map_err(Status::invalid_argument)?;
+        let replay = Replay {
+            since: request.since,
+            last: request.last,
+        };
         // Subscribed before the status is asked for: a client that has the first message has missed nothing since.
-        let Some(events) = self.hub.subscribe(filter) else {
+        let Some(mut events) = self.hub.subscribe_from(filter, replay) else {
             return Err(match self.hub.is_closed() {
                 true => Status::unavailable("the agent is stopping"),
                 false => Status::resource_exhausted(format!(
@@ -53,6 +59,7 @@ impl EventService for Service {
         let node = self.status().await?.node.unwrap_or_default();
         Ok(Response::new(EventStream {
             first: Some(node),
+            forgotten: events.forgotten(),
             events,
         }))
     }
@@ -68,6 +75,7 @@ impl EventService for Service {
 /// Who we are, then what happens.
 pub struct EventStream {
     first: Option<NodeStatus>,
+    forgotten: Option<Gap>,
     events: Subscription,
 }
 
@@ -75,9 +83,10 @@ impl Stream for EventStream {
     type Item = Result<StreamEventsResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let payload = match self.first.take() {
-            Some(node) => Payload::Status(node),
-            None => match Pin::new(&mut self.events).poll_next(context) {
+        let payload = match (self.first.take(), self.forgotten.is_some()) {
+            (Some(node), _) => Payload::Status(node),
+            (None, true) => Payload::Gap(self.forgotten.take().unwrap_or_default()),
+            (None, false) => match Pin::new(&mut self.events).poll_next(context) {
                 Poll::Ready(Some(Item::Event(event))) => {
                     Payload::Event(Arc::unwrap_or_clone(event))
                 }

@@ -4,7 +4,7 @@ use super::forms::Transform;
 use crate::model::{CredentialRef, Hit};
 use std::sync::Arc;
 
-/// Hits of one payload, one entry for each (credential, secret or identifier, transform, part).
+/// Hits of one payload, one entry for each (credential, secret or identifier, transform, part, open).
 #[derive(Debug, Default)]
 pub struct Hits {
     found: Vec<Hit>,
@@ -22,11 +22,13 @@ impl Hits {
         secret: bool,
         transform: Transform,
         part: &str,
+        open: bool,
     ) {
         let same = |hit: &Hit| {
             hit.secret == secret
                 && hit.transform == transform.name()
                 && hit.part == part
+                && hit.open == open
                 && (Arc::ptr_eq(&hit.credential, credential)
                     || hit.credential.fingerprint == credential.fingerprint)
         };
@@ -38,6 +40,7 @@ impl Hits {
                 transform: transform.name().to_owned(),
                 part: part.to_owned(),
                 occurrences: 1,
+                open,
             }),
         }
     }
@@ -56,7 +59,7 @@ impl Hits {
         self.found.is_empty()
     }
 
-    /// In an order that depends on nothing but the hits: by fingerprint, part, secrets first, transform.
+    /// In an order that depends on nothing but the hits: by fingerprint, part, secrets first, transform, open last.
     pub fn into_vec(mut self) -> Vec<Hit> {
         self.found.sort_by(|a, b| {
             let key = |h: &'_ Hit| {
@@ -65,6 +68,7 @@ impl Hits {
                     h.part.clone(),
                     !h.secret,
                     h.transform.clone(),
+                    h.open,
                 )
             };
             key(a).cmp(&key(b))

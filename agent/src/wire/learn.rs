@@ -1,8 +1,8 @@
 //! Turns a secret into what the matcher keeps of it.
 
+use super::confirm::Digest;
 use super::forms::{Form, Transform, forms};
 use super::matcher::{Entry, Matcher, Owner, StoredForm};
-use super::scan::Digest;
 use super::strength::is_strong;
 use super::window::{self, LEAD, SPAN, STEP, WIDTH};
 use crate::model::CredentialRef;

@@ -5,6 +5,8 @@
 //! ([`StreamTail`]), because writes split secrets anywhere. The engine calls [`scrub_stack`] after
 //! each batch: `ring` and our own frames leave message bytes on the stack.
 
+mod boundary;
+mod confirm;
 mod encode;
 mod filter;
 mod forms;
@@ -14,6 +16,7 @@ mod http;
 mod learn;
 mod matcher;
 mod pem;
+mod redact;
 mod scan;
 mod scrub;
 mod stream;
@@ -32,7 +35,7 @@ pub use http::{HTTP2_PREFACE, RequestHead, looks_like_http2};
 pub use learn::Learned;
 pub use matcher::Matcher;
 pub use scrub::scrub_stack;
-pub use stream::{Chunk, Layer, StreamKey, Streams};
+pub use stream::{Chunk, Layer, Sent, StreamKey, Streams};
 pub use strength::MIN_SECRET;
 pub use tail::StreamTail;
 pub use tls::{Hello, HelloAssembler, RecordHeader, looks_like_tls, record_header};

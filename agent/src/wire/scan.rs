@@ -3,16 +3,14 @@
 //! Work is linear in the payload whatever it contains: confirmations are paid from a budget that
 //! grows with the payload, and when it is used up the hits are marked as limited.
 
+use super::boundary::{self, CONTEXT, Spelling, Standing, splits_escape};
+use super::confirm::Digest;
 use super::encode::sextet;
-use super::forms::Transform;
 use super::hits::Hits;
 use super::matcher::{Matcher, StoredForm, spread};
 use super::pem::is_break;
 use super::tail::{PENDING_MAX, Pending, StreamTail, TAIL_MAX};
 use super::window::{STEP, WIDTH};
-use crate::model::CredentialRef;
-use ring::hmac;
-use std::ops::Range;
 use zeroize::Zeroizing;
 
 /// Bytes whose windows are hashed before the results are looked at.
@@ -21,54 +19,12 @@ const BLOCK: usize = 8 * STEP;
 const CANDIDATE_COST: usize = 8;
 /// Confirmation costs about as much as hashing this many bytes more than the form has.
 const CONFIRM_COST: usize = 256;
-/// Bytes before a form that tell whether it begins in the middle of an escape.
-const CONTEXT: usize = 8;
-const BUDGET_BASE: usize = 64 * 1024;
-const BUDGET_PER_BYTE: usize = 8;
+pub(super) const BUDGET_BASE: usize = 64 * 1024;
+pub(super) const BUDGET_PER_BYTE: usize = 8;
 
 /// Line breaks and indentation tolerated within `len` characters.
 pub fn breaks_allowed(len: usize) -> usize {
     16 + len / 4
-}
-
-/// The HMAC of a form in its canonical spelling.
-pub struct Digest {
-    context: hmac::Context,
-    fold: bool,
-}
-
-impl Digest {
-    pub fn new(key: &hmac::Key, transform: Transform) -> Self {
-        let mut context = hmac::Context::with_key(key);
-        context.update(&[transform as u8]);
-        Self {
-            context,
-            fold: transform == Transform::Hex,
-        }
-    }
-
-    pub fn edge(&mut self, value: u8) {
-        self.context.update(&[value]);
-    }
-
-    pub fn update(&mut self, bytes: &[u8]) {
-        if !self.fold {
-            return self.context.update(bytes);
-        }
-        let mut lower = Zeroizing::new([0; 64]);
-        for chunk in bytes.chunks(lower.len()) {
-            let lower = &mut lower[..chunk.len()];
-            lower.copy_from_slice(chunk);
-            lower.make_ascii_lowercase();
-            self.context.update(lower);
-        }
-    }
-
-    pub fn finish(self) -> [u8; 32] {
-        let mut out = [0; 32];
-        out.copy_from_slice(self.context.sign().as_ref());
-        out
-    }
 }
 
 /// What became of a candidate.
@@ -111,7 +67,10 @@ impl Matcher {
             return;
         }
         if self.entries.is_empty() {
-            return stream.wipe();
+            stream.joined = boundary::may_be_continued(bytes);
+            stream.bytes = Zeroizing::default();
+            stream.pending = Vec::new();
+            return;
         }
         let joined;
         let data = if stream.bytes.is_empty() {
@@ -143,7 +102,7 @@ impl Matcher {
         // Of windows in a row that were all whole in the bytes of before, one has been looked at.
         pass.windows(stream.bytes.len().saturating_sub(WIDTH + STEP - 2));
         for span in &pass.spans {
-            self.record(span, hits);
+            self.record(span, data, stream.joined, hits);
         }
         if pass.limited {
             hits.limit();
@@ -167,19 +126,36 @@ impl Matcher {
             p.start -= keep;
             p.need -= keep;
         }
+        if keep > 0 {
+            stream.joined = boundary::may_be_continued(&data[..keep]);
+        }
         stream.bytes = super::encode::copy(&data[keep..]);
         stream.pending = pending;
     }
 
-    fn record(&self, span: &Span, hits: &mut Hits) {
+    /// Counts a confirmed form. A secret is one wherever it stands; an identifier must stand alone.
+    fn record(&self, span: &Span, data: &[u8], joined: bool, hits: &mut Hits) {
         let Some(form) = self.forms.get(span.form) else {
             return;
         };
         let Some(owner) = self.owners.get(form.owner) else {
             return;
         };
-        let part = if owner.secret { &owner.part[..] } else { "" };
-        hits.record(&owner.credential, owner.secret, form.transform, part);
+        if owner.secret {
+            hits.record(&owner.credential, true, form.transform, &owner.part, false);
+            return;
+        }
+        let spelling = Spelling {
+            transform: form.transform,
+            head: form.head,
+            tail: form.tail,
+        };
+        let open = match boundary::standing(spelling, data, span.start..span.end, joined) {
+            Standing::Inside => return,
+            Standing::Alone => false,
+            Standing::Open => true,
+        };
+        hits.record(&owner.credential, false, form.transform, "", open);
     }
 
     /// All complete forms in `data`, and whether some candidates were left out.
@@ -195,58 +171,6 @@ impl Matcher {
         };
         pass.windows(0);
         (pass.spans, pass.limited)
-    }
-
-    /// Where learnt secrets are in `text`, whole and in whatever form, and whose they are.
-    pub fn places(&self, text: &[u8]) -> Vec<(Range<usize>, CredentialRef)> {
-        let (spans, _) = self.spans(text, BUDGET_BASE + 64 * BUDGET_PER_BYTE * text.len());
-        spans
-            .iter()
-            .filter_map(|span| {
-                let owner = self.owners.get(self.forms.get(span.form)?.owner)?;
-                owner
-                    .secret
-                    .then(|| (span.start..span.end, owner.credential.clone()))
-            })
-            .collect()
-    }
-
-    /// `text` with every learnt secret in it replaced by `[redacted KIND FINGERPRINT]`; `None` when there is
-    /// none. Identifiers stay: they are public.
-    pub fn redact(&self, text: &[u8]) -> Option<String> {
-        let (spans, limited) = self.spans(text, BUDGET_BASE + 64 * BUDGET_PER_BYTE * text.len());
-        if limited {
-            // Better no argument than half a secret.
-            return Some("[redacted]".to_owned());
-        }
-        let mut found: Vec<(usize, usize, String)> = spans
-            .iter()
-            .filter_map(|span| {
-                let owner = self.owners.get(self.forms.get(span.form)?.owner)?;
-                let label = || {
-                    format!(
-                        "[redacted {} {}]",
-                        owner.credential.kind, owner.credential.fingerprint
-                    )
-                };
-                owner.secret.then(|| (span.start, span.end, label()))
-            })
-            .collect();
-        if found.is_empty() {
-            return None;
-        }
-        found.sort_by(|a, b| (a.0, b.1, &a.2).cmp(&(b.0, a.1, &b.2)));
-        let mut out = String::with_capacity(text.len());
-        let mut done = 0;
-        for (start, end, label) in found {
-            if start >= done {
-                out.push_str(&String::from_utf8_lossy(&text[done..start]));
-                out.push_str(&label);
-            }
-            done = done.max(end);
-        }
-        out.push_str(&String::from_utf8_lossy(&text[done..]));
-        Some(out)
     }
 }
 
@@ -459,34 +383,6 @@ impl Pass<'_> {
             }
         }
         Walk::Missing(left)
-    }
-}
-
-/// Does a form that begins after `before` begin in the middle of an escape? Then its first character is none:
-/// in `%20Ab` there is no `0Ab`, and in `\\nab` no `nab`.
-fn splits_escape(transform: Transform, before: &[u8]) -> bool {
-    match transform {
-        Transform::Percent => match before {
-            [.., b'%'] => true,
-            [.., b'%', digit] => digit.is_ascii_hexdigit(),
-            _ => false,
-        },
-        Transform::Json => {
-            let digits = before
-                .iter()
-                .rev()
-                .take(3)
-                .take_while(|c| c.is_ascii_hexdigit())
-                .count();
-            let odd = |text: &[u8]| text.iter().rev().take_while(|&&c| c == b'\\').count() % 2 == 1;
-            odd(before)
-                || (0..=digits).any(|n| {
-                    before[..before.len() - n]
-                        .strip_suffix(b"u")
-                        .is_some_and(odd)
-                })
-        }
-        _ => false,
     }
 }
 

@@ -1,12 +1,14 @@
 //! What is remembered of each connection between two payloads, in bounds and only for moments.
 
+use super::boundary;
 use super::hits::Hits;
-use super::http::RequestHead;
+use super::http::{RequestHead, begins_request};
 use super::matcher::Matcher;
 use super::tail::StreamTail;
-use super::tls::{HANDSHAKE, Hello, HelloAssembler, record_header};
-use crate::model::{HostName, Payload, Pid};
-use std::collections::{BTreeMap, HashMap};
+use super::tls::{HANDSHAKE, Hello, HelloAssembler, RECORD_HEADER, RecordHeader, record_header};
+use crate::model::{Hit, Payload, Pid};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 /// Most connections remembered; the longest idle is dropped for a new one.
 pub const MAX_STREAMS: usize = 16 * 1024;
@@ -17,6 +19,9 @@ pub const MAX_BYTES: usize = 32 * 1024 * 1024;
 pub const WIPE_NS: u64 = 1_000_000_000;
 /// A connection idle for this long is forgotten.
 pub const DROP_NS: u64 = 30_000_000_000;
+
+/// TLS records told of one send.
+const MAX_RECORDS: usize = 8;
 
 /// On which side of the encryption a payload was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,6 +38,8 @@ pub struct StreamKey {
     pub pid: Pid,
     pub layer: Layer,
     pub id: u64,
+    /// Peer, its port and ours: a socket used again for another connection is another stream.
+    pub ends: ([u8; 16], u16, u16),
 }
 
 /// One captured record of a write.
@@ -55,6 +62,10 @@ struct State {
     hello: HelloAssembler,
     /// Offset at which the call goes on; 0 between calls.
     next: u64,
+    /// The record that the last send left unfinished: its type, and how many bytes of it are to come.
+    record: (u8, u64),
+    /// The call that goes on consists of TLS records.
+    cipher: bool,
     /// Place in one of the two queues.
     since: (u64, u64),
     /// Bytes are kept, and counted in `Streams::bytes`.
@@ -69,12 +80,40 @@ impl State {
         self.next = 0;
         self.kept = 0;
     }
+
+    /// Bytes are missing before the next ones: joined, they might show what never was.
+    fn break_off(&mut self) {
+        self.wipe();
+        self.tail.break_off();
+        self.record = (0, 0);
+    }
+
+    /// Where the next bytes of the call are expected to begin.
+    fn advance(&mut self, chunk: &Chunk<'_>) {
+        let end = chunk.offset.saturating_add(chunk.bytes.len() as u64);
+        self.next = if end < chunk.total && !chunk.truncated {
+            end
+        } else {
+            0
+        };
+    }
+}
+
+/// What one send on a socket turned out to be.
+#[derive(Debug, Default)]
+pub struct Sent {
+    pub payload: Payload,
+    /// The TLS records that begin in it, as far as they were captured. A send that only goes on with a record begun
+    /// before has one entry, of length 0.
+    pub records: Vec<RecordHeader>,
+    /// A handshake begins: a ClientHello or a ServerHello.
+    pub handshake: bool,
 }
 
 /// The connections with recent payloads.
 #[derive(Default)]
 pub struct Streams {
-    states: HashMap<StreamKey, State>,
+    states: BTreeMap<StreamKey, State>,
     /// Those with bytes, and those without, by the time of the last payload and its number.
     warm: BTreeMap<(u64, u64), StreamKey>,
     cold: BTreeMap<(u64, u64), StreamKey>,
@@ -102,42 +141,74 @@ impl Streams {
         self.bytes
     }
 
-    /// What is in the next bytes of a connection. The caller wipes them.
+    /// What is in the next clear bytes of a connection. The caller wipes them.
     ///
     /// `hosts` are the names stated in these bytes, or in the head of the request they belong to.
     /// `truncated`: bytes of the call are missing before or after these, or candidates were too many to confirm.
     pub fn on_payload(&mut self, matcher: &Matcher, key: StreamKey, chunk: Chunk<'_>) -> Payload {
         self.expire(chunk.boot_ns);
         let mut state = self.take(&key).unwrap_or_default();
-        let hole = chunk.offset != state.next;
-        if hole {
-            // What was kept is not what comes before these bytes: joined, they might show a secret that never was.
-            state.wipe();
-        }
-        let mut hits = Hits::new();
-        matcher.scan(&mut state.tail, chunk.bytes, &mut hits);
-        let hosts = host_names(&mut state, key.layer, chunk.bytes);
-        let end = chunk.offset.saturating_add(chunk.bytes.len() as u64);
-        if chunk.truncated {
-            state.wipe();
-        } else {
-            state.next = if end < chunk.total { end } else { 0 };
-        }
-        let truncated = chunk.truncated || (hole && chunk.offset > 0) || hits.limited();
+        let payload = clear(matcher, &mut state, chunk);
         self.put(key, state);
-        Payload {
-            total: chunk.total,
-            inspected: chunk.bytes.len() as u64,
-            truncated,
-            hits: hits.into_vec(),
-            hosts,
+        payload
+    }
+
+    /// What is in the next bytes of a socket. This is the one place that tells TLS records from clear bytes: records,
+    /// also those that a send only goes on with, never reach the matcher. All other bytes do, on whatever connection:
+    /// one record must not blind us for what follows in clear.
+    pub fn on_send(&mut self, matcher: &Matcher, key: StreamKey, chunk: Chunk<'_>) -> Sent {
+        self.expire(chunk.boot_ns);
+        let mut state = self.take(&key).unwrap_or_default();
+        let mut sent = Sent::default();
+        if chunk.offset == 0 {
+            sent.records = records(&mut state, &chunk);
+            state.cipher = !sent.records.is_empty();
         }
+        if state.cipher {
+            ciphertext(&mut state, chunk, &mut sent);
+        } else {
+            sent.payload = clear(matcher, &mut state, chunk);
+        }
+        self.put(key, state);
+        sent
     }
 
     /// The connection is over: forgets it and wipes its bytes. To be called as well when a new connection is seen
     /// under a key, because the kernel and the libraries use their pointers again.
     pub fn close(&mut self, key: &StreamKey) {
         self.take(key);
+    }
+
+    /// A connection begins on this socket.
+    pub fn close_socket(&mut self, pid: Pid, sock: u64) {
+        self.close_all(pid, Layer::Socket, sock..=sock);
+    }
+
+    /// A TLS handshake begins in this process, or its program was replaced: what comes under a session's pointer may be
+    /// another session.
+    pub fn close_sessions(&mut self, pid: Pid) {
+        self.close_all(pid, Layer::Tls, 0..=u64::MAX);
+    }
+
+    /// The process is gone.
+    pub fn close_process(&mut self, pid: Pid) {
+        self.close_all(pid, Layer::Tls, 0..=u64::MAX);
+        self.close_all(pid, Layer::Socket, 0..=u64::MAX);
+    }
+
+    fn close_all(&mut self, pid: Pid, layer: Layer, ids: RangeInclusive<u64>) {
+        let bound = |id, ends| StreamKey {
+            pid,
+            layer,
+            id,
+            ends,
+        };
+        let first = bound(*ids.start(), ([0; 16], 0, 0));
+        let last = bound(*ids.end(), ([u8::MAX; 16], u16::MAX, u16::MAX));
+        let keys: Vec<_> = self.states.range(first..=last).map(|(k, _)| *k).collect();
+        for key in keys {
+            self.take(&key);
+        }
     }
 
     /// Wipes what is idle for [`WIPE_NS`], drops what is idle for [`DROP_NS`]. To be called on every tick.
@@ -200,16 +271,103 @@ impl Streams {
     }
 }
 
-fn host_names(state: &mut State, layer: Layer, bytes: &[u8]) -> Vec<HostName> {
-    let hello = layer == Layer::Socket
-        && (state.hello.is_waiting()
-            || record_header(bytes).is_some_and(|r| r.content_type == HANDSHAKE));
-    if hello {
-        match state.hello.push(bytes) {
-            Hello::Name(name) => return vec![name],
-            Hello::Partial | Hello::Nameless => return Vec::new(),
-            Hello::Other => {}
+/// Scans clear bytes.
+fn clear(matcher: &Matcher, state: &mut State, chunk: Chunk<'_>) -> Payload {
+    let hole = chunk.offset != state.next;
+    if hole {
+        state.break_off();
+    }
+    let bytes = chunk.bytes;
+    // A new request is no continuation of the body before it.
+    let continues = hole || boundary::may_continue(bytes) && !begins_request(bytes);
+    let mut hits = Hits::new();
+    matcher.scan(&mut state.tail, bytes, &mut hits);
+    let hosts = state.head.push(bytes);
+    let limited = hits.limited();
+    let mut hits = hits.into_vec();
+    state.advance(&chunk);
+    if chunk.truncated {
+        // What an identifier at the end goes on with will never be known.
+        hits.retain(|hit| !hit.open);
+        state.break_off();
+    } else if state.head.body_ended() {
+        close_words(&mut hits);
+    }
+    Payload {
+        total: chunk.total,
+        inspected: bytes.len() as u64,
+        truncated: chunk.truncated || (hole && chunk.offset > 0) || limited,
+        hits,
+        hosts,
+        continues,
+    }
+}
+
+/// A message ends here, and so do the words that end it.
+fn close_words(hits: &mut Vec<Hit>) {
+    let (open, mut closed): (Vec<Hit>, Vec<Hit>) = hits.drain(..).partition(|hit| hit.open);
+    for mut hit in open {
+        hit.open = false;
+        let same = |known: &&mut Hit| {
+            !known.secret
+                && known.transform == hit.transform
+                && known.credential.fingerprint == hit.credential.fingerprint
+        };
+        match closed.iter_mut().find(same) {
+            Some(known) => known.occurrences = known.occurrences.saturating_add(hit.occurrences),
+            None => closed.push(hit),
         }
     }
-    state.head.push(bytes)
+    *hits = closed;
+}
+
+/// The TLS records that begin in this send, or the one it goes on with; none when it is not TLS.
+fn records(state: &mut State, chunk: &Chunk<'_>) -> Vec<RecordHeader> {
+    let (content_type, left) = std::mem::take(&mut state.record);
+    let mut at = left;
+    let mut found = Vec::new();
+    if left > 0 && left >= chunk.total {
+        state.record = (content_type, left - chunk.total);
+        return vec![RecordHeader {
+            content_type,
+            length: 0,
+        }];
+    }
+    if left > 0 && header_at(chunk.bytes, left).is_none() {
+        // No record follows where one should: the bytes speak for themselves.
+        at = 0;
+    }
+    while found.len() < MAX_RECORDS
+        && let Some(header) = header_at(chunk.bytes, at)
+    {
+        at += RECORD_HEADER as u64 + u64::from(header.length);
+        found.push(header);
+        if at > chunk.total {
+            state.record = (header.content_type, at - chunk.total);
+        }
+    }
+    found
+}
+
+fn header_at(bytes: &[u8], at: u64) -> Option<RecordHeader> {
+    record_header(bytes.get(usize::try_from(at).ok()?..)?)
+}
+
+/// TLS records are of use for the name in a ClientHello only.
+fn ciphertext(state: &mut State, chunk: Chunk<'_>, sent: &mut Sent) {
+    state.tail.wipe();
+    state.head.reset();
+    let first = sent.records.first();
+    let begins = first.is_some_and(|r| r.content_type == HANDSHAKE && r.length > 0);
+    sent.payload.total = chunk.total;
+    if begins {
+        // Type of the handshake message: 1 ClientHello, 2 ServerHello (RFC 8446 section 4).
+        sent.handshake = matches!(chunk.bytes.get(RECORD_HEADER), Some(1 | 2));
+    }
+    if (begins || state.hello.is_waiting())
+        && let Hello::Name(name) = state.hello.push(chunk.bytes)
+    {
+        sent.payload.hosts.push(name);
+    }
+    state.advance(&chunk);
 }

@@ -12,6 +12,8 @@ pub const PENDING_MAX: usize = 64;
 pub struct StreamTail {
     pub(super) bytes: Zeroizing<Vec<u8>>,
     pub(super) pending: Vec<Pending>,
+    /// The byte before `bytes` may belong to a word that goes on in them.
+    pub(super) joined: bool,
 }
 
 /// A window was met whose form is not complete yet.
@@ -32,10 +34,19 @@ impl StreamTail {
         Self::default()
     }
 
-    /// Forgets the bytes: what comes next does not follow them.
+    /// Forgets the bytes. All that is remembered is whether the last one may belong to a word.
     pub fn wipe(&mut self) {
+        if !self.bytes.is_empty() {
+            self.joined = super::boundary::may_be_continued(&self.bytes);
+        }
         self.bytes = Zeroizing::default();
         self.pending = Vec::new();
+    }
+
+    /// As [`StreamTail::wipe`], when bytes that were not seen come next: they may end in a word.
+    pub fn break_off(&mut self) {
+        self.wipe();
+        self.joined = true;
     }
 
     /// Bytes kept.

@@ -9,11 +9,11 @@ pub const HANDSHAKE: u8 = 22;
 const MAX_FRAGMENT: usize = (1 << 14) + 256;
 /// Most of a ClientHello that is kept: post-quantum key shares make it about 1.8 KiB, session tickets more.
 const MAX_HELLO: usize = 16 * 1024;
-const RECORD_HEADER: usize = 5;
+pub const RECORD_HEADER: usize = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordHeader {
-    /// 20 change_cipher_spec, 21 alert, 22 handshake, 23 application_data, 24 heartbeat.
+    /// 20 change_cipher_spec, 21 alert, 22 handshake, 23 application_data.
     pub content_type: u8,
     /// Length of the fragment, bytes.
     pub length: u16,
@@ -21,7 +21,7 @@ pub struct RecordHeader {
 
 /// The record header at the beginning of `bytes`, if it is one.
 pub fn record_header(bytes: &[u8]) -> Option<RecordHeader> {
-    let &[content_type @ 20..=24, 3, 0..=4, high, low, ..] = bytes else {
+    let &[content_type @ 20..=23, 3, 0..=4, high, low, ..] = bytes else {
         return None;
     };
     let length = u16::from_be_bytes([high, low]);

@@ -400,3 +400,84 @@ pub fn classify_answers_line_by_line() {
     );
     assert!(!text.contains(&token.value[4..]), "{text}");
 }
+
+/// Who comes late is told what was before, once, and then what comes; what cannot be meant is refused.
+pub fn watch_begins_with_what_was() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    // Held since before the agent: told when it started, to nobody.
+    let token = plant::github();
+    let mut holder = sh("while read line; do env true; done")
+        .env("GITHUB_TOKEN", &token.value)
+        .spawn_listening();
+    let holding = holder.pid();
+    let agent = Agent::start(&scratch);
+    agent.expect("the exposure", holding, |e| {
+        e.is("credential_exposed") && e.pid() == holding
+    });
+    agent.settle();
+    let id = |e: &crate::events::Event| e.id.as_ref().unwrap().sequence;
+    let pid = holding.to_string();
+    let late = |args: &[&str]| {
+        agent
+            .client("watch")
+            .args(["-o", "json", "--pid", &pid])
+            .args(args.iter().copied())
+            .spawn_reading(&scratch.join("late.stderr"))
+    };
+    let told = |process: &crate::command::Background| {
+        let text = String::from_utf8(process.written()).unwrap();
+        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+        parse_lines(whole)
+            .into_iter()
+            .filter(|e| e.in_tree(holding))
+            .collect::<Vec<_>>()
+    };
+    let all = late(&["--since", "all"]);
+    let minutes = late(&["--since", "10m"]);
+    let one = late(&["--last", "1", "--kind", "exposed"]);
+    let none = late(&["--since", "0s"]);
+    for process in [&all, &minutes, &one] {
+        wait_for("the exposure of before", patience(5), || {
+            told(process)
+                .iter()
+                .any(|e| e.is("credential_exposed") && e.pid() == holding)
+                .then_some(())
+        });
+    }
+    holder.say("go");
+    agent.sentinel();
+    for process in [&all, &minutes, &one, &none] {
+        wait_for("the exposure of now", patience(5), || {
+            told(process)
+                .iter()
+                .any(|e| e.pid() != holding)
+                .then_some(())
+        });
+    }
+    agent.settle();
+    let expected: Vec<u64> = agent
+        .tree(holding)
+        .iter()
+        .filter(|e| !e.kind.starts_with("process_"))
+        .map(id)
+        .collect();
+    let ids = |process| told(process).iter().map(id).collect::<Vec<_>>();
+    assert_eq!(ids(&all), expected);
+    assert_eq!(ids(&minutes), expected);
+    assert!(told(&none).iter().all(|e| e.pid() != holding));
+    for args in [
+        &["--since", "5 minutes"][..],
+        &["--last", "-1"],
+        &["--credential", "github-["],
+        &["--credential", ""],
+        &["--kind", "red"],
+        &["--min-confidence", "2"],
+    ] {
+        let refused = agent.client("watch").args(args.iter().copied()).run();
+        let words = refused.stderr_text();
+        assert_eq!(refused.status.code(), Some(2), "{args:?}: {words}");
+        assert!(!words.contains("panicked") && words.len() > 20, "{words}");
+    }
+    drop(holder);
+}

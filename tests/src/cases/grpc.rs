@@ -8,7 +8,7 @@ use crate::{
     plant,
     stream::{Item, Reader, SlowReader, on_channel, status},
 };
-use keytrail_proto::v1::Filter;
+use keytrail_proto::v1::{Filter, StreamEventsRequest};
 use std::os::unix::fs::PermissionsExt as _;
 
 /// Health and reflection answer, and the socket is for root and its group only.
@@ -136,6 +136,50 @@ pub fn filters_on_the_server() {
             .iter()
             .any(|e| e.fingerprint() == fingerprint)
     );
+}
+
+/// A stream may begin with the events of before: each once, with the id it had, and no hole where the live ones begin.
+pub fn events_of_before() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let first = agent.sentinel().sequence();
+    // Readers come while events do.
+    let mut load = sh("i=0; while [ $i -lt 200 ]; do /bin/true; i=$((i+1)); done")
+        .env("GITHUB_TOKEN", plant::github().value)
+        .spawn_listening();
+    let readers: Vec<Reader> = (0..8)
+        .map(|_| {
+            let request = StreamEventsRequest {
+                since: Some(Default::default()),
+                ..StreamEventsRequest::default()
+            };
+            Reader::ask(&agent.socket(), request)
+        })
+        .collect();
+    load.wait(patience(20), "the load");
+    let last = agent.sentinel().sequence();
+    let expected: Vec<u64> = agent
+        .events()
+        .iter()
+        .filter(|e| !e.kind.starts_with("process_"))
+        .map(Ask::sequence)
+        .filter(|s| (first..=last).contains(s))
+        .collect();
+    assert!(expected.len() > 200, "{} events", expected.len());
+    for reader in &readers {
+        wait_for("the last event", patience(10), || {
+            let events = reader.events();
+            events.iter().any(|e| e.sequence() == last).then_some(())
+        });
+        let got: Vec<u64> = reader
+            .events()
+            .iter()
+            .map(Ask::sequence)
+            .filter(|s| (first..=last).contains(s))
+            .collect();
+        assert_eq!(got, expected);
+    }
 }
 
 /// A client that does not read costs nobody anything: it gets a gap with the right count, the engine loses nothing,

@@ -116,6 +116,124 @@ pub fn go_is_never_silent() {
     });
 }
 
+/// Python's asyncio, which keeps the ciphertext in memory and sends it after the call.
+pub fn asyncio_finds_its_socket() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let server = TlsServer::start(&scratch.join("server"));
+    let agent = Agent::start(&scratch);
+    let token = plant::github();
+    let script = "import asyncio, os, ssl, sys
+async def main():
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    reader, writer = await asyncio.open_connection('localhost', int(sys.argv[1]), ssl=context)
+    head = 'GET /asyncio HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n'
+    writer.write((head + 'Authorization: Bearer ' + os.environ['GITHUB_TOKEN'] + '\\r\\n\\r\\n').encode())
+    await writer.drain()
+    await reader.read(16)
+    writer.close()
+asyncio.run(main())";
+    let done = act("python3")
+        .args(["-c", script])
+        .arg(server.port.to_string())
+        .env("GITHUB_TOKEN", &token.value)
+        .run()
+        .ok();
+    server.got(&token.value);
+    agent.expect("a send", done.pid, |e| {
+        e.is("credential_sent") && e.in_tree(done.pid)
+    });
+    agent.settle();
+    let sent = sent(&agent, done.pid);
+    assert_eq!(sent.len(), 1, "one request is one send:\n{}", list(&sent));
+    assert_eq!(sent[0].grade(), "observed", "{}", sent[0].brief());
+    goes_to(&sent[0], LOOPBACK, server.port);
+    assert_eq!(
+        sent[0].evidence.as_ref().unwrap().destination_method,
+        "record_length",
+        "{}",
+        sent[0].brief()
+    );
+}
+
+/// Two secrets to two servers at the same time, by one thread that sends its ciphertext when it likes: a destination
+/// is the right one or unknown, and known whenever the lengths tell.
+pub fn node_connections_are_never_swapped() {
+    if find("node").is_none() {
+        eprintln!("skipped: no node on this machine");
+        return;
+    }
+    const ROUNDS: usize = 6;
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let servers = ["one", "two"].map(|name| TlsServer::start(&scratch.join(name)));
+    let agent = Agent::start(&scratch);
+    let tokens = [plant::github(), plant::github()];
+    // Requests of two lengths, then of one.
+    let script = "const https = require('https');
+        const [one, two, rounds] = process.argv.slice(2);
+        const send = (url, token) => new Promise((done, failed) => {
+            const options = {method: 'POST', rejectUnauthorized: false, headers: {Authorization: 'Bearer ' + token}};
+            const request = https.request(url, options, r => { r.resume(); r.on('end', done); });
+            request.on('error', failed);
+            request.end();
+        });
+        const both = (a, b) => Promise.all([send(one + a, process.env.A_GITHUB_TOKEN), send(two + b, process.env.B_GITHUB_TOKEN)]);
+        (async () => {
+            for (let i = 0; i < rounds; i++) await both('/a' + i, '/longer' + i);
+            await new Promise(r => setTimeout(r, 1000));
+            for (let i = 0; i < rounds; i++) await both('/same', '/same');
+        })().catch(e => { console.error(e); process.exit(1); });";
+    let file = scratch.join("send.js");
+    std::fs::write(&file, script).unwrap();
+    let done = act("node")
+        .arg(file)
+        .arg(servers[0].url(""))
+        .arg(servers[1].url(""))
+        .arg(ROUNDS.to_string())
+        .env("A_GITHUB_TOKEN", &tokens[0].value)
+        .env("B_GITHUB_TOKEN", &tokens[1].value)
+        .run()
+        .ok();
+    agent.expect("a send", done.pid, |e| {
+        e.is("credential_sent") && e.in_tree(done.pid)
+    });
+    agent.settle();
+    let events = agent.tree(done.pid);
+    let sent = sent(&agent, done.pid);
+    let mut known = 0;
+    let mut all = 0;
+    for (name, server) in ["A_GITHUB_TOKEN", "B_GITHUB_TOKEN"].iter().zip(&servers) {
+        let exposed = events
+            .iter()
+            .find(|e| e.is("credential_exposed") && e.env_name() == *name)
+            .unwrap();
+        let mine: Vec<&Event> = sent
+            .iter()
+            .filter(|e| e.fingerprint() == exposed.fingerprint())
+            .collect();
+        for event in mine {
+            assert_eq!(event.grade(), "observed", "{}", event.brief());
+            all += 1;
+            if event.evidence.as_ref().unwrap().destination_method == "unknown" {
+                assert_eq!(event.peer(), ("", 0), "{}", event.brief());
+            } else {
+                goes_to(event, LOOPBACK, server.port);
+                known += 1;
+            }
+        }
+    }
+    println!("{known} of {all} destinations are known");
+    assert_eq!(all, 4 * ROUNDS, "one request is one send:\n{}", list(&sent));
+    assert!(
+        known >= 2 * ROUNDS,
+        "{known} of {all} destinations are known:\n{}",
+        list(&sent)
+    );
+}
+
 /// A traced command is told of the libraries it uses itself, not of what others on the machine do.
 pub fn a_trace_names_its_own_libraries() {
     let _turn = turn();

@@ -30,6 +30,9 @@ struct Question<'a> {
 struct Answer<'a> {
     id: &'a Value,
     credentials: Vec<Item>,
+    /// Kinds that usually live at the question's path, whatever the text holds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    usual_place_of: Vec<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -48,7 +51,20 @@ struct Item {
 #[derive(Serialize)]
 struct Failure {
     id: Value,
+    /// 1-based line of the input the question stands on.
+    line: u64,
     error: String,
+}
+
+/// Stands for a line that is too long; the first byte occurs in no JSON.
+const TOO_LONG: &[u8] = b"\0too long\n";
+
+/// Whole lines of an input.
+struct Batch {
+    sequence: u64,
+    /// 1-based number of its first line within its input.
+    first_line: u64,
+    lines: Zeroizing<Vec<u8>>,
 }
 
 /// True when every file could be read.
@@ -62,7 +78,7 @@ pub fn run(
         n => n.min(256),
     };
     let in_flight = workers * 4;
-    let (work, todo) = sync_channel::<(u64, Zeroizing<Vec<u8>>)>(in_flight);
+    let (work, todo) = sync_channel::<Batch>(in_flight);
     let (done, results) = sync_channel::<(u64, Vec<u8>)>(in_flight);
     // A permit for every batch between reader and writer: one slow batch cannot pile up the ones behind it.
     let (permit, permits) = sync_channel::<()>(in_flight);
@@ -74,20 +90,27 @@ pub fn run(
         for _ in 0..workers {
             let (todo, done) = (&todo, done.clone());
             scope.spawn(move || {
-                while let Some((sequence, batch)) = next(todo) {
+                while let Some(batch) = next(todo) {
                     let mut out = Vec::with_capacity(4096);
-                    for line in batch.split(|b| *b == b'\n') {
+                    let mut rest: &[u8] = &batch.lines;
+                    let mut number = batch.first_line;
+                    while !rest.is_empty() {
+                        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+                        let line = &rest[..end];
+                        rest = rest.get(end + 1..).unwrap_or_default();
                         if !line.trim_ascii().is_empty() {
                             answer(
                                 line,
+                                number,
                                 classifier,
                                 fingerprinter,
                                 args.min_confidence,
                                 &mut out,
                             );
                         }
+                        number += 1;
                     }
-                    if done.send((sequence, out)).is_err() {
+                    if done.send((batch.sequence, out)).is_err() {
                         return;
                     }
                 }
@@ -133,7 +156,7 @@ fn write_all(
     out.flush()
 }
 
-type Work = std::sync::mpsc::SyncSender<(u64, Zeroizing<Vec<u8>>)>;
+type Work = std::sync::mpsc::SyncSender<Batch>;
 
 fn read_all(args: &ClassifyArgs, work: &Work, permits: &Receiver<()>) -> io::Result<bool> {
     let mut sequence = 0;
@@ -169,6 +192,7 @@ fn feed(
     permits: &Receiver<()>,
     sequence: &mut u64,
 ) -> io::Result<()> {
+    let mut first_line = 1;
     loop {
         let mut batch = Zeroizing::new(Vec::with_capacity(BATCH + BATCH / 4));
         // Whatever is there already is one batch; a lone line does not wait for more.
@@ -182,7 +206,7 @@ fn feed(
                 // Too long to be looked at: its rest is skipped, and it is answered as an error.
                 skip_line(input)?;
                 batch.truncate(before);
-                batch.extend_from_slice(b"{\"too long\":true}\n");
+                batch.extend_from_slice(TOO_LONG);
             }
             if batch.len() >= BATCH
                 || input
@@ -199,9 +223,16 @@ fn feed(
         if batch.is_empty() {
             return Ok(());
         }
-        if permits.recv().is_err() || work.send((*sequence, batch)).is_err() {
+        let lines = memchr::memchr_iter(b'\n', &batch).count() as u64;
+        let batch = Batch {
+            sequence: *sequence,
+            first_line,
+            lines: batch,
+        };
+        if permits.recv().is_err() || work.send(batch).is_err() {
             return Ok(());
         }
+        first_line += lines;
         *sequence += 1;
     }
 }
@@ -232,6 +263,7 @@ fn skip_line(input: &mut dyn BufRead) -> io::Result<()> {
 /// Answers one line.
 pub fn answer(
     line: &[u8],
+    number: u64,
     classifier: &Classifier,
     fingerprinter: &Fingerprinter,
     min_confidence: f64,
@@ -241,7 +273,11 @@ pub fn answer(
         Ok(question) => question,
         Err(e) => {
             // The message of the parser names positions, never content.
-            let reason = if e.is_data() {
+            let reason = if TOO_LONG.starts_with(line) {
+                format!("longer than {} MiB", MAX_LINE >> 20)
+            } else if std::str::from_utf8(line).is_err() {
+                "not UTF-8".to_string()
+            } else if e.is_data() {
                 "the line needs a string \"text\"".to_string()
             } else {
                 format!("not JSON: column {}", e.column())
@@ -250,6 +286,7 @@ pub fn answer(
                 &mut *out,
                 &Failure {
                     id: Value::Null,
+                    line: number,
                     error: reason,
                 },
             );
@@ -285,6 +322,11 @@ pub fn answer(
         &Answer {
             id: &question.id,
             credentials,
+            usual_place_of: question
+                .path
+                .as_deref()
+                .map(|path| classifier.kinds_of_path(path))
+                .unwrap_or_default(),
         },
     );
     out.push(b'\n');
@@ -298,6 +340,7 @@ mod tests {
         let mut out = Vec::new();
         answer(
             line.as_bytes(),
+            7,
             &Classifier::builtin(),
             &Fingerprinter::new(&[1; 32]),
             0.0,
@@ -334,6 +377,7 @@ mod tests {
         ] {
             let answer = ask(line);
             assert_eq!(answer["id"], Value::Null);
+            assert_eq!(answer["line"], 7);
             assert!(
                 answer["error"].is_string() && !answer.to_string().contains("hunter2"),
                 "{answer}"

@@ -38,6 +38,8 @@ pub const NAMES: &[&str] = &[
     "mixed",
     "digit",
     "alpha-digit",
+    "not-word",
+    "password",
 ];
 
 /// Result of a named check: `Some(true)` proves the value, `Some(false)` says it fails, `None`: says nothing.
@@ -87,6 +89,38 @@ pub fn structure(name: &str, value: &[u8]) -> bool {
                 && value.iter().any(u8::is_ascii_digit)
         }
         "digit" => value.iter().any(u8::is_ascii_digit),
+        // A digit, or a sign that names of things do not have: a word there is how manuals write it.
+        "password" => value.iter().any(|b| {
+            b.is_ascii_digit()
+                || b.is_ascii_punctuation()
+                    && !matches!(
+                        b,
+                        b'_' | b'-'
+                            | b'.'
+                            | b':'
+                            | b'/'
+                            | b'<'
+                            | b'>'
+                            | b'['
+                            | b']'
+                            | b'('
+                            | b')'
+                            | b','
+                            | b';'
+                    )
+        }),
+        // A name with a number at its end (`MYTOKEN1`) is how manuals write it.
+        "not-word" => {
+            let digits = value
+                .iter()
+                .rev()
+                .take_while(|b| b.is_ascii_digit())
+                .count();
+            digits > 4
+                || !value[..value.len() - digits]
+                    .iter()
+                    .all(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-'))
+        }
         "alpha-digit" => {
             value.iter().any(u8::is_ascii_digit) && value.iter().any(u8::is_ascii_alphabetic)
         }

@@ -52,6 +52,8 @@ const WORDS: &[&[u8]] = &[
     b"not_a_",
     b"not-a-",
     b"notreal",
+    b"notasecret",
+    b"mytoken",
     b"not_real",
     b"fake_",
     b"fake-",
@@ -197,7 +199,7 @@ pub fn doubt(value: &[u8]) -> Doubt {
         return Doubt::Hard;
     }
     // Key material is long enough to hold any short word by chance.
-    if value.len() <= 256 && WORDS.iter().any(|w| contains_ignore_case(value, w)) {
+    if value.len() <= 256 && WORDS.iter().any(|w| says(value, w)) {
         return Doubt::Hard;
     }
     if value.len() <= 24 && VALUES.iter().any(|v| v.eq_ignore_ascii_case(value)) {
@@ -315,6 +317,21 @@ fn sequential(v: &[u8]) -> bool {
     (2..=16).any(|n| v.len() >= n * 3 && v.iter().zip(&v[n..]).all(|(a, b)| a == b))
 }
 
+/// The value holds the word. In a long value four letters happen by chance; there they must stand apart.
+fn says(value: &[u8], word: &[u8]) -> bool {
+    if word.len() > 4 || value.len() < 20 || !word[0].is_ascii_alphabetic() {
+        return contains_ignore_case(value, word);
+    }
+    value.windows(word.len()).enumerate().any(|(i, w)| {
+        let apart = |b: Option<&u8>| {
+            b.is_none_or(|b| !b.is_ascii_alphanumeric() || b.eq_ignore_ascii_case(&word[0]))
+        };
+        w.eq_ignore_ascii_case(word)
+            && apart(i.checked_sub(1).and_then(|i| value.get(i)))
+            && apart(value.get(i + word.len()))
+    })
+}
+
 pub(crate) fn contains_ignore_case(haystack: &[u8], lower_needle: &[u8]) -> bool {
     haystack
         .windows(lower_needle.len())
@@ -357,6 +374,8 @@ mod tests {
         for v in [
             "q3VtZcK8s1LwXy7BnR0uTd4P",
             "correct horse",
+            // Four letters by chance.
+            "q3VtZcK8s1LwToDo7BnR0uTd4P",
             "pa$$w0rd!",
             "hunter2",
         ] {

@@ -154,7 +154,7 @@ fn report(context: &mut Context<'_, '_>, section: &[Entry<'_>]) {
             .classify_value(entry.value.as_bytes(), Origin::Text);
         let best = known
             .iter()
-            .filter(|f| f.confidence >= 0.6 && !f.parts.is_empty())
+            .filter(|f| f.specific() && f.confidence >= 0.6 && !f.parts.is_empty())
             .max_by(|a, b| a.confidence.total_cmp(&b.confidence));
         let rule = best.map_or(rule.to_string(), |f| f.rule.clone());
         context.emit_at(

@@ -345,7 +345,7 @@ pub fn agent_variable(context: &mut Context<'_, '_>, server: &str, name: &str, v
     };
     // A token of a known kind keeps its kind; the server is added to what it says of itself.
     let label = format!("{server} {name}");
-    if best.confidence >= 0.5 {
+    if best.specific() && best.confidence >= 0.5 {
         let identifier = if best.identifier.is_empty() {
             label
         } else {
@@ -528,7 +528,7 @@ pub fn kubernetes_secret(context: &mut Context<'_, '_>, object: &Object) {
                 .classify_value(plain, Origin::Env { name: key });
             match known
                 .into_iter()
-                .filter(|f| !f.parts.is_empty() && f.confidence >= 0.5)
+                .filter(|f| !f.parts.is_empty() && f.specific() && f.confidence >= 0.5)
                 .max_by(|a, b| a.confidence.total_cmp(&b.confidence))
             {
                 Some(best) => {

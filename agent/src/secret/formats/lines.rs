@@ -70,7 +70,7 @@ pub fn netrc(context: &mut Context<'_, '_>) {
                 let known = context.classifier.classify_value(value, Origin::Text);
                 let rule = known
                     .iter()
-                    .find(|f| f.confidence >= 0.6 && !f.parts.is_empty())
+                    .find(|f| f.specific() && f.confidence >= 0.6 && !f.parts.is_empty())
                     .map_or("netrc".to_string(), |f| f.rule.clone());
                 context.emit_at(
                     &rule,

@@ -4,10 +4,13 @@
 //! kind, privilege and confidence. All input is hostile: sizes, depths and counts are bounded.
 
 mod binary;
+mod gnupg;
 mod ini;
 mod json;
 mod json_clients;
 mod lines;
+mod sqlite;
+mod toml;
 mod yaml;
 
 use super::checks::{Doubt, doubt};
@@ -21,6 +24,9 @@ pub const NAMES: &[&str] = &[
     "json",
     "yaml",
     "ini",
+    "toml",
+    "gnupg",
+    "gcloud-store",
     "netrc",
     "pgpass",
     "shadow",
@@ -55,6 +61,9 @@ pub fn run(name: &str, context: &mut Context<'_, '_>) {
         "json" => json::parse(context),
         "yaml" => yaml::parse(context),
         "ini" => ini::parse(context),
+        "toml" => toml::parse(context),
+        "gnupg" => gnupg::parse(context),
+        "gcloud-store" => sqlite::gcloud(context),
         "netrc" => lines::netrc(context),
         "pgpass" => lines::pgpass(context),
         "shadow" => lines::shadow(context),

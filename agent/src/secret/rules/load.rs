@@ -49,7 +49,8 @@ pub fn parse(file: &str, text: &str) -> (Vec<Rule>, Vec<RuleError>) {
         match spanned.into_inner().try_into::<RuleSpec>() {
             Err(e) => errors.push(refuse(first_line(e.message()))),
             Ok(spec) => {
-                let rule = Rule::new(spec);
+                let mut rule = Rule::new(spec);
+                rule.place = (file.to_string(), line);
                 match rule.validate() {
                     Ok(()) => rules.push(rule),
                     Err(reason) => errors.push(refuse(reason)),

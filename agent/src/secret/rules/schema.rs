@@ -99,6 +99,10 @@ impl Example {
 #[derive(Debug)]
 pub struct Rule {
     pub spec: RuleSpec,
+    /// File and 1-based line it was read from; empty and 0 when it was made in memory.
+    pub place: (String, usize),
+    /// The expression repeats something so often that no short text can match.
+    pub long: bool,
     regex: OnceLock<Option<Regex>>,
     near: OnceLock<Option<Regex>>,
 }
@@ -142,8 +146,22 @@ impl Rule {
         if spec.confidence == 0.0 {
             spec.confidence = if spec.near.is_empty() { 0.9 } else { 0.7 };
         }
+        // The least counts of its repetitions: `{300,400}` needs 300.
+        let least: usize = spec
+            .regex
+            .split('{')
+            .skip(1)
+            .filter_map(|rest| {
+                let digits =
+                    rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+                rest[..digits].parse::<usize>().ok()
+            })
+            .sum();
+        let long = least >= 96;
         Rule {
             spec,
+            place: (String::new(), 0),
+            long,
             regex: OnceLock::new(),
             near: OnceLock::new(),
         }

@@ -66,6 +66,20 @@ const PASSWORD: &[&str] = &[
     "userpass",
     "dbpass",
     "mdp",
+    "pw",
+    "psk",
+    "authtok",
+    "bindpw",
+    "rootpw",
+    "userpw",
+];
+/// Words that make `...pass` a password.
+const PASS_OF: &[&str] = &[
+    "db", "my", "user", "usr", "ftp", "sftp", "mail", "email", "smtp", "imap", "pop", "admin",
+    "root", "key", "store", "ldap", "mysql", "pg", "sql", "mongo", "redis", "wifi", "login",
+    "auth", "svn", "git", "ssh", "su", "sudo", "http", "proxy", "cert", "pem", "jks", "ks", "app",
+    "api", "web", "vpn", "master", "bind", "host", "account", "basic", "rabbit", "mq", "postgres",
+    "oracle", "server", "client", "default", "priv", "enc",
 ];
 const SECRET: &[&str] = &[
     "secret",
@@ -234,6 +248,11 @@ const KEY_NOT: &[&str] = &[
     "gpg",
     "signed",
     "dns",
+    "recv",
+    "manager",
+    "win",
+    "reg",
+    "subkey",
 ];
 /// Words anywhere in the name that say the value is no secret.
 const NEVER: &[&str] = &[
@@ -315,20 +334,10 @@ pub fn classify(name: &[u8]) -> Option<NameClass> {
             )))
         .then_some(NameClass::Password);
     }
-    if last.ends_with("pass")
-        && last.len() <= 12
-        && !matches!(
-            last,
-            "bypass"
-                | "compass"
-                | "trespass"
-                | "encompass"
-                | "surpass"
-                | "overpass"
-                | "underpass"
-                | "subpass"
-                | "renderpass"
-        )
+    // dbpass, smtppass; not minipass or compass.
+    if last
+        .strip_suffix("pass")
+        .is_some_and(|of| PASS_OF.contains(&of))
     {
         return Some(NameClass::Password);
     }

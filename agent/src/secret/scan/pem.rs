@@ -86,6 +86,10 @@ pub fn at(text: &[u8], at: usize) -> Option<PemKey> {
             sound = true;
         }
     }
+    // A mention of the armour (a table of file types, a parser's source) and not a key.
+    if !sound && (body.len() < 64 || end.is_none()) {
+        return None;
+    }
     if encrypted && !identifier.contains("(encrypted)") {
         identifier = if identifier.is_empty() {
             "(encrypted)".to_string()

@@ -1,6 +1,7 @@
 //! Rules with an expression: tokens with a known form, and values after a vendor's word.
 
 use super::{Finds, Raw, ends_word, part, pem, starts_word};
+use crate::secret::checks::strength::worded;
 use crate::secret::checks::{Doubt, checksum, doubt, entropy};
 use crate::secret::derive;
 use crate::secret::rules::Rule;
@@ -67,7 +68,17 @@ pub fn after_word(text: &[u8], word: Range<usize>, rule: &Rule, index: usize, fi
             return;
         }
     }
-    let window = &text[word.end..text.len().min(word.end + spec.window + spec.max)];
+    let Some(reach) = reach(&text[word.end..text.len().min(word.end + spec.window + 1)]) else {
+        return;
+    };
+    // Most values are short: what a short window cuts off is looked at again in the full one.
+    let full = text.len().min(word.end + reach + spec.max);
+    let short = if rule.long {
+        full
+    } else {
+        full.min(word.end + reach + SHORT)
+    };
+    let mut window = &text[word.end..short];
     // The gap is on one line, or runs over one line break into the next.
     let mut from = 0;
     for _ in 0..8 {
@@ -75,8 +86,11 @@ pub fn after_word(text: &[u8], word: Range<usize>, rule: &Rule, index: usize, fi
         let Some(found) = regex.find_at(window, from) else {
             return;
         };
-        if found.start() > spec.window {
+        if found.start() > reach {
             return;
+        }
+        if found.end() == window.len() && short < full {
+            window = &text[word.end..full];
         }
         let Some(captures) = regex.captures_at(window, from) else {
             return;
@@ -86,12 +100,15 @@ pub fn after_word(text: &[u8], word: Range<usize>, rule: &Rule, index: usize, fi
             .name("secret")
             .or_else(|| captures.get(1))
             .unwrap_or(whole);
-        if whole.start() > spec.window {
+        if whole.start() > reach {
             return;
         }
         let gap = &window[..value.start()];
         let glued = value.start() == 0 || !(starts_word(window, value.start(), &spec.head));
-        let good = !glued && plausible_gap(gap, spec.need_word);
+        let good = !glued
+            && plausible_gap(gap, spec.need_word)
+            && !in_path(gap, value.as_bytes())
+            && (spec.tail == "any" || !worded(last_piece(value.as_bytes())));
         if good
             && ends_word(window, value.end(), &spec.tail)
             && (spec.entropy == 0.0 || entropy(value.as_bytes()) >= spec.entropy)
@@ -101,6 +118,32 @@ pub fn after_word(text: &[u8], word: Range<usize>, rule: &Rule, index: usize, fi
         }
         from = whole.start() + 1;
     }
+}
+
+/// Length of value that is looked for first.
+const SHORT: usize = 128;
+
+/// How far from a word its value can begin: a statement's end or a second line break ends the reach. `None` when no sign
+/// of assignment or word of the trade can stand between (a host name in a URL, prose).
+fn reach(gap: &[u8]) -> Option<usize> {
+    let mut lines = 0;
+    let mut sign = false;
+    for (i, b) in gap.iter().enumerate() {
+        match b {
+            b'\n' => {
+                lines += 1;
+                if lines > 1 {
+                    return sign.then_some(i);
+                }
+                sign = true;
+            }
+            b';' | b'}' => return (sign || i <= 2).then_some(i),
+            // A blank or dash counts after a word of the trade; that is judged with the value.
+            b'=' | b':' | b'"' | b'\'' | b'`' | b'>' | b'(' | b' ' | b'\t' | b'-' => sign = true,
+            _ => {}
+        }
+    }
+    (sign || gap.len() <= 2).then_some(gap.len())
 }
 
 /// Between a vendor's word and its value stand names, quotes and a sign of assignment, not prose.
@@ -122,6 +165,19 @@ fn plausible_gap(gap: &[u8], need_word: bool) -> bool {
     sign || (trade && gap.iter().any(|b| b.is_ascii_whitespace() || *b == b'-')) || gap.len() <= 2
 }
 
+/// What follows the last `_` or `-`, when it is long: an issuer's mark before it may be a word.
+fn last_piece(value: &[u8]) -> &[u8] {
+    match value.iter().rposition(|b| matches!(b, b'_' | b'-')) {
+        Some(at) if value.len() - at > 8 => &value[at + 1..],
+        _ => value,
+    }
+}
+
+/// A digest as a segment of a path (`github.com/o/r/commit/9f86d0...`) is the name of a version.
+fn in_path(gap: &[u8], value: &[u8]) -> bool {
+    gap.trim_ascii_end().last() == Some(&b'/') && value.iter().all(u8::is_ascii_hexdigit)
+}
+
 fn accept(
     text: &[u8],
     base: usize,
@@ -138,6 +194,12 @@ fn accept(
         .or_else(|| captures.get(1))
         .unwrap_or(whole);
     let span = base + value.start()..base + value.end();
+    // A host that only manuals have (RFC 2606), where the host is part of what is secret.
+    if spec.kind == "webhook-url"
+        && crate::secret::checks::placeholder::contains_ignore_case(whole.as_bytes(), b"//example.")
+    {
+        return;
+    }
     if span.is_empty() || !ends_word(text, span.end, &spec.tail) {
         return;
     }
@@ -150,8 +212,8 @@ fn accept(
         Doubt::Hard => return,
         Doubt::Word if rank >= 2 && spec.privilege <= 2 => confidence = confidence.min(0.2),
         Doubt::Word => return,
-        // Kept, because the form is the issuer's, but far below a value that a generator made.
-        Doubt::Soft => confidence = (confidence * 0.5).min(0.45),
+        // Kept, because the form is the issuer's, but below a value that a generator made.
+        Doubt::Soft => confidence = confidence.min(0.6),
         Doubt::None => {}
     }
     if !spec.check.is_empty() {

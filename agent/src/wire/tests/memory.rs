@@ -87,6 +87,7 @@ fn work() -> (Matcher, Streams, std::collections::HashSet<u64>) {
         pid: crate::model::Pid { tgid: 1, start: 1 },
         layer: Layer::Tls,
         id: 1,
+        ends: Default::default(),
     };
     let bytes = Zeroizing::new([&b"GET / HTTP/1.1\r\nAuthorization: "[..], &secret].concat());
     for part in bytes.chunks(11) {

@@ -6,6 +6,7 @@ mod matching;
 mod memory;
 mod splits;
 mod streams;
+mod words;
 
 use super::*;
 use crate::model::{Credential, CredentialRef, Hit};

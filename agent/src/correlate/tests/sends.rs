@@ -1,0 +1,208 @@
+//! What may be claimed of what left.
+
+use super::*;
+
+#[test]
+fn a_holder_that_sends_other_bytes_is_lineage_only() {
+    let c = credential("c");
+    let events = run(&[
+        start(),
+        exec(10, 1, SEC, vec![env(&c, "T")]),
+        send(10, SEC + 4, ends(1, 80), None, None, payload(10, vec![])),
+        send(10, SEC + 5, ends(1, 80), None, None, payload(10, vec![])),
+        Observation::Tick {
+            boot_ns: 3 * SEC,
+            wall_ns: 1_003 * SEC,
+        },
+        stop(),
+    ]);
+    let sent = of(&events, "credential_sent");
+    assert_eq!(sent.len(), 1);
+    assert_eq!(grade(sent[0]), "lineage");
+    assert_eq!(
+        sent[0].evidence.as_ref().expect("evidence").payload_bytes,
+        20
+    );
+}
+
+#[test]
+fn an_observed_send_leaves_no_lineage_and_claims_nothing_else() {
+    let (c, other) = (credential("c"), credential("d"));
+    let events = run(&[
+        start(),
+        exec(10, 1, SEC, vec![env(&c, "T"), env(&other, "U")]),
+        send(
+            10,
+            SEC + 4,
+            ends(1, 80),
+            None,
+            None,
+            payload(50, vec![hit(&c, true), hit(&c, false)]),
+        ),
+        stop(),
+    ]);
+    let sent = of(&events, "credential_sent");
+    assert_eq!(sent.len(), 1);
+    assert_eq!(grade(sent[0]), "observed");
+    assert_eq!(
+        sent[0].credential.as_ref().expect("credential").fingerprint,
+        c.fingerprint
+    );
+}
+
+#[test]
+fn the_public_identifier_alone_is_identified() {
+    let c = credential("c");
+    let events = run(&[
+        start(),
+        exec(10, 1, SEC, vec![env(&c, "T")]),
+        send(
+            10,
+            SEC + 4,
+            ends(1, 80),
+            None,
+            None,
+            payload(50, vec![hit(&c, false)]),
+        ),
+        stop(),
+    ]);
+    let sent = of(&events, "credential_sent");
+    assert_eq!(sent.len(), 1);
+    assert_eq!(grade(sent[0]), "identified");
+}
+
+#[test]
+fn a_process_that_holds_nothing_raises_nothing() {
+    let events = run(&[
+        start(),
+        exec(10, 1, SEC, vec![]),
+        send(10, SEC + 4, ends(1, 80), None, None, payload(50, vec![])),
+        tls(10, SEC + 5, 1, 1, 100, vec![]),
+        Observation::Exit {
+            at: at(10, 2 * SEC),
+            status: 0,
+            signal: 0,
+        },
+        stop(),
+    ]);
+    assert!(events.is_empty(), "{events:#?}");
+}
+
+/// An identifier at the very end of a payload.
+fn open_hit(credential: &CredentialRef) -> Hit {
+    Hit {
+        open: true,
+        ..hit(credential, false)
+    }
+}
+
+fn continuing(mut observation: Observation) -> Observation {
+    match &mut observation {
+        Observation::Send(s) => s.payload.continues = true,
+        Observation::TlsWrite(s) => s.payload.continues = true,
+        _ => panic!("no payload"),
+    }
+    observation
+}
+
+#[test]
+fn an_identifier_at_the_end_of_a_payload_waits_for_what_comes_next() {
+    let c = credential("c");
+    let clear = |t, hits| send(10, t, ends(1, 80), None, None, payload(20, hits));
+    let on = |t, call, hits| {
+        [
+            tls(10, t, call, 70, 100, hits),
+            send(
+                10,
+                t + 1,
+                ends(2, 443),
+                Some((0x17, 117)),
+                Some((call, 70)),
+                payload(122, vec![]),
+            ),
+        ]
+    };
+    let tick = |t| Observation::Tick {
+        boot_ns: t,
+        wall_ns: 1_000 * SEC + t,
+    };
+    let open = || vec![open_hit(&c)];
+    let [w1, s1] = on(SEC + 1, 7, open());
+    let [w2, s2] = on(SEC + 9, 8, vec![]);
+    let stories: Vec<(&str, Vec<Observation>, usize)> = vec![
+        (
+            "a new payload",
+            vec![clear(SEC + 1, open()), clear(SEC + 2, vec![])],
+            1,
+        ),
+        (
+            "the word goes on",
+            vec![clear(SEC + 1, open()), continuing(clear(SEC + 2, vec![]))],
+            0,
+        ),
+        (
+            "nothing for a second",
+            vec![clear(SEC + 1, open()), tick(3 * SEC)],
+            1,
+        ),
+        (
+            "nothing yet",
+            vec![clear(SEC + 1, open()), tick(SEC + SEC / 2)],
+            0,
+        ),
+        (
+            "another connection's payload",
+            vec![
+                clear(SEC + 1, open()),
+                continuing(send(
+                    10,
+                    SEC + 2,
+                    ends(5, 80),
+                    None,
+                    None,
+                    payload(9, vec![]),
+                )),
+            ],
+            0,
+        ),
+        (
+            "TLS, a new payload",
+            vec![w1.clone(), s1.clone(), w2.clone(), s2.clone()],
+            1,
+        ),
+        (
+            "TLS, the word goes on",
+            vec![w1.clone(), s1, continuing(w2.clone()), s2],
+            0,
+        ),
+        // In memory: decided while it waits for its socket.
+        (
+            "TLS in memory, the word goes on",
+            vec![w1, continuing(w2), tick(9 * SEC)],
+            0,
+        ),
+    ];
+    for (what, story, expected) in stories {
+        let observations: Vec<_> = [start(), exec(10, 1, SEC, vec![])]
+            .into_iter()
+            .chain(story)
+            .collect();
+        let events = run(&observations);
+        let sent = of(&events, "credential_sent");
+        assert_eq!(sent.len(), expected, "{what}: {events:#?}");
+        assert!(sent.iter().all(|e| grade(e) == "identified"), "{what}");
+    }
+    // The end of the process ends the word.
+    let exit = Observation::Exit {
+        at: at(10, SEC + 3),
+        status: 0,
+        signal: 0,
+    };
+    let events = run(&[
+        start(),
+        exec(10, 1, SEC, vec![]),
+        clear(SEC + 1, open()),
+        exit,
+    ]);
+    assert_eq!(of(&events, "credential_sent").len(), 1);
+}

@@ -1,0 +1,256 @@
+//! The sign between a name and its value.
+
+use super::{at_line_start, skip_space};
+use std::ops::Range;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operator {
+    Assign,
+    Colon,
+    /// `==`, `!=`
+    Compare,
+    /// An argument of the name: `setName("value")`.
+    Argument,
+    /// Name and value as two arguments: `("NAME", "value")`.
+    Pair,
+    /// The word after it in a list.
+    List,
+    /// `<name>value</name>`
+    Tag,
+    /// `--name value`
+    Flag,
+    /// `the password is "..."`
+    Prose,
+}
+
+/// Finds the sign after the name and where the value begins.
+pub(super) fn operator(text: &[u8], name: &Range<usize>) -> Option<(usize, Operator)> {
+    let limit = text.len().min(name.end + 96);
+    let mut i = name.end;
+    let peek = |i: usize| if i < limit { text[i] } else { 0 };
+    // Closing quotes and brackets of the name, with their backslashes: "name", ['name'], \"name\".
+    let mut closers = 0;
+    while closers < 4 && matches!(peek(i), b'"' | b'\'' | b'`' | b']' | b'\\') {
+        i += 1;
+        closers += 1;
+    }
+    // password[32] = "..."
+    if peek(i) == b'[' {
+        let digits = text[i + 1..limit]
+            .iter()
+            .take_while(|b| b.is_ascii_digit())
+            .count();
+        if peek(i + 1 + digits) == b']' {
+            i += digits + 2;
+        }
+    }
+    if peek(i) == b'>' && closers == 0 {
+        let open = name.start.checked_sub(1).map(|i| text[i]);
+        if matches!(open, Some(b'<' | b':')) {
+            return Some((i + 1, Operator::Tag));
+        }
+    }
+    // <entry key="name">value</entry>
+    if peek(i) == b'>' && closers == 1 && named_element(&text[..name.start]) {
+        return Some((i + 1, Operator::Tag));
+    }
+    let spaces = skip_space(text, i, limit);
+    let spaced = spaces > i;
+    i = spaces;
+    // name="x" value="..."
+    if closers > 0
+        && spaced
+        && text[i..limit].len() > 6
+        && text[i..i + 5].eq_ignore_ascii_case(b"value")
+    {
+        i = skip_space(text, i + 5, limit);
+    }
+    // `name: X` and `value: ...` on the next line, `"name": "X", "value": "..."`: lists of variables.
+    if let Some(after) = value_field(text, name, i, limit) {
+        return Some((after, Operator::Assign));
+    }
+    match peek(i) {
+        b'=' => {
+            if peek(i + 1) == b'>' {
+                return Some((i + 2, Operator::Assign));
+            }
+            if peek(i + 1) == b'=' {
+                return Some((
+                    i + if peek(i + 2) == b'=' { 3 } else { 2 },
+                    Operator::Compare,
+                ));
+            }
+            Some((i + 1, Operator::Assign))
+        }
+        b'!' if peek(i + 1) == b'=' => Some((
+            i + if peek(i + 2) == b'=' { 3 } else { 2 },
+            Operator::Compare,
+        )),
+        b':' => {
+            if matches!(peek(i + 1), b'=') {
+                return Some((i + 2, Operator::Assign));
+            }
+            if peek(i + 1) == b':' {
+                return None;
+            }
+            Some((after_type(text, i + 1, limit), Operator::Colon))
+        }
+        b'-' if peek(i + 1) == b'>' => None,
+        b'|' if peek(i + 1) == b'|' || peek(i + 1) == b'=' => Some((i + 2, Operator::Assign)),
+        b'?' if peek(i + 1) == b'?' => Some((i + 2, Operator::Assign)),
+        // ("NAME", "value"): the first of exactly two; a list of words goes on.
+        b',' if closers > 0 => Some((
+            i + 1,
+            if opens_pair(text, name) {
+                Operator::Pair
+            } else {
+                Operator::List
+            },
+        )),
+        // setPassword("value"); a macro in capitals takes names of things.
+        b'(' if text[name.clone()].iter().any(u8::is_ascii_lowercase)
+            // `test.pass("...")` says that something passed.
+            && !text[name.clone()].ends_with(b".pass") =>
+        {
+            Some((i + 1, Operator::Argument))
+        }
+        // `password 'value'` stands on a line of its own, or is SQL.
+        b'"' | b'\''
+            if spaced
+                && closers == 0
+                && (at_line_start(text, name.start)
+                    || keyword(&text[name.clone()])
+                    || parameter(&text[name.clone()])) =>
+        {
+            Some((i, Operator::Argument))
+        }
+        // One blank: more of them set the columns of a help text.
+        _ if i == name.end + 1
+            && closers == 0
+            && (text[name.start..].starts_with(b"--") || parameter(&text[name.clone()])) =>
+        {
+            Some((i, Operator::Flag))
+        }
+        b'i' if spaced && peek(i + 1) == b's' && peek(i + 2) == b' ' => {
+            Some((i + 3, Operator::Prose))
+        }
+        // Typed declarations: `password string = "..."`, `api_key text := '...'`.
+        b if spaced && b.is_ascii_alphabetic() => {
+            let word = text[i..limit]
+                .iter()
+                .take(16)
+                .take_while(|b| b.is_ascii_alphanumeric())
+                .count();
+            let j = skip_space(text, i + word, limit);
+            const TYPES: &[&[u8]] = &[
+                b"string",
+                b"str",
+                b"text",
+                b"varchar",
+                b"String",
+                b"NSString",
+                b"const",
+            ];
+            let after = if peek(j) == b':' { j + 1 } else { j };
+            (TYPES.contains(&&text[i..i + word]) && peek(after) == b'=')
+                .then_some((after + 1, Operator::Assign))
+        }
+        _ => None,
+    }
+}
+
+/// After a name that is itself a field's value, the field that holds its value; the place after its colon.
+fn value_field(text: &[u8], name: &Range<usize>, at: usize, limit: usize) -> Option<usize> {
+    if !matches!(text.get(at), Some(b'\n' | b'\r' | b',')) {
+        return None;
+    }
+    let before = text[name.start.saturating_sub(16)..name.start].trim_ascii_end();
+    let before = before
+        .strip_suffix(b"\"")
+        .or_else(|| before.strip_suffix(b"'"))
+        .unwrap_or(before)
+        .trim_ascii_end()
+        .strip_suffix(b":")?;
+    let before = before.strip_suffix(b"\"").unwrap_or(before);
+    let field = &before[before.len().saturating_sub(4)..];
+    if !(field.eq_ignore_ascii_case(b"name") || field.ends_with(b"key") || field.ends_with(b"Key"))
+    {
+        return None;
+    }
+    let mut i = at;
+    while i < limit
+        && (text[i].is_ascii_whitespace() || matches!(text[i], b',' | b'"' | b'\'' | b'-'))
+    {
+        i += 1;
+    }
+    let rest = text.get(i..limit)?;
+    if rest.len() < 7 || !rest[..5].eq_ignore_ascii_case(b"value") {
+        return None;
+    }
+    let mut i = i + 5;
+    if matches!(text.get(i), Some(b'"' | b'\'')) {
+        i += 1;
+    }
+    let i = skip_space(text, i, limit);
+    (text.get(i) == Some(&b':')).then_some(i + 1)
+}
+
+/// Skips a type annotation: `: str = "x"`, `: Option<String> = "x"`.
+fn after_type(text: &[u8], at: usize, limit: usize) -> usize {
+    let i = skip_space(text, at, limit);
+    let word = text[i..limit]
+        .iter()
+        .take(32)
+        .take_while(|b| {
+            b.is_ascii_alphanumeric()
+                || matches!(b, b'&' | b'<' | b'>' | b'[' | b']' | b'*' | b'?' | b'\'')
+        })
+        .count();
+    let j = skip_space(text, i + word, limit);
+    // Only a name of a type is followed by a single equals sign.
+    if word > 0
+        && text.get(j) == Some(&b'=')
+        && text.get(j + 1) != Some(&b'=')
+        && j > i
+        && text[i].is_ascii_alphabetic() | (text[i] == b'&')
+        && j > i + word
+    {
+        j + 1
+    } else {
+        at
+    }
+}
+
+/// The quote before the name follows an opening bracket.
+fn opens_pair(text: &[u8], name: &Range<usize>) -> bool {
+    let before = &text[name.start.saturating_sub(8)..name.start];
+    let before = before.trim_ascii_end();
+    let before = match before.last() {
+        Some(b'"' | b'\'' | b'`') => &before[..before.len() - 1],
+        _ => return false,
+    };
+    let before = match before.last() {
+        Some(b'\\') => &before[..before.len() - 1],
+        _ => before,
+    };
+    matches!(before.trim_ascii_end().last(), Some(b'(' | b'{'))
+}
+
+/// `PASSWORD` and `IDENTIFIED BY` of SQL, in capitals as manuals of databases write them.
+fn keyword(name: &[u8]) -> bool {
+    name == b"PASSWORD"
+}
+
+/// `-Password` of PowerShell.
+fn parameter(name: &[u8]) -> bool {
+    name.first() == Some(&b'-') && name.get(1).is_some_and(u8::is_ascii_uppercase)
+}
+
+/// What stands before a name is `key="` or `name="`.
+fn named_element(before: &[u8]) -> bool {
+    let before = before
+        .strip_suffix(b"\"")
+        .or_else(|| before.strip_suffix(b"'"))
+        .and_then(|b| b.strip_suffix(b"="));
+    before.is_some_and(|b| b.ends_with(b" key") || b.ends_with(b" name"))
+}
