@@ -11,7 +11,7 @@ pub const PROC_HOLDER: u32 = 2;
 pub const PROC_IGNORED: u32 = 3;
 
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcState {
     /// One of `PROC_*`.
     pub state: u32,
