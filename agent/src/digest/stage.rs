@@ -156,6 +156,10 @@ impl Digest {
 
     fn finished(&mut self, done: Finished, out: &mut Digested) {
         let pid = done.seen.at.pid;
+        out.settle.push(Settle {
+            pid,
+            exec_id: done.exec_id,
+        });
         if self
             .snapshot_at
             .get(&pid)
@@ -167,10 +171,6 @@ impl Digest {
         if let Some(home) = &done.home {
             self.files.add_home(done.mnt_ns, home);
         }
-        out.settle.push(Settle {
-            pid,
-            exec_id: done.exec_id,
-        });
         out.observations
             .push(Observation::Exec(Box::new(done.seen)));
     }
@@ -205,6 +205,11 @@ impl Digest {
         let Some(known) = self.files.table.get(r.file) else {
             return;
         };
+        let Some((facts, credentials)) = known.as_read(r.ctime_ns, r.size) else {
+            // What was read is gone; what is there now was not read.
+            self.unlocated += 1;
+            return;
+        };
         let access = match r.access {
             abi::access::OPEN => Access::Open,
             abi::access::MMAP => Access::Mmap,
@@ -213,8 +218,8 @@ impl Digest {
         out.observations.push(Observation::File(Box::new(FileSeen {
             at: stamp::stamp(&r.header),
             access,
-            file: known.version.facts.clone(),
-            credentials: known.credentials.clone(),
+            file: facts.clone(),
+            credentials: credentials.to_vec(),
             unreadable: known.unreadable.clone(),
             truncated: known.truncated,
             hook: hook.to_owned(),
@@ -242,6 +247,10 @@ impl Digest {
                     return;
                 };
                 out.watch.push((known.access_path(), r.file));
+                let Some((facts, credentials)) = known.as_read(r.ctime_ns, r.size) else {
+                    self.unlocated += 1;
+                    return;
+                };
                 let access = if r.access == abi::access::MMAP {
                     Access::Mmap
                 } else {
@@ -253,8 +262,8 @@ impl Digest {
                     } else {
                         access
                     },
-                    file: known.version.facts.clone(),
-                    credentials: known.credentials.clone(),
+                    file: facts.clone(),
+                    credentials: credentials.to_vec(),
                     unreadable: None,
                     truncated: known.truncated,
                     hook: hook.to_owned(),

@@ -184,6 +184,7 @@ impl Line {
             credentials,
             unreadable: None,
             truncated: inspected.truncated,
+            previous: None,
         };
         let mut look = known.look(held, min, Why::Met, boot_ns);
         look.raw = raw;

@@ -102,6 +102,7 @@ impl Discovery {
             credentials,
             unreadable: None,
             truncated: looked.truncated,
+            previous: None,
         };
         let look = known.look(held, min_confidence(named), Why::Met, new.header.boot_ns);
         if files.table.insert(new.file, known) {

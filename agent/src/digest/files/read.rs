@@ -55,6 +55,8 @@ pub struct Version {
     pub born_ns: u64,
     /// Seconds since the epoch.
     pub modified: i64,
+    /// The same, nanoseconds.
+    pub modified_ns: u64,
     pub links: u32,
 }
 
@@ -94,6 +96,7 @@ pub fn version(fd: impl AsFd, path: &str) -> rustix::io::Result<Option<Version>>
             0
         },
         modified: s.stx_mtime.tv_sec,
+        modified_ns: nanos(s.stx_mtime.tv_sec, s.stx_mtime.tv_nsec),
         links: s.stx_nlink,
     }))
 }

@@ -3,7 +3,7 @@
 use super::inspect;
 use super::read::{self, Version};
 use crate::digest::Registry;
-use crate::model::{Credential, CredentialRef, FileLook, Why};
+use crate::model::{Credential, CredentialRef, FileFacts, FileLook, Why};
 use crate::secret::Classifier;
 use keytrail_abi::FileId;
 use rustix::fs::OFlags;
@@ -23,9 +23,26 @@ pub struct KnownFile {
     pub credentials: Vec<CredentialRef>,
     pub unreadable: Option<String>,
     pub truncated: bool,
+    /// The version before, for reads that are told late.
+    pub previous: Option<(FileFacts, Vec<CredentialRef>)>,
 }
 
 impl KnownFile {
+    /// What somebody saw who read the file of `size` bytes when its change time was `ctime_ns` (0: unknown). `None`
+    /// when that content is not known: it was overwritten before it could be looked into.
+    pub fn as_read(&self, ctime_ns: u64, size: u64) -> Option<(&FileFacts, &[CredentialRef])> {
+        let facts = &self.version.facts;
+        // A change of mode or name changes the change time and not the content.
+        let unchanged = self.version.modified_ns <= ctime_ns && facts.size == size;
+        if ctime_ns == 0 || facts.ctime_ns == ctime_ns || unchanged {
+            return Some((facts, &self.credentials));
+        }
+        self.previous
+            .as_ref()
+            .filter(|(facts, _)| facts.ctime_ns == ctime_ns)
+            .map(|(facts, credentials)| (facts, credentials.as_slice()))
+    }
+
     /// Where this process finds the file.
     pub fn access_path(&self) -> PathBuf {
         self.root
@@ -97,8 +114,19 @@ impl FileTable {
         if self.files.len() >= MAX_FILES && !self.files.contains_key(&id) {
             return false;
         }
-        self.files.insert(id, known);
+        self.put(id, known);
         true
+    }
+
+    fn put(&mut self, id: FileId, mut known: KnownFile) {
+        if let Some(before) = self.files.remove(&id) {
+            known.previous = if before.version.facts.ctime_ns == known.version.facts.ctime_ns {
+                before.previous
+            } else {
+                Some((before.version.facts, before.credentials))
+            };
+        }
+        self.files.insert(id, known);
     }
 
     /// What is known under this path; more than one file when one has taken the place of another.
@@ -147,6 +175,7 @@ impl FileTable {
             credentials: Vec::new(),
             unreadable: None,
             truncated: false,
+            previous: None,
         };
         let opened = read::open_in(std::os::fd::AsFd::as_fd(&root_fd), path, OFlags::RDONLY);
         match opened.map_err(std::io::Error::from).and_then(|fd| {
@@ -166,7 +195,61 @@ impl FileTable {
             }
             Err(e) => known.unreadable = Some(e.to_string()),
         }
-        self.files.insert(id, known);
+        self.put(id, known);
         Some(Learnt { id, new_file, held })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(ctime_ns: u64, modified_ns: u64, size: u64) -> Version {
+        let file = tempfile::tempfile().unwrap();
+        let mut version = read::version(&file, "/x").unwrap().unwrap();
+        version.facts.ctime_ns = ctime_ns;
+        version.facts.size = size;
+        version.modified_ns = modified_ns;
+        version
+    }
+
+    fn known(version: Version) -> KnownFile {
+        KnownFile {
+            version,
+            root: PathBuf::from("/"),
+            credentials: Vec::new(),
+            unreadable: None,
+            truncated: false,
+            previous: None,
+        }
+    }
+
+    #[test]
+    fn a_read_is_of_the_version_it_was_of() {
+        let mut table = FileTable::default();
+        let first = version(100, 100, 10);
+        let id = first.id;
+        table.insert(id, known(first));
+        // Rotated in place before the read of the first version was told.
+        table.insert(id, known(version(200, 200, 10)));
+        let ctime = |read: u64, size: u64| {
+            table
+                .get(id)
+                .and_then(|k| k.as_read(read, size))
+                .map(|(facts, _)| facts.ctime_ns)
+        };
+        assert_eq!(ctime(200, 10), Some(200));
+        assert_eq!(ctime(100, 10), Some(100));
+        assert_eq!(ctime(150, 10), None, "a version nobody looked into");
+        assert_eq!(ctime(0, 10), Some(200), "the hook tells no version");
+    }
+
+    #[test]
+    fn a_change_of_mode_is_no_change_of_content() {
+        // Written at 100, read at once, made private at 300, looked into after that.
+        let file = known(version(300, 100, 10));
+        assert_eq!(file.as_read(100, 10).map(|(f, _)| f.ctime_ns), Some(300));
+        assert!(file.as_read(99, 10).is_none(), "before it was written");
+        assert!(file.as_read(100, 11).is_none(), "another content");
     }
 }
