@@ -195,7 +195,9 @@ impl Core {
         for key in opens {
             self.opened(key);
         }
-        if self.start.process_events || self.holds(pid) {
+        // Threads that die together may each be taken for the last one, on kernels that do not say which is.
+        let again = self.table.get(pid).is_some_and(|p| p.exited_ns.is_some());
+        if !again && (self.start.process_events || self.holds(pid)) {
             let mut e = self.event("process_exit", at.boot_ns);
             e.process = Some(self.table.describe(pid));
             e.exit = Some(v1::ProcessExit { status, signal });

@@ -207,3 +207,21 @@ fn a_recording_replays_to_the_same_bytes() {
     let replayed: Vec<Vec<u8>> = run(&again).iter().map(|e| e.encode_to_vec()).collect();
     assert_eq!(live, replayed);
 }
+
+#[test]
+fn a_process_ends_once() {
+    let c = credential("c");
+    let exit = |ns| Observation::Exit {
+        at: at(10, ns),
+        status: 0,
+        signal: 9,
+    };
+    let events = run(&[
+        start(),
+        exec(10, 1, SEC, vec![env(&c, "T")]),
+        exit(2 * SEC),
+        exit(2 * SEC + 1),
+        stop(),
+    ]);
+    assert_eq!(of(&events, "process_exit").len(), 1);
+}
