@@ -299,13 +299,30 @@ fn files_are_learnt_watched_and_known_in_their_new_version() {
     let mut access = abi::FileAccess {
         header: header(abi::Kind::FILE_READ, NOBODY),
         file: id,
-        size: 1,
+        size: 0,
         ctime_ns: 12345,
         access: abi::access::READ,
         count: 1,
     };
+    let changed = |name: &str| {
+        use std::os::unix::fs::MetadataExt as _;
+        let meta = std::fs::metadata(aws.join(name)).unwrap();
+        (
+            meta.ctime() as u64 * 1_000_000_000 + meta.ctime_nsec() as u64,
+            meta.size(),
+        )
+    };
+    let (before, _) = changed("one");
     let second = github();
     write("one", &second);
+    out.observations.clear();
+    digest.record(&Record::File(access), "hook", &mut out);
+    assert!(
+        out.observations.is_empty(),
+        "a version nobody knows was read"
+    );
+    assert_eq!(std::mem::take(&mut digest.unlocated), 1);
+    (access.ctime_ns, access.size) = changed("one");
     out.observations.clear();
     digest.record(&Record::File(access), "hook", &mut out);
     let Some(Observation::File(seen)) = out.observations.pop() else {
@@ -317,6 +334,14 @@ fn files_are_learnt_watched_and_known_in_their_new_version() {
         .fingerprinter()
         .fingerprint(second.as_bytes());
     assert_eq!(seen.credentials[0].fingerprint, expected);
+    // The read of the version before, told late: not of what is there now.
+    access.ctime_ns = before;
+    digest.record(&Record::File(access), "hook", &mut out);
+    let Some(Observation::File(seen)) = out.observations.pop() else {
+        panic!("the read of the first version did not come out")
+    };
+    assert_eq!(seen.credentials.len(), 1);
+    assert_ne!(seen.credentials[0].fingerprint, expected);
 
     // A file that is not watched says nothing.
     access.file.ino = 1;
