@@ -28,10 +28,14 @@ const TICK_NS: u64 = 100_000_000;
 /// Nothing waits for a decision this long after the last record; from then on ticks are for losses only.
 const BUSY_NS: u64 = 2_000_000_000;
 const IDLE_TICK_NS: u64 = 1_000_000_000;
+/// Rest between two drains that both found something. A ring with a record in it is readable at once, so that without
+/// a rest the loop would turn for every single record, and look into /proc at processes that are busy dying.
+const PACE: Duration = Duration::from_millis(2);
 const RESCAN_NS: u64 = 20_000_000;
 const FULL_RESCAN_NS: u64 = 30_000_000_000;
 const SWEEP_NS: u64 = 10_000_000_000;
-const LIBRARIES_NS: u64 = 5_000_000_000;
+/// Who holds something has its libraries looked at when it connects; this is for the report, and for what is opened late.
+const LIBRARIES_NS: u64 = 10_000_000_000;
 /// A lap of the ring costs about 2 ms; a secret may be there for two seconds at most.
 const WIPE_NS: u64 = 1_000_000_000;
 const UNLOCATED_NS: u64 = 10_000_000_000;
@@ -440,6 +444,9 @@ impl Runner {
     fn turn(&mut self, due: &mut Due) {
         self.shared.turns.fetch_add(1, Ordering::Relaxed);
         let extra: Vec<_> = self.line.digest.files.fd().into_iter().collect();
+        if due.found {
+            std::thread::sleep(PACE);
+        }
         if let Err(error) = self.sensor.wait(Duration::from_millis(50), &extra) {
             tracing::warn!(%error, "waiting for records failed");
             std::thread::sleep(Duration::from_millis(10));
@@ -451,7 +458,8 @@ impl Runner {
             self.line.apply(&mut self.sensor);
             due.rescan = boot_ns() + RESCAN_NS;
         }
-        if self.drain() > 0 {
+        due.found = self.drain() > 0;
+        if due.found {
             due.busy_until = now + BUSY_NS;
             due.tick = due.tick.min(now + TICK_NS);
         }
@@ -659,6 +667,8 @@ impl Runner {
 /// When each periodic job is next due, nanoseconds since boot.
 #[derive(Default)]
 struct Due {
+    /// The last drain found records.
+    found: bool,
     tick: u64,
     /// Until then something may be waiting for a tick.
     busy_until: u64,
