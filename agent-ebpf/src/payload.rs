@@ -52,6 +52,23 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// `left` bytes at `at`, of a call of `total`; nothing captured yet.
+    #[inline(always)]
+    pub fn new(at: u64, left: u64, total: u64) -> Self {
+        Self {
+            at,
+            left,
+            vector: 0,
+            next: 0,
+            count: 0,
+            offset: 0,
+            limit: 0,
+            total,
+            bits: 0,
+            by_page: 0,
+        }
+    }
+
     /// Takes the next segment. False when there is none.
     #[inline(always)]
     pub fn advance(&mut self) -> bool {

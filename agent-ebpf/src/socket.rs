@@ -189,18 +189,7 @@ fn segments(iter: u64, total: u64) -> Option<Progress> {
         _ => read::<u32>(iter, field(f::ITER_TYPE))? & !1,
     };
     let skip: u64 = read_or_zero(iter, field(f::ITER_OFFSET));
-    let mut progress = Progress {
-        at: 0,
-        left: 0,
-        vector: 0,
-        next: 0,
-        count: 0,
-        offset: 0,
-        limit: 0,
-        total,
-        bits: 0,
-        by_page: 0,
-    };
+    let mut progress = Progress::new(0, 0, total);
     if field(f::ENUM_ITER_UBUF) != MISSING && kind == field(f::ENUM_ITER_UBUF) {
         progress.at = read::<u64>(iter, field(f::ITER_UBUF))? + skip;
         progress.left = total;
@@ -268,18 +257,7 @@ fn on_send(sk: u64, msg: u64) {
     };
     let found = segments(iter, total);
     let readable = found.is_some();
-    let mut progress = found.unwrap_or(Progress {
-        at: 0,
-        left: 0,
-        vector: 0,
-        next: 0,
-        count: 0,
-        offset: 0,
-        limit: 0,
-        total,
-        bits: 0,
-        by_page: 0,
-    });
+    let mut progress = found.unwrap_or(Progress::new(0, 0, total));
     // SAFETY: a live map value that belongs to this thread.
     let Some(call) = new_call(unsafe { (*entry).call }, sk, total, &progress) else {
         return;

@@ -124,16 +124,9 @@ fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
         (*entry).call.ret_slot = ret_slot;
         (*entry).call.ret_addr = ret_addr;
         (*entry).progress = Progress {
-            at: buffer,
-            left: total,
-            vector: 0,
-            next: 0,
-            count: 0,
-            offset: 0,
             limit,
-            total,
             bits: unclassified(state) as u32,
-            by_page: 0,
+            ..Progress::new(buffer, total, total)
         };
         stamp(&raw mut (*entry).record.header);
         (*entry).record.tls_call = tls_call;
