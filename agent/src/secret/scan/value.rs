@@ -7,7 +7,8 @@ use super::name::NameClass;
 use crate::secret::checks::strength::{distinct, entropy, looks_random, worded};
 use crate::secret::checks::{Doubt, doubt};
 use forms::{
-    expression, name_service, no_secret, numbered_identifier, same_word, wordy_identifier,
+    expression, name_service, no_secret, numbered_identifier, numbers_with_colons, same_word,
+    wordy_identifier,
 };
 use typed::{by_hand, pattern, trial};
 
@@ -143,7 +144,12 @@ fn password(value: &[u8], shape: &Shape, written: Written) -> Option<f64> {
 
 /// A value after a name that says token or secret: machines make them.
 fn secret(value: &[u8], shape: &Shape, written: Written) -> Option<f64> {
-    if value.contains(&b' ') || !value.is_ascii() || by_hand(value) || pattern(value) {
+    if value.contains(&b' ')
+        || !value.is_ascii()
+        || by_hand(value)
+        || pattern(value)
+        || numbers_with_colons(value)
+    {
         return None;
     }
     // Ids of spans and builds are that short.
@@ -196,6 +202,7 @@ fn key(name: &[u8], value: &[u8], shape: &Shape, written: Written) -> Option<f64
     }
     let strong = shape.random
         && !by_hand(value)
+        && !numbers_with_colons(value)
         && !(value.contains(&b'-')
             && value
                 .split(|b| *b == b'-')
@@ -265,6 +272,14 @@ mod tests {
             assert!(!yes(Secret, v, Quoted), "{v}");
         }
         assert!(yes(Key, "q3VtZcK8s1LwXy7BnR0uTd4P", Bare));
-        assert!(!yes(Key, "background-color", Quoted));
+        for v in [
+            "background-color",
+            "7fa6e139:16758:2412531:0",
+            "b7:c1:09:e4:52:3a:8f:d6:71:0c",
+            "2001:db8:9f3a:71c::e04b:52d8:17",
+        ] {
+            assert!(!yes(Key, v, Quoted), "{v}");
+            assert!(!yes(Secret, v, Quoted), "{v}");
+        }
     }
 }

@@ -88,6 +88,19 @@ const PUBLIC_KEY: &[&[u8]] = &[
     b"MIICljCC",
 ];
 
+/// An id made of numbers, with colons between them: a key of several columns, a MAC or IPv6 address, a digest as
+/// fingerprints are written.
+pub(super) fn numbers_with_colons(value: &[u8]) -> bool {
+    let mut parts = 0;
+    for part in value.split(|b| *b == b':') {
+        if !part.iter().all(u8::is_ascii_hexdigit) {
+            return false;
+        }
+        parts += 1;
+    }
+    parts >= 3
+}
+
 /// Forms that are not secrets: paths, URLs without password, numbers, versions, e-mail addresses, types, colours.
 pub(super) fn no_secret(value: &[u8], random: bool) -> bool {
     let starts = |p: &[u8]| value.len() >= p.len() && value[..p.len()].eq_ignore_ascii_case(p);
