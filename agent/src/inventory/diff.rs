@@ -163,19 +163,14 @@ fn places(was: &Entry, is: &Entry) -> (Vec<String>, Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inventory::fixtures;
     use crate::inventory::model::{FilePlace, ProcessPlace};
     use crate::model::Credential;
 
     fn entry(fingerprint: &str, paths: &[&str]) -> Entry {
         let credential = Credential {
             kind: "k".into(),
-            identifier: String::new(),
-            fingerprint: fingerprint.into(),
-            confidence: 0.9,
-            expires: None,
-            rule: "r".into(),
-            privilege: 2,
-            attack: String::new(),
+            ..fixtures::credential(fingerprint)
         };
         let places = paths
             .iter()

@@ -322,21 +322,9 @@ fn file_place(look: &FileLook, (container, pod): Workload) -> FilePlace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inventory::fixtures::credential;
 
     const START: u64 = 1_000_000_000_000;
-
-    fn credential(fingerprint: &str) -> Credential {
-        Credential {
-            kind: "github-pat".into(),
-            identifier: String::new(),
-            fingerprint: fingerprint.into(),
-            confidence: 0.9,
-            expires: None,
-            rule: "r".into(),
-            privilege: 2,
-            attack: String::new(),
-        }
-    }
 
     fn look(path: &str, inode: u64, born_ns: u64, held: &[&str]) -> FileLook {
         FileLook {

@@ -330,17 +330,12 @@ fn same_file(a: &FilePlace, b: &FilePlace) -> bool {
 mod tests {
     use super::super::model::Area;
     use super::*;
+    use crate::inventory::fixtures;
 
     fn credential(fingerprint: &str) -> Credential {
         Credential {
-            kind: "github-pat".into(),
-            identifier: String::new(),
-            fingerprint: fingerprint.into(),
-            confidence: 0.9,
-            expires: None,
-            rule: "r".into(),
             privilege: 0,
-            attack: String::new(),
+            ..fixtures::credential(fingerprint)
         }
     }
 

@@ -9,6 +9,8 @@ pub mod diff;
 mod enrich;
 pub mod exposure;
 mod facts;
+#[cfg(test)]
+mod fixtures;
 pub mod live;
 mod look;
 mod merge;

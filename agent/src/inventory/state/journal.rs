@@ -185,21 +185,12 @@ fn apply(entries: Vec<Entry>, changes: Vec<Change>) -> Vec<Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inventory::fixtures;
     use crate::inventory::model::FilePlace;
-    use crate::model::Credential;
 
     fn entry(fingerprint: &str, path: &str, seen: i64) -> Entry {
         Entry {
-            credential: Credential {
-                kind: "github-pat".into(),
-                identifier: String::new(),
-                fingerprint: fingerprint.into(),
-                confidence: 0.9,
-                expires: None,
-                rule: "r".into(),
-                privilege: 2,
-                attack: String::new(),
-            },
+            credential: fixtures::credential(fingerprint),
             first_seen: seen,
             rotated: None,
             previous: String::new(),

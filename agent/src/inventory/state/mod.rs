@@ -377,21 +377,12 @@ pub fn replacements(before: &[Entry], after: &[Entry]) -> Vec<(String, String)> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inventory::fixtures;
     use crate::inventory::model::{FilePlace, Place};
-    use crate::model::Credential;
     use std::os::unix::fs::MetadataExt as _;
 
     fn entry(fingerprint: &str, path: &str) -> Entry {
-        let credential = Credential {
-            kind: "github-pat".into(),
-            identifier: String::new(),
-            fingerprint: fingerprint.into(),
-            confidence: 0.9,
-            expires: None,
-            rule: "r".into(),
-            privilege: 2,
-            attack: String::new(),
-        };
+        let credential = fixtures::credential(fingerprint);
         let place = Place::File(FilePlace {
             path: path.into(),
             ..FilePlace::default()
