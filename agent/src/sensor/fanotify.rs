@@ -35,25 +35,52 @@ pub struct Fanotify {
     group: OwnedFd,
 }
 
+/// A group of this kind (fanotify_init(2)); `files` are the flags its descriptors are opened with.
+pub(super) fn group(flags: libc::c_uint, files: libc::c_int) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers.
+    let fd = unsafe { libc::fanotify_init(flags, files as u32) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Adds or removes the marks of `path` (fanotify_mark(2)).
+pub(super) fn change_mark(
+    group: &OwnedFd,
+    action: libc::c_uint,
+    mask: u64,
+    path: &Path,
+) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: `path` is a C string that lives through the call.
+    let result = unsafe {
+        libc::fanotify_mark(
+            group.as_raw_fd(),
+            action,
+            mask,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+        )
+    };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
 impl Fanotify {
     /// # Errors
     /// When the kernel has no fanotify, or does not let us (CAP_SYS_ADMIN).
     pub fn new() -> io::Result<Self> {
-        // SAFETY: no pointers.
-        let fd = unsafe {
-            libc::fanotify_init(
-                libc::FAN_CLASS_NOTIF
-                    | libc::FAN_CLOEXEC
-                    | libc::FAN_NONBLOCK
-                    | libc::FAN_UNLIMITED_MARKS,
-                (libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOATIME | libc::O_LARGEFILE) as u32,
-            )
-        };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: a new descriptor that nobody else owns.
-        let group = unsafe { OwnedFd::from_raw_fd(fd) };
+        let flags = libc::FAN_CLASS_NOTIF
+            | libc::FAN_CLOEXEC
+            | libc::FAN_NONBLOCK
+            | libc::FAN_UNLIMITED_MARKS;
+        let files = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOATIME | libc::O_LARGEFILE;
+        let group = group(flags, files)?;
         Ok(Self { group })
     }
 
@@ -70,22 +97,7 @@ impl Fanotify {
     }
 
     fn change(&self, action: libc::c_uint, path: &Path) -> io::Result<()> {
-        let path = CString::new(path.as_os_str().as_bytes())?;
-        // SAFETY: `path` is a C string that lives through the call.
-        let result = unsafe {
-            libc::fanotify_mark(
-                self.group.as_raw_fd(),
-                action,
-                MASK,
-                libc::AT_FDCWD,
-                path.as_ptr(),
-            )
-        };
-        if result < 0 {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(())
-        }
+        change_mark(&self.group, action, MASK, path)
     }
 
     /// Hands out what is queued, until nothing is. Returns how many events the kernel had to drop (0 or 1: it does

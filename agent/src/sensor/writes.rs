@@ -5,14 +5,11 @@
 //! events with descriptors would: an unmount right after a write is not disturbed. Equal events of one process that
 //! wait in the queue are merged by the kernel.
 
+use super::fanotify;
 use rustix::fs::{Mode, OFlags};
 use std::{
-    ffi::CString,
     io,
-    os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
-        unix::ffi::OsStrExt,
-    },
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     path::Path,
 };
 
@@ -91,21 +88,12 @@ impl Writes {
     /// # Errors
     /// When the kernel has no fanotify of this kind (before 5.9), or does not let us (CAP_SYS_ADMIN).
     pub fn new() -> io::Result<Self> {
-        // SAFETY: no pointers.
-        let fd = unsafe {
-            libc::fanotify_init(
-                libc::FAN_CLASS_NOTIF
-                    | libc::FAN_CLOEXEC
-                    | libc::FAN_NONBLOCK
-                    | libc::FAN_REPORT_DFID_NAME,
-                (libc::O_RDONLY | libc::O_CLOEXEC | libc::O_LARGEFILE) as u32,
-            )
-        };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: a new descriptor that nobody else owns.
-        let group = unsafe { OwnedFd::from_raw_fd(fd) };
+        let flags = libc::FAN_CLASS_NOTIF
+            | libc::FAN_CLOEXEC
+            | libc::FAN_NONBLOCK
+            | libc::FAN_REPORT_DFID_NAME;
+        let files = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_LARGEFILE;
+        let group = fanotify::group(flags, files)?;
         Ok(Self {
             group,
             buffer: vec![0; 64 * 1024],
@@ -121,22 +109,9 @@ impl Writes {
         let fd = rustix::fs::open(directory, flags, Mode::empty())?;
         let id = fs_id(&fd)?;
         can_be_opened(fd.as_fd())?;
-        let path = CString::new(directory.as_os_str().as_bytes())?;
-        // SAFETY: `path` is a C string that lives through the call.
-        let result = unsafe {
-            libc::fanotify_mark(
-                self.group.as_raw_fd(),
-                libc::FAN_MARK_ADD | libc::FAN_MARK_FILESYSTEM,
-                MASK,
-                libc::AT_FDCWD,
-                path.as_ptr(),
-            )
-        };
-        if result < 0 {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(id)
-        }
+        let action = libc::FAN_MARK_ADD | libc::FAN_MARK_FILESYSTEM;
+        fanotify::change_mark(&self.group, action, MASK, directory)?;
+        Ok(id)
     }
 
     /// Hands out what is queued, each with the pid that did it, at most a few thousand events; true when the kernel had to drop some.
