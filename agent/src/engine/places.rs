@@ -175,17 +175,10 @@ impl Line {
         } = looked;
         let (id, ctime_ns) = (version.id, version.facts.ctime_ns);
         let min = min_confidence(self.digest.files.is_named(&version.facts.path));
-        let held = self.digest.registry.describe_held(&inspected.findings);
-        let credentials = self.digest.registry.learn_held(&inspected.findings, min);
-        drop(inspected.findings);
-        let known = KnownFile {
-            version,
-            root,
-            credentials,
-            unreadable: None,
-            truncated: inspected.truncated,
-            previous: None,
-        };
+        let registry = &mut self.digest.registry;
+        let (known, held) = KnownFile::learn(version, root, &inspected, min, registry);
+        // Their secret bytes are needed no longer.
+        drop(inspected);
         let mut look = known.look(held, min, Why::Met, boot_ns);
         look.raw = raw;
         look.writer = writer;

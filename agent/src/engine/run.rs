@@ -74,8 +74,10 @@ impl Kernel for Deferred {
 }
 
 impl Deferred {
-    fn apply(&mut self, sensor: &mut Sensor) -> Vec<GapSeen> {
+    /// Returns what could not be watched, and whether the libraries of some process were looked at.
+    fn apply(&mut self, sensor: &mut Sensor) -> (Vec<GapSeen>, bool) {
         let mut gaps = Vec::new();
+        let mut libraries = Vec::new();
         for op in self.0.drain(..) {
             match op {
                 Op::Set(tgid, state) => sensor.set_process(tgid, state),
@@ -87,12 +89,16 @@ impl Deferred {
                 }
                 Op::Unwatch(file) => sensor.unwatch(file),
                 Op::Clean(file, ctime_ns) => sensor.set_clean(file, ctime_ns),
-                Op::Libraries(tgid) => {
-                    sensor.attach_process_libraries(tgid);
-                }
+                Op::Libraries(tgid) => libraries.push(tgid),
             }
         }
-        gaps
+        // Each process once, and one report for all.
+        libraries.sort_unstable();
+        libraries.dedup();
+        if !libraries.is_empty() {
+            sensor.attach_process_libraries(&libraries);
+        }
+        (gaps, !libraries.is_empty())
     }
 }
 
@@ -403,12 +409,8 @@ impl Line {
 
     /// Returns whether the libraries of some process were looked at.
     pub fn apply(&mut self, sensor: &mut Sensor) -> bool {
-        let looked = self
-            .deferred
-            .0
-            .iter()
-            .any(|op| matches!(op, Op::Libraries(_)));
-        for gap in self.deferred.apply(sensor) {
+        let (gaps, looked) = self.deferred.apply(sensor);
+        for gap in gaps {
             self.gap(gap);
         }
         looked
@@ -523,7 +525,7 @@ impl Runner {
 
     /// Decides about processes whose record was lost: until then all they send is captured.
     fn sweep(&mut self) {
-        for (tgid, state) in self.sensor.sweep() {
+        for (tgid, exec_id) in self.sensor.sweep() {
             let Some(start) = crate::digest::start_of(tgid) else {
                 continue;
             };
@@ -534,10 +536,7 @@ impl Runner {
             {
                 self.line.snapshot(snapshot);
             }
-            self.line.settle(Settle {
-                pid,
-                exec_id: state.exec_id,
-            });
+            self.line.settle(Settle { pid, exec_id });
         }
         self.line.apply(&mut self.sensor);
     }

@@ -32,6 +32,7 @@ use keytrail_abi::{
 };
 use rustix::event::{PollFd, PollFlags};
 use std::{
+    collections::HashMap,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
@@ -106,7 +107,7 @@ pub struct Sensor {
     /// Processes that found no room in the table.
     table_full: u64,
     /// Processes without a decision at the last sweep.
-    waiting: std::collections::HashMap<u32, u64>,
+    waiting: HashMap<u32, u64>,
 }
 
 impl Sensor {
@@ -203,9 +204,9 @@ impl Sensor {
     }
 
     /// Puts the table of processes in order: the dead leave it, and those that have been waiting for a decision since
-    /// the last call, because a record was lost, are named, to be decided from /proc.
-    pub fn sweep(&mut self) -> Vec<(u32, ProcState)> {
-        let mut waiting = std::collections::HashMap::new();
+    /// the last call, because a record was lost, are named (with their `exec_id`), to be decided from /proc.
+    pub fn sweep(&mut self) -> Vec<(u32, u64)> {
+        let mut waiting = HashMap::new();
         for (tgid, state) in self.maps.processes() {
             if !proc::exists(tgid) {
                 self.maps.remove_process(tgid);
@@ -216,14 +217,7 @@ impl Sensor {
         let overdue = waiting
             .iter()
             .filter(|(tgid, exec_id)| self.waiting.get(tgid) == Some(exec_id))
-            .map(|(tgid, exec_id)| {
-                let state = ProcState {
-                    state: PROC_UNKNOWN,
-                    pad: 0,
-                    exec_id: *exec_id,
-                };
-                (*tgid, state)
-            })
+            .map(|(tgid, exec_id)| (*tgid, *exec_id))
             .collect();
         self.waiting = waiting;
         overdue
@@ -329,9 +323,12 @@ impl Sensor {
         found
     }
 
-    /// The same for what one process has mapped: cheap enough for every new program and every holder.
-    pub fn attach_process_libraries(&mut self, tgid: u32) -> usize {
-        let found = self.libraries.scan_process(&mut self.ebpf, tgid);
+    /// The same for what some processes have mapped: cheap enough for every holder.
+    pub fn attach_process_libraries(&mut self, tgids: &[u32]) -> usize {
+        let found = tgids
+            .iter()
+            .map(|&tgid| self.libraries.scan_process(&mut self.ebpf, tgid))
+            .sum();
         // What cannot be attached to is news as well.
         self.status.libraries = self.libraries.reports();
         found

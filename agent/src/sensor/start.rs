@@ -22,6 +22,7 @@ use keytrail_abi::{
     globals::{self, field as f},
 };
 use std::{
+    collections::HashMap,
     io,
     os::fd::{AsFd, OwnedFd},
     path::Path,
@@ -152,7 +153,7 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
         status,
         debug_log,
         table_full: 0,
-        waiting: std::collections::HashMap::new(),
+        waiting: HashMap::new(),
     };
     if options.self_test {
         provoke::all(&mut sensor);

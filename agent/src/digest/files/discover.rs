@@ -91,20 +91,12 @@ impl Discovery {
         else {
             return Discovered::Lost;
         };
-        let held = registry.describe_held(&looked.findings);
-        let credentials = registry.learn_held(&looked.findings, min_confidence(named));
-        if credentials.is_empty() {
+        let min = min_confidence(named);
+        let (known, held) = KnownFile::learn(version, root, &looked, min, registry);
+        if known.credentials.is_empty() {
             return Discovered::Clean;
         }
-        let known = KnownFile {
-            version,
-            root,
-            credentials,
-            unreadable: None,
-            truncated: looked.truncated,
-            previous: None,
-        };
-        let look = known.look(held, min_confidence(named), Why::Met, new.header.boot_ns);
+        let look = known.look(held, min, Why::Met, new.header.boot_ns);
         if files.table.insert(new.file, known) {
             Discovered::Holds(Some(Box::new(look)))
         } else {

@@ -1,6 +1,6 @@
 //! What is known of each watched file, by device and inode.
 
-use super::inspect;
+use super::inspect::{self, Inspected};
 use super::read::{self, Version};
 use crate::digest::Registry;
 use crate::model::{Credential, CredentialRef, FileFacts, FileLook, Why};
@@ -28,6 +28,26 @@ pub struct KnownFile {
 }
 
 impl KnownFile {
+    /// A file whose findings are learnt, and everything in it for the inventory. What is less sure than
+    /// `min_confidence` is not learnt.
+    pub fn learn(
+        version: Version,
+        root: PathBuf,
+        inspected: &Inspected,
+        min_confidence: f64,
+        registry: &mut Registry,
+    ) -> (Self, Vec<Credential>) {
+        let known = Self {
+            version,
+            root,
+            credentials: registry.learn_held(&inspected.findings, min_confidence),
+            unreadable: None,
+            truncated: inspected.truncated,
+            previous: None,
+        };
+        (known, registry.describe_held(&inspected.findings))
+    }
+
     /// What somebody saw who read the file of `size` bytes when its change time was `ctime_ns` (0: unknown). `None`
     /// when that content is not known: it was overwritten before it could be looked into.
     pub fn as_read(&self, ctime_ns: u64, size: u64) -> Option<(&FileFacts, &[CredentialRef])> {

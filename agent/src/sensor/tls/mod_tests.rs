@@ -92,8 +92,8 @@ fn a_bundled_library_comes_and_goes() {
         .spawn()
         .unwrap();
     child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
-    assert_eq!(sensor.attach_process_libraries(child.id()), 1);
-    assert_eq!(sensor.attach_process_libraries(child.id()), 0);
+    assert_eq!(sensor.attach_process_libraries(&[child.id()]), 1);
+    assert_eq!(sensor.attach_process_libraries(&[child.id()]), 0);
     let report = |sensor: &Sensor| {
         let path = bundled.to_str().unwrap();
         sensor
