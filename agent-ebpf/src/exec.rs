@@ -17,7 +17,7 @@ use aya_ebpf::{
 };
 use keytrail_abi::{
     AREA_ARGV, AREA_ENV, EXEC_AREA_MAX, EXEC_CHUNK_DATA, Exec, ExecChunk, Kind, PROC_IGNORED,
-    PROC_UNKNOWN, ProcState, globals::field as f, header::flags, state::counter,
+    PROC_UNKNOWN, PathId, ProcState, globals::{MISSING, field as f}, header::flags, state::counter,
 };
 
 /// Steps of one area: full chunks and a last one.
@@ -79,10 +79,19 @@ fn on_exec(task: u64, old_tid: u32, bprm: u64) {
         unsafe {
             copy(&raw mut (*record).header, head);
             (*record).exec_id = exec_id;
-            (*record).exe = file_id(follow(
-                follow(mm, field(f::MM_EXE_FILE)),
-                field(f::FILE_INODE),
-            ));
+            let exe = follow(mm, field(f::MM_EXE_FILE));
+            (*record).exe = path_id(
+                follow(exe, field(f::FILE_MNT)),
+                follow(exe, field(f::FILE_DENTRY)),
+                follow(exe, field(f::FILE_INODE)),
+            );
+            let fs = follow(task, field(f::TASK_FS));
+            let cwd = follow(fs, field(f::FS_PWD_DENTRY));
+            (*record).cwd = path_id(
+                follow(fs, field(f::FS_PWD_MNT)),
+                cwd,
+                follow(cwd, field(f::DENTRY_INODE)),
+            );
             (*record).parent_start_ns = start_ns(parent);
             (*record).arg_len = arg_len;
             (*record).env_len = env_len;
@@ -141,6 +150,35 @@ fn on_exec(task: u64, old_tid: u32, bprm: u64) {
                 break;
             }
         }
+    }
+}
+
+/// Directories whose names tell a path from another; what lies above them counts by its address.
+const PATH_DEPTH: usize = 8;
+
+#[inline(always)]
+fn path_id(mount: u64, dentry: u64, inode: u64) -> PathId {
+    // The odd multiplier of Fibonacci hashing (2^64 by the golden ratio) spreads addresses that are much alike.
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let file = file_id(inode);
+    if mount == 0 || dentry == 0 || field(f::DENTRY_HASH_LEN) == MISSING {
+        return PathId { names: 0, file };
+    }
+    let mut names = mount.wrapping_mul(SPREAD);
+    let mut at = dentry;
+    for _ in 0..PATH_DEPTH {
+        let up = follow(at, field(f::DENTRY_PARENT));
+        // The root of a file system is its own parent.
+        if up == 0 || up == at {
+            break;
+        }
+        let name: u64 = read_or_zero(at, field(f::DENTRY_HASH_LEN));
+        names = (names.rotate_left(5) ^ name).wrapping_mul(SPREAD);
+        at = up;
+    }
+    PathId {
+        names: (names ^ at).wrapping_mul(SPREAD),
+        file,
     }
 }
 

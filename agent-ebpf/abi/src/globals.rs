@@ -37,6 +37,10 @@ pub mod field {
         TASK_MM,
         TASK_CRED,
         TASK_SIGNAL,
+        TASK_FS,
+        /// `fs_struct.pwd`, its two parts.
+        FS_PWD_MNT,
+        FS_PWD_DENTRY,
         TASK_NSPROXY,
         TASK_THREAD_PID,
         TASK_EXIT_CODE,
@@ -69,6 +73,7 @@ pub mod field {
         FILE_INODE,
         FILE_MODE,
         FILE_DENTRY,
+        FILE_MNT,
         INODE_INO,
         INODE_SB,
         INODE_SIZE,
@@ -83,6 +88,8 @@ pub mod field {
         DENTRY_PARENT,
         DENTRY_INODE,
         DENTRY_NAME,
+        /// `dentry.d_name.hash_len`: hash and length of the name, 64 bits.
+        DENTRY_HASH_LEN,
         /// `dentry.d_u.d_alias`: the node in `inode.i_dentry`.
         DENTRY_ALIAS,
         /// `inode.i_dentry.first`.

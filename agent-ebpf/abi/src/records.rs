@@ -15,6 +15,18 @@ pub struct FileId {
 
 const _: () = assert!(size_of::<FileId>() == 16);
 
+/// A path, as far as the kernel tells one from another without spelling it out: two that agree have the same names
+/// in the same mount and lead to the same inode. Only for comparison.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct PathId {
+    /// Hash of the mount's address and the names up to its root; 0 when they could not be read.
+    pub names: u64,
+    pub file: FileId,
+}
+
+const _: () = assert!(size_of::<PathId>() == 24);
+
 /// A successful execve, from `sched_process_exec`. Its argv and environment follow in [`ExecChunk`] records.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +35,9 @@ pub struct Exec {
     /// Names the [`ExecChunk`]s that belong to this record.
     pub exec_id: u64,
     /// Executable file (`mm->exe_file`).
-    pub exe: FileId,
+    pub exe: PathId,
+    /// Working directory (`fs->pwd`).
+    pub cwd: PathId,
     /// Start of the parent's thread group leader, nanoseconds since boot.
     pub parent_start_ns: u64,
     /// Bytes of the argv area and of the environment area, before any limit.
@@ -53,7 +67,7 @@ pub struct Exec {
     pub filename: [u8; 256],
 }
 
-const _: () = assert!(size_of::<Exec>() == 80 + 8 + 16 + 24 + 4 * 12 + 256);
+const _: () = assert!(size_of::<Exec>() == 80 + 8 + 24 + 24 + 24 + 4 * 12 + 256);
 
 /// Room for data in one [`ExecChunk`].
 pub const EXEC_CHUNK_DATA: usize = 4096;

@@ -1,9 +1,10 @@
 //! Puts an exec together from its chunks and finds the credentials in its argv and environment.
 
+use super::names::{Named, Names};
 use super::registry::Registry;
-use super::{environment, procfs, stamp};
+use super::{environment, stamp};
 use crate::decode;
-use crate::model::{ExeFacts, ExecSeen, Found, Place};
+use crate::model::{ExecSeen, Found, Place};
 use crate::secret::{Classifier, Finding};
 use keytrail_abi as abi;
 use std::collections::HashMap;
@@ -18,8 +19,6 @@ const MAX_CACHED: usize = 4_096;
 /// Arguments shown, and bytes of each.
 const MAX_ARGS_SHOWN: usize = 256;
 const MAX_ARG_SHOWN: usize = 4_096;
-/// Executable paths remembered for processes that are gone before we look.
-const MAX_EXES: usize = 8_192;
 
 struct Area {
     bytes: Zeroizing<Vec<u8>>,
@@ -69,7 +68,7 @@ struct Open {
 pub struct Execs {
     open: HashMap<u64, Open>,
     cache: HashMap<String, (u64, Vec<Found>)>,
-    exes: HashMap<abi::FileId, String>,
+    names: Names,
 }
 
 /// A whole exec: the observation, and which exec of which process may now be settled.
@@ -139,17 +138,9 @@ impl Execs {
     fn finish(&mut self, open: Open, classifier: &Classifier, registry: &mut Registry) -> Finished {
         let Open { exec, argv, env } = open;
         let at = stamp::stamp(&exec.header);
-        let tgid = exec.header.tgid;
-        // The process may be gone, or be another program by now: only what agrees with the record is taken.
-        let alive = procfs::pid_of(tgid) == Some(at.pid);
         let filename =
             decode::name(&exec.filename[..(exec.filename_len as usize).min(exec.filename.len())]);
-        let cwd = if alive {
-            procfs::cwd(tgid).unwrap_or_default()
-        } else {
-            String::new()
-        };
-        let exe = self.exe(&exec, alive, filename);
+        let Named { exe, cwd, cgroup } = self.names.of(&exec, filename);
         let mut found = self.environment(&env, classifier, registry);
         let (shown, in_argv) = arguments(&argv.bytes, classifier, registry);
         found.extend(in_argv);
@@ -163,11 +154,7 @@ impl Execs {
             ns_tgid: exec.ns_tgid,
             argv: shown,
             cwd,
-            cgroup: if alive {
-                procfs::cgroup(tgid).unwrap_or_default()
-            } else {
-                String::new()
-            },
+            cgroup,
             loginuid: exec.loginuid,
             session: exec.sessionid,
             found,
@@ -184,30 +171,6 @@ impl Execs {
             exec_id: exec.exec_id,
             mnt_ns: exec.mnt_ns,
             home,
-        }
-    }
-
-    fn exe(&mut self, exec: &abi::Exec, alive: bool, filename: String) -> ExeFacts {
-        let (device, inode) = (u64::from(exec.exe.dev), exec.exe.ino);
-        if alive
-            && let Some(facts) = procfs::exe(exec.header.tgid)
-            && facts.inode == inode
-        {
-            if self.exes.len() >= MAX_EXES {
-                self.exes.clear();
-            }
-            self.exes.insert(exec.exe, facts.path.clone());
-            return ExeFacts {
-                path: facts.path,
-                device,
-                inode,
-            };
-        }
-        let path = self.exes.get(&exec.exe).cloned().unwrap_or(filename);
-        ExeFacts {
-            path,
-            device,
-            inode,
         }
     }
 

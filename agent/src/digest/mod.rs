@@ -8,6 +8,7 @@ pub mod background;
 mod environment;
 mod exec;
 mod files;
+mod names;
 pub(crate) mod procfs;
 mod registry;
 mod stage;

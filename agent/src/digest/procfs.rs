@@ -37,7 +37,7 @@ pub fn list_pids() -> Vec<u32> {
     pids
 }
 
-fn path(tgid: u32, name: &str) -> PathBuf {
+pub fn path(tgid: u32, name: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{tgid}/{name}"))
 }
 
@@ -133,10 +133,19 @@ pub fn cwd(tgid: u32) -> Option<String> {
     )
 }
 
+/// Where a process stands in the control groups.
+#[derive(Default)]
+pub struct Cgroup {
+    pub path: String,
+    /// The path is of the unified hierarchy.
+    pub unified: bool,
+}
+
 /// The cgroup path that says most: the unified one unless that is the root, then systemd's or any other.
-pub fn cgroup(tgid: u32) -> Option<String> {
+pub fn cgroup(tgid: u32) -> Option<Cgroup> {
     let text = text(tgid, "cgroup")?;
     let mut best = String::new();
+    let mut unified = false;
     for line in text.lines() {
         let mut parts = line.splitn(3, ':');
         let (Some(id), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next())
@@ -149,12 +158,16 @@ pub fn cgroup(tgid: u32) -> Option<String> {
             || (controllers == "name=systemd" && best == "/");
         if better {
             path.clone_into(&mut best);
+            unified = id == "0";
         }
         if id == "0" && path != "/" {
             break;
         }
     }
-    Some(best)
+    Some(Cgroup {
+        path: best,
+        unified,
+    })
 }
 
 /// Inode of a namespace, for example `mnt` or `net`.

@@ -67,7 +67,8 @@ fn exec(tgid: u32, exec_id: u64, argv: usize, env: usize) -> abi::Exec {
     abi::Exec {
         header: header(abi::Kind::EXEC, tgid),
         exec_id,
-        exe: abi::FileId::default(),
+        exe: abi::PathId::default(),
+        cwd: abi::PathId::default(),
         parent_start_ns: 0,
         arg_len: argv as u64,
         env_len: env as u64,

@@ -47,6 +47,9 @@ const OFFSETS: &[(usize, &[&str])] = &[
     (f::TASK_MM, &["task_struct.mm"]),
     (f::TASK_CRED, &["task_struct.cred"]),
     (f::TASK_SIGNAL, &["task_struct.signal"]),
+    (f::TASK_FS, &["task_struct.fs"]),
+    (f::FS_PWD_MNT, &["fs_struct.pwd.mnt"]),
+    (f::FS_PWD_DENTRY, &["fs_struct.pwd.dentry"]),
     (f::TASK_NSPROXY, &["task_struct.nsproxy"]),
     (f::TASK_THREAD_PID, &["task_struct.thread_pid"]),
     (f::TASK_EXIT_CODE, &["task_struct.exit_code"]),
@@ -74,6 +77,7 @@ const OFFSETS: &[(usize, &[&str])] = &[
     (f::FILE_INODE, &["file.f_inode"]),
     (f::FILE_MODE, &["file.f_mode"]),
     (f::FILE_DENTRY, &["file.f_path.dentry"]),
+    (f::FILE_MNT, &["file.f_path.mnt"]),
     (f::INODE_INO, &["inode.i_ino"]),
     (f::INODE_SB, &["inode.i_sb"]),
     (f::INODE_SIZE, &["inode.i_size"]),
@@ -101,6 +105,10 @@ const OFFSETS: &[(usize, &[&str])] = &[
     (
         f::DENTRY_NAME,
         &["dentry.d_name.name", "dentry.__d_name.name"],
+    ),
+    (
+        f::DENTRY_HASH_LEN,
+        &["dentry.d_name.hash_len", "dentry.__d_name.hash_len"],
     ),
     (f::DENTRY_ALIAS, &["dentry.d_u.d_alias", "dentry.d_alias"]),
     (f::INODE_ALIASES, &["inode.i_dentry.first"]),
