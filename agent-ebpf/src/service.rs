@@ -13,7 +13,7 @@ use aya_ebpf::{
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
-use keytrail_abi::{Header, Kind, globals::field as f, state::WIPE_SLOT};
+use keytrail_abi::{Header, Kind, globals::field as f, state::{LEAP_SLOT, WIPE_SLOT}};
 
 /// Never attached: run by user space, whose own task is then the current one.
 #[raw_tracepoint]
@@ -75,6 +75,16 @@ pub fn wipe_ring(_ctx: RawTracePointContext) -> i32 {
     };
     // SAFETY: the slot has WIPE_SLOT bytes.
     unsafe { zero::<WIPE_SLOT>(pointer(&mut slot).cast()) };
+    slot.discard(BPF_RB_NO_WAKEUP as u64);
+    0
+}
+
+/// Never attached: passes by a piece of the ring in which nothing is left.
+#[raw_tracepoint]
+pub fn leap_ring(_ctx: RawTracePointContext) -> i32 {
+    let Some(slot) = RING.reserve::<[u8; LEAP_SLOT]>(0) else {
+        return 1;
+    };
     slot.discard(BPF_RB_NO_WAKEUP as u64);
     0
 }

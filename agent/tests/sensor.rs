@@ -614,26 +614,29 @@ fn a_wiped_ring_holds_nothing_of_the_past() {
         ..SensorOptions::default()
     };
     let mut host = Host::with(&options).unwrap();
-    let marker = format!("marker-{:x}-in-the-ring", std::process::id());
-    for _ in 0..20 {
-        Command::new("/bin/true")
-            .env("MARKER", &marker)
-            .status()
-            .unwrap();
+    // Much, little, and little again: a lap leaps over what the laps before have overwritten.
+    for (round, processes) in [20, 2, 1, 60, 1].into_iter().enumerate() {
+        let marker = format!("marker-{:x}-{round}-in-the-ring", std::process::id());
+        for _ in 0..processes {
+            Command::new("/bin/true")
+                .env("MARKER", &marker)
+                .status()
+                .unwrap();
+        }
+        let seen = host.settle();
+        assert!(seen.contains(marker.as_bytes()));
+        drop(seen);
+        assert!(
+            host::contains(&host.sensor.ring_image(), marker.as_bytes()),
+            "nothing to prove"
+        );
+        let mut records = 0;
+        host.sensor.wipe(&mut |_| records += 1).unwrap();
+        assert!(
+            !host::contains(&host.sensor.ring_image(), marker.as_bytes()),
+            "the marker of round {round} is still there"
+        );
     }
-    let seen = host.settle();
-    assert!(seen.contains(marker.as_bytes()));
-    drop(seen);
-    assert!(
-        host::contains(&host.sensor.ring_image(), marker.as_bytes()),
-        "nothing to prove"
-    );
-    let mut records = 0;
-    host.sensor.wipe(&mut |_| records += 1).unwrap();
-    assert!(
-        !host::contains(&host.sensor.ring_image(), marker.as_bytes()),
-        "the marker is still there"
-    );
     // And it still works.
     let pid = host.run(&mut Command::new("/bin/true"));
     assert!(host.settle().exec(pid).unwrap().complete);

@@ -17,6 +17,7 @@ mod start;
 mod status;
 mod tls;
 mod watch;
+mod wipe;
 pub mod writes;
 
 pub use error::SensorError;
@@ -108,6 +109,7 @@ pub struct Sensor {
     table_full: u64,
     /// Processes without a decision at the last sweep.
     waiting: HashMap<u32, u64>,
+    wiped: wipe::Wiped,
 }
 
 impl Sensor {
@@ -293,21 +295,28 @@ impl Sensor {
     /// When the program cannot be run.
     pub fn wipe(&mut self, sink: &mut dyn FnMut(RawRecord<'_>)) -> io::Result<()> {
         self.drain(sink);
-        let start = self.ring.produced();
-        // Every slot the kernel reserves is zeroed before it is filled, so one lap of the ring, whoever drives it,
-        // leaves nothing of the lap before.
-        let rounds = 4 * self.ring.size() / (WIPE_SLOT as u64 + 8) + 4;
+        let size = self.ring.size();
+        // Every slot the kernel reserves for a record is zeroed before it is filled: wherever the lap is led by
+        // records, they leave nothing of what was there either.
+        let mut lap = self.wiped.lap(size, self.ring.produced());
+        let rounds = 4 * size / (WIPE_SLOT as u64 + 8) + 4;
         for _ in 0..rounds {
-            if self.ring.produced() - start >= self.ring.size() {
-                break;
+            let at = self.ring.produced();
+            if lap.done(at) {
+                self.drain(sink);
+                self.wiped.end(&lap, at);
+                return Ok(());
             }
-            start::run(&mut self.ebpf, "wipe_ring")?;
-            self.drain(sink);
+            let step = lap.step(at);
+            if start::run(&mut self.ebpf, step.program())? == 0 {
+                lap.took(step, at, self.ring.produced());
+            }
+            // Room for the next steps, and for records, without asking fanotify each time.
+            if self.ring.unread() > size / 4 {
+                self.drain(sink);
+            }
         }
-        if self.ring.produced() - start < self.ring.size() {
-            return Err(io::Error::other("the ring stayed full"));
-        }
-        Ok(())
+        Err(io::Error::other("the ring stayed full"))
     }
 
     /// The ring's pages, for tests that look for what must not be there.

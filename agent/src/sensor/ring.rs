@@ -98,6 +98,11 @@ impl Ring {
         position.load(Ordering::Acquire)
     }
 
+    /// Bytes that were reserved and not handed out yet.
+    pub fn unread(&self) -> u64 {
+        self.produced() - self.position
+    }
+
     /// Bytes of the data area.
     pub fn size(&self) -> u64 {
         self.size

@@ -154,6 +154,7 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
         debug_log,
         table_full: 0,
         waiting: HashMap::new(),
+        wiped: super::wipe::Wiped::default(),
     };
     if options.self_test {
         provoke::all(&mut sensor);
@@ -330,7 +331,7 @@ fn open_fanotify(status: &mut SensorStatus) -> Option<Fanotify> {
 ///
 /// # Errors
 /// When it cannot be loaded or run, or says that it failed.
-pub fn run(ebpf: &mut Ebpf, name: &str) -> io::Result<()> {
+pub fn run(ebpf: &mut Ebpf, name: &str) -> io::Result<u32> {
     let program = ebpf
         .program_mut(name)
         .ok_or_else(|| io::Error::other("no such program"))?;
@@ -341,5 +342,5 @@ pub fn run(ebpf: &mut Ebpf, name: &str) -> io::Result<()> {
             .map_err(|error| io::Error::other(hooks::describe(&error)))?;
     }
     let fd = program.fd().map_err(io::Error::other)?;
-    bpf::run(fd.as_fd()).map(drop)
+    bpf::run(fd.as_fd())
 }
