@@ -17,7 +17,10 @@ use aya_ebpf::{
 };
 use keytrail_abi::{
     AREA_ARGV, AREA_ENV, EXEC_AREA_MAX, EXEC_CHUNK_DATA, Exec, ExecChunk, Kind, PROC_IGNORED,
-    PROC_UNKNOWN, PathId, ProcState, globals::{MISSING, field as f}, header::flags, state::counter,
+    PROC_UNKNOWN, PathId, ProcState,
+    globals::{MISSING, field as f},
+    header::flags,
+    state::counter,
 };
 
 /// Steps of one area: full chunks and a last one.
@@ -92,6 +95,7 @@ fn on_exec(task: u64, old_tid: u32, bprm: u64) {
                 cwd,
                 follow(cwd, field(f::DENTRY_INODE)),
             );
+            (*record).cgroups = cgroups(task);
             (*record).parent_start_ns = start_ns(parent);
             (*record).arg_len = arg_len;
             (*record).env_len = env_len;
@@ -153,13 +157,47 @@ fn on_exec(task: u64, old_tid: u32, bprm: u64) {
     }
 }
 
+/// The odd multiplier of Fibonacci hashing (2^64 by the golden ratio) spreads addresses that are much alike.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Hierarchies of cgroups beyond which their hash is not made: there are about a dozen controllers.
+const HIERARCHIES: usize = 20;
+
+/// Hash of the ids of a task's cgroups.
+#[inline(always)]
+fn cgroups(task: u64) -> u64 {
+    if field(f::LINK_NODE) == MISSING || field(f::CSET_LINKS) == MISSING {
+        return 0;
+    }
+    let set = follow(task, field(f::TASK_CGROUPS));
+    if set == 0 {
+        return 0;
+    }
+    let end = set + field(f::CSET_LINKS) as u64;
+    let mut at = follow(end, 0);
+    let mut hash = 0u64;
+    for _ in 0..HIERARCHIES {
+        if at == 0 || at == end {
+            break;
+        }
+        let link = at - field(f::LINK_NODE) as u64;
+        let Some(id) = read::<u64>(
+            follow(follow(link, field(f::LINK_CGROUP)), field(f::CGROUP_KN)),
+            field(f::KN_ID),
+        ) else {
+            return 0;
+        };
+        hash = (hash.rotate_left(5) ^ id).wrapping_mul(SPREAD);
+        at = follow(at, 0);
+    }
+    if at == end { hash } else { 0 }
+}
+
 /// Directories whose names tell a path from another; what lies above them counts by its address.
 const PATH_DEPTH: usize = 8;
 
 #[inline(always)]
 fn path_id(mount: u64, dentry: u64, inode: u64) -> PathId {
-    // The odd multiplier of Fibonacci hashing (2^64 by the golden ratio) spreads addresses that are much alike.
-    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
     let file = file_id(inode);
     if mount == 0 || dentry == 0 || field(f::DENTRY_HASH_LEN) == MISSING {
         return PathId { names: 0, file };

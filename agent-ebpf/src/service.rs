@@ -13,7 +13,11 @@ use aya_ebpf::{
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
-use keytrail_abi::{Header, Kind, globals::field as f, state::{LEAP_SLOT, WIPE_SLOT}};
+use keytrail_abi::{
+    Header, Kind,
+    globals::field as f,
+    state::{LEAP_SLOT, WIPE_SLOT},
+};
 
 /// Never attached: run by user space, whose own task is then the current one.
 #[raw_tracepoint]

@@ -41,6 +41,13 @@ pub mod field {
         /// `fs_struct.pwd`, its two parts.
         FS_PWD_MNT,
         FS_PWD_DENTRY,
+        TASK_CGROUPS,
+        /// `css_set.cgrp_links`, a list of `cgrp_cset_link`s by their `cgrp_link`.
+        CSET_LINKS,
+        LINK_NODE,
+        LINK_CGROUP,
+        CGROUP_KN,
+        KN_ID,
         TASK_NSPROXY,
         TASK_THREAD_PID,
         TASK_EXIT_CODE,

@@ -38,6 +38,9 @@ pub struct Exec {
     pub exe: PathId,
     /// Working directory (`fs->pwd`).
     pub cwd: PathId,
+    /// Hash of the ids of the process's cgroups, of all hierarchies; 0 when they could not be read. Ids are not used
+    /// again.
+    pub cgroups: u64,
     /// Start of the parent's thread group leader, nanoseconds since boot.
     pub parent_start_ns: u64,
     /// Bytes of the argv area and of the environment area, before any limit.
@@ -67,7 +70,7 @@ pub struct Exec {
     pub filename: [u8; 256],
 }
 
-const _: () = assert!(size_of::<Exec>() == 80 + 8 + 24 + 24 + 24 + 4 * 12 + 256);
+const _: () = assert!(size_of::<Exec>() == 80 + 8 + 24 + 24 + 8 + 24 + 4 * 12 + 256);
 
 /// Room for data in one [`ExecChunk`].
 pub const EXEC_CHUNK_DATA: usize = 4096;

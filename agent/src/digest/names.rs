@@ -15,7 +15,8 @@ use std::os::unix::fs::MetadataExt as _;
 
 /// Paths remembered of each kind; when there are more all are forgotten.
 const MAX: usize = 8_192;
-/// A path is read again after this time: the names above a mount or far above a file may have changed.
+/// A path is read again after this time: the names above a mount or far above a file may have changed, and those of
+/// cgroups of the first version.
 const FRESH_NS: u64 = 10_000_000_000;
 
 /// What an exec's process is called by.
@@ -32,7 +33,6 @@ pub struct Named {
 pub struct Names {
     exes: Memory<PathId>,
     directories: Memory<PathId>,
-    /// By the id of the unified hierarchy, which no later cgroup gets.
     cgroups: Memory<u64>,
 }
 
@@ -63,15 +63,9 @@ impl Names {
                 path
             })
         });
-        let id = exec.header.cgroup_id;
-        // A cgroup of the unified hierarchy cannot be renamed: its path does not age.
-        let cgroup = self.cgroups.old(&id).or_else(|| {
-            let found = process.alive().then(|| procfs::cgroup(process.tgid()))??;
-            Some(if found.unified {
-                self.cgroups.put(id, found.path, now)
-            } else {
-                found.path
-            })
+        let cgroup = self.cgroups.get(&exec.cgroups, now).or_else(|| {
+            let path = process.alive().then(|| procfs::cgroup(process.tgid()))??;
+            Some(self.cgroups.put(exec.cgroups, path, now))
         });
         Named {
             exe: ExeFacts {
@@ -190,12 +184,12 @@ mod tests {
                 tgid: me.tgid,
                 start_ns: me.start * crate::model::TICK_NS,
                 boot_ns,
-                cgroup_id: 77,
                 ..Header::default()
             },
             exec_id: 1,
             exe: path_id(3, "/proc/self/exe"),
             cwd: path_id(5, "/proc/self/cwd"),
+            cgroups: 77,
             parent_start_ns: 0,
             arg_len: 0,
             env_len: 0,
@@ -237,12 +231,11 @@ mod tests {
         let second = names.of(&gone(FRESH_NS), "given".to_owned());
         assert_eq!(second.exe.path, first.exe.path);
         assert_eq!(second.cwd, first.cwd);
-        let unified = procfs::cgroup(std::process::id()).unwrap().unified;
-        if unified {
-            assert_eq!(second.cgroup, first.cgroup);
-        } else {
-            assert_eq!(second.cgroup, "", "a path of another hierarchy was kept");
-        }
+        assert_eq!(
+            first.cgroup,
+            procfs::cgroup(std::process::id()).unwrap_or_default()
+        );
+        assert_eq!(second.cgroup, first.cgroup);
     }
 
     #[test]
@@ -252,7 +245,7 @@ mod tests {
         let mut elsewhere = gone(2);
         elsewhere.exe.names = 4;
         elsewhere.cwd.names = 6;
-        elsewhere.header.cgroup_id = 78;
+        elsewhere.cgroups = 78;
         let named = names.of(&elsewhere, "given".to_owned());
         assert_eq!(
             (

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use zeroize::Zeroizing;
 
 /// Most bytes taken of an environment or a command line.
@@ -133,19 +134,10 @@ pub fn cwd(tgid: u32) -> Option<String> {
     )
 }
 
-/// Where a process stands in the control groups.
-#[derive(Default)]
-pub struct Cgroup {
-    pub path: String,
-    /// The path is of the unified hierarchy.
-    pub unified: bool,
-}
-
 /// The cgroup path that says most: the unified one unless that is the root, then systemd's or any other.
-pub fn cgroup(tgid: u32) -> Option<Cgroup> {
+pub fn cgroup(tgid: u32) -> Option<String> {
     let text = text(tgid, "cgroup")?;
     let mut best = String::new();
-    let mut unified = false;
     for line in text.lines() {
         let mut parts = line.splitn(3, ':');
         let (Some(id), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next())
@@ -158,16 +150,12 @@ pub fn cgroup(tgid: u32) -> Option<Cgroup> {
             || (controllers == "name=systemd" && best == "/");
         if better {
             path.clone_into(&mut best);
-            unified = id == "0";
         }
         if id == "0" && path != "/" {
             break;
         }
     }
-    Some(Cgroup {
-        path: best,
-        unified,
-    })
+    Some(best)
 }
 
 /// Inode of a namespace, for example `mnt` or `net`.
@@ -175,6 +163,12 @@ pub fn namespace(tgid: u32, name: &str) -> Option<u32> {
     let link = fs::read_link(path(tgid, &format!("ns/{name}"))).ok()?;
     let text = link.to_str()?;
     text.split_once('[')?.1.strip_suffix(']')?.parse().ok()
+}
+
+/// Inode of the agent's own mount namespace, which it never leaves; 0 when it cannot be read.
+pub fn own_mnt_ns() -> u32 {
+    static OWN: OnceLock<u32> = OnceLock::new();
+    *OWN.get_or_init(|| namespace(std::process::id(), "mnt").unwrap_or(0))
 }
 
 /// Environment or command line; the flag says that there was more than is returned.

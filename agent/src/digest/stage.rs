@@ -399,7 +399,7 @@ impl Digest {
             ns_tgid: facts.ns_tgid,
             argv,
             cwd: procfs::cwd(tgid).unwrap_or_default(),
-            cgroup: procfs::cgroup(tgid).unwrap_or_default().path,
+            cgroup: procfs::cgroup(tgid).unwrap_or_default(),
             loginuid: facts.loginuid,
             session: facts.session,
             found,

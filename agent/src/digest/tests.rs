@@ -69,6 +69,7 @@ fn exec(tgid: u32, exec_id: u64, argv: usize, env: usize) -> abi::Exec {
         exec_id,
         exe: abi::PathId::default(),
         cwd: abi::PathId::default(),
+        cgroups: 0,
         parent_start_ns: 0,
         arg_len: argv as u64,
         env_len: env as u64,

@@ -286,7 +286,7 @@ fn workload(root: &Path) -> Workload {
     let Some(tgid) = tgid else {
         return Workload::default();
     };
-    let found = process::Workload::from_path(&procfs::cgroup(tgid).unwrap_or_default().path);
+    let found = process::Workload::from_path(&procfs::cgroup(tgid).unwrap_or_default());
     if found.container.is_empty() {
         let namespace = procfs::namespace(tgid, "mnt").unwrap_or(0);
         return (format!("mnt:[{namespace}]"), found.pod);

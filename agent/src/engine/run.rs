@@ -28,9 +28,13 @@ const TICK_NS: u64 = 100_000_000;
 /// Nothing waits for a decision this long after the last record; from then on ticks are for losses only.
 const BUSY_NS: u64 = 2_000_000_000;
 const IDLE_TICK_NS: u64 = 1_000_000_000;
+/// Longest wait for records: what wakes nobody (ends of processes, forks) is taken after this time at the latest.
+const WAIT: Duration = Duration::from_millis(50);
+/// The same when nothing has come for a while.
+const IDLE_WAIT: Duration = Duration::from_millis(250);
 /// Rest between two drains that both found something. A ring with a record in it is readable at once, so that without
 /// a rest the loop would turn for every single record, and look into /proc at processes that are busy dying.
-const PACE: Duration = Duration::from_millis(2);
+const PACE: Duration = Duration::from_millis(4);
 const RESCAN_NS: u64 = 20_000_000;
 const FULL_RESCAN_NS: u64 = 30_000_000_000;
 const SWEEP_NS: u64 = 10_000_000_000;
@@ -445,13 +449,10 @@ impl Runner {
 
     fn turn(&mut self, due: &mut Due) {
         self.shared.turns.fetch_add(1, Ordering::Relaxed);
-        let extra: Vec<_> = self.line.digest.files.fd().into_iter().collect();
         if due.found {
             std::thread::sleep(PACE);
-        }
-        if let Err(error) = self.sensor.wait(Duration::from_millis(50), &extra) {
-            tracing::warn!(%error, "waiting for records failed");
-            std::thread::sleep(Duration::from_millis(10));
+        } else {
+            self.wait(due);
         }
         let now = boot_ns();
         self.line.digest.files.read_events();
@@ -502,6 +503,19 @@ impl Runner {
         while let Ok(Command::Status(answer)) = self.commands.try_recv() {
             // Who asked may have given up waiting.
             let _ = answer.send(self.status());
+        }
+    }
+
+    fn wait(&self, due: &Due) {
+        let extra: Vec<_> = self.line.digest.files.fd().into_iter().collect();
+        let most = if boot_ns() < due.busy_until {
+            WAIT
+        } else {
+            IDLE_WAIT
+        };
+        if let Err(error) = self.sensor.wait(most, &extra) {
+            tracing::warn!(%error, "waiting for records failed");
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 

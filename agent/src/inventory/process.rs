@@ -44,7 +44,7 @@ pub fn scan(
         let arguments = procfs::area(pid, "cmdline");
         // The identity is checked again below: a pid that was given to another process between two reads would put one's
         // credentials into the other's account.
-        let workload = Workload::from_path(&procfs::cgroup(pid).unwrap_or_default().path);
+        let workload = Workload::from_path(&procfs::cgroup(pid).unwrap_or_default());
         let exe = procfs::exe(pid).map_or(facts.comm.clone(), |e| e.path);
         if procfs::pid_of(pid).map(|p| p.start) != Some(facts.start) {
             continue;

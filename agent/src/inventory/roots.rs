@@ -96,7 +96,7 @@ pub fn containers(host: &Root) -> Vec<Root> {
         let table = MountTable::new(host_mounts::read(Path::new(&format!(
             "/proc/{pid}/mountinfo"
         ))));
-        let workload = Workload::from_path(&procfs::cgroup(pid).unwrap_or_default().path);
+        let workload = Workload::from_path(&procfs::cgroup(pid).unwrap_or_default());
         let known = seen.entry((stat.st_dev, stat.st_ino)).or_default();
         let new_root = known.is_empty();
         let mut starts = Vec::new();

@@ -108,8 +108,7 @@ impl Discovery {
     fn find(&mut self, new: &FileNew) -> Option<(PathBuf, String, OwnedFd)> {
         let inner = names(new);
         let tgid = new.header.tgid;
-        let same_ns = procfs::namespace(tgid, "mnt")
-            .is_none_or(|ns| Some(ns) == procfs::namespace(std::process::id(), "mnt"));
+        let same_ns = procfs::namespace(tgid, "mnt").is_none_or(|ns| ns == procfs::own_mnt_ns());
         let own = PathBuf::from("/");
         if let Some(inner) = &inner {
             if !same_ns {

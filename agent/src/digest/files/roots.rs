@@ -91,7 +91,7 @@ impl Files {
 
     /// Adds the agent's own mount namespace.
     pub fn add_own(&mut self, extra_homes: impl IntoIterator<Item = String>) {
-        let ns = procfs::namespace(std::process::id(), "mnt").unwrap_or(0);
+        let ns = procfs::own_mnt_ns();
         self.add_root(ns, PathBuf::from("/"));
         for home in extra_homes {
             self.add_home(ns, &home);
@@ -135,7 +135,7 @@ impl Files {
 
     /// Adds a home directory, for example one that a process has in `HOME`.
     pub fn add_home(&mut self, ns: u32, home: &str) {
-        let own = procfs::namespace(std::process::id(), "mnt").unwrap_or(0);
+        let own = procfs::own_mnt_ns();
         let ns = if ns == 0 { own } else { ns };
         let Some(root) = self.roots.get_mut(&ns) else {
             return;
