@@ -196,7 +196,8 @@ pub fn write(results: &Results, place: &str, vm: bool, pairs: u32) -> Result<()>
     );
     if vm {
         section.push_str(
-            "Emulation makes everything 10 to 20 times slower: only the ratios mean something.\n",
+            "The guest's clock counts executed instructions (QEMU's `-icount`, 1 ns each, both processors together): \
+             the ratios are of instructions, the agent's own included, and depend on nothing else on the machine.\n",
         );
     }
     section.push('\n');

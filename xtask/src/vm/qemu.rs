@@ -1,6 +1,6 @@
 //! Boots the machine, passes its output on, and finds out how it ended.
 
-use super::{Job, disk};
+use super::{Flavour, Job, disk};
 use crate::cmd;
 use anyhow::{Context as _, Result, bail};
 use std::{
@@ -61,7 +61,11 @@ pub fn boot(
         ])
         .args([
             "-accel",
-            "tcg,thread=multi",
+            if job.flavour == Flavour::Bench {
+                "tcg,thread=single"
+            } else {
+                "tcg,thread=multi"
+            },
             "-cpu",
             "max",
             "-smp",
@@ -82,6 +86,11 @@ pub fn boot(
         .arg(format!("file:{}", comma(&run.console)))
         .args(["-serial", "stdio"])
         .stdin(Stdio::null());
+    if job.flavour == Flavour::Bench {
+        // One instruction is one nanosecond of the guest's clock, on both processors together: a measurement then
+        // counts work, and does not depend on what else this machine does.
+        command.args(["-icount", "shift=0,sleep=off,align=off"]);
+    }
     let started = Instant::now();
     let ended_well = cmd::lines(&mut command, line)?;
     let total = started.elapsed();

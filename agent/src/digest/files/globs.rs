@@ -4,6 +4,7 @@ use super::read::open_in;
 use globset::{GlobBuilder, GlobMatcher};
 use rustix::fs::{Dir, OFlags};
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 /// Entries of one directory that are looked at.
 const MAX_ENTRIES: usize = 4_096;
@@ -14,7 +15,7 @@ const MAX_PATHS: usize = 4_096;
 #[derive(Clone, Debug)]
 pub enum Component {
     Literal(String),
-    Wild(GlobMatcher),
+    Wild(Arc<GlobMatcher>),
 }
 
 impl Component {
@@ -43,18 +44,29 @@ impl Pattern {
                 return None;
             }
             components.push(if part.contains(['*', '?', '[', '{']) {
-                Component::Wild(
+                Component::Wild(Arc::new(
                     GlobBuilder::new(part)
                         .literal_separator(true)
                         .build()
                         .ok()?
                         .compile_matcher(),
-                )
+                ))
             } else {
                 Component::Literal(part.to_owned())
             });
         }
         (!components.is_empty()).then_some(Self { components })
+    }
+
+    /// The same pattern below a directory, which is taken by its letters.
+    pub fn below(&self, directory: &str) -> Self {
+        let above = directory
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .map(|part| Component::Literal(part.to_owned()));
+        Self {
+            components: above.chain(self.components.iter().cloned()).collect(),
+        }
     }
 }
 

@@ -33,7 +33,9 @@ struct Root {
 
 /// All watched files.
 pub struct Files {
-    patterns: Vec<String>,
+    absolute: Vec<Pattern>,
+    /// Patterns below every home.
+    in_homes: Vec<Pattern>,
     /// The same, as names of files wherever they lie.
     named: Arc<GlobSet>,
     roots: BTreeMap<u32, Root>,
@@ -52,9 +54,16 @@ impl Files {
             .into_iter()
             .filter(|p| (p.starts_with('/') && !made_up(p)) || p.starts_with("~/"))
             .collect();
+        let (in_homes, absolute) = patterns
+            .iter()
+            .partition::<Vec<&String>, _>(|p| p.starts_with('~'));
         Self {
+            absolute: absolute.iter().filter_map(|p| Pattern::parse(p)).collect(),
+            in_homes: in_homes
+                .iter()
+                .filter_map(|p| Pattern::parse(p.strip_prefix('~')?))
+                .collect(),
             named: Arc::new(form::named(&patterns)),
-            patterns,
             roots: BTreeMap::new(),
             table: FileTable::default(),
             inotify: Inotify::init().ok(),
@@ -222,15 +231,12 @@ impl Files {
             }
             return;
         };
-        let mut wanted: Vec<String> = Vec::new();
-        for pattern in &self.patterns {
-            match pattern.strip_prefix("~/") {
-                Some(rest) => wanted.extend(root.homes.iter().map(|h| format!("{h}/{rest}"))),
-                None => wanted.push(pattern.clone()),
-            }
+        let mut wanted = self.absolute.clone();
+        for pattern in &self.in_homes {
+            wanted.extend(root.homes.iter().map(|home| pattern.below(home)));
         }
         let mut files = BTreeSet::new();
-        for pattern in wanted.iter().filter_map(|p| Pattern::parse(p)) {
+        for pattern in wanted {
             let expansion = expand(fd.as_fd(), &pattern);
             for (directory, component) in expansion.directories {
                 self.watch_directory(ns, &path, fd.as_fd(), &directory, component);
