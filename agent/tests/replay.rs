@@ -238,6 +238,7 @@ fn story() -> Vec<Observation> {
             session: 2,
             found: vec![env(1)],
             env_unreadable: Some("gone".to_owned()),
+            executed: true,
         })),
         Observation::Fork {
             at: at(1, 2 * SEC),

@@ -284,6 +284,8 @@ impl Digest {
             }
         }
         if r.exec_id != 0 {
+            // A child forked before this is settled is settled by the same number.
+            self.last_exec.insert(r.header.tgid, r.exec_id);
             out.settle.push(Settle {
                 pid: at.pid,
                 exec_id: r.exec_id,
@@ -340,6 +342,12 @@ impl Digest {
         let snapshot = self.look(tgid, boot_ns, true)?;
         self.snapshot_at.insert(snapshot.at.pid, boot_ns);
         Some(snapshot)
+    }
+
+    /// Whether the record of a process's exec was lost, so that nothing is known of the program it runs now.
+    #[must_use]
+    pub fn missed(&self, tgid: u32, exec_id: u64) -> bool {
+        self.last_exec.get(&tgid) != Some(&exec_id)
     }
 
     /// Who a process is, but not what it holds: for records of processes nobody told about. It may have executed
@@ -404,6 +412,7 @@ impl Digest {
             session: facts.session,
             found,
             env_unreadable,
+            executed: false,
         })
     }
 

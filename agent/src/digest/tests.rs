@@ -359,3 +359,47 @@ fn files_are_learnt_watched_and_known_in_their_new_version() {
         matches!(out.places.last(), Some(PlaceNews::Gone { raw, .. }) if raw.ends_with(b"/two"))
     );
 }
+
+fn file_new(tgid: u32, exec_id: u64) -> abi::FileNew {
+    abi::FileNew {
+        header: header(abi::Kind::FILE_NEW, tgid),
+        file: abi::FileId {
+            ino: 1,
+            dev: 1,
+            pad: 0,
+        },
+        size: 100,
+        ctime_ns: 5,
+        exec_id,
+        access: abi::access::READ,
+        depth: 0,
+        names: [[0; abi::NAME_MAX]; abi::NAME_DEPTH],
+    }
+}
+
+/// The kernel side follows a process under a number until it is settled; its children begin under the same one.
+#[test]
+fn a_child_is_settled_by_what_its_parent_is_followed_under() {
+    let mut digest = digest(&[]);
+    let mut out = Digested::default();
+    digest.record(&Record::FileNew(file_new(NOBODY, 41)), "h", &mut out);
+    out.settle.clear();
+    let fork = abi::Fork {
+        header: header(abi::Kind::FORK, NOBODY),
+        child_start_ns: 7_000_000_000,
+        child_tgid: NOBODY - 1,
+        child_ns_tgid: 1,
+    };
+    digest.record(&Record::Fork(fork), "h", &mut out);
+    let settled: Vec<_> = out.settle.iter().map(|s| (s.pid.tgid, s.exec_id)).collect();
+    assert_eq!(settled, [(NOBODY - 1, 41)]);
+}
+
+#[test]
+fn an_exec_whose_record_was_lost_is_known_to_be_missing() {
+    let mut digest = digest(&[]);
+    run_exec(&mut digest, b"prog\0", b"A=b\0");
+    assert!(!digest.missed(NOBODY, 1));
+    assert!(digest.missed(NOBODY, 2));
+    assert!(digest.missed(NOBODY - 1, 1), "nothing was told of this one");
+}

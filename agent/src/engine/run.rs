@@ -544,10 +544,16 @@ impl Runner {
                 continue;
             };
             let pid = Pid { tgid, start };
-            if !self.line.core.knows(pid)
-                && self.line.followed.is_none()
-                && let Some(snapshot) = self.line.digest.snapshot(tgid, boot_ns())
+            let known = self.line.core.knows(pid);
+            let concerns = match &self.line.followed {
+                None => true,
+                Some(followed) => followed.contains(&pid),
+            };
+            if concerns
+                && (!known || self.line.digest.missed(tgid, exec_id))
+                && let Some(mut snapshot) = self.line.digest.snapshot(tgid, boot_ns())
             {
+                snapshot.executed = known;
                 self.line.snapshot(snapshot);
             }
             self.line.settle(Settle { pid, exec_id });

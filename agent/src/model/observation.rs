@@ -145,6 +145,9 @@ pub struct Snapshot {
     pub found: Vec<Found>,
     /// Why its environment could not be read, if so.
     pub env_unreadable: Option<String>,
+    /// It has executed another program since it was last told of, and the record of that was lost.
+    #[serde(default)]
+    pub executed: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -8,12 +8,13 @@ use keytrail_proto::v1;
 
 impl Core {
     pub(super) fn on_snapshot(&mut self, s: &Snapshot) {
-        let exec = self.table.get(s.at.pid).map_or(0, |p| p.exec);
-        let kept = self
-            .table
-            .get(s.at.pid)
-            .map(|p| p.holdings.clone())
-            .unwrap_or_default();
+        let before = self.table.get(s.at.pid);
+        let exec = before.map_or(0, |p| p.exec) + u32::from(s.executed);
+        let kept = match before {
+            Some(before) if s.executed => self.through_exec(s.at.pid, before),
+            Some(before) => before.holdings.clone(),
+            None => Vec::new(),
+        };
         let mut proc = proc_from(
             &s.at, s.parent, &s.exe, s.ns_tgid, &s.argv, &s.cwd, &s.cgroup,
         );
@@ -34,18 +35,8 @@ impl Core {
 
     pub(super) fn on_exec(&mut self, x: &ExecSeen) {
         let before = self.table.get(x.at.pid);
-        let before_key = self.table.key(x.at.pid);
         let exec = before.map_or(0, |p| p.exec) + 1;
-        // The new image has the new environment and argv; what was read from files may have come along.
-        let kept: Vec<Holding> = before
-            .map(|p| {
-                p.holdings
-                    .iter()
-                    .filter(|h| matches!(h.place, HoldingPlace::File(_)))
-                    .cloned()
-                    .collect()
-            })
-            .unwrap_or_default();
+        let kept = before.map_or_else(Vec::new, |before| self.through_exec(x.at.pid, before));
         // The parent at fork, if we saw it: by now the real one may have been replaced by a reaper.
         let parent = before.and_then(|p| p.parent).unwrap_or(x.parent);
         let mut proc = proc_from(&x.at, parent, &x.exe, x.ns_tgid, &x.argv, &x.cwd, &x.cgroup);
@@ -53,9 +44,6 @@ impl Core {
         proc.session = x.session;
         proc.exec = exec;
         proc.holdings = kept;
-        for holding in &mut proc.holdings {
-            holding.inherited_from = Some(before_key.clone());
-        }
         self.table.insert(x.at.pid, proc);
         if self.start.process_events || !x.found.is_empty() || self.holds(x.at.pid) {
             let mut e = self.event("process_start", x.at.boot_ns);
@@ -102,6 +90,22 @@ impl Core {
                 });
             }
         }
+    }
+
+    /// What a process still holds after it has executed another program: that has an environment and an argv of its
+    /// own, but what was read from files may have come along.
+    fn through_exec(&self, pid: Pid, before: &Proc) -> Vec<Holding> {
+        let from = self.table.key_of(pid, before.exec);
+        before
+            .holdings
+            .iter()
+            .filter(|h| matches!(h.place, HoldingPlace::File(_)))
+            .cloned()
+            .map(|holding| Holding {
+                inherited_from: Some(from.clone()),
+                ..holding
+            })
+            .collect()
     }
 
     pub(super) fn expose(

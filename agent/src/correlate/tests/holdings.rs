@@ -32,6 +32,68 @@ fn a_retry_is_one_send() {
     assert_eq!(of(&events, "credential_sent").len(), 1);
 }
 
+/// The record of an exec was lost: /proc tells what runs now, and it is not what held the old environment.
+#[test]
+fn a_program_nobody_told_about_has_its_own_environment() {
+    let (old, new, f) = (credential("old"), credential("new"), credential("f"));
+    let read = Observation::File(Box::new(FileSeen {
+        at: at(10, 2 * SEC),
+        access: Access::Read,
+        file: FileFacts::default(),
+        credentials: vec![f.clone()],
+        unreadable: None,
+        truncated: false,
+        hook: "raw_tp:mm_filemap_get_pages".to_owned(),
+    }));
+    let snapshot = |executed| {
+        Observation::Snapshot(Box::new(Snapshot {
+            at: at(10, 3 * SEC),
+            parent: pid(1),
+            exe: ExeFacts::default(),
+            ns_tgid: 10,
+            argv: vec![],
+            cwd: String::new(),
+            cgroup: String::new(),
+            loginuid: 0,
+            session: 0,
+            found: vec![env(&new, "N")],
+            env_unreadable: None,
+            executed,
+        }))
+    };
+    for executed in [false, true] {
+        let mut core = Core::new();
+        for o in [
+            start(),
+            exec(10, 1, SEC, vec![env(&old, "O")]),
+            read.clone(),
+            snapshot(executed),
+        ] {
+            core.step(&o);
+        }
+        let held: Vec<_> = core
+            .processes()
+            .get(pid(10))
+            .unwrap()
+            .holdings
+            .iter()
+            .map(|h| (h.credential.fingerprint.clone(), h.inherited_from.is_some()))
+            .collect();
+        let of = |c: &CredentialRef, inherited| (c.fingerprint.clone(), inherited);
+        let expected = if executed {
+            vec![of(&f, true), of(&new, false)]
+        } else {
+            vec![of(&old, false), of(&f, false), of(&new, false)]
+        };
+        assert_eq!(held, expected);
+        assert!(
+            core.processes()
+                .key(pid(10))
+                .ends_with(if executed { ":2" } else { ":1" })
+        );
+    }
+}
+
 #[test]
 fn holdings_follow_fork_and_exec_as_the_kernel_does() {
     let (c, f) = (credential("c"), credential("f"));
