@@ -43,24 +43,30 @@ impl Flow {
     }
 }
 
-/// Connections by process and socket, in a stable order.
+/// Process, socket, and when the connection was first seen: the kernel uses the addresses of sockets again.
+pub type Key = (Pid, u64, u64);
+
+/// Connections in a stable order. Those whose socket was used again stay until lineage is decided.
 #[derive(Debug, Default)]
 pub struct Flows {
-    map: BTreeMap<(Pid, u64), Flow>,
+    map: BTreeMap<Key, Flow>,
 }
 
 impl Flows {
-    /// The flow of a socket; a socket address reused for another peer starts a new one.
+    /// The flow of a socket; a socket address used again for another connection starts a new one.
     pub fn entry(&mut self, at: &Stamp, ends: &Ends) -> &mut Flow {
-        let key = (at.pid, ends.sock);
-        let stale = self.map.get(&key).is_some_and(|f| {
-            f.ends.peer_ip != ends.peer_ip
-                || f.ends.peer_port != ends.peer_port
-                || (f.ends.local_port != ends.local_port && f.ends.local_port != 0)
-        });
-        if stale {
-            self.map.remove(&key);
-        }
+        let last = self.of_socket(at.pid, ends.sock).next_back();
+        let key = match last {
+            Some((key, flow)) if same_connection(&flow.ends, ends) => *key,
+            Some((key, flow)) => {
+                let old = (*key, flow.due_ns.is_some());
+                if !old.1 {
+                    self.map.remove(&old.0);
+                }
+                (at.pid, ends.sock, at.boot_ns.max(old.0.2 + 1))
+            }
+            None => (at.pid, ends.sock, at.boot_ns),
+        };
         if self.map.len() >= MAX_FLOWS && !self.map.contains_key(&key) {
             self.map.pop_first();
         }
@@ -84,8 +90,21 @@ impl Flows {
         flow
     }
 
-    pub fn get_mut(&mut self, pid: Pid, sock: u64) -> Option<&mut Flow> {
-        self.map.get_mut(&(pid, sock))
+    pub fn get(&self, key: Key) -> Option<&Flow> {
+        self.map.get(&key)
+    }
+
+    /// The connection of a process with these ends.
+    pub fn with_ends(&mut self, pid: Pid, ends: &Ends) -> Option<&mut Flow> {
+        let sock = ends.sock;
+        self.map
+            .range_mut((pid, sock, 0)..=(pid, sock, u64::MAX))
+            .map(|(_, flow)| flow)
+            .rfind(|flow| flow.ends == *ends)
+    }
+
+    fn of_socket(&self, pid: Pid, sock: u64) -> impl DoubleEndedIterator<Item = (&Key, &Flow)> {
+        self.map.range((pid, sock, 0)..=(pid, sock, u64::MAX))
     }
 
     /// Notes that bytes left: from now on lineage is due.
@@ -101,7 +120,7 @@ impl Flows {
     /// Flows of one process, in socket order.
     pub fn of(&mut self, pid: Pid) -> impl Iterator<Item = &mut Flow> {
         self.map
-            .range_mut((pid, 0)..=(pid, u64::MAX))
+            .range_mut((pid, 0, 0)..=(pid, u64::MAX, u64::MAX))
             .map(|(_, flow)| flow)
     }
 
@@ -113,7 +132,7 @@ impl Flows {
     }
 
     /// Takes the keys of the flows whose lineage is to be decided now (all of a process when `only` is set).
-    pub fn due(&mut self, boot_ns: u64, only: Option<Pid>) -> Vec<(Pid, u64)> {
+    pub fn due(&mut self, boot_ns: u64, only: Option<Pid>) -> Vec<Key> {
         let mut out = Vec::new();
         for (key, flow) in &mut self.map {
             let ripe = match only {
@@ -132,7 +151,7 @@ impl Flows {
     pub fn forget(&mut self, pid: Pid) {
         let keys: Vec<_> = self
             .map
-            .range((pid, 0)..=(pid, u64::MAX))
+            .range((pid, 0, 0)..=(pid, u64::MAX, u64::MAX))
             .map(|(key, _)| *key)
             .collect();
         for key in keys {
@@ -140,8 +159,26 @@ impl Flows {
         }
     }
 
+    /// Forgets what is idle, and what has a successor on its socket and is decided.
     pub fn expire(&mut self, boot_ns: u64) {
-        self.map
-            .retain(|_, flow| flow.due_ns.is_some() || flow.last_ns + IDLE_NS > boot_ns);
+        let mut later: Option<(Pid, u64)> = None;
+        let mut gone = Vec::new();
+        for (key, flow) in self.map.iter().rev() {
+            let replaced = later == Some((key.0, key.1));
+            later = Some((key.0, key.1));
+            if flow.due_ns.is_none() && (replaced || flow.last_ns + IDLE_NS <= boot_ns) {
+                gone.push(*key);
+            }
+        }
+        for key in gone {
+            self.map.remove(&key);
+        }
     }
+}
+
+/// A connection may be seen before it has a local port.
+fn same_connection(known: &Ends, seen: &Ends) -> bool {
+    known.peer_ip == seen.peer_ip
+        && known.peer_port == seen.peer_port
+        && (known.local_port == seen.local_port || known.local_port == 0)
 }

@@ -137,8 +137,8 @@ impl Core {
     fn on_time(&mut self, boot_ns: u64) {
         self.decide_tls(boot_ns, None);
         self.end_words(boot_ns, None);
-        for (pid, sock) in self.flows.due(boot_ns, None) {
-            self.lineage(pid, sock);
+        for key in self.flows.due(boot_ns, None) {
+            self.lineage(key);
         }
         let due: Vec<_> = self
             .opens

@@ -187,8 +187,8 @@ impl Core {
         let pid = at.pid;
         self.decide_tls(at.boot_ns, Some(pid));
         self.end_words(at.boot_ns, Some(pid));
-        for (pid, sock) in self.flows.due(at.boot_ns, Some(pid)) {
-            self.lineage(pid, sock);
+        for key in self.flows.due(at.boot_ns, Some(pid)) {
+            self.lineage(key);
         }
         let opens: Vec<_> = self
             .opens

@@ -2,7 +2,7 @@
 
 use super::{Core, MAX_LINEAGE, attack};
 use crate::correlate::event;
-use crate::correlate::flow::Flow;
+use crate::correlate::flow::{Flow, Key};
 use crate::correlate::tls::{Link, is_application};
 use crate::model::{GapSeen, Hit, HostName, Payload, Pid, SendSeen, Stamp, TlsSeen};
 use crate::process::{Holding, Proc};
@@ -158,9 +158,8 @@ impl Core {
         } = passage;
         let mut hosts: Vec<HostName> = payload.hosts.clone();
         // The socket may carry another connection by now, whose names are not those of this one.
-        let same = |flow: &&mut Flow| link.ends.as_ref() == Some(&flow.ends);
         if let Some(ends) = &link.ends
-            && let Some(flow) = self.flows.get_mut(at.pid, ends.sock).filter(same)
+            && let Some(flow) = self.flows.with_ends(at.pid, ends)
         {
             flow.add_hosts(&payload.hosts);
             hosts.clone_from(&flow.hosts);
@@ -232,8 +231,9 @@ impl Core {
     }
 
     /// A holder sent bytes in which nothing known was seen.
-    pub(super) fn lineage(&mut self, pid: Pid, sock: u64) {
-        let Some(flow) = self.flows.get_mut(pid, sock) else {
+    pub(super) fn lineage(&mut self, key: Key) {
+        let pid = key.0;
+        let Some(flow) = self.flows.get(key) else {
             return;
         };
         if !flow.claimed.is_empty() {

@@ -25,6 +25,51 @@ fn a_holder_that_sends_other_bytes_is_lineage_only() {
     );
 }
 
+/// A process that closes and connects again gets the same address from the kernel; what it sent before counts too.
+#[test]
+fn a_socket_used_again_hides_no_earlier_connection() {
+    let (c, d) = (credential("c"), credential("d"));
+    let other = Ends {
+        peer_ip: "127.0.0.2".to_owned(),
+        local_port: 50_000,
+        ..ends(1, 81)
+    };
+    let third = Ends {
+        local_port: 50_001,
+        ..other.clone()
+    };
+    let plain = |ns, ends, hits| send(10, SEC + ns, ends, None, None, payload(10, hits));
+    let events = run(&[
+        start(),
+        exec(10, 1, SEC, vec![env(&c, "T"), env(&d, "D")]),
+        plain(4, ends(1, 80), vec![]),
+        plain(5, other.clone(), vec![hit(&c, true)]),
+        plain(6, third, vec![]),
+        Observation::Tick {
+            boot_ns: 3 * SEC,
+            wall_ns: 1_003 * SEC,
+        },
+        stop(),
+    ]);
+    let told: Vec<_> = of(&events, "credential_sent")
+        .iter()
+        .map(|e| {
+            let to = e.destination.as_ref().expect("destination");
+            (grade(e), to.ip.as_str(), to.port)
+        })
+        .collect();
+    let count = |grade: &str, ip: &str, port: u32| {
+        told.iter()
+            .filter(|t| (t.0, t.1, t.2) == (grade, ip, port))
+            .count()
+    };
+    assert_eq!(count("lineage", "127.0.0.1", 80), 2, "{told:?}");
+    assert_eq!(count("observed", "127.0.0.2", 81), 1, "{told:?}");
+    // Only the third connection: the second carried a secret.
+    assert_eq!(count("lineage", "127.0.0.2", 81), 2, "{told:?}");
+    assert_eq!(told.len(), 5);
+}
+
 #[test]
 fn an_observed_send_leaves_no_lineage_and_claims_nothing_else() {
     let (c, other) = (credential("c"), credential("d"));
