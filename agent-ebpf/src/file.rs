@@ -1,29 +1,29 @@
-//! Reads and opens of watched files. Every other file costs two kernel reads and a bit test.
+//! Reads and opens of watched files. Every other file costs a few loads and a bit test.
 
 use crate::{
     maps::{LEARN, PROCS, READ_SEEN, SEEN, SEEN_LAST, WATCHED, WATCHED_BITS, field},
     record::{
-        Counters, Wake, ctime_ns, current_task, file_id, follow, pointer, read, read_or_zero,
-        stamp, start_ns, wake, zero,
+        Counters, Load, Probed, Typed, Wake, ctime_ns, ctime_ns_by, current_task, file_id, follow,
+        pointer, program, read, read_or_zero, stamp, user_registers, wake, zero,
     },
 };
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_kernel_str},
-    macros::{fentry, fexit, raw_tracepoint},
-    programs::{FEntryContext, FExitContext, RawTracePointContext},
+    macros::{fexit, raw_tracepoint},
+    programs::{FExitContext, RawTracePointContext},
 };
 use keytrail_abi::{
     FileAccess, FileNew, Kind, NAME_DEPTH, NAME_MAX, PROC_HOLDER, PROC_IGNORED, PROC_UNKNOWN,
-    ProcState, ReadKey, SEEN_CLEAN, SEEN_SLOTS, SeenInode,
+    ProcState, ReadKey, SEEN_CLEAN, SeenInode,
     globals::{MISSING, field as f},
     records::access,
-    state::{counter, watch, watch_bit},
+    state::{counter, seen_slot, watch, watch_bit},
 };
 
 // void mm_filemap_get_pages(struct address_space *mapping, pgoff_t index, pgoff_t last_index)    from 6.12
 #[raw_tracepoint(tracepoint = "mm_filemap_get_pages")]
 pub fn filemap_get_pages(ctx: RawTracePointContext) -> i32 {
-    if on_inode(follow(ctx.arg(0), field(f::MAPPING_HOST)), access::READ) {
+    if on_mapping(ctx.arg(0), access::READ) {
         trace!(
             &ctx,
             "pages of a watched file, mapping {:x}",
@@ -36,14 +36,14 @@ pub fn filemap_get_pages(ctx: RawTracePointContext) -> i32 {
 // void mm_filemap_fault(struct address_space *mapping, pgoff_t index)                            from 6.12
 #[raw_tracepoint(tracepoint = "mm_filemap_fault")]
 pub fn filemap_fault(ctx: RawTracePointContext) -> i32 {
-    on_inode(follow(ctx.arg(0), field(f::MAPPING_HOST)), access::MMAP);
+    on_mapping(ctx.arg(0), access::MMAP);
     0
 }
 
 // void mm_filemap_map_pages(struct address_space *mapping, pgoff_t start, pgoff_t end)           from 6.12
 #[raw_tracepoint(tracepoint = "mm_filemap_map_pages")]
 pub fn filemap_map_pages(ctx: RawTracePointContext) -> i32 {
-    on_inode(follow(ctx.arg(0), field(f::MAPPING_HOST)), access::MMAP);
+    on_mapping(ctx.arg(0), access::MMAP);
     0
 }
 
@@ -68,8 +68,8 @@ pub fn filemap_learn(ctx: RawTracePointContext) -> i32 {
 pub fn file_open(ctx: FExitContext) -> i32 {
     if ctx.arg::<u64>(1) as i32 == 0 {
         let file: u64 = ctx.arg(0);
-        let inode = follow(file, field(f::FILE_INODE));
-        if !on_inode(inode, access::OPEN) {
+        let inode = Typed::load(file, field(f::FILE_INODE));
+        if !on_inode::<Typed>(file, inode, access::OPEN) {
             on_create(file, inode);
         }
     }
@@ -83,7 +83,8 @@ pub fn file_permission(ctx: FExitContext) -> i32 {
     const MAY_READ: u64 = 4;
     if ctx.arg::<u64>(1) & MAY_READ != 0 && ctx.arg::<u64>(2) as i32 == 0 {
         let file: u64 = ctx.arg(0);
-        if on_inode(follow(file, field(f::FILE_INODE)), access::PERMISSION) {
+        let inode = Typed::load(file, field(f::FILE_INODE));
+        if on_inode::<Typed>(file, inode, access::PERMISSION) {
             trace!(&ctx, "read of a watched file {:x}", file);
         }
     }
@@ -91,16 +92,34 @@ pub fn file_permission(ctx: FExitContext) -> i32 {
 }
 
 // int security_mmap_file(struct file *file, unsigned long prot, unsigned long flags)
-#[fentry(function = "security_mmap_file")]
-pub fn mmap_file(ctx: FEntryContext) -> i32 {
+#[fexit(function = "security_mmap_file")]
+pub fn mmap_file(ctx: FExitContext) -> i32 {
     const PROT_READ: u64 = 1;
     // An anonymous mapping has no file.
     let file: u64 = ctx.arg(0);
-    if file != 0 && ctx.arg::<u64>(1) & PROT_READ != 0 {
-        on_inode(follow(file, field(f::FILE_INODE)), access::MMAP);
+    if file != 0 && ctx.arg::<u64>(1) & PROT_READ != 0 && ctx.arg::<u64>(3) as i32 == 0 {
+        let inode = follow(file, field(f::FILE_INODE));
+        if field(f::HAS_FAULTS) != 1 || faults_untold(inode) {
+            on_inode::<Probed>(file, inode, access::MAPPED);
+        }
     }
     0
 }
+
+/// Are accesses to mappings of this file handled where no tracepoint tells of them?
+#[inline(always)]
+fn faults_untold(inode: u64) -> bool {
+    // include/linux/fs.h.
+    const S_DAX: u32 = 1 << 13;
+    const HUGETLBFS: u64 = 0x9584_58f6;
+    let magic: u64 = read_or_zero(follow(inode, field(f::INODE_SB)), field(f::SB_MAGIC));
+    magic == TMPFS
+        || magic == HUGETLBFS
+        || read_or_zero::<u32>(inode, field(f::INODE_FLAGS)) & S_DAX != 0
+}
+
+// include/uapi/linux/magic.h.
+const TMPFS: u64 = 0x0102_1994;
 
 /// Is the inode number, by its hash, possibly one of the watched?
 #[inline(always)]
@@ -112,27 +131,73 @@ fn maybe_watched(ino: u64) -> bool {
     }
 }
 
-/// Reports the access when the inode is a watched file. True when it is.
+/// An access told by the page cache.
 #[inline(always)]
-fn on_inode(inode: u64, how: u32) -> bool {
-    let ino: u64 = read_or_zero(inode, field(f::INODE_INO));
-    if maybe_watched(ino) && watched(inode, how) {
+fn on_mapping(mapping: u64, how: u32) -> bool {
+    on_inode::<Probed>(0, follow(mapping, field(f::MAPPING_HOST)), how)
+}
+
+/// Reports the access when the inode is a watched file. True when it is. `file` is 0 where the hook does not have it.
+#[inline(always)]
+fn on_inode<L: Load>(file: u64, inode: u64, how: u32) -> bool {
+    let ino: u64 = L::load(inode, field(f::INODE_INO));
+    if maybe_watched(ino) && watched(file, inode, how) {
         return true;
     }
     if field(f::DISCOVER) == 1 && how != access::OPEN {
-        unwatched(inode, ino, how);
+        unwatched::<L>(file, inode, ino, how);
     }
     false
+}
+
+/// Is it certain that the system call the thread is in gets nothing of the file: because it asks for no bytes, or
+/// begins at the end? Permission is checked before anybody knows. False where one cannot say.
+#[inline(never)]
+fn reads_nothing(file: u64, inode: u64) -> bool {
+    // arch/x86/entry/syscalls/syscall_64.tbl.
+    const READ: u64 = 0;
+    const PREAD: u64 = 17;
+    const READV: u64 = 19;
+    const PREADV: u64 = 295;
+    let regs = user_registers();
+    let Some(call) = read::<u64>(regs, field(f::REGS_SYSCALL)) else {
+        return false;
+    };
+    let pos: u64 = match call {
+        READ | READV => read_or_zero(file, field(f::FILE_POS)),
+        PREAD | PREADV => read_or_zero(regs, field(f::REGS_ARG3)),
+        _ => return false,
+    };
+    // The call may be reading another file, from which this one's layer is filled; and io_uring may have lent the
+    // thread for a read of its own.
+    let files = follow(current_task(), field(f::TASK_FILES));
+    let table = follow(follow(files, field(f::FILES_FDT)), field(f::FDTABLE_FD));
+    let number: u64 = read_or_zero(regs, field(f::REGS_ARG0));
+    if table == 0 || follow(table + (number & 0xffff_ffff) * 8, 0) != file {
+        return false;
+    }
+    if (call == READ || call == PREAD) && read::<u64>(regs, field(f::REGS_ARG2)) == Some(0) {
+        return true;
+    }
+    // Only where the size is this kernel's to say: a network or FUSE server may know of more.
+    let magic: u64 = read_or_zero(follow(inode, field(f::INODE_SB)), field(f::SB_MAGIC));
+    let local = matches!(
+        magic,
+        0xef53 // ext2, ext3, ext4
+            | 0x5846_5342 // xfs
+            | 0x9123_683e // btrfs
+            | 0xf2f5_2010 // f2fs
+            | TMPFS
+    );
+    local && read::<u64>(inode, field(f::INODE_SIZE)).is_some_and(|size| pos >= size)
 }
 
 /// A file that is not watched: reported the first time it is read in this version, because it may hold a credential
 /// that nobody has told us about. Nearly always this CPU has met the file a moment ago and it ends here.
 #[inline(always)]
-fn unwatched(inode: u64, ino: u64, how: u32) {
-    let ctime_ns = ctime_ns(inode);
-    // The middle bits of a slab address tell objects apart best.
-    let slot = ((inode >> 6) ^ (inode >> 17)) as u32 & (SEEN_SLOTS - 1);
-    let Some(last) = SEEN_LAST.get_ptr_mut(slot) else {
+fn unwatched<L: Load>(file: u64, inode: u64, ino: u64, how: u32) {
+    let ctime_ns = ctime_ns_by::<L>(inode);
+    let Some(last) = SEEN_LAST.get_ptr_mut(seen_slot(ino)) else {
         return;
     };
     // SAFETY: a live map value of this CPU. Torn by a nested probe it agrees with no inode, which costs a look-up.
@@ -140,7 +205,7 @@ fn unwatched(inode: u64, ino: u64, how: u32) {
         if (*last).inode == inode && (*last).ino == ino && (*last).ctime_ns == ctime_ns {
             return;
         }
-        if discover(inode, ctime_ns, how) == CLEAN {
+        if discover(file, inode, ctime_ns, how) == CLEAN {
             *last = SeenInode {
                 inode,
                 ino,
@@ -170,7 +235,7 @@ fn made_up(magic: u64) -> bool {
 }
 
 #[inline(never)]
-fn discover(inode: u64, ctime_ns: u64, how: u32) -> u32 {
+fn discover(opened: u64, inode: u64, ctime_ns: u64, how: u32) -> u32 {
     // include/uapi/linux/stat.h.
     const S_IFMT: u16 = 0o170_000;
     const S_IFREG: u16 = 0o100_000;
@@ -195,8 +260,11 @@ fn discover(inode: u64, ctime_ns: u64, how: u32) -> u32 {
     if known.is_some_and(|known| unsafe { (*known).state } == PROC_IGNORED) {
         return 0;
     }
-    // Until user space has decided, every process that reads the file is reported, once.
-    let start = start_ns(current_task());
+    if how == access::PERMISSION && reads_nothing(opened, inode) {
+        return 0;
+    }
+    // Until user space has decided, every program that reads the file is reported, once.
+    let program = program(current_task());
     let key = ReadKey {
         file,
         ctime_ns,
@@ -207,7 +275,7 @@ fn discover(inode: u64, ctime_ns: u64, how: u32) -> u32 {
     if seen == Some(ctime_ns)
         && READ_SEEN
             .get_ptr(&key)
-            .is_some_and(|seen| unsafe { *seen } == start)
+            .is_some_and(|seen| unsafe { *seen } == program)
     {
         return 0;
     }
@@ -219,7 +287,7 @@ fn discover(inode: u64, ctime_ns: u64, how: u32) -> u32 {
     };
     // Only what was reported counts as seen: after a loss the next read is reported.
     let _ = SEEN.insert(&file, &ctime_ns, 0);
-    let _ = READ_SEEN.insert(&key, &start, 0);
+    let _ = READ_SEEN.insert(&key, &program, 0);
     let mut exec_id = 0;
     if known.is_none() {
         // What it sends until user space has looked at the file is captured: the secret may be on its way already.
@@ -296,7 +364,7 @@ unsafe fn path_names(names: *mut u8, dentry: u64) -> u32 {
 }
 
 #[inline(never)]
-fn watched(inode: u64, how: u32) -> bool {
+fn watched(opened: u64, inode: u64, how: u32) -> bool {
     // SAFETY: a live map value, copied at once.
     let Some(watched) = WATCHED
         .get_ptr(&file_id(inode))
@@ -317,6 +385,9 @@ fn watched(inode: u64, how: u32) -> bool {
     if known.is_some_and(|known| unsafe { (*known).state } == PROC_IGNORED) {
         return true;
     }
+    if how == access::PERMISSION && reads_nothing(opened, inode) {
+        return true;
+    }
     if how != access::OPEN {
         // The process holds the secret from here on, whatever user space is doing.
         match known {
@@ -332,7 +403,7 @@ fn watched(inode: u64, how: u32) -> bool {
             ),
         }
     }
-    let start = start_ns(current_task());
+    let program = program(current_task());
     let ctime_ns = ctime_ns(inode);
     let key = ReadKey {
         file,
@@ -343,7 +414,7 @@ fn watched(inode: u64, how: u32) -> bool {
     // SAFETY: a live map value.
     if READ_SEEN
         .get_ptr(&key)
-        .is_some_and(|seen| unsafe { *seen } == start)
+        .is_some_and(|seen| unsafe { *seen } == program)
     {
         return true;
     }
@@ -356,7 +427,7 @@ fn watched(inode: u64, how: u32) -> bool {
         return true;
     };
     // Only what was reported counts as seen: after a loss the next read is reported.
-    let _ = READ_SEEN.insert(&key, &start, 0);
+    let _ = READ_SEEN.insert(&key, &program, 0);
     let record = pointer(&mut slot);
     // SAFETY: `record` is the reserved slot; every field is written.
     unsafe {
@@ -382,7 +453,7 @@ fn watched(inode: u64, how: u32) -> bool {
 fn on_create(file: u64, inode: u64) {
     // include/linux/fs.h, since 4.19.
     const FMODE_CREATED: u32 = 0x10_0000;
-    let mode: u32 = read_or_zero(file, field(f::FILE_MODE));
+    let mode: u32 = Typed::load(file, field(f::FILE_MODE));
     if mode & FMODE_CREATED != 0 {
         created(file, inode);
     }

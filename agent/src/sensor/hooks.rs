@@ -93,6 +93,11 @@ const SEND: [usize; 9] = [
     IDENTITY[2],
 ];
 
+const FAULTS: [Hook; 2] = [
+    raw("filemap_fault", "mm_filemap_fault"),
+    raw("filemap_map_pages", "mm_filemap_map_pages"),
+];
+
 /// Everything but TLS, whose places are found in files, and opens on the base tier, which fanotify tells.
 pub const SIGNALS: &[Signal] = &[
     Signal {
@@ -153,19 +158,17 @@ pub const SIGNALS: &[Signal] = &[
                     },
                     Hook {
                         program: "mmap_file",
-                        point: Point::Fentry("security_mmap_file"),
+                        point: Point::Fexit("security_mmap_file"),
                     },
                 ],
-                optional: &[],
+                // Where they are, `mmap_file` leaves to them what they can tell.
+                optional: &FAULTS,
                 fields: &FILE,
             },
             Candidate {
                 tier: Tier::Base,
                 hooks: &[raw("filemap_get_pages", "mm_filemap_get_pages")],
-                optional: &[
-                    raw("filemap_fault", "mm_filemap_fault"),
-                    raw("filemap_map_pages", "mm_filemap_map_pages"),
-                ],
+                optional: &FAULTS,
                 fields: &FILE,
             },
         ],

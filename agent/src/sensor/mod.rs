@@ -364,7 +364,7 @@ fn hook_of<'a>(names: &'a HookNames, libraries: &'a Libraries, bytes: &[u8]) -> 
             match u32::from_ne_bytes(number(bytes, std::mem::offset_of!(FileAccess, access))) {
                 access::READ => "raw_tp:mm_filemap_get_pages",
                 access::PERMISSION => "fexit:security_file_permission",
-                _ if names.file_open.starts_with("fexit") => "fentry:security_mmap_file",
+                access::MAPPED => "fexit:security_mmap_file",
                 _ => "raw_tp:mm_filemap_map_pages",
             }
         }
