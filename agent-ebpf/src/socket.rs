@@ -59,8 +59,8 @@ pub fn tcp_send_locked(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-// int tcp_sendmsg(struct sock *sk, struct msghdr *msg, size_t size)
-#[fentry(function = "tcp_sendmsg")]
+// int tcp_sendmsg_locked(struct sock *sk, struct msghdr *msg, size_t size)
+#[fentry(function = "tcp_sendmsg_locked")]
 pub fn tcp_send(ctx: FEntryContext) -> i32 {
     on_send(ctx.arg(0), ctx.arg(1));
     0
@@ -70,6 +70,24 @@ pub fn tcp_send(ctx: FEntryContext) -> i32 {
 #[kprobe]
 pub fn tcp_send_kprobe(ctx: ProbeContext) -> u32 {
     on_send(ctx.arg(0).unwrap_or(0), ctx.arg(1).unwrap_or(0));
+    0
+}
+
+// ssize_t do_tcp_sendpages(struct sock *sk, struct page *page, int offset, size_t size, int flags)      up to 6.4
+#[fentry(function = "do_tcp_sendpages")]
+pub fn tcp_pages(ctx: FEntryContext) -> i32 {
+    on_pages(ctx.arg(0), ctx.arg(3), ctx.arg::<u64>(4) as u32);
+    0
+}
+
+// The same.
+#[kprobe]
+pub fn tcp_pages_kprobe(ctx: ProbeContext) -> u32 {
+    on_pages(
+        ctx.arg(0).unwrap_or(0),
+        ctx.arg(3).unwrap_or(0),
+        ctx.arg::<u64>(4).unwrap_or(0) as u32,
+    );
     0
 }
 
@@ -235,6 +253,123 @@ fn new_call(before: SendCall, sk: u64, total: u64, progress: &Progress) -> Optio
     })
 }
 
+/// Does the kernel take bytes now, or wait until it can? The hooks come before its own checks, with the socket locked,
+/// so what is asked here holds until then (net/ipv4/tcp.c: `tcp_sendmsg_locked`). True where one cannot say.
+#[inline(never)]
+fn takes_bytes(sk: u64, flags: u32) -> bool {
+    // include/linux/socket.h, include/net/tcp_states.h, include/net/sock.h.
+    const MSG_DONTWAIT: u32 = 0x40;
+    const MSG_FASTOPEN: u32 = 0x2000_0000;
+    const ESTABLISHED: u8 = 1;
+    const SYN_SENT: u8 = 2;
+    const SYN_RECV: u8 = 3;
+    const CLOSE_WAIT: u8 = 8;
+    const SEND_SHUTDOWN: u8 = 2;
+    let Some(state) = read::<u8>(sk, field(f::SOCK_STATE)) else {
+        return true;
+    };
+    // Connects, with the bytes in its SYN.
+    if flags & MSG_FASTOPEN != 0 {
+        return true;
+    }
+    if read_or_zero::<u8>(sk, field(f::SOCK_SHUTDOWN)) & SEND_SHUTDOWN != 0
+        || read_or_zero::<u32>(sk, field(f::SOCK_ERR)) != 0
+    {
+        return false;
+    }
+    let waits = flags & MSG_DONTWAIT == 0;
+    match state {
+        ESTABLISHED | CLOSE_WAIT | SYN_RECV => waits || has_room(sk),
+        SYN_SENT => {
+            // Bytes go with a SYN that was put off for them (TCP_FASTOPEN_CONNECT); else its number is used up.
+            let next: u32 = read_or_zero(sk, field(f::TCP_WRITE_SEQ));
+            let una: u32 = read_or_zero(sk, field(f::TCP_SND_UNA));
+            waits || field(f::TCP_SND_UNA) == MISSING || next != una.wrapping_add(1)
+        }
+        _ => false,
+    }
+}
+
+/// May the socket's buffer take a byte? Beyond its limit there is room in the buffer that is filled at present only.
+#[inline(always)]
+fn has_room(sk: u64) -> bool {
+    let (Some(queued), Some(limit)) = (
+        read::<i32>(sk, field(f::SOCK_WMEM_QUEUED)),
+        read::<i32>(sk, field(f::SOCK_SNDBUF)),
+    ) else {
+        return true;
+    };
+    let tail = follow(sk, field(f::SOCK_WRITE_TAIL));
+    if queued < limit || tail == 0 || field(f::SOCK_WRITE_QUEUE) == MISSING {
+        return true;
+    }
+    if tail == sk + field(f::SOCK_WRITE_QUEUE) as u64 {
+        return false;
+    }
+    let (Some(filled), Some(segments), Some(mss), Some(most)) = (
+        read::<u32>(tail, field(f::SKB_LEN)),
+        read::<u16>(sk, field(f::TCP_GSO_SEGS)),
+        read::<u32>(sk, field(f::TCP_MSS_CACHE)),
+        read::<u32>(sk, field(f::SOCK_GSO_MAX_SIZE)),
+    ) else {
+        return true;
+    };
+    // As large as a buffer may grow, unless the peer's window allows more by now.
+    let goal = if segments > 1 { segments as u64 } else { 1 } * mss as u64;
+    (filled as u64) < goal || most as u64 >= goal + mss as u64
+}
+
+/// Pages of a file or of the kernel (sendfile, splice, kTLS): that something is sent is all there is to say. It comes
+/// page by page, so a run of them is told at its beginning and then once in a while.
+#[inline(always)]
+fn on_pages(sk: u64, size: u64, flags: u32) {
+    /// In place of the address of the bytes, which no program can have.
+    const PAGES: u64 = u64::MAX;
+    const RUN_MAX: u64 = 1 << 20;
+    let thread = bpf_get_current_pid_tgid();
+    let Some(state) = interesting((thread >> 32) as u32) else {
+        return;
+    };
+    if size == 0 || !takes_bytes(sk, flags) {
+        return;
+    }
+    let Some(entry) = send_state(thread) else {
+        if let Some(counters) = Counters::get() {
+            counters.lost(Kind::SOCK_SEND);
+        }
+        return;
+    };
+    let seq: u32 = read_or_zero(sk, field(f::TCP_WRITE_SEQ));
+    // SAFETY: a live map value that belongs to this thread.
+    let before = unsafe { (*entry).call };
+    let taken = seq.wrapping_sub(before.seq) as u64;
+    if before.sock == sk && before.base == PAGES && taken <= before.total && taken < RUN_MAX {
+        // SAFETY: as above. A page that found no room comes again.
+        unsafe { (*entry).call.total = taken + size };
+        return;
+    }
+    // SAFETY: as above; every field is written.
+    unsafe {
+        (*entry).call = SendCall {
+            sock: sk,
+            base: PAGES,
+            total: size,
+            seq,
+            pad: 0,
+        };
+        (*entry).progress = Progress::new(0, 0, size);
+        stamp(&raw mut (*entry).record.header);
+        endpoints(&raw mut (*entry).record.ends, sk);
+        (*entry).record.total = size;
+        (*entry).record.offset = 0;
+        (*entry).record.data_len = 0;
+        let (tls_call, tls_session) = current_call(thread);
+        (*entry).record.tls_call = tls_call;
+        (*entry).record.tls_session = tls_session;
+    }
+    without_data(thread, unclassified(state));
+}
+
 #[inline(always)]
 fn on_send(sk: u64, msg: u64) {
     let thread = bpf_get_current_pid_tgid();
@@ -246,7 +381,7 @@ fn on_send(sk: u64, msg: u64) {
     }
     let iter = msg + field(f::MSG_ITER) as u64;
     let total: u64 = read_or_zero(iter, field(f::ITER_COUNT));
-    if total == 0 {
+    if total == 0 || !takes_bytes(sk, read_or_zero(msg, field(f::MSG_FLAGS))) {
         return;
     }
     let Some(entry) = send_state(thread) else {

@@ -106,7 +106,6 @@ pub mod field {
         SOCK_ERR,
         SOCK_WMEM_QUEUED,
         SOCK_SNDBUF,
-        SOCK_SNDTIMEO,
         /// `sock.sk_write_queue.prev`: the socket buffer that is filled at present.
         SOCK_WRITE_TAIL,
         /// `sock.sk_write_queue`: where its list ends.

@@ -53,6 +53,7 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
     .into_iter()
     .all(|helper| is_helper_supported(ProgramType::RawTracePoint, helper).unwrap_or(false));
     fields.set(f::HAS_TASK_REGS, u32::from(task_regs));
+    let absent = hooks::absent(&kernel);
     drop(kernel);
 
     let (mut ebpf, mut maps) = load(&fields, ring_bytes)?;
@@ -101,6 +102,7 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
                 &mut ebpf,
                 trampolines.as_ref(),
                 &fields,
+                &absent,
                 options.tier,
                 signal,
                 report,
@@ -222,6 +224,7 @@ fn attach_signal(
     ebpf: &mut Ebpf,
     trampolines: Option<&aya::Btf>,
     fields: &btf::Fields,
+    absent: &[&str],
     tier: Option<Tier>,
     signal: &Signal,
     report: &mut SignalReport,
@@ -230,7 +233,7 @@ fn attach_signal(
         if tier == Some(Tier::Base) && candidate.tier == Tier::Fentry {
             continue;
         }
-        match attach_candidate(ebpf, trampolines, fields, candidate) {
+        match attach_candidate(ebpf, trampolines, fields, absent, candidate) {
             Ok((hook, refused)) => {
                 report.hook = hook;
                 report.tier = Some(candidate.tier);
@@ -247,6 +250,7 @@ fn attach_candidate(
     ebpf: &mut Ebpf,
     trampolines: Option<&aya::Btf>,
     fields: &btf::Fields,
+    absent: &[&str],
     candidate: &Candidate,
 ) -> Result<(String, Vec<Refused>), Refused> {
     let missing = fields.missing(candidate.fields);
@@ -279,6 +283,9 @@ fn attach_candidate(
     }
     let mut refused = Vec::new();
     for hook in candidate.optional {
+        if absent.contains(&hook.point.place()) {
+            continue;
+        }
         match hooks::attach(ebpf, trampolines, *hook) {
             Ok(()) => names.push(hook.point.name()),
             Err(refusal) => refused.push(refusal),

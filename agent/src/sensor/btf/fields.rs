@@ -140,9 +140,7 @@ const OFFSETS: &[(usize, &[&str])] = &[
     (f::SOCK_ERR, &["sock.sk_err"]),
     (f::SOCK_WMEM_QUEUED, &["sock.sk_wmem_queued"]),
     (f::SOCK_SNDBUF, &["sock.sk_sndbuf"]),
-    (f::SOCK_SNDTIMEO, &["sock.sk_sndtimeo"]),
     (f::SOCK_WRITE_QUEUE, &["sock.sk_write_queue"]),
-    // The anonymous union has had a named twin since 5.18.
     (f::SOCK_WRITE_TAIL, &["sock.sk_write_queue.prev"]),
     (f::SOCK_GSO_MAX_SIZE, &["sock.sk_gso_max_size"]),
     (f::SKB_LEN, &["sk_buff.len"]),
