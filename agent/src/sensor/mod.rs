@@ -36,7 +36,7 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How to open the sensor.
@@ -86,6 +86,37 @@ struct HookNames {
     send: String,
 }
 
+/// Calls of hooks that the kernel passed over.
+#[derive(Debug, Default)]
+struct PassedOver {
+    asked: Option<Instant>,
+    before: u64,
+}
+
+impl PassedOver {
+    /// One system call a program: not to be asked at every look for losses.
+    const INTERVAL: Duration = Duration::from_secs(10);
+
+    /// How many there were since the last answer.
+    fn news(&mut self, ebpf: &Ebpf) -> u64 {
+        if self
+            .asked
+            .is_some_and(|asked| asked.elapsed() < Self::INTERVAL)
+        {
+            return 0;
+        }
+        self.asked = Some(Instant::now());
+        let now: u64 = ebpf
+            .programs()
+            .filter_map(|(_, program)| bpf::recursion_misses(program.fd().ok()?.as_fd()).ok())
+            .sum();
+        // A program that was taken off its hook takes its count with it.
+        let count = now.saturating_sub(self.before);
+        self.before = now;
+        count
+    }
+}
+
 /// Passes what the kernel side has logged on to `tracing`.
 type DebugLog = Box<dyn FnMut() + Send>;
 
@@ -99,6 +130,7 @@ pub struct Sensor {
     /// Opens are reported by fanotify, not by the kernel side.
     fanotify_opens: bool,
     fanotify_lost: u64,
+    passed_over: PassedOver,
     watches: Watches,
     libraries: Libraries,
     names: HookNames,
@@ -281,6 +313,14 @@ impl Sensor {
                 kind: "fanotify",
                 cpu: 0,
                 count: std::mem::take(&mut self.fanotify_lost),
+            });
+        }
+        let count = self.passed_over.news(&self.ebpf);
+        if count != 0 {
+            losses.push(Loss {
+                kind: "hook_nested",
+                cpu: 0,
+                count,
             });
         }
         losses

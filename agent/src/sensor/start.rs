@@ -1,7 +1,7 @@
 //! From nothing to a running sensor.
 
 use super::{
-    DebugLog, HookNames, Sensor, SensorError, SensorOptions, bpf, btf,
+    DebugLog, HookNames, PassedOver, Sensor, SensorError, SensorOptions, bpf, btf,
     fanotify::Fanotify,
     hooks::{self, Candidate, SIGNALS, Signal},
     maps::Maps,
@@ -149,6 +149,7 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
         fanotify,
         fanotify_opens,
         fanotify_lost: 0,
+        passed_over: PassedOver::default(),
         watches: Watches::default(),
         libraries,
         names,
