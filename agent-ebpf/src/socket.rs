@@ -8,6 +8,7 @@ use crate::{
         unclassified, wake,
     },
     tls::current_call,
+    touch::takes_bytes,
 };
 use aya_ebpf::{
     bindings::bpf_sock_addr,
@@ -251,72 +252,6 @@ fn new_call(before: SendCall, sk: u64, total: u64, progress: &Progress) -> Optio
         seq,
         pad: 0,
     })
-}
-
-/// Does the kernel take bytes now, or wait until it can? The hooks come before its own checks, with the socket locked,
-/// so what is asked here holds until then (net/ipv4/tcp.c: `tcp_sendmsg_locked`). True where one cannot say.
-#[inline(never)]
-fn takes_bytes(sk: u64, flags: u32) -> bool {
-    // include/linux/socket.h, include/net/tcp_states.h, include/net/sock.h.
-    const MSG_DONTWAIT: u32 = 0x40;
-    const MSG_FASTOPEN: u32 = 0x2000_0000;
-    const ESTABLISHED: u8 = 1;
-    const SYN_SENT: u8 = 2;
-    const SYN_RECV: u8 = 3;
-    const CLOSE_WAIT: u8 = 8;
-    const SEND_SHUTDOWN: u8 = 2;
-    let Some(state) = read::<u8>(sk, field(f::SOCK_STATE)) else {
-        return true;
-    };
-    // Connects, with the bytes in its SYN.
-    if flags & MSG_FASTOPEN != 0 {
-        return true;
-    }
-    if read_or_zero::<u8>(sk, field(f::SOCK_SHUTDOWN)) & SEND_SHUTDOWN != 0
-        || read_or_zero::<u32>(sk, field(f::SOCK_ERR)) != 0
-    {
-        return false;
-    }
-    let waits = flags & MSG_DONTWAIT == 0;
-    match state {
-        ESTABLISHED | CLOSE_WAIT | SYN_RECV => waits || has_room(sk),
-        SYN_SENT => {
-            // Bytes go with a SYN that was put off for them (TCP_FASTOPEN_CONNECT); else its number is used up.
-            let next: u32 = read_or_zero(sk, field(f::TCP_WRITE_SEQ));
-            let una: u32 = read_or_zero(sk, field(f::TCP_SND_UNA));
-            waits || field(f::TCP_SND_UNA) == MISSING || next != una.wrapping_add(1)
-        }
-        _ => false,
-    }
-}
-
-/// May the socket's buffer take a byte? Beyond its limit there is room in the buffer that is filled at present only.
-#[inline(always)]
-fn has_room(sk: u64) -> bool {
-    let (Some(queued), Some(limit)) = (
-        read::<i32>(sk, field(f::SOCK_WMEM_QUEUED)),
-        read::<i32>(sk, field(f::SOCK_SNDBUF)),
-    ) else {
-        return true;
-    };
-    let tail = follow(sk, field(f::SOCK_WRITE_TAIL));
-    if queued < limit || tail == 0 || field(f::SOCK_WRITE_QUEUE) == MISSING {
-        return true;
-    }
-    if tail == sk + field(f::SOCK_WRITE_QUEUE) as u64 {
-        return false;
-    }
-    let (Some(filled), Some(segments), Some(mss), Some(most)) = (
-        read::<u32>(tail, field(f::SKB_LEN)),
-        read::<u16>(sk, field(f::TCP_GSO_SEGS)),
-        read::<u32>(sk, field(f::TCP_MSS_CACHE)),
-        read::<u32>(sk, field(f::SOCK_GSO_MAX_SIZE)),
-    ) else {
-        return true;
-    };
-    // As large as a buffer may grow, unless the peer's window allows more by now.
-    let goal = if segments > 1 { segments as u64 } else { 1 } * mss as u64;
-    (filled as u64) < goal || most as u64 >= goal + mss as u64
 }
 
 /// Pages of a file or of the kernel (sendfile, splice, kTLS): that something is sent is all there is to say. It comes

@@ -206,7 +206,7 @@ pub const TLS_HANDSHAKE_PEEK: usize = 2048;
 /// Most segments of one `writev` or `sendmsg` that are captured.
 pub const SEGMENTS_MAX: usize = 16;
 
-/// Bytes about to leave by a TCP socket (`tcp_sendmsg_locked` or `tcp_sendmsg`). Data follows.
+/// Bytes about to leave by a TCP socket (`tcp_sendmsg_locked`, or pages by `do_tcp_sendpages`). Data follows.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct SockSend {
