@@ -1,8 +1,10 @@
 //! What aya has no wrapper for in bpf(2): running a program, and asking how often one was passed over.
 
+use aya::Ebpf;
 use std::{
     io,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::fd::{AsFd as _, AsRawFd, BorrowedFd},
+    time::{Duration, Instant},
 };
 
 const BPF_PROG_TEST_RUN: libc::c_int = 10;
@@ -68,7 +70,7 @@ struct GetInfo {
 ///
 /// # Errors
 /// Those of bpf(2).
-pub fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
+fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
     // All zeros: the kernel is asked for no instructions, maps or functions. One that knows less leaves the rest alone.
     let mut info = [0u64; INFO_LEN / 8];
     let mut attr = GetInfo {
@@ -90,5 +92,36 @@ pub fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
         Err(io::Error::last_os_error())
     } else {
         Ok(info[RECURSION_MISSES / 8])
+    }
+}
+
+/// Calls of hooks that the kernel passed over.
+#[derive(Debug, Default)]
+pub struct PassedOver {
+    asked: Option<Instant>,
+    before: u64,
+}
+
+impl PassedOver {
+    /// One system call a program: not to be asked at every look for losses.
+    const INTERVAL: Duration = Duration::from_secs(10);
+
+    /// How many there were since the last answer.
+    pub fn news(&mut self, ebpf: &Ebpf) -> u64 {
+        if self
+            .asked
+            .is_some_and(|asked| asked.elapsed() < Self::INTERVAL)
+        {
+            return 0;
+        }
+        self.asked = Some(Instant::now());
+        let now: u64 = ebpf
+            .programs()
+            .filter_map(|(_, program)| recursion_misses(program.fd().ok()?.as_fd()).ok())
+            .sum();
+        // A program that was taken off its hook takes its count with it.
+        let count = now.saturating_sub(self.before);
+        self.before = now;
+        count
     }
 }

@@ -24,7 +24,9 @@ pub use maps::Loss;
 pub use status::{LibraryReport, Refused, SensorStatus, SignalReport, Tier};
 pub use watch::file_id;
 
-use self::{fanotify::Fanotify, maps::Maps, ring::Ring, tls::Libraries, watch::Watches};
+use self::{
+    bpf::PassedOver, fanotify::Fanotify, maps::Maps, ring::Ring, tls::Libraries, watch::Watches,
+};
 use aya::Ebpf;
 use keytrail_abi::{
     FileAccess, FileId, Kind, PROC_UNKNOWN, ProcState, TlsWrite, access,
@@ -36,7 +38,7 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// How to open the sensor.
@@ -84,37 +86,6 @@ struct HookNames {
     file_open: String,
     connect: String,
     send: String,
-}
-
-/// Calls of hooks that the kernel passed over.
-#[derive(Debug, Default)]
-struct PassedOver {
-    asked: Option<Instant>,
-    before: u64,
-}
-
-impl PassedOver {
-    /// One system call a program: not to be asked at every look for losses.
-    const INTERVAL: Duration = Duration::from_secs(10);
-
-    /// How many there were since the last answer.
-    fn news(&mut self, ebpf: &Ebpf) -> u64 {
-        if self
-            .asked
-            .is_some_and(|asked| asked.elapsed() < Self::INTERVAL)
-        {
-            return 0;
-        }
-        self.asked = Some(Instant::now());
-        let now: u64 = ebpf
-            .programs()
-            .filter_map(|(_, program)| bpf::recursion_misses(program.fd().ok()?.as_fd()).ok())
-            .sum();
-        // A program that was taken off its hook takes its count with it.
-        let count = now.saturating_sub(self.before);
-        self.before = now;
-        count
-    }
 }
 
 /// Passes what the kernel side has logged on to `tracing`.

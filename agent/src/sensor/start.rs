@@ -1,7 +1,9 @@
 //! From nothing to a running sensor.
 
 use super::{
-    DebugLog, HookNames, PassedOver, Sensor, SensorError, SensorOptions, bpf, btf,
+    DebugLog, HookNames, Sensor, SensorError, SensorOptions,
+    bpf::{self, PassedOver},
+    btf,
     fanotify::Fanotify,
     hooks::{self, Candidate, SIGNALS, Signal},
     maps::Maps,
