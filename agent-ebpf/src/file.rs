@@ -1,29 +1,30 @@
-//! Reads and opens of watched files. Every other file costs two kernel reads and a bit test.
+//! Reads and opens of watched files. Every other file costs a few loads and a bit test.
 
 use crate::{
-    maps::{LEARN, PROCS, READ_SEEN, SEEN, SEEN_LAST, WATCHED, WATCHED_BITS, field},
+    discover::{CLEAN, discover, on_create},
+    maps::{LEARN, PROCS, READ_SEEN, SEEN_LAST, WATCHED, WATCHED_BITS, field},
     record::{
-        Counters, Wake, ctime_ns, current_task, file_id, follow, pointer, read, read_or_zero,
-        stamp, start_ns, wake, zero,
+        Counters, Load, Probed, Typed, Wake, ctime_ns, ctime_ns_by, current_task, file_id, follow,
+        pointer, program, read_or_zero, stamp, wake,
     },
+    touch::{faults_untold, reads_nothing},
 };
 use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_kernel_str},
-    macros::{fentry, fexit, raw_tracepoint},
-    programs::{FEntryContext, FExitContext, RawTracePointContext},
+    helpers::bpf_get_current_pid_tgid,
+    macros::{fexit, raw_tracepoint},
+    programs::{FExitContext, RawTracePointContext},
 };
 use keytrail_abi::{
-    FileAccess, FileNew, Kind, NAME_DEPTH, NAME_MAX, PROC_HOLDER, PROC_IGNORED, PROC_UNKNOWN,
-    ProcState, ReadKey, SEEN_CLEAN, SEEN_SLOTS, SeenInode,
-    globals::{MISSING, field as f},
+    FileAccess, Kind, PROC_HOLDER, PROC_IGNORED, ProcState, ReadKey, SeenInode,
+    globals::field as f,
     records::access,
-    state::{counter, watch, watch_bit},
+    state::{seen_slot, watch, watch_bit},
 };
 
 // void mm_filemap_get_pages(struct address_space *mapping, pgoff_t index, pgoff_t last_index)    from 6.12
 #[raw_tracepoint(tracepoint = "mm_filemap_get_pages")]
 pub fn filemap_get_pages(ctx: RawTracePointContext) -> i32 {
-    if on_inode(follow(ctx.arg(0), field(f::MAPPING_HOST)), access::READ) {
+    if on_mapping(ctx.arg(0), access::READ) {
         trace!(
             &ctx,
             "pages of a watched file, mapping {:x}",
@@ -36,14 +37,14 @@ pub fn filemap_get_pages(ctx: RawTracePointContext) -> i32 {
 // void mm_filemap_fault(struct address_space *mapping, pgoff_t index)                            from 6.12
 #[raw_tracepoint(tracepoint = "mm_filemap_fault")]
 pub fn filemap_fault(ctx: RawTracePointContext) -> i32 {
-    on_inode(follow(ctx.arg(0), field(f::MAPPING_HOST)), access::MMAP);
+    on_mapping(ctx.arg(0), access::MMAP);
     0
 }
 
 // void mm_filemap_map_pages(struct address_space *mapping, pgoff_t start, pgoff_t end)           from 6.12
 #[raw_tracepoint(tracepoint = "mm_filemap_map_pages")]
 pub fn filemap_map_pages(ctx: RawTracePointContext) -> i32 {
-    on_inode(follow(ctx.arg(0), field(f::MAPPING_HOST)), access::MMAP);
+    on_mapping(ctx.arg(0), access::MMAP);
     0
 }
 
@@ -68,8 +69,8 @@ pub fn filemap_learn(ctx: RawTracePointContext) -> i32 {
 pub fn file_open(ctx: FExitContext) -> i32 {
     if ctx.arg::<u64>(1) as i32 == 0 {
         let file: u64 = ctx.arg(0);
-        let inode = follow(file, field(f::FILE_INODE));
-        if !on_inode(inode, access::OPEN) {
+        let inode = Typed::load(file, field(f::FILE_INODE));
+        if !on_inode::<Typed>(file, inode, access::OPEN) {
             on_create(file, inode);
         }
     }
@@ -83,7 +84,8 @@ pub fn file_permission(ctx: FExitContext) -> i32 {
     const MAY_READ: u64 = 4;
     if ctx.arg::<u64>(1) & MAY_READ != 0 && ctx.arg::<u64>(2) as i32 == 0 {
         let file: u64 = ctx.arg(0);
-        if on_inode(follow(file, field(f::FILE_INODE)), access::PERMISSION) {
+        let inode = Typed::load(file, field(f::FILE_INODE));
+        if on_inode::<Typed>(file, inode, access::PERMISSION) {
             trace!(&ctx, "read of a watched file {:x}", file);
         }
     }
@@ -91,20 +93,23 @@ pub fn file_permission(ctx: FExitContext) -> i32 {
 }
 
 // int security_mmap_file(struct file *file, unsigned long prot, unsigned long flags)
-#[fentry(function = "security_mmap_file")]
-pub fn mmap_file(ctx: FEntryContext) -> i32 {
+#[fexit(function = "security_mmap_file")]
+pub fn mmap_file(ctx: FExitContext) -> i32 {
     const PROT_READ: u64 = 1;
     // An anonymous mapping has no file.
     let file: u64 = ctx.arg(0);
-    if file != 0 && ctx.arg::<u64>(1) & PROT_READ != 0 {
-        on_inode(follow(file, field(f::FILE_INODE)), access::MMAP);
+    if file != 0 && ctx.arg::<u64>(1) & PROT_READ != 0 && ctx.arg::<u64>(3) as i32 == 0 {
+        let inode = follow(file, field(f::FILE_INODE));
+        if field(f::HAS_FAULTS) != 1 || faults_untold(inode) {
+            on_inode::<Probed>(file, inode, access::MAPPED);
+        }
     }
     0
 }
 
 /// Is the inode number, by its hash, possibly one of the watched?
 #[inline(always)]
-fn maybe_watched(ino: u64) -> bool {
+pub fn maybe_watched(ino: u64) -> bool {
     let (word, bit) = watch_bit(ino);
     match WATCHED_BITS.get(word) {
         Some(bits) => bits & bit != 0,
@@ -112,15 +117,21 @@ fn maybe_watched(ino: u64) -> bool {
     }
 }
 
-/// Reports the access when the inode is a watched file. True when it is.
+/// An access told by the page cache.
 #[inline(always)]
-fn on_inode(inode: u64, how: u32) -> bool {
-    let ino: u64 = read_or_zero(inode, field(f::INODE_INO));
-    if maybe_watched(ino) && watched(inode, how) {
+fn on_mapping(mapping: u64, how: u32) -> bool {
+    on_inode::<Probed>(0, follow(mapping, field(f::MAPPING_HOST)), how)
+}
+
+/// Reports the access when the inode is a watched file. True when it is. `file` is 0 where the hook does not have it.
+#[inline(always)]
+fn on_inode<L: Load>(file: u64, inode: u64, how: u32) -> bool {
+    let ino: u64 = L::load(inode, field(f::INODE_INO));
+    if maybe_watched(ino) && watched(file, inode, how) {
         return true;
     }
     if field(f::DISCOVER) == 1 && how != access::OPEN {
-        unwatched(inode, ino, how);
+        unwatched::<L>(file, inode, ino, how);
     }
     false
 }
@@ -128,11 +139,9 @@ fn on_inode(inode: u64, how: u32) -> bool {
 /// A file that is not watched: reported the first time it is read in this version, because it may hold a credential
 /// that nobody has told us about. Nearly always this CPU has met the file a moment ago and it ends here.
 #[inline(always)]
-fn unwatched(inode: u64, ino: u64, how: u32) {
-    let ctime_ns = ctime_ns(inode);
-    // The middle bits of a slab address tell objects apart best.
-    let slot = ((inode >> 6) ^ (inode >> 17)) as u32 & (SEEN_SLOTS - 1);
-    let Some(last) = SEEN_LAST.get_ptr_mut(slot) else {
+fn unwatched<L: Load>(file: u64, inode: u64, ino: u64, how: u32) {
+    let ctime_ns = ctime_ns_by::<L>(inode);
+    let Some(last) = SEEN_LAST.get_ptr_mut(seen_slot(ino)) else {
         return;
     };
     // SAFETY: a live map value of this CPU. Torn by a nested probe it agrees with no inode, which costs a look-up.
@@ -140,7 +149,7 @@ fn unwatched(inode: u64, ino: u64, how: u32) {
         if (*last).inode == inode && (*last).ino == ino && (*last).ctime_ns == ctime_ns {
             return;
         }
-        if discover(inode, ctime_ns, how) == CLEAN {
+        if discover(file, inode, ctime_ns, how) == CLEAN {
             *last = SeenInode {
                 inode,
                 ino,
@@ -150,153 +159,8 @@ fn unwatched(inode: u64, ino: u64, how: u32) {
     }
 }
 
-/// What [`discover`] says of a file that needs no further look in this version.
-const CLEAN: u32 = 1;
-
-/// File systems whose files are made up when they are read (include/uapi/linux/magic.h): no credential lies there, and
-/// reading them back would disturb.
-#[inline(always)]
-fn made_up(magic: u64) -> bool {
-    matches!(
-        magic,
-        0x9fa0 // proc
-            | 0x6265_6572 // sysfs
-            | 0x7472_6163 // tracefs
-            | 0x6462_6720 // debugfs
-            | 0x6367_7270 | 0x27_e0eb // cgroup2, cgroup
-            | 0x7363_6673 // securityfs
-            | 0xcafe_4a11 // bpf
-    )
-}
-
 #[inline(never)]
-fn discover(inode: u64, ctime_ns: u64, how: u32) -> u32 {
-    // include/uapi/linux/stat.h.
-    const S_IFMT: u16 = 0o170_000;
-    const S_IFREG: u16 = 0o100_000;
-    /// Nothing shorter is a secret.
-    const SIZE_MIN: u64 = 16;
-    let mode: u16 = read_or_zero(inode, field(f::INODE_MODE));
-    let size: u64 = read_or_zero(inode, field(f::INODE_SIZE));
-    let sb = follow(inode, field(f::INODE_SB));
-    let magic: u64 = read_or_zero(sb, field(f::SB_MAGIC));
-    if mode & S_IFMT != S_IFREG || size < SIZE_MIN || made_up(magic) {
-        return CLEAN;
-    }
-    let file = file_id(inode);
-    // SAFETY: a live map value, copied at once.
-    let seen = SEEN.get_ptr(&file).map(|seen| unsafe { *seen });
-    if seen == Some(ctime_ns | SEEN_CLEAN) {
-        return CLEAN;
-    }
-    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    let known = PROCS.get_ptr(&tgid);
-    // SAFETY: a live map value.
-    if known.is_some_and(|known| unsafe { (*known).state } == PROC_IGNORED) {
-        return 0;
-    }
-    // Until user space has decided, every process that reads the file is reported, once.
-    let start = start_ns(current_task());
-    let key = ReadKey {
-        file,
-        ctime_ns,
-        tgid,
-        access: 0,
-    };
-    // SAFETY: a live map value.
-    if seen == Some(ctime_ns)
-        && READ_SEEN
-            .get_ptr(&key)
-            .is_some_and(|seen| unsafe { *seen } == start)
-    {
-        return 0;
-    }
-    let Some(counters) = Counters::get() else {
-        return 0;
-    };
-    let Some(mut slot) = counters.reserve::<FileNew>(Kind::FILE_NEW) else {
-        return 0;
-    };
-    // Only what was reported counts as seen: after a loss the next read is reported.
-    let _ = SEEN.insert(&file, &ctime_ns, 0);
-    let _ = READ_SEEN.insert(&key, &start, 0);
-    let mut exec_id = 0;
-    if known.is_none() {
-        // What it sends until user space has looked at the file is captured: the secret may be on its way already.
-        exec_id = counters.unique(counter::EXECS);
-        counters.set_process(
-            tgid,
-            ProcState {
-                state: PROC_UNKNOWN,
-                pad: 0,
-                exec_id,
-            },
-        );
-    }
-    let record = pointer(&mut slot);
-    // SAFETY: `record` is the reserved slot; every field is written.
-    unsafe {
-        stamp(&raw mut (*record).header);
-        (*record).file = file;
-        (*record).size = size;
-        (*record).ctime_ns = ctime_ns;
-        (*record).exec_id = exec_id;
-        (*record).access = how;
-        let names = (&raw mut (*record).names).cast::<u8>();
-        zero::<{ NAME_MAX * NAME_DEPTH }>(names);
-        (*record).depth = path_names(names, alias(inode));
-        counters.seal(
-            &raw mut (*record).header,
-            Kind::FILE_NEW,
-            size_of::<FileNew>() as u32,
-            0,
-        );
-    }
-    slot.submit(wake(Wake::Now));
-    0
-}
-
-/// A dentry of the inode: any of its names will do to find it again. 0 when it has none.
-#[inline(always)]
-fn alias(inode: u64) -> u64 {
-    let first = follow(inode, field(f::INODE_ALIASES));
-    if first == 0 || field(f::DENTRY_ALIAS) == MISSING {
-        return 0;
-    }
-    first - field(f::DENTRY_ALIAS) as u64
-}
-
-/// Writes the names from `dentry` up to the root of its file system; returns how many.
-///
-/// # Safety
-/// `names` must have NAME_DEPTH times NAME_MAX bytes.
-#[inline(always)]
-unsafe fn path_names(names: *mut u8, dentry: u64) -> u32 {
-    let mut at = dentry;
-    let mut depth = 0;
-    for level in 0..NAME_DEPTH {
-        let up = follow(at, field(f::DENTRY_PARENT));
-        // The root of a file system is its own parent.
-        if at == 0 || up == at {
-            break;
-        }
-        let name = read::<u64>(at, field(f::DENTRY_NAME)).unwrap_or(0);
-        // SAFETY: the caller's promise; the helper checks the source.
-        unsafe {
-            bpf_probe_read_kernel_str(
-                names.add(level * NAME_MAX).cast(),
-                NAME_MAX as u32,
-                name as *const _,
-            );
-        }
-        depth += 1;
-        at = up;
-    }
-    depth
-}
-
-#[inline(never)]
-fn watched(inode: u64, how: u32) -> bool {
+fn watched(opened: u64, inode: u64, how: u32) -> bool {
     // SAFETY: a live map value, copied at once.
     let Some(watched) = WATCHED
         .get_ptr(&file_id(inode))
@@ -317,6 +181,9 @@ fn watched(inode: u64, how: u32) -> bool {
     if known.is_some_and(|known| unsafe { (*known).state } == PROC_IGNORED) {
         return true;
     }
+    if how == access::PERMISSION && reads_nothing(opened, inode) {
+        return true;
+    }
     if how != access::OPEN {
         // The process holds the secret from here on, whatever user space is doing.
         match known {
@@ -332,7 +199,7 @@ fn watched(inode: u64, how: u32) -> bool {
             ),
         }
     }
-    let start = start_ns(current_task());
+    let program = program(current_task());
     let ctime_ns = ctime_ns(inode);
     let key = ReadKey {
         file,
@@ -343,7 +210,7 @@ fn watched(inode: u64, how: u32) -> bool {
     // SAFETY: a live map value.
     if READ_SEEN
         .get_ptr(&key)
-        .is_some_and(|seen| unsafe { *seen } == start)
+        .is_some_and(|seen| unsafe { *seen } == program)
     {
         return true;
     }
@@ -356,7 +223,7 @@ fn watched(inode: u64, how: u32) -> bool {
         return true;
     };
     // Only what was reported counts as seen: after a loss the next read is reported.
-    let _ = READ_SEEN.insert(&key, &start, 0);
+    let _ = READ_SEEN.insert(&key, &program, 0);
     let record = pointer(&mut slot);
     // SAFETY: `record` is the reserved slot; every field is written.
     unsafe {
@@ -375,74 +242,4 @@ fn watched(inode: u64, how: u32) -> bool {
     }
     slot.submit(wake(Wake::Now));
     true
-}
-
-/// Reports a file that this very open created in a watched directory.
-#[inline(always)]
-fn on_create(file: u64, inode: u64) {
-    // include/linux/fs.h, since 4.19.
-    const FMODE_CREATED: u32 = 0x10_0000;
-    let mode: u32 = read_or_zero(file, field(f::FILE_MODE));
-    if mode & FMODE_CREATED != 0 {
-        created(file, inode);
-    }
-}
-
-#[inline(never)]
-fn created(file: u64, inode: u64) -> u32 {
-    let dentry = follow(file, field(f::FILE_DENTRY));
-    let parent = follow(
-        follow(dentry, field(f::DENTRY_PARENT)),
-        field(f::DENTRY_INODE),
-    );
-    let ino: u64 = read_or_zero(parent, field(f::INODE_INO));
-    if !maybe_watched(ino) {
-        return 0;
-    }
-    let directory = file_id(parent);
-    // SAFETY: a live map value, copied at once.
-    let Some(flags) = WATCHED
-        .get_ptr(&directory)
-        .map(|watch| unsafe { (*watch).flags })
-    else {
-        return 0;
-    };
-    if flags & watch::DIRECTORY == 0 {
-        return 0;
-    }
-    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    // SAFETY: a live map value.
-    if PROCS
-        .get_ptr(&tgid)
-        .is_some_and(|known| unsafe { (*known).state } == PROC_IGNORED)
-    {
-        return 0;
-    }
-    let Some(counters) = Counters::get() else {
-        return 0;
-    };
-    let Some(mut slot) = counters.reserve::<FileNew>(Kind::FILE_NEW) else {
-        return 0;
-    };
-    let record = pointer(&mut slot);
-    // SAFETY: `record` is the reserved slot; every field is written.
-    unsafe {
-        stamp(&raw mut (*record).header);
-        (*record).file = file_id(inode);
-        (*record).size = read_or_zero(inode, field(f::INODE_SIZE));
-        (*record).ctime_ns = ctime_ns(inode);
-        (*record).access = access::OPEN;
-        let names = (&raw mut (*record).names).cast::<u8>();
-        zero::<{ NAME_MAX * NAME_DEPTH }>(names);
-        (*record).exec_id = 0;
-        (*record).depth = path_names(names, dentry);
-        counters.seal(
-            &raw mut (*record).header,
-            Kind::FILE_NEW,
-            size_of::<FileNew>() as u32,
-            0,
-        );
-    }
-    slot.submit(wake(Wake::Later));
-    1
 }

@@ -12,6 +12,7 @@ macro_rules! trace {
     };
 }
 
+mod discover;
 mod exec;
 mod file;
 mod lifecycle;
@@ -21,6 +22,7 @@ mod record;
 mod service;
 mod socket;
 mod tls;
+mod touch;
 
 /// The helpers used are for GPL-compatible programs; this declaration covers the programs in this object only.
 #[unsafe(link_section = "license")]

@@ -7,13 +7,15 @@ use aya_ebpf::{
         bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task,
         bpf_get_current_uid_gid, bpf_get_smp_processor_id, bpf_ktime_get_boot_ns,
         bpf_probe_read_kernel, bpf_ringbuf_query,
-        generated::{bpf_get_current_comm, bpf_probe_read_user},
+        generated::{
+            bpf_get_current_comm, bpf_get_current_task_btf, bpf_probe_read_user, bpf_task_pt_regs,
+        },
     },
     maps::ring_buf::RingBufEntry,
 };
 use core::mem::MaybeUninit;
 use keytrail_abi::{
-    FileId, Header, PROC_HOLDER, PROC_UNKNOWN, ProcState,
+    FileId, Header, PROC_HOLDER, PROC_UNKNOWN, ProcState, READ_TICK_NS,
     globals::{MISSING, field as f},
     header::flags,
     state::counter,
@@ -42,6 +44,38 @@ pub fn read_or_zero<T: Copy + Default>(base: u64, offset: u32) -> T {
     read(base, offset).unwrap_or_default()
 }
 
+/// How a field of a kernel object is read on the way that nearly every call takes. Zero for what cannot be read.
+pub trait Load {
+    fn load<T: Copy + Default>(base: u64, offset: u32) -> T;
+}
+
+/// By the helper: from any address.
+pub struct Probed;
+
+impl Load for Probed {
+    #[inline(always)]
+    fn load<T: Copy + Default>(base: u64, offset: u32) -> T {
+        read_or_zero(base, offset)
+    }
+}
+
+/// By a plain load, which costs no call. For objects the verifier knows by their BTF type: the arguments of fentry and
+/// fexit programs and what their pointer fields lead to. The verifier checks that a field of this size lies there, and
+/// the kernel makes a fault read zero. It refuses shifts and masks of such a pointer.
+pub struct Typed;
+
+impl Load for Typed {
+    #[inline(always)]
+    fn load<T: Copy + Default>(base: u64, offset: u32) -> T {
+        if offset == MISSING {
+            return T::default();
+        }
+        // SAFETY: the verifier admits this load only where `base` is an object that has the field; volatile, so that
+        // it stays one load of this size.
+        unsafe { core::ptr::read_volatile((base + offset as u64) as *const T) }
+    }
+}
+
 /// Follows a pointer field; 0 when it cannot be followed.
 #[inline(always)]
 pub fn follow(base: u64, offset: u32) -> u64 {
@@ -63,6 +97,26 @@ pub fn start_ns(task: u64) -> u64 {
     )
 }
 
+/// Tells the programs of one process apart, for [`keytrail_abi::ReadKey`]'s map: the tick in which the process began,
+/// and within it the number of its execs. /proc knows the tick, so user space can tell the process from it.
+#[inline(always)]
+pub fn program(task: u64) -> u64 {
+    let start = start_ns(task);
+    // The lower half of the 64 bits it has had since 5.7.
+    let execs: u32 = read_or_zero(task, field(f::TASK_SELF_EXEC_ID));
+    start - start % READ_TICK_NS + execs as u64 % READ_TICK_NS
+}
+
+/// The registers with which the current thread entered the kernel; 0 where they cannot be had.
+#[inline(always)]
+pub fn user_registers() -> u64 {
+    if field(f::HAS_TASK_REGS) != 1 {
+        return 0;
+    }
+    // SAFETY: user space sets the flag only where both helpers exist.
+    unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as u64 }
+}
+
 /// The file behind an inode.
 #[inline(always)]
 pub fn file_id(inode: u64) -> FileId {
@@ -76,9 +130,15 @@ pub fn file_id(inode: u64) -> FileId {
 /// `inode->i_ctime` in nanoseconds since the epoch.
 #[inline(always)]
 pub fn ctime_ns(inode: u64) -> u64 {
-    let seconds: u64 = read_or_zero(inode, field(f::INODE_CTIME_SEC));
+    ctime_ns_by::<Probed>(inode)
+}
+
+/// The same, read in the given way.
+#[inline(always)]
+pub fn ctime_ns_by<L: Load>(inode: u64) -> u64 {
+    let seconds: u64 = L::load(inode, field(f::INODE_CTIME_SEC));
     // From 6.13 the highest bit of the nanoseconds says whether somebody has asked for the time stamp.
-    let nanos: u32 = read_or_zero(inode, field(f::INODE_CTIME_NSEC));
+    let nanos: u32 = L::load(inode, field(f::INODE_CTIME_NSEC));
     seconds
         .wrapping_mul(1_000_000_000)
         .wrapping_add((nanos & 0x3fff_ffff) as u64)

@@ -8,6 +8,7 @@ use crate::{
         unclassified, wake,
     },
     tls::current_call,
+    touch::takes_bytes,
 };
 use aya_ebpf::{
     bindings::bpf_sock_addr,
@@ -59,8 +60,8 @@ pub fn tcp_send_locked(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-// int tcp_sendmsg(struct sock *sk, struct msghdr *msg, size_t size)
-#[fentry(function = "tcp_sendmsg")]
+// int tcp_sendmsg_locked(struct sock *sk, struct msghdr *msg, size_t size)
+#[fentry(function = "tcp_sendmsg_locked")]
 pub fn tcp_send(ctx: FEntryContext) -> i32 {
     on_send(ctx.arg(0), ctx.arg(1));
     0
@@ -70,6 +71,24 @@ pub fn tcp_send(ctx: FEntryContext) -> i32 {
 #[kprobe]
 pub fn tcp_send_kprobe(ctx: ProbeContext) -> u32 {
     on_send(ctx.arg(0).unwrap_or(0), ctx.arg(1).unwrap_or(0));
+    0
+}
+
+// ssize_t do_tcp_sendpages(struct sock *sk, struct page *page, int offset, size_t size, int flags)      up to 6.4
+#[fentry(function = "do_tcp_sendpages")]
+pub fn tcp_pages(ctx: FEntryContext) -> i32 {
+    on_pages(ctx.arg(0), ctx.arg(3), ctx.arg::<u64>(4) as u32);
+    0
+}
+
+// The same.
+#[kprobe]
+pub fn tcp_pages_kprobe(ctx: ProbeContext) -> u32 {
+    on_pages(
+        ctx.arg(0).unwrap_or(0),
+        ctx.arg(3).unwrap_or(0),
+        ctx.arg::<u64>(4).unwrap_or(0) as u32,
+    );
     0
 }
 
@@ -235,6 +254,57 @@ fn new_call(before: SendCall, sk: u64, total: u64, progress: &Progress) -> Optio
     })
 }
 
+/// Pages of a file or of the kernel (sendfile, splice, kTLS): that something is sent is all there is to say. It comes
+/// page by page, so a run of them is told at its beginning and then once in a while.
+#[inline(always)]
+fn on_pages(sk: u64, size: u64, flags: u32) {
+    /// In place of the address of the bytes, which no program can have.
+    const PAGES: u64 = u64::MAX;
+    const RUN_MAX: u64 = 1 << 20;
+    let thread = bpf_get_current_pid_tgid();
+    let Some(state) = interesting((thread >> 32) as u32) else {
+        return;
+    };
+    if size == 0 || !takes_bytes(sk, flags) {
+        return;
+    }
+    let Some(entry) = send_state(thread) else {
+        if let Some(counters) = Counters::get() {
+            counters.lost(Kind::SOCK_SEND);
+        }
+        return;
+    };
+    let seq: u32 = read_or_zero(sk, field(f::TCP_WRITE_SEQ));
+    // SAFETY: a live map value that belongs to this thread.
+    let before = unsafe { (*entry).call };
+    let taken = seq.wrapping_sub(before.seq) as u64;
+    if before.sock == sk && before.base == PAGES && taken <= before.total && taken < RUN_MAX {
+        // SAFETY: as above. A page that found no room comes again.
+        unsafe { (*entry).call.total = taken + size };
+        return;
+    }
+    // SAFETY: as above; every field is written.
+    unsafe {
+        (*entry).call = SendCall {
+            sock: sk,
+            base: PAGES,
+            total: size,
+            seq,
+            pad: 0,
+        };
+        (*entry).progress = Progress::new(0, 0, size);
+        stamp(&raw mut (*entry).record.header);
+        endpoints(&raw mut (*entry).record.ends, sk);
+        (*entry).record.total = size;
+        (*entry).record.offset = 0;
+        (*entry).record.data_len = 0;
+        let (tls_call, tls_session) = current_call(thread);
+        (*entry).record.tls_call = tls_call;
+        (*entry).record.tls_session = tls_session;
+    }
+    without_data(thread, unclassified(state));
+}
+
 #[inline(always)]
 fn on_send(sk: u64, msg: u64) {
     let thread = bpf_get_current_pid_tgid();
@@ -246,7 +316,7 @@ fn on_send(sk: u64, msg: u64) {
     }
     let iter = msg + field(f::MSG_ITER) as u64;
     let total: u64 = read_or_zero(iter, field(f::ITER_COUNT));
-    if total == 0 {
+    if total == 0 || !takes_bytes(sk, read_or_zero(msg, field(f::MSG_FLAGS))) {
         return;
     }
     let Some(entry) = send_state(thread) else {

@@ -4,14 +4,13 @@
 use crate::{
     maps::{TLS_CALLS, field, tls_state},
     payload::{Progress, capture_tls},
-    record::{Counters, interesting, stamp, unclassified},
+    record::{Counters, interesting, read_or_zero, stamp, unclassified, user_registers},
 };
 use aya_ebpf::{
     EbpfContext,
     helpers::{
         bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, bpf_probe_read_kernel,
-        bpf_probe_read_user,
-        generated::{bpf_get_attach_cookie, bpf_get_current_task_btf, bpf_task_pt_regs},
+        bpf_probe_read_user, generated::bpf_get_attach_cookie,
     },
     macros::uprobe,
     programs::ProbeContext,
@@ -173,15 +172,7 @@ pub fn current_call(pid_tgid: u64) -> (u64, u64) {
     if call.ret_slot == 0 {
         return (0, 0);
     }
-    let mut sp = 0;
-    if field(f::HAS_TASK_REGS) == 1 && field(f::REGS_SP) != MISSING {
-        // SAFETY: user space sets the flag only where both helpers exist; the registers are read with a check.
-        unsafe {
-            let regs = bpf_task_pt_regs(bpf_get_current_task_btf()) as u64;
-            sp =
-                bpf_probe_read_kernel((regs + field(f::REGS_SP) as u64) as *const u64).unwrap_or(0);
-        }
-    }
+    let sp: u64 = read_or_zero(user_registers(), field(f::REGS_SP));
     // A stack far below belongs to another coroutine of the thread.
     if sp == 0 || call.ret_slot.wrapping_sub(sp) > CALL_DEPTH_MAX {
         return (0, 0);

@@ -53,6 +53,11 @@ pub mod field {
         TASK_EXIT_CODE,
         TASK_LOGINUID,
         TASK_SESSIONID,
+        /// Counts the execs of a thread.
+        TASK_SELF_EXEC_ID,
+        TASK_FILES,
+        FILES_FDT,
+        FDTABLE_FD,
         CRED_EUID,
         CRED_SUID,
         SIGNAL_LIVE,
@@ -81,9 +86,11 @@ pub mod field {
         FILE_MODE,
         FILE_DENTRY,
         FILE_MNT,
+        FILE_POS,
         INODE_INO,
         INODE_SB,
         INODE_SIZE,
+        INODE_FLAGS,
         /// Seconds of `inode->i_ctime`, 64 bits.
         INODE_CTIME_SEC,
         /// Nanoseconds of it.
@@ -105,7 +112,20 @@ pub mod field {
         SB_MAGIC,
         /// 1: files that were not seen before are reported when they are read.
         DISCOVER,
+        /// 1: accesses to pages of mappings are told (`mm_filemap_fault`, 6.12 and later).
+        HAS_FAULTS,
         SOCK_FAMILY,
+        SOCK_STATE,
+        SOCK_SHUTDOWN,
+        SOCK_ERR,
+        SOCK_WMEM_QUEUED,
+        SOCK_SNDBUF,
+        /// `sock.sk_write_queue.prev`: the socket buffer that is filled at present.
+        SOCK_WRITE_TAIL,
+        /// `sock.sk_write_queue`: where its list ends.
+        SOCK_WRITE_QUEUE,
+        SOCK_GSO_MAX_SIZE,
+        SKB_LEN,
         SOCK_DADDR,
         SOCK_RCV_SADDR,
         SOCK_DPORT,
@@ -117,6 +137,10 @@ pub mod field {
         /// Bytes of `sk_protocol`: 1 or 2; MISSING where it is a bit field (then TCP is known from the hook).
         SOCK_PROTOCOL_SIZE,
         TCP_WRITE_SEQ,
+        TCP_SND_UNA,
+        TCP_GSO_SEGS,
+        TCP_MSS_CACHE,
+        MSG_FLAGS,
         MSG_ITER,
         ITER_TYPE,
         /// Bytes of the type field: 1, or 4 up to 5.13, where the lowest bit is the direction.
@@ -134,6 +158,11 @@ pub mod field {
         ENUM_ITER_IOVEC,
         /// `pt_regs.sp` (x86: the stack pointer of user space).
         REGS_SP,
+        /// `pt_regs.orig_ax` and the arguments of a system call (x86-64).
+        REGS_SYSCALL,
+        REGS_ARG0,
+        REGS_ARG2,
+        REGS_ARG3,
         /// 1: `bpf_task_pt_regs` and `bpf_get_current_task_btf` may be called.
         HAS_TASK_REGS,
         /// 1: `bpf_get_attach_cookie` may be called.

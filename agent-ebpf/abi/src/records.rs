@@ -129,10 +129,12 @@ pub mod access {
     pub const OPEN: u32 = 1;
     /// Bytes were read through the page cache.
     pub const READ: u32 = 2;
-    /// A page of a mapping was accessed, or the file was mapped readable (fentry tier).
+    /// A page of a mapping was accessed.
     pub const MMAP: u32 = 3;
     /// Permission to read was checked right before a read (`security_file_permission`).
     pub const PERMISSION: u32 = 4;
+    /// The file was mapped readable, where the kernel does not tell when the mapping is accessed.
+    pub const MAPPED: u32 = 5;
 }
 
 /// An open or an actual read of a watched file ([`crate::Kind::FILE_OPEN`], [`crate::Kind::FILE_READ`]).
@@ -221,7 +223,7 @@ pub const TLS_HANDSHAKE_PEEK: usize = 2048;
 /// Most segments of one `writev` or `sendmsg` that are captured.
 pub const SEGMENTS_MAX: usize = 16;
 
-/// Bytes about to leave by a TCP socket (`tcp_sendmsg_locked` or `tcp_sendmsg`). Data follows.
+/// Bytes about to leave by a TCP socket (`tcp_sendmsg_locked`, or pages by `do_tcp_sendpages`). Data follows.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct SockSend {

@@ -94,7 +94,8 @@ pub struct SendCall {
 
 const _: () = assert!(size_of::<SendCall>() == 32);
 
-/// Key of the `READ_SEEN` map: one record per process and version of a file. The value is `start_ns`.
+/// Key of the `READ_SEEN` map: one record per program and version of a file. The value is the process's start, cut to
+/// whole [`READ_TICK_NS`], plus the number of its execs: a program executed by the same process reads anew.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ReadKey {
@@ -106,6 +107,9 @@ pub struct ReadKey {
 }
 
 const _: () = assert!(size_of::<ReadKey>() == 32);
+
+/// The unit in which /proc tells when a process began (USER_HZ is 100 on all Linux), nanoseconds.
+pub const READ_TICK_NS: u64 = 10_000_000;
 
 /// Places in the value of the per-CPU `COUNTERS` map.
 pub mod counter {
@@ -125,11 +129,22 @@ pub mod counter {
 /// Words of the `WATCHED_BITS` map: a bit per hash of a watched inode number, asked before anything dear.
 pub const WATCH_WORDS: u32 = 1024;
 
+/// Fibonacci hashing: neighbouring inode numbers, which files of one directory have, spread over the words.
+#[inline(always)]
+const fn spread(ino: u64) -> u64 {
+    ino.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48
+}
+
+/// The slot of an inode number in `SEEN_LAST`.
+#[inline(always)]
+pub const fn seen_slot(ino: u64) -> u32 {
+    spread(ino) as u32 & (SEEN_SLOTS - 1)
+}
+
 /// The bit of an inode number in `WATCHED_BITS`: word and mask.
 #[inline(always)]
 pub const fn watch_bit(ino: u64) -> (u32, u64) {
-    // Fibonacci hashing: neighbouring inode numbers, which files of one directory have, spread over the words.
-    let hash = ino.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48;
+    let hash = spread(ino);
     ((hash >> 6) as u32 & (WATCH_WORDS - 1), 1 << (hash & 63))
 }
 

@@ -212,7 +212,7 @@ impl Digest {
         };
         let access = match r.access {
             abi::access::OPEN => Access::Open,
-            abi::access::MMAP => Access::Mmap,
+            abi::access::MMAP | abi::access::MAPPED => Access::Mmap,
             _ => Access::Read,
         };
         out.observations.push(Observation::File(Box::new(FileSeen {
@@ -251,7 +251,7 @@ impl Digest {
                     self.unlocated += 1;
                     return;
                 };
-                let access = if r.access == abi::access::MMAP {
+                let access = if matches!(r.access, abi::access::MMAP | abi::access::MAPPED) {
                     Access::Mmap
                 } else {
                     Access::Read

@@ -22,6 +22,17 @@ pub enum Point {
 }
 
 impl Point {
+    /// The kernel's name for the place.
+    pub fn place(self) -> &'static str {
+        match self {
+            Self::RawTracepoint(name)
+            | Self::Fentry(name)
+            | Self::Fexit(name)
+            | Self::Cgroup(name)
+            | Self::Kprobe(name) => name,
+        }
+    }
+
     pub fn name(self) -> String {
         match self {
             Self::RawTracepoint(name) => format!("raw_tp:{name}"),
@@ -93,6 +104,11 @@ const SEND: [usize; 9] = [
     IDENTITY[2],
 ];
 
+const FAULTS: [Hook; 2] = [
+    raw("filemap_fault", "mm_filemap_fault"),
+    raw("filemap_map_pages", "mm_filemap_map_pages"),
+];
+
 /// Everything but TLS, whose places are found in files, and opens on the base tier, which fanotify tells.
 pub const SIGNALS: &[Signal] = &[
     Signal {
@@ -153,19 +169,17 @@ pub const SIGNALS: &[Signal] = &[
                     },
                     Hook {
                         program: "mmap_file",
-                        point: Point::Fentry("security_mmap_file"),
+                        point: Point::Fexit("security_mmap_file"),
                     },
                 ],
-                optional: &[],
+                // Where they are, `mmap_file` leaves to them what they can tell.
+                optional: &FAULTS,
                 fields: &FILE,
             },
             Candidate {
                 tier: Tier::Base,
                 hooks: &[raw("filemap_get_pages", "mm_filemap_get_pages")],
-                optional: &[
-                    raw("filemap_fault", "mm_filemap_fault"),
-                    raw("filemap_map_pages", "mm_filemap_map_pages"),
-                ],
+                optional: &FAULTS,
                 fields: &FILE,
             },
         ],
@@ -203,9 +217,12 @@ pub const SIGNALS: &[Signal] = &[
                 tier: Tier::Fentry,
                 hooks: &[Hook {
                     program: "tcp_send",
-                    point: Point::Fentry("tcp_sendmsg"),
+                    point: Point::Fentry("tcp_sendmsg_locked"),
                 }],
-                optional: &[],
+                optional: &[Hook {
+                    program: "tcp_pages",
+                    point: Point::Fentry("do_tcp_sendpages"),
+                }],
                 fields: &SEND,
             },
             Candidate {
@@ -218,9 +235,12 @@ pub const SIGNALS: &[Signal] = &[
                 tier: Tier::Base,
                 hooks: &[Hook {
                     program: "tcp_send_kprobe",
-                    point: Point::Kprobe("tcp_sendmsg"),
+                    point: Point::Kprobe("tcp_sendmsg_locked"),
                 }],
-                optional: &[],
+                optional: &[Hook {
+                    program: "tcp_pages_kprobe",
+                    point: Point::Kprobe("do_tcp_sendpages"),
+                }],
                 fields: &SEND,
             },
         ],
@@ -283,6 +303,21 @@ fn try_attach(ebpf: &mut Ebpf, btf: Option<&Btf>, hook: Hook) -> Result<(), Stri
                 .map_err(plain)
         }
     }
+}
+
+/// Functions of optional hooks that this kernel does not have: what they did is done elsewhere or not at all, so that
+/// no hook is missing. Tracepoints are tried.
+pub fn absent(kernel: &super::btf::Btf) -> Vec<&'static str> {
+    SIGNALS
+        .iter()
+        .flat_map(|signal| signal.candidates)
+        .flat_map(|candidate| candidate.optional)
+        .filter_map(|hook| match hook.point {
+            Point::Fentry(name) | Point::Fexit(name) | Point::Kprobe(name) => Some(name),
+            Point::RawTracepoint(_) | Point::Cgroup(_) => None,
+        })
+        .filter(|name| !kernel.has_function(name))
+        .collect()
 }
 
 /// Takes a program off its hook.

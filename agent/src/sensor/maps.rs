@@ -27,7 +27,8 @@ pod! {
 /// Records lost since the last question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {
-    /// Name of the record kind, or `process_table` when the table of processes was full, or `fanotify`.
+    /// Name of the record kind, or `process_table` when the table of processes was full, `fanotify`, or `hook_nested`
+    /// for calls of a hook that the kernel passed over because the CPU was inside the same one already.
     pub kind: &'static str,
     pub cpu: u32,
     pub count: u64,

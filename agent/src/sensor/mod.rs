@@ -25,7 +25,9 @@ pub use maps::Loss;
 pub use status::{LibraryReport, Refused, SensorStatus, SignalReport, Tier};
 pub use watch::file_id;
 
-use self::{fanotify::Fanotify, maps::Maps, ring::Ring, tls::Libraries, watch::Watches};
+use self::{
+    bpf::PassedOver, fanotify::Fanotify, maps::Maps, ring::Ring, tls::Libraries, watch::Watches,
+};
 use aya::Ebpf;
 use keytrail_abi::{
     FileAccess, FileId, Kind, PROC_UNKNOWN, ProcState, TlsWrite, access,
@@ -100,6 +102,7 @@ pub struct Sensor {
     /// Opens are reported by fanotify, not by the kernel side.
     fanotify_opens: bool,
     fanotify_lost: u64,
+    passed_over: PassedOver,
     watches: Watches,
     libraries: Libraries,
     names: HookNames,
@@ -285,6 +288,14 @@ impl Sensor {
                 count: std::mem::take(&mut self.fanotify_lost),
             });
         }
+        let count = self.passed_over.news(&self.ebpf);
+        if count != 0 {
+            losses.push(Loss {
+                kind: "hook_nested",
+                cpu: 0,
+                count,
+            });
+        }
         losses
     }
 
@@ -373,7 +384,7 @@ fn hook_of<'a>(names: &'a HookNames, libraries: &'a Libraries, bytes: &[u8]) -> 
             match u32::from_ne_bytes(number(bytes, std::mem::offset_of!(FileAccess, access))) {
                 access::READ => "raw_tp:mm_filemap_get_pages",
                 access::PERMISSION => "fexit:security_file_permission",
-                _ if names.file_open.starts_with("fexit") => "fentry:security_mmap_file",
+                access::MAPPED => "fexit:security_mmap_file",
                 _ => "raw_tp:mm_filemap_map_pages",
             }
         }

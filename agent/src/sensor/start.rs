@@ -1,7 +1,9 @@
 //! From nothing to a running sensor.
 
 use super::{
-    DebugLog, HookNames, Sensor, SensorError, SensorOptions, bpf, btf,
+    DebugLog, HookNames, Sensor, SensorError, SensorOptions,
+    bpf::{self, PassedOver},
+    btf,
     fanotify::Fanotify,
     hooks::{self, Candidate, SIGNALS, Signal},
     maps::Maps,
@@ -53,6 +55,7 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
     .into_iter()
     .all(|helper| is_helper_supported(ProgramType::RawTracePoint, helper).unwrap_or(false));
     fields.set(f::HAS_TASK_REGS, u32::from(task_regs));
+    let absent = hooks::absent(&kernel);
     drop(kernel);
 
     let (mut ebpf, mut maps) = load(&fields, ring_bytes)?;
@@ -101,6 +104,7 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
                 &mut ebpf,
                 trampolines.as_ref(),
                 &fields,
+                &absent,
                 options.tier,
                 signal,
                 report,
@@ -147,6 +151,7 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
         fanotify,
         fanotify_opens,
         fanotify_lost: 0,
+        passed_over: PassedOver::default(),
         watches: Watches::default(),
         libraries,
         names,
@@ -223,6 +228,7 @@ fn attach_signal(
     ebpf: &mut Ebpf,
     trampolines: Option<&aya::Btf>,
     fields: &btf::Fields,
+    absent: &[&str],
     tier: Option<Tier>,
     signal: &Signal,
     report: &mut SignalReport,
@@ -231,7 +237,7 @@ fn attach_signal(
         if tier == Some(Tier::Base) && candidate.tier == Tier::Fentry {
             continue;
         }
-        match attach_candidate(ebpf, trampolines, fields, candidate) {
+        match attach_candidate(ebpf, trampolines, fields, absent, candidate) {
             Ok((hook, refused)) => {
                 report.hook = hook;
                 report.tier = Some(candidate.tier);
@@ -248,6 +254,7 @@ fn attach_candidate(
     ebpf: &mut Ebpf,
     trampolines: Option<&aya::Btf>,
     fields: &btf::Fields,
+    absent: &[&str],
     candidate: &Candidate,
 ) -> Result<(String, Vec<Refused>), Refused> {
     let missing = fields.missing(candidate.fields);
@@ -280,6 +287,9 @@ fn attach_candidate(
     }
     let mut refused = Vec::new();
     for hook in candidate.optional {
+        if absent.contains(&hook.point.place()) {
+            continue;
+        }
         match hooks::attach(ebpf, trampolines, *hook) {
             Ok(()) => names.push(hook.point.name()),
             Err(refusal) => refused.push(refusal),

@@ -7,7 +7,8 @@ use super::{
 };
 use crate::host::kernel_device;
 use keytrail_abi::{
-    FileId, PROC_HOLDER, PROC_IGNORED, ProcState, ReadKey, Watch, access, state::watch, watch_bit,
+    FileId, PROC_HOLDER, PROC_IGNORED, ProcState, READ_TICK_NS, ReadKey, Watch, access,
+    state::watch, watch_bit,
 };
 use std::{
     collections::HashMap,
@@ -15,6 +16,9 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
+
+/// Both sides cut the start of a process to the same unit, so that what either has put down tells it to the other.
+const _: () = assert!(READ_TICK_NS == crate::model::TICK_NS);
 
 /// The kernel's name for the file at `path`.
 ///

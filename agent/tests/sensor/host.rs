@@ -82,6 +82,18 @@ impl Host {
         report.is_some_and(|report| report.note.is_empty())
     }
 
+    /// Does the kernel tell of accesses to mappings?
+    pub fn tells_faults(&self) -> bool {
+        let report = self.sensor.status().signal("file_read");
+        report.is_some_and(|report| report.hook.contains("mm_filemap_map_pages"))
+    }
+
+    /// Kernels before 5.15 do not show the arguments of the system call a thread is in. The base tier sees reads only
+    /// where bytes are read.
+    pub fn knows_registers(&self) -> bool {
+        cfg!(target_arch = "x86_64") && self.knows_calls()
+    }
+
     /// The name of a uprobe, where the kernel tells it.
     pub fn with_cookies(&self, hook: &str) -> Option<String> {
         Some(if self.knows_calls() { hook } else { "uprobe" }.to_owned())
@@ -105,7 +117,7 @@ impl Host {
 }
 
 /// A directory on a real file system, also where the tests were not built (in a virtual machine).
-fn on_disk() -> &'static Path {
+pub fn on_disk() -> &'static Path {
     let built = Path::new(env!("CARGO_TARGET_TMPDIR"));
     if built.is_dir() {
         built
@@ -181,6 +193,13 @@ impl Seen {
         })
     }
 
+    /// Did the process end by itself, with success?
+    pub fn finished(&self, tgid: u32) -> bool {
+        self.of(tgid, Kind::EXIT)
+            .into_iter()
+            .any(|bytes| read::<keytrail_abi::Exit>(bytes).exit_code == 0)
+    }
+
     pub fn contains(&self, part: &[u8]) -> bool {
         self.records.iter().any(|(bytes, _)| contains(bytes, part))
     }
@@ -189,6 +208,17 @@ impl Seen {
         self.of(tgid, Kind::FILE_READ)
             .into_iter()
             .map(read)
+            .collect()
+    }
+
+    /// Names of the programs that read the file at `path` when it was new to the kernel side.
+    pub fn news(&self, tgid: u32, path: &str) -> Vec<[u8; 16]> {
+        let file = file_id(Path::new(path)).unwrap();
+        self.of(tgid, Kind::FILE_NEW)
+            .into_iter()
+            .map(read::<keytrail_abi::FileNew>)
+            .filter(|new| new.file == file)
+            .map(|new| new.header.comm)
             .collect()
     }
 

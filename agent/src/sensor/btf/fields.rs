@@ -87,6 +87,7 @@ const OFFSETS: &[(usize, &[&str])] = &[
     (f::INODE_INO, &["inode.i_ino"]),
     (f::INODE_SB, &["inode.i_sb"]),
     (f::INODE_SIZE, &["inode.i_size"]),
+    (f::INODE_FLAGS, &["inode.i_flags"]),
     // A timespec64 up to 6.10 (with underscores in 6.6 to 6.10), two fields since.
     (
         f::INODE_CTIME_SEC,
@@ -140,6 +141,27 @@ const OFFSETS: &[(usize, &[&str])] = &[
     // Underscores since 6.4.
     (f::ITER_IOV, &["iov_iter.__iov", "iov_iter.iov"]),
     (f::REGS_SP, &["pt_regs.sp"]),
+    (f::REGS_SYSCALL, &["pt_regs.orig_ax"]),
+    (f::REGS_ARG0, &["pt_regs.di"]),
+    (f::REGS_ARG2, &["pt_regs.dx"]),
+    (f::REGS_ARG3, &["pt_regs.r10"]),
+    (f::TASK_SELF_EXEC_ID, &["task_struct.self_exec_id"]),
+    (f::TASK_FILES, &["task_struct.files"]),
+    (f::FILES_FDT, &["files_struct.fdt"]),
+    (f::FDTABLE_FD, &["fdtable.fd"]),
+    (f::FILE_POS, &["file.f_pos"]),
+    (f::SOCK_STATE, &["sock.__sk_common.skc_state"]),
+    (f::SOCK_ERR, &["sock.sk_err"]),
+    (f::SOCK_WMEM_QUEUED, &["sock.sk_wmem_queued"]),
+    (f::SOCK_SNDBUF, &["sock.sk_sndbuf"]),
+    (f::SOCK_WRITE_QUEUE, &["sock.sk_write_queue"]),
+    (f::SOCK_WRITE_TAIL, &["sock.sk_write_queue.prev"]),
+    (f::SOCK_GSO_MAX_SIZE, &["sock.sk_gso_max_size"]),
+    (f::SKB_LEN, &["sk_buff.len"]),
+    (f::TCP_SND_UNA, &["tcp_sock.snd_una"]),
+    (f::TCP_GSO_SEGS, &["tcp_sock.gso_segs"]),
+    (f::TCP_MSS_CACHE, &["tcp_sock.mss_cache"]),
+    (f::MSG_FLAGS, &["msghdr.msg_flags"]),
 ];
 
 /// Fields that are bit fields on some kernels and may be read only where they are not.
@@ -164,6 +186,16 @@ pub fn resolve(btf: &Btf) -> Fields {
     }
     if let Some(size) = btf.size("upid") {
         fields.set(f::UPID_SIZE, size);
+    }
+    if let Some(field) = btf.field("sock.sk_shutdown").and_then(whole)
+        && field.size == 1
+    {
+        fields.set(f::SOCK_SHUTDOWN, field.offset);
+    }
+    if btf.tracepoint_args("mm_filemap_fault").is_some()
+        && btf.tracepoint_args("mm_filemap_map_pages").is_some()
+    {
+        fields.set(f::HAS_FAULTS, 1);
     }
     match btf.field("sock.sk_protocol").and_then(whole) {
         Some(field) => fields.set(f::SOCK_PROTOCOL_SIZE, field.size),
