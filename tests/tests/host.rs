@@ -12,6 +12,9 @@ keytrail_tests::cases! {
         tmpfs_is_not_silent
         readers_are_named
     }
+    inventory {
+        owners_by_rpm
+    }
     inventory_live {
         written_anywhere
         clean_files_are_silent

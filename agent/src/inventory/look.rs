@@ -5,7 +5,7 @@ use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::ffi::CStr;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 /// Bytes that decide what a file is.
 const PEEK: usize = 4 * 1024;
@@ -51,7 +51,10 @@ impl Buffer {
     pub fn wipe(&mut self) {
         let used = self.used.min(self.bytes.len());
         if let Some(bytes) = self.bytes.get_mut(..used) {
-            bytes.zeroize();
+            // Not byte by byte, as `zeroize` does it: this runs for every file. The buffer lives on and is shown to
+            // somebody the compiler does not know, so these stores stay.
+            bytes.fill(0);
+            std::hint::black_box(bytes);
         }
         self.used = 0;
     }
@@ -70,21 +73,37 @@ impl Buffer {
         }
     }
 
-    /// Reads from the file's offset `self.used` until `want` bytes are there or the file ends; true when it ended.
-    fn fill(&mut self, fd: &OwnedFd, want: usize) -> rustix::io::Result<bool> {
+    /// One read of up to `want` bytes from the file's beginning; a short one is the whole of most files.
+    fn peek(&mut self, fd: &OwnedFd, want: usize) -> rustix::io::Result<()> {
         self.room(want);
-        while self.used < want {
+        let Some(free) = self.bytes.get_mut(..want) else {
+            return Ok(());
+        };
+        self.used = loop {
+            match rustix::io::pread(fd, &mut *free, 0) {
+                Err(Errno::INTR) => {}
+                other => break other?,
+            }
+        };
+        Ok(())
+    }
+
+    /// Reads from the file's offset `self.used` until `want` bytes are there, or `size` (what the file is said to have),
+    /// or the file ends.
+    fn fill(&mut self, fd: &OwnedFd, want: usize, size: usize) -> rustix::io::Result<()> {
+        self.room(want);
+        while self.used < want && self.used != size {
             let Some(free) = self.bytes.get_mut(self.used..want) else {
                 break;
             };
             match rustix::io::pread(fd, free, self.used as u64) {
-                Ok(0) => return Ok(true),
+                Ok(0) => break,
                 Ok(n) => self.used += n,
                 Err(Errno::INTR) => {}
                 Err(e) => return Err(e),
             }
         }
-        Ok(false)
+        Ok(())
     }
 }
 
@@ -115,13 +134,13 @@ pub fn look(
 ) -> rustix::io::Result<Option<Looked>> {
     buffer.wipe();
     let fd = open(dir, name)?;
-    let ended = match buffer.fill(&fd, PEEK) {
+    match buffer.peek(&fd, PEEK) {
         // It was exchanged for a directory, or for a FIFO nobody writes to, since its entry was read.
         Err(Errno::ISDIR | Errno::AGAIN | Errno::SPIPE) => return Ok(None),
         other => other?,
-    };
-    let form = form(buffer.used());
-    match form {
+    }
+    let mut what = form(buffer.used());
+    match what {
         Form::Empty | Form::Harmless => return Ok(None),
         Form::Opaque if !wanted() => return Ok(None),
         _ => {}
@@ -130,14 +149,23 @@ pub fn look(
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Ok(None);
     }
+    let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
+    if buffer.used < PEEK && buffer.used != size {
+        // A file system that gives less than it has, or does not say how much it has.
+        buffer.fill(&fd, PEEK, size)?;
+        what = form(buffer.used());
+        if what == Form::Harmless {
+            return Ok(None);
+        }
+    }
     let mut looked = Looked {
         stat,
         len: buffer.used,
         sampled: false,
         changed: false,
-        form,
+        form: what,
     };
-    if ended {
+    if buffer.used < PEEK {
         return Ok(Some(looked));
     }
     for attempt in 0..2 {
@@ -149,7 +177,7 @@ pub fn look(
         } else {
             size.max(PEEK) + 1
         };
-        buffer.fill(&fd, want)?;
+        buffer.fill(&fd, want, size)?;
         let after = rustix::fs::fstat(&fd)?;
         let same = (after.st_size, after.st_mtime, after.st_mtime_nsec)
             == (stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
@@ -160,7 +188,7 @@ pub fn look(
             break;
         }
         buffer.wipe();
-        buffer.fill(&fd, PEEK)?;
+        buffer.peek(&fd, PEEK)?;
     }
     buffer.used = buffer.used.min(MAX_WHOLE);
     looked.stat = stat;

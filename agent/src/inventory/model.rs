@@ -84,7 +84,7 @@ pub struct FilePlace {
     /// User whose home directory it is in.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub home_of: String,
-    /// Debian package that installed it.
+    /// Package (dpkg, rpm) that installed it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub package: String,
     /// Users and groups that an access control list lets read it (`user ann`, `group ops`).

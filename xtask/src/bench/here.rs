@@ -42,9 +42,9 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let work = Work::new()?;
     for row in &args.rows {
-        if *row == Row::Inventory {
+        if matches!(row, Row::Inventory | Row::Large) {
             let files = row.rounds() / args.scale.max(1);
-            super::inventory::run(&args.agent, &work.0, files, args.pairs)?;
+            super::inventory::run(*row, &args.agent, &work.0, files, args.pairs)?;
             continue;
         }
         let subjects = subject::of(*row, &args.agent, &work.0, args.scale, args.auditd);
@@ -119,7 +119,8 @@ impl Load {
                 )?;
                 vec![certificate.display().to_string(), key.display().to_string()]
             }
-            Row::Exec | Row::Rest | Row::Inventory => Vec::new(),
+            Row::Compile => vec![work.join("build").display().to_string()],
+            Row::Exec | Row::Rest | Row::Inventory | Row::Large => Vec::new(),
         };
         Ok(Self {
             program: args.programs.join(format!("bench_{}", row.name())),

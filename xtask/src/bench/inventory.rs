@@ -1,6 +1,6 @@
 //! `keytrail inventory` beside `find` on the same tree: most files are no text, some hold a credential.
 
-use super::{here::MARK, stats::median};
+use super::{Row, here::MARK, stats::median};
 use crate::cmd;
 use anyhow::{Context as _, Result, bail};
 use std::{
@@ -16,13 +16,20 @@ use std::{
 
 /// Files in one directory.
 const CROWD: u32 = 100;
-/// One file in so many holds a credential.
-const PLANTED: u32 = 20;
+/// Text of the machine's packages that is taken at most.
+const PROSE: usize = 32 << 20;
 
 /// Measures over a tree of `files` files and prints the lines of results.
-pub fn run(agent: &Path, work: &Path, files: u32, pairs: u32) -> Result<()> {
-    cmd::step(format!("inventory: a tree of {files} files"));
-    let tree = Tree::plant(&work.join("tree"), files)?;
+pub fn run(row: Row, agent: &Path, work: &Path, files: u32, pairs: u32) -> Result<()> {
+    cmd::step(format!("{}: a tree of {files} files", row.name()));
+    let shape = Shape::of(row)?;
+    let tree = Tree::plant(&work.join("tree"), files, &shape)?;
+    cmd::step(format!(
+        "{}: {:.1} GB, {:.2} GB of them text",
+        row.name(),
+        tree.size as f64 / 1e9,
+        tree.text as f64 / 1e9
+    ));
     let state = work.join("inventory-state");
     let (mut finds, mut inventories, mut limits) = (Vec::new(), Vec::new(), Vec::new());
     let mut peak = 0;
@@ -56,13 +63,15 @@ pub fn run(agent: &Path, work: &Path, files: u32, pairs: u32) -> Result<()> {
             write!(ratios, "{comma}{:.4}", with / without)?;
         }
         println!(
-            "{MARK}inventory\t{subject}\t{:.1}\t{:.1}\t{ratios}\t-\t{files}",
+            "{MARK}{}\t{subject}\t{:.1}\t{:.1}\t{ratios}\t-\t{files}",
+            row.name(),
             per_file(beside),
             per_file(&inventories),
         );
     }
     cmd::step(format!(
-        "inventory: {} credentials found in {:.2} s, find {:.2} s, peak {} MiB resident",
+        "{}: {} credentials found in {:.2} s, find {:.2} s, peak {} MiB resident",
+        row.name(),
         tree.planted,
         median(&inventories).unwrap_or_default(),
         median(&finds).unwrap_or_default(),
@@ -71,17 +80,45 @@ pub fn run(agent: &Path, work: &Path, files: u32, pairs: u32) -> Result<()> {
     Ok(())
 }
 
+/// What distinguishes the trees.
+struct Shape {
+    /// One file in so many holds a credential.
+    planted: u32,
+    /// What text files are cut from.
+    text: Vec<u8>,
+}
+
+impl Shape {
+    fn of(row: Row) -> Result<Self> {
+        Ok(if row == Row::Large {
+            Shape {
+                planted: 100,
+                text: packaged_text()?,
+            }
+        } else {
+            Shape {
+                planted: 20,
+                text: prose(&mut Random(0x9e37_79b9_7f4a_7c15)).into_bytes(),
+            }
+        })
+    }
+}
+
 /// Like a host: programs and their data, pictures, archives, compiled scripts, and three text files in twenty.
 struct Tree {
     top: PathBuf,
     planted: u32,
+    /// Bytes of all files, and of those that are text.
+    size: u64,
+    text: u64,
 }
 
 impl Tree {
-    fn plant(top: &Path, files: u32) -> Result<Self> {
-        let mut random = Random(0x9e37_79b9_7f4a_7c15);
-        let text = prose(&mut random);
+    fn plant(top: &Path, files: u32, shape: &Shape) -> Result<Self> {
+        let mut random = Random(0x2545_f491_4f6c_dd1d);
+        let text = &shape.text;
         let mut planted = 0;
+        let (mut total, mut texts) = (0, 0);
         for number in 0..files {
             let (directory, below) = (number / CROWD, number / CROWD / CROWD);
             let dir = top.join(format!("part-{below}/folder-{directory}"));
@@ -94,14 +131,16 @@ impl Tree {
                     let length = 2_000 + random.below(30_000) as usize;
                     let at = random.below((text.len() - length) as u64) as usize;
                     let mut file = File::create(dir.join(format!("module_{number}.txt")))?;
-                    file.write_all(text.as_bytes().get(at..at + length).unwrap_or_default())?;
+                    file.write_all(text.get(at..at + length).unwrap_or_default())?;
+                    texts += length as u64;
                 }
                 4 => {
                     let mut content = format!("name = service-{number}\nport = {}\n", 8000);
-                    if number % PLANTED == 4 {
+                    if number % shape.planted == 4 {
                         writeln!(content, "token = \"{}\"", random.github())?;
                         planted += 1;
                     }
+                    texts += content.len() as u64;
                     fs::write(dir.join(format!("settings_{number}.txt")), content)?;
                 }
                 kind @ (2 | 3 | 5..19) => {
@@ -109,12 +148,16 @@ impl Tree {
                         2..10 => b"\x7fELF\x02\x01\x01\0",
                         10..13 => b"\x89PNG\r\n\x1a\n",
                         13..15 => b"PK\x03\x04\x14\0",
+                        15 => b"\x1f\x8b\x08\0\0\0\0\0",
+                        16 => b"\xca\xfe\xba\xbe\0\0\0\x41",
+                        // Compiled Python: known as no text by its bytes only.
                         _ => b"\xa7\r\r\n\0\0\0\0",
                     };
                     let file = File::create(dir.join(format!("data_{number}.bin")))?;
                     file.write_all_at(head, 0)?;
                     // Nobody reads beyond the head: a hole does.
                     file.set_len(size)?;
+                    total += size;
                 }
                 _ => {
                     File::create(dir.join(format!("empty_{number}")))?;
@@ -124,6 +167,8 @@ impl Tree {
         Ok(Self {
             top: top.to_owned(),
             planted,
+            size: total + texts,
+            text: texts,
         })
     }
 
@@ -172,8 +217,8 @@ impl Tree {
             bail!("keytrail inventory ended with {status}");
         }
         let text = fs::read_to_string(&output)?;
-        // One fingerprint for each credential.
-        let found = text.matches("\"fingerprint\": \"kt1:").count() as u64;
+        // One entry for each credential. Packaged text may hold others, of test data.
+        let found = text.matches("\"kind\": \"github-token\"").count() as u64;
         Ok((took, found, peak))
     }
 }
@@ -226,6 +271,49 @@ fn crc32(bytes: &[u8]) -> u32 {
             crc >> 1 ^ (0xedb8_8320 & 0u32.wrapping_sub(crc & 1))
         })
     })
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        // The next row needs the room.
+        let _ = fs::remove_dir_all(&self.top);
+    }
+}
+
+/// Text as packages bring it: headers, programs, documentation, in equal parts as far as they are there.
+fn packaged_text() -> Result<Vec<u8>> {
+    const TREES: [&str; 5] = [
+        "/usr/include",
+        "/usr/lib/python3",
+        "/usr/share/perl",
+        "/usr/share/doc",
+        "/usr/lib/python3.11",
+    ];
+    let mut text = Vec::new();
+    for (done, tree) in TREES.iter().enumerate() {
+        let list = cmd::output(cmd::clean("sh").args([
+            "-c",
+            "test ! -d \"$1\" || find \"$1\" -type f -size -256k | LC_ALL=C sort",
+            "sh",
+            tree,
+        ]))?;
+        for path in list.lines() {
+            if text.len() >= PROSE / TREES.len() * (done + 1) {
+                break;
+            }
+            // Compressed manuals and compiled code are among them.
+            if let Ok(content) = fs::read_to_string(path)
+                && !content.contains('\0')
+            {
+                text.extend_from_slice(content.as_bytes());
+            }
+        }
+    }
+    // A machine without packaged text (a booted guest): made-up text then.
+    if text.len() < 1 << 20 {
+        text = prose(&mut Random(0x9e37_79b9_7f4a_7c15)).into_bytes();
+    }
+    Ok(text)
 }
 
 /// A megabyte of what reads like a program with comments.

@@ -115,16 +115,20 @@ fn what(row: Row) -> &'static str {
         Row::File => "open+read+close, unwatched file",
         Row::Exec => "fork+exec+wait of /bin/true",
         Row::Tls => "SSL_write of 1 KiB, no credentials",
+        Row::Compile => "a build of 100 C files by gcc, a file (aim: 1.02)",
         Row::Rest => "at rest",
         Row::Inventory => "inventory, a file of a tree",
+        Row::Large => "inventory, a file of 1,000,000 (50 GB)",
     }
 }
 
 fn time(nanoseconds: f64) -> String {
     if nanoseconds < 10_000.0 {
         format!("{:.2} us", nanoseconds / 1e3)
-    } else {
+    } else if nanoseconds < 10_000_000.0 {
         format!("{:.0} us", nanoseconds / 1e3)
+    } else {
+        format!("{:.1} ms", nanoseconds / 1e6)
     }
 }
 

@@ -100,6 +100,7 @@ const TEST: &[Package] = &[
         "takes a core image of the agent, in which no secret may be",
     ),
     package("procps", "ps and kill for the tests"),
+    package("rpm", "a package database as other distributions have it"),
 ];
 
 const VM: &[Package] = &[

@@ -61,13 +61,14 @@ pub enum TextKind {
 
 /// Reads the assignment to the name.
 pub fn read(text: &[u8], name: Range<usize>, kind: TextKind) -> Option<Assignment> {
+    // First: cheaper than judging the name, and absent after most words.
+    let (at, operator) = operator(text, &name)?;
     let class = name::classify(
         text[name.clone()]
             .trim_ascii_start()
             .strip_prefix(b"--")
             .unwrap_or(&text[name.clone()]),
     )?;
-    let (at, operator) = operator(text, &name)?;
     let (range, written) = literal(text, at, operator, &name, kind)?;
     // '"value"': quotes within quotes belong to the notation.
     let range = match &text[range.clone()] {

@@ -2,7 +2,8 @@
 //!
 //! A text is far longer than what is found in it, so the pass decides for each position, from three bytes of any letter
 //! case and one bit in a table that stays in the processor's nearest cache, that no literal is there. Each literal is
-//! represented by the rarest three of its bytes; the few positions that pass are compared.
+//! represented by the rarest three of its bytes; of the few positions that pass, eight bytes are compared in one step
+//! before the literal itself is looked at.
 
 use crate::secret::rules::Rule;
 use std::collections::HashMap;
@@ -49,8 +50,36 @@ pub struct Prefilter {
     bits: Vec<u64>,
     /// For each hash, which of `chains` begins its literals; 0: none.
     heads: Vec<u16>,
-    /// Index of a literal and of the next link.
-    chains: Vec<(u16, u16)>,
+    chains: Vec<Link>,
+}
+
+/// One literal of a hash.
+#[derive(Clone, Copy, Debug, Default)]
+struct Link {
+    /// What the eight bytes from the position on are where the literal stands, with [`CASE`] set; bytes beyond its end
+    /// are zero here and in the mask.
+    bytes: u64,
+    mask: u64,
+    literal: u16,
+    /// Index of the next link; 0: none.
+    next: u16,
+}
+
+/// Positions that are looked at together.
+const STEP: u32 = 6;
+
+/// The bit that tells small letters from capitals, in each of eight bytes.
+const CASE: u64 = 0x2020_2020_2020_2020;
+
+/// Up to eight bytes; what lies beyond the end is zero.
+fn eight(bytes: &[u8]) -> u64 {
+    match bytes.first_chunk() {
+        Some(whole) => u64::from_le_bytes(*whole),
+        None => bytes
+            .iter()
+            .rev()
+            .fold(0, |sum, b| sum << 8 | u64::from(*b)),
+    }
 }
 
 /// Three bytes without letter case. Setting the bit that tells cases apart also joins a few signs; the comparison that
@@ -141,7 +170,7 @@ impl Prefilter {
             literals,
             bits: vec![0; SLOTS / 64],
             heads: vec![0; SLOTS],
-            chains: vec![(0, 0)],
+            chains: vec![Link::default()],
         };
         for at in 0..filter.literals.len() {
             let literal = &filter.literals[at];
@@ -162,11 +191,23 @@ impl Prefilter {
     }
 
     fn link(&mut self, slot: usize, literal: usize) {
+        let Literal { bytes, offset, .. } = &self.literals[literal];
+        let bytes = &bytes[*offset..];
+        let mask = match bytes.len() {
+            0..8 => (1 << (8 * bytes.len())) - 1,
+            _ => u64::MAX,
+        };
+        let bytes = (eight(bytes) | CASE) & mask;
         let (Ok(next), Ok(literal)) = (u16::try_from(self.chains.len()), u16::try_from(literal))
         else {
             return;
         };
-        self.chains.push((literal, self.heads[slot]));
+        self.chains.push(Link {
+            bytes,
+            mask,
+            literal,
+            next: self.heads[slot],
+        });
         self.heads[slot] = next;
         self.bits[slot / 64] |= 1 << (slot % 64);
     }
@@ -178,14 +219,22 @@ impl Prefilter {
             return;
         };
         let possible = |slot: usize| bits[slot / 64] >> (slot % 64) & 1 != 0;
-        for (i, four) in text.windows(4).enumerate() {
-            let slot = hash(u32::from_le_bytes([four[0], four[1], four[2], four[3]]));
-            if possible(slot) {
-                self.compare(text, i, slot, &mut f);
+        // Six positions of three bytes in eight, and one question for all of them: nearly always there is none.
+        let mut at = 0;
+        while let Some(eight) = text.get(at..).and_then(|rest| rest.first_chunk()) {
+            let word = u64::from_le_bytes(*eight) | CASE;
+            let mut hits = (0..STEP).fold(0u32, |hits, k| {
+                hits | u32::from(possible(hash((word >> (8 * k)) as u32))) << k
+            });
+            while hits != 0 {
+                let k = hits.trailing_zeros();
+                hits &= hits - 1;
+                let slot = hash((word >> (8 * k)) as u32);
+                self.compare(text, at + k as usize, slot, &mut f);
             }
+            at += STEP as usize;
         }
-        // The last positions, which have fewer than four bytes left.
-        for i in text.len().saturating_sub(3)..text.len().saturating_sub(1) {
+        for i in at..text.len().saturating_sub(1) {
             let slot = hash(three(&text[i..]));
             if possible(slot) {
                 self.compare(text, i, slot, &mut f);
@@ -195,11 +244,15 @@ impl Prefilter {
 
     #[inline(never)]
     fn compare(&self, text: &[u8], at: usize, slot: usize, f: &mut impl FnMut(usize, usize, Hook)) {
-        let mut link = self.heads[slot];
-        while link != 0 {
-            let (literal, next) = self.chains[usize::from(link)];
-            link = next;
-            let literal = &self.literals[usize::from(literal)];
+        let there = eight(text.get(at..).unwrap_or_default()) | CASE;
+        let mut next = self.heads[slot];
+        while next != 0 {
+            let link = self.chains[usize::from(next)];
+            next = link.next;
+            if there & link.mask != link.bytes {
+                continue;
+            }
+            let literal = &self.literals[usize::from(link.literal)];
             let Some(start) = at.checked_sub(literal.offset) else {
                 continue;
             };

@@ -1,39 +1,24 @@
-//! Which Debian package a file came with: /var/lib/dpkg/info/*.list, read once, for the paths in question only.
+//! Debian's records: /var/lib/dpkg/info/*.list.
 
+use super::super::{open, open_file};
+use super::{Names, Owners};
 use rustix::fs::{Dir, OFlags};
-use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 
 /// Lists read at most.
 const MAX_LISTS: usize = 50_000;
 /// Longest path in a list.
 const MAX_LINE: usize = 8 * 1024;
 
-/// Path (absolute, as bytes) -> package, for those of `wanted` that a package installed.
-#[must_use]
-pub fn packages(
-    root: impl AsFd,
-    wanted: impl IntoIterator<Item = Vec<u8>>,
-) -> HashMap<Vec<u8>, String> {
-    let mut owners = HashMap::new();
-    // Since the merge of /usr, files are where their packages' lists do not say: /usr/lib/x is listed as /lib/x.
-    let mut names: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
-    for path in wanted {
-        if let Some(unmerged) = path.strip_prefix(b"/usr") {
-            names.insert(unmerged.to_vec(), path.clone());
-        }
-        names.insert(path.clone(), path);
-    }
-    if names.is_empty() {
-        return owners;
-    }
+/// Adds the packages that dpkg installed.
+pub fn owners(root: BorrowedFd<'_>, names: &Names, owners: &mut Owners) {
     let info = b"var/lib/dpkg/info".as_slice();
-    let Ok(dir) = super::open(root.as_fd(), info, OFlags::RDONLY | OFlags::DIRECTORY) else {
-        return owners;
+    let Ok(dir) = open(root, info, OFlags::RDONLY | OFlags::DIRECTORY) else {
+        return;
     };
     let Ok(entries) = Dir::read_from(&dir) else {
-        return owners;
+        return;
     };
     for entry in entries.filter_map(Result::ok).take(4 * MAX_LISTS) {
         let name = entry.file_name().to_bytes();
@@ -42,7 +27,7 @@ pub fn packages(
         };
         // `name:arch.list` for packages that may be installed twice.
         let package = package.split(|b| *b == b':').next().unwrap_or(package);
-        let Some(file) = super::open_file(root.as_fd(), &[info, b"/", name].concat()) else {
+        let Some(file) = open_file(root, &[info, b"/", name].concat()) else {
             continue;
         };
         let mut reader = BufReader::with_capacity(64 * 1024, file);
@@ -64,12 +49,11 @@ pub fn packages(
             }
         }
     }
-    owners
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::inventory::facts::packages;
 
     #[test]
     fn lists() {

@@ -1,0 +1,33 @@
+//! Which package a file came with: the records of dpkg and rpm, read once, for the paths in question only.
+
+mod dpkg;
+mod header;
+mod rpm;
+mod table;
+
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+
+/// What is asked: path in a package's records -> path it was asked under.
+type Names = HashMap<Vec<u8>, Vec<u8>>;
+/// What was found: path it was asked under -> package.
+type Owners = HashMap<Vec<u8>, String>;
+
+/// Path (absolute, as bytes) -> package, for those of `wanted` that a package installed.
+#[must_use]
+pub fn packages(root: impl AsFd, wanted: impl IntoIterator<Item = Vec<u8>>) -> Owners {
+    // Since the merge of /usr, files are where their packages' lists do not say: /usr/lib/x is listed as /lib/x.
+    let mut names = Names::new();
+    for path in wanted {
+        if let Some(unmerged) = path.strip_prefix(b"/usr") {
+            names.insert(unmerged.to_vec(), path.clone());
+        }
+        names.insert(path.clone(), path);
+    }
+    let mut owners = Owners::new();
+    if !names.is_empty() {
+        dpkg::owners(root.as_fd(), &names, &mut owners);
+        rpm::owners(root.as_fd(), &names, &mut owners);
+    }
+    owners
+}
