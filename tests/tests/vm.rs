@@ -10,6 +10,12 @@ keytrail_tests::cases! {
         other_ways_of_reading
         tmpfs_is_not_silent
     }
+    inventory_live {
+        written_anywhere
+        clean_files_are_silent
+        a_storm_of_files
+        mounted_later
+    }
     sends_tls {
         bearer_by_curl
         thirty_curls

@@ -296,11 +296,14 @@ fn compare(args: &InventoryArgs, state: &State) -> Result<u8, String> {
     }
     let [before, after] = runs.as_slice() else {
         return Err(format!(
-            "{} of {root}: run `keytrail inventory` first, or again",
+            "{}",
             if runs.is_empty() {
-                "there is no inventory"
+                format!("there is no inventory of {root} yet: make one with `keytrail inventory`")
             } else {
-                "there is only one inventory"
+                format!(
+                    "there is only one inventory of {root}, and no agent that saw what came after it: make another \
+                     with `keytrail inventory`"
+                )
             }
         ));
     };

@@ -171,6 +171,15 @@ pub fn own_mnt_ns() -> u32 {
     *OWN.get_or_init(|| namespace(std::process::id(), "mnt").unwrap_or(0))
 }
 
+/// The process through which the files of another mount namespace are best reached: PID 1 where it is the host's own,
+/// which an agent in a service's sandbox is not in. Any other process may end at once, and the way through it with it.
+pub fn lasting(tgid: u32) -> u32 {
+    match namespace(tgid, "mnt") {
+        Some(ns) if namespace(1, "mnt") == Some(ns) => 1,
+        _ => tgid,
+    }
+}
+
 /// Environment or command line; the flag says that there was more than is returned.
 pub fn area(tgid: u32, name: &str) -> Result<(Zeroizing<Vec<u8>>, bool), std::io::Error> {
     let file = File::open(path(tgid, name))?;

@@ -208,6 +208,7 @@ fn in_vm(args: &Args, agent: &Path, rows: &[Row], lines: &mut Vec<String>) -> Re
     let job = vm::Job {
         kernel: &args.kernel,
         flavour: vm::Flavour::Bench,
+        init: vm::Init::Script,
         command: &command,
         files,
         collect: None,

@@ -11,13 +11,44 @@ use std::{path::PathBuf, time::Duration};
 /// Under emulation all takes 10 to 20 times as long.
 const TIMEOUT: Duration = Duration::from_secs(20 * 60);
 
-/// What depends on the kernel. The rest of the agent's tests would say the same there as here, slower.
-const SUITES: [(&str, &str); 2] = [("keytrail", "sensor"), ("keytrail-tests", "vm")];
+/// One boot of every kernel.
+#[derive(Clone, Copy)]
+struct Boot {
+    name: &'static str,
+    init: vm::Init,
+    /// Packages and their test programs.
+    suites: &'static [(&'static str, &'static str)],
+    /// Files of the checkout that go into `/job`.
+    files: &'static [&'static str],
+}
 
-/// Boots `kernel` and runs every test program that needs a kernel in it.
-pub fn run(kernel: &str, filter: &[String]) -> Part {
-    let mut part = Part::new(format!("vm {kernel}"));
-    match boot(kernel, filter) {
+const BOOTS: [Boot; 2] = [
+    // What depends on the kernel. The rest of the agent's tests would say the same there as here, slower.
+    Boot {
+        name: "vm",
+        init: vm::Init::Script,
+        suites: &[("keytrail", "sensor"), ("keytrail-tests", "vm")],
+        files: &[],
+    },
+    Boot {
+        name: "systemd",
+        init: vm::Init::Systemd,
+        suites: &[("keytrail-tests", "systemd")],
+        files: &["deploy/systemd/keytrail.service", "deploy/agent.toml"],
+    },
+];
+
+/// Boots `kernel` and runs every test program that needs a kernel in it, then those that need systemd.
+pub fn run(kernel: &str, filter: &[String]) -> Vec<Part> {
+    BOOTS
+        .iter()
+        .map(|plan| part(plan, kernel, filter))
+        .collect()
+}
+
+fn part(plan: &Boot, kernel: &str, filter: &[String]) -> Part {
+    let mut part = Part::new(format!("{} {kernel}", plan.name));
+    match boot(plan, kernel, filter) {
         Ok((tally, outcome)) => {
             part.note(format!(
                 "kernel {}, boot {:.1} s, whole run {:.0} s, console {}",
@@ -33,14 +64,17 @@ pub fn run(kernel: &str, filter: &[String]) -> Part {
     part
 }
 
-fn boot(kernel: &str, filter: &[String]) -> Result<(Tally, vm::VmOutcome)> {
+fn boot(plan: &Boot, kernel: &str, filter: &[String]) -> Result<(Tally, vm::VmOutcome)> {
     cmd::run(cmd::cargo().args(["build", "--quiet", "--package", "keytrail"]))?;
     let mut files = vec![
         vm::keytrail(build::Profile::Debug)
             .context("target/debug/keytrail is missing after its build")?,
     ];
+    for file in plan.files {
+        files.push(vm::into_job(&cmd::root().join(file))?);
+    }
     let mut script = String::from("status=0\n");
-    for (package, test) in SUITES {
+    for (package, test) in plan.suites {
         for program in programs(&selection(package, test))? {
             let file = vm::into_job(&program)?;
             let words: Vec<String> = filter.iter().map(|word| cmd::quote(word)).collect();
@@ -58,6 +92,7 @@ fn boot(kernel: &str, filter: &[String]) -> Result<(Tally, vm::VmOutcome)> {
     let job = vm::Job {
         kernel,
         flavour: vm::Flavour::Base,
+        init: plan.init,
         command: &command,
         files,
         collect: None,

@@ -65,7 +65,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             Name::Host => done.push(host(&args.filter)),
             Name::Vm => {
                 for kernel in kernels(&args.kernels) {
-                    done.push(guest::run(&kernel, &args.filter));
+                    done.extend(guest::run(&kernel, &args.filter));
                 }
             }
         }

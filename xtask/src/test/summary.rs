@@ -115,12 +115,12 @@ pub fn print(parts: &[Part], elapsed: Duration) -> ExitCode {
     } in parts
     {
         println!(
-            "  {name:10} {:5} passed {:4} failed {:4} skipped",
+            "  {name:12} {:5} passed {:4} failed {:4} skipped",
             tally.passed, tally.failed, tally.skipped
         );
         for note in notes {
             for line in note.lines() {
-                println!("  {:10}   {line}", "");
+                println!("  {:12}   {line}", "");
             }
         }
         sum.add(*tally);

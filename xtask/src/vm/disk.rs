@@ -1,6 +1,6 @@
 //! The disk of one run: a copy of the image with the job in it, written and read without mounting.
 
-use super::{GuestFile, Job};
+use super::{GuestFile, Init, Job};
 use crate::cmd;
 use anyhow::{Context as _, Result, bail};
 use std::{
@@ -10,9 +10,28 @@ use std::{
     process,
 };
 
-const INIT: &str = "tests/vm/init.sh";
-/// Where the kernel finds [`INIT`] in the guest.
-pub const GUEST_INIT: &str = "/usr/sbin/keytrail-init";
+/// What the guest boots with: the file here, where it lies there, whether it is a program.
+const BOOT: [(&str, &str, bool); 3] = [
+    ("tests/vm/init.sh", SCRIPT_INIT, true),
+    ("tests/vm/job.sh", "/usr/sbin/keytrail-job", true),
+    (
+        "tests/vm/keytrail-job.service",
+        "/etc/systemd/system/keytrail-job.service",
+        false,
+    ),
+];
+const SCRIPT_INIT: &str = "/usr/sbin/keytrail-init";
+
+/// Words of the kernel's command line that start the job.
+pub fn boot_words(init: Init) -> String {
+    match init {
+        Init::Script => format!("init={SCRIPT_INIT}"),
+        Init::Systemd => {
+            "init=/lib/systemd/systemd systemd.unit=keytrail-job.service systemd.show_status=no"
+                .to_owned()
+        }
+    }
+}
 
 /// A folder for one run, removed with its large files when the run is over.
 pub struct RunDir {
@@ -78,12 +97,14 @@ pub fn prepare(run: &RunDir, image: &Path, job: &Job<'_>) -> Result<PathBuf> {
     let script = run.dir.join("run.sh");
     fs::write(&script, job_script(job))?;
     let mut commands = String::new();
-    put(
-        &mut commands,
-        &cmd::root().join(INIT),
-        Path::new(GUEST_INIT),
-        true,
-    )?;
+    for (host, guest, executable) in BOOT {
+        put(
+            &mut commands,
+            &cmd::root().join(host),
+            Path::new(guest),
+            executable,
+        )?;
+    }
     put(&mut commands, &script, Path::new("/job/run.sh"), true)?;
     for (number, file) in job.files.iter().enumerate() {
         let lean = strip(file, &run.dir.join(format!("file-{number}")))?;
@@ -100,7 +121,7 @@ pub fn prepare(run: &RunDir, image: &Path, job: &Job<'_>) -> Result<PathBuf> {
     Ok(disk)
 }
 
-/// The shell script that PID 1 runs: the command, with the agent also where this machine has it, because
+/// The shell script of the job: the command, with the agent also where this machine has it, because
 /// cargo's tests know it by that path.
 fn job_script(job: &Job<'_>) -> String {
     let mut script = String::from("export KEYTRAIL_VM=1\n");

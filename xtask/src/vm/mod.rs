@@ -36,6 +36,9 @@ pub struct Args {
     /// Give up after that many seconds
     #[arg(long, default_value_t = 600)]
     timeout: u64,
+    /// Boot with systemd as PID 1; the command runs as a service
+    #[arg(long)]
+    systemd: bool,
     /// A guest with bpftrace, libbpf-tools and auditd too
     #[arg(long)]
     bench: bool,
@@ -57,10 +60,20 @@ pub struct GuestFile {
     pub guest: PathBuf,
 }
 
+/// The guest's PID 1.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Init {
+    /// A shell script that mounts what is needed and runs the command: the quickest.
+    Script,
+    /// Debian's systemd, as on a host that has keytrail installed as a service.
+    Systemd,
+}
+
 /// One boot: a kernel, a command, what goes in and what comes out.
 pub struct Job<'a> {
     pub kernel: &'a str,
     pub flavour: Flavour,
+    pub init: Init,
     pub command: &'a [String],
     pub files: Vec<GuestFile>,
     /// Where `/job/out` of the guest is copied to afterwards.
@@ -132,6 +145,11 @@ pub fn command(args: &Args) -> Result<ExitCode> {
             Flavour::Bench
         } else {
             Flavour::Base
+        },
+        init: if args.systemd {
+            Init::Systemd
+        } else {
+            Init::Script
         },
         command: &words,
         files,

@@ -37,8 +37,8 @@ pub fn boot(
     line: impl FnMut(&str),
 ) -> Result<VmOutcome> {
     let kernel_line = format!(
-        "root=/dev/nvme0n1 rootfstype=ext4 rw init={} lsm=lockdown,capability,bpf console=ttyS0 panic=-1 quiet",
-        disk::GUEST_INIT
+        "root=/dev/nvme0n1 rootfstype=ext4 rw {} lsm=lockdown,capability,bpf console=ttyS0 panic=-1 quiet",
+        disk::boot_words(job.init)
     );
     let limit = job.timeout.as_secs().max(1);
     // `timeout` rather than a clock of ours: the machine ends even when this process is killed.

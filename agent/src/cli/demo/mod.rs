@@ -77,7 +77,7 @@ pub(super) fn run(args: &DemoArgs, mut config: Config) -> u8 {
     say(
         args,
         &format!(
-            "A made-up GitHub token was planted in {}. Now `cat` reads it and {client} sends it over TLS to a server \
+            "A made-up GitHub token was planted in {}. Now a shell script reads it and {client} sends it over TLS to a server \
          on loopback:\n",
             escape(&decoy.path().to_string_lossy())
         ),

@@ -90,6 +90,7 @@ impl Places {
                 continue;
             }
             new.push(tgid);
+            let tgid = procfs::lasting(tgid);
             let table = mounts::read(Path::new(&format!("/proc/{tgid}/mountinfo")));
             let root = PathBuf::from(format!("/proc/{tgid}/root"));
             unmarked.extend(self.mark(writes, &root, table));

@@ -112,6 +112,7 @@ impl Discovery {
         let own = PathBuf::from("/");
         if let Some(inner) = &inner {
             if !same_ns {
+                let tgid = procfs::lasting(tgid);
                 let mounts = mounts::read(Path::new(&format!("/proc/{tgid}/mountinfo")));
                 let root = PathBuf::from(format!("/proc/{tgid}/root"));
                 if let Some((path, fd)) = below(&root, &mounts, inner, new.file) {
@@ -193,6 +194,7 @@ fn open_descriptor(tgid: u32, id: FileId) -> Option<(PathBuf, String, OwnedFd)> 
         };
         let path = target.to_string_lossy().into_owned();
         if matches!(read::version(&fd, &path), Ok(Some(found)) if found.id == id) {
+            let tgid = procfs::lasting(tgid);
             return Some((PathBuf::from(format!("/proc/{tgid}/root")), path, fd));
         }
     }

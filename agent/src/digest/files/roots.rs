@@ -112,7 +112,7 @@ impl Files {
         let Some(ns) = procfs::namespace(tgid, "mnt") else {
             return false;
         };
-        let path = PathBuf::from(format!("/proc/{tgid}/root"));
+        let path = PathBuf::from(format!("/proc/{}/root", procfs::lasting(tgid)));
         if let Some(root) = self.roots.get_mut(&ns) {
             // The process we reached it through is gone: go on through this one.
             if root.path != Path::new("/") && !root.path.exists() {

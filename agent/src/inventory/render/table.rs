@@ -111,8 +111,8 @@ pub fn changes(before: &Run, after: &Run, changes: &[Change], style: &Style) -> 
     }
     let _ = writeln!(
         out,
-        "\n{} changes in {} within {}",
-        changes.len(),
+        "\n{} in {} within {}",
+        counted(changes.len() as u64, "change", "changes"),
         escape(&after.root),
         span(now - before.started)
     );
@@ -325,13 +325,20 @@ fn render(header: &[&str], rows: &[(Vec<String>, Colour)], style: &Style) -> Str
     table.render(style)
 }
 
+/// A number and what it counts.
+fn counted(n: u64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
 fn footer(out: &mut String, document: &Document, report: &Report, shown: usize) {
     let n = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let places: u64 = document.entries.iter().map(Entry::place_count).sum();
     let total = document.entries.len();
     let _ = writeln!(
         out,
-        "\n{total} credentials in {places} places below {}",
+        "\n{} in {} below {}",
+        counted(total as u64, "credential", "credentials"),
+        counted(places, "place", "places"),
         escape(&document.run.root)
     );
     if shown < total {
@@ -343,12 +350,12 @@ fn footer(out: &mut String, document: &Document, report: &Report, shown: usize) 
     }
     let _ = writeln!(
         out,
-        "{} files in {} directories looked at, {} of them read ({} MiB), {} processes, in {:.1} s",
-        n(&report.files),
-        n(&report.directories),
+        "{} in {} looked at, {} of them read ({} MiB), {}, in {:.1} s",
+        counted(n(&report.files), "file", "files"),
+        counted(n(&report.directories), "directory", "directories"),
         n(&report.classified),
         n(&report.bytes) >> 20,
-        document.processes.looked_at,
+        counted(document.processes.looked_at, "process", "processes"),
         document.elapsed.as_secs_f64()
     );
     let mut list = |what: &str, count: u64, items: Vec<String>| {
