@@ -200,13 +200,16 @@ fn key(name: &[u8], value: &[u8], shape: &Shape, written: Written) -> Option<f64
     {
         return None;
     }
+    let joined_words = || {
+        value.contains(&b'-')
+            && value
+                .split(|b| *b == b'-')
+                .any(|w| w.len() >= 3 && w.iter().all(u8::is_ascii_alphabetic) && worded(w))
+    };
     let strong = shape.random
         && !by_hand(value)
         && !numbers_with_colons(value)
-        && !(value.contains(&b'-')
-            && value
-                .split(|b| *b == b'-')
-                .any(|w| w.len() >= 3 && w.iter().all(u8::is_ascii_alphabetic) && worded(w)))
+        && !joined_words()
         && shape.digits >= if value.len() >= 32 { 1 } else { 2 }
         && entropy(value) >= if value.len() >= 24 { 3.3 } else { 3.4 };
     (strong && written != Written::Code).then_some(if value.len() >= 24 { 0.5 } else { 0.35 })
