@@ -295,17 +295,14 @@ fn compare(args: &InventoryArgs, state: &State) -> Result<u8, String> {
         return show_changes(args, (last, before), (&now, entries));
     }
     let [before, after] = runs.as_slice() else {
-        return Err(format!(
-            "{}",
-            if runs.is_empty() {
-                format!("there is no inventory of {root} yet: make one with `keytrail inventory`")
-            } else {
-                format!(
-                    "there is only one inventory of {root}, and no agent that saw what came after it: make another \
-                     with `keytrail inventory`"
-                )
-            }
-        ));
+        return Err(if runs.is_empty() {
+            format!("there is no inventory of {root} yet: make one with `keytrail inventory`")
+        } else {
+            format!(
+                "there is only one inventory of {root}, and no agent that saw what came after it: make another \
+                 with `keytrail inventory`"
+            )
+        });
     };
     show_changes(
         args,
