@@ -27,7 +27,8 @@ struct Root {
     /// `/` for the agent's own namespace, `/proc/PID/root` for others.
     path: PathBuf,
     homes: BTreeSet<String>,
-    files: BTreeSet<FileId>,
+    /// The files watched in it, each with its path there.
+    files: BTreeMap<FileId, String>,
     scanned: bool,
 }
 
@@ -41,7 +42,8 @@ pub struct Files {
     roots: BTreeMap<u32, Root>,
     pub table: FileTable,
     inotify: Option<Inotify>,
-    watched: HashMap<WatchDescriptor, (u32, Vec<Component>)>,
+    /// What is looked for in a directory, by mount namespace: several may show the same one.
+    watched: HashMap<WatchDescriptor, BTreeMap<u32, Vec<Component>>>,
     directories: HashMap<(u32, String), WatchDescriptor>,
     dirty: BTreeSet<u32>,
 }
@@ -134,7 +136,7 @@ impl Files {
             Root {
                 path,
                 homes,
-                files: BTreeSet::new(),
+                files: BTreeMap::new(),
                 scanned: false,
             },
         );
@@ -165,23 +167,21 @@ impl Files {
         let mut buffer = [0u8; 16 * 1024];
         while let Ok(events) = inotify.read_events(&mut buffer) {
             for event in events {
-                let Some((ns, components)) = self.watched.get(&event.wd) else {
+                let Some(of) = self.watched.get(&event.wd) else {
                     continue;
                 };
-                let ns = *ns;
                 if event.mask.contains(inotify::EventMask::IGNORED) {
                     let gone = event.wd.clone();
+                    self.dirty.extend(of.keys());
                     self.watched.remove(&gone);
                     self.directories.retain(|_, wd| *wd != gone);
-                    self.dirty.insert(ns);
                     continue;
                 }
-                let relevant = match event.name.and_then(|n| n.to_str()) {
-                    Some(name) => components.iter().any(|c| c.matches(name)),
-                    None => true,
-                };
-                if relevant {
-                    self.dirty.insert(ns);
+                let name = event.name.and_then(|n| n.to_str());
+                for (ns, components) in of {
+                    if name.is_none_or(|name| components.iter().any(|c| c.matches(name))) {
+                        self.dirty.insert(*ns);
+                    }
                 }
             }
         }
@@ -243,13 +243,13 @@ impl Files {
             }
             files.extend(expansion.files);
         }
-        let mut seen = BTreeSet::new();
+        let mut seen = BTreeMap::new();
         let mut paths = BTreeSet::new();
         for file in files {
             let Some(learnt) = self.table.learn(&path, &file, classifier, registry) else {
                 continue;
             };
-            seen.insert(learnt.id);
+            seen.insert(learnt.id, file.clone());
             let Some(known) = self.table.get(learnt.id) else {
                 continue;
             };
@@ -263,21 +263,38 @@ impl Files {
                 news.push(PlaceNews::Looked(Box::new(look)));
             }
         }
-        if let Some(root) = self.roots.get_mut(&ns) {
-            root.scanned = true;
-            for gone in root.files.difference(&seen) {
-                kernel.unwatch(*gone);
-                if let Some(known) = self.table.get(*gone)
-                    && !paths.contains(&known.version.facts.path)
-                {
-                    news.push(PlaceNews::Gone {
-                        root: known.root.clone(),
-                        raw: known.version.facts.path.clone().into_bytes(),
-                    });
-                }
-                self.table.remove(*gone);
+        let Some(root) = self.roots.get_mut(&ns) else {
+            return;
+        };
+        root.scanned = true;
+        let before = std::mem::replace(&mut root.files, seen);
+        let now: BTreeSet<FileId> = root.files.keys().copied().collect();
+        for id in before.into_keys().filter(|id| !now.contains(id)) {
+            if let Some(known) = self.table.get(id)
+                && known.root == path
+                && !paths.contains(&known.version.facts.path)
+            {
+                news.push(PlaceNews::Gone {
+                    root: known.root.clone(),
+                    raw: known.version.facts.path.clone().into_bytes(),
+                });
             }
-            root.files = seen;
+            self.release(id, &path, kernel);
+        }
+    }
+
+    /// A file is not in the root of this path any more; another root may still show it.
+    fn release(&mut self, id: FileId, from: &Path, kernel: &mut dyn Kernel) {
+        let other = self
+            .roots
+            .values()
+            .find_map(|root| Some((&root.path, root.files.get(&id)?)));
+        match other {
+            Some((root, path)) => self.table.found_again(id, from, root, path),
+            None => {
+                kernel.unwatch(id);
+                self.table.remove(id);
+            }
         }
     }
 
@@ -285,12 +302,14 @@ impl Files {
         let Some(root) = self.roots.remove(&ns) else {
             return;
         };
-        for id in root.files {
-            kernel.unwatch(id);
-            self.table.remove(id);
+        for id in root.files.into_keys() {
+            self.release(id, &root.path, kernel);
         }
         self.directories.retain(|(of, _), _| *of != ns);
-        self.watched.retain(|_, (of, _)| *of != ns);
+        self.watched.retain(|_, of| {
+            of.remove(&ns);
+            !of.is_empty()
+        });
     }
 
     fn watch_directory(
@@ -307,7 +326,7 @@ impl Files {
         }
         let key = (ns, directory.to_owned());
         if let Some(wd) = self.directories.get(&key) {
-            if let Some((_, components)) = self.watched.get_mut(wd) {
+            if let Some(components) = self.watched.get_mut(wd).and_then(|of| of.get_mut(&ns)) {
                 let known = components.iter().any(|c| match (c, &component) {
                     (Component::Literal(a), Component::Literal(b)) => a == b,
                     (Component::Wild(a), Component::Wild(b)) => a.glob().glob() == b.glob().glob(),
@@ -339,7 +358,10 @@ impl Files {
             .add(format!("/proc/self/fd/{}", dir.as_raw_fd()), mask)
         {
             self.directories.insert(key, wd.clone());
-            self.watched.insert(wd, (ns, vec![component]));
+            self.watched
+                .entry(wd)
+                .or_default()
+                .insert(ns, vec![component]);
         }
     }
 }
@@ -392,4 +414,100 @@ fn homes(root: &Path) -> BTreeSet<String> {
         );
     }
     homes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Fingerprinter;
+    use crate::wire::Matcher;
+
+    #[derive(Default)]
+    struct Asked {
+        watched: Vec<FileId>,
+        unwatched: Vec<FileId>,
+    }
+
+    impl Kernel for Asked {
+        fn set_process(&mut self, _tgid: u32, _state: keytrail_abi::ProcState) {}
+        fn clear_process(&mut self, _tgid: u32, _exec_id: u64) {}
+        fn watch(&mut self, _path: &Path, file: FileId, _flags: u32) {
+            self.watched.push(file);
+        }
+        fn unwatch(&mut self, file: FileId) {
+            self.unwatched.push(file);
+        }
+    }
+
+    /// A service's sandbox and the host, or two containers with one volume, show the same file.
+    struct Shared {
+        dir: tempfile::TempDir,
+        files: Files,
+        registry: Registry,
+        asked: Asked,
+    }
+
+    impl Shared {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let pattern = dir.path().join("credentials").display().to_string();
+            let mut files = Files::new(vec![pattern]);
+            files.add_root(1, PathBuf::from("/proc/self/root"));
+            files.add_root(2, PathBuf::from("/"));
+            let registry = Registry::new(Fingerprinter::new(&[7; 32]), Matcher::new(&[9; 32]));
+            let mut shared = Self {
+                dir,
+                files,
+                registry,
+                asked: Asked::default(),
+            };
+            shared.look();
+            shared
+        }
+
+        fn look(&mut self) {
+            let classifier = Classifier::builtin();
+            let (registry, asked) = (&mut self.registry, &mut self.asked);
+            self.files
+                .rescan(&classifier, registry, asked, 1, &mut Vec::new());
+        }
+    }
+
+    #[test]
+    fn a_file_stays_watched_while_any_root_shows_it() {
+        let mut shared = Shared::new();
+        let file = shared.dir.path().join("credentials");
+        std::fs::write(&file, "[default]\n").unwrap();
+        shared.files.mark_all();
+        shared.look();
+        let id = shared.asked.watched[0];
+        let reached = |shared: &Shared| shared.files.table.get(id).map(|k| k.access_path());
+        assert!(reached(&shared).unwrap().starts_with("/proc/self/root"));
+        // The process through which the first was reached is gone.
+        shared.files.roots.get_mut(&1).unwrap().path = PathBuf::from("/proc/99999999/root");
+        let known = shared.files.table.get(id).unwrap().clone();
+        let known = super::super::KnownFile {
+            root: PathBuf::from("/proc/99999999/root"),
+            ..known
+        };
+        shared.files.table.insert(id, known);
+        shared.files.mark_all();
+        shared.look();
+        assert_eq!(shared.asked.unwatched, []);
+        assert_eq!(reached(&shared), Some(file.clone()));
+        // And when the last one is gone, so is the watch.
+        std::fs::remove_file(&file).unwrap();
+        shared.files.mark_all();
+        shared.look();
+        assert_eq!(shared.asked.unwatched, [id]);
+        assert_eq!(reached(&shared), None);
+    }
+
+    #[test]
+    fn news_of_a_shared_directory_are_news_for_every_root() {
+        let mut shared = Shared::new();
+        std::fs::write(shared.dir.path().join("credentials"), "[default]\n").unwrap();
+        shared.files.read_events();
+        assert_eq!(shared.files.dirty, BTreeSet::from([1, 2]));
+    }
 }

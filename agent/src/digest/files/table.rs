@@ -159,6 +159,22 @@ impl FileTable {
             .collect()
     }
 
+    /// A file that was reached through one root is reached through another.
+    pub fn found_again(
+        &mut self,
+        id: FileId,
+        from: &std::path::Path,
+        root: &std::path::Path,
+        path: &str,
+    ) {
+        if let Some(known) = self.files.get_mut(&id)
+            && known.root == from
+        {
+            root.clone_into(&mut known.root);
+            path.clone_into(&mut known.version.facts.path);
+        }
+    }
+
     pub fn remove(&mut self, id: FileId) {
         self.files.remove(&id);
     }
