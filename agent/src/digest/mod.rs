@@ -43,6 +43,16 @@ pub fn pid_of_header(header: &keytrail_abi::Header) -> crate::model::Pid {
     stamp::pid(header.tgid, header.start_ns)
 }
 
+/// Why no file of another program can be looked into; `None` when they can.
+#[must_use]
+pub fn files_refused() -> Option<String> {
+    use std::os::fd::AsFd as _;
+    files::open_root(Path::new("/"))
+        .and_then(|root| files::open_in(root.as_fd(), "/", rustix::fs::OFlags::PATH))
+        .err()
+        .map(|error| std::io::Error::from(error).to_string())
+}
+
 /// Start time of a process, clock ticks since boot; `None` when it is gone.
 #[must_use]
 pub fn start_of(tgid: u32) -> Option<u64> {

@@ -1,7 +1,7 @@
 //! What the sensors could not get, as gaps in the stream.
 
 use crate::model::GapSeen;
-use crate::sensor::{LibraryReport, SensorStatus};
+use crate::sensor::{LibraryReport, Refused, SensorStatus};
 use keytrail_proto::v1;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -60,6 +60,32 @@ pub fn initial(sensor: &SensorStatus, boot_ns: u64) -> Vec<GapSeen> {
         });
     }
     gaps
+}
+
+/// The call by which files are looked into is refused.
+pub fn openat2(why: &str) -> Refused {
+    Refused {
+        hook: "openat2(2)".to_owned(),
+        reason: why.to_owned(),
+        remedy:
+            "let openat2(2) through: a seccomp filter forbids it (systemd's RestrictSUIDSGID= does)"
+                .to_owned(),
+    }
+}
+
+/// Without it no file can be looked into, so that no read of one is known to be of a credential.
+pub fn files_closed(refused: &Refused, boot_ns: u64) -> GapSeen {
+    GapSeen {
+        boot_ns,
+        reason: "files_closed".to_owned(),
+        detail: format!(
+            "no file can be looked into, and no read is told: {}: {}",
+            refused.hook, refused.reason
+        ),
+        remedy: refused.remedy.clone(),
+        signal: "file_read".to_owned(),
+        ..GapSeen::default()
+    }
 }
 
 /// Libraries and programs whose writes are not seen, one gap a TLS stack: a host has dozens of Go programs, and each

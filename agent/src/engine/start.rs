@@ -120,6 +120,11 @@ fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
     for gap in coverage::initial(runner.sensor.status(), now) {
         runner.line.gap(gap);
     }
+    if let Some(why) = digest::files_refused() {
+        let refused = coverage::openat2(&why);
+        runner.line.gap(coverage::files_closed(&refused, now));
+        runner.sensor.refused("file_read", refused);
+    }
     // Who holds what comes first: until then the kernel side takes running holders for clean.
     match follow_only {
         None => backfill(runner),

