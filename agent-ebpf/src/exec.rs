@@ -17,7 +17,7 @@ use aya_ebpf::{
 };
 use keytrail_abi::{
     AREA_ARGV, AREA_ENV, EXEC_AREA_MAX, EXEC_CHUNK_DATA, Exec, ExecChunk, Kind, PROC_IGNORED,
-    PROC_UNKNOWN, PathId, ProcState,
+    PROC_UNKNOWN, PathId, ProcState, cgroup_mix,
     globals::{MISSING, field as f},
     header::flags,
     state::counter,
@@ -163,7 +163,7 @@ const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Hierarchies of cgroups beyond which their hash is not made: there are about a dozen controllers.
 const HIERARCHIES: usize = 20;
 
-/// Hash of the ids of a task's cgroups.
+/// What tells a task's cgroups from others.
 #[inline(always)]
 fn cgroups(task: u64) -> u64 {
     if field(f::LINK_NODE) == MISSING || field(f::CSET_LINKS) == MISSING {
@@ -175,7 +175,7 @@ fn cgroups(task: u64) -> u64 {
     }
     let end = set + field(f::CSET_LINKS) as u64;
     let mut at = follow(end, 0);
-    let mut hash = 0u64;
+    let mut sum = 0u64;
     for _ in 0..HIERARCHIES {
         if at == 0 || at == end {
             break;
@@ -187,10 +187,10 @@ fn cgroups(task: u64) -> u64 {
         ) else {
             return 0;
         };
-        hash = (hash.rotate_left(5) ^ id).wrapping_mul(SPREAD);
+        sum = sum.wrapping_add(cgroup_mix(id));
         at = follow(at, 0);
     }
-    if at == end { hash } else { 0 }
+    if at == end { sum } else { 0 }
 }
 
 /// Directories whose names tell a path from another; what lies above them counts by its address.

@@ -30,7 +30,13 @@ pub fn reads_nothing(file: u64, inode: u64) -> bool {
     const PREAD: u64 = 17;
     const READV: u64 = 19;
     const PREADV: u64 = 295;
+    const ENOSYS: u64 = (-38i64) as u64;
     let regs = user_registers();
+    // So it stands there from the entry of a call to its end: work of io_uring that runs on the way out, or in a worker
+    // with a copy of the registers, is no part of the call.
+    if read::<u64>(regs, field(f::REGS_RESULT)) != Some(ENOSYS) {
+        return false;
+    }
     let Some(call) = read::<u64>(regs, field(f::REGS_SYSCALL)) else {
         return false;
     };
@@ -89,7 +95,10 @@ pub fn takes_bytes(sk: u64, flags: u32) -> bool {
     }
     let waits = flags & MSG_DONTWAIT == 0;
     match state {
-        ESTABLISHED | CLOSE_WAIT | SYN_RECV => waits || has_room(sk),
+        // Kernel TLS keeps what finds no room and sends it later, from a thread of its own.
+        ESTABLISHED | CLOSE_WAIT | SYN_RECV => {
+            waits || follow(sk, field(f::SOCK_ULP)) != 0 || has_room(sk)
+        }
         SYN_SENT => {
             // Bytes go with a SYN that was put off for them (TCP_FASTOPEN_CONNECT); else its number is used up.
             let next: u32 = read_or_zero(sk, field(f::TCP_WRITE_SEQ));

@@ -303,6 +303,56 @@ fn an_executed_program_reads_anew() {
     );
 }
 
+/// What names are remembered under: equal for the same place, different for any other, and what user space can check.
+#[test]
+fn places_are_told_apart() {
+    use keytrail::digest::cgroups::Hierarchies;
+    use std::os::unix::fs::MetadataExt as _;
+    let mut host = host!();
+    let dirs = tempfile::tempdir().unwrap();
+    let mut run = |program: &std::path::Path, dir: &std::path::Path| {
+        let pid = host.run(Command::new(program).current_dir(dir));
+        host.settle().exec(pid).unwrap().record
+    };
+    let copy = dirs.path().join("true");
+    fs::copy("/bin/true", &copy).unwrap();
+    let (a, b) = (dirs.path().join("a"), dirs.path().join("b"));
+    fs::create_dir(&a).unwrap();
+    let first = run(&copy, &a);
+    let again = run(&copy, &a);
+    assert_ne!((first.cwd.names, first.exe.names), (0, 0));
+    assert_eq!((first.cwd, first.exe), (again.cwd, again.exe));
+    assert_eq!(first.cwd.file.ino, fs::metadata(&a).unwrap().ino());
+    assert_eq!(first.exe.file.ino, fs::metadata(&copy).unwrap().ino());
+    // The same inode under another name is another place.
+    fs::rename(&a, &b).unwrap();
+    let moved = run(&copy, &b);
+    assert_eq!(moved.cwd.file, first.cwd.file);
+    assert_ne!(moved.cwd.names, first.cwd.names);
+    let link = dirs.path().join("link");
+    fs::hard_link(&copy, &link).unwrap();
+    let linked = run(&link, &b);
+    assert_eq!(linked.exe.file, first.exe.file);
+    assert_ne!(linked.exe.names, first.exe.names);
+    // /proc's cgroups add up to what the kernel side says, where all hierarchies are mounted.
+    let own = Hierarchies::default().of(std::process::id(), 1).unwrap();
+    assert!(
+        own.sum.is_none_or(|sum| sum == first.cgroups),
+        "{}",
+        own.path
+    );
+    assert_ne!(first.cgroups, 0);
+    let unseen = own.sum.is_none();
+    eprintln!(
+        "{}",
+        if unseen {
+            "cgroups cannot be checked here"
+        } else {
+            "cgroups checked"
+        }
+    );
+}
+
 #[test]
 fn the_environment_is_captured_whole() {
     let mut host = host!();

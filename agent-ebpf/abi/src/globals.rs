@@ -117,6 +117,8 @@ pub mod field {
         SOCK_FAMILY,
         SOCK_STATE,
         SOCK_SHUTDOWN,
+        /// `inet_connection_sock.icsk_ulp_ops`.
+        SOCK_ULP,
         SOCK_ERR,
         SOCK_WMEM_QUEUED,
         SOCK_SNDBUF,
@@ -160,6 +162,8 @@ pub mod field {
         REGS_SP,
         /// `pt_regs.orig_ax` and the arguments of a system call (x86-64).
         REGS_SYSCALL,
+        /// `pt_regs.ax`: what the call returns.
+        REGS_RESULT,
         REGS_ARG0,
         REGS_ARG2,
         REGS_ARG3,

@@ -15,6 +15,15 @@ pub struct FileId {
 
 const _: () = assert!(size_of::<FileId>() == 16);
 
+/// What a cgroup's id (its inode number in the hierarchy's file system, never used again) adds to the sum that tells
+/// sets of cgroups apart. The multiplier is that of Fibonacci hashing.
+#[must_use]
+pub const fn cgroup_mix(id: u64) -> u64 {
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let x = id.wrapping_mul(SPREAD);
+    (x ^ (x >> 29)).wrapping_mul(SPREAD)
+}
+
 /// A path, as far as the kernel tells one from another without spelling it out: two that agree have the same names
 /// in the same mount and lead to the same inode. Only for comparison.
 #[repr(C)]
@@ -38,8 +47,7 @@ pub struct Exec {
     pub exe: PathId,
     /// Working directory (`fs->pwd`).
     pub cwd: PathId,
-    /// Hash of the ids of the process's cgroups, of all hierarchies; 0 when they could not be read. Ids are not used
-    /// again.
+    /// Sum of [`cgroup_mix`] over the ids of the process's cgroups, of all hierarchies; 0 when they could not be read.
     pub cgroups: u64,
     /// Start of the parent's thread group leader, nanoseconds since boot.
     pub parent_start_ns: u64,

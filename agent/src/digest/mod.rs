@@ -5,6 +5,7 @@
 //! out through [`Kernel`].
 
 pub mod background;
+pub mod cgroups;
 mod environment;
 mod exec;
 mod files;

@@ -4,7 +4,9 @@
 //! has to undo it when the process ends. So what was read once is remembered under what the kernel tells paths and
 //! cgroups apart by, and serves for the next process in the same place, even one that is gone already.
 
+use super::cgroups::Hierarchies;
 use super::{procfs, stamp};
+use crate::host::kernel_device;
 use crate::model::ExeFacts;
 use keytrail_abi::{Exec, PathId};
 use std::cell::Cell;
@@ -34,6 +36,7 @@ pub struct Names {
     exes: Memory<PathId>,
     directories: Memory<PathId>,
     cgroups: Memory<u64>,
+    hierarchies: Hierarchies,
 }
 
 impl Names {
@@ -49,14 +52,17 @@ impl Names {
             .get(&exec.exe, now)
             .or_else(|| {
                 let (path, same) = process.path("exe", exec.exe)?;
-                same.then(|| self.exes.put(exec.exe, path, now))
+                if same {
+                    return Some(self.exes.put(exec.exe, path, now));
+                }
+                process.runs(&exec.exe).then_some(path)
             })
             // Gone before it was looked at: an old name is still the name of this file.
             .or_else(|| self.exes.old(&exec.exe))
             .unwrap_or(filename);
         let cwd = self.directories.get(&exec.cwd, now).or_else(|| {
             let (path, same) = process.path("cwd", exec.cwd)?;
-            // It may have gone elsewhere since; and in an overlay the numbers that stat(2) gives are others.
+            // It may have gone elsewhere since.
             Some(if same {
                 self.directories.put(exec.cwd, path, now)
             } else {
@@ -64,8 +70,16 @@ impl Names {
             })
         });
         let cgroup = self.cgroups.get(&exec.cgroups, now).or_else(|| {
-            let path = process.alive().then(|| procfs::cgroup(process.tgid()))??;
-            Some(self.cgroups.put(exec.cgroups, path, now))
+            let hierarchies = &mut self.hierarchies;
+            let found = process
+                .alive()
+                .then(|| hierarchies.of(process.tgid(), now))??;
+            // It may have been moved since.
+            Some(if found.sum == Some(exec.cgroups) {
+                self.cgroups.put(exec.cgroups, found.path, now)
+            } else {
+                found.path
+            })
         });
         Named {
             exe: ExeFacts {
@@ -98,6 +112,11 @@ impl Process<'_> {
         })
     }
 
+    /// Whether it runs this executable still, as far as the inode's number can tell.
+    fn runs(&self, exe: &PathId) -> bool {
+        fs::metadata(procfs::path(self.tgid(), "exe")).is_ok_and(|meta| meta.ino() == exe.file.ino)
+    }
+
     /// The path behind a link in /proc/PID, and whether it leads to the file of the record.
     fn path(&self, link: &str, wanted: PathId) -> Option<(String, bool)> {
         if !self.alive() {
@@ -105,7 +124,13 @@ impl Process<'_> {
         }
         let link = procfs::path(self.tgid(), link);
         let path = fs::read_link(&link).ok()?;
-        let same = fs::metadata(link).is_ok_and(|meta| meta.ino() == wanted.file.ino);
+        // Roots of file systems have the same number on many. Where stat(2) tells other devices than the kernel has
+        // (btrfs, overlays), and of what is deleted, nothing is remembered.
+        let same = fs::metadata(link).is_ok_and(|meta| {
+            meta.ino() == wanted.file.ino
+                && kernel_device(meta.dev()) == wanted.file.dev
+                && meta.nlink() > 0
+        });
         Some((path.to_string_lossy().into_owned(), same))
     }
 }
@@ -170,9 +195,14 @@ mod tests {
             names,
             file: FileId {
                 ino: fs::metadata(link).unwrap().ino(),
-                ..FileId::default()
+                dev: kernel_device(fs::metadata(link).unwrap().dev()),
+                pad: 0,
             },
         }
+    }
+
+    fn own_cgroups() -> Option<u64> {
+        Hierarchies::default().of(std::process::id(), 1)?.sum
     }
 
     /// An exec of this process, as the kernel would tell of it.
@@ -189,7 +219,7 @@ mod tests {
             exec_id: 1,
             exe: path_id(3, "/proc/self/exe"),
             cwd: path_id(5, "/proc/self/cwd"),
-            cgroups: 77,
+            cgroups: own_cgroups().unwrap_or(77),
             parent_start_ns: 0,
             arg_len: 0,
             env_len: 0,
@@ -235,7 +265,36 @@ mod tests {
             first.cgroup,
             procfs::cgroup(std::process::id()).unwrap_or_default()
         );
-        assert_eq!(second.cgroup, first.cgroup);
+        // What cannot be proven to be the cgroup of the exec is not remembered.
+        let remembered = if own_cgroups().is_some() {
+            first.cgroup.as_str()
+        } else {
+            ""
+        };
+        assert_eq!(second.cgroup, remembered);
+    }
+
+    #[test]
+    fn a_process_moved_since_its_exec_speaks_for_itself_only() {
+        let mut names = Names::default();
+        let mut moved = own(1);
+        moved.cgroups = 78;
+        assert_eq!(
+            names.of(&moved, String::new()).cgroup,
+            procfs::cgroup(std::process::id()).unwrap_or_default()
+        );
+        moved.header.tgid = NOBODY;
+        assert_eq!(names.of(&moved, String::new()).cgroup, "");
+    }
+
+    #[test]
+    fn the_root_of_another_file_system_is_another_directory() {
+        let mut names = Names::default();
+        let mut other = own(1);
+        other.cwd.file.dev += 1;
+        names.of(&other, String::new());
+        other.header.tgid = NOBODY;
+        assert_eq!(names.of(&other, String::new()).cwd, "");
     }
 
     #[test]

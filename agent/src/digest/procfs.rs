@@ -136,14 +136,26 @@ pub fn cwd(tgid: u32) -> Option<String> {
 
 /// The cgroup path that says most: the unified one unless that is the root, then systemd's or any other.
 pub fn cgroup(tgid: u32) -> Option<String> {
-    let text = text(tgid, "cgroup")?;
-    let mut best = String::new();
-    for line in text.lines() {
+    Some(best_cgroup(&cgroups(tgid)?))
+}
+
+/// /proc/PID/cgroup.
+pub fn cgroups(tgid: u32) -> Option<String> {
+    text(tgid, "cgroup")
+}
+
+/// The lines of /proc/PID/cgroup: number of the hierarchy, controllers, path.
+pub fn cgroup_lines(text: &str) -> impl Iterator<Item = (&str, &str, &str)> {
+    text.lines().filter_map(|line| {
         let mut parts = line.splitn(3, ':');
-        let (Some(id), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next())
-        else {
-            continue;
-        };
+        Some((parts.next()?, parts.next()?, parts.next()?))
+    })
+}
+
+/// As [`cgroup`], of a text that was read.
+pub fn best_cgroup(text: &str) -> String {
+    let mut best = String::new();
+    for (id, controllers, path) in cgroup_lines(text) {
         let better = (id == "0" && path != "/")
             || best.is_empty()
             || (best == "/" && path != "/")
@@ -155,7 +167,7 @@ pub fn cgroup(tgid: u32) -> Option<String> {
             break;
         }
     }
-    Some(best)
+    best
 }
 
 /// Inode of a namespace, for example `mnt` or `net`.

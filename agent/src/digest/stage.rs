@@ -240,6 +240,15 @@ impl Digest {
             self.discovery
                 .look(r, &mut self.files, &self.classifier, &mut self.registry)
         };
+        // Settled once the file was looked into, whatever came of it.
+        if r.exec_id != 0 {
+            // A child forked before this is settled is settled by the same number.
+            self.last_exec.insert(r.header.tgid, r.exec_id);
+            out.settle.push(Settle {
+                pid: at.pid,
+                exec_id: r.exec_id,
+            });
+        }
         match found {
             Discovered::Holds(look) => {
                 out.places.extend(look.map(PlaceNews::Looked));
@@ -282,14 +291,6 @@ impl Digest {
                 out.clean.push((r.file, r.ctime_ns));
                 self.unlocated += 1;
             }
-        }
-        if r.exec_id != 0 {
-            // A child forked before this is settled is settled by the same number.
-            self.last_exec.insert(r.header.tgid, r.exec_id);
-            out.settle.push(Settle {
-                pid: at.pid,
-                exec_id: r.exec_id,
-            });
         }
     }
 

@@ -22,6 +22,8 @@ pub struct Mount {
     pub source: Vec<u8>,
     /// `upperdir=` of an overlay.
     pub upper: Option<Vec<u8>>,
+    /// Options of a cgroup file system: the controllers of the first version, or `name=`.
+    pub cgroup: Vec<Vec<u8>>,
 }
 
 /// The table in this file; empty when it cannot be read.
@@ -53,11 +55,19 @@ fn line(line: &[u8]) -> Option<Mount> {
     fields.by_ref().find(|f| *f == b"-")?;
     let kind = fields.next()?;
     let source = fields.next().unwrap_or_default();
-    let upper = fields.next().and_then(|options| {
-        options
+    let options = || {
+        fields
+            .clone()
+            .next()
+            .unwrap_or_default()
             .split(|b| *b == b',')
-            .find_map(|o| Some(octal(o.strip_prefix(b"upperdir=")?)))
-    });
+    };
+    let upper = options().find_map(|o| Some(octal(o.strip_prefix(b"upperdir=")?)));
+    let cgroup = if kind.starts_with(b"cgroup") {
+        options().map(<[u8]>::to_vec).collect()
+    } else {
+        Vec::new()
+    };
     Some(Mount {
         device: (major & 0xfff) << 20 | (minor & 0xf_ffff),
         root: octal(root),
@@ -65,6 +75,7 @@ fn line(line: &[u8]) -> Option<Mount> {
         kind: String::from_utf8_lossy(kind).into_owned(),
         source: octal(source),
         upper,
+        cgroup,
     })
 }
 

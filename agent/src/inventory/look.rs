@@ -171,12 +171,7 @@ pub fn look(
     for attempt in 0..2 {
         let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
         looked.sampled = size > MAX_WHOLE;
-        // One byte more than it had tells a file that grew.
-        let want = if looked.sampled {
-            HEAD
-        } else {
-            size.max(PEEK) + 1
-        };
+        let want = if looked.sampled { HEAD } else { size.max(PEEK) };
         buffer.fill(&fd, want, size)?;
         let after = rustix::fs::fstat(&fd)?;
         let same = (after.st_size, after.st_mtime, after.st_mtime_nsec)

@@ -192,6 +192,14 @@ impl FileTable {
         let handle = read::open_in(std::os::fd::AsFd::as_fd(&root_fd), path, OFlags::PATH).ok()?;
         let version = read::version(&handle, path).ok()??;
         let id = version.id;
+        // The process through which it was reached may be gone.
+        if let Some(known) = self.files.get_mut(&id)
+            && known.root != root
+            && read::open_root(&known.root).is_err()
+        {
+            root.clone_into(&mut known.root);
+            path.clone_into(&mut known.version.facts.path);
+        }
         let before = self.files.get(&id);
         if before.is_some_and(|k| k.same_version(&version) && k.unreadable.is_none()) {
             return Some(Learnt {

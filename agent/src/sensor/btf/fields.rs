@@ -142,6 +142,8 @@ const OFFSETS: &[(usize, &[&str])] = &[
     (f::ITER_IOV, &["iov_iter.__iov", "iov_iter.iov"]),
     (f::REGS_SP, &["pt_regs.sp"]),
     (f::REGS_SYSCALL, &["pt_regs.orig_ax"]),
+    (f::REGS_RESULT, &["pt_regs.ax"]),
+    (f::SOCK_ULP, &["inet_connection_sock.icsk_ulp_ops"]),
     (f::REGS_ARG0, &["pt_regs.di"]),
     (f::REGS_ARG2, &["pt_regs.dx"]),
     (f::REGS_ARG3, &["pt_regs.r10"]),

@@ -18,6 +18,10 @@ const STRING_ARRAY: u32 = 8;
 const MAX_ENTRIES: usize = 0xffff;
 /// Longest name of a package, as far as it is looked for.
 const MAX_NAME: usize = 1024;
+/// Folders and files of a package that are taken: texlive has some 150,000 files. Every zero byte of a hostile header
+/// is a name.
+const MAX_DIRS: usize = 1 << 16;
+const MAX_FILES: usize = 1 << 20;
 
 /// What is asked of a header; everything borrows its bytes.
 pub struct Header<'a> {
@@ -102,8 +106,8 @@ impl<'a> Header<'a> {
     /// Calls `f` with folder (a slash at its end) and name of each file that is the package's: not of those that
     /// another package replaced, or that were not installed.
     pub fn files(&self, mut f: impl FnMut(&'a [u8], &'a [u8])) {
-        let dirs: Vec<&[u8]> = self.dir_names.iter().collect();
-        for (i, name) in self.base_names.iter().enumerate() {
+        let dirs: Vec<&[u8]> = self.dir_names.iter().take(MAX_DIRS).collect();
+        for (i, name) in self.base_names.iter().take(MAX_FILES).enumerate() {
             let dir = number(self.dir_indexes, i).and_then(|d| dirs.get(d as usize));
             // RPMFILE_STATE_NORMAL is 0.
             if let Some(dir) = dir
