@@ -13,7 +13,6 @@ keytrail_tests::cases! {
     inventory_live {
         written_anywhere
         clean_files_are_silent
-        a_storm_of_files
         mounted_later
     }
     sends_tls {
