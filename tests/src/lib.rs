@@ -12,6 +12,7 @@ pub mod cases;
 pub mod command;
 pub mod events;
 pub mod leak;
+pub mod load;
 pub mod machine;
 pub mod plant;
 pub mod server;

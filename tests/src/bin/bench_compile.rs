@@ -1,9 +1,10 @@
 //! Benchmark load: a build as `make` does it. C files with shared headers are compiled by gcc, as many at a time as there
-//! are processors, then archived; prints nanoseconds per file.
+//! are processors, then archived; prints nanoseconds per file, and those of all its processes' time.
 //!
 //! `bench_compile DIRECTORY FILES`. Each file is four processes (gcc, cc1, as and a shell, as make starts one), some
 //! hundred files read and an assembler file and an object written.
 
+use keytrail_tests::load::{Spent, Whose};
 use std::{
     env,
     fmt::Write as _,
@@ -12,7 +13,6 @@ use std::{
     process::{Command, ExitCode, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
-    time::Instant,
 };
 
 /// Headers of the project; each file includes all of them.
@@ -137,13 +137,13 @@ fn build(dir: &Path, files: u32) -> io::Result<()> {
     recipe(dir, "rm -f all.a; ar rc all.a *.o; rm -f *.o")
 }
 
-fn run(dir: &Path, files: u32) -> io::Result<f64> {
+fn run(dir: &Path, files: u32) -> io::Result<Spent> {
     prepare(dir, files)?;
     // The compiler gets into the page cache, and into what the agent remembers.
     build(dir, files.min(8))?;
-    let started = Instant::now();
+    let started = Spent::now(Whose::Family)?;
     build(dir, files)?;
-    Ok(started.elapsed().as_secs_f64() * 1e9 / f64::from(files))
+    started.until_now(files)
 }
 
 fn main() -> ExitCode {
@@ -157,8 +157,8 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     match run(Path::new(&dir), files) {
-        Ok(nanoseconds) => {
-            println!("{nanoseconds:.1}");
+        Ok(spent) => {
+            println!("{spent}");
             ExitCode::SUCCESS
         }
         Err(error) => {

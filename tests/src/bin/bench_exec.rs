@@ -1,13 +1,14 @@
-//! Benchmark load: fork, exec and wait for /bin/true again and again; prints nanoseconds per round.
+//! Benchmark load: fork, exec and wait for /bin/true again and again; prints nanoseconds per round, and
+//! those of its and its children's processor time.
 //!
 //! `bench_exec ROUNDS`. Each child gets thirty ordinary variables, about what a login shell passes on, because
 //! the agent looks through the environment of whatever is executed.
 
+use keytrail_tests::load::{Spent, Whose};
 use std::{
     env,
     os::unix::process::CommandExt as _,
     process::{Command, ExitCode, Stdio},
-    time::Instant,
 };
 
 fn round() -> std::io::Result<()> {
@@ -29,12 +30,12 @@ fn round() -> std::io::Result<()> {
     Ok(())
 }
 
-fn run(rounds: u32) -> std::io::Result<f64> {
-    let started = Instant::now();
+fn run(rounds: u32) -> std::io::Result<Spent> {
+    let started = Spent::now(Whose::Family)?;
     for _ in 0..rounds {
         round()?;
     }
-    Ok(started.elapsed().as_secs_f64() * 1e9 / f64::from(rounds))
+    started.until_now(rounds)
 }
 
 fn main() -> ExitCode {
@@ -44,8 +45,8 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     match run(rounds / 20 + 1).and_then(|_| run(rounds)) {
-        Ok(nanoseconds) => {
-            println!("{nanoseconds:.1}");
+        Ok(spent) => {
+            println!("{spent}");
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -1,8 +1,10 @@
-//! Benchmark load: opens, reads and closes one file again and again; prints nanoseconds per round.
+//! Benchmark load: opens, reads and closes one file again and again; prints nanoseconds per round, and those of
+//! its processor time.
 //!
 //! `bench_file FILE ROUNDS`
 
-use std::{env, fs::File, io::Read as _, process::ExitCode, time::Instant};
+use keytrail_tests::load::{Spent, Whose};
+use std::{env, fs::File, io::Read as _, process::ExitCode};
 
 fn main() -> ExitCode {
     let mut args = env::args_os().skip(1);
@@ -16,17 +18,17 @@ fn main() -> ExitCode {
     };
     let mut buffer = [0; 4096];
     let mut round = || File::open(&file)?.read(&mut buffer);
-    let mut run = |rounds: u32| -> std::io::Result<f64> {
-        let started = Instant::now();
+    let mut run = |rounds: u32| -> std::io::Result<Spent> {
+        let started = Spent::now(Whose::Process)?;
         for _ in 0..rounds {
             round()?;
         }
-        Ok(started.elapsed().as_secs_f64() * 1e9 / f64::from(rounds))
+        started.until_now(rounds)
     };
     // The first rounds fill the page cache and whatever the agent remembers about this process.
     match run(rounds / 20 + 1).and_then(|_| run(rounds)) {
-        Ok(nanoseconds) => {
-            println!("{nanoseconds:.1}");
+        Ok(spent) => {
+            println!("{spent}");
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -1,8 +1,10 @@
-//! Benchmark load: `SSL_write` of 1 KiB over loopback again and again; prints nanoseconds per write.
+//! Benchmark load: `SSL_write` of 1 KiB over loopback again and again; prints nanoseconds per write, and
+//! those of the writer's processor time.
 //!
 //! `bench_tls CERTIFICATE KEY WRITES`. OpenSSL is loaded at run time and called by its C interface: the probes
 //! under test sit on the system's library, and a linked copy would need its headers on every machine.
 
+use keytrail_tests::load::{Spent, Whose};
 use std::{
     env,
     ffi::{CStr, CString, c_char, c_int, c_long, c_void},
@@ -11,7 +13,7 @@ use std::{
     os::fd::AsRawFd as _,
     process::{Child, Command, ExitCode, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 const SIZE: usize = 1024;
@@ -135,9 +137,9 @@ fn serve(ssl: Ssl, listener: &TcpListener, certificate: &CStr, key: &CStr) -> io
     Ok(())
 }
 
-fn send(ssl: Ssl, session: Handle, writes: u32) -> io::Result<f64> {
+fn send(ssl: Ssl, session: Handle, writes: u32) -> io::Result<Spent> {
     let payload = [b'x'; SIZE];
-    let started = Instant::now();
+    let started = Spent::now(Whose::Thread)?;
     for _ in 0..writes {
         // SAFETY: the session belongs to this thread and the payload is SIZE bytes long.
         let sent = unsafe { (ssl.write)(session, payload.as_ptr().cast(), SIZE as c_int) };
@@ -145,7 +147,7 @@ fn send(ssl: Ssl, session: Handle, writes: u32) -> io::Result<f64> {
             return Err(io::Error::other(format!("SSL_write returned {sent}")));
         }
     }
-    Ok(started.elapsed().as_secs_f64() * 1e9 / f64::from(writes))
+    started.until_now(writes)
 }
 
 /// The server: a process of its own, because who reads the key is a holder and its payloads are looked at. Says its
@@ -178,7 +180,7 @@ impl Drop for Server {
     }
 }
 
-fn run(certificate: &str, key: &str, writes: u32) -> io::Result<f64> {
+fn run(certificate: &str, key: &str, writes: u32) -> io::Result<Spent> {
     let ssl = Ssl::load()?;
     pin(0);
     let mut server = Server(
@@ -214,7 +216,7 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         [SERVE, certificate, key] => server(certificate, key),
         [certificate, key, writes] if writes.parse::<u32>().is_ok_and(|writes| writes > 0) => {
-            run(certificate, key, writes.parse().unwrap_or(1)).map(|time| println!("{time:.1}"))
+            run(certificate, key, writes.parse().unwrap_or(1)).map(|spent| println!("{spent}"))
         }
         _ => {
             eprintln!("usage: bench_tls CERTIFICATE KEY WRITES");

@@ -31,6 +31,9 @@ pub struct Args {
     /// Measure auditd too: it marks every later task of the kernel, so only in a guest
     #[arg(long)]
     auditd: bool,
+    /// Compare the processor time of the load, not the time on the wall
+    #[arg(long)]
+    processor: bool,
     #[arg(value_enum)]
     rows: Vec<Row>,
 }
@@ -94,6 +97,7 @@ struct Load {
     program: PathBuf,
     arguments: Vec<String>,
     rounds: u32,
+    processor: bool,
 }
 
 impl Load {
@@ -126,10 +130,11 @@ impl Load {
             program: args.programs.join(format!("bench_{}", row.name())),
             arguments,
             rounds,
+            processor: args.processor,
         })
     }
 
-    /// Nanoseconds per round.
+    /// Nanoseconds per round: the load says those on the wall and those of processors.
     fn once(&self) -> Result<f64> {
         // An environment without anything that could look like a credential.
         let text = cmd::output(
@@ -139,8 +144,9 @@ impl Load {
                 .env_clear()
                 .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
         )?;
-        text.trim()
-            .parse()
+        text.split_whitespace()
+            .nth(usize::from(self.processor))
+            .and_then(|number| number.parse().ok())
             .with_context(|| format!("{} printed no number", self.program.display()))
     }
 }
@@ -150,10 +156,16 @@ impl Load {
 fn pairs(load: &Load, subject: &subject::Subject, work: &Path, pairs: u32) -> Result<String> {
     let (mut without, mut with, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     let mut delivered: Option<u64> = None;
+    let mut own = Vec::new();
     let mut measured = || -> Result<f64> {
         let mut running = subject.start(work)?;
+        let before = running.pid().map(processor_time).transpose()?;
         let time = load.once()?;
         running.check()?;
+        if let (Some(pid), Some(before)) = (running.pid(), before) {
+            let spent = processor_time(pid)?.saturating_sub(before);
+            own.push(spent as f64 / f64::from(load.rounds));
+        }
         if let Some(count) = running.stop()? {
             delivered = Some(delivered.unwrap_or(0) + count);
         }
@@ -176,10 +188,11 @@ fn pairs(load: &Load, subject: &subject::Subject, work: &Path, pairs: u32) -> Re
     }
     let list: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.4}")).collect();
     Ok(format!(
-        "{:.1}\t{:.1}\t{}\t{}\t{}",
+        "{:.1}\t{:.1}\t{}\t{}\t{}\t{}",
         median(&without).unwrap_or_default(),
         median(&with).unwrap_or_default(),
         list.join(","),
+        median(&own).map_or_else(|| "-".to_owned(), |time| format!("{time:.1}")),
         delivered.map_or_else(|| "-".to_owned(), |count| count.to_string()),
         u64::from(load.rounds) * u64::from(pairs),
     ))
@@ -189,8 +202,6 @@ fn pairs(load: &Load, subject: &subject::Subject, work: &Path, pairs: u32) -> Re
 fn rest(subject: &subject::Subject, work: &Path) -> Result<()> {
     let mut running = subject.start(work)?;
     let pid = running.pid().context("no process to watch")?;
-    // Start-up work is over.
-    thread::sleep(Duration::from_secs(5));
     let (before, started) = (cpu_ticks(pid)?, Instant::now());
     thread::sleep(REST);
     let (after, elapsed) = (cpu_ticks(pid)?, started.elapsed());
@@ -206,6 +217,22 @@ fn rest(subject: &subject::Subject, work: &Path) -> Result<()> {
         elapsed.as_secs_f64()
     );
     Ok(())
+}
+
+/// Nanoseconds that the threads of a process have run: the first field of their schedstat
+/// (Documentation/scheduler/sched-stats.rst).
+pub fn processor_time(pid: u32) -> Result<u64> {
+    let mut total = 0u64;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // One that ends meanwhile is missing from the sum.
+        let text = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
+        total += text
+            .split_whitespace()
+            .next()
+            .and_then(|field| field.parse::<u64>().ok())
+            .unwrap_or(0);
+    }
+    Ok(total)
 }
 
 /// User and system time of a process in ticks: fields 14 and 15 of proc_pid_stat(5), counted after the name,

@@ -63,7 +63,7 @@ pub fn run(row: Row, agent: &Path, work: &Path, files: u32, pairs: u32) -> Resul
             write!(ratios, "{comma}{:.4}", with / without)?;
         }
         println!(
-            "{MARK}{}\t{subject}\t{:.1}\t{:.1}\t{ratios}\t-\t{files}",
+            "{MARK}{}\t{subject}\t{:.1}\t{:.1}\t{ratios}\t-\t-\t{files}",
             row.name(),
             per_file(beside),
             per_file(&inventories),

@@ -51,7 +51,7 @@ pub enum Row {
     Compile,
     /// The agent with nothing to do: memory and CPU
     Rest,
-    /// `keytrail inventory` of a tree, beside find
+    /// `keytrail inventory` of a tree, beside find; here only
     Inventory,
     /// The same with 1,000,000 files of 50 GB, on this machine only (with holes: 6 GB of disk)
     Large,
@@ -84,9 +84,10 @@ impl Row {
         Self::ALL.into_iter().find(|row| row.name() == name)
     }
 
-    /// Whether a guest has what it needs: a compiler, room on its disk.
+    /// Whether a guest has what it needs (a compiler, room on its disk), and shows more than this machine does: the
+    /// walk of a tree uses no hook.
     fn in_guests(self) -> bool {
-        !matches!(self, Self::Compile | Self::Large)
+        !matches!(self, Self::Compile | Self::Inventory | Self::Large)
     }
 
     /// Rounds of one run on real hardware.
@@ -204,6 +205,7 @@ fn in_vm(args: &Args, agent: &Path, rows: &[Row], lines: &mut Vec<String>) -> Re
     .to_vec();
     command.extend(["/job".into(), "--pairs".into(), args.pairs.to_string()]);
     command.extend(["--scale".into(), VM_SCALE.to_string(), "--auditd".into()]);
+    command.push("--processor".into());
     command.extend(rows.iter().map(|row| row.name().to_owned()));
     let job = vm::Job {
         kernel: &args.kernel,

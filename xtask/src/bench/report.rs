@@ -17,6 +17,8 @@ enum Line {
         without: f64,
         with: f64,
         ratios: Vec<f64>,
+        /// Nanoseconds a round of the subject's own processes.
+        own: Option<f64>,
         delivered: Option<(u64, u64)>,
     },
     Failed {
@@ -51,8 +53,8 @@ impl Results {
     /// As a Markdown table, and what was measured at rest.
     pub fn table(&self) -> String {
         let mut text = String::from(
-            "| work | beside it | without | with | ratio, median | spread | events delivered |\n\
-             |---|---|---:|---:|---:|---|---|\n",
+            "| work | beside it | without | with | ratio, median | spread | its own time a round | events delivered |\n\
+             |---|---|---:|---:|---:|---|---:|---|\n",
         );
         for line in &self.0 {
             match line {
@@ -62,6 +64,7 @@ impl Results {
                     without,
                     with,
                     ratios,
+                    own,
                     delivered,
                 } => {
                     let middle = median(ratios).unwrap_or(f64::NAN);
@@ -69,9 +72,10 @@ impl Results {
                     let delivered = delivered
                         .map_or_else(String::new, |(out, of)| format!("{out} for {of} rounds"));
                     let (without, with) = (time(*without), time(*with));
+                    let own = own.map_or_else(String::new, time);
                     let _ = writeln!(
                         text,
-                        "| {} | {subject} | {without} | {with} | {middle:.2} | {low:.2} to {high:.2} | {delivered} |",
+                        "| {} | {subject} | {without} | {with} | {middle:.2} | {low:.2} to {high:.2} | {own} | {delivered} |",
                         what(*row)
                     );
                 }
@@ -83,7 +87,7 @@ impl Results {
                     let reason = reason.replace('|', "/");
                     let _ = writeln!(
                         text,
-                        "| {} | {subject} | | | not measured | {reason} | |",
+                        "| {} | {subject} | | | not measured | {reason} | | |",
                         what(*row)
                     );
                 }
@@ -155,14 +159,15 @@ fn parse(line: &str) -> Option<Line> {
         .split(',')
         .map(|ratio| ratio.parse().ok())
         .collect::<Option<Vec<f64>>>()?;
-    let expected = fields.get(6)?.parse().ok()?;
+    let expected = fields.get(7)?.parse().ok()?;
     Some(Line::Ratio {
         row,
         subject,
         without: fields.get(2)?.parse().ok()?,
         with: fields.get(3)?.parse().ok()?,
         ratios,
-        delivered: fields.get(5)?.parse().ok().map(|count| (count, expected)),
+        own: fields.get(5)?.parse().ok(),
+        delivered: fields.get(6)?.parse().ok().map(|count| (count, expected)),
     })
 }
 
@@ -176,7 +181,8 @@ Written by `cargo xtask bench` (this machine) and `cargo xtask bench --vm` (a bo
 Each ratio is the time with the subject over the time without it, of two runs right after each other; the order
 of the two changes with every pair, the median of the ratios is given with their smallest and largest value.
 \"nothing (control)\" is two runs without anything: what differs there is noise. A peer that delivers fewer events
-than it should is cheap for that reason, so what it delivered stands beside it (warm-up rounds included).
+than it should is cheap for that reason, so what it delivered stands beside it (warm-up rounds included). What the
+subject's own process used of a processor meanwhile stands there too: the load does not wait for it.
 ";
 
 /// Puts the results into the report, in place of the last ones of the same place.
@@ -200,8 +206,9 @@ pub fn write(results: &Results, place: &str, vm: bool, pairs: u32) -> Result<()>
     );
     if vm {
         section.push_str(
-            "The guest's clock counts executed instructions (QEMU's `-icount`, 1 ns each, both processors together): \
-             the ratios are of instructions, the agent's own included, and depend on nothing else on the machine.\n",
+            "Times are processor time of the load, kernel hooks included. The guest's clock counts executed instructions \
+             (QEMU's `-icount`, 1 ns each, one processor), so they depend on nothing else on the machine; what the \
+             subject's own process used of that one processor stands beside them.\n",
         );
     }
     section.push('\n');
@@ -263,8 +270,8 @@ mod tests {
 
     fn lines() -> Vec<String> {
         [
-            "BENCH\tfile\tkeytrail\t800.0\t880.0\t1.1000,1.0500,1.2000\t-\t600000",
-            "BENCH\tfile\topensnoop\t800.0\t1600.0\t2.0000\t190000\t200000",
+            "BENCH\tfile\tkeytrail\t800.0\t880.0\t1.1000,1.0500,1.2000\t250.0\t-\t600000",
+            "BENCH\tfile\topensnoop\t800.0\t1600.0\t2.0000\t-\t190000\t200000",
             "BENCH\ttls\tbpftrace\tfailed\tno | bpftrace",
             "BENCH\trest\tkeytrail\t20480\t30720\t0.100\t30",
         ]
@@ -275,7 +282,7 @@ mod tests {
     #[test]
     fn a_table_of_results() {
         let table = Results::parse(&lines()).unwrap().table();
-        let expected = "| open+read+close, unwatched file | keytrail | 0.80 us | 0.88 us | 1.10 | 1.05 to 1.20 |  |";
+        let expected = "| open+read+close, unwatched file | keytrail | 0.80 us | 0.88 us | 1.10 | 1.05 to 1.20 | 0.25 us |  |";
         assert!(table.contains(expected), "{table}");
         assert!(table.contains("190000 for 200000 rounds"), "{table}");
         assert!(table.contains("not measured | no / bpftrace"), "{table}");
@@ -289,8 +296,8 @@ mod tests {
     fn odd_lines_are_refused() {
         for odd in [
             "BENCH\tfile\tx",
-            "BENCH\tnone\tx\t1\t2\t3\t-\t4",
-            "BENCH\tfile\tx\t1\t2\ta\t-\t4",
+            "BENCH\tnone\tx\t1\t2\t3\t-\t-\t4",
+            "BENCH\tfile\tx\t1\t2\ta\t-\t-\t4",
             "x",
         ] {
             assert!(Results::parse(&[odd.to_owned()]).is_err(), "{odd}");

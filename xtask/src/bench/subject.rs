@@ -1,6 +1,6 @@
 //! What is started beside the workload: nothing, the agent, or a peer.
 
-use super::Row;
+use super::{Row, here};
 use crate::cmd;
 use anyhow::{Context as _, Result, bail};
 use std::{
@@ -196,8 +196,7 @@ impl Subject {
                     }
                     thread::sleep(Duration::from_millis(50));
                 }
-                // It may listen before it has looked at every process that was there already.
-                thread::sleep(Duration::from_secs(2));
+                running.settle()?;
             }
         }
         running.check()?;
@@ -209,6 +208,26 @@ impl Running<'_> {
     /// Its process, when it has one.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
+    }
+
+    /// Waits until it is at rest: it may listen before it has looked at every process and file that was there
+    /// already.
+    fn settle(&mut self) -> Result<()> {
+        let Some(pid) = self.pid() else {
+            return Ok(());
+        };
+        let mut before = here::processor_time(pid)?;
+        for _ in 0..60 {
+            thread::sleep(Duration::from_secs(1));
+            self.check()?;
+            let now = here::processor_time(pid)?;
+            // Under 1% of a processor.
+            if now.saturating_sub(before) < 10_000_000 {
+                return Ok(());
+            }
+            before = now;
+        }
+        bail!("{} is still busy after a minute", self.subject.name)
     }
 
     /// An error when it has ended by itself.
