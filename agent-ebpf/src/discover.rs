@@ -1,11 +1,10 @@
-//! Files that nobody has named: read for the first time in their version, or made in a watched directory.
+//! Files that nobody has named: read for the first time in their version.
 
 use crate::{
-    file::maybe_watched,
-    maps::{PROCS, READ_SEEN, SEEN, WATCHED, field},
+    maps::{PROCS, READ_SEEN, SEEN, field},
     record::{
-        Counters, Load, Typed, Wake, ctime_ns, current_task, file_id, follow, pointer, program,
-        read, read_or_zero, stamp, wake, zero,
+        Counters, Wake, current_task, file_id, follow, pointer, program, read, read_or_zero, stamp,
+        wake, zero,
     },
     touch::reads_nothing,
 };
@@ -15,7 +14,7 @@ use keytrail_abi::{
     SEEN_CLEAN,
     globals::{MISSING, field as f},
     records::access,
-    state::{counter, watch},
+    state::counter,
 };
 
 /// What [`discover`] says of a file that needs no further look in this version.
@@ -164,74 +163,4 @@ unsafe fn path_names(names: *mut u8, dentry: u64) -> u32 {
         at = up;
     }
     depth
-}
-
-/// Reports a file that this very open created in a watched directory.
-#[inline(always)]
-pub fn on_create(file: u64, inode: u64) {
-    // include/linux/fs.h, since 4.19.
-    const FMODE_CREATED: u32 = 0x10_0000;
-    let mode: u32 = Typed::load(file, field(f::FILE_MODE));
-    if mode & FMODE_CREATED != 0 {
-        created(file, inode);
-    }
-}
-
-#[inline(never)]
-fn created(file: u64, inode: u64) -> u32 {
-    let dentry = follow(file, field(f::FILE_DENTRY));
-    let parent = follow(
-        follow(dentry, field(f::DENTRY_PARENT)),
-        field(f::DENTRY_INODE),
-    );
-    let ino: u64 = read_or_zero(parent, field(f::INODE_INO));
-    if !maybe_watched(ino) {
-        return 0;
-    }
-    let directory = file_id(parent);
-    // SAFETY: a live map value, copied at once.
-    let Some(flags) = WATCHED
-        .get_ptr(&directory)
-        .map(|watch| unsafe { (*watch).flags })
-    else {
-        return 0;
-    };
-    if flags & watch::DIRECTORY == 0 {
-        return 0;
-    }
-    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    // SAFETY: a live map value.
-    if PROCS
-        .get_ptr(&tgid)
-        .is_some_and(|known| unsafe { (*known).state } == PROC_IGNORED)
-    {
-        return 0;
-    }
-    let Some(counters) = Counters::get() else {
-        return 0;
-    };
-    let Some(mut slot) = counters.reserve::<FileNew>(Kind::FILE_NEW) else {
-        return 0;
-    };
-    let record = pointer(&mut slot);
-    // SAFETY: `record` is the reserved slot; every field is written.
-    unsafe {
-        stamp(&raw mut (*record).header);
-        (*record).file = file_id(inode);
-        (*record).size = read_or_zero(inode, field(f::INODE_SIZE));
-        (*record).ctime_ns = ctime_ns(inode);
-        (*record).access = access::OPEN;
-        let names = (&raw mut (*record).names).cast::<u8>();
-        zero::<{ NAME_MAX * NAME_DEPTH }>(names);
-        (*record).exec_id = 0;
-        (*record).depth = path_names(names, dentry);
-        counters.seal(
-            &raw mut (*record).header,
-            Kind::FILE_NEW,
-            size_of::<FileNew>() as u32,
-            0,
-        );
-    }
-    slot.submit(wake(Wake::Later));
-    1
 }

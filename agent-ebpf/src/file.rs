@@ -1,7 +1,7 @@
-//! Reads and opens of watched files. Every other file costs a few loads and a bit test.
+//! Reads of watched files. Opens are told by fanotify, whose marks no other file pays for; here every other file costs a few loads and a bit test.
 
 use crate::{
-    discover::{CLEAN, discover, on_create},
+    discover::{CLEAN, discover},
     maps::{LEARN, PROCS, READ_SEEN, SEEN_LAST, WATCHED, WATCHED_BITS, field},
     record::{
         Counters, Load, Probed, Typed, Wake, ctime_ns, ctime_ns_by, current_task, file_id, follow,
@@ -64,19 +64,6 @@ pub fn filemap_learn(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-// int security_file_open(struct file *file)
-#[fexit(function = "security_file_open")]
-pub fn file_open(ctx: FExitContext) -> i32 {
-    if ctx.arg::<u64>(1) as i32 == 0 {
-        let file: u64 = ctx.arg(0);
-        let inode = Typed::load(file, field(f::FILE_INODE));
-        if !on_inode::<Typed>(file, inode, access::OPEN) {
-            on_create(file, inode);
-        }
-    }
-    0
-}
-
 // int security_file_permission(struct file *file, int mask)
 #[fexit(function = "security_file_permission")]
 pub fn file_permission(ctx: FExitContext) -> i32 {
@@ -130,7 +117,7 @@ fn on_inode<L: Load>(file: u64, inode: u64, how: u32) -> bool {
     if maybe_watched(ino) && watched(file, inode, how) {
         return true;
     }
-    if field(f::DISCOVER) == 1 && how != access::OPEN {
+    if field(f::DISCOVER) == 1 {
         unwatched::<L>(file, inode, ino, how);
     }
     false
@@ -184,20 +171,18 @@ fn watched(opened: u64, inode: u64, how: u32) -> bool {
     if how == access::PERMISSION && reads_nothing(opened, inode) {
         return true;
     }
-    if how != access::OPEN {
-        // The process holds the secret from here on, whatever user space is doing.
-        match known {
-            // SAFETY: a live map value; an aligned store.
-            Some(known) => unsafe { (*known).state = PROC_HOLDER },
-            None => counters.set_process(
-                tgid,
-                ProcState {
-                    state: PROC_HOLDER,
-                    pad: 0,
-                    exec_id: 0,
-                },
-            ),
-        }
+    // The process holds the secret from here on, whatever user space is doing.
+    match known {
+        // SAFETY: a live map value; an aligned store.
+        Some(known) => unsafe { (*known).state = PROC_HOLDER },
+        None => counters.set_process(
+            tgid,
+            ProcState {
+                state: PROC_HOLDER,
+                pad: 0,
+                exec_id: 0,
+            },
+        ),
     }
     let program = program(current_task());
     let ctime_ns = ctime_ns(inode);
@@ -205,7 +190,7 @@ fn watched(opened: u64, inode: u64, how: u32) -> bool {
         file,
         ctime_ns,
         tgid,
-        access: if how == access::OPEN { access::OPEN } else { 0 },
+        access: 0,
     };
     // SAFETY: a live map value.
     if READ_SEEN
@@ -214,12 +199,7 @@ fn watched(opened: u64, inode: u64, how: u32) -> bool {
     {
         return true;
     }
-    let kind = if how == access::OPEN {
-        Kind::FILE_OPEN
-    } else {
-        Kind::FILE_READ
-    };
-    let Some(mut slot) = counters.reserve::<FileAccess>(kind) else {
+    let Some(mut slot) = counters.reserve::<FileAccess>(Kind::FILE_READ) else {
         return true;
     };
     // Only what was reported counts as seen: after a loss the next read is reported.
@@ -235,7 +215,7 @@ fn watched(opened: u64, inode: u64, how: u32) -> bool {
         (*record).count = 1;
         counters.seal(
             &raw mut (*record).header,
-            kind,
+            Kind::FILE_READ,
             size_of::<FileAccess>() as u32,
             0,
         );

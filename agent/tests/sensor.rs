@@ -301,6 +301,13 @@ fn an_executed_program_reads_anew() {
         (&news[0][..3], &news[1][..4]),
         (&b"sh\0"[..], &b"cat\0"[..])
     );
+    // Named after the hook that saw the read, not after what tells opens.
+    let reads = host.sensor.status().signal("file_read").unwrap();
+    let hook = seen.hook_of(pid, Kind::FILE_NEW).unwrap();
+    assert!(
+        reads.hook.split(" + ").any(|named| named == hook) && hook != "fanotify",
+        "{hook}"
+    );
 }
 
 /// What names are remembered under: equal for the same place, different for any other, and what user space can check.

@@ -83,7 +83,6 @@ pub mod field {
         /// Its bit in that byte.
         BPRM_SECUREEXEC_BIT,
         FILE_INODE,
-        FILE_MODE,
         FILE_DENTRY,
         FILE_MNT,
         FILE_POS,

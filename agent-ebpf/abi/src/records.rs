@@ -168,7 +168,7 @@ pub const NAME_MAX: usize = 64;
 /// Path components kept in [`FileNew`], innermost first.
 pub const NAME_DEPTH: usize = 16;
 
-/// A regular file that no process was seen to use before, or a new file in a watched directory.
+/// A regular file that no process was seen to read before.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct FileNew {

@@ -51,10 +51,6 @@ const _: () = assert!(size_of::<Learn>() == 24);
 pub mod watch {
     /// A file known to hold credentials.
     pub const FILE: u32 = 1;
-    /// A directory in which new files are of interest.
-    pub const DIRECTORY: u32 = 2;
-    /// Seen and found clean in this version (live discovery).
-    pub const CLEAN: u32 = 4;
 }
 
 /// The TLS call a thread is in: key is pid_tgid, value of the `TLS_CALLS` map.

@@ -266,11 +266,7 @@ impl Digest {
                     Access::Read
                 };
                 let seen = FileSeen {
-                    access: if r.access == abi::access::OPEN {
-                        Access::Open
-                    } else {
-                        access
-                    },
+                    access,
                     file: facts.clone(),
                     credentials: credentials.to_vec(),
                     unreadable: None,

@@ -1,5 +1,5 @@
-//! fanotify marks on the watched inodes: opens on the base tier, and reads on file systems whose reads no
-//! tracepoint shows (tmpfs, direct I/O, FUSE, the upper side of an overlay). Nothing else on the host pays.
+//! fanotify marks on the watched inodes: opens, and reads on file systems whose reads no tracepoint shows (tmpfs,
+//! direct I/O, FUSE, the upper side of an overlay). Nothing else on the host pays.
 //!
 //! Notification only: a permission mark would let the agent stall a workload.
 

@@ -109,7 +109,7 @@ const FAULTS: [Hook; 2] = [
     raw("filemap_map_pages", "mm_filemap_map_pages"),
 ];
 
-/// Everything but TLS, whose places are found in files, and opens on the base tier, which fanotify tells.
+/// Everything but TLS, whose places are found in files, and opens, which fanotify tells.
 pub const SIGNALS: &[Signal] = &[
     Signal {
         name: "exec",
@@ -147,15 +147,8 @@ pub const SIGNALS: &[Signal] = &[
     },
     Signal {
         name: "file_open",
-        candidates: &[Candidate {
-            tier: Tier::Fentry,
-            hooks: &[Hook {
-                program: "file_open",
-                point: Point::Fexit("security_file_open"),
-            }],
-            optional: &[],
-            fields: &FILE,
-        }],
+        // fanotify's marks cost the watched files only; a trampoline here would cost every open.
+        candidates: &[],
     },
     Signal {
         name: "file_read",

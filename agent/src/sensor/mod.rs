@@ -30,7 +30,7 @@ use self::{
 };
 use aya::Ebpf;
 use keytrail_abi::{
-    FileAccess, FileId, Kind, PROC_UNKNOWN, ProcState, TlsWrite, access,
+    FileAccess, FileId, FileNew, Kind, PROC_UNKNOWN, ProcState, TlsWrite, access,
     state::{self, WIPE_SLOT},
 };
 use rustix::event::{PollFd, PollFlags};
@@ -84,7 +84,6 @@ struct HookNames {
     exec: String,
     fork: String,
     exit: String,
-    file_open: String,
     connect: String,
     send: String,
 }
@@ -99,8 +98,6 @@ pub struct Sensor {
     ring: Ring,
     ring_fd: OwnedFd,
     fanotify: Option<Fanotify>,
-    /// Opens are reported by fanotify, not by the kernel side.
-    fanotify_opens: bool,
     fanotify_lost: u64,
     passed_over: PassedOver,
     watches: Watches,
@@ -167,9 +164,9 @@ impl Sensor {
         let until = self.ring.produced();
         let mut count = 0;
         if let Some(group) = &self.fanotify {
-            let (watches, maps, opens) = (&self.watches, &mut self.maps, self.fanotify_opens);
+            let (watches, maps) = (&self.watches, &mut self.maps);
             let overflows = group.drain(&mut |touch| {
-                watches.touched(maps, &touch, opens, &mut |bytes| {
+                watches.touched(maps, &touch, &mut |bytes| {
                     count += 1;
                     sink(RawRecord {
                         bytes,
@@ -386,9 +383,13 @@ fn hook_of<'a>(names: &'a HookNames, libraries: &'a Libraries, bytes: &[u8]) -> 
         Kind::EXEC | Kind::EXEC_CHUNK => &names.exec,
         Kind::FORK => &names.fork,
         Kind::EXIT => &names.exit,
-        Kind::FILE_OPEN | Kind::FILE_NEW => &names.file_open,
-        Kind::FILE_READ => {
-            match u32::from_ne_bytes(number(bytes, std::mem::offset_of!(FileAccess, access))) {
+        kind @ (Kind::FILE_READ | Kind::FILE_NEW) => {
+            let at = if kind == Kind::FILE_NEW {
+                std::mem::offset_of!(FileNew, access)
+            } else {
+                std::mem::offset_of!(FileAccess, access)
+            };
+            match u32::from_ne_bytes(number(bytes, at)) {
                 access::READ => "raw_tp:mm_filemap_get_pages",
                 access::PERMISSION => "fexit:security_file_permission",
                 access::MAPPED => "fexit:security_mmap_file",

@@ -112,16 +112,12 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
         }
     }
     let fanotify = open_fanotify(&mut status);
-    let fanotify_opens = status
-        .signal("file_open")
-        .is_some_and(|report| report.hook == "fanotify");
     for report in &status.signals {
         let hook = report.hook.clone();
         match report.signal {
             "exec" => names.exec = hook,
             "fork" => names.fork = hook,
             "exit" => names.exit = hook,
-            "file_open" => names.file_open = hook,
             "connect" => names.connect = hook,
             "tcp_send" => names.send = hook,
             _ => {}
@@ -149,7 +145,6 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
         ring,
         ring_fd,
         fanotify,
-        fanotify_opens,
         fanotify_lost: 0,
         passed_over: PassedOver::default(),
         watches: Watches::default(),
@@ -298,13 +293,11 @@ fn attach_candidate(
     Ok((names.join(" + "), refused))
 }
 
-/// Opens fanotify and lets it serve what has no better hook.
+/// Opens fanotify and lets it serve opens, and reads where they have no better hook.
 fn open_fanotify(status: &mut SensorStatus) -> Option<Fanotify> {
     match Fanotify::new() {
         Ok(group) => {
-            if let Some(report) = status.signal_mut("file_open")
-                && report.hook.is_empty()
-            {
+            if let Some(report) = status.signal_mut("file_open") {
                 report.hook = "fanotify".to_owned();
                 report.tier = Some(Tier::Base);
             }

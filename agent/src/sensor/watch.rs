@@ -145,13 +145,7 @@ impl Watches {
     }
 
     /// Turns a fanotify event into records, leaving out what the kernel side has reported.
-    pub fn touched(
-        &self,
-        maps: &mut Maps,
-        touch: &Touch,
-        opens: bool,
-        sink: &mut dyn FnMut(&[u8]),
-    ) {
+    pub fn touched(&self, maps: &mut Maps, touch: &Touch, sink: &mut dyn FnMut(&[u8])) {
         let Some(&file) = self.inodes.get(&(touch.device, touch.inode)) else {
             return;
         };
@@ -164,10 +158,7 @@ impl Watches {
         }
         let who = proc::identity(touch.pid);
         let start_ticks = who.map_or(0, |who| who.start_ticks);
-        for (wanted, how) in [
-            (touch.opened && opens, access::OPEN),
-            (touch.read, access::READ),
-        ] {
+        for (wanted, how) in [(touch.opened, access::OPEN), (touch.read, access::READ)] {
             if !wanted {
                 continue;
             }

@@ -81,7 +81,6 @@ const OFFSETS: &[(usize, &[&str])] = &[
     (f::BPRM_FILENAME, &["linux_binprm.filename"]),
     (f::BPRM_SECUREEXEC, &["linux_binprm.secureexec"]),
     (f::FILE_INODE, &["file.f_inode"]),
-    (f::FILE_MODE, &["file.f_mode"]),
     (f::FILE_DENTRY, &["file.f_path.dentry"]),
     (f::FILE_MNT, &["file.f_path.mnt"]),
     (f::INODE_INO, &["inode.i_ino"]),
