@@ -215,6 +215,7 @@ fn in_vm(args: &Args, agent: &Path, rows: &[Row], lines: &mut Vec<String>) -> Re
         files,
         collect: None,
         timeout: Duration::from_secs(3 * 3600),
+        nice: false,
     };
     let outcome = vm::run(&job, |line| keep(line, lines))?;
     if outcome.status != 0 {

@@ -6,7 +6,12 @@ use super::{
 };
 use crate::{build, cmd, vm};
 use anyhow::{Context as _, Result, bail};
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
 
 /// Under emulation all takes 10 to 20 times as long.
 const TIMEOUT: Duration = Duration::from_secs(20 * 60);
@@ -38,17 +43,106 @@ const BOOTS: [Boot; 2] = [
     },
 ];
 
-/// Boots `kernel` and runs every test program that needs a kernel in it, then those that need systemd.
-pub fn run(kernel: &str, filter: &[String]) -> Vec<Part> {
-    BOOTS
-        .iter()
-        .map(|plan| part(plan, kernel, filter))
-        .collect()
+/// What is booted: the test programs are built before anything runs.
+pub struct Guests<'a> {
+    kernels: &'a [String],
+    filter: &'a [String],
+    /// For each of [`BOOTS`].
+    programs: Vec<Vec<PathBuf>>,
 }
 
-fn part(plan: &Boot, kernel: &str, filter: &[String]) -> Part {
+impl<'a> Guests<'a> {
+    /// Builds the test programs.
+    ///
+    /// # Errors
+    /// When they do not build.
+    pub fn prepare(kernels: &'a [String], filter: &'a [String]) -> Result<Self> {
+        cmd::run(cmd::cargo().args(["build", "--quiet", "--package", "keytrail"]))?;
+        let mut programs = Vec::new();
+        for plan in BOOTS {
+            let mut of_plan = Vec::new();
+            for (package, test) in plan.suites {
+                of_plan.extend(built(&selection(package, test))?);
+            }
+            programs.push(of_plan);
+        }
+        Ok(Self {
+            kernels,
+            filter,
+            programs,
+        })
+    }
+
+    /// Boots each kernel for the test programs that need one and, at the same time, for those that need systemd: both
+    /// wait more than they work. `first` is done meanwhile, here; the guests then take only the processor time that
+    /// is left over. What is printed is in order: that of `first`, then a guest's after the other's.
+    pub fn run(&self, first: Option<impl FnOnce() -> Part>) -> Vec<Part> {
+        let nice = first.is_some();
+        let asides = BOOTS.map(|_| Aside::default());
+        thread::scope(|scope| {
+            let lanes: Vec<_> = BOOTS
+                .iter()
+                .zip(&self.programs)
+                .zip(&asides)
+                .map(|((plan, programs), aside)| {
+                    let boots = move || -> Vec<Part> {
+                        self.kernels
+                            .iter()
+                            .map(|kernel| part(plan, programs, kernel, self.filter, nice, aside))
+                            .collect()
+                    };
+                    scope.spawn(boots)
+                })
+                .collect();
+            let mut parts: Vec<Part> = first.map(|first| first()).into_iter().collect();
+            for (lane, aside) in lanes.into_iter().zip(&asides) {
+                aside.release();
+                match lane.join() {
+                    Ok(more) => parts.extend(more),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            parts
+        })
+    }
+}
+
+/// Lines that wait for their turn to be printed.
+struct Aside(Mutex<Option<Vec<String>>>);
+
+impl Default for Aside {
+    fn default() -> Self {
+        Self(Mutex::new(Some(Vec::new())))
+    }
+}
+
+impl Aside {
+    fn line(&self, line: &str) {
+        match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(waiting) => waiting.push(line.to_owned()),
+            None => println!("{line}"),
+        }
+    }
+
+    /// From now on they are printed as they come.
+    fn release(&self) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for line in waiting.take().into_iter().flatten() {
+            println!("{line}");
+        }
+    }
+}
+
+fn part(
+    plan: &Boot,
+    programs: &[PathBuf],
+    kernel: &str,
+    filter: &[String],
+    nice: bool,
+    aside: &Aside,
+) -> Part {
     let mut part = Part::new(format!("{} {kernel}", plan.name));
-    match boot(plan, kernel, filter) {
+    match boot(plan, programs, kernel, filter, nice, aside) {
         Ok((tally, outcome)) => {
             part.note(format!(
                 "kernel {}, boot {:.1} s, whole run {:.0} s, console {}",
@@ -64,8 +158,14 @@ fn part(plan: &Boot, kernel: &str, filter: &[String]) -> Part {
     part
 }
 
-fn boot(plan: &Boot, kernel: &str, filter: &[String]) -> Result<(Tally, vm::VmOutcome)> {
-    cmd::run(cmd::cargo().args(["build", "--quiet", "--package", "keytrail"]))?;
+fn boot(
+    plan: &Boot,
+    programs: &[PathBuf],
+    kernel: &str,
+    filter: &[String],
+    nice: bool,
+    aside: &Aside,
+) -> Result<(Tally, vm::VmOutcome)> {
     let mut files = vec![
         vm::keytrail(build::Profile::Debug)
             .context("target/debug/keytrail is missing after its build")?,
@@ -74,17 +174,15 @@ fn boot(plan: &Boot, kernel: &str, filter: &[String]) -> Result<(Tally, vm::VmOu
         files.push(vm::into_job(&cmd::root().join(file))?);
     }
     let mut script = String::from("status=0\n");
-    for (package, test) in plan.suites {
-        for program in programs(&selection(package, test))? {
-            let file = vm::into_job(&program)?;
-            let words: Vec<String> = filter.iter().map(|word| cmd::quote(word)).collect();
-            let guest = cmd::quote(&file.guest.display().to_string());
-            script.push_str(&format!(
-                "echo {guest}; {guest} {} || status=$?\n",
-                words.join(" ")
-            ));
-            files.push(file);
-        }
+    for program in programs {
+        let file = vm::into_job(program)?;
+        let words: Vec<String> = filter.iter().map(|word| cmd::quote(word)).collect();
+        let guest = cmd::quote(&file.guest.display().to_string());
+        script.push_str(&format!(
+            "echo {guest}; {guest} {} || status=$?\n",
+            words.join(" ")
+        ));
+        files.push(file);
     }
     script.push_str("exit $status\n");
     let mut tally = Tally::default();
@@ -97,16 +195,17 @@ fn boot(plan: &Boot, kernel: &str, filter: &[String]) -> Result<(Tally, vm::VmOu
         files,
         collect: None,
         timeout: TIMEOUT,
+        nice,
     };
-    let outcome = vm::run(&job, |line| {
-        println!("{line}");
-        tally.read(line);
+    let outcome = vm::run(&job, |text| {
+        aside.line(text);
+        tally.read(text);
     })?;
     Ok((tally, outcome))
 }
 
 /// Builds test programs without running them; returns where they are.
-fn programs(selection: &[&str]) -> Result<Vec<PathBuf>> {
+fn built(selection: &[&str]) -> Result<Vec<PathBuf>> {
     let mut command = cmd::cargo();
     command
         .args([

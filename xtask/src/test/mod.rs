@@ -58,17 +58,26 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     setup::ensure(&groups, args.no_install)?;
     build::kernel_side()?;
 
+    let kernels = kernels(&args.kernels);
     let mut done: Vec<Part> = Vec::new();
-    for name in parts {
-        match name {
-            Name::Unit => done.push(unit(&args.filter)),
-            Name::Host => done.push(host(&args.filter)),
-            Name::Vm => {
-                for kernel in kernels(&args.kernels) {
-                    done.extend(guest::run(&kernel, &args.filter));
+    if parts.contains(&Name::Unit) {
+        done.push(unit(&args.filter));
+    }
+    let on_host = parts.contains(&Name::Host);
+    if parts.contains(&Name::Vm) {
+        match guest::Guests::prepare(&kernels, &args.filter) {
+            Ok(guests) => done.extend(guests.run(on_host.then_some(|| host(&args.filter)))),
+            Err(error) => {
+                let mut part = Part::new("vm");
+                part.fail(format!("{error:#}"));
+                done.push(part);
+                if on_host {
+                    done.push(host(&args.filter));
                 }
             }
         }
+    } else if on_host {
+        done.push(host(&args.filter));
     }
     Ok(summary::print(&done, started.elapsed()))
 }

@@ -41,13 +41,14 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    pub fn new(kernel: &str) -> Result<Self> {
+    /// `name` tells the runs of one process apart.
+    pub fn new(name: &str) -> Result<Self> {
         let base = cmd::target().join("vm");
         fs::create_dir_all(&base)?;
         sweep(&base)?;
-        let dir = base.join(format!("run-{}-{kernel}", process::id()));
+        let dir = base.join(format!("run-{}-{name}", process::id()));
         fs::create_dir_all(&dir)?;
-        let console = base.join(format!("console-{kernel}-{}.log", process::id()));
+        let console = base.join(format!("console-{name}-{}.log", process::id()));
         Ok(Self { dir, console })
     }
 }

@@ -79,6 +79,8 @@ pub struct Job<'a> {
     /// Where `/job/out` of the guest is copied to afterwards.
     pub collect: Option<PathBuf>,
     pub timeout: Duration,
+    /// Only with processor time that nobody else wants.
+    pub nice: bool,
 }
 
 /// Boots the kernel and runs the command; each line of its output is handed to `line`.
@@ -93,9 +95,12 @@ pub fn run(job: &Job<'_>, line: impl FnMut(&str)) -> Result<VmOutcome> {
     lock.lock().context("cannot lock the VM cache")?;
     let vmlinuz = kernel::fetch(job.kernel, &cache)?;
     let image = image::ensure(job.flavour, &cache)?;
+    let run_dir = disk::RunDir::new(&match job.init {
+        Init::Script => job.kernel.to_owned(),
+        Init::Systemd => format!("{}-systemd", job.kernel),
+    })?;
     lock.unlock()?;
 
-    let run_dir = disk::RunDir::new(job.kernel)?;
     let disk = disk::prepare(&run_dir, &image, job)?;
     let outcome = qemu::boot(&vmlinuz, &disk, job, &run_dir, line)?;
     if let Some(to) = &job.collect {
@@ -155,6 +160,7 @@ pub fn command(args: &Args) -> Result<ExitCode> {
         files,
         collect: args.out.clone(),
         timeout: Duration::from_secs(args.timeout),
+        nice: false,
     };
     let outcome = run(&job, |line| println!("{line}"))?;
     cmd::step(format!(

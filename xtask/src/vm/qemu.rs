@@ -42,8 +42,9 @@ pub fn boot(
     );
     let limit = job.timeout.as_secs().max(1);
     // `timeout` rather than a clock of ours: the machine ends even when this process is killed.
-    let mut command = cmd::clean("timeout");
+    let mut command = cmd::clean("nice");
     command
+        .args(["-n", if job.nice { "19" } else { "0" }, "timeout"])
         .args([
             "--foreground",
             "--kill-after=5",
