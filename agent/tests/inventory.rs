@@ -711,3 +711,31 @@ fn other_mount_namespaces() {
         "{places:#?}"
     );
 }
+
+/// Files that came with a package are another's to answer for; where that cannot be told, it is said.
+#[test]
+fn package_records_that_are_not_read_are_named() {
+    let mut host = Host::new();
+    host.plant("etc/open.env", 0o644);
+    // With its own users the tree is a system, whose own records count.
+    fs::write(host.path("etc/passwd"), "").unwrap();
+    assert_eq!(
+        host.json(&[])["errors"]["package_records_not_read"],
+        serde_json::json!([])
+    );
+    let store = host.path("var/lib/rpm/Packages");
+    fs::create_dir_all(store.parent().unwrap()).unwrap();
+    fs::write(&store, "not empty").unwrap();
+    let said = host.json(&[])["errors"]["package_records_not_read"].to_string();
+    let shown = store.display().to_string();
+    assert!(
+        said.contains(&shown) && said.contains("Berkeley DB"),
+        "{said}"
+    );
+    let table = host.run(&[]).stdout;
+    let table = String::from_utf8_lossy(&table);
+    assert!(
+        table.contains("package records that are not read") && table.contains(&shown),
+        "{table}"
+    );
+}

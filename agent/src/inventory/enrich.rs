@@ -1,7 +1,8 @@
 //! Adds to places what the host's records say about them: user and group names, homes, packages, git work trees.
 
-use super::facts::{self, GitTrees, Reader, Users, packages};
+use super::facts::{self, GitTrees, Packages, Reader, Users, packages};
 use super::model::{Entry, FilePlace, Place};
+use super::names;
 use super::walk::Root;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -46,20 +47,29 @@ impl Records {
     }
 }
 
+/// Records that were not read: path and reason.
+pub type Unread = Vec<(String, String)>;
+
 /// Fills in the facts of every place. The first root answers for processes.
-pub fn enrich(entries: &mut [Entry], roots: &[Root]) {
+pub fn enrich(entries: &mut [Entry], roots: &[Root]) -> Unread {
+    let mut unread = Unread::new();
     for (index, root) in roots.iter().enumerate() {
         if index == 0
             && let Some(records) = Records::of(root)
         {
             people(entries, &Users::read(&records.fd));
         }
-        enrich_files(entries, index, root);
+        unread.extend(enrich_files(entries, index, root));
     }
+    // The roots of containers may have one root answer for them.
+    unread.sort();
+    unread.dedup();
+    unread
 }
 
 /// Fills in the facts of the files that are below one root.
-pub fn enrich_files(entries: &mut [Entry], index: usize, root: &Root) {
+pub fn enrich_files(entries: &mut [Entry], index: usize, root: &Root) -> Unread {
+    let mut unread = Unread::new();
     if let Some(records) = Records::of(root) {
         let users = Users::read(&records.fd);
         let mut git = GitTrees::new(&records.fd);
@@ -83,7 +93,14 @@ pub fn enrich_files(entries: &mut [Entry], index: usize, root: &Root) {
                 wanted.push([b"/", path.as_slice()].concat());
             }
         }
-        let owners = packages(&records.fd, wanted);
+        let Packages {
+            owners,
+            unread: stores,
+        } = packages(&records.fd, wanted);
+        for (path, why) in stores {
+            let path = names::escape(&[&records.shown, b"/".as_slice(), path].concat());
+            unread.push((path, why.to_owned()));
+        }
         for f in entries.iter_mut().flat_map(|e| files_of(e, index)) {
             if let Some(package) =
                 owners.get([b"/", records.path(&f.raw).as_slice()].concat().as_slice())
@@ -92,6 +109,7 @@ pub fn enrich_files(entries: &mut [Entry], index: usize, root: &Root) {
             }
         }
     }
+    unread
 }
 
 /// Who may read a file by its access control list. With one, the mode's group bits are its mask and say nothing of the

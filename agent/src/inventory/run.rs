@@ -1,7 +1,7 @@
 //! One inventory from beginning to end.
 
 use super::clock;
-use super::enrich::{enrich, enrich_files};
+use super::enrich::{Unread, enrich, enrich_files};
 use super::exposure;
 use super::model::{Entry, JOURNAL, Place};
 use super::names;
@@ -46,6 +46,8 @@ pub struct Document {
     /// Credentials there was no room for.
     pub refused: u64,
     pub processes: Processes,
+    /// Records of the host that were not read: path and reason.
+    pub unread: Unread,
     pub elapsed: Duration,
 }
 
@@ -132,7 +134,7 @@ pub fn take(
     }
     let refused = inventory.refused;
     let mut entries = inventory.into_entries();
-    enrich(&mut entries, &all);
+    let unread = enrich(&mut entries, &all);
     let run = Run {
         id: 0,
         root: name,
@@ -147,6 +149,7 @@ pub fn take(
         entries,
         refused,
         processes,
+        unread,
         elapsed: begun.elapsed(),
     };
     judge(&mut document, options.max_age);
@@ -185,7 +188,8 @@ pub fn complete(entries: &mut [Entry], now: i64, max_age: i64) -> Result<(), Run
             f.raw = whole.strip_prefix(b"/").unwrap_or(&whole).to_vec();
         }
     }
-    enrich_files(entries, JOURNAL, &host);
+    // Of records that cannot be read the inventory has told already.
+    let _ = enrich_files(entries, JOURNAL, &host);
     for entry in entries {
         exposure::judge(entry, now, max_age);
     }

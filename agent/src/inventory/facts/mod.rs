@@ -8,7 +8,7 @@ mod users;
 
 pub use acl::{Reader, readers};
 pub use git::GitTrees;
-pub use packages::packages;
+pub use packages::{Packages, packages};
 pub use users::Users;
 
 use rustix::fd::{AsFd, OwnedFd};

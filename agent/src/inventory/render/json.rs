@@ -69,6 +69,7 @@ impl Serialize for Whole<'_> {
             "unreadable_processes": document.processes.unreadable,
             "truncated_processes": document.processes.truncated,
             "changed_while_read": n(&report.changed),
+            "package_records_not_read": listed(document.unread.clone()),
             "credentials_without_room": document.refused + n(&report.crowded),
         });
         map.serialize_entry("errors", &errors)?;

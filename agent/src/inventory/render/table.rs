@@ -383,6 +383,11 @@ fn footer(out: &mut String, document: &Document, report: &Report, shown: usize) 
         pairs(report.unreadable_list()),
     );
     list(
+        "package records that are not read (files of these packages have no owner)",
+        document.unread.len() as u64,
+        pairs(document.unread.clone()),
+    );
+    list(
         "larger than 8 MiB, only the first MiB read",
         n(&report.sampled_count),
         report.sampled_list(),

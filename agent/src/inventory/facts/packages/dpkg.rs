@@ -66,7 +66,7 @@ mod tests {
         let root = std::fs::File::open(dir.path()).unwrap();
         let wanted =
             ["/etc/ssl/x.key", "/usr/lib/x.pem", "/etc/other"].map(|p| p.as_bytes().to_vec());
-        let found = packages(&root, wanted);
+        let found = packages(&root, wanted).owners;
         assert_eq!(
             found.get(b"/etc/ssl/x.key".as_slice()).map(String::as_str),
             Some("ssl-cert")

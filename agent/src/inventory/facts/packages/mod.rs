@@ -13,9 +13,18 @@ type Names = HashMap<Vec<u8>, Vec<u8>>;
 /// What was found: path it was asked under -> package.
 type Owners = HashMap<Vec<u8>, String>;
 
-/// Path (absolute, as bytes) -> package, for those of `wanted` that a package installed.
+/// What packages' records say.
+#[derive(Debug, Default)]
+pub struct Packages {
+    /// Path (absolute, as bytes) -> package.
+    pub owners: Owners,
+    /// Records that were not read, below the root, and why.
+    pub unread: Vec<(&'static [u8], &'static str)>,
+}
+
+/// Which of `wanted` (absolute paths) a package installed.
 #[must_use]
-pub fn packages(root: impl AsFd, wanted: impl IntoIterator<Item = Vec<u8>>) -> Owners {
+pub fn packages(root: impl AsFd, wanted: impl IntoIterator<Item = Vec<u8>>) -> Packages {
     // Since the merge of /usr, files are where their packages' lists do not say: /usr/lib/x is listed as /lib/x.
     let mut names = Names::new();
     for path in wanted {
@@ -24,10 +33,10 @@ pub fn packages(root: impl AsFd, wanted: impl IntoIterator<Item = Vec<u8>>) -> O
         }
         names.insert(path.clone(), path);
     }
-    let mut owners = Owners::new();
+    let mut packages = Packages::default();
     if !names.is_empty() {
-        dpkg::owners(root.as_fd(), &names, &mut owners);
-        rpm::owners(root.as_fd(), &names, &mut owners);
+        dpkg::owners(root.as_fd(), &names, &mut packages.owners);
+        rpm::owners(root.as_fd(), &names, &mut packages);
     }
-    owners
+    packages
 }
