@@ -25,6 +25,7 @@ pub fn check(part: &mut Part) {
                     VERSION,
                     "--locked",
                     "--quiet",
+                    "--debug",
                     "--root",
                 ])
                 .arg(linker::tools())
