@@ -168,7 +168,13 @@ fn watch_says_when_the_socket_is_not_for_us() {
 /// The build directory may not be reachable for other users.
 fn copied_binary(dir: &Path) -> std::path::PathBuf {
     let bin = dir.join("keytrail");
-    std::fs::copy(env!("CARGO_BIN_EXE_keytrail"), &bin).unwrap();
+    // By another process: a child that another test forks meanwhile would hold our descriptor of the copy, and what is
+    // open for writing cannot be executed (ETXTBSY).
+    let copied = Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_keytrail"))
+        .arg(&bin)
+        .status();
+    assert!(copied.unwrap().success());
     std::fs::set_permissions(&bin, Permissions::from_mode(0o755)).unwrap();
     bin
 }

@@ -18,11 +18,11 @@ pub struct Cli {
     pub command: Command,
 
     /// Shape of log lines (on stderr).
-    #[arg(long, global = true, value_name = "FORMAT")]
+    #[arg(long, global = true, help_heading = "Logging", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
 
     /// error, warn, info, debug, trace, or a filter such as keytrail::serve=debug,info.
-    #[arg(long, global = true, value_name = "LEVEL")]
+    #[arg(long, global = true, help_heading = "Logging", value_name = "LEVEL")]
     pub log_level: Option<String>,
 }
 
