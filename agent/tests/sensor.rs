@@ -322,7 +322,9 @@ fn places_are_told_apart() {
         host.settle().exec(pid).unwrap().record
     };
     let copy = dirs.path().join("true");
-    fs::copy("/bin/true", &copy).unwrap();
+    // By another process: what a child that is forked meanwhile has open for writing cannot be executed.
+    let copied = Command::new("cp").arg("/bin/true").arg(&copy).status();
+    assert!(copied.unwrap().success());
     let (a, b) = (dirs.path().join("a"), dirs.path().join("b"));
     fs::create_dir(&a).unwrap();
     let first = run(&copy, &a);
@@ -941,7 +943,10 @@ fn nobody_gets_a_plain_sentence() {
     let _ = host!();
     let directory = tempfile::tempdir().unwrap();
     let copy = directory.path().join("test");
-    fs::copy("/proc/self/exe", &copy).unwrap();
+    // By another process: what a child that is forked meanwhile has open for writing cannot be executed.
+    let own = std::env::current_exe().unwrap();
+    let copied = Command::new("cp").arg(own).arg(&copy).status();
+    assert!(copied.unwrap().success());
     fs::set_permissions(
         directory.path(),
         std::os::unix::fs::PermissionsExt::from_mode(0o755),
