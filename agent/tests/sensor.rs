@@ -883,19 +883,22 @@ fn a_wiped_ring_holds_nothing_of_the_past() {
     // Much, little, and little again: a lap leaps over what the laps before have overwritten.
     for (round, processes) in [20, 2, 1, 60, 1].into_iter().enumerate() {
         let marker = format!("marker-{:x}-{round}-in-the-ring", std::process::id());
-        for _ in 0..processes {
-            Command::new("/bin/true")
-                .env("MARKER", &marker)
-                .status()
-                .unwrap();
+        let mut there = false;
+        // On a busy machine others' records may lead all the way round the ring before we look.
+        for _ in 0..10 {
+            for _ in 0..processes {
+                Command::new("/bin/true")
+                    .env("MARKER", &marker)
+                    .status()
+                    .unwrap();
+            }
+            assert!(host.settle().contains(marker.as_bytes()));
+            there = host::contains(&host.sensor.ring_image(), marker.as_bytes());
+            if there {
+                break;
+            }
         }
-        let seen = host.settle();
-        assert!(seen.contains(marker.as_bytes()));
-        drop(seen);
-        assert!(
-            host::contains(&host.sensor.ring_image(), marker.as_bytes()),
-            "nothing to prove"
-        );
+        assert!(there, "nothing to prove");
         let mut records = 0;
         host.sensor.wipe(&mut |_| records += 1).unwrap();
         assert!(
