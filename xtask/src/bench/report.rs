@@ -121,8 +121,8 @@ fn what(row: Row) -> &'static str {
         Row::Tls => "SSL_write of 1 KiB, no credentials",
         Row::Compile => "a build of 100 C files by gcc, a file (aim: 1.02)",
         Row::Rest => "at rest",
-        Row::Inventory => "inventory, a file of a tree",
-        Row::Large => "inventory, a file of 1,000,000 (50 GB)",
+        Row::Inventory => "inventory, a file of 200,000, one in 20 with a credential",
+        Row::Large => "inventory, a file of 1,000,000 (50 GB), one in 100 with a credential",
     }
 }
 
