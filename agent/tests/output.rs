@@ -78,7 +78,7 @@ fn sent(grade: &str, channel: &str, transform: &str) -> Event {
             protocol: "tcp".into(),
             hosts: vec![
                 HostName {
-                    name: "sni.example".into(),
+                    name: "s3.amazonaws.com".into(),
                     provenance: "sni".into(),
                 },
                 HostName {
@@ -179,6 +179,55 @@ fn an_unseen_destination_is_unknown_and_a_name_alone_is_no_address() {
     assert!(written(&[event], Format::Compact, Style::PLAIN).contains("[2001:db8::1]:443"));
 }
 
+/// A wrong destination is worse than an unknown one: what a request says of itself is no address.
+#[test]
+fn names_are_shown_for_what_they_are() {
+    let shown = |hosts: &[(&str, &str)]| {
+        let mut event = sent("observed", "tcp", "raw");
+        let hosts = hosts.iter().map(|(name, provenance)| HostName {
+            name: (*name).into(),
+            provenance: (*provenance).into(),
+        });
+        event.destination = Some(Destination {
+            ip: "10.0.0.9".into(),
+            port: 3128,
+            hosts: hosts.collect(),
+            ..Default::default()
+        });
+        let text = written(&[event], Format::Compact, Style::PLAIN);
+        text.lines().nth(1).unwrap_or_default().to_owned()
+    };
+    for (hosts, expected) in [
+        (&[("a.example", "sni")][..], "a.example:3128"),
+        (
+            &[("a.example", "sni"), ("a.example:9", "host_header")],
+            "a.example:3128",
+        ),
+        (
+            &[("b.example", "host_header"), ("a.example", "sni")],
+            "a.example:3128 (Host: b.example)",
+        ),
+        (&[("b.example", "host_header")], "b.example (10.0.0.9:3128)"),
+        (
+            &[
+                ("c.example", "host_header"),
+                ("c.example:443", "connect_target"),
+            ],
+            "10.0.0.9:3128 (proxy to c.example)",
+        ),
+        (
+            &[("c.example", "request_target")],
+            "10.0.0.9:3128 (proxy to c.example)",
+        ),
+    ] {
+        let line = shown(hosts);
+        assert!(
+            line.trim_end().ends_with(expected) || line.contains(&format!("{expected}  ")),
+            "{expected}: {line}"
+        );
+    }
+}
+
 #[test]
 fn wide_says_everything_on_one_line() {
     let text = written(&[sent("observed", "tls", "base64")], Format::Wide, AT_80);
@@ -192,7 +241,7 @@ fn wide_says_everything_on_one_line() {
         "transform=base64",
         "inspected=90/100",
         "ip=10.0.0.9 port 443 tcp",
-        "sni=sni.example",
+        "sni=s3.amazonaws.com",
         "host_header=s3.amazonaws.com:8443",
         "exe=/usr/bin/python3.11",
         "argv=python3 job.py",

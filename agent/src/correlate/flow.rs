@@ -26,6 +26,10 @@ pub struct Flow {
     last_ns: u64,
     /// Fingerprints already reported as observed or identified on this connection.
     pub claimed: BTreeSet<String>,
+    /// It was seen from its beginning, by a process that held something already: all that was sent on it was told.
+    pub begun: bool,
+    /// A TLS handshake was sent.
+    pub handshake: bool,
     /// TLS records were sent.
     pub tls: bool,
     /// At least one TLS write on this connection was seen in clear.
@@ -79,6 +83,8 @@ impl Flows {
             decided: false,
             last_ns: at.boot_ns,
             claimed: BTreeSet::new(),
+            begun: false,
+            handshake: false,
             tls: false,
             hooked: false,
             hook: String::new(),

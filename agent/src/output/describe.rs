@@ -142,47 +142,55 @@ pub fn source(source: &Source) -> String {
     text
 }
 
-/// `api.github.com:443`, or the address when no name was seen, or that it is not known.
+/// `api.github.com:443`, or the address when no name was seen, or that it is not known. A name is what the process said,
+/// the address is where the bytes went: one that TLS was asked for stands alone, any other with the address.
 pub fn destination(destination: &Destination) -> String {
     if !destination.socket_path.is_empty() {
         return format!("unix:{}", escape(&destination.socket_path));
     }
-    let Some(host) = best_host(destination) else {
-        return match destination.ip.as_str() {
-            "" => "unknown destination".into(),
-            ip if ip.contains(':') => format!("[{}]:{}", escape(ip), destination.port),
-            ip => format!("{}:{}", escape(ip), destination.port),
-        };
+    let address = match destination.ip.as_str() {
+        "" => None,
+        ip if ip.contains(':') => Some(format!("[{}]:{}", escape(ip), destination.port)),
+        ip => Some(format!("{}:{}", escape(ip), destination.port)),
     };
-    match (destination.ip.is_empty(), destination.port) {
-        // A name in the payload is what the process said, not where the bytes went.
-        (true, _) => format!("{host} (address unknown)"),
-        (false, port) => format!("{host}:{port}"),
+    let named = |provenance: &[&str]| {
+        destination
+            .hosts
+            .iter()
+            .find(|h| !h.name.is_empty() && provenance.contains(&h.provenance.as_str()))
+            .map(|h| without_port(&h.name))
+    };
+    // The proxy got the bytes; whether it passed them on is not seen.
+    if let (Some(target), Some(address)) = (named(&["connect_target", "request_target"]), &address)
+    {
+        return format!("{address} (proxy to {target})");
+    }
+    let (asked, said) = (named(&["sni"]), named(&["host_header"]));
+    match (asked, said.or_else(|| any_name(destination)), address) {
+        (None, None, None) => "unknown destination".into(),
+        (None, None, Some(address)) => address,
+        (Some(host), _, None) | (None, Some(host), None) => format!("{host} (address unknown)"),
+        (None, Some(host), Some(address)) => format!("{host} ({address})"),
+        (Some(host), Some(other), Some(_)) if other != host => {
+            format!("{host}:{} (Host: {other})", destination.port)
+        }
+        (Some(host), _, Some(_)) => format!("{host}:{}", destination.port),
     }
 }
 
-fn best_host(destination: &Destination) -> Option<String> {
-    let rank = |provenance: &str| match provenance {
-        "host_header" => 0,
-        "sni" => 1,
-        _ => 2,
-    };
-    destination
-        .hosts
-        .iter()
-        .filter(|h| !h.name.is_empty())
-        .min_by_key(|h| rank(&h.provenance))
-        .map(|h| {
-            // The Host header may carry a port of its own; the socket's port is the true one.
-            match h.name.rsplit_once(':') {
-                Some((name, port))
-                    if !name.contains(':') && port.bytes().all(|b| b.is_ascii_digit()) =>
-                {
-                    escape(name).into_owned()
-                }
-                _ => escape(&h.name).into_owned(),
-            }
-        })
+fn any_name(destination: &Destination) -> Option<String> {
+    let mut names = destination.hosts.iter().filter(|h| !h.name.is_empty());
+    names.next().map(|h| without_port(&h.name))
+}
+
+/// The Host header may carry a port of its own; the socket's port is the true one.
+fn without_port(name: &str) -> String {
+    match name.rsplit_once(':') {
+        Some((name, port)) if !name.contains(':') && port.bytes().all(|b| b.is_ascii_digit()) => {
+            escape(name).into_owned()
+        }
+        _ => escape(name).into_owned(),
+    }
 }
 
 /// The last column.

@@ -284,7 +284,7 @@ fn request_line(line: &[u8]) -> Option<Option<HostName>> {
     let authority = &rest[..end];
     // Userinfo is no part of the name, and may be a secret.
     let after_user = memchr::memrchr(b'@', authority).map_or(authority, |at| &authority[at + 1..]);
-    Some(host(after_user, "host_header"))
+    Some(host(after_user, "request_target"))
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ fn targets_name_hosts_too() {
     assert_eq!(
         names(&[b"GET HTTP://user:pw@One.example:80/x HTTP/1.1\r\nHost: two.example\r\n\r\n"]),
         [
-            pair("one.example", "host_header"),
+            pair("one.example", "request_target"),
             pair("two.example", "host_header")
         ]
     );

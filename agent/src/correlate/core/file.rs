@@ -6,25 +6,31 @@ use crate::model::{Access, FileSeen, GapSeen, Pid};
 use crate::process::HoldingPlace;
 use keytrail_proto::v1;
 
+/// Programs of one process back from the present one that an open may have been of.
+const MAX_PROGRAMS: u32 = 4;
+
 impl Core {
     pub(super) fn on_file(&mut self, seen: &FileSeen) {
         self.table.touch(&seen.at);
         let key = (seen.at.pid, seen.file.device, seen.file.inode);
         if seen.access == Access::Open {
             let exec = self.table.get(seen.at.pid).map_or(0, |p| p.exec);
+            // fanotify knows processes, not programs: an open may be told after the exec that came after it, and after
+            // the read it led to.
             let read = seen.credentials.iter().any(|c| {
                 let file = &seen.file;
                 let ctime = file.ctime_ns;
-                self.reads.contains(&(
-                    seen.at.pid,
-                    exec,
-                    file.device,
-                    file.inode,
-                    ctime,
-                    c.fingerprint.clone(),
-                ))
+                (exec.saturating_sub(MAX_PROGRAMS)..=exec).any(|exec| {
+                    self.reads.contains(&(
+                        seen.at.pid,
+                        exec,
+                        file.device,
+                        file.inode,
+                        ctime,
+                        c.fingerprint.clone(),
+                    ))
+                })
             });
-            // Told after the read it led to: opens and reads come by different ways.
             if !read && !seen.credentials.is_empty() && !self.opens.contains_key(&key) {
                 self.opens.insert(
                     key,

@@ -85,7 +85,11 @@ impl Core {
             Observation::File(seen) => self.on_file(seen),
             Observation::Connect { at, ends } => {
                 self.table.touch(at);
-                self.flows.entry(at, ends);
+                let holder = self
+                    .table
+                    .get(at.pid)
+                    .is_some_and(|p| !p.holdings.is_empty());
+                self.flows.entry(at, ends).begun |= holder;
             }
             Observation::Send(send) => self.on_send(send),
             Observation::TlsWrite(seen) => self.on_tls_write(seen),

@@ -58,7 +58,11 @@ impl Core {
         self.table.touch(&send.at);
         let application = is_application(send);
         let handshake = send.tls_record.is_some() && !application;
-        let carried = self.tls.send(send);
+        let flow = self.flows.entry(&send.at, &send.ends);
+        // Records on a connection that began otherwise are relayed, or dressed up.
+        let session = flow.handshake || !flow.begun;
+        flow.handshake |= send.tls_record.is_some_and(|(kind, _)| kind == 0x16);
+        let carries = self.tls.send(send, session);
         // A handshake alone says nothing about the holder's payload: lineage begins with application bytes.
         let flow = if handshake {
             self.flows.entry(&send.at, &send.ends)
@@ -66,7 +70,7 @@ impl Core {
             self.flows.sent(&send.at, &send.ends, send.payload.total)
         };
         flow.tls |= send.tls_record.is_some();
-        flow.hooked |= send.tls_call.is_some() && application;
+        flow.hooked |= carries.earlier || send.tls_call.is_some() && application;
         flow.add_hosts(&send.payload.hosts);
         if flow.hook.is_empty() {
             flow.hook.clone_from(&send.hook);
@@ -75,7 +79,7 @@ impl Core {
             ends: Some(send.ends.clone()),
             method,
         };
-        if let Some(seen) = carried {
+        if let Some(seen) = carries.nested {
             flow.hooked = true;
             flow.add_hosts(&seen.payload.hosts);
             self.sent(Passage::of_write(seen, link("nested_send")));
@@ -98,9 +102,44 @@ impl Core {
     pub(super) fn decide_tls(&mut self, boot_ns: u64, only: Option<Pid>) {
         let flows = &mut self.flows;
         let decided = self.tls.due(boot_ns, only, |pid| flows.only_tls(pid));
-        for (seen, link) in decided {
+        for (seen, link) in decided.left {
             self.sent(Passage::of_write(seen, link));
         }
+        for seen in decided.unsent {
+            self.unsent(&seen);
+        }
+    }
+
+    /// A credential was given to a TLS library, and nothing left that may have carried it: the connection was broken, or
+    /// is of a kind that is not seen. Nobody can say that it was sent.
+    fn unsent(&mut self, seen: &TlsSeen) {
+        let named: BTreeSet<String> = seen
+            .payload
+            .hits
+            .iter()
+            .map(|hit| {
+                let credential = &hit.credential;
+                format!("{} {}", credential.kind, credential.fingerprint)
+            })
+            .collect();
+        let exe = self
+            .table
+            .get(seen.at.pid)
+            .map_or_else(String::new, |p| p.exe.path.clone());
+        self.on_gap(&GapSeen {
+            boot_ns: seen.at.boot_ns,
+            reason: "tls_write_unsent".to_owned(),
+            detail: format!(
+                "{exe} gave {} to its TLS library, and nothing was seen to leave for it: the connection was broken, or is \
+                 none over TCP",
+                named.into_iter().collect::<Vec<_>>().join(", ")
+            ),
+            remedy: "sends over Unix sockets and UDP are not seen".to_owned(),
+            count: 1,
+            signal: "tcp_send".to_owned(),
+            pid: Some(seen.at.pid),
+            ..GapSeen::default()
+        });
     }
 
     /// What came next in a stream: identifiers that ended the payload before are words, or parts of longer ones.

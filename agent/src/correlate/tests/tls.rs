@@ -190,6 +190,10 @@ fn writes_kept_in_memory_are_joined_by_exact_length_and_never_swapped() {
     let joined = |port: u32| (port, "record_length".to_owned());
     let unknown = || (0, "unknown".to_owned());
     let hello = |t, sock| later(t, sock, 517, &[(0x16, 512)]);
+    let connect = |t, sock| Observation::Connect {
+        at: at(10, t),
+        ends: ends(sock, 440 + sock as u16),
+    };
     let t = SEC;
     type Story = (&'static str, Vec<Observation>, Vec<(u32, String)>);
     let stories: Vec<Story> = vec![
@@ -321,9 +325,28 @@ fn writes_kept_in_memory_are_joined_by_exact_length_and_never_swapped() {
             vec![(441, "single_socket".to_owned())],
         ),
         (
-            "one connection that sent nothing since",
+            "one connection that sent nothing since: nobody saw it leave",
             vec![data(t + 1, 1, 400), write(t + 2, 1, 70, 100)],
-            vec![unknown()],
+            vec![],
+        ),
+        (
+            "records relayed on a connection that began with no handshake",
+            vec![
+                connect(t + 1, 1),
+                write(t + 2, 1, 70, 100),
+                data(t + 3, 1, 100),
+            ],
+            vec![],
+        ),
+        (
+            "and on one that began with one",
+            vec![
+                connect(t + 1, 1),
+                hello(t + 2, 1),
+                write(t + 3, 1, 70, 100),
+                data(t + 4, 1, 100),
+            ],
+            vec![joined(441)],
         ),
     ];
     for (what, story, expected) in stories {
@@ -335,6 +358,43 @@ fn writes_kept_in_memory_are_joined_by_exact_length_and_never_swapped() {
         let events = run(&observations);
         assert_eq!(destinations(&events), expected, "{what}: {events:#?}");
     }
+}
+
+/// What a library was given and did not send was not sent; what it was given without a credential, and sent, tells that
+/// it is one that is looked into.
+#[test]
+fn only_what_left_was_sent() {
+    let c = credential("c");
+    let gaps = |story: Vec<Observation>| -> Vec<String> {
+        let observations: Vec<_> = [start(), exec(10, 1, SEC, vec![env(&c, "T")])]
+            .into_iter()
+            .chain(story)
+            .chain([stop()])
+            .collect();
+        let events = run(&observations);
+        assert_eq!(destinations(&events), [], "{events:#?}");
+        of(&events, "coverage_gap")
+            .iter()
+            .filter_map(|e| e.gap.as_ref())
+            .filter(|gap| gap.signal.starts_with("t"))
+            .map(|gap| {
+                assert!(!gap.detail.is_empty() && !gap.remedy.is_empty());
+                gap.reason.clone()
+            })
+            .collect()
+    };
+    let t = SEC;
+    let secret = |t| tls(10, t, 1, 70, 100, vec![hit(&c, true)]);
+    assert_eq!(gaps(vec![secret(t + 1)]), ["tls_write_unsent"]);
+    let harmless = tls(10, t + 1, 1, 70, 100, vec![]);
+    assert_eq!(
+        gaps(vec![harmless, later(t + 2, 1, 122, &[(0x17, 117)])]),
+        [""; 0]
+    );
+    assert_eq!(
+        gaps(vec![later(t + 2, 1, 122, &[(0x17, 117)])]),
+        ["library_not_covered"]
+    );
 }
 
 #[test]

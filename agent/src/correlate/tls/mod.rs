@@ -38,6 +38,8 @@ struct Waiting {
     ambiguous: usize,
     /// The session was given the same bytes again before this left: as far as we know, another attempt at it.
     superseded: bool,
+    /// Something left in its call that does not prove to be it.
+    left: bool,
 }
 
 /// The last write of a session that found its socket: tells a retry from a new write.
@@ -80,6 +82,24 @@ pub struct TlsLinks {
     resolved: BTreeMap<(Pid, u64), Resolved>,
 }
 
+/// What a send was found to carry.
+#[derive(Debug, Default)]
+pub struct Carries {
+    /// The write whose call it is nested in.
+    pub nested: Option<TlsSeen>,
+    /// Writes of before, by length: claimed when nothing has spoken against it for a while.
+    pub earlier: bool,
+}
+
+/// What became of the writes that waited.
+#[derive(Debug, Default)]
+pub struct Decided {
+    /// Those that left, each with where to.
+    pub left: Vec<(TlsSeen, Link)>,
+    /// Those after which nothing left that may have carried them.
+    pub unsent: Vec<TlsSeen>,
+}
+
 /// How the destination of a TLS write was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
@@ -107,6 +127,7 @@ impl TlsLinks {
             maybe: BTreeSet::new(),
             ambiguous: 0,
             superseded: false,
+            left: false,
         });
     }
 
@@ -122,15 +143,29 @@ impl TlsLinks {
         }
     }
 
-    /// A send: the TLS write it proves to carry, if it is nested in its call.
-    pub fn send(&mut self, send: &SendSeen) -> Option<TlsSeen> {
-        let flight = Flight::of(send).filter(|f| f.application() > 0)?;
+    /// A send: the TLS writes it proves to carry. `session` is false when the socket is known to carry no TLS session of
+    /// this process: records on it are somebody else's.
+    pub fn send(&mut self, send: &SendSeen, session: bool) -> Carries {
+        let mut carries = Carries::default();
+        let flight = Flight::of(send).filter(|f| f.application() > 0);
         if let Some((call, _)) = send.tls_call {
-            let seen = self.nested(send, call)?;
-            self.remember(&seen);
-            return Some(seen);
+            carries.nested = flight.and_then(|_| self.nested(send, call));
+            if let Some(seen) = &carries.nested {
+                self.remember(seen);
+            } else if let Some(w) = self
+                .waiting
+                .get_mut(&send.at.pid)
+                .and_then(|queue| queue.iter_mut().find(|w| w.seen.call == call))
+            {
+                w.left |= send.tls_record.is_none_or(|(kind, _)| kind == 0x17);
+            }
+            return carries;
         }
+        let Some(flight) = flight.filter(|_| session) else {
+            return carries;
+        };
         let carried = self.later(send, &flight);
+        carries.earlier = !carried.is_empty();
         for seen in carried {
             self.remember(&seen);
             let joined = self.joined.entry(seen.at.pid).or_default();
@@ -144,7 +179,7 @@ impl TlsLinks {
                 doubted: false,
             });
         }
-        None
+        carries
     }
 
     /// The write whose call this send is nested in.
@@ -244,7 +279,7 @@ impl TlsLinks {
         boot_ns: u64,
         only: Option<Pid>,
         mut only_tls: impl FnMut(Pid) -> Option<Ends>,
-    ) -> Vec<(TlsSeen, Link)> {
+    ) -> Decided {
         let mut ripe = std::mem::take(&mut self.overdue);
         for (pid, queue) in &mut self.waiting {
             let all = only == Some(*pid);
@@ -259,11 +294,18 @@ impl TlsLinks {
         }
         self.waiting.retain(|_, queue| !queue.is_empty());
         ripe.sort_by_key(|w| (w.seen.at.boot_ns, w.seen.call));
-        let mut out = self.joined_due(boot_ns, only);
+        let mut out = Decided {
+            left: self.joined_due(boot_ns, only),
+            unsent: Vec::new(),
+        };
         for w in ripe {
             // Nothing left after it, and the same bytes had left before: the library was called once more than needed.
             let again = w.maybe.is_empty() && self.is_retry(&w.seen);
             if w.seen.payload.hits.is_empty() || w.superseded || again {
+                continue;
+            }
+            if w.maybe.is_empty() && w.ambiguous == 0 && !w.left {
+                out.unsent.push(w.seen);
                 continue;
             }
             let ends = only_tls(w.seen.at.pid)
@@ -273,7 +315,7 @@ impl TlsLinks {
             } else {
                 "unknown"
             };
-            out.push((w.seen, Link { ends, method }));
+            out.left.push((w.seen, Link { ends, method }));
         }
         self.resolved.retain(|(pid, _), r| {
             r.boot_ns.saturating_add(RETRY_NS) > boot_ns && only != Some(*pid)
