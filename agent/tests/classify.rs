@@ -209,6 +209,63 @@ fn the_path_is_a_hint() {
     assert_eq!(empty[0]["usual_place_of"], json!(["vault-token"]));
 }
 
+/// `TOKEN:x-oauth-basic` and its like: the token stands where a name should, and names are shown.
+#[test]
+fn a_token_in_the_place_of_a_name_is_never_shown() {
+    use base64::Engine as _;
+    let basic = |user: &str, password: &str| {
+        base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"))
+    };
+    let opaque = fresh(41, 40);
+    for secret in [token(40), opaque, format!("glpat-{}", fresh(42, 20))] {
+        for password in ["x-oauth-basic", "X", "", "api_token", &fresh(43, 18)] {
+            let generated = password.len() > 16;
+            let encoded = basic(&secret, password);
+            for (text, path) in [
+                (format!("Authorization: Basic {encoded}\n"), ""),
+                (
+                    format!("curl -u {secret}:{password} https://api.internal/\n"),
+                    "",
+                ),
+                (
+                    format!("machine git.internal login {secret} password {password}\n"),
+                    "/root/.netrc",
+                ),
+                (
+                    format!("{{\"auths\":{{\"r.internal\":{{\"auth\":\"{encoded}\"}}}}}}"),
+                    "/root/.docker/config.json",
+                ),
+                (
+                    format!("[pypi]\nusername = {secret}\npassword = {password}\n"),
+                    "/root/.pypirc",
+                ),
+                (
+                    format!("git clone https://{secret}:{password}@git.internal/x.git\n"),
+                    "",
+                ),
+            ] {
+                let line = format!("{}\n", json!({"id": 1, "text": text, "path": path}));
+                let said = classify(&["--jsonl"], line.as_bytes());
+                // With a generated password behind it a value of no known form may be a name.
+                if !generated || secret.contains(['_', '-']) {
+                    assert!(!said.out.contains(&secret[6..]), "{text}: {}", said.out);
+                }
+                assert!(
+                    !generated || !said.out.contains(password),
+                    "{text}: {}",
+                    said.out
+                );
+                let found = said.lines()[0]["credentials"].as_array().unwrap().len();
+                // curl asks for a password, and netrc has no word for none.
+                let silent = password.is_empty()
+                    && (text.starts_with("curl") || text.starts_with("machine"))
+                    && !secret.contains(['_', '-']);
+                assert!(found > 0 || silent, "{text}: {}", said.out);
+            }
+        }
+    }
+}
+
 #[test]
 fn offsets_are_bytes_and_slice_to_the_secret() {
     let (token, password, key) = (token(11), fresh(12, 16), fresh(13, 40));

@@ -202,6 +202,33 @@ impl Classifier {
         }
     }
 
+    /// Secrets of a form of their own in a text that is about to be shown, in the order of their places.
+    pub(super) fn tokens_in(&self, text: &str) -> Vec<(std::ops::Range<usize>, String)> {
+        /// No token is shorter.
+        const SHORTEST: usize = 16;
+        if text.len() < SHORTEST {
+            return Vec::new();
+        }
+        let mut finds = Finds::default();
+        self.scan_text(text.as_bytes(), Origin::Text, &mut finds);
+        let mut found: Vec<_> = finds
+            .list
+            .iter()
+            .filter(|raw| raw.rank >= 2 && !raw.parts.is_empty())
+            .map(|raw| (raw.span.clone(), self.rules[raw.rule].spec.kind.clone()))
+            .collect();
+        found.sort_by_key(|(span, _)| (span.start, span.end));
+        // Of two that overlap the first stands for both, to the end of both.
+        let mut out: Vec<(std::ops::Range<usize>, String)> = Vec::new();
+        for (span, kind) in found {
+            match out.last_mut() {
+                Some((last, _)) if span.start < last.end => last.end = last.end.max(span.end),
+                _ => out.push((span, kind)),
+            }
+        }
+        out
+    }
+
     fn collect(&self, text: &[u8], origin: Origin<'_>, finds: &mut Finds) {
         let mut structures = self.scan_text(text, origin, finds);
         let path = path_of(origin);

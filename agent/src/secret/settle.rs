@@ -49,7 +49,29 @@ fn sections(text: &[u8]) -> Vec<usize> {
 pub(super) fn settle(classifier: &Classifier, text: &[u8], mut finds: Finds) -> Vec<Finding> {
     pair_aws(classifier, text, &mut finds.list);
     let kept = without_overlaps(finds.list);
-    merge(classifier, text, kept)
+    let mut findings = merge(classifier, text, kept);
+    for finding in &mut findings {
+        hide_tokens(classifier, finding);
+    }
+    findings
+}
+
+/// What is said about a credential is shown to everybody. A token that stands where a name should (a user who is a token,
+/// a host pasted wrong) is shown by its kind, whichever parser took it for a name.
+fn hide_tokens(classifier: &Classifier, finding: &mut Finding) {
+    for (span, kind) in classifier.tokens_in(&finding.identifier).into_iter().rev() {
+        if finding.identifier.is_char_boundary(span.start)
+            && finding.identifier.is_char_boundary(span.end)
+        {
+            finding.identifier.replace_range(span, &format!("<{kind}>"));
+        } else {
+            finding.identifier.clear();
+            break;
+        }
+    }
+    finding
+        .public
+        .retain(|public| classifier.tokens_in(public).is_empty());
 }
 
 fn distance(a: &Range<usize>, b: &Range<usize>) -> usize {

@@ -3,6 +3,8 @@
 pub mod checksum;
 pub mod placeholder;
 pub mod strength;
+mod userpass;
 
 pub use placeholder::{Doubt, doubt};
 pub use strength::{entropy, looks_random};
+pub use userpass::user_is_secret;

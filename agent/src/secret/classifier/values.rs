@@ -1,7 +1,7 @@
 //! Values that a place gives meaning to: environment variables, flags, URLs, private keys.
 
 use super::Classifier;
-use crate::secret::checks::{Doubt, doubt, looks_random};
+use crate::secret::checks::{Doubt, doubt, looks_random, user_is_secret};
 use crate::secret::derive;
 use crate::secret::scan::{Finds, Raw, name, pem, token, value};
 
@@ -17,6 +17,11 @@ impl Classifier {
             );
         if userpass {
             if let Some(colon) = value.iter().position(|b| *b == b':')
+                && user_is_secret(&value[..colon], &value[colon + 1..])
+                && let Some(rule) = self.rule_named("http-basic-auth")
+            {
+                finds.push(self.raw(rule, &value[..colon], 0..colon, String::new(), 1));
+            } else if let Some(colon) = value.iter().position(|b| *b == b':')
                 && doubt(&value[colon + 1..]) != Doubt::Hard
                 && let Some(rule) = self.rule_named("http-basic-auth")
             {
@@ -111,12 +116,7 @@ impl Classifier {
         let password = &text[url.password.clone()];
         // https://TOKEN@host and https://TOKEN:x-oauth-basic@host: the user is the secret.
         let secret_user = &text[url.user.clone()];
-        if (password.is_empty() || password == b"x-oauth-basic")
-            && secret_user.len() >= 20
-            && looks_random(secret_user)
-            && text[url.scheme.clone()].starts_with(b"http")
-            && doubt(secret_user) == Doubt::None
-        {
+        if text[url.scheme.clone()].starts_with(b"http") && user_is_secret(secret_user, password) {
             if let Some(rule) = self.rule_named("url-password") {
                 let identifier = token::clean(&text[url.host.clone()]);
                 finds.push(self.raw(rule, secret_user, url.user.clone(), identifier, 1));

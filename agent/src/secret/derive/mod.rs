@@ -7,6 +7,7 @@ pub mod ssh;
 pub mod url;
 pub mod x509;
 
+use super::checks::user_is_secret;
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -48,12 +49,16 @@ pub fn base64_any(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     engine.decode(compact.as_slice()).ok().map(Zeroizing::new)
 }
 
-/// User and password of HTTP Basic credentials. `None` unless both are printable and the password is not empty.
+/// User and password of HTTP Basic credentials; no user where that is the secret itself. `None` unless both are printable
+/// and there is a secret.
 pub fn basic(text: &[u8]) -> Option<(String, Zeroizing<Vec<u8>>)> {
     let decoded = base64_any(text)?;
     let colon = decoded.iter().position(|b| *b == b':')?;
     let (user, password) = (&decoded[..colon], &decoded[colon + 1..]);
     let printable = decoded.iter().all(|b| *b >= 0x20 && *b < 0x7f);
+    if printable && user_is_secret(user, password) {
+        return Some((String::new(), Zeroizing::new(user.to_vec())));
+    }
     (printable && password.len() >= 3).then(|| {
         (
             String::from_utf8_lossy(user).chars().take(120).collect(),

@@ -2,6 +2,7 @@
 
 use super::Context;
 use crate::secret::api::Origin;
+use crate::secret::checks::user_is_secret;
 use std::ops::Range;
 
 const MAX_LINES: usize = 100_000;
@@ -76,6 +77,18 @@ fn report(context: &mut Context<'_, '_>, section: &[Entry<'_>]) {
                     "mysql-config",
                     format!("{}@{}", find(&["user"]), find(&["host", "socket"])),
                 )
+            }
+            ".pypirc"
+                if name == "username"
+                    && user_is_secret(entry.value.as_bytes(), find(&["password"]).as_bytes()) =>
+            {
+                ("pypirc", entry.section.to_string())
+            }
+            ".pypirc"
+                if name == "password"
+                    && user_is_secret(find(&["username"]).as_bytes(), entry.value.as_bytes()) =>
+            {
+                continue;
             }
             ".pypirc" if name == "password" => (
                 "pypirc",

@@ -2,6 +2,7 @@
 
 use super::Context;
 use crate::secret::api::Origin;
+use crate::secret::checks::user_is_secret;
 use crate::secret::derive::{base64_any, date, jwt};
 use crate::secret::scan::name;
 use serde_json::{Map, Value};
@@ -241,8 +242,13 @@ fn docker(context: &mut Context<'_, '_>, key: &str, object: &Object) {
                 Some(colon) => (&decoded[..colon], &decoded[colon + 1..]),
                 None => (&b""[..], decoded.as_slice()),
             };
-            let user = crate::secret::scan::token::clean(user);
             let password = password.strip_suffix(b"\0").unwrap_or(password);
+            let (user, password) = if user_is_secret(user, password) {
+                (&b""[..], user)
+            } else {
+                (user, password)
+            };
+            let user = crate::secret::scan::token::clean(user);
             let span = context.locate(auth.as_bytes());
             context.emit_at(
                 "docker-registry-auth",

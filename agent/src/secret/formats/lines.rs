@@ -2,6 +2,7 @@
 
 use super::Context;
 use crate::secret::api::Origin;
+use crate::secret::checks::user_is_secret;
 use std::ops::Range;
 
 const MAX_LINES: usize = 200_000;
@@ -43,29 +44,35 @@ pub fn netrc(context: &mut Context<'_, '_>) {
     if let Some(from) = start {
         words.push(from..text.len().min(1 << 20));
     }
-    let (mut machine, mut login) = (String::new(), String::new());
+    let (mut machine, mut login) = (String::new(), 0..0);
     let mut i = 0;
     let mut inside = false;
     while i + 1 < words.len() {
         let (word, next) = (&text[words[i].clone()], words[i + 1].clone());
         match word {
             b"machine" => {
-                (machine, login) = (show(&text[next]), String::new());
+                (machine, login) = (show(&text[next]), 0..0);
                 inside = true;
                 i += 2;
             }
             b"default" => {
-                (machine, login) = ("default".to_string(), String::new());
+                (machine, login) = ("default".to_string(), 0..0);
                 inside = true;
                 i += 1;
             }
             b"login" | b"account" if inside => {
                 if word == b"login" {
-                    login = show(&text[next]);
+                    login = next;
                 }
                 i += 2;
             }
             b"password" if inside => {
+                let (user, next) = match &text[login.clone()] {
+                    user if user_is_secret(user, &text[next.clone()]) => {
+                        (String::new(), login.clone())
+                    }
+                    user => (show(user), next),
+                };
                 let value = &text[next.clone()];
                 let known = context.classifier.classify_value(value, Origin::Text);
                 let rule = known
@@ -76,7 +83,7 @@ pub fn netrc(context: &mut Context<'_, '_>) {
                     &rule,
                     value,
                     next,
-                    format!("{machine} {login}").trim().to_string(),
+                    format!("{machine} {user}").trim().to_string(),
                 );
                 i += 2;
             }

@@ -2,7 +2,7 @@
 
 use super::{Finds, Raw, ends_word, part, pem, starts_word};
 use crate::secret::checks::strength::worded;
-use crate::secret::checks::{Doubt, checksum, doubt, entropy};
+use crate::secret::checks::{Doubt, checksum, doubt, entropy, user_is_secret};
 use crate::secret::derive;
 use crate::secret::rules::Rule;
 use regex::bytes::Captures;
@@ -193,6 +193,12 @@ fn accept(
         .name("secret")
         .or_else(|| captures.get(1))
         .unwrap_or(whole);
+    // `TOKEN:x-oauth-basic`: what stands for the name is the secret.
+    let (value, named) = match captures.name("id") {
+        Some(id) if user_is_secret(id.as_bytes(), value.as_bytes()) => (id, None),
+        Some(_) if value.len() < 3 => return,
+        id => (value, id),
+    };
     let span = base + value.start()..base + value.end();
     // A host that only manuals have (RFC 2606), where the host is part of what is secret.
     if spec.kind == "webhook-url"
@@ -234,7 +240,7 @@ fn accept(
     {
         derived.identifier = derive::mark(&spec.literals, bytes);
     }
-    if let Some(id) = captures.name("id").filter(|id| !id.as_bytes().is_empty()) {
+    if let Some(id) = named.filter(|id| !id.as_bytes().is_empty()) {
         // `user:password@host` in a URL: only what is not secret of it.
         let id = id.as_bytes();
         let host = id
