@@ -37,6 +37,7 @@ keytrail_tests::cases! {
         go_is_never_silent
     }
     sends_tcp {
+        found_in_a_file_and_used_at_once
         environment_posted_in_clear
         holder_sends_other_bytes
         stranger_sends_noise

