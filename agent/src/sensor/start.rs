@@ -123,6 +123,11 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
             _ => {}
         }
     }
+    if let Some(report) = status.signal_mut("tcp_send")
+        && report.note.is_empty()
+    {
+        report.note = "sends by UDP (QUIC) and over Unix sockets are not seen".to_owned();
+    }
     let mut libraries = Libraries::default();
     let tls = libraries.prepare(&mut ebpf);
     if let Some(report) = status.signal_mut("tls_write") {

@@ -301,6 +301,13 @@ pub fn doctor_names_every_signal() {
         for signal in SIGNALS {
             assert!(named.contains(signal), "no {signal} in {named:?}");
         }
+        // What no hook tells is said.
+        let send = status.signals.iter().find(|s| s.signal == "tcp_send");
+        let note = &send.expect("tcp_send").note;
+        assert!(
+            note.contains("UDP") && note.contains("Unix sockets"),
+            "{note}"
+        );
         for signal in &status.signals {
             assert!(
                 !signal.hook.is_empty(),
