@@ -739,3 +739,46 @@ fn package_records_that_are_not_read_are_named() {
         "{table}"
     );
 }
+
+/// A file whose text is followed by nothing but zeroes is read, however long the zeroes are.
+#[test]
+fn sparse_files_are_looked_at() {
+    let mut host = Host::new();
+    for (name, len) in [
+        ("small.env", 5000),
+        ("five.env", 5 << 20),
+        ("nine.env", 9 << 20),
+        ("fifty.log", 50 << 20),
+    ] {
+        host.plant(name, 0o644);
+        let file = OpenOptions::new()
+            .write(true)
+            .open(host.path(name))
+            .unwrap();
+        file.set_len(len).unwrap();
+    }
+    // After the hole there is more.
+    host.plant("late.log", 0o644);
+    let late = anthropic();
+    let mut file = OpenOptions::new()
+        .append(true)
+        .open(host.path("late.log"))
+        .unwrap();
+    file.set_len(3 << 20).unwrap();
+    writeln!(file, "\nAPI_KEY={late}").unwrap();
+    host.secrets.push(late);
+    let document = host.json(&[]);
+    for (name, sampled, want) in [
+        ("/small.env", false, 1),
+        ("/five.env", false, 1),
+        ("/nine.env", true, 1),
+        ("/fifty.log", true, 1),
+        ("/late.log", false, 2),
+    ] {
+        let found = at(&document, name);
+        assert_eq!(found.len(), want, "{name}: {document:#}");
+        assert_eq!(found[0]["kind"], "anthropic-key");
+        assert_eq!(found[0]["places"][0]["sampled"] == true, sampled, "{name}");
+    }
+    assert_eq!(document["counts"]["files_sampled"], 2);
+}

@@ -1,6 +1,6 @@
 //! Opens one regular file and decides, by its first bytes, how much of it is worth reading.
 
-use crate::secret::form::{Form, form};
+use crate::secret::form::{self, Form, padded};
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -13,6 +13,17 @@ const PEEK: usize = 4 * 1024;
 pub const MAX_WHOLE: usize = 8 * 1024 * 1024;
 /// What is read of a larger one.
 const HEAD: usize = 1024 * 1024;
+
+/// Zeroes in a row that no text has between its words: a hole, or blocks that were taken and not written.
+const LONG_RUN: usize = 64;
+
+/// What a head is. Text before nothing but zeroes is text: the zeroes are taken out of what is read.
+fn form(head: &[u8]) -> Form {
+    match form::form(head) {
+        Form::Opaque if padded(head) => Form::Text,
+        form => form,
+    }
+}
 
 /// What was read of a file; the bytes are in the buffer.
 #[derive(Debug)]
@@ -57,6 +68,44 @@ impl Buffer {
             std::hint::black_box(bytes);
         }
         self.used = 0;
+    }
+
+    /// Takes the long runs of zeroes out of a text, and those at its end; a line ends where one was.
+    fn squeeze(&mut self) {
+        let used = self.used.min(self.bytes.len());
+        let Some(bytes) = self.bytes.get_mut(..used) else {
+            return;
+        };
+        let Some(first) = memchr::memchr(0, bytes) else {
+            return;
+        };
+        let (mut from, mut to) = (first, first);
+        while from < used {
+            let run = bytes
+                .get(from..)
+                .unwrap_or_default()
+                .iter()
+                .take_while(|b| **b == 0)
+                .count();
+            let next = memchr::memchr(0, bytes.get(from + run..).unwrap_or_default())
+                .map_or(used, |n| from + run + n);
+            if run < LONG_RUN && from + run < used {
+                bytes.copy_within(from..next, to);
+                to += next - from;
+            } else {
+                if let Some(end) = bytes.get_mut(to) {
+                    *end = b'\n';
+                }
+                bytes.copy_within(from + run..next, to + 1);
+                to += 1 + next - (from + run);
+            }
+            from = next;
+        }
+        // What was moved stands twice; the later one is beyond what is wiped.
+        if let Some(rest) = bytes.get_mut(to..) {
+            rest.fill(0);
+        }
+        self.used = to;
     }
 
     /// Room for `len` bytes; what was read so far stays.
@@ -166,6 +215,10 @@ pub fn look(
         form: what,
     };
     if buffer.used < PEEK {
+        if what == Form::Text {
+            buffer.squeeze();
+            looked.len = buffer.used;
+        }
         return Ok(Some(looked));
     }
     for attempt in 0..2 {
@@ -186,6 +239,9 @@ pub fn look(
         buffer.peek(&fd, PEEK)?;
     }
     buffer.used = buffer.used.min(MAX_WHOLE);
+    if what == Form::Text {
+        buffer.squeeze();
+    }
     looked.stat = stat;
     looked.len = buffer.used;
     Ok(Some(looked))
@@ -240,7 +296,38 @@ mod tests {
         file.set_len(1 << 30).unwrap();
         let mut buffer = Buffer::default();
         let large = looked(dir.path(), "large", &mut buffer, false).unwrap();
-        assert!(large.sampled && large.len == HEAD && buffer.bytes.len() < 2 * HEAD);
+        // The hole after the text is not handed on.
+        assert!(large.sampled && large.len == 5001 && buffer.bytes.len() < 2 * HEAD);
+        assert!(buffer.bytes[large.len..].iter().all(|b| *b == 0));
+    }
+
+    #[test]
+    fn text_with_holes_is_text_and_the_holes_are_taken_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut buffer = Buffer::default();
+        for (zeroes, tail, want) in [
+            (1, "", "a text of some length\n\n"),
+            (5000, "", "a text of some length\n\n"),
+            (5000, "more\0text", "a text of some length\n\nmore\0text"),
+            (4 << 20, "more", "a text of some length\n\nmore"),
+        ] {
+            let text = [
+                b"a text of some length\n".as_slice(),
+                &vec![0; zeroes],
+                tail.as_bytes(),
+            ];
+            std::fs::write(dir.path().join("holes"), text.concat()).unwrap();
+            let found = looked(dir.path(), "holes", &mut buffer, false).unwrap();
+            assert_eq!((found.form, found.sampled), (Form::Text, false));
+            assert_eq!(buffer.used(), want.as_bytes());
+            assert_eq!(found.len, want.len());
+            buffer.wipe();
+            assert!(buffer.bytes.iter().all(|b| *b == 0));
+        }
+        // Not even zeroes: a binary that begins with words.
+        let binary = [b"a text of some length\n".as_slice(), &[0; 9], b"\x01"].concat();
+        std::fs::write(dir.path().join("binary"), binary).unwrap();
+        assert!(looked(dir.path(), "binary", &mut buffer, false).is_none());
     }
 
     #[test]

@@ -235,6 +235,8 @@ impl Classifier {
         if !path.is_empty() {
             structures.extend(self.rules_of_path(path));
         }
+        let store = formats::by_magic(text).and_then(|name| self.rule_named(name));
+        structures.extend(store.and_then(|rule| u32::try_from(rule).ok()));
         structures.sort_unstable();
         structures.dedup();
         let mut done: Vec<&str> = Vec::new();

@@ -42,6 +42,23 @@ pub fn form(head: &[u8]) -> Form {
     }
 }
 
+/// Shortest text that counts before zeroes: less may be a magic number.
+const LEAST_TEXT: usize = 16;
+
+/// Text and then only zeroes, to the end of what is here: a sparse file, a log whose blocks were taken beforehand, a text
+/// with its terminator.
+#[must_use]
+pub fn padded(head: &[u8]) -> bool {
+    let text = memchr::memchr(0, head).unwrap_or(head.len());
+    let (text, rest) = head.split_at(text);
+    text.len() >= LEAST_TEXT
+        && !rest.is_empty()
+        && text
+            .iter()
+            .all(|b| *b >= 0x20 && *b != 0x7f || matches!(b, b'\t' | b'\n' | b'\r' | 0x0c | 0x1b))
+        && rest.iter().all(|b| *b == 0)
+}
+
 /// Keytab 1 and 2, credential caches 1 to 4, JKS, JCEKS, SQLite 3, GnuPG private key, MySQL login path (4 zero bytes and a key are no
 /// magic: found by name).
 const STORES: &[&[u8]] = &[
@@ -176,6 +193,19 @@ mod tests {
         assert_eq!(form(&[0x30, 0x82, 4, 0xa3, 0x30, 0x82, 3, 0]), Form::Opaque);
         assert_eq!(form(b"ab\0"), Form::Opaque);
         assert_eq!(form(b"\xff\xfea\0"), Form::Utf16(true));
+    }
+
+    #[test]
+    fn text_before_zeroes_and_what_only_begins_like_it() {
+        let with = |tail: &[u8]| [b"PASSWORD=abc # 1\n".as_slice(), tail].concat();
+        assert!(padded(&with(&[0; 100])));
+        assert!(padded(&with(&[0])));
+        assert!(!padded(&with(&[])));
+        assert!(!padded(&with(&[0, 0, 1])));
+        assert!(!padded(
+            &[b"PASSWORD\x01abcdefghij".as_slice(), &[0; 9]].concat()
+        ));
+        assert!(!padded(&[b"a magic number".as_slice(), &[0; 100]].concat()));
     }
 
     proptest! {

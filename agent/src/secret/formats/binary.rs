@@ -162,6 +162,28 @@ fn ticket<'a>(r: &mut Reader<'a>) -> Option<Ticket<'a>> {
     Some((client, server, at, key, end))
 }
 
+/// The rule of the store that a file is by its first bytes, wherever it lies and whatever its name.
+pub fn by_magic(head: &[u8]) -> Option<&'static str> {
+    match head {
+        [0xfe, 0xed, 0xfe, 0xed, ..] | [0xce, 0xce, 0xce, 0xce, ..] => Some("java-keystore"),
+        [5, 2, ..] => Some("kerberos-keytab"),
+        // A store of certificates alone has the same beginning: without its name, a bag with a key must be seen.
+        [0x30, 0x82 | 0x83 | 0x80, ..]
+            if memchr::memmem::find(&head[..head.len().min(MAX_BAGS)], SHROUDED_KEY_BAG)
+                .is_some() =>
+        {
+            Some("pkcs12")
+        }
+        _ => None,
+    }
+}
+
+/// DER of pkcs8ShroudedKeyBag (1.2.840.113549.1.12.10.1.2, RFC 7292 appendix D).
+const SHROUDED_KEY_BAG: &[u8] = b"\x06\x0b\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x0a\x01\x02";
+
+/// How far into a store its bags are looked for: keys stand among the first, or after the chain of their certificates.
+const MAX_BAGS: usize = 64 * 1024;
+
 /// PKCS#12: the whole store is the secret, always encrypted.
 pub fn pkcs12(context: &mut Context<'_, '_>) {
     // SEQUENCE { INTEGER 3, SEQUENCE { OID pkcs7 ...

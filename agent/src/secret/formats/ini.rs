@@ -102,7 +102,7 @@ fn report(context: &mut Context<'_, '_>, section: &[Entry<'_>]) {
                 "gcs-hmac-key",
                 find(&["gs_access_key_id", "aws_access_key_id"]).to_string(),
             ),
-            "config" | "connections.toml"
+            "config" | "config.toml" | "connections.toml"
                 if name == "password"
                     && (file == "connections.toml" || entry.section.starts_with("connections")) =>
             {

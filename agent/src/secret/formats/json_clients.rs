@@ -312,6 +312,7 @@ fn assistants(context: &mut Context<'_, '_>, key: &str, object: &Object) {
         "mcpServers" | "servers" | "context_servers" | "mcp_servers"
     ) {
         for (server, entry) in object.iter().take(1024) {
+            flags(context, server, entry);
             for block in ["env", "headers", "environment", "http_headers"] {
                 let Some(block) = entry.get(block).and_then(Value::as_object) else {
                     continue;
@@ -322,6 +323,25 @@ fn assistants(context: &mut Context<'_, '_>, key: &str, object: &Object) {
                     }
                 }
             }
+        }
+    }
+}
+
+/// `"args": ["--api-key", "value"]`: flags whose names are those of secrets.
+fn flags(context: &mut Context<'_, '_>, server: &str, entry: &Value) {
+    let args = entry.get("args").and_then(Value::as_array);
+    let args: Vec<&str> = args
+        .into_iter()
+        .flatten()
+        .take(1024)
+        .map(|a| a.as_str().unwrap_or_default())
+        .collect();
+    for pair in args.windows(2) {
+        if let Some(name) = pair[0].strip_prefix("--")
+            && !pair[1].starts_with('-')
+            && name::classify(name.as_bytes()).is_some()
+        {
+            agent_variable(context, server, name, pair[1]);
         }
     }
 }

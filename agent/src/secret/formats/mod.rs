@@ -41,6 +41,8 @@ pub const NAMES: &[&str] = &[
     "pem",
 ];
 
+pub use binary::by_magic;
+
 /// Largest text given to a parser that builds a tree.
 const MAX_TREE: usize = 8 << 20;
 

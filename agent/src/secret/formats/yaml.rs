@@ -1,6 +1,6 @@
 //! YAML documents: kubeconfig, Secret manifests, the hosts file of GitHub's client.
 
-use super::{Context, json};
+use super::{Context, MAX_TREE, json};
 use crate::secret::derive::{base64_any, jwt, x509};
 use serde::Deserialize;
 use serde_json::Value;
@@ -10,6 +10,10 @@ const MAX_YAML: usize = 1 << 20;
 const MAX_DOCUMENTS: usize = 256;
 
 pub fn parse(context: &mut Context<'_, '_>) {
+    // A manifest may be written in JSON, which the parser of YAML reads slowly and not with tabs.
+    if context.text.trim_ascii_start().first() == Some(&b'{') && in_json(context) {
+        return;
+    }
     if context.text.len() > MAX_YAML || std::str::from_utf8(context.text).is_err() {
         return;
     }
@@ -18,10 +22,30 @@ pub fn parse(context: &mut Context<'_, '_>) {
         let Ok(document) = Value::deserialize(document) else {
             return;
         };
-        kubeconfig(context, &document);
-        hosts(context, &document);
-        json::walk(context, "", &document, 0, &mut nodes);
+        inspect(context, &document, &mut nodes);
     }
+}
+
+/// Reads the text as JSON; false when it does not begin with a document of it.
+fn in_json(context: &mut Context<'_, '_>) -> bool {
+    if context.text.len() > MAX_TREE {
+        return true;
+    }
+    let text = context.text;
+    let stream = serde_json::Deserializer::from_slice(text).into_iter::<Value>();
+    let mut nodes = 0;
+    let mut any = false;
+    for document in stream.take(MAX_DOCUMENTS).map_while(Result::ok) {
+        any = true;
+        inspect(context, &document, &mut nodes);
+    }
+    any
+}
+
+fn inspect(context: &mut Context<'_, '_>, document: &Value, nodes: &mut usize) {
+    kubeconfig(context, document);
+    hosts(context, document);
+    json::walk(context, "", document, 0, nodes);
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {

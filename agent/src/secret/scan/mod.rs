@@ -87,6 +87,10 @@ pub fn starts_word(text: &[u8], at: usize, head: &str) -> bool {
     {
         return true;
     }
+    // The default of a shell's parameter: ${NAME:-value}
+    if b == b'-' && before(2) == Some(b':') {
+        return true;
+    }
     // ANSI colour: ESC [ 3 2 m
     b == b'm' && text[i.saturating_sub(6)..i].contains(&0x1b)
 }

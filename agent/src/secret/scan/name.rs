@@ -289,6 +289,7 @@ const NEVER: &[&str] = &[
     "page",
     "continuation",
     "sync",
+    "publishable",
     "pagination",
     "cursor",
     "revision",
@@ -333,6 +334,10 @@ pub fn classify(name: &[u8]) -> Option<NameClass> {
                 "by" | "first" | "second" | "render" | "single" | "multi" | "one" | "two"
             )))
         .then_some(NameClass::Password);
+    }
+    // OCI's `pass_phrase`.
+    if before == "pass" && matches!(last, "phrase" | "word") {
+        return Some(NameClass::Password);
     }
     // dbpass, smtppass; not minipass or compass.
     if last
@@ -447,6 +452,9 @@ mod tests {
             ("password1", Some(Password)),
             ("REACT_APP_PASS", Some(Password)),
             ("dbpass", Some(Password)),
+            ("pass_phrase", Some(Password)),
+            ("STRIPE_PUBLISHABLE_KEY", None),
+            ("phrase", None),
             ("clientSecret", Some(Secret)),
             ("GITHUB_TOKEN", Some(Secret)),
             ("apiKey", Some(Secret)),

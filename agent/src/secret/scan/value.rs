@@ -7,8 +7,8 @@ use super::name::NameClass;
 use crate::secret::checks::strength::{distinct, entropy, looks_random, worded};
 use crate::secret::checks::{Doubt, doubt};
 use forms::{
-    expression, name_service, no_secret, numbered_identifier, numbers_with_colons, same_word,
-    wordy_identifier,
+    cache_key, expression, name_service, no_secret, numbered_identifier, numbers_with_colons,
+    same_word, wordy_identifier,
 };
 use typed::{by_hand, pattern, trial};
 
@@ -209,6 +209,7 @@ fn key(name: &[u8], value: &[u8], shape: &Shape, written: Written) -> Option<f64
     let strong = shape.random
         && !by_hand(value)
         && !numbers_with_colons(value)
+        && !cache_key(value)
         && !joined_words()
         && shape.digits >= if value.len() >= 32 { 1 } else { 2 }
         && entropy(value) >= if value.len() >= 24 { 3.3 } else { 3.4 };
@@ -284,5 +285,29 @@ mod tests {
             assert!(!yes(Key, v, Quoted), "{v}");
             assert!(!yes(Secret, v, Quoted), "{v}");
         }
+        let key = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+        assert!(!yes(Key, &format!("v1-{key}"), Line));
+    }
+
+    #[test]
+    fn public_forms_and_references() {
+        use NameClass::*;
+        use Written::*;
+        // Base64 of 0x0200, the length of the block that follows.
+        let sealed = format!("AgB{}", "yQ7wgiRqm3vXig8c".repeat(40));
+        for v in [
+            "pk_live_q3VtZcK8s1LwXy7BnR0uTd4P",
+            "bws:5d0f6a1e-4b52-4c9d-8f37-2a9be1c07d64",
+            "0x9f86d081884c7d659a2feaa0c55ad015a3bf4f1b",
+            &sealed,
+        ] {
+            for class in [Password, Secret, Key] {
+                assert!(!yes(class, v, Bare), "{v}");
+            }
+        }
+        // A private key has 32 bytes, and what is no base64 was not sealed.
+        let key = "0x9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+        assert!(yes(Secret, key, Bare));
+        assert!(yes(Secret, "AgBq3VtZcK8s1LwXy7BnR0uTd4P", Bare));
     }
 }

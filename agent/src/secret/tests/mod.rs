@@ -2,4 +2,5 @@
 
 mod examples;
 mod hostile;
+mod unnamed;
 mod whole;

@@ -27,11 +27,35 @@ pub(super) fn literal(
             .position(|b| matches!(b, b'<' | b'\n'))?;
         return (text.get(end) == Some(&b'<') && end > i).then_some((i..end, Written::Quoted));
     }
+    // `name: |-` and one line that is set in: a block of YAML.
+    if operator == Operator::Colon
+        && i > at
+        && let Some(line) = block(text, name, i, limit)
+    {
+        return Some((line, Written::Bare));
+    }
+    // name = ("value"), over any number of lines.
+    if operator == Operator::Assign && text.get(i) == Some(&b'(') && !config {
+        let j = i
+            + 1
+            + text[i + 1..limit]
+                .iter()
+                .take(64)
+                .take_while(|b| b.is_ascii_whitespace())
+                .count();
+        if j > i + 1 && matches!(text.get(j), Some(b'"' | b'\'')) {
+            i = j;
+        }
+    }
     // A literal on the next line after `=` or `:` in code.
     if matches!(text.get(i), Some(b'\n' | b'\r'))
         && matches!(
             operator,
-            Operator::Assign | Operator::Colon | Operator::Argument | Operator::Pair
+            Operator::Assign
+                | Operator::Colon
+                | Operator::Argument
+                | Operator::Pair
+                | Operator::FlagItem
         )
     {
         let j = i + text[i..limit]
@@ -81,14 +105,20 @@ pub(super) fn literal(
         let written = match operator {
             Operator::List => Written::Listed,
             Operator::Compare => Written::Compared,
+            // Programs take names of things there, too.
+            Operator::FlagItem => Written::Flag,
             _ => Written::Quoted,
         };
         return Some((start..end, written));
     }
     if matches!(
         operator,
-        Operator::Argument | Operator::Pair | Operator::List | Operator::Prose
+        Operator::Argument | Operator::Pair | Operator::List | Operator::FlagItem | Operator::Prose
     ) {
+        return None;
+    }
+    // `ENV NAME $OTHER`
+    if operator == Operator::Word && text.get(i) == Some(&b'$') {
         return None;
     }
     // Bare: to white space or a sign that ends values everywhere; `;`, `&` and `,` end them outside configuration files.
@@ -136,6 +166,7 @@ pub(super) fn literal(
         && !text[name.clone()].iter().any(|b| matches!(b, b'$'));
     let literal = config
         || field
+        || operator == Operator::Word
         || (tight && (line_start || text[name.clone()].iter().all(|b| !b.is_ascii_lowercase())));
     // A whole line is the value in configuration files; trailing comments are not.
     Some((
@@ -150,6 +181,40 @@ pub(super) fn literal(
             Written::Code
         },
     ))
+}
+
+/// The only line of a block that begins at `at` with `|` or `>`.
+fn block(text: &[u8], name: &Range<usize>, at: usize, limit: usize) -> Option<Range<usize>> {
+    if !matches!(text.get(at), Some(b'|' | b'>')) {
+        return None;
+    }
+    let mut lines = text[at + 1..limit].split_inclusive(|b| *b == b'\n');
+    let head = lines.next()?;
+    if head.last() != Some(&b'\n')
+        || !head
+            .trim_ascii()
+            .iter()
+            .all(|b| matches!(b, b'-' | b'+' | b'1'..=b'9'))
+    {
+        return None;
+    }
+    let line = lines.next()?;
+    let indent = line.len() - line.trim_ascii_start().len();
+    let outer = text[..name.start]
+        .iter()
+        .rev()
+        .take(64)
+        .take_while(|b| **b == b' ')
+        .count();
+    let next = lines.next().unwrap_or_default();
+    let deep = next.iter().take_while(|b| **b == b' ').count() >= indent;
+    let value = line.trim_ascii();
+    // More lines are a document of their own.
+    if indent <= outer || value.is_empty() || deep && !next.trim_ascii().is_empty() {
+        return None;
+    }
+    let start = at + 1 + head.len() + indent;
+    (value.len() < MAX_BARE).then(|| start..start + value.len())
 }
 
 /// After the closing quote at `end` the call ends, too.

@@ -19,6 +19,10 @@ pub(super) enum Operator {
     Tag,
     /// `--name value`
     Flag,
+    /// The same as two words of a list: `"--name", "value"`.
+    FlagItem,
+    /// The word after it, where nothing but a value can stand: `ENV NAME value`, `${NAME:-value}`.
+    Word,
     /// `the password is "..."`
     Prose,
 }
@@ -65,6 +69,35 @@ pub(super) fn operator(text: &[u8], name: &Range<usize>) -> Option<(usize, Opera
     {
         i = skip_space(text, i + 5, limit);
     }
+    // variable "name" { ... default = "value"
+    if closers == 1
+        && peek(i) == b'{'
+        && let Some(after) = block_default(text, name, i)
+    {
+        return Some((after, Operator::Assign));
+    }
+    // <key>name</key> and <string>value</string> on the next line: property lists.
+    if closers == 0
+        && let Some(after) = list_field(text, name, limit)
+    {
+        return Some((after, Operator::Tag));
+    }
+    // SetEnvironmentVariable('NAME', 'value', 'User')
+    if closers == 1 && peek(i) == b',' && sets_variable(text, name) {
+        return Some((i + 1, Operator::Assign));
+    }
+    // `ENV NAME value`; with quotes alone where a bare word is a name: `#define NAME "value"`.
+    if closers == 0
+        && spaced
+        && !matches!(peek(i), b'=' | b':')
+        && let Some(bare) = command(text, name.start)
+    {
+        return match peek(i) {
+            // What is defined under a name that only says key is as likely the name of something.
+            b'"' | b'\'' if !bare => Some((i, Operator::Argument)),
+            _ => bare.then_some((i, Operator::Word)),
+        };
+    }
     // `name: X` and `value: ...` on the next line, `"name": "X", "value": "..."`: lists of variables.
     if let Some(after) = value_field(text, name, i, limit) {
         return Some((after, Operator::Assign));
@@ -93,15 +126,24 @@ pub(super) fn operator(text: &[u8], name: &Range<usize>) -> Option<(usize, Opera
             if peek(i + 1) == b':' {
                 return None;
             }
+            // ${NAME:-value}
+            if peek(i + 1) == b'-' && closers == 0 && text[..name.start].ends_with(b"${") {
+                return Some((i + 2, Operator::Word));
+            }
             Some((after_type(text, i + 1, limit), Operator::Colon))
         }
         b'-' if peek(i + 1) == b'>' => None,
-        b'|' if peek(i + 1) == b'|' || peek(i + 1) == b'=' => Some((i + 2, Operator::Assign)),
-        b'?' if peek(i + 1) == b'?' => Some((i + 2, Operator::Assign)),
+        sign @ (b'|' | b'?') if peek(i + 1) == sign || sign == b'|' && peek(i + 1) == b'=' => {
+            // `||=` and `??=` assign.
+            let assigns = peek(i + 1) == sign && peek(i + 2) == b'=';
+            Some((i + 2 + usize::from(assigns), Operator::Assign))
+        }
         // ("NAME", "value"): the first of exactly two; a list of words goes on.
         b',' if closers > 0 => Some((
             i + 1,
-            if opens_pair(text, name) {
+            if text[name.clone()].starts_with(b"--") {
+                Operator::FlagItem
+            } else if opens_pair(text, name) {
                 Operator::Pair
             } else {
                 Operator::List
@@ -159,6 +201,88 @@ pub(super) fn operator(text: &[u8], name: &Range<usize>) -> Option<(usize, Opera
     }
 }
 
+/// A command before the name on its line that takes a name and a value; false when only a quoted one counts.
+fn command(text: &[u8], name: usize) -> Option<bool> {
+    let before = &text[name.saturating_sub(48)..name];
+    if !matches!(before.last(), Some(b' ' | b'\t')) {
+        return None;
+    }
+    let line = match before.iter().rposition(|b| *b == b'\n') {
+        Some(at) => &before[at + 1..],
+        None if name <= 48 => before,
+        None => return None,
+    };
+    let line = line.trim_ascii();
+    // The history of fish is YAML.
+    let line = line.strip_prefix(b"- cmd: ").unwrap_or(line);
+    if let Some(flags) = line.strip_prefix(b"set ") {
+        // set -gx NAME value
+        return flags
+            .split(|b| *b == b' ')
+            .all(|f| f.len() > 1 && f[0] == b'-' && f[1..].iter().all(|b| b"gxUlf-".contains(b)))
+            .then_some(true);
+    }
+    match line {
+        b"ENV" | b"setenv" | b"setx" | b"SETX" | b"SetEnv" | b"$ setenv" | b"% setenv" => {
+            Some(true)
+        }
+        b"#define" | b"# define" => Some(false),
+        _ => None,
+    }
+}
+
+/// Farthest that the default of a variable's block stands from its name.
+const MAX_BLOCK: usize = 400;
+
+/// The place after `default =` in the block of a Terraform variable.
+fn block_default(text: &[u8], name: &Range<usize>, open: usize) -> Option<usize> {
+    if !text[..name.start].ends_with(b"variable \"") {
+        return None;
+    }
+    let mut at = open + 1;
+    let block = &text[at..text.len().min(at + MAX_BLOCK)];
+    for line in block.split_inclusive(|b| *b == b'\n') {
+        if line.starts_with(b"}") {
+            return None;
+        }
+        let field = line.trim_ascii_start();
+        if let Some(rest) = field.strip_prefix(b"default")
+            && let Some(value) = rest.trim_ascii_start().strip_prefix(b"=")
+        {
+            return Some(at + line.len() - value.len());
+        }
+        at += line.len();
+    }
+    None
+}
+
+/// The place after `<string>` in `<key>name</key> <string>`.
+fn list_field(text: &[u8], name: &Range<usize>, limit: usize) -> Option<usize> {
+    let rest = text.get(name.end..limit)?.strip_prefix(b"</key>")?;
+    if !text[..name.start].ends_with(b"<key>") {
+        return None;
+    }
+    let value = rest.trim_ascii_start().strip_prefix(b"<string>")?;
+    Some(limit - value.len())
+}
+
+/// The quote before the name opens the arguments of PowerShell's and .NET's `SetEnvironmentVariable`.
+fn sets_variable(text: &[u8], name: &Range<usize>) -> bool {
+    let before = &text[name.start.saturating_sub(32)..name.start];
+    let before = match before {
+        [before @ .., b'"' | b'\''] => before,
+        _ => return false,
+    };
+    before
+        .trim_ascii_end()
+        .strip_suffix(b"(")
+        .is_some_and(|call| {
+            let call = call.trim_ascii_end();
+            const CALL: &[u8] = b"SetEnvironmentVariable";
+            call.len() >= CALL.len() && call[call.len() - CALL.len()..].eq_ignore_ascii_case(CALL)
+        })
+}
+
 /// After a name that is itself a field's value, the field that holds its value; the place after its colon.
 fn value_field(text: &[u8], name: &Range<usize>, at: usize, limit: usize) -> Option<usize> {
     if !matches!(text.get(at), Some(b'\n' | b'\r' | b',')) {
@@ -184,10 +308,15 @@ fn value_field(text: &[u8], name: &Range<usize>, at: usize, limit: usize) -> Opt
         i += 1;
     }
     let rest = text.get(i..limit)?;
-    if rest.len() < 7 || !rest[..5].eq_ignore_ascii_case(b"value") {
+    let word = rest
+        .iter()
+        .take(6)
+        .take_while(|b| b.is_ascii_alphabetic())
+        .count();
+    if !rest[..word].eq_ignore_ascii_case(b"value") && !rest[..word].eq_ignore_ascii_case(b"val") {
         return None;
     }
-    let mut i = i + 5;
+    let mut i = i + word;
     if matches!(text.get(i), Some(b'"' | b'\'')) {
         i += 1;
     }

@@ -131,6 +131,7 @@ pub(super) fn no_secret(value: &[u8], random: bool) -> bool {
         || starts(b"secretsmanager:")
         || starts(b"ssm:")
         || starts(b"op://")
+        || starts(b"bws:")
         || starts(b"file:")
         || starts(b"enc[")
         || starts(b"sha256:")
@@ -138,6 +139,9 @@ pub(super) fn no_secret(value: &[u8], random: bool) -> bool {
         || starts(b"sha1-")
         || starts(b"sha256-")
     {
+        return true;
+    }
+    if starts(b"pk_live_") || starts(b"pk_test_") || sealed(value) || address(value) {
         return true;
     }
     if starts(b"ssh-rsa ")
@@ -342,6 +346,32 @@ pub(super) fn numbered_identifier(value: &[u8]) -> bool {
         letters += stem.len();
     }
     words >= 3 && letters >= words * 2 || words == 2 && letters >= 8 && value.contains(&b'_')
+}
+
+/// A value that Bitnami's controller sealed for the cluster: base64 of the length of an RSA-4096 block (2 bytes), the
+/// block (512 bytes) and what it protects.
+fn sealed(value: &[u8]) -> bool {
+    value.len() >= 256
+        && matches!(value, [b'A', b'g', b'A'..=b'D', ..])
+        && value
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'='))
+}
+
+/// An address of Ethereum and of what was made after it: `0x` and 20 bytes in hex. Its private keys have 32.
+fn address(value: &[u8]) -> bool {
+    value.len() == 42 && value.starts_with(b"0x") && value[2..].iter().all(u8::is_ascii_hexdigit)
+}
+
+/// The key of a cache: a version and a digest (`v1-9f86d0...`).
+pub(super) fn cache_key(value: &[u8]) -> bool {
+    let Some(dash) = value.iter().position(|b| *b == b'-') else {
+        return false;
+    };
+    let (version, digest) = (&value[..dash], &value[dash + 1..]);
+    matches!(version, [b'v', digits @ ..] if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
+        && matches!(digest.len(), 32 | 40 | 64)
+        && digest.iter().all(u8::is_ascii_hexdigit)
 }
 
 /// A number with the suffix of its type, or in hexadecimal with one.
