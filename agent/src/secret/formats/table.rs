@@ -3,6 +3,8 @@
 use super::Context;
 use super::lines::{lines, show};
 use crate::secret::api::Origin;
+use crate::secret::classifier::text_kind;
+use crate::secret::scan::assign::TextKind;
 use crate::secret::scan::name::{NameClass, classify};
 use crate::secret::scan::value::{Written, judge};
 use std::ops::Range;
@@ -10,6 +12,9 @@ use std::ops::Range;
 const MAX_COLUMNS: usize = 64;
 /// Longest name of a column, bytes.
 const MAX_TITLE: usize = 40;
+
+/// What a cell must be worth: manuals have tables of settings with words in them.
+const LEAST: f64 = 0.5;
 
 struct Column {
     at: usize,
@@ -26,6 +31,10 @@ struct Header {
 }
 
 pub fn parse(context: &mut Context<'_, '_>) {
+    // Arguments of calls, one a line, look like rows.
+    if text_kind(context.path) == TextKind::Source {
+        return;
+    }
     let text = context.text;
     let mut header: Option<Header> = None;
     let mut found = Vec::new();
@@ -83,6 +92,7 @@ fn take(
         }
         // A blank makes it prose; a table of one word in each cell is a vocabulary.
         if let Some(confidence) = judge(column.class, &column.title, value, Written::Compared)
+            && confidence >= LEAST
             && !value.contains(&b' ')
         {
             found.push(("table-secret".to_string(), span, owner, Some(confidence)));
@@ -101,6 +111,10 @@ fn read_header(line: &[u8]) -> Option<Header> {
 
 /// A line of short names, one of which sounds secret.
 fn header_of(line: &[u8], separator: u8) -> Option<Header> {
+    // Only in Markdown a table may be set in.
+    if separator != b'|' && line.first().is_none_or(u8::is_ascii_whitespace) {
+        return None;
+    }
     let cells = cells(line, separator);
     if cells.len() < 2 || cells.len() > MAX_COLUMNS {
         return None;
@@ -115,7 +129,7 @@ fn header_of(line: &[u8], separator: u8) -> Option<Header> {
             })
             // A sentence has more words.
             && title.iter().filter(|b| **b == b' ').count() <= 3;
-        if !good || title.is_empty() && separator != b'|' && at + 1 < cells.len() {
+        if !good || title.is_empty() {
             return None;
         }
         if let Some(class) = classify(title) {

@@ -78,7 +78,7 @@ pub(super) fn literal(
     {
         return (length > 0).then_some((i + 2..i + 2 + length, Written::Quoted));
     }
-    if operator == Operator::Assign && !config {
+    if matches!(operator, Operator::Assign | Operator::Colon) && !config {
         i += wrappers(&text[i..limit]);
     }
     // Prefixes of literals: b"", r'', @"", N'', u""; escaped quotes of a string within a string.
