@@ -210,7 +210,7 @@ mod tests {
         assert!(quiet.contains("NOT PROVEN") && quiet.contains("task_struct.comm is wrong"));
         assert!(!quiet.contains("LOST RECORDS") && !quiet.contains("NOT SEEN"));
         status.counters = Some(Counters {
-            lost: [("exec".to_owned(), 7)].into(),
+            lost: [("all_kinds".to_owned(), 7)].into(),
             gaps: [("payload_truncated".to_owned(), 3)].into(),
             ..Default::default()
         });
@@ -221,7 +221,7 @@ mod tests {
                 .unwrap_or("")
                 .to_owned()
         };
-        assert!(line("exec  ").contains('7'), "{text}");
+        assert!(line("all_kinds").contains('7'), "{text}");
         assert!(
             line("payload_truncated").contains("3      sends of holders"),
             "{text}"
