@@ -276,6 +276,18 @@ pub fn arguments(
             add(credential, index);
         }
     }
+    for (index, place) in classifier.hidden_in_argv(&argv) {
+        let Some(range) = ranges.get(index) else {
+            continue;
+        };
+        let place = range.start + place.start..range.start + place.end;
+        let told = spans
+            .iter()
+            .any(|(told, _)| told.start < place.end && place.start < told.end);
+        if !told && !place.is_empty() {
+            spans.push((place, "[redacted]".to_owned()));
+        }
+    }
     spans.sort_by_key(|(place, _)| (place.start, std::cmp::Reverse(place.end)));
     let shown = ranges
         .iter()

@@ -191,6 +191,44 @@ fn arguments_are_shown_without_what_must_not_be_shown() {
     );
 }
 
+/// Real command lines: what the program makes a secret is not shown, told as a credential or not.
+#[test]
+fn passwords_on_command_lines_are_not_shown() {
+    for (line, secret, told) in [
+        ("mysql -u root -pS3cretXy12Zk db", "S3cretXy12Zk", true),
+        (
+            "/usr/bin/docker login -u bob -p S3cretXy12Zk r.corp.net",
+            "S3cretXy12Zk",
+            true,
+        ),
+        ("zip -P S3cretXy12Zk b.zip data", "S3cretXy12Zk", true),
+        // Too weak to be told as a credential, and a password all the same.
+        ("/usr/bin/mysql -u root -phunter db", "hunter", false),
+        ("sshpass -p hunter ssh h", "hunter", false),
+        ("app --password hunter --verbose", "hunter", false),
+        ("app --db-password=hunter --verbose", "hunter", false),
+        ("env PGPASSWORD=hunter psql", "hunter", false),
+    ] {
+        let argv = line.replace(' ', "\0") + "\0";
+        let seen = run_exec(&mut digest(&[]), argv.as_bytes(), b"A=b\0");
+        let shown = seen.argv.join(" ");
+        assert!(
+            !shown.contains(secret) && shown.contains("[redacted"),
+            "{shown}"
+        );
+        assert!(!told || seen.found.len() == 1, "{line}");
+        let (first, last) = (line.split(' ').next(), line.rsplit(' ').next());
+        assert_eq!(
+            (shown.split(' ').next(), shown.rsplit(' ').next()),
+            (first, last)
+        );
+    }
+    let plain = "app --password-stdin --token-file /x -p 80 key=1";
+    let argv = plain.replace(' ', "\0") + "\0";
+    let seen = run_exec(&mut digest(&[]), argv.as_bytes(), b"A=b\0");
+    assert_eq!(seen.argv.join(" "), plain);
+}
+
 #[test]
 fn a_secret_known_from_the_environment_is_redacted_in_any_form() {
     use base64::Engine as _;

@@ -1,5 +1,6 @@
 //! The compiled rules and what they find in a text.
 
+mod argv;
 mod place;
 mod values;
 
@@ -150,6 +151,9 @@ impl Classifier {
                 continue;
             }
             out.extend(settle::settle(self, arg, finds).into_iter().map(|f| (i, f)));
+        }
+        if argv.len() > 2 {
+            self.command_line(argv, &mut out);
         }
         out
     }

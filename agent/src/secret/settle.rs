@@ -47,6 +47,9 @@ fn sections(text: &[u8]) -> Vec<usize> {
 }
 
 pub(super) fn settle(classifier: &Classifier, text: &[u8], mut finds: Finds) -> Vec<Finding> {
+    finds
+        .list
+        .retain(|raw| !raw.parts.iter().any(|part| is_fingerprint(text, part)));
     pair_aws(classifier, text, &mut finds.list);
     let kept = without_overlaps(finds.list);
     let mut findings = merge(classifier, text, kept);
@@ -54,6 +57,15 @@ pub(super) fn settle(classifier: &Classifier, text: &[u8], mut finds: Finds) -> 
         hide_tokens(classifier, finding);
     }
     findings
+}
+
+/// keytrail's own events name each credential by kind and fingerprint, which looks like a service's name and its key.
+fn is_fingerprint(text: &[u8], part: &Part) -> bool {
+    let before = text.get(..part.span.start).unwrap_or_default();
+    part.value.starts_with(b"kt1:")
+        || before.ends_with(b"kt1:")
+            && part.value.len() == 32
+            && part.value.iter().all(u8::is_ascii_hexdigit)
 }
 
 /// What is said about a credential is shown to everybody. A token that stands where a name should (a user who is a token,

@@ -15,7 +15,7 @@ pub struct PemKey {
     pub span: Range<usize>,
     /// Between BEGIN and the dashes, for example `RSA PRIVATE KEY`.
     pub label: String,
-    /// The block in canonical form: label lines and 64-column body.
+    /// The block in canonical form: label lines and a body in the columns its writers use.
     pub canonical: Zeroizing<Vec<u8>>,
     pub identifier: String,
     pub encrypted: bool,
@@ -101,7 +101,13 @@ pub fn at(text: &[u8], at: usize) -> Option<PemKey> {
     canonical.extend_from_slice(b"-----BEGIN ");
     canonical.extend_from_slice(label);
     canonical.extend_from_slice(b"-----\n");
-    for line in body.chunks(64) {
+    // RFC 7468, section 2 asks for 64 columns; OpenSSH writes 70 (sshkey.c).
+    let columns = if label.starts_with(b"OPENSSH") {
+        70
+    } else {
+        64
+    };
+    for line in body.chunks(columns) {
         canonical.extend_from_slice(line);
         canonical.push(b'\n');
     }

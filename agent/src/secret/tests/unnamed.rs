@@ -133,3 +133,76 @@ fn a_name_of_another_kind_wins_over_a_word_before_it() {
     let text = expand("RECAPTCHA_SITE_KEY=6L{base62:38}\n", 3).unwrap();
     assert!(kinds(text.as_bytes(), "").is_empty());
 }
+
+/// What the command lines of real tools give away, and where: each secret whole, in its own argument.
+#[test]
+fn flags_of_programs_are_known_in_a_real_argument_vector() {
+    let secret = "S3cretXy12Zk";
+    for line in [
+        "mysql -u root -pS3cretXy12Zk db",
+        "/usr/bin/mysqldump -h db1 -uroot -pS3cretXy12Zk shop",
+        "docker login -u bob -p S3cretXy12Zk r.corp.net",
+        "sshpass -p S3cretXy12Zk ssh bob@h",
+        "sshpass -pS3cretXy12Zk ssh bob@h",
+        "redis-cli -h r -a S3cretXy12Zk ping",
+        "ldapsearch -x -D cn=admin -w S3cretXy12Zk -b dc=x",
+        "smbclient //srv/s -U bob%S3cretXy12Zk",
+        "sqlcmd -S db -U sa -P S3cretXy12Zk",
+        "mongosh --host h -u root -p S3cretXy12Zk admin",
+        "zip -P S3cretXy12Zk b.zip data",
+        "curl -s -u bob:S3cretXy12Zk https://x",
+        "psql --password=S3cretXy12Zk",
+    ] {
+        let argv: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        let found = CLASSIFIER.classify_argv(&argv);
+        let shown: Vec<(usize, &[u8])> = found
+            .iter()
+            .map(|(i, f)| (*i, &argv[*i][f.span()]))
+            .collect();
+        let at = argv
+            .iter()
+            .position(|a| a.ends_with(secret.as_bytes()))
+            .unwrap();
+        assert_eq!(shown, [(at, secret.as_bytes())], "{line}");
+        assert_eq!(&found[0].1.parts[0].value[..], secret.as_bytes(), "{line}");
+    }
+    for line in [
+        "mysql -h db1 -u app -p shop",
+        "grep -r password /etc",
+        "docker login -u bob --password-stdin r.corp.net",
+        "gcc -c -o main.o main.c -pthread -pipe",
+        "ssh -p 2222 bob@host2 uptime",
+        "tar -P -czf backup-2024.tgz data1",
+    ] {
+        let argv: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        assert!(CLASSIFIER.classify_argv(&argv).is_empty(), "{line}");
+    }
+}
+
+#[test]
+fn keytrails_own_events_hold_no_credential() {
+    for kind in [
+        "datadog-api-key",
+        "asana-secret",
+        "jenkins-token",
+        "sentry-config",
+        "generic-secret",
+    ] {
+        let text = format!(
+            "{{\"credential\":{{\"kind\":\"{kind}\",\"fingerprint\":\"kt1:9f86d081884c7d659a2feaa0c55ad015\",\"secret\":\"kt1:9f86d081884c7d659a2feaa0c55ad015\"}}}}"
+        );
+        let found = CLASSIFIER.classify(text.as_bytes(), Origin::Text);
+        assert!(found.is_empty(), "{kind} {found:?}");
+    }
+}
+
+#[test]
+fn an_openssh_key_keeps_the_columns_it_is_written_in() {
+    let text = expand("{openssh}\n", 3).unwrap();
+    let found = CLASSIFIER.classify(text.as_bytes(), Origin::Text);
+    assert_eq!(
+        String::from_utf8_lossy(&found[0].parts[0].value).trim_end(),
+        text.trim_end(),
+        "a file in base64 or hex is found by the bytes as they lie there"
+    );
+}
