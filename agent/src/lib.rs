@@ -3,7 +3,7 @@
 //! Data flows one way: `sensor` (kernel records) -> `decode` (typed records, still with secret bytes)
 //! -> `digest` with `secret` and `wire` (classify, match, wipe) -> `model::Observation` (no secret bytes from here on)
 //! -> `process` and `correlate` (a pure state machine) -> `keytrail.v1.Event` -> `ledger`, `serve`, `cli`.
-//! Only `engine` names two stages. See docs/ARCHITECTURE.md.
+//! Nothing names a stage that comes after it; `engine` puts them together. See docs/ARCHITECTURE.md.
 
 pub mod cli;
 pub mod config;

@@ -1,17 +1,9 @@
 //! Building blocks of events.
 
 use crate::model::{Credential, Ends, FileFacts, HostName};
+pub use crate::process::timestamp;
 use crate::process::{Holding, HoldingPlace};
 use keytrail_proto::v1;
-
-/// Nanoseconds since the epoch as a protobuf timestamp.
-#[must_use]
-pub fn timestamp(wall_ns: u64) -> pbjson_types::Timestamp {
-    pbjson_types::Timestamp {
-        seconds: i64::try_from(wall_ns / 1_000_000_000).unwrap_or(i64::MAX),
-        nanos: (wall_ns % 1_000_000_000) as i32,
-    }
-}
 
 pub fn credential(c: &Credential) -> v1::Credential {
     v1::Credential {

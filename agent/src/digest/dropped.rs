@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 /// What has a bound here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Bound {
-    /// Credentials known at the same time.
-    Credentials,
     /// Secrets looked for in what is sent.
     Secrets,
     /// Secrets that cannot be told from chance, or are too long to be looked for.

@@ -7,7 +7,8 @@ use crate::wire::{Learned, Matcher};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Credentials kept at most; beyond it nothing new is learnt, and that is counted.
+/// Credentials kept at most. Beyond it new ones are told wherever they are met, but not looked for in what is sent, and
+/// that is counted.
 const MAX_KNOWN: usize = 50_000;
 
 /// Known credentials by fingerprint.
@@ -15,6 +16,7 @@ pub struct Registry {
     fingerprinter: Fingerprinter,
     pub matcher: Matcher,
     known: HashMap<String, CredentialRef>,
+    limit: usize,
     /// Grows with every new secret: results of older scans may be incomplete.
     pub generation: u64,
     /// What found no room, or cannot be looked for.
@@ -28,6 +30,7 @@ impl Registry {
             fingerprinter,
             matcher,
             known: HashMap::new(),
+            limit: MAX_KNOWN,
             generation: 0,
             dropped: Dropped::default(),
         }
@@ -79,9 +82,9 @@ impl Registry {
         let fresh = finding.credential(&self.fingerprinter);
         let credential = match self.known.get(&fresh.fingerprint) {
             Some(known) if !better(&fresh, known) => return Some(known.clone()),
-            _ if self.known.len() >= MAX_KNOWN => {
-                self.dropped.add(Bound::Credentials, 1);
-                return None;
+            None if self.known.len() >= self.limit => {
+                self.dropped.add(Bound::Secrets, 1);
+                return Some(Arc::new(fresh));
             }
             _ => Arc::new(fresh),
         };
@@ -113,4 +116,36 @@ fn better(fresh: &Credential, known: &Credential) -> bool {
         || (fresh.confidence >= known.confidence
             && known.identifier.is_empty()
             && !fresh.identifier.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::{Classifier, Origin};
+
+    #[test]
+    fn a_full_registry_still_knows_who_holds_what() {
+        let mut registry = Registry::new(Fingerprinter::new(&[7; 32]), Matcher::new(&[9; 32]));
+        registry.limit = 1;
+        let classifier = Classifier::builtin();
+        let text = |letter: char| format!("DB_PASSWORD=q3Vt{letter}cK8s1LwXy7B");
+        let mut held = |letter: char| {
+            let text = text(letter);
+            let findings = classifier.classify(text.as_bytes(), Origin::Text);
+            let held = registry.learn_held(&findings, 0.0);
+            (
+                held.len(),
+                registry.matcher.places(text.as_bytes()).len(),
+                registry.dropped.clone(),
+            )
+        };
+        let (first, found, dropped) = held('A');
+        assert!((first, found) == (1, 1) && dropped.is_empty());
+        // Reads and exposures of it are told all the same; that it is not looked for is counted.
+        let (second, found, mut dropped) = held('B');
+        assert_eq!((second, found), (1, 0));
+        assert_eq!(dropped.take().collect::<Vec<_>>(), [(Bound::Secrets, 1)]);
+        assert_eq!(held('A').1, 1);
+        assert_eq!(registry.len(), 1);
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::dropped::Dropped;
 use super::exec::{self, Execs, Finished};
-use super::files::{Discovered, Discovery, Files, min_confidence};
+use super::files::{Discovered, Discovery, Files, min_confidence, renamed};
 use super::registry::Registry;
 use super::{Kernel, procfs, stamp};
 use crate::decode::Record;
@@ -188,7 +188,18 @@ impl Digest {
                 .files
                 .table
                 .learn(&root, &path, &self.classifier, &mut self.registry);
-            let same = again.as_ref().is_some_and(|learnt| learnt.id == r.file);
+            let mut same = again.as_ref().is_some_and(|learnt| learnt.id == r.file);
+            let (mut again, mut path) = (again, path);
+            // Renamed in its directory since: by inode it is the same file.
+            if !same && let Some(now) = renamed(&root, &path, r.file) {
+                let moved =
+                    self.files
+                        .table
+                        .learn(&root, &now, &self.classifier, &mut self.registry);
+                if moved.as_ref().is_some_and(|learnt| learnt.id == r.file) {
+                    (same, again, path) = (true, moved, now);
+                }
+            }
             if let Some(learnt) = again
                 && let Some(held) = learnt.held
                 && let Some(known) = self.files.table.get(learnt.id)

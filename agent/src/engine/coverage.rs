@@ -212,12 +212,6 @@ pub fn dropped(bound: Bound, count: u64, boot_ns: u64) -> GapSeen {
     const LINEAGE: &str =
         "sends of who holds them are told as lineage, with source and destination";
     let (reason, what, remedy, signal) = match bound {
-        Bound::Credentials => (
-            "table_full",
-            "credentials found no room: their use is not told",
-            FEWER,
-            "file_read",
-        ),
         Bound::Secrets => (
             "table_full",
             "secrets found no room among those that are looked for in what is sent",

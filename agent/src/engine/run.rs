@@ -87,7 +87,10 @@ impl Deferred {
                 Op::Set(tgid, state) => sensor.set_process(tgid, state),
                 Op::Clear(tgid, exec_id) => sensor.clear_process(tgid, exec_id),
                 Op::Watch(path, file, flags) => {
-                    if let Err(error) = sensor.watch(&path, file, flags) {
+                    // What is gone already cannot be read.
+                    if let Err(error) = sensor.watch(&path, file, flags)
+                        && error.kind() != std::io::ErrorKind::NotFound
+                    {
                         gaps.push(coverage::unwatched(&path, &error, boot_ns()));
                     }
                 }

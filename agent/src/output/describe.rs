@@ -101,6 +101,7 @@ pub fn action(event: &Event) -> (String, Colour) {
         .unwrap_or_default();
     match event.kind.as_str() {
         "credential_read" => ("read file".into(), Colour::Cyan),
+        "credential_opened" => ("opened file".into(), Colour::Dim),
         "credential_created" => ("new file".into(), Colour::Cyan),
         "credential_exposed" => match event.source.as_ref().map(|s| s.r#type.as_str()) {
             Some("env") => ("has in env".into(), Colour::Yellow),

@@ -271,9 +271,7 @@ impl ProcessTable {
             unit: p.workload.unit.clone(),
             pod: p.workload.pod.clone(),
             ancestors: self.ancestors(p.parent),
-            start_time: Some(crate::correlate::timestamp(
-                self.boot_wall_ns + pid.start * TICK_NS,
-            )),
+            start_time: Some(super::timestamp(self.boot_wall_ns + pid.start * TICK_NS)),
             ppid: p.parent.map_or(0, |parent| parent.tgid),
         }
     }

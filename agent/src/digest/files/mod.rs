@@ -11,7 +11,7 @@ mod table;
 pub use discover::{Discovered, Discovery};
 pub use inspect::{Inspected, inspect};
 pub use own::OwnFiles;
-pub use read::{Version, open_in, open_root, reopen, version};
+pub use read::{Version, open_in, open_root, renamed, reopen, version};
 pub use roots::Files;
 pub use table::{FileTable, KnownFile};
 

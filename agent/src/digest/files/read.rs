@@ -130,6 +130,28 @@ pub fn content(fd: OwnedFd, size: u64) -> io::Result<(Zeroizing<Vec<u8>>, bool)>
     Ok((bytes, truncated || have as u64 > want))
 }
 
+/// Entries of a directory looked through for a file that was renamed.
+const ENTRIES_MAX: usize = 4_096;
+
+/// Where a file of this inode lies now in the directory of `path`.
+pub fn renamed(root: &Path, path: &str, file: FileId) -> Option<String> {
+    let (parent, _) = path.rsplit_once('/')?;
+    let root = open_root(root).ok()?;
+    let within = if parent.is_empty() { "/" } else { parent };
+    let directory = open_in(root.as_fd(), within, OFlags::RDONLY | OFlags::DIRECTORY).ok()?;
+    rustix::fs::Dir::read_from(&directory)
+        .ok()?
+        .take(ENTRIES_MAX)
+        .filter_map(Result::ok)
+        .filter(|entry| entry.ino() == file.ino)
+        .filter_map(|entry| Some(format!("{parent}/{}", entry.file_name().to_str().ok()?)))
+        .find(|path| {
+            open_in(root.as_fd(), path, OFlags::PATH | OFlags::NOFOLLOW)
+                .and_then(|fd| version(&fd, path))
+                .is_ok_and(|there| there.is_some_and(|there| there.id == file))
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +178,22 @@ mod tests {
         assert_eq!((&bytes[..], cut), (&b"inside"[..], false));
         let fifo = open_in(root.as_fd(), "/fifo", OFlags::PATH).unwrap();
         assert!(version(&fifo, "/fifo").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_renamed_file_is_found_by_its_inode() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| format!("{}/{name}", dir.path().display());
+        std::fs::write(path("one"), b"x").unwrap();
+        let slash = Path::new("/");
+        let root = open_root(slash).unwrap();
+        let fd = open_in(root.as_fd(), &path("one"), OFlags::PATH).unwrap();
+        let id = version(&fd, "").unwrap().unwrap().id;
+        std::fs::rename(path("one"), path("two")).unwrap();
+        std::fs::write(path("one"), b"y").unwrap();
+        assert_eq!(renamed(slash, &path("one"), id), Some(path("two")));
+        std::fs::remove_file(path("two")).unwrap();
+        assert_eq!(renamed(slash, &path("one"), id), None);
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub fn parse(context: &mut Context<'_, '_>) {
         "chap-secrets" | "pap-secrets" => of_lines(text, ppp),
         "sasl_passwd" | "passwd" => of_lines(text, relay),
         "passwd.client" => of_lines(text, exim),
+        ".curlrc" | "curlrc" => of_lines(text, curl),
         name if name.starts_with(".rsync") || name.starts_with("rsync") => of_lines(text, rsync),
         _ if path.contains("/svn.simple/") => subversion(text),
         _ if path.contains("/openvpn/") => openvpn(text),
@@ -28,10 +29,7 @@ pub fn parse(context: &mut Context<'_, '_>) {
 }
 
 /// What each line that is no comment holds.
-fn of_lines(
-    text: &[u8],
-    read: fn(&[u8]) -> Option<(&'static str, Range<usize>, String)>,
-) -> Vec<Account> {
+fn of_lines(text: &[u8], read: fn(&[u8]) -> Option<Account>) -> Vec<Account> {
     lines(text)
         .filter(|(_, line)| !line.is_empty() && line[0] != b'#')
         .filter_map(|(start, line)| {
@@ -116,6 +114,36 @@ fn exim(line: &[u8]) -> Option<Account> {
         "smtp-relay-password",
         line.len() - password.len()..line.len(),
         format!("{}@{}", show(user), show(host)),
+    ))
+}
+
+/// `user = "name:password"` (curl(1), --config).
+fn curl(line: &[u8]) -> Option<Account> {
+    let line_start = line.len() - line.trim_ascii_start().len();
+    let option = line[line_start..]
+        .strip_prefix(b"--")
+        .unwrap_or(&line[line_start..]);
+    let rest = option
+        .strip_prefix(b"proxy-user")
+        .or_else(|| option.strip_prefix(b"user"))
+        .or_else(|| option.strip_prefix(b"-u"))?;
+    let value = rest.trim_ascii_start();
+    let value = value
+        .strip_prefix(b"=")
+        .or_else(|| value.strip_prefix(b":"))
+        .unwrap_or(value);
+    if value.len() == rest.len() {
+        return None;
+    }
+    let at = line.len() - value.len();
+    let account = words(value).into_iter().next()?;
+    let account = at + account.start..at + account.end;
+    let colon = line[account.clone()].iter().position(|b| *b == b':')?;
+    let user = &line[account.start..account.start + colon];
+    Some((
+        "curl-config",
+        account.start + colon + 1..account.end,
+        show(user),
     ))
 }
 

@@ -133,12 +133,12 @@ fn external(context: &mut Context<'_, '_>, object: &Object) {
     let raw = if token.len() >= 16 {
         context.emit("gcp-workload-identity", token.as_bytes(), identifier)
     } else {
-        let raw = context.emit("gcp-workload-identity", audience.as_bytes(), identifier);
-        raw.map(|raw| {
-            // A name, no secret.
+        let mut raw = context.emit("gcp-workload-identity", audience.as_bytes(), identifier);
+        // A name, no secret.
+        if let Some(raw) = &mut raw {
             raw.parts.clear();
-            raw
-        })
+        }
+        raw
     };
     if let Some(raw) = raw {
         raw.public = vec![audience.to_string()];
