@@ -4,7 +4,7 @@ use super::facts::{self, GitTrees, Packages, Reader, Users, packages};
 use super::model::{Entry, FilePlace, Place};
 use super::names;
 use super::walk::Root;
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 /// Work trees are looked up for this many places of one credential.
@@ -93,6 +93,7 @@ pub fn enrich_files(entries: &mut [Entry], index: usize, root: &Root) -> Unread 
                 wanted.push([b"/", path.as_slice()].concat());
             }
         }
+        let units = facts::units(records.fd.as_fd(), &wanted);
         let Packages {
             owners,
             unread: stores,
@@ -102,10 +103,12 @@ pub fn enrich_files(entries: &mut [Entry], index: usize, root: &Root) -> Unread 
             unread.push((path, why.to_owned()));
         }
         for f in entries.iter_mut().flat_map(|e| files_of(e, index)) {
-            if let Some(package) =
-                owners.get([b"/", records.path(&f.raw).as_slice()].concat().as_slice())
-            {
+            let path = [b"/", records.path(&f.raw).as_slice()].concat();
+            if let Some(package) = owners.get(path.as_slice()) {
                 f.package.clone_from(package);
+            }
+            if let Some(unit) = units.get(&path) {
+                f.unit.clone_from(unit);
             }
         }
     }

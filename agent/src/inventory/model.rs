@@ -87,6 +87,9 @@ pub struct FilePlace {
     /// Package (dpkg, rpm) that installed it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub package: String,
+    /// systemd unit that names it: as environment file, as credential, on its command line.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub unit: String,
     /// Users and groups that an access control list lets read it (`user ann`, `group ops`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub acl: Vec<String>,

@@ -4,11 +4,13 @@ mod acl;
 mod git;
 mod ignore;
 mod packages;
+mod units;
 mod users;
 
 pub use acl::{Reader, readers};
 pub use git::GitTrees;
 pub use packages::{Packages, packages};
+pub use units::units;
 pub use users::Users;
 
 use rustix::fd::{AsFd, OwnedFd};

@@ -209,6 +209,7 @@ fn owner(entry: &Entry) -> String {
             Place::File(f) => {
                 offer(5, f.pod.clone());
                 offer(4, f.container.chars().take(12).collect());
+                offer(4, f.unit.clone());
                 offer(3, f.package.clone());
                 offer(
                     2,
