@@ -36,9 +36,19 @@ fn the_unit_that_reads_a_file_is_its_owner() {
     };
     let document: serde_json::Value = serde_json::from_str(&run("json")).unwrap();
     let text = document.to_string();
-    assert_eq!(text.matches("\"unit\":\"shop.service\"").count(), 1, "{text}");
+    assert_eq!(
+        text.matches("\"unit\":\"shop.service\"").count(),
+        1,
+        "{text}"
+    );
     let table = run("table");
-    let line = |what: &str| table.lines().find(|l| l.contains(what)).unwrap_or("").to_owned();
+    let line = |what: &str| {
+        table
+            .lines()
+            .find(|l| l.contains(what))
+            .unwrap_or("")
+            .to_owned()
+    };
     assert!(line("etc/default/shop").contains("shop.service"), "{table}");
     assert!(!line("srv/other.env").contains("shop.service"), "{table}");
 }

@@ -36,6 +36,7 @@ impl Acts {
                 plant::anthropic(),
                 plant::slack(),
                 plant::database_url(),
+                plant::typed_password(),
             ],
             tls: TlsServer::start(&scratch.join("server")),
             sink: Sink::http(),
@@ -44,7 +45,8 @@ impl Acts {
     }
 
     fn with_tokens(&self, mut act: crate::command::Act) -> crate::command::Act {
-        for token in &self.planted[2..] {
+        let (_, typed) = self.planted.split_last().unwrap();
+        for token in &typed[2..] {
             act = act.env(token.name, &token.value);
         }
         act
@@ -86,6 +88,13 @@ time.sleep(0.3)";
             .run()
             .ok();
         pids.push(done.pid);
+        // Typed as MySQL takes it: only program and flag say what it is. Nothing is sent.
+        let typed = self.planted.last().unwrap();
+        self.with_tokens(act("/bin/true"))
+            .arg0("mysql")
+            .args(["-uroot", &format!("-p{}", typed.value), "shop"])
+            .run()
+            .ok();
         pids
     }
 }

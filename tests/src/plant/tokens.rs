@@ -84,6 +84,22 @@ pub fn database_url() -> Planted {
     }
 }
 
+/// A password that is typed on a command line.
+#[must_use]
+pub fn typed_password() -> Planted {
+    let password = text(BASE62, 24);
+    Planted {
+        name: "typed password",
+        identifier: None,
+        value: password.clone(),
+        secrets: vec![Secret {
+            label: "typed password".to_owned(),
+            bytes: password.into_bytes(),
+            public_prefix: 0,
+        }],
+    }
+}
+
 /// Variables of a build that look random and are no credentials.
 #[must_use]
 pub fn gitlab_like_noise() -> Vec<(String, String)> {
