@@ -294,6 +294,11 @@ impl Agent {
         self.process.lock().unwrap().signal(libc::SIGSTOP);
     }
 
+    /// Lets it go on after [`Agent::pause`].
+    pub fn resume(&self) {
+        self.process.lock().unwrap().signal(libc::SIGCONT);
+    }
+
     /// SIGKILL, and gives its setup back for a restart.
     pub fn kill(self) -> Setup {
         self.process.lock().unwrap().end();
