@@ -11,6 +11,7 @@ keytrail_tests::cases! {
         other_ways_of_reading
         tmpfs_is_not_silent
         readers_are_named
+        other_mount_namespaces
     }
     inventory {
         owners_by_rpm
@@ -35,6 +36,7 @@ keytrail_tests::cases! {
         asyncio_finds_its_socket
         a_trace_names_its_own_libraries
         go_is_never_silent
+        kubectl_is_never_silent
     }
     sends_tcp {
         found_in_a_file_and_used_at_once
@@ -60,6 +62,8 @@ keytrail_tests::cases! {
         escape_sequences_are_escaped
         odd_files_in_watched_places
         few_file_descriptors
+        ring_that_overflows
+        environments_that_cannot_be_read
     }
     bad_places {
         unknown_key_in_the_configuration
@@ -72,6 +76,7 @@ keytrail_tests::cases! {
         second_agent
         trace_exit_statuses
         trace_leaves_the_streams_alone
+        trace_shows_events
         trace_follows_descendants
         trace_of_a_short_command
         watch_shows_the_events

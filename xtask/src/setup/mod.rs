@@ -100,6 +100,8 @@ const TEST: &[Package] = &[
         "takes a core image of the agent, in which no secret may be",
     ),
     package("procps", "ps and kill for the tests"),
+    package("nodejs", "a client with OpenSSL inside, which sends later"),
+    package("hey", "a client of Go, with TLS of its own"),
     package("rpm", "a package database as other distributions have it"),
 ];
 
@@ -199,9 +201,9 @@ fn without_apt(wanted: &[Package], building: bool) -> Result<()> {
         "e2fsprogs" => Some("mke2fs"),
         "binutils" => Some("strip"),
         "procps" => Some("ps"),
-        name @ ("gcc" | "curl" | "wget" | "openssl" | "python3" | "git" | "gdb" | "bpftrace") => {
-            Some(name)
-        }
+        "nodejs" => Some("node"),
+        name @ ("gcc" | "curl" | "wget" | "openssl" | "python3" | "git" | "gdb" | "bpftrace"
+        | "hey") => Some(name),
         _ => None,
     };
     let lacking: Vec<String> = wanted
