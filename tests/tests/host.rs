@@ -15,6 +15,10 @@ keytrail_tests::cases! {
     }
     inventory {
         owners_by_rpm
+        network_file_systems
+        progress_on_a_terminal
+        older_than
+        holders_by_their_cgroups
     }
     inventory_live {
         written_anywhere
