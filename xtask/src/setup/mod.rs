@@ -89,6 +89,11 @@ const BPF: &[Package] = &[
 ];
 
 const TEST: &[Package] = &[
+    newer(
+        "rust-web-clippy",
+        "1.95",
+        "clippy on the kernel side, by the compiler it is built with",
+    ),
     package("curl", "sends credentials in the tests"),
     package("wget", "sends credentials in the tests"),
     package("nginx-light", "receives them over TLS"),

@@ -125,6 +125,7 @@ fn unit(filter: &[String]) -> Part {
             "warnings",
         ])),
     );
+    part.check("clippy on the kernel side", build::lint_kernel_side());
     deny::check(&mut part);
     part.tests(cargo_test(
         &["--workspace", "--features=xtask/eval", "--lib", "--bins"],
