@@ -2,7 +2,7 @@
 
 use crate::{
     command::{Background, act, sh},
-    events::{Ask as _, Event, list, parse_lines},
+    events::{Ask, Event, list, parse_lines},
     machine::{Scratch, keytrail, patience, wait_for},
     plant, stream,
 };
@@ -222,6 +222,11 @@ impl Agent {
         parsed.upto += whole;
         parsed.events.extend(parse_lines(&lines));
         parsed.events.clone()
+    }
+
+    /// Number of the latest of them.
+    pub fn sequence(&self) -> u64 {
+        self.events().iter().map(Ask::sequence).max().unwrap_or(0)
     }
 
     /// Events about a process and its descendants.

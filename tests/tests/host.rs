@@ -87,6 +87,7 @@ keytrail_tests::cases! {
         watch_begins_with_what_was
         reading_the_events_makes_none
         doctor_names_every_signal
+        doctor_names_the_better_tier
         demo_shows_a_send
         classify_answers_line_by_line
     }
