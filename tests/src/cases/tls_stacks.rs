@@ -92,7 +92,7 @@ pub fn gnutls_is_never_silent() {
     });
 }
 
-/// Node, which has OpenSSL inside its executable and writes to the socket later.
+/// Node, which has OpenSSL inside its executable (in a library, as Debian ships it) and writes to the socket later.
 pub fn node_is_never_silent() {
     require("node");
     by_another_library(|server| {
