@@ -121,7 +121,8 @@ pub fn bearer_by_curl() {
     count(&all, 1, "sends of this token by anybody");
 }
 
-/// Two hundred curls in a row, half of which are over in less than 20 ms: every one is seen whole.
+/// Two hundred curls in a row, half of which are over in less than 20 ms where the machine allows it: every one is
+/// seen whole.
 pub fn two_hundred_curls() {
     many_curls(200);
 }
@@ -164,7 +165,7 @@ fn many_curls(number: usize) {
     );
     let short = Duration::from_millis(20);
     assert!(
-        life < short || control > short / 2,
+        life < short || life < 3 * control,
         "half of the curls took more than {life:?}, those without a credential {control:?}"
     );
     agent.settle();
