@@ -2,7 +2,7 @@
 
 use crate::{
     command::{Background, act, sh},
-    events::{Ask as _, Event, list, parse_lines},
+    events::{Ask, Event, list, parse_lines},
     machine::{Scratch, keytrail, patience, wait_for},
     plant, stream,
 };
@@ -224,6 +224,11 @@ impl Agent {
         parsed.events.clone()
     }
 
+    /// Number of the latest of them.
+    pub fn sequence(&self) -> u64 {
+        self.events().iter().map(Ask::sequence).max().unwrap_or(0)
+    }
+
     /// Events about a process and its descendants.
     pub fn tree(&self, root: u32) -> Vec<Event> {
         crate::events::tree(&self.events(), root)
@@ -292,6 +297,11 @@ impl Agent {
     /// SIGSTOP: it stands still until the next SIGCONT.
     pub fn pause(&self) {
         self.process.lock().unwrap().signal(libc::SIGSTOP);
+    }
+
+    /// Lets it go on after [`Agent::pause`].
+    pub fn resume(&self) {
+        self.process.lock().unwrap().signal(libc::SIGCONT);
     }
 
     /// SIGKILL, and gives its setup back for a restart.

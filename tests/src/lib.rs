@@ -11,6 +11,7 @@ pub mod agent;
 pub mod cases;
 pub mod command;
 pub mod events;
+pub mod fuse;
 pub mod leak;
 pub mod load;
 pub mod machine;

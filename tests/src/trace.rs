@@ -17,6 +17,19 @@ pub struct Traced {
 
 /// `keytrail trace --events FILE -- ...`; the command's words, its environment and stdin are added by the caller.
 pub fn command(scratch: &Scratch, options: &[&str]) -> Act {
+    trace(scratch)
+        .arg("--events")
+        .arg(file(scratch))
+        .args(options)
+        .arg("--")
+}
+
+/// The same without a file: events are shown.
+pub fn shown(scratch: &Scratch, options: &[&str]) -> Act {
+    trace(scratch).args(options).arg("--")
+}
+
+fn trace(scratch: &Scratch) -> Act {
     let config = scratch.join("trace.toml");
     let home = scratch.make("home");
     fs::write(
@@ -32,14 +45,11 @@ pub fn command(scratch: &Scratch, options: &[&str]) -> Act {
         .arg("trace")
         .arg("--config")
         .arg(config)
-        .arg("--events")
-        .arg(file(scratch))
-        .args(options)
-        .arg("--")
         .env("HOME", home)
 }
 
-fn file(scratch: &Scratch) -> PathBuf {
+/// Where [`command`] has the events written.
+pub fn file(scratch: &Scratch) -> PathBuf {
     scratch.join("trace.jsonl")
 }
 

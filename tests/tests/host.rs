@@ -11,9 +11,14 @@ keytrail_tests::cases! {
         other_ways_of_reading
         tmpfs_is_not_silent
         readers_are_named
+        other_mount_namespaces
     }
     inventory {
         owners_by_rpm
+        network_file_systems
+        progress_on_a_terminal
+        older_than
+        holders_by_their_cgroups
     }
     inventory_live {
         written_anywhere
@@ -35,6 +40,7 @@ keytrail_tests::cases! {
         asyncio_finds_its_socket
         a_trace_names_its_own_libraries
         go_is_never_silent
+        kubectl_is_never_silent
     }
     sends_tcp {
         found_in_a_file_and_used_at_once
@@ -61,6 +67,8 @@ keytrail_tests::cases! {
         escape_sequences_are_escaped
         odd_files_in_watched_places
         few_file_descriptors
+        ring_that_overflows
+        environments_that_cannot_be_read
     }
     bad_places {
         unknown_key_in_the_configuration
@@ -73,12 +81,14 @@ keytrail_tests::cases! {
         second_agent
         trace_exit_statuses
         trace_leaves_the_streams_alone
+        trace_shows_events
         trace_follows_descendants
         trace_of_a_short_command
         watch_shows_the_events
         watch_begins_with_what_was
         reading_the_events_makes_none
         doctor_names_every_signal
+        doctor_names_the_better_tier
         demo_shows_a_send
         classify_answers_line_by_line
     }

@@ -46,5 +46,6 @@ keytrail_tests::cases! {
     cli {
         trace_of_a_short_command
         doctor_names_every_signal
+        doctor_names_the_better_tier
     }
 }

@@ -4,8 +4,8 @@ use super::count;
 use crate::{
     agent::{Agent, Setup},
     command::{act, sh},
-    events::{Ask as _, of_kind},
-    machine::{Scratch, find, keytrail, patience, turn, wait_for},
+    events::{Ask as _, Event, now_ns, of_kind, wall_ns},
+    machine::{Scratch, keytrail, patience, turn, wait_for},
     plant,
     server::Sink,
     stream,
@@ -140,11 +140,11 @@ pub fn odd_proc_entries() {
     });
     fs::remove_file(&program).unwrap();
     // Not waited for until the test ends: a zombie.
-    let _zombie = act("true").env("GITHUB_TOKEN", &token.value).spawn();
-    let garbled = act("sleep")
-        .arg("600")
-        .env("NPM_TOKEN", plant::npm().value)
-        .spawn();
+    let zombie = act("true").env("GITHUB_TOKEN", &token.value).spawn();
+    let npm = plant::npm();
+    let mut garbled = sh("read line; exec sleep 600")
+        .env("NPM_TOKEN", &npm.value)
+        .spawn_listening();
     let junk = scratch.join("junk");
     fs::write(&junk, plant::bytes(4096)).unwrap();
 
@@ -165,8 +165,152 @@ pub fn odd_proc_entries() {
         "{}",
         exposed.brief()
     );
+    // What /proc does not tell of the garbled one, the kernel does when it executes something.
+    garbled.say("go");
+    let exposed = agent.expect("the garbled process as a holder", garbled.pid(), |e| {
+        e.is("credential_exposed") && e.pid() == garbled.pid()
+    });
+    assert_eq!(exposed.env_name(), "NPM_TOKEN", "{}", exposed.brief());
+    assert_eq!(exposed.process.as_ref().unwrap().comm, "sleep");
     agent.settle();
+    // The dead hold nothing.
+    count(&agent.tree(zombie.pid()), 0, "events about a zombie");
     assert!(!agent.log().contains("panicked"), "{}", agent.log());
+}
+
+/// Environments of running processes that cannot be read are told, each with its process; a kernel thread has none.
+pub fn environments_that_cannot_be_read() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let holder = act("sleep")
+        .arg("600")
+        .env("NPM_TOKEN", plant::npm().value)
+        .spawn();
+    // No program can open a socket by its name.
+    let socket = scratch.join("no-file");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let script = format!(
+        "mount --bind {} /proc/{}/environ && exec \"$@\"",
+        socket.display(),
+        holder.pid()
+    );
+    let agent = Setup::new(&scratch).launch(&["unshare", "-m", "sh", "-c", &script, "sh"]);
+    agent.ready();
+    let gap = agent.expect("the gap", holder.pid(), |e| {
+        e.reason() == "environment_unreadable" && e.pid() == holder.pid()
+    });
+    let told = gap.gap.as_ref().unwrap();
+    assert!(
+        told.detail.contains(&format!("process {} ", holder.pid())) && !told.remedy.is_empty(),
+        "{told:?}"
+    );
+    agent.settle();
+    let gaps: Vec<Event> = agent
+        .events()
+        .into_iter()
+        .filter(|e| e.reason() == "environment_unreadable")
+        .collect();
+    let mine: Vec<Event> = gaps
+        .iter()
+        .filter(|e| e.pid() == holder.pid())
+        .cloned()
+        .collect();
+    count(&mine, 1, "gaps about this process");
+    for gap in &gaps {
+        assert!(!is_kernel_thread(gap.pid()), "{}", gap.brief());
+    }
+    count(
+        &of_kind(&agent.tree(holder.pid()), "credential_exposed"),
+        0,
+        "exposures nobody can have seen",
+    );
+}
+
+/// By the flags in its stat, the ninth field (proc(5)): PF_KTHREAD of linux/sched.h.
+fn is_kernel_thread(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let flags = stat
+        .rsplit_once(')')
+        .and_then(|(_, rest)| rest.split_whitespace().nth(6)?.parse::<u32>().ok());
+    flags.is_some_and(|flags| flags & 0x0020_0000 != 0)
+}
+
+/// More at once than the smallest ring holds, while the agent stands still: the stream says what was lost, where and
+/// of which kind, and afterwards everything is as before.
+pub fn ring_that_overflows() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let sink = Sink::http();
+    let agent = Setup::new(&scratch).config("ring_bytes = 65536").start();
+    let client = stream::Reader::start(&agent.socket(), None);
+    agent.pause();
+    let block = "x".repeat(60_000);
+    let paused = now_ns();
+    sh("i=0; while [ $i -lt 200 ]; do env true; i=$((i+1)); done")
+        .env("GITHUB_TOKEN", plant::github().value)
+        .env("PAD", &block)
+        .run()
+        .ok();
+    agent.resume();
+    let resumed = now_ns();
+    let lost = |events: &[Event]| -> Vec<Event> {
+        events
+            .iter()
+            .filter(|e| e.reason() == "records_lost" && wall_ns(e.time.as_ref().unwrap()) >= paused)
+            .cloned()
+            .collect()
+    };
+    // Two programs each: most of them cannot have found room.
+    let of_execs = wait_for("the loss in the stream", patience(20), || {
+        let gaps = lost(&client.events());
+        let execs: u64 = gaps
+            .iter()
+            .map(|e| e.gap.as_ref().unwrap())
+            .filter(|gap| gap.signal.starts_with("exec"))
+            .map(|gap| gap.count)
+            .sum();
+        (execs >= 200).then_some(gaps)
+    });
+    for event in &of_execs {
+        let gap = event.gap.as_ref().unwrap();
+        assert!(
+            gap.count > 0 && !gap.signal.is_empty() && !gap.remedy.is_empty(),
+            "{gap:?}"
+        );
+        let cpu = gap
+            .detail
+            .strip_prefix(&format!("{} {} records of CPU ", gap.count, gap.signal))
+            .and_then(|rest| rest.split(' ').next())
+            .filter(|number| number.parse::<u32>().is_ok())
+            .is_some_and(|number| {
+                Path::new(&format!("/sys/devices/system/cpu/cpu{number}")).is_dir()
+            });
+        assert!(cpu, "{gap:?}");
+        let (from, to) = (gap.from.as_ref().unwrap(), gap.to.as_ref().unwrap());
+        assert!(
+            wall_ns(from) <= wall_ns(to) && wall_ns(to) + 1_000_000_000 >= resumed,
+            "{gap:?}"
+        );
+    }
+    // The agent's own account is the same.
+    let own = agent.client("doctor").args(["-o", "json"]).run().ok();
+    let status: keytrail_proto::v1::GetStatusResponse =
+        serde_json::from_str(&own.stdout_text()).unwrap();
+    let counted: u64 = status.counters.as_ref().unwrap().lost.values().sum();
+    let told: u64 = of_execs.iter().map(|e| e.gap.as_ref().unwrap().count).sum();
+    assert!(counted >= told, "{counted} counted, {told} told");
+
+    let token = plant::github();
+    let done = sh("curl -s -d x=$GITHUB_TOKEN http://127.0.0.1:$1/; :")
+        .arg(sink.port.to_string())
+        .env("GITHUB_TOKEN", &token.value)
+        .run()
+        .ok();
+    assert!(sink.has(&token.value));
+    let sent = agent.expect("a send after the loss", done.pid, |e| {
+        e.is("credential_sent") && e.in_tree(done.pid)
+    });
+    assert_eq!(sent.grade(), "observed", "{}", sent.brief());
 }
 
 /// Escape sequences in arguments and file names do not reach the terminal.
@@ -270,15 +414,23 @@ pub fn odd_files_in_watched_places() {
 
 /// A machine that runs out of file descriptors for the agent: it goes on, and says so.
 pub fn few_file_descriptors() {
+    const LIMIT: usize = 256;
     let _turn = turn();
     let scratch = Scratch::new();
     let sink = Sink::http();
-    let agent = Setup::new(&scratch).launch(&["sh", "-c", "ulimit -n 256; exec \"$@\"", "sh"]);
+    let script = format!("ulimit -n {LIMIT}; exec \"$@\"");
+    let agent = Setup::new(&scratch).launch(&["sh", "-c", &script, "sh"]);
     agent.ready();
     // Clients take descriptors; the agent must still see.
     let idle: Vec<_> = (0..300)
         .filter_map(|_| std::os::unix::net::UnixStream::connect(agent.socket()).ok())
         .collect();
+    wait_for("the agent to have no descriptor left", patience(5), || {
+        let open = fs::read_dir(format!("/proc/{}/fd", agent.pid()))
+            .unwrap()
+            .count();
+        (open >= LIMIT).then_some(())
+    });
     let done = sh("curl -s -d x=$GITHUB_TOKEN http://127.0.0.1:$1/; :")
         .arg(sink.port.to_string())
         .env("GITHUB_TOKEN", plant::github().value)
@@ -287,7 +439,26 @@ pub fn few_file_descriptors() {
     agent.expect("the send", done.pid, |e| {
         e.is("credential_sent") && e.in_tree(done.pid)
     });
+    // A file that it cannot open to look into is not passed over.
+    let (planted, file) = plant::aws_credentials(&scratch.make("elsewhere"));
+    let before = agent.sequence();
+    let done = sh("cat \"$1\"; :").arg(&file).run().ok();
+    assert!(done.stdout_text().contains(&planted.value));
+    // Such gaps are told every ten seconds.
+    wait_for("the read, or a gap about it", patience(20), || {
+        let events = agent.events();
+        let told = events.iter().any(|e| {
+            e.sequence() > before
+                && ((e.is("credential_read") && e.in_tree(done.pid))
+                    || e.reason() == "file_unreadable")
+        });
+        told.then_some(())
+    });
+    // And recovers.
     drop(idle);
-    agent.assert_alive();
-    assert!(find("sh").is_some());
+    wait_for("the agent to answer again", patience(10), || {
+        let doctor = agent.client("doctor").args(["-o", "json"]).run();
+        doctor.stdout_text().contains("\"agent\"").then_some(())
+    });
+    agent.sentinel();
 }

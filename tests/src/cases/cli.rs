@@ -2,14 +2,14 @@
 
 use crate::{
     agent::{Agent, Setup},
-    command::{act, sh},
-    events::{Ask as _, of_kind, parse_lines},
+    command::{Act, act, sh},
+    events::{Ask as _, Event, of_kind, parse_lines},
     machine::{Scratch, keytrail, patience, turn, wait_for},
     plant,
     server::Sink,
     trace,
 };
-use std::{collections::BTreeSet, fs, time::Instant};
+use std::{collections::BTreeSet, fs, path::Path, time::Instant};
 
 /// The signals of the mission.
 pub const SIGNALS: &[&str] = &[
@@ -121,6 +121,130 @@ pub fn trace_leaves_the_streams_alone() {
     assert!(traced.done.stderr_text().contains("err\n"));
 }
 
+/// Events go to stderr in the shape that is asked for; stdout is the command's alone. With a file as well they go
+/// there too, and with nothing but a file only there.
+pub fn trace_shows_events() {
+    const HEADINGS: [&str; 6] = ["TIME", "WHO", "PROCESS", "ACTION", "CREDENTIAL", "WHERE"];
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let token = plant::github();
+    let (planted, file) = plant::aws_credentials(&scratch.make("home"));
+    let traced = |act: Act| {
+        let done = act
+            .args([
+                "sh",
+                "-c",
+                "cat \"$1\" >/dev/null; echo out; echo err >&2; exit 5",
+                "sh",
+            ])
+            .arg(&file)
+            .env("GITHUB_TOKEN", &token.value)
+            .run();
+        let said = done.stderr_text();
+        assert_eq!(done.code(), 5, "{said}");
+        assert_eq!(done.stdout_text(), "out\n");
+        // The command's own word is there once and whole, between lines.
+        let lines: Vec<String> = said.lines().map(str::to_owned).collect();
+        assert_eq!(lines.iter().filter(|l| *l == "err").count(), 1, "{said}");
+        assert!(!said.contains(&token.value[4..]) && !said.contains(&planted.value));
+        lines.into_iter().filter(|l| l != "err").collect::<Vec<_>>()
+    };
+    // What the same command comes to in each shape: two exposures, sh's and cat's, and a read.
+    let columns = |lines: &[String]| -> Vec<String> {
+        let words: Vec<&str> = lines[0].split_whitespace().collect();
+        assert_eq!(words, HEADINGS, "{lines:#?}");
+        let end = lines
+            .iter()
+            .position(|l| l.starts_with("-- trace of sh with 4 arguments (exit status 5, "))
+            .unwrap_or_else(|| panic!("no summary in {lines:#?}"));
+        assert!(
+            lines[end..]
+                .iter()
+                .any(|l| l.starts_with("-- 3 events, 2 credentials, 0 lost")),
+            "{lines:#?}"
+        );
+        lines[1..end].to_vec()
+    };
+    let is_all = |events: &[String]| {
+        assert_eq!(events.len(), 3, "{events:#?}");
+        for (line, words) in events.iter().zip([
+            ["sh[", "has in env", "github-token", "env GITHUB_TOKEN"],
+            ["cat[", "has in env", "github-token", "env GITHUB_TOKEN"],
+            ["cat[", "read file", "aws-", file.to_str().unwrap()],
+        ]) {
+            let mut rest = line.as_str();
+            for word in words {
+                let (_, after) = rest
+                    .split_once(word)
+                    .unwrap_or_else(|| panic!("no {word} in its place: {line}"));
+                rest = after;
+            }
+        }
+    };
+    for options in [&[][..], &["-o", "compact"]] {
+        let events = columns(&traced(trace::shown(&scratch, options)));
+        is_all(&events);
+        for line in &events {
+            assert!(
+                !line.contains("fingerprint=") && !line.contains("exe="),
+                "{line}"
+            );
+        }
+    }
+    let events = columns(&traced(trace::shown(&scratch, &["-o", "wide"])));
+    is_all(&events);
+    for line in &events {
+        for word in [
+            " fingerprint=kt1:",
+            " grade=observed",
+            " hook=",
+            " exe=/",
+            " argv=",
+            " parents=",
+        ] {
+            assert!(line.contains(word), "no{word} in {line}");
+        }
+    }
+    assert!(events[2].contains(&format!(" id={}", planted.identifier.as_deref().unwrap())));
+
+    // Nothing but events, each whole.
+    let kinds = |events: &[Event]| events.iter().map(|e| e.kind.clone()).collect::<Vec<_>>();
+    let expected = [
+        "credential_exposed",
+        "credential_exposed",
+        "credential_read",
+    ];
+    let events = parse_lines(&traced(trace::shown(&scratch, &["-o", "json"])).join("\n"));
+    assert_eq!(kinds(&events), expected);
+    assert!(events[2].shows(&planted) && Path::new(events[2].path()) == file);
+
+    let stored = || parse_lines(&fs::read_to_string(trace::file(&scratch)).unwrap());
+    let events = parse_lines(&traced(trace::command(&scratch, &["-o", "json"])).join("\n"));
+    assert_eq!(kinds(&events), expected);
+    assert_eq!(
+        events,
+        stored(),
+        "the file and the terminal tell different stories"
+    );
+    is_all(&columns(&traced(trace::command(
+        &scratch,
+        &["-o", "compact"],
+    ))));
+    assert_eq!(kinds(&stored()), expected);
+
+    let lines = traced(trace::command(&scratch, &[]));
+    assert_eq!(kinds(&stored()), expected);
+    assert!(
+        lines[0].starts_with("-- trace of sh "),
+        "events beside the file: {lines:#?}"
+    );
+    assert!(
+        lines
+            .iter()
+            .all(|l| !l.starts_with("TIME") && !l.contains("read file"))
+    );
+}
+
 /// What `trace` says of a command that uses credentials: the file is complete when it ends, the summary names what
 /// was met and where it went, and nobody else's processes are in it.
 pub fn trace_follows_descendants() {
@@ -218,7 +342,7 @@ pub fn watch_shows_the_events() {
     });
     agent.settle();
     let last = agent.sentinel();
-    let id = |e: &crate::events::Event| e.id.as_ref().unwrap().sequence;
+    let id = |e: &Event| e.id.as_ref().unwrap().sequence;
     let shown = wait_for("the sentinel in the output", patience(5), || {
         let text = String::from_utf8(watch.written()).unwrap();
         text.ends_with('\n')
@@ -343,6 +467,42 @@ pub fn doctor_names_every_signal() {
     }
 }
 
+/// Signals that profit are on the better tier, or why they are not is told. Debian's 6.12 takes trampolines: there it
+/// must be the better one.
+pub fn doctor_names_the_better_tier() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Setup::new(&scratch).start();
+    let json = agent.client("doctor").args(["-o", "json"]).run().ok();
+    let json = json.stdout_text();
+    let status: keytrail_proto::v1::GetStatusResponse = serde_json::from_str(&json).unwrap();
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let takes = release.starts_with("6.12.");
+    let mut better = false;
+    for (name, hook) in [
+        ("file_read", "fexit:security_file_permission"),
+        ("tcp_send", "fentry:tcp_sendmsg_locked"),
+    ] {
+        let signal = status.signals.iter().find(|s| s.signal == name).unwrap();
+        if takes || signal.refused.iter().all(|r| r.hook != hook) {
+            assert_eq!(signal.tier, "fentry", "{release}: {signal:?}");
+            assert!(signal.hook.contains(hook), "{signal:?}");
+            better |= name == "file_read";
+        } else {
+            assert_eq!(signal.tier, "base", "{signal:?}");
+        }
+    }
+    // The records come from there, too.
+    let (_, file) = plant::aws_credentials(agent.home());
+    std::thread::sleep(patience(1));
+    let done = sh("cat \"$1\"; :").arg(&file).run().ok();
+    let read = agent.expect("the read", done.pid, |e| {
+        e.is("credential_read") && e.in_tree(done.pid)
+    });
+    let by = &read.evidence.as_ref().unwrap().hook;
+    assert_eq!(by.contains("security_file_permission"), better, "{by}");
+}
+
 /// `keytrail demo`: a decoy credential is seen to leave over TLS within seconds.
 pub fn demo_shows_a_send() {
     let _turn = turn();
@@ -423,7 +583,7 @@ pub fn watch_begins_with_what_was() {
         e.is("credential_exposed") && e.pid() == holding
     });
     agent.settle();
-    let id = |e: &crate::events::Event| e.id.as_ref().unwrap().sequence;
+    let id = |e: &Event| e.id.as_ref().unwrap().sequence;
     let pid = holding.to_string();
     let late = |args: &[&str]| {
         agent

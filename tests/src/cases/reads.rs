@@ -3,9 +3,9 @@
 use super::count;
 use crate::{
     agent::{Agent, Setup},
-    command::sh,
-    events::{Ask as _, Event, list, of_kind},
-    machine::{Scratch, patience, turn},
+    command::{act, sh},
+    events::{Ask as _, Event, of_kind},
+    machine::{Scratch, patience, turn, wait_for},
     plant,
 };
 use std::{
@@ -188,26 +188,84 @@ pub fn looking_is_not_reading() {
     count(&about, 0, "events about looking at a file");
 }
 
-/// To open is not to read; a read of no bytes is none either.
+/// To open is not to read: it is told as what it is, once, by whom it was.
 pub fn opening_is_not_reading() {
     let _turn = turn();
     let scratch = Scratch::new();
-    let (_, file) = plant::aws_credentials(&scratch.make("home"));
+    let (planted, file) = plant::aws_credentials(&scratch.make("home"));
     let agent = Agent::start(&scratch);
     let opens = sh("exec 3<\"$1\"; sleep 0.1; exec 3<&-; :")
         .arg(&file)
         .run()
         .ok();
-    let (_, reads) = cat(&agent, &file);
+    let (shell, reads) = cat(&agent, &file);
     count(&reads, 1, "reads by cat");
     let about = agent.tree(opens.pid);
     count(&of_kind(&about, "credential_read"), 0, "reads by opening");
     let opened = of_kind(&about, "credential_opened");
-    assert!(
-        opened.len() <= 1,
-        "one open is at most one event:\n{}",
-        list(&opened)
+    count(&opened, 1, "opens");
+    let text = opened[0].brief();
+    assert_eq!(opened[0].pid(), opens.pid, "{text}");
+    assert_eq!(Path::new(opened[0].path()), file, "{text}");
+    assert!(opened[0].shows(&planted), "{text}");
+    // Nothing is claimed of the bytes.
+    assert_eq!(
+        (opened[0].grade(), opened[0].channel()),
+        ("", "file"),
+        "{text}"
     );
+    // A read's open is a part of it.
+    let by_cat = of_kind(&agent.tree(shell), "credential_opened");
+    count(&by_cat, 0, "opens by who read");
+}
+
+/// A file that only another mount namespace has, where containers have theirs: what is there when the agent starts
+/// and what comes while it runs, each read once, under its name inside.
+pub fn other_mount_namespaces() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let home = scratch.make("home");
+    let outside = home.join(".aws/credentials");
+    // The namespace with a home of its own; the file is copied in, and read, on a word.
+    let inside = |name: &str| {
+        let (planted, file) = plant::aws_credentials(&scratch.make(name));
+        let ready = scratch.join(&format!("{name}.ready"));
+        let script = "mount -t tmpfs none \"$1\" && mkdir \"$1/.aws\" && cp \"$2\" \"$1/.aws/credentials\" && \
+            rm \"$2\" && : >\"$3\" && while read line; do cat \"$1/.aws/credentials\"; done";
+        let shell = act("unshare")
+            .args(["-m", "sh", "-c", script, "sh"])
+            .arg(&home)
+            .arg(&file)
+            .arg(&ready)
+            .spawn_listening();
+        wait_for("the mount namespace", patience(10), || {
+            ready.exists().then_some(())
+        });
+        assert!(!outside.exists());
+        (planted, shell)
+    };
+    let before = inside("before");
+    let agent = Agent::start(&scratch);
+    let after = inside("after");
+    // New namespaces are looked for every five seconds.
+    std::thread::sleep(patience(7));
+    for (planted, mut shell) in [before, after] {
+        let root = shell.pid();
+        shell.say("go");
+        agent.expect("the read", root, |e| {
+            e.is("credential_read") && e.in_tree(root) && e.executable().ends_with("/cat")
+        });
+        agent.settle();
+        let reads: Vec<Event> = of_kind(&agent.tree(root), "credential_read")
+            .into_iter()
+            .filter(|e| e.executable().ends_with("/cat"))
+            .collect();
+        count(&reads, 1, "reads by cat");
+        let text = reads[0].brief();
+        assert!(reads[0].shows(&planted), "{text}");
+        assert_eq!(Path::new(reads[0].path()), outside, "{text}");
+        assert_eq!(reads[0].grade(), "observed", "{text}");
+    }
 }
 
 /// Reads by other ways than read(2): through a mapping, by copying inside the kernel, in part.
@@ -237,14 +295,14 @@ pub fn other_ways_of_reading() {
     for (way, script) in ways {
         if way == "splice" {
             // os.splice came with Python 3.10.
-            let has = crate::command::act("/usr/bin/python3")
+            let has = act("/usr/bin/python3")
                 .args(["-c", "import os; os.splice"])
                 .run();
             if !has.status.success() {
                 continue;
             }
         }
-        let done = crate::command::act("/usr/bin/python3")
+        let done = act("/usr/bin/python3")
             .args(["-c", script])
             .arg(&file)
             .run()

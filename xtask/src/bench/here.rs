@@ -50,6 +50,11 @@ pub fn run(args: &Args) -> Result<()> {
             super::inventory::run(*row, &args.agent, &work.0, files, args.pairs)?;
             continue;
         }
+        if *row == Row::Classify {
+            let megabytes = (row.rounds() / args.scale.max(1)).max(1);
+            super::classify::run(&args.agent, &work.0, megabytes, args.pairs)?;
+            continue;
+        }
         let subjects = subject::of(*row, &args.agent, &work.0, args.scale, args.auditd);
         if *row == Row::Rest {
             for subject in &subjects {
@@ -124,7 +129,7 @@ impl Load {
                 vec![certificate.display().to_string(), key.display().to_string()]
             }
             Row::Compile => vec![work.join("build").display().to_string()],
-            Row::Exec | Row::Rest | Row::Inventory | Row::Large => Vec::new(),
+            Row::Exec | Row::Rest | Row::Inventory | Row::Large | Row::Classify => Vec::new(),
         };
         Ok(Self {
             program: args.programs.join(format!("bench_{}", row.name())),
@@ -235,13 +240,23 @@ pub fn processor_time(pid: u32) -> Result<u64> {
     Ok(total)
 }
 
-/// User and system time of a process in ticks: fields 14 and 15 of proc_pid_stat(5), counted after the name,
-/// which may contain anything.
+/// User and system time of a process in ticks: fields 14 and 15 of proc_pid_stat(5).
 fn cpu_ticks(pid: u32) -> Result<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    ticks(&pid.to_string(), 14)
+}
+
+/// The same of all that this process has waited for: fields 16 and 17.
+pub fn childrens_ticks() -> Result<u64> {
+    ticks("self", 16)
+}
+
+/// The sum of two fields, counted after the name, which may contain anything.
+fn ticks(process: &str, first: usize) -> Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
     let (_, rest) = stat.rsplit_once(')').context("odd /proc/PID/stat")?;
     let field = |number: usize| rest.split_whitespace().nth(number - 3)?.parse::<u64>().ok();
-    Ok(field(14).context("no utime")? + field(15).context("no stime")?)
+    let (user, system) = (field(first), field(first + 1));
+    Ok(user.context("no user time")? + system.context("no system time")?)
 }
 
 pub fn status_kib(pid: u32, name: &str) -> Result<u64> {

@@ -3,11 +3,13 @@
 //! The measuring part is this very program, started again as root here or in a booted kernel
 //! (`bench-here`), so that both places measure in the same way.
 
+mod classify;
 mod here;
 mod inventory;
 mod report;
 mod stats;
 mod subject;
+mod text;
 
 use crate::{build, cmd, setup, vm};
 use anyhow::{Context as _, Result, bail};
@@ -55,10 +57,12 @@ pub enum Row {
     Inventory,
     /// The same with 1,000,000 files of 50 GB, on this machine only (with holes: 6 GB of disk)
     Large,
+    /// `keytrail classify --jsonl` on one core, beside grep; here only
+    Classify,
 }
 
 impl Row {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::File,
         Self::Exec,
         Self::Tls,
@@ -66,6 +70,7 @@ impl Row {
         Self::Rest,
         Self::Inventory,
         Self::Large,
+        Self::Classify,
     ];
 
     fn name(self) -> &'static str {
@@ -77,6 +82,7 @@ impl Row {
             Self::Rest => "rest",
             Self::Inventory => "inventory",
             Self::Large => "large",
+            Self::Classify => "classify",
         }
     }
 
@@ -85,9 +91,12 @@ impl Row {
     }
 
     /// Whether a guest has what it needs (a compiler, room on its disk), and shows more than this machine does: the
-    /// walk of a tree uses no hook.
+    /// walk of a tree and text use no hook.
     fn in_guests(self) -> bool {
-        !matches!(self, Self::Compile | Self::Inventory | Self::Large)
+        !matches!(
+            self,
+            Self::Compile | Self::Inventory | Self::Large | Self::Classify
+        )
     }
 
     /// Rounds of one run on real hardware.
@@ -101,6 +110,8 @@ impl Row {
             // Files of the tree: one in 20 with a credential makes 10,000.
             Self::Inventory => 200_000,
             Self::Large => 1_000_000,
+            // Megabytes.
+            Self::Classify => 256,
         }
     }
 }

@@ -80,7 +80,7 @@ pub fn of(row: Row, agent: &Path, work: &Path, slow: u32, auditd: bool) -> Vec<S
             ));
         }
         // No peer looks at as much: what counts is the control.
-        Row::Compile | Row::Inventory | Row::Large => {}
+        Row::Compile | Row::Inventory | Row::Large | Row::Classify => {}
         Row::Rest => subjects.retain(|subject| subject.name == "keytrail"),
     }
     if auditd && row == Row::File {

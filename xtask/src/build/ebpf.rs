@@ -4,7 +4,7 @@ use crate::{
     cmd,
     setup::{
         linker,
-        toolchain::{self, DEBIAN_RUSTC, Route, TARGET},
+        toolchain::{self, DEBIAN_CLIPPY, DEBIAN_RUSTC, Route, TARGET},
     },
 };
 use anyhow::{Context as _, Result, bail};
@@ -86,6 +86,33 @@ fn build_crate(dir: &Path, target_dir: &Path, log: Log) -> Result<PathBuf> {
             many.len()
         ),
     }
+}
+
+/// Clippy on the kernel side: Debian's own driver for Debian's compiler, which rustup's does not fit.
+pub fn lint() -> Result<()> {
+    let route = Route::find().context(toolchain::ADVICE)?;
+    let mut command = cargo(route);
+    match route {
+        Route::Debian => command
+            .arg("check")
+            .env("RUSTC_WORKSPACE_WRAPPER", DEBIAN_CLIPPY)
+            // What cargo-clippy hands over behind `--`, in its own form.
+            .env("CLIPPY_ARGS", "-Dwarnings__CLIPPY_HACKERY__"),
+        // Flags in front of a subcommand that is a program of its own are not handed on to it.
+        Route::Nightly => command
+            .arg("clippy")
+            .env("CARGO_UNSTABLE_BUILD_STD", "core"),
+    };
+    command
+        .args(["--quiet", "--target", TARGET, "--target-dir"])
+        .arg(cmd::root().join("target/bpf-lint"))
+        .args(match route {
+            Route::Debian => &[][..],
+            Route::Nightly => &["--", "-D", "warnings"],
+        })
+        .current_dir(cmd::root().join("agent-ebpf"))
+        .env("CARGO_ENCODED_RUSTFLAGS", "");
+    cmd::run(&mut command)
 }
 
 /// Debug information for every crate: without it in a callee the kernel refuses the caller's func_info.

@@ -71,3 +71,8 @@ pub fn all(profile: Profile, log: Log) -> Result<PathBuf> {
 pub fn kernel_side() -> Result<()> {
     ebpf::build(Log::Silent)
 }
+
+/// Clippy on it, every warning an error.
+pub fn lint_kernel_side() -> Result<()> {
+    ebpf::lint()
+}

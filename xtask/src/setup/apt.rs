@@ -111,6 +111,15 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Everything from the machine's own sources, without asking them.
+    #[cfg(test)]
+    pub fn from_own(packages: &[Package]) -> Self {
+        Self {
+            own: packages.to_vec(),
+            ..Self::default()
+        }
+    }
+
     pub fn packages(&self) -> impl Iterator<Item = (&Package, Option<&str>)> {
         let own = self.own.iter().map(|package| (package, None));
         own.chain(

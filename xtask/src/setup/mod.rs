@@ -89,6 +89,11 @@ const BPF: &[Package] = &[
 ];
 
 const TEST: &[Package] = &[
+    newer(
+        "rust-web-clippy",
+        "1.95",
+        "clippy on the kernel side, by the compiler it is built with",
+    ),
     package("curl", "sends credentials in the tests"),
     package("wget", "sends credentials in the tests"),
     package("nginx-light", "receives them over TLS"),
@@ -100,6 +105,8 @@ const TEST: &[Package] = &[
         "takes a core image of the agent, in which no secret may be",
     ),
     package("procps", "ps and kill for the tests"),
+    package("nodejs", "a client with OpenSSL inside, which sends later"),
+    package("hey", "a client of Go, with TLS of its own"),
     package("rpm", "a package database as other distributions have it"),
 ];
 
@@ -199,9 +206,9 @@ fn without_apt(wanted: &[Package], building: bool) -> Result<()> {
         "e2fsprogs" => Some("mke2fs"),
         "binutils" => Some("strip"),
         "procps" => Some("ps"),
-        name @ ("gcc" | "curl" | "wget" | "openssl" | "python3" | "git" | "gdb" | "bpftrace") => {
-            Some(name)
-        }
+        "nodejs" => Some("node"),
+        name @ ("gcc" | "curl" | "wget" | "openssl" | "python3" | "git" | "gdb" | "bpftrace"
+        | "hey") => Some(name),
         _ => None,
     };
     let lacking: Vec<String> = wanted
@@ -222,4 +229,83 @@ fn without_apt(wanted: &[Package], building: bool) -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of the machine the tests run on, and installed wherever they are.
+    const THERE: Package = package("dpkg", "it answers");
+
+    fn refuses(missing: &[Package], linker_missing: bool) -> String {
+        let plan = apt::Plan::from_own(missing);
+        refusal(&plan, linker_missing)
+    }
+
+    #[test]
+    fn a_refusal_names_what_is_missing_and_the_commands() {
+        let missing = [
+            package("keytrail-one", "the first reason"),
+            package("keytrail-two", "the second reason"),
+        ];
+        let text = refuses(&missing, true);
+        for package in missing {
+            let line = text
+                .lines()
+                .find(|line| line.trim_start().starts_with(&format!("{} ", package.name)));
+            assert!(
+                line.is_some_and(|line| line.ends_with(package.why)),
+                "{text}"
+            );
+        }
+        let commands: Vec<&str> = text
+            .lines()
+            .skip_while(|line| *line != "these commands install it:")
+            .skip(1)
+            .map(str::trim)
+            .collect();
+        assert_eq!(commands.len(), 2, "{text}");
+        assert!(
+            commands[0].contains("apt-get") && commands[0].ends_with("keytrail-one keytrail-two"),
+            "{text}"
+        );
+        assert!(
+            commands[1].contains("bpf-linker") && commands[1].contains(linker::VERSION),
+            "{text}"
+        );
+        assert!(!refuses(&missing, false).contains("bpf-linker"));
+    }
+
+    /// Nothing is asked of apt, let alone installed, when nothing is missing: setting up twice does nothing the
+    /// second time.
+    #[test]
+    fn what_is_there_is_not_installed_again() {
+        if !apt::available() {
+            eprintln!("left out: this is not Debian");
+            return;
+        }
+        let mut never = package("keytrail-no-such-package", "it is not there");
+        let missing = apt::missing(&[THERE, never, THERE]).unwrap();
+        let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
+        assert_eq!(names, [never.name]);
+        never.name = "dpkg";
+        never.at_least = Some("1000:1");
+        assert_eq!(apt::missing(&[never]).unwrap().len(), 1, "an older version");
+        let plan = apt::plan(&apt::missing(&[THERE]).unwrap()).unwrap();
+        assert_eq!(plan.packages().count(), 0);
+        assert!(plan.commands().is_empty());
+        apt::install(plan).unwrap();
+    }
+
+    #[test]
+    fn nothing_is_installed_twice_by_two_groups() {
+        let missing = apt::missing(&[
+            package("keytrail-no-such-package", "one"),
+            package("keytrail-no-such-package", "two"),
+        ]);
+        if apt::available() {
+            assert_eq!(missing.unwrap().len(), 1);
+        }
+    }
 }

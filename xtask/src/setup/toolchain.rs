@@ -17,6 +17,8 @@ pub enum Route {
 }
 
 pub const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+/// Of rust-web-clippy, built with that compiler.
+pub const DEBIAN_CLIPPY: &str = "/usr/bin/clippy-driver";
 
 pub const ADVICE: &str = "no compiler here can build the kernel side. Either of these will do:
   Debian 12:  apt-get install rustc-web libstd-rust-web-dev-bpf llvm-22-dev   (from bookworm-security)

@@ -48,14 +48,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     } else {
         &args.parts
     };
-    let mut groups = vec![setup::Group::Build];
-    if parts.contains(&Name::Host) {
-        groups.push(setup::Group::Test);
-    }
-    if parts.contains(&Name::Vm) {
-        groups.push(setup::Group::Vm);
-    }
-    setup::ensure(&groups, args.no_install)?;
+    setup::ensure(&groups(parts), args.no_install)?;
     build::kernel_side()?;
 
     let kernels = kernels(&args.kernels);
@@ -80,6 +73,18 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         done.push(host(&args.filter));
     }
     Ok(summary::print(&done, started.elapsed()))
+}
+
+/// What the parts need. Unit tests too run programs: gcore, curl, openssl, git. A guest has them from the image.
+fn groups(parts: &[Name]) -> Vec<setup::Group> {
+    let mut groups = vec![setup::Group::Build];
+    if parts.contains(&Name::Unit) || parts.contains(&Name::Host) {
+        groups.push(setup::Group::Test);
+    }
+    if parts.contains(&Name::Vm) {
+        groups.push(setup::Group::Vm);
+    }
+    groups
 }
 
 fn kernels(named: &[String]) -> Vec<String> {
@@ -120,6 +125,7 @@ fn unit(filter: &[String]) -> Part {
             "warnings",
         ])),
     );
+    part.check("clippy on the kernel side", build::lint_kernel_side());
     deny::check(&mut part);
     part.tests(cargo_test(
         &["--workspace", "--features=xtask/eval", "--lib", "--bins"],
@@ -184,4 +190,19 @@ fn tally(command: &mut Command) -> Result<(Tally, bool)> {
         tally.read(line);
     })?;
     Ok((tally, ok))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use setup::Group;
+
+    #[test]
+    fn every_part_brings_what_its_tests_run() {
+        assert_eq!(groups(&[Name::Unit]), [Group::Build, Group::Test]);
+        assert_eq!(groups(&[Name::Host]), [Group::Build, Group::Test]);
+        assert_eq!(groups(&[Name::Vm]), [Group::Build, Group::Vm]);
+        let all = groups(&[Name::Unit, Name::Host, Name::Vm]);
+        assert_eq!(all, [Group::Build, Group::Test, Group::Vm]);
+    }
 }
