@@ -73,11 +73,11 @@ pub fn discover(opened: u64, inode: u64, ctime_ns: u64, how: u32) -> u32 {
         tgid,
         access: 0,
     };
-    // SAFETY: a live map value.
     if seen == Some(ctime_ns)
-        && READ_SEEN
-            .get_ptr(&key)
-            .is_some_and(|seen| unsafe { *seen } == program)
+        && READ_SEEN.get_ptr(&key).is_some_and(|seen| {
+            // SAFETY: a live map value.
+            unsafe { *seen == program }
+        })
     {
         return 0;
     }

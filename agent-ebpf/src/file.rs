@@ -192,11 +192,10 @@ fn watched(opened: u64, inode: u64, how: u32) -> bool {
         tgid,
         access: 0,
     };
-    // SAFETY: a live map value.
-    if READ_SEEN
-        .get_ptr(&key)
-        .is_some_and(|seen| unsafe { *seen } == program)
-    {
+    if READ_SEEN.get_ptr(&key).is_some_and(|seen| {
+        // SAFETY: a live map value.
+        unsafe { *seen == program }
+    }) {
         return true;
     }
     let Some(mut slot) = counters.reserve::<FileAccess>(Kind::FILE_READ) else {

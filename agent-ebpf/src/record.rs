@@ -273,10 +273,8 @@ pub fn wake(wake: Wake) -> u64 {
     // BPF_RB_AVAIL_DATA.
     const UNREAD: u64 = 0;
     // SAFETY: the ring is a map of this object.
-    if wake == Wake::Now
-        || unsafe { bpf_ringbuf_query((&raw const RING).cast_mut().cast(), UNREAD) }
-            > field(f::WAKE_BYTES) as u64
-    {
+    let unread = || unsafe { bpf_ringbuf_query((&raw const RING).cast_mut().cast(), UNREAD) };
+    if wake == Wake::Now || unread() > field(f::WAKE_BYTES) as u64 {
         BPF_RB_FORCE_WAKEUP as u64
     } else {
         BPF_RB_NO_WAKEUP as u64
@@ -317,7 +315,7 @@ pub unsafe fn zero<const N: usize>(dst: *mut u8) {
 /// Both must be valid and aligned to 8; the size of `T` is a multiple of 8.
 #[inline(always)]
 pub unsafe fn copy<T>(dst: *mut T, src: *const T) {
-    const { assert!(size_of::<T>() % 8 == 0) };
+    const { assert!(size_of::<T>().is_multiple_of(8)) };
     for word in 0..size_of::<T>() / 8 {
         // SAFETY: the caller's promise.
         unsafe {

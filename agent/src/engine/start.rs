@@ -160,7 +160,15 @@ fn backfill(runner: &mut Runner) {
         if tgid == me {
             continue;
         }
-        if let Some(snapshot) = runner.line.digest.snapshot(tgid, boot_ns()) {
+        let snapshot = runner.line.digest.snapshot(tgid, boot_ns());
+        // Gone by now, or there and telling nothing of itself.
+        if snapshot.is_none()
+            && digest::start_of(tgid).is_none()
+            && Path::new(&format!("/proc/{tgid}")).exists()
+        {
+            runner.line.gap(unknown_process(tgid));
+        }
+        if let Some(snapshot) = snapshot {
             let unreadable = snapshot
                 .env_unreadable
                 .clone()
@@ -198,6 +206,20 @@ fn unreadable_environment(pid: Pid, why: &str) -> GapSeen {
         count: 1,
         signal: "exec".to_owned(),
         pid: Some(pid),
+        ..GapSeen::default()
+    }
+}
+
+fn unknown_process(tgid: u32) -> GapSeen {
+    GapSeen {
+        boot_ns: boot_ns(),
+        reason: "environment_unreadable".to_owned(),
+        detail: format!(
+            "/proc/{tgid}/stat cannot be read: what process {tgid} was started with is not known"
+        ),
+        remedy: "run the agent where /proc is the host's own, mounted without hidepid".to_owned(),
+        count: 1,
+        signal: "exec".to_owned(),
         ..GapSeen::default()
     }
 }

@@ -12,6 +12,7 @@ use super::{
     status::{Refused, SensorStatus, SignalReport, Tier},
     tls::Libraries,
     watch::Watches,
+    wipe::Step,
 };
 use aya::{
     Ebpf, EbpfLoader,
@@ -26,7 +27,7 @@ use keytrail_abi::{
 use std::{
     collections::HashMap,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -86,6 +87,12 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
         None
     };
     let (ring, ring_fd) = map_ring(&mut ebpf, ring_bytes)?;
+    // Now, while there are descriptors: that the ring is overwritten must not depend on there being one later.
+    for step in [Step::Leap, Step::Zero] {
+        if let Err(error) = loaded(&mut ebpf, step.program()) {
+            tracing::error!(%error, "the ring will not be overwritten");
+        }
+    }
     // Before anything is attached: the agent's own doings are of no interest.
     maps.set_process(
         std::process::id(),
@@ -340,6 +347,11 @@ fn open_fanotify(status: &mut SensorStatus) -> Option<Fanotify> {
 /// # Errors
 /// When it cannot be loaded or run, or says that it failed.
 pub fn run(ebpf: &mut Ebpf, name: &str) -> io::Result<u32> {
+    bpf::run(loaded(ebpf, name)?)
+}
+
+/// A program that is run by hand, loaded when it was not.
+fn loaded<'a>(ebpf: &'a mut Ebpf, name: &str) -> io::Result<BorrowedFd<'a>> {
     let program = ebpf
         .program_mut(name)
         .ok_or_else(|| io::Error::other("no such program"))?;
@@ -349,6 +361,5 @@ pub fn run(ebpf: &mut Ebpf, name: &str) -> io::Result<u32> {
             .load()
             .map_err(|error| io::Error::other(hooks::describe(&error)))?;
     }
-    let fd = program.fd().map_err(io::Error::other)?;
-    bpf::run(fd.as_fd())
+    Ok(program.fd().map_err(io::Error::other)?.as_fd())
 }

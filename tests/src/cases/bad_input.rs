@@ -165,6 +165,10 @@ pub fn odd_proc_entries() {
         "{}",
         exposed.brief()
     );
+    agent.expect("a gap about the garbled process", garbled.pid(), |e| {
+        let stat = format!("/proc/{}/stat cannot be read", garbled.pid());
+        e.reason() == "environment_unreadable" && e.gap.as_ref().unwrap().detail.starts_with(&stat)
+    });
     // What /proc does not tell of the garbled one, the kernel does when it executes something.
     garbled.say("go");
     let exposed = agent.expect("the garbled process as a holder", garbled.pid(), |e| {
