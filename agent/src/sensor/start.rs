@@ -352,3 +352,7 @@ pub fn run(ebpf: &mut Ebpf, name: &str) -> io::Result<u32> {
     let fd = program.fd().map_err(io::Error::other)?;
     bpf::run(fd.as_fd())
 }
+
+#[cfg(test)]
+#[path = "start_tests.rs"]
+mod tests;
