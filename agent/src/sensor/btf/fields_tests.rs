@@ -4,8 +4,11 @@ use super::*;
 use crate::sensor::btf::builder::Builder;
 use crate::sensor::btf::parse::kind;
 
-/// A kernel with these structs: name, members with their types and bit offsets.
-fn kernel(structs: &[(&str, &[(&str, Type, u32)])]) -> Btf {
+/// A member: its name, its type, its bit offset.
+type Member<'a> = (&'a str, Type, u32);
+
+/// A kernel with these structs.
+fn kernel(structs: &[(&str, &[Member<'_>])]) -> Btf {
     let mut b = Builder::default();
     let byte = b.int(1);
     let int = b.int(4);
