@@ -853,9 +853,10 @@ fn losses_are_counted_and_leave_a_hole() {
             .status();
         assert!(done.unwrap().success());
     };
-    // The first one fills the ring; from then on every CPU loses all.
+    // The first one fills the ring; from then on every CPU loses all, and each another number.
     load(0, 60);
-    (0..cpus).for_each(|cpu| load(cpu, each * (cpu + 1)));
+    let loaded = cpus.min(4);
+    (0..loaded).for_each(|cpu| load(cpu, each * (cpu + 1)));
     let seen = host.settle();
     let losses = host.sensor.losses();
     let mut lost = std::collections::BTreeMap::<u32, u64>::new();
@@ -863,7 +864,7 @@ fn losses_are_counted_and_leave_a_hole() {
         assert!(loss.cpu < cpus, "{loss:?}: there are {cpus} CPUs");
         *lost.entry(loss.cpu).or_default() += loss.count;
     }
-    for cpu in 0..cpus {
+    for cpu in 0..loaded {
         for kind in ["exec", "exec_chunk", "fork", "exit"] {
             let of_cpu: Vec<_> = losses
                 .iter()
