@@ -370,7 +370,7 @@ fn what_may_not_be_read_is_counted_and_named() {
 fn a_file_that_grows_all_the_time() {
     let mut host = Host::new();
     host.plant("calm.env", 0o600);
-    // Several, and long ones, so that a write falls into the reading of one however the threads are scheduled.
+    // Several, and long ones, so that a write falls into the reading of one.
     let names: Vec<String> = (0..8).map(|n| format!("growing{n}.log")).collect();
     let mut files = Vec::new();
     for name in &names {
@@ -395,18 +395,28 @@ fn a_file_that_grows_all_the_time() {
                 for file in &mut files {
                     file.write_all(b"more and more and more\n").unwrap();
                 }
+                // Shorter than one of them is read, and who has slept is next on a busy machine.
+                std::thread::sleep(Duration::from_micros(50));
             }
         }
     });
-    let document = host.json(&[]);
+    // On a busy machine the writer may stand still while a file is read: one look that meets it is enough.
+    let met = (0..20).find_map(|_| {
+        let document = host.json(&[]);
+        for name in &names {
+            assert_eq!(at(&document, &format!("/{name}")).len(), 1, "{name}");
+        }
+        assert_eq!(at(&document, "/calm.env").len(), 1);
+        document["errors"]["changed_while_read"]
+            .as_u64()
+            .filter(|changed| *changed > 0)
+    });
     stop.store(true, Ordering::Relaxed);
     writer.join().unwrap();
-    for name in &names {
-        assert_eq!(at(&document, &format!("/{name}")).len(), 1, "{name}");
-    }
-    assert_eq!(at(&document, "/calm.env").len(), 1);
-    let changed = document["errors"]["changed_while_read"].as_u64().unwrap();
-    assert!((1..=8).contains(&changed), "{changed}");
+    assert!(
+        met.is_some_and(|changed| changed <= 8),
+        "{met:?} of 8 files changed while they were read"
+    );
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn identity_and_epochs_survive_and_the_end_is_known() {
     assert!(second.previous_clean && second.previous_alive_wall_ns.unwrap() > 1_000);
     drop(ledger);
 
-    // Dropped without an end: not clean. Another boot: nothing of the old one concerns us.
+    // Dropped without an end: not clean. Another boot: what happened before it was not seen either.
     let ledger = Ledger::open(&state).unwrap();
     let third = ledger.begin_run_at("boot-a", 3_000).unwrap();
     assert_eq!(
@@ -81,7 +81,11 @@ fn identity_and_epochs_survive_and_the_end_is_known() {
         .unwrap()
         .begin_run_at("boot-b", 4_000)
         .unwrap();
-    assert_eq!((fourth.epoch, fourth.previous_alive_wall_ns), (4, None));
+    assert_eq!(
+        (fourth.epoch, fourth.previous_alive_wall_ns, fourth.rebooted),
+        (4, Some(3_000), true)
+    );
+    assert!(!third.rebooted);
     assert_eq!(
         (mode(&state), mode(&state.join("keytrail.db"))),
         (0o700, 0o600)

@@ -128,6 +128,7 @@ fn start() -> Observation {
         host: "test".to_owned(),
         previous_alive_wall_ns: Some(1_899_999_000 * SEC + 1),
         previous_clean: false,
+        rebooted: false,
         process_events: true,
     })
 }

@@ -65,6 +65,14 @@ pub(super) fn render(status: &GetStatusResponse, style: &Style) -> String {
         out.push('\n');
         out.push_str(&refused.render(style));
     }
+    let mut unproven = Table::new(&["NOT PROVEN"]);
+    for offset in &status.unproven_offsets {
+        unproven.row([(offset.as_str(), Colour::Red)]);
+    }
+    if !unproven.is_empty() {
+        out.push('\n');
+        out.push_str(&unproven.render(style));
+    }
     let mut libraries = Table::new(&["LIBRARY", "STACK", "COVERED", "REASON", "REMEDY"]);
     for l in &status.libraries {
         let (covered, colour) = if l.covered {
@@ -86,7 +94,62 @@ pub(super) fn render(status: &GetStatusResponse, style: &Style) -> String {
     } else {
         libraries.render(style)
     });
+    out.push_str(&unseen(status, style));
     out
+}
+
+/// What was lost and what else could not be seen since the agent started.
+fn unseen(status: &GetStatusResponse, style: &Style) -> String {
+    let Some(counters) = &status.counters else {
+        return String::new();
+    };
+    let mut out = String::new();
+    for (title, counts) in [
+        ("LOST RECORDS", &counters.lost),
+        ("NOT SEEN", &counters.gaps),
+    ] {
+        let mut table = Table::new(&[title, "COUNT", "MEANS"]);
+        let mut counts: Vec<_> = counts.iter().collect();
+        counts.sort();
+        for (name, count) in counts {
+            table.row([
+                (name.as_str(), Colour::Yellow),
+                (count.to_string().as_str(), Colour::Plain),
+                (meaning(name), Colour::Dim),
+            ]);
+        }
+        if !table.is_empty() {
+            out.push('\n');
+            out.push_str(&table.render(style));
+        }
+    }
+    out
+}
+
+/// The reason of a gap in plain words; the gaps of the stream name what and when.
+fn meaning(reason: &str) -> &'static str {
+    match reason {
+        "agent_down" => "no agent ran for a while",
+        "argv_truncated" | "environment_truncated" => "only the beginning was captured",
+        "payload_truncated" => "sends of holders longer than what is looked into",
+        "library_not_covered" => "TLS whose payloads are not seen",
+        "tls_write_unsent" => "given to a TLS library, and nothing seen to leave",
+        "records_lost" => "did not fit into the ring: raise ring_bytes",
+        "hook_refused" => "a signal without a hook",
+        "offsets" => "fields of the kernel that are not proven",
+        "table_full" => "found no room in a table of the agent",
+        "secret_not_matched" => "secrets too short, monotonous or long to be looked for in sends",
+        "file_truncated" => "files looked into at their beginning only",
+        "file_unreadable" => "files gone before they could be looked into",
+        "file_unwatched" => "files whose reads are not seen",
+        "files_skipped" | "writes_unseen" => "files written and not looked at",
+        "files_closed" => "no file can be looked into",
+        "environment_unreadable" => "environments that could not be read",
+        "client_too_slow" => "a client missed events",
+        "replay_limited" => "older events are forgotten",
+        "backfill" => "processes that could not be read at the start",
+        _ => "",
+    }
 }
 
 #[cfg(test)]
@@ -132,6 +195,35 @@ mod tests {
         assert!(
             text.lines()
                 .any(|l| l.starts_with("tls_write") && l.contains("none")),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_was_lost_or_not_seen_is_counted_and_explained() {
+        use keytrail_proto::v1::Counters;
+        let mut status = GetStatusResponse {
+            unproven_offsets: vec!["task_struct.comm is wrong".into()],
+            ..Default::default()
+        };
+        let quiet = render(&status, &Style::PLAIN);
+        assert!(quiet.contains("NOT PROVEN") && quiet.contains("task_struct.comm is wrong"));
+        assert!(!quiet.contains("LOST RECORDS") && !quiet.contains("NOT SEEN"));
+        status.counters = Some(Counters {
+            lost: [("all_kinds".to_owned(), 7)].into(),
+            gaps: [("payload_truncated".to_owned(), 3)].into(),
+            ..Default::default()
+        });
+        let text = render(&status, &Style::PLAIN);
+        let line = |name: &str| {
+            text.lines()
+                .find(|l| l.starts_with(name))
+                .unwrap_or("")
+                .to_owned()
+        };
+        assert!(line("all_kinds").contains('7'), "{text}");
+        assert!(
+            line("payload_truncated").contains("3      sends of holders"),
             "{text}"
         );
     }

@@ -1,6 +1,6 @@
 //! Connections of holders: what left by them, and whether a stronger claim than lineage was made about it.
 
-use crate::model::{Ends, HostName, Pid, Stamp};
+use crate::model::{Ends, HostName, Payload, Pid, Stamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a connection may turn out to carry the secret itself before it is reported as lineage only.
@@ -20,6 +20,10 @@ pub struct Flow {
     /// Who sent first.
     pub at: Stamp,
     pub sent_bytes: u64,
+    /// Of what was sent in clear or given to a TLS library: what was looked into.
+    pub inspected: u64,
+    /// A part of that was not captured.
+    pub cut: bool,
     /// When lineage is decided; `None` when nothing was sent yet or it is decided.
     due_ns: Option<u64>,
     decided: bool,
@@ -38,6 +42,12 @@ pub struct Flow {
 }
 
 impl Flow {
+    /// Notes how much of a payload in clear was looked into.
+    pub fn inspect(&mut self, payload: &Payload) {
+        self.inspected = self.inspected.saturating_add(payload.inspected);
+        self.cut |= payload.truncated;
+    }
+
     pub fn add_hosts(&mut self, hosts: &[HostName]) {
         for host in hosts {
             if self.hosts.len() < MAX_HOSTS && !self.hosts.contains(host) {
@@ -54,6 +64,8 @@ pub type Key = (Pid, u64, u64);
 #[derive(Debug, Default)]
 pub struct Flows {
     map: BTreeMap<Key, Flow>,
+    /// Connections that were forgotten before lineage was decided, because there were too many.
+    pub dropped: u64,
 }
 
 impl Flows {
@@ -72,13 +84,19 @@ impl Flows {
             None => (at.pid, ends.sock, at.boot_ns),
         };
         if self.map.len() >= MAX_FLOWS && !self.map.contains_key(&key) {
-            self.map.pop_first();
+            let undecided = self
+                .map
+                .pop_first()
+                .is_some_and(|(_, f)| f.due_ns.is_some());
+            self.dropped += u64::from(undecided);
         }
         let flow = self.map.entry(key).or_insert_with(|| Flow {
             ends: ends.clone(),
             hosts: Vec::new(),
             at: at.clone(),
             sent_bytes: 0,
+            inspected: 0,
+            cut: false,
             due_ns: None,
             decided: false,
             last_ns: at.boot_ns,

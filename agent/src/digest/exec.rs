@@ -1,5 +1,6 @@
 //! Puts an exec together from its chunks and finds the credentials in its argv and environment.
 
+use super::dropped::{Bound, Dropped};
 use super::names::{Named, Names};
 use super::registry::Registry;
 use super::{environment, stamp};
@@ -67,6 +68,7 @@ struct Open {
 #[derive(Default)]
 pub struct Execs {
     open: HashMap<u64, Open>,
+    pub dropped: Dropped,
     cache: HashMap<String, (u64, Vec<Found>)>,
     names: Names,
 }
@@ -84,6 +86,7 @@ impl Execs {
     pub fn begin(&mut self, exec: abi::Exec) {
         if self.open.len() >= MAX_OPEN {
             // Only hostile or lost input comes here: `overdue` normally clears the table.
+            self.dropped.add(Bound::Execs, self.open.len() as u64);
             self.open.clear();
         }
         let (argv, env) = (Area::new(exec.arg_len), Area::new(exec.env_len));

@@ -1,8 +1,9 @@
 //! All credentials this agent has met, and the matcher that recognises them again.
 
+use super::dropped::{Bound, Dropped};
 use crate::model::{Credential, CredentialRef};
 use crate::secret::{Finding, Fingerprinter};
-use crate::wire::Matcher;
+use crate::wire::{Learned, Matcher};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -16,8 +17,8 @@ pub struct Registry {
     known: HashMap<String, CredentialRef>,
     /// Grows with every new secret: results of older scans may be incomplete.
     pub generation: u64,
-    /// Credentials that found no room.
-    pub refused: u64,
+    /// What found no room, or cannot be looked for.
+    pub dropped: Dropped,
 }
 
 impl Registry {
@@ -28,7 +29,7 @@ impl Registry {
             matcher,
             known: HashMap::new(),
             generation: 0,
-            refused: 0,
+            dropped: Dropped::default(),
         }
     }
 
@@ -79,7 +80,7 @@ impl Registry {
         let credential = match self.known.get(&fresh.fingerprint) {
             Some(known) if !better(&fresh, known) => return Some(known.clone()),
             _ if self.known.len() >= MAX_KNOWN => {
-                self.refused += 1;
+                self.dropped.add(Bound::Credentials, 1);
                 return None;
             }
             _ => Arc::new(fresh),
@@ -88,8 +89,15 @@ impl Registry {
             .insert(credential.fingerprint.clone(), credential.clone());
         self.matcher.forget(&credential.fingerprint);
         for part in &finding.parts {
-            self.matcher
-                .learn(credential.clone(), &part.name, &part.value);
+            let bound = match self
+                .matcher
+                .learn(credential.clone(), &part.name, &part.value)
+            {
+                Learned::New { .. } | Learned::Known => continue,
+                Learned::TooWeak | Learned::TooLong => Bound::Weak,
+                Learned::Full => Bound::Secrets,
+            };
+            self.dropped.add(bound, 1);
         }
         for public in &finding.public {
             self.matcher.learn_identifier(credential.clone(), public);

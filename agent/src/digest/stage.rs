@@ -1,5 +1,6 @@
 //! One record in, its observations out.
 
+use super::dropped::Dropped;
 use super::exec::{self, Execs, Finished};
 use super::files::{Discovered, Discovery, Files, min_confidence};
 use super::registry::Registry;
@@ -33,6 +34,7 @@ pub struct Digest {
     discovery: Discovery,
     /// New files that could not be found again since the last tick.
     pub unlocated: u64,
+    dropped: Dropped,
     /// The last exec of each process: what a forked child may be settled by.
     last_exec: HashMap<u32, u64>,
     /// When a process was read from /proc: older execs of it are told already.
@@ -80,6 +82,7 @@ impl Digest {
             execs: Execs::default(),
             discovery: Discovery::default(),
             unlocated: 0,
+            dropped: Dropped::default(),
             last_exec: HashMap::new(),
             snapshot_at: HashMap::new(),
             ring_dirty: false,
@@ -433,6 +436,14 @@ impl Digest {
             self.finished(done, out);
         }
         self.streams.expire(boot_ns);
+    }
+
+    /// What found no room, or was looked at in part, since it was last taken.
+    pub fn dropped(&mut self) -> &mut Dropped {
+        self.dropped.gather(&mut self.registry.dropped);
+        self.dropped.gather(&mut self.execs.dropped);
+        self.dropped.gather(&mut self.files.table.dropped);
+        &mut self.dropped
     }
 }
 

@@ -403,3 +403,25 @@ fn an_exec_whose_record_was_lost_is_known_to_be_missing() {
     assert!(digest.missed(NOBODY, 2));
     assert!(digest.missed(NOBODY - 1, 1), "nothing was told of this one");
 }
+
+#[test]
+fn what_cannot_be_looked_for_or_was_read_in_part_is_counted() {
+    use crate::digest::Bound;
+    let home = tempfile::tempdir().unwrap();
+    let aws = home.path().join(".aws");
+    std::fs::create_dir_all(&aws).unwrap();
+    let pattern = format!("{}/*", aws.display());
+    let mut digest = digest(&[pattern]);
+    let mut asked = Asked::default();
+    digest.files.add_own([]);
+    let mut out = Digested::default();
+    // Four letters: a match would be chance.
+    std::fs::write(aws.join("app.env"), "DB_PASSWORD=ab1!\n").unwrap();
+    let mut large = format!("TOKEN={}\n", github()).into_bytes();
+    large.resize((8 << 20) + 1, b'\n');
+    std::fs::write(aws.join("large"), large).unwrap();
+    digest.watch(1, &mut asked, &mut out);
+    let told: Vec<_> = digest.dropped().take().collect();
+    assert_eq!(told, [(Bound::Weak, 1), (Bound::Sampled, 1)]);
+    assert!(digest.dropped().is_empty(), "told once");
+}

@@ -111,6 +111,7 @@ fn the_status_lists_all_signals_and_the_libraries_that_count() {
             ("tcp_send", "", 2)
         ]
     );
+    assert_eq!(shown.unproven_offsets, sensor.offsets);
     assert_eq!(shown.libraries.len(), 1);
     assert_eq!(
         (
@@ -246,6 +247,84 @@ fn libraries_are_told_by_stack_with_a_few_names() {
         ]
     );
     assert_eq!(uncovered(&[], 8), []);
+}
+
+#[test]
+fn what_found_no_room_is_told_by_what_it_was() {
+    let fewer =
+        "name fewer places under `watch`, or report this: the bound is a constant of the agent";
+    let lineage = "sends of who holds them are told as lineage, with source and destination";
+    for (bound, reason, detail, remedy, signal) in [
+        (
+            Bound::Credentials,
+            "table_full",
+            "5 credentials found no room: their use is not told",
+            fewer,
+            "file_read",
+        ),
+        (
+            Bound::Secrets,
+            "table_full",
+            "5 secrets found no room among those that are looked for in what is sent",
+            lineage,
+            "tcp_send",
+        ),
+        (
+            Bound::Weak,
+            "secret_not_matched",
+            "5 secrets are too short, too monotonous or too long to be looked for in what is sent",
+            lineage,
+            "tcp_send",
+        ),
+        (
+            Bound::Execs,
+            "table_full",
+            "5 programs were started at once whose arguments and environment were not looked at",
+            "they are looked at again in /proc as far as they still run",
+            "exec",
+        ),
+        (
+            Bound::Files,
+            "table_full",
+            "5 files with credentials found no room: reads of them are not told",
+            fewer,
+            "file_read",
+        ),
+        (
+            Bound::Roots,
+            "table_full",
+            "5 times a process of a mount namespace that is not looked into was met",
+            "files in it are looked into when they are first read",
+            "file_read",
+        ),
+        (
+            Bound::Directories,
+            "table_full",
+            "5 directories are not watched for new files",
+            "new files in them are found within half a minute",
+            "file_read",
+        ),
+        (
+            Bound::Sampled,
+            "file_truncated",
+            "5 files of text were larger than 8 MiB and looked into at their beginning only (1 MiB)",
+            "split what must be known whole",
+            "file_read",
+        ),
+    ] {
+        assert_eq!(
+            dropped(bound, 5, 9),
+            GapSeen {
+                boot_ns: 9,
+                reason: reason.to_owned(),
+                detail: detail.to_owned(),
+                remedy: remedy.to_owned(),
+                count: 5,
+                signal: signal.to_owned(),
+                ..GapSeen::default()
+            }
+        );
+    }
 }
 
 /// Whatever a gap says, the event says.

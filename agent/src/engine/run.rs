@@ -116,6 +116,8 @@ pub(super) struct Line {
     pub followed: Option<HashSet<Pid>>,
     pub root: Option<u32>,
     pub events: u64,
+    /// Counts of the gaps so far, by reason.
+    pub gaps: BTreeMap<String, u64>,
     pub records: BTreeMap<&'static str, u64>,
     pub bad_records: u64,
     pub places: Places,
@@ -138,6 +140,7 @@ impl Line {
             followed: follow_only.map(|_| HashSet::new()),
             root: follow_only,
             events: 0,
+            gaps: BTreeMap::new(),
             records: BTreeMap::new(),
             bad_records: 0,
             places: Places::open(None),
@@ -220,12 +223,19 @@ impl Line {
         }
         let mut out = std::mem::take(&mut self.out);
         let unlocated = self.digest.unlocated;
+        let dropped = self
+            .followed
+            .is_some()
+            .then(|| self.digest.dropped().clone());
         self.digest.record(&record, hook, &mut out);
         let stranger =
             |followed: &HashSet<Pid>| !followed.contains(&crate::digest::pid_of_header(&header));
         if self.followed.as_ref().is_some_and(stranger) {
             // What other programs read and delete is no gap of the command that is followed.
             self.digest.unlocated = unlocated;
+            if let Some(dropped) = dropped {
+                *self.digest.dropped() = dropped;
+            }
         }
         self.take(&mut out);
         self.out = out;
@@ -371,6 +381,9 @@ impl Line {
             if !self.wanted(&event) {
                 continue;
             }
+            if let Some(gap) = &event.gap {
+                *self.gaps.entry(gap.reason.clone()).or_default() += gap.count.max(1);
+            }
             let event = Arc::new(event);
             if let Some(ledger) = &self.ledger {
                 ledger.record(event.clone());
@@ -406,7 +419,14 @@ impl Line {
     pub fn rescan(&mut self) {
         let mut out = Digested::default();
         let mut deferred = std::mem::take(&mut self.deferred);
+        let dropped = self
+            .followed
+            .is_some()
+            .then(|| self.digest.dropped().clone());
         self.digest.watch(boot_ns(), &mut deferred, &mut out);
+        if let Some(dropped) = dropped {
+            *self.digest.dropped() = dropped;
+        }
         self.deferred = deferred;
         self.take(&mut out);
     }
@@ -433,6 +453,8 @@ pub(super) struct Runner {
     pub uncovered: HashSet<String>,
     /// When files that could not be found again may be reported next.
     pub unlocated_due: u64,
+    /// The same for what found no room.
+    pub dropped_due: u64,
 }
 
 impl Runner {
@@ -595,6 +617,12 @@ impl Runner {
             let gap = coverage::unlocated(count, now, wall.saturating_sub(UNLOCATED_NS), wall);
             self.line.gap(gap);
         }
+        if now >= self.dropped_due && !self.line.digest.dropped().is_empty() {
+            self.dropped_due = now + UNLOCATED_NS;
+            for (bound, count) in self.line.digest.dropped().take() {
+                self.line.gap(coverage::dropped(bound, count, now));
+            }
+        }
         for loss in self.sensor.losses() {
             *self.lost.entry(loss.kind.to_owned()).or_default() += loss.count;
             let gap = coverage::lost(
@@ -634,6 +662,7 @@ impl Runner {
         while self.drain() > 0 {}
         self.line.background();
         self.line.unsigned(u64::MAX);
+        self.dropped_due = 0;
         self.tick(boot_ns());
         self.line.step(&Observation::Stop { boot_ns: boot_ns() });
         if let Some(recording) = &mut self.line.recording
@@ -666,6 +695,7 @@ impl Runner {
                 .collect(),
             lost: lost.into_iter().collect(),
             events: self.line.events,
+            gaps: self.line.gaps.clone().into_iter().collect(),
             credentials: self.line.digest.registry.len() as u64,
             processes: table.len() as u64,
             holders: table.live().filter(|p| !p.holdings.is_empty()).count() as u64,

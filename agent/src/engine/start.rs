@@ -87,6 +87,7 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
         host: node.host.clone(),
         previous_alive_wall_ns: run.previous_alive_wall_ns,
         previous_clean: run.previous_clean,
+        rebooted: run.rebooted,
         process_events: options.config.process_events,
     }));
     let shared = Arc::new(Shared::default());
@@ -100,6 +101,7 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
         lost: BTreeMap::new(),
         uncovered: HashSet::new(),
         unlocated_due: 0,
+        dropped_due: 0,
     };
     prepare(&mut runner, options.follow_only);
     let thread = thread::Builder::new()
@@ -283,6 +285,7 @@ fn identity(
                 epoch: 1,
                 previous_alive_wall_ns: None,
                 previous_clean: true,
+                rebooted: false,
             },
         ));
     };

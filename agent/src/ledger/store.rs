@@ -41,10 +41,12 @@ pub struct RunInfo {
     pub agent: String,
     /// Number of this start, from 1.
     pub epoch: u64,
-    /// Last sign of life of the run before this one, if that was in the same boot.
+    /// Last sign of life of the run before this one.
     pub previous_alive_wall_ns: Option<u64>,
     /// Whether that run ended cleanly; false when there was none.
     pub previous_clean: bool,
+    /// That one ran in another boot of the host.
+    pub rebooted: bool,
 }
 
 /// A credential as the ledger remembers it.
@@ -160,12 +162,12 @@ impl Store {
             insert_run(db, &Run { epoch, boot_id: boot_id.into(), started: now })?;
             // Runs are a few bytes each, but a crash loop makes many.
             db.execute("DELETE FROM runs WHERE epoch <= ?1 - 10000", [epoch as i64])?;
-            let same_boot = previous.filter(|p| p.1 == boot_id);
             Ok(RunInfo {
                 agent,
                 epoch,
-                previous_alive_wall_ns: same_boot.as_ref().map(|p| p.2),
-                previous_clean: same_boot.is_some_and(|p| p.3),
+                previous_alive_wall_ns: previous.as_ref().map(|p| p.2),
+                previous_clean: previous.as_ref().is_some_and(|p| p.3),
+                rebooted: previous.is_some_and(|p| p.1 != boot_id),
             })
         })?;
         self.run = Some(Run {

@@ -82,9 +82,12 @@ pub struct AgentStart {
     /// Wall clock at `boot_ns`, nanoseconds since the epoch.
     pub wall_ns: u64,
     pub host: String,
-    /// The last sign of life of the agent before this one in the same boot, and whether it stopped cleanly.
+    /// The last sign of life of the agent before this one, and whether it stopped cleanly.
     pub previous_alive_wall_ns: Option<u64>,
     pub previous_clean: bool,
+    /// The agent before this one ran in another boot of the host.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rebooted: bool,
     /// Emit process_start and process_exit for every process.
     pub process_events: bool,
 }

@@ -67,7 +67,7 @@ pub struct ProcessTable {
     /// Exited processes in order of exit.
     exited: std::collections::VecDeque<(u64, Pid)>,
     /// Processes that found no room.
-    pub refused: u64,
+    refused: u64,
 }
 
 impl ProcessTable {
@@ -120,6 +120,11 @@ impl ProcessTable {
     /// Live processes, in no order.
     pub fn live(&self) -> impl Iterator<Item = &Proc> {
         self.live.values().filter_map(|pid| self.procs.get(pid))
+    }
+
+    /// How many found no room since the last call.
+    pub fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
     }
 
     /// The entry of a record's process, made from the record itself when it is not known.

@@ -1,6 +1,7 @@
 //! The state machine: who holds what, what left, with which evidence.
 
 mod file;
+mod limits;
 mod process;
 mod send;
 
@@ -40,6 +41,8 @@ pub struct Core {
     reads: BTreeSet<(Pid, u32, u64, u64, u64, String)>,
     /// Executables already reported for TLS that we cannot see into.
     uncovered: BTreeSet<String>,
+    /// What found no room or was cut, until it is told.
+    dropped: limits::Dropped,
     out: Vec<v1::Event>,
 }
 
@@ -73,6 +76,7 @@ impl Core {
                 self.boot_wall_ns = wall_ns.saturating_sub(*boot_ns);
                 self.table.set_boot_wall(self.boot_wall_ns);
                 self.on_time(*boot_ns);
+                self.tell_dropped(*boot_ns, false);
             }
             Observation::Snapshot(snapshot) => self.on_snapshot(snapshot),
             Observation::Exec(exec) => self.on_exec(exec),
@@ -109,7 +113,10 @@ impl Core {
                 }
             }
             Observation::Gap(gap) => self.on_gap(gap),
-            Observation::Stop { boot_ns } => self.on_time(boot_ns.saturating_add(u64::MAX / 4)),
+            Observation::Stop { boot_ns } => {
+                self.on_time(boot_ns.saturating_add(u64::MAX / 4));
+                self.tell_dropped(*boot_ns, true);
+            }
         }
         std::mem::take(&mut self.out)
     }
@@ -124,12 +131,15 @@ impl Core {
             } else {
                 "ended without stopping (killed or crashed)"
             };
+            let since = if start.rebooted {
+                "in another boot of this host; what happened in between, as far as the host ran, was not seen"
+            } else {
+                "what happened in between was not seen"
+            };
             self.on_gap(&GapSeen {
                 boot_ns: start.boot_ns,
                 reason: "agent_down".to_owned(),
-                detail: format!(
-                    "the agent before this one {how}; what happened in between was not seen"
-                ),
+                detail: format!("the agent before this one {how}; {since}"),
                 remedy: "keep the agent running, for example as a systemd service".to_owned(),
                 from_wall_ns: alive,
                 to_wall_ns: start.wall_ns,

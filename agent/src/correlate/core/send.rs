@@ -1,5 +1,6 @@
 //! What left, where to, with which evidence.
 
+use super::limits::Limit;
 use super::{Core, MAX_LINEAGE, attack};
 use crate::correlate::event;
 use crate::correlate::flow::{Flow, Key};
@@ -51,7 +52,15 @@ impl Core {
         let continues = seen.payload.continues;
         self.tls.settle_words(pid, session, seen.call, continues);
         self.settle_words(pid, Stream::Session(session), continues);
+        self.count_cut(pid, &seen.payload);
         self.tls.enter(seen.clone());
+    }
+
+    /// A payload of a holder that was longer than what is looked into.
+    fn count_cut(&mut self, pid: Pid, payload: &Payload) {
+        if payload.truncated && self.holds(pid) {
+            self.dropped.add(Limit::Payload, 1);
+        }
     }
 
     pub(super) fn on_send(&mut self, send: &SendSeen) {
@@ -70,6 +79,9 @@ impl Core {
             self.flows.sent(&send.at, &send.ends, send.payload.total)
         };
         flow.tls |= send.tls_record.is_some();
+        if send.tls_record.is_none() {
+            flow.inspect(&send.payload);
+        }
         flow.hooked |= carries.earlier || send.tls_call.is_some() && application;
         flow.add_hosts(&send.payload.hosts);
         if flow.hook.is_empty() {
@@ -85,6 +97,7 @@ impl Core {
             self.sent(Passage::of_write(seen, link("nested_send")));
         }
         if send.tls_record.is_none() {
+            self.count_cut(send.at.pid, &send.payload);
             let stream = Stream::Socket(send.ends.sock);
             self.settle_words(send.at.pid, stream, send.payload.continues);
             if !send.payload.hits.is_empty() {
@@ -185,6 +198,7 @@ impl Core {
         passage.payload.hits = open;
         if !passage.payload.hits.is_empty() {
             if self.open_words.len() >= MAX_OPEN {
+                self.dropped.add(Limit::Identifiers, 1);
                 self.open_words.pop_front();
             }
             self.open_words.push_back(passage);
@@ -202,7 +216,10 @@ impl Core {
         {
             flow.add_hosts(&payload.hosts);
             hosts.clone_from(&flow.hosts);
-            flow.hooked |= passage.stream.channel() == "tls";
+            if passage.stream.channel() == "tls" {
+                flow.hooked = true;
+                flow.inspect(payload);
+            }
             for hit in &payload.hits {
                 flow.claimed.insert(hit.credential.fingerprint.clone());
             }
@@ -210,6 +227,7 @@ impl Core {
         if link.ends.is_none() {
             // It left by one of the connections: none of them may be reported as lineage only.
             for flow in self.flows.of(at.pid) {
+                flow.cut |= payload.truncated;
                 for hit in &payload.hits {
                     flow.claimed.insert(hit.credential.fingerprint.clone());
                 }
@@ -283,6 +301,8 @@ impl Core {
             hosts,
             at,
             sent_bytes,
+            inspected,
+            cut,
             tls,
             hooked,
             hook,
@@ -296,6 +316,7 @@ impl Core {
             hook.clone(),
         );
         let blind = *tls && !*hooked;
+        let (inspected, cut) = ((*inspected).min(bytes), *cut && !blind);
         let Some(proc) = self.table.get(pid) else {
             return;
         };
@@ -315,6 +336,11 @@ impl Core {
             coverage.push(
                 "the payload is TLS by a library that is not hooked: its content was not seen"
                     .to_owned(),
+            );
+        }
+        if cut {
+            coverage.push(
+                "single sends were longer than what is looked into: what was behind that was not seen".to_owned(),
             );
         }
         if holdings.len() > MAX_LINEAGE {
@@ -338,10 +364,17 @@ impl Core {
                 }
                 .to_owned(),
                 payload_bytes: bytes,
+                inspected_bytes: if blind { 0 } else { inspected },
                 destination_method: "socket".to_owned(),
                 hook: hook.clone(),
                 ..v1::Evidence::default()
             });
+            if cut {
+                e.truncation = Some(v1::Truncation {
+                    payload: true,
+                    ..v1::Truncation::default()
+                });
+            }
             e.coverage.clone_from(&coverage);
             self.emit(e);
         }

@@ -215,6 +215,7 @@ fn an_agent_that_was_down_says_so() {
         wall_ns: 1_005 * SEC,
         previous_alive_wall_ns: Some(1_001 * SEC),
         previous_clean: false,
+        rebooted: false,
         ..AgentStart::default()
     })]);
     let gap = events[0].gap.as_ref().expect("a gap");

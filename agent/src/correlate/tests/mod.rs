@@ -2,6 +2,7 @@
 
 mod fields;
 mod holdings;
+mod limits;
 mod sends;
 mod tls;
 mod truncated;

@@ -4,6 +4,7 @@ use super::own::OwnFiles;
 use super::read;
 use super::table::KnownFile;
 use super::{Files, inspect::inspect, min_confidence};
+use crate::digest::dropped::Bound;
 use crate::digest::{Registry, procfs};
 use crate::host::mounts::{self, Mount};
 use crate::model::{FileLook, Why};
@@ -91,6 +92,10 @@ impl Discovery {
         else {
             return Discovered::Lost;
         };
+        files
+            .table
+            .dropped
+            .add(Bound::Sampled, u64::from(looked.truncated));
         let min = min_confidence(named);
         let (known, held) = KnownFile::learn(version, root, &looked, min, registry);
         if known.credentials.is_empty() {

@@ -3,6 +3,7 @@
 use super::globs::{Component, Pattern, expand};
 use super::table::FileTable;
 use super::{min_confidence, read};
+use crate::digest::dropped::Bound;
 use crate::digest::{Kernel, Registry, procfs};
 use crate::model::{PlaceNews, Why};
 use crate::secret::{Classifier, form};
@@ -127,7 +128,11 @@ impl Files {
     }
 
     fn add_root(&mut self, ns: u32, path: PathBuf) -> bool {
-        if self.roots.len() >= MAX_ROOTS || self.roots.contains_key(&ns) {
+        if self.roots.contains_key(&ns) {
+            return false;
+        }
+        if self.roots.len() >= MAX_ROOTS {
+            self.table.dropped.add(Bound::Roots, 1);
             return false;
         }
         let homes = homes(&path);
@@ -342,6 +347,7 @@ impl Files {
             return;
         };
         if self.directories.len() >= MAX_DIRECTORIES {
+            self.table.dropped.add(Bound::Directories, 1);
             return;
         }
         let Ok(dir) = read::open_in(

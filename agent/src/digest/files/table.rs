@@ -3,6 +3,7 @@
 use super::inspect::{self, Inspected};
 use super::read::{self, Version};
 use crate::digest::Registry;
+use crate::digest::dropped::{Bound, Dropped};
 use crate::model::{Credential, CredentialRef, FileFacts, FileLook, Why};
 use crate::secret::Classifier;
 use keytrail_abi::FileId;
@@ -111,6 +112,8 @@ pub struct Learnt {
 #[derive(Default)]
 pub struct FileTable {
     files: HashMap<FileId, KnownFile>,
+    /// What found no room, or was read in part.
+    pub dropped: Dropped,
 }
 
 impl FileTable {
@@ -132,6 +135,7 @@ impl FileTable {
     /// Adds what was learnt about a file; false when there is no room.
     pub fn insert(&mut self, id: FileId, known: KnownFile) -> bool {
         if self.files.len() >= MAX_FILES && !self.files.contains_key(&id) {
+            self.dropped.add(Bound::Files, 1);
             return false;
         }
         self.put(id, known);
@@ -210,6 +214,7 @@ impl FileTable {
         }
         let new_file = before.is_none();
         if new_file && self.files.len() >= MAX_FILES {
+            self.dropped.add(Bound::Files, 1);
             return None;
         }
         let mut held = None;
@@ -233,6 +238,7 @@ impl FileTable {
         }) {
             Ok((bytes, truncated)) => {
                 known.truncated = truncated;
+                self.dropped.add(Bound::Sampled, u64::from(truncated));
                 let findings = inspect::classify(&bytes, path, classifier);
                 known.credentials = registry.learn_held(&findings, 0.0);
                 held = Some(registry.describe_held(&findings));

@@ -1,6 +1,8 @@
 //! Check digits that some issuers put into their tokens. They raise confidence; a wrong one never rejects,
 //! because issuers change formats without notice.
 
+use super::strength::looks_random;
+
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// CRC32 in six base62 digits, as npm's and GitHub's classic tokens carry it over their random part.
@@ -89,26 +91,30 @@ pub fn structure(name: &str, value: &[u8]) -> bool {
                 && value.iter().any(u8::is_ascii_digit)
         }
         "digit" => value.iter().any(u8::is_ascii_digit),
-        // A digit, or a sign that names of things do not have: a word there is how manuals write it.
-        "password" => value.iter().any(|b| {
-            b.is_ascii_digit()
-                || b.is_ascii_punctuation()
-                    && !matches!(
-                        b,
-                        b'_' | b'-'
-                            | b'.'
-                            | b':'
-                            | b'/'
-                            | b'<'
-                            | b'>'
-                            | b'['
-                            | b']'
-                            | b'('
-                            | b')'
-                            | b','
-                            | b';'
-                    )
-        }),
+        // A digit, a sign that names of things do not have, or letters as chance makes them: a word there is how manuals
+        // write it.
+        "password" => {
+            looks_random(value)
+                || value.iter().any(|b| {
+                    b.is_ascii_digit()
+                        || b.is_ascii_punctuation()
+                            && !matches!(
+                                b,
+                                b'_' | b'-'
+                                    | b'.'
+                                    | b':'
+                                    | b'/'
+                                    | b'<'
+                                    | b'>'
+                                    | b'['
+                                    | b']'
+                                    | b'('
+                                    | b')'
+                                    | b','
+                                    | b';'
+                            )
+                })
+        }
         // A name with a number at its end (`MYTOKEN1`) is how manuals write it.
         "not-word" => {
             let digits = value

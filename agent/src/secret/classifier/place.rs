@@ -132,7 +132,7 @@ pub(super) fn path_of(origin: Origin<'_>) -> &str {
 }
 
 /// What the file's name says about bare values in it.
-pub(super) fn text_kind(path: &str) -> TextKind {
+pub(in crate::secret) fn text_kind(path: &str) -> TextKind {
     if config_file(path) {
         return TextKind::Config;
     }

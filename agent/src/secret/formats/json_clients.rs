@@ -93,6 +93,7 @@ fn google(context: &mut Context<'_, '_>, object: &Object) {
                     .collect();
             }
         }
+        "external_account" => external(context, object),
         _ => {}
     }
     // OAuth client files: {"installed": {"client_id", "client_secret"}}
@@ -103,6 +104,44 @@ fn google(context: &mut Context<'_, '_>, object: &Object) {
             secret.as_bytes(),
             client.to_string(),
         );
+    }
+}
+
+/// Workload identity federation: the file names an identity; a secret is in it only when the token for the token's source is.
+fn external(context: &mut Context<'_, '_>, object: &Object) {
+    let audience = text(object, "audience");
+    if audience.len() < 8 {
+        return;
+    }
+    // .../serviceAccounts/NAME@PROJECT.iam.gserviceaccount.com:generateAccessToken
+    let account = text(object, "service_account_impersonation_url")
+        .rsplit('/')
+        .next()
+        .and_then(|last| last.split(':').next())
+        .unwrap_or_default();
+    let identifier = format!("{audience} {account}").trim().to_string();
+    let header = object
+        .get("credential_source")
+        .and_then(|source| source.get("headers"))
+        .and_then(|headers| headers.get("Authorization"))
+        .and_then(|value| value.as_str())
+        .unwrap_or_default();
+    let token = header
+        .split_once(' ')
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map_or(header, |(_, token)| token);
+    let raw = if token.len() >= 16 {
+        context.emit("gcp-workload-identity", token.as_bytes(), identifier)
+    } else {
+        let raw = context.emit("gcp-workload-identity", audience.as_bytes(), identifier);
+        raw.map(|raw| {
+            // A name, no secret.
+            raw.parts.clear();
+            raw
+        })
+    };
+    if let Some(raw) = raw {
+        raw.public = vec![audience.to_string()];
     }
 }
 

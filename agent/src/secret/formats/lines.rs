@@ -7,7 +7,7 @@ use std::ops::Range;
 
 const MAX_LINES: usize = 200_000;
 
-fn lines(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     let mut offset = 0;
     text.split_inclusive(|b| *b == b'\n')
         .take(MAX_LINES)
@@ -18,7 +18,7 @@ fn lines(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
         })
 }
 
-fn show(bytes: &[u8]) -> String {
+pub(super) fn show(bytes: &[u8]) -> String {
     crate::secret::scan::token::clean(bytes)
 }
 

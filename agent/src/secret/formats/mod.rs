@@ -3,6 +3,7 @@
 //! A parser is chosen by a rule's path or by a literal in the text; it reports finds under the names of rules, which give
 //! kind, privilege and confidence. All input is hostile: sizes, depths and counts are bounded.
 
+mod accounts;
 mod binary;
 mod gnupg;
 mod ini;
@@ -10,6 +11,7 @@ mod json;
 mod json_clients;
 mod lines;
 mod sqlite;
+mod table;
 mod toml;
 mod yaml;
 
@@ -29,6 +31,8 @@ pub const NAMES: &[&str] = &[
     "gcloud-store",
     "netrc",
     "pgpass",
+    "accounts",
+    "table",
     "shadow",
     "htpasswd",
     "keytab",
@@ -68,6 +72,8 @@ pub fn run(name: &str, context: &mut Context<'_, '_>) {
         "gcloud-store" => sqlite::gcloud(context),
         "netrc" => lines::netrc(context),
         "pgpass" => lines::pgpass(context),
+        "accounts" => accounts::parse(context),
+        "table" => table::parse(context),
         "shadow" => lines::shadow(context),
         "htpasswd" => lines::htpasswd(context),
         "keytab" => binary::keytab(context),

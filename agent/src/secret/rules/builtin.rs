@@ -7,6 +7,8 @@ use crate::secret::api::RuleError;
 const FILES: &[(&str, &str)] = &[
     ("ai.toml", include_str!("../../../rules/ai.toml")),
     ("cloud.toml", include_str!("../../../rules/cloud.toml")),
+    ("code.toml", include_str!("../../../rules/code.toml")),
+    ("command.toml", include_str!("../../../rules/command.toml")),
     (
         "database.toml",
         include_str!("../../../rules/database.toml"),
@@ -29,6 +31,7 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../../../rules/registry.toml"),
     ),
     ("saas.toml", include_str!("../../../rules/saas.toml")),
+    ("service.toml", include_str!("../../../rules/service.toml")),
     ("vcs.toml", include_str!("../../../rules/vcs.toml")),
     ("vendor.toml", include_str!("../../../rules/vendor.toml")),
 ];

@@ -60,7 +60,13 @@ const PASSWORD: &[&str] = &[
     "psw",
     "psswd",
     "passwort",
+    "passe",
     "contrasena",
+    // Letters beyond ASCII stand as question marks here: contraseña.
+    "contrase??a",
+    "senha",
+    "wachtwoord",
+    "kennwort",
     "pword",
     "passw",
     "userpass",
@@ -79,7 +85,7 @@ const PASS_OF: &[&str] = &[
     "root", "key", "store", "ldap", "mysql", "pg", "sql", "mongo", "redis", "wifi", "login",
     "auth", "svn", "git", "ssh", "su", "sudo", "http", "proxy", "cert", "pem", "jks", "ks", "app",
     "api", "web", "vpn", "master", "bind", "host", "account", "basic", "rabbit", "mq", "postgres",
-    "oracle", "server", "client", "default", "priv", "enc",
+    "oracle", "server", "client", "default", "priv", "enc", "remote", "local",
 ];
 const SECRET: &[&str] = &[
     "secret",
@@ -300,8 +306,8 @@ pub fn classify(name: &[u8]) -> Option<NameClass> {
     if name.len() > MAX_NAME || name.is_empty() {
         return None;
     }
-    // The shell's working directory.
-    if name == b"PWD" || name == b"OLDPWD" {
+    // The shell's last working directory; `PWD` is that, and a password in ODBC: the value tells.
+    if name == b"OLDPWD" {
         return None;
     }
     let mut buffer = [0u8; MAX_NAME];
@@ -411,7 +417,7 @@ fn split<'a>(name: &[u8], buffer: &'a mut [u8; MAX_NAME], words: &mut [&'a str; 
     };
     for (i, &b) in name.iter().enumerate() {
         let previous = if i == 0 { b'_' } else { name[i - 1] };
-        if !b.is_ascii_alphanumeric() {
+        if !b.is_ascii_alphanumeric() && b.is_ascii() {
             push(start, i);
             start = i + 1;
         } else if b.is_ascii_uppercase()
@@ -464,7 +470,9 @@ mod tests {
             ("encryption_key", Some(Secret)),
             ("FOO_KEY", Some(Key)),
             ("DJANGO_KEY", Some(Key)),
-            ("PWD", None),
+            ("PWD", Some(Password)),
+            ("contraseña", Some(Password)),
+            ("remotepass", Some(Password)),
             ("OLDPWD", None),
             ("public_key", None),
             ("primaryKey", None),

@@ -27,8 +27,27 @@ pub enum Hook {
 
 /// Words that secret names hold.
 const ASSIGN: &[&str] = &[
-    "pass", "pwd", "secret", "token", "key", "cred", "auth", "psw", "_pat", "-pat", "psk", "pw=",
-    "pw:", "pw =", "pw\"", "pw'",
+    "pass",
+    "pwd",
+    "secret",
+    "token",
+    "key",
+    "cred",
+    "auth",
+    "psw",
+    "_pat",
+    "-pat",
+    "psk",
+    "pw=",
+    "pw:",
+    "pw =",
+    "pw\"",
+    "pw'",
+    "contrase\u{f1}a",
+    "contrasena",
+    "senha",
+    "wachtwoord",
+    "kennwort",
 ];
 
 /// Number of hashes of three bytes: one bit each is 8 KiB.

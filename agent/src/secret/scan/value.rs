@@ -88,6 +88,8 @@ pub fn judge(class: NameClass, name: &[u8], value: &[u8], written: Written) -> O
         || no_secret(value, shape.random)
         || (written != Written::Quoted && expression(value, shape.random))
         || (name == b"passwd" && name_service(value))
+        // The shell's working directory.
+        || (name == b"PWD" && value.iter().any(|b| matches!(b, b'/' | b'\\' | b'~')))
     {
         return None;
     }

@@ -69,7 +69,19 @@ pub(super) fn literal(
             return None;
         }
     }
-    // Prefixes of literals: b"", r'', @"", N'', u"", String(" and the like; escaped quotes of a string within a string.
+    // [[value]] of Lua
+    if operator == Operator::Assign
+        && !config
+        && let Some(inside) = text[i..limit].strip_prefix(b"[[")
+        && let Some(length) = inside.iter().position(|b| matches!(b, b']' | b'\n'))
+        && inside[length..].starts_with(b"]]")
+    {
+        return (length > 0).then_some((i + 2..i + 2 + length, Written::Quoted));
+    }
+    if matches!(operator, Operator::Assign | Operator::Colon) && !config {
+        i += wrappers(&text[i..limit]);
+    }
+    // Prefixes of literals: b"", r'', @"", N'', u""; escaped quotes of a string within a string.
     let mut probe = i;
     if matches!(
         text.get(probe),
@@ -181,6 +193,35 @@ pub(super) fn literal(
             Written::Code
         },
     ))
+}
+
+/// Calls that only wrap a literal: `String::from("value")`, `Field(default="value")`. Their length, when a quote follows.
+fn wrappers(text: &[u8]) -> usize {
+    const CALLS: &[&[u8]] = &[
+        b"String::from(",
+        b"Some(",
+        b"Field(",
+        b"SecretStr(",
+        b"Secret::new(",
+        b"SecretString::new(",
+        b"SecretString::from(",
+        b"SecureString(",
+        b"new String(",
+        b"String(",
+        b"default=",
+    ];
+    let mut at = 0;
+    for _ in 0..4 {
+        let Some(call) = CALLS.iter().find(|call| text[at..].starts_with(call)) else {
+            break;
+        };
+        at += call.len();
+    }
+    if matches!(text.get(at), Some(b'"' | b'\'')) {
+        at
+    } else {
+        0
+    }
 }
 
 /// The only line of a block that begins at `at` with `|` or `>`.

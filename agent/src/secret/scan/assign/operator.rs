@@ -92,6 +92,8 @@ pub(super) fn operator(text: &[u8], name: &Range<usize>) -> Option<(usize, Opera
         && !matches!(peek(i), b'=' | b':')
         && let Some(bare) = command(text, name.start)
     {
+        // @"value" of Objective-C
+        let i = i + usize::from(peek(i) == b'@' && peek(i + 1) == b'"');
         return match peek(i) {
             // What is defined under a name that only says key is as likely the name of something.
             b'"' | b'\'' if !bare => Some((i, Operator::Argument)),
@@ -99,8 +101,16 @@ pub(super) fn operator(text: &[u8], name: &Range<usize>) -> Option<(usize, Opera
         };
     }
     // `name: X` and `value: ...` on the next line, `"name": "X", "value": "..."`: lists of variables.
-    if let Some(after) = value_field(text, name, i, limit) {
+    if let Some(after) = value_field(text, name, i, limit).or_else(|| value_before(text, name, i)) {
         return Some((after, Operator::Assign));
+    }
+    // ('--name', default='value')
+    if closers == 1
+        && peek(i) == b','
+        && text[name.clone()].starts_with(b"--")
+        && let Some(after) = option_default(&text[i..limit])
+    {
+        return Some((i + after, Operator::Assign));
     }
     match peek(i) {
         b'=' => {
@@ -173,6 +183,8 @@ pub(super) fn operator(text: &[u8], name: &Range<usize>) -> Option<(usize, Opera
         {
             Some((i, Operator::Flag))
         }
+        // `password value` and nothing else on the line: mail clients, brokers.
+        _ if spaced && closers == 0 && alone(text, name, i) => Some((i, Operator::Flag)),
         b'i' if spaced && peek(i + 1) == b's' && peek(i + 2) == b' ' => {
             Some((i + 3, Operator::Prose))
         }
@@ -199,6 +211,62 @@ pub(super) fn operator(text: &[u8], name: &Range<usize>) -> Option<(usize, Opera
         }
         _ => None,
     }
+}
+
+/// The name begins a line that holds one more word after one blank or tab, and is written in small letters.
+fn alone(text: &[u8], name: &Range<usize>, value: usize) -> bool {
+    let start = text[..name.start]
+        .iter()
+        .rev()
+        .take(16)
+        .take_while(|b| matches!(b, b' ' | b'\t'))
+        .count();
+    let fresh = match (name.start - start).checked_sub(1) {
+        Some(at) => text[at] == b'\n',
+        None => true,
+    };
+    let rest = &text[value..text.len().min(value + 160)];
+    let word = rest.iter().take_while(|b| !b.is_ascii_whitespace()).count();
+    fresh
+        && value == name.end + 1
+        && !text[name.clone()].iter().any(u8::is_ascii_uppercase)
+        && word >= 6
+        && matches!(rest.get(word), None | Some(b'\n' | b'\r'))
+}
+
+/// The place after `default=` in the arguments that follow an option's name.
+fn option_default(rest: &[u8]) -> Option<usize> {
+    let call = &rest[..rest.iter().position(|b| matches!(b, b')' | b'\n'))?];
+    let at = memchr::memmem::find(call, b"default")? + b"default".len();
+    let value = call[at..].trim_ascii_start().strip_prefix(b"=")?;
+    matches!(value.trim_ascii_start().first(), Some(b'"' | b'\'')).then(|| call.len() - value.len())
+}
+
+/// Farthest that a value stands before the name of its variable.
+const MAX_BEFORE: usize = 600;
+
+/// Before a name that is itself a field's value, the field that holds its value (`{"value": "...", "name": "X"}`); the
+/// place after that field's colon.
+fn value_before(text: &[u8], name: &Range<usize>, at: usize) -> Option<usize> {
+    if !matches!(text.get(at), Some(b'}' | b',' | b'\n' | b'\r')) || at == name.end {
+        return None;
+    }
+    let from = name.start.saturating_sub(MAX_BEFORE);
+    let field = |before: &[u8], quoted: &[u8]| -> Option<usize> {
+        let before = before.trim_ascii_end().strip_suffix(b":")?;
+        let rest = before.trim_ascii_end().strip_suffix(quoted)?;
+        Some(rest.len())
+    };
+    let before = text[from..name.start].strip_suffix(b"\"")?;
+    let before = &before[..field(before, b"\"name\"").or_else(|| field(before, b"\"key\""))?];
+    let before = before
+        .trim_ascii_end()
+        .strip_suffix(b",")?
+        .trim_ascii_end()
+        .strip_suffix(b"\"")?;
+    let open = before.iter().rposition(|b| *b == b'"')?;
+    field(&before[..open], b"\"value\"")?;
+    Some(from + open)
 }
 
 /// A command before the name on its line that takes a name and a value; false when only a quoted one counts.
