@@ -843,23 +843,39 @@ fn losses_are_counted_and_leave_a_hole() {
     };
     let mut host = Host::with(&options).unwrap();
     // The smallest ring has 256 KiB, and nobody drains it meanwhile.
-    for _ in 0..100 {
-        Command::new("/bin/true")
+    let cpus = std::thread::available_parallelism().unwrap().get() as u32;
+    let each = 60;
+    let load = |cpu: u32, times: u32| {
+        let script = format!("n=0; while [ $n -lt {times} ]; do /bin/true; n=$((n+1)); done");
+        let done = Command::new("taskset")
+            .args(["-c", &cpu.to_string(), "/bin/sh", "-c", &script])
             .env("FILL", "x".repeat(8000))
-            .status()
-            .unwrap();
-    }
+            .status();
+        assert!(done.unwrap().success());
+    };
+    // The first one fills the ring; from then on every CPU loses all, and each another number.
+    load(0, 60);
+    let loaded = cpus.min(4);
+    (0..loaded).for_each(|cpu| load(cpu, each * (cpu + 1)));
     let seen = host.settle();
     let losses = host.sensor.losses();
-    let lost: u64 = losses.iter().map(|loss| loss.count).sum();
-    assert!(lost > 0, "{losses:?}");
-    assert!(
-        losses.iter().any(|loss| loss.kind == "exec_chunk"),
-        "{losses:?}"
-    );
-    // What comes after the hole is numbered on, so that the hole is as large as the loss.
+    let mut lost = std::collections::BTreeMap::<u32, u64>::new();
+    for loss in &losses {
+        assert!(loss.cpu < cpus, "{loss:?}: there are {cpus} CPUs");
+        *lost.entry(loss.cpu).or_default() += loss.count;
+    }
+    for cpu in 0..loaded {
+        for kind in ["exec", "exec_chunk", "fork", "exit"] {
+            let of_cpu: Vec<_> = losses
+                .iter()
+                .filter(|loss| loss.cpu == cpu && loss.kind == kind)
+                .collect();
+            assert_eq!(of_cpu.len(), 1, "{kind} of CPU {cpu}: {losses:?}");
+            assert!(of_cpu[0].count >= u64::from(each * (cpu + 1)), "{of_cpu:?}");
+        }
+    }
+    // What comes after the hole is numbered on, so that the hole is as large as the loss: on each CPU by itself.
     // Every CPU has numbers of its own, so each has to make a record.
-    let cpus = std::thread::available_parallelism().unwrap().get();
     let mut last = 0;
     for cpu in 0..cpus {
         let cpu = cpu.to_string();
@@ -985,4 +1001,52 @@ fn waiting_ends_when_something_happens() {
     );
     child.wait().unwrap();
     let _: Seen = host.settle();
+}
+
+/// A file that user space found nothing in is not told again, in the version it looked at and in no other.
+#[test]
+fn a_clean_file_is_not_told_until_it_changes() {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut host = host!();
+    let directory = tempfile::tempdir_in(host::on_disk()).unwrap();
+    let path = directory.path().join("plain");
+    fs::write(&path, "nothing of interest is in here\n").unwrap();
+    let text = path.to_str().unwrap().to_owned();
+    let file = keytrail::sensor::file_id(&path).unwrap();
+    let version = || {
+        let meta = fs::metadata(&path).unwrap();
+        meta.ctime() as u64 * 1_000_000_000 + meta.ctime_nsec() as u64
+    };
+    let read = |host: &mut Host| {
+        // Wherever it runs: what one CPU remembers says nothing about the others.
+        let cpus = std::thread::available_parallelism().unwrap().get();
+        let told: Vec<_> = (0..cpus)
+            .map(|cpu| {
+                let cpu = cpu.to_string();
+                let pid = host.run(Command::new("taskset").args(["-c", &cpu, "cat", &text]));
+                let seen = host.settle();
+                assert!(seen.finished(pid), "{text}");
+                seen.news(pid, &text).len()
+            })
+            .collect();
+        assert!(told.iter().all(|one| *one == told[0]), "{told:?}");
+        told[0]
+    };
+    assert_eq!(read(&mut host), 1);
+    assert_eq!(read(&mut host), 1, "nobody has decided");
+    let first = version();
+    host.sensor.set_clean(file, first);
+    assert_eq!(read(&mut host), 0, "it is clean");
+    assert_eq!(read(&mut host), 0, "it stays so");
+    // A newer version: nobody has looked at that.
+    std::thread::sleep(Duration::from_millis(20));
+    fs::write(&path, "this is something else altogether\n").unwrap();
+    let second = version();
+    assert_ne!(first, second);
+    assert_eq!(read(&mut host), 1, "it was changed");
+    // A decision about the old version comes late.
+    host.sensor.set_clean(file, first);
+    assert_eq!(read(&mut host), 1, "the new version was not decided about");
+    host.sensor.set_clean(file, second);
+    assert_eq!(read(&mut host), 0);
 }

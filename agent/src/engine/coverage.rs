@@ -265,3 +265,7 @@ pub fn dropped(bound: Bound, count: u64, boot_ns: u64) -> GapSeen {
         ..GapSeen::default()
     }
 }
+
+#[cfg(test)]
+#[path = "coverage_tests.rs"]
+mod tests;

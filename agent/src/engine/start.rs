@@ -181,17 +181,22 @@ fn backfill(runner: &mut Runner) {
         }
     }
     runner.line.apply(&mut runner.sensor);
-    runner.line.gap(GapSeen {
+    runner.line.gap(before_the_agent(seen));
+}
+
+/// Processes that had done what they did before the agent looked.
+fn before_the_agent(count: u64) -> GapSeen {
+    GapSeen {
         boot_ns: boot_ns(),
         reason: "backfill".to_owned(),
         detail: format!(
-            "{seen} processes ran before the agent; what they read and sent until now was not seen"
+            "{count} processes ran before the agent; what they read and sent until now was not seen"
         ),
         remedy: "start the agent early in the boot".to_owned(),
-        count: seen,
+        count,
         signal: "exec".to_owned(),
         ..GapSeen::default()
-    });
+    }
 }
 
 fn unreadable_environment(pid: Pid, why: &str) -> GapSeen {
@@ -327,3 +332,7 @@ fn host() -> String {
         .map(|s| s.trim().to_owned())
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+#[path = "start_tests.rs"]
+mod tests;

@@ -363,3 +363,7 @@ fn loaded<'a>(ebpf: &'a mut Ebpf, name: &str) -> io::Result<BorrowedFd<'a>> {
     }
     Ok(program.fd().map_err(io::Error::other)?.as_fd())
 }
+
+#[cfg(test)]
+#[path = "start_tests.rs"]
+mod tests;

@@ -290,8 +290,8 @@ impl Seen {
     }
 }
 
-/// How many sequence numbers are missing on all CPUs together, from the sensor's start on.
-pub fn holes(seen: &[&Seen]) -> u64 {
+/// How many sequence numbers are missing on each CPU, from the sensor's start on; CPUs without a hole are left out.
+pub fn holes(seen: &[&Seen]) -> std::collections::BTreeMap<u32, u64> {
     let mut cpus = std::collections::BTreeMap::<u32, (u64, u64)>::new();
     for (bytes, _) in seen.iter().flat_map(|seen| &seen.records) {
         let header: Header = read(bytes);
@@ -299,7 +299,10 @@ pub fn holes(seen: &[&Seen]) -> u64 {
         *next = (header.cpu_seq + 1).max(*next);
         *count += 1;
     }
-    cpus.values().map(|(next, count)| next - count).sum()
+    cpus.into_iter()
+        .map(|(cpu, (next, count))| (cpu, next - count))
+        .filter(|(_, missing)| *missing != 0)
+        .collect()
 }
 
 /// Debian's openssl as a server with a certificate of its own; `None` with a reason where there is none.

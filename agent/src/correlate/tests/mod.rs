@@ -1,9 +1,11 @@
 //! The core as a table of stories: observations in, what may be claimed out.
 
+mod fields;
 mod holdings;
 mod limits;
 mod sends;
 mod tls;
+mod truncated;
 
 use super::Core;
 use crate::model::*;

@@ -1,5 +1,6 @@
 //! Tests of the whole stage.
 
+mod certificates;
 mod examples;
 mod hostile;
 mod unnamed;

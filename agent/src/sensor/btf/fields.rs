@@ -225,3 +225,7 @@ pub fn resolve(btf: &Btf) -> Fields {
     fields.set(f::RETURN_ON_STACK, u32::from(cfg!(target_arch = "x86_64")));
     fields
 }
+
+#[cfg(test)]
+#[path = "fields_tests.rs"]
+mod tests;

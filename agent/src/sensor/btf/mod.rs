@@ -4,6 +4,8 @@
 //! Format: Documentation/bpf/btf.rst of the kernel. Every access is bounded and every walk has a budget, because a
 //! file that lies must cost an error and nothing else.
 
+#[cfg(test)]
+mod builder;
 mod fields;
 mod parse;
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-const MAGIC: u16 = 0xeb9f;
+pub(super) const MAGIC: u16 = 0xeb9f;
 /// Longest chain of typedefs and qualifiers that is followed.
 const CHAIN_MAX: usize = 64;
 /// Deepest nesting of anonymous structs and unions.
@@ -13,7 +13,7 @@ const VISIT_MAX: usize = 1 << 20;
 const SIZE_MAX: usize = 256 << 20;
 
 /// Kinds of types (include/uapi/linux/btf.h).
-mod kind {
+pub(super) mod kind {
     pub const INT: u32 = 1;
     pub const PTR: u32 = 2;
     pub const ARRAY: u32 = 3;
@@ -369,78 +369,8 @@ fn word(data: &[u8], at: usize) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::builder::Builder;
     use super::*;
-
-    /// Builds small blobs.
-    #[derive(Default)]
-    struct Builder {
-        types: Vec<u32>,
-        strings: Vec<u8>,
-        count: u32,
-    }
-
-    impl Builder {
-        fn name(&mut self, name: &str) -> u32 {
-            if self.strings.is_empty() {
-                self.strings.push(0);
-            }
-            if name.is_empty() {
-                return 0;
-            }
-            let at = self.strings.len() as u32;
-            self.strings.extend_from_slice(name.as_bytes());
-            self.strings.push(0);
-            at
-        }
-
-        fn add(
-            &mut self,
-            name: &str,
-            kind: u32,
-            flag: bool,
-            value: u32,
-            rest: &[u32],
-            vlen: usize,
-        ) -> u32 {
-            let name = self.name(name);
-            let info = u32::from(flag) << 31 | kind << 24 | vlen as u32;
-            self.types.extend([name, info, value]);
-            self.types.extend(rest);
-            self.count += 1;
-            self.count
-        }
-
-        fn int(&mut self, size: u32) -> u32 {
-            self.add("int", kind::INT, false, size, &[size * 8], 0)
-        }
-
-        fn aggregate(
-            &mut self,
-            name: &str,
-            kind: u32,
-            flag: bool,
-            size: u32,
-            members: &[(&str, u32, u32)],
-        ) -> u32 {
-            let rest: Vec<u32> = members
-                .iter()
-                .flat_map(|(name, id, at)| [self.name(name), *id, *at])
-                .collect();
-            self.add(name, kind, flag, size, &rest, members.len())
-        }
-
-        fn bytes(&self) -> Vec<u8> {
-            let types = self.types.len() as u32 * 4;
-            let mut bytes = MAGIC.to_ne_bytes().to_vec();
-            bytes.extend([1, 0]);
-            for word in [24, 0, types, types, self.strings.len() as u32] {
-                bytes.extend(word.to_ne_bytes());
-            }
-            bytes.extend(self.types.iter().flat_map(|word| word.to_ne_bytes()));
-            bytes.extend(&self.strings);
-            bytes
-        }
-    }
 
     fn sample() -> Builder {
         let mut b = Builder::default();

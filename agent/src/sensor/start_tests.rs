@@ -1,0 +1,64 @@
+//! Signals without the fields they need.
+
+use super::*;
+
+#[test]
+fn without_the_start_of_a_process_nothing_is_attached() {
+    let mut fields = btf::Fields {
+        values: [0; f::COUNT],
+    };
+    fields.set(f::TASK_START_BOOTTIME, globals::MISSING);
+    for signal in SIGNALS {
+        for candidate in signal.candidates {
+            assert_eq!(
+                fields.missing(candidate.fields),
+                ["TASK_START_BOOTTIME"],
+                "{}",
+                signal.name
+            );
+        }
+    }
+}
+
+/// In a kernel without one field the signal that needs it has no hook, says which field it is, and the others go on.
+#[test]
+fn a_signal_whose_field_is_missing_has_no_hook() {
+    if !rustix::process::geteuid().is_root() || !Path::new(VMLINUX).exists() {
+        eprintln!("skipped: needs root and a kernel with BTF to load the kernel side");
+        return;
+    }
+    let kernel = btf::Btf::load(Path::new(VMLINUX)).unwrap();
+    let mut fields = btf::resolve(&kernel);
+    fields.set(f::MM_ENV_START, globals::MISSING);
+    let (mut ebpf, _maps) = load(&fields, RING_MIN).unwrap();
+    let mut attach = |name: &str| {
+        let signal = SIGNALS.iter().find(|signal| signal.name == name).unwrap();
+        let mut report = SignalReport::default();
+        attach_signal(
+            &mut ebpf,
+            None,
+            &fields,
+            &hooks::absent(&kernel),
+            None,
+            signal,
+            &mut report,
+        );
+        report
+    };
+    let exec = attach("exec");
+    assert_eq!((exec.hook.as_str(), exec.tier), ("", None));
+    assert_eq!(
+        exec.refused,
+        [Refused {
+            hook: "raw_tp:sched_process_exec".to_owned(),
+            reason: "this kernel's fields are not known or read wrong: MM_ENV_START".to_owned(),
+            remedy: "report the kernel version, with /sys/kernel/btf/vmlinux".to_owned(),
+        }]
+    );
+    let fork = attach("fork");
+    assert_eq!(
+        (fork.hook.as_str(), fork.tier),
+        ("raw_tp:sched_process_fork", Some(Tier::Base))
+    );
+    assert_eq!(fork.refused, []);
+}
