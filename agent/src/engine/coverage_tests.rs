@@ -256,13 +256,6 @@ fn what_found_no_room_is_told_by_what_it_was() {
     let lineage = "sends of who holds them are told as lineage, with source and destination";
     for (bound, reason, detail, remedy, signal) in [
         (
-            Bound::Credentials,
-            "table_full",
-            "5 credentials found no room: their use is not told",
-            fewer,
-            "file_read",
-        ),
-        (
             Bound::Secrets,
             "table_full",
             "5 secrets found no room among those that are looked for in what is sent",

@@ -307,9 +307,15 @@ impl Rule {
         for glob in &s.paths {
             globset::Glob::new(glob).map_err(|e| format!("rule {}: `paths`: {e}", s.name))?;
         }
-        if s.positive.len() < 3 || s.negative.len() < 3 {
+        let distinct = |examples: &[Example]| {
+            let mut texts: Vec<String> = examples.iter().map(|e| format!("{e:?}")).collect();
+            texts.sort_unstable();
+            texts.dedup();
+            texts.len()
+        };
+        if distinct(&s.positive) < 3 || distinct(&s.negative) < 3 {
             return Err(format!(
-                "rule {}: at least three `positive` and three `negative` examples are needed",
+                "rule {}: at least three different `positive` and three `negative` examples are needed",
                 s.name
             ));
         }
