@@ -125,7 +125,7 @@ fn header_of(line: &[u8], separator: u8) -> Option<Header> {
         let title = &line[cell.clone()];
         let good = title.len() <= MAX_TITLE
             && title.iter().all(|b| {
-                b.is_ascii_alphanumeric() || b" _-./()#*".contains(b) || *b >= 0x80
+                b.is_ascii_alphanumeric() || b" _-.()#".contains(b) || *b >= 0x80
             })
             // A sentence has more words.
             && title.iter().filter(|b| **b == b' ').count() <= 3;
