@@ -5,6 +5,9 @@ use crate::secret::checks::{Doubt, doubt, looks_random, user_is_secret};
 use crate::secret::derive;
 use crate::secret::scan::{Finds, Raw, name, pem, token, value};
 
+/// No token of an issuer's form is shorter, bytes.
+const FORMED_MIN: usize = 12;
+
 impl Classifier {
     pub(super) fn flag_value(&self, program: &[u8], flag: &[u8], value: &[u8], finds: &mut Finds) {
         if value.starts_with(b"-") || value.is_empty() {
@@ -69,6 +72,10 @@ impl Classifier {
                 continue;
             }
             let spec = &self.rules[rule].spec;
+            // An issuer that gives its tokens a form gives them a length, too.
+            if !spec.regex.is_empty() && trimmed.len() < FORMED_MIN {
+                continue;
+            }
             if doubt(trimmed) >= Doubt::Word
                 || spec.public
                 || value::judge(

@@ -206,3 +206,14 @@ fn an_openssh_key_keeps_the_columns_it_is_written_in() {
         "a file in base64 or hex is found by the bytes as they lie there"
     );
 }
+
+#[test]
+fn a_variable_of_an_issuer_needs_a_value_of_some_length() {
+    let kinds = |value: &str| -> Vec<String> {
+        let block = [(b"GITHUB_TOKEN".as_slice(), value.as_bytes())];
+        let found = CLASSIFIER.classify_env(block);
+        found.into_iter().map(|(_, f)| f.kind).collect()
+    };
+    assert!(!kinds("npm_no").contains(&"github-token".to_owned()));
+    assert_eq!(kinds("q3VtZcK8s1LwXy7BnR0uTd4P"), ["github-token"]);
+}
