@@ -384,7 +384,7 @@ pub fn reading_the_events_makes_none() {
     for _ in 0..5 {
         agent.sentinel();
     }
-    let follower = sh("tail -n +1 -f \"$1\" & while :; do cat \"$1\"; sleep 0.05; done")
+    let follower = sh("tail --pid=$$ -n +1 -f \"$1\" & while :; do cat \"$1\"; sleep 0.05; done")
         .arg(&file)
         .spawn();
     for _ in 0..5 {
