@@ -147,7 +147,7 @@ fn meaning(reason: &str) -> &'static str {
         "environment_unreadable" => "environments that could not be read",
         "client_too_slow" => "a client missed events",
         "replay_limited" => "older events are forgotten",
-        "backfill" => "processes that could not be read at the start",
+        "backfill" => "processes that ran before the agent",
         _ => "",
     }
 }

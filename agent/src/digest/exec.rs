@@ -1,12 +1,11 @@
 //! Puts an exec together from its chunks and finds the credentials in its argv and environment.
 
-use super::dropped::{Bound, Dropped};
 use super::names::{Named, Names};
 use super::registry::Registry;
 use super::{environment, stamp};
 use crate::decode;
-use crate::model::{ExecSeen, Found, Place};
-use crate::secret::{Classifier, Finding};
+use crate::model::{Bound, Dropped, ExecSeen, Found, Place};
+use crate::secret::{Arguments, Classifier, Finding};
 use keytrail_abi as abi;
 use std::collections::HashMap;
 use zeroize::Zeroizing;
@@ -250,7 +249,11 @@ pub fn arguments(
         }
     };
     let mut spans: Vec<(std::ops::Range<usize>, String)> = Vec::new();
-    for (index, finding) in classifier.classify_argv(&argv) {
+    let Arguments {
+        found: findings,
+        hidden,
+    } = classifier.classify_argv(&argv);
+    for (index, finding) in findings {
         let Some(range) = ranges.get(index) else {
             continue;
         };
@@ -276,7 +279,7 @@ pub fn arguments(
             add(credential, index);
         }
     }
-    for (index, place) in classifier.hidden_in_argv(&argv) {
+    for (index, place) in hidden {
         let Some(range) = ranges.get(index) else {
             continue;
         };

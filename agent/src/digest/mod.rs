@@ -6,7 +6,6 @@
 
 pub mod background;
 pub mod cgroups;
-mod dropped;
 mod environment;
 mod exec;
 mod files;
@@ -20,7 +19,6 @@ mod stream_tests;
 #[cfg(test)]
 mod tests;
 
-pub use dropped::{Bound, Dropped};
 pub use files::{FileTable, Files, KnownFile, min_confidence};
 pub use procfs::list_pids;
 pub use registry::Registry;

@@ -1,7 +1,6 @@
 //! All credentials this agent has met, and the matcher that recognises them again.
 
-use super::dropped::{Bound, Dropped};
-use crate::model::{Credential, CredentialRef};
+use crate::model::{Bound, Credential, CredentialRef, Dropped};
 use crate::secret::{Finding, Fingerprinter};
 use crate::wire::{Learned, Matcher};
 use std::collections::HashMap;

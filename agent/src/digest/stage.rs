@@ -1,13 +1,12 @@
 //! One record in, its observations out.
 
-use super::dropped::Dropped;
 use super::exec::{self, Execs, Finished};
 use super::files::{Discovered, Discovery, Files, min_confidence, renamed};
 use super::registry::Registry;
 use super::{Kernel, procfs, stamp};
 use crate::decode::Record;
 use crate::model::{
-    Access, FileSeen, Observation, Pid, PlaceNews, SendSeen, Snapshot, Stamp, TlsSeen, Why,
+    Access, Dropped, FileSeen, Observation, Pid, PlaceNews, SendSeen, Snapshot, Stamp, TlsSeen, Why,
 };
 use crate::secret::Classifier;
 use crate::wire::{Chunk, Layer, StreamKey, Streams};
@@ -183,22 +182,25 @@ impl Digest {
             return;
         };
         if r.ctime_ns != 0 && r.ctime_ns != known.version.facts.ctime_ns {
-            let (root, path) = (known.root.clone(), known.version.facts.path.clone());
-            let again = self
-                .files
-                .table
-                .learn(&root, &path, &self.classifier, &mut self.registry);
-            let mut same = again.as_ref().is_some_and(|learnt| learnt.id == r.file);
-            let (mut again, mut path) = (again, path);
+            let (root, mut path) = (known.root.clone(), known.version.facts.path.clone());
+            let mut look = |path: &str| {
+                let Self {
+                    files,
+                    classifier,
+                    registry,
+                    ..
+                } = &mut *self;
+                let learnt = files.table.learn(&root, path, classifier, registry);
+                let same = learnt.as_ref().is_some_and(|l| l.id == r.file);
+                (learnt, same)
+            };
+            let (mut again, mut same) = look(&path);
             // Renamed in its directory since: by inode it is the same file.
-            if !same && let Some(now) = renamed(&root, &path, r.file) {
-                let moved =
-                    self.files
-                        .table
-                        .learn(&root, &now, &self.classifier, &mut self.registry);
-                if moved.as_ref().is_some_and(|learnt| learnt.id == r.file) {
-                    (same, again, path) = (true, moved, now);
-                }
+            if !same
+                && let Some(now) = renamed(&root, &path, r.file)
+                && let (moved, true) = look(&now)
+            {
+                (again, same, path) = (moved, true, now);
             }
             if let Some(learnt) = again
                 && let Some(held) = learnt.held
@@ -447,6 +449,14 @@ impl Digest {
             self.finished(done, out);
         }
         self.streams.expire(boot_ns);
+    }
+
+    /// Does something of which nobody asks what it could not see.
+    pub fn unasked(&mut self, act: impl FnOnce(&mut Self)) {
+        let (unlocated, dropped) = (self.unlocated, self.dropped().clone());
+        act(self);
+        self.unlocated = unlocated;
+        *self.dropped() = dropped;
     }
 
     /// What found no room, or was looked at in part, since it was last taken.

@@ -444,7 +444,7 @@ fn an_exec_whose_record_was_lost_is_known_to_be_missing() {
 
 #[test]
 fn what_cannot_be_looked_for_or_was_read_in_part_is_counted() {
-    use crate::digest::Bound;
+    use crate::model::Bound;
     let home = tempfile::tempdir().unwrap();
     let aws = home.path().join(".aws");
     std::fs::create_dir_all(&aws).unwrap();

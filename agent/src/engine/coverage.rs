@@ -1,6 +1,5 @@
 //! What the sensors could not get, as gaps in the stream.
 
-use crate::digest::Bound;
 use crate::model::GapSeen;
 use crate::sensor::{LibraryReport, Refused, SensorStatus};
 use keytrail_proto::v1;
@@ -201,67 +200,6 @@ pub fn unlocated(count: u64, boot_ns: u64, from_wall_ns: u64, to_wall_ns: u64) -
         signal: "file_read".to_owned(),
         from_wall_ns,
         to_wall_ns,
-        ..GapSeen::default()
-    }
-}
-
-/// What found no room, or could be looked at in part only.
-pub fn dropped(bound: Bound, count: u64, boot_ns: u64) -> GapSeen {
-    const FEWER: &str =
-        "name fewer places under `watch`, or report this: the bound is a constant of the agent";
-    const LINEAGE: &str =
-        "sends of who holds them are told as lineage, with source and destination";
-    let (reason, what, remedy, signal) = match bound {
-        Bound::Secrets => (
-            "table_full",
-            "secrets found no room among those that are looked for in what is sent",
-            LINEAGE,
-            "tcp_send",
-        ),
-        Bound::Weak => (
-            "secret_not_matched",
-            "secrets are too short, too monotonous or too long to be looked for in what is sent",
-            LINEAGE,
-            "tcp_send",
-        ),
-        Bound::Execs => (
-            "table_full",
-            "programs were started at once whose arguments and environment were not looked at",
-            "they are looked at again in /proc as far as they still run",
-            "exec",
-        ),
-        Bound::Files => (
-            "table_full",
-            "files with credentials found no room: reads of them are not told",
-            FEWER,
-            "file_read",
-        ),
-        Bound::Roots => (
-            "table_full",
-            "times a process of a mount namespace that is not looked into was met",
-            "files in it are looked into when they are first read",
-            "file_read",
-        ),
-        Bound::Directories => (
-            "table_full",
-            "directories are not watched for new files",
-            "new files in them are found within half a minute",
-            "file_read",
-        ),
-        Bound::Sampled => (
-            "file_truncated",
-            "files of text were larger than 8 MiB and looked into at their beginning only (1 MiB)",
-            "split what must be known whole",
-            "file_read",
-        ),
-    };
-    GapSeen {
-        boot_ns,
-        reason: reason.to_owned(),
-        detail: format!("{count} {what}"),
-        remedy: remedy.to_owned(),
-        count,
-        signal: signal.to_owned(),
         ..GapSeen::default()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::correlate::Core;
-use crate::model::Observation;
+use crate::model::{Bound, Observation};
 use crate::sensor::SignalReport;
 use std::io;
 
@@ -306,7 +306,7 @@ fn what_found_no_room_is_told_by_what_it_was() {
         ),
     ] {
         assert_eq!(
-            dropped(bound, 5, 9),
+            bound.gap(5, 9),
             GapSeen {
                 boot_ns: 9,
                 reason: reason.to_owned(),

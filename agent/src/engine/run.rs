@@ -8,7 +8,7 @@ use crate::decode;
 use crate::digest::{Digest, Digested, Kernel, Settle};
 use crate::host::clock::{boot_ns, wall_ns};
 use crate::ledger::Ledger;
-use crate::model::{GapSeen, Observation, Pid};
+use crate::model::{Dropped, GapSeen, Observation, Pid};
 use crate::sensor::{LibraryReport, RawRecord, Sensor};
 use crate::wire;
 use keytrail_abi::{FileId, Kind, PROC_HOLDER, ProcState};
@@ -225,20 +225,14 @@ impl Line {
             self.introduce(crate::digest::pid_of_header(&header));
         }
         let mut out = std::mem::take(&mut self.out);
-        let unlocated = self.digest.unlocated;
-        let dropped = self
-            .followed
-            .is_some()
-            .then(|| self.digest.dropped().clone());
-        self.digest.record(&record, hook, &mut out);
         let stranger =
             |followed: &HashSet<Pid>| !followed.contains(&crate::digest::pid_of_header(&header));
         if self.followed.as_ref().is_some_and(stranger) {
             // What other programs read and delete is no gap of the command that is followed.
-            self.digest.unlocated = unlocated;
-            if let Some(dropped) = dropped {
-                *self.digest.dropped() = dropped;
-            }
+            self.digest
+                .unasked(|digest| digest.record(&record, hook, &mut out));
+        } else {
+            self.digest.record(&record, hook, &mut out);
         }
         self.take(&mut out);
         self.out = out;
@@ -422,13 +416,11 @@ impl Line {
     pub fn rescan(&mut self) {
         let mut out = Digested::default();
         let mut deferred = std::mem::take(&mut self.deferred);
-        let dropped = self
-            .followed
-            .is_some()
-            .then(|| self.digest.dropped().clone());
-        self.digest.watch(boot_ns(), &mut deferred, &mut out);
-        if let Some(dropped) = dropped {
-            *self.digest.dropped() = dropped;
+        let mut look = |digest: &mut Digest| digest.watch(boot_ns(), &mut deferred, &mut out);
+        if self.followed.is_some() {
+            self.digest.unasked(look);
+        } else {
+            look(&mut self.digest);
         }
         self.deferred = deferred;
         self.take(&mut out);
@@ -621,9 +613,9 @@ impl Runner {
             self.line.gap(gap);
         }
         if now >= self.dropped_due && !self.line.digest.dropped().is_empty() {
-            self.dropped_due = now + UNLOCATED_NS;
+            self.dropped_due = now + Dropped::TELL_NS;
             for (bound, count) in self.line.digest.dropped().take() {
-                self.line.gap(coverage::dropped(bound, count, now));
+                self.line.gap(bound.gap(count, now));
             }
         }
         for loss in self.sensor.losses() {

@@ -118,7 +118,7 @@ pub fn scan(
         if let Ok((bytes, cut)) = arguments {
             report.truncated += u64::from(cut);
             let argv: Vec<&[u8]> = bytes.split(|b| *b == 0).collect();
-            for (index, finding) in classifier.classify_argv(&argv) {
+            for (index, finding) in classifier.classify_argv(&argv).found {
                 if finding.parts.is_empty() {
                     continue;
                 }

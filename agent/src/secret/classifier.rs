@@ -10,6 +10,7 @@ use super::rules::{Rule, builtin, load};
 use super::scan::prefilter::{Hook, Prefilter};
 use super::scan::{Finds, Raw, assign, part, pem, token};
 use super::settle;
+pub use argv::Arguments;
 use globset::GlobSet;
 pub(super) use place::text_kind;
 use place::{SPECIMEN, path_of, specimen};
@@ -133,31 +134,6 @@ impl Classifier {
         out
     }
 
-    /// The argument vector of a process. Knows flags whose value is the next argument (`-u user:password`,
-    /// `--password x`). Index of the argument with the finding; places are offsets into that argument.
-    pub fn classify_argv(&self, argv: &[&[u8]]) -> Vec<(usize, Finding)> {
-        let mut out = Vec::new();
-        let program = argv
-            .first()
-            .map(|a| a.rsplit(|b| *b == b'/').next().unwrap_or(a))
-            .unwrap_or_default();
-        for (i, arg) in argv.iter().enumerate().take(4096) {
-            let mut finds = Finds::default();
-            self.collect(arg, Origin::Argv { index: i as u32 }, &mut finds);
-            if i >= 2 {
-                self.flag_value(program, argv[i - 1], arg, &mut finds);
-            }
-            if finds.list.is_empty() {
-                continue;
-            }
-            out.extend(settle::settle(self, arg, finds).into_iter().map(|f| (i, f)));
-        }
-        if argv.len() > 2 {
-            self.command_line(argv, &mut out);
-        }
-        out
-    }
-
     /// Every rule with its kind, in the order of kinds.
     pub fn kinds(&self) -> Vec<KindInfo> {
         let mut out: Vec<KindInfo> = self
@@ -266,6 +242,17 @@ impl Classifier {
 
     /// The pass over the text; returns the rules whose parsers a literal called for.
     fn scan_text(&self, text: &[u8], origin: Origin<'_>, finds: &mut Finds) -> Vec<u32> {
+        self.scan_seeing(text, origin, finds, |_, _| {})
+    }
+
+    /// The same; `saw` is told of every literal that was met, and where.
+    fn scan_seeing(
+        &self,
+        text: &[u8],
+        origin: Origin<'_>,
+        finds: &mut Finds,
+        mut saw: impl FnMut(usize, Hook),
+    ) -> Vec<u32> {
         let path = path_of(origin);
         let mut structures: Vec<u32> = Vec::new();
         let kind = text_kind(path);
@@ -275,6 +262,7 @@ impl Classifier {
         let mut name_end = 0;
         let mut pem_end = 0;
         self.prefilter.scan(text, |start, end, hook| {
+            saw(start, hook);
             if finds.full() {
                 finds.truncated = true;
                 return;

@@ -20,5 +20,5 @@ mod tests;
 pub(crate) mod tests_support;
 
 pub use api::*;
-pub use classifier::Classifier;
+pub use classifier::{Arguments, Classifier};
 pub use fingerprint::Fingerprinter;

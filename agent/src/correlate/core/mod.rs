@@ -1,14 +1,13 @@
 //! The state machine: who holds what, what left, with which evidence.
 
 mod file;
-mod limits;
 mod process;
 mod send;
 
 use super::event;
 use super::flow::Flows;
 use super::tls::TlsLinks;
-use crate::model::{AgentStart, FileSeen, GapSeen, Observation, Pid};
+use crate::model::{AgentStart, Bound, Dropped, FileSeen, GapSeen, Observation, Pid};
 use crate::process::ProcessTable;
 use keytrail_proto::v1;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -41,8 +40,9 @@ pub struct Core {
     reads: BTreeSet<(Pid, u32, u64, u64, u64, String)>,
     /// Executables already reported for TLS that we cannot see into.
     uncovered: BTreeSet<String>,
-    /// What found no room or was cut, until it is told.
-    dropped: limits::Dropped,
+    /// What found no room or was cut, until it is told, and when it may be.
+    dropped: Dropped,
+    dropped_due_ns: u64,
     out: Vec<v1::Event>,
 }
 
@@ -89,10 +89,7 @@ impl Core {
             Observation::File(seen) => self.on_file(seen),
             Observation::Connect { at, ends } => {
                 self.table.touch(at);
-                let holder = self
-                    .table
-                    .get(at.pid)
-                    .is_some_and(|p| !p.holdings.is_empty());
+                let holder = self.holds(at.pid);
                 self.flows.entry(at, ends).begun |= holder;
             }
             Observation::Send(send) => self.on_send(send),
@@ -165,6 +162,21 @@ impl Core {
         }
         self.flows.expire(boot_ns);
         self.table.expire(boot_ns);
+    }
+
+    /// Makes gaps of everything that was dropped since the last time.
+    fn tell_dropped(&mut self, boot_ns: u64, now: bool) {
+        let connections = std::mem::take(&mut self.flows.dropped);
+        self.dropped.add(Bound::Connections, connections);
+        self.dropped
+            .add(Bound::Processes, self.table.take_refused());
+        if self.dropped.is_empty() || !now && boot_ns < self.dropped_due_ns {
+            return;
+        }
+        self.dropped_due_ns = boot_ns.saturating_add(Dropped::TELL_NS);
+        for (bound, count) in self.dropped.take() {
+            self.on_gap(&bound.gap(count, boot_ns));
+        }
     }
 
     fn on_gap(&mut self, gap: &GapSeen) {

@@ -1,9 +1,8 @@
 //! Processes: who runs what, and which credentials came with it.
 
-use super::limits::Limit;
 use super::{Core, MAX_HOLDINGS, attack};
 use crate::correlate::event;
-use crate::model::{CredentialRef, ExecSeen, Found, GapSeen, Pid, Place, Snapshot, Stamp};
+use crate::model::{Bound, CredentialRef, ExecSeen, Found, GapSeen, Pid, Place, Snapshot, Stamp};
 use crate::process::{Holding, HoldingPlace, Proc, Workload};
 use keytrail_proto::v1;
 
@@ -173,7 +172,7 @@ impl Core {
             return holding.inherited_from.take().is_some();
         }
         if proc.holdings.len() >= MAX_HOLDINGS {
-            self.dropped.add(Limit::Holdings, 1);
+            self.dropped.add(Bound::Holdings, 1);
             return true;
         }
         proc.holdings.push(Holding {

@@ -1,11 +1,10 @@
 //! What left, where to, with which evidence.
 
-use super::limits::Limit;
 use super::{Core, MAX_LINEAGE, attack};
 use crate::correlate::event;
 use crate::correlate::flow::{Flow, Key};
 use crate::correlate::tls::{Link, is_application};
-use crate::model::{GapSeen, Hit, HostName, Payload, Pid, SendSeen, Stamp, TlsSeen};
+use crate::model::{Bound, GapSeen, Hit, HostName, Payload, Pid, SendSeen, Stamp, TlsSeen};
 use crate::process::{Holding, Proc};
 use keytrail_proto::v1;
 use std::collections::{BTreeSet, VecDeque};
@@ -59,7 +58,7 @@ impl Core {
     /// A payload of a holder that was longer than what is looked into.
     fn count_cut(&mut self, pid: Pid, payload: &Payload) {
         if payload.truncated && self.holds(pid) {
-            self.dropped.add(Limit::Payload, 1);
+            self.dropped.add(Bound::Payload, 1);
         }
     }
 
@@ -198,7 +197,7 @@ impl Core {
         passage.payload.hits = open;
         if !passage.payload.hits.is_empty() {
             if self.open_words.len() >= MAX_OPEN {
-                self.dropped.add(Limit::Identifiers, 1);
+                self.dropped.add(Bound::Identifiers, 1);
                 self.open_words.pop_front();
             }
             self.open_words.push_back(passage);

@@ -350,14 +350,19 @@ fn writes_kept_in_memory_are_joined_by_exact_length_and_never_swapped() {
         ),
     ];
     for (what, story, expected) in stories {
-        let observations: Vec<_> = [start(), exec(10, 1, SEC, vec![env(&c, "T")])]
-            .into_iter()
-            .chain(story)
-            .chain([stop()])
-            .collect();
-        let events = run(&observations);
+        let events = of_a_holder(&c, story);
         assert_eq!(destinations(&events), expected, "{what}: {events:#?}");
     }
+}
+
+/// What becomes of a story whose process holds the credential from its start.
+fn of_a_holder(credential: &CredentialRef, story: Vec<Observation>) -> Vec<v1::Event> {
+    let observations: Vec<_> = [start(), exec(10, 1, SEC, vec![env(credential, "T")])]
+        .into_iter()
+        .chain(story)
+        .chain([stop()])
+        .collect();
+    run(&observations)
 }
 
 /// What a library was given and did not send was not sent; what it was given without a credential, and sent, tells that
@@ -366,12 +371,7 @@ fn writes_kept_in_memory_are_joined_by_exact_length_and_never_swapped() {
 fn only_what_left_was_sent() {
     let c = credential("c");
     let gaps = |story: Vec<Observation>| -> Vec<String> {
-        let observations: Vec<_> = [start(), exec(10, 1, SEC, vec![env(&c, "T")])]
-            .into_iter()
-            .chain(story)
-            .chain([stop()])
-            .collect();
-        let events = run(&observations);
+        let events = of_a_holder(&c, story);
         assert_eq!(destinations(&events), [], "{events:#?}");
         of(&events, "coverage_gap")
             .iter()

@@ -3,9 +3,8 @@
 use super::globs::{Component, Pattern, expand};
 use super::table::FileTable;
 use super::{min_confidence, read};
-use crate::digest::dropped::Bound;
 use crate::digest::{Kernel, Registry, procfs};
-use crate::model::{PlaceNews, Why};
+use crate::model::{Bound, PlaceNews, Why};
 use crate::secret::{Classifier, form};
 use globset::GlobSet;
 use inotify::{Inotify, WatchDescriptor, WatchMask};

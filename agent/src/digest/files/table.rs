@@ -3,8 +3,7 @@
 use super::inspect::{self, Inspected};
 use super::read::{self, Version};
 use crate::digest::Registry;
-use crate::digest::dropped::{Bound, Dropped};
-use crate::model::{Credential, CredentialRef, FileFacts, FileLook, Why};
+use crate::model::{Bound, Credential, CredentialRef, Dropped, FileFacts, FileLook, Why};
 use crate::secret::Classifier;
 use keytrail_abi::FileId;
 use rustix::fs::OFlags;

@@ -63,6 +63,13 @@ fn words(line: &[u8]) -> Vec<Range<usize>> {
     out
 }
 
+/// `user:password` in a part of a line: who, and where the password stands.
+fn halves(line: &[u8], account: Range<usize>) -> Option<(String, Range<usize>)> {
+    let text = &line[account.clone()];
+    let colon = text.iter().position(|b| *b == b':')?;
+    Some((show(&text[..colon]), account.start + colon + 1..account.end))
+}
+
 /// `client server secret addresses` (pppd(8)).
 fn ppp(line: &[u8]) -> Option<Account> {
     let words = words(line);
@@ -83,8 +90,8 @@ fn ppp(line: &[u8]) -> Option<Account> {
 
 /// `user:password` (rsyncd.conf(5), secrets file), or the password alone as rsync's --password-file takes it.
 fn rsync(line: &[u8]) -> Option<Account> {
-    let colon = line.iter().position(|b| *b == b':')?;
-    Some(("rsync-secret", colon + 1..line.len(), show(&line[..colon])))
+    let (user, password) = halves(line, 0..line.len())?;
+    Some(("rsync-secret", password, user))
 }
 
 /// `host user:password` (postconf(5), smtp_sasl_password_maps).
@@ -93,17 +100,9 @@ fn relay(line: &[u8]) -> Option<Account> {
     let [host, account] = words.as_slice() else {
         return None;
     };
-    let colon = line[account.clone()].iter().position(|b| *b == b':')?;
-    let identifier = format!(
-        "{}@{}",
-        show(&line[account.start..account.start + colon]),
-        show(&line[host.clone()])
-    );
-    Some((
-        "smtp-relay-password",
-        account.start + colon + 1..account.end,
-        identifier,
-    ))
+    let (user, password) = halves(line, account.clone())?;
+    let identifier = format!("{user}@{}", show(&line[host.clone()]));
+    Some(("smtp-relay-password", password, identifier))
 }
 
 /// `host:user:password` (Exim's passwd.client).
@@ -137,14 +136,8 @@ fn curl(line: &[u8]) -> Option<Account> {
     }
     let at = line.len() - value.len();
     let account = words(value).into_iter().next()?;
-    let account = at + account.start..at + account.end;
-    let colon = line[account.clone()].iter().position(|b| *b == b':')?;
-    let user = &line[account.start..account.start + colon];
-    Some((
-        "curl-config",
-        account.start + colon + 1..account.end,
-        show(user),
-    ))
+    let (user, password) = halves(line, at + account.start..at + account.end)?;
+    Some(("curl-config", password, user))
 }
 
 /// Two lines, user and password (openvpn(8), --auth-user-pass).

@@ -52,10 +52,8 @@ pub fn parse(context: &mut Context<'_, '_>) {
             break;
         }
     }
-    for (rule, span, identifier, confidence) in found {
-        if let Some(raw) = context.emit_at(&rule, &text[span.clone()], span, identifier)
-            && let Some(confidence) = confidence
-        {
+    for (span, identifier, confidence) in found {
+        if let Some(raw) = context.emit_at("table-secret", &text[span.clone()], span, identifier) {
             raw.confidence = confidence;
             // What a name tells never outranks what a form tells.
             raw.rank = 0;
@@ -63,7 +61,8 @@ pub fn parse(context: &mut Context<'_, '_>) {
     }
 }
 
-type Found = (String, Range<usize>, String, Option<f64>);
+/// Place, whose it is, confidence.
+type Found = (Range<usize>, String, f64);
 
 /// The secrets of one row.
 fn take(
@@ -79,24 +78,23 @@ fn take(
             continue;
         };
         let value = &line[cell.clone()];
-        let span = start + cell.start..start + cell.end;
-        let owner = header
-            .owner
-            .and_then(|at| cells.get(at))
-            .map(|cell| show(&line[cell.clone()]))
-            .unwrap_or_default();
+        // A blank makes it prose; a table of one word in each cell is a vocabulary.
+        let Some(confidence) = judge(column.class, &column.title, value, Written::Compared)
+            .filter(|confidence| *confidence >= LEAST && !value.contains(&b' '))
+        else {
+            continue;
+        };
         let known = context.classifier.classify_value(value, Origin::Text);
         if known.iter().any(|f| f.specific() && !f.parts.is_empty()) {
             // The scan of the text finds it as what it is.
             continue;
         }
-        // A blank makes it prose; a table of one word in each cell is a vocabulary.
-        if let Some(confidence) = judge(column.class, &column.title, value, Written::Compared)
-            && confidence >= LEAST
-            && !value.contains(&b' ')
-        {
-            found.push(("table-secret".to_string(), span, owner, Some(confidence)));
-        }
+        let owner = header
+            .owner
+            .and_then(|at| cells.get(at))
+            .map(|cell| show(&line[cell.clone()]))
+            .unwrap_or_default();
+        found.push((start + cell.start..start + cell.end, owner, confidence));
     }
 }
 

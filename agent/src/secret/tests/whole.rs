@@ -371,7 +371,7 @@ fn flags_whose_value_is_the_next_argument() {
         b"https://h/",
         b"-s",
     ];
-    let found = CLASSIFIER.classify_argv(&argv);
+    let found = CLASSIFIER.classify_argv(&argv).found;
     assert_eq!(
         (found.len(), found[0].0, found[0].1.identifier.as_str()),
         (1, 2, "elastic"),
@@ -379,7 +379,7 @@ fn flags_whose_value_is_the_next_argument() {
     );
     assert_eq!(found[0].1.span(), 8..20);
     let argv: [&[u8]; 3] = [b"mysql", b"--password", b"q3VtZcK8s1Lw"];
-    assert_eq!(CLASSIFIER.classify_argv(&argv)[0].0, 2);
+    assert_eq!(CLASSIFIER.classify_argv(&argv).found[0].0, 2);
 }
 
 /// Paths apart from content.
