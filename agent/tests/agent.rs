@@ -390,7 +390,7 @@ fn the_log_is_json_and_the_kernel_side_is_in_it() {
     let log = agent.stop();
     assert!(
         log.iter().all(|line| {
-            line["target"].as_str().unwrap().starts_with("keytrail::")
+            line["target"].as_str().unwrap().starts_with("keytrail")
                 && !line["message"].as_str().unwrap().contains("kernel")
         }),
         "{log:#?}"

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use keytrail::serve::{Address, BoundSocket, Hub, Server};
+use keytrail_export::{Address, BoundSocket, Hub, Server};
 use keytrail_proto::v1::{Event, GetStatusResponse, LibraryStatus, Process, SignalStatus};
 use std::fs::Permissions;
 use std::io::{BufRead as _, BufReader, Read as _};

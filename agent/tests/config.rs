@@ -53,7 +53,7 @@ fn everything_can_be_set() {
         watch = ["/srv/*/secrets/*"]
         retain_events = 0
         retain_days = 1
-        log = { level = "keytrail::serve=debug,info", format = "json" }
+        log = { level = "keytrail_export=debug,info", format = "json" }
         "#,
         Path::new("x"),
     )

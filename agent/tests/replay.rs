@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use keytrail::correlate::Core;
 use keytrail::engine::{ReplayError, replay};
-use keytrail::model::*;
 use keytrail::output::json;
+use keytrail_core::correlate::Core;
+use keytrail_model::*;
 use keytrail_proto::v1;
 use proptest::prelude::*;
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use hyper_util::rt::TokioIo;
-use keytrail::serve::{
+use keytrail_export::{
     Address, BoundSocket, Client, Hub, ServeError, Server, StatusSource, connect,
 };
 use keytrail_proto::v1::stream_events_response::Response as Payload;

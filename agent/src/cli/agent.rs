@@ -5,7 +5,7 @@ use super::{exit, fail, privilege};
 use crate::config::Config;
 use crate::engine::{EngineHandle, EngineOptions};
 use crate::output::{Format, Style, Summary, Writer};
-use crate::serve::{
+use keytrail_export::{
     Address, BoundSocket, EventFilter, Hub, Item, Next, ServeError, Server, StatusSource,
     Subscription,
 };

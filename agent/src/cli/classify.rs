@@ -4,8 +4,8 @@ mod jsonl;
 mod table;
 
 use super::exit;
-use crate::secret::{Classifier, Fingerprinter};
 use clap::Args;
+use keytrail_secret::{Classifier, Fingerprinter};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 

@@ -5,7 +5,7 @@ use super::{exit, fail, host, privilege, status, watch};
 use crate::config::Config;
 use crate::engine::{EngineHandle, EngineOptions};
 use crate::output::{Colour, Style, Table, escape, json};
-use crate::serve::{Address, ClientError, connect};
+use keytrail_export::{Address, ClientError, connect};
 use keytrail_proto::v1::{GetStatusRequest, GetStatusResponse};
 use std::io::{self, Write as _};
 

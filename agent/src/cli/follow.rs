@@ -4,7 +4,7 @@ use super::spawn::{Ended, Held, SpawnError, behave_like_a_shell};
 use crate::config::Config;
 use crate::engine::{EngineError, EngineHandle, EngineOptions};
 use crate::output::{Summary, Writer};
-use crate::serve::{EventFilter, Hub, Item, Next, Subscription};
+use keytrail_export::{EventFilter, Hub, Item, Next, Subscription};
 use keytrail_proto::v1::{Event, GetStatusResponse};
 use std::collections::HashSet;
 use std::fmt;

@@ -2,15 +2,16 @@
 
 use super::args::TableFormat;
 use super::exit;
-use crate::inventory::diff::diff;
-use crate::inventory::model::Entry;
-use crate::inventory::run::{self, Document, Options};
-use crate::inventory::state::{Run, State};
-use crate::inventory::walk::Report;
-use crate::inventory::{names, render};
 use crate::output::Style;
-use crate::secret::{Classifier, Fingerprinter};
+use crate::output::inventory as render;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use keytrail_inventory::diff::diff;
+use keytrail_inventory::model::Entry;
+use keytrail_inventory::names;
+use keytrail_inventory::run::{self, Document, Options};
+use keytrail_inventory::state::{Run, State};
+use keytrail_inventory::walk::Report;
+use keytrail_secret::{Classifier, Fingerprinter};
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;

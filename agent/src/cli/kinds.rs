@@ -31,7 +31,7 @@ mod tests {
     #[test]
     fn the_agent_knows_the_same_kinds() {
         let mut ours: Vec<_> = KINDS.iter().map(|k| k.0).collect();
-        let mut theirs = crate::serve::KINDS.to_vec();
+        let mut theirs = keytrail_export::KINDS.to_vec();
         ours.sort_unstable();
         theirs.sort_unstable();
         assert_eq!(ours, theirs);

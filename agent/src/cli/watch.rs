@@ -3,7 +3,7 @@
 use super::args::{Since, WatchArgs};
 use super::{exit, fail};
 use crate::output::{Format, Style, Summary, Writer};
-use crate::serve::{Client, ClientError, connect};
+use keytrail_export::{Client, ClientError, connect};
 use keytrail_proto::v1::stream_events_response::Response;
 use keytrail_proto::v1::{
     Filter, GetStatusRequest, GetStatusResponse, StreamEventsRequest, StreamEventsResponse,

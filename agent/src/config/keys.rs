@@ -28,7 +28,7 @@ pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
         match key {
             "listen" => {
                 config.listen = value.string()?;
-                if let Err(e) = config.listen.parse::<crate::serve::Address>() {
+                if let Err(e) = config.listen.parse::<keytrail_export::Address>() {
                     return Err(value.error(format!("is not an address: {e}")));
                 }
             }

@@ -1,8 +1,8 @@
 //! What the sensors could not get, as gaps in the stream.
 
-use crate::model::GapSeen;
-use crate::sensor::{LibraryReport, Refused, SensorStatus};
+use keytrail_model::GapSeen;
 use keytrail_proto::v1;
+use keytrail_sensor::{LibraryReport, Refused, SensorStatus};
 use std::collections::BTreeMap;
 use std::path::Path;
 

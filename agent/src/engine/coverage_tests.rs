@@ -1,9 +1,9 @@
 //! Every way in which something was not seen: its name, what it says, and what there is to do about it.
 
 use super::*;
-use crate::correlate::Core;
-use crate::model::{Bound, Observation};
-use crate::sensor::SignalReport;
+use keytrail_core::correlate::Core;
+use keytrail_model::{Bound, Observation};
+use keytrail_sensor::SignalReport;
 use std::io;
 
 fn refused(hook: &str, reason: &str, remedy: &str) -> Refused {
@@ -344,7 +344,7 @@ fn the_stream_says_all_of_it() {
         assert_eq!(events[0].kind, "coverage_gap");
         assert_eq!(events[0].boot_time_ns, gap.boot_ns);
         assert_eq!(events[0].process, None);
-        let time = |ns: u64| (ns != 0).then(|| crate::correlate::timestamp(ns));
+        let time = |ns: u64| (ns != 0).then(|| keytrail_core::correlate::timestamp(ns));
         assert_eq!(
             events[0].gap,
             Some(v1::Gap {

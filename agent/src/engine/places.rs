@@ -3,16 +3,16 @@
 
 use super::coverage;
 use super::run::Line;
-use crate::digest::KnownFile;
-use crate::digest::background::{Background, Looked, Report};
-use crate::digest::{min_confidence, procfs};
-use crate::host::clock::{boot_ns, wall_ns};
-use crate::inventory::live::{Baseline, Change, Created, Live, Workload};
-use crate::inventory::model::Entry;
-use crate::inventory::state::{HOST, State};
-use crate::model::{Observation, PlaceNews, Stamp, Why};
-use crate::process;
 use keytrail_abi::FileId;
+use keytrail_host::clock::{boot_ns, wall_ns};
+use keytrail_host::procfs;
+use keytrail_ingest::KnownFile;
+use keytrail_ingest::background::{Background, Looked, Report};
+use keytrail_ingest::min_confidence;
+use keytrail_inventory::live::{Baseline, Change, Created, Live, Workload};
+use keytrail_inventory::model::Entry;
+use keytrail_inventory::state::{HOST, State};
+use keytrail_model::{Observation, PlaceNews, Stamp, Why};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -121,7 +121,7 @@ impl Line {
             match report {
                 Report::Looked(looked) => {
                     self.looked(*looked);
-                    crate::wire::scrub_stack();
+                    keytrail_payload::scrub_stack();
                 }
                 Report::Clean(file, ctime_ns) => self.clean(file, ctime_ns),
                 Report::Gone { root, raw } => {
@@ -261,7 +261,7 @@ impl Line {
         let table = self.core.processes();
         let pid = table.latest(tgid).filter(|_| tgid != 0)?;
         let process = table.get(pid)?;
-        let started_ns = pid.start.saturating_mul(crate::model::TICK_NS);
+        let started_ns = pid.start.saturating_mul(keytrail_model::TICK_NS);
         (started_ns <= boot_ns).then(|| Stamp {
             boot_ns,
             pid,
@@ -286,7 +286,7 @@ fn workload(root: &Path) -> Workload {
     let Some(tgid) = tgid else {
         return Workload::default();
     };
-    let found = process::Workload::from_path(&procfs::cgroup(tgid).unwrap_or_default());
+    let found = keytrail_model::Workload::from_path(&procfs::cgroup(tgid).unwrap_or_default());
     if found.container.is_empty() {
         let namespace = procfs::namespace(tgid, "mnt").unwrap_or(0);
         return (format!("mnt:[{namespace}]"), found.pod);

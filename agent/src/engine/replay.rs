@@ -1,7 +1,7 @@
 //! A recording through the same core: byte-identical events.
 
-use crate::correlate::Core;
-use crate::model::Observation;
+use keytrail_core::correlate::Core;
+use keytrail_model::Observation;
 use keytrail_proto::v1;
 use std::fmt;
 use std::io::{self, BufRead};

@@ -3,16 +3,16 @@
 use super::coverage;
 use super::places::Places;
 use super::{Command, Shared, Sink};
-use crate::correlate::Core;
-use crate::decode;
-use crate::digest::{Digest, Digested, Kernel, Settle};
-use crate::host::clock::{boot_ns, wall_ns};
-use crate::ledger::Ledger;
-use crate::model::{Dropped, GapSeen, Observation, Pid};
-use crate::sensor::{LibraryReport, RawRecord, Sensor};
-use crate::wire;
 use keytrail_abi::{FileId, Kind, PROC_HOLDER, ProcState};
+use keytrail_core::correlate::Core;
+use keytrail_host::clock::{boot_ns, wall_ns};
+use keytrail_ingest::decode;
+use keytrail_ingest::{Digest, Digested, Kernel, Settle};
+use keytrail_model::{Dropped, GapSeen, Observation, Pid};
+use keytrail_payload as wire;
 use keytrail_proto::v1;
+use keytrail_sensor::{LibraryReport, RawRecord, Sensor};
+use keytrail_store::Ledger;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -203,7 +203,7 @@ impl Line {
             && let Some(pid) = self.core.processes().latest(header.tgid)
         {
             let at = std::mem::offset_of!(keytrail_abi::Header, start_ns);
-            let start = (pid.start * crate::model::TICK_NS).to_ne_bytes();
+            let start = (pid.start * keytrail_model::TICK_NS).to_ne_bytes();
             bytes[at..at + start.len()].copy_from_slice(&start);
         }
     }
@@ -222,11 +222,11 @@ impl Line {
         *self.records.entry(Kind::name(header.kind)).or_default() += 1;
         if header.kind != Kind::EXEC && header.kind != Kind::EXEC_CHUNK && header.kind != Kind::EXIT
         {
-            self.introduce(crate::digest::pid_of_header(&header));
+            self.introduce(keytrail_ingest::pid_of_header(&header));
         }
         let mut out = std::mem::take(&mut self.out);
         let stranger =
-            |followed: &HashSet<Pid>| !followed.contains(&crate::digest::pid_of_header(&header));
+            |followed: &HashSet<Pid>| !followed.contains(&keytrail_ingest::pid_of_header(&header));
         if self.followed.as_ref().is_some_and(stranger) {
             // What other programs read and delete is no gap of the command that is followed.
             self.digest
@@ -347,7 +347,7 @@ impl Line {
         }
     }
 
-    pub fn snapshot(&mut self, snapshot: crate::model::Snapshot) {
+    pub fn snapshot(&mut self, snapshot: keytrail_model::Snapshot) {
         let pid = snapshot.at.pid;
         self.step(&Observation::Snapshot(Box::new(snapshot)));
         if self.core.holds(pid) {
@@ -557,7 +557,7 @@ impl Runner {
     /// Decides about processes whose record was lost: until then all they send is captured.
     fn sweep(&mut self) {
         for (tgid, exec_id) in self.sensor.sweep() {
-            let Some(start) = crate::digest::start_of(tgid) else {
+            let Some(start) = keytrail_ingest::start_of(tgid) else {
                 continue;
             };
             let pid = Pid { tgid, start };

@@ -4,14 +4,14 @@ use super::places::Places;
 use super::run::{Line, Runner};
 use super::{EngineError, EngineHandle, EngineOptions, Shared, Sink, coverage};
 use crate::config;
-use crate::digest::{self, Digest, DigestOptions, Files, Registry};
-use crate::host::clock::{boot_ns, wall_ns};
-use crate::ledger::{Ledger, RunInfo};
-use crate::model::{AgentStart, GapSeen, Observation, Pid};
-use crate::secret::{Classifier, Fingerprinter};
-use crate::sensor::{Sensor, SensorError, SensorOptions, Tier};
-use crate::wire::{Matcher, Streams};
+use keytrail_host::clock::{boot_ns, wall_ns};
+use keytrail_ingest::{Digest, DigestOptions, Files, Registry};
+use keytrail_model::{AgentStart, GapSeen, Observation, Pid};
+use keytrail_payload::{Matcher, Streams};
 use keytrail_proto::v1;
+use keytrail_secret::{Classifier, Fingerprinter};
+use keytrail_sensor::{Sensor, SensorError, SensorOptions, Tier};
+use keytrail_store::{Ledger, RunInfo};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
@@ -76,7 +76,7 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
         host: host(),
         boot: boot_id.clone(),
         epoch: run.epoch,
-        started: Some(crate::correlate::timestamp(wall_ns())),
+        started: Some(keytrail_core::correlate::timestamp(wall_ns())),
     };
     line.step(&Observation::Start(AgentStart {
         agent: run.agent,
@@ -122,7 +122,7 @@ fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
     for gap in coverage::initial(runner.sensor.status(), now) {
         runner.line.gap(gap);
     }
-    if let Some(why) = digest::files_refused() {
+    if let Some(why) = keytrail_ingest::files_refused() {
         let refused = coverage::openat2(&why);
         runner.line.gap(coverage::files_closed(&refused, now));
         runner.sensor.refused("file_read", refused);
@@ -132,7 +132,7 @@ fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
         None => backfill(runner),
         Some(root) => {
             // The chain above the command is read when its first record comes; the command itself is known by pid.
-            if let Some(start) = digest::start_of(root)
+            if let Some(start) = keytrail_ingest::start_of(root)
                 && let Some(followed) = &mut runner.line.followed
             {
                 followed.insert(Pid { tgid: root, start });
@@ -143,27 +143,27 @@ fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
     runner.report_libraries(now);
     if follow_only.is_none() {
         runner.line.start_background();
-        for tgid in digest::list_pids() {
+        for tgid in keytrail_ingest::list_pids() {
             runner.line.digest.files.add_process(tgid);
         }
     }
     runner.line.rescan();
     runner.line.apply(&mut runner.sensor);
-    crate::wire::scrub_stack();
+    keytrail_payload::scrub_stack();
 }
 
 /// The processes that run already, as /proc shows them.
 fn backfill(runner: &mut Runner) {
     let me = std::process::id();
     let mut seen = 0;
-    for tgid in digest::list_pids() {
+    for tgid in keytrail_ingest::list_pids() {
         if tgid == me {
             continue;
         }
         let snapshot = runner.line.digest.snapshot(tgid, boot_ns());
         // Gone by now, or there and telling nothing of itself.
         if snapshot.is_none()
-            && digest::start_of(tgid).is_none()
+            && keytrail_ingest::start_of(tgid).is_none()
             && Path::new(&format!("/proc/{tgid}")).exists()
         {
             runner.line.gap(unknown_process(tgid));

@@ -32,7 +32,7 @@ const BOOTS: [Boot; 2] = [
     Boot {
         name: "vm",
         init: vm::Init::Script,
-        suites: &[("keytrail", "sensor"), ("keytrail-tests", "vm")],
+        suites: &[("keytrail-sensor", "sensor"), ("keytrail-tests", "vm")],
         files: &[],
     },
     Boot {
@@ -62,7 +62,9 @@ impl<'a> Guests<'a> {
         for plan in BOOTS {
             let mut of_plan = Vec::new();
             for (package, test) in plan.suites {
-                of_plan.extend(built(&selection(package, test))?);
+                let selection = selection(package, test);
+                let words: Vec<&str> = selection.iter().map(String::as_str).collect();
+                of_plan.extend(built(&words)?);
             }
             programs.push(of_plan);
         }

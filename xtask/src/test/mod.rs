@@ -136,20 +136,29 @@ fn unit(filter: &[String]) -> Part {
 
 fn host(filter: &[String]) -> Part {
     let mut part = Part::new("host");
-    let mut selections = vec![selection("keytrail-tests", "host")];
-    // Those of the agent's own that go through its public interface, kernel or not.
-    if has_rust_files(&cmd::root().join("agent/tests")) {
-        selections.insert(0, selection("keytrail", "*"));
+    // The agent's crates through their public interfaces, kernel or not, then the whole with the real programs.
+    let mut selections = vec![selection("keytrail", "*")];
+    for name in ["sensor", "store"] {
+        if has_rust_files(&cmd::root().join("agent").join(name).join("tests")) {
+            selections.push([
+                "--package".to_owned(),
+                format!("keytrail-{name}"),
+                "--test".to_owned(),
+                "*".to_owned(),
+            ]);
+        }
     }
+    selections.push(selection("keytrail-tests", "host"));
     for selection in selections {
-        part.tests(cargo_test(&selection, filter));
+        let words: Vec<&str> = selection.iter().map(String::as_str).collect();
+        part.tests(cargo_test(&words, filter));
     }
     part
 }
 
 /// Cargo's words for the integration tests of one package.
-fn selection<'a>(package: &'a str, test: &'a str) -> [&'a str; 4] {
-    ["--package", package, "--test", test]
+fn selection(package: &str, test: &str) -> [String; 4] {
+    ["--package", package, "--test", test].map(str::to_owned)
 }
 
 fn has_rust_files(dir: &Path) -> bool {

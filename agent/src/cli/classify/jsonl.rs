@@ -1,7 +1,7 @@
 //! Lines of JSON in, lines of JSON out, on all cores, in order, in bounded memory.
 
 use super::{ClassifyArgs, is_stdin};
-use crate::secret::{Classifier, Fingerprinter, Origin};
+use keytrail_secret::{Classifier, Fingerprinter, Origin};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::borrow::Cow;
@@ -353,7 +353,7 @@ mod tests {
     #[test]
     fn answers_echo_the_id_and_count_in_bytes() {
         let token =
-            crate::secret::rules::template::expand("ghp_{base62:30}{crc32_base62}", 5).unwrap();
+            keytrail_secret::rules::template::expand("ghp_{base62:30}{crc32_base62}", 5).unwrap();
         let text = format!("é TOKEN={token}");
         let answer = ask(&serde_json::json!({"id": {"n": 7}, "text": text}).to_string());
         assert_eq!(answer["id"]["n"], 7);

@@ -1,7 +1,7 @@
 //! The same for people: aligned columns.
 
 use super::{ClassifyArgs, is_stdin};
-use crate::secret::{Classifier, Fingerprinter, Origin};
+use keytrail_secret::{Classifier, Fingerprinter, Origin};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;

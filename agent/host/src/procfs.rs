@@ -1,0 +1,240 @@
+//! What /proc says about a process. Entries vanish and lie while they are read: every field is optional.
+
+use keytrail_model::{ExeFacts, Pid};
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use zeroize::Zeroizing;
+
+/// Most bytes taken of an environment or a command line.
+const AREA_MAX: u64 = 512 * 1024;
+
+/// The facts of one /proc/PID.
+#[derive(Debug, Default)]
+pub struct ProcFacts {
+    pub start: u64,
+    pub ppid: u32,
+    pub comm: String,
+    pub uid: u32,
+    pub euid: u32,
+    pub gid: u32,
+    pub ns_tgid: u32,
+    pub loginuid: u32,
+    pub session: u32,
+}
+
+/// Pids of all processes now, in ascending order.
+#[must_use]
+pub fn list_pids() -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let mut pids: Vec<u32> = entries
+        .filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    pids.sort_unstable();
+    pids
+}
+
+pub fn path(tgid: u32, name: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/{tgid}/{name}"))
+}
+
+/// Reads the identity of a process; `None` when it is gone or is a kernel thread's odd entry.
+pub fn facts(tgid: u32) -> Option<ProcFacts> {
+    let (comm, ppid, start) = stat(tgid)?;
+    let mut facts = ProcFacts {
+        start,
+        ppid,
+        comm,
+        ns_tgid: tgid,
+        ..ProcFacts::default()
+    };
+    if let Some(status) = text(tgid, "status") {
+        for line in status.lines() {
+            let mut words = line.split_ascii_whitespace();
+            let key = words.next().unwrap_or_default();
+            let mut number = || words.next().and_then(|w| w.parse().ok());
+            match key {
+                "Uid:" => {
+                    facts.uid = number().unwrap_or_default();
+                    facts.euid = number().unwrap_or_default();
+                }
+                "Gid:" => facts.gid = number().unwrap_or_default(),
+                "NSpid:" => {
+                    facts.ns_tgid = words
+                        .next_back()
+                        .and_then(|w| w.parse().ok())
+                        .unwrap_or(tgid)
+                }
+                _ => {}
+            }
+        }
+    }
+    let audit = |name| {
+        text(tgid, name)
+            .and_then(|t| t.trim().parse().ok())
+            .unwrap_or(u32::MAX)
+    };
+    facts.loginuid = audit("loginuid");
+    facts.session = audit("sessionid");
+    Some(facts)
+}
+
+/// Name, parent and start time (clock ticks since boot) from /proc/PID/stat. The name may contain anything, `)` too.
+fn stat(tgid: u32) -> Option<(String, u32, u64)> {
+    let stat = text(tgid, "stat")?;
+    let open = stat.find('(')?;
+    let close = stat.rfind(')')?;
+    let comm = stat.get(open + 1..close)?.to_owned();
+    let mut fields = stat.get(close + 1..)?.split_ascii_whitespace();
+    let ppid = fields.nth(1)?.parse().ok()?;
+    // starttime is field 22; `state` was field 3 and ppid field 4.
+    let start = fields.nth(17)?.parse().ok()?;
+    Some((comm, ppid, start))
+}
+
+/// The identity of a pid now.
+pub fn pid_of(tgid: u32) -> Option<Pid> {
+    stat(tgid).map(|(_, _, start)| Pid { tgid, start })
+}
+
+fn text(tgid: u32, name: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    File::open(path(tgid, name))
+        .ok()?
+        .take(64 * 1024)
+        .read_to_end(&mut bytes)
+        .ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The executable: path as the process sees it, device (kernel encoding) and inode.
+pub fn exe(tgid: u32) -> Option<ExeFacts> {
+    let link = path(tgid, "exe");
+    let target = fs::read_link(&link).ok()?;
+    let meta = fs::metadata(&link).ok();
+    Some(ExeFacts {
+        path: target.to_string_lossy().into_owned(),
+        device: meta
+            .as_ref()
+            .map_or(0, |m| u64::from(crate::kernel_device(m.dev()))),
+        inode: meta.map_or(0, |m| m.ino()),
+    })
+}
+
+pub fn cwd(tgid: u32) -> Option<String> {
+    Some(
+        fs::read_link(path(tgid, "cwd"))
+            .ok()?
+            .to_string_lossy()
+            .into_owned(),
+    )
+}
+
+/// The cgroup path that says most: the unified one unless that is the root, then systemd's or any other.
+pub fn cgroup(tgid: u32) -> Option<String> {
+    Some(best_cgroup(&cgroups(tgid)?))
+}
+
+/// /proc/PID/cgroup.
+pub fn cgroups(tgid: u32) -> Option<String> {
+    text(tgid, "cgroup")
+}
+
+/// The lines of /proc/PID/cgroup: number of the hierarchy, controllers, path.
+pub fn cgroup_lines(text: &str) -> impl Iterator<Item = (&str, &str, &str)> {
+    text.lines().filter_map(|line| {
+        let mut parts = line.splitn(3, ':');
+        Some((parts.next()?, parts.next()?, parts.next()?))
+    })
+}
+
+/// As [`cgroup`], of a text that was read.
+pub fn best_cgroup(text: &str) -> String {
+    let mut best = String::new();
+    for (id, controllers, path) in cgroup_lines(text) {
+        let better = (id == "0" && path != "/")
+            || best.is_empty()
+            || (best == "/" && path != "/")
+            || (controllers == "name=systemd" && best == "/");
+        if better {
+            path.clone_into(&mut best);
+        }
+        if id == "0" && path != "/" {
+            break;
+        }
+    }
+    best
+}
+
+/// Inode of a namespace, for example `mnt` or `net`.
+pub fn namespace(tgid: u32, name: &str) -> Option<u32> {
+    let link = fs::read_link(path(tgid, &format!("ns/{name}"))).ok()?;
+    let text = link.to_str()?;
+    text.split_once('[')?.1.strip_suffix(']')?.parse().ok()
+}
+
+/// Inode of the agent's own mount namespace, which it never leaves; 0 when it cannot be read.
+pub fn own_mnt_ns() -> u32 {
+    static OWN: OnceLock<u32> = OnceLock::new();
+    *OWN.get_or_init(|| namespace(std::process::id(), "mnt").unwrap_or(0))
+}
+
+/// The process through which the files of another mount namespace are best reached: PID 1 where it is the host's own,
+/// which an agent in a service's sandbox is not in. Any other process may end at once, and the way through it with it.
+pub fn lasting(tgid: u32) -> u32 {
+    match namespace(tgid, "mnt") {
+        Some(ns) if namespace(1, "mnt") == Some(ns) => 1,
+        _ => tgid,
+    }
+}
+
+/// Environment or command line; the flag says that there was more than is returned.
+pub fn area(tgid: u32, name: &str) -> Result<(Zeroizing<Vec<u8>>, bool), std::io::Error> {
+    let file = File::open(path(tgid, name))?;
+    // Room is taken once: a growing vector would leave copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(16 * 1024));
+    let mut page = Zeroizing::new([0u8; 8192]);
+    let mut file = file.take(AREA_MAX + 1);
+    loop {
+        let n = file.read(&mut page[..])?;
+        if n == 0 {
+            break;
+        }
+        if bytes.len() + n > bytes.capacity() {
+            let mut larger = Zeroizing::new(Vec::with_capacity(bytes.capacity() * 4));
+            larger.extend_from_slice(&bytes);
+            bytes = larger;
+        }
+        bytes.extend_from_slice(&page[..n]);
+    }
+    let cut = bytes.len() as u64 > AREA_MAX;
+    bytes.truncate(AREA_MAX as usize);
+    Ok((bytes, cut))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_entry_is_read() {
+        let me = std::process::id();
+        let facts = facts(me).expect("own /proc entry");
+        assert_eq!(facts.ns_tgid, me);
+        assert!(facts.start > 0);
+        assert!(exe(me).expect("own exe").inode > 0);
+        let (env, cut) = area(me, "environ").expect("own environment");
+        assert!(!cut && env.windows(5).any(|w| w == b"PATH="));
+        assert!(namespace(me, "mnt").is_some());
+    }
+
+    #[test]
+    fn a_process_that_is_not_there_is_none() {
+        assert!(facts(u32::MAX - 1).is_none());
+        assert!(area(u32::MAX - 1, "environ").is_err());
+    }
+}

@@ -1,0 +1,447 @@
+//! Files that were written anywhere on the host, looked into on a thread of their own: once per version, in the
+//! processor time it is allowed, whoever reads them later or never. What it finds goes to the engine's thread, which
+//! learns it; the bytes of a secret are wiped there like those of any other finding.
+
+mod budget;
+mod follow;
+mod places;
+mod queue;
+
+pub use places::Unmarked;
+
+use self::budget::Budget;
+use self::follow::{Followed, Path as Way};
+use self::places::{Places, path_of};
+use self::queue::Queue;
+use super::files::{self, Inspected, OwnFiles, Version};
+use globset::GlobSet;
+use keytrail_abi::FileId;
+use keytrail_host::clock::boot_ns;
+use keytrail_host::priority;
+use keytrail_host::writes::{Writes, Written};
+use keytrail_payload as wire;
+use keytrail_secret::Classifier;
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::OFlags;
+use rustix::time::{ClockId, clock_gettime};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender, TryRecvError};
+use std::thread::JoinHandle;
+
+/// Looks that may wait for the engine.
+const RESULTS: usize = 64;
+/// Nothing shorter is a secret.
+const SIZE_MIN: u64 = 16;
+/// Parts in a thousand of all processors that looks may take in the long run.
+const SHARE: u64 = 20;
+/// New mount namespaces, and what else raises no event, are looked for this often.
+const PERIOD_NS: u64 = 5_000_000_000;
+/// Followed files are looked up by path this often.
+const LOOK_UP_NS: u64 = 20_000_000_000;
+
+/// What the thread tells.
+pub enum Report {
+    Looked(Box<Looked>),
+    /// A file without a credential, in the version of this change time.
+    Clean(FileId, u64),
+    /// A followed file is no longer where it was.
+    Gone {
+        root: PathBuf,
+        raw: Vec<u8>,
+    },
+    /// A process of a mount namespace not met before.
+    Namespace(u32),
+    /// Writes on this file system are not told of.
+    Unmarked(Unmarked),
+    /// The thread has failed: nothing more comes.
+    Ended,
+    /// Files that were written and not looked at, since the last report.
+    Skipped {
+        count: u64,
+        why: &'static str,
+    },
+}
+
+/// One look, with what was found still in clear.
+pub struct Looked {
+    pub root: PathBuf,
+    pub raw: Vec<u8>,
+    pub version: Version,
+    pub inspected: Inspected,
+    /// Who wrote it; 0 when that is not known.
+    pub writer: u32,
+    pub boot_ns: u64,
+}
+
+enum Command {
+    Follow { root: PathBuf, raw: Vec<u8> },
+}
+
+/// The running thread. Dropping it ends it.
+pub struct Background {
+    stop: Arc<AtomicBool>,
+    commands: Sender<Command>,
+    results: Option<Receiver<Report>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Background {
+    /// Starts looking. `named` are the names under which rules expect credentials.
+    ///
+    /// # Errors
+    /// The kernel does not tell of writes, or no thread can be started.
+    pub fn start(classifier: Arc<Classifier>, named: Arc<GlobSet>) -> io::Result<Self> {
+        let writes = Writes::new()?;
+        let followed = Followed::new()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let (commands, receiver) = mpsc::channel();
+        let (sender, results) = mpsc::sync_channel(RESULTS);
+        let now = boot_ns();
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+        let mut keeper = Keeper {
+            writes,
+            mountinfo: File::open("/proc/self/mountinfo").ok(),
+            followed,
+            places: Places::default(),
+            queue: Queue::new(),
+            budget: Budget::new(SHARE * cpus, now),
+            classifier,
+            named,
+            commands: receiver,
+            results: sender,
+            stop: stop.clone(),
+            own_files: OwnFiles::default(),
+            overflows: 0,
+            period_due: now + PERIOD_NS,
+            look_up_due: now + LOOK_UP_NS,
+        };
+        // Before the caller goes on: what is written from now on is told of.
+        let unmarked = keeper.places.own(&keeper.writes);
+        let thread = std::thread::Builder::new()
+            .name("background".to_owned())
+            .spawn(move || {
+                // The engine that would listen is gone, or the thread was told to stop: nothing more to do.
+                let _ = keeper.run(unmarked);
+            })?;
+        Ok(Background {
+            stop,
+            commands,
+            results: Some(results),
+            thread: Some(thread),
+        })
+    }
+
+    /// Tells when the file at this path changes or goes, from now on.
+    pub fn follow(&self, root: PathBuf, raw: Vec<u8>) {
+        // A thread that has ended follows nothing.
+        let _ = self.commands.send(Command::Follow { root, raw });
+    }
+
+    /// The next report, if there is one.
+    pub fn report(&mut self) -> Option<Report> {
+        match self.results.as_ref()?.try_recv() {
+            Ok(report) => Some(report),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => {
+                self.results = None;
+                Some(Report::Ended)
+            }
+        }
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        // Whoever waits for room in the channel stops waiting.
+        self.results = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic was printed when it happened; there is nobody left to tell.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What is to be looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum What {
+    Entry(Written),
+    Path(Way),
+}
+
+/// The engine is gone.
+struct Ended;
+
+struct Keeper {
+    writes: Writes,
+    /// Ready for exceptional conditions when something was mounted or unmounted.
+    mountinfo: Option<File>,
+    followed: Followed,
+    places: Places,
+    queue: Queue<What>,
+    budget: Budget,
+    classifier: Arc<Classifier>,
+    named: Arc<GlobSet>,
+    commands: Receiver<Command>,
+    results: SyncSender<Report>,
+    stop: Arc<AtomicBool>,
+    own_files: OwnFiles,
+    overflows: u64,
+    period_due: u64,
+    look_up_due: u64,
+}
+
+impl Keeper {
+    fn run(&mut self, unmarked: Vec<Unmarked>) -> Result<(), Ended> {
+        priority::lower_this_thread();
+        self.unmarked(unmarked)?;
+        self.others()?;
+        while !self.stop.load(Ordering::Acquire) {
+            if self.wait() {
+                let unmarked = self.places.own(&self.writes);
+                self.unmarked(unmarked)?;
+            }
+            while let Ok(Command::Follow { root, raw }) = self.commands.try_recv() {
+                let way = Way { root, raw };
+                if !self.followed.add(way.clone()) {
+                    self.queue.push(What::Path(way), 0, boot_ns());
+                }
+            }
+            self.take();
+            self.look()?;
+            let now = boot_ns();
+            if now >= self.period_due {
+                self.period_due = now + PERIOD_NS;
+                self.others()?;
+                self.skipped()?;
+            }
+            if now >= self.look_up_due {
+                self.look_up_due = now + LOOK_UP_NS;
+                for way in self.followed.changed() {
+                    self.queue.push(What::Path(way), 0, now);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&self, report: Report) -> Result<(), Ended> {
+        self.results.send(report).map_err(|_| Ended)
+    }
+
+    fn unmarked(&self, unmarked: Vec<Unmarked>) -> Result<(), Ended> {
+        unmarked
+            .into_iter()
+            .try_for_each(|u| self.send(Report::Unmarked(u)))
+    }
+
+    /// Mounts of other namespaces; the own ones too, in case the kernel did not tell.
+    fn others(&mut self) -> Result<(), Ended> {
+        let unmarked = self.places.own(&self.writes);
+        self.unmarked(unmarked)?;
+        let (new, unmarked) = self.places.others(&self.writes);
+        self.unmarked(unmarked)?;
+        new.into_iter()
+            .try_for_each(|tgid| self.send(Report::Namespace(tgid)))
+    }
+
+    fn skipped(&mut self) -> Result<(), Ended> {
+        for (count, why) in [
+            (
+                std::mem::take(&mut self.queue.dropped),
+                "too many were waiting",
+            ),
+            (
+                std::mem::take(&mut self.overflows),
+                "the kernel's queue was full",
+            ),
+        ] {
+            if count > 0 {
+                self.send(Report::Skipped { count, why })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// True when something was mounted or unmounted.
+    fn wait(&self) -> bool {
+        let mut fds = vec![
+            PollFd::new(&self.writes, PollFlags::IN),
+            PollFd::from_borrowed_fd(self.followed.fd(), PollFlags::IN),
+        ];
+        if let Some(mountinfo) = &self.mountinfo {
+            fds.push(PollFd::new(mountinfo, PollFlags::PRI));
+        }
+        let milliseconds = if self.queue.is_empty() { 250 } else { 50 };
+        let timeout = rustix::time::Timespec {
+            tv_sec: 0,
+            tv_nsec: milliseconds * 1_000_000,
+        };
+        // An interrupted wait is a short one.
+        let _ = rustix::event::poll(&mut fds, Some(&timeout));
+        let mounted = fds.get(2).is_some_and(|fd| !fd.revents().is_empty());
+        if !self.queue.is_empty() {
+            // One wake-up for many events: a storm is not answered event by event.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        mounted
+    }
+
+    /// Takes what was told into the queue.
+    fn take(&mut self) {
+        let now = boot_ns();
+        let me = std::process::id();
+        let queue = &mut self.queue;
+        let overflow = self.writes.drain(&mut |written, pid| {
+            if pid != me {
+                queue.push(What::Entry(written), pid, now);
+            }
+        });
+        self.overflows += u64::from(overflow);
+        for way in self.followed.events() {
+            self.queue.push(What::Path(way), 0, now);
+        }
+    }
+
+    /// Looks at what is due, as far as the budget goes.
+    fn look(&mut self) -> Result<(), Ended> {
+        let mut looked = false;
+        while !self.stop.load(Ordering::Acquire) {
+            let now = boot_ns();
+            if !self.budget.has(now) {
+                break;
+            }
+            let Some((what, pid)) = self.queue.next(now) else {
+                break;
+            };
+            looked = true;
+            let began = processor_ns();
+            let done = match &what {
+                What::Entry(written) => self.entry(written, pid),
+                What::Path(way) => self.path(way),
+            };
+            let took = processor_ns().saturating_sub(began);
+            self.budget.spend(took);
+            self.queue.looked(what, boot_ns(), took);
+            done?;
+        }
+        if looked {
+            self.places.release();
+            wire::scrub_stack();
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, written: &Written, pid: u32) -> Result<(), Ended> {
+        let Some(found) = self.places.find(written) else {
+            return Ok(());
+        };
+        let Ok(Some(version)) = files::version(&found.file, "") else {
+            return Ok(());
+        };
+        if version.facts.size < SIZE_MIN {
+            return Ok(());
+        }
+        let id = version.id;
+        let place = || path_of(&found.dir, &written.name);
+        let Some((raw, inspected)) = self.inspect(&found.file, &version, place) else {
+            return Ok(());
+        };
+        if inspected.findings.is_empty() {
+            return self.send(Report::Clean(id, version.facts.ctime_ns));
+        }
+        // The path must lead there: a bind mount may show a part of the file system only.
+        let root = files::open_root(&found.root);
+        let text = String::from_utf8_lossy(&raw).into_owned();
+        let same = root
+            .and_then(|root| files::open_in(root.as_fd(), &text, OFlags::PATH | OFlags::NOFOLLOW))
+            .and_then(|fd| files::version(fd, ""));
+        if !matches!(same, Ok(Some(v)) if v.id == id) {
+            return Ok(());
+        }
+        self.report(found.root, raw, version, inspected, pid)
+    }
+
+    fn path(&mut self, way: &Way) -> Result<(), Ended> {
+        let gone = Report::Gone {
+            root: way.root.clone(),
+            raw: way.raw.clone(),
+        };
+        let text = String::from_utf8_lossy(&way.raw).into_owned();
+        let opened = files::open_root(&way.root)
+            .and_then(|root| files::open_in(root.as_fd(), &text, OFlags::PATH));
+        let Ok(file) = opened else {
+            self.followed.remove(way);
+            return self.send(gone);
+        };
+        let Ok(Some(version)) = files::version(&file, "") else {
+            self.followed.remove(way);
+            return self.send(gone);
+        };
+        self.followed.add(way.clone());
+        let place = || Some(way.raw.clone());
+        let Some((_, inspected)) = self.inspect(&file, &version, place) else {
+            return Ok(());
+        };
+        self.report(way.root.clone(), way.raw.clone(), version, inspected, 0)
+    }
+
+    /// Looks into a file; `None` when it cannot be read or changes under the eyes (then more news of it come).
+    fn inspect(
+        &mut self,
+        file: &OwnedFd,
+        version: &Version,
+        place: impl FnOnce() -> Option<Vec<u8>>,
+    ) -> Option<(Vec<u8>, Inspected)> {
+        if self.own_files.has(version.id, boot_ns()) {
+            return None;
+        }
+        let fd = files::reopen(file).ok()?;
+        let mut raw = Vec::new();
+        let inspected = files::inspect(
+            fd,
+            version.facts.size,
+            || {
+                raw = place()?;
+                let path = String::from_utf8_lossy(&raw).into_owned();
+                let named = self.named.is_match(&path);
+                Some((path, named))
+            },
+            &self.classifier,
+        )
+        .ok()?;
+        let after = files::version(file, "").ok()??;
+        (after.facts.ctime_ns == version.facts.ctime_ns && after.facts.size == version.facts.size)
+            .then_some((raw, inspected))
+    }
+
+    fn report(
+        &self,
+        root: PathBuf,
+        raw: Vec<u8>,
+        mut version: Version,
+        inspected: Inspected,
+        writer: u32,
+    ) -> Result<(), Ended> {
+        version.facts.path = String::from_utf8_lossy(&raw).into_owned();
+        self.send(Report::Looked(Box::new(Looked {
+            root,
+            raw,
+            version,
+            inspected,
+            writer,
+            boot_ns: boot_ns(),
+        })))
+    }
+}
+
+/// Processor time of this thread, nanoseconds.
+fn processor_ns() -> u64 {
+    let t = clock_gettime(ClockId::ThreadCPUTime);
+    u64::try_from(t.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(t.tv_nsec).unwrap_or(0)
+}

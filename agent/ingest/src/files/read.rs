@@ -1,0 +1,208 @@
+//! Opening and reading files of other programs and other mount namespaces: bounded, never blocking, never out of root.
+
+use keytrail_abi::FileId;
+use keytrail_model::FileFacts;
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use zeroize::Zeroizing;
+
+/// Largest file that is read whole.
+pub const MAX_FILE: u64 = 8 * 1024 * 1024;
+/// What is read of a larger one.
+const HEAD: u64 = 1024 * 1024;
+
+/// Opens `path` below `root`; symbolic links cannot lead out of it, and a FIFO or device does not block.
+pub fn open_in(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let relative = path.trim_start_matches('/');
+    let relative = if relative.is_empty() { "." } else { relative };
+    // openat2 refuses what has no meaning with O_PATH.
+    let harmless = if flags.contains(OFlags::PATH) {
+        OFlags::CLOEXEC
+    } else {
+        OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY
+    };
+    let flags = flags | harmless;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    // EAGAIN: the tree was being renamed while we walked it.
+    for _ in 0..3 {
+        match rustix::fs::openat2(root, relative, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN) => {}
+            other => return other,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+/// Opens the root directory of a process (or of this one).
+pub fn open_root(path: &Path) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::open(
+        path,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+}
+
+/// An open regular file in its version of now.
+#[derive(Clone, Debug)]
+pub struct Version {
+    pub facts: FileFacts,
+    pub id: FileId,
+    /// When the inode was made, nanoseconds since the epoch; 0 when the file system does not say.
+    pub born_ns: u64,
+    /// Seconds since the epoch.
+    pub modified: i64,
+    /// The same, nanoseconds.
+    pub modified_ns: u64,
+    pub links: u32,
+}
+
+/// The version of an open file; `None` when it is not a regular file.
+pub fn version(fd: impl AsFd, path: &str) -> rustix::io::Result<Option<Version>> {
+    let mask = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+    let s = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, mask)?;
+    if u32::from(s.stx_mode) & libc::S_IFMT != libc::S_IFREG {
+        return Ok(None);
+    }
+    let dev = (s.stx_dev_major << 20) | (s.stx_dev_minor & 0xf_ffff);
+    let nanos = |seconds: i64, rest: u32| {
+        let seconds = u64::try_from(seconds).unwrap_or(0);
+        seconds.saturating_mul(1_000_000_000) + u64::from(rest)
+    };
+    let facts = FileFacts {
+        path: path.to_owned(),
+        device: u64::from(dev),
+        inode: s.stx_ino,
+        owner_uid: s.stx_uid,
+        owner_gid: s.stx_gid,
+        mode: u32::from(s.stx_mode) & 0o7777,
+        size: s.stx_size,
+        ctime_ns: nanos(s.stx_ctime.tv_sec, s.stx_ctime.tv_nsec),
+    };
+    let has_birth = s.stx_mask & StatxFlags::BTIME.bits() != 0;
+    Ok(Some(Version {
+        facts,
+        id: FileId {
+            ino: s.stx_ino,
+            dev,
+            pad: 0,
+        },
+        born_ns: if has_birth {
+            nanos(s.stx_btime.tv_sec, s.stx_btime.tv_nsec)
+        } else {
+            0
+        },
+        modified: s.stx_mtime.tv_sec,
+        modified_ns: nanos(s.stx_mtime.tv_sec, s.stx_mtime.tv_nsec),
+        links: s.stx_nlink,
+    }))
+}
+
+/// A readable descriptor of what `handle` (of `O_PATH`) names, and of nothing that took its place. Only for regular
+/// files: opening a FIFO would be felt.
+pub fn reopen(handle: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+    use std::os::fd::AsRawFd as _;
+    let link = format!("/proc/self/fd/{}", handle.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    rustix::fs::open(link, flags, Mode::empty())
+}
+
+/// Reads a file (its head, when it is larger than [`MAX_FILE`]); true when only a part was read.
+pub fn content(fd: OwnedFd, size: u64) -> io::Result<(Zeroizing<Vec<u8>>, bool)> {
+    let truncated = size > MAX_FILE;
+    let want = if truncated { HEAD } else { size };
+    // One more byte of room tells a file that grows while it is read. Taken once: growing would leave copies.
+    let mut bytes = Zeroizing::new(vec![0u8; want as usize + 1]);
+    let mut file = File::from(fd);
+    let mut have = 0;
+    while have < bytes.len() {
+        match file.read(&mut bytes[have..]) {
+            Ok(0) => break,
+            Ok(n) => have += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    bytes.truncate(have.min(want as usize));
+    Ok((bytes, truncated || have as u64 > want))
+}
+
+/// Entries of a directory looked through for a file that was renamed.
+const ENTRIES_MAX: usize = 4_096;
+
+/// Where a file of this inode lies now in the directory of `path`.
+pub fn renamed(root: &Path, path: &str, file: FileId) -> Option<String> {
+    let (parent, _) = path.rsplit_once('/')?;
+    let root = open_root(root).ok()?;
+    let within = if parent.is_empty() { "/" } else { parent };
+    let directory = open_in(root.as_fd(), within, OFlags::RDONLY | OFlags::DIRECTORY).ok()?;
+    rustix::fs::Dir::read_from(&directory)
+        .ok()?
+        .take(ENTRIES_MAX)
+        .filter_map(Result::ok)
+        .filter(|entry| entry.ino() == file.ino)
+        .filter_map(|entry| Some(format!("{parent}/{}", entry.file_name().to_str().ok()?)))
+        .find(|path| {
+            open_in(root.as_fd(), path, OFlags::PATH | OFlags::NOFOLLOW)
+                .and_then(|fd| version(&fd, path))
+                .is_ok_and(|there| there.is_some_and(|there| there.id == file))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_do_not_lead_out_of_the_root_and_fifos_do_not_block() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = open_root(dir.path()).unwrap();
+        std::fs::write(dir.path().join("in"), b"inside").unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join("out")).unwrap();
+        std::os::unix::fs::symlink("/in", dir.path().join("within")).unwrap();
+        rustix::fs::mknodat(
+            root.as_fd(),
+            "fifo",
+            rustix::fs::FileType::Fifo,
+            Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        assert!(open_in(root.as_fd(), "/out", OFlags::RDONLY).is_err());
+        let fd = open_in(root.as_fd(), "/within", OFlags::RDONLY).unwrap();
+        let seen = version(&fd, "/within").unwrap().unwrap().facts;
+        let (bytes, cut) = content(fd, seen.size).unwrap();
+        assert_eq!((&bytes[..], cut), (&b"inside"[..], false));
+        let fifo = open_in(root.as_fd(), "/fifo", OFlags::PATH).unwrap();
+        assert!(version(&fifo, "/fifo").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_renamed_file_is_found_by_its_inode() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| format!("{}/{name}", dir.path().display());
+        std::fs::write(path("one"), b"x").unwrap();
+        let slash = Path::new("/");
+        let root = open_root(slash).unwrap();
+        let fd = open_in(root.as_fd(), &path("one"), OFlags::PATH).unwrap();
+        let id = version(&fd, "").unwrap().unwrap().id;
+        std::fs::rename(path("one"), path("two")).unwrap();
+        std::fs::write(path("one"), b"y").unwrap();
+        assert_eq!(renamed(slash, &path("one"), id), Some(path("two")));
+        std::fs::remove_file(path("two")).unwrap();
+        assert_eq!(renamed(slash, &path("one"), id), None);
+    }
+
+    #[test]
+    fn a_growing_file_is_said_to_be_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("f"), vec![b'x'; 100]).unwrap();
+        let root = open_root(dir.path()).unwrap();
+        let fd = open_in(root.as_fd(), "f", OFlags::RDONLY).unwrap();
+        let (bytes, cut) = content(fd, 60).unwrap();
+        assert_eq!((bytes.len(), cut), (60, true));
+    }
+}

@@ -1,0 +1,56 @@
+//! From kernel headers to model stamps.
+
+use crate::decode;
+use keytrail_abi as abi;
+use keytrail_model::{Ends, Pid, Stamp, TICK_NS};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+const AF_INET: u16 = 2;
+const IPPROTO_UDP: u16 = 17;
+
+pub fn stamp(h: &abi::Header) -> Stamp {
+    Stamp {
+        boot_ns: h.boot_ns,
+        pid: pid(h.tgid, h.start_ns),
+        tid: h.tid,
+        uid: h.uid,
+        euid: h.euid,
+        gid: h.gid,
+        cgroup_id: h.cgroup_id,
+        comm: decode::name(&h.comm),
+    }
+}
+
+pub fn pid(tgid: u32, start_ns: u64) -> Pid {
+    Pid {
+        tgid,
+        start: start_ns / TICK_NS,
+    }
+}
+
+pub fn ends(e: &abi::Endpoints) -> Ends {
+    Ends {
+        sock: e.sock,
+        local_ip: ip(e.family, &e.local),
+        local_port: e.local_port,
+        peer_ip: ip(e.family, &e.peer),
+        peer_port: e.peer_port,
+        protocol: if e.protocol == IPPROTO_UDP {
+            "udp"
+        } else {
+            "tcp"
+        }
+        .to_owned(),
+        net_ns: e.net_ns,
+    }
+}
+
+/// IPv4 addresses mapped into IPv6 are shown as what they are.
+fn ip(family: u16, bytes: &[u8; 16]) -> String {
+    if family == AF_INET {
+        return Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]).to_string();
+    }
+    IpAddr::V6(Ipv6Addr::from(*bytes))
+        .to_canonical()
+        .to_string()
+}

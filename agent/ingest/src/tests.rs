@@ -1,0 +1,465 @@
+//! Records in, observations out: what is found, what is shown, what the kernel side is told.
+
+use super::files::Files;
+use super::{Digest, DigestOptions, Digested, Kernel, Registry};
+use crate::decode::Record;
+use keytrail_abi as abi;
+use keytrail_model::{Access, ExecSeen, Observation, Place, PlaceNews, Why};
+use keytrail_payload::{Matcher, Streams};
+use keytrail_secret::{Classifier, Fingerprinter};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use std::path::Path;
+
+/// What the digest asked of the kernel side.
+#[derive(Default)]
+struct Asked {
+    watched: Vec<(String, abi::FileId)>,
+    unwatched: Vec<abi::FileId>,
+}
+
+impl Kernel for Asked {
+    fn set_process(&mut self, _tgid: u32, _state: abi::ProcState) {}
+    fn clear_process(&mut self, _tgid: u32, _exec_id: u64) {}
+    fn watch(&mut self, path: &Path, file: abi::FileId, _flags: u32) {
+        self.watched.push((path.display().to_string(), file));
+    }
+    fn unwatch(&mut self, file: abi::FileId) {
+        self.unwatched.push(file);
+    }
+}
+
+fn digest(patterns: &[String]) -> Digest {
+    Digest::new(DigestOptions {
+        classifier: Classifier::builtin().into(),
+        registry: Registry::new(Fingerprinter::new(&[7; 32]), Matcher::new(&[9; 32])),
+        streams: Streams::new(),
+        files: Files::new(patterns.to_vec()),
+    })
+}
+
+/// Random letters and digits: nothing in these tests is a token that was ever issued.
+fn random(n: usize) -> String {
+    const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let mut bytes = vec![0u8; n];
+    SystemRandom::new().fill(&mut bytes).unwrap();
+    bytes
+        .iter()
+        .map(|b| ALPHABET[usize::from(*b) % 62] as char)
+        .collect()
+}
+
+fn github() -> String {
+    format!("ghp_{}", random(36))
+}
+
+fn header(kind: u16, tgid: u32) -> abi::Header {
+    abi::Header {
+        kind,
+        tgid,
+        tid: tgid,
+        start_ns: 5_000_000_000,
+        boot_ns: 6_000_000_000,
+        ..abi::Header::default()
+    }
+}
+
+fn exec(tgid: u32, exec_id: u64, argv: usize, env: usize) -> abi::Exec {
+    abi::Exec {
+        header: header(abi::Kind::EXEC, tgid),
+        exec_id,
+        exe: abi::PathId::default(),
+        cwd: abi::PathId::default(),
+        cgroups: 0,
+        parent_start_ns: 0,
+        arg_len: argv as u64,
+        env_len: env as u64,
+        mnt_ns: 0,
+        net_ns: 0,
+        parent_tgid: 1,
+        old_tid: tgid,
+        ns_tgid: tgid,
+        argc: 0,
+        envc: 0,
+        suid: 0,
+        loginuid: u32::MAX,
+        sessionid: u32::MAX,
+        filename_len: 4,
+        secureexec: 0,
+        filename: {
+            let mut name = [0; 256];
+            name[..4].copy_from_slice(b"/bin");
+            name
+        },
+    }
+}
+
+fn chunk(
+    tgid: u32,
+    exec_id: u64,
+    area: u32,
+    offset: usize,
+    data: &[u8],
+    last: bool,
+) -> abi::ExecChunk {
+    abi::ExecChunk {
+        header: header(abi::Kind::EXEC_CHUNK, tgid),
+        exec_id,
+        area,
+        offset: offset as u32,
+        data_len: data.len() as u32,
+        last: u32::from(last),
+    }
+}
+
+/// A pid beyond the kernel's maximum: /proc has nothing to add.
+const NOBODY: u32 = 99_999_999;
+
+fn run_exec(digest: &mut Digest, argv: &[u8], env: &[u8]) -> ExecSeen {
+    let mut out = Digested::default();
+    digest.record(
+        &Record::Exec(exec(NOBODY, 1, argv.len(), env.len())),
+        "h",
+        &mut out,
+    );
+    digest.record(
+        &Record::ExecChunk(chunk(NOBODY, 1, abi::AREA_ARGV, 0, argv, false), argv),
+        "h",
+        &mut out,
+    );
+    let (first, second) = env.split_at(env.len() / 2);
+    digest.record(
+        &Record::ExecChunk(chunk(NOBODY, 1, abi::AREA_ENV, 0, first, false), first),
+        "h",
+        &mut out,
+    );
+    let at = first.len();
+    digest.record(
+        &Record::ExecChunk(chunk(NOBODY, 1, abi::AREA_ENV, at, second, true), second),
+        "h",
+        &mut out,
+    );
+    assert_eq!(out.settle.len(), 1, "the kernel side may settle this exec");
+    match out.observations.pop() {
+        Some(Observation::Exec(seen)) => *seen,
+        other => panic!("no exec came out: {other:?}"),
+    }
+}
+
+#[test]
+fn an_environment_in_two_chunks_is_one() {
+    let token = github();
+    let env = format!("PATH=/bin\0GITHUB_TOKEN={token}\0COPY=x{token}y\0HOME=/nonexistent\0");
+    let seen = run_exec(&mut digest(&[]), b"prog\0", env.as_bytes());
+    assert!(!seen.env_truncated && !seen.argv_truncated);
+    let names: Vec<_> = seen
+        .found
+        .iter()
+        .map(|f| match &f.place {
+            Place::Env(name) => name.as_str(),
+            Place::Argv(_) => "argv",
+        })
+        .collect();
+    assert!(
+        names.contains(&"GITHUB_TOKEN") && names.contains(&"COPY"),
+        "{names:?}"
+    );
+    assert!(
+        seen.found
+            .iter()
+            .all(|f| f.credential.fingerprint == seen.found[0].credential.fingerprint)
+    );
+    assert!(!serde_json::to_string(&seen).unwrap().contains(&token));
+}
+
+#[test]
+fn arguments_are_shown_without_what_must_not_be_shown() {
+    let token = github();
+    let argv =
+        format!("curl\0-H\0Authorization: Bearer {token}\0https://example.org/?t={token}&x=1\0");
+    let seen = run_exec(&mut digest(&[]), argv.as_bytes(), b"A=b\0");
+    let shown = seen.argv.join("|");
+    assert!(!shown.contains(&token), "{shown}");
+    assert!(
+        shown.starts_with("curl|-H|Authorization: Bearer [redacted github-token kt1:"),
+        "{shown}"
+    );
+    assert!(shown.ends_with("&x=1"), "{shown}");
+    let indices: Vec<_> = seen.found.iter().map(|f| f.place.clone()).collect();
+    assert!(
+        indices.contains(&Place::Argv(2)) && indices.contains(&Place::Argv(3)),
+        "{indices:?}"
+    );
+}
+
+/// Real command lines: what the program makes a secret is not shown, told as a credential or not.
+#[test]
+fn passwords_on_command_lines_are_not_shown() {
+    for (line, secret, told) in [
+        ("mysql -u root -pS3cretXy12Zk db", "S3cretXy12Zk", true),
+        (
+            "/usr/bin/docker login -u bob -p S3cretXy12Zk r.corp.net",
+            "S3cretXy12Zk",
+            true,
+        ),
+        ("zip -P S3cretXy12Zk b.zip data", "S3cretXy12Zk", true),
+        // Too weak to be told as a credential, and a password all the same.
+        ("/usr/bin/mysql -u root -phunter db", "hunter", false),
+        ("sshpass -p hunter ssh h", "hunter", false),
+        ("app --password hunter --verbose", "hunter", false),
+        ("app --db-password=hunter --verbose", "hunter", false),
+        ("env PGPASSWORD=hunter psql", "hunter", false),
+    ] {
+        let argv = line.replace(' ', "\0") + "\0";
+        let seen = run_exec(&mut digest(&[]), argv.as_bytes(), b"A=b\0");
+        let shown = seen.argv.join(" ");
+        assert!(
+            !shown.contains(secret) && shown.contains("[redacted"),
+            "{shown}"
+        );
+        assert!(!told || seen.found.len() == 1, "{line}");
+        let (first, last) = (line.split(' ').next(), line.rsplit(' ').next());
+        assert_eq!(
+            (shown.split(' ').next(), shown.rsplit(' ').next()),
+            (first, last)
+        );
+    }
+    let plain = "app --password-stdin --token-file /x -p 80 key=1";
+    let argv = plain.replace(' ', "\0") + "\0";
+    let seen = run_exec(&mut digest(&[]), argv.as_bytes(), b"A=b\0");
+    assert_eq!(seen.argv.join(" "), plain);
+}
+
+#[test]
+fn a_secret_known_from_the_environment_is_redacted_in_any_form() {
+    use base64::Engine as _;
+    let mut digest = digest(&[]);
+    let token = github();
+    let env = format!("GITHUB_TOKEN={token}\0");
+    run_exec(&mut digest, b"x\0", env.as_bytes());
+    let encoded = base64::engine::general_purpose::STANDARD.encode(format!("user:{token}"));
+    let argv = format!("curl\0Authorization: Basic {encoded}\0");
+    let seen = run_exec(&mut digest, argv.as_bytes(), b"A=b\0");
+    assert!(
+        !seen.argv.join(" ").contains(&encoded[12..]),
+        "{:?}",
+        seen.argv
+    );
+    assert_eq!(seen.found.len(), 1);
+}
+
+#[test]
+fn a_lost_chunk_is_a_truncation_and_not_a_silence() {
+    let mut digest = digest(&[]);
+    let mut out = Digested::default();
+    let env = format!("GITHUB_TOKEN={}\0", github());
+    digest.record(&Record::Exec(exec(NOBODY, 9, 5, 9_000)), "h", &mut out);
+    digest.record(
+        &Record::ExecChunk(
+            chunk(NOBODY, 9, abi::AREA_ENV, 0, env.as_bytes(), false),
+            env.as_bytes(),
+        ),
+        "h",
+        &mut out,
+    );
+    digest.tick(6_100_000_000, &mut out);
+    assert!(out.observations.is_empty(), "its last chunk may still come");
+    digest.tick(7_000_000_000, &mut out);
+    let Some(Observation::Exec(seen)) = out.observations.pop() else {
+        panic!("nothing came out")
+    };
+    assert!(seen.env_truncated && seen.argv_truncated);
+    assert_eq!(seen.found.len(), 1, "what did come was looked at");
+}
+
+#[test]
+fn chunks_that_lie_about_their_place_do_no_harm() {
+    let mut digest = digest(&[]);
+    let mut out = Digested::default();
+    digest.record(&Record::Exec(exec(NOBODY, 3, 10, 10)), "h", &mut out);
+    for offset in [0, 5, usize::MAX / 2, u32::MAX as usize] {
+        digest.record(
+            &Record::ExecChunk(
+                chunk(NOBODY, 3, abi::AREA_ENV, offset, b"A=b", false),
+                b"A=b",
+            ),
+            "h",
+            &mut out,
+        );
+        digest.record(
+            &Record::ExecChunk(chunk(NOBODY, 77, 9, offset, b"A=b", true), b"A=b"),
+            "h",
+            &mut out,
+        );
+    }
+    digest.record(
+        &Record::ExecChunk(chunk(NOBODY, 3, abi::AREA_ENV, 0, b"", true), b""),
+        "h",
+        &mut out,
+    );
+    let Some(Observation::Exec(seen)) = out.observations.pop() else {
+        panic!("nothing came out")
+    };
+    assert!(seen.env_truncated);
+}
+
+#[test]
+fn files_are_learnt_watched_and_known_in_their_new_version() {
+    let dir = tempfile::tempdir().unwrap();
+    let aws = dir.path().join(".aws");
+    std::fs::create_dir(&aws).unwrap();
+    let write = |name: &str, token: &str| {
+        std::fs::write(aws.join(name), format!("token = {token}\n")).unwrap();
+    };
+    write("one", &github());
+    let pattern = format!("{}/*", aws.display());
+    let mut digest = digest(&[pattern]);
+    let mut asked = Asked::default();
+    digest.files.add_own([]);
+    let mut out = Digested::default();
+    digest.watch(1, &mut asked, &mut out);
+    assert_eq!(asked.watched.len(), 1, "{:?}", asked.watched);
+    assert!(
+        matches!(out.places.as_slice(), [PlaceNews::Looked(l)] if l.why == Why::Start && l.held.len() == 1),
+        "what was there at the start was not created"
+    );
+    out.places.clear();
+
+    // A new file in the watched directory is found because the directory says so.
+    write("two", &github());
+    digest.files.read_events();
+    assert!(digest.files.is_dirty());
+    digest.watch(2, &mut asked, &mut out);
+    assert_eq!(asked.watched.len(), 2);
+    assert!(
+        matches!(out.places.as_slice(), [PlaceNews::Looked(l)] if l.why == Why::Place && l.raw.ends_with(b"/two"))
+    );
+
+    // A read of a version that is not known yet looks again first.
+    let (_, id) = asked.watched[0].clone();
+    let mut access = abi::FileAccess {
+        header: header(abi::Kind::FILE_READ, NOBODY),
+        file: id,
+        size: 0,
+        ctime_ns: 12345,
+        access: abi::access::READ,
+        count: 1,
+    };
+    let changed = |name: &str| {
+        use std::os::unix::fs::MetadataExt as _;
+        let meta = std::fs::metadata(aws.join(name)).unwrap();
+        (
+            meta.ctime() as u64 * 1_000_000_000 + meta.ctime_nsec() as u64,
+            meta.size(),
+        )
+    };
+    let (before, _) = changed("one");
+    let second = github();
+    write("one", &second);
+    out.observations.clear();
+    digest.record(&Record::File(access), "hook", &mut out);
+    assert!(
+        out.observations.is_empty(),
+        "a version nobody knows was read"
+    );
+    assert_eq!(std::mem::take(&mut digest.unlocated), 1);
+    (access.ctime_ns, access.size) = changed("one");
+    out.observations.clear();
+    digest.record(&Record::File(access), "hook", &mut out);
+    let Some(Observation::File(seen)) = out.observations.pop() else {
+        panic!("no read came out")
+    };
+    assert_eq!((seen.access, seen.credentials.len()), (Access::Read, 1));
+    let expected = digest
+        .registry
+        .fingerprinter()
+        .fingerprint(second.as_bytes());
+    assert_eq!(seen.credentials[0].fingerprint, expected);
+    // The read of the version before, told late: not of what is there now.
+    access.ctime_ns = before;
+    digest.record(&Record::File(access), "hook", &mut out);
+    let Some(Observation::File(seen)) = out.observations.pop() else {
+        panic!("the read of the first version did not come out")
+    };
+    assert_eq!(seen.credentials.len(), 1);
+    assert_ne!(seen.credentials[0].fingerprint, expected);
+
+    // A file that is not watched says nothing.
+    access.file.ino = 1;
+    digest.record(&Record::File(access), "hook", &mut out);
+    assert!(out.observations.is_empty());
+
+    // Gone is gone.
+    std::fs::remove_file(aws.join("two")).unwrap();
+    digest.files.mark_all();
+    digest.watch(3, &mut asked, &mut out);
+    assert_eq!(asked.unwatched.len(), 1);
+    assert!(
+        matches!(out.places.last(), Some(PlaceNews::Gone { raw, .. }) if raw.ends_with(b"/two"))
+    );
+}
+
+fn file_new(tgid: u32, exec_id: u64) -> abi::FileNew {
+    abi::FileNew {
+        header: header(abi::Kind::FILE_NEW, tgid),
+        file: abi::FileId {
+            ino: 1,
+            dev: 1,
+            pad: 0,
+        },
+        size: 100,
+        ctime_ns: 5,
+        exec_id,
+        access: abi::access::READ,
+        depth: 0,
+        names: [[0; abi::NAME_MAX]; abi::NAME_DEPTH],
+    }
+}
+
+/// The kernel side follows a process under a number until it is settled; its children begin under the same one.
+#[test]
+fn a_child_is_settled_by_what_its_parent_is_followed_under() {
+    let mut digest = digest(&[]);
+    let mut out = Digested::default();
+    digest.record(&Record::FileNew(file_new(NOBODY, 41)), "h", &mut out);
+    out.settle.clear();
+    let fork = abi::Fork {
+        header: header(abi::Kind::FORK, NOBODY),
+        child_start_ns: 7_000_000_000,
+        child_tgid: NOBODY - 1,
+        child_ns_tgid: 1,
+    };
+    digest.record(&Record::Fork(fork), "h", &mut out);
+    let settled: Vec<_> = out.settle.iter().map(|s| (s.pid.tgid, s.exec_id)).collect();
+    assert_eq!(settled, [(NOBODY - 1, 41)]);
+}
+
+#[test]
+fn an_exec_whose_record_was_lost_is_known_to_be_missing() {
+    let mut digest = digest(&[]);
+    run_exec(&mut digest, b"prog\0", b"A=b\0");
+    assert!(!digest.missed(NOBODY, 1));
+    assert!(digest.missed(NOBODY, 2));
+    assert!(digest.missed(NOBODY - 1, 1), "nothing was told of this one");
+}
+
+#[test]
+fn what_cannot_be_looked_for_or_was_read_in_part_is_counted() {
+    use keytrail_model::Bound;
+    let home = tempfile::tempdir().unwrap();
+    let aws = home.path().join(".aws");
+    std::fs::create_dir_all(&aws).unwrap();
+    let pattern = format!("{}/*", aws.display());
+    let mut digest = digest(&[pattern]);
+    let mut asked = Asked::default();
+    digest.files.add_own([]);
+    let mut out = Digested::default();
+    // Four letters: a match would be chance.
+    std::fs::write(aws.join("app.env"), "DB_PASSWORD=ab1!\n").unwrap();
+    let mut large = format!("TOKEN={}\n", github()).into_bytes();
+    large.resize((8 << 20) + 1, b'\n');
+    std::fs::write(aws.join("large"), large).unwrap();
+    digest.watch(1, &mut asked, &mut out);
+    let told: Vec<_> = digest.dropped().take().collect();
+    assert_eq!(told, [(Bound::Weak, 1), (Bound::Sampled, 1)]);
+    assert!(digest.dropped().is_empty(), "told once");
+}

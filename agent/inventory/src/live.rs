@@ -1,0 +1,471 @@
+//! The inventory as the running agent keeps it: news of files in; what is newly created, and what is to be stored, out.
+//! Pure: time comes with the news.
+
+use super::merge::{Inventory, Observed};
+use super::model::{Entry, FilePlace, Place, Reach};
+use super::names;
+use keytrail_model::{Credential, CredentialRef, FileFacts, FileLook, PlaceNews, Why};
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Files remembered that were looked at and held nothing.
+const MAX_CLEAN: usize = 16_384;
+/// Places remembered whose credentials were met without a word.
+const MAX_QUIET: usize = 16_384;
+
+/// Everything that is in one place from a moment on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// [`Place::key`].
+    pub place: String,
+    /// Seconds since the epoch.
+    pub changed: i64,
+    /// Each with this place only; empty when the place holds nothing any more.
+    pub entries: Vec<Entry>,
+}
+
+/// Credentials that were not in this file before.
+#[derive(Debug)]
+pub struct Created {
+    pub facts: FileFacts,
+    pub credentials: Vec<CredentialRef>,
+    /// Who wrote it last, as far as known; 0 when not.
+    pub writer: u32,
+    pub boot_ns: u64,
+}
+
+/// What is known without having been seen by this agent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Baseline {
+    /// Files made later than this were made under the eyes of this agent; nanoseconds since the epoch.
+    pub agent_started_ns: u64,
+    /// The last whole inventory of the host began then, seconds since the epoch; 0 without one. What it did not find in
+    /// a file that was there is new in it.
+    pub inventory_started: i64,
+}
+
+/// The running agent's inventory.
+#[derive(Debug, Default)]
+pub struct Live {
+    inventory: Inventory,
+    baseline: Baseline,
+    /// Device and inode -> place key: a file that is renamed leaves its old place.
+    by_file: HashMap<(u64, u64), String>,
+    /// Place key -> credentials that may be old there, as far as was known when they were met.
+    quiet: HashMap<String, HashSet<String>>,
+    clean: HashSet<(u64, u64)>,
+    /// Places this agent has looked into.
+    own: HashSet<String>,
+    changes: Vec<Change>,
+}
+
+/// Container and pod a root belongs to; both empty on the host.
+pub type Workload = (String, String);
+
+impl Live {
+    #[must_use]
+    pub fn new(baseline: Baseline, known: Vec<Entry>) -> Live {
+        let mut live = Live {
+            baseline,
+            ..Live::default()
+        };
+        for entry in known {
+            for place in &entry.places {
+                if let Place::File(f) = place {
+                    live.by_file.insert((f.device, f.inode), place.key());
+                }
+            }
+            live.inventory.load(entry);
+        }
+        live
+    }
+
+    /// Credentials known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.inventory.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.inventory.is_empty()
+    }
+
+    /// Takes over what a whole inventory found that was taken while the agent ran; what the agent saw itself stays.
+    pub fn adopt(&mut self, started: i64, entries: Vec<Entry>) {
+        for entry in entries {
+            for place in entry.places {
+                let key = place.key();
+                if let Place::File(f) = &place
+                    && !self.seen_here(&key, &entry.credential.fingerprint)
+                {
+                    self.by_file.insert((f.device, f.inode), key);
+                    self.inventory
+                        .observe_place(&entry.credential, place, entry.first_seen);
+                }
+            }
+        }
+        self.baseline.inventory_started = started;
+    }
+
+    /// The agent itself knows what is in this place, or that this credential was.
+    fn seen_here(&self, key: &str, fingerprint: &str) -> bool {
+        self.own.contains(key) || self.inventory.holds(key, fingerprint)
+    }
+
+    /// Takes what is to be stored.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    fn clean(&mut self, device: u64, inode: u64) {
+        if self.clean.len() >= MAX_CLEAN {
+            self.clean.clear();
+        }
+        self.clean.insert((device_of(device), inode));
+    }
+
+    /// Takes news in at `now` (seconds since the epoch). `workload` says to what a root belongs.
+    pub fn take(
+        &mut self,
+        news: PlaceNews,
+        now: i64,
+        workload: impl Fn(&Path) -> Workload,
+    ) -> Option<Created> {
+        match news {
+            PlaceNews::Looked(look) => {
+                let workload = workload(&look.root);
+                self.looked(*look, now, workload)
+            }
+            PlaceNews::Clean { device, inode } => {
+                self.clean(device, inode);
+                None
+            }
+            PlaceNews::Gone { root, raw } => {
+                let (container, _) = workload(&root);
+                let place = FilePlace {
+                    path: names::escape(&raw),
+                    container,
+                    ..FilePlace::default()
+                };
+                self.empty(&Place::File(place).key(), now);
+                None
+            }
+        }
+    }
+
+    fn empty(&mut self, key: &str, now: i64) {
+        if !self.inventory.occupied(key) {
+            return;
+        }
+        self.inventory.forget_place(key);
+        self.changes.push(Change {
+            place: key.to_owned(),
+            changed: now,
+            entries: Vec::new(),
+        });
+    }
+
+    fn looked(&mut self, look: FileLook, now: i64, workload: Workload) -> Option<Created> {
+        let place = file_place(&look, workload);
+        let key = Place::File(place.clone()).key();
+        let file = (place.device, place.inode);
+        if place.links == 1
+            && let Some(old) = self.by_file.get(&file).filter(|old| **old != key).cloned()
+            && self
+                .inventory
+                .at(&old)
+                .any(|p| p.container == place.container)
+        {
+            // It has one name only: the one known before is not it any more.
+            self.empty(&old, now);
+        }
+        let here_before = self.inventory.remembers(&key);
+        let new_here = match look.why {
+            Why::Start => false,
+            Why::Place => true,
+            Why::Met => {
+                let born = i64::try_from(look.born_ns / 1_000_000_000).unwrap_or(0);
+                look.born_ns >= self.baseline.agent_started_ns
+                    || here_before
+                    || self.clean.contains(&file)
+                    || (look.born_ns != 0 && born < self.baseline.inventory_started)
+            }
+        };
+        if look.held.is_empty() {
+            self.empty(&key, now);
+            return None;
+        }
+        self.clean.remove(&file);
+        self.own.insert(key.clone());
+        self.by_file.insert(file, key.clone());
+        let mut ordinals: HashMap<&str, u32> = HashMap::new();
+        let mut found = Vec::new();
+        for credential in &look.held {
+            let ordinal = ordinals.entry(&credential.kind).or_default();
+            let place = FilePlace {
+                ordinal: *ordinal,
+                ..place.clone()
+            };
+            *ordinal += 1;
+            found.push((credential.clone(), Place::File(place)));
+        }
+        let answers = self.inventory.replace_place(&key, found, now);
+        let mut fresh: Vec<CredentialRef> = Vec::new();
+        for (credential, answer) in look.held.iter().zip(&answers) {
+            if self.is_fresh(&key, credential, answer, look.why, new_here)
+                && credential.confidence >= look.min_confidence
+                && !fresh
+                    .iter()
+                    .any(|c| c.fingerprint == credential.fingerprint)
+            {
+                fresh.push(Arc::new(credential.clone()));
+            }
+        }
+        self.note(&key, &look.held, now);
+        (!fresh.is_empty()).then_some(Created {
+            facts: look.facts,
+            credentials: fresh,
+            writer: look.writer,
+            boot_ns: look.boot_ns,
+        })
+    }
+
+    /// Whether this credential came into this place while the agent looked on.
+    fn is_fresh(
+        &mut self,
+        key: &str,
+        credential: &Credential,
+        answer: &Observed,
+        why: Why,
+        new_here: bool,
+    ) -> bool {
+        match answer {
+            Observed::Refused => false,
+            Observed::Known => {
+                // A watched place says now that it is new; before, it was met there and could have been old.
+                why == Why::Place
+                    && self
+                        .quiet
+                        .get_mut(key)
+                        .is_some_and(|q| q.remove(&credential.fingerprint))
+            }
+            Observed::New | Observed::NewPlace | Observed::Rotated { .. } if new_here => true,
+            Observed::New | Observed::NewPlace | Observed::Rotated { .. } => {
+                if why == Why::Met {
+                    if self.quiet.len() >= MAX_QUIET {
+                        self.quiet.clear();
+                    }
+                    let quiet = self.quiet.entry(key.to_owned()).or_default();
+                    quiet.insert(credential.fingerprint.clone());
+                }
+                false
+            }
+        }
+    }
+
+    /// What is to be stored of a place: its credentials as they are known now.
+    fn note(&mut self, key: &str, held: &[Credential], now: i64) {
+        let entries = held
+            .iter()
+            .filter_map(|c| self.inventory.get(&c.fingerprint))
+            .map(|entry| Entry {
+                places: entry
+                    .places
+                    .iter()
+                    .filter(|p| p.key() == key)
+                    .cloned()
+                    .collect(),
+                more_places: 0,
+                exposures: Vec::new(),
+                ..entry.clone()
+            })
+            .filter(|entry| !entry.places.is_empty())
+            .collect();
+        self.changes.push(Change {
+            place: key.to_owned(),
+            changed: now,
+            entries,
+        });
+    }
+}
+
+/// User space's number of a device the kernel numbers so.
+fn device_of(kernel: u64) -> u64 {
+    let number = u32::try_from(kernel).unwrap_or(0);
+    rustix::fs::makedev(number >> 20, number & 0xf_ffff)
+}
+
+fn file_place(look: &FileLook, (container, pod): Workload) -> FilePlace {
+    let facts = &look.facts;
+    let path = names::escape(&look.raw);
+    FilePlace {
+        container,
+        pod,
+        device: device_of(facts.device),
+        inode: facts.inode,
+        links: u64::from(look.links),
+        uid: facts.owner_uid,
+        gid: facts.owner_gid,
+        mode: facts.mode,
+        size: facts.size,
+        modified: look.modified,
+        // Who reaches it is asked when the inventory is shown.
+        reach: Reach::Owner,
+        sampled: look.truncated,
+        path,
+        ..FilePlace::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::credential;
+
+    const START: u64 = 1_000_000_000_000;
+
+    fn look(path: &str, inode: u64, born_ns: u64, held: &[&str]) -> FileLook {
+        FileLook {
+            root: "/".into(),
+            raw: path.into(),
+            facts: FileFacts {
+                path: path.into(),
+                inode,
+                device: 8 << 20 | 1,
+                ..FileFacts::default()
+            },
+            born_ns,
+            modified: 0,
+            links: 1,
+            truncated: false,
+            held: held.iter().map(|f| credential(f)).collect(),
+            min_confidence: 0.5,
+            why: Why::Met,
+            writer: 7,
+            boot_ns: 3,
+        }
+    }
+
+    fn live() -> Live {
+        let baseline = Baseline {
+            agent_started_ns: START,
+            inventory_started: 0,
+        };
+        Live::new(baseline, Vec::new())
+    }
+
+    fn host(_: &Path) -> Workload {
+        Workload::default()
+    }
+
+    /// Fingerprints of what is said to be created.
+    fn met(live: &mut Live, look: FileLook, now: i64) -> Vec<String> {
+        let created = live.take(PlaceNews::Looked(Box::new(look)), now, host);
+        let credentials = created.map(|c| c.credentials).unwrap_or_default();
+        credentials.iter().map(|c| c.fingerprint.clone()).collect()
+    }
+
+    #[test]
+    fn made_changed_deleted_and_made_again() {
+        let mut live = live();
+        assert_eq!(met(&mut live, look("/f", 1, START + 1, &["a"]), 5), ["a"]);
+        assert!(met(&mut live, look("/f", 1, START + 1, &["a"]), 6).is_empty());
+        assert_eq!(met(&mut live, look("/f", 1, START + 1, &["b"]), 7), ["b"]);
+        let changes = live.take_changes();
+        let last = changes.last().unwrap();
+        assert_eq!(last.place, "file::/f");
+        assert_eq!(
+            (last.entries[0].rotated, last.entries[0].previous.as_str()),
+            (Some(7), "a")
+        );
+        let gone = PlaceNews::Gone {
+            root: "/".into(),
+            raw: b"/f".to_vec(),
+        };
+        assert!(live.take(gone, 8, host).is_none());
+        let changes = live.take_changes();
+        assert_eq!((changes.len(), changes[0].entries.len()), (1, 0));
+        // The same content again is nothing new.
+        assert!(met(&mut live, look("/f", 2, START + 9, &["b"]), 9).is_empty());
+    }
+
+    #[test]
+    fn what_may_be_old_is_noted_without_a_word() {
+        let mut live = live();
+        assert!(met(&mut live, look("/old", 1, START - 1, &["a"]), 5).is_empty());
+        assert_eq!(live.take_changes()[0].entries.len(), 1);
+        // Known to have held nothing: what is in it now is new.
+        live.clean(8 << 20 | 1, 2);
+        assert_eq!(met(&mut live, look("/was", 2, START - 1, &["b"]), 5), ["b"]);
+        // Another one in a place that is known.
+        assert_eq!(
+            met(&mut live, look("/old", 1, START - 1, &["a", "c"]), 6),
+            ["c"]
+        );
+        // A watched place had the last word: what is there is new after all.
+        let place = FileLook {
+            why: Why::Place,
+            ..look("/old", 1, START - 1, &["a", "c"])
+        };
+        assert_eq!(met(&mut live, place, 7), ["a"]);
+        // An inventory of the whole host would have found it.
+        live.baseline.inventory_started = 2_000;
+        assert_eq!(met(&mut live, look("/late", 3, START, &["d"]), 8), ["d"]);
+    }
+
+    #[test]
+    fn an_inventory_taken_meanwhile_is_taken_over() {
+        let mut live = live();
+        assert_eq!(met(&mut live, look("/own", 1, START, &["a"]), 1_500), ["a"]);
+        let mut walked = Vec::new();
+        for (path, inode, fingerprint) in [("/own", 1, "stale"), ("/old", 2, "b")] {
+            let place = file_place(&look(path, inode, 1, &[]), Workload::default());
+            walked.push(Entry {
+                credential: credential(fingerprint),
+                first_seen: 1_600,
+                rotated: None,
+                previous: String::new(),
+                places: vec![Place::File(place)],
+                more_places: 0,
+                exposures: Vec::new(),
+            });
+        }
+        live.adopt(1_600, walked);
+        assert!(live.inventory.get("stale").is_none());
+        // What the walk found is not new, what came after it is.
+        assert!(met(&mut live, look("/old", 2, 1, &["b"]), 1_700).is_empty());
+        assert_eq!(met(&mut live, look("/old", 2, 1, &["c"]), 1_800), ["c"]);
+        assert_eq!(met(&mut live, look("/other", 3, 1, &["d"]), 1_900), ["d"]);
+    }
+
+    #[test]
+    fn a_renamed_file_is_in_one_place() {
+        let mut live = live();
+        assert_eq!(
+            met(&mut live, look("/.f.tmp", 1, START + 1, &["a"]), 5),
+            ["a"]
+        );
+        assert!(met(&mut live, look("/f", 1, START + 1, &["a"]), 6).len() <= 1);
+        let places: Vec<String> = live
+            .inventory
+            .get("a")
+            .unwrap()
+            .places
+            .iter()
+            .map(Place::key)
+            .collect();
+        assert_eq!(places, ["file::/f"]);
+        // A copy is another place, and its secret is new there.
+        assert_eq!(met(&mut live, look("/g", 2, START + 2, &["a"]), 7), ["a"]);
+        let doubtful = FileLook {
+            held: vec![Credential {
+                confidence: 0.3,
+                ..credential("low")
+            }],
+            ..look("/h", 3, START + 2, &[])
+        };
+        assert!(met(&mut live, doubtful, 8).is_empty());
+    }
+}

@@ -1,0 +1,197 @@
+//! Credentials in the environments and command lines of running processes, and the agent sockets they are pointed to.
+
+use super::merge::Inventory;
+use super::model::{Area, Place, ProcessPlace, Reach, SocketPlace};
+use super::{names, sockets};
+use keytrail_host::procfs;
+use keytrail_model::Workload;
+use keytrail_secret::{Classifier, Fingerprinter};
+use rustix::fs::{FileType, OFlags};
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+/// What was looked at, and what was refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Processes {
+    pub looked_at: u64,
+    /// Environments that could not be read (another user's, without the capability).
+    pub unreadable: u64,
+    /// Environments or command lines longer than what is read of one.
+    pub truncated: u64,
+}
+
+/// Looks at every process but this one.
+pub fn scan(
+    classifier: &Classifier,
+    fingerprinter: &Fingerprinter,
+    inventory: &mut Inventory,
+    now: i64,
+) -> Processes {
+    let mut report = Processes::default();
+    let mut sockets_seen: HashMap<(String, Vec<u8>), Option<SocketPlace>> = HashMap::new();
+    let own = std::process::id();
+    let own_namespace = procfs::namespace(own, "mnt");
+    for pid in procfs::list_pids() {
+        if pid == own {
+            continue;
+        }
+        let Some(facts) = procfs::facts(pid) else {
+            continue;
+        };
+        let environment = procfs::area(pid, "environ");
+        let arguments = procfs::area(pid, "cmdline");
+        // The identity is checked again below: a pid that was given to another process between two reads would put one's
+        // credentials into the other's account.
+        let workload = Workload::from_path(&procfs::cgroup(pid).unwrap_or_default());
+        let exe = procfs::exe(pid).map_or(facts.comm.clone(), |e| e.path);
+        if procfs::pid_of(pid).map(|p| p.start) != Some(facts.start) {
+            continue;
+        }
+        let base = ProcessPlace {
+            exe: names::escape(exe.as_bytes()),
+            uid: facts.uid,
+            unit: workload.unit.clone(),
+            container: workload.container.clone(),
+            pod: workload.pod.clone(),
+            pids: vec![pid],
+            count: 1,
+            ..ProcessPlace::default()
+        };
+        match environment {
+            Ok((bytes, cut)) => {
+                report.looked_at += 1;
+                report.truncated += u64::from(cut);
+                let pairs = bytes.split(|b| *b == 0).filter_map(|entry| {
+                    let equals = memchr::memchr(b'=', entry)?;
+                    Some((entry.get(..equals)?, entry.get(equals + 1..)?))
+                });
+                for (name, finding) in classifier.classify_env(pairs.clone()) {
+                    if finding.parts.is_empty() {
+                        continue;
+                    }
+                    let place = ProcessPlace {
+                        area: Area::Env,
+                        name: names::escape(name.as_bytes()),
+                        ..base.clone()
+                    };
+                    inventory.observe_place(
+                        &finding.credential(fingerprinter),
+                        Place::Process(place),
+                        now,
+                    );
+                }
+                for (name, value) in pairs {
+                    let Ok(name) = std::str::from_utf8(name) else {
+                        continue;
+                    };
+                    let Some((kind, path)) = sockets::of_variable(name, value) else {
+                        continue;
+                    };
+                    // A path means something else in another mount namespace.
+                    let elsewhere = !workload.container.is_empty()
+                        || procfs::namespace(pid, "mnt") != own_namespace;
+                    let root = if elsewhere {
+                        PathBuf::from(format!("/proc/{pid}/root"))
+                    } else {
+                        PathBuf::from("/")
+                    };
+                    let place = sockets_seen
+                        .entry((workload.container.clone(), path.clone()))
+                        .or_insert_with(|| socket(&root, &path, &workload.container));
+                    let Some(place) = place else { continue };
+                    let place = SocketPlace {
+                        name: name.to_owned(),
+                        count: 1,
+                        ..place.clone()
+                    };
+                    let credential =
+                        sockets::credential(kind, &workload.container, &place.path, fingerprinter);
+                    inventory.observe_place(&credential, Place::Socket(place), now);
+                }
+            }
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => report.unreadable += 1,
+            // Gone.
+            Err(_) => {}
+        }
+        if let Ok((bytes, cut)) = arguments {
+            report.truncated += u64::from(cut);
+            let argv: Vec<&[u8]> = bytes.split(|b| *b == 0).collect();
+            for (index, finding) in classifier.classify_argv(&argv).found {
+                if finding.parts.is_empty() {
+                    continue;
+                }
+                let place = ProcessPlace {
+                    area: Area::Argv,
+                    name: index.to_string(),
+                    ..base.clone()
+                };
+                inventory.observe_place(
+                    &finding.credential(fingerprinter),
+                    Place::Process(place),
+                    now,
+                );
+            }
+        }
+    }
+    report
+}
+
+/// The socket at `path` below `root`; `None` when there is none.
+fn socket(root: &Path, path: &[u8], container: &str) -> Option<SocketPlace> {
+    use rustix::fs::{AtFlags, Mode, ResolveFlags};
+    let root = rustix::fs::open(
+        root,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .ok()?;
+    let relative = path.strip_prefix(b"/")?;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    // O_PATH: a socket is named, never opened.
+    let fd = rustix::fs::openat2(
+        &root,
+        relative,
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        resolve,
+    )
+    .ok()?;
+    let stat = rustix::fs::statat(&fd, c"", AtFlags::EMPTY_PATH).ok()?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
+        return None;
+    }
+    let reach = Path::new(std::ffi::OsStr::from_bytes(relative))
+        .parent()
+        .map_or(Reach::Owner, |parent| {
+            let mut reach = Reach::World;
+            let mut at = PathBuf::from(".");
+            for part in std::iter::once(None).chain(parent.components().map(Some)) {
+                if let Some(part) = part {
+                    at.push(part);
+                }
+                let dir = rustix::fs::openat2(
+                    &root,
+                    &at,
+                    OFlags::PATH | OFlags::CLOEXEC,
+                    Mode::empty(),
+                    resolve,
+                );
+                match dir.and_then(|fd| rustix::fs::fstat(&fd)) {
+                    Ok(s) => reach = reach.through(s.st_mode, s.st_gid),
+                    Err(_) => return Reach::Owner,
+                }
+            }
+            reach
+        });
+    Some(SocketPlace {
+        path: names::escape(path),
+        container: container.to_owned(),
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mode: stat.st_mode & 0o7777,
+        reach,
+        ..SocketPlace::default()
+    })
+}

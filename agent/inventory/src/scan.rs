@@ -1,0 +1,150 @@
+//! What the walk does with each entry: files are classified, agent sockets are noted.
+
+use super::look::{self, Buffer};
+use super::merge::Inventory;
+use super::model::{FilePlace, Place};
+use super::names;
+use super::sockets;
+use super::walk::{At, Visitor};
+use globset::GlobSet;
+use keytrail_model::Credential;
+use keytrail_secret::form::{Form, expected_names, from_utf16};
+use keytrail_secret::{Classifier, Fingerprinter, Origin};
+use rustix::fs::Stat;
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Credentials taken of one file; the others are counted.
+const MAX_PER_FILE: usize = 10_000;
+
+/// Classifies what the walk meets.
+pub struct Scan<'a> {
+    classifier: &'a Classifier,
+    fingerprinter: &'a Fingerprinter,
+    /// Names under which a binary file holds a credential.
+    expected: GlobSet,
+    inventory: Mutex<Inventory>,
+    now: i64,
+}
+
+impl<'a> Scan<'a> {
+    #[must_use]
+    pub fn new(classifier: &'a Classifier, fingerprinter: &'a Fingerprinter, now: i64) -> Self {
+        Scan {
+            classifier,
+            fingerprinter,
+            expected: expected_names(classifier),
+            inventory: Mutex::default(),
+            now,
+        }
+    }
+
+    pub fn inventory(&self) -> MutexGuard<'_, Inventory> {
+        self.inventory
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[must_use]
+    pub fn into_inventory(self) -> Inventory {
+        self.inventory
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is in a text, without its secrets; `None` when the classifier failed on it.
+    fn credentials(&self, text: &[u8], path: &str) -> Option<Vec<Credential>> {
+        // A parser that panics on one hostile file must not end the inventory.
+        std::panic::catch_unwind(AssertUnwindSafe(|| {
+            let findings = self.classifier.classify(text, Origin::File { path });
+            findings
+                .iter()
+                .filter(|f| !f.parts.is_empty())
+                .map(|f| f.credential(self.fingerprinter))
+                .collect()
+        }))
+        .ok()
+    }
+
+    fn note(&self, at: &At<'_>, stat: &Stat, sampled: bool, credentials: Vec<Credential>) {
+        let crowd = credentials.len().saturating_sub(MAX_PER_FILE);
+        at.walk.crowded.fetch_add(crowd as u64, Ordering::Relaxed);
+        let mut ordinals: HashMap<String, u32> = HashMap::new();
+        let place = file_place(at, stat, sampled);
+        let mut inventory = self.inventory();
+        for credential in credentials.into_iter().take(MAX_PER_FILE) {
+            let ordinal = ordinals.entry(credential.kind.clone()).or_default();
+            let place = FilePlace {
+                ordinal: *ordinal,
+                ..place.clone()
+            };
+            *ordinal += 1;
+            inventory.observe_place(&credential, Place::File(place), self.now);
+        }
+    }
+}
+
+impl Visitor for Scan<'_> {
+    type Scratch = Buffer;
+
+    fn file(&self, buffer: &mut Buffer, at: &At<'_>) {
+        // Rules know paths as the system that uses the files knows them.
+        let path = || format!("/{}", names::escape(at.path));
+        let looked = match look::look(at.dir, at.name, buffer, || self.expected.is_match(path())) {
+            Ok(Some(looked)) => looked,
+            Ok(None) => return,
+            Err(e) => return at.walk.unreadable(|| at.shown(), e),
+        };
+        at.walk.classified.fetch_add(1, Ordering::Relaxed);
+        at.walk
+            .bytes
+            .fetch_add(looked.len as u64, Ordering::Relaxed);
+        if looked.sampled {
+            at.walk.sampled(|| at.shown());
+        }
+        if looked.changed {
+            at.walk.changed.fetch_add(1, Ordering::Relaxed);
+        }
+        let credentials = match looked.form {
+            Form::Utf16(little) => self.credentials(&from_utf16(buffer.used(), little), &path()),
+            _ => self.credentials(buffer.used(), &path()),
+        };
+        buffer.wipe();
+        match credentials {
+            Some(credentials) if credentials.is_empty() => {}
+            Some(credentials) => self.note(at, &looked.stat, looked.sampled, credentials),
+            None => at.walk.unreadable(|| at.shown(), rustix::io::Errno::BADMSG),
+        }
+    }
+
+    fn socket(&self, at: &At<'_>) {
+        if let Some((credential, place)) = sockets::found(at, self.fingerprinter) {
+            self.inventory()
+                .observe_place(&credential, Place::Socket(place), self.now);
+        }
+    }
+}
+
+fn file_place(at: &At<'_>, stat: &Stat, sampled: bool) -> FilePlace {
+    FilePlace {
+        path: at.shown(),
+        container: at.root.container.clone(),
+        pod: at.root.pod.clone(),
+        device: at.root.layer_device.unwrap_or(stat.st_dev),
+        inode: stat.st_ino,
+        // The type differs between architectures.
+        links: u64::from(stat.st_nlink as u32),
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mode: stat.st_mode & 0o7777,
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        modified: stat.st_mtime,
+        reach: at.reach,
+        sampled,
+        root: at.root_index,
+        raw: at.path.to_vec(),
+        ..FilePlace::default()
+    }
+}

@@ -1,0 +1,373 @@
+//! What is remembered of each connection between two payloads, in bounds and only for moments.
+
+use super::boundary;
+use super::hits::Hits;
+use super::http::{RequestHead, begins_request};
+use super::matcher::Matcher;
+use super::tail::StreamTail;
+use super::tls::{HANDSHAKE, Hello, HelloAssembler, RECORD_HEADER, RecordHeader, record_header};
+use keytrail_model::{Hit, Payload, Pid};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+/// Most connections remembered; the longest idle is dropped for a new one.
+pub const MAX_STREAMS: usize = 16 * 1024;
+/// Most bytes of payload tails in all; the longest idle ones are wiped first.
+pub const MAX_BYTES: usize = 32 * 1024 * 1024;
+/// A connection idle for this long loses the bytes kept of it: a secret written in two halves further apart
+/// is not found, and no secret stays in memory for longer.
+pub const WIPE_NS: u64 = 1_000_000_000;
+/// A connection idle for this long is forgotten.
+pub const DROP_NS: u64 = 30_000_000_000;
+
+/// TLS records told of one send.
+const MAX_RECORDS: usize = 8;
+
+/// On which side of the encryption a payload was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Layer {
+    /// Given to a TLS library; `id` is its session pointer.
+    Tls,
+    /// Given to a socket; `id` is its `struct sock`.
+    Socket,
+}
+
+/// Names a connection while it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamKey {
+    pub pid: Pid,
+    pub layer: Layer,
+    pub id: u64,
+    /// Peer, its port and ours: a socket used again for another connection is another stream.
+    pub ends: ([u8; 16], u16, u16),
+}
+
+/// One captured record of a write.
+#[derive(Clone, Copy)]
+pub struct Chunk<'a> {
+    pub boot_ns: u64,
+    pub bytes: &'a [u8],
+    /// Bytes handed over in the whole call.
+    pub total: u64,
+    /// Bytes of the call before these; above 0 in continuation records.
+    pub offset: u64,
+    /// Some bytes of the call after these were not captured, and will not come.
+    pub truncated: bool,
+}
+
+#[derive(Default)]
+struct State {
+    tail: StreamTail,
+    head: RequestHead,
+    hello: HelloAssembler,
+    /// Offset at which the call goes on; 0 between calls.
+    next: u64,
+    /// The record that the last send left unfinished: its type, and how many bytes of it are to come.
+    record: (u8, u64),
+    /// The call that goes on consists of TLS records.
+    cipher: bool,
+    /// Place in one of the two queues.
+    since: (u64, u64),
+    /// Bytes are kept, and counted in `Streams::bytes`.
+    kept: usize,
+}
+
+impl State {
+    fn wipe(&mut self) {
+        self.tail.wipe();
+        self.head.reset();
+        self.hello = HelloAssembler::new();
+        self.next = 0;
+        self.kept = 0;
+    }
+
+    /// Bytes are missing before the next ones: joined, they might show what never was.
+    fn break_off(&mut self) {
+        self.wipe();
+        self.tail.break_off();
+        self.record = (0, 0);
+    }
+
+    /// Where the next bytes of the call are expected to begin.
+    fn advance(&mut self, chunk: &Chunk<'_>) {
+        let end = chunk.offset.saturating_add(chunk.bytes.len() as u64);
+        self.next = if end < chunk.total && !chunk.truncated {
+            end
+        } else {
+            0
+        };
+    }
+}
+
+/// What one send on a socket turned out to be.
+#[derive(Debug, Default)]
+pub struct Sent {
+    pub payload: Payload,
+    /// The TLS records that begin in it, as far as they were captured. A send that only goes on with a record begun
+    /// before has one entry, of length 0.
+    pub records: Vec<RecordHeader>,
+    /// A handshake begins: a ClientHello or a ServerHello.
+    pub handshake: bool,
+}
+
+/// The connections with recent payloads.
+#[derive(Default)]
+pub struct Streams {
+    states: BTreeMap<StreamKey, State>,
+    /// Those with bytes, and those without, by the time of the last payload and its number.
+    warm: BTreeMap<(u64, u64), StreamKey>,
+    cold: BTreeMap<(u64, u64), StreamKey>,
+    bytes: usize,
+    count: u64,
+    now: u64,
+}
+
+impl Streams {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Connections remembered.
+    pub fn len(&self) -> usize {
+        self.states.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.states.is_empty()
+    }
+
+    /// Payload bytes kept, of all connections.
+    pub fn kept_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What is in the next clear bytes of a connection. The caller wipes them.
+    ///
+    /// `hosts` are the names stated in these bytes, or in the head of the request they belong to.
+    /// `truncated`: bytes of the call are missing before or after these, or candidates were too many to confirm.
+    pub fn on_payload(&mut self, matcher: &Matcher, key: StreamKey, chunk: Chunk<'_>) -> Payload {
+        self.expire(chunk.boot_ns);
+        let mut state = self.take(&key).unwrap_or_default();
+        let payload = clear(matcher, &mut state, chunk);
+        self.put(key, state);
+        payload
+    }
+
+    /// What is in the next bytes of a socket. This is the one place that tells TLS records from clear bytes: records,
+    /// also those that a send only goes on with, never reach the matcher. All other bytes do, on whatever connection:
+    /// one record must not blind us for what follows in clear.
+    pub fn on_send(&mut self, matcher: &Matcher, key: StreamKey, chunk: Chunk<'_>) -> Sent {
+        self.expire(chunk.boot_ns);
+        let mut state = self.take(&key).unwrap_or_default();
+        let mut sent = Sent::default();
+        if chunk.offset == 0 {
+            sent.records = records(&mut state, &chunk);
+            state.cipher = !sent.records.is_empty();
+        }
+        if state.cipher {
+            ciphertext(&mut state, chunk, &mut sent);
+        } else {
+            sent.payload = clear(matcher, &mut state, chunk);
+        }
+        self.put(key, state);
+        sent
+    }
+
+    /// The connection is over: forgets it and wipes its bytes. To be called as well when a new connection is seen
+    /// under a key, because the kernel and the libraries use their pointers again.
+    pub fn close(&mut self, key: &StreamKey) {
+        self.take(key);
+    }
+
+    /// A connection begins on this socket.
+    pub fn close_socket(&mut self, pid: Pid, sock: u64) {
+        self.close_all(pid, Layer::Socket, sock..=sock);
+    }
+
+    /// A TLS handshake begins in this process, or its program was replaced: what comes under a session's pointer may be
+    /// another session.
+    pub fn close_sessions(&mut self, pid: Pid) {
+        self.close_all(pid, Layer::Tls, 0..=u64::MAX);
+    }
+
+    /// The process is gone.
+    pub fn close_process(&mut self, pid: Pid) {
+        self.close_all(pid, Layer::Tls, 0..=u64::MAX);
+        self.close_all(pid, Layer::Socket, 0..=u64::MAX);
+    }
+
+    fn close_all(&mut self, pid: Pid, layer: Layer, ids: RangeInclusive<u64>) {
+        let bound = |id, ends| StreamKey {
+            pid,
+            layer,
+            id,
+            ends,
+        };
+        let first = bound(*ids.start(), ([0; 16], 0, 0));
+        let last = bound(*ids.end(), ([u8::MAX; 16], u16::MAX, u16::MAX));
+        let keys: Vec<_> = self.states.range(first..=last).map(|(k, _)| *k).collect();
+        for key in keys {
+            self.take(&key);
+        }
+    }
+
+    /// Wipes what is idle for [`WIPE_NS`], drops what is idle for [`DROP_NS`]. To be called on every tick.
+    pub fn expire(&mut self, boot_ns: u64) {
+        // Records of different CPUs come slightly out of order.
+        self.now = self.now.max(boot_ns);
+        while let Some((&(since, _), &key)) = self.warm.first_key_value()
+            && since.saturating_add(WIPE_NS) <= self.now
+        {
+            self.cool(&key);
+        }
+        while let Some((&(since, _), &key)) = self.cold.first_key_value()
+            && since.saturating_add(DROP_NS) <= self.now
+        {
+            self.take(&key);
+        }
+    }
+
+    /// Wipes a connection's bytes and remembers the rest.
+    fn cool(&mut self, key: &StreamKey) {
+        let Some(mut state) = self.take(key) else {
+            return;
+        };
+        state.wipe();
+        self.cold.insert(state.since, *key);
+        self.states.insert(*key, state);
+    }
+
+    fn take(&mut self, key: &StreamKey) -> Option<State> {
+        let state = self.states.remove(key)?;
+        self.warm.remove(&state.since);
+        self.cold.remove(&state.since);
+        self.bytes = self.bytes.saturating_sub(state.kept);
+        Some(state)
+    }
+
+    fn put(&mut self, key: StreamKey, mut state: State) {
+        while self.states.len() >= MAX_STREAMS {
+            let oldest = [self.cold.first_key_value(), self.warm.first_key_value()]
+                .into_iter()
+                .flatten()
+                .min();
+            let Some(oldest) = oldest.map(|(_, &key)| key) else {
+                break;
+            };
+            self.take(&oldest);
+        }
+        self.count += 1;
+        state.since = (self.now, self.count);
+        state.kept = state.tail.len() + state.head.kept();
+        self.bytes += state.kept;
+        self.warm.insert(state.since, key);
+        self.states.insert(key, state);
+        while self.bytes > MAX_BYTES {
+            let Some(oldest) = self.warm.first_key_value().map(|(_, &key)| key) else {
+                break;
+            };
+            self.cool(&oldest);
+        }
+    }
+}
+
+/// Scans clear bytes.
+fn clear(matcher: &Matcher, state: &mut State, chunk: Chunk<'_>) -> Payload {
+    let hole = chunk.offset != state.next;
+    if hole {
+        state.break_off();
+    }
+    let bytes = chunk.bytes;
+    // A new request is no continuation of the body before it.
+    let continues = hole || boundary::may_continue(bytes) && !begins_request(bytes);
+    let mut hits = Hits::new();
+    matcher.scan(&mut state.tail, bytes, &mut hits);
+    let hosts = state.head.push(bytes);
+    let limited = hits.limited();
+    let mut hits = hits.into_vec();
+    state.advance(&chunk);
+    if chunk.truncated {
+        // What an identifier at the end goes on with will never be known.
+        hits.retain(|hit| !hit.open);
+        state.break_off();
+    } else if state.head.body_ended() {
+        close_words(&mut hits);
+    }
+    Payload {
+        total: chunk.total,
+        inspected: bytes.len() as u64,
+        truncated: chunk.truncated || (hole && chunk.offset > 0) || limited,
+        hits,
+        hosts,
+        continues,
+    }
+}
+
+/// A message ends here, and so do the words that end it.
+fn close_words(hits: &mut Vec<Hit>) {
+    let (open, mut closed): (Vec<Hit>, Vec<Hit>) = hits.drain(..).partition(|hit| hit.open);
+    for mut hit in open {
+        hit.open = false;
+        let same = |known: &&mut Hit| {
+            !known.secret
+                && known.transform == hit.transform
+                && known.credential.fingerprint == hit.credential.fingerprint
+        };
+        match closed.iter_mut().find(same) {
+            Some(known) => known.occurrences = known.occurrences.saturating_add(hit.occurrences),
+            None => closed.push(hit),
+        }
+    }
+    *hits = closed;
+}
+
+/// The TLS records that begin in this send, or the one it goes on with; none when it is not TLS.
+fn records(state: &mut State, chunk: &Chunk<'_>) -> Vec<RecordHeader> {
+    let (content_type, left) = std::mem::take(&mut state.record);
+    let mut at = left;
+    let mut found = Vec::new();
+    if left > 0 && left >= chunk.total {
+        state.record = (content_type, left - chunk.total);
+        return vec![RecordHeader {
+            content_type,
+            length: 0,
+        }];
+    }
+    if left > 0 && header_at(chunk.bytes, left).is_none() {
+        // No record follows where one should: the bytes speak for themselves.
+        at = 0;
+    }
+    while found.len() < MAX_RECORDS
+        && let Some(header) = header_at(chunk.bytes, at)
+    {
+        at += RECORD_HEADER as u64 + u64::from(header.length);
+        found.push(header);
+        if at > chunk.total {
+            state.record = (header.content_type, at - chunk.total);
+        }
+    }
+    found
+}
+
+fn header_at(bytes: &[u8], at: u64) -> Option<RecordHeader> {
+    record_header(bytes.get(usize::try_from(at).ok()?..)?)
+}
+
+/// TLS records are of use for the name in a ClientHello only.
+fn ciphertext(state: &mut State, chunk: Chunk<'_>, sent: &mut Sent) {
+    state.tail.wipe();
+    state.head.reset();
+    let first = sent.records.first();
+    let begins = first.is_some_and(|r| r.content_type == HANDSHAKE && r.length > 0);
+    sent.payload.total = chunk.total;
+    if begins {
+        // Type of the handshake message: 1 ClientHello, 2 ServerHello (RFC 8446 section 4).
+        sent.handshake = matches!(chunk.bytes.get(RECORD_HEADER), Some(1 | 2));
+    }
+    if (begins || state.hello.is_waiting())
+        && let Hello::Name(name) = state.hello.push(chunk.bytes)
+    {
+        sent.payload.hosts.push(name);
+    }
+    state.advance(&chunk);
+}

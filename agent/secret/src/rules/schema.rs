@@ -1,0 +1,320 @@
+//! What a rule file may say. docs/RULES.md explains it to those who write one.
+
+use regex::bytes::{Regex, RegexBuilder};
+use serde::Deserialize;
+use std::sync::OnceLock;
+
+/// One `[[rule]]` table.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RuleSpec {
+    pub name: String,
+    /// What is reported; the name when absent. Several rules may report one kind.
+    pub kind: String,
+    pub description: String,
+    /// Where the kind lives: globs, `~/` for every home.
+    pub paths: Vec<String>,
+    /// Environment variables that hold it. A trailing `*` matches any ending.
+    pub env: Vec<String>,
+    /// At least one must occur (in any letter case; the expression decides on case) before the expression is tried.
+    pub literals: Vec<String>,
+    /// Words that must stand before the value: the expression is tried in the `window` bytes after one of them.
+    pub near: Vec<String>,
+    /// A `near` word that is also an English word counts only when a word of the trade (key, token, secret, ...) follows.
+    pub need_word: bool,
+    pub window: usize,
+    /// Linear-time expression. Group `secret`, else group 1, else the whole match is the value.
+    pub regex: String,
+    /// The literal may stand this many bytes inside the match; 0: the match begins with it.
+    pub back: usize,
+    /// Longest match in bytes.
+    pub max: usize,
+    /// The byte after the value must not be a further one of these: `word` (letters, digits, `_`), `b64` (also `+/=-`), `any`.
+    pub tail: String,
+    /// The same before the match.
+    pub head: String,
+    /// Least Shannon entropy of the value in bits per byte.
+    pub entropy: f64,
+    /// A check by name: a structure it must have, or check digits that raise confidence.
+    pub check: String,
+    /// Decodes the value before it is taken: `base64`, or `basic` (base64 of `user:password`, of which the password is taken).
+    pub decode: String,
+    /// Name of the deriver of the public identifier.
+    pub identifier: String,
+    /// Expression whose group 1, within 300 bytes of the value, is the public identifier.
+    pub identifier_near: String,
+    /// The match is a public identifier, not a secret.
+    pub public: bool,
+    /// The parser that finds it, for kinds that have no expression.
+    pub structure: String,
+    /// How it travels: H, B, U, Q, S, J, P, L.
+    pub wire: String,
+    /// 1 (root, cluster, organisation) to 4 (low).
+    pub privilege: u8,
+    pub attack: String,
+    /// Precision measured on the development set.
+    pub confidence: f64,
+    pub positive: Vec<Example>,
+    pub negative: Vec<Example>,
+}
+
+/// An example: a template, or a template with the place it is found in.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Example {
+    Text(String),
+    Placed {
+        #[serde(default)]
+        path: String,
+        #[serde(default)]
+        env: String,
+        text: String,
+        /// A binary example, in hex; `text` is then not used.
+        #[serde(default)]
+        hex: String,
+        /// Expected public identifier, when it is constant.
+        #[serde(default)]
+        identifier: String,
+    },
+}
+
+impl Example {
+    /// Hex digits of a binary example.
+    pub fn hex(&self) -> Option<&str> {
+        match self {
+            Example::Placed { hex, .. } if !hex.is_empty() => Some(hex),
+            _ => None,
+        }
+    }
+
+    pub fn text(&self) -> &str {
+        match self {
+            Example::Text(text) | Example::Placed { text, .. } => text,
+        }
+    }
+}
+
+/// A rule ready to run. The expression is compiled when it is first needed: a program that meets no Slack token never
+/// pays for its expression.
+#[derive(Debug)]
+pub struct Rule {
+    pub spec: RuleSpec,
+    /// File and 1-based line it was read from; empty and 0 when it was made in memory.
+    pub place: (String, usize),
+    /// The expression repeats something so often that no short text can match.
+    pub long: bool,
+    regex: OnceLock<Option<Regex>>,
+    near: OnceLock<Option<Regex>>,
+}
+
+/// Largest compiled expression in bytes: bounds what a user's rule can cost.
+const REGEX_SIZE: usize = 2 << 20;
+
+fn compile(pattern: &str) -> Result<Regex, String> {
+    RegexBuilder::new(pattern)
+        .unicode(false)
+        .size_limit(REGEX_SIZE)
+        .dfa_size_limit(REGEX_SIZE)
+        .build()
+        .map_err(|e| {
+            e.to_string()
+                .lines()
+                .last()
+                .unwrap_or("bad expression")
+                .trim()
+                .to_string()
+        })
+}
+
+impl Rule {
+    pub fn new(mut spec: RuleSpec) -> Rule {
+        if spec.kind.is_empty() {
+            spec.kind.clone_from(&spec.name);
+        }
+        if spec.window == 0 {
+            spec.window = 48;
+        }
+        if spec.max == 0 {
+            spec.max = 512;
+        }
+        if spec.attack.is_empty() {
+            spec.attack = "T1552.001".to_string();
+        }
+        if spec.privilege == 0 {
+            spec.privilege = 3;
+        }
+        if spec.confidence == 0.0 {
+            spec.confidence = if spec.near.is_empty() { 0.9 } else { 0.7 };
+        }
+        // The least counts of its repetitions: `{300,400}` needs 300.
+        let least: usize = spec
+            .regex
+            .split('{')
+            .skip(1)
+            .filter_map(|rest| {
+                let digits =
+                    rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+                rest[..digits].parse::<usize>().ok()
+            })
+            .sum();
+        let long = least >= 96;
+        Rule {
+            spec,
+            place: (String::new(), 0),
+            long,
+            regex: OnceLock::new(),
+            near: OnceLock::new(),
+        }
+    }
+
+    /// The rule's expression; anchored when it begins with its literal. `None`: it has none.
+    pub fn regex(&self) -> Option<&Regex> {
+        self.regex
+            .get_or_init(|| {
+                if self.spec.regex.is_empty() {
+                    return None;
+                }
+                compile(&self.pattern()).ok()
+            })
+            .as_ref()
+    }
+
+    pub fn identifier_near(&self) -> Option<&Regex> {
+        self.near
+            .get_or_init(|| {
+                if self.spec.identifier_near.is_empty() {
+                    None
+                } else {
+                    compile(&self.spec.identifier_near).ok()
+                }
+            })
+            .as_ref()
+    }
+
+    fn pattern(&self) -> String {
+        let anchored = self.spec.near.is_empty() && self.spec.back == 0;
+        if anchored {
+            format!("^(?:{})", self.spec.regex)
+        } else if self.spec.near.is_empty() || self.spec.tail == "any" {
+            format!("(?:{})", self.spec.regex)
+        } else {
+            // Of alternatives with different lengths the one that ends the word is meant.
+            format!("(?:{})(?:[^A-Za-z0-9_]|$)", self.spec.regex)
+        }
+    }
+
+    /// Everything that can be wrong with a rule, as a sentence.
+    pub fn validate(&self) -> Result<(), String> {
+        let s = &self.spec;
+        if s.name.is_empty()
+            || !s
+                .name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        {
+            return Err(format!(
+                "`name` must be letters, digits, '-', '_' or '.', not {:?}",
+                s.name
+            ));
+        }
+        if !s.regex.is_empty() {
+            compile(&self.pattern()).map_err(|e| format!("rule {}: `regex`: {e}", s.name))?;
+            if s.literals.is_empty() && s.near.is_empty() {
+                return Err(format!(
+                    "rule {}: a rule with `regex` needs `literals` or `near`, so that it costs nothing where they are absent",
+                    s.name
+                ));
+            }
+            if !s.literals.is_empty() && !s.near.is_empty() {
+                return Err(format!(
+                    "rule {}: `literals` and `near` exclude each other",
+                    s.name
+                ));
+            }
+        } else if s.structure.is_empty() && s.env.is_empty() && s.paths.is_empty() {
+            return Err(format!(
+                "rule {}: one of `regex`, `structure`, `env` or `paths` is needed",
+                s.name
+            ));
+        }
+        if !s.identifier_near.is_empty() {
+            let near = compile(&s.identifier_near)
+                .map_err(|e| format!("rule {}: `identifier_near`: {e}", s.name))?;
+            if near.captures_len() < 2 {
+                return Err(format!("rule {}: `identifier_near` needs a group", s.name));
+            }
+        }
+        for word in s.literals.iter().chain(&s.near) {
+            if word.len() < 2 || word.len() > 64 {
+                return Err(format!(
+                    "rule {}: the literal {word:?} must have 2 to 64 bytes",
+                    s.name
+                ));
+            }
+        }
+        if !(0.0..=1.0).contains(&s.confidence) {
+            return Err(format!(
+                "rule {}: `confidence` is {} and must be between 0 and 1",
+                s.name, s.confidence
+            ));
+        }
+        if s.privilege > 4 {
+            return Err(format!(
+                "rule {}: `privilege` is {} and must be between 1 and 4",
+                s.name, s.privilege
+            ));
+        }
+        if s.max > 16 * 1024 || s.back > 4096 || s.window > 512 {
+            return Err(format!(
+                "rule {}: `max` is at most 16384, `back` 4096, `window` 512",
+                s.name
+            ));
+        }
+        if !["", "word", "b64", "any"].contains(&s.tail.as_str())
+            || !["", "word", "b64", "any"].contains(&s.head.as_str())
+        {
+            return Err(format!(
+                "rule {}: `head` and `tail` are word, b64 or any",
+                s.name
+            ));
+        }
+        if !s.check.is_empty() && !crate::checks::checksum::NAMES.contains(&s.check.as_str()) {
+            return Err(format!(
+                "rule {}: unknown `check` {:?}; known: {}",
+                s.name,
+                s.check,
+                crate::checks::checksum::NAMES.join(", ")
+            ));
+        }
+        if !s.identifier.is_empty() && !crate::derive::NAMES.contains(&s.identifier.as_str()) {
+            return Err(format!(
+                "rule {}: unknown `identifier` {:?}; known: {}",
+                s.name,
+                s.identifier,
+                crate::derive::NAMES.join(", ")
+            ));
+        }
+        if !["", "base64", "basic"].contains(&s.decode.as_str()) {
+            return Err(format!(
+                "rule {}: unknown `decode` {:?}; known: base64, basic",
+                s.name, s.decode
+            ));
+        }
+        for glob in &s.paths {
+            globset::Glob::new(glob).map_err(|e| format!("rule {}: `paths`: {e}", s.name))?;
+        }
+        let distinct = |examples: &[Example]| {
+            let mut texts: Vec<String> = examples.iter().map(|e| format!("{e:?}")).collect();
+            texts.sort_unstable();
+            texts.dedup();
+            texts.len()
+        };
+        if distinct(&s.positive) < 3 || distinct(&s.negative) < 3 {
+            return Err(format!(
+                "rule {}: at least three different `positive` and three `negative` examples are needed",
+                s.name
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,332 @@
+//! The value after the sign, in quotes or bare.
+
+use super::operator::Operator;
+use super::{TextKind, at_line_start, skip_space};
+use crate::scan::value::Written;
+use std::ops::Range;
+
+const MAX_VALUE: usize = 4096;
+
+/// Longest bare value: what is longer has a form of its own, and is found by that.
+const MAX_BARE: usize = 600;
+
+/// Reads the literal at `at`.
+pub(super) fn literal(
+    text: &[u8],
+    at: usize,
+    operator: Operator,
+    name: &Range<usize>,
+    kind: TextKind,
+) -> Option<(Range<usize>, Written)> {
+    let config = kind == TextKind::Config;
+    let limit = text.len().min(at + MAX_VALUE);
+    let mut i = skip_space(text, at.min(limit), limit);
+    if operator == Operator::Tag {
+        let end = i + text[i..limit]
+            .iter()
+            .position(|b| matches!(b, b'<' | b'\n'))?;
+        return (text.get(end) == Some(&b'<') && end > i).then_some((i..end, Written::Quoted));
+    }
+    // `name: |-` and one line that is set in: a block of YAML.
+    if operator == Operator::Colon
+        && i > at
+        && let Some(line) = block(text, name, i, limit)
+    {
+        return Some((line, Written::Bare));
+    }
+    // name = ("value"), over any number of lines.
+    if operator == Operator::Assign && text.get(i) == Some(&b'(') && !config {
+        let j = i
+            + 1
+            + text[i + 1..limit]
+                .iter()
+                .take(64)
+                .take_while(|b| b.is_ascii_whitespace())
+                .count();
+        if j > i + 1 && matches!(text.get(j), Some(b'"' | b'\'')) {
+            i = j;
+        }
+    }
+    // A literal on the next line after `=` or `:` in code.
+    if matches!(text.get(i), Some(b'\n' | b'\r'))
+        && matches!(
+            operator,
+            Operator::Assign
+                | Operator::Colon
+                | Operator::Argument
+                | Operator::Pair
+                | Operator::FlagItem
+        )
+    {
+        let j = i + text[i..limit]
+            .iter()
+            .take(64)
+            .take_while(|b| b.is_ascii_whitespace())
+            .count();
+        if matches!(text.get(j), Some(b'"' | b'\'')) && j > i && !config {
+            i = j;
+        } else {
+            return None;
+        }
+    }
+    // [[value]] of Lua
+    if operator == Operator::Assign
+        && !config
+        && let Some(inside) = text[i..limit].strip_prefix(b"[[")
+        && let Some(length) = inside.iter().position(|b| matches!(b, b']' | b'\n'))
+        && inside[length..].starts_with(b"]]")
+    {
+        return (length > 0).then_some((i + 2..i + 2 + length, Written::Quoted));
+    }
+    if matches!(operator, Operator::Assign | Operator::Colon) && !config {
+        i += wrappers(&text[i..limit]);
+    }
+    // Prefixes of literals: b"", r'', @"", N'', u""; escaped quotes of a string within a string.
+    let mut probe = i;
+    if matches!(
+        text.get(probe),
+        Some(b'b' | b'r' | b'u' | b'B' | b'R' | b'U' | b'N' | b'@' | b'L')
+    ) && matches!(text.get(probe + 1), Some(b'"' | b'\''))
+    {
+        probe += 1;
+    }
+    // In `"Password: " + x` the quote after the sign closes the string that the name stands in.
+    let escapes = text[probe..limit]
+        .iter()
+        .take(4)
+        .take_while(|b| **b == b'\\')
+        .count();
+    if let Some(&quote @ (b'"' | b'\'' | b'`')) = text.get(probe + escapes) {
+        if escapes == 0 && closes_string(text, name, quote) {
+            return None;
+        }
+        let start = probe + escapes + 1;
+        // Triple quotes.
+        let start = if text[start..limit].starts_with(&[quote, quote]) {
+            start + 2
+        } else {
+            start
+        };
+        let end = close(text, start, limit, quote, escapes)?;
+        if end == start {
+            return None;
+        }
+        if operator == Operator::Pair && !closes_pair(text, end) {
+            return None;
+        }
+        let written = match operator {
+            Operator::List => Written::Listed,
+            Operator::Compare => Written::Compared,
+            // Programs take names of things there, too.
+            Operator::FlagItem => Written::Flag,
+            _ => Written::Quoted,
+        };
+        return Some((start..end, written));
+    }
+    if matches!(
+        operator,
+        Operator::Argument | Operator::Pair | Operator::List | Operator::FlagItem | Operator::Prose
+    ) {
+        return None;
+    }
+    // `ENV NAME $OTHER`
+    if operator == Operator::Word && text.get(i) == Some(&b'$') {
+        return None;
+    }
+    // Bare: to white space or a sign that ends values everywhere; `;`, `&` and `,` end them outside configuration files.
+    let limit = limit.min(i + MAX_BARE);
+    let end = i + text[i..limit]
+        .iter()
+        .position(|b| {
+            b.is_ascii_whitespace()
+                || matches!(b, b'"' | b'\'' | b'`' | b'<' | b'>' | b'\\')
+                || (!config && matches!(b, b';' | b'&' | b',' | b')' | b'}'))
+                || *b < 0x20
+        })
+        .unwrap_or(limit - i);
+    if end - i >= MAX_BARE {
+        return None;
+    }
+    let mut end = end;
+    while end > i && matches!(text[end - 1], b',' | b';' | b')' | b'}' | b'.') {
+        end -= 1;
+    }
+    if end <= i {
+        return None;
+    }
+    // Fields between colons (`PSK:AES:CBC:128`) are a record.
+    if operator == Operator::Colon && i == at && text[i..end].contains(&b':') {
+        return None;
+    }
+    // The other side of a comparison is a name unless it is quoted.
+    if operator == Operator::Compare {
+        return None;
+    }
+    // NAME=value without spaces at the start of a line (or after export, set, -e, ENV, a quote) is a shell or env file.
+    let line_start = at_line_start(text, name.start);
+    let tight = text.get(name.end) == Some(&b'=') && i == at;
+    // A field of a connection string.
+    let field = tight
+        && name.start > 0
+        && text[name.start - 1] == b';'
+        && matches!(text.get(end), None | Some(b';' | b'"' | b'\''));
+    let yaml =
+        operator == Operator::Colon && line_start && i > at && rest_of_line_is_value(text, end);
+    let ini = operator == Operator::Assign
+        && line_start
+        && rest_of_line_is_value(text, end)
+        && !text[name.clone()].iter().any(|b| matches!(b, b'$'));
+    let literal = config
+        || field
+        || operator == Operator::Word
+        || (tight && (line_start || text[name.clone()].iter().all(|b| !b.is_ascii_lowercase())));
+    // A whole line is the value in configuration files; trailing comments are not.
+    Some((
+        i..end,
+        if literal {
+            Written::Bare
+        } else if operator == Operator::Flag || tight && text[name.start..].starts_with(b"--") {
+            Written::Flag
+        } else if kind == TextKind::Other && (yaml || ini) {
+            Written::Line
+        } else {
+            Written::Code
+        },
+    ))
+}
+
+/// Calls that only wrap a literal: `String::from("value")`, `Field(default="value")`. Their length, when a quote follows.
+fn wrappers(text: &[u8]) -> usize {
+    const CALLS: &[&[u8]] = &[
+        b"String::from(",
+        b"Some(",
+        b"Field(",
+        b"SecretStr(",
+        b"Secret::new(",
+        b"SecretString::new(",
+        b"SecretString::from(",
+        b"SecureString(",
+        b"new String(",
+        b"String(",
+        b"default=",
+    ];
+    let mut at = 0;
+    for _ in 0..4 {
+        let Some(call) = CALLS.iter().find(|call| text[at..].starts_with(call)) else {
+            break;
+        };
+        at += call.len();
+    }
+    if matches!(text.get(at), Some(b'"' | b'\'')) {
+        at
+    } else {
+        0
+    }
+}
+
+/// The only line of a block that begins at `at` with `|` or `>`.
+fn block(text: &[u8], name: &Range<usize>, at: usize, limit: usize) -> Option<Range<usize>> {
+    if !matches!(text.get(at), Some(b'|' | b'>')) {
+        return None;
+    }
+    let mut lines = text[at + 1..limit].split_inclusive(|b| *b == b'\n');
+    let head = lines.next()?;
+    if head.last() != Some(&b'\n')
+        || !head
+            .trim_ascii()
+            .iter()
+            .all(|b| matches!(b, b'-' | b'+' | b'1'..=b'9'))
+    {
+        return None;
+    }
+    let line = lines.next()?;
+    let indent = line.len() - line.trim_ascii_start().len();
+    let outer = text[..name.start]
+        .iter()
+        .rev()
+        .take(64)
+        .take_while(|b| **b == b' ')
+        .count();
+    let next = lines.next().unwrap_or_default();
+    let deep = next.iter().take_while(|b| **b == b' ').count() >= indent;
+    let value = line.trim_ascii();
+    // More lines are a document of their own.
+    if indent <= outer || value.is_empty() || deep && !next.trim_ascii().is_empty() {
+        return None;
+    }
+    let start = at + 1 + head.len() + indent;
+    (value.len() < MAX_BARE).then(|| start..start + value.len())
+}
+
+/// After the closing quote at `end` the call ends, too.
+fn closes_pair(text: &[u8], end: usize) -> bool {
+    let rest = &text[end..text.len().min(end + 12)];
+    let rest: &[u8] = rest
+        .iter()
+        .position(|b| !matches!(b, b'"' | b'\'' | b'`' | b'\\') && !b.is_ascii_whitespace())
+        .map_or(&[], |n| &rest[n..]);
+    matches!(rest.first(), Some(b')' | b'}') | None)
+}
+
+/// The name stands inside a string that this quote opened on the same line and that has not been closed yet.
+fn closes_string(text: &[u8], name: &Range<usize>, quote: u8) -> bool {
+    let before = &text[name.start.saturating_sub(160)..name.start];
+    let line = before.rsplit(|b| *b == b'\n').next().unwrap_or(before);
+    let mut open = false;
+    let mut previous = b' ';
+    for (i, &b) in line.iter().enumerate() {
+        // An apostrophe within a word is no quote.
+        let apostrophe = b == b'\''
+            && previous.is_ascii_alphabetic()
+            && line.get(i + 1).is_some_and(u8::is_ascii_alphabetic);
+        if b == quote && previous != b'\\' && !apostrophe {
+            open = !open;
+        }
+        previous = b;
+    }
+    let closers = text[name.end..]
+        .iter()
+        .take(4)
+        .take_while(|b| matches!(b, b'"' | b'\'' | b'`' | b']' | b'\\'));
+    for b in closers {
+        if *b == quote {
+            open = !open;
+        }
+    }
+    open
+}
+
+fn rest_of_line_is_value(text: &[u8], end: usize) -> bool {
+    let rest = &text[end..text.len().min(end + 64)];
+    let rest = &rest[..rest
+        .iter()
+        .position(|b| matches!(b, b'\n'))
+        .unwrap_or(rest.len())];
+    let rest = rest.trim_ascii();
+    rest.is_empty() || rest.starts_with(b"#") || rest == b"\\" || rest == b","
+}
+
+/// The closing quote on the same line, skipping escaped ones.
+fn close(text: &[u8], start: usize, limit: usize, quote: u8, escapes: usize) -> Option<usize> {
+    let mut i = start;
+    while i < limit {
+        match text[i] {
+            b'\n' => return None,
+            b'\\' if escapes == 0 => i += 2,
+            b if b == quote => {
+                if escapes == 0 {
+                    return Some(i);
+                }
+                // \"value\": the closing quote has as many backslashes.
+                let n = text[start..i]
+                    .iter()
+                    .rev()
+                    .take_while(|b| **b == b'\\')
+                    .count();
+                return (n >= escapes).then(|| i - escapes);
+            }
+            _ => i += 1,
+        }
+    }
+    None
+}

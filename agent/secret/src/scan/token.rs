@@ -1,0 +1,340 @@
+//! Rules with an expression: tokens with a known form, and values after a vendor's word.
+
+use super::{Finds, Raw, ends_word, part, pem, starts_word};
+use crate::checks::strength::worded;
+use crate::checks::{Doubt, checksum, doubt, entropy, user_is_secret};
+use crate::derive;
+use crate::rules::Rule;
+use regex::bytes::Captures;
+use std::ops::Range;
+use zeroize::Zeroizing;
+
+/// Tries a rule whose literal is at `literal`.
+pub fn at_literal(
+    text: &[u8],
+    literal: Range<usize>,
+    rule: &Rule,
+    index: usize,
+    finds: &mut Finds,
+) {
+    let spec = &rule.spec;
+    let Some(regex) = rule.regex() else { return };
+    if spec.back == 0 {
+        if !starts_word(text, literal.start, &spec.head) {
+            return;
+        }
+        let window = &text[literal.start..text.len().min(literal.start + spec.max)];
+        if let Some(captures) = regex.captures(window) {
+            accept(text, literal.start, &captures, rule, index, 2, finds);
+        }
+        return;
+    }
+    let start = literal.start.saturating_sub(spec.back);
+    let window = &text[start..text.len().min(literal.start + spec.max)];
+    let mut from = 0;
+    // Few tries: the match must cover the literal, and matches before it are skipped.
+    for _ in 0..8 {
+        let Some(captures) = regex.captures_at(window, from) else {
+            return;
+        };
+        let Some(whole) = captures.get(0) else { return };
+        if start + whole.start() > literal.start {
+            return;
+        }
+        if start + whole.end() >= literal.end
+            && starts_word(text, start + whole.start(), &spec.head)
+        {
+            accept(text, start, &captures, rule, index, 2, finds);
+            return;
+        }
+        from = whole.start() + 1;
+    }
+}
+
+/// Words that make an English word before them the name of a secret.
+const TRADE: &[&[u8]] = &[
+    b"key", b"token", b"secret", b"pass", b"pwd", b"pat", b"auth", b"api", b"cred", b"access",
+    b"private", b"license", b"bearer",
+];
+
+/// Tries a rule whose word is at `word`: the value must follow within the window, after a sign of assignment.
+pub fn after_word(text: &[u8], word: Range<usize>, rule: &Rule, index: usize, finds: &mut Finds) {
+    let spec = &rule.spec;
+    let Some(regex) = rule.regex() else { return };
+    if spec.need_word && word.start > 0 && text[word.start - 1].is_ascii_alphabetic() {
+        let (before, first) = (text[word.start - 1], text[word.start]);
+        // fooLine is a word border, outline is not.
+        if !(before.is_ascii_lowercase() && first.is_ascii_uppercase()) {
+            return;
+        }
+    }
+    let Some(reach) = reach(&text[word.end..text.len().min(word.end + spec.window + 1)]) else {
+        return;
+    };
+    // Most values are short: what a short window cuts off is looked at again in the full one.
+    let full = text.len().min(word.end + reach + spec.max);
+    let short = if rule.long {
+        full
+    } else {
+        full.min(word.end + reach + SHORT)
+    };
+    let mut window = &text[word.end..short];
+    // The gap is on one line, or runs over one line break into the next.
+    let mut from = 0;
+    for _ in 0..8 {
+        // Finding is much cheaper than capturing, and mostly finds nothing.
+        let Some(found) = regex.find_at(window, from) else {
+            return;
+        };
+        if found.start() > reach {
+            return;
+        }
+        if found.end() == window.len() && short < full {
+            window = &text[word.end..full];
+        }
+        let Some(captures) = regex.captures_at(window, from) else {
+            return;
+        };
+        let Some(whole) = captures.get(0) else { return };
+        let value = captures
+            .name("secret")
+            .or_else(|| captures.get(1))
+            .unwrap_or(whole);
+        if whole.start() > reach {
+            return;
+        }
+        let gap = &window[..value.start()];
+        let glued = value.start() == 0 || !(starts_word(window, value.start(), &spec.head));
+        let good = !glued
+            && plausible_gap(gap, spec.need_word)
+            && !in_path(gap, value.as_bytes())
+            && (spec.tail == "any" || !worded(last_piece(value.as_bytes())));
+        if good
+            && ends_word(window, value.end(), &spec.tail)
+            && (spec.entropy == 0.0 || entropy(value.as_bytes()) >= spec.entropy)
+        {
+            accept(text, word.end, &captures, rule, index, 1, finds);
+            return;
+        }
+        from = whole.start() + 1;
+    }
+}
+
+/// Length of value that is looked for first.
+const SHORT: usize = 128;
+
+/// How far from a word its value can begin: a statement's end or a second line break ends the reach. `None` when no sign
+/// of assignment or word of the trade can stand between (a host name in a URL, prose).
+fn reach(gap: &[u8]) -> Option<usize> {
+    let mut lines = 0;
+    let mut sign = false;
+    for (i, b) in gap.iter().enumerate() {
+        match b {
+            b'\n' => {
+                lines += 1;
+                if lines > 1 {
+                    return sign.then_some(i);
+                }
+                sign = true;
+            }
+            b';' | b'}' => return (sign || i <= 2).then_some(i),
+            // A blank or dash counts after a word of the trade; that is judged with the value.
+            b'=' | b':' | b'"' | b'\'' | b'`' | b'>' | b'(' | b' ' | b'\t' | b'-' => sign = true,
+            _ => {}
+        }
+    }
+    (sign || gap.len() <= 2).then_some(gap.len())
+}
+
+/// Between a vendor's word and its value stand names, quotes and a sign of assignment, not prose.
+fn plausible_gap(gap: &[u8], need_word: bool) -> bool {
+    if gap.iter().filter(|&&b| b == b'\n').count() > 1
+        || gap.iter().any(|b| matches!(b, b';' | b'}'))
+    {
+        return false;
+    }
+    let trade = TRADE
+        .iter()
+        .any(|w| crate::checks::placeholder::contains_ignore_case(gap, w));
+    if need_word && !trade {
+        return false;
+    }
+    let sign = gap
+        .iter()
+        .any(|b| matches!(b, b'=' | b':' | b'"' | b'\'' | b'`' | b'>' | b'('));
+    sign || (trade && gap.iter().any(|b| b.is_ascii_whitespace() || *b == b'-')) || gap.len() <= 2
+}
+
+/// What follows the last `_` or `-`, when it is long: an issuer's mark before it may be a word.
+fn last_piece(value: &[u8]) -> &[u8] {
+    match value.iter().rposition(|b| matches!(b, b'_' | b'-')) {
+        Some(at) if value.len() - at > 8 => &value[at + 1..],
+        _ => value,
+    }
+}
+
+/// A digest as a segment of a path (`github.com/o/r/commit/9f86d0...`) is the name of a version.
+fn in_path(gap: &[u8], value: &[u8]) -> bool {
+    gap.trim_ascii_end().last() == Some(&b'/') && value.iter().all(u8::is_ascii_hexdigit)
+}
+
+fn accept(
+    text: &[u8],
+    base: usize,
+    captures: &Captures<'_>,
+    rule: &Rule,
+    index: usize,
+    rank: u8,
+    finds: &mut Finds,
+) {
+    let spec = &rule.spec;
+    let Some(whole) = captures.get(0) else { return };
+    let value = captures
+        .name("secret")
+        .or_else(|| captures.get(1))
+        .unwrap_or(whole);
+    // `TOKEN:x-oauth-basic`: what stands for the name is the secret.
+    let (value, named) = match captures.name("id") {
+        Some(id) if user_is_secret(id.as_bytes(), value.as_bytes()) => (id, None),
+        Some(_) if value.len() < 3 => return,
+        id => (value, id),
+    };
+    let span = base + value.start()..base + value.end();
+    // A host that only manuals have (RFC 2606), where the host is part of what is secret.
+    if spec.kind == "webhook-url"
+        && crate::checks::placeholder::contains_ignore_case(whole.as_bytes(), b"//example.")
+    {
+        return;
+    }
+    if span.is_empty() || !ends_word(text, span.end, &spec.tail) {
+        return;
+    }
+    let bytes = value.as_bytes();
+    if spec.entropy > 0.0 && entropy(bytes) < spec.entropy {
+        return;
+    }
+    let mut confidence = spec.confidence;
+    match doubt(bytes) {
+        Doubt::Hard => return,
+        Doubt::Word if rank >= 2 && spec.privilege <= 2 => confidence = confidence.min(0.2),
+        Doubt::Word => return,
+        // Kept, because the form is the issuer's, but below a value that a generator made.
+        Doubt::Soft => confidence = confidence.min(0.6),
+        Doubt::None => {}
+    }
+    if !spec.check.is_empty() {
+        if !checksum::structure(&spec.check, bytes) {
+            return;
+        }
+        match checksum::check(&spec.check, bytes) {
+            Some(true) => confidence = confidence.max(0.999),
+            Some(false) => confidence *= 0.97,
+            None => {}
+        }
+    }
+    let mut derived = derive::derive(&spec.identifier, bytes);
+    if matches!(
+        spec.identifier.as_str(),
+        "" | "prefix" | "github-app" | "dash-digits"
+    ) && derived.identifier.is_empty()
+    {
+        derived.identifier = derive::mark(&spec.literals, bytes);
+    }
+    if let Some(id) = named.filter(|id| !id.as_bytes().is_empty()) {
+        // `user:password@host` in a URL: only what is not secret of it.
+        let id = id.as_bytes();
+        let host = id
+            .iter()
+            .rposition(|b| *b == b'@')
+            .filter(|_| id.windows(3).any(|w| w == b"://"))
+            .map_or(id, |at| &id[at + 1..]);
+        derived.identifier = clean(host);
+    }
+    if let Some(near) = rule.identifier_near() {
+        let from = span.start.saturating_sub(300);
+        let to = text.len().min(span.end + 300);
+        // The nearest one before the value wins over one after it: files list the id first.
+        let mut best: Option<&[u8]> = None;
+        for found in near.captures_iter(&text[from..to]).take(8) {
+            if let Some(group) = found.get(1)
+                && (from + group.start() < span.start || best.is_none())
+            {
+                best = Some(group.as_bytes());
+            }
+        }
+        if let Some(best) = best {
+            derived.identifier = clean(best);
+            derived.public.push(clean(best));
+        }
+    }
+    let decoded = match spec.decode.as_str() {
+        "base64" => derive::base64_any(bytes).map(|decoded| {
+            match memchr::memmem::find(&decoded, b"-----BEGIN").and_then(|at| pem::at(&decoded, at))
+            {
+                // The same key in another wrapping is the same credential.
+                Some(mut key) => {
+                    derived.identifier = std::mem::take(&mut key.identifier);
+                    std::mem::take(&mut key.canonical)
+                }
+                None => decoded,
+            }
+        }),
+        "basic" => match derive::basic(bytes) {
+            Some((_, password)) if doubt(&password) >= Doubt::Word => return,
+            Some((user, password)) => {
+                derived.identifier = user;
+                Some(password)
+            }
+            None => None,
+        },
+        _ => None,
+    };
+    let secret: Zeroizing<Vec<u8>> = match decoded {
+        Some(decoded) => decoded,
+        None => Zeroizing::new(bytes.to_vec()),
+    };
+    let mut kind = None;
+    if spec.kind == "jwt" {
+        let claims = derive::jwt::Jwt::parse(bytes);
+        kind = claims.as_ref().and_then(derive::jwt::Jwt::kind);
+        if kind.is_some() {
+            confidence = confidence.max(0.97);
+        } else if claims.is_none_or(|c| !c.names_someone()) {
+            // Without issuer, subject or expiry it is a lesson in JWTs more often than a credential.
+            confidence = confidence.min(0.6);
+        }
+    }
+    let parts = if spec.public {
+        Vec::new()
+    } else {
+        vec![part("", &secret, span.clone())]
+    };
+    if spec.public {
+        if derived.identifier.is_empty() {
+            derived.identifier = clean(bytes);
+        }
+        if derived.public.is_empty() {
+            derived.public.push(clean(bytes));
+        }
+    }
+    finds.push(Raw {
+        rule: index,
+        kind,
+        span,
+        parts,
+        identifier: derived.identifier,
+        expires: derived.expires,
+        public: derived.public,
+        confidence,
+        rank,
+    });
+}
+
+/// Printable text of bounded length.
+pub fn clean(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes)
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(200)
+        .collect()
+}

@@ -1,0 +1,393 @@
+//! Forms that a secret does not have: names of things, paths, code, public keys.
+
+use crate::checks::strength::{looks_random, worded};
+
+/// Sources of names in nsswitch.conf(5): `passwd: files systemd` is no password.
+pub(super) fn name_service(value: &[u8]) -> bool {
+    const SERVICES: &[&[u8]] = &[
+        b"files",
+        b"compat",
+        b"systemd",
+        b"ldap",
+        b"nis",
+        b"nisplus",
+        b"sss",
+        b"winbind",
+        b"db",
+        b"dns",
+        b"extrausers",
+        b"cache",
+        b"mymachines",
+        b"hesiod",
+    ];
+    value
+        .split(|b| *b == b' ')
+        .next()
+        .is_some_and(|first| SERVICES.contains(&first))
+}
+
+/// The value only repeats the name (`password: "password"`, `token = accessToken`), or names the field.
+pub(super) fn same_word(name: &[u8], value: &[u8]) -> bool {
+    let squeeze = |v: &[u8]| {
+        v.iter()
+            .filter(|b| b.is_ascii_alphanumeric())
+            .map(u8::to_ascii_lowercase)
+            .collect::<Vec<u8>>()
+    };
+    if value.len() > 64 {
+        return false;
+    }
+    let (n, v) = (squeeze(name), squeeze(value));
+    if v.is_empty() {
+        return true;
+    }
+    if n == v || n.ends_with(&v) || (n.len() >= 8 && value.contains(&b'_') && v.ends_with(&n)) {
+        return true;
+    }
+    // user_password, api-token, PasswordField: separators or camel case around a word of the trade, no digits.
+    let word_like = value.iter().all(|b| {
+        b.is_ascii_alphabetic() || matches!(b, b'_' | b'-' | b'.' | b' ' | b':' | b'/' | b'#')
+    });
+    let parted = value
+        .iter()
+        .any(|b| matches!(b, b'_' | b'-' | b'.' | b':' | b'/'))
+        || value
+            .windows(2)
+            .any(|w| w[0].is_ascii_lowercase() && w[1].is_ascii_uppercase());
+    const TRADE: &[&[u8]] = &[
+        b"password",
+        b"passwd",
+        b"secret",
+        b"token",
+        b"apikey",
+        b"key",
+        b"credential",
+        b"pwd",
+        b"auth",
+        b"pass",
+    ];
+    word_like && parted && TRADE.iter().any(|t| v.windows(t.len()).any(|w| w == *t))
+}
+
+/// How public keys and certificates begin, in base64: SubjectPublicKeyInfo of the usual algorithms, OpenSSH wire form,
+/// a Certificate whose first field is a TBSCertificate.
+const PUBLIC_KEY: &[&[u8]] = &[
+    b"MIIBIjANBgkqhkiG9w0BAQEF",
+    b"MIICIjANBgkqhkiG9w0BAQEF",
+    b"MIIBojANBgkqhkiG9w0BAQEF",
+    b"MIGfMA0GCSqGSIb3DQEBAQUA",
+    b"MFwwDQYJKoZIhvcNAQEB",
+    b"MFkwEwYHKoZIzj0CAQYI",
+    b"MHYwEAYHKoZIzj0CAQYF",
+    b"MIGbMBAGByqGSM49AgEG",
+    b"MCowBQYDK2Vw",
+    b"AAAAB3NzaC1",
+    b"AAAAC3NzaC1",
+    b"AAAAE2VjZHNh",
+    b"MIIDdzCCAl",
+    b"MIICljCC",
+];
+
+/// An id made of numbers, with colons between them: a key of several columns, a MAC or IPv6 address, a digest as
+/// fingerprints are written.
+pub(super) fn numbers_with_colons(value: &[u8]) -> bool {
+    let mut parts = 0;
+    for part in value.split(|b| *b == b':') {
+        if !part.iter().all(u8::is_ascii_hexdigit) {
+            return false;
+        }
+        parts += 1;
+    }
+    parts >= 3
+}
+
+/// Forms that are not secrets: paths, URLs without password, numbers, versions, e-mail addresses, types, colours.
+pub(super) fn no_secret(value: &[u8], random: bool) -> bool {
+    let starts = |p: &[u8]| value.len() >= p.len() && value[..p.len()].eq_ignore_ascii_case(p);
+    if memchr::memmem::find(value, b"://").is_some() {
+        return true;
+    }
+    if starts(b"/")
+        || starts(b"./")
+        || starts(b"../")
+        || starts(b"~/")
+        || (value.len() > 3 && value[1] == b':' && value[2] == b'\\')
+    {
+        // Base64 may begin with a slash; a path is made of words.
+        let segments = value
+            .split(|b| *b == b'/' || *b == b'\\')
+            .filter(|s| !s.is_empty());
+        if segments.clone().count() == 0
+            || segments.clone().filter(|s| looks_random(s)).count() * 2 < segments.count().max(1)
+                && !(random && value.len() >= 30 && value.len().is_multiple_of(4))
+        {
+            return true;
+        }
+    }
+    if starts(b"arn:")
+        || starts(b"urn:")
+        || starts(b"data:")
+        || starts(b"vault:")
+        || starts(b"secretsmanager:")
+        || starts(b"ssm:")
+        || starts(b"op://")
+        || starts(b"bws:")
+        || starts(b"file:")
+        || starts(b"enc[")
+        || starts(b"sha256:")
+        || starts(b"sha512-")
+        || starts(b"sha1-")
+        || starts(b"sha256-")
+    {
+        return true;
+    }
+    if starts(b"pk_live_") || starts(b"pk_test_") || sealed(value) || address(value) {
+        return true;
+    }
+    if starts(b"ssh-rsa ")
+        || starts(b"ssh-ed25519 ")
+        || starts(b"ecdsa-")
+        || starts(b"-----BEGIN")
+        || PUBLIC_KEY.iter().any(|p| value.starts_with(p))
+    {
+        return true;
+    }
+    // Names of resources (`projects/p/secrets/s`): most of their segments are words. Base64 with slashes is not.
+    if value.iter().filter(|b| **b == b'/').count() >= 2 {
+        let (mut words, mut count, mut all) = (0, 0, 0);
+        for segment in value.split(|b| *b == b'/').filter(|s| !s.is_empty()) {
+            all += segment.len();
+            if segment.len() >= 2
+                && segment.len() <= 40
+                && !looks_random(segment)
+                && worded(segment)
+            {
+                words += segment.len();
+                count += 1;
+            }
+        }
+        // One segment of base64 may look like a word by chance.
+        if count >= 2 && words * 3 >= all * 2 {
+            return true;
+        }
+    }
+    // Numbers of programs: 131072u32, -7i64, 0xC0000156_u32.
+    if number_literal(value) || memchr::memmem::find(value, b"**/").is_some() {
+        return true;
+    }
+    // Options and escapes.
+    if starts(b"--") || starts(b"\\x") {
+        return true;
+    }
+    // Versions and ranges of them: ^1.2.3, ~1.2, >=2.
+    let number = value
+        .iter()
+        .position(|b| !matches!(b, b'^' | b'~' | b'>' | b'<' | b'=' | b'v'))
+        .map_or(value, |n| &value[n..]);
+    if number.len() < value.len()
+        && number
+            .iter()
+            .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'x' | b'*'))
+    {
+        return true;
+    }
+    let digits = value.iter().filter(|b| b.is_ascii_digit()).count();
+    if digits == value.len() && !(6..=20).contains(&digits) {
+        return true;
+    }
+    // Versions, addresses, numbers with separators.
+    if digits > 0
+        && value.iter().all(|b| {
+            b.is_ascii_digit() || matches!(b, b'.' | b',' | b':' | b'-' | b'/' | b'+' | b' ')
+        })
+        && digits < value.len()
+    {
+        return true;
+    }
+    // E-mail address.
+    if let Some(at) = value.iter().position(|b| *b == b'@')
+        && at > 0
+        && value[at + 1..]
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))
+        && value[at + 1..]
+            .iter()
+            .rposition(|b| *b == b'.')
+            .is_some_and(|d| {
+                value[at + 1..].len() - d <= 7
+                    && value[at + 1 + d + 1..].iter().all(u8::is_ascii_alphabetic)
+            })
+        && value[..at]
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(b))
+        && digits * 3 < value.len()
+    {
+        return true;
+    }
+    // Markup, format strings, globs, function bodies.
+    if memchr::memmem::find(value, b"</").is_some()
+        || memchr::memmem::find(value, b"%s").is_some()
+        || memchr::memmem::find(value, b"{}").is_some()
+        || memchr::memmem::find(value, b"=>").is_some()
+        || memchr::memmem::find(value, b"<%").is_some()
+    {
+        return true;
+    }
+    // File names.
+    const ENDINGS: &[&[u8]] = &[
+        b".txt", b".json", b".pem", b".key", b".crt", b".yml", b".yaml", b".js", b".ts", b".py",
+        b".html", b".xml", b".php", b".java", b".conf", b".com", b".org", b".net", b".md", b".go",
+        b".rb", b".h", b".c",
+    ];
+    !random
+        && ENDINGS.iter().any(|e| {
+            value.len() > e.len() && value[value.len() - e.len()..].eq_ignore_ascii_case(e)
+        })
+}
+
+/// Bare text that is code: calls, member access, indexing, operators.
+pub(super) fn expression(value: &[u8], random: bool) -> bool {
+    if value
+        .iter()
+        .any(|b| matches!(b, b'(' | b'[' | b'{' | b'<' | b'|' | b'*' | b'&'))
+        && !random
+    {
+        return true;
+    }
+    if value.iter().any(|b| matches!(b, b'(' | b'[' | b'{')) {
+        return true;
+    }
+    let dotted = value.contains(&b'.')
+        && value.split(|b| *b == b'.').all(|s| {
+            s.first()
+                .is_some_and(|b| b.is_ascii_alphabetic() || *b == b'_')
+                && s.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
+                && (s.len() < 12 || !looks_random(s))
+        });
+    // Members of what code calls its own.
+    const OWN: &[&[u8]] = &[
+        b"self.",
+        b"this.",
+        b"cls.",
+        b"args.",
+        b"config.",
+        b"settings.",
+        b"props.",
+        b"options.",
+        b"opts.",
+        b"params.",
+        b"request.",
+        b"req.",
+        b"process.env",
+        b"os.environ",
+        b"env.",
+        b"ENV.",
+        b"secrets.",
+        b"vars.",
+        b"var.",
+        b"local.",
+        b"data.",
+        b"module.",
+        b"inputs.",
+        b"github.",
+    ];
+    dotted
+        || OWN.iter().any(|o| value.starts_with(o))
+        || memchr::memmem::find(value, b"::").is_some()
+        || memchr::memmem::find(value, b"->").is_some()
+        || value.starts_with(b"@")
+        || value.starts_with(b"&")
+        || value.starts_with(b"!") && value.len() < 8
+}
+
+/// CONSTANT_NAMES, snake_case, kebab-case and camelCase without digits: names of things.
+pub(super) fn wordy_identifier(value: &[u8]) -> bool {
+    let alphabetic = value
+        .iter()
+        .all(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-' | b'.'));
+    if !alphabetic {
+        return false;
+    }
+    let separators = value
+        .iter()
+        .filter(|b| matches!(b, b'_' | b'-' | b'.'))
+        .count();
+    let humps = value
+        .windows(2)
+        .filter(|w| w[0].is_ascii_lowercase() && w[1].is_ascii_uppercase())
+        .count();
+    let upper = value.iter().filter(|b| b.is_ascii_uppercase()).count();
+    let lower = value.iter().filter(|b| b.is_ascii_lowercase()).count();
+    // Two or more parts, or upper case throughout.
+    (separators >= 2)
+        || (separators >= 1 && (upper == 0 || lower == 0) && value.len() >= 14)
+        || ((1..=4).contains(&humps) && upper <= humps + 1 && separators == 0 && value.len() >= 10)
+}
+
+/// Names of things with numbers at the ends of their words: `ssh2_auth_file`, `param_1`, `sha256-hash`.
+pub(super) fn numbered_identifier(value: &[u8]) -> bool {
+    let mut words = 0;
+    let mut letters = 0;
+    for word in value.split(|b| matches!(b, b'_' | b'-' | b'.' | b':' | b'/')) {
+        if word.is_empty() {
+            continue;
+        }
+        words += 1;
+        let digits = word.iter().rev().take_while(|b| b.is_ascii_digit()).count();
+        let stem = &word[..word.len() - digits];
+        if digits > 3 || !stem.iter().all(u8::is_ascii_alphabetic) {
+            return false;
+        }
+        // One case, or a capital at the head.
+        let upper = stem.iter().filter(|b| b.is_ascii_uppercase()).count();
+        if upper != 0 && upper != stem.len() && !(upper == 1 && stem[0].is_ascii_uppercase()) {
+            return false;
+        }
+        letters += stem.len();
+    }
+    words >= 3 && letters >= words * 2 || words == 2 && letters >= 8 && value.contains(&b'_')
+}
+
+/// A value that Bitnami's controller sealed for the cluster: base64 of the length of an RSA-4096 block (2 bytes), the
+/// block (512 bytes) and what it protects.
+fn sealed(value: &[u8]) -> bool {
+    value.len() >= 256
+        && matches!(value, [b'A', b'g', b'A'..=b'D', ..])
+        && value
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'='))
+}
+
+/// An address of Ethereum and of what was made after it: `0x` and 20 bytes in hex. Its private keys have 32.
+fn address(value: &[u8]) -> bool {
+    value.len() == 42 && value.starts_with(b"0x") && value[2..].iter().all(u8::is_ascii_hexdigit)
+}
+
+/// The key of a cache: a version and a digest (`v1-9f86d0...`).
+pub(super) fn cache_key(value: &[u8]) -> bool {
+    let Some(dash) = value.iter().position(|b| *b == b'-') else {
+        return false;
+    };
+    let (version, digest) = (&value[..dash], &value[dash + 1..]);
+    matches!(version, [b'v', digits @ ..] if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
+        && matches!(digest.len(), 32 | 40 | 64)
+        && digest.iter().all(u8::is_ascii_hexdigit)
+}
+
+/// A number with the suffix of its type, or in hexadecimal with one.
+fn number_literal(value: &[u8]) -> bool {
+    let value = value.strip_prefix(b"-").unwrap_or(value);
+    let Some(at) = value.iter().rposition(|b| matches!(b, b'u' | b'i' | b'f')) else {
+        return false;
+    };
+    let digits = value[..at].strip_suffix(b"_").unwrap_or(&value[..at]);
+    matches!(
+        &value[at + 1..],
+        b"8" | b"16" | b"32" | b"64" | b"128" | b"size"
+    ) && match digits.strip_prefix(b"0x") {
+        Some(hex) => hex.iter().all(|b| b.is_ascii_hexdigit() || *b == b'_'),
+        None => digits
+            .iter()
+            .all(|b| b.is_ascii_digit() || matches!(b, b'_' | b'.')),
+    }
+}

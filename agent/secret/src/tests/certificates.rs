@@ -1,0 +1,139 @@
+//! Certificates say in clear whose key it is and until when: made anew, read back.
+
+use crate::derive::x509;
+use crate::{Classifier, Finding, Origin};
+use base64::Engine as _;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, SerialNumber};
+
+/// 2031-02-03 00:00:00 UTC.
+const NOT_AFTER: i64 = 1_927_843_200;
+
+struct Made {
+    certificate: String,
+    der: Vec<u8>,
+    key: String,
+}
+
+fn base64(bytes: &[u8]) -> String {
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// RFC 7468: lines of 64 characters.
+fn pem(label: &str, der: &[u8]) -> String {
+    let mut body = String::new();
+    for (n, c) in base64(der).chars().enumerate() {
+        if n > 0 && n % 64 == 0 {
+            body.push('\n');
+        }
+        body.push(c);
+    }
+    format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
+}
+
+fn made(names: &[&str], authority: bool) -> Made {
+    let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+    let mut params = CertificateParams::new(names).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(DnType::OrganizationName, "system:masters");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "kubernetes-admin");
+    params.serial_number = Some(SerialNumber::from(vec![0x0a, 0x1b, 0x2c, 0xff]));
+    params.not_before = rcgen::date_time_ymd(2021, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2031, 2, 3);
+    if authority {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    }
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    Made {
+        certificate: pem("CERTIFICATE", certificate.der()),
+        der: certificate.der().to_vec(),
+        key: pem("PRIVATE KEY", key.serialized_der()),
+    }
+}
+
+#[test]
+fn a_certificate_is_read_exactly() {
+    let made = made(&["api.example.test", "other.example.test"], false);
+    let expected = x509::Certificate {
+        subject: "O=system:masters, CN=kubernetes-admin".to_owned(),
+        serial: "0a:1b:2c:ff".to_owned(),
+        not_after: NOT_AFTER,
+        authority: false,
+        name: "api.example.test".to_owned(),
+    };
+    assert_eq!(x509::der(&made.der).as_ref(), Some(&expected));
+    assert_eq!(
+        x509::first_pem(made.certificate.as_bytes()).as_ref(),
+        Some(&expected)
+    );
+    assert_eq!(
+        expected.identifier(),
+        "O=system:masters, CN=kubernetes-admin (api.example.test) serial 0a:1b:2c:ff"
+    );
+    // The leaf comes first, whatever signed it.
+    let authority = self::made(&[], true);
+    let chain = format!("{}{}{}", made.key, made.certificate, authority.certificate);
+    assert_eq!(x509::first_pem(chain.as_bytes()), Some(expected));
+    let authority = x509::first_pem(authority.certificate.as_bytes()).unwrap();
+    assert!(authority.authority);
+    assert_eq!(authority.name, "");
+    assert_eq!(
+        authority.identifier(),
+        "O=system:masters, CN=kubernetes-admin serial 0a:1b:2c:ff"
+    );
+    // One byte less is none.
+    assert_eq!(x509::der(&made.der[..made.der.len() - 1]), None);
+}
+
+fn only(text: &str, path: &str) -> Finding {
+    let mut findings = Classifier::builtin().classify(text.as_bytes(), Origin::File { path });
+    findings.retain(|f| !f.parts.is_empty());
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    findings.remove(0)
+}
+
+#[test]
+fn a_kubeconfig_expires_with_its_certificate() {
+    let made = made(&[], false);
+    let config = |certificate: &str| {
+        format!(
+            "apiVersion: v1\nkind: Config\nclusters:\n- name: prod\n  cluster:\n    server: https://10.0.0.1:6443\n\
+             contexts:\n- name: c\n  context:\n    cluster: prod\n    user: admin\n\
+             users:\n- name: admin\n  user:\n{certificate}    client-key-data: {}\n",
+            base64(made.key.as_bytes())
+        )
+    };
+    let certificate = format!(
+        "    client-certificate-data: {}\n",
+        base64(made.certificate.as_bytes())
+    );
+    let found = only(&config(&certificate), "/root/.kube/config");
+    assert_eq!(found.kind, "kubeconfig");
+    assert_eq!(found.expires, Some(NOT_AFTER));
+    assert_eq!(
+        found.identifier,
+        "admin@prod O=system:masters, CN=kubernetes-admin"
+    );
+    let bare = only(&config(""), "/root/.kube/config");
+    assert_eq!(bare.expires, None);
+    assert_eq!(bare.identifier, "admin@prod");
+}
+
+#[test]
+fn a_key_expires_with_the_certificate_beside_it() {
+    let made = made(&["api.example.test"], false);
+    let text = format!("{}{}", made.key, made.certificate);
+    let found = only(&text, "/srv/server.pem");
+    assert_eq!(found.kind, "tls-private-key");
+    assert_eq!(found.expires, Some(NOT_AFTER));
+    assert_eq!(
+        found.identifier,
+        "O=system:masters, CN=kubernetes-admin (api.example.test) serial 0a:1b:2c:ff"
+    );
+    assert_eq!(found.public, ["O=system:masters, CN=kubernetes-admin"]);
+    assert_eq!(only(&made.key, "/srv/server.pem").expires, None);
+}
