@@ -2,8 +2,8 @@
 
 use keytrail_model::{Bound, Credential, CredentialRef, Dropped};
 use keytrail_payload::{Learned, Matcher};
-use keytrail_secret::{Finding, Fingerprinter};
-use std::collections::HashMap;
+use keytrail_secret::{Finding, Fingerprinter, outranks};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Credentials kept at most. Beyond it new ones are told wherever they are met, but not looked for in what is sent, and
@@ -54,12 +54,13 @@ impl Registry {
     /// lone key id) names a credential, it does not hold one; below `min_confidence` nothing counts.
     pub fn learn_held(&mut self, findings: &[Finding], min_confidence: f64) -> Vec<CredentialRef> {
         let mut held: Vec<CredentialRef> = Vec::new();
+        let mut seen: HashSet<String> = HashSet::new();
         for finding in findings {
             if finding.parts.is_empty() || finding.confidence < min_confidence {
                 continue;
             }
             if let Some(credential) = self.learn(finding)
-                && !held.iter().any(|c| c.fingerprint == credential.fingerprint)
+                && seen.insert(credential.fingerprint.clone())
             {
                 held.push(credential);
             }
@@ -80,7 +81,7 @@ impl Registry {
     pub fn learn(&mut self, finding: &Finding) -> Option<CredentialRef> {
         let fresh = finding.credential(&self.fingerprinter);
         let credential = match self.known.get(&fresh.fingerprint) {
-            Some(known) if !better(&fresh, known) => return Some(known.clone()),
+            Some(known) if !outranks(&fresh, known) => return Some(known.clone()),
             None if self.known.len() >= self.limit => {
                 self.dropped.add(Bound::Secrets, 1);
                 return Some(Arc::new(fresh));
@@ -107,14 +108,6 @@ impl Registry {
         self.generation += 1;
         Some(credential)
     }
-}
-
-/// A specific rule knows a secret better than a generic one, and one that found the identifier better than one that did not.
-fn better(fresh: &Credential, known: &Credential) -> bool {
-    fresh.confidence > known.confidence
-        || (fresh.confidence >= known.confidence
-            && known.identifier.is_empty()
-            && !fresh.identifier.is_empty())
 }
 
 #[cfg(test)]

@@ -378,20 +378,29 @@ impl Digest {
         };
         let mut found = Vec::new();
         let mut env_unreadable = None;
+        let mut environment = None;
         match procfs::area(tgid, "environ") {
             _ if !holdings => {}
-            Ok((block, _)) => found.extend(exec::in_environment(
-                &block,
-                &self.classifier,
-                &mut self.registry,
-            )),
+            Ok((block, _)) => {
+                found.extend(exec::in_environment(
+                    &block,
+                    &self.classifier,
+                    &mut self.registry,
+                ));
+                environment = Some(block);
+            }
             // No memory: a kernel thread, or gone by now.
             Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {}
             Err(e) => env_unreadable = Some(e.to_string()),
         }
         let mut argv = Vec::new();
         if let Ok((area, _)) = procfs::area(tgid, "cmdline") {
-            let (shown, in_argv) = exec::arguments(&area, &self.classifier, &mut self.registry);
+            let clear = environment
+                .as_ref()
+                .map(|block| exec::in_clear(block, &found, &self.registry))
+                .unwrap_or_default();
+            let (shown, in_argv) =
+                exec::arguments(&area, &clear, &self.classifier, &mut self.registry);
             argv = shown;
             if holdings {
                 found.extend(in_argv);

@@ -16,6 +16,7 @@ mod http;
 mod learn;
 mod matcher;
 mod pem;
+mod pieces;
 mod redact;
 mod scan;
 mod scrub;
@@ -23,6 +24,7 @@ mod stream;
 mod strength;
 mod tail;
 mod tls;
+mod views;
 mod window;
 
 #[cfg(test)]
@@ -34,6 +36,7 @@ pub use host::host_name;
 pub use http::{HTTP2_PREFACE, RequestHead, looks_like_http2};
 pub use learn::Learned;
 pub use matcher::Matcher;
+pub use pieces::Pieces;
 pub use scrub::scrub_stack;
 pub use stream::{Chunk, Layer, Sent, StreamKey, Streams};
 pub use strength::MIN_SECRET;
