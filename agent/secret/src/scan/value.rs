@@ -153,10 +153,7 @@ fn password(value: &[u8], shape: &Shape, written: Written) -> Option<f64> {
 
 /// Letters alone, drawn at random: too long and too various for a word, and with pairs that words do not have.
 fn drawn(value: &[u8], shape: &Shape) -> bool {
-    shape.letters == value.len()
-        && value.len() >= 16
-        && !worded(value)
-        && entropy(value) >= if value.len() >= 24 { 3.5 } else { 3.2 }
+    shape.letters == value.len() && value.len() >= 16 && !worded(value) && entropy(value) >= 3.0
 }
 
 /// A value after a name that says token or secret: machines make them.
