@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use keytrail_export::{Address, BoundSocket, Hub, Server};
+use keytrail_model::{EventKind, Signal, TlsStack};
 use keytrail_proto::v1::{Event, GetStatusResponse, LibraryStatus, Process, SignalStatus};
 use std::fs::Permissions;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -70,13 +71,13 @@ impl Agent {
             signals: signals
                 .iter()
                 .map(|s| SignalStatus {
-                    signal: (*s).to_owned(),
+                    signal: Signal::of_word(s).unwrap().number(),
                     hook: "raw_tp:x".into(),
                     ..Default::default()
                 })
                 .collect(),
             libraries: vec![LibraryStatus {
-                stack: "openssl".into(),
+                stack: TlsStack::OpenSsl.number(),
                 covered: true,
                 ..Default::default()
             }],
@@ -115,7 +116,7 @@ impl Agent {
 
     fn publish(&self, n: u32) {
         self.hub.publish(Arc::new(Event {
-            kind: "credential_read".into(),
+            kind: EventKind::CredentialRead.number(),
             process: Some(Process {
                 pid: n,
                 comm: "c\x1b[31mat".into(),

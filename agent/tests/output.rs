@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use keytrail::output::{Format, Style, Summary, TraceEnd, Writer, gap_event};
+use keytrail_model::{Channel, EventKind, EvidenceGrade, GapReason, SourceType, Transform};
 use keytrail_proto::v1::*;
 use pbjson_types::Timestamp;
 use std::time::Duration;
@@ -30,7 +31,7 @@ fn base(kind: &str) -> Event {
             seconds: 1_700_000_000,
             nanos: 482_000_000,
         }),
-        kind: kind.into(),
+        kind: EventKind::of_word(kind).unwrap().number(),
         process: Some(Process {
             pid: 4121,
             comm: "python3".into(),
@@ -60,7 +61,7 @@ fn base(kind: &str) -> Event {
 fn read() -> Event {
     Event {
         source: Some(Source {
-            r#type: "file".into(),
+            r#type: SourceType::File.number(),
             path: "/root/.aws/credentials".into(),
             mode: "0600".into(),
             ..Default::default()
@@ -89,9 +90,9 @@ fn sent(grade: &str, channel: &str, transform: &str) -> Event {
             ..Default::default()
         }),
         evidence: Some(Evidence {
-            grade: grade.into(),
-            channel: channel.into(),
-            transform: transform.into(),
+            grade: EvidenceGrade::of_word(grade).unwrap().number(),
+            channel: Channel::of_word(channel).unwrap().number(),
+            transform: Transform::of_word(transform).unwrap().number(),
             payload_bytes: 100,
             inspected_bytes: 90,
             ..Default::default()
@@ -292,15 +293,15 @@ fn nothing_of_the_host_reaches_the_terminal_unescaped() {
         "coverage_gap",
         "process_start",
         "process_exit",
-        &evil,
+        "of a newer agent",
     ] {
-        for source in ["file", "env", "argv", &evil] {
+        for source in ["file", "env", "argv", "of a newer agent"] {
             for (ip, socket, pod) in [
                 (e(), String::new(), e()),
                 (String::new(), e(), String::new()),
             ] {
                 events.push(Event {
-                    kind: kind.to_owned(),
+                    kind: EventKind::of_word(kind).map_or(99, EventKind::number),
                     process: Some(Process {
                         key: e(),
                         executable: Some(Executable {
@@ -330,7 +331,7 @@ fn nothing_of_the_host_reaches_the_terminal_unescaped() {
                         ..Default::default()
                     }),
                     source: Some(Source {
-                        r#type: source.to_owned(),
+                        r#type: SourceType::of_word(source).map_or(99, SourceType::number),
                         path: e(),
                         mode: e(),
                         env_name: e(),
@@ -352,10 +353,10 @@ fn nothing_of_the_host_reaches_the_terminal_unescaped() {
                         ..Default::default()
                     }),
                     evidence: Some(Evidence {
-                        grade: e(),
-                        transform: e(),
-                        channel: e(),
-                        destination_method: e(),
+                        grade: 99,
+                        transform: 99,
+                        channel: 99,
+                        destination_method: 99,
                         part: e(),
                         hook: e(),
                         ..Default::default()
@@ -363,10 +364,10 @@ fn nothing_of_the_host_reaches_the_terminal_unescaped() {
                     coverage: vec![e()],
                     attack: vec![e()],
                     gap: Some(Gap {
-                        reason: e(),
+                        reason: 99,
                         detail: e(),
                         remedy: e(),
-                        signal: e(),
+                        signal: 99,
                         ..Default::default()
                     }),
                     ..Default::default()
@@ -378,12 +379,12 @@ fn nothing_of_the_host_reaches_the_terminal_unescaped() {
     events.iter().for_each(|event| summary.add(event));
     let status = GetStatusResponse {
         libraries: vec![LibraryStatus {
-            stack: e(),
+            stack: 99,
             reason: e(),
             ..Default::default()
         }],
         signals: vec![SignalStatus {
-            signal: e(),
+            signal: 99,
             refused: vec![RefusedHook {
                 reason: e(),
                 ..Default::default()
@@ -421,7 +422,7 @@ fn nothing_of_the_host_reaches_the_terminal_unescaped() {
 #[test]
 fn json_lines_have_no_header_and_gaps_are_events() {
     let gap = Gap {
-        reason: "client_too_slow".into(),
+        reason: GapReason::ClientTooSlow.number(),
         count: 5,
         ..Default::default()
     };
@@ -432,7 +433,7 @@ fn json_lines_have_no_header_and_gaps_are_events() {
         .collect();
     assert_eq!(events[0], read());
     assert_eq!(
-        (events[1].kind.as_str(), events[1].gap.as_ref()),
+        (EventKind::word_of(events[1].kind), events[1].gap.as_ref()),
         ("coverage_gap", Some(&gap))
     );
 }

@@ -6,6 +6,7 @@ use hyper_util::rt::TokioIo;
 use keytrail_export::{
     Address, BoundSocket, Client, Hub, ServeError, Server, StatusSource, connect,
 };
+use keytrail_model::{EventKind, GapReason};
 use keytrail_proto::v1::stream_events_response::Response as Payload;
 use keytrail_proto::v1::{
     Ancestor, Counters, Credential, Event, EventId, Filter, GetStatusRequest, GetStatusResponse,
@@ -108,7 +109,7 @@ fn event(n: u64) -> Event {
             seconds: n as i64,
             nanos: 0,
         }),
-        kind: "credential_read".into(),
+        kind: EventKind::CredentialRead.number(),
         process: Some(Process {
             pid: 40 + n as u32,
             ancestors: vec![Ancestor {
@@ -185,7 +186,7 @@ async fn events_of_before_come_first_and_once() {
     let mut limited = agent.ask(request(at(0), None, vec![])).await;
     let first = match next(&mut limited).await {
         Some(Payload::Gap(gap)) => {
-            assert_eq!(gap.reason, "replay_limited");
+            assert_eq!(gap.reason, GapReason::ReplayLimited.number());
             gap.to.unwrap().seconds as u64 + 1
         }
         other => panic!("not a gap: {other:?}"),
@@ -203,7 +204,7 @@ async fn filters_that_can_never_match_are_refused() {
     let agent = start(Hub::new());
     let filters = [
         Filter {
-            kinds: vec!["credential_red".into()],
+            kinds: vec![99],
             ..Default::default()
         },
         Filter {
@@ -246,7 +247,7 @@ async fn filters_are_applied_by_the_server() {
         .await;
     let mut by_kind = agent
         .stream(Filter {
-            kinds: vec!["process_exit".into()],
+            kinds: vec![EventKind::ProcessExit.number()],
             ..Default::default()
         })
         .await;
@@ -266,7 +267,7 @@ async fn filters_are_applied_by_the_server() {
     sure_event.credential.as_mut().unwrap().confidence = 0.99;
     sure_event.credential.as_mut().unwrap().fingerprint = "kt1:ff".into();
     let exit = Event {
-        kind: "process_exit".into(),
+        kind: EventKind::ProcessExit.number(),
         ..event(3)
     };
     for e in [event(1), event(2), exit, sure_event] {
@@ -386,7 +387,7 @@ async fn a_slow_client_gets_an_exact_gap_in_its_place_and_others_everything() {
                 expected += 1;
             }
             Some(Payload::Gap(gap)) => {
-                assert_eq!(gap.reason, "client_too_slow");
+                assert_eq!(gap.reason, GapReason::ClientTooSlow.number());
                 assert_eq!(gap.from.unwrap().seconds as u64, expected);
                 expected += gap.count;
                 missed += gap.count;

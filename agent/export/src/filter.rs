@@ -1,6 +1,7 @@
 //! Server-side filters of a stream.
 
 use globset::{GlobBuilder, GlobMatcher};
+use keytrail_model::EventKind;
 use keytrail_proto::v1::{Event, Filter};
 
 /// Fingerprints begin with this (the version of the scheme), so people may leave it out.
@@ -11,18 +12,6 @@ const FINGERPRINT_MIN: usize = 8;
 const MAX_ENTRIES: usize = 256;
 /// Longest entry, bytes.
 const MAX_PATTERN: usize = 1024;
-
-/// Kinds of event there are: a filter on another one would be silent for ever.
-pub const KINDS: &[&str] = &[
-    "credential_read",
-    "credential_opened",
-    "credential_exposed",
-    "credential_sent",
-    "credential_created",
-    "coverage_gap",
-    "process_start",
-    "process_exit",
-];
 
 /// A filter checked once, to be asked of every event.
 #[derive(Clone, Debug, Default)]
@@ -51,10 +40,12 @@ impl EventFilter {
         if !(0.0..=1.0).contains(&filter.min_confidence) {
             return Err("min_confidence must be between 0 and 1".into());
         }
-        if let Some(kind) = filter.kinds.iter().find(|k| !KINDS.contains(&k.as_str())) {
+        let unknown = |kind: &&i32| EventKind::of_number(**kind).is_none();
+        if let Some(kind) = filter.kinds.iter().find(unknown) {
+            let kinds: Vec<_> = EventKind::ALL.iter().map(|k| k.word()).collect();
             return Err(format!(
-                "there is no kind of event {kind:?}; kinds are {}",
-                KINDS.join(", ")
+                "there is no kind of event {kind}; kinds are {}",
+                kinds.join(", ")
             ));
         }
         let patterns = patterns(&filter.credentials)?;
@@ -63,19 +54,20 @@ impl EventFilter {
 
     /// Whether events that are only the context of others can pass.
     pub(super) fn wants_context(&self) -> bool {
-        self.passes_kind("process_start") || self.passes_kind("process_exit")
+        let mut kinds = EventKind::ALL.iter().filter(|kind| kind.is_context());
+        kinds.any(|kind| self.passes_kind(kind.number()))
     }
 
     /// Whether an event passes all filters that are set.
     pub fn passes(&self, event: &Event) -> bool {
-        self.passes_kind(&event.kind) && self.passes_credential(event) && self.passes_pid(event)
+        self.passes_kind(event.kind) && self.passes_credential(event) && self.passes_pid(event)
     }
 
-    fn passes_kind(&self, kind: &str) -> bool {
+    fn passes_kind(&self, kind: i32) -> bool {
         if self.filter.kinds.is_empty() {
-            return kind != "process_start" && kind != "process_exit";
+            return !EventKind::of_number(kind).is_some_and(EventKind::is_context);
         }
-        self.filter.kinds.iter().any(|k| k == kind)
+        self.filter.kinds.contains(&kind)
     }
 
     fn passes_credential(&self, event: &Event) -> bool {
@@ -84,7 +76,7 @@ impl EventFilter {
         }
         let Some(credential) = &event.credential else {
             // A gap concerns every credential: a filter must not make a blind spot silent. Nothing is claimed by it.
-            return event.kind == "coverage_gap";
+            return is_gap(event);
         };
         let wanted = |text: &String| {
             *text == credential.kind
@@ -106,11 +98,15 @@ impl EventFilter {
             return true;
         }
         let Some(process) = &event.process else {
-            return event.kind == "coverage_gap";
+            return is_gap(event);
         };
         let wanted = |pid: u32| self.filter.pids.contains(&pid);
         wanted(process.pid) || process.ancestors.iter().any(|a| wanted(a.pid))
     }
+}
+
+fn is_gap(event: &Event) -> bool {
+    event.kind == EventKind::CoverageGap.number()
 }
 
 /// The entries with wildcards, `*` and `**` alike for any characters.
@@ -150,9 +146,13 @@ mod tests {
     use super::*;
     use keytrail_proto::v1::{Ancestor, Credential, Process};
 
-    fn event(kind: &str) -> Event {
+    fn kind(word: &str) -> i32 {
+        EventKind::of_word(word).map_or(99, EventKind::number)
+    }
+
+    fn event(word: &str) -> Event {
         Event {
-            kind: kind.into(),
+            kind: kind(word),
             process: Some(Process {
                 pid: 42,
                 ancestors: vec![Ancestor {
@@ -183,9 +183,9 @@ mod tests {
         let all = with(|_| {});
         assert!(all.passes(&event("credential_read")));
         assert!(!all.passes(&event("process_start")));
-        assert!(with(|f| f.kinds = vec!["process_start".into()]).passes(&event("process_start")));
+        assert!(with(|f| f.kinds = vec![kind("process_start")]).passes(&event("process_start")));
         assert!(
-            !with(|f| f.kinds = vec!["credential_sent".into()]).passes(&event("credential_read"))
+            !with(|f| f.kinds = vec![kind("credential_sent")]).passes(&event("credential_read"))
         );
     }
 
@@ -256,7 +256,9 @@ mod tests {
             );
         }
         refused(&|f| f.credentials = vec!["*".repeat(2000)]);
-        assert!(refused(&|f| f.kinds = vec!["sent".into()]).contains("credential_sent"));
+        for number in [0, 99] {
+            assert!(refused(&|f| f.kinds = vec![number]).contains("credential_sent"));
+        }
     }
 
     #[test]
@@ -289,11 +291,11 @@ mod tests {
     #[test]
     fn a_gap_without_process_passes_filters_on_processes_and_credentials() {
         let gap = Event {
-            kind: "coverage_gap".into(),
+            kind: kind("coverage_gap"),
             ..Default::default()
         };
         assert!(with(|f| f.pids = vec![1]).passes(&gap));
         assert!(with(|f| f.credentials = vec!["octocat".into()]).passes(&gap));
-        assert!(!with(|f| f.kinds = vec!["credential_sent".into()]).passes(&gap));
+        assert!(!with(|f| f.kinds = vec![kind("credential_sent")]).passes(&gap));
     }
 }

@@ -1,6 +1,7 @@
 //! The events of before: what a reader that comes late can still be told.
 
 use super::filter::EventFilter;
+use keytrail_model::{EventKind, GapReason};
 use keytrail_proto::v1::{Event, Gap};
 use pbjson_types::Timestamp;
 use prost::Message as _;
@@ -73,9 +74,10 @@ impl History {
             time: event.time,
             body: event.encode_to_vec().into(),
         };
-        match event.kind.as_str() {
-            "process_start" | "process_exit" => self.context.push(kept, MAX_CONTEXT),
-            _ => self.events.push(kept, MAX_EVENTS),
+        if EventKind::of_number(event.kind).is_some_and(EventKind::is_context) {
+            self.context.push(kept, MAX_CONTEXT);
+        } else {
+            self.events.push(kept, MAX_EVENTS);
         }
     }
 
@@ -136,7 +138,7 @@ impl Snapshot {
         }
         // With as many as were asked for, nothing is missing.
         let gap = self.forgotten.filter(|_| out.len() < most).map(|to| Gap {
-            reason: "replay_limited".into(),
+            reason: GapReason::ReplayLimited.number(),
             detail: "events of before this time are no longer in the agent's memory".into(),
             remedy: "keep a `keytrail watch` running".into(),
             to,
@@ -165,7 +167,7 @@ mod tests {
                 seconds: n,
                 nanos: 0,
             }),
-            kind: kind.into(),
+            kind: EventKind::of_word(kind).unwrap().number(),
             coverage: vec!["x".repeat(size)],
             ..Default::default()
         }
@@ -205,7 +207,10 @@ mod tests {
         };
         assert_eq!(told(&history, &all, last(2)), (vec![8, 9], None));
         assert_eq!(told(&history, &all, last(0)), (vec![], None));
-        let kinds = vec!["credential_read".into(), "process_start".into()];
+        let kinds = vec![
+            EventKind::CredentialRead.number(),
+            EventKind::ProcessStart.number(),
+        ];
         let filter = EventFilter::new(Filter {
             kinds,
             ..Default::default()

@@ -6,6 +6,7 @@
 
 use super::filter::EventFilter;
 use super::history::{History, Replay, Snapshot};
+use keytrail_model::GapReason;
 use keytrail_proto::v1::{Event, Gap};
 use pbjson_types::Timestamp;
 use prost::Message as _;
@@ -40,13 +41,13 @@ impl Item {
     /// The gap record a missed interval is reported as.
     pub fn gap(count: u64, from: Option<Timestamp>, to: Option<Timestamp>) -> Gap {
         Gap {
-            reason: "client_too_slow".into(),
+            reason: GapReason::ClientTooSlow.number(),
             detail: format!("{count} events were not sent because this client read too slowly"),
             remedy: "filter on the server, or read faster".into(),
             count,
             from,
             to,
-            signal: String::new(),
+            signal: 0,
         }
     }
 }
@@ -308,7 +309,7 @@ mod tests {
 
     fn event(n: i64) -> Arc<Event> {
         Arc::new(Event {
-            kind: "credential_read".into(),
+            kind: keytrail_model::EventKind::CredentialRead.number(),
             time: Some(Timestamp {
                 seconds: n,
                 nanos: 0,

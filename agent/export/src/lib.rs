@@ -1,7 +1,8 @@
-//! The gRPC API on a unix socket: the only part of the agent that knows tonic.
+//! The gRPC API on a unix socket, and what makes protobuf of events: the only part of the agent that knows tonic.
 
 mod address;
 mod client;
+pub mod convert;
 mod filter;
 mod history;
 mod hub;
@@ -11,7 +12,7 @@ mod socket;
 
 pub use address::{Address, AddressError};
 pub use client::{Client, ClientError, connect};
-pub use filter::{EventFilter, KINDS};
+pub use filter::EventFilter;
 pub use history::Replay;
 pub use hub::{Hub, Item, MAX_READERS, Next, QUEUE, Subscription};
 pub use server::Server;

@@ -9,7 +9,6 @@ use super::{
     maps::Maps,
     proof, provoke,
     ring::Ring,
-    status::{Refused, SensorStatus, SignalReport, Tier},
     tls::Libraries,
     watch::Watches,
     wipe::Step,
@@ -24,6 +23,8 @@ use keytrail_abi::{
     PROC_IGNORED, ProcState,
     globals::{self, field as f},
 };
+use keytrail_model::status::{Refused, SensorStatus, SignalReport};
+use keytrail_model::{Signal as Name, Tier};
 use std::{
     collections::HashMap,
     io,
@@ -122,22 +123,22 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
     for report in &status.signals {
         let hook = report.hook.clone();
         match report.signal {
-            "exec" => names.exec = hook,
-            "fork" => names.fork = hook,
-            "exit" => names.exit = hook,
-            "connect" => names.connect = hook,
-            "tcp_send" => names.send = hook,
+            Name::Exec => names.exec = hook,
+            Name::Fork => names.fork = hook,
+            Name::Exit => names.exit = hook,
+            Name::Connect => names.connect = hook,
+            Name::TcpSend => names.send = hook,
             _ => {}
         }
     }
-    if let Some(report) = status.signal_mut("tcp_send")
+    if let Some(report) = status.signal_mut(Name::TcpSend)
         && report.note.is_empty()
     {
         report.note = "sends by UDP (QUIC) and over Unix sockets are not seen".to_owned();
     }
     let mut libraries = Libraries::default();
     let tls = libraries.prepare(&mut ebpf);
-    if let Some(report) = status.signal_mut("tls_write") {
+    if let Some(report) = status.signal_mut(Name::TlsWrite) {
         match tls {
             Ok(()) => {
                 report.hook = "uprobe".to_owned();
@@ -309,11 +310,11 @@ fn attach_candidate(
 fn open_fanotify(status: &mut SensorStatus) -> Option<Fanotify> {
     match Fanotify::new() {
         Ok(group) => {
-            if let Some(report) = status.signal_mut("file_open") {
+            if let Some(report) = status.signal_mut(Name::FileOpen) {
                 report.hook = "fanotify".to_owned();
                 report.tier = Some(Tier::Base);
             }
-            if let Some(report) = status.signal_mut("file_read") {
+            if let Some(report) = status.signal_mut(Name::FileRead) {
                 if report.hook.is_empty() {
                     report.hook = "fanotify".to_owned();
                     report.tier = Some(Tier::Base);
@@ -332,7 +333,7 @@ fn open_fanotify(status: &mut SensorStatus) -> Option<Fanotify> {
                 reason: hooks::words(&error),
                 remedy: "a kernel with CONFIG_FANOTIFY, and CAP_SYS_ADMIN".to_owned(),
             };
-            for signal in ["file_open", "file_read"] {
+            for signal in [Name::FileOpen, Name::FileRead] {
                 if let Some(report) = status.signal_mut(signal) {
                     report.refused.push(refused.clone());
                 }

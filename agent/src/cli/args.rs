@@ -6,6 +6,7 @@ use crate::config::{DEFAULT_LISTEN, LogFormat, Tier};
 use crate::output::Format;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use keytrail_export::Address;
+use keytrail_model::EventKind;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -112,7 +113,7 @@ pub struct WatchArgs {
 
     /// Only events of this kind (read, opened, exposed, sent, created, gap, start, exit); may be repeated.
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = parse_kind)]
-    pub kind: Vec<String>,
+    pub kind: Vec<EventKind>,
 
     /// Begin with the events of the last DURATION (30s, 5m, 2h, 1d), or with all the agent remembers.
     #[arg(long, value_name = "DURATION|all", value_parser = parse_since)]
@@ -302,7 +303,10 @@ mod tests {
         let Command::Watch(args) = cli.command else {
             panic!()
         };
-        assert_eq!(args.kind, ["credential_read", "credential_sent"]);
+        assert_eq!(
+            args.kind,
+            [EventKind::CredentialRead, EventKind::CredentialSent]
+        );
         assert!(Cli::try_parse_from(["keytrail", "watch", "--kind", "sentt"]).is_err());
         assert!(Cli::try_parse_from(["keytrail", "inventory", "diff", "-o", "json"]).is_ok());
     }

@@ -52,7 +52,7 @@ async fn watch(args: &WatchArgs) -> u8 {
         Err(e) => return fail(&e, status_of(&e)),
     };
     let filter = Filter {
-        kinds: args.kind.clone(),
+        kinds: args.kind.iter().map(|kind| kind.number()).collect(),
         credentials: args.credential.clone(),
         pids: args.pid.clone(),
         min_confidence: args.min_confidence,

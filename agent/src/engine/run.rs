@@ -5,13 +5,15 @@ use super::places::Places;
 use super::{Command, Shared, Sink};
 use keytrail_abi::{FileId, Kind, PROC_HOLDER, ProcState};
 use keytrail_core::correlate::Core;
+use keytrail_export::convert;
 use keytrail_host::clock::{boot_ns, wall_ns};
 use keytrail_ingest::decode;
 use keytrail_ingest::{Digest, Digested, Kernel, Settle};
-use keytrail_model::{Dropped, GapSeen, Observation, Pid};
+use keytrail_model::status::LibraryReport;
+use keytrail_model::{Dropped, Event, GapSeen, Observation, Pid};
 use keytrail_payload as wire;
 use keytrail_proto::v1;
-use keytrail_sensor::{LibraryReport, RawRecord, Sensor};
+use keytrail_sensor::{RawRecord, Sensor};
 use keytrail_store::Ledger;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -120,7 +122,7 @@ pub(super) struct Line {
     pub root: Option<u32>,
     pub events: u64,
     /// Counts of the gaps so far, by reason.
-    pub gaps: BTreeMap<String, u64>,
+    pub gaps: BTreeMap<&'static str, u64>,
     pub records: BTreeMap<&'static str, u64>,
     pub bad_records: u64,
     pub places: Places,
@@ -379,9 +381,9 @@ impl Line {
                 continue;
             }
             if let Some(gap) = &event.gap {
-                *self.gaps.entry(gap.reason.clone()).or_default() += gap.count.max(1);
+                *self.gaps.entry(gap.reason.word()).or_default() += gap.count.max(1);
             }
-            let event = Arc::new(event);
+            let event = Arc::new(convert::event(event));
             if let Some(ledger) = &self.ledger {
                 ledger.record(event.clone());
             }
@@ -396,7 +398,7 @@ impl Line {
             .is_none_or(|followed| followed.iter().any(|pid| library.users.contains(&pid.tgid)))
     }
 
-    fn wanted(&self, event: &v1::Event) -> bool {
+    fn wanted(&self, event: &Event) -> bool {
         let (Some(followed), Some(root)) = (&self.followed, self.root) else {
             return true;
         };
@@ -690,7 +692,12 @@ impl Runner {
                 .collect(),
             lost: lost.into_iter().collect(),
             events: self.line.events,
-            gaps: self.line.gaps.clone().into_iter().collect(),
+            gaps: self
+                .line
+                .gaps
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), *v))
+                .collect(),
             credentials: self.line.digest.registry.len() as u64,
             processes: table.len() as u64,
             holders: table.live().filter(|p| !p.holdings.is_empty()).count() as u64,

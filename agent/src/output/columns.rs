@@ -3,6 +3,7 @@
 use super::describe;
 use super::escape::{Cut, fit, pad};
 use super::style::{Colour, Style};
+use keytrail_model::{DestinationMethod, EvidenceGrade, SourceType, Transform};
 use keytrail_proto::v1::Event;
 use std::fmt::Write as _;
 use unicode_width::UnicodeWidthStr as _;
@@ -143,16 +144,19 @@ pub fn wide(event: &Event, style: &Style) -> String {
     if let Some(s) = &event.source {
         say("from", &super::describe::source(s));
         say("mode", &s.mode);
-        if s.r#type == "file" {
+        if s.r#type == SourceType::File.number() {
             say("owner", &format!("{}:{}", s.owner_uid, s.owner_gid));
         }
     }
     if let Some(e) = &event.evidence {
-        say("grade", &e.grade);
-        say("transform", &e.transform);
+        say("grade", EvidenceGrade::word_of(e.grade));
+        say("transform", Transform::word_of(e.transform));
         say("part", &e.part);
         say("hook", &e.hook);
-        say("destination_by", &e.destination_method);
+        say(
+            "destination_by",
+            DestinationMethod::word_of(e.destination_method),
+        );
         if e.payload_bytes > 0 {
             say(
                 "inspected",

@@ -2,7 +2,8 @@
 
 use super::escape::escape;
 use super::style::Colour;
-use keytrail_proto::v1::{Credential, Destination, Event, Process, Source};
+use keytrail_model::{Channel, EventKind, EvidenceGrade, GapReason, SourceType, Transform};
+use keytrail_proto::v1::{Credential, Destination, Event, Evidence, Process, Source};
 use pbjson_types::Timestamp;
 use std::fmt::Write as _;
 
@@ -84,39 +85,38 @@ pub fn credential(credential: Option<&Credential>) -> String {
 
 /// What happened, with the colour that goes with it.
 pub fn action(event: &Event) -> (String, Colour) {
-    let channel = || match event
-        .evidence
-        .as_ref()
-        .map(|e| e.channel.as_str())
-        .unwrap_or_default()
-    {
-        "tls" => "TLS".to_owned(),
-        "tcp" => "clear".to_owned(),
-        other => escape(other).into_owned(),
+    let evidence = event.evidence.as_ref();
+    let channel = || match evidence.and_then(|e| Channel::of_number(e.channel)) {
+        Some(Channel::Tls) => "TLS",
+        Some(Channel::Tcp) => "clear",
+        _ => Channel::word_of(evidence.map_or(0, |e| e.channel)),
     };
-    let grade = event
-        .evidence
-        .as_ref()
-        .map(|e| e.grade.as_str())
-        .unwrap_or_default();
-    match event.kind.as_str() {
-        "credential_read" => ("read file".into(), Colour::Cyan),
-        "credential_opened" => ("opened file".into(), Colour::Dim),
-        "credential_created" => ("new file".into(), Colour::Cyan),
-        "credential_exposed" => match event.source.as_ref().map(|s| s.r#type.as_str()) {
-            Some("env") => ("has in env".into(), Colour::Yellow),
-            Some("argv") => ("has in argv".into(), Colour::Yellow),
+    let grade = evidence.and_then(|e| EvidenceGrade::of_number(e.grade));
+    let Some(kind) = EventKind::of_number(event.kind) else {
+        return (EventKind::word_of(event.kind).into(), Colour::Plain);
+    };
+    match kind {
+        EventKind::CredentialRead => ("read file".into(), Colour::Cyan),
+        EventKind::CredentialOpened => ("opened file".into(), Colour::Dim),
+        EventKind::CredentialCreated => ("new file".into(), Colour::Cyan),
+        EventKind::CredentialExposed => match event
+            .source
+            .as_ref()
+            .and_then(|s| SourceType::of_number(s.r#type))
+        {
+            Some(SourceType::Env) => ("has in env".into(), Colour::Yellow),
+            Some(SourceType::Argv) => ("has in argv".into(), Colour::Yellow),
             _ => ("exposed".into(), Colour::Yellow),
         },
         // The grade is in the verb: only `observed` says that the credential was sent.
-        "credential_sent" => match grade {
-            "observed" => (format!("sent {}", channel()), Colour::Red),
-            "identified" => (format!("named in {}", channel()), Colour::Yellow),
+        EventKind::CredentialSent => match grade {
+            Some(EvidenceGrade::Observed) => (format!("sent {}", channel()), Colour::Red),
+            Some(EvidenceGrade::Identified) => (format!("named in {}", channel()), Colour::Yellow),
             _ => ("holder sent".into(), Colour::Dim),
         },
-        "coverage_gap" => ("NOT SEEN".into(), Colour::Bold),
-        "process_start" => ("start".into(), Colour::Dim),
-        "process_exit" => (
+        EventKind::CoverageGap => ("NOT SEEN".into(), Colour::Bold),
+        EventKind::ProcessStart => ("start".into(), Colour::Dim),
+        EventKind::ProcessExit => (
             match event.exit.as_ref() {
                 Some(e) if e.signal != 0 => format!("killed ({})", e.signal),
                 Some(e) => format!("exit {}", e.status),
@@ -124,18 +124,17 @@ pub fn action(event: &Event) -> (String, Colour) {
             },
             Colour::Dim,
         ),
-        other => (escape(other).into_owned(), Colour::Plain),
     }
 }
 
 /// Where the process has it from: `/root/.netrc`, `env GITHUB_TOKEN`, `argv[2]`.
 pub fn source(source: &Source) -> String {
-    let mut text = match source.r#type.as_str() {
-        "file" => escape(&source.path).into_owned(),
-        "env" => format!("env {}", escape(&source.env_name)),
-        "argv" => format!("argv[{}]", source.argv_index),
-        "" => "unknown".into(),
-        other => escape(other).into_owned(),
+    let mut text = match SourceType::of_number(source.r#type) {
+        Some(SourceType::File) => escape(&source.path).into_owned(),
+        Some(SourceType::Env) => format!("env {}", escape(&source.env_name)),
+        Some(SourceType::Argv) => format!("argv[{}]", source.argv_index),
+        _ if source.r#type == 0 => "unknown".into(),
+        _ => SourceType::word_of(source.r#type).into(),
     };
     if !source.inherited_from.is_empty() {
         text.push_str(" (inherited)");
@@ -197,13 +196,13 @@ fn without_port(name: &str) -> String {
 /// The last column.
 pub fn place(event: &Event) -> String {
     let mut text = match (
-        event.kind.as_str(),
+        EventKind::of_number(event.kind),
         &event.destination,
         &event.source,
         &event.gap,
     ) {
-        ("coverage_gap", _, _, Some(gap)) => {
-            let mut text = escape(&gap.reason).into_owned();
+        (Some(EventKind::CoverageGap), _, _, Some(gap)) => {
+            let mut text = GapReason::word_of(gap.reason).to_owned();
             if gap.count > 0 {
                 let _ = write!(text, " x{}", gap.count);
             }
@@ -212,9 +211,9 @@ pub fn place(event: &Event) -> String {
             }
             text
         }
-        ("credential_sent", Some(d), ..) => destination(d),
-        ("credential_sent", None, ..) => "unknown destination".into(),
-        ("process_start", ..) => command(event.process.as_ref()),
+        (Some(EventKind::CredentialSent), Some(d), ..) => destination(d),
+        (Some(EventKind::CredentialSent), None, ..) => "unknown destination".into(),
+        (Some(EventKind::ProcessStart), ..) => command(event.process.as_ref()),
         (_, _, Some(s), _) => source(s),
         (_, Some(d), ..) => destination(d),
         _ => String::new(),
@@ -222,12 +221,18 @@ pub fn place(event: &Event) -> String {
     if let Some(e) = event
         .evidence
         .as_ref()
-        .filter(|_| event.kind == "credential_sent")
-        && !matches!(e.transform.as_str(), "" | "raw")
+        .filter(|_| event.kind == EventKind::CredentialSent.number())
+        && let Some(transform) = encoded(e)
     {
-        let _ = write!(text, " as {}", escape(&e.transform));
+        let _ = write!(text, " as {transform}");
     }
     text
+}
+
+/// How the secret was encoded, where it was not sent as it is.
+pub fn encoded(evidence: &Evidence) -> Option<&'static str> {
+    let plain = evidence.transform == 0 || evidence.transform == Transform::Raw.number();
+    (!plain).then(|| Transform::word_of(evidence.transform))
 }
 
 /// ATT&CK techniques, each set off from what stands before it.

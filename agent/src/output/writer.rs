@@ -2,6 +2,7 @@
 
 use super::columns::{Layout, wide};
 use super::{Format, Style, json};
+use keytrail_model::EventKind;
 use keytrail_proto::v1::{Event, Gap};
 use std::io::{self, Write};
 
@@ -88,7 +89,7 @@ impl<W: Write> Writer<W> {
 /// A gap as an event: what files and terminals show has one schema.
 pub fn gap_event(gap: Gap) -> Event {
     Event {
-        kind: "coverage_gap".into(),
+        kind: EventKind::CoverageGap.number(),
         time: gap.to,
         gap: Some(gap),
         ..Default::default()

@@ -3,7 +3,7 @@
 use crate::{
     agent::{Agent, Setup},
     command::{Act, act, sh},
-    events::{Ask as _, Event, of_kind, parse_lines},
+    events::{Ask as _, Event, Signal, Tier, of_kind, parse_lines},
     machine::{Scratch, keytrail, patience, turn, wait_for},
     plant,
     server::Sink,
@@ -208,7 +208,7 @@ pub fn trace_shows_events() {
     assert!(events[2].contains(&format!(" id={}", planted.identifier.as_deref().unwrap())));
 
     // Nothing but events, each whole.
-    let kinds = |events: &[Event]| events.iter().map(|e| e.kind.clone()).collect::<Vec<_>>();
+    let kinds = |events: &[Event]| events.iter().map(|e| e.what()).collect::<Vec<_>>();
     let expected = [
         "credential_exposed",
         "credential_exposed",
@@ -353,7 +353,7 @@ pub fn watch_shows_the_events() {
     let printed: Vec<_> = agent
         .events()
         .into_iter()
-        .filter(|e| !e.kind.starts_with("process_") && (first..=id(&last)).contains(&id(e)))
+        .filter(|e| !e.what().starts_with("process_") && (first..=id(&last)).contains(&id(e)))
         .collect();
     let shown: Vec<_> = shown.into_iter().filter(|e| id(e) <= id(&last)).collect();
     assert_eq!(shown, printed, "watch and agent tell different stories");
@@ -421,12 +421,19 @@ pub fn doctor_names_every_signal() {
         let json = doctor("json").stdout_text();
         let status: keytrail_proto::v1::GetStatusResponse =
             serde_json::from_str(&json).unwrap_or_else(|e| panic!("{e}: {json}"));
-        let named: BTreeSet<&str> = status.signals.iter().map(|s| s.signal.as_str()).collect();
+        let named: BTreeSet<&str> = status
+            .signals
+            .iter()
+            .map(|s| Signal::word_of(s.signal))
+            .collect();
         for signal in SIGNALS {
             assert!(named.contains(signal), "no {signal} in {named:?}");
         }
         // What no hook tells is said.
-        let send = status.signals.iter().find(|s| s.signal == "tcp_send");
+        let send = status
+            .signals
+            .iter()
+            .find(|s| s.signal == Signal::TcpSend.number());
         let note = &send.expect("tcp_send").note;
         assert!(
             note.contains("UDP") && note.contains("Unix sockets"),
@@ -436,10 +443,10 @@ pub fn doctor_names_every_signal() {
             assert!(
                 !signal.hook.is_empty(),
                 "{} has no hook: {json}",
-                signal.signal
+                Signal::word_of(signal.signal)
             );
             assert!(
-                matches!(signal.tier.as_str(), "base" | "fentry"),
+                matches!(Tier::word_of(signal.tier), "base" | "fentry"),
                 "{signal:?}"
             );
             for refused in &signal.refused {
@@ -483,13 +490,17 @@ pub fn doctor_names_the_better_tier() {
         ("file_read", "fexit:security_file_permission"),
         ("tcp_send", "fentry:tcp_sendmsg_locked"),
     ] {
-        let signal = status.signals.iter().find(|s| s.signal == name).unwrap();
+        let signal = status
+            .signals
+            .iter()
+            .find(|s| Signal::word_of(s.signal) == name)
+            .unwrap();
         if takes || signal.refused.iter().all(|r| r.hook != hook) {
-            assert_eq!(signal.tier, "fentry", "{release}: {signal:?}");
+            assert_eq!(signal.tier, Tier::Fentry.number(), "{release}: {signal:?}");
             assert!(signal.hook.contains(hook), "{signal:?}");
             better |= name == "file_read";
         } else {
-            assert_eq!(signal.tier, "base", "{signal:?}");
+            assert_eq!(signal.tier, Tier::Base.number(), "{signal:?}");
         }
     }
     // The records come from there, too.
@@ -626,7 +637,7 @@ pub fn watch_begins_with_what_was() {
     let expected: Vec<u64> = agent
         .tree(holding)
         .iter()
-        .filter(|e| !e.kind.starts_with("process_"))
+        .filter(|e| !e.what().starts_with("process_"))
         .map(id)
         .collect();
     let ids = |process| told(process).iter().map(id).collect::<Vec<_>>();

@@ -141,7 +141,7 @@ pub fn stranger_sends_noise() {
     let about: Vec<_> = agent
         .tree(done.pid)
         .into_iter()
-        .filter(|e| e.kind.starts_with("credential_"))
+        .filter(|e| e.what().starts_with("credential_"))
         .collect();
     count(&about, 0, "events about a stranger");
 }
