@@ -5,6 +5,7 @@ pub mod clock;
 pub mod fanotify;
 pub mod mounts;
 pub mod priority;
+pub mod proc_reads;
 pub mod procfs;
 pub mod verdict;
 pub mod writes;
