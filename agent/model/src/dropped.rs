@@ -28,6 +28,8 @@ pub enum Bound {
     Holdings,
     /// Connections whose lineage is not decided yet.
     Connections,
+    /// Proven destinations of TLS writes that wait for what may speak against them.
+    Destinations,
     /// Identifiers that the next payload may go on with.
     Identifiers,
 }
@@ -120,6 +122,12 @@ impl Bound {
                 "connections of holders were forgotten before it was decided whether to tell of them as lineage",
                 FEWER,
                 Signal::TcpSend,
+            ),
+            Self::Destinations => (
+                GapReason::TableFull,
+                "destinations of TLS writes were given up: too many writes of one process waited for proof",
+                "what was sent is told all the same, with an unknown destination",
+                Signal::TlsWrite,
             ),
             Self::Identifiers => (
                 GapReason::TableFull,

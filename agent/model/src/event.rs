@@ -2,7 +2,8 @@
 //! comments say what each field means.
 
 use super::words::{
-    Channel, DestinationMethod, EventKind, EvidenceGrade, GapReason, Signal, SourceType, Transform,
+    Channel, DestinationMethod, Direction, EventKind, EvidenceGrade, GapReason, LineageBasis,
+    Signal, SourceType, Transform,
 };
 use super::{CredentialRef, ExeFacts, HostName};
 
@@ -137,6 +138,8 @@ pub struct Destination {
     pub local_ip: String,
     pub local_port: u32,
     pub network_namespace: u64,
+    /// Who asked for the connection; `None` when that is not known.
+    pub direction: Option<Direction>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,6 +154,8 @@ pub struct Evidence {
     pub part: String,
     pub occurrences: u32,
     pub hook: String,
+    /// Set on lineage only.
+    pub lineage_basis: Option<LineageBasis>,
 }
 
 impl Evidence {
@@ -166,6 +171,7 @@ impl Evidence {
             part: String::new(),
             occurrences: 0,
             hook: hook.to_owned(),
+            lineage_basis: None,
         }
     }
 }
@@ -194,4 +200,8 @@ pub struct Gap {
 pub struct ProcessExit {
     pub status: i32,
     pub signal: i32,
+    /// Exposures in the process's descendants that they only inherited, as it did or they from it.
+    pub inherited_exposures: u64,
+    /// Lineage that was not told one by one: inherited and told of a relative already, or of the process's clients.
+    pub untold_sends: u64,
 }

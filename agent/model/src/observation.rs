@@ -3,7 +3,7 @@
 //! A recording is a sequence of these, one JSON object a line; replaying it gives byte-identical events.
 
 use super::CredentialRef;
-use super::words::{GapReason, Signal, Transform, optional_signal};
+use super::words::{Direction, GapReason, Signal, Transform, optional_signal};
 use serde::{Deserialize, Serialize};
 
 /// Clock ticks a second in /proc/PID/stat and in process keys (USER_HZ, 100 on every Linux architecture we build for).
@@ -67,6 +67,11 @@ pub enum Observation {
         file: FileFacts,
         credentials: Vec<CredentialRef>,
     },
+    /// What was learnt is no credential: it was the beginning of one, read while the file was being written.
+    Withdrawn {
+        boot_ns: u64,
+        fingerprint: String,
+    },
     Gap(GapSeen),
     /// The recording ends: what is pending is decided now.
     Stop {
@@ -91,6 +96,9 @@ pub struct AgentStart {
     pub rebooted: bool,
     /// Emit process_start and process_exit for every process.
     pub process_events: bool,
+    /// Only this process and its descendants are followed: what it begins with is told, whoever had it before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub followed: Option<u32>,
 }
 
 /// Where a process met a credential.
@@ -248,6 +256,12 @@ pub struct SendSeen {
     pub tls_more: Vec<(u8, u16)>,
     /// The TLS call this send happened in, and its session.
     pub tls_call: Option<(u64, u64)>,
+    /// A TLS hello begins it: a client's on an outgoing connection, a server's on an accepted one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hello: Option<Direction>,
+    /// Who asked for the connection, where the kernel side knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
     pub hook: String,
 }
 

@@ -136,6 +136,26 @@ words! {
 }
 
 words! {
+    /// Who asked for a connection.
+    Direction {
+        /// The process itself.
+        Outgoing = 1 "outgoing",
+        /// The peer: the process listened.
+        Accepted = 2 "accepted",
+    }
+}
+
+words! {
+    /// What ties a holder to a credential in lineage.
+    LineageBasis {
+        /// The process met it itself, or is a copy (by fork) of one that did.
+        Own = 1 "own",
+        /// An ancestor or an earlier program of the process met it, and an exec lies between: memory did not come along.
+        Inherited = 2 "inherited",
+    }
+}
+
+words! {
     /// Where a process has a credential from.
     SourceType {
         File = 1 "file",

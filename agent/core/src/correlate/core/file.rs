@@ -10,6 +10,8 @@ use keytrail_model::{
 
 /// Programs of one process back from the present one that an open may have been of.
 const MAX_PROGRAMS: u32 = 4;
+/// The hook whose records have the time at which they were fetched.
+const UNTIMED: &str = "fanotify";
 
 impl Core {
     pub(super) fn on_file(&mut self, seen: &FileSeen) {
@@ -59,11 +61,18 @@ impl Core {
             });
         }
         let exec = self.table.get(seen.at.pid).map_or(0, |p| p.exec);
+        // fanotify tells no time: it was after the last time that somebody asked it.
+        let from_ns = if seen.hook == UNTIMED {
+            self.tick_ns.min(seen.at.boot_ns)
+        } else {
+            seen.at.boot_ns
+        };
         for credential in &seen.credentials {
             self.hold(
                 &seen.at,
                 credential,
                 HoldingPlace::File(Box::new(seen.file.clone())),
+                from_ns,
             );
             let once = (
                 seen.at.pid,
@@ -78,7 +87,7 @@ impl Core {
             }
             let mut e = self.event(EventKind::CredentialRead, seen.at.boot_ns);
             e.process = Some(self.table.describe(seen.at.pid));
-            e.credential = Some(credential.clone());
+            e.credential = Some(self.best(credential));
             e.source = Some(event::file_source(&seen.file));
             e.evidence = Some(Evidence::new(
                 Some(EvidenceGrade::Observed),
@@ -103,7 +112,7 @@ impl Core {
         for credential in &open.seen.credentials {
             let mut e = self.event(EventKind::CredentialOpened, open.seen.at.boot_ns);
             e.process = Some(self.table.describe(key.0));
-            e.credential = Some(credential.clone());
+            e.credential = Some(self.best(credential));
             e.source = Some(event::file_source(&open.seen.file));
             e.evidence = Some(Evidence::new(None, Channel::File, &open.seen.hook));
             self.emit(e);

@@ -5,20 +5,80 @@ use keytrail_model::SendSeen;
 /// Content types (RFC 8446, section 5.1).
 const CHANGE_CIPHER_SPEC: u8 = 0x14;
 const HANDSHAKE: u8 = 0x16;
-const APPLICATION_DATA: u8 = 0x17;
+pub const APPLICATION_DATA: u8 = 0x17;
 const HEADER: u64 = 5;
 /// Most bytes of plaintext in one TLS record (RFC 8446, section 5.1).
 const RECORD_MAX: u64 = 16_384;
 
-/// What a record costs beside its plaintext: header 5, then TLS 1.3 content type 1 and tag 16; TLS 1.2 AES-GCM nonce 8
-/// and tag 16; TLS 1.2 ChaCha20-Poly1305 tag 16. No padding.
-const TLS13: u64 = 22;
-const TLS12_GCM: u64 = 29;
-const TLS12_CHACHA: u64 = 21;
+/// Ciphers a connection may have, one bit each: they tell what a record costs beside its plaintext. A length proves
+/// something only where one is left, which the connection's own handshake or an earlier proof has told: 323 bytes in
+/// one are as long as 330 in another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ciphers(u8);
+
+impl Ciphers {
+    pub const TLS13: Self = Self(1);
+    pub const TLS12_GCM: Self = Self(2);
+    pub const TLS12_CHACHA: Self = Self(4);
+    pub const ANY: Self = Self(1 | 2 | 4);
+    /// One whose records have other lengths (CBC, padding).
+    pub const OTHER: Self = Self(0);
+
+    /// The one whose records cost this much.
+    fn of_overhead(overhead: u64) -> Self {
+        Self::ANY
+            .each()
+            .find(|(_, o)| *o == overhead)
+            .map_or(Self::OTHER, |(cipher, _)| cipher)
+    }
+
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    pub fn is_known(self) -> bool {
+        self.0.count_ones() == 1
+    }
+
+    /// Each with what a record of it costs: header 5, then TLS 1.3 content type 1 and tag 16; TLS 1.2 AES-GCM nonce 8
+    /// and tag 16; TLS 1.2 ChaCha20-Poly1305 tag 16. No padding.
+    fn each(self) -> impl Iterator<Item = (Self, u64)> {
+        [
+            (Self::TLS13, 22),
+            (Self::TLS12_GCM, 29),
+            (Self::TLS12_CHACHA, LEAST),
+        ]
+        .into_iter()
+        .filter(move |(cipher, _)| self.0 & cipher.0 != 0)
+    }
+}
+
+/// The least a record costs.
+const LEAST: u64 = 21;
 
 /// Lengths of TLS 1.3 records that look like application data and are a client's Finished (SHA-256, SHA-384) or a
 /// KeyUpdate: a handshake message of 4 bytes and 32, 48 or 1, content type and tag.
 const TLS13_HANDSHAKE: [u16; 3] = [4 + 32 + 17, 4 + 48 + 17, 4 + 1 + 17];
+
+/// What is known of a connection when it sends.
+#[derive(Clone, Copy, Debug)]
+pub struct Before {
+    /// The ciphers it may have.
+    pub ciphers: Ciphers,
+    /// The record before was a ChangeCipherSpec.
+    pub changed: bool,
+    /// All it sent until now is a hello: application data next is TLS 1.3's, for TLS 1.2 needs more of a handshake.
+    pub greeted: bool,
+}
+
+impl Before {
+    /// Nothing is known.
+    pub const NOTHING: Self = Self {
+        ciphers: Ciphers::ANY,
+        changed: false,
+        greeted: false,
+    };
+}
 
 /// Where application data may begin in a send, and which record is there.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +86,10 @@ struct Beginning {
     at: u64,
     /// Length field of the first record, when its header was captured.
     length: Option<u16>,
-    /// The version the records before it are of, when they tell.
-    tls13: Option<bool>,
+    /// The ciphers the records before it leave.
+    ciphers: Ciphers,
+    /// A part of a handshake is here first, so that no length is exact.
+    handshake: bool,
 }
 
 /// A send of TLS records, from its length and the headers that were captured.
@@ -35,48 +97,87 @@ struct Beginning {
 pub struct Flight {
     total: u64,
     beginnings: Vec<Beginning>,
+    /// What is known of the connection after it.
+    after: Before,
 }
 
 impl Flight {
     /// `None` when the send is no beginning of TLS records.
-    pub fn of(send: &SendSeen) -> Option<Self> {
+    pub fn of(send: &SendSeen, before: Before) -> Option<Self> {
         let first = send.tls_record.filter(|(_, length)| *length > 0)?;
         let total = send.payload.total;
         let mut beginnings = Vec::new();
         let mut at = 0;
-        let mut tls13 = None;
-        let mut changed = false;
+        let Before {
+            mut ciphers,
+            mut changed,
+            mut greeted,
+        } = before;
+        let mut finished = false;
         let mut follows = true;
         for (kind, length) in std::iter::once(&first).chain(&send.tls_more) {
-            if *kind == APPLICATION_DATA {
-                beginnings.push(Beginning {
-                    at,
-                    length: Some(*length),
-                    tls13,
-                });
-                if !TLS13_HANDSHAKE.contains(length) {
-                    follows = false;
-                    break;
+            match *kind {
+                APPLICATION_DATA => {
+                    // TLS 1.3 ends its handshake in records that look like data; TLS 1.2 never has data here.
+                    let handshake = changed || greeted;
+                    if handshake || finished {
+                        ciphers = ciphers.and(Ciphers::TLS13);
+                    }
+                    greeted = false;
+                    let short = TLS13_HANDSHAKE.contains(length);
+                    if !(handshake && short) {
+                        beginnings.push(Beginning {
+                            at,
+                            length: Some(*length),
+                            ciphers,
+                            handshake,
+                        });
+                    }
+                    if !short {
+                        follows = false;
+                        changed = false;
+                        break;
+                    }
+                    // What follows it here is behind a Finished.
+                    finished = true;
                 }
-                tls13 = Some(true);
-            } else if changed && *kind == HANDSHAKE {
-                tls13 = Some(false);
+                // The first encrypted record of TLS 1.2: its length tells the cipher.
+                HANDSHAKE if changed => {
+                    ciphers = ciphers.and(finished_of(*length));
+                    greeted = false;
+                }
+                HANDSHAKE => greeted = send.hello.is_some() && at == 0,
+                _ => {}
             }
-            changed |= *kind == CHANGE_CIPHER_SPEC;
+            changed = *kind == CHANGE_CIPHER_SPEC;
             at += HEADER + u64::from(*length);
         }
         if follows && at > 0 && at < total {
             beginnings.push(Beginning {
                 at,
                 length: None,
-                tls13,
+                ciphers: if finished {
+                    ciphers.and(Ciphers::TLS13)
+                } else {
+                    ciphers
+                },
+                handshake: false,
             });
         }
-        // After a ChangeCipherSpec in the same send the Finished comes first: alone, it is no application data.
-        if changed && tls13 == Some(true) {
-            beginnings.retain(|b| b.tls13.is_some());
-        }
-        Some(Self { total, beginnings })
+        Some(Self {
+            total,
+            beginnings,
+            after: Before {
+                ciphers,
+                changed,
+                greeted,
+            },
+        })
+    }
+
+    /// What is known of the connection after it.
+    pub fn after(&self) -> Before {
+        self.after
     }
 
     /// Most bytes of it that may be records of application data.
@@ -87,44 +188,52 @@ impl Flight {
 
     /// Whether `plain` bytes may be somewhere in it.
     pub fn may_carry(&self, plain: u64) -> bool {
-        self.application() >= plain.saturating_add(TLS12_CHACHA)
+        self.application() >= plain.saturating_add(LEAST)
     }
 
     /// Whether its application data may begin with the encryption of `plain` bytes, whatever follows.
     pub fn may_begin_with(&self, plain: u64) -> bool {
         let first = plain.min(RECORD_MAX);
         self.beginnings.iter().any(|b| {
-            let head = |o: &u64| first + o - HEADER;
-            let any = [TLS13, TLS12_GCM, TLS12_CHACHA];
+            let head = |(_, o): (Ciphers, u64)| first + o - HEADER;
             b.length
-                .is_none_or(|l| any.iter().any(|o| head(o) == u64::from(l)))
+                .is_none_or(|l| b.ciphers.each().any(|c| head(c) == u64::from(l)))
                 && self.total.saturating_sub(b.at) >= plain
         })
     }
 
-    /// Whether its application data is exactly the encryption of these writes, one after the other.
-    pub fn is_exactly(&self, writes: &[u64]) -> bool {
-        let Some(first) = writes.first() else {
-            return false;
-        };
-        self.beginnings.iter().any(|b| {
-            let overheads: &[u64] = match b.tls13 {
-                Some(true) => &[TLS13],
-                Some(false) => &[TLS12_GCM, TLS12_CHACHA],
-                None => &[TLS13, TLS12_GCM, TLS12_CHACHA],
-            };
-            overheads.iter().any(|overhead| {
+    /// The ciphers, among these, under which its application data is exactly the encryption of these writes, one after
+    /// the other; and whether it is proven: no other cipher is possible.
+    pub fn is_exactly(&self, writes: &[u64], possible: Ciphers) -> Option<bool> {
+        let first = writes.first()?;
+        let mut fits = None;
+        for b in self.beginnings.iter().filter(|b| !b.handshake) {
+            let ciphers = b.ciphers.and(possible);
+            for (_, overhead) in ciphers.each() {
                 let head = (*first).min(RECORD_MAX) + overhead - HEADER;
-                b.length.is_none_or(|l| u64::from(l) == head)
+                let exact = b.length.is_none_or(|l| u64::from(l) == head)
                     && writes
                         .iter()
                         .try_fold(b.at, |sum, n| {
                             sum.checked_add(*n)?
-                                .checked_add(n.div_ceil(RECORD_MAX).checked_mul(*overhead)?)
+                                .checked_add(n.div_ceil(RECORD_MAX).checked_mul(overhead)?)
                         })
-                        .is_some_and(|sum| sum == self.total)
-            })
-        })
+                        .is_some_and(|sum| sum == self.total);
+                if exact {
+                    fits = Some(fits == Some(true) || ciphers.is_known());
+                }
+            }
+        }
+        fits
+    }
+}
+
+/// The ciphers of TLS 1.2 whose Finished (16 bytes) makes a record of this length.
+fn finished_of(length: u16) -> Ciphers {
+    match length {
+        40 => Ciphers::TLS12_GCM,
+        32 => Ciphers::TLS12_CHACHA,
+        _ => Ciphers::OTHER,
     }
 }
 
@@ -134,9 +243,15 @@ pub fn fits(total: u64, len: u16) -> bool {
     (first + 16..=first + 96).contains(&u64::from(len))
 }
 
+/// The cipher by which a write of `total` bytes begins with a record of length `len`.
+pub fn cipher_of(total: u64, len: u16) -> Ciphers {
+    let overhead = (HEADER + u64::from(len)).saturating_sub(total.min(RECORD_MAX));
+    Ciphers::of_overhead(overhead)
+}
+
 /// Whether application data begins the send or one before it goes on.
 pub fn is_application(send: &SendSeen) -> bool {
-    match (send.tls_record, Flight::of(send)) {
+    match (send.tls_record, Flight::of(send, Before::NOTHING)) {
         (_, Some(flight)) => flight.application() > 0,
         (Some((kind, _)), None) => kind == APPLICATION_DATA,
         (None, None) => false,
