@@ -346,6 +346,7 @@ fn doctor_is_content_only_when_every_signal_of_the_mission_has_a_hook() {
     let agent = Agent::start_seeing(&all);
     let (code, out, err) = run(&["doctor", "--address", &agent.address()]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert_eq!(out.lines().next(), Some("All is well."));
     for word in [
         "kernel",
         "lockdown",
@@ -366,6 +367,11 @@ fn doctor_is_content_only_when_every_signal_of_the_mission_has_a_hook() {
     );
     let status: GetStatusResponse = serde_json::from_str(&out).unwrap();
     assert_eq!((status.signals.len(), status.libraries.len()), (7, 1));
+    let (code, out, _) = run(&["doctor", "--address", &agent.address()]);
+    assert_eq!(
+        (code, out.lines().next()),
+        (1, Some("NOT WELL: no hook for tls_write."))
+    );
 }
 
 #[test]
@@ -413,4 +419,104 @@ fn help_documents_exit_statuses_and_version_is_printed() {
         )
     );
     assert_eq!(run(&["frobnicate"]).0, 2);
+}
+
+#[test]
+fn classify_of_what_cannot_be_read_does_not_say_that_nothing_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let plain = dir.path().join("plain");
+    std::fs::write(&plain, "nothing here\n").unwrap();
+    let plain = plain.to_str().unwrap();
+    let missing = dir.path().join("missing");
+    let missing = missing.to_str().unwrap();
+    let (code, out, err) = run(&["classify", missing]);
+    assert_eq!((code, out.as_str()), (1, ""), "{err}");
+    assert_eq!(
+        err,
+        format!("keytrail classify: {missing}: No such file or directory (os error 2)\n")
+    );
+    let (code, out, _) = run(&["classify", plain, missing]);
+    assert_eq!(
+        (code, out.as_str()),
+        (1, "no credentials found in what could be read\n")
+    );
+    assert_eq!(run(&["classify", plain]).1, "no credentials found\n");
+}
+
+#[test]
+fn wrong_usage_of_trace_is_not_a_missing_command() {
+    for args in [
+        &["trace", "--evets", "x", "true"][..],
+        &["trace", "-x", "--", "true"],
+        &["trace", "--output", "xml", "--", "true"],
+        &["trace"],
+        &["trace", "--"],
+    ] {
+        let (code, out, err) = run(args);
+        assert_eq!((code, out.as_str()), (2, ""), "{args:?}: {err}");
+    }
+    let (_, help, _) = run(&["trace", "--help"]);
+    assert!(help.contains("status 2"), "{help}");
+}
+
+#[test]
+fn completions_and_manual_pages_know_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, out, _) = run(&["completions", shell]);
+        assert_eq!(code, 0);
+        for word in ["inventory", "trace", "min-confidence"] {
+            assert!(out.contains(word), "{shell}: {word}");
+        }
+    }
+    assert_eq!(run(&["completions", "cmd"]).0, 2);
+    let checked = Command::new("bash")
+        .args(["-n", "/dev/stdin"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .and_then(|mut bash| {
+            use std::io::Write as _;
+            let text = run(&["completions", "bash"]).1;
+            bash.stdin.take().unwrap().write_all(text.as_bytes())?;
+            bash.wait()
+        });
+    assert!(checked.unwrap().success());
+    let (code, page, _) = run(&["man"]);
+    assert_eq!(code, 0);
+    assert!(page.contains(".TH keytrail 1"), "{page}");
+    let dir = tempfile::tempdir().unwrap();
+    let pages = dir.path().join("man1");
+    assert_eq!(run(&["man", "--dir", pages.to_str().unwrap()]).0, 0);
+    for name in ["keytrail.1", "keytrail-watch.1", "keytrail-inventory-diff.1"] {
+        assert!(pages.join(name).exists(), "{name}");
+    }
+}
+
+#[test]
+fn the_environment_names_the_agent() {
+    let agent = Agent::start();
+    let mut watch = keytrail(&["watch", "-n", "1"]);
+    let child = watch
+        .env("KEYTRAIL_ADDRESS", agent.address())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    agent.wait_for_reader();
+    agent.publish(1);
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(0));
+    // An option goes before it.
+    let (code, _, err) = said(
+        keytrail(&["watch", "--address", "unix:/nonexistent"])
+            .env("KEYTRAIL_ADDRESS", agent.address())
+            .output()
+            .unwrap(),
+    );
+    assert_eq!(code, 3, "{err}");
+    let (code, ..) = said(
+        keytrail(&["watch"])
+            .env("KEYTRAIL_ADDRESS", "tcp:1")
+            .output()
+            .unwrap(),
+    );
+    assert_eq!(code, 2);
 }

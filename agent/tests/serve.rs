@@ -598,3 +598,38 @@ fn events_make_the_round_trip_through_canonical_json() {
     assert!(json.contains("\"time\":\"1970-01-01T00:00:05"), "{json}");
     assert_eq!(serde_json::from_str::<Event>(&json).unwrap(), e);
 }
+
+/// What gRPC's C core (grpcio 1.85.3, `GetStatus` of `unix:/tmp/capdir/run/k.sock`) sends, as captured: its `:authority`
+/// is the percent-encoded path of the socket.
+const GRPCIO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00$\x04\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x03\
+\x00\x00\x00\x00\x00\x04\x00@\x00\x00\x00\x05\x00@\x00\x00\x00\x06\x00\x00@\x00\xfe\x03\x00\x00\x00\x01\x00\x00\x04\x08\
+\x00\x00\x00\x00\x00\x00?\x00\x01\x00\x00\x00\x04\x01\x00\x00\x00\x00\x00\x01\x00\x01\x04\x00\x00\x00\x01@\x05:path#/\
+keytrail.v1.EventService/GetStatus@\n:authority\x1btmp%2Fcapdir%2Frun%2Fk.sock\x83\x86@\x0ccontent-type\x10application/\
+grpc@\x02te\x08trailers@\x14grpc-accept-encoding\x17identity, deflate, gzip@\x0cgrpc-timeout\x051500m@\nuser-agent0\
+grpc-python/1.85.3 grpc-c/58.0.0 (linux; chttp2)\x00\x00\x04\x08\x00\x00\x00\x00\x01\x00\x00\x00\x05\x00\x00\x05\x00\x01\
+\x00\x00\x00\x01\x00\x00\x00\x00\x00";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_names_the_socket_as_its_host_is_served() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let agent = start(Hub::new());
+    let mut stream = tokio::net::UnixStream::connect(address(&agent.dir).path())
+        .await
+        .unwrap();
+    stream.write_all(GRPCIO).await.unwrap();
+    // The first frame on stream 1 is an answer (HEADERS, 1), not the end of the stream (RST_STREAM, 3).
+    let kind = tokio::time::timeout(Duration::from_secs(10), async {
+        loop {
+            let mut head = [0; 9];
+            stream.read_exact(&mut head).await.unwrap();
+            if head[8] == 1 && head[3] != 8 {
+                return head[3];
+            }
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; length as usize];
+            stream.read_exact(&mut payload).await.unwrap();
+        }
+    });
+    assert_eq!(kind.await.unwrap(), 1);
+    agent.server.shutdown().await;
+}

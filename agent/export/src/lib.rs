@@ -1,6 +1,7 @@
 //! The gRPC API on a unix socket, and what makes protobuf of events: the only part of the agent that knows tonic.
 
 mod address;
+mod authority;
 mod client;
 pub mod convert;
 mod filter;

@@ -1,6 +1,6 @@
 //! The command line.
 
-use super::exit;
+use super::{examples, exit};
 use super::kinds::parse_kind;
 use crate::config::{DEFAULT_LISTEN, LogFormat, Tier};
 use crate::output::Format;
@@ -13,7 +13,8 @@ use std::time::Duration;
 
 /// Who uses which credential on this host, and where it goes.
 #[derive(Debug, Parser)]
-#[command(name = "keytrail", version, propagate_version = true, after_help = exit::HELP)]
+#[command(name = "keytrail", version, propagate_version = true,
+    after_help = exit::HELP, after_long_help = format!("{}{}", examples::KEYTRAIL, exit::HELP))]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -23,28 +24,40 @@ pub struct Cli {
     pub log_format: Option<LogFormat>,
 
     /// error, warn, info, debug, trace, or a filter such as keytrail::serve=debug,info.
-    #[arg(long, global = true, help_heading = "Logging", value_name = "LEVEL")]
+    #[arg(long, global = true, help_heading = "Logging", value_name = "LEVEL", env = "KEYTRAIL_LOG")]
     pub log_level: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the agent: watch this host and serve events.
+    #[command(after_help = examples::AGENT)]
     Agent(AgentArgs),
     /// Show the events of a running agent.
+    #[command(after_help = examples::WATCH)]
     Watch(WatchArgs),
     /// Run a command and show what it does with credentials.
+    #[command(after_help = examples::TRACE)]
     Trace(TraceArgs),
     /// Find credentials in text.
+    #[command(after_help = examples::CLASSIFY)]
     Classify(super::classify::ClassifyArgs),
     /// Show what can be seen on this host, what cannot, and what to do about it.
+    #[command(after_help = examples::DOCTOR)]
     Doctor(DoctorArgs),
     /// Plant a decoy credential, use it over TLS, and show the events: five seconds.
     Demo(DemoArgs),
     /// List the credentials on this host.
+    #[command(after_help = examples::INVENTORY)]
     Inventory(super::inventory::InventoryArgs),
     /// Make the events of a recording again (`agent --record`, `trace --record`).
     Replay(ReplayArgs),
+    /// Print the completions of a shell.
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write those of all commands.
+    #[command(after_help = examples::MAN)]
+    Man(ManArgs),
     /// Print the version.
     Version,
 }
@@ -53,7 +66,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct EngineArgs {
     /// Configuration [default: /etc/keytrail/agent.toml if there is one].
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "KEYTRAIL_CONFIG")]
     pub config: Option<PathBuf>,
 
     /// Kernel hooks to use, overriding the configuration.
@@ -67,11 +80,11 @@ pub struct AgentArgs {
     pub engine: EngineArgs,
 
     /// Where to serve the API [default: unix:/run/keytrail/keytrail.sock].
-    #[arg(long, value_name = "unix:PATH")]
+    #[arg(long, value_name = "unix:PATH", env = "KEYTRAIL_ADDRESS")]
     pub listen: Option<Address>,
 
     /// Where state is kept [default: /var/lib/keytrail].
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "KEYTRAIL_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
 
     /// Print events on stdout as they come.
@@ -98,7 +111,7 @@ pub struct AgentArgs {
 #[derive(Debug, Args)]
 pub struct AddressArgs {
     /// The agent's socket.
-    #[arg(long, value_name = "unix:PATH", default_value = DEFAULT_LISTEN)]
+    #[arg(long, value_name = "unix:PATH", default_value = DEFAULT_LISTEN, env = "KEYTRAIL_ADDRESS")]
     pub address: Address,
 }
 
@@ -189,13 +202,8 @@ pub struct TraceArgs {
     #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<Format>,
 
-    /// The command and its arguments.
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "CMD"
-    )]
+    /// The command and its arguments. Whatever follows CMD is the command's own.
+    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     pub command: Vec<OsString>,
 }
 
@@ -232,6 +240,19 @@ pub struct DemoArgs {
     pub output: Format,
 }
 
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Write a page for each command into DIR.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
 /// A table for people, JSON for programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum TableFormat {
@@ -265,6 +286,10 @@ mod tests {
         };
         assert_eq!(args.command, ["npm", "install", "--events", "mine"]);
         assert!(Cli::try_parse_from(["keytrail", "trace"]).is_err());
+        // A mistyped option of ours is no command: but what stands behind `--` is.
+        assert!(Cli::try_parse_from(["keytrail", "trace", "--event", "x", "true"]).is_err());
+        assert!(Cli::try_parse_from(["keytrail", "trace", "-x", "--", "true"]).is_err());
+        assert!(Cli::try_parse_from(["keytrail", "trace", "--", "-x"]).is_ok());
     }
 
     #[test]

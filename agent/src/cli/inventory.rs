@@ -64,7 +64,7 @@ pub struct InventoryArgs {
 
     /// Where the fingerprint key and earlier inventories are [default: /var/lib/keytrail for root, else
     /// ~/.local/state/keytrail].
-    #[arg(long, value_name = "DIR", global = true)]
+    #[arg(long, value_name = "DIR", global = true, env = "KEYTRAIL_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
 
     /// The fleet's fingerprint key, instead of the state directory's own.

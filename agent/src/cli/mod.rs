@@ -5,6 +5,7 @@ pub mod args;
 pub mod classify;
 mod demo;
 mod doctor;
+mod examples;
 pub mod exit;
 mod follow;
 mod host;
@@ -13,9 +14,11 @@ mod kinds;
 mod logging;
 mod privilege;
 mod replay;
+mod shell;
 pub mod spawn;
 mod status;
 mod trace;
+mod verdict;
 mod watch;
 
 use crate::config::{Config, ConfigError};
@@ -54,6 +57,18 @@ fn run(cli: Cli) -> u8 {
     if let Err(e) = logging::init(&cli, &config.log, fallback) {
         return fail(&e, exit::USAGE);
     }
+    // Before anything is looked at: agents on this host are to know that it is not somebody's use of a credential.
+    if matches!(
+        cli.command,
+        Command::Agent(_)
+            | Command::Trace(_)
+            | Command::Classify(_)
+            | Command::Doctor(_)
+            | Command::Demo(_)
+            | Command::Inventory(_)
+    ) {
+        keytrail_host::own::announce();
+    }
     match cli.command {
         Command::Agent(args) => agent::run(&args, config),
         Command::Watch(args) => watch::run(&args),
@@ -63,6 +78,8 @@ fn run(cli: Cli) -> u8 {
         Command::Demo(args) => demo::run(&args, config),
         Command::Inventory(args) => inventory::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::man(&args),
         Command::Version => {
             println!("keytrail {}", env!("CARGO_PKG_VERSION"));
             exit::OK
