@@ -9,8 +9,8 @@ use keytrail_export::{
 use keytrail_model::{EventKind, GapReason};
 use keytrail_proto::v1::stream_events_response::Response as Payload;
 use keytrail_proto::v1::{
-    Ancestor, Counters, Credential, Event, EventId, Filter, GetStatusRequest, GetStatusResponse,
-    NodeStatus, Process, StreamEventsRequest, StreamEventsResponse,
+    Ancestor, Counters, Credential, Destination, Event, EventId, Filter, Gap, GetStatusRequest,
+    GetStatusResponse, HostName, NodeStatus, Process, StreamEventsRequest, StreamEventsResponse,
 };
 use pbjson_types::Timestamp;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -631,5 +631,84 @@ async fn a_client_that_names_the_socket_as_its_host_is_served() {
         }
     });
     assert_eq!(kind.await.unwrap(), 1);
+    agent.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gaps_beside_a_filter_are_told_once_and_counted() {
+    let agent = start(Hub::new());
+    let gap = |n: u64| Event {
+        kind: EventKind::CoverageGap.number(),
+        time: event(n).time,
+        gap: Some(Gap {
+            reason: GapReason::PayloadTruncated.number(),
+            count: 3,
+            to: event(n).time,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let filter = Filter {
+        hosts: vec!["*.example.com".into()],
+        ..Default::default()
+    };
+    let mut wanted = event(1000);
+    wanted.destination = Some(Destination {
+        hosts: vec![HostName {
+            name: "api.example.com".into(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    });
+    // What was before as well as what comes.
+    for publish in [true, false] {
+        let all = || {
+            (1..=400).for_each(|n| agent.hub.publish(Arc::new(gap(n))));
+            agent.hub.publish(Arc::new(event(900)));
+            agent.hub.publish(Arc::new(wanted.clone()));
+        };
+        if publish {
+            all();
+        }
+        let mut stream = agent
+            .ask(StreamEventsRequest {
+                filter: Some(filter.clone()),
+                since: publish.then(Timestamp::default),
+                ..Default::default()
+            })
+            .await;
+        if !publish {
+            all();
+        }
+        match next(&mut stream).await {
+            Some(Payload::Event(first)) => assert_eq!(first.gap.unwrap().count, 3),
+            other => panic!("{other:?}"),
+        }
+        match next(&mut stream).await {
+            Some(Payload::Gap(rest)) => {
+                assert_eq!(rest.count, 399 * 3);
+                assert!(rest.detail.starts_with("399 more"), "{rest:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(sequence(&mut stream).await, 1000);
+    }
+    // Who asks for gaps gets each.
+    let filter = Filter {
+        kinds: vec![EventKind::CoverageGap.number()],
+        ..filter
+    };
+    let request = StreamEventsRequest {
+        filter: Some(filter),
+        past_only: true,
+        ..Default::default()
+    };
+    let mut stream = agent.ask(request).await;
+    let mut n = 0;
+    while let Some(payload) = next(&mut stream).await {
+        assert!(matches!(payload, Payload::Event(_)));
+        n += 1;
+    }
+    assert_eq!(n, 800);
     agent.server.shutdown().await;
 }

@@ -182,7 +182,10 @@ fn signals_sent_to_the_wrapper_alone_reach_the_command_once() {
         expected.push(name.to_owned());
         wait_until(name, || lines(&log).len() >= expected.len());
         assert_eq!(lines(&log), expected);
-        assert!(child.try_wait().unwrap().is_none(), "{name} ended the wrapper");
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "{name} ended the wrapper"
+        );
     }
     send(child.id(), libc::SIGPWR);
     assert_eq!(child.wait().unwrap().code(), Some(9));
@@ -208,7 +211,10 @@ fn a_stop_sent_to_the_wrapper_stops_both_and_so_does_its_end() {
     let log = dir.path().join("log");
     let script = format!("echo $$ >{}; sleep 60", log.display());
     // In a session with a shell above: an orphaned group is not stopped by SIGTSTP.
-    let mut command = wrapped("set -m; \"$0\" \"$@\" & echo $! >&2; while kill -0 $! 2>/dev/null; do sleep 0.05; done", &script);
+    let mut command = wrapped(
+        "set -m; \"$0\" \"$@\" & echo $! >&2; while kill -0 $! 2>/dev/null; do sleep 0.05; done",
+        &script,
+    );
     let mut shell = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut pid = String::new();
     BufReader::new(shell.stderr.take().unwrap())

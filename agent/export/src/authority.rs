@@ -133,7 +133,12 @@ impl Rewrite {
         self.left = length;
         self.padding = 0;
         // A continuation has neither padding nor priority.
-        self.flags = head[4] & if kind == HEADERS { u8::MAX } else { END_HEADERS };
+        self.flags = head[4]
+            & if kind == HEADERS {
+                u8::MAX
+            } else {
+                END_HEADERS
+            };
         if self.flags & PADDED != 0 {
             At::PadLength
         } else {

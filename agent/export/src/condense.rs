@@ -55,7 +55,10 @@ impl Condense {
 
     /// What was kept longer than a minute.
     pub fn due(&mut self, now: Instant) -> Vec<Gap> {
-        self.take(|held| now.saturating_duration_since(held.since) >= TOGETHER, now)
+        self.take(
+            |held| now.saturating_duration_since(held.since) >= TOGETHER,
+            now,
+        )
     }
 
     /// All that was kept.

@@ -3,16 +3,19 @@
 mod address;
 mod authority;
 mod client;
+mod condense;
 pub mod convert;
 mod filter;
 mod history;
 mod hub;
+mod names;
 mod server;
 mod service;
 mod socket;
 
 pub use address::{Address, AddressError};
 pub use client::{Client, ClientError, connect};
+pub use condense::Condense;
 pub use filter::EventFilter;
 pub use history::Replay;
 pub use hub::{Hub, Item, MAX_READERS, Next, QUEUE, Subscription};

@@ -173,7 +173,10 @@ mod tests {
 
     #[test]
     fn who_announced_itself_is_known_and_nobody_else() {
-        assert!(rustix::process::geteuid().is_root(), "announcing needs root");
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "announcing needs root"
+        );
         let scratch = tempfile::tempdir().unwrap();
         let dir = scratch.path().join("keytrail/own");
         assert!(!Own::at(&dir).is(me()), "there is no directory");

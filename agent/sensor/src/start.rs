@@ -237,8 +237,7 @@ fn map_ring(ebpf: &mut Ebpf, size: u32) -> Result<(Ring, OwnedFd), SensorError> 
 /// Whether this process is in another pid namespace than the first one, whose inode is the same on every Linux
 /// (`PROC_PID_INIT_INO` in include/linux/proc_ns.h). Unknown counts as the first: the proof of the offsets comes after.
 fn in_pid_namespace() -> bool {
-    std::fs::read_link("/proc/self/ns/pid")
-        .is_ok_and(|link| link.as_os_str() != "pid:[4026531836]")
+    std::fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() != "pid:[4026531836]")
 }
 
 /// Tries a signal's hooks in order of preference.

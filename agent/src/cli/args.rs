@@ -1,15 +1,13 @@
 //! The command line.
 
+use super::filter_args::{FilterArgs, When, parse_since, parse_when};
 use super::{examples, exit};
-use super::kinds::parse_kind;
 use crate::config::{DEFAULT_LISTEN, LogFormat, Tier};
 use crate::output::Format;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use keytrail_export::Address;
-use keytrail_model::EventKind;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// Who uses which credential on this host, and where it goes.
 #[derive(Debug, Parser)]
@@ -24,7 +22,13 @@ pub struct Cli {
     pub log_format: Option<LogFormat>,
 
     /// error, warn, info, debug, trace, or a filter such as keytrail::serve=debug,info.
-    #[arg(long, global = true, help_heading = "Logging", value_name = "LEVEL", env = "KEYTRAIL_LOG")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Logging",
+        value_name = "LEVEL",
+        env = "KEYTRAIL_LOG"
+    )]
     pub log_level: Option<String>,
 }
 
@@ -37,6 +41,9 @@ pub enum Command {
     #[command(after_help = examples::WATCH)]
     Watch(WatchArgs),
     /// Run a command and show what it does with credentials.
+    /// Show which credentials are in use, by whom, and where they go, live.
+    #[command(after_help = examples::TOP)]
+    Top(TopArgs),
     #[command(after_help = examples::TRACE)]
     Trace(TraceArgs),
     /// Find credentials in text.
@@ -121,68 +128,45 @@ pub struct WatchArgs {
     pub agent: AddressArgs,
 
     /// Shape of the output.
-    #[arg(short, long, value_name = "FORMAT", default_value = "compact")]
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub output: Format,
 
-    /// Only events of this kind (read, opened, exposed, sent, created, gap, start, exit); may be repeated.
-    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = parse_kind)]
-    pub kind: Vec<EventKind>,
+    #[command(flatten)]
+    pub filter: FilterArgs,
 
-    /// Begin with the events of the last DURATION (30s, 5m, 2h, 1d), or with all the agent remembers.
-    #[arg(long, value_name = "DURATION|all", value_parser = parse_since)]
-    pub since: Option<Since>,
+    /// Begin with the events of the last DURATION (30s, 5m, 2h, 1d), or since a time (2026-11-28T21:03, in the local
+    /// zone unless it says otherwise), or with all the agent remembers.
+    #[arg(long, value_name = "DURATION|TIME|all", value_parser = parse_since)]
+    pub since: Option<When>,
+
+    /// End with the events of this time: a time, or a DURATION before now.
+    #[arg(long, value_name = "DURATION|TIME", value_parser = parse_when)]
+    pub until: Option<When>,
+
+    /// End with what has happened until now [begins with all the agent remembers, unless --since or --last is given].
+    #[arg(long)]
+    pub no_follow: bool,
 
     /// Begin with the last N events that pass the filters.
     #[arg(long, value_name = "N")]
     pub last: Option<u32>,
-
-    /// Only this credential: its kind or identifier (patterns such as 'github-*' too) or fingerprint (8 digits are
-    /// enough); may be repeated.
-    #[arg(long, value_name = "CREDENTIAL")]
-    pub credential: Vec<String>,
-
-    /// Only this process and its descendants; may be repeated.
-    #[arg(long, value_name = "PID", value_delimiter = ',')]
-    pub pid: Vec<u32>,
-
-    /// Only credentials of at least this confidence.
-    #[arg(long, value_name = "0..1", default_value_t = 0.0)]
-    pub min_confidence: f64,
 
     /// Stop after so many events.
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
 }
 
-/// How far back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Since {
-    All,
-    Ago(Duration),
-}
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    #[command(flatten)]
+    pub agent: AddressArgs,
 
-fn parse_since(text: &str) -> Result<Since, String> {
-    if text == "all" {
-        return Ok(Since::All);
-    }
-    let sentence = || format!("{text:?} is not a time span such as 30s, 5m, 2h or 1d, nor `all`");
-    let unit = text.chars().last().ok_or_else(sentence)?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return Err(sentence()),
-    };
-    let digits = &text[..text.len() - 1];
-    if !digits.bytes().all(|c| c.is_ascii_digit()) {
-        return Err(sentence());
-    }
-    let number: u64 = digits.parse().map_err(|_| sentence())?;
-    number
-        .checked_mul(seconds)
-        .map(|seconds| Since::Ago(Duration::from_secs(seconds)))
-        .ok_or_else(sentence)
+    #[command(flatten)]
+    pub filter: FilterArgs,
+
+    /// Begin with the events of the last DURATION (30s, 5m, 2h, 1d), or since a time, or with all the agent remembers.
+    #[arg(long, value_name = "DURATION|TIME|all", value_parser = parse_since, default_value = "1h")]
+    pub since: Option<When>,
 }
 
 #[derive(Debug, Args)]
@@ -198,7 +182,7 @@ pub struct TraceArgs {
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
 
-    /// Shape of the events on stderr [default: compact].
+    /// Shape of the events on stderr [default: table].
     #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<Format>,
 
@@ -213,7 +197,7 @@ pub struct ReplayArgs {
     pub recording: PathBuf,
 
     /// Shape of the output.
-    #[arg(short, long, value_name = "FORMAT", default_value = "compact")]
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub output: Format,
 }
 
@@ -236,7 +220,7 @@ pub struct DemoArgs {
     pub engine: EngineArgs,
 
     /// Shape of the events.
-    #[arg(short, long, value_name = "FORMAT", default_value = "compact")]
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub output: Format,
 }
 
@@ -253,18 +237,21 @@ pub struct ManArgs {
     pub dir: Option<PathBuf>,
 }
 
-/// A table for people, JSON for programs.
+/// A table for people, the rest for programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum TableFormat {
     #[default]
     Table,
     Json,
+    Yaml,
+    Csv,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::CommandFactory as _;
+    use keytrail_model::EventKind;
 
     #[test]
     fn declaration_is_sound() {
@@ -293,43 +280,14 @@ mod tests {
     }
 
     #[test]
-    fn time_spans() {
-        let ago = |seconds| Ok(Since::Ago(Duration::from_secs(seconds)));
-        for (text, expected) in [
-            ("30s", ago(30)),
-            ("5m", ago(300)),
-            ("2h", ago(7_200)),
-            ("1d", ago(86_400)),
-            ("0s", ago(0)),
-            ("all", Ok(Since::All)),
-        ] {
-            assert_eq!(parse_since(text), expected, "{text}");
-        }
-        for text in [
-            "",
-            "s",
-            "5",
-            "5 m",
-            "-5m",
-            "+5m",
-            "5.5m",
-            "5w",
-            "5é",
-            "99999999999999999999d",
-            "99999999999999999d",
-        ] {
-            assert!(parse_since(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
     fn kinds_are_checked() {
         let cli = Cli::try_parse_from(["keytrail", "watch", "--kind", "read,sent"]).unwrap();
         let Command::Watch(args) = cli.command else {
             panic!()
         };
+        let kinds: Vec<_> = args.filter.kind.iter().map(|c| c.value).collect();
         assert_eq!(
-            args.kind,
+            kinds,
             [EventKind::CredentialRead, EventKind::CredentialSent]
         );
         assert!(Cli::try_parse_from(["keytrail", "watch", "--kind", "sentt"]).is_err());

@@ -5,7 +5,7 @@ use super::verdict::Verdict;
 use super::{exit, fail, host, privilege, status, watch};
 use crate::config::Config;
 use crate::engine::{EngineHandle, EngineOptions};
-use crate::output::{Colour, Style, Table, escape, json};
+use crate::output::{Colour, Style, Table, document, escape, json};
 use keytrail_export::{Address, ClientError, connect};
 use keytrail_proto::v1::{GetStatusRequest, GetStatusResponse};
 use std::io::{self, Write as _};
@@ -51,8 +51,12 @@ pub(super) fn run(args: &DoctorArgs, config: Config) -> u8 {
             status::render(&answer, &style)
         ));
     } else {
-        match json(&answer) {
-            Ok(json) => print(&format!("{json}\n")),
+        let written = json(&answer)
+            .and_then(|text| serde_json::from_str(&text))
+            .map_err(io::Error::other)
+            .and_then(|value| document(&value, args.output.format()));
+        match written {
+            Ok(text) => print(&text.unwrap_or_default()),
             Err(e) => return fail(&e, exit::FAILED),
         }
         for problem in &verdict.problems {

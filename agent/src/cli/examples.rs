@@ -85,17 +85,28 @@ mod tests {
     #[test]
     fn every_example_is_understood() {
         let texts = [
-            KEYTRAIL, AGENT, WATCH, TRACE, CLASSIFY, DOCTOR, INVENTORY, TOP, COMPLETIONS, MAN,
+            KEYTRAIL,
+            AGENT,
+            WATCH,
+            TRACE,
+            CLASSIFY,
+            DOCTOR,
+            INVENTORY,
+            TOP,
+            COMPLETIONS,
+            MAN,
         ];
         let mut tried = 0;
         for line in texts.iter().flat_map(|t| t.lines()) {
             let Some(line) = line.strip_prefix("  ") else {
                 continue;
             };
-            let line = line.trim_start_matches("git diff | ").trim_start_matches("sudo ");
+            let line = line
+                .trim_start_matches("git diff | ")
+                .trim_start_matches("sudo ");
             // Two blanks begin the explanation; `>` and `|` are the shell's.
             let command = line.split("  ").next().unwrap_or_default();
-            let command = command.split([ '>', '|']).next().unwrap_or_default();
+            let command = command.split(['>', '|']).next().unwrap_or_default();
             let words = command.split_whitespace().map(|w| w.trim_matches('\''));
             let parsed = Cli::try_parse_from(words);
             assert!(parsed.is_ok(), "{command}: {}", parsed.unwrap_err());

@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod examples;
 pub mod exit;
+mod filter_args;
 mod follow;
 mod host;
 pub mod inventory;
@@ -17,6 +18,7 @@ mod replay;
 mod shell;
 pub mod spawn;
 mod status;
+mod top;
 mod trace;
 mod verdict;
 mod watch;
@@ -72,6 +74,7 @@ fn run(cli: Cli) -> u8 {
     match cli.command {
         Command::Agent(args) => agent::run(&args, config),
         Command::Watch(args) => watch::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Trace(args) => trace::run(&args, config),
         Command::Classify(args) => classify::run(&args).unwrap_or_else(|e| fail(&e, exit::FAILED)),
         Command::Doctor(args) => doctor::run(&args, config),

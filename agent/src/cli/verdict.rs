@@ -43,7 +43,11 @@ impl Verdict {
         if !answer.unproven_offsets.is_empty() {
             problems.push(format!(
                 "{} not proven",
-                counted(answer.unproven_offsets.len() as u64, "field of this kernel", "fields of this kernel")
+                counted(
+                    answer.unproven_offsets.len() as u64,
+                    "field of this kernel",
+                    "fields of this kernel"
+                )
             ));
         }
         if status == exit::OK && !problems.is_empty() {
@@ -80,7 +84,11 @@ fn remarks(answer: &GetStatusResponse) -> Vec<String> {
         .as_ref()
         .map_or(0, |c| c.lost.values().sum());
     if lost > 0 {
-        let records = if lost == 1 { "record was" } else { "records were" };
+        let records = if lost == 1 {
+            "record was"
+        } else {
+            "records were"
+        };
         remarks.push(format!("{lost} {records} lost since the agent started"));
     }
     let uncovered = answer.libraries.iter().filter(|l| !l.covered).count();
@@ -120,7 +128,10 @@ mod tests {
     #[test]
     fn well_is_said_and_so_is_what_is_not() {
         let verdict = Verdict::of(&whole(), None);
-        assert_eq!((verdict.line().as_str(), verdict.status), ("All is well.", 0));
+        assert_eq!(
+            (verdict.line().as_str(), verdict.status),
+            ("All is well.", 0)
+        );
         let mut remarkable = whole();
         remarkable.counters = Some(Counters {
             lost: [("exec".to_owned(), 3)].into(),
@@ -144,14 +155,25 @@ mod tests {
         let mut broken = whole();
         broken.signals[0].hook.clear();
         assert_eq!(Verdict::of(&broken, None).status, 1);
-        assert!(Verdict::of(&broken, None).line().contains("no hook for exec"));
+        assert!(
+            Verdict::of(&broken, None)
+                .line()
+                .contains("no hook for exec")
+        );
         let mut silent = whole();
         silent.signals[2].self_test = "did not fire".into();
-        assert!(Verdict::of(&silent, None).line().contains("did not fire when it was tried: raw_tp:x"));
+        assert!(
+            Verdict::of(&silent, None)
+                .line()
+                .contains("did not fire when it was tried: raw_tp:x")
+        );
         let mut unproven = whole();
         unproven.unproven_offsets = vec!["a".into(), "b".into()];
         let verdict = Verdict::of(&unproven, None);
         assert_eq!(verdict.status, 1);
-        assert_eq!(verdict.line(), "NOT WELL: 2 fields of this kernel are not proven.");
+        assert_eq!(
+            verdict.line(),
+            "NOT WELL: 2 fields of this kernel are not proven."
+        );
     }
 }

@@ -103,7 +103,10 @@ pub const VARIABLES: &[(&str, &str)] = &[
         "KEYTRAIL_STATE_DIR",
         "`--state-dir` of `agent`, `classify` and `inventory`.",
     ),
-    ("KEYTRAIL_CONFIG", "`--config` of the commands that have it."),
+    (
+        "KEYTRAIL_CONFIG",
+        "`--config` of the commands that have it.",
+    ),
     (
         "KEYTRAIL_LOG",
         "`--log-level` of every command: a level or a filter.",
@@ -112,7 +115,10 @@ pub const VARIABLES: &[(&str, &str)] = &[
         "NO_COLOR",
         "When set to anything but nothing: no colours (<https://no-color.org>).",
     ),
-    ("TZ", "The zone in which times of day are shown; JSON, YAML and CSV are always in UTC."),
+    (
+        "TZ",
+        "The zone in which times of day are shown; JSON, YAML and CSV are always in UTC.",
+    ),
 ];
 
 /// docs/CONFIGURATION.md.

@@ -141,7 +141,8 @@ fn civil(days: i64) -> (i64, u32, u32) {
 /// # Errors
 /// A sentence.
 pub fn parse(text: &str) -> Result<i64, String> {
-    let wrong = || format!("{text:?} is not a time such as 2026-11-28T21:03:04+01:00 or 2026-11-28 21:03");
+    let wrong =
+        || format!("{text:?} is not a time such as 2026-11-28T21:03:04+01:00 or 2026-11-28 21:03");
     let (day, rest) = match text.split_once(['T', 't', ' ']) {
         Some((day, rest)) => (day, rest),
         None => (text, "00:00"),
@@ -149,8 +150,8 @@ pub fn parse(text: &str) -> Result<i64, String> {
     let numbers = |text: &str, separator: char| -> Option<Vec<i64>> {
         text.split(separator)
             .map(|part| {
-                let digits = (2..=4).contains(&part.len())
-                    && part.bytes().all(|b| b.is_ascii_digit());
+                let digits =
+                    (2..=4).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
                 digits.then(|| part.parse().ok()).flatten()
             })
             .collect()
@@ -188,7 +189,12 @@ pub fn parse(text: &str) -> Result<i64, String> {
                 return Err(wrong());
             };
             let offset = hours * 3600 + minutes * 60;
-            Ok(seconds - if shift.starts_with('-') { -offset } else { offset })
+            Ok(seconds
+                - if shift.starts_with('-') {
+                    -offset
+                } else {
+                    offset
+                })
         }
         None => {
             // The zone at about that moment; twice, for the days on which it changes.
@@ -264,14 +270,27 @@ mod tests {
             assert_eq!(parse(text), Ok(seconds), "{text}");
         }
         for text in [
-            "", "now", "2023", "2023-11", "2023-13-01", "2023-02-29", "2023-11-14T25:00Z", "2023-11-14T10Z",
-            "2023-11-14T10:00+1", "-1-1-1", "2023-11-14T10:00:00:00", "2023-11-14 é",
+            "",
+            "now",
+            "2023",
+            "2023-11",
+            "2023-13-01",
+            "2023-02-29",
+            "2023-11-14T25:00Z",
+            "2023-11-14T10Z",
+            "2023-11-14T10:00+1",
+            "-1-1-1",
+            "2023-11-14T10:00:00:00",
+            "2023-11-14 é",
         ] {
             assert!(parse(text).is_err(), "{text}");
         }
         // Without a zone: the local one, and back again.
         let seconds = parse("2023-06-14 10:20:30").unwrap();
         let local = Local::of(&Timestamp { seconds, nanos: 0 });
-        assert_eq!((local.day().as_str(), local.seconds().as_str()), ("2023-06-14", "10:20:30"));
+        assert_eq!(
+            (local.day().as_str(), local.seconds().as_str()),
+            ("2023-06-14", "10:20:30")
+        );
     }
 }

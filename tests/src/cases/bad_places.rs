@@ -140,8 +140,18 @@ pub fn in_a_pid_namespace() {
     let scratch = Scratch::new();
     let state = scratch.join("state");
     let socket = format!("unix:{}", scratch.join("k.sock").display());
-    let agent = ["agent", "--listen", &socket, "--state-dir", state.to_str().unwrap()];
-    for args in [&["doctor", "--address", &socket][..], &["trace", "--", "true"], &agent] {
+    let agent = [
+        "agent",
+        "--listen",
+        &socket,
+        "--state-dir",
+        state.to_str().unwrap(),
+    ];
+    for args in [
+        &["doctor", "--address", &socket][..],
+        &["trace", "--", "true"],
+        &agent,
+    ] {
         let done = act("unshare")
             .args(["--pid", "--fork", "--mount-proc"])
             .arg(keytrail())
@@ -150,7 +160,13 @@ pub fn in_a_pid_namespace() {
             .run();
         assert_eq!(done.code(), 1, "{args:?}: {}", done.stderr_text());
         let said = done.stderr_text();
-        assert!(said.contains("pid namespace") && said.contains("hostPID"), "{said}");
-        assert!(!said.contains("kernel version") && !said.contains("panicked"), "{said}");
+        assert!(
+            said.contains("pid namespace") && said.contains("hostPID"),
+            "{said}"
+        );
+        assert!(
+            !said.contains("kernel version") && !said.contains("panicked"),
+            "{said}"
+        );
     }
 }

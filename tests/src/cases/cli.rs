@@ -417,7 +417,12 @@ pub fn doctor_names_every_signal() {
                 .env("HOME", scratch.path())
                 .run();
             // That no agent answers is not well, whatever could be tried.
-            assert_eq!(done.code(), if running { 0 } else { 3 }, "{}", done.stderr_text());
+            assert_eq!(
+                done.code(),
+                if running { 0 } else { 3 },
+                "{}",
+                done.stderr_text()
+            );
             done
         };
         let json = doctor("json").stdout_text();
@@ -470,7 +475,11 @@ pub fn doctor_names_every_signal() {
             assert!(!library.reason.is_empty(), "{library:?}");
         }
         let table = doctor("table").stdout_text();
-        let verdict = if running { "All is well." } else { "NOT WELL: no agent answers on unix:" };
+        let verdict = if running {
+            "All is well."
+        } else {
+            "NOT WELL: no agent answers on unix:"
+        };
         assert!(table.starts_with(verdict), "{table}");
         for signal in SIGNALS {
             assert!(table.contains(signal), "no {signal} in:\n{table}");
@@ -709,5 +718,8 @@ pub fn own_doings_are_no_uses() {
     let status: keytrail_proto::v1::GetStatusResponse =
         serde_json::from_str(&status.stdout_text()).unwrap();
     let left_out = status.counters.unwrap_or_default().records;
-    assert!(left_out.get("own_left_out").is_some_and(|n| *n > 0), "{left_out:?}");
+    assert!(
+        left_out.get("own_left_out").is_some_and(|n| *n > 0),
+        "{left_out:?}"
+    );
 }

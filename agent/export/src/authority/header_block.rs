@@ -103,7 +103,9 @@ fn step(at: At, byte: &mut u8) -> At {
             left,
             same,
         } => {
-            let same = same.filter(|n| AUTHORITY.get(*n) == Some(byte)).map(|n| n + 1);
+            let same = same
+                .filter(|n| AUTHORITY.get(*n) == Some(byte))
+                .map(|n| n + 1);
             if text == (Text::Value { authority: true }) && !huffman && !may_be_in_a_host(*byte) {
                 *byte = b'-';
             }

@@ -40,7 +40,10 @@ fn what_grpcio_sends_gets_a_host_and_nothing_else_changes() {
             .windows(27)
             .position(|w| w == b"tmp%2Fcapdir%2Frun%2Fk.sock")
             .unwrap();
-        assert_eq!(&out[expected..expected + 27], b"tmp-2Fcapdir-2Frun-2Fk.sock");
+        assert_eq!(
+            &out[expected..expected + 27],
+            b"tmp-2Fcapdir-2Frun-2Fk.sock"
+        );
         assert_eq!(out[..expected], GRPCIO[..expected]);
         assert_eq!(out[expected + 27..], GRPCIO[expected + 27..]);
     }
@@ -76,9 +79,19 @@ fn padding_priority_and_continuations_are_stepped_over() {
 fn what_no_client_sends_is_left_alone_and_harms_nothing() {
     // Priority longer than the frame, padding longer than the frame, a number without an end, a Huffman string.
     for frames in [
-        vec![frame(HEADERS, PRIORITY | END_HEADERS, b"\0\0"), frame(HEADERS, PADDED | END_HEADERS, b"\xff\x41\x01%")],
-        vec![frame(HEADERS, END_HEADERS, b"\x41\x7f\xff\xff\xff\xff\xff\xff%")],
-        vec![frame(HEADERS, END_HEADERS, b"\x41\x82%%"), frame(HEADERS, PADDED, b"\x00")],
+        vec![
+            frame(HEADERS, PRIORITY | END_HEADERS, b"\0\0"),
+            frame(HEADERS, PADDED | END_HEADERS, b"\xff\x41\x01%"),
+        ],
+        vec![frame(
+            HEADERS,
+            END_HEADERS,
+            b"\x41\x7f\xff\xff\xff\xff\xff\xff%",
+        )],
+        vec![
+            frame(HEADERS, END_HEADERS, b"\x41\x82%%"),
+            frame(HEADERS, PADDED, b"\x00"),
+        ],
     ] {
         let bytes = connection(&frames);
         assert_eq!(rewritten(&bytes, 1), bytes);

@@ -53,7 +53,10 @@ pub(super) fn forward_to(pid: c_int) {
         // Whoever started us ignoring SIGCHLD would have the kernel throw the command's exit status away.
         libc::signal(libc::SIGCHLD, libc::SIG_DFL);
     }
-    for signal in PASSED_ON.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX()) {
+    for signal in PASSED_ON
+        .into_iter()
+        .chain(libc::SIGRTMIN()..=libc::SIGRTMAX())
+    {
         handle(signal, pass_on);
     }
     handle(libc::SIGTSTP, stop);

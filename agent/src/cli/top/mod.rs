@@ -84,10 +84,13 @@ async fn subscribe(args: &TopArgs, sender: mpsc::Sender<News>) -> Result<(), (St
         since: args.since.map(|since| since.timestamp()),
         ..StreamEventsRequest::default()
     };
-    let stream = client.stream_events(request).await.map_err(|e| match e.code() {
-        Code::InvalidArgument => (e.message().to_owned(), exit::USAGE),
-        _ => (format!("{address}: {}", e.message()), exit::FAILED),
-    })?;
+    let stream = client
+        .stream_events(request)
+        .await
+        .map_err(|e| match e.code() {
+            Code::InvalidArgument => (e.message().to_owned(), exit::USAGE),
+            _ => (format!("{address}: {}", e.message()), exit::FAILED),
+        })?;
     let mut stream = stream.into_inner();
     tokio::spawn(async move {
         // The client keeps the connection.
@@ -112,9 +115,10 @@ async fn subscribe(args: &TopArgs, sender: mpsc::Sender<News>) -> Result<(), (St
 
 async fn until_told(quit: Arc<AtomicBool>) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut hangup)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::hangup()))
-    else {
+    let (Ok(mut terminate), Ok(mut hangup)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::hangup()),
+    ) else {
         return;
     };
     tokio::select! {

@@ -178,7 +178,12 @@ impl State {
         if sent {
             let (key, label) = event.destination.as_ref().map_or_else(
                 || (String::new(), "unknown destination".to_owned()),
-                |d| (format!("{} {} {}", d.ip, d.port, d.socket_path), describe::destination(d)),
+                |d| {
+                    (
+                        format!("{} {} {}", d.ip, d.port, d.socket_path),
+                        describe::destination(d),
+                    )
+                },
             );
             let row = self.destinations.at(&key);
             note(row, &label, &process, &credential.fingerprint);
@@ -260,14 +265,21 @@ mod tests {
             state.add(&sent);
         }
         assert_eq!(
-            [state.credentials.len(), state.consumers.len(), state.destinations.len()],
+            [
+                state.credentials.len(),
+                state.consumers.len(),
+                state.destinations.len()
+            ],
             [2, 4, 1]
         );
         let first = state.credentials.sorted(Order::Sent)[0];
         assert_eq!((first.observed, first.lineage, first.events), (1, 1, 4));
         assert_eq!(first.met(), "2");
         assert_eq!(state.consumers.sorted(Order::Last)[0].label, "curl[1]");
-        assert_eq!(state.destinations.sorted(Order::Last)[0].label, "10.0.0.9:443");
+        assert_eq!(
+            state.destinations.sorted(Order::Last)[0].label,
+            "10.0.0.9:443"
+        );
         assert!((state.rate(110) - 0.6).abs() < 1e-9);
         assert!(state.rate(1000).abs() < 1e-9);
     }

@@ -84,9 +84,21 @@ pub fn draw(frame: &mut Frame<'_>, state: &State, view: &View) {
     ])
     .areas(frame.area());
     heading(frame, head, state, view);
-    table(frame, credentials, Focus::Credentials, &state.credentials, view);
+    table(
+        frame,
+        credentials,
+        Focus::Credentials,
+        &state.credentials,
+        view,
+    );
     table(frame, consumers, Focus::Consumers, &state.consumers, view);
-    table(frame, destinations, Focus::Destinations, &state.destinations, view);
+    table(
+        frame,
+        destinations,
+        Focus::Destinations,
+        &state.destinations,
+        view,
+    );
     frame.render_widget(Paragraph::new(unseen(state, view)), gaps);
     let words = format!(
         "q end  tab next table  up/down move  s order: {}  p {}",
@@ -171,9 +183,7 @@ fn table(frame: &mut Frame<'_>, area: Rect, focus: Focus, rows: &Rows, view: &Vi
         Constraint::Fill(1),
     ];
     frame.render_widget(
-        Table::new(lines, widths)
-            .header(header)
-            .column_spacing(1),
+        Table::new(lines, widths).header(header).column_spacing(1),
         area,
     );
 }
@@ -210,7 +220,11 @@ fn unseen(state: &State, view: &View) -> Line<'static> {
 }
 
 fn number(n: u64) -> String {
-    if n == 0 { "-".to_owned() } else { n.to_string() }
+    if n == 0 {
+        "-".to_owned()
+    } else {
+        n.to_string()
+    }
 }
 
 /// `12s`, `3m`, `5h`, `2d`.
@@ -336,7 +350,10 @@ mod tests {
         let (lines, coloured) = screen(200, 50, &state(), &view);
         assert!(coloured);
         let all = lines.join("\n");
-        assert!(all.contains("AKIAXXXXXXXXXXXXXXXX") && all.contains("host root"), "{all}");
+        assert!(
+            all.contains("AKIAXXXXXXXXXXXXXXXX") && all.contains("host root"),
+            "{all}"
+        );
     }
 
     #[test]
@@ -357,13 +374,23 @@ mod tests {
         assert_eq!(view.scroll, [0, 0, 0]);
         view.scroll_by(1, &state);
         let (lines, _) = screen(80, 24, &state, &view);
-        assert!(!lines.join("\n").contains("[2128239]"), "the newest is above");
+        assert!(
+            !lines.join("\n").contains("[2128239]"),
+            "the newest is above"
+        );
         assert!(lines.join("\n").contains("[2128238]"));
     }
 
     #[test]
     fn ages() {
-        for (seconds, text) in [(-5, "now"), (0, "now"), (59, "59s"), (60, "1m"), (7_200, "2h"), (200_000, "2d")] {
+        for (seconds, text) in [
+            (-5, "now"),
+            (0, "now"),
+            (59, "59s"),
+            (60, "1m"),
+            (7_200, "2h"),
+            (200_000, "2d"),
+        ] {
             assert_eq!(ago(seconds), text);
         }
     }
