@@ -121,6 +121,11 @@ impl Agent {
     fn publish(&self, n: u32) {
         self.hub.publish(Arc::new(Event {
             kind: EventKind::CredentialRead.number(),
+            // Two hours ago.
+            time: Some(pbjson_types::Timestamp {
+                seconds: now().seconds - 7_200,
+                nanos: 0,
+            }),
             process: Some(Process {
                 pid: n,
                 comm: "c\x1b[31mat".into(),
@@ -733,7 +738,6 @@ fn watch_ends_when_it_is_told_to() {
     assert_eq!(ask(&["--no-follow", "--pid", "!1"]), 1);
     assert_eq!(ask(&["--no-follow", "--kind", "!read"]), 0);
     assert_eq!(ask(&["--no-follow", "--process", "!c*"]), 0);
-    // It has no time: it is of the beginning.
     assert_eq!(ask(&["--since", "all", "--until", "1h"]), 2);
     let start = Instant::now();
     let soon = std::time::SystemTime::now() + Duration::from_secs(2);

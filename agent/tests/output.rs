@@ -97,9 +97,9 @@ fn sent(grade: &str, channel: &str, transform: &str) -> Event {
             ..Default::default()
         }),
         evidence: Some(Evidence {
-            grade: EvidenceGrade::of_word(grade).unwrap().number(),
+            grade: EvidenceGrade::of_word(grade).map_or(0, EvidenceGrade::number),
             channel: Channel::of_word(channel).unwrap().number(),
-            transform: Transform::of_word(transform).unwrap().number(),
+            transform: Transform::of_word(transform).map_or(0, Transform::number),
             payload_bytes: 100,
             inspected_bytes: 90,
             ..Default::default()
@@ -312,6 +312,8 @@ fn colour_only_where_it_is_wanted() {
         rest = after.split_once('m').unwrap().1;
     }
     plain.push_str(rest);
+    let lines = plain.split_inclusive('\n');
+    let plain: String = lines.filter(|l| !l.starts_with("-- ")).collect();
     assert_eq!(plain, written(&[read()], Format::Compact, AT_120));
     // Files and pipes never get any.
     assert_eq!(
@@ -444,7 +446,6 @@ fn nothing_of_the_host_reaches_the_terminal_unescaped() {
         written(&events, Format::Compact, Style::PLAIN),
         written(&events, Format::Wide, AT_120),
         written(&events, Format::Csv, AT_120),
-        written(&events, Format::Yaml, AT_120),
         summary.trace(&end, &status, &Style::PLAIN),
     ];
     for text in &texts {
@@ -501,7 +502,11 @@ fn a_gap_again_and_again_is_one_line_and_a_count() {
         })
     };
     let told = |format| {
-        let mut writer = Writer::new(Vec::new(), format, AT_120).condensed();
+        let style = Style {
+            colour: false,
+            width: Some(300),
+        };
+        let mut writer = Writer::new(Vec::new(), format, style).condensed();
         for n in 0..500 {
             writer.event(&gap(n)).unwrap();
         }

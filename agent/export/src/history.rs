@@ -35,7 +35,7 @@ impl Replay {
 
     /// Whether anything of before is asked for.
     pub fn is_some(&self) -> bool {
-        self.since.is_some() || self.last.is_some() || self.until.is_some() || self.past_only
+        self.since.is_some() || self.last.is_some() || self.past_only
     }
 }
 
@@ -95,6 +95,11 @@ impl History {
 
     pub fn push(&mut self, event: &Event) {
         self.count += 1;
+        // What was found at the start has a time a little before it.
+        self.began = self.began.map(|began| match event.time {
+            Some(time) if key(Some(time)) < key(Some(began)) => time,
+            _ => began,
+        });
         let kept = Kept {
             order: self.count,
             time: event.time,

@@ -247,6 +247,18 @@ pub enum TableFormat {
     Csv,
 }
 
+impl TableFormat {
+    /// As what documents are written in.
+    pub fn format(self) -> Format {
+        match self {
+            TableFormat::Table => Format::Compact,
+            TableFormat::Json => Format::Json,
+            TableFormat::Yaml => Format::Yaml,
+            TableFormat::Csv => Format::Csv,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

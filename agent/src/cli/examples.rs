@@ -53,7 +53,7 @@ answers; 5 not permitted.";
 pub const INVENTORY: &str = "\
 Examples:
   sudo keytrail inventory
-  keytrail inventory ~/work
+  keytrail inventory --root ~/work
   sudo keytrail inventory diff
   sudo keytrail inventory -o json --min-confidence 0.9";
 

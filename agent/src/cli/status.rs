@@ -235,7 +235,7 @@ mod tests {
         };
         assert!(line("all_kinds").contains("7 records"), "{text}");
         assert!(
-            line("payload_truncated").contains("3 sends    sends of holders"),
+            line("payload_truncated").contains("3 sends  sends of holders"),
             "{text}"
         );
     }

@@ -213,7 +213,7 @@ fn line<'a>(cells: impl Iterator<Item = &'a str>) -> String {
             out.push_str(&cell.replace('"', "\"\""));
             out.push('"');
         } else {
-            out.push_str(cell);
+            out.push_str(&cell);
         }
     }
     out

@@ -690,7 +690,7 @@ pub fn own_doings_are_no_uses() {
             .run()
     };
     let home = agent.home().to_str().unwrap();
-    keytrail_with(&["inventory", "--no-processes", home]).ok();
+    keytrail_with(&["inventory", "--no-processes", "--root", home]).ok();
     keytrail_with(&["classify", file.to_str().unwrap()]).ok();
     keytrail_with(&["trace", "--", "true"]).ok();
     let doctor = keytrail_with(&["doctor", "--address", "unix:/nonexistent/keytrail.sock"]);

@@ -68,11 +68,6 @@ impl Rows {
         self.rows.len()
     }
 
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
     /// In the order asked for; what is equal stays in the order of its identity.
     #[must_use]
     pub fn sorted(&self, order: Order) -> Vec<&Row> {

@@ -128,16 +128,16 @@ fn heading(frame: &mut Frame<'_>, area: Rect, state: &State, view: &View) {
     } else {
         Style::default()
     };
+    // What was lost first: it is the last to be cut.
     let second = vec![
+        Span::styled(format!("{lost} records lost"), alarm),
         Span::raw(format!(
-            "{} events ({:.1} a second), {} credentials, {} consumers, {} destinations, ",
+            ", {} events ({:.1} a second), {} credentials, {} consumers",
             state.events,
             state.rate(view.now),
             state.credentials.len(),
             state.consumers.len(),
-            state.destinations.len()
         )),
-        Span::styled(format!("{lost} records lost"), alarm),
     ];
     frame.render_widget(Paragraph::new(vec![first.into(), second.into()]), area);
 }
