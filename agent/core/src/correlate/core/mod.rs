@@ -42,6 +42,8 @@ pub struct Core {
     reads: BTreeSet<(Pid, u32, u64, u64, u64, String)>,
     /// Executables already reported for TLS that we cannot see into.
     uncovered: BTreeSet<String>,
+    /// When records were last known to be lost.
+    lost_ns: u64,
     /// What found no room or was cut, until it is told, and when it may be.
     dropped: Dropped,
     dropped_due_ns: u64,
@@ -180,6 +182,9 @@ impl Core {
     }
 
     fn on_gap(&mut self, gap: &GapSeen) {
+        if gap.reason == GapReason::RecordsLost {
+            self.lost_ns = self.lost_ns.max(gap.boot_ns);
+        }
         let mut e = self.event(EventKind::CoverageGap, gap.boot_ns);
         e.process = gap.pid.map(|pid| self.table.describe(pid));
         let wall = |ns: u64| (ns != 0).then_some(ns);

@@ -324,6 +324,8 @@ impl Core {
             hook.clone(),
         );
         let blind = *tls && !*hooked;
+        // A write whose record was lost looks like one that nobody hooked.
+        let lost = blind && self.lost_ns >= at.boot_ns;
         let (inspected, cut) = ((*inspected).min(bytes), *cut && !blind);
         let Some(proc) = self.table.get(pid) else {
             return;
@@ -342,8 +344,13 @@ impl Core {
         let mut coverage = Vec::new();
         if blind {
             coverage.push(
-                "the payload is TLS by a library that is not hooked: its content was not seen"
-                    .to_owned(),
+                if lost {
+                    "the payload is TLS and its content was not seen: records were lost meanwhile, or its library is not \
+                     hooked"
+                } else {
+                    "the payload is TLS by a library that is not hooked: its content was not seen"
+                }
+                .to_owned(),
             );
         }
         if cut {
@@ -383,7 +390,7 @@ impl Core {
             e.coverage.clone_from(&coverage);
             self.emit(e);
         }
-        if blind && self.uncovered.insert(exe.clone()) {
+        if blind && !lost && self.uncovered.insert(exe.clone()) {
             self.on_gap(&GapSeen {
                 detail: format!("{exe} sends TLS by a library that is not hooked: its payloads cannot be looked into"),
                 remedy: "`keytrail doctor` lists which libraries are covered and what to do about the rest".to_owned(),
