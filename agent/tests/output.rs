@@ -515,7 +515,10 @@ fn a_gap_again_and_again_is_one_line_and_a_count() {
     let text = told(Format::Compact);
     let gaps: Vec<_> = text.lines().filter(|l| l.contains("NOT SEEN")).collect();
     assert_eq!(gaps.len(), 3, "{text}");
-    assert!(gaps[0].contains("payload_truncated, 2 sends: long"), "{text}");
+    assert!(
+        gaps[0].contains("payload_truncated, 2 sends: long"),
+        "{text}"
+    );
     assert!(gaps[1].contains("998 sends: 499 more"), "{text}");
     assert!(gaps[2].contains("6 sends: 3 more"), "{text}");
     assert!(text.find("998").unwrap() < text.find("read file").unwrap());
