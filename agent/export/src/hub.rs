@@ -421,7 +421,7 @@ mod tests {
         let hub = Hub::new();
         let from_the_beginning = Replay {
             since: Some(Timestamp::default()),
-            last: None,
+            ..Replay::default()
         };
         // Subscribe again and again while somebody publishes.
         let publisher = {
