@@ -100,6 +100,13 @@ pub fn action(event: &Event) -> (String, Colour) {
             Some(EvidenceGrade::Identified) => (format!("named in {}", channel()), Colour::Yellow),
             _ => ("holder sent".into(), Colour::Dim),
         },
+        // Memory may have held it: only what surely lay in what was read was taken.
+        EventKind::CredentialTaken => match (grade, own(event)) {
+            (Some(EvidenceGrade::Observed), true) => ("read own env".into(), Colour::Yellow),
+            (Some(EvidenceGrade::Observed), false) => ("took from env".into(), Colour::Red),
+            (_, true) => ("read own memory".into(), Colour::Dim),
+            (_, false) => ("read memory of".into(), Colour::Red),
+        },
         EventKind::CoverageGap => ("NOT SEEN".into(), Colour::Bold),
         EventKind::ProcessStart => ("start".into(), Colour::Dim),
         EventKind::ProcessExit => (
@@ -110,6 +117,14 @@ pub fn action(event: &Event) -> (String, Colour) {
             },
             Colour::Dim,
         ),
+    }
+}
+
+/// Whether the process read itself.
+fn own(event: &Event) -> bool {
+    match (&event.process, &event.victim) {
+        (Some(process), Some(victim)) => process.key == victim.key,
+        _ => false,
     }
 }
 
