@@ -195,6 +195,15 @@ fn without_port(name: &str) -> String {
     }
 }
 
+/// `nginx[812] env DB_PASSWORD`: out of whom, and which of its variables.
+fn taken(victim: Option<&Process>, source: &Source) -> String {
+    let mut text = victim.map_or_else(String::new, |p| format!("{}[{}]", escape(&p.comm), p.pid));
+    if !source.env_name.is_empty() {
+        let _ = write!(text, " env {}", escape(&source.env_name));
+    }
+    text
+}
+
 /// The last column.
 pub fn place(event: &Event) -> String {
     let mut text = match (
@@ -220,6 +229,7 @@ pub fn place(event: &Event) -> String {
         (Some(EventKind::CredentialSent), Some(d), ..) => destination(d),
         (Some(EventKind::CredentialSent), None, ..) => "unknown destination".into(),
         (Some(EventKind::ProcessStart), ..) => command(event.process.as_ref()),
+        (Some(EventKind::CredentialTaken), _, Some(s), _) => taken(event.victim.as_ref(), s),
         (_, _, Some(s), _) => source(s),
         (_, Some(d), ..) => destination(d),
         _ => String::new(),
