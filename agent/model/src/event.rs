@@ -24,6 +24,8 @@ pub struct Event {
     pub attack: Vec<String>,
     pub gap: Option<Gap>,
     pub exit: Option<ProcessExit>,
+    /// Out of which process a credential was taken.
+    pub victim: Option<Process>,
 }
 
 impl Event {
@@ -45,6 +47,7 @@ impl Event {
             attack: Vec::new(),
             gap: None,
             exit: None,
+            victim: None,
         }
     }
 }

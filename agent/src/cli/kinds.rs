@@ -10,6 +10,7 @@ fn short(kind: EventKind) -> &'static str {
         EventKind::CredentialExposed => "exposed",
         EventKind::CredentialSent => "sent",
         EventKind::CredentialCreated => "created",
+        EventKind::CredentialTaken => "taken",
         EventKind::CoverageGap => "gap",
         EventKind::ProcessStart => "start",
         EventKind::ProcessExit => "exit",

@@ -100,6 +100,13 @@ pub fn action(event: &Event) -> (String, Colour) {
             Some(EvidenceGrade::Identified) => (format!("named in {}", channel()), Colour::Yellow),
             _ => ("holder sent".into(), Colour::Dim),
         },
+        // Memory may have held it: only what surely lay in what was read was taken.
+        EventKind::CredentialTaken => match (grade, own(event)) {
+            (Some(EvidenceGrade::Observed), true) => ("read own env".into(), Colour::Yellow),
+            (Some(EvidenceGrade::Observed), false) => ("took from env".into(), Colour::Red),
+            (_, true) => ("read own memory".into(), Colour::Dim),
+            (_, false) => ("read memory of".into(), Colour::Red),
+        },
         EventKind::CoverageGap => ("NOT SEEN".into(), Colour::Bold),
         EventKind::ProcessStart => ("start".into(), Colour::Dim),
         EventKind::ProcessExit => (
@@ -110,6 +117,14 @@ pub fn action(event: &Event) -> (String, Colour) {
             },
             Colour::Dim,
         ),
+    }
+}
+
+/// Whether the process read itself.
+fn own(event: &Event) -> bool {
+    match (&event.process, &event.victim) {
+        (Some(process), Some(victim)) => process.key == victim.key,
+        _ => false,
     }
 }
 
@@ -180,6 +195,15 @@ fn without_port(name: &str) -> String {
     }
 }
 
+/// `nginx[812] env DB_PASSWORD`: out of whom, and which of its variables.
+fn taken(victim: Option<&Process>, source: &Source) -> String {
+    let mut text = victim.map_or_else(String::new, |p| format!("{}[{}]", escape(&p.comm), p.pid));
+    if !source.env_name.is_empty() {
+        let _ = write!(text, " env {}", escape(&source.env_name));
+    }
+    text
+}
+
 /// The last column.
 pub fn place(event: &Event) -> String {
     let mut text = match (
@@ -205,6 +229,7 @@ pub fn place(event: &Event) -> String {
         (Some(EventKind::CredentialSent), Some(d), ..) => destination(d),
         (Some(EventKind::CredentialSent), None, ..) => "unknown destination".into(),
         (Some(EventKind::ProcessStart), ..) => command(event.process.as_ref()),
+        (Some(EventKind::CredentialTaken), _, Some(s), _) => taken(event.victim.as_ref(), s),
         (_, _, Some(s), _) => source(s),
         (_, Some(d), ..) => destination(d),
         _ => String::new(),

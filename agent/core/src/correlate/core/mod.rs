@@ -3,6 +3,7 @@
 mod file;
 mod process;
 mod send;
+mod taken;
 
 use super::event;
 use super::flow::Flows;
@@ -40,6 +41,8 @@ pub struct Core {
     opens: BTreeMap<(Pid, u64, u64), PendingOpen>,
     /// Read events already made: process run, file version, credential.
     reads: BTreeSet<(Pid, u32, u64, u64, u64, String)>,
+    /// Who took what out of whom, said already.
+    taken: taken::Told,
     /// Executables already reported for TLS that we cannot see into.
     uncovered: BTreeSet<String>,
     /// When records were last known to be lost.
@@ -91,6 +94,7 @@ impl Core {
             } => self.table.fork(at, *child, *child_ns_tgid),
             Observation::Exit { at, status, signal } => self.on_exit(at, *status, *signal),
             Observation::File(seen) => self.on_file(seen),
+            Observation::Taken(seen) => self.on_taken(seen),
             Observation::Connect { at, ends } => {
                 self.table.touch(at);
                 let holder = self.holds(at.pid);
