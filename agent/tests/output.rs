@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use keytrail::output::{Format, Style, Summary, TraceEnd, Writer, gap_event};
+use keytrail::output::{Format, Local, Style, Summary, TraceEnd, Writer, gap_event};
 use keytrail_model::{Channel, EventKind, EvidenceGrade, GapReason, SourceType, Transform};
 use keytrail_proto::v1::*;
 use pbjson_types::Timestamp;
@@ -22,7 +22,14 @@ fn written(events: &[Event], format: Format, style: Style) -> String {
     for event in events {
         writer.event(event).unwrap();
     }
-    String::from_utf8(writer.into_inner()).unwrap()
+    let text = String::from_utf8(writer.into_inner()).unwrap();
+    // The days that stand above a terminal's lines depend on today.
+    let lines = text.split_inclusive('\n');
+    lines.filter(|l| !l.starts_with("-- ")).collect()
+}
+
+fn clock() -> String {
+    Local::of(&base("credential_read").time.unwrap()).millis()
 }
 
 fn base(kind: &str) -> Event {
@@ -90,9 +97,9 @@ fn sent(grade: &str, channel: &str, transform: &str) -> Event {
             ..Default::default()
         }),
         evidence: Some(Evidence {
-            grade: EvidenceGrade::of_word(grade).unwrap().number(),
+            grade: EvidenceGrade::of_word(grade).map_or(0, EvidenceGrade::number),
             channel: Channel::of_word(channel).unwrap().number(),
-            transform: Transform::of_word(transform).unwrap().number(),
+            transform: Transform::of_word(transform).map_or(0, Transform::number),
             payload_bytes: 100,
             inspected_bytes: 90,
             ..Default::default()
@@ -104,14 +111,47 @@ fn sent(grade: &str, channel: &str, transform: &str) -> Event {
 #[test]
 fn compact_is_aligned_and_fits_the_terminal() {
     let events = [read(), sent("observed", "tls", "base64")];
+    let at = |width| Style {
+        colour: false,
+        width: Some(width),
+    };
+    let time = clock();
     assert_eq!(
-        written(&events, Format::Compact, AT_120),
-        "\
-TIME          WHO           PROCESS           ACTION        CREDENTIAL               WHERE
-22:13:20.482  host root     python3.11[4121]  read file     aws-access-key 9c1e..a2  /root/.aws/credentials  T1552.001
-22:13:20.482  host root     python3.11[4121]  sent TLS      aws-access-key 9c1e..a2  s3.amazonaws.com:443 as base64
+        written(&events, Format::Compact, at(130)),
+        format!(
+            "\
+TIME          PROCESS                 ACTION        CREDENTIAL                     WHERE
+{time}  python3.11[4121]        read file     aws-access-key 9c1e..a2        /root/.aws/credentials  T1552.001
+{time}  python3.11[4121]        sent TLS      aws-access-key 9c1e..a2        10.0.0.9:443 (s3.amazonaws.com) as base64
 "
+        )
     );
+    // At 80 columns process and credential are whole, and so is the place, on a line of its own.
+    let time = &time[..8];
+    assert_eq!(
+        written(&events, Format::Compact, at(80)),
+        format!(
+            "\
+TIME      PROCESS              ACTION        CREDENTIAL               WHERE
+{time}  python3.11[4121]     read file     aws-access-key 9c1e..a2
+          /root/.aws/credentials
+{time}  python3.11[4121]     sent TLS      aws-access-key 9c1e..a2
+          10.0.0.9:443 (s3.amazonaws.com) as base64
+"
+        )
+    );
+    // A wide terminal is used: who it was, the identifier, the command.
+    let roomy = written(&events, Format::Compact, at(220));
+    for part in ["host root", "AKIAXXXXXXXXXXXXXXXX", "python3 job.py"] {
+        assert!(roomy.contains(part), "{part}: {roomy}");
+    }
+    // Who is not the usual one is told everywhere.
+    let mut pod = read();
+    pod.process.as_mut().unwrap().pod = "web-1".into();
+    for width in [80, 120, 220] {
+        let text = written(&[pod.clone()], Format::Compact, at(width));
+        assert!(text.contains("pod web-1"), "{width}: {text}");
+    }
     for width in [20, 40, 80, 100, 120, 200, 400] {
         let style = Style {
             colour: false,
@@ -134,8 +174,8 @@ TIME          WHO           PROCESS           ACTION        CREDENTIAL          
 #[test]
 fn verbs_carry_the_grade() {
     let action = |event: Event| {
-        let text = written(&[event], Format::Compact, Style::PLAIN);
-        text.lines().nth(1).unwrap()[60..]
+        let text = written(&[event], Format::Compact, AT_120);
+        text.lines().nth(1).unwrap()[37..]
             .split("  ")
             .next()
             .unwrap()
@@ -199,16 +239,16 @@ fn names_are_shown_for_what_they_are() {
         text.lines().nth(1).unwrap_or_default().to_owned()
     };
     for (hosts, expected) in [
-        (&[("a.example", "sni")][..], "a.example:3128"),
+        (&[("a.example", "sni")][..], "10.0.0.9:3128 (a.example)"),
         (
             &[("a.example", "sni"), ("a.example:9", "host_header")],
-            "a.example:3128",
+            "10.0.0.9:3128 (a.example)",
         ),
         (
             &[("b.example", "host_header"), ("a.example", "sni")],
-            "a.example:3128 (Host: b.example)",
+            "10.0.0.9:3128 (a.example, Host: b.example)",
         ),
-        (&[("b.example", "host_header")], "b.example (10.0.0.9:3128)"),
+        (&[("b.example", "host_header")], "10.0.0.9:3128 (b.example)"),
         (
             &[
                 ("c.example", "host_header"),
@@ -272,6 +312,8 @@ fn colour_only_where_it_is_wanted() {
         rest = after.split_once('m').unwrap().1;
     }
     plain.push_str(rest);
+    let lines = plain.split_inclusive('\n');
+    let plain: String = lines.filter(|l| !l.starts_with("-- ")).collect();
     assert_eq!(plain, written(&[read()], Format::Compact, AT_120));
     // Files and pipes never get any.
     assert_eq!(
@@ -403,6 +445,7 @@ fn nothing_of_the_host_reaches_the_terminal_unescaped() {
         written(&events, Format::Compact, AT_80),
         written(&events, Format::Compact, Style::PLAIN),
         written(&events, Format::Wide, AT_120),
+        written(&events, Format::Csv, AT_120),
         summary.trace(&end, &status, &Style::PLAIN),
     ];
     for text in &texts {
@@ -411,11 +454,17 @@ fn nothing_of_the_host_reaches_the_terminal_unescaped() {
             .find(|c| (c.is_control() && *c != '\n') || matches!(c, '\u{202e}' | '\u{2028}'));
         assert_eq!(bad, None, "{text:?}");
     }
-    // And no event makes two lines.
+    // And no event makes two lines, but for the place on a narrow terminal, which is set in.
+    let first = |t: &String| t.lines().filter(|l| !l.starts_with("      ")).count();
+    assert_eq!(first(&texts[0]), events.len() + 1);
     assert!(
-        texts[..3]
+        texts[1..3]
             .iter()
             .all(|t| t.lines().count() == events.len() + 1)
+    );
+    assert_eq!(
+        written(&events, Format::Csv, Style::PLAIN).lines().count(),
+        events.len() + 1
     );
 }
 
@@ -436,4 +485,48 @@ fn json_lines_have_no_header_and_gaps_are_events() {
         (EventKind::word_of(events[1].kind), events[1].gap.as_ref()),
         ("coverage_gap", Some(&gap))
     );
+}
+
+#[test]
+fn a_gap_again_and_again_is_one_line_and_a_count() {
+    let gap = |n: i64| {
+        gap_event(Gap {
+            reason: GapReason::PayloadTruncated.number(),
+            detail: "long".into(),
+            count: 2,
+            to: Some(Timestamp {
+                seconds: n,
+                nanos: 0,
+            }),
+            ..Default::default()
+        })
+    };
+    let told = |format| {
+        let style = Style {
+            colour: false,
+            width: Some(300),
+        };
+        let mut writer = Writer::new(Vec::new(), format, style).condensed();
+        for n in 0..500 {
+            writer.event(&gap(n)).unwrap();
+        }
+        writer.event(&read()).unwrap();
+        for n in 0..3 {
+            writer.event(&gap(n)).unwrap();
+        }
+        writer.finish().unwrap();
+        String::from_utf8(writer.into_inner()).unwrap()
+    };
+    let text = told(Format::Compact);
+    let gaps: Vec<_> = text.lines().filter(|l| l.contains("NOT SEEN")).collect();
+    assert_eq!(gaps.len(), 3, "{text}");
+    assert!(
+        gaps[0].contains("payload_truncated, 2 sends: long"),
+        "{text}"
+    );
+    assert!(gaps[1].contains("998 sends: 499 more"), "{text}");
+    assert!(gaps[2].contains("6 sends: 3 more"), "{text}");
+    assert!(text.find("998").unwrap() < text.find("read file").unwrap());
+    // Programs get them all.
+    assert_eq!(told(Format::Json).lines().count(), 504);
 }

@@ -26,6 +26,8 @@ pub trait Ask {
     fn grade(&self) -> &str;
     fn channel(&self) -> &str;
     fn transform(&self) -> &str;
+    /// How the destination was found.
+    fn found_by(&self) -> &str;
     /// Address and port of the destination.
     fn peer(&self) -> (&str, u32);
     /// Reason of a gap.
@@ -102,6 +104,10 @@ impl Ask for Event {
 
     fn transform(&self) -> &str {
         Transform::word_of(self.evidence.as_ref().map_or(0, |e| e.transform))
+    }
+
+    fn found_by(&self) -> &str {
+        DestinationMethod::word_of(self.evidence.as_ref().map_or(0, |e| e.destination_method))
     }
 
     fn peer(&self) -> (&str, u32) {

@@ -37,6 +37,7 @@ pub fn event(event: Event) -> v1::Event {
         attack: event.attack,
         gap: event.gap.map(gap),
         exit: event.exit.map(exit),
+        victim: event.victim.map(process),
     }
 }
 

@@ -111,7 +111,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Hub {
     /// A hub that remembers events, and whose readers get queues of [`QUEUE`].
     pub fn new() -> Arc<Hub> {
-        Hub::make(QUEUE, Some(History::default()))
+        Hub::make(QUEUE, Some(History::new()))
     }
 
     /// A hub that remembers nothing, and whose readers get queues of `queue` events (at least 1).
@@ -256,6 +256,11 @@ impl Subscription {
                 }
             }
         }
+    }
+
+    /// The next event of before, if there is one more.
+    pub fn before(&mut self) -> Option<Arc<Event>> {
+        self.before.pop_front()
     }
 
     /// What has to be said about events of before that were asked for and are not known any more.
@@ -416,7 +421,7 @@ mod tests {
         let hub = Hub::new();
         let from_the_beginning = Replay {
             since: Some(Timestamp::default()),
-            last: None,
+            ..Replay::default()
         };
         // Subscribe again and again while somebody publishes.
         let publisher = {

@@ -25,6 +25,8 @@ pub struct Event {
     pub attack: Vec<String>,
     pub gap: Option<Gap>,
     pub exit: Option<ProcessExit>,
+    /// Out of which process a credential was taken.
+    pub victim: Option<Process>,
 }
 
 impl Event {
@@ -46,6 +48,7 @@ impl Event {
             attack: Vec::new(),
             gap: None,
             exit: None,
+            victim: None,
         }
     }
 }

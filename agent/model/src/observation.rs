@@ -54,6 +54,8 @@ pub enum Observation {
         signal: i32,
     },
     File(Box<FileSeen>),
+    /// The environment or the memory of a process was read.
+    Taken(TakenSeen),
     Connect {
         at: Stamp,
         ends: Ends,
@@ -306,4 +308,25 @@ impl GapSeen {
             pid: None,
         }
     }
+}
+
+/// What of a process was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Taken {
+    /// The block it was started with.
+    Environment,
+    /// Its memory, in whole or in part: any of its credentials may have been there.
+    Memory,
+}
+
+/// A process read what another one (or itself) holds, out of that process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TakenSeen {
+    /// Who read.
+    pub at: Stamp,
+    /// Out of which process.
+    pub victim: Pid,
+    pub what: Taken,
+    pub hook: String,
 }

@@ -74,6 +74,8 @@ words! {
         CoverageGap = 6 "coverage_gap",
         ProcessStart = 7 "process_start",
         ProcessExit = 8 "process_exit",
+        /// Read out of another process.
+        CredentialTaken = 10 "credential_taken",
     }
 }
 
@@ -105,6 +107,10 @@ words! {
         File = 3 "file",
         Env = 4 "env",
         Argv = 5 "argv",
+        /// `/proc/PID/environ` of a process.
+        ProcessEnvironment = 6 "process_environment",
+        /// `/proc/PID/mem` of a process.
+        ProcessMemory = 7 "process_memory",
     }
 }
 
@@ -163,6 +169,8 @@ words! {
         Argv = 3 "argv",
         Payload = 4 "payload",
         Unknown = 5 "unknown",
+        /// Another process, out of which it was read.
+        Process = 6 "process",
     }
 }
 
@@ -217,6 +225,8 @@ words! {
         ProcessTable = 14 "process_table",
         /// A hook that was hit inside itself.
         HookNested = 15 "hook_nested",
+        /// A read of another process's environment or memory.
+        ProcessRead = 16 "process_read",
     }
 }
 

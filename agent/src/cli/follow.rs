@@ -1,6 +1,6 @@
 //! Runs a held command under an engine of its own and collects what its processes do. `trace` and `demo` share it.
 
-use super::spawn::{Ended, Held, SpawnError, behave_like_a_shell};
+use super::spawn::{Ended, Held, SpawnError, stand_in_for};
 use crate::config::Config;
 use crate::engine::{EngineError, EngineHandle, EngineOptions};
 use crate::output::{Summary, Writer};
@@ -65,7 +65,7 @@ pub(super) fn follow(follow: Follow) -> Result<Followed, FollowError> {
         record,
         sinks,
     } = follow;
-    behave_like_a_shell(&held);
+    stand_in_for(&held);
     let root = held.pid();
     let hub = Hub::with_queue(QUEUE);
     let events = hub.subscribe(EventFilter::default());

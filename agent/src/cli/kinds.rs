@@ -1,6 +1,6 @@
 //! Event kinds as people write them.
 
-use keytrail_model::EventKind;
+use keytrail_model::{EventKind, EvidenceGrade};
 
 /// The shortest name of a kind.
 fn short(kind: EventKind) -> &'static str {
@@ -10,6 +10,7 @@ fn short(kind: EventKind) -> &'static str {
         EventKind::CredentialExposed => "exposed",
         EventKind::CredentialSent => "sent",
         EventKind::CredentialCreated => "created",
+        EventKind::CredentialTaken => "taken",
         EventKind::CoverageGap => "gap",
         EventKind::ProcessStart => "start",
         EventKind::ProcessExit => "exit",
@@ -27,6 +28,18 @@ pub(super) fn parse_kind(text: &str) -> Result<EventKind, String> {
             let all: Vec<_> = EventKind::ALL.iter().map(|kind| kind.word()).collect();
             format!("there is no such kind; kinds are {}", all.join(", "))
         })
+}
+
+/// Takes a grade, or its name in the schema.
+pub(super) fn parse_grade(text: &str) -> Result<EvidenceGrade, String> {
+    let word = text.strip_prefix("EVIDENCE_GRADE_").map(str::to_lowercase);
+    EvidenceGrade::of_word(word.as_deref().unwrap_or(text)).ok_or_else(|| {
+        let all: Vec<_> = EvidenceGrade::ALL
+            .iter()
+            .map(|grade| grade.word())
+            .collect();
+        format!("there is no such grade; grades are {}", all.join(", "))
+    })
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! `GetStatusResponse` as tables.
 
+use crate::engine::OWN_LEFT_OUT;
+use crate::output::describe::counted;
 use crate::output::{Colour, Style, Table};
 use keytrail_model::{GapReason, Signal, Tier, TlsStack};
-use keytrail_proto::v1::{GetStatusResponse, SignalStatus};
+use keytrail_proto::v1::{Counters, GetStatusResponse, SignalStatus};
 
 /// Signals of the mission no hook serves.
 pub(super) fn unserved(status: &GetStatusResponse) -> Vec<&'static str> {
@@ -89,12 +91,22 @@ pub(super) fn render(status: &GetStatusResponse, style: &Style) -> String {
     out
 }
 
+/// Records of other keytrail processes: they are no uses, and it is said that they were there.
+fn own(counters: &Counters) -> String {
+    match counters.records.get(OWN_LEFT_OUT) {
+        Some(n) => format!(
+            "\nLeft out: {n} acts of other keytrail processes, which are no uses of credentials.\n"
+        ),
+        None => String::new(),
+    }
+}
+
 /// What was lost and what else could not be seen since the agent started.
 fn unseen(status: &GetStatusResponse, style: &Style) -> String {
     let Some(counters) = &status.counters else {
         return String::new();
     };
-    let mut out = String::new();
+    let mut out = own(counters);
     for (title, counts) in [
         ("LOST RECORDS", &counters.lost),
         ("NOT SEEN", &counters.gaps),
@@ -105,7 +117,7 @@ fn unseen(status: &GetStatusResponse, style: &Style) -> String {
         for (name, count) in counts {
             table.row([
                 (name.as_str(), Colour::Yellow),
-                (count.to_string().as_str(), Colour::Plain),
+                (counted(name, *count).as_str(), Colour::Plain),
                 (meaning(name), Colour::Dim),
             ]);
         }
@@ -221,9 +233,9 @@ mod tests {
                 .unwrap_or("")
                 .to_owned()
         };
-        assert!(line("all_kinds").contains('7'), "{text}");
+        assert!(line("all_kinds").contains("7 records"), "{text}");
         assert!(
-            line("payload_truncated").contains("3      sends of holders"),
+            line("payload_truncated").contains("3 sends  sends of holders"),
             "{text}"
         );
     }

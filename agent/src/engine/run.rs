@@ -7,6 +7,7 @@ use keytrail_abi::{FileId, Kind, PROC_HOLDER, ProcState};
 use keytrail_core::correlate::Core;
 use keytrail_export::convert;
 use keytrail_host::clock::{boot_ns, wall_ns};
+use keytrail_host::own::Own;
 use keytrail_ingest::decode;
 use keytrail_ingest::{Digest, Digested, Kernel, Settle};
 use keytrail_model::status::LibraryReport;
@@ -126,6 +127,8 @@ pub(super) struct Line {
     pub records: BTreeMap<&'static str, u64>,
     pub bad_records: u64,
     pub places: Places,
+    /// Other keytrail processes, whose doings are no uses.
+    pub own: Own,
     deferred: Deferred,
     out: Digested,
     /// Holders whose libraries were looked at when they first connected.
@@ -149,6 +152,7 @@ impl Line {
             records: BTreeMap::new(),
             bad_records: 0,
             places: Places::open(None),
+            own: Own::new(),
             deferred: Deferred::default(),
             out: Digested::default(),
             connected: HashSet::new(),
@@ -255,6 +259,10 @@ impl Line {
             {
                 followed.insert(*child);
             }
+            if self.is_own(&observation) {
+                self.own.leave_out();
+                continue;
+            }
             self.step(&observation);
             if let Observation::Connect { at, .. } = &observation
                 && self.core.holds(at.pid)
@@ -297,6 +305,26 @@ impl Line {
         }
         for settle in out.settle.drain(..) {
             self.settle(settle);
+        }
+    }
+
+    /// Whether an observation is of what another keytrail does: looking into files, or a self-test's sends. That it runs
+    /// is told of it as of everybody.
+    fn is_own(&mut self, observation: &Observation) -> bool {
+        match observation {
+            Observation::File(seen) => self.own.is(seen.at.pid),
+            Observation::Connect { at, .. } => self.own.is(at.pid),
+            Observation::Send(seen) => self.own.is(seen.at.pid),
+            Observation::TlsWrite(seen) => self.own.is(seen.at.pid),
+            Observation::Exec(exec) => {
+                self.own.forget(exec.at.pid);
+                false
+            }
+            Observation::Exit { at, .. } => {
+                self.own.forget(at.pid);
+                false
+            }
+            _ => false,
         }
     }
 
@@ -683,13 +711,17 @@ impl Runner {
         if self.line.bad_records > 0 {
             lost.insert("undecodable".to_owned(), self.line.bad_records);
         }
+        let mut records: BTreeMap<String, u64> = self
+            .line
+            .records
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), *v))
+            .collect();
+        if self.line.own.left_out() > 0 {
+            records.insert(super::OWN_LEFT_OUT.to_owned(), self.line.own.left_out());
+        }
         let counters = v1::Counters {
-            records: self
-                .line
-                .records
-                .iter()
-                .map(|(k, v)| ((*k).to_owned(), *v))
-                .collect(),
+            records: records.into_iter().collect(),
             lost: lost.into_iter().collect(),
             events: self.line.events,
             gaps: self

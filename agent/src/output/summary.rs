@@ -127,9 +127,11 @@ impl Summary {
         }
     }
 
-    /// Counts a gap that came beside the events (a reader that was too slow).
+    /// Counts a gap that came beside the events: a reader that was too slow, or more of what was told already.
     pub fn missed(&mut self, gap: &Gap) {
-        self.missed += gap.count;
+        if gap.reason == GapReason::ClientTooSlow.number() {
+            self.missed += gap.count;
+        }
         self.gap(gap);
     }
 

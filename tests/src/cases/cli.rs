@@ -409,14 +409,21 @@ pub fn doctor_names_every_signal() {
             Agent::address,
         );
         let doctor = |format: &str| {
-            act(keytrail())
+            let done = act(keytrail())
                 .arg("doctor")
                 .arg("--address")
                 .arg(&address)
                 .args(["-o", format])
                 .env("HOME", scratch.path())
-                .run()
-                .ok()
+                .run();
+            // That no agent answers is not well, whatever could be tried.
+            assert_eq!(
+                done.code(),
+                if running { 0 } else { 3 },
+                "{}",
+                done.stderr_text()
+            );
+            done
         };
         let json = doctor("json").stdout_text();
         let status: keytrail_proto::v1::GetStatusResponse =
@@ -468,6 +475,12 @@ pub fn doctor_names_every_signal() {
             assert!(!library.reason.is_empty(), "{library:?}");
         }
         let table = doctor("table").stdout_text();
+        let verdict = if running {
+            "All is well."
+        } else {
+            "NOT WELL: no agent answers on unix:"
+        };
+        assert!(table.starts_with(verdict), "{table}");
         for signal in SIGNALS {
             assert!(table.contains(signal), "no {signal} in:\n{table}");
         }
@@ -658,4 +671,55 @@ pub fn watch_begins_with_what_was() {
         assert!(!words.contains("panicked") && words.len() > 20, "{words}");
     }
     drop(holder);
+}
+
+/// What keytrail itself looks into (an inventory, a classification, the engine of a trace) is nobody's use of a
+/// credential for another agent; and a program that is only called keytrail is somebody.
+pub fn own_doings_are_no_uses() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Setup::new(&scratch).start();
+    let (_, file) = plant::aws_credentials(agent.home());
+    std::thread::sleep(patience(1));
+    let state = scratch.join("other-state");
+    let keytrail_with = |args: &[&str]| {
+        act(keytrail())
+            .args(args)
+            .env("HOME", agent.home())
+            .env("KEYTRAIL_STATE_DIR", &state)
+            .run()
+    };
+    let home = agent.home().to_str().unwrap();
+    keytrail_with(&["inventory", "--no-processes", "--root", home]).ok();
+    keytrail_with(&["classify", file.to_str().unwrap()]).ok();
+    keytrail_with(&["trace", "--", "true"]).ok();
+    let doctor = keytrail_with(&["doctor", "--address", "unix:/nonexistent/keytrail.sock"]);
+    assert_eq!(doctor.code(), 3, "{}", doctor.stderr_text());
+    // The same by a copy of cat with that name: the name proves nothing.
+    let other = scratch.make("bin").join("keytrail");
+    fs::copy("/bin/cat", &other).unwrap();
+    let done = act(&other).arg(&file).run().ok();
+    agent.expect("the read by the one with the name", done.pid, |e| {
+        e.is("credential_read") && e.pid() == done.pid
+    });
+    let ours = keytrail();
+    let ours: Vec<Event> = agent
+        .events()
+        .into_iter()
+        .filter(|e| e.credential.is_some() && Path::new(e.executable()) == ours)
+        .filter(|e| !e.is("credential_exposed"))
+        .collect();
+    assert!(
+        ours.is_empty(),
+        "{:#?}",
+        ours.iter().map(|e| e.brief()).collect::<Vec<_>>()
+    );
+    let status = agent.client("doctor").args(["-o", "json"]).run().ok();
+    let status: keytrail_proto::v1::GetStatusResponse =
+        serde_json::from_str(&status.stdout_text()).unwrap();
+    let left_out = status.counters.unwrap_or_default().records;
+    assert!(
+        left_out.get("own_left_out").is_some_and(|n| *n > 0),
+        "{left_out:?}"
+    );
 }

@@ -292,3 +292,48 @@ pub fn slow_client() {
         "the quick client missed {quick_missed}, the slow one {missed}"
     );
 }
+
+/// The stock client of Python (PyPI's grpcio), without any option: it names the socket's path where HTTP wants a host.
+pub fn the_stock_python_client_connects() {
+    const VERSION: &str = "grpcio==1.85.3";
+    const CLIENT: &str = r#"
+import sys
+import grpc
+with grpc.insecure_channel(sys.argv[1]) as channel:
+    status = channel.unary_unary("/keytrail.v1.EventService/GetStatus")
+    print("status", len(status(b"", timeout=10)) > 0)
+    stream = channel.unary_stream("/keytrail.v1.EventService/StreamEvents")
+    print("stream", len(next(iter(stream(b"", timeout=10)))) > 0)
+    # Once more on the same connection: the header compression of both sides still agrees.
+    print("again", len(status(b"", timeout=10)) > 0)
+"#;
+    let _turn = turn();
+    let scratch = Scratch::new();
+    // Beside the other things the tests made: fetched once.
+    let packages = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tmp/grpcio");
+    if !packages.join("grpc").exists() {
+        let done = std::process::Command::new("python3")
+            .args(["-m", "pip", "install", "--quiet", "--target"])
+            .arg(&packages)
+            .arg(VERSION)
+            .output()
+            .unwrap();
+        assert!(
+            done.status.success(),
+            "pip cannot install {VERSION}: {}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+    }
+    let agent = Agent::start(&scratch);
+    let done = std::process::Command::new("python3")
+        .args(["-c", CLIENT])
+        .arg(agent.address())
+        .env("PYTHONPATH", &packages)
+        .output()
+        .unwrap();
+    let (out, err) = (
+        String::from_utf8_lossy(&done.stdout).into_owned(),
+        String::from_utf8_lossy(&done.stderr).into_owned(),
+    );
+    assert_eq!(out, "status True\nstream True\nagain True\n", "{err}");
+}

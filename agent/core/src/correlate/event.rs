@@ -27,6 +27,10 @@ pub fn place_source(place: &HoldingPlace) -> Source {
             argv_index: *index,
             ..Source::new(SourceType::Argv)
         },
+        HoldingPlace::Process(key) => Source {
+            inherited_from: key.clone(),
+            ..Source::new(SourceType::Process)
+        },
     }
 }
 

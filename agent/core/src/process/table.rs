@@ -19,6 +19,8 @@ pub enum HoldingPlace {
     File(Box<FileFacts>),
     Env(String),
     Argv(u32),
+    /// Another process, by its key.
+    Process(String),
 }
 
 /// One credential in the hands of one process.

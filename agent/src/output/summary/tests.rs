@@ -116,11 +116,15 @@ fn trace_summary_names_sources_and_destinations_with_their_grade() {
         "{text}"
     );
     assert!(
-        text.contains("sent to         api.example.com:443 by curl[9] (observed, tls, base64) x2"),
+        text.contains(
+            "sent to         10.0.0.9:443 (api.example.com) by curl[9] (observed, tls, base64) x2"
+        ),
         "{text}"
     );
     assert!(
-        text.contains("holder sent to  api.example.com:443 by curl[9] (lineage, tls, base64)\n"),
+        text.contains(
+            "holder sent to  10.0.0.9:443 (api.example.com) by curl[9] (lineage, tls, base64)\n"
+        ),
         "{text}"
     );
     assert!(

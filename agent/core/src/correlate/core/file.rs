@@ -61,12 +61,7 @@ impl Core {
             });
         }
         let exec = self.table.get(seen.at.pid).map_or(0, |p| p.exec);
-        // fanotify tells no time: it was after the last time that somebody asked it.
-        let from_ns = if seen.hook == UNTIMED {
-            self.tick_ns.min(seen.at.boot_ns)
-        } else {
-            seen.at.boot_ns
-        };
+        let from_ns = self.earliest(&seen.at, &seen.hook);
         for credential in &seen.credentials {
             self.hold(
                 &seen.at,
@@ -102,6 +97,15 @@ impl Core {
             }
             e.attack = attack(&[&credential.attack]);
             self.emit(e);
+        }
+    }
+
+    /// The earliest that something can have been: fanotify tells no time, but that it was after it was last asked.
+    pub(super) fn earliest(&self, at: &Stamp, hook: &str) -> u64 {
+        if hook == UNTIMED {
+            self.tick_ns.min(at.boot_ns)
+        } else {
+            at.boot_ns
         }
     }
 

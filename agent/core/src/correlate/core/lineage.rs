@@ -23,8 +23,10 @@ pub(super) type Told = (Pid, String, String, u16);
 struct Sent {
     direction: Option<Direction>,
     channel: Channel,
-    /// TLS by a library that is not hooked.
+    /// TLS whose content was not seen.
     blind: bool,
+    /// Records were lost meanwhile: a write whose record was lost looks like one that nobody hooked.
+    lost: bool,
     cut: bool,
     coverage: Vec<String>,
 }
@@ -34,14 +36,12 @@ impl Core {
     pub(super) fn lineage(&mut self, key: Key) {
         let pid = key.0;
         let held = self.held_at_send(key);
+        let sent = self.describe_sent(key);
         self.flows.decided(
             key,
             held.iter().map(|(h, _)| h.credential.fingerprint.clone()),
         );
-        if held.is_empty() {
-            return;
-        }
-        let Some(mut sent) = self.describe_sent(key) else {
+        let Some(mut sent) = sent.filter(|_| !held.is_empty()) else {
             return;
         };
         let mut news = Vec::new();
@@ -62,7 +62,7 @@ impl Core {
         for (holding, mark) in news.iter().take(MAX_LINEAGE) {
             self.tell_lineage(key, &sent, holding, mark);
         }
-        if sent.blind && !news.is_empty() {
+        if sent.blind && !sent.lost && !news.is_empty() {
             self.tell_uncovered(pid, news[0].1.at.boot_ns);
         }
     }
@@ -94,12 +94,19 @@ impl Core {
     fn describe_sent(&self, key: Key) -> Option<Sent> {
         let flow = self.flows.get(key)?;
         let blind = flow.tls && !flow.hooked;
+        let begun_ns = flow.since(0).map_or(0, |mark| mark.at.boot_ns);
+        let lost = blind && self.lost_ns >= begun_ns;
         let cut = flow.cut && !blind;
         let mut coverage = Vec::new();
         if blind {
             coverage.push(
-                "the payload is TLS by a library that is not hooked: its content was not seen"
-                    .to_owned(),
+                if lost {
+                    "the payload is TLS and its content was not seen: records were lost meanwhile, or its library is not \
+                     hooked"
+                } else {
+                    "the payload is TLS by a library that is not hooked: its content was not seen"
+                }
+                .to_owned(),
             );
         }
         if cut {
@@ -117,6 +124,7 @@ impl Core {
             direction: self.flows.direction(key.0, flow),
             channel,
             blind,
+            lost,
             cut,
             coverage,
         })

@@ -4,6 +4,7 @@ mod file;
 mod lineage;
 mod process;
 mod send;
+mod taken;
 
 use super::event;
 use super::flow::Flows;
@@ -50,8 +51,12 @@ pub struct Core {
     known: HashMap<String, CredentialRef>,
     /// The last tick: what is told without its time happened since.
     tick_ns: u64,
+    /// Who took what out of whom, said already.
+    taken: taken::Told,
     /// Executables already reported for TLS that we cannot see into.
     uncovered: BTreeSet<String>,
+    /// When records were last known to be lost.
+    lost_ns: u64,
     /// What found no room or was cut, until it is told, and when it may be.
     dropped: Dropped,
     dropped_due_ns: u64,
@@ -100,6 +105,7 @@ impl Core {
             } => self.table.fork(at, *child, *child_ns_tgid),
             Observation::Exit { at, status, signal } => self.on_exit(at, *status, *signal),
             Observation::File(seen) => self.on_file(seen),
+            Observation::Taken(seen) => self.on_taken(seen),
             Observation::Connect { at, ends } => {
                 self.table.touch(at);
                 let holder = self.holds(at.pid);
@@ -199,6 +205,9 @@ impl Core {
     }
 
     fn on_gap(&mut self, gap: &GapSeen) {
+        if gap.reason == GapReason::RecordsLost {
+            self.lost_ns = self.lost_ns.max(gap.boot_ns);
+        }
         let mut e = self.event(EventKind::CoverageGap, gap.boot_ns);
         e.process = gap.pid.map(|pid| self.table.describe(pid));
         let wall = |ns: u64| (ns != 0).then_some(ns);

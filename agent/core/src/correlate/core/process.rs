@@ -122,7 +122,7 @@ impl Core {
         before
             .holdings
             .iter()
-            .filter(|h| matches!(h.place, HoldingPlace::File(_)))
+            .filter(|h| matches!(h.place, HoldingPlace::File(_) | HoldingPlace::Process(_)))
             .cloned()
             .map(|holding| Holding {
                 inherited_from: Some(from.clone()),

@@ -4,6 +4,7 @@ mod fields;
 mod holdings;
 mod limits;
 mod sends;
+mod taken;
 mod tls;
 mod truncated;
 

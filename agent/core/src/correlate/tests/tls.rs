@@ -364,6 +364,35 @@ fn only_what_left_was_sent() {
     );
 }
 
+/// Where records were lost, a write that was not seen is no proof of a library that nobody hooked.
+#[test]
+fn lost_records_are_not_taken_for_a_library_that_is_not_hooked() {
+    use keytrail_model::{GapReason, GapSeen};
+    let c = credential("c");
+    let lost = |t| Observation::Gap(GapSeen::new(GapReason::RecordsLost, t));
+    let sent = |t| later(t, 1, 122, &[(0x17, 117)]);
+    for (story, not_hooked) in [
+        (vec![sent(SEC + 1)], true),
+        (vec![sent(SEC + 1), lost(SEC + 2)], false),
+        // Long before.
+        (vec![lost(SEC), sent(2 * SEC)], true),
+    ] {
+        let events = of_a_holder(&c, story);
+        let told = events.iter().any(|e| {
+            let gap = e.gap.as_ref();
+            gap.is_some_and(|gap| gap.reason == GapReason::LibraryNotCovered)
+        });
+        assert_eq!(told, not_hooked, "{events:#?}");
+        let lineage = of(&events, "credential_sent");
+        assert_eq!(lineage.len(), 1);
+        assert_eq!(
+            lineage[0].coverage[0].contains("records were lost"),
+            !not_hooked,
+            "{lineage:#?}"
+        );
+    }
+}
+
 #[test]
 fn a_write_that_waits_for_its_handshake_is_reported_once() {
     let c = credential("c");
