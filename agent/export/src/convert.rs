@@ -5,7 +5,8 @@ use keytrail_model::event::{
 };
 use keytrail_model::status::{LibraryReport, Refused, SignalReport};
 use keytrail_model::{
-    Credential, DestinationMethod, ExeFacts, HostName, Signal, Tier, TlsStack, Transform,
+    Credential, DestinationMethod, Direction, ExeFacts, HostName, LineageBasis, Signal, Tier,
+    TlsStack, Transform,
 };
 use keytrail_proto::v1;
 use pbjson_types::Timestamp;
@@ -129,6 +130,7 @@ fn destination(d: Destination) -> v1::Destination {
         local_ip: d.local_ip,
         local_port: d.local_port,
         network_namespace: d.network_namespace,
+        direction: d.direction.map_or(0, Direction::number),
     }
 }
 
@@ -150,6 +152,7 @@ fn evidence(e: Evidence) -> v1::Evidence {
         part: e.part,
         occurrences: e.occurrences,
         hook: e.hook,
+        lineage_basis: e.lineage_basis.map_or(0, LineageBasis::number),
     }
 }
 
@@ -178,6 +181,8 @@ fn exit(e: ProcessExit) -> v1::ProcessExit {
     v1::ProcessExit {
         status: e.status,
         signal: e.signal,
+        inherited_exposures: e.inherited_exposures,
+        untold_sends: e.untold_sends,
     }
 }
 
