@@ -6,7 +6,7 @@ use super::http::{RequestHead, begins_request};
 use super::matcher::Matcher;
 use super::tail::StreamTail;
 use super::tls::{HANDSHAKE, Hello, HelloAssembler, RECORD_HEADER, RecordHeader, record_header};
-use keytrail_model::{Hit, Payload, Pid};
+use keytrail_model::{Direction, Hit, Payload, Pid};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 

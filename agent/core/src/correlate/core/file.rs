@@ -5,8 +5,7 @@ use crate::correlate::event;
 use crate::process::HoldingPlace;
 use keytrail_model::event::{Evidence, Truncation};
 use keytrail_model::{
-    Access, Channel, EventKind, EvidenceGrade, FileSeen, GapReason, GapSeen, Pid, Signal,
-    Stamp,
+    Access, Channel, EventKind, EvidenceGrade, FileSeen, GapReason, GapSeen, Pid, Signal, Stamp,
 };
 
 /// Programs of one process back from the present one that an open may have been of.

@@ -3,6 +3,7 @@
 mod fields;
 mod holdings;
 mod limits;
+mod lineage;
 mod sends;
 mod taken;
 mod tls;
@@ -157,6 +158,9 @@ fn send(
         tls_record: record,
         tls_more: vec![],
         tls_call: call,
+        // As clients begin: with their hello.
+        hello: (record == Some((0x16, 512))).then_some(Direction::Outgoing),
+        direction: None,
         hook: "raw_tp:tcp_sendmsg_locked".to_owned(),
     }))
 }

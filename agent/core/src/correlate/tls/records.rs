@@ -261,9 +261,9 @@ pub fn is_application(send: &SendSeen) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use keytrail_model::{Ends, Payload, Pid, Stamp};
+    use keytrail_model::{Direction, Ends, Payload, Pid, Stamp};
 
-    fn flight(total: u64, records: &[(u8, u16)]) -> Flight {
+    fn of(total: u64, records: &[(u8, u16)], before: Before) -> Flight {
         let send = SendSeen {
             at: Stamp {
                 boot_ns: 0,
@@ -283,26 +283,80 @@ mod tests {
             tls_record: Some(records[0]),
             tls_more: records[1..].to_vec(),
             tls_call: None,
+            hello: (records[0] == (0x16, 512)).then_some(Direction::Outgoing),
+            direction: None,
             hook: String::new(),
         };
-        Flight::of(&send).unwrap()
+        Flight::of(&send, before).unwrap()
+    }
+
+    fn flight(total: u64, records: &[(u8, u16)]) -> Flight {
+        of(total, records, Before::NOTHING)
+    }
+
+    /// Whether these writes fit, and whether that is proven.
+    fn exactly(flight: &Flight, writes: &[u64]) -> Option<bool> {
+        flight.is_exactly(writes, Ciphers::ANY)
     }
 
     #[test]
     fn lengths_of_one_write() {
         for (overhead, length) in [(22, 117), (29, 124), (21, 116)] {
             let f = flight(100 + overhead, &[(0x17, length)]);
-            assert!(f.is_exactly(&[100]), "{overhead}");
-            assert!(!f.is_exactly(&[98]) && !f.is_exactly(&[102]) && !f.is_exactly(&[]));
+            assert_eq!(exactly(&f, &[100]), Some(false), "{overhead}");
+            assert!(
+                [&[98][..], &[102], &[]]
+                    .iter()
+                    .all(|w| exactly(&f, w).is_none())
+            );
         }
+        let fits = |f: Flight, writes: &[u64]| exactly(&f, writes).is_some();
         // Several records.
-        assert!(flight(40_000 + 3 * 22, &[(0x17, 16_401)]).is_exactly(&[40_000]));
-        assert!(!flight(40_000 + 2 * 22, &[(0x17, 16_401)]).is_exactly(&[40_000]));
+        assert!(fits(flight(40_000 + 3 * 22, &[(0x17, 16_401)]), &[40_000]));
+        assert!(!fits(flight(40_000 + 2 * 22, &[(0x17, 16_401)]), &[40_000]));
         // Several writes in one send.
-        assert!(flight(24 + 22 + 63 + 22, &[(0x17, 41)]).is_exactly(&[24, 63]));
-        assert!(!flight(24 + 22 + 63 + 22, &[(0x17, 80)]).is_exactly(&[24, 63]));
+        assert!(fits(flight(24 + 22 + 63 + 22, &[(0x17, 41)]), &[24, 63]));
+        assert!(!fits(flight(24 + 22 + 63 + 22, &[(0x17, 80)]), &[24, 63]));
         // The overhead of the header does not agree with that of the whole.
-        assert!(!flight(100 + 29, &[(0x17, 117)]).is_exactly(&[100]));
+        assert!(!fits(flight(100 + 29, &[(0x17, 117)]), &[100]));
+    }
+
+    #[test]
+    fn a_length_proves_something_where_the_cipher_is_known() {
+        // 323 bytes in one cipher are as long as 330 in another.
+        let f = flight(352, &[(0x17, 347)]);
+        assert_eq!(exactly(&f, &[323]), Some(false));
+        assert_eq!(exactly(&f, &[330]), Some(false));
+        let hello = flight(517, &[(0x16, 512)]).after();
+        assert!(!hello.ciphers.is_known());
+        let tls13 = of(6 + 58, &[(0x14, 1), (0x17, 53)], hello).after();
+        let gcm = of(6 + 45, &[(0x14, 1), (0x16, 40)], hello).after();
+        let chacha = of(6 + 37, &[(0x14, 1), (0x16, 32)], hello).after();
+        let cbc = of(6 + 69, &[(0x14, 1), (0x16, 64)], hello).after();
+        for (after, proven) in [
+            (tls13, [None, Some(true), None]),
+            (gcm, [Some(true), None, None]),
+            (chacha, [None, None, Some(true)]),
+            (cbc, [None; 3]),
+        ] {
+            let f = of(352, &[(0x17, 347)], after);
+            assert_eq!(
+                [323, 330, 331].map(|n| exactly(&f, &[n])),
+                proven,
+                "{after:?}"
+            );
+        }
+        // Without a ChangeCipherSpec: TLS 1.2 has no data right after a hello.
+        let after = of(58, &[(0x17, 53)], hello);
+        assert_eq!(after.application(), 0);
+        assert_eq!(after.after().ciphers, Ciphers::TLS13);
+        // One whose handshake began before we looked.
+        let unseen = flight(6 + 58, &[(0x14, 1), (0x17, 53)]).after();
+        assert_eq!(unseen.ciphers, Ciphers::TLS13);
+        // The ChangeCipherSpec ended the send before.
+        let change = of(42 + 6, &[(0x16, 37), (0x14, 1)], hello).after();
+        let apart = of(45, &[(0x16, 40)], change).after();
+        assert_eq!(apart.ciphers, Ciphers::TLS12_GCM);
     }
 
     #[test]
@@ -310,18 +364,35 @@ mod tests {
         for finished in [53, 69] {
             let handshake = 6 + 5 + u64::from(finished);
             let records = [(0x14, 1), (0x17, finished)];
-            assert!(flight(handshake + 100 + 22, &records).is_exactly(&[100]));
-            assert!(!flight(handshake + 100 + 29, &records).is_exactly(&[100]));
+            assert_eq!(
+                exactly(&flight(handshake + 100 + 22, &records), &[100]),
+                Some(true)
+            );
+            assert_eq!(
+                exactly(&flight(handshake + 100 + 29, &records), &[100]),
+                None
+            );
             assert_eq!(flight(handshake, &records).application(), 0);
         }
         // TLS 1.2, resumed: ChangeCipherSpec and Finished, then data.
         let records = [(0x14, 1), (0x16, 40)];
-        assert!(flight(6 + 45 + 100 + 29, &records).is_exactly(&[100]));
-        assert!(!flight(6 + 45 + 100 + 22, &records).is_exactly(&[100]));
+        assert_eq!(
+            exactly(&flight(6 + 45 + 100 + 29, &records), &[100]),
+            Some(true)
+        );
+        assert_eq!(exactly(&flight(6 + 45 + 100 + 22, &records), &[100]), None);
         assert_eq!(flight(6 + 45, &records).application(), 0);
         assert_eq!(flight(5 + 512, &[(0x16, 512)]).application(), 0);
         // A record of a Finished's length may be data all the same.
-        assert!(flight(58, &[(0x17, 53)]).is_exactly(&[36]));
-        assert!(flight(58 + 122, &[(0x17, 53)]).is_exactly(&[100]));
+        assert!(exactly(&flight(58, &[(0x17, 53)]), &[36]).is_some());
+        assert_eq!(
+            exactly(&flight(58 + 122, &[(0x17, 53)]), &[100]),
+            Some(true)
+        );
+        // A certificate comes before the data, and may be as long as a write: it proves nothing, and may carry one.
+        let hello = flight(517, &[(0x16, 512)]).after();
+        let f = of(1_222, &[(0x14, 1), (0x17, 1_217)], hello);
+        assert_eq!(exactly(&f, &[1_194]), None);
+        assert!(f.may_carry(500));
     }
 }
