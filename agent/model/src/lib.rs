@@ -4,10 +4,12 @@ pub mod credential;
 pub mod dropped;
 pub mod look;
 pub mod observation;
+mod request;
 mod workload;
 
 pub use credential::{Credential, CredentialRef};
 pub use dropped::{Bound, Dropped};
 pub use look::{FileLook, PlaceNews, Why};
 pub use observation::*;
+pub use request::{Request, Target, Undecoded};
 pub use workload::Workload;

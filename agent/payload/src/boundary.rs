@@ -36,7 +36,7 @@ pub fn standing(spelling: Spelling, data: &[u8], range: Range<usize>, joined: bo
     let unseen = joined && before.len() == range.start;
     let rest = &data[range.end..];
     let (inside, on) = match spelling.transform {
-        Transform::Raw | Transform::Percent | Transform::Json => {
+        Transform::Raw | Transform::Percent | Transform::Json | Transform::Xml => {
             (goes_into(before, unseen), goes_on(rest))
         }
         Transform::Hex => {

@@ -14,6 +14,7 @@ pub enum Transform {
     Percent,
     Json,
     Hex,
+    Xml,
 }
 
 impl Transform {
@@ -26,6 +27,7 @@ impl Transform {
             Self::Percent => "percent",
             Self::Json => "json",
             Self::Hex => "hex",
+            Self::Xml => "xml",
         }
     }
 }
@@ -173,6 +175,14 @@ pub fn forms(secret: &[u8], pick: impl FnOnce(&[u8]) -> usize) -> Vec<Form> {
                 plain(Transform::Percent, secret, &region, encoder),
             );
         }
+    }
+    for style in encode::XML {
+        push_plain(
+            &mut out,
+            plain(Transform::Xml, secret, &region, |bytes| {
+                encode::xml(bytes, style)
+            }),
+        );
     }
     push_binary(&mut out, secret, &region);
     // A JSON file sent as base64 holds the escaped secret.
