@@ -176,7 +176,10 @@ pub fn forms(secret: &[u8], pick: impl FnOnce(&[u8]) -> usize) -> Vec<Form> {
             );
         }
     }
-    for style in encode::XML {
+    let escaped = secret
+        .iter()
+        .any(|c| matches!(c, b'&' | b'<' | b'>' | b'"' | b'\''));
+    for style in encode::XML.into_iter().filter(|_| escaped) {
         push_plain(
             &mut out,
             plain(Transform::Xml, secret, &region, |bytes| {

@@ -31,6 +31,8 @@ pub struct Http {
     line: Zeroizing<Vec<u8>>,
     /// Bytes of this head so far.
     seen: usize,
+    /// It was said that a message begins.
+    announced: bool,
     head: Head,
 }
 
@@ -194,16 +196,20 @@ impl Http {
 
     fn outside(&mut self, rest: &[u8]) -> (usize, Piece) {
         let common = rest.len().min(HTTP2_PREFACE.len());
-        if rest[..common] == HTTP2_PREFACE[..common] {
-            self.reset();
-            self.place = Place::Preface(0);
+        let place = if rest[..common] == HTTP2_PREFACE[..common] {
+            Place::Preface(0)
         } else if may_begin(rest) {
-            self.reset();
-            self.place = Place::Line;
+            Place::Line
         } else {
             return (rest.len(), Piece::Other);
+        };
+        // The head of the message before is still asked for.
+        if !std::mem::replace(&mut self.announced, true) {
+            return (0, Piece::Begins);
         }
-        (0, Piece::Begins)
+        self.reset();
+        self.place = place;
+        (0, Piece::Head)
     }
 
     fn preface(&mut self, rest: &[u8], seen: usize) -> (usize, Piece) {

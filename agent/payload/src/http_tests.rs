@@ -137,7 +137,7 @@ fn what_is_no_request_names_nothing() {
 fn endless_lines_and_heads_are_bounded() {
     let mut head = Http::default();
     let m = Matcher::new(&KEY);
-    let mut push = |head: &mut Http, mut bytes: &[u8]| {
+    let push = |head: &mut Http, mut bytes: &[u8]| {
         while !bytes.is_empty() {
             let (used, _) = head.step(bytes, &m);
             bytes = &bytes[used..];

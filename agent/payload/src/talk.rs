@@ -74,9 +74,9 @@ impl Talk {
             Mode::Http2(h2) => h2.push(bytes, begins.then_some(total), &mut self.wire, sink),
             Mode::WebSocket(ws) => {
                 if !ws.push(bytes, sink) {
-                    // It was none: the bytes speak for themselves.
+                    // It was none: the upgrade was refused.
                     self.mode = Mode::Http1;
-                    self.wire.push(bytes, sink);
+                    self.http1(bytes, sink);
                 }
             }
             Mode::Http1 => self.http1(bytes, sink),

@@ -79,21 +79,12 @@ impl WebSocket {
 
     /// Looks at the next bytes. `false`: this is no WebSocket connection, and nothing was looked at.
     pub fn push(&mut self, bytes: &[u8], sink: &mut Sink<'_>) -> bool {
-        if let Some(host) = &self.host {
-            sink.host(host);
-        }
-        let told = if self.client {
-            sink.request(&self.request)
-        } else {
-            None
-        };
-        if let Some(told) = told.and_then(|i| sink.requests.get_mut(usize::from(i))) {
-            told.bytes = bytes.len() as u64;
-            told.target = super::request::target(told);
-        }
-        sink.hits.request = told;
+        let mut named = false;
         let mut rest = bytes;
         while !rest.is_empty() {
+            if self.begun && !std::mem::replace(&mut named, true) {
+                self.name(bytes.len(), sink);
+            }
             if self.lost {
                 self.control.push(rest, sink);
                 return true;
@@ -128,6 +119,23 @@ impl WebSocket {
             }
         }
         true
+    }
+
+    /// Says whose bytes these are.
+    fn name(&self, bytes: usize, sink: &mut Sink<'_>) {
+        if let Some(host) = &self.host {
+            sink.host(host);
+        }
+        let told = if self.client {
+            sink.request(&self.request)
+        } else {
+            None
+        };
+        if let Some(told) = told.and_then(|i| sink.requests.get_mut(usize::from(i))) {
+            told.bytes = bytes as u64;
+            told.target = super::request::target(told);
+        }
+        sink.hits.request = told;
     }
 
     fn parse(&mut self) -> Head {

@@ -17,6 +17,8 @@ const WORD: usize = 8;
 const ESCAPES: usize = 7;
 /// Characters of base64 that must decode to text, to be base64 of text: twelve bytes.
 const QUADS: usize = 4;
+/// Groups that are looked at to tell how they are aligned.
+const LOOK_AHEAD: usize = 32;
 /// Characters of UTF-16 in a row that make a run.
 const WIDE: usize = 8;
 
@@ -187,33 +189,37 @@ fn base64_of_text(bytes: &[u8], at: usize) -> Option<usize> {
             return None;
         }
     }
-    (0..4)
+    // The one that goes on being text for longest.
+    let (length, first) = (0..4usize)
         .filter(|phase| phases >> phase & 1 == 1)
-        .find_map(|phase: usize| {
-            let first = (4 - phase) % 4;
-            let quads = sample[first..].chunks_exact(4);
-            let mut text = true;
-            let mut varied = 0u8;
-            for quad in quads {
-                let bits = quad.iter().fold(0u32, |bits, &c| {
-                    bits << 6 | u32::from(crate::encode::sextet(c).unwrap_or(0))
-                });
-                for byte in [bits >> 16, bits >> 8, bits] {
-                    let byte = byte as u8;
-                    text &= matches!(byte, b' '..=b'~' | b'\n' | b'\r' | b'\t' | 0);
-                    varied |= byte;
-                }
-            }
-            if !text || varied == 0 {
-                return None;
-            }
-            // Back to the beginning of the run, in whole groups.
-            let mut start = at + first;
-            while start >= 4 && bytes[start - 4..start].iter().all(|&c| is_base64(c)) {
-                start -= 4;
-            }
-            Some(start)
+        .map(|phase| {
+            let first = at + (4 - phase) % 4;
+            let quads = bytes[first..].chunks_exact(4).take(LOOK_AHEAD);
+            (quads.take_while(|quad| is_text(quad)).count(), first)
         })
+        .max_by_key(|&(length, first)| (length, std::cmp::Reverse(first)))?;
+    if length < QUADS - 1 {
+        return None;
+    }
+    // Back to the beginning of the run, in whole groups.
+    let mut start = first;
+    while start >= 4 && bytes[start - 4..start].iter().all(|&c| is_base64(c)) {
+        start -= 4;
+    }
+    Some(start)
+}
+
+/// Do four characters of base64 stand for three bytes of text, or of UTF-16?
+fn is_text(quad: &[u8]) -> bool {
+    let bits = quad.iter().try_fold(0u32, |bits, &c| {
+        Some(bits << 6 | u32::from(crate::encode::sextet(c)?))
+    });
+    bits.is_some_and(|bits| {
+        bits != 0
+            && [bits >> 16, bits >> 8, bits]
+                .iter()
+                .all(|&byte| matches!(byte as u8, b' '..=b'~' | b'\n' | b'\r' | b'\t' | 0))
+    })
 }
 
 /// UTF-16 around `at`, of characters that are ASCII.

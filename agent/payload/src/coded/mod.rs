@@ -47,8 +47,10 @@ impl Coded {
         let mut rest = bytes;
         while !rest.is_empty() {
             if let Some(packed) = &mut self.packed {
-                let used = packed.push(rest, sink);
+                let mut used = packed.push(rest, sink);
                 if packed.is_over() {
+                    // It was none from its first byte on, which is not looked at again.
+                    used += usize::from(used == 0 && !packed.has_made());
                     self.packed = None;
                 }
                 rest = &rest[used.min(rest.len())..];
@@ -84,7 +86,9 @@ impl Coded {
         match found {
             Found::Packed(encoding) => {
                 let mut packed = Box::new(Packed::new(encoding));
-                packed.push(early, sink);
+                if !early.is_empty() {
+                    packed.push(early, sink);
+                }
                 self.packed = (!packed.is_over()).then_some(packed);
             }
             Found::Run(kind) => {

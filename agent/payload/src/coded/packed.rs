@@ -73,21 +73,16 @@ impl Packed {
     /// Decodes the next bytes; how many of them were used. All, unless it is over.
     pub fn push(&mut self, bytes: &[u8], sink: &mut Sink<'_>) -> usize {
         let encoding = self.encoding.name();
-        let mut used = 0;
+        let mut used = None;
         sink.within(encoding, |sink| {
             // A decoder that does not live up to its promises must not take us with it.
-            let done = catch_unwind(AssertUnwindSafe(|| self.decode(bytes, sink)));
-            used = done.unwrap_or_else(|_| {
-                self.decoder = Decoder::Over;
-                bytes.len()
-            });
+            used = catch_unwind(AssertUnwindSafe(|| self.decode(bytes, sink))).ok();
         });
-        if used == 0 && !self.is_over() {
-            // Nested too deeply to be followed.
+        used.unwrap_or_else(|| {
+            // Or it is nested too deeply to be followed.
             self.decoder = Decoder::Over;
-            return bytes.len();
-        }
-        used
+            bytes.len()
+        })
     }
 
     fn decode(&mut self, bytes: &[u8], sink: &mut Sink<'_>) -> usize {
@@ -195,8 +190,13 @@ impl Packed {
     }
 
     /// It has turned out to be what it seemed.
+    pub fn has_made(&self) -> bool {
+        self.made > 0
+    }
+
+    /// As [`Packed::has_made`], and more of it is expected.
     pub fn has_output(&self) -> bool {
-        self.made > 0 && !self.is_over()
+        self.has_made() && !self.is_over()
     }
 
     /// Bytes kept.

@@ -160,6 +160,12 @@ impl Run {
                 continue;
             };
             self.part_len = 0;
+            if self.kind == Kind::Utf16Le && first.is_ascii() && c != 0 {
+                // What began behind an ASCII character and ends before one is text of the other byte order: this is
+                // its last character.
+                self.emit(first, out, sink);
+                return i;
+            }
             let unit = if self.kind == Kind::Utf16Le {
                 u16::from_le_bytes([first, c])
             } else {

@@ -135,7 +135,13 @@ pub fn found_in(matcher: &Matcher, parts: &[&[u8]]) -> Vec<(String, u32)> {
     hits.map(|hit| (hit.transform, hit.occurrences)).collect()
 }
 
+/// What cannot be made shorter is stored as it is, and found as it is: so there is something to be made shorter.
+fn compressible(bytes: &[u8]) -> Vec<u8> {
+    [bytes, &b"the quick brown fox jumps over the lazy dog; ".repeat(8)].concat()
+}
+
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let bytes = &compressible(bytes)[..];
     let mut out = vec![0x1f, 0x8b, 8, 0b1000, 0, 0, 0, 0, 0, 3];
     out.extend_from_slice(b"name.txt\0");
     out.extend(miniz_oxide::deflate::compress_to_vec(bytes, 6));
@@ -145,7 +151,7 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 pub fn zlib(bytes: &[u8]) -> Vec<u8> {
-    miniz_oxide::deflate::compress_to_vec_zlib(bytes, 6)
+    miniz_oxide::deflate::compress_to_vec_zlib(&compressible(bytes), 6)
 }
 
 pub fn zstd(bytes: &[u8]) -> Vec<u8> {
