@@ -1,7 +1,6 @@
 //! What was found, added up.
 
-use super::forms::Transform;
-use keytrail_model::{CredentialRef, Hit};
+use keytrail_model::{CredentialRef, Hit, Transform};
 use std::sync::Arc;
 
 /// Decodings within each other that are named and followed.
@@ -13,7 +12,7 @@ pub struct Hits {
     found: Vec<Found>,
     limited: bool,
     /// What the bytes that are being looked at were decoded from, the outermost first.
-    chain: Vec<&'static str>,
+    chain: Vec<Transform>,
     /// Whose bytes they are: the text, and the request it belongs to.
     pub(super) text: u32,
     pub(super) request: Option<u16>,
@@ -32,7 +31,8 @@ struct Found {
 pub(super) struct Kept {
     credential: CredentialRef,
     secret: bool,
-    transform: String,
+    transform: Transform,
+    layers: Vec<Transform>,
     part: String,
 }
 
@@ -50,7 +50,7 @@ impl Hits {
         open: bool,
     ) {
         // The base64 and the JSON in base64 of a secret are forms of their own and were found as such.
-        if self.chain.last() == Some(&"base64")
+        if self.chain.last() == Some(&Transform::Base64)
             && matches!(transform, Transform::Raw | Transform::Json)
         {
             return;
@@ -60,19 +60,15 @@ impl Hits {
             return;
         }
         self.opened += u32::from(open);
-        let name = match (transform, self.chain.is_empty()) {
-            (Transform::Raw, false) => self.chain.join("+"),
-            (_, true) => transform.name().to_owned(),
-            _ => format!("{}+{}", self.chain.join("+"), transform.name()),
-        };
-        self.add(credential, secret, name, part, open);
+        let (layers, transform) = innermost(self.chain.clone(), transform);
+        self.add(credential, secret, (layers, transform), part, open);
     }
 
     fn add(
         &mut self,
         credential: &CredentialRef,
         secret: bool,
-        transform: String,
+        (layers, transform): (Vec<Transform>, Transform),
         part: &str,
         open: bool,
     ) {
@@ -84,6 +80,7 @@ impl Hits {
                 && found.text == text
                 && hit.request == request
                 && hit.transform == transform
+                && hit.layers == layers
                 && hit.part == part
                 && (Arc::ptr_eq(&hit.credential, credential)
                     || hit.credential.fingerprint == credential.fingerprint)
@@ -95,6 +92,7 @@ impl Hits {
                     credential: credential.clone(),
                     secret,
                     transform,
+                    layers,
                     part: part.to_owned(),
                     occurrences: 1,
                     open,
@@ -108,13 +106,9 @@ impl Hits {
     /// Counts what was found in these bytes before, when a reference to them is met.
     pub(super) fn again(&mut self, kept: &[Kept]) {
         for k in kept {
-            let within = self.chain.join("+");
-            let name = match (&k.transform[..], within.is_empty()) {
-                ("raw", false) => within,
-                (_, true) => k.transform.clone(),
-                _ => format!("{within}+{}", k.transform),
-            };
-            self.add(&k.credential, k.secret, name, &k.part, false);
+            let chain = [&self.chain[..], &k.layers].concat();
+            let spelling = innermost(chain, k.transform);
+            self.add(&k.credential, k.secret, spelling, &k.part, false);
         }
     }
 
@@ -126,6 +120,7 @@ impl Hits {
                 credential: hit.credential,
                 secret: hit.secret,
                 transform: hit.transform,
+                layers: hit.layers,
                 part: hit.part,
             })
             .collect()
@@ -136,13 +131,14 @@ impl Hits {
         self.limited |= other.limited;
         for Found { hit, .. } in other.found {
             for _ in 0..hit.occurrences {
-                self.add(&hit.credential, hit.secret, hit.transform.clone(), &hit.part, false);
+                let spelling = (hit.layers.clone(), hit.transform);
+                self.add(&hit.credential, hit.secret, spelling, &hit.part, false);
             }
         }
     }
 
     /// Enters a decoding. To be left by [`Hits::leave`].
-    pub(super) fn enter(&mut self, decoding: &'static str) {
+    pub(super) fn enter(&mut self, decoding: Transform) {
         self.chain.push(decoding);
     }
 
@@ -192,7 +188,7 @@ impl Hits {
             self.add(
                 &hit.credential,
                 hit.secret,
-                hit.transform.clone(),
+                (hit.layers.clone(), hit.transform),
                 &hit.part,
                 false,
             );
@@ -224,6 +220,7 @@ impl Hits {
                 let key = |h: &Hit| (h.secret, h.open, h.request);
                 key(known) == key(&hit)
                     && known.transform == hit.transform
+                    && known.layers == hit.layers
                     && known.part == hit.part
                     && known.credential.fingerprint == hit.credential.fingerprint
             };
@@ -240,7 +237,8 @@ impl Hits {
                     h.credential.fingerprint.clone(),
                     h.part.clone(),
                     !h.secret,
-                    h.transform.clone(),
+                    h.transform.word(),
+                    h.layers.clone(),
                     h.request,
                     h.open,
                 )
@@ -248,5 +246,16 @@ impl Hits {
             key(a).cmp(&key(b))
         });
         hits
+    }
+}
+
+/// Of decodings within each other, the innermost by itself: bytes that are there as they are have none of their own.
+fn innermost(mut chain: Vec<Transform>, transform: Transform) -> (Vec<Transform>, Transform) {
+    match (transform, chain.pop()) {
+        (Transform::Raw, Some(last)) => (chain, last),
+        (_, last) => {
+            chain.extend(last);
+            (chain, transform)
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::hits::Hits;
 use super::matcher::Matcher;
-use keytrail_model::{HostName, Request, Undecoded};
+use keytrail_model::{HostName, Request, Transform, Undecoded};
 
 /// Most requests told of one payload.
 const MAX_REQUESTS: usize = 16;
@@ -72,7 +72,7 @@ impl<'m> Sink<'m> {
     }
 
     /// Does something with bytes that were decoded; nothing when they are nested too deeply.
-    pub fn within(&mut self, decoding: &'static str, act: impl FnOnce(&mut Self)) {
+    pub fn within(&mut self, decoding: Transform, act: impl FnOnce(&mut Self)) {
         if self.hits.depth() >= super::hits::MAX_CHAIN {
             self.undecoded.cut += 1;
             return;

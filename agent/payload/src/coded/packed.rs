@@ -4,6 +4,7 @@ use super::inflate::{Fed, GzipHead, Inflate};
 use super::unzstd::Unzstd;
 use crate::sink::Sink;
 use crate::text::Text;
+use keytrail_model::Transform;
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use zeroize::Zeroizing;
@@ -26,12 +27,12 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    pub const fn name(self) -> &'static str {
+    const fn transform(self) -> Transform {
         match self {
-            Self::Gzip => "gzip",
-            Self::Zlib | Self::Deflate => "deflate",
-            Self::Brotli => "br",
-            Self::Zstd => "zstd",
+            Self::Gzip => Transform::Gzip,
+            Self::Zlib | Self::Deflate => Transform::Deflate,
+            Self::Brotli => Transform::Brotli,
+            Self::Zstd => Transform::Zstd,
         }
     }
 }
@@ -72,7 +73,7 @@ impl Packed {
 
     /// Decodes the next bytes; how many of them were used. All, unless it is over.
     pub fn push(&mut self, bytes: &[u8], sink: &mut Sink<'_>) -> usize {
-        let encoding = self.encoding.name();
+        let encoding = self.encoding.transform();
         let mut used = None;
         sink.within(encoding, |sink| {
             // A decoder that does not live up to its promises must not take us with it.
@@ -169,7 +170,7 @@ impl Packed {
 
     /// No more of it comes.
     pub fn end(&mut self, sink: &mut Sink<'_>) {
-        let encoding = self.encoding.name();
+        let encoding = self.encoding.transform();
         sink.within(encoding, |sink| {
             let _ = catch_unwind(AssertUnwindSafe(|| self.flush(sink)));
             self.text.end(sink);
@@ -179,7 +180,7 @@ impl Packed {
 
     /// A message ends whose state of compression goes on in the next.
     pub fn next_message(&mut self, sink: &mut Sink<'_>) {
-        let encoding = self.encoding.name();
+        let encoding = self.encoding.transform();
         let text = &mut self.text;
         sink.within(encoding, |sink| text.end(sink));
         self.made = 0;

@@ -2,6 +2,7 @@
 
 use crate::sink::Sink;
 use crate::text::Text;
+use keytrail_model::Transform;
 use zeroize::{Zeroize, Zeroizing};
 
 /// Longest escape: `&#x10ffff;`.
@@ -25,13 +26,13 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const fn name(self) -> &'static str {
+    const fn transform(self) -> Transform {
         match self {
-            Self::Base64 => "base64",
-            Self::Percent => "percent",
-            Self::Unicode | Self::HexEscape => "json",
-            Self::Entity => "xml",
-            Self::Utf16Le | Self::Utf16Be => "utf16",
+            Self::Base64 => Transform::Base64,
+            Self::Percent => Transform::Percent,
+            Self::Unicode | Self::HexEscape => Transform::Json,
+            Self::Entity => Transform::Xml,
+            Self::Utf16Le | Self::Utf16Be => Transform::Utf16,
         }
     }
 
@@ -232,7 +233,7 @@ impl Run {
 
     fn hand_on(&mut self, out: &mut Out, sink: &mut Sink<'_>) {
         let text = &mut self.text;
-        sink.within(self.kind.name(), |sink| {
+        sink.within(self.kind.transform(), |sink| {
             text.push(&out.bytes[..out.len], sink);
         });
         out.len = 0;
@@ -240,7 +241,7 @@ impl Run {
 
     pub fn end(&mut self, sink: &mut Sink<'_>) {
         let text = &mut self.text;
-        sink.within(self.kind.name(), |sink| text.end(sink));
+        sink.within(self.kind.transform(), |sink| text.end(sink));
     }
 
     pub fn kept(&self) -> usize {

@@ -135,7 +135,7 @@ fn what_bursts_is_cut_and_counted() {
     for packed in [gzip(&text), zstd(&text)] {
         let payload = told(&m, &packed);
         assert!(payload.undecoded.cut > 0);
-        assert!(payload.hits.iter().any(|h| h.transform != "raw"));
+        assert!(payload.hits.iter().any(|h| h.transform.word() != "raw"));
     }
     // Layers without end.
     let mut nested = json();

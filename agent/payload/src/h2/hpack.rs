@@ -15,7 +15,7 @@ use crate::http::content_encoding;
 use crate::request;
 use crate::sink::Sink;
 use crate::text::Text;
-use keytrail_model::HostName;
+use keytrail_model::{HostName, Transform};
 use std::collections::VecDeque;
 use zeroize::Zeroizing;
 
@@ -115,7 +115,7 @@ impl Decoder {
                             if let Some(found) = &entry.found {
                                 again += 1;
                                 if again <= MAX_AGAIN {
-                                    sink.within("hpack", |sink| sink.hits.again(found));
+                                    sink.within(Transform::Hpack, |sink| sink.hits.again(found));
                                 } else {
                                     sink.hits.limit();
                                 }
@@ -223,7 +223,7 @@ fn field(name: &[u8], value: &[u8], huffman: bool, sink: &mut Sink<'_>) -> (Fact
     if !found.is_empty() {
         let count = |sink: &mut Sink<'_>| sink.hits.again(&found);
         if huffman {
-            sink.within("huffman", count);
+            sink.within(Transform::Huffman, count);
         } else {
             count(sink);
         }

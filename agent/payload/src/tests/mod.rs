@@ -56,7 +56,7 @@ pub fn found(matcher: &Matcher, parts: &[&[u8]]) -> Vec<(String, String, u32)> {
     let name = |hit: Hit| {
         (
             hit.credential.fingerprint[4..].to_owned(),
-            hit.transform,
+            hit.transform.word().to_owned(),
             hit.occurrences,
         )
     };
@@ -132,7 +132,18 @@ pub fn told(matcher: &Matcher, bytes: &[u8]) -> keytrail_model::Payload {
 pub fn found_in(matcher: &Matcher, parts: &[&[u8]]) -> Vec<(String, u32)> {
     let parts: Vec<(&[u8], u64)> = parts.iter().map(|p| (*p, 0)).collect();
     let hits = payloads(matcher, &parts).into_iter().flat_map(|p| p.hits);
-    hits.map(|hit| (hit.transform, hit.occurrences)).collect()
+    hits.map(|hit| (spelling(&hit), hit.occurrences)).collect()
+}
+
+/// All decodings of a hit, the outermost first.
+pub fn spelling(hit: &Hit) -> String {
+    let all: Vec<&str> = hit
+        .layers
+        .iter()
+        .chain([&hit.transform])
+        .map(|t| t.word())
+        .collect();
+    all.join("+")
 }
 
 /// What cannot be made shorter is stored as it is, and found as it is: so there is something to be made shorter.
