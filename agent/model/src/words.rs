@@ -123,6 +123,16 @@ words! {
         Percent = 4 "percent",
         Json = 5 "json",
         Hex = 6 "hex",
+        Xml = 7 "xml",
+        Utf16 = 8 "utf16",
+        Gzip = 9 "gzip",
+        Deflate = 10 "deflate",
+        Brotli = 11 "br",
+        Zstd = 12 "zstd",
+        /// The Huffman code of HTTP/2 headers.
+        Huffman = 13 "huffman",
+        /// A reference to a header that was sent before on the connection.
+        Hpack = 14 "hpack",
     }
 }
 

@@ -112,6 +112,8 @@ fn hit(credential: &CredentialRef, secret: bool) -> Hit {
         part: String::new(),
         occurrences: 1,
         open: false,
+        layers: Vec::new(),
+        request: None,
     }
 }
 
@@ -123,6 +125,7 @@ fn payload(total: u64, hits: Vec<Hit>) -> Payload {
         hits,
         hosts: vec![],
         continues: false,
+        ..Payload::default()
     }
 }
 
