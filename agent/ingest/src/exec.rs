@@ -231,15 +231,16 @@ pub fn in_environment(
 
 /// The secrets themselves that an environment holds, as far as they are known.
 pub fn in_clear<'a>(block: &'a [u8], found: &[Found], registry: &Registry) -> Vec<&'a [u8]> {
-    let names: HashSet<&[u8]> = found
+    let names: HashSet<&str> = found
         .iter()
         .filter_map(|f| match &f.place {
-            Place::Env(name) => Some(name.as_bytes()),
+            Place::Env(name) => Some(name.as_str()),
             _ => None,
         })
         .collect();
     environment::pairs(block)
-        .filter(|(name, _)| names.contains(name))
+        // A name may be of any bytes; it was told as text.
+        .filter(|(name, _)| names.contains(&*String::from_utf8_lossy(name)))
         .flat_map(|(_, value)| {
             let places = registry.matcher.places(value);
             places.into_iter().filter_map(|(place, _)| value.get(place))

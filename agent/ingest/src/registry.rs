@@ -2,7 +2,7 @@
 
 use keytrail_model::{Bound, Credential, CredentialRef, Dropped};
 use keytrail_payload::{Learned, Matcher};
-use keytrail_secret::{Finding, Fingerprinter, outranks};
+use keytrail_secret::{Finding, Fingerprinter};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -68,20 +68,30 @@ impl Registry {
         held
     }
 
-    /// What is in a file, whatever its confidence, in its order: what an inventory wants. Nothing is learnt.
+    /// What is in a file, whatever its confidence, in its order: what an inventory wants. Nothing is learnt. What two
+    /// rules found is one credential, described by the one that knows it better.
     pub fn describe_held(&self, findings: &[Finding]) -> Vec<Credential> {
-        findings
-            .iter()
-            .filter(|f| !f.parts.is_empty())
-            .map(|f| f.credential(&self.fingerprinter))
-            .collect()
+        let mut held: Vec<Credential> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
+        for finding in findings.iter().filter(|f| !f.parts.is_empty()) {
+            let credential = finding.credential(&self.fingerprinter);
+            match places.get(&credential.fingerprint) {
+                Some(&at) if credential.is_better(&held[at]) => held[at] = credential,
+                Some(_) => {}
+                None => {
+                    places.insert(credential.fingerprint.clone(), held.len());
+                    held.push(credential);
+                }
+            }
+        }
+        held
     }
 
     /// Makes a finding known: its forms go to the matcher; the caller drops (and so wipes) the secret.
     pub fn learn(&mut self, finding: &Finding) -> Option<CredentialRef> {
         let fresh = finding.credential(&self.fingerprinter);
         let credential = match self.known.get(&fresh.fingerprint) {
-            Some(known) if !outranks(&fresh, known) => return Some(known.clone()),
+            Some(known) if !fresh.is_better(known) => return Some(known.clone()),
             None if self.known.len() >= self.limit => {
                 self.dropped.add(Bound::Secrets, 1);
                 return Some(Arc::new(fresh));

@@ -275,7 +275,13 @@ fn pieces_of_a_secret_at_hand_are_redacted_in_any_notation() {
             assert!(argv.ends_with("|-x") || argv.ends_with("|end"), "{argv}");
         }
     }
+    // A name of any bytes.
+    let env = [b"MY_\xff_TOKEN=".as_slice(), token.as_bytes(), b"\0"].concat();
+    let line = format!("x\0{tail}\0");
+    let seen = run_exec(&mut digest(&[]), line.as_bytes(), &env);
+    assert_eq!(seen.argv, ["x", "[redacted]"]);
     // What has nothing to do with it stays.
+    let env = format!("GITHUB_TOKEN={token}\0");
     let line = "git\0clone\0https://github.com/o/r.git\0ghp_\0--token-file=/x\0";
     let seen = run_exec(&mut digest(&[]), line.as_bytes(), env.as_bytes());
     assert_eq!(seen.argv.join("\0") + "\0", line);

@@ -3,7 +3,6 @@
 use super::model::{Class, Entry, FilePlace, MAX_PIDS, MAX_PLACES, Place, ProcessPlace};
 use super::rotation;
 use keytrail_model::Credential;
-use keytrail_secret::outranks;
 use std::collections::{BTreeMap, HashMap};
 
 /// Credentials kept; beyond it new ones are only counted.
@@ -250,7 +249,7 @@ impl Inventory {
 /// Nothing that is known is lost, and no rule's privilege is claimed for another's kind.
 fn better(known: &mut Credential, seen: &Credential) {
     let expires = known.expires.or(seen.expires);
-    let (winner, other) = if outranks(seen, known) {
+    let (winner, other) = if seen.is_better(known) {
         (seen, &*known)
     } else {
         (&*known, seen)

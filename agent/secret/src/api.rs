@@ -134,24 +134,6 @@ impl Finding {
     }
 }
 
-/// Whether `a` says more exactly than `b` what one and the same secret is: a rule that knows a form or a place before one
-/// that knows a name, then the surer one. The order is whole, so that all who ask for one secret's kind get one answer.
-#[must_use]
-pub fn outranks(a: &Credential, b: &Credential) -> bool {
-    let key = |c: &Credential| {
-        (
-            !c.rule.starts_with("generic-"),
-            (c.confidence.clamp(0.0, 1.0) * 1_000.0) as u32,
-            !c.identifier.is_empty(),
-        )
-    };
-    // Of equals the first by name.
-    key(a)
-        .cmp(&key(b))
-        .then_with(|| b.rule.cmp(&a.rule))
-        .is_gt()
-}
-
 /// A place where a kind of credential lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchGlob {
