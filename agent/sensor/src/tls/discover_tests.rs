@@ -205,7 +205,7 @@ fn the_way_back_is_the_mapped_inode_or_nothing() {
         device: 0,
         inode,
         path: path.clone(),
-        named: Named::OpenSsl,
+        named: Some(Named::OpenSsl),
     };
     assert!(open_mapped(std::process::id(), &mapped(inode)).is_ok());
     assert!(open_mapped(std::process::id(), &mapped(inode + 1)).is_err());

@@ -13,16 +13,15 @@ use self::{
     elf::ElfError,
     stacks::{Contents, GO, PROGRAMS, SIZE, Site},
 };
-use super::{
-    hooks,
-    status::{LibraryReport, Refused},
-};
+use super::hooks;
 use aya::{
     Ebpf, Pod,
     maps::{MapData, MapError},
     programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope},
 };
 use keytrail_abi::GoSite;
+use keytrail_model::TlsStack;
+use keytrail_model::status::{LibraryReport, Refused};
 use std::{
     collections::{HashMap, HashSet},
     fs::File,
@@ -56,7 +55,7 @@ const UNSEEN: &str = "its connections are seen, what is sent on them is not";
 /// One file with TLS inside, or known to have none.
 struct Image {
     path: PathBuf,
-    stack: &'static str,
+    stack: Option<TlsStack>,
     /// Why nothing is attached; `None` with no links: there is no TLS in it.
     uncovered: Option<(String, &'static str)>,
     hooks: Vec<String>,
@@ -373,7 +372,7 @@ impl Libraries {
         }
         let mut image = Image {
             path,
-            stack: named.map_or("", Named::stack),
+            stack: named.map(Named::stack),
             uncovered: None,
             hooks: Vec::new(),
             stepped: Vec::new(),
@@ -514,16 +513,16 @@ impl Image {
     fn holds(&mut self, contents: &Contents, named: Option<Named>) {
         let unproven = contents.unproven.first();
         if let Some(stack) = contents.stacks.first() {
-            self.stack = stack;
+            self.stack = Some(*stack);
         } else if let Some((stack, _)) = unproven {
-            self.stack = stack;
+            self.stack = Some(*stack);
         }
         if let Some((stack, reason)) = unproven {
             // Another stack in it may well be covered.
-            let reason = if *stack == self.stack {
+            let reason = if self.stack == Some(*stack) {
                 reason.clone()
             } else {
-                format!("{stack}: {reason}")
+                format!("{}: {reason}", stack.word())
             };
             self.uncovered = Some((reason, UNSEEN));
         } else if contents.stacks.is_empty()
@@ -564,7 +563,7 @@ impl Image {
         }
         Some(LibraryReport {
             path: self.path.to_string_lossy().into_owned(),
-            stack: self.stack.to_owned(),
+            stack: self.stack,
             covered,
             reason,
             remedy: remedy.to_owned(),

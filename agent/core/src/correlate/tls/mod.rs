@@ -14,7 +14,7 @@ mod records;
 
 pub use records::is_application;
 
-use keytrail_model::{Ends, Hit, Pid, SendSeen, Socket, TlsSeen};
+use keytrail_model::{DestinationMethod, Ends, Hit, Pid, SendSeen, Socket, TlsSeen};
 use records::{Flight, fits};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -90,7 +90,7 @@ pub struct TlsLinks {
 #[derive(Debug, Default)]
 pub struct Carries {
     /// The write that it is proven to carry, and by what.
-    pub proven: Option<(TlsSeen, &'static str)>,
+    pub proven: Option<(TlsSeen, DestinationMethod)>,
     /// Writes of a session that is seen, of before or of now: by length they are claimed when nothing has spoken
     /// against it for a while.
     pub earlier: bool,
@@ -109,7 +109,7 @@ pub struct Decided {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     pub ends: Option<Ends>,
-    pub method: &'static str,
+    pub method: DestinationMethod,
 }
 
 impl TlsLinks {
@@ -165,7 +165,7 @@ impl TlsLinks {
         if let Some((call, _)) = send.tls_call {
             if let Some(seen) = flight.and_then(|_| self.nested(send, call)) {
                 self.remember(&seen);
-                carries.proven = Some((seen, "nested_send"));
+                carries.proven = Some((seen, DestinationMethod::NestedSend));
             } else if let Some(w) = self
                 .waiting
                 .get_mut(&send.at.pid)
@@ -187,7 +187,7 @@ impl TlsLinks {
             carries.earlier = true;
             carries.proven = self
                 .by_socket(send, &flight)
-                .map(|seen| (seen, "connection_fd"));
+                .map(|seen| (seen, DestinationMethod::ConnectionFd));
             return carries;
         }
         let carried = self.later(send, &flight);
@@ -349,9 +349,9 @@ impl TlsLinks {
             let ends = only_tls(w.seen.at.pid)
                 .filter(|ends| w.ambiguous == 0 && w.maybe.iter().eq([&ends.sock]));
             let method = if ends.is_some() {
-                "single_socket"
+                DestinationMethod::SingleSocket
             } else {
-                "unknown"
+                DestinationMethod::Unknown
             };
             out.left.push((w.seen, Link { ends, method }));
         }
@@ -373,9 +373,9 @@ impl TlsLinks {
             }) && let Some(j) = joined.pop_front()
             {
                 let (ends, method) = if j.doubted {
-                    (None, "unknown")
+                    (None, DestinationMethod::Unknown)
                 } else {
-                    (Some(j.ends), "record_length")
+                    (Some(j.ends), DestinationMethod::RecordLength)
                 };
                 if !j.seen.payload.hits.is_empty() {
                     out.push((j.seen, Link { ends, method }));

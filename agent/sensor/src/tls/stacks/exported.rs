@@ -6,15 +6,16 @@ use crate::tls::{
     elf::{Elf, ElfError},
     symbols::Symbols,
 };
+use keytrail_model::TlsStack;
 
 pub struct Exported {
-    name: &'static str,
+    name: TlsStack,
     hooks: &'static [Hook],
 }
 
 /// OpenSSL from 1.0 on, LibreSSL and BoringSSL.
 pub static OPENSSL: Exported = Exported {
-    name: "openssl",
+    name: TlsStack::OpenSsl,
     hooks: &[
         hook("SSL_write", "uprobe:SSL_write", INT),
         hook("SSL_write_ex", "uprobe:SSL_write_ex", SIZE),
@@ -24,7 +25,7 @@ pub static OPENSSL: Exported = Exported {
 };
 
 pub static GNUTLS: Exported = Exported {
-    name: "gnutls",
+    name: TlsStack::GnuTls,
     hooks: &[
         hook("gnutls_record_send", "uprobe:gnutls_record_send", SIZE),
         hook("gnutls_record_send2", "uprobe:gnutls_record_send2", SIZE),
@@ -33,24 +34,24 @@ pub static GNUTLS: Exported = Exported {
 
 // int mbedtls_ssl_write(mbedtls_ssl_context *ssl, const unsigned char *buf, size_t len)
 pub static MBEDTLS: Exported = Exported {
-    name: "mbedtls",
+    name: TlsStack::MbedTls,
     hooks: &[hook("mbedtls_ssl_write", "uprobe:mbedtls_ssl_write", SIZE)],
 };
 
 // int wolfSSL_write(WOLFSSL* ssl, const void* data, int sz)
 pub static WOLFSSL: Exported = Exported {
-    name: "wolfssl",
+    name: TlsStack::WolfSsl,
     hooks: &[hook("wolfSSL_write", "uprobe:wolfSSL_write", INT)],
 };
 
 // ssize_t s2n_send(struct s2n_connection *conn, const void *buf, ssize_t size, s2n_blocked_status *blocked)
 pub static S2N: Exported = Exported {
-    name: "s2n",
+    name: TlsStack::S2n,
     hooks: &[hook("s2n_send", "uprobe:s2n_send", SIZE)],
 };
 
 impl Stack for Exported {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> TlsStack {
         self.name
     }
 

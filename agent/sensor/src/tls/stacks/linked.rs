@@ -13,6 +13,7 @@ use iced_x86::{
     Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
     Register,
 };
+use keytrail_model::TlsStack;
 
 /// Functions whose code refers to the file's name: only so many are looked at.
 const FUNCTIONS_MAX: usize = 512;
@@ -24,8 +25,8 @@ pub struct OpenSsl;
 const INTERNAL: &str = "ssl_write_internal";
 
 impl Stack for OpenSsl {
-    fn name(&self) -> &'static str {
-        "openssl"
+    fn name(&self) -> TlsStack {
+        TlsStack::OpenSsl
     }
 
     fn hooks(&self) -> &'static [Hook] {
@@ -71,8 +72,8 @@ const FILE: &str = "/ssl_lib.cc";
 const REASONS: [u32; 4] = [66, 226, 215, 111];
 
 impl Stack for BoringSsl {
-    fn name(&self) -> &'static str {
-        "boringssl"
+    fn name(&self) -> TlsStack {
+        TlsStack::BoringSsl
     }
 
     fn hooks(&self) -> &'static [Hook] {

@@ -14,6 +14,7 @@ use super::{
     symbols::Symbols,
 };
 use keytrail_abi::GoSite;
+use keytrail_model::TlsStack;
 
 /// A function that takes plaintext.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +73,7 @@ pub enum Found {
 
 /// A TLS stack.
 pub trait Stack: Sync {
-    /// As reports call it.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> TlsStack;
     /// Its functions that take plaintext.
     fn hooks(&self) -> &'static [Hook];
     /// Do names of functions in a file's tables tell them?
@@ -117,10 +117,10 @@ fn number(function: &str) -> usize {
 #[derive(Debug, Default)]
 pub struct Contents {
     /// The stacks that are in it, the first one first.
-    pub stacks: Vec<&'static str>,
+    pub stacks: Vec<TlsStack>,
     pub sites: Vec<Site>,
     /// Stacks of which nothing can be probed, each with the reason.
-    pub unproven: Vec<(&'static str, String)>,
+    pub unproven: Vec<(TlsStack, String)>,
     pub x86_64: bool,
 }
 
@@ -185,8 +185,8 @@ pub fn contents(file: &std::fs::File, calls: bool) -> Result<Contents, ElfError>
                 }
             }
         }
-        let name = if stack.name() == "openssl" && symbols.boringssl {
-            "boringssl"
+        let name = if stack.name() == TlsStack::OpenSsl && symbols.boringssl {
+            TlsStack::BoringSsl
         } else {
             stack.name()
         };

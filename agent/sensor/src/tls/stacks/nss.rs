@@ -5,12 +5,13 @@ use crate::tls::{
     elf::{Elf, ElfError},
     symbols::Symbols,
 };
+use keytrail_model::TlsStack;
 
 pub struct Nss;
 
 impl Stack for Nss {
-    fn name(&self) -> &'static str {
-        "nss"
+    fn name(&self) -> TlsStack {
+        TlsStack::Nss
     }
 
     fn hooks(&self) -> &'static [Hook] {

@@ -5,6 +5,7 @@ use crate::tls::{
     elf::{Elf, ElfError},
     symbols::Symbols,
 };
+use keytrail_model::TlsStack;
 
 /// Places of the path of its sources that are looked at.
 const PLACES_MAX: usize = 256;
@@ -12,8 +13,8 @@ const PLACES_MAX: usize = 256;
 pub struct Rustls;
 
 impl Stack for Rustls {
-    fn name(&self) -> &'static str {
-        "rustls"
+    fn name(&self) -> TlsStack {
+        TlsStack::Rustls
     }
 
     fn hooks(&self) -> &'static [Hook] {

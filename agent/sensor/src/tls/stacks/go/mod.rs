@@ -14,6 +14,7 @@ use crate::tls::{
     symbols::Symbols,
 };
 use keytrail_abi::GoSite;
+use keytrail_model::TlsStack;
 use prove::Code;
 
 const WRITE: &str = "crypto/tls.(*Conn).Write";
@@ -25,8 +26,8 @@ const CONN_WRITE: &str = "net.(*conn).Write";
 pub struct Go;
 
 impl Stack for Go {
-    fn name(&self) -> &'static str {
-        "go"
+    fn name(&self) -> TlsStack {
+        TlsStack::Go
     }
 
     fn hooks(&self) -> &'static [Hook] {
@@ -97,10 +98,6 @@ impl Stack for Go {
 fn unproven(reason: &str) -> Result<Found, ElfError> {
     Ok(Found::Unproven(reason.to_owned()))
 }
-
-#[cfg(test)]
-#[path = "tests.rs"]
-mod tests;
 
 #[cfg(test)]
 #[path = "tests.rs"]
