@@ -148,6 +148,8 @@ words! {
         /// The process had one TLS connection.
         SingleSocket = 4 "single_socket",
         Unknown = 5 "unknown",
+        /// The TLS session itself holds the number of its socket.
+        ConnectionFd = 6 "connection_fd",
     }
 }
 
@@ -274,6 +276,9 @@ words! {
         Rustls = 5 "rustls",
         BoringSsl = 6 "boringssl",
         Java = 7 "java",
+        MbedTls = 8 "mbedtls",
+        WolfSsl = 9 "wolfssl",
+        S2n = 10 "s2n",
     }
 }
 

@@ -99,10 +99,10 @@ impl Core {
             ends: Some(send.ends.clone()),
             method,
         };
-        if let Some(seen) = carries.nested {
+        if let Some((seen, method)) = carries.proven {
             flow.hooked = true;
             flow.add_hosts(&seen.payload.hosts);
-            self.sent(Passage::of_write(seen, link(DestinationMethod::NestedSend)));
+            self.sent(Passage::of_write(seen, link(method)));
         }
         if send.tls_record.is_none() {
             self.count_cut(send.at.pid, &send.payload);
