@@ -48,19 +48,14 @@ impl EventService for Service {
         };
         // Subscribed before the status is asked for: a client that has the first message has missed nothing since.
         let Some(mut events) = self.hub.subscribe_from(filter, replay) else {
-            return Err(match self.hub.is_closed() {
-                true => Status::unavailable("the agent is stopping"),
-                false => Status::resource_exhausted(format!(
-                    "the agent serves at most {} streams",
-                    super::MAX_READERS
-                )),
-            });
+            return Err(Status::unavailable("the agent is stopping"));
         };
         let node = self.status().await?.node.unwrap_or_default();
         Ok(Response::new(EventStream {
             first: Some(node),
             forgotten: events.forgotten(),
             events,
+            ended: false,
         }))
     }
 
@@ -77,6 +72,8 @@ pub struct EventStream {
     first: Option<NodeStatus>,
     forgotten: Option<Gap>,
     events: Subscription,
+    /// It was said why.
+    ended: bool,
 }
 
 impl Stream for EventStream {
@@ -92,6 +89,14 @@ impl Stream for EventStream {
                 }
                 Poll::Ready(Some(Item::Missed { count, from, to })) => {
                     Payload::Gap(Item::gap(count, from, to))
+                }
+                Poll::Ready(None) if self.events.was_evicted() => {
+                    return Poll::Ready((!std::mem::replace(&mut self.ended, true)).then(|| {
+                        Err(Status::resource_exhausted(format!(
+                            "the agent serves at most {} streams, and this one was read slowest",
+                            super::MAX_READERS
+                        )))
+                    }));
                 }
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => return Poll::Pending,

@@ -30,6 +30,18 @@ pub enum Bound {
     Connections,
     /// Identifiers that the next payload may go on with.
     Identifiers,
+    /// Credentials of one file.
+    InFile,
+    /// Files that were not inspected in time.
+    InspectionTime,
+    /// Files that wait to be inspected, and records that wait for one.
+    InspectionBacklog,
+    /// Processor time that the files of one user may take.
+    InspectionBudget,
+    /// Reads that are remembered, so that each is told once.
+    Reads,
+    /// Opens that may still become reads.
+    Opens,
 }
 
 impl Bound {
@@ -50,8 +62,7 @@ impl Bound {
 
     /// Reason, what happened, remedy, signal.
     fn words(self) -> (&'static str, &'static str, &'static str, &'static str) {
-        const FEWER: &str =
-            "exclude what makes so many, or report this: the bound is a constant of the agent";
+        const FEWER: &str = "report this: the bound is a constant of the agent";
         const FEWER_PLACES: &str =
             "name fewer places under `watch`, or report this: the bound is a constant of the agent";
         const LINEAGE: &str =
@@ -122,6 +133,42 @@ impl Bound {
                 "connections of holders were forgotten before it was decided whether to tell of them as lineage",
                 FEWER,
                 "tcp_send",
+            ),
+            Self::InFile => (
+                "file_truncated",
+                "credentials were beyond the first 1,024 of their file: who reads or sends them is not told",
+                "split what must be known whole",
+                "file_read",
+            ),
+            Self::InspectionTime => (
+                "inspection_timeout",
+                "files that were read could not be inspected in time: what was read and sent until they are is not known",
+                "name file systems that do not answer under `exclude` in the configuration, or raise `inspect_timeout_ms`",
+                "file_read",
+            ),
+            Self::InspectionBacklog => (
+                "inspection_backlog",
+                "files that were read were not inspected because too many were waiting",
+                "name what holds so many files, and no credential, under `exclude` in the configuration",
+                "file_read",
+            ),
+            Self::InspectionBudget => (
+                "inspection_budget",
+                "files were not inspected because those of their owner took more processor time than they may",
+                "name what is so much under `exclude` in the configuration, or raise `inspect_share`",
+                "file_read",
+            ),
+            Self::Opens => (
+                "table_full",
+                "opens of files with credentials found no room until a read may follow: they are not told",
+                FEWER,
+                "file_read",
+            ),
+            Self::Reads => (
+                "table_full",
+                "reads found no room among those that are remembered: they may be told again",
+                FEWER,
+                "file_read",
             ),
             Self::Identifiers => (
                 "table_full",

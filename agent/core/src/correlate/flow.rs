@@ -60,10 +60,16 @@ impl Flow {
 /// Process, socket, and when the connection was first seen: the kernel uses the addresses of sockets again.
 pub type Key = (Pid, u64, u64);
 
+/// What is idle is looked for this often.
+const EXPIRE_NS: u64 = 5_000_000_000;
+
 /// Connections in a stable order. Those whose socket was used again stay until lineage is decided.
 #[derive(Debug, Default)]
 pub struct Flows {
     map: BTreeMap<Key, Flow>,
+    /// Those whose lineage is to be decided, and when.
+    due: BTreeSet<(u64, Key)>,
+    expire_ns: u64,
     /// Connections that were forgotten before lineage was decided, because there were too many.
     pub dropped: u64,
 }
@@ -71,26 +77,34 @@ pub struct Flows {
 impl Flows {
     /// The flow of a socket; a socket address used again for another connection starts a new one.
     pub fn entry(&mut self, at: &Stamp, ends: &Ends) -> &mut Flow {
+        let key = self.key(at, ends);
+        Self::at(&mut self.map, key, at, ends)
+    }
+
+    /// Under which key a connection is or comes in; there is room for it.
+    fn key(&mut self, at: &Stamp, ends: &Ends) -> Key {
         let last = self.of_socket(at.pid, ends.sock).next_back();
         let key = match last {
             Some((key, flow)) if same_connection(&flow.ends, ends) => *key,
             Some((key, flow)) => {
                 let old = (*key, flow.due_ns.is_some());
                 if !old.1 {
-                    self.map.remove(&old.0);
+                    self.remove(&old.0);
                 }
                 (at.pid, ends.sock, at.boot_ns.max(old.0.2 + 1))
             }
             None => (at.pid, ends.sock, at.boot_ns),
         };
         if self.map.len() >= MAX_FLOWS && !self.map.contains_key(&key) {
-            let undecided = self
-                .map
-                .pop_first()
-                .is_some_and(|(_, f)| f.due_ns.is_some());
+            let first = self.map.first_key_value().map(|(key, _)| *key);
+            let undecided = first.and_then(|key| self.remove(&key)?.due_ns).is_some();
             self.dropped += u64::from(undecided);
         }
-        let flow = self.map.entry(key).or_insert_with(|| Flow {
+        key
+    }
+
+    fn at<'a>(map: &'a mut BTreeMap<Key, Flow>, key: Key, at: &Stamp, ends: &Ends) -> &'a mut Flow {
+        let flow = map.entry(key).or_insert_with(|| Flow {
             ends: ends.clone(),
             hosts: Vec::new(),
             at: at.clone(),
@@ -114,6 +128,14 @@ impl Flows {
         flow
     }
 
+    fn remove(&mut self, key: &Key) -> Option<Flow> {
+        let flow = self.map.remove(key)?;
+        if let Some(due_ns) = flow.due_ns {
+            self.due.remove(&(due_ns, *key));
+        }
+        Some(flow)
+    }
+
     pub fn get(&self, key: Key) -> Option<&Flow> {
         self.map.get(&key)
     }
@@ -133,10 +155,14 @@ impl Flows {
 
     /// Notes that bytes left: from now on lineage is due.
     pub fn sent(&mut self, at: &Stamp, ends: &Ends, bytes: u64) -> &mut Flow {
-        let flow = self.entry(at, ends);
+        let key = self.key(at, ends);
+        let due = &mut self.due;
+        let flow = Self::at(&mut self.map, key, at, ends);
         flow.sent_bytes += bytes;
         if flow.due_ns.is_none() && !flow.decided {
-            flow.due_ns = Some(at.boot_ns + LINEAGE_DELAY_NS);
+            let due_ns = at.boot_ns + LINEAGE_DELAY_NS;
+            flow.due_ns = Some(due_ns);
+            due.insert((due_ns, key));
         }
         flow
     }
@@ -157,34 +183,49 @@ impl Flows {
 
     /// Takes the keys of the flows whose lineage is to be decided now (all of a process when `only` is set).
     pub fn due(&mut self, boot_ns: u64, only: Option<Pid>) -> Vec<Key> {
-        let mut out = Vec::new();
-        for (key, flow) in &mut self.map {
-            let ripe = match only {
-                Some(pid) => key.0 == pid && flow.due_ns.is_some(),
-                None => flow.due_ns.is_some_and(|due| due <= boot_ns),
-            };
-            if ripe {
-                flow.due_ns = None;
-                flow.decided = true;
-                out.push(*key);
+        let mut keys = Vec::new();
+        match only {
+            Some(pid) => keys.extend(self.keys_of(pid)),
+            None => {
+                let ripe = self.due.iter().take_while(|(due_ns, _)| *due_ns <= boot_ns);
+                keys.extend(ripe.map(|(_, key)| *key));
+                keys.sort_unstable();
             }
         }
-        out
+        let (map, due) = (&mut self.map, &mut self.due);
+        keys.retain(|key| {
+            let Some(flow) = map.get_mut(key) else {
+                return false;
+            };
+            let Some(due_ns) = flow.due_ns.take() else {
+                return false;
+            };
+            due.remove(&(due_ns, *key));
+            flow.decided = true;
+            true
+        });
+        keys
+    }
+
+    fn keys_of(&self, pid: Pid) -> impl Iterator<Item = Key> {
+        self.map
+            .range((pid, 0, 0)..=(pid, u64::MAX, u64::MAX))
+            .map(|(key, _)| *key)
     }
 
     pub fn forget(&mut self, pid: Pid) {
-        let keys: Vec<_> = self
-            .map
-            .range((pid, 0, 0)..=(pid, u64::MAX, u64::MAX))
-            .map(|(key, _)| *key)
-            .collect();
+        let keys: Vec<_> = self.keys_of(pid).collect();
         for key in keys {
-            self.map.remove(&key);
+            self.remove(&key);
         }
     }
 
     /// Forgets what is idle, and what has a successor on its socket and is decided.
     pub fn expire(&mut self, boot_ns: u64) {
+        if boot_ns < self.expire_ns {
+            return;
+        }
+        self.expire_ns = boot_ns.saturating_add(EXPIRE_NS);
         let mut later: Option<(Pid, u64)> = None;
         let mut gone = Vec::new();
         for (key, flow) in self.map.iter().rev() {
@@ -195,7 +236,7 @@ impl Flows {
             }
         }
         for key in gone {
-            self.map.remove(&key);
+            self.remove(&key);
         }
     }
 }

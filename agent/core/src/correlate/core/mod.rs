@@ -1,28 +1,27 @@
 //! The state machine: who holds what, what left, with which evidence.
 
 mod file;
+mod opens;
 mod process;
+mod reads;
 mod send;
+mod words;
 
 use super::event;
 use super::flow::Flows;
 use super::tls::TlsLinks;
 use crate::process::ProcessTable;
-use keytrail_model::{AgentStart, Bound, Dropped, FileSeen, GapSeen, Observation, Pid};
+use keytrail_model::{AgentStart, Bound, Dropped, GapSeen, Observation, Pid};
 use keytrail_proto::v1;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use opens::Opens;
+use reads::Reads;
+use std::collections::BTreeSet;
+use words::OpenWords;
 
 /// Credentials named in lineage events of one connection; the rest is counted.
 const MAX_LINEAGE: usize = 16;
 /// Credentials one process can hold; the rest is dropped and counted as a gap.
 const MAX_HOLDINGS: usize = 1024;
-/// An open without a read for this long is reported as just that.
-const OPEN_DELAY_NS: u64 = 1_000_000_000;
-
-struct PendingOpen {
-    seen: FileSeen,
-    due_ns: u64,
-}
 
 /// The deterministic core. Feed it every observation in order; it returns the events each one completes.
 #[derive(Default)]
@@ -34,10 +33,10 @@ pub struct Core {
     flows: Flows,
     tls: TlsLinks,
     /// Identifiers at the end of a payload, as long as the next may go on with them.
-    open_words: VecDeque<send::Passage>,
-    opens: BTreeMap<(Pid, u64, u64), PendingOpen>,
-    /// Read events already made: process run, file version, credential.
-    reads: BTreeSet<(Pid, u32, u64, u64, u64, String)>,
+    open_words: OpenWords,
+    opens: Opens,
+    /// Read events already made.
+    reads: Reads,
     /// Executables already reported for TLS that we cannot see into.
     uncovered: BTreeSet<String>,
     /// What found no room or was cut, until it is told, and when it may be.
@@ -151,14 +150,8 @@ impl Core {
         for key in self.flows.due(boot_ns, None) {
             self.lineage(key);
         }
-        let due: Vec<_> = self
-            .opens
-            .iter()
-            .filter(|(_, o)| o.due_ns <= boot_ns)
-            .map(|(k, _)| *k)
-            .collect();
-        for key in due {
-            self.opened(key);
+        for (key, open) in self.opens.take_due(boot_ns) {
+            self.opened(key, &open);
         }
         self.flows.expire(boot_ns);
         self.table.expire(boot_ns);

@@ -192,14 +192,8 @@ impl Core {
         for key in self.flows.due(at.boot_ns, Some(pid)) {
             self.lineage(key);
         }
-        let opens: Vec<_> = self
-            .opens
-            .keys()
-            .filter(|(p, _, _)| *p == pid)
-            .copied()
-            .collect();
-        for key in opens {
-            self.opened(key);
+        for (key, open) in self.opens.take_process(pid) {
+            self.opened(key, &open);
         }
         // Threads that die together may each be taken for the last one, on kernels that do not say which is.
         let again = self.table.get(pid).is_some_and(|p| p.exited_ns.is_some());
@@ -210,11 +204,7 @@ impl Core {
             self.emit(e);
         }
         self.flows.forget(pid);
-        self.reads = {
-            let mut reads = std::mem::take(&mut self.reads);
-            reads.retain(|r| r.0 != pid);
-            reads
-        };
+        self.reads.forget(pid);
         self.table.exit(pid, at.boot_ns);
     }
 }

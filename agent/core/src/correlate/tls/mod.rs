@@ -202,7 +202,8 @@ impl TlsLinks {
 
     /// The writes that this send, outside of any call, is exactly the encryption of.
     fn later(&mut self, send: &SendSeen, flight: &Flight) -> Vec<TlsSeen> {
-        let queue = self.waiting.entry(send.at.pid).or_default();
+        let empty = &mut VecDeque::new();
+        let queue = self.waiting.get_mut(&send.at.pid).unwrap_or(empty);
         let before = |w: &Waiting| w.seen.at.boot_ns <= send.at.boot_ns;
         let mut sessions: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
         for (i, w) in queue.iter().enumerate().filter(|(_, w)| before(w)) {
@@ -281,18 +282,22 @@ impl TlsLinks {
         mut only_tls: impl FnMut(Pid) -> Option<Ends>,
     ) -> Decided {
         let mut ripe = std::mem::take(&mut self.overdue);
-        for (pid, queue) in &mut self.waiting {
-            let all = only == Some(*pid);
-            if only.is_some() && !all {
-                continue;
+        match only {
+            Some(pid) => ripe.extend(self.waiting.remove(&pid).into_iter().flatten()),
+            None => {
+                for queue in self.waiting.values_mut() {
+                    if !queue.iter().any(|w| w.due_ns() <= boot_ns) {
+                        continue;
+                    }
+                    let (now, later): (VecDeque<_>, _) = std::mem::take(queue)
+                        .into_iter()
+                        .partition(|w| w.due_ns() <= boot_ns);
+                    *queue = later;
+                    ripe.extend(now);
+                }
+                self.waiting.retain(|_, queue| !queue.is_empty());
             }
-            let (now, later): (VecDeque<_>, _) = std::mem::take(queue)
-                .into_iter()
-                .partition(|w| all || w.due_ns() <= boot_ns);
-            *queue = later;
-            ripe.extend(now);
         }
-        self.waiting.retain(|_, queue| !queue.is_empty());
         ripe.sort_by_key(|w| (w.seen.at.boot_ns, w.seen.call));
         let mut out = Decided {
             left: self.joined_due(boot_ns, only),
@@ -317,28 +322,48 @@ impl TlsLinks {
             };
             out.left.push((w.seen, Link { ends, method }));
         }
-        self.resolved.retain(|(pid, _), r| {
-            r.boot_ns.saturating_add(RETRY_NS) > boot_ns && only != Some(*pid)
-        });
+        match only {
+            Some(pid) => {
+                let of = self.resolved.range((pid, 0)..=(pid, u64::MAX));
+                let of: Vec<_> = of.map(|(key, _)| *key).collect();
+                for key in of {
+                    self.resolved.remove(&key);
+                }
+            }
+            None => self
+                .resolved
+                .retain(|_, r| r.boot_ns.saturating_add(RETRY_NS) > boot_ns),
+        }
         out
     }
 
     fn joined_due(&mut self, boot_ns: u64, only: Option<Pid>) -> Vec<(TlsSeen, Link)> {
         let mut out = Vec::new();
-        for (pid, joined) in &mut self.joined {
-            let all = only == Some(*pid);
-            while joined.front().is_some_and(|j| {
-                all || only.is_none() && j.sent_ns.saturating_add(WAIT_NS) <= boot_ns
-            }) && let Some(j) = joined.pop_front()
+        let mut decide = |j: Joined| {
+            let (ends, method) = if j.doubted {
+                (None, "unknown")
+            } else {
+                (Some(j.ends), "record_length")
+            };
+            if !j.seen.payload.hits.is_empty() {
+                out.push((j.seen, Link { ends, method }));
+            }
+        };
+        if let Some(pid) = only {
+            self.joined
+                .remove(&pid)
+                .into_iter()
+                .flatten()
+                .for_each(decide);
+            return out;
+        }
+        for joined in self.joined.values_mut() {
+            while joined
+                .front()
+                .is_some_and(|j| j.sent_ns.saturating_add(WAIT_NS) <= boot_ns)
+                && let Some(j) = joined.pop_front()
             {
-                let (ends, method) = if j.doubted {
-                    (None, "unknown")
-                } else {
-                    (Some(j.ends), "record_length")
-                };
-                if !j.seen.payload.hits.is_empty() {
-                    out.push((j.seen, Link { ends, method }));
-                }
+                decide(j);
             }
         }
         self.joined.retain(|_, joined| !joined.is_empty());
