@@ -1,17 +1,22 @@
-//! The gRPC API on a unix socket: the only part of the agent that knows tonic.
+//! The gRPC API on a unix socket, and what makes protobuf of events: the only part of the agent that knows tonic.
 
 mod address;
+mod authority;
 mod client;
+mod condense;
+pub mod convert;
 mod filter;
 mod history;
 mod hub;
+mod names;
 mod server;
 mod service;
 mod socket;
 
 pub use address::{Address, AddressError};
 pub use client::{Client, ClientError, connect};
-pub use filter::{EventFilter, KINDS};
+pub use condense::Condense;
+pub use filter::EventFilter;
 pub use history::Replay;
 pub use hub::{Hub, Item, MAX_READERS, Next, QUEUE, Subscription};
 pub use server::Server;

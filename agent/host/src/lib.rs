@@ -4,7 +4,9 @@
 pub mod clock;
 pub mod fanotify;
 pub mod mounts;
+pub mod own;
 pub mod priority;
+pub mod proc_reads;
 pub mod procfs;
 pub mod verdict;
 pub mod writes;

@@ -324,7 +324,7 @@ impl Digest {
         };
         let chunk = chunk(&r.header, data, r.offset, r.total);
         let sent = self.streams.on_send(&self.registry.matcher, key, chunk);
-        if sent.handshake {
+        if sent.hello.is_some() {
             self.streams.close_sessions(at.pid);
         }
         let mut records = sent.records.iter().map(|r| (r.content_type, r.length));
@@ -334,6 +334,8 @@ impl Digest {
             tls_record: records.next(),
             tls_more: records.collect(),
             tls_call: (r.tls_call != 0).then_some((r.tls_call, r.tls_session)),
+            hello: sent.hello,
+            direction: None,
             hook: hook.to_owned(),
             at,
         }))

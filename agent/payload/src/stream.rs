@@ -6,7 +6,7 @@ use super::http::{RequestHead, begins_request};
 use super::matcher::Matcher;
 use super::tail::StreamTail;
 use super::tls::{HANDSHAKE, Hello, HelloAssembler, RECORD_HEADER, RecordHeader, record_header};
-use keytrail_model::{Hit, Payload, Pid};
+use keytrail_model::{Direction, Hit, Payload, Pid};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
@@ -106,8 +106,8 @@ pub struct Sent {
     /// The TLS records that begin in it, as far as they were captured. A send that only goes on with a record begun
     /// before has one entry, of length 0.
     pub records: Vec<RecordHeader>,
-    /// A handshake begins: a ClientHello or a ServerHello.
-    pub handshake: bool,
+    /// A handshake begins: a client's hello, on a connection it asked for, or a server's.
+    pub hello: Option<Direction>,
 }
 
 /// The connections with recent payloads.
@@ -362,7 +362,11 @@ fn ciphertext(state: &mut State, chunk: Chunk<'_>, sent: &mut Sent) {
     sent.payload.total = chunk.total;
     if begins {
         // Type of the handshake message: 1 ClientHello, 2 ServerHello (RFC 8446 section 4).
-        sent.handshake = matches!(chunk.bytes.get(RECORD_HEADER), Some(1 | 2));
+        sent.hello = match chunk.bytes.get(RECORD_HEADER) {
+            Some(1) => Some(Direction::Outgoing),
+            Some(2) => Some(Direction::Accepted),
+            _ => None,
+        };
     }
     if (begins || state.hello.is_waiting())
         && let Hello::Name(name) = state.hello.push(chunk.bytes)

@@ -8,12 +8,14 @@ use super::lanes::{Bytes, Held, Lanes};
 use super::places::Places;
 use keytrail_abi::{FileAccess, FileId, Kind};
 use keytrail_core::correlate::Core;
+use keytrail_export::convert;
 use keytrail_host::clock::boot_ns;
+use keytrail_host::own::Own;
 use keytrail_ingest::decode::{self, Record};
 use keytrail_ingest::{Digest, Digested, Inspection, Settle, child_of, pid_of_header};
-use keytrail_model::{GapSeen, Observation, Pid};
-use keytrail_proto::v1;
-use keytrail_sensor::{LibraryReport, RawRecord, Sensor};
+use keytrail_model::status::LibraryReport;
+use keytrail_model::{Event, GapSeen, Observation, Pid};
+use keytrail_sensor::{RawRecord, Sensor};
 use keytrail_store::Ledger;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -39,10 +41,12 @@ pub(super) struct Line {
     pub root: Option<u32>,
     pub events: u64,
     /// Counts of the gaps so far, by reason.
-    pub gaps: BTreeMap<String, u64>,
+    pub gaps: BTreeMap<&'static str, u64>,
     pub records: BTreeMap<&'static str, u64>,
     pub bad_records: u64,
     pub places: Places,
+    /// Other keytrail processes, whose doings are no uses.
+    pub own: Own,
     deferred: Deferred,
     out: Digested,
     /// Processes that were gone when they were asked for.
@@ -70,6 +74,7 @@ impl Line {
             records: BTreeMap::new(),
             bad_records: 0,
             places: Places::open(None),
+            own: Own::new(),
             deferred: Deferred::default(),
             out: Digested::default(),
             absent: HashSet::new(),
@@ -286,6 +291,10 @@ impl Line {
             {
                 followed.insert(*child);
             }
+            if self.is_own(&observation) {
+                self.own.leave_out();
+                continue;
+            }
             self.step(&observation);
             if let Observation::Connect { at, .. } = &observation
                 && self.core.holds(at.pid)
@@ -323,6 +332,26 @@ impl Line {
         }
         for settle in out.settle.drain(..) {
             self.settle(settle);
+        }
+    }
+
+    /// Whether an observation is of what another keytrail does: looking into files, or a self-test's sends. That it runs
+    /// is told of it as of everybody.
+    fn is_own(&mut self, observation: &Observation) -> bool {
+        match observation {
+            Observation::File(seen) => self.own.is(seen.at.pid),
+            Observation::Connect { at, .. } => self.own.is(at.pid),
+            Observation::Send(seen) => self.own.is(seen.at.pid),
+            Observation::TlsWrite(seen) => self.own.is(seen.at.pid),
+            Observation::Exec(exec) => {
+                self.own.forget(exec.at.pid);
+                false
+            }
+            Observation::Exit { at, .. } => {
+                self.own.forget(at.pid);
+                false
+            }
+            _ => false,
         }
     }
 
@@ -400,9 +429,9 @@ impl Line {
                 continue;
             }
             if let Some(gap) = &event.gap {
-                *self.gaps.entry(gap.reason.clone()).or_default() += gap.count.max(1);
+                *self.gaps.entry(gap.reason.word()).or_default() += gap.count.max(1);
             }
-            let event = Arc::new(event);
+            let event = Arc::new(convert::event(event));
             if let Some(ledger) = &self.ledger {
                 ledger.record(event.clone());
             }
@@ -417,7 +446,7 @@ impl Line {
             .is_none_or(|followed| library.users.iter().any(|tgid| followed.has_tgid(*tgid)))
     }
 
-    fn wanted(&self, event: &v1::Event) -> bool {
+    fn wanted(&self, event: &Event) -> bool {
         let (Some(followed), Some(root)) = (&self.followed, self.root) else {
             return true;
         };

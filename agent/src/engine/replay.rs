@@ -1,6 +1,7 @@
 //! A recording through the same core: byte-identical events.
 
 use keytrail_core::correlate::Core;
+use keytrail_export::convert;
 use keytrail_model::Observation;
 use keytrail_proto::v1;
 use std::fmt;
@@ -57,7 +58,7 @@ pub fn replay(
                 reason: e.to_string(),
             })?;
         for event in core.step(&observation) {
-            each(event);
+            each(convert::event(event));
         }
     }
 }

@@ -350,16 +350,25 @@ impl Runner {
         if self.line.bad_records > 0 {
             lost.insert("undecodable".to_owned(), self.line.bad_records);
         }
+        let mut records: BTreeMap<String, u64> = self
+            .line
+            .records
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), *v))
+            .collect();
+        if self.line.own.left_out() > 0 {
+            records.insert(super::OWN_LEFT_OUT.to_owned(), self.line.own.left_out());
+        }
         let counters = v1::Counters {
-            records: self
+            records: records.into_iter().collect(),
+            lost: lost.into_iter().collect(),
+            events: self.line.events,
+            gaps: self
                 .line
-                .records
+                .gaps
                 .iter()
                 .map(|(k, v)| ((*k).to_owned(), *v))
                 .collect(),
-            lost: lost.into_iter().collect(),
-            events: self.line.events,
-            gaps: self.line.gaps.clone().into_iter().collect(),
             credentials: self.line.digest.registry.len() as u64,
             processes: table.len() as u64,
             holders: table.live().filter(|p| !p.holdings.is_empty()).count() as u64,

@@ -8,6 +8,7 @@ mod store;
 mod writer;
 
 use keytrail_host::clock::wall_ns;
+use keytrail_model::EventKind;
 use keytrail_proto::v1::Event;
 use rustix::fs::FlockOperation;
 use std::fmt;
@@ -168,7 +169,8 @@ impl Ledger {
     ///
     /// Beginnings and ends of processes are left out: they are told to who watches, and nobody can ask for them later.
     pub fn record(&self, event: Arc<Event>) {
-        if !matches!(event.kind.as_str(), "process_start" | "process_exit") {
+        let of_a_process = [EventKind::ProcessStart, EventKind::ProcessExit];
+        if !of_a_process.iter().any(|kind| kind.number() == event.kind) {
             self.writer.record(event);
         }
     }

@@ -2,6 +2,7 @@
 
 use super::LedgerError;
 use super::schema::MIGRATIONS;
+use keytrail_model::EventKind;
 use keytrail_proto::v1::Event;
 use prost::Message as _;
 use ring::rand::SecureRandom as _;
@@ -242,14 +243,14 @@ impl Store {
                         id.epoch as i64,
                         id.sequence as i64,
                         time,
-                        event.kind,
+                        EventKind::word_of(event.kind),
                         event.credential.as_ref().map(|c| c.fingerprint.as_str()),
                         event.process.as_ref().map(|p| p.pid),
                         event.encode_to_vec(),
                     ])?;
                 }
                 if let Some(c) = event.credential.as_ref().filter(|c| !c.fingerprint.is_empty()) {
-                    let is = |kind: &str| i64::from(event.kind == kind);
+                    let is = |kind: EventKind| i64::from(event.kind == kind.number());
                     meet.execute(params![
                         c.fingerprint,
                         c.kind,
@@ -258,9 +259,9 @@ impl Store {
                         c.privilege,
                         c.expires.as_ref().map(|t| t.seconds),
                         time,
-                        is("credential_read"),
-                        is("credential_exposed"),
-                        is("credential_sent"),
+                        is(EventKind::CredentialRead),
+                        is(EventKind::CredentialExposed),
+                        is(EventKind::CredentialSent),
                     ])?;
                 }
             }

@@ -10,7 +10,7 @@
 
 use keytrail_proto::v1::stream_events_response::Response;
 use keytrail_proto::v1::{
-    Counters, Filter, GetStatusRequest, StreamEventsRequest,
+    Counters, EventKind, Filter, GetStatusRequest, StreamEventsRequest,
     event_service_client::EventServiceClient,
 };
 use std::{
@@ -141,7 +141,7 @@ async fn latency(socket: String, rounds: u64) -> Result<(), Error> {
     let secret = env::var(SECRET)?;
     let request = StreamEventsRequest {
         filter: Some(Filter {
-            kinds: vec!["credential_sent".to_owned()],
+            kinds: vec![EventKind::CredentialSent.into()],
             ..Filter::default()
         }),
         ..StreamEventsRequest::default()
