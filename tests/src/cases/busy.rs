@@ -47,7 +47,7 @@ pub fn files_that_do_not_answer() {
     assert!(took < patience(3), "it came after {took:?}");
     agent.expect("that the file was not inspected", 0, |e| {
         let remedy = e.gap.as_ref().map_or("", |gap| &gap.remedy);
-        e.gap_reason() == "inspection_timeout" && remedy.contains("exclude")
+        e.reason() == "inspection_timeout" && remedy.contains("exclude")
     });
     let began = Instant::now();
     agent.stop();
@@ -91,7 +91,7 @@ pub fn excluded_places() {
     assert!(!reads.iter().any(told), "an excluded file was inspected");
     agent.expect("that places are excluded", 0, |e| {
         let detail = e.gap.as_ref().map_or("", |gap| &gap.detail);
-        e.gap_reason() == "excluded" && detail.contains("left-out")
+        e.reason() == "excluded" && detail.contains("left-out")
     });
 }
 
