@@ -210,6 +210,12 @@ words! {
         FilesClosed = 19 "files_closed",
         FilesSkipped = 20 "files_skipped",
         WritesUnseen = 21 "writes_unseen",
+        InspectionTimeout = 22 "inspection_timeout",
+        InspectionBacklog = 23 "inspection_backlog",
+        InspectionBudget = 24 "inspection_budget",
+        RecordsLeft = 25 "records_left",
+        LedgerLost = 26 "ledger_lost",
+        Excluded = 27 "excluded",
     }
 }
 

@@ -186,6 +186,11 @@ impl Sensor {
             })
     }
 
+    /// Bytes of records that wait to be drained.
+    pub fn unread(&self) -> u64 {
+        self.ring.unread()
+    }
+
     /// The state the kernel side has for a process; `None` is clean.
     pub fn process(&self, tgid: u32) -> Option<ProcState> {
         self.maps.process(tgid)

@@ -6,6 +6,8 @@ mod keys;
 mod parse;
 pub mod reference;
 
+#[cfg(test)]
+pub(crate) use keys::KEYS;
 pub use parse::ConfigError;
 
 use std::fmt;
@@ -36,6 +38,14 @@ pub struct Config {
     pub process_events: bool,
     /// `watch`: globs of files watched besides those the rules name. Default none.
     pub watch: Vec<String>,
+    /// `exclude`: globs of files and directories that are not inspected. Default none.
+    pub exclude: Vec<String>,
+    /// `inspect_timeout_ms`: how long the records of a process wait for a file it read to be inspected. Default 1,000.
+    pub inspect_timeout_ms: u32,
+    /// `inspect_bytes`: largest file that is read whole. Default 8 MiB.
+    pub inspect_bytes: u64,
+    /// `inspect_share`: percent of one processor that inspecting the files of one user (but root) may take. Default 50.
+    pub inspect_share: u32,
     /// `retain_events`: most events kept in the ledger. Default 200,000; 0 keeps none.
     pub retain_events: u64,
     /// `retain_days`: oldest event kept in the ledger, days. Default 30.
@@ -107,6 +117,10 @@ impl Default for Config {
             ring_bytes: 8 << 20,
             process_events: false,
             watch: Vec::new(),
+            exclude: Vec::new(),
+            inspect_timeout_ms: 1_000,
+            inspect_bytes: 8 << 20,
+            inspect_share: 50,
             retain_events: 200_000,
             retain_days: 30,
             log: LogConfig {

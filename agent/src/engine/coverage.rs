@@ -117,6 +117,38 @@ pub fn uncovered(libraries: &[&LibraryReport], boot_ns: u64) -> Vec<GapSeen> {
     stacks.into_iter().map(gap).collect()
 }
 
+/// Records that were there when the agent ended, and that it did not get to.
+pub fn not_taken_in(count: u64, boot_ns: u64) -> GapSeen {
+    GapSeen {
+        detail: format!("{count} records were not taken in before the end"),
+        remedy: "let the host come to rest before the agent is stopped".to_owned(),
+        count,
+        ..GapSeen::new(GapReason::RecordsLeft, boot_ns)
+    }
+}
+
+/// Events that were told to who watched, and that the state directory does not have.
+pub fn unwritten(count: u64, boot_ns: u64) -> GapSeen {
+    GapSeen {
+        detail: format!("{count} events were not written to the state directory"),
+        remedy: "see the agent's log for why it cannot be written, or put it on a faster disk with `state_dir`"
+            .to_owned(),
+        count,
+        ..GapSeen::new(GapReason::LedgerLost, boot_ns)
+    }
+}
+
+/// Places that are not inspected because the configuration says so.
+pub fn excluded(patterns: &[String], boot_ns: u64) -> GapSeen {
+    GapSeen {
+        detail: format!("files below {} are not inspected", patterns.join(", ")),
+        remedy: "take them out of `exclude` in the configuration".to_owned(),
+        count: patterns.len() as u64,
+        signal: Some(Signal::FileRead),
+        ..GapSeen::new(GapReason::Excluded, boot_ns)
+    }
+}
+
 /// A file whose reads are not seen.
 pub fn unwatched(path: &Path, error: &std::io::Error, boot_ns: u64) -> GapSeen {
     GapSeen {

@@ -3,6 +3,7 @@
 //! The measuring part is this very program, started again as root here or in a booted kernel
 //! (`bench-here`), so that both places measure in the same way.
 
+mod busy;
 mod classify;
 mod here;
 mod inventory;
@@ -35,6 +36,15 @@ pub struct Args {
     /// List what is missing rather than install it
     #[arg(long)]
     no_install: bool,
+    /// Instead: a mixed load for so long (15m, 40s); the agent's memory stays within its bound and does not grow
+    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with_all = ["vm", "rows"])]
+    soak: Option<Duration>,
+    /// Instead: sends whose number is known, at several rates; what was received, lost and neither
+    #[arg(long, conflicts_with_all = ["vm", "rows"])]
+    loss: bool,
+    /// Instead: from a send to its event at a client, with the agent at rest
+    #[arg(long, conflicts_with_all = ["vm", "rows"])]
+    latency: bool,
     /// Only these rows; then docs/BENCHMARKS.md stays as it is
     #[arg(value_enum)]
     rows: Vec<Row>,
@@ -116,6 +126,10 @@ impl Row {
     }
 }
 
+/// Seconds at each rate, and sends that are timed.
+const LOSS_SECONDS: u64 = 5;
+const LATENCY_ROUNDS: u64 = 200;
+
 /// Emulation is that many times slower, so that rounds are divided by it.
 const VM_SCALE: u32 = 10;
 
@@ -138,6 +152,9 @@ pub fn run(args: &Args) -> Result<()> {
         "--bins",
     ]))?;
 
+    if args.soak.is_some() || args.loss || args.latency {
+        return on_a_busy_host(args, &agent);
+    }
     let mut rows = args.rows.clone();
     if rows.is_empty() {
         rows = Row::ALL.to_vec();
@@ -157,6 +174,34 @@ pub fn run(args: &Args) -> Result<()> {
         cmd::step("only some rows were measured: docs/BENCHMARKS.md stays as it is");
     }
     Ok(())
+}
+
+/// What holds under load, rather than what it costs others.
+fn on_a_busy_host(args: &Args, agent: &Path) -> Result<()> {
+    if !cmd::is_root() {
+        bail!("these need root: sudo -E cargo xtask bench ...");
+    }
+    if args.loss {
+        busy::loss(agent, LOSS_SECONDS)?;
+    }
+    if args.latency {
+        busy::latency(agent, LATENCY_ROUNDS)?;
+    }
+    args.soak.map_or(Ok(()), |time| busy::soak(agent, time))
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.len().saturating_sub(1));
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "a number and s, m or h: 15m".to_owned())?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err("a number and s, m or h: 15m".to_owned()),
+    };
+    Ok(Duration::from_secs(number * seconds))
 }
 
 /// The programs that make the load.

@@ -111,7 +111,7 @@ fn control() -> Subject {
     }
 }
 
-fn keytrail(agent: &Path, work: &Path) -> Subject {
+pub fn keytrail(agent: &Path, work: &Path) -> Subject {
     let socket = work.join("keytrail.sock");
     let words = [
         agent.display().to_string(),
