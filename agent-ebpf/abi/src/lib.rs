@@ -4,11 +4,13 @@
 //! built by two compilers. No enums, no options, no padding that is not named.
 #![no_std]
 
+pub mod budget;
 pub mod globals;
 pub mod header;
 pub mod records;
 pub mod state;
 
+pub use budget::{Budget, SessionKey, passed};
 pub use header::{Header, Kind};
 pub use records::*;
 pub use state::*;

@@ -26,3 +26,15 @@ pub struct Credential {
     /// ATT&CK technique of finding it where it was found, for example T1552.001.
     pub attack: String,
 }
+
+impl Credential {
+    /// A key whose use shows signatures and never the key: a server that holds it does not send it to those it serves.
+    /// Whoever does send it is seen as with any other credential.
+    #[must_use]
+    pub fn signs(&self) -> bool {
+        matches!(
+            self.kind.as_str(),
+            "private-key" | "tls-private-key" | "ssh-private-key" | "ssh-host-key"
+        )
+    }
+}

@@ -135,6 +135,7 @@ fn meaning(reason: &str) -> &'static str {
         "library_not_covered" => "TLS whose payloads are not seen",
         "tls_write_unsent" => "given to a TLS library, and nothing seen to leave",
         "records_lost" => "did not fit into the ring: raise ring_bytes",
+        "budget_used" => "beyond what is looked into a second: see [capture]",
         "hook_refused" => "a signal without a hook",
         "offsets" => "fields of the kernel that are not proven",
         "table_full" => "found no room in a table of the agent",

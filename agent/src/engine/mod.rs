@@ -1,6 +1,7 @@
 //! The only place that wires stages together: one thread drains the kernel's records, digests them, steps the core
 //! and hands events on. The ring is the queue; what does not fit is counted in the kernel.
 
+mod budgets;
 mod coverage;
 mod places;
 mod replay;

@@ -1,9 +1,10 @@
 //! The loop: wait, drain, digest, step, hand on.
 
+use super::budgets::Budgets;
 use super::coverage;
 use super::places::Places;
 use super::{Command, Shared, Sink};
-use keytrail_abi::{FileId, Kind, PROC_HOLDER, ProcState};
+use keytrail_abi::{FileId, Kind, PROC_HOLDER, PROC_KEYS, ProcState};
 use keytrail_core::correlate::Core;
 use keytrail_host::clock::{boot_ns, wall_ns};
 use keytrail_ingest::decode;
@@ -20,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Name the sensor gives to what fanotify tells.
 const FANOTIFY: &str = "fanotify";
@@ -47,6 +48,8 @@ const UNLOCATED_NS: u64 = 10_000_000_000;
 const HEARTBEAT_NS: u64 = 5_000_000_000;
 /// Time the last records get to arrive before pending decisions are made at the end.
 const SETTLE: Duration = Duration::from_millis(50);
+/// What has come until then is handed on at the end, whatever others go on to do.
+const LAST_DRAIN: Duration = Duration::from_millis(500);
 
 /// Kernel-side changes asked for while the ring is being drained; done right after.
 #[derive(Default)]
@@ -272,7 +275,7 @@ impl Line {
             {
                 // Said again: a decision about the exec before may have been on its way.
                 let state = ProcState {
-                    state: PROC_HOLDER,
+                    state: self.class(seen.at.pid),
                     pad: 0,
                     exec_id: 0,
                 };
@@ -311,14 +314,25 @@ impl Line {
         self.deferred.unwatch(file);
     }
 
+    /// How a holder is followed. What serves others with a key of its own and holds nothing else is the most common of
+    /// all, and what it answers the least telling.
+    fn class(&self, pid: Pid) -> u32 {
+        if self.core.only_signs(pid) {
+            PROC_KEYS
+        } else {
+            PROC_HOLDER
+        }
+    }
+
     /// The kernel captures payloads of a process until it is told that it holds nothing.
     fn settle(&mut self, settle: Settle) {
         let Settle { pid, exec_id } = settle;
         if self.core.holds(pid) {
+            let state = self.class(pid);
             self.deferred.set_process(
                 pid.tgid,
                 ProcState {
-                    state: PROC_HOLDER,
+                    state,
                     pad: 0,
                     exec_id,
                 },
@@ -351,10 +365,11 @@ impl Line {
         let pid = snapshot.at.pid;
         self.step(&Observation::Snapshot(Box::new(snapshot)));
         if self.core.holds(pid) {
+            let state = self.class(pid);
             self.deferred.set_process(
                 pid.tgid,
                 ProcState {
-                    state: PROC_HOLDER,
+                    state,
                     pad: 0,
                     exec_id: 0,
                 },
@@ -450,6 +465,8 @@ pub(super) struct Runner {
     pub unlocated_due: u64,
     /// The same for what found no room.
     pub dropped_due: u64,
+    /// Payloads beyond a budget that are still to be told.
+    pub budgets: Budgets,
 }
 
 impl Runner {
@@ -523,7 +540,7 @@ impl Runner {
         }
     }
 
-    fn wait(&self, due: &Due) {
+    fn wait(&mut self, due: &Due) {
         let extra: Vec<_> = self.line.digest.files.fd().into_iter().collect();
         let most = if boot_ns() < due.busy_until {
             WAIT
@@ -618,6 +635,10 @@ impl Runner {
                 self.line.gap(bound.gap(count, now));
             }
         }
+        for passed in self.sensor.passed_over() {
+            self.budgets.add(&passed);
+        }
+        self.tell_budgets(now, now);
         for loss in self.sensor.losses() {
             *self.lost.entry(loss.kind.to_owned()).or_default() += loss.count;
             let gap = coverage::lost(
@@ -631,6 +652,20 @@ impl Runner {
             self.line.gap(gap);
         }
         self.line.apply(&mut self.sensor);
+    }
+
+    /// Payloads beyond a budget whose telling is due by `due`.
+    fn tell_budgets(&mut self, now: u64, due: u64) {
+        for told in self.budgets.due(due) {
+            let start = keytrail_ingest::start_of(told.tgid);
+            let pid = start.map(|start| Pid {
+                tgid: told.tgid,
+                start,
+            });
+            let exe = pid.and_then(|pid| self.line.core.processes().get(pid));
+            let name = exe.map_or_else(String::new, |p| p.exe.path.clone());
+            self.line.gap(coverage::budget(&told, pid, &name, now));
+        }
     }
 
     /// Libraries that turned up and cannot be hooked.
@@ -654,11 +689,14 @@ impl Runner {
 
     fn finish(mut self) -> v1::GetStatusResponse {
         std::thread::sleep(SETTLE);
-        while self.drain() > 0 {}
+        // A record that is being written keeps those behind it back for a moment: nothing found is not nothing there.
+        let until = Instant::now() + LAST_DRAIN;
+        while (self.drain() > 0 || self.sensor.unread() > 0) && Instant::now() < until {}
         self.line.background();
         self.line.unsigned(u64::MAX);
         self.dropped_due = 0;
         self.tick(boot_ns());
+        self.tell_budgets(boot_ns(), u64::MAX);
         self.line.step(&Observation::Stop { boot_ns: boot_ns() });
         if let Some(recording) = &mut self.line.recording
             && let Err(error) = recording.flush()
@@ -680,6 +718,12 @@ impl Runner {
         let mut lost = self.lost.clone();
         if self.line.bad_records > 0 {
             lost.insert("undecodable".to_owned(), self.line.bad_records);
+        }
+        for passed in self.sensor.passed_totals() {
+            if passed.count != 0 {
+                let name = format!("{}_over_{}_budget", passed.kind, passed.limit.name());
+                lost.insert(name, passed.count);
+            }
         }
         let counters = v1::Counters {
             records: self

@@ -1,5 +1,6 @@
 //! From options to a running thread.
 
+use super::budgets::Budgets;
 use super::places::Places;
 use super::run::{Line, Runner};
 use super::{EngineError, EngineHandle, EngineOptions, Shared, Sink, coverage};
@@ -10,7 +11,7 @@ use keytrail_model::{AgentStart, GapSeen, Observation, Pid};
 use keytrail_payload::{Matcher, Streams};
 use keytrail_proto::v1;
 use keytrail_secret::{Classifier, Fingerprinter};
-use keytrail_sensor::{Sensor, SensorError, SensorOptions, Tier};
+use keytrail_sensor::{Limits, Sensor, SensorError, SensorOptions, Tier};
 use keytrail_store::{Ledger, RunInfo};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use std::collections::{BTreeMap, HashSet};
@@ -102,6 +103,7 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
         uncovered: HashSet::new(),
         unlocated_due: 0,
         dropped_due: 0,
+        budgets: Budgets::default(),
     };
     prepare(&mut runner, options.follow_only);
     let thread = thread::Builder::new()
@@ -229,6 +231,15 @@ fn unknown_process(tgid: u32) -> GapSeen {
     }
 }
 
+fn limits(capture: &config::CaptureConfig) -> Limits {
+    Limits {
+        answers: capture.answer_bytes,
+        keys: capture.key_server_bytes,
+        process: capture.process_bytes,
+        connection: capture.connection_bytes,
+    }
+}
+
 fn sensor_options(options: &EngineOptions) -> SensorOptions {
     SensorOptions {
         ring_bytes: options.config.ring_bytes,
@@ -238,6 +249,7 @@ fn sensor_options(options: &EngineOptions) -> SensorOptions {
             config::Tier::Fentry => Some(Tier::Fentry),
         },
         debug_log: options.kernel_log,
+        limits: limits(&options.config.capture),
         ..SensorOptions::default()
     }
 }
