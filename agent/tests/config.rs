@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use keytrail::config::{Config, LogFormat, Tier, reference};
+use keytrail::config::{CaptureConfig, Config, LogFormat, Tier, reference};
 use std::path::Path;
 
 fn complaint(text: &str) -> String {
@@ -57,6 +57,7 @@ fn everything_can_be_set() {
         inspect_share = 5
         retain_events = 0
         retain_days = 1
+        capture = { answer_bytes = 1, key_server_bytes = 2, process_bytes = 3, connection_bytes = 4 }
         log = { level = "keytrail_export=debug,info", format = "json" }
         "#,
         Path::new("x"),
@@ -65,6 +66,15 @@ fn everything_can_be_set() {
     assert_eq!(config.listen, "unix:/tmp/a.sock");
     assert_eq!(config.tier, Tier::Base);
     assert_eq!(config.ring_bytes, 1 << 20);
+    assert_eq!(
+        config.capture,
+        CaptureConfig {
+            answer_bytes: 1,
+            key_server_bytes: 2,
+            process_bytes: 3,
+            connection_bytes: 4,
+        }
+    );
     assert!(config.process_events);
     assert_eq!(config.watch, ["/srv/*/secrets/*"]);
     assert_eq!(config.exclude, ["/mnt/*/cache"]);

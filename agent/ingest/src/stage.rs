@@ -314,6 +314,13 @@ impl Digest {
         self.dropped.add(Bound::InFile, inspected.left_out);
     }
 
+    /// Payloads before this one were passed over: what was kept of the stream does not go on here.
+    fn after_hole(&mut self, header: &abi::Header, offset: u32, key: &StreamKey) {
+        if header.flags & abi::header::flags::AFTER_HOLE != 0 && offset == 0 {
+            self.streams.interrupt(key);
+        }
+    }
+
     fn send(&mut self, r: &abi::SockSend, data: &[u8], hook: &str) -> Observation {
         let at = stamp::stamp(&r.header);
         let key = StreamKey {
@@ -323,6 +330,7 @@ impl Digest {
             ends: (r.ends.peer, r.ends.peer_port, r.ends.local_port),
         };
         let chunk = chunk(&r.header, data, r.offset, r.total);
+        self.after_hole(&r.header, r.offset, &key);
         let sent = self.streams.on_send(&self.registry.matcher, key, chunk);
         if sent.hello.is_some() {
             self.streams.close_sessions(at.pid);
@@ -350,6 +358,7 @@ impl Digest {
             ends: Default::default(),
         };
         let chunk = chunk(&r.header, data, r.offset, r.total);
+        self.after_hole(&r.header, r.offset, &key);
         let payload = self.streams.on_payload(&self.registry.matcher, key, chunk);
         Observation::TlsWrite(Box::new(TlsSeen {
             call: r.tls_call,

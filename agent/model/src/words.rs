@@ -216,6 +216,7 @@ words! {
         RecordsLeft = 25 "records_left",
         LedgerLost = 26 "ledger_lost",
         Excluded = 27 "excluded",
+        BudgetUsed = 28 "budget_used",
     }
 }
 

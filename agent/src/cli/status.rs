@@ -143,6 +143,7 @@ fn meaning(reason: &str) -> &'static str {
         GapReason::LibraryNotCovered => "TLS whose payloads are not seen",
         GapReason::TlsWriteUnsent => "given to a TLS library, and nothing seen to leave",
         GapReason::RecordsLost => "did not fit into the ring: raise ring_bytes",
+        GapReason::BudgetUsed => "beyond what is looked into a second: see [capture]",
         GapReason::HookRefused => "a signal without a hook",
         GapReason::Offsets => "fields of the kernel that are not proven",
         GapReason::TableFull => "found no room in a table of the agent",

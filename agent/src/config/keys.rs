@@ -19,7 +19,14 @@ pub(crate) const KEYS: &[&str] = &[
     "inspect_share",
     "retain_events",
     "retain_days",
+    "capture",
     "log",
+];
+const CAPTURE_KEYS: &[&str] = &[
+    "answer_bytes",
+    "key_server_bytes",
+    "process_bytes",
+    "connection_bytes",
 ];
 const LOG_KEYS: &[&str] = &["level", "format"];
 
@@ -99,6 +106,18 @@ pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
                 // The range fits.
                 config.retain_days = value.integer(1..=3650)? as u32;
             }
+            "capture" => value.table()?.each(CAPTURE_KEYS, |key, value| {
+                // The range fits.
+                let bytes = value.integer(0..=u64::from(u32::MAX))? as u32;
+                let capture = &mut config.capture;
+                match key {
+                    "answer_bytes" => capture.answer_bytes = bytes,
+                    "key_server_bytes" => capture.key_server_bytes = bytes,
+                    "process_bytes" => capture.process_bytes = bytes,
+                    _ => capture.connection_bytes = bytes,
+                }
+                Ok(())
+            })?,
             "log" => value.table()?.each(LOG_KEYS, |key, value| {
                 match key {
                     "level" => {

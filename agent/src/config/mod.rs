@@ -10,6 +10,7 @@ pub mod reference;
 pub(crate) use keys::KEYS;
 pub use parse::ConfigError;
 
+use keytrail_sensor::Limits;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -50,8 +51,41 @@ pub struct Config {
     pub retain_events: u64,
     /// `retain_days`: oldest event kept in the ledger, days. Default 30.
     pub retain_days: u32,
+    /// `[capture]`.
+    pub capture: CaptureConfig,
     /// `[log]`.
     pub log: LogConfig,
+}
+
+/// How much of what processes send is captured, bytes a second. Beyond it payloads are passed over, which is counted and
+/// told as a gap. 0 captures nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CaptureConfig {
+    /// `capture.answer_bytes`: of what a holder answers on connections it accepted. Default 1 MiB.
+    pub answer_bytes: u32,
+    /// `capture.key_server_bytes`: the same of a process that holds nothing but private keys. Default 64 KiB.
+    pub key_server_bytes: u32,
+    /// `capture.process_bytes`: of everything else a process sends. Default 64 MiB.
+    pub process_bytes: u32,
+    /// `capture.connection_bytes`: of one of its connections. Default 32 MiB.
+    pub connection_bytes: u32,
+}
+
+impl Default for CaptureConfig {
+    fn default() -> Self {
+        let Limits {
+            answers,
+            keys,
+            process,
+            connection,
+        } = Limits::default();
+        CaptureConfig {
+            answer_bytes: answers,
+            key_server_bytes: keys,
+            process_bytes: process,
+            connection_bytes: connection,
+        }
+    }
 }
 
 /// How the agent logs (on stderr; events are not logs).
@@ -123,6 +157,7 @@ impl Default for Config {
             inspect_share: 50,
             retain_events: 200_000,
             retain_days: 30,
+            capture: CaptureConfig::default(),
             log: LogConfig {
                 level: None,
                 format: LogFormat::Text,

@@ -1,9 +1,11 @@
 //! What the sensors could not get, as gaps in the stream.
 
+use super::budgets::Told;
 use keytrail_export::convert;
 use keytrail_model::status::{LibraryReport, Refused, SensorStatus};
-use keytrail_model::{GapReason, GapSeen, Signal, TlsStack};
+use keytrail_model::{GapReason, GapSeen, Pid, Signal, TlsStack};
 use keytrail_proto::v1;
+use keytrail_sensor::Limit;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -179,6 +181,38 @@ pub fn lost(
         from_wall_ns,
         to_wall_ns,
         ..GapSeen::new(GapReason::RecordsLost, boot_ns)
+    }
+}
+
+/// Payloads that were not looked into because a budget was used up.
+pub fn budget(told: &Told, pid: Option<Pid>, exe: &str, boot_ns: u64) -> GapSeen {
+    let (what, key) = match told.limit {
+        Limit::Answers => (
+            "answered on connections it accepted",
+            "capture.answer_bytes",
+        ),
+        Limit::Keys => (
+            "answered on connections it accepted, holding nothing but private keys",
+            "capture.key_server_bytes",
+        ),
+        Limit::Process => ("sent", "capture.process_bytes"),
+        Limit::Connection => ("sent on one connection", "capture.connection_bytes"),
+    };
+    let who = match (told.tgid, exe) {
+        (0, _) => "processes beyond those that are told one by one".to_owned(),
+        (tgid, "") => format!("process {tgid}"),
+        (tgid, exe) => format!("{exe} (process {tgid})"),
+    };
+    GapSeen {
+        detail: format!(
+            "{} payloads ({} bytes) that {who} {what} were beyond what is looked into a second",
+            told.payloads, told.bytes
+        ),
+        remedy: format!("raise {key} in the configuration; it costs the process time"),
+        count: told.payloads,
+        signal: Some(Signal::TcpSend),
+        pid,
+        ..GapSeen::new(GapReason::BudgetUsed, boot_ns)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Kernel-side changes asked for while records are being taken in.
 
 use super::coverage;
-use keytrail_abi::{FileId, PROC_HOLDER, ProcState};
+use keytrail_abi::{FileId, PROC_HOLDER, PROC_KEYS, ProcState};
 use keytrail_host::clock::boot_ns;
 use keytrail_model::GapSeen;
 use keytrail_sensor::Sensor;
@@ -28,10 +28,11 @@ impl Deferred {
         self.0.push(Op::Set(tgid, state));
     }
 
-    /// This process holds something: all it sends is captured.
-    pub fn set_holder(&mut self, tgid: u32, exec_id: u64) {
+    /// This process holds something: what it sends is captured. One that holds `only_keys` answers with signatures,
+    /// so less of its answers is looked into.
+    pub fn set_holder(&mut self, tgid: u32, only_keys: bool, exec_id: u64) {
         let state = ProcState {
-            state: PROC_HOLDER,
+            state: if only_keys { PROC_KEYS } else { PROC_HOLDER },
             pad: 0,
             exec_id,
         };

@@ -316,7 +316,8 @@ impl Line {
                 && self.core.holds(seen.at.pid)
             {
                 // Said again: a decision about the exec before may have been on its way.
-                self.deferred.set_holder(seen.at.pid.tgid, 0);
+                let only_keys = self.core.only_signs(seen.at.pid);
+                self.deferred.set_holder(seen.at.pid.tgid, only_keys, 0);
                 // It may have connected before it held anything.
                 self.deferred.libraries(seen.at.pid.tgid);
             }
@@ -375,7 +376,8 @@ impl Line {
     pub fn settle(&mut self, settle: Settle) {
         let Settle { pid, exec_id } = settle;
         if self.core.holds(pid) {
-            self.deferred.set_holder(pid.tgid, exec_id);
+            let only_keys = self.core.only_signs(pid);
+            self.deferred.set_holder(pid.tgid, only_keys, exec_id);
         } else {
             self.deferred.clear_process(pid.tgid, exec_id);
         }
@@ -411,7 +413,8 @@ impl Line {
         let pid = snapshot.at.pid;
         self.step(&Observation::Snapshot(Box::new(snapshot)));
         if self.core.holds(pid) {
-            self.deferred.set_holder(pid.tgid, 0);
+            let only_keys = self.core.only_signs(pid);
+            self.deferred.set_holder(pid.tgid, only_keys, 0);
         }
     }
 

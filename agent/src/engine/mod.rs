@@ -2,6 +2,7 @@
 //! and hands events on. The ring is the queue; what does not fit is counted in the kernel.
 
 mod accesses;
+mod budgets;
 mod coverage;
 mod deferred;
 mod followed;

@@ -1,5 +1,6 @@
 //! The loop: wait, drain, ingest, step, hand on.
 
+use super::budgets::Budgets;
 use super::coverage;
 use super::line::Line;
 use super::{Command, Shared};
@@ -67,6 +68,8 @@ pub(super) struct Runner {
     /// Events the ledger did not take, as far as told; and when more of them may be.
     pub unwritten: u64,
     pub unwritten_due: u64,
+    /// Payloads beyond a budget that are still to be told.
+    pub budgets: Budgets,
 }
 
 impl Runner {
@@ -158,7 +161,7 @@ impl Runner {
         );
     }
 
-    fn wait(&self, due: &Due) {
+    fn wait(&mut self, due: &Due) {
         let digest = &self.line.digest;
         let mut extra: Vec<_> = digest.files.fd().into_iter().collect();
         extra.push(digest.answers_fd());
@@ -275,6 +278,10 @@ impl Runner {
             self.unwritten = unwritten;
             self.line.gap(coverage::unwritten(count, now));
         }
+        for passed in self.sensor.passed_over() {
+            self.budgets.add(&passed);
+        }
+        self.tell_budgets(now, now);
         for loss in self.sensor.losses() {
             *self.lost.entry(loss.kind.to_owned()).or_default() += loss.count;
             let gap = coverage::lost(
@@ -288,6 +295,20 @@ impl Runner {
             self.line.gap(gap);
         }
         self.line.apply(&mut self.sensor);
+    }
+
+    /// Payloads beyond a budget whose telling is due by `due`.
+    fn tell_budgets(&mut self, now: u64, due: u64) {
+        for told in self.budgets.due(due) {
+            let start = keytrail_ingest::start_of(told.tgid);
+            let pid = start.map(|start| Pid {
+                tgid: told.tgid,
+                start,
+            });
+            let exe = pid.and_then(|pid| self.line.core.processes().get(pid));
+            let name = exe.map_or_else(String::new, |p| p.exe.path.clone());
+            self.line.gap(coverage::budget(&told, pid, &name, now));
+        }
     }
 
     /// Libraries that turned up and cannot be hooked.
@@ -329,6 +350,7 @@ impl Runner {
             let gap = coverage::not_taken_in(self.left, boot_ns());
             self.line.gap(gap);
         }
+        self.tell_budgets(boot_ns(), u64::MAX);
         self.line.step(&Observation::Stop { boot_ns: boot_ns() });
         if let Some(recording) = &mut self.line.recording
             && let Err(error) = recording.flush()
@@ -358,6 +380,12 @@ impl Runner {
             .collect();
         if self.line.own.left_out() > 0 {
             records.insert(super::OWN_LEFT_OUT.to_owned(), self.line.own.left_out());
+        }
+        for passed in self.sensor.passed_totals() {
+            if passed.count != 0 {
+                let name = format!("{}_over_{}_budget", passed.kind, passed.limit.name());
+                lost.insert(name, passed.count);
+            }
         }
         let counters = v1::Counters {
             records: records.into_iter().collect(),

@@ -1,5 +1,6 @@
 //! From options to a running thread.
 
+use super::budgets::Budgets;
 use super::line::Line;
 use super::places::Places;
 use super::run::Runner;
@@ -11,7 +12,7 @@ use keytrail_model::{AgentStart, GapReason, GapSeen, Observation, Pid, Signal, T
 use keytrail_payload::{Matcher, Streams};
 use keytrail_proto::v1;
 use keytrail_secret::{Classifier, Fingerprinter};
-use keytrail_sensor::{Sensor, SensorError, SensorOptions};
+use keytrail_sensor::{Limits, Sensor, SensorError, SensorOptions};
 use keytrail_store::{Ledger, Retention, RunInfo};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use std::collections::{BTreeMap, HashSet};
@@ -95,6 +96,7 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
         left: 0,
         unwritten: 0,
         unwritten_due: 0,
+        budgets: Budgets::default(),
     };
     if !options.config.exclude.is_empty() {
         let gap = coverage::excluded(&options.config.exclude, boot_ns());
@@ -278,6 +280,15 @@ fn retention(config: &config::Config) -> Retention {
     }
 }
 
+fn limits(capture: &config::CaptureConfig) -> Limits {
+    Limits {
+        answers: capture.answer_bytes,
+        keys: capture.key_server_bytes,
+        process: capture.process_bytes,
+        connection: capture.connection_bytes,
+    }
+}
+
 fn sensor_options(options: &EngineOptions) -> SensorOptions {
     SensorOptions {
         ring_bytes: options.config.ring_bytes,
@@ -287,6 +298,7 @@ fn sensor_options(options: &EngineOptions) -> SensorOptions {
             config::Tier::Fentry => Some(Tier::Fentry),
         },
         debug_log: options.kernel_log,
+        limits: limits(&options.config.capture),
         ..SensorOptions::default()
     }
 }

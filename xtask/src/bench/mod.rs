@@ -5,6 +5,7 @@
 
 mod busy;
 mod classify;
+mod harm;
 mod here;
 mod inventory;
 mod report;
@@ -53,6 +54,22 @@ pub struct Args {
 /// What is measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum Row {
+    /// nginx, which holds its key, under wrk: 1 KiB over TLS; here only
+    NginxTls,
+    /// The same, 100 KiB
+    NginxTlsLarge,
+    /// The same process, 1 KiB in clear
+    NginxPlain,
+    /// nginx as a proxy that sends a secret on with every request; here only
+    NginxProxy,
+    /// SSL_write of 1 KiB over loopback by a holder
+    Holder,
+    /// redis-benchmark with a password in its environment; here only
+    Redis,
+    /// git clone of this repository by a holder; here only
+    Git,
+    /// The build of `compile` by a holder; here only
+    CompileHolder,
     /// open+read+close of a file that nobody watches
     File,
     /// fork+exec+wait of /bin/true
@@ -72,7 +89,15 @@ pub enum Row {
 }
 
 impl Row {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 16] = [
+        Self::NginxTls,
+        Self::NginxTlsLarge,
+        Self::NginxPlain,
+        Self::NginxProxy,
+        Self::Holder,
+        Self::Redis,
+        Self::Git,
+        Self::CompileHolder,
         Self::File,
         Self::Exec,
         Self::Tls,
@@ -85,6 +110,14 @@ impl Row {
 
     fn name(self) -> &'static str {
         match self {
+            Self::NginxTls => "nginx-tls",
+            Self::NginxTlsLarge => "nginx-tls-large",
+            Self::NginxPlain => "nginx-plain",
+            Self::NginxProxy => "nginx-proxy",
+            Self::Holder => "holder",
+            Self::Redis => "redis",
+            Self::Git => "git",
+            Self::CompileHolder => "compile-holder",
             Self::File => "file",
             Self::Exec => "exec",
             Self::Tls => "tls",
@@ -105,7 +138,17 @@ impl Row {
     fn in_guests(self) -> bool {
         !matches!(
             self,
-            Self::Compile | Self::Inventory | Self::Large | Self::Classify
+            Self::NginxTls
+                | Self::NginxTlsLarge
+                | Self::NginxPlain
+                | Self::NginxProxy
+                | Self::Redis
+                | Self::Git
+                | Self::CompileHolder
+                | Self::Compile
+                | Self::Inventory
+                | Self::Large
+                | Self::Classify
         )
     }
 
@@ -114,8 +157,15 @@ impl Row {
         match self {
             Self::File => 200_000,
             Self::Exec => 2_000,
-            Self::Tls => 50_000,
-            Self::Compile => 100,
+            Self::Tls | Self::Holder => 50_000,
+            Self::Compile | Self::CompileHolder => 100,
+            // They say themselves how many they made.
+            Self::NginxTls
+            | Self::NginxTlsLarge
+            | Self::NginxPlain
+            | Self::NginxProxy
+            | Self::Redis
+            | Self::Git => 1,
             Self::Rest => 1,
             // Files of the tree: one in 20 with a credential makes 10,000.
             Self::Inventory => 200_000,

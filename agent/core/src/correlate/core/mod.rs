@@ -79,6 +79,14 @@ impl Core {
         self.table.get(pid).is_some_and(|p| !p.holdings.is_empty())
     }
 
+    /// Whether a process holds something, and nothing but keys that sign.
+    #[must_use]
+    pub fn only_signs(&self, pid: Pid) -> bool {
+        self.table.get(pid).is_some_and(|p| {
+            !p.holdings.is_empty() && p.holdings.iter().all(|h| h.credential.is_private_key())
+        })
+    }
+
     #[must_use]
     pub fn processes(&self) -> &ProcessTable {
         &self.table
