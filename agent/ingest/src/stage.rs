@@ -8,7 +8,8 @@ use crate::decode::Record;
 use keytrail_abi as abi;
 use keytrail_host::procfs;
 use keytrail_model::{
-    Access, Dropped, FileSeen, Observation, Pid, PlaceNews, SendSeen, Snapshot, Stamp, TlsSeen, Why,
+    Access, Dropped, FileSeen, Observation, Pid, PlaceNews, SendSeen, Snapshot, Socket, Stamp,
+    TlsSeen, Why,
 };
 use keytrail_payload::{Chunk, Layer, StreamKey, Streams};
 use keytrail_secret::Classifier;
@@ -317,7 +318,7 @@ impl Digest {
         };
         let chunk = chunk(&r.header, data, r.offset, r.total);
         let sent = self.streams.on_send(&self.registry.matcher, key, chunk);
-        if sent.handshake {
+        if sent.hello.is_some() {
             self.streams.close_sessions(at.pid);
         }
         let mut records = sent.records.iter().map(|r| (r.content_type, r.length));
@@ -327,6 +328,8 @@ impl Digest {
             tls_record: records.next(),
             tls_more: records.collect(),
             tls_call: (r.tls_call != 0).then_some((r.tls_call, r.tls_session)),
+            hello: sent.hello,
+            direction: None,
             hook: hook.to_owned(),
             at,
         }))
@@ -345,6 +348,11 @@ impl Digest {
         Observation::TlsWrite(Box::new(TlsSeen {
             call: r.tls_call,
             session: r.tls_session,
+            socket: (r.sock != 0).then_some(Socket {
+                sock: r.sock,
+                local_port: r.local_port,
+                peer_port: r.peer_port,
+            }),
             payload,
             hook: hook.to_owned(),
             at,

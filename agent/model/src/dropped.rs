@@ -22,12 +22,16 @@ pub enum Bound {
     Sampled,
     /// Bytes of one send of a holder that are looked into.
     Payload,
+    /// Messages whose decoded form is not known, or larger than what is looked into.
+    Decoding,
     /// Processes.
     Processes,
     /// Credentials of one process.
     Holdings,
     /// Connections whose lineage is not decided yet.
     Connections,
+    /// Proven destinations of TLS writes that wait for what may speak against them.
+    Destinations,
     /// Identifiers that the next payload may go on with.
     Identifiers,
 }
@@ -103,6 +107,14 @@ impl Bound {
                 "the events of such a connection say so in `truncation`; who sent and where to is known",
                 Signal::TcpSend,
             ),
+            Self::Decoding => (
+                GapReason::PayloadTruncated,
+                "parts of what holders sent could not be decoded (compressed beyond 1 MiB, encoded too deeply, headers that \
+                 refer to what was sent before the agent saw the connection, framing that was lost): they were looked at \
+                 as they were sent only",
+                LINEAGE,
+                Signal::TcpSend,
+            ),
             Self::Processes => (
                 GapReason::TableFull,
                 "processes found no room in the table: what they hold and send is not told",
@@ -120,6 +132,12 @@ impl Bound {
                 "connections of holders were forgotten before it was decided whether to tell of them as lineage",
                 FEWER,
                 Signal::TcpSend,
+            ),
+            Self::Destinations => (
+                GapReason::TableFull,
+                "destinations of TLS writes were given up: too many writes of one process waited for proof",
+                "what was sent is told all the same, with an unknown destination",
+                Signal::TlsWrite,
             ),
             Self::Identifiers => (
                 GapReason::TableFull,

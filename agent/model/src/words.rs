@@ -123,6 +123,16 @@ words! {
         Percent = 4 "percent",
         Json = 5 "json",
         Hex = 6 "hex",
+        Xml = 7 "xml",
+        Utf16 = 8 "utf16",
+        Gzip = 9 "gzip",
+        Deflate = 10 "deflate",
+        Brotli = 11 "br",
+        Zstd = 12 "zstd",
+        /// The Huffman code of HTTP/2 headers.
+        Huffman = 13 "huffman",
+        /// A reference to a header that was sent before on the connection.
+        Hpack = 14 "hpack",
     }
 }
 
@@ -138,6 +148,28 @@ words! {
         /// The process had one TLS connection.
         SingleSocket = 4 "single_socket",
         Unknown = 5 "unknown",
+        /// The TLS session itself holds the number of its socket.
+        ConnectionFd = 6 "connection_fd",
+    }
+}
+
+words! {
+    /// Who asked for a connection.
+    Direction {
+        /// The process itself.
+        Outgoing = 1 "outgoing",
+        /// The peer: the process listened.
+        Accepted = 2 "accepted",
+    }
+}
+
+words! {
+    /// What ties a holder to a credential in lineage.
+    LineageBasis {
+        /// The process met it itself, or is a copy (by fork) of one that did.
+        Own = 1 "own",
+        /// An ancestor or an earlier program of the process met it, and an exec lies between: memory did not come along.
+        Inherited = 2 "inherited",
     }
 }
 
@@ -244,6 +276,9 @@ words! {
         Rustls = 5 "rustls",
         BoringSsl = 6 "boringssl",
         Java = 7 "java",
+        MbedTls = 8 "mbedtls",
+        WolfSsl = 9 "wolfssl",
+        S2n = 10 "s2n",
     }
 }
 

@@ -89,6 +89,7 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
         previous_clean: run.previous_clean,
         rebooted: run.rebooted,
         process_events: options.config.process_events,
+        followed: options.follow_only,
     }));
     let shared = Arc::new(Shared::default());
     let (commands, receiver) = mpsc::channel();

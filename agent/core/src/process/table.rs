@@ -1,7 +1,9 @@
 //! The process table: one entry a program run, kept for a while after exit so that late records find it.
 
 use keytrail_model::event::{Ancestor, Process};
-use keytrail_model::{CredentialRef, ExeFacts, FileFacts, Pid, Stamp, TICK_NS, Workload};
+use keytrail_model::{
+    CredentialRef, ExeFacts, FileFacts, LineageBasis, Pid, Stamp, TICK_NS, Workload,
+};
 use std::collections::{HashMap, HashSet};
 
 /// Ancestors named in an event.
@@ -30,6 +32,31 @@ pub struct Holding {
     pub inherited_from: Option<String>,
     /// When the first holder of the chain met it, nanoseconds since boot.
     pub since_ns: u64,
+    /// The earliest that can have been: before `since_ns` where it was told without its time.
+    pub from_ns: u64,
+    /// Since when the process has it of its own, or as a copy of one that had; `None`: an exec lies between.
+    pub own_ns: Option<u64>,
+    /// Who met it first of the chain.
+    pub origin: Pid,
+}
+
+impl Holding {
+    /// What ties its holder to it at this time.
+    #[must_use]
+    pub fn basis(&self, boot_ns: u64) -> LineageBasis {
+        if self.own_ns.is_some_and(|own| own <= boot_ns) {
+            LineageBasis::Own
+        } else {
+            LineageBasis::Inherited
+        }
+    }
+}
+
+/// Counts of what is told together, when a process ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Untold {
+    pub exposures: u64,
+    pub sends: u64,
 }
 
 /// One process, in the program it runs now.
@@ -52,6 +79,10 @@ pub struct Proc {
     pub loginuid: u32,
     pub session: u32,
     pub holdings: Vec<Holding>,
+    /// Another number whenever something came to the holdings.
+    pub version: u64,
+    /// What was not told one by one of it and its descendants.
+    pub untold: Untold,
     pub exited_ns: Option<u64>,
     /// Neither exec nor /proc told about it: only what its records say is known.
     pub sketchy: bool,
@@ -69,6 +100,8 @@ pub struct ProcessTable {
     exited: std::collections::VecDeque<(u64, Pid)>,
     /// Processes that found no room.
     refused: u64,
+    /// The last version of anybody's holdings.
+    versions: u64,
 }
 
 impl ProcessTable {
@@ -121,6 +154,58 @@ impl ProcessTable {
     /// Live processes, in no order.
     pub fn live(&self) -> impl Iterator<Item = &Proc> {
         self.live.values().filter_map(|pid| self.procs.get(pid))
+    }
+
+    /// Notes what a process holds from now on.
+    pub fn set_holdings(&mut self, pid: Pid, holdings: Vec<Holding>) {
+        self.versions += 1;
+        if let Some(proc) = self.procs.get_mut(&pid) {
+            proc.holdings = holdings;
+            proc.version = self.versions;
+        }
+    }
+
+    /// Adds a holding to a known process.
+    pub fn add_holding(&mut self, pid: Pid, holding: Holding) {
+        self.versions += 1;
+        if let Some(proc) = self.procs.get_mut(&pid) {
+            proc.holdings.push(holding);
+            proc.version = self.versions;
+        }
+    }
+
+    /// The version of what a process holds; 0 when it holds nothing.
+    #[must_use]
+    pub fn version(&self, pid: Pid) -> u64 {
+        self.procs
+            .get(&pid)
+            .filter(|p| !p.holdings.is_empty())
+            .map_or(0, |p| p.version)
+    }
+
+    /// Takes a credential from everybody who is thought to hold it.
+    pub fn withdraw(&mut self, fingerprint: &str) {
+        for proc in self.procs.values_mut() {
+            proc.holdings
+                .retain(|h| h.credential.fingerprint != fingerprint);
+        }
+    }
+
+    /// Counts what is not told one by one at the process that it came from, or its nearest living ancestor.
+    pub fn count_untold(&mut self, pid: Pid, count: impl FnOnce(&mut Untold)) {
+        let mut next = Some(pid);
+        for _ in 0..MAX_ANCESTORS {
+            let Some(proc) = next.and_then(|pid| self.procs.get(&pid)) else {
+                return;
+            };
+            if proc.exited_ns.is_none() {
+                break;
+            }
+            next = proc.parent.filter(|parent| Some(*parent) != next);
+        }
+        if let Some(proc) = next.and_then(|pid| self.procs.get_mut(&pid)) {
+            count(&mut proc.untold);
+        }
     }
 
     /// How many found no room since the last call.
@@ -184,6 +269,7 @@ impl ProcessTable {
         proc.ns_tgid = child_ns_tgid;
         proc.exited_ns = None;
         proc.exec = 0;
+        proc.untold = Untold::default();
         let parent_key = self.key(parent_pid);
         for holding in &mut proc.holdings {
             holding.inherited_from = Some(parent_key.clone());

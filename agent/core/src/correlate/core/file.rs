@@ -5,11 +5,13 @@ use crate::correlate::event;
 use crate::process::HoldingPlace;
 use keytrail_model::event::{Evidence, Truncation};
 use keytrail_model::{
-    Access, Channel, EventKind, EvidenceGrade, FileSeen, GapReason, GapSeen, Pid, Signal,
+    Access, Channel, EventKind, EvidenceGrade, FileSeen, GapReason, GapSeen, Pid, Signal, Stamp,
 };
 
 /// Programs of one process back from the present one that an open may have been of.
 const MAX_PROGRAMS: u32 = 4;
+/// The hook whose records have the time at which they were fetched.
+const UNTIMED: &str = "fanotify";
 
 impl Core {
     pub(super) fn on_file(&mut self, seen: &FileSeen) {
@@ -59,11 +61,13 @@ impl Core {
             });
         }
         let exec = self.table.get(seen.at.pid).map_or(0, |p| p.exec);
+        let from_ns = self.earliest(&seen.at, &seen.hook);
         for credential in &seen.credentials {
             self.hold(
                 &seen.at,
                 credential,
                 HoldingPlace::File(Box::new(seen.file.clone())),
+                from_ns,
             );
             let once = (
                 seen.at.pid,
@@ -78,7 +82,7 @@ impl Core {
             }
             let mut e = self.event(EventKind::CredentialRead, seen.at.boot_ns);
             e.process = Some(self.table.describe(seen.at.pid));
-            e.credential = Some(credential.clone());
+            e.credential = Some(self.best(credential));
             e.source = Some(event::file_source(&seen.file));
             e.evidence = Some(Evidence::new(
                 Some(EvidenceGrade::Observed),
@@ -96,6 +100,15 @@ impl Core {
         }
     }
 
+    /// The earliest that something can have been: fanotify tells no time, but that it was after it was last asked.
+    pub(super) fn earliest(&self, at: &Stamp, hook: &str) -> u64 {
+        if hook == UNTIMED {
+            self.tick_ns.min(at.boot_ns)
+        } else {
+            at.boot_ns
+        }
+    }
+
     pub(super) fn opened(&mut self, key: (Pid, u64, u64)) {
         let Some(open) = self.opens.remove(&key) else {
             return;
@@ -103,7 +116,7 @@ impl Core {
         for credential in &open.seen.credentials {
             let mut e = self.event(EventKind::CredentialOpened, open.seen.at.boot_ns);
             e.process = Some(self.table.describe(key.0));
-            e.credential = Some(credential.clone());
+            e.credential = Some(self.best(credential));
             e.source = Some(event::file_source(&open.seen.file));
             e.evidence = Some(Evidence::new(None, Channel::File, &open.seen.hook));
             self.emit(e);
