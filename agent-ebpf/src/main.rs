@@ -12,6 +12,8 @@ macro_rules! trace {
     };
 }
 
+mod budget;
+mod connection;
 mod discover;
 mod exec;
 mod file;

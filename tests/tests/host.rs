@@ -66,6 +66,13 @@ keytrail_tests::cases! {
         stranger_sends_noise
         read_file_sent_by_the_reader
     }
+    busy {
+        files_that_do_not_answer
+        excluded_places
+        a_trace_ends_beside_a_busy_reader
+        a_file_of_ninety_thousand_credentials
+        it_ends_beside_a_locked_ledger
+    }
     restart {
         killed_in_mid_load
         stopped_and_started

@@ -183,8 +183,13 @@ pub mod field {
         HAS_GROUP_DEAD,
         /// 1: the return address of a function is on the stack (x86).
         RETURN_ON_STACK,
-        /// Bytes of unread ring from which on every record wakes user space.
+        /// Bytes of unread ring from which on any record wakes user space, when it waits.
         WAKE_BYTES,
+        /// Limits of [`crate::budget::passed`], bytes a second, in its order.
+        LIMIT_ANSWERS,
+        LIMIT_KEYS,
+        LIMIT_PROCESS,
+        LIMIT_CONNECTION,
     }
 }
 

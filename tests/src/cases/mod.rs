@@ -3,6 +3,7 @@
 
 pub mod bad_input;
 pub mod bad_places;
+pub mod busy;
 pub mod cli;
 pub mod grpc;
 pub mod inventory;

@@ -135,6 +135,11 @@ const BENCH: &[Package] = &[
     package("bpftrace", "uprobe on SSL_write as a peer"),
     package("libssl3", "the library that the TLS benchmark drives"),
     package("openssl", "the certificate of that benchmark's server"),
+    package("nginx-light", "a server that holds its key"),
+    package("wrk", "puts it under load"),
+    package("redis-server", "a server with a password"),
+    package("redis-tools", "redis-benchmark"),
+    package("git", "the clone that is measured"),
 ];
 
 /// `cargo xtask setup`
