@@ -207,10 +207,6 @@ impl Flows {
         self.map.get(&key)
     }
 
-    pub fn get_mut(&mut self, key: Key) -> Option<&mut Flow> {
-        self.map.get_mut(&key)
-    }
-
     /// The connection of a process with these ends.
     pub fn with_ends(&mut self, pid: Pid, ends: &Ends) -> Option<&mut Flow> {
         let sock = ends.sock;

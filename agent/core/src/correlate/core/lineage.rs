@@ -161,6 +161,7 @@ impl Core {
     }
 
     fn tell_lineage(&mut self, key: Key, sent: &Sent, holding: &Holding, mark: &Mark) {
+        let credential = self.best(&holding.credential);
         let Some(flow) = self.flows.get(key) else {
             return;
         };
@@ -169,7 +170,7 @@ impl Core {
         let inspected = flow.inspected.saturating_sub(mark.inspected).min(bytes);
         let mut e = self.event(EventKind::CredentialSent, at);
         e.process = Some(self.table.describe(key.0));
-        e.credential = Some(self.best(&holding.credential));
+        e.credential = Some(credential);
         e.source = Some(event::holding_source(Some(holding), self.boot_wall_ns));
         let mut to = event::destination(Some(&flow.ends), &flow.hosts);
         to.direction = sent.direction;

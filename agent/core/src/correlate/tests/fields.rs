@@ -214,13 +214,16 @@ fn every_field_arrives() {
             local_ip: "10.0.0.7".to_owned(),
             local_port: 40_123,
             network_namespace: 4_026_531_999,
+            direction: None,
         })
     );
     assert_eq!(
         exited.exit,
         Some(ProcessExit {
             status: 3,
-            signal: 0
+            signal: 0,
+            inherited_exposures: 0,
+            untold_sends: 0,
         })
     );
 
@@ -281,7 +284,9 @@ fn a_child_has_pids_and_a_start_of_its_own() {
         exits[0].exit,
         Some(ProcessExit {
             status: 0,
-            signal: 9
+            signal: 9,
+            inherited_exposures: 0,
+            untold_sends: 0,
         })
     );
     let shown = exits[0].process.as_ref().unwrap();

@@ -119,7 +119,7 @@ pub struct TlsLinks {
 pub struct Carries {
     /// The write whose call it is nested in.
     pub nested: Option<TlsSeen>,
-    /// Writes of before, by length: claimed when nothing has spoken against it for a while.
+    /// Writes of before, by length, proven or not: its library is one whose writes are seen.
     pub earlier: bool,
 }
 
@@ -214,8 +214,8 @@ impl TlsLinks {
         let Some(flight) = flight.filter(|_| session) else {
             return carries;
         };
-        let carried = self.later(send, &flight);
-        carries.earlier = !carried.is_empty();
+        let (carried, fits) = self.later(send, &flight);
+        carries.earlier = fits;
         for seen in carried {
             self.remember(&seen);
             let joined = self.joined.entry(seen.at.pid).or_default();
@@ -252,8 +252,8 @@ impl TlsLinks {
         Some(found)
     }
 
-    /// The writes that this send, outside of any call, is exactly the encryption of.
-    fn later(&mut self, send: &SendSeen, flight: &Flight) -> Vec<TlsSeen> {
+    /// The writes that this send, outside of any call, is proven to be the encryption of, and whether any may be.
+    fn later(&mut self, send: &SendSeen, flight: &Flight) -> (Vec<TlsSeen>, bool) {
         let pid = send.at.pid;
         let queue = self.waiting.entry(pid).or_default();
         let bound = self.sockets.session(send);
@@ -303,7 +303,7 @@ impl TlsLinks {
                 out.dedup_by(|earlier, later| same(earlier, later));
             }
             out.reverse();
-            return out;
+            return (out, true);
         }
         if fitting.is_empty() {
             for j in self.joined.get_mut(&pid).into_iter().flatten() {
@@ -322,8 +322,9 @@ impl TlsLinks {
                 .all(|&i| queue[i].ambiguous == 0 && queue[i].maybe.is_at_most(sock))
         {
             // It fits one session alone, and only its cipher is not known: it may be the process's only connection.
-            return Vec::new();
+            return (Vec::new(), true);
         }
+        let fits = !fitting.is_empty();
         for &i in fitting.iter().flat_map(|f| &f.writes) {
             queue[i].ambiguous += 1;
         }
@@ -339,7 +340,7 @@ impl TlsLinks {
                 }));
             }
         }
-        Vec::new()
+        (Vec::new(), fits)
     }
 
     fn remember(&mut self, seen: &TlsSeen) {
