@@ -22,6 +22,8 @@ mod record;
 mod service;
 mod socket;
 mod tls;
+mod tls_go;
+mod tls_nss;
 mod touch;
 
 /// The helpers used are for GPL-compatible programs; this declaration covers the programs in this object only.

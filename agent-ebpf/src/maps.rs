@@ -7,8 +7,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use keytrail_abi::{
-    ExecChunk, FileId, Learn, ProcState, ReadKey, SEEN_SLOTS, SeenInode, SelfTest, SendCall,
-    SockSend, TlsCall, TlsWrite, WATCH_WORDS, Watch,
+    ExecChunk, FileId, GO_SITES_MAX, GoSite, Learn, ProcState, ReadKey, SEEN_SLOTS, SeenInode,
+    SelfTest, SendCall, SockSend, TlsCall, TlsWrite, WATCH_WORDS, Watch,
     globals::{MISSING, field},
     state::counter,
 };
@@ -102,6 +102,10 @@ pub static SEEN_LAST: PerCpuArray<SeenInode> = PerCpuArray::with_max_entries(SEE
 /// pid_tgid -> the TLS call the thread was last in.
 #[map]
 pub static TLS_CALLS: LruHashMap<u64, TlsState> = LruHashMap::with_max_entries(8192, 0);
+
+/// Attachment -> what tells the connections of a Go program.
+#[map]
+pub static GO_SITES: HashMap<u32, GoSite> = HashMap::with_max_entries(GO_SITES_MAX, 0);
 
 /// pid_tgid -> the send the thread was last in.
 #[map]

@@ -48,8 +48,9 @@ pub fn tls_write_size(ctx: ProbeContext) -> u32 {
     on_write(&ctx, ctx.arg(2).unwrap_or(0))
 }
 
+/// A call that takes plaintext: session, buffer and `total` bytes.
 #[inline(always)]
-fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
+pub fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
     trace!(ctx, "TLS write of {} bytes", total);
     let pid_tgid = bpf_get_current_pid_tgid();
     let Some(state) = interesting((pid_tgid >> 32) as u32) else {
@@ -132,6 +133,9 @@ fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
         (*entry).record.tls_session = session;
         (*entry).record.total = total;
         (*entry).record.cookie = cookie & 0xffff_ffff;
+        (*entry).record.sock = 0;
+        (*entry).record.local_port = 0;
+        (*entry).record.peer_port = 0;
     }
     capture_tls(pid_tgid);
     0

@@ -101,6 +101,8 @@ fn hit(number: u8, secret: bool) -> Hit {
         part: "session_token".to_owned(),
         occurrences: 2,
         open: false,
+        layers: Vec::new(),
+        request: None,
     }
 }
 
@@ -115,6 +117,7 @@ fn payload(hits: Vec<Hit>) -> Payload {
             provenance: "host_header".to_owned(),
         }],
         continues: false,
+        ..Payload::default()
     }
 }
 
@@ -130,6 +133,7 @@ fn start() -> Observation {
         previous_clean: false,
         rebooted: false,
         process_events: true,
+        followed: None,
     })
 }
 
@@ -205,6 +209,7 @@ fn tls(process: u8, boot_ns: u64, call: u64, hits: Vec<Hit>) -> Observation {
         at: at(process, boot_ns),
         call,
         session: 0xffff_8880_0000_0000,
+        socket: None,
         payload: payload(hits),
         hook: "uprobe:SSL_write_ex".to_owned(),
     }))

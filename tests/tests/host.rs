@@ -42,6 +42,22 @@ keytrail_tests::cases! {
         go_is_never_silent
         kubectl_is_never_silent
     }
+    tls_programs {
+        go_hey
+        go_gh
+        go_rclone
+        go_restic
+        go_kubectl
+        go_plain
+        go_stripped
+        go_pie
+        openssl_wheel
+        openssl_static
+        openssl_stripped
+        s2n_awscrt
+        nss_tstclnt
+        boringssl_bun
+    }
     sends_tcp {
         found_in_a_file_and_used_at_once
         longer_than_what_is_looked_into

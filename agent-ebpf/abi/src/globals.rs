@@ -58,6 +58,10 @@ pub mod field {
         TASK_FILES,
         FILES_FDT,
         FDTABLE_FD,
+        FDTABLE_MAX,
+        FILE_PRIVATE,
+        /// `socket.sk`.
+        SOCKET_SK,
         CRED_EUID,
         CRED_SUID,
         SIGNAL_LIVE,
@@ -163,6 +167,11 @@ pub mod field {
         REGS_SYSCALL,
         /// `pt_regs.ax`: what the call returns.
         REGS_RESULT,
+        /// What Go's calling convention has its arguments in, beside `ax` (x86-64).
+        REGS_BX,
+        REGS_CX,
+        REGS_IP,
+        REGS_FLAGS,
         REGS_ARG0,
         REGS_ARG2,
         REGS_ARG3,

@@ -268,6 +268,12 @@ pub struct TlsWrite {
     pub data_len: u32,
     /// The uprobe cookie: which attachment (library and function) fired.
     pub cookie: u64,
+    /// Address of the `struct sock` that the session itself names, 0 when it was not looked for or not proven.
+    pub sock: u64,
+    /// Its ports in host byte order: the address alone may be that of another socket later.
+    pub local_port: u16,
+    pub peer_port: u16,
+    pub pad: u32,
 }
 
-const _: () = assert!(size_of::<TlsWrite>() == 80 + 40);
+const _: () = assert!(size_of::<TlsWrite>() == 80 + 56);

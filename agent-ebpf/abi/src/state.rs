@@ -74,6 +74,20 @@ pub struct TlsCall {
 
 const _: () = assert!(size_of::<TlsCall>() == 56);
 
+/// Value of the `GO_SITES` map, whose key is the lower half of an attachment's cookie: where `net.(*TCPConn).Write` and
+/// `net.(*conn).Write` begin, relative to the probed instruction; 0 for one that the program does not have.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GoSite {
+    pub tcp_write: u64,
+    pub conn_write: u64,
+}
+
+const _: () = assert!(size_of::<GoSite>() == 16);
+
+/// Most attachments whose sites are known.
+pub const GO_SITES_MAX: u32 = 1024;
+
 /// The last send of a thread, so that the same bytes are captured once: key is pid_tgid, value of `SENDS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]

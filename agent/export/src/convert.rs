@@ -5,8 +5,8 @@ use keytrail_model::event::{
 };
 use keytrail_model::status::{LibraryReport, Refused, SignalReport};
 use keytrail_model::{
-    Credential, DestinationMethod, Direction, ExeFacts, HostName, LineageBasis, Signal, Tier,
-    TlsStack, Transform,
+    Credential, DestinationMethod, Direction, ExeFacts, HostName, LineageBasis, Request, Signal,
+    Tier, TlsStack, Transform,
 };
 use keytrail_proto::v1;
 use pbjson_types::Timestamp;
@@ -39,6 +39,7 @@ pub fn event(event: Event) -> v1::Event {
         gap: event.gap.map(gap),
         exit: event.exit.map(exit),
         victim: event.victim.map(process),
+        request: event.request.map(request),
     }
 }
 
@@ -153,6 +154,24 @@ fn evidence(e: Evidence) -> v1::Evidence {
         occurrences: e.occurrences,
         hook: e.hook,
         lineage_basis: e.lineage_basis.map_or(0, LineageBasis::number),
+        layers: e.layers.into_iter().map(Transform::number).collect(),
+    }
+}
+
+fn request(r: Request) -> v1::Request {
+    v1::Request {
+        protocol: r.protocol,
+        method: r.method,
+        host: r.host,
+        path: r.path,
+        content_type: r.content_type,
+        content_length: r.content_length,
+        bytes: r.bytes,
+        target: r.target.map(|t| v1::Target {
+            service: t.service,
+            kind: t.kind,
+            name: t.name,
+        }),
     }
 }
 

@@ -8,7 +8,8 @@ use crate::decode::Record;
 use keytrail_abi as abi;
 use keytrail_host::procfs;
 use keytrail_model::{
-    Access, Dropped, FileSeen, Observation, Pid, PlaceNews, SendSeen, Snapshot, Stamp, TlsSeen, Why,
+    Access, Dropped, FileSeen, Observation, Pid, PlaceNews, SendSeen, Snapshot, Socket, Stamp,
+    TlsSeen, Why,
 };
 use keytrail_payload::{Chunk, Layer, StreamKey, Streams};
 use keytrail_secret::Classifier;
@@ -347,6 +348,11 @@ impl Digest {
         Observation::TlsWrite(Box::new(TlsSeen {
             call: r.tls_call,
             session: r.tls_session,
+            socket: (r.sock != 0).then_some(Socket {
+                sock: r.sock,
+                local_port: r.local_port,
+                peer_port: r.peer_port,
+            }),
             payload,
             hook: hook.to_owned(),
             at,

@@ -77,6 +77,10 @@ fn tls(data: &[u8]) -> Record<'_> {
         offset: 0,
         data_len: data.len() as u32,
         cookie: 0,
+        sock: 0,
+        local_port: 0,
+        peer_port: 0,
+        pad: 0,
     };
     Record::TlsWrite(record, data)
 }

@@ -22,6 +22,8 @@ pub enum Bound {
     Sampled,
     /// Bytes of one send of a holder that are looked into.
     Payload,
+    /// Messages whose decoded form is not known, or larger than what is looked into.
+    Decoding,
     /// Processes.
     Processes,
     /// Credentials of one process.
@@ -103,6 +105,14 @@ impl Bound {
                 GapReason::PayloadTruncated,
                 "sends of holders were longer than what is looked into: a credential behind that was not seen",
                 "the events of such a connection say so in `truncation`; who sent and where to is known",
+                Signal::TcpSend,
+            ),
+            Self::Decoding => (
+                GapReason::PayloadTruncated,
+                "parts of what holders sent could not be decoded (compressed beyond 1 MiB, encoded too deeply, headers that \
+                 refer to what was sent before the agent saw the connection, framing that was lost): they were looked at \
+                 as they were sent only",
+                LINEAGE,
                 Signal::TcpSend,
             ),
             Self::Processes => (

@@ -5,7 +5,7 @@ use super::words::{
     Channel, DestinationMethod, Direction, EventKind, EvidenceGrade, GapReason, LineageBasis,
     Signal, SourceType, Transform,
 };
-use super::{CredentialRef, ExeFacts, HostName};
+use super::{CredentialRef, ExeFacts, HostName, Request};
 
 /// One thing that was seen, or one thing that could not be seen. Times are wall clock, nanoseconds since the epoch.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +27,7 @@ pub struct Event {
     pub exit: Option<ProcessExit>,
     /// Out of which process a credential was taken.
     pub victim: Option<Process>,
+    pub request: Option<Request>,
 }
 
 impl Event {
@@ -49,6 +50,7 @@ impl Event {
             gap: None,
             exit: None,
             victim: None,
+            request: None,
         }
     }
 }
@@ -159,6 +161,8 @@ pub struct Evidence {
     pub hook: String,
     /// Set on lineage only.
     pub lineage_basis: Option<LineageBasis>,
+    /// What the text in which the secret was had been decoded from, the outermost first.
+    pub layers: Vec<Transform>,
 }
 
 impl Evidence {
@@ -175,6 +179,7 @@ impl Evidence {
             occurrences: 0,
             hook: hook.to_owned(),
             lineage_basis: None,
+            layers: Vec::new(),
         }
     }
 }

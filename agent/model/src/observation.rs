@@ -2,8 +2,8 @@
 //!
 //! A recording is a sequence of these, one JSON object a line; replaying it gives byte-identical events.
 
-use super::CredentialRef;
 use super::words::{Direction, GapReason, Signal, Transform, optional_signal};
+use super::{CredentialRef, Request, Undecoded};
 use serde::{Deserialize, Serialize};
 
 /// Clock ticks a second in /proc/PID/stat and in process keys (USER_HZ, 100 on every Linux architecture we build for).
@@ -219,11 +219,17 @@ pub struct Hit {
     /// true: the secret itself. false: only its public identifier.
     pub secret: bool,
     pub transform: Transform,
+    /// What the text it was in had been decoded from, the outermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<Transform>,
     pub part: String,
     pub occurrences: u32,
     /// An identifier that ends with the payload: whether it is a whole word, the next payload tells.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub open: bool,
+    /// The request it was in, among those of the payload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<u16>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -243,6 +249,11 @@ pub struct Payload {
     /// Its first bytes may go on with a word that the payload before them ended in.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub continues: bool,
+    /// The requests that these bytes belong to, as far as they were recognised.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<Request>,
+    #[serde(default, skip_serializing_if = "Undecoded::is_empty")]
+    pub undecoded: Undecoded,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -272,8 +283,27 @@ pub struct TlsSeen {
     pub at: Stamp,
     pub call: u64,
     pub session: u64,
+    /// The socket that the session itself names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<Socket>,
     pub payload: Payload,
     pub hook: String,
+}
+
+/// A connection of a process: the kernel's address of the socket and what tells it from a later one there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Socket {
+    pub sock: u64,
+    pub local_port: u16,
+    pub peer_port: u16,
+}
+
+impl Socket {
+    /// Does it have these ends?
+    #[must_use]
+    pub fn has(&self, ends: &Ends) -> bool {
+        (self.sock, self.local_port, self.peer_port) == (ends.sock, ends.local_port, ends.peer_port)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

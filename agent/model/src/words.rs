@@ -123,6 +123,16 @@ words! {
         Percent = 4 "percent",
         Json = 5 "json",
         Hex = 6 "hex",
+        Xml = 7 "xml",
+        Utf16 = 8 "utf16",
+        Gzip = 9 "gzip",
+        Deflate = 10 "deflate",
+        Brotli = 11 "br",
+        Zstd = 12 "zstd",
+        /// The Huffman code of HTTP/2 headers.
+        Huffman = 13 "huffman",
+        /// A reference to a header that was sent before on the connection.
+        Hpack = 14 "hpack",
     }
 }
 
@@ -138,6 +148,8 @@ words! {
         /// The process had one TLS connection.
         SingleSocket = 4 "single_socket",
         Unknown = 5 "unknown",
+        /// The TLS session itself holds the number of its socket.
+        ConnectionFd = 6 "connection_fd",
     }
 }
 
@@ -264,6 +276,9 @@ words! {
         Rustls = 5 "rustls",
         BoringSsl = 6 "boringssl",
         Java = 7 "java",
+        MbedTls = 8 "mbedtls",
+        WolfSsl = 9 "wolfssl",
+        S2n = 10 "s2n",
     }
 }
 

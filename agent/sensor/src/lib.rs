@@ -347,6 +347,18 @@ impl Sensor {
         found
     }
 
+    /// The same for the programs that some processes run: what a program has linked in is hooked before it connects.
+    pub fn attach_programs(&mut self, tgids: &[u32]) -> usize {
+        let found = tgids
+            .iter()
+            .map(|&tgid| self.libraries.scan_program(&mut self.ebpf, tgid))
+            .sum();
+        if found != 0 {
+            self.status.libraries = self.libraries.reports();
+        }
+        found
+    }
+
     /// The same for what some processes have mapped: cheap enough for every holder.
     pub fn attach_process_libraries(&mut self, tgids: &[u32]) -> usize {
         let found = tgids

@@ -63,6 +63,8 @@ enum Op {
     Clean(FileId, u64),
     /// A holder is about to talk: what it has mapped may be new.
     Libraries(u32),
+    /// A holder's program is looked at.
+    Program(u32),
 }
 
 impl Kernel for Deferred {
@@ -84,7 +86,7 @@ impl Deferred {
     /// Returns what could not be watched, and whether the libraries of some process were looked at.
     fn apply(&mut self, sensor: &mut Sensor) -> (Vec<GapSeen>, bool) {
         let mut gaps = Vec::new();
-        let mut libraries = Vec::new();
+        let (mut libraries, mut programs) = (Vec::new(), Vec::new());
         for op in self.0.drain(..) {
             match op {
                 Op::Set(tgid, state) => sensor.set_process(tgid, state),
@@ -100,8 +102,11 @@ impl Deferred {
                 Op::Unwatch(file) => sensor.unwatch(file),
                 Op::Clean(file, ctime_ns) => sensor.set_clean(file, ctime_ns),
                 Op::Libraries(tgid) => libraries.push(tgid),
+                Op::Program(tgid) => programs.push(tgid),
             }
         }
+        programs.dedup();
+        sensor.attach_programs(&programs);
         // Each process once, and one report for all.
         libraries.sort_unstable();
         libraries.dedup();
@@ -273,6 +278,9 @@ impl Line {
             if let Observation::Exec(exec) = &observation {
                 // Another program: other libraries.
                 self.connected.remove(&exec.at.pid);
+                if self.core.holds(exec.at.pid) {
+                    self.deferred.0.push(Op::Program(exec.at.pid.tgid));
+                }
             }
             if let Observation::Exit { at, .. } = &observation {
                 self.connected.remove(&at.pid);

@@ -2,6 +2,7 @@
 
 pub mod apt;
 pub mod linker;
+pub mod programs;
 pub mod toolchain;
 
 use crate::cmd;
@@ -108,6 +109,14 @@ const TEST: &[Package] = &[
     package("procps", "ps and kill for the tests"),
     package("nodejs", "a client with OpenSSL inside, which sends later"),
     package("hey", "a client of Go, with TLS of its own"),
+    package("gh", "Go 1.19 with HTTP/2"),
+    package("rclone", "Go 1.19, linked with C"),
+    package("restic", "Go 1.19, linked with C"),
+    package(
+        "python3-venv",
+        "installs programs from PyPI for one checkout",
+    ),
+    package("libnss3-tools", "a client with NSS"),
     package("rpm", "a package database as other distributions have it"),
 ];
 
@@ -176,6 +185,9 @@ pub fn ensure(groups: &[Group], no_install: bool) -> Result<()> {
     }
     if building && Route::find().is_none() {
         bail!("{}", toolchain::ADVICE);
+    }
+    if groups.contains(&Group::Test) {
+        programs::ensure(no_install)?;
     }
     Ok(())
 }

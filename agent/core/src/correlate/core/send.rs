@@ -59,8 +59,12 @@ impl Core {
 
     /// A payload of a holder that was longer than what is looked into.
     fn count_cut(&mut self, pid: Pid, payload: &Payload) {
-        if payload.truncated && self.holds(pid) {
-            self.dropped.add(Bound::Payload, 1);
+        let undecoded = &payload.undecoded;
+        if (payload.truncated || !undecoded.is_empty()) && self.holds(pid) {
+            self.dropped
+                .add(Bound::Payload, u64::from(payload.truncated));
+            let messages = undecoded.headers + undecoded.cut + undecoded.lost;
+            self.dropped.add(Bound::Decoding, u64::from(messages));
         }
     }
 
@@ -95,10 +99,10 @@ impl Core {
             ends: Some(send.ends.clone()),
             method,
         };
-        if let Some(seen) = carries.nested {
+        if let Some((seen, method)) = carries.proven {
             flow.hooked = true;
             flow.add_hosts(&seen.payload.hosts);
-            self.sent(Passage::of_write(seen, link(DestinationMethod::NestedSend)));
+            self.sent(Passage::of_write(seen, link(method)));
         }
         if send.tls_record.is_none() {
             self.count_cut(send.at.pid, &send.payload);
@@ -293,7 +297,12 @@ impl Core {
             occurrences: hit.occurrences,
             hook: hook.clone(),
             lineage_basis: None,
+            layers: hit.layers.clone(),
         });
+        e.request = hit
+            .request
+            .and_then(|at| payload.requests.get(usize::from(at)))
+            .cloned();
         if payload.truncated {
             e.truncation = Some(Truncation {
                 payload: true,

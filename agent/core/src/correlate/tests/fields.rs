@@ -221,9 +221,7 @@ fn every_field_arrives() {
         exited.exit,
         Some(ProcessExit {
             status: 3,
-            signal: 0,
-            inherited_exposures: 0,
-            untold_sends: 0,
+            ..ProcessExit::default()
         })
     );
 
@@ -283,10 +281,8 @@ fn a_child_has_pids_and_a_start_of_its_own() {
     assert_eq!(
         exits[0].exit,
         Some(ProcessExit {
-            status: 0,
             signal: 9,
-            inherited_exposures: 0,
-            untold_sends: 0,
+            ..ProcessExit::default()
         })
     );
     let shown = exits[0].process.as_ref().unwrap();

@@ -112,6 +112,8 @@ fn hit(credential: &CredentialRef, secret: bool) -> Hit {
         part: String::new(),
         occurrences: 1,
         open: false,
+        layers: Vec::new(),
+        request: None,
     }
 }
 
@@ -123,6 +125,7 @@ fn payload(total: u64, hits: Vec<Hit>) -> Payload {
         hits,
         hosts: vec![],
         continues: false,
+        ..Payload::default()
     }
 }
 
@@ -138,6 +141,7 @@ fn tls(
         at: at(tgid, boot_ns),
         call,
         session,
+        socket: None,
         payload: payload(total, hits),
         hook: "uprobe:SSL_write".to_owned(),
     }))
