@@ -209,6 +209,7 @@ fn tls(process: u8, boot_ns: u64, call: u64, hits: Vec<Hit>) -> Observation {
         at: at(process, boot_ns),
         call,
         session: 0xffff_8880_0000_0000,
+        socket: None,
         payload: payload(hits),
         hook: "uprobe:SSL_write_ex".to_owned(),
     }))

@@ -54,13 +54,7 @@ impl EventService for Service {
         let condense = filter.narrows().then(Condense::default);
         // Subscribed before the status is asked for: a client that has the first message has missed nothing since.
         let Some(mut events) = self.hub.subscribe_from(filter, replay) else {
-            return Err(match self.hub.is_closed() {
-                true => Status::unavailable("the agent is stopping"),
-                false => Status::resource_exhausted(format!(
-                    "the agent serves at most {} streams",
-                    super::MAX_READERS
-                )),
-            });
+            return Err(Status::unavailable("the agent is stopping"));
         };
         let node = self.status().await?.node.unwrap_or_default();
         Ok(Response::new(EventStream {
@@ -70,6 +64,7 @@ impl EventService for Service {
             condense,
             waiting: VecDeque::new(),
             replay,
+            ended: false,
         }))
     }
 
@@ -91,6 +86,8 @@ pub struct EventStream {
     /// What is to be sent before the next of `events`.
     waiting: VecDeque<Payload>,
     replay: Replay,
+    /// It was said why it ended.
+    ended: bool,
 }
 
 impl EventStream {
@@ -167,6 +164,13 @@ impl Stream for EventStream {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let payload = std::task::ready!(self.poll_payload(context));
+        if payload.is_none() && self.events.was_evicted() && !self.ended {
+            self.ended = true;
+            return Poll::Ready(Some(Err(Status::resource_exhausted(format!(
+                "the agent serves at most {} streams, and this one was read slowest",
+                super::MAX_READERS
+            )))));
+        }
         Poll::Ready(payload.map(|payload| {
             Ok(StreamEventsResponse {
                 response: Some(payload),

@@ -283,8 +283,27 @@ pub struct TlsSeen {
     pub at: Stamp,
     pub call: u64,
     pub session: u64,
+    /// The socket that the session itself names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<Socket>,
     pub payload: Payload,
     pub hook: String,
+}
+
+/// A connection of a process: the kernel's address of the socket and what tells it from a later one there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Socket {
+    pub sock: u64,
+    pub local_port: u16,
+    pub peer_port: u16,
+}
+
+impl Socket {
+    /// Does it have these ends?
+    #[must_use]
+    pub fn has(&self, ends: &Ends) -> bool {
+        (self.sock, self.local_port, self.peer_port) == (ends.sock, ends.local_port, ends.peer_port)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -148,6 +148,8 @@ words! {
         /// The process had one TLS connection.
         SingleSocket = 4 "single_socket",
         Unknown = 5 "unknown",
+        /// The TLS session itself holds the number of its socket.
+        ConnectionFd = 6 "connection_fd",
     }
 }
 
@@ -208,6 +210,13 @@ words! {
         FilesClosed = 19 "files_closed",
         FilesSkipped = 20 "files_skipped",
         WritesUnseen = 21 "writes_unseen",
+        InspectionTimeout = 22 "inspection_timeout",
+        InspectionBacklog = 23 "inspection_backlog",
+        InspectionBudget = 24 "inspection_budget",
+        RecordsLeft = 25 "records_left",
+        LedgerLost = 26 "ledger_lost",
+        Excluded = 27 "excluded",
+        BudgetUsed = 28 "budget_used",
     }
 }
 
@@ -274,6 +283,9 @@ words! {
         Rustls = 5 "rustls",
         BoringSsl = 6 "boringssl",
         Java = 7 "java",
+        MbedTls = 8 "mbedtls",
+        WolfSsl = 9 "wolfssl",
+        S2n = 10 "s2n",
     }
 }
 

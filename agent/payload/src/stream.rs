@@ -184,6 +184,16 @@ impl Streams {
         self.take(key);
     }
 
+    /// Payloads of the connection were not captured: the next one goes on with none that is remembered.
+    pub fn interrupt(&mut self, key: &StreamKey) {
+        let mut state = self.take(key).unwrap_or_default();
+        state.talk.forget();
+        state.hello = HelloAssembler::new();
+        state.next = 0;
+        state.record = (0, 0);
+        self.put(*key, state);
+    }
+
     /// A connection begins on this socket.
     pub fn close_socket(&mut self, pid: Pid, sock: u64) {
         self.close_all(pid, Layer::Socket, sock..=sock);

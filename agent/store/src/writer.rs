@@ -3,7 +3,7 @@
 use super::store::{Store, lock};
 use keytrail_proto::v1::Event;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -24,10 +24,17 @@ pub(super) struct Writer {
     queue: Option<SyncSender<Message>>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    /// Closed when the thread has ended.
+    ended: Receiver<()>,
 }
+
+/// How long an end without a deadline of its own waits.
+const END: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 struct Shared {
+    /// Nothing more comes: what cannot be written now will not be.
+    ending: AtomicBool,
     overflowed: AtomicU64,
     /// Last heartbeat, wall-clock ns; 0 before the first.
     alive: AtomicU64,
@@ -42,16 +49,21 @@ impl Writer {
     pub fn start(store: Arc<Mutex<Store>>) -> io::Result<Writer> {
         let (queue, messages) = sync_channel(QUEUE);
         let shared = Arc::new(Shared::default());
+        let (end, ended) = sync_channel(0);
         let thread = {
             let shared = shared.clone();
             std::thread::Builder::new()
                 .name("ledger".into())
-                .spawn(move || run(&store, &messages, &shared))?
+                .spawn(move || {
+                    run(&store, &messages, &shared);
+                    drop::<SyncSender<()>>(end);
+                })?
         };
         Ok(Writer {
             queue: Some(queue),
             shared,
             thread: Some(thread),
+            ended,
         })
     }
 
@@ -84,23 +96,30 @@ impl Writer {
         }
     }
 
-    /// Writes what is queued and ends.
-    pub fn stop(mut self) {
-        self.join();
+    /// Writes what is queued and ends; false when the disk does not let it within this time. Then the thread is left
+    /// to itself: it ends with the process.
+    pub fn stop(mut self, within: Duration) -> bool {
+        self.join(within)
     }
 
-    fn join(&mut self) {
+    fn join(&mut self, within: Duration) -> bool {
         // Without senders the thread writes the rest and ends.
         self.queue = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        self.shared.ending.store(true, Ordering::Relaxed);
+        let Some(thread) = self.thread.take() else {
+            return true;
+        };
+        if self.ended.recv_timeout(within) == Err(RecvTimeoutError::Timeout) {
+            return false;
         }
+        let _ = thread.join();
+        true
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.join();
+        self.join(END);
     }
 }
 
@@ -150,6 +169,12 @@ struct State<'a> {
 }
 
 impl State<'_> {
+    fn overflowed(&self) {
+        self.shared
+            .overflowed
+            .fetch_add(self.batch.len() as u64, Ordering::Relaxed);
+    }
+
     fn take(&mut self, message: Message) {
         match message {
             Message::Event(event) => self.batch.push(event),
@@ -169,11 +194,16 @@ impl State<'_> {
             self.alive = alive;
         }
         if !self.batch.is_empty() {
-            let written = store.write(&self.batch);
+            let written = if self.failed && self.shared.ending.load(Ordering::Relaxed) {
+                // Once it has failed, the end does not wait for each batch to fail.
+                self.overflowed();
+                self.batch.clear();
+                return;
+            } else {
+                store.write(&self.batch)
+            };
             if written.is_err() {
-                self.shared
-                    .overflowed
-                    .fetch_add(self.batch.len() as u64, Ordering::Relaxed);
+                self.overflowed();
             }
             self.since_pruned += self.batch.len();
             self.batch.clear();

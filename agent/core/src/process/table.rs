@@ -4,7 +4,7 @@ use keytrail_model::event::{Ancestor, Process};
 use keytrail_model::{
     CredentialRef, ExeFacts, FileFacts, LineageBasis, Pid, Stamp, TICK_NS, Workload,
 };
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 /// Ancestors named in an event.
 const MAX_ANCESTORS: usize = 16;
@@ -98,6 +98,10 @@ pub struct ProcessTable {
     live: HashMap<u32, Pid>,
     /// Exited processes in order of exit.
     exited: std::collections::VecDeque<(u64, Pid)>,
+    /// The last of a pid that has exited.
+    gone: HashMap<u32, Pid>,
+    /// How many known processes have this one as their parent.
+    children: HashMap<Pid, u32>,
     /// Processes that found no room.
     refused: u64,
     /// The last version of anybody's holdings.
@@ -137,14 +141,14 @@ impl ProcessTable {
     /// Who has, or had last, this pid.
     #[must_use]
     pub fn latest(&self, tgid: u32) -> Option<Pid> {
-        let gone = || {
-            self.exited
-                .iter()
-                .rev()
-                .map(|(_, pid)| *pid)
-                .find(|pid| pid.tgid == tgid)
-        };
-        self.live.get(&tgid).copied().or_else(gone)
+        let known = self.live.get(&tgid).or_else(|| self.gone.get(&tgid));
+        known.copied()
+    }
+
+    /// Whether a process with this pid runs, as far as is known.
+    #[must_use]
+    pub fn is_live(&self, tgid: u32) -> bool {
+        self.live.contains_key(&tgid)
     }
 
     pub fn get_mut(&mut self, pid: Pid) -> Option<&mut Proc> {
@@ -238,9 +242,7 @@ impl ProcessTable {
     pub fn insert(&mut self, pid: Pid, proc: Proc) {
         if self.procs.len() >= MAX_PROCESSES && !self.procs.contains_key(&pid) {
             match self.exited.pop_front() {
-                Some((_, old)) => {
-                    self.procs.remove(&old);
-                }
+                Some((_, old)) => self.remove(old),
                 None => {
                     self.refused += 1;
                     return;
@@ -250,9 +252,34 @@ impl ProcessTable {
         if let Some(old) = self.live.insert(pid.tgid, pid)
             && old != pid
         {
-            self.procs.remove(&old);
+            self.remove(old);
         }
-        self.procs.insert(pid, proc);
+        if let Some(parent) = proc.parent {
+            *self.children.entry(parent).or_default() += 1;
+        }
+        if let Some(before) = self.procs.insert(pid, proc) {
+            self.leave(before.parent);
+        }
+    }
+
+    fn remove(&mut self, pid: Pid) {
+        if let Some(proc) = self.procs.remove(&pid) {
+            self.leave(proc.parent);
+        }
+        if self.gone.get(&pid.tgid) == Some(&pid) {
+            self.gone.remove(&pid.tgid);
+        }
+    }
+
+    fn leave(&mut self, parent: Option<Pid>) {
+        if let Some(parent) = parent
+            && let Some(children) = self.children.get_mut(&parent)
+        {
+            *children -= 1;
+            if *children == 0 {
+                self.children.remove(&parent);
+            }
+        }
     }
 
     /// A fork: the child is the parent with another pid, and everything the parent holds.
@@ -284,6 +311,7 @@ impl ProcessTable {
         {
             proc.exited_ns = Some(boot_ns);
             self.exited.push_back((boot_ns, pid));
+            self.gone.insert(pid.tgid, pid);
             if self.live.get(&pid.tgid) == Some(&pid) {
                 self.live.remove(&pid.tgid);
             }
@@ -293,10 +321,6 @@ impl ProcessTable {
     /// Forgets processes that exited long enough ago and are nobody's parent any more.
     pub fn expire(&mut self, boot_ns: u64) {
         let ripe = |at: u64| at.saturating_add(KEEP_EXITED_NS) <= boot_ns;
-        if !self.exited.front().is_some_and(|(at, _)| ripe(*at)) {
-            return;
-        }
-        let parents: HashSet<Pid> = self.procs.values().filter_map(|p| p.parent).collect();
         for _ in 0..self.exited.len() {
             let Some(&(at, pid)) = self.exited.front() else {
                 break;
@@ -305,11 +329,11 @@ impl ProcessTable {
                 break;
             }
             self.exited.pop_front();
-            if parents.contains(&pid) {
+            if self.children.contains_key(&pid) {
                 // Still an ancestor that events name: look again later.
                 self.exited.push_back((boot_ns, pid));
             } else if self.procs.get(&pid).is_some_and(|p| p.exited_ns.is_some()) {
-                self.procs.remove(&pid);
+                self.remove(pid);
             }
         }
     }

@@ -43,6 +43,24 @@ fn a_secret_in_two_writes_within_a_second() {
 }
 
 #[test]
+fn nothing_is_joined_over_payloads_that_were_not_captured() {
+    let m = matcher(&[TOKEN]);
+    let (a, b) = TOKEN.split_at(17);
+    let k = key(1, Layer::Socket);
+    let mut s = Streams::new();
+    s.on_send(&m, k, whole(1, a));
+    s.interrupt(&k);
+    assert_eq!(s.on_send(&m, k, whole(2, b)).payload.hits.len(), 0);
+    // A record of which the rest was not captured is not gone on with: what comes is clear.
+    let mut record = b"\x17\x03\x03\x01\x00".to_vec();
+    record.extend([0x5a; 100]);
+    s.on_send(&m, k, whole(3, &record));
+    s.interrupt(&k);
+    let clear = s.on_send(&m, k, whole(4, TOKEN));
+    assert_eq!((clear.records.len(), clear.payload.hits.len()), (0, 1));
+}
+
+#[test]
 fn connections_are_kept_apart() {
     let m = matcher(&[TOKEN]);
     let (a, b) = TOKEN.split_at(17);

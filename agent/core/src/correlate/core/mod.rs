@@ -2,9 +2,12 @@
 
 mod file;
 mod lineage;
+mod opens;
 mod process;
+mod reads;
 mod send;
 mod taken;
+mod words;
 
 use super::event;
 use super::flow::Flows;
@@ -12,10 +15,13 @@ use super::tls::TlsLinks;
 use crate::process::ProcessTable;
 use keytrail_model::event::{EventId, Gap};
 use keytrail_model::{
-    AgentStart, Bound, CredentialRef, Dropped, Event, EventKind, FileSeen, GapReason, GapSeen,
-    Observation, Pid,
+    AgentStart, Bound, CredentialRef, Dropped, Event, EventKind, GapReason, GapSeen, Observation,
+    Pid,
 };
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use opens::Opens;
+use reads::Reads;
+use std::collections::{BTreeSet, HashMap};
+use words::OpenWords;
 
 /// Credentials named in lineage events of one connection; the rest is counted.
 const MAX_LINEAGE: usize = 16;
@@ -23,13 +29,6 @@ const MAX_LINEAGE: usize = 16;
 const MAX_HOLDINGS: usize = 1024;
 /// Credentials whose best description is remembered.
 const MAX_KNOWN: usize = 100_000;
-/// An open without a read for this long is reported as just that.
-const OPEN_DELAY_NS: u64 = 1_000_000_000;
-
-struct PendingOpen {
-    seen: FileSeen,
-    due_ns: u64,
-}
 
 /// The deterministic core. Feed it every observation in order; it returns the events each one completes.
 #[derive(Default)]
@@ -41,10 +40,10 @@ pub struct Core {
     flows: Flows,
     tls: TlsLinks,
     /// Identifiers at the end of a payload, as long as the next may go on with them.
-    open_words: VecDeque<send::Passage>,
-    opens: BTreeMap<(Pid, u64, u64), PendingOpen>,
-    /// Read events already made: process run, file version, credential.
-    reads: BTreeSet<(Pid, u32, u64, u64, u64, String)>,
+    open_words: OpenWords,
+    opens: Opens,
+    /// Read events already made.
+    reads: Reads,
     /// What lineage was told of once for all relatives, or all connections of a client.
     lineage_told: BTreeSet<lineage::Told>,
     /// The best description of each credential: one fingerprint is one credential.
@@ -78,6 +77,14 @@ impl Core {
     #[must_use]
     pub fn holds(&self, pid: Pid) -> bool {
         self.table.get(pid).is_some_and(|p| !p.holdings.is_empty())
+    }
+
+    /// Whether a process holds something, and nothing but keys that sign.
+    #[must_use]
+    pub fn only_signs(&self, pid: Pid) -> bool {
+        self.table.get(pid).is_some_and(|p| {
+            !p.holdings.is_empty() && p.holdings.iter().all(|h| h.credential.is_private_key())
+        })
     }
 
     #[must_use]
@@ -176,14 +183,8 @@ impl Core {
         for key in self.flows.due(boot_ns, None) {
             self.lineage(key);
         }
-        let due: Vec<_> = self
-            .opens
-            .iter()
-            .filter(|(_, o)| o.due_ns <= boot_ns)
-            .map(|(k, _)| *k)
-            .collect();
-        for key in due {
-            self.opened(key);
+        for (key, open) in self.opens.take_due(boot_ns) {
+            self.opened(key, &open);
         }
         self.flows.expire(boot_ns);
         self.table.expire(boot_ns);

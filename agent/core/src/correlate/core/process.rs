@@ -263,13 +263,8 @@ impl Core {
         for key in self.flows.due(at.boot_ns, Some(pid)) {
             self.lineage(key);
         }
-        let opens: Vec<_> = self
-            .opens
-            .range((pid, 0, 0)..=(pid, u64::MAX, u64::MAX))
-            .map(|(key, _)| *key)
-            .collect();
-        for key in opens {
-            self.opened(key);
+        for (key, open) in self.opens.take_process(pid) {
+            self.opened(key, &open);
         }
         // Threads that die together may each be taken for the last one, on kernels that do not say which is.
         let again = self.table.get(pid).is_some_and(|p| p.exited_ns.is_some());
@@ -289,21 +284,8 @@ impl Core {
             self.emit(e);
         }
         self.flows.forget(pid);
-        self.forget_reads(pid);
+        self.reads.forget(pid);
         self.table.exit(pid, at.boot_ns);
-    }
-
-    fn forget_reads(&mut self, pid: Pid) {
-        let first = (pid, 0, 0, 0, 0, String::new());
-        let gone: Vec<_> = self
-            .reads
-            .range(first..)
-            .take_while(|read| read.0 == pid)
-            .cloned()
-            .collect();
-        for read in gone {
-            self.reads.remove(&read);
-        }
     }
 }
 

@@ -11,26 +11,20 @@ use keytrail_model::{
 };
 use std::collections::{BTreeSet, VecDeque};
 
-/// How long an identifier at the end of a payload may turn out to be a part of a longer word: for as long as the
-/// bytes of a connection are kept to be joined with the next.
-const OPEN_WORD_NS: u64 = 1_000_000_000;
-/// Such identifiers kept at most; beyond it the oldest are dropped, not claimed.
-const MAX_OPEN: usize = 4_096;
-
 /// A payload that left, and where to.
 #[derive(Clone, Debug)]
 pub(super) struct Passage {
-    at: Stamp,
+    pub at: Stamp,
     payload: Payload,
     link: Link,
     /// Which stream of bytes it is a part of.
-    stream: Stream,
+    pub stream: Stream,
     hook: String,
 }
 
 /// Bytes that follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stream {
+pub(super) enum Stream {
     /// In clear by this socket.
     Socket(u64),
     /// By this TLS session.
@@ -99,10 +93,10 @@ impl Core {
             ends: Some(send.ends.clone()),
             method,
         };
-        if let Some(seen) = carries.nested {
+        if let Some((seen, method)) = carries.proven {
             flow.hooked = true;
             flow.add_hosts(&seen.payload.hosts);
-            self.sent(Passage::of_write(seen, link(DestinationMethod::NestedSend)));
+            self.sent(Passage::of_write(seen, link(method)));
         }
         if send.tls_record.is_none() {
             self.count_cut(send.at.pid, &send.payload);
@@ -168,10 +162,7 @@ impl Core {
 
     /// What came next in a stream: identifiers that ended the payload before are words, or parts of longer ones.
     fn settle_words(&mut self, pid: Pid, stream: Stream, continues: bool) {
-        let (now, later) = std::mem::take(&mut self.open_words)
-            .into_iter()
-            .partition(|p| p.at.pid == pid && p.stream == stream);
-        self.open_words = later;
+        let now = self.open_words.take_stream(pid, stream);
         if !continues {
             self.words(now);
         }
@@ -179,14 +170,10 @@ impl Core {
 
     /// Nothing came next for long enough, or nothing can (of one process, when it is going away).
     pub(super) fn end_words(&mut self, boot_ns: u64, only: Option<Pid>) {
-        let (now, later) =
-            std::mem::take(&mut self.open_words)
-                .into_iter()
-                .partition(|p| match only {
-                    Some(pid) => p.at.pid == pid,
-                    None => p.at.boot_ns.saturating_add(OPEN_WORD_NS) <= boot_ns,
-                });
-        self.open_words = later;
+        let now = match only {
+            Some(pid) => self.open_words.take_process(pid),
+            None => self.open_words.take_ripe(boot_ns),
+        };
         self.words(now);
     }
 
@@ -207,12 +194,8 @@ impl Core {
         passage.payload.hits = hits;
         self.claim(&passage);
         passage.payload.hits = open;
-        if !passage.payload.hits.is_empty() {
-            if self.open_words.len() >= MAX_OPEN {
-                self.dropped.add(Bound::Identifiers, 1);
-                self.open_words.pop_front();
-            }
-            self.open_words.push_back(passage);
+        if !passage.payload.hits.is_empty() && !self.open_words.push(passage) {
+            self.dropped.add(Bound::Identifiers, 1);
         }
     }
 

@@ -141,6 +141,7 @@ fn tls(
         at: at(tgid, boot_ns),
         call,
         session,
+        socket: None,
         payload: payload(total, hits),
         hook: "uprobe:SSL_write".to_owned(),
     }))

@@ -86,6 +86,10 @@ fn memory_bio_by_record_length_only_when_unique() {
         run(&[
             start(),
             exec(10, 1, SEC, vec![env(&c, "T")]),
+            greeting(ends(1, 443)),
+            finished(ends(1, 443)),
+            greeting(ends(2, 444)),
+            finished(ends(2, 444)),
             tls(10, SEC + 2, 7, 70, 100, vec![hit(&c, true)]),
             send(
                 10,
@@ -118,6 +122,21 @@ fn memory_bio_by_record_length_only_when_unique() {
     let sent = of(&ambiguous, "credential_sent");
     assert_eq!(sent.len(), 1);
     assert_eq!(method(sent[0]), "unknown");
+}
+
+/// A client's hello, and the end of its handshake: TLS 1.3.
+fn greeting(ends: Ends) -> Observation {
+    let hello = Some((0x16, 512));
+    send(10, SEC + 1, ends, hello, None, payload(517, vec![]))
+}
+
+fn finished(ends: Ends) -> Observation {
+    let change = Some((0x14, 1));
+    let mut observation = send(10, SEC + 1, ends, change, None, payload(64, vec![]));
+    if let Observation::Send(send) = &mut observation {
+        send.tls_more = vec![(0x17, 53)];
+    }
+    observation
 }
 
 /// (port, method) of every observed send of `events`.
@@ -310,6 +329,7 @@ fn writes_kept_in_memory_are_joined_by_exact_length_and_never_swapped() {
             vec![
                 connect(t + 1, 1),
                 hello(t + 2, 1),
+                later(t + 2, 1, 64, &[(0x14, 1), (0x17, 53)]),
                 write(t + 3, 1, 70, 100),
                 data(t + 4, 1, 100),
             ],
@@ -472,6 +492,7 @@ fn a_socket_used_again_lends_no_names_to_the_connection_before() {
         start(),
         exec(10, 1, SEC, vec![env(&c, "T")]),
         named(later(SEC + 1, 1, 517, &[(0x16, 512)]), "one.example"),
+        later(SEC + 1, 1, 64, &[(0x14, 1), (0x17, 53)]),
         tls(10, SEC + 2, 1, 70, 100, vec![hit(&c, true)]),
         later(SEC + 3, 1, 122, &[(0x17, 117)]),
         // Decided after the socket went to another connection.
@@ -626,4 +647,113 @@ fn no_proven_claim_vanishes() {
         .map(|gap| gap.count)
         .sum();
     assert!(unknown > 0 && told == unknown, "{unknown} {told}");
+}
+
+/// A write of a session that names its socket.
+fn by_fd(boot_ns: u64, call: u64, total: u64, ends: &Ends, hits: Vec<Hit>) -> Observation {
+    let Observation::TlsWrite(mut seen) = tls(10, boot_ns, call, 70, total, hits) else {
+        unreachable!()
+    };
+    seen.socket = Some(Socket {
+        sock: ends.sock,
+        local_port: ends.local_port,
+        peer_port: ends.peer_port,
+    });
+    Observation::TlsWrite(seen)
+}
+
+fn record(boot_ns: u64, tid: u32, ends: Ends, length: u16) -> Observation {
+    let total = u64::from(length) + 5;
+    let observation = send(
+        10,
+        boot_ns,
+        ends,
+        Some((0x17, length)),
+        None,
+        payload(total, vec![]),
+    );
+    let Observation::Send(mut seen) = observation else {
+        unreachable!()
+    };
+    seen.at.tid = tid;
+    Observation::Send(seen)
+}
+
+#[test]
+fn a_session_that_names_its_socket_is_found_there_only() {
+    let c = credential("c");
+    let (mine, other) = (ends(1, 443), ends(2, 444));
+    let handshake = |ends: Ends| {
+        send(
+            10,
+            SEC + 1,
+            ends,
+            Some((0x16, 512)),
+            None,
+            payload(517, vec![]),
+        )
+    };
+    let story = |sends: Vec<Observation>| {
+        let mut story = vec![
+            start(),
+            exec(10, 1, SEC, vec![env(&c, "T")]),
+            handshake(mine.clone()),
+            handshake(other.clone()),
+            by_fd(SEC + 2, 7, 3000, &mine, vec![hit(&c, true)]),
+        ];
+        story.extend(sends);
+        story.push(Observation::Tick {
+            boot_ns: 20 * SEC,
+            wall_ns: 1_020 * SEC,
+        });
+        story.push(stop());
+        run(&story)
+    };
+    let connection = |port: u32| (port, "connection_fd".to_owned());
+    // A short first record, from another thread; a fitting one by another socket comes first and is not it.
+    let events = story(vec![
+        record(SEC + 3, 10, other.clone(), 3017),
+        record(SEC + 4, 12, mine.clone(), 1201),
+        record(SEC + 5, 12, mine.clone(), 1850),
+    ]);
+    assert_eq!(destinations(&events), [connection(443)]);
+    // The address of the socket is another connection's by now.
+    let mut later = mine.clone();
+    later.local_port += 1;
+    // Longer than the whole write.
+    let unlike = [
+        vec![record(SEC + 3, 10, later, 1201)],
+        vec![record(SEC + 3, 10, mine.clone(), 9000)],
+    ];
+    for sends in unlike {
+        let events = story(sends);
+        assert_eq!(destinations(&events), [], "{events:#?}");
+        let gaps = of(&events, "coverage_gap");
+        assert!(
+            gaps.iter()
+                .any(|e| e.gap.as_ref().expect("gap").reason == GapReason::TlsWriteUnsent),
+            "{gaps:#?}"
+        );
+    }
+}
+
+#[test]
+fn what_leaves_by_a_named_socket_explains_no_other_session() {
+    let c = credential("c");
+    let mine = ends(1, 443);
+    let events = run(&[
+        start(),
+        exec(10, 1, SEC, vec![env(&c, "T")]),
+        by_fd(SEC + 2, 7, 3000, &mine, vec![]),
+        // Of a session whose socket is not known.
+        tls(10, SEC + 2, 8, 71, 100, vec![hit(&c, true)]),
+        record(SEC + 3, 10, mine.clone(), 1201),
+        record(SEC + 4, 10, mine, 117),
+        Observation::Tick {
+            boot_ns: 20 * SEC,
+            wall_ns: 1_020 * SEC,
+        },
+        stop(),
+    ]);
+    assert_eq!(destinations(&events), [], "{events:#?}");
 }

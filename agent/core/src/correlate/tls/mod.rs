@@ -2,19 +2,21 @@
 //! ladder needs positive proof, and what none proves stays unknown.
 //!
 //! 1. `nested_send`: the thread sends a fitting record while it is in the call.
-//! 2. `record_length`: programs that keep the ciphertext in memory (Node, asyncio) send it later. A write comes before
+//! 2. `connection_fd`: the session itself names its socket (Go: the connection holds the number of its file), and a
+//!    fitting record leaves by that socket afterwards, by whatever thread.
+//! 3. `record_length`: programs that keep the ciphertext in memory (Node, asyncio) send it later. A write comes before
 //!    its send, so at each send all writes it can carry are known. It is joined when its length is exactly that of the
 //!    writes of one session in the cipher of its connection, of no other session's, and no send on another socket may
 //!    have carried them before. The claim waits: a send of fitting length on another socket that no write explains
 //!    takes it back.
-//! 3. `single_socket`: the process has one TLS connection, and it sent enough after the write.
+//! 4. `single_socket`: the process has one TLS connection, and it sent enough after the write.
 
 mod records;
 mod sockets;
 
 pub use records::is_application;
 
-use keytrail_model::{DestinationMethod, Ends, Hit, Pid, SendSeen, TlsSeen};
+use keytrail_model::{DestinationMethod, Ends, Hit, Pid, SendSeen, Socket, TlsSeen};
 use records::{Ciphers, Flight, cipher_of, fits};
 use sockets::Sockets;
 use std::collections::{BTreeMap, VecDeque};
@@ -112,14 +114,17 @@ pub struct TlsLinks {
     given_up: Vec<TlsSeen>,
     resolved: BTreeMap<(Pid, u64), Resolved>,
     sockets: Sockets,
+    /// Sockets that sessions name.
+    named: BTreeMap<(Pid, u64), Socket>,
 }
 
 /// What a send was found to carry.
 #[derive(Debug, Default)]
 pub struct Carries {
-    /// The write whose call it is nested in.
-    pub nested: Option<TlsSeen>,
-    /// Writes of before, by length: claimed when nothing has spoken against it for a while.
+    /// The write that it is proven to carry, and by what.
+    pub proven: Option<(TlsSeen, DestinationMethod)>,
+    /// Writes of a session that is seen, of before or of now, by length, proven or not: its library is one whose writes
+    /// are seen.
     pub earlier: bool,
 }
 
@@ -159,13 +164,22 @@ impl Link {
 impl TlsLinks {
     /// A thread entered a TLS write.
     pub fn enter(&mut self, seen: TlsSeen) {
+        if let Some(socket) = seen.socket {
+            if self.named.len() >= MAX_RESOLVED {
+                self.named.pop_first();
+            }
+            self.named.insert((seen.at.pid, socket.sock), socket);
+        }
         let queue = self.waiting.entry(seen.at.pid).or_default();
         if let Some(before) = queue.iter_mut().rev().find(|w| w.seen.call == seen.call) {
             // One call in several records: the parts belong together.
             merge(&mut before.seen, seen);
             return;
         }
-        if let Some(before) = queue.iter_mut().rev().find(|w| same(&w.seen, &seen)) {
+        // A library that is given the same bytes again takes them up again; Go waits inside the one call.
+        if seen.socket.is_none()
+            && let Some(before) = queue.iter_mut().rev().find(|w| same(&w.seen, &seen))
+        {
             before.superseded = true;
         }
         if queue.len() >= MAX_WAITING {
@@ -199,9 +213,9 @@ impl TlsLinks {
         let mut carries = Carries::default();
         let flight = self.sockets.send(send).filter(|f| f.application() > 0);
         if let Some((call, _)) = send.tls_call {
-            carries.nested = flight.and_then(|_| self.nested(send, call));
-            if let Some(seen) = &carries.nested {
-                self.remember(seen);
+            if let Some(seen) = flight.and_then(|_| self.nested(send, call)) {
+                self.remember(&seen);
+                carries.proven = Some((seen, DestinationMethod::NestedSend));
             } else if let Some(w) = self
                 .waiting
                 .get_mut(&send.at.pid)
@@ -214,8 +228,20 @@ impl TlsLinks {
         let Some(flight) = flight.filter(|_| session) else {
             return carries;
         };
-        let carried = self.later(send, &flight);
-        carries.earlier = !carried.is_empty();
+        if self
+            .named
+            .get(&(send.at.pid, send.ends.sock))
+            .is_some_and(|socket| socket.has(&send.ends))
+        {
+            // Whatever leaves here is of the session that names it.
+            carries.earlier = true;
+            carries.proven = self
+                .by_socket(send, &flight)
+                .map(|seen| (seen, DestinationMethod::ConnectionFd));
+            return carries;
+        }
+        let (carried, fits) = self.later(send, &flight);
+        carries.earlier = fits;
         for seen in carried {
             self.remember(&seen);
             let joined = self.joined.entry(seen.at.pid).or_default();
@@ -252,14 +278,28 @@ impl TlsLinks {
         Some(found)
     }
 
-    /// The writes that this send, outside of any call, is exactly the encryption of.
-    fn later(&mut self, send: &SendSeen, flight: &Flight) -> Vec<TlsSeen> {
+    /// The oldest write of a session that names this send's socket, and whose encryption the send may begin.
+    fn by_socket(&mut self, send: &SendSeen, flight: &Flight) -> Option<TlsSeen> {
+        let queue = self.waiting.get_mut(&send.at.pid)?;
+        let at = queue.iter().position(|w| {
+            w.seen.socket.is_some_and(|socket| socket.has(&send.ends))
+                && w.seen.at.boot_ns <= send.at.boot_ns
+                && flight.may_begin(w.seen.payload.total)
+        })?;
+        queue.remove(at).map(|w| w.seen)
+    }
+
+    /// The writes that this send, outside of any call, is proven to be the encryption of, and whether any may be.
+    fn later(&mut self, send: &SendSeen, flight: &Flight) -> (Vec<TlsSeen>, bool) {
         let pid = send.at.pid;
         let queue = self.waiting.entry(pid).or_default();
         let bound = self.sockets.session(send);
         // A socket carries one session as long as it is connected.
         let may = |w: &Waiting| {
-            w.seen.at.boot_ns <= send.at.boot_ns && bound.is_none_or(|b| b == w.seen.session)
+            // What is known to leave by another socket, or by this one as another send, does not leave here.
+            w.seen.at.boot_ns <= send.at.boot_ns
+                && w.seen.socket.is_none()
+                && bound.is_none_or(|b| b == w.seen.session)
         };
         let mut fitting: Vec<Carried> = Vec::new();
         for (i, w) in queue.iter().enumerate().filter(|(_, w)| may(w)) {
@@ -303,7 +343,7 @@ impl TlsLinks {
                 out.dedup_by(|earlier, later| same(earlier, later));
             }
             out.reverse();
-            return out;
+            return (out, true);
         }
         if fitting.is_empty() {
             for j in self.joined.get_mut(&pid).into_iter().flatten() {
@@ -322,8 +362,9 @@ impl TlsLinks {
                 .all(|&i| queue[i].ambiguous == 0 && queue[i].maybe.is_at_most(sock))
         {
             // It fits one session alone, and only its cipher is not known: it may be the process's only connection.
-            return Vec::new();
+            return (Vec::new(), true);
         }
+        let fits = !fitting.is_empty();
         for &i in fitting.iter().flat_map(|f| &f.writes) {
             queue[i].ambiguous += 1;
         }
@@ -339,7 +380,7 @@ impl TlsLinks {
                 }));
             }
         }
-        Vec::new()
+        (Vec::new(), fits)
     }
 
     fn remember(&mut self, seen: &TlsSeen) {
@@ -442,6 +483,9 @@ impl TlsLinks {
                     .retain(|_, r| r.boot_ns.saturating_add(RETRY_NS) > boot_ns);
                 self.sockets.expire(boot_ns);
             }
+        }
+        if only.is_some() {
+            self.named.retain(|(pid, _), _| only != Some(*pid));
         }
         out
     }

@@ -55,6 +55,8 @@ impl Ciphers {
 
 /// The least a record costs.
 const LEAST: u64 = 21;
+/// At most, with any of TLS 1.0 to 1.3: CBC with SHA-384 has a vector of 16, a code of 48 and up to 16 of padding.
+const TLS12_CBC: u64 = HEADER + 16 + 48 + 16;
 
 /// Lengths of TLS 1.3 records that look like application data and are a client's Finished (SHA-256, SHA-384) or a
 /// KeyUpdate: a handshake message of 4 bytes and 32, 48 or 1, content type and tag.
@@ -189,6 +191,15 @@ impl Flight {
     /// Whether `plain` bytes may be somewhere in it.
     pub fn may_carry(&self, plain: u64) -> bool {
         self.application() >= plain.saturating_add(LEAST)
+    }
+
+    /// Whether its first record of application data may be the first of those that `plain` bytes are cut into, at
+    /// whatever length: Go begins a connection with short ones.
+    pub fn may_begin(&self, plain: u64) -> bool {
+        let most = plain.min(RECORD_MAX) + TLS12_CBC - HEADER;
+        self.beginnings
+            .iter()
+            .any(|b| b.length.is_none_or(|l| u64::from(l) <= most))
     }
 
     /// Whether its application data may begin with the encryption of `plain` bytes, whatever follows.
