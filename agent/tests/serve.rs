@@ -154,6 +154,7 @@ async fn events_of_before_come_first_and_once() {
         }),
         since,
         last,
+        after: None,
     };
     let mut all = agent.ask(request(at(0), None, vec![])).await;
     let mut since = agent.ask(request(at(4), None, vec![])).await;

@@ -22,6 +22,7 @@ pub const KINDS: &[&str] = &[
     "coverage_gap",
     "process_start",
     "process_exit",
+    "finding",
 ];
 
 /// A filter checked once, to be asked of every event.

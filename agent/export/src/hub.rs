@@ -62,6 +62,8 @@ pub struct Hub {
 struct Readers {
     closed: bool,
     list: Vec<Arc<Reader>>,
+    /// Epoch and number of the last event that was published.
+    published: (u64, u64),
     /// Under the same lock, so that each event is either of before or of after a subscription.
     history: Option<History>,
 }
@@ -90,6 +92,7 @@ pub struct Subscription {
     /// Events of before that are still to be read.
     before: VecDeque<Arc<Event>>,
     forgotten: Option<Gap>,
+    published: (u64, u64),
 }
 
 /// What [`Subscription::wait`] came back with.
@@ -135,6 +138,9 @@ impl Hub {
         if let Some(history) = &mut readers.history {
             history.push(&event);
         }
+        if let Some(id) = &event.id {
+            readers.published = readers.published.max((id.epoch, id.sequence));
+        }
         for reader in &readers.list {
             if reader.filter.passes(&event) {
                 reader.push(&event, *size.get_or_insert_with(|| event.encoded_len()));
@@ -168,6 +174,7 @@ impl Hub {
             Some(history) if replay.is_some() => history.snapshot(replay, &reader.filter),
             _ => Snapshot::default(),
         };
+        let published = readers.published;
         // Decoding takes a while: not under the lock that the engine needs.
         drop(readers);
         let (before, forgotten) = snapshot.select(&reader.filter, replay.last);
@@ -176,6 +183,7 @@ impl Hub {
             reader,
             before,
             forgotten,
+            published,
         })
     }
 
@@ -260,6 +268,11 @@ impl Subscription {
     /// What has to be said about events of before that were asked for and are not known any more.
     pub fn forgotten(&mut self) -> Option<Gap> {
         self.forgotten.take()
+    }
+
+    /// Epoch and number of the last event that was published before this began.
+    pub(super) fn published(&self) -> (u64, u64) {
+        self.published
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Item>> {

@@ -1,16 +1,19 @@
 //! The gRPC API on a unix socket: the only part of the agent that knows tonic.
 
 mod address;
+mod answers;
 mod client;
 mod filter;
 mod history;
 mod hub;
+mod resume;
 mod server;
 mod service;
 mod socket;
 
 pub use address::{Address, AddressError};
-pub use client::{Client, ClientError, connect};
+pub use answers::{AnswerError, Answers, AnswersSource, Page};
+pub use client::{Channel, Client, ClientError, connect, connect_channel};
 pub use filter::{EventFilter, KINDS};
 pub use history::Replay;
 pub use hub::{Hub, Item, MAX_READERS, Next, QUEUE, Subscription};

@@ -42,6 +42,24 @@ pub enum Command {
     Demo(DemoArgs),
     /// List the credentials on this host.
     Inventory(super::inventory::InventoryArgs),
+    /// List the credentials a running agent has met: who used them, where they went.
+    Credentials(super::history::CredentialsArgs),
+    /// Show all that is known of one credential.
+    Credential(super::history::CredentialArgs),
+    /// Was it used? Yes with the uses, no, or unknown with what could hide a use.
+    Used(super::history::UsedArgs),
+    /// List who used what, by the hour.
+    Uses(super::history::UsesArgs),
+    /// List findings.
+    Findings(super::history::FindingsArgs),
+    /// Show when the agent ran and what it could not see.
+    Coverage(super::history::CoverageArgs),
+    /// Draw credentials, programs and destinations.
+    Graph(super::history::GraphArgs),
+    /// Show, accept or forget what is usual for credentials.
+    Baseline(super::history::BaselineArgs),
+    /// Plant credentials that open nothing: whoever touches one is found.
+    Decoy(super::decoy::DecoyArgs),
     /// Make the events of a recording again (`agent --record`, `trace --record`).
     Replay(ReplayArgs),
     /// Print the version.
@@ -110,7 +128,7 @@ pub struct WatchArgs {
     #[arg(short, long, value_name = "FORMAT", default_value = "compact")]
     pub output: Format,
 
-    /// Only events of this kind (read, opened, exposed, sent, created, gap, start, exit); may be repeated.
+    /// Only events of this kind (read, opened, exposed, sent, created, finding, gap, start, exit); may be repeated.
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = parse_kind)]
     pub kind: Vec<String>,
 

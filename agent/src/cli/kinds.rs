@@ -10,6 +10,7 @@ const KINDS: &[(&str, &str)] = &[
     ("coverage_gap", "gap"),
     ("process_start", "start"),
     ("process_exit", "exit"),
+    ("finding", "finding"),
 ];
 
 /// Takes a kind or its short name; a filter on a kind that does not exist would be silent for ever.

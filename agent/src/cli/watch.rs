@@ -61,6 +61,7 @@ async fn watch(args: &WatchArgs) -> u8 {
         filter: Some(filter),
         since: args.since.map(since),
         last: args.last,
+        after: None,
     };
     let mut stream = match client.stream_events(request).await {
         Ok(response) => response.into_inner(),

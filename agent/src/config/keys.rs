@@ -7,6 +7,7 @@ const KEYS: &[&str] = &[
     "listen",
     "state_dir",
     "rules_dir",
+    "findings_dir",
     "fingerprint_key_file",
     "tier",
     "ring_bytes",
@@ -14,6 +15,8 @@ const KEYS: &[&str] = &[
     "watch",
     "retain_events",
     "retain_days",
+    "history_bytes",
+    "history_days",
     "log",
 ];
 const LOG_KEYS: &[&str] = &["level", "format"];
@@ -21,6 +24,10 @@ const LOG_KEYS: &[&str] = &["level", "format"];
 /// A ring is mapped twice and pinned in memory: beyond this it is a mistake.
 const RING_MAX: u64 = 1 << 30;
 const RING_MIN: u64 = 64 << 10;
+
+/// An empty file has some pages; one of a terabyte is a mistake.
+const HISTORY_MIN: u64 = 1 << 20;
+const HISTORY_MAX: u64 = 1 << 40;
 
 pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
     let mut config = Config::default();
@@ -34,6 +41,7 @@ pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
             }
             "state_dir" => config.state_dir = value.path()?,
             "rules_dir" => config.rules_dir = value.path()?,
+            "findings_dir" => config.findings_dir = value.path()?,
             "fingerprint_key_file" => config.fingerprint_key_file = Some(value.path()?),
             "tier" => {
                 config.tier = value
@@ -61,6 +69,13 @@ pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
             "retain_days" => {
                 // The range fits.
                 config.retain_days = value.integer(1..=3650)? as u32;
+            }
+            "history_bytes" => {
+                config.history_bytes = value.integer(HISTORY_MIN..=HISTORY_MAX)?;
+            }
+            "history_days" => {
+                // The range fits.
+                config.history_days = value.integer(1..=3650)? as u32;
             }
             "log" => value.table()?.each(LOG_KEYS, |key, value| {
                 match key {

@@ -24,6 +24,9 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// `rules_dir`: credential rules of this site, `*.toml`. Default `/etc/keytrail/rules.d`; may be absent.
     pub rules_dir: PathBuf,
+    /// `findings_dir`: rules and exclusions of findings of this site, `*.toml`. Default `/etc/keytrail/findings.d`; may be
+    /// absent.
+    pub findings_dir: PathBuf,
     /// `fingerprint_key_file`: the fleet's fingerprint key (at least 32 bytes). Default: none, the agent makes its
     /// own in `state_dir`.
     pub fingerprint_key_file: Option<PathBuf>,
@@ -39,6 +42,10 @@ pub struct Config {
     pub retain_events: u64,
     /// `retain_days`: oldest event kept in the ledger, days. Default 30.
     pub retain_days: u32,
+    /// `history_bytes`: bytes that everything remembered may take: the oldest goes first. Default 512 MiB.
+    pub history_bytes: u64,
+    /// `history_days`: oldest hour of which it is remembered who used what, days. Default 90.
+    pub history_days: u32,
     /// `[log]`.
     pub log: LogConfig,
 }
@@ -101,6 +108,7 @@ impl Default for Config {
             listen: DEFAULT_LISTEN.into(),
             state_dir: "/var/lib/keytrail".into(),
             rules_dir: "/etc/keytrail/rules.d".into(),
+            findings_dir: "/etc/keytrail/findings.d".into(),
             fingerprint_key_file: None,
             tier: Tier::Auto,
             ring_bytes: 8 << 20,
@@ -108,6 +116,8 @@ impl Default for Config {
             watch: Vec::new(),
             retain_events: 200_000,
             retain_days: 30,
+            history_bytes: 512 << 20,
+            history_days: 90,
             log: LogConfig {
                 level: None,
                 format: LogFormat::Text,

@@ -1,5 +1,6 @@
 //! A recording through the same core: byte-identical events.
 
+use super::judge::Judge;
 use keytrail_core::correlate::Core;
 use keytrail_model::Observation;
 use keytrail_proto::v1;
@@ -40,6 +41,7 @@ pub fn replay(
     mut each: impl FnMut(v1::Event),
 ) -> Result<u64, ReplayError> {
     let mut core = Core::new();
+    let mut judge = Judge::default();
     let mut number = 0;
     let mut line = Vec::new();
     loop {
@@ -56,7 +58,16 @@ pub fn replay(
                 number,
                 reason: e.to_string(),
             })?;
+        if let Observation::Findings { told } = &observation {
+            judge.tell(told);
+        }
+        let mut found = Vec::new();
         for event in core.step(&observation) {
+            found.extend(judge.step(&event));
+            each(event);
+        }
+        for mut event in found {
+            core.number(&mut event);
             each(event);
         }
     }

@@ -1,7 +1,9 @@
 //! The loop: wait, drain, digest, step, hand on.
 
 use super::coverage;
+use super::judge::Judge;
 use super::places::Places;
+use super::programs::Programs;
 use super::{Command, Shared, Sink};
 use keytrail_abi::{FileId, Kind, PROC_HOLDER, ProcState};
 use keytrail_core::correlate::Core;
@@ -45,6 +47,8 @@ const WIPE_NS: u64 = 1_000_000_000;
 const UNLOCATED_NS: u64 = 10_000_000_000;
 /// How much too early an interval without an agent may seem to begin; each beat writes to the disk.
 const HEARTBEAT_NS: u64 = 5_000_000_000;
+/// What was learned in this time is learned again after a crash.
+const FINDINGS_NS: u64 = 10_000_000_000;
 /// Time the last records get to arrive before pending decisions are made at the end.
 const SETTLE: Duration = Duration::from_millis(50);
 
@@ -113,7 +117,8 @@ impl Deferred {
 pub(super) struct Line {
     pub digest: Digest,
     pub core: Core,
-    pub sink: Sink,
+    /// `None` when the ledger publishes: events go out once they are on disk.
+    pub sink: Option<Sink>,
     pub ledger: Option<Ledger>,
     pub recording: Option<BufWriter<File>>,
     pub followed: Option<HashSet<Pid>>,
@@ -124,6 +129,8 @@ pub(super) struct Line {
     pub records: BTreeMap<&'static str, u64>,
     pub bad_records: u64,
     pub places: Places,
+    pub programs: Programs,
+    pub judge: Judge,
     deferred: Deferred,
     out: Digested,
     /// Holders whose libraries were looked at when they first connected.
@@ -133,7 +140,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub fn new(digest: Digest, sink: Sink, follow_only: Option<u32>) -> Self {
+    pub fn new(digest: Digest, sink: Option<Sink>, follow_only: Option<u32>) -> Self {
         Self {
             digest,
             core: Core::new(),
@@ -147,6 +154,8 @@ impl Line {
             records: BTreeMap::new(),
             bad_records: 0,
             places: Places::open(None),
+            programs: Programs::default(),
+            judge: Judge::default(),
             deferred: Deferred::default(),
             out: Digested::default(),
             connected: HashSet::new(),
@@ -373,19 +382,39 @@ impl Line {
                 self.recording = None;
             }
         }
+        if let Observation::Findings { told } = observation {
+            self.judge.tell(told);
+        }
+        let mut found = Vec::new();
         for event in self.core.step(observation) {
-            self.events += 1;
-            if !self.wanted(&event) {
-                continue;
+            if self.wanted(&event) {
+                found.extend(self.judge.step(&event));
             }
-            if let Some(gap) = &event.gap {
-                *self.gaps.entry(gap.reason.clone()).or_default() += gap.count.max(1);
-            }
-            let event = Arc::new(event);
-            if let Some(ledger) = &self.ledger {
-                ledger.record(event.clone());
-            }
-            (self.sink)(event);
+            self.emit(event);
+        }
+        // After all events of this step, which have their numbers already.
+        for mut event in found {
+            self.core.number(&mut event);
+            self.emit(event);
+        }
+    }
+
+    /// One event to whoever keeps it and reads it.
+    fn emit(&mut self, event: v1::Event) {
+        self.events += 1;
+        if !self.wanted(&event) {
+            return;
+        }
+        if let Some(gap) = &event.gap {
+            *self.gaps.entry(gap.reason.clone()).or_default() += gap.count.max(1);
+        }
+        let event = Arc::new(event);
+        if let Some(ledger) = &self.ledger {
+            self.programs.met(&event);
+            ledger.record(event.clone());
+        }
+        if let Some(sink) = &mut self.sink {
+            sink(event);
         }
     }
 
@@ -484,6 +513,7 @@ impl Runner {
             due.tick = due.tick.min(now + TICK_NS);
         }
         self.line.background();
+        self.line.hashed();
         self.line.apply(&mut self.sensor);
         if now >= due.tick {
             self.tick(now);
@@ -511,15 +541,33 @@ impl Runner {
             self.wipe();
             due.wipe = boot_ns() + WIPE_NS;
         }
+        if let Some(ledger) = &self.line.ledger {
+            ledger.overdue();
+        }
         if now >= due.heartbeat {
             if let Some(ledger) = &self.line.ledger {
                 ledger.heartbeat(wall_ns());
             }
             due.heartbeat = now + HEARTBEAT_NS;
         }
-        while let Ok(Command::Status(answer)) = self.commands.try_recv() {
-            // Who asked may have given up waiting.
-            let _ = answer.send(self.status());
+        if now >= due.findings {
+            self.line.keep_findings();
+            due.findings = now + FINDINGS_NS;
+        }
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                // Who asked may have given up waiting.
+                Command::Status(answer) => drop(answer.send(self.status())),
+                Command::Decoy(seen) => {
+                    if let Some(ledger) = &self.line.ledger {
+                        ledger.decoy(seen);
+                    }
+                }
+                Command::Tell(told) => {
+                    self.line.step(&Observation::Findings { told });
+                    self.line.keep_findings();
+                }
+            }
         }
     }
 
@@ -660,6 +708,7 @@ impl Runner {
         self.dropped_due = 0;
         self.tick(boot_ns());
         self.line.step(&Observation::Stop { boot_ns: boot_ns() });
+        self.line.keep_findings();
         if let Some(recording) = &mut self.line.recording
             && let Err(error) = recording.flush()
         {
@@ -722,4 +771,5 @@ struct Due {
     libraries: u64,
     wipe: u64,
     heartbeat: u64,
+    findings: u64,
 }

@@ -1,8 +1,9 @@
 //! From options to a running thread.
 
 use super::places::Places;
+use super::programs::Programs;
 use super::run::{Line, Runner};
-use super::{EngineError, EngineHandle, EngineOptions, Shared, Sink, coverage};
+use super::{EngineError, EngineHandle, EngineOptions, Memory, Shared, Sink, Teller, coverage};
 use crate::config;
 use keytrail_host::clock::{boot_ns, wall_ns};
 use keytrail_ingest::{Digest, DigestOptions, Files, Registry};
@@ -11,7 +12,7 @@ use keytrail_payload::{Matcher, Streams};
 use keytrail_proto::v1;
 use keytrail_secret::{Classifier, Fingerprinter};
 use keytrail_sensor::{Sensor, SensorError, SensorOptions, Tier};
-use keytrail_store::{Ledger, RunInfo};
+use keytrail_store::{Ledger, Retention, RunInfo};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
@@ -37,6 +38,7 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
     // The sensor first: what happens while the rest is set up waits in the ring.
     let sensor = Sensor::open(&sensor_options(&options)).map_err(sensor_error)?;
     let fingerprinter = fingerprinter(&options)?;
+    let fingerprint_key = fingerprinter.key_name();
     let (ledger, run) = identity(&options, &boot_id)?;
     let (classifier, bad_rules) = classifier
         .join()
@@ -62,7 +64,18 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
         files,
     });
 
+    let reader = ledger.as_ref().map(Ledger::reader);
+    let sink = match &ledger {
+        Some(ledger) => {
+            ledger.publish(sink);
+            None
+        }
+        None => Some(sink),
+    };
     let mut line = Line::new(digest, sink, options.follow_only);
+    if ledger.is_some() {
+        line.programs = Programs::start();
+    }
     line.ledger = ledger;
     if options.follow_only.is_none() {
         line.places = Places::open(options.state_dir.as_deref());
@@ -90,6 +103,8 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
         rebooted: run.rebooted,
         process_events: options.config.process_events,
     }));
+    let epoch = node.epoch;
+    line.begin_findings(&options.config.findings_dir);
     let shared = Arc::new(Shared::default());
     let (commands, receiver) = mpsc::channel();
     let mut runner = Runner {
@@ -110,6 +125,12 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
         .map_err(|e| EngineError::State(format!("the engine's thread cannot be started: {e}")))?;
     Ok(EngineHandle {
         shared,
+        memory: reader.map(|reader| Memory {
+            teller: Teller(commands.clone()),
+            reader,
+            epoch,
+            fingerprint_key,
+        }),
         commands,
         thread: Some(thread),
         node,
@@ -314,7 +335,13 @@ fn identity(
     let state = |e: &dyn std::fmt::Display| {
         EngineError::State(format!("the ledger in {}: {e}", dir.display()))
     };
-    let ledger = Ledger::open(dir).map_err(|e| state(&e))?;
+    let retention = Retention {
+        events: options.config.retain_events,
+        days: options.config.retain_days,
+        bytes: options.config.history_bytes,
+        history_days: options.config.history_days,
+    };
+    let ledger = Ledger::open_with(dir, retention).map_err(|e| state(&e))?;
     let run = ledger.begin_run(boot_id).map_err(|e| state(&e))?;
     Ok((Some(ledger), run))
 }

@@ -124,6 +124,15 @@ pub fn action(event: &Event) -> (String, Colour) {
             },
             Colour::Dim,
         ),
+        "finding" => {
+            let severity = event.finding.as_ref().map_or("", |f| &f.severity);
+            let colour = match severity {
+                "critical" | "high" => Colour::Red,
+                "medium" => Colour::Yellow,
+                _ => Colour::Plain,
+            };
+            (format!("! {}", escape(severity)), colour)
+        }
         other => (escape(other).into_owned(), Colour::Plain),
     }
 }
@@ -196,6 +205,9 @@ fn without_port(name: &str) -> String {
 
 /// The last column.
 pub fn place(event: &Event) -> String {
+    if let Some(finding) = &event.finding {
+        return format!("{}: {}", escape(&finding.title), escape(&finding.seen));
+    }
     let mut text = match (
         event.kind.as_str(),
         &event.destination,

@@ -5,6 +5,7 @@
 mod columns;
 mod describe;
 mod escape;
+pub mod history;
 pub mod inventory;
 mod json;
 mod style;

@@ -64,7 +64,12 @@ impl Summary {
         if let Some(gap) = event.gap.as_ref().filter(|_| event.kind == "coverage_gap") {
             self.gap(gap);
         }
-        let Some(credential) = &event.credential else {
+        // A finding is about another event, which is counted itself.
+        let Some(credential) = event
+            .credential
+            .as_ref()
+            .filter(|_| event.kind != "finding")
+        else {
             return;
         };
         let next = self.credentials.len();

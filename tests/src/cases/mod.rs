@@ -5,6 +5,7 @@ pub mod bad_input;
 pub mod bad_places;
 pub mod cli;
 pub mod grpc;
+pub mod history;
 pub mod inventory;
 pub mod inventory_live;
 pub mod leaks;

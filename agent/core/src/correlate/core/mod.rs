@@ -110,6 +110,8 @@ impl Core {
                 }
             }
             Observation::Gap(gap) => self.on_gap(gap),
+            // For a later stage.
+            Observation::Findings { .. } => {}
             Observation::Stop { boot_ns } => {
                 self.on_time(boot_ns.saturating_add(u64::MAX / 4));
                 self.tell_dropped(*boot_ns, true);
@@ -205,6 +207,12 @@ impl Core {
     }
 
     fn emit(&mut self, mut e: v1::Event) {
+        self.number(&mut e);
+        self.out.push(e);
+    }
+
+    /// Gives an event its id: those of later stages are numbered with the core's own.
+    pub fn number(&mut self, e: &mut v1::Event) {
         self.sequence += 1;
         e.id = Some(v1::EventId {
             agent: self.start.agent.clone(),
@@ -212,7 +220,6 @@ impl Core {
             epoch: self.start.epoch,
             sequence: self.sequence,
         });
-        self.out.push(e);
     }
 }
 
