@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use keytrail::config::{Config, LogFormat, Tier};
+use keytrail::config::{Config, LogFormat, Tier, reference};
 use std::path::Path;
 
 fn complaint(text: &str) -> String {
@@ -208,4 +208,51 @@ fn odd_files_are_refused() {
     );
     let deep = format!("watch = {}", "[".repeat(200_000));
     assert!(Config::parse(&deep, Path::new("f")).is_err());
+}
+
+#[test]
+fn the_reference_has_every_key_and_its_default() {
+    let mut toml = String::new();
+    for key in reference::KEYS.iter().filter(|k| !k.default.is_empty()) {
+        toml.push_str(&format!("{} = {}\n", key.name, key.default));
+    }
+    assert_eq!(
+        Config::parse(&toml, Path::new("x")).unwrap(),
+        Config::default()
+    );
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/agent.toml");
+    let commented = std::fs::read_to_string(file).unwrap();
+    let mut table = String::new();
+    let mut keys = Vec::new();
+    for line in commented.lines() {
+        if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
+            table = format!("{name}.");
+        }
+        if let Some((name, _)) = line.trim_start_matches("# ").split_once(" = ")
+            && !name.contains(' ')
+        {
+            keys.push(format!("{table}{name}"));
+        }
+    }
+    let named: Vec<_> = reference::KEYS.iter().map(|k| k.name).collect();
+    assert_eq!(named, keys, "deploy/agent.toml and the reference");
+    let mut known = keytrail::config::keys();
+    known.sort_unstable();
+    let mut named = named;
+    named.sort_unstable();
+    assert_eq!(named, known, "the parser and the reference");
+}
+
+#[test]
+fn the_page_is_made_of_the_reference() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/CONFIGURATION.md");
+    let made = reference::markdown();
+    if std::env::var_os("KEYTRAIL_BLESS").is_some() {
+        std::fs::write(page, &made).unwrap();
+    }
+    assert_eq!(
+        std::fs::read_to_string(page).unwrap(),
+        made,
+        "write it anew with KEYTRAIL_BLESS=1"
+    );
 }

@@ -37,7 +37,7 @@ fn live(observations: &[Observation]) -> String {
     observations
         .iter()
         .flat_map(|o| core.step(o))
-        .map(|event| json(&event).unwrap() + "\n")
+        .map(|event| json(&keytrail_export::convert::event(event)).unwrap() + "\n")
         .collect()
 }
 
@@ -97,7 +97,7 @@ fn hit(number: u8, secret: bool) -> Hit {
     Hit {
         credential: credential(number),
         secret,
-        transform: "base64".to_owned(),
+        transform: Transform::Base64,
         part: "session_token".to_owned(),
         occurrences: 2,
         open: false,
@@ -218,11 +218,11 @@ fn story() -> Vec<Observation> {
         start(),
         Observation::Gap(GapSeen {
             boot_ns: SEC,
-            reason: "hook_refused".to_owned(),
+            reason: GapReason::HookRefused,
             detail: "fentry:security_file_open: EPERM".to_owned(),
             remedy: "none needed".to_owned(),
             count: 1,
-            signal: "file_open".to_owned(),
+            signal: Some(Signal::FileOpen),
             from_wall_ns: 1,
             to_wall_ns: u64::MAX,
             pid: Some(pid(9)),
@@ -302,7 +302,8 @@ fn a_recording_replays_byte_by_byte() {
     assert_eq!(first, replayed(&recording), "two replays differ");
 
     let events = parse(&first);
-    let kinds: std::collections::BTreeSet<&str> = events.iter().map(|e| e.kind.as_str()).collect();
+    let kinds: std::collections::BTreeSet<&str> =
+        events.iter().map(|e| EventKind::word_of(e.kind)).collect();
     assert_eq!(
         kinds.into_iter().collect::<Vec<_>>(),
         [
@@ -461,16 +462,16 @@ proptest! {
                 .count()
         };
         let mut claims = std::collections::BTreeMap::new();
-        for event in events.iter().filter(|e| e.kind == "credential_sent") {
+        for event in events.iter().filter(|e| e.kind == EventKind::CredentialSent.number()) {
             let fingerprint = event.credential.as_ref().unwrap().fingerprint.clone();
             let evidence = event.evidence.as_ref().unwrap();
-            *claims.entry((fingerprint, evidence.grade.clone())).or_insert(0) += 1;
-            if evidence.destination_method == "unknown" {
+            *claims.entry((fingerprint, evidence.grade)).or_insert(0) += 1;
+            if evidence.destination_method == DestinationMethod::Unknown.number() {
                 prop_assert_eq!(&event.destination.as_ref().unwrap().ip, "");
             }
         }
         for ((fingerprint, grade), number) in claims {
-            match grade.as_str() {
+            match EvidenceGrade::word_of(grade) {
                 "observed" => prop_assert!(number <= in_payloads(&fingerprint, true)),
                 "identified" => prop_assert!(number <= in_payloads(&fingerprint, false)),
                 "lineage" => {}

@@ -58,6 +58,7 @@ keytrail_tests::cases! {
         used_says_yes_and_never_without_a_use
         what_nobody_used_is_not_used
         what_a_client_has_survives_a_kill
+        a_decoy_that_is_read_is_a_finding
     }
     leaks {
         nothing_planted_is_kept
@@ -80,6 +81,7 @@ keytrail_tests::cases! {
         file_in_place_of_the_socket
         without_root
         without_btf
+        in_a_pid_namespace
     }
     cli {
         watch_without_an_agent
@@ -93,12 +95,14 @@ keytrail_tests::cases! {
         watch_begins_with_what_was
         reading_the_events_makes_none
         doctor_names_every_signal
+        own_doings_are_no_uses
         doctor_names_the_better_tier
         demo_shows_a_send
         classify_answers_line_by_line
     }
     grpc {
         health_and_reflection
+        the_stock_python_client_connects
         filters_on_the_server
         events_of_before
         slow_client

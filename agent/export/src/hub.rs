@@ -6,6 +6,7 @@
 
 use super::filter::EventFilter;
 use super::history::{History, Replay, Snapshot};
+use keytrail_model::GapReason;
 use keytrail_proto::v1::{Event, Gap};
 use pbjson_types::Timestamp;
 use prost::Message as _;
@@ -40,13 +41,13 @@ impl Item {
     /// The gap record a missed interval is reported as.
     pub fn gap(count: u64, from: Option<Timestamp>, to: Option<Timestamp>) -> Gap {
         Gap {
-            reason: "client_too_slow".into(),
+            reason: GapReason::ClientTooSlow.number(),
             detail: format!("{count} events were not sent because this client read too slowly"),
             remedy: "filter on the server, or read faster".into(),
             count,
             from,
             to,
-            signal: String::new(),
+            signal: 0,
         }
     }
 }
@@ -113,7 +114,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Hub {
     /// A hub that remembers events, and whose readers get queues of [`QUEUE`].
     pub fn new() -> Arc<Hub> {
-        Hub::make(QUEUE, Some(History::default()))
+        Hub::make(QUEUE, Some(History::new()))
     }
 
     /// A hub that remembers nothing, and whose readers get queues of `queue` events (at least 1).
@@ -265,6 +266,11 @@ impl Subscription {
         }
     }
 
+    /// The next event of before, if there is one more.
+    pub fn before(&mut self) -> Option<Arc<Event>> {
+        self.before.pop_front()
+    }
+
     /// What has to be said about events of before that were asked for and are not known any more.
     pub fn forgotten(&mut self) -> Option<Gap> {
         self.forgotten.take()
@@ -321,7 +327,7 @@ mod tests {
 
     fn event(n: i64) -> Arc<Event> {
         Arc::new(Event {
-            kind: "credential_read".into(),
+            kind: keytrail_model::EventKind::CredentialRead.number(),
             time: Some(Timestamp {
                 seconds: n,
                 nanos: 0,
@@ -428,7 +434,7 @@ mod tests {
         let hub = Hub::new();
         let from_the_beginning = Replay {
             since: Some(Timestamp::default()),
-            last: None,
+            ..Replay::default()
         };
         // Subscribe again and again while somebody publishes.
         let publisher = {

@@ -1,9 +1,10 @@
 //! A stream that goes on after an event its client has: first from what is remembered, then live, each event once.
 
 use super::answers::{AnswersSource, Page};
-use super::filter::{EventFilter, KINDS};
+use super::filter::EventFilter;
 use super::hub::{Hub, Item};
 use super::service::{StreamItem, payload, refused};
+use keytrail_model::{EventKind, GapReason};
 use keytrail_proto::v1::stream_events_response::Response as Payload;
 use keytrail_proto::v1::{EventId, Filter, Gap, NodeStatus, StreamEventsResponse};
 use std::sync::Arc;
@@ -79,7 +80,7 @@ impl Resume {
         }
         self.remembered(page).await?;
         let all = Filter {
-            kinds: KINDS.iter().map(|kind| (*kind).to_owned()).collect(),
+            kinds: EventKind::ALL.iter().map(|kind| kind.number()).collect(),
             ..Filter::default()
         };
         let live = EventFilter::new(all)
@@ -155,7 +156,7 @@ impl Resume {
             published.1
         };
         self.send(Payload::Gap(Gap {
-            reason: "replay_limited".into(),
+            reason: GapReason::ReplayLimited.number(),
             detail: format!("at most {missing} events were published and could not be written"),
             remedy: "make room in the state directory, or move it to a faster disk".into(),
             count: missing,

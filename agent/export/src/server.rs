@@ -1,6 +1,7 @@
 //! The gRPC server on its socket.
 
 use super::answers::{AnswerService, AnswersSource};
+use super::authority::Connection;
 use super::hub::Hub;
 use super::service::{Service, StatusSource};
 use super::socket::BoundSocket;
@@ -15,6 +16,7 @@ use tokio::net::UnixListener;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::UnixListenerStream;
 
 /// Requests are a filter at most.
@@ -68,7 +70,8 @@ impl Server {
                 .listener()
                 .and_then(UnixListener::from_std)
                 .map_err(fail)?,
-        );
+        )
+        .map(|accepted| accepted.map(Connection::new));
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(keytrail_proto::DESCRIPTORS)

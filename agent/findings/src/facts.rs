@@ -2,6 +2,9 @@
 
 use crate::script::script_of;
 use crate::stage::Finding;
+use keytrail_model::{
+    Channel, DestinationMethod, EventKind, EvidenceGrade, GapReason, Signal, SourceType,
+};
 use keytrail_proto::v1;
 use serde::Deserialize;
 
@@ -126,12 +129,14 @@ impl Facts {
     pub fn of(event: &v1::Event) -> Facts {
         let id = event.id.as_ref();
         let evidence = event.evidence.as_ref();
-        let unknown = evidence.is_none_or(|e| e.destination_method == "unknown");
+        let unknown = evidence.is_none_or(|e| {
+            DestinationMethod::of_number(e.destination_method) == Some(DestinationMethod::Unknown)
+        });
         Facts {
             epoch: id.map_or(0, |id| id.epoch),
             sequence: id.map_or(0, |id| id.sequence),
             time_ns: event.time.as_ref().map_or(0, nanoseconds),
-            kind: event.kind.clone(),
+            kind: EventKind::word_of(event.kind).to_owned(),
             credential: event
                 .credential
                 .as_ref()
@@ -144,8 +149,9 @@ impl Facts {
                 .as_ref()
                 .filter(|d| !unknown && !(d.ip.is_empty() && d.socket_path.is_empty()))
                 .map(destination),
-            grade: evidence.map_or_else(String::new, |e| e.grade.clone()),
-            channel: evidence.map_or_else(String::new, |e| e.channel.clone()),
+            grade: evidence
+                .map_or_else(String::new, |e| EvidenceGrade::word_of(e.grade).to_owned()),
+            channel: evidence.map_or_else(String::new, |e| Channel::word_of(e.channel).to_owned()),
             bytes: evidence.map_or(0, |e| e.payload_bytes),
             gap: event.gap.as_ref().map(gap),
             finding: event.finding.as_ref().map(|f| FindingFacts {
@@ -166,7 +172,7 @@ impl Facts {
     pub fn finding_event(finding: &Finding, about: &v1::Event) -> v1::Event {
         v1::Event {
             id: None,
-            kind: "finding".to_owned(),
+            kind: EventKind::Finding.number(),
             attack: finding
                 .techniques
                 .iter()
@@ -302,7 +308,7 @@ fn process(p: &v1::Process) -> ProcessFacts {
 
 fn source(s: &v1::Source) -> SourceFacts {
     SourceFacts {
-        kind: s.r#type.clone(),
+        kind: SourceType::word_of(s.r#type).to_owned(),
         path: s.path.clone(),
         env_name: s.env_name.clone(),
         owner_uid: s.owner_uid,
@@ -333,10 +339,10 @@ fn destination(d: &v1::Destination) -> DestinationFacts {
 
 fn gap(g: &v1::Gap) -> GapFacts {
     GapFacts {
-        reason: g.reason.clone(),
+        reason: GapReason::word_of(g.reason).to_owned(),
         detail: g.detail.clone(),
         remedy: g.remedy.clone(),
-        signal: g.signal.clone(),
+        signal: Signal::word_of(g.signal).to_owned(),
         count: g.count,
         from_ns: g.from.as_ref().map(nanoseconds),
         to_ns: g.to.as_ref().map(nanoseconds),
@@ -356,7 +362,7 @@ mod tests {
                 ..Default::default()
             }),
             evidence: Some(v1::Evidence {
-                destination_method: "socket".into(),
+                destination_method: DestinationMethod::Socket.number(),
                 ..Default::default()
             }),
             ..Default::default()
@@ -365,7 +371,7 @@ mod tests {
             Facts::of(&event).destination.map(|d| d.text()),
             Some("192.0.2.1:443".into())
         );
-        event.evidence.as_mut().unwrap().destination_method = "unknown".into();
+        event.evidence.as_mut().unwrap().destination_method = DestinationMethod::Unknown.number();
         assert_eq!(Facts::of(&event).destination, None);
     }
 

@@ -378,11 +378,11 @@ fn first() -> News {
 
 /// What counts as a use: not that a holder sent something in which it was not seen.
 fn is_use(facts: &Facts) -> bool {
-    match facts.kind.as_str() {
-        "credential_read" | "credential_exposed" => true,
-        "credential_sent" => facts.grade != "lineage",
-        _ => false,
-    }
+    facts.grade != "lineage"
+        && matches!(
+            facts.kind.as_str(),
+            "credential_read" | "credential_exposed" | "credential_taken" | "credential_sent"
+        )
 }
 
 #[cfg(test)]

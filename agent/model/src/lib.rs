@@ -2,12 +2,17 @@
 
 pub mod credential;
 pub mod dropped;
+pub mod event;
 pub mod look;
 pub mod observation;
+pub mod status;
+pub mod words;
 mod workload;
 
 pub use credential::{Credential, CredentialRef};
 pub use dropped::{Bound, Dropped};
+pub use event::Event;
 pub use look::{FileLook, PlaceNews, Why};
 pub use observation::*;
+pub use words::*;
 pub use workload::Workload;

@@ -3,6 +3,7 @@
 //! A recording is a sequence of these, one JSON object a line; replaying it gives byte-identical events.
 
 use super::CredentialRef;
+use super::words::{GapReason, Signal, Transform, optional_signal};
 use serde::{Deserialize, Serialize};
 
 /// Clock ticks a second in /proc/PID/stat and in process keys (USER_HZ, 100 on every Linux architecture we build for).
@@ -53,6 +54,8 @@ pub enum Observation {
         signal: i32,
     },
     File(Box<FileSeen>),
+    /// The environment or the memory of a process was read.
+    Taken(TakenSeen),
     Connect {
         at: Stamp,
         ends: Ends,
@@ -109,7 +112,7 @@ pub struct Found {
     pub place: Place,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExeFacts {
     pub path: String,
     pub device: u64,
@@ -211,7 +214,7 @@ pub struct Hit {
     pub credential: CredentialRef,
     /// true: the secret itself. false: only its public identifier.
     pub secret: bool,
-    pub transform: String,
+    pub transform: Transform,
     pub part: String,
     pub occurrences: u32,
     /// An identifier that ends with the payload: whether it is a whole word, the next payload tells.
@@ -263,17 +266,57 @@ pub struct TlsSeen {
     pub hook: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GapSeen {
     pub boot_ns: u64,
-    pub reason: String,
+    pub reason: GapReason,
     pub detail: String,
     pub remedy: String,
     pub count: u64,
-    pub signal: String,
+    #[serde(with = "optional_signal")]
+    pub signal: Option<Signal>,
     /// Interval in wall-clock nanoseconds since the epoch; 0 when open.
     pub from_wall_ns: u64,
     pub to_wall_ns: u64,
     /// The process concerned, when it is one.
     pub pid: Option<Pid>,
+}
+
+impl GapSeen {
+    /// A gap of which no more is known than why and when.
+    #[must_use]
+    pub fn new(reason: GapReason, boot_ns: u64) -> Self {
+        Self {
+            boot_ns,
+            reason,
+            detail: String::new(),
+            remedy: String::new(),
+            count: 0,
+            signal: None,
+            from_wall_ns: 0,
+            to_wall_ns: 0,
+            pid: None,
+        }
+    }
+}
+
+/// What of a process was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Taken {
+    /// The block it was started with.
+    Environment,
+    /// Its memory, in whole or in part: any of its credentials may have been there.
+    Memory,
+}
+
+/// A process read what another one (or itself) holds, out of that process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TakenSeen {
+    /// Who read.
+    pub at: Stamp,
+    /// Out of which process.
+    pub victim: Pid,
+    pub what: Taken,
+    pub hook: String,
 }

@@ -1,7 +1,6 @@
 //! What was found, added up.
 
-use super::forms::Transform;
-use keytrail_model::{CredentialRef, Hit};
+use keytrail_model::{CredentialRef, Hit, Transform};
 use std::sync::Arc;
 
 /// Hits of one payload, one entry for each (credential, secret or identifier, transform, part, open).
@@ -26,7 +25,7 @@ impl Hits {
     ) {
         let same = |hit: &Hit| {
             hit.secret == secret
-                && hit.transform == transform.name()
+                && hit.transform == transform
                 && hit.part == part
                 && hit.open == open
                 && (Arc::ptr_eq(&hit.credential, credential)
@@ -37,7 +36,7 @@ impl Hits {
             None => self.found.push(Hit {
                 credential: credential.clone(),
                 secret,
-                transform: transform.name().to_owned(),
+                transform,
                 part: part.to_owned(),
                 occurrences: 1,
                 open,
@@ -67,7 +66,7 @@ impl Hits {
                     h.credential.fingerprint.clone(),
                     h.part.clone(),
                     !h.secret,
-                    h.transform.clone(),
+                    h.transform.word(),
                     h.open,
                 )
             };

@@ -1,6 +1,5 @@
 //! The hooks of each signal in order of preference, and how one is loaded and attached.
 
-use super::status::{Refused, SignalReport, Tier};
 use aya::{
     Btf, Ebpf,
     programs::{
@@ -9,6 +8,8 @@ use aya::{
     },
 };
 use keytrail_abi::globals::field as f;
+use keytrail_model::status::{Refused, SignalReport};
+use keytrail_model::{Signal as Name, Tier};
 use std::{fs::File, io, path::PathBuf};
 
 /// Where a program is attached.
@@ -64,7 +65,7 @@ pub struct Candidate {
 }
 
 pub struct Signal {
-    pub name: &'static str,
+    pub name: Name,
     pub candidates: &'static [Candidate],
 }
 
@@ -112,7 +113,7 @@ const FAULTS: [Hook; 2] = [
 /// Everything but TLS, whose places are found in files, and opens, which fanotify tells.
 pub const SIGNALS: &[Signal] = &[
     Signal {
-        name: "exec",
+        name: Name::Exec,
         candidates: &[Candidate {
             tier: Tier::Base,
             hooks: &[raw("exec", "sched_process_exec")],
@@ -128,7 +129,7 @@ pub const SIGNALS: &[Signal] = &[
         }],
     },
     Signal {
-        name: "fork",
+        name: Name::Fork,
         candidates: &[Candidate {
             tier: Tier::Base,
             hooks: &[raw("fork", "sched_process_fork")],
@@ -137,7 +138,7 @@ pub const SIGNALS: &[Signal] = &[
         }],
     },
     Signal {
-        name: "exit",
+        name: Name::Exit,
         candidates: &[Candidate {
             tier: Tier::Base,
             hooks: &[raw("exit", "sched_process_exit")],
@@ -146,12 +147,12 @@ pub const SIGNALS: &[Signal] = &[
         }],
     },
     Signal {
-        name: "file_open",
+        name: Name::FileOpen,
         // fanotify's marks cost the watched files only; a trampoline here would cost every open.
         candidates: &[],
     },
     Signal {
-        name: "file_read",
+        name: Name::FileRead,
         candidates: &[
             Candidate {
                 tier: Tier::Fentry,
@@ -178,7 +179,7 @@ pub const SIGNALS: &[Signal] = &[
         ],
     },
     Signal {
-        name: "connect",
+        name: Name::Connect,
         candidates: &[
             Candidate {
                 tier: Tier::Base,
@@ -204,7 +205,7 @@ pub const SIGNALS: &[Signal] = &[
         ],
     },
     Signal {
-        name: "tcp_send",
+        name: Name::TcpSend,
         candidates: &[
             Candidate {
                 tier: Tier::Fentry,
@@ -415,11 +416,8 @@ pub fn reports() -> Vec<SignalReport> {
     SIGNALS
         .iter()
         .map(|signal| signal.name)
-        .chain(["tls_write"])
-        .map(|signal| SignalReport {
-            signal,
-            ..SignalReport::default()
-        })
+        .chain([Name::TlsWrite])
+        .map(SignalReport::new)
         .collect()
 }
 

@@ -14,14 +14,14 @@ mod proof;
 mod provoke;
 mod ring;
 mod start;
-mod status;
 mod tls;
 mod watch;
 mod wipe;
 
 pub use error::SensorError;
+pub use keytrail_model::Tier;
+pub use keytrail_model::status::{LibraryReport, Refused, SensorStatus, SignalReport};
 pub use maps::Loss;
-pub use status::{LibraryReport, Refused, SensorStatus, SignalReport, Tier};
 pub use watch::file_id;
 
 use self::{
@@ -32,6 +32,7 @@ use keytrail_abi::{
     FileAccess, FileId, FileNew, Kind, PROC_UNKNOWN, ProcState, TlsWrite, access,
     state::{self, WIPE_SLOT},
 };
+use keytrail_model::Signal;
 use rustix::event::{PollFd, PollFlags};
 use std::{
     collections::HashMap,
@@ -127,7 +128,7 @@ impl Sensor {
     }
 
     /// Notes something else that a signal needs and does not get.
-    pub fn refused(&mut self, signal: &str, refused: Refused) {
+    pub fn refused(&mut self, signal: Signal, refused: Refused) {
         if let Some(report) = self.status.signal_mut(signal) {
             report.refused.push(refused);
         }

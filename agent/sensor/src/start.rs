@@ -9,7 +9,6 @@ use super::{
     maps::Maps,
     proof, provoke,
     ring::Ring,
-    status::{Refused, SensorStatus, SignalReport, Tier},
     tls::Libraries,
     watch::Watches,
     wipe::Step,
@@ -24,6 +23,8 @@ use keytrail_abi::{
     PROC_IGNORED, ProcState,
     globals::{self, field as f},
 };
+use keytrail_model::status::{Refused, SensorStatus, SignalReport};
+use keytrail_model::{Signal as Name, Tier};
 use std::{
     collections::HashMap,
     io,
@@ -39,6 +40,9 @@ const RING_MIN: u32 = 256 << 10;
 const RING_MAX: u32 = 256 << 20;
 
 pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
+    if in_pid_namespace() {
+        return Err(SensorError::PidNamespace);
+    }
     let kernel =
         btf::Btf::load(Path::new(VMLINUX)).map_err(|error| SensorError::Btf(error.to_string()))?;
     let mut fields = btf::resolve(&kernel);
@@ -122,22 +126,22 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
     for report in &status.signals {
         let hook = report.hook.clone();
         match report.signal {
-            "exec" => names.exec = hook,
-            "fork" => names.fork = hook,
-            "exit" => names.exit = hook,
-            "connect" => names.connect = hook,
-            "tcp_send" => names.send = hook,
+            Name::Exec => names.exec = hook,
+            Name::Fork => names.fork = hook,
+            Name::Exit => names.exit = hook,
+            Name::Connect => names.connect = hook,
+            Name::TcpSend => names.send = hook,
             _ => {}
         }
     }
-    if let Some(report) = status.signal_mut("tcp_send")
+    if let Some(report) = status.signal_mut(Name::TcpSend)
         && report.note.is_empty()
     {
         report.note = "sends by UDP (QUIC) and over Unix sockets are not seen".to_owned();
     }
     let mut libraries = Libraries::default();
     let tls = libraries.prepare(&mut ebpf);
-    if let Some(report) = status.signal_mut("tls_write") {
+    if let Some(report) = status.signal_mut(Name::TlsWrite) {
         match tls {
             Ok(()) => {
                 report.hook = "uprobe".to_owned();
@@ -230,6 +234,12 @@ fn map_ring(ebpf: &mut Ebpf, size: u32) -> Result<(Ring, OwnedFd), SensorError> 
     Ok((ring, fd))
 }
 
+/// Whether this process is in another pid namespace than the first one, whose inode is the same on every Linux
+/// (`PROC_PID_INIT_INO` in include/linux/proc_ns.h). Unknown counts as the first: the proof of the offsets comes after.
+fn in_pid_namespace() -> bool {
+    std::fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() != "pid:[4026531836]")
+}
+
 /// Tries a signal's hooks in order of preference.
 fn attach_signal(
     ebpf: &mut Ebpf,
@@ -309,11 +319,11 @@ fn attach_candidate(
 fn open_fanotify(status: &mut SensorStatus) -> Option<Fanotify> {
     match Fanotify::new() {
         Ok(group) => {
-            if let Some(report) = status.signal_mut("file_open") {
+            if let Some(report) = status.signal_mut(Name::FileOpen) {
                 report.hook = "fanotify".to_owned();
                 report.tier = Some(Tier::Base);
             }
-            if let Some(report) = status.signal_mut("file_read") {
+            if let Some(report) = status.signal_mut(Name::FileRead) {
                 if report.hook.is_empty() {
                     report.hook = "fanotify".to_owned();
                     report.tier = Some(Tier::Base);
@@ -332,7 +342,7 @@ fn open_fanotify(status: &mut SensorStatus) -> Option<Fanotify> {
                 reason: hooks::words(&error),
                 remedy: "a kernel with CONFIG_FANOTIFY, and CAP_SYS_ADMIN".to_owned(),
             };
-            for signal in ["file_open", "file_read"] {
+            for signal in [Name::FileOpen, Name::FileRead] {
                 if let Some(report) = status.signal_mut(signal) {
                     report.refused.push(refused.clone());
                 }

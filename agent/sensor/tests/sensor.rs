@@ -154,7 +154,7 @@ fn a_read_in_an_overlay_is_known_at_once() {
     let tracepoint = host
         .sensor
         .status()
-        .signal("file_read")
+        .signal(keytrail_model::Signal::FileRead)
         .unwrap()
         .hook
         .contains("mm_filemap");
@@ -302,7 +302,11 @@ fn an_executed_program_reads_anew() {
         (&b"sh\0"[..], &b"cat\0"[..])
     );
     // Named after the hook that saw the read, not after what tells opens.
-    let reads = host.sensor.status().signal("file_read").unwrap();
+    let reads = host
+        .sensor
+        .status()
+        .signal(keytrail_model::Signal::FileRead)
+        .unwrap();
     let hook = seen.hook_of(pid, Kind::FILE_NEW).unwrap();
     assert!(
         reads.hook.split(" + ").any(|named| named == hook) && hook != "fanotify",

@@ -64,7 +64,7 @@ pub struct InventoryArgs {
 
     /// Where the fingerprint key and earlier inventories are [default: /var/lib/keytrail for root, else
     /// ~/.local/state/keytrail].
-    #[arg(long, value_name = "DIR", global = true)]
+    #[arg(long, value_name = "DIR", global = true, env = "KEYTRAIL_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
 
     /// The fleet's fingerprint key, instead of the state directory's own.
@@ -277,6 +277,12 @@ fn show(args: &InventoryArgs, document: &Document, report: &Report) -> Result<()
             &shown,
             &Style::of(io::stdout()),
         )),
+        other => {
+            let mut bytes = Vec::new();
+            render::write_document(&mut bytes, document, report, &shown).map_err(text)?;
+            let value = serde_json::from_slice(&bytes).map_err(text)?;
+            print(&in_format(&value, other)?)
+        }
     }
 }
 
@@ -335,8 +341,17 @@ fn show_changes(
             &changes,
             &Style::of(io::stdout()),
         ))?,
+        other => print(&in_format(
+            &render::diff_document(from, to, &changes),
+            other,
+        )?)?,
     }
     Ok(exit::OK)
+}
+
+fn in_format(value: &serde_json::Value, format: TableFormat) -> Result<String, String> {
+    let written = crate::output::document(value, format.format()).map_err(text)?;
+    Ok(written.unwrap_or_default())
 }
 
 fn json(value: &serde_json::Value) -> Result<String, String> {

@@ -21,6 +21,16 @@ const KEYS: &[&str] = &[
 ];
 const LOG_KEYS: &[&str] = &["level", "format"];
 
+/// Every key, those of a table with its name before.
+pub(super) fn all() -> Vec<String> {
+    let of_log = LOG_KEYS.iter().map(|key| format!("log.{key}"));
+    KEYS.iter()
+        .filter(|key| **key != "log")
+        .map(|key| (*key).to_owned())
+        .chain(of_log)
+        .collect()
+}
+
 /// A ring is mapped twice and pinned in memory: beyond this it is a mistake.
 const RING_MAX: u64 = 1 << 30;
 const RING_MIN: u64 = 64 << 10;

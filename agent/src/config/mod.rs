@@ -4,6 +4,7 @@
 
 mod keys;
 mod parse;
+pub mod reference;
 
 pub use parse::ConfigError;
 
@@ -144,6 +145,12 @@ impl Config {
     pub fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
         keys::apply(parse::Document::new(text, file)?)
     }
+}
+
+/// The names of all keys, as in messages (`log.level`).
+#[must_use]
+pub fn keys() -> Vec<String> {
+    keys::all()
 }
 
 /// Parses a log level or filter.

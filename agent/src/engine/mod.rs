@@ -23,6 +23,9 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+/// Under this name the records of other keytrail processes that were left out are counted.
+pub const OWN_LEFT_OUT: &str = "own_left_out";
+
 /// What an engine is started with.
 #[derive(Clone, Debug, Default)]
 pub struct EngineOptions {

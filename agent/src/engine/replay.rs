@@ -2,6 +2,7 @@
 
 use super::judge::Judge;
 use keytrail_core::correlate::Core;
+use keytrail_export::convert;
 use keytrail_model::Observation;
 use keytrail_proto::v1;
 use std::fmt;
@@ -63,11 +64,12 @@ pub fn replay(
         }
         let mut found = Vec::new();
         for event in core.step(&observation) {
+            let event = convert::event(event);
             found.extend(judge.step(&event));
             each(event);
         }
         for mut event in found {
-            core.number(&mut event);
+            event.id = Some(convert::id(core.next_id()));
             each(event);
         }
     }

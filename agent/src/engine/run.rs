@@ -7,13 +7,16 @@ use super::programs::Programs;
 use super::{Command, Shared, Sink};
 use keytrail_abi::{FileId, Kind, PROC_HOLDER, ProcState};
 use keytrail_core::correlate::Core;
+use keytrail_export::convert;
 use keytrail_host::clock::{boot_ns, wall_ns};
+use keytrail_host::own::Own;
 use keytrail_ingest::decode;
 use keytrail_ingest::{Digest, Digested, Kernel, Settle};
-use keytrail_model::{Dropped, GapSeen, Observation, Pid};
+use keytrail_model::status::LibraryReport;
+use keytrail_model::{Dropped, Event, GapSeen, Observation, Pid};
 use keytrail_payload as wire;
 use keytrail_proto::v1;
-use keytrail_sensor::{LibraryReport, RawRecord, Sensor};
+use keytrail_sensor::{RawRecord, Sensor};
 use keytrail_store::Ledger;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -125,12 +128,14 @@ pub(super) struct Line {
     pub root: Option<u32>,
     pub events: u64,
     /// Counts of the gaps so far, by reason.
-    pub gaps: BTreeMap<String, u64>,
+    pub gaps: BTreeMap<&'static str, u64>,
     pub records: BTreeMap<&'static str, u64>,
     pub bad_records: u64,
     pub places: Places,
     pub programs: Programs,
     pub judge: Judge,
+    /// Other keytrail processes, whose doings are no uses.
+    pub own: Own,
     deferred: Deferred,
     out: Digested,
     /// Holders whose libraries were looked at when they first connected.
@@ -156,6 +161,7 @@ impl Line {
             places: Places::open(None),
             programs: Programs::default(),
             judge: Judge::default(),
+            own: Own::new(),
             deferred: Deferred::default(),
             out: Digested::default(),
             connected: HashSet::new(),
@@ -262,6 +268,10 @@ impl Line {
             {
                 followed.insert(*child);
             }
+            if self.is_own(&observation) {
+                self.own.leave_out();
+                continue;
+            }
             self.step(&observation);
             if let Observation::Connect { at, .. } = &observation
                 && self.core.holds(at.pid)
@@ -304,6 +314,26 @@ impl Line {
         }
         for settle in out.settle.drain(..) {
             self.settle(settle);
+        }
+    }
+
+    /// Whether an observation is of what another keytrail does: looking into files, or a self-test's sends. That it runs
+    /// is told of it as of everybody.
+    fn is_own(&mut self, observation: &Observation) -> bool {
+        match observation {
+            Observation::File(seen) => self.own.is(seen.at.pid),
+            Observation::Connect { at, .. } => self.own.is(at.pid),
+            Observation::Send(seen) => self.own.is(seen.at.pid),
+            Observation::TlsWrite(seen) => self.own.is(seen.at.pid),
+            Observation::Exec(exec) => {
+                self.own.forget(exec.at.pid);
+                false
+            }
+            Observation::Exit { at, .. } => {
+                self.own.forget(at.pid);
+                false
+            }
+            _ => false,
         }
     }
 
@@ -387,27 +417,27 @@ impl Line {
         }
         let mut found = Vec::new();
         for event in self.core.step(observation) {
-            if self.wanted(&event) {
-                found.extend(self.judge.step(&event));
+            self.events += 1;
+            if !self.wanted(&event) {
+                continue;
             }
+            if let Some(gap) = &event.gap {
+                *self.gaps.entry(gap.reason.word()).or_default() += gap.count.max(1);
+            }
+            let event = convert::event(event);
+            found.extend(self.judge.step(&event));
             self.emit(event);
         }
         // After all events of this step, which have their numbers already.
         for mut event in found {
-            self.core.number(&mut event);
+            self.events += 1;
+            event.id = Some(convert::id(self.core.next_id()));
             self.emit(event);
         }
     }
 
     /// One event to whoever keeps it and reads it.
     fn emit(&mut self, event: v1::Event) {
-        self.events += 1;
-        if !self.wanted(&event) {
-            return;
-        }
-        if let Some(gap) = &event.gap {
-            *self.gaps.entry(gap.reason.clone()).or_default() += gap.count.max(1);
-        }
         let event = Arc::new(event);
         if let Some(ledger) = &self.ledger {
             self.programs.met(&event);
@@ -425,7 +455,7 @@ impl Line {
             .is_none_or(|followed| followed.iter().any(|pid| library.users.contains(&pid.tgid)))
     }
 
-    fn wanted(&self, event: &v1::Event) -> bool {
+    fn wanted(&self, event: &Event) -> bool {
         let (Some(followed), Some(root)) = (&self.followed, self.root) else {
             return true;
         };
@@ -730,16 +760,25 @@ impl Runner {
         if self.line.bad_records > 0 {
             lost.insert("undecodable".to_owned(), self.line.bad_records);
         }
+        let mut records: BTreeMap<String, u64> = self
+            .line
+            .records
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), *v))
+            .collect();
+        if self.line.own.left_out() > 0 {
+            records.insert(super::OWN_LEFT_OUT.to_owned(), self.line.own.left_out());
+        }
         let counters = v1::Counters {
-            records: self
+            records: records.into_iter().collect(),
+            lost: lost.into_iter().collect(),
+            events: self.line.events,
+            gaps: self
                 .line
-                .records
+                .gaps
                 .iter()
                 .map(|(k, v)| ((*k).to_owned(), *v))
                 .collect(),
-            lost: lost.into_iter().collect(),
-            events: self.line.events,
-            gaps: self.line.gaps.clone().into_iter().collect(),
             credentials: self.line.digest.registry.len() as u64,
             processes: table.len() as u64,
             holders: table.live().filter(|p| !p.holdings.is_empty()).count() as u64,

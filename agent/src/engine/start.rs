@@ -7,11 +7,11 @@ use super::{EngineError, EngineHandle, EngineOptions, Memory, Shared, Sink, Tell
 use crate::config;
 use keytrail_host::clock::{boot_ns, wall_ns};
 use keytrail_ingest::{Digest, DigestOptions, Files, Registry};
-use keytrail_model::{AgentStart, GapSeen, Observation, Pid};
+use keytrail_model::{AgentStart, GapReason, GapSeen, Observation, Pid, Signal, Tier};
 use keytrail_payload::{Matcher, Streams};
 use keytrail_proto::v1;
 use keytrail_secret::{Classifier, Fingerprinter};
-use keytrail_sensor::{Sensor, SensorError, SensorOptions, Tier};
+use keytrail_sensor::{Sensor, SensorError, SensorOptions};
 use keytrail_store::{Ledger, Retention, RunInfo};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use std::collections::{BTreeMap, HashSet};
@@ -89,7 +89,7 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
         host: host(),
         boot: boot_id.clone(),
         epoch: run.epoch,
-        started: Some(keytrail_core::correlate::timestamp(wall_ns())),
+        started: Some(keytrail_export::convert::timestamp(wall_ns())),
     };
     line.step(&Observation::Start(AgentStart {
         agent: run.agent,
@@ -146,7 +146,7 @@ fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
     if let Some(why) = keytrail_ingest::files_refused() {
         let refused = coverage::openat2(&why);
         runner.line.gap(coverage::files_closed(&refused, now));
-        runner.sensor.refused("file_read", refused);
+        runner.sensor.refused(Signal::FileRead, refused);
     }
     // Who holds what comes first: until then the kernel side takes running holders for clean.
     match follow_only {
@@ -208,45 +208,39 @@ fn backfill(runner: &mut Runner) {
 /// Processes that had done what they did before the agent looked.
 fn before_the_agent(count: u64) -> GapSeen {
     GapSeen {
-        boot_ns: boot_ns(),
-        reason: "backfill".to_owned(),
         detail: format!(
             "{count} processes ran before the agent; what they read and sent until now was not seen"
         ),
         remedy: "start the agent early in the boot".to_owned(),
         count,
-        signal: "exec".to_owned(),
-        ..GapSeen::default()
+        signal: Some(Signal::Exec),
+        ..GapSeen::new(GapReason::Backfill, boot_ns())
     }
 }
 
 fn unreadable_environment(pid: Pid, why: &str) -> GapSeen {
     GapSeen {
-        boot_ns: boot_ns(),
-        reason: "environment_unreadable".to_owned(),
         detail: format!(
             "the environment of process {} cannot be read: {why}",
             pid.tgid
         ),
         remedy: "run the agent with CAP_SYS_PTRACE".to_owned(),
         count: 1,
-        signal: "exec".to_owned(),
+        signal: Some(Signal::Exec),
         pid: Some(pid),
-        ..GapSeen::default()
+        ..GapSeen::new(GapReason::EnvironmentUnreadable, boot_ns())
     }
 }
 
 fn unknown_process(tgid: u32) -> GapSeen {
     GapSeen {
-        boot_ns: boot_ns(),
-        reason: "environment_unreadable".to_owned(),
         detail: format!(
             "/proc/{tgid}/stat cannot be read: what process {tgid} was started with is not known"
         ),
         remedy: "run the agent where /proc is the host's own, mounted without hidepid".to_owned(),
         count: 1,
-        signal: "exec".to_owned(),
-        ..GapSeen::default()
+        signal: Some(Signal::Exec),
+        ..GapSeen::new(GapReason::EnvironmentUnreadable, boot_ns())
     }
 }
 

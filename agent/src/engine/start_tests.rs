@@ -8,15 +8,13 @@ fn what_ran_before_is_a_gap() {
     assert_eq!(
         gap,
         GapSeen {
-            boot_ns: gap.boot_ns,
-            reason: "backfill".to_owned(),
             detail:
                 "42 processes ran before the agent; what they read and sent until now was not seen"
                     .to_owned(),
             remedy: "start the agent early in the boot".to_owned(),
             count: 42,
-            signal: "exec".to_owned(),
-            ..GapSeen::default()
+            signal: Some(Signal::Exec),
+            ..GapSeen::new(GapReason::Backfill, gap.boot_ns)
         }
     );
     assert!(gap.boot_ns > 0);
@@ -32,14 +30,12 @@ fn an_environment_that_cannot_be_read_is_a_gap_of_its_process() {
     assert_eq!(
         gap,
         GapSeen {
-            boot_ns: gap.boot_ns,
-            reason: "environment_unreadable".to_owned(),
             detail: "the environment of process 77 cannot be read: Permission denied".to_owned(),
             remedy: "run the agent with CAP_SYS_PTRACE".to_owned(),
             count: 1,
-            signal: "exec".to_owned(),
+            signal: Some(Signal::Exec),
             pid: Some(pid),
-            ..GapSeen::default()
+            ..GapSeen::new(GapReason::EnvironmentUnreadable, gap.boot_ns)
         }
     );
     assert!(gap.boot_ns > 0);

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use keytrail_model::{DestinationMethod, EventKind, EvidenceGrade, GapReason, Signal};
 use keytrail_proto::v1::{
     CheckUseRequest, CheckUseResponse, Credential, Destination, Event, EventId, Evidence,
     Executable, Gap, HostName, Process, UseAct, Verdict,
@@ -39,25 +40,19 @@ struct Loss {
 }
 
 /// Reasons, their signals, and the acts that a use of is lost by them.
-const LOSSES: [(&str, &str, &[UseAct]); 5] = [
-    ("records_lost", "file_read", &[UseAct::Read]),
+const LOSSES: [(GapReason, Signal, &[UseAct]); 5] = [
+    (GapReason::RecordsLost, Signal::FileRead, &[UseAct::Read]),
+    (GapReason::RecordsLost, Signal::Exec, ALL),
+    (GapReason::HookRefused, Signal::Exec, ALL),
     (
-        "records_lost",
-        "exec",
-        &[UseAct::Read, UseAct::Held, UseAct::Sent],
+        GapReason::EnvironmentTruncated,
+        Signal::Exec,
+        &[UseAct::Held],
     ),
-    (
-        "history_lost",
-        "",
-        &[UseAct::Read, UseAct::Held, UseAct::Sent],
-    ),
-    ("environment_truncated", "exec", &[UseAct::Held]),
-    (
-        "something_new",
-        "",
-        &[UseAct::Read, UseAct::Held, UseAct::Sent],
-    ),
+    (GapReason::Offsets, Signal::Exec, ALL),
 ];
+
+const ALL: &[UseAct] = &[UseAct::Read, UseAct::Held, UseAct::Sent];
 
 fn start() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
@@ -78,11 +73,11 @@ fn used(truth: &Truth, epoch: u64, sequence: u64) -> Arc<Event> {
         }),
         time: timestamp(truth.at),
         kind: match truth.act {
-            UseAct::Read => "credential_read",
-            UseAct::Held => "credential_exposed",
-            _ => "credential_sent",
+            UseAct::Read => EventKind::CredentialRead,
+            UseAct::Held => EventKind::CredentialExposed,
+            _ => EventKind::CredentialSent,
         }
-        .into(),
+        .number(),
         credential: Some(Credential {
             kind: "github-token".into(),
             fingerprint: FINGERPRINT.into(),
@@ -107,8 +102,12 @@ fn used(truth: &Truth, epoch: u64, sequence: u64) -> Arc<Event> {
             ..Default::default()
         }),
         evidence: Some(Evidence {
-            grade: "observed".into(),
-            destination_method: if sent { "socket" } else { "" }.into(),
+            grade: EvidenceGrade::Observed.number(),
+            destination_method: if sent {
+                DestinationMethod::Socket.number()
+            } else {
+                0
+            },
             ..Default::default()
         }),
         ..Default::default()
@@ -124,10 +123,10 @@ fn lost(loss: &Loss, epoch: u64, sequence: u64) -> Arc<Event> {
             ..Default::default()
         }),
         time: timestamp(loss.to),
-        kind: "coverage_gap".into(),
+        kind: EventKind::CoverageGap.number(),
         gap: Some(Gap {
-            reason: reason.into(),
-            signal: signal.into(),
+            reason: reason.number(),
+            signal: signal.number(),
             from: timestamp(loss.from),
             to: timestamp(loss.to),
             count: 1,

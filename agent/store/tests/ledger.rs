@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use keytrail_model::EventKind;
 use keytrail_proto::v1::{Credential, Event, EventId};
 use keytrail_store::{Ledger, LedgerError, Retention};
 use pbjson_types::Timestamp;
@@ -28,7 +29,7 @@ fn event(n: u64, kind: &str, fingerprint: &str) -> Arc<Event> {
             seconds: now_seconds(),
             nanos: 5,
         }),
-        kind: kind.into(),
+        kind: EventKind::of_word(kind).unwrap().number(),
         credential: Some(Credential {
             kind: "github-token".into(),
             fingerprint: fingerprint.into(),
@@ -145,7 +146,7 @@ fn credentials_are_counted_and_events_kept_in_order() {
     ledger.record(event(2, "credential_sent", "kt1:aa"));
     ledger.record(event(3, "credential_exposed", "kt1:bb"));
     ledger.record(Arc::new(Event {
-        kind: "coverage_gap".into(),
+        kind: EventKind::CoverageGap.number(),
         ..Default::default()
     }));
     ledger.flush();
@@ -199,11 +200,15 @@ fn old_and_many_events_are_forgotten() {
     assert_eq!(ledger.credentials(10).unwrap()[0].reads, 51);
 
     let none = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open_with(none.path(), Retention {
+    let ledger = Ledger::open_with(
+        none.path(),
+        Retention {
             events: 0,
             days: 2,
             ..Retention::default()
-        }).unwrap();
+        },
+    )
+    .unwrap();
     ledger.record(event(1, "credential_read", "kt1:aa"));
     ledger.flush();
     assert_eq!(

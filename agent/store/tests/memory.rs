@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use keytrail_findings::facts::CredentialFacts;
+use keytrail_model::{Channel, DestinationMethod, EventKind, EvidenceGrade, SourceType};
 use keytrail_proto::v1::{
     CheckUseRequest, Credential, Destination, Event, EventId, Evidence, Executable,
     GetCredentialRequest, GetGraphRequest, HostName, ListCoverageRequest, ListCredentialsRequest,
@@ -35,7 +36,7 @@ fn event(sequence: u64, kind: &str, credential: u64) -> Event {
             seconds: now / 1_000_000_000,
             nanos: 0,
         }),
-        kind: kind.into(),
+        kind: EventKind::of_word(kind).unwrap().number(),
         credential: Some(Credential {
             kind: "github-token".into(),
             identifier: "octocat".into(),
@@ -56,7 +57,7 @@ fn event(sequence: u64, kind: &str, credential: u64) -> Event {
             ..Default::default()
         }),
         source: Some(Source {
-            r#type: "file".into(),
+            r#type: SourceType::File.number(),
             path: "/srv/.env".into(),
             mode: "0600".into(),
             ..Default::default()
@@ -72,10 +73,10 @@ fn event(sequence: u64, kind: &str, credential: u64) -> Event {
             ..Default::default()
         }),
         evidence: Some(Evidence {
-            grade: "observed".into(),
-            channel: if sent { "tls" } else { "file" }.into(),
+            grade: EvidenceGrade::Observed.number(),
+            channel: if sent { Channel::Tls } else { Channel::File }.number(),
             payload_bytes: 10,
-            destination_method: "socket".into(),
+            destination_method: DestinationMethod::Socket.number(),
             ..Default::default()
         }),
         ..Default::default()

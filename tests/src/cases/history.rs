@@ -3,7 +3,7 @@
 use crate::{
     agent::{Agent, Setup},
     command::{Done, sh},
-    events::{Ask as _, Event},
+    events::{Ask as _, Event, now_ns},
     machine::{Scratch, patience, turn, wait_for},
     plant,
     server::TlsServer,
@@ -237,4 +237,43 @@ pub fn what_a_client_has_survives_a_kill() {
         text.contains("killed or crashed") && text.contains("no_agent"),
         "{text}"
     );
+}
+
+/// A decoy that is read is a finding of the highest severity, within a second; a copy that is no decoy is none.
+pub fn a_decoy_that_is_read_is_a_finding() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let path = agent.home().join("decoy/.netrc");
+    let decoy = |action: &str, what: &std::path::Path| {
+        agent
+            .client("decoy")
+            .arg(action)
+            .arg(what)
+            .arg("--state-dir")
+            .arg(agent.dir().join("state"))
+    };
+    decoy("plant", &path).args(["--kind", "netrc"]).run().ok();
+    let again = decoy("plant", &path).args(["--kind", "netrc"]).run();
+    assert_eq!(again.code(), 1, "over another file");
+    agent.sentinel();
+    let before = now_ns();
+    let done = sh("cat \"$1\" > /dev/null").arg(&path).run().ok();
+    let finding = agent.expect("the finding", done.pid, |e| {
+        e.is("finding")
+            && e.finding
+                .as_ref()
+                .is_some_and(|f| f.rule == "decoy-touched")
+    });
+    let took = now_ns().saturating_sub(before);
+    println!("found after {} ms", took / 1_000_000);
+    let about = finding.finding.clone().unwrap();
+    assert_eq!(about.severity, "critical", "{about:?}");
+    assert!(about.seen.contains("cat"), "{about:?}");
+    assert_eq!(about.events.len(), 1, "{about:?}");
+    let list = agent.client("findings").args(["-o", "json"]).run();
+    let list = String::from_utf8_lossy(&list.stdout).into_owned();
+    assert!(list.contains("decoy-touched"), "{list}");
+    decoy("remove", &path).run().ok();
+    assert!(!path.exists(), "the decoy is left behind");
 }

@@ -99,6 +99,7 @@ const TEST: &[Package] = &[
     package("nginx-light", "receives them over TLS"),
     package("openssl", "certificates, and a second TLS server"),
     package("python3", "a client that uses SSL_write_ex"),
+    package("python3-pip", "fetches the stock gRPC client of Python"),
     package("git", "a client with credential helpers"),
     package(
         "gdb",
@@ -207,6 +208,7 @@ fn without_apt(wanted: &[Package], building: bool) -> Result<()> {
         "binutils" => Some("strip"),
         "procps" => Some("ps"),
         "nodejs" => Some("node"),
+        "python3-pip" => Some("pip3"),
         name @ ("gcc" | "curl" | "wget" | "openssl" | "python3" | "git" | "gdb" | "bpftrace"
         | "hey") => Some(name),
         _ => None,

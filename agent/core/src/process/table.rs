@@ -1,8 +1,7 @@
 //! The process table: one entry a program run, kept for a while after exit so that late records find it.
 
-use keytrail_model::Workload;
-use keytrail_model::{CredentialRef, ExeFacts, FileFacts, Pid, Stamp, TICK_NS};
-use keytrail_proto::v1;
+use keytrail_model::event::{Ancestor, Process};
+use keytrail_model::{CredentialRef, ExeFacts, FileFacts, Pid, Stamp, TICK_NS, Workload};
 use std::collections::{HashMap, HashSet};
 
 /// Ancestors named in an event.
@@ -18,6 +17,8 @@ pub enum HoldingPlace {
     File(Box<FileFacts>),
     Env(String),
     Argv(u32),
+    /// Another process, by its key.
+    Process(String),
 }
 
 /// One credential in the hands of one process.
@@ -241,23 +242,19 @@ impl ProcessTable {
 
     /// The process as events show it.
     #[must_use]
-    pub fn describe(&self, pid: Pid) -> v1::Process {
+    pub fn describe(&self, pid: Pid) -> Process {
         let Some(p) = self.procs.get(&pid) else {
-            return v1::Process {
+            return Process {
                 key: self.key(pid),
                 pid: pid.tgid,
-                ..v1::Process::default()
+                ..Process::default()
             };
         };
-        v1::Process {
+        Process {
             key: self.key(pid),
             pid: pid.tgid,
             namespace_pid: if p.ns_tgid == 0 { pid.tgid } else { p.ns_tgid },
-            executable: Some(v1::Executable {
-                path: p.exe.path.clone(),
-                device: p.exe.device,
-                inode: p.exe.inode,
-            }),
+            executable: Some(p.exe.clone()),
             comm: p.comm.clone(),
             argv: p.argv.clone(),
             cwd: p.cwd.clone(),
@@ -271,19 +268,19 @@ impl ProcessTable {
             unit: p.workload.unit.clone(),
             pod: p.workload.pod.clone(),
             ancestors: self.ancestors(p.parent),
-            start_time: Some(super::timestamp(self.boot_wall_ns + pid.start * TICK_NS)),
+            start_time_ns: Some(self.boot_wall_ns + pid.start * TICK_NS),
             ppid: p.parent.map_or(0, |parent| parent.tgid),
         }
     }
 
-    fn ancestors(&self, mut next: Option<Pid>) -> Vec<v1::Ancestor> {
-        let mut out: Vec<v1::Ancestor> = Vec::new();
+    fn ancestors(&self, mut next: Option<Pid>) -> Vec<Ancestor> {
+        let mut out: Vec<Ancestor> = Vec::new();
         while let Some(pid) = next {
             if out.len() == MAX_ANCESTORS || pid.tgid == 0 {
                 break;
             }
             let proc = self.procs.get(&pid);
-            out.push(v1::Ancestor {
+            out.push(Ancestor {
                 key: self.key(pid),
                 pid: pid.tgid,
                 comm: proc.map(|p| p.comm.clone()).unwrap_or_default(),

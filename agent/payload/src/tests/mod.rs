@@ -56,7 +56,7 @@ pub fn found(matcher: &Matcher, parts: &[&[u8]]) -> Vec<(String, String, u32)> {
     let name = |hit: Hit| {
         (
             hit.credential.fingerprint[4..].to_owned(),
-            hit.transform,
+            hit.transform.word().to_owned(),
             hit.occurrences,
         )
     };

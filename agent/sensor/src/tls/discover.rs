@@ -3,6 +3,7 @@
 //! Processes choose the names of their files. A mapped file is opened through the kernel's own link to it, which is
 //! the very inode, deleted or in another mount namespace or not; a path is only the way back.
 
+use keytrail_model::TlsStack;
 use rustix::fs::{self as rfs, CWD, Mode, OFlags, ResolveFlags};
 use std::{
     ffi::OsString,
@@ -90,13 +91,13 @@ pub enum Named {
 }
 
 impl Named {
-    pub fn stack(self) -> &'static str {
+    pub fn stack(self) -> TlsStack {
         match self {
-            Self::OpenSsl => "openssl",
-            Self::GnuTls => "gnutls",
-            Self::Nss => "nss",
-            Self::BoringSsl => "boringssl",
-            Self::Java => "java",
+            Self::OpenSsl => TlsStack::OpenSsl,
+            Self::GnuTls => TlsStack::GnuTls,
+            Self::Nss => TlsStack::Nss,
+            Self::BoringSsl => TlsStack::BoringSsl,
+            Self::Java => TlsStack::Java,
         }
     }
 

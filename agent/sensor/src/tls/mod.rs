@@ -10,14 +10,13 @@ use self::{
     elf::{ElfError, Function},
     prologue::Place,
 };
-use super::{
-    hooks,
-    status::{LibraryReport, Refused},
-};
+use super::hooks;
 use aya::{
     Ebpf,
     programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope},
 };
+use keytrail_model::TlsStack;
+use keytrail_model::status::{LibraryReport, Refused};
 use std::{
     collections::{HashMap, HashSet},
     fs::File,
@@ -76,7 +75,7 @@ const UNSEEN: &str = "its connections are seen, what is sent on them is not";
 /// One file with TLS inside, or known to have none.
 struct Image {
     path: PathBuf,
-    stack: &'static str,
+    stack: Option<TlsStack>,
     /// Why nothing is attached; `None` with no links: there is no TLS in it.
     uncovered: Option<(String, &'static str)>,
     hooks: Vec<String>,
@@ -375,7 +374,7 @@ impl Libraries {
         let names = TARGETS.map(|target| target.name);
         let mut image = Image {
             path,
-            stack: named.map_or("", Named::stack),
+            stack: named.map(Named::stack),
             uncovered: None,
             hooks: Vec::new(),
             stepped: Vec::new(),
@@ -386,16 +385,17 @@ impl Libraries {
         match elf::inspect(file, &names, named.is_none()) {
             Ok(inside) if inside.functions.is_empty() => image.without_functions(&inside, named),
             Ok(inside) => {
-                if image.stack.is_empty() || image.stack == "openssl" {
-                    image.stack = match inside
+                if image.stack.is_none_or(|stack| stack == TlsStack::OpenSsl) {
+                    let stack = match inside
                         .functions
                         .iter()
                         .find_map(|function| TARGETS.get(function.name))
                     {
-                        Some(target) if target.name.starts_with("gnutls") => "gnutls",
-                        _ if inside.boringssl => "boringssl",
-                        _ => "openssl",
+                        Some(target) if target.name.starts_with("gnutls") => TlsStack::GnuTls,
+                        _ if inside.boringssl => TlsStack::BoringSsl,
+                        _ => TlsStack::OpenSsl,
                     };
+                    image.stack = Some(stack);
                 }
                 for function in &inside.functions {
                     self.attach(ebpf, file, function, inside.x86_64, &mut image);
@@ -550,17 +550,23 @@ impl Libraries {
 impl Image {
     fn without_functions(&mut self, inside: &elf::Image, named: Option<Named>) {
         let (stack, reason) = match named {
-            None if inside.go => ("go", "Go's own TLS is not hooked yet"),
-            None if inside.rustls => ("rustls", "rustls has no function of a stable name to hook"),
+            None if inside.go => (TlsStack::Go, "Go's own TLS is not hooked yet"),
+            None if inside.rustls => (
+                TlsStack::Rustls,
+                "rustls has no function of a stable name to hook",
+            ),
             None => return,
-            Some(Named::Java) => ("java", "Java's own TLS (JSSE) has no native code to hook"),
-            Some(Named::Nss) => ("nss", "NSS is not hooked yet"),
+            Some(Named::Java) => (
+                TlsStack::Java,
+                "Java's own TLS (JSSE) has no native code to hook",
+            ),
+            Some(Named::Nss) => (TlsStack::Nss, "NSS is not hooked yet"),
             Some(named) => (
                 named.stack(),
                 "it exports none of the functions that take plaintext",
             ),
         };
-        self.stack = stack;
+        self.stack = Some(stack);
         self.uncovered = Some((reason.to_owned(), UNSEEN));
     }
 
@@ -591,7 +597,7 @@ impl Image {
         }
         Some(LibraryReport {
             path: self.path.to_string_lossy().into_owned(),
-            stack: self.stack.to_owned(),
+            stack: self.stack,
             covered,
             reason,
             remedy: remedy.to_owned(),

@@ -105,7 +105,7 @@ fn a_bundled_library_comes_and_goes() {
     };
     let found = report(&sensor).unwrap();
     assert!(
-        found.covered && found.hooks.len() == 3 && found.stack == "openssl",
+        found.covered && found.hooks.len() == 3 && found.stack == Some(TlsStack::OpenSsl),
         "{found:?}"
     );
     assert!(

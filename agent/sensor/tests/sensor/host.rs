@@ -67,7 +67,7 @@ impl Host {
         let tier = self
             .sensor
             .status()
-            .signal("file_read")
+            .signal(keytrail_model::Signal::FileRead)
             .and_then(|report| report.tier);
         Some(if tier == Some(Tier::Fentry) {
             fentry
@@ -78,13 +78,19 @@ impl Host {
 
     /// Kernels before 5.15 do not tell which uprobe fired, nor when the probed call is over.
     pub fn knows_calls(&self) -> bool {
-        let report = self.sensor.status().signal("tls_write");
+        let report = self
+            .sensor
+            .status()
+            .signal(keytrail_model::Signal::TlsWrite);
         report.is_some_and(|report| report.note.is_empty())
     }
 
     /// Does the kernel tell of accesses to mappings?
     pub fn tells_faults(&self) -> bool {
-        let report = self.sensor.status().signal("file_read");
+        let report = self
+            .sensor
+            .status()
+            .signal(keytrail_model::Signal::FileRead);
         report.is_some_and(|report| report.hook.contains("mm_filemap_map_pages"))
     }
 

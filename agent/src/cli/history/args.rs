@@ -1,7 +1,7 @@
 //! Arguments of the questions about the past.
 
 use crate::cli::args::AddressArgs;
-use crate::cli::moment::{Moment, parse};
+use crate::cli::filter_args::{When, parse_when};
 use clap::{Args, Subcommand, ValueEnum};
 use keytrail_proto::v1;
 use std::path::PathBuf;
@@ -55,21 +55,21 @@ impl ActArg {
 /// An interval.
 #[derive(Debug, Args)]
 pub struct Times {
-    /// From so long ago (30s, 5m, 2h, 7d), or from this time (RFC 3339).
-    #[arg(long, value_name = "TIME", value_parser = parse)]
-    pub since: Option<Moment>,
+    /// From so long ago (30s, 5m, 2h, 7d), or from this time (2026-11-28T21:03, in the local zone unless it says otherwise).
+    #[arg(long, value_name = "TIME", value_parser = parse_when)]
+    pub since: Option<When>,
 
     /// The same.
-    #[arg(long, value_name = "TIME", value_parser = parse, conflicts_with = "since")]
-    pub from: Option<Moment>,
+    #[arg(long, value_name = "TIME", value_parser = parse_when, conflicts_with = "since")]
+    pub from: Option<When>,
 
     /// Until then [default: now].
-    #[arg(long, value_name = "TIME", value_parser = parse)]
-    pub to: Option<Moment>,
+    #[arg(long, value_name = "TIME", value_parser = parse_when)]
+    pub to: Option<When>,
 }
 
 impl Times {
-    pub fn interval(&self) -> (Option<Moment>, Option<Moment>) {
+    pub fn interval(&self) -> (Option<When>, Option<When>) {
         (self.since.or(self.from), self.to)
     }
 }
@@ -105,10 +105,6 @@ pub struct CredentialArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Exit status: 0 it was used; 1 it was not; 6 not known, because something could not be seen; \
-2 wrong usage; 3 no agent to talk to; 5 not permitted; 7 the question could not be answered."
-)]
 pub struct UsedArgs {
     #[command(flatten)]
     pub agent: AddressArgs,

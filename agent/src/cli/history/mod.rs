@@ -9,7 +9,7 @@ pub use args::{
 };
 pub(super) use used::run as used;
 
-use super::moment::Moment;
+use super::filter_args::When;
 use super::watch::status_of;
 use super::{exit, fail};
 use crate::output::{Style, history as render, json};
@@ -188,8 +188,8 @@ pub(super) fn uses(args: &UsesArgs) -> u8 {
         loop {
             let answer = client
                 .list_uses(ListUsesRequest {
-                    from: from.map(Moment::timestamp),
-                    to: to.map(Moment::timestamp),
+                    from: from.map(When::timestamp),
+                    to: to.map(When::timestamp),
                     credential: args.credential.clone().unwrap_or_default(),
                     by: args.by.clone().unwrap_or_default(),
                     to_host: args.to_host.clone().unwrap_or_default(),
@@ -217,8 +217,8 @@ pub(super) fn findings(args: &FindingsArgs) -> u8 {
         let (from, to) = args.times.interval();
         let answer = history(channel)
             .list_findings(ListFindingsRequest {
-                from: from.map(Moment::timestamp),
-                to: to.map(Moment::timestamp),
+                from: from.map(When::timestamp),
+                to: to.map(When::timestamp),
                 credential: args.credential.clone().unwrap_or_default(),
                 rule: args.rule.clone().unwrap_or_default(),
                 page_size: args.limit.min(PAGE),
@@ -240,8 +240,8 @@ pub(super) fn coverage(args: &CoverageArgs) -> u8 {
         let (from, to) = args.times.interval();
         let answer = history(channel)
             .list_coverage(ListCoverageRequest {
-                from: from.map(Moment::timestamp),
-                to: to.map(Moment::timestamp),
+                from: from.map(When::timestamp),
+                to: to.map(When::timestamp),
             })
             .await?
             .into_inner();
@@ -264,8 +264,8 @@ pub(super) fn graph(args: &GraphArgs) -> u8 {
         let answer = history(channel)
             .get_graph(GetGraphRequest {
                 credential: args.credential.clone().unwrap_or_default(),
-                from: from.map(Moment::timestamp),
-                to: to.map(Moment::timestamp),
+                from: from.map(When::timestamp),
+                to: to.map(When::timestamp),
             })
             .await?
             .into_inner();

@@ -4,7 +4,7 @@ use super::args::{Shape, UsedArgs};
 use super::{End, Outcome, history, line, print};
 use crate::cli::classify::KEY_FILE;
 use crate::cli::exit;
-use crate::cli::moment::Moment;
+use crate::cli::filter_args::When;
 use crate::output::{Style, history as render};
 use keytrail_proto::v1::{
     CheckUseRequest, CheckUseResponse, GetHistoryStatusRequest, HiddenInterval, UseAct, Verdict,
@@ -48,9 +48,9 @@ pub(crate) fn run(args: &UsedArgs) -> u8 {
             let answer = client
                 .check_use(CheckUseRequest {
                     credential,
-                    from: from.map(Moment::timestamp),
+                    from: from.map(When::timestamp),
                     // The same end for all.
-                    to: to.map(Moment::timestamp),
+                    to: to.map(When::timestamp),
                     by: args.by.clone().unwrap_or_default(),
                     to_host: args.to_host.clone().unwrap_or_default(),
                     acts: args.act.iter().map(|act| act.number()).collect(),

@@ -9,7 +9,7 @@ pub use page::html;
 pub use rows::Rows;
 
 use super::escape::escape;
-use super::{Colour, Style};
+use super::{Colour, Local, Style};
 use keytrail_proto::v1::{Baseline, Decoy};
 use keytrail_proto::v1::{
     CheckUseResponse, CredentialSummary, FindingRecord, GetCredentialResponse, HiddenInterval,
@@ -18,39 +18,12 @@ use keytrail_proto::v1::{
 use pbjson_types::Timestamp;
 use std::fmt::Write as _;
 
-/// `2026-11-28 20:44:43Z`; nothing for no time.
+/// `2026-11-28T21:44:43+01:00`, in the local zone; nothing for no time.
 pub fn time(time: Option<&Timestamp>) -> String {
-    let Some(time) = time else {
-        return String::new();
-    };
-    let (days, second) = (
-        time.seconds.div_euclid(86_400),
-        time.seconds.rem_euclid(86_400),
-    );
-    let (year, month, day) = civil(days);
-    format!(
-        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}Z",
-        second / 3_600,
-        second / 60 % 60,
-        second % 60
-    )
-}
-
-/// Year, month and day of a number of days since 1970-01-01.
-fn civil(days: i64) -> (i64, i64, i64) {
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let of_era = z.rem_euclid(146_097);
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
-    (era * 400 + year + i64::from(month <= 2), month, day)
+    time.map_or_else(String::new, |time| {
+        let local = Local::of(time);
+        format!("{}T{}{}", local.day(), local.seconds(), local.shift())
+    })
 }
 
 fn act(number: i32) -> &'static str {

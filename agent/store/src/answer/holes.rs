@@ -120,12 +120,13 @@ impl Effect {
                 "exit" | "file_open" | "file_write" => Effect::NONE,
                 // The kernel side has made the reader a holder by itself.
                 "file_read" | "file_new" | "fanotify" => Effect::new(READ),
+                "process_read" => Effect::new(READ_AND_SENT),
                 "tcp_send" | "tls_write" | "connect" => Effect::new(SENT).of_holders(),
                 _ => Effect::new(ALL),
             },
             "hook_refused" => match signal {
                 "exit" | "file_open" | "file_write" => Effect::NONE,
-                "file_read" => Effect::new(READ_AND_SENT).lasting(),
+                "file_read" | "process_read" => Effect::new(READ_AND_SENT).lasting(),
                 "tcp_send" | "tls_write" | "connect" => Effect::new(SENT).lasting().of_holders(),
                 _ => Effect::EVERYTHING,
             },

@@ -108,10 +108,14 @@ impl Question {
         } else {
             &span.script
         };
-        if act == Act::Sent && span.grade == "lineage" {
+        if span.grade == "lineage" {
             return Fit::Maybe(
                 "possible_use",
-                format!("{who} had it and sent something in which it was not seen"),
+                if act == Act::Sent {
+                    format!("{who} had it and sent something in which it was not seen")
+                } else {
+                    format!("{who} looked into a process that had it")
+                },
             );
         }
         match (by, to, at) {

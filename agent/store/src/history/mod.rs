@@ -154,7 +154,7 @@ fn note_use(
         i64::try_from(facts.bytes).unwrap_or(i64::MAX),
     ])?;
     // A holder that sent something may have sent this: nobody saw that it did.
-    if act == Act::Sent && grade == words::LINEAGE {
+    if grade == words::LINEAGE {
         return Ok(());
     }
     let sent = (act == Act::Sent).then_some(time);

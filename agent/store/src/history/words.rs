@@ -15,7 +15,8 @@ impl Act {
     #[must_use]
     pub fn of_kind(kind: &str) -> Option<Act> {
         match kind {
-            "credential_read" => Some(Act::Read),
+            // Out of a process instead of a file.
+            "credential_read" | "credential_taken" => Some(Act::Read),
             "credential_exposed" => Some(Act::Held),
             "credential_sent" => Some(Act::Sent),
             _ => None,
@@ -36,7 +37,16 @@ impl Act {
 
 const GRADES: [&str; 4] = ["", "observed", "identified", "lineage"];
 pub(crate) const LINEAGE: i64 = 3;
-const CHANNELS: [&str; 6] = ["", "tls", "tcp", "file", "env", "argv"];
+const CHANNELS: [&str; 8] = [
+    "",
+    "tls",
+    "tcp",
+    "file",
+    "env",
+    "argv",
+    "process_environment",
+    "process_memory",
+];
 
 fn number(words: &[&str], word: &str) -> i64 {
     words.iter().position(|w| *w == word).unwrap_or(0) as i64

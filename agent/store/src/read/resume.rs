@@ -1,6 +1,7 @@
 //! Events after one that a client has: across restarts, as far as they are kept.
 
 use super::{Answer, ReadError, Reader, bad, mark, timestamp};
+use keytrail_model::GapReason;
 use keytrail_proto::v1::{Event, EventId, Gap};
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -103,7 +104,7 @@ fn missing(db: &Connection, (epoch, sequence): (i64, i64)) -> Answer<Option<Gap>
         }
     }
     Ok((count > 0).then(|| Gap {
-        reason: "replay_limited".into(),
+        reason: GapReason::ReplayLimited.number(),
         detail: format!("at most {count} events after that one are not kept any more"),
         remedy: "raise history_bytes, retain_events or retain_days, or resume sooner".into(),
         count: count as u64,

@@ -3,8 +3,10 @@
 use super::{Core, OPEN_DELAY_NS, PendingOpen, attack};
 use crate::correlate::event;
 use crate::process::HoldingPlace;
-use keytrail_model::{Access, FileSeen, GapSeen, Pid};
-use keytrail_proto::v1;
+use keytrail_model::event::{Evidence, Truncation};
+use keytrail_model::{
+    Access, Channel, EventKind, EvidenceGrade, FileSeen, GapReason, GapSeen, Pid, Signal,
+};
 
 /// Programs of one process back from the present one that an open may have been of.
 const MAX_PROGRAMS: u32 = 4;
@@ -45,17 +47,15 @@ impl Core {
         self.opens.remove(&key);
         if let Some(why) = &seen.unreadable {
             self.on_gap(&GapSeen {
-                boot_ns: seen.at.boot_ns,
-                reason: "file_unreadable".to_owned(),
                 detail: format!(
                     "{} was read; what it holds is not known: {why}",
                     seen.file.path
                 ),
                 remedy: "let the agent read the file (CAP_DAC_READ_SEARCH)".to_owned(),
                 count: 1,
-                signal: "file_read".to_owned(),
+                signal: Some(Signal::FileRead),
                 pid: Some(seen.at.pid),
-                ..GapSeen::default()
+                ..GapSeen::new(GapReason::FileUnreadable, seen.at.boot_ns)
             });
         }
         let exec = self.table.get(seen.at.pid).map_or(0, |p| p.exec);
@@ -76,20 +76,19 @@ impl Core {
             if !self.reads.insert(once) {
                 continue;
             }
-            let mut e = self.event("credential_read", seen.at.boot_ns);
+            let mut e = self.event(EventKind::CredentialRead, seen.at.boot_ns);
             e.process = Some(self.table.describe(seen.at.pid));
-            e.credential = Some(event::credential(credential));
+            e.credential = Some(credential.clone());
             e.source = Some(event::file_source(&seen.file));
-            e.evidence = Some(v1::Evidence {
-                grade: "observed".to_owned(),
-                channel: "file".to_owned(),
-                hook: seen.hook.clone(),
-                ..v1::Evidence::default()
-            });
+            e.evidence = Some(Evidence::new(
+                Some(EvidenceGrade::Observed),
+                Channel::File,
+                &seen.hook,
+            ));
             if seen.truncated {
-                e.truncation = Some(v1::Truncation {
+                e.truncation = Some(Truncation {
                     file: true,
-                    ..v1::Truncation::default()
+                    ..Truncation::default()
                 });
             }
             e.attack = attack(&[&credential.attack]);
@@ -102,15 +101,11 @@ impl Core {
             return;
         };
         for credential in &open.seen.credentials {
-            let mut e = self.event("credential_opened", open.seen.at.boot_ns);
+            let mut e = self.event(EventKind::CredentialOpened, open.seen.at.boot_ns);
             e.process = Some(self.table.describe(key.0));
-            e.credential = Some(event::credential(credential));
+            e.credential = Some(credential.clone());
             e.source = Some(event::file_source(&open.seen.file));
-            e.evidence = Some(v1::Evidence {
-                channel: "file".to_owned(),
-                hook: open.seen.hook.clone(),
-                ..v1::Evidence::default()
-            });
+            e.evidence = Some(Evidence::new(None, Channel::File, &open.seen.hook));
             self.emit(e);
         }
     }

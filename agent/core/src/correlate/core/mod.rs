@@ -3,13 +3,16 @@
 mod file;
 mod process;
 mod send;
+mod taken;
 
 use super::event;
 use super::flow::Flows;
 use super::tls::TlsLinks;
 use crate::process::ProcessTable;
-use keytrail_model::{AgentStart, Bound, Dropped, FileSeen, GapSeen, Observation, Pid};
-use keytrail_proto::v1;
+use keytrail_model::event::{EventId, Gap};
+use keytrail_model::{
+    AgentStart, Bound, Dropped, Event, EventKind, FileSeen, GapReason, GapSeen, Observation, Pid,
+};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Credentials named in lineage events of one connection; the rest is counted.
@@ -38,12 +41,16 @@ pub struct Core {
     opens: BTreeMap<(Pid, u64, u64), PendingOpen>,
     /// Read events already made: process run, file version, credential.
     reads: BTreeSet<(Pid, u32, u64, u64, u64, String)>,
+    /// Who took what out of whom, said already.
+    taken: taken::Told,
     /// Executables already reported for TLS that we cannot see into.
     uncovered: BTreeSet<String>,
+    /// When records were last known to be lost.
+    lost_ns: u64,
     /// What found no room or was cut, until it is told, and when it may be.
     dropped: Dropped,
     dropped_due_ns: u64,
-    out: Vec<v1::Event>,
+    out: Vec<Event>,
 }
 
 impl Core {
@@ -69,7 +76,7 @@ impl Core {
     }
 
     /// One step. The same observations in the same order give the same events.
-    pub fn step(&mut self, observation: &Observation) -> Vec<v1::Event> {
+    pub fn step(&mut self, observation: &Observation) -> Vec<Event> {
         match observation {
             Observation::Start(start) => self.on_start(start),
             Observation::Tick { boot_ns, wall_ns } => {
@@ -87,6 +94,7 @@ impl Core {
             } => self.table.fork(at, *child, *child_ns_tgid),
             Observation::Exit { at, status, signal } => self.on_exit(at, *status, *signal),
             Observation::File(seen) => self.on_file(seen),
+            Observation::Taken(seen) => self.on_taken(seen),
             Observation::Connect { at, ends } => {
                 self.table.touch(at);
                 let holder = self.holds(at.pid);
@@ -101,9 +109,9 @@ impl Core {
                 credentials,
             } => {
                 for credential in credentials {
-                    let mut e = self.event("credential_created", *boot_ns);
+                    let mut e = self.event(EventKind::CredentialCreated, *boot_ns);
                     e.process = at.as_ref().map(|at| self.table.describe(at.pid));
-                    e.credential = Some(event::credential(credential));
+                    e.credential = Some(credential.clone());
                     e.source = Some(event::file_source(file));
                     e.attack = attack(&[&credential.attack]);
                     self.emit(e);
@@ -136,13 +144,11 @@ impl Core {
                 "what happened in between was not seen"
             };
             self.on_gap(&GapSeen {
-                boot_ns: start.boot_ns,
-                reason: "agent_down".to_owned(),
                 detail: format!("the agent before this one {how}; {since}"),
                 remedy: "keep the agent running, for example as a systemd service".to_owned(),
                 from_wall_ns: alive,
                 to_wall_ns: start.wall_ns,
-                ..GapSeen::default()
+                ..GapSeen::new(GapReason::AgentDown, start.boot_ns)
             });
         }
     }
@@ -182,44 +188,42 @@ impl Core {
     }
 
     fn on_gap(&mut self, gap: &GapSeen) {
-        let mut e = self.event("coverage_gap", gap.boot_ns);
+        if gap.reason == GapReason::RecordsLost {
+            self.lost_ns = self.lost_ns.max(gap.boot_ns);
+        }
+        let mut e = self.event(EventKind::CoverageGap, gap.boot_ns);
         e.process = gap.pid.map(|pid| self.table.describe(pid));
-        let wall = |ns: u64| (ns != 0).then(|| event::timestamp(ns));
-        e.gap = Some(v1::Gap {
-            reason: gap.reason.clone(),
+        let wall = |ns: u64| (ns != 0).then_some(ns);
+        e.gap = Some(Gap {
+            reason: gap.reason,
             detail: gap.detail.clone(),
             remedy: gap.remedy.clone(),
             count: gap.count,
-            from: wall(gap.from_wall_ns),
-            to: wall(gap.to_wall_ns),
-            signal: gap.signal.clone(),
+            from_ns: wall(gap.from_wall_ns),
+            to_ns: wall(gap.to_wall_ns),
+            signal: gap.signal,
         });
         self.emit(e);
     }
 
-    fn event(&self, kind: &str, boot_ns: u64) -> v1::Event {
-        v1::Event {
-            kind: kind.to_owned(),
-            time: Some(event::timestamp(self.boot_wall_ns + boot_ns)),
-            boot_time_ns: boot_ns,
-            ..v1::Event::default()
-        }
+    fn event(&self, kind: EventKind, boot_ns: u64) -> Event {
+        Event::new(kind, self.boot_wall_ns + boot_ns, boot_ns)
     }
 
-    fn emit(&mut self, mut e: v1::Event) {
-        self.number(&mut e);
+    fn emit(&mut self, mut e: Event) {
+        e.id = self.next_id();
         self.out.push(e);
     }
 
-    /// Gives an event its id: those of later stages are numbered with the core's own.
-    pub fn number(&mut self, e: &mut v1::Event) {
+    /// The number of the next event: those of later stages are numbered with the core's own.
+    pub fn next_id(&mut self) -> EventId {
         self.sequence += 1;
-        e.id = Some(v1::EventId {
+        EventId {
             agent: self.start.agent.clone(),
             boot: self.start.boot_id.clone(),
             epoch: self.start.epoch,
             sequence: self.sequence,
-        });
+        }
     }
 }
 

@@ -3,9 +3,11 @@
 use super::{Core, MAX_HOLDINGS, attack};
 use crate::correlate::event;
 use crate::process::{Holding, HoldingPlace, Proc};
-use keytrail_model::Workload;
-use keytrail_model::{Bound, CredentialRef, ExecSeen, Found, GapSeen, Pid, Place, Snapshot, Stamp};
-use keytrail_proto::v1;
+use keytrail_model::event::{Evidence, ProcessExit, Truncation};
+use keytrail_model::{
+    Bound, Channel, CredentialRef, EventKind, EvidenceGrade, ExecSeen, Found, GapReason, GapSeen,
+    Pid, Place, Signal, Snapshot, Stamp, Workload,
+};
 
 impl Core {
     pub(super) fn on_snapshot(&mut self, s: &Snapshot) {
@@ -47,7 +49,7 @@ impl Core {
         proc.holdings = kept;
         self.table.insert(x.at.pid, proc);
         if self.start.process_events || !x.found.is_empty() || self.holds(x.at.pid) {
-            let mut e = self.event("process_start", x.at.boot_ns);
+            let mut e = self.event(EventKind::ProcessStart, x.at.boot_ns);
             e.process = Some(self.table.describe(x.at.pid));
             self.emit(e);
         }
@@ -62,14 +64,14 @@ impl Core {
         let cut = [
             (
                 x.env_truncated,
-                "environment_truncated",
+                GapReason::EnvironmentTruncated,
                 "environment",
                 x.env_bytes,
                 x.env_inspected,
             ),
             (
                 x.argv_truncated,
-                "argv_truncated",
+                GapReason::ArgvTruncated,
                 "argv",
                 x.argv_bytes,
                 x.argv_inspected,
@@ -78,16 +80,14 @@ impl Core {
         for (truncated, reason, what, total, inspected) in cut {
             if truncated {
                 self.on_gap(&GapSeen {
-                    boot_ns: x.at.boot_ns,
-                    reason: reason.to_owned(),
                     detail: format!("{inspected} of {total} bytes of the {what} were looked at"),
                     remedy: format!(
                         "credentials beyond the captured part of the {what} are not known"
                     ),
                     count: total.saturating_sub(inspected),
-                    signal: "exec".to_owned(),
+                    signal: Some(Signal::Exec),
                     pid: Some(x.at.pid),
-                    ..GapSeen::default()
+                    ..GapSeen::new(reason, x.at.boot_ns)
                 });
             }
         }
@@ -120,27 +120,22 @@ impl Core {
     ) {
         for f in found {
             let (place, channel) = match &f.place {
-                Place::Env(name) => (HoldingPlace::Env(name.clone()), "env"),
-                Place::Argv(index) => (HoldingPlace::Argv(*index), "argv"),
+                Place::Env(name) => (HoldingPlace::Env(name.clone()), Channel::Env),
+                Place::Argv(index) => (HoldingPlace::Argv(*index), Channel::Argv),
             };
             if !self.hold(at, &f.credential, place.clone()) {
                 continue;
             }
-            let mut e = self.event("credential_exposed", at.boot_ns);
+            let mut e = self.event(EventKind::CredentialExposed, at.boot_ns);
             e.process = Some(self.table.describe(at.pid));
-            e.credential = Some(event::credential(&f.credential));
+            e.credential = Some(f.credential.clone());
             e.source = Some(event::place_source(&place));
-            e.evidence = Some(v1::Evidence {
-                grade: "observed".to_owned(),
-                channel: channel.to_owned(),
-                hook: hook.to_owned(),
-                ..v1::Evidence::default()
-            });
+            e.evidence = Some(Evidence::new(Some(EvidenceGrade::Observed), channel, hook));
             if argv_cut || env_cut {
-                e.truncation = Some(v1::Truncation {
+                e.truncation = Some(Truncation {
                     argv: argv_cut,
                     environment: env_cut,
-                    ..v1::Truncation::default()
+                    ..Truncation::default()
                 });
             }
             e.coverage = notes.iter().map(|n| (*n).to_owned()).collect();
@@ -204,9 +199,9 @@ impl Core {
         // Threads that die together may each be taken for the last one, on kernels that do not say which is.
         let again = self.table.get(pid).is_some_and(|p| p.exited_ns.is_some());
         if !again && (self.start.process_events || self.holds(pid)) {
-            let mut e = self.event("process_exit", at.boot_ns);
+            let mut e = self.event(EventKind::ProcessExit, at.boot_ns);
             e.process = Some(self.table.describe(pid));
-            e.exit = Some(v1::ProcessExit { status, signal });
+            e.exit = Some(ProcessExit { status, signal });
             self.emit(e);
         }
         self.flows.forget(pid);

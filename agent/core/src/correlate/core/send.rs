@@ -5,8 +5,11 @@ use crate::correlate::event;
 use crate::correlate::flow::{Flow, Key};
 use crate::correlate::tls::{Link, is_application};
 use crate::process::{Holding, Proc};
-use keytrail_model::{Bound, GapSeen, Hit, HostName, Payload, Pid, SendSeen, Stamp, TlsSeen};
-use keytrail_proto::v1;
+use keytrail_model::event::{Evidence, Truncation};
+use keytrail_model::{
+    Bound, Channel, DestinationMethod, Event, EventKind, EvidenceGrade, GapReason, GapSeen, Hit,
+    HostName, Payload, Pid, SendSeen, Signal, Stamp, TlsSeen,
+};
 use std::collections::{BTreeSet, VecDeque};
 
 /// How long an identifier at the end of a payload may turn out to be a part of a longer word: for as long as the
@@ -36,10 +39,10 @@ enum Stream {
 }
 
 impl Stream {
-    fn channel(self) -> &'static str {
+    fn channel(self) -> Channel {
         match self {
-            Self::Socket(_) => "tcp",
-            Self::Session(_) => "tls",
+            Self::Socket(_) => Channel::Tcp,
+            Self::Session(_) => Channel::Tls,
         }
     }
 }
@@ -93,7 +96,7 @@ impl Core {
         if let Some(seen) = carries.nested {
             flow.hooked = true;
             flow.add_hosts(&seen.payload.hosts);
-            self.sent(Passage::of_write(seen, link("nested_send")));
+            self.sent(Passage::of_write(seen, link(DestinationMethod::NestedSend)));
         }
         if send.tls_record.is_none() {
             self.count_cut(send.at.pid, &send.payload);
@@ -103,7 +106,7 @@ impl Core {
                 self.sent(Passage {
                     at: send.at.clone(),
                     payload: send.payload.clone(),
-                    link: link("socket"),
+                    link: link(DestinationMethod::Socket),
                     stream,
                     hook: send.hook.clone(),
                 });
@@ -139,8 +142,6 @@ impl Core {
             .get(seen.at.pid)
             .map_or_else(String::new, |p| p.exe.path.clone());
         self.on_gap(&GapSeen {
-            boot_ns: seen.at.boot_ns,
-            reason: "tls_write_unsent".to_owned(),
             detail: format!(
                 "{exe} gave {} to its TLS library, and nothing was seen to leave for it: the connection was broken, or is \
                  none over TCP",
@@ -148,9 +149,9 @@ impl Core {
             ),
             remedy: "sends over Unix sockets and UDP are not seen".to_owned(),
             count: 1,
-            signal: "tcp_send".to_owned(),
+            signal: Some(Signal::TcpSend),
             pid: Some(seen.at.pid),
-            ..GapSeen::default()
+            ..GapSeen::new(GapReason::TlsWriteUnsent, seen.at.boot_ns)
         });
     }
 
@@ -215,7 +216,7 @@ impl Core {
         {
             flow.add_hosts(&payload.hosts);
             hosts.clone_from(&flow.hosts);
-            if passage.stream.channel() == "tls" {
+            if passage.stream.channel() == Channel::Tls {
                 flow.hooked = true;
                 flow.inspect(payload);
             }
@@ -247,7 +248,7 @@ impl Core {
         }
     }
 
-    fn sent_event(&self, passage: &Passage, hit: &Hit, hosts: &[HostName]) -> v1::Event {
+    fn sent_event(&self, passage: &Passage, hit: &Hit, hosts: &[HostName]) -> Event {
         let Passage {
             at,
             payload,
@@ -256,33 +257,41 @@ impl Core {
             hook,
         } = passage;
         let channel = stream.channel();
-        let mut e = self.event("credential_sent", at.boot_ns);
+        let mut e = self.event(EventKind::CredentialSent, at.boot_ns);
         e.process = Some(self.table.describe(at.pid));
-        e.credential = Some(event::credential(&hit.credential));
+        e.credential = Some(hit.credential.clone());
         let holding = self
             .table
             .get(at.pid)
             .and_then(|p| holding_of(p, &hit.credential.fingerprint));
         e.source = Some(event::holding_source(holding, self.boot_wall_ns));
         e.destination = Some(event::destination(link.ends.as_ref(), hosts));
-        e.evidence = Some(v1::Evidence {
-            grade: if hit.secret { "observed" } else { "identified" }.to_owned(),
-            transform: hit.transform.clone(),
-            channel: channel.to_owned(),
+        e.evidence = Some(Evidence {
+            grade: Some(if hit.secret {
+                EvidenceGrade::Observed
+            } else {
+                EvidenceGrade::Identified
+            }),
+            transform: Some(hit.transform),
+            channel,
             payload_bytes: payload.total,
             inspected_bytes: payload.inspected,
-            destination_method: link.method.to_owned(),
+            destination_method: Some(link.method),
             part: hit.part.clone(),
             occurrences: hit.occurrences,
             hook: hook.clone(),
         });
         if payload.truncated {
-            e.truncation = Some(v1::Truncation {
+            e.truncation = Some(Truncation {
                 payload: true,
-                ..v1::Truncation::default()
+                ..Truncation::default()
             });
         }
-        e.attack = attack(&[if channel == "tls" { "T1078" } else { "T1041" }]);
+        e.attack = attack(&[if channel == Channel::Tls {
+            "T1078"
+        } else {
+            "T1041"
+        }]);
         e
     }
 
@@ -315,6 +324,8 @@ impl Core {
             hook.clone(),
         );
         let blind = *tls && !*hooked;
+        // A write whose record was lost looks like one that nobody hooked.
+        let lost = blind && self.lost_ns >= at.boot_ns;
         let (inspected, cut) = ((*inspected).min(bytes), *cut && !blind);
         let Some(proc) = self.table.get(pid) else {
             return;
@@ -333,8 +344,13 @@ impl Core {
         let mut coverage = Vec::new();
         if blind {
             coverage.push(
-                "the payload is TLS by a library that is not hooked: its content was not seen"
-                    .to_owned(),
+                if lost {
+                    "the payload is TLS and its content was not seen: records were lost meanwhile, or its library is not \
+                     hooked"
+                } else {
+                    "the payload is TLS by a library that is not hooked: its content was not seen"
+                }
+                .to_owned(),
             );
         }
         if cut {
@@ -348,45 +364,40 @@ impl Core {
                 holdings.len() - MAX_LINEAGE
             ));
         }
+        let channel = if blind || hosts.iter().any(|h| h.provenance == "sni") {
+            Channel::Tls
+        } else {
+            Channel::Tcp
+        };
         for holding in holdings.iter().take(MAX_LINEAGE) {
-            let mut e = self.event("credential_sent", at.boot_ns);
+            let mut e = self.event(EventKind::CredentialSent, at.boot_ns);
             e.process = Some(self.table.describe(pid));
-            e.credential = Some(event::credential(&holding.credential));
+            e.credential = Some(holding.credential.clone());
             e.source = Some(event::holding_source(Some(holding), self.boot_wall_ns));
             e.destination = Some(event::destination(Some(&ends), &hosts));
-            e.evidence = Some(v1::Evidence {
-                grade: "lineage".to_owned(),
-                channel: if blind || hosts.iter().any(|h| h.provenance == "sni") {
-                    "tls"
-                } else {
-                    "tcp"
-                }
-                .to_owned(),
+            e.evidence = Some(Evidence {
                 payload_bytes: bytes,
                 inspected_bytes: if blind { 0 } else { inspected },
-                destination_method: "socket".to_owned(),
-                hook: hook.clone(),
-                ..v1::Evidence::default()
+                destination_method: Some(DestinationMethod::Socket),
+                ..Evidence::new(Some(EvidenceGrade::Lineage), channel, &hook)
             });
             if cut {
-                e.truncation = Some(v1::Truncation {
+                e.truncation = Some(Truncation {
                     payload: true,
-                    ..v1::Truncation::default()
+                    ..Truncation::default()
                 });
             }
             e.coverage.clone_from(&coverage);
             self.emit(e);
         }
-        if blind && self.uncovered.insert(exe.clone()) {
+        if blind && !lost && self.uncovered.insert(exe.clone()) {
             self.on_gap(&GapSeen {
-                boot_ns: at.boot_ns,
-                reason: "library_not_covered".to_owned(),
                 detail: format!("{exe} sends TLS by a library that is not hooked: its payloads cannot be looked into"),
                 remedy: "`keytrail doctor` lists which libraries are covered and what to do about the rest".to_owned(),
                 count: 1,
-                signal: "tls_write".to_owned(),
+                signal: Some(Signal::TlsWrite),
                 pid: Some(pid),
-                ..GapSeen::default()
+                ..GapSeen::new(GapReason::LibraryNotCovered, at.boot_ns)
             });
         }
     }

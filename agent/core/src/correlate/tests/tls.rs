@@ -41,14 +41,7 @@ fn a_tls_write_goes_to_the_socket_of_its_nested_send() {
     assert_eq!(grade(sent[0]), "observed");
     let to = sent[0].destination.as_ref().expect("a destination");
     assert_eq!((to.ip.as_str(), to.port), ("127.0.0.1", 443));
-    assert_eq!(
-        sent[0]
-            .evidence
-            .as_ref()
-            .expect("evidence")
-            .destination_method,
-        "nested_send"
-    );
+    assert_eq!(method(sent[0]), "nested_send");
     assert_eq!(
         sent[0].source.as_ref().expect("source").env_name,
         "GITHUB_TOKEN"
@@ -82,14 +75,7 @@ fn a_nested_record_of_the_wrong_length_is_no_proof() {
     ]);
     let sent = of(&events, "credential_sent");
     assert_eq!(sent.len(), 1);
-    let evidence = sent[0].evidence.as_ref().expect("evidence");
-    assert_eq!(
-        (
-            evidence.grade.as_str(),
-            evidence.destination_method.as_str()
-        ),
-        ("observed", "unknown")
-    );
+    assert_eq!((grade(sent[0]), method(sent[0])), ("observed", "unknown"));
     assert_eq!(sent[0].destination.as_ref().expect("destination").ip, "");
 }
 
@@ -127,40 +113,21 @@ fn memory_bio_by_record_length_only_when_unique() {
     let unique = story(300);
     let sent = of(&unique, "credential_sent");
     assert_eq!(sent[0].destination.as_ref().expect("destination").port, 443);
-    assert_eq!(
-        sent[0]
-            .evidence
-            .as_ref()
-            .expect("evidence")
-            .destination_method,
-        "record_length"
-    );
+    assert_eq!(method(sent[0]), "record_length");
     let ambiguous = story(117);
     let sent = of(&ambiguous, "credential_sent");
     assert_eq!(sent.len(), 1);
-    assert_eq!(
-        sent[0]
-            .evidence
-            .as_ref()
-            .expect("evidence")
-            .destination_method,
-        "unknown"
-    );
+    assert_eq!(method(sent[0]), "unknown");
 }
 
 /// (port, method) of every observed send of `events`.
-fn destinations(events: &[v1::Event]) -> Vec<(u32, String)> {
+fn destinations(events: &[Event]) -> Vec<(u32, String)> {
     of(events, "credential_sent")
         .iter()
         .filter(|e| grade(e) == "observed")
         .map(|e| {
-            let method = e
-                .evidence
-                .as_ref()
-                .expect("evidence")
-                .destination_method
-                .clone();
-            (e.destination.as_ref().expect("destination").port, method)
+            let port = e.destination.as_ref().expect("destination").port;
+            (port, method(e).to_owned())
         })
         .collect()
 }
@@ -356,7 +323,7 @@ fn writes_kept_in_memory_are_joined_by_exact_length_and_never_swapped() {
 }
 
 /// What becomes of a story whose process holds the credential from its start.
-fn of_a_holder(credential: &CredentialRef, story: Vec<Observation>) -> Vec<v1::Event> {
+fn of_a_holder(credential: &CredentialRef, story: Vec<Observation>) -> Vec<Event> {
     let observations: Vec<_> = [start(), exec(10, 1, SEC, vec![env(credential, "T")])]
         .into_iter()
         .chain(story)
@@ -376,10 +343,10 @@ fn only_what_left_was_sent() {
         of(&events, "coverage_gap")
             .iter()
             .filter_map(|e| e.gap.as_ref())
-            .filter(|gap| gap.signal.starts_with("t"))
+            .filter(|gap| gap.signal.is_some_and(|s| s.word().starts_with('t')))
             .map(|gap| {
                 assert!(!gap.detail.is_empty() && !gap.remedy.is_empty());
-                gap.reason.clone()
+                gap.reason.word().to_owned()
             })
             .collect()
     };
@@ -395,6 +362,35 @@ fn only_what_left_was_sent() {
         gaps(vec![later(t + 2, 1, 122, &[(0x17, 117)])]),
         ["library_not_covered"]
     );
+}
+
+/// Where records were lost, a write that was not seen is no proof of a library that nobody hooked.
+#[test]
+fn lost_records_are_not_taken_for_a_library_that_is_not_hooked() {
+    use keytrail_model::{GapReason, GapSeen};
+    let c = credential("c");
+    let lost = |t| Observation::Gap(GapSeen::new(GapReason::RecordsLost, t));
+    let sent = |t| later(t, 1, 122, &[(0x17, 117)]);
+    for (story, not_hooked) in [
+        (vec![sent(SEC + 1)], true),
+        (vec![sent(SEC + 1), lost(SEC + 2)], false),
+        // Long before.
+        (vec![lost(SEC), sent(2 * SEC)], true),
+    ] {
+        let events = of_a_holder(&c, story);
+        let told = events.iter().any(|e| {
+            let gap = e.gap.as_ref();
+            gap.is_some_and(|gap| gap.reason == GapReason::LibraryNotCovered)
+        });
+        assert_eq!(told, not_hooked, "{events:#?}");
+        let lineage = of(&events, "credential_sent");
+        assert_eq!(lineage.len(), 1);
+        assert_eq!(
+            lineage[0].coverage[0].contains("records were lost"),
+            !not_hooked,
+            "{lineage:#?}"
+        );
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ mod records;
 
 pub use records::is_application;
 
-use keytrail_model::{Ends, Hit, Pid, SendSeen, TlsSeen};
+use keytrail_model::{DestinationMethod, Ends, Hit, Pid, SendSeen, TlsSeen};
 use records::{Flight, fits};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -104,7 +104,7 @@ pub struct Decided {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     pub ends: Option<Ends>,
-    pub method: &'static str,
+    pub method: DestinationMethod,
 }
 
 impl TlsLinks {
@@ -311,9 +311,9 @@ impl TlsLinks {
             let ends = only_tls(w.seen.at.pid)
                 .filter(|ends| w.ambiguous == 0 && w.maybe.iter().eq([&ends.sock]));
             let method = if ends.is_some() {
-                "single_socket"
+                DestinationMethod::SingleSocket
             } else {
-                "unknown"
+                DestinationMethod::Unknown
             };
             out.left.push((w.seen, Link { ends, method }));
         }
@@ -332,9 +332,9 @@ impl TlsLinks {
             }) && let Some(j) = joined.pop_front()
             {
                 let (ends, method) = if j.doubted {
-                    (None, "unknown")
+                    (None, DestinationMethod::Unknown)
                 } else {
-                    (Some(j.ends), "record_length")
+                    (Some(j.ends), DestinationMethod::RecordLength)
                 };
                 if !j.seen.payload.hits.is_empty() {
                     out.push((j.seen, Link { ends, method }));
