@@ -2,8 +2,10 @@
 //! seccomp filters, and on writes the buffer is valid at entry.
 
 use crate::{
+    budget::{Charge, granted},
+    connection::of_session,
     maps::{TLS_CALLS, field, tls_state},
-    payload::{Progress, capture_tls},
+    payload::{AT_ONCE, Progress, Source, capture_at_once, capture_tls},
     record::{Counters, interesting, read_or_zero, stamp, unclassified, user_registers},
 };
 use aya_ebpf::{
@@ -16,8 +18,9 @@ use aya_ebpf::{
     programs::ProbeContext,
 };
 use keytrail_abi::{
-    Kind, PAYLOAD_MAX, TlsCall,
+    Kind, PAYLOAD_MAX, TlsCall, TlsWrite,
     globals::{MISSING, field as f},
+    header::flags,
     state::counter,
 };
 
@@ -48,8 +51,9 @@ pub fn tls_write_size(ctx: ProbeContext) -> u32 {
     on_write(&ctx, ctx.arg(2).unwrap_or(0))
 }
 
+/// A call that takes plaintext: session, buffer and `total` bytes.
 #[inline(always)]
-fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
+pub fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
     trace!(ctx, "TLS write of {} bytes", total);
     let pid_tgid = bpf_get_current_pid_tgid();
     let Some(state) = interesting((pid_tgid >> 32) as u32) else {
@@ -88,6 +92,29 @@ fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
             return 0;
         }
     }
+    let mut bits = unclassified(state);
+    let connection = of_session((pid_tgid >> 32) as u32, session);
+    let charge = Charge {
+        tgid: (pid_tgid >> 32) as u32,
+        state,
+        kind: Kind::TLS_WRITE,
+        bytes: total,
+        now,
+    };
+    let granted = granted(charge, connection);
+    if !connection.is_null() {
+        // SAFETY: a live map value.
+        unsafe {
+            (*connection).hushed = !granted as u32;
+            if granted && (*connection).session_hole == 1 {
+                (*connection).session_hole = 0;
+                bits |= flags::AFTER_HOLE;
+            }
+        }
+    }
+    if !granted {
+        return 0;
+    }
     let Some(counters) = Counters::get() else {
         return 0;
     };
@@ -113,7 +140,13 @@ fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
     } else {
         total
     };
-    // SAFETY: a live map value that belongs to this thread; every field is written.
+    let source = Write {
+        tls_call,
+        session,
+        total,
+        cookie: cookie & 0xffff_ffff,
+    };
+    // SAFETY: a live map value that belongs to this thread.
     unsafe {
         (*entry).call.tls_call = tls_call;
         (*entry).call.tls_session = session;
@@ -122,19 +155,47 @@ fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
         (*entry).call.buffer = buffer;
         (*entry).call.ret_slot = ret_slot;
         (*entry).call.ret_addr = ret_addr;
+        (*entry).record.cookie = source.cookie;
+    }
+    if total <= AT_ONCE && capture_at_once(&source, buffer, total, bits) {
+        return 0;
+    }
+    // SAFETY: as above; every field is written.
+    unsafe {
         (*entry).progress = Progress {
             limit,
-            bits: unclassified(state) as u32,
+            bits: bits as u32,
             ..Progress::new(buffer, total, total)
         };
-        stamp(&raw mut (*entry).record.header);
-        (*entry).record.tls_call = tls_call;
-        (*entry).record.tls_session = session;
-        (*entry).record.total = total;
-        (*entry).record.cookie = cookie & 0xffff_ffff;
+        source.fill(&raw mut (*entry).record);
     }
     capture_tls(pid_tgid);
     0
+}
+
+/// A TLS write, for its record.
+struct Write {
+    tls_call: u64,
+    session: u64,
+    total: u64,
+    cookie: u64,
+}
+
+impl Source<TlsWrite> for Write {
+    #[inline(always)]
+    unsafe fn fill(&self, record: *mut TlsWrite) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            stamp(&raw mut (*record).header);
+            (*record).tls_call = self.tls_call;
+            (*record).tls_session = self.session;
+            (*record).total = self.total;
+            (*record).cookie = self.cookie;
+            (*record).sock = 0;
+            (*record).local_port = 0;
+            (*record).peer_port = 0;
+        }
+    }
 }
 
 /// The probed thread's stack pointer.

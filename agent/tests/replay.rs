@@ -101,6 +101,8 @@ fn hit(number: u8, secret: bool) -> Hit {
         part: "session_token".to_owned(),
         occurrences: 2,
         open: false,
+        layers: Vec::new(),
+        request: None,
     }
 }
 
@@ -115,6 +117,7 @@ fn payload(hits: Vec<Hit>) -> Payload {
             provenance: "host_header".to_owned(),
         }],
         continues: false,
+        ..Payload::default()
     }
 }
 
@@ -130,6 +133,7 @@ fn start() -> Observation {
         previous_clean: false,
         rebooted: false,
         process_events: true,
+        followed: None,
     })
 }
 
@@ -194,6 +198,8 @@ fn send(process: u8, sock: u8, boot_ns: u64, tls: Option<u64>, hits: Vec<Hit>) -
         tls_record: tls.map(|_| (0x17, 120)),
         tls_more: vec![],
         tls_call: tls.map(|call| (call, 0xffff_8880_0000_0000)),
+        hello: (sock == 1).then_some(Direction::Outgoing),
+        direction: (sock == 2).then_some(Direction::Accepted),
         hook: "raw_tp:tcp_sendmsg_locked".to_owned(),
     }))
 }
@@ -203,6 +209,7 @@ fn tls(process: u8, boot_ns: u64, call: u64, hits: Vec<Hit>) -> Observation {
         at: at(process, boot_ns),
         call,
         session: 0xffff_8880_0000_0000,
+        socket: None,
         payload: payload(hits),
         hook: "uprobe:SSL_write_ex".to_owned(),
     }))

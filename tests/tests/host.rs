@@ -42,6 +42,22 @@ keytrail_tests::cases! {
         go_is_never_silent
         kubectl_is_never_silent
     }
+    tls_programs {
+        go_hey
+        go_gh
+        go_rclone
+        go_restic
+        go_kubectl
+        go_plain
+        go_stripped
+        go_pie
+        openssl_wheel
+        openssl_static
+        openssl_stripped
+        s2n_awscrt
+        nss_tstclnt
+        boringssl_bun
+    }
     sends_tcp {
         found_in_a_file_and_used_at_once
         longer_than_what_is_looked_into
@@ -49,6 +65,13 @@ keytrail_tests::cases! {
         holder_sends_other_bytes
         stranger_sends_noise
         read_file_sent_by_the_reader
+    }
+    busy {
+        files_that_do_not_answer
+        excluded_places
+        a_trace_ends_beside_a_busy_reader
+        a_file_of_ninety_thousand_credentials
+        it_ends_beside_a_locked_ledger
     }
     restart {
         killed_in_mid_load

@@ -5,7 +5,8 @@ use keytrail_model::event::{
 };
 use keytrail_model::status::{LibraryReport, Refused, SignalReport};
 use keytrail_model::{
-    Credential, DestinationMethod, ExeFacts, HostName, Signal, Tier, TlsStack, Transform,
+    Credential, DestinationMethod, Direction, ExeFacts, HostName, LineageBasis, Request, Signal,
+    Tier, TlsStack, Transform,
 };
 use keytrail_proto::v1;
 use pbjson_types::Timestamp;
@@ -40,6 +41,7 @@ pub fn event(event: Event) -> v1::Event {
         victim: event.victim.map(process),
         // Made by a later stage.
         finding: None,
+        request: event.request.map(request),
     }
 }
 
@@ -132,6 +134,7 @@ fn destination(d: Destination) -> v1::Destination {
         local_ip: d.local_ip,
         local_port: d.local_port,
         network_namespace: d.network_namespace,
+        direction: d.direction.map_or(0, Direction::number),
     }
 }
 
@@ -153,6 +156,25 @@ fn evidence(e: Evidence) -> v1::Evidence {
         part: e.part,
         occurrences: e.occurrences,
         hook: e.hook,
+        lineage_basis: e.lineage_basis.map_or(0, LineageBasis::number),
+        layers: e.layers.into_iter().map(Transform::number).collect(),
+    }
+}
+
+fn request(r: Request) -> v1::Request {
+    v1::Request {
+        protocol: r.protocol,
+        method: r.method,
+        host: r.host,
+        path: r.path,
+        content_type: r.content_type,
+        content_length: r.content_length,
+        bytes: r.bytes,
+        target: r.target.map(|t| v1::Target {
+            service: t.service,
+            kind: t.kind,
+            name: t.name,
+        }),
     }
 }
 
@@ -181,6 +203,8 @@ fn exit(e: ProcessExit) -> v1::ProcessExit {
     v1::ProcessExit {
         status: e.status,
         signal: e.signal,
+        inherited_exposures: e.inherited_exposures,
+        untold_sends: e.untold_sends,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The schema says what the model says, by number and by name.
 
 use super::*;
-use keytrail_model::{Channel, EventKind, EvidenceGrade, GapReason, SourceType};
+use keytrail_model::{Channel, EventKind, EvidenceGrade, GapReason, SourceType, Target};
 use std::sync::Arc;
 
 /// The model's values against the enum of the schema: same numbers, same words behind the prefix, none left out.
@@ -39,6 +39,8 @@ fn the_schema_has_the_models_words() {
         "EVENT_KIND_" EventKind,
         "EVIDENCE_GRADE_" EvidenceGrade,
         "CHANNEL_" Channel,
+        "DIRECTION_" Direction,
+        "LINEAGE_BASIS_" LineageBasis,
         "TRANSFORM_" Transform,
         "DESTINATION_METHOD_" DestinationMethod,
         "SOURCE_TYPE_" SourceType,
@@ -124,6 +126,7 @@ fn nothing_of_an_event_is_left_out() {
             local_ip: "192.0.2.2".into(),
             local_port: 23,
             network_namespace: 24,
+            direction: Some(Direction::Accepted),
         }),
         evidence: Some(Evidence {
             grade: Some(EvidenceGrade::Lineage),
@@ -135,6 +138,8 @@ fn nothing_of_an_event_is_left_out() {
             part: "part".into(),
             occurrences: 27,
             hook: "hook".into(),
+            lineage_basis: Some(LineageBasis::Inherited),
+            layers: vec![Transform::Gzip, Transform::Base64],
         }),
         truncation: Some(Truncation {
             argv: true,
@@ -156,6 +161,22 @@ fn nothing_of_an_event_is_left_out() {
         exit: Some(ProcessExit {
             status: 31,
             signal: 32,
+            inherited_exposures: 35,
+            untold_sends: 36,
+        }),
+        request: Some(Request {
+            protocol: "h2".into(),
+            method: "PUT".into(),
+            host: "api.github.com".into(),
+            path: "/repos/a/b".into(),
+            content_type: "text/plain".into(),
+            content_length: Some(35),
+            bytes: 36,
+            target: Some(Target {
+                service: "github".into(),
+                kind: "repository".into(),
+                name: "a/b".into(),
+            }),
         }),
         ..Event::new(EventKind::CredentialCreated, 33_000_000_000, 34)
     };
@@ -184,12 +205,14 @@ fn nothing_of_an_event_is_left_out() {
         },
         "destination": {
             "ip": "192.0.2.1", "port": 22, "protocol": "tcp", "hosts": [{"name": "host", "provenance": "sni"}],
-            "socketPath": "/socket", "localIp": "192.0.2.2", "localPort": 23, "networkNamespace": "24"
+            "socketPath": "/socket", "localIp": "192.0.2.2", "localPort": 23, "networkNamespace": "24",
+            "direction": "DIRECTION_ACCEPTED"
         },
         "evidence": {
             "grade": "EVIDENCE_GRADE_LINEAGE", "transform": "TRANSFORM_HEX", "channel": "CHANNEL_ARGV",
             "payloadBytes": "25", "inspectedBytes": "26", "destinationMethod": "DESTINATION_METHOD_SINGLE_SOCKET",
-            "part": "part", "occurrences": 27, "hook": "hook"
+            "part": "part", "occurrences": 27, "hook": "hook", "lineageBasis": "LINEAGE_BASIS_INHERITED",
+            "layers": ["TRANSFORM_GZIP", "TRANSFORM_BASE64"]
         },
         "truncation": {"argv": true, "environment": true, "payload": true, "file": true},
         "coverage": ["coverage"],
@@ -198,7 +221,12 @@ fn nothing_of_an_event_is_left_out() {
             "reason": "GAP_REASON_OFFSETS", "detail": "detail", "remedy": "remedy", "count": "28",
             "from": "1970-01-01T00:00:29+00:00", "to": "1970-01-01T00:00:30+00:00", "signal": "SIGNAL_FORK"
         },
-        "exit": {"status": 31, "signal": 32}
+        "exit": {"status": 31, "signal": 32, "inheritedExposures": "35", "untoldSends": "36"},
+        "request": {
+            "protocol": "h2", "method": "PUT", "host": "api.github.com", "path": "/repos/a/b",
+            "contentType": "text/plain", "contentLength": "35", "bytes": "36",
+            "target": {"service": "github", "kind": "repository", "name": "a/b"}
+        }
     });
     assert_eq!(shown, expected);
 }

@@ -6,6 +6,7 @@
 
 use super::filter::EventFilter;
 use super::history::{History, Replay, Snapshot};
+use keytrail_model::EventKind;
 use keytrail_model::GapReason;
 use keytrail_proto::v1::{Event, Gap};
 use pbjson_types::Timestamp;
@@ -82,6 +83,10 @@ struct ReaderState {
     queue: VecDeque<(Item, usize)>,
     bytes: usize,
     closed: bool,
+    /// Closed to make room for another.
+    evicted: bool,
+    /// When something was last taken from the queue, or lay in an empty one.
+    read: Option<Instant>,
     waker: Option<Waker>,
 }
 
@@ -139,7 +144,9 @@ impl Hub {
         if let Some(history) = &mut readers.history {
             history.push(&event);
         }
-        if let Some(id) = &event.id {
+        // Beginnings and ends of processes are not remembered.
+        let context = EventKind::of_number(event.kind).is_some_and(EventKind::is_context);
+        if let Some(id) = event.id.as_ref().filter(|_| !context) {
             readers.published = readers.published.max((id.epoch, id.sequence));
         }
         for reader in &readers.list {
@@ -149,7 +156,8 @@ impl Hub {
         }
     }
 
-    /// Adds a reader; `None` when the hub is closed or has [`MAX_READERS`].
+    /// Adds a reader; `None` when the hub is closed. Where there are [`MAX_READERS`], the one that has not read for
+    /// longest is sent away, so that clients that do not read lock nobody out.
     pub fn subscribe(self: &Arc<Self>, filter: EventFilter) -> Option<Subscription> {
         self.subscribe_with(filter, self.queue, Replay::default())
     }
@@ -162,8 +170,11 @@ impl Hub {
         replay: Replay,
     ) -> Option<Subscription> {
         let mut readers = lock(&self.readers);
-        if readers.closed || readers.list.len() >= MAX_READERS {
+        if readers.closed {
             return None;
+        }
+        if readers.list.len() >= MAX_READERS {
+            readers.evict();
         }
         let reader = Arc::new(Reader {
             filter,
@@ -221,9 +232,39 @@ impl Hub {
     }
 }
 
+impl Readers {
+    fn evict(&mut self) {
+        // Who has nothing to read cannot be late: of those only, the last to come.
+        let slowest = self
+            .list
+            .iter()
+            .enumerate()
+            .filter_map(|(at, reader)| Some((lock(&reader.state).behind_since()?, at)))
+            .min()
+            .map_or(self.list.len() - 1, |(_, at)| at);
+        let reader = self.list.remove(slowest);
+        let mut state = lock(&reader.state);
+        (state.closed, state.evicted) = (true, true);
+        (state.queue, state.bytes) = (VecDeque::new(), 0);
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl ReaderState {
+    /// Since when something has been waiting to be read.
+    fn behind_since(&self) -> Option<Instant> {
+        self.read.filter(|_| !self.queue.is_empty())
+    }
+}
+
 impl Reader {
     fn push(&self, event: &Arc<Event>, size: usize) {
         let mut state = lock(&self.state);
+        if state.queue.is_empty() {
+            state.read = Some(Instant::now());
+        }
         let room = state.queue.len() < self.capacity
             && (state.bytes + size <= self.capacity * BYTES_PER_EVENT || state.queue.is_empty());
         // A gap does not count against the capacity: there is at most one behind each run of events.
@@ -281,6 +322,11 @@ impl Subscription {
         self.published
     }
 
+    /// Whether the stream ended because another reader needed the place.
+    pub fn was_evicted(&self) -> bool {
+        lock(&self.reader.state).evicted
+    }
+
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Item>> {
         if let Some(event) = self.before.pop_front() {
             return Poll::Ready(Some(Item::Event(event)));
@@ -288,6 +334,7 @@ impl Subscription {
         let mut state = lock(&self.reader.state);
         if let Some((item, size)) = state.queue.pop_front() {
             state.bytes -= size;
+            state.read = Some(Instant::now());
             return Poll::Ready(Some(item));
         }
         if state.closed {
@@ -463,14 +510,39 @@ mod tests {
         assert!(drain(&mut reader).is_empty());
     }
 
+    /// The one that has had something to read for longest goes, and knows why; who reads stays.
+    #[test]
+    fn who_does_not_read_locks_nobody_out() {
+        let hub = Hub::new();
+        let mut all: Vec<_> = (0..MAX_READERS)
+            .map(|_| hub.subscribe(EventFilter::default()).unwrap())
+            .collect();
+        hub.publish(event(1));
+        for (n, reader) in all.iter_mut().enumerate() {
+            if n != 7 {
+                assert_eq!(drain(reader), ["1"]);
+            }
+        }
+        let mut new = hub.subscribe(EventFilter::default()).unwrap();
+        hub.publish(event(2));
+        assert_eq!(drain(&mut new), ["2"]);
+        for (n, reader) in all.iter_mut().enumerate() {
+            let expected: &[&str] = if n == 7 { &[] } else { &["2"] };
+            assert_eq!(drain(reader), expected);
+            assert_eq!(reader.was_evicted(), n == 7);
+        }
+        assert_eq!(all[7].wait(Duration::ZERO), Next::Closed);
+    }
+
     #[test]
     fn readers_are_bounded_and_leave() {
         let hub = Hub::new();
         let all: Vec<_> = (0..MAX_READERS)
             .map(|_| hub.subscribe(EventFilter::default()).unwrap())
             .collect();
-        assert!(hub.subscribe(EventFilter::default()).is_none());
-        drop(all);
+        let more = hub.subscribe(EventFilter::default());
+        assert!(more.is_some() && hub.readers() == MAX_READERS);
+        drop((all, more));
         assert_eq!(hub.readers(), 0);
         assert!(hub.subscribe(EventFilter::default()).is_some());
     }

@@ -22,7 +22,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 /// Requests are a filter at most.
 const MAX_REQUEST: usize = 256 << 10;
 /// How long streams may take to send what is queued when the agent stops.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_millis(500);
 
 /// A running server. Stop it with [`Server::shutdown`].
 #[derive(Debug)]
@@ -129,7 +129,7 @@ impl Server {
         self.socket.address()
     }
 
-    /// Ends all streams after what is queued, waits for clients to take it (2 s at most) and removes the socket.
+    /// Ends all streams after what is queued, waits for clients to take it (half a second at most) and removes the socket.
     pub async fn shutdown(self) {
         self.hub.close();
         let _ = self.stop.send(());

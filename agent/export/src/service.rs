@@ -77,6 +77,7 @@ impl EventService for Service {
             condense,
             waiting: VecDeque::new(),
             replay,
+            ended: false,
         })))
     }
 
@@ -119,6 +120,8 @@ struct EventStream {
     /// What is to be sent before the next of `events`.
     waiting: VecDeque<Payload>,
     replay: Replay,
+    /// It was said why it ended.
+    ended: bool,
 }
 
 impl EventStream {
@@ -195,6 +198,13 @@ impl Stream for EventStream {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let payload = std::task::ready!(self.poll_payload(context));
+        if payload.is_none() && self.events.was_evicted() && !self.ended {
+            self.ended = true;
+            return Poll::Ready(Some(Err(Status::resource_exhausted(format!(
+                "the agent serves at most {} streams, and this one was read slowest",
+                super::MAX_READERS
+            )))));
+        }
         Poll::Ready(payload.map(|payload| {
             Ok(StreamEventsResponse {
                 response: Some(payload),

@@ -25,6 +25,8 @@ pub struct Facts {
     pub grade: String,
     pub channel: String,
     pub bytes: u64,
+    /// Method and path of the request, without query; empty where none was recognised.
+    pub request: String,
     pub gap: Option<GapFacts>,
     pub finding: Option<FindingFacts>,
 }
@@ -153,6 +155,7 @@ impl Facts {
                 .map_or_else(String::new, |e| EvidenceGrade::word_of(e.grade).to_owned()),
             channel: evidence.map_or_else(String::new, |e| Channel::word_of(e.channel).to_owned()),
             bytes: evidence.map_or(0, |e| e.payload_bytes),
+            request: event.request.as_ref().map(request).unwrap_or_default(),
             gap: event.gap.as_ref().map(gap),
             finding: event.finding.as_ref().map(|f| FindingFacts {
                 rule: f.rule.clone(),
@@ -335,6 +338,14 @@ fn destination(d: &v1::Destination) -> DestinationFacts {
         port: d.port,
         protocol: d.protocol.clone(),
     }
+}
+
+/// Longest request line that is told apart, characters: a path is as long as somebody likes.
+const REQUEST: usize = 160;
+
+fn request(r: &v1::Request) -> String {
+    let line = format!("{} {}", r.method, r.path);
+    line.trim().chars().take(REQUEST).collect()
 }
 
 fn gap(g: &v1::Gap) -> GapFacts {

@@ -117,6 +117,7 @@ impl Scope {
         self.text("event", "kind", &facts.kind);
         self.text("event", "grade", &facts.grade);
         self.text("event", "channel", &facts.channel);
+        self.text("event", "request", &facts.request);
         self.put("event", "bytes", Cell::Number(facts.bytes as i64));
         let hour = facts.time_ns.div_euclid(3_600_000_000_000).rem_euclid(24);
         self.put("event", "hour", Cell::Number(hour));

@@ -67,20 +67,30 @@ impl Registry {
         held
     }
 
-    /// What is in a file, whatever its confidence, in its order: what an inventory wants. Nothing is learnt.
+    /// What is in a file, whatever its confidence, in its order: what an inventory wants. Nothing is learnt. What two
+    /// rules found is one credential, described by the one that knows it better.
     pub fn describe_held(&self, findings: &[Finding]) -> Vec<Credential> {
-        findings
-            .iter()
-            .filter(|f| !f.parts.is_empty())
-            .map(|f| f.credential(&self.fingerprinter))
-            .collect()
+        let mut held: Vec<Credential> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
+        for finding in findings.iter().filter(|f| !f.parts.is_empty()) {
+            let credential = finding.credential(&self.fingerprinter);
+            match places.get(&credential.fingerprint) {
+                Some(&at) if credential.is_better(&held[at]) => held[at] = credential,
+                Some(_) => {}
+                None => {
+                    places.insert(credential.fingerprint.clone(), held.len());
+                    held.push(credential);
+                }
+            }
+        }
+        held
     }
 
     /// Makes a finding known: its forms go to the matcher; the caller drops (and so wipes) the secret.
     pub fn learn(&mut self, finding: &Finding) -> Option<CredentialRef> {
         let fresh = finding.credential(&self.fingerprinter);
         let credential = match self.known.get(&fresh.fingerprint) {
-            Some(known) if !better(&fresh, known) => return Some(known.clone()),
+            Some(known) if !fresh.is_better(known) => return Some(known.clone()),
             None if self.known.len() >= self.limit => {
                 self.dropped.add(Bound::Secrets, 1);
                 return Some(Arc::new(fresh));
@@ -107,14 +117,6 @@ impl Registry {
         self.generation += 1;
         Some(credential)
     }
-}
-
-/// A specific rule knows a secret better than a generic one, and one that found the identifier better than one that did not.
-fn better(fresh: &Credential, known: &Credential) -> bool {
-    fresh.confidence > known.confidence
-        || (fresh.confidence >= known.confidence
-            && known.identifier.is_empty()
-            && !fresh.identifier.is_empty())
 }
 
 #[cfg(test)]

@@ -26,3 +26,25 @@ pub struct Credential {
     /// ATT&CK technique of finding it where it was found, for example T1552.001.
     pub attack: String,
 }
+
+/// Kinds of private keys that are not called so. What proves an identity with one is a signature: it does not travel.
+const PRIVATE_KEYS: [&str; 3] = ["ssh-host-key", "kubernetes-pki-key", "kubelet-client-key"];
+
+impl Credential {
+    /// Whether this describes the secret better than `known` does: a specific rule knows a secret better than a generic
+    /// one, and one that found the identifier better than one that did not.
+    #[must_use]
+    pub fn is_better(&self, known: &Self) -> bool {
+        self.confidence > known.confidence
+            || (self.confidence >= known.confidence
+                && known.identifier.is_empty()
+                && !self.identifier.is_empty())
+    }
+
+    /// Whether a server that holds it does not give it to its clients by serving them.
+    #[must_use]
+    pub fn is_private_key(&self) -> bool {
+        let kind = self.kind.as_str();
+        kind.ends_with("private-key") || PRIVATE_KEYS.contains(&kind)
+    }
+}

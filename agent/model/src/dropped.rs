@@ -22,14 +22,30 @@ pub enum Bound {
     Sampled,
     /// Bytes of one send of a holder that are looked into.
     Payload,
+    /// Messages whose decoded form is not known, or larger than what is looked into.
+    Decoding,
     /// Processes.
     Processes,
     /// Credentials of one process.
     Holdings,
     /// Connections whose lineage is not decided yet.
     Connections,
+    /// Proven destinations of TLS writes that wait for what may speak against them.
+    Destinations,
     /// Identifiers that the next payload may go on with.
     Identifiers,
+    /// Credentials of one file.
+    InFile,
+    /// Files that were not inspected in time.
+    InspectionTime,
+    /// Files that wait to be inspected, and records that wait for one.
+    InspectionBacklog,
+    /// Processor time that the files of one user may take.
+    InspectionBudget,
+    /// Reads that are remembered, so that each is told once.
+    Reads,
+    /// Opens that may still become reads.
+    Opens,
 }
 
 impl Bound {
@@ -48,8 +64,7 @@ impl Bound {
 
     /// Reason, what happened, remedy, signal.
     fn words(self) -> (GapReason, &'static str, &'static str, Signal) {
-        const FEWER: &str =
-            "exclude what makes so many, or report this: the bound is a constant of the agent";
+        const FEWER: &str = "report this: the bound is a constant of the agent";
         const FEWER_PLACES: &str =
             "name fewer places under `watch`, or report this: the bound is a constant of the agent";
         const LINEAGE: &str =
@@ -103,6 +118,14 @@ impl Bound {
                 "the events of such a connection say so in `truncation`; who sent and where to is known",
                 Signal::TcpSend,
             ),
+            Self::Decoding => (
+                GapReason::PayloadTruncated,
+                "parts of what holders sent could not be decoded (compressed beyond 1 MiB, encoded too deeply, headers that \
+                 refer to what was sent before the agent saw the connection, framing that was lost): they were looked at \
+                 as they were sent only",
+                LINEAGE,
+                Signal::TcpSend,
+            ),
             Self::Processes => (
                 GapReason::TableFull,
                 "processes found no room in the table: what they hold and send is not told",
@@ -120,6 +143,48 @@ impl Bound {
                 "connections of holders were forgotten before it was decided whether to tell of them as lineage",
                 FEWER,
                 Signal::TcpSend,
+            ),
+            Self::Destinations => (
+                GapReason::TableFull,
+                "destinations of TLS writes were given up: too many writes of one process waited for proof",
+                "what was sent is told all the same, with an unknown destination",
+                Signal::TlsWrite,
+            ),
+            Self::InFile => (
+                GapReason::FileTruncated,
+                "credentials were beyond the first 1,024 of their file: who reads or sends them is not told",
+                "split what must be known whole",
+                Signal::FileRead,
+            ),
+            Self::InspectionTime => (
+                GapReason::InspectionTimeout,
+                "files that were read could not be inspected in time: what was read and sent until they are is not known",
+                "name file systems that do not answer under `exclude` in the configuration, or raise `inspect_timeout_ms`",
+                Signal::FileRead,
+            ),
+            Self::InspectionBacklog => (
+                GapReason::InspectionBacklog,
+                "files that were read were not inspected because too many were waiting",
+                "name what holds so many files, and no credential, under `exclude` in the configuration",
+                Signal::FileRead,
+            ),
+            Self::InspectionBudget => (
+                GapReason::InspectionBudget,
+                "files were not inspected because those of their owner took more processor time than they may",
+                "name what is so much under `exclude` in the configuration, or raise `inspect_share`",
+                Signal::FileRead,
+            ),
+            Self::Opens => (
+                GapReason::TableFull,
+                "opens of files with credentials found no room until a read may follow: they are not told",
+                FEWER,
+                Signal::FileRead,
+            ),
+            Self::Reads => (
+                GapReason::TableFull,
+                "reads found no room among those that are remembered: they may be told again",
+                FEWER,
+                Signal::FileRead,
             ),
             Self::Identifiers => (
                 GapReason::TableFull,

@@ -2,9 +2,10 @@
 //! comments say what each field means.
 
 use super::words::{
-    Channel, DestinationMethod, EventKind, EvidenceGrade, GapReason, Signal, SourceType, Transform,
+    Channel, DestinationMethod, Direction, EventKind, EvidenceGrade, GapReason, LineageBasis,
+    Signal, SourceType, Transform,
 };
-use super::{CredentialRef, ExeFacts, HostName};
+use super::{CredentialRef, ExeFacts, HostName, Request};
 
 /// One thing that was seen, or one thing that could not be seen. Times are wall clock, nanoseconds since the epoch.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +27,7 @@ pub struct Event {
     pub exit: Option<ProcessExit>,
     /// Out of which process a credential was taken.
     pub victim: Option<Process>,
+    pub request: Option<Request>,
 }
 
 impl Event {
@@ -48,6 +50,7 @@ impl Event {
             gap: None,
             exit: None,
             victim: None,
+            request: None,
         }
     }
 }
@@ -140,6 +143,8 @@ pub struct Destination {
     pub local_ip: String,
     pub local_port: u32,
     pub network_namespace: u64,
+    /// Who asked for the connection; `None` when that is not known.
+    pub direction: Option<Direction>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,6 +159,10 @@ pub struct Evidence {
     pub part: String,
     pub occurrences: u32,
     pub hook: String,
+    /// Set on lineage only.
+    pub lineage_basis: Option<LineageBasis>,
+    /// What the text in which the secret was had been decoded from, the outermost first.
+    pub layers: Vec<Transform>,
 }
 
 impl Evidence {
@@ -169,6 +178,8 @@ impl Evidence {
             part: String::new(),
             occurrences: 0,
             hook: hook.to_owned(),
+            lineage_basis: None,
+            layers: Vec::new(),
         }
     }
 }
@@ -197,4 +208,8 @@ pub struct Gap {
 pub struct ProcessExit {
     pub status: i32,
     pub signal: i32,
+    /// Exposures in the process's descendants that they only inherited, as it did or they from it.
+    pub inherited_exposures: u64,
+    /// Lineage that was not told one by one: inherited and told of a relative already, or of the process's clients.
+    pub untold_sends: u64,
 }

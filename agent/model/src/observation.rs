@@ -2,8 +2,8 @@
 //!
 //! A recording is a sequence of these, one JSON object a line; replaying it gives byte-identical events.
 
-use super::CredentialRef;
-use super::words::{GapReason, Signal, Transform, optional_signal};
+use super::words::{Direction, GapReason, Signal, Transform, optional_signal};
+use super::{CredentialRef, Request, Undecoded};
 use serde::{Deserialize, Serialize};
 
 /// Clock ticks a second in /proc/PID/stat and in process keys (USER_HZ, 100 on every Linux architecture we build for).
@@ -69,6 +69,11 @@ pub enum Observation {
         file: FileFacts,
         credentials: Vec<CredentialRef>,
     },
+    /// What was learnt is no credential: it was the beginning of one, read while the file was being written.
+    Withdrawn {
+        boot_ns: u64,
+        fingerprint: String,
+    },
     Gap(GapSeen),
     /// What the stage of findings is told from outside: rules, what is usual, decoys. JSON of that stage.
     Findings {
@@ -97,6 +102,9 @@ pub struct AgentStart {
     pub rebooted: bool,
     /// Emit process_start and process_exit for every process.
     pub process_events: bool,
+    /// Only this process and its descendants are followed: what it begins with is told, whoever had it before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub followed: Option<u32>,
 }
 
 /// Where a process met a credential.
@@ -215,11 +223,17 @@ pub struct Hit {
     /// true: the secret itself. false: only its public identifier.
     pub secret: bool,
     pub transform: Transform,
+    /// What the text it was in had been decoded from, the outermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<Transform>,
     pub part: String,
     pub occurrences: u32,
     /// An identifier that ends with the payload: whether it is a whole word, the next payload tells.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub open: bool,
+    /// The request it was in, among those of the payload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<u16>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -239,6 +253,11 @@ pub struct Payload {
     /// Its first bytes may go on with a word that the payload before them ended in.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub continues: bool,
+    /// The requests that these bytes belong to, as far as they were recognised.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<Request>,
+    #[serde(default, skip_serializing_if = "Undecoded::is_empty")]
+    pub undecoded: Undecoded,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -254,6 +273,12 @@ pub struct SendSeen {
     pub tls_more: Vec<(u8, u16)>,
     /// The TLS call this send happened in, and its session.
     pub tls_call: Option<(u64, u64)>,
+    /// A TLS hello begins it: a client's on an outgoing connection, a server's on an accepted one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hello: Option<Direction>,
+    /// Who asked for the connection, where the kernel side knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
     pub hook: String,
 }
 
@@ -262,8 +287,27 @@ pub struct TlsSeen {
     pub at: Stamp,
     pub call: u64,
     pub session: u64,
+    /// The socket that the session itself names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<Socket>,
     pub payload: Payload,
     pub hook: String,
+}
+
+/// A connection of a process: the kernel's address of the socket and what tells it from a later one there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Socket {
+    pub sock: u64,
+    pub local_port: u16,
+    pub peer_port: u16,
+}
+
+impl Socket {
+    /// Does it have these ends?
+    #[must_use]
+    pub fn has(&self, ends: &Ends) -> bool {
+        (self.sock, self.local_port, self.peer_port) == (ends.sock, ends.local_port, ends.peer_port)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

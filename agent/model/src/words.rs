@@ -125,6 +125,16 @@ words! {
         Percent = 4 "percent",
         Json = 5 "json",
         Hex = 6 "hex",
+        Xml = 7 "xml",
+        Utf16 = 8 "utf16",
+        Gzip = 9 "gzip",
+        Deflate = 10 "deflate",
+        Brotli = 11 "br",
+        Zstd = 12 "zstd",
+        /// The Huffman code of HTTP/2 headers.
+        Huffman = 13 "huffman",
+        /// A reference to a header that was sent before on the connection.
+        Hpack = 14 "hpack",
     }
 }
 
@@ -140,6 +150,28 @@ words! {
         /// The process had one TLS connection.
         SingleSocket = 4 "single_socket",
         Unknown = 5 "unknown",
+        /// The TLS session itself holds the number of its socket.
+        ConnectionFd = 6 "connection_fd",
+    }
+}
+
+words! {
+    /// Who asked for a connection.
+    Direction {
+        /// The process itself.
+        Outgoing = 1 "outgoing",
+        /// The peer: the process listened.
+        Accepted = 2 "accepted",
+    }
+}
+
+words! {
+    /// What ties a holder to a credential in lineage.
+    LineageBasis {
+        /// The process met it itself, or is a copy (by fork) of one that did.
+        Own = 1 "own",
+        /// An ancestor or an earlier program of the process met it, and an exec lies between: memory did not come along.
+        Inherited = 2 "inherited",
     }
 }
 
@@ -180,6 +212,13 @@ words! {
         FilesClosed = 19 "files_closed",
         FilesSkipped = 20 "files_skipped",
         WritesUnseen = 21 "writes_unseen",
+        InspectionTimeout = 22 "inspection_timeout",
+        InspectionBacklog = 23 "inspection_backlog",
+        InspectionBudget = 24 "inspection_budget",
+        RecordsLeft = 25 "records_left",
+        LedgerLost = 26 "ledger_lost",
+        Excluded = 27 "excluded",
+        BudgetUsed = 28 "budget_used",
     }
 }
 
@@ -246,6 +285,9 @@ words! {
         Rustls = 5 "rustls",
         BoringSsl = 6 "boringssl",
         Java = 7 "java",
+        MbedTls = 8 "mbedtls",
+        WolfSsl = 9 "wolfssl",
+        S2n = 10 "s2n",
     }
 }
 

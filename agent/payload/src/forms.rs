@@ -150,6 +150,17 @@ pub fn forms(secret: &[u8], pick: impl FnOnce(&[u8]) -> usize) -> Vec<Form> {
             );
         }
     }
+    let escaped = secret
+        .iter()
+        .any(|c| matches!(c, b'&' | b'<' | b'>' | b'"' | b'\''));
+    for style in encode::XML.into_iter().filter(|_| escaped) {
+        push_plain(
+            &mut out,
+            plain(Transform::Xml, secret, &region, |bytes| {
+                encode::xml(bytes, style)
+            }),
+        );
+    }
     push_binary(&mut out, secret, &region);
     // A JSON file sent as base64 holds the escaped secret.
     let escaped = minimal(secret);

@@ -6,10 +6,12 @@
 //! each batch: `ring` and our own frames leave message bytes on the stack.
 
 mod boundary;
+mod coded;
 mod confirm;
 mod encode;
 mod filter;
 mod forms;
+mod h2;
 mod hits;
 mod host;
 mod http;
@@ -17,12 +19,17 @@ mod learn;
 mod matcher;
 mod pem;
 mod redact;
+mod request;
 mod scan;
 mod scrub;
+mod sink;
 mod stream;
 mod strength;
 mod tail;
+mod talk;
+mod text;
 mod tls;
+mod websocket;
 mod window;
 
 #[cfg(test)]
@@ -31,7 +38,6 @@ mod tests;
 pub use forms::{Form, Transform, forms};
 pub use hits::Hits;
 pub use host::host_name;
-pub use http::{HTTP2_PREFACE, RequestHead, looks_like_http2};
 pub use learn::Learned;
 pub use matcher::Matcher;
 pub use scrub::scrub_stack;

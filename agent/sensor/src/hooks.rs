@@ -60,6 +60,8 @@ pub struct Candidate {
     pub hooks: &'static [Hook],
     /// Hooks that may be missing.
     pub optional: &'static [Hook],
+    /// Hooks that tell nothing by themselves: without them the others cost more.
+    pub aids: &'static [Hook],
     /// Fields without which the hooks would tell nothing.
     pub fields: &'static [usize],
 }
@@ -110,6 +112,9 @@ const FAULTS: [Hook; 2] = [
     raw("filemap_map_pages", "mm_filemap_map_pages"),
 ];
 
+/// Knows which connections were accepted: their answers have a budget of their own.
+const CONNECTIONS: [Hook; 1] = [raw("track_state", "inet_sock_set_state")];
+
 /// Everything but TLS, whose places are found in files, and opens, which fanotify tells.
 pub const SIGNALS: &[Signal] = &[
     Signal {
@@ -118,6 +123,7 @@ pub const SIGNALS: &[Signal] = &[
             tier: Tier::Base,
             hooks: &[raw("exec", "sched_process_exec")],
             optional: &[],
+            aids: &[],
             fields: &[
                 f::TASK_MM,
                 f::MM_ARG_START,
@@ -134,6 +140,7 @@ pub const SIGNALS: &[Signal] = &[
             tier: Tier::Base,
             hooks: &[raw("fork", "sched_process_fork")],
             optional: &[],
+            aids: &[],
             fields: &[f::TASK_PID, IDENTITY[0], IDENTITY[2]],
         }],
     },
@@ -143,6 +150,7 @@ pub const SIGNALS: &[Signal] = &[
             tier: Tier::Base,
             hooks: &[raw("exit", "sched_process_exit")],
             optional: &[],
+            aids: &[],
             fields: &IDENTITY,
         }],
     },
@@ -168,12 +176,14 @@ pub const SIGNALS: &[Signal] = &[
                 ],
                 // Where they are, `mmap_file` leaves to them what they can tell.
                 optional: &FAULTS,
+                aids: &[],
                 fields: &FILE,
             },
             Candidate {
                 tier: Tier::Base,
                 hooks: &[raw("filemap_get_pages", "mm_filemap_get_pages")],
                 optional: &FAULTS,
+                aids: &[],
                 fields: &FILE,
             },
         ],
@@ -194,12 +204,14 @@ pub const SIGNALS: &[Signal] = &[
                     },
                 ],
                 optional: &[],
+                aids: &[],
                 fields: &IDENTITY,
             },
             Candidate {
                 tier: Tier::Base,
                 hooks: &[raw("set_state", "inet_sock_set_state")],
                 optional: &[],
+                aids: &[],
                 fields: &SOCKET,
             },
         ],
@@ -217,12 +229,14 @@ pub const SIGNALS: &[Signal] = &[
                     program: "tcp_pages",
                     point: Point::Fentry("do_tcp_sendpages"),
                 }],
+                aids: &CONNECTIONS,
                 fields: &SEND,
             },
             Candidate {
                 tier: Tier::Base,
                 hooks: &[raw("tcp_send_locked", "tcp_sendmsg_locked")],
                 optional: &[],
+                aids: &CONNECTIONS,
                 fields: &SEND,
             },
             Candidate {
@@ -235,6 +249,7 @@ pub const SIGNALS: &[Signal] = &[
                     program: "tcp_pages_kprobe",
                     point: Point::Kprobe("do_tcp_sendpages"),
                 }],
+                aids: &CONNECTIONS,
                 fields: &SEND,
             },
         ],

@@ -2,13 +2,15 @@
 
 use super::{
     DebugLog, HookNames, Sensor, SensorError, SensorOptions,
-    bpf::{self, PassedOver},
+    bpf::{self, Misses},
     btf,
     fanotify::Fanotify,
     hooks::{self, Candidate, SIGNALS, Signal},
+    limits::Passed,
     maps::Maps,
     proof, provoke,
     ring::Ring,
+    rings::{self, Rings},
     tls::Libraries,
     watch::Watches,
     wipe::Step,
@@ -35,9 +37,6 @@ use std::{
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/keytrail.o"));
 
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
-/// Smallest ring that holds the largest record a few times over.
-const RING_MIN: u32 = 256 << 10;
-const RING_MAX: u32 = 256 << 20;
 
 pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
     if in_pid_namespace() {
@@ -46,11 +45,16 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
     let kernel =
         btf::Btf::load(Path::new(VMLINUX)).map_err(|error| SensorError::Btf(error.to_string()))?;
     let mut fields = btf::resolve(&kernel);
-    let ring_bytes = options
-        .ring_bytes
-        .clamp(RING_MIN, RING_MAX)
-        .next_power_of_two();
-    fields.set(f::WAKE_BYTES, ring_bytes / 4);
+    let sizes = rings::sizes(options.ring_bytes);
+    fields.set(f::WAKE_BYTES, sizes[rings::MAIN] / 4);
+    for (place, limit) in [
+        (f::LIMIT_ANSWERS, options.limits.answers),
+        (f::LIMIT_KEYS, options.limits.keys),
+        (f::LIMIT_PROCESS, options.limits.process),
+        (f::LIMIT_CONNECTION, options.limits.connection),
+    ] {
+        fields.set(place, limit);
+    }
     fields.set(f::DISCOVER, u32::from(options.discover));
     fields.set(f::HAS_COOKIE, u32::from(aya::features().bpf_cookie()));
     let task_regs = [
@@ -63,7 +67,7 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
     let absent = hooks::absent(&kernel);
     drop(kernel);
 
-    let (mut ebpf, mut maps) = load(&fields, ring_bytes)?;
+    let (mut ebpf, mut maps) = load(&fields, sizes)?;
     let mut status = SensorStatus {
         signals: hooks::reports(),
         ..SensorStatus::default()
@@ -78,7 +82,7 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
                 }
                 status.offsets.push(failure.what);
             }
-            (ebpf, maps) = load(&fields, ring_bytes)?;
+            (ebpf, maps) = load(&fields, sizes)?;
         }
         Err(reason) => status
             .offsets
@@ -90,11 +94,13 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
     } else {
         None
     };
-    let (ring, ring_fd) = map_ring(&mut ebpf, ring_bytes)?;
+    let (rings, ring_fds) = map_rings(&mut ebpf, sizes)?;
     // Now, while there are descriptors: that the ring is overwritten must not depend on there being one later.
-    for step in [Step::Leap, Step::Zero] {
-        if let Err(error) = loaded(&mut ebpf, step.program()) {
-            tracing::error!(%error, "the ring will not be overwritten");
+    for ring in [rings::MAIN, rings::PAYLOADS] {
+        for step in [Step::Leap, Step::Zero] {
+            if let Err(error) = loaded(&mut ebpf, step.program(ring)) {
+                tracing::error!(%error, "the rings will not be overwritten");
+            }
         }
     }
     // Before anything is attached: the agent's own doings are of no interest.
@@ -158,19 +164,19 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
     let mut sensor = Sensor {
         ebpf,
         maps,
-        ring,
-        ring_fd,
+        rings,
+        ring_fds,
         fanotify,
         fanotify_lost: 0,
-        passed_over: PassedOver::default(),
+        misses: Misses::default(),
         watches: Watches::default(),
         libraries,
         names,
         status,
         debug_log,
         table_full: 0,
+        passed: Passed::default(),
         waiting: HashMap::new(),
-        wiped: super::wipe::Wiped::default(),
     };
     if options.self_test {
         provoke::all(&mut sensor);
@@ -178,28 +184,29 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
     Ok(sensor)
 }
 
-fn load(fields: &btf::Fields, ring_bytes: u32) -> Result<(Ebpf, Maps), SensorError> {
-    let mut ebpf = EbpfLoader::new()
-        .override_global(globals::FIELDS_GLOBAL, &fields.values, true)
-        .map_max_entries("RING", ring_bytes)
-        .load(OBJECT)
-        .map_err(|error| {
-            let denied = chain(&error).any(|cause| {
-                cause
-                    .downcast_ref::<io::Error>()
-                    .is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
-            });
-            if denied && !rustix::process::geteuid().is_root() {
-                SensorError::Privilege
-            } else {
-                SensorError::Load(
-                    chain(&error)
-                        .map(ToString::to_string)
-                        .collect::<Vec<_>>()
-                        .join(": "),
-                )
-            }
-        })?;
+fn load(fields: &btf::Fields, sizes: [u32; rings::COUNT]) -> Result<(Ebpf, Maps), SensorError> {
+    let mut loader = EbpfLoader::new();
+    loader.override_global(globals::FIELDS_GLOBAL, &fields.values, true);
+    for (name, size) in rings::MAPS.into_iter().zip(sizes) {
+        loader.map_max_entries(name, size);
+    }
+    let mut ebpf = loader.load(OBJECT).map_err(|error| {
+        let denied = chain(&error).any(|cause| {
+            cause
+                .downcast_ref::<io::Error>()
+                .is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
+        });
+        if denied && !rustix::process::geteuid().is_root() {
+            SensorError::Privilege
+        } else {
+            SensorError::Load(
+                chain(&error)
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(": "),
+            )
+        }
+    })?;
     let maps = Maps::take(&mut ebpf).map_err(SensorError::Load)?;
     Ok((ebpf, maps))
 }
@@ -222,16 +229,25 @@ fn chain<'a>(
     std::iter::successors(Some(error), |error| error.source())
 }
 
-fn map_ring(ebpf: &mut Ebpf, size: u32) -> Result<(Ring, OwnedFd), SensorError> {
-    let Some(Map::RingBuf(map)) = ebpf.map("RING") else {
-        return Err(SensorError::Load("the object has no ring".to_owned()));
-    };
-    let fd = map.fd().as_fd();
-    let ring = Ring::new(fd, size).map_err(|error| SensorError::Ring(error.to_string()))?;
-    let fd = fd
-        .try_clone_to_owned()
-        .map_err(|error| SensorError::Ring(error.to_string()))?;
-    Ok((ring, fd))
+fn map_rings(
+    ebpf: &mut Ebpf,
+    sizes: [u32; rings::COUNT],
+) -> Result<(Rings, Vec<OwnedFd>), SensorError> {
+    let failed = |error: io::Error| SensorError::Ring(error.to_string());
+    let mut mapped = Vec::new();
+    let mut fds = Vec::new();
+    for (name, size) in rings::MAPS.into_iter().zip(sizes) {
+        let Some(Map::RingBuf(map)) = ebpf.map(name) else {
+            return Err(SensorError::Load(format!("the object has no ring {name}")));
+        };
+        let fd = map.fd().as_fd();
+        mapped.push(Ring::new(fd, size).map_err(failed)?);
+        fds.push(fd.try_clone_to_owned().map_err(failed)?);
+    }
+    let mapped = mapped
+        .try_into()
+        .map_err(|_| SensorError::Load("there are not as many rings as names".to_owned()))?;
+    Ok((Rings::new(mapped), fds))
 }
 
 /// Whether this process is in another pid namespace than the first one, whose inode is the same on every Linux
@@ -310,6 +326,11 @@ fn attach_candidate(
         match hooks::attach(ebpf, trampolines, *hook) {
             Ok(()) => names.push(hook.point.name()),
             Err(refusal) => refused.push(refusal),
+        }
+    }
+    for hook in candidate.aids {
+        if let Err(refusal) = hooks::attach(ebpf, trampolines, *hook) {
+            refused.push(refusal);
         }
     }
     Ok((names.join(" + "), refused))

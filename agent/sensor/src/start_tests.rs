@@ -30,7 +30,7 @@ fn a_signal_whose_field_is_missing_has_no_hook() {
     let kernel = btf::Btf::load(Path::new(VMLINUX)).unwrap();
     let mut fields = btf::resolve(&kernel);
     fields.set(f::MM_ENV_START, globals::MISSING);
-    let (mut ebpf, _maps) = load(&fields, RING_MIN).unwrap();
+    let (mut ebpf, _maps) = load(&fields, rings::sizes(0)).unwrap();
     let mut attach = |name: Name| {
         let signal = SIGNALS.iter().find(|signal| signal.name == name).unwrap();
         let mut report = SignalReport::new(name);

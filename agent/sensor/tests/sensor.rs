@@ -22,12 +22,17 @@ use std::{
 /// A sensor, or the reason why there cannot be one here.
 macro_rules! host {
     () => {
-        match Host::new() {
+        match crate::host::Host::new() {
             Some(host) => host,
             None => return,
         }
     };
 }
+
+#[path = "sensor/budgets.rs"]
+mod budgets;
+#[path = "sensor/rings.rs"]
+mod rings;
 
 #[test]
 fn every_signal_has_a_hook_that_fires() {

@@ -64,11 +64,9 @@ pub(super) fn run(args: &AgentArgs, mut config: Config) -> u8 {
         .then(|| Printer::start(&hub, args.output.unwrap_or_default(), quit.clone()))
         .flatten();
     let options = EngineOptions {
-        state_dir: Some(config.state_dir.clone()),
-        config,
         record: args.record.clone(),
-        follow_only: None,
         kernel_log: args.kernel_log,
+        ..EngineOptions::daemon(config)
     };
     let publish = hub.clone();
     let engine = match EngineHandle::start(options, Box::new(move |event| publish.publish(event))) {
@@ -114,7 +112,7 @@ pub(super) fn run(args: &AgentArgs, mut config: Config) -> u8 {
             summary.footer(Some(&last.libraries), last.counters.as_ref())
         );
     }
-    runtime.shutdown_timeout(Duration::from_secs(1));
+    runtime.shutdown_timeout(Duration::from_millis(100));
     result
 }
 
@@ -195,9 +193,7 @@ impl Engine {
     fn stop(&self) {
         let mut state = self.lock();
         if let Some(handle) = state.handle.take() {
-            let mut last = handle.status();
-            last.counters = Some(handle.stop());
-            state.last = last;
+            state.last = handle.stop();
         }
     }
 }

@@ -90,8 +90,7 @@ pub(super) fn follow(follow: Follow) -> Result<Followed, FollowError> {
             Err(e) => Err(FollowError::Spawn(e)),
         };
         let elapsed = start.elapsed();
-        let mut status = engine.status();
-        status.counters = Some(engine.stop());
+        let status = engine.stop();
         Ok((ended?, elapsed, status))
     });
     hub.close();

@@ -2,8 +2,9 @@
 
 use super::parse::{ConfigError, Document};
 use super::{Config, LogFormat};
+use keytrail_ingest::Excluded;
 
-const KEYS: &[&str] = &[
+pub(crate) const KEYS: &[&str] = &[
     "listen",
     "state_dir",
     "rules_dir",
@@ -13,11 +14,22 @@ const KEYS: &[&str] = &[
     "ring_bytes",
     "process_events",
     "watch",
+    "exclude",
+    "inspect_timeout_ms",
+    "inspect_bytes",
+    "inspect_share",
     "retain_events",
     "retain_days",
     "history_bytes",
     "history_days",
+    "capture",
     "log",
+];
+const CAPTURE_KEYS: &[&str] = &[
+    "answer_bytes",
+    "key_server_bytes",
+    "process_bytes",
+    "connection_bytes",
 ];
 const LOG_KEYS: &[&str] = &["level", "format"];
 
@@ -34,6 +46,8 @@ pub(super) fn all() -> Vec<String> {
 /// A ring is mapped twice and pinned in memory: beyond this it is a mistake.
 const RING_MAX: u64 = 1 << 30;
 const RING_MIN: u64 = 64 << 10;
+/// A file is held in memory while it is inspected.
+const INSPECT_MAX: u64 = 256 << 20;
 
 /// An empty file has some pages; one of a terabyte is a mistake.
 const HISTORY_MIN: u64 = 1 << 20;
@@ -75,6 +89,26 @@ pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
                     check_glob(pattern).map_err(|why| value.error(why))?;
                 }
             }
+            "exclude" => {
+                config.exclude = value.strings()?;
+                for pattern in &config.exclude {
+                    if !pattern.starts_with('/') {
+                        let why = format!("must hold absolute globs; {pattern:?} is not absolute");
+                        return Err(value.error(why));
+                    }
+                    if let Err(e) = Excluded::new(std::slice::from_ref(pattern)) {
+                        return Err(
+                            value.error(format!("holds a bad glob: {pattern:?}: {}", e.kind()))
+                        );
+                    }
+                }
+            }
+            // The ranges fit.
+            "inspect_timeout_ms" => {
+                config.inspect_timeout_ms = value.integer(10..=60_000)? as u32;
+            }
+            "inspect_bytes" => config.inspect_bytes = value.integer(4_096..=INSPECT_MAX)?,
+            "inspect_share" => config.inspect_share = value.integer(1..=100)? as u32,
             "retain_events" => config.retain_events = value.integer(0..=100_000_000)?,
             "retain_days" => {
                 // The range fits.
@@ -87,6 +121,18 @@ pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
                 // The range fits.
                 config.history_days = value.integer(1..=3650)? as u32;
             }
+            "capture" => value.table()?.each(CAPTURE_KEYS, |key, value| {
+                // The range fits.
+                let bytes = value.integer(0..=u64::from(u32::MAX))? as u32;
+                let capture = &mut config.capture;
+                match key {
+                    "answer_bytes" => capture.answer_bytes = bytes,
+                    "key_server_bytes" => capture.key_server_bytes = bytes,
+                    "process_bytes" => capture.process_bytes = bytes,
+                    _ => capture.connection_bytes = bytes,
+                }
+                Ok(())
+            })?,
             "log" => value.table()?.each(LOG_KEYS, |key, value| {
                 match key {
                     "level" => {

@@ -1,9 +1,11 @@
 //! What the sensors could not get, as gaps in the stream.
 
+use super::budgets::Told;
 use keytrail_export::convert;
 use keytrail_model::status::{LibraryReport, Refused, SensorStatus};
-use keytrail_model::{GapReason, GapSeen, Signal, TlsStack};
+use keytrail_model::{GapReason, GapSeen, Pid, Signal, TlsStack};
 use keytrail_proto::v1;
+use keytrail_sensor::Limit;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -117,6 +119,38 @@ pub fn uncovered(libraries: &[&LibraryReport], boot_ns: u64) -> Vec<GapSeen> {
     stacks.into_iter().map(gap).collect()
 }
 
+/// Records that were there when the agent ended, and that it did not get to.
+pub fn not_taken_in(count: u64, boot_ns: u64) -> GapSeen {
+    GapSeen {
+        detail: format!("{count} records were not taken in before the end"),
+        remedy: "let the host come to rest before the agent is stopped".to_owned(),
+        count,
+        ..GapSeen::new(GapReason::RecordsLeft, boot_ns)
+    }
+}
+
+/// Events that were told to who watched, and that the state directory does not have.
+pub fn unwritten(count: u64, boot_ns: u64) -> GapSeen {
+    GapSeen {
+        detail: format!("{count} events were not written to the state directory"),
+        remedy: "see the agent's log for why it cannot be written, or put it on a faster disk with `state_dir`"
+            .to_owned(),
+        count,
+        ..GapSeen::new(GapReason::LedgerLost, boot_ns)
+    }
+}
+
+/// Places that are not inspected because the configuration says so.
+pub fn excluded(patterns: &[String], boot_ns: u64) -> GapSeen {
+    GapSeen {
+        detail: format!("files below {} are not inspected", patterns.join(", ")),
+        remedy: "take them out of `exclude` in the configuration".to_owned(),
+        count: patterns.len() as u64,
+        signal: Some(Signal::FileRead),
+        ..GapSeen::new(GapReason::Excluded, boot_ns)
+    }
+}
+
 /// A file whose reads are not seen.
 pub fn unwatched(path: &Path, error: &std::io::Error, boot_ns: u64) -> GapSeen {
     GapSeen {
@@ -147,6 +181,38 @@ pub fn lost(
         from_wall_ns,
         to_wall_ns,
         ..GapSeen::new(GapReason::RecordsLost, boot_ns)
+    }
+}
+
+/// Payloads that were not looked into because a budget was used up.
+pub fn budget(told: &Told, pid: Option<Pid>, exe: &str, boot_ns: u64) -> GapSeen {
+    let (what, key) = match told.limit {
+        Limit::Answers => (
+            "answered on connections it accepted",
+            "capture.answer_bytes",
+        ),
+        Limit::Keys => (
+            "answered on connections it accepted, holding nothing but private keys",
+            "capture.key_server_bytes",
+        ),
+        Limit::Process => ("sent", "capture.process_bytes"),
+        Limit::Connection => ("sent on one connection", "capture.connection_bytes"),
+    };
+    let who = match (told.tgid, exe) {
+        (0, _) => "processes beyond those that are told one by one".to_owned(),
+        (tgid, "") => format!("process {tgid}"),
+        (tgid, exe) => format!("{exe} (process {tgid})"),
+    };
+    GapSeen {
+        detail: format!(
+            "{} payloads ({} bytes) that {who} {what} were beyond what is looked into a second",
+            told.payloads, told.bytes
+        ),
+        remedy: format!("raise {key} in the configuration; it costs the process time"),
+        count: told.payloads,
+        signal: Some(Signal::TcpSend),
+        pid,
+        ..GapSeen::new(GapReason::BudgetUsed, boot_ns)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The stage of findings within the loop: what it is told at the start, what it finds, what it has learned.
 
-use super::run::Line;
+use super::line::Line;
 use keytrail_findings::{Facts, Stage, Told};
 use keytrail_model::Observation;
 use keytrail_proto::v1;
@@ -100,7 +100,7 @@ impl Line {
 }
 
 /// Names and texts of the files in a directory, by name.
-fn read_rules(dir: &Path) -> Vec<(String, String)> {
+pub(super) fn read_rules(dir: &Path) -> Vec<(String, String)> {
     let Ok(entries) = fs::read_dir(dir) else {
         return Vec::new();
     };

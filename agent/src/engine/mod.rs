@@ -1,8 +1,14 @@
 //! The only place that wires stages together: one thread drains the kernel's records, digests them, steps the core
 //! and hands events on. The ring is the queue; what does not fit is counted in the kernel.
 
+mod accesses;
+mod budgets;
 mod coverage;
+mod deferred;
+mod followed;
 mod judge;
+mod lanes;
+mod line;
 mod places;
 mod programs;
 mod replay;
@@ -38,6 +44,18 @@ pub struct EngineOptions {
     pub follow_only: Option<u32>,
     /// Pass the kernel side's debug log on, where it was built with one.
     pub kernel_log: bool,
+}
+
+impl EngineOptions {
+    /// What the daemon starts an engine with: the state directory of the configuration, and all processes.
+    #[must_use]
+    pub fn daemon(config: Config) -> Self {
+        Self {
+            state_dir: Some(config.state_dir.clone()),
+            config,
+            ..Self::default()
+        }
+    }
 }
 
 /// Why an engine could not be started.
@@ -77,10 +95,8 @@ enum Command {
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
-    /// Grows with every turn of the loop: a watchdog sees that it lives.
+    /// Grows with every turn of the loop that took in what there was: a watchdog sees that it lives.
     turns: AtomicU64,
-    /// Set when the process named by `follow_only` is gone.
-    root_gone: AtomicBool,
 }
 
 /// A running engine. Dropping it stops it.
@@ -170,15 +186,13 @@ impl EngineHandle {
         self.thread.as_ref().is_some_and(|t| !t.is_finished())
     }
 
-    /// Drains what is there, decides what is pending, and ends the thread.
-    pub fn stop(mut self) -> v1::Counters {
+    /// Drains what is there, decides what is pending, and ends the thread; what was seen and what was not, at the end.
+    pub fn stop(mut self) -> v1::GetStatusResponse {
         self.shared.stop.store(true, Ordering::Release);
-        let status = self
-            .thread
+        self.thread
             .take()
             .and_then(|t| t.join().ok())
-            .unwrap_or_default();
-        status.counters.unwrap_or_default()
+            .unwrap_or_default()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the programs are that use credentials: the content of each executable, hashed on a thread of its own. A use is
 //! remembered under path and inode at once; the hash comes later.
 
-use super::run::Line;
+use super::line::Line;
 use keytrail_host::{kernel_device, priority};
 use keytrail_proto::v1;
 use keytrail_store::ProgramSeen;

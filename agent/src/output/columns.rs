@@ -167,18 +167,24 @@ impl Layout {
             return;
         };
         let room = width.saturating_sub(self.before());
+        // A path and a host say most at their ends, a sentence at its beginning.
+        let cut = if event.gap.is_some() {
+            Cut::End
+        } else {
+            Cut::Middle
+        };
         if place.width() > room && width < NARROW {
             let indent = self.time + GAP.len();
             let room = width.saturating_sub(indent).max(WHERE_LEAST);
             out.truncate(out.trim_end().len());
             out.push('\n');
             out.extend(std::iter::repeat_n(' ', indent));
-            out.push_str(&fit(place, room, Cut::Middle));
+            out.push_str(&fit(place, room, cut));
             return;
         }
         if place.width() + techniques.width() > room {
             // Techniques follow from the rest of the line: the first to go.
-            out.push_str(&fit(place, room, Cut::Middle));
+            out.push_str(&fit(place, room, cut));
             return;
         }
         out.push_str(place);

@@ -279,6 +279,9 @@ pub fn counted(reason: &str, count: u64) -> String {
             GapReason::FilesSkipped
             | GapReason::FileUnreadable
             | GapReason::FileTruncated
+            | GapReason::InspectionTimeout
+            | GapReason::InspectionBacklog
+            | GapReason::InspectionBudget
             | GapReason::FileUnwatched,
         ) => ("file", "files"),
         Some(
@@ -291,9 +294,10 @@ pub fn counted(reason: &str, count: u64) -> String {
         Some(GapReason::TlsWriteUnsent) => ("write", "writes"),
         Some(GapReason::SecretNotMatched) => ("secret", "secrets"),
         Some(GapReason::LibraryNotCovered) => ("library", "libraries"),
-        Some(GapReason::ClientTooSlow) => ("event", "events"),
+        Some(GapReason::ClientTooSlow | GapReason::LedgerLost) => ("event", "events"),
         Some(GapReason::TableFull) => ("entry", "entries"),
-        Some(GapReason::RecordsLost) | None => ("record", "records"),
+        Some(GapReason::Excluded) => ("place", "places"),
+        Some(GapReason::RecordsLost | GapReason::RecordsLeft) | None => ("record", "records"),
         Some(_) => ("time", "times"),
     };
     format!("{count} {}", if count == 1 { one } else { many })

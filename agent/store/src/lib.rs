@@ -13,14 +13,18 @@ mod writer;
 
 use keytrail_findings::Repeat;
 use keytrail_host::clock::wall_ns;
+use keytrail_model::EventKind;
 use keytrail_proto::v1::Event;
 use rustix::fs::FlockOperation;
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 pub use history::{Act, DecoySeen, KnownFindings, PlaceSeen, ProgramSeen};
 pub use outbox::Publish;
@@ -57,6 +61,10 @@ pub enum LedgerError {
     Newer { path: PathBuf, version: i64 },
     /// The system's random numbers failed.
     Random,
+    /// The disk took longer than there was time.
+    Slow,
+    /// It leads elsewhere, or is somebody else's.
+    Foreign(PathBuf, String),
 }
 
 impl fmt::Display for LedgerError {
@@ -77,6 +85,12 @@ impl fmt::Display for LedgerError {
                 path.display()
             ),
             LedgerError::Random => f.write_str("the system gave no random numbers"),
+            LedgerError::Slow => f.write_str("the disk did not take the last events in time"),
+            LedgerError::Foreign(path, why) => write!(
+                f,
+                "the state directory {} {why}: choose another with --state-dir",
+                path.display()
+            ),
         }
     }
 }
@@ -108,6 +122,7 @@ impl Ledger {
             .mode(0o700)
             .create(dir)
             .map_err(io_error("cannot make the state directory", dir))?;
+        own(dir)?;
         // It may have been made by a package or by hand with more open permissions.
         std::fs::set_permissions(dir, Permissions::from_mode(0o700))
             .map_err(io_error("cannot make private the state directory", dir))?;
@@ -209,8 +224,14 @@ impl Ledger {
     }
 
     /// Queues an event. Never waits: when the queue is full the event is counted in [`Ledger::overflowed`].
+    ///
+    /// Beginnings and ends of processes are left out: they are told to who watches, and nobody can ask for them later.
     pub fn record(&self, event: Arc<Event>) {
-        self.writer.record(event);
+        if EventKind::of_number(event.kind).is_some_and(EventKind::is_context) {
+            self.writer.pass(&event);
+        } else {
+            self.writer.record(event);
+        }
     }
 
     /// Events that were not recorded because the disk was slower than the events for long.
@@ -223,19 +244,23 @@ impl Ledger {
         self.writer.flush();
     }
 
-    /// Writes what is queued and marks the run as ended cleanly.
+    /// Writes what is queued and marks the run as ended cleanly, if the disk lets it within this time.
     ///
     /// # Errors
-    /// The database cannot be written.
-    pub fn end_run(self) -> Result<(), LedgerError> {
+    /// The database cannot be written, or not in time.
+    pub fn end_run(self, within: Duration) -> Result<(), LedgerError> {
         let Ledger {
             store,
             writer,
             path: _,
             _lock,
         } = self;
-        writer.stop();
-        store::lock(&store).end_run(wall_ns())
+        let end = Instant::now() + within;
+        if !writer.stop(within) {
+            return Err(LedgerError::Slow);
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        store::lock(&store).end_run(wall_ns(), left)
     }
 
     /// Credentials seen so far, last seen first, at most `limit`.
@@ -253,4 +278,30 @@ impl Ledger {
     pub fn events(&self, limit: u32) -> Result<Vec<Event>, LedgerError> {
         store::lock(&self.store).events(limit)
     }
+}
+
+/// Makes sure that a state directory is this user's own, and not reached by a link that another user may change: what
+/// is written to it would be written elsewhere.
+///
+/// # Errors
+/// It is neither; or it cannot be looked at.
+pub fn own(dir: &Path) -> Result<(), LedgerError> {
+    let me = rustix::process::geteuid().as_raw();
+    let io_error = |source| LedgerError::Io {
+        what: "cannot look at the state directory".to_owned(),
+        path: dir.to_owned(),
+        source,
+    };
+    let meta = std::fs::symlink_metadata(dir).map_err(io_error)?;
+    if meta.is_symlink() {
+        let target = std::fs::metadata(dir).map_err(io_error)?;
+        if meta.uid() != me || target.uid() != me {
+            let why = "is a link of another user, or to what is another user's".to_owned();
+            return Err(LedgerError::Foreign(dir.to_owned(), why));
+        }
+    } else if meta.uid() != me {
+        let why = format!("belongs to user {}, and this is user {me}", meta.uid());
+        return Err(LedgerError::Foreign(dir.to_owned(), why));
+    }
+    Ok(())
 }

@@ -64,6 +64,22 @@ impl Outbox {
         number
     }
 
+    /// Takes an event in that is not written: it goes out behind those before it.
+    pub fn pass(&self, event: &Arc<Event>) {
+        let mut state = lock(&self.state);
+        let number = state.recorded;
+        if state.open {
+            state
+                .waiting
+                .push_back((number, Instant::now(), event.clone()));
+        }
+        let settled = number <= state.settled;
+        drop(state);
+        if settled {
+            self.release(|_| false);
+        }
+    }
+
     /// Everything up to this number is on disk, or will never be.
     pub fn settle(&self, number: u64) {
         {
@@ -146,6 +162,18 @@ mod tests {
         assert_eq!(*seen.lock().unwrap(), [1, 2]);
         outbox.settle(numbers[0]);
         outbox.empty();
+        assert_eq!(*seen.lock().unwrap(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn what_is_not_written_keeps_its_turn() {
+        let (outbox, seen) = outbox();
+        outbox.pass(&event(1));
+        assert_eq!(*seen.lock().unwrap(), [1], "nothing is before it");
+        let number = outbox.put(&event(2));
+        outbox.pass(&event(3));
+        assert_eq!(*seen.lock().unwrap(), [1]);
+        outbox.settle(number);
         assert_eq!(*seen.lock().unwrap(), [1, 2, 3]);
     }
 

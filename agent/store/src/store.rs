@@ -235,7 +235,11 @@ impl Store {
         })
     }
 
-    pub fn end_run(&mut self, now: u64) -> Result<(), LedgerError> {
+    /// Notes a clean end; waits for another process that has the database locked no longer than `within`.
+    pub fn end_run(&mut self, now: u64, within: Duration) -> Result<(), LedgerError> {
+        self.connection
+            .busy_timeout(within)
+            .map_err(|e| self.database(e))?;
         let Some(epoch) = self.run.take().map(|r| r.epoch) else {
             return Ok(());
         };

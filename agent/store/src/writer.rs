@@ -7,7 +7,7 @@ use keytrail_findings::Repeat;
 use keytrail_findings::facts::GapFacts;
 use keytrail_proto::v1::Event;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -30,10 +30,17 @@ pub(super) struct Writer {
     queue: Option<SyncSender<Message>>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    /// Closed when the thread has ended.
+    ended: Receiver<()>,
 }
+
+/// How long an end without a deadline of its own waits.
+const END: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 struct Shared {
+    /// Nothing more comes: what cannot be written now will not be.
+    ending: AtomicBool,
     overflowed: AtomicU64,
     /// Last heartbeat, wall-clock ns; 0 before the first.
     alive: AtomicU64,
@@ -70,7 +77,7 @@ impl Lost {
     /// The events may be somewhat older than when their loss was noticed.
     fn gap(self) -> Option<GapFacts> {
         (self.count > 0).then(|| GapFacts {
-            reason: "history_lost".into(),
+            reason: "ledger_lost".into(),
             detail: format!(
                 "{} events could not be written: the disk is full, damaged or too slow",
                 self.count
@@ -111,16 +118,21 @@ impl Writer {
     pub fn start(store: Arc<Mutex<Store>>) -> io::Result<Writer> {
         let (queue, messages) = sync_channel(QUEUE);
         let shared = Arc::new(Shared::default());
+        let (end, ended) = sync_channel(0);
         let thread = {
             let shared = shared.clone();
             std::thread::Builder::new()
                 .name("ledger".into())
-                .spawn(move || run(&store, &messages, &shared))?
+                .spawn(move || {
+                    run(&store, &messages, &shared);
+                    drop::<SyncSender<()>>(end);
+                })?
         };
         Ok(Writer {
             queue: Some(queue),
             shared,
             thread: Some(thread),
+            ended,
         })
     }
 
@@ -130,6 +142,11 @@ impl Writer {
             // It goes out when those before it have.
             self.shared.lose(1);
         }
+    }
+
+    /// An event that is published in its turn and not written.
+    pub fn pass(&self, event: &Arc<Event>) {
+        self.shared.outbox.pass(event);
     }
 
     /// What is lost of these will be seen again.
@@ -182,24 +199,33 @@ impl Writer {
         }
     }
 
-    /// Writes what is queued and ends.
-    pub fn stop(mut self) {
-        self.join();
+    /// Writes what is queued and ends; false when the disk does not let it within this time. Then the thread is left
+    /// to itself: it ends with the process.
+    pub fn stop(mut self, within: Duration) -> bool {
+        self.join(within)
     }
 
-    fn join(&mut self) {
+    fn join(&mut self, within: Duration) -> bool {
         // Without senders the thread writes the rest and ends.
         self.queue = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        self.shared.ending.store(true, Ordering::Relaxed);
+        let Some(thread) = self.thread.take() else {
+            return true;
+        };
+        if self.ended.recv_timeout(within) == Err(RecvTimeoutError::Timeout) {
+            // Whoever reads live gets the rest all the same.
+            self.shared.outbox.empty();
+            return false;
         }
         self.shared.outbox.empty();
+        let _ = thread.join();
+        true
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.join();
+        self.join(END);
     }
 }
 
@@ -252,6 +278,10 @@ struct State<'a> {
 }
 
 impl State<'_> {
+    fn overflowed(&self) {
+        self.shared.lose(self.batch.events.len() as u64);
+    }
+
     fn take(&mut self, message: Message) {
         match message {
             Message::Event(event, number) => {
@@ -281,9 +311,17 @@ impl State<'_> {
         let lost = std::mem::take(&mut *self.shared.lost());
         self.batch.lost = lost.gap();
         if !self.batch.is_empty() {
-            let written = store.write(&self.batch);
+            let written = if self.failed && self.shared.ending.load(Ordering::Relaxed) {
+                // Once it has failed, the end does not wait for each batch to fail.
+                self.overflowed();
+                self.batch = Batch::default();
+                self.shared.outbox.settle(self.number);
+                return;
+            } else {
+                store.write(&self.batch)
+            };
             if written.is_err() {
-                self.shared.lose(self.batch.events.len() as u64);
+                self.overflowed();
                 self.shared.lost().join(lost);
             }
             self.since_pruned += self.batch.len();

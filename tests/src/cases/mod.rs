@@ -3,6 +3,7 @@
 
 pub mod bad_input;
 pub mod bad_places;
+pub mod busy;
 pub mod cli;
 pub mod grpc;
 pub mod history;
@@ -14,6 +15,7 @@ pub mod restart;
 pub mod sends_tcp;
 pub mod sends_tls;
 pub mod systemd;
+pub mod tls_programs;
 pub mod tls_stacks;
 
 use crate::{

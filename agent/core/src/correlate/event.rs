@@ -65,5 +65,6 @@ pub fn destination(ends: Option<&Ends>, hosts: &[HostName]) -> Destination {
         local_ip: ends.local_ip.clone(),
         local_port: u32::from(ends.local_port),
         network_namespace: u64::from(ends.net_ns),
+        direction: None,
     }
 }

@@ -2,4 +2,4 @@
 
 mod table;
 
-pub use table::{Holding, HoldingPlace, Proc, ProcessTable};
+pub use table::{Holding, HoldingPlace, Proc, ProcessTable, Untold};

@@ -134,11 +134,11 @@ fn a_bundled_library_comes_and_goes() {
 #[test]
 fn a_hook_is_known_by_its_number() {
     let libraries = Libraries::default();
-    for (index, target) in TARGETS.iter().enumerate() {
-        let number = 77 << TARGET_BITS | (index as u64 + 1);
-        assert_eq!(libraries.hook(number), format!("uprobe:{}", target.name));
+    for (index, hook) in stacks::hooks().enumerate() {
+        let number = 77 << HOOK_BITS | (index as u64 + 1);
+        assert_eq!(libraries.hook(number), hook.name);
     }
     assert_eq!(libraries.hook(0), "uprobe");
-    assert_eq!(libraries.hook(77 << TARGET_BITS), "uprobe");
+    assert_eq!(libraries.hook(77 << HOOK_BITS), "uprobe");
     assert_eq!(libraries.hook(u64::MAX), "uprobe");
 }

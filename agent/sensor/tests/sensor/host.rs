@@ -137,7 +137,7 @@ pub struct Seen {
     records: Vec<(Vec<u8>, String)>,
 }
 
-fn read<T: Copy>(bytes: &[u8]) -> T {
+pub fn read<T: Copy>(bytes: &[u8]) -> T {
     assert!(bytes.len() >= size_of::<T>());
     // SAFETY: long enough; the records are repr(C) of integers.
     unsafe { bytes.as_ptr().cast::<T>().read_unaligned() }
@@ -285,6 +285,30 @@ impl Seen {
                     chunks,
                 }
             })
+            .collect()
+    }
+
+    /// Places of a process's records of a kind among all that were handed out.
+    pub fn places(&self, tgid: u32, kind: u16) -> Vec<usize> {
+        let of = |bytes: &[u8]| {
+            let header: Header = read(bytes);
+            header.tgid == tgid && header.kind == kind
+        };
+        (0..)
+            .zip(&self.records)
+            .filter(|(_, (bytes, _))| of(bytes))
+            .map(|(place, _)| place)
+            .collect()
+    }
+
+    /// Under which numbers the first reads of a file were asked about.
+    pub fn questions(&self, tgid: u32, path: &str) -> Vec<u64> {
+        let file = file_id(Path::new(path)).unwrap();
+        self.of(tgid, Kind::FILE_NEW)
+            .into_iter()
+            .map(read::<keytrail_abi::FileNew>)
+            .filter(|new| new.file == file)
+            .map(|new| new.exec_id)
             .collect()
     }
 

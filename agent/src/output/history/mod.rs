@@ -154,6 +154,7 @@ pub fn uses(all: &[Use], wide: bool) -> Rows {
             "IDENTIFIER",
             "CHANNEL",
             "BYTES",
+            "REQUEST",
             "SHA256",
         ]);
     }
@@ -181,6 +182,7 @@ pub fn uses(all: &[Use], wide: bool) -> Rows {
                 shown.identifier.clone(),
                 shown.channel.clone(),
                 shown.bytes.to_string(),
+                shown.request.clone(),
                 shown
                     .program
                     .as_ref()

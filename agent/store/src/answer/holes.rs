@@ -58,8 +58,9 @@ pub struct GapRow {
 pub struct Background {
     /// When it was made, if an agent saw that.
     pub created_ns: Option<i64>,
-    /// Somebody was seen to have it.
+    /// Somebody was seen to have it by then; in the environment or the arguments.
     pub had: bool,
+    pub held: bool,
     /// Nothing before is remembered.
     pub uses_since_ns: Option<i64>,
 }
@@ -115,7 +116,7 @@ impl Effect {
             // Told by the runs, or of one client only; files that are written are looked at when they are read.
             "agent_down" | "client_too_slow" | "replay_limited" | "files_skipped"
             | "writes_unseen" => Effect::NONE,
-            "history_lost" => Effect::new(ALL),
+            "ledger_lost" => Effect::new(ALL),
             "records_lost" => match signal {
                 "exit" | "file_open" | "file_write" => Effect::NONE,
                 // The kernel side has made the reader a holder by itself.
@@ -136,14 +137,19 @@ impl Effect {
             "library_not_covered" | "secret_not_matched" => {
                 Effect::new(SENT).lasting().of_holders()
             }
-            "payload_truncated" | "tls_write_unsent" => Effect::new(SENT).of_holders(),
+            "payload_truncated" | "tls_write_unsent" | "budget_used" => {
+                Effect::new(SENT).of_holders()
+            }
+            // Records at the end of a run that nobody looked at.
+            "records_left" => Effect::EVERYTHING,
             "backfill" => Effect::new(SENT).lasting(),
             "table_full" => match signal {
                 "file_read" => Effect::new(READ_AND_SENT).lasting(),
                 "tcp_send" | "tls_write" | "connect" => Effect::new(SENT).of_holders(),
                 _ => Effect::EVERYTHING,
             },
-            "file_unreadable" | "file_truncated" | "file_unwatched" | "files_closed" => {
+            "file_unreadable" | "file_truncated" | "file_unwatched" | "files_closed"
+            | "inspection_timeout" | "inspection_backlog" | "inspection_budget" | "excluded" => {
                 Effect::new(READ_AND_SENT).lasting()
             }
             _ => Effect::EVERYTHING,
@@ -173,6 +179,7 @@ pub fn holes(
         });
     }
     without_agent((from_ns.max(since), to_ns), runs, &mut holes);
+    untold((from_ns, to_ns), about, &mut holes);
     let found: Vec<(Hole, bool)> = gaps
         .iter()
         .filter_map(|gap| hole(gap, runs, about))
@@ -180,7 +187,7 @@ pub fn holes(
         .collect();
     // A holder nobody knows of does what a holder does.
     let possibly_had = about.had
-        || holes.iter().any(|hole| hole.from_ns <= hole.to_ns)
+        || holes.iter().any(|hole| hole.acts.contains(&Act::Read))
         || gaps.iter().any(|gap| {
             gap.from_ns <= to_ns
                 && Effect::of(&gap.reason, &gap.signal)
@@ -229,6 +236,35 @@ fn hole(gap: &GapRow, runs: &[RunSpan], about: &Background) -> Option<(Hole, boo
         },
         effect.of_holders,
     ))
+}
+
+/// What an agent sees and does not tell one by one.
+fn untold((from_ns, to_ns): (i64, i64), about: &Background, holes: &mut Vec<Hole>) {
+    let mut push = |act: Act, reason: &str, detail: &str| {
+        holes.push(Hole {
+            from_ns,
+            to_ns,
+            acts: vec![act],
+            reason: reason.into(),
+            detail: detail.into(),
+            remedy: "see what its holders started and where they connected: `keytrail uses`".into(),
+            ..Hole::default()
+        });
+    };
+    if about.held {
+        push(
+            Act::Held,
+            "inherited_not_told",
+            "programs that inherit it from a process that has it are not told one by one",
+        );
+    }
+    if about.had {
+        push(
+            Act::Sent,
+            "lineage_not_told",
+            "sends of its holders in which it was not seen are not told one by one",
+        );
+    }
 }
 
 /// The parts of an interval in which no agent ran.

@@ -46,10 +46,7 @@ fn gap(reason: &str, signal: &str, from: i64, to: i64) -> GapRow {
 }
 
 fn verdict(q: &Question, spans: &[Span], runs: &[RunSpan], gaps: &[GapRow]) -> Verdict {
-    let about = Background {
-        had: !spans.is_empty(),
-        ..Background::default()
-    };
+    let about = Background::default();
     let holes = holes((q.from_ns, q.to_ns), runs, gaps, &about);
     judge(q, spans, &holes).verdict
 }
@@ -285,4 +282,24 @@ fn what_is_forgotten_is_not_denied() {
     };
     assert_eq!(ask(10, 20), Verdict::Unknown);
     assert_eq!(ask(15, 20), Verdict::No);
+}
+
+#[test]
+fn what_is_not_told_one_by_one_is_not_denied() {
+    let whole = [run(1, 0, 1000)];
+    let q = question(100, 200);
+    let ask = |had: bool, held: bool| {
+        let about = Background {
+            had,
+            held,
+            ..Background::default()
+        };
+        let found = holes((q.from_ns, q.to_ns), &whole, &[], &about);
+        judge(&q, &[], &found).acts
+    };
+    use Verdict::{No, Unknown};
+    let acts = |read, held, sent| vec![(Act::Read, read), (Act::Held, held), (Act::Sent, sent)];
+    assert_eq!(ask(false, false), acts(No, No, No));
+    assert_eq!(ask(true, false), acts(No, No, Unknown));
+    assert_eq!(ask(true, true), acts(No, Unknown, Unknown));
 }

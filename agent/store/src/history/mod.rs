@@ -132,11 +132,12 @@ fn note_use(
         Some(destination) => cache.destination(db, destination)?,
         None => 0,
     };
+    let request = cache.text(db, &facts.request)?;
     let grade = words::grade(&facts.grade);
     db.prepare_cached(
         "INSERT INTO uses (credential, hour, act, grade, channel, program, workload, source, destination, request,
              first, last, count, bytes)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, ?10, ?10, 1, ?11)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?12, ?10, ?10, 1, ?11)
          ON CONFLICT DO UPDATE SET first = min(first, excluded.first), last = max(last, excluded.last),
              count = count + 1, bytes = bytes + excluded.bytes",
     )?
@@ -152,6 +153,7 @@ fn note_use(
         destination,
         time,
         i64::try_from(facts.bytes).unwrap_or(i64::MAX),
+        request,
     ])?;
     // A holder that sent something may have sent this: nobody saw that it did.
     if grade == words::LINEAGE {

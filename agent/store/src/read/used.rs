@@ -55,7 +55,7 @@ impl Reader {
             resolve(db, &ids, &question, &mut spans, &uses)?;
             let runs = coverage::runs(db, Some((epoch, now)))?;
             let gaps = coverage::gaps(db, from, to)?;
-            let about = about(db, &ids)?;
+            let about = about(db, &ids, to)?;
             let mut found = holes((from, to), &runs, &gaps, &about);
             if ids.is_empty() && !is_fingerprint(&ask.credential) {
                 found.push(nameless(&question));
@@ -197,6 +197,7 @@ fn same(facts: &Facts, span: &Span, shown: &Use) -> bool {
         && process.script == span.script
         && destination == span.destination
         && facts.source_text() == shown.source
+        && facts.request == shown.request
         && facts
             .credential
             .as_ref()
@@ -204,7 +205,7 @@ fn same(facts: &Facts, span: &Span, shown: &Use) -> bool {
 }
 
 /// What decides about gaps: by the most careful reading where several credentials go by one name.
-fn about(db: &Connection, ids: &[i64]) -> Answer<Background> {
+fn about(db: &Connection, ids: &[i64], to: i64) -> Answer<Background> {
     let uses_since_ns = mark(db, "uses_since")?;
     if ids.is_empty() {
         return Ok(Background {
@@ -212,16 +213,27 @@ fn about(db: &Connection, ids: &[i64]) -> Answer<Background> {
             ..Background::default()
         });
     }
-    let row: (Option<i64>, bool) = db.query_row(
-        "SELECT iif(count(created) = count(*), min(created), NULL),
-             coalesce(max(reads + exposures + sends), 0) > 0
-         FROM credentials WHERE id IN (SELECT value FROM json_each(?1))",
+    let created_ns = db.query_row(
+        "SELECT iif(count(created) = count(*), min(created), NULL) FROM credentials
+         WHERE id IN (SELECT value FROM json_each(?1))",
         [list(ids)],
-        |r| Ok((r.get(0)?, r.get(1)?)),
+        |r| r.get(0),
     )?;
+    // An act that is not known to have been before this is none yet.
+    let seen = |condition: &str| {
+        db.query_row(
+            &format!(
+                "SELECT EXISTS (SELECT 1 FROM uses WHERE credential IN (SELECT value FROM json_each(?1))
+                     AND hour <= ?2 AND first <= ?3 AND {condition})"
+            ),
+            params![list(ids), to.div_euclid(HOUR_NS), to],
+            |r| r.get::<_, bool>(0),
+        )
+    };
     Ok(Background {
-        created_ns: row.0,
-        had: row.1,
+        created_ns,
+        had: seen("1")?,
+        held: seen("act = 2")?,
         uses_since_ns,
     })
 }

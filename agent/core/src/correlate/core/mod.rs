@@ -1,9 +1,13 @@
 //! The state machine: who holds what, what left, with which evidence.
 
 mod file;
+mod lineage;
+mod opens;
 mod process;
+mod reads;
 mod send;
 mod taken;
+mod words;
 
 use super::event;
 use super::flow::Flows;
@@ -11,21 +15,20 @@ use super::tls::TlsLinks;
 use crate::process::ProcessTable;
 use keytrail_model::event::{EventId, Gap};
 use keytrail_model::{
-    AgentStart, Bound, Dropped, Event, EventKind, FileSeen, GapReason, GapSeen, Observation, Pid,
+    AgentStart, Bound, CredentialRef, Dropped, Event, EventKind, GapReason, GapSeen, Observation,
+    Pid,
 };
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use opens::Opens;
+use reads::Reads;
+use std::collections::{BTreeSet, HashMap};
+use words::OpenWords;
 
 /// Credentials named in lineage events of one connection; the rest is counted.
 const MAX_LINEAGE: usize = 16;
 /// Credentials one process can hold; the rest is dropped and counted as a gap.
 const MAX_HOLDINGS: usize = 1024;
-/// An open without a read for this long is reported as just that.
-const OPEN_DELAY_NS: u64 = 1_000_000_000;
-
-struct PendingOpen {
-    seen: FileSeen,
-    due_ns: u64,
-}
+/// Credentials whose best description is remembered.
+const MAX_KNOWN: usize = 100_000;
 
 /// The deterministic core. Feed it every observation in order; it returns the events each one completes.
 #[derive(Default)]
@@ -37,10 +40,16 @@ pub struct Core {
     flows: Flows,
     tls: TlsLinks,
     /// Identifiers at the end of a payload, as long as the next may go on with them.
-    open_words: VecDeque<send::Passage>,
-    opens: BTreeMap<(Pid, u64, u64), PendingOpen>,
-    /// Read events already made: process run, file version, credential.
-    reads: BTreeSet<(Pid, u32, u64, u64, u64, String)>,
+    open_words: OpenWords,
+    opens: Opens,
+    /// Read events already made.
+    reads: Reads,
+    /// What lineage was told of once for all relatives, or all connections of a client.
+    lineage_told: BTreeSet<lineage::Told>,
+    /// The best description of each credential: one fingerprint is one credential.
+    known: HashMap<String, CredentialRef>,
+    /// The last tick: what is told without its time happened since.
+    tick_ns: u64,
     /// Who took what out of whom, said already.
     taken: taken::Told,
     /// Executables already reported for TLS that we cannot see into.
@@ -70,6 +79,14 @@ impl Core {
         self.table.get(pid).is_some_and(|p| !p.holdings.is_empty())
     }
 
+    /// Whether a process holds something, and nothing but keys that sign.
+    #[must_use]
+    pub fn only_signs(&self, pid: Pid) -> bool {
+        self.table.get(pid).is_some_and(|p| {
+            !p.holdings.is_empty() && p.holdings.iter().all(|h| h.credential.is_private_key())
+        })
+    }
+
     #[must_use]
     pub fn processes(&self) -> &ProcessTable {
         &self.table
@@ -83,6 +100,7 @@ impl Core {
                 self.boot_wall_ns = wall_ns.saturating_sub(*boot_ns);
                 self.table.set_boot_wall(self.boot_wall_ns);
                 self.on_time(*boot_ns);
+                self.tick_ns = *boot_ns;
                 self.tell_dropped(*boot_ns, false);
             }
             Observation::Snapshot(snapshot) => self.on_snapshot(snapshot),
@@ -98,7 +116,7 @@ impl Core {
             Observation::Connect { at, ends } => {
                 self.table.touch(at);
                 let holder = self.holds(at.pid);
-                self.flows.entry(at, ends).begun |= holder;
+                self.flows.asked(at, ends).begun |= holder;
             }
             Observation::Send(send) => self.on_send(send),
             Observation::TlsWrite(seen) => self.on_tls_write(seen),
@@ -108,14 +126,22 @@ impl Core {
                 file,
                 credentials,
             } => {
+                let mut named = BTreeSet::new();
                 for credential in credentials {
+                    if !named.insert(&credential.fingerprint) {
+                        continue;
+                    }
                     let mut e = self.event(EventKind::CredentialCreated, *boot_ns);
                     e.process = at.as_ref().map(|at| self.table.describe(at.pid));
-                    e.credential = Some(credential.clone());
+                    e.credential = Some(self.best(credential));
                     e.source = Some(event::file_source(file));
                     e.attack = attack(&[&credential.attack]);
                     self.emit(e);
                 }
+            }
+            Observation::Withdrawn { fingerprint, .. } => {
+                self.known.remove(fingerprint);
+                self.table.withdraw(fingerprint);
             }
             Observation::Gap(gap) => self.on_gap(gap),
             // For a later stage.
@@ -159,14 +185,8 @@ impl Core {
         for key in self.flows.due(boot_ns, None) {
             self.lineage(key);
         }
-        let due: Vec<_> = self
-            .opens
-            .iter()
-            .filter(|(_, o)| o.due_ns <= boot_ns)
-            .map(|(k, _)| *k)
-            .collect();
-        for key in due {
-            self.opened(key);
+        for (key, open) in self.opens.take_due(boot_ns) {
+            self.opened(key, &open);
         }
         self.flows.expire(boot_ns);
         self.table.expire(boot_ns);
@@ -204,6 +224,19 @@ impl Core {
             signal: gap.signal,
         });
         self.emit(e);
+    }
+
+    /// The credential as it is described best: one fingerprint that two rules found is one credential.
+    fn best(&mut self, credential: &CredentialRef) -> CredentialRef {
+        match self.known.get(&credential.fingerprint) {
+            Some(known) if !credential.is_better(known) => known.clone(),
+            None if self.known.len() >= MAX_KNOWN => credential.clone(),
+            _ => {
+                self.known
+                    .insert(credential.fingerprint.clone(), credential.clone());
+                credential.clone()
+            }
+        }
     }
 
     fn event(&self, kind: EventKind, boot_ns: u64) -> Event {

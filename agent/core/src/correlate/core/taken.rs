@@ -43,9 +43,12 @@ impl Core {
         let Some(victim) = self.table.get(seen.victim) else {
             return;
         };
-        let in_reach = |holding: &&Holding| match seen.what {
-            Taken::Environment => matches!(holding.place, HoldingPlace::Env(_)),
-            Taken::Memory => true,
+        let in_reach = |holding: &&Holding| {
+            let there = match seen.what {
+                Taken::Environment => matches!(holding.place, HoldingPlace::Env(_)),
+                Taken::Memory => true,
+            };
+            there && holding.from_ns <= seen.at.boot_ns
         };
         let victim_exec = victim.exec;
         let taken: Vec<Holding> = victim.holdings.iter().filter(in_reach).cloned().collect();
@@ -58,7 +61,8 @@ impl Core {
         for holding in taken {
             if seen.at.pid != seen.victim {
                 let place = HoldingPlace::Process(victim.key.clone());
-                self.hold(&seen.at, &holding.credential, place);
+                let from_ns = self.earliest(&seen.at, &seen.hook);
+                self.hold(&seen.at, &holding.credential, place, from_ns);
             }
             let fingerprint = holding.credential.fingerprint.clone();
             let act = (
@@ -74,7 +78,7 @@ impl Core {
             }
             let mut e = self.event(EventKind::CredentialTaken, seen.at.boot_ns);
             e.process = Some(self.table.describe(seen.at.pid));
-            e.credential = Some(holding.credential.clone());
+            e.credential = Some(self.best(&holding.credential));
             e.source = Some(Source {
                 env_name: match &holding.place {
                     HoldingPlace::Env(name) => name.clone(),

@@ -214,13 +214,14 @@ fn every_field_arrives() {
             local_ip: "10.0.0.7".to_owned(),
             local_port: 40_123,
             network_namespace: 4_026_531_999,
+            direction: None,
         })
     );
     assert_eq!(
         exited.exit,
         Some(ProcessExit {
             status: 3,
-            signal: 0
+            ..ProcessExit::default()
         })
     );
 
@@ -280,8 +281,8 @@ fn a_child_has_pids_and_a_start_of_its_own() {
     assert_eq!(
         exits[0].exit,
         Some(ProcessExit {
-            status: 0,
-            signal: 9
+            signal: 9,
+            ..ProcessExit::default()
         })
     );
     let shown = exits[0].process.as_ref().unwrap();

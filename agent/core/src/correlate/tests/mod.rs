@@ -3,6 +3,7 @@
 mod fields;
 mod holdings;
 mod limits;
+mod lineage;
 mod sends;
 mod taken;
 mod tls;
@@ -111,6 +112,8 @@ fn hit(credential: &CredentialRef, secret: bool) -> Hit {
         part: String::new(),
         occurrences: 1,
         open: false,
+        layers: Vec::new(),
+        request: None,
     }
 }
 
@@ -122,6 +125,7 @@ fn payload(total: u64, hits: Vec<Hit>) -> Payload {
         hits,
         hosts: vec![],
         continues: false,
+        ..Payload::default()
     }
 }
 
@@ -137,6 +141,7 @@ fn tls(
         at: at(tgid, boot_ns),
         call,
         session,
+        socket: None,
         payload: payload(total, hits),
         hook: "uprobe:SSL_write".to_owned(),
     }))
@@ -157,6 +162,9 @@ fn send(
         tls_record: record,
         tls_more: vec![],
         tls_call: call,
+        // As clients begin: with their hello.
+        hello: (record == Some((0x16, 512))).then_some(Direction::Outgoing),
+        direction: None,
         hook: "raw_tp:tcp_sendmsg_locked".to_owned(),
     }))
 }

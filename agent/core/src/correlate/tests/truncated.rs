@@ -119,6 +119,7 @@ fn a_payload_that_was_cut_is_marked() {
             at: at(10, 2 * SEC),
             call: 1,
             session: 0x51,
+            socket: None,
             payload: part(truncated),
             hook: "uprobe:SSL_write".to_owned(),
         }));
