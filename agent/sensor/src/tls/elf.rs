@@ -240,13 +240,20 @@ impl<'a> Elf<'a> {
         })
     }
 
+    /// The executable segment that an address is in.
+    pub fn segment_of(&self, address: u64) -> Option<Span> {
+        self.loaded(true).find(|span| {
+            address
+                .checked_sub(span.address)
+                .is_some_and(|into| into < span.len)
+        })
+    }
+
     /// Offset in the file of an address in executable memory, and the bytes from there to the segment's end.
     pub fn code_at(&self, address: u64) -> Option<(u64, u64)> {
-        self.loaded(true).find_map(|span| {
-            let into = address.checked_sub(span.address)?;
-            let room = span.len.checked_sub(into).filter(|room| *room != 0)?;
-            Some((span.offset.checked_add(into)?, room))
-        })
+        let span = self.segment_of(address)?;
+        let into = address - span.address;
+        Some((span.offset.checked_add(into)?, span.len - into))
     }
 
     /// Offset in the file of an address in whatever is loaded.

@@ -129,7 +129,10 @@ impl<'e, 'f> Frames<'e, 'f> {
     /// ends where the padding begins, and every branch in it that does not leave by its beginning's side stays inside.
     fn by_padding(&self, address: u64) -> Result<Option<Body>, ElfError> {
         const AROUND: u64 = 4096;
-        let start = address.saturating_sub(AROUND);
+        let Some(segment) = self.elf.segment_of(address) else {
+            return Ok(None);
+        };
+        let start = address.saturating_sub(AROUND).max(segment.address);
         let before = self.elf.code(start, address - start)?;
         if before.len() as u64 != address - start {
             return Ok(None);

@@ -152,8 +152,8 @@ fn table(frame: &mut Frame<'_>, area: Rect, focus: Focus, rows: &Rows, view: &Vi
     let bold = view.style(Color::Reset, Modifier::BOLD);
     let header = Cells::new([
         format!("{marker}{title} ({})", rows.len()),
-        "SEEN SENT".to_owned(),
-        "HELD SENT".to_owned(),
+        "SENT".to_owned(),
+        "HOLDER".to_owned(),
         "EVENTS".to_owned(),
         met.to_owned(),
         "LAST".to_owned(),
@@ -167,16 +167,17 @@ fn table(frame: &mut Frame<'_>, area: Rect, focus: Focus, rows: &Rows, view: &Vi
         .skip(first)
         .take(usize::from(area.height))
         .map(|row| line(row, view));
-    // The name has what it needs first; what is beside it takes the rest.
+    // Sent: its bytes were seen; holder: a holder sent something. The name has what it needs first; what is beside it
+    // takes the rest.
     let name = match area.width {
-        0..=100 => 30,
-        101..=140 => 40,
+        0..=100 => 36,
+        101..=140 => 44,
         _ => 56,
     };
     let widths = [
         Constraint::Length(name),
-        Constraint::Length(9),
-        Constraint::Length(9),
+        Constraint::Length(5),
+        Constraint::Length(6),
         Constraint::Length(6),
         Constraint::Length(5),
         Constraint::Length(5),

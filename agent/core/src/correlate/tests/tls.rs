@@ -86,6 +86,10 @@ fn memory_bio_by_record_length_only_when_unique() {
         run(&[
             start(),
             exec(10, 1, SEC, vec![env(&c, "T")]),
+            greeting(ends(1, 443)),
+            finished(ends(1, 443)),
+            greeting(ends(2, 444)),
+            finished(ends(2, 444)),
             tls(10, SEC + 2, 7, 70, 100, vec![hit(&c, true)]),
             send(
                 10,
@@ -118,6 +122,21 @@ fn memory_bio_by_record_length_only_when_unique() {
     let sent = of(&ambiguous, "credential_sent");
     assert_eq!(sent.len(), 1);
     assert_eq!(method(sent[0]), "unknown");
+}
+
+/// A client's hello, and the end of its handshake: TLS 1.3.
+fn greeting(ends: Ends) -> Observation {
+    let hello = Some((0x16, 512));
+    send(10, SEC + 1, ends, hello, None, payload(517, vec![]))
+}
+
+fn finished(ends: Ends) -> Observation {
+    let change = Some((0x14, 1));
+    let mut observation = send(10, SEC + 1, ends, change, None, payload(64, vec![]));
+    if let Observation::Send(send) = &mut observation {
+        send.tls_more = vec![(0x17, 53)];
+    }
+    observation
 }
 
 /// (port, method) of every observed send of `events`.
@@ -310,6 +329,7 @@ fn writes_kept_in_memory_are_joined_by_exact_length_and_never_swapped() {
             vec![
                 connect(t + 1, 1),
                 hello(t + 2, 1),
+                later(t + 2, 1, 64, &[(0x14, 1), (0x17, 53)]),
                 write(t + 3, 1, 70, 100),
                 data(t + 4, 1, 100),
             ],
@@ -472,6 +492,7 @@ fn a_socket_used_again_lends_no_names_to_the_connection_before() {
         start(),
         exec(10, 1, SEC, vec![env(&c, "T")]),
         named(later(SEC + 1, 1, 517, &[(0x16, 512)]), "one.example"),
+        later(SEC + 1, 1, 64, &[(0x14, 1), (0x17, 53)]),
         tls(10, SEC + 2, 1, 70, 100, vec![hit(&c, true)]),
         later(SEC + 3, 1, 122, &[(0x17, 117)]),
         // Decided after the socket went to another connection.

@@ -123,8 +123,8 @@ pub struct TlsLinks {
 pub struct Carries {
     /// The write that it is proven to carry, and by what.
     pub proven: Option<(TlsSeen, DestinationMethod)>,
-    /// Writes of a session that is seen, of before or of now: by length they are claimed when nothing has spoken
-    /// against it for a while.
+    /// Writes of a session that is seen, of before or of now, by length, proven or not: its library is one whose writes
+    /// are seen.
     pub earlier: bool,
 }
 
@@ -240,8 +240,8 @@ impl TlsLinks {
                 .map(|seen| (seen, DestinationMethod::ConnectionFd));
             return carries;
         }
-        let carried = self.later(send, &flight);
-        carries.earlier = !carried.is_empty();
+        let (carried, fits) = self.later(send, &flight);
+        carries.earlier = fits;
         for seen in carried {
             self.remember(&seen);
             let joined = self.joined.entry(seen.at.pid).or_default();
@@ -289,8 +289,8 @@ impl TlsLinks {
         queue.remove(at).map(|w| w.seen)
     }
 
-    /// The writes that this send, outside of any call, is exactly the encryption of.
-    fn later(&mut self, send: &SendSeen, flight: &Flight) -> Vec<TlsSeen> {
+    /// The writes that this send, outside of any call, is proven to be the encryption of, and whether any may be.
+    fn later(&mut self, send: &SendSeen, flight: &Flight) -> (Vec<TlsSeen>, bool) {
         let pid = send.at.pid;
         let queue = self.waiting.entry(pid).or_default();
         let bound = self.sockets.session(send);
@@ -343,7 +343,7 @@ impl TlsLinks {
                 out.dedup_by(|earlier, later| same(earlier, later));
             }
             out.reverse();
-            return out;
+            return (out, true);
         }
         if fitting.is_empty() {
             for j in self.joined.get_mut(&pid).into_iter().flatten() {
@@ -362,8 +362,9 @@ impl TlsLinks {
                 .all(|&i| queue[i].ambiguous == 0 && queue[i].maybe.is_at_most(sock))
         {
             // It fits one session alone, and only its cipher is not known: it may be the process's only connection.
-            return Vec::new();
+            return (Vec::new(), true);
         }
+        let fits = !fitting.is_empty();
         for &i in fitting.iter().flat_map(|f| &f.writes) {
             queue[i].ambiguous += 1;
         }
@@ -379,7 +380,7 @@ impl TlsLinks {
                 }));
             }
         }
-        Vec::new()
+        (Vec::new(), fits)
     }
 
     fn remember(&mut self, seen: &TlsSeen) {
