@@ -77,6 +77,12 @@ keytrail_tests::cases! {
         killed_in_mid_load
         stopped_and_started
     }
+    history {
+        used_says_yes_and_never_without_a_use
+        what_nobody_used_is_not_used
+        what_a_client_has_survives_a_kill
+        a_decoy_that_is_read_is_a_finding
+    }
     leaks {
         nothing_planted_is_kept
         load_leaves_nothing

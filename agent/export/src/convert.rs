@@ -39,11 +39,14 @@ pub fn event(event: Event) -> v1::Event {
         gap: event.gap.map(gap),
         exit: event.exit.map(exit),
         victim: event.victim.map(process),
+        // Made by a later stage.
+        finding: None,
         request: event.request.map(request),
     }
 }
 
-fn id(id: EventId) -> v1::EventId {
+#[must_use]
+pub fn id(id: EventId) -> v1::EventId {
     v1::EventId {
         agent: id.agent,
         boot: id.boot,

@@ -6,6 +6,7 @@
 
 use super::filter::EventFilter;
 use super::history::{History, Replay, Snapshot};
+use keytrail_model::EventKind;
 use keytrail_model::GapReason;
 use keytrail_proto::v1::{Event, Gap};
 use pbjson_types::Timestamp;
@@ -63,6 +64,8 @@ pub struct Hub {
 struct Readers {
     closed: bool,
     list: Vec<Arc<Reader>>,
+    /// Epoch and number of the last event that was published.
+    published: (u64, u64),
     /// Under the same lock, so that each event is either of before or of after a subscription.
     history: Option<History>,
 }
@@ -95,6 +98,7 @@ pub struct Subscription {
     /// Events of before that are still to be read.
     before: VecDeque<Arc<Event>>,
     forgotten: Option<Gap>,
+    published: (u64, u64),
 }
 
 /// What [`Subscription::wait`] came back with.
@@ -140,6 +144,11 @@ impl Hub {
         if let Some(history) = &mut readers.history {
             history.push(&event);
         }
+        // Beginnings and ends of processes are not remembered.
+        let context = EventKind::of_number(event.kind).is_some_and(EventKind::is_context);
+        if let Some(id) = event.id.as_ref().filter(|_| !context) {
+            readers.published = readers.published.max((id.epoch, id.sequence));
+        }
         for reader in &readers.list {
             if reader.filter.passes(&event) {
                 reader.push(&event, *size.get_or_insert_with(|| event.encoded_len()));
@@ -177,6 +186,7 @@ impl Hub {
             Some(history) if replay.is_some() => history.snapshot(replay, &reader.filter),
             _ => Snapshot::default(),
         };
+        let published = readers.published;
         // Decoding takes a while: not under the lock that the engine needs.
         drop(readers);
         let (before, forgotten) = snapshot.select(&reader.filter, replay.last);
@@ -185,6 +195,7 @@ impl Hub {
             reader,
             before,
             forgotten,
+            published,
         })
     }
 
@@ -304,6 +315,11 @@ impl Subscription {
     /// What has to be said about events of before that were asked for and are not known any more.
     pub fn forgotten(&mut self) -> Option<Gap> {
         self.forgotten.take()
+    }
+
+    /// Epoch and number of the last event that was published before this began.
+    pub(super) fn published(&self) -> (u64, u64) {
+        self.published
     }
 
     /// Whether the stream ended because another reader needed the place.

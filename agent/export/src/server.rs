@@ -1,11 +1,15 @@
 //! The gRPC server on its socket.
 
+use super::answers::{AnswerService, AnswersSource};
 use super::authority::Connection;
 use super::hub::Hub;
 use super::service::{Service, StatusSource};
 use super::socket::BoundSocket;
 use super::{Address, ServeError};
+use keytrail_proto::v1::baseline_service_server::BaselineServiceServer;
 use keytrail_proto::v1::event_service_server::EventServiceServer;
+use keytrail_proto::v1::history_service_server::HistoryServiceServer;
+use keytrail_proto::v1::inventory_service_server::InventoryServiceServer;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
@@ -40,6 +44,20 @@ impl Server {
         hub: Arc<Hub>,
         status: StatusSource,
     ) -> Result<Server, ServeError> {
+        Server::start_with(runtime, socket, hub, status, None)
+    }
+
+    /// As [`Server::start`], and answers questions about the past.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_with(
+        runtime: &Handle,
+        socket: BoundSocket,
+        hub: Arc<Hub>,
+        status: StatusSource,
+        answers: Option<AnswersSource>,
+    ) -> Result<Server, ServeError> {
         let address = socket.address().clone();
         let fail = |source: std::io::Error| ServeError::Socket {
             address: address.clone(),
@@ -65,8 +83,19 @@ impl Server {
         let service = EventServiceServer::new(Service {
             hub: hub.clone(),
             status,
+            answers: answers.clone(),
         })
         .max_decoding_message_size(MAX_REQUEST);
+        let answers = answers.map(AnswerService::new);
+        let inventory = answers.clone().map(|answers| {
+            InventoryServiceServer::new(answers).max_decoding_message_size(MAX_REQUEST)
+        });
+        let baselines = answers.clone().map(|answers| {
+            BaselineServiceServer::new(answers).max_decoding_message_size(MAX_REQUEST)
+        });
+        let history = answers.map(|answers| {
+            HistoryServiceServer::new(answers).max_decoding_message_size(MAX_REQUEST)
+        });
         let (stop, stopped) = oneshot::channel();
         let task = runtime.spawn(async move {
             let (health, health_service) = tonic_health::server::health_reporter();
@@ -77,6 +106,9 @@ impl Server {
                 .add_service(reflection_v1)
                 .add_service(reflection_v1alpha)
                 .add_service(service)
+                .add_optional_service(inventory)
+                .add_optional_service(history)
+                .add_optional_service(baselines)
                 .serve_with_incoming_shutdown(incoming, async {
                     let _ = stopped.await;
                     health

@@ -1,9 +1,11 @@
 //! `keytrail.v1.EventService`.
 
+use super::answers::AnswersSource;
 use super::condense::Condense;
 use super::filter::EventFilter;
 use super::history::Replay;
 use super::hub::{Hub, Item, Subscription};
+use super::resume;
 use keytrail_proto::v1::event_service_server::EventService;
 use keytrail_proto::v1::stream_events_response::Response as Payload;
 use keytrail_proto::v1::{
@@ -23,6 +25,7 @@ pub type StatusSource = Arc<dyn Fn() -> GetStatusResponse + Send + Sync>;
 pub(super) struct Service {
     pub hub: Arc<Hub>,
     pub status: StatusSource,
+    pub answers: Option<AnswersSource>,
 }
 
 impl Service {
@@ -36,15 +39,25 @@ impl Service {
 
 #[tonic::async_trait]
 impl EventService for Service {
-    type StreamEventsStream = EventStream;
+    type StreamEventsStream = Pin<Box<dyn Stream<Item = StreamItem> + Send>>;
 
     async fn stream_events(
         &self,
         request: Request<StreamEventsRequest>,
-    ) -> Result<Response<EventStream>, Status> {
+    ) -> Result<Response<Self::StreamEventsStream>, Status> {
         let request = request.into_inner();
         let filter = EventFilter::new(request.filter.unwrap_or_default())
             .map_err(Status::invalid_argument)?;
+        if let Some(after) = request.after {
+            let answers = self.answers.clone().ok_or_else(|| {
+                Status::failed_precondition(
+                    "this agent keeps no events: begin with `since` or `last`",
+                )
+            })?;
+            let node = self.status().await?.node.unwrap_or_default();
+            let stream = resume::stream(self.hub.clone(), answers, filter, after, node).await?;
+            return Ok(Response::new(Box::pin(stream)));
+        }
         let replay = Replay {
             since: request.since,
             last: request.last,
@@ -54,10 +67,10 @@ impl EventService for Service {
         let condense = filter.narrows().then(Condense::default);
         // Subscribed before the status is asked for: a client that has the first message has missed nothing since.
         let Some(mut events) = self.hub.subscribe_from(filter, replay) else {
-            return Err(Status::unavailable("the agent is stopping"));
+            return Err(refused(&self.hub));
         };
         let node = self.status().await?.node.unwrap_or_default();
-        Ok(Response::new(EventStream {
+        Ok(Response::new(Box::pin(EventStream {
             first: Some(node),
             forgotten: events.forgotten(),
             events,
@@ -65,7 +78,7 @@ impl EventService for Service {
             waiting: VecDeque::new(),
             replay,
             ended: false,
-        }))
+        })))
     }
 
     async fn get_status(
@@ -76,8 +89,29 @@ impl EventService for Service {
     }
 }
 
+/// Why there is no further stream.
+pub(super) fn refused(hub: &Hub) -> Status {
+    match hub.is_closed() {
+        true => Status::unavailable("the agent is stopping"),
+        false => Status::resource_exhausted(format!(
+            "the agent serves at most {} streams",
+            super::MAX_READERS
+        )),
+    }
+}
+
+pub(super) type StreamItem = Result<StreamEventsResponse, Status>;
+
+/// An item of a subscription as the client gets it.
+pub(super) fn payload(item: Item) -> Payload {
+    match item {
+        Item::Event(event) => Payload::Event(Arc::unwrap_or_clone(event)),
+        Item::Missed { count, from, to } => Payload::Gap(Item::gap(count, from, to)),
+    }
+}
+
 /// Who we are, then what happens.
-pub struct EventStream {
+struct EventStream {
     first: Option<NodeStatus>,
     forgotten: Option<Gap>,
     events: Subscription,
@@ -160,7 +194,7 @@ impl EventStream {
 }
 
 impl Stream for EventStream {
-    type Item = Result<StreamEventsResponse, Status>;
+    type Item = StreamItem;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let payload = std::task::ready!(self.poll_payload(context));

@@ -75,6 +75,10 @@ pub enum Observation {
         fingerprint: String,
     },
     Gap(GapSeen),
+    /// What the stage of findings is told from outside: rules, what is usual, decoys. JSON of that stage.
+    Findings {
+        told: String,
+    },
     /// The recording ends: what is pending is decided now.
     Stop {
         boot_ns: u64,

@@ -74,6 +74,8 @@ words! {
         CoverageGap = 6 "coverage_gap",
         ProcessStart = 7 "process_start",
         ProcessExit = 8 "process_exit",
+        /// A rule found something in another event.
+        Finding = 9 "finding",
         /// Read out of another process.
         CredentialTaken = 10 "credential_taken",
     }

@@ -2,8 +2,9 @@
 
 use super::args::AgentArgs;
 use super::{exit, fail, privilege};
+use crate::answers;
 use crate::config::Config;
-use crate::engine::{EngineHandle, EngineOptions};
+use crate::engine::{EngineHandle, EngineOptions, Memory};
 use crate::output::{Format, Style, Summary, Writer};
 use keytrail_export::{
     Address, BoundSocket, EventFilter, Hub, Item, Next, ServeError, Server, StatusSource,
@@ -82,7 +83,8 @@ pub(super) fn run(args: &AgentArgs, mut config: Config) -> u8 {
         let engine = engine.clone();
         Arc::new(move || engine.status())
     };
-    let served = Server::start(runtime.handle(), socket, hub.clone(), status);
+    let answers = engine.memory().map(answers::source);
+    let served = Server::start_with(runtime.handle(), socket, hub.clone(), status, answers);
     let (server, mut result) = match served {
         Ok(server) => {
             tracing::info!(address = %server.address(), "serving events; see them with `keytrail watch`");
@@ -174,6 +176,11 @@ impl Engine {
             .handle
             .as_ref()
             .map_or_else(|| state.last.clone(), EngineHandle::status)
+    }
+
+    fn memory(&self) -> Option<Memory> {
+        let state = self.lock();
+        state.handle.as_ref().and_then(|h| h.memory().cloned())
     }
 
     fn progress(&self) -> u64 {

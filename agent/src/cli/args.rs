@@ -57,6 +57,28 @@ pub enum Command {
     /// List the credentials on this host.
     #[command(after_help = examples::INVENTORY)]
     Inventory(super::inventory::InventoryArgs),
+    /// List the credentials a running agent has met: who used them, where they went.
+    #[command(after_help = examples::CREDENTIALS)]
+    Credentials(super::history::CredentialsArgs),
+    /// Show all that is known of one credential.
+    Credential(super::history::CredentialArgs),
+    /// Was it used? Yes with the uses, no, or unknown with what could hide a use.
+    #[command(after_help = examples::USED)]
+    Used(super::history::UsedArgs),
+    /// List who used what, by the hour.
+    #[command(after_help = examples::USES)]
+    Uses(super::history::UsesArgs),
+    /// List findings.
+    Findings(super::history::FindingsArgs),
+    /// Show when the agent ran and what it could not see.
+    Coverage(super::history::CoverageArgs),
+    /// Draw credentials, programs and destinations.
+    Graph(super::history::GraphArgs),
+    /// Show, accept or forget what is usual for credentials.
+    Baseline(super::history::BaselineArgs),
+    /// Plant credentials that open nothing: whoever touches one is found.
+    #[command(after_help = examples::DECOY)]
+    Decoy(super::decoy::DecoyArgs),
     /// Make the events of a recording again (`agent --record`, `trace --record`).
     Replay(ReplayArgs),
     /// Print the completions of a shell.

@@ -76,6 +76,32 @@ Examples:
   keytrail man | man -l -
   keytrail man --dir /usr/local/share/man/man1";
 
+pub const CREDENTIALS: &str = "\
+Examples:
+  keytrail credentials                    all this agent has met
+  keytrail credentials 'github-*' -o csv";
+
+pub const USED: &str = "\
+Examples:
+  keytrail used kt1:0123456789abcdef --since 7d
+  keytrail used octocat --from 2026-11-01 --to 2026-11-02 --by git
+  keytrail used AKIAIOSFODNN7EXAMPLE --to-host s3.amazonaws.com
+  sudo keytrail used --secret-stdin       reads the secret from standard input
+
+Exit status: 0 it was used; 1 it was not; 6 not known, because something could not be seen; 2 wrong usage; 3 no agent \
+to talk to; 5 not permitted; 7 the question could not be answered.";
+
+pub const USES: &str = "\
+Examples:
+  keytrail uses --since 2h --act sent
+  keytrail uses --by curl --to-host api.github.com -o wide";
+
+pub const DECOY: &str = "\
+Examples:
+  sudo keytrail decoy plant               an access key in ~/.aws/credentials
+  sudo keytrail decoy plant --kind github /srv/backup/hosts.yml
+  sudo keytrail decoy list";
+
 #[cfg(test)]
 mod tests {
     use super::super::args::Cli;
@@ -95,6 +121,10 @@ mod tests {
             TOP,
             COMPLETIONS,
             MAN,
+            CREDENTIALS,
+            USED,
+            USES,
+            DECOY,
         ];
         let mut tried = 0;
         for line in texts.iter().flat_map(|t| t.lines()) {

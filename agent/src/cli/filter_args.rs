@@ -34,7 +34,7 @@ impl<T> Choice<T> {
     next_help_heading = "Filters (a value that begins with ! leaves out; each may be repeated)"
 )]
 pub struct FilterArgs {
-    /// Only events of this kind (read, opened, exposed, sent, created, gap, start, exit).
+    /// Only events of this kind (read, opened, exposed, sent, created, taken, finding, gap, start, exit).
     #[arg(long, value_name = "KIND", value_delimiter = ',',
         value_parser = |text: &str| Choice::parse(text, parse_kind))]
     pub kind: Vec<Choice<EventKind>>,

@@ -14,6 +14,7 @@ fn short(kind: EventKind) -> &'static str {
         EventKind::CoverageGap => "gap",
         EventKind::ProcessStart => "start",
         EventKind::ProcessExit => "exit",
+        EventKind::Finding => "finding",
     }
 }
 

@@ -3,12 +3,14 @@
 mod agent;
 pub mod args;
 pub mod classify;
+mod decoy;
 mod demo;
 mod doctor;
 mod examples;
 pub mod exit;
 mod filter_args;
 mod follow;
+mod history;
 mod host;
 pub mod inventory;
 mod kinds;
@@ -80,6 +82,15 @@ fn run(cli: Cli) -> u8 {
         Command::Doctor(args) => doctor::run(&args, config),
         Command::Demo(args) => demo::run(&args, config),
         Command::Inventory(args) => inventory::run(&args),
+        Command::Credentials(args) => history::credentials(&args),
+        Command::Credential(args) => history::credential(&args),
+        Command::Used(args) => history::used(&args),
+        Command::Uses(args) => history::uses(&args),
+        Command::Findings(args) => history::findings(&args),
+        Command::Coverage(args) => history::coverage(&args),
+        Command::Graph(args) => history::graph(&args),
+        Command::Baseline(args) => history::baseline(&args),
+        Command::Decoy(args) => decoy::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),

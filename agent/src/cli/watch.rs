@@ -65,6 +65,7 @@ async fn watch(args: &WatchArgs) -> u8 {
         filter: Some(args.filter.filter()),
         since: since.map(When::timestamp),
         last: args.last,
+        after: None,
         until,
         past_only: ends == Ends::WithThePast,
     };

@@ -8,6 +8,7 @@ pub(crate) const KEYS: &[&str] = &[
     "listen",
     "state_dir",
     "rules_dir",
+    "findings_dir",
     "fingerprint_key_file",
     "tier",
     "ring_bytes",
@@ -19,6 +20,8 @@ pub(crate) const KEYS: &[&str] = &[
     "inspect_share",
     "retain_events",
     "retain_days",
+    "history_bytes",
+    "history_days",
     "capture",
     "log",
 ];
@@ -46,6 +49,10 @@ const RING_MIN: u64 = 64 << 10;
 /// A file is held in memory while it is inspected.
 const INSPECT_MAX: u64 = 256 << 20;
 
+/// An empty file has some pages; one of a terabyte is a mistake.
+const HISTORY_MIN: u64 = 1 << 20;
+const HISTORY_MAX: u64 = 1 << 40;
+
 pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
     let mut config = Config::default();
     document.root().each(KEYS, |key, value| {
@@ -58,6 +65,7 @@ pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
             }
             "state_dir" => config.state_dir = value.path()?,
             "rules_dir" => config.rules_dir = value.path()?,
+            "findings_dir" => config.findings_dir = value.path()?,
             "fingerprint_key_file" => config.fingerprint_key_file = Some(value.path()?),
             "tier" => {
                 config.tier = value
@@ -105,6 +113,13 @@ pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
             "retain_days" => {
                 // The range fits.
                 config.retain_days = value.integer(1..=3650)? as u32;
+            }
+            "history_bytes" => {
+                config.history_bytes = value.integer(HISTORY_MIN..=HISTORY_MAX)?;
+            }
+            "history_days" => {
+                // The range fits.
+                config.history_days = value.integer(1..=3650)? as u32;
             }
             "capture" => value.table()?.each(CAPTURE_KEYS, |key, value| {
                 // The range fits.

@@ -28,6 +28,9 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// `rules_dir`: credential rules of this site, `*.toml`. Default `/etc/keytrail/rules.d`; may be absent.
     pub rules_dir: PathBuf,
+    /// `findings_dir`: rules and exclusions of findings of this site, `*.toml`. Default `/etc/keytrail/findings.d`; may be
+    /// absent.
+    pub findings_dir: PathBuf,
     /// `fingerprint_key_file`: the fleet's fingerprint key (at least 32 bytes). Default: none, the agent makes its
     /// own in `state_dir`.
     pub fingerprint_key_file: Option<PathBuf>,
@@ -51,6 +54,10 @@ pub struct Config {
     pub retain_events: u64,
     /// `retain_days`: oldest event kept in the ledger, days. Default 30.
     pub retain_days: u32,
+    /// `history_bytes`: bytes that everything remembered may take: the oldest goes first. Default 512 MiB.
+    pub history_bytes: u64,
+    /// `history_days`: oldest hour of which it is remembered who used what, days. Default 90.
+    pub history_days: u32,
     /// `[capture]`.
     pub capture: CaptureConfig,
     /// `[log]`.
@@ -146,6 +153,7 @@ impl Default for Config {
             listen: DEFAULT_LISTEN.into(),
             state_dir: "/var/lib/keytrail".into(),
             rules_dir: "/etc/keytrail/rules.d".into(),
+            findings_dir: "/etc/keytrail/findings.d".into(),
             fingerprint_key_file: None,
             tier: Tier::Auto,
             ring_bytes: 8 << 20,
@@ -157,6 +165,8 @@ impl Default for Config {
             inspect_share: 50,
             retain_events: 200_000,
             retain_days: 30,
+            history_bytes: 512 << 20,
+            history_days: 90,
             capture: CaptureConfig::default(),
             log: LogConfig {
                 level: None,

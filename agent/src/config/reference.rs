@@ -35,6 +35,12 @@ pub const KEYS: &[Key] = &[
         what: "Credential rules of your own, `*.toml`, beside the built-in ones. It may be absent.",
     },
     Key {
+        name: "findings_dir",
+        values: "absolute path",
+        default: "\"/etc/keytrail/findings.d\"",
+        what: "Rules and exclusions of findings of your own, `*.toml`, beside the built-in ones. It may be absent.",
+    },
+    Key {
         name: "fingerprint_key_file",
         values: "absolute path",
         default: "",
@@ -77,6 +83,19 @@ pub const KEYS: &[Key] = &[
         values: "1 to 3650 days",
         default: "30",
         what: "The oldest event kept in the ledger.",
+    },
+    Key {
+        name: "history_bytes",
+        values: "1048576 to 1099511627776 bytes",
+        default: "536870912",
+        what: "What everything remembered may take on disk: who used which credential, and single events, of which the \
+               oldest go first.",
+    },
+    Key {
+        name: "history_days",
+        values: "1 to 3650 days",
+        default: "90",
+        what: "How long it is remembered who used which credential.",
     },
     Key {
         name: "log.level",

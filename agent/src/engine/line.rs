@@ -4,8 +4,10 @@ use super::Sink;
 use super::accesses::Accesses;
 use super::deferred::Deferred;
 use super::followed::Followed;
+use super::judge::Judge;
 use super::lanes::{Bytes, Held, Lanes};
 use super::places::Places;
+use super::programs::Programs;
 use keytrail_abi::{FileAccess, FileId, Kind};
 use keytrail_core::correlate::Core;
 use keytrail_export::convert;
@@ -15,6 +17,7 @@ use keytrail_ingest::decode::{self, Record};
 use keytrail_ingest::{Digest, Digested, Inspection, Settle, child_of, pid_of_header};
 use keytrail_model::status::LibraryReport;
 use keytrail_model::{Event, GapSeen, Observation, Pid};
+use keytrail_proto::v1;
 use keytrail_sensor::{RawRecord, Sensor};
 use keytrail_store::Ledger;
 use std::collections::{BTreeMap, HashSet};
@@ -34,7 +37,8 @@ const ANSWERS: usize = 1_024;
 pub(super) struct Line {
     pub digest: Digest,
     pub core: Core,
-    pub sink: Sink,
+    /// `None` when the ledger publishes: events go out once they are on disk.
+    pub sink: Option<Sink>,
     pub ledger: Option<Ledger>,
     pub recording: Option<BufWriter<File>>,
     pub followed: Option<Followed>,
@@ -45,6 +49,8 @@ pub(super) struct Line {
     pub records: BTreeMap<&'static str, u64>,
     pub bad_records: u64,
     pub places: Places,
+    pub programs: Programs,
+    pub judge: Judge,
     /// Other keytrail processes, whose doings are no uses.
     pub own: Own,
     deferred: Deferred,
@@ -60,7 +66,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub fn new(digest: Digest, sink: Sink, follow_only: Option<u32>) -> Self {
+    pub fn new(digest: Digest, sink: Option<Sink>, follow_only: Option<u32>) -> Self {
         Self {
             digest,
             core: Core::new(),
@@ -74,6 +80,8 @@ impl Line {
             records: BTreeMap::new(),
             bad_records: 0,
             places: Places::open(None),
+            programs: Programs::default(),
+            judge: Judge::default(),
             own: Own::new(),
             deferred: Deferred::default(),
             out: Digested::default(),
@@ -429,6 +437,10 @@ impl Line {
                 self.recording = None;
             }
         }
+        if let Observation::Findings { told } = observation {
+            self.judge.tell(told);
+        }
+        let mut found = Vec::new();
         for event in self.core.step(observation) {
             self.events += 1;
             if !self.wanted(&event) {
@@ -437,11 +449,27 @@ impl Line {
             if let Some(gap) = &event.gap {
                 *self.gaps.entry(gap.reason.word()).or_default() += gap.count.max(1);
             }
-            let event = Arc::new(convert::event(event));
-            if let Some(ledger) = &self.ledger {
-                ledger.record(event.clone());
-            }
-            (self.sink)(event);
+            let event = convert::event(event);
+            found.extend(self.judge.step(&event));
+            self.emit(event);
+        }
+        // After all events of this step, which have their numbers already.
+        for mut event in found {
+            self.events += 1;
+            event.id = Some(convert::id(self.core.next_id()));
+            self.emit(event);
+        }
+    }
+
+    /// One event to whoever keeps it and reads it.
+    fn emit(&mut self, event: v1::Event) {
+        let event = Arc::new(event);
+        if let Some(ledger) = &self.ledger {
+            self.programs.met(&event);
+            ledger.record(event.clone());
+        }
+        if let Some(sink) = &mut self.sink {
+            sink(event);
         }
     }
 

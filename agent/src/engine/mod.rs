@@ -6,9 +6,11 @@ mod budgets;
 mod coverage;
 mod deferred;
 mod followed;
+mod judge;
 mod lanes;
 mod line;
 mod places;
+mod programs;
 mod replay;
 mod run;
 mod start;
@@ -16,7 +18,9 @@ mod start;
 pub use replay::{ReplayError, replay};
 
 use crate::config::Config;
+use keytrail_findings::Told;
 use keytrail_proto::v1;
+use keytrail_store::{DecoySeen, Reader};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -78,8 +82,13 @@ impl std::error::Error for EngineError {}
 /// Receives every event, in order, on the engine's thread: it must not block.
 pub type Sink = Box<dyn FnMut(Arc<v1::Event>) + Send>;
 
+#[derive(Debug)]
 enum Command {
     Status(mpsc::Sender<v1::GetStatusResponse>),
+    /// Something for the stage of findings, as it is recorded.
+    Tell(String),
+    /// A decoy to be remembered, or not any more.
+    Decoy(DecoySeen),
 }
 
 /// What the handle and the thread share.
@@ -96,6 +105,36 @@ pub struct EngineHandle {
     commands: mpsc::Sender<Command>,
     thread: Option<JoinHandle<v1::GetStatusResponse>>,
     node: v1::NodeStatus,
+    memory: Option<Memory>,
+}
+
+/// Tells the loop something, from any thread.
+#[derive(Clone, Debug)]
+pub struct Teller(mpsc::Sender<Command>);
+
+impl Teller {
+    /// For the stage of findings: what is usual, what is a decoy. An engine that has ended judges nothing any more.
+    pub fn tell(&self, told: &Told) {
+        if let Ok(told) = serde_json::to_string(told) {
+            let _ = self.0.send(Command::Tell(told));
+        }
+    }
+
+    /// For memory.
+    pub fn decoy(&self, seen: DecoySeen) {
+        let _ = self.0.send(Command::Decoy(seen));
+    }
+}
+
+/// What this agent remembers, for whoever answers questions.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    pub teller: Teller,
+    pub reader: Reader,
+    /// The run that answers.
+    pub epoch: u64,
+    /// Name of the fingerprint key.
+    pub fingerprint_key: String,
 }
 
 impl EngineHandle {
@@ -111,6 +150,12 @@ impl EngineHandle {
     #[must_use]
     pub fn node(&self) -> &v1::NodeStatus {
         &self.node
+    }
+
+    /// What it remembers; `None` without a state directory.
+    #[must_use]
+    pub fn memory(&self) -> Option<&Memory> {
+        self.memory.as_ref()
     }
 
     /// What is seen and what is not, now.

@@ -4,6 +4,7 @@
 use super::coverage;
 use super::line::Line;
 use keytrail_abi::FileId;
+use keytrail_findings::facts::CredentialFacts;
 use keytrail_host::clock::{boot_ns, wall_ns};
 use keytrail_host::procfs;
 use keytrail_ingest::KnownFile;
@@ -12,7 +13,8 @@ use keytrail_ingest::min_confidence;
 use keytrail_inventory::live::{Baseline, Change, Created, Live, Workload};
 use keytrail_inventory::model::Entry;
 use keytrail_inventory::state::{HOST, Run, State, StateError, is_corrupt};
-use keytrail_model::{Observation, PlaceNews, Stamp, Why};
+use keytrail_model::{FileLook, Observation, PlaceNews, Stamp, Why};
+use keytrail_store::PlaceSeen;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -235,6 +237,7 @@ impl Line {
             && !look.held.is_empty()
         {
             self.places.follow(&look.root, &look.raw);
+            self.remember(look);
         }
         let now = i64::try_from(wall_ns() / 1_000_000_000).unwrap_or(i64::MAX);
         if let Some(created) = self.places.live.take(news, now, workload) {
@@ -245,6 +248,31 @@ impl Line {
             } else {
                 self.created(created);
             }
+        }
+    }
+
+    /// What lies in a file is remembered, also when nobody uses it.
+    fn remember(&self, look: &FileLook) {
+        let Some(ledger) = &self.ledger else { return };
+        for held in &look.held {
+            if held.confidence < look.min_confidence {
+                continue;
+            }
+            ledger.place(PlaceSeen {
+                credential: CredentialFacts {
+                    fingerprint: held.fingerprint.clone(),
+                    kind: held.kind.clone(),
+                    identifier: held.identifier.clone(),
+                    confidence: held.confidence,
+                    privilege: held.privilege.into(),
+                    expires: held.expires,
+                },
+                place: format!("file:{}", look.facts.path),
+                owner_uid: look.facts.owner_uid,
+                owner_gid: look.facts.owner_gid,
+                mode: format!("{:04o}", look.facts.mode & 0o7777),
+                time_ns: i64::try_from(wall_ns()).unwrap_or(i64::MAX),
+            });
         }
     }
 

@@ -40,6 +40,8 @@ const WIPE_NS: u64 = 1_000_000_000;
 const UNLOCATED_NS: u64 = 10_000_000_000;
 /// How much too early an interval without an agent may seem to begin; each beat writes to the disk.
 const HEARTBEAT_NS: u64 = 5_000_000_000;
+/// What was learned in this time is learned again after a crash.
+const FINDINGS_NS: u64 = 10_000_000_000;
 /// Time the last records get to arrive before pending decisions are made at the end.
 const LAST_RECORDS: Duration = Duration::from_millis(50);
 /// Time the disk has to take the last events.
@@ -108,6 +110,7 @@ impl Runner {
             due.tick = due.tick.min(now + TICK_NS);
         }
         self.line.background();
+        self.line.hashed();
         self.line.apply(&mut self.sensor);
         if now >= due.tick {
             self.tick(now);
@@ -135,15 +138,37 @@ impl Runner {
             self.wipe();
             due.wipe = boot_ns() + WIPE_NS;
         }
+        if let Some(ledger) = &self.line.ledger {
+            ledger.overdue();
+        }
         if now >= due.heartbeat {
             if let Some(ledger) = &self.line.ledger {
                 ledger.heartbeat(wall_ns());
             }
             due.heartbeat = now + HEARTBEAT_NS;
         }
-        while let Ok(Command::Status(answer)) = self.commands.try_recv() {
-            // Who asked may have given up waiting.
-            let _ = answer.send(self.status());
+        if now >= due.findings {
+            self.line.keep_findings();
+            due.findings = now + FINDINGS_NS;
+        }
+        self.commands();
+    }
+
+    fn commands(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                // Who asked may have given up waiting.
+                Command::Status(answer) => drop(answer.send(self.status())),
+                Command::Decoy(seen) => {
+                    if let Some(ledger) = &self.line.ledger {
+                        ledger.decoy(seen);
+                    }
+                }
+                Command::Tell(told) => {
+                    self.line.step(&Observation::Findings { told });
+                    self.line.keep_findings();
+                }
+            }
         }
     }
 
@@ -352,6 +377,7 @@ impl Runner {
         }
         self.tell_budgets(boot_ns(), u64::MAX);
         self.line.step(&Observation::Stop { boot_ns: boot_ns() });
+        self.line.keep_findings();
         if let Some(recording) = &mut self.line.recording
             && let Err(error) = recording.flush()
         {
@@ -428,6 +454,7 @@ struct Due {
     libraries: u64,
     wipe: u64,
     heartbeat: u64,
+    findings: u64,
 }
 
 /// Takes a record in; one that comes when the time of the end is up is counted.

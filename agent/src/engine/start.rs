@@ -3,8 +3,9 @@
 use super::budgets::Budgets;
 use super::line::Line;
 use super::places::Places;
+use super::programs::Programs;
 use super::run::Runner;
-use super::{EngineError, EngineHandle, EngineOptions, Shared, Sink, coverage};
+use super::{EngineError, EngineHandle, EngineOptions, Memory, Shared, Sink, Teller, coverage};
 use crate::config;
 use keytrail_host::clock::{boot_ns, wall_ns};
 use keytrail_ingest::{Digest, DigestOptions, Excluded, Files, InspectionOptions, Registry};
@@ -43,6 +44,7 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
     // The sensor first: what happens while the rest is set up waits in the ring.
     let sensor = Sensor::open(&sensor_options(&options)).map_err(sensor_error)?;
     let fingerprinter = fingerprinter(&options)?;
+    let fingerprint_key = fingerprinter.key_name();
     let (ledger, run) = identity(&options, &boot_id)?;
     let (classifier, bad_rules) = classifier
         .join()
@@ -62,7 +64,18 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
     })
     .map_err(|e| EngineError::State(format!("files cannot be inspected: {e}")))?;
 
+    let reader = ledger.as_ref().map(Ledger::reader);
+    let sink = match &ledger {
+        Some(ledger) => {
+            ledger.publish(sink);
+            None
+        }
+        None => Some(sink),
+    };
     let mut line = Line::new(digest, sink, options.follow_only);
+    if ledger.is_some() {
+        line.programs = Programs::start();
+    }
     line.ledger = ledger;
     if options.follow_only.is_none() {
         line.places = Places::open(options.state_dir.as_deref());
@@ -78,8 +91,10 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
         epoch: run.epoch,
         started: Some(keytrail_export::convert::timestamp(wall_ns())),
     };
+    let epoch = node.epoch;
     let first = first_observation(&options, run, &node);
     line.step(&Observation::Start(first));
+    line.begin_findings(&options.config.findings_dir);
     let shared = Arc::new(Shared::default());
     let (commands, receiver) = mpsc::channel();
     let mut runner = Runner {
@@ -109,6 +124,12 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
         .map_err(|e| EngineError::State(format!("the engine's thread cannot be started: {e}")))?;
     Ok(EngineHandle {
         shared,
+        memory: reader.map(|reader| Memory {
+            teller: Teller(commands.clone()),
+            reader,
+            epoch,
+            fingerprint_key,
+        }),
         commands,
         thread: Some(thread),
         node,
@@ -277,6 +298,8 @@ fn retention(config: &config::Config) -> Retention {
     Retention {
         events: config.retain_events,
         days: config.retain_days,
+        bytes: config.history_bytes,
+        history_days: config.history_days,
     }
 }
 

@@ -88,6 +88,7 @@ fn every_key_of_the_configuration_has_an_effect() {
         ("listen", "\"unix:/run/other.sock\"".to_owned()),
         ("state_dir", "\"/srv/state\"".to_owned()),
         ("rules_dir", format!("{:?}", rules.path())),
+        ("findings_dir", format!("{:?}", rules.path())),
         ("fingerprint_key_file", format!("{key:?}")),
         ("tier", "\"base\"".to_owned()),
         ("ring_bytes", "65536".to_owned()),
@@ -99,6 +100,8 @@ fn every_key_of_the_configuration_has_an_effect() {
         ("inspect_share", "1".to_owned()),
         ("retain_events", "7".to_owned()),
         ("retain_days", "7".to_owned()),
+        ("history_bytes", "1048576".to_owned()),
+        ("history_days", "7".to_owned()),
         ("log", "{ level = \"trace\", format = \"json\" }".to_owned()),
     ];
     let named: Vec<_> = lines.iter().map(|(key, _)| *key).collect();
@@ -139,6 +142,7 @@ fn effects(config: &config::Config) -> Vec<String> {
         format!("{:?}", config.listen.parse::<keytrail_export::Address>()),
         format!("{:?}", EngineOptions::daemon(config.clone()).state_dir),
         format!("{}", bad.len()),
+        format!("{}", read_rules(&config.findings_dir).len()),
         format!("{fingerprint:?}"),
         format!("{:?} {}", sensor.tier, sensor.ring_bytes),
         format!("{}", first.process_events),

@@ -107,6 +107,15 @@ pub fn action(event: &Event) -> (String, Colour) {
             (_, true) => ("read own memory".into(), Colour::Dim),
             (_, false) => ("read memory of".into(), Colour::Red),
         },
+        EventKind::Finding => {
+            let severity = event.finding.as_ref().map_or("", |f| &f.severity);
+            let colour = match severity {
+                "critical" | "high" => Colour::Red,
+                "medium" => Colour::Yellow,
+                _ => Colour::Plain,
+            };
+            (format!("! {}", escape(severity)), colour)
+        }
         EventKind::CoverageGap => ("NOT SEEN".into(), Colour::Bold),
         EventKind::ProcessStart => ("start".into(), Colour::Dim),
         EventKind::ProcessExit => (
@@ -206,6 +215,9 @@ fn taken(victim: Option<&Process>, source: &Source) -> String {
 
 /// The last column.
 pub fn place(event: &Event) -> String {
+    if let Some(finding) = &event.finding {
+        return format!("{}: {}", escape(&finding.title), escape(&finding.seen));
+    }
     let mut text = match (
         EventKind::of_number(event.kind),
         &event.destination,

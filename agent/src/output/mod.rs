@@ -6,6 +6,7 @@ mod clock;
 mod columns;
 pub(crate) mod describe;
 mod escape;
+pub mod history;
 pub mod inventory;
 mod json;
 mod rows;

@@ -69,7 +69,12 @@ impl Summary {
         {
             self.gap(gap);
         }
-        let Some(credential) = &event.credential else {
+        // A finding is about another event, which is counted itself.
+        let Some(credential) = event
+            .credential
+            .as_ref()
+            .filter(|_| event.finding.is_none())
+        else {
             return;
         };
         let next = self.credentials.len();

@@ -3,10 +3,15 @@
 //! One SQLite file in the state directory (0700, the file 0600). Events carry fingerprints and redacted arguments
 //! only, so nothing here is secret; `tests/ledger.rs` and the end-to-end tests look for planted secrets in it.
 
+pub mod answer;
+mod history;
+mod outbox;
+mod read;
 mod schema;
 mod store;
 mod writer;
 
+use keytrail_findings::Repeat;
 use keytrail_host::clock::wall_ns;
 use keytrail_model::EventKind;
 use keytrail_proto::v1::Event;
@@ -21,6 +26,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+pub use history::{Act, DecoySeen, KnownFindings, PlaceSeen, ProgramSeen};
+pub use outbox::Publish;
+pub use read::{ReadError, Reader, Resumed};
 use store::Store;
 pub use store::{KnownCredential, Retention, RunInfo};
 use writer::Writer;
@@ -30,6 +38,7 @@ use writer::Writer;
 pub struct Ledger {
     store: Arc<Mutex<Store>>,
     writer: Writer,
+    path: PathBuf,
     // Held for its lock.
     _lock: File,
 }
@@ -130,15 +139,14 @@ impl Ledger {
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(LedgerError::InUse(dir.into())),
             Err(e) => return Err(io_error("cannot lock", &lock_path)(e.into())),
         }
-        let store = Arc::new(Mutex::new(Store::open(
-            &dir.join("keytrail.db"),
-            retention,
-        )?));
+        let path = dir.join("keytrail.db");
+        let store = Arc::new(Mutex::new(Store::open(&path, retention)?));
         let writer =
             Writer::start(store.clone()).map_err(io_error("cannot start the writer for", dir))?;
         Ok(Ledger {
             store,
             writer,
+            path,
             _lock: lock,
         })
     }
@@ -165,12 +173,63 @@ impl Ledger {
         self.writer.heartbeat(now);
     }
 
+    /// From now on `publish` gets every event that is recorded, in order, once it is on disk (on the writer's thread),
+    /// or when that takes too long (on the thread that calls [`Ledger::overdue`]).
+    pub fn publish(&self, publish: Publish) {
+        self.writer.outbox().open(publish);
+    }
+
+    /// Publishes what has waited too long for the disk. To be called several times a second.
+    pub fn overdue(&self) {
+        self.writer.outbox().overdue();
+    }
+
+    /// Queues what a look at a file found. Never waits.
+    pub fn place(&self, seen: PlaceSeen) {
+        self.writer.place(seen);
+    }
+
+    /// Queues the content of an executable. Never waits.
+    pub fn program(&self, seen: ProgramSeen) {
+        self.writer.program(seen);
+    }
+
+    /// Queues what is usual for a credential: JSON of the stage of findings; `None` when it is forgotten. Never waits.
+    pub fn baseline(&self, fingerprint: String, body: Option<String>) {
+        self.writer.baseline(fingerprint, body);
+    }
+
+    /// Queues that a finding was made again. Never waits.
+    pub fn repeat(&self, repeat: Repeat) {
+        self.writer.repeat(repeat);
+    }
+
+    /// Queues that a decoy was planted or removed. Never waits.
+    pub fn decoy(&self, seen: DecoySeen) {
+        self.writer.decoy(seen);
+    }
+
+    /// What the stage of findings has to be told at a start.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn findings(&self) -> Result<KnownFindings, LedgerError> {
+        store::lock(&self.store).findings()
+    }
+
+    /// Answers questions about what is on disk, from any thread.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::new(&self.path)
+    }
+
     /// Queues an event. Never waits: when the queue is full the event is counted in [`Ledger::overflowed`].
     ///
     /// Beginnings and ends of processes are left out: they are told to who watches, and nobody can ask for them later.
     pub fn record(&self, event: Arc<Event>) {
-        let of_a_process = [EventKind::ProcessStart, EventKind::ProcessExit];
-        if !of_a_process.iter().any(|kind| kind.number() == event.kind) {
+        if EventKind::of_number(event.kind).is_some_and(EventKind::is_context) {
+            self.writer.pass(&event);
+        } else {
             self.writer.record(event);
         }
     }
@@ -193,6 +252,7 @@ impl Ledger {
         let Ledger {
             store,
             writer,
+            path: _,
             _lock,
         } = self;
         let end = Instant::now() + within;

@@ -184,6 +184,7 @@ fn old_and_many_events_are_forgotten() {
         Retention {
             events: 10,
             days: 2,
+            ..Retention::default()
         },
     )
     .unwrap();
@@ -199,7 +200,15 @@ fn old_and_many_events_are_forgotten() {
     assert_eq!(ledger.credentials(10).unwrap()[0].reads, 51);
 
     let none = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open_with(none.path(), Retention { events: 0, days: 2 }).unwrap();
+    let ledger = Ledger::open_with(
+        none.path(),
+        Retention {
+            events: 0,
+            days: 2,
+            ..Retention::default()
+        },
+    )
+    .unwrap();
     ledger.record(event(1, "credential_read", "kt1:aa"));
     ledger.flush();
     assert_eq!(

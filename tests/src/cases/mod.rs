@@ -6,6 +6,7 @@ pub mod bad_places;
 pub mod busy;
 pub mod cli;
 pub mod grpc;
+pub mod history;
 pub mod inventory;
 pub mod inventory_live;
 pub mod leaks;

@@ -144,6 +144,8 @@ impl Core {
                 self.table.withdraw(fingerprint);
             }
             Observation::Gap(gap) => self.on_gap(gap),
+            // For a later stage.
+            Observation::Findings { .. } => {}
             Observation::Stop { boot_ns } => {
                 self.on_time(boot_ns.saturating_add(u64::MAX / 4));
                 self.tell_dropped(*boot_ns, true);
@@ -242,14 +244,19 @@ impl Core {
     }
 
     fn emit(&mut self, mut e: Event) {
+        e.id = self.next_id();
+        self.out.push(e);
+    }
+
+    /// The number of the next event: those of later stages are numbered with the core's own.
+    pub fn next_id(&mut self) -> EventId {
         self.sequence += 1;
-        e.id = EventId {
+        EventId {
             agent: self.start.agent.clone(),
             boot: self.start.boot_id.clone(),
             epoch: self.start.epoch,
             sequence: self.sequence,
-        };
-        self.out.push(e);
+        }
     }
 }
 
