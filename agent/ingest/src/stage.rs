@@ -174,6 +174,7 @@ impl Digest {
             Record::FileNew(r) => self.new_file(r, hook, inspection, out),
             Record::Canary(_) => {}
         }
+        self.withdraw(record.header().boot_ns, out);
     }
 
     fn finished(&mut self, done: Finished, out: &mut Digested) {
@@ -471,6 +472,18 @@ impl Digest {
             self.finished(done, out);
         }
         self.streams.expire(boot_ns);
+        self.withdraw(boot_ns, out);
+    }
+
+    /// Tells of what turned out to be no credential, before anything that rests on what it is.
+    fn withdraw(&mut self, boot_ns: u64, out: &mut Digested) {
+        for fingerprint in self.registry.withdrawn.drain(..).rev() {
+            let withdrawn = Observation::Withdrawn {
+                boot_ns,
+                fingerprint,
+            };
+            out.observations.insert(0, withdrawn);
+        }
     }
 
     /// Forgets what is kept of processes that are gone and whose end was not told.
