@@ -194,7 +194,6 @@ impl Held {
                     &as_started,
                     path.as_ptr(),
                     pointers.as_ptr(),
-                    shell.as_ptr(),
                     script.as_ptr(),
                 )
             }
@@ -298,7 +297,6 @@ unsafe fn child(
     as_started: &AsStarted,
     path: *const c_char,
     argv: *const *const c_char,
-    shell: *const c_char,
     script: *const *const c_char,
 ) -> ! {
     // SAFETY: async-signal-safe calls on descriptors and pointers the caller vouches for.
@@ -321,7 +319,8 @@ unsafe fn child(
         }
         libc::execve(path, argv, environ);
         if *libc::__errno_location() == libc::ENOEXEC {
-            libc::execve(shell, script, environ);
+            // Its first word is the shell.
+            libc::execve(*script, script, environ);
         }
         let errno = (*libc::__errno_location()).to_ne_bytes();
         libc::write(report, errno.as_ptr().cast(), errno.len());
