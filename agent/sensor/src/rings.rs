@@ -33,7 +33,7 @@ const SKEW_NS: u64 = 2_000_000;
 /// Sizes of the rings, of which that of payloads is `bytes`, rounded up to a power of two.
 pub fn sizes(bytes: u32) -> [u32; COUNT] {
     let size = |bytes: u32| bytes.clamp(MIN, MAX).next_power_of_two();
-    [size(bytes / 2), size(bytes), size(bytes / 8)]
+    [size(bytes / 2), size(bytes), size(bytes / 2)]
 }
 
 /// One record of a batch.
