@@ -92,14 +92,49 @@ pub fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
             return 0;
         }
     }
+    let mut ret_slot = 0;
+    let mut ret_addr = 0;
+    // The cookie's upper half: bytes the prologue has pushed before the probed instruction, plus one; 0 unknown.
+    let pushed = cookie >> 32;
+    if field(f::RETURN_ON_STACK) == 1 && pushed != 0 {
+        ret_slot = user_sp(ctx) + (pushed - 1);
+        // SAFETY: the helper checks the address.
+        match unsafe { bpf_probe_read_user(ret_slot as *const u64) } {
+            Ok(address) => ret_addr = address,
+            Err(_) => ret_slot = 0,
+        }
+    }
+    let call = TlsCall {
+        tls_call: 0,
+        tls_session: session,
+        boot_ns: now,
+        total,
+        buffer,
+        ret_slot,
+        ret_addr,
+    };
+    capture(pid_tgid, state, call, cookie, Socket::default())
+}
+
+/// The socket of a session that names it; all zeros where none does.
+#[derive(Clone, Copy, Default)]
+pub struct Socket {
+    pub sock: u64,
+    pub local_port: u16,
+    pub peer_port: u16,
+}
+
+/// Captures a call, which gets its number here.
+#[inline(always)]
+pub fn capture(pid_tgid: u64, state: u32, call: TlsCall, cookie: u64, socket: Socket) -> u32 {
     let mut bits = unclassified(state);
-    let connection = of_session((pid_tgid >> 32) as u32, session);
+    let connection = of_session((pid_tgid >> 32) as u32, call.tls_session);
     let charge = Charge {
         tgid: (pid_tgid >> 32) as u32,
         state,
         kind: Kind::TLS_WRITE,
-        bytes: total,
-        now,
+        bytes: call.total,
+        now: call.boot_ns,
     };
     let granted = granted(charge, connection);
     if !connection.is_null() {
@@ -118,23 +153,12 @@ pub fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
     let Some(counters) = Counters::get() else {
         return 0;
     };
-    let mut ret_slot = 0;
-    let mut ret_addr = 0;
-    // The cookie's upper half: bytes the prologue has pushed before the probed instruction, plus one; 0 unknown.
-    let pushed = cookie >> 32;
-    if field(f::RETURN_ON_STACK) == 1 && pushed != 0 {
-        ret_slot = user_sp(ctx) + (pushed - 1);
-        // SAFETY: the helper checks the address.
-        match unsafe { bpf_probe_read_user(ret_slot as *const u64) } {
-            Ok(address) => ret_addr = address,
-            Err(_) => ret_slot = 0,
-        }
-    }
     let Some(entry) = tls_state(pid_tgid) else {
         counters.lost(Kind::TLS_WRITE);
         return 0;
     };
     let tls_call = counters.unique(counter::CALLS);
+    let total = call.total;
     let limit = if total > PAYLOAD_MAX as u64 {
         PAYLOAD_MAX as u64
     } else {
@@ -142,22 +166,23 @@ pub fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
     };
     let source = Write {
         tls_call,
-        session,
+        session: call.tls_session,
         total,
         cookie: cookie & 0xffff_ffff,
+        socket,
     };
     // SAFETY: a live map value that belongs to this thread.
     unsafe {
         (*entry).call.tls_call = tls_call;
-        (*entry).call.tls_session = session;
-        (*entry).call.boot_ns = now;
+        (*entry).call.tls_session = call.tls_session;
+        (*entry).call.boot_ns = call.boot_ns;
         (*entry).call.total = total;
-        (*entry).call.buffer = buffer;
-        (*entry).call.ret_slot = ret_slot;
-        (*entry).call.ret_addr = ret_addr;
+        (*entry).call.buffer = call.buffer;
+        (*entry).call.ret_slot = call.ret_slot;
+        (*entry).call.ret_addr = call.ret_addr;
         (*entry).record.cookie = source.cookie;
     }
-    if total <= AT_ONCE && capture_at_once(&source, buffer, total, bits) {
+    if total <= AT_ONCE && capture_at_once(&source, call.buffer, total, bits) {
         return 0;
     }
     // SAFETY: as above; every field is written.
@@ -165,7 +190,7 @@ pub fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
         (*entry).progress = Progress {
             limit,
             bits: bits as u32,
-            ..Progress::new(buffer, total, total)
+            ..Progress::new(call.buffer, total, total)
         };
         source.fill(&raw mut (*entry).record);
     }
@@ -179,6 +204,7 @@ struct Write {
     session: u64,
     total: u64,
     cookie: u64,
+    socket: Socket,
 }
 
 impl Source<TlsWrite> for Write {
@@ -191,9 +217,10 @@ impl Source<TlsWrite> for Write {
             (*record).tls_session = self.session;
             (*record).total = self.total;
             (*record).cookie = self.cookie;
-            (*record).sock = 0;
-            (*record).local_port = 0;
-            (*record).peer_port = 0;
+            (*record).sock = self.socket.sock;
+            (*record).local_port = self.socket.local_port;
+            (*record).peer_port = self.socket.peer_port;
+            (*record).pad = 0;
         }
     }
 }

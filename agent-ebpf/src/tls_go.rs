@@ -5,11 +5,10 @@
 //! number, and that number leads to the socket here and now.
 
 use crate::{
-    maps::{GO_SITES, field, tls_state},
-    payload::{Progress, capture_tls},
-    record::{
-        Counters, current_task, follow, interesting, read, read_or_zero, stamp, unclassified,
-    },
+    connection::joined,
+    maps::{CONNECTIONS, GO_SITES, field},
+    record::{current_task, follow, interesting, read, read_or_zero},
+    tls::{Socket, capture},
 };
 use aya_ebpf::{
     EbpfContext,
@@ -21,21 +20,12 @@ use aya_ebpf::{
     programs::ProbeContext,
 };
 use keytrail_abi::{
-    GoSite, Kind, PAYLOAD_MAX,
+    GoSite, TlsCall,
     globals::{MISSING, field as f},
-    state::counter,
 };
 
 /// Words of what wraps a connection that are looked through for the connection itself.
 const WRAPPER_WORDS: u64 = 8;
-
-/// The socket of a connection.
-#[derive(Clone, Copy, Default)]
-struct Socket {
-    sock: u64,
-    local_port: u16,
-    peer_port: u16,
-}
 
 // func (c *Conn) Write(b []byte) (int, error)
 #[uprobe]
@@ -58,55 +48,28 @@ pub fn tls_write_go(ctx: ProbeContext) -> u32 {
     if flags & 0x41 != 0 || buffer == 0 || total == 0 || total > i64::MAX as u64 {
         return 0;
     }
-    let Some(counters) = Counters::get() else {
-        return 0;
-    };
-    let Some(entry) = tls_state(thread) else {
-        counters.lost(Kind::TLS_WRITE);
-        return 0;
-    };
     let mut cookie = 0;
     if field(f::HAS_COOKIE) == 1 {
         // SAFETY: user space sets the flag only where the helper exists.
         cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
     }
-    let socket = socket_of(
-        session,
-        read_or_zero(regs, field(f::REGS_IP)),
-        cookie as u32,
-    );
-    let tls_call = counters.unique(counter::CALLS);
-    let limit = if total > PAYLOAD_MAX as u64 {
-        PAYLOAD_MAX as u64
-    } else {
-        total
-    };
-    // SAFETY: a live map value that belongs to this thread; every field is written.
-    unsafe {
-        (*entry).call.tls_call = tls_call;
-        (*entry).call.tls_session = session;
-        (*entry).call.boot_ns = bpf_ktime_get_boot_ns();
-        (*entry).call.total = total;
-        (*entry).call.buffer = buffer;
-        // No send of this thread is nested in the call for being of this thread.
-        (*entry).call.ret_slot = 0;
-        (*entry).call.ret_addr = 0;
-        (*entry).progress = Progress {
-            limit,
-            bits: unclassified(state) as u32,
-            ..Progress::new(buffer, total, total)
-        };
-        stamp(&raw mut (*entry).record.header);
-        (*entry).record.tls_call = tls_call;
-        (*entry).record.tls_session = session;
-        (*entry).record.total = total;
-        (*entry).record.cookie = cookie & 0xffff_ffff;
-        (*entry).record.sock = socket.sock;
-        (*entry).record.local_port = socket.local_port;
-        (*entry).record.peer_port = socket.peer_port;
+    let ip = read_or_zero(regs, field(f::REGS_IP));
+    let socket = socket_of(session, ip, cookie as u32);
+    if let Some(connection) = CONNECTIONS.get_ptr_mut(&socket.sock) {
+        joined((thread >> 32) as u32, session, socket.sock, connection);
     }
-    capture_tls(thread);
-    0
+    let call = TlsCall {
+        tls_call: 0,
+        tls_session: session,
+        // SAFETY: no arguments.
+        boot_ns: unsafe { bpf_ktime_get_boot_ns() },
+        total,
+        buffer,
+        // No send of this thread is nested in the call for being of this thread.
+        ret_slot: 0,
+        ret_addr: 0,
+    };
+    capture(thread, state, call, cookie, socket)
 }
 
 /// The socket below a `*tls.Conn`, whose first field is a `net.Conn`: a `*net.TCPConn`, or one structure around such.

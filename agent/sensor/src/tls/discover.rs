@@ -204,7 +204,7 @@ fn parse_maps(text: &[u8]) -> Vec<Mapped> {
             continue;
         };
         let named = Named::by(line.get(slash + 1..).unwrap_or_default());
-        if named.is_none() && !memchr::memmem::find(line, b" r-xp ").is_some_and(|at| at < slash) {
+        if named.is_none() && memchr::memmem::find(line, b" r-xp ").is_none_or(|at| at >= slash) {
             continue;
         }
         let Some((mapped, size)) = parse_line(line, named) else {
