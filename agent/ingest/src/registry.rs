@@ -200,7 +200,7 @@ mod tests {
             ino: 2,
             ..FileId::default()
         };
-        let mut version = |registry: &mut Registry, text: &str| {
+        let version = |registry: &mut Registry, text: &str| {
             let findings = classifier.classify(text.as_bytes(), Origin::File { path: "/srv/.env" });
             let held = registry.learn_file(file, text.len(), &findings, 0.0);
             let names: Vec<_> = held.iter().map(|c| c.fingerprint.clone()).collect();
