@@ -1,5 +1,6 @@
 //! What the agent says at its start.
 
+use super::super::judge::read_rules;
 use super::*;
 
 #[test]
