@@ -2,7 +2,7 @@
 //! comes.
 
 use super::files::{KnownFile, NewVersion, min_confidence};
-use super::inspection::{Answer, Area, Missed, Outcome, PathSubject, SeenFile, Subject};
+use super::inspection::{Answer, Area, Missed, Outcome, PathSubject, SeenFile, Subject, Who};
 use super::stage::{Digest, Digested};
 use crate::decode::Record;
 use keytrail_abi::FileId;
@@ -13,6 +13,17 @@ use std::sync::{Arc, OnceLock};
 
 /// Files whose last inspection is remembered: several processes may read one before the kernel side knows.
 const MAX_REMEMBERED: usize = 4_096;
+
+/// Surveys, and what they find.
+const WATCH_SET: Who = Who {
+    user: 0,
+    process: 0,
+};
+/// All that nobody asks about: one turn for all of it, under a number no user has.
+const UNASKED: Who = Who {
+    user: u32::MAX,
+    process: 0,
+};
 
 /// What an inspection came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +143,11 @@ impl Digest {
         let boot_ns = header.boot_ns;
         let is_new = matches!(subject, Subject::Inode(_));
         let verdict = Arc::new(OnceLock::new());
-        let id = match self.ask(subject, header.euid) {
+        let who = Who {
+            user: header.euid,
+            process: header.tgid,
+        };
+        let id = match self.ask(subject, who) {
             Ok(id) => id,
             Err(missed) => {
                 let inspection = Inspection {
@@ -166,16 +181,17 @@ impl Digest {
         Some(inspection)
     }
 
-    fn ask(&mut self, subject: Subject, user: u32) -> Result<u64, Missed> {
+    fn ask(&mut self, subject: Subject, who: Who) -> Result<u64, Missed> {
+        let who = if self.is_unasked { UNASKED } else { who };
         self.inspector
-            .ask(subject, user, keytrail_host::clock::boot_ns())
+            .ask(subject, who, keytrail_host::clock::boot_ns())
     }
 
     /// Has the areas of the watch set surveyed that may have changed.
     pub fn watch(&mut self) {
         for survey in self.files.surveys() {
             let area = survey.area.clone();
-            match self.ask(Subject::Area(Box::new(survey)), 0) {
+            match self.ask(Subject::Area(Box::new(survey)), WATCH_SET) {
                 Ok(id) => {
                     self.purpose(id, Purpose::Survey(area));
                 }
@@ -303,7 +319,8 @@ impl Digest {
 
     fn inspect_watched(&mut self, new: NewVersion) {
         let NewVersion { subject, user, why } = new;
-        match self.ask(Subject::Path(subject), user) {
+        let who = Who { user, ..WATCH_SET };
+        match self.ask(Subject::Path(subject), who) {
             Ok(id) => {
                 self.purpose(id, Purpose::Watched(why));
             }

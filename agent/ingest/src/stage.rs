@@ -174,6 +174,7 @@ impl Digest {
             Record::FileNew(r) => self.new_file(r, hook, inspection, out),
             Record::Canary(_) => {}
         }
+        self.withdraw(record.header().boot_ns, out);
     }
 
     fn finished(&mut self, done: Finished, out: &mut Digested) {
@@ -401,20 +402,29 @@ impl Digest {
         };
         let mut found = Vec::new();
         let mut env_unreadable = None;
+        let mut environment = None;
         match procfs::area(tgid, "environ") {
             _ if !holdings => {}
-            Ok((block, _)) => found.extend(exec::in_environment(
-                &block,
-                &self.classifier,
-                &mut self.registry,
-            )),
+            Ok((block, _)) => {
+                found.extend(exec::in_environment(
+                    &block,
+                    &self.classifier,
+                    &mut self.registry,
+                ));
+                environment = Some(block);
+            }
             // No memory: a kernel thread, or gone by now.
             Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {}
             Err(e) => env_unreadable = Some(e.to_string()),
         }
         let mut argv = Vec::new();
         if let Ok((area, _)) = procfs::area(tgid, "cmdline") {
-            let (shown, in_argv) = exec::arguments(&area, &self.classifier, &mut self.registry);
+            let clear = environment
+                .as_ref()
+                .map(|block| exec::in_clear(block, &found, &self.registry))
+                .unwrap_or_default();
+            let (shown, in_argv) =
+                exec::arguments(&area, &clear, &self.classifier, &mut self.registry);
             argv = shown;
             if holdings {
                 found.extend(in_argv);
@@ -462,6 +472,18 @@ impl Digest {
             self.finished(done, out);
         }
         self.streams.expire(boot_ns);
+        self.withdraw(boot_ns, out);
+    }
+
+    /// Tells of what turned out to be no credential, before anything that rests on what it is.
+    fn withdraw(&mut self, boot_ns: u64, out: &mut Digested) {
+        for fingerprint in self.registry.withdrawn.drain(..).rev() {
+            let withdrawn = Observation::Withdrawn {
+                boot_ns,
+                fingerprint,
+            };
+            out.observations.insert(0, withdrawn);
+        }
     }
 
     /// Forgets what is kept of processes that are gone and whose end was not told.

@@ -278,6 +278,66 @@ fn a_secret_known_from_the_environment_is_redacted_in_any_form() {
 }
 
 #[test]
+fn pieces_of_a_secret_at_hand_are_redacted_in_any_notation() {
+    let token = github();
+    let (head, tail) = token.split_at(token.len() / 2);
+    let hex: String = token.bytes().map(|b| format!("{b:02x}")).collect();
+    let percent: String = token.bytes().map(|b| format!("%{b:02x}")).collect();
+    let env = format!("GITHUB_TOKEN={token}\0");
+    for shown in [
+        head.to_owned(),
+        tail.to_owned(),
+        token[7..20].to_owned(),
+        hex.clone(),
+        hex[10..50].to_uppercase(),
+        percent[..60].to_owned(),
+    ] {
+        for line in [
+            format!("nslookup\0{shown}.example.org\0-x\0"),
+            format!("curl\0--data=a:{shown}\0end\0"),
+        ] {
+            let seen = run_exec(&mut digest(&[]), line.as_bytes(), env.as_bytes());
+            let argv = seen.argv.join("|");
+            assert!(
+                !argv.contains(&shown) && argv.contains("[redacted"),
+                "{argv}"
+            );
+            assert!(argv.ends_with("|-x") || argv.ends_with("|end"), "{argv}");
+        }
+    }
+    // A name of any bytes.
+    let env = [b"MY_\xff_TOKEN=".as_slice(), token.as_bytes(), b"\0"].concat();
+    let line = format!("x\0{tail}\0");
+    let seen = run_exec(&mut digest(&[]), line.as_bytes(), &env);
+    assert_eq!(seen.argv, ["x", "[redacted]"]);
+    // What has nothing to do with it stays.
+    let env = format!("GITHUB_TOKEN={token}\0");
+    let line = "git\0clone\0https://github.com/o/r.git\0ghp_\0--token-file=/x\0";
+    let seen = run_exec(&mut digest(&[]), line.as_bytes(), env.as_bytes());
+    assert_eq!(seen.argv.join("\0") + "\0", line);
+}
+
+#[test]
+fn a_piece_of_a_secret_of_another_process_goes_when_it_holds_the_known_bytes() {
+    let mut digest = digest(&[]);
+    let token = github();
+    run_exec(
+        &mut digest,
+        b"x\0",
+        format!("GITHUB_TOKEN={token}\0").as_bytes(),
+    );
+    // All but its mark: the bytes by which it is known are in there.
+    let cut = &token[4..];
+    let hex: String = cut.bytes().map(|b| format!("{b:02x}")).collect();
+    for shown in [cut, &hex] {
+        let line = format!("nslookup\0{shown}.example.org\0");
+        let seen = run_exec(&mut digest, line.as_bytes(), b"A=b\0");
+        assert_eq!(seen.argv, ["nslookup", "[redacted].example.org"], "{shown}");
+        assert!(seen.found.is_empty(), "nobody holds a piece");
+    }
+}
+
+#[test]
 fn a_lost_chunk_is_a_truncation_and_not_a_silence() {
     let mut digest = digest(&[]);
     let mut out = Digested::default();

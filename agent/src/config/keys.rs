@@ -4,7 +4,7 @@ use super::parse::{ConfigError, Document};
 use super::{Config, LogFormat};
 use keytrail_ingest::Excluded;
 
-pub(crate) const KEYS: &[&str] = &[
+const KEYS: &[&str] = &[
     "listen",
     "state_dir",
     "rules_dir",
@@ -35,11 +35,14 @@ const LOG_KEYS: &[&str] = &["level", "format"];
 
 /// Every key, those of a table with its name before.
 pub(super) fn all() -> Vec<String> {
-    let of_log = LOG_KEYS.iter().map(|key| format!("log.{key}"));
+    let tables = [("capture", CAPTURE_KEYS), ("log", LOG_KEYS)];
+    let of_tables = tables
+        .iter()
+        .flat_map(|(table, keys)| keys.iter().map(move |key| format!("{table}.{key}")));
     KEYS.iter()
-        .filter(|key| **key != "log")
+        .filter(|key| tables.iter().all(|(table, _)| table != *key))
         .map(|key| (*key).to_owned())
-        .chain(of_log)
+        .chain(of_tables)
         .collect()
 }
 

@@ -6,8 +6,6 @@ mod keys;
 mod parse;
 pub mod reference;
 
-#[cfg(test)]
-pub(crate) use keys::KEYS;
 pub use parse::ConfigError;
 
 use keytrail_sensor::Limits;

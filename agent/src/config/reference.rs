@@ -73,6 +73,30 @@ pub const KEYS: &[Key] = &[
         what: "Files to watch besides those the rules name.",
     },
     Key {
+        name: "exclude",
+        values: "array of absolute globs",
+        default: "[]",
+        what: "Files and directories that are not inspected: network file systems that may not answer, trees without credentials that change all the time. The agent says at its start what it leaves out.",
+    },
+    Key {
+        name: "inspect_timeout_ms",
+        values: "10 to 60000 milliseconds",
+        default: "1000",
+        what: "How long the records of a process wait for a file that it read to be inspected; beyond it they go on without, and the gap is told.",
+    },
+    Key {
+        name: "inspect_bytes",
+        values: "4096 to 268435456 bytes",
+        default: "8388608",
+        what: "The largest file that is read whole; larger ones are inspected at their beginning (1 MiB).",
+    },
+    Key {
+        name: "inspect_share",
+        values: "1 to 100 percent",
+        default: "50",
+        what: "Of one processor, what inspecting the files of one user (but root) may take.",
+    },
+    Key {
         name: "retain_events",
         values: "0 to 100000000 events",
         default: "200000",
@@ -96,6 +120,30 @@ pub const KEYS: &[Key] = &[
         values: "1 to 3650 days",
         default: "90",
         what: "How long it is remembered who used which credential.",
+    },
+    Key {
+        name: "capture.answer_bytes",
+        values: "0 to 4294967295 bytes a second",
+        default: "1048576",
+        what: "What is looked into of the answers of a holder of credentials on connections that it accepted. Beyond it, and the following three, payloads are counted and told as a gap (`budget_used`).",
+    },
+    Key {
+        name: "capture.key_server_bytes",
+        values: "0 to 4294967295 bytes a second",
+        default: "65536",
+        what: "The same of a process that holds nothing but private keys, which are not sent to be used.",
+    },
+    Key {
+        name: "capture.process_bytes",
+        values: "0 to 4294967295 bytes a second",
+        default: "67108864",
+        what: "What is looked into of everything else a process sends.",
+    },
+    Key {
+        name: "capture.connection_bytes",
+        values: "0 to 4294967295 bytes a second",
+        default: "33554432",
+        what: "And of that on one connection.",
     },
     Key {
         name: "log.level",

@@ -290,6 +290,9 @@ impl Line {
     /// Steps the core with what a record became.
     pub fn take(&mut self, out: &mut Digested) {
         for observation in out.observations.drain(..) {
+            if let Observation::Withdrawn { fingerprint, .. } = &observation {
+                self.places.withdraw(fingerprint);
+            }
             if let Observation::Exec(exec) = &observation {
                 self.introduce(exec.parent);
             }

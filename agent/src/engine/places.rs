@@ -78,6 +78,15 @@ impl Places {
         }
     }
 
+    /// What was learnt is no credential: it is not told as a new one.
+    pub fn withdraw(&mut self, fingerprint: &str) {
+        for (_, created) in &mut self.unsigned {
+            created.credentials.retain(|c| c.fingerprint != fingerprint);
+        }
+        self.unsigned
+            .retain(|(_, created)| !created.credentials.is_empty());
+    }
+
     fn follow(&self, root: &Path, raw: &[u8]) {
         if let Some(background) = &self.background {
             background.follow(root.to_owned(), raw.to_vec());

@@ -103,10 +103,15 @@ fn every_key_of_the_configuration_has_an_effect() {
         ("retain_days", "7".to_owned()),
         ("history_bytes", "1048576".to_owned()),
         ("history_days", "7".to_owned()),
-        ("log", "{ level = \"trace\", format = \"json\" }".to_owned()),
+        ("capture.answer_bytes", "1".to_owned()),
+        ("capture.key_server_bytes", "1".to_owned()),
+        ("capture.process_bytes", "1".to_owned()),
+        ("capture.connection_bytes", "1".to_owned()),
+        ("log.level", "\"trace\"".to_owned()),
+        ("log.format", "\"json\"".to_owned()),
     ];
     let named: Vec<_> = lines.iter().map(|(key, _)| *key).collect();
-    assert_eq!(named, config::KEYS, "a key without a line here");
+    assert_eq!(named, config::keys(), "a key without a line here");
     let before = effects(&config::Config::default());
     for (key, value) in &lines {
         let text = format!("{key} = {value}");
@@ -143,9 +148,15 @@ fn effects(config: &config::Config) -> Vec<String> {
         format!("{:?}", config.listen.parse::<keytrail_export::Address>()),
         format!("{:?}", EngineOptions::daemon(config.clone()).state_dir),
         format!("{}", bad.len()),
-        format!("{}", read_rules(&config.findings_dir).len()),
+        format!(
+            "{}",
+            super::super::judge::read_rules(&config.findings_dir).len()
+        ),
         format!("{fingerprint:?}"),
-        format!("{:?} {}", sensor.tier, sensor.ring_bytes),
+        format!(
+            "{:?} {} {:?}",
+            sensor.tier, sensor.ring_bytes, sensor.limits
+        ),
         format!("{}", first.process_events),
         format!("{:?}", patterns(&classifier, config)),
         format!("{:?}", inspection_options(config).unwrap()),

@@ -2,7 +2,9 @@
 
 use super::columns::Layout;
 use super::style::{Colour, Style};
-use keytrail_model::{DestinationMethod, EvidenceGrade, SourceType, Transform};
+use keytrail_model::{
+    DestinationMethod, Direction, EvidenceGrade, LineageBasis, SourceType, Transform,
+};
 use keytrail_proto::v1::Event;
 use std::fmt::Write as _;
 
@@ -37,6 +39,7 @@ pub fn wide(event: &Event, style: &Style) -> String {
     if let Some(e) = &event.evidence {
         say("grade", EvidenceGrade::word_of(e.grade));
         say("transform", Transform::word_of(e.transform));
+        say("basis", LineageBasis::word_of(e.lineage_basis));
         say("part", &e.part);
         say("hook", &e.hook);
         say(
@@ -54,6 +57,7 @@ pub fn wide(event: &Event, style: &Style) -> String {
         if !d.ip.is_empty() {
             say("ip", &format!("{} port {} {}", d.ip, d.port, d.protocol));
         }
+        say("connection", Direction::word_of(d.direction));
         for host in &d.hosts {
             say(&super::escape(&host.provenance), &host.name);
         }

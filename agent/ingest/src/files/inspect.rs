@@ -21,6 +21,8 @@ pub struct Inspected {
     pub truncated: bool,
     /// Findings that found no room.
     pub left_out: u64,
+    /// Where the content ends, in the terms of the findings; 0 when that is not known.
+    pub end: usize,
 }
 
 /// The bytes of a file that is worth a look.
@@ -40,6 +42,7 @@ impl Content {
             findings,
             truncated: self.truncated,
             left_out,
+            end: end(&self.bytes, self.truncated),
         }
     }
 }
@@ -75,6 +78,15 @@ pub fn read_worthy(
         truncated,
         path,
     }))
+}
+
+/// Where findings in this content may be cut by its end.
+fn end(bytes: &[u8], truncated: bool) -> usize {
+    if truncated || matches!(form(bytes), Form::Utf16(_)) {
+        0
+    } else {
+        bytes.len()
+    }
 }
 
 /// What the rules find in the content of a file.

@@ -37,7 +37,12 @@ impl KnownFile {
         registry: &mut Registry,
     ) -> (Self, Vec<Credential>) {
         let known = Self {
-            credentials: registry.learn_held(&inspected.findings, min_confidence),
+            credentials: registry.learn_file(
+                version.id,
+                inspected.end,
+                &inspected.findings,
+                min_confidence,
+            ),
             truncated: inspected.truncated,
             ..Self::unreadable(version, root, None)
         };

@@ -9,6 +9,7 @@ mod queue;
 mod survey;
 mod work;
 
+pub use queue::Who;
 pub use survey::{Area, Survey, Surveyed};
 pub use work::{Outcome, PathSubject, SeenFile, Subject};
 
@@ -208,7 +209,7 @@ impl Inspector {
     ///
     /// # Errors
     /// Too many are waiting, or the file system it lies on does not answer.
-    pub fn ask(&mut self, subject: Subject, user: u32, now_ns: u64) -> Result<u64, Missed> {
+    pub fn ask(&mut self, subject: Subject, who: Who, now_ns: u64) -> Result<u64, Missed> {
         let (place, timeout_ns) = match &subject {
             Subject::Inode(new) => (u64::from(new.file.dev), self.options().timeout_ns),
             Subject::Path(path) => {
@@ -230,7 +231,7 @@ impl Inspector {
             subject,
             progress: progress.clone(),
         };
-        if !lock(&self.shared.queue).push(user, request) {
+        if !lock(&self.shared.queue).push(who, request) {
             return Err(Missed::Backlog);
         }
         self.shared.arrived.notify_one();

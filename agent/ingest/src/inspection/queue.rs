@@ -1,25 +1,86 @@
-//! Requests that wait for a thread: users take turns, so that one who makes many files delays nobody but himself.
+//! Requests that wait for a thread: users take turns, and of one user his processes, so that who makes or reads many
+//! files delays nobody but himself.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 
-/// Requests that may wait, of all users and of one.
+/// Requests that may wait: of all users, of one, and of one process.
 const MAX_WAITING: usize = 8_192;
-const MAX_OF_USER: usize = 4_096;
+const MAX_OF_USER: usize = 6_144;
+const MAX_OF_PROCESS: usize = 4_096;
 
-/// First in, first out for each user, and one of each user in turn.
+/// Whoever waits, one after another.
+#[derive(Debug)]
+struct Turns<K, Q> {
+    queues: HashMap<K, Q>,
+    order: VecDeque<K>,
+}
+
+impl<K, Q> Default for Turns<K, Q> {
+    fn default() -> Self {
+        Self {
+            queues: HashMap::new(),
+            order: VecDeque::new(),
+        }
+    }
+}
+
+impl<K: Copy + Eq + Hash, Q: Default> Turns<K, Q> {
+    /// The queue of one, which is in the order from now on.
+    fn of(&mut self, key: K) -> &mut Q {
+        let order = &mut self.order;
+        self.queues.entry(key).or_insert_with(|| {
+            order.push_back(key);
+            Q::default()
+        })
+    }
+
+    /// Takes from the one whose turn it is; `take` says whether more is left.
+    fn next<T>(&mut self, take: impl FnOnce(&mut Q) -> (Option<T>, bool)) -> Option<T> {
+        let key = self.order.pop_front()?;
+        let (taken, more) = take(self.queues.get_mut(&key)?);
+        if more {
+            self.order.push_back(key);
+        } else {
+            self.queues.remove(&key);
+        }
+        taken
+    }
+}
+
+#[derive(Debug)]
+struct OfUser<T> {
+    processes: Turns<u32, VecDeque<T>>,
+    len: usize,
+}
+
+impl<T> Default for OfUser<T> {
+    fn default() -> Self {
+        Self {
+            processes: Turns::default(),
+            len: 0,
+        }
+    }
+}
+
+/// For whom something is requested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Who {
+    pub user: u32,
+    pub process: u32,
+}
+
+/// First in, first out for each process; its user's processes, and all users, in turn.
 #[derive(Debug)]
 pub struct FairQueue<T> {
-    by_user: HashMap<u32, VecDeque<T>>,
-    /// Users with something that waits.
-    turns: VecDeque<u32>,
+    users: Turns<u32, OfUser<T>>,
     len: usize,
 }
 
 impl<T> Default for FairQueue<T> {
     fn default() -> Self {
         Self {
-            by_user: HashMap::new(),
-            turns: VecDeque::new(),
+            users: Turns::default(),
             len: 0,
         }
     }
@@ -27,38 +88,35 @@ impl<T> Default for FairQueue<T> {
 
 impl<T> FairQueue<T> {
     /// Adds a request; false when there is no room for it.
-    pub fn push(&mut self, user: u32, request: T) -> bool {
+    pub fn push(&mut self, who: Who, request: T) -> bool {
         if self.len >= MAX_WAITING {
             return false;
         }
-        let queue = self.by_user.entry(user).or_default();
-        if queue.len() >= MAX_OF_USER {
+        let user = self.users.of(who.user);
+        if user.len >= MAX_OF_USER {
             return false;
         }
-        if queue.is_empty() {
-            self.turns.push_back(user);
+        let queue = user.processes.of(who.process);
+        if queue.len() >= MAX_OF_PROCESS {
+            return false;
         }
         queue.push_back(request);
+        user.len += 1;
         self.len += 1;
         true
     }
 
     pub fn pop(&mut self) -> Option<T> {
-        let user = self.turns.pop_front()?;
-        let queue = self.by_user.get_mut(&user)?;
-        let request = queue.pop_front();
-        self.len -= usize::from(request.is_some());
-        if queue.is_empty() {
-            self.by_user.remove(&user);
-        } else {
-            self.turns.push_back(user);
-        }
-        request
-    }
-
-    #[cfg(test)]
-    fn len(&self) -> usize {
-        self.len
+        let taken = self.users.next(|user| {
+            let taken = user.processes.next(|queue| {
+                let taken = queue.pop_front();
+                (taken, !queue.is_empty())
+            });
+            user.len -= usize::from(taken.is_some());
+            (taken, user.len > 0)
+        });
+        self.len -= usize::from(taken.is_some());
+        taken
     }
 }
 
@@ -66,32 +124,45 @@ impl<T> FairQueue<T> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn users_take_turns() {
-        let mut queue = FairQueue::default();
-        for n in 0..5 {
-            assert!(queue.push(1, (1, n)));
-        }
-        queue.push(2, (2, 0));
-        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
-        assert_eq!(order, [(1, 0), (2, 0), (1, 1), (1, 2), (1, 3), (1, 4)]);
-        assert_eq!(queue.len(), 0);
+    fn who(user: u32, process: u32) -> Who {
+        Who { user, process }
     }
 
     #[test]
-    fn one_user_leaves_room_for_others() {
+    fn users_take_turns_and_so_do_the_processes_of_one() {
         let mut queue = FairQueue::default();
-        let mut taken = 0;
-        while queue.push(1, 0) {
-            taken += 1;
+        for n in 0..4 {
+            assert!(queue.push(who(1, 10), (1, 10, n)));
         }
-        assert_eq!(taken, MAX_OF_USER);
-        assert!(queue.push(2, 0));
-        for user in 3.. {
-            if !queue.push(user, 0) {
-                break;
-            }
-        }
-        assert_eq!(queue.len(), MAX_WAITING);
+        queue.push(who(1, 11), (1, 11, 0));
+        queue.push(who(2, 20), (2, 20, 0));
+        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        assert_eq!(
+            order,
+            [
+                (1, 10, 0),
+                (2, 20, 0),
+                (1, 11, 0),
+                (1, 10, 1),
+                (1, 10, 2),
+                (1, 10, 3)
+            ]
+        );
+        assert_eq!(queue.len, 0);
+        // And begins again.
+        assert!(queue.push(who(1, 10), (1, 10, 9)));
+        assert_eq!(queue.pop(), Some((1, 10, 9)));
+        assert_eq!(queue.pop(), None);
+    }
+
+    #[test]
+    fn one_leaves_room_for_others() {
+        let mut queue = FairQueue::default();
+        let mut fill = |who: Who| std::iter::from_fn(|| queue.push(who, 0).then_some(())).count();
+        assert_eq!(fill(who(1, 10)), MAX_OF_PROCESS);
+        assert_eq!(fill(who(1, 11)), MAX_OF_USER - MAX_OF_PROCESS);
+        assert_eq!(fill(who(1, 12)), 0);
+        assert_eq!(fill(who(2, 20)), MAX_WAITING - MAX_OF_USER);
+        assert_eq!(fill(who(3, 30)), 0);
     }
 }

@@ -22,6 +22,10 @@ fn request(path: &Path) -> Subject {
     })
 }
 
+fn who(user: u32) -> Who {
+    Who { user, process: 1 }
+}
+
 fn wait(inspector: &mut Inspector, now_ns: u64) -> Answer {
     let end = Instant::now() + Duration::from_secs(20);
     loop {
@@ -39,9 +43,9 @@ fn what_is_found_comes_back_under_its_number() {
     let path = dir.path().join("f");
     std::fs::write(&path, "api_token = q3VtAcK8s1LwXy7Bq3VtAcK8s1LwXy7B\n").unwrap();
     let mut inspector = inspector(u64::MAX / 2);
-    let there = inspector.ask(request(&path), 7, 1).unwrap();
+    let there = inspector.ask(request(&path), who(7), 1).unwrap();
     let gone = inspector
-        .ask(request(&dir.path().join("none")), 7, 1)
+        .ask(request(&dir.path().join("none")), who(7), 1)
         .unwrap();
     let mut answers = [wait(&mut inspector, 1), wait(&mut inspector, 1)];
     answers.sort_by_key(|answer| answer.id);
@@ -58,7 +62,7 @@ fn what_is_found_comes_back_under_its_number() {
 fn what_does_not_come_in_time_is_late() {
     let dir = tempfile::tempdir().unwrap();
     let mut inspector = inspector(1_000);
-    let id = inspector.ask(request(dir.path()), 7, 0).unwrap();
+    let id = inspector.ask(request(dir.path()), who(7), 0).unwrap();
     // Since the boot more time has passed than it had: no thread begins it.
     let answer = wait(&mut inspector, 1_000);
     assert_eq!((answer.id, answer.last), (id, true));
@@ -74,9 +78,9 @@ fn too_many_requests_are_refused() {
     inspector.shared.stop.store(true, Ordering::Release);
     inspector.shared.arrived.notify_all();
     std::thread::sleep(Duration::from_millis(50));
-    let refused = (0..100_000).find_map(|_| inspector.ask(request(dir.path()), 7, 1).err());
+    let refused = (0..100_000).find_map(|_| inspector.ask(request(dir.path()), who(7), 1).err());
     assert_eq!(refused, Some(Missed::Backlog));
-    assert!(inspector.ask(request(dir.path()), 8, 1).is_ok());
+    assert!(inspector.ask(request(dir.path()), who(8), 1).is_ok());
 }
 
 /// A thread that a file system does not let go is replaced, and nobody else is sent there.
@@ -95,7 +99,7 @@ fn a_stuck_thread_is_replaced() {
     let answer = wait(&mut inspector, 10);
     assert!(matches!(answer.outcome, Err(Missed::Late)) && !answer.last);
     assert_eq!(
-        inspector.ask(request(dir.path()), 7, 1),
+        inspector.ask(request(dir.path()), who(7), 1),
         Err(Missed::Late),
         "the place it is stuck at"
     );
@@ -110,5 +114,9 @@ fn a_stuck_thread_is_replaced() {
         wait(&mut inspector, 10).outcome,
         Ok(Outcome::Clean)
     ));
-    assert!(inspector.ask(request(dir.path()), 7, boot_ns()).is_ok());
+    assert!(
+        inspector
+            .ask(request(dir.path()), who(7), boot_ns())
+            .is_ok()
+    );
 }

@@ -440,7 +440,7 @@ pub fn replacements(before: &[Entry], after: &[Entry]) -> Vec<(String, String)> 
 mod tests {
     use super::*;
     use crate::fixtures;
-    use crate::model::{FilePlace, Place};
+    use crate::model::{Class, FilePlace, Place};
     use std::os::unix::fs::MetadataExt as _;
 
     fn entry(fingerprint: &str, path: &str) -> Entry {
@@ -451,6 +451,7 @@ mod tests {
         });
         Entry {
             credential,
+            class: Class::default(),
             first_seen: 100,
             rotated: None,
             previous: String::new(),

@@ -54,6 +54,9 @@ impl Core {
         let exec = self.table.get(seen.at.pid).map_or(0, |p| p.exec);
         let from_ns = self.earliest(&seen.at, &seen.hook);
         for credential in &seen.credentials {
+            if self.withdrawn.contains(&credential.fingerprint) {
+                continue;
+            }
             self.hold(
                 &seen.at,
                 credential,

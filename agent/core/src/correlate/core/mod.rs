@@ -27,6 +27,8 @@ use words::OpenWords;
 const MAX_LINEAGE: usize = 16;
 /// Credentials one process can hold; the rest is dropped and counted as a gap.
 const MAX_HOLDINGS: usize = 1024;
+/// What was withdrawn and may still be told of.
+const MAX_WITHDRAWN: usize = 4_096;
 /// Credentials whose best description is remembered.
 const MAX_KNOWN: usize = 100_000;
 
@@ -48,6 +50,8 @@ pub struct Core {
     lineage_told: BTreeSet<lineage::Told>,
     /// The best description of each credential: one fingerprint is one credential.
     known: HashMap<String, CredentialRef>,
+    /// What was no credential: reads of the version that had it may be told late.
+    withdrawn: BTreeSet<String>,
     /// The last tick: what is told without its time happened since.
     tick_ns: u64,
     /// Who took what out of whom, said already.
@@ -142,6 +146,10 @@ impl Core {
             Observation::Withdrawn { fingerprint, .. } => {
                 self.known.remove(fingerprint);
                 self.table.withdraw(fingerprint);
+                if self.withdrawn.len() >= MAX_WITHDRAWN {
+                    self.withdrawn.pop_first();
+                }
+                self.withdrawn.insert(fingerprint.clone());
             }
             Observation::Gap(gap) => self.on_gap(gap),
             // For a later stage.

@@ -497,6 +497,8 @@ fn what_was_cut_from_a_file_in_the_making_is_held_by_nobody() {
             fingerprint: part.fingerprint.clone(),
         },
         read(10, 3 * SEC, &whole, 5, TIMED),
+        // Of the version before, told late.
+        read(10, 3 * SEC + 1, &part, 6, TIMED),
         plain(10, 4 * SEC, ends(1, 80), 100),
         tick(9 * SEC),
     ]);
