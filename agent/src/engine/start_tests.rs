@@ -1,6 +1,5 @@
 //! What the agent says at its start.
 
-use super::super::judge::read_rules;
 use super::*;
 
 #[test]
