@@ -4,10 +4,13 @@ use super::*;
 use keytrail_model::{Channel, EventKind, EvidenceGrade, GapReason, SourceType, Target};
 use std::sync::Arc;
 
+/// How the model numbers a value, and the word it has for it.
+type Names<T> = (fn(T) -> i32, fn(T) -> &'static str);
+
 /// The model's values against the enum of the schema: same numbers, same words behind the prefix, none left out.
 fn same<T: Copy, P: TryFrom<i32> + Copy>(
     values: &[T],
-    (number, word): (fn(T) -> i32, fn(T) -> &'static str),
+    (number, word): Names<T>,
     (prefix, name): (&str, fn(&P) -> &'static str),
 ) {
     for value in values {

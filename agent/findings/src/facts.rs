@@ -149,7 +149,7 @@ impl Facts {
             destination: event
                 .destination
                 .as_ref()
-                .filter(|d| !unknown && !(d.ip.is_empty() && d.socket_path.is_empty()))
+                .filter(|d| !(unknown || d.ip.is_empty() && d.socket_path.is_empty()))
                 .map(destination),
             grade: evidence
                 .map_or_else(String::new, |e| EvidenceGrade::word_of(e.grade).to_owned()),

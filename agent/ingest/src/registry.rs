@@ -216,7 +216,7 @@ mod tests {
         assert!(
             registry
                 .matcher
-                .places(whole[..whole.len() - 6].as_bytes())
+                .places(&whole.as_bytes()[..whole.len() - 6])
                 .is_empty()
         );
         assert_eq!(registry.matcher.places(whole.as_bytes()).len(), 1);

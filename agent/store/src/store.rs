@@ -332,7 +332,7 @@ impl Store {
 
     /// What the stage of findings has to be told at a start.
     pub fn findings(&mut self) -> Result<KnownFindings, LedgerError> {
-        self.transact(|db| history::known_findings(db))
+        self.transact(history::known_findings)
     }
 
     pub fn credentials(&mut self, limit: u32) -> Result<Vec<KnownCredential>, LedgerError> {

@@ -217,7 +217,7 @@ fn a_new_secret_under_the_same_name_in_the_same_place_is_a_rotation() {
 #[test]
 fn what_was_published_is_on_disk() {
     let dir = tempfile::tempdir().unwrap();
-    let ledger = Arc::new(ledger(dir.path(), Retention::default()));
+    let ledger = ledger(dir.path(), Retention::default());
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (out, reader) = (seen.clone(), ledger.reader());
     ledger.publish(Box::new(move |event| {

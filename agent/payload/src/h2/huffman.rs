@@ -124,7 +124,7 @@ pub mod tests {
             let (word, length) = words[usize::from(byte)];
             bits.extend((0..length).rev().map(|i| word >> i & 1 == 1));
         }
-        while bits.len() % 8 != 0 {
+        while !bits.len().is_multiple_of(8) {
             bits.push(true);
         }
         bits.chunks(8)

@@ -110,17 +110,18 @@ pub fn payloads(matcher: &Matcher, parts: &[(&[u8], u64)]) -> Vec<keytrail_model
         id: 1,
         ends: Default::default(),
     };
-    let chunk = |(bytes, missing): &(_, u64)| Chunk {
-        boot_ns: 1,
-        bytes: *bytes,
-        total: <[u8]>::len(bytes) as u64 + missing,
-        offset: 0,
-        truncated: *missing > 0,
-    };
-    parts
-        .iter()
-        .map(|part| streams.on_payload(matcher, key, chunk(part)))
-        .collect()
+    let mut payloads = Vec::new();
+    for (bytes, missing) in parts {
+        let chunk = Chunk {
+            boot_ns: 1,
+            bytes,
+            total: bytes.len() as u64 + missing,
+            offset: 0,
+            truncated: *missing > 0,
+        };
+        payloads.push(streams.on_payload(matcher, key, chunk));
+    }
+    payloads
 }
 
 /// One write on a connection.

@@ -125,7 +125,7 @@ impl Cursor {
         let finders: Vec<_> = forms
             .iter()
             .filter(|form| !form.is_empty())
-            .map(|form| memchr::memmem::Finder::new(form))
+            .map(memchr::memmem::Finder::new)
             .collect();
         for near in NEAR.into_iter().chain([text.len()]) {
             let from = self.at.saturating_sub(near);

@@ -61,7 +61,7 @@ impl Reader {
                 found.push(nameless(&question));
             }
             let judgement = judge(&question, &spans, &found);
-            Ok(response(db, &question, &ids, judgement, &uses)?)
+            response(db, &question, &ids, judgement, &uses)
         })
     }
 }
