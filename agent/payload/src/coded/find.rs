@@ -188,24 +188,27 @@ fn base64_of_text(bytes: &[u8], at: usize) -> Option<usize> {
             return None;
         }
     }
-    // The one that goes on being text for longest.
-    let (length, first) = (0..4usize)
+    // How long it goes on being text, by alignment.
+    let texts = (0..4usize)
         .filter(|phase| phases >> phase & 1 == 1)
         .map(|phase| {
             let first = at + (4 - phase) % 4;
             let quads = bytes[first..].chunks_exact(4).take(LOOK_AHEAD);
             (quads.take_while(|quad| is_text(quad)).count(), first)
         })
-        .max_by_key(|&(length, first)| (length, std::cmp::Reverse(first)))?;
-    if length < QUADS - 1 {
-        return None;
-    }
-    // Back to the beginning of the run, in whole groups.
-    let mut start = first;
-    while start >= 4 && bytes[start - 4..start].iter().all(|&c| is_base64(c)) {
-        start -= 4;
-    }
-    Some(start)
+        .filter(|&(length, _)| length >= QUADS - 1);
+    let (_, longest) = texts.clone().max()?;
+    // Only where something was found, so that no byte is gone back over twice.
+    let run = bytes[..at]
+        .iter()
+        .rposition(|&c| !is_base64(c))
+        .map_or(0, |before| before + 1);
+    // Several may read as text. What begins a run is aligned with it, as a rule.
+    let first = texts
+        .map(|(_, first)| first)
+        .find(|first| (first - run).is_multiple_of(4))
+        .unwrap_or(longest);
+    Some(run + (first - run) % 4)
 }
 
 /// Do four characters of base64 stand for three bytes of text, or of UTF-16?
