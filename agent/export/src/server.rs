@@ -19,6 +19,8 @@ use tokio::task::JoinHandle;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::UnixListenerStream;
 
+/// Rest after a connection that could not be accepted.
+const ACCEPT_AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
 /// Requests are a filter at most.
 const MAX_REQUEST: usize = 256 << 10;
 /// How long streams may take to send what is queued when the agent stops.
@@ -71,7 +73,13 @@ impl Server {
                 .and_then(UnixListener::from_std)
                 .map_err(fail)?,
         )
-        .map(|accepted| accepted.map(Connection::new));
+        .then(|accepted| async {
+            // Without a free descriptor the next try fails as well: not at once.
+            if accepted.is_err() {
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+            accepted.map(Connection::new)
+        });
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(keytrail_proto::DESCRIPTORS)
