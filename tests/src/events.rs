@@ -1,16 +1,10 @@
 //! Asking events what they claim.
 
-pub use keytrail_model::{
-    Channel, DestinationMethod, EventKind, EvidenceGrade, GapReason, Signal, SourceType, Tier,
-    Transform,
-};
 pub use keytrail_proto::v1::{Event, Gap};
 
 /// Short questions to an event.
 pub trait Ask {
     fn is(&self, kind: &str) -> bool;
-    /// Its kind, as people are shown it.
-    fn what(&self) -> &'static str;
     fn pid(&self) -> u32;
     /// Whether it is about `root` or one of its descendants.
     fn in_tree(&self, root: u32) -> bool;
@@ -26,8 +20,6 @@ pub trait Ask {
     fn grade(&self) -> &str;
     fn channel(&self) -> &str;
     fn transform(&self) -> &str;
-    /// How the destination was found.
-    fn found_by(&self) -> &str;
     /// Address and port of the destination.
     fn peer(&self) -> (&str, u32);
     /// Reason of a gap.
@@ -39,11 +31,7 @@ pub trait Ask {
 
 impl Ask for Event {
     fn is(&self, kind: &str) -> bool {
-        self.what() == kind
-    }
-
-    fn what(&self) -> &'static str {
-        EventKind::word_of(self.kind)
+        self.kind == kind
     }
 
     fn pid(&self) -> u32 {
@@ -83,7 +71,7 @@ impl Ask for Event {
     }
 
     fn source_type(&self) -> &str {
-        SourceType::word_of(self.source.as_ref().map_or(0, |s| s.r#type))
+        self.source.as_ref().map_or("", |s| &s.r#type)
     }
 
     fn path(&self) -> &str {
@@ -95,19 +83,15 @@ impl Ask for Event {
     }
 
     fn grade(&self) -> &str {
-        EvidenceGrade::word_of(self.evidence.as_ref().map_or(0, |e| e.grade))
+        self.evidence.as_ref().map_or("", |e| &e.grade)
     }
 
     fn channel(&self) -> &str {
-        Channel::word_of(self.evidence.as_ref().map_or(0, |e| e.channel))
+        self.evidence.as_ref().map_or("", |e| &e.channel)
     }
 
     fn transform(&self) -> &str {
-        Transform::word_of(self.evidence.as_ref().map_or(0, |e| e.transform))
-    }
-
-    fn found_by(&self) -> &str {
-        DestinationMethod::word_of(self.evidence.as_ref().map_or(0, |e| e.destination_method))
+        self.evidence.as_ref().map_or("", |e| &e.transform)
     }
 
     fn peer(&self) -> (&str, u32) {
@@ -117,7 +101,7 @@ impl Ask for Event {
     }
 
     fn reason(&self) -> &str {
-        GapReason::word_of(self.gap.as_ref().map_or(0, |g| g.reason))
+        self.gap.as_ref().map_or("", |g| &g.reason)
     }
 
     fn sequence(&self) -> u64 {
@@ -125,7 +109,7 @@ impl Ask for Event {
     }
 
     fn brief(&self) -> String {
-        let mut text = format!("#{} {}", self.sequence(), self.what());
+        let mut text = format!("#{} {}", self.sequence(), self.kind);
         if let Some(p) = &self.process {
             text += &format!(
                 " {}[{}] argv {:?} parents {:?}",
@@ -139,7 +123,7 @@ impl Ask for Event {
             text += &format!(" {} {:?} {}", c.kind, c.identifier, c.fingerprint);
         }
         if let Some(s) = &self.source {
-            text += &format!(" from {} {}{}", self.source_type(), s.path, s.env_name);
+            text += &format!(" from {} {}{}", s.r#type, s.path, s.env_name);
         }
         if let Some(d) = &self.destination {
             let hosts: Vec<_> = d
@@ -152,15 +136,11 @@ impl Ask for Event {
         if let Some(e) = &self.evidence {
             text += &format!(
                 " {} {} {} {} {}",
-                self.grade(),
-                self.transform(),
-                self.channel(),
-                DestinationMethod::word_of(e.destination_method),
-                e.hook
+                e.grade, e.transform, e.channel, e.destination_method, e.hook
             );
         }
         if let Some(g) = &self.gap {
-            text += &format!(" gap {} {} count {}", self.reason(), g.detail, g.count);
+            text += &format!(" gap {} {} count {}", g.reason, g.detail, g.count);
         }
         if !self.coverage.is_empty() {
             text += &format!(" coverage {:?}", self.coverage);

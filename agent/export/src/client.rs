@@ -6,8 +6,7 @@ use keytrail_proto::v1::event_service_client::EventServiceClient;
 use std::fmt;
 use std::io;
 use tokio::net::UnixStream;
-pub use tonic::transport::Channel;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 
 /// A client of one agent.
 pub type Client = EventServiceClient<Channel>;
@@ -66,15 +65,6 @@ impl ClientError {
 /// # Errors
 /// [`ClientError`], made for showing to a person.
 pub async fn connect(address: &Address) -> Result<Client, ClientError> {
-    let channel = connect_channel(address).await?;
-    Ok(EventServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
-}
-
-/// As [`connect`], for clients of any of the agent's services.
-///
-/// # Errors
-/// As [`connect`].
-pub async fn connect_channel(address: &Address) -> Result<Channel, ClientError> {
     // The transport wraps errors beyond recognition: the connection is made here and handed over.
     let stream = UnixStream::connect(address.path())
         .await
@@ -87,11 +77,12 @@ pub async fn connect_channel(address: &Address) -> Result<Channel, ClientError> 
         async move { stream }
     });
     // The name is only the `:authority` of the requests: the socket is above.
-    Endpoint::from_static("http://keytrail")
+    let channel = Endpoint::from_static("http://keytrail")
         .connect_with_connector(connector)
         .await
         .map_err(|e| ClientError::Other {
             address: address.clone(),
             message: format!("does not speak gRPC: {e}"),
-        })
+        })?;
+    Ok(EventServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
 }

@@ -1,5 +1,6 @@
 //! The hooks of each signal in order of preference, and how one is loaded and attached.
 
+use super::status::{Refused, SignalReport, Tier};
 use aya::{
     Btf, Ebpf,
     programs::{
@@ -8,8 +9,6 @@ use aya::{
     },
 };
 use keytrail_abi::globals::field as f;
-use keytrail_model::status::{Refused, SignalReport};
-use keytrail_model::{Signal as Name, Tier};
 use std::{fs::File, io, path::PathBuf};
 
 /// Where a program is attached.
@@ -60,14 +59,12 @@ pub struct Candidate {
     pub hooks: &'static [Hook],
     /// Hooks that may be missing.
     pub optional: &'static [Hook],
-    /// Hooks that tell nothing by themselves: without them the others cost more.
-    pub aids: &'static [Hook],
     /// Fields without which the hooks would tell nothing.
     pub fields: &'static [usize],
 }
 
 pub struct Signal {
-    pub name: Name,
+    pub name: &'static str,
     pub candidates: &'static [Candidate],
 }
 
@@ -112,18 +109,14 @@ const FAULTS: [Hook; 2] = [
     raw("filemap_map_pages", "mm_filemap_map_pages"),
 ];
 
-/// Knows which connections were accepted: their answers have a budget of their own.
-const CONNECTIONS: [Hook; 1] = [raw("track_state", "inet_sock_set_state")];
-
 /// Everything but TLS, whose places are found in files, and opens, which fanotify tells.
 pub const SIGNALS: &[Signal] = &[
     Signal {
-        name: Name::Exec,
+        name: "exec",
         candidates: &[Candidate {
             tier: Tier::Base,
             hooks: &[raw("exec", "sched_process_exec")],
             optional: &[],
-            aids: &[],
             fields: &[
                 f::TASK_MM,
                 f::MM_ARG_START,
@@ -135,32 +128,30 @@ pub const SIGNALS: &[Signal] = &[
         }],
     },
     Signal {
-        name: Name::Fork,
+        name: "fork",
         candidates: &[Candidate {
             tier: Tier::Base,
             hooks: &[raw("fork", "sched_process_fork")],
             optional: &[],
-            aids: &[],
             fields: &[f::TASK_PID, IDENTITY[0], IDENTITY[2]],
         }],
     },
     Signal {
-        name: Name::Exit,
+        name: "exit",
         candidates: &[Candidate {
             tier: Tier::Base,
             hooks: &[raw("exit", "sched_process_exit")],
             optional: &[],
-            aids: &[],
             fields: &IDENTITY,
         }],
     },
     Signal {
-        name: Name::FileOpen,
+        name: "file_open",
         // fanotify's marks cost the watched files only; a trampoline here would cost every open.
         candidates: &[],
     },
     Signal {
-        name: Name::FileRead,
+        name: "file_read",
         candidates: &[
             Candidate {
                 tier: Tier::Fentry,
@@ -176,20 +167,18 @@ pub const SIGNALS: &[Signal] = &[
                 ],
                 // Where they are, `mmap_file` leaves to them what they can tell.
                 optional: &FAULTS,
-                aids: &[],
                 fields: &FILE,
             },
             Candidate {
                 tier: Tier::Base,
                 hooks: &[raw("filemap_get_pages", "mm_filemap_get_pages")],
                 optional: &FAULTS,
-                aids: &[],
                 fields: &FILE,
             },
         ],
     },
     Signal {
-        name: Name::Connect,
+        name: "connect",
         candidates: &[
             Candidate {
                 tier: Tier::Base,
@@ -204,20 +193,18 @@ pub const SIGNALS: &[Signal] = &[
                     },
                 ],
                 optional: &[],
-                aids: &[],
                 fields: &IDENTITY,
             },
             Candidate {
                 tier: Tier::Base,
                 hooks: &[raw("set_state", "inet_sock_set_state")],
                 optional: &[],
-                aids: &[],
                 fields: &SOCKET,
             },
         ],
     },
     Signal {
-        name: Name::TcpSend,
+        name: "tcp_send",
         candidates: &[
             Candidate {
                 tier: Tier::Fentry,
@@ -229,14 +216,12 @@ pub const SIGNALS: &[Signal] = &[
                     program: "tcp_pages",
                     point: Point::Fentry("do_tcp_sendpages"),
                 }],
-                aids: &CONNECTIONS,
                 fields: &SEND,
             },
             Candidate {
                 tier: Tier::Base,
                 hooks: &[raw("tcp_send_locked", "tcp_sendmsg_locked")],
                 optional: &[],
-                aids: &CONNECTIONS,
                 fields: &SEND,
             },
             Candidate {
@@ -249,7 +234,6 @@ pub const SIGNALS: &[Signal] = &[
                     program: "tcp_pages_kprobe",
                     point: Point::Kprobe("do_tcp_sendpages"),
                 }],
-                aids: &CONNECTIONS,
                 fields: &SEND,
             },
         ],
@@ -431,8 +415,11 @@ pub fn reports() -> Vec<SignalReport> {
     SIGNALS
         .iter()
         .map(|signal| signal.name)
-        .chain([Name::TlsWrite])
-        .map(SignalReport::new)
+        .chain(["tls_write"])
+        .map(|signal| SignalReport {
+            signal,
+            ..SignalReport::default()
+        })
         .collect()
 }
 

@@ -1,11 +1,10 @@
 //! Runs a held command under an engine of its own and collects what its processes do. `trace` and `demo` share it.
 
-use super::spawn::{Ended, Held, SpawnError, stand_in_for};
+use super::spawn::{Ended, Held, SpawnError, behave_like_a_shell};
 use crate::config::Config;
 use crate::engine::{EngineError, EngineHandle, EngineOptions};
 use crate::output::{Summary, Writer};
 use keytrail_export::{EventFilter, Hub, Item, Next, Subscription};
-use keytrail_model::EventKind;
 use keytrail_proto::v1::{Event, GetStatusResponse};
 use std::collections::HashSet;
 use std::fmt;
@@ -65,7 +64,7 @@ pub(super) fn follow(follow: Follow) -> Result<Followed, FollowError> {
         record,
         sinks,
     } = follow;
-    stand_in_for(&held);
+    behave_like_a_shell(&held);
     let root = held.pid();
     let hub = Hub::with_queue(QUEUE);
     let events = hub.subscribe(EventFilter::default());
@@ -90,7 +89,8 @@ pub(super) fn follow(follow: Follow) -> Result<Followed, FollowError> {
             Err(e) => Err(FollowError::Spawn(e)),
         };
         let elapsed = start.elapsed();
-        let status = engine.stop();
+        let mut status = engine.status();
+        status.counters = Some(engine.stop());
         Ok((ended?, elapsed, status))
     });
     hub.close();
@@ -173,7 +173,7 @@ impl Tree {
     /// Whether an event is about the command, or about what could not be seen at all.
     fn concerns(&mut self, event: &Event) -> bool {
         let Some(process) = &event.process else {
-            return event.kind == EventKind::CoverageGap.number();
+            return event.kind == "coverage_gap";
         };
         if process.pid == self.root {
             // Before its first exec this is our own child, holding still: what it has is ours, not the command's.
@@ -242,7 +242,7 @@ mod tests {
             ..Default::default()
         };
         Event {
-            kind: EventKind::CredentialRead.number(),
+            kind: "credential_read".into(),
             process: Some(Process {
                 pid,
                 key: format!("b:{pid}:1:{exec}"),
@@ -296,7 +296,7 @@ mod tests {
         );
         assert!(!tree.concerns(&event(105, 1, &[1])));
         assert!(tree.concerns(&Event {
-            kind: EventKind::CoverageGap.number(),
+            kind: "coverage_gap".into(),
             ..Default::default()
         }));
     }

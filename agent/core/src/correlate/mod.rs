@@ -10,3 +10,4 @@ mod tls;
 mod tests;
 
 pub use self::core::Core;
+pub use self::event::timestamp;

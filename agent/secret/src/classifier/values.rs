@@ -237,11 +237,7 @@ impl Classifier {
         } else {
             "private-key"
         };
-        let certificate = if key.ssh {
-            None
-        } else {
-            finds.certificate(text).cloned()
-        };
+        let certificate = if key.ssh { None } else { pem::paired(text) };
         let name = if name == "private-key" && certificate.is_some() {
             "tls-private-key"
         } else {

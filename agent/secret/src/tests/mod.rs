@@ -3,7 +3,5 @@
 mod certificates;
 mod examples;
 mod hostile;
-mod linear;
-mod text;
 mod unnamed;
 mod whole;

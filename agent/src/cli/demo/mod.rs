@@ -1,6 +1,6 @@
 //! `keytrail demo`: a decoy credential is read, shown on a command line and sent over TLS, and keytrail sees it.
 
-pub(super) mod decoy;
+mod decoy;
 mod server;
 
 use super::args::DemoArgs;

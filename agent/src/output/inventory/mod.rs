@@ -1,6 +1,5 @@
 //! An inventory and a comparison, for people and for programs.
 
-mod columns;
 mod json;
 mod table;
 
