@@ -11,6 +11,7 @@ use std::{
 };
 
 /// A group of this kind (fanotify_init(2)); `files` are the flags its descriptors are opened with.
+///
 /// # Errors
 /// What fanotify_init(2) says.
 pub fn group(flags: libc::c_uint, files: libc::c_int) -> io::Result<OwnedFd> {
@@ -24,6 +25,7 @@ pub fn group(flags: libc::c_uint, files: libc::c_int) -> io::Result<OwnedFd> {
 }
 
 /// Adds or removes the marks of `path` (fanotify_mark(2)).
+///
 /// # Errors
 /// What fanotify_mark(2) says, or a path with a NUL.
 pub fn change_mark(
