@@ -4,7 +4,11 @@ use prost::Message as _;
 use std::{env, fs, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["keytrail/v1/event.proto", "keytrail/v1/service.proto"];
+    let files = [
+        "keytrail/v1/event.proto",
+        "keytrail/v1/history.proto",
+        "keytrail/v1/service.proto",
+    ];
     println!("cargo:rerun-if-changed=keytrail");
     let descriptors = protox::compile(files, ["."])?;
     let out = PathBuf::from(env::var("OUT_DIR")?).join("keytrail.bin");

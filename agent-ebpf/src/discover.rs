@@ -1,6 +1,7 @@
 //! Files that nobody has named: read for the first time in their version.
 
 use crate::{
+    budget::renew,
     maps::{PROCS, READ_SEEN, SEEN, field},
     record::{
         Counters, Wake, current_task, file_id, follow, pointer, program, read, read_or_zero, stamp,
@@ -57,7 +58,7 @@ pub fn discover(opened: u64, inode: u64, ctime_ns: u64, how: u32) -> u32 {
         return CLEAN;
     }
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    let known = PROCS.get_ptr(&tgid);
+    let known = PROCS.get_ptr_mut(&tgid);
     // SAFETY: a live map value.
     if known.is_some_and(|known| unsafe { (*known).state } == PROC_IGNORED) {
         return 0;
@@ -91,17 +92,28 @@ pub fn discover(opened: u64, inode: u64, ctime_ns: u64, how: u32) -> u32 {
     let _ = SEEN.insert(&file, &ctime_ns, 0);
     let _ = READ_SEEN.insert(&key, &program, 0);
     let mut exec_id = 0;
-    if known.is_none() {
-        // What it sends until user space has looked at the file is captured: the secret may be on its way already.
-        exec_id = counters.unique(counter::EXECS);
-        counters.set_process(
-            tgid,
-            ProcState {
-                state: PROC_UNKNOWN,
-                pad: 0,
-                exec_id,
-            },
-        );
+    match known {
+        None => {
+            // What it sends until user space has looked at the file is captured: the secret may be on its way already.
+            exec_id = counters.unique(counter::EXECS);
+            counters.set_process(
+                tgid,
+                ProcState {
+                    state: PROC_UNKNOWN,
+                    pad: 0,
+                    exec_id,
+                },
+            );
+        }
+        // SAFETY: a live map value, aligned loads and stores.
+        Some(known) if unsafe { (*known).state } == PROC_UNKNOWN => {
+            // A newer question: the answer to the one before must not pass for one to this.
+            exec_id = counters.unique(counter::EXECS);
+            // SAFETY: as above.
+            unsafe { (*known).exec_id = exec_id };
+        }
+        // What it answers is looked at anew: the file may be what it serves.
+        Some(_) => renew(tgid),
     }
     let record = pointer(&mut slot);
     // SAFETY: `record` is the reserved slot; every field is written.

@@ -1,6 +1,7 @@
 //! Reads of watched files. Opens are told by fanotify, whose marks no other file pays for; here every other file costs a few loads and a bit test.
 
 use crate::{
+    budget::renew,
     discover::{CLEAN, discover},
     maps::{LEARN, PROCS, READ_SEEN, SEEN_LAST, WATCHED, WATCHED_BITS, field},
     record::{
@@ -203,6 +204,7 @@ fn watched(opened: u64, inode: u64, how: u32) -> bool {
     };
     // Only what was reported counts as seen: after a loss the next read is reported.
     let _ = READ_SEEN.insert(&key, &program, 0);
+    renew(tgid);
     let record = pointer(&mut slot);
     // SAFETY: `record` is the reserved slot; every field is written.
     unsafe {

@@ -12,6 +12,8 @@ macro_rules! trace {
     };
 }
 
+mod budget;
+mod connection;
 mod discover;
 mod exec;
 mod file;
@@ -22,6 +24,8 @@ mod record;
 mod service;
 mod socket;
 mod tls;
+mod tls_go;
+mod tls_nss;
 mod touch;
 
 /// The helpers used are for GPL-compatible programs; this declaration covers the programs in this object only.

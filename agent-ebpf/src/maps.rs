@@ -1,21 +1,33 @@
 //! The maps both sides know by name. Only types that kernels have had since 5.8.
 
-use crate::payload::Progress;
+use crate::{connection::Connection, payload::Progress};
 use aya_ebpf::{
     Global,
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use keytrail_abi::{
-    ExecChunk, FileId, Learn, ProcState, ReadKey, SEEN_SLOTS, SeenInode, SelfTest, SendCall,
-    SockSend, TlsCall, TlsWrite, WATCH_WORDS, Watch,
+    Budget, ExecChunk, FileId, GO_SITES_MAX, GoSite, Learn, ProcState, ReadKey, SEEN_SLOTS,
+    SeenInode, SelfTest, SessionKey, SockSend, TlsCall, TlsWrite, WATCH_WORDS, Watch,
     globals::{MISSING, field},
     state::counter,
 };
 
-/// Records for user space. User space sets the size.
+/// Records for user space: of programs, their ends, reads of watched files, connections. User space sets the sizes.
 #[map]
 pub static RING: RingBuf = RingBuf::with_byte_size(4 * 1024 * 1024, 0);
+
+/// What is sent: so much that it would push out the rest.
+#[map]
+pub static PAYLOADS: RingBuf = RingBuf::with_byte_size(4 * 1024 * 1024, 0);
+
+/// Files that were not seen before: a walk of a tree reads tens of thousands.
+#[map]
+pub static NEWS: RingBuf = RingBuf::with_byte_size(1024 * 1024, 0);
+
+/// 1 while user space waits for a record and nobody has woken it yet.
+#[map]
+pub static WAITING: Array<u32> = Array::with_max_entries(1, 0);
 
 /// tgid -> what is known of the process; no entry: clean.
 #[map]
@@ -41,10 +53,9 @@ pub struct TlsState {
     pub record: TlsWrite,
 }
 
-/// A send, how far it is captured, and what its records have in common.
+/// A send of many pieces, how far it is captured, and what its records have in common.
 #[repr(C)]
 pub struct SendState {
-    pub call: SendCall,
     pub progress: Progress,
     pub record: SockSend,
 }
@@ -64,6 +75,7 @@ pub struct ExecState {
 static NO_TLS: Blank<{ size_of::<TlsState>() }> = Blank([0; _]);
 static NO_SEND: Blank<{ size_of::<SendState>() }> = Blank([0; _]);
 static NO_EXEC: Blank<{ size_of::<ExecState>() }> = Blank([0; _]);
+static NO_CONNECTION: Blank<{ size_of::<Connection>() }> = Blank([0; _]);
 
 #[repr(C, align(8))]
 struct Blank<const N: usize>([u8; N]);
@@ -87,6 +99,27 @@ entry!(tls_state, TLS_CALLS, TlsState, NO_TLS);
 entry!(send_state, SENDS, SendState, NO_SEND);
 entry!(exec_state, EXECS, ExecState, NO_EXEC);
 
+/// A blank entry for a new connection on this socket.
+#[inline(always)]
+pub fn new_connection(sk: u64) -> Option<*mut Connection> {
+    // SAFETY: the blank has the size of a connection, and all zeros are one.
+    let blank = unsafe { &*(&raw const NO_CONNECTION).cast::<Connection>() };
+    let _ = CONNECTIONS.insert(&sk, blank, 0);
+    CONNECTIONS.get_ptr_mut(&sk)
+}
+
+/// `struct sock` -> the connection on it.
+#[map]
+pub static CONNECTIONS: LruHashMap<u64, Connection> = LruHashMap::with_max_entries(32768, 0);
+
+/// TLS sessions of processes -> the `struct sock` they write to.
+#[map]
+pub static SESSIONS: LruHashMap<SessionKey, u64> = LruHashMap::with_max_entries(32768, 0);
+
+/// tgid -> what was captured of it lately, and passed over.
+#[map]
+pub static BUDGETS: LruHashMap<u32, Budget> = LruHashMap::with_max_entries(8192, 0);
+
 /// tgid -> the exec that is being sent.
 #[map]
 pub static EXECS: LruHashMap<u64, ExecState> = LruHashMap::with_max_entries(1024, 0);
@@ -103,7 +136,11 @@ pub static SEEN_LAST: PerCpuArray<SeenInode> = PerCpuArray::with_max_entries(SEE
 #[map]
 pub static TLS_CALLS: LruHashMap<u64, TlsState> = LruHashMap::with_max_entries(8192, 0);
 
-/// pid_tgid -> the send the thread was last in.
+/// Attachment -> what tells the connections of a Go program.
+#[map]
+pub static GO_SITES: HashMap<u32, GoSite> = HashMap::with_max_entries(GO_SITES_MAX, 0);
+
+/// pid_tgid -> the send of many pieces the thread was last in.
 #[map]
 pub static SENDS: LruHashMap<u64, SendState> = LruHashMap::with_max_entries(8192, 0);
 

@@ -24,7 +24,11 @@ const PEEK: usize = if TLS_RECORD_PEEK <= 32 {
 };
 const SMALL: usize = PAYLOAD_TIERS[0];
 const MIDDLE: usize = PAYLOAD_TIERS[1];
-const LARGE: usize = PAYLOAD_TIERS[2];
+const PAGE_FULL: usize = PAYLOAD_TIERS[2];
+const LARGE: usize = PAYLOAD_TIERS[3];
+
+/// Most bytes of a payload in one piece that is captured at once, without the loop.
+pub const AT_ONCE: u64 = PAGE_FULL as u64;
 
 /// Steps of a call that is captured whole: its segments, its slots, after a failed read its pages, and the failure.
 const STEPS: usize = SEGMENTS_MAX + PAYLOAD_MAX / LARGE + PAYLOAD_MAX / 4096 + 2;
@@ -196,6 +200,8 @@ fn step<R: Carrier>(progress: &mut Progress, template: *const R) -> u64 {
         emit::<R, SMALL>(progress, template, size)
     } else if size <= MIDDLE as u64 {
         emit::<R, MIDDLE>(progress, template, size)
+    } else if size <= PAGE_FULL as u64 {
+        emit::<R, PAGE_FULL>(progress, template, size)
     } else {
         emit::<R, LARGE>(progress, template, size)
     };
@@ -254,19 +260,80 @@ fn emit<R: Carrier, const N: usize>(progress: &Progress, template: *const R, siz
     true
 }
 
+/// Something that fills in all of a record but its data.
+pub trait Source<R: Carrier> {
+    /// # Safety
+    /// `record` must be valid for writes.
+    unsafe fn fill(&self, record: *mut R);
+}
+
+/// Captures `size` bytes at `at`, all that is wanted of a call, in one record. False when they are more than
+/// [`AT_ONCE`] or cannot be read at once: then step by step.
+#[inline(always)]
+pub fn capture_at_once<R: Carrier, S: Source<R>>(
+    source: &S,
+    at: u64,
+    size: u64,
+    bits: u16,
+) -> bool {
+    if size <= PEEK as u64 {
+        whole::<R, S, PEEK>(source, at, size, bits)
+    } else if size <= SMALL as u64 {
+        whole::<R, S, SMALL>(source, at, size, bits)
+    } else if size <= MIDDLE as u64 {
+        whole::<R, S, MIDDLE>(source, at, size, bits)
+    } else if size <= PAGE_FULL as u64 {
+        whole::<R, S, PAGE_FULL>(source, at, size, bits)
+    } else {
+        false
+    }
+}
+
+#[inline(always)]
+fn whole<R: Carrier, S: Source<R>, const N: usize>(
+    source: &S,
+    at: u64,
+    size: u64,
+    bits: u16,
+) -> bool {
+    let Some(counters) = Counters::get() else {
+        return true;
+    };
+    let Some(mut slot) = counters.reserve::<Slot<R, N>>(R::KIND) else {
+        return true;
+    };
+    let record = pointer(&mut slot);
+    // SAFETY: `record` is the reserved slot with N bytes of data; a Carrier begins with a Header.
+    unsafe {
+        let data = (&raw mut (*record).data).cast::<u8>();
+        zero::<N>(data);
+        if !copy_user::<N>(data, at, size) {
+            slot.discard(BPF_RB_NO_WAKEUP as u64);
+            return false;
+        }
+        source.fill(&raw mut (*record).record);
+        R::describe(&raw mut (*record).record, 0, size as u32);
+        let head = (&raw mut (*record).record).cast::<Header>();
+        counters.seal(head, R::KIND, size_of::<R>() as u32 + size as u32, bits);
+    }
+    slot.submit(wake(Wake::Now));
+    true
+}
+
 /// A record of a send whose bytes are no user memory.
 #[inline(always)]
-pub fn without_data(thread: u64, bits: u16) {
-    let (Some(state), Some(counters)) = (SENDS.get_ptr_mut(&thread), Counters::get()) else {
+pub fn without_data<S: Source<SockSend>>(source: &S, bits: u16) {
+    let Some(counters) = Counters::get() else {
         return;
     };
     let Some(mut slot) = counters.reserve::<SockSend>(Kind::SOCK_SEND) else {
         return;
     };
     let record = pointer(&mut slot);
-    // SAFETY: `record` is the reserved slot, `state` a live map value.
+    // SAFETY: `record` is the reserved slot.
     unsafe {
-        copy(record, &raw const (*state).record);
+        source.fill(record);
+        SockSend::describe(record, 0, 0);
         let head = &raw mut (*record).header;
         counters.seal(
             head,

@@ -1,6 +1,6 @@
 //! What every probe needs: reading kernel memory by field, and filling records in the ring.
 
-use crate::maps::{COUNTERS, PROCS, RING, field};
+use crate::maps::{COUNTERS, NEWS, PAYLOADS, PROCS, RING, WAITING, field};
 use aya_ebpf::{
     bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::{
@@ -15,7 +15,7 @@ use aya_ebpf::{
 };
 use core::mem::MaybeUninit;
 use keytrail_abi::{
-    FileId, Header, PROC_HOLDER, PROC_UNKNOWN, ProcState, READ_TICK_NS,
+    FileId, Header, Kind, PROC_HOLDER, PROC_KEYS, PROC_UNKNOWN, ProcState, READ_TICK_NS,
     globals::{MISSING, field as f},
     header::flags,
     state::counter,
@@ -183,6 +183,23 @@ pub fn stamp(header: *mut Header) {
     }
 }
 
+/// Adds to a number that other processors, or what interrupts this one, may be adding to. `core` has no atomics for
+/// this target; the instruction without a result is known to every kernel.
+///
+/// # Safety
+/// `place` must be a live, aligned map value.
+#[inline(always)]
+pub unsafe fn add(place: *mut u64, count: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        core::arch::asm!(
+            "lock *(u64 *)({place} + 0) += {count}",
+            place = in(reg) place,
+            count = in(reg) count,
+        );
+    }
+}
+
 /// This CPU's counters.
 #[derive(Clone, Copy)]
 pub struct Counters(*mut [u64; counter::COUNT]);
@@ -208,7 +225,12 @@ impl Counters {
     /// a hole tells of the loss.
     #[inline(always)]
     pub fn reserve<T: 'static>(self, kind: u16) -> Option<RingBufEntry<T>> {
-        let entry = RING.reserve::<T>(0);
+        let ring = match kind {
+            Kind::SOCK_SEND | Kind::TLS_WRITE => &PAYLOADS,
+            Kind::FILE_NEW => &NEWS,
+            _ => &RING,
+        };
+        let entry = ring.reserve::<T>(0);
         if entry.is_none() {
             self.lost(kind);
         }
@@ -219,8 +241,14 @@ impl Counters {
     #[inline(always)]
     pub fn lost(self, kind: u16) {
         self.next_seq();
-        // SAFETY: a live map value; `kind` is one of Kind's constants, so the place is below COUNT.
-        unsafe { (*self.0)[counter::LOST + kind as usize] += 1 };
+        self.add(counter::LOST + kind as usize);
+    }
+
+    /// Adds one to the counter at this place. A program may be interrupted by another one that counts.
+    #[inline(always)]
+    pub fn add(self, place: usize) {
+        // SAFETY: a live map value; `place` is below COUNT.
+        unsafe { add(self.0.cast::<u64>().add(place), 1) };
     }
 
     /// Writes kind, length, flags and the sequence number of a record.
@@ -252,13 +280,12 @@ impl Counters {
     #[inline(always)]
     pub fn set_process(self, tgid: u32, state: ProcState) {
         if PROCS.insert(&tgid, &state, 0).is_err() {
-            // SAFETY: a live map value; the place is below COUNT.
-            unsafe { (*self.0)[counter::PROCS_FULL] += 1 };
+            self.add(counter::PROCS_FULL);
         }
     }
 }
 
-/// Whether user space should be woken for a record.
+/// Whether user space, when it waits, should be woken for a record.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Wake {
     /// Now: something decisive happened.
@@ -267,14 +294,24 @@ pub enum Wake {
     Later,
 }
 
-/// The flags of a submit.
+/// The flags of a submit. Waking somebody is an interrupt to another processor, dearer than all the rest of a record:
+/// so it is done once for each time user space has said that it waits, and never while it is at work.
 #[inline(always)]
 pub fn wake(wake: Wake) -> u64 {
     // BPF_RB_AVAIL_DATA.
     const UNREAD: u64 = 0;
+    let Some(waiting) = WAITING.get_ptr_mut(0) else {
+        return BPF_RB_FORCE_WAKEUP as u64;
+    };
+    // SAFETY: a live map value; an aligned load. Two processors at once wake twice, which harms nothing.
+    if unsafe { core::ptr::read_volatile(waiting) } == 0 {
+        return BPF_RB_NO_WAKEUP as u64;
+    }
     // SAFETY: the ring is a map of this object.
     let unread = || unsafe { bpf_ringbuf_query((&raw const RING).cast_mut().cast(), UNREAD) };
     if wake == Wake::Now || unread() > field(f::WAKE_BYTES) as u64 {
+        // SAFETY: as above.
+        unsafe { core::ptr::write_volatile(waiting, 0) };
         BPF_RB_FORCE_WAKEUP as u64
     } else {
         BPF_RB_NO_WAKEUP as u64
@@ -347,7 +384,7 @@ pub fn interesting(tgid: u32) -> Option<u32> {
     let state = PROCS.get_ptr(&tgid)?;
     // SAFETY: a live map value; a torn read is not possible for an aligned u32.
     let state = unsafe { (*state).state };
-    (state == PROC_UNKNOWN || state == PROC_HOLDER).then_some(state)
+    (state == PROC_UNKNOWN || state == PROC_HOLDER || state == PROC_KEYS).then_some(state)
 }
 
 /// The flag that says a payload was captured before user space knew the process.

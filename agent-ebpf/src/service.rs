@@ -1,7 +1,7 @@
 //! Programs that user space runs itself (BPF_PROG_TEST_RUN): the proof of the offsets and the wiping of the ring.
 
 use crate::{
-    maps::{RING, SELF_TEST, field},
+    maps::{PAYLOADS, RING, SELF_TEST, field},
     record::{
         Counters, Wake, ctime_ns, current_task, file_id, follow, ns_tgid, pointer, read,
         read_or_zero, stamp, start_ns, wake, zero,
@@ -11,6 +11,7 @@ use aya_ebpf::{
     bindings::BPF_RB_NO_WAKEUP,
     helpers::{bpf_get_current_cgroup_id, generated::bpf_get_current_comm},
     macros::raw_tracepoint,
+    maps::RingBuf,
     programs::RawTracePointContext,
 };
 use keytrail_abi::{
@@ -74,7 +75,18 @@ pub fn self_test(_ctx: RawTracePointContext) -> i32 {
 /// What user space has consumed stays in the ring's pages until something is written over it, secrets included.
 #[raw_tracepoint]
 pub fn wipe_ring(_ctx: RawTracePointContext) -> i32 {
-    let Some(mut slot) = RING.reserve::<[u8; WIPE_SLOT]>(0) else {
+    wipe(&RING)
+}
+
+/// The same for the ring of payloads.
+#[raw_tracepoint]
+pub fn wipe_payloads(_ctx: RawTracePointContext) -> i32 {
+    wipe(&PAYLOADS)
+}
+
+#[inline(always)]
+fn wipe(ring: &'static RingBuf) -> i32 {
+    let Some(mut slot) = ring.reserve::<[u8; WIPE_SLOT]>(0) else {
         return 1;
     };
     // SAFETY: the slot has WIPE_SLOT bytes.
@@ -86,7 +98,18 @@ pub fn wipe_ring(_ctx: RawTracePointContext) -> i32 {
 /// Never attached: passes by a piece of the ring in which nothing is left.
 #[raw_tracepoint]
 pub fn leap_ring(_ctx: RawTracePointContext) -> i32 {
-    let Some(slot) = RING.reserve::<[u8; LEAP_SLOT]>(0) else {
+    leap(&RING)
+}
+
+/// The same for the ring of payloads.
+#[raw_tracepoint]
+pub fn leap_payloads(_ctx: RawTracePointContext) -> i32 {
+    leap(&PAYLOADS)
+}
+
+#[inline(always)]
+fn leap(ring: &'static RingBuf) -> i32 {
+    let Some(slot) = ring.reserve::<[u8; LEAP_SLOT]>(0) else {
         return 1;
     };
     slot.discard(BPF_RB_NO_WAKEUP as u64);

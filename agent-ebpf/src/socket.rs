@@ -1,29 +1,36 @@
 //! Connections asked for, and bytes about to leave by TCP.
 
 use crate::{
+    budget::{Charge, count, granted},
+    connection::{AF_INET6, Connection, accepted, connection, endpoints, joined, over},
     maps::{field, send_state},
-    payload::{Progress, capture_send, without_data},
+    payload::{AT_ONCE, Progress, Source, capture_at_once, capture_send, without_data},
     record::{
-        Counters, Wake, current_task, follow, interesting, pointer, read, read_or_zero, stamp,
-        unclassified, wake,
+        Counters, Wake, copy, current_task, follow, interesting, pointer, read, read_or_zero,
+        stamp, unclassified, wake,
     },
     tls::current_call,
     touch::takes_bytes,
 };
 use aya_ebpf::{
     bindings::bpf_sock_addr,
-    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user},
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, bpf_probe_read_user},
     macros::{cgroup_sock_addr, fentry, kprobe, raw_tracepoint},
     programs::{FEntryContext, ProbeContext, RawTracePointContext, SockAddrContext},
 };
 use keytrail_abi::{
-    Connect, Endpoints, Kind, PAYLOAD_MAX, SendCall, TLS_HANDSHAKE_PEEK, TLS_RECORD_PEEK,
+    Connect, Endpoints, Kind, PAYLOAD_MAX, SendCall, SockSend, TLS_HANDSHAKE_PEEK, TLS_RECORD_PEEK,
     globals::{MISSING, field as f},
+    header::flags,
 };
 
 const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
-const IPPROTO_TCP: u16 = 6;
+
+// include/net/tcp_states.h.
+const TCP_ESTABLISHED: u32 = 1;
+const TCP_SYN_SENT: u32 = 2;
+const TCP_SYN_RECV: u32 = 3;
+const TCP_CLOSE: u32 = 7;
 
 #[cgroup_sock_addr(connect4)]
 pub fn connect4(ctx: SockAddrContext) -> i32 {
@@ -43,10 +50,25 @@ pub fn connect6(ctx: SockAddrContext) -> i32 {
 // void inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 pub fn set_state(ctx: RawTracePointContext) -> i32 {
-    // include/net/tcp_states.h. A socket gets there in the thread that called connect.
-    const TCP_SYN_SENT: u32 = 2;
+    // A socket gets there in the thread that called connect.
     if ctx.arg::<u64>(2) as u32 == TCP_SYN_SENT {
         on_syn_sent(ctx.arg(0));
+    }
+    0
+}
+
+// The same, for what is remembered of connections: which ones this side accepted, and when they are over.
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+pub fn track_state(ctx: RawTracePointContext) -> i32 {
+    let (sk, before, now) = (
+        ctx.arg::<u64>(0),
+        ctx.arg::<u64>(1) as u32,
+        ctx.arg::<u64>(2) as u32,
+    );
+    if before == TCP_SYN_RECV && now == TCP_ESTABLISHED {
+        accepted(sk);
+    } else if now == TCP_CLOSE || now == TCP_SYN_SENT {
+        over(sk);
     }
     0
 }
@@ -90,38 +112,6 @@ pub fn tcp_pages_kprobe(ctx: ProbeContext) -> u32 {
         ctx.arg::<u64>(4).unwrap_or(0) as u32,
     );
     0
-}
-
-/// Addresses, ports and network namespace of a socket.
-///
-/// # Safety
-/// `ends` must be valid for writes.
-#[inline(always)]
-unsafe fn endpoints(ends: *mut Endpoints, sk: u64) {
-    let family: u16 = read_or_zero(sk, field(f::SOCK_FAMILY));
-    let port: u16 = read_or_zero(sk, field(f::SOCK_DPORT));
-    // SAFETY: the caller's promise.
-    unsafe {
-        *ends = Endpoints::default();
-        (*ends).sock = sk;
-        (*ends).family = family;
-        (*ends).peer_port = u16::from_be(port);
-        (*ends).local_port = read_or_zero(sk, field(f::SOCK_NUM));
-        (*ends).protocol = match field(f::SOCK_PROTOCOL_SIZE) {
-            1 => read::<u8>(sk, field(f::SOCK_PROTOCOL)).unwrap_or(0) as u16,
-            2 => read_or_zero(sk, field(f::SOCK_PROTOCOL)),
-            // The hooks that get here without it are TCP's own.
-            _ => IPPROTO_TCP,
-        };
-        (*ends).net_ns = read_or_zero(follow(sk, field(f::SOCK_NET)), field(f::NET_INUM));
-        if family == AF_INET6 {
-            (*ends).peer = read_or_zero(sk, field(f::SOCK_V6_DADDR));
-            (*ends).local = read_or_zero(sk, field(f::SOCK_V6_RCV_SADDR));
-        } else {
-            *(&raw mut (*ends).peer).cast::<u32>() = read_or_zero(sk, field(f::SOCK_DADDR));
-            *(&raw mut (*ends).local).cast::<u32>() = read_or_zero(sk, field(f::SOCK_RCV_SADDR));
-        }
-    }
 }
 
 #[inline(always)]
@@ -228,14 +218,14 @@ fn segments(iter: u64, total: u64) -> Option<Progress> {
     Some(progress)
 }
 
-/// The call, unless its bytes were captured already. Either the same call comes by again, further on, or the thread
+/// The call, unless its bytes were captured already. Either the same call comes by again, further on, or somebody
 /// repeats a send that had found no room. `write_seq` counts what the socket has taken, so it tells both from a new
 /// send.
 #[inline(always)]
 fn new_call(before: SendCall, sk: u64, total: u64, progress: &Progress) -> Option<SendCall> {
     let seq: u32 = read_or_zero(sk, field(f::TCP_WRITE_SEQ));
     let taken = seq.wrapping_sub(before.seq) as u64;
-    if before.sock == sk && taken <= before.total && before.total - taken == total {
+    if before.total != 0 && taken <= before.total && before.total - taken == total {
         let same = if progress.vector == 0 {
             before.base.wrapping_add(taken) == progress.at
         } else {
@@ -246,12 +236,71 @@ fn new_call(before: SendCall, sk: u64, total: u64, progress: &Progress) -> Optio
         }
     }
     Some(SendCall {
-        sock: sk,
         base: progress.at,
         total,
         seq,
         pad: 0,
     })
+}
+
+/// A send, for its record.
+struct Send {
+    connection: *mut Connection,
+    total: u64,
+    tls_call: u64,
+    tls_session: u64,
+}
+
+impl Source<SockSend> for Send {
+    #[inline(always)]
+    unsafe fn fill(&self, record: *mut SockSend) {
+        // SAFETY: the caller's promise; `connection` is a live map value.
+        unsafe {
+            stamp(&raw mut (*record).header);
+            copy(&raw mut (*record).ends, &raw const (*self.connection).ends);
+            (*record).total = self.total;
+            (*record).tls_call = self.tls_call;
+            (*record).tls_session = self.tls_session;
+        }
+    }
+}
+
+/// May this send be captured? `Some` are the flags of its record. What becomes of a TLS write was decided with the
+/// write; all else is charged for itself.
+#[inline(always)]
+fn admitted(charge: Charge, connection: *mut Connection, nested: bool) -> Option<u16> {
+    if !nested && !granted(charge, connection) {
+        return None;
+    }
+    // SAFETY: a live map value.
+    unsafe {
+        if (*connection).hole == 1 {
+            (*connection).hole = 0;
+            return Some(flags::AFTER_HOLE);
+        }
+    }
+    Some(0)
+}
+
+/// Was the TLS write passed over that this send is the ciphertext of? Then it is passed over as well.
+#[inline(always)]
+fn hushed(connection: *mut Connection) -> bool {
+    // SAFETY: a live map value.
+    unsafe {
+        if (*connection).hushed != 1 {
+            return false;
+        }
+        (*connection).hole = 1;
+        count(Kind::SOCK_SEND, (*connection).limit as usize);
+    }
+    true
+}
+
+#[inline(always)]
+fn no_room(kind: u16) {
+    if let Some(counters) = Counters::get() {
+        counters.lost(kind);
+    }
 }
 
 /// Pages of a file or of the kernel (sendfile, splice, kTLS): that something is sent is all there is to say. It comes
@@ -262,56 +311,70 @@ fn on_pages(sk: u64, size: u64, flags: u32) {
     const PAGES: u64 = u64::MAX;
     const RUN_MAX: u64 = 1 << 20;
     let thread = bpf_get_current_pid_tgid();
-    let Some(state) = interesting((thread >> 32) as u32) else {
+    let tgid = (thread >> 32) as u32;
+    let Some(state) = interesting(tgid) else {
         return;
     };
-    if size == 0 || !takes_bytes(sk, flags) {
+    let Some(connection) = connection(sk) else {
+        return no_room(Kind::SOCK_SEND);
+    };
+    if size == 0 || hushed(connection) || !takes_bytes(sk, flags) {
         return;
     }
-    let Some(entry) = send_state(thread) else {
-        if let Some(counters) = Counters::get() {
-            counters.lost(Kind::SOCK_SEND);
-        }
-        return;
-    };
     let seq: u32 = read_or_zero(sk, field(f::TCP_WRITE_SEQ));
-    // SAFETY: a live map value that belongs to this thread.
-    let before = unsafe { (*entry).call };
+    // SAFETY: a live map value; the socket is locked.
+    let before = unsafe { (*connection).call };
     let taken = seq.wrapping_sub(before.seq) as u64;
-    if before.sock == sk && before.base == PAGES && taken <= before.total && taken < RUN_MAX {
+    if before.base == PAGES && taken <= before.total && taken < RUN_MAX {
         // SAFETY: as above. A page that found no room comes again.
-        unsafe { (*entry).call.total = taken + size };
+        unsafe { (*connection).call.total = taken + size };
         return;
     }
-    // SAFETY: as above; every field is written.
+    // SAFETY: as above.
     unsafe {
-        (*entry).call = SendCall {
-            sock: sk,
+        (*connection).call = SendCall {
             base: PAGES,
             total: size,
             seq,
             pad: 0,
         };
-        (*entry).progress = Progress::new(0, 0, size);
-        stamp(&raw mut (*entry).record.header);
-        endpoints(&raw mut (*entry).record.ends, sk);
-        (*entry).record.total = size;
-        (*entry).record.offset = 0;
-        (*entry).record.data_len = 0;
-        let (tls_call, tls_session) = current_call(thread);
-        (*entry).record.tls_call = tls_call;
-        (*entry).record.tls_session = tls_session;
     }
-    without_data(thread, unclassified(state));
+    let (tls_call, tls_session) = current_call(thread);
+    // SAFETY: no arguments.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let charge = Charge {
+        tgid,
+        state,
+        kind: Kind::SOCK_SEND,
+        bytes: 0,
+        now,
+    };
+    let Some(hole) = admitted(charge, connection, tls_call != 0) else {
+        return;
+    };
+    let source = Send {
+        connection,
+        total: size,
+        tls_call,
+        tls_session,
+    };
+    without_data(&source, unclassified(state) | hole);
 }
 
 #[inline(always)]
 fn on_send(sk: u64, msg: u64) {
     let thread = bpf_get_current_pid_tgid();
-    let Some(state) = interesting((thread >> 32) as u32) else {
+    let tgid = (thread >> 32) as u32;
+    let Some(state) = interesting(tgid) else {
         return;
     };
     if field(f::MSG_ITER) == MISSING {
+        return;
+    }
+    let Some(connection) = connection(sk) else {
+        return no_room(Kind::SOCK_SEND);
+    };
+    if hushed(connection) {
         return;
     }
     let iter = msg + field(f::MSG_ITER) as u64;
@@ -319,19 +382,15 @@ fn on_send(sk: u64, msg: u64) {
     if total == 0 || !takes_bytes(sk, read_or_zero(msg, field(f::MSG_FLAGS))) {
         return;
     }
-    let Some(entry) = send_state(thread) else {
-        if let Some(counters) = Counters::get() {
-            counters.lost(Kind::SOCK_SEND);
-        }
-        return;
-    };
     let found = segments(iter, total);
     let readable = found.is_some();
     let mut progress = found.unwrap_or(Progress::new(0, 0, total));
-    // SAFETY: a live map value that belongs to this thread.
-    let Some(call) = new_call(unsafe { (*entry).call }, sk, total, &progress) else {
+    // SAFETY: a live map value; the socket is locked.
+    let Some(call) = new_call(unsafe { (*connection).call }, sk, total, &progress) else {
         return;
     };
+    // SAFETY: as above.
+    unsafe { (*connection).call = call };
     // TLS records are of use for their first bytes only: the type, the length, the SNI of a ClientHello.
     let mut most = PAYLOAD_MAX as u64;
     let mut encrypted = !readable;
@@ -348,27 +407,53 @@ fn on_send(sk: u64, msg: u64) {
         }
     }
     progress.limit = if total > most { most } else { total };
-    progress.bits = unclassified(state) as u32;
     let (mut tls_call, mut tls_session) = (0, 0);
     if encrypted {
         (tls_call, tls_session) = current_call(thread);
+        if tls_call != 0 {
+            joined(tgid, tls_session, sk, connection);
+        }
     }
-    // SAFETY: as above; every field is written.
+    // SAFETY: no arguments.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let charge = Charge {
+        tgid,
+        state,
+        kind: Kind::SOCK_SEND,
+        bytes: progress.limit,
+        now,
+    };
+    let Some(hole) = admitted(charge, connection, tls_call != 0) else {
+        return;
+    };
+    let mut bits = unclassified(state) | hole;
+    let source = Send {
+        connection,
+        total,
+        tls_call,
+        tls_session,
+    };
+    if !readable {
+        // Pages of files or of the kernel (sendfile, splice, kTLS): that something was sent is all there is to say.
+        return without_data(&source, bits);
+    }
+    let one_piece = progress.left >= progress.limit && progress.limit <= AT_ONCE;
+    if progress.limit < total {
+        bits |= flags::TRUNCATED;
+    }
+    if one_piece && capture_at_once(&source, progress.at, progress.limit, bits) {
+        return;
+    }
+    let Some(entry) = send_state(thread) else {
+        return no_room(Kind::SOCK_SEND);
+    };
+    progress.bits = (bits & !flags::TRUNCATED) as u32;
+    // SAFETY: a live map value that belongs to this thread; every field is written.
     unsafe {
-        (*entry).call = call;
         (*entry).progress = progress;
-        stamp(&raw mut (*entry).record.header);
-        endpoints(&raw mut (*entry).record.ends, sk);
-        (*entry).record.total = total;
+        source.fill(&raw mut (*entry).record);
         (*entry).record.offset = 0;
         (*entry).record.data_len = 0;
-        (*entry).record.tls_call = tls_call;
-        (*entry).record.tls_session = tls_session;
     }
-    if readable {
-        capture_send(thread);
-    } else {
-        // Pages of files or of the kernel (sendfile, splice, kTLS): that something was sent is all there is to say.
-        without_data(thread, unclassified(state));
-    }
+    capture_send(thread);
 }

@@ -2,8 +2,10 @@
 //! seccomp filters, and on writes the buffer is valid at entry.
 
 use crate::{
+    budget::{Charge, granted},
+    connection::of_session,
     maps::{TLS_CALLS, field, tls_state},
-    payload::{Progress, capture_tls},
+    payload::{AT_ONCE, Progress, Source, capture_at_once, capture_tls},
     record::{Counters, interesting, read_or_zero, stamp, unclassified, user_registers},
 };
 use aya_ebpf::{
@@ -16,8 +18,9 @@ use aya_ebpf::{
     programs::ProbeContext,
 };
 use keytrail_abi::{
-    Kind, PAYLOAD_MAX, TlsCall,
+    Kind, PAYLOAD_MAX, TlsCall, TlsWrite,
     globals::{MISSING, field as f},
+    header::flags,
     state::counter,
 };
 
@@ -48,8 +51,9 @@ pub fn tls_write_size(ctx: ProbeContext) -> u32 {
     on_write(&ctx, ctx.arg(2).unwrap_or(0))
 }
 
+/// A call that takes plaintext: session, buffer and `total` bytes.
 #[inline(always)]
-fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
+pub fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
     trace!(ctx, "TLS write of {} bytes", total);
     let pid_tgid = bpf_get_current_pid_tgid();
     let Some(state) = interesting((pid_tgid >> 32) as u32) else {
@@ -88,9 +92,6 @@ fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
             return 0;
         }
     }
-    let Some(counters) = Counters::get() else {
-        return 0;
-    };
     let mut ret_slot = 0;
     let mut ret_addr = 0;
     // The cookie's upper half: bytes the prologue has pushed before the probed instruction, plus one; 0 unknown.
@@ -103,38 +104,125 @@ fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
             Err(_) => ret_slot = 0,
         }
     }
+    let call = TlsCall {
+        tls_call: 0,
+        tls_session: session,
+        boot_ns: now,
+        total,
+        buffer,
+        ret_slot,
+        ret_addr,
+    };
+    capture(pid_tgid, state, call, cookie, Socket::default())
+}
+
+/// The socket of a session that names it; all zeros where none does.
+#[derive(Clone, Copy, Default)]
+pub struct Socket {
+    pub sock: u64,
+    pub local_port: u16,
+    pub peer_port: u16,
+}
+
+/// Captures a call, which gets its number here.
+#[inline(always)]
+pub fn capture(pid_tgid: u64, state: u32, call: TlsCall, cookie: u64, socket: Socket) -> u32 {
+    let mut bits = unclassified(state);
+    let connection = of_session((pid_tgid >> 32) as u32, call.tls_session);
+    let charge = Charge {
+        tgid: (pid_tgid >> 32) as u32,
+        state,
+        kind: Kind::TLS_WRITE,
+        bytes: call.total,
+        now: call.boot_ns,
+    };
+    let granted = granted(charge, connection);
+    if !connection.is_null() {
+        // SAFETY: a live map value.
+        unsafe {
+            (*connection).hushed = !granted as u32;
+            if granted && (*connection).session_hole == 1 {
+                (*connection).session_hole = 0;
+                bits |= flags::AFTER_HOLE;
+            }
+        }
+    }
+    if !granted {
+        return 0;
+    }
+    let Some(counters) = Counters::get() else {
+        return 0;
+    };
     let Some(entry) = tls_state(pid_tgid) else {
         counters.lost(Kind::TLS_WRITE);
         return 0;
     };
     let tls_call = counters.unique(counter::CALLS);
+    let total = call.total;
     let limit = if total > PAYLOAD_MAX as u64 {
         PAYLOAD_MAX as u64
     } else {
         total
     };
-    // SAFETY: a live map value that belongs to this thread; every field is written.
+    let source = Write {
+        tls_call,
+        session: call.tls_session,
+        total,
+        cookie: cookie & 0xffff_ffff,
+        socket,
+    };
+    // SAFETY: a live map value that belongs to this thread.
     unsafe {
         (*entry).call.tls_call = tls_call;
-        (*entry).call.tls_session = session;
-        (*entry).call.boot_ns = now;
+        (*entry).call.tls_session = call.tls_session;
+        (*entry).call.boot_ns = call.boot_ns;
         (*entry).call.total = total;
-        (*entry).call.buffer = buffer;
-        (*entry).call.ret_slot = ret_slot;
-        (*entry).call.ret_addr = ret_addr;
+        (*entry).call.buffer = call.buffer;
+        (*entry).call.ret_slot = call.ret_slot;
+        (*entry).call.ret_addr = call.ret_addr;
+        (*entry).record.cookie = source.cookie;
+    }
+    if total <= AT_ONCE && capture_at_once(&source, call.buffer, total, bits) {
+        return 0;
+    }
+    // SAFETY: as above; every field is written.
+    unsafe {
         (*entry).progress = Progress {
             limit,
-            bits: unclassified(state) as u32,
-            ..Progress::new(buffer, total, total)
+            bits: bits as u32,
+            ..Progress::new(call.buffer, total, total)
         };
-        stamp(&raw mut (*entry).record.header);
-        (*entry).record.tls_call = tls_call;
-        (*entry).record.tls_session = session;
-        (*entry).record.total = total;
-        (*entry).record.cookie = cookie & 0xffff_ffff;
+        source.fill(&raw mut (*entry).record);
     }
     capture_tls(pid_tgid);
     0
+}
+
+/// A TLS write, for its record.
+struct Write {
+    tls_call: u64,
+    session: u64,
+    total: u64,
+    cookie: u64,
+    socket: Socket,
+}
+
+impl Source<TlsWrite> for Write {
+    #[inline(always)]
+    unsafe fn fill(&self, record: *mut TlsWrite) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            stamp(&raw mut (*record).header);
+            (*record).tls_call = self.tls_call;
+            (*record).tls_session = self.session;
+            (*record).total = self.total;
+            (*record).cookie = self.cookie;
+            (*record).sock = self.socket.sock;
+            (*record).local_port = self.socket.local_port;
+            (*record).peer_port = self.socket.peer_port;
+            (*record).pad = 0;
+        }
+    }
 }
 
 /// The probed thread's stack pointer.

@@ -5,6 +5,7 @@
 //! -> `keytrail-core` (a pure state machine) -> `keytrail.v1.Event` -> `keytrail-store`, `keytrail-export`, `output`.
 //! See docs/ARCHITECTURE.md.
 
+mod answers;
 pub mod cli;
 pub mod config;
 pub mod engine;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use keytrail_model::{EventKind, GapReason, Signal};
 use keytrail_proto::v1;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::Value;
@@ -141,7 +142,7 @@ impl Agent {
         child.wait().unwrap();
         self.expect("the exposure", |e| {
             let source = e.source.as_ref();
-            e.kind == "credential_exposed"
+            e.kind == EventKind::CredentialExposed.number()
                 && e.process.as_ref().is_some_and(|p| p.pid == pid)
                 && source.is_some_and(|s| s.env_name == name)
         })
@@ -151,9 +152,9 @@ impl Agent {
 
     fn gap(&self, reason: &str, says: &str) -> v1::Gap {
         self.expect(reason, |e| {
-            e.gap
-                .as_ref()
-                .is_some_and(|gap| gap.reason == reason && gap.detail.contains(says))
+            e.gap.as_ref().is_some_and(|gap| {
+                GapReason::word_of(gap.reason) == reason && gap.detail.contains(says)
+            })
         })
         .gap
         .unwrap()
@@ -415,7 +416,7 @@ fn what_was_lost_is_told_for_each_cpu() {
     let before = agent.gap("backfill", "processes ran before the agent");
     assert!(before.count > 0);
     assert_eq!(
-        (before.signal.as_str(), before.remedy.as_str()),
+        (Signal::word_of(before.signal), before.remedy.as_str()),
         ("exec", "start the agent early in the boot")
     );
     // Looking into files that were written waits for everybody else.
@@ -451,12 +452,14 @@ fn what_was_lost_is_told_for_each_cpu() {
             .expect(&says, |e| {
                 let gap = e.gap.as_ref();
                 gap.is_some_and(|gap| {
-                    gap.reason == "records_lost" && gap.detail.contains(&says) && gap.count >= 100
+                    gap.reason == GapReason::RecordsLost.number()
+                        && gap.detail.contains(&says)
+                        && gap.count >= 100
                 })
             })
             .gap
             .unwrap();
-        assert_eq!(gap.signal, "exec_chunk");
+        assert_eq!(gap.signal, Signal::ExecChunk.number());
         assert!(gap.remedy.contains("ring_bytes"), "{gap:?}");
         let (from, to) = (gap.from.unwrap(), gap.to.unwrap());
         assert!((from.seconds, from.nanos) < (to.seconds, to.nanos));

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use keytrail_export::{Address, BoundSocket, Hub, Server};
+use keytrail_model::{EventKind, Signal, TlsStack};
 use keytrail_proto::v1::{Event, GetStatusResponse, LibraryStatus, Process, SignalStatus};
 use std::fs::Permissions;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -70,16 +71,20 @@ impl Agent {
             signals: signals
                 .iter()
                 .map(|s| SignalStatus {
-                    signal: (*s).to_owned(),
+                    signal: Signal::of_word(s).unwrap().number(),
                     hook: "raw_tp:x".into(),
                     ..Default::default()
                 })
                 .collect(),
             libraries: vec![LibraryStatus {
-                stack: "openssl".into(),
+                stack: TlsStack::OpenSsl.number(),
                 covered: true,
                 ..Default::default()
             }],
+            node: Some(keytrail_proto::v1::NodeStatus {
+                started: Some(now()),
+                ..Default::default()
+            }),
             ..Default::default()
         };
         let source = Arc::new(move || status.clone());
@@ -115,7 +120,12 @@ impl Agent {
 
     fn publish(&self, n: u32) {
         self.hub.publish(Arc::new(Event {
-            kind: "credential_read".into(),
+            kind: EventKind::CredentialRead.number(),
+            // Two hours ago.
+            time: Some(pbjson_types::Timestamp {
+                seconds: now().seconds - 7_200,
+                nanos: 0,
+            }),
             process: Some(Process {
                 pid: n,
                 comm: "c\x1b[31mat".into(),
@@ -193,7 +203,10 @@ fn watch_prints_and_ends_after_the_count() {
     assert_eq!(code, 0, "{err}");
     let lines: Vec<_> = out.lines().collect();
     assert_eq!(lines.len(), 3, "{out}");
-    assert!(lines[0].starts_with("TIME          WHO"), "{out}");
+    assert!(
+        lines[0].starts_with("TIME                      WHO"),
+        "{out}"
+    );
     assert!(lines[2].contains("c\\u{1b}[31mat[2]"), "{out}");
     assert!(!out.contains('\x1b'));
     assert_eq!(
@@ -345,6 +358,7 @@ fn doctor_is_content_only_when_every_signal_of_the_mission_has_a_hook() {
     let agent = Agent::start_seeing(&all);
     let (code, out, err) = run(&["doctor", "--address", &agent.address()]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert_eq!(out.lines().next(), Some("All is well."));
     for word in [
         "kernel",
         "lockdown",
@@ -365,6 +379,11 @@ fn doctor_is_content_only_when_every_signal_of_the_mission_has_a_hook() {
     );
     let status: GetStatusResponse = serde_json::from_str(&out).unwrap();
     assert_eq!((status.signals.len(), status.libraries.len()), (7, 1));
+    let (code, out, _) = run(&["doctor", "--address", &agent.address()]);
+    assert_eq!(
+        (code, out.lines().next()),
+        (1, Some("NOT WELL: no hook for tls_write."))
+    );
 }
 
 #[test]
@@ -412,4 +431,373 @@ fn help_documents_exit_statuses_and_version_is_printed() {
         )
     );
     assert_eq!(run(&["frobnicate"]).0, 2);
+}
+
+#[test]
+fn classify_of_what_cannot_be_read_does_not_say_that_nothing_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let plain = dir.path().join("plain");
+    std::fs::write(&plain, "nothing here\n").unwrap();
+    let plain = plain.to_str().unwrap();
+    let missing = dir.path().join("missing");
+    let missing = missing.to_str().unwrap();
+    let (code, out, err) = run(&["classify", missing]);
+    assert_eq!((code, out.as_str()), (1, ""), "{err}");
+    assert_eq!(
+        err,
+        format!("keytrail classify: {missing}: No such file or directory (os error 2)\n")
+    );
+    let (code, out, _) = run(&["classify", plain, missing]);
+    assert_eq!(
+        (code, out.as_str()),
+        (1, "no credentials found in what could be read\n")
+    );
+    assert_eq!(run(&["classify", plain]).1, "no credentials found\n");
+}
+
+#[test]
+fn wrong_usage_of_trace_is_not_a_missing_command() {
+    for args in [
+        &["trace", "--evets", "x", "true"][..],
+        &["trace", "-x", "--", "true"],
+        &["trace", "--output", "xml", "--", "true"],
+        &["trace"],
+        &["trace", "--"],
+    ] {
+        let (code, out, err) = run(args);
+        assert_eq!((code, out.as_str()), (2, ""), "{args:?}: {err}");
+    }
+    let (_, help, _) = run(&["trace", "--help"]);
+    assert!(help.contains("status 2"), "{help}");
+}
+
+#[test]
+fn completions_and_manual_pages_know_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, out, _) = run(&["completions", shell]);
+        assert_eq!(code, 0);
+        for word in ["inventory", "trace", "min-confidence"] {
+            assert!(out.contains(word), "{shell}: {word}");
+        }
+    }
+    assert_eq!(run(&["completions", "cmd"]).0, 2);
+    let checked = Command::new("bash")
+        .args(["-n", "/dev/stdin"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .and_then(|mut bash| {
+            use std::io::Write as _;
+            let text = run(&["completions", "bash"]).1;
+            bash.stdin.take().unwrap().write_all(text.as_bytes())?;
+            bash.wait()
+        });
+    assert!(checked.unwrap().success());
+    let (code, page, _) = run(&["man"]);
+    assert_eq!(code, 0);
+    assert!(page.contains(".TH keytrail 1"), "{page}");
+    let dir = tempfile::tempdir().unwrap();
+    let pages = dir.path().join("man1");
+    assert_eq!(run(&["man", "--dir", pages.to_str().unwrap()]).0, 0);
+    for name in [
+        "keytrail.1",
+        "keytrail-watch.1",
+        "keytrail-inventory-diff.1",
+    ] {
+        assert!(pages.join(name).exists(), "{name}");
+    }
+}
+
+#[test]
+fn the_environment_names_the_agent() {
+    let agent = Agent::start();
+    let mut watch = keytrail(&["watch", "-n", "1"]);
+    let child = watch
+        .env("KEYTRAIL_ADDRESS", agent.address())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    agent.wait_for_reader();
+    agent.publish(1);
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(0));
+    // An option goes before it.
+    let (code, _, err) = said(
+        keytrail(&["watch", "--address", "unix:/nonexistent"])
+            .env("KEYTRAIL_ADDRESS", agent.address())
+            .output()
+            .unwrap(),
+    );
+    assert_eq!(code, 3, "{err}");
+    let (code, ..) = said(
+        keytrail(&["watch"])
+            .env("KEYTRAIL_ADDRESS", "tcp:1")
+            .output()
+            .unwrap(),
+    );
+    assert_eq!(code, 2);
+}
+
+/// A terminal of 80 by 24: what is written to it, and a way to press keys.
+struct Terminal {
+    master: std::fs::File,
+    slave: Option<std::fs::File>,
+}
+
+impl Terminal {
+    fn new(columns: u16) -> Terminal {
+        use std::os::fd::FromRawFd as _;
+        let (mut master, mut slave) = (0, 0);
+        let size = libc::winsize {
+            ws_row: 24,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        // SAFETY: both numbers are ours to write to, and `size` is whole.
+        let opened = unsafe {
+            libc::openpty(
+                &mut master,
+                &mut slave,
+                std::ptr::null_mut(),
+                std::ptr::null(),
+                &size,
+            )
+        };
+        assert_eq!(opened, 0);
+        // SAFETY: two fresh descriptors that nobody else owns.
+        let (master, slave) = unsafe {
+            (
+                std::fs::File::from_raw_fd(master),
+                std::fs::File::from_raw_fd(slave),
+            )
+        };
+        Terminal {
+            master,
+            slave: Some(slave),
+        }
+    }
+
+    /// Runs a command on it.
+    fn run(&mut self, command: &mut Command) -> std::process::Child {
+        let slave = self.slave.take().unwrap();
+        let child = command
+            .stdin(slave.try_clone().unwrap())
+            .stdout(slave.try_clone().unwrap())
+            .stderr(slave)
+            .env("TERM", "xterm")
+            .spawn()
+            .unwrap();
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        child
+    }
+
+    /// Reads until the text is there; gives all that was read.
+    fn until(&mut self, text: &str) -> String {
+        let start = Instant::now();
+        let mut all = Vec::new();
+        loop {
+            let mut buffer = [0; 4096];
+            // The end of the last writer is an error on Linux.
+            let n = self.master.read(&mut buffer).unwrap_or(0);
+            all.extend_from_slice(&buffer[..n]);
+            let seen = String::from_utf8_lossy(&all).into_owned();
+            if seen.contains(text) || (n == 0 && text.is_empty()) {
+                return seen;
+            }
+            assert!(
+                n > 0 && start.elapsed() < Duration::from_secs(20),
+                "no {text:?} in {seen:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn top_shows_what_comes_and_gives_the_terminal_back() {
+    use std::io::Write as _;
+    let agent = Agent::start();
+    let mut terminal = Terminal::new(80);
+    let mut command = keytrail(&["top", "--address", &agent.address()]);
+    let mut child = terminal.run(command.env("NO_COLOR", "1"));
+    agent.wait_for_reader();
+    agent.hub.publish(Arc::new(Event {
+        credential: Some(keytrail_proto::v1::Credential {
+            kind: "aws-access-key".into(),
+            fingerprint: "kt1:9c1e00112233445566778899aabbcca2".into(),
+            ..Default::default()
+        }),
+        process: Some(Process {
+            pid: 2_128_212,
+            comm: "python3.11".into(),
+            key: "b:1:1:1".into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }));
+    let seen = terminal.until("python3.11[2128212]");
+    assert!(seen.contains("\x1b[?1049h"), "another screen: {seen:?}");
+    for colour in ["\x1b[31m", "\x1b[33m", "\x1b[38;5;"] {
+        assert!(!seen.contains(colour), "{seen:?}");
+    }
+    terminal.master.write_all(b"q").unwrap();
+    let rest = terminal.until("");
+    assert!(
+        rest.contains("\x1b[?1049l"),
+        "the screen of before: {rest:?}"
+    );
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    // Into a pipe it does not write screens.
+    assert_eq!(run(&["top", "--address", &agent.address()]).0, 2);
+}
+
+#[test]
+fn times_are_local_and_say_so() {
+    let agent = Agent::start();
+    let event = Arc::new(Event {
+        time: Some(pbjson_types::Timestamp {
+            seconds: 1_700_000_000,
+            nanos: 482_000_000,
+        }),
+        ..read_event()
+    });
+    agent.hub.publish(event);
+    let ask = |format: &str| {
+        let mut command = keytrail(&[
+            "watch",
+            "--address",
+            &agent.address(),
+            "--no-follow",
+            "-o",
+            format,
+        ]);
+        let (code, out, err) = said(command.env("TZ", "CET-1").output().unwrap());
+        assert_eq!(code, 0, "{err}");
+        out
+    };
+    // In a file each line stands for itself; for programs it is always UTC.
+    assert!(
+        ask("table").contains("2023-11-14T23:13:20.482+01:00  "),
+        "{}",
+        ask("table")
+    );
+    assert!(
+        ask("csv").contains("\n2023-11-14T22:13:20.482Z,"),
+        "{}",
+        ask("csv")
+    );
+    assert!(ask("json").contains("\"2023-11-14T22:13:20.482Z\""));
+    assert!(
+        ask("yaml").starts_with("---\n") && ask("yaml").contains("pid: 42"),
+        "{}",
+        ask("yaml")
+    );
+    // On a terminal the day and the zone stand above.
+    let mut terminal = Terminal::new(80);
+    let mut command = keytrail(&["watch", "--address", &agent.address(), "--no-follow"]);
+    let mut child = terminal.run(command.env("TZ", "CET-1"));
+    let seen = terminal.until("-- 1 event");
+    assert!(seen.contains("-- 2023-11-14, CET (UTC+01:00)"), "{seen}");
+    assert!(
+        seen.contains("\n\x1b[2m23:13:20\x1b[0m  ") || seen.contains("23:13:20  "),
+        "{seen}"
+    );
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+fn read_event() -> Event {
+    Event {
+        kind: keytrail_model::EventKind::CredentialRead.number(),
+        process: Some(Process {
+            pid: 42,
+            comm: "cat".into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn watch_ends_when_it_is_told_to() {
+    let agent = Agent::start();
+    agent.publish(1);
+    agent.publish(2);
+    let ask = |more: &[&str]| {
+        let mut args = vec!["watch", "-o", "json", "--address"];
+        let address = agent.address();
+        args.push(&address);
+        args.extend(more);
+        let (code, out, err) = run(&args);
+        assert_eq!(code, 0, "{err}");
+        out.lines().count()
+    };
+    assert_eq!(ask(&["--no-follow"]), 2);
+    assert_eq!(ask(&["--no-follow", "--last", "1"]), 1);
+    assert_eq!(ask(&["--no-follow", "--pid", "!1"]), 1);
+    assert_eq!(ask(&["--no-follow", "--kind", "!read"]), 0);
+    assert_eq!(ask(&["--no-follow", "--process", "!c*"]), 0);
+    assert_eq!(ask(&["--since", "all", "--until", "1h"]), 2);
+    let start = Instant::now();
+    let soon = std::time::SystemTime::now() + Duration::from_secs(2);
+    let soon = soon
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let soon = Command::new("date")
+        .args(["-u", "+%FT%TZ", "-d", &format!("@{soon}")])
+        .output()
+        .unwrap();
+    let soon = String::from_utf8(soon.stdout).unwrap();
+    assert_eq!(ask(&["--until", soon.trim()]), 0);
+    assert!(start.elapsed() < Duration::from_secs(10));
+    let address = agent.address();
+    let args = [
+        "watch",
+        "--address",
+        &address,
+        "--since",
+        "1h",
+        "--until",
+        "2h",
+    ];
+    assert_eq!(run(&args).0, 2);
+}
+
+#[test]
+fn watch_says_since_when_anything_is_remembered() {
+    let agent = Agent::start();
+    let ask = |since: &str| {
+        let (_, out, err) = run(&[
+            "watch",
+            "--no-follow",
+            "--since",
+            since,
+            "--address",
+            &agent.address(),
+        ]);
+        (out, err)
+    };
+    let (out, err) = ask("1h");
+    assert!(
+        out.contains("replay_limited") && out.contains("memory begins"),
+        "{out}"
+    );
+    assert!(!err.contains("remembered"), "{err}");
+    assert_eq!(ask("0s").0.lines().count(), 1, "headings only");
+    assert!(
+        ask("all").1.starts_with("-- remembered since 2"),
+        "{}",
+        ask("all").1
+    );
+}
+
+fn now() -> pbjson_types::Timestamp {
+    let now = std::time::SystemTime::now();
+    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap();
+    pbjson_types::Timestamp {
+        seconds: now.as_secs().cast_signed(),
+        nanos: 0,
+    }
 }

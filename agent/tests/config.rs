@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use keytrail::config::{Config, LogFormat, Tier};
+use keytrail::config::{CaptureConfig, Config, LogFormat, Tier, reference};
 use std::path::Path;
 
 fn complaint(text: &str) -> String {
@@ -51,8 +51,13 @@ fn everything_can_be_set() {
         ring_bytes = 0x10_0000
         process_events = true
         watch = ["/srv/*/secrets/*"]
+        exclude = ["/mnt/*/cache"]
+        inspect_timeout_ms = 250
+        inspect_bytes = 65536
+        inspect_share = 5
         retain_events = 0
         retain_days = 1
+        capture = { answer_bytes = 1, key_server_bytes = 2, process_bytes = 3, connection_bytes = 4 }
         log = { level = "keytrail_export=debug,info", format = "json" }
         "#,
         Path::new("x"),
@@ -61,8 +66,26 @@ fn everything_can_be_set() {
     assert_eq!(config.listen, "unix:/tmp/a.sock");
     assert_eq!(config.tier, Tier::Base);
     assert_eq!(config.ring_bytes, 1 << 20);
+    assert_eq!(
+        config.capture,
+        CaptureConfig {
+            answer_bytes: 1,
+            key_server_bytes: 2,
+            process_bytes: 3,
+            connection_bytes: 4,
+        }
+    );
     assert!(config.process_events);
     assert_eq!(config.watch, ["/srv/*/secrets/*"]);
+    assert_eq!(config.exclude, ["/mnt/*/cache"]);
+    assert_eq!(
+        (
+            config.inspect_timeout_ms,
+            config.inspect_bytes,
+            config.inspect_share
+        ),
+        (250, 65_536, 5)
+    );
     assert_eq!((config.retain_events, config.retain_days), (0, 1));
     assert_eq!(config.log.format, LogFormat::Json);
 }
@@ -146,6 +169,19 @@ fn wrong_types_and_values_name_key_and_line() {
         ("watch = [\"/a/../b\"]", "`..` is not allowed"),
         ("watch = [\"//\"]", "names no file"),
         (
+            "exclude = [\"a\"]",
+            ":1: `exclude` must hold absolute globs",
+        ),
+        ("exclude = [\"/a[\"]", ":1: `exclude` holds a bad glob"),
+        (
+            "inspect_timeout_ms = 0",
+            ":1: `inspect_timeout_ms` must be between 10 and 60000",
+        ),
+        (
+            "inspect_share = 101",
+            ":1: `inspect_share` must be between 1 and 100",
+        ),
+        (
             "retain_days = 0",
             ":1: `retain_days` must be between 1 and 3650",
         ),
@@ -208,4 +244,51 @@ fn odd_files_are_refused() {
     );
     let deep = format!("watch = {}", "[".repeat(200_000));
     assert!(Config::parse(&deep, Path::new("f")).is_err());
+}
+
+#[test]
+fn the_reference_has_every_key_and_its_default() {
+    let mut toml = String::new();
+    for key in reference::KEYS.iter().filter(|k| !k.default.is_empty()) {
+        toml.push_str(&format!("{} = {}\n", key.name, key.default));
+    }
+    assert_eq!(
+        Config::parse(&toml, Path::new("x")).unwrap(),
+        Config::default()
+    );
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/agent.toml");
+    let commented = std::fs::read_to_string(file).unwrap();
+    let mut table = String::new();
+    let mut keys = Vec::new();
+    for line in commented.lines() {
+        if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
+            table = format!("{name}.");
+        }
+        if let Some((name, _)) = line.trim_start_matches("# ").split_once(" = ")
+            && !name.contains(' ')
+        {
+            keys.push(format!("{table}{name}"));
+        }
+    }
+    let named: Vec<_> = reference::KEYS.iter().map(|k| k.name).collect();
+    assert_eq!(named, keys, "deploy/agent.toml and the reference");
+    let mut known = keytrail::config::keys();
+    known.sort_unstable();
+    let mut named = named;
+    named.sort_unstable();
+    assert_eq!(named, known, "the parser and the reference");
+}
+
+#[test]
+fn the_page_is_made_of_the_reference() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/CONFIGURATION.md");
+    let made = reference::markdown();
+    if std::env::var_os("KEYTRAIL_BLESS").is_some() {
+        std::fs::write(page, &made).unwrap();
+    }
+    assert_eq!(
+        std::fs::read_to_string(page).unwrap(),
+        made,
+        "write it anew with KEYTRAIL_BLESS=1"
+    );
 }

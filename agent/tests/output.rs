@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use keytrail::output::{Format, Style, Summary, TraceEnd, Writer, gap_event};
+use keytrail::output::{Format, Local, Style, Summary, TraceEnd, Writer, gap_event};
+use keytrail_model::{Channel, EventKind, EvidenceGrade, GapReason, SourceType, Transform};
 use keytrail_proto::v1::*;
 use pbjson_types::Timestamp;
 use std::time::Duration;
@@ -21,7 +22,14 @@ fn written(events: &[Event], format: Format, style: Style) -> String {
     for event in events {
         writer.event(event).unwrap();
     }
-    String::from_utf8(writer.into_inner()).unwrap()
+    let text = String::from_utf8(writer.into_inner()).unwrap();
+    // The days that stand above a terminal's lines depend on today.
+    let lines = text.split_inclusive('\n');
+    lines.filter(|l| !l.starts_with("-- ")).collect()
+}
+
+fn clock() -> String {
+    Local::of(&base("credential_read").time.unwrap()).millis()
 }
 
 fn base(kind: &str) -> Event {
@@ -30,7 +38,7 @@ fn base(kind: &str) -> Event {
             seconds: 1_700_000_000,
             nanos: 482_000_000,
         }),
-        kind: kind.into(),
+        kind: EventKind::of_word(kind).unwrap().number(),
         process: Some(Process {
             pid: 4121,
             comm: "python3".into(),
@@ -60,7 +68,7 @@ fn base(kind: &str) -> Event {
 fn read() -> Event {
     Event {
         source: Some(Source {
-            r#type: "file".into(),
+            r#type: SourceType::File.number(),
             path: "/root/.aws/credentials".into(),
             mode: "0600".into(),
             ..Default::default()
@@ -89,9 +97,9 @@ fn sent(grade: &str, channel: &str, transform: &str) -> Event {
             ..Default::default()
         }),
         evidence: Some(Evidence {
-            grade: grade.into(),
-            channel: channel.into(),
-            transform: transform.into(),
+            grade: EvidenceGrade::of_word(grade).map_or(0, EvidenceGrade::number),
+            channel: Channel::of_word(channel).unwrap().number(),
+            transform: Transform::of_word(transform).map_or(0, Transform::number),
             payload_bytes: 100,
             inspected_bytes: 90,
             ..Default::default()
@@ -103,14 +111,47 @@ fn sent(grade: &str, channel: &str, transform: &str) -> Event {
 #[test]
 fn compact_is_aligned_and_fits_the_terminal() {
     let events = [read(), sent("observed", "tls", "base64")];
+    let at = |width| Style {
+        colour: false,
+        width: Some(width),
+    };
+    let time = clock();
     assert_eq!(
-        written(&events, Format::Compact, AT_120),
-        "\
-TIME          WHO           PROCESS           ACTION        CREDENTIAL               WHERE
-22:13:20.482  host root     python3.11[4121]  read file     aws-access-key 9c1e..a2  /root/.aws/credentials  T1552.001
-22:13:20.482  host root     python3.11[4121]  sent TLS      aws-access-key 9c1e..a2  s3.amazonaws.com:443 as base64
+        written(&events, Format::Compact, at(130)),
+        format!(
+            "\
+TIME          PROCESS                 ACTION        CREDENTIAL                     WHERE
+{time}  python3.11[4121]        read file     aws-access-key 9c1e..a2        /root/.aws/credentials  T1552.001
+{time}  python3.11[4121]        sent TLS      aws-access-key 9c1e..a2        10.0.0.9:443 (s3.amazonaws.com) as base64
 "
+        )
     );
+    // At 80 columns process and credential are whole, and so is the place, on a line of its own.
+    let time = &time[..8];
+    assert_eq!(
+        written(&events, Format::Compact, at(80)),
+        format!(
+            "\
+TIME      PROCESS              ACTION        CREDENTIAL               WHERE
+{time}  python3.11[4121]     read file     aws-access-key 9c1e..a2
+          /root/.aws/credentials
+{time}  python3.11[4121]     sent TLS      aws-access-key 9c1e..a2
+          10.0.0.9:443 (s3.amazonaws.com) as base64
+"
+        )
+    );
+    // A wide terminal is used: who it was, the identifier, the command.
+    let roomy = written(&events, Format::Compact, at(220));
+    for part in ["host root", "AKIAXXXXXXXXXXXXXXXX", "python3 job.py"] {
+        assert!(roomy.contains(part), "{part}: {roomy}");
+    }
+    // Who is not the usual one is told everywhere.
+    let mut pod = read();
+    pod.process.as_mut().unwrap().pod = "web-1".into();
+    for width in [80, 120, 220] {
+        let text = written(&[pod.clone()], Format::Compact, at(width));
+        assert!(text.contains("pod web-1"), "{width}: {text}");
+    }
     for width in [20, 40, 80, 100, 120, 200, 400] {
         let style = Style {
             colour: false,
@@ -133,8 +174,8 @@ TIME          WHO           PROCESS           ACTION        CREDENTIAL          
 #[test]
 fn verbs_carry_the_grade() {
     let action = |event: Event| {
-        let text = written(&[event], Format::Compact, Style::PLAIN);
-        text.lines().nth(1).unwrap()[60..]
+        let text = written(&[event], Format::Compact, AT_120);
+        text.lines().nth(1).unwrap()[37..]
             .split("  ")
             .next()
             .unwrap()
@@ -198,16 +239,16 @@ fn names_are_shown_for_what_they_are() {
         text.lines().nth(1).unwrap_or_default().to_owned()
     };
     for (hosts, expected) in [
-        (&[("a.example", "sni")][..], "a.example:3128"),
+        (&[("a.example", "sni")][..], "10.0.0.9:3128 (a.example)"),
         (
             &[("a.example", "sni"), ("a.example:9", "host_header")],
-            "a.example:3128",
+            "10.0.0.9:3128 (a.example)",
         ),
         (
             &[("b.example", "host_header"), ("a.example", "sni")],
-            "a.example:3128 (Host: b.example)",
+            "10.0.0.9:3128 (a.example, Host: b.example)",
         ),
-        (&[("b.example", "host_header")], "b.example (10.0.0.9:3128)"),
+        (&[("b.example", "host_header")], "10.0.0.9:3128 (b.example)"),
         (
             &[
                 ("c.example", "host_header"),
@@ -271,6 +312,8 @@ fn colour_only_where_it_is_wanted() {
         rest = after.split_once('m').unwrap().1;
     }
     plain.push_str(rest);
+    let lines = plain.split_inclusive('\n');
+    let plain: String = lines.filter(|l| !l.starts_with("-- ")).collect();
     assert_eq!(plain, written(&[read()], Format::Compact, AT_120));
     // Files and pipes never get any.
     assert_eq!(
@@ -292,15 +335,15 @@ fn nothing_of_the_host_reaches_the_terminal_unescaped() {
         "coverage_gap",
         "process_start",
         "process_exit",
-        &evil,
+        "of a newer agent",
     ] {
-        for source in ["file", "env", "argv", &evil] {
+        for source in ["file", "env", "argv", "of a newer agent"] {
             for (ip, socket, pod) in [
                 (e(), String::new(), e()),
                 (String::new(), e(), String::new()),
             ] {
                 events.push(Event {
-                    kind: kind.to_owned(),
+                    kind: EventKind::of_word(kind).map_or(99, EventKind::number),
                     process: Some(Process {
                         key: e(),
                         executable: Some(Executable {
@@ -330,7 +373,7 @@ fn nothing_of_the_host_reaches_the_terminal_unescaped() {
                         ..Default::default()
                     }),
                     source: Some(Source {
-                        r#type: source.to_owned(),
+                        r#type: SourceType::of_word(source).map_or(99, SourceType::number),
                         path: e(),
                         mode: e(),
                         env_name: e(),
@@ -352,10 +395,10 @@ fn nothing_of_the_host_reaches_the_terminal_unescaped() {
                         ..Default::default()
                     }),
                     evidence: Some(Evidence {
-                        grade: e(),
-                        transform: e(),
-                        channel: e(),
-                        destination_method: e(),
+                        grade: 99,
+                        transform: 99,
+                        channel: 99,
+                        destination_method: 99,
                         part: e(),
                         hook: e(),
                         ..Default::default()
@@ -363,10 +406,10 @@ fn nothing_of_the_host_reaches_the_terminal_unescaped() {
                     coverage: vec![e()],
                     attack: vec![e()],
                     gap: Some(Gap {
-                        reason: e(),
+                        reason: 99,
                         detail: e(),
                         remedy: e(),
-                        signal: e(),
+                        signal: 99,
                         ..Default::default()
                     }),
                     ..Default::default()
@@ -378,12 +421,12 @@ fn nothing_of_the_host_reaches_the_terminal_unescaped() {
     events.iter().for_each(|event| summary.add(event));
     let status = GetStatusResponse {
         libraries: vec![LibraryStatus {
-            stack: e(),
+            stack: 99,
             reason: e(),
             ..Default::default()
         }],
         signals: vec![SignalStatus {
-            signal: e(),
+            signal: 99,
             refused: vec![RefusedHook {
                 reason: e(),
                 ..Default::default()
@@ -402,6 +445,7 @@ fn nothing_of_the_host_reaches_the_terminal_unescaped() {
         written(&events, Format::Compact, AT_80),
         written(&events, Format::Compact, Style::PLAIN),
         written(&events, Format::Wide, AT_120),
+        written(&events, Format::Csv, AT_120),
         summary.trace(&end, &status, &Style::PLAIN),
     ];
     for text in &texts {
@@ -410,18 +454,24 @@ fn nothing_of_the_host_reaches_the_terminal_unescaped() {
             .find(|c| (c.is_control() && *c != '\n') || matches!(c, '\u{202e}' | '\u{2028}'));
         assert_eq!(bad, None, "{text:?}");
     }
-    // And no event makes two lines.
+    // And no event makes two lines, but for the place on a narrow terminal, which is set in.
+    let first = |t: &String| t.lines().filter(|l| !l.starts_with("      ")).count();
+    assert_eq!(first(&texts[0]), events.len() + 1);
     assert!(
-        texts[..3]
+        texts[1..3]
             .iter()
             .all(|t| t.lines().count() == events.len() + 1)
+    );
+    assert_eq!(
+        written(&events, Format::Csv, Style::PLAIN).lines().count(),
+        events.len() + 1
     );
 }
 
 #[test]
 fn json_lines_have_no_header_and_gaps_are_events() {
     let gap = Gap {
-        reason: "client_too_slow".into(),
+        reason: GapReason::ClientTooSlow.number(),
         count: 5,
         ..Default::default()
     };
@@ -432,7 +482,51 @@ fn json_lines_have_no_header_and_gaps_are_events() {
         .collect();
     assert_eq!(events[0], read());
     assert_eq!(
-        (events[1].kind.as_str(), events[1].gap.as_ref()),
+        (EventKind::word_of(events[1].kind), events[1].gap.as_ref()),
         ("coverage_gap", Some(&gap))
     );
+}
+
+#[test]
+fn a_gap_again_and_again_is_one_line_and_a_count() {
+    let gap = |n: i64| {
+        gap_event(Gap {
+            reason: GapReason::PayloadTruncated.number(),
+            detail: "long".into(),
+            count: 2,
+            to: Some(Timestamp {
+                seconds: n,
+                nanos: 0,
+            }),
+            ..Default::default()
+        })
+    };
+    let told = |format| {
+        let style = Style {
+            colour: false,
+            width: Some(300),
+        };
+        let mut writer = Writer::new(Vec::new(), format, style).condensed();
+        for n in 0..500 {
+            writer.event(&gap(n)).unwrap();
+        }
+        writer.event(&read()).unwrap();
+        for n in 0..3 {
+            writer.event(&gap(n)).unwrap();
+        }
+        writer.finish().unwrap();
+        String::from_utf8(writer.into_inner()).unwrap()
+    };
+    let text = told(Format::Compact);
+    let gaps: Vec<_> = text.lines().filter(|l| l.contains("NOT SEEN")).collect();
+    assert_eq!(gaps.len(), 3, "{text}");
+    assert!(
+        gaps[0].contains("payload_truncated, 2 sends: long"),
+        "{text}"
+    );
+    assert!(gaps[1].contains("998 sends: 499 more"), "{text}");
+    assert!(gaps[2].contains("6 sends: 3 more"), "{text}");
+    assert!(text.find("998").unwrap() < text.find("read file").unwrap());
+    // Programs get them all.
+    assert_eq!(told(Format::Json).lines().count(), 504);
 }

@@ -37,7 +37,7 @@ fn live(observations: &[Observation]) -> String {
     observations
         .iter()
         .flat_map(|o| core.step(o))
-        .map(|event| json(&event).unwrap() + "\n")
+        .map(|event| json(&keytrail_export::convert::event(event)).unwrap() + "\n")
         .collect()
 }
 
@@ -97,10 +97,12 @@ fn hit(number: u8, secret: bool) -> Hit {
     Hit {
         credential: credential(number),
         secret,
-        transform: "base64".to_owned(),
+        transform: Transform::Base64,
         part: "session_token".to_owned(),
         occurrences: 2,
         open: false,
+        layers: Vec::new(),
+        request: None,
     }
 }
 
@@ -115,6 +117,7 @@ fn payload(hits: Vec<Hit>) -> Payload {
             provenance: "host_header".to_owned(),
         }],
         continues: false,
+        ..Payload::default()
     }
 }
 
@@ -130,6 +133,7 @@ fn start() -> Observation {
         previous_clean: false,
         rebooted: false,
         process_events: true,
+        followed: None,
     })
 }
 
@@ -194,6 +198,8 @@ fn send(process: u8, sock: u8, boot_ns: u64, tls: Option<u64>, hits: Vec<Hit>) -
         tls_record: tls.map(|_| (0x17, 120)),
         tls_more: vec![],
         tls_call: tls.map(|call| (call, 0xffff_8880_0000_0000)),
+        hello: (sock == 1).then_some(Direction::Outgoing),
+        direction: (sock == 2).then_some(Direction::Accepted),
         hook: "raw_tp:tcp_sendmsg_locked".to_owned(),
     }))
 }
@@ -203,6 +209,7 @@ fn tls(process: u8, boot_ns: u64, call: u64, hits: Vec<Hit>) -> Observation {
         at: at(process, boot_ns),
         call,
         session: 0xffff_8880_0000_0000,
+        socket: None,
         payload: payload(hits),
         hook: "uprobe:SSL_write_ex".to_owned(),
     }))
@@ -218,11 +225,11 @@ fn story() -> Vec<Observation> {
         start(),
         Observation::Gap(GapSeen {
             boot_ns: SEC,
-            reason: "hook_refused".to_owned(),
+            reason: GapReason::HookRefused,
             detail: "fentry:security_file_open: EPERM".to_owned(),
             remedy: "none needed".to_owned(),
             count: 1,
-            signal: "file_open".to_owned(),
+            signal: Some(Signal::FileOpen),
             from_wall_ns: 1,
             to_wall_ns: u64::MAX,
             pid: Some(pid(9)),
@@ -302,7 +309,8 @@ fn a_recording_replays_byte_by_byte() {
     assert_eq!(first, replayed(&recording), "two replays differ");
 
     let events = parse(&first);
-    let kinds: std::collections::BTreeSet<&str> = events.iter().map(|e| e.kind.as_str()).collect();
+    let kinds: std::collections::BTreeSet<&str> =
+        events.iter().map(|e| EventKind::word_of(e.kind)).collect();
     assert_eq!(
         kinds.into_iter().collect::<Vec<_>>(),
         [
@@ -461,16 +469,16 @@ proptest! {
                 .count()
         };
         let mut claims = std::collections::BTreeMap::new();
-        for event in events.iter().filter(|e| e.kind == "credential_sent") {
+        for event in events.iter().filter(|e| e.kind == EventKind::CredentialSent.number()) {
             let fingerprint = event.credential.as_ref().unwrap().fingerprint.clone();
             let evidence = event.evidence.as_ref().unwrap();
-            *claims.entry((fingerprint, evidence.grade.clone())).or_insert(0) += 1;
-            if evidence.destination_method == "unknown" {
+            *claims.entry((fingerprint, evidence.grade)).or_insert(0) += 1;
+            if evidence.destination_method == DestinationMethod::Unknown.number() {
                 prop_assert_eq!(&event.destination.as_ref().unwrap().ip, "");
             }
         }
         for ((fingerprint, grade), number) in claims {
-            match grade.as_str() {
+            match EvidenceGrade::word_of(grade) {
                 "observed" => prop_assert!(number <= in_payloads(&fingerprint, true)),
                 "identified" => prop_assert!(number <= in_payloads(&fingerprint, false)),
                 "lineage" => {}

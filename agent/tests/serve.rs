@@ -6,10 +6,11 @@ use hyper_util::rt::TokioIo;
 use keytrail_export::{
     Address, BoundSocket, Client, Hub, ServeError, Server, StatusSource, connect,
 };
+use keytrail_model::{EventKind, GapReason};
 use keytrail_proto::v1::stream_events_response::Response as Payload;
 use keytrail_proto::v1::{
-    Ancestor, Counters, Credential, Event, EventId, Filter, GetStatusRequest, GetStatusResponse,
-    NodeStatus, Process, StreamEventsRequest, StreamEventsResponse,
+    Ancestor, Counters, Credential, Destination, Event, EventId, Filter, Gap, GetStatusRequest,
+    GetStatusResponse, HostName, NodeStatus, Process, StreamEventsRequest, StreamEventsResponse,
 };
 use pbjson_types::Timestamp;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -108,7 +109,7 @@ fn event(n: u64) -> Event {
             seconds: n as i64,
             nanos: 0,
         }),
-        kind: "credential_read".into(),
+        kind: EventKind::CredentialRead.number(),
         process: Some(Process {
             pid: 40 + n as u32,
             ancestors: vec![Ancestor {
@@ -154,6 +155,7 @@ async fn events_of_before_come_first_and_once() {
         }),
         since,
         last,
+        ..StreamEventsRequest::default()
     };
     let mut all = agent.ask(request(at(0), None, vec![])).await;
     let mut since = agent.ask(request(at(4), None, vec![])).await;
@@ -185,7 +187,7 @@ async fn events_of_before_come_first_and_once() {
     let mut limited = agent.ask(request(at(0), None, vec![])).await;
     let first = match next(&mut limited).await {
         Some(Payload::Gap(gap)) => {
-            assert_eq!(gap.reason, "replay_limited");
+            assert_eq!(gap.reason, GapReason::ReplayLimited.number());
             gap.to.unwrap().seconds as u64 + 1
         }
         other => panic!("not a gap: {other:?}"),
@@ -203,7 +205,7 @@ async fn filters_that_can_never_match_are_refused() {
     let agent = start(Hub::new());
     let filters = [
         Filter {
-            kinds: vec!["credential_red".into()],
+            kinds: vec![99],
             ..Default::default()
         },
         Filter {
@@ -246,7 +248,7 @@ async fn filters_are_applied_by_the_server() {
         .await;
     let mut by_kind = agent
         .stream(Filter {
-            kinds: vec!["process_exit".into()],
+            kinds: vec![EventKind::ProcessExit.number()],
             ..Default::default()
         })
         .await;
@@ -266,7 +268,7 @@ async fn filters_are_applied_by_the_server() {
     sure_event.credential.as_mut().unwrap().confidence = 0.99;
     sure_event.credential.as_mut().unwrap().fingerprint = "kt1:ff".into();
     let exit = Event {
-        kind: "process_exit".into(),
+        kind: EventKind::ProcessExit.number(),
         ..event(3)
     };
     for e in [event(1), event(2), exit, sure_event] {
@@ -386,7 +388,7 @@ async fn a_slow_client_gets_an_exact_gap_in_its_place_and_others_everything() {
                 expected += 1;
             }
             Some(Payload::Gap(gap)) => {
-                assert_eq!(gap.reason, "client_too_slow");
+                assert_eq!(gap.reason, GapReason::ClientTooSlow.number());
                 assert_eq!(gap.from.unwrap().seconds as u64, expected);
                 expected += gap.count;
                 missed += gap.count;
@@ -596,4 +598,118 @@ fn events_make_the_round_trip_through_canonical_json() {
     );
     assert!(json.contains("\"time\":\"1970-01-01T00:00:05"), "{json}");
     assert_eq!(serde_json::from_str::<Event>(&json).unwrap(), e);
+}
+
+/// What gRPC's C core (grpcio 1.85.3, `GetStatus` of `unix:/tmp/capdir/run/k.sock`) sends, as captured: its `:authority`
+/// is the percent-encoded path of the socket.
+const GRPCIO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00$\x04\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x03\
+\x00\x00\x00\x00\x00\x04\x00@\x00\x00\x00\x05\x00@\x00\x00\x00\x06\x00\x00@\x00\xfe\x03\x00\x00\x00\x01\x00\x00\x04\x08\
+\x00\x00\x00\x00\x00\x00?\x00\x01\x00\x00\x00\x04\x01\x00\x00\x00\x00\x00\x01\x00\x01\x04\x00\x00\x00\x01@\x05:path#/\
+keytrail.v1.EventService/GetStatus@\n:authority\x1btmp%2Fcapdir%2Frun%2Fk.sock\x83\x86@\x0ccontent-type\x10application/\
+grpc@\x02te\x08trailers@\x14grpc-accept-encoding\x17identity, deflate, gzip@\x0cgrpc-timeout\x051500m@\nuser-agent0\
+grpc-python/1.85.3 grpc-c/58.0.0 (linux; chttp2)\x00\x00\x04\x08\x00\x00\x00\x00\x01\x00\x00\x00\x05\x00\x00\x05\x00\x01\
+\x00\x00\x00\x01\x00\x00\x00\x00\x00";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_names_the_socket_as_its_host_is_served() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let agent = start(Hub::new());
+    let mut stream = tokio::net::UnixStream::connect(address(&agent.dir).path())
+        .await
+        .unwrap();
+    stream.write_all(GRPCIO).await.unwrap();
+    // The first frame on stream 1 is an answer (HEADERS, 1), not the end of the stream (RST_STREAM, 3).
+    let kind = tokio::time::timeout(Duration::from_secs(10), async {
+        loop {
+            let mut head = [0; 9];
+            stream.read_exact(&mut head).await.unwrap();
+            if head[8] == 1 && head[3] != 8 {
+                return head[3];
+            }
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; length as usize];
+            stream.read_exact(&mut payload).await.unwrap();
+        }
+    });
+    assert_eq!(kind.await.unwrap(), 1);
+    agent.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gaps_beside_a_filter_are_told_once_and_counted() {
+    let agent = start(Hub::new());
+    let gap = |n: u64| Event {
+        kind: EventKind::CoverageGap.number(),
+        time: event(n).time,
+        gap: Some(Gap {
+            reason: GapReason::PayloadTruncated.number(),
+            count: 3,
+            to: event(n).time,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let filter = Filter {
+        hosts: vec!["*.example.com".into()],
+        ..Default::default()
+    };
+    let mut wanted = event(1000);
+    wanted.destination = Some(Destination {
+        hosts: vec![HostName {
+            name: "api.example.com".into(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    });
+    // What was before as well as what comes.
+    for publish in [true, false] {
+        let all = || {
+            (1..=400).for_each(|n| agent.hub.publish(Arc::new(gap(n))));
+            agent.hub.publish(Arc::new(event(900)));
+            agent.hub.publish(Arc::new(wanted.clone()));
+        };
+        if publish {
+            all();
+        }
+        let mut stream = agent
+            .ask(StreamEventsRequest {
+                filter: Some(filter.clone()),
+                since: publish.then(Timestamp::default),
+                ..Default::default()
+            })
+            .await;
+        if !publish {
+            all();
+        }
+        match next(&mut stream).await {
+            Some(Payload::Event(first)) => assert_eq!(first.gap.unwrap().count, 3),
+            other => panic!("{other:?}"),
+        }
+        match next(&mut stream).await {
+            Some(Payload::Gap(rest)) => {
+                assert_eq!(rest.count, 399 * 3);
+                assert!(rest.detail.starts_with("399 more"), "{rest:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(sequence(&mut stream).await, 1000);
+    }
+    // Who asks for gaps gets each.
+    let filter = Filter {
+        kinds: vec![EventKind::CoverageGap.number()],
+        ..filter
+    };
+    let request = StreamEventsRequest {
+        filter: Some(filter),
+        past_only: true,
+        ..Default::default()
+    };
+    let mut stream = agent.ask(request).await;
+    let mut n = 0;
+    while let Some(payload) = next(&mut stream).await {
+        assert!(matches!(payload, Payload::Event(_)));
+        n += 1;
+    }
+    assert_eq!(n, 800);
+    agent.server.shutdown().await;
 }

@@ -95,8 +95,12 @@ fn only_the_stages_that_need_them_know_the_loader_and_the_runtime() {
         ("keytrail-secret", ["aya", "tokio", "tonic"].as_slice()),
         ("keytrail-payload", &["aya", "tokio", "tonic"]),
         ("keytrail-ingest", &["aya", "tokio"]),
-        ("keytrail-core", &["aya", "rusqlite"]),
-        ("keytrail-sensor", &["rusqlite"]),
+        ("keytrail-model", &["prost", "tokio", "tonic"]),
+        (
+            "keytrail-core",
+            &["aya", "prost", "rusqlite", "tokio", "tonic"],
+        ),
+        ("keytrail-sensor", &["prost", "rusqlite", "tokio", "tonic"]),
     ] {
         let output = Command::new(env!("CARGO"))
             .args([

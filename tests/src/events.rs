@@ -1,10 +1,16 @@
 //! Asking events what they claim.
 
+pub use keytrail_model::{
+    Channel, DestinationMethod, EventKind, EvidenceGrade, GapReason, Signal, SourceType, Tier,
+    Transform,
+};
 pub use keytrail_proto::v1::{Event, Gap};
 
 /// Short questions to an event.
 pub trait Ask {
     fn is(&self, kind: &str) -> bool;
+    /// Its kind, as people are shown it.
+    fn what(&self) -> &'static str;
     fn pid(&self) -> u32;
     /// Whether it is about `root` or one of its descendants.
     fn in_tree(&self, root: u32) -> bool;
@@ -20,6 +26,8 @@ pub trait Ask {
     fn grade(&self) -> &str;
     fn channel(&self) -> &str;
     fn transform(&self) -> &str;
+    /// How the destination was found.
+    fn found_by(&self) -> &str;
     /// Address and port of the destination.
     fn peer(&self) -> (&str, u32);
     /// Reason of a gap.
@@ -31,7 +39,11 @@ pub trait Ask {
 
 impl Ask for Event {
     fn is(&self, kind: &str) -> bool {
-        self.kind == kind
+        self.what() == kind
+    }
+
+    fn what(&self) -> &'static str {
+        EventKind::word_of(self.kind)
     }
 
     fn pid(&self) -> u32 {
@@ -71,7 +83,7 @@ impl Ask for Event {
     }
 
     fn source_type(&self) -> &str {
-        self.source.as_ref().map_or("", |s| &s.r#type)
+        SourceType::word_of(self.source.as_ref().map_or(0, |s| s.r#type))
     }
 
     fn path(&self) -> &str {
@@ -83,15 +95,19 @@ impl Ask for Event {
     }
 
     fn grade(&self) -> &str {
-        self.evidence.as_ref().map_or("", |e| &e.grade)
+        EvidenceGrade::word_of(self.evidence.as_ref().map_or(0, |e| e.grade))
     }
 
     fn channel(&self) -> &str {
-        self.evidence.as_ref().map_or("", |e| &e.channel)
+        Channel::word_of(self.evidence.as_ref().map_or(0, |e| e.channel))
     }
 
     fn transform(&self) -> &str {
-        self.evidence.as_ref().map_or("", |e| &e.transform)
+        Transform::word_of(self.evidence.as_ref().map_or(0, |e| e.transform))
+    }
+
+    fn found_by(&self) -> &str {
+        DestinationMethod::word_of(self.evidence.as_ref().map_or(0, |e| e.destination_method))
     }
 
     fn peer(&self) -> (&str, u32) {
@@ -101,7 +117,7 @@ impl Ask for Event {
     }
 
     fn reason(&self) -> &str {
-        self.gap.as_ref().map_or("", |g| &g.reason)
+        GapReason::word_of(self.gap.as_ref().map_or(0, |g| g.reason))
     }
 
     fn sequence(&self) -> u64 {
@@ -109,7 +125,7 @@ impl Ask for Event {
     }
 
     fn brief(&self) -> String {
-        let mut text = format!("#{} {}", self.sequence(), self.kind);
+        let mut text = format!("#{} {}", self.sequence(), self.what());
         if let Some(p) = &self.process {
             text += &format!(
                 " {}[{}] argv {:?} parents {:?}",
@@ -123,7 +139,7 @@ impl Ask for Event {
             text += &format!(" {} {:?} {}", c.kind, c.identifier, c.fingerprint);
         }
         if let Some(s) = &self.source {
-            text += &format!(" from {} {}{}", s.r#type, s.path, s.env_name);
+            text += &format!(" from {} {}{}", self.source_type(), s.path, s.env_name);
         }
         if let Some(d) = &self.destination {
             let hosts: Vec<_> = d
@@ -136,11 +152,15 @@ impl Ask for Event {
         if let Some(e) = &self.evidence {
             text += &format!(
                 " {} {} {} {} {}",
-                e.grade, e.transform, e.channel, e.destination_method, e.hook
+                self.grade(),
+                self.transform(),
+                self.channel(),
+                DestinationMethod::word_of(e.destination_method),
+                e.hook
             );
         }
         if let Some(g) = &self.gap {
-            text += &format!(" gap {} {} count {}", g.reason, g.detail, g.count);
+            text += &format!(" gap {} {} count {}", self.reason(), g.detail, g.count);
         }
         if !self.coverage.is_empty() {
             text += &format!(" coverage {:?}", self.coverage);

@@ -42,6 +42,22 @@ keytrail_tests::cases! {
         go_is_never_silent
         kubectl_is_never_silent
     }
+    tls_programs {
+        go_hey
+        go_gh
+        go_rclone
+        go_restic
+        go_kubectl
+        go_plain
+        go_stripped
+        go_pie
+        openssl_wheel
+        openssl_static
+        openssl_stripped
+        s2n_awscrt
+        nss_tstclnt
+        boringssl_bun
+    }
     sends_tcp {
         found_in_a_file_and_used_at_once
         longer_than_what_is_looked_into
@@ -50,9 +66,22 @@ keytrail_tests::cases! {
         stranger_sends_noise
         read_file_sent_by_the_reader
     }
+    busy {
+        files_that_do_not_answer
+        excluded_places
+        a_trace_ends_beside_a_busy_reader
+        a_file_of_ninety_thousand_credentials
+        it_ends_beside_a_locked_ledger
+    }
     restart {
         killed_in_mid_load
         stopped_and_started
+    }
+    history {
+        used_says_yes_and_never_without_a_use
+        what_nobody_used_is_not_used
+        what_a_client_has_survives_a_kill
+        a_decoy_that_is_read_is_a_finding
     }
     leaks {
         nothing_planted_is_kept
@@ -75,6 +104,7 @@ keytrail_tests::cases! {
         file_in_place_of_the_socket
         without_root
         without_btf
+        in_a_pid_namespace
     }
     cli {
         watch_without_an_agent
@@ -88,12 +118,14 @@ keytrail_tests::cases! {
         watch_begins_with_what_was
         reading_the_events_makes_none
         doctor_names_every_signal
+        own_doings_are_no_uses
         doctor_names_the_better_tier
         demo_shows_a_send
         classify_answers_line_by_line
     }
     grpc {
         health_and_reflection
+        the_stock_python_client_connects
         filters_on_the_server
         events_of_before
         slow_client

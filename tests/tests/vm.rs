@@ -42,6 +42,7 @@ keytrail_tests::cases! {
     }
     bad_places {
         without_btf
+        in_a_pid_namespace
     }
     cli {
         trace_of_a_short_command

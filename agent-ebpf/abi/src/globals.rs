@@ -58,6 +58,10 @@ pub mod field {
         TASK_FILES,
         FILES_FDT,
         FDTABLE_FD,
+        FDTABLE_MAX,
+        FILE_PRIVATE,
+        /// `socket.sk`.
+        SOCKET_SK,
         CRED_EUID,
         CRED_SUID,
         SIGNAL_LIVE,
@@ -163,6 +167,11 @@ pub mod field {
         REGS_SYSCALL,
         /// `pt_regs.ax`: what the call returns.
         REGS_RESULT,
+        /// What Go's calling convention has its arguments in, beside `ax` (x86-64).
+        REGS_BX,
+        REGS_CX,
+        REGS_IP,
+        REGS_FLAGS,
         REGS_ARG0,
         REGS_ARG2,
         REGS_ARG3,
@@ -174,8 +183,13 @@ pub mod field {
         HAS_GROUP_DEAD,
         /// 1: the return address of a function is on the stack (x86).
         RETURN_ON_STACK,
-        /// Bytes of unread ring from which on every record wakes user space.
+        /// Bytes of unread ring from which on any record wakes user space, when it waits.
         WAKE_BYTES,
+        /// Limits of [`crate::budget::passed`], bytes a second, in its order.
+        LIMIT_ANSWERS,
+        LIMIT_KEYS,
+        LIMIT_PROCESS,
+        LIMIT_CONNECTION,
     }
 }
 

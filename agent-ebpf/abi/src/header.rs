@@ -84,4 +84,6 @@ pub mod flags {
     pub const UNCLASSIFIED: u16 = 4;
     /// This is a continuation of the record before of the same call.
     pub const CONTINUED: u16 = 8;
+    /// Payloads of this connection or session right before this one were passed over: it continues nothing.
+    pub const AFTER_HOLE: u16 = 16;
 }

@@ -176,8 +176,8 @@ pub struct FileNew {
     pub file: FileId,
     pub size: u64,
     pub ctime_ns: u64,
-    /// The process is *unknown* from here on, under this `exec_id`, until user space has looked at the file; 0 when
-    /// its state was not touched.
+    /// The process is *unknown* from here on, under this `exec_id` and no other, until user space has looked at the
+    /// file; 0 when it is a holder already.
     pub exec_id: u64,
     pub access: u32,
     /// Components in `names`.
@@ -221,7 +221,7 @@ pub struct Connect {
 const _: () = assert!(size_of::<Connect>() == 80 + 56);
 
 /// Data sizes of [`SockSend`] and [`TlsWrite`] slots: the smallest that fits is reserved.
-pub const PAYLOAD_TIERS: [usize; 3] = [512, 4096, 16384];
+pub const PAYLOAD_TIERS: [usize; 4] = [256, 1024, 4096, 16384];
 /// Most bytes captured of one call (as several records with [`crate::header::flags::CONTINUED`]).
 pub const PAYLOAD_MAX: usize = 64 * 1024;
 /// Bytes captured of a send that already looks like a TLS record, other than a handshake.
@@ -268,6 +268,12 @@ pub struct TlsWrite {
     pub data_len: u32,
     /// The uprobe cookie: which attachment (library and function) fired.
     pub cookie: u64,
+    /// Address of the `struct sock` that the session itself names, 0 when it was not looked for or not proven.
+    pub sock: u64,
+    /// Its ports in host byte order: the address alone may be that of another socket later.
+    pub local_port: u16,
+    pub peer_port: u16,
+    pub pad: u32,
 }
 
-const _: () = assert!(size_of::<TlsWrite>() == 80 + 40);
+const _: () = assert!(size_of::<TlsWrite>() == 80 + 56);

@@ -9,6 +9,9 @@ pub const PROC_UNKNOWN: u32 = 1;
 pub const PROC_HOLDER: u32 = 2;
 /// The agent itself: nothing it does is recorded.
 pub const PROC_IGNORED: u32 = 3;
+/// The process holds credentials, but none beside keys that never travel by themselves (the private key of a server):
+/// what it answers on connections it accepted is looked at as a sample only. Whatever else it sends is captured.
+pub const PROC_KEYS: u32 = 4;
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,11 +77,24 @@ pub struct TlsCall {
 
 const _: () = assert!(size_of::<TlsCall>() == 56);
 
-/// The last send of a thread, so that the same bytes are captured once: key is pid_tgid, value of `SENDS`.
+/// Value of the `GO_SITES` map, whose key is the lower half of an attachment's cookie: where `net.(*TCPConn).Write` and
+/// `net.(*conn).Write` begin, relative to the probed instruction; 0 for one that the program does not have.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GoSite {
+    pub tcp_write: u64,
+    pub conn_write: u64,
+}
+
+const _: () = assert!(size_of::<GoSite>() == 16);
+
+/// Most attachments whose sites are known.
+pub const GO_SITES_MAX: u32 = 1024;
+
+/// The last send of a socket, so that the same bytes are captured once.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SendCall {
-    pub sock: u64,
     /// User address of the first byte (or of the segment array).
     pub base: u64,
     /// Bytes of the call.
@@ -88,7 +104,7 @@ pub struct SendCall {
     pub pad: u32,
 }
 
-const _: () = assert!(size_of::<SendCall>() == 32);
+const _: () = assert!(size_of::<SendCall>() == 24);
 
 /// Key of the `READ_SEEN` map: one record per program and version of a file. The value is the process's start, cut to
 /// whole [`READ_TICK_NS`], plus the number of its execs: a program executed by the same process reads anew.
@@ -119,7 +135,10 @@ pub mod counter {
     pub const PROCS_FULL: usize = 3;
     /// First of the per-kind counters of records that found no room in the ring.
     pub const LOST: usize = 4;
-    pub const COUNT: usize = LOST + crate::Kind::COUNT;
+    /// First of the counters of payloads that were passed over, by limit: sends, and then TLS writes.
+    pub const PASSED_SENDS: usize = LOST + crate::Kind::COUNT;
+    pub const PASSED_TLS: usize = PASSED_SENDS + crate::passed::COUNT;
+    pub const COUNT: usize = PASSED_TLS + crate::passed::COUNT;
 }
 
 /// Words of the `WATCHED_BITS` map: a bit per hash of a watched inode number, asked before anything dear.

@@ -6,7 +6,8 @@ use keytrail_proto::v1::event_service_client::EventServiceClient;
 use std::fmt;
 use std::io;
 use tokio::net::UnixStream;
-use tonic::transport::{Channel, Endpoint};
+pub use tonic::transport::Channel;
+use tonic::transport::Endpoint;
 
 /// A client of one agent.
 pub type Client = EventServiceClient<Channel>;
@@ -65,6 +66,15 @@ impl ClientError {
 /// # Errors
 /// [`ClientError`], made for showing to a person.
 pub async fn connect(address: &Address) -> Result<Client, ClientError> {
+    let channel = connect_channel(address).await?;
+    Ok(EventServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
+}
+
+/// As [`connect`], for clients of any of the agent's services.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_channel(address: &Address) -> Result<Channel, ClientError> {
     // The transport wraps errors beyond recognition: the connection is made here and handed over.
     let stream = UnixStream::connect(address.path())
         .await
@@ -77,12 +87,11 @@ pub async fn connect(address: &Address) -> Result<Client, ClientError> {
         async move { stream }
     });
     // The name is only the `:authority` of the requests: the socket is above.
-    let channel = Endpoint::from_static("http://keytrail")
+    Endpoint::from_static("http://keytrail")
         .connect_with_connector(connector)
         .await
         .map_err(|e| ClientError::Other {
             address: address.clone(),
             message: format!("does not speak gRPC: {e}"),
-        })?;
-    Ok(EventServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
+        })
 }

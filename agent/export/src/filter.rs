@@ -1,35 +1,21 @@
 //! Server-side filters of a stream.
 
-use globset::{GlobBuilder, GlobMatcher};
+use super::names::{MAX_ENTRIES, Names};
+use keytrail_model::{EventKind, EvidenceGrade};
 use keytrail_proto::v1::{Event, Filter};
 
 /// Fingerprints begin with this (the version of the scheme), so people may leave it out.
 const FINGERPRINT_PREFIX: &str = "kt1:";
 /// Shortest prefix of a fingerprint's digits that is taken for one.
 const FINGERPRINT_MIN: usize = 8;
-/// Most entries in each list of a filter: they are compared with every event.
-const MAX_ENTRIES: usize = 256;
-/// Longest entry, bytes.
-const MAX_PATTERN: usize = 1024;
-
-/// Kinds of event there are: a filter on another one would be silent for ever.
-pub const KINDS: &[&str] = &[
-    "credential_read",
-    "credential_opened",
-    "credential_exposed",
-    "credential_sent",
-    "credential_created",
-    "coverage_gap",
-    "process_start",
-    "process_exit",
-];
 
 /// A filter checked once, to be asked of every event.
 #[derive(Clone, Debug, Default)]
 pub struct EventFilter {
     filter: Filter,
-    /// The entries of `credentials` that are patterns.
-    patterns: Vec<GlobMatcher>,
+    credentials: Names,
+    hosts: Names,
+    processes: Names,
 }
 
 impl EventFilter {
@@ -37,13 +23,15 @@ impl EventFilter {
     /// A sentence for the client when the filter is too large, when its confidence is not a number from 0 to 1, or when
     /// an entry can never match: no such kind, an empty text, a pattern that is none.
     pub fn new(filter: Filter) -> Result<EventFilter, String> {
-        if filter
-            .kinds
-            .len()
-            .max(filter.credentials.len())
-            .max(filter.pids.len())
-            > MAX_ENTRIES
-        {
+        let numbers = [
+            filter.kinds.len(),
+            filter.pids.len(),
+            filter.grades.len(),
+            filter.except_kinds.len(),
+            filter.except_pids.len(),
+            filter.except_grades.len(),
+        ];
+        if numbers.into_iter().any(|n| n > MAX_ENTRIES) {
             return Err(format!(
                 "a filter may have at most {MAX_ENTRIES} entries of a kind"
             ));
@@ -51,90 +39,142 @@ impl EventFilter {
         if !(0.0..=1.0).contains(&filter.min_confidence) {
             return Err("min_confidence must be between 0 and 1".into());
         }
-        if let Some(kind) = filter.kinds.iter().find(|k| !KINDS.contains(&k.as_str())) {
+        let unknown = |kind: &&i32| EventKind::of_number(**kind).is_none();
+        let mut kinds = filter.kinds.iter().chain(&filter.except_kinds);
+        if let Some(kind) = kinds.find(unknown) {
+            let kinds: Vec<_> = EventKind::ALL.iter().map(|k| k.word()).collect();
             return Err(format!(
-                "there is no kind of event {kind:?}; kinds are {}",
-                KINDS.join(", ")
+                "there is no kind of event {kind}; kinds are {}",
+                kinds.join(", ")
             ));
         }
-        let patterns = patterns(&filter.credentials)?;
-        Ok(EventFilter { filter, patterns })
+        let unknown = |grade: &&i32| EvidenceGrade::of_number(**grade).is_none();
+        let mut grades = filter.grades.iter().chain(&filter.except_grades);
+        if let Some(grade) = grades.find(unknown) {
+            let grades: Vec<_> = EvidenceGrade::ALL.iter().map(|g| g.word()).collect();
+            return Err(format!(
+                "there is no grade of evidence {grade}; grades are {}",
+                grades.join(", ")
+            ));
+        }
+        Ok(EventFilter {
+            credentials: Names::new(
+                &filter.credentials,
+                "a credential is named by its kind, identifier or fingerprint",
+            )?,
+            hosts: Names::new(&filter.hosts, "a host is named by its name or address")?,
+            processes: Names::new(&filter.processes, "a process is named by its program")?,
+            filter,
+        })
     }
 
     /// Whether events that are only the context of others can pass.
     pub(super) fn wants_context(&self) -> bool {
-        self.passes_kind("process_start") || self.passes_kind("process_exit")
+        let mut kinds = EventKind::ALL.iter().filter(|kind| kind.is_context());
+        kinds.any(|kind| self.passes_kind(kind.number()))
+    }
+
+    /// Whether less is asked for than gaps concern: then the same gap again and again is not worth a message each.
+    pub(super) fn narrows(&self) -> bool {
+        let asks_for_gaps = self.filter.kinds.contains(&EventKind::CoverageGap.number());
+        !asks_for_gaps
+            && (self.filter.min_confidence > 0.0
+                || !self.filter.pids.is_empty()
+                || !self.filter.except_pids.is_empty()
+                || !self.filter.grades.is_empty()
+                || !self.filter.except_grades.is_empty()
+                || !self.credentials.is_empty()
+                || !self.hosts.is_empty()
+                || !self.processes.is_empty())
     }
 
     /// Whether an event passes all filters that are set.
     pub fn passes(&self, event: &Event) -> bool {
-        self.passes_kind(&event.kind) && self.passes_credential(event) && self.passes_pid(event)
+        self.passes_kind(event.kind)
+            && self.passes_process(event)
+            // A gap concerns every credential: a filter must not make a blind spot silent. Nothing is claimed by it.
+            && (is_gap(event)
+                || self.passes_credential(event)
+                    && self.passes_grade(event)
+                    && self.passes_host(event))
     }
 
-    fn passes_kind(&self, kind: &str) -> bool {
-        if self.filter.kinds.is_empty() {
-            return kind != "process_start" && kind != "process_exit";
+    fn passes_kind(&self, kind: i32) -> bool {
+        if self.filter.except_kinds.contains(&kind) {
+            return false;
         }
-        self.filter.kinds.iter().any(|k| k == kind)
+        if self.filter.kinds.is_empty() {
+            return !EventKind::of_number(kind).is_some_and(EventKind::is_context);
+        }
+        self.filter.kinds.contains(&kind)
     }
 
     fn passes_credential(&self, event: &Event) -> bool {
-        if self.filter.credentials.is_empty() && self.filter.min_confidence <= 0.0 {
-            return true;
-        }
-        let Some(credential) = &event.credential else {
-            // A gap concerns every credential: a filter must not make a blind spot silent. Nothing is claimed by it.
-            return event.kind == "coverage_gap";
+        let (kind, identifier, fingerprint, confidence) = match &event.credential {
+            Some(c) => (&*c.kind, &*c.identifier, &*c.fingerprint, c.confidence),
+            None => ("", "", "", 0.0),
         };
-        let wanted = |text: &String| {
-            *text == credential.kind
-                || (!credential.identifier.is_empty() && *text == credential.identifier)
-                || is_fingerprint(text, &credential.fingerprint)
-        };
-        let by_pattern = |pattern: &GlobMatcher| {
-            pattern.is_match(&credential.kind)
-                || (!credential.identifier.is_empty() && pattern.is_match(&credential.identifier))
-        };
-        credential.confidence >= self.filter.min_confidence
-            && (self.filter.credentials.is_empty()
-                || self.filter.credentials.iter().any(wanted)
-                || self.patterns.iter().any(by_pattern))
+        confidence >= self.filter.min_confidence
+            && self.credentials.pass(|name| {
+                name.is(kind)
+                    || name.is(identifier)
+                    || name
+                        .literal()
+                        .is_some_and(|text| is_fingerprint(text, fingerprint))
+            })
     }
 
-    fn passes_pid(&self, event: &Event) -> bool {
-        if self.filter.pids.is_empty() {
-            return true;
-        }
-        let Some(process) = &event.process else {
-            return event.kind == "coverage_gap";
+    fn passes_grade(&self, event: &Event) -> bool {
+        let grade = event.evidence.as_ref().map_or(0, |e| e.grade);
+        (self.filter.grades.is_empty() || self.filter.grades.contains(&grade))
+            && !self.filter.except_grades.contains(&grade)
+    }
+
+    fn passes_host(&self, event: &Event) -> bool {
+        let Some(to) = &event.destination else {
+            return self.hosts.pass(|_| false);
         };
-        let wanted = |pid: u32| self.filter.pids.contains(&pid);
-        wanted(process.pid) || process.ancestors.iter().any(|a| wanted(a.pid))
+        self.hosts.pass(|name| {
+            name.is_address(&to.ip)
+                || name.is(&to.socket_path)
+                || to
+                    .hosts
+                    .iter()
+                    .any(|host| name.is(without_port(&host.name)))
+        })
+    }
+
+    /// By pid, of the process or one above it; and by the name or path of its program.
+    fn passes_process(&self, event: &Event) -> bool {
+        let Some(process) = &event.process else {
+            let nobody = self.filter.pids.is_empty() && self.processes.pass(|_| false);
+            return nobody || is_gap(event);
+        };
+        let line = |pids: &[u32]| {
+            pids.contains(&process.pid) || process.ancestors.iter().any(|a| pids.contains(&a.pid))
+        };
+        let path = process.executable.as_ref().map_or("", |e| e.path.as_str());
+        let program = path.rsplit('/').next().unwrap_or_default();
+        (self.filter.pids.is_empty() || line(&self.filter.pids))
+            && !line(&self.filter.except_pids)
+            && self
+                .processes
+                .pass(|name| name.is(program) || name.is(&process.comm) || name.is(path))
     }
 }
 
-/// The entries with wildcards, `*` and `**` alike for any characters.
-fn patterns(credentials: &[String]) -> Result<Vec<GlobMatcher>, String> {
-    let mut out = Vec::new();
-    for text in credentials {
-        if text.trim().is_empty() {
-            return Err("a credential is named by its kind, identifier or fingerprint: an empty text names none".into());
+/// `host:443` is `host`; an address in brackets or without is left whole.
+fn without_port(name: &str) -> &str {
+    match name.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') && port.bytes().all(|b| b.is_ascii_digit()) => {
+            host
         }
-        if text.len() > MAX_PATTERN {
-            return Err(format!(
-                "a credential's name has at most {MAX_PATTERN} bytes"
-            ));
-        }
-        if !text.contains(['*', '?', '[', '{']) {
-            continue;
-        }
-        let glob = GlobBuilder::new(text)
-            .literal_separator(false)
-            .build()
-            .map_err(|e| format!("{text:?} is not a pattern: {}", e.kind()))?;
-        out.push(glob.compile_matcher());
+        _ => name,
     }
-    Ok(out)
+}
+
+fn is_gap(event: &Event) -> bool {
+    event.kind == EventKind::CoverageGap.number()
 }
 
 fn is_fingerprint(text: &str, fingerprint: &str) -> bool {
@@ -150,9 +190,13 @@ mod tests {
     use super::*;
     use keytrail_proto::v1::{Ancestor, Credential, Process};
 
-    fn event(kind: &str) -> Event {
+    fn kind(word: &str) -> i32 {
+        EventKind::of_word(word).map_or(99, EventKind::number)
+    }
+
+    fn event(word: &str) -> Event {
         Event {
-            kind: kind.into(),
+            kind: kind(word),
             process: Some(Process {
                 pid: 42,
                 ancestors: vec![Ancestor {
@@ -183,9 +227,9 @@ mod tests {
         let all = with(|_| {});
         assert!(all.passes(&event("credential_read")));
         assert!(!all.passes(&event("process_start")));
-        assert!(with(|f| f.kinds = vec!["process_start".into()]).passes(&event("process_start")));
+        assert!(with(|f| f.kinds = vec![kind("process_start")]).passes(&event("process_start")));
         assert!(
-            !with(|f| f.kinds = vec!["credential_sent".into()]).passes(&event("credential_read"))
+            !with(|f| f.kinds = vec![kind("credential_sent")]).passes(&event("credential_read"))
         );
     }
 
@@ -256,7 +300,9 @@ mod tests {
             );
         }
         refused(&|f| f.credentials = vec!["*".repeat(2000)]);
-        assert!(refused(&|f| f.kinds = vec!["sent".into()]).contains("credential_sent"));
+        for number in [0, 99] {
+            assert!(refused(&|f| f.kinds = vec![number]).contains("credential_sent"));
+        }
     }
 
     #[test]
@@ -289,11 +335,88 @@ mod tests {
     #[test]
     fn a_gap_without_process_passes_filters_on_processes_and_credentials() {
         let gap = Event {
-            kind: "coverage_gap".into(),
+            kind: kind("coverage_gap"),
             ..Default::default()
         };
         assert!(with(|f| f.pids = vec![1]).passes(&gap));
         assert!(with(|f| f.credentials = vec!["octocat".into()]).passes(&gap));
-        assert!(!with(|f| f.kinds = vec!["credential_sent".into()]).passes(&gap));
+        assert!(!with(|f| f.kinds = vec![kind("credential_sent")]).passes(&gap));
+    }
+
+    #[test]
+    fn grades_hosts_and_processes_and_what_is_left_out() {
+        use keytrail_proto::v1::{Destination, Evidence, Executable, HostName};
+        let mut sent = event("credential_sent");
+        sent.evidence = Some(Evidence {
+            grade: EvidenceGrade::Observed.number(),
+            ..Default::default()
+        });
+        sent.destination = Some(Destination {
+            ip: "10.1.2.3".into(),
+            hosts: vec![HostName {
+                name: "api.example.com:443".into(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        });
+        let process = sent.process.as_mut().unwrap();
+        process.comm = "worker".into();
+        process.executable = Some(Executable {
+            path: "/usr/bin/python3.11".into(),
+            ..Default::default()
+        });
+        let gap = Event {
+            kind: kind("coverage_gap"),
+            ..Default::default()
+        };
+        let read = event("credential_read");
+        type Set = fn(&mut Filter, &str);
+        let hosts: Set = |f, text| f.hosts = vec![text.into()];
+        let processes: Set = |f, text| f.processes = vec![text.into()];
+        let grades: Set = |f, text| {
+            f.grades = vec![EvidenceGrade::of_word(text).unwrap().number()];
+        };
+        let except: Set = |f, text| {
+            f.except_grades = vec![EvidenceGrade::of_word(text).unwrap().number()];
+        };
+        for (set, text, of_sent, of_read) in [
+            (hosts, "*.example.com", true, false),
+            (hosts, "10.0.0.0/8", true, false),
+            (hosts, "10.1.2.3", true, false),
+            (hosts, "example.com", false, false),
+            (hosts, "!*.example.com", false, true),
+            (hosts, "!10.0.0.0/8", false, true),
+            (processes, "python*", true, false),
+            (processes, "worker", true, false),
+            (processes, "/usr/*/python3.11", true, false),
+            (processes, "!python3.11", false, true),
+            (grades, "observed", true, false),
+            (grades, "lineage", false, false),
+            (except, "observed", false, true),
+        ] {
+            let filter = with(|f| set(f, text));
+            assert_eq!(filter.passes(&sent), of_sent, "{text}");
+            assert_eq!(filter.passes(&read), of_read, "{text}");
+            assert!(filter.passes(&gap) && filter.narrows(), "{text}");
+        }
+        let left_out = with(|f| {
+            f.except_kinds = vec![kind("credential_read"), kind("coverage_gap")];
+            f.credentials = vec!["!gitlab-*".into()];
+        });
+        assert!(left_out.passes(&sent) && !left_out.passes(&read) && !left_out.passes(&gap));
+        assert!(!with(|f| f.credentials = vec!["!github-*".into()]).passes(&sent));
+        assert!(!with(|f| f.credentials = vec!["!01234567".into()]).passes(&sent));
+        for pid in [42, 7] {
+            assert!(!with(|f| f.except_pids = vec![pid]).passes(&sent), "{pid}");
+        }
+        assert!(with(|f| f.except_pids = vec![43]).passes(&sent));
+        assert!(!with(|_| {}).narrows());
+        assert!(
+            !with(|f| {
+                f.kinds = vec![kind("coverage_gap")];
+                f.hosts = vec!["x".into()];
+            })
+            .narrows()
+        );
     }
 }

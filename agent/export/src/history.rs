@@ -1,11 +1,13 @@
 //! The events of before: what a reader that comes late can still be told.
 
 use super::filter::EventFilter;
+use keytrail_model::{EventKind, GapReason};
 use keytrail_proto::v1::{Event, Gap};
 use pbjson_types::Timestamp;
 use prost::Message as _;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Bytes (encoded) of events that are remembered, of process_start and process_exit, and of all others: there may be
 /// any number of the former, and they must not push out what they are the context of.
@@ -19,12 +21,21 @@ pub struct Replay {
     pub since: Option<Timestamp>,
     /// The newest so many that pass the reader's filter.
     pub last: Option<u32>,
+    /// Those up to this time, and nothing that comes later.
+    pub until: Option<Timestamp>,
+    /// Nothing of after.
+    pub past_only: bool,
 }
 
 impl Replay {
+    /// Whether an event of this time is early enough.
+    pub fn is_in_time(&self, time: Option<Timestamp>) -> bool {
+        self.until.is_none_or(|until| key(time) <= key(Some(until)))
+    }
+
     /// Whether anything of before is asked for.
     pub fn is_some(&self) -> bool {
-        self.since.is_some() || self.last.is_some()
+        self.since.is_some() || self.last.is_some() || self.past_only
     }
 }
 
@@ -60,22 +71,44 @@ impl Shelf {
 /// The newest events, in bounds.
 #[derive(Debug, Default)]
 pub struct History {
+    /// When remembering began; `None` when nothing was before.
+    began: Option<Timestamp>,
     count: u64,
     events: Shelf,
     context: Shelf,
 }
 
 impl History {
+    /// One that begins now.
+    pub fn new() -> History {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        History {
+            began: Some(Timestamp {
+                seconds: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
+                nanos: now.subsec_nanos().cast_signed(),
+            }),
+            ..History::default()
+        }
+    }
+
     pub fn push(&mut self, event: &Event) {
         self.count += 1;
+        // What was found at the start has a time a little before it.
+        self.began = self.began.map(|began| match event.time {
+            Some(time) if key(Some(time)) < key(Some(began)) => time,
+            _ => began,
+        });
         let kept = Kept {
             order: self.count,
             time: event.time,
             body: event.encode_to_vec().into(),
         };
-        match event.kind.as_str() {
-            "process_start" | "process_exit" => self.context.push(kept, MAX_CONTEXT),
-            _ => self.events.push(kept, MAX_EVENTS),
+        if EventKind::of_number(event.kind).is_some_and(EventKind::is_context) {
+            self.context.push(kept, MAX_CONTEXT);
+        } else {
+            self.events.push(kept, MAX_EVENTS);
         }
     }
 
@@ -90,6 +123,7 @@ impl History {
             replay
                 .since
                 .is_none_or(|since| key(time) >= key(Some(since)))
+                && replay.is_in_time(time)
         };
         let mut kept: Vec<Kept> = shelves
             .iter()
@@ -103,7 +137,16 @@ impl History {
             .filter_map(|shelf| shelf.forgotten)
             .filter(|time| wanted(*time))
             .max_by_key(|time| key(*time));
-        Snapshot { kept, forgotten }
+        // Who asks for all there is (the beginning of time) means what is remembered; any other time is a question.
+        let before = replay.since.filter(|since| since.seconds > 0);
+        let began = self
+            .began
+            .filter(|began| before.is_some_and(|since| key(Some(since)) < key(Some(*began))));
+        Snapshot {
+            kept,
+            forgotten,
+            began,
+        }
     }
 }
 
@@ -112,6 +155,8 @@ impl History {
 pub struct Snapshot {
     kept: Vec<Kept>,
     forgotten: Option<Option<Timestamp>>,
+    /// Asked for from before this time on, when nothing was remembered yet.
+    began: Option<Timestamp>,
 }
 
 impl Snapshot {
@@ -123,26 +168,39 @@ impl Snapshot {
     ) -> (VecDeque<Arc<Event>>, Option<Gap>) {
         let most = last.map_or(usize::MAX, |n| n as usize);
         let mut out = VecDeque::new();
+        let mut counted = 0;
         for kept in self.kept.iter().rev() {
-            if out.len() >= most {
+            if counted >= most {
                 break;
             }
             // Encoded by ourselves: it decodes.
             if let Ok(event) = Event::decode(&kept.body[..])
                 && filter.passes(&event)
             {
+                // Gaps beside what was asked for are not what was asked for.
+                counted += usize::from(event.gap.is_none() || !filter.narrows());
                 out.push_front(Arc::new(event));
             }
         }
         // With as many as were asked for, nothing is missing.
-        let gap = self.forgotten.filter(|_| out.len() < most).map(|to| Gap {
-            reason: "replay_limited".into(),
+        if counted >= most {
+            return (out, None);
+        }
+        let forgotten = self.forgotten.map(|to| Gap {
+            reason: GapReason::ReplayLimited.number(),
             detail: "events of before this time are no longer in the agent's memory".into(),
             remedy: "keep a `keytrail watch` running".into(),
             to,
             ..Gap::default()
         });
-        (out, gap)
+        let began = self.began.map(|began| Gap {
+            reason: GapReason::ReplayLimited.number(),
+            detail: "this agent's memory begins when it was started: nothing of before this time is in it".into(),
+            remedy: "keep a `keytrail watch` running".into(),
+            to: Some(began),
+            ..Gap::default()
+        });
+        (out, forgotten.or(began))
     }
 }
 
@@ -165,7 +223,7 @@ mod tests {
                 seconds: n,
                 nanos: 0,
             }),
-            kind: kind.into(),
+            kind: EventKind::of_word(kind).unwrap().number(),
             coverage: vec!["x".repeat(size)],
             ..Default::default()
         }
@@ -181,7 +239,7 @@ mod tests {
     fn since(seconds: i64) -> Replay {
         Replay {
             since: Some(Timestamp { seconds, nanos: 0 }),
-            last: None,
+            ..Replay::default()
         }
     }
 
@@ -205,7 +263,10 @@ mod tests {
         };
         assert_eq!(told(&history, &all, last(2)), (vec![8, 9], None));
         assert_eq!(told(&history, &all, last(0)), (vec![], None));
-        let kinds = vec!["credential_read".into(), "process_start".into()];
+        let kinds = vec![
+            EventKind::CredentialRead.number(),
+            EventKind::ProcessStart.number(),
+        ];
         let filter = EventFilter::new(Filter {
             kinds,
             ..Default::default()
@@ -229,9 +290,39 @@ mod tests {
         assert_eq!(gap, Some(kept[0] as i64 - 1));
         assert_eq!(told(&history, &all, since(190)).1, None);
         let last = Replay {
-            since: None,
             last: Some(3),
+            ..Replay::default()
         };
         assert_eq!(told(&history, &all, last), (vec![198, 199, 200], None));
+    }
+
+    #[test]
+    fn what_was_before_the_memory_is_asked_for_in_vain_and_told() {
+        let mut history = History {
+            began: Some(Timestamp {
+                seconds: 100,
+                nanos: 0,
+            }),
+            ..History::default()
+        };
+        (100..110).for_each(|n| history.push(&event(n, "credential_read", 0)));
+        let all = EventFilter::default();
+        assert_eq!(told(&history, &all, since(50)).1, Some(100));
+        assert_eq!(told(&history, &all, since(100)).1, None);
+        // All there is, is all there is.
+        assert_eq!(told(&history, &all, since(0)).1, None);
+        let last = Replay {
+            last: Some(3),
+            ..since(50)
+        };
+        assert_eq!(told(&history, &all, last), (vec![107, 108, 109], None));
+        let until = Replay {
+            until: Some(Timestamp {
+                seconds: 103,
+                nanos: 0,
+            }),
+            ..since(101)
+        };
+        assert_eq!(told(&history, &all, until).0, [101, 102, 103]);
     }
 }

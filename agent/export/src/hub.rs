@@ -6,6 +6,8 @@
 
 use super::filter::EventFilter;
 use super::history::{History, Replay, Snapshot};
+use keytrail_model::EventKind;
+use keytrail_model::GapReason;
 use keytrail_proto::v1::{Event, Gap};
 use pbjson_types::Timestamp;
 use prost::Message as _;
@@ -40,13 +42,13 @@ impl Item {
     /// The gap record a missed interval is reported as.
     pub fn gap(count: u64, from: Option<Timestamp>, to: Option<Timestamp>) -> Gap {
         Gap {
-            reason: "client_too_slow".into(),
+            reason: GapReason::ClientTooSlow.number(),
             detail: format!("{count} events were not sent because this client read too slowly"),
             remedy: "filter on the server, or read faster".into(),
             count,
             from,
             to,
-            signal: String::new(),
+            signal: 0,
         }
     }
 }
@@ -62,6 +64,8 @@ pub struct Hub {
 struct Readers {
     closed: bool,
     list: Vec<Arc<Reader>>,
+    /// Epoch and number of the last event that was published.
+    published: (u64, u64),
     /// Under the same lock, so that each event is either of before or of after a subscription.
     history: Option<History>,
 }
@@ -79,6 +83,10 @@ struct ReaderState {
     queue: VecDeque<(Item, usize)>,
     bytes: usize,
     closed: bool,
+    /// Closed to make room for another.
+    evicted: bool,
+    /// When something was last taken from the queue, or lay in an empty one.
+    read: Option<Instant>,
     waker: Option<Waker>,
 }
 
@@ -90,6 +98,7 @@ pub struct Subscription {
     /// Events of before that are still to be read.
     before: VecDeque<Arc<Event>>,
     forgotten: Option<Gap>,
+    published: (u64, u64),
 }
 
 /// What [`Subscription::wait`] came back with.
@@ -110,7 +119,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Hub {
     /// A hub that remembers events, and whose readers get queues of [`QUEUE`].
     pub fn new() -> Arc<Hub> {
-        Hub::make(QUEUE, Some(History::default()))
+        Hub::make(QUEUE, Some(History::new()))
     }
 
     /// A hub that remembers nothing, and whose readers get queues of `queue` events (at least 1).
@@ -135,6 +144,11 @@ impl Hub {
         if let Some(history) = &mut readers.history {
             history.push(&event);
         }
+        // Beginnings and ends of processes are not remembered.
+        let context = EventKind::of_number(event.kind).is_some_and(EventKind::is_context);
+        if let Some(id) = event.id.as_ref().filter(|_| !context) {
+            readers.published = readers.published.max((id.epoch, id.sequence));
+        }
         for reader in &readers.list {
             if reader.filter.passes(&event) {
                 reader.push(&event, *size.get_or_insert_with(|| event.encoded_len()));
@@ -142,7 +156,8 @@ impl Hub {
         }
     }
 
-    /// Adds a reader; `None` when the hub is closed or has [`MAX_READERS`].
+    /// Adds a reader; `None` when the hub is closed. Where there are [`MAX_READERS`], the one that has not read for
+    /// longest is sent away, so that clients that do not read lock nobody out.
     pub fn subscribe(self: &Arc<Self>, filter: EventFilter) -> Option<Subscription> {
         self.subscribe_with(filter, self.queue, Replay::default())
     }
@@ -155,8 +170,11 @@ impl Hub {
         replay: Replay,
     ) -> Option<Subscription> {
         let mut readers = lock(&self.readers);
-        if readers.closed || readers.list.len() >= MAX_READERS {
+        if readers.closed {
             return None;
+        }
+        if readers.list.len() >= MAX_READERS {
+            readers.evict();
         }
         let reader = Arc::new(Reader {
             filter,
@@ -168,6 +186,7 @@ impl Hub {
             Some(history) if replay.is_some() => history.snapshot(replay, &reader.filter),
             _ => Snapshot::default(),
         };
+        let published = readers.published;
         // Decoding takes a while: not under the lock that the engine needs.
         drop(readers);
         let (before, forgotten) = snapshot.select(&reader.filter, replay.last);
@@ -176,6 +195,7 @@ impl Hub {
             reader,
             before,
             forgotten,
+            published,
         })
     }
 
@@ -212,9 +232,39 @@ impl Hub {
     }
 }
 
+impl Readers {
+    fn evict(&mut self) {
+        // Who has nothing to read cannot be late: of those only, the last to come.
+        let slowest = self
+            .list
+            .iter()
+            .enumerate()
+            .filter_map(|(at, reader)| Some((lock(&reader.state).behind_since()?, at)))
+            .min()
+            .map_or(self.list.len() - 1, |(_, at)| at);
+        let reader = self.list.remove(slowest);
+        let mut state = lock(&reader.state);
+        (state.closed, state.evicted) = (true, true);
+        (state.queue, state.bytes) = (VecDeque::new(), 0);
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl ReaderState {
+    /// Since when something has been waiting to be read.
+    fn behind_since(&self) -> Option<Instant> {
+        self.read.filter(|_| !self.queue.is_empty())
+    }
+}
+
 impl Reader {
     fn push(&self, event: &Arc<Event>, size: usize) {
         let mut state = lock(&self.state);
+        if state.queue.is_empty() {
+            state.read = Some(Instant::now());
+        }
         let room = state.queue.len() < self.capacity
             && (state.bytes + size <= self.capacity * BYTES_PER_EVENT || state.queue.is_empty());
         // A gap does not count against the capacity: there is at most one behind each run of events.
@@ -257,9 +307,24 @@ impl Subscription {
         }
     }
 
+    /// The next event of before, if there is one more.
+    pub fn before(&mut self) -> Option<Arc<Event>> {
+        self.before.pop_front()
+    }
+
     /// What has to be said about events of before that were asked for and are not known any more.
     pub fn forgotten(&mut self) -> Option<Gap> {
         self.forgotten.take()
+    }
+
+    /// Epoch and number of the last event that was published before this began.
+    pub(super) fn published(&self) -> (u64, u64) {
+        self.published
+    }
+
+    /// Whether the stream ended because another reader needed the place.
+    pub fn was_evicted(&self) -> bool {
+        lock(&self.reader.state).evicted
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Item>> {
@@ -269,6 +334,7 @@ impl Subscription {
         let mut state = lock(&self.reader.state);
         if let Some((item, size)) = state.queue.pop_front() {
             state.bytes -= size;
+            state.read = Some(Instant::now());
             return Poll::Ready(Some(item));
         }
         if state.closed {
@@ -308,7 +374,7 @@ mod tests {
 
     fn event(n: i64) -> Arc<Event> {
         Arc::new(Event {
-            kind: "credential_read".into(),
+            kind: keytrail_model::EventKind::CredentialRead.number(),
             time: Some(Timestamp {
                 seconds: n,
                 nanos: 0,
@@ -415,7 +481,7 @@ mod tests {
         let hub = Hub::new();
         let from_the_beginning = Replay {
             since: Some(Timestamp::default()),
-            last: None,
+            ..Replay::default()
         };
         // Subscribe again and again while somebody publishes.
         let publisher = {
@@ -444,14 +510,39 @@ mod tests {
         assert!(drain(&mut reader).is_empty());
     }
 
+    /// The one that has had something to read for longest goes, and knows why; who reads stays.
+    #[test]
+    fn who_does_not_read_locks_nobody_out() {
+        let hub = Hub::new();
+        let mut all: Vec<_> = (0..MAX_READERS)
+            .map(|_| hub.subscribe(EventFilter::default()).unwrap())
+            .collect();
+        hub.publish(event(1));
+        for (n, reader) in all.iter_mut().enumerate() {
+            if n != 7 {
+                assert_eq!(drain(reader), ["1"]);
+            }
+        }
+        let mut new = hub.subscribe(EventFilter::default()).unwrap();
+        hub.publish(event(2));
+        assert_eq!(drain(&mut new), ["2"]);
+        for (n, reader) in all.iter_mut().enumerate() {
+            let expected: &[&str] = if n == 7 { &[] } else { &["2"] };
+            assert_eq!(drain(reader), expected);
+            assert_eq!(reader.was_evicted(), n == 7);
+        }
+        assert_eq!(all[7].wait(Duration::ZERO), Next::Closed);
+    }
+
     #[test]
     fn readers_are_bounded_and_leave() {
         let hub = Hub::new();
         let all: Vec<_> = (0..MAX_READERS)
             .map(|_| hub.subscribe(EventFilter::default()).unwrap())
             .collect();
-        assert!(hub.subscribe(EventFilter::default()).is_none());
-        drop(all);
+        let more = hub.subscribe(EventFilter::default());
+        assert!(more.is_some() && hub.readers() == MAX_READERS);
+        drop((all, more));
         assert_eq!(hub.readers(), 0);
         assert!(hub.subscribe(EventFilter::default()).is_some());
     }

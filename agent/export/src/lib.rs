@@ -1,17 +1,25 @@
-//! The gRPC API on a unix socket: the only part of the agent that knows tonic.
+//! The gRPC API on a unix socket, and what makes protobuf of events: the only part of the agent that knows tonic.
 
 mod address;
+mod answers;
+mod authority;
 mod client;
+mod condense;
+pub mod convert;
 mod filter;
 mod history;
 mod hub;
+mod names;
+mod resume;
 mod server;
 mod service;
 mod socket;
 
 pub use address::{Address, AddressError};
-pub use client::{Client, ClientError, connect};
-pub use filter::{EventFilter, KINDS};
+pub use answers::{AnswerError, Answers, AnswersSource, Page};
+pub use client::{Channel, Client, ClientError, connect, connect_channel};
+pub use condense::Condense;
+pub use filter::EventFilter;
 pub use history::Replay;
 pub use hub::{Hub, Item, MAX_READERS, Next, QUEUE, Subscription};
 pub use server::Server;

@@ -1,22 +1,30 @@
 //! The gRPC server on its socket.
 
+use super::answers::{AnswerService, AnswersSource};
+use super::authority::Connection;
 use super::hub::Hub;
 use super::service::{Service, StatusSource};
 use super::socket::BoundSocket;
 use super::{Address, ServeError};
+use keytrail_proto::v1::baseline_service_server::BaselineServiceServer;
 use keytrail_proto::v1::event_service_server::EventServiceServer;
+use keytrail_proto::v1::history_service_server::HistoryServiceServer;
+use keytrail_proto::v1::inventory_service_server::InventoryServiceServer;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::UnixListenerStream;
 
+/// Rest after a connection that could not be accepted.
+const ACCEPT_AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
 /// Requests are a filter at most.
 const MAX_REQUEST: usize = 256 << 10;
 /// How long streams may take to send what is queued when the agent stops.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_millis(500);
 
 /// A running server. Stop it with [`Server::shutdown`].
 #[derive(Debug)]
@@ -38,6 +46,20 @@ impl Server {
         hub: Arc<Hub>,
         status: StatusSource,
     ) -> Result<Server, ServeError> {
+        Server::start_with(runtime, socket, hub, status, None)
+    }
+
+    /// As [`Server::start`], and answers questions about the past.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_with(
+        runtime: &Handle,
+        socket: BoundSocket,
+        hub: Arc<Hub>,
+        status: StatusSource,
+        answers: Option<AnswersSource>,
+    ) -> Result<Server, ServeError> {
         let address = socket.address().clone();
         let fail = |source: std::io::Error| ServeError::Socket {
             address: address.clone(),
@@ -50,7 +72,14 @@ impl Server {
                 .listener()
                 .and_then(UnixListener::from_std)
                 .map_err(fail)?,
-        );
+        )
+        .then(|accepted| async {
+            // Without a free descriptor the next try fails as well: not at once.
+            if accepted.is_err() {
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+            accepted.map(Connection::new)
+        });
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(keytrail_proto::DESCRIPTORS)
@@ -62,8 +91,19 @@ impl Server {
         let service = EventServiceServer::new(Service {
             hub: hub.clone(),
             status,
+            answers: answers.clone(),
         })
         .max_decoding_message_size(MAX_REQUEST);
+        let answers = answers.map(AnswerService::new);
+        let inventory = answers.clone().map(|answers| {
+            InventoryServiceServer::new(answers).max_decoding_message_size(MAX_REQUEST)
+        });
+        let baselines = answers.clone().map(|answers| {
+            BaselineServiceServer::new(answers).max_decoding_message_size(MAX_REQUEST)
+        });
+        let history = answers.map(|answers| {
+            HistoryServiceServer::new(answers).max_decoding_message_size(MAX_REQUEST)
+        });
         let (stop, stopped) = oneshot::channel();
         let task = runtime.spawn(async move {
             let (health, health_service) = tonic_health::server::health_reporter();
@@ -74,6 +114,9 @@ impl Server {
                 .add_service(reflection_v1)
                 .add_service(reflection_v1alpha)
                 .add_service(service)
+                .add_optional_service(inventory)
+                .add_optional_service(history)
+                .add_optional_service(baselines)
                 .serve_with_incoming_shutdown(incoming, async {
                     let _ = stopped.await;
                     health
@@ -94,7 +137,7 @@ impl Server {
         self.socket.address()
     }
 
-    /// Ends all streams after what is queued, waits for clients to take it (2 s at most) and removes the socket.
+    /// Ends all streams after what is queued, waits for clients to take it (half a second at most) and removes the socket.
     pub async fn shutdown(self) {
         self.hub.close();
         let _ = self.stop.send(());

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// Read and write for root and the socket's group: writing is what connect(2) asks for.
 const SOCKET_MODE: u32 = 0o660;
 /// Connections the kernel holds until the agent accepts them.
-const BACKLOG: i32 = 128;
+const BACKLOG: i32 = 1024;
 
 /// A bound socket. While this lives no other agent can bind the same path.
 #[derive(Debug)]

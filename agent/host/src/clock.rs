@@ -1,4 +1,4 @@
-//! The two clocks events carry.
+//! The two clocks events carry, and the one that budgets are counted by.
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -12,6 +12,12 @@ pub fn boot_ns() -> u64 {
 #[must_use]
 pub fn wall_ns() -> u64 {
     nanos(ClockId::Realtime)
+}
+
+/// Processor time of this thread, nanoseconds.
+#[must_use]
+pub fn thread_ns() -> u64 {
+    nanos(ClockId::ThreadCPUTime)
 }
 
 fn nanos(clock: ClockId) -> u64 {

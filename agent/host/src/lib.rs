@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod fanotify;
 pub mod mounts;
+pub mod own;
 pub mod priority;
 pub mod proc_reads;
 pub mod procfs;

@@ -6,8 +6,9 @@ use super::{environment, stamp};
 use crate::decode;
 use keytrail_abi as abi;
 use keytrail_model::{Bound, Dropped, ExecSeen, Found, Place};
+use keytrail_payload::Pieces;
 use keytrail_secret::{Arguments, Classifier, Finding};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use zeroize::Zeroizing;
 
 /// Execs whose chunks are still coming; beyond it the oldest are finished as they are.
@@ -144,7 +145,8 @@ impl Execs {
             decode::name(&exec.filename[..(exec.filename_len as usize).min(exec.filename.len())]);
         let Named { exe, cwd, cgroup } = self.names.of(&exec, filename);
         let mut found = self.environment(&env, classifier, registry);
-        let (shown, in_argv) = arguments(&argv.bytes, classifier, registry);
+        let clear = in_clear(&env.bytes, &found, registry);
+        let (shown, in_argv) = arguments(&argv.bytes, &clear, classifier, registry);
         found.extend(in_argv);
         let home = environment::pairs(&env.bytes)
             .find(|(name, _)| *name == b"HOME")
@@ -205,16 +207,13 @@ pub fn in_environment(
 ) -> Vec<Found> {
     let pairs: Vec<(&[u8], &[u8])> = environment::pairs(block).collect();
     let mut found: Vec<Found> = Vec::new();
-    let mut add = |credential, name: String| {
-        let one = Found {
-            credential,
-            place: Place::Env(name),
-        };
-        let known = found.iter().any(|f: &Found| {
-            f.credential.fingerprint == one.credential.fingerprint && f.place == one.place
-        });
-        if !known {
-            found.push(one);
+    let mut known: HashSet<(String, String)> = HashSet::new();
+    let mut add = |credential: keytrail_model::CredentialRef, name: String| {
+        if known.insert((credential.fingerprint.clone(), name.clone())) {
+            found.push(Found {
+                credential,
+                place: Place::Env(name),
+            });
         }
     };
     for (name, finding) in classifier.classify_env(pairs.iter().copied()) {
@@ -230,21 +229,40 @@ pub fn in_environment(
     found
 }
 
-/// Arguments with every credential replaced, and the credentials that were in them.
+/// The secrets themselves that an environment holds, as far as they are known.
+pub fn in_clear<'a>(block: &'a [u8], found: &[Found], registry: &Registry) -> Vec<&'a [u8]> {
+    let names: HashSet<&str> = found
+        .iter()
+        .filter_map(|f| match &f.place {
+            Place::Env(name) => Some(name.as_str()),
+            _ => None,
+        })
+        .collect();
+    environment::pairs(block)
+        // A name may be of any bytes; it was told as text.
+        .filter(|(name, _)| names.contains(&*String::from_utf8_lossy(name)))
+        .flat_map(|(_, value)| {
+            let places = registry.matcher.places(value);
+            places.into_iter().filter_map(|(place, _)| value.get(place))
+        })
+        .collect()
+}
+
+/// Arguments with every credential and every long piece of one replaced, and the credentials that were in them. `clear`:
+/// secrets that are at hand.
 pub fn arguments(
     area: &[u8],
+    clear: &[&[u8]],
     classifier: &Classifier,
     registry: &mut Registry,
 ) -> (Vec<String>, Vec<Found>) {
     let ranges = environment::arguments(area);
     let argv: Vec<&[u8]> = ranges.iter().map(|range| &area[range.clone()]).collect();
     let mut found: Vec<Found> = Vec::new();
+    let mut known: HashSet<(String, usize)> = HashSet::new();
     let mut add = |credential: keytrail_model::CredentialRef, index: usize| {
-        let place = Place::Argv(u32::try_from(index).unwrap_or(u32::MAX));
-        let known = found.iter().any(|f: &Found| {
-            f.credential.fingerprint == credential.fingerprint && f.place == place
-        });
-        if !known {
+        if known.insert((credential.fingerprint.clone(), index)) {
+            let place = Place::Argv(u32::try_from(index).unwrap_or(u32::MAX));
             found.push(Found { credential, place });
         }
     };
@@ -253,11 +271,12 @@ pub fn arguments(
         found: findings,
         hidden,
     } = classifier.classify_argv(&argv);
-    for (index, finding) in findings {
+    for (index, finding) in &findings {
+        let index = *index;
         let Some(range) = ranges.get(index) else {
             continue;
         };
-        let Some(credential) = learn(registry, &finding) else {
+        let Some(credential) = learn(registry, finding) else {
             continue;
         };
         let label = label(&credential.kind, &credential.fingerprint);
@@ -279,25 +298,89 @@ pub fn arguments(
             add(credential, index);
         }
     }
-    for (index, place) in hidden {
-        let Some(range) = ranges.get(index) else {
-            continue;
-        };
-        let place = range.start + place.start..range.start + place.end;
-        let told = spans
-            .iter()
-            .any(|(told, _)| told.start < place.end && place.start < told.end);
-        if !told && !place.is_empty() {
+    // What has no name of its own: values that flags hide, and pieces of secrets.
+    let own = findings
+        .iter()
+        .flat_map(|(_, f)| f.parts.iter().map(|part| &part.value[..]));
+    let pieces = Pieces::of(clear.iter().copied().chain(own));
+    let told = Told::of(&spans);
+    let mut hide = |place: std::ops::Range<usize>| {
+        if !place.is_empty() {
             spans.push((place, "[redacted]".to_owned()));
+        }
+    };
+    for (index, place) in hidden {
+        if let Some(range) = ranges.get(index) {
+            let place = range.start + place.start..range.start + place.end;
+            if !told.overlaps(&place) {
+                hide(place);
+            }
+        }
+    }
+    for range in ranges.iter().take(MAX_ARGS_SHOWN) {
+        let argument = &area[range.clone()];
+        let shift =
+            |place: std::ops::Range<usize>| range.start + place.start..range.start + place.end;
+        for place in pieces.places(argument).into_iter().map(shift) {
+            if !told.covers(&place) {
+                hide(place);
+            }
+        }
+        for place in registry.matcher.suspects(argument).into_iter().map(shift) {
+            if !told.overlaps(&place) {
+                hide(place);
+            }
         }
     }
     spans.sort_by_key(|(place, _)| (place.start, std::cmp::Reverse(place.end)));
+    let mut from = 0;
     let shown = ranges
         .iter()
         .take(MAX_ARGS_SHOWN)
-        .map(|range| redact(area, range, &spans))
+        .map(|range| {
+            // Spans and arguments are both in order: what ended before this one concerns no later one.
+            while spans
+                .get(from)
+                .is_some_and(|(place, _)| place.end <= range.start)
+            {
+                from += 1;
+            }
+            redact(area, range, &spans[from..])
+        })
         .collect();
     (shown, found)
+}
+
+/// What is hidden under a name already, in order.
+struct Told(Vec<std::ops::Range<usize>>);
+
+impl Told {
+    fn of(spans: &[(std::ops::Range<usize>, String)]) -> Told {
+        let mut places: Vec<_> = spans.iter().map(|(place, _)| place.clone()).collect();
+        places.sort_by_key(|place| (place.start, place.end));
+        // Those that touch are one.
+        let mut told: Vec<std::ops::Range<usize>> = Vec::new();
+        for place in places {
+            match told.last_mut() {
+                Some(last) if place.start <= last.end => last.end = last.end.max(place.end),
+                _ => told.push(place),
+            }
+        }
+        Told(told)
+    }
+
+    fn overlaps(&self, place: &std::ops::Range<usize>) -> bool {
+        let at = self.0.partition_point(|told| told.end <= place.start);
+        self.0.get(at).is_some_and(|told| told.start < place.end)
+    }
+
+    /// Nothing of the place would be shown.
+    fn covers(&self, place: &std::ops::Range<usize>) -> bool {
+        let at = self.0.partition_point(|told| told.end < place.end);
+        self.0
+            .get(at)
+            .is_some_and(|told| told.start <= place.start && place.end <= told.end)
+    }
 }
 
 fn label(kind: &str, fingerprint: &str) -> String {
@@ -322,7 +405,10 @@ fn redact(
     let mut out = String::new();
     let mut at = range.start;
     for (place, label) in spans {
-        if place.end <= at || place.start >= range.end {
+        if place.start >= range.end {
+            break;
+        }
+        if place.end <= at {
             continue;
         }
         if place.start > at {

@@ -2,7 +2,7 @@
 //!
 //! Every finding is learnt (fingerprint and keyed forms), every payload is scanned, and the bytes are wiped before
 //! the observation leaves. What the kernel side has to know (who holds something, which files are watched) goes
-//! out through [`Kernel`].
+//! out beside the observations, in [`Digested`].
 
 pub mod background;
 pub mod cgroups;
@@ -10,7 +10,9 @@ pub mod decode;
 mod environment;
 mod exec;
 mod files;
+mod inspection;
 mod names;
+mod pending;
 mod registry;
 mod stage;
 mod stamp;
@@ -19,29 +21,25 @@ mod stream_tests;
 #[cfg(test)]
 mod tests;
 
-pub use files::{FileTable, Files, KnownFile, min_confidence};
+pub use files::{Excluded, FileTable, Files, KnownFile, min_confidence};
+pub use inspection::InspectionOptions;
 pub use keytrail_host::procfs::list_pids;
+pub use pending::{Inspection, Verdict};
 pub use registry::Registry;
 pub use stage::{Digest, DigestOptions, Digested, Settle};
 
-use keytrail_abi::{FileId, ProcState};
 use std::path::Path;
-
-/// What the digest asks of the kernel side. The sensor implements it; tests record it.
-pub trait Kernel {
-    /// Sets the state of a process.
-    fn set_process(&mut self, tgid: u32, state: ProcState);
-    /// Declares a process clean, unless it has executed something newer than `exec_id`.
-    fn clear_process(&mut self, tgid: u32, exec_id: u64);
-    /// Watches a file (or directory); `path` reaches it from the agent's own mount namespace.
-    fn watch(&mut self, path: &Path, file: FileId, flags: u32);
-    fn unwatch(&mut self, file: FileId);
-}
 
 /// The process a record's header is about.
 #[must_use]
 pub fn pid_of_header(header: &keytrail_abi::Header) -> keytrail_model::Pid {
     stamp::pid(header.tgid, header.start_ns)
+}
+
+/// The process that a fork made.
+#[must_use]
+pub fn child_of(fork: &keytrail_abi::Fork) -> keytrail_model::Pid {
+    stamp::pid(fork.child_tgid, fork.child_start_ns)
 }
 
 /// Why no file of another program can be looked into; `None` when they can.

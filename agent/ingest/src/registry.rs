@@ -1,14 +1,23 @@
 //! All credentials this agent has met, and the matcher that recognises them again.
 
+use keytrail_abi::FileId;
 use keytrail_model::{Bound, Credential, CredentialRef, Dropped};
 use keytrail_payload::{Learned, Matcher};
 use keytrail_secret::{Finding, Fingerprinter};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Credentials kept at most. Beyond it new ones are told wherever they are met, but not looked for in what is sent, and
 /// that is counted.
 const MAX_KNOWN: usize = 50_000;
+/// Files remembered that ended in a secret when they were looked at.
+const MAX_ENDINGS: usize = 4_096;
+
+/// A secret that was new and at the very end of a file: it may be the beginning of one that is being written.
+struct Ending {
+    fingerprint: String,
+    length: usize,
+}
 
 /// Known credentials by fingerprint.
 pub struct Registry {
@@ -16,6 +25,9 @@ pub struct Registry {
     pub matcher: Matcher,
     known: HashMap<String, CredentialRef>,
     limit: usize,
+    endings: HashMap<FileId, Vec<Ending>>,
+    /// Fingerprints of what turned out to be the beginning of a secret, until somebody takes them.
+    pub withdrawn: Vec<String>,
     /// Grows with every new secret: results of older scans may be incomplete.
     pub generation: u64,
     /// What found no room, or cannot be looked for.
@@ -30,6 +42,8 @@ impl Registry {
             matcher,
             known: HashMap::new(),
             limit: MAX_KNOWN,
+            endings: HashMap::new(),
+            withdrawn: Vec::new(),
             generation: 0,
             dropped: Dropped::default(),
         }
@@ -50,16 +64,70 @@ impl Registry {
         &self.fingerprinter
     }
 
+    /// Makes known what one version of a file holds, as [`Registry::learn_held`]. `end` is where its content ends, 0 when
+    /// that is not known. What was learnt from its end before and is the beginning of what is there now is withdrawn.
+    pub fn learn_file(
+        &mut self,
+        file: FileId,
+        end: usize,
+        findings: &[Finding],
+        min_confidence: f64,
+    ) -> Vec<CredentialRef> {
+        for ending in self.endings.remove(&file).unwrap_or_default() {
+            let goes_on = |finding: &Finding| {
+                let value = finding.parts.first().map(|part| &part.value);
+                let beginning = value.filter(|v| v.len() > ending.length);
+                beginning.is_some_and(|v| {
+                    self.fingerprinter.fingerprint(&v[..ending.length]) == ending.fingerprint
+                })
+            };
+            if findings.iter().any(goes_on) {
+                self.withdraw(ending.fingerprint);
+            }
+        }
+        let endings: Vec<Ending> = findings
+            .iter()
+            .filter_map(|finding| {
+                let part = finding
+                    .parts
+                    .first()
+                    .filter(|p| end != 0 && p.span.end >= end)?;
+                let fingerprint = self.fingerprinter.fingerprint(&part.value);
+                (!self.known.contains_key(&fingerprint)).then_some(Ending {
+                    fingerprint,
+                    length: part.value.len(),
+                })
+            })
+            .collect();
+        if !endings.is_empty() {
+            if self.endings.len() >= MAX_ENDINGS {
+                // Who is still writing such a file now keeps what it began with.
+                self.endings.clear();
+            }
+            self.endings.insert(file, endings);
+        }
+        self.learn_held(findings, min_confidence)
+    }
+
+    fn withdraw(&mut self, fingerprint: String) {
+        if self.known.remove(&fingerprint).is_some() {
+            self.matcher.forget(&fingerprint);
+            self.generation += 1;
+            self.withdrawn.push(fingerprint);
+        }
+    }
+
     /// Makes the findings of one file known; what it holds, each credential once. A finding without a secret part (a
     /// lone key id) names a credential, it does not hold one; below `min_confidence` nothing counts.
     pub fn learn_held(&mut self, findings: &[Finding], min_confidence: f64) -> Vec<CredentialRef> {
         let mut held: Vec<CredentialRef> = Vec::new();
+        let mut seen: HashSet<String> = HashSet::new();
         for finding in findings {
             if finding.parts.is_empty() || finding.confidence < min_confidence {
                 continue;
             }
             if let Some(credential) = self.learn(finding)
-                && !held.iter().any(|c| c.fingerprint == credential.fingerprint)
+                && seen.insert(credential.fingerprint.clone())
             {
                 held.push(credential);
             }
@@ -67,20 +135,30 @@ impl Registry {
         held
     }
 
-    /// What is in a file, whatever its confidence, in its order: what an inventory wants. Nothing is learnt.
+    /// What is in a file, whatever its confidence, in its order: what an inventory wants. Nothing is learnt. What two
+    /// rules found is one credential, described by the one that knows it better.
     pub fn describe_held(&self, findings: &[Finding]) -> Vec<Credential> {
-        findings
-            .iter()
-            .filter(|f| !f.parts.is_empty())
-            .map(|f| f.credential(&self.fingerprinter))
-            .collect()
+        let mut held: Vec<Credential> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
+        for finding in findings.iter().filter(|f| !f.parts.is_empty()) {
+            let credential = finding.credential(&self.fingerprinter);
+            match places.get(&credential.fingerprint) {
+                Some(&at) if credential.is_better(&held[at]) => held[at] = credential,
+                Some(_) => {}
+                None => {
+                    places.insert(credential.fingerprint.clone(), held.len());
+                    held.push(credential);
+                }
+            }
+        }
+        held
     }
 
     /// Makes a finding known: its forms go to the matcher; the caller drops (and so wipes) the secret.
     pub fn learn(&mut self, finding: &Finding) -> Option<CredentialRef> {
         let fresh = finding.credential(&self.fingerprinter);
         let credential = match self.known.get(&fresh.fingerprint) {
-            Some(known) if !better(&fresh, known) => return Some(known.clone()),
+            Some(known) if !fresh.is_better(known) => return Some(known.clone()),
             None if self.known.len() >= self.limit => {
                 self.dropped.add(Bound::Secrets, 1);
                 return Some(Arc::new(fresh));
@@ -109,18 +187,47 @@ impl Registry {
     }
 }
 
-/// A specific rule knows a secret better than a generic one, and one that found the identifier better than one that did not.
-fn better(fresh: &Credential, known: &Credential) -> bool {
-    fresh.confidence > known.confidence
-        || (fresh.confidence >= known.confidence
-            && known.identifier.is_empty()
-            && !fresh.identifier.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use keytrail_secret::{Classifier, Origin};
+
+    #[test]
+    fn what_was_cut_by_the_end_of_a_file_is_withdrawn_when_it_goes_on() {
+        let mut registry = Registry::new(Fingerprinter::new(&[7; 32]), Matcher::new(&[9; 32]));
+        let classifier = Classifier::builtin();
+        let file = FileId {
+            dev: 1,
+            ino: 2,
+            ..FileId::default()
+        };
+        let version = |registry: &mut Registry, text: &str| {
+            let findings = classifier.classify(text.as_bytes(), Origin::File { path: "/srv/.env" });
+            let held = registry.learn_file(file, text.len(), &findings, 0.0);
+            let names: Vec<_> = held.iter().map(|c| c.fingerprint.clone()).collect();
+            (names, std::mem::take(&mut registry.withdrawn))
+        };
+        let whole = "DB_PASSWORD=q3VtAcK8s1LwXy7BmZ4e";
+        let (part, withdrawn) = version(&mut registry, &whole[..whole.len() - 6]);
+        assert_eq!((part.len(), withdrawn.len()), (1, 0));
+        let (all, withdrawn) = version(&mut registry, whole);
+        assert_eq!(withdrawn, part);
+        assert_eq!((all.len(), registry.len()), (1, 1));
+        assert!(
+            registry
+                .matcher
+                .places(&whole.as_bytes()[..whole.len() - 6])
+                .is_empty()
+        );
+        assert_eq!(registry.matcher.places(whole.as_bytes()).len(), 1);
+        // Another secret in its place is no continuation: the one before was one.
+        let (_, withdrawn) = version(&mut registry, "DB_PASSWORD=Zk83vBqLw02mXcYt5rEa");
+        assert_eq!((withdrawn.len(), registry.len()), (0, 2));
+        // Nor is what ends before the file does.
+        version(&mut registry, "DB_PASSWORD=hT6yPw9sQd2fGj4k\n");
+        let (_, withdrawn) = version(&mut registry, "DB_PASSWORD=hT6yPw9sQd2fGj4kLm\n");
+        assert_eq!(withdrawn.len(), 0);
+    }
 
     #[test]
     fn a_full_registry_still_knows_who_holds_what() {

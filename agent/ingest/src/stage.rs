@@ -1,18 +1,22 @@
 //! One record in, its observations out.
 
 use super::exec::{self, Execs, Finished};
-use super::files::{Discovered, Discovery, Files, min_confidence, renamed};
+use super::files::{Files, Inspected};
+use super::inspection::{InspectionOptions, Inspector, Missed};
+use super::pending::{Asked, Inspection, Verdict};
 use super::registry::Registry;
-use super::{Kernel, stamp};
+use super::stamp;
 use crate::decode::Record;
 use keytrail_abi as abi;
 use keytrail_host::procfs;
 use keytrail_model::{
-    Access, Dropped, FileSeen, Observation, Pid, PlaceNews, SendSeen, Snapshot, Stamp, TlsSeen, Why,
+    Access, Bound, Dropped, FileSeen, Observation, Pid, PlaceNews, SendSeen, Snapshot, Socket,
+    Stamp, TlsSeen,
 };
 use keytrail_payload::{Chunk, Layer, StreamKey, Streams};
 use keytrail_secret::Classifier;
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -22,6 +26,7 @@ pub struct DigestOptions {
     pub registry: Registry,
     pub streams: Streams,
     pub files: Files,
+    pub inspection: InspectionOptions,
 }
 
 /// The stage after which no secret bytes exist.
@@ -31,10 +36,13 @@ pub struct Digest {
     streams: Streams,
     pub files: Files,
     execs: Execs,
-    discovery: Discovery,
+    pub(super) inspector: Inspector,
+    pub(super) asked: Asked,
     /// New files that could not be found again since the last tick.
     pub unlocated: u64,
     dropped: Dropped,
+    /// Nobody asks what cannot be seen now.
+    pub(super) is_unasked: bool,
     /// The last exec of each process: what a forked child may be settled by.
     last_exec: HashMap<u32, u64>,
     /// When a process was read from /proc: older execs of it are told already.
@@ -66,31 +74,42 @@ pub struct Digested {
 }
 
 impl Digest {
-    #[must_use]
-    pub fn new(options: DigestOptions) -> Self {
+    /// # Errors
+    /// The threads that inspect files cannot be started.
+    pub fn new(options: DigestOptions) -> io::Result<Self> {
         let DigestOptions {
             classifier,
             registry,
             streams,
             files,
+            inspection,
         } = options;
-        Self {
+        Ok(Self {
+            inspector: Inspector::start(classifier.clone(), files.named(), inspection)?,
+            asked: Asked::default(),
             classifier,
             registry,
             streams,
             files,
             execs: Execs::default(),
-            discovery: Discovery::default(),
             unlocated: 0,
             dropped: Dropped::default(),
+            is_unasked: false,
             last_exec: HashMap::new(),
             snapshot_at: HashMap::new(),
             ring_dirty: false,
-        }
+        })
     }
 
-    /// Digests one record. `hook` names the hook that made it.
-    pub fn record(&mut self, record: &Record<'_>, hook: &str, out: &mut Digested) {
+    /// Ingests one record. `hook` names the hook that made it; `inspection` is what [`Digest::inspection`] said of it,
+    /// decided or given up.
+    pub fn record(
+        &mut self,
+        record: &Record<'_>,
+        hook: &str,
+        inspection: Option<&Inspection>,
+        out: &mut Digested,
+    ) {
         match record {
             Record::Exec(r) => {
                 self.ring_dirty = true;
@@ -108,7 +127,7 @@ impl Digest {
                 }
             }
             Record::Fork(r) => {
-                let child = stamp::pid(r.child_tgid, r.child_start_ns);
+                let child = crate::child_of(r);
                 if let Some(exec_id) = self.last_exec.get(&r.header.tgid).copied() {
                     out.settle.push(Settle {
                         pid: child,
@@ -134,7 +153,7 @@ impl Digest {
                     signal: code & 0x7f,
                 });
             }
-            Record::File(r) => self.file(r, hook, out),
+            Record::File(r) => self.file(r, hook, inspection, out),
             Record::Connect(r) => {
                 let at = stamp::stamp(&r.header);
                 // The hook that sees a connect before there is a connection knows no socket.
@@ -152,9 +171,10 @@ impl Digest {
                 self.ring_dirty = true;
                 out.observations.push(self.tls(r, data, hook));
             }
-            Record::FileNew(r) => self.discover(r, hook, out),
+            Record::FileNew(r) => self.new_file(r, hook, inspection, out),
             Record::Canary(_) => {}
         }
+        self.withdraw(record.header().boot_ns, out);
     }
 
     fn finished(&mut self, done: Finished, out: &mut Digested) {
@@ -178,46 +198,27 @@ impl Digest {
             .push(Observation::Exec(Box::new(done.seen)));
     }
 
-    fn file(&mut self, r: &abi::FileAccess, hook: &str, out: &mut Digested) {
-        let Some(known) = self.files.table.get(r.file) else {
-            return;
-        };
-        if r.ctime_ns != 0 && r.ctime_ns != known.version.facts.ctime_ns {
-            let (root, mut path) = (known.root.clone(), known.version.facts.path.clone());
-            let mut look = |path: &str| {
-                let Self {
-                    files,
-                    classifier,
-                    registry,
-                    ..
-                } = &mut *self;
-                let learnt = files.table.learn(&root, path, classifier, registry);
-                let same = learnt.as_ref().is_some_and(|l| l.id == r.file);
-                (learnt, same)
-            };
-            let (mut again, mut same) = look(&path);
-            // Renamed in its directory since: by inode it is the same file.
-            if !same
-                && let Some(now) = renamed(&root, &path, r.file)
-                && let (moved, true) = look(&now)
-            {
-                (again, same, path) = (moved, true, now);
-            }
-            if let Some(learnt) = again
-                && let Some(held) = learnt.held
-                && let Some(known) = self.files.table.get(learnt.id)
-            {
-                let min = min_confidence(self.files.is_named(&path));
-                let look = known.look(held, min, Why::Met, r.header.boot_ns);
-                out.places.push(PlaceNews::Looked(Box::new(look)));
-            }
-            if !same {
+    fn file(
+        &mut self,
+        r: &abi::FileAccess,
+        hook: &str,
+        inspection: Option<&Inspection>,
+        out: &mut Digested,
+    ) {
+        match inspection.map(verdict) {
+            Some(Verdict::Gone) => {
                 // The path leads elsewhere: the inode is another file now, and was read under a name we do not know.
                 self.files.table.remove(r.file);
                 self.unlocated += 1;
                 out.unwatch.push(r.file);
                 return;
             }
+            Some(Verdict::Missed(missed)) => {
+                // What is known is of another version.
+                self.dropped.add(missed.bound(), 1);
+                return;
+            }
+            _ => {}
         }
         let Some(known) = self.files.table.get(r.file) else {
             return;
@@ -243,21 +244,16 @@ impl Digest {
         })));
     }
 
-    /// A file that was not seen before: looked into now, before any later record of its reader.
-    fn discover(&mut self, r: &abi::FileNew, hook: &str, out: &mut Digested) {
+    /// A file that was not seen before: inspected by now, before any later record of its reader.
+    fn new_file(
+        &mut self,
+        r: &abi::FileNew,
+        hook: &str,
+        inspection: Option<&Inspection>,
+        out: &mut Digested,
+    ) {
         let at = stamp::stamp(&r.header);
-        let known = self
-            .files
-            .table
-            .get(r.file)
-            .is_some_and(|k| k.version.facts.ctime_ns == r.ctime_ns);
-        let found = if known {
-            Discovered::Holds(None)
-        } else {
-            self.discovery
-                .look(r, &mut self.files, &self.classifier, &mut self.registry)
-        };
-        // Settled once the file was looked into, whatever came of it.
+        // Settled once the file was inspected, whatever came of it.
         if r.exec_id != 0 {
             // A child forked before this is settled is settled by the same number.
             self.last_exec.insert(r.header.tgid, r.exec_id);
@@ -266,13 +262,24 @@ impl Digest {
                 exec_id: r.exec_id,
             });
         }
-        match found {
-            Discovered::Holds(look) => {
-                out.places.extend(look.map(PlaceNews::Looked));
-                let Some(known) = self.files.table.get(r.file) else {
+        let known = self.files.table.get(r.file);
+        let verdict = inspection.map_or_else(
+            || {
+                self.asked
+                    .recent(r.file, r.ctime_ns)
+                    .or(known.map(|_| Verdict::Known))
+                    .unwrap_or(Verdict::Missed(Missed::Backlog))
+            },
+            verdict,
+        );
+        match verdict {
+            Verdict::Known => {
+                let Some(known) = known else {
                     return;
                 };
-                out.watch.push((known.access_path(), r.file));
+                if inspection.is_none() {
+                    out.watch.push((known.access_path(), r.file));
+                }
                 let Some((facts, credentials)) = known.as_read(r.ctime_ns, r.size) else {
                     self.unlocated += 1;
                     return;
@@ -293,17 +300,25 @@ impl Digest {
                 };
                 out.observations.push(Observation::File(Box::new(seen)));
             }
-            Discovered::Clean => {
-                out.places.push(PlaceNews::Clean {
-                    device: u64::from(r.file.dev),
-                    inode: r.file.ino,
-                });
-                out.clean.push((r.file, r.ctime_ns));
-            }
-            Discovered::Lost => {
-                out.clean.push((r.file, r.ctime_ns));
-                self.unlocated += 1;
-            }
+            // Said again: the kernel side may have asked before it knew.
+            Verdict::Clean if inspection.is_none() => out.clean.push((r.file, r.ctime_ns)),
+            Verdict::Clean => {}
+            Verdict::Gone => self.unlocated += 1,
+            Verdict::Missed(missed) => self.dropped.add(missed.bound(), 1),
+        }
+    }
+
+    /// Counts what was left out of a file.
+    pub fn count(&mut self, inspected: &Inspected) {
+        self.dropped
+            .add(Bound::Sampled, u64::from(inspected.truncated));
+        self.dropped.add(Bound::InFile, inspected.left_out);
+    }
+
+    /// Payloads before this one were passed over: what was kept of the stream does not go on here.
+    fn after_hole(&mut self, header: &abi::Header, offset: u32, key: &StreamKey) {
+        if header.flags & abi::header::flags::AFTER_HOLE != 0 && offset == 0 {
+            self.streams.interrupt(key);
         }
     }
 
@@ -316,8 +331,9 @@ impl Digest {
             ends: (r.ends.peer, r.ends.peer_port, r.ends.local_port),
         };
         let chunk = chunk(&r.header, data, r.offset, r.total);
+        self.after_hole(&r.header, r.offset, &key);
         let sent = self.streams.on_send(&self.registry.matcher, key, chunk);
-        if sent.handshake {
+        if sent.hello.is_some() {
             self.streams.close_sessions(at.pid);
         }
         let mut records = sent.records.iter().map(|r| (r.content_type, r.length));
@@ -327,6 +343,8 @@ impl Digest {
             tls_record: records.next(),
             tls_more: records.collect(),
             tls_call: (r.tls_call != 0).then_some((r.tls_call, r.tls_session)),
+            hello: sent.hello,
+            direction: None,
             hook: hook.to_owned(),
             at,
         }))
@@ -341,10 +359,16 @@ impl Digest {
             ends: Default::default(),
         };
         let chunk = chunk(&r.header, data, r.offset, r.total);
+        self.after_hole(&r.header, r.offset, &key);
         let payload = self.streams.on_payload(&self.registry.matcher, key, chunk);
         Observation::TlsWrite(Box::new(TlsSeen {
             call: r.tls_call,
             session: r.tls_session,
+            socket: (r.sock != 0).then_some(Socket {
+                sock: r.sock,
+                local_port: r.local_port,
+                peer_port: r.peer_port,
+            }),
             payload,
             hook: hook.to_owned(),
             at,
@@ -378,20 +402,29 @@ impl Digest {
         };
         let mut found = Vec::new();
         let mut env_unreadable = None;
+        let mut environment = None;
         match procfs::area(tgid, "environ") {
             _ if !holdings => {}
-            Ok((block, _)) => found.extend(exec::in_environment(
-                &block,
-                &self.classifier,
-                &mut self.registry,
-            )),
+            Ok((block, _)) => {
+                found.extend(exec::in_environment(
+                    &block,
+                    &self.classifier,
+                    &mut self.registry,
+                ));
+                environment = Some(block);
+            }
             // No memory: a kernel thread, or gone by now.
             Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {}
             Err(e) => env_unreadable = Some(e.to_string()),
         }
         let mut argv = Vec::new();
         if let Ok((area, _)) = procfs::area(tgid, "cmdline") {
-            let (shown, in_argv) = exec::arguments(&area, &self.classifier, &mut self.registry);
+            let clear = environment
+                .as_ref()
+                .map(|block| exec::in_clear(block, &found, &self.registry))
+                .unwrap_or_default();
+            let (shown, in_argv) =
+                exec::arguments(&area, &clear, &self.classifier, &mut self.registry);
             argv = shown;
             if holdings {
                 found.extend(in_argv);
@@ -430,17 +463,6 @@ impl Digest {
         })
     }
 
-    /// Looks again at directories that changed.
-    pub fn watch(&mut self, boot_ns: u64, kernel: &mut dyn Kernel, out: &mut Digested) {
-        self.files.rescan(
-            &self.classifier,
-            &mut self.registry,
-            kernel,
-            boot_ns,
-            &mut out.places,
-        );
-    }
-
     /// Time passes: late execs are finished, payload tails wiped.
     pub fn tick(&mut self, boot_ns: u64, out: &mut Digested) {
         for done in self
@@ -450,14 +472,40 @@ impl Digest {
             self.finished(done, out);
         }
         self.streams.expire(boot_ns);
+        self.withdraw(boot_ns, out);
+    }
+
+    /// Tells of what turned out to be no credential, before anything that rests on what it is.
+    fn withdraw(&mut self, boot_ns: u64, out: &mut Digested) {
+        for fingerprint in self.registry.withdrawn.drain(..).rev() {
+            let withdrawn = Observation::Withdrawn {
+                boot_ns,
+                fingerprint,
+            };
+            out.observations.insert(0, withdrawn);
+        }
+    }
+
+    /// Forgets what is kept of processes that are gone and whose end was not told.
+    pub fn forget_dead(&mut self, lives: impl Fn(u32) -> bool) {
+        self.last_exec.retain(|tgid, _| lives(*tgid));
+        self.snapshot_at.retain(|pid, _| lives(pid.tgid));
     }
 
     /// Does something of which nobody asks what it could not see.
-    pub fn unasked(&mut self, act: impl FnOnce(&mut Self)) {
+    pub fn unasked<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
         let (unlocated, dropped) = (self.unlocated, self.dropped().clone());
-        act(self);
+        let before = std::mem::replace(&mut self.is_unasked, true);
+        let done = act(self);
+        self.is_unasked = before;
         self.unlocated = unlocated;
         *self.dropped() = dropped;
+        done
+    }
+
+    #[must_use]
+    pub fn inspection_options(&self) -> &InspectionOptions {
+        self.inspector.options()
     }
 
     /// What found no room, or was looked at in part, since it was last taken.
@@ -467,6 +515,13 @@ impl Digest {
         self.dropped.gather(&mut self.files.table.dropped);
         &mut self.dropped
     }
+}
+
+/// What was decided; what is ingested without waiting for it was given up for want of room.
+fn verdict(inspection: &Inspection) -> Verdict {
+    inspection
+        .verdict()
+        .unwrap_or(Verdict::Missed(Missed::Backlog))
 }
 
 fn chunk<'a>(header: &abi::Header, bytes: &'a [u8], offset: u32, total: u64) -> Chunk<'a> {

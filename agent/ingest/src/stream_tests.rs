@@ -1,7 +1,7 @@
 //! Which payloads are joined: those of one connection while it lives.
 
 use super::files::Files;
-use super::{Digest, DigestOptions, Digested, Registry};
+use super::{Digest, DigestOptions, Digested, InspectionOptions, Registry};
 use crate::decode::Record;
 use keytrail_abi as abi;
 use keytrail_model::{Credential, Observation};
@@ -41,7 +41,9 @@ fn digest() -> Digest {
         registry: Registry::new(Fingerprinter::new(&[7; 32]), matcher),
         streams: Streams::new(),
         files: Files::new(Vec::new()),
+        inspection: InspectionOptions::default(),
     })
+    .unwrap()
 }
 
 fn ends(sock: u64, local_port: u16) -> abi::Endpoints {
@@ -77,6 +79,10 @@ fn tls(data: &[u8]) -> Record<'_> {
         offset: 0,
         data_len: data.len() as u32,
         cookie: 0,
+        sock: 0,
+        local_port: 0,
+        peer_port: 0,
+        pad: 0,
     };
     Record::TlsWrite(record, data)
 }
@@ -86,7 +92,7 @@ fn hits(records: &[Record<'_>]) -> usize {
     let mut digest = digest();
     let mut out = Digested::default();
     for record in records {
-        digest.record(record, "h", &mut out);
+        digest.record(record, "h", None, &mut out);
     }
     match out.observations.last() {
         Some(Observation::Send(seen)) => seen.payload.hits.len(),

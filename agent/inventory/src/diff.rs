@@ -164,7 +164,7 @@ fn places(was: &Entry, is: &Entry) -> (Vec<String>, Vec<String>) {
 mod tests {
     use super::*;
     use crate::fixtures;
-    use crate::model::{FilePlace, ProcessPlace};
+    use crate::model::{Class, FilePlace, ProcessPlace};
     use keytrail_model::Credential;
 
     fn entry(fingerprint: &str, paths: &[&str]) -> Entry {
@@ -183,6 +183,7 @@ mod tests {
             .collect();
         Entry {
             credential,
+            class: Class::default(),
             first_seen: 1,
             rotated: None,
             previous: String::new(),

@@ -96,6 +96,7 @@ pub fn enrich_files(entries: &mut [Entry], index: usize, root: &Root) -> Unread 
         let units = facts::units(records.fd.as_fd(), &wanted);
         let Packages {
             owners,
+            digests,
             unread: stores,
         } = packages(&records.fd, wanted);
         for (path, why) in stores {
@@ -107,6 +108,9 @@ pub fn enrich_files(entries: &mut [Entry], index: usize, root: &Root) -> Unread 
             if let Some(package) = owners.get(path.as_slice()) {
                 f.package.clone_from(package);
             }
+            f.shipped = digests
+                .get(path.as_slice())
+                .is_some_and(|digest| facts::is_shipped(&records.fd, &path, *digest));
             if let Some(unit) = units.get(&path) {
                 f.unit.clone_from(unit);
             }

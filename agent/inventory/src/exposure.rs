@@ -1,5 +1,6 @@
 //! How exposed a credential is: what can be said from its places alone.
 
+use super::class;
 use super::clock;
 use super::model::{Area, Entry, Exposure, FilePlace, Place, Reach, SocketPlace};
 
@@ -43,6 +44,11 @@ pub fn judge(entry: &mut Entry, now: i64, max_age: i64) {
         + entry.more_places;
     if files >= MANY_PLACES {
         say("many-places", count(files, "file", "files"));
+    }
+    let verdict = class::of(entry);
+    entry.class = verdict.class;
+    if let Some(package) = verdict.published {
+        say("published", format!("by {package}"));
     }
     let is_socket = entry.places.iter().all(|p| matches!(p, Place::Socket(_)));
     let expired = entry.credential.expires.filter(|at| *at <= now);
@@ -137,6 +143,8 @@ fn is_history(path: &str) -> bool {
 #[must_use]
 pub fn badness(entry: &Entry) -> (u32, u32) {
     let weight = |e: &Exposure| match e.code.as_str() {
+        // Everybody has it, and here it is in use.
+        "published" => 60,
         "world-readable" | "world-writable" | "world-connectable" => 40,
         "git-work-tree" | "in-argv" => 25,
         "shell-history" | "group-readable" | "acl-readable" => 15,
@@ -169,7 +177,7 @@ pub fn badness(entry: &Entry) -> (u32, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{GitFacts, ProcessPlace};
+    use crate::model::{Class, GitFacts, ProcessPlace};
     use keytrail_model::Credential;
 
     fn entry(places: Vec<Place>) -> Entry {
@@ -185,6 +193,7 @@ mod tests {
         };
         Entry {
             credential,
+            class: Class::default(),
             first_seen: NOW - 100,
             rotated: None,
             previous: String::new(),

@@ -1,9 +1,10 @@
 //! What credentials are on this host, where, whose, and how exposed.
 //!
-//! A run: `roots` (the host, and containers through /proc/PID/root) -> `walk` (directories, in parallel) -> `look`
+//! A run: `roots` (the host, and containers through /proc/PID/root) -> `walk` (directories, in parallel) -> `inspect`
 //! (one file's bytes) -> `scan` (classify, wipe) -> `merge` (one entry a credential), joined by `process`; then `facts`
 //! (owners), `exposure`, and `state` (earlier runs) for what changed. Nothing after `scan` and `process` has secret bytes.
 
+mod class;
 pub mod clock;
 pub mod diff;
 mod enrich;
@@ -11,8 +12,8 @@ pub mod exposure;
 mod facts;
 #[cfg(test)]
 mod fixtures;
+mod inspect;
 pub mod live;
-mod look;
 mod merge;
 pub mod model;
 pub mod names;

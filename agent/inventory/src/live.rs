@@ -1,6 +1,7 @@
 //! The inventory as the running agent keeps it: news of files in; what is newly created, and what is to be stored, out.
 //! Pure: time comes with the news.
 
+use super::facts::third_party;
 use super::merge::{Inventory, Observed};
 use super::model::{Entry, FilePlace, Place, Reach};
 use super::names;
@@ -212,13 +213,15 @@ impl Live {
             found.push((credential.clone(), Place::File(place)));
         }
         let answers = self.inventory.replace_place(&key, found, now);
+        // What a package manager fetches was published; it is noted, and nobody is woken by it.
+        let fetched = place.container.is_empty() && third_party(&place.path);
         let mut fresh: Vec<CredentialRef> = Vec::new();
+        let mut told: HashSet<&str> = HashSet::new();
         for (credential, answer) in look.held.iter().zip(&answers) {
             if self.is_fresh(&key, credential, answer, look.why, new_here)
                 && credential.confidence >= look.min_confidence
-                && !fresh
-                    .iter()
-                    .any(|c| c.fingerprint == credential.fingerprint)
+                && !fetched
+                && told.insert(&credential.fingerprint)
             {
                 fresh.push(Arc::new(credential.clone()));
             }
@@ -274,7 +277,7 @@ impl Live {
                 places: entry
                     .places
                     .iter()
-                    .filter(|p| p.key() == key)
+                    .filter(|p| p.is_at(key))
                     .cloned()
                     .collect(),
                 more_places: 0,
@@ -424,6 +427,7 @@ mod tests {
             let place = file_place(&look(path, inode, 1, &[]), Workload::default());
             walked.push(Entry {
                 credential: credential(fingerprint),
+                class: crate::model::Class::default(),
                 first_seen: 1_600,
                 rotated: None,
                 previous: String::new(),
@@ -438,6 +442,18 @@ mod tests {
         assert!(met(&mut live, look("/old", 2, 1, &["b"]), 1_700).is_empty());
         assert_eq!(met(&mut live, look("/old", 2, 1, &["c"]), 1_800), ["c"]);
         assert_eq!(met(&mut live, look("/other", 3, 1, &["d"]), 1_900), ["d"]);
+    }
+
+    #[test]
+    fn what_a_package_manager_fetches_is_noted_without_a_word() {
+        let mut live = live();
+        let fetched = "/root/app/node_modules/x/test/key.pem";
+        assert!(met(&mut live, look(fetched, 1, START + 1, &["a"]), 5).is_empty());
+        assert!(live.inventory.get("a").is_some());
+        assert_eq!(
+            met(&mut live, look("/root/app/.env", 2, START + 1, &["a"]), 6),
+            ["a"]
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Places in, one entry a credential out. Used by a whole walk and, place by place, by the running agent.
 
-use super::model::{Entry, FilePlace, MAX_PIDS, MAX_PLACES, Place, ProcessPlace};
+use super::model::{Class, Entry, FilePlace, MAX_PIDS, MAX_PLACES, Place, ProcessPlace};
 use super::rotation;
 use keytrail_model::Credential;
 use std::collections::{BTreeMap, HashMap};
@@ -64,6 +64,7 @@ impl Inventory {
                 new = true;
                 Entry {
                     credential: credential.clone(),
+                    class: Class::default(),
                     first_seen: now,
                     rotated: None,
                     previous: String::new(),
@@ -175,7 +176,7 @@ impl Inventory {
             .filter_map(|f| self.entries.get(f))
             .flat_map(|entry| &entry.places)
             .filter_map(move |place| match place {
-                Place::File(f) if place.key() == key => Some(f),
+                Place::File(f) if place.is_at(key) => Some(f),
                 _ => None,
             })
     }
@@ -186,7 +187,7 @@ impl Inventory {
         };
         for fingerprint in slot.values().flatten() {
             if let Some(entry) = self.entries.get_mut(fingerprint) {
-                entry.places.retain(|p| p.key() != key);
+                entry.places.retain(|p| !p.is_at(key));
             }
         }
         slot
@@ -244,29 +245,24 @@ impl Inventory {
     }
 }
 
-/// The same secret seen by two rules: what is known best stays.
+/// The same secret seen by two rules: one of them names it, whichever came first, so that it is of one kind everywhere.
+/// Nothing that is known is lost, and no rule's privilege is claimed for another's kind.
 fn better(known: &mut Credential, seen: &Credential) {
     let expires = known.expires.or(seen.expires);
-    let privilege = match (known.privilege, seen.privilege) {
-        (0, p) | (p, 0) => p,
-        (a, b) => a.min(b),
+    let (winner, other) = if seen.is_better(known) {
+        (seen, &*known)
+    } else {
+        (&*known, seen)
     };
-    let named = !seen.identifier.is_empty();
-    if seen.confidence > known.confidence
-        || (seen.confidence >= known.confidence && known.identifier.is_empty() && named)
-    {
-        let identifier = if named {
-            &seen.identifier
-        } else {
-            &known.identifier
-        };
-        *known = Credential {
-            identifier: identifier.clone(),
-            ..seen.clone()
-        };
+    let mut named = winner.clone();
+    if named.identifier.is_empty() {
+        named.identifier.clone_from(&other.identifier);
     }
-    known.expires = expires;
-    known.privilege = privilege;
+    if named.privilege == 0 {
+        named.privilege = other.privilege;
+    }
+    named.expires = expires;
+    *known = named;
 }
 
 /// True when the place was not there yet.
@@ -461,6 +457,29 @@ mod tests {
             ),
             (Some(9), "NAME")
         );
+    }
+
+    #[test]
+    fn the_order_of_sight_does_not_decide_the_kind() {
+        let as_kind = |kind: &str, rule: &str, confidence: f64| Credential {
+            kind: kind.into(),
+            rule: rule.into(),
+            confidence,
+            ..credential("a")
+        };
+        let seen = [
+            as_kind("generic-secret", "generic-secret", 0.99),
+            as_kind("github-token", "github-token", 0.85),
+            as_kind("netrc", "netrc", 0.85),
+        ];
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [0, 2, 1]] {
+            let mut inventory = Inventory::default();
+            for (i, which) in order.into_iter().enumerate() {
+                inventory.observe_place(&seen[which], file(&format!("/{i}"), i as u64 + 1), 5);
+            }
+            let kind = &inventory.get("a").unwrap().credential.kind;
+            assert_eq!(kind, "github-token", "{order:?}");
+        }
     }
 
     #[test]

@@ -95,6 +95,9 @@ pub struct FilePlace {
     pub acl: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git: Option<GitFacts>,
+    /// The package's own checksum proves that the file is as it was shipped.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shipped: bool,
     /// Which walked root it is below, for questions asked after the walk.
     #[serde(skip)]
     pub root: usize,
@@ -189,6 +192,19 @@ impl Place {
         }
     }
 
+    /// Whether [`Place::key`] is `key`; files, of which there are many, are compared without making theirs.
+    #[must_use]
+    pub fn is_at(&self, key: &str) -> bool {
+        match self {
+            Place::File(f) => key
+                .strip_prefix("file:")
+                .and_then(|rest| rest.strip_prefix(f.container.as_str()))
+                .and_then(|rest| rest.strip_prefix(':'))
+                .is_some_and(|path| path == f.path),
+            _ => self.key() == key,
+        }
+    }
+
     #[must_use]
     pub fn container(&self) -> &str {
         match self {
@@ -203,9 +219,33 @@ impl Place {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Exposure {
     /// `world-readable`, `world-writable`, `world-connectable`, `group-readable`, `acl-readable`, `git-work-tree`, `shell-history`,
-    /// `in-argv`, `in-env`, `many-places`, `expired`, `older-than-policy`, `in-home-of-other-user`.
+    /// `in-argv`, `in-env`, `many-places`, `expired`, `older-than-policy`, `in-home-of-other-user`, `published`.
     pub code: String,
     pub detail: String,
+}
+
+/// What an entry is to the owner of the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// To be kept secret.
+    #[default]
+    Secret,
+    /// A package ships it to everybody, unchanged: its own checksums prove it.
+    Public,
+    /// In what others published, or in test data and documentation: most likely no secret of this host, and not proven.
+    Sample,
+}
+
+impl Class {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Class::Secret => "secret",
+            Class::Public => "public",
+            Class::Sample => "sample",
+        }
+    }
 }
 
 /// One credential with everything known about it.
@@ -213,6 +253,8 @@ pub struct Exposure {
 pub struct Entry {
     #[serde(flatten)]
     pub credential: Credential,
+    #[serde(default)]
+    pub class: Class,
     /// Seconds since the epoch; when keytrail first met it.
     pub first_seen: i64,
     /// When it was first seen in a place that held another one before.

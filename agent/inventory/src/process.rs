@@ -5,7 +5,7 @@ use super::model::{Area, Place, ProcessPlace, Reach, SocketPlace};
 use super::{names, sockets};
 use keytrail_host::procfs;
 use keytrail_model::Workload;
-use keytrail_secret::{Classifier, Fingerprinter};
+use keytrail_secret::{Classifier, Finding, Fingerprinter};
 use rustix::fs::{FileType, OFlags};
 use std::collections::HashMap;
 use std::io;
@@ -29,16 +29,40 @@ pub fn scan(
     inventory: &mut Inventory,
     now: i64,
 ) -> Processes {
-    let mut report = Processes::default();
-    let mut sockets_seen: HashMap<(String, Vec<u8>), Option<SocketPlace>> = HashMap::new();
     let own = std::process::id();
-    let own_namespace = procfs::namespace(own, "mnt");
+    let mut scan = Scan {
+        classifier,
+        fingerprinter,
+        inventory,
+        now,
+        report: Processes::default(),
+        sockets: HashMap::new(),
+        own_namespace: procfs::namespace(own, "mnt"),
+    };
     for pid in procfs::list_pids() {
-        if pid == own {
-            continue;
+        if pid != own {
+            scan.process(pid);
         }
+    }
+    scan.report
+}
+
+/// A look at all processes.
+struct Scan<'a> {
+    classifier: &'a Classifier,
+    fingerprinter: &'a Fingerprinter,
+    inventory: &'a mut Inventory,
+    now: i64,
+    report: Processes,
+    /// By container and path.
+    sockets: HashMap<(String, Vec<u8>), Option<SocketPlace>>,
+    own_namespace: Option<u32>,
+}
+
+impl Scan<'_> {
+    fn process(&mut self, pid: u32) {
         let Some(facts) = procfs::facts(pid) else {
-            continue;
+            return;
         };
         let environment = procfs::area(pid, "environ");
         let arguments = procfs::area(pid, "cmdline");
@@ -47,7 +71,7 @@ pub fn scan(
         let workload = Workload::from_path(&procfs::cgroup(pid).unwrap_or_default());
         let exe = procfs::exe(pid).map_or(facts.comm.clone(), |e| e.path);
         if procfs::pid_of(pid).map(|p| p.start) != Some(facts.start) {
-            continue;
+            return;
         }
         let base = ProcessPlace {
             exe: names::escape(exe.as_bytes()),
@@ -61,81 +85,86 @@ pub fn scan(
         };
         match environment {
             Ok((bytes, cut)) => {
-                report.looked_at += 1;
-                report.truncated += u64::from(cut);
-                let pairs = bytes.split(|b| *b == 0).filter_map(|entry| {
-                    let equals = memchr::memchr(b'=', entry)?;
-                    Some((entry.get(..equals)?, entry.get(equals + 1..)?))
-                });
-                for (name, finding) in classifier.classify_env(pairs.clone()) {
-                    if finding.parts.is_empty() {
-                        continue;
-                    }
-                    let place = ProcessPlace {
-                        area: Area::Env,
-                        name: names::escape(name.as_bytes()),
-                        ..base.clone()
-                    };
-                    inventory.observe_place(
-                        &finding.credential(fingerprinter),
-                        Place::Process(place),
-                        now,
-                    );
-                }
-                for (name, value) in pairs {
-                    let Ok(name) = std::str::from_utf8(name) else {
-                        continue;
-                    };
-                    let Some((kind, path)) = sockets::of_variable(name, value) else {
-                        continue;
-                    };
-                    // A path means something else in another mount namespace.
-                    let elsewhere = !workload.container.is_empty()
-                        || procfs::namespace(pid, "mnt") != own_namespace;
-                    let root = if elsewhere {
-                        PathBuf::from(format!("/proc/{pid}/root"))
-                    } else {
-                        PathBuf::from("/")
-                    };
-                    let place = sockets_seen
-                        .entry((workload.container.clone(), path.clone()))
-                        .or_insert_with(|| socket(&root, &path, &workload.container));
-                    let Some(place) = place else { continue };
-                    let place = SocketPlace {
-                        name: name.to_owned(),
-                        count: 1,
-                        ..place.clone()
-                    };
-                    let credential =
-                        sockets::credential(kind, &workload.container, &place.path, fingerprinter);
-                    inventory.observe_place(&credential, Place::Socket(place), now);
-                }
+                self.report.looked_at += 1;
+                self.report.truncated += u64::from(cut);
+                self.environment(&base, &bytes);
+                self.agent_sockets(pid, &workload.container, &bytes);
             }
-            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => report.unreadable += 1,
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => self.report.unreadable += 1,
             // Gone.
             Err(_) => {}
         }
         if let Ok((bytes, cut)) = arguments {
-            report.truncated += u64::from(cut);
+            self.report.truncated += u64::from(cut);
             let argv: Vec<&[u8]> = bytes.split(|b| *b == 0).collect();
-            for (index, finding) in classifier.classify_argv(&argv).found {
-                if finding.parts.is_empty() {
-                    continue;
-                }
-                let place = ProcessPlace {
-                    area: Area::Argv,
-                    name: index.to_string(),
-                    ..base.clone()
-                };
-                inventory.observe_place(
-                    &finding.credential(fingerprinter),
-                    Place::Process(place),
-                    now,
-                );
+            for (index, finding) in self.classifier.classify_argv(&argv).found {
+                self.observe(&base, Area::Argv, index.to_string(), &finding);
             }
         }
     }
-    report
+
+    fn environment(&mut self, base: &ProcessPlace, bytes: &[u8]) {
+        for (name, finding) in self.classifier.classify_env(variables(bytes)) {
+            self.observe(base, Area::Env, names::escape(name.as_bytes()), &finding);
+        }
+    }
+
+    fn observe(&mut self, base: &ProcessPlace, area: Area, name: String, finding: &Finding) {
+        if finding.parts.is_empty() {
+            return;
+        }
+        let place = ProcessPlace {
+            area,
+            name,
+            ..base.clone()
+        };
+        self.inventory.observe_place(
+            &finding.credential(self.fingerprinter),
+            Place::Process(place),
+            self.now,
+        );
+    }
+
+    /// The sockets of agents that an environment names.
+    fn agent_sockets(&mut self, pid: u32, container: &str, bytes: &[u8]) {
+        for (name, value) in variables(bytes) {
+            let Ok(name) = std::str::from_utf8(name) else {
+                continue;
+            };
+            let Some((kind, path)) = sockets::of_variable(name, value) else {
+                continue;
+            };
+            // A path means something else in another mount namespace.
+            let elsewhere =
+                !container.is_empty() || procfs::namespace(pid, "mnt") != self.own_namespace;
+            let root = if elsewhere {
+                PathBuf::from(format!("/proc/{pid}/root"))
+            } else {
+                PathBuf::from("/")
+            };
+            let place = self
+                .sockets
+                .entry((container.to_owned(), path.clone()))
+                .or_insert_with(|| socket(&root, &path, container));
+            let Some(place) = place else { continue };
+            let place = SocketPlace {
+                name: name.to_owned(),
+                count: 1,
+                ..place.clone()
+            };
+            let credential = sockets::credential(kind, container, &place.path, self.fingerprinter);
+            self.inventory
+                .observe_place(&credential, Place::Socket(place), self.now);
+        }
+    }
+}
+
+/// Names and values of an environment block.
+fn variables(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    bytes.split(|b| *b == 0).filter_map(|entry| {
+        let equals = memchr::memchr(b'=', entry)?;
+        Some((entry.get(..equals)?, entry.get(equals + 1..)?))
+    })
 }
 
 /// The socket at `path` below `root`; `None` when there is none.

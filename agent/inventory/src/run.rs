@@ -63,7 +63,7 @@ impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RunError::Root { path, source } => {
-                write!(f, "cannot look into {}: {source}", path.display())
+                write!(f, "cannot read {}: {source}", path.display())
             }
             RunError::Threads(e) => write!(f, "cannot start a thread: {e}"),
             RunError::State(e) => e.fmt(f),

@@ -1,6 +1,6 @@
 //! What the walk does with each entry: files are classified, agent sockets are noted.
 
-use super::look::{self, Buffer};
+use super::inspect::{self, Buffer};
 use super::merge::Inventory;
 use super::model::{FilePlace, Place};
 use super::names;
@@ -92,29 +92,30 @@ impl Visitor for Scan<'_> {
     fn file(&self, buffer: &mut Buffer, at: &At<'_>) {
         // Rules know paths as the system that uses the files knows them.
         let path = || format!("/{}", names::escape(at.path));
-        let looked = match look::look(at.dir, at.name, buffer, || self.expected.is_match(path())) {
-            Ok(Some(looked)) => looked,
-            Ok(None) => return,
-            Err(e) => return at.walk.unreadable(|| at.shown(), e),
-        };
+        let inspected =
+            match inspect::inspect(at.dir, at.name, buffer, || self.expected.is_match(path())) {
+                Ok(Some(inspected)) => inspected,
+                Ok(None) => return,
+                Err(e) => return at.walk.unreadable(|| at.shown(), e),
+            };
         at.walk.classified.fetch_add(1, Ordering::Relaxed);
         at.walk
             .bytes
-            .fetch_add(looked.len as u64, Ordering::Relaxed);
-        if looked.sampled {
+            .fetch_add(inspected.len as u64, Ordering::Relaxed);
+        if inspected.sampled {
             at.walk.sampled(|| at.shown());
         }
-        if looked.changed {
+        if inspected.changed {
             at.walk.changed.fetch_add(1, Ordering::Relaxed);
         }
-        let credentials = match looked.form {
+        let credentials = match inspected.form {
             Form::Utf16(little) => self.credentials(&from_utf16(buffer.used(), little), &path()),
             _ => self.credentials(buffer.used(), &path()),
         };
         buffer.wipe();
         match credentials {
             Some(credentials) if credentials.is_empty() => {}
-            Some(credentials) => self.note(at, &looked.stat, looked.sampled, credentials),
+            Some(credentials) => self.note(at, &inspected.stat, inspected.sampled, credentials),
             None => at.walk.unreadable(|| at.shown(), rustix::io::Errno::BADMSG),
         }
     }

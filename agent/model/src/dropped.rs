@@ -1,6 +1,6 @@
 //! What found no room in a table, or could only be looked at in part: counted where it happens, told together.
 
-use super::GapSeen;
+use super::{GapReason, GapSeen, Signal};
 use std::collections::BTreeMap;
 
 /// What has a bound, in `digest` or in the core.
@@ -22,14 +22,30 @@ pub enum Bound {
     Sampled,
     /// Bytes of one send of a holder that are looked into.
     Payload,
+    /// Messages whose decoded form is not known, or larger than what is looked into.
+    Decoding,
     /// Processes.
     Processes,
     /// Credentials of one process.
     Holdings,
     /// Connections whose lineage is not decided yet.
     Connections,
+    /// Proven destinations of TLS writes that wait for what may speak against them.
+    Destinations,
     /// Identifiers that the next payload may go on with.
     Identifiers,
+    /// Credentials of one file.
+    InFile,
+    /// Files that were not inspected in time.
+    InspectionTime,
+    /// Files that wait to be inspected, and records that wait for one.
+    InspectionBacklog,
+    /// Processor time that the files of one user may take.
+    InspectionBudget,
+    /// Reads that are remembered, so that each is told once.
+    Reads,
+    /// Opens that may still become reads.
+    Opens,
 }
 
 impl Bound {
@@ -38,96 +54,143 @@ impl Bound {
     pub fn gap(self, count: u64, boot_ns: u64) -> GapSeen {
         let (reason, what, remedy, signal) = self.words();
         GapSeen {
-            boot_ns,
-            reason: reason.to_owned(),
             detail: format!("{count} {what}"),
             remedy: remedy.to_owned(),
             count,
-            signal: signal.to_owned(),
-            ..GapSeen::default()
+            signal: Some(signal),
+            ..GapSeen::new(reason, boot_ns)
         }
     }
 
     /// Reason, what happened, remedy, signal.
-    fn words(self) -> (&'static str, &'static str, &'static str, &'static str) {
-        const FEWER: &str =
-            "exclude what makes so many, or report this: the bound is a constant of the agent";
+    fn words(self) -> (GapReason, &'static str, &'static str, Signal) {
+        const FEWER: &str = "report this: the bound is a constant of the agent";
         const FEWER_PLACES: &str =
             "name fewer places under `watch`, or report this: the bound is a constant of the agent";
         const LINEAGE: &str =
             "sends of who holds them are told as lineage, with source and destination";
         match self {
             Self::Secrets => (
-                "table_full",
+                GapReason::TableFull,
                 "secrets found no room among those that are looked for in what is sent",
                 LINEAGE,
-                "tcp_send",
+                Signal::TcpSend,
             ),
             Self::Weak => (
-                "secret_not_matched",
+                GapReason::SecretNotMatched,
                 "secrets are too short, too monotonous or too long to be looked for in what is sent",
                 LINEAGE,
-                "tcp_send",
+                Signal::TcpSend,
             ),
             Self::Execs => (
-                "table_full",
+                GapReason::TableFull,
                 "programs were started at once whose arguments and environment were not looked at",
                 "they are looked at again in /proc as far as they still run",
-                "exec",
+                Signal::Exec,
             ),
             Self::Files => (
-                "table_full",
+                GapReason::TableFull,
                 "files with credentials found no room: reads of them are not told",
                 FEWER_PLACES,
-                "file_read",
+                Signal::FileRead,
             ),
             Self::Roots => (
-                "table_full",
+                GapReason::TableFull,
                 "times a process of a mount namespace that is not looked into was met",
                 "files in it are looked into when they are first read",
-                "file_read",
+                Signal::FileRead,
             ),
             Self::Directories => (
-                "table_full",
+                GapReason::TableFull,
                 "directories are not watched for new files",
                 "new files in them are found within half a minute",
-                "file_read",
+                Signal::FileRead,
             ),
             Self::Sampled => (
-                "file_truncated",
+                GapReason::FileTruncated,
                 "files of text were larger than 8 MiB and looked into at their beginning only (1 MiB)",
                 "split what must be known whole",
-                "file_read",
+                Signal::FileRead,
             ),
             Self::Payload => (
-                "payload_truncated",
+                GapReason::PayloadTruncated,
                 "sends of holders were longer than what is looked into: a credential behind that was not seen",
                 "the events of such a connection say so in `truncation`; who sent and where to is known",
-                "tcp_send",
+                Signal::TcpSend,
+            ),
+            Self::Decoding => (
+                GapReason::PayloadTruncated,
+                "parts of what holders sent could not be decoded (compressed beyond 1 MiB, encoded too deeply, headers that \
+                 refer to what was sent before the agent saw the connection, framing that was lost): they were looked at \
+                 as they were sent only",
+                LINEAGE,
+                Signal::TcpSend,
             ),
             Self::Processes => (
-                "table_full",
+                GapReason::TableFull,
                 "processes found no room in the table: what they hold and send is not told",
                 FEWER,
-                "exec",
+                Signal::Exec,
             ),
             Self::Holdings => (
-                "table_full",
+                GapReason::TableFull,
                 "credentials found no room among those one process holds: sends of theirs are not told as lineage",
                 FEWER,
-                "file_read",
+                Signal::FileRead,
             ),
             Self::Connections => (
-                "table_full",
+                GapReason::TableFull,
                 "connections of holders were forgotten before it was decided whether to tell of them as lineage",
                 FEWER,
-                "tcp_send",
+                Signal::TcpSend,
+            ),
+            Self::Destinations => (
+                GapReason::TableFull,
+                "destinations of TLS writes were given up: too many writes of one process waited for proof",
+                "what was sent is told all the same, with an unknown destination",
+                Signal::TlsWrite,
+            ),
+            Self::InFile => (
+                GapReason::FileTruncated,
+                "credentials were beyond the first 1,024 of their file: who reads or sends them is not told",
+                "split what must be known whole",
+                Signal::FileRead,
+            ),
+            Self::InspectionTime => (
+                GapReason::InspectionTimeout,
+                "files that were read could not be inspected in time: what was read and sent until they are is not known",
+                "name file systems that do not answer under `exclude` in the configuration, or raise `inspect_timeout_ms`",
+                Signal::FileRead,
+            ),
+            Self::InspectionBacklog => (
+                GapReason::InspectionBacklog,
+                "files that were read were not inspected because too many were waiting",
+                "name what holds so many files, and no credential, under `exclude` in the configuration",
+                Signal::FileRead,
+            ),
+            Self::InspectionBudget => (
+                GapReason::InspectionBudget,
+                "files were not inspected because those of their owner took more processor time than they may",
+                "name what is so much under `exclude` in the configuration, or raise `inspect_share`",
+                Signal::FileRead,
+            ),
+            Self::Opens => (
+                GapReason::TableFull,
+                "opens of files with credentials found no room until a read may follow: they are not told",
+                FEWER,
+                Signal::FileRead,
+            ),
+            Self::Reads => (
+                GapReason::TableFull,
+                "reads found no room among those that are remembered: they may be told again",
+                FEWER,
+                Signal::FileRead,
             ),
             Self::Identifiers => (
-                "table_full",
+                GapReason::TableFull,
                 "identifiers at the end of a payload were forgotten before it was known whether they end there",
                 FEWER,
-                "tcp_send",
+                Signal::TcpSend,
             ),
         }
     }

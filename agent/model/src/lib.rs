@@ -2,12 +2,19 @@
 
 pub mod credential;
 pub mod dropped;
+pub mod event;
 pub mod look;
 pub mod observation;
+mod request;
+pub mod status;
+pub mod words;
 mod workload;
 
 pub use credential::{Credential, CredentialRef};
 pub use dropped::{Bound, Dropped};
+pub use event::Event;
 pub use look::{FileLook, PlaceNews, Why};
 pub use observation::*;
+pub use request::{Request, Target, Undecoded};
+pub use words::*;
 pub use workload::Workload;

@@ -2,7 +2,8 @@
 //!
 //! A recording is a sequence of these, one JSON object a line; replaying it gives byte-identical events.
 
-use super::CredentialRef;
+use super::words::{Direction, GapReason, Signal, Transform, optional_signal};
+use super::{CredentialRef, Request, Undecoded};
 use serde::{Deserialize, Serialize};
 
 /// Clock ticks a second in /proc/PID/stat and in process keys (USER_HZ, 100 on every Linux architecture we build for).
@@ -53,6 +54,8 @@ pub enum Observation {
         signal: i32,
     },
     File(Box<FileSeen>),
+    /// The environment or the memory of a process was read.
+    Taken(TakenSeen),
     Connect {
         at: Stamp,
         ends: Ends,
@@ -66,7 +69,16 @@ pub enum Observation {
         file: FileFacts,
         credentials: Vec<CredentialRef>,
     },
+    /// What was learnt is no credential: it was the beginning of one, read while the file was being written.
+    Withdrawn {
+        boot_ns: u64,
+        fingerprint: String,
+    },
     Gap(GapSeen),
+    /// What the stage of findings is told from outside: rules, what is usual, decoys. JSON of that stage.
+    Findings {
+        told: String,
+    },
     /// The recording ends: what is pending is decided now.
     Stop {
         boot_ns: u64,
@@ -90,6 +102,9 @@ pub struct AgentStart {
     pub rebooted: bool,
     /// Emit process_start and process_exit for every process.
     pub process_events: bool,
+    /// Only this process and its descendants are followed: what it begins with is told, whoever had it before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub followed: Option<u32>,
 }
 
 /// Where a process met a credential.
@@ -105,7 +120,7 @@ pub struct Found {
     pub place: Place,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExeFacts {
     pub path: String,
     pub device: u64,
@@ -207,12 +222,18 @@ pub struct Hit {
     pub credential: CredentialRef,
     /// true: the secret itself. false: only its public identifier.
     pub secret: bool,
-    pub transform: String,
+    pub transform: Transform,
+    /// What the text it was in had been decoded from, the outermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<Transform>,
     pub part: String,
     pub occurrences: u32,
     /// An identifier that ends with the payload: whether it is a whole word, the next payload tells.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub open: bool,
+    /// The request it was in, among those of the payload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<u16>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -232,6 +253,11 @@ pub struct Payload {
     /// Its first bytes may go on with a word that the payload before them ended in.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub continues: bool,
+    /// The requests that these bytes belong to, as far as they were recognised.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<Request>,
+    #[serde(default, skip_serializing_if = "Undecoded::is_empty")]
+    pub undecoded: Undecoded,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -247,6 +273,12 @@ pub struct SendSeen {
     pub tls_more: Vec<(u8, u16)>,
     /// The TLS call this send happened in, and its session.
     pub tls_call: Option<(u64, u64)>,
+    /// A TLS hello begins it: a client's on an outgoing connection, a server's on an accepted one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hello: Option<Direction>,
+    /// Who asked for the connection, where the kernel side knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
     pub hook: String,
 }
 
@@ -255,21 +287,80 @@ pub struct TlsSeen {
     pub at: Stamp,
     pub call: u64,
     pub session: u64,
+    /// The socket that the session itself names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<Socket>,
     pub payload: Payload,
     pub hook: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// A connection of a process: the kernel's address of the socket and what tells it from a later one there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Socket {
+    pub sock: u64,
+    pub local_port: u16,
+    pub peer_port: u16,
+}
+
+impl Socket {
+    /// Does it have these ends?
+    #[must_use]
+    pub fn has(&self, ends: &Ends) -> bool {
+        (self.sock, self.local_port, self.peer_port) == (ends.sock, ends.local_port, ends.peer_port)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GapSeen {
     pub boot_ns: u64,
-    pub reason: String,
+    pub reason: GapReason,
     pub detail: String,
     pub remedy: String,
     pub count: u64,
-    pub signal: String,
+    #[serde(with = "optional_signal")]
+    pub signal: Option<Signal>,
     /// Interval in wall-clock nanoseconds since the epoch; 0 when open.
     pub from_wall_ns: u64,
     pub to_wall_ns: u64,
     /// The process concerned, when it is one.
     pub pid: Option<Pid>,
+}
+
+impl GapSeen {
+    /// A gap of which no more is known than why and when.
+    #[must_use]
+    pub fn new(reason: GapReason, boot_ns: u64) -> Self {
+        Self {
+            boot_ns,
+            reason,
+            detail: String::new(),
+            remedy: String::new(),
+            count: 0,
+            signal: None,
+            from_wall_ns: 0,
+            to_wall_ns: 0,
+            pid: None,
+        }
+    }
+}
+
+/// What of a process was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Taken {
+    /// The block it was started with.
+    Environment,
+    /// Its memory, in whole or in part: any of its credentials may have been there.
+    Memory,
+}
+
+/// A process read what another one (or itself) holds, out of that process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TakenSeen {
+    /// Who read.
+    pub at: Stamp,
+    /// Out of which process.
+    pub victim: Pid,
+    pub what: Taken,
+    pub hook: String,
 }

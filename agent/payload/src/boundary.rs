@@ -36,9 +36,6 @@ pub fn standing(spelling: Spelling, data: &[u8], range: Range<usize>, joined: bo
     let unseen = joined && before.len() == range.start;
     let rest = &data[range.end..];
     let (inside, on) = match spelling.transform {
-        Transform::Raw | Transform::Percent | Transform::Json => {
-            (goes_into(before, unseen), goes_on(rest))
-        }
         Transform::Hex => {
             let left = hex_before(before);
             (
@@ -55,6 +52,8 @@ pub fn standing(spelling: Spelling, data: &[u8], range: Range<usize>, joined: bo
                 right.decide(),
             )
         }
+        // As it is or escaped. What only names a layer around a text is no spelling of what stands in it.
+        _ => (goes_into(before, unseen), goes_on(rest)),
     };
     match (inside, on) {
         (true, _) | (_, Some(true)) => Standing::Inside,

@@ -118,6 +118,32 @@ fn json_unit(out: &mut Secret, unit: u16, upper: bool) {
     }
 }
 
+/// How XML and HTML writers escape `"` and `'`: by name; both by number (Go); the rest in between (Python, PHP and
+/// JavaScript, Java). `&`, `<` and `>` have names everywhere.
+pub const XML: [(&[u8], &[u8]); 5] = [
+    (b"&quot;", b"&apos;"),
+    (b"&#34;", b"&#39;"),
+    (b"&quot;", b"&#39;"),
+    (b"&quot;", b"&#x27;"),
+    (b"\"", b"'"),
+];
+
+/// The inside of an XML text or attribute.
+pub fn xml(bytes: &[u8], (quote, apostrophe): (&[u8], &[u8])) -> Secret {
+    let mut out = buffer(bytes.len() * 6);
+    for byte in bytes {
+        match byte {
+            b'&' => out.extend_from_slice(b"&amp;"),
+            b'<' => out.extend_from_slice(b"&lt;"),
+            b'>' => out.extend_from_slice(b"&gt;"),
+            b'"' => out.extend_from_slice(quote),
+            b'\'' => out.extend_from_slice(apostrophe),
+            _ => out.push(*byte),
+        }
+    }
+    out
+}
+
 /// What is known of the character at one end of an encoded secret whose neighbours are not: the bits of
 /// its 6-bit value that come from the secret.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,33 +2,9 @@
 
 use super::encode::{self, Edge, JsonStyle, Secret};
 use super::pem;
+pub use keytrail_model::Transform;
 use std::fmt;
 use std::ops::Range;
-
-/// How a secret was encoded in a payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Transform {
-    Raw,
-    Base64,
-    Base64Url,
-    Percent,
-    Json,
-    Hex,
-}
-
-impl Transform {
-    /// The name in `Evidence.transform`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Raw => "raw",
-            Self::Base64 => "base64",
-            Self::Base64Url => "base64url",
-            Self::Percent => "percent",
-            Self::Json => "json",
-            Self::Hex => "hex",
-        }
-    }
-}
 
 /// One encoded form of a secret. Wiped on drop, and silent in `Debug`.
 #[derive(PartialEq, Eq)]
@@ -173,6 +149,17 @@ pub fn forms(secret: &[u8], pick: impl FnOnce(&[u8]) -> usize) -> Vec<Form> {
                 plain(Transform::Percent, secret, &region, encoder),
             );
         }
+    }
+    let escaped = secret
+        .iter()
+        .any(|c| matches!(c, b'&' | b'<' | b'>' | b'"' | b'\''));
+    for style in encode::XML.into_iter().filter(|_| escaped) {
+        push_plain(
+            &mut out,
+            plain(Transform::Xml, secret, &region, |bytes| {
+                encode::xml(bytes, style)
+            }),
+        );
     }
     push_binary(&mut out, secret, &region);
     // A JSON file sent as base64 holds the escaped secret.

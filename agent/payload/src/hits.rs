@@ -1,14 +1,39 @@
 //! What was found, added up.
 
-use super::forms::Transform;
-use keytrail_model::{CredentialRef, Hit};
+use keytrail_model::{CredentialRef, Hit, Transform};
 use std::sync::Arc;
 
-/// Hits of one payload, one entry for each (credential, secret or identifier, transform, part, open).
+/// Decodings within each other that are named and followed.
+pub(super) const MAX_CHAIN: usize = 4;
+
+/// Hits of one payload, one entry for each (credential, secret or identifier, transform, part, request, open).
 #[derive(Debug, Default)]
 pub struct Hits {
-    found: Vec<Hit>,
+    found: Vec<Found>,
     limited: bool,
+    /// What the bytes that are being looked at were decoded from, the outermost first.
+    chain: Vec<Transform>,
+    /// Whose bytes they are: the text, and the request it belongs to.
+    pub(super) text: u32,
+    pub(super) request: Option<u16>,
+    /// Identifiers so far at the end of their bytes.
+    pub(super) opened: u32,
+}
+
+#[derive(Debug)]
+struct Found {
+    hit: Hit,
+    text: u32,
+}
+
+/// A hit that may be met again without its bytes: what a header table keeps of a value.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    credential: CredentialRef,
+    secret: bool,
+    transform: Transform,
+    layers: Vec<Transform>,
+    part: String,
 }
 
 impl Hits {
@@ -24,25 +49,151 @@ impl Hits {
         part: &str,
         open: bool,
     ) {
-        let same = |hit: &Hit| {
+        // The base64 and the JSON in base64 of a secret are forms of their own and were found as such.
+        if self.chain.last() == Some(&Transform::Base64)
+            && matches!(transform, Transform::Raw | Transform::Json)
+        {
+            return;
+        }
+        // Where decoded bytes end is not where the payload ends: what an identifier goes on with is not known.
+        if open && !self.chain.is_empty() {
+            return;
+        }
+        self.opened += u32::from(open);
+        let (layers, transform) = innermost(self.chain.clone(), transform);
+        self.add(credential, secret, (layers, transform), part, open);
+    }
+
+    fn add(
+        &mut self,
+        credential: &CredentialRef,
+        secret: bool,
+        (layers, transform): (Vec<Transform>, Transform),
+        part: &str,
+        open: bool,
+    ) {
+        let (text, request) = (if open { self.text } else { 0 }, self.request);
+        let same = |found: &&mut Found| {
+            let hit = &found.hit;
             hit.secret == secret
-                && hit.transform == transform.name()
-                && hit.part == part
                 && hit.open == open
+                && found.text == text
+                && hit.request == request
+                && hit.transform == transform
+                && hit.layers == layers
+                && hit.part == part
                 && (Arc::ptr_eq(&hit.credential, credential)
                     || hit.credential.fingerprint == credential.fingerprint)
         };
-        match self.found.iter_mut().find(|hit| same(hit)) {
-            Some(hit) => hit.occurrences = hit.occurrences.saturating_add(1),
-            None => self.found.push(Hit {
-                credential: credential.clone(),
-                secret,
-                transform: transform.name().to_owned(),
-                part: part.to_owned(),
-                occurrences: 1,
-                open,
+        match self.found.iter_mut().find(same) {
+            Some(found) => found.hit.occurrences = found.hit.occurrences.saturating_add(1),
+            None => self.found.push(Found {
+                hit: Hit {
+                    credential: credential.clone(),
+                    secret,
+                    transform,
+                    layers,
+                    part: part.to_owned(),
+                    occurrences: 1,
+                    open,
+                    request,
+                },
+                text,
             }),
         }
+    }
+
+    /// Counts what was found in these bytes before, when a reference to them is met.
+    pub(super) fn again(&mut self, kept: &[Kept]) {
+        for k in kept {
+            let chain = [&self.chain[..], &k.layers].concat();
+            let spelling = innermost(chain, k.transform);
+            self.add(&k.credential, k.secret, spelling, &k.part, false);
+        }
+    }
+
+    /// What was found, to be counted again later.
+    pub(super) fn keep(self) -> Vec<Kept> {
+        let closed = self.found.into_iter().filter(|f| !f.hit.open);
+        closed
+            .map(|Found { hit, .. }| Kept {
+                credential: hit.credential,
+                secret: hit.secret,
+                transform: hit.transform,
+                layers: hit.layers,
+                part: hit.part,
+            })
+            .collect()
+    }
+
+    /// Adds what was found apart, as of the current request.
+    pub(super) fn absorb(&mut self, other: Hits) {
+        self.limited |= other.limited;
+        for Found { hit, .. } in other.found {
+            for _ in 0..hit.occurrences {
+                let spelling = (hit.layers.clone(), hit.transform);
+                self.add(&hit.credential, hit.secret, spelling, &hit.part, false);
+            }
+        }
+    }
+
+    /// Enters a decoding. To be left by [`Hits::leave`].
+    pub(super) fn enter(&mut self, decoding: Transform) {
+        self.chain.push(decoding);
+    }
+
+    pub(super) fn leave(&mut self) {
+        self.chain.pop();
+    }
+
+    pub(super) fn depth(&self) -> usize {
+        self.chain.len()
+    }
+
+    /// More of a text has come: identifiers at its end so far are parts of longer words, or words.
+    pub(super) fn settle(&mut self, text: u32, goes_on: bool) {
+        if goes_on {
+            self.found.retain(|f| !f.hit.open || f.text != text);
+            return;
+        }
+        let (open, rest) = std::mem::take(&mut self.found)
+            .into_iter()
+            .partition(|f| f.hit.open && f.text == text);
+        self.found = rest;
+        for Found { hit, .. } in open {
+            self.close(hit);
+        }
+    }
+
+    /// No text that was looked at goes on: open identifiers are words.
+    pub(super) fn settle_all(&mut self) {
+        let (open, rest) = std::mem::take(&mut self.found)
+            .into_iter()
+            .partition(|f| f.hit.open);
+        self.found = rest;
+        for Found { hit, .. } in open {
+            self.close(hit);
+        }
+    }
+
+    /// What open identifiers go on with will never be known.
+    pub(super) fn drop_open(&mut self) {
+        self.found.retain(|f| !f.hit.open);
+    }
+
+    fn close(&mut self, hit: Hit) {
+        let (occurrences, request) = (hit.occurrences, self.request);
+        self.request = hit.request;
+        for _ in 0..occurrences {
+            self.add(
+                &hit.credential,
+                hit.secret,
+                (hit.layers.clone(), hit.transform),
+                &hit.part,
+                false,
+            );
+        }
+        self.request = request;
     }
 
     pub(super) fn limit(&mut self) {
@@ -59,20 +210,52 @@ impl Hits {
         self.found.is_empty()
     }
 
-    /// In an order that depends on nothing but the hits: by fingerprint, part, secrets first, transform, open last.
-    pub fn into_vec(mut self) -> Vec<Hit> {
-        self.found.sort_by(|a, b| {
+    /// In an order that depends on nothing but the hits: by fingerprint, part, secrets first, transform, request, open
+    /// last.
+    pub fn into_vec(self) -> Vec<Hit> {
+        let mut hits: Vec<Hit> = Vec::new();
+        for Found { hit, .. } in self.found {
+            // Open ones of several texts become one here.
+            let same = |known: &&mut Hit| {
+                let key = |h: &Hit| (h.secret, h.open, h.request);
+                key(known) == key(&hit)
+                    && known.transform == hit.transform
+                    && known.layers == hit.layers
+                    && known.part == hit.part
+                    && known.credential.fingerprint == hit.credential.fingerprint
+            };
+            match hits.iter_mut().find(same) {
+                Some(known) => {
+                    known.occurrences = known.occurrences.saturating_add(hit.occurrences);
+                }
+                None => hits.push(hit),
+            }
+        }
+        hits.sort_by(|a, b| {
             let key = |h: &'_ Hit| {
                 (
                     h.credential.fingerprint.clone(),
                     h.part.clone(),
                     !h.secret,
-                    h.transform.clone(),
+                    h.transform.word(),
+                    h.layers.clone(),
+                    h.request,
                     h.open,
                 )
             };
             key(a).cmp(&key(b))
         });
-        self.found
+        hits
+    }
+}
+
+/// Of decodings within each other, the innermost by itself: bytes that are there as they are have none of their own.
+fn innermost(mut chain: Vec<Transform>, transform: Transform) -> (Vec<Transform>, Transform) {
+    match (transform, chain.pop()) {
+        (Transform::Raw, Some(last)) => (chain, last),
+        (_, last) => {
+            chain.extend(last);
+            (chain, transform)
+        }
     }
 }

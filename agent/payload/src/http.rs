@@ -1,9 +1,12 @@
-//! Host names off HTTP/1 request heads (RFC 9112), also when a head comes in several writes.
-//!
-//! HTTP/2 is recognised by its preface; its header blocks are not decoded here.
+//! HTTP/1 messages as they are sent (RFC 9112), in whatever writes: where heads, bodies and chunks are, and what heads
+//! say. What is in the bytes is the business of others.
 
+use super::coded::Encoding;
+use super::encode;
 use super::host::host_name;
-use keytrail_model::HostName;
+use super::matcher::Matcher;
+use super::request;
+use keytrail_model::{HostName, Request};
 use zeroize::Zeroizing;
 
 /// First bytes of every HTTP/2 connection (RFC 9113 section 3.4).
@@ -13,38 +16,51 @@ pub const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const MAX_LINE: usize = 8 * 1024;
 /// Longest head that is followed: beyond, a missing `Host` is given up.
 const MAX_HEAD: usize = 64 * 1024;
-/// Most names kept of one payload.
+/// Most names kept of one request.
 const MAX_HOSTS: usize = 8;
 /// Longest method looked for; the registered ones are shorter.
 const MAX_METHOD: usize = 20;
+/// Longest line with the size of a chunk: extensions are rare.
+const MAX_SIZE_LINE: usize = 256;
 
-/// Does a connection with this beginning speak HTTP/2?
-pub fn looks_like_http2(bytes: &[u8]) -> bool {
-    bytes.starts_with(HTTP2_PREFACE)
-}
-
-/// Follows the requests of one connection.
+/// Follows the messages of one connection.
 #[derive(Default)]
-pub struct RequestHead {
+pub struct Http {
     place: Place,
     /// An unfinished line; it may hold a secret.
     line: Zeroizing<Vec<u8>>,
     /// Bytes of this head so far.
     seen: usize,
-    /// What the current request's head names.
-    hosts: Vec<HostName>,
-    /// What its head says about its body.
+    /// It was said that a message begins.
+    announced: bool,
+    head: Head,
+}
+
+/// What the head of the current message says.
+#[derive(Clone, Default)]
+pub struct Head {
+    pub hosts: Vec<HostName>,
+    pub request: Request,
+    /// It is a request, not a response.
+    pub is_request: bool,
+    /// An encoding of its body that cannot be told from its first bytes.
+    pub encoding: Option<Encoding>,
+    /// `Upgrade: websocket`, and whether its messages may be compressed.
+    pub websocket: bool,
+    pub deflate: bool,
+    switches: bool,
     length: u64,
     chunked: bool,
-    body_ended: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Place {
-    /// Between requests: one may begin with the next payload.
+    /// Between messages: one may begin with the next bytes.
     #[default]
     Outside,
-    /// In the request line.
+    /// So many bytes of the preface of HTTP/2 were there.
+    Preface(usize),
+    /// In the first line.
     Line,
     /// Among the header lines.
     Headers,
@@ -52,23 +68,46 @@ enum Place {
     Skipping,
     /// In a body of which `.0` bytes are to come.
     Body(u64),
-    /// In a body that ends with an empty chunk.
-    Chunked,
+    /// In the line with the size of a chunk.
+    Size,
+    /// In a chunk of which `.0` bytes are to come.
+    Chunk(u64),
+    /// In the line break behind a chunk, or behind the last one (in its trailer).
+    Behind,
+    Trailer,
 }
 
-impl RequestHead {
-    pub fn new() -> Self {
-        Self::default()
-    }
+/// What the next bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// Of no message.
+    Other,
+    /// A message begins here; nothing was taken.
+    Begins,
+    /// Of a head.
+    Head,
+    /// Of a body that is there as it is, and whether it ends here.
+    Body(bool),
+    /// Of a chunk.
+    Chunk,
+    /// Between chunks.
+    Framing,
+    /// The end of the last chunk.
+    Ended,
+    /// The head of a message behind which WebSocket frames follow.
+    WebSocket,
+    /// The preface of HTTP/2 ends here.
+    Http2,
+}
 
-    /// Whether the last bytes pushed ended with a body of stated length.
-    pub fn body_ended(&self) -> bool {
-        self.body_ended
-    }
-
+impl Http {
     /// Bytes kept.
     pub fn kept(&self) -> usize {
         self.line.len()
+    }
+
+    pub fn head(&self) -> &Head {
+        &self.head
     }
 
     /// Forgets what it was in the middle of: what comes next does not follow.
@@ -76,62 +115,122 @@ impl RequestHead {
         *self = Self::default();
     }
 
-    /// The hosts named by the requests that `bytes` belong to, heads and bodies: all names, because
-    /// disagreement is telling.
-    pub fn push(&mut self, bytes: &[u8]) -> Vec<HostName> {
-        self.body_ended = false;
-        if self.place == Place::Chunked && begins_request(bytes) {
+    /// Forgets bytes that may be of a secret, and what cannot be followed without them.
+    pub fn wipe(&mut self) {
+        if !matches!(self.place, Place::Body(_) | Place::Chunk(_)) || !self.line.is_empty() {
             self.reset();
         }
-        let mut named = if self.place == Place::Outside {
-            Vec::new()
-        } else {
-            self.hosts.clone()
+    }
+
+    /// No message is being followed.
+    pub fn is_outside(&self) -> bool {
+        self.place == Place::Outside
+    }
+
+    /// In the chunks of a body.
+    pub fn is_chunked(&self) -> bool {
+        matches!(
+            self.place,
+            Place::Size | Place::Chunk(_) | Place::Behind | Place::Trailer
+        )
+    }
+
+    /// So many bytes come that are not seen.
+    pub fn skip(&mut self, bytes: u64) {
+        self.place = match self.place {
+            Place::Body(left) if bytes < left => Place::Body(left - bytes),
+            Place::Chunk(left) if bytes < left => Place::Chunk(left - bytes),
+            _ => return self.reset(),
         };
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            match self.place {
-                Place::Outside => {
-                    if !may_begin_request(rest) {
-                        break;
-                    }
-                    self.reset();
-                    self.place = Place::Line;
-                }
-                Place::Body(left) => {
-                    let here = left.min(rest.len() as u64);
-                    self.place = if here == left {
-                        Place::Outside
-                    } else {
-                        Place::Body(left - here)
-                    };
-                    rest = &rest[here as usize..];
-                    self.body_ended = here == left && rest.is_empty();
-                }
-                Place::Chunked => {
-                    if rest.ends_with(b"0\r\n\r\n") {
-                        self.reset();
-                    }
-                    break;
-                }
-                Place::Line | Place::Headers | Place::Skipping => match memchr::memchr(b'\n', rest)
-                {
-                    Some(end) => {
-                        self.line_end(&rest[..end], &mut named);
-                        rest = &rest[end + 1..];
-                    }
-                    None => {
-                        self.keep(rest);
-                        break;
-                    }
-                },
+    }
+
+    /// What `rest` begins with, and how much of it that is.
+    pub fn step(&mut self, rest: &[u8], matcher: &Matcher) -> (usize, Piece) {
+        match self.place {
+            Place::Outside => self.outside(rest),
+            Place::Preface(seen) => self.preface(rest, seen),
+            Place::Body(left) => {
+                let here = left.min(rest.len() as u64);
+                self.place = if here == left {
+                    Place::Outside
+                } else {
+                    Place::Body(left - here)
+                };
+                (here as usize, Piece::Body(here == left))
             }
+            Place::Chunk(left) => {
+                let here = left.min(rest.len() as u64);
+                self.place = if here == left {
+                    Place::Behind
+                } else {
+                    Place::Chunk(left - here)
+                };
+                (here as usize, Piece::Chunk)
+            }
+            Place::Line | Place::Headers | Place::Skipping | Place::Trailer => {
+                match memchr::memchr(b'\n', rest) {
+                    Some(end) => (end + 1, self.line_end(&rest[..end], matcher)),
+                    None => {
+                        self.keep(rest, MAX_LINE);
+                        (rest.len(), self.piece())
+                    }
+                }
+            }
+            Place::Size | Place::Behind => match memchr::memchr(b'\n', rest) {
+                Some(end) => (end + 1, self.line_end(&rest[..end], matcher)),
+                None => {
+                    self.keep(rest, MAX_SIZE_LINE);
+                    (rest.len(), self.piece())
+                }
+            },
         }
-        named
+    }
+
+    fn piece(&self) -> Piece {
+        match self.place {
+            Place::Outside => Piece::Other,
+            Place::Size | Place::Behind | Place::Trailer => Piece::Framing,
+            _ => Piece::Head,
+        }
+    }
+
+    fn outside(&mut self, rest: &[u8]) -> (usize, Piece) {
+        let common = rest.len().min(HTTP2_PREFACE.len());
+        let place = if rest[..common] == HTTP2_PREFACE[..common] {
+            Place::Preface(0)
+        } else if may_begin(rest) {
+            Place::Line
+        } else {
+            return (rest.len(), Piece::Other);
+        };
+        // The head of the message before is still asked for.
+        if !std::mem::replace(&mut self.announced, true) {
+            return (0, Piece::Begins);
+        }
+        self.reset();
+        self.place = place;
+        (0, Piece::Head)
+    }
+
+    fn preface(&mut self, rest: &[u8], seen: usize) -> (usize, Piece) {
+        let wanted = &HTTP2_PREFACE[seen..];
+        let here = wanted.len().min(rest.len());
+        if rest[..here] != wanted[..here] {
+            // `P` begins methods as well; what follows decides.
+            self.place = Place::Line;
+            self.line = encode::copy(&HTTP2_PREFACE[..seen]);
+            return (0, Piece::Head);
+        }
+        if here == wanted.len() {
+            self.reset();
+            return (here, Piece::Http2);
+        }
+        self.place = Place::Preface(seen + here);
+        (here, Piece::Head)
     }
 
     /// Keeps the beginning of a line.
-    fn keep(&mut self, part: &[u8]) {
+    fn keep(&mut self, part: &[u8], most: usize) {
         self.seen = self.seen.saturating_add(part.len());
         if self.seen > MAX_HEAD {
             return self.reset();
@@ -139,94 +238,189 @@ impl RequestHead {
         if self.place == Place::Skipping {
             return;
         }
-        if self.line.len() + part.len() > MAX_LINE {
+        if self.line.len() + part.len() > most {
             self.line = Zeroizing::default();
-            // A request line of that length is none.
-            self.place = if self.place == Place::Line {
-                Place::Outside
-            } else {
-                Place::Skipping
-            };
+            // A first line of that length is none, nor the size of a chunk.
+            match self.place {
+                Place::Headers | Place::Trailer => self.place = Place::Skipping,
+                _ => self.reset(),
+            }
             return;
         }
         if self.line.capacity() < self.line.len() + part.len() {
             // Doubling keeps many small writes linear; a fresh buffer, because the old one is to be wiped.
-            let mut larger = super::encode::buffer((self.line.len() + part.len()).max(64) * 2);
+            let mut larger = encode::buffer((self.line.len() + part.len()).max(64) * 2);
             larger.extend_from_slice(&self.line);
             self.line = larger;
         }
         self.line.extend_from_slice(part);
     }
 
-    fn line_end(&mut self, end: &[u8], named: &mut Vec<HostName>) {
+    fn line_end(&mut self, end: &[u8], matcher: &Matcher) -> Piece {
         self.seen = self.seen.saturating_add(end.len() + 1);
         if self.seen > MAX_HEAD {
-            return self.reset();
+            self.reset();
+            return Piece::Head;
         }
         if self.line.is_empty() {
-            return self.line_done(end, named);
+            return self.line_done(end, matcher);
         }
-        let mut whole = super::encode::buffer(self.line.len() + end.len());
+        let mut whole = encode::buffer(self.line.len() + end.len());
         whole.extend_from_slice(&self.line);
         whole.extend_from_slice(end);
         self.line = Zeroizing::default();
-        self.line_done(&whole, named);
+        self.line_done(&whole, matcher)
     }
 
-    fn line_done(&mut self, line: &[u8], named: &mut Vec<HostName>) {
+    fn line_done(&mut self, line: &[u8], matcher: &Matcher) -> Piece {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         match self.place {
+            // Behind too long a trailer line as well: the head's end ends the message then.
             Place::Skipping => self.place = Place::Headers,
-            Place::Line => match request_line(line) {
-                Some(host) => {
+            Place::Line => {
+                if self.head.first_line(line, matcher) {
                     self.place = Place::Headers;
-                    self.name(host, named);
+                } else {
+                    self.reset();
                 }
-                None => self.reset(),
+            }
+            Place::Headers if line.is_empty() => return self.head_done(),
+            Place::Headers => self.head.header(line),
+            Place::Size => match chunk_size(line) {
+                Some(0) => {
+                    self.place = Place::Trailer;
+                    return Piece::Framing;
+                }
+                Some(size) => {
+                    self.seen = 0;
+                    self.place = Place::Chunk(size);
+                    return Piece::Framing;
+                }
+                None => {
+                    self.reset();
+                    return Piece::Other;
+                }
             },
-            Place::Headers if line.is_empty() => self.head_done(),
-            Place::Headers => self.header(line, named),
-            Place::Outside | Place::Body(_) | Place::Chunked => {}
+            Place::Behind if line.is_empty() => {
+                self.place = Place::Size;
+                return Piece::Framing;
+            }
+            Place::Behind => {
+                self.reset();
+                return Piece::Other;
+            }
+            Place::Trailer if line.is_empty() => {
+                self.place = Place::Outside;
+                self.line = Zeroizing::default();
+                return Piece::Ended;
+            }
+            Place::Trailer => return Piece::Framing,
+            _ => {}
         }
+        Piece::Head
     }
 
-    fn header(&mut self, line: &[u8], named: &mut Vec<HostName>) {
+    fn head_done(&mut self) -> Piece {
+        self.seen = 0;
+        if self.head.websocket && (self.head.is_request || self.head.switches) {
+            self.place = Place::Outside;
+            return Piece::WebSocket;
+        }
+        self.place = match (self.head.chunked, self.head.length) {
+            (true, _) => Place::Size,
+            (false, 0) => Place::Outside,
+            (false, length) => Place::Body(length),
+        };
+        Piece::Head
+    }
+}
+
+impl Head {
+    /// Takes the first line of a request or a response; whether it is one.
+    fn first_line(&mut self, line: &[u8], matcher: &Matcher) -> bool {
+        if line.starts_with(b"HTTP/1.") {
+            self.switches = line.get(8..12) == Some(b" 101");
+            return line.len() >= 12;
+        }
+        let Some((method, target, host)) = request_line(line) else {
+            return false;
+        };
+        self.is_request = true;
+        self.request.protocol = "http/1.1".to_owned();
+        self.request.method = request::method(method);
+        self.request.path = request::path(target, matcher);
+        self.name(host);
+        true
+    }
+
+    fn header(&mut self, line: &[u8]) {
         let Some(colon) = memchr::memchr(b':', line) else {
             return;
         };
-        let (name, value) = (&line[..colon], &line[colon + 1..]);
-        if name.eq_ignore_ascii_case(b"host") {
-            let host = host_name(value).map(|name| HostName {
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
+        let has = |word: &[u8]| {
+            let lower = Zeroizing::new(value.to_ascii_lowercase());
+            memchr::memmem::find(&lower, word).is_some()
+        };
+        if is(b"host") {
+            self.name(host_name(value).map(|name| HostName {
                 name,
                 provenance: "host_header".to_owned(),
-            });
-            self.name(host, named);
-        } else if name.eq_ignore_ascii_case(b"content-length") {
-            self.length = std::str::from_utf8(value)
-                .ok()
-                .and_then(|v| v.trim().parse().ok())
-                .unwrap_or(0);
-        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            }));
+        } else if is(b"content-length") {
+            let length = std::str::from_utf8(value).ok().and_then(|v| v.parse().ok());
+            self.length = length.unwrap_or(0);
+            self.request.content_length = length;
+        } else if is(b"transfer-encoding") {
             self.chunked = value.to_ascii_lowercase().ends_with(b"chunked");
+        } else if is(b"content-type") {
+            self.request.content_type = request::content_type(value);
+        } else if is(b"content-encoding") {
+            self.encoding = content_encoding(value);
+        } else if is(b"upgrade") {
+            self.websocket = has(b"websocket");
+        } else if is(b"sec-websocket-extensions") {
+            self.deflate = has(b"permessage-deflate");
         }
     }
 
-    fn head_done(&mut self) {
-        match (self.chunked, self.length) {
-            (true, _) => self.place = Place::Chunked,
-            (false, 0) => self.reset(),
-            (false, length) => self.place = Place::Body(length),
+    fn name(&mut self, host: Option<HostName>) {
+        let Some(host) = host.filter(|_| self.is_request) else {
+            return;
+        };
+        // The target of an absolute form overrides `Host`.
+        if self.request.host.is_empty() {
+            self.request.host.clone_from(&host.name);
+        }
+        if !self.hosts.contains(&host) && self.hosts.len() < MAX_HOSTS {
+            self.hosts.push(host);
         }
     }
+}
 
-    fn name(&mut self, host: Option<HostName>, named: &mut Vec<HostName>) {
-        let Some(host) = host else { return };
-        for list in [&mut self.hosts, named] {
-            if !list.contains(&host) && list.len() < MAX_HOSTS {
-                list.push(host.clone());
-            }
-        }
+/// The encodings that do not tell themselves by their first bytes.
+pub fn content_encoding(value: &[u8]) -> Option<Encoding> {
+    if value.eq_ignore_ascii_case(b"br") {
+        Some(Encoding::Brotli)
+    } else if value.eq_ignore_ascii_case(b"deflate") {
+        // zlib, as the standard says; what is sent without its head is found by its first byte.
+        Some(Encoding::Zlib)
+    } else {
+        None
     }
+}
+
+/// The size of a chunk (RFC 9112 section 7.1), extensions left aside.
+fn chunk_size(line: &[u8]) -> Option<u64> {
+    let end = memchr::memchr(b';', line).unwrap_or(line.len());
+    let digits = line[..end].trim_ascii_end();
+    if digits.is_empty() || digits.len() > 15 {
+        return None;
+    }
+    digits.iter().try_fold(0u64, |all, &c| {
+        Some(all << 4 | u64::from(char::from(c).to_digit(16)?))
+    })
 }
 
 /// Is there a whole request line at the beginning?
@@ -235,21 +429,23 @@ pub(super) fn begins_request(bytes: &[u8]) -> bool {
     line.is_some_and(|line| line.len() < MAX_LINE && request_line(line).is_some())
 }
 
-/// Could these be the first bytes of a request? Some letters of a method, then a space.
-fn may_begin_request(bytes: &[u8]) -> bool {
+/// Could these be the first bytes of a message? Some letters of a method and a space, or a version.
+fn may_begin(bytes: &[u8]) -> bool {
+    const VERSION: &[u8] = b"HTTP/1.";
+    let common = bytes.len().min(VERSION.len());
+    if bytes[..common] == VERSION[..common] {
+        return true;
+    }
     let letters = bytes
         .iter()
         .take(MAX_METHOD + 1)
         .take_while(|c| c.is_ascii_uppercase() || **c == b'-')
         .count();
-    letters > 0
-        && letters <= MAX_METHOD
-        && bytes.get(letters).is_none_or(|&c| c == b' ')
-        && !looks_like_http2(bytes)
+    letters > 0 && letters <= MAX_METHOD && bytes.get(letters).is_none_or(|&c| c == b' ')
 }
 
-/// `Some` for a request line of HTTP/1, with the host its target names, if it names one.
-fn request_line(line: &[u8]) -> Option<Option<HostName>> {
+/// Method, target, and the host the target names, of a request line of HTTP/1.
+fn request_line(line: &[u8]) -> Option<(&[u8], &[u8], Option<HostName>)> {
     let mut words = line.split(|&c| c == b' ');
     let (method, target, version) = (words.next()?, words.next()?, words.next()?);
     if words.next().is_some()
@@ -266,7 +462,7 @@ fn request_line(line: &[u8]) -> Option<Option<HostName>> {
         })
     };
     if method == b"CONNECT" {
-        return Some(host(target, "connect_target"));
+        return Some((method, target, host(target, "connect_target")));
     }
     // Absolute form (RFC 9112 section 3.2.2): what a proxy is told; it overrides `Host`.
     let lower = target.get(..8).unwrap_or(target).to_ascii_lowercase();
@@ -274,7 +470,7 @@ fn request_line(line: &[u8]) -> Option<Option<HostName>> {
         .into_iter()
         .find(|scheme| lower.starts_with(scheme));
     let Some(scheme) = scheme else {
-        return Some(None);
+        return Some((method, target, None));
     };
     let rest = &target[scheme.len()..];
     let end = rest
@@ -284,7 +480,7 @@ fn request_line(line: &[u8]) -> Option<Option<HostName>> {
     let authority = &rest[..end];
     // Userinfo is no part of the name, and may be a secret.
     let after_user = memchr::memrchr(b'@', authority).map_or(authority, |at| &authority[at + 1..]);
-    Some(host(after_user, "request_target"))
+    Some((method, target, host(after_user, "request_target")))
 }
 
 #[cfg(test)]

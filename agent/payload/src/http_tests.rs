@@ -1,10 +1,25 @@
 //! Heads in one piece and in many.
 
 use super::*;
+use crate::sink::{Credit, Sink};
+use crate::talk::Talk;
+use crate::tests::{KEY, TOKEN, base64, found_in, matcher, payloads, told};
+
+/// The names each write is said to go to.
+struct Follow(Talk);
+
+impl Follow {
+    fn push(&mut self, bytes: &[u8]) -> Vec<HostName> {
+        let matcher = Matcher::new(&KEY);
+        let mut sink = Sink::new(&matcher, Credit::default());
+        self.0.push(bytes, true, bytes.len() as u64, &mut sink);
+        sink.hosts
+    }
+}
 
 /// All names of all parts, each once.
 fn names(parts: &[&[u8]]) -> Vec<(String, String)> {
-    let mut head = RequestHead::new();
+    let mut head = Follow(Talk::default());
     let mut out = Vec::new();
     for host in parts.iter().flat_map(|part| head.push(part)) {
         if !out.contains(&(host.name.clone(), host.provenance.clone())) {
@@ -67,7 +82,7 @@ fn a_second_request_on_the_connection_is_seen() {
 
 #[test]
 fn every_write_of_a_request_belongs_to_its_host_and_no_other_does() {
-    let mut head = RequestHead::new();
+    let mut head = Follow(Talk::default());
     let mut push = |bytes: &[u8]| {
         head.push(bytes)
             .into_iter()
@@ -116,20 +131,26 @@ fn what_is_no_request_names_nothing() {
     ] {
         assert_eq!(names(&[bytes]), [], "{:?}", String::from_utf8_lossy(bytes));
     }
-    assert!(looks_like_http2(HTTP2_PREFACE));
 }
 
 #[test]
 fn endless_lines_and_heads_are_bounded() {
-    let mut head = RequestHead::new();
-    head.push(b"GET / HTTP/1.1\r\nX: ");
+    let mut head = Http::default();
+    let m = Matcher::new(&KEY);
+    let push = |head: &mut Http, mut bytes: &[u8]| {
+        while !bytes.is_empty() {
+            let (used, _) = head.step(bytes, &m);
+            bytes = &bytes[used..];
+        }
+    };
+    push(&mut head, b"GET / HTTP/1.1\r\nX: ");
     for _ in 0..100 {
-        assert_eq!(head.push(&[b'a'; 1000]), []);
+        push(&mut head, &[b'a'; 1000]);
         assert!(head.line.capacity() <= 4 * MAX_LINE);
     }
     assert!(head.place == Place::Outside);
     // A long header line is skipped, the next one is read.
-    let mut head = RequestHead::new();
+    let mut head = Follow(Talk::default());
     head.push(b"GET / HTTP/1.1\r\nX: ");
     head.push(&[b'a'; 2 * MAX_LINE]);
     assert_eq!(head.push(b"\r\nHost: x.example\r\n")[0].name, "x.example");
@@ -149,4 +170,148 @@ fn agrees_with_httparse_on_complete_heads() {
         host.and_then(host_name),
         names(&[REQUEST]).first().map(|(name, _)| name.clone())
     );
+}
+
+const CHUNKED: &[u8] =
+    b"POST /up HTTP/1.1\r\nHost: c.example\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+/// A body in chunks of the given sizes, the rest in the last one.
+fn chunked(body: &[u8], sizes: &[usize]) -> Vec<u8> {
+    let mut out = CHUNKED.to_vec();
+    let mut rest = body;
+    for &size in sizes.iter().chain([&usize::MAX]) {
+        let (now, later) = rest.split_at(size.min(rest.len()));
+        rest = later;
+        if !now.is_empty() {
+            out.extend_from_slice(format!("{:x};ext=1\r\n", now.len()).as_bytes());
+            out.extend_from_slice(now);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+    out.extend_from_slice(b"0\r\nTrailer: x\r\n\r\n");
+    out
+}
+
+#[test]
+fn a_secret_in_two_chunks_is_found_wherever_they_are_cut() {
+    let m = matcher(&[TOKEN]);
+    for secret in [TOKEN.to_vec(), base64(TOKEN)] {
+        let body = [b"field=", &secret[..], b"; more"].concat();
+        for cut in 1..body.len() {
+            let stream = chunked(&body, &[cut]);
+            assert_eq!(found_in(&m, &[&stream]).len(), 1, "chunks cut at {cut}");
+        }
+        // Every byte a chunk, every byte a write.
+        let stream = chunked(&body, &[1; 80]);
+        let bytes: Vec<&[u8]> = stream.chunks(1).collect();
+        let hits = found_in(&m, &bytes);
+        assert_eq!(hits.len(), 1);
+        assert_eq!(hits[0].1, 1, "counted once");
+    }
+}
+
+#[test]
+fn chunked_secrets_at_every_split_of_writes() {
+    let m = matcher(&[TOKEN]);
+    let stream = chunked(&[b"field=", TOKEN, b"; more"].concat(), &[20, 3]);
+    for cut in 0..stream.len() {
+        let (a, b) = stream.split_at(cut);
+        assert_eq!(
+            found_in(&m, &[a, b]),
+            [("raw".to_owned(), 1)],
+            "cut at {cut}"
+        );
+    }
+}
+
+#[test]
+fn what_is_between_chunks_joins_nothing() {
+    let m = matcher(&[TOKEN]);
+    let (a, b) = TOKEN.split_at(20);
+    // Two halves in the bodies of two requests.
+    let two = [chunked(a, &[]), chunked(b, &[])].concat();
+    assert_eq!(found_in(&m, &[&two]), []);
+    // A byte of framing too many: no chunk, and so no join.
+    let broken = [CHUNKED, b"14\r\n", a, b"x\r\n14\r\n", b].concat();
+    assert_eq!(found_in(&m, &[&broken]), []);
+    // What follows broken framing is looked at all the same.
+    let after = [&broken[..], b"\r\n", TOKEN].concat();
+    assert_eq!(found_in(&m, &[&after]).len(), 1);
+}
+
+#[test]
+fn a_hole_in_a_chunk_is_counted_and_does_not_join() {
+    let m = matcher(&[TOKEN]);
+    let stream = chunked(&[&[b'.'; 500], TOKEN, &[b'.'; 500]].concat(), &[]);
+    let cut = CHUNKED.len() + 100;
+    // The rest of the write up to the secret was not captured; the next write begins inside the same chunk.
+    let from = CHUNKED.len() + 450;
+    let all = payloads(
+        &m,
+        &[(&stream[..cut], (from - cut) as u64), (&stream[from..], 0)],
+    );
+    assert!(all[0].truncated && all[0].hits.is_empty());
+    assert_eq!(all[1].hits.len(), 1);
+    assert_eq!(
+        all[1].hosts[0].name, "c.example",
+        "it is still that request"
+    );
+}
+
+#[test]
+fn facts_of_requests() {
+    let m = matcher(&[TOKEN]);
+    let one = [
+        b"POST /repos/octo/hello/issues?t=1 HTTP/1.1\r\nHost: api.github.com\r\nContent-Type: application/json; charset=x\r\nContent-Length: 40\r\n\r\n",
+        TOKEN,
+    ]
+    .concat();
+    let two = b"GET /users/12345 HTTP/1.1\r\nHost: b.example\r\n\r\n";
+    let both = [&one[..], two].concat();
+    let payload = told(&m, &both);
+    let [a, b] = &payload.requests[..] else {
+        panic!("{:?}", payload.requests)
+    };
+    assert_eq!(
+        (&a.method[..], &a.path[..], &a.host[..], &a.content_type[..]),
+        (
+            "POST",
+            "/repos/octo/hello/issues",
+            "api.github.com",
+            "application/json"
+        )
+    );
+    assert_eq!((a.content_length, a.bytes), (Some(40), one.len() as u64));
+    assert_eq!(a.target.as_ref().unwrap().name, "octo/hello");
+    assert_eq!((&b.method[..], &b.path[..]), ("GET", "/users/{id}"));
+    assert_eq!(b.bytes, two.len() as u64);
+    assert_eq!(payload.hits[0].request, Some(0));
+    // A response is no request.
+    assert_eq!(
+        told(&m, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").requests,
+        []
+    );
+}
+
+#[test]
+fn the_body_of_an_encoding_that_must_be_named_is_decoded() {
+    let m = matcher(&[TOKEN]);
+    for (name, body) in [
+        ("deflate", crate::tests::zlib(TOKEN)),
+        ("br", crate::tests::brotli()),
+    ] {
+        let head = format!(
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Encoding: {name}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let stream = [head.as_bytes(), &body].concat();
+        for cut in head.len()..stream.len() {
+            let (a, b) = stream.split_at(cut);
+            assert_eq!(
+                found_in(&m, &[a, b]),
+                [(name.to_owned(), 1)],
+                "cut at {cut}"
+            );
+        }
+    }
 }

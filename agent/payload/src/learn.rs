@@ -173,8 +173,10 @@ impl Matcher {
             }
         }
         // A monotonous region of a secret that is not: rather tell a little more than miss it.
+        // And in hex a secret may have few digits everywhere.
         best(start, end)
             .or_else(|| best(0, text.len()))
+            .or_else(|| window::best_of(text, 0, text.len() - SPAN.min(text.len()), 2, taken))
             .into_iter()
             .collect()
     }

@@ -6,23 +6,32 @@
 //! each batch: `ring` and our own frames leave message bytes on the stack.
 
 mod boundary;
+mod coded;
 mod confirm;
 mod encode;
 mod filter;
 mod forms;
+mod h2;
 mod hits;
 mod host;
 mod http;
 mod learn;
 mod matcher;
 mod pem;
+mod pieces;
 mod redact;
+mod request;
 mod scan;
 mod scrub;
+mod sink;
 mod stream;
 mod strength;
 mod tail;
+mod talk;
+mod text;
 mod tls;
+mod views;
+mod websocket;
 mod window;
 
 #[cfg(test)]
@@ -31,9 +40,9 @@ mod tests;
 pub use forms::{Form, Transform, forms};
 pub use hits::Hits;
 pub use host::host_name;
-pub use http::{HTTP2_PREFACE, RequestHead, looks_like_http2};
 pub use learn::Learned;
 pub use matcher::Matcher;
+pub use pieces::Pieces;
 pub use scrub::scrub_stack;
 pub use stream::{Chunk, Layer, Sent, StreamKey, Streams};
 pub use strength::MIN_SECRET;

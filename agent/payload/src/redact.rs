@@ -1,13 +1,50 @@
 //! Learnt secrets in a text that is there as a whole.
 
-use super::matcher::Matcher;
+use super::forms::Transform;
+use super::matcher::{Matcher, spread};
 use super::scan::{BUDGET_BASE, BUDGET_PER_BYTE};
+use super::views::views;
+use super::window::{WIDTH, window_at};
 use keytrail_model::CredentialRef;
 use std::ops::Range;
+
+/// Forms with one window that are looked at.
+const SAME: usize = 8;
+/// Farthest that a word goes on beyond the bytes that are known.
+const MAX_WORD: usize = 4096;
+
+/// What stands around a place without a blank or a sign that ends words.
+fn word(text: &[u8], place: &Range<usize>) -> Range<usize> {
+    let inside = |b: &&u8| b.is_ascii_alphanumeric() || b"+/_-%~".contains(b);
+    let before = text[..place.start]
+        .iter()
+        .rev()
+        .take(MAX_WORD)
+        .take_while(inside)
+        .count();
+    let after = text[place.end..]
+        .iter()
+        .take(MAX_WORD)
+        .take_while(inside)
+        .count();
+    place.start - before..place.end + after
+}
 
 impl Matcher {
     /// Where learnt secrets are in `text`, whole and in whatever form, and whose they are.
     pub fn places(&self, text: &[u8]) -> Vec<(Range<usize>, CredentialRef)> {
+        let mut out = self.whole(text);
+        if self.is_empty() {
+            return out;
+        }
+        for view in views(text) {
+            let decoded = self.whole(&view.bytes).into_iter();
+            out.extend(decoded.map(|(place, owner)| (view.origin(&place), owner)));
+        }
+        out
+    }
+
+    fn whole(&self, text: &[u8]) -> Vec<(Range<usize>, CredentialRef)> {
         let (spans, _) = self.spans(text, BUDGET_BASE + 64 * BUDGET_PER_BYTE * text.len());
         spans
             .iter()
@@ -18,6 +55,61 @@ impl Matcher {
                     .then(|| (span.start..span.end, owner.credential.clone()))
             })
             .collect()
+    }
+
+    /// Words of `text` that hold the bytes by which a learnt secret is looked for, as they are or encoded: most likely a
+    /// piece of it. Whose it is is not proven, so nobody is named.
+    pub fn suspects(&self, text: &[u8]) -> Vec<Range<usize>> {
+        if self.is_empty() {
+            return Vec::new();
+        }
+        let mut out = self.windows_in(text);
+        for view in views(text) {
+            let decoded = self.windows_in(&view.bytes);
+            out.extend(decoded.iter().map(|place| view.origin(place)));
+        }
+        for place in &mut out {
+            *place = word(text, place);
+        }
+        out
+    }
+
+    /// Where all windows in a row of a secret's own form are.
+    fn windows_in(&self, text: &[u8]) -> Vec<Range<usize>> {
+        let forms_at = |at: usize| -> Vec<(u32, u32)> {
+            let Some(bytes) = window_at(text, at) else {
+                return Vec::new();
+            };
+            let hash = self.hash.hash_bytes(bytes);
+            if !self.filter.may_contain(hash) {
+                return Vec::new();
+            }
+            self.entries
+                .iter_hash(spread(hash))
+                .filter(|entry| entry.hash == hash)
+                .filter(|entry| {
+                    self.forms.get(entry.form).is_some_and(|form| {
+                        form.transform == Transform::Raw
+                            && self.owners.get(form.owner).is_some_and(|o| o.secret)
+                    })
+                })
+                .map(|entry| (entry.form, entry.offset))
+                .take(SAME)
+                .collect()
+        };
+        let mut out: Vec<Range<usize>> = Vec::new();
+        let mut before: Vec<(u32, u32)> = Vec::new();
+        for at in 0..text.len().saturating_sub(WIDTH - 1) {
+            let here = forms_at(at);
+            // One window may be met by chance; two in a row are not.
+            let follows =
+                |&(form, offset): &(u32, u32)| offset > 0 && before.contains(&(form, offset - 1));
+            if here.iter().any(follows) {
+                out.push(at - 1..at + WIDTH);
+            }
+            before = here;
+        }
+        out
     }
 
     /// `text` with every learnt secret in it replaced by `[redacted KIND FINGERPRINT]`; `None` when there is

@@ -1,12 +1,10 @@
 //! What is remembered of each connection between two payloads, in bounds and only for moments.
 
-use super::boundary;
-use super::hits::Hits;
-use super::http::{RequestHead, begins_request};
 use super::matcher::Matcher;
-use super::tail::StreamTail;
+use super::sink::Sink;
+use super::talk::Talk;
 use super::tls::{HANDSHAKE, Hello, HelloAssembler, RECORD_HEADER, RecordHeader, record_header};
-use keytrail_model::{Hit, Payload, Pid};
+use keytrail_model::{Direction, Payload, Pid};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
@@ -19,6 +17,10 @@ pub const MAX_BYTES: usize = 32 * 1024 * 1024;
 pub const WIPE_NS: u64 = 1_000_000_000;
 /// A connection idle for this long is forgotten.
 pub const DROP_NS: u64 = 30_000_000_000;
+/// The same for one whose next bytes cannot be read without what was said before, such as HTTP/2.
+pub const DROP_LASTING_NS: u64 = 900_000_000_000;
+/// Most bytes of what is remembered of such connections; the longest idle ones are forgotten first.
+pub const MAX_HELD: usize = 32 * 1024 * 1024;
 
 /// TLS records told of one send.
 const MAX_RECORDS: usize = 8;
@@ -57,8 +59,7 @@ pub struct Chunk<'a> {
 
 #[derive(Default)]
 struct State {
-    tail: StreamTail,
-    head: RequestHead,
+    talk: Talk,
     hello: HelloAssembler,
     /// Offset at which the call goes on; 0 between calls.
     next: u64,
@@ -66,25 +67,27 @@ struct State {
     record: (u8, u64),
     /// The call that goes on consists of TLS records.
     cipher: bool,
-    /// Place in one of the two queues.
+    /// Place in one of the queues.
     since: (u64, u64),
     /// Bytes are kept, and counted in `Streams::bytes`.
     kept: usize,
+    /// The same for what is no secret and stays, in `Streams::held`.
+    held: usize,
 }
 
 impl State {
     fn wipe(&mut self) {
-        self.tail.wipe();
-        self.head.reset();
+        self.talk.wipe();
         self.hello = HelloAssembler::new();
         self.next = 0;
         self.kept = 0;
     }
 
-    /// Bytes are missing before the next ones: joined, they might show what never was.
-    fn break_off(&mut self) {
-        self.wipe();
-        self.tail.break_off();
+    /// Bytes are missing before the next ones: joined, they might show what never was. How many is known or not.
+    fn break_off(&mut self, missing: Option<u64>, sink: &mut Sink<'_>) {
+        self.talk.skip(missing, sink);
+        self.hello = HelloAssembler::new();
+        self.next = 0;
         self.record = (0, 0);
     }
 
@@ -106,18 +109,20 @@ pub struct Sent {
     /// The TLS records that begin in it, as far as they were captured. A send that only goes on with a record begun
     /// before has one entry, of length 0.
     pub records: Vec<RecordHeader>,
-    /// A handshake begins: a ClientHello or a ServerHello.
-    pub handshake: bool,
+    /// A handshake begins: a client's hello, on a connection it asked for, or a server's.
+    pub hello: Option<Direction>,
 }
 
 /// The connections with recent payloads.
 #[derive(Default)]
 pub struct Streams {
     states: BTreeMap<StreamKey, State>,
-    /// Those with bytes, and those without, by the time of the last payload and its number.
+    /// Those with bytes, those without, and those without that are remembered longer, by the time of the last payload and its number.
     warm: BTreeMap<(u64, u64), StreamKey>,
     cold: BTreeMap<(u64, u64), StreamKey>,
+    lasting: BTreeMap<(u64, u64), StreamKey>,
     bytes: usize,
+    held: usize,
     count: u64,
     now: u64,
 }
@@ -179,6 +184,16 @@ impl Streams {
         self.take(key);
     }
 
+    /// Payloads of the connection were not captured: the next one goes on with none that is remembered.
+    pub fn interrupt(&mut self, key: &StreamKey) {
+        let mut state = self.take(key).unwrap_or_default();
+        state.talk.forget();
+        state.hello = HelloAssembler::new();
+        state.next = 0;
+        state.record = (0, 0);
+        self.put(*key, state);
+    }
+
     /// A connection begins on this socket.
     pub fn close_socket(&mut self, pid: Pid, sock: u64) {
         self.close_all(pid, Layer::Socket, sock..=sock);
@@ -225,6 +240,11 @@ impl Streams {
         {
             self.take(&key);
         }
+        while let Some((&(since, _), &key)) = self.lasting.first_key_value()
+            && since.saturating_add(DROP_LASTING_NS) <= self.now
+        {
+            self.take(&key);
+        }
     }
 
     /// Wipes a connection's bytes and remembers the rest.
@@ -233,7 +253,14 @@ impl Streams {
             return;
         };
         state.wipe();
-        self.cold.insert(state.since, *key);
+        let queue = if state.talk.is_lasting() {
+            &mut self.lasting
+        } else {
+            &mut self.cold
+        };
+        queue.insert(state.since, *key);
+        state.held = state.talk.held();
+        self.held += state.held;
         self.states.insert(*key, state);
     }
 
@@ -241,25 +268,23 @@ impl Streams {
         let state = self.states.remove(key)?;
         self.warm.remove(&state.since);
         self.cold.remove(&state.since);
+        self.lasting.remove(&state.since);
         self.bytes = self.bytes.saturating_sub(state.kept);
+        self.held = self.held.saturating_sub(state.held);
         Some(state)
     }
 
     fn put(&mut self, key: StreamKey, mut state: State) {
         while self.states.len() >= MAX_STREAMS {
-            let oldest = [self.cold.first_key_value(), self.warm.first_key_value()]
-                .into_iter()
-                .flatten()
-                .min();
-            let Some(oldest) = oldest.map(|(_, &key)| key) else {
-                break;
-            };
+            let Some(oldest) = self.oldest() else { break };
             self.take(&oldest);
         }
         self.count += 1;
         state.since = (self.now, self.count);
-        state.kept = state.tail.len() + state.head.kept();
+        state.kept = state.talk.kept();
+        state.held = state.talk.held();
         self.bytes += state.kept;
+        self.held += state.held;
         self.warm.insert(state.since, key);
         self.states.insert(key, state);
         while self.bytes > MAX_BYTES {
@@ -268,57 +293,67 @@ impl Streams {
             };
             self.cool(&oldest);
         }
+        while self.held > MAX_HELD {
+            let Some(oldest) = self.oldest_lasting() else {
+                break;
+            };
+            self.take(&oldest);
+        }
+    }
+
+    /// The connection that is idle for the longest time.
+    fn oldest(&self) -> Option<StreamKey> {
+        [&self.cold, &self.warm, &self.lasting]
+            .into_iter()
+            .filter_map(|queue| queue.first_key_value())
+            .min()
+            .map(|(_, &key)| key)
+    }
+
+    fn oldest_lasting(&self) -> Option<StreamKey> {
+        let first = self.lasting.first_key_value();
+        first
+            .or_else(|| self.warm.first_key_value())
+            .map(|(_, &key)| key)
     }
 }
 
 /// Scans clear bytes.
 fn clear(matcher: &Matcher, state: &mut State, chunk: Chunk<'_>) -> Payload {
+    let mut sink = Sink::new(matcher, state.talk.credit);
     let hole = chunk.offset != state.next;
     if hole {
-        state.break_off();
+        // Inside one call it is known how many bytes are missing.
+        let missing = chunk.offset.checked_sub(state.next);
+        state.break_off(missing.filter(|_| state.next > 0), &mut sink);
     }
     let bytes = chunk.bytes;
-    // A new request is no continuation of the body before it.
-    let continues = hole || boundary::may_continue(bytes) && !begins_request(bytes);
-    let mut hits = Hits::new();
-    matcher.scan(&mut state.tail, bytes, &mut hits);
-    let hosts = state.head.push(bytes);
-    let limited = hits.limited();
-    let mut hits = hits.into_vec();
+    sink.credit.earn(bytes.len());
+    let goes_on = state
+        .talk
+        .push(bytes, chunk.offset == 0, chunk.total, &mut sink);
+    let continues = hole || goes_on;
     state.advance(&chunk);
     if chunk.truncated {
         // What an identifier at the end goes on with will never be known.
-        hits.retain(|hit| !hit.open);
-        state.break_off();
-    } else if state.head.body_ended() {
-        close_words(&mut hits);
+        sink.hits.drop_open();
+        let end = chunk.offset.saturating_add(bytes.len() as u64);
+        state.break_off(chunk.total.checked_sub(end), &mut sink);
+    } else if state.talk.message_ended() {
+        sink.hits.settle_all();
     }
+    state.talk.credit = sink.credit;
+    let limited = sink.hits.limited();
     Payload {
         total: chunk.total,
         inspected: bytes.len() as u64,
         truncated: chunk.truncated || (hole && chunk.offset > 0) || limited,
-        hits,
-        hosts,
+        hits: sink.hits.into_vec(),
+        hosts: sink.hosts,
         continues,
+        requests: sink.requests,
+        undecoded: sink.undecoded,
     }
-}
-
-/// A message ends here, and so do the words that end it.
-fn close_words(hits: &mut Vec<Hit>) {
-    let (open, mut closed): (Vec<Hit>, Vec<Hit>) = hits.drain(..).partition(|hit| hit.open);
-    for mut hit in open {
-        hit.open = false;
-        let same = |known: &&mut Hit| {
-            !known.secret
-                && known.transform == hit.transform
-                && known.credential.fingerprint == hit.credential.fingerprint
-        };
-        match closed.iter_mut().find(same) {
-            Some(known) => known.occurrences = known.occurrences.saturating_add(hit.occurrences),
-            None => closed.push(hit),
-        }
-    }
-    *hits = closed;
 }
 
 /// The TLS records that begin in this send, or the one it goes on with; none when it is not TLS.
@@ -355,14 +390,17 @@ fn header_at(bytes: &[u8], at: u64) -> Option<RecordHeader> {
 
 /// TLS records are of use for the name in a ClientHello only.
 fn ciphertext(state: &mut State, chunk: Chunk<'_>, sent: &mut Sent) {
-    state.tail.wipe();
-    state.head.reset();
+    state.talk.forget();
     let first = sent.records.first();
     let begins = first.is_some_and(|r| r.content_type == HANDSHAKE && r.length > 0);
     sent.payload.total = chunk.total;
     if begins {
         // Type of the handshake message: 1 ClientHello, 2 ServerHello (RFC 8446 section 4).
-        sent.handshake = matches!(chunk.bytes.get(RECORD_HEADER), Some(1 | 2));
+        sent.hello = match chunk.bytes.get(RECORD_HEADER) {
+            Some(1) => Some(Direction::Outgoing),
+            Some(2) => Some(Direction::Accepted),
+            _ => None,
+        };
     }
     if (begins || state.hello.is_waiting())
         && let Hello::Name(name) = state.hello.push(chunk.bytes)

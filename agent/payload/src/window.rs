@@ -64,11 +64,22 @@ pub fn best(
     to: usize,
     taken: impl Fn([u8; WIDTH]) -> bool,
 ) -> Option<usize> {
+    best_of(text, from, to, DISTINCT, taken)
+}
+
+/// As [`best`], with other demands.
+pub fn best_of(
+    text: &[u8],
+    from: usize,
+    to: usize,
+    fewest: usize,
+    taken: impl Fn([u8; WIDTH]) -> bool,
+) -> Option<usize> {
     let last = to.min(text.len().checked_sub(SPAN)?);
     let telling = (from..=last).filter_map(|at| {
         let window = window_at(text, at)?;
         let distinct = distinct(&window);
-        (distinct >= DISTINCT).then(|| (!taken(window), distinct, at))
+        (distinct >= fewest).then(|| (!taken(window), distinct, at))
     });
     telling.max().map(|(_, _, at)| at)
 }

@@ -61,6 +61,48 @@ pub struct Finding {
     pub places: Vec<Range<usize>>,
 }
 
+/// What bounded the search of one text. A bound that was met is no failure, but what lies behind it was not seen, and
+/// that is to be told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// The text holds more findings than are kept of one.
+    pub findings: bool,
+    /// Trying the rules would have cost more than a text of this length may.
+    pub work: bool,
+    /// A document too large, too deep or too repetitive for its parser: only what stands there by itself was found.
+    pub document: bool,
+    /// The text is longer than what is looked at.
+    pub length: bool,
+}
+
+impl Limits {
+    #[must_use]
+    pub fn any(self) -> bool {
+        self != Limits::default()
+    }
+
+    /// What was met first, as the end of a sentence; empty when nothing was.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Limits { length: true, .. } => "longer than what is looked at",
+            Limits { findings: true, .. } => "more credentials than are kept of one text",
+            Limits { work: true, .. } => "made to be slow: its end was not looked at",
+            Limits { document: true, .. } => {
+                "a document too large, too deep or too repetitive for its parser"
+            }
+            _ => "",
+        }
+    }
+}
+
+/// What was found in one text, and what bounded the search.
+#[derive(Debug, Default)]
+pub struct Classified {
+    pub findings: Vec<Finding>,
+    pub limits: Limits,
+}
+
 impl Finding {
     /// The first place, or an empty range at the start when it has none.
     pub fn span(&self) -> Range<usize> {

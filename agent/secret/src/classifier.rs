@@ -4,22 +4,31 @@ mod argv;
 mod place;
 mod values;
 
-use super::api::{Finding, KindInfo, Origin, RuleError};
-use super::formats::{self, Context};
+use super::api::{Classified, Finding, KindInfo, Origin, RuleError};
+use super::derive;
+use super::form;
+use super::formats::{self, Context, Cursor};
+use super::resolve;
 use super::rules::{Rule, builtin, load};
+use super::scan::assign::{self, TextKind};
 use super::scan::prefilter::{Hook, Prefilter};
-use super::scan::{Finds, Raw, assign, part, pem, token};
-use super::settle;
+use super::scan::{Finds, Raw, part, pem, token};
 pub use argv::Arguments;
 use globset::GlobSet;
+pub use place::is_specimen;
 pub(super) use place::text_kind;
 use place::{SPECIMEN, path_of, specimen};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::OnceLock;
+use zeroize::Zeroizing;
 
 /// Largest text that is looked at; what lies beyond is left out (callers sample larger files).
 pub const MAX_TEXT: usize = 64 << 20;
+
+/// What looking at a literal costs beside its expression, in bytes looked at: judging a name and its value.
+const HOOK_COST: usize = 16;
 
 /// Compiled rules. Immutable, so shared between threads without locks.
 #[derive(Debug)]
@@ -88,24 +97,33 @@ impl Classifier {
 
     /// Everything that looks like a credential, sorted by position, each once. Placeholders are left out.
     pub fn classify(&self, text: &[u8], origin: Origin<'_>) -> Vec<Finding> {
-        let text = &text[..text.len().min(MAX_TEXT)];
-        let mut finds = Finds::default();
+        self.classify_bounded(text, origin).findings
+    }
+
+    /// As `classify`, with what bounded the search: callers who report what was not seen need it.
+    pub fn classify_bounded(&self, whole: &[u8], origin: Origin<'_>) -> Classified {
+        let text = &whole[..whole.len().min(MAX_TEXT)];
+        let lines = without_zeroes(text);
+        let text = lines.as_ref().map_or(text, |lines| lines.as_slice());
+        let mut finds = Finds::of(text);
         self.collect(text, origin, &mut finds);
-        let mut findings = settle::settle(self, text, finds);
+        let mut limits = finds.limits;
+        limits.length = text.len() < whole.len();
+        let mut findings = resolve::resolve(self, text, finds);
         if specimen(path_of(origin), text) {
             for finding in &mut findings {
                 finding.confidence = finding.confidence.min(SPECIMEN);
             }
         }
-        findings
+        Classified { findings, limits }
     }
 
     /// As `classify`, without parsers of whole texts: for values that a parser took out of a text, so that hostile nesting
     /// cannot recurse.
     pub(crate) fn classify_value(&self, value: &[u8], origin: Origin<'_>) -> Vec<Finding> {
-        let mut finds = Finds::default();
+        let mut finds = Finds::of(value);
         self.scan_text(value, origin, &mut finds);
-        settle::settle(self, value, finds)
+        resolve::resolve(self, value, finds)
     }
 
     /// A whole environment: pairs what belongs together (an AWS key id, its secret and its session token are one
@@ -121,16 +139,16 @@ impl Classifier {
                 continue;
             }
             let name = String::from_utf8_lossy(name);
-            let mut finds = Finds::default();
+            let mut finds = Finds::of(value);
             self.collect(value, Origin::Env { name: &name }, &mut finds);
             if finds.list.is_empty() {
                 continue;
             }
-            for finding in settle::settle(self, value, finds) {
+            for finding in resolve::resolve(self, value, finds) {
                 out.push((name.to_string(), finding));
             }
         }
-        settle::pair_env(&block, &mut out);
+        resolve::pair_env(&block, &mut out);
         out
     }
 
@@ -190,7 +208,7 @@ impl Classifier {
         if text.len() < SHORTEST {
             return Vec::new();
         }
-        let mut finds = Finds::default();
+        let mut finds = Finds::of(text.as_bytes());
         self.scan_text(text.as_bytes(), Origin::Text, &mut finds);
         let mut found: Vec<_> = finds
             .list
@@ -234,6 +252,7 @@ impl Classifier {
                         path,
                         rule: rule as usize,
                         finds,
+                        cursor: &mut Cursor::of(text),
                     },
                 );
             }
@@ -258,13 +277,12 @@ impl Classifier {
         let kind = text_kind(path);
         // Message catalogues, programs, compiled code: words there are labels. A core dump or a saved environment holds
         // assignments all the same, each after a zero byte.
-        let binary = memchr::memchr(0, &text[..text.len().min(8192)]).is_some();
+        let binary = memchr::memchr(0, &text[..text.len().min(HEAD)]).is_some();
         let mut name_end = 0;
         let mut pem_end = 0;
         self.prefilter.scan(text, |start, end, hook| {
             saw(start, hook);
-            if finds.full() {
-                finds.truncated = true;
+            if finds.full() || !finds.spend(HOOK_COST) {
                 return;
             }
             match hook {
@@ -280,43 +298,13 @@ impl Classifier {
                     }
                 }
                 Hook::Assign => {
-                    // `pw:` is looked for with its sign, because two letters are everywhere.
-                    let sign = text[start..end]
-                        .iter()
-                        .rev()
-                        .take_while(|b| !b.is_ascii_alphanumeric())
-                        .count();
-                    let end = end - sign;
-                    if end <= name_end {
-                        return;
-                    }
-                    let name = assign::name_around(text, &(start..end));
-                    name_end = name.end;
-                    if binary
-                        && !(text.get(name.end) == Some(&b'=')
-                            && name
-                                .start
-                                .checked_sub(1)
-                                .is_none_or(|i| matches!(text[i], 0 | b'\n')))
-                    {
-                        return;
-                    }
-                    if let Some(found) = assign::read(text, name, kind)
-                        && let Some(rule) = self.rule_named(values::generic(found.class))
-                    {
-                        let label = token::clean(&text[found.name]);
-                        let mut raw = self.raw(
-                            rule,
-                            text[found.value.clone()].trim_ascii(),
-                            found.value,
-                            label,
-                            0,
-                        );
-                        raw.confidence = found.confidence;
-                        finds.push(raw);
+                    self.assignment(text, start..end, (kind, binary), &mut name_end, finds);
+                }
+                Hook::Url => {
+                    if finds.spend(derive::url::cost(text, start)) {
+                        self.url(text, start, finds);
                     }
                 }
-                Hook::Url => self.url(text, start, finds),
                 Hook::Pem => {
                     if start >= pem_end
                         && let Some(key) = pem::at(text, start)
@@ -332,6 +320,72 @@ impl Classifier {
         }
         structures
     }
+
+    /// An assignment to the name around a word of secret names. `seen`: where the last name that was read ended.
+    fn assignment(
+        &self,
+        text: &[u8],
+        word: Range<usize>,
+        (kind, binary): (TextKind, bool),
+        seen: &mut usize,
+        finds: &mut Finds,
+    ) {
+        // `pw:` is looked for with its sign, because two letters are everywhere.
+        let sign = text[word.clone()]
+            .iter()
+            .rev()
+            .take_while(|b| !b.is_ascii_alphanumeric())
+            .count();
+        let end = word.end - sign;
+        if end <= *seen {
+            return;
+        }
+        let name = assign::name_around(text, &(word.start..end));
+        *seen = name.end;
+        if !finds.spend(assign::cost(text, name.end)) {
+            return;
+        }
+        if binary
+            && !(text.get(name.end) == Some(&b'=')
+                && name
+                    .start
+                    .checked_sub(1)
+                    .is_none_or(|i| matches!(text[i], 0 | b'\n')))
+        {
+            return;
+        }
+        if let Some(found) = assign::read(text, name, kind)
+            && let Some(rule) = self.rule_named(values::generic(found.class))
+        {
+            let label = token::clean(&text[found.name]);
+            let mut raw = self.raw(
+                rule,
+                text[found.value.clone()].trim_ascii(),
+                found.value,
+                label,
+                0,
+            );
+            raw.confidence = found.confidence;
+            finds.push(raw);
+        }
+    }
+}
+
+/// How much of a text tells whether it is one.
+const HEAD: usize = 8192;
+
+/// A text with zeroes in it as lines: zeroes separate there as line breaks do elsewhere. Places stay what they are.
+/// `None`: there are none, or it is no text.
+fn without_zeroes(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    memchr::memchr(0, text)?;
+    if form::form(&text[..text.len().min(HEAD)]) != form::Form::Text {
+        return None;
+    }
+    let mut lines = Zeroizing::new(text.to_vec());
+    for byte in lines.iter_mut().filter(|byte| **byte == 0) {
+        *byte = b'\n';
+    }
+    Some(lines)
 }
 
 /// Runs a rule's own examples: every positive one must be found by the rule, no negative one.

@@ -3,7 +3,7 @@
 //!
 //! A text is scanned once for the literals of all rules (`scan::prefilter`); a literal decides which expression is tried
 //! where (`scan::token`), whether a name with a value stands there (`scan::assign`), or whether the whole text is worth a
-//! parser (`formats`). `classifier` settles overlaps, pairs and doubles. What is public about a secret comes from `derive`.
+//! parser (`formats`). `resolve` decides between overlaps and merges pairs and duplicates. What is public about a secret comes from `derive`.
 
 pub mod api;
 pub mod checks;
@@ -12,13 +12,13 @@ pub mod derive;
 pub mod fingerprint;
 pub mod form;
 pub mod formats;
+mod resolve;
 pub mod rules;
 pub mod scan;
-mod settle;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tests_support;
 
 pub use api::*;
-pub use classifier::{Arguments, Classifier};
+pub use classifier::{Arguments, Classifier, is_specimen};
 pub use fingerprint::Fingerprinter;

@@ -97,12 +97,12 @@ fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
 
 /// Calls of hooks that the kernel passed over.
 #[derive(Debug, Default)]
-pub struct PassedOver {
+pub struct Misses {
     asked: Option<Instant>,
     before: u64,
 }
 
-impl PassedOver {
+impl Misses {
     /// One system call a program: not to be asked at every look for losses.
     const INTERVAL: Duration = Duration::from_secs(10);
 

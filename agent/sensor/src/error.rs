@@ -7,6 +7,8 @@ use std::fmt;
 pub enum SensorError {
     /// Not root and without the capabilities.
     Privilege,
+    /// The kernel numbers processes otherwise than /proc does here.
+    PidNamespace,
     /// No usable `/sys/kernel/btf/vmlinux`.
     Btf(String),
     /// The kernel did not take the object or one of its maps.
@@ -21,6 +23,11 @@ impl fmt::Display for SensorError {
             Self::Privilege => f.write_str(
                 "keytrail needs root (or CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH) \
                  to load its kernel side: start it with sudo",
+            ),
+            Self::PidNamespace => f.write_str(
+                "keytrail runs in a pid namespace of its own, where processes have other numbers than the kernel's \
+                 records say: nothing could be told of any process; run it in the host's pid namespace (docker run \
+                 --pid=host, podman run --pid=host, hostPID: true in Kubernetes)",
             ),
             Self::Btf(reason) => write!(
                 f,

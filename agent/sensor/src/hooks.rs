@@ -1,6 +1,5 @@
 //! The hooks of each signal in order of preference, and how one is loaded and attached.
 
-use super::status::{Refused, SignalReport, Tier};
 use aya::{
     Btf, Ebpf,
     programs::{
@@ -9,6 +8,8 @@ use aya::{
     },
 };
 use keytrail_abi::globals::field as f;
+use keytrail_model::status::{Refused, SignalReport};
+use keytrail_model::{Signal as Name, Tier};
 use std::{fs::File, io, path::PathBuf};
 
 /// Where a program is attached.
@@ -59,12 +60,14 @@ pub struct Candidate {
     pub hooks: &'static [Hook],
     /// Hooks that may be missing.
     pub optional: &'static [Hook],
+    /// Hooks that tell nothing by themselves: without them the others cost more.
+    pub aids: &'static [Hook],
     /// Fields without which the hooks would tell nothing.
     pub fields: &'static [usize],
 }
 
 pub struct Signal {
-    pub name: &'static str,
+    pub name: Name,
     pub candidates: &'static [Candidate],
 }
 
@@ -109,14 +112,18 @@ const FAULTS: [Hook; 2] = [
     raw("filemap_map_pages", "mm_filemap_map_pages"),
 ];
 
+/// Knows which connections were accepted: their answers have a budget of their own.
+const CONNECTIONS: [Hook; 1] = [raw("track_state", "inet_sock_set_state")];
+
 /// Everything but TLS, whose places are found in files, and opens, which fanotify tells.
 pub const SIGNALS: &[Signal] = &[
     Signal {
-        name: "exec",
+        name: Name::Exec,
         candidates: &[Candidate {
             tier: Tier::Base,
             hooks: &[raw("exec", "sched_process_exec")],
             optional: &[],
+            aids: &[],
             fields: &[
                 f::TASK_MM,
                 f::MM_ARG_START,
@@ -128,30 +135,32 @@ pub const SIGNALS: &[Signal] = &[
         }],
     },
     Signal {
-        name: "fork",
+        name: Name::Fork,
         candidates: &[Candidate {
             tier: Tier::Base,
             hooks: &[raw("fork", "sched_process_fork")],
             optional: &[],
+            aids: &[],
             fields: &[f::TASK_PID, IDENTITY[0], IDENTITY[2]],
         }],
     },
     Signal {
-        name: "exit",
+        name: Name::Exit,
         candidates: &[Candidate {
             tier: Tier::Base,
             hooks: &[raw("exit", "sched_process_exit")],
             optional: &[],
+            aids: &[],
             fields: &IDENTITY,
         }],
     },
     Signal {
-        name: "file_open",
+        name: Name::FileOpen,
         // fanotify's marks cost the watched files only; a trampoline here would cost every open.
         candidates: &[],
     },
     Signal {
-        name: "file_read",
+        name: Name::FileRead,
         candidates: &[
             Candidate {
                 tier: Tier::Fentry,
@@ -167,18 +176,20 @@ pub const SIGNALS: &[Signal] = &[
                 ],
                 // Where they are, `mmap_file` leaves to them what they can tell.
                 optional: &FAULTS,
+                aids: &[],
                 fields: &FILE,
             },
             Candidate {
                 tier: Tier::Base,
                 hooks: &[raw("filemap_get_pages", "mm_filemap_get_pages")],
                 optional: &FAULTS,
+                aids: &[],
                 fields: &FILE,
             },
         ],
     },
     Signal {
-        name: "connect",
+        name: Name::Connect,
         candidates: &[
             Candidate {
                 tier: Tier::Base,
@@ -193,18 +204,20 @@ pub const SIGNALS: &[Signal] = &[
                     },
                 ],
                 optional: &[],
+                aids: &[],
                 fields: &IDENTITY,
             },
             Candidate {
                 tier: Tier::Base,
                 hooks: &[raw("set_state", "inet_sock_set_state")],
                 optional: &[],
+                aids: &[],
                 fields: &SOCKET,
             },
         ],
     },
     Signal {
-        name: "tcp_send",
+        name: Name::TcpSend,
         candidates: &[
             Candidate {
                 tier: Tier::Fentry,
@@ -216,12 +229,14 @@ pub const SIGNALS: &[Signal] = &[
                     program: "tcp_pages",
                     point: Point::Fentry("do_tcp_sendpages"),
                 }],
+                aids: &CONNECTIONS,
                 fields: &SEND,
             },
             Candidate {
                 tier: Tier::Base,
                 hooks: &[raw("tcp_send_locked", "tcp_sendmsg_locked")],
                 optional: &[],
+                aids: &CONNECTIONS,
                 fields: &SEND,
             },
             Candidate {
@@ -234,6 +249,7 @@ pub const SIGNALS: &[Signal] = &[
                     program: "tcp_pages_kprobe",
                     point: Point::Kprobe("do_tcp_sendpages"),
                 }],
+                aids: &CONNECTIONS,
                 fields: &SEND,
             },
         ],
@@ -415,11 +431,8 @@ pub fn reports() -> Vec<SignalReport> {
     SIGNALS
         .iter()
         .map(|signal| signal.name)
-        .chain(["tls_write"])
-        .map(|signal| SignalReport {
-            signal,
-            ..SignalReport::default()
-        })
+        .chain([Name::TlsWrite])
+        .map(SignalReport::new)
         .collect()
 }
 

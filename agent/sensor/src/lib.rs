@@ -8,35 +8,40 @@ mod error;
 mod fanotify;
 mod hooks;
 mod learn;
+mod limits;
 mod maps;
 mod proc;
 mod proof;
 mod provoke;
 mod ring;
+mod rings;
 mod start;
-mod status;
 mod tls;
 mod watch;
 mod wipe;
 
 pub use error::SensorError;
-pub use maps::Loss;
-pub use status::{LibraryReport, Refused, SensorStatus, SignalReport, Tier};
+pub use keytrail_model::Tier;
+pub use keytrail_model::status::{LibraryReport, Refused, SensorStatus, SignalReport};
+pub use limits::{Limit, Limits, PassedOver};
+pub use maps::{Loss, PassedTotal};
 pub use watch::file_id;
 
 use self::{
-    bpf::PassedOver, fanotify::Fanotify, maps::Maps, ring::Ring, tls::Libraries, watch::Watches,
+    bpf::Misses, fanotify::Fanotify, limits::Passed, maps::Maps, rings::Rings, tls::Libraries,
+    watch::Watches,
 };
 use aya::Ebpf;
 use keytrail_abi::{
     FileAccess, FileId, FileNew, Kind, PROC_UNKNOWN, ProcState, TlsWrite, access,
     state::{self, WIPE_SLOT},
 };
+use keytrail_model::Signal;
 use rustix::event::{PollFd, PollFlags};
 use std::{
     collections::HashMap,
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{BorrowedFd, OwnedFd},
     path::Path,
     time::Duration,
 };
@@ -46,7 +51,7 @@ use std::{
 pub struct SensorOptions {
     /// `None`: the best each signal can have. `Some(Base)` leaves the fentry tier alone.
     pub tier: Option<Tier>,
-    /// Size of the ring, bytes; rounded up to a power of two.
+    /// Size of the ring of payloads, bytes, rounded up to a power of two; the others are smaller.
     pub ring_bytes: u32,
     /// Print the kernel side's debug log through `tracing` (needs an object built with the feature `log`).
     pub debug_log: bool,
@@ -54,6 +59,8 @@ pub struct SensorOptions {
     pub discover: bool,
     /// Provoke every hook once and check that it fires.
     pub self_test: bool,
+    /// How much of what processes send is captured.
+    pub limits: Limits,
 }
 
 impl Default for SensorOptions {
@@ -64,6 +71,7 @@ impl Default for SensorOptions {
             debug_log: false,
             discover: true,
             self_test: true,
+            limits: Limits::default(),
         }
     }
 }
@@ -94,11 +102,11 @@ type DebugLog = Box<dyn FnMut() + Send>;
 pub struct Sensor {
     ebpf: Ebpf,
     maps: Maps,
-    ring: Ring,
-    ring_fd: OwnedFd,
+    rings: Rings,
+    ring_fds: Vec<OwnedFd>,
     fanotify: Option<Fanotify>,
     fanotify_lost: u64,
-    passed_over: PassedOver,
+    misses: Misses,
     watches: Watches,
     libraries: Libraries,
     names: HookNames,
@@ -106,9 +114,9 @@ pub struct Sensor {
     debug_log: Option<DebugLog>,
     /// Processes that found no room in the table.
     table_full: u64,
+    passed: Passed,
     /// Processes without a decision at the last sweep.
     waiting: HashMap<u32, u64>,
-    wiped: wipe::Wiped,
 }
 
 impl Sensor {
@@ -127,7 +135,7 @@ impl Sensor {
     }
 
     /// Notes something else that a signal needs and does not get.
-    pub fn refused(&mut self, signal: &str, refused: Refused) {
+    pub fn refused(&mut self, signal: Signal, refused: Refused) {
         if let Some(report) = self.status.signal_mut(signal) {
             report.refused.push(refused);
         }
@@ -135,10 +143,24 @@ impl Sensor {
 
     /// Waits until there is something to drain, at most `timeout`. `extra` are further descriptors to wake for.
     ///
+    /// Only here does the kernel side wake anybody, once: it is told before the ring is looked at, and a record that
+    /// was reserved before makes the ring readable at once, so that none is slept over.
+    ///
     /// # Errors
     /// Those of poll(2), but for EINTR, which is a wake-up.
-    pub fn wait(&self, timeout: Duration, extra: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let mut fds = vec![PollFd::new(&self.ring_fd, PollFlags::IN)];
+    pub fn wait(&mut self, timeout: Duration, extra: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.maps.set_waiting(true)?;
+        let result = self.poll(timeout, extra);
+        self.maps.set_waiting(false)?;
+        result
+    }
+
+    fn poll(&self, timeout: Duration, extra: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut fds: Vec<_> = self
+            .ring_fds
+            .iter()
+            .map(|ring| PollFd::new(ring, PollFlags::IN))
+            .collect();
         fds.extend(
             self.fanotify
                 .iter()
@@ -154,13 +176,13 @@ impl Sensor {
 
     /// Hands out what has happened up to now; returns the number of records.
     ///
-    /// Order: fanotify's events come before any ring record that was begun after them. So the end of the ring is
-    /// noted first, then fanotify is read until it is empty, then the ring up to that end.
+    /// Order: fanotify's events come before any ring record that was begun after them. So the ends of the rings are
+    /// noted first, then fanotify is read until it is empty, then the rings up to these ends.
     pub fn drain(&mut self, sink: &mut dyn FnMut(RawRecord<'_>)) -> usize {
         if let Some(flush) = &mut self.debug_log {
             flush();
         }
-        let until = self.ring.produced();
+        let until = self.rings.until_now();
         let mut count = 0;
         if let Some(group) = &self.fanotify {
             let (watches, maps) = (&self.watches, &mut self.maps);
@@ -177,7 +199,7 @@ impl Sensor {
         }
         let (names, libraries) = (&self.names, &self.libraries);
         count
-            + self.ring.drain(until, &mut |bytes| {
+            + self.rings.drain(until, &mut |bytes| {
                 sink(RawRecord {
                     bytes,
                     hook: hook_of(names, libraries, bytes),
@@ -291,7 +313,7 @@ impl Sensor {
                 count: std::mem::take(&mut self.fanotify_lost),
             });
         }
-        let count = self.passed_over.news(&self.ebpf);
+        let count = self.misses.news(&self.ebpf);
         if count != 0 {
             losses.push(Loss {
                 kind: "hook_nested",
@@ -302,40 +324,67 @@ impl Sensor {
         losses
     }
 
-    /// Overwrites everything the ring still holds of records that were handed out before this call. Records that
+    /// Payloads that were passed over because a limit was reached since the last call, by process. Those of a process
+    /// that has left the kernel side's table meanwhile are in [`Self::passed_totals`] alone.
+    pub fn passed_over(&mut self) -> Vec<PassedOver> {
+        self.passed.news(&self.maps)
+    }
+
+    /// All payloads that were passed over since the start.
+    pub fn passed_totals(&self) -> Vec<PassedTotal> {
+        self.maps.passed_over()
+    }
+
+    /// Overwrites everything the rings still hold of secrets in records that were handed out before this call. Records that
     /// come in meanwhile go to `sink`.
     ///
     /// # Errors
     /// When the program cannot be run.
     pub fn wipe(&mut self, sink: &mut dyn FnMut(RawRecord<'_>)) -> io::Result<()> {
         self.drain(sink);
-        let size = self.ring.size();
+        // Names of files are no secrets.
+        for which in [rings::MAIN, rings::PAYLOADS] {
+            self.wipe_ring(which, sink)?;
+        }
+        Ok(())
+    }
+
+    fn wipe_ring(&mut self, which: usize, sink: &mut dyn FnMut(RawRecord<'_>)) -> io::Result<()> {
+        let ring = self.rings.ring(which);
+        let size = ring.size();
         // Every slot the kernel reserves for a record is zeroed before it is filled: wherever the lap is led by
         // records, they leave nothing of what was there either.
-        let mut lap = self.wiped.lap(size, self.ring.produced());
+        let mut lap = self.rings.wiped[which].lap(size, ring.produced());
         let rounds = 4 * size / (WIPE_SLOT as u64 + 8) + 4;
         for _ in 0..rounds {
-            let at = self.ring.produced();
+            let at = self.rings.ring(which).produced();
             if lap.done(at) {
                 self.drain(sink);
-                self.wiped.end(&lap, at);
+                self.rings.wiped[which].end(&lap, at);
                 return Ok(());
             }
             let step = lap.step(at);
-            if start::run(&mut self.ebpf, step.program())? == 0 {
-                lap.took(step, at, self.ring.produced());
+            if start::run(&mut self.ebpf, step.program(which))? == 0 {
+                lap.took(step, at, self.rings.ring(which).produced());
             }
             // Room for the next steps, and for records, without asking fanotify each time.
-            if self.ring.unread() > size / 4 {
+            if self.rings.ring(which).unread() > size / 4 {
                 self.drain(sink);
             }
         }
         Err(io::Error::other("the ring stayed full"))
     }
 
-    /// The ring's pages, for tests that look for what must not be there.
+    /// Bytes of records that were not handed out yet.
+    pub fn unread(&self) -> u64 {
+        self.rings.unread()
+    }
+
+    /// The rings' pages, for tests that look for what must not be there.
     pub fn ring_image(&self) -> Vec<u8> {
-        self.ring.data()
+        (0..rings::COUNT)
+            .flat_map(|which| self.rings.ring(which).data())
+            .collect()
     }
 
     /// Looks for TLS libraries on the host and in running processes and attaches to new ones. Returns how many
@@ -343,6 +392,18 @@ impl Sensor {
     pub fn scan_libraries(&mut self) -> usize {
         let found = self.libraries.scan(&mut self.ebpf);
         self.status.libraries = self.libraries.reports();
+        found
+    }
+
+    /// The same for the programs that some processes run: what a program has linked in is hooked before it connects.
+    pub fn attach_programs(&mut self, tgids: &[u32]) -> usize {
+        let found = tgids
+            .iter()
+            .map(|&tgid| self.libraries.scan_program(&mut self.ebpf, tgid))
+            .sum();
+        if found != 0 {
+            self.status.libraries = self.libraries.reports();
+        }
         found
     }
 
@@ -355,13 +416,6 @@ impl Sensor {
         // What cannot be attached to is news as well.
         self.status.libraries = self.libraries.reports();
         found
-    }
-}
-
-impl AsFd for Sensor {
-    /// Readable when the ring has records.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.ring_fd.as_fd()
     }
 }
 

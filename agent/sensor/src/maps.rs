@@ -1,11 +1,12 @@
 //! The kernel side's maps, typed.
 
+use super::limits::Limit;
 use aya::{
     Ebpf, Pod,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
 };
 use keytrail_abi::{
-    FileId, Kind, Learn, ProcState, ReadKey, SEEN_CLEAN, SelfTest, Watch, state::counter,
+    Budget, FileId, Kind, Learn, ProcState, ReadKey, SEEN_CLEAN, SelfTest, Watch, state::counter,
 };
 use std::io;
 
@@ -21,7 +22,7 @@ macro_rules! pod {
 
 pod! {
     PodFile(FileId), PodWatch(Watch), PodState(ProcState), PodKey(ReadKey), PodSelfTest(SelfTest), PodLearn(Learn),
-    PodCounters([u64; counter::COUNT]),
+    PodCounters([u64; counter::COUNT]), PodBudget(Budget),
 }
 
 /// Records lost since the last question.
@@ -34,6 +35,14 @@ pub struct Loss {
     pub count: u64,
 }
 
+/// Payloads of a kind that met a limit, on the whole host since the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassedTotal {
+    pub kind: &'static str,
+    pub limit: Limit,
+    pub count: u64,
+}
+
 pub struct Maps {
     procs: HashMap<MapData, u32, PodState>,
     watched: HashMap<MapData, PodFile, PodWatch>,
@@ -43,6 +52,8 @@ pub struct Maps {
     counters: PerCpuArray<MapData, PodCounters>,
     self_test: Array<MapData, PodSelfTest>,
     learn: Array<MapData, PodLearn>,
+    waiting: Array<MapData, u32>,
+    budgets: HashMap<MapData, u32, PodBudget>,
     lost_before: Vec<[u64; counter::COUNT]>,
 }
 
@@ -70,6 +81,8 @@ impl Maps {
             counters: typed(ebpf, "COUNTERS")?,
             self_test: typed(ebpf, "SELF_TEST")?,
             learn: typed(ebpf, "LEARN")?,
+            waiting: typed(ebpf, "WAITING")?,
+            budgets: typed(ebpf, "BUDGETS")?,
             lost_before: Vec::new(),
         })
     }
@@ -147,6 +160,47 @@ impl Maps {
 
     pub fn learnt(&self) -> Option<Learn> {
         self.learn.get(&0, 0).ok().map(|learn| learn.0)
+    }
+
+    /// Says whether user space waits for a record, so that the next one wakes it.
+    ///
+    /// # Errors
+    /// Never, unless the map is not ours.
+    pub fn set_waiting(&mut self, waits: bool) -> io::Result<()> {
+        self.waiting
+            .set(0, u32::from(waits), 0)
+            .map_err(io::Error::other)
+    }
+
+    /// What was passed over for want of a budget since the start: kind, limit and count of both.
+    pub fn passed_over(&self) -> Vec<PassedTotal> {
+        let Ok(values) = self.counters.get(&0, 0) else {
+            return Vec::new();
+        };
+        let sum = |place: usize| values.iter().map(|cpu| cpu.0[place]).sum();
+        let mut totals = Vec::new();
+        for (first, kind) in [
+            (counter::PASSED_SENDS, Kind::SOCK_SEND),
+            (counter::PASSED_TLS, Kind::TLS_WRITE),
+        ] {
+            for (place, limit) in (first..).zip(Limit::ALL) {
+                totals.push(PassedTotal {
+                    kind: Kind::name(kind),
+                    limit,
+                    count: sum(place),
+                });
+            }
+        }
+        totals
+    }
+
+    /// What was captured and passed over, by process.
+    pub fn budgets(&self) -> Vec<(u32, Budget)> {
+        self.budgets
+            .iter()
+            .filter_map(Result::ok)
+            .map(|(tgid, budget)| (tgid, budget.0))
+            .collect()
     }
 
     /// What was lost since the last call.

@@ -5,6 +5,7 @@ use keytrail_abi::{
     Connect, Exec, ExecChunk, Fork, Header, Kind, PROC_HOLDER, PROC_IGNORED, ProcState, SockSend,
     TlsWrite, state::watch as flags,
 };
+use keytrail_model::Signal;
 use std::{
     io::{Read, Write},
     mem::offset_of,
@@ -50,14 +51,14 @@ pub fn all(sensor: &mut Sensor) {
     );
     sensor.drain(&mut |_| {});
     for (signal, result) in [
-        ("exec", lifecycle[0].clone()),
-        ("fork", lifecycle[1].clone()),
-        ("exit", lifecycle[2].clone()),
-        ("connect", network[0].clone()),
-        ("tcp_send", network[1].clone()),
-        ("file_open", lifecycle[3].clone()),
-        ("file_read", lifecycle[4].clone()),
-        ("tls_write", uprobe),
+        (Signal::Exec, lifecycle[0].clone()),
+        (Signal::Fork, lifecycle[1].clone()),
+        (Signal::Exit, lifecycle[2].clone()),
+        (Signal::Connect, network[0].clone()),
+        (Signal::TcpSend, network[1].clone()),
+        (Signal::FileOpen, lifecycle[3].clone()),
+        (Signal::FileRead, lifecycle[4].clone()),
+        (Signal::TlsWrite, uprobe),
     ] {
         if let Some(report) = sensor.status.signal_mut(signal)
             && !report.hook.is_empty()
@@ -136,7 +137,7 @@ fn lifecycle(sensor: &mut Sensor) -> [String; 5] {
     let _ = child.wait();
     let kernel_reads = sensor
         .status
-        .signal("file_read")
+        .signal(Signal::FileRead)
         .is_some_and(|report| report.hook != FANOTIFY);
     let (mut exec, mut environment, mut fork, mut exit, mut open, mut read) =
         (false, false, false, false, false, false);

@@ -55,6 +55,23 @@ impl Drop for Mapping {
     }
 }
 
+/// Where a scan ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Where it was to end.
+    Reached,
+    /// After as many bytes as were wanted.
+    Full,
+    /// At a record that is being written.
+    Busy,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Scan {
+    pub position: u64,
+    pub end: End,
+}
+
 pub struct Ring {
     consumer: Mapping,
     producer: Mapping,
@@ -98,6 +115,11 @@ impl Ring {
         position.load(Ordering::Acquire)
     }
 
+    /// Up to where room was given back.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
     /// Bytes that were reserved and not handed out yet.
     pub fn unread(&self) -> u64 {
         self.produced() - self.position
@@ -108,45 +130,62 @@ impl Ring {
         self.size
     }
 
-    /// Hands out the records below `until`; stops early at one that is still being written. Returns how many.
-    pub fn drain(&mut self, until: u64, sink: &mut dyn FnMut(&[u8])) -> usize {
-        let mut count = 0;
-        let mut published = self.position;
-        while self.position < until {
-            let start = self.page + (self.position & (self.size - 1)) as usize;
+    /// Shows the records below `until`, but not much more than `most` bytes of them; stops early at one that is still being written.
+    /// They are given back by [`Self::consume`] alone.
+    pub fn scan(&self, until: u64, most: u64, show: &mut dyn FnMut(u64, &[u8])) -> Scan {
+        let mut position = self.position;
+        let mut shown = 0;
+        let end = loop {
+            if position >= until {
+                break End::Reached;
+            }
+            if shown >= most {
+                break End::Full;
+            }
+            let start = self.start(position);
             // SAFETY: `start` is below page + size and 8-byte aligned; the data area is mapped twice, so a header and
             // any record of up to `size` bytes behind it lie within the mapping.
             let head: &AtomicU32 = unsafe { self.producer.at.add(start).cast().as_ref() };
             let head = head.load(Ordering::Acquire);
             if head & BUSY != 0 {
-                break;
+                break End::Busy;
             }
             let len = u64::from(head & !(BUSY | DISCARD));
-            if len > self.size {
+            if len + HEADER > self.size {
                 // Cannot be: the kernel writes these pages. Give up the rest rather than read beyond them.
-                self.position = until;
-                break;
+                position = until;
+                break End::Reached;
             }
             if head & DISCARD == 0 {
-                // SAFETY: as above; the kernel does not touch a committed record before it is given back below.
-                let bytes = unsafe {
-                    std::slice::from_raw_parts(
-                        self.producer.at.add(start + HEADER as usize).as_ptr(),
-                        len as usize,
-                    )
-                };
-                sink(bytes);
-                count += 1;
+                show(position, self.record(position, len as usize));
+                shown += HEADER + len;
             }
-            self.position += (HEADER + len).next_multiple_of(8);
-            // Room is given back in steps: the store is shared with every CPU that produces.
-            if self.position - published > self.size / 16 {
-                self.publish();
-                published = self.position;
-            }
+            position += (HEADER + len).next_multiple_of(8);
+        };
+        Scan { position, end }
+    }
+
+    /// A record that a scan has shown and that was not given back.
+    pub fn record(&self, position: u64, len: usize) -> &[u8] {
+        let start = self.start(position) + HEADER as usize;
+        let len = len.min((self.size - HEADER) as usize);
+        // SAFETY: `start` is at most page + size + 8, and behind it lie at least `size` - 8 bytes of the second mapping;
+        // a record is at most `size` - 8 long, as its header is in the ring as well. The kernel does not touch a
+        // committed record before it is given back.
+        unsafe { std::slice::from_raw_parts(self.producer.at.add(start).as_ptr(), len) }
+    }
+
+    /// Where the record's header lies in the mapping.
+    fn start(&self, position: u64) -> usize {
+        self.page + (position & (self.size - 1)) as usize
+    }
+
+    /// Gives back the room below a position.
+    pub fn consume(&mut self, position: u64) {
+        if position != self.position {
+            self.position = position;
+            self.publish();
         }
-        self.publish();
-        count
     }
 
     fn publish(&self) {

@@ -2,14 +2,15 @@
 
 use super::{
     DebugLog, HookNames, Sensor, SensorError, SensorOptions,
-    bpf::{self, PassedOver},
+    bpf::{self, Misses},
     btf,
     fanotify::Fanotify,
     hooks::{self, Candidate, SIGNALS, Signal},
+    limits::Passed,
     maps::Maps,
     proof, provoke,
     ring::Ring,
-    status::{Refused, SensorStatus, SignalReport, Tier},
+    rings::{self, Rings},
     tls::Libraries,
     watch::Watches,
     wipe::Step,
@@ -24,6 +25,8 @@ use keytrail_abi::{
     PROC_IGNORED, ProcState,
     globals::{self, field as f},
 };
+use keytrail_model::status::{Refused, SensorStatus, SignalReport};
+use keytrail_model::{Signal as Name, Tier};
 use std::{
     collections::HashMap,
     io,
@@ -34,19 +37,24 @@ use std::{
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/keytrail.o"));
 
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
-/// Smallest ring that holds the largest record a few times over.
-const RING_MIN: u32 = 256 << 10;
-const RING_MAX: u32 = 256 << 20;
 
 pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
+    if in_pid_namespace() {
+        return Err(SensorError::PidNamespace);
+    }
     let kernel =
         btf::Btf::load(Path::new(VMLINUX)).map_err(|error| SensorError::Btf(error.to_string()))?;
     let mut fields = btf::resolve(&kernel);
-    let ring_bytes = options
-        .ring_bytes
-        .clamp(RING_MIN, RING_MAX)
-        .next_power_of_two();
-    fields.set(f::WAKE_BYTES, ring_bytes / 4);
+    let sizes = rings::sizes(options.ring_bytes);
+    fields.set(f::WAKE_BYTES, sizes[rings::MAIN] / 4);
+    for (place, limit) in [
+        (f::LIMIT_ANSWERS, options.limits.answers),
+        (f::LIMIT_KEYS, options.limits.keys),
+        (f::LIMIT_PROCESS, options.limits.process),
+        (f::LIMIT_CONNECTION, options.limits.connection),
+    ] {
+        fields.set(place, limit);
+    }
     fields.set(f::DISCOVER, u32::from(options.discover));
     fields.set(f::HAS_COOKIE, u32::from(aya::features().bpf_cookie()));
     let task_regs = [
@@ -59,7 +67,7 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
     let absent = hooks::absent(&kernel);
     drop(kernel);
 
-    let (mut ebpf, mut maps) = load(&fields, ring_bytes)?;
+    let (mut ebpf, mut maps) = load(&fields, sizes)?;
     let mut status = SensorStatus {
         signals: hooks::reports(),
         ..SensorStatus::default()
@@ -74,7 +82,7 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
                 }
                 status.offsets.push(failure.what);
             }
-            (ebpf, maps) = load(&fields, ring_bytes)?;
+            (ebpf, maps) = load(&fields, sizes)?;
         }
         Err(reason) => status
             .offsets
@@ -86,11 +94,13 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
     } else {
         None
     };
-    let (ring, ring_fd) = map_ring(&mut ebpf, ring_bytes)?;
+    let (rings, ring_fds) = map_rings(&mut ebpf, sizes)?;
     // Now, while there are descriptors: that the ring is overwritten must not depend on there being one later.
-    for step in [Step::Leap, Step::Zero] {
-        if let Err(error) = loaded(&mut ebpf, step.program()) {
-            tracing::error!(%error, "the ring will not be overwritten");
+    for ring in [rings::MAIN, rings::PAYLOADS] {
+        for step in [Step::Leap, Step::Zero] {
+            if let Err(error) = loaded(&mut ebpf, step.program(ring)) {
+                tracing::error!(%error, "the rings will not be overwritten");
+            }
         }
     }
     // Before anything is attached: the agent's own doings are of no interest.
@@ -122,22 +132,22 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
     for report in &status.signals {
         let hook = report.hook.clone();
         match report.signal {
-            "exec" => names.exec = hook,
-            "fork" => names.fork = hook,
-            "exit" => names.exit = hook,
-            "connect" => names.connect = hook,
-            "tcp_send" => names.send = hook,
+            Name::Exec => names.exec = hook,
+            Name::Fork => names.fork = hook,
+            Name::Exit => names.exit = hook,
+            Name::Connect => names.connect = hook,
+            Name::TcpSend => names.send = hook,
             _ => {}
         }
     }
-    if let Some(report) = status.signal_mut("tcp_send")
+    if let Some(report) = status.signal_mut(Name::TcpSend)
         && report.note.is_empty()
     {
         report.note = "sends by UDP (QUIC) and over Unix sockets are not seen".to_owned();
     }
     let mut libraries = Libraries::default();
     let tls = libraries.prepare(&mut ebpf);
-    if let Some(report) = status.signal_mut("tls_write") {
+    if let Some(report) = status.signal_mut(Name::TlsWrite) {
         match tls {
             Ok(()) => {
                 report.hook = "uprobe".to_owned();
@@ -154,19 +164,19 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
     let mut sensor = Sensor {
         ebpf,
         maps,
-        ring,
-        ring_fd,
+        rings,
+        ring_fds,
         fanotify,
         fanotify_lost: 0,
-        passed_over: PassedOver::default(),
+        misses: Misses::default(),
         watches: Watches::default(),
         libraries,
         names,
         status,
         debug_log,
         table_full: 0,
+        passed: Passed::default(),
         waiting: HashMap::new(),
-        wiped: super::wipe::Wiped::default(),
     };
     if options.self_test {
         provoke::all(&mut sensor);
@@ -174,28 +184,29 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
     Ok(sensor)
 }
 
-fn load(fields: &btf::Fields, ring_bytes: u32) -> Result<(Ebpf, Maps), SensorError> {
-    let mut ebpf = EbpfLoader::new()
-        .override_global(globals::FIELDS_GLOBAL, &fields.values, true)
-        .map_max_entries("RING", ring_bytes)
-        .load(OBJECT)
-        .map_err(|error| {
-            let denied = chain(&error).any(|cause| {
-                cause
-                    .downcast_ref::<io::Error>()
-                    .is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
-            });
-            if denied && !rustix::process::geteuid().is_root() {
-                SensorError::Privilege
-            } else {
-                SensorError::Load(
-                    chain(&error)
-                        .map(ToString::to_string)
-                        .collect::<Vec<_>>()
-                        .join(": "),
-                )
-            }
-        })?;
+fn load(fields: &btf::Fields, sizes: [u32; rings::COUNT]) -> Result<(Ebpf, Maps), SensorError> {
+    let mut loader = EbpfLoader::new();
+    loader.override_global(globals::FIELDS_GLOBAL, &fields.values, true);
+    for (name, size) in rings::MAPS.into_iter().zip(sizes) {
+        loader.map_max_entries(name, size);
+    }
+    let mut ebpf = loader.load(OBJECT).map_err(|error| {
+        let denied = chain(&error).any(|cause| {
+            cause
+                .downcast_ref::<io::Error>()
+                .is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
+        });
+        if denied && !rustix::process::geteuid().is_root() {
+            SensorError::Privilege
+        } else {
+            SensorError::Load(
+                chain(&error)
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(": "),
+            )
+        }
+    })?;
     let maps = Maps::take(&mut ebpf).map_err(SensorError::Load)?;
     Ok((ebpf, maps))
 }
@@ -218,16 +229,31 @@ fn chain<'a>(
     std::iter::successors(Some(error), |error| error.source())
 }
 
-fn map_ring(ebpf: &mut Ebpf, size: u32) -> Result<(Ring, OwnedFd), SensorError> {
-    let Some(Map::RingBuf(map)) = ebpf.map("RING") else {
-        return Err(SensorError::Load("the object has no ring".to_owned()));
-    };
-    let fd = map.fd().as_fd();
-    let ring = Ring::new(fd, size).map_err(|error| SensorError::Ring(error.to_string()))?;
-    let fd = fd
-        .try_clone_to_owned()
-        .map_err(|error| SensorError::Ring(error.to_string()))?;
-    Ok((ring, fd))
+fn map_rings(
+    ebpf: &mut Ebpf,
+    sizes: [u32; rings::COUNT],
+) -> Result<(Rings, Vec<OwnedFd>), SensorError> {
+    let failed = |error: io::Error| SensorError::Ring(error.to_string());
+    let mut mapped = Vec::new();
+    let mut fds = Vec::new();
+    for (name, size) in rings::MAPS.into_iter().zip(sizes) {
+        let Some(Map::RingBuf(map)) = ebpf.map(name) else {
+            return Err(SensorError::Load(format!("the object has no ring {name}")));
+        };
+        let fd = map.fd().as_fd();
+        mapped.push(Ring::new(fd, size).map_err(failed)?);
+        fds.push(fd.try_clone_to_owned().map_err(failed)?);
+    }
+    let mapped = mapped
+        .try_into()
+        .map_err(|_| SensorError::Load("there are not as many rings as names".to_owned()))?;
+    Ok((Rings::new(mapped), fds))
+}
+
+/// Whether this process is in another pid namespace than the first one, whose inode is the same on every Linux
+/// (`PROC_PID_INIT_INO` in include/linux/proc_ns.h). Unknown counts as the first: the proof of the offsets comes after.
+fn in_pid_namespace() -> bool {
+    std::fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() != "pid:[4026531836]")
 }
 
 /// Tries a signal's hooks in order of preference.
@@ -302,6 +328,11 @@ fn attach_candidate(
             Err(refusal) => refused.push(refusal),
         }
     }
+    for hook in candidate.aids {
+        if let Err(refusal) = hooks::attach(ebpf, trampolines, *hook) {
+            refused.push(refusal);
+        }
+    }
     Ok((names.join(" + "), refused))
 }
 
@@ -309,11 +340,11 @@ fn attach_candidate(
 fn open_fanotify(status: &mut SensorStatus) -> Option<Fanotify> {
     match Fanotify::new() {
         Ok(group) => {
-            if let Some(report) = status.signal_mut("file_open") {
+            if let Some(report) = status.signal_mut(Name::FileOpen) {
                 report.hook = "fanotify".to_owned();
                 report.tier = Some(Tier::Base);
             }
-            if let Some(report) = status.signal_mut("file_read") {
+            if let Some(report) = status.signal_mut(Name::FileRead) {
                 if report.hook.is_empty() {
                     report.hook = "fanotify".to_owned();
                     report.tier = Some(Tier::Base);
@@ -332,7 +363,7 @@ fn open_fanotify(status: &mut SensorStatus) -> Option<Fanotify> {
                 reason: hooks::words(&error),
                 remedy: "a kernel with CONFIG_FANOTIFY, and CAP_SYS_ADMIN".to_owned(),
             };
-            for signal in ["file_open", "file_read"] {
+            for signal in [Name::FileOpen, Name::FileRead] {
                 if let Some(report) = status.signal_mut(signal) {
                     report.refused.push(refused.clone());
                 }

@@ -30,10 +30,10 @@ fn a_signal_whose_field_is_missing_has_no_hook() {
     let kernel = btf::Btf::load(Path::new(VMLINUX)).unwrap();
     let mut fields = btf::resolve(&kernel);
     fields.set(f::MM_ENV_START, globals::MISSING);
-    let (mut ebpf, _maps) = load(&fields, RING_MIN).unwrap();
-    let mut attach = |name: &str| {
+    let (mut ebpf, _maps) = load(&fields, rings::sizes(0)).unwrap();
+    let mut attach = |name: Name| {
         let signal = SIGNALS.iter().find(|signal| signal.name == name).unwrap();
-        let mut report = SignalReport::default();
+        let mut report = SignalReport::new(name);
         attach_signal(
             &mut ebpf,
             None,
@@ -45,7 +45,7 @@ fn a_signal_whose_field_is_missing_has_no_hook() {
         );
         report
     };
-    let exec = attach("exec");
+    let exec = attach(Name::Exec);
     assert_eq!((exec.hook.as_str(), exec.tier), ("", None));
     assert_eq!(
         exec.refused,
@@ -55,7 +55,7 @@ fn a_signal_whose_field_is_missing_has_no_hook() {
             remedy: "report the kernel version, with /sys/kernel/btf/vmlinux".to_owned(),
         }]
     );
-    let fork = attach("fork");
+    let fork = attach(Name::Fork);
     assert_eq!(
         (fork.hook.as_str(), fork.tier),
         ("raw_tp:sched_process_fork", Some(Tier::Base))

@@ -22,12 +22,17 @@ use std::{
 /// A sensor, or the reason why there cannot be one here.
 macro_rules! host {
     () => {
-        match Host::new() {
+        match crate::host::Host::new() {
             Some(host) => host,
             None => return,
         }
     };
 }
+
+#[path = "sensor/budgets.rs"]
+mod budgets;
+#[path = "sensor/rings.rs"]
+mod rings;
 
 #[test]
 fn every_signal_has_a_hook_that_fires() {
@@ -154,7 +159,7 @@ fn a_read_in_an_overlay_is_known_at_once() {
     let tracepoint = host
         .sensor
         .status()
-        .signal("file_read")
+        .signal(keytrail_model::Signal::FileRead)
         .unwrap()
         .hook
         .contains("mm_filemap");
@@ -302,7 +307,11 @@ fn an_executed_program_reads_anew() {
         (&b"sh\0"[..], &b"cat\0"[..])
     );
     // Named after the hook that saw the read, not after what tells opens.
-    let reads = host.sensor.status().signal("file_read").unwrap();
+    let reads = host
+        .sensor
+        .status()
+        .signal(keytrail_model::Signal::FileRead)
+        .unwrap();
     let hook = seen.hook_of(pid, Kind::FILE_NEW).unwrap();
     assert!(
         reads.hook.split(" + ").any(|named| named == hook) && hook != "fanotify",
@@ -621,7 +630,8 @@ fn a_clean_process_is_left_alone_until_it_reads_a_secret() {
     };
     say("send before");
     let seen = host.settle();
-    let exec_id = seen.exec(pid).unwrap().record.exec_id;
+    // That of its exec, or of the last file it read that nobody had seen.
+    let exec_id = host.sensor.process(pid).unwrap().exec_id;
     assert_eq!(host.sensor.process(pid).unwrap().state, PROC_UNKNOWN);
     assert_eq!(seen.sends(pid).len(), 1);
     assert_ne!(

@@ -2,8 +2,9 @@
 
 use super::args::AgentArgs;
 use super::{exit, fail, privilege};
+use crate::answers;
 use crate::config::Config;
-use crate::engine::{EngineHandle, EngineOptions};
+use crate::engine::{EngineHandle, EngineOptions, Memory};
 use crate::output::{Format, Style, Summary, Writer};
 use keytrail_export::{
     Address, BoundSocket, EventFilter, Hub, Item, Next, ServeError, Server, StatusSource,
@@ -63,11 +64,9 @@ pub(super) fn run(args: &AgentArgs, mut config: Config) -> u8 {
         .then(|| Printer::start(&hub, args.output.unwrap_or_default(), quit.clone()))
         .flatten();
     let options = EngineOptions {
-        state_dir: Some(config.state_dir.clone()),
-        config,
         record: args.record.clone(),
-        follow_only: None,
         kernel_log: args.kernel_log,
+        ..EngineOptions::daemon(config)
     };
     let publish = hub.clone();
     let engine = match EngineHandle::start(options, Box::new(move |event| publish.publish(event))) {
@@ -84,7 +83,8 @@ pub(super) fn run(args: &AgentArgs, mut config: Config) -> u8 {
         let engine = engine.clone();
         Arc::new(move || engine.status())
     };
-    let served = Server::start(runtime.handle(), socket, hub.clone(), status);
+    let answers = engine.memory().map(answers::source);
+    let served = Server::start_with(runtime.handle(), socket, hub.clone(), status, answers);
     let (server, mut result) = match served {
         Ok(server) => {
             tracing::info!(address = %server.address(), "serving events; see them with `keytrail watch`");
@@ -112,7 +112,7 @@ pub(super) fn run(args: &AgentArgs, mut config: Config) -> u8 {
             summary.footer(Some(&last.libraries), last.counters.as_ref())
         );
     }
-    runtime.shutdown_timeout(Duration::from_secs(1));
+    runtime.shutdown_timeout(Duration::from_millis(100));
     result
 }
 
@@ -178,6 +178,11 @@ impl Engine {
             .map_or_else(|| state.last.clone(), EngineHandle::status)
     }
 
+    fn memory(&self) -> Option<Memory> {
+        let state = self.lock();
+        state.handle.as_ref().and_then(|h| h.memory().cloned())
+    }
+
     fn progress(&self) -> u64 {
         self.lock()
             .handle
@@ -188,9 +193,7 @@ impl Engine {
     fn stop(&self) {
         let mut state = self.lock();
         if let Some(handle) = state.handle.take() {
-            let mut last = handle.status();
-            last.counters = Some(handle.stop());
-            state.last = last;
+            state.last = handle.stop();
         }
     }
 }

@@ -1,18 +1,18 @@
 //! The command line.
 
-use super::exit;
-use super::kinds::parse_kind;
+use super::filter_args::{FilterArgs, When, parse_since, parse_when};
+use super::{examples, exit};
 use crate::config::{DEFAULT_LISTEN, LogFormat, Tier};
 use crate::output::Format;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use keytrail_export::Address;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// Who uses which credential on this host, and where it goes.
 #[derive(Debug, Parser)]
-#[command(name = "keytrail", version, propagate_version = true, after_help = exit::HELP)]
+#[command(name = "keytrail", version, propagate_version = true,
+    after_help = exit::HELP, after_long_help = format!("{}{}", examples::KEYTRAIL, exit::HELP))]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -22,28 +22,71 @@ pub struct Cli {
     pub log_format: Option<LogFormat>,
 
     /// error, warn, info, debug, trace, or a filter such as keytrail::serve=debug,info.
-    #[arg(long, global = true, help_heading = "Logging", value_name = "LEVEL")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Logging",
+        value_name = "LEVEL",
+        env = "KEYTRAIL_LOG"
+    )]
     pub log_level: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the agent: watch this host and serve events.
+    #[command(after_help = examples::AGENT)]
     Agent(AgentArgs),
     /// Show the events of a running agent.
+    #[command(after_help = examples::WATCH)]
     Watch(WatchArgs),
     /// Run a command and show what it does with credentials.
+    /// Show which credentials are in use, by whom, and where they go, live.
+    #[command(after_help = examples::TOP)]
+    Top(TopArgs),
+    #[command(after_help = examples::TRACE)]
     Trace(TraceArgs),
     /// Find credentials in text.
+    #[command(after_help = examples::CLASSIFY)]
     Classify(super::classify::ClassifyArgs),
     /// Show what can be seen on this host, what cannot, and what to do about it.
+    #[command(after_help = examples::DOCTOR)]
     Doctor(DoctorArgs),
     /// Plant a decoy credential, use it over TLS, and show the events: five seconds.
     Demo(DemoArgs),
     /// List the credentials on this host.
+    #[command(after_help = examples::INVENTORY)]
     Inventory(super::inventory::InventoryArgs),
+    /// List the credentials a running agent has met: who used them, where they went.
+    #[command(after_help = examples::CREDENTIALS)]
+    Credentials(super::history::CredentialsArgs),
+    /// Show all that is known of one credential.
+    Credential(super::history::CredentialArgs),
+    /// Was it used? Yes with the uses, no, or unknown with what could hide a use.
+    #[command(after_help = examples::USED)]
+    Used(super::history::UsedArgs),
+    /// List who used what, by the hour.
+    #[command(after_help = examples::USES)]
+    Uses(super::history::UsesArgs),
+    /// List findings.
+    Findings(super::history::FindingsArgs),
+    /// Show when the agent ran and what it could not see.
+    Coverage(super::history::CoverageArgs),
+    /// Draw credentials, programs and destinations.
+    Graph(super::history::GraphArgs),
+    /// Show, accept or forget what is usual for credentials.
+    Baseline(super::history::BaselineArgs),
+    /// Plant credentials that open nothing: whoever touches one is found.
+    #[command(after_help = examples::DECOY)]
+    Decoy(super::decoy::DecoyArgs),
     /// Make the events of a recording again (`agent --record`, `trace --record`).
     Replay(ReplayArgs),
+    /// Print the completions of a shell.
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write those of all commands.
+    #[command(after_help = examples::MAN)]
+    Man(ManArgs),
     /// Print the version.
     Version,
 }
@@ -52,7 +95,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct EngineArgs {
     /// Configuration [default: /etc/keytrail/agent.toml if there is one].
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "KEYTRAIL_CONFIG")]
     pub config: Option<PathBuf>,
 
     /// Kernel hooks to use, overriding the configuration.
@@ -66,11 +109,11 @@ pub struct AgentArgs {
     pub engine: EngineArgs,
 
     /// Where to serve the API [default: unix:/run/keytrail/keytrail.sock].
-    #[arg(long, value_name = "unix:PATH")]
+    #[arg(long, value_name = "unix:PATH", env = "KEYTRAIL_ADDRESS")]
     pub listen: Option<Address>,
 
     /// Where state is kept [default: /var/lib/keytrail].
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "KEYTRAIL_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
 
     /// Print events on stdout as they come.
@@ -97,7 +140,7 @@ pub struct AgentArgs {
 #[derive(Debug, Args)]
 pub struct AddressArgs {
     /// The agent's socket.
-    #[arg(long, value_name = "unix:PATH", default_value = DEFAULT_LISTEN)]
+    #[arg(long, value_name = "unix:PATH", default_value = DEFAULT_LISTEN, env = "KEYTRAIL_ADDRESS")]
     pub address: Address,
 }
 
@@ -107,68 +150,45 @@ pub struct WatchArgs {
     pub agent: AddressArgs,
 
     /// Shape of the output.
-    #[arg(short, long, value_name = "FORMAT", default_value = "compact")]
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub output: Format,
 
-    /// Only events of this kind (read, opened, exposed, sent, created, gap, start, exit); may be repeated.
-    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = parse_kind)]
-    pub kind: Vec<String>,
+    #[command(flatten)]
+    pub filter: FilterArgs,
 
-    /// Begin with the events of the last DURATION (30s, 5m, 2h, 1d), or with all the agent remembers.
-    #[arg(long, value_name = "DURATION|all", value_parser = parse_since)]
-    pub since: Option<Since>,
+    /// Begin with the events of the last DURATION (30s, 5m, 2h, 1d), or since a time (2026-11-28T21:03, in the local
+    /// zone unless it says otherwise), or with all the agent remembers.
+    #[arg(long, value_name = "DURATION|TIME|all", value_parser = parse_since)]
+    pub since: Option<When>,
+
+    /// End with the events of this time: a time, or a DURATION before now.
+    #[arg(long, value_name = "DURATION|TIME", value_parser = parse_when)]
+    pub until: Option<When>,
+
+    /// End with what has happened until now [begins with all the agent remembers, unless --since or --last is given].
+    #[arg(long)]
+    pub no_follow: bool,
 
     /// Begin with the last N events that pass the filters.
     #[arg(long, value_name = "N")]
     pub last: Option<u32>,
-
-    /// Only this credential: its kind or identifier (patterns such as 'github-*' too) or fingerprint (8 digits are
-    /// enough); may be repeated.
-    #[arg(long, value_name = "CREDENTIAL")]
-    pub credential: Vec<String>,
-
-    /// Only this process and its descendants; may be repeated.
-    #[arg(long, value_name = "PID", value_delimiter = ',')]
-    pub pid: Vec<u32>,
-
-    /// Only credentials of at least this confidence.
-    #[arg(long, value_name = "0..1", default_value_t = 0.0)]
-    pub min_confidence: f64,
 
     /// Stop after so many events.
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
 }
 
-/// How far back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Since {
-    All,
-    Ago(Duration),
-}
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    #[command(flatten)]
+    pub agent: AddressArgs,
 
-fn parse_since(text: &str) -> Result<Since, String> {
-    if text == "all" {
-        return Ok(Since::All);
-    }
-    let sentence = || format!("{text:?} is not a time span such as 30s, 5m, 2h or 1d, nor `all`");
-    let unit = text.chars().last().ok_or_else(sentence)?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return Err(sentence()),
-    };
-    let digits = &text[..text.len() - 1];
-    if !digits.bytes().all(|c| c.is_ascii_digit()) {
-        return Err(sentence());
-    }
-    let number: u64 = digits.parse().map_err(|_| sentence())?;
-    number
-        .checked_mul(seconds)
-        .map(|seconds| Since::Ago(Duration::from_secs(seconds)))
-        .ok_or_else(sentence)
+    #[command(flatten)]
+    pub filter: FilterArgs,
+
+    /// Begin with the events of the last DURATION (30s, 5m, 2h, 1d), or since a time, or with all the agent remembers.
+    #[arg(long, value_name = "DURATION|TIME|all", value_parser = parse_since, default_value = "1h")]
+    pub since: Option<When>,
 }
 
 #[derive(Debug, Args)]
@@ -184,17 +204,12 @@ pub struct TraceArgs {
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
 
-    /// Shape of the events on stderr [default: compact].
+    /// Shape of the events on stderr [default: table].
     #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<Format>,
 
-    /// The command and its arguments.
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "CMD"
-    )]
+    /// The command and its arguments. Whatever follows CMD is the command's own.
+    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     pub command: Vec<OsString>,
 }
 
@@ -204,7 +219,7 @@ pub struct ReplayArgs {
     pub recording: PathBuf,
 
     /// Shape of the output.
-    #[arg(short, long, value_name = "FORMAT", default_value = "compact")]
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub output: Format,
 }
 
@@ -227,22 +242,50 @@ pub struct DemoArgs {
     pub engine: EngineArgs,
 
     /// Shape of the events.
-    #[arg(short, long, value_name = "FORMAT", default_value = "compact")]
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub output: Format,
 }
 
-/// A table for people, JSON for programs.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Write a page for each command into DIR.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// A table for people, the rest for programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum TableFormat {
     #[default]
     Table,
     Json,
+    Yaml,
+    Csv,
+}
+
+impl TableFormat {
+    /// As what documents are written in.
+    pub fn format(self) -> Format {
+        match self {
+            TableFormat::Table => Format::Compact,
+            TableFormat::Json => Format::Json,
+            TableFormat::Yaml => Format::Yaml,
+            TableFormat::Csv => Format::Csv,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::CommandFactory as _;
+    use keytrail_model::EventKind;
 
     #[test]
     fn declaration_is_sound() {
@@ -264,36 +307,10 @@ mod tests {
         };
         assert_eq!(args.command, ["npm", "install", "--events", "mine"]);
         assert!(Cli::try_parse_from(["keytrail", "trace"]).is_err());
-    }
-
-    #[test]
-    fn time_spans() {
-        let ago = |seconds| Ok(Since::Ago(Duration::from_secs(seconds)));
-        for (text, expected) in [
-            ("30s", ago(30)),
-            ("5m", ago(300)),
-            ("2h", ago(7_200)),
-            ("1d", ago(86_400)),
-            ("0s", ago(0)),
-            ("all", Ok(Since::All)),
-        ] {
-            assert_eq!(parse_since(text), expected, "{text}");
-        }
-        for text in [
-            "",
-            "s",
-            "5",
-            "5 m",
-            "-5m",
-            "+5m",
-            "5.5m",
-            "5w",
-            "5é",
-            "99999999999999999999d",
-            "99999999999999999d",
-        ] {
-            assert!(parse_since(text).is_err(), "{text}");
-        }
+        // A mistyped option of ours is no command: but what stands behind `--` is.
+        assert!(Cli::try_parse_from(["keytrail", "trace", "--event", "x", "true"]).is_err());
+        assert!(Cli::try_parse_from(["keytrail", "trace", "-x", "--", "true"]).is_err());
+        assert!(Cli::try_parse_from(["keytrail", "trace", "--", "-x"]).is_ok());
     }
 
     #[test]
@@ -302,7 +319,11 @@ mod tests {
         let Command::Watch(args) = cli.command else {
             panic!()
         };
-        assert_eq!(args.kind, ["credential_read", "credential_sent"]);
+        let kinds: Vec<_> = args.filter.kind.iter().map(|c| c.value).collect();
+        assert_eq!(
+            kinds,
+            [EventKind::CredentialRead, EventKind::CredentialSent]
+        );
         assert!(Cli::try_parse_from(["keytrail", "watch", "--kind", "sentt"]).is_err());
         assert!(Cli::try_parse_from(["keytrail", "inventory", "diff", "-o", "json"]).is_ok());
     }

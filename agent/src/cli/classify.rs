@@ -26,7 +26,12 @@ pub struct ClassifyArgs {
     #[arg(long, requires = "kinds")]
     pub json: bool,
     /// The agent's state directory: its fingerprint key is used when it exists and can be read.
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/keytrail")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/var/lib/keytrail",
+        env = "KEYTRAIL_STATE_DIR"
+    )]
     pub state_dir: PathBuf,
     /// Fingerprint key (64 hex digits or 32 bytes, mode 0600). Without any key one is made for this run, and
     /// fingerprints of different runs cannot be compared.

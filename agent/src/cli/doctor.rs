@@ -1,56 +1,69 @@
 //! `keytrail doctor`: what is seen here, what is not, and what to do about it.
 
 use super::args::{DoctorArgs, TableFormat};
+use super::verdict::Verdict;
 use super::{exit, fail, host, privilege, status, watch};
 use crate::config::Config;
 use crate::engine::{EngineHandle, EngineOptions};
-use crate::output::{Colour, Style, Table, escape, json};
+use crate::output::{Colour, Style, Table, document, escape, json};
 use keytrail_export::{Address, ClientError, connect};
 use keytrail_proto::v1::{GetStatusRequest, GetStatusResponse};
 use std::io::{self, Write as _};
 
 pub(super) fn run(args: &DoctorArgs, config: Config) -> u8 {
-    let table = args.output == TableFormat::Table;
     let style = Style::of(io::stdout());
-    if table {
-        print(&facts(&style));
-    }
-    let (answer, origin) = match ask(&args.agent.address) {
-        Ok(answer) => {
-            let node = answer.node.clone().unwrap_or_default();
-            let version = escape(&node.version).into_owned();
-            (
-                answer,
-                format!(
-                    "As the agent on {} (version {version}) sees it:",
-                    args.agent.address
-                ),
-            )
-        }
+    let address = &args.agent.address;
+    let (answer, absent) = match ask(address) {
+        Ok(answer) => (answer, None),
         Err(ClientError::NoAgent(_)) => match open(config) {
-            Ok(answer) => (
-                answer,
-                "No agent is running; tried here and now:".to_owned(),
-            ),
-            Err((sentence, code)) => return fail(&sentence, code),
+            Ok(answer) => (answer, Some(address)),
+            Err((sentence, code)) => {
+                if args.output == TableFormat::Table {
+                    print(&format!(
+                        "NOT WELL: no agent answers on {address}, and nothing can be tried here and now.\n\n{}",
+                        facts(&style)
+                    ));
+                }
+                return fail(&sentence, code);
+            }
         },
         Err(e) => return fail(&e, watch::status_of(&e)),
     };
-    if table {
-        print(&format!("\n{origin}\n{}", status::render(&answer, &style)));
+    let verdict = Verdict::of(&answer, absent);
+    if args.output == TableFormat::Table {
+        let origin = match (&answer.node, absent) {
+            (Some(node), None) => format!(
+                "As the agent on {address} (version {}) sees it:",
+                escape(&node.version)
+            ),
+            _ => "Tried here and now:".to_owned(),
+        };
+        let mut first = String::new();
+        let colour = if verdict.problems.is_empty() {
+            Colour::Green
+        } else {
+            Colour::Red
+        };
+        style.paint(&mut first, colour, &verdict.line());
+        print(&format!(
+            "{first}\n\n{}\n{origin}\n{}",
+            facts(&style),
+            status::render(&answer, &style)
+        ));
     } else {
-        match json(&answer) {
-            Ok(json) => print(&format!("{json}\n")),
+        let written = json(&answer)
+            .and_then(|text| serde_json::from_str(&text))
+            .map_err(io::Error::other)
+            .and_then(|value| document(&value, args.output.format()));
+        match written {
+            Ok(text) => print(&text.unwrap_or_default()),
             Err(e) => return fail(&e, exit::FAILED),
         }
+        for problem in &verdict.problems {
+            fail(problem, verdict.status);
+        }
     }
-    match status::unserved(&answer) {
-        missing if missing.is_empty() => exit::OK,
-        missing => fail(
-            &format_args!("no hook for {}", missing.join(", ")),
-            exit::FAILED,
-        ),
-    }
+    verdict.status
 }
 
 fn print(text: &str) {

@@ -12,6 +12,12 @@ pub const NO_AGENT: u8 = 3;
 pub const ALREADY_RUNNING: u8 = 4;
 /// Root or a capability is missing.
 pub const NOT_PERMITTED: u8 = 5;
+/// `used`: it was not.
+pub const NOT_USED: u8 = 1;
+/// `used`: something could not be seen.
+pub const NOT_KNOWN: u8 = 6;
+/// `used`: the question could not be answered at all.
+pub const UNANSWERED: u8 = 7;
 /// `trace`: the command was found but cannot be executed.
 pub const NOT_EXECUTABLE: u8 = 126;
 /// `trace`: there is no such command.
@@ -19,5 +25,5 @@ pub const NOT_FOUND: u8 = 127;
 
 /// The same, for `--help`.
 pub const HELP: &str = "Exit status: 0 it worked; 1 it did not; 2 wrong usage or configuration; 3 no agent to talk to; \
-4 an agent is already there; 5 not permitted (needs root). `trace` exits with the command's own status, \
+4 an agent is already there; 5 not permitted (needs root). `used`: 0 yes, 1 no, 6 unknown, 7 no answer. `trace` exits with the command's own status, \
 128+N when signal N killed it, 127 when there is no such command, 126 when it cannot be executed.";

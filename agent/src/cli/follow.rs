@@ -1,10 +1,11 @@
 //! Runs a held command under an engine of its own and collects what its processes do. `trace` and `demo` share it.
 
-use super::spawn::{Ended, Held, SpawnError, behave_like_a_shell};
+use super::spawn::{Ended, Held, SpawnError, stand_in_for};
 use crate::config::Config;
 use crate::engine::{EngineError, EngineHandle, EngineOptions};
 use crate::output::{Summary, Writer};
 use keytrail_export::{EventFilter, Hub, Item, Next, Subscription};
+use keytrail_model::EventKind;
 use keytrail_proto::v1::{Event, GetStatusResponse};
 use std::collections::HashSet;
 use std::fmt;
@@ -64,7 +65,7 @@ pub(super) fn follow(follow: Follow) -> Result<Followed, FollowError> {
         record,
         sinks,
     } = follow;
-    behave_like_a_shell(&held);
+    stand_in_for(&held);
     let root = held.pid();
     let hub = Hub::with_queue(QUEUE);
     let events = hub.subscribe(EventFilter::default());
@@ -89,8 +90,7 @@ pub(super) fn follow(follow: Follow) -> Result<Followed, FollowError> {
             Err(e) => Err(FollowError::Spawn(e)),
         };
         let elapsed = start.elapsed();
-        let mut status = engine.status();
-        status.counters = Some(engine.stop());
+        let status = engine.stop();
         Ok((ended?, elapsed, status))
     });
     hub.close();
@@ -173,7 +173,7 @@ impl Tree {
     /// Whether an event is about the command, or about what could not be seen at all.
     fn concerns(&mut self, event: &Event) -> bool {
         let Some(process) = &event.process else {
-            return event.kind == "coverage_gap";
+            return event.kind == EventKind::CoverageGap.number();
         };
         if process.pid == self.root {
             // Before its first exec this is our own child, holding still: what it has is ours, not the command's.
@@ -242,7 +242,7 @@ mod tests {
             ..Default::default()
         };
         Event {
-            kind: "credential_read".into(),
+            kind: EventKind::CredentialRead.number(),
             process: Some(Process {
                 pid,
                 key: format!("b:{pid}:1:{exec}"),
@@ -296,7 +296,7 @@ mod tests {
         );
         assert!(!tree.concerns(&event(105, 1, &[1])));
         assert!(tree.concerns(&Event {
-            kind: "coverage_gap".into(),
+            kind: EventKind::CoverageGap.number(),
             ..Default::default()
         }));
     }

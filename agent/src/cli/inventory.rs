@@ -6,7 +6,7 @@ use crate::output::Style;
 use crate::output::inventory as render;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use keytrail_inventory::diff::diff;
-use keytrail_inventory::model::Entry;
+use keytrail_inventory::model::{Class, Entry};
 use keytrail_inventory::names;
 use keytrail_inventory::run::{self, Document, Options};
 use keytrail_inventory::state::{Run, State};
@@ -64,7 +64,7 @@ pub struct InventoryArgs {
 
     /// Where the fingerprint key and earlier inventories are [default: /var/lib/keytrail for root, else
     /// ~/.local/state/keytrail].
-    #[arg(long, value_name = "DIR", global = true)]
+    #[arg(long, value_name = "DIR", global = true, env = "KEYTRAIL_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
 
     /// The fleet's fingerprint key, instead of the state directory's own.
@@ -82,6 +82,10 @@ pub struct InventoryArgs {
     /// Show only credentials of at least this confidence (all are stored).
     #[arg(long, value_name = "0..1", default_value_t = 0.5, global = true)]
     pub min_confidence: f64,
+
+    /// Show what is public (shipped by packages, unchanged) and samples (third-party code, test data), too.
+    #[arg(long, global = true)]
+    pub all: bool,
 
     /// Walk network and user-space file systems too (they may hang).
     #[arg(long, global = true)]
@@ -260,11 +264,7 @@ fn with_progress<T>(report: &Report, root: &Path, work: impl FnOnce() -> T) -> T
 }
 
 fn show(args: &InventoryArgs, document: &Document, report: &Report) -> Result<(), String> {
-    let shown: Vec<&Entry> = document
-        .entries
-        .iter()
-        .filter(|e| e.credential.confidence >= args.min_confidence)
-        .collect();
+    let shown: Vec<&Entry> = document.entries.iter().filter(|e| shows(args, e)).collect();
     match args.output {
         TableFormat::Json => {
             let mut out = io::BufWriter::new(io::stdout().lock());
@@ -277,7 +277,18 @@ fn show(args: &InventoryArgs, document: &Document, report: &Report) -> Result<()
             &shown,
             &Style::of(io::stdout()),
         )),
+        other => {
+            let mut bytes = Vec::new();
+            render::write_document(&mut bytes, document, report, &shown).map_err(text)?;
+            let value = serde_json::from_slice(&bytes).map_err(text)?;
+            print(&in_format(&value, other)?)
+        }
     }
+}
+
+/// What is public or a sample is shown on request only.
+fn shows(args: &InventoryArgs, entry: &Entry) -> bool {
+    entry.credential.confidence >= args.min_confidence && (args.all || entry.class == Class::Secret)
 }
 
 fn compare(args: &InventoryArgs, state: &State) -> Result<u8, String> {
@@ -325,7 +336,7 @@ fn show_changes(
     let changes = diff(before, after);
     let changes: Vec<_> = changes
         .into_iter()
-        .filter(|c| c.entry().credential.confidence >= args.min_confidence)
+        .filter(|c| shows(args, c.entry()))
         .collect();
     match args.output {
         TableFormat::Json => print(&json(&render::diff_document(from, to, &changes))?)?,
@@ -335,8 +346,17 @@ fn show_changes(
             &changes,
             &Style::of(io::stdout()),
         ))?,
+        other => print(&in_format(
+            &render::diff_document(from, to, &changes),
+            other,
+        )?)?,
     }
     Ok(exit::OK)
+}
+
+fn in_format(value: &serde_json::Value, format: TableFormat) -> Result<String, String> {
+    let written = crate::output::document(value, format.format()).map_err(text)?;
+    Ok(written.unwrap_or_default())
 }
 
 fn json(value: &serde_json::Value) -> Result<String, String> {

@@ -1,39 +1,59 @@
 //! Event kinds as people write them.
 
-/// Kind and short name.
-const KINDS: &[(&str, &str)] = &[
-    ("credential_read", "read"),
-    ("credential_opened", "opened"),
-    ("credential_exposed", "exposed"),
-    ("credential_sent", "sent"),
-    ("credential_created", "created"),
-    ("coverage_gap", "gap"),
-    ("process_start", "start"),
-    ("process_exit", "exit"),
-];
+use keytrail_model::{EventKind, EvidenceGrade};
 
-/// Takes a kind or its short name; a filter on a kind that does not exist would be silent for ever.
-pub(super) fn parse_kind(text: &str) -> Result<String, String> {
-    KINDS
-        .iter()
-        .find(|k| k.0 == text || k.1 == text)
-        .map(|k| k.0.to_owned())
+/// The shortest name of a kind.
+fn short(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::CredentialRead => "read",
+        EventKind::CredentialOpened => "opened",
+        EventKind::CredentialExposed => "exposed",
+        EventKind::CredentialSent => "sent",
+        EventKind::CredentialCreated => "created",
+        EventKind::CredentialTaken => "taken",
+        EventKind::CoverageGap => "gap",
+        EventKind::ProcessStart => "start",
+        EventKind::ProcessExit => "exit",
+        EventKind::Finding => "finding",
+    }
+}
+
+/// Takes a kind, its short name, or its name in the schema; a filter on a kind that does not exist would be silent for
+/// ever.
+pub(super) fn parse_kind(text: &str) -> Result<EventKind, String> {
+    let word = text.strip_prefix("EVENT_KIND_").map(str::to_lowercase);
+    let word = word.as_deref().unwrap_or(text);
+    let mut all = EventKind::ALL.iter().copied();
+    all.find(|kind| kind.word() == word || short(*kind) == word)
         .ok_or_else(|| {
-            let all: Vec<_> = KINDS.iter().map(|k| k.0).collect();
+            let all: Vec<_> = EventKind::ALL.iter().map(|kind| kind.word()).collect();
             format!("there is no such kind; kinds are {}", all.join(", "))
         })
 }
 
+/// Takes a grade, or its name in the schema.
+pub(super) fn parse_grade(text: &str) -> Result<EvidenceGrade, String> {
+    let word = text.strip_prefix("EVIDENCE_GRADE_").map(str::to_lowercase);
+    EvidenceGrade::of_word(word.as_deref().unwrap_or(text)).ok_or_else(|| {
+        let all: Vec<_> = EvidenceGrade::ALL
+            .iter()
+            .map(|grade| grade.word())
+            .collect();
+        format!("there is no such grade; grades are {}", all.join(", "))
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::KINDS;
+    use super::*;
 
     #[test]
-    fn the_agent_knows_the_same_kinds() {
-        let mut ours: Vec<_> = KINDS.iter().map(|k| k.0).collect();
-        let mut theirs = keytrail_export::KINDS.to_vec();
-        ours.sort_unstable();
-        theirs.sort_unstable();
-        assert_eq!(ours, theirs);
+    fn a_kind_has_three_names() {
+        for text in ["sent", "credential_sent", "EVENT_KIND_CREDENTIAL_SENT"] {
+            assert_eq!(parse_kind(text), Ok(EventKind::CredentialSent), "{text}");
+        }
+        for text in ["sen", "", "EVENT_KIND_UNSPECIFIED", "CREDENTIAL_SENT"] {
+            assert!(parse_kind(text).is_err(), "{text}");
+        }
     }
 }

@@ -3,19 +3,26 @@
 mod agent;
 pub mod args;
 pub mod classify;
+mod decoy;
 mod demo;
 mod doctor;
+mod examples;
 pub mod exit;
+mod filter_args;
 mod follow;
+mod history;
 mod host;
 pub mod inventory;
 mod kinds;
 mod logging;
 mod privilege;
 mod replay;
+mod shell;
 pub mod spawn;
 mod status;
+mod top;
 mod trace;
+mod verdict;
 mod watch;
 
 use crate::config::{Config, ConfigError};
@@ -54,15 +61,39 @@ fn run(cli: Cli) -> u8 {
     if let Err(e) = logging::init(&cli, &config.log, fallback) {
         return fail(&e, exit::USAGE);
     }
+    // Before anything is looked at: agents on this host are to know that it is not somebody's use of a credential.
+    if matches!(
+        cli.command,
+        Command::Agent(_)
+            | Command::Trace(_)
+            | Command::Classify(_)
+            | Command::Doctor(_)
+            | Command::Demo(_)
+            | Command::Inventory(_)
+    ) {
+        keytrail_host::own::announce();
+    }
     match cli.command {
         Command::Agent(args) => agent::run(&args, config),
         Command::Watch(args) => watch::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Trace(args) => trace::run(&args, config),
         Command::Classify(args) => classify::run(&args).unwrap_or_else(|e| fail(&e, exit::FAILED)),
         Command::Doctor(args) => doctor::run(&args, config),
         Command::Demo(args) => demo::run(&args, config),
         Command::Inventory(args) => inventory::run(&args),
+        Command::Credentials(args) => history::credentials(&args),
+        Command::Credential(args) => history::credential(&args),
+        Command::Used(args) => history::used(&args),
+        Command::Uses(args) => history::uses(&args),
+        Command::Findings(args) => history::findings(&args),
+        Command::Coverage(args) => history::coverage(&args),
+        Command::Graph(args) => history::graph(&args),
+        Command::Baseline(args) => history::baseline(&args),
+        Command::Decoy(args) => decoy::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::man(&args),
         Command::Version => {
             println!("keytrail {}", env!("CARGO_PKG_VERSION"));
             exit::OK

@@ -2,6 +2,9 @@
 //!
 //! The child keeps everything of ours: stdin, stdout, stderr, terminal, process group, environment, working directory.
 
+mod inherited;
+mod signals;
+
 use super::exit;
 use rustix::io::Errno;
 use std::ffi::{CString, OsStr, OsString, c_char, c_int};
@@ -12,7 +15,6 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::ptr;
-use std::sync::atomic::{AtomicI32, Ordering};
 
 /// What a shell searches when PATH is not set (confstr(_CS_PATH) and /usr/local).
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -171,6 +173,10 @@ impl Held {
         );
         let (wait, release) = pipe()?;
         let (errors, report) = pipe()?;
+        let as_started = AsStarted {
+            pipe: inherited::pipe_disposition(),
+            closed: inherited::closed(),
+        };
         // SAFETY: the child below only makes async-signal-safe calls and touches memory made before the fork, so it
         // does not matter which locks other threads held.
         let pid = unsafe { libc::fork() };
@@ -185,9 +191,9 @@ impl Held {
                     wait.as_raw_fd(),
                     release.as_raw_fd(),
                     report.as_raw_fd(),
+                    &as_started,
                     path.as_ptr(),
                     pointers.as_ptr(),
-                    shell.as_ptr(),
                     script.as_ptr(),
                 )
             }
@@ -219,7 +225,7 @@ impl Held {
         if !failed {
             return Ok(Running { pid: self.pid });
         }
-        FORWARD_TO.store(0, Ordering::SeqCst);
+        signals::stop_forwarding();
         let _ = reap(self.pid);
         let e = io::Error::from_raw_os_error(i32::from_ne_bytes(errno));
         let e = match e.kind() {
@@ -237,7 +243,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         // Still held: closing the pipe makes it exit.
         if self.release.take().is_some() {
-            FORWARD_TO.store(0, Ordering::SeqCst);
+            signals::stop_forwarding();
             let _ = reap(self.pid);
         }
     }
@@ -248,63 +254,22 @@ impl Running {
         self.pid.unsigned_abs()
     }
 
-    /// Waits for its end. Meanwhile SIGTERM and SIGHUP sent to this process go to the command, and SIGINT and SIGQUIT
-    /// (which a terminal sends to both) are left to the command.
+    /// Waits for its end. What signals sent to this process do meanwhile: [`stand_in_for`].
     ///
     /// # Errors
     /// The kernel does not know the child (somebody else waited for it).
     pub fn wait(self) -> io::Result<Ended> {
         wait_without_reaping(self.pid)?;
         // From here on the pid may be somebody else's.
-        FORWARD_TO.store(0, Ordering::SeqCst);
+        signals::stop_forwarding();
         reap(self.pid)
     }
 }
 
-/// The process that gets our SIGTERM and SIGHUP; 0 for none.
-static FORWARD_TO: AtomicI32 = AtomicI32::new(0);
-
-extern "C" fn forward(signal: c_int) {
-    let pid = FORWARD_TO.load(Ordering::SeqCst);
-    if pid > 0 {
-        // SAFETY: kill is async-signal-safe; errno is put back as the interrupted code left it.
-        unsafe {
-            let errno = libc::__errno_location();
-            let saved = *errno;
-            libc::kill(pid, signal);
-            *errno = saved;
-        }
-    }
-}
-
-/// Makes this process behave as a shell does while a command of its runs in the foreground. Call it after
-/// [`Held::spawn`], so that the command keeps the dispositions we were started with.
-pub fn behave_like_a_shell(held: &Held) {
-    FORWARD_TO.store(held.pid, Ordering::SeqCst);
-    // SAFETY: the handlers are SIG_IGN or a function that only makes async-signal-safe calls; the structs are whole.
-    unsafe {
-        // Whoever started us ignoring SIGCHLD would have the kernel throw the command's exit status away.
-        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
-        for (signal, handler) in [
-            (libc::SIGINT, libc::SIG_IGN),
-            (libc::SIGQUIT, libc::SIG_IGN),
-            (libc::SIGTERM, forward as *const () as libc::sighandler_t),
-            (libc::SIGHUP, forward as *const () as libc::sighandler_t),
-        ] {
-            let mut old: libc::sigaction = std::mem::zeroed();
-            // What was ignored when we were started (nohup) stays ignored.
-            if libc::sigaction(signal, ptr::null(), &mut old) == 0
-                && old.sa_sigaction == libc::SIG_IGN
-            {
-                continue;
-            }
-            let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = handler;
-            action.sa_flags = libc::SA_RESTART;
-            libc::sigemptyset(&mut action.sa_mask);
-            libc::sigaction(signal, &action, ptr::null_mut());
-        }
-    }
+/// Makes this process behave as one that the command runs in the place of: signals that are sent to us go to the
+/// command. Call it after [`Held::spawn`], so that the command keeps the dispositions we were started with.
+pub fn stand_in_for(held: &Held) {
+    signals::forward_to(held.pid);
 }
 
 fn terminated(pointers: impl Iterator<Item = *const c_char>) -> Vec<*const c_char> {
@@ -317,15 +282,21 @@ fn pipe() -> Result<(File, File), SpawnError> {
     Ok((read.into(), write.into()))
 }
 
+/// What the command gets back of what Rust's runtime changed in us.
+struct AsStarted {
+    pipe: libc::sighandler_t,
+    closed: [Option<c_int>; 3],
+}
+
 /// # Safety
 /// Only in the child of a fork; pointers as execve(2) wants them.
 unsafe fn child(
     wait: c_int,
     release: c_int,
     report: c_int,
+    as_started: &AsStarted,
     path: *const c_char,
     argv: *const *const c_char,
-    shell: *const c_char,
     script: *const *const c_char,
 ) -> ! {
     // SAFETY: async-signal-safe calls on descriptors and pointers the caller vouches for.
@@ -342,11 +313,14 @@ unsafe fn child(
         if got != 1 {
             libc::_exit(exit::NOT_FOUND.into());
         }
-        // Rust ignores SIGPIPE in its own programs; commands expect the default.
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        libc::signal(libc::SIGPIPE, as_started.pipe);
+        for fd in as_started.closed.into_iter().flatten() {
+            libc::close(fd);
+        }
         libc::execve(path, argv, environ);
         if *libc::__errno_location() == libc::ENOEXEC {
-            libc::execve(shell, script, environ);
+            // Its first word is the shell.
+            libc::execve(*script, script, environ);
         }
         let errno = (*libc::__errno_location()).to_ne_bytes();
         libc::write(report, errno.as_ptr().cast(), errno.len());

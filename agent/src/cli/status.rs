@@ -1,38 +1,31 @@
 //! `GetStatusResponse` as tables.
 
+use crate::engine::OWN_LEFT_OUT;
+use crate::output::describe::counted;
 use crate::output::{Colour, Style, Table};
-use keytrail_proto::v1::{GetStatusResponse, SignalStatus};
-
-/// The signals keytrail exists for: without one of them `doctor` fails.
-pub(super) const MISSION: [&str; 8] = [
-    "exec",
-    "fork",
-    "exit",
-    "file_open",
-    "file_read",
-    "connect",
-    "tcp_send",
-    "tls_write",
-];
+use keytrail_model::{GapReason, Signal, Tier, TlsStack};
+use keytrail_proto::v1::{Counters, GetStatusResponse, SignalStatus};
 
 /// Signals of the mission no hook serves.
 pub(super) fn unserved(status: &GetStatusResponse) -> Vec<&'static str> {
-    let served = |name: &str| {
+    let served = |signal: &Signal| {
         status
             .signals
             .iter()
-            .any(|s| s.signal == name && !s.hook.is_empty())
+            .any(|s| s.signal == signal.number() && !s.hook.is_empty())
     };
-    MISSION.into_iter().filter(|name| !served(name)).collect()
+    let missing = Signal::MISSION.into_iter().filter(|signal| !served(signal));
+    missing.map(Signal::word).collect()
 }
 
 /// Signals, refused hooks, libraries.
 pub(super) fn render(status: &GetStatusResponse, style: &Style) -> String {
     let mut out = String::new();
     let mut signals = Table::new(&["SIGNAL", "HOOK", "TIER", "SELF-TEST", "NOTE"]);
-    let missing = |name: &&&str| !status.signals.iter().any(|s| s.signal == ***name);
-    let unknown = MISSION.iter().filter(missing).map(|name| SignalStatus {
-        signal: (*name).to_owned(),
+    let missing = |signal: &Signal| !status.signals.iter().any(|s| s.signal == signal.number());
+    let mission = Signal::MISSION.into_iter();
+    let unknown = mission.filter(missing).map(|signal| SignalStatus {
+        signal: signal.number(),
         ..Default::default()
     });
     let all: Vec<_> = status.signals.iter().cloned().chain(unknown).collect();
@@ -42,9 +35,9 @@ pub(super) fn render(status: &GetStatusResponse, style: &Style) -> String {
             hook => (hook, Colour::Green),
         };
         signals.row([
-            (s.signal.as_str(), Colour::Plain),
+            (Signal::word_of(s.signal), Colour::Plain),
             (hook, colour),
-            (s.tier.as_str(), Colour::Plain),
+            (Tier::word_of(s.tier), Colour::Plain),
             (s.self_test.as_str(), Colour::Plain),
             (s.note.as_str(), Colour::Dim),
         ]);
@@ -55,7 +48,7 @@ pub(super) fn render(status: &GetStatusResponse, style: &Style) -> String {
         for r in &s.refused {
             refused.row([
                 (r.hook.as_str(), Colour::Yellow),
-                (s.signal.as_str(), Colour::Plain),
+                (Signal::word_of(s.signal), Colour::Plain),
                 (r.reason.as_str(), Colour::Plain),
                 (r.remedy.as_str(), Colour::Plain),
             ]);
@@ -82,7 +75,7 @@ pub(super) fn render(status: &GetStatusResponse, style: &Style) -> String {
         };
         libraries.row([
             (l.path.as_str(), Colour::Plain),
-            (l.stack.as_str(), Colour::Plain),
+            (TlsStack::word_of(l.stack), Colour::Plain),
             (covered, colour),
             (l.reason.as_str(), Colour::Plain),
             (l.remedy.as_str(), Colour::Plain),
@@ -98,12 +91,22 @@ pub(super) fn render(status: &GetStatusResponse, style: &Style) -> String {
     out
 }
 
+/// Records of other keytrail processes: they are no uses, and it is said that they were there.
+fn own(counters: &Counters) -> String {
+    match counters.records.get(OWN_LEFT_OUT) {
+        Some(n) => format!(
+            "\nLeft out: {n} acts of other keytrail processes, which are no uses of credentials.\n"
+        ),
+        None => String::new(),
+    }
+}
+
 /// What was lost and what else could not be seen since the agent started.
 fn unseen(status: &GetStatusResponse, style: &Style) -> String {
     let Some(counters) = &status.counters else {
         return String::new();
     };
-    let mut out = String::new();
+    let mut out = own(counters);
     for (title, counts) in [
         ("LOST RECORDS", &counters.lost),
         ("NOT SEEN", &counters.gaps),
@@ -114,7 +117,7 @@ fn unseen(status: &GetStatusResponse, style: &Style) -> String {
         for (name, count) in counts {
             table.row([
                 (name.as_str(), Colour::Yellow),
-                (count.to_string().as_str(), Colour::Plain),
+                (counted(name, *count).as_str(), Colour::Plain),
                 (meaning(name), Colour::Dim),
             ]);
         }
@@ -128,27 +131,40 @@ fn unseen(status: &GetStatusResponse, style: &Style) -> String {
 
 /// The reason of a gap in plain words; the gaps of the stream name what and when.
 fn meaning(reason: &str) -> &'static str {
+    let Some(reason) = GapReason::of_word(reason) else {
+        return "";
+    };
     match reason {
-        "agent_down" => "no agent ran for a while",
-        "argv_truncated" | "environment_truncated" => "only the beginning was captured",
-        "payload_truncated" => "sends of holders longer than what is looked into",
-        "library_not_covered" => "TLS whose payloads are not seen",
-        "tls_write_unsent" => "given to a TLS library, and nothing seen to leave",
-        "records_lost" => "did not fit into the ring: raise ring_bytes",
-        "hook_refused" => "a signal without a hook",
-        "offsets" => "fields of the kernel that are not proven",
-        "table_full" => "found no room in a table of the agent",
-        "secret_not_matched" => "secrets too short, monotonous or long to be looked for in sends",
-        "file_truncated" => "files looked into at their beginning only",
-        "file_unreadable" => "files gone before they could be looked into",
-        "file_unwatched" => "files whose reads are not seen",
-        "files_skipped" | "writes_unseen" => "files written and not looked at",
-        "files_closed" => "no file can be looked into",
-        "environment_unreadable" => "environments that could not be read",
-        "client_too_slow" => "a client missed events",
-        "replay_limited" => "older events are forgotten",
-        "backfill" => "processes that ran before the agent",
-        _ => "",
+        GapReason::AgentDown => "no agent ran for a while",
+        GapReason::ArgvTruncated | GapReason::EnvironmentTruncated => {
+            "only the beginning was captured"
+        }
+        GapReason::PayloadTruncated => "sends of holders longer than what is looked into",
+        GapReason::LibraryNotCovered => "TLS whose payloads are not seen",
+        GapReason::TlsWriteUnsent => "given to a TLS library, and nothing seen to leave",
+        GapReason::RecordsLost => "did not fit into the ring: raise ring_bytes",
+        GapReason::BudgetUsed => "beyond what is looked into a second: see [capture]",
+        GapReason::HookRefused => "a signal without a hook",
+        GapReason::Offsets => "fields of the kernel that are not proven",
+        GapReason::TableFull => "found no room in a table of the agent",
+        GapReason::SecretNotMatched => {
+            "secrets too short, monotonous or long to be looked for in sends"
+        }
+        GapReason::FileTruncated => "files looked into at their beginning only",
+        GapReason::FileUnreadable => "files gone before they could be looked into",
+        GapReason::FileUnwatched => "files whose reads are not seen",
+        GapReason::FilesSkipped | GapReason::WritesUnseen => "files written and not looked at",
+        GapReason::FilesClosed => "no file can be looked into",
+        GapReason::InspectionTimeout => "files that were not inspected in time",
+        GapReason::InspectionBacklog => "files read faster than they can be inspected",
+        GapReason::InspectionBudget => "files of users who used up what theirs may take",
+        GapReason::RecordsLeft => "not taken in before the end",
+        GapReason::LedgerLost => "events the state directory does not have",
+        GapReason::Excluded => "places that `exclude` leaves out",
+        GapReason::EnvironmentUnreadable => "environments that could not be read",
+        GapReason::ClientTooSlow => "a client missed events",
+        GapReason::ReplayLimited => "older events are forgotten",
+        GapReason::Backfill => "processes that ran before the agent",
     }
 }
 
@@ -159,7 +175,7 @@ mod tests {
 
     fn signal(name: &str, hook: &str) -> SignalStatus {
         SignalStatus {
-            signal: name.into(),
+            signal: Signal::of_word(name).unwrap().number(),
             hook: hook.into(),
             ..Default::default()
         }
@@ -168,8 +184,11 @@ mod tests {
     #[test]
     fn every_signal_of_the_mission_needs_a_hook() {
         let mut status = GetStatusResponse::default();
-        assert_eq!(unserved(&status), MISSION);
-        status.signals = MISSION.iter().map(|s| signal(s, "x")).collect();
+        assert_eq!(unserved(&status), Signal::MISSION.map(Signal::word));
+        status.signals = Signal::MISSION
+            .iter()
+            .map(|s| signal(s.word(), "x"))
+            .collect();
         assert!(unserved(&status).is_empty());
         status.signals[3].hook.clear();
         assert_eq!(unserved(&status), ["file_open"]);
@@ -221,9 +240,9 @@ mod tests {
                 .unwrap_or("")
                 .to_owned()
         };
-        assert!(line("all_kinds").contains('7'), "{text}");
+        assert!(line("all_kinds").contains("7 records"), "{text}");
         assert!(
-            line("payload_truncated").contains("3      sends of holders"),
+            line("payload_truncated").contains("3 sends  sends of holders"),
             "{text}"
         );
     }

@@ -1,15 +1,17 @@
 //! `keytrail watch`: a client of a running agent.
 
-use super::args::{Since, WatchArgs};
+use super::args::WatchArgs;
+use super::filter_args::When;
 use super::{exit, fail};
-use crate::output::{Format, Style, Summary, Writer};
+use crate::output::{Local, Style, Summary, Writer};
 use keytrail_export::{Client, ClientError, connect};
 use keytrail_proto::v1::stream_events_response::Response;
 use keytrail_proto::v1::{
-    Filter, GetStatusRequest, GetStatusResponse, StreamEventsRequest, StreamEventsResponse,
+    GetStatusRequest, GetStatusResponse, StreamEventsRequest, StreamEventsResponse,
 };
+use pbjson_types::Timestamp;
 use std::io::{self, Stdout};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tonic::{Code, Status, Streaming};
 
 /// A footer is not worth waiting longer for.
@@ -51,16 +53,21 @@ async fn watch(args: &WatchArgs) -> u8 {
         Ok(client) => client,
         Err(e) => return fail(&e, status_of(&e)),
     };
-    let filter = Filter {
-        kinds: args.kind.clone(),
-        credentials: args.credential.clone(),
-        pids: args.pid.clone(),
-        min_confidence: args.min_confidence,
+    let (until, ends) = match end_of(args) {
+        Ok(end) => end,
+        Err(sentence) => return fail(&sentence, exit::USAGE),
     };
+    // Who asks for nothing to come wants what there is.
+    let since = args
+        .since
+        .or((ends == Ends::WithThePast && args.last.is_none()).then_some(When::All));
     let request = StreamEventsRequest {
-        filter: Some(filter),
-        since: args.since.map(since),
+        filter: Some(args.filter.filter()),
+        since: since.map(When::timestamp),
         last: args.last,
+        after: None,
+        until,
+        past_only: ends == Ends::WithThePast,
     };
     let mut stream = match client.stream_events(request).await {
         Ok(response) => response.into_inner(),
@@ -73,12 +80,24 @@ async fn watch(args: &WatchArgs) -> u8 {
         }
     };
     let first = status(&mut client).await;
-    let mut writer = Writer::new(io::stdout(), args.output, Style::of(io::stdout()));
+    if args.output.is_for_people()
+        && let Some(note) = remembered(since, first.as_ref())
+    {
+        eprintln!("{note}");
+    }
+    let mut writer = Writer::new(io::stdout(), args.output, Style::of(io::stdout())).condensed();
     let mut summary = Summary::default();
-    let end = tokio::select! {
+    let mut end = tokio::select! {
         end = pump(&mut stream, &mut writer, &mut summary, args.count) => end,
+        () = ends.come() => End::Enough,
         _ = tokio::signal::ctrl_c() => End::Enough,
     };
+    if matches!(end, End::Stopped) && ends == Ends::WithThePast {
+        end = End::Enough;
+    }
+    if let Err(e) = writer.finish() {
+        end = End::Output(e);
+    }
     let exit_status = match &end {
         End::Output(e) if e.kind() == io::ErrorKind::BrokenPipe => return exit::OK,
         End::Output(e) => return fail(&format_args!("cannot write: {e}"), exit::FAILED),
@@ -98,7 +117,7 @@ async fn watch(args: &WatchArgs) -> u8 {
             )
         }
     };
-    if args.output != Format::Json {
+    if args.output.is_for_people() {
         let last = match end {
             End::Enough => status(&mut client).await.or(first),
             _ => first,
@@ -109,18 +128,58 @@ async fn watch(args: &WatchArgs) -> u8 {
     exit_status
 }
 
-/// A time span before now as a time; what is longer ago than there is time is the beginning of it.
-fn since(since: Since) -> pbjson_types::Timestamp {
-    let at = match since {
-        Since::All => None,
-        Since::Ago(ago) => SystemTime::now().checked_sub(ago),
-    };
-    let at = at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-    let at = at.unwrap_or_default();
-    pbjson_types::Timestamp {
-        seconds: i64::try_from(at.as_secs()).unwrap_or(i64::MAX),
-        nanos: at.subsec_nanos().cast_signed(),
+/// When the stream ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ends {
+    Never,
+    WithThePast,
+    In(Duration),
+}
+
+impl Ends {
+    async fn come(self) {
+        match self {
+            Ends::In(time) => tokio::time::sleep(time).await,
+            // The stream says when.
+            Ends::Never | Ends::WithThePast => std::future::pending().await,
+        }
     }
+}
+
+/// `--until` and `--no-follow`: what the agent is told, and what is waited for.
+fn end_of(args: &WatchArgs) -> Result<(Option<Timestamp>, Ends), String> {
+    let Some(until) = args.until.map(When::timestamp) else {
+        let ends = match args.no_follow {
+            true => Ends::WithThePast,
+            false => Ends::Never,
+        };
+        return Ok((None, ends));
+    };
+    if let Some(since) = args.since.map(When::timestamp)
+        && (since.seconds, since.nanos) > (until.seconds, until.nanos)
+    {
+        return Err("--until is before --since".to_owned());
+    }
+    let now = When::Ago(Duration::ZERO).timestamp();
+    let left = until.seconds.saturating_sub(now.seconds);
+    let ends = match u64::try_from(left) {
+        Ok(left) if left > 0 && !args.no_follow => Ends::In(Duration::from_secs(left)),
+        _ => Ends::WithThePast,
+    };
+    Ok((Some(until), ends))
+}
+
+/// Since when there is anything to show: silence is not "nothing".
+fn remembered(since: Option<When>, status: Option<&GetStatusResponse>) -> Option<String> {
+    let asked = since?.timestamp();
+    let started = status?.node.as_ref()?.started?;
+    // Where a time was given the agent itself says what is missing, to every client.
+    (asked.seconds == 0).then(|| {
+        format!(
+            "-- remembered since {}, when this agent started",
+            Local::of(&started).full()
+        )
+    })
 }
 
 async fn pump(

@@ -2,25 +2,59 @@
 
 use super::parse::{ConfigError, Document};
 use super::{Config, LogFormat};
+use keytrail_ingest::Excluded;
 
 const KEYS: &[&str] = &[
     "listen",
     "state_dir",
     "rules_dir",
+    "findings_dir",
     "fingerprint_key_file",
     "tier",
     "ring_bytes",
     "process_events",
     "watch",
+    "exclude",
+    "inspect_timeout_ms",
+    "inspect_bytes",
+    "inspect_share",
     "retain_events",
     "retain_days",
+    "history_bytes",
+    "history_days",
+    "capture",
     "log",
 ];
+const CAPTURE_KEYS: &[&str] = &[
+    "answer_bytes",
+    "key_server_bytes",
+    "process_bytes",
+    "connection_bytes",
+];
 const LOG_KEYS: &[&str] = &["level", "format"];
+
+/// Every key, those of a table with its name before.
+pub(super) fn all() -> Vec<String> {
+    let tables = [("capture", CAPTURE_KEYS), ("log", LOG_KEYS)];
+    let of_tables = tables
+        .iter()
+        .flat_map(|(table, keys)| keys.iter().map(move |key| format!("{table}.{key}")));
+    KEYS.iter()
+        .filter(|key| tables.iter().all(|(table, _)| table != *key))
+        .map(|key| (*key).to_owned())
+        .chain(of_tables)
+        .collect()
+}
 
 /// A ring is mapped twice and pinned in memory: beyond this it is a mistake.
 const RING_MAX: u64 = 1 << 30;
 const RING_MIN: u64 = 64 << 10;
+/// A file is held in memory while it is inspected.
+const INSPECT_MAX: u64 = 256 << 20;
+
+/// An empty file has some pages; one of a terabyte is a mistake.
+const HISTORY_MIN: u64 = 1 << 20;
+const HISTORY_MAX: u64 = 1 << 40;
 
 pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
     let mut config = Config::default();
@@ -34,6 +68,7 @@ pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
             }
             "state_dir" => config.state_dir = value.path()?,
             "rules_dir" => config.rules_dir = value.path()?,
+            "findings_dir" => config.findings_dir = value.path()?,
             "fingerprint_key_file" => config.fingerprint_key_file = Some(value.path()?),
             "tier" => {
                 config.tier = value
@@ -57,11 +92,50 @@ pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
                     check_glob(pattern).map_err(|why| value.error(why))?;
                 }
             }
+            "exclude" => {
+                config.exclude = value.strings()?;
+                for pattern in &config.exclude {
+                    if !pattern.starts_with('/') {
+                        let why = format!("must hold absolute globs; {pattern:?} is not absolute");
+                        return Err(value.error(why));
+                    }
+                    if let Err(e) = Excluded::new(std::slice::from_ref(pattern)) {
+                        return Err(
+                            value.error(format!("holds a bad glob: {pattern:?}: {}", e.kind()))
+                        );
+                    }
+                }
+            }
+            // The ranges fit.
+            "inspect_timeout_ms" => {
+                config.inspect_timeout_ms = value.integer(10..=60_000)? as u32;
+            }
+            "inspect_bytes" => config.inspect_bytes = value.integer(4_096..=INSPECT_MAX)?,
+            "inspect_share" => config.inspect_share = value.integer(1..=100)? as u32,
             "retain_events" => config.retain_events = value.integer(0..=100_000_000)?,
             "retain_days" => {
                 // The range fits.
                 config.retain_days = value.integer(1..=3650)? as u32;
             }
+            "history_bytes" => {
+                config.history_bytes = value.integer(HISTORY_MIN..=HISTORY_MAX)?;
+            }
+            "history_days" => {
+                // The range fits.
+                config.history_days = value.integer(1..=3650)? as u32;
+            }
+            "capture" => value.table()?.each(CAPTURE_KEYS, |key, value| {
+                // The range fits.
+                let bytes = value.integer(0..=u64::from(u32::MAX))? as u32;
+                let capture = &mut config.capture;
+                match key {
+                    "answer_bytes" => capture.answer_bytes = bytes,
+                    "key_server_bytes" => capture.key_server_bytes = bytes,
+                    "process_bytes" => capture.process_bytes = bytes,
+                    _ => capture.connection_bytes = bytes,
+                }
+                Ok(())
+            })?,
             "log" => value.table()?.each(LOG_KEYS, |key, value| {
                 match key {
                     "level" => {

@@ -4,9 +4,11 @@
 
 mod keys;
 mod parse;
+pub mod reference;
 
 pub use parse::ConfigError;
 
+use keytrail_sensor::Limits;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -24,6 +26,9 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// `rules_dir`: credential rules of this site, `*.toml`. Default `/etc/keytrail/rules.d`; may be absent.
     pub rules_dir: PathBuf,
+    /// `findings_dir`: rules and exclusions of findings of this site, `*.toml`. Default `/etc/keytrail/findings.d`; may be
+    /// absent.
+    pub findings_dir: PathBuf,
     /// `fingerprint_key_file`: the fleet's fingerprint key (at least 32 bytes). Default: none, the agent makes its
     /// own in `state_dir`.
     pub fingerprint_key_file: Option<PathBuf>,
@@ -35,12 +40,57 @@ pub struct Config {
     pub process_events: bool,
     /// `watch`: globs of files watched besides those the rules name. Default none.
     pub watch: Vec<String>,
+    /// `exclude`: globs of files and directories that are not inspected. Default none.
+    pub exclude: Vec<String>,
+    /// `inspect_timeout_ms`: how long the records of a process wait for a file it read to be inspected. Default 1,000.
+    pub inspect_timeout_ms: u32,
+    /// `inspect_bytes`: largest file that is read whole. Default 8 MiB.
+    pub inspect_bytes: u64,
+    /// `inspect_share`: percent of one processor that inspecting the files of one user (but root) may take. Default 50.
+    pub inspect_share: u32,
     /// `retain_events`: most events kept in the ledger. Default 200,000; 0 keeps none.
     pub retain_events: u64,
     /// `retain_days`: oldest event kept in the ledger, days. Default 30.
     pub retain_days: u32,
+    /// `history_bytes`: bytes that everything remembered may take: the oldest goes first. Default 512 MiB.
+    pub history_bytes: u64,
+    /// `history_days`: oldest hour of which it is remembered who used what, days. Default 90.
+    pub history_days: u32,
+    /// `[capture]`.
+    pub capture: CaptureConfig,
     /// `[log]`.
     pub log: LogConfig,
+}
+
+/// How much of what processes send is captured, bytes a second. Beyond it payloads are passed over, which is counted and
+/// told as a gap. 0 captures nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CaptureConfig {
+    /// `capture.answer_bytes`: of what a holder answers on connections it accepted. Default 1 MiB.
+    pub answer_bytes: u32,
+    /// `capture.key_server_bytes`: the same of a process that holds nothing but private keys. Default 64 KiB.
+    pub key_server_bytes: u32,
+    /// `capture.process_bytes`: of everything else a process sends. Default 64 MiB.
+    pub process_bytes: u32,
+    /// `capture.connection_bytes`: of one of its connections. Default 32 MiB.
+    pub connection_bytes: u32,
+}
+
+impl Default for CaptureConfig {
+    fn default() -> Self {
+        let Limits {
+            answers,
+            keys,
+            process,
+            connection,
+        } = Limits::default();
+        CaptureConfig {
+            answer_bytes: answers,
+            key_server_bytes: keys,
+            process_bytes: process,
+            connection_bytes: connection,
+        }
+    }
 }
 
 /// How the agent logs (on stderr; events are not logs).
@@ -101,13 +151,21 @@ impl Default for Config {
             listen: DEFAULT_LISTEN.into(),
             state_dir: "/var/lib/keytrail".into(),
             rules_dir: "/etc/keytrail/rules.d".into(),
+            findings_dir: "/etc/keytrail/findings.d".into(),
             fingerprint_key_file: None,
             tier: Tier::Auto,
             ring_bytes: 8 << 20,
             process_events: false,
             watch: Vec::new(),
+            exclude: Vec::new(),
+            inspect_timeout_ms: 1_000,
+            inspect_bytes: 8 << 20,
+            inspect_share: 50,
             retain_events: 200_000,
             retain_days: 30,
+            history_bytes: 512 << 20,
+            history_days: 90,
+            capture: CaptureConfig::default(),
             log: LogConfig {
                 level: None,
                 format: LogFormat::Text,
@@ -134,6 +192,12 @@ impl Config {
     pub fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
         keys::apply(parse::Document::new(text, file)?)
     }
+}
+
+/// The names of all keys, as in messages (`log.level`).
+#[must_use]
+pub fn keys() -> Vec<String> {
+    keys::all()
 }
 
 /// Parses a log level or filter.

@@ -1,8 +1,11 @@
 //! What the sensors could not get, as gaps in the stream.
 
-use keytrail_model::GapSeen;
+use super::budgets::Told;
+use keytrail_export::convert;
+use keytrail_model::status::{LibraryReport, Refused, SensorStatus};
+use keytrail_model::{GapReason, GapSeen, Pid, Signal, TlsStack};
 use keytrail_proto::v1;
-use keytrail_sensor::{LibraryReport, Refused, SensorStatus};
+use keytrail_sensor::Limit;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -15,12 +18,12 @@ pub fn status(
     counts: impl Fn(&LibraryReport) -> bool,
 ) -> v1::GetStatusResponse {
     v1::GetStatusResponse {
-        signals: sensor.signals.iter().map(Into::into).collect(),
+        signals: sensor.signals.iter().map(convert::signal).collect(),
         libraries: sensor
             .libraries
             .iter()
             .filter(|library| counts(library))
-            .map(Into::into)
+            .map(convert::library)
             .collect(),
         unproven_offsets: sensor.offsets.clone(),
         ..v1::GetStatusResponse::default()
@@ -37,8 +40,6 @@ pub fn initial(sensor: &SensorStatus, boot_ns: u64) -> Vec<GapSeen> {
             .map(|r| format!("{}: {}", r.hook, r.reason))
             .collect();
         gaps.push(GapSeen {
-            boot_ns,
-            reason: "hook_refused".to_owned(),
             detail: format!("no hook for {}: {}", signal.signal, why.join("; ")),
             remedy: signal
                 .refused
@@ -46,18 +47,16 @@ pub fn initial(sensor: &SensorStatus, boot_ns: u64) -> Vec<GapSeen> {
                 .map(|r| r.remedy.clone())
                 .find(|r| !r.is_empty())
                 .unwrap_or_default(),
-            signal: signal.signal.to_owned(),
-            ..GapSeen::default()
+            signal: Some(signal.signal),
+            ..GapSeen::new(GapReason::HookRefused, boot_ns)
         });
     }
     for offset in &sensor.offsets {
         gaps.push(GapSeen {
-            boot_ns,
-            reason: "offsets".to_owned(),
             detail: offset.clone(),
             remedy: "report this kernel's version: what rests on these fields is not used"
                 .to_owned(),
-            ..GapSeen::default()
+            ..GapSeen::new(GapReason::Offsets, boot_ns)
         });
     }
     gaps
@@ -77,15 +76,13 @@ pub fn openat2(why: &str) -> Refused {
 /// Without it no file can be looked into, so that no read of one is known to be of a credential.
 pub fn files_closed(refused: &Refused, boot_ns: u64) -> GapSeen {
     GapSeen {
-        boot_ns,
-        reason: "files_closed".to_owned(),
         detail: format!(
             "no file can be looked into, and no read is told: {}: {}",
             refused.hook, refused.reason
         ),
         remedy: refused.remedy.clone(),
-        signal: "file_read".to_owned(),
-        ..GapSeen::default()
+        signal: Some(Signal::FileRead),
+        ..GapSeen::new(GapReason::FilesClosed, boot_ns)
     }
 }
 
@@ -94,7 +91,8 @@ pub fn files_closed(refused: &Refused, boot_ns: u64) -> GapSeen {
 pub fn uncovered(libraries: &[&LibraryReport], boot_ns: u64) -> Vec<GapSeen> {
     let mut stacks: BTreeMap<&str, Vec<&LibraryReport>> = BTreeMap::new();
     for library in libraries {
-        stacks.entry(&library.stack).or_default().push(library);
+        let stack = library.stack.map_or("TLS", TlsStack::word);
+        stacks.entry(stack).or_default().push(library);
     }
     let gap = |(stack, members): (&str, Vec<&LibraryReport>)| {
         let named: Vec<&str> = members
@@ -108,33 +106,61 @@ pub fn uncovered(libraries: &[&LibraryReport], boot_ns: u64) -> Vec<GapSeen> {
             .map(|l| l.reason.as_str())
             .unwrap_or_default();
         GapSeen {
-            boot_ns,
-            reason: "library_not_covered".to_owned(),
             detail: format!("{stack}: {reason} ({}{more})", named.join(", ")),
             remedy: members
                 .first()
                 .map(|l| l.remedy.clone())
                 .unwrap_or_default(),
             count: members.len() as u64,
-            signal: "tls_write".to_owned(),
-            ..GapSeen::default()
+            signal: Some(Signal::TlsWrite),
+            ..GapSeen::new(GapReason::LibraryNotCovered, boot_ns)
         }
     };
     stacks.into_iter().map(gap).collect()
 }
 
+/// Records that were there when the agent ended, and that it did not get to.
+pub fn not_taken_in(count: u64, boot_ns: u64) -> GapSeen {
+    GapSeen {
+        detail: format!("{count} records were not taken in before the end"),
+        remedy: "let the host come to rest before the agent is stopped".to_owned(),
+        count,
+        ..GapSeen::new(GapReason::RecordsLeft, boot_ns)
+    }
+}
+
+/// Events that were told to who watched, and that the state directory does not have.
+pub fn unwritten(count: u64, boot_ns: u64) -> GapSeen {
+    GapSeen {
+        detail: format!("{count} events were not written to the state directory"),
+        remedy: "see the agent's log for why it cannot be written, or put it on a faster disk with `state_dir`"
+            .to_owned(),
+        count,
+        ..GapSeen::new(GapReason::LedgerLost, boot_ns)
+    }
+}
+
+/// Places that are not inspected because the configuration says so.
+pub fn excluded(patterns: &[String], boot_ns: u64) -> GapSeen {
+    GapSeen {
+        detail: format!("files below {} are not inspected", patterns.join(", ")),
+        remedy: "take them out of `exclude` in the configuration".to_owned(),
+        count: patterns.len() as u64,
+        signal: Some(Signal::FileRead),
+        ..GapSeen::new(GapReason::Excluded, boot_ns)
+    }
+}
+
 /// A file whose reads are not seen.
 pub fn unwatched(path: &Path, error: &std::io::Error, boot_ns: u64) -> GapSeen {
     GapSeen {
-        boot_ns,
-        reason: "file_unwatched".to_owned(),
         detail: format!("{} is not watched: {error}", path.display()),
         remedy:
             "see `keytrail doctor` for the hooks in use; a full table needs fewer watched files"
                 .to_owned(),
         count: 1,
-        signal: "file_read".to_owned(),
-        ..GapSeen::default()
+        signal: Some(Signal::FileRead),
+        ..GapSeen::new(GapReason::FileUnwatched, boot_ns)
     }
 }
 
@@ -148,59 +174,83 @@ pub fn lost(
     to_wall_ns: u64,
 ) -> GapSeen {
     GapSeen {
-        boot_ns,
-        reason: "records_lost".to_owned(),
         detail: format!("{count} {signal} records of CPU {cpu} did not fit into the ring"),
         remedy: "raise ring_bytes, or exclude what makes so many records".to_owned(),
         count,
-        signal: signal.to_owned(),
+        signal: Signal::of_word(signal),
         from_wall_ns,
         to_wall_ns,
-        ..GapSeen::default()
+        ..GapSeen::new(GapReason::RecordsLost, boot_ns)
+    }
+}
+
+/// Payloads that were not looked into because a budget was used up.
+pub fn budget(told: &Told, pid: Option<Pid>, exe: &str, boot_ns: u64) -> GapSeen {
+    let (what, key) = match told.limit {
+        Limit::Answers => (
+            "answered on connections it accepted",
+            "capture.answer_bytes",
+        ),
+        Limit::Keys => (
+            "answered on connections it accepted, holding nothing but private keys",
+            "capture.key_server_bytes",
+        ),
+        Limit::Process => ("sent", "capture.process_bytes"),
+        Limit::Connection => ("sent on one connection", "capture.connection_bytes"),
+    };
+    let who = match (told.tgid, exe) {
+        (0, _) => "processes beyond those that are told one by one".to_owned(),
+        (tgid, "") => format!("process {tgid}"),
+        (tgid, exe) => format!("{exe} (process {tgid})"),
+    };
+    GapSeen {
+        detail: format!(
+            "{} payloads ({} bytes) that {who} {what} were beyond what is looked into a second",
+            told.payloads, told.bytes
+        ),
+        remedy: format!("raise {key} in the configuration; it costs the process time"),
+        count: told.payloads,
+        signal: Some(Signal::TcpSend),
+        pid,
+        ..GapSeen::new(GapReason::BudgetUsed, boot_ns)
     }
 }
 
 /// Files that are written somewhere without the agent being told.
 pub fn writes_unseen(what: &str, error: &str, boot_ns: u64) -> GapSeen {
     GapSeen {
-        boot_ns,
-        reason: "writes_unseen".to_owned(),
         detail: format!("{what}: {error}"),
         remedy: "name places of credentials under `watch` in the configuration".to_owned(),
         count: 1,
-        signal: "file_write".to_owned(),
-        ..GapSeen::default()
+        signal: Some(Signal::FileWrite),
+        ..GapSeen::new(GapReason::WritesUnseen, boot_ns)
     }
 }
 
 /// Files that were written and not looked at.
 pub fn not_looked_at(count: u64, why: &str, boot_ns: u64) -> GapSeen {
     GapSeen {
-        boot_ns,
-        reason: "files_skipped".to_owned(),
         detail: format!("files that were written were not looked at, {count} times: {why}"),
         remedy: "they are looked at when they are read; `keytrail inventory` finds what they hold"
             .to_owned(),
         count,
-        signal: "file_write".to_owned(),
-        ..GapSeen::default()
+        signal: Some(Signal::FileWrite),
+        ..GapSeen::new(GapReason::FilesSkipped, boot_ns)
     }
 }
 
 /// Files that were read and could not be found again to be looked into.
 pub fn unlocated(count: u64, boot_ns: u64, from_wall_ns: u64, to_wall_ns: u64) -> GapSeen {
     GapSeen {
-        boot_ns,
-        reason: "file_unreadable".to_owned(),
         detail: format!(
             "{count} files that were read were gone, or not to be found, before they could be looked into"
         ),
         remedy: "name places of short-lived secrets under `watch` in the configuration".to_owned(),
         count,
-        signal: "file_read".to_owned(),
+        signal: Some(Signal::FileRead),
         from_wall_ns,
         to_wall_ns,
-        ..GapSeen::default()
+        ..GapSeen::new(GapReason::FileUnreadable, boot_ns)
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::*;
 use keytrail_core::correlate::Core;
-use keytrail_model::{Bound, Observation};
-use keytrail_sensor::SignalReport;
+use keytrail_model::event::Gap;
+use keytrail_model::status::SignalReport;
+use keytrail_model::{Bound, EventKind, Observation};
 use std::io;
 
 fn refused(hook: &str, reason: &str, remedy: &str) -> Refused {
@@ -17,7 +18,7 @@ fn refused(hook: &str, reason: &str, remedy: &str) -> Refused {
 fn library(path: &str, stack: &str) -> LibraryReport {
     LibraryReport {
         path: path.to_owned(),
-        stack: stack.to_owned(),
+        stack: TlsStack::of_word(stack),
         covered: false,
         reason: format!("no symbols of {stack}"),
         remedy: format!("install the symbols of {stack}"),
@@ -30,17 +31,15 @@ fn sensor() -> SensorStatus {
     SensorStatus {
         signals: vec![
             SignalReport {
-                signal: "file_read",
                 hook: "raw_tp:mm_filemap_get_pages".to_owned(),
                 refused: vec![refused(
                     "fexit:security_file_permission",
                     "not allowed",
                     "none",
                 )],
-                ..SignalReport::default()
+                ..SignalReport::new(Signal::FileRead)
             },
             SignalReport {
-                signal: "tcp_send",
                 refused: vec![
                     refused("fentry:tcp_sendmsg_locked", "no trampolines", ""),
                     refused(
@@ -49,7 +48,7 @@ fn sensor() -> SensorStatus {
                         "a kernel with CONFIG_KPROBES",
                     ),
                 ],
-                ..SignalReport::default()
+                ..SignalReport::new(Signal::TcpSend)
             },
         ],
         offsets: vec![
@@ -63,24 +62,20 @@ fn sensor() -> SensorStatus {
 #[test]
 fn a_signal_without_a_hook_and_a_failed_proof_are_gaps_from_the_start() {
     let offsets = |what: &str| GapSeen {
-        boot_ns: 7,
-        reason: "offsets".to_owned(),
         detail: format!("{what} of the agent's own task read wrong"),
         remedy: "report this kernel's version: what rests on these fields is not used".to_owned(),
-        ..GapSeen::default()
+        ..GapSeen::new(GapReason::Offsets, 7)
     };
     assert_eq!(
         initial(&sensor(), 7),
         [
             GapSeen {
-                boot_ns: 7,
-                reason: "hook_refused".to_owned(),
                 detail: "no hook for tcp_send: fentry:tcp_sendmsg_locked: no trampolines; \
                          kprobe:tcp_sendmsg_locked: locked down"
                     .to_owned(),
                 remedy: "a kernel with CONFIG_KPROBES".to_owned(),
-                signal: "tcp_send".to_owned(),
-                ..GapSeen::default()
+                signal: Some(Signal::TcpSend),
+                ..GapSeen::new(GapReason::HookRefused, 7)
             },
             offsets("start time"),
             offsets("saved uid"),
@@ -98,11 +93,11 @@ fn a_signal_without_a_hook_and_a_failed_proof_are_gaps_from_the_start() {
 fn the_status_lists_all_signals_and_the_libraries_that_count() {
     let mut sensor = sensor();
     sensor.libraries = vec![library("/a", "go"), library("/b", "nss")];
-    let shown = status(&sensor, |library| library.stack == "nss");
+    let shown = status(&sensor, |library| library.stack == Some(TlsStack::Nss));
     let signals: Vec<_> = shown
         .signals
         .iter()
-        .map(|s| (s.signal.as_str(), s.hook.as_str(), s.refused.len()))
+        .map(|s| (Signal::word_of(s.signal), s.hook.as_str(), s.refused.len()))
         .collect();
     assert_eq!(
         signals,
@@ -129,16 +124,14 @@ fn files_that_are_not_seen() {
     assert_eq!(
         files_closed(&closed, 1),
         GapSeen {
-            boot_ns: 1,
-            reason: "files_closed".to_owned(),
             detail:
                 "no file can be looked into, and no read is told: openat2(2): Operation not permitted"
                     .to_owned(),
             remedy:
                 "let openat2(2) through: a seccomp filter forbids it (systemd's RestrictSUIDSGID= does)"
                     .to_owned(),
-            signal: "file_read".to_owned(),
-            ..GapSeen::default()
+            signal: Some(Signal::FileRead),
+            ..GapSeen::new(GapReason::FilesClosed, 1)
         }
     );
     assert_eq!(
@@ -148,59 +141,51 @@ fn files_that_are_not_seen() {
             2
         ),
         GapSeen {
-            boot_ns: 2,
-            reason: "file_unwatched".to_owned(),
             detail: "/srv/.npmrc is not watched: the table is full".to_owned(),
             remedy:
                 "see `keytrail doctor` for the hooks in use; a full table needs fewer watched files"
                     .to_owned(),
             count: 1,
-            signal: "file_read".to_owned(),
-            ..GapSeen::default()
+            signal: Some(Signal::FileRead),
+            ..GapSeen::new(GapReason::FileUnwatched, 2)
         }
     );
     assert_eq!(
         unlocated(12, 3, 100, 200),
         GapSeen {
-            boot_ns: 3,
-            reason: "file_unreadable".to_owned(),
             detail:
                 "12 files that were read were gone, or not to be found, before they could be looked into"
                     .to_owned(),
             remedy: "name places of short-lived secrets under `watch` in the configuration"
                 .to_owned(),
             count: 12,
-            signal: "file_read".to_owned(),
+            signal: Some(Signal::FileRead),
             from_wall_ns: 100,
             to_wall_ns: 200,
-            ..GapSeen::default()
+            ..GapSeen::new(GapReason::FileUnreadable, 3)
         }
     );
     assert_eq!(
         writes_unseen("/mnt/nfs (nfs4)", "Operation not supported", 4),
         GapSeen {
-            boot_ns: 4,
-            reason: "writes_unseen".to_owned(),
             detail: "/mnt/nfs (nfs4): Operation not supported".to_owned(),
             remedy: "name places of credentials under `watch` in the configuration".to_owned(),
             count: 1,
-            signal: "file_write".to_owned(),
-            ..GapSeen::default()
+            signal: Some(Signal::FileWrite),
+            ..GapSeen::new(GapReason::WritesUnseen, 4)
         }
     );
     assert_eq!(
         not_looked_at(9, "the queue was full", 5),
         GapSeen {
-            boot_ns: 5,
-            reason: "files_skipped".to_owned(),
             detail: "files that were written were not looked at, 9 times: the queue was full"
                 .to_owned(),
             remedy:
                 "they are looked at when they are read; `keytrail inventory` finds what they hold"
                     .to_owned(),
             count: 9,
-            signal: "file_write".to_owned(),
-            ..GapSeen::default()
+            signal: Some(Signal::FileWrite),
+            ..GapSeen::new(GapReason::FilesSkipped, 5)
         }
     );
 }
@@ -210,15 +195,13 @@ fn lost_records_are_told_by_kind_cpu_and_time() {
     assert_eq!(
         lost("exec_chunk", 3, 250, 6, 1_000, 2_000),
         GapSeen {
-            boot_ns: 6,
-            reason: "records_lost".to_owned(),
             detail: "250 exec_chunk records of CPU 3 did not fit into the ring".to_owned(),
             remedy: "raise ring_bytes, or exclude what makes so many records".to_owned(),
             count: 250,
-            signal: "exec_chunk".to_owned(),
+            signal: Some(Signal::ExecChunk),
             from_wall_ns: 1_000,
             to_wall_ns: 2_000,
-            ..GapSeen::default()
+            ..GapSeen::new(GapReason::RecordsLost, 6)
         }
     );
 }
@@ -231,13 +214,11 @@ fn libraries_are_told_by_stack_with_a_few_names() {
     let nss = library("/usr/lib/libnss.so", "nss");
     let all: Vec<_> = go.iter().chain([&nss]).collect();
     let gap = |stack: &str, named: &str, count| GapSeen {
-        boot_ns: 8,
-        reason: "library_not_covered".to_owned(),
         detail: format!("{stack}: no symbols of {stack} ({named})"),
         remedy: format!("install the symbols of {stack}"),
         count,
-        signal: "tls_write".to_owned(),
-        ..GapSeen::default()
+        signal: Some(Signal::TlsWrite),
+        ..GapSeen::new(GapReason::LibraryNotCovered, 8)
     };
     assert_eq!(
         uncovered(&all, 8),
@@ -257,64 +238,62 @@ fn what_found_no_room_is_told_by_what_it_was() {
     for (bound, reason, detail, remedy, signal) in [
         (
             Bound::Secrets,
-            "table_full",
+            GapReason::TableFull,
             "5 secrets found no room among those that are looked for in what is sent",
             lineage,
-            "tcp_send",
+            Signal::TcpSend,
         ),
         (
             Bound::Weak,
-            "secret_not_matched",
+            GapReason::SecretNotMatched,
             "5 secrets are too short, too monotonous or too long to be looked for in what is sent",
             lineage,
-            "tcp_send",
+            Signal::TcpSend,
         ),
         (
             Bound::Execs,
-            "table_full",
+            GapReason::TableFull,
             "5 programs were started at once whose arguments and environment were not looked at",
             "they are looked at again in /proc as far as they still run",
-            "exec",
+            Signal::Exec,
         ),
         (
             Bound::Files,
-            "table_full",
+            GapReason::TableFull,
             "5 files with credentials found no room: reads of them are not told",
             fewer,
-            "file_read",
+            Signal::FileRead,
         ),
         (
             Bound::Roots,
-            "table_full",
+            GapReason::TableFull,
             "5 times a process of a mount namespace that is not looked into was met",
             "files in it are looked into when they are first read",
-            "file_read",
+            Signal::FileRead,
         ),
         (
             Bound::Directories,
-            "table_full",
+            GapReason::TableFull,
             "5 directories are not watched for new files",
             "new files in them are found within half a minute",
-            "file_read",
+            Signal::FileRead,
         ),
         (
             Bound::Sampled,
-            "file_truncated",
+            GapReason::FileTruncated,
             "5 files of text were larger than 8 MiB and looked into at their beginning only (1 MiB)",
             "split what must be known whole",
-            "file_read",
+            Signal::FileRead,
         ),
     ] {
         assert_eq!(
             bound.gap(5, 9),
             GapSeen {
-                boot_ns: 9,
-                reason: reason.to_owned(),
                 detail: detail.to_owned(),
                 remedy: remedy.to_owned(),
                 count: 5,
-                signal: signal.to_owned(),
-                ..GapSeen::default()
+                signal: Some(signal),
+                ..GapSeen::new(reason, 9)
             }
         );
     }
@@ -341,15 +320,15 @@ fn the_stream_says_all_of_it() {
     for gap in gaps {
         let events = Core::new().step(&Observation::Gap(gap.clone()));
         assert_eq!(events.len(), 1);
-        assert_eq!(events[0].kind, "coverage_gap");
-        assert_eq!(events[0].boot_time_ns, gap.boot_ns);
+        assert_eq!(events[0].kind, EventKind::CoverageGap);
+        assert_eq!(events[0].boot_ns, gap.boot_ns);
         assert_eq!(events[0].process, None);
-        let time = |ns: u64| (ns != 0).then(|| keytrail_core::correlate::timestamp(ns));
+        let time = |ns: u64| (ns != 0).then_some(ns);
         assert_eq!(
             events[0].gap,
-            Some(v1::Gap {
-                from: time(gap.from_wall_ns),
-                to: time(gap.to_wall_ns),
+            Some(Gap {
+                from_ns: time(gap.from_wall_ns),
+                to_ns: time(gap.to_wall_ns),
                 reason: gap.reason,
                 detail: gap.detail,
                 remedy: gap.remedy,

@@ -1,8 +1,16 @@
 //! The only place that wires stages together: one thread drains the kernel's records, digests them, steps the core
 //! and hands events on. The ring is the queue; what does not fit is counted in the kernel.
 
+mod accesses;
+mod budgets;
 mod coverage;
+mod deferred;
+mod followed;
+mod judge;
+mod lanes;
+mod line;
 mod places;
+mod programs;
 mod replay;
 mod run;
 mod start;
@@ -10,7 +18,9 @@ mod start;
 pub use replay::{ReplayError, replay};
 
 use crate::config::Config;
+use keytrail_findings::Told;
 use keytrail_proto::v1;
+use keytrail_store::{DecoySeen, Reader};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +28,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+/// Under this name the records of other keytrail processes that were left out are counted.
+pub const OWN_LEFT_OUT: &str = "own_left_out";
 
 /// What an engine is started with.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +44,18 @@ pub struct EngineOptions {
     pub follow_only: Option<u32>,
     /// Pass the kernel side's debug log on, where it was built with one.
     pub kernel_log: bool,
+}
+
+impl EngineOptions {
+    /// What the daemon starts an engine with: the state directory of the configuration, and all processes.
+    #[must_use]
+    pub fn daemon(config: Config) -> Self {
+        Self {
+            state_dir: Some(config.state_dir.clone()),
+            config,
+            ..Self::default()
+        }
+    }
 }
 
 /// Why an engine could not be started.
@@ -57,18 +82,21 @@ impl std::error::Error for EngineError {}
 /// Receives every event, in order, on the engine's thread: it must not block.
 pub type Sink = Box<dyn FnMut(Arc<v1::Event>) + Send>;
 
+#[derive(Debug)]
 enum Command {
     Status(mpsc::Sender<v1::GetStatusResponse>),
+    /// Something for the stage of findings, as it is recorded.
+    Tell(String),
+    /// A decoy to be remembered, or not any more.
+    Decoy(DecoySeen),
 }
 
 /// What the handle and the thread share.
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
-    /// Grows with every turn of the loop: a watchdog sees that it lives.
+    /// Grows with every turn of the loop that took in what there was: a watchdog sees that it lives.
     turns: AtomicU64,
-    /// Set when the process named by `follow_only` is gone.
-    root_gone: AtomicBool,
 }
 
 /// A running engine. Dropping it stops it.
@@ -77,6 +105,36 @@ pub struct EngineHandle {
     commands: mpsc::Sender<Command>,
     thread: Option<JoinHandle<v1::GetStatusResponse>>,
     node: v1::NodeStatus,
+    memory: Option<Memory>,
+}
+
+/// Tells the loop something, from any thread.
+#[derive(Clone, Debug)]
+pub struct Teller(mpsc::Sender<Command>);
+
+impl Teller {
+    /// For the stage of findings: what is usual, what is a decoy. An engine that has ended judges nothing any more.
+    pub fn tell(&self, told: &Told) {
+        if let Ok(told) = serde_json::to_string(told) {
+            let _ = self.0.send(Command::Tell(told));
+        }
+    }
+
+    /// For memory.
+    pub fn decoy(&self, seen: DecoySeen) {
+        let _ = self.0.send(Command::Decoy(seen));
+    }
+}
+
+/// What this agent remembers, for whoever answers questions.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    pub teller: Teller,
+    pub reader: Reader,
+    /// The run that answers.
+    pub epoch: u64,
+    /// Name of the fingerprint key.
+    pub fingerprint_key: String,
 }
 
 impl EngineHandle {
@@ -92,6 +150,12 @@ impl EngineHandle {
     #[must_use]
     pub fn node(&self) -> &v1::NodeStatus {
         &self.node
+    }
+
+    /// What it remembers; `None` without a state directory.
+    #[must_use]
+    pub fn memory(&self) -> Option<&Memory> {
+        self.memory.as_ref()
     }
 
     /// What is seen and what is not, now.
@@ -122,15 +186,13 @@ impl EngineHandle {
         self.thread.as_ref().is_some_and(|t| !t.is_finished())
     }
 
-    /// Drains what is there, decides what is pending, and ends the thread.
-    pub fn stop(mut self) -> v1::Counters {
+    /// Drains what is there, decides what is pending, and ends the thread; what was seen and what was not, at the end.
+    pub fn stop(mut self) -> v1::GetStatusResponse {
         self.shared.stop.store(true, Ordering::Release);
-        let status = self
-            .thread
+        self.thread
             .take()
             .and_then(|t| t.join().ok())
-            .unwrap_or_default();
-        status.counters.unwrap_or_default()
+            .unwrap_or_default()
     }
 }
 

@@ -2,8 +2,9 @@
 //! out as observations, and a thread of its own writes it to the state directory.
 
 use super::coverage;
-use super::run::Line;
+use super::line::Line;
 use keytrail_abi::FileId;
+use keytrail_findings::facts::CredentialFacts;
 use keytrail_host::clock::{boot_ns, wall_ns};
 use keytrail_host::procfs;
 use keytrail_ingest::KnownFile;
@@ -11,14 +12,15 @@ use keytrail_ingest::background::{Background, Looked, Report};
 use keytrail_ingest::min_confidence;
 use keytrail_inventory::live::{Baseline, Change, Created, Live, Workload};
 use keytrail_inventory::model::Entry;
-use keytrail_inventory::state::{HOST, State};
-use keytrail_model::{Observation, PlaceNews, Stamp, Why};
+use keytrail_inventory::state::{HOST, Run, State, StateError, is_corrupt};
+use keytrail_model::{FileLook, Observation, PlaceNews, Stamp, Why};
+use keytrail_store::PlaceSeen;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Batches of changes that may wait for the disk.
 const QUEUE: usize = 64;
@@ -53,14 +55,14 @@ impl Places {
         let mut known = Vec::new();
         let mut writer = None;
         if let Some(dir) = dir {
-            let opened = State::open(dir)
-                .map_err(|e| e.to_string())
-                .and_then(|state| {
-                    let (run, entries) = state.host().map_err(|e| e.to_string())?;
-                    baseline.inventory_started = run.as_ref().map_or(0, |r| r.started);
-                    known = entries;
-                    Writer::start(state, run.map_or(0, |r| r.id)).map_err(|e| e.to_string())
-                });
+            let opened =
+                stored(dir)
+                    .map_err(|e| e.to_string())
+                    .and_then(|(state, run, entries)| {
+                        baseline.inventory_started = run.as_ref().map_or(0, |r| r.started);
+                        known = entries;
+                        Writer::start(state, run.map_or(0, |r| r.id)).map_err(|e| e.to_string())
+                    });
             match opened {
                 Ok(started) => writer = Some(started),
                 // Events do not depend on it.
@@ -74,6 +76,15 @@ impl Places {
             unsigned: Vec::new(),
             waiting: Vec::new(),
         }
+    }
+
+    /// What was learnt is no credential: it is not told as a new one.
+    pub fn withdraw(&mut self, fingerprint: &str) {
+        for (_, created) in &mut self.unsigned {
+            created.credentials.retain(|c| c.fingerprint != fingerprint);
+        }
+        self.unsigned
+            .retain(|(_, created)| !created.credentials.is_empty());
     }
 
     fn follow(&self, root: &Path, raw: &[u8]) {
@@ -102,7 +113,8 @@ impl Line {
     /// Starts looking at what is written; a kernel that does not tell of it is a gap.
     pub fn start_background(&mut self) {
         let files = &self.digest.files;
-        match Background::start(self.digest.classifier.clone(), files.named()) {
+        let options = self.digest.inspection_options().clone();
+        match Background::start(self.digest.classifier.clone(), files.named(), options) {
             Ok(background) => self.places.background = Some(background),
             Err(error) => self.gap(coverage::writes_unseen(
                 "files that are written are looked at when they are read only",
@@ -175,6 +187,7 @@ impl Line {
         } = looked;
         let (id, ctime_ns) = (version.id, version.facts.ctime_ns);
         let min = min_confidence(self.digest.files.is_named(&version.facts.path));
+        self.digest.count(&inspected);
         let registry = &mut self.digest.registry;
         let (known, held) = KnownFile::learn(version, root, &inspected, min, registry);
         // Their secret bytes are needed no longer.
@@ -194,7 +207,7 @@ impl Line {
             let path = known.access_path();
             let (root, name) = (known.root.clone(), known.version.facts.path.clone());
             if table.insert(id, known) {
-                self.watch(&path, id);
+                self.watch(path, id);
                 self.forget(&root, &name, Some(id));
             }
         }
@@ -233,6 +246,7 @@ impl Line {
             && !look.held.is_empty()
         {
             self.places.follow(&look.root, &look.raw);
+            self.remember(look);
         }
         let now = i64::try_from(wall_ns() / 1_000_000_000).unwrap_or(i64::MAX);
         if let Some(created) = self.places.live.take(news, now, workload) {
@@ -243,6 +257,31 @@ impl Line {
             } else {
                 self.created(created);
             }
+        }
+    }
+
+    /// What lies in a file is remembered, also when nobody uses it.
+    fn remember(&self, look: &FileLook) {
+        let Some(ledger) = &self.ledger else { return };
+        for held in &look.held {
+            if held.confidence < look.min_confidence {
+                continue;
+            }
+            ledger.place(PlaceSeen {
+                credential: CredentialFacts {
+                    fingerprint: held.fingerprint.clone(),
+                    kind: held.kind.clone(),
+                    identifier: held.identifier.clone(),
+                    confidence: held.confidence,
+                    privilege: held.privilege.into(),
+                    expires: held.expires,
+                },
+                place: format!("file:{}", look.facts.path),
+                owner_uid: look.facts.owner_uid,
+                owner_gid: look.facts.owner_gid,
+                mode: format!("{:04o}", look.facts.mode & 0o7777),
+                time_ns: i64::try_from(wall_ns()).unwrap_or(i64::MAX),
+            });
         }
     }
 
@@ -275,6 +314,20 @@ impl Line {
     }
 }
 
+/// The stored inventory; a damaged one is set aside, wherever the damage is met.
+fn stored(dir: &Path) -> Result<(State, Option<Run>, Vec<Entry>), StateError> {
+    let mut state = State::open(dir)?;
+    let mut host = state.host();
+    if let Err(StateError::Database { source, .. }) = &host
+        && is_corrupt(source)
+    {
+        state.begin_anew(source)?;
+        host = state.host();
+    }
+    let (run, entries) = host?;
+    Ok((state, run, entries))
+}
+
 /// To what a root belongs, by the process it is reached through.
 fn workload(root: &Path) -> Workload {
     let tgid = root
@@ -297,9 +350,13 @@ fn workload(root: &Path) -> Workload {
 /// Writes changes to the state directory, and sees whether a whole inventory was taken meanwhile.
 struct Writer {
     queue: Option<SyncSender<Vec<Change>>>,
+    /// Closed when the thread has ended.
     walked: Receiver<Walked>,
     thread: Option<JoinHandle<()>>,
 }
+
+/// How long the end waits for the last changes to be written.
+const END: Duration = Duration::from_millis(200);
 
 impl Writer {
     fn start(state: State, last_run: i64) -> io::Result<Writer> {
@@ -330,8 +387,17 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        // The thread writes what it has and ends.
+        // The thread writes what it has and ends; one that the disk does not let ends with the process.
         self.queue = None;
+        let end = Instant::now() + END;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.walked.recv_timeout(left) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => return,
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -385,7 +451,13 @@ fn write(
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
             }
         }
-        if let Err(error) = state.note(&batch) {
+        let mut noted = state.note(&batch);
+        if let Err(StateError::Database { source, .. }) = &noted
+            && is_corrupt(source)
+        {
+            noted = state.begin_anew(source).and_then(|()| state.note(&batch));
+        }
+        if let Err(error) = noted {
             tracing::error!(%error, "changes of the inventory could not be written");
         }
     }

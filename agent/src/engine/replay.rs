@@ -1,6 +1,8 @@
 //! A recording through the same core: byte-identical events.
 
+use super::judge::Judge;
 use keytrail_core::correlate::Core;
+use keytrail_export::convert;
 use keytrail_model::Observation;
 use keytrail_proto::v1;
 use std::fmt;
@@ -40,6 +42,7 @@ pub fn replay(
     mut each: impl FnMut(v1::Event),
 ) -> Result<u64, ReplayError> {
     let mut core = Core::new();
+    let mut judge = Judge::default();
     let mut number = 0;
     let mut line = Vec::new();
     loop {
@@ -56,7 +59,17 @@ pub fn replay(
                 number,
                 reason: e.to_string(),
             })?;
+        if let Observation::Findings { told } = &observation {
+            judge.tell(told);
+        }
+        let mut found = Vec::new();
         for event in core.step(&observation) {
+            let event = convert::event(event);
+            found.extend(judge.step(&event));
+            each(event);
+        }
+        for mut event in found {
+            event.id = Some(convert::id(core.next_id()));
             each(event);
         }
     }

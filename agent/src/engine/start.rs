@@ -1,17 +1,20 @@
 //! From options to a running thread.
 
+use super::budgets::Budgets;
+use super::line::Line;
 use super::places::Places;
-use super::run::{Line, Runner};
-use super::{EngineError, EngineHandle, EngineOptions, Shared, Sink, coverage};
+use super::programs::Programs;
+use super::run::Runner;
+use super::{EngineError, EngineHandle, EngineOptions, Memory, Shared, Sink, Teller, coverage};
 use crate::config;
 use keytrail_host::clock::{boot_ns, wall_ns};
-use keytrail_ingest::{Digest, DigestOptions, Files, Registry};
-use keytrail_model::{AgentStart, GapSeen, Observation, Pid};
+use keytrail_ingest::{Digest, DigestOptions, Excluded, Files, InspectionOptions, Registry};
+use keytrail_model::{AgentStart, GapReason, GapSeen, Observation, Pid, Signal, Tier};
 use keytrail_payload::{Matcher, Streams};
 use keytrail_proto::v1;
 use keytrail_secret::{Classifier, Fingerprinter};
-use keytrail_sensor::{Sensor, SensorError, SensorOptions, Tier};
-use keytrail_store::{Ledger, RunInfo};
+use keytrail_sensor::{Limits, Sensor, SensorError, SensorOptions};
+use keytrail_store::{Ledger, Retention, RunInfo};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
@@ -19,6 +22,10 @@ use std::io::BufWriter;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long the start waits for the watch set.
+const WATCH_SET: Duration = Duration::from_millis(1_500);
 
 pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, EngineError> {
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")
@@ -37,6 +44,7 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
     // The sensor first: what happens while the rest is set up waits in the ring.
     let sensor = Sensor::open(&sensor_options(&options)).map_err(sensor_error)?;
     let fingerprinter = fingerprinter(&options)?;
+    let fingerprint_key = fingerprinter.key_name();
     let (ledger, run) = identity(&options, &boot_id)?;
     let (classifier, bad_rules) = classifier
         .join()
@@ -44,15 +52,7 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
     for bad in &bad_rules {
         tracing::error!("{bad}");
     }
-    let mut patterns: Vec<String> = classifier
-        .watch_globs()
-        .into_iter()
-        .map(|g| g.glob)
-        .collect();
-    patterns.extend(options.config.watch.iter().cloned());
-    patterns.sort();
-    patterns.dedup();
-    let mut files = Files::new(patterns);
+    let mut files = Files::new(patterns(&classifier, &options.config));
     files.add_own(std::env::var("HOME").ok());
     let matcher = Matcher::new(&random()?);
     let digest = Digest::new(DigestOptions {
@@ -60,9 +60,22 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
         registry: Registry::new(fingerprinter, matcher),
         streams: Streams::new(),
         files,
-    });
+        inspection: inspection_options(&options.config)?,
+    })
+    .map_err(|e| EngineError::State(format!("files cannot be inspected: {e}")))?;
 
+    let reader = ledger.as_ref().map(Ledger::reader);
+    let sink = match &ledger {
+        Some(ledger) => {
+            ledger.publish(sink);
+            None
+        }
+        None => Some(sink),
+    };
     let mut line = Line::new(digest, sink, options.follow_only);
+    if ledger.is_some() {
+        line.programs = Programs::start();
+    }
     line.ledger = ledger;
     if options.follow_only.is_none() {
         line.places = Places::open(options.state_dir.as_deref());
@@ -76,20 +89,12 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
         host: host(),
         boot: boot_id.clone(),
         epoch: run.epoch,
-        started: Some(keytrail_core::correlate::timestamp(wall_ns())),
+        started: Some(keytrail_export::convert::timestamp(wall_ns())),
     };
-    line.step(&Observation::Start(AgentStart {
-        agent: run.agent,
-        boot_id,
-        epoch: run.epoch,
-        boot_ns: boot_ns(),
-        wall_ns: wall_ns(),
-        host: node.host.clone(),
-        previous_alive_wall_ns: run.previous_alive_wall_ns,
-        previous_clean: run.previous_clean,
-        rebooted: run.rebooted,
-        process_events: options.config.process_events,
-    }));
+    let epoch = node.epoch;
+    let first = first_observation(&options, run, &node);
+    line.step(&Observation::Start(first));
+    line.begin_findings(&options.config.findings_dir);
     let shared = Arc::new(Shared::default());
     let (commands, receiver) = mpsc::channel();
     let mut runner = Runner {
@@ -102,7 +107,16 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
         uncovered: HashSet::new(),
         unlocated_due: 0,
         dropped_due: 0,
+        end: None,
+        left: 0,
+        unwritten: 0,
+        unwritten_due: 0,
+        budgets: Budgets::default(),
     };
+    if !options.config.exclude.is_empty() {
+        let gap = coverage::excluded(&options.config.exclude, boot_ns());
+        runner.line.gap(gap);
+    }
     prepare(&mut runner, options.follow_only);
     let thread = thread::Builder::new()
         .name("engine".to_owned())
@@ -110,6 +124,12 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
         .map_err(|e| EngineError::State(format!("the engine's thread cannot be started: {e}")))?;
     Ok(EngineHandle {
         shared,
+        memory: reader.map(|reader| Memory {
+            teller: Teller(commands.clone()),
+            reader,
+            epoch,
+            fingerprint_key,
+        }),
         commands,
         thread: Some(thread),
         node,
@@ -125,7 +145,7 @@ fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
     if let Some(why) = keytrail_ingest::files_refused() {
         let refused = coverage::openat2(&why);
         runner.line.gap(coverage::files_closed(&refused, now));
-        runner.sensor.refused("file_read", refused);
+        runner.sensor.refused(Signal::FileRead, refused);
     }
     // Who holds what comes first: until then the kernel side takes running holders for clean.
     match follow_only {
@@ -147,9 +167,44 @@ fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
             runner.line.digest.files.add_process(tgid);
         }
     }
-    runner.line.rescan();
+    watch_set(runner);
     runner.line.apply(&mut runner.sensor);
     keytrail_payload::scrub_stack();
+}
+
+/// Finds what is watched. What takes longer is found while the agent runs: until then a first read of it is told like
+/// that of any other file.
+fn watch_set(runner: &mut Runner) {
+    let end = Instant::now() + WATCH_SET;
+    let digest = |runner: &Runner| {
+        let digest = &runner.line.digest;
+        digest.files.is_dirty() || !digest.is_settled()
+    };
+    while digest(runner) && Instant::now() < end {
+        runner.line.rescan();
+        runner.pause();
+        runner.line.answers();
+    }
+}
+
+/// What is watched: the places of the rules and those of the configuration.
+fn patterns(classifier: &Classifier, config: &config::Config) -> Vec<String> {
+    let of_rules = classifier.watch_globs().into_iter().map(|g| g.glob);
+    let mut patterns: Vec<String> = of_rules.chain(config.watch.iter().cloned()).collect();
+    patterns.sort();
+    patterns.dedup();
+    patterns
+}
+
+fn inspection_options(config: &config::Config) -> Result<InspectionOptions, EngineError> {
+    let excluded = Excluded::new(&config.exclude)
+        .map_err(|e| EngineError::State(format!("`exclude` in the configuration: {e}")))?;
+    Ok(InspectionOptions {
+        timeout_ns: u64::from(config.inspect_timeout_ms) * 1_000_000,
+        file_bytes: config.inspect_bytes,
+        user_share: u64::from(config.inspect_share) * 10,
+        excluded,
+    })
 }
 
 /// The processes that run already, as /proc shows them.
@@ -187,45 +242,73 @@ fn backfill(runner: &mut Runner) {
 /// Processes that had done what they did before the agent looked.
 fn before_the_agent(count: u64) -> GapSeen {
     GapSeen {
-        boot_ns: boot_ns(),
-        reason: "backfill".to_owned(),
         detail: format!(
             "{count} processes ran before the agent; what they read and sent until now was not seen"
         ),
         remedy: "start the agent early in the boot".to_owned(),
         count,
-        signal: "exec".to_owned(),
-        ..GapSeen::default()
+        signal: Some(Signal::Exec),
+        ..GapSeen::new(GapReason::Backfill, boot_ns())
     }
 }
 
 fn unreadable_environment(pid: Pid, why: &str) -> GapSeen {
     GapSeen {
-        boot_ns: boot_ns(),
-        reason: "environment_unreadable".to_owned(),
         detail: format!(
             "the environment of process {} cannot be read: {why}",
             pid.tgid
         ),
         remedy: "run the agent with CAP_SYS_PTRACE".to_owned(),
         count: 1,
-        signal: "exec".to_owned(),
+        signal: Some(Signal::Exec),
         pid: Some(pid),
-        ..GapSeen::default()
+        ..GapSeen::new(GapReason::EnvironmentUnreadable, boot_ns())
     }
 }
 
 fn unknown_process(tgid: u32) -> GapSeen {
     GapSeen {
-        boot_ns: boot_ns(),
-        reason: "environment_unreadable".to_owned(),
         detail: format!(
             "/proc/{tgid}/stat cannot be read: what process {tgid} was started with is not known"
         ),
         remedy: "run the agent where /proc is the host's own, mounted without hidepid".to_owned(),
         count: 1,
-        signal: "exec".to_owned(),
-        ..GapSeen::default()
+        signal: Some(Signal::Exec),
+        ..GapSeen::new(GapReason::EnvironmentUnreadable, boot_ns())
+    }
+}
+
+fn first_observation(options: &EngineOptions, run: RunInfo, node: &v1::NodeStatus) -> AgentStart {
+    AgentStart {
+        agent: run.agent,
+        boot_id: node.boot.clone(),
+        epoch: run.epoch,
+        boot_ns: boot_ns(),
+        wall_ns: wall_ns(),
+        host: node.host.clone(),
+        previous_alive_wall_ns: run.previous_alive_wall_ns,
+        previous_clean: run.previous_clean,
+        rebooted: run.rebooted,
+        process_events: options.config.process_events,
+        followed: options.follow_only,
+    }
+}
+
+fn retention(config: &config::Config) -> Retention {
+    Retention {
+        events: config.retain_events,
+        days: config.retain_days,
+        bytes: config.history_bytes,
+        history_days: config.history_days,
+    }
+}
+
+fn limits(capture: &config::CaptureConfig) -> Limits {
+    Limits {
+        answers: capture.answer_bytes,
+        keys: capture.key_server_bytes,
+        process: capture.process_bytes,
+        connection: capture.connection_bytes,
     }
 }
 
@@ -238,6 +321,7 @@ fn sensor_options(options: &EngineOptions) -> SensorOptions {
             config::Tier::Fentry => Some(Tier::Fentry),
         },
         debug_log: options.kernel_log,
+        limits: limits(&options.config.capture),
         ..SensorOptions::default()
     }
 }
@@ -314,7 +398,7 @@ fn identity(
     let state = |e: &dyn std::fmt::Display| {
         EngineError::State(format!("the ledger in {}: {e}", dir.display()))
     };
-    let ledger = Ledger::open(dir).map_err(|e| state(&e))?;
+    let ledger = Ledger::open_with(dir, retention(&options.config)).map_err(|e| state(&e))?;
     let run = ledger.begin_run(boot_id).map_err(|e| state(&e))?;
     Ok((Some(ledger), run))
 }

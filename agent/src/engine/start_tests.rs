@@ -8,15 +8,13 @@ fn what_ran_before_is_a_gap() {
     assert_eq!(
         gap,
         GapSeen {
-            boot_ns: gap.boot_ns,
-            reason: "backfill".to_owned(),
             detail:
                 "42 processes ran before the agent; what they read and sent until now was not seen"
                     .to_owned(),
             remedy: "start the agent early in the boot".to_owned(),
             count: 42,
-            signal: "exec".to_owned(),
-            ..GapSeen::default()
+            signal: Some(Signal::Exec),
+            ..GapSeen::new(GapReason::Backfill, gap.boot_ns)
         }
     );
     assert!(gap.boot_ns > 0);
@@ -32,14 +30,12 @@ fn an_environment_that_cannot_be_read_is_a_gap_of_its_process() {
     assert_eq!(
         gap,
         GapSeen {
-            boot_ns: gap.boot_ns,
-            reason: "environment_unreadable".to_owned(),
             detail: "the environment of process 77 cannot be read: Permission denied".to_owned(),
             remedy: "run the agent with CAP_SYS_PTRACE".to_owned(),
             count: 1,
-            signal: "exec".to_owned(),
+            signal: Some(Signal::Exec),
             pid: Some(pid),
-            ..GapSeen::default()
+            ..GapSeen::new(GapReason::EnvironmentUnreadable, gap.boot_ns)
         }
     );
     assert!(gap.boot_ns > 0);
@@ -76,4 +72,94 @@ fn the_fleets_key_is_used_alone() {
     let own = fingerprinter(&options).unwrap().fingerprint(b"secret");
     assert_ne!(own, expected);
     assert_eq!(fingerprinter(&options).unwrap().fingerprint(b"secret"), own);
+}
+
+/// No key of the configuration is read for nothing: each changes what some part of the agent is started with.
+#[test]
+fn every_key_of_the_configuration_has_an_effect() {
+    let rules = tempfile::tempdir().unwrap();
+    let rule = "[[rule]]\nid = \"site\"\n";
+    fs::write(rules.path().join("site.toml"), rule).unwrap();
+    let key = rules.path().join("key");
+    fs::write(&key, [7u8; 32]).unwrap();
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let lines = [
+        ("listen", "\"unix:/run/other.sock\"".to_owned()),
+        ("state_dir", "\"/srv/state\"".to_owned()),
+        ("rules_dir", format!("{:?}", rules.path())),
+        ("findings_dir", format!("{:?}", rules.path())),
+        ("fingerprint_key_file", format!("{key:?}")),
+        ("tier", "\"base\"".to_owned()),
+        ("ring_bytes", "65536".to_owned()),
+        ("process_events", "true".to_owned()),
+        ("watch", "[\"/srv/x\"]".to_owned()),
+        ("exclude", "[\"/mnt\"]".to_owned()),
+        ("inspect_timeout_ms", "10".to_owned()),
+        ("inspect_bytes", "4096".to_owned()),
+        ("inspect_share", "1".to_owned()),
+        ("retain_events", "7".to_owned()),
+        ("retain_days", "7".to_owned()),
+        ("history_bytes", "1048576".to_owned()),
+        ("history_days", "7".to_owned()),
+        ("capture.answer_bytes", "1".to_owned()),
+        ("capture.key_server_bytes", "1".to_owned()),
+        ("capture.process_bytes", "1".to_owned()),
+        ("capture.connection_bytes", "1".to_owned()),
+        ("log.level", "\"trace\"".to_owned()),
+        ("log.format", "\"json\"".to_owned()),
+    ];
+    let named: Vec<_> = lines.iter().map(|(key, _)| *key).collect();
+    assert_eq!(named, config::keys(), "a key without a line here");
+    let before = effects(&config::Config::default());
+    for (key, value) in &lines {
+        let text = format!("{key} = {value}");
+        let changed = config::Config::parse(&text, Path::new("x")).unwrap();
+        assert_ne!(effects(&changed), before, "{key} changes nothing");
+    }
+}
+
+/// What the parts of the agent are started with.
+fn effects(config: &config::Config) -> Vec<String> {
+    let (classifier, bad) = Classifier::with_rules_dir(&config.rules_dir);
+    let state = tempfile::tempdir().unwrap();
+    let options = EngineOptions {
+        state_dir: Some(state.path().to_owned()),
+        config: config.clone(),
+        ..EngineOptions::default()
+    };
+    // A key of its own is another one each time.
+    let fingerprint = config
+        .fingerprint_key_file
+        .as_ref()
+        .map(|_| fingerprinter(&options).unwrap().fingerprint(b"secret"));
+    let level = config.log.level.as_deref().unwrap_or("info");
+    let sensor = sensor_options(&options);
+    let run = RunInfo {
+        agent: String::new(),
+        epoch: 1,
+        previous_alive_wall_ns: None,
+        previous_clean: true,
+        rebooted: false,
+    };
+    let first = first_observation(&options, run, &v1::NodeStatus::default());
+    vec![
+        format!("{:?}", config.listen.parse::<keytrail_export::Address>()),
+        format!("{:?}", EngineOptions::daemon(config.clone()).state_dir),
+        format!("{}", bad.len()),
+        format!(
+            "{}",
+            super::super::judge::read_rules(&config.findings_dir).len()
+        ),
+        format!("{fingerprint:?}"),
+        format!(
+            "{:?} {} {:?}",
+            sensor.tier, sensor.ring_bytes, sensor.limits
+        ),
+        format!("{}", first.process_events),
+        format!("{:?}", patterns(&classifier, config)),
+        format!("{:?}", inspection_options(config).unwrap()),
+        format!("{:?}", retention(config)),
+        format!("{:?} {:?}", config::log_filter(level), config.log.format),
+    ]
 }

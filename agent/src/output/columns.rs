@@ -1,63 +1,85 @@
-//! The columns of `compact` and `wide`.
+//! The columns of `table`. Width goes to what identifies: process and credential are whole at 80 columns, and what a
+//! wide terminal has left is used.
 
+use super::clock::Local;
 use super::describe;
 use super::escape::{Cut, fit, pad};
 use super::style::{Colour, Style};
 use keytrail_proto::v1::Event;
-use std::fmt::Write as _;
 use unicode_width::UnicodeWidthStr as _;
 
-/// Heading, and widths: least, good, most. WHERE, the last, takes the rest.
-const COLUMNS: [(&str, [usize; 3]); 5] = [
-    ("TIME", [12, 12, 12]),
-    ("WHO", [9, 12, 22]),
-    ("PROCESS", [12, 16, 20]),
-    ("ACTION", [11, 12, 13]),
-    ("CREDENTIAL", [14, 23, 30]),
-];
 const GAP: &str = "  ";
-/// What WHERE gets before the others grow to a good width, and before they grow to their most.
-const WHERE: [usize; 2] = [18, 50];
+const ACTION: usize = 12;
+/// Below this the place has a line of its own where it does not fit beside the rest.
+const NARROW: usize = 100;
+/// From this on there is room for who it was, and for the command.
+const ROOMY: usize = 140;
+/// What a place cut in its middle must have to say anything.
+const WHERE_LEAST: usize = 24;
+const COMMAND_LEAST: usize = 16;
+/// Who nearly everything is on a host without containers: not worth a word in every line.
+const USUAL: &str = "host root";
 
 /// Widths for a terminal; the same for every line, so that columns stay aligned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
-    widths: [usize; 5],
-    last: Option<usize>,
+    time: usize,
+    who: Option<usize>,
+    process: usize,
+    credential: usize,
+    /// `None`: not a terminal, nothing is cut.
+    width: Option<usize>,
 }
 
 impl Layout {
     pub fn new(width: Option<usize>) -> Layout {
         let Some(width) = width else {
             return Layout {
-                widths: COLUMNS.map(|c| c.1[2]),
-                last: None,
+                // RFC 3339 with milliseconds in UTC; other zones bulge.
+                time: 24,
+                who: Some(20),
+                process: 20,
+                credential: 24,
+                width: None,
             };
         };
-        let mut widths = COLUMNS.map(|c| c.1[0]);
-        for (stage, last) in WHERE.into_iter().enumerate() {
-            let used: usize = widths.iter().map(|w| w + GAP.len()).sum();
-            let mut spare = width.saturating_sub(used + last);
-            // What tells credentials and processes apart matters most: from the right.
-            for (column, (_, limits)) in widths.iter_mut().zip(COLUMNS).rev() {
-                let grow = spare.min(limits[stage + 1].saturating_sub(*column));
-                *column += grow;
-                spare -= grow;
-            }
-        }
-        let used: usize = widths.iter().map(|w| w + GAP.len()).sum();
+        let spare = width.saturating_sub(NARROW);
         Layout {
-            widths,
-            last: Some(width.saturating_sub(used).max(1)),
+            time: if width < NARROW { 8 } else { 12 },
+            who: (width >= ROOMY).then(|| (12 + (width - ROOMY) / 8).min(28)),
+            process: match width {
+                0..76 => 16,
+                76..NARROW => 19,
+                _ => (20 + spare / 12).min(32),
+            },
+            credential: match width {
+                0..76 => 21,
+                76..NARROW => 23,
+                _ => (24 + spare / 6).min(48),
+            },
+            width: Some(width),
         }
+    }
+
+    /// Columns before the place, gaps and all.
+    fn before(&self) -> usize {
+        let who = self.who.map_or(0, |w| w + GAP.len());
+        who + self.time + self.process + ACTION + self.credential + 4 * GAP.len()
     }
 
     pub fn header(&self, style: &Style) -> String {
         let mut line = String::new();
-        for (column, width) in COLUMNS.iter().zip(self.widths) {
-            pad(&mut line, &fit(column.0, width, Cut::End), width);
+        let mut cell = |text: &str, width: usize| {
+            pad(&mut line, &fit(text, width, Cut::End), width);
             line.push_str(GAP);
+        };
+        cell("TIME", self.time);
+        if let Some(width) = self.who {
+            cell("WHO", width);
         }
+        cell("PROCESS", self.process);
+        cell("ACTION", ACTION);
+        cell("CREDENTIAL", self.credential);
         line.push_str("WHERE");
         let mut out = String::new();
         style.paint(&mut out, Colour::Bold, &line);
@@ -65,158 +87,115 @@ impl Layout {
     }
 
     pub fn line(&self, event: &Event, style: &Style) -> String {
-        let (action, colour) = describe::action(event);
-        let cells = [
-            (
-                describe::time_of_day(event.time.as_ref()),
-                Colour::Dim,
-                Cut::End,
-            ),
-            (
-                describe::who(event.process.as_ref()),
-                Colour::Plain,
-                Cut::Middle,
-            ),
-            (
-                describe::process(event.process.as_ref()),
-                Colour::Plain,
-                Cut::Middle,
-            ),
-            (action, colour, Cut::End),
-            (
-                describe::credential(event.credential.as_ref()),
-                Colour::Plain,
-                Cut::Middle,
-            ),
-        ];
         let mut out = String::new();
-        for ((text, colour, cut), width) in cells.into_iter().zip(self.widths) {
+        let mut cell = |text: &str, width: usize, colour: Colour, cut: Cut| {
             let mut cell = String::new();
             // Files and pipes are searched: nothing is cut there, even if a column has to bulge.
-            let text = match self.last {
-                Some(_) => fit(&text, width, cut),
+            let text = match self.width {
+                Some(_) => fit(text, width, cut),
                 None => text.into(),
             };
             pad(&mut cell, &text, width);
             style.paint(&mut out, colour, &cell);
             out.push_str(GAP);
+        };
+        let process = event.process.as_ref();
+        let who = describe::who(process);
+        let (action, colour) = describe::action(event);
+        cell(&self.time_of(event), self.time, Colour::Dim, Cut::End);
+        if let Some(width) = self.who {
+            cell(&who, width, Colour::Plain, Cut::Middle);
         }
-        let place = describe::place(event);
-        let techniques = describe::techniques(event);
-        match self.last {
-            Some(width) if place.width() + techniques.width() > width => {
-                // Techniques follow from the rest of the line: the first to go.
-                out.push_str(&fit(&place, width, Cut::Middle));
-            }
-            _ => {
-                out.push_str(&place);
-                out.push_str(&techniques);
-            }
+        cell(
+            &describe::process(process),
+            self.process,
+            Colour::Plain,
+            Cut::Middle,
+        );
+        cell(&action, ACTION, colour, Cut::End);
+        cell(
+            &self.credential_of(event),
+            self.credential,
+            Colour::Plain,
+            Cut::Middle,
+        );
+        let mut place = describe::place(event);
+        if self.who.is_none() && process.is_some() && who != USUAL {
+            place.push_str(&format!(" ({who})"));
         }
+        self.place(&mut out, &place, event, style);
         // Only blanks of our own padding can be at the end.
         out.truncate(out.trim_end().len());
         out
     }
-}
 
-/// One line with everything: nothing is cut, whatever the terminal's width.
-pub fn wide(event: &Event, style: &Style) -> String {
-    let mut out = Layout::new(None).line(event, style);
-    let mut more = String::new();
-    let mut say = |name: &str, value: &str| {
-        if !value.is_empty() {
-            let _ = write!(more, " {name}={}", super::escape(value));
-        }
-    };
-    if let Some(c) = &event.credential {
-        say("id", &c.identifier);
-        say("fingerprint", &c.fingerprint);
-        say("confidence", &format!("{:.2}", c.confidence));
-        say(
-            "expires",
-            &c.expires
-                .as_ref()
-                .map(|t| t.seconds.to_string())
-                .unwrap_or_default(),
-        );
-    }
-    if let Some(s) = &event.source {
-        say("from", &super::describe::source(s));
-        say("mode", &s.mode);
-        if s.r#type == "file" {
-            say("owner", &format!("{}:{}", s.owner_uid, s.owner_gid));
+    fn time_of(&self, event: &Event) -> String {
+        let Some(time) = &event.time else {
+            return "-".into();
+        };
+        let local = Local::of(time);
+        match (self.width, self.time) {
+            (None, _) => local.full(),
+            (_, ..12) => local.seconds(),
+            _ => local.millis(),
         }
     }
-    if let Some(e) = &event.evidence {
-        say("grade", &e.grade);
-        say("transform", &e.transform);
-        say("part", &e.part);
-        say("hook", &e.hook);
-        say("destination_by", &e.destination_method);
-        if e.payload_bytes > 0 {
-            say(
-                "inspected",
-                &format!("{}/{}", e.inspected_bytes, e.payload_bytes),
-            );
+
+    /// With its identifier where there is room for the whole of it.
+    fn credential_of(&self, event: &Event) -> String {
+        let label = describe::credential(event.credential.as_ref());
+        let Some(credential) = event
+            .credential
+            .as_ref()
+            .filter(|c| !c.identifier.is_empty() && self.width.is_some())
+        else {
+            return label;
+        };
+        let named = format!("{label} {}", super::escape(&credential.identifier));
+        if named.width() <= self.credential {
+            named
+        } else {
+            label
         }
     }
-    if let Some(d) = &event.destination {
-        if !d.ip.is_empty() {
-            say("ip", &format!("{} port {} {}", d.ip, d.port, d.protocol));
+
+    fn place(&self, out: &mut String, place: &str, event: &Event, style: &Style) {
+        let techniques = describe::techniques(event);
+        let Some(width) = self.width else {
+            out.push_str(place);
+            out.push_str(&techniques);
+            return;
+        };
+        let room = width.saturating_sub(self.before());
+        // A path and a host say most at their ends, a sentence at its beginning.
+        let cut = if event.gap.is_some() {
+            Cut::End
+        } else {
+            Cut::Middle
+        };
+        if place.width() > room && width < NARROW {
+            let indent = self.time + GAP.len();
+            let room = width.saturating_sub(indent).max(WHERE_LEAST);
+            out.truncate(out.trim_end().len());
+            out.push('\n');
+            out.extend(std::iter::repeat_n(' ', indent));
+            out.push_str(&fit(place, room, cut));
+            return;
         }
-        for host in &d.hosts {
-            say(&super::escape(&host.provenance), &host.name);
+        if place.width() + techniques.width() > room {
+            // Techniques follow from the rest of the line: the first to go.
+            out.push_str(&fit(place, room, cut));
+            return;
+        }
+        out.push_str(place);
+        out.push_str(&techniques);
+        let left = room.saturating_sub(place.width() + techniques.width() + GAP.len());
+        let command = describe::command(event.process.as_ref());
+        if width >= ROOMY && left >= COMMAND_LEAST && !command.is_empty() {
+            out.push_str(GAP);
+            style.paint(out, Colour::Dim, &fit(&command, left, Cut::End));
         }
     }
-    if let Some(p) = &event.process {
-        say(
-            "exe",
-            p.executable
-                .as_ref()
-                .map(|e| e.path.as_str())
-                .unwrap_or_default(),
-        );
-        say(
-            "uid",
-            &if p.uid == p.euid {
-                p.uid.to_string()
-            } else {
-                format!("{}(euid {})", p.uid, p.euid)
-            },
-        );
-        say("cwd", &p.cwd);
-        say("cgroup", &p.cgroup);
-        say("argv", &super::describe::command(Some(p)));
-        let chain = super::describe::ancestry(p);
-        say("parents", chain.trim_start_matches(" < "));
-    }
-    if let Some(t) = &event.truncation {
-        let cut = [
-            (t.argv, "argv"),
-            (t.environment, "environment"),
-            (t.payload, "payload"),
-            (t.file, "file"),
-        ];
-        say(
-            "truncated",
-            &cut.iter()
-                .filter(|c| c.0)
-                .map(|c| c.1)
-                .collect::<Vec<_>>()
-                .join(","),
-        );
-    }
-    for sentence in &event.coverage {
-        say("coverage", sentence);
-    }
-    if let Some(g) = &event.gap {
-        say("remedy", &g.remedy);
-    }
-    if !more.is_empty() {
-        out.push_str(GAP.trim_end());
-        style.paint(&mut out, Colour::Dim, &more);
-    }
-    out
 }
 
 #[cfg(test)]
@@ -225,17 +204,19 @@ mod tests {
 
     #[test]
     fn every_terminal_is_filled_and_never_overrun() {
-        for width in 20..300 {
+        for width in 20..400 {
             let layout = Layout::new(Some(width));
-            let total: usize =
-                layout.widths.iter().map(|w| w + 2).sum::<usize>() + layout.last.unwrap();
-            if width >= 90 {
-                assert_eq!(total, width);
-                assert!(layout.last.unwrap() >= WHERE[0], "{width}: {layout:?}");
+            assert!(layout.header(&Style::PLAIN).width() >= 5);
+            if width >= NARROW {
+                let room = width - layout.before();
+                assert!(room >= WHERE_LEAST, "{width}: {layout:?}");
             }
-            let header = layout.header(&Style::PLAIN);
-            assert!(header.width() >= 5);
+            // A python and an AWS key are whole.
+            if width >= 76 {
+                assert!(layout.process >= "python3.11[2128212]".len());
+                assert!(layout.credential >= "aws-access-key 9c1e..a2".len());
+                assert!(layout.before() <= width, "{width}: {layout:?}");
+            }
         }
-        assert_eq!(Layout::new(Some(300)).widths, Layout::new(None).widths);
     }
 }

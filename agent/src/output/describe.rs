@@ -2,22 +2,9 @@
 
 use super::escape::escape;
 use super::style::Colour;
-use keytrail_proto::v1::{Credential, Destination, Event, Process, Source};
-use pbjson_types::Timestamp;
+use keytrail_model::{Channel, EventKind, EvidenceGrade, GapReason, SourceType, Transform};
+use keytrail_proto::v1::{Credential, Destination, Event, Evidence, Process, Source};
 use std::fmt::Write as _;
-
-/// HH:MM:SS.mmm in UTC.
-pub fn time_of_day(time: Option<&Timestamp>) -> String {
-    let Some(time) = time else { return "-".into() };
-    let day = time.seconds.rem_euclid(86_400);
-    let millis = time.nanos.clamp(0, 999_999_999) / 1_000_000;
-    format!(
-        "{:02}:{:02}:{:02}.{millis:03}",
-        day / 3600,
-        day / 60 % 60,
-        day % 60
-    )
-}
 
 /// Where on the fleet the process belongs: pod, container, unit or user of the host.
 pub fn who(process: Option<&Process>) -> String {
@@ -84,39 +71,54 @@ pub fn credential(credential: Option<&Credential>) -> String {
 
 /// What happened, with the colour that goes with it.
 pub fn action(event: &Event) -> (String, Colour) {
-    let channel = || match event
-        .evidence
-        .as_ref()
-        .map(|e| e.channel.as_str())
-        .unwrap_or_default()
-    {
-        "tls" => "TLS".to_owned(),
-        "tcp" => "clear".to_owned(),
-        other => escape(other).into_owned(),
+    let evidence = event.evidence.as_ref();
+    let channel = || match evidence.and_then(|e| Channel::of_number(e.channel)) {
+        Some(Channel::Tls) => "TLS",
+        Some(Channel::Tcp) => "clear",
+        _ => Channel::word_of(evidence.map_or(0, |e| e.channel)),
     };
-    let grade = event
-        .evidence
-        .as_ref()
-        .map(|e| e.grade.as_str())
-        .unwrap_or_default();
-    match event.kind.as_str() {
-        "credential_read" => ("read file".into(), Colour::Cyan),
-        "credential_opened" => ("opened file".into(), Colour::Dim),
-        "credential_created" => ("new file".into(), Colour::Cyan),
-        "credential_exposed" => match event.source.as_ref().map(|s| s.r#type.as_str()) {
-            Some("env") => ("has in env".into(), Colour::Yellow),
-            Some("argv") => ("has in argv".into(), Colour::Yellow),
+    let grade = evidence.and_then(|e| EvidenceGrade::of_number(e.grade));
+    let Some(kind) = EventKind::of_number(event.kind) else {
+        return (EventKind::word_of(event.kind).into(), Colour::Plain);
+    };
+    match kind {
+        EventKind::CredentialRead => ("read file".into(), Colour::Cyan),
+        EventKind::CredentialOpened => ("opened file".into(), Colour::Dim),
+        EventKind::CredentialCreated => ("new file".into(), Colour::Cyan),
+        EventKind::CredentialExposed => match event
+            .source
+            .as_ref()
+            .and_then(|s| SourceType::of_number(s.r#type))
+        {
+            Some(SourceType::Env) => ("has in env".into(), Colour::Yellow),
+            Some(SourceType::Argv) => ("has in argv".into(), Colour::Yellow),
             _ => ("exposed".into(), Colour::Yellow),
         },
         // The grade is in the verb: only `observed` says that the credential was sent.
-        "credential_sent" => match grade {
-            "observed" => (format!("sent {}", channel()), Colour::Red),
-            "identified" => (format!("named in {}", channel()), Colour::Yellow),
+        EventKind::CredentialSent => match grade {
+            Some(EvidenceGrade::Observed) => (format!("sent {}", channel()), Colour::Red),
+            Some(EvidenceGrade::Identified) => (format!("named in {}", channel()), Colour::Yellow),
             _ => ("holder sent".into(), Colour::Dim),
         },
-        "coverage_gap" => ("NOT SEEN".into(), Colour::Bold),
-        "process_start" => ("start".into(), Colour::Dim),
-        "process_exit" => (
+        // Memory may have held it: only what surely lay in what was read was taken.
+        EventKind::CredentialTaken => match (grade, own(event)) {
+            (Some(EvidenceGrade::Observed), true) => ("read own env".into(), Colour::Yellow),
+            (Some(EvidenceGrade::Observed), false) => ("took from env".into(), Colour::Red),
+            (_, true) => ("read own memory".into(), Colour::Dim),
+            (_, false) => ("read memory of".into(), Colour::Red),
+        },
+        EventKind::Finding => {
+            let severity = event.finding.as_ref().map_or("", |f| &f.severity);
+            let colour = match severity {
+                "critical" | "high" => Colour::Red,
+                "medium" => Colour::Yellow,
+                _ => Colour::Plain,
+            };
+            (format!("! {}", escape(severity)), colour)
+        }
+        EventKind::CoverageGap => ("NOT SEEN".into(), Colour::Bold),
+        EventKind::ProcessStart => ("start".into(), Colour::Dim),
+        EventKind::ProcessExit => (
             match event.exit.as_ref() {
                 Some(e) if e.signal != 0 => format!("killed ({})", e.signal),
                 Some(e) => format!("exit {}", e.status),
@@ -124,18 +126,25 @@ pub fn action(event: &Event) -> (String, Colour) {
             },
             Colour::Dim,
         ),
-        other => (escape(other).into_owned(), Colour::Plain),
+    }
+}
+
+/// Whether the process read itself.
+fn own(event: &Event) -> bool {
+    match (&event.process, &event.victim) {
+        (Some(process), Some(victim)) => process.key == victim.key,
+        _ => false,
     }
 }
 
 /// Where the process has it from: `/root/.netrc`, `env GITHUB_TOKEN`, `argv[2]`.
 pub fn source(source: &Source) -> String {
-    let mut text = match source.r#type.as_str() {
-        "file" => escape(&source.path).into_owned(),
-        "env" => format!("env {}", escape(&source.env_name)),
-        "argv" => format!("argv[{}]", source.argv_index),
-        "" => "unknown".into(),
-        other => escape(other).into_owned(),
+    let mut text = match SourceType::of_number(source.r#type) {
+        Some(SourceType::File) => escape(&source.path).into_owned(),
+        Some(SourceType::Env) => format!("env {}", escape(&source.env_name)),
+        Some(SourceType::Argv) => format!("argv[{}]", source.argv_index),
+        _ if source.r#type == 0 => "unknown".into(),
+        _ => SourceType::word_of(source.r#type).into(),
     };
     if !source.inherited_from.is_empty() {
         text.push_str(" (inherited)");
@@ -143,8 +152,9 @@ pub fn source(source: &Source) -> String {
     text
 }
 
-/// `api.github.com:443`, or the address when no name was seen, or that it is not known. A name is what the process said,
-/// the address is where the bytes went: one that TLS was asked for stands alone, any other with the address.
+/// `10.0.0.9:443 (api.github.com)`, or the address when no name was seen, or that it is not known. The address is where
+/// the bytes went. A name is what the process said (for whom it wanted TLS, which site it asked for), and it may say
+/// what it likes: `curl --connect-to`, `--resolve`. So a name never stands for the address.
 pub fn destination(destination: &Destination) -> String {
     if !destination.socket_path.is_empty() {
         return format!("unix:{}", escape(&destination.socket_path));
@@ -167,15 +177,15 @@ pub fn destination(destination: &Destination) -> String {
         return format!("{address} (proxy to {target})");
     }
     let (asked, said) = (named(&["sni"]), named(&["host_header"]));
-    match (asked, said.or_else(|| any_name(destination)), address) {
-        (None, None, None) => "unknown destination".into(),
-        (None, None, Some(address)) => address,
-        (Some(host), _, None) | (None, Some(host), None) => format!("{host} (address unknown)"),
-        (None, Some(host), Some(address)) => format!("{host} ({address})"),
-        (Some(host), Some(other), Some(_)) if other != host => {
-            format!("{host}:{} (Host: {other})", destination.port)
-        }
-        (Some(host), _, Some(_)) => format!("{host}:{}", destination.port),
+    let name = match (asked, said.or_else(|| any_name(destination))) {
+        (Some(asked), Some(said)) if asked != said => Some(format!("{asked}, Host: {said}")),
+        (asked, said) => asked.or(said),
+    };
+    match (address, name) {
+        (None, None) => "unknown destination".into(),
+        (Some(address), None) => address,
+        (None, Some(name)) => format!("{name} (address unknown)"),
+        (Some(address), Some(name)) => format!("{address} ({name})"),
     }
 }
 
@@ -194,27 +204,44 @@ fn without_port(name: &str) -> String {
     }
 }
 
+/// `nginx[812] env DB_PASSWORD`: out of whom, and which of its variables.
+fn taken(victim: Option<&Process>, source: &Source) -> String {
+    let mut text = victim.map_or_else(String::new, |p| format!("{}[{}]", escape(&p.comm), p.pid));
+    if !source.env_name.is_empty() {
+        let _ = write!(text, " env {}", escape(&source.env_name));
+    }
+    text
+}
+
 /// The last column.
 pub fn place(event: &Event) -> String {
+    if let Some(finding) = &event.finding {
+        return format!("{}: {}", escape(&finding.title), escape(&finding.seen));
+    }
     let mut text = match (
-        event.kind.as_str(),
+        EventKind::of_number(event.kind),
         &event.destination,
         &event.source,
         &event.gap,
     ) {
-        ("coverage_gap", _, _, Some(gap)) => {
-            let mut text = escape(&gap.reason).into_owned();
+        (Some(EventKind::CoverageGap), _, _, Some(gap)) => {
+            let mut text = GapReason::word_of(gap.reason).to_owned();
             if gap.count > 0 {
-                let _ = write!(text, " x{}", gap.count);
+                let _ = write!(
+                    text,
+                    ", {}",
+                    counted(GapReason::word_of(gap.reason), gap.count)
+                );
             }
             if !gap.detail.is_empty() {
                 let _ = write!(text, ": {}", escape(&gap.detail));
             }
             text
         }
-        ("credential_sent", Some(d), ..) => destination(d),
-        ("credential_sent", None, ..) => "unknown destination".into(),
-        ("process_start", ..) => command(event.process.as_ref()),
+        (Some(EventKind::CredentialSent), Some(d), ..) => destination(d),
+        (Some(EventKind::CredentialSent), None, ..) => "unknown destination".into(),
+        (Some(EventKind::ProcessStart), ..) => command(event.process.as_ref()),
+        (Some(EventKind::CredentialTaken), _, Some(s), _) => taken(event.victim.as_ref(), s),
         (_, _, Some(s), _) => source(s),
         (_, Some(d), ..) => destination(d),
         _ => String::new(),
@@ -222,12 +249,18 @@ pub fn place(event: &Event) -> String {
     if let Some(e) = event
         .evidence
         .as_ref()
-        .filter(|_| event.kind == "credential_sent")
-        && !matches!(e.transform.as_str(), "" | "raw")
+        .filter(|_| event.kind == EventKind::CredentialSent.number())
+        && let Some(transform) = encoded(e)
     {
-        let _ = write!(text, " as {}", escape(&e.transform));
+        let _ = write!(text, " as {transform}");
     }
     text
+}
+
+/// How the secret was encoded, where it was not sent as it is.
+pub fn encoded(evidence: &Evidence) -> Option<&'static str> {
+    let plain = evidence.transform == 0 || evidence.transform == Transform::Raw.number();
+    (!plain).then(|| Transform::word_of(evidence.transform))
 }
 
 /// ATT&CK techniques, each set off from what stands before it.
@@ -237,6 +270,37 @@ pub fn techniques(event: &Event) -> String {
         .iter()
         .map(|t| format!("  {}", escape(t)))
         .collect()
+}
+
+/// A count of what is not seen, with its unit: by the reason of a gap, or the kind of records that were lost.
+pub fn counted(reason: &str, count: u64) -> String {
+    let (one, many) = match GapReason::of_word(reason) {
+        Some(
+            GapReason::FilesSkipped
+            | GapReason::FileUnreadable
+            | GapReason::FileTruncated
+            | GapReason::InspectionTimeout
+            | GapReason::InspectionBacklog
+            | GapReason::InspectionBudget
+            | GapReason::FileUnwatched,
+        ) => ("file", "files"),
+        Some(
+            GapReason::EnvironmentUnreadable
+            | GapReason::EnvironmentTruncated
+            | GapReason::ArgvTruncated
+            | GapReason::Backfill,
+        ) => ("process", "processes"),
+        Some(GapReason::PayloadTruncated) => ("send", "sends"),
+        Some(GapReason::TlsWriteUnsent) => ("write", "writes"),
+        Some(GapReason::SecretNotMatched) => ("secret", "secrets"),
+        Some(GapReason::LibraryNotCovered) => ("library", "libraries"),
+        Some(GapReason::ClientTooSlow | GapReason::LedgerLost) => ("event", "events"),
+        Some(GapReason::TableFull) => ("entry", "entries"),
+        Some(GapReason::Excluded) => ("place", "places"),
+        Some(GapReason::RecordsLost | GapReason::RecordsLeft) | None => ("record", "records"),
+        Some(_) => ("time", "times"),
+    };
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// The (redacted) command line.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 /// Fields of the schema that are timestamps, as JSON names them.
-const TIMES: [&str; 7] = [
+const TIMES: [&str; 17] = [
     "time",
     "from",
     "to",
@@ -11,6 +11,16 @@ const TIMES: [&str; 7] = [
     "startTime",
     "firstSeen",
     "started",
+    "first",
+    "last",
+    "lastSeen",
+    "lastUsed",
+    "lastSent",
+    "created",
+    "rotated",
+    "alive",
+    "usesSince",
+    "eventsSince",
 ];
 const OFFSET: &str = "+00:00\"";
 

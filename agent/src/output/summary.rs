@@ -3,6 +3,7 @@
 use super::describe;
 use super::style::{Colour, Style};
 use super::table::Table;
+use keytrail_model::{Channel, EventKind, EvidenceGrade, GapReason, Signal, TlsStack};
 use keytrail_proto::v1::{Counters, Event, Gap, GetStatusResponse, LibraryStatus};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -40,7 +41,7 @@ struct Met {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Send {
-    grade: String,
+    grade: i32,
     destination: String,
     how: String,
     by: String,
@@ -61,10 +62,19 @@ impl Summary {
     /// Counts an event.
     pub fn add(&mut self, event: &Event) {
         self.events += 1;
-        if let Some(gap) = event.gap.as_ref().filter(|_| event.kind == "coverage_gap") {
+        if let Some(gap) = event
+            .gap
+            .as_ref()
+            .filter(|_| event.kind == EventKind::CoverageGap.number())
+        {
             self.gap(gap);
         }
-        let Some(credential) = &event.credential else {
+        // A finding is about another event, which is counted itself.
+        let Some(credential) = event
+            .credential
+            .as_ref()
+            .filter(|_| event.finding.is_none())
+        else {
             return;
         };
         let next = self.credentials.len();
@@ -88,22 +98,23 @@ impl Summary {
             met.identifier.clone_from(&credential.identifier);
         }
         let by = describe::process(event.process.as_ref());
+        let sent = event.kind == EventKind::CredentialSent.number();
         if let Some(source) = &event.source
-            && event.kind != "credential_sent"
+            && !sent
         {
             met.more += count(
                 &mut met.sources,
                 format!("{} by {by}", describe::source(source)),
             );
         }
-        if event.kind == "credential_sent" {
+        if sent {
             let evidence = event.evidence.clone().unwrap_or_default();
-            let mut how = match evidence.channel.as_str() {
-                "tcp" => "clear text".to_owned(),
-                other => other.to_owned(),
+            let mut how = match Channel::of_number(evidence.channel) {
+                Some(Channel::Tcp) => "clear text".to_owned(),
+                _ => Channel::word_of(evidence.channel).to_owned(),
             };
-            if !matches!(evidence.transform.as_str(), "" | "raw") {
-                let _ = write!(how, ", {}", evidence.transform);
+            if let Some(transform) = describe::encoded(&evidence) {
+                let _ = write!(how, ", {transform}");
             }
             let destination = event
                 .destination
@@ -121,14 +132,16 @@ impl Summary {
         }
     }
 
-    /// Counts a gap that came beside the events (a reader that was too slow).
+    /// Counts a gap that came beside the events: a reader that was too slow, or more of what was told already.
     pub fn missed(&mut self, gap: &Gap) {
-        self.missed += gap.count;
+        if gap.reason == GapReason::ClientTooSlow.number() {
+            self.missed += gap.count;
+        }
         self.gap(gap);
     }
 
     fn gap(&mut self, gap: &Gap) {
-        if gap.reason == "records_lost" {
+        if gap.reason == GapReason::RecordsLost.number() {
             self.lost += gap.count;
         }
         let same = |g: &&mut (Gap, u64)| g.0.reason == gap.reason && g.0.detail == gap.detail;
@@ -153,7 +166,7 @@ impl Summary {
         self.credentials
             .iter()
             .flat_map(|m| &m.sends)
-            .any(|(s, _)| s.grade == "observed")
+            .any(|(s, _)| s.grade == EvidenceGrade::Observed.number())
     }
 
     /// One line: `-- 3 events, 2 credentials, 0 lost; coverage: openssl yes, boringssl no (no symbols)`.
@@ -226,7 +239,7 @@ impl Summary {
             out.push('\n');
         }
         for (gap, times) in &self.gaps {
-            let mut line = format!("not seen: {}", super::escape(&gap.reason));
+            let mut line = format!("not seen: {}", GapReason::word_of(gap.reason));
             if *times > 1 {
                 let _ = write!(line, " x{times}");
             }
@@ -247,7 +260,7 @@ impl Summary {
                 .unwrap_or("no hook");
             let line = format!(
                 "not seen: {} ({})",
-                super::escape(&signal.signal),
+                Signal::word_of(signal.signal),
                 super::escape(why)
             );
             style.paint(&mut out, Colour::Yellow, &line);
@@ -280,16 +293,16 @@ impl Met {
             );
         }
         for (send, times) in &self.sends {
-            let (what, colour) = match send.grade.as_str() {
-                "observed" => ("sent to", Colour::Red),
-                "identified" => ("named to", Colour::Yellow),
+            let (what, colour) = match EvidenceGrade::of_number(send.grade) {
+                Some(EvidenceGrade::Observed) => ("sent to", Colour::Red),
+                Some(EvidenceGrade::Identified) => ("named to", Colour::Yellow),
                 _ => ("holder sent to", Colour::Dim),
             };
             let text = format!(
                 "{} by {} ({}, {}){}",
                 send.destination,
                 send.by,
-                send.grade,
+                EvidenceGrade::word_of(send.grade),
                 send.how,
                 repeated(*times)
             );
@@ -332,7 +345,7 @@ fn plural(n: u64, word: &str) -> String {
 fn coverage(libraries: &[LibraryStatus]) -> String {
     let mut stacks: BTreeMap<&str, (usize, usize, &str)> = BTreeMap::new();
     for library in libraries {
-        let (covered, all, reason) = stacks.entry(&library.stack).or_default();
+        let (covered, all, reason) = stacks.entry(TlsStack::word_of(library.stack)).or_default();
         *all += 1;
         if library.covered {
             *covered += 1;
@@ -344,7 +357,7 @@ fn coverage(libraries: &[LibraryStatus]) -> String {
         return "no TLS library met".into();
     }
     let describe = |(stack, (covered, all, reason)): (&&str, &(usize, usize, &str))| {
-        let mut text = super::escape(stack).into_owned();
+        let mut text = (*stack).to_owned();
         let _ = match covered {
             c if c == all => write!(text, " yes"),
             0 => write!(text, " no"),

@@ -1,9 +1,15 @@
 //! Writes events to a stream in one of the formats.
 
-use super::columns::{Layout, wide};
-use super::{Format, Style, json};
+use super::clock::Local;
+use super::columns::Layout;
+use super::wide::wide;
+use super::{Colour, Format, Style, json, rows};
+use keytrail_export::Condense;
+use keytrail_model::EventKind;
 use keytrail_proto::v1::{Event, Gap};
+use pbjson_types::Timestamp;
 use std::io::{self, Write};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Writes events one a line. Column headings come with the first event.
 #[derive(Debug)]
@@ -13,6 +19,10 @@ pub struct Writer<W> {
     style: Style,
     layout: Layout,
     header: bool,
+    /// The day of the line before, on a terminal.
+    day: String,
+    /// The same gap again and again is one line and a count.
+    condense: Option<Condense>,
 }
 
 impl<W: Write> Writer<W> {
@@ -22,8 +32,17 @@ impl<W: Write> Writer<W> {
             format,
             style,
             layout: Layout::new(style.width),
-            header: format != Format::Json,
+            header: matches!(format, Format::Compact | Format::Wide | Format::Csv),
+            day: String::new(),
+            condense: None,
         }
+    }
+
+    /// For people who look on: what is not seen is told once, and then counted.
+    #[must_use]
+    pub fn condensed(mut self) -> Writer<W> {
+        self.condense = (self.format == Format::Compact).then(Condense::default);
+        self
     }
 
     /// Writes the column headings now rather than with the first event: so that a person sees that it works.
@@ -31,16 +50,41 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// The stream's.
     pub fn header(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.header) {
-            let layout = if self.format == Format::Wide {
-                Layout::new(None)
-            } else {
-                self.layout
-            };
-            writeln!(self.out, "{}", layout.header(&self.style))?;
-            self.out.flush()?;
+        if !std::mem::take(&mut self.header) {
+            return Ok(());
         }
-        Ok(())
+        match self.format {
+            Format::Csv => writeln!(self.out, "{}", rows::EVENT_COLUMNS.join(","))?,
+            Format::Wide => {
+                writeln!(self.out, "{}", Layout::new(None).header(&self.style))?;
+            }
+            _ => {
+                // The zone and the day of now: times of day stand below.
+                let now = SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default();
+                let now = Timestamp {
+                    seconds: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
+                    nanos: 0,
+                };
+                self.new_day(&Local::of(&now))?;
+                writeln!(self.out, "{}", self.layout.header(&self.style))?;
+            }
+        }
+        self.out.flush()
+    }
+
+    /// On a terminal lines have a time of day only: the day and its zone stand above.
+    fn new_day(&mut self, local: &Local) -> io::Result<()> {
+        let day = local.heading();
+        if self.style.width.is_none() || self.format != Format::Compact || day == self.day {
+            return Ok(());
+        }
+        let mut line = String::new();
+        self.style
+            .paint(&mut line, Colour::Dim, &format!("-- {day}"));
+        self.day = day;
+        writeln!(self.out, "{line}")
     }
 
     /// Writes one event and flushes: readers of pipes see it at once.
@@ -48,11 +92,33 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// The stream's; [`io::ErrorKind::BrokenPipe`] means that nobody reads any more.
     pub fn event(&mut self, event: &Event) -> io::Result<()> {
+        if let Some(condense) = &mut self.condense {
+            let now = Instant::now();
+            let (told, told_before) = match &event.gap {
+                Some(gap) => (condense.is_first(gap, now), condense.due(now)),
+                None => (true, condense.all(now)),
+            };
+            for gap in told_before {
+                self.line(&gap_event(gap))?;
+            }
+            if !told {
+                return Ok(());
+            }
+        }
+        self.line(event)
+    }
+
+    fn line(&mut self, event: &Event) -> io::Result<()> {
         self.header()?;
+        if let Some(time) = &event.time {
+            self.new_day(&Local::of(time))?;
+        }
         let mut line = match self.format {
             Format::Compact => self.layout.line(event, &self.style),
             Format::Wide => wide(event, &self.style),
             Format::Json => json(event).map_err(io::Error::other)?,
+            Format::Yaml => rows::yaml(event)?,
+            Format::Csv => rows::event(event),
         };
         line.push('\n');
         // One write a line: lines of several writers do not mix.
@@ -73,11 +139,26 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// The stream's.
     pub fn note(&mut self, text: &str) -> io::Result<()> {
-        if self.format == Format::Json {
+        if !self.format.is_for_people() {
             return Ok(());
         }
         writeln!(self.out, "{text}")?;
         self.out.flush()
+    }
+
+    /// What was kept back until now.
+    ///
+    /// # Errors
+    /// The stream's.
+    pub fn finish(&mut self) -> io::Result<()> {
+        let kept = match &mut self.condense {
+            Some(condense) => condense.all(Instant::now()),
+            None => Vec::new(),
+        };
+        for gap in kept {
+            self.line(&gap_event(gap))?;
+        }
+        Ok(())
     }
 
     pub fn into_inner(self) -> W {
@@ -88,7 +169,7 @@ impl<W: Write> Writer<W> {
 /// A gap as an event: what files and terminals show has one schema.
 pub fn gap_event(gap: Gap) -> Event {
     Event {
-        kind: "coverage_gap".into(),
+        kind: EventKind::CoverageGap.number(),
         time: gap.to,
         gap: Some(gap),
         ..Default::default()

@@ -3,20 +3,32 @@
 //! One SQLite file in the state directory (0700, the file 0600). Events carry fingerprints and redacted arguments
 //! only, so nothing here is secret; `tests/ledger.rs` and the end-to-end tests look for planted secrets in it.
 
+pub mod answer;
+mod history;
+mod outbox;
+mod read;
 mod schema;
 mod store;
 mod writer;
 
+use keytrail_findings::Repeat;
 use keytrail_host::clock::wall_ns;
+use keytrail_model::EventKind;
 use keytrail_proto::v1::Event;
 use rustix::fs::FlockOperation;
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+pub use history::{Act, DecoySeen, KnownFindings, PlaceSeen, ProgramSeen};
+pub use outbox::Publish;
+pub use read::{ReadError, Reader, Resumed};
 use store::Store;
 pub use store::{KnownCredential, Retention, RunInfo};
 use writer::Writer;
@@ -26,6 +38,7 @@ use writer::Writer;
 pub struct Ledger {
     store: Arc<Mutex<Store>>,
     writer: Writer,
+    path: PathBuf,
     // Held for its lock.
     _lock: File,
 }
@@ -48,6 +61,10 @@ pub enum LedgerError {
     Newer { path: PathBuf, version: i64 },
     /// The system's random numbers failed.
     Random,
+    /// The disk took longer than there was time.
+    Slow,
+    /// It leads elsewhere, or is somebody else's.
+    Foreign(PathBuf, String),
 }
 
 impl fmt::Display for LedgerError {
@@ -68,6 +85,12 @@ impl fmt::Display for LedgerError {
                 path.display()
             ),
             LedgerError::Random => f.write_str("the system gave no random numbers"),
+            LedgerError::Slow => f.write_str("the disk did not take the last events in time"),
+            LedgerError::Foreign(path, why) => write!(
+                f,
+                "the state directory {} {why}: choose another with --state-dir",
+                path.display()
+            ),
         }
     }
 }
@@ -99,6 +122,7 @@ impl Ledger {
             .mode(0o700)
             .create(dir)
             .map_err(io_error("cannot make the state directory", dir))?;
+        own(dir)?;
         // It may have been made by a package or by hand with more open permissions.
         std::fs::set_permissions(dir, Permissions::from_mode(0o700))
             .map_err(io_error("cannot make private the state directory", dir))?;
@@ -115,15 +139,14 @@ impl Ledger {
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(LedgerError::InUse(dir.into())),
             Err(e) => return Err(io_error("cannot lock", &lock_path)(e.into())),
         }
-        let store = Arc::new(Mutex::new(Store::open(
-            &dir.join("keytrail.db"),
-            retention,
-        )?));
+        let path = dir.join("keytrail.db");
+        let store = Arc::new(Mutex::new(Store::open(&path, retention)?));
         let writer =
             Writer::start(store.clone()).map_err(io_error("cannot start the writer for", dir))?;
         Ok(Ledger {
             store,
             writer,
+            path,
             _lock: lock,
         })
     }
@@ -150,9 +173,65 @@ impl Ledger {
         self.writer.heartbeat(now);
     }
 
+    /// From now on `publish` gets every event that is recorded, in order, once it is on disk (on the writer's thread),
+    /// or when that takes too long (on the thread that calls [`Ledger::overdue`]).
+    pub fn publish(&self, publish: Publish) {
+        self.writer.outbox().open(publish);
+    }
+
+    /// Publishes what has waited too long for the disk. To be called several times a second.
+    pub fn overdue(&self) {
+        self.writer.outbox().overdue();
+    }
+
+    /// Queues what a look at a file found. Never waits.
+    pub fn place(&self, seen: PlaceSeen) {
+        self.writer.place(seen);
+    }
+
+    /// Queues the content of an executable. Never waits.
+    pub fn program(&self, seen: ProgramSeen) {
+        self.writer.program(seen);
+    }
+
+    /// Queues what is usual for a credential: JSON of the stage of findings; `None` when it is forgotten. Never waits.
+    pub fn baseline(&self, fingerprint: String, body: Option<String>) {
+        self.writer.baseline(fingerprint, body);
+    }
+
+    /// Queues that a finding was made again. Never waits.
+    pub fn repeat(&self, repeat: Repeat) {
+        self.writer.repeat(repeat);
+    }
+
+    /// Queues that a decoy was planted or removed. Never waits.
+    pub fn decoy(&self, seen: DecoySeen) {
+        self.writer.decoy(seen);
+    }
+
+    /// What the stage of findings has to be told at a start.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn findings(&self) -> Result<KnownFindings, LedgerError> {
+        store::lock(&self.store).findings()
+    }
+
+    /// Answers questions about what is on disk, from any thread.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::new(&self.path)
+    }
+
     /// Queues an event. Never waits: when the queue is full the event is counted in [`Ledger::overflowed`].
+    ///
+    /// Beginnings and ends of processes are left out: they are told to who watches, and nobody can ask for them later.
     pub fn record(&self, event: Arc<Event>) {
-        self.writer.record(event);
+        if EventKind::of_number(event.kind).is_some_and(EventKind::is_context) {
+            self.writer.pass(&event);
+        } else {
+            self.writer.record(event);
+        }
     }
 
     /// Events that were not recorded because the disk was slower than the events for long.
@@ -165,18 +244,23 @@ impl Ledger {
         self.writer.flush();
     }
 
-    /// Writes what is queued and marks the run as ended cleanly.
+    /// Writes what is queued and marks the run as ended cleanly, if the disk lets it within this time.
     ///
     /// # Errors
-    /// The database cannot be written.
-    pub fn end_run(self) -> Result<(), LedgerError> {
+    /// The database cannot be written, or not in time.
+    pub fn end_run(self, within: Duration) -> Result<(), LedgerError> {
         let Ledger {
             store,
             writer,
+            path: _,
             _lock,
         } = self;
-        writer.stop();
-        store::lock(&store).end_run(wall_ns())
+        let end = Instant::now() + within;
+        if !writer.stop(within) {
+            return Err(LedgerError::Slow);
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        store::lock(&store).end_run(wall_ns(), left)
     }
 
     /// Credentials seen so far, last seen first, at most `limit`.
@@ -194,4 +278,30 @@ impl Ledger {
     pub fn events(&self, limit: u32) -> Result<Vec<Event>, LedgerError> {
         store::lock(&self.store).events(limit)
     }
+}
+
+/// Makes sure that a state directory is this user's own, and not reached by a link that another user may change: what
+/// is written to it would be written elsewhere.
+///
+/// # Errors
+/// It is neither; or it cannot be looked at.
+pub fn own(dir: &Path) -> Result<(), LedgerError> {
+    let me = rustix::process::geteuid().as_raw();
+    let io_error = |source| LedgerError::Io {
+        what: "cannot look at the state directory".to_owned(),
+        path: dir.to_owned(),
+        source,
+    };
+    let meta = std::fs::symlink_metadata(dir).map_err(io_error)?;
+    if meta.is_symlink() {
+        let target = std::fs::metadata(dir).map_err(io_error)?;
+        if meta.uid() != me || target.uid() != me {
+            let why = "is a link of another user, or to what is another user's".to_owned();
+            return Err(LedgerError::Foreign(dir.to_owned(), why));
+        }
+    } else if meta.uid() != me {
+        let why = format!("belongs to user {}, and this is user {me}", meta.uid());
+        return Err(LedgerError::Foreign(dir.to_owned(), why));
+    }
+    Ok(())
 }

@@ -1,7 +1,10 @@
 //! The database itself: opened, migrated, replaced when corrupt.
 
 use super::LedgerError;
+use super::history::{self, DecoySeen, KnownFindings, PlaceSeen, ProgramSeen};
 use super::schema::MIGRATIONS;
+use keytrail_findings::facts::GapFacts;
+use keytrail_findings::{Facts, Repeat};
 use keytrail_proto::v1::Event;
 use prost::Message as _;
 use ring::rand::SecureRandom as _;
@@ -10,9 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-const DAY_NS: u64 = 86_400 * 1_000_000_000;
-/// Credentials are few; this only bounds what a hostile host can make us keep.
-const MAX_CREDENTIALS: u32 = 1_000_000;
+/// `auto_vacuum` of a file that gives pages back in steps.
+const INCREMENTAL: i64 = 2;
 /// Corrupt databases kept beside the living one.
 const MAX_ASIDE: usize = 3;
 
@@ -23,6 +25,10 @@ pub struct Retention {
     pub events: u64,
     /// Oldest event, days.
     pub days: u32,
+    /// Bytes of everything together.
+    pub bytes: u64,
+    /// Oldest hour of uses, days.
+    pub history_days: u32,
 }
 
 impl Default for Retention {
@@ -30,6 +36,8 @@ impl Default for Retention {
         Retention {
             events: 200_000,
             days: 30,
+            bytes: 512 << 20,
+            history_days: 90,
         }
     }
 }
@@ -74,6 +82,41 @@ pub(super) struct Store {
     connection: Connection,
     retention: Retention,
     run: Option<Run>,
+    cache: history::Cache,
+}
+
+/// What is written together.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub events: Vec<Arc<Event>>,
+    pub places: Vec<PlaceSeen>,
+    pub programs: Vec<ProgramSeen>,
+    pub baselines: Vec<(String, Option<String>)>,
+    pub repeats: Vec<Repeat>,
+    pub decoys: Vec<DecoySeen>,
+    /// What was lost before: told with the next that is not.
+    pub lost: Option<GapFacts>,
+}
+
+impl Batch {
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+            && self.places.is_empty()
+            && self.programs.is_empty()
+            && self.baselines.is_empty()
+            && self.repeats.is_empty()
+            && self.decoys.is_empty()
+            && self.lost.is_none()
+    }
+
+    pub fn len(&self) -> usize {
+        self.events.len()
+            + self.places.len()
+            + self.programs.len()
+            + self.baselines.len()
+            + self.repeats.len()
+            + self.decoys.len()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -97,6 +140,7 @@ impl Store {
             connection,
             retention,
             run: None,
+            cache: history::Cache::default(),
         })
     }
 
@@ -110,9 +154,9 @@ impl Store {
     /// Does `work` in a transaction; when the file turns out to be corrupt, once more on a new one.
     fn transact<T>(
         &mut self,
-        work: impl Fn(&Connection) -> Result<T, rusqlite::Error>,
+        mut work: impl FnMut(&Connection) -> Result<T, rusqlite::Error>,
     ) -> Result<T, LedgerError> {
-        let run = |connection: &mut Connection| {
+        let mut run = |connection: &mut Connection| {
             let transaction = connection.transaction()?;
             let result = work(&transaction)?;
             transaction.commit()?;
@@ -191,7 +235,11 @@ impl Store {
         })
     }
 
-    pub fn end_run(&mut self, now: u64) -> Result<(), LedgerError> {
+    /// Notes a clean end; waits for another process that has the database locked no longer than `within`.
+    pub fn end_run(&mut self, now: u64, within: Duration) -> Result<(), LedgerError> {
+        self.connection
+            .busy_timeout(within)
+            .map_err(|e| self.database(e))?;
         let Some(epoch) = self.run.take().map(|r| r.epoch) else {
             return Ok(());
         };
@@ -209,78 +257,82 @@ impl Store {
         Ok(())
     }
 
-    pub fn write(&mut self, events: &[Arc<Event>]) -> Result<(), LedgerError> {
+    /// Keeps a batch in one transaction: the events, and what they add to memory.
+    pub fn write(&mut self, batch: &Batch) -> Result<(), LedgerError> {
         let keep = self.retention.events > 0;
-        self.transact(|db| {
+        let epoch = self.run.as_ref().map_or(0, |r| r.epoch);
+        let now = keytrail_host::clock::wall_ns() as i64;
+        let mut cache = std::mem::take(&mut self.cache);
+        let mut again = false;
+        let result = self.transact(|db| {
+            // On a new file, after a damaged one, nothing has the numbers it had.
+            if std::mem::replace(&mut again, true) {
+                cache.clear();
+            }
             let mut insert = db.prepare_cached(
-                "INSERT INTO events (epoch, sequence, time_ns, kind, fingerprint, pid, body)
+                "INSERT OR IGNORE INTO events (epoch, sequence, time_ns, kind, fingerprint, pid, body)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )?;
-            let mut meet = db.prepare_cached(
-                "INSERT INTO credentials (fingerprint, kind, identifier, confidence, privilege, expires, first_seen,
-                     last_seen, reads, exposures, sends)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9, ?10)
-                 ON CONFLICT (fingerprint) DO UPDATE SET
-                     identifier = iif(excluded.identifier != '', excluded.identifier, identifier),
-                     confidence = max(confidence, excluded.confidence),
-                     expires = coalesce(excluded.expires, expires),
-                     first_seen = min(first_seen, excluded.first_seen),
-                     last_seen = max(last_seen, excluded.last_seen),
-                     reads = reads + excluded.reads,
-                     exposures = exposures + excluded.exposures,
-                     sends = sends + excluded.sends",
-            )?;
-            for event in events {
-                let time = time_ns(event);
-                let id = event.id.clone().unwrap_or_default();
+            for event in &batch.events {
+                let facts = Facts::of(event);
                 if keep {
-                    insert.execute(params![
-                        id.epoch as i64,
-                        id.sequence as i64,
-                        time,
-                        event.kind,
-                        event.credential.as_ref().map(|c| c.fingerprint.as_str()),
-                        event.process.as_ref().map(|p| p.pid),
+                    let new = insert.execute(params![
+                        facts.epoch as i64,
+                        facts.sequence as i64,
+                        if facts.time_ns == 0 { now } else { facts.time_ns },
+                        facts.kind,
+                        facts.credential.as_ref().map(|c| c.fingerprint.as_str()),
+                        facts.process.as_ref().map(|p| p.pid),
                         event.encode_to_vec(),
                     ])?;
+                    if new == 0 {
+                        continue;
+                    }
                 }
-                if let Some(c) = event.credential.as_ref().filter(|c| !c.fingerprint.is_empty()) {
-                    let is = |kind: &str| i64::from(event.kind == kind);
-                    meet.execute(params![
-                        c.fingerprint,
-                        c.kind,
-                        c.identifier,
-                        c.confidence,
-                        c.privilege,
-                        c.expires.as_ref().map(|t| t.seconds),
-                        time,
-                        is("credential_read"),
-                        is("credential_exposed"),
-                        is("credential_sent"),
-                    ])?;
-                }
+                history::remember(db, &mut cache, &facts, now)?;
+            }
+            for place in &batch.places {
+                history::place_seen(db, &mut cache, place)?;
+            }
+            for program in &batch.programs {
+                history::program_seen(db, &mut cache, program)?;
+            }
+            for (fingerprint, body) in &batch.baselines {
+                history::baseline(db, fingerprint, body.as_deref())?;
+            }
+            for decoy in &batch.decoys {
+                history::decoy(db, decoy)?;
+            }
+            for repeat in &batch.repeats {
+                history::repeat(db, repeat)?;
+            }
+            if let Some(lost) = &batch.lost {
+                history::note_gap(db, epoch, lost, ("", ""), now)?;
             }
             Ok(())
-        })
+        });
+        if result.is_ok() {
+            self.cache = cache;
+        }
+        result
     }
 
     /// Forgets what is older or more than may be kept. `now`: wall clock, ns.
     pub fn prune(&mut self, now: u64) -> Result<(), LedgerError> {
-        let Retention { events, days } = self.retention;
-        let oldest = now.saturating_sub(u64::from(days) * DAY_NS) as i64;
-        self.transact(|db| {
-            db.execute("DELETE FROM events WHERE time_ns < ?1", [oldest])?;
-            db.execute(
-                "DELETE FROM events WHERE row <= (SELECT coalesce(max(row), 0) FROM events) - ?1",
-                [events.min(i64::MAX as u64) as i64],
-            )?;
-            db.execute(
-                "DELETE FROM credentials WHERE fingerprint IN
-                 (SELECT fingerprint FROM credentials ORDER BY last_seen DESC LIMIT -1 OFFSET ?1)",
-                [MAX_CREDENTIALS],
-            )?;
-            Ok(())
-        })
+        let retention = self.retention;
+        self.transact(|db| history::prune(db, retention, now))?;
+        // Texts that nothing used any more are gone.
+        self.cache.clear();
+        // Pages that are free go back to the file system, a few at a time.
+        let vacuum = self
+            .connection
+            .execute_batch("PRAGMA incremental_vacuum(2000)");
+        vacuum.map_err(|e| self.database(e))
+    }
+
+    /// What the stage of findings has to be told at a start.
+    pub fn findings(&mut self) -> Result<KnownFindings, LedgerError> {
+        self.transact(history::known_findings)
     }
 
     pub fn credentials(&mut self, limit: u32) -> Result<Vec<KnownCredential>, LedgerError> {
@@ -352,6 +404,14 @@ fn connect(path: &Path) -> Result<Connection, LedgerError> {
         })?;
     let mut db = Connection::open(path).map_err(database)?;
     db.busy_timeout(Duration::from_secs(2)).map_err(database)?;
+    // Before there is any table: later it takes a VACUUM, which an old file gets once.
+    let vacuumed: i64 = db
+        .query_row("PRAGMA auto_vacuum", [], |r| r.get(0))
+        .map_err(database)?;
+    if vacuumed != INCREMENTAL {
+        db.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; VACUUM;")
+            .map_err(database)?;
+    }
     // NORMAL with WAL: a power cut may lose the last moments, a killed agent nothing.
     db.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA secure_delete = ON;
@@ -423,15 +483,4 @@ fn random_id() -> Result<String, LedgerError> {
         .fill(&mut bytes)
         .map_err(|_| LedgerError::Random)?;
     Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
-}
-
-/// When an event happened; what says no time (a gap of no moment) is of now.
-fn time_ns(event: &Event) -> i64 {
-    event.time.as_ref().map_or_else(
-        || keytrail_host::clock::wall_ns() as i64,
-        |t| {
-            let seconds = t.seconds.saturating_mul(1_000_000_000);
-            seconds.saturating_add(t.nanos.into())
-        },
-    )
 }

@@ -1,11 +1,15 @@
 //! The thread that writes: batches, a bounded queue in front, nobody waits for the disk.
 
-use super::store::{Store, lock};
+use super::history::{DecoySeen, PlaceSeen, ProgramSeen};
+use super::outbox::Outbox;
+use super::store::{Batch, Store, lock};
+use keytrail_findings::Repeat;
+use keytrail_findings::facts::GapFacts;
 use keytrail_proto::v1::Event;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -13,8 +17,10 @@ use std::time::{Duration, Instant};
 const QUEUE: usize = 16_384;
 /// Most events in one transaction.
 const BATCH: usize = 1024;
-/// How long an event or a heartbeat may wait for company.
+/// How long a heartbeat may wait for company.
 const INTERVAL: Duration = Duration::from_millis(500);
+/// How long an event may: whoever reads live waits for it.
+const TOGETHER: Duration = Duration::from_millis(20);
 /// What is too old or too much is forgotten at least this often while events come.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 const PRUNE_EVENTS: usize = 20_000;
@@ -24,17 +30,87 @@ pub(super) struct Writer {
     queue: Option<SyncSender<Message>>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    /// Closed when the thread has ended.
+    ended: Receiver<()>,
 }
+
+/// How long an end without a deadline of its own waits.
+const END: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 struct Shared {
+    /// Nothing more comes: what cannot be written now will not be.
+    ending: AtomicBool,
     overflowed: AtomicU64,
     /// Last heartbeat, wall-clock ns; 0 before the first.
     alive: AtomicU64,
+    outbox: Outbox,
+    lost: Mutex<Lost>,
+}
+
+/// Events that are not in the file and never will be.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lost {
+    count: u64,
+    /// Wall clock, ns.
+    from: u64,
+    to: u64,
+}
+
+impl Lost {
+    fn add(&mut self, count: u64) {
+        let now = keytrail_host::clock::wall_ns();
+        if self.count == 0 {
+            self.from = now;
+        }
+        self.count += count;
+        self.to = now;
+    }
+
+    fn join(&mut self, earlier: Lost) {
+        if earlier.count > 0 {
+            self.count += earlier.count;
+            self.from = self.from.min(earlier.from);
+        }
+    }
+
+    /// The events may be somewhat older than when their loss was noticed.
+    fn gap(self) -> Option<GapFacts> {
+        (self.count > 0).then(|| GapFacts {
+            reason: "ledger_lost".into(),
+            detail: format!(
+                "{} events could not be written: the disk is full, damaged or too slow",
+                self.count
+            ),
+            remedy: "make room in the state directory, or move it to a faster disk".into(),
+            count: self.count,
+            from_ns: Some(self.from.saturating_sub(5_000_000_000) as i64),
+            to_ns: Some(self.to as i64),
+            ..GapFacts::default()
+        })
+    }
+}
+
+impl Shared {
+    fn lose(&self, count: u64) {
+        self.overflowed.fetch_add(count, Ordering::Relaxed);
+        self.lost().add(count);
+    }
+
+    fn lost(&self) -> MutexGuard<'_, Lost> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 enum Message {
-    Event(Arc<Event>),
+    /// With its number in the outbox.
+    Event(Arc<Event>, u64),
+    Place(Box<PlaceSeen>),
+    Program(Box<ProgramSeen>),
+    /// What is usual for a credential, by fingerprint; `None` when it is forgotten.
+    Baseline(String, Option<String>),
+    Repeat(Box<Repeat>),
+    Decoy(Box<DecoySeen>),
     Flush(SyncSender<()>),
 }
 
@@ -42,27 +118,66 @@ impl Writer {
     pub fn start(store: Arc<Mutex<Store>>) -> io::Result<Writer> {
         let (queue, messages) = sync_channel(QUEUE);
         let shared = Arc::new(Shared::default());
+        let (end, ended) = sync_channel(0);
         let thread = {
             let shared = shared.clone();
             std::thread::Builder::new()
                 .name("ledger".into())
-                .spawn(move || run(&store, &messages, &shared))?
+                .spawn(move || {
+                    run(&store, &messages, &shared);
+                    drop::<SyncSender<()>>(end);
+                })?
         };
         Ok(Writer {
             queue: Some(queue),
             shared,
             thread: Some(thread),
+            ended,
         })
     }
 
     pub fn record(&self, event: Arc<Event>) {
-        let sent = self
-            .queue
-            .as_ref()
-            .is_some_and(|q| q.try_send(Message::Event(event)).is_ok());
-        if !sent {
-            self.shared.overflowed.fetch_add(1, Ordering::Relaxed);
+        let number = self.shared.outbox.put(&event);
+        if !self.send(Message::Event(event, number)) {
+            // It goes out when those before it have.
+            self.shared.lose(1);
         }
+    }
+
+    /// An event that is published in its turn and not written.
+    pub fn pass(&self, event: &Arc<Event>) {
+        self.shared.outbox.pass(event);
+    }
+
+    /// What is lost of these will be seen again.
+    pub fn place(&self, seen: PlaceSeen) {
+        self.send(Message::Place(Box::new(seen)));
+    }
+
+    pub fn program(&self, seen: ProgramSeen) {
+        self.send(Message::Program(Box::new(seen)));
+    }
+
+    pub fn baseline(&self, fingerprint: String, body: Option<String>) {
+        self.send(Message::Baseline(fingerprint, body));
+    }
+
+    pub fn repeat(&self, repeat: Repeat) {
+        self.send(Message::Repeat(Box::new(repeat)));
+    }
+
+    pub fn decoy(&self, seen: DecoySeen) {
+        self.send(Message::Decoy(Box::new(seen)));
+    }
+
+    fn send(&self, message: Message) -> bool {
+        self.queue
+            .as_ref()
+            .is_some_and(|q| q.try_send(message).is_ok())
+    }
+
+    pub fn outbox(&self) -> &Outbox {
+        &self.shared.outbox
     }
 
     pub fn heartbeat(&self, now: u64) {
@@ -84,23 +199,33 @@ impl Writer {
         }
     }
 
-    /// Writes what is queued and ends.
-    pub fn stop(mut self) {
-        self.join();
+    /// Writes what is queued and ends; false when the disk does not let it within this time. Then the thread is left
+    /// to itself: it ends with the process.
+    pub fn stop(mut self, within: Duration) -> bool {
+        self.join(within)
     }
 
-    fn join(&mut self) {
+    fn join(&mut self, within: Duration) -> bool {
         // Without senders the thread writes the rest and ends.
         self.queue = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        self.shared.ending.store(true, Ordering::Relaxed);
+        let Some(thread) = self.thread.take() else {
+            return true;
+        };
+        if self.ended.recv_timeout(within) == Err(RecvTimeoutError::Timeout) {
+            // Whoever reads live gets the rest all the same.
+            self.shared.outbox.empty();
+            return false;
         }
+        self.shared.outbox.empty();
+        let _ = thread.join();
+        true
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.join();
+        self.join(END);
     }
 }
 
@@ -108,7 +233,8 @@ fn run(store: &Arc<Mutex<Store>>, messages: &Receiver<Message>, shared: &Shared)
     let mut state = State {
         store,
         shared,
-        batch: Vec::new(),
+        batch: Batch::default(),
+        number: 0,
         alive: 0,
         failed: false,
         pruned: None,
@@ -121,7 +247,7 @@ fn run(store: &Arc<Mutex<Store>>, messages: &Receiver<Message>, shared: &Shared)
             Err(RecvTimeoutError::Disconnected) => return state.write(),
         }
         // Wait a little for company, unless the batch is full already.
-        let end = Instant::now() + INTERVAL / 10;
+        let end = Instant::now() + TOGETHER;
         while !state.batch.is_empty() && state.batch.len() < BATCH {
             match messages.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(message) => state.take(message),
@@ -141,7 +267,9 @@ fn run(store: &Arc<Mutex<Store>>, messages: &Receiver<Message>, shared: &Shared)
 struct State<'a> {
     store: &'a Arc<Mutex<Store>>,
     shared: &'a Shared,
-    batch: Vec<Arc<Event>>,
+    batch: Batch,
+    /// Number of the last event of the batch.
+    number: u64,
     alive: u64,
     /// The last write failed: said once, not every half second.
     failed: bool,
@@ -150,9 +278,21 @@ struct State<'a> {
 }
 
 impl State<'_> {
+    fn overflowed(&self) {
+        self.shared.lose(self.batch.events.len() as u64);
+    }
+
     fn take(&mut self, message: Message) {
         match message {
-            Message::Event(event) => self.batch.push(event),
+            Message::Event(event, number) => {
+                self.batch.events.push(event);
+                self.number = number;
+            }
+            Message::Place(seen) => self.batch.places.push(*seen),
+            Message::Program(seen) => self.batch.programs.push(*seen),
+            Message::Baseline(fingerprint, body) => self.batch.baselines.push((fingerprint, body)),
+            Message::Decoy(seen) => self.batch.decoys.push(*seen),
+            Message::Repeat(repeat) => self.batch.repeats.push(*repeat),
             Message::Flush(done) => {
                 self.write();
                 let _ = done.send(());
@@ -168,15 +308,25 @@ impl State<'_> {
             result = store.heartbeat(alive);
             self.alive = alive;
         }
+        let lost = std::mem::take(&mut *self.shared.lost());
+        self.batch.lost = lost.gap();
         if !self.batch.is_empty() {
-            let written = store.write(&self.batch);
+            let written = if self.failed && self.shared.ending.load(Ordering::Relaxed) {
+                // Once it has failed, the end does not wait for each batch to fail.
+                self.overflowed();
+                self.batch = Batch::default();
+                self.shared.outbox.settle(self.number);
+                return;
+            } else {
+                store.write(&self.batch)
+            };
             if written.is_err() {
-                self.shared
-                    .overflowed
-                    .fetch_add(self.batch.len() as u64, Ordering::Relaxed);
+                self.overflowed();
+                self.shared.lost().join(lost);
             }
             self.since_pruned += self.batch.len();
-            self.batch.clear();
+            self.batch = Batch::default();
+            self.shared.outbox.settle(self.number);
             let due = self.since_pruned > PRUNE_EVENTS
                 || self.pruned.is_none_or(|t| t.elapsed() > PRUNE_INTERVAL);
             if due && written.is_ok() {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use keytrail_model::EventKind;
 use keytrail_proto::v1::{Credential, Event, EventId};
 use keytrail_store::{Ledger, LedgerError, Retention};
 use pbjson_types::Timestamp;
@@ -28,7 +29,7 @@ fn event(n: u64, kind: &str, fingerprint: &str) -> Arc<Event> {
             seconds: now_seconds(),
             nanos: 5,
         }),
-        kind: kind.into(),
+        kind: EventKind::of_word(kind).unwrap().number(),
         credential: Some(Credential {
             kind: "github-token".into(),
             fingerprint: fingerprint.into(),
@@ -58,7 +59,7 @@ fn identity_and_epochs_survive_and_the_end_is_known() {
         (1, None, false)
     );
     assert_eq!(first.agent.len(), 32);
-    ledger.end_run().unwrap();
+    ledger.end_run(Duration::from_secs(5)).unwrap();
 
     let ledger = Ledger::open(&state).unwrap();
     let second = ledger.begin_run_at("boot-a", 2_000).unwrap();
@@ -145,7 +146,7 @@ fn credentials_are_counted_and_events_kept_in_order() {
     ledger.record(event(2, "credential_sent", "kt1:aa"));
     ledger.record(event(3, "credential_exposed", "kt1:bb"));
     ledger.record(Arc::new(Event {
-        kind: "coverage_gap".into(),
+        kind: EventKind::CoverageGap.number(),
         ..Default::default()
     }));
     ledger.flush();
@@ -183,6 +184,7 @@ fn old_and_many_events_are_forgotten() {
         Retention {
             events: 10,
             days: 2,
+            ..Retention::default()
         },
     )
     .unwrap();
@@ -198,7 +200,15 @@ fn old_and_many_events_are_forgotten() {
     assert_eq!(ledger.credentials(10).unwrap()[0].reads, 51);
 
     let none = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open_with(none.path(), Retention { events: 0, days: 2 }).unwrap();
+    let ledger = Ledger::open_with(
+        none.path(),
+        Retention {
+            events: 0,
+            days: 2,
+            ..Retention::default()
+        },
+    )
+    .unwrap();
     ledger.record(event(1, "credential_read", "kt1:aa"));
     ledger.flush();
     assert_eq!(
@@ -222,7 +232,7 @@ fn a_corrupt_database_is_moved_aside() {
         .unwrap();
         let ledger = Ledger::open(dir.path()).unwrap();
         assert_eq!(ledger.begin_run("boot").unwrap().epoch, 1);
-        ledger.end_run().unwrap();
+        ledger.end_run(Duration::from_secs(5)).unwrap();
     }
     let aside = std::fs::read_dir(dir.path())
         .unwrap()
@@ -252,7 +262,7 @@ fn a_database_damaged_in_the_middle_of_a_run_is_replaced_and_the_run_goes_on() {
         let ledger = Ledger::open(dir.path()).unwrap();
         ledger.begin_run("boot").unwrap();
         (0..2000).for_each(|n| ledger.record(event(n, "credential_read", &format!("kt1:{n}"))));
-        ledger.end_run().unwrap();
+        ledger.end_run(Duration::from_secs(5)).unwrap();
     }
     // The first page says it is a database; the others are rubbish.
     let mut bytes = std::fs::read(&database).unwrap();
@@ -265,7 +275,7 @@ fn a_database_damaged_in_the_middle_of_a_run_is_replaced_and_the_run_goes_on() {
     ledger.flush();
     assert_eq!(ledger.overflowed(), 0);
     assert_eq!(ledger.events(10).unwrap().len(), 1);
-    ledger.end_run().unwrap();
+    ledger.end_run(Duration::from_secs(5)).unwrap();
 }
 
 #[test]
@@ -287,11 +297,14 @@ fn recording_never_waits_and_overflow_is_counted() {
     let ledger = Ledger::open(dir.path()).unwrap();
     ledger.begin_run("boot").unwrap();
     const EVENTS: u64 = 60_000;
-    let e = event(1, "credential_read", "kt1:aa");
+    // Each with a number of its own: the same event twice is one.
+    let events: Vec<_> = (1..=EVENTS)
+        .map(|n| event(n, "credential_read", "kt1:aa"))
+        .collect();
     let mut longest = Duration::ZERO;
-    for _ in 0..EVENTS {
+    for e in events {
         let start = Instant::now();
-        ledger.record(e.clone());
+        ledger.record(e);
         longest = longest.max(start.elapsed());
     }
     assert!(
@@ -309,4 +322,69 @@ fn recording_never_waits_and_overflow_is_counted() {
         ledger.overflowed() > 0,
         "the queue was never full: this test shows nothing"
     );
+}
+
+/// Another process that holds the database does not keep the agent from ending.
+#[test]
+fn a_locked_database_does_not_hold_up_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(dir.path()).unwrap();
+    ledger.begin_run("boot").unwrap();
+    let other = rusqlite::Connection::open(dir.path().join("keytrail.db")).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    (0..3_000).for_each(|n| ledger.record(event(n, "credential_read", "kt1:aa")));
+    let began = Instant::now();
+    let ended = ledger.end_run(Duration::from_millis(400));
+    assert!(ended.is_err());
+    assert!(
+        began.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+/// Nobody can ask for them, and they were most of the rows.
+#[test]
+fn beginnings_and_ends_of_processes_are_not_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(dir.path()).unwrap();
+    ledger.begin_run("boot").unwrap();
+    for (n, kind) in ["process_start", "credential_read", "process_exit"]
+        .into_iter()
+        .enumerate()
+    {
+        ledger.record(event(n as u64, kind, "kt1:aa"));
+    }
+    ledger.flush();
+    let kept = ledger.events(10).unwrap();
+    assert_eq!(kept.len(), 1);
+    assert_eq!(kept[0].kind, EventKind::CredentialRead.number());
+}
+
+#[test]
+fn a_state_directory_of_somebody_else_is_refused() {
+    use std::os::unix::fs::{chown, lchown, symlink};
+    if rustix::process::geteuid().as_raw() != 0 {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let refused = |name: &str| {
+        let error = Ledger::open(&path(name)).unwrap_err();
+        assert!(matches!(error, LedgerError::Foreign(..)), "{error}");
+        assert!(error.to_string().contains("--state-dir"), "{error}");
+    };
+    std::fs::create_dir(path("theirs")).unwrap();
+    chown(path("theirs"), Some(12_345), None).unwrap();
+    refused("theirs");
+    // A link that somebody else can turn, and one of ours to what is somebody else's.
+    std::fs::create_dir(path("ours")).unwrap();
+    symlink(path("ours"), path("link")).unwrap();
+    lchown(path("link"), Some(12_345), None).unwrap();
+    refused("link");
+    symlink(path("theirs"), path("ours-to-theirs")).unwrap();
+    refused("ours-to-theirs");
+    symlink(path("ours"), path("ours-to-ours")).unwrap();
+    Ledger::open(&path("ours-to-ours")).unwrap();
+    assert_eq!(mode(&path("theirs")), 0o755, "it was changed all the same");
 }

@@ -4,7 +4,7 @@ use super::count;
 use crate::{
     agent::{Agent, Setup},
     command::{act, sh},
-    events::{Ask as _, Event, now_ns, of_kind, wall_ns},
+    events::{Ask as _, Event, Signal, now_ns, of_kind, wall_ns},
     machine::{Scratch, keytrail, patience, turn, wait_for},
     plant,
     server::Sink,
@@ -270,7 +270,7 @@ pub fn ring_that_overflows() {
         let execs: u64 = gaps
             .iter()
             .map(|e| e.gap.as_ref().unwrap())
-            .filter(|gap| gap.signal.starts_with("exec"))
+            .filter(|gap| Signal::word_of(gap.signal).starts_with("exec"))
             .map(|gap| gap.count)
             .sum();
         (execs >= 200).then_some(gaps)
@@ -278,12 +278,16 @@ pub fn ring_that_overflows() {
     for event in &of_execs {
         let gap = event.gap.as_ref().unwrap();
         assert!(
-            gap.count > 0 && !gap.signal.is_empty() && !gap.remedy.is_empty(),
+            gap.count > 0 && gap.signal != 0 && !gap.remedy.is_empty(),
             "{gap:?}"
         );
         let cpu = gap
             .detail
-            .strip_prefix(&format!("{} {} records of CPU ", gap.count, gap.signal))
+            .strip_prefix(&format!(
+                "{} {} records of CPU ",
+                gap.count,
+                Signal::word_of(gap.signal)
+            ))
             .and_then(|rest| rest.split(' ').next())
             .filter(|number| number.parse::<u32>().is_ok())
             .is_some_and(|number| {

@@ -134,3 +134,39 @@ pub fn without_btf() {
     let all = doctor.stdout_text() + &doctor.stderr_text();
     assert!(all.contains("BTF") && !all.contains("panicked"), "{all}");
 }
+
+/// In a pid namespace of its own (a container): the reason is that, not the kernel, and what to do about it is said.
+pub fn in_a_pid_namespace() {
+    let scratch = Scratch::new();
+    let state = scratch.join("state");
+    let socket = format!("unix:{}", scratch.join("k.sock").display());
+    let agent = [
+        "agent",
+        "--listen",
+        &socket,
+        "--state-dir",
+        state.to_str().unwrap(),
+    ];
+    for args in [
+        &["doctor", "--address", &socket][..],
+        &["trace", "--", "true"],
+        &agent,
+    ] {
+        let done = act("unshare")
+            .args(["--pid", "--fork", "--mount-proc"])
+            .arg(keytrail())
+            .args(args)
+            .env("HOME", scratch.path())
+            .run();
+        assert_eq!(done.code(), 1, "{args:?}: {}", done.stderr_text());
+        let said = done.stderr_text();
+        assert!(
+            said.contains("pid namespace") && said.contains("hostPID"),
+            "{said}"
+        );
+        assert!(
+            !said.contains("kernel version") && !said.contains("panicked"),
+            "{said}"
+        );
+    }
+}

@@ -3,7 +3,7 @@
 use crate::{
     agent::{Agent, Setup},
     command::{Act, act, sh},
-    events::{Ask as _, Event, of_kind, parse_lines},
+    events::{Ask as _, Event, Signal, Tier, of_kind, parse_lines},
     machine::{Scratch, keytrail, patience, turn, wait_for},
     plant,
     server::Sink,
@@ -208,7 +208,7 @@ pub fn trace_shows_events() {
     assert!(events[2].contains(&format!(" id={}", planted.identifier.as_deref().unwrap())));
 
     // Nothing but events, each whole.
-    let kinds = |events: &[Event]| events.iter().map(|e| e.kind.clone()).collect::<Vec<_>>();
+    let kinds = |events: &[Event]| events.iter().map(|e| e.what()).collect::<Vec<_>>();
     let expected = [
         "credential_exposed",
         "credential_exposed",
@@ -353,7 +353,7 @@ pub fn watch_shows_the_events() {
     let printed: Vec<_> = agent
         .events()
         .into_iter()
-        .filter(|e| !e.kind.starts_with("process_") && (first..=id(&last)).contains(&id(e)))
+        .filter(|e| !e.what().starts_with("process_") && (first..=id(&last)).contains(&id(e)))
         .collect();
     let shown: Vec<_> = shown.into_iter().filter(|e| id(e) <= id(&last)).collect();
     assert_eq!(shown, printed, "watch and agent tell different stories");
@@ -409,24 +409,38 @@ pub fn doctor_names_every_signal() {
             Agent::address,
         );
         let doctor = |format: &str| {
-            act(keytrail())
+            let done = act(keytrail())
                 .arg("doctor")
                 .arg("--address")
                 .arg(&address)
                 .args(["-o", format])
                 .env("HOME", scratch.path())
-                .run()
-                .ok()
+                .run();
+            // That no agent answers is not well, whatever could be tried.
+            assert_eq!(
+                done.code(),
+                if running { 0 } else { 3 },
+                "{}",
+                done.stderr_text()
+            );
+            done
         };
         let json = doctor("json").stdout_text();
         let status: keytrail_proto::v1::GetStatusResponse =
             serde_json::from_str(&json).unwrap_or_else(|e| panic!("{e}: {json}"));
-        let named: BTreeSet<&str> = status.signals.iter().map(|s| s.signal.as_str()).collect();
+        let named: BTreeSet<&str> = status
+            .signals
+            .iter()
+            .map(|s| Signal::word_of(s.signal))
+            .collect();
         for signal in SIGNALS {
             assert!(named.contains(signal), "no {signal} in {named:?}");
         }
         // What no hook tells is said.
-        let send = status.signals.iter().find(|s| s.signal == "tcp_send");
+        let send = status
+            .signals
+            .iter()
+            .find(|s| s.signal == Signal::TcpSend.number());
         let note = &send.expect("tcp_send").note;
         assert!(
             note.contains("UDP") && note.contains("Unix sockets"),
@@ -436,10 +450,10 @@ pub fn doctor_names_every_signal() {
             assert!(
                 !signal.hook.is_empty(),
                 "{} has no hook: {json}",
-                signal.signal
+                Signal::word_of(signal.signal)
             );
             assert!(
-                matches!(signal.tier.as_str(), "base" | "fentry"),
+                matches!(Tier::word_of(signal.tier), "base" | "fentry"),
                 "{signal:?}"
             );
             for refused in &signal.refused {
@@ -461,6 +475,12 @@ pub fn doctor_names_every_signal() {
             assert!(!library.reason.is_empty(), "{library:?}");
         }
         let table = doctor("table").stdout_text();
+        let verdict = if running {
+            "All is well."
+        } else {
+            "NOT WELL: no agent answers on unix:"
+        };
+        assert!(table.starts_with(verdict), "{table}");
         for signal in SIGNALS {
             assert!(table.contains(signal), "no {signal} in:\n{table}");
         }
@@ -483,13 +503,17 @@ pub fn doctor_names_the_better_tier() {
         ("file_read", "fexit:security_file_permission"),
         ("tcp_send", "fentry:tcp_sendmsg_locked"),
     ] {
-        let signal = status.signals.iter().find(|s| s.signal == name).unwrap();
+        let signal = status
+            .signals
+            .iter()
+            .find(|s| Signal::word_of(s.signal) == name)
+            .unwrap();
         if takes || signal.refused.iter().all(|r| r.hook != hook) {
-            assert_eq!(signal.tier, "fentry", "{release}: {signal:?}");
+            assert_eq!(signal.tier, Tier::Fentry.number(), "{release}: {signal:?}");
             assert!(signal.hook.contains(hook), "{signal:?}");
             better |= name == "file_read";
         } else {
-            assert_eq!(signal.tier, "base", "{signal:?}");
+            assert_eq!(signal.tier, Tier::Base.number(), "{signal:?}");
         }
     }
     // The records come from there, too.
@@ -626,7 +650,7 @@ pub fn watch_begins_with_what_was() {
     let expected: Vec<u64> = agent
         .tree(holding)
         .iter()
-        .filter(|e| !e.kind.starts_with("process_"))
+        .filter(|e| !e.what().starts_with("process_"))
         .map(id)
         .collect();
     let ids = |process| told(process).iter().map(id).collect::<Vec<_>>();
@@ -647,4 +671,55 @@ pub fn watch_begins_with_what_was() {
         assert!(!words.contains("panicked") && words.len() > 20, "{words}");
     }
     drop(holder);
+}
+
+/// What keytrail itself looks into (an inventory, a classification, the engine of a trace) is nobody's use of a
+/// credential for another agent; and a program that is only called keytrail is somebody.
+pub fn own_doings_are_no_uses() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Setup::new(&scratch).start();
+    let (_, file) = plant::aws_credentials(agent.home());
+    std::thread::sleep(patience(1));
+    let state = scratch.join("other-state");
+    let keytrail_with = |args: &[&str]| {
+        act(keytrail())
+            .args(args)
+            .env("HOME", agent.home())
+            .env("KEYTRAIL_STATE_DIR", &state)
+            .run()
+    };
+    let home = agent.home().to_str().unwrap();
+    keytrail_with(&["inventory", "--no-processes", "--root", home]).ok();
+    keytrail_with(&["classify", file.to_str().unwrap()]).ok();
+    keytrail_with(&["trace", "--", "true"]).ok();
+    let doctor = keytrail_with(&["doctor", "--address", "unix:/nonexistent/keytrail.sock"]);
+    assert_eq!(doctor.code(), 3, "{}", doctor.stderr_text());
+    // The same by a copy of cat with that name: the name proves nothing.
+    let other = scratch.make("bin").join("keytrail");
+    fs::copy("/bin/cat", &other).unwrap();
+    let done = act(&other).arg(&file).run().ok();
+    agent.expect("the read by the one with the name", done.pid, |e| {
+        e.is("credential_read") && e.pid() == done.pid
+    });
+    let ours = keytrail();
+    let ours: Vec<Event> = agent
+        .events()
+        .into_iter()
+        .filter(|e| e.credential.is_some() && Path::new(e.executable()) == ours)
+        .filter(|e| !e.is("credential_exposed"))
+        .collect();
+    assert!(
+        ours.is_empty(),
+        "{:#?}",
+        ours.iter().map(|e| e.brief()).collect::<Vec<_>>()
+    );
+    let status = agent.client("doctor").args(["-o", "json"]).run().ok();
+    let status: keytrail_proto::v1::GetStatusResponse =
+        serde_json::from_str(&status.stdout_text()).unwrap();
+    let left_out = status.counters.unwrap_or_default().records;
+    assert!(
+        left_out.get("own_left_out").is_some_and(|n| *n > 0),
+        "{left_out:?}"
+    );
 }

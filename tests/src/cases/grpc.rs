@@ -3,7 +3,7 @@
 use crate::{
     agent::{Agent, Setup},
     command::{act, sh},
-    events::{Ask, Event, list, of_kind, parse_lines, tree},
+    events::{Ask, Event, EventKind, GapReason, Signal, list, of_kind, parse_lines, tree},
     machine::{Scratch, is_slow, keytrail, patience, turn, wait_for},
     plant,
     stream::{Item, Reader, SlowReader, on_channel, status},
@@ -106,7 +106,7 @@ pub fn filters_on_the_server() {
         ..Filter::default()
     });
     let by_kind = reader(Filter {
-        kinds: vec!["process_exit".to_owned()],
+        kinds: vec![EventKind::ProcessExit.number()],
         ..Filter::default()
     });
     let all = Reader::start(&agent.socket(), None);
@@ -120,7 +120,7 @@ pub fn filters_on_the_server() {
             e.fingerprint() == fingerprint
         }),
         ("kind", &by_kind, &|e| e.is("process_exit")),
-        ("nothing", &all, &|e| !e.kind.starts_with("process_")),
+        ("nothing", &all, &|e| !e.what().starts_with("process_")),
     ];
     for (what, reader, is) in wants {
         wait_for(&format!("an event by {what}"), patience(5), || {
@@ -162,7 +162,7 @@ pub fn events_of_before() {
     let expected: Vec<u64> = agent
         .events()
         .iter()
-        .filter(|e| !e.kind.starts_with("process_"))
+        .filter(|e| !e.what().starts_with("process_"))
         .map(Ask::sequence)
         .filter(|s| (first..=last).contains(s))
         .collect();
@@ -228,7 +228,7 @@ pub fn slow_client() {
         match item {
             Item::Event(event) => got.push(event.sequence()),
             Item::Gap(gap) => {
-                assert_eq!(gap.reason, "client_too_slow", "{gap:?}");
+                assert_eq!(gap.reason, GapReason::ClientTooSlow.number(), "{gap:?}");
                 assert!(
                     gap.count > 0 && gap.from.is_some() && gap.to.is_some(),
                     "{gap:?}"
@@ -259,7 +259,10 @@ pub fn slow_client() {
     let lost: u64 = of_kind(&all, "coverage_gap")
         .iter()
         .filter_map(|e| e.gap.as_ref())
-        .filter(|gap| gap.reason == "records_lost" && gap.signal.starts_with("exec"))
+        .filter(|gap| {
+            gap.reason == GapReason::RecordsLost.number()
+                && Signal::word_of(gap.signal).starts_with("exec")
+        })
         .map(|gap| gap.count)
         .sum();
     let expected = 10 * (execs as usize + 1);
@@ -275,7 +278,7 @@ pub fn slow_client() {
         let span = got[0]..=last;
         let there = all
             .iter()
-            .filter(|e| !e.kind.starts_with("process_") && span.contains(&e.sequence()))
+            .filter(|e| !e.what().starts_with("process_") && span.contains(&e.sequence()))
             .count() as u64;
         let came = got.iter().filter(|s| span.contains(s)).count() as u64;
         assert_eq!(came + missed, there, "{who}: what came, what was missed");
@@ -288,4 +291,49 @@ pub fn slow_client() {
         quick_missed * 4 < missed,
         "the quick client missed {quick_missed}, the slow one {missed}"
     );
+}
+
+/// The stock client of Python (PyPI's grpcio), without any option: it names the socket's path where HTTP wants a host.
+pub fn the_stock_python_client_connects() {
+    const VERSION: &str = "grpcio==1.85.3";
+    const CLIENT: &str = r#"
+import sys
+import grpc
+with grpc.insecure_channel(sys.argv[1]) as channel:
+    status = channel.unary_unary("/keytrail.v1.EventService/GetStatus")
+    print("status", len(status(b"", timeout=10)) > 0)
+    stream = channel.unary_stream("/keytrail.v1.EventService/StreamEvents")
+    print("stream", len(next(iter(stream(b"", timeout=10)))) > 0)
+    # Once more on the same connection: the header compression of both sides still agrees.
+    print("again", len(status(b"", timeout=10)) > 0)
+"#;
+    let _turn = turn();
+    let scratch = Scratch::new();
+    // Beside the other things the tests made: fetched once.
+    let packages = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tmp/grpcio");
+    if !packages.join("grpc").exists() {
+        let done = std::process::Command::new("python3")
+            .args(["-m", "pip", "install", "--quiet", "--target"])
+            .arg(&packages)
+            .arg(VERSION)
+            .output()
+            .unwrap();
+        assert!(
+            done.status.success(),
+            "pip cannot install {VERSION}: {}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+    }
+    let agent = Agent::start(&scratch);
+    let done = std::process::Command::new("python3")
+        .args(["-c", CLIENT])
+        .arg(agent.address())
+        .env("PYTHONPATH", &packages)
+        .output()
+        .unwrap();
+    let (out, err) = (
+        String::from_utf8_lossy(&done.stdout).into_owned(),
+        String::from_utf8_lossy(&done.stderr).into_owned(),
+    );
+    assert_eq!(out, "status True\nstream True\nagain True\n", "{err}");
 }

@@ -336,7 +336,7 @@ pub fn recording_replays_byte_by_byte() {
         // The agent prints what a client without filters gets: all but these two kinds.
         let shown: String = replayed
             .split_inclusive('\n')
-            .filter(|line| !parse(line).kind.starts_with("process_"))
+            .filter(|line| !parse(line).what().starts_with("process_"))
             .collect();
         same_lines(&shown, &printed, round);
         // Every event, those of the stream among them, has its number.

@@ -3,8 +3,10 @@
 
 pub mod bad_input;
 pub mod bad_places;
+pub mod busy;
 pub mod cli;
 pub mod grpc;
+pub mod history;
 pub mod inventory;
 pub mod inventory_live;
 pub mod leaks;
@@ -13,6 +15,7 @@ pub mod restart;
 pub mod sends_tcp;
 pub mod sends_tls;
 pub mod systemd;
+pub mod tls_programs;
 pub mod tls_stacks;
 
 use crate::{

@@ -40,7 +40,7 @@ fn is_the_read(reads: &[Event], shell: u32, planted: &plant::Planted, file: &Pat
 
     let source = event.source.as_ref().unwrap();
     let meta = fs::metadata(file).unwrap();
-    assert_eq!(source.r#type, "file", "{text}");
+    assert_eq!(event.source_type(), "file", "{text}");
     assert_eq!(Path::new(&source.path), file, "{text}");
     assert_eq!(source.inode, meta.ino(), "{text}");
     assert_eq!(source.device, kernel_device(meta.dev()), "{text}");

@@ -70,11 +70,7 @@ pub fn environment_posted_in_clear() {
         assert_eq!(event.grade(), "observed", "{text}");
         assert_eq!(event.channel(), "tcp", "{text}");
         assert_eq!(event.transform(), "raw", "{text}");
-        assert_eq!(
-            event.evidence.as_ref().unwrap().destination_method,
-            "socket",
-            "{text}"
-        );
+        assert_eq!(event.found_by(), "socket", "{text}");
         assert!(event.executable().ends_with("/curl"), "{text}");
         assert!(matches!(event.source_type(), "env" | "argv"), "{text}");
         assert!(event.attack.contains(&"T1041".to_owned()), "{text}");
@@ -141,7 +137,7 @@ pub fn stranger_sends_noise() {
     let about: Vec<_> = agent
         .tree(done.pid)
         .into_iter()
-        .filter(|e| e.kind.starts_with("credential_"))
+        .filter(|e| e.what().starts_with("credential_"))
         .collect();
     count(&about, 0, "events about a stranger");
 }

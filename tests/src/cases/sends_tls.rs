@@ -88,7 +88,7 @@ pub fn bearer_by_curl() {
     assert!(event.executable().ends_with("/curl"), "{text}");
     assert!(matches!(event.source_type(), "env" | "argv"), "{text}");
     let evidence = event.evidence.as_ref().unwrap();
-    assert_eq!(evidence.destination_method, "nested_send", "{text}");
+    assert_eq!(event.found_by(), "nested_send", "{text}");
     assert!(evidence.hook.contains("SSL_write"), "{text}");
     assert!(evidence.payload_bytes >= evidence.inspected_bytes, "{text}");
     assert!(evidence.inspected_bytes > 60, "{text}");
@@ -173,12 +173,7 @@ fn many_curls(number: usize) {
     let mut by: BTreeMap<String, usize> = BTreeMap::new();
     for event in &sent {
         assert_eq!(event.grade(), "observed", "{}", event.brief());
-        assert_eq!(
-            event.evidence.as_ref().unwrap().destination_method,
-            "nested_send",
-            "{}",
-            event.brief()
-        );
+        assert_eq!(event.found_by(), "nested_send", "{}", event.brief());
         goes_to(event, LOOPBACK, server.port);
         *by.entry(event.process.as_ref().unwrap().key.clone())
             .or_default() += 1;
@@ -253,7 +248,7 @@ fn posts_service_account(python: &Path) {
         assert_eq!(Path::new(event.path()), file, "{text}");
         let evidence = event.evidence.as_ref().unwrap();
         assert!(evidence.hook.contains("SSL_write_ex"), "{text}");
-        assert_eq!(evidence.destination_method, "nested_send", "{text}");
+        assert_eq!(event.found_by(), "nested_send", "{text}");
         goes_to(event, LOOPBACK, server.port);
         named(event, "localhost");
     }

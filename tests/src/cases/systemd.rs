@@ -4,7 +4,7 @@
 use crate::{
     agent::Setup,
     command::{act, sh},
-    events::{Ask as _, Event, now_ns, of_kind, wall_ns},
+    events::{Ask as _, Event, Signal, Tier, now_ns, of_kind, wall_ns},
     machine::{Scratch, patience, slowness, turn, wait_for},
     plant::{self, Planted},
     server::{Sink, TlsServer},
@@ -170,10 +170,14 @@ fn view(socket: &Path) -> BTreeSet<String> {
         let refused = s
             .refused
             .iter()
-            .map(|r| format!("{} without {}", s.signal, r.hook));
+            .map(|r| format!("{} without {}", Signal::word_of(s.signal), r.hook));
         std::iter::once(format!(
             "{} by {} ({}) test {} note {}",
-            s.signal, s.hook, s.tier, s.self_test, s.note
+            Signal::word_of(s.signal),
+            s.hook,
+            Tier::word_of(s.tier),
+            s.self_test,
+            s.note
         ))
         .chain(refused)
     });
@@ -194,7 +198,7 @@ fn gaps(events: &[Event]) -> BTreeSet<String> {
         .filter(|e| !["agent_down", "file_unreadable", "library_not_covered"].contains(&e.reason()))
         .map(|e| {
             let gap = e.gap.as_ref().unwrap();
-            format!("{} {}", gap.reason, gap.signal)
+            format!("{} {}", e.reason(), Signal::word_of(gap.signal))
         })
         .collect()
 }

@@ -22,7 +22,7 @@ fn never_silent(agent: &Agent, root: u32, port: u16) {
     for event in &sent {
         let (ip, to) = event.peer();
         // "Unknown" is honest; a wrong one is not.
-        if event.evidence.as_ref().unwrap().destination_method == "unknown" {
+        if event.found_by() == "unknown" {
             assert_eq!((ip, to), ("", 0), "{}", event.brief());
         } else {
             goes_to(event, LOOPBACK, port);
@@ -165,12 +165,7 @@ asyncio.run(main())";
     assert_eq!(sent.len(), 1, "one request is one send:\n{}", list(&sent));
     assert_eq!(sent[0].grade(), "observed", "{}", sent[0].brief());
     goes_to(&sent[0], LOOPBACK, server.port);
-    assert_eq!(
-        sent[0].evidence.as_ref().unwrap().destination_method,
-        "record_length",
-        "{}",
-        sent[0].brief()
-    );
+    assert_eq!(sent[0].found_by(), "record_length", "{}", sent[0].brief());
 }
 
 /// Two secrets to two servers at the same time, by one thread that sends its ciphertext when it likes: a destination
@@ -229,7 +224,7 @@ pub fn node_connections_are_never_swapped() {
         for event in mine {
             assert_eq!(event.grade(), "observed", "{}", event.brief());
             all += 1;
-            if event.evidence.as_ref().unwrap().destination_method == "unknown" {
+            if event.found_by() == "unknown" {
                 assert_eq!(event.peer(), ("", 0), "{}", event.brief());
             } else {
                 goes_to(event, LOOPBACK, server.port);

@@ -20,6 +20,15 @@ pub struct TlsServer {
 impl TlsServer {
     /// Starts it with files under `dir` and a certificate for `localhost`.
     pub fn start(dir: &Path) -> Self {
+        Self::speaking(dir, false)
+    }
+
+    /// The same, for clients of HTTP/2. Needs nginx.
+    pub fn http2(dir: &Path) -> Self {
+        Self::speaking(dir, true)
+    }
+
+    fn speaking(dir: &Path, http2: bool) -> Self {
         fs::create_dir_all(dir).unwrap();
         let port = free_port();
         act("openssl")
@@ -38,8 +47,11 @@ impl TlsServer {
             Some(PathBuf::from("/usr/sbin/nginx")).filter(|file| file.is_file())
         });
         let mut process = match &nginx {
-            Some(program) => start_nginx(program, dir, port),
-            None => start_openssl(dir, port),
+            Some(program) => start_nginx(program, dir, port, http2),
+            None => {
+                assert!(!http2, "no nginx: cargo xtask setup test");
+                start_openssl(dir, port)
+            }
         };
         wait_for("the TLS server", patience(20), || {
             assert!(
@@ -80,10 +92,11 @@ impl TlsServer {
     }
 }
 
-fn start_nginx(program: &Path, dir: &Path, port: u16) -> Background {
+fn start_nginx(program: &Path, dir: &Path, port: u16, http2: bool) -> Background {
     let at = dir.display();
+    let h2 = if http2 { " http2" } else { "" };
     let ipv6 = if has_ipv6() {
-        format!("listen [::1]:{port} ssl;")
+        format!("listen [::1]:{port} ssl{h2};")
     } else {
         String::new()
     };
@@ -102,7 +115,7 @@ http {{
   keepalive_timeout 30;
   client_max_body_size 64m;
   server {{
-    listen 127.0.0.1:{port} ssl;
+    listen 127.0.0.1:{port} ssl{h2};
     {ipv6}
     server_name localhost;
     ssl_certificate {at}/server.crt;

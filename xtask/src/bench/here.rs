@@ -1,6 +1,11 @@
 //! The measurement itself, as root, on the machine it runs on.
 
-use super::{Row, stats::median, subject};
+use super::{
+    Row,
+    harm::{Served, token},
+    stats::median,
+    subject,
+};
 use crate::cmd;
 use anyhow::{Context as _, Result, bail};
 use std::{
@@ -97,15 +102,55 @@ impl Drop for Work {
     }
 }
 
-/// A workload with its arguments.
-struct Load {
+/// What one run of a workload took.
+#[derive(Clone, Copy)]
+pub struct Once {
+    /// A round.
+    pub nanoseconds: f64,
+    pub rounds: u64,
+}
+
+/// A workload.
+enum Load {
+    Program(Program),
+    Served(Served),
+}
+
+impl Load {
+    fn new(row: Row, args: &Args, work: &Path) -> Result<Self> {
+        Ok(match row {
+            Row::NginxTls
+            | Row::NginxTlsLarge
+            | Row::NginxPlain
+            | Row::NginxProxy
+            | Row::Redis
+            | Row::Git => Self::Served(Served::new(row, work)?),
+            _ => Self::Program(Program::new(row, args, work)?),
+        })
+    }
+
+    fn once(&self) -> Result<Once> {
+        match self {
+            Self::Program(program) => Ok(Once {
+                nanoseconds: program.once()?,
+                rounds: program.rounds.into(),
+            }),
+            Self::Served(served) => served.once(),
+        }
+    }
+}
+
+/// A program that says how long it took, with its arguments.
+struct Program {
     program: PathBuf,
     arguments: Vec<String>,
+    /// Makes it a holder.
+    variable: Option<(&'static str, String)>,
     rounds: u32,
     processor: bool,
 }
 
-impl Load {
+impl Program {
     fn new(row: Row, args: &Args, work: &Path) -> Result<Self> {
         let rounds = (row.rounds() / args.scale.max(1)).max(1);
         let arguments = match row {
@@ -114,7 +159,7 @@ impl Load {
                 fs::write(&file, [b'x'; 4096])?;
                 vec![file.display().to_string()]
             }
-            Row::Tls => {
+            Row::Tls | Row::Holder => {
                 let (certificate, key) = (work.join("cert.pem"), work.join("key.pem"));
                 cmd::output(
                     cmd::clean("openssl")
@@ -128,11 +173,19 @@ impl Load {
                 )?;
                 vec![certificate.display().to_string(), key.display().to_string()]
             }
-            Row::Compile => vec![work.join("build").display().to_string()],
-            Row::Exec | Row::Rest | Row::Inventory | Row::Large | Row::Classify => Vec::new(),
+            Row::Compile | Row::CompileHolder => {
+                vec![work.join("build").display().to_string()]
+            }
+            _ => Vec::new(),
+        };
+        let (name, holds) = match row {
+            Row::Holder => ("tls", true),
+            Row::CompileHolder => ("compile", true),
+            row => (row.name(), false),
         };
         Ok(Self {
-            program: args.programs.join(format!("bench_{}", row.name())),
+            program: args.programs.join(format!("bench_{name}")),
+            variable: holds.then(token),
             arguments,
             rounds,
             processor: args.processor,
@@ -141,13 +194,14 @@ impl Load {
 
     /// Nanoseconds per round: the load says those on the wall and those of processors.
     fn once(&self) -> Result<f64> {
-        // An environment without anything that could look like a credential.
+        // An environment without anything else that could look like a credential.
         let text = cmd::output(
             std::process::Command::new(&self.program)
                 .args(&self.arguments)
                 .arg(self.rounds.to_string())
                 .env_clear()
-                .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+                .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+                .envs(self.variable.clone()),
         )?;
         text.split_whitespace()
             .nth(usize::from(self.processor))
@@ -162,14 +216,17 @@ fn pairs(load: &Load, subject: &subject::Subject, work: &Path, pairs: u32) -> Re
     let (mut without, mut with, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     let mut delivered: Option<u64> = None;
     let mut own = Vec::new();
+    let mut rounds = 0;
     let mut measured = || -> Result<f64> {
         let mut running = subject.start(work)?;
         let before = running.pid().map(processor_time).transpose()?;
-        let time = load.once()?;
+        let once = load.once()?;
+        let time = once.nanoseconds;
+        rounds += once.rounds;
         running.check()?;
         if let (Some(pid), Some(before)) = (running.pid(), before) {
             let spent = processor_time(pid)?.saturating_sub(before);
-            own.push(spent as f64 / f64::from(load.rounds));
+            own.push(spent as f64 / once.rounds as f64);
         }
         if let Some(count) = running.stop()? {
             delivered = Some(delivered.unwrap_or(0) + count);
@@ -178,11 +235,11 @@ fn pairs(load: &Load, subject: &subject::Subject, work: &Path, pairs: u32) -> Re
     };
     for number in 0..pairs {
         let (off, on) = if number % 2 == 0 {
-            let off = load.once()?;
+            let off = load.once()?.nanoseconds;
             (off, measured()?)
         } else {
             let on = measured()?;
-            (load.once()?, on)
+            (load.once()?.nanoseconds, on)
         };
         without.push(off);
         with.push(on);
@@ -199,7 +256,7 @@ fn pairs(load: &Load, subject: &subject::Subject, work: &Path, pairs: u32) -> Re
         list.join(","),
         median(&own).map_or_else(|| "-".to_owned(), |time| format!("{time:.1}")),
         delivered.map_or_else(|| "-".to_owned(), |count| count.to_string()),
-        u64::from(load.rounds) * u64::from(pairs),
+        rounds,
     ))
 }
 

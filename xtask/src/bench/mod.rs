@@ -3,7 +3,9 @@
 //! The measuring part is this very program, started again as root here or in a booted kernel
 //! (`bench-here`), so that both places measure in the same way.
 
+mod busy;
 mod classify;
+mod harm;
 mod here;
 mod inventory;
 mod report;
@@ -35,6 +37,15 @@ pub struct Args {
     /// List what is missing rather than install it
     #[arg(long)]
     no_install: bool,
+    /// Instead: a mixed load for so long (15m, 40s); the agent's memory stays within its bound and does not grow
+    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with_all = ["vm", "rows"])]
+    soak: Option<Duration>,
+    /// Instead: sends whose number is known, at several rates; what was received, lost and neither
+    #[arg(long, conflicts_with_all = ["vm", "rows"])]
+    loss: bool,
+    /// Instead: from a send to its event at a client, with the agent at rest
+    #[arg(long, conflicts_with_all = ["vm", "rows"])]
+    latency: bool,
     /// Only these rows; then docs/BENCHMARKS.md stays as it is
     #[arg(value_enum)]
     rows: Vec<Row>,
@@ -43,6 +54,22 @@ pub struct Args {
 /// What is measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum Row {
+    /// nginx, which holds its key, under wrk: 1 KiB over TLS; here only
+    NginxTls,
+    /// The same, 100 KiB
+    NginxTlsLarge,
+    /// The same process, 1 KiB in clear
+    NginxPlain,
+    /// nginx as a proxy that sends a secret on with every request; here only
+    NginxProxy,
+    /// SSL_write of 1 KiB over loopback by a holder
+    Holder,
+    /// redis-benchmark with a password in its environment; here only
+    Redis,
+    /// git clone of this repository by a holder; here only
+    Git,
+    /// The build of `compile` by a holder; here only
+    CompileHolder,
     /// open+read+close of a file that nobody watches
     File,
     /// fork+exec+wait of /bin/true
@@ -62,7 +89,15 @@ pub enum Row {
 }
 
 impl Row {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 16] = [
+        Self::NginxTls,
+        Self::NginxTlsLarge,
+        Self::NginxPlain,
+        Self::NginxProxy,
+        Self::Holder,
+        Self::Redis,
+        Self::Git,
+        Self::CompileHolder,
         Self::File,
         Self::Exec,
         Self::Tls,
@@ -75,6 +110,14 @@ impl Row {
 
     fn name(self) -> &'static str {
         match self {
+            Self::NginxTls => "nginx-tls",
+            Self::NginxTlsLarge => "nginx-tls-large",
+            Self::NginxPlain => "nginx-plain",
+            Self::NginxProxy => "nginx-proxy",
+            Self::Holder => "holder",
+            Self::Redis => "redis",
+            Self::Git => "git",
+            Self::CompileHolder => "compile-holder",
             Self::File => "file",
             Self::Exec => "exec",
             Self::Tls => "tls",
@@ -95,7 +138,17 @@ impl Row {
     fn in_guests(self) -> bool {
         !matches!(
             self,
-            Self::Compile | Self::Inventory | Self::Large | Self::Classify
+            Self::NginxTls
+                | Self::NginxTlsLarge
+                | Self::NginxPlain
+                | Self::NginxProxy
+                | Self::Redis
+                | Self::Git
+                | Self::CompileHolder
+                | Self::Compile
+                | Self::Inventory
+                | Self::Large
+                | Self::Classify
         )
     }
 
@@ -104,8 +157,15 @@ impl Row {
         match self {
             Self::File => 200_000,
             Self::Exec => 2_000,
-            Self::Tls => 50_000,
-            Self::Compile => 100,
+            Self::Tls | Self::Holder => 50_000,
+            Self::Compile | Self::CompileHolder => 100,
+            // They say themselves how many they made.
+            Self::NginxTls
+            | Self::NginxTlsLarge
+            | Self::NginxPlain
+            | Self::NginxProxy
+            | Self::Redis
+            | Self::Git => 1,
             Self::Rest => 1,
             // Files of the tree: one in 20 with a credential makes 10,000.
             Self::Inventory => 200_000,
@@ -115,6 +175,10 @@ impl Row {
         }
     }
 }
+
+/// Seconds at each rate, and sends that are timed.
+const LOSS_SECONDS: u64 = 5;
+const LATENCY_ROUNDS: u64 = 200;
 
 /// Emulation is that many times slower, so that rounds are divided by it.
 const VM_SCALE: u32 = 10;
@@ -138,6 +202,9 @@ pub fn run(args: &Args) -> Result<()> {
         "--bins",
     ]))?;
 
+    if args.soak.is_some() || args.loss || args.latency {
+        return on_a_busy_host(args, &agent);
+    }
     let mut rows = args.rows.clone();
     if rows.is_empty() {
         rows = Row::ALL.to_vec();
@@ -157,6 +224,34 @@ pub fn run(args: &Args) -> Result<()> {
         cmd::step("only some rows were measured: docs/BENCHMARKS.md stays as it is");
     }
     Ok(())
+}
+
+/// What holds under load, rather than what it costs others.
+fn on_a_busy_host(args: &Args, agent: &Path) -> Result<()> {
+    if !cmd::is_root() {
+        bail!("these need root: sudo -E cargo xtask bench ...");
+    }
+    if args.loss {
+        busy::loss(agent, LOSS_SECONDS)?;
+    }
+    if args.latency {
+        busy::latency(agent, LATENCY_ROUNDS)?;
+    }
+    args.soak.map_or(Ok(()), |time| busy::soak(agent, time))
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.len().saturating_sub(1));
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "a number and s, m or h: 15m".to_owned())?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err("a number and s, m or h: 15m".to_owned()),
+    };
+    Ok(Duration::from_secs(number * seconds))
 }
 
 /// The programs that make the load.

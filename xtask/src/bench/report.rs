@@ -151,6 +151,14 @@ fn sentence(line: &Line) -> Option<String> {
 
 fn what(row: Row) -> &'static str {
     match row {
+        Row::NginxTls => "nginx, holds its key: 1 KiB over TLS (aim: 1.25)",
+        Row::NginxTlsLarge => "nginx, holds its key: 100 KiB over TLS (aim: 1.13)",
+        Row::NginxPlain => "nginx, holds a key: 1 KiB in clear (aim: 1.07)",
+        Row::NginxProxy => "nginx as a proxy that sends a secret with every request (aim: 1.33)",
+        Row::Holder => "SSL_write of 1 KiB by a holder (aim: 1.5)",
+        Row::Redis => "redis-benchmark by a holder, SET (aim: 1.05)",
+        Row::Git => "git clone by a holder (aim: 1.05)",
+        Row::CompileHolder => "a build of 100 C files by a holder, a file (aim: 1.05)",
         Row::File => "open+read+close, unwatched file",
         Row::Exec => "fork+exec+wait of /bin/true",
         Row::Tls => "SSL_write of 1 KiB, no credentials",
@@ -222,7 +230,8 @@ const FILE: &str = "docs/BENCHMARKS.md";
 
 const HEAD: &str = "# Benchmarks
 
-What keytrail costs a workload that has no credentials, beside what peers cost the same workload.
+What keytrail costs a workload, beside what peers cost the same workload. Who holds a credential comes first: every
+server does.
 Written by `cargo xtask bench` (this machine) and `cargo xtask bench --vm` (a booted kernel); not edited by hand.
 
 Each ratio is the time with the subject over the time without it, of two runs right after each other; the order

@@ -79,8 +79,28 @@ pub fn of(row: Row, agent: &Path, work: &Path, slow: u32, auditd: bool) -> Vec<S
                 6,
             ));
         }
+        // The least that anything at these places costs: programs that do nothing.
+        Row::NginxTls | Row::NginxTlsLarge | Row::NginxPlain | Row::Holder => {
+            let program = format!(
+                "uprobe:{}:SSL_write {{ 1 }} rawtracepoint:tcp_sendmsg_locked {{ 1 }}",
+                libssl().display()
+            );
+            subjects.push(peer(
+                "empty programs at the same places (bpftrace)",
+                &["bpftrace", "-e", &program],
+                Delivered::Nothing,
+                6,
+            ));
+        }
         // No peer looks at as much: what counts is the control.
-        Row::Compile | Row::Inventory | Row::Large | Row::Classify => {}
+        Row::NginxProxy
+        | Row::Redis
+        | Row::Git
+        | Row::CompileHolder
+        | Row::Compile
+        | Row::Inventory
+        | Row::Large
+        | Row::Classify => {}
         Row::Rest => subjects.retain(|subject| subject.name == "keytrail"),
     }
     if auditd && row == Row::File {
@@ -111,7 +131,7 @@ fn control() -> Subject {
     }
 }
 
-fn keytrail(agent: &Path, work: &Path) -> Subject {
+pub fn keytrail(agent: &Path, work: &Path) -> Subject {
     let socket = work.join("keytrail.sock");
     let words = [
         agent.display().to_string(),

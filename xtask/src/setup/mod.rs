@@ -2,6 +2,7 @@
 
 pub mod apt;
 pub mod linker;
+pub mod programs;
 pub mod toolchain;
 
 use crate::cmd;
@@ -99,6 +100,7 @@ const TEST: &[Package] = &[
     package("nginx-light", "receives them over TLS"),
     package("openssl", "certificates, and a second TLS server"),
     package("python3", "a client that uses SSL_write_ex"),
+    package("python3-pip", "fetches the stock gRPC client of Python"),
     package("git", "a client with credential helpers"),
     package(
         "gdb",
@@ -107,6 +109,14 @@ const TEST: &[Package] = &[
     package("procps", "ps and kill for the tests"),
     package("nodejs", "a client with OpenSSL inside, which sends later"),
     package("hey", "a client of Go, with TLS of its own"),
+    package("gh", "Go 1.19 with HTTP/2"),
+    package("rclone", "Go 1.19, linked with C"),
+    package("restic", "Go 1.19, linked with C"),
+    package(
+        "python3-venv",
+        "installs programs from PyPI for one checkout",
+    ),
+    package("libnss3-tools", "a client with NSS"),
     package("rpm", "a package database as other distributions have it"),
 ];
 
@@ -125,6 +135,11 @@ const BENCH: &[Package] = &[
     package("bpftrace", "uprobe on SSL_write as a peer"),
     package("libssl3", "the library that the TLS benchmark drives"),
     package("openssl", "the certificate of that benchmark's server"),
+    package("nginx-light", "a server that holds its key"),
+    package("wrk", "puts it under load"),
+    package("redis-server", "a server with a password"),
+    package("redis-tools", "redis-benchmark"),
+    package("git", "the clone that is measured"),
 ];
 
 /// `cargo xtask setup`
@@ -176,6 +191,9 @@ pub fn ensure(groups: &[Group], no_install: bool) -> Result<()> {
     if building && Route::find().is_none() {
         bail!("{}", toolchain::ADVICE);
     }
+    if groups.contains(&Group::Test) {
+        programs::ensure(no_install)?;
+    }
     Ok(())
 }
 
@@ -207,6 +225,7 @@ fn without_apt(wanted: &[Package], building: bool) -> Result<()> {
         "binutils" => Some("strip"),
         "procps" => Some("ps"),
         "nodejs" => Some("node"),
+        "python3-pip" => Some("pip3"),
         name @ ("gcc" | "curl" | "wget" | "openssl" | "python3" | "git" | "gdb" | "bpftrace"
         | "hey") => Some(name),
         _ => None,

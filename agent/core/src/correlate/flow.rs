@@ -1,6 +1,6 @@
 //! Connections of holders: what left by them, and whether a stronger claim than lineage was made about it.
 
-use keytrail_model::{Ends, HostName, Payload, Pid, Stamp};
+use keytrail_model::{Direction, Ends, HostName, Payload, Pid, SendSeen, Stamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a connection may turn out to carry the secret itself before it is reported as lineage only.
@@ -11,25 +11,36 @@ const IDLE_NS: u64 = 300_000_000_000;
 const MAX_FLOWS: usize = 32_768;
 /// Names kept per connection.
 const MAX_HOSTS: usize = 8;
+/// Moments of one connection that are told apart by what its process held.
+const MAX_MARKS: usize = 16;
+/// Ports of processes, and peers they asked for, that are remembered.
+const MAX_ASKED: usize = 16_384;
 
 /// One connection of one process.
 #[derive(Debug)]
 pub struct Flow {
     pub ends: Ends,
     pub hosts: Vec<HostName>,
-    /// Who sent first.
-    pub at: Stamp,
     pub sent_bytes: u64,
     /// Of what was sent in clear or given to a TLS library: what was looked into.
     pub inspected: u64,
     /// A part of that was not captured.
     pub cut: bool,
-    /// When lineage is decided; `None` when nothing was sent yet or it is decided.
+    /// Who asked for it, where that is known.
+    pub direction: Option<Direction>,
+    /// The first send after each change of what the process holds, since lineage was last decided.
+    marks: Vec<Mark>,
+    /// The version of the holdings at the last send.
+    version: u64,
+    /// The last send that counts for lineage.
+    pub sent_ns: u64,
+    /// When lineage is decided; `None` when nothing was sent since it was, and nothing was met.
     due_ns: Option<u64>,
     decided: bool,
     last_ns: u64,
-    /// Fingerprints already reported as observed or identified on this connection.
+    /// Fingerprints already reported on this connection: as observed or identified, and as lineage.
     pub claimed: BTreeSet<String>,
+    pub told: BTreeSet<String>,
     /// It was seen from its beginning, by a process that held something already: all that was sent on it was told.
     pub begun: bool,
     /// A TLS handshake was sent.
@@ -39,6 +50,15 @@ pub struct Flow {
     /// At least one TLS write on this connection was seen in clear.
     pub hooked: bool,
     pub hook: String,
+}
+
+/// What had been sent when something else was held than before.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    /// The first send from then on.
+    pub at: Stamp,
+    pub sent_bytes: u64,
+    pub inspected: u64,
 }
 
 impl Flow {
@@ -55,6 +75,20 @@ impl Flow {
             }
         }
     }
+
+    /// Where what was sent begins that somebody sent who held something since `from_ns`; `None` when nothing was sent
+    /// since then.
+    pub fn since(&self, from_ns: u64) -> Option<Mark> {
+        if self.sent_ns < from_ns {
+            return None;
+        }
+        let after = self.marks.iter().find(|m| m.at.boot_ns >= from_ns);
+        after.cloned().or_else(|| {
+            let mut mark = self.marks.last()?.clone();
+            mark.at.boot_ns = self.sent_ns;
+            Some(mark)
+        })
+    }
 }
 
 /// Process, socket, and when the connection was first seen: the kernel uses the addresses of sockets again.
@@ -64,6 +98,11 @@ pub type Key = (Pid, u64, u64);
 #[derive(Debug, Default)]
 pub struct Flows {
     map: BTreeMap<Key, Flow>,
+    /// Peers (address and port) that processes asked for a connection.
+    asked: BTreeSet<(Pid, String, u16)>,
+    /// The peer that was first seen at a local port, and whether there was another: then the port is one that is
+    /// listened on.
+    ports: BTreeMap<(Pid, u16), (String, u16, bool)>,
     /// Connections that were forgotten before lineage was decided, because there were too many.
     pub dropped: u64,
 }
@@ -93,14 +132,18 @@ impl Flows {
         let flow = self.map.entry(key).or_insert_with(|| Flow {
             ends: ends.clone(),
             hosts: Vec::new(),
-            at: at.clone(),
             sent_bytes: 0,
             inspected: 0,
             cut: false,
+            direction: None,
+            marks: Vec::new(),
+            version: 0,
+            sent_ns: 0,
             due_ns: None,
             decided: false,
             last_ns: at.boot_ns,
             claimed: BTreeSet::new(),
+            told: BTreeSet::new(),
             begun: false,
             handshake: false,
             tls: false,
@@ -112,6 +155,52 @@ impl Flows {
         }
         flow.last_ns = at.boot_ns;
         flow
+    }
+
+    /// A process asked for a connection.
+    pub fn asked(&mut self, at: &Stamp, ends: &Ends) -> &mut Flow {
+        if self.asked.len() >= MAX_ASKED {
+            self.asked.pop_first();
+        }
+        self.asked
+            .insert((at.pid, ends.peer_ip.clone(), ends.peer_port));
+        let flow = self.entry(at, ends);
+        flow.direction = Some(Direction::Outgoing);
+        flow
+    }
+
+    /// Notes who asked for the connection of a send, as far as it tells.
+    pub fn direct(&mut self, send: &SendSeen) {
+        let (pid, ends) = (send.at.pid, &send.ends);
+        let asked = self
+            .asked
+            .contains(&(pid, ends.peer_ip.clone(), ends.peer_port));
+        let known = send
+            .direction
+            .or(asked.then_some(Direction::Outgoing))
+            .or(send.hello);
+        if known.is_none() && ends.local_port != 0 {
+            if self.ports.len() >= MAX_ASKED {
+                self.ports.pop_first();
+            }
+            let first = self
+                .ports
+                .entry((pid, ends.local_port))
+                .or_insert_with(|| (ends.peer_ip.clone(), ends.peer_port, false));
+            first.2 |= (&first.0, first.1) != (&ends.peer_ip, ends.peer_port);
+        }
+        let flow = self.entry(&send.at, ends);
+        if send.direction.is_some() || flow.direction.is_none() {
+            flow.direction = known.or(flow.direction);
+        }
+    }
+
+    /// Who asked for a connection, if that is known by now.
+    pub fn direction(&self, pid: Pid, flow: &Flow) -> Option<Direction> {
+        flow.direction.or_else(|| {
+            let (_, _, several) = self.ports.get(&(pid, flow.ends.local_port))?;
+            several.then_some(Direction::Accepted)
+        })
     }
 
     pub fn get(&self, key: Key) -> Option<&Flow> {
@@ -131,12 +220,26 @@ impl Flows {
         self.map.range((pid, sock, 0)..=(pid, sock, u64::MAX))
     }
 
-    /// Notes that bytes left: from now on lineage is due.
-    pub fn sent(&mut self, at: &Stamp, ends: &Ends, bytes: u64) -> &mut Flow {
+    /// Notes that bytes left while the process's holdings had this version: lineage is due when that is news.
+    pub fn sent(&mut self, at: &Stamp, ends: &Ends, bytes: u64, version: u64) -> &mut Flow {
         let flow = self.entry(at, ends);
+        let news = !flow.decided || flow.version != version;
+        if news
+            && (flow.marks.is_empty() || flow.version != version)
+            && flow.marks.len() < MAX_MARKS
+        {
+            flow.marks.push(Mark {
+                at: at.clone(),
+                sent_bytes: flow.sent_bytes,
+                inspected: flow.inspected,
+            });
+        }
+        flow.version = version;
         flow.sent_bytes += bytes;
-        if flow.due_ns.is_none() && !flow.decided {
-            flow.due_ns = Some(at.boot_ns + LINEAGE_DELAY_NS);
+        if news {
+            flow.sent_ns = flow.sent_ns.max(at.boot_ns);
+            flow.decided = false;
+            flow.due_ns = flow.due_ns.or(Some(at.boot_ns + LINEAGE_DELAY_NS));
         }
         flow
     }
@@ -155,21 +258,33 @@ impl Flows {
         tls.next().is_none().then_some(first)
     }
 
-    /// Takes the keys of the flows whose lineage is to be decided now (all of a process when `only` is set).
-    pub fn due(&mut self, boot_ns: u64, only: Option<Pid>) -> Vec<Key> {
-        let mut out = Vec::new();
-        for (key, flow) in &mut self.map {
-            let ripe = match only {
-                Some(pid) => key.0 == pid && flow.due_ns.is_some(),
-                None => flow.due_ns.is_some_and(|due| due <= boot_ns),
-            };
-            if ripe {
-                flow.due_ns = None;
-                flow.decided = true;
-                out.push(*key);
-            }
+    /// The keys of the flows whose lineage is to be decided now (all of a process when `only` is set).
+    pub fn due(&self, boot_ns: u64, only: Option<Pid>) -> Vec<Key> {
+        let keys = |(key, _): (&Key, &Flow)| *key;
+        match only {
+            Some(pid) => self
+                .map
+                .range((pid, 0, 0)..=(pid, u64::MAX, u64::MAX))
+                .filter(|(_, flow)| flow.due_ns.is_some())
+                .map(keys)
+                .collect(),
+            None => self
+                .map
+                .iter()
+                .filter(|(_, flow)| flow.due_ns.is_some_and(|due| due <= boot_ns))
+                .map(keys)
+                .collect(),
         }
-        out
+    }
+
+    /// Lineage of a flow is decided: it is again when its process sends after it met something else.
+    pub fn decided(&mut self, key: Key, told: impl IntoIterator<Item = String>) {
+        if let Some(flow) = self.map.get_mut(&key) {
+            flow.due_ns = None;
+            flow.decided = true;
+            flow.marks.clear();
+            flow.told.extend(told);
+        }
     }
 
     pub fn forget(&mut self, pid: Pid) {
@@ -180,6 +295,23 @@ impl Flows {
             .collect();
         for key in keys {
             self.map.remove(&key);
+        }
+        let asked: Vec<_> = self
+            .asked
+            .range((pid, String::new(), 0)..)
+            .take_while(|a| a.0 == pid)
+            .cloned()
+            .collect();
+        for peer in asked {
+            self.asked.remove(&peer);
+        }
+        let ports: Vec<_> = self
+            .ports
+            .range((pid, 0)..=(pid, u16::MAX))
+            .map(|(key, _)| *key)
+            .collect();
+        for port in ports {
+            self.ports.remove(&port);
         }
     }
 

@@ -10,4 +10,3 @@ mod tls;
 mod tests;
 
 pub use self::core::Core;
-pub use self::event::timestamp;

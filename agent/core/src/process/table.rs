@@ -1,9 +1,10 @@
 //! The process table: one entry a program run, kept for a while after exit so that late records find it.
 
-use keytrail_model::Workload;
-use keytrail_model::{CredentialRef, ExeFacts, FileFacts, Pid, Stamp, TICK_NS};
-use keytrail_proto::v1;
-use std::collections::{HashMap, HashSet};
+use keytrail_model::event::{Ancestor, Process};
+use keytrail_model::{
+    CredentialRef, ExeFacts, FileFacts, LineageBasis, Pid, Stamp, TICK_NS, Workload,
+};
+use std::collections::HashMap;
 
 /// Ancestors named in an event.
 const MAX_ANCESTORS: usize = 16;
@@ -18,6 +19,8 @@ pub enum HoldingPlace {
     File(Box<FileFacts>),
     Env(String),
     Argv(u32),
+    /// Another process, by its key.
+    Process(String),
 }
 
 /// One credential in the hands of one process.
@@ -29,6 +32,31 @@ pub struct Holding {
     pub inherited_from: Option<String>,
     /// When the first holder of the chain met it, nanoseconds since boot.
     pub since_ns: u64,
+    /// The earliest that can have been: before `since_ns` where it was told without its time.
+    pub from_ns: u64,
+    /// Since when the process has it of its own, or as a copy of one that had; `None`: an exec lies between.
+    pub own_ns: Option<u64>,
+    /// Who met it first of the chain.
+    pub origin: Pid,
+}
+
+impl Holding {
+    /// What ties its holder to it at this time.
+    #[must_use]
+    pub fn basis(&self, boot_ns: u64) -> LineageBasis {
+        if self.own_ns.is_some_and(|own| own <= boot_ns) {
+            LineageBasis::Own
+        } else {
+            LineageBasis::Inherited
+        }
+    }
+}
+
+/// Counts of what is told together, when a process ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Untold {
+    pub exposures: u64,
+    pub sends: u64,
 }
 
 /// One process, in the program it runs now.
@@ -51,6 +79,10 @@ pub struct Proc {
     pub loginuid: u32,
     pub session: u32,
     pub holdings: Vec<Holding>,
+    /// Another number whenever something came to the holdings.
+    pub version: u64,
+    /// What was not told one by one of it and its descendants.
+    pub untold: Untold,
     pub exited_ns: Option<u64>,
     /// Neither exec nor /proc told about it: only what its records say is known.
     pub sketchy: bool,
@@ -66,8 +98,14 @@ pub struct ProcessTable {
     live: HashMap<u32, Pid>,
     /// Exited processes in order of exit.
     exited: std::collections::VecDeque<(u64, Pid)>,
+    /// The last of a pid that has exited.
+    gone: HashMap<u32, Pid>,
+    /// How many known processes have this one as their parent.
+    children: HashMap<Pid, u32>,
     /// Processes that found no room.
     refused: u64,
+    /// The last version of anybody's holdings.
+    versions: u64,
 }
 
 impl ProcessTable {
@@ -103,14 +141,14 @@ impl ProcessTable {
     /// Who has, or had last, this pid.
     #[must_use]
     pub fn latest(&self, tgid: u32) -> Option<Pid> {
-        let gone = || {
-            self.exited
-                .iter()
-                .rev()
-                .map(|(_, pid)| *pid)
-                .find(|pid| pid.tgid == tgid)
-        };
-        self.live.get(&tgid).copied().or_else(gone)
+        let known = self.live.get(&tgid).or_else(|| self.gone.get(&tgid));
+        known.copied()
+    }
+
+    /// Whether a process with this pid runs, as far as is known.
+    #[must_use]
+    pub fn is_live(&self, tgid: u32) -> bool {
+        self.live.contains_key(&tgid)
     }
 
     pub fn get_mut(&mut self, pid: Pid) -> Option<&mut Proc> {
@@ -120,6 +158,58 @@ impl ProcessTable {
     /// Live processes, in no order.
     pub fn live(&self) -> impl Iterator<Item = &Proc> {
         self.live.values().filter_map(|pid| self.procs.get(pid))
+    }
+
+    /// Notes what a process holds from now on.
+    pub fn set_holdings(&mut self, pid: Pid, holdings: Vec<Holding>) {
+        self.versions += 1;
+        if let Some(proc) = self.procs.get_mut(&pid) {
+            proc.holdings = holdings;
+            proc.version = self.versions;
+        }
+    }
+
+    /// Adds a holding to a known process.
+    pub fn add_holding(&mut self, pid: Pid, holding: Holding) {
+        self.versions += 1;
+        if let Some(proc) = self.procs.get_mut(&pid) {
+            proc.holdings.push(holding);
+            proc.version = self.versions;
+        }
+    }
+
+    /// The version of what a process holds; 0 when it holds nothing.
+    #[must_use]
+    pub fn version(&self, pid: Pid) -> u64 {
+        self.procs
+            .get(&pid)
+            .filter(|p| !p.holdings.is_empty())
+            .map_or(0, |p| p.version)
+    }
+
+    /// Takes a credential from everybody who is thought to hold it.
+    pub fn withdraw(&mut self, fingerprint: &str) {
+        for proc in self.procs.values_mut() {
+            proc.holdings
+                .retain(|h| h.credential.fingerprint != fingerprint);
+        }
+    }
+
+    /// Counts what is not told one by one at the process that it came from, or its nearest living ancestor.
+    pub fn count_untold(&mut self, pid: Pid, count: impl FnOnce(&mut Untold)) {
+        let mut next = Some(pid);
+        for _ in 0..MAX_ANCESTORS {
+            let Some(proc) = next.and_then(|pid| self.procs.get(&pid)) else {
+                return;
+            };
+            if proc.exited_ns.is_none() {
+                break;
+            }
+            next = proc.parent.filter(|parent| Some(*parent) != next);
+        }
+        if let Some(proc) = next.and_then(|pid| self.procs.get_mut(&pid)) {
+            count(&mut proc.untold);
+        }
     }
 
     /// How many found no room since the last call.
@@ -152,9 +242,7 @@ impl ProcessTable {
     pub fn insert(&mut self, pid: Pid, proc: Proc) {
         if self.procs.len() >= MAX_PROCESSES && !self.procs.contains_key(&pid) {
             match self.exited.pop_front() {
-                Some((_, old)) => {
-                    self.procs.remove(&old);
-                }
+                Some((_, old)) => self.remove(old),
                 None => {
                     self.refused += 1;
                     return;
@@ -164,9 +252,34 @@ impl ProcessTable {
         if let Some(old) = self.live.insert(pid.tgid, pid)
             && old != pid
         {
-            self.procs.remove(&old);
+            self.remove(old);
         }
-        self.procs.insert(pid, proc);
+        if let Some(parent) = proc.parent {
+            *self.children.entry(parent).or_default() += 1;
+        }
+        if let Some(before) = self.procs.insert(pid, proc) {
+            self.leave(before.parent);
+        }
+    }
+
+    fn remove(&mut self, pid: Pid) {
+        if let Some(proc) = self.procs.remove(&pid) {
+            self.leave(proc.parent);
+        }
+        if self.gone.get(&pid.tgid) == Some(&pid) {
+            self.gone.remove(&pid.tgid);
+        }
+    }
+
+    fn leave(&mut self, parent: Option<Pid>) {
+        if let Some(parent) = parent
+            && let Some(children) = self.children.get_mut(&parent)
+        {
+            *children -= 1;
+            if *children == 0 {
+                self.children.remove(&parent);
+            }
+        }
     }
 
     /// A fork: the child is the parent with another pid, and everything the parent holds.
@@ -183,6 +296,7 @@ impl ProcessTable {
         proc.ns_tgid = child_ns_tgid;
         proc.exited_ns = None;
         proc.exec = 0;
+        proc.untold = Untold::default();
         let parent_key = self.key(parent_pid);
         for holding in &mut proc.holdings {
             holding.inherited_from = Some(parent_key.clone());
@@ -197,6 +311,7 @@ impl ProcessTable {
         {
             proc.exited_ns = Some(boot_ns);
             self.exited.push_back((boot_ns, pid));
+            self.gone.insert(pid.tgid, pid);
             if self.live.get(&pid.tgid) == Some(&pid) {
                 self.live.remove(&pid.tgid);
             }
@@ -206,10 +321,6 @@ impl ProcessTable {
     /// Forgets processes that exited long enough ago and are nobody's parent any more.
     pub fn expire(&mut self, boot_ns: u64) {
         let ripe = |at: u64| at.saturating_add(KEEP_EXITED_NS) <= boot_ns;
-        if !self.exited.front().is_some_and(|(at, _)| ripe(*at)) {
-            return;
-        }
-        let parents: HashSet<Pid> = self.procs.values().filter_map(|p| p.parent).collect();
         for _ in 0..self.exited.len() {
             let Some(&(at, pid)) = self.exited.front() else {
                 break;
@@ -218,11 +329,11 @@ impl ProcessTable {
                 break;
             }
             self.exited.pop_front();
-            if parents.contains(&pid) {
+            if self.children.contains_key(&pid) {
                 // Still an ancestor that events name: look again later.
                 self.exited.push_back((boot_ns, pid));
             } else if self.procs.get(&pid).is_some_and(|p| p.exited_ns.is_some()) {
-                self.procs.remove(&pid);
+                self.remove(pid);
             }
         }
     }
@@ -241,23 +352,19 @@ impl ProcessTable {
 
     /// The process as events show it.
     #[must_use]
-    pub fn describe(&self, pid: Pid) -> v1::Process {
+    pub fn describe(&self, pid: Pid) -> Process {
         let Some(p) = self.procs.get(&pid) else {
-            return v1::Process {
+            return Process {
                 key: self.key(pid),
                 pid: pid.tgid,
-                ..v1::Process::default()
+                ..Process::default()
             };
         };
-        v1::Process {
+        Process {
             key: self.key(pid),
             pid: pid.tgid,
             namespace_pid: if p.ns_tgid == 0 { pid.tgid } else { p.ns_tgid },
-            executable: Some(v1::Executable {
-                path: p.exe.path.clone(),
-                device: p.exe.device,
-                inode: p.exe.inode,
-            }),
+            executable: Some(p.exe.clone()),
             comm: p.comm.clone(),
             argv: p.argv.clone(),
             cwd: p.cwd.clone(),
@@ -271,19 +378,19 @@ impl ProcessTable {
             unit: p.workload.unit.clone(),
             pod: p.workload.pod.clone(),
             ancestors: self.ancestors(p.parent),
-            start_time: Some(super::timestamp(self.boot_wall_ns + pid.start * TICK_NS)),
+            start_time_ns: Some(self.boot_wall_ns + pid.start * TICK_NS),
             ppid: p.parent.map_or(0, |parent| parent.tgid),
         }
     }
 
-    fn ancestors(&self, mut next: Option<Pid>) -> Vec<v1::Ancestor> {
-        let mut out: Vec<v1::Ancestor> = Vec::new();
+    fn ancestors(&self, mut next: Option<Pid>) -> Vec<Ancestor> {
+        let mut out: Vec<Ancestor> = Vec::new();
         while let Some(pid) = next {
             if out.len() == MAX_ANCESTORS || pid.tgid == 0 {
                 break;
             }
             let proc = self.procs.get(&pid);
-            out.push(v1::Ancestor {
+            out.push(Ancestor {
                 key: self.key(pid),
                 pid: pid.tgid,
                 comm: proc.map(|p| p.comm.clone()).unwrap_or_default(),

@@ -35,6 +35,12 @@ impl Budget {
         self.saved_ns > 0
     }
 
+    /// Whether nothing of it is spent.
+    pub fn is_whole(&mut self, now_ns: u64) -> bool {
+        self.has(now_ns);
+        self.saved_ns >= BURST_NS
+    }
+
     pub fn spend(&mut self, ns: u64) {
         let ns = i64::try_from(ns).unwrap_or(i64::MAX);
         self.saved_ns = self.saved_ns.saturating_sub(ns);

@@ -7,23 +7,23 @@ mod follow;
 mod places;
 mod queue;
 
+pub(crate) use budget::Budget;
 pub use places::Unmarked;
 
-use self::budget::Budget;
 use self::follow::{Followed, Path as Way};
 use self::places::{Places, path_of};
 use self::queue::Queue;
 use super::files::{self, Inspected, OwnFiles, Version};
+use super::inspection::InspectionOptions;
 use globset::GlobSet;
 use keytrail_abi::FileId;
-use keytrail_host::clock::boot_ns;
+use keytrail_host::clock::{boot_ns, thread_ns};
 use keytrail_host::priority;
 use keytrail_host::writes::{Writes, Written};
 use keytrail_payload as wire;
 use keytrail_secret::Classifier;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
-use rustix::time::{ClockId, clock_gettime};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -95,7 +95,11 @@ impl Background {
     ///
     /// # Errors
     /// The kernel does not tell of writes, or no thread can be started.
-    pub fn start(classifier: Arc<Classifier>, named: Arc<GlobSet>) -> io::Result<Self> {
+    pub fn start(
+        classifier: Arc<Classifier>,
+        named: Arc<GlobSet>,
+        options: InspectionOptions,
+    ) -> io::Result<Self> {
         let writes = Writes::new()?;
         let followed = Followed::new()?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -112,6 +116,7 @@ impl Background {
             budget: Budget::new(SHARE * cpus, now),
             classifier,
             named,
+            options,
             commands: receiver,
             results: sender,
             stop: stop.clone(),
@@ -158,12 +163,9 @@ impl Background {
 impl Drop for Background {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        // Whoever waits for room in the channel stops waiting.
+        // Whoever waits for room in the channel stops waiting; whoever waits for a file system ends with the process.
         self.results = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic was printed when it happened; there is nobody left to tell.
-            let _ = thread.join();
-        }
+        self.thread = None;
     }
 }
 
@@ -187,6 +189,7 @@ struct Keeper {
     budget: Budget,
     classifier: Arc<Classifier>,
     named: Arc<GlobSet>,
+    options: InspectionOptions,
     commands: Receiver<Command>,
     results: SyncSender<Report>,
     stop: Arc<AtomicBool>,
@@ -320,12 +323,12 @@ impl Keeper {
                 break;
             };
             looked = true;
-            let began = processor_ns();
+            let began = thread_ns();
             let done = match &what {
                 What::Entry(written) => self.entry(written, pid),
                 What::Path(way) => self.path(way),
             };
-            let took = processor_ns().saturating_sub(began);
+            let took = thread_ns().saturating_sub(began);
             self.budget.spend(took);
             self.queue.looked(what, boot_ns(), took);
             done?;
@@ -403,18 +406,17 @@ impl Keeper {
         }
         let fd = files::reopen(file).ok()?;
         let mut raw = Vec::new();
-        let inspected = files::inspect(
-            fd,
-            version.facts.size,
-            || {
-                raw = place()?;
-                let path = String::from_utf8_lossy(&raw).into_owned();
-                let named = self.named.is_match(&path);
-                Some((path, named))
-            },
-            &self.classifier,
-        )
+        let (size, most) = (version.facts.size, self.options.file_bytes);
+        let content = files::read_worthy(fd, size, most, || {
+            raw = place()?;
+            let path = String::from_utf8_lossy(&raw).into_owned();
+            let named = self.named.is_match(&path);
+            (!self.options.excluded.has(&path)).then_some((path, named))
+        })
         .ok()?;
+        let inspected = content.map_or_else(Inspected::default, |content| {
+            content.classify(&self.classifier)
+        });
         let after = files::version(file, "").ok()??;
         (after.facts.ctime_ns == version.facts.ctime_ns && after.facts.size == version.facts.size)
             .then_some((raw, inspected))
@@ -438,10 +440,4 @@ impl Keeper {
             boot_ns: boot_ns(),
         })))
     }
-}
-
-/// Processor time of this thread, nanoseconds.
-fn processor_ns() -> u64 {
-    let t = clock_gettime(ClockId::ThreadCPUTime);
-    u64::try_from(t.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(t.tv_nsec).unwrap_or(0)
 }

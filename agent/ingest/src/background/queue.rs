@@ -1,6 +1,6 @@
 //! What waits to be looked at: every file once, however often it is written, and in the order in which it came.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
 /// Files that may wait; what comes beyond is counted.
@@ -12,13 +12,14 @@ const QUIET_NS: u64 = 150_000_000;
 /// Between two looks at one file lies at least this, and [`SHARE`] times what the last look took.
 const AGAIN_NS: u64 = 500_000_000;
 const SHARE: u64 = 50;
+/// Stands for several writers.
+const MANY: u32 = u32::MAX;
 
 /// One file that waits.
 #[derive(Debug)]
 struct Waiting<K> {
     key: K,
     due_ns: u64,
-    pid: u32,
 }
 
 #[derive(Debug)]
@@ -27,7 +28,8 @@ pub struct Queue<K> {
     ready: VecDeque<Waiting<K>>,
     /// Looked at a moment ago: they wait longer.
     later: Vec<Waiting<K>>,
-    waiting: HashSet<K>,
+    /// And who wrote it, until then.
+    waiting: HashMap<K, u32>,
     recent: HashMap<K, u64>,
     /// News that found no room.
     pub dropped: u64,
@@ -38,32 +40,37 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         Queue {
             ready: VecDeque::new(),
             later: Vec::new(),
-            waiting: HashSet::new(),
+            waiting: HashMap::new(),
             recent: HashMap::new(),
             dropped: 0,
         }
     }
 
-    /// News of a file; `pid` wrote it.
+    /// News of a file; `pid` wrote it (0: nobody knows). Of several that wrote it before it is looked at, none is known to
+    /// have made what is found.
     pub fn push(&mut self, key: K, pid: u32, now_ns: u64) {
-        if self.waiting.contains(&key) {
+        if let Some(writer) = self.waiting.get_mut(&key) {
+            if *writer == 0 {
+                *writer = pid;
+            } else if pid != 0 && *writer != pid {
+                *writer = MANY;
+            }
             return;
         }
         if self.waiting.len() >= MAX_WAITING {
             self.dropped += 1;
             return;
         }
-        self.waiting.insert(key.clone());
+        self.waiting.insert(key.clone(), pid);
         let due_ns = now_ns + QUIET_NS;
         let allowed = self.recent.get(&key).copied().unwrap_or(0);
         if allowed > due_ns {
             self.later.push(Waiting {
                 key,
                 due_ns: allowed,
-                pid,
             });
         } else {
-            self.ready.push_back(Waiting { key, due_ns, pid });
+            self.ready.push_back(Waiting { key, due_ns });
         }
     }
 
@@ -78,8 +85,8 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             }
             None => None,
         }?;
-        self.waiting.remove(&next.key);
-        Some((next.key, next.pid))
+        let writer = self.waiting.remove(&next.key).unwrap_or(0);
+        Some((next.key, if writer == MANY { 0 } else { writer }))
     }
 
     /// A file was looked at, which took so long.
@@ -117,6 +124,25 @@ mod tests {
         assert_eq!(queue.next(150 * MS), None);
         assert_eq!(queue.next(160 * MS), Some(("b", 8)));
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn the_maker_of_a_file_with_several_writers_is_not_the_first() {
+        let mut queue = Queue::new();
+        for (file, writer) in [
+            ("two", 7),
+            ("two", 8),
+            ("two", 7),
+            ("one", 7),
+            ("one", 0),
+            ("late", 0),
+            ("late", 9),
+        ] {
+            queue.push(file, writer, 0);
+        }
+        let mut made = Vec::new();
+        made.extend(std::iter::from_fn(|| queue.next(150 * MS)));
+        assert_eq!(made, [("two", 0), ("one", 7), ("late", 9)]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Expands path patterns below a root, component by component, within bounds.
 
+use super::exclude::Excluded;
 use super::read::open_in;
 use globset::{GlobBuilder, GlobMatcher};
 use rustix::fs::{Dir, OFlags};
@@ -24,6 +25,14 @@ impl Component {
             Self::Literal(literal) => literal == name,
             // A wildcard does not stand for a leading dot, as in a shell.
             Self::Wild(glob) => glob.is_match(name),
+        }
+    }
+
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Literal(a), Self::Literal(b)) => a == b,
+            (Self::Wild(a), Self::Wild(b)) => a.glob().glob() == b.glob().glob(),
+            _ => false,
         }
     }
 }
@@ -79,8 +88,8 @@ pub struct Expansion {
     pub directories: Vec<(String, Component)>,
 }
 
-/// Expands one pattern below `root`.
-pub fn expand(root: BorrowedFd<'_>, pattern: &Pattern) -> Expansion {
+/// Expands one pattern below `root`. What is excluded is not even opened.
+pub fn expand(root: BorrowedFd<'_>, pattern: &Pattern, excluded: &Excluded) -> Expansion {
     let mut out = Expansion::default();
     let mut at = vec![String::new()];
     for (depth, component) in pattern.components.iter().enumerate() {
@@ -88,6 +97,9 @@ pub fn expand(root: BorrowedFd<'_>, pattern: &Pattern) -> Expansion {
         let mut next = Vec::new();
         for dir in &at {
             let shown = if dir.is_empty() { "/" } else { dir.as_str() };
+            if excluded.has(shown) {
+                continue;
+            }
             let Ok(fd) = open_in(root, shown, OFlags::RDONLY | OFlags::DIRECTORY) else {
                 continue;
             };
@@ -120,6 +132,7 @@ pub fn expand(root: BorrowedFd<'_>, pattern: &Pattern) -> Expansion {
             break;
         }
     }
+    out.files.retain(|path| !excluded.has(path));
     out.files.sort();
     out
 }

@@ -5,54 +5,92 @@ use keytrail_secret::form::{Form, form, from_utf16};
 use keytrail_secret::{Classifier, Finding, Origin};
 use std::io;
 use std::os::fd::OwnedFd;
+use zeroize::Zeroizing;
 
 /// How much of a file decides whether it is worth reading.
 const HEAD: usize = 4_096;
 
-/// Findings (with their secret bytes), and whether only a part was looked at.
+/// Credentials of one file that are followed: as many as one process may hold.
+const MAX_FINDINGS: usize = 1_024;
+
+/// Findings (with their secret bytes), and what was left out.
+#[derive(Default)]
 pub struct Inspected {
     pub findings: Vec<Finding>,
+    /// Only a part was looked at.
     pub truncated: bool,
+    /// Findings that found no room.
+    pub left_out: u64,
+    /// Where the content ends, in the terms of the findings; 0 when that is not known.
+    pub end: usize,
 }
 
-/// Looks into a regular file of `size` bytes. `place` is asked for its path, and whether a rule expects a credential
-/// under that name (then binary content is no reason to leave it), only when the first bytes do not decide; `None` from
-/// it means that the file has no place worth a look.
+/// The bytes of a file that is worth a look.
+pub struct Content {
+    pub bytes: Zeroizing<Vec<u8>>,
+    pub truncated: bool,
+    pub path: String,
+}
+
+impl Content {
+    /// What the rules find in it.
+    pub fn classify(&self, classifier: &Classifier) -> Inspected {
+        let mut findings = classify(&self.bytes, &self.path, classifier);
+        let left_out = findings.len().saturating_sub(MAX_FINDINGS) as u64;
+        findings.truncate(MAX_FINDINGS);
+        Inspected {
+            findings,
+            truncated: self.truncated,
+            left_out,
+            end: end(&self.bytes, self.truncated),
+        }
+    }
+}
+
+/// Reads a regular file of `size` bytes, `most` of them at most, if it is worth it. `place` is asked for its path, and
+/// whether a rule expects a credential under that name (then binary content is no reason to leave it), only when the
+/// first bytes do not decide; `None` from it means that the file has no place worth a look.
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn inspect(
+pub fn read_worthy(
     fd: OwnedFd,
     size: u64,
+    most: u64,
     place: impl FnOnce() -> Option<(String, bool)>,
-    classifier: &Classifier,
-) -> io::Result<Inspected> {
-    let nothing = Inspected {
-        findings: Vec::new(),
-        truncated: false,
-    };
+) -> io::Result<Option<Content>> {
     // Most files are programs and their data: the first page tells.
-    let mut first = zeroize::Zeroizing::new([0u8; HEAD]);
+    let mut first = Zeroizing::new([0u8; HEAD]);
     let n = rustix::io::pread(&fd, &mut first[..], 0)?;
     let form = form(first.get(..n).unwrap_or_default());
     if matches!(form, Form::Empty | Form::Harmless) {
-        return Ok(nothing);
+        return Ok(None);
     }
     let Some((path, named)) = place() else {
-        return Ok(nothing);
+        return Ok(None);
     };
     if form == Form::Opaque && !named {
-        return Ok(nothing);
+        return Ok(None);
     }
-    let (bytes, truncated) = read::content(fd, size)?;
-    Ok(Inspected {
-        findings: classify(&bytes, &path, classifier),
+    let (bytes, truncated) = read::content(fd, size, most)?;
+    Ok(Some(Content {
+        bytes,
         truncated,
-    })
+        path,
+    }))
+}
+
+/// Where findings in this content may be cut by its end.
+fn end(bytes: &[u8], truncated: bool) -> usize {
+    if truncated || matches!(form(bytes), Form::Utf16(_)) {
+        0
+    } else {
+        bytes.len()
+    }
 }
 
 /// What the rules find in the content of a file.
-pub fn classify(bytes: &[u8], path: &str, classifier: &Classifier) -> Vec<Finding> {
+fn classify(bytes: &[u8], path: &str, classifier: &Classifier) -> Vec<Finding> {
     let origin = Origin::File { path };
     match form(bytes) {
         Form::Utf16(little) => classifier.classify(&from_utf16(bytes, little), origin),

@@ -1,18 +1,21 @@
 //! Watched files: where they are, which version of them holds which credentials.
 
-mod discover;
+mod exclude;
 mod globs;
 mod inspect;
+mod locate;
 mod own;
 mod read;
 mod roots;
 mod table;
 
-pub use discover::{Discovered, Discovery};
-pub use inspect::{Inspected, inspect};
+pub use exclude::Excluded;
+pub use globs::{Component, Pattern, expand};
+pub use inspect::{Content, Inspected, read_worthy};
+pub use locate::{Found, Locator};
 pub use own::OwnFiles;
-pub use read::{Version, open_in, open_root, renamed, reopen, version};
-pub use roots::Files;
+pub use read::{Version, content, open_in, open_root, renamed, reopen, version};
+pub use roots::{Files, NewVersion, homes};
 pub use table::{FileTable, KnownFile};
 
 /// In a place that no rule names, a name with a random-looking value is not enough of a reason to take what is in a

@@ -10,9 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use zeroize::Zeroizing;
 
-/// Largest file that is read whole.
-pub const MAX_FILE: u64 = 8 * 1024 * 1024;
-/// What is read of a larger one.
+/// What is read of a file that is larger than what is read whole.
 const HEAD: u64 = 1024 * 1024;
 
 /// Opens `path` below `root`; symbolic links cannot lead out of it, and a FIFO or device does not block.
@@ -110,10 +108,10 @@ pub fn reopen(handle: &OwnedFd) -> rustix::io::Result<OwnedFd> {
     rustix::fs::open(link, flags, Mode::empty())
 }
 
-/// Reads a file (its head, when it is larger than [`MAX_FILE`]); true when only a part was read.
-pub fn content(fd: OwnedFd, size: u64) -> io::Result<(Zeroizing<Vec<u8>>, bool)> {
-    let truncated = size > MAX_FILE;
-    let want = if truncated { HEAD } else { size };
+/// Reads a file (its head, when it is larger than `most`); true when only a part was read.
+pub fn content(fd: OwnedFd, size: u64, most: u64) -> io::Result<(Zeroizing<Vec<u8>>, bool)> {
+    let truncated = size > most;
+    let want = if truncated { HEAD.min(most) } else { size };
     // One more byte of room tells a file that grows while it is read. Taken once: growing would leave copies.
     let mut bytes = Zeroizing::new(vec![0u8; want as usize + 1]);
     let mut file = File::from(fd);
@@ -174,7 +172,7 @@ mod tests {
         assert!(open_in(root.as_fd(), "/out", OFlags::RDONLY).is_err());
         let fd = open_in(root.as_fd(), "/within", OFlags::RDONLY).unwrap();
         let seen = version(&fd, "/within").unwrap().unwrap().facts;
-        let (bytes, cut) = content(fd, seen.size).unwrap();
+        let (bytes, cut) = content(fd, seen.size, 1 << 20).unwrap();
         assert_eq!((&bytes[..], cut), (&b"inside"[..], false));
         let fifo = open_in(root.as_fd(), "/fifo", OFlags::PATH).unwrap();
         assert!(version(&fifo, "/fifo").unwrap().is_none());
@@ -202,7 +200,7 @@ mod tests {
         std::fs::write(dir.path().join("f"), vec![b'x'; 100]).unwrap();
         let root = open_root(dir.path()).unwrap();
         let fd = open_in(root.as_fd(), "f", OFlags::RDONLY).unwrap();
-        let (bytes, cut) = content(fd, 60).unwrap();
+        let (bytes, cut) = content(fd, 60, 1 << 20).unwrap();
         assert_eq!((bytes.len(), cut), (60, true));
     }
 }

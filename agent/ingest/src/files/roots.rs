@@ -1,18 +1,22 @@
 //! The watch set: which paths are watched, in which mount namespaces, kept true as directories change.
+//!
+//! What lies there is found out by the inspection's threads ([`Survey`]), an area at a time: a home directory on a file
+//! system that does not answer keeps only itself from being watched.
 
 use super::globs::{Component, Pattern, expand};
 use super::table::FileTable;
-use super::{min_confidence, read};
-use crate::{Kernel, Registry};
+use super::{Excluded, read};
+use crate::inspection::{Area, PathSubject, Survey, Surveyed};
+use crate::stage::Digested;
 use globset::GlobSet;
-use inotify::{Inotify, WatchDescriptor, WatchMask};
-use keytrail_abi::{FileId, watch};
+use inotify::{EventMask, Inotify, WatchDescriptor};
+use keytrail_abi::FileId;
 use keytrail_host::procfs;
 use keytrail_model::{Bound, PlaceNews, Why};
-use keytrail_secret::{Classifier, form};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use keytrail_secret::form;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::Read as _;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,15 +26,30 @@ const MAX_ROOTS: usize = 512;
 const MAX_DIRECTORIES: usize = 8_192;
 /// Home directories a root may have.
 const MAX_HOMES: usize = 1_024;
+/// Reads of directory events in one go.
+const MAX_READS: usize = 64;
 
 /// One mount namespace, reached through one of its processes (no handle is kept: it would pin the mounts).
 struct Root {
     /// `/` for the agent's own namespace, `/proc/PID/root` for others.
     path: PathBuf,
-    homes: BTreeSet<String>,
-    /// The files watched in it, each with its path there.
+    /// By home directory; the absolute patterns under `None`.
+    areas: BTreeMap<Option<String>, AreaFiles>,
+}
+
+/// The files watched in one area, each with its path there.
+#[derive(Default)]
+struct AreaFiles {
     files: BTreeMap<FileId, String>,
-    scanned: bool,
+    surveyed: bool,
+}
+
+/// A file of the watch set that is not known in its version of now.
+pub struct NewVersion {
+    pub subject: PathSubject,
+    /// Its owner.
+    pub user: u32,
+    pub why: Why,
 }
 
 /// All watched files.
@@ -43,10 +62,13 @@ pub struct Files {
     roots: BTreeMap<u32, Root>,
     pub table: FileTable,
     inotify: Option<Inotify>,
-    /// What is looked for in a directory, by mount namespace: several may show the same one.
-    watched: HashMap<WatchDescriptor, BTreeMap<u32, Vec<Component>>>,
-    directories: HashMap<(u32, String), WatchDescriptor>,
-    dirty: BTreeSet<u32>,
+    /// What is looked for in a directory, by area: several may show the same one.
+    watched: HashMap<WatchDescriptor, BTreeMap<Area, Vec<Component>>>,
+    /// Watches that told of something before the survey that made them was back.
+    early: HashSet<WatchDescriptor>,
+    dirty: BTreeSet<Area>,
+    /// Areas that are being surveyed.
+    asked: BTreeSet<Area>,
 }
 
 impl Files {
@@ -71,8 +93,9 @@ impl Files {
             table: FileTable::default(),
             inotify: Inotify::init().ok(),
             watched: HashMap::new(),
-            directories: HashMap::new(),
+            early: HashSet::new(),
             dirty: BTreeSet::new(),
+            asked: BTreeSet::new(),
         }
     }
 
@@ -110,7 +133,7 @@ impl Files {
         }
     }
 
-    /// Adds the mount namespace of a process, if it is new; true when it is to be scanned.
+    /// Adds the mount namespace of a process, if it is new; true when it is to be surveyed.
     pub fn add_process(&mut self, tgid: u32) -> bool {
         let Some(ns) = procfs::namespace(tgid, "mnt") else {
             return false;
@@ -118,9 +141,11 @@ impl Files {
         let path = PathBuf::from(format!("/proc/{}/root", procfs::lasting(tgid)));
         if let Some(root) = self.roots.get_mut(&ns) {
             // The process we reached it through is gone: go on through this one.
-            if root.path != Path::new("/") && !root.path.exists() {
+            if !is_reachable(&root.path) {
                 root.path = path;
-                self.dirty.insert(ns);
+                let areas = root.areas.keys().cloned();
+                self.dirty
+                    .extend(areas.map(|home| Area { mnt_ns: ns, home }));
             }
             return false;
         }
@@ -135,240 +160,288 @@ impl Files {
             self.table.dropped.add(Bound::Roots, 1);
             return false;
         }
-        let homes = homes(&path);
-        self.roots.insert(
-            ns,
-            Root {
-                path,
-                homes,
-                files: BTreeMap::new(),
-                scanned: false,
-            },
-        );
-        self.dirty.insert(ns);
+        let areas = BTreeMap::new();
+        self.roots.insert(ns, Root { path, areas });
+        self.add_area(ns, None);
+        self.add_area(ns, Some("/root".to_owned()));
         true
+    }
+
+    fn add_area(&mut self, ns: u32, home: Option<String>) {
+        if let Some(root) = self.roots.get_mut(&ns)
+            && root.areas.len() <= MAX_HOMES
+            && !root.areas.contains_key(&home)
+        {
+            root.areas.insert(home.clone(), AreaFiles::default());
+            self.dirty.insert(Area { mnt_ns: ns, home });
+        }
     }
 
     /// Adds a home directory, for example one that a process has in `HOME`.
     pub fn add_home(&mut self, ns: u32, home: &str) {
-        let own = procfs::own_mnt_ns();
-        let ns = if ns == 0 { own } else { ns };
-        let Some(root) = self.roots.get_mut(&ns) else {
-            return;
-        };
-        if valid_home(home)
-            && root.homes.len() < MAX_HOMES
-            && root.homes.insert(home.trim_end_matches('/').to_owned())
-        {
-            self.dirty.insert(ns);
+        let ns = if ns == 0 { procfs::own_mnt_ns() } else { ns };
+        if valid_home(home) {
+            self.add_area(ns, Some(home.trim_end_matches('/').to_owned()));
         }
     }
 
-    /// Takes the directory events; roots in which something of interest changed become dirty.
+    /// Takes the directory events; areas in which something of interest changed become dirty.
     pub fn read_events(&mut self) {
         let Some(inotify) = &mut self.inotify else {
             return;
         };
         let mut buffer = [0u8; 16 * 1024];
-        while let Ok(events) = inotify.read_events(&mut buffer) {
+        for _ in 0..MAX_READS {
+            let Ok(events) = inotify.read_events(&mut buffer) else {
+                return;
+            };
             for event in events {
+                if event.mask.contains(EventMask::Q_OVERFLOW) {
+                    self.dirty.extend(all(&self.roots));
+                    continue;
+                }
                 let Some(of) = self.watched.get(&event.wd) else {
+                    if !self.asked.is_empty() && self.early.len() < MAX_DIRECTORIES {
+                        self.early.insert(event.wd.clone());
+                    }
                     continue;
                 };
-                if event.mask.contains(inotify::EventMask::IGNORED) {
-                    let gone = event.wd.clone();
-                    self.dirty.extend(of.keys());
-                    self.watched.remove(&gone);
-                    self.directories.retain(|_, wd| *wd != gone);
+                if event.mask.contains(EventMask::IGNORED) {
+                    self.dirty.extend(of.keys().cloned());
+                    self.watched.remove(&event.wd);
                     continue;
                 }
                 let name = event.name.and_then(|n| n.to_str());
-                for (ns, components) in of {
+                for (area, components) in of {
                     if name.is_none_or(|name| components.iter().any(|c| c.matches(name))) {
-                        self.dirty.insert(*ns);
+                        self.dirty.insert(area.clone());
                     }
                 }
             }
         }
     }
 
-    /// Marks every root for a new look (done now and then: not every change raises an event).
+    /// Marks every area for a new survey (done now and then: not every change raises an event).
     pub fn mark_all(&mut self) {
-        self.dirty.extend(self.roots.keys().copied());
+        self.dirty.extend(all(&self.roots));
     }
 
+    /// Whether a survey is to be made.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+        self.dirty.iter().any(|area| !self.asked.contains(area))
     }
 
-    /// Looks at all dirty roots; what is new in them, and what is gone, goes to `news`.
-    pub fn rescan(
-        &mut self,
-        classifier: &Classifier,
-        registry: &mut Registry,
-        kernel: &mut dyn Kernel,
-        boot_ns: u64,
-        news: &mut Vec<PlaceNews>,
-    ) {
-        for ns in std::mem::take(&mut self.dirty) {
-            self.scan(ns, classifier, registry, kernel, boot_ns, news);
+    /// The surveys that are to be made now.
+    pub fn surveys(&mut self) -> Vec<Survey> {
+        let due: Vec<Area> = self.dirty.difference(&self.asked).cloned().collect();
+        let mut surveys = Vec::new();
+        for area in due {
+            self.dirty.remove(&area);
+            let Some(root) = self.roots.get(&area.mnt_ns) else {
+                continue;
+            };
+            let patterns = match &area.home {
+                None => self.absolute.clone(),
+                Some(home) => self.in_homes.iter().map(|p| p.below(home)).collect(),
+            };
+            self.asked.insert(area.clone());
+            surveys.push(Survey {
+                area,
+                root: root.path.clone(),
+                patterns,
+                watches: self.inotify.as_ref().map(Inotify::watches),
+            });
         }
+        surveys
     }
 
-    fn scan(
-        &mut self,
-        ns: u32,
-        classifier: &Classifier,
-        registry: &mut Registry,
-        kernel: &mut dyn Kernel,
-        boot_ns: u64,
-        news: &mut Vec<PlaceNews>,
-    ) {
-        let Some(root) = self.roots.get(&ns) else {
-            return;
+    /// A survey did not come back in time: the next one may.
+    pub fn not_surveyed(&mut self, area: &Area) {
+        self.asked.remove(area);
+    }
+
+    /// Takes in a survey; what is gone goes to `out`, and what has to be inspected comes back.
+    pub fn surveyed(&mut self, found: Surveyed, out: &mut Digested) -> Vec<NewVersion> {
+        let Surveyed {
+            area,
+            root: path,
+            root_gone,
+            homes,
+            directories,
+            unwatched,
+            files,
+        } = found;
+        self.asked.remove(&area);
+        let Some(root) = self.roots.get(&area.mnt_ns) else {
+            return Vec::new();
         };
-        let path = root.path.clone();
-        let first = !root.scanned;
-        let Ok(fd) = read::open_root(&path) else {
-            if path != Path::new("/") {
-                self.drop_root(ns, kernel);
+        if root_gone {
+            if path != Path::new("/") && root.path == path {
+                self.drop_root(area.mnt_ns, out);
             }
-            return;
+            return Vec::new();
+        }
+        for home in homes {
+            self.add_area(area.mnt_ns, Some(home));
+        }
+        self.table.dropped.add(Bound::Directories, unwatched);
+        self.take_watches(&area, directories);
+        let Some(files_before) = self
+            .roots
+            .get_mut(&area.mnt_ns)
+            .and_then(|root| root.areas.get_mut(&area.home))
+        else {
+            return Vec::new();
         };
-        let mut wanted = self.absolute.clone();
-        for pattern in &self.in_homes {
-            wanted.extend(root.homes.iter().map(|home| pattern.below(home)));
-        }
-        let mut files = BTreeSet::new();
-        for pattern in wanted {
-            let expansion = expand(fd.as_fd(), &pattern);
-            for (directory, component) in expansion.directories {
-                self.watch_directory(ns, &path, fd.as_fd(), &directory, component);
-            }
-            files.extend(expansion.files);
-        }
-        let mut seen = BTreeMap::new();
-        let mut paths = BTreeSet::new();
-        for file in files {
-            let Some(learnt) = self.table.learn(&path, &file, classifier, registry) else {
+        let why = if files_before.surveyed {
+            Why::Place
+        } else {
+            Why::Start
+        };
+        files_before.surveyed = true;
+        let now: BTreeMap<FileId, String> = files
+            .iter()
+            .map(|(path, version)| (version.id, path.clone()))
+            .collect();
+        let before = std::mem::replace(&mut files_before.files, now);
+        let there: BTreeSet<FileId> = files.values().map(|version| version.id).collect();
+        for (id, name) in before {
+            if there.contains(&id) {
                 continue;
-            };
-            seen.insert(learnt.id, file.clone());
-            let Some(known) = self.table.get(learnt.id) else {
-                continue;
-            };
-            if learnt.new_file {
-                kernel.watch(&known.access_path(), learnt.id, watch::FILE);
             }
-            paths.insert(known.version.facts.path.clone());
-            if let Some(held) = learnt.held {
-                let why = if first { Why::Start } else { Why::Place };
-                let look = known.look(held, min_confidence(true), why, boot_ns);
-                news.push(PlaceNews::Looked(Box::new(look)));
-            }
-        }
-        let Some(root) = self.roots.get_mut(&ns) else {
-            return;
-        };
-        root.scanned = true;
-        let before = std::mem::replace(&mut root.files, seen);
-        let now: BTreeSet<FileId> = root.files.keys().copied().collect();
-        for id in before.into_keys().filter(|id| !now.contains(id)) {
-            if let Some(known) = self.table.get(id)
-                && known.root == path
-                && !paths.contains(&known.version.facts.path)
-            {
-                news.push(PlaceNews::Gone {
-                    root: known.root.clone(),
-                    raw: known.version.facts.path.clone().into_bytes(),
+            if !files.contains_key(&name) {
+                out.places.push(PlaceNews::Gone {
+                    root: path.clone(),
+                    raw: name.into_bytes(),
                 });
             }
-            self.release(id, &path, kernel);
+            self.release(id, &path, out);
+        }
+        let mut new = Vec::new();
+        for (name, version) in files {
+            let Some(known) = self.table.check(&path, &name, &version) else {
+                continue;
+            };
+            new.push(NewVersion {
+                subject: PathSubject {
+                    root: path.clone(),
+                    path: name,
+                    expected: None,
+                    known,
+                },
+                user: version.facts.owner_uid,
+                why,
+            });
+        }
+        new
+    }
+
+    fn take_watches(&mut self, area: &Area, directories: Vec<(WatchDescriptor, Vec<Component>)>) {
+        for of in self.watched.values_mut() {
+            of.remove(area);
+        }
+        for (watch, components) in directories {
+            if self.early.remove(&watch) {
+                self.dirty.insert(area.clone());
+            }
+            if self.watched.len() >= MAX_DIRECTORIES && !self.watched.contains_key(&watch) {
+                self.table.dropped.add(Bound::Directories, 1);
+                self.unwatch(watch);
+                continue;
+            }
+            let of = self.watched.entry(watch).or_default();
+            let all: &mut Vec<Component> = of.entry(area.clone()).or_default();
+            all.extend(components);
+        }
+        let unused: Vec<_> = self
+            .watched
+            .iter()
+            .filter(|(_, of)| of.is_empty())
+            .map(|(watch, _)| watch.clone())
+            .collect();
+        for watch in unused {
+            self.watched.remove(&watch);
+            self.unwatch(watch);
+        }
+        if self.asked.is_empty() {
+            self.early.clear();
         }
     }
 
-    /// A file is not in the root of this path any more; another root may still show it.
-    fn release(&mut self, id: FileId, from: &Path, kernel: &mut dyn Kernel) {
-        let other = self
-            .roots
-            .values()
-            .find_map(|root| Some((&root.path, root.files.get(&id)?)));
+    fn unwatch(&self, watch: WatchDescriptor) {
+        if let Some(inotify) = &self.inotify {
+            // It may be gone with its directory.
+            let _ = inotify.watches().remove(watch);
+        }
+    }
+
+    /// A file is not in an area of the root of this path any more; another may still show it.
+    fn release(&mut self, id: FileId, from: &Path, out: &mut Digested) {
+        let other = self.roots.values().find_map(|root| {
+            root.areas
+                .values()
+                .find_map(|area| Some((&root.path, area.files.get(&id)?)))
+        });
         match other {
             Some((root, path)) => self.table.found_again(id, from, root, path),
             None => {
-                kernel.unwatch(id);
+                out.unwatch.push(id);
                 self.table.remove(id);
             }
         }
     }
 
-    fn drop_root(&mut self, ns: u32, kernel: &mut dyn Kernel) {
+    fn drop_root(&mut self, ns: u32, out: &mut Digested) {
         let Some(root) = self.roots.remove(&ns) else {
             return;
         };
-        for id in root.files.into_keys() {
-            self.release(id, &root.path, kernel);
-        }
-        self.directories.retain(|(of, _), _| *of != ns);
-        self.watched.retain(|_, of| {
-            of.remove(&ns);
-            !of.is_empty()
-        });
-    }
-
-    fn watch_directory(
-        &mut self,
-        ns: u32,
-        _root: &Path,
-        fd: BorrowedFd<'_>,
-        directory: &str,
-        component: Component,
-    ) {
-        // The top of the tree changes seldom and its children are found by the periodic look.
-        if directory == "/" {
-            return;
-        }
-        let key = (ns, directory.to_owned());
-        if let Some(wd) = self.directories.get(&key) {
-            if let Some(components) = self.watched.get_mut(wd).and_then(|of| of.get_mut(&ns)) {
-                let known = components.iter().any(|c| match (c, &component) {
-                    (Component::Literal(a), Component::Literal(b)) => a == b,
-                    (Component::Wild(a), Component::Wild(b)) => a.glob().glob() == b.glob().glob(),
-                    _ => false,
-                });
-                if !known {
-                    components.push(component);
-                }
-            }
-            return;
-        }
-        let Some(inotify) = &mut self.inotify else {
-            return;
-        };
-        if self.directories.len() >= MAX_DIRECTORIES {
-            self.table.dropped.add(Bound::Directories, 1);
-            return;
-        }
-        let Ok(dir) = read::open_in(
-            fd,
-            directory,
-            rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY,
-        ) else {
-            return;
-        };
-        let mask =
-            WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::CLOSE_WRITE | WatchMask::ONLYDIR;
-        if let Ok(wd) = inotify
-            .watches()
-            .add(format!("/proc/self/fd/{}", dir.as_raw_fd()), mask)
+        for id in root
+            .areas
+            .into_values()
+            .flat_map(|area| area.files)
+            .map(|(id, _)| id)
         {
-            self.directories.insert(key, wd.clone());
-            self.watched
-                .entry(wd)
-                .or_default()
-                .insert(ns, vec![component]);
+            self.release(id, &root.path, out);
         }
+        for home in self
+            .dirty
+            .iter()
+            .filter(|a| a.mnt_ns == ns)
+            .cloned()
+            .collect::<Vec<_>>()
+        {
+            self.dirty.remove(&home);
+        }
+        let mut unused = Vec::new();
+        for (watch, of) in &mut self.watched {
+            of.retain(|area, _| area.mnt_ns != ns);
+            if of.is_empty() {
+                unused.push(watch.clone());
+            }
+        }
+        for watch in unused {
+            self.watched.remove(&watch);
+            self.unwatch(watch);
+        }
+    }
+}
+
+fn all(roots: &BTreeMap<u32, Root>) -> impl Iterator<Item = Area> {
+    roots.iter().flat_map(|(ns, root)| {
+        root.areas.keys().map(|home| Area {
+            mnt_ns: *ns,
+            home: home.clone(),
+        })
+    })
+}
+
+/// Whether the process is still there through which a root is reached. The root itself is not asked: it may lie on a
+/// file system that does not answer.
+pub fn is_reachable(root: &Path) -> bool {
+    match root.parent() {
+        None => true,
+        Some(process) => process.exists(),
     }
 }
 
@@ -390,12 +463,9 @@ fn valid_home(home: &str) -> bool {
 }
 
 /// Home directories of a root: /etc/passwd's, and what lies in /home.
-fn homes(root: &Path) -> BTreeSet<String> {
-    let mut homes = BTreeSet::from(["/root".to_owned()]);
-    let Ok(fd) = read::open_root(root) else {
-        return homes;
-    };
-    if let Ok(file) = read::open_in(fd.as_fd(), "/etc/passwd", rustix::fs::OFlags::RDONLY) {
+pub fn homes(root: BorrowedFd<'_>) -> BTreeSet<String> {
+    let mut homes = BTreeSet::new();
+    if let Ok(file) = read::open_in(root, "/etc/passwd", rustix::fs::OFlags::RDONLY) {
         let mut text = String::new();
         // An unreadable or huge passwd leaves the usual places.
         let _ = std::fs::File::from(file)
@@ -413,7 +483,7 @@ fn homes(root: &Path) -> BTreeSet<String> {
     }
     if let Some(pattern) = Pattern::parse("/home/*") {
         homes.extend(
-            expand(fd.as_fd(), &pattern)
+            expand(root, &pattern, &Excluded::none())
                 .files
                 .into_iter()
                 .take(MAX_HOMES),
@@ -425,32 +495,14 @@ fn homes(root: &Path) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use keytrail_payload::Matcher;
-    use keytrail_secret::Fingerprinter;
-
-    #[derive(Default)]
-    struct Asked {
-        watched: Vec<FileId>,
-        unwatched: Vec<FileId>,
-    }
-
-    impl Kernel for Asked {
-        fn set_process(&mut self, _tgid: u32, _state: keytrail_abi::ProcState) {}
-        fn clear_process(&mut self, _tgid: u32, _exec_id: u64) {}
-        fn watch(&mut self, _path: &Path, file: FileId, _flags: u32) {
-            self.watched.push(file);
-        }
-        fn unwatch(&mut self, file: FileId) {
-            self.unwatched.push(file);
-        }
-    }
+    use crate::files::{KnownFile, version};
 
     /// A service's sandbox and the host, or two containers with one volume, show the same file.
     struct Shared {
         dir: tempfile::TempDir,
         files: Files,
-        registry: Registry,
-        asked: Asked,
+        watched: Vec<FileId>,
+        unwatched: Vec<FileId>,
     }
 
     impl Shared {
@@ -460,22 +512,36 @@ mod tests {
             let mut files = Files::new(vec![pattern]);
             files.add_root(1, PathBuf::from("/proc/self/root"));
             files.add_root(2, PathBuf::from("/"));
-            let registry = Registry::new(Fingerprinter::new(&[7; 32]), Matcher::new(&[9; 32]));
             let mut shared = Self {
                 dir,
                 files,
-                registry,
-                asked: Asked::default(),
+                watched: Vec::new(),
+                unwatched: Vec::new(),
             };
-            shared.look();
+            shared.survey();
             shared
         }
 
-        fn look(&mut self) {
-            let classifier = Classifier::builtin();
-            let (registry, asked) = (&mut self.registry, &mut self.asked);
-            self.files
-                .rescan(&classifier, registry, asked, 1, &mut Vec::new());
+        /// Surveys, and knows every file that is new as an empty one.
+        fn survey(&mut self) {
+            while self.files.is_dirty() {
+                for survey in self.files.surveys() {
+                    let mut out = Digested::default();
+                    let found = survey.run(&Excluded::none());
+                    for new in self.files.surveyed(found, &mut out) {
+                        let PathSubject { root, path, .. } = new.subject;
+                        let root_fd = read::open_root(&root).unwrap();
+                        let flags = rustix::fs::OFlags::PATH;
+                        let fd = read::open_in(root_fd.as_fd(), &path, flags).unwrap();
+                        let version = version(&fd, &path).unwrap().unwrap();
+                        let id = version.id;
+                        self.watched.push(id);
+                        let known = KnownFile::unreadable(version, root, None);
+                        self.files.table.insert(id, known);
+                    }
+                    self.unwatched.append(&mut out.unwatch);
+                }
+            }
         }
     }
 
@@ -485,27 +551,27 @@ mod tests {
         let file = shared.dir.path().join("credentials");
         std::fs::write(&file, "[default]\n").unwrap();
         shared.files.mark_all();
-        shared.look();
-        let id = shared.asked.watched[0];
+        shared.survey();
+        let id = shared.watched[0];
         let reached = |shared: &Shared| shared.files.table.get(id).map(|k| k.access_path());
         assert!(reached(&shared).unwrap().starts_with("/proc/self/root"));
         // The process through which the first was reached is gone.
         shared.files.roots.get_mut(&1).unwrap().path = PathBuf::from("/proc/99999999/root");
         let known = shared.files.table.get(id).unwrap().clone();
-        let known = super::super::KnownFile {
+        let known = KnownFile {
             root: PathBuf::from("/proc/99999999/root"),
             ..known
         };
         shared.files.table.insert(id, known);
         shared.files.mark_all();
-        shared.look();
-        assert_eq!(shared.asked.unwatched, []);
+        shared.survey();
+        assert_eq!(shared.unwatched, []);
         assert_eq!(reached(&shared), Some(file.clone()));
         // And when the last one is gone, so is the watch.
         std::fs::remove_file(&file).unwrap();
         shared.files.mark_all();
-        shared.look();
-        assert_eq!(shared.asked.unwatched, [id]);
+        shared.survey();
+        assert_eq!(shared.unwatched, [id]);
         assert_eq!(reached(&shared), None);
     }
 
@@ -514,6 +580,46 @@ mod tests {
         let mut shared = Shared::new();
         std::fs::write(shared.dir.path().join("credentials"), "[default]\n").unwrap();
         shared.files.read_events();
-        assert_eq!(shared.files.dirty, BTreeSet::from([1, 2]));
+        let dirty: Vec<_> = shared
+            .files
+            .dirty
+            .iter()
+            .map(|a| (a.mnt_ns, &a.home))
+            .collect();
+        assert_eq!(dirty, [(1, &None), (2, &None)]);
+    }
+
+    #[test]
+    fn news_before_the_survey_is_back_are_not_lost() {
+        let mut shared = Shared::new();
+        shared.files.mark_all();
+        let surveys = shared.files.surveys();
+        // A directory that the watch set did not have yet.
+        shared.files.watched.clear();
+        let found: Vec<_> = surveys
+            .into_iter()
+            .map(|survey| survey.run(&Excluded::none()))
+            .collect();
+        std::fs::write(shared.dir.path().join("credentials"), "[default]\n").unwrap();
+        shared.files.read_events();
+        assert!(!shared.files.is_dirty());
+        for found in found {
+            shared.files.surveyed(found, &mut Digested::default());
+        }
+        assert!(shared.files.is_dirty());
+    }
+
+    /// One that does not answer is not asked again until it has, and keeps nobody else waiting.
+    #[test]
+    fn an_area_is_surveyed_once_at_a_time() {
+        let mut shared = Shared::new();
+        shared.files.add_home(2, "/srv/alice");
+        let first: Vec<Area> = shared.files.surveys().into_iter().map(|s| s.area).collect();
+        assert_eq!(first.len(), 1);
+        shared.files.mark_all();
+        let others = shared.files.surveys();
+        assert!(others.len() >= 2 && others.iter().all(|s| s.area != first[0]));
+        shared.files.not_surveyed(&first[0]);
+        assert_eq!(shared.files.surveys().len(), 1);
     }
 }

@@ -1,14 +1,13 @@
 //! What is known of each watched file, by device and inode.
 
-use super::inspect::{self, Inspected};
-use super::read::{self, Version};
+use super::inspect::Inspected;
+use super::read::Version;
+use super::roots::is_reachable;
 use crate::Registry;
 use keytrail_abi::FileId;
 use keytrail_model::{Bound, Credential, CredentialRef, Dropped, FileFacts, FileLook, Why};
-use keytrail_secret::Classifier;
-use rustix::fs::OFlags;
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Files known at most.
 const MAX_FILES: usize = 100_000;
@@ -38,14 +37,28 @@ impl KnownFile {
         registry: &mut Registry,
     ) -> (Self, Vec<Credential>) {
         let known = Self {
-            version,
-            root,
-            credentials: registry.learn_held(&inspected.findings, min_confidence),
-            unreadable: None,
+            credentials: registry.learn_file(
+                version.id,
+                inspected.end,
+                &inspected.findings,
+                min_confidence,
+            ),
             truncated: inspected.truncated,
-            previous: None,
+            ..Self::unreadable(version, root, None)
         };
         (known, registry.describe_held(&inspected.findings))
+    }
+
+    /// A file of which nothing is known but why.
+    pub fn unreadable(version: Version, root: PathBuf, why: Option<String>) -> Self {
+        Self {
+            version,
+            root,
+            credentials: Vec::new(),
+            unreadable: why,
+            truncated: false,
+            previous: None,
+        }
     }
 
     /// What somebody saw who read the file of `size` bytes when its change time was `ctime_ns` (0: unknown). `None`
@@ -93,24 +106,33 @@ impl KnownFile {
         }
     }
 
-    fn same_version(&self, other: &Version) -> bool {
-        self.version.facts.ctime_ns == other.facts.ctime_ns
-            && self.version.facts.size == other.facts.size
+    fn is(&self, version: &Version) -> bool {
+        self.version.facts.ctime_ns == version.facts.ctime_ns
+            && self.version.facts.size == version.facts.size
     }
-}
 
-/// What looking at a path brought.
-pub struct Learnt {
-    pub id: FileId,
-    /// It was not known under this device and inode.
-    pub new_file: bool,
-    /// Everything in it, when it was looked into; `None` when this version was known.
-    pub held: Option<Vec<Credential>>,
+    /// Whether a read of the version of this change time cannot be told before the file is inspected again.
+    pub fn lacks(&self, ctime_ns: u64) -> bool {
+        ctime_ns != 0
+            && self.version.facts.ctime_ns != ctime_ns
+            && self
+                .previous
+                .as_ref()
+                .is_none_or(|(facts, _)| facts.ctime_ns != ctime_ns)
+    }
+
+    /// Its version as a request names it.
+    pub fn as_known(&self) -> (FileId, u64, u64) {
+        let facts = &self.version.facts;
+        (self.version.id, facts.ctime_ns, facts.size)
+    }
 }
 
 #[derive(Default)]
 pub struct FileTable {
     files: HashMap<FileId, KnownFile>,
+    /// Which files are known under a path, in any root.
+    by_path: HashMap<String, Vec<FileId>>,
     /// What found no room, or was read in part.
     pub dropped: Dropped,
 }
@@ -132,120 +154,81 @@ impl FileTable {
     }
 
     /// Adds what was learnt about a file; false when there is no room.
-    pub fn insert(&mut self, id: FileId, known: KnownFile) -> bool {
+    pub fn insert(&mut self, id: FileId, mut known: KnownFile) -> bool {
         if self.files.len() >= MAX_FILES && !self.files.contains_key(&id) {
             self.dropped.add(Bound::Files, 1);
             return false;
         }
-        self.put(id, known);
-        true
-    }
-
-    fn put(&mut self, id: FileId, mut known: KnownFile) {
-        if let Some(before) = self.files.remove(&id) {
+        if let Some(before) = self.remove(id) {
             known.previous = if before.version.facts.ctime_ns == known.version.facts.ctime_ns {
                 before.previous
             } else {
                 Some((before.version.facts, before.credentials))
             };
         }
+        let path = known.version.facts.path.clone();
+        self.by_path.entry(path).or_default().push(id);
         self.files.insert(id, known);
+        true
     }
 
     /// What is known under this path; more than one file when one has taken the place of another.
     #[must_use]
-    pub fn at(&self, root: &std::path::Path, path: &str) -> Vec<FileId> {
-        self.files
-            .iter()
-            .filter(|(_, known)| known.version.facts.path == path && known.root == root)
-            .map(|(id, _)| *id)
-            .collect()
+    pub fn at(&self, root: &Path, path: &str) -> Vec<FileId> {
+        let of_path = self.by_path.get(path).into_iter().flatten();
+        let is_there = |id: &&FileId| self.files.get(id).is_some_and(|known| known.root == root);
+        of_path.filter(is_there).copied().collect()
     }
 
     /// A file that was reached through one root is reached through another.
-    pub fn found_again(
-        &mut self,
-        id: FileId,
-        from: &std::path::Path,
-        root: &std::path::Path,
-        path: &str,
-    ) {
-        if let Some(known) = self.files.get_mut(&id)
-            && known.root == from
-        {
-            root.clone_into(&mut known.root);
-            path.clone_into(&mut known.version.facts.path);
+    pub fn found_again(&mut self, id: FileId, from: &Path, root: &Path, path: &str) {
+        if self.files.get(&id).is_some_and(|known| known.root == from) {
+            self.reach(id, root, path);
         }
     }
 
-    pub fn remove(&mut self, id: FileId) {
-        self.files.remove(&id);
+    fn reach(&mut self, id: FileId, root: &Path, path: &str) {
+        if let Some(mut known) = self.remove(id) {
+            root.clone_into(&mut known.root);
+            path.clone_into(&mut known.version.facts.path);
+            self.by_path.entry(path.to_owned()).or_default().push(id);
+            self.files.insert(id, known);
+        }
     }
 
-    /// Looks at `path` below `root` and learns what it holds, unless this version is known already.
-    pub fn learn(
+    pub fn remove(&mut self, id: FileId) -> Option<KnownFile> {
+        let known = self.files.remove(&id)?;
+        let path = &known.version.facts.path;
+        if let Some(of_path) = self.by_path.get_mut(path) {
+            of_path.retain(|other| *other != id);
+            if of_path.is_empty() {
+                self.by_path.remove(path);
+            }
+        }
+        Some(known)
+    }
+
+    /// Whether what lies at a path has to be inspected: `None` when this version is known, else what is known of it.
+    pub fn check(
         &mut self,
-        root: &std::path::Path,
+        root: &Path,
         path: &str,
-        classifier: &Classifier,
-        registry: &mut Registry,
-    ) -> Option<Learnt> {
-        let root_fd = read::open_root(root).ok()?;
-        // Stat first through O_PATH: needs no permission on the file, opens no device, touches no atime.
-        let handle = read::open_in(std::os::fd::AsFd::as_fd(&root_fd), path, OFlags::PATH).ok()?;
-        let version = read::version(&handle, path).ok()??;
-        let id = version.id;
+        version: &Version,
+    ) -> Option<Option<(FileId, u64, u64)>> {
+        let Some(known) = self.files.get(&version.id) else {
+            return Some(None);
+        };
+        let (is_known, readable) = (known.is(version), known.unreadable.is_none());
+        let last = known.as_known();
         // The process through which it was reached may be gone.
-        if let Some(known) = self.files.get_mut(&id)
-            && known.root != root
-            && read::open_root(&known.root).is_err()
-        {
-            root.clone_into(&mut known.root);
-            path.clone_into(&mut known.version.facts.path);
+        if known.root != root && !is_reachable(&known.root) {
+            self.reach(version.id, root, path);
         }
-        let before = self.files.get(&id);
-        if before.is_some_and(|k| k.same_version(&version) && k.unreadable.is_none()) {
-            return Some(Learnt {
-                id,
-                new_file: false,
-                held: None,
-            });
-        }
-        let new_file = before.is_none();
-        if new_file && self.files.len() >= MAX_FILES {
-            self.dropped.add(Bound::Files, 1);
+        if is_known && readable {
             return None;
         }
-        let mut held = None;
-        let mut known = KnownFile {
-            version,
-            root: root.to_owned(),
-            credentials: Vec::new(),
-            unreadable: None,
-            truncated: false,
-            previous: None,
-        };
-        let opened = read::open_in(std::os::fd::AsFd::as_fd(&root_fd), path, OFlags::RDONLY);
-        match opened.map_err(std::io::Error::from).and_then(|fd| {
-            // It may have been replaced between the two opens: what is read is what is described.
-            if let Some(again) = read::version(&fd, path)?
-                && again.id == id
-            {
-                known.version = again;
-            }
-            read::content(fd, known.version.facts.size)
-        }) {
-            Ok((bytes, truncated)) => {
-                known.truncated = truncated;
-                self.dropped.add(Bound::Sampled, u64::from(truncated));
-                let findings = inspect::classify(&bytes, path, classifier);
-                known.credentials = registry.learn_held(&findings, 0.0);
-                held = Some(registry.describe_held(&findings));
-            }
-            Err(e) => known.unreadable = Some(e.to_string()),
-        }
-        self.put(id, known);
-        Some(Learnt { id, new_file, held })
+        // What could not be read may be readable by now, in the same version.
+        Some(readable.then_some(last))
     }
 }
 
@@ -255,7 +238,7 @@ mod tests {
 
     fn version(ctime_ns: u64, modified_ns: u64, size: u64) -> Version {
         let file = tempfile::tempfile().unwrap();
-        let mut version = read::version(&file, "/x").unwrap().unwrap();
+        let mut version = super::super::read::version(&file, "/x").unwrap().unwrap();
         version.facts.ctime_ns = ctime_ns;
         version.facts.size = size;
         version.modified_ns = modified_ns;

@@ -3,13 +3,15 @@
 mod acl;
 mod git;
 mod ignore;
+mod origin;
 mod packages;
 mod units;
 mod users;
 
 pub use acl::{Reader, readers};
 pub use git::GitTrees;
-pub use packages::{Packages, packages};
+pub use origin::third_party;
+pub use packages::{Digest, Packages, packages};
 pub use units::units;
 pub use users::Users;
 
@@ -52,6 +54,11 @@ fn open_file(root: impl AsFd, path: &[u8]) -> Option<File> {
     let fd = open(root, path, OFlags::RDONLY).ok()?;
     let stat = rustix::fs::fstat(&fd).ok()?;
     (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| File::from(fd))
+}
+
+/// Whether a regular file below `root` is what its package shipped.
+pub fn is_shipped(root: impl AsFd, path: &[u8], digest: Digest) -> bool {
+    open_file(root, path).is_some_and(|file| digest.is_of(file))
 }
 
 /// The first `max` bytes of a regular file below `root`.

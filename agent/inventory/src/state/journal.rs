@@ -186,11 +186,12 @@ fn apply(entries: Vec<Entry>, changes: Vec<Change>) -> Vec<Entry> {
 mod tests {
     use super::*;
     use crate::fixtures;
-    use crate::model::FilePlace;
+    use crate::model::{Class, FilePlace};
 
     fn entry(fingerprint: &str, path: &str, seen: i64) -> Entry {
         Entry {
             credential: fixtures::credential(fingerprint),
+            class: Class::default(),
             first_seen: seen,
             rotated: None,
             previous: String::new(),

@@ -88,6 +88,46 @@ impl fmt::Display for StateError {
 
 impl std::error::Error for StateError {}
 
+/// Damaged databases kept beside the living one.
+const MAX_ASIDE: usize = 3;
+
+/// Whether the file is at fault, and not the disk or another process.
+#[must_use]
+pub fn is_corrupt(e: &rusqlite::Error) -> bool {
+    matches!(
+        e.sqlite_error_code(),
+        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
+    )
+}
+
+/// Moves the database and its companions away, for whoever wants to look at it.
+fn move_aside(path: &Path, why: &rusqlite::Error) -> Result<(), StateError> {
+    let name = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let free = (1..MAX_ASIDE)
+        .find(|n| !name(&format!(".corrupt-{n}")).exists())
+        .unwrap_or(MAX_ASIDE);
+    let aside = format!(".corrupt-{free}");
+    for companion in ["-journal", "-wal", "-shm"] {
+        // There need not be one.
+        let _ = std::fs::rename(name(companion), name(&format!("{aside}{companion}")));
+    }
+    std::fs::rename(path, name(&aside)).map_err(|source| StateError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    tracing::warn!(
+        inventory = %path.display(),
+        moved_to = %name(&aside).display(),
+        reason = %why,
+        "the inventory's database was damaged and was set aside; a new one is begun"
+    );
+    Ok(())
+}
+
 /// The open state.
 #[derive(Debug)]
 pub struct State {
@@ -96,12 +136,23 @@ pub struct State {
 }
 
 impl State {
-    /// Opens (or makes) `inventory.db` in `dir`, which is made 0700 if it is not there; the file is 0600.
+    /// Opens (or makes) `inventory.db` in `dir`, which is made 0700 if it is not there; the file is 0600. A damaged one
+    /// is set aside, and a new one begun.
     ///
     /// # Errors
     /// The directory or file cannot be made or written, or is of a newer version.
     pub fn open(dir: &Path) -> Result<State, StateError> {
         let path = dir.join("inventory.db");
+        match State::connect(dir, path.clone()) {
+            Err(StateError::Database { source, .. }) if is_corrupt(&source) => {
+                move_aside(&path, &source)?;
+                State::connect(dir, path)
+            }
+            other => other,
+        }
+    }
+
+    fn connect(dir: &Path, path: PathBuf) -> Result<State, StateError> {
         let io = |source| StateError::Io {
             path: path.clone(),
             source,
@@ -141,6 +192,17 @@ impl State {
         db.pragma_update(None, "user_version", VERSION)
             .map_err(database)?;
         Ok(State { path, db })
+    }
+
+    /// Notes that the database turned out to be damaged: it is set aside, and a new one is begun.
+    ///
+    /// # Errors
+    /// The file cannot be moved, or no new one made.
+    pub fn begin_anew(&mut self, why: &rusqlite::Error) -> Result<(), StateError> {
+        move_aside(&self.path, why)?;
+        let dir = self.path.parent().unwrap_or(Path::new("/")).to_owned();
+        *self = State::connect(&dir, self.path.clone())?;
+        Ok(())
     }
 
     fn error(&self) -> impl Fn(rusqlite::Error) -> StateError + use<> {
@@ -378,7 +440,7 @@ pub fn replacements(before: &[Entry], after: &[Entry]) -> Vec<(String, String)> 
 mod tests {
     use super::*;
     use crate::fixtures;
-    use crate::model::{FilePlace, Place};
+    use crate::model::{Class, FilePlace, Place};
     use std::os::unix::fs::MetadataExt as _;
 
     fn entry(fingerprint: &str, path: &str) -> Entry {
@@ -389,6 +451,7 @@ mod tests {
         });
         Entry {
             credential,
+            class: Class::default(),
             first_seen: 100,
             rotated: None,
             previous: String::new(),
@@ -396,6 +459,21 @@ mod tests {
             more_places: 0,
             exposures: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_damaged_database_is_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("inventory.db");
+        for n in 1..=4 {
+            std::fs::write(&path, format!("this is no database {n}").repeat(1_000)).unwrap();
+            let mut state = State::open(dir.path()).unwrap();
+            state.store(&Run::default(), &[entry("a", "/x")]).unwrap();
+        }
+        let aside = |n: u32| path.with_file_name(format!("inventory.db.corrupt-{n}"));
+        let first = std::fs::read_to_string(aside(1)).unwrap();
+        assert!(first.starts_with("this is no database 1"));
+        assert!(aside(3).exists() && !aside(4).exists());
     }
 
     #[test]
@@ -536,9 +614,8 @@ mod tests {
             "no database at all, just some words that are long enough",
         )
         .unwrap();
-        assert!(matches!(
-            State::open(dir.path()),
-            Err(StateError::Database { .. })
-        ));
+        // What is no database is set aside, and a new one begun.
+        State::open(dir.path()).unwrap();
+        assert!(dir.path().join("inventory.db.corrupt-1").exists());
     }
 }

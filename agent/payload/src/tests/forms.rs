@@ -5,7 +5,7 @@ fn texts(secret: &[u8]) -> Vec<(String, String)> {
         .iter()
         .map(|f| {
             (
-                f.transform.name().to_owned(),
+                f.transform.word().to_owned(),
                 String::from_utf8_lossy(&f.text).into_owned(),
             )
         })
@@ -24,7 +24,7 @@ fn has(secret: &[u8], transform: &str, text: &str) {
 fn a_plain_token_has_few_forms() {
     let names: Vec<_> = forms(TOKEN, |_| 0)
         .iter()
-        .map(|f| f.transform.name())
+        .map(|f| f.transform.word())
         .collect();
     assert_eq!(names[0], "raw");
     assert_eq!(names.iter().filter(|n| **n == "base64").count(), 3);

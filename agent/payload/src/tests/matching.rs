@@ -436,3 +436,12 @@ fn nothing_is_claimed_of_random_bytes() {
         assert_eq!(scan(&m, &[&bytes, &base64(&bytes)]), []);
     }
 }
+
+#[test]
+fn a_secret_of_few_hex_digits_is_found_in_hex() {
+    let secret = b"pwws0332!";
+    assert_eq!(
+        found(&matcher(&[secret]), &[b"x=707777733033333221;"]),
+        one("hex")
+    );
+}

@@ -56,7 +56,7 @@ pub fn found(matcher: &Matcher, parts: &[&[u8]]) -> Vec<(String, String, u32)> {
     let name = |hit: Hit| {
         (
             hit.credential.fingerprint[4..].to_owned(),
-            hit.transform,
+            hit.transform.word().to_owned(),
             hit.occurrences,
         )
     };
@@ -99,6 +99,87 @@ pub fn pem(len: usize) -> Vec<u8> {
     }
     out.extend_from_slice(b"-----END PRIVATE KEY-----\n");
     out
+}
+
+/// The payloads of writes on one connection, each with so many bytes that were not captured.
+pub fn payloads(matcher: &Matcher, parts: &[(&[u8], u64)]) -> Vec<keytrail_model::Payload> {
+    let mut streams = Streams::new();
+    let key = StreamKey {
+        pid: keytrail_model::Pid { tgid: 1, start: 2 },
+        layer: Layer::Tls,
+        id: 1,
+        ends: Default::default(),
+    };
+    let mut payloads = Vec::new();
+    for (bytes, missing) in parts {
+        let chunk = Chunk {
+            boot_ns: 1,
+            bytes,
+            total: bytes.len() as u64 + missing,
+            offset: 0,
+            truncated: *missing > 0,
+        };
+        payloads.push(streams.on_payload(matcher, key, chunk));
+    }
+    payloads
+}
+
+/// One write on a connection.
+pub fn told(matcher: &Matcher, bytes: &[u8]) -> keytrail_model::Payload {
+    payloads(matcher, &[(bytes, 0)]).remove(0)
+}
+
+/// Transform and occurrences of what is in the writes of one connection.
+pub fn found_in(matcher: &Matcher, parts: &[&[u8]]) -> Vec<(String, u32)> {
+    let parts: Vec<(&[u8], u64)> = parts.iter().map(|p| (*p, 0)).collect();
+    let hits = payloads(matcher, &parts).into_iter().flat_map(|p| p.hits);
+    hits.map(|hit| (spelling(&hit), hit.occurrences)).collect()
+}
+
+/// All decodings of a hit, the outermost first.
+pub fn spelling(hit: &Hit) -> String {
+    let all: Vec<&str> = hit
+        .layers
+        .iter()
+        .chain([&hit.transform])
+        .map(|t| t.word())
+        .collect();
+    all.join("+")
+}
+
+/// What cannot be made shorter is stored as it is, and found as it is: so there is something to be made shorter.
+fn compressible(bytes: &[u8]) -> Vec<u8> {
+    [
+        bytes,
+        &b"the quick brown fox jumps over the lazy dog; ".repeat(8),
+    ]
+    .concat()
+}
+
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let bytes = &compressible(bytes)[..];
+    let mut out = vec![0x1f, 0x8b, 8, 0b1000, 0, 0, 0, 0, 0, 3];
+    out.extend_from_slice(b"name.txt\0");
+    out.extend(miniz_oxide::deflate::compress_to_vec(bytes, 6));
+    out.extend([0; 4]);
+    out.extend((bytes.len() as u32).to_le_bytes());
+    out
+}
+
+pub fn zlib(bytes: &[u8]) -> Vec<u8> {
+    miniz_oxide::deflate::compress_to_vec_zlib(&compressible(bytes), 6)
+}
+
+pub fn zstd(bytes: &[u8]) -> Vec<u8> {
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+    compress_to_vec(bytes, CompressionLevel::Fastest)
+}
+
+/// A JSON text around [`TOKEN`], as `brotli -q 5` packs it.
+pub fn brotli() -> Vec<u8> {
+    let digits = include_str!("packed.br.hex").trim();
+    let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+    (0..digits.len()).step_by(2).map(byte).collect()
 }
 
 /// base64 with a line break after every `width` characters.

@@ -17,7 +17,7 @@ fn payloads(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         text.extend_from_slice(&form.text);
         text.extend(edge(form.tail));
         text.extend_from_slice(b"; next");
-        out.push((form.transform.name(), text));
+        out.push((form.transform.word(), text));
     }
     out
 }

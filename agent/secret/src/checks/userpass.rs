@@ -27,7 +27,11 @@ pub fn user_is_secret(user: &[u8], password: &[u8]) -> bool {
     let filler = password.len() <= 4 || FILLERS.iter().any(|f| password.eq_ignore_ascii_case(f));
     // The ids of AWS keys are users of its mail service.
     let id = user.starts_with(b"AKIA") || user.contains(&b'@');
-    filler && !id && user.len() >= 20 && looks_random(user) && doubt(user) == Doubt::None
+    filler
+        && !id
+        && (20..=512).contains(&user.len())
+        && looks_random(user)
+        && doubt(user) == Doubt::None
 }
 
 #[cfg(test)]

@@ -2,10 +2,11 @@
 
 use super::Classifier;
 use crate::api::{Finding, Origin};
+use crate::resolve;
 use crate::scan::Finds;
 use crate::scan::name::{NameClass, classify};
 use crate::scan::prefilter::Hook;
-use crate::settle;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use zeroize::Zeroizing;
 
@@ -19,14 +20,14 @@ pub struct Arguments {
 }
 
 /// The arguments as the line that was typed.
-struct Line {
+struct CommandLine {
     bytes: Zeroizing<Vec<u8>>,
     /// Where each argument lies in it.
     places: Vec<Range<usize>>,
 }
 
-impl Line {
-    fn of(argv: &[&[u8]]) -> Line {
+impl CommandLine {
+    fn of(argv: &[&[u8]]) -> CommandLine {
         let length = argv.iter().map(|arg| arg.len() + 1).sum();
         let mut bytes = Zeroizing::new(Vec::with_capacity(length));
         let mut places = Vec::with_capacity(argv.len());
@@ -35,7 +36,7 @@ impl Line {
             bytes.extend_from_slice(arg);
             bytes.push(b' ');
         }
-        Line { bytes, places }
+        CommandLine { bytes, places }
     }
 
     /// The argument in which `at` lies, and its place.
@@ -58,7 +59,7 @@ impl Classifier {
             .map(|a| a.rsplit(|b| *b == b'/').next().unwrap_or(a))
             .unwrap_or_default();
         for (i, arg) in argv.iter().enumerate().take(4096) {
-            let mut finds = Finds::default();
+            let mut finds = Finds::of(arg);
             self.collect(arg, Origin::Argv { index: i as u32 }, &mut finds);
             if i >= 2 {
                 self.flag_value(program, argv[i - 1], arg, &mut finds);
@@ -66,19 +67,22 @@ impl Classifier {
             if finds.list.is_empty() {
                 continue;
             }
-            out.found
-                .extend(settle::settle(self, arg, finds).into_iter().map(|f| (i, f)));
+            out.found.extend(
+                resolve::resolve(self, arg, finds)
+                    .into_iter()
+                    .map(|f| (i, f)),
+            );
         }
         if argv.len() > 2 {
-            self.command_line(&Line::of(argv), &mut out);
+            self.command_line(&CommandLine::of(argv), &mut out);
         }
         out
     }
 
     /// What only the program and the flags before it tell to be a secret (`mysql -pX`, `docker login -p X`): the arguments
     /// are looked at as the line that was typed.
-    fn command_line(&self, line: &Line, out: &mut Arguments) {
-        let mut finds = Finds::default();
+    fn command_line(&self, line: &CommandLine, out: &mut Arguments) {
+        let mut finds = Finds::of(&line.bytes);
         let hidden = &mut out.hidden;
         self.scan_seeing(
             &line.bytes,
@@ -91,7 +95,8 @@ impl Classifier {
         if finds.list.is_empty() {
             return;
         }
-        for mut finding in settle::settle(self, &line.bytes, finds) {
+        let told = Told::of(&out.found);
+        for mut finding in resolve::resolve(self, &line.bytes, finds) {
             let Some(place) = finding.places.first().cloned() else {
                 continue;
             };
@@ -106,16 +111,7 @@ impl Classifier {
             {
                 *range = if within(range) { shift(range) } else { 0..0 };
             }
-            let known = |(at, other): &(usize, Finding)| {
-                *at == index
-                    && other.places.iter().any(|there| {
-                        finding
-                            .places
-                            .iter()
-                            .any(|here| here.start < there.end && there.start < here.end)
-                    })
-            };
-            if !finding.places.is_empty() && !out.found.iter().any(known) {
+            if !finding.places.is_empty() && !told.overlaps(index, &finding.places) {
                 out.found.push((index, finding));
             }
         }
@@ -123,7 +119,12 @@ impl Classifier {
 
     /// The value of a flag that takes a password, when a rule of such commands has its literal at `start`: by its notation
     /// alone, whatever the value is.
-    fn behind_flag(&self, line: &Line, start: usize, hook: Hook) -> Option<(usize, Range<usize>)> {
+    fn behind_flag(
+        &self,
+        line: &CommandLine,
+        start: usize,
+        hook: Hook,
+    ) -> Option<(usize, Range<usize>)> {
         let Hook::Token(rule) = hook else {
             return None;
         };
@@ -132,14 +133,41 @@ impl Classifier {
             return None;
         }
         let from = start.saturating_sub(rule.spec.back);
+        let to = line.bytes.len().min(start + rule.spec.max);
         let value = rule
             .regex()?
-            .captures(&line.bytes[from..])?
+            .captures(&line.bytes[from..to])?
             .name("secret")?
             .range();
         let (index, arg) = line.argument(from + value.start);
         let end = (from + value.end).min(arg.end);
         Some((index, from + value.start - arg.start..end - arg.start))
+    }
+}
+
+/// The places of what was found in each argument, in their order.
+struct Told(HashMap<usize, BTreeMap<usize, usize>>);
+
+impl Told {
+    fn of(found: &[(usize, Finding)]) -> Told {
+        let mut told: HashMap<usize, BTreeMap<usize, usize>> = HashMap::new();
+        for (index, finding) in found {
+            let places = told.entry(*index).or_default();
+            places.extend(finding.places.iter().map(|p| (p.start, p.end)));
+        }
+        Told(told)
+    }
+
+    /// Something was found where one of these places is. What was found in one argument does not overlap.
+    fn overlaps(&self, index: usize, places: &[Range<usize>]) -> bool {
+        let Some(told) = self.0.get(&index) else {
+            return false;
+        };
+        places.iter().any(|place| {
+            told.range(..place.end)
+                .next_back()
+                .is_some_and(|(_, end)| *end > place.start)
+        })
     }
 }
 

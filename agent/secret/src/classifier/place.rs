@@ -100,9 +100,12 @@ fn public_file(path: &str) -> bool {
 
 /// Documentation, examples and test data by their folder; libraries and programs (self-test keys) by their first bytes.
 pub(super) fn specimen(path: &str, text: &[u8]) -> bool {
-    if text.starts_with(b"\x7fELF") || text.starts_with(b"!<arch>\n") {
-        return true;
-    }
+    text.starts_with(b"\x7fELF") || text.starts_with(b"!<arch>\n") || is_specimen(path)
+}
+
+/// A path of documentation, examples or test data.
+#[must_use]
+pub fn is_specimen(path: &str) -> bool {
     path.split('/').any(|part| {
         matches!(
             part,

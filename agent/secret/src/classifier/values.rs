@@ -237,7 +237,11 @@ impl Classifier {
         } else {
             "private-key"
         };
-        let certificate = if key.ssh { None } else { pem::paired(text) };
+        let certificate = if key.ssh {
+            None
+        } else {
+            finds.certificate(text).cloned()
+        };
         let name = if name == "private-key" && certificate.is_some() {
             "tls-private-key"
         } else {

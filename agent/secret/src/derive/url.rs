@@ -18,6 +18,12 @@ pub struct UrlCredential {
 /// Longest URL looked at.
 const MAX_URL: usize = 2048;
 
+/// What reading the URL costs, in bytes looked at.
+pub fn cost(text: &[u8], at: usize) -> usize {
+    let rest = &text[at..text.len().min(at + MAX_URL)];
+    memchr::memchr3(b' ', b'\n', b'"', rest).unwrap_or(rest.len()) / 2
+}
+
 /// Reads the URL whose `://` is at `at`. `None` without a user-info part.
 pub fn at(text: &[u8], at: usize) -> Option<UrlCredential> {
     let scheme_start = text[..at]
@@ -53,36 +59,7 @@ pub fn at(text: &[u8], at: usize) -> Option<UrlCredential> {
         })
         .unwrap_or(body.len());
     let body = &body[..end];
-    // A password may hold any of these, so the last @ before the path ends the user info; a path only begins after it.
-    let slash = body.iter().position(|&b| b == b'/').unwrap_or(body.len());
-    let at_sign = match body[..slash].iter().rposition(|&b| b == b'@') {
-        Some(i) => i,
-        // A password with an unescaped slash: accept when what follows the @ looks like a host.
-        None => {
-            let i = body.iter().position(|&b| b == b'@')?;
-            let before = &body[..i];
-            if !before.contains(&b':')
-                || before.iter().any(|b| matches!(b, b'?' | b'&' | b'='))
-                || before.iter().filter(|&&b| b == b'/').count() > 2
-            {
-                return None;
-            }
-            // host/path:thing@x is a path, not a password: the user comes before the first colon and has no slash.
-            let colon = before.iter().position(|&b| b == b':')?;
-            if before[..colon].contains(&b'/') || before[..colon].contains(&b'.') {
-                return None;
-            }
-            // host:8080/path@2 is a port and a path.
-            let port = before[colon + 1..]
-                .iter()
-                .take_while(|b| b.is_ascii_digit())
-                .count();
-            if before.get(colon + 1 + port) == Some(&b'/') {
-                return None;
-            }
-            i
-        }
-    };
+    let at_sign = end_of_user(body)?;
     let info = &body[..at_sign];
     let colon = info.iter().position(|&b| b == b':').unwrap_or(info.len());
     let user = authority..authority + colon;
@@ -127,6 +104,34 @@ pub fn at(text: &[u8], at: usize) -> Option<UrlCredential> {
         host,
         path,
     })
+}
+
+/// The `@` that ends user and password. A password may hold any of these, so the last one before the path counts; a path
+/// only begins after it.
+fn end_of_user(body: &[u8]) -> Option<usize> {
+    let slash = body.iter().position(|&b| b == b'/').unwrap_or(body.len());
+    if let Some(at) = body[..slash].iter().rposition(|&b| b == b'@') {
+        return Some(at);
+    }
+    // A password with an unescaped slash: accept when what follows the @ looks like a host.
+    let at = body.iter().position(|&b| b == b'@')?;
+    let before = &body[..at];
+    if before.iter().any(|b| matches!(b, b'?' | b'&' | b'='))
+        || before.iter().filter(|&&b| b == b'/').count() > 2
+    {
+        return None;
+    }
+    // host/path:thing@x is a path, not a password: the user comes before the first colon and has no slash.
+    let colon = before.iter().position(|&b| b == b':')?;
+    if before[..colon].contains(&b'/') || before[..colon].contains(&b'.') {
+        return None;
+    }
+    // host:8080/path@2 is a port and a path.
+    let port = before[colon + 1..]
+        .iter()
+        .take_while(|b| b.is_ascii_digit())
+        .count();
+    (before.get(colon + 1 + port) != Some(&b'/')).then_some(at)
 }
 
 /// `user@host/path` of a URL, without the password.

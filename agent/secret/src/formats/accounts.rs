@@ -22,6 +22,9 @@ pub fn parse(context: &mut Context<'_, '_>) {
         _ => Vec::new(),
     };
     for (rule, span, identifier) in found {
+        if context.finds.full() {
+            return;
+        }
         if doubt(&text[span.clone()]) < Doubt::Word {
             context.emit_at(rule, &text[span.clone()], span, identifier);
         }

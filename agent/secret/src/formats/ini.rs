@@ -1,166 +1,101 @@
 //! INI files: sections of `name = value` whose section says whose the secret is.
 
-use super::Context;
+use super::{Context, short, worth};
 use crate::api::Origin;
 use crate::checks::user_is_secret;
+use std::collections::HashMap;
 use std::ops::Range;
 
-const MAX_LINES: usize = 100_000;
-
+/// One `name = value`.
 struct Entry<'a> {
-    section: &'a str,
     name: String,
     value: &'a str,
     span: Range<usize>,
+}
+
+/// The entries below one `[section]`, and where each name stands first: whose a secret is, another entry says.
+#[derive(Default)]
+struct Section<'a> {
+    title: &'a str,
+    entries: Vec<Entry<'a>>,
+    first: HashMap<String, usize>,
+}
+
+impl<'a> Section<'a> {
+    fn add(&mut self, entry: Entry<'a>) {
+        let at = self.entries.len();
+        self.first.entry(entry.name.clone()).or_insert(at);
+        self.entries.push(entry);
+    }
+
+    /// The value of the entry that comes first among those with one of the names; empty without one.
+    fn value(&self, names: &[&str]) -> &'a str {
+        names
+            .iter()
+            .filter_map(|name| self.first.get(*name))
+            .min()
+            .and_then(|at| self.entries.get(*at))
+            .map(|entry| short(entry.value))
+            .unwrap_or_default()
+    }
 }
 
 pub fn parse(context: &mut Context<'_, '_>) {
     let Ok(text) = std::str::from_utf8(context.text) else {
         return;
     };
-    let mut section = "";
-    let mut entries: Vec<Entry<'_>> = Vec::new();
+    let mut section = Section::default();
     let mut offset = 0;
-    let mut from = 0;
-    for line in text.split_inclusive('\n').take(MAX_LINES) {
+    for line in text.split_inclusive('\n') {
         let start = offset;
         offset += line.len();
         let trimmed = line.trim();
         if trimmed.is_empty() || trimmed.starts_with(['#', ';']) {
             continue;
         }
-        if let Some(name) = trimmed.strip_prefix('[').and_then(|t| t.split(']').next()) {
-            report(context, &entries[from..]);
-            from = entries.len();
-            section = name;
+        if let Some(title) = trimmed.strip_prefix('[').and_then(|t| t.split(']').next()) {
+            report(context, &section);
+            section = Section {
+                title: short(title),
+                ..Section::default()
+            };
             continue;
         }
-        let Some((name, value)) = line.split_once('=') else {
-            continue;
-        };
-        let value = value.trim().trim_matches(['"', '\'']);
-        if value.is_empty() {
-            continue;
+        if let Some(entry) = entry(line, start) {
+            section.add(entry);
         }
-        let at = start + line.find(value).unwrap_or(0).max(name.len());
-        let at = text[start..offset]
-            .get(at - start..)
-            .and_then(|rest| rest.find(value))
-            .map_or(at, |n| at + n);
-        entries.push(Entry {
-            section,
-            name: name.trim().to_ascii_lowercase(),
-            value,
-            span: at..at + value.len(),
-        });
     }
-    report(context, &entries[from..]);
+    report(context, &section);
+}
+
+fn entry(line: &str, start: usize) -> Option<Entry<'_>> {
+    let (name, rest) = line.split_once('=')?;
+    let value = rest.trim().trim_matches(['"', '\'']);
+    if value.is_empty() {
+        return None;
+    }
+    let at = start + name.len() + 1 + rest.find(value)?;
+    Some(Entry {
+        name: name.trim().to_ascii_lowercase(),
+        value,
+        span: at..at + value.len(),
+    })
 }
 
 /// Reports the secrets of one section with the section's own words for whose they are.
-fn report(context: &mut Context<'_, '_>, section: &[Entry<'_>]) {
-    let find = |names: &[&str]| {
-        section
-            .iter()
-            .find(|e| names.contains(&e.name.as_str()))
-            .map(|e| e.value)
-            .unwrap_or_default()
-    };
+fn report(context: &mut Context<'_, '_>, section: &Section<'_>) {
     let file = context.file_name().to_string();
-    for entry in section {
-        let name = entry.name.as_str();
-        let (rule, identifier) = match file.as_str() {
-            ".my.cnf" | "my.cnf" | "debian.cnf" | ".mylogin.cnf"
-                if matches!(name, "password" | "loose-password") =>
-            {
-                (
-                    "mysql-config",
-                    format!("{}@{}", find(&["user"]), find(&["host", "socket"])),
-                )
-            }
-            ".pypirc"
-                if name == "username"
-                    && user_is_secret(entry.value.as_bytes(), find(&["password"]).as_bytes()) =>
-            {
-                ("pypirc", entry.section.to_string())
-            }
-            ".pypirc"
-                if name == "password"
-                    && user_is_secret(find(&["username"]).as_bytes(), entry.value.as_bytes()) =>
-            {
-                continue;
-            }
-            ".pypirc" if name == "password" => (
-                "pypirc",
-                format!("{} {}", entry.section, find(&["username"])),
-            ),
-            ".databrickscfg" if matches!(name, "token" | "password" | "client_secret") => {
-                ("databricks-token", find(&["host"]).to_string())
-            }
-            ".s3cfg" if name == "secret_key" => ("s3cfg", find(&["access_key"]).to_string()),
-            ".boto" if name.ends_with("secret_access_key") => (
-                "gcs-hmac-key",
-                find(&["gs_access_key_id", "aws_access_key_id"]).to_string(),
-            ),
-            "config" | "config.toml" | "connections.toml"
-                if name == "password"
-                    && (file == "connections.toml" || entry.section.starts_with("connections")) =>
-            {
-                (
-                    "snowflake-config",
-                    format!(
-                        "{} {}",
-                        find(&["account", "accountname"]),
-                        find(&["user", "username"])
-                    ),
-                )
-            }
-            ".sentryclirc" if name == "token" => {
-                ("sentry-config", find(&["url", "org"]).to_string())
-            }
-            _ if file.ends_with(".nmconnection") || context.path.contains("system-connections") => {
-                match name {
-                    "psk"
-                    | "password"
-                    | "wep-key0"
-                    | "private-key"
-                    | "leap-password"
-                    | "secret"
-                    | "preshared-key"
-                    | "private-key-password" => (
-                        "networkmanager-secret",
-                        format!(
-                            "{} {}",
-                            entry.section,
-                            file.trim_end_matches(".nmconnection")
-                        ),
-                    ),
-                    _ => continue,
-                }
-            }
-            "rclone.conf"
-                if matches!(
-                    name,
-                    "pass"
-                        | "password"
-                        | "token"
-                        | "secret_access_key"
-                        | "client_secret"
-                        | "service_account_credentials"
-                        | "key"
-                ) =>
-            {
-                (
-                    "rclone-config",
-                    format!(
-                        "{} {}",
-                        entry.section,
-                        find(&["user", "access_key_id", "account"])
-                    ),
-                )
-            }
-            _ => continue,
+    for entry in &section.entries {
+        // Placeholders are not reported, so that nothing need be known about them.
+        if !worth(entry.value.as_bytes()) {
+            continue;
+        }
+        let Some((rule, identifier)) = recognise(context.path, &file, section, entry) else {
+            continue;
         };
+        if context.finds.full() {
+            return;
+        }
         // A token of a known kind keeps its kind.
         let known = context
             .classifier
@@ -176,5 +111,103 @@ fn report(context: &mut Context<'_, '_>, section: &[Entry<'_>]) {
             entry.span.clone(),
             identifier.trim().trim_matches('@').to_string(),
         );
+    }
+}
+
+/// The rule of an entry that holds a secret in a file of this name, and whose secret it is.
+fn recognise(
+    path: &str,
+    file: &str,
+    section: &Section<'_>,
+    entry: &Entry<'_>,
+) -> Option<(&'static str, String)> {
+    let name = entry.name.as_str();
+    let of = |names: &[&str]| section.value(names);
+    let titled = |names: &[&str]| format!("{} {}", section.title, of(names));
+    Some(match file {
+        ".my.cnf" | "my.cnf" | "debian.cnf" | ".mylogin.cnf"
+            if matches!(name, "password" | "loose-password") =>
+        {
+            (
+                "mysql-config",
+                format!("{}@{}", of(&["user"]), of(&["host", "socket"])),
+            )
+        }
+        ".pypirc" => return pypi(section, entry),
+        ".databrickscfg" if matches!(name, "token" | "password" | "client_secret") => {
+            ("databricks-token", of(&["host"]).to_string())
+        }
+        ".s3cfg" if name == "secret_key" => ("s3cfg", of(&["access_key"]).to_string()),
+        ".boto" if name.ends_with("secret_access_key") => (
+            "gcs-hmac-key",
+            of(&["gs_access_key_id", "aws_access_key_id"]).to_string(),
+        ),
+        "config" | "config.toml" | "connections.toml"
+            if name == "password"
+                && (file == "connections.toml" || section.title.starts_with("connections")) =>
+        {
+            (
+                "snowflake-config",
+                format!(
+                    "{} {}",
+                    of(&["account", "accountname"]),
+                    of(&["user", "username"])
+                ),
+            )
+        }
+        ".sentryclirc" if name == "token" => ("sentry-config", of(&["url", "org"]).to_string()),
+        _ if file.ends_with(".nmconnection") || path.contains("system-connections") => {
+            let secret = matches!(
+                name,
+                "psk"
+                    | "password"
+                    | "wep-key0"
+                    | "private-key"
+                    | "leap-password"
+                    | "secret"
+                    | "preshared-key"
+                    | "private-key-password"
+            );
+            if !secret {
+                return None;
+            }
+            let connection = file.trim_end_matches(".nmconnection");
+            (
+                "networkmanager-secret",
+                format!("{} {connection}", section.title),
+            )
+        }
+        "rclone.conf"
+            if matches!(
+                name,
+                "pass"
+                    | "password"
+                    | "token"
+                    | "secret_access_key"
+                    | "client_secret"
+                    | "service_account_credentials"
+                    | "key"
+            ) =>
+        {
+            (
+                "rclone-config",
+                titled(&["user", "access_key_id", "account"]),
+            )
+        }
+        _ => return None,
+    })
+}
+
+/// PyPI takes a token as the user or as the password of `__token__`.
+fn pypi(section: &Section<'_>, entry: &Entry<'_>) -> Option<(&'static str, String)> {
+    let (user, password) = (section.value(&["username"]), section.value(&["password"]));
+    match entry.name.as_str() {
+        "username" if user_is_secret(entry.value.as_bytes(), password.as_bytes()) => {
+            Some(("pypirc", section.title.to_string()))
+        }
+        "password" if !user_is_secret(user.as_bytes(), entry.value.as_bytes()) => {
+            Some(("pypirc", format!("{} {user}", section.title)))
+        }
+        _ => None,
     }
 }

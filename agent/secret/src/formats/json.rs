@@ -1,27 +1,45 @@
 //! JSON documents: walks the tree and hands every object to those who know it.
 
-use super::{Context, MAX_TREE, json_clients};
+use super::{Context, MAX_TREE, json_clients, tree};
 use serde_json::Value;
 
-/// Deepest nesting and most nodes walked. serde_json itself refuses more than 128 levels.
-const MAX_DEPTH: usize = 64;
+/// Deepest nesting and most nodes walked. The parsers themselves refuse more than 128 levels.
+const MAX_DEPTH: usize = 128;
 const MAX_NODES: usize = 1_000_000;
 
 pub fn parse(context: &mut Context<'_, '_>) {
+    documents(context, |context, document, nodes| {
+        walk(context, "", document, 0, nodes);
+    });
+}
+
+/// Hands on one document after the other; false when the text does not begin with one.
+pub fn documents(
+    context: &mut Context<'_, '_>,
+    mut f: impl FnMut(&mut Context<'_, '_>, &Value, &mut usize),
+) -> bool {
     if context.text.len() > MAX_TREE {
-        return;
+        tree::incomplete(context);
+        return false;
     }
     let text = context.text.trim_ascii();
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    // One document, or the first of a stream.
-    let mut stream = serde_json::Deserializer::from_slice(text).into_iter::<Value>();
+    let mut from = serde_json::Deserializer::from_slice(text);
+    let mut budget = tree::Budget::of(text);
     let mut nodes = 0;
-    while let Some(Ok(document)) = stream.next() {
-        walk(context, "", &document, 0, &mut nodes);
+    let mut any = false;
+    // One document, or a stream of them.
+    while let Some(document) = budget.read(&mut from) {
+        any = true;
+        f(context, &document, &mut nodes);
         if nodes > MAX_NODES {
             break;
         }
     }
+    if budget.spent || nodes > MAX_NODES {
+        tree::incomplete(context);
+    }
+    any
 }
 
 /// Visits an object and what it holds. `key` is the name it stands under.

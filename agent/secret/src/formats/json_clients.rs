@@ -1,6 +1,6 @@
 //! JSON objects that programs keep their credentials in.
 
-use super::Context;
+use super::{Context, short};
 use crate::api::Origin;
 use crate::checks::user_is_secret;
 use crate::derive::{base64_any, date, jwt};
@@ -23,9 +23,6 @@ fn expiry(object: &Object, keys: &[&str]) -> Option<i64> {
 
 /// Recognises one object by its fields.
 pub fn inspect(context: &mut Context<'_, '_>, key: &str, object: &Object) {
-    if object.len() > 4096 {
-        return;
-    }
     google(context, object);
     amazon(context, object);
     azure(context, key, object);
@@ -350,13 +347,14 @@ fn assistants(context: &mut Context<'_, '_>, key: &str, object: &Object) {
         key,
         "mcpServers" | "servers" | "context_servers" | "mcp_servers"
     ) {
-        for (server, entry) in object.iter().take(1024) {
+        for (server, entry) in object {
+            let server = short(server);
             flags(context, server, entry);
             for block in ["env", "headers", "environment", "http_headers"] {
                 let Some(block) = entry.get(block).and_then(Value::as_object) else {
                     continue;
                 };
-                for (name, value) in block.iter().take(1024) {
+                for (name, value) in block {
                     if let Some(value) = value.as_str() {
                         agent_variable(context, server, name, value);
                     }
@@ -372,7 +370,6 @@ fn flags(context: &mut Context<'_, '_>, server: &str, entry: &Value) {
     let args: Vec<&str> = args
         .into_iter()
         .flatten()
-        .take(1024)
         .map(|a| a.as_str().unwrap_or_default())
         .collect();
     for pair in args.windows(2) {
@@ -429,7 +426,7 @@ pub fn agent_variable(context: &mut Context<'_, '_>, server: &str, name: &str, v
 
 fn terraform(context: &mut Context<'_, '_>, key: &str, object: &Object) {
     if key == "credentials" {
-        for (host, entry) in object.iter().take(256) {
+        for (host, entry) in object {
             if let Some(entry) = entry.as_object()
                 && host.contains('.')
             {
@@ -443,13 +440,12 @@ fn terraform(context: &mut Context<'_, '_>, key: &str, object: &Object) {
     }
     if object.contains_key("terraform_version") && object.contains_key("resources") {
         let resources = object.get("resources").and_then(Value::as_array);
-        for resource in resources
-            .into_iter()
-            .flatten()
-            .take(100_000)
-            .filter_map(Value::as_object)
-        {
-            let address = format!("{}.{}", text(resource, "type"), text(resource, "name"));
+        for resource in resources.into_iter().flatten().filter_map(Value::as_object) {
+            let address = format!(
+                "{}.{}",
+                short(text(resource, "type")),
+                short(text(resource, "name"))
+            );
             for instance in resource
                 .get("instances")
                 .and_then(Value::as_array)
@@ -518,7 +514,7 @@ fn composer(context: &mut Context<'_, '_>, key: &str, object: &Object) {
     ) {
         return;
     }
-    for (host, entry) in object.iter().take(256) {
+    for (host, entry) in object {
         match entry {
             Value::String(token) => {
                 context.emit("composer-auth", token.as_bytes(), host.clone());
@@ -542,7 +538,7 @@ pub fn kubernetes_secret(context: &mut Context<'_, '_>, object: &Object) {
     let metadata = object.get("metadata").and_then(Value::as_object);
     let field = |name: &str| {
         metadata
-            .map(|m| text(m, name))
+            .map(|m| short(text(m, name)))
             .unwrap_or_default()
             .to_string()
     };
@@ -553,7 +549,6 @@ pub fn kubernetes_secret(context: &mut Context<'_, '_>, object: &Object) {
             .and_then(Value::as_object)
             .into_iter()
             .flatten()
-            .take(1024)
         {
             let Some(value) = value.as_str() else {
                 continue;

@@ -4,96 +4,159 @@ use super::Context;
 use crate::api::Origin;
 use crate::checks::user_is_secret;
 use std::ops::Range;
-
-const MAX_LINES: usize = 200_000;
+use zeroize::Zeroizing;
 
 pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     let mut offset = 0;
-    text.split_inclusive(|b| *b == b'\n')
-        .take(MAX_LINES)
-        .map(move |line| {
-            let start = offset;
-            offset += line.len();
-            (start, line.trim_ascii_end())
-        })
+    text.split_inclusive(|b| *b == b'\n').map(move |line| {
+        let start = offset;
+        offset += line.len();
+        (start, line.trim_ascii_end())
+    })
 }
 
 pub(super) fn show(bytes: &[u8]) -> String {
     crate::scan::token::clean(bytes)
 }
 
+/// Words of a netrc and where they stand, without the quotes that hold a value together.
+struct Words<'a> {
+    text: &'a [u8],
+    at: usize,
+    /// The file is one, so that a quote within a word belongs to it. In other texts (`"machine h login u ..."`) it ends it.
+    own: bool,
+}
+
+/// A word, as it stands in the text and as it is meant.
+struct Word {
+    span: Range<usize>,
+    value: Zeroizing<Vec<u8>>,
+}
+
+impl Words<'_> {
+    /// The next word; `value`: it stands where a value does, and may be quoted.
+    fn next(&mut self, value: bool) -> Option<Word> {
+        let own = self.own;
+        let separates = |b: u8| b.is_ascii_whitespace() || !own && matches!(b, b'"' | b'`');
+        while let Some(&b) = self.text.get(self.at) {
+            if value && b == b'"' {
+                if let Some(word) = self.quoted() {
+                    return Some(word);
+                }
+            } else if !separates(b) {
+                break;
+            }
+            self.at += 1;
+        }
+        let rest = self.text.get(self.at..).filter(|rest| !rest.is_empty())?;
+        let length = rest.iter().take_while(|b| !separates(**b)).count();
+        let span = self.at..self.at + length;
+        self.at = span.end;
+        Some(Word {
+            value: Zeroizing::new(rest[..length].to_vec()),
+            span,
+        })
+    }
+
+    /// A value between quotes on one line, with backslashes before what they protect; `None` when it does not end.
+    fn quoted(&mut self) -> Option<Word> {
+        let start = self.at + 1;
+        let line = self.text.get(start..)?;
+        let line = &line[..line.len().min(MAX_QUOTED)];
+        let mut end = 0;
+        loop {
+            end += memchr::memchr3(b'"', b'\\', b'\n', line.get(end..)?)?;
+            match line[end] {
+                b'\\' => end += 2,
+                b'"' if end > 0 => break,
+                _ => return None,
+            }
+        }
+        let mut value = Zeroizing::new(Vec::with_capacity(end));
+        let mut bytes = line[..end].iter();
+        while let Some(&byte) = bytes.next() {
+            value.push(match byte {
+                b'\\' => match bytes.next()? {
+                    b'n' => b'\n',
+                    b't' => b'\t',
+                    b'r' => b'\r',
+                    other => *other,
+                },
+                other => other,
+            });
+        }
+        self.at = start + end + 1;
+        Some(Word {
+            span: start..start + end,
+            value,
+        })
+    }
+}
+
+/// Longest quoted value.
+const MAX_QUOTED: usize = 4096;
+
 /// `machine H login U password P`, over any number of lines (ftp's netrc(5)).
 pub fn netrc(context: &mut Context<'_, '_>) {
     let text = context.text;
-    let mut words: Vec<Range<usize>> = Vec::new();
-    let mut start = None;
-    for (i, b) in text.iter().enumerate().take(1 << 20) {
-        let quote = matches!(b, b'"' | b'`');
-        match (b.is_ascii_whitespace() || quote, start) {
-            (false, None) => start = Some(i),
-            (true, Some(from)) => {
-                words.push(from..i);
-                start = None;
-            }
-            _ => {}
-        }
-        if words.len() > MAX_LINES {
-            break;
-        }
-    }
-    if let Some(from) = start {
-        words.push(from..text.len().min(1 << 20));
-    }
-    let (mut machine, mut login) = (String::new(), 0..0);
-    let mut i = 0;
+    let mut words = Words {
+        text,
+        at: 0,
+        own: context.file_name().contains("netrc"),
+    };
+    let mut machine = String::new();
+    let mut login: Option<Word> = None;
     let mut inside = false;
-    while i + 1 < words.len() {
-        let (word, next) = (&text[words[i].clone()], words[i + 1].clone());
-        match word {
+    while let Some(word) = words.next(false) {
+        match &text[word.span] {
             b"machine" => {
-                (machine, login) = (show(&text[next]), 0..0);
-                inside = true;
-                i += 2;
+                machine = words.next(true).map_or(String::new(), |w| show(&w.value));
+                (login, inside) = (None, true);
             }
             b"default" => {
-                (machine, login) = ("default".to_string(), 0..0);
-                inside = true;
-                i += 1;
+                machine = "default".to_string();
+                (login, inside) = (None, true);
             }
-            b"login" | b"account" if inside => {
-                if word == b"login" {
-                    login = next;
-                }
-                i += 2;
-            }
+            b"login" if inside => login = words.next(true),
+            b"account" if inside => drop(words.next(true)),
             b"password" if inside => {
-                let (user, next) = match &text[login.clone()] {
-                    user if user_is_secret(user, &text[next.clone()]) => {
-                        (String::new(), login.clone())
-                    }
-                    user => (show(user), next),
-                };
-                let value = &text[next.clone()];
-                let known = context.classifier.classify_value(value, Origin::Text);
-                let rule = known
-                    .iter()
-                    .find(|f| f.specific() && f.confidence >= 0.6 && !f.parts.is_empty())
-                    .map_or("netrc".to_string(), |f| f.rule.clone());
-                context.emit_at(
-                    &rule,
-                    value,
-                    next,
-                    format!("{machine} {user}").trim().to_string(),
-                );
-                i += 2;
+                if context.finds.full() {
+                    return;
+                }
+                if let Some(password) = words.next(true) {
+                    netrc_password(context, &machine, login.as_ref(), password);
+                }
             }
             b"macdef" => inside = false,
-            _ => i += 1,
-        }
-        if word == b"macdef" {
-            i += 2;
+            _ => {}
         }
     }
+}
+
+fn netrc_password(
+    context: &mut Context<'_, '_>,
+    machine: &str,
+    login: Option<&Word>,
+    password: Word,
+) {
+    let user = login.map(|word| &word.value[..]).unwrap_or_default();
+    let (user, secret) = match login {
+        Some(word) if user_is_secret(user, &password.value) => (String::new(), word),
+        _ => (show(user), &password),
+    };
+    let known = context
+        .classifier
+        .classify_value(&secret.value, Origin::Text);
+    let rule = known
+        .iter()
+        .find(|f| f.specific() && f.confidence >= 0.6 && !f.parts.is_empty())
+        .map_or("netrc".to_string(), |f| f.rule.clone());
+    context.emit_at(
+        &rule,
+        &secret.value,
+        secret.span.clone(),
+        format!("{machine} {user}").trim().to_string(),
+    );
 }
 
 /// `host:port:database:user:password` with `\:` and `\\` (libpq's .pgpass).
@@ -174,6 +237,9 @@ pub fn htpasswd(context: &mut Context<'_, '_>) {
 fn hashes(context: &mut Context<'_, '_>, rule: &str) {
     let text = context.text;
     for (start, line) in lines(text) {
+        if context.finds.full() {
+            return;
+        }
         let Some(colon) = line.iter().position(|b| *b == b':') else {
             continue;
         };

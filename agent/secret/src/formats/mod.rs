@@ -13,9 +13,10 @@ mod lines;
 mod sqlite;
 mod table;
 mod toml;
+mod tree;
 mod yaml;
 
-use super::checks::{Doubt, doubt};
+use super::checks::{Doubt, doubt, refers};
 use super::classifier::Classifier;
 use super::scan::token::clean;
 use super::scan::{Finds, Raw, part, pem};
@@ -59,6 +60,7 @@ pub struct Context<'a, 'f> {
     /// The rule that called the parser.
     pub rule: usize,
     pub finds: &'f mut Finds,
+    pub cursor: &'f mut Cursor,
 }
 
 /// Runs the parser of that name.
@@ -86,11 +88,80 @@ pub fn run(name: &str, context: &mut Context<'_, '_>) {
     }
 }
 
+/// Steps in which a value is looked for around the one before it.
+const NEAR: [usize; 3] = [4 << 10, 64 << 10, 1 << 20];
+
+/// Longest name of an owner that is repeated for each of his secrets, in bytes.
+const MAX_OWNER: usize = 256;
+
+/// The beginning of a text that says whose a secret is.
+fn short(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_OWNER)]
+}
+
+/// Worth reporting: not empty, no placeholder, and not the place of a secret in its stead.
+fn worth(value: &[u8]) -> bool {
+    value.len() >= 3 && doubt(value) != Doubt::Hard && !refers(value)
+}
+
+/// Where the last value was found, and how many bytes may still be searched: parsers report in about the order of the
+/// text, so that the next one is near.
+#[derive(Debug)]
+pub struct Cursor {
+    at: usize,
+    left: usize,
+}
+
+impl Cursor {
+    pub fn of(text: &[u8]) -> Cursor {
+        Cursor {
+            at: 0,
+            left: (1 << 20) + text.len() * 8,
+        }
+    }
+
+    /// The place of one of the `forms` of a value: nearest after the last place that was found, else before it.
+    fn find(&mut self, text: &[u8], forms: &[&[u8]]) -> Option<Range<usize>> {
+        let finders: Vec<_> = forms
+            .iter()
+            .filter(|form| !form.is_empty())
+            .map(memchr::memmem::Finder::new)
+            .collect();
+        for near in NEAR.into_iter().chain([text.len()]) {
+            let from = self.at.saturating_sub(near);
+            let to = self.at.saturating_add(near).min(text.len());
+            for finder in &finders {
+                let length = finder.needle().len();
+                // One that begins before the cursor may end behind it.
+                let before = from..(self.at + length - 1).min(text.len());
+                for region in [self.at..to, before] {
+                    if region.len() < length {
+                        continue;
+                    }
+                    self.left = self.left.checked_sub(region.len())?;
+                    if let Some(n) = finder.find(&text[region.clone()]) {
+                        let start = region.start + n;
+                        self.at = start + length;
+                        return Some(start..self.at);
+                    }
+                }
+            }
+            if from == 0 && to == text.len() {
+                break;
+            }
+        }
+        None
+    }
+}
+
 impl Context<'_, '_> {
     /// Reports a value under a rule's name. Placeholders and empty values are left out.
     pub fn emit(&mut self, rule: &str, value: &[u8], identifier: String) -> Option<&mut Raw> {
+        if self.finds.full() || !worth(value) {
+            return None;
+        }
         let span = self.locate(value);
-        self.emit_at(rule, value, span, identifier)
+        self.push(rule, value, span, identifier)
     }
 
     pub fn emit_at(
@@ -100,9 +171,19 @@ impl Context<'_, '_> {
         span: Range<usize>,
         identifier: String,
     ) -> Option<&mut Raw> {
-        if value.len() < 3 || doubt(value) == Doubt::Hard || self.finds.full() {
+        if self.finds.full() || !worth(value) {
             return None;
         }
+        self.push(rule, value, span, identifier)
+    }
+
+    fn push(
+        &mut self,
+        rule: &str,
+        value: &[u8],
+        span: Range<usize>,
+        identifier: String,
+    ) -> Option<&mut Raw> {
         let rule = self.classifier.rule_named(rule)?;
         let raw = self
             .classifier
@@ -118,11 +199,12 @@ impl Context<'_, '_> {
         values: &[(&str, &str)],
         identifier: String,
     ) -> Option<&mut Raw> {
-        let values: Vec<&(&str, &str)> = values
-            .iter()
-            .filter(|(_, v)| v.len() >= 3 && doubt(v.as_bytes()) != Doubt::Hard)
-            .collect();
+        let values: Vec<&(&str, &str)> =
+            values.iter().filter(|(_, v)| worth(v.as_bytes())).collect();
         let (first, rest) = values.split_first()?;
+        if self.finds.full() {
+            return None;
+        }
         let more: Vec<_> = rest
             .iter()
             .map(|(name, value)| part(name, value.as_bytes(), self.locate(value.as_bytes())))
@@ -140,6 +222,9 @@ impl Context<'_, '_> {
         pem_text: &[u8],
         identifier: String,
     ) -> Option<&mut Raw> {
+        if self.finds.full() {
+            return None;
+        }
         let at = memchr::memmem::find(pem_text, b"-----BEGIN")?;
         let mut key = pem::at(pem_text, at)?;
         let identifier = if key.encrypted && !identifier.contains("(encrypted)") {
@@ -148,49 +233,53 @@ impl Context<'_, '_> {
             identifier
         };
         // The block as it stands in the text, escaped or not.
-        let span = self.locate_pem();
+        let span = self.locate(&pem_text[key.span.clone()]);
         let part = pem::to_part(&mut key);
         let raw = self.emit_at(rule, &part.value, span.clone(), identifier)?;
         raw.parts[0].span = span;
         Some(raw)
     }
 
-    fn locate_pem(&self) -> Range<usize> {
-        memchr::memmem::find_iter(self.text, b"-----BEGIN")
-            .find_map(|at| pem::at(self.text, at).map(|k| k.span))
-            .unwrap_or(0..0)
-    }
-
-    /// Where a value stands in the text, verbatim or with JSON escapes; an empty range when it does not.
-    pub fn locate(&self, value: &[u8]) -> Range<usize> {
-        if value.is_empty() {
-            return 0..0;
-        }
-        if let Some(at) = memchr::memmem::find(self.text, value) {
-            return at..at + value.len();
-        }
-        if let Ok(text) = std::str::from_utf8(value)
-            && let Ok(escaped) = serde_json::to_string(text)
-        {
-            let inner = zeroize::Zeroizing::new(escaped);
-            let inner = &inner.as_bytes()[1..inner.len() - 1];
-            if let Some(at) = memchr::memmem::find(self.text, inner) {
-                return at..at + inner.len();
-            }
-            // PHP and others also escape slashes.
-            let slashed =
-                zeroize::Zeroizing::new(String::from_utf8_lossy(inner).replace('/', "\\/"));
-            if let Some(at) = memchr::memmem::find(self.text, slashed.as_bytes()) {
-                return at..at + slashed.len();
-            }
-        }
-        0..0
+    /// Where a value stands in the text, verbatim or with JSON escapes; an empty range when it does not, or when the
+    /// search for all of them has become too long for the text.
+    pub fn locate(&mut self, value: &[u8]) -> Range<usize> {
+        let escaped = escaped(value);
+        let forms: Vec<&[u8]> = std::iter::once(value)
+            .chain(escaped.iter().map(|form| form.as_slice()))
+            .collect();
+        self.cursor.find(self.text, &forms).unwrap_or(0..0)
     }
 
     /// The last component of the path.
     pub fn file_name(&self) -> &str {
         self.path.rsplit('/').next().unwrap_or_default()
     }
+}
+
+/// A value as JSON writes it, where that differs: with escapes, and with those of slashes, as PHP and others add.
+fn escaped(value: &[u8]) -> Vec<zeroize::Zeroizing<Vec<u8>>> {
+    let plain = |b: &u8| *b >= 0x20 && *b < 0x7f && !matches!(b, b'"' | b'\\' | b'/');
+    if value.iter().all(plain) {
+        return Vec::new();
+    }
+    let Some(json) = std::str::from_utf8(value)
+        .ok()
+        .and_then(|text| serde_json::to_string(text).ok())
+    else {
+        return Vec::new();
+    };
+    let json = zeroize::Zeroizing::new(json);
+    let inner = &json[1..json.len() - 1];
+    let mut out = Vec::new();
+    if inner.as_bytes() != value {
+        out.push(zeroize::Zeroizing::new(inner.as_bytes().to_vec()));
+    }
+    if inner.contains('/') {
+        out.push(zeroize::Zeroizing::new(
+            inner.replace('/', "\\/").into_bytes(),
+        ));
+    }
+    out
 }
 
 /// A file that holds nothing but the secret (`~/.vault-token`, `/var/run/secrets/...`).

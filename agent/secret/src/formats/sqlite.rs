@@ -2,12 +2,13 @@
 //! public. The file is read as it lies there: what was deleted and not yet overwritten on a page is not looked for, a
 //! write-ahead log beside it is not applied.
 
-use super::{Context, json};
+use super::{Context, json, tree};
 
-/// Most pages, records of one page and bytes of one value that are looked at.
-const MAX_PAGES: usize = 65_536;
+/// Most records of one page and bytes of one record.
 const MAX_CELLS: usize = 4096;
 const MAX_VALUE: usize = 1 << 20;
+/// What a record costs at least, in bytes read.
+const RECORD: usize = 64;
 
 /// One column of a record.
 enum Column {
@@ -36,7 +37,7 @@ impl Drop for Column {
 pub fn gcloud(context: &mut Context<'_, '_>) {
     let text = context.text;
     let mut nodes = 0;
-    records(text, |columns| {
+    let whole = records(text, |columns| {
         let [account, value, ..] = columns else {
             return;
         };
@@ -62,23 +63,29 @@ pub fn gcloud(context: &mut Context<'_, '_>) {
             }
         }
     });
+    if !whole {
+        tree::incomplete(context);
+    }
 }
 
-/// Calls `f` with the columns of every record on every leaf page of a table.
-fn records(file: &[u8], mut f: impl FnMut(&[Column])) {
+/// Calls `f` with the columns of every record on every leaf page of a table; false when the records claim more bytes than
+/// the file has, and the last ones were left out.
+fn records(file: &[u8], mut f: impl FnMut(&[Column])) -> bool {
     if !file.starts_with(b"SQLite format 3\0") || file.len() < 100 {
-        return;
+        return true;
     }
     let size = match u16::from_be_bytes([file[16], file[17]]) {
         1 => 65_536,
         n => usize::from(n),
     };
     if size < 512 || !size.is_power_of_two() {
-        return;
+        return true;
     }
+    // Records do not overlap in a sound file, and its pages of other sorts leave room.
+    let mut left = file.len() * 2;
     // Bytes at the end of each page that belong to extensions.
     let usable = size - usize::from(file[20]).min(size - 480);
-    for (number, page) in file.chunks(size).enumerate().take(MAX_PAGES) {
+    for (number, page) in file.chunks(size).enumerate() {
         // The first page begins with the header of the file.
         let header = if number == 0 { 100 } else { 0 };
         let Some(&[13, _, _, high, low]) = page.get(header..header + 5) else {
@@ -91,6 +98,12 @@ fn records(file: &[u8], mut f: impl FnMut(&[Column])) {
                 break;
             };
             let offset = usize::from(u16::from_be_bytes([high, low]));
+            let length = page.get(offset..).and_then(varint).map_or(0, |(n, _)| n);
+            let cost = usize::try_from(length).map_or(RECORD, |n| n.min(MAX_VALUE) + RECORD);
+            match left.checked_sub(cost) {
+                Some(rest) => left = rest,
+                None => return false,
+            }
             if let Some(record) = payload(file, page, offset, size, usable)
                 && let Some(columns) = columns(&record)
             {
@@ -98,6 +111,7 @@ fn records(file: &[u8], mut f: impl FnMut(&[Column])) {
             }
         }
     }
+    true
 }
 
 /// A variable-length integer and its length.

@@ -1,19 +1,26 @@
 //! TOML documents: the tree is walked as that of JSON is.
 
-use super::{Context, json};
+use super::{Context, json, tree};
 use crate::api::Origin;
 
 /// Largest document parsed.
 const MAX_TOML: usize = 1 << 20;
 
 pub fn parse(context: &mut Context<'_, '_>) {
-    let Some(text) = std::str::from_utf8(context.text)
-        .ok()
-        .filter(|t| t.len() <= MAX_TOML)
-    else {
+    let Ok(text) = std::str::from_utf8(context.text) else {
         return;
     };
-    let Ok(document) = toml::from_str::<serde_json::Value>(text) else {
+    if text.len() > MAX_TOML {
+        return tree::incomplete(context);
+    }
+    let mut budget = tree::Budget::of(context.text);
+    let document = toml::Deserializer::parse(text)
+        .ok()
+        .and_then(|document| budget.read(document));
+    if budget.spent {
+        tree::incomplete(context);
+    }
+    let Some(document) = document else {
         return;
     };
     if context.file_name().starts_with("credentials") {
@@ -33,7 +40,6 @@ fn registries(context: &mut Context<'_, '_>, document: &serde_json::Value) {
         .and_then(serde_json::Value::as_object)
         .into_iter()
         .flatten()
-        .take(256)
         .map(|(name, entry)| (name.clone(), entry));
     for (name, entry) in main.into_iter().chain(others) {
         let token = entry

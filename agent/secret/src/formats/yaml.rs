@@ -1,45 +1,54 @@
 //! YAML documents: kubeconfig, Secret manifests, the hosts file of GitHub's client.
 
-use super::{Context, MAX_TREE, json};
+use super::{Context, MAX_TREE, json, short, tree};
 use crate::derive::{base64_any, jwt, x509};
-use serde::Deserialize;
 use serde_json::Value;
+use std::collections::HashMap;
 
 /// YAML is parsed slowly and its anchors multiply: a tighter bound than JSON's.
 const MAX_YAML: usize = 1 << 20;
-const MAX_DOCUMENTS: usize = 256;
+const MAX_DOCUMENTS: usize = 4096;
+/// Most brackets open at a time.
+const MAX_OPEN: usize = 512;
 
 pub fn parse(context: &mut Context<'_, '_>) {
     // A manifest may be written in JSON, which the parser of YAML reads slowly and not with tabs.
-    if context.text.trim_ascii_start().first() == Some(&b'{') && in_json(context) {
+    if context.text.trim_ascii_start().first() == Some(&b'{')
+        && (context.text.len() > MAX_TREE || json::documents(context, inspect))
+    {
         return;
     }
-    if context.text.len() > MAX_YAML || std::str::from_utf8(context.text).is_err() {
+    if std::str::from_utf8(context.text).is_err() {
         return;
     }
+    if context.text.len() > MAX_YAML || deep(context.text) {
+        return tree::incomplete(context);
+    }
+    let mut budget = tree::Budget::of(context.text);
     let mut nodes = 0;
     for document in serde_yaml_ng::Deserializer::from_slice(context.text).take(MAX_DOCUMENTS) {
-        let Ok(document) = Value::deserialize(document) else {
-            return;
+        let Some(document) = budget.read(document) else {
+            break;
         };
         inspect(context, &document, &mut nodes);
     }
+    if budget.spent {
+        tree::incomplete(context);
+    }
 }
 
-/// Reads the text as JSON; false when it does not begin with a document of it.
-fn in_json(context: &mut Context<'_, '_>) -> bool {
-    if context.text.len() > MAX_TREE {
-        return true;
-    }
-    let text = context.text;
-    let stream = serde_json::Deserializer::from_slice(text).into_iter::<Value>();
-    let mut nodes = 0;
-    let mut any = false;
-    for document in stream.take(MAX_DOCUMENTS).map_while(Result::ok) {
-        any = true;
-        inspect(context, &document, &mut nodes);
-    }
-    any
+/// More brackets are open somewhere than documents nest: the parser goes over all of them at each word. Brackets in
+/// quotes and comments count, too; nobody writes so many.
+fn deep(text: &[u8]) -> bool {
+    let mut open = 0usize;
+    text.iter().any(|b| {
+        match b {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        open > MAX_OPEN
+    })
 }
 
 fn inspect(context: &mut Context<'_, '_>, document: &Value, nodes: &mut usize) {
@@ -58,18 +67,25 @@ fn kubeconfig(context: &mut Context<'_, '_>, document: &Value) {
         return;
     };
     let contexts = document.get("contexts").and_then(Value::as_array);
-    for entry in users.iter().take(1024) {
-        let name = text(entry, "name").to_string();
+    let mut clusters: HashMap<&str, &str> = HashMap::new();
+    for entry in contexts
+        .into_iter()
+        .flatten()
+        .filter_map(|c| c.get("context"))
+    {
+        clusters
+            .entry(short(text(entry, "user")))
+            .or_insert_with(|| short(text(entry, "cluster")));
+    }
+    for entry in users {
+        if context.finds.full() {
+            return;
+        }
+        let name = short(text(entry, "name")).to_string();
         let Some(user) = entry.get("user") else {
             continue;
         };
-        let cluster = contexts
-            .into_iter()
-            .flatten()
-            .filter_map(|c| c.get("context"))
-            .find(|c| text(c, "user") == name)
-            .map(|c| text(c, "cluster").to_string())
-            .unwrap_or_default();
+        let cluster = clusters.get(name.as_str()).copied().unwrap_or_default();
         let mut identifier = if cluster.is_empty() {
             name.clone()
         } else {
@@ -105,7 +121,7 @@ fn hosts(context: &mut Context<'_, '_>, document: &Value) {
     let Some(object) = document.as_object() else {
         return;
     };
-    for (host, entry) in object.iter().take(64).filter(|(h, _)| h.contains('.')) {
+    for (host, entry) in object.iter().filter(|(h, _)| h.contains('.')) {
         let entry = entry.as_array().and_then(|l| l.first()).unwrap_or(entry);
         let token = text(entry, "oauth_token");
         if token.is_empty() {

@@ -49,7 +49,8 @@ pub struct RuleSpec {
     pub structure: String,
     /// How it travels: H, B, U, Q, S, J, P, L.
     pub wire: String,
-    /// 1 (root, cluster, organisation) to 4 (low).
+    /// 1 (root, cluster, organisation) to 4 (low): what every valid one of the kind gives. Where whoever made it chose what
+    /// it may do, and the value does not say what, it is 3.
     pub privilege: u8,
     pub attack: String,
     /// Precision measured on the development set.
@@ -103,6 +104,8 @@ pub struct Rule {
     pub place: (String, usize),
     /// The expression repeats something so often that no short text can match.
     pub long: bool,
+    /// The expression may look beyond a blank or a quote for a long way.
+    pub crosses_blanks: bool,
     regex: OnceLock<Option<Regex>>,
     near: OnceLock<Option<Regex>>,
 }
@@ -158,10 +161,15 @@ impl Rule {
             })
             .sum();
         let long = least >= 96;
+        let crosses_blanks = spec.max > 1024
+            && ["\\s", "\\n", "(?s)", "[^", " "]
+                .iter()
+                .any(|sign| spec.regex.contains(sign));
         Rule {
             spec,
             place: (String::new(), 0),
             long,
+            crosses_blanks,
             regex: OnceLock::new(),
             near: OnceLock::new(),
         }
@@ -217,103 +225,103 @@ impl Rule {
                 s.name
             ));
         }
+        self.expressions()
+            .and_then(|()| self.numbers())
+            .and_then(|()| self.words())
+            .and_then(|()| self.examples())
+            .map_err(|e| format!("rule {}: {e}", s.name))
+    }
+
+    /// Expressions compile, and there is something to find the rule by.
+    fn expressions(&self) -> Result<(), String> {
+        let s = &self.spec;
         if !s.regex.is_empty() {
-            compile(&self.pattern()).map_err(|e| format!("rule {}: `regex`: {e}", s.name))?;
+            compile(&self.pattern()).map_err(|e| format!("`regex`: {e}"))?;
             if s.literals.is_empty() && s.near.is_empty() {
-                return Err(format!(
-                    "rule {}: a rule with `regex` needs `literals` or `near`, so that it costs nothing where they are absent",
-                    s.name
-                ));
+                return Err(
+                    "a rule with `regex` needs `literals` or `near`, so that it costs nothing where they are absent"
+                        .to_owned(),
+                );
             }
             if !s.literals.is_empty() && !s.near.is_empty() {
-                return Err(format!(
-                    "rule {}: `literals` and `near` exclude each other",
-                    s.name
-                ));
+                return Err("`literals` and `near` exclude each other".to_owned());
             }
         } else if s.structure.is_empty() && s.env.is_empty() && s.paths.is_empty() {
-            return Err(format!(
-                "rule {}: one of `regex`, `structure`, `env` or `paths` is needed",
-                s.name
-            ));
+            return Err("one of `regex`, `structure`, `env` or `paths` is needed".to_owned());
         }
         if !s.identifier_near.is_empty() {
-            let near = compile(&s.identifier_near)
-                .map_err(|e| format!("rule {}: `identifier_near`: {e}", s.name))?;
+            let near =
+                compile(&s.identifier_near).map_err(|e| format!("`identifier_near`: {e}"))?;
             if near.captures_len() < 2 {
-                return Err(format!("rule {}: `identifier_near` needs a group", s.name));
+                return Err("`identifier_near` needs a group".to_owned());
             }
         }
         for word in s.literals.iter().chain(&s.near) {
             if word.len() < 2 || word.len() > 64 {
-                return Err(format!(
-                    "rule {}: the literal {word:?} must have 2 to 64 bytes",
-                    s.name
-                ));
+                return Err(format!("the literal {word:?} must have 2 to 64 bytes"));
             }
         }
+        for glob in &s.paths {
+            globset::Glob::new(glob).map_err(|e| format!("`paths`: {e}"))?;
+        }
+        Ok(())
+    }
+
+    /// Numbers are within their bounds.
+    fn numbers(&self) -> Result<(), String> {
+        let s = &self.spec;
         if !(0.0..=1.0).contains(&s.confidence) {
             return Err(format!(
-                "rule {}: `confidence` is {} and must be between 0 and 1",
-                s.name, s.confidence
+                "`confidence` is {} and must be between 0 and 1",
+                s.confidence
             ));
         }
         if s.privilege > 4 {
             return Err(format!(
-                "rule {}: `privilege` is {} and must be between 1 and 4",
-                s.name, s.privilege
+                "`privilege` is {} and must be between 1 and 4",
+                s.privilege
             ));
         }
         if s.max > 16 * 1024 || s.back > 4096 || s.window > 512 {
-            return Err(format!(
-                "rule {}: `max` is at most 16384, `back` 4096, `window` 512",
-                s.name
-            ));
+            return Err("`max` is at most 16384, `back` 4096, `window` 512".to_owned());
         }
-        if !["", "word", "b64", "any"].contains(&s.tail.as_str())
-            || !["", "word", "b64", "any"].contains(&s.head.as_str())
-        {
-            return Err(format!(
-                "rule {}: `head` and `tail` are word, b64 or any",
-                s.name
-            ));
+        Ok(())
+    }
+
+    /// Fields that take one of some words have one of them.
+    fn words(&self) -> Result<(), String> {
+        let s = &self.spec;
+        let edges = ["", "word", "b64", "any"];
+        if !edges.contains(&s.tail.as_str()) || !edges.contains(&s.head.as_str()) {
+            return Err("`head` and `tail` are word, b64 or any".to_owned());
         }
-        if !s.check.is_empty() && !crate::checks::checksum::NAMES.contains(&s.check.as_str()) {
-            return Err(format!(
-                "rule {}: unknown `check` {:?}; known: {}",
-                s.name,
-                s.check,
-                crate::checks::checksum::NAMES.join(", ")
-            ));
-        }
-        if !s.identifier.is_empty() && !crate::derive::NAMES.contains(&s.identifier.as_str()) {
-            return Err(format!(
-                "rule {}: unknown `identifier` {:?}; known: {}",
-                s.name,
-                s.identifier,
-                crate::derive::NAMES.join(", ")
-            ));
-        }
-        if !["", "base64", "basic"].contains(&s.decode.as_str()) {
-            return Err(format!(
-                "rule {}: unknown `decode` {:?}; known: base64, basic",
-                s.name, s.decode
-            ));
-        }
-        for glob in &s.paths {
-            globset::Glob::new(glob).map_err(|e| format!("rule {}: `paths`: {e}", s.name))?;
-        }
+        let known = |field: &str, value: &String, names: &[&str]| {
+            if value.is_empty() || names.contains(&value.as_str()) {
+                Ok(())
+            } else {
+                Err(format!(
+                    "unknown `{field}` {value:?}; known: {}",
+                    names.join(", ")
+                ))
+            }
+        };
+        known("check", &s.check, crate::checks::checksum::NAMES)?;
+        known("identifier", &s.identifier, crate::derive::NAMES)?;
+        known("decode", &s.decode, &["base64", "basic"])
+    }
+
+    fn examples(&self) -> Result<(), String> {
         let distinct = |examples: &[Example]| {
             let mut texts: Vec<String> = examples.iter().map(|e| format!("{e:?}")).collect();
             texts.sort_unstable();
             texts.dedup();
             texts.len()
         };
-        if distinct(&s.positive) < 3 || distinct(&s.negative) < 3 {
-            return Err(format!(
-                "rule {}: at least three different `positive` and three `negative` examples are needed",
-                s.name
-            ));
+        if distinct(&self.spec.positive) < 3 || distinct(&self.spec.negative) < 3 {
+            return Err(
+                "at least three different `positive` and three `negative` examples are needed"
+                    .to_owned(),
+            );
         }
         Ok(())
     }

@@ -85,52 +85,11 @@ fn expand_with(template: &str, random: &mut Random) -> Result<String, String> {
 fn directive(text: &str, out: &mut String, random: &mut Random) -> Result<(), String> {
     let (name, argument) = text.split_once(':').unwrap_or((text, ""));
     if let Some(set) = class(name) {
-        let bad = || format!("bad length in {{{text}}}");
-        let (low, high) = match argument.split_once('-') {
-            Some((low, high)) => (
-                low.parse::<u64>().map_err(|_| bad())?,
-                high.parse::<u64>().map_err(|_| bad())?,
-            ),
-            None => {
-                let n = argument.parse::<u64>().map_err(|_| bad())?;
-                (n, n)
-            }
-        };
-        if low > high || high > 8192 {
-            return Err(bad());
-        }
-        let n = low + random.word() % (high - low + 1);
-        let start = out.len();
-        for _ in 0..n {
-            out.push(random.pick(set));
-        }
-        // A value of 8 or more characters practically always has both of its main classes; make it certain.
-        if n >= 8
-            && set.len() >= 16
-            && !out[start..].bytes().any(|b| b.is_ascii_digit())
-            && set.iter().any(u8::is_ascii_digit)
-        {
-            let digit = *set
-                .iter()
-                .find(|b| b.is_ascii_digit() && **b != b'0' && **b != b'1')
-                .unwrap_or(&b'7') as char;
-            out.pop();
-            out.insert(start + (n as usize) / 2, digit);
-        }
-        return Ok(());
+        return characters(set, argument, out, random)
+            .ok_or_else(|| format!("bad length in {{{text}}}"));
     }
     match name {
-        "uuid" => {
-            let hex: String = (0..32).map(|_| random.pick(b"0123456789abcdef")).collect();
-            out.push_str(&format!(
-                "{}-{}-4{}-a{}-{}",
-                &hex[..8],
-                &hex[8..12],
-                &hex[13..16],
-                &hex[17..20],
-                &hex[20..]
-            ));
-        }
+        "uuid" => uuid(out, random),
         "crc32_base62" => {
             let body = tail(out);
             let body = body.split_once('_').map_or(body, |(_, b)| b);
@@ -142,85 +101,138 @@ fn directive(text: &str, out: &mut String, random: &mut Random) -> Result<(), St
             let digits = checksum::crc32_hex_le(body.strip_suffix('_').unwrap_or(body).as_bytes());
             out.push_str(&String::from_utf8_lossy(&digits));
         }
-        "jwt" => {
-            let claims = if argument.is_empty() {
-                format!("\"sub\":\"{}\"", random.word() % 1_000_000)
-            } else {
-                argument.replace('\'', "\"")
-            };
-            let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","typ":"JWT"}"#);
-            let claims = URL_SAFE_NO_PAD.encode(format!("{{{claims}}}"));
-            let signature: String = (0..43)
-                .map(|_| random.pick(class("b64url").unwrap_or(b"x")))
-                .collect();
-            out.push_str(&format!("{header}.{claims}.{signature}"));
-        }
-        "pem" => {
-            out.push_str(&format!("-----BEGIN {argument}-----\n"));
-            // A DER sequence header, so that the body decodes to what a key begins with.
-            let mut der = vec![0x30, 0x82, 0x02, 0x5c, 0x02, 0x01, 0x00];
-            der.extend((0..600).map(|_| random.word() as u8));
-            let body = STANDARD.encode(&der);
-            for line in body.as_bytes().chunks(64) {
-                out.push_str(&String::from_utf8_lossy(line));
-                out.push('\n');
-            }
-            out.push_str(&format!("-----END {argument}-----"));
-        }
-        "openssh" => {
-            let string = |out: &mut Vec<u8>, s: &[u8]| {
-                out.extend((s.len() as u32).to_be_bytes());
-                out.extend(s);
-            };
-            let public: Vec<u8> = (0..32).map(|_| random.word() as u8).collect();
-            let private: Vec<u8> = (0..64).map(|_| random.word() as u8).collect();
-            let (mut blob, mut section, mut key) = (
-                Vec::new(),
-                vec![1, 2, 3, 4, 1, 2, 3, 4],
-                b"openssh-key-v1\0".to_vec(),
-            );
-            string(&mut blob, b"ssh-ed25519");
-            string(&mut blob, &public);
-            string(&mut section, b"ssh-ed25519");
-            string(&mut section, &public);
-            string(&mut section, &private);
-            string(&mut section, b"user@example");
-            section.extend([1, 2, 3]);
-            for text in [&b"none"[..], b"none", b""] {
-                string(&mut key, text);
-            }
-            key.extend(1u32.to_be_bytes());
-            string(&mut key, &blob);
-            string(&mut key, &section);
-            out.push_str("-----BEGIN OPENSSH PRIVATE KEY-----\n");
-            for line in STANDARD.encode(&key).as_bytes().chunks(70) {
-                out.push_str(&String::from_utf8_lossy(line));
-                out.push('\n');
-            }
-            out.push_str("-----END OPENSSH PRIVATE KEY-----");
-        }
-        "enc" | "encurl" => {
-            let inner = expand_with(
-                &argument
-                    .replace("[[", "{{")
-                    .replace("]]", "\u{1}")
-                    .replace('[', "{")
-                    .replace(']', "}"),
-                random,
-            )?
-            .replace('\u{1}', "}");
-            out.push_str(&if name == "enc" {
-                STANDARD.encode(inner)
-            } else {
-                URL_SAFE_NO_PAD.encode(inner)
-            });
-        }
+        "jwt" => token(argument, out, random),
+        "pem" => pem(argument, out, random),
+        "openssh" => openssh(out, random),
+        "enc" | "encurl" => encoded(name == "encurl", argument, out, random)?,
         "pick" => {
             let choices: Vec<&str> = argument.split('|').collect();
             out.push_str(choices[(random.word() % choices.len() as u64) as usize]);
         }
         _ => return Err(format!("unknown directive {{{text}}}")),
     }
+    Ok(())
+}
+
+/// `n` or `m-n` characters of a set; `None` when the argument is neither.
+fn characters(set: &[u8], argument: &str, out: &mut String, random: &mut Random) -> Option<()> {
+    let (low, high) = match argument.split_once('-') {
+        Some((low, high)) => (low.parse::<u64>().ok()?, high.parse::<u64>().ok()?),
+        None => {
+            let n = argument.parse::<u64>().ok()?;
+            (n, n)
+        }
+    };
+    if low > high || high > 8192 {
+        return None;
+    }
+    let n = low + random.word() % (high - low + 1);
+    let start = out.len();
+    for _ in 0..n {
+        out.push(random.pick(set));
+    }
+    // A value of 8 or more characters practically always has both of its main classes; make it certain.
+    if n >= 8
+        && set.len() >= 16
+        && !out[start..].bytes().any(|b| b.is_ascii_digit())
+        && set.iter().any(u8::is_ascii_digit)
+    {
+        let digit = *set
+            .iter()
+            .find(|b| b.is_ascii_digit() && **b != b'0' && **b != b'1')
+            .unwrap_or(&b'7') as char;
+        out.pop();
+        out.insert(start + (n as usize) / 2, digit);
+    }
+    Some(())
+}
+
+fn uuid(out: &mut String, random: &mut Random) {
+    let hex: String = (0..32).map(|_| random.pick(b"0123456789abcdef")).collect();
+    out.push_str(&format!(
+        "{}-{}-4{}-a{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[13..16],
+        &hex[17..20],
+        &hex[20..]
+    ));
+}
+
+/// A JSON Web Token with the claims of the argument, in single quotes.
+fn token(argument: &str, out: &mut String, random: &mut Random) {
+    let claims = if argument.is_empty() {
+        format!("\"sub\":\"{}\"", random.word() % 1_000_000)
+    } else {
+        argument.replace('\'', "\"")
+    };
+    let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","typ":"JWT"}"#);
+    let claims = URL_SAFE_NO_PAD.encode(format!("{{{claims}}}"));
+    let signature: String = (0..43)
+        .map(|_| random.pick(class("b64url").unwrap_or(b"x")))
+        .collect();
+    out.push_str(&format!("{header}.{claims}.{signature}"));
+}
+
+fn pem(label: &str, out: &mut String, random: &mut Random) {
+    out.push_str(&format!("-----BEGIN {label}-----\n"));
+    // A DER sequence header, so that the body decodes to what a key begins with.
+    let mut der = vec![0x30, 0x82, 0x02, 0x5c, 0x02, 0x01, 0x00];
+    der.extend((0..600).map(|_| random.word() as u8));
+    columns(&STANDARD.encode(&der), 64, out);
+    out.push_str(&format!("-----END {label}-----"));
+}
+
+fn columns(text: &str, width: usize, out: &mut String) {
+    for line in text.as_bytes().chunks(width) {
+        out.push_str(&String::from_utf8_lossy(line));
+        out.push('\n');
+    }
+}
+
+fn openssh(out: &mut String, random: &mut Random) {
+    let string = |out: &mut Vec<u8>, s: &[u8]| {
+        out.extend((s.len() as u32).to_be_bytes());
+        out.extend(s);
+    };
+    let public: Vec<u8> = (0..32).map(|_| random.word() as u8).collect();
+    let private: Vec<u8> = (0..64).map(|_| random.word() as u8).collect();
+    let (mut blob, mut section, mut key) = (
+        Vec::new(),
+        vec![1, 2, 3, 4, 1, 2, 3, 4],
+        b"openssh-key-v1\0".to_vec(),
+    );
+    string(&mut blob, b"ssh-ed25519");
+    string(&mut blob, &public);
+    string(&mut section, b"ssh-ed25519");
+    string(&mut section, &public);
+    string(&mut section, &private);
+    string(&mut section, b"user@example");
+    section.extend([1, 2, 3]);
+    for text in [&b"none"[..], b"none", b""] {
+        string(&mut key, text);
+    }
+    key.extend(1u32.to_be_bytes());
+    string(&mut key, &blob);
+    string(&mut key, &section);
+    out.push_str("-----BEGIN OPENSSH PRIVATE KEY-----\n");
+    columns(&STANDARD.encode(&key), 70, out);
+    out.push_str("-----END OPENSSH PRIVATE KEY-----");
+}
+
+/// Base64 of a text that may hold templates with square brackets.
+fn encoded(url: bool, argument: &str, out: &mut String, random: &mut Random) -> Result<(), String> {
+    let template = argument
+        .replace("[[", "{{")
+        .replace("]]", "\u{1}")
+        .replace('[', "{")
+        .replace(']', "}");
+    let inner = expand_with(&template, random)?.replace('\u{1}', "}");
+    out.push_str(&if url {
+        URL_SAFE_NO_PAD.encode(inner)
+    } else {
+        STANDARD.encode(inner)
+    });
     Ok(())
 }
 

@@ -19,6 +19,24 @@ pub struct Assignment {
 }
 
 const MAX_SPACE: usize = 48;
+
+/// What reading an assignment costs, in bytes looked at: a value ends with a blank, a quote or its line.
+pub fn cost(text: &[u8], name_end: usize) -> usize {
+    let rest = &text[name_end..text.len().min(name_end + literal::MAX_VALUE)];
+    // Without a sign nothing is read.
+    let sign = rest.iter().take(3).any(|b| {
+        matches!(
+            b,
+            b'=' | b':' | b'>' | b'(' | b'[' | b',' | b' ' | b'"' | b'\'' | b'`'
+        )
+    });
+    if sign {
+        16 + memchr::memchr3(b' ', b'\n', b'"', rest).unwrap_or(rest.len())
+    } else {
+        16
+    }
+}
+
 fn name_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'$')
 }
@@ -44,6 +62,16 @@ pub fn name_around(text: &[u8], word: &Range<usize>) -> Range<usize> {
         && matches!(text[start], b'n' | b't' | b'r')
     {
         start += 1;
+    }
+    // What tells a terminal to change colour stands before the name and ends with a letter.
+    if before > 0 && text[..start].ends_with(b"\x1b[") {
+        let digits = text[start..word.start]
+            .iter()
+            .take_while(|b| b.is_ascii_digit())
+            .count();
+        if start + digits < word.start {
+            start += digits + 1;
+        }
     }
     start..word.end + after
 }
@@ -88,12 +116,20 @@ pub fn read(text: &[u8], name: Range<usize>, kind: TextKind) -> Option<Assignmen
     })
 }
 
+/// Skips blanks, and what tells a terminal to change colour.
 fn skip_space(text: &[u8], from: usize, limit: usize) -> usize {
-    from + text[from.min(limit)..limit]
-        .iter()
-        .take(MAX_SPACE)
-        .take_while(|b| matches!(b, b' ' | b'\t'))
-        .count()
+    let blanks = |from: usize| {
+        from + text[from.min(limit)..limit]
+            .iter()
+            .take(MAX_SPACE)
+            .take_while(|b| matches!(b, b' ' | b'\t'))
+            .count()
+    };
+    let at = blanks(from);
+    match super::controls(text.get(at..limit).unwrap_or_default()) {
+        0 => at,
+        length => blanks(at + length),
+    }
 }
 
 /// Only white space, comment signs, a dash of a list or `export` stand before the name on its line.

@@ -7,14 +7,20 @@ pub mod prefilter;
 pub mod token;
 pub mod value;
 
-use crate::api::Part;
+use crate::api::{Limits, Part};
+use crate::derive::x509;
 use std::ops::Range;
 use zeroize::Zeroizing;
 
-/// Most findings of one text: a file made of keys must not exhaust memory.
+/// Most findings of one text: a file made of keys must not exhaust memory. Beyond it [`Limits::findings`] is set.
 pub const MAX_FINDINGS: usize = 4096;
 
-/// A find before overlaps, pairs and doubles are settled.
+/// Bytes that expressions may look at for each byte of a text, and for a text at least. Ordinary texts need less than
+/// one; only one made to be slow needs more, and then [`Limits::work`] is set.
+const WORK_PER_BYTE: usize = 64;
+const WORK_BASE: usize = 256 * 1024;
+
+/// A find before overlaps, pairs and duplicates are resolved.
 #[derive(Debug, Default)]
 pub struct Raw {
     /// Index of the rule.
@@ -32,25 +38,62 @@ pub struct Raw {
     pub rank: u8,
 }
 
-/// The finds of one text, bounded.
-#[derive(Debug, Default)]
+/// The finds of one text, bounded in number and in what looking for them may cost.
+#[derive(Debug)]
 pub struct Finds {
     pub list: Vec<Raw>,
-    /// Some were left out because there were too many.
-    pub truncated: bool,
+    pub limits: Limits,
+    /// Bytes that expressions may still look at.
+    work: usize,
+    /// The first certificate of the text, once a key has asked for it.
+    certificate: Option<Option<x509::Certificate>>,
 }
 
 impl Finds {
+    pub fn of(text: &[u8]) -> Finds {
+        Finds {
+            list: Vec::new(),
+            limits: Limits::default(),
+            work: WORK_BASE.saturating_add(text.len().saturating_mul(WORK_PER_BYTE)),
+            certificate: None,
+        }
+    }
+
     pub fn push(&mut self, raw: Raw) {
         if self.list.len() < MAX_FINDINGS {
             self.list.push(raw);
         } else {
-            self.truncated = true;
+            self.limits.findings = true;
         }
     }
 
-    pub fn full(&self) -> bool {
-        self.list.len() >= MAX_FINDINGS
+    /// No more is taken; whoever asks has more to give.
+    pub fn full(&mut self) -> bool {
+        let full = self.list.len() >= MAX_FINDINGS;
+        self.limits.findings |= full;
+        full
+    }
+
+    /// Pays for looking at `bytes` bytes; false when what the text may cost is used up.
+    pub fn spend(&mut self, bytes: usize) -> bool {
+        match self.work.checked_sub(bytes) {
+            Some(left) => {
+                self.work = left;
+                true
+            }
+            None => {
+                self.work = 0;
+                self.limits.work = true;
+                false
+            }
+        }
+    }
+
+    /// The first certificate of the text, looked for once.
+    pub fn certificate(&mut self, text: &[u8]) -> Option<&x509::Certificate> {
+        self.certificate
+            .get_or_insert_with(|| x509::first_pem(text))
+            .as_ref()
     }
 }
 
@@ -91,8 +134,54 @@ pub fn starts_word(text: &[u8], at: usize, head: &str) -> bool {
     if b == b'-' && before(2) == Some(b':') {
         return true;
     }
-    // ANSI colour: ESC [ 3 2 m
-    b == b'm' && text[i.saturating_sub(6)..i].contains(&0x1b)
+    ends_control(&text[..at])
+}
+
+/// Longest control sequence of a terminal that is looked for (`ESC [ 38;2;255;255;255;48;2;255;255;255 m`).
+const MAX_CONTROL: usize = 48;
+
+/// How a text ends that ends with a control sequence of a terminal (ECMA-48): `ESC [ 31 m`, `ESC ( B`, or written out as in
+/// `\\033[31m`.
+fn ends_control(text: &[u8]) -> bool {
+    let Some((last, before)) = text.split_last() else {
+        return false;
+    };
+    if !(0x40..0x7f).contains(last) {
+        return matches!(before, [.., 0x1b, b'(' | b')']);
+    }
+    if matches!(before, [.., 0x1b, b'(' | b')']) {
+        return true;
+    }
+    let parameters = before
+        .iter()
+        .rev()
+        .take(MAX_CONTROL)
+        .take_while(|b| matches!(b, b'0'..=b'9' | b';' | b':' | b'?'))
+        .count();
+    let Some(introducer) = before[..before.len() - parameters].strip_suffix(b"[") else {
+        return false;
+    };
+    const WRITTEN: &[&[u8]] = &[
+        b"\x1b", b"\\033", b"\\e", b"\\x1b", b"\\x1B", b"\\u001b", b"\\u001B", b"\\E", b"^[",
+    ];
+    WRITTEN.iter().any(|esc| introducer.ends_with(esc))
+}
+
+/// The length of the control sequences of a terminal that a text begins with.
+pub fn controls(text: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(rest) = text.get(at..).and_then(|rest| rest.strip_prefix(b"\x1b[")) {
+        let parameters = rest
+            .iter()
+            .take(MAX_CONTROL)
+            .take_while(|b| matches!(b, b'0'..=b'9' | b';' | b':' | b'?'))
+            .count();
+        match rest.get(parameters) {
+            Some(0x40..0x7f) => at += 2 + parameters + 1,
+            _ => break,
+        }
+    }
+    at
 }
 
 /// True when no further byte of a longer word stands at `at`.

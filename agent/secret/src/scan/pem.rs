@@ -2,7 +2,7 @@
 
 use super::token::clean;
 use crate::api::Part;
-use crate::derive::{base64_any, ssh, x509};
+use crate::derive::{base64_any, ssh};
 use std::ops::Range;
 use zeroize::Zeroizing;
 
@@ -223,11 +223,6 @@ fn public_fingerprint(der: &[u8], label: &str) -> String {
     public
         .map(|(algorithm, bytes)| format!("{algorithm} {}", ssh::fingerprint(&bytes)))
         .unwrap_or_default()
-}
-
-/// Certificate subject and expiry for a key whose text also holds its certificate.
-pub fn paired(text: &[u8]) -> Option<x509::Certificate> {
-    x509::first_pem(text)
 }
 
 pub fn to_part(key: &mut PemKey) -> Part {

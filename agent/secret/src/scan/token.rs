@@ -2,10 +2,10 @@
 
 use super::{Finds, Raw, ends_word, part, pem, starts_word};
 use crate::checks::strength::worded;
-use crate::checks::{Doubt, checksum, doubt, entropy, user_is_secret};
+use crate::checks::{Doubt, checksum, doubt, entropy, named_for_reference, refers, user_is_secret};
 use crate::derive;
-use crate::rules::Rule;
-use regex::bytes::Captures;
+use crate::rules::{Rule, RuleSpec};
+use regex::bytes::{Captures, Regex};
 use std::ops::Range;
 use zeroize::Zeroizing;
 
@@ -24,6 +24,9 @@ pub fn at_literal(
             return;
         }
         let window = &text[literal.start..text.len().min(literal.start + spec.max)];
+        if !finds.spend(cost(window, rule)) {
+            return;
+        }
         if let Some(captures) = regex.captures(window) {
             accept(text, literal.start, &captures, rule, index, 2, finds);
         }
@@ -34,6 +37,9 @@ pub fn at_literal(
     let mut from = 0;
     // Few tries: the match must cover the literal, and matches before it are skipped.
     for _ in 0..8 {
+        if !finds.spend(window.len() - from) {
+            return;
+        }
         let Some(captures) = regex.captures_at(window, from) else {
             return;
         };
@@ -49,6 +55,17 @@ pub fn at_literal(
         }
         from = whole.start() + 1;
     }
+}
+
+/// What trying an anchored expression costs: it goes on until a byte comes that it cannot have, which for a token is the
+/// next blank or quote.
+fn cost(window: &[u8], rule: &Rule) -> usize {
+    let run = if rule.crosses_blanks {
+        window.len()
+    } else {
+        memchr::memchr3(b' ', b'\n', b'"', window).unwrap_or(window.len())
+    };
+    32 + run
 }
 
 /// Words that make an English word before them the name of a secret.
@@ -82,6 +99,9 @@ pub fn after_word(text: &[u8], word: Range<usize>, rule: &Rule, index: usize, fi
     // The gap is on one line, or runs over one line break into the next.
     let mut from = 0;
     for _ in 0..8 {
+        if !finds.spend(window.len() - from) {
+            return;
+        }
         // Finding is much cheaper than capturing, and mostly finds nothing.
         let Some(found) = regex.find_at(window, from) else {
             return;
@@ -107,6 +127,7 @@ pub fn after_word(text: &[u8], word: Range<usize>, rule: &Rule, index: usize, fi
         let glued = value.start() == 0 || !(starts_word(window, value.start(), &spec.head));
         let good = !glued
             && plausible_gap(gap, spec.need_word)
+            && !named_for_reference(gap)
             && !in_path(gap, value.as_bytes())
             && (spec.tail == "any" || !worded(last_piece(value.as_bytes())));
         if good
@@ -209,6 +230,10 @@ fn accept(
     if span.is_empty() || !ends_word(text, span.end, &spec.tail) {
         return;
     }
+    // After a name alone, a piece of the path or address of a secret may look like one.
+    if rank < 2 && refers(around(text, &span)) {
+        return;
+    }
     let bytes = value.as_bytes();
     if spec.entropy > 0.0 && entropy(bytes) < spec.entropy {
         return;
@@ -232,62 +257,17 @@ fn accept(
             None => {}
         }
     }
-    let mut derived = derive::derive(&spec.identifier, bytes);
-    if matches!(
-        spec.identifier.as_str(),
-        "" | "prefix" | "github-app" | "dash-digits"
-    ) && derived.identifier.is_empty()
+    let mut derived = derived_of(spec, bytes, named.map(|id| id.as_bytes()));
+    if let Some(near) = rule.identifier_near()
+        && let Some(owner) = nearest(text, &span, near)
     {
-        derived.identifier = derive::mark(&spec.literals, bytes);
+        derived.public.push(owner.clone());
+        derived.identifier = owner;
     }
-    if let Some(id) = named.filter(|id| !id.as_bytes().is_empty()) {
-        // `user:password@host` in a URL: only what is not secret of it.
-        let id = id.as_bytes();
-        let host = id
-            .iter()
-            .rposition(|b| *b == b'@')
-            .filter(|_| id.windows(3).any(|w| w == b"://"))
-            .map_or(id, |at| &id[at + 1..]);
-        derived.identifier = clean(host);
-    }
-    if let Some(near) = rule.identifier_near() {
-        let from = span.start.saturating_sub(300);
-        let to = text.len().min(span.end + 300);
-        // The nearest one before the value wins over one after it: files list the id first.
-        let mut best: Option<&[u8]> = None;
-        for found in near.captures_iter(&text[from..to]).take(8) {
-            if let Some(group) = found.get(1)
-                && (from + group.start() < span.start || best.is_none())
-            {
-                best = Some(group.as_bytes());
-            }
-        }
-        if let Some(best) = best {
-            derived.identifier = clean(best);
-            derived.public.push(clean(best));
-        }
-    }
-    let decoded = match spec.decode.as_str() {
-        "base64" => derive::base64_any(bytes).map(|decoded| {
-            match memchr::memmem::find(&decoded, b"-----BEGIN").and_then(|at| pem::at(&decoded, at))
-            {
-                // The same key in another wrapping is the same credential.
-                Some(mut key) => {
-                    derived.identifier = std::mem::take(&mut key.identifier);
-                    std::mem::take(&mut key.canonical)
-                }
-                None => decoded,
-            }
-        }),
-        "basic" => match derive::basic(bytes) {
-            Some((_, password)) if doubt(&password) >= Doubt::Word => return,
-            Some((user, password)) => {
-                derived.identifier = user;
-                Some(password)
-            }
-            None => None,
-        },
-        _ => None,
+    let decoded = match decoded(spec, bytes, &mut derived) {
+        Decoded::Nothing => return,
+        Decoded::AsIs => None,
+        Decoded::Bytes(bytes) => Some(bytes),
     };
     let secret: Zeroizing<Vec<u8>> = match decoded {
         Some(decoded) => decoded,
@@ -328,6 +308,97 @@ fn accept(
         confidence,
         rank,
     });
+}
+
+/// What a value says of itself, or what stands for its name in the match.
+fn derived_of(spec: &RuleSpec, bytes: &[u8], named: Option<&[u8]>) -> derive::Derived {
+    let mut derived = derive::derive(&spec.identifier, bytes);
+    if matches!(
+        spec.identifier.as_str(),
+        "" | "prefix" | "github-app" | "dash-digits"
+    ) && derived.identifier.is_empty()
+    {
+        derived.identifier = derive::mark(&spec.literals, bytes);
+    }
+    if let Some(id) = named.filter(|id| !id.is_empty()) {
+        // `user:password@host` in a URL: only what is not secret of it.
+        let host = id
+            .iter()
+            .rposition(|b| *b == b'@')
+            .filter(|_| id.windows(3).any(|w| w == b"://"))
+            .map_or(id, |at| &id[at + 1..]);
+        derived.identifier = clean(host);
+    }
+    derived
+}
+
+/// The owner that stands nearest to a value. One before it wins over one after it: files list the id first.
+fn nearest(text: &[u8], span: &Range<usize>, near: &Regex) -> Option<String> {
+    let from = span.start.saturating_sub(300);
+    let to = text.len().min(span.end + 300);
+    let mut best: Option<&[u8]> = None;
+    for found in near.captures_iter(&text[from..to]).take(8) {
+        if let Some(group) = found.get(1)
+            && (from + group.start() < span.start || best.is_none())
+        {
+            best = Some(group.as_bytes());
+        }
+    }
+    best.map(clean)
+}
+
+/// What a rule's decoder makes of a value.
+enum Decoded {
+    AsIs,
+    Bytes(Zeroizing<Vec<u8>>),
+    /// It is no secret.
+    Nothing,
+}
+
+fn decoded(spec: &RuleSpec, bytes: &[u8], derived: &mut derive::Derived) -> Decoded {
+    match spec.decode.as_str() {
+        "base64" => derive::base64_any(bytes).map_or(Decoded::AsIs, |decoded| {
+            let key =
+                memchr::memmem::find(&decoded, b"-----BEGIN").and_then(|at| pem::at(&decoded, at));
+            Decoded::Bytes(match key {
+                // The same key in another wrapping is the same credential.
+                Some(mut key) => {
+                    derived.identifier = std::mem::take(&mut key.identifier);
+                    std::mem::take(&mut key.canonical)
+                }
+                None => decoded,
+            })
+        }),
+        "basic" => match derive::basic(bytes) {
+            Some((_, password)) if doubt(&password) >= Doubt::Word => Decoded::Nothing,
+            Some((user, password)) => {
+                derived.identifier = user;
+                Decoded::Bytes(password)
+            }
+            None => Decoded::AsIs,
+        },
+        _ => Decoded::AsIs,
+    }
+}
+
+/// Farthest that a value goes on beyond what an expression took of it.
+const MAX_AROUND: usize = 128;
+
+/// The whole value of which `span` is a piece: to the blanks, quotes and signs around it.
+fn around<'a>(text: &'a [u8], span: &Range<usize>) -> &'a [u8] {
+    let ends = |b: &u8| b.is_ascii_whitespace() || b"\"'`=,;<>()".contains(b);
+    let before = text[..span.start]
+        .iter()
+        .rev()
+        .take(MAX_AROUND)
+        .take_while(|b| !ends(b))
+        .count();
+    let after = text[span.end..]
+        .iter()
+        .take(MAX_AROUND)
+        .take_while(|b| !ends(b))
+        .count();
+    &text[span.start - before..span.end + after]
 }
 
 /// Printable text of bounded length.

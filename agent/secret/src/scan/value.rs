@@ -61,6 +61,9 @@ impl Shape {
     }
 }
 
+/// Longest value that is judged.
+const MAX_VALUE: usize = 8192;
+
 /// Confidence that the value is a secret; `None`: it is none. The numbers are the shares measured on the development set
 /// (docs/EVALUATION.md, table of claimed and measured precision).
 pub fn judge(class: NameClass, name: &[u8], value: &[u8], written: Written) -> Option<f64> {
@@ -70,7 +73,9 @@ pub fn judge(class: NameClass, name: &[u8], value: &[u8], written: Written) -> O
         NameClass::Secret => 8,
         NameClass::Key => 16,
     };
-    if value.len() < least || value.len() > 4096 || !value.iter().all(|b| *b >= 0x20 && *b != 0x7f)
+    if value.len() < least
+        || value.len() > MAX_VALUE
+        || !value.iter().all(|b| *b >= 0x20 && *b != 0x7f)
     {
         return None;
     }
@@ -120,7 +125,8 @@ fn password(value: &[u8], shape: &Shape, written: Written) -> Option<f64> {
             return None;
         }
     }
-    if wordy_identifier(value) || numbered_identifier(value) || trial(value) {
+    let drawn = drawn(value, shape);
+    if !drawn && wordy_identifier(value) || numbered_identifier(value) || trial(value) {
         return None;
     }
     if shape.random {
@@ -137,11 +143,17 @@ fn password(value: &[u8], shape: &Shape, written: Written) -> Option<f64> {
         }
         _ if mixed && value.len() >= 6 => Some(0.62),
         _ if value.len() >= 6 && shape.marks > 0 && shape.letters > 0 => Some(0.52),
+        _ if drawn => Some(0.52),
         // A capital word is a type or a label.
         _ if shape.letters == value.len() && value[0].is_ascii_uppercase() => None,
         Written::Line => Some(0.2),
         _ => Some(0.3),
     }
+}
+
+/// Letters alone, drawn at random: too long and too various for a word, and with pairs that words do not have.
+fn drawn(value: &[u8], shape: &Shape) -> bool {
+    shape.letters == value.len() && value.len() >= 16 && !worded(value) && entropy(value) >= 3.0
 }
 
 /// A value after a name that says token or secret: machines make them.
@@ -158,7 +170,8 @@ fn secret(value: &[u8], shape: &Shape, written: Written) -> Option<f64> {
     if value.len() < 20 && value.iter().all(u8::is_ascii_hexdigit) {
         return None;
     }
-    if wordy_identifier(value)
+    let drawn = drawn(value, shape);
+    if !drawn && wordy_identifier(value)
         || numbered_identifier(value)
         || (value[0] == b'$' && worded(&value[1..]))
         || (written != Written::Quoted && value.contains(&b'-') && worded(value))
@@ -174,6 +187,9 @@ fn secret(value: &[u8], shape: &Shape, written: Written) -> Option<f64> {
     }
     if written == Written::Code {
         return None;
+    }
+    if drawn {
+        return Some(0.5);
     }
     // A secret made by a person: letters with digits or signs, not a word.
     (value.len() >= 10

@@ -3,5 +3,7 @@
 mod certificates;
 mod examples;
 mod hostile;
+mod linear;
+mod text;
 mod unnamed;
 mod whole;

@@ -3,6 +3,7 @@
 //! Processes choose the names of their files. A mapped file is opened through the kernel's own link to it, which is
 //! the very inode, deleted or in another mount namespace or not; a path is only the way back.
 
+use keytrail_model::TlsStack;
 use rustix::fs::{self as rfs, CWD, Mode, OFlags, ResolveFlags};
 use std::{
     ffi::OsString,
@@ -19,13 +20,33 @@ use std::{
 };
 
 const MAPS_MAX: u64 = 8 << 20;
+/// Code of a module that has a TLS library linked in takes at least so much, bytes.
+const MODULE_MIN: u64 = 1 << 20;
 /// Candidates taken from one process.
-const MAPPED_MAX: usize = 32;
+const MAPPED_MAX: usize = 64;
 const DIRECTORIES_MAX: usize = 4096;
 const ENTRIES_MAX: usize = 200_000;
 const DEPTH_MAX: usize = 2;
-/// Where executables lie that may have TLS linked in and export its functions, as Node does.
-const EXECUTABLES: [&str; 4] = ["/usr/local/bin", "/usr/bin", "/usr/sbin", "/usr/local/sbin"];
+/// Where executables lie that may have TLS linked in.
+const EXECUTABLES: [&str; 6] = [
+    "usr/local/bin",
+    "usr/bin",
+    "usr/sbin",
+    "usr/local/sbin",
+    "usr/libexec/docker/cli-plugins",
+    "usr/lib/google-cloud-sdk/bin",
+];
+/// The same in a home, where installers that need no rights put them.
+const OF_HOMES: [&str; 6] = [
+    ".local/bin",
+    "bin",
+    "go/bin",
+    ".cargo/bin",
+    ".bun/bin",
+    ".deno/bin",
+];
+/// Homes and directories of `/opt` that are looked into.
+const HOMES_MAX: usize = 256;
 /// Nothing with a TLS library inside is smaller, bytes.
 const EXECUTABLE_MIN: u64 = 4 << 20;
 const CONFIG_MAX: u64 = 64 << 10;
@@ -86,17 +107,23 @@ pub enum Named {
     GnuTls,
     Nss,
     BoringSsl,
+    MbedTls,
+    WolfSsl,
+    S2n,
     Java,
 }
 
 impl Named {
-    pub fn stack(self) -> &'static str {
+    pub fn stack(self) -> TlsStack {
         match self {
-            Self::OpenSsl => "openssl",
-            Self::GnuTls => "gnutls",
-            Self::Nss => "nss",
-            Self::BoringSsl => "boringssl",
-            Self::Java => "java",
+            Self::OpenSsl => TlsStack::OpenSsl,
+            Self::GnuTls => TlsStack::GnuTls,
+            Self::Nss => TlsStack::Nss,
+            Self::BoringSsl => TlsStack::BoringSsl,
+            Self::MbedTls => TlsStack::MbedTls,
+            Self::WolfSsl => TlsStack::WolfSsl,
+            Self::S2n => TlsStack::S2n,
+            Self::Java => TlsStack::Java,
         }
     }
 
@@ -119,8 +146,14 @@ impl Named {
             Some(Self::OpenSsl)
         } else if library(b"libgnutls") {
             Some(Self::GnuTls)
-        } else if library(b"libssl3") {
+        } else if library(b"libssl3") || library(b"libnspr4") {
             Some(Self::Nss)
+        } else if library(b"libmbedtls") {
+            Some(Self::MbedTls)
+        } else if library(b"libwolfssl") {
+            Some(Self::WolfSsl)
+        } else if library(b"libs2n") {
+            Some(Self::S2n)
         } else if library(b"libjvm") {
             Some(Self::Java)
         } else if [
@@ -147,7 +180,8 @@ pub struct Mapped {
     pub device: u64,
     pub inode: u64,
     pub path: PathBuf,
-    pub named: Named,
+    /// `None`: a file large enough to have a library linked in.
+    pub named: Option<Named>,
 }
 
 /// Libraries a process has mapped.
@@ -166,14 +200,19 @@ fn parse_maps(text: &[u8]) -> Vec<Mapped> {
     let mut found: Vec<Mapped> = Vec::new();
     for line in text.split(|&byte| byte == b'\n') {
         // Almost every line ends here.
-        let Some(named) =
-            memchr::memrchr(b'/', line).and_then(|slash| Named::by(line.get(slash + 1..)?))
-        else {
+        let Some(slash) = memchr::memrchr(b'/', line) else {
             continue;
         };
-        let Some(mapped) = parse_line(line, named) else {
+        let named = Named::by(line.get(slash + 1..).unwrap_or_default());
+        if named.is_none() && memchr::memmem::find(line, b" r-xp ").is_none_or(|at| at >= slash) {
+            continue;
+        }
+        let Some((mapped, size)) = parse_line(line, named) else {
             continue;
         };
+        if named.is_none() && (size < MODULE_MIN || !is_library(&mapped.path)) {
+            continue;
+        }
         let known = found
             .iter()
             .any(|other| (other.device, other.inode) == (mapped.device, mapped.inode));
@@ -185,7 +224,7 @@ fn parse_maps(text: &[u8]) -> Vec<Mapped> {
 }
 
 /// `7f5c75a34000-7f5c75a50000 r-xp 0001f000 fe:00 1234                       /usr/lib/libssl.so.3 (deleted)`
-fn parse_line(line: &[u8], named: Named) -> Option<Mapped> {
+fn parse_line(line: &[u8], named: Option<Named>) -> Option<(Mapped, u64)> {
     let slash = memchr::memchr(b'/', line)?;
     let mut fields = std::str::from_utf8(line.get(..slash)?)
         .ok()?
@@ -207,12 +246,23 @@ fn parse_line(line: &[u8], named: Named) -> Option<Mapped> {
         u64::from_str_radix(from, 16).ok()?,
         u64::from_str_radix(to, 16).ok()?,
     );
-    Some(Mapped {
+    let mapped = Mapped {
         range: format!("{from:x}-{to:x}"),
         device,
         inode,
         path: PathBuf::from(OsString::from_vec(path.to_vec())),
         named,
+    };
+    Some((mapped, to.saturating_sub(from)))
+}
+
+/// Is it a module or a library, by its name? The program itself is looked at as such.
+fn is_library(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| {
+        let name = name.as_bytes();
+        name.ends_with(b".so")
+            || memchr::memmem::find(name, b".so.").is_some()
+            || name.ends_with(b".node")
     })
 }
 
@@ -367,8 +417,8 @@ impl Directories {
                     },
                 );
             }
-            for path in EXECUTABLES {
-                if let Ok(real) = Path::new(path).canonicalize() {
+            for path in programs(Path::new("/")) {
+                if let Ok(real) = path.canonicalize() {
                     walk.down(
                         &real,
                         0,
@@ -438,7 +488,9 @@ impl Walk<'_> {
                 continue;
             };
             if kind.is_dir() {
-                if depth > 0 && below.len() < DIRECTORIES_MAX {
+                // Wheels of Python bring their libraries in a directory beside the package.
+                let bundle = entry.file_name().as_bytes().ends_with(b".libs");
+                if (depth > 0 || bundle) && below.len() < DIRECTORIES_MAX {
                     below.push(entry.path());
                 }
             } else if let Some(named) = Named::by(entry.file_name().as_bytes()) {
@@ -452,7 +504,12 @@ impl Walk<'_> {
                 self.found.push((entry.path(), None));
             }
         }
-        if (mode.keep || self.found.len() != before) && self.known.len() < DIRECTORIES_MAX {
+        // Where a wheel may be installed: what it brings then is seen before it is used.
+        let packages = directory
+            .file_name()
+            .is_some_and(|name| name.as_bytes().ends_with(b"-packages"));
+        let keep = mode.keep || packages || self.found.len() != before;
+        if keep && self.known.len() < DIRECTORIES_MAX {
             self.known.push(Directory {
                 path: directory.to_owned(),
                 executables: mode.executables,
@@ -462,7 +519,7 @@ impl Walk<'_> {
         for path in below {
             self.down(
                 &path,
-                depth - 1,
+                depth.saturating_sub(1),
                 Reading {
                     keep: false,
                     executables: false,
@@ -470,6 +527,30 @@ impl Walk<'_> {
             );
         }
     }
+}
+
+/// Directories in which programs are installed, under `root`.
+fn programs(root: &Path) -> Vec<PathBuf> {
+    let below = |path: &str| -> Vec<PathBuf> {
+        std::fs::read_dir(root.join(path))
+            .map(|entries| {
+                entries
+                    .flatten()
+                    .map(|entry| entry.path())
+                    .take(HOMES_MAX)
+                    .collect()
+            })
+            .unwrap_or_default()
+    };
+    let mut found: Vec<PathBuf> = EXECUTABLES.iter().map(|path| root.join(path)).collect();
+    for home in below("home").into_iter().chain([root.join("root")]) {
+        found.extend(OF_HOMES.iter().map(|path| home.join(path)));
+    }
+    for product in below("opt") {
+        found.push(product.join("bin"));
+        found.push(product);
+    }
+    found
 }
 
 /// Directories the dynamic linker looks into, by real path.

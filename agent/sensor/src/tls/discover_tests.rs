@@ -10,6 +10,10 @@ const MAPS: &[u8] = b"\
 7f5c77000000-7f5c77010000 rw-p 00001000 00:2f 18       /srv/libssl.so.1.1
 7f5c78000000-7f5c78010000 r-xp 00000000 00:00 0        [vdso]
 7f5c78100000-7f5c78110000 r-xp 00000000 00:2f 19       /site-packages/x.libs/libssl-1a2b3c4d.so.3
+7f5c79000000-7f5c79200000 r-xp 00000000 00:2f 20       /site-packages/native.abi3.so
+7f5c79800000-7f5c79810000 r-xp 00000000 00:2f 21       /site-packages/small.abi3.so
+7f5c7a000000-7f5c7a200000 r--p 00000000 00:2f 22       /site-packages/data.so
+7f5c7b000000-7f5c7b200000 r-xp 00000000 00:2f 23       /usr/bin/program
 ";
 
 #[test]
@@ -35,21 +39,28 @@ fn executable_mappings_of_tls_libraries_once_each() {
                 0xfe << 32,
                 4242,
                 "/usr/lib/x86_64-linux-gnu/libssl.so.3",
-                Named::OpenSsl
+                Some(Named::OpenSsl)
             ),
             (
                 "7f5c76000000-7f5c76010000",
                 0x2f,
                 17,
                 "/srv/my app/lib ssl/libgnutls.so.30.34.3",
-                Named::GnuTls
+                Some(Named::GnuTls)
             ),
             (
                 "7f5c78100000-7f5c78110000",
                 0x2f,
                 19,
                 "/site-packages/x.libs/libssl-1a2b3c4d.so.3",
-                Named::OpenSsl
+                Some(Named::OpenSsl)
+            ),
+            (
+                "7f5c79000000-7f5c79200000",
+                0x2f,
+                20,
+                "/site-packages/native.abi3.so",
+                None
             ),
         ]
     );
@@ -62,6 +73,10 @@ fn names_of_libraries() {
         ("libssl.so.1.1", Some(Named::OpenSsl)),
         ("libgnutls.so.30", Some(Named::GnuTls)),
         ("libssl3.so", Some(Named::Nss)),
+        ("libnspr4.so", Some(Named::Nss)),
+        ("libmbedtls.so.14", Some(Named::MbedTls)),
+        ("libwolfssl.so.35", Some(Named::WolfSsl)),
+        ("libs2n.so.1", Some(Named::S2n)),
         ("libjvm.so", Some(Named::Java)),
         (
             "cygrpc.cpython-311-x86_64-linux-gnu.so",
@@ -102,6 +117,63 @@ fn a_directory_is_read_again_when_it_changes() {
 }
 
 #[test]
+fn programs_are_looked_for_where_installers_put_them() {
+    let root = tempfile::tempdir().unwrap();
+    for path in ["home/ann/.bun/bin", "opt/product/bin", "root"] {
+        std::fs::create_dir_all(root.path().join(path)).unwrap();
+    }
+    let found = programs(root.path());
+    for path in [
+        "usr/bin",
+        "home/ann/.bun/bin",
+        "root/.local/bin",
+        "opt/product",
+        "opt/product/bin",
+    ] {
+        assert!(found.contains(&root.path().join(path)), "{path}");
+    }
+}
+
+#[test]
+fn what_a_wheel_brings_is_seen_when_it_is_installed() {
+    let directory = tempfile::tempdir().unwrap();
+    let packages = directory.path().join("python3/site-packages");
+    std::fs::create_dir_all(&packages).unwrap();
+    let mut known = Vec::new();
+    let mut found = Vec::new();
+    Walk {
+        found: &mut found,
+        known: &mut known,
+        entries: 0,
+    }
+    .down(
+        directory.path(),
+        2,
+        Reading {
+            keep: true,
+            executables: false,
+        },
+    );
+    assert_eq!(found, []);
+    let mut directories = Directories { known };
+    let libs = packages.join("package.libs");
+    std::fs::create_dir(&libs).unwrap();
+    let library = libs.join("libssl-8bd944e8.so.3");
+    std::fs::write(&library, b"x").unwrap();
+    assert_eq!(directories.changed(), [(library, Some(Named::OpenSsl))]);
+    // Other directories at that depth are not looked into.
+    let other = packages.join("package");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(other.join("libssl.so.3"), b"x").unwrap();
+    assert!(
+        directories
+            .changed()
+            .iter()
+            .all(|(path, _)| !path.starts_with(&other))
+    );
+}
+
+#[test]
 fn a_file_written_over_is_another_one() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let before = FileKey::at(file.path()).unwrap();
@@ -133,7 +205,7 @@ fn the_way_back_is_the_mapped_inode_or_nothing() {
         device: 0,
         inode,
         path: path.clone(),
-        named: Named::OpenSsl,
+        named: Some(Named::OpenSsl),
     };
     assert!(open_mapped(std::process::id(), &mapped(inode)).is_ok());
     assert!(open_mapped(std::process::id(), &mapped(inode + 1)).is_err());
@@ -149,6 +221,6 @@ proptest! {
     fn nearly_maps(at in 0..MAPS.len(), byte: u8) {
         let mut text = MAPS.to_vec();
         text[at] = byte;
-        prop_assert!(parse_maps(&text).len() <= 4);
+        prop_assert!(parse_maps(&text).len() <= 8);
     }
 }

@@ -1,18 +1,14 @@
 use super::*;
-use crate::tls::prologue;
-use proptest::prelude::*;
-use std::{io::Write, path::Path};
+use std::io::Write;
 
-const NAMES: [&str; 3] = ["SSL_write", "SSL_write_ex", "gnutls_record_send"];
-
-fn written(bytes: &[u8]) -> File {
+pub fn written(bytes: &[u8]) -> File {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
     file
 }
 
 /// A library of one segment that exports `name` with the code `code`.
-fn library(name: &str, code: &[u8]) -> Vec<u8> {
+pub fn library(name: &str, code: &[u8]) -> Vec<u8> {
     let strings = format!("\0x{name}\0");
     let (code_at, strings_at) = (0x40 + 0x38, 0x40 + 0x38 + code.len());
     let symbols_at = (strings_at + strings.len()).next_multiple_of(8);
@@ -68,130 +64,43 @@ fn library(name: &str, code: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_function_is_found_by_the_tail_of_a_name() {
-    let image = inspect(&written(&library("SSL_write", b"\x55\xc3")), &NAMES, true).unwrap();
-    let expected = Function {
-        name: 0,
-        offset: 0x78,
-        code: b"\x55\xc3".to_vec(),
-        whole: true,
+fn a_search_finds_what_lies_across_windows() {
+    let mut bytes = library("SSL_write", b"\x55\xc3");
+    let at = WINDOW as usize - 3;
+    bytes.resize(WINDOW as usize * 2 + 100, 0);
+    bytes[at..at + 6].copy_from_slice(b"needle");
+    bytes.extend(b"needle");
+    let file = written(&bytes);
+    let elf = Elf::open(&file).unwrap();
+    let all = Span {
+        offset: 0,
+        len: bytes.len() as u64,
+        address: 0,
     };
-    assert_eq!(image.functions, [expected]);
+    let mut found = Vec::new();
+    elf.search(all, b"needle", &mut |offset| {
+        found.push(offset);
+        true
+    })
+    .unwrap();
+    assert_eq!(found, [at as u64, bytes.len() as u64 - 6]);
 }
 
 #[test]
-fn other_names_are_other_functions() {
-    for name in ["SSL_write_more", "SSL_writ", "xgnutls_record_sen"] {
-        let image = inspect(&written(&library(name, b"\x55\xc3")), &NAMES, true).unwrap();
-        assert_eq!(image.functions, [], "{name}");
-    }
-}
-
-#[test]
-fn lies_are_errors() {
-    let good = library("SSL_write", b"\x55\xc3");
-    let sections = u64::from_le_bytes(good[0x28..0x30].try_into().unwrap()) as usize;
-    let broken = |change: &dyn Fn(&mut Vec<u8>)| {
-        let mut file = good.clone();
-        change(&mut file);
-        inspect(&written(&file), &NAMES, true)
-            .unwrap_err()
-            .to_string()
+fn a_walk_does_not_go_back() {
+    let mut bytes = library("SSL_write", b"\x55\xc3");
+    bytes.resize(3 * WINDOW as usize, 7);
+    let file = written(&bytes);
+    let elf = Elf::open(&file).unwrap();
+    let span = Span {
+        offset: 0,
+        len: bytes.len() as u64,
+        address: 0,
     };
-    let put = |at: usize, value: u64| {
-        move |file: &mut Vec<u8>| file[at..at + 8].copy_from_slice(&value.to_le_bytes())
-    };
-    // Section headers beyond the end; offsets and sizes that overflow; sizes beyond the file.
-    assert!(broken(&put(0x28, u64::MAX - 8)).contains("contradict"));
-    assert!(broken(&put(0x28, 1 << 40)).contains("contradict"));
-    assert!(broken(&put(sections + 64 + 24, u64::MAX)).contains("contradict"));
-    assert!(broken(&put(sections + 64 + 32, 1 << 20)).contains("contradict"));
-    assert!(broken(&put(sections + 128 + 32, u64::MAX)).contains("larger"));
-    // A link to no section.
-    assert!(broken(&|file| file[sections + 64 + 40] = 9).contains("contradict"));
-    // Another class, another machine, no ELF at all, hardly anything.
-    assert!(broken(&|file| file[4] = 1).contains("32-bit"));
-    assert!(broken(&|file| file[18] = 0xf3).contains("another machine"));
-    assert!(broken(&|file| file[0] = 0).contains("not an ELF"));
-    assert!(broken(&|file| file.truncate(40)).contains("contradict"));
-}
-
-#[test]
-fn a_function_outside_of_the_code_is_none() {
-    let mut file = library("SSL_write", b"\x55\xc3");
-    // The segment is no longer executable.
-    file[0x44] = 4;
-    assert_eq!(
-        inspect(&written(&file), &NAMES, true).unwrap().functions,
-        []
-    );
-}
-
-#[test]
-fn rustls_is_known_by_either_mangling() {
-    let legacy = b"\0_ZN66_$LT$rustls..conn..connection..Writer$u20$as$u20$std..io..Write$GT$5write17h0123456789abcdefE\0";
-    let v0 = b"\0_RNvXs_NtNtCs1_6rustls4conn10connectionNtB4_6WriterNtNtCs2_3std2io5Write5write\0";
-    assert!(rustls_writer(legacy) && rustls_writer(v0));
-    assert!(!rustls_writer(
-        b"\0_RNvXs_NtNtCs1_6rustls4conn10connectionNtB4_6Writer\x005write\0"
-    ));
-}
-
-#[test]
-fn installed_libraries_are_probed_where_it_is_cheap() {
-    for (path, names) in [
-        (
-            "/usr/lib/x86_64-linux-gnu/libssl.so.3",
-            &["SSL_write", "SSL_write_ex", "SSL_write_early_data"][..],
-        ),
-        (
-            "/usr/lib/x86_64-linux-gnu/libgnutls.so.30",
-            &["gnutls_record_send", "gnutls_record_send2"],
-        ),
-    ] {
-        if !Path::new(path).exists() || !cfg!(target_arch = "x86_64") {
-            eprintln!("not tried: there is no {path}");
-            continue;
-        }
-        let image = inspect(&File::open(path).unwrap(), names, false).unwrap();
-        assert_eq!(image.functions.len(), names.len(), "{path}");
-        for function in &image.functions {
-            let place = prologue::place(
-                &function.code,
-                prologue::Given {
-                    whole: function.whole,
-                    calls: true,
-                },
-            );
-            assert!(
-                place.emulated.is_some(),
-                "{path}: {}: {place:?}",
-                names[function.name]
-            );
-        }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
-
-    #[test]
-    fn changed_bytes_never_panic(changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
-        let mut file = library("SSL_write", b"\x48\x83\xec\x08\xe8\x87\xfb\xff\xff\xc3");
-        for (at, byte) in changes {
-            let at = at.index(file.len());
-            file[at] = byte;
-        }
-        if let Ok(image) = inspect(&written(&file), &NAMES, true) {
-            for function in image.functions {
-                prop_assert!(function.offset + function.code.len() as u64 <= file.len() as u64);
-            }
-        }
-    }
-}
-
-#[test]
-fn rustls_is_known_by_its_sources_only_with_a_version() {
-    assert!(rustls_source(b"23.5/src/conn.rs"));
-    assert!(!rustls_source(b"crypto/tls") && !rustls_source(b"23.5") && !rustls_source(b"/src/"));
+    let mut walk = Walk::new(&elf, span);
+    assert_eq!(walk.get(0, 4).unwrap(), b"\x7fELF");
+    assert_eq!(walk.get(2 * WINDOW, 2).unwrap(), [7, 7]);
+    assert!(walk.get(WINDOW, 2).is_err());
+    assert!(walk.get(span.len - 1, 2).is_err() && walk.get(u64::MAX, 2).is_err());
+    assert!(walk.get(2 * WINDOW, ENTRY_MAX + 1).is_err());
 }

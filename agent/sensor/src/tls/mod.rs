@@ -3,21 +3,25 @@
 
 mod discover;
 mod elf;
+mod frames;
 mod prologue;
+mod stacks;
+mod symbols;
 
 use self::{
     discover::{Directories, FileKey, Mapped, Named, Program},
-    elf::{ElfError, Function},
-    prologue::Place,
+    elf::ElfError,
+    stacks::{Contents, GO, PROGRAMS, SIZE, Site},
 };
-use super::{
-    hooks,
-    status::{LibraryReport, Refused},
-};
+use super::hooks;
 use aya::{
-    Ebpf,
+    Ebpf, Pod,
+    maps::{MapData, MapError},
     programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope},
 };
+use keytrail_abi::GoSite;
+use keytrail_model::TlsStack;
+use keytrail_model::status::{LibraryReport, Refused};
 use std::{
     collections::{HashMap, HashSet},
     fs::File,
@@ -26,37 +30,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A function that takes plaintext: session, buffer and length are its first three arguments.
-struct Target {
-    name: &'static str,
-    hook: &'static str,
-    /// Name of the program in the object.
-    program: &'static str,
-}
-
-const fn target(name: &'static str, hook: &'static str, program: &'static str) -> Target {
-    Target {
-        name,
-        hook,
-        program,
-    }
-}
-
-const INT: &str = "tls_write_int";
-const SIZE: &str = "tls_write_size";
-
-const TARGETS: [Target; 6] = [
-    target("SSL_write", "uprobe:SSL_write", INT),
-    target("SSL_write_ex", "uprobe:SSL_write_ex", SIZE),
-    target("SSL_write_ex2", "uprobe:SSL_write_ex2", SIZE),
-    target("SSL_write_early_data", "uprobe:SSL_write_early_data", SIZE),
-    target("gnutls_record_send", "uprobe:gnutls_record_send", SIZE),
-    target("gnutls_record_send2", "uprobe:gnutls_record_send2", SIZE),
-];
 /// Bits of an attachment's number that name its function; the rest tells attachments of it apart.
-const TARGET_BITS: u32 = 4;
+const HOOK_BITS: u32 = 6;
 
 const ATTACHMENTS_MAX: usize = 512;
+/// Where the kernel side looks up what tells a Go program's connections.
+const GO_SITES: &str = "GO_SITES";
 const IMAGES_MAX: usize = 8192;
 /// Time for files not seen before, of the first scan, of any later one, and of one process.
 const FIRST_SCAN: Duration = Duration::from_millis(900);
@@ -76,14 +55,22 @@ const UNSEEN: &str = "its connections are seen, what is sent on them is not";
 /// One file with TLS inside, or known to have none.
 struct Image {
     path: PathBuf,
-    stack: &'static str,
+    stack: Option<TlsStack>,
     /// Why nothing is attached; `None` with no links: there is no TLS in it.
     uncovered: Option<(String, &'static str)>,
     hooks: Vec<String>,
     stepped: Vec<&'static str>,
-    links: Vec<(&'static str, UProbeLinkId)>,
+    links: Vec<Link>,
     mapped: bool,
     absent: u8,
+}
+
+/// An attachment.
+struct Link {
+    program: &'static str,
+    id: UProbeLinkId,
+    /// Lower half of its cookie.
+    number: u32,
 }
 
 /// What is remembered of a process.
@@ -123,7 +110,7 @@ impl Libraries {
         self.calls = std::fs::read_to_string("/proc/cpuinfo")
             .is_ok_and(|text| prologue::calls_are_safe(&text));
         let mut refused = None;
-        for program in [INT, SIZE] {
+        for program in PROGRAMS {
             match hooks::load_uprobe(ebpf, program) {
                 Ok(_) => self.programs.push(program),
                 Err(reason) => refused = Some(reason),
@@ -177,6 +164,15 @@ impl Libraries {
         found
     }
 
+    /// The same for the program that a process runs: two look-ups when it is known.
+    pub fn scan_program(&mut self, ebpf: &mut Ebpf, tgid: u32) -> usize {
+        if self.programs.is_empty() {
+            return 0;
+        }
+        self.executable(ebpf, tgid, Instant::now() + ONE_PROCESS)
+            .map_or(0, |(_, attached)| attached)
+    }
+
     /// One report for each file that is covered, and for each that some process uses and that is not.
     pub fn reports(&self) -> Vec<LibraryReport> {
         let mut users: HashMap<FileKey, Vec<u32>> = HashMap::new();
@@ -197,11 +193,11 @@ impl Libraries {
     /// Name of the hook whose number a record carries.
     pub fn hook(&self, cookie: u64) -> &str {
         // The number tells it by itself: the attachment may be gone when its last record is read.
-        let index = (cookie & ((1 << TARGET_BITS) - 1)) as usize;
+        let index = (cookie & ((1 << HOOK_BITS) - 1)) as usize;
         index
             .checked_sub(1)
-            .and_then(|index| TARGETS.get(index))
-            .map_or("uprobe", |target| target.hook)
+            .and_then(|index| stacks::hooks().nth(index))
+            .map_or("uprobe", |hook| hook.name)
     }
 
     /// Probes a function of the agent itself for a moment, in which `call` calls [`canary`]: do uprobes fire on this
@@ -220,7 +216,9 @@ impl Libraries {
         } else {
             None
         };
-        let link = self.attach_at(ebpf, &file, offset, 0, SIZE, pushed)?;
+        self.serial = self.serial.wrapping_add(1);
+        let number = self.serial << HOOK_BITS;
+        let link = attach_at(ebpf, &file, offset, number, SIZE, pushed)?;
         call();
         let program = hooks::load_uprobe(ebpf, SIZE)?;
         program
@@ -356,7 +354,7 @@ impl Libraries {
         }
         Some((
             key,
-            self.inspect(ebpf, key, &file, mapped.path.clone(), Some(mapped.named)),
+            self.inspect(ebpf, key, &file, mapped.path.clone(), mapped.named),
         ))
     }
 
@@ -372,10 +370,9 @@ impl Libraries {
         if self.images.len() >= IMAGES_MAX {
             return 0;
         }
-        let names = TARGETS.map(|target| target.name);
         let mut image = Image {
             path,
-            stack: named.map_or("", Named::stack),
+            stack: named.map(Named::stack),
             uncovered: None,
             hooks: Vec::new(),
             stepped: Vec::new(),
@@ -383,22 +380,11 @@ impl Libraries {
             mapped: false,
             absent: 0,
         };
-        match elf::inspect(file, &names, named.is_none()) {
-            Ok(inside) if inside.functions.is_empty() => image.without_functions(&inside, named),
-            Ok(inside) => {
-                if image.stack.is_empty() || image.stack == "openssl" {
-                    image.stack = match inside
-                        .functions
-                        .iter()
-                        .find_map(|function| TARGETS.get(function.name))
-                    {
-                        Some(target) if target.name.starts_with("gnutls") => "gnutls",
-                        _ if inside.boringssl => "boringssl",
-                        _ => "openssl",
-                    };
-                }
-                for function in &inside.functions {
-                    self.attach(ebpf, file, function, inside.x86_64, &mut image);
+        match stacks::contents(file, self.calls) {
+            Ok(contents) => {
+                image.holds(&contents, named);
+                for site in &contents.sites {
+                    self.attach(ebpf, file, site, contents.x86_64, &mut image);
                 }
             }
             Err(error) => image.unreadable(&error, named),
@@ -412,11 +398,11 @@ impl Libraries {
         &mut self,
         ebpf: &mut Ebpf,
         file: &File,
-        function: &Function,
+        site: &Site,
         x86_64: bool,
         image: &mut Image,
     ) {
-        let Some(target) = TARGETS.get(function.name) else {
+        let Some(hook) = stacks::hooks().nth(site.hook) else {
             return;
         };
         if self.attachments >= ATTACHMENTS_MAX {
@@ -426,75 +412,49 @@ impl Libraries {
             ));
             return;
         }
-        let place = if x86_64 {
-            prologue::place(
-                &function.code,
-                prologue::Given {
-                    whole: function.whole,
-                    calls: self.calls,
-                },
-            )
-        } else {
-            Place {
-                pushed: None,
-                ..Place::ENTRY
-            }
-        };
-        let index = u32::try_from(function.name + 1).unwrap_or(0);
-        let offset = function.offset.saturating_add(place.offset);
-        match self.attach_at(ebpf, file, offset, index, target.program, place.pushed) {
+        let place = site.place;
+        let index = u32::try_from(site.hook + 1).unwrap_or(0);
+        let offset = site.offset.saturating_add(place.offset);
+        self.serial = self.serial.wrapping_add(1);
+        let number = self.serial << HOOK_BITS | index;
+        // Before the first call can come.
+        if let Some(connections) = site.go
+            && let Err(error) =
+                go_sites(ebpf).and_then(|mut sites| sites.insert(number, Value(connections), 0))
+        {
+            // Its destinations are then told by the other proofs, or unknown.
+            tracing::warn!("{GO_SITES}: {error}");
+        }
+        match attach_at(ebpf, file, offset, number, hook.program, place.pushed) {
             Ok(link) => {
                 self.attachments += 1;
-                image.links.push((target.program, link));
-                let mut hook = target.hook.to_owned();
+                image.links.push(Link {
+                    program: hook.program,
+                    id: link,
+                    number,
+                });
+                let mut name = hook.name.to_owned();
                 if place.offset != 0 {
-                    hook = format!("{hook}+{:#x}", place.offset);
+                    name = format!("{name}+{:#x}", place.offset);
                 }
                 match place.emulated {
-                    Some(kind) => hook = format!("{hook} (emulated {kind})"),
+                    Some(kind) => name = format!("{name} (emulated {kind})"),
                     None if x86_64 => {
-                        hook.push_str(" (single-stepped)");
-                        image.stepped.push(target.name);
+                        name.push_str(" (single-stepped)");
+                        image.stepped.push(hook.function);
                     }
                     None => {}
                 }
-                image.hooks.push(hook);
+                image.hooks.push(name);
             }
             Err(reason) => {
+                forget_site(ebpf, hook.program, number);
                 image.uncovered = Some((
-                    format!("{}: {reason}", target.name),
+                    format!("{}: {reason}", hook.function),
                     "root (or CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN), and a file system whose files the kernel can probe",
                 ));
             }
         }
-    }
-
-    /// Attaches a program to a place in a file. `index`: the function's number in its cookie.
-    fn attach_at(
-        &mut self,
-        ebpf: &mut Ebpf,
-        file: &File,
-        offset: u64,
-        index: u32,
-        program: &str,
-        pushed: Option<u32>,
-    ) -> Result<UProbeLinkId, String> {
-        self.serial = self.serial.wrapping_add(1);
-        let number = u64::from(self.serial << TARGET_BITS | index);
-        // Upper half: bytes between the stack pointer and the return address, plus one; zero is unknown.
-        let cookie = number | pushed.map_or(0, |pushed| u64::from(pushed) + 1) << 32;
-        hooks::load_uprobe(ebpf, program)?
-            .attach(
-                UProbeAttachPoint {
-                    location: UProbeAttachLocation::AbsoluteOffset(offset),
-                    // Kernels before 5.15 have no cookies, and aya refuses to drop one.
-                    cookie: aya::features().bpf_cookie().then_some(cookie),
-                },
-                // The very file that was inspected, whatever its path leads to by now.
-                format!("/proc/self/fd/{}", file.as_raw_fd()),
-                UProbeScope::AllProcesses,
-            )
-            .map_err(|error| hooks::describe(&error))
     }
 
     /// Notes which files some process maps.
@@ -532,10 +492,11 @@ impl Libraries {
             let Some(image) = self.images.remove(&key) else {
                 continue;
             };
-            for (program, link) in image.links {
+            for link in image.links {
+                forget_site(ebpf, link.program, link.number);
                 // A link that cannot be taken off costs nothing: nothing maps the file.
-                if let Ok(program) = hooks::load_uprobe(ebpf, program)
-                    && program.detach(link).is_ok()
+                if let Ok(program) = hooks::load_uprobe(ebpf, link.program)
+                    && program.detach(link.id).is_ok()
                 {
                     self.attachments -= 1;
                 }
@@ -548,20 +509,31 @@ impl Libraries {
 }
 
 impl Image {
-    fn without_functions(&mut self, inside: &elf::Image, named: Option<Named>) {
-        let (stack, reason) = match named {
-            None if inside.go => ("go", "Go's own TLS is not hooked yet"),
-            None if inside.rustls => ("rustls", "rustls has no function of a stable name to hook"),
-            None => return,
-            Some(Named::Java) => ("java", "Java's own TLS (JSSE) has no native code to hook"),
-            Some(Named::Nss) => ("nss", "NSS is not hooked yet"),
-            Some(named) => (
-                named.stack(),
-                "it exports none of the functions that take plaintext",
-            ),
-        };
-        self.stack = stack;
-        self.uncovered = Some((reason.to_owned(), UNSEEN));
+    /// Notes what is in the file, and what of it is not covered.
+    fn holds(&mut self, contents: &Contents, named: Option<Named>) {
+        let unproven = contents.unproven.first();
+        if let Some(stack) = contents.stacks.first() {
+            self.stack = Some(*stack);
+        } else if let Some((stack, _)) = unproven {
+            self.stack = Some(*stack);
+        }
+        if let Some((stack, reason)) = unproven {
+            // Another stack in it may well be covered.
+            let reason = if self.stack == Some(*stack) {
+                reason.clone()
+            } else {
+                format!("{}: {reason}", stack.word())
+            };
+            self.uncovered = Some((reason, UNSEEN));
+        } else if contents.stacks.is_empty()
+            && let Some(named) = named
+        {
+            let reason = match named {
+                Named::Java => "Java's own TLS (JSSE) has no native code to hook",
+                _ => "it exports none of the functions that take plaintext",
+            };
+            self.uncovered = Some((reason.to_owned(), UNSEEN));
+        }
     }
 
     fn unreadable(&mut self, error: &ElfError, named: Option<Named>) {
@@ -591,13 +563,64 @@ impl Image {
         }
         Some(LibraryReport {
             path: self.path.to_string_lossy().into_owned(),
-            stack: self.stack.to_owned(),
+            stack: self.stack,
             covered,
             reason,
             remedy: remedy.to_owned(),
             hooks: self.hooks.clone(),
             users,
         })
+    }
+}
+
+/// Attaches a program to a place in a file. `number`: the lower half of its cookie.
+fn attach_at(
+    ebpf: &mut Ebpf,
+    file: &File,
+    offset: u64,
+    number: u32,
+    program: &str,
+    pushed: Option<u32>,
+) -> Result<UProbeLinkId, String> {
+    // Upper half: bytes between the stack pointer and the return address, plus one; zero is unknown.
+    let cookie = u64::from(number) | pushed.map_or(0, |pushed| u64::from(pushed) + 1) << 32;
+    hooks::load_uprobe(ebpf, program)?
+        .attach(
+            UProbeAttachPoint {
+                location: UProbeAttachLocation::AbsoluteOffset(offset),
+                // Kernels before 5.15 have no cookies, and aya refuses to drop one.
+                cookie: aya::features().bpf_cookie().then_some(cookie),
+            },
+            // The very file that was inspected, whatever its path leads to by now.
+            format!("/proc/self/fd/{}", file.as_raw_fd()),
+            UProbeScope::AllProcesses,
+        )
+        .map_err(|error| hooks::describe(&error))
+}
+
+/// A [`GoSite`] as a map's value.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Value(GoSite);
+
+// SAFETY: two integers, no padding.
+unsafe impl Pod for Value {}
+
+fn go_sites(ebpf: &mut Ebpf) -> Result<aya::maps::HashMap<&mut MapData, u32, Value>, MapError> {
+    let map = ebpf
+        .map_mut(GO_SITES)
+        .ok_or_else(|| MapError::InvalidName {
+            name: GO_SITES.to_owned(),
+        })?;
+    aya::maps::HashMap::try_from(map)
+}
+
+fn forget_site(ebpf: &mut Ebpf, program: &str, number: u32) {
+    if program == GO
+        && let Ok(mut sites) = go_sites(ebpf)
+    {
+        // What was never there need not go.
+        let _ = sites.remove(&number);
     }
 }
 

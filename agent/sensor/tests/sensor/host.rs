@@ -67,7 +67,7 @@ impl Host {
         let tier = self
             .sensor
             .status()
-            .signal("file_read")
+            .signal(keytrail_model::Signal::FileRead)
             .and_then(|report| report.tier);
         Some(if tier == Some(Tier::Fentry) {
             fentry
@@ -78,13 +78,19 @@ impl Host {
 
     /// Kernels before 5.15 do not tell which uprobe fired, nor when the probed call is over.
     pub fn knows_calls(&self) -> bool {
-        let report = self.sensor.status().signal("tls_write");
+        let report = self
+            .sensor
+            .status()
+            .signal(keytrail_model::Signal::TlsWrite);
         report.is_some_and(|report| report.note.is_empty())
     }
 
     /// Does the kernel tell of accesses to mappings?
     pub fn tells_faults(&self) -> bool {
-        let report = self.sensor.status().signal("file_read");
+        let report = self
+            .sensor
+            .status()
+            .signal(keytrail_model::Signal::FileRead);
         report.is_some_and(|report| report.hook.contains("mm_filemap_map_pages"))
     }
 
@@ -131,7 +137,7 @@ pub struct Seen {
     records: Vec<(Vec<u8>, String)>,
 }
 
-fn read<T: Copy>(bytes: &[u8]) -> T {
+pub fn read<T: Copy>(bytes: &[u8]) -> T {
     assert!(bytes.len() >= size_of::<T>());
     // SAFETY: long enough; the records are repr(C) of integers.
     unsafe { bytes.as_ptr().cast::<T>().read_unaligned() }
@@ -279,6 +285,30 @@ impl Seen {
                     chunks,
                 }
             })
+            .collect()
+    }
+
+    /// Places of a process's records of a kind among all that were handed out.
+    pub fn places(&self, tgid: u32, kind: u16) -> Vec<usize> {
+        let of = |bytes: &[u8]| {
+            let header: Header = read(bytes);
+            header.tgid == tgid && header.kind == kind
+        };
+        (0..)
+            .zip(&self.records)
+            .filter(|(_, (bytes, _))| of(bytes))
+            .map(|(place, _)| place)
+            .collect()
+    }
+
+    /// Under which numbers the first reads of a file were asked about.
+    pub fn questions(&self, tgid: u32, path: &str) -> Vec<u64> {
+        let file = file_id(Path::new(path)).unwrap();
+        self.of(tgid, Kind::FILE_NEW)
+            .into_iter()
+            .map(read::<keytrail_abi::FileNew>)
+            .filter(|new| new.file == file)
+            .map(|new| new.exec_id)
             .collect()
     }
 

@@ -18,7 +18,7 @@ pub fn run(
     out: &mut dyn Write,
 ) -> io::Result<bool> {
     let mut rows: Vec<[String; 5]> = Vec::new();
-    let mut good = true;
+    let mut unread = 0;
     let stdin = ["-".into()];
     let files = if args.files.is_empty() {
         &stdin[..]
@@ -29,7 +29,7 @@ pub fn run(
         match read(path) {
             Err(e) => {
                 eprintln!("keytrail classify: {}: {e}", path.display());
-                good = false;
+                unread += 1;
             }
             Ok((text, cut)) => {
                 if cut {
@@ -68,8 +68,14 @@ pub fn run(
             }
         }
     }
+    let good = unread == 0;
     if rows.is_empty() {
-        writeln!(out, "no credentials found")?;
+        // What could not be read may hold any number: that was said already, and nothing else is true.
+        if good {
+            writeln!(out, "no credentials found")?;
+        } else if files.len() > unread {
+            writeln!(out, "no credentials found in what could be read")?;
+        }
     } else {
         columns(
             &["PLACE", "KIND", "CONFIDENCE", "FINGERPRINT", "IDENTIFIER"],

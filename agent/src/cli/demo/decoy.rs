@@ -65,7 +65,7 @@ impl Drop for Decoy {
 }
 
 /// `ghp_`, random characters, and their CRC32 in six base62 digits: the shape of a classic token.
-fn token() -> io::Result<Zeroizing<String>> {
+pub(in crate::cli) fn token() -> io::Result<Zeroizing<String>> {
     let random = random_base62(RANDOM)?;
     let mut crc = crc32fast::hash(random.as_bytes());
     let mut check = [b'0'; 6];
@@ -80,7 +80,7 @@ fn token() -> io::Result<Zeroizing<String>> {
     Ok(token)
 }
 
-fn random_base62(length: usize) -> io::Result<Zeroizing<String>> {
+pub(in crate::cli) fn random_base62(length: usize) -> io::Result<Zeroizing<String>> {
     let rng = SystemRandom::new();
     let mut text = Zeroizing::new(String::with_capacity(length));
     while text.len() < length {

@@ -1,6 +1,6 @@
 //! `keytrail demo`: a decoy credential is read, shown on a command line and sent over TLS, and keytrail sees it.
 
-mod decoy;
+pub(super) mod decoy;
 mod server;
 
 use super::args::DemoArgs;

@@ -126,6 +126,7 @@ fn run(run: &Run) -> Value {
 fn entry(entry: &Entry, now: i64) -> Value {
     let c = &entry.credential;
     json!({
+        "class": entry.class.name(),
         "kind": c.kind,
         "identifier": c.identifier,
         "fingerprint": c.fingerprint,

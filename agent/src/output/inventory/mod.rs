@@ -1,5 +1,6 @@
 //! An inventory and a comparison, for people and for programs.
 
+mod columns;
 mod json;
 mod table;
 

@@ -1,22 +1,39 @@
 //! Aligned columns, the worst first, with a footer that says what was not seen.
 
+use super::columns::{Column, fitted};
 use crate::output::{Colour, Cut, Style, Table, escape, fit};
 use keytrail_inventory::clock::span;
 use keytrail_inventory::diff::Change;
-use keytrail_inventory::model::{Area, Entry, Place};
+use keytrail_inventory::model::{Area, Class, Entry, Place};
 use keytrail_inventory::run::Document;
 use keytrail_inventory::state::Run;
 use keytrail_inventory::walk::Report;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use unicode_width::UnicodeWidthStr as _;
 
 /// Entries of each list in the footer.
 const LISTED: usize = 5;
-/// Widest cell before the last column.
-const WIDE: usize = 40;
-/// The last column keeps this much of a narrow terminal.
-const LAST: usize = 24;
+
+/// What is said of a credential; what it is, what it may do, how it is exposed and where it is come before the rest.
+const COLUMNS: &[Column] = &[
+    Column::new("KIND", 16, 0),
+    Column::new("IDENTIFIER", 14, 3),
+    Column::new("FINGERPRINT", 16, 5),
+    Column::new("PRIV", 6, 0),
+    Column::new("AGE", 4, 2),
+    Column::new("OWNER", 10, 4),
+    Column::new("EXPOSURE", 16, 0),
+    Column::new("WHERE", 24, 0),
+];
+
+const CHANGES: &[Column] = &[
+    Column::new("CHANGE", 8, 0),
+    Column::new("KIND", 16, 0),
+    Column::new("IDENTIFIER", 14, 1),
+    Column::new("FINGERPRINT", 16, 2),
+    Column::new("WHAT", 16, 0),
+    Column::new("WHERE", 24, 0),
+];
 
 /// The table of credentials and the footer.
 #[must_use]
@@ -27,22 +44,11 @@ pub fn inventory(document: &Document, report: &Report, shown: &[&Entry], style: 
     if rows.is_empty() {
         out.push_str("No credentials found.\n");
     } else {
-        out.push_str(&render(
-            &[
-                "KIND",
-                "IDENTIFIER",
-                "FINGERPRINT",
-                "PRIV",
-                "AGE",
-                "OWNER",
-                "EXPOSURE",
-                "WHERE",
-            ],
-            &rows,
-            style,
-        ));
+        let (table, left_out) = render(COLUMNS, &rows, style);
+        out.push_str(&table);
+        note_left_out(&mut out, &left_out);
     }
-    footer(&mut out, document, report, shown.len());
+    footer(&mut out, document, report, shown);
     out
 }
 
@@ -96,18 +102,9 @@ pub fn changes(before: &Run, after: &Run, changes: &[Change], style: &Style) -> 
     if rows.is_empty() {
         out.push_str("Nothing changed.\n");
     } else {
-        out.push_str(&render(
-            &[
-                "CHANGE",
-                "KIND",
-                "IDENTIFIER",
-                "FINGERPRINT",
-                "WHAT",
-                "WHERE",
-            ],
-            &rows,
-            style,
-        ));
+        let (table, left_out) = render(CHANGES, &rows, style);
+        out.push_str(&table);
+        note_left_out(&mut out, &left_out);
     }
     let _ = writeln!(
         out,
@@ -144,13 +141,17 @@ fn row(entry: &Entry, now: i64) -> Vec<String> {
         4 => "4 low",
         _ => "?",
     };
+    let kind = match entry.class {
+        Class::Secret => c.kind.clone(),
+        class => format!("{} ({})", c.kind, class.name()),
+    };
     let age = if entry.rotated.is_some() {
         format!("{} (rotated)", span(now - entry.since()))
     } else {
         span(now - entry.since())
     };
     vec![
-        c.kind.clone(),
+        kind,
         c.identifier.clone(),
         short(&c.fingerprint).to_owned(),
         privilege.to_owned(),
@@ -167,7 +168,8 @@ fn colour(entry: &Entry) -> Colour {
         || bad("world-writable")
         || bad("world-connectable")
         || bad("in-argv")
-        || bad("git-work-tree");
+        || bad("git-work-tree")
+        || bad("published");
     match (open, entry.credential.privilege) {
         (true, 1 | 2) => Colour::Red,
         (true, _) => Colour::Yellow,
@@ -276,44 +278,25 @@ fn places(entry: &Entry) -> String {
     out
 }
 
-/// Cells are cut to fit the terminal; nothing is cut where there is none.
-fn render(header: &[&str], rows: &[(Vec<String>, Colour)], style: &Style) -> String {
-    let mut table = Table::new(header);
-    let last = header.len().saturating_sub(1);
-    let cut = |i: usize, text: &str| match style.width {
-        Some(_) if i < last => fit(&escape(text), WIDE, Cut::Middle).into_owned(),
-        _ => escape(text).into_owned(),
-    };
-    let rows: Vec<(Vec<String>, Colour)> = rows
+/// The table in the width of the terminal, and the columns there was no room for.
+fn render(
+    columns: &[Column],
+    rows: &[(Vec<String>, Colour)],
+    style: &Style,
+) -> (String, Vec<&'static str>) {
+    let escaped: Vec<Vec<String>> = rows
         .iter()
-        .map(|(cells, colour)| {
-            (
-                cells.iter().enumerate().map(|(i, c)| cut(i, c)).collect(),
-                *colour,
-            )
-        })
+        .map(|(cells, _)| cells.iter().map(|c| escape(c).into_owned()).collect())
         .collect();
-    let width = |i: usize| {
-        let cells = rows
+    let fitted = fitted(columns, &escaped, style.width);
+    let header: Vec<&str> = fitted.iter().map(|&(i, _)| columns[i].title).collect();
+    let mut table = Table::new(&header);
+    for (cells, (_, colour)) in escaped.iter().zip(rows) {
+        let cells: Vec<String> = fitted
             .iter()
-            .filter_map(|(cells, _)| cells.get(i))
-            .map(|c| c.width());
-        cells
-            .chain(header.get(i).map(|h| h.width()))
-            .max()
-            .unwrap_or(0)
-            + 2
-    };
-    let before: usize = (0..last).map(width).sum();
-    for (cells, colour) in &rows {
-        let cells: Vec<String> = cells
-            .iter()
-            .enumerate()
-            .map(|(i, cell)| match style.width {
-                Some(columns) if i == last => {
-                    fit(cell, columns.saturating_sub(before).max(LAST), Cut::Middle).into_owned()
-                }
-                _ => cell.clone(),
+            .map(|&(i, width)| {
+                let cell = cells.get(i).map_or("", String::as_str);
+                fit(cell, width, Cut::Middle).into_owned()
             })
             .collect();
         table.row(
@@ -323,7 +306,22 @@ fn render(header: &[&str], rows: &[(Vec<String>, Colour)], style: &Style) -> Str
                 .map(|(i, c)| (c.as_str(), if i == 0 { *colour } else { Colour::Plain })),
         );
     }
-    table.render(style)
+    let left_out = (0..columns.len())
+        .filter(|i| fitted.iter().all(|(shown, _)| shown != i))
+        .map(|i| columns[i].title)
+        .collect();
+    (table.render(style), left_out)
+}
+
+/// Says which columns are missing, where some are.
+fn note_left_out(out: &mut String, left_out: &[&str]) {
+    if !left_out.is_empty() {
+        let _ = writeln!(
+            out,
+            "(no room for {}: -o json has everything)",
+            left_out.join(", ")
+        );
+    }
 }
 
 /// A number and what it counts.
@@ -331,7 +329,34 @@ fn counted(n: u64, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 
-fn footer(out: &mut String, document: &Document, report: &Report, shown: usize) {
+/// What is in the document and not in the table, by the reason.
+fn hidden(out: &mut String, document: &Document, shown: &[&Entry]) {
+    let listed = |class: Class| {
+        let all = document.entries.iter().filter(|e| e.class == class).count();
+        all - shown.iter().filter(|e| e.class == class).count()
+    };
+    for (class, what) in [
+        (
+            Class::Public,
+            "shipped by packages, unchanged by their own checksums: public (--all shows them)",
+        ),
+        (
+            Class::Sample,
+            "in what package managers fetched, in test data or documentation: samples (--all shows them)",
+        ),
+        (
+            Class::Secret,
+            "of them are not shown: less sure than --min-confidence",
+        ),
+    ] {
+        let n = listed(class);
+        if n > 0 {
+            let _ = writeln!(out, "{n} {what}");
+        }
+    }
+}
+
+fn footer(out: &mut String, document: &Document, report: &Report, shown: &[&Entry]) {
     let n = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let places: u64 = document.entries.iter().map(Entry::place_count).sum();
     let total = document.entries.len();
@@ -342,13 +367,7 @@ fn footer(out: &mut String, document: &Document, report: &Report, shown: usize) 
         counted(places, "place", "places"),
         escape(&document.run.root)
     );
-    if shown < total {
-        let _ = writeln!(
-            out,
-            "{} of them are not shown: less sure than --min-confidence",
-            total - shown
-        );
-    }
+    hidden(out, document, shown);
     let _ = writeln!(
         out,
         "{} in {} looked at, {} of them read ({} MiB), {}, in {:.1} s",

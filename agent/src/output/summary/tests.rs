@@ -1,9 +1,10 @@
 use super::*;
+use keytrail_model::{SourceType, Transform};
 use keytrail_proto::v1::{Credential, Destination, Evidence, HostName, Process, Source};
 
 fn event(kind: &str, fingerprint: &str) -> Event {
     Event {
-        kind: kind.into(),
+        kind: EventKind::of_word(kind).unwrap().number(),
         process: Some(Process {
             pid: 9,
             comm: "curl".into(),
@@ -20,7 +21,7 @@ fn event(kind: &str, fingerprint: &str) -> Event {
 
 fn read(fingerprint: &str) -> Event {
     let source = Source {
-        r#type: "file".into(),
+        r#type: SourceType::File.number(),
         path: "/root/\x1b[2Jx".into(),
         ..Default::default()
     };
@@ -33,9 +34,9 @@ fn read(fingerprint: &str) -> Event {
 fn sent(fingerprint: &str, grade: &str) -> Event {
     Event {
         evidence: Some(Evidence {
-            grade: grade.into(),
-            channel: "tls".into(),
-            transform: "base64".into(),
+            grade: EvidenceGrade::of_word(grade).unwrap().number(),
+            channel: Channel::Tls.number(),
+            transform: Transform::Base64.number(),
             ..Default::default()
         }),
         destination: Some(Destination {
@@ -53,7 +54,7 @@ fn sent(fingerprint: &str, grade: &str) -> Event {
 
 fn library(stack: &str, covered: bool, reason: &str) -> LibraryStatus {
     LibraryStatus {
-        stack: stack.into(),
+        stack: TlsStack::of_word(stack).unwrap().number(),
         covered,
         reason: reason.into(),
         ..Default::default()
@@ -67,7 +68,7 @@ fn footer_counts_credentials_once_and_losses_all() {
     summary.add(&read("kt1:aa"));
     summary.add(&sent("kt1:bb", "observed"));
     summary.missed(&Gap {
-        reason: "client_too_slow".into(),
+        reason: GapReason::ClientTooSlow.number(),
         count: 4,
         ..Default::default()
     });
@@ -115,11 +116,15 @@ fn trace_summary_names_sources_and_destinations_with_their_grade() {
         "{text}"
     );
     assert!(
-        text.contains("sent to         api.example.com:443 by curl[9] (observed, tls, base64) x2"),
+        text.contains(
+            "sent to         10.0.0.9:443 (api.example.com) by curl[9] (observed, tls, base64) x2"
+        ),
         "{text}"
     );
     assert!(
-        text.contains("holder sent to  api.example.com:443 by curl[9] (lineage, tls, base64)\n"),
+        text.contains(
+            "holder sent to  10.0.0.9:443 (api.example.com) by curl[9] (lineage, tls, base64)\n"
+        ),
         "{text}"
     );
     assert!(
@@ -163,13 +168,13 @@ fn an_empty_trace_with_gaps_does_not_claim_that_there_was_nothing() {
     let text = summary.trace(&end, &GetStatusResponse::default(), &Style::PLAIN);
     assert!(text.contains("No credential was met.\n"), "{text}");
     let gap = Gap {
-        reason: "records_lost".into(),
+        reason: GapReason::RecordsLost.number(),
         detail: "ring full".into(),
         count: 3,
         ..Default::default()
     };
     summary.add(&Event {
-        kind: "coverage_gap".into(),
+        kind: EventKind::CoverageGap.number(),
         gap: Some(gap),
         ..Default::default()
     });

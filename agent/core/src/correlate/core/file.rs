@@ -1,13 +1,18 @@
 //! Files: an open is not a read.
 
-use super::{Core, OPEN_DELAY_NS, PendingOpen, attack};
+use super::opens::Key;
+use super::{Core, attack};
 use crate::correlate::event;
 use crate::process::HoldingPlace;
-use keytrail_model::{Access, FileSeen, GapSeen, Pid};
-use keytrail_proto::v1;
+use keytrail_model::event::{Evidence, Truncation};
+use keytrail_model::{
+    Access, Bound, Channel, EventKind, EvidenceGrade, FileSeen, GapReason, GapSeen, Signal, Stamp,
+};
 
 /// Programs of one process back from the present one that an open may have been of.
 const MAX_PROGRAMS: u32 = 4;
+/// The hook whose records have the time at which they were fetched.
+const UNTIMED: &str = "fanotify";
 
 impl Core {
     pub(super) fn on_file(&mut self, seen: &FileSeen) {
@@ -18,78 +23,67 @@ impl Core {
             // fanotify knows processes, not programs: an open may be told after the exec that came after it, and after
             // the read it led to.
             let read = seen.credentials.iter().any(|c| {
-                let file = &seen.file;
-                let ctime = file.ctime_ns;
                 (exec.saturating_sub(MAX_PROGRAMS)..=exec).any(|exec| {
-                    self.reads.contains(&(
-                        seen.at.pid,
-                        exec,
-                        file.device,
-                        file.inode,
-                        ctime,
-                        c.fingerprint.clone(),
-                    ))
+                    self.reads
+                        .contains(seen.at.pid, exec, &seen.file, &c.fingerprint)
                 })
             });
-            if !read && !seen.credentials.is_empty() && !self.opens.contains_key(&key) {
-                self.opens.insert(
-                    key,
-                    PendingOpen {
-                        seen: seen.clone(),
-                        due_ns: seen.at.boot_ns + OPEN_DELAY_NS,
-                    },
-                );
+            if !read
+                && !seen.credentials.is_empty()
+                && !self.opens.contains(&key)
+                && !self.opens.insert(key, seen.clone())
+            {
+                self.dropped.add(Bound::Opens, 1);
             }
             return;
         }
         self.opens.remove(&key);
         if let Some(why) = &seen.unreadable {
             self.on_gap(&GapSeen {
-                boot_ns: seen.at.boot_ns,
-                reason: "file_unreadable".to_owned(),
                 detail: format!(
                     "{} was read; what it holds is not known: {why}",
                     seen.file.path
                 ),
                 remedy: "let the agent read the file (CAP_DAC_READ_SEARCH)".to_owned(),
                 count: 1,
-                signal: "file_read".to_owned(),
+                signal: Some(Signal::FileRead),
                 pid: Some(seen.at.pid),
-                ..GapSeen::default()
+                ..GapSeen::new(GapReason::FileUnreadable, seen.at.boot_ns)
             });
         }
         let exec = self.table.get(seen.at.pid).map_or(0, |p| p.exec);
+        let from_ns = self.earliest(&seen.at, &seen.hook);
         for credential in &seen.credentials {
+            if self.withdrawn.contains(&credential.fingerprint) {
+                continue;
+            }
             self.hold(
                 &seen.at,
                 credential,
                 HoldingPlace::File(Box::new(seen.file.clone())),
+                from_ns,
             );
-            let once = (
-                seen.at.pid,
-                exec,
-                seen.file.device,
-                seen.file.inode,
-                seen.file.ctime_ns,
-                credential.fingerprint.clone(),
-            );
-            if !self.reads.insert(once) {
-                continue;
+            match self
+                .reads
+                .insert(seen.at.pid, exec, &seen.file, &credential.fingerprint)
+            {
+                Some(true) => {}
+                Some(false) => continue,
+                None => self.dropped.add(Bound::Reads, 1),
             }
-            let mut e = self.event("credential_read", seen.at.boot_ns);
+            let mut e = self.event(EventKind::CredentialRead, seen.at.boot_ns);
             e.process = Some(self.table.describe(seen.at.pid));
-            e.credential = Some(event::credential(credential));
+            e.credential = Some(self.best(credential));
             e.source = Some(event::file_source(&seen.file));
-            e.evidence = Some(v1::Evidence {
-                grade: "observed".to_owned(),
-                channel: "file".to_owned(),
-                hook: seen.hook.clone(),
-                ..v1::Evidence::default()
-            });
+            e.evidence = Some(Evidence::new(
+                Some(EvidenceGrade::Observed),
+                Channel::File,
+                &seen.hook,
+            ));
             if seen.truncated {
-                e.truncation = Some(v1::Truncation {
+                e.truncation = Some(Truncation {
                     file: true,
-                    ..v1::Truncation::default()
+                    ..Truncation::default()
                 });
             }
             e.attack = attack(&[&credential.attack]);
@@ -97,20 +91,22 @@ impl Core {
         }
     }
 
-    pub(super) fn opened(&mut self, key: (Pid, u64, u64)) {
-        let Some(open) = self.opens.remove(&key) else {
-            return;
-        };
-        for credential in &open.seen.credentials {
-            let mut e = self.event("credential_opened", open.seen.at.boot_ns);
+    /// The earliest that something can have been: fanotify tells no time, but that it was after it was last asked.
+    pub(super) fn earliest(&self, at: &Stamp, hook: &str) -> u64 {
+        if hook == UNTIMED {
+            self.tick_ns.min(at.boot_ns)
+        } else {
+            at.boot_ns
+        }
+    }
+
+    pub(super) fn opened(&mut self, key: Key, open: &FileSeen) {
+        for credential in &open.credentials {
+            let mut e = self.event(EventKind::CredentialOpened, open.at.boot_ns);
             e.process = Some(self.table.describe(key.0));
-            e.credential = Some(event::credential(credential));
-            e.source = Some(event::file_source(&open.seen.file));
-            e.evidence = Some(v1::Evidence {
-                channel: "file".to_owned(),
-                hook: open.seen.hook.clone(),
-                ..v1::Evidence::default()
-            });
+            e.credential = Some(self.best(credential));
+            e.source = Some(event::file_source(&open.file));
+            e.evidence = Some(Evidence::new(None, Channel::File, &open.hook));
             self.emit(e);
         }
     }

@@ -1,28 +1,36 @@
 //! The state machine: who holds what, what left, with which evidence.
 
 mod file;
+mod lineage;
+mod opens;
 mod process;
+mod reads;
 mod send;
+mod taken;
+mod words;
 
 use super::event;
 use super::flow::Flows;
 use super::tls::TlsLinks;
 use crate::process::ProcessTable;
-use keytrail_model::{AgentStart, Bound, Dropped, FileSeen, GapSeen, Observation, Pid};
-use keytrail_proto::v1;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use keytrail_model::event::{EventId, Gap};
+use keytrail_model::{
+    AgentStart, Bound, CredentialRef, Dropped, Event, EventKind, GapReason, GapSeen, Observation,
+    Pid,
+};
+use opens::Opens;
+use reads::Reads;
+use std::collections::{BTreeSet, HashMap};
+use words::OpenWords;
 
 /// Credentials named in lineage events of one connection; the rest is counted.
 const MAX_LINEAGE: usize = 16;
 /// Credentials one process can hold; the rest is dropped and counted as a gap.
 const MAX_HOLDINGS: usize = 1024;
-/// An open without a read for this long is reported as just that.
-const OPEN_DELAY_NS: u64 = 1_000_000_000;
-
-struct PendingOpen {
-    seen: FileSeen,
-    due_ns: u64,
-}
+/// What was withdrawn and may still be told of.
+const MAX_WITHDRAWN: usize = 4_096;
+/// Credentials whose best description is remembered.
+const MAX_KNOWN: usize = 100_000;
 
 /// The deterministic core. Feed it every observation in order; it returns the events each one completes.
 #[derive(Default)]
@@ -34,16 +42,28 @@ pub struct Core {
     flows: Flows,
     tls: TlsLinks,
     /// Identifiers at the end of a payload, as long as the next may go on with them.
-    open_words: VecDeque<send::Passage>,
-    opens: BTreeMap<(Pid, u64, u64), PendingOpen>,
-    /// Read events already made: process run, file version, credential.
-    reads: BTreeSet<(Pid, u32, u64, u64, u64, String)>,
+    open_words: OpenWords,
+    opens: Opens,
+    /// Read events already made.
+    reads: Reads,
+    /// What lineage was told of once for all relatives, or all connections of a client.
+    lineage_told: BTreeSet<lineage::Told>,
+    /// The best description of each credential: one fingerprint is one credential.
+    known: HashMap<String, CredentialRef>,
+    /// What was no credential: reads of the version that had it may be told late.
+    withdrawn: BTreeSet<String>,
+    /// The last tick: what is told without its time happened since.
+    tick_ns: u64,
+    /// Who took what out of whom, said already.
+    taken: taken::Told,
     /// Executables already reported for TLS that we cannot see into.
     uncovered: BTreeSet<String>,
+    /// When records were last known to be lost.
+    lost_ns: u64,
     /// What found no room or was cut, until it is told, and when it may be.
     dropped: Dropped,
     dropped_due_ns: u64,
-    out: Vec<v1::Event>,
+    out: Vec<Event>,
 }
 
 impl Core {
@@ -63,19 +83,28 @@ impl Core {
         self.table.get(pid).is_some_and(|p| !p.holdings.is_empty())
     }
 
+    /// Whether a process holds something, and nothing but keys that sign.
+    #[must_use]
+    pub fn only_signs(&self, pid: Pid) -> bool {
+        self.table.get(pid).is_some_and(|p| {
+            !p.holdings.is_empty() && p.holdings.iter().all(|h| h.credential.is_private_key())
+        })
+    }
+
     #[must_use]
     pub fn processes(&self) -> &ProcessTable {
         &self.table
     }
 
     /// One step. The same observations in the same order give the same events.
-    pub fn step(&mut self, observation: &Observation) -> Vec<v1::Event> {
+    pub fn step(&mut self, observation: &Observation) -> Vec<Event> {
         match observation {
             Observation::Start(start) => self.on_start(start),
             Observation::Tick { boot_ns, wall_ns } => {
                 self.boot_wall_ns = wall_ns.saturating_sub(*boot_ns);
                 self.table.set_boot_wall(self.boot_wall_ns);
                 self.on_time(*boot_ns);
+                self.tick_ns = *boot_ns;
                 self.tell_dropped(*boot_ns, false);
             }
             Observation::Snapshot(snapshot) => self.on_snapshot(snapshot),
@@ -87,10 +116,11 @@ impl Core {
             } => self.table.fork(at, *child, *child_ns_tgid),
             Observation::Exit { at, status, signal } => self.on_exit(at, *status, *signal),
             Observation::File(seen) => self.on_file(seen),
+            Observation::Taken(seen) => self.on_taken(seen),
             Observation::Connect { at, ends } => {
                 self.table.touch(at);
                 let holder = self.holds(at.pid);
-                self.flows.entry(at, ends).begun |= holder;
+                self.flows.asked(at, ends).begun |= holder;
             }
             Observation::Send(send) => self.on_send(send),
             Observation::TlsWrite(seen) => self.on_tls_write(seen),
@@ -100,16 +130,30 @@ impl Core {
                 file,
                 credentials,
             } => {
+                let mut named = BTreeSet::new();
                 for credential in credentials {
-                    let mut e = self.event("credential_created", *boot_ns);
+                    if !named.insert(&credential.fingerprint) {
+                        continue;
+                    }
+                    let mut e = self.event(EventKind::CredentialCreated, *boot_ns);
                     e.process = at.as_ref().map(|at| self.table.describe(at.pid));
-                    e.credential = Some(event::credential(credential));
+                    e.credential = Some(self.best(credential));
                     e.source = Some(event::file_source(file));
                     e.attack = attack(&[&credential.attack]);
                     self.emit(e);
                 }
             }
+            Observation::Withdrawn { fingerprint, .. } => {
+                self.known.remove(fingerprint);
+                self.table.withdraw(fingerprint);
+                if self.withdrawn.len() >= MAX_WITHDRAWN {
+                    self.withdrawn.pop_first();
+                }
+                self.withdrawn.insert(fingerprint.clone());
+            }
             Observation::Gap(gap) => self.on_gap(gap),
+            // For a later stage.
+            Observation::Findings { .. } => {}
             Observation::Stop { boot_ns } => {
                 self.on_time(boot_ns.saturating_add(u64::MAX / 4));
                 self.tell_dropped(*boot_ns, true);
@@ -134,13 +178,11 @@ impl Core {
                 "what happened in between was not seen"
             };
             self.on_gap(&GapSeen {
-                boot_ns: start.boot_ns,
-                reason: "agent_down".to_owned(),
                 detail: format!("the agent before this one {how}; {since}"),
                 remedy: "keep the agent running, for example as a systemd service".to_owned(),
                 from_wall_ns: alive,
                 to_wall_ns: start.wall_ns,
-                ..GapSeen::default()
+                ..GapSeen::new(GapReason::AgentDown, start.boot_ns)
             });
         }
     }
@@ -151,14 +193,8 @@ impl Core {
         for key in self.flows.due(boot_ns, None) {
             self.lineage(key);
         }
-        let due: Vec<_> = self
-            .opens
-            .iter()
-            .filter(|(_, o)| o.due_ns <= boot_ns)
-            .map(|(k, _)| *k)
-            .collect();
-        for key in due {
-            self.opened(key);
+        for (key, open) in self.opens.take_due(boot_ns) {
+            self.opened(key, &open);
         }
         self.flows.expire(boot_ns);
         self.table.expire(boot_ns);
@@ -180,39 +216,55 @@ impl Core {
     }
 
     fn on_gap(&mut self, gap: &GapSeen) {
-        let mut e = self.event("coverage_gap", gap.boot_ns);
+        if gap.reason == GapReason::RecordsLost {
+            self.lost_ns = self.lost_ns.max(gap.boot_ns);
+        }
+        let mut e = self.event(EventKind::CoverageGap, gap.boot_ns);
         e.process = gap.pid.map(|pid| self.table.describe(pid));
-        let wall = |ns: u64| (ns != 0).then(|| event::timestamp(ns));
-        e.gap = Some(v1::Gap {
-            reason: gap.reason.clone(),
+        let wall = |ns: u64| (ns != 0).then_some(ns);
+        e.gap = Some(Gap {
+            reason: gap.reason,
             detail: gap.detail.clone(),
             remedy: gap.remedy.clone(),
             count: gap.count,
-            from: wall(gap.from_wall_ns),
-            to: wall(gap.to_wall_ns),
-            signal: gap.signal.clone(),
+            from_ns: wall(gap.from_wall_ns),
+            to_ns: wall(gap.to_wall_ns),
+            signal: gap.signal,
         });
         self.emit(e);
     }
 
-    fn event(&self, kind: &str, boot_ns: u64) -> v1::Event {
-        v1::Event {
-            kind: kind.to_owned(),
-            time: Some(event::timestamp(self.boot_wall_ns + boot_ns)),
-            boot_time_ns: boot_ns,
-            ..v1::Event::default()
+    /// The credential as it is described best: one fingerprint that two rules found is one credential.
+    fn best(&mut self, credential: &CredentialRef) -> CredentialRef {
+        match self.known.get(&credential.fingerprint) {
+            Some(known) if !credential.is_better(known) => known.clone(),
+            None if self.known.len() >= MAX_KNOWN => credential.clone(),
+            _ => {
+                self.known
+                    .insert(credential.fingerprint.clone(), credential.clone());
+                credential.clone()
+            }
         }
     }
 
-    fn emit(&mut self, mut e: v1::Event) {
+    fn event(&self, kind: EventKind, boot_ns: u64) -> Event {
+        Event::new(kind, self.boot_wall_ns + boot_ns, boot_ns)
+    }
+
+    fn emit(&mut self, mut e: Event) {
+        e.id = self.next_id();
+        self.out.push(e);
+    }
+
+    /// The number of the next event: those of later stages are numbered with the core's own.
+    pub fn next_id(&mut self) -> EventId {
         self.sequence += 1;
-        e.id = Some(v1::EventId {
+        EventId {
             agent: self.start.agent.clone(),
             boot: self.start.boot_id.clone(),
             epoch: self.start.epoch,
             sequence: self.sequence,
-        });
-        self.out.push(e);
+        }
     }
 }
 

@@ -2,15 +2,18 @@
 
 use super::{Core, MAX_HOLDINGS, attack};
 use crate::correlate::event;
-use crate::process::{Holding, HoldingPlace, Proc};
-use keytrail_model::Workload;
-use keytrail_model::{Bound, CredentialRef, ExecSeen, Found, GapSeen, Pid, Place, Snapshot, Stamp};
-use keytrail_proto::v1;
+use crate::process::{Holding, HoldingPlace, Proc, Untold};
+use keytrail_model::event::{Evidence, ProcessExit, Truncation};
+use keytrail_model::{
+    Bound, Channel, CredentialRef, EventKind, EvidenceGrade, ExecSeen, Found, GapReason, GapSeen,
+    Pid, Place, Signal, Snapshot, Stamp, TICK_NS, Workload,
+};
 
 impl Core {
     pub(super) fn on_snapshot(&mut self, s: &Snapshot) {
         let before = self.table.get(s.at.pid);
         let exec = before.map_or(0, |p| p.exec) + u32::from(s.executed);
+        let had = self.had_before(s.at.pid, s.parent);
         let kept = match before {
             Some(before) if s.executed => self.through_exec(s.at.pid, before),
             Some(before) => before.holdings.clone(),
@@ -22,54 +25,75 @@ impl Core {
         proc.loginuid = s.loginuid;
         proc.session = s.session;
         proc.exec = exec;
-        proc.holdings = kept;
+        proc.untold = before.map_or_else(Untold::default, |p| p.untold);
         self.table.insert(s.at.pid, proc);
-        self.expose(
-            &s.at,
-            &s.found,
-            "procfs:environ",
-            false,
-            false,
-            &["seen in /proc, not at exec"],
-        );
+        self.table.set_holdings(s.at.pid, kept);
+        // What it runs has had its environment since before anybody looked.
+        let since = s.at.pid.start.saturating_mul(TICK_NS).min(s.at.boot_ns);
+        self.expose(&Exposed {
+            at: &s.at,
+            found: &s.found,
+            had: &had,
+            from_ns: since,
+            hook: "procfs:environ",
+            cut: (false, false),
+            notes: &["seen in /proc, not at exec"],
+        });
     }
 
     pub(super) fn on_exec(&mut self, x: &ExecSeen) {
-        let before = self.table.get(x.at.pid);
+        let pid = x.at.pid;
+        // What the program before sent is judged by what that one was and held.
+        if self.table.get(pid).is_some() {
+            self.decide_tls(x.at.boot_ns, Some(pid));
+            self.end_words(x.at.boot_ns, Some(pid));
+            for key in self.flows.due(x.at.boot_ns, Some(pid)) {
+                self.lineage(key);
+            }
+        }
+        let before = self.table.get(pid);
         let exec = before.map_or(0, |p| p.exec) + 1;
-        let kept = before.map_or_else(Vec::new, |before| self.through_exec(x.at.pid, before));
+        let kept = before.map_or_else(Vec::new, |before| self.through_exec(pid, before));
+        let untold = before.map_or_else(Untold::default, |p| p.untold);
         // The parent at fork, if we saw it: by now the real one may have been replaced by a reaper.
         let parent = before.and_then(|p| p.parent).unwrap_or(x.parent);
+        let had = if exec == 1 && self.start.followed == Some(pid.tgid) {
+            Vec::new()
+        } else {
+            self.had_before(pid, parent)
+        };
         let mut proc = proc_from(&x.at, parent, &x.exe, x.ns_tgid, &x.argv, &x.cwd, &x.cgroup);
         proc.loginuid = x.loginuid;
         proc.session = x.session;
         proc.exec = exec;
-        proc.holdings = kept;
-        self.table.insert(x.at.pid, proc);
-        if self.start.process_events || !x.found.is_empty() || self.holds(x.at.pid) {
-            let mut e = self.event("process_start", x.at.boot_ns);
-            e.process = Some(self.table.describe(x.at.pid));
+        proc.untold = untold;
+        self.table.insert(pid, proc);
+        self.table.set_holdings(pid, kept);
+        if self.start.process_events || !x.found.is_empty() || self.holds(pid) {
+            let mut e = self.event(EventKind::ProcessStart, x.at.boot_ns);
+            e.process = Some(self.table.describe(pid));
             self.emit(e);
         }
-        self.expose(
-            &x.at,
-            &x.found,
-            "raw_tp:sched_process_exec",
-            x.argv_truncated,
-            x.env_truncated,
-            &[],
-        );
+        self.expose(&Exposed {
+            at: &x.at,
+            found: &x.found,
+            had: &had,
+            from_ns: x.at.boot_ns,
+            hook: "raw_tp:sched_process_exec",
+            cut: (x.argv_truncated, x.env_truncated),
+            notes: &[],
+        });
         let cut = [
             (
                 x.env_truncated,
-                "environment_truncated",
+                GapReason::EnvironmentTruncated,
                 "environment",
                 x.env_bytes,
                 x.env_inspected,
             ),
             (
                 x.argv_truncated,
-                "argv_truncated",
+                GapReason::ArgvTruncated,
                 "argv",
                 x.argv_bytes,
                 x.argv_inspected,
@@ -78,16 +102,14 @@ impl Core {
         for (truncated, reason, what, total, inspected) in cut {
             if truncated {
                 self.on_gap(&GapSeen {
-                    boot_ns: x.at.boot_ns,
-                    reason: reason.to_owned(),
                     detail: format!("{inspected} of {total} bytes of the {what} were looked at"),
                     remedy: format!(
                         "credentials beyond the captured part of the {what} are not known"
                     ),
                     count: total.saturating_sub(inspected),
-                    signal: "exec".to_owned(),
-                    pid: Some(x.at.pid),
-                    ..GapSeen::default()
+                    signal: Some(Signal::Exec),
+                    pid: Some(pid),
+                    ..GapSeen::new(reason, x.at.boot_ns)
                 });
             }
         }
@@ -100,62 +122,105 @@ impl Core {
         before
             .holdings
             .iter()
-            .filter(|h| matches!(h.place, HoldingPlace::File(_)))
+            .filter(|h| matches!(h.place, HoldingPlace::File(_) | HoldingPlace::Process(_)))
             .cloned()
             .map(|holding| Holding {
                 inherited_from: Some(from.clone()),
+                own_ns: None,
                 ..holding
             })
             .collect()
     }
 
-    pub(super) fn expose(
-        &mut self,
-        at: &Stamp,
-        found: &[Found],
-        hook: &str,
-        argv_cut: bool,
-        env_cut: bool,
-        notes: &[&str],
-    ) {
-        for f in found {
+    /// The environment a process had before it began its program: its own, as it came with the fork, or else its parent's.
+    fn had_before(&self, pid: Pid, parent: Pid) -> Vec<Holding> {
+        let known = [pid, parent].into_iter().find_map(|pid| {
+            let proc = self.table.get(pid).filter(|p| !p.sketchy)?;
+            Some((pid, proc))
+        });
+        let Some((from, proc)) = known else {
+            return Vec::new();
+        };
+        let key = self.table.key(from);
+        proc.holdings
+            .iter()
+            .filter(|h| matches!(h.place, HoldingPlace::Env(_)))
+            .cloned()
+            .map(|holding| Holding {
+                inherited_from: holding.inherited_from.clone().or_else(|| Some(key.clone())),
+                ..holding
+            })
+            .collect()
+    }
+
+    /// Notes what a program was begun with. What was in the environment before, under the same name, is no news: it is
+    /// counted where it came from.
+    fn expose(&mut self, exposed: &Exposed<'_>) {
+        let at = exposed.at;
+        for f in exposed.found {
             let (place, channel) = match &f.place {
-                Place::Env(name) => (HoldingPlace::Env(name.clone()), "env"),
-                Place::Argv(index) => (HoldingPlace::Argv(*index), "argv"),
+                Place::Env(name) => (HoldingPlace::Env(name.clone()), Channel::Env),
+                Place::Argv(index) => (HoldingPlace::Argv(*index), Channel::Argv),
             };
-            if !self.hold(at, &f.credential, place.clone()) {
+            let same = |h: &&Holding| {
+                h.place == place && h.credential.fingerprint == f.credential.fingerprint
+            };
+            let had = exposed.had.iter().find(same);
+            if !self.hold(at, &f.credential, place.clone(), exposed.from_ns) {
                 continue;
             }
-            let mut e = self.event("credential_exposed", at.boot_ns);
+            if let Some(had) = had {
+                self.inherit(at.pid, had);
+                continue;
+            }
+            let mut e = self.event(EventKind::CredentialExposed, at.boot_ns);
             e.process = Some(self.table.describe(at.pid));
-            e.credential = Some(event::credential(&f.credential));
+            e.credential = Some(self.best(&f.credential));
             e.source = Some(event::place_source(&place));
-            e.evidence = Some(v1::Evidence {
-                grade: "observed".to_owned(),
-                channel: channel.to_owned(),
-                hook: hook.to_owned(),
-                ..v1::Evidence::default()
-            });
-            if argv_cut || env_cut {
-                e.truncation = Some(v1::Truncation {
-                    argv: argv_cut,
-                    environment: env_cut,
-                    ..v1::Truncation::default()
+            e.evidence = Some(Evidence::new(
+                Some(EvidenceGrade::Observed),
+                channel,
+                exposed.hook,
+            ));
+            let (argv, environment) = exposed.cut;
+            if argv || environment {
+                e.truncation = Some(Truncation {
+                    argv,
+                    environment,
+                    ..Truncation::default()
                 });
             }
-            e.coverage = notes.iter().map(|n| (*n).to_owned()).collect();
+            e.coverage = exposed.notes.iter().map(|n| (*n).to_owned()).collect();
             e.attack = attack(&["T1552"]);
             self.emit(e);
         }
     }
 
-    /// Notes a holding; false when the process holds the credential from this place already.
+    /// The newest holding of a process is one it was given by who had it before.
+    fn inherit(&mut self, pid: Pid, had: &Holding) {
+        if let Some(holding) = self.table.get_mut(pid).and_then(|p| {
+            let same = |h: &&mut Holding| {
+                h.place == had.place && h.credential.fingerprint == had.credential.fingerprint
+            };
+            p.holdings.iter_mut().rfind(same)
+        }) {
+            holding.inherited_from.clone_from(&had.inherited_from);
+            (holding.since_ns, holding.origin) = (had.since_ns, had.origin);
+        }
+        self.table
+            .count_untold(had.origin, |untold| untold.exposures += 1);
+    }
+
+    /// Notes a holding; false when the process holds the credential from this place already. `from_ns` is the earliest
+    /// that it can have met it.
     pub(super) fn hold(
         &mut self,
         at: &Stamp,
         credential: &CredentialRef,
         place: HoldingPlace,
+        from_ns: u64,
     ) -> bool {
+        let credential = &self.best(credential);
         let Some(proc) = self.table.touch(at) else {
             return false;
         };
@@ -170,18 +235,24 @@ impl Core {
         });
         if let Some(holding) = known {
             // It met the credential itself now: no longer just inherited.
+            holding.own_ns = holding.own_ns.or(Some(from_ns));
+            holding.origin = at.pid;
             return holding.inherited_from.take().is_some();
         }
         if proc.holdings.len() >= MAX_HOLDINGS {
             self.dropped.add(Bound::Holdings, 1);
             return true;
         }
-        proc.holdings.push(Holding {
+        let holding = Holding {
             credential: credential.clone(),
             place,
             inherited_from: None,
             since_ns: at.boot_ns,
-        });
+            from_ns,
+            own_ns: Some(from_ns),
+            origin: at.pid,
+        };
+        self.table.add_holding(at.pid, holding);
         true
     }
 
@@ -192,31 +263,43 @@ impl Core {
         for key in self.flows.due(at.boot_ns, Some(pid)) {
             self.lineage(key);
         }
-        let opens: Vec<_> = self
-            .opens
-            .keys()
-            .filter(|(p, _, _)| *p == pid)
-            .copied()
-            .collect();
-        for key in opens {
-            self.opened(key);
+        for (key, open) in self.opens.take_process(pid) {
+            self.opened(key, &open);
         }
         // Threads that die together may each be taken for the last one, on kernels that do not say which is.
         let again = self.table.get(pid).is_some_and(|p| p.exited_ns.is_some());
         if !again && (self.start.process_events || self.holds(pid)) {
-            let mut e = self.event("process_exit", at.boot_ns);
+            let untold = self
+                .table
+                .get(pid)
+                .map_or_else(Untold::default, |p| p.untold);
+            let mut e = self.event(EventKind::ProcessExit, at.boot_ns);
             e.process = Some(self.table.describe(pid));
-            e.exit = Some(v1::ProcessExit { status, signal });
+            e.exit = Some(ProcessExit {
+                status,
+                signal,
+                inherited_exposures: untold.exposures,
+                untold_sends: untold.sends,
+            });
             self.emit(e);
         }
         self.flows.forget(pid);
-        self.reads = {
-            let mut reads = std::mem::take(&mut self.reads);
-            reads.retain(|r| r.0 != pid);
-            reads
-        };
+        self.reads.forget(pid);
         self.table.exit(pid, at.boot_ns);
     }
+}
+
+/// What a program was begun with, and what was there before.
+struct Exposed<'a> {
+    at: &'a Stamp,
+    found: &'a [Found],
+    had: &'a [Holding],
+    /// The earliest that it can have had it.
+    from_ns: u64,
+    hook: &'a str,
+    /// Arguments, environment.
+    cut: (bool, bool),
+    notes: &'a [&'a str],
 }
 
 fn proc_from(

@@ -1,34 +1,30 @@
 //! What left, where to, with which evidence.
 
-use super::{Core, MAX_LINEAGE, attack};
+use super::{Core, attack};
 use crate::correlate::event;
-use crate::correlate::flow::{Flow, Key};
-use crate::correlate::tls::{Link, is_application};
+use crate::correlate::tls::{Link, Unsent, is_application};
 use crate::process::{Holding, Proc};
-use keytrail_model::{Bound, GapSeen, Hit, HostName, Payload, Pid, SendSeen, Stamp, TlsSeen};
-use keytrail_proto::v1;
+use keytrail_model::event::{Evidence, Truncation};
+use keytrail_model::{
+    Bound, Channel, DestinationMethod, Event, EventKind, EvidenceGrade, GapReason, GapSeen, Hit,
+    HostName, Payload, Pid, SendSeen, Signal, Stamp, TlsSeen,
+};
 use std::collections::{BTreeSet, VecDeque};
-
-/// How long an identifier at the end of a payload may turn out to be a part of a longer word: for as long as the
-/// bytes of a connection are kept to be joined with the next.
-const OPEN_WORD_NS: u64 = 1_000_000_000;
-/// Such identifiers kept at most; beyond it the oldest are dropped, not claimed.
-const MAX_OPEN: usize = 4_096;
 
 /// A payload that left, and where to.
 #[derive(Clone, Debug)]
 pub(super) struct Passage {
-    at: Stamp,
+    pub at: Stamp,
     payload: Payload,
     link: Link,
     /// Which stream of bytes it is a part of.
-    stream: Stream,
+    pub stream: Stream,
     hook: String,
 }
 
 /// Bytes that follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stream {
+pub(super) enum Stream {
     /// In clear by this socket.
     Socket(u64),
     /// By this TLS session.
@@ -36,10 +32,10 @@ enum Stream {
 }
 
 impl Stream {
-    fn channel(self) -> &'static str {
+    fn channel(self) -> Channel {
         match self {
-            Self::Socket(_) => "tcp",
-            Self::Session(_) => "tls",
+            Self::Socket(_) => Channel::Tcp,
+            Self::Session(_) => Channel::Tls,
         }
     }
 }
@@ -57,13 +53,18 @@ impl Core {
 
     /// A payload of a holder that was longer than what is looked into.
     fn count_cut(&mut self, pid: Pid, payload: &Payload) {
-        if payload.truncated && self.holds(pid) {
-            self.dropped.add(Bound::Payload, 1);
+        let undecoded = &payload.undecoded;
+        if (payload.truncated || !undecoded.is_empty()) && self.holds(pid) {
+            self.dropped
+                .add(Bound::Payload, u64::from(payload.truncated));
+            let messages = undecoded.headers + undecoded.cut + undecoded.lost;
+            self.dropped.add(Bound::Decoding, u64::from(messages));
         }
     }
 
     pub(super) fn on_send(&mut self, send: &SendSeen) {
         self.table.touch(&send.at);
+        self.flows.direct(send);
         let application = is_application(send);
         let handshake = send.tls_record.is_some() && !application;
         let flow = self.flows.entry(&send.at, &send.ends);
@@ -75,7 +76,9 @@ impl Core {
         let flow = if handshake {
             self.flows.entry(&send.at, &send.ends)
         } else {
-            self.flows.sent(&send.at, &send.ends, send.payload.total)
+            let version = self.table.version(send.at.pid);
+            self.flows
+                .sent(&send.at, &send.ends, send.payload.total, version)
         };
         flow.tls |= send.tls_record.is_some();
         if send.tls_record.is_none() {
@@ -90,10 +93,10 @@ impl Core {
             ends: Some(send.ends.clone()),
             method,
         };
-        if let Some(seen) = carries.nested {
+        if let Some((seen, method)) = carries.proven {
             flow.hooked = true;
             flow.add_hosts(&seen.payload.hosts);
-            self.sent(Passage::of_write(seen, link("nested_send")));
+            self.sent(Passage::of_write(seen, link(method)));
         }
         if send.tls_record.is_none() {
             self.count_cut(send.at.pid, &send.payload);
@@ -103,7 +106,7 @@ impl Core {
                 self.sent(Passage {
                     at: send.at.clone(),
                     payload: send.payload.clone(),
-                    link: link("socket"),
+                    link: link(DestinationMethod::Socket),
                     stream,
                     hook: send.hook.clone(),
                 });
@@ -117,14 +120,14 @@ impl Core {
         for (seen, link) in decided.left {
             self.sent(Passage::of_write(seen, link));
         }
-        for seen in decided.unsent {
-            self.unsent(&seen);
+        for (seen, why) in decided.unsent {
+            self.unsent(&seen, why);
         }
+        self.dropped.add(Bound::Destinations, decided.given_up);
     }
 
-    /// A credential was given to a TLS library, and nothing left that may have carried it: the connection was broken, or
-    /// is of a kind that is not seen. Nobody can say that it was sent.
-    fn unsent(&mut self, seen: &TlsSeen) {
+    /// A credential was given to a TLS library, and nobody can say that it was sent.
+    fn unsent(&mut self, seen: &TlsSeen, why: Unsent) {
         let named: BTreeSet<String> = seen
             .payload
             .hits
@@ -139,27 +142,27 @@ impl Core {
             .get(seen.at.pid)
             .map_or_else(String::new, |p| p.exe.path.clone());
         self.on_gap(&GapSeen {
-            boot_ns: seen.at.boot_ns,
-            reason: "tls_write_unsent".to_owned(),
             detail: format!(
-                "{exe} gave {} to its TLS library, and nothing was seen to leave for it: the connection was broken, or is \
-                 none over TCP",
-                named.into_iter().collect::<Vec<_>>().join(", ")
+                "{exe} gave {} to its TLS library, and {}",
+                named.into_iter().collect::<Vec<_>>().join(", "),
+                match why {
+                    Unsent::Nothing =>
+                        "nothing was seen to leave for it: the connection was broken, or is none over TCP",
+                    Unsent::Handshake =>
+                        "a handshake of this process had not ended: nobody can say whether it left",
+                }
             ),
             remedy: "sends over Unix sockets and UDP are not seen".to_owned(),
             count: 1,
-            signal: "tcp_send".to_owned(),
+            signal: Some(Signal::TcpSend),
             pid: Some(seen.at.pid),
-            ..GapSeen::default()
+            ..GapSeen::new(GapReason::TlsWriteUnsent, seen.at.boot_ns)
         });
     }
 
     /// What came next in a stream: identifiers that ended the payload before are words, or parts of longer ones.
     fn settle_words(&mut self, pid: Pid, stream: Stream, continues: bool) {
-        let (now, later) = std::mem::take(&mut self.open_words)
-            .into_iter()
-            .partition(|p| p.at.pid == pid && p.stream == stream);
-        self.open_words = later;
+        let now = self.open_words.take_stream(pid, stream);
         if !continues {
             self.words(now);
         }
@@ -167,14 +170,10 @@ impl Core {
 
     /// Nothing came next for long enough, or nothing can (of one process, when it is going away).
     pub(super) fn end_words(&mut self, boot_ns: u64, only: Option<Pid>) {
-        let (now, later) =
-            std::mem::take(&mut self.open_words)
-                .into_iter()
-                .partition(|p| match only {
-                    Some(pid) => p.at.pid == pid,
-                    None => p.at.boot_ns.saturating_add(OPEN_WORD_NS) <= boot_ns,
-                });
-        self.open_words = later;
+        let now = match only {
+            Some(pid) => self.open_words.take_process(pid),
+            None => self.open_words.take_ripe(boot_ns),
+        };
         self.words(now);
     }
 
@@ -195,12 +194,8 @@ impl Core {
         passage.payload.hits = hits;
         self.claim(&passage);
         passage.payload.hits = open;
-        if !passage.payload.hits.is_empty() {
-            if self.open_words.len() >= MAX_OPEN {
-                self.dropped.add(Bound::Identifiers, 1);
-                self.open_words.pop_front();
-            }
-            self.open_words.push_back(passage);
+        if !passage.payload.hits.is_empty() && !self.open_words.push(passage) {
+            self.dropped.add(Bound::Identifiers, 1);
         }
     }
 
@@ -209,13 +204,15 @@ impl Core {
             at, payload, link, ..
         } = passage;
         let mut hosts: Vec<HostName> = payload.hosts.clone();
+        let mut direction = None;
         // The socket may carry another connection by now, whose names are not those of this one.
         if let Some(ends) = &link.ends
             && let Some(flow) = self.flows.with_ends(at.pid, ends)
         {
             flow.add_hosts(&payload.hosts);
             hosts.clone_from(&flow.hosts);
-            if passage.stream.channel() == "tls" {
+            direction = flow.direction;
+            if passage.stream.channel() == Channel::Tls {
                 flow.hooked = true;
                 flow.inspect(payload);
             }
@@ -242,12 +239,15 @@ impl Core {
             if !hit.secret && secret.contains(hit.credential.fingerprint.as_str()) {
                 continue;
             }
-            let e = self.sent_event(passage, hit, &hosts);
+            let mut e = self.sent_event(passage, hit, &hosts);
+            if let Some(to) = &mut e.destination {
+                to.direction = direction;
+            }
             self.emit(e);
         }
     }
 
-    fn sent_event(&self, passage: &Passage, hit: &Hit, hosts: &[HostName]) -> v1::Event {
+    fn sent_event(&mut self, passage: &Passage, hit: &Hit, hosts: &[HostName]) -> Event {
         let Passage {
             at,
             payload,
@@ -256,139 +256,48 @@ impl Core {
             hook,
         } = passage;
         let channel = stream.channel();
-        let mut e = self.event("credential_sent", at.boot_ns);
+        let mut e = self.event(EventKind::CredentialSent, at.boot_ns);
         e.process = Some(self.table.describe(at.pid));
-        e.credential = Some(event::credential(&hit.credential));
+        e.credential = Some(self.best(&hit.credential));
         let holding = self
             .table
             .get(at.pid)
-            .and_then(|p| holding_of(p, &hit.credential.fingerprint));
+            .and_then(|p| holding_of(p, &hit.credential.fingerprint, at.boot_ns));
         e.source = Some(event::holding_source(holding, self.boot_wall_ns));
         e.destination = Some(event::destination(link.ends.as_ref(), hosts));
-        e.evidence = Some(v1::Evidence {
-            grade: if hit.secret { "observed" } else { "identified" }.to_owned(),
-            transform: hit.transform.clone(),
-            channel: channel.to_owned(),
+        e.evidence = Some(Evidence {
+            grade: Some(if hit.secret {
+                EvidenceGrade::Observed
+            } else {
+                EvidenceGrade::Identified
+            }),
+            transform: Some(hit.transform),
+            channel,
             payload_bytes: payload.total,
             inspected_bytes: payload.inspected,
-            destination_method: link.method.to_owned(),
+            destination_method: Some(link.method),
             part: hit.part.clone(),
             occurrences: hit.occurrences,
             hook: hook.clone(),
+            lineage_basis: None,
+            layers: hit.layers.clone(),
         });
+        e.request = hit
+            .request
+            .and_then(|at| payload.requests.get(usize::from(at)))
+            .cloned();
         if payload.truncated {
-            e.truncation = Some(v1::Truncation {
+            e.truncation = Some(Truncation {
                 payload: true,
-                ..v1::Truncation::default()
+                ..Truncation::default()
             });
         }
-        e.attack = attack(&[if channel == "tls" { "T1078" } else { "T1041" }]);
+        e.attack = attack(&[if channel == Channel::Tls {
+            "T1078"
+        } else {
+            "T1041"
+        }]);
         e
-    }
-
-    /// A holder sent bytes in which nothing known was seen.
-    pub(super) fn lineage(&mut self, key: Key) {
-        let pid = key.0;
-        let Some(flow) = self.flows.get(key) else {
-            return;
-        };
-        if !flow.claimed.is_empty() {
-            return;
-        }
-        let Flow {
-            ends,
-            hosts,
-            at,
-            sent_bytes,
-            inspected,
-            cut,
-            tls,
-            hooked,
-            hook,
-            ..
-        } = flow;
-        let (ends, hosts, at, bytes, hook) = (
-            ends.clone(),
-            hosts.clone(),
-            at.clone(),
-            *sent_bytes,
-            hook.clone(),
-        );
-        let blind = *tls && !*hooked;
-        let (inspected, cut) = ((*inspected).min(bytes), *cut && !blind);
-        let Some(proc) = self.table.get(pid) else {
-            return;
-        };
-        let mut named = BTreeSet::new();
-        let holdings: Vec<Holding> = proc
-            .holdings
-            .iter()
-            .filter(|h| named.insert(h.credential.fingerprint.clone()))
-            .cloned()
-            .collect();
-        if holdings.is_empty() {
-            return;
-        }
-        let exe = proc.exe.path.clone();
-        let mut coverage = Vec::new();
-        if blind {
-            coverage.push(
-                "the payload is TLS by a library that is not hooked: its content was not seen"
-                    .to_owned(),
-            );
-        }
-        if cut {
-            coverage.push(
-                "single sends were longer than what is looked into: what was behind that was not seen".to_owned(),
-            );
-        }
-        if holdings.len() > MAX_LINEAGE {
-            coverage.push(format!(
-                "{} more credentials are held and not listed",
-                holdings.len() - MAX_LINEAGE
-            ));
-        }
-        for holding in holdings.iter().take(MAX_LINEAGE) {
-            let mut e = self.event("credential_sent", at.boot_ns);
-            e.process = Some(self.table.describe(pid));
-            e.credential = Some(event::credential(&holding.credential));
-            e.source = Some(event::holding_source(Some(holding), self.boot_wall_ns));
-            e.destination = Some(event::destination(Some(&ends), &hosts));
-            e.evidence = Some(v1::Evidence {
-                grade: "lineage".to_owned(),
-                channel: if blind || hosts.iter().any(|h| h.provenance == "sni") {
-                    "tls"
-                } else {
-                    "tcp"
-                }
-                .to_owned(),
-                payload_bytes: bytes,
-                inspected_bytes: if blind { 0 } else { inspected },
-                destination_method: "socket".to_owned(),
-                hook: hook.clone(),
-                ..v1::Evidence::default()
-            });
-            if cut {
-                e.truncation = Some(v1::Truncation {
-                    payload: true,
-                    ..v1::Truncation::default()
-                });
-            }
-            e.coverage.clone_from(&coverage);
-            self.emit(e);
-        }
-        if blind && self.uncovered.insert(exe.clone()) {
-            self.on_gap(&GapSeen {
-                boot_ns: at.boot_ns,
-                reason: "library_not_covered".to_owned(),
-                detail: format!("{exe} sends TLS by a library that is not hooked: its payloads cannot be looked into"),
-                remedy: "`keytrail doctor` lists which libraries are covered and what to do about the rest".to_owned(),
-                count: 1,
-                signal: "tls_write".to_owned(),
-                pid: Some(pid),
-                ..GapSeen::default()
-            });
-        }
     }
 }
 
@@ -404,12 +313,12 @@ impl Passage {
     }
 }
 
-/// The strongest holding of a credential: what the process met itself before what it inherited.
-fn holding_of<'a>(proc: &'a Proc, fingerprint: &str) -> Option<&'a Holding> {
+/// The strongest holding of a credential that its process had at this time: what it met itself before what it inherited.
+fn holding_of<'a>(proc: &'a Proc, fingerprint: &str, boot_ns: u64) -> Option<&'a Holding> {
     let mut of = proc
         .holdings
         .iter()
-        .filter(|h| h.credential.fingerprint == fingerprint);
+        .filter(|h| h.credential.fingerprint == fingerprint && h.from_ns <= boot_ns);
     let first = of.next()?;
     if first.inherited_from.is_none() {
         return Some(first);

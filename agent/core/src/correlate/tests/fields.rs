@@ -2,15 +2,15 @@
 //! another one.
 
 use super::*;
-use pbjson_types::Timestamp;
+use keytrail_model::event::{Ancestor, Destination, Process, ProcessExit, Source};
 
 const CONTAINER: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const POD: &str = "0f1e2d3c-1111-2222-3333-444455556666";
 const CGROUP: &str = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod0f1e2d3c_1111_2222_3333_444455556666.slice/\
                       cri-containerd-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.scope";
 
-fn time(seconds: i64, nanos: i32) -> Option<Timestamp> {
-    Some(Timestamp { seconds, nanos })
+fn time(seconds: u64, nanos: u64) -> Option<u64> {
+    Some(seconds * SEC + nanos)
 }
 
 fn stamp(boot_ns: u64) -> Stamp {
@@ -57,12 +57,12 @@ fn file() -> FileFacts {
 }
 
 /// The process as every event of this test has to show it.
-fn process() -> v1::Process {
-    v1::Process {
+fn process() -> Process {
+    Process {
         key: "01234567:310:1225:1".to_owned(),
         pid: 310,
         namespace_pid: 17,
-        executable: Some(v1::Executable {
+        executable: Some(ExeFacts {
             path: "/usr/bin/node".to_owned(),
             device: 0x80_0012,
             inode: 4_712,
@@ -79,14 +79,14 @@ fn process() -> v1::Process {
         container: CONTAINER.to_owned(),
         unit: String::new(),
         pod: POD.to_owned(),
-        ancestors: vec![v1::Ancestor {
+        ancestors: vec![Ancestor {
             key: "01234567:309:3090:0".to_owned(),
             pid: 309,
             comm: String::new(),
             executable: String::new(),
         }],
         // Boot was at 1000 s of the wall clock.
-        start_time: time(1_012, 250_000_000),
+        start_time_ns: time(1_012, 250_000_000),
         ppid: 309,
     }
 }
@@ -166,7 +166,7 @@ fn every_field_arrives() {
         ])
     };
     let events = story(Observation::Exec(Box::new(seen(20 * SEC))));
-    let kinds: Vec<&str> = events.iter().map(|e| e.kind.as_str()).collect();
+    let kinds: Vec<&str> = events.iter().map(|e| e.kind.word()).collect();
     assert_eq!(
         kinds,
         ["credential_read", "credential_sent", "process_exit"]
@@ -174,48 +174,39 @@ fn every_field_arrives() {
     for e in &events {
         assert_eq!(e.process.as_ref(), Some(&process()), "{}", e.kind);
     }
-    let credential = Some(v1::Credential {
-        kind: "npm-token".to_owned(),
-        identifier: "npm_…x".to_owned(),
-        fingerprint: "kt1:00112233445566778899aabbccddeeff".to_owned(),
-        confidence: 0.97,
-        expires: time(1_900_000_001, 0),
-        rule: "npm-new".to_owned(),
-        privilege: 1,
-    });
-    let source = v1::Source {
-        r#type: "file".to_owned(),
+    let credential = Some(token());
+    let source = Source {
         path: "/srv/.npmrc".to_owned(),
         device: 0x80_0011,
         inode: 4_711,
         owner_uid: 2_001,
         owner_gid: 2_002,
         mode: "0640".to_owned(),
-        ..v1::Source::default()
+        ..Source::new(SourceType::File)
     };
     let [read_event, sent_event, exited] = events.as_slice() else {
         unreachable!()
     };
     assert_eq!(read_event.credential, credential);
     assert_eq!(read_event.source.as_ref(), Some(&source));
-    assert_eq!(read_event.time, time(1_021, 0));
-    assert_eq!(read_event.boot_time_ns, 21 * SEC);
+    assert_eq!(Some(read_event.time_ns), time(1_021, 0));
+    assert_eq!(read_event.boot_ns, 21 * SEC);
     assert_eq!(read_event.attack, ["T1552.001"]);
     assert_eq!(sent_event.credential, credential);
     assert_eq!(
         sent_event.source,
-        Some(v1::Source {
-            first_seen: time(1_021, 0),
+        Some(Source {
+            first_seen_ns: time(1_021, 0),
             ..source
         })
     );
     assert_eq!(
         sent_event.destination,
-        Some(v1::Destination {
+        Some(Destination {
             ip: "2001:db8::1".to_owned(),
             port: 8_080,
             protocol: "tcp".to_owned(),
-            hosts: vec![v1::HostName {
+            hosts: vec![HostName {
                 name: "registry.example.test".to_owned(),
                 provenance: "host_header".to_owned(),
             }],
@@ -223,13 +214,14 @@ fn every_field_arrives() {
             local_ip: "10.0.0.7".to_owned(),
             local_port: 40_123,
             network_namespace: 4_026_531_999,
+            direction: None,
         })
     );
     assert_eq!(
         exited.exit,
-        Some(v1::ProcessExit {
+        Some(ProcessExit {
             status: 3,
-            signal: 0
+            ..ProcessExit::default()
         })
     );
 
@@ -249,7 +241,7 @@ fn every_field_arrives() {
         env_unreadable: None,
         executed: false,
     };
-    let known = v1::Process {
+    let known = Process {
         key: "01234567:310:1225:0".to_owned(),
         ..process()
     };
@@ -288,14 +280,14 @@ fn a_child_has_pids_and_a_start_of_its_own() {
     assert_eq!(exits.len(), 1, "{events:#?}");
     assert_eq!(
         exits[0].exit,
-        Some(v1::ProcessExit {
-            status: 0,
-            signal: 9
+        Some(ProcessExit {
+            signal: 9,
+            ..ProcessExit::default()
         })
     );
     let shown = exits[0].process.as_ref().unwrap();
     assert_eq!((shown.pid, shown.namespace_pid, shown.ppid), (400, 18, 310));
-    assert_eq!(shown.start_time, time(1_020, 500_000_000));
+    assert_eq!(shown.start_time_ns, time(1_020, 500_000_000));
     assert_eq!((shown.loginuid, shown.session), (1_004, 42));
     assert_eq!(
         (

@@ -3,13 +3,15 @@
 mod fields;
 mod holdings;
 mod limits;
+mod lineage;
 mod sends;
+mod taken;
 mod tls;
 mod truncated;
 
 use super::Core;
+use keytrail_model::event::{Event, Gap, Truncation};
 use keytrail_model::*;
-use keytrail_proto::v1;
 use std::sync::Arc;
 
 const SEC: u64 = 1_000_000_000;
@@ -106,10 +108,12 @@ fn hit(credential: &CredentialRef, secret: bool) -> Hit {
     Hit {
         credential: credential.clone(),
         secret,
-        transform: "raw".to_owned(),
+        transform: Transform::Raw,
         part: String::new(),
         occurrences: 1,
         open: false,
+        layers: Vec::new(),
+        request: None,
     }
 }
 
@@ -121,6 +125,7 @@ fn payload(total: u64, hits: Vec<Hit>) -> Payload {
         hits,
         hosts: vec![],
         continues: false,
+        ..Payload::default()
     }
 }
 
@@ -136,6 +141,7 @@ fn tls(
         at: at(tgid, boot_ns),
         call,
         session,
+        socket: None,
         payload: payload(total, hits),
         hook: "uprobe:SSL_write".to_owned(),
     }))
@@ -156,21 +162,30 @@ fn send(
         tls_record: record,
         tls_more: vec![],
         tls_call: call,
+        // As clients begin: with their hello.
+        hello: (record == Some((0x16, 512))).then_some(Direction::Outgoing),
+        direction: None,
         hook: "raw_tp:tcp_sendmsg_locked".to_owned(),
     }))
 }
 
-fn run(observations: &[Observation]) -> Vec<v1::Event> {
+fn run(observations: &[Observation]) -> Vec<Event> {
     let mut core = Core::new();
     observations.iter().flat_map(|o| core.step(o)).collect()
 }
 
-fn of<'a>(events: &'a [v1::Event], kind: &str) -> Vec<&'a v1::Event> {
-    events.iter().filter(|e| e.kind == kind).collect()
+fn of<'a>(events: &'a [Event], kind: &str) -> Vec<&'a Event> {
+    events.iter().filter(|e| e.kind.word() == kind).collect()
 }
 
-fn grade(e: &v1::Event) -> &str {
-    e.evidence.as_ref().map_or("", |e| e.grade.as_str())
+fn grade(e: &Event) -> &str {
+    let grade = e.evidence.as_ref().and_then(|e| e.grade);
+    grade.map_or("", EvidenceGrade::word)
+}
+
+fn method(e: &Event) -> &str {
+    let method = e.evidence.as_ref().and_then(|e| e.destination_method);
+    method.map_or("", DestinationMethod::word)
 }
 
 fn stop() -> Observation {

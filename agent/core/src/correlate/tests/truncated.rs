@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn cut(change: impl FnOnce(&mut ExecSeen)) -> Vec<v1::Event> {
+fn cut(change: impl FnOnce(&mut ExecSeen)) -> Vec<Event> {
     let token = credential("a");
     let found = vec![
         env(&token, "GITHUB_TOKEN"),
@@ -32,22 +32,22 @@ fn arguments_and_environment_are_told_apart() {
     for (change, truncation, reason, count, detail, what) in [
         (
             argv,
-            v1::Truncation {
+            Truncation {
                 argv: true,
-                ..v1::Truncation::default()
+                ..Truncation::default()
             },
-            "argv_truncated",
+            GapReason::ArgvTruncated,
             4_464,
             "65536 of 70000 bytes of the argv were looked at",
             "argv",
         ),
         (
             environment,
-            v1::Truncation {
+            Truncation {
                 environment: true,
-                ..v1::Truncation::default()
+                ..Truncation::default()
             },
-            "environment_truncated",
+            GapReason::EnvironmentTruncated,
             168_928,
             "131072 of 300000 bytes of the environment were looked at",
             "environment",
@@ -63,14 +63,14 @@ fn arguments_and_environment_are_told_apart() {
         assert_eq!(gaps.len(), 1, "{gaps:#?}");
         assert_eq!(
             gaps[0].gap,
-            Some(v1::Gap {
-                reason: reason.to_owned(),
+            Some(Gap {
+                reason,
                 detail: detail.to_owned(),
                 remedy: format!("credentials beyond the captured part of the {what} are not known"),
                 count,
-                from: None,
-                to: None,
-                signal: "exec".to_owned(),
+                from_ns: None,
+                to_ns: None,
+                signal: Some(Signal::Exec),
             })
         );
         assert_eq!(gaps[0].process.as_ref().unwrap().pid, 10);
@@ -99,7 +99,7 @@ fn a_cut_without_findings_is_a_gap() {
     assert_eq!(events.len(), 1, "{events:#?}");
     let gap = events[0].gap.as_ref().unwrap();
     assert_eq!(
-        (gap.reason.as_str(), gap.count),
+        (gap.reason.word(), gap.count),
         ("argv_truncated", 1_934_464)
     );
 }
@@ -119,6 +119,7 @@ fn a_payload_that_was_cut_is_marked() {
             at: at(10, 2 * SEC),
             call: 1,
             session: 0x51,
+            socket: None,
             payload: part(truncated),
             hook: "uprobe:SSL_write".to_owned(),
         }));
@@ -145,7 +146,7 @@ fn a_payload_that_was_cut_is_marked() {
             assert_eq!(sent.len(), 1, "{channel}: {events:#?}");
             let evidence = sent[0].evidence.as_ref().unwrap();
             assert_eq!(
-                (evidence.grade.as_str(), evidence.channel.as_str()),
+                (grade(sent[0]), evidence.channel.word()),
                 ("observed", channel)
             );
             assert_eq!(evidence.payload_bytes, 9_000);
@@ -153,9 +154,9 @@ fn a_payload_that_was_cut_is_marked() {
                 evidence.inspected_bytes,
                 if truncated { 100 } else { 9_000 }
             );
-            let expected = truncated.then(|| v1::Truncation {
+            let expected = truncated.then(|| Truncation {
                 payload: true,
-                ..v1::Truncation::default()
+                ..Truncation::default()
             });
             assert_eq!(sent[0].truncation, expected, "{channel}");
         }
@@ -184,9 +185,9 @@ fn a_file_of_which_a_part_was_looked_at_is_marked() {
         let events = run(&[start(), exec(10, 1, SEC, vec![]), read]);
         let reads = of(&events, "credential_read");
         assert_eq!(reads.len(), 1);
-        let expected = truncated.then(|| v1::Truncation {
+        let expected = truncated.then(|| Truncation {
             file: true,
-            ..v1::Truncation::default()
+            ..Truncation::default()
         });
         assert_eq!(reads[0].truncation, expected);
     }

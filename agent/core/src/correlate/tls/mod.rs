@@ -2,19 +2,24 @@
 //! ladder needs positive proof, and what none proves stays unknown.
 //!
 //! 1. `nested_send`: the thread sends a fitting record while it is in the call.
-//! 2. `record_length`: programs that keep the ciphertext in memory (Node, asyncio) send it later. A write comes before
+//! 2. `connection_fd`: the session itself names its socket (Go: the connection holds the number of its file), and a
+//!    fitting record leaves by that socket afterwards, by whatever thread.
+//! 3. `record_length`: programs that keep the ciphertext in memory (Node, asyncio) send it later. A write comes before
 //!    its send, so at each send all writes it can carry are known. It is joined when its length is exactly that of the
-//!    writes of one session, of no other session's, and no send on another socket may have carried them before. The
-//!    claim waits: a send of fitting length on another socket that no write explains takes it back.
-//! 3. `single_socket`: the process has one TLS connection, and it sent enough after the write.
+//!    writes of one session in the cipher of its connection, of no other session's, and no send on another socket may
+//!    have carried them before. The claim waits: a send of fitting length on another socket that no write explains
+//!    takes it back.
+//! 4. `single_socket`: the process has one TLS connection, and it sent enough after the write.
 
 mod records;
+mod sockets;
 
 pub use records::is_application;
 
-use keytrail_model::{Ends, Hit, Pid, SendSeen, TlsSeen};
-use records::{Flight, fits};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use keytrail_model::{DestinationMethod, Ends, Hit, Pid, SendSeen, Socket, TlsSeen};
+use records::{Ciphers, Flight, cipher_of, fits};
+use sockets::Sockets;
+use std::collections::{BTreeMap, VecDeque};
 
 /// How long a TLS write waits for proof when something left that may have carried it.
 const WAIT_NS: u64 = 500_000_000;
@@ -22,20 +27,46 @@ const WAIT_NS: u64 = 500_000_000;
 const PATIENCE_NS: u64 = 5_000_000_000;
 /// How long a resolved write tells a retry from a new one.
 const RETRY_NS: u64 = 5_000_000_000;
-/// TLS writes waiting at most in one process, and sessions remembered; beyond it the oldest are decided early.
-const MAX_WAITING: usize = 256;
+/// TLS writes waiting for a send at most in one process, and destinations waiting for what may speak against them;
+/// beyond it the oldest are decided early. And sessions remembered.
+const MAX_WAITING: usize = 1_024;
+const MAX_JOINED: usize = 4_096;
 const MAX_RESOLVED: usize = 8_192;
 /// Writes of one session that are tried together against one send.
-const MAX_JOINED: usize = 16;
+const MAX_TOGETHER: usize = 16;
+
+/// Sockets whose sends may have carried a write, without proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Maybe {
+    Nobody,
+    Only(u64),
+    Several,
+}
+
+impl Maybe {
+    fn add(&mut self, sock: u64) {
+        *self = match *self {
+            Self::Nobody => Self::Only(sock),
+            Self::Only(one) if one == sock => Self::Only(one),
+            _ => Self::Several,
+        };
+    }
+
+    /// Whether nobody else may have.
+    fn is_at_most(self, sock: u64) -> bool {
+        self == Self::Nobody || self == Self::Only(sock)
+    }
+}
 
 /// A TLS write whose socket is not known yet.
 #[derive(Debug)]
 struct Waiting {
     seen: TlsSeen,
-    /// Sockets whose sends may have carried it, without proof.
-    maybe: BTreeSet<u64>,
+    maybe: Maybe,
     /// Sends that fitted it and another session's write alike.
     ambiguous: usize,
+    /// All sends it may have left by were as many as the writes they fitted: it has left.
+    gone: bool,
     /// The session was given the same bytes again before this left: as far as we know, another attempt at it.
     superseded: bool,
     /// Something left in its call that does not prove to be it.
@@ -52,7 +83,7 @@ struct Resolved {
 
 impl Waiting {
     fn due_ns(&self) -> u64 {
-        let wait = if self.maybe.is_empty() {
+        let wait = if self.maybe == Maybe::Nobody {
             PATIENCE_NS
         } else {
             WAIT_NS
@@ -79,16 +110,31 @@ pub struct TlsLinks {
     joined: BTreeMap<Pid, VecDeque<Joined>>,
     /// Those that found no room, to be decided with the next ones that are due.
     overdue: Vec<Waiting>,
+    /// The same for destinations, which are given up: nothing had time to speak against them.
+    given_up: Vec<TlsSeen>,
     resolved: BTreeMap<(Pid, u64), Resolved>,
+    sockets: Sockets,
+    /// Sockets that sessions name.
+    named: BTreeMap<(Pid, u64), Socket>,
 }
 
 /// What a send was found to carry.
 #[derive(Debug, Default)]
 pub struct Carries {
-    /// The write whose call it is nested in.
-    pub nested: Option<TlsSeen>,
-    /// Writes of before, by length: claimed when nothing has spoken against it for a while.
+    /// The write that it is proven to carry, and by what.
+    pub proven: Option<(TlsSeen, DestinationMethod)>,
+    /// Writes of a session that is seen, of before or of now, by length, proven or not: its library is one whose writes
+    /// are seen.
     pub earlier: bool,
+}
+
+/// Why nobody can say that a write left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsent {
+    /// Nothing left after it that may have carried it.
+    Nothing,
+    /// What left proves nothing, and a handshake of the process has not ended: it may be this session's.
+    Handshake,
 }
 
 /// What became of the writes that waited.
@@ -96,27 +142,44 @@ pub struct Carries {
 pub struct Decided {
     /// Those that left, each with where to.
     pub left: Vec<(TlsSeen, Link)>,
-    /// Those after which nothing left that may have carried them.
-    pub unsent: Vec<TlsSeen>,
+    pub unsent: Vec<(TlsSeen, Unsent)>,
+    /// Destinations that were proven and had to be given up.
+    pub given_up: u64,
 }
 
 /// How the destination of a TLS write was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     pub ends: Option<Ends>,
-    pub method: &'static str,
+    pub method: DestinationMethod,
+}
+
+impl Link {
+    const UNKNOWN: Self = Self {
+        ends: None,
+        method: DestinationMethod::Unknown,
+    };
 }
 
 impl TlsLinks {
     /// A thread entered a TLS write.
     pub fn enter(&mut self, seen: TlsSeen) {
+        if let Some(socket) = seen.socket {
+            if self.named.len() >= MAX_RESOLVED {
+                self.named.pop_first();
+            }
+            self.named.insert((seen.at.pid, socket.sock), socket);
+        }
         let queue = self.waiting.entry(seen.at.pid).or_default();
         if let Some(before) = queue.iter_mut().rev().find(|w| w.seen.call == seen.call) {
             // One call in several records: the parts belong together.
             merge(&mut before.seen, seen);
             return;
         }
-        if let Some(before) = queue.iter_mut().rev().find(|w| same(&w.seen, &seen)) {
+        // A library that is given the same bytes again takes them up again; Go waits inside the one call.
+        if seen.socket.is_none()
+            && let Some(before) = queue.iter_mut().rev().find(|w| same(&w.seen, &seen))
+        {
             before.superseded = true;
         }
         if queue.len() >= MAX_WAITING {
@@ -124,8 +187,9 @@ impl TlsLinks {
         }
         queue.push_back(Waiting {
             seen,
-            maybe: BTreeSet::new(),
+            maybe: Maybe::Nobody,
             ambiguous: 0,
+            gone: false,
             superseded: false,
             left: false,
         });
@@ -147,11 +211,11 @@ impl TlsLinks {
     /// this process: records on it are somebody else's.
     pub fn send(&mut self, send: &SendSeen, session: bool) -> Carries {
         let mut carries = Carries::default();
-        let flight = Flight::of(send).filter(|f| f.application() > 0);
+        let flight = self.sockets.send(send).filter(|f| f.application() > 0);
         if let Some((call, _)) = send.tls_call {
-            carries.nested = flight.and_then(|_| self.nested(send, call));
-            if let Some(seen) = &carries.nested {
-                self.remember(seen);
+            if let Some(seen) = flight.and_then(|_| self.nested(send, call)) {
+                self.remember(&seen);
+                carries.proven = Some((seen, DestinationMethod::NestedSend));
             } else if let Some(w) = self
                 .waiting
                 .get_mut(&send.at.pid)
@@ -164,13 +228,25 @@ impl TlsLinks {
         let Some(flight) = flight.filter(|_| session) else {
             return carries;
         };
-        let carried = self.later(send, &flight);
-        carries.earlier = !carried.is_empty();
+        if self
+            .named
+            .get(&(send.at.pid, send.ends.sock))
+            .is_some_and(|socket| socket.has(&send.ends))
+        {
+            // Whatever leaves here is of the session that names it.
+            carries.earlier = true;
+            carries.proven = self
+                .by_socket(send, &flight)
+                .map(|seen| (seen, DestinationMethod::ConnectionFd));
+            return carries;
+        }
+        let (carried, fits) = self.later(send, &flight);
+        carries.earlier = fits;
         for seen in carried {
             self.remember(&seen);
             let joined = self.joined.entry(seen.at.pid).or_default();
-            if joined.len() >= MAX_WAITING {
-                joined.pop_front();
+            if joined.len() >= MAX_JOINED {
+                self.given_up.extend(joined.pop_front().map(|j| j.seen));
             }
             joined.push_back(Joined {
                 seen,
@@ -195,29 +271,64 @@ impl TlsLinks {
             return None;
         }
         let found = queue.remove(at)?.seen;
+        let cipher = cipher_of(found.payload.total, length);
         // Attempts of before that the socket had no room for.
         queue.retain(|w| w.seen.at.boot_ns > found.at.boot_ns || !same(&w.seen, &found));
+        self.sockets.carries(send, found.session, cipher);
         Some(found)
     }
 
-    /// The writes that this send, outside of any call, is exactly the encryption of.
-    fn later(&mut self, send: &SendSeen, flight: &Flight) -> Vec<TlsSeen> {
-        let queue = self.waiting.entry(send.at.pid).or_default();
-        let before = |w: &Waiting| w.seen.at.boot_ns <= send.at.boot_ns;
-        let mut sessions: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
-        for (i, w) in queue.iter().enumerate().filter(|(_, w)| before(w)) {
-            sessions.entry(w.seen.session).or_default().push(i);
+    /// The oldest write of a session that names this send's socket, and whose encryption the send may begin.
+    fn by_socket(&mut self, send: &SendSeen, flight: &Flight) -> Option<TlsSeen> {
+        let queue = self.waiting.get_mut(&send.at.pid)?;
+        let at = queue.iter().position(|w| {
+            w.seen.socket.is_some_and(|socket| socket.has(&send.ends))
+                && w.seen.at.boot_ns <= send.at.boot_ns
+                && flight.may_begin(w.seen.payload.total)
+        })?;
+        queue.remove(at).map(|w| w.seen)
+    }
+
+    /// The writes that this send, outside of any call, is proven to be the encryption of, and whether any may be.
+    fn later(&mut self, send: &SendSeen, flight: &Flight) -> (Vec<TlsSeen>, bool) {
+        let pid = send.at.pid;
+        let queue = self.waiting.entry(pid).or_default();
+        let bound = self.sockets.session(send);
+        // A socket carries one session as long as it is connected.
+        let may = |w: &Waiting| {
+            // What is known to leave by another socket, or by this one as another send, does not leave here.
+            w.seen.at.boot_ns <= send.at.boot_ns
+                && w.seen.socket.is_none()
+                && bound.is_none_or(|b| b == w.seen.session)
+        };
+        let mut fitting: Vec<Carried> = Vec::new();
+        for (i, w) in queue.iter().enumerate().filter(|(_, w)| may(w)) {
+            // Few writes have the right length; of those that have, the first of its session counts.
+            let session = w.seen.session;
+            if flight.may_begin_with(w.seen.payload.total)
+                && !queue
+                    .iter()
+                    .take(i)
+                    .any(|before| before.seen.session == session)
+            {
+                let of_session = |(_, w): &(usize, &Waiting)| w.seen.session == session && may(w);
+                let writes: Vec<usize> = queue
+                    .iter()
+                    .enumerate()
+                    .filter(of_session)
+                    .map(|(i, _)| i)
+                    .collect();
+                let ciphers = self.sockets.ciphers(pid, session);
+                fitting.extend(carried(queue, &writes, flight, ciphers));
+            }
         }
-        let mut fitting: Vec<Carried> = sessions
-            .values()
-            .filter_map(|writes| carried(queue, writes, flight))
-            .collect();
         let sock = send.ends.sock;
         if let [only] = &fitting[..]
+            && only.proven
             && only
                 .writes
                 .iter()
-                .all(|&i| queue[i].ambiguous == 0 && queue[i].maybe.iter().all(|s| *s == sock))
+                .all(|&i| queue[i].ambiguous == 0 && queue[i].maybe.is_at_most(sock))
         {
             let only = fitting.swap_remove(0);
             let mut out: Vec<TlsSeen> = only
@@ -232,18 +343,28 @@ impl TlsLinks {
                 out.dedup_by(|earlier, later| same(earlier, later));
             }
             out.reverse();
-            return out;
+            return (out, true);
         }
         if fitting.is_empty() {
-            for j in self.joined.get_mut(&send.at.pid).into_iter().flatten() {
+            for j in self.joined.get_mut(&pid).into_iter().flatten() {
                 j.doubted |= j.ends != send.ends && flight.may_begin_with(j.seen.payload.total);
             }
         }
-        for w in queue.iter_mut().filter(|w| before(w)) {
+        for w in queue.iter_mut().filter(|w| may(w)) {
             if flight.may_carry(w.seen.payload.total) {
-                w.maybe.insert(sock);
+                w.maybe.add(sock);
             }
         }
+        if let [_] = &fitting[..]
+            && fitting[0]
+                .writes
+                .iter()
+                .all(|&i| queue[i].ambiguous == 0 && queue[i].maybe.is_at_most(sock))
+        {
+            // It fits one session alone, and only its cipher is not known: it may be the process's only connection.
+            return (Vec::new(), true);
+        }
+        let fits = !fitting.is_empty();
         for &i in fitting.iter().flat_map(|f| &f.writes) {
             queue[i].ambiguous += 1;
         }
@@ -253,10 +374,13 @@ impl TlsLinks {
             let mut left: Vec<usize> = fitting.into_iter().flat_map(|f| f.writes).collect();
             left.sort_unstable();
             for i in left.into_iter().rev() {
-                self.overdue.extend(queue.remove(i));
+                self.overdue.extend(queue.remove(i).map(|mut w| {
+                    w.gone = true;
+                    w
+                }));
             }
         }
-        Vec::new()
+        (Vec::new(), fits)
     }
 
     fn remember(&mut self, seen: &TlsSeen) {
@@ -281,67 +405,123 @@ impl TlsLinks {
         mut only_tls: impl FnMut(Pid) -> Option<Ends>,
     ) -> Decided {
         let mut ripe = std::mem::take(&mut self.overdue);
-        for (pid, queue) in &mut self.waiting {
-            let all = only == Some(*pid);
-            if only.is_some() && !all {
-                continue;
-            }
+        let mut take = |queue: &mut VecDeque<Waiting>, all: bool| {
             let (now, later): (VecDeque<_>, _) = std::mem::take(queue)
                 .into_iter()
                 .partition(|w| all || w.due_ns() <= boot_ns);
             *queue = later;
             ripe.extend(now);
+        };
+        match only {
+            Some(pid) => {
+                if let Some(mut queue) = self.waiting.remove(&pid) {
+                    take(&mut queue, true);
+                }
+            }
+            None => {
+                self.waiting
+                    .values_mut()
+                    .for_each(|queue| take(queue, false));
+                self.waiting.retain(|_, queue| !queue.is_empty());
+            }
         }
-        self.waiting.retain(|_, queue| !queue.is_empty());
         ripe.sort_by_key(|w| (w.seen.at.boot_ns, w.seen.call));
+        let given_up = std::mem::take(&mut self.given_up);
         let mut out = Decided {
+            given_up: given_up.len() as u64,
             left: self.joined_due(boot_ns, only),
             unsent: Vec::new(),
         };
+        let carries = |seen: &TlsSeen| !seen.payload.hits.is_empty();
+        out.left.extend(
+            given_up
+                .into_iter()
+                .filter(carries)
+                .map(|seen| (seen, Link::UNKNOWN)),
+        );
         for w in ripe {
             // Nothing left after it, and the same bytes had left before: the library was called once more than needed.
-            let again = w.maybe.is_empty() && self.is_retry(&w.seen);
-            if w.seen.payload.hits.is_empty() || w.superseded || again {
+            let again = w.maybe == Maybe::Nobody && self.is_retry(&w.seen);
+            if !carries(&w.seen) || w.superseded || again {
                 continue;
             }
-            if w.maybe.is_empty() && w.ambiguous == 0 && !w.left {
-                out.unsent.push(w.seen);
+            if w.maybe == Maybe::Nobody && w.ambiguous == 0 && !w.left {
+                out.unsent.push((w.seen, Unsent::Nothing));
                 continue;
             }
             let ends = only_tls(w.seen.at.pid)
-                .filter(|ends| w.ambiguous == 0 && w.maybe.iter().eq([&ends.sock]));
-            let method = if ends.is_some() {
-                "single_socket"
-            } else {
-                "unknown"
+                .filter(|ends| w.ambiguous == 0 && w.maybe == Maybe::Only(ends.sock));
+            let link = match ends {
+                Some(ends) => Link {
+                    ends: Some(ends),
+                    method: DestinationMethod::SingleSocket,
+                },
+                // What may have carried it was another session's: its own may still be greeting.
+                None if !w.gone && !w.left && self.sockets.is_greeting(&w.seen) => {
+                    out.unsent.push((w.seen, Unsent::Handshake));
+                    continue;
+                }
+                None => Link::UNKNOWN,
             };
-            out.left.push((w.seen, Link { ends, method }));
+            out.left.push((w.seen, link));
         }
-        self.resolved.retain(|(pid, _), r| {
-            r.boot_ns.saturating_add(RETRY_NS) > boot_ns && only != Some(*pid)
-        });
+        match only {
+            // It may execute another program, or end.
+            Some(pid) => {
+                let sessions: Vec<_> = self
+                    .resolved
+                    .range((pid, 0)..=(pid, u64::MAX))
+                    .map(|(key, _)| *key)
+                    .collect();
+                for session in sessions {
+                    self.resolved.remove(&session);
+                }
+                self.sockets.forget(pid);
+            }
+            None => {
+                self.resolved
+                    .retain(|_, r| r.boot_ns.saturating_add(RETRY_NS) > boot_ns);
+                self.sockets.expire(boot_ns);
+            }
+        }
+        if only.is_some() {
+            self.named.retain(|(pid, _), _| only != Some(*pid));
+        }
         out
     }
 
     fn joined_due(&mut self, boot_ns: u64, only: Option<Pid>) -> Vec<(TlsSeen, Link)> {
-        let mut out = Vec::new();
-        for (pid, joined) in &mut self.joined {
-            let all = only == Some(*pid);
-            while joined.front().is_some_and(|j| {
-                all || only.is_none() && j.sent_ns.saturating_add(WAIT_NS) <= boot_ns
-            }) && let Some(j) = joined.pop_front()
-            {
-                let (ends, method) = if j.doubted {
-                    (None, "unknown")
-                } else {
-                    (Some(j.ends), "record_length")
-                };
-                if !j.seen.payload.hits.is_empty() {
-                    out.push((j.seen, Link { ends, method }));
+        let mut ripe = Vec::new();
+        if let Some(pid) = only {
+            ripe.extend(self.joined.remove(&pid).into_iter().flatten());
+        } else {
+            for joined in self.joined.values_mut() {
+                while joined
+                    .front()
+                    .is_some_and(|j| j.sent_ns.saturating_add(WAIT_NS) <= boot_ns)
+                    && let Some(j) = joined.pop_front()
+                {
+                    ripe.push(j);
                 }
             }
+            self.joined.retain(|_, joined| !joined.is_empty());
         }
-        self.joined.retain(|_, joined| !joined.is_empty());
+        let mut out = Vec::new();
+        for j in ripe {
+            let link = if j.doubted {
+                Link::UNKNOWN
+            } else {
+                self.sockets
+                    .proven(j.seen.at.pid, &j.ends, j.seen.session, j.sent_ns);
+                Link {
+                    ends: Some(j.ends),
+                    method: DestinationMethod::RecordLength,
+                }
+            };
+            if !j.seen.payload.hits.is_empty() {
+                out.push((j.seen, link));
+            }
+        }
         out
     }
 
@@ -361,21 +541,28 @@ struct Carried {
     writes: Vec<usize>,
     /// Equal ones among them are writes of their own, not attempts at one.
     distinct: bool,
+    /// The connection's cipher is known: no other length is possible.
+    proven: bool,
 }
 
 /// How many of a session's writes, from the oldest on, `flight` is exactly the encryption of. A write that is repeated
 /// may be a second one or an attempt at the first.
-fn carried(queue: &VecDeque<Waiting>, writes: &[usize], flight: &Flight) -> Option<Carried> {
+fn carried(
+    queue: &VecDeque<Waiting>,
+    writes: &[usize],
+    flight: &Flight,
+    ciphers: Ciphers,
+) -> Option<Carried> {
     let mut totals: Vec<u64> = Vec::new();
     let mut once: Vec<u64> = Vec::new();
-    for n in 1..=writes.len().min(MAX_JOINED) {
+    for n in 1..=writes.len().min(MAX_TOGETHER) {
         let seen = &queue[writes[n - 1]].seen;
         totals.push(seen.payload.total);
         if n == 1 || !same(&queue[writes[n - 2]].seen, seen) {
             once.push(seen.payload.total);
         }
-        let attempts = flight.is_exactly(&once);
-        if attempts || flight.is_exactly(&totals) {
+        let attempts = flight.is_exactly(&once, ciphers);
+        if let Some(proven) = attempts.or_else(|| flight.is_exactly(&totals, ciphers)) {
             // What was tried again in vain before this send belongs to it.
             let more = writes[n..]
                 .iter()
@@ -383,7 +570,8 @@ fn carried(queue: &VecDeque<Waiting>, writes: &[usize], flight: &Flight) -> Opti
                 .count();
             return Some(Carried {
                 writes: writes[..n + more].to_vec(),
-                distinct: !attempts,
+                distinct: attempts.is_none(),
+                proven,
             });
         }
     }

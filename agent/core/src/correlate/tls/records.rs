@@ -5,20 +5,82 @@ use keytrail_model::SendSeen;
 /// Content types (RFC 8446, section 5.1).
 const CHANGE_CIPHER_SPEC: u8 = 0x14;
 const HANDSHAKE: u8 = 0x16;
-const APPLICATION_DATA: u8 = 0x17;
+pub const APPLICATION_DATA: u8 = 0x17;
 const HEADER: u64 = 5;
 /// Most bytes of plaintext in one TLS record (RFC 8446, section 5.1).
 const RECORD_MAX: u64 = 16_384;
 
-/// What a record costs beside its plaintext: header 5, then TLS 1.3 content type 1 and tag 16; TLS 1.2 AES-GCM nonce 8
-/// and tag 16; TLS 1.2 ChaCha20-Poly1305 tag 16. No padding.
-const TLS13: u64 = 22;
-const TLS12_GCM: u64 = 29;
-const TLS12_CHACHA: u64 = 21;
+/// Ciphers a connection may have, one bit each: they tell what a record costs beside its plaintext. A length proves
+/// something only where one is left, which the connection's own handshake or an earlier proof has told: 323 bytes in
+/// one are as long as 330 in another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ciphers(u8);
+
+impl Ciphers {
+    pub const TLS13: Self = Self(1);
+    pub const TLS12_GCM: Self = Self(2);
+    pub const TLS12_CHACHA: Self = Self(4);
+    pub const ANY: Self = Self(1 | 2 | 4);
+    /// One whose records have other lengths (CBC, padding).
+    pub const OTHER: Self = Self(0);
+
+    /// The one whose records cost this much.
+    fn of_overhead(overhead: u64) -> Self {
+        Self::ANY
+            .each()
+            .find(|(_, o)| *o == overhead)
+            .map_or(Self::OTHER, |(cipher, _)| cipher)
+    }
+
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    pub fn is_known(self) -> bool {
+        self.0.count_ones() == 1
+    }
+
+    /// Each with what a record of it costs: header 5, then TLS 1.3 content type 1 and tag 16; TLS 1.2 AES-GCM nonce 8
+    /// and tag 16; TLS 1.2 ChaCha20-Poly1305 tag 16. No padding.
+    fn each(self) -> impl Iterator<Item = (Self, u64)> {
+        [
+            (Self::TLS13, 22),
+            (Self::TLS12_GCM, 29),
+            (Self::TLS12_CHACHA, LEAST),
+        ]
+        .into_iter()
+        .filter(move |(cipher, _)| self.0 & cipher.0 != 0)
+    }
+}
+
+/// The least a record costs.
+const LEAST: u64 = 21;
+/// At most, with any of TLS 1.0 to 1.3: CBC with SHA-384 has a vector of 16, a code of 48 and up to 16 of padding.
+const TLS12_CBC: u64 = HEADER + 16 + 48 + 16;
 
 /// Lengths of TLS 1.3 records that look like application data and are a client's Finished (SHA-256, SHA-384) or a
 /// KeyUpdate: a handshake message of 4 bytes and 32, 48 or 1, content type and tag.
 const TLS13_HANDSHAKE: [u16; 3] = [4 + 32 + 17, 4 + 48 + 17, 4 + 1 + 17];
+
+/// What is known of a connection when it sends.
+#[derive(Clone, Copy, Debug)]
+pub struct Before {
+    /// The ciphers it may have.
+    pub ciphers: Ciphers,
+    /// The record before was a ChangeCipherSpec.
+    pub changed: bool,
+    /// All it sent until now is a hello: application data next is TLS 1.3's, for TLS 1.2 needs more of a handshake.
+    pub greeted: bool,
+}
+
+impl Before {
+    /// Nothing is known.
+    pub const NOTHING: Self = Self {
+        ciphers: Ciphers::ANY,
+        changed: false,
+        greeted: false,
+    };
+}
 
 /// Where application data may begin in a send, and which record is there.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +88,10 @@ struct Beginning {
     at: u64,
     /// Length field of the first record, when its header was captured.
     length: Option<u16>,
-    /// The version the records before it are of, when they tell.
-    tls13: Option<bool>,
+    /// The ciphers the records before it leave.
+    ciphers: Ciphers,
+    /// A part of a handshake is here first, so that no length is exact.
+    handshake: bool,
 }
 
 /// A send of TLS records, from its length and the headers that were captured.
@@ -35,48 +99,87 @@ struct Beginning {
 pub struct Flight {
     total: u64,
     beginnings: Vec<Beginning>,
+    /// What is known of the connection after it.
+    after: Before,
 }
 
 impl Flight {
     /// `None` when the send is no beginning of TLS records.
-    pub fn of(send: &SendSeen) -> Option<Self> {
+    pub fn of(send: &SendSeen, before: Before) -> Option<Self> {
         let first = send.tls_record.filter(|(_, length)| *length > 0)?;
         let total = send.payload.total;
         let mut beginnings = Vec::new();
         let mut at = 0;
-        let mut tls13 = None;
-        let mut changed = false;
+        let Before {
+            mut ciphers,
+            mut changed,
+            mut greeted,
+        } = before;
+        let mut finished = false;
         let mut follows = true;
         for (kind, length) in std::iter::once(&first).chain(&send.tls_more) {
-            if *kind == APPLICATION_DATA {
-                beginnings.push(Beginning {
-                    at,
-                    length: Some(*length),
-                    tls13,
-                });
-                if !TLS13_HANDSHAKE.contains(length) {
-                    follows = false;
-                    break;
+            match *kind {
+                APPLICATION_DATA => {
+                    // TLS 1.3 ends its handshake in records that look like data; TLS 1.2 never has data here.
+                    let handshake = changed || greeted;
+                    if handshake || finished {
+                        ciphers = ciphers.and(Ciphers::TLS13);
+                    }
+                    greeted = false;
+                    let short = TLS13_HANDSHAKE.contains(length);
+                    if !(handshake && short) {
+                        beginnings.push(Beginning {
+                            at,
+                            length: Some(*length),
+                            ciphers,
+                            handshake,
+                        });
+                    }
+                    if !short {
+                        follows = false;
+                        changed = false;
+                        break;
+                    }
+                    // What follows it here is behind a Finished.
+                    finished = true;
                 }
-                tls13 = Some(true);
-            } else if changed && *kind == HANDSHAKE {
-                tls13 = Some(false);
+                // The first encrypted record of TLS 1.2: its length tells the cipher.
+                HANDSHAKE if changed => {
+                    ciphers = ciphers.and(finished_of(*length));
+                    greeted = false;
+                }
+                HANDSHAKE => greeted = send.hello.is_some() && at == 0,
+                _ => {}
             }
-            changed |= *kind == CHANGE_CIPHER_SPEC;
+            changed = *kind == CHANGE_CIPHER_SPEC;
             at += HEADER + u64::from(*length);
         }
         if follows && at > 0 && at < total {
             beginnings.push(Beginning {
                 at,
                 length: None,
-                tls13,
+                ciphers: if finished {
+                    ciphers.and(Ciphers::TLS13)
+                } else {
+                    ciphers
+                },
+                handshake: false,
             });
         }
-        // After a ChangeCipherSpec in the same send the Finished comes first: alone, it is no application data.
-        if changed && tls13 == Some(true) {
-            beginnings.retain(|b| b.tls13.is_some());
-        }
-        Some(Self { total, beginnings })
+        Some(Self {
+            total,
+            beginnings,
+            after: Before {
+                ciphers,
+                changed,
+                greeted,
+            },
+        })
+    }
+
+    /// What is known of the connection after it.
+    pub fn after(&self) -> Before {
+        self.after
     }
 
     /// Most bytes of it that may be records of application data.
@@ -87,44 +190,61 @@ impl Flight {
 
     /// Whether `plain` bytes may be somewhere in it.
     pub fn may_carry(&self, plain: u64) -> bool {
-        self.application() >= plain.saturating_add(TLS12_CHACHA)
+        self.application() >= plain.saturating_add(LEAST)
+    }
+
+    /// Whether its first record of application data may be the first of those that `plain` bytes are cut into, at
+    /// whatever length: Go begins a connection with short ones.
+    pub fn may_begin(&self, plain: u64) -> bool {
+        let most = plain.min(RECORD_MAX) + TLS12_CBC - HEADER;
+        self.beginnings
+            .iter()
+            .any(|b| b.length.is_none_or(|l| u64::from(l) <= most))
     }
 
     /// Whether its application data may begin with the encryption of `plain` bytes, whatever follows.
     pub fn may_begin_with(&self, plain: u64) -> bool {
         let first = plain.min(RECORD_MAX);
         self.beginnings.iter().any(|b| {
-            let head = |o: &u64| first + o - HEADER;
-            let any = [TLS13, TLS12_GCM, TLS12_CHACHA];
+            let head = |(_, o): (Ciphers, u64)| first + o - HEADER;
             b.length
-                .is_none_or(|l| any.iter().any(|o| head(o) == u64::from(l)))
+                .is_none_or(|l| b.ciphers.each().any(|c| head(c) == u64::from(l)))
                 && self.total.saturating_sub(b.at) >= plain
         })
     }
 
-    /// Whether its application data is exactly the encryption of these writes, one after the other.
-    pub fn is_exactly(&self, writes: &[u64]) -> bool {
-        let Some(first) = writes.first() else {
-            return false;
-        };
-        self.beginnings.iter().any(|b| {
-            let overheads: &[u64] = match b.tls13 {
-                Some(true) => &[TLS13],
-                Some(false) => &[TLS12_GCM, TLS12_CHACHA],
-                None => &[TLS13, TLS12_GCM, TLS12_CHACHA],
-            };
-            overheads.iter().any(|overhead| {
+    /// The ciphers, among these, under which its application data is exactly the encryption of these writes, one after
+    /// the other; and whether it is proven: no other cipher is possible.
+    pub fn is_exactly(&self, writes: &[u64], possible: Ciphers) -> Option<bool> {
+        let first = writes.first()?;
+        let mut fits = None;
+        for b in self.beginnings.iter().filter(|b| !b.handshake) {
+            let ciphers = b.ciphers.and(possible);
+            for (_, overhead) in ciphers.each() {
                 let head = (*first).min(RECORD_MAX) + overhead - HEADER;
-                b.length.is_none_or(|l| u64::from(l) == head)
+                let exact = b.length.is_none_or(|l| u64::from(l) == head)
                     && writes
                         .iter()
                         .try_fold(b.at, |sum, n| {
                             sum.checked_add(*n)?
-                                .checked_add(n.div_ceil(RECORD_MAX).checked_mul(*overhead)?)
+                                .checked_add(n.div_ceil(RECORD_MAX).checked_mul(overhead)?)
                         })
-                        .is_some_and(|sum| sum == self.total)
-            })
-        })
+                        .is_some_and(|sum| sum == self.total);
+                if exact {
+                    fits = Some(fits == Some(true) || ciphers.is_known());
+                }
+            }
+        }
+        fits
+    }
+}
+
+/// The ciphers of TLS 1.2 whose Finished (16 bytes) makes a record of this length.
+fn finished_of(length: u16) -> Ciphers {
+    match length {
+        40 => Ciphers::TLS12_GCM,
+        32 => Ciphers::TLS12_CHACHA,
+        _ => Ciphers::OTHER,
     }
 }
 
@@ -134,9 +254,15 @@ pub fn fits(total: u64, len: u16) -> bool {
     (first + 16..=first + 96).contains(&u64::from(len))
 }
 
+/// The cipher by which a write of `total` bytes begins with a record of length `len`.
+pub fn cipher_of(total: u64, len: u16) -> Ciphers {
+    let overhead = (HEADER + u64::from(len)).saturating_sub(total.min(RECORD_MAX));
+    Ciphers::of_overhead(overhead)
+}
+
 /// Whether application data begins the send or one before it goes on.
 pub fn is_application(send: &SendSeen) -> bool {
-    match (send.tls_record, Flight::of(send)) {
+    match (send.tls_record, Flight::of(send, Before::NOTHING)) {
         (_, Some(flight)) => flight.application() > 0,
         (Some((kind, _)), None) => kind == APPLICATION_DATA,
         (None, None) => false,
@@ -146,9 +272,9 @@ pub fn is_application(send: &SendSeen) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use keytrail_model::{Ends, Payload, Pid, Stamp};
+    use keytrail_model::{Direction, Ends, Payload, Pid, Stamp};
 
-    fn flight(total: u64, records: &[(u8, u16)]) -> Flight {
+    fn of(total: u64, records: &[(u8, u16)], before: Before) -> Flight {
         let send = SendSeen {
             at: Stamp {
                 boot_ns: 0,
@@ -168,26 +294,80 @@ mod tests {
             tls_record: Some(records[0]),
             tls_more: records[1..].to_vec(),
             tls_call: None,
+            hello: (records[0] == (0x16, 512)).then_some(Direction::Outgoing),
+            direction: None,
             hook: String::new(),
         };
-        Flight::of(&send).unwrap()
+        Flight::of(&send, before).unwrap()
+    }
+
+    fn flight(total: u64, records: &[(u8, u16)]) -> Flight {
+        of(total, records, Before::NOTHING)
+    }
+
+    /// Whether these writes fit, and whether that is proven.
+    fn exactly(flight: &Flight, writes: &[u64]) -> Option<bool> {
+        flight.is_exactly(writes, Ciphers::ANY)
     }
 
     #[test]
     fn lengths_of_one_write() {
         for (overhead, length) in [(22, 117), (29, 124), (21, 116)] {
             let f = flight(100 + overhead, &[(0x17, length)]);
-            assert!(f.is_exactly(&[100]), "{overhead}");
-            assert!(!f.is_exactly(&[98]) && !f.is_exactly(&[102]) && !f.is_exactly(&[]));
+            assert_eq!(exactly(&f, &[100]), Some(false), "{overhead}");
+            assert!(
+                [&[98][..], &[102], &[]]
+                    .iter()
+                    .all(|w| exactly(&f, w).is_none())
+            );
         }
+        let fits = |f: Flight, writes: &[u64]| exactly(&f, writes).is_some();
         // Several records.
-        assert!(flight(40_000 + 3 * 22, &[(0x17, 16_401)]).is_exactly(&[40_000]));
-        assert!(!flight(40_000 + 2 * 22, &[(0x17, 16_401)]).is_exactly(&[40_000]));
+        assert!(fits(flight(40_000 + 3 * 22, &[(0x17, 16_401)]), &[40_000]));
+        assert!(!fits(flight(40_000 + 2 * 22, &[(0x17, 16_401)]), &[40_000]));
         // Several writes in one send.
-        assert!(flight(24 + 22 + 63 + 22, &[(0x17, 41)]).is_exactly(&[24, 63]));
-        assert!(!flight(24 + 22 + 63 + 22, &[(0x17, 80)]).is_exactly(&[24, 63]));
+        assert!(fits(flight(24 + 22 + 63 + 22, &[(0x17, 41)]), &[24, 63]));
+        assert!(!fits(flight(24 + 22 + 63 + 22, &[(0x17, 80)]), &[24, 63]));
         // The overhead of the header does not agree with that of the whole.
-        assert!(!flight(100 + 29, &[(0x17, 117)]).is_exactly(&[100]));
+        assert!(!fits(flight(100 + 29, &[(0x17, 117)]), &[100]));
+    }
+
+    #[test]
+    fn a_length_proves_something_where_the_cipher_is_known() {
+        // 323 bytes in one cipher are as long as 330 in another.
+        let f = flight(352, &[(0x17, 347)]);
+        assert_eq!(exactly(&f, &[323]), Some(false));
+        assert_eq!(exactly(&f, &[330]), Some(false));
+        let hello = flight(517, &[(0x16, 512)]).after();
+        assert!(!hello.ciphers.is_known());
+        let tls13 = of(6 + 58, &[(0x14, 1), (0x17, 53)], hello).after();
+        let gcm = of(6 + 45, &[(0x14, 1), (0x16, 40)], hello).after();
+        let chacha = of(6 + 37, &[(0x14, 1), (0x16, 32)], hello).after();
+        let cbc = of(6 + 69, &[(0x14, 1), (0x16, 64)], hello).after();
+        for (after, proven) in [
+            (tls13, [None, Some(true), None]),
+            (gcm, [Some(true), None, None]),
+            (chacha, [None, None, Some(true)]),
+            (cbc, [None; 3]),
+        ] {
+            let f = of(352, &[(0x17, 347)], after);
+            assert_eq!(
+                [323, 330, 331].map(|n| exactly(&f, &[n])),
+                proven,
+                "{after:?}"
+            );
+        }
+        // Without a ChangeCipherSpec: TLS 1.2 has no data right after a hello.
+        let after = of(58, &[(0x17, 53)], hello);
+        assert_eq!(after.application(), 0);
+        assert_eq!(after.after().ciphers, Ciphers::TLS13);
+        // One whose handshake began before we looked.
+        let unseen = flight(6 + 58, &[(0x14, 1), (0x17, 53)]).after();
+        assert_eq!(unseen.ciphers, Ciphers::TLS13);
+        // The ChangeCipherSpec ended the send before.
+        let change = of(42 + 6, &[(0x16, 37), (0x14, 1)], hello).after();
+        let apart = of(45, &[(0x16, 40)], change).after();
+        assert_eq!(apart.ciphers, Ciphers::TLS12_GCM);
     }
 
     #[test]
@@ -195,18 +375,35 @@ mod tests {
         for finished in [53, 69] {
             let handshake = 6 + 5 + u64::from(finished);
             let records = [(0x14, 1), (0x17, finished)];
-            assert!(flight(handshake + 100 + 22, &records).is_exactly(&[100]));
-            assert!(!flight(handshake + 100 + 29, &records).is_exactly(&[100]));
+            assert_eq!(
+                exactly(&flight(handshake + 100 + 22, &records), &[100]),
+                Some(true)
+            );
+            assert_eq!(
+                exactly(&flight(handshake + 100 + 29, &records), &[100]),
+                None
+            );
             assert_eq!(flight(handshake, &records).application(), 0);
         }
         // TLS 1.2, resumed: ChangeCipherSpec and Finished, then data.
         let records = [(0x14, 1), (0x16, 40)];
-        assert!(flight(6 + 45 + 100 + 29, &records).is_exactly(&[100]));
-        assert!(!flight(6 + 45 + 100 + 22, &records).is_exactly(&[100]));
+        assert_eq!(
+            exactly(&flight(6 + 45 + 100 + 29, &records), &[100]),
+            Some(true)
+        );
+        assert_eq!(exactly(&flight(6 + 45 + 100 + 22, &records), &[100]), None);
         assert_eq!(flight(6 + 45, &records).application(), 0);
         assert_eq!(flight(5 + 512, &[(0x16, 512)]).application(), 0);
         // A record of a Finished's length may be data all the same.
-        assert!(flight(58, &[(0x17, 53)]).is_exactly(&[36]));
-        assert!(flight(58 + 122, &[(0x17, 53)]).is_exactly(&[100]));
+        assert!(exactly(&flight(58, &[(0x17, 53)]), &[36]).is_some());
+        assert_eq!(
+            exactly(&flight(58 + 122, &[(0x17, 53)]), &[100]),
+            Some(true)
+        );
+        // A certificate comes before the data, and may be as long as a write: it proves nothing, and may carry one.
+        let hello = flight(517, &[(0x16, 512)]).after();
+        let f = of(1_222, &[(0x14, 1), (0x17, 1_217)], hello);
+        assert_eq!(exactly(&f, &[1_194]), None);
+        assert!(f.may_carry(500));
     }
 }

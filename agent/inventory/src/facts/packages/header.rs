@@ -7,6 +7,7 @@ const FILE_STATES: u32 = 1029;
 const DIR_INDEXES: u32 = 1116;
 const BASE_NAMES: u32 = 1117;
 const DIR_NAMES: u32 = 1118;
+const FILE_DIGESTS: u32 = 1035;
 
 /// Types of rpmtag.h.
 const CHAR: u32 = 1;
@@ -30,6 +31,8 @@ pub struct Header<'a> {
     dir_names: Array<'a>,
     dir_indexes: &'a [u8],
     states: &'a [u8],
+    /// In hexadecimal digits; empty for what is no regular file.
+    digests: Array<'a>,
 }
 
 /// Strings that end with a zero byte each.
@@ -76,6 +79,7 @@ impl<'a> Header<'a> {
             dir_names: Array::default(),
             dir_indexes: &[],
             states: &[],
+            digests: Array::default(),
         };
         for entry in index.chunks_exact(16) {
             let (tag, kind) = (number(entry, 0)?, number(entry, 1)?);
@@ -91,6 +95,7 @@ impl<'a> Header<'a> {
                     let end = memchr::memchr(0, start)?;
                     header.name = start.get(..end)?;
                 }
+                (FILE_DIGESTS, STRING_ARRAY) => header.digests = strings,
                 (BASE_NAMES, STRING_ARRAY) => header.base_names = strings,
                 (DIR_NAMES, STRING_ARRAY) => header.dir_names = strings,
                 (DIR_INDEXES, INT32) => {
@@ -103,17 +108,19 @@ impl<'a> Header<'a> {
         (!header.name.is_empty()).then_some(header)
     }
 
-    /// Calls `f` with folder (a slash at its end) and name of each file that is the package's: not of those that
+    /// Calls `f` with folder (a slash at its end), name and digest of each file that is the package's: not of those that
     /// another package replaced, or that were not installed.
-    pub fn files(&self, mut f: impl FnMut(&'a [u8], &'a [u8])) {
+    pub fn files(&self, mut f: impl FnMut(&'a [u8], &'a [u8], &'a [u8])) {
         let dirs: Vec<&[u8]> = self.dir_names.iter().take(MAX_DIRS).collect();
+        let mut digests = self.digests.iter();
         for (i, name) in self.base_names.iter().take(MAX_FILES).enumerate() {
+            let digest = digests.next().unwrap_or_default();
             let dir = number(self.dir_indexes, i).and_then(|d| dirs.get(d as usize));
             // RPMFILE_STATE_NORMAL is 0.
             if let Some(dir) = dir
                 && self.states.get(i).is_none_or(|state| *state == 0)
             {
-                f(dir, name);
+                f(dir, name, digest);
             }
         }
     }
@@ -146,7 +153,7 @@ mod tests {
     fn files(bytes: &[u8]) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
         if let Some(header) = Header::parse(bytes) {
-            header.files(|dir, name| out.push([dir, name].concat()));
+            header.files(|dir, name, _| out.push([dir, name].concat()));
         }
         out
     }

@@ -1,9 +1,15 @@
-//! Which package a file came with: the records of dpkg and rpm, read once, for the paths in question only.
+//! Which package a file came with, and what it shipped: the records of dpkg, rpm and Python, read once, for the paths in
+//! question only.
 
+mod digest;
 mod dpkg;
 mod header;
+mod md5;
+mod python;
 mod rpm;
 mod table;
+
+pub use digest::Digest;
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;
@@ -18,6 +24,8 @@ type Owners = HashMap<Vec<u8>, String>;
 pub struct Packages {
     /// Path (absolute, as bytes) -> package.
     pub owners: Owners,
+    /// Path -> what the records say of its content.
+    pub digests: HashMap<Vec<u8>, Digest>,
     /// Records that were not read, below the root, and why.
     pub unread: Vec<(&'static [u8], &'static str)>,
 }
@@ -35,8 +43,9 @@ pub fn packages(root: impl AsFd, wanted: impl IntoIterator<Item = Vec<u8>>) -> P
     }
     let mut packages = Packages::default();
     if !names.is_empty() {
-        dpkg::owners(root.as_fd(), &names, &mut packages.owners);
+        dpkg::owners(root.as_fd(), &names, &mut packages);
         rpm::owners(root.as_fd(), &names, &mut packages);
+        python::owners(root.as_fd(), &names, &mut packages);
     }
     packages
 }

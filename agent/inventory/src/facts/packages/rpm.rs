@@ -4,7 +4,7 @@
 use super::super::open_file;
 use super::header::Header;
 use super::table::{Database, Value};
-use super::{Names, Packages};
+use super::{Digest, Names, Packages};
 use std::collections::HashSet;
 use std::os::fd::BorrowedFd;
 
@@ -50,7 +50,6 @@ pub fn owners(root: BorrowedFd<'_>, names: &Names, packages: &mut Packages) {
         packages.unread.push((place, "no SQLite database"));
         return;
     };
-    let owners = &mut packages.owners;
     let last = |path: &[u8]| memchr::memrchr(b'/', path).map_or(0, |at| at + 1);
     // Most files are ruled out by their last name, without making a path of it.
     let wanted: HashSet<&[u8]> = names.keys().filter_map(|p| p.get(last(p)..)).collect();
@@ -60,7 +59,7 @@ pub fn owners(root: BorrowedFd<'_>, names: &Names, packages: &mut Packages) {
         let Some(header) = Header::parse(blob.bytes()) else {
             return;
         };
-        header.files(|dir, name| {
+        header.files(|dir, name, digest| {
             if !wanted.contains(name) {
                 return;
             }
@@ -69,7 +68,10 @@ pub fn owners(root: BorrowedFd<'_>, names: &Names, packages: &mut Packages) {
             path.extend_from_slice(name);
             if let Some(asked) = names.get(path.as_slice()) {
                 let package = String::from_utf8_lossy(header.name).into_owned();
-                owners.entry(asked.clone()).or_insert(package);
+                packages.owners.entry(asked.clone()).or_insert(package);
+                if let Some(digest) = Digest::from_hex(digest) {
+                    packages.digests.insert(asked.clone(), digest);
+                }
             }
         });
     });

@@ -5,10 +5,8 @@ use super::{TextKind, at_line_start, skip_space};
 use crate::scan::value::Written;
 use std::ops::Range;
 
-const MAX_VALUE: usize = 4096;
-
-/// Longest bare value: what is longer has a form of its own, and is found by that.
-const MAX_BARE: usize = 600;
+/// Longest value: what is longer has a form of its own, and is found by that.
+pub(super) const MAX_VALUE: usize = 8192;
 
 /// Reads the literal at `at`.
 pub(super) fn literal(
@@ -73,7 +71,7 @@ pub(super) fn literal(
     if operator == Operator::Assign
         && !config
         && let Some(inside) = text[i..limit].strip_prefix(b"[[")
-        && let Some(length) = inside.iter().position(|b| matches!(b, b']' | b'\n'))
+        && let Some(length) = memchr::memchr2(b']', b'\n', inside)
         && inside[length..].starts_with(b"]]")
     {
         return (length > 0).then_some((i + 2..i + 2 + length, Written::Quoted));
@@ -134,7 +132,6 @@ pub(super) fn literal(
         return None;
     }
     // Bare: to white space or a sign that ends values everywhere; `;`, `&` and `,` end them outside configuration files.
-    let limit = limit.min(i + MAX_BARE);
     let end = i + text[i..limit]
         .iter()
         .position(|b| {
@@ -144,7 +141,8 @@ pub(super) fn literal(
                 || *b < 0x20
         })
         .unwrap_or(limit - i);
-    if end - i >= MAX_BARE {
+    // Cut at the bound: not the value.
+    if end == limit && limit < text.len() {
         return None;
     }
     let mut end = end;
@@ -255,7 +253,7 @@ fn block(text: &[u8], name: &Range<usize>, at: usize, limit: usize) -> Option<Ra
         return None;
     }
     let start = at + 1 + head.len() + indent;
-    (value.len() < MAX_BARE).then(|| start..start + value.len())
+    (value.len() < MAX_VALUE).then(|| start..start + value.len())
 }
 
 /// After the closing quote at `end` the call ends, too.
@@ -309,7 +307,11 @@ fn rest_of_line_is_value(text: &[u8], end: usize) -> bool {
 /// The closing quote on the same line, skipping escaped ones.
 fn close(text: &[u8], start: usize, limit: usize, quote: u8, escapes: usize) -> Option<usize> {
     let mut i = start;
-    while i < limit {
+    while let Some(n) = text
+        .get(i..limit)
+        .and_then(|rest| memchr::memchr3(quote, b'\\', b'\n', rest))
+    {
+        i += n;
         match text[i] {
             b'\n' => return None,
             b'\\' if escapes == 0 => i += 2,

@@ -243,7 +243,7 @@ fn option_default(rest: &[u8]) -> Option<usize> {
 }
 
 /// Farthest that a value stands before the name of its variable.
-const MAX_BEFORE: usize = 600;
+const MAX_BEFORE: usize = 8300;
 
 /// Before a name that is itself a field's value, the field that holds its value (`{"value": "...", "name": "X"}`); the
 /// place after that field's colon.

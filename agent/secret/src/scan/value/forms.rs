@@ -1,5 +1,6 @@
 //! Forms that a secret does not have: names of things, paths, code, public keys.
 
+use crate::checks::refers;
 use crate::checks::strength::{looks_random, worded};
 
 /// Sources of names in nsswitch.conf(5): `passwd: files systemd` is no password.
@@ -103,146 +104,134 @@ pub(super) fn numbers_with_colons(value: &[u8]) -> bool {
 
 /// Forms that are not secrets: paths, URLs without password, numbers, versions, e-mail addresses, types, colours.
 pub(super) fn no_secret(value: &[u8], random: bool) -> bool {
-    let starts = |p: &[u8]| value.len() >= p.len() && value[..p.len()].eq_ignore_ascii_case(p);
-    if memchr::memmem::find(value, b"://").is_some() {
-        return true;
-    }
-    if starts(b"/")
-        || starts(b"./")
-        || starts(b"../")
-        || starts(b"~/")
-        || (value.len() > 3 && value[1] == b':' && value[2] == b'\\')
+    let holds = |piece: &[u8]| memchr::memmem::find(value, piece).is_some();
+    holds(b"://")
+        || path(value, random)
+        || refers(value)
+        || marked(value)
+        || sealed(value)
+        || address(value)
+        || resource(value)
+        || number_literal(value)
+        || numeric(value)
+        || mailbox(value)
+        // Markup, format strings, globs, function bodies.
+        || [&b"</"[..], b"%s", b"{}", b"=>", b"<%", b"**/"].into_iter().any(holds)
+        || !random && file_name(value)
+}
+
+fn starts(value: &[u8], mark: &[u8]) -> bool {
+    value
+        .get(..mark.len())
+        .is_some_and(|head| head.eq_ignore_ascii_case(mark))
+}
+
+/// Begins as a path does, and is made of words: base64 may begin with a slash.
+fn path(value: &[u8], random: bool) -> bool {
+    let drive = value.len() > 3 && value[1] == b':' && value[2] == b'\\';
+    if !drive
+        && ![&b"/"[..], b"./", b"../", b"~/"]
+            .iter()
+            .any(|m| starts(value, m))
     {
-        // Base64 may begin with a slash; a path is made of words.
-        let segments = value
-            .split(|b| *b == b'/' || *b == b'\\')
-            .filter(|s| !s.is_empty());
-        if segments.clone().count() == 0
-            || segments.clone().filter(|s| looks_random(s)).count() * 2 < segments.count().max(1)
-                && !(random && value.len() >= 30 && value.len().is_multiple_of(4))
-        {
-            return true;
+        return false;
+    }
+    let segments = value
+        .split(|b| *b == b'/' || *b == b'\\')
+        .filter(|s| !s.is_empty());
+    let count = segments.clone().count();
+    count == 0
+        || segments.filter(|s| looks_random(s)).count() * 2 < count
+            && !(random && value.len() >= 30 && value.len().is_multiple_of(4))
+}
+
+/// Marks of digests, of what is encrypted, of public keys, of options and escapes.
+fn marked(value: &[u8]) -> bool {
+    const MARKS: &[&[u8]] = &[
+        b"data:",
+        b"enc[",
+        b"sha256:",
+        b"sha512-",
+        b"sha1-",
+        b"sha256-",
+        b"pk_live_",
+        b"pk_test_",
+        b"ssh-rsa ",
+        b"ssh-ed25519 ",
+        b"ecdsa-",
+        b"-----BEGIN",
+        b"--",
+        b"\\x",
+    ];
+    MARKS.iter().any(|mark| starts(value, mark))
+        || PUBLIC_KEY.iter().any(|mark| value.starts_with(mark))
+}
+
+/// Names of resources (`projects/p/secrets/s`): most of their segments are words. Base64 with slashes is not.
+fn resource(value: &[u8]) -> bool {
+    if value.iter().filter(|b| **b == b'/').count() < 2 {
+        return false;
+    }
+    let (mut words, mut count, mut all) = (0, 0, 0);
+    for segment in value.split(|b| *b == b'/').filter(|s| !s.is_empty()) {
+        all += segment.len();
+        if (2..=40).contains(&segment.len()) && !looks_random(segment) && worded(segment) {
+            words += segment.len();
+            count += 1;
         }
     }
-    if starts(b"arn:")
-        || starts(b"urn:")
-        || starts(b"data:")
-        || starts(b"vault:")
-        || starts(b"secretsmanager:")
-        || starts(b"ssm:")
-        || starts(b"op://")
-        || starts(b"bws:")
-        || starts(b"file:")
-        || starts(b"enc[")
-        || starts(b"sha256:")
-        || starts(b"sha512-")
-        || starts(b"sha1-")
-        || starts(b"sha256-")
-    {
-        return true;
-    }
-    if starts(b"pk_live_") || starts(b"pk_test_") || sealed(value) || address(value) {
-        return true;
-    }
-    if starts(b"ssh-rsa ")
-        || starts(b"ssh-ed25519 ")
-        || starts(b"ecdsa-")
-        || starts(b"-----BEGIN")
-        || PUBLIC_KEY.iter().any(|p| value.starts_with(p))
-    {
-        return true;
-    }
-    // Names of resources (`projects/p/secrets/s`): most of their segments are words. Base64 with slashes is not.
-    if value.iter().filter(|b| **b == b'/').count() >= 2 {
-        let (mut words, mut count, mut all) = (0, 0, 0);
-        for segment in value.split(|b| *b == b'/').filter(|s| !s.is_empty()) {
-            all += segment.len();
-            if segment.len() >= 2
-                && segment.len() <= 40
-                && !looks_random(segment)
-                && worded(segment)
-            {
-                words += segment.len();
-                count += 1;
-            }
-        }
-        // One segment of base64 may look like a word by chance.
-        if count >= 2 && words * 3 >= all * 2 {
-            return true;
-        }
-    }
-    // Numbers of programs: 131072u32, -7i64, 0xC0000156_u32.
-    if number_literal(value) || memchr::memmem::find(value, b"**/").is_some() {
-        return true;
-    }
-    // Options and escapes.
-    if starts(b"--") || starts(b"\\x") {
-        return true;
-    }
-    // Versions and ranges of them: ^1.2.3, ~1.2, >=2.
+    // One segment of base64 may look like a word by chance.
+    count >= 2 && words * 3 >= all * 2
+}
+
+/// Numbers, versions and ranges of them (^1.2.3, >=2), addresses, numbers with separators.
+fn numeric(value: &[u8]) -> bool {
     let number = value
         .iter()
         .position(|b| !matches!(b, b'^' | b'~' | b'>' | b'<' | b'=' | b'v'))
         .map_or(value, |n| &value[n..]);
-    if number.len() < value.len()
+    let digits = value.iter().filter(|b| b.is_ascii_digit()).count();
+    if digits == value.len() {
+        return !(6..=20).contains(&digits);
+    }
+    number.len() < value.len()
         && number
             .iter()
             .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'x' | b'*'))
-    {
-        return true;
-    }
+        || digits > 0
+            && value
+                .iter()
+                .all(|b| b.is_ascii_digit() || b".,:-/+ ".contains(b))
+}
+
+/// An e-mail address.
+fn mailbox(value: &[u8]) -> bool {
+    let Some(at) = value.iter().position(|b| *b == b'@').filter(|at| *at > 0) else {
+        return false;
+    };
+    let (name, host) = (&value[..at], &value[at + 1..]);
     let digits = value.iter().filter(|b| b.is_ascii_digit()).count();
-    if digits == value.len() && !(6..=20).contains(&digits) {
-        return true;
-    }
-    // Versions, addresses, numbers with separators.
-    if digits > 0
-        && value.iter().all(|b| {
-            b.is_ascii_digit() || matches!(b, b'.' | b',' | b':' | b'-' | b'/' | b'+' | b' ')
+    host.iter()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))
+        && host.iter().rposition(|b| *b == b'.').is_some_and(|dot| {
+            host.len() - dot <= 7 && host[dot + 1..].iter().all(u8::is_ascii_alphabetic)
         })
-        && digits < value.len()
-    {
-        return true;
-    }
-    // E-mail address.
-    if let Some(at) = value.iter().position(|b| *b == b'@')
-        && at > 0
-        && value[at + 1..]
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))
-        && value[at + 1..]
-            .iter()
-            .rposition(|b| *b == b'.')
-            .is_some_and(|d| {
-                value[at + 1..].len() - d <= 7
-                    && value[at + 1 + d + 1..].iter().all(u8::is_ascii_alphabetic)
-            })
-        && value[..at]
+        && name
             .iter()
             .all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(b))
         && digits * 3 < value.len()
-    {
-        return true;
-    }
-    // Markup, format strings, globs, function bodies.
-    if memchr::memmem::find(value, b"</").is_some()
-        || memchr::memmem::find(value, b"%s").is_some()
-        || memchr::memmem::find(value, b"{}").is_some()
-        || memchr::memmem::find(value, b"=>").is_some()
-        || memchr::memmem::find(value, b"<%").is_some()
-    {
-        return true;
-    }
-    // File names.
+}
+
+fn file_name(value: &[u8]) -> bool {
     const ENDINGS: &[&[u8]] = &[
         b".txt", b".json", b".pem", b".key", b".crt", b".yml", b".yaml", b".js", b".ts", b".py",
         b".html", b".xml", b".php", b".java", b".conf", b".com", b".org", b".net", b".md", b".go",
         b".rb", b".h", b".c",
     ];
-    !random
-        && ENDINGS.iter().any(|e| {
-            value.len() > e.len() && value[value.len() - e.len()..].eq_ignore_ascii_case(e)
-        })
+    ENDINGS.iter().any(|ending| {
+        value.len() > ending.len()
+            && value[value.len() - ending.len()..].eq_ignore_ascii_case(ending)
+    })
 }
 
 /// Bare text that is code: calls, member access, indexing, operators.

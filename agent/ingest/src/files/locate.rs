@@ -1,17 +1,11 @@
-//! A file that nobody told us about, found by its device and inode and looked into once per version.
+//! A file that nobody told us about, found again by its device, inode and names.
 
-use super::own::OwnFiles;
+use super::exclude::Excluded;
 use super::read;
-use super::table::KnownFile;
-use super::{Files, inspect::inspect, min_confidence};
-use crate::Registry;
 use keytrail_abi::{FileId, FileNew, NAME_DEPTH};
 use keytrail_host::mounts::{self, Mount};
 use keytrail_host::procfs;
-use keytrail_model::{Bound, FileLook, Why};
-use keytrail_secret::Classifier;
 use rustix::fs::OFlags;
-use std::collections::HashMap;
 use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -19,109 +13,38 @@ use std::path::{Path, PathBuf};
 
 /// Descriptors of a process that are looked at when a file has no path any more.
 const MAX_FDS: usize = 256;
-/// Clean files remembered here.
-const MAX_CLEAN: usize = 4_096;
-
-/// What became of a new file.
-pub enum Discovered {
-    /// It holds credentials and is in the table now; with what was found, unless this version was known.
-    Holds(Option<Box<FileLook>>),
-    Clean,
-    /// It could not be found again by what the kernel side knew of it.
-    Lost,
-}
-
-/// Finds and looks into new files.
-#[derive(Default)]
-pub struct Discovery {
-    own: Vec<Mount>,
-    own_read_ns: u64,
-    own_files: OwnFiles,
-    /// Files found clean a moment ago: several processes may read one before the kernel side knows.
-    clean: HashMap<FileId, u64>,
-}
-
 /// The host's mount table is read again after this time.
 const OWN_FRESH_NS: u64 = 2_000_000_000;
 
-impl Discovery {
-    /// Looks into the file of a record and learns what it holds.
-    pub fn look(
-        &mut self,
-        new: &FileNew,
-        files: &mut Files,
-        classifier: &Classifier,
-        registry: &mut Registry,
-    ) -> Discovered {
-        if self.clean.get(&new.file) == Some(&new.ctime_ns) {
-            return Discovered::Clean;
-        }
-        let found = self.look_inside(new, files, classifier, registry);
-        if matches!(found, Discovered::Clean) {
-            if self.clean.len() >= MAX_CLEAN {
-                self.clean.clear();
-            }
-            self.clean.insert(new.file, new.ctime_ns);
-        }
-        found
-    }
-
-    fn look_inside(
-        &mut self,
-        new: &FileNew,
-        files: &mut Files,
-        classifier: &Classifier,
-        registry: &mut Registry,
-    ) -> Discovered {
-        let Some((root, path, fd)) = self.find(new) else {
-            return Discovered::Lost;
-        };
-        let Ok(Some(version)) = read::version(&fd, &path) else {
-            return Discovered::Lost;
-        };
-        if self.own_files.has(new.file, new.header.boot_ns) {
-            return Discovered::Clean;
-        }
-        let named = files.is_named(&path);
-        let Ok(looked) = read::reopen(&fd)
-            .map_err(std::io::Error::from)
-            .and_then(|fd| {
-                let place = || Some((path.clone(), named));
-                inspect(fd, version.facts.size, place, classifier)
-            })
-        else {
-            return Discovered::Lost;
-        };
-        files
-            .table
-            .dropped
-            .add(Bound::Sampled, u64::from(looked.truncated));
-        let min = min_confidence(named);
-        let (known, held) = KnownFile::learn(version, root, &looked, min, registry);
-        if known.credentials.is_empty() {
-            return Discovered::Clean;
-        }
-        let look = known.look(held, min, Why::Met, new.header.boot_ns);
-        if files.table.insert(new.file, known) {
-            Discovered::Holds(Some(Box::new(look)))
-        } else {
-            Discovered::Lost
-        }
-    }
-
+/// Where a file of a record lies.
+pub enum Found {
     /// A root, a path below it and a handle of the file: all three belong to the very inode.
-    fn find(&mut self, new: &FileNew) -> Option<(PathBuf, String, OwnedFd)> {
+    At(PathBuf, String, OwnedFd),
+    /// The configuration says not to inspect it.
+    Excluded,
+    Nowhere,
+}
+
+/// Finds files by inode.
+#[derive(Default)]
+pub struct Locator {
+    own: Vec<Mount>,
+    own_read_ns: u64,
+}
+
+impl Locator {
+    pub fn find(&mut self, new: &FileNew, excluded: &Excluded) -> Found {
         let inner = names(new);
         let tgid = new.header.tgid;
         let same_ns = procfs::namespace(tgid, "mnt").is_none_or(|ns| ns == procfs::own_mnt_ns());
-        let own = PathBuf::from("/");
         if let Some(inner) = &inner {
             if !same_ns {
                 let tgid = procfs::lasting(tgid);
                 let mounts = mounts::read(Path::new(&format!("/proc/{tgid}/mountinfo")));
                 let root = PathBuf::from(format!("/proc/{tgid}/root"));
-                if let Some((path, fd)) = below(&root, &mounts, inner, new.file) {
-                    return Some((root, path, fd));
+                match below(&root, &mounts, inner, new.file, excluded) {
+                    Found::Nowhere => {}
+                    found => return found,
                 }
             }
             // The layers of a container lie in the host's own file systems.
@@ -129,11 +52,12 @@ impl Discovery {
                 self.own = mounts::read(Path::new("/proc/self/mountinfo"));
                 self.own_read_ns = new.header.boot_ns;
             }
-            if let Some((path, fd)) = below(&own, &self.own, inner, new.file) {
-                return Some((own, path, fd));
+            match below(Path::new("/"), &self.own, inner, new.file, excluded) {
+                Found::Nowhere => {}
+                found => return found,
             }
         }
-        open_descriptor(tgid, new.file)
+        open_descriptor(tgid, new.file, excluded)
     }
 }
 
@@ -157,8 +81,10 @@ fn names(new: &FileNew) -> Option<String> {
 }
 
 /// Opens `inner` through each mount that shows that part of the file system, until the inode is the right one.
-fn below(root: &Path, mounts: &[Mount], inner: &str, id: FileId) -> Option<(String, OwnedFd)> {
-    let root_fd = read::open_root(root).ok()?;
+fn below(root: &Path, mounts: &[Mount], inner: &str, id: FileId, excluded: &Excluded) -> Found {
+    let Ok(root_fd) = read::open_root(root) else {
+        return Found::Nowhere;
+    };
     for mount in mounts.iter().filter(|m| m.device == id.dev) {
         let (Ok(shown), Ok(point)) = (
             std::str::from_utf8(&mount.root),
@@ -174,36 +100,47 @@ fn below(root: &Path, mounts: &[Mount], inner: &str, id: FileId) -> Option<(Stri
             },
         };
         let path = format!("{}{rest}", if point == "/" { "" } else { point });
+        // Before it is opened: a file system that does not answer is what is excluded most.
+        if excluded.has(&path) {
+            return Found::Excluded;
+        }
         let Ok(fd) = read::open_in(root_fd.as_fd(), &path, OFlags::PATH) else {
             continue;
         };
         if matches!(read::version(&fd, &path), Ok(Some(found)) if found.id == id) {
-            return Some((path, fd));
+            return Found::At(root.to_owned(), path, fd);
         }
     }
-    None
+    Found::Nowhere
 }
 
 /// The file as one of the descriptors its reader still has open: unlinked, or with names we could not follow.
-fn open_descriptor(tgid: u32, id: FileId) -> Option<(PathBuf, String, OwnedFd)> {
-    let entries = fs::read_dir(format!("/proc/{tgid}/fd")).ok()?;
+fn open_descriptor(tgid: u32, id: FileId, excluded: &Excluded) -> Found {
+    let Ok(entries) = fs::read_dir(format!("/proc/{tgid}/fd")) else {
+        return Found::Nowhere;
+    };
     for entry in entries.take(MAX_FDS).filter_map(Result::ok) {
-        let target = fs::read_link(entry.path()).ok()?;
+        let Ok(target) = fs::read_link(entry.path()) else {
+            return Found::Nowhere;
+        };
         // Not every descriptor is a file: opening a pipe or a terminal would be felt.
         if !target.as_os_str().as_bytes().starts_with(b"/") {
+            continue;
+        }
+        let path = target.to_string_lossy().into_owned();
+        if excluded.has(&path) {
             continue;
         }
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let Ok(fd) = rustix::fs::open(entry.path(), flags, rustix::fs::Mode::empty()) else {
             continue;
         };
-        let path = target.to_string_lossy().into_owned();
         if matches!(read::version(&fd, &path), Ok(Some(found)) if found.id == id) {
             let tgid = procfs::lasting(tgid);
-            return Some((PathBuf::from(format!("/proc/{tgid}/root")), path, fd));
+            return Found::At(PathBuf::from(format!("/proc/{tgid}/root")), path, fd);
         }
     }
-    None
+    Found::Nowhere
 }
 
 #[cfg(test)]
@@ -276,17 +213,23 @@ mod tests {
             .filter(|p| !p.is_empty())
             .rev()
             .collect();
-        let mut discovery = Discovery::default();
-        let (_, found, _) = discovery.find(&record(&parts, id)).unwrap();
+        let mut locator = Locator::default();
+        let mut find = |parts: &[&str], id| locator.find(&record(parts, id), &Excluded::none());
+        let Found::At(_, found, _) = find(&parts, id) else {
+            panic!("the file is there")
+        };
         assert!(found.ends_with("/token.txt"));
         let other = FileId {
             ino: id.ino + 1_000_000,
             ..id
         };
-        assert!(discovery.find(&record(&parts, other)).is_none());
+        assert!(matches!(find(&parts, other), Found::Nowhere));
         // Without names, the descriptor that is open will do.
         let open = fs::File::open(&path).unwrap();
-        assert!(discovery.find(&record(&[], id)).is_some());
+        assert!(matches!(find(&[], id), Found::At(..)));
         drop(open);
+        let excluded = Excluded::new(&[dir.path().display().to_string()]).unwrap();
+        let found = Locator::default().find(&record(&parts, id), &excluded);
+        assert!(matches!(found, Found::Excluded));
     }
 }

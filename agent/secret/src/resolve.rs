@@ -1,4 +1,4 @@
-//! From raw finds to findings: pairs are joined, overlaps settled, doubles merged.
+//! From raw finds to findings: pairs are joined, overlaps resolved, duplicates merged.
 
 use super::api::{Finding, Part};
 use super::classifier::Classifier;
@@ -46,7 +46,7 @@ fn sections(text: &[u8]) -> Vec<usize> {
     out
 }
 
-pub(super) fn settle(classifier: &Classifier, text: &[u8], mut finds: Finds) -> Vec<Finding> {
+pub(super) fn resolve(classifier: &Classifier, text: &[u8], mut finds: Finds) -> Vec<Finding> {
     finds
         .list
         .retain(|raw| !raw.parts.iter().any(|part| is_fingerprint(text, part)));
@@ -222,6 +222,16 @@ fn bits(confidence: f64) -> u32 {
     (confidence.clamp(0.0, 1.0) * 1_000_000.0) as u32
 }
 
+/// What a credential gives, where it says so itself: its kind alone tells only what every one of that kind gives.
+fn known_privilege(kind: &str, identifier: &str) -> Option<u8> {
+    match kind {
+        // The group that the API server lets do anything.
+        "kubeconfig" if identifier.contains("system:masters") => Some(1),
+        "shadow-hash" if identifier.starts_with("root ") => Some(1),
+        _ => None,
+    }
+}
+
 /// One credential in several places is one finding. `list` is sorted by strength.
 fn merge(classifier: &Classifier, _text: &[u8], list: Vec<Raw>) -> Vec<Finding> {
     let mut out: Vec<Finding> = Vec::new();
@@ -256,6 +266,7 @@ fn merge(classifier: &Classifier, _text: &[u8], list: Vec<Raw>) -> Vec<Finding> 
             ),
             None => (spec.privilege, spec.attack.clone()),
         };
+        let privilege = known_privilege(kind, &raw.identifier).unwrap_or(privilege);
         out.push(Finding {
             kind: kind.to_string(),
             rule: spec.name.clone(),
@@ -284,95 +295,57 @@ fn merge(classifier: &Classifier, _text: &[u8], list: Vec<Raw>) -> Vec<Finding> 
     out
 }
 
+/// A neighbour that names the owner of a secret without identifier of its own.
+const OWNERS: &[(&str, &[&str])] = &[
+    (
+        "AZURE_CLIENT_SECRET",
+        &["AZURE_CLIENT_ID", "AZURE_TENANT_ID"],
+    ),
+    ("ARM_CLIENT_SECRET", &["ARM_CLIENT_ID", "ARM_TENANT_ID"]),
+    ("AZURE_STORAGE_KEY", &["AZURE_STORAGE_ACCOUNT"]),
+    ("PGPASSWORD", &["PGUSER", "PGHOST", "PGDATABASE"]),
+    ("MYSQL_PWD", &["MYSQL_USER", "MYSQL_HOST"]),
+    (
+        "MYSQL_PASSWORD",
+        &["MYSQL_USER", "MYSQL_HOST", "MYSQL_DATABASE"],
+    ),
+    (
+        "POSTGRES_PASSWORD",
+        &["POSTGRES_USER", "POSTGRES_HOST", "POSTGRES_DB"],
+    ),
+    ("TWILIO_AUTH_TOKEN", &["TWILIO_ACCOUNT_SID"]),
+    ("TWILIO_API_KEY_SECRET", &["TWILIO_API_KEY"]),
+    ("VAULT_TOKEN", &["VAULT_ADDR"]),
+    (
+        "TWINE_PASSWORD",
+        &["TWINE_USERNAME", "TWINE_REPOSITORY_URL"],
+    ),
+    ("DOCKER_PASSWORD", &["DOCKER_USERNAME"]),
+    (
+        "SNOWFLAKE_PASSWORD",
+        &["SNOWFLAKE_USER", "SNOWFLAKE_ACCOUNT"],
+    ),
+    ("DATABRICKS_TOKEN", &["DATABRICKS_HOST"]),
+    ("DD_API_KEY", &["DD_SITE"]),
+];
+
 /// Joins what several variables of one environment say about one credential.
 pub(super) fn pair_env(block: &[(&[u8], &[u8])], found: &mut Vec<(String, Finding)>) {
+    if found.is_empty() {
+        return;
+    }
+    pair_aws_env(found);
+    // The first variable of a name counts, as getenv(3) does it.
+    let mut values: HashMap<&[u8], &[u8]> = HashMap::new();
+    for (name, value) in block {
+        values.entry(name).or_insert(value);
+    }
     let value = |name: &str| -> Option<String> {
-        block
-            .iter()
-            .find(|(n, _)| *n == name.as_bytes())
-            .map(|(_, v)| super::scan::token::clean(v.trim_ascii()))
+        values
+            .get(name.as_bytes())
+            .map(|v| super::scan::token::clean(v.trim_ascii()))
             .filter(|v| !v.is_empty() && v.len() <= 200)
     };
-    if let Some(secret) = found
-        .iter()
-        .position(|(n, _)| n == "AWS_SECRET_ACCESS_KEY" || n == "AWS_SECRET_KEY")
-    {
-        let id = found.iter().position(|(_, f)| f.rule == AWS_ID);
-        let session = found
-            .iter()
-            .position(|(n, _)| n == "AWS_SESSION_TOKEN" || n == "AWS_SECURITY_TOKEN");
-        if let Some(id) = id {
-            let derived = aws::key_id(
-                found[id]
-                    .1
-                    .public
-                    .first()
-                    .map(String::as_str)
-                    .unwrap_or_default(),
-            );
-            let temporary = session.is_some() || derived.identifier.starts_with("ASIA");
-            let mut more: Vec<Part> = Vec::new();
-            if let Some(session) = session {
-                for mut part in std::mem::take(&mut found[session].1.parts) {
-                    part.name = "session_token".to_string();
-                    more.push(part);
-                }
-            }
-            let credential = &mut found[secret].1;
-            if let Some(first) = credential.parts.first_mut() {
-                first.name = "secret_access_key".to_string();
-            }
-            credential.parts.append(&mut more);
-            credential.kind = if temporary {
-                "aws-session"
-            } else {
-                "aws-access-key"
-            }
-            .to_string();
-            credential.identifier = derived.identifier;
-            credential.public = derived.public;
-            credential.confidence = credential.confidence.max(0.98);
-            let mut gone = vec![id];
-            gone.extend(session);
-            gone.sort_unstable();
-            for at in gone.into_iter().rev() {
-                found.remove(at);
-            }
-        }
-    }
-    // A neighbour that names the owner of a secret without identifier of its own.
-    const OWNERS: &[(&str, &[&str])] = &[
-        (
-            "AZURE_CLIENT_SECRET",
-            &["AZURE_CLIENT_ID", "AZURE_TENANT_ID"],
-        ),
-        ("ARM_CLIENT_SECRET", &["ARM_CLIENT_ID", "ARM_TENANT_ID"]),
-        ("AZURE_STORAGE_KEY", &["AZURE_STORAGE_ACCOUNT"]),
-        ("PGPASSWORD", &["PGUSER", "PGHOST", "PGDATABASE"]),
-        ("MYSQL_PWD", &["MYSQL_USER", "MYSQL_HOST"]),
-        (
-            "MYSQL_PASSWORD",
-            &["MYSQL_USER", "MYSQL_HOST", "MYSQL_DATABASE"],
-        ),
-        (
-            "POSTGRES_PASSWORD",
-            &["POSTGRES_USER", "POSTGRES_HOST", "POSTGRES_DB"],
-        ),
-        ("TWILIO_AUTH_TOKEN", &["TWILIO_ACCOUNT_SID"]),
-        ("TWILIO_API_KEY_SECRET", &["TWILIO_API_KEY"]),
-        ("VAULT_TOKEN", &["VAULT_ADDR"]),
-        (
-            "TWINE_PASSWORD",
-            &["TWINE_USERNAME", "TWINE_REPOSITORY_URL"],
-        ),
-        ("DOCKER_PASSWORD", &["DOCKER_USERNAME"]),
-        (
-            "SNOWFLAKE_PASSWORD",
-            &["SNOWFLAKE_USER", "SNOWFLAKE_ACCOUNT"],
-        ),
-        ("DATABRICKS_TOKEN", &["DATABRICKS_HOST"]),
-        ("DD_API_KEY", &["DD_SITE"]),
-    ];
     for (name, finding) in found.iter_mut() {
         if let Some((_, owners)) = OWNERS.iter().find(|(n, _)| n == name) {
             let known: Vec<String> = owners.iter().filter_map(|o| value(o)).collect();
@@ -384,5 +357,55 @@ pub(super) fn pair_env(block: &[(&[u8], &[u8])], found: &mut Vec<(String, Findin
                 finding.identifier = known.join(" ");
             }
         }
+    }
+}
+
+/// Joins the key id, the secret and the session token of AWS.
+fn pair_aws_env(found: &mut Vec<(String, Finding)>) {
+    let of = |found: &[(String, Finding)], names: [&str; 2]| {
+        found.iter().position(|(n, _)| names.contains(&n.as_str()))
+    };
+    let Some(secret) = of(found, ["AWS_SECRET_ACCESS_KEY", "AWS_SECRET_KEY"]) else {
+        return;
+    };
+    let Some(id) = found.iter().position(|(_, f)| f.rule == AWS_ID) else {
+        return;
+    };
+    let session = of(found, ["AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"]);
+    let derived = aws::key_id(
+        found[id]
+            .1
+            .public
+            .first()
+            .map(String::as_str)
+            .unwrap_or_default(),
+    );
+    let temporary = session.is_some() || derived.identifier.starts_with("ASIA");
+    let mut more: Vec<Part> = Vec::new();
+    if let Some(session) = session {
+        for mut part in std::mem::take(&mut found[session].1.parts) {
+            part.name = "session_token".to_string();
+            more.push(part);
+        }
+    }
+    let credential = &mut found[secret].1;
+    if let Some(first) = credential.parts.first_mut() {
+        first.name = "secret_access_key".to_string();
+    }
+    credential.parts.append(&mut more);
+    credential.kind = if temporary {
+        "aws-session"
+    } else {
+        "aws-access-key"
+    }
+    .to_string();
+    credential.identifier = derived.identifier;
+    credential.public = derived.public;
+    credential.confidence = credential.confidence.max(0.98);
+    let mut gone = vec![id];
+    gone.extend(session);
+    gone.sort_unstable();
+    for at in gone.into_iter().rev() {
+        found.remove(at);
     }
 }

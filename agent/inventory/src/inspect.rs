@@ -1,6 +1,6 @@
 //! Opens one regular file and decides, by its first bytes, how much of it is worth reading.
 
-use keytrail_secret::form::{self, Form, padded};
+use keytrail_secret::form::{Form, LONG_RUN, form};
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -14,20 +14,9 @@ pub const MAX_WHOLE: usize = 8 * 1024 * 1024;
 /// What is read of a larger one.
 const HEAD: usize = 1024 * 1024;
 
-/// Zeroes in a row that no text has between its words: a hole, or blocks that were taken and not written.
-const LONG_RUN: usize = 64;
-
-/// What a head is. Text before nothing but zeroes is text: the zeroes are taken out of what is read.
-fn form(head: &[u8]) -> Form {
-    match form::form(head) {
-        Form::Opaque if padded(head) => Form::Text,
-        form => form,
-    }
-}
-
 /// What was read of a file; the bytes are in the buffer.
 #[derive(Debug)]
-pub struct Looked {
+pub struct Inspected {
     pub stat: Stat,
     /// Bytes of the buffer that count.
     pub len: usize,
@@ -175,12 +164,12 @@ pub fn open(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<OwnedFd> {
 ///
 /// # Errors
 /// What open(2), fstat(2) and read(2) give.
-pub fn look(
+pub fn inspect(
     dir: BorrowedFd<'_>,
     name: &CStr,
     buffer: &mut Buffer,
     wanted: impl FnOnce() -> bool,
-) -> rustix::io::Result<Option<Looked>> {
+) -> rustix::io::Result<Option<Inspected>> {
     buffer.wipe();
     let fd = open(dir, name)?;
     match buffer.peek(&fd, PEEK) {
@@ -207,7 +196,7 @@ pub fn look(
             return Ok(None);
         }
     }
-    let mut looked = Looked {
+    let mut inspected = Inspected {
         stat,
         len: buffer.used,
         sampled: false,
@@ -217,22 +206,26 @@ pub fn look(
     if buffer.used < PEEK {
         if what == Form::Text {
             buffer.squeeze();
-            looked.len = buffer.used;
+            inspected.len = buffer.used;
         }
-        return Ok(Some(looked));
+        return Ok(Some(inspected));
     }
     for attempt in 0..2 {
         let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
-        looked.sampled = size > MAX_WHOLE;
-        let want = if looked.sampled { HEAD } else { size.max(PEEK) };
+        inspected.sampled = size > MAX_WHOLE;
+        let want = if inspected.sampled {
+            HEAD
+        } else {
+            size.max(PEEK)
+        };
         buffer.fill(&fd, want, size)?;
         let after = rustix::fs::fstat(&fd)?;
         let same = (after.st_size, after.st_mtime, after.st_mtime_nsec)
             == (stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
         stat = after;
-        looked.changed = !same;
+        inspected.changed = !same;
         // A growing log is as good as read; only what was read whole can have changed under us.
-        if same || looked.sampled || attempt == 1 {
+        if same || inspected.sampled || attempt == 1 {
             break;
         }
         buffer.wipe();
@@ -242,9 +235,9 @@ pub fn look(
     if what == Form::Text {
         buffer.squeeze();
     }
-    looked.stat = stat;
-    looked.len = buffer.used;
-    Ok(Some(looked))
+    inspected.stat = stat;
+    inspected.len = buffer.used;
+    Ok(Some(inspected))
 }
 
 #[cfg(test)]
@@ -254,14 +247,14 @@ mod tests {
     use std::io::Write as _;
     use std::os::fd::AsFd as _;
 
-    fn looked(
+    fn inspected(
         dir: &std::path::Path,
         name: &str,
         buffer: &mut Buffer,
         wanted: bool,
-    ) -> Option<Looked> {
+    ) -> Option<Inspected> {
         let fd = std::fs::File::open(dir).unwrap();
-        look(fd.as_fd(), &CString::new(name).unwrap(), buffer, || wanted).unwrap()
+        inspect(fd.as_fd(), &CString::new(name).unwrap(), buffer, || wanted).unwrap()
     }
 
     #[test]
@@ -274,11 +267,11 @@ mod tests {
         .unwrap();
         std::fs::write(dir.path().join("text"), "x".repeat(100_000)).unwrap();
         let mut buffer = Buffer::default();
-        assert!(looked(dir.path(), "bin", &mut buffer, false).is_none());
+        assert!(inspected(dir.path(), "bin", &mut buffer, false).is_none());
         assert!(buffer.used <= PEEK);
-        let whole = looked(dir.path(), "bin", &mut buffer, true).unwrap();
+        let whole = inspected(dir.path(), "bin", &mut buffer, true).unwrap();
         assert_eq!((whole.len, whole.sampled), (100_003, false));
-        let text = looked(dir.path(), "text", &mut buffer, false).unwrap();
+        let text = inspected(dir.path(), "text", &mut buffer, false).unwrap();
         assert_eq!(
             (text.len, text.sampled, text.form),
             (100_000, false, Form::Text)
@@ -295,7 +288,7 @@ mod tests {
         file.write_all(b"text\n".repeat(1000).as_slice()).unwrap();
         file.set_len(1 << 30).unwrap();
         let mut buffer = Buffer::default();
-        let large = looked(dir.path(), "large", &mut buffer, false).unwrap();
+        let large = inspected(dir.path(), "large", &mut buffer, false).unwrap();
         // The hole after the text is not handed on.
         assert!(large.sampled && large.len == 5001 && buffer.bytes.len() < 2 * HEAD);
         assert!(buffer.bytes[large.len..].iter().all(|b| *b == 0));
@@ -317,7 +310,7 @@ mod tests {
                 tail.as_bytes(),
             ];
             std::fs::write(dir.path().join("holes"), text.concat()).unwrap();
-            let found = looked(dir.path(), "holes", &mut buffer, false).unwrap();
+            let found = inspected(dir.path(), "holes", &mut buffer, false).unwrap();
             assert_eq!((found.form, found.sampled), (Form::Text, false));
             assert_eq!(buffer.used(), want.as_bytes());
             assert_eq!(found.len, want.len());
@@ -327,7 +320,7 @@ mod tests {
         // Not even zeroes: a binary that begins with words.
         let binary = [b"a text of some length\n".as_slice(), &[0; 9], b"\x01"].concat();
         std::fs::write(dir.path().join("binary"), binary).unwrap();
-        assert!(looked(dir.path(), "binary", &mut buffer, false).is_none());
+        assert!(inspected(dir.path(), "binary", &mut buffer, false).is_none());
     }
 
     #[test]
@@ -340,10 +333,10 @@ mod tests {
         let fd = std::fs::File::open(dir.path()).unwrap();
         let mut buffer = Buffer::default();
         assert_eq!(
-            look(fd.as_fd(), c"link", &mut buffer, || true).unwrap_err(),
+            inspect(fd.as_fd(), c"link", &mut buffer, || true).unwrap_err(),
             Errno::LOOP
         );
         // Even when one is opened after an exchange, it does not block.
-        assert!(looked(dir.path(), "fifo", &mut buffer, true).is_none_or(|l| l.len == 0));
+        assert!(inspected(dir.path(), "fifo", &mut buffer, true).is_none_or(|l| l.len == 0));
     }
 }

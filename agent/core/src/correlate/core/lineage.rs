@@ -1,0 +1,220 @@
+//! A holder sent bytes in which nothing known was seen: judged by what was held when they left, and once.
+
+use super::{Core, MAX_LINEAGE};
+use crate::correlate::event;
+use crate::correlate::flow::{Key, Mark};
+use crate::process::Holding;
+use keytrail_model::event::{Evidence, Truncation};
+use keytrail_model::{
+    Channel, DestinationMethod, Direction, EventKind, EvidenceGrade, GapReason, GapSeen,
+    LineageBasis, Pid, Signal,
+};
+use std::collections::BTreeSet;
+
+/// So few bytes have no room for a second secret beside the proven one and the words around it.
+const MIN_BESIDE: u64 = 64;
+/// Pairs of holder and destination of which lineage was told; beyond it it is told again.
+const MAX_TOLD: usize = 16_384;
+
+/// What lineage is told of once: who met the credential first (or serves it), which one, and the other end.
+pub(super) type Told = (Pid, String, String, u16);
+
+/// What a connection says of itself when its lineage is decided.
+struct Sent {
+    direction: Option<Direction>,
+    channel: Channel,
+    /// TLS whose content was not seen.
+    blind: bool,
+    /// Records were lost meanwhile: a write whose record was lost looks like one that nobody hooked.
+    lost: bool,
+    cut: bool,
+    coverage: Vec<String>,
+}
+
+impl Core {
+    /// Decides the lineage of one connection.
+    pub(super) fn lineage(&mut self, key: Key) {
+        let pid = key.0;
+        let held = self.held_at_send(key);
+        let sent = self.describe_sent(key);
+        self.flows.decided(
+            key,
+            held.iter().map(|(h, _)| h.credential.fingerprint.clone()),
+        );
+        let Some(mut sent) = sent.filter(|_| !held.is_empty()) else {
+            return;
+        };
+        let mut news = Vec::new();
+        for (holding, mark) in held {
+            if self.is_news(key, &sent, &holding, mark.at.boot_ns) {
+                news.push((holding, mark));
+            } else {
+                self.table
+                    .count_untold(holding.origin, |untold| untold.sends += 1);
+            }
+        }
+        if news.len() > MAX_LINEAGE {
+            sent.coverage.push(format!(
+                "{} more credentials are held and not listed",
+                news.len() - MAX_LINEAGE
+            ));
+        }
+        for (holding, mark) in news.iter().take(MAX_LINEAGE) {
+            self.tell_lineage(key, &sent, holding, mark);
+        }
+        if sent.blind && !sent.lost && !news.is_empty() {
+            self.tell_uncovered(pid, news[0].1.at.boot_ns);
+        }
+    }
+
+    /// What the process held while it sent, and was not told of this connection yet, with where what was sent since begins.
+    fn held_at_send(&self, key: Key) -> Vec<(Holding, Mark)> {
+        let (Some(flow), Some(proc)) = (self.flows.get(key), self.table.get(key.0)) else {
+            return Vec::new();
+        };
+        if !flow.claimed.is_empty() && flow.sent_bytes < MIN_BESIDE {
+            return Vec::new();
+        }
+        let mut named = BTreeSet::new();
+        let mut held = Vec::new();
+        for holding in &proc.holdings {
+            let fingerprint = &holding.credential.fingerprint;
+            if flow.claimed.contains(fingerprint) || flow.told.contains(fingerprint) {
+                continue;
+            }
+            if let Some(mark) = flow.since(holding.from_ns)
+                && named.insert(fingerprint.clone())
+            {
+                held.push((holding.clone(), mark));
+            }
+        }
+        held
+    }
+
+    fn describe_sent(&self, key: Key) -> Option<Sent> {
+        let flow = self.flows.get(key)?;
+        let blind = flow.tls && !flow.hooked;
+        let begun_ns = flow.since(0).map_or(0, |mark| mark.at.boot_ns);
+        let lost = blind && self.lost_ns >= begun_ns;
+        let cut = flow.cut && !blind;
+        let mut coverage = Vec::new();
+        if blind {
+            coverage.push(
+                if lost {
+                    "the payload is TLS and its content was not seen: records were lost meanwhile, or its library is not \
+                     hooked"
+                } else {
+                    "the payload is TLS by a library that is not hooked: its content was not seen"
+                }
+                .to_owned(),
+            );
+        }
+        if cut {
+            coverage.push(
+                "single sends were longer than what is looked into: what was behind that was not seen"
+                    .to_owned(),
+            );
+        }
+        let channel = if blind || flow.hosts.iter().any(|h| h.provenance == "sni") {
+            Channel::Tls
+        } else {
+            Channel::Tcp
+        };
+        Some(Sent {
+            direction: self.flows.direction(key.0, flow),
+            channel,
+            blind,
+            lost,
+            cut,
+            coverage,
+        })
+    }
+
+    /// Whether it is worth an event that this was held. A server does not give its private key to its clients, and what
+    /// else it holds is told once of each of them; what was only inherited is told once of all relatives and each
+    /// destination.
+    fn is_news(&mut self, key: Key, sent: &Sent, holding: &Holding, boot_ns: u64) -> bool {
+        let Some(flow) = self.flows.get(key) else {
+            return false;
+        };
+        let accepted = sent.direction == Some(Direction::Accepted);
+        if accepted && holding.credential.is_private_key() {
+            return false;
+        }
+        let (who, port) = if accepted {
+            (key.0, flow.ends.local_port)
+        } else if holding.basis(boot_ns) == LineageBasis::Inherited {
+            (holding.origin, flow.ends.peer_port)
+        } else {
+            return true;
+        };
+        let told: Told = (
+            who,
+            holding.credential.fingerprint.clone(),
+            flow.ends.peer_ip.clone(),
+            port,
+        );
+        if self.lineage_told.len() >= MAX_TOLD && !self.lineage_told.contains(&told) {
+            self.lineage_told.pop_first();
+        }
+        self.lineage_told.insert(told)
+    }
+
+    fn tell_lineage(&mut self, key: Key, sent: &Sent, holding: &Holding, mark: &Mark) {
+        let credential = self.best(&holding.credential);
+        let Some(flow) = self.flows.get(key) else {
+            return;
+        };
+        let at = mark.at.boot_ns;
+        let bytes = flow.sent_bytes.saturating_sub(mark.sent_bytes);
+        let inspected = flow.inspected.saturating_sub(mark.inspected).min(bytes);
+        let mut e = self.event(EventKind::CredentialSent, at);
+        e.process = Some(self.table.describe(key.0));
+        e.credential = Some(credential);
+        e.source = Some(event::holding_source(Some(holding), self.boot_wall_ns));
+        let mut to = event::destination(Some(&flow.ends), &flow.hosts);
+        to.direction = sent.direction;
+        e.destination = Some(to);
+        e.evidence = Some(Evidence {
+            payload_bytes: bytes,
+            inspected_bytes: if sent.blind { 0 } else { inspected },
+            destination_method: Some(DestinationMethod::Socket),
+            lineage_basis: Some(holding.basis(at)),
+            ..Evidence::new(Some(EvidenceGrade::Lineage), sent.channel, &flow.hook)
+        });
+        if sent.cut {
+            e.truncation = Some(Truncation {
+                payload: true,
+                ..Truncation::default()
+            });
+        }
+        e.coverage.clone_from(&sent.coverage);
+        if holding.since_ns > flow.sent_ns {
+            e.coverage.push(
+                "the read was told without its time: it may have come after what was sent"
+                    .to_owned(),
+            );
+        }
+        self.emit(e);
+    }
+
+    fn tell_uncovered(&mut self, pid: Pid, boot_ns: u64) {
+        let exe = self
+            .table
+            .get(pid)
+            .map_or_else(String::new, |p| p.exe.path.clone());
+        if self.uncovered.insert(exe.clone()) {
+            self.on_gap(&GapSeen {
+                detail: format!(
+                    "{exe} sends TLS by a library that is not hooked: its payloads cannot be looked into"
+                ),
+                remedy: "`keytrail doctor` lists which libraries are covered and what to do about the rest"
+                    .to_owned(),
+                count: 1,
+                signal: Some(Signal::TlsWrite),
+                pid: Some(pid),
+                ..GapSeen::new(GapReason::LibraryNotCovered, boot_ns)
+            });
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What a process reads out of another one: its environment block, its memory.
+
+use super::{Core, attack};
+use crate::process::{Holding, HoldingPlace};
+use keytrail_model::event::{Evidence, Source};
+use keytrail_model::{Channel, EventKind, EvidenceGrade, Pid, SourceType, Taken, TakenSeen};
+use std::collections::{BTreeSet, VecDeque};
+
+/// Acts that are remembered so as not to be reported twice. The oldest are forgotten first: forgetting one costs a
+/// second event, not a missing one.
+const MAX_TOLD: usize = 16_384;
+
+/// Reader and its program, victim and its program, what was read, credential.
+type Act = (Pid, u32, Pid, u32, Taken, String);
+
+#[derive(Default)]
+pub(super) struct Told {
+    acts: BTreeSet<Act>,
+    order: VecDeque<Act>,
+}
+
+impl Told {
+    /// True the first time.
+    fn first(&mut self, act: Act) -> bool {
+        if !self.acts.insert(act.clone()) {
+            return false;
+        }
+        self.order.push_back(act);
+        if self.order.len() > MAX_TOLD
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.acts.remove(&oldest);
+        }
+        true
+    }
+}
+
+impl Core {
+    /// The reader holds from here on what it read. Of an environment block it is known what lies there; of memory any
+    /// credential of the process may have been in what was read, and the grade says so.
+    pub(super) fn on_taken(&mut self, seen: &TakenSeen) {
+        self.table.touch(&seen.at);
+        let Some(victim) = self.table.get(seen.victim) else {
+            return;
+        };
+        let in_reach = |holding: &&Holding| {
+            let there = match seen.what {
+                Taken::Environment => matches!(holding.place, HoldingPlace::Env(_)),
+                Taken::Memory => true,
+            };
+            there && holding.from_ns <= seen.at.boot_ns
+        };
+        let victim_exec = victim.exec;
+        let taken: Vec<Holding> = victim.holdings.iter().filter(in_reach).cloned().collect();
+        let (grade, channel) = match seen.what {
+            Taken::Environment => (EvidenceGrade::Observed, Channel::ProcessEnvironment),
+            Taken::Memory => (EvidenceGrade::Lineage, Channel::ProcessMemory),
+        };
+        let victim = self.table.describe(seen.victim);
+        let exec = self.table.get(seen.at.pid).map_or(0, |p| p.exec);
+        for holding in taken {
+            if seen.at.pid != seen.victim {
+                let place = HoldingPlace::Process(victim.key.clone());
+                let from_ns = self.earliest(&seen.at, &seen.hook);
+                self.hold(&seen.at, &holding.credential, place, from_ns);
+            }
+            let fingerprint = holding.credential.fingerprint.clone();
+            let act = (
+                seen.at.pid,
+                exec,
+                seen.victim,
+                victim_exec,
+                seen.what,
+                fingerprint,
+            );
+            if !self.taken.first(act) {
+                continue;
+            }
+            let mut e = self.event(EventKind::CredentialTaken, seen.at.boot_ns);
+            e.process = Some(self.table.describe(seen.at.pid));
+            e.credential = Some(self.best(&holding.credential));
+            e.source = Some(Source {
+                env_name: match &holding.place {
+                    HoldingPlace::Env(name) => name.clone(),
+                    _ => String::new(),
+                },
+                inherited_from: victim.key.clone(),
+                ..Source::new(SourceType::Process)
+            });
+            e.victim = Some(victim.clone());
+            e.evidence = Some(Evidence::new(Some(grade), channel, &seen.hook));
+            // Proc Filesystem.
+            e.attack = attack(&["T1003.007", &holding.credential.attack]);
+            self.emit(e);
+        }
+    }
+}

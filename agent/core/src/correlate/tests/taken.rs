@@ -1,0 +1,105 @@
+//! Credentials read out of another process.
+
+use super::*;
+
+fn taken(reader: u32, victim: u32, boot_ns: u64, what: Taken) -> Observation {
+    Observation::Taken(TakenSeen {
+        at: at(reader, boot_ns),
+        victim: pid(victim),
+        what,
+        hook: "fanotify".to_owned(),
+    })
+}
+
+fn in_env(name: &str) -> Found {
+    Found {
+        credential: credential(name),
+        place: Place::Env(format!("{}_TOKEN", name.to_uppercase())),
+    }
+}
+
+fn in_argv(name: &str) -> Found {
+    Found {
+        credential: credential(name),
+        place: Place::Argv(1),
+    }
+}
+
+fn takes(events: &[Event]) -> Vec<&Event> {
+    events
+        .iter()
+        .filter(|e| e.kind == EventKind::CredentialTaken)
+        .collect()
+}
+
+fn story(steps: &[Observation]) -> (Core, Vec<Event>) {
+    let mut core = Core::new();
+    let events = steps.iter().flat_map(|step| core.step(step)).collect();
+    (core, events)
+}
+
+#[test]
+fn an_environment_gives_what_lies_in_it_and_no_more() {
+    let (core, events) = story(&[
+        start(),
+        exec(10, 1, SEC, vec![in_env("a"), in_argv("b")]),
+        exec(20, 1, 2 * SEC, vec![]),
+        taken(20, 10, 3 * SEC, Taken::Environment),
+        taken(20, 10, 4 * SEC, Taken::Environment),
+    ]);
+    let found = takes(&events);
+    assert_eq!(found.len(), 1, "told once, of the environment alone");
+    let event = found[0];
+    assert_eq!(event.process.as_ref().unwrap().pid, 20);
+    assert_eq!(event.victim.as_ref().unwrap().pid, 10);
+    assert_eq!(event.source.as_ref().unwrap().env_name, "A_TOKEN");
+    let evidence = event.evidence.as_ref().unwrap();
+    assert_eq!(evidence.grade, Some(EvidenceGrade::Observed));
+    assert_eq!(evidence.channel, Channel::ProcessEnvironment);
+    assert!(
+        core.holds(pid(20)),
+        "what it sends is looked at from here on"
+    );
+}
+
+#[test]
+fn memory_may_have_held_anything_the_process_holds() {
+    let (_, events) = story(&[
+        start(),
+        exec(10, 1, SEC, vec![in_env("a"), in_argv("b")]),
+        exec(20, 1, 2 * SEC, vec![]),
+        taken(20, 10, 3 * SEC, Taken::Memory),
+    ]);
+    let found = takes(&events);
+    assert_eq!(found.len(), 2);
+    for event in found {
+        let evidence = event.evidence.as_ref().unwrap();
+        assert_eq!(evidence.grade, Some(EvidenceGrade::Lineage));
+        assert_eq!(evidence.channel, Channel::ProcessMemory);
+    }
+}
+
+#[test]
+fn who_holds_nothing_loses_nothing() {
+    let (core, events) = story(&[
+        start(),
+        exec(10, 1, SEC, vec![]),
+        exec(20, 1, 2 * SEC, vec![]),
+        taken(20, 10, 3 * SEC, Taken::Memory),
+    ]);
+    assert!(takes(&events).is_empty());
+    assert!(!core.holds(pid(20)));
+}
+
+#[test]
+fn ones_own_environment_is_an_act_but_no_new_holding() {
+    let (core, events) = story(&[
+        start(),
+        exec(10, 1, SEC, vec![in_env("a")]),
+        taken(10, 10, 3 * SEC, Taken::Environment),
+    ]);
+    let found = takes(&events);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].victim.as_ref().unwrap().pid, 10);
+    assert_eq!(core.processes().get(pid(10)).unwrap().holdings.len(), 1);
+}

@@ -1,0 +1,247 @@
+//! From what the core and the sensor say to `keytrail.v1`: the only place where protobuf is made of it.
+
+use keytrail_model::event::{
+    Ancestor, Destination, Event, EventId, Evidence, Gap, Process, ProcessExit, Source, Truncation,
+};
+use keytrail_model::status::{LibraryReport, Refused, SignalReport};
+use keytrail_model::{
+    Credential, DestinationMethod, Direction, ExeFacts, HostName, LineageBasis, Request, Signal,
+    Tier, TlsStack, Transform,
+};
+use keytrail_proto::v1;
+use pbjson_types::Timestamp;
+
+/// Nanoseconds since the epoch.
+#[must_use]
+pub fn timestamp(wall_ns: u64) -> Timestamp {
+    Timestamp {
+        seconds: i64::try_from(wall_ns / 1_000_000_000).unwrap_or(i64::MAX),
+        nanos: (wall_ns % 1_000_000_000) as i32,
+    }
+}
+
+/// An event as clients, files and the store get it.
+#[must_use]
+pub fn event(event: Event) -> v1::Event {
+    v1::Event {
+        id: Some(id(event.id)),
+        time: Some(timestamp(event.time_ns)),
+        boot_time_ns: event.boot_ns,
+        kind: event.kind.number(),
+        process: event.process.map(process),
+        credential: event.credential.as_deref().map(credential),
+        source: event.source.map(source),
+        destination: event.destination.map(destination),
+        evidence: event.evidence.map(evidence),
+        truncation: event.truncation.map(truncation),
+        coverage: event.coverage,
+        attack: event.attack,
+        gap: event.gap.map(gap),
+        exit: event.exit.map(exit),
+        victim: event.victim.map(process),
+        // Made by a later stage.
+        finding: None,
+        request: event.request.map(request),
+    }
+}
+
+#[must_use]
+pub fn id(id: EventId) -> v1::EventId {
+    v1::EventId {
+        agent: id.agent,
+        boot: id.boot,
+        epoch: id.epoch,
+        sequence: id.sequence,
+    }
+}
+
+fn process(p: Process) -> v1::Process {
+    v1::Process {
+        key: p.key,
+        pid: p.pid,
+        namespace_pid: p.namespace_pid,
+        executable: p.executable.map(executable),
+        comm: p.comm,
+        argv: p.argv,
+        cwd: p.cwd,
+        uid: p.uid,
+        euid: p.euid,
+        gid: p.gid,
+        loginuid: p.loginuid,
+        session: p.session,
+        cgroup: p.cgroup,
+        container: p.container,
+        unit: p.unit,
+        pod: p.pod,
+        ancestors: p.ancestors.into_iter().map(ancestor).collect(),
+        start_time: p.start_time_ns.map(timestamp),
+        ppid: p.ppid,
+    }
+}
+
+fn executable(exe: ExeFacts) -> v1::Executable {
+    v1::Executable {
+        path: exe.path,
+        device: exe.device,
+        inode: exe.inode,
+    }
+}
+
+fn ancestor(a: Ancestor) -> v1::Ancestor {
+    v1::Ancestor {
+        key: a.key,
+        pid: a.pid,
+        comm: a.comm,
+        executable: a.executable,
+    }
+}
+
+fn credential(c: &Credential) -> v1::Credential {
+    v1::Credential {
+        kind: c.kind.clone(),
+        identifier: c.identifier.clone(),
+        fingerprint: c.fingerprint.clone(),
+        confidence: c.confidence,
+        expires: c.expires.map(|seconds| Timestamp { seconds, nanos: 0 }),
+        rule: c.rule.clone(),
+        privilege: u32::from(c.privilege),
+    }
+}
+
+fn source(s: Source) -> v1::Source {
+    v1::Source {
+        r#type: s.r#type.number(),
+        path: s.path,
+        device: s.device,
+        inode: s.inode,
+        owner_uid: s.owner_uid,
+        owner_gid: s.owner_gid,
+        mode: s.mode,
+        env_name: s.env_name,
+        argv_index: s.argv_index,
+        inherited_from: s.inherited_from,
+        first_seen: s.first_seen_ns.map(timestamp),
+    }
+}
+
+fn destination(d: Destination) -> v1::Destination {
+    v1::Destination {
+        ip: d.ip,
+        port: d.port,
+        protocol: d.protocol,
+        hosts: d.hosts.into_iter().map(host_name).collect(),
+        socket_path: d.socket_path,
+        local_ip: d.local_ip,
+        local_port: d.local_port,
+        network_namespace: d.network_namespace,
+        direction: d.direction.map_or(0, Direction::number),
+    }
+}
+
+fn host_name(h: HostName) -> v1::HostName {
+    v1::HostName {
+        name: h.name,
+        provenance: h.provenance,
+    }
+}
+
+fn evidence(e: Evidence) -> v1::Evidence {
+    v1::Evidence {
+        grade: e.grade.map_or(0, |grade| grade.number()),
+        transform: e.transform.map_or(0, Transform::number),
+        channel: e.channel.number(),
+        payload_bytes: e.payload_bytes,
+        inspected_bytes: e.inspected_bytes,
+        destination_method: e.destination_method.map_or(0, DestinationMethod::number),
+        part: e.part,
+        occurrences: e.occurrences,
+        hook: e.hook,
+        lineage_basis: e.lineage_basis.map_or(0, LineageBasis::number),
+        layers: e.layers.into_iter().map(Transform::number).collect(),
+    }
+}
+
+fn request(r: Request) -> v1::Request {
+    v1::Request {
+        protocol: r.protocol,
+        method: r.method,
+        host: r.host,
+        path: r.path,
+        content_type: r.content_type,
+        content_length: r.content_length,
+        bytes: r.bytes,
+        target: r.target.map(|t| v1::Target {
+            service: t.service,
+            kind: t.kind,
+            name: t.name,
+        }),
+    }
+}
+
+fn truncation(t: Truncation) -> v1::Truncation {
+    v1::Truncation {
+        argv: t.argv,
+        environment: t.environment,
+        payload: t.payload,
+        file: t.file,
+    }
+}
+
+fn gap(g: Gap) -> v1::Gap {
+    v1::Gap {
+        reason: g.reason.number(),
+        detail: g.detail,
+        remedy: g.remedy,
+        count: g.count,
+        from: g.from_ns.map(timestamp),
+        to: g.to_ns.map(timestamp),
+        signal: g.signal.map_or(0, Signal::number),
+    }
+}
+
+fn exit(e: ProcessExit) -> v1::ProcessExit {
+    v1::ProcessExit {
+        status: e.status,
+        signal: e.signal,
+        inherited_exposures: e.inherited_exposures,
+        untold_sends: e.untold_sends,
+    }
+}
+
+/// One signal as `keytrail doctor` shows it.
+#[must_use]
+pub fn signal(report: &SignalReport) -> v1::SignalStatus {
+    v1::SignalStatus {
+        signal: report.signal.number(),
+        hook: report.hook.clone(),
+        tier: report.tier.map_or(0, Tier::number),
+        refused: report.refused.iter().map(refused).collect(),
+        self_test: report.self_test.clone(),
+        note: report.note.clone(),
+    }
+}
+
+fn refused(refused: &Refused) -> v1::RefusedHook {
+    v1::RefusedHook {
+        hook: refused.hook.clone(),
+        reason: refused.reason.clone(),
+        remedy: refused.remedy.clone(),
+    }
+}
+
+/// One TLS library as `keytrail doctor` shows it.
+#[must_use]
+pub fn library(report: &LibraryReport) -> v1::LibraryStatus {
+    v1::LibraryStatus {
+        path: report.path.clone(),
+        stack: report.stack.map_or(0, TlsStack::number),
+        covered: report.covered,
+        reason: report.reason.clone(),
+        remedy: report.remedy.clone(),
+        hooks: report.hooks.clone(),
+    }
+}
+
+#[cfg(test)]
+#[path = "convert_tests.rs"]
+mod tests;

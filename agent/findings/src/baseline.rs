@@ -1,0 +1,274 @@
+//! What is usual for one credential.
+
+use crate::facts::Facts;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+const SECOND_NS: i64 = 1_000_000_000;
+pub(crate) const DAY_NS: i64 = 86_400 * SECOND_NS;
+const HOUR_NS: i64 = 3_600 * SECOND_NS;
+/// How long is learned at least: so many days, and so many uses.
+const LEARN_DAYS: i64 = 7;
+const LEARN_USES: u64 = 20;
+/// Different values of one kind that are remembered; a credential with more has no usual ones.
+const MOST: usize = 256;
+const HOURS_OF_WEEK: usize = 168;
+
+/// How often each value was met.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    #[serde(default)]
+    pub values: BTreeMap<String, u64>,
+    /// There were more than are remembered: nothing is new any more.
+    #[serde(default)]
+    pub full: bool,
+}
+
+impl Known {
+    fn is_new(&self, value: &str) -> bool {
+        !value.is_empty() && !self.full && !self.values.contains_key(value)
+    }
+
+    fn add(&mut self, value: &str) {
+        if value.is_empty() || self.full {
+            return;
+        }
+        if let Some(count) = self.values.get_mut(value) {
+            *count += 1;
+        } else if self.values.len() < MOST {
+            self.values.insert(value.to_owned(), 1);
+        } else {
+            self.full = true;
+        }
+    }
+}
+
+/// The usual programs, workloads, sources, destinations and hours of a credential.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// Wall clock of the first and the last use, nanoseconds.
+    pub first_ns: i64,
+    pub last_ns: i64,
+    pub uses: u64,
+    /// Somebody said that what is known is what is usual.
+    #[serde(default)]
+    pub accepted: bool,
+    #[serde(default)]
+    pub programs: Known,
+    #[serde(default)]
+    pub workloads: Known,
+    #[serde(default)]
+    pub sources: Known,
+    #[serde(default)]
+    pub destinations: Known,
+    /// Uses by the hour of the week, from Monday 0:00 UTC on.
+    #[serde(default)]
+    pub hours: Vec<u64>,
+}
+
+/// What of an event is not usual.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    pub learning: bool,
+    pub program: bool,
+    pub workload: bool,
+    pub source: bool,
+    pub destination: bool,
+    pub hour: bool,
+    /// Since the last use before.
+    pub silent_ns: i64,
+}
+
+impl Baseline {
+    /// Whether it is too early to call anything unusual at this time.
+    #[must_use]
+    pub fn is_learning(&self, time_ns: i64) -> bool {
+        !self.accepted
+            && (self.uses < LEARN_USES
+                || time_ns.saturating_sub(self.first_ns) < LEARN_DAYS * DAY_NS)
+    }
+
+    /// What is not usual in a use, before it is learned.
+    #[must_use]
+    pub fn news(&self, facts: &Facts) -> News {
+        let process = facts.process.as_ref();
+        let workload = process.map(|p| p.workload()).unwrap_or_default();
+        let destination = facts.destination.as_ref().map(|d| d.text());
+        News {
+            learning: self.is_learning(facts.time_ns),
+            program: process.is_some_and(|p| self.programs.is_new(p.program())),
+            // A container has another name each time it is started.
+            workload: !workload.starts_with("container:") && self.workloads.is_new(&workload),
+            source: self.sources.is_new(&facts.source_text()),
+            destination: destination.is_some_and(|d| self.destinations.is_new(&d)),
+            hour: self.is_odd_hour(facts.time_ns),
+            silent_ns: if self.uses == 0 {
+                0
+            } else {
+                facts.time_ns.saturating_sub(self.last_ns).max(0)
+            },
+        }
+    }
+
+    /// An hour of the week in which, and next to which, nothing ever happened; said only of what was used for weeks.
+    fn is_odd_hour(&self, time_ns: i64) -> bool {
+        if time_ns.saturating_sub(self.first_ns) < 2 * LEARN_DAYS * DAY_NS {
+            return false;
+        }
+        let hour = hour_of_week(time_ns);
+        [HOURS_OF_WEEK - 1, 0, 1].iter().all(|shift| {
+            let at = (hour + shift) % HOURS_OF_WEEK;
+            self.hours.get(at).is_none_or(|count| *count == 0)
+        })
+    }
+
+    /// Takes a use in. When nothing is learned any more, only that it was used is noted.
+    pub fn learn(&mut self, facts: &Facts) {
+        let learning = self.is_learning(facts.time_ns);
+        if self.uses == 0 {
+            self.first_ns = facts.time_ns;
+        }
+        self.uses += 1;
+        self.last_ns = self.last_ns.max(facts.time_ns);
+        if learning {
+            self.add(facts);
+        }
+    }
+
+    /// What this event shows is usual from now on.
+    fn add(&mut self, facts: &Facts) {
+        if let Some(process) = &facts.process {
+            self.programs.add(process.program());
+            self.workloads.add(&process.workload());
+        }
+        self.sources.add(&facts.source_text());
+        if let Some(destination) = &facts.destination {
+            self.destinations.add(&destination.text());
+        }
+        self.hours.resize(HOURS_OF_WEEK, 0);
+        if let Some(count) = self.hours.get_mut(hour_of_week(facts.time_ns)) {
+            *count += 1;
+        }
+    }
+
+    /// In words, for people.
+    #[must_use]
+    pub fn lines(&self, time_ns: i64) -> Vec<String> {
+        let mut lines = vec![if self.accepted {
+            format!("accepted; {} uses", self.uses)
+        } else if self.is_learning(time_ns) {
+            format!(
+                "learning: {} of {LEARN_USES} uses, {} of {LEARN_DAYS} days",
+                self.uses.min(LEARN_USES),
+                (time_ns.saturating_sub(self.first_ns) / DAY_NS).clamp(0, LEARN_DAYS)
+            )
+        } else {
+            format!("learned; {} uses", self.uses)
+        }];
+        for (what, known) in [
+            ("program", &self.programs),
+            ("workload", &self.workloads),
+            ("source", &self.sources),
+            ("destination", &self.destinations),
+        ] {
+            for (value, count) in &known.values {
+                lines.push(format!("{what} {value} ({count})"));
+            }
+            if known.full {
+                lines.push(format!("{what}: more than {MOST}, so that none is unusual"));
+            }
+        }
+        lines
+    }
+}
+
+/// From Monday 0:00 UTC on.
+fn hour_of_week(time_ns: i64) -> usize {
+    // The epoch began on a Thursday.
+    let hours = time_ns.div_euclid(HOUR_NS) + 3 * 24;
+    hours.rem_euclid(HOURS_OF_WEEK as i64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::{DestinationFacts, ProcessFacts};
+
+    fn used(day: i64, hour: i64, program: &str) -> Facts {
+        Facts {
+            time_ns: day * DAY_NS + hour * HOUR_NS,
+            process: Some(ProcessFacts {
+                executable: program.into(),
+                ..Default::default()
+            }),
+            destination: Some(DestinationFacts {
+                host: "a.example".into(),
+                port: 443,
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn learning_ends_after_days_and_uses_and_then_news_are_not_learned() {
+        let mut baseline = Baseline::default();
+        for n in 0..20 {
+            baseline.learn(&used(100, n, "/bin/a"));
+        }
+        assert!(
+            baseline.is_learning(used(106, 0, "").time_ns),
+            "too few days"
+        );
+        let late = used(107, 0, "/bin/b");
+        let news = baseline.news(&late);
+        assert!(
+            !news.learning && news.program && !news.destination,
+            "{news:?}"
+        );
+        baseline.learn(&late);
+        assert!(
+            baseline.news(&late).program,
+            "what is unusual does not become usual by itself"
+        );
+        let mut few = Baseline::default();
+        few.learn(&used(100, 0, "/bin/a"));
+        assert!(few.is_learning(used(200, 0, "").time_ns), "too few uses");
+        few.accepted = true;
+        assert!(!few.is_learning(used(100, 0, "").time_ns));
+    }
+
+    #[test]
+    fn what_has_too_many_values_has_no_news() {
+        let mut baseline = Baseline::default();
+        for n in 0..=MOST {
+            baseline.learn(&used(100, 0, &format!("/bin/{n}")));
+        }
+        assert!(!baseline.news(&used(100, 1, "/bin/other")).program);
+        assert!(baseline.programs.values.len() <= MOST);
+    }
+
+    #[test]
+    fn odd_hours() {
+        let mut baseline = Baseline::default();
+        for day in 0..7 {
+            (9..17).for_each(|hour| baseline.learn(&used(100 + day, hour, "/bin/a")));
+        }
+        assert!(
+            !baseline.news(&used(110, 3, "/bin/a")).hour,
+            "known for a few days only"
+        );
+        assert!(baseline.news(&used(120, 3, "/bin/a")).hour);
+        assert!(
+            !baseline.news(&used(120, 8, "/bin/a")).hour,
+            "an hour early is not odd"
+        );
+    }
+
+    #[test]
+    fn the_week_begins_on_monday() {
+        // 1970-01-05 was a Monday.
+        assert_eq!(hour_of_week(4 * DAY_NS), 0);
+        assert_eq!(hour_of_week(4 * DAY_NS - 1), 167);
+    }
+}

@@ -1,0 +1,68 @@
+//! The rules that come with keytrail.
+
+/// File names and texts.
+pub(crate) const BUILTIN: &[(&str, &str)] = &[
+    (
+        "after-silence.toml",
+        include_str!("../rules/after-silence.toml"),
+    ),
+    ("agent-tool.toml", include_str!("../rules/agent-tool.toml")),
+    (
+        "bulk-harvest.toml",
+        include_str!("../rules/bulk-harvest.toml"),
+    ),
+    (
+        "coverage-lost.toml",
+        include_str!("../rules/coverage-lost.toml"),
+    ),
+    ("created.toml", include_str!("../rules/created.toml")),
+    (
+        "decoy-touched.toml",
+        include_str!("../rules/decoy-touched.toml"),
+    ),
+    ("duplicated.toml", include_str!("../rules/duplicated.toml")),
+    (
+        "expired-used.toml",
+        include_str!("../rules/expired-used.toml"),
+    ),
+    ("expiring.toml", include_str!("../rules/expiring.toml")),
+    (
+        "in-arguments.toml",
+        include_str!("../rules/in-arguments.toml"),
+    ),
+    (
+        "new-destination.toml",
+        include_str!("../rules/new-destination.toml"),
+    ),
+    ("new-hour.toml", include_str!("../rules/new-hour.toml")),
+    (
+        "new-program.toml",
+        include_str!("../rules/new-program.toml"),
+    ),
+    ("new-source.toml", include_str!("../rules/new-source.toml")),
+    (
+        "new-workload.toml",
+        include_str!("../rules/new-workload.toml"),
+    ),
+    (
+        "package-install.toml",
+        include_str!("../rules/package-install.toml"),
+    ),
+    ("reused.toml", include_str!("../rules/reused.toml")),
+    (
+        "sent-in-clear.toml",
+        include_str!("../rules/sent-in-clear.toml"),
+    ),
+    (
+        "temporary-program.toml",
+        include_str!("../rules/temporary-program.toml"),
+    ),
+    (
+        "world-readable.toml",
+        include_str!("../rules/world-readable.toml"),
+    ),
+    (
+        "wrong-place.toml",
+        include_str!("../rules/wrong-place.toml"),
+    ),
+];

@@ -1,0 +1,404 @@
+//! What memory, baselines and rules need of an event: the one place that knows the schema of events.
+
+use crate::script::script_of;
+use crate::stage::Finding;
+use keytrail_model::{
+    Channel, DestinationMethod, EventKind, EvidenceGrade, GapReason, Signal, SourceType,
+};
+use keytrail_proto::v1;
+use serde::Deserialize;
+
+/// One event, flat. Words are those people are shown: `credential_sent`, `observed`, `tls`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Facts {
+    pub epoch: u64,
+    pub sequence: u64,
+    /// Wall clock, nanoseconds since the epoch; 0 when the event says no time.
+    pub time_ns: i64,
+    pub kind: String,
+    pub credential: Option<CredentialFacts>,
+    pub process: Option<ProcessFacts>,
+    pub source: SourceFacts,
+    /// `None` for what was not sent and where the destination was not found.
+    pub destination: Option<DestinationFacts>,
+    pub grade: String,
+    pub channel: String,
+    pub bytes: u64,
+    /// Method and path of the request, without query; empty where none was recognised.
+    pub request: String,
+    pub gap: Option<GapFacts>,
+    pub finding: Option<FindingFacts>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CredentialFacts {
+    pub fingerprint: String,
+    pub kind: String,
+    pub identifier: String,
+    pub confidence: f64,
+    pub privilege: u32,
+    /// Seconds since the epoch.
+    pub expires: Option<i64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProcessFacts {
+    pub key: String,
+    pub pid: u32,
+    pub executable: String,
+    pub device: u64,
+    pub inode: u64,
+    /// Script or module when the executable is an interpreter, otherwise empty.
+    pub script: String,
+    pub comm: String,
+    pub argv: Vec<String>,
+    pub cwd: String,
+    pub uid: u32,
+    pub euid: u32,
+    pub loginuid: u32,
+    pub container: String,
+    pub unit: String,
+    pub pod: String,
+    pub start_ns: i64,
+    /// Parent first.
+    pub ancestors: Vec<AncestorFacts>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AncestorFacts {
+    pub key: String,
+    pub comm: String,
+    pub executable: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SourceFacts {
+    /// `file`, `env`, `argv`, `payload`, `unknown` or empty.
+    pub kind: String,
+    pub path: String,
+    pub env_name: String,
+    pub owner_uid: u32,
+    pub owner_gid: u32,
+    pub mode: String,
+    pub inherited: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DestinationFacts {
+    /// Names it was called by, without repetition, separated by commas.
+    pub host: String,
+    pub ip: String,
+    pub port: u32,
+    pub protocol: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GapFacts {
+    pub reason: String,
+    pub detail: String,
+    pub remedy: String,
+    pub signal: String,
+    pub count: u64,
+    pub from_ns: Option<i64>,
+    pub to_ns: Option<i64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FindingFacts {
+    pub rule: String,
+    pub severity: String,
+    pub title: String,
+    pub subject: String,
+    pub seen: String,
+    pub expected: String,
+    pub remedy: String,
+    pub techniques: Vec<String>,
+}
+
+/// No login: what the kernel gives for a process that no session started.
+pub const NO_LOGIN: u32 = u32::MAX;
+
+impl Facts {
+    #[must_use]
+    pub fn of(event: &v1::Event) -> Facts {
+        let id = event.id.as_ref();
+        let evidence = event.evidence.as_ref();
+        let unknown = evidence.is_none_or(|e| {
+            DestinationMethod::of_number(e.destination_method) == Some(DestinationMethod::Unknown)
+        });
+        Facts {
+            epoch: id.map_or(0, |id| id.epoch),
+            sequence: id.map_or(0, |id| id.sequence),
+            time_ns: event.time.as_ref().map_or(0, nanoseconds),
+            kind: EventKind::word_of(event.kind).to_owned(),
+            credential: event
+                .credential
+                .as_ref()
+                .filter(|c| !c.fingerprint.is_empty())
+                .map(credential),
+            process: event.process.as_ref().map(process),
+            source: event.source.as_ref().map(source).unwrap_or_default(),
+            destination: event
+                .destination
+                .as_ref()
+                .filter(|d| !(unknown || d.ip.is_empty() && d.socket_path.is_empty()))
+                .map(destination),
+            grade: evidence
+                .map_or_else(String::new, |e| EvidenceGrade::word_of(e.grade).to_owned()),
+            channel: evidence.map_or_else(String::new, |e| Channel::word_of(e.channel).to_owned()),
+            bytes: evidence.map_or(0, |e| e.payload_bytes),
+            request: event.request.as_ref().map(request).unwrap_or_default(),
+            gap: event.gap.as_ref().map(gap),
+            finding: event.finding.as_ref().map(|f| FindingFacts {
+                rule: f.rule.clone(),
+                severity: f.severity.clone(),
+                title: f.title.clone(),
+                subject: f.subject.clone(),
+                seen: f.seen.clone(),
+                expected: f.expected.clone(),
+                remedy: f.remedy.clone(),
+                techniques: f.techniques.clone(),
+            }),
+        }
+    }
+
+    /// The event that tells a finding about another event.
+    #[must_use]
+    pub fn finding_event(finding: &Finding, about: &v1::Event) -> v1::Event {
+        v1::Event {
+            id: None,
+            kind: EventKind::Finding.number(),
+            attack: finding
+                .techniques
+                .iter()
+                .filter(|id| id.starts_with('T'))
+                .cloned()
+                .collect(),
+            finding: Some(v1::Finding {
+                rule: finding.rule.clone(),
+                severity: finding.severity.clone(),
+                title: finding.title.clone(),
+                subject: finding.subject.clone(),
+                seen: finding.seen.clone(),
+                expected: finding.expected.clone(),
+                remedy: finding.remedy.clone(),
+                techniques: finding.techniques.clone(),
+                events: about.id.iter().cloned().collect(),
+            }),
+            // A gap is told by its own event.
+            gap: None,
+            truncation: None,
+            coverage: Vec::new(),
+            ..about.clone()
+        }
+    }
+
+    /// `file:PATH`, `env:NAME`, `argv`, or empty.
+    #[must_use]
+    pub fn source_text(&self) -> String {
+        match self.source.kind.as_str() {
+            "file" => format!("file:{}", self.source.path),
+            "env" => format!("env:{}", self.source.env_name),
+            "argv" => "argv".to_owned(),
+            _ => String::new(),
+        }
+    }
+}
+
+impl ProcessFacts {
+    /// What it runs as: the innermost of pod, container and unit, otherwise the user.
+    #[must_use]
+    pub fn workload(&self) -> String {
+        if !self.pod.is_empty() {
+            return format!("pod:{}", self.pod);
+        }
+        if !self.container.is_empty() {
+            let end = self.container.len().min(12);
+            return format!(
+                "container:{}",
+                self.container.get(..end).unwrap_or_default()
+            );
+        }
+        // A session's scope has a number that is another the next time.
+        if !self.unit.is_empty() && !self.unit.ends_with(".scope") {
+            return format!("unit:{}", self.unit);
+        }
+        format!("user:{}", self.uid)
+    }
+
+    /// The program by name: the script of an interpreter, otherwise the executable.
+    #[must_use]
+    pub fn program(&self) -> &str {
+        if self.script.is_empty() {
+            &self.executable
+        } else {
+            &self.script
+        }
+    }
+}
+
+impl DestinationFacts {
+    /// The name where one is known, otherwise the address; with the port.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let name = if self.host.is_empty() {
+            &self.ip
+        } else {
+            &self.host
+        };
+        if self.port == 0 {
+            name.clone()
+        } else {
+            format!("{name}:{}", self.port)
+        }
+    }
+}
+
+fn nanoseconds(time: &pbjson_types::Timestamp) -> i64 {
+    let seconds = time.seconds.saturating_mul(1_000_000_000);
+    seconds.saturating_add(time.nanos.into())
+}
+
+fn credential(c: &v1::Credential) -> CredentialFacts {
+    CredentialFacts {
+        fingerprint: c.fingerprint.clone(),
+        kind: c.kind.clone(),
+        identifier: c.identifier.clone(),
+        confidence: c.confidence,
+        privilege: c.privilege,
+        expires: c.expires.as_ref().map(|t| t.seconds),
+    }
+}
+
+fn process(p: &v1::Process) -> ProcessFacts {
+    let exe = p.executable.clone().unwrap_or_default();
+    ProcessFacts {
+        key: p.key.clone(),
+        pid: p.pid,
+        script: script_of(&exe.path, &p.argv, &p.cwd).unwrap_or_default(),
+        executable: exe.path,
+        device: exe.device,
+        inode: exe.inode,
+        comm: p.comm.clone(),
+        argv: p.argv.clone(),
+        cwd: p.cwd.clone(),
+        uid: p.uid,
+        euid: p.euid,
+        loginuid: p.loginuid,
+        container: p.container.clone(),
+        unit: p.unit.clone(),
+        pod: p.pod.clone(),
+        start_ns: p.start_time.as_ref().map_or(0, nanoseconds),
+        ancestors: p
+            .ancestors
+            .iter()
+            .map(|a| AncestorFacts {
+                key: a.key.clone(),
+                comm: a.comm.clone(),
+                executable: a.executable.clone(),
+            })
+            .collect(),
+    }
+}
+
+fn source(s: &v1::Source) -> SourceFacts {
+    SourceFacts {
+        kind: SourceType::word_of(s.r#type).to_owned(),
+        path: s.path.clone(),
+        env_name: s.env_name.clone(),
+        owner_uid: s.owner_uid,
+        owner_gid: s.owner_gid,
+        mode: s.mode.clone(),
+        inherited: !s.inherited_from.is_empty(),
+    }
+}
+
+fn destination(d: &v1::Destination) -> DestinationFacts {
+    let mut names: Vec<&str> = Vec::new();
+    for host in &d.hosts {
+        if !names.contains(&host.name.as_str()) {
+            names.push(&host.name);
+        }
+    }
+    DestinationFacts {
+        host: names.join(","),
+        ip: if d.ip.is_empty() {
+            d.socket_path.clone()
+        } else {
+            d.ip.clone()
+        },
+        port: d.port,
+        protocol: d.protocol.clone(),
+    }
+}
+
+/// Longest request line that is told apart, characters: a path is as long as somebody likes.
+const REQUEST: usize = 160;
+
+fn request(r: &v1::Request) -> String {
+    let line = format!("{} {}", r.method, r.path);
+    line.trim().chars().take(REQUEST).collect()
+}
+
+fn gap(g: &v1::Gap) -> GapFacts {
+    GapFacts {
+        reason: GapReason::word_of(g.reason).to_owned(),
+        detail: g.detail.clone(),
+        remedy: g.remedy.clone(),
+        signal: Signal::word_of(g.signal).to_owned(),
+        count: g.count,
+        from_ns: g.from.as_ref().map(nanoseconds),
+        to_ns: g.to.as_ref().map(nanoseconds),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destination_that_was_not_found_is_none() {
+        let mut event = v1::Event {
+            destination: Some(v1::Destination {
+                ip: "192.0.2.1".into(),
+                port: 443,
+                ..Default::default()
+            }),
+            evidence: Some(v1::Evidence {
+                destination_method: DestinationMethod::Socket.number(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        assert_eq!(
+            Facts::of(&event).destination.map(|d| d.text()),
+            Some("192.0.2.1:443".into())
+        );
+        event.evidence.as_mut().unwrap().destination_method = DestinationMethod::Unknown.number();
+        assert_eq!(Facts::of(&event).destination, None);
+    }
+
+    #[test]
+    fn workloads_from_the_inside_out() {
+        let mut p = ProcessFacts {
+            uid: 7,
+            unit: "session-3.scope".into(),
+            ..Default::default()
+        };
+        assert_eq!(p.workload(), "user:7");
+        p.unit = "web.service".into();
+        assert_eq!(p.workload(), "unit:web.service");
+        p.container = "0123456789abcdef".repeat(4);
+        assert_eq!(p.workload(), "container:0123456789ab");
+        p.pod = "p".into();
+        assert_eq!(p.workload(), "pod:p");
+    }
+}

@@ -1,0 +1,16 @@
+//! Events in, findings out. Pure: no clock, no file, no order that depends on a hash map.
+
+mod baseline;
+mod builtin;
+pub mod facts;
+mod harvest;
+mod rule;
+mod scope;
+mod script;
+mod stage;
+
+pub use baseline::{Baseline, Known, News};
+pub use facts::Facts;
+pub use rule::{Case, Rule, RuleError, Severity, Subject};
+pub use script::{is_interpreter, script_of};
+pub use stage::{Finding, Repeat, Stage, Told};

@@ -1,0 +1,264 @@
+//! Rules are data: one TOML file each, with a condition in CEL, what to say and to do, and tests.
+
+use crate::facts::Facts;
+use crate::scope::Scope;
+use cel::{Context, Env, Program, Value};
+use serde::Deserialize;
+use std::fmt;
+use std::sync::Arc;
+
+/// Longest condition, bytes: it is evaluated for every event.
+const MOST_CONDITION: usize = 4096;
+const MOST_TEXT: usize = 1024;
+
+/// What a finding is about, so that the same again is counted and not told again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subject {
+    #[default]
+    Credential,
+    Program,
+    Workload,
+    Source,
+    Destination,
+    /// The process itself: each tells anew.
+    Process,
+    /// What a gap is about.
+    Gap,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    Info,
+    Low,
+    Medium,
+    High,
+    Critical,
+}
+
+impl Severity {
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Severity::Info => "info",
+            Severity::Low => "low",
+            Severity::Medium => "medium",
+            Severity::High => "high",
+            Severity::Critical => "critical",
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Text {
+    name: String,
+    severity: Severity,
+    title: String,
+    /// Kinds of event it is asked of.
+    on: Vec<String>,
+    when: String,
+    #[serde(default)]
+    subject: Subject,
+    seen: String,
+    #[serde(default)]
+    expected: String,
+    remedy: String,
+    /// ATT&CK v19 and OWASP NHI (2025) ids.
+    #[serde(default)]
+    techniques: Vec<String>,
+    #[serde(default, rename = "test")]
+    tests: Vec<Case>,
+}
+
+/// One test of a rule: what happened before, and the event that makes the finding or does not.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    pub name: String,
+    pub fires: bool,
+    /// Events of before.
+    #[serde(default)]
+    pub before: Vec<Facts>,
+    /// What is usual is accepted after these.
+    #[serde(default)]
+    pub accepted: bool,
+    /// Its credential is a decoy.
+    #[serde(default)]
+    pub decoy: bool,
+    pub event: Facts,
+}
+
+/// A rule that can be asked.
+pub struct Rule {
+    pub name: String,
+    pub severity: Severity,
+    pub title: String,
+    pub on: Vec<String>,
+    pub subject: Subject,
+    pub seen: String,
+    pub expected: String,
+    pub remedy: String,
+    pub techniques: Vec<String>,
+    pub tests: Vec<Case>,
+    condition: Program,
+}
+
+impl fmt::Debug for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rule").field("name", &self.name).finish()
+    }
+}
+
+/// Why a rule or an exclusion is refused; the others stay in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleError {
+    pub file: String,
+    pub reason: String,
+}
+
+impl fmt::Display for RuleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.file, self.reason)
+    }
+}
+
+impl std::error::Error for RuleError {}
+
+/// Compiles conditions, and evaluates them.
+#[derive(Clone)]
+pub(crate) struct Language(Arc<Env>);
+
+impl Default for Language {
+    fn default() -> Self {
+        Language(Arc::new(Env::stdlib()))
+    }
+}
+
+impl Language {
+    pub fn compile(&self, source: &str) -> Result<Program, String> {
+        if source.len() > MOST_CONDITION {
+            return Err(format!(
+                "the condition is longer than {MOST_CONDITION} bytes"
+            ));
+        }
+        let program = self.0.compile(source).map_err(|e| e.to_string())?;
+        // A name that does not exist would be an error at every event, and never a finding.
+        let context = self.context(&Scope::new(
+            &Facts::default(),
+            &Default::default(),
+            &Default::default(),
+        ));
+        match program.execute(&context) {
+            Ok(Value::Bool(_)) => Ok(program),
+            Ok(_) => Err("the condition is not true or false".into()),
+            Err(e) => Err(e.to_string()),
+        }
+    }
+
+    pub fn context(&self, scope: &Scope) -> Context<'static, 'static> {
+        let mut context = Context::with_env(self.0.clone());
+        for (name, value) in scope.values() {
+            context.add_variable_from_value(name, value);
+        }
+        context
+    }
+}
+
+/// An error (a division by zero in somebody's rule) is no finding.
+pub(crate) fn holds(condition: &Program, context: &Context<'_, '_>) -> bool {
+    matches!(condition.execute(context), Ok(Value::Bool(true)))
+}
+
+impl Rule {
+    pub(crate) fn parse(language: &Language, file: &str, text: &str) -> Result<Rule, RuleError> {
+        let refuse = |reason: String| RuleError {
+            file: file.into(),
+            reason,
+        };
+        let text: Text = toml::from_str(text).map_err(|e| refuse(e.message().to_owned()))?;
+        let plain = |name: &str| {
+            !name.is_empty()
+                && name.len() <= 64
+                && name
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        if !plain(&text.name) {
+            return Err(refuse(format!(
+                "{:?} is no name: small letters, digits and -",
+                text.name
+            )));
+        }
+        if text.on.is_empty() {
+            return Err(refuse("`on` names no kind of event".into()));
+        }
+        for said in [&text.title, &text.seen, &text.expected, &text.remedy] {
+            if said.len() > MOST_TEXT {
+                return Err(refuse(format!("a text is longer than {MOST_TEXT} bytes")));
+            }
+            let empty = Scope::new(&Facts::default(), &Default::default(), &Default::default());
+            fill(said, &empty).map_err(|name| refuse(format!("there is no {{{name}}}")))?;
+        }
+        let condition = language.compile(&text.when).map_err(refuse)?;
+        Ok(Rule {
+            name: text.name,
+            severity: text.severity,
+            title: text.title,
+            on: text.on,
+            subject: text.subject,
+            seen: text.seen,
+            expected: text.expected,
+            remedy: text.remedy,
+            techniques: text.techniques,
+            tests: text.tests,
+            condition,
+        })
+    }
+
+    pub(crate) fn asks(&self, kind: &str) -> bool {
+        self.on.iter().any(|on| on == kind)
+    }
+
+    pub(crate) fn holds(&self, context: &Context<'_, '_>) -> bool {
+        holds(&self.condition, context)
+    }
+
+    /// What this is about in an event.
+    pub(crate) fn subject_of(&self, facts: &Facts) -> String {
+        let process = facts.process.as_ref();
+        match self.subject {
+            Subject::Credential => String::new(),
+            Subject::Program => process.map_or_else(String::new, |p| p.program().to_owned()),
+            Subject::Workload => process.map(|p| p.workload()).unwrap_or_default(),
+            Subject::Source => facts.source_text(),
+            Subject::Destination => facts
+                .destination
+                .as_ref()
+                .map(|d| d.text())
+                .unwrap_or_default(),
+            Subject::Process => process.map_or_else(String::new, |p| p.key.clone()),
+            Subject::Gap => facts
+                .gap
+                .as_ref()
+                .map_or_else(String::new, |g| format!("{} {}", g.reason, g.signal)),
+        }
+    }
+}
+
+/// Puts values in for `{group.name}`; the error is the name of one that does not exist.
+pub(crate) fn fill(text: &str, scope: &Scope) -> Result<String, String> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('{') {
+        let Some((name, after)) = after.split_once('}') else {
+            break;
+        };
+        out.push_str(before);
+        out.push_str(&scope.lookup(name).ok_or(name)?);
+        rest = after;
+    }
+    out.push_str(rest);
+    Ok(out)
+}

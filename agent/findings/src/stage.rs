@@ -1,0 +1,389 @@
+//! Events in, findings out.
+
+use crate::baseline::{Baseline, News};
+use crate::builtin::BUILTIN;
+use crate::facts::Facts;
+use crate::harvest::Harvest;
+use crate::rule::{Language, Rule, RuleError, fill, holds};
+use crate::scope::{Beside, Scope};
+use cel::Program;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Credentials whose usual is known, findings that are known, places and consumers of one credential.
+const MOST_CREDENTIALS: usize = 50_000;
+const MOST_FINDINGS: usize = 20_000;
+const MOST_PLACES: usize = 64;
+/// A finding that was not made again for so long is told again.
+const AGAIN_NS: i64 = 24 * 3_600 * 1_000_000_000;
+
+/// One finding.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Finding {
+    pub rule: String,
+    pub severity: String,
+    pub title: String,
+    pub subject: String,
+    pub seen: String,
+    pub expected: String,
+    pub remedy: String,
+    pub techniques: Vec<String>,
+    /// Epoch and number of the event it rests on.
+    pub event: (u64, u64),
+}
+
+/// A finding that was made again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repeat {
+    pub rule: String,
+    pub fingerprint: String,
+    pub subject: String,
+    pub count: u64,
+    pub last_ns: i64,
+}
+
+/// What a stage is told from outside. It is an observation: recorded, and replayed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Told {
+    /// At the start: rules of this site, what is usual, which findings are known, decoys.
+    Start {
+        /// File names and texts.
+        #[serde(default)]
+        rules: Vec<(String, String)>,
+        #[serde(default)]
+        baselines: BTreeMap<String, Baseline>,
+        #[serde(default)]
+        repeats: Vec<Repeat>,
+        #[serde(default)]
+        decoys: BTreeSet<String>,
+    },
+    /// What is known of a credential is what is usual.
+    Accept { fingerprint: String },
+    /// What is known of a credential is forgotten.
+    Reset { fingerprint: String },
+    /// Fingerprints of all decoys.
+    Decoys { decoys: BTreeSet<String> },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExclusionText {
+    name: String,
+    /// Of these rules only; of all when empty.
+    #[serde(default)]
+    rules: Vec<String>,
+    when: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExclusionFile {
+    exclusion: Vec<ExclusionText>,
+}
+
+struct Exclusion {
+    name: String,
+    rules: Vec<String>,
+    condition: Program,
+    hidden: u64,
+}
+
+/// What is known of one credential beside its baseline.
+#[derive(Default)]
+struct About {
+    places: BTreeSet<String>,
+    consumers: BTreeSet<String>,
+}
+
+/// The stage. Feed it every event in order.
+#[derive(Default)]
+pub struct Stage {
+    language: Language,
+    rules: Vec<Rule>,
+    exclusions: Vec<Exclusion>,
+    baselines: BTreeMap<String, Baseline>,
+    about: BTreeMap<String, About>,
+    decoys: BTreeSet<String>,
+    harvest: Harvest,
+    known: BTreeMap<(String, String, String), Repeat>,
+    /// Changed since they were last taken.
+    changed: BTreeSet<String>,
+    repeated: BTreeMap<(String, String, String), Repeat>,
+}
+
+impl Stage {
+    /// With the built-in rules.
+    ///
+    /// # Panics
+    /// Never: the built-in rules are compiled by a test.
+    #[must_use]
+    pub fn builtin() -> (Stage, Vec<RuleError>) {
+        let mut stage = Stage::default();
+        let errors = BUILTIN
+            .iter()
+            .filter_map(|(file, text)| stage.add(file, text).err())
+            .collect();
+        (stage, errors)
+    }
+
+    /// Adds a rule, or a file of exclusions. A rule replaces one of the same name.
+    ///
+    /// # Errors
+    /// See [`RuleError`].
+    pub fn add(&mut self, file: &str, text: &str) -> Result<(), RuleError> {
+        if text.contains("[[exclusion]]") {
+            return self.add_exclusions(file, text);
+        }
+        let rule = Rule::parse(&self.language, file, text)?;
+        self.rules.retain(|known| known.name != rule.name);
+        self.rules.push(rule);
+        self.rules.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(())
+    }
+
+    fn add_exclusions(&mut self, file: &str, text: &str) -> Result<(), RuleError> {
+        let refuse = |reason: String| RuleError {
+            file: file.into(),
+            reason,
+        };
+        let file: ExclusionFile =
+            toml::from_str(text).map_err(|e| refuse(e.message().to_owned()))?;
+        for exclusion in file.exclusion {
+            let condition = self.language.compile(&exclusion.when).map_err(refuse)?;
+            self.exclusions.retain(|known| known.name != exclusion.name);
+            self.exclusions.push(Exclusion {
+                name: exclusion.name,
+                rules: exclusion.rules,
+                condition,
+                hidden: 0,
+            });
+        }
+        Ok(())
+    }
+
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// How many findings each exclusion hid.
+    pub fn excluded(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.exclusions.iter().map(|e| (e.name.as_str(), e.hidden))
+    }
+
+    /// What comes from outside. Rules that are refused come back.
+    pub fn tell(&mut self, told: Told) -> Vec<RuleError> {
+        match told {
+            Told::Start {
+                rules,
+                baselines,
+                repeats,
+                decoys,
+            } => {
+                self.baselines = baselines;
+                self.decoys = decoys;
+                self.known = repeats
+                    .into_iter()
+                    .map(|r| {
+                        (
+                            (r.rule.clone(), r.fingerprint.clone(), r.subject.clone()),
+                            r,
+                        )
+                    })
+                    .collect();
+                return rules
+                    .iter()
+                    .filter_map(|(file, text)| self.add(file, text).err())
+                    .collect();
+            }
+            Told::Accept { fingerprint } => {
+                if let Some(baseline) = self.baselines.get_mut(&fingerprint) {
+                    baseline.accepted = true;
+                    self.changed.insert(fingerprint);
+                }
+            }
+            Told::Reset { fingerprint } => {
+                if self.baselines.remove(&fingerprint).is_some() {
+                    self.changed.insert(fingerprint);
+                }
+            }
+            Told::Decoys { decoys } => self.decoys = decoys,
+        }
+        Vec::new()
+    }
+
+    /// One event; the findings it makes.
+    pub fn step(&mut self, facts: &Facts) -> Vec<Finding> {
+        let fingerprint = facts
+            .credential
+            .as_ref()
+            .map_or_else(String::new, |c| c.fingerprint.clone());
+        let news = self
+            .baselines
+            .get(&fingerprint)
+            .map_or_else(first, |baseline| baseline.news(facts));
+        let beside = self.beside(facts, &fingerprint);
+        let findings = self.judge(facts, &fingerprint, &news, &beside);
+        self.learn(facts, &fingerprint);
+        findings
+    }
+
+    fn judge(
+        &mut self,
+        facts: &Facts,
+        fingerprint: &str,
+        news: &News,
+        beside: &Beside,
+    ) -> Vec<Finding> {
+        if !self.rules.iter().any(|rule| rule.asks(&facts.kind)) {
+            return Vec::new();
+        }
+        let scope = Scope::new(facts, news, beside);
+        let context = self.language.context(&scope);
+        let mut findings = Vec::new();
+        for rule in self.rules.iter().filter(|rule| rule.asks(&facts.kind)) {
+            if !rule.holds(&context) {
+                continue;
+            }
+            let excluded = self.exclusions.iter_mut().find(|e| {
+                (e.rules.is_empty() || e.rules.contains(&rule.name))
+                    && holds(&e.condition, &context)
+            });
+            if let Some(exclusion) = excluded {
+                exclusion.hidden += 1;
+                continue;
+            }
+            let subject = rule.subject_of(facts);
+            let key = (rule.name.clone(), fingerprint.to_owned(), subject.clone());
+            if let Some(known) = self.known.get_mut(&key)
+                && facts.time_ns.saturating_sub(known.last_ns) < AGAIN_NS
+            {
+                known.count += 1;
+                known.last_ns = known.last_ns.max(facts.time_ns);
+                let repeat = self.repeated.entry(key).or_insert_with(|| Repeat {
+                    count: 0,
+                    ..known.clone()
+                });
+                repeat.count += 1;
+                repeat.last_ns = known.last_ns;
+                continue;
+            }
+            if self.known.len() >= MOST_FINDINGS {
+                self.known.pop_first();
+            }
+            self.known.insert(
+                key,
+                Repeat {
+                    rule: rule.name.clone(),
+                    fingerprint: fingerprint.to_owned(),
+                    subject: subject.clone(),
+                    count: 1,
+                    last_ns: facts.time_ns,
+                },
+            );
+            let text = |of: &str| fill(of, &scope).unwrap_or_default();
+            findings.push(Finding {
+                rule: rule.name.clone(),
+                severity: rule.severity.word().to_owned(),
+                title: rule.title.clone(),
+                subject,
+                seen: text(&rule.seen),
+                expected: text(&rule.expected),
+                remedy: text(&rule.remedy),
+                techniques: rule.techniques.clone(),
+                event: (facts.epoch, facts.sequence),
+            });
+        }
+        findings
+    }
+
+    /// What is known beside the event, the event included.
+    fn beside(&mut self, facts: &Facts, fingerprint: &str) -> Beside {
+        let mut beside = Beside {
+            decoy: self.decoys.contains(fingerprint),
+            ..Beside::default()
+        };
+        if fingerprint.is_empty() {
+            return beside;
+        }
+        (beside.kinds, beside.credentials) = self.harvest.take(facts);
+        if let Some(baseline) = self.baselines.get(fingerprint) {
+            let some = |known: &BTreeMap<String, u64>| known.keys().take(8).cloned().collect();
+            beside.usual_programs = some(&baseline.programs.values);
+            beside.usual_destinations = some(&baseline.destinations.values);
+        }
+        if self.about.len() >= MOST_CREDENTIALS && !self.about.contains_key(fingerprint) {
+            return beside;
+        }
+        let about = self.about.entry(fingerprint.to_owned()).or_default();
+        let place = facts.source_text();
+        if place.starts_with("file:") && about.places.len() < MOST_PLACES {
+            about.places.insert(place);
+        }
+        if let Some(process) = &facts.process
+            && is_use(facts)
+            && about.consumers.len() < MOST_PLACES
+        {
+            about.consumers.insert(process.program().to_owned());
+        }
+        beside.places = about.places.len();
+        beside.consumers = about.consumers.len();
+        beside
+    }
+
+    fn learn(&mut self, facts: &Facts, fingerprint: &str) {
+        if fingerprint.is_empty() || !is_use(facts) || self.decoys.contains(fingerprint) {
+            return;
+        }
+        if self.baselines.len() >= MOST_CREDENTIALS && !self.baselines.contains_key(fingerprint) {
+            return;
+        }
+        self.baselines
+            .entry(fingerprint.to_owned())
+            .or_default()
+            .learn(facts);
+        self.changed.insert(fingerprint.to_owned());
+    }
+
+    #[must_use]
+    pub fn baselines(&self) -> &BTreeMap<String, Baseline> {
+        &self.baselines
+    }
+
+    /// What changed since the last time: `None` for what was forgotten.
+    pub fn take_changed(&mut self) -> Vec<(String, Option<Baseline>)> {
+        std::mem::take(&mut self.changed)
+            .into_iter()
+            .map(|fingerprint| {
+                let baseline = self.baselines.get(&fingerprint).cloned();
+                (fingerprint, baseline)
+            })
+            .collect()
+    }
+
+    /// What was found again since the last time.
+    pub fn take_repeated(&mut self) -> Vec<Repeat> {
+        std::mem::take(&mut self.repeated).into_values().collect()
+    }
+}
+
+/// A credential that was never used before: everything is new, and nothing unusual.
+fn first() -> News {
+    News {
+        learning: true,
+        ..News::default()
+    }
+}
+
+/// What counts as a use: not that a holder sent something in which it was not seen.
+fn is_use(facts: &Facts) -> bool {
+    facts.grade != "lineage"
+        && matches!(
+            facts.kind.as_str(),
+            "credential_read" | "credential_exposed" | "credential_taken" | "credential_sent"
+        )
+}
+
+#[cfg(test)]
+mod tests;

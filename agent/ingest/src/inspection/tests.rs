@@ -1,0 +1,122 @@
+//! Every request is answered, once, in time or with why not.
+
+use super::*;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+fn inspector(timeout_ns: u64) -> Inspector {
+    let options = InspectionOptions {
+        timeout_ns,
+        ..InspectionOptions::default()
+    };
+    let named = Arc::new(GlobSet::empty());
+    Inspector::start(Arc::new(Classifier::builtin()), named, options).unwrap()
+}
+
+fn request(path: &Path) -> Subject {
+    Subject::Path(PathSubject {
+        root: "/".into(),
+        path: path.to_str().unwrap().to_owned(),
+        expected: None,
+        known: None,
+    })
+}
+
+fn who(user: u32) -> Who {
+    Who { user, process: 1 }
+}
+
+fn wait(inspector: &mut Inspector, now_ns: u64) -> Answer {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(answer) = inspector.poll(now_ns) {
+            return answer;
+        }
+        assert!(Instant::now() < end, "no answer");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn what_is_found_comes_back_under_its_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f");
+    std::fs::write(&path, "api_token = q3VtAcK8s1LwXy7Bq3VtAcK8s1LwXy7B\n").unwrap();
+    let mut inspector = inspector(u64::MAX / 2);
+    let there = inspector.ask(request(&path), who(7), 1).unwrap();
+    let gone = inspector
+        .ask(request(&dir.path().join("none")), who(7), 1)
+        .unwrap();
+    let mut answers = [wait(&mut inspector, 1), wait(&mut inspector, 1)];
+    answers.sort_by_key(|answer| answer.id);
+    assert_eq!([answers[0].id, answers[1].id], [there, gone]);
+    let Ok(Outcome::File(seen)) = &answers[0].outcome else {
+        panic!("the file is there")
+    };
+    assert_eq!(seen.inspected.as_ref().unwrap().findings.len(), 1);
+    assert!(matches!(answers[1].outcome, Ok(Outcome::Gone)));
+    assert!(inspector.is_idle() && inspector.next_deadline().is_none());
+}
+
+#[test]
+fn what_does_not_come_in_time_is_late() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut inspector = inspector(1_000);
+    let id = inspector.ask(request(dir.path()), who(7), 0).unwrap();
+    // Since the boot more time has passed than it had: no thread begins it.
+    let answer = wait(&mut inspector, 1_000);
+    assert_eq!((answer.id, answer.last), (id, true));
+    assert!(matches!(answer.outcome, Err(Missed::Late)));
+    assert!(inspector.is_idle());
+}
+
+#[test]
+fn too_many_requests_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut inspector = inspector(u64::MAX / 2);
+    // Nobody takes any.
+    inspector.shared.stop.store(true, Ordering::Release);
+    inspector.shared.arrived.notify_all();
+    std::thread::sleep(Duration::from_millis(50));
+    let refused = (0..100_000).find_map(|_| inspector.ask(request(dir.path()), who(7), 1).err());
+    assert_eq!(refused, Some(Missed::Backlog));
+    assert!(inspector.ask(request(dir.path()), who(8), 1).is_ok());
+}
+
+/// A thread that a file system does not let go is replaced, and nobody else is sent there.
+#[test]
+fn a_stuck_thread_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut inspector = inspector(1_000);
+    let id = 99;
+    let pending = Pending {
+        due_ns: 10,
+        place: hash(&PathBuf::from("/")),
+        progress: Arc::new(Progress(AtomicU8::new(Progress::READING))),
+    };
+    inspector.deadlines.insert((10, id));
+    inspector.pending.insert(id, pending);
+    let answer = wait(&mut inspector, 10);
+    assert!(matches!(answer.outcome, Err(Missed::Late)) && !answer.last);
+    assert_eq!(
+        inspector.ask(request(dir.path()), who(7), 1),
+        Err(Missed::Late),
+        "the place it is stuck at"
+    );
+    // It comes back after all.
+    let late = Answer {
+        id,
+        outcome: Ok(Outcome::Clean),
+        last: true,
+    };
+    lock(&inspector.shared.answers).send(late).unwrap();
+    assert!(matches!(
+        wait(&mut inspector, 10).outcome,
+        Ok(Outcome::Clean)
+    ));
+    assert!(
+        inspector
+            .ask(request(dir.path()), who(7), boot_ns())
+            .is_ok()
+    );
+}

@@ -1,0 +1,268 @@
+//! What a thread does for one request. Nothing here touches what the engine's thread owns.
+
+use super::budget::UserBudgets;
+use super::survey::{Survey, Surveyed};
+use super::{InspectionOptions, Missed, Progress};
+use crate::files::{
+    Content, Found, Inspected, Locator, OwnFiles, Version, content, open_in, open_root,
+    read_worthy, renamed, reopen, version,
+};
+use globset::GlobSet;
+use keytrail_abi::{FileId, FileNew};
+use keytrail_host::clock::{boot_ns, thread_ns};
+use keytrail_secret::Classifier;
+use rustix::fs::OFlags;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What all threads look up.
+pub struct Context {
+    pub classifier: Arc<Classifier>,
+    /// Names under which rules expect credentials.
+    pub named: Arc<GlobSet>,
+    pub options: InspectionOptions,
+    pub budgets: Mutex<UserBudgets>,
+}
+
+/// What is asked for.
+pub enum Subject {
+    /// A file by its inode and names.
+    Inode(Box<FileNew>),
+    /// A file by its path.
+    Path(PathSubject),
+    /// The files and directories of a part of the watch set.
+    Area(Box<Survey>),
+}
+
+pub struct PathSubject {
+    pub root: PathBuf,
+    pub path: String,
+    /// It has to be this one, under its name or another in the same directory.
+    pub expected: Option<FileId>,
+    /// Change time and size of the version that is known.
+    pub known: Option<(FileId, u64, u64)>,
+}
+
+/// What came of it.
+pub enum Outcome {
+    File(Box<SeenFile>),
+    /// Nothing in it, or not to be inspected.
+    Clean,
+    /// The version that is known.
+    Unchanged,
+    /// Not to be found again, or another file by now.
+    Gone,
+    Area(Box<Surveyed>),
+}
+
+/// A file in one version, with what was found still in clear.
+pub struct SeenFile {
+    pub root: PathBuf,
+    pub version: Version,
+    /// Or why it cannot be read.
+    pub inspected: Result<Inspected, String>,
+    /// A rule or the configuration names its path.
+    pub named: bool,
+}
+
+/// What one thread keeps between requests.
+#[derive(Default)]
+pub struct Tools {
+    locator: Locator,
+    own_files: OwnFiles,
+}
+
+impl Tools {
+    /// # Errors
+    /// The owner of the file has used up what his files may take.
+    pub fn inspect(
+        &mut self,
+        subject: Subject,
+        context: &Context,
+        progress: &Progress,
+    ) -> Result<Outcome, Missed> {
+        match subject {
+            Subject::Inode(new) => self.inode(&new, context, progress),
+            Subject::Path(subject) => path(&subject, context, progress),
+            Subject::Area(survey) => Ok(Outcome::Area(Box::new(
+                survey.run(&context.options.excluded),
+            ))),
+        }
+    }
+
+    fn inode(
+        &mut self,
+        new: &FileNew,
+        context: &Context,
+        progress: &Progress,
+    ) -> Result<Outcome, Missed> {
+        let (root, path, fd) = match self.locator.find(new, &context.options.excluded) {
+            Found::At(root, path, fd) => (root, path, fd),
+            Found::Excluded => return Ok(Outcome::Clean),
+            Found::Nowhere => return Ok(Outcome::Gone),
+        };
+        let Ok(Some(version)) = version(&fd, &path) else {
+            return Ok(Outcome::Gone);
+        };
+        if self.own_files.has(new.file, boot_ns()) {
+            return Ok(Outcome::Clean);
+        }
+        let meter = Meter::start(version.facts.owner_uid, context)?;
+        let named = context.named.is_match(&path);
+        let size = version.facts.size;
+        let read = reopen(&fd).map_err(io::Error::from).and_then(|fd| {
+            read_worthy(fd, size, context.options.file_bytes, || Some((path, named)))
+        });
+        let outcome = match read {
+            Ok(None) => Outcome::Clean,
+            Err(_) => Outcome::Gone,
+            Ok(Some(content)) => {
+                progress.has_read();
+                let inspected = content.classify(&context.classifier);
+                if inspected.findings.is_empty() && !inspected.truncated {
+                    Outcome::Clean
+                } else {
+                    Outcome::File(Box::new(SeenFile {
+                        root,
+                        version,
+                        inspected: Ok(inspected),
+                        named,
+                    }))
+                }
+            }
+        };
+        meter.stop();
+        Ok(outcome)
+    }
+}
+
+fn path(subject: &PathSubject, context: &Context, progress: &Progress) -> Result<Outcome, Missed> {
+    let PathSubject {
+        root,
+        path,
+        expected,
+        known,
+    } = subject;
+    let at = |path: &str| at(root, path, *known, context, progress);
+    let found = at(path)?;
+    let Some(expected) = expected else {
+        return Ok(found.map_or(Outcome::Gone, |found| found.outcome));
+    };
+    let is_it = |found: &At| found.id == *expected;
+    let found = match found.filter(is_it) {
+        Some(found) => Some(found),
+        // Renamed in its directory since: by inode it is the same file.
+        None => match renamed(root, path, *expected) {
+            Some(now) => at(&now)?.filter(is_it),
+            None => None,
+        },
+    };
+    Ok(found.map_or(Outcome::Gone, |found| found.outcome))
+}
+
+struct At {
+    id: FileId,
+    outcome: Outcome,
+}
+
+/// What lies at a path now; `None` when that is no regular file.
+fn at(
+    root: &Path,
+    path: &str,
+    known: Option<(FileId, u64, u64)>,
+    context: &Context,
+    progress: &Progress,
+) -> Result<Option<At>, Missed> {
+    if context.options.excluded.has(path) {
+        return Ok(None);
+    }
+    let Ok(root_fd) = open_root(root) else {
+        return Ok(None);
+    };
+    // Stat first through O_PATH: needs no permission on the file, opens no device, touches no atime.
+    let Ok(handle) = open_in(root_fd.as_fd(), path, OFlags::PATH) else {
+        return Ok(None);
+    };
+    let Ok(Some(mut seen)) = version(&handle, path) else {
+        return Ok(None);
+    };
+    let id = seen.id;
+    if known == Some((id, seen.facts.ctime_ns, seen.facts.size)) {
+        let outcome = Outcome::Unchanged;
+        return Ok(Some(At { id, outcome }));
+    }
+    let meter = Meter::start(seen.facts.owner_uid, context)?;
+    let inspected = open_in(root_fd.as_fd(), path, OFlags::RDONLY)
+        .map_err(io::Error::from)
+        .and_then(|fd| whole(fd, path, id, &mut seen, context.options.file_bytes))
+        .map(|content| {
+            progress.has_read();
+            content.classify(&context.classifier)
+        })
+        .map_err(|error| error.to_string());
+    meter.stop();
+    let seen = SeenFile {
+        root: root.to_owned(),
+        version: seen,
+        inspected,
+        named: context.named.is_match(path),
+    };
+    let outcome = Outcome::File(Box::new(seen));
+    Ok(Some(At { id, outcome }))
+}
+
+/// The content of a watched file, whatever its form.
+fn whole(
+    fd: OwnedFd,
+    path: &str,
+    id: FileId,
+    seen: &mut Version,
+    most: u64,
+) -> io::Result<Content> {
+    // It may have been replaced between the two opens: what is read is what is described.
+    if let Some(again) = version(&fd, path)?
+        && again.id == id
+    {
+        *seen = again;
+    }
+    let (bytes, truncated) = content(fd, seen.facts.size, most)?;
+    Ok(Content {
+        bytes,
+        truncated,
+        path: path.to_owned(),
+    })
+}
+
+/// Counts the processor time of a look at the expense of the file's owner.
+struct Meter<'a> {
+    user: u32,
+    began_ns: u64,
+    context: &'a Context,
+}
+
+impl<'a> Meter<'a> {
+    /// # Errors
+    /// The owner has nothing left to spend.
+    fn start(user: u32, context: &'a Context) -> Result<Self, Missed> {
+        if !lock(&context.budgets).has(user, boot_ns()) {
+            return Err(Missed::OverBudget);
+        }
+        Ok(Self {
+            user,
+            began_ns: thread_ns(),
+            context,
+        })
+    }
+
+    fn stop(self) {
+        let took = thread_ns().saturating_sub(self.began_ns);
+        lock(&self.context.budgets).spend(self.user, took, boot_ns());
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // No code panics while it holds it, and a budget is whole whenever it did.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,379 @@
+//! Files that have to be inspected before a record about them can be ingested: asked for, and taken in when the answer
+//! comes.
+
+use super::files::{KnownFile, NewVersion, min_confidence};
+use super::inspection::{Answer, Area, Missed, Outcome, PathSubject, SeenFile, Subject, Who};
+use super::stage::{Digest, Digested};
+use crate::decode::Record;
+use keytrail_abi::FileId;
+use keytrail_model::{PlaceNews, Why};
+use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, OnceLock};
+
+/// Files whose last inspection is remembered: several processes may read one before the kernel side knows.
+const MAX_REMEMBERED: usize = 4_096;
+
+/// Surveys, and what they find.
+const WATCH_SET: Who = Who {
+    user: 0,
+    process: 0,
+};
+/// All that nobody asks about: one turn for all of it, under a number no user has.
+const UNASKED: Who = Who {
+    user: u32::MAX,
+    process: 0,
+};
+
+/// What an inspection came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is in the table in the version of then, with or without credentials.
+    Known,
+    /// It holds nothing.
+    Clean,
+    /// It was not found again.
+    Gone,
+    Missed(Missed),
+}
+
+/// An inspection that a record waits for.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    pub id: u64,
+    verdict: Arc<OnceLock<Verdict>>,
+}
+
+impl Inspection {
+    #[must_use]
+    pub fn verdict(&self) -> Option<Verdict> {
+        self.verdict.get().copied()
+    }
+
+    fn decide(&self, verdict: Verdict) {
+        // The first one counts: an answer may come after its time.
+        let _ = self.verdict.set(verdict);
+    }
+}
+
+/// For what a file is inspected.
+enum Purpose {
+    /// A read of a file that was not seen before.
+    New {
+        file: FileId,
+        ctime_ns: u64,
+        boot_ns: u64,
+        inspection: Inspection,
+    },
+    /// A read of another version of a known one.
+    Version {
+        file: FileId,
+        ctime_ns: u64,
+        boot_ns: u64,
+        inspection: Inspection,
+    },
+    /// It lies in the watch set.
+    Watched(Why),
+    Survey(Area),
+}
+
+/// What is asked and remembered.
+#[derive(Default)]
+pub struct Asked {
+    /// Each with whether nobody asks what of it cannot be seen.
+    purposes: HashMap<u64, (Purpose, bool)>,
+    by_file: HashMap<(FileId, u64), Inspection>,
+    /// Versions that were inspected, and whether they were clean.
+    recent: HashMap<FileId, (u64, Verdict)>,
+}
+
+impl Asked {
+    fn remember(&mut self, file: FileId, ctime_ns: u64, verdict: Verdict) {
+        if self.recent.len() >= MAX_REMEMBERED {
+            self.recent.clear();
+        }
+        self.recent.insert(file, (ctime_ns, verdict));
+    }
+
+    /// What an inspection of this version came to a moment ago.
+    pub fn recent(&self, file: FileId, ctime_ns: u64) -> Option<Verdict> {
+        self.recent
+            .get(&file)
+            .filter(|(of, _)| *of == ctime_ns)
+            .map(|(_, verdict)| *verdict)
+    }
+}
+
+impl Digest {
+    /// The inspection that has to be made, or has been, before this record is ingested.
+    pub fn inspection(&mut self, record: &Record<'_>) -> Option<Inspection> {
+        let (file, ctime_ns, header, subject) = match record {
+            Record::FileNew(r) => {
+                let known = self
+                    .files
+                    .table
+                    .get(r.file)
+                    .is_some_and(|k| k.version.facts.ctime_ns == r.ctime_ns);
+                if known {
+                    return None;
+                }
+                (r.file, r.ctime_ns, r.header, Subject::Inode(Box::new(*r)))
+            }
+            Record::File(r) => {
+                let known = self.files.table.get(r.file)?;
+                if !known.lacks(r.ctime_ns) {
+                    return None;
+                }
+                let subject = PathSubject {
+                    root: known.root.clone(),
+                    path: known.version.facts.path.clone(),
+                    expected: Some(r.file),
+                    known: Some(known.as_known()),
+                };
+                (r.file, r.ctime_ns, r.header, Subject::Path(subject))
+            }
+            _ => return None,
+        };
+        if self.asked.recent(file, ctime_ns).is_some() {
+            return None;
+        }
+        if let Some(asked) = self.asked.by_file.get(&(file, ctime_ns)) {
+            return Some(asked.clone());
+        }
+        let boot_ns = header.boot_ns;
+        let is_new = matches!(subject, Subject::Inode(_));
+        let verdict = Arc::new(OnceLock::new());
+        let who = Who {
+            user: header.euid,
+            process: header.tgid,
+        };
+        let id = match self.ask(subject, who) {
+            Ok(id) => id,
+            Err(missed) => {
+                let inspection = Inspection {
+                    id: u64::MAX,
+                    verdict,
+                };
+                inspection.decide(Verdict::Missed(missed));
+                return Some(inspection);
+            }
+        };
+        let inspection = Inspection { id, verdict };
+        let purpose = if is_new {
+            Purpose::New {
+                file,
+                ctime_ns,
+                boot_ns,
+                inspection: inspection.clone(),
+            }
+        } else {
+            Purpose::Version {
+                file,
+                ctime_ns,
+                boot_ns,
+                inspection: inspection.clone(),
+            }
+        };
+        self.purpose(id, purpose);
+        self.asked
+            .by_file
+            .insert((file, ctime_ns), inspection.clone());
+        Some(inspection)
+    }
+
+    fn ask(&mut self, subject: Subject, who: Who) -> Result<u64, Missed> {
+        let who = if self.is_unasked { UNASKED } else { who };
+        self.inspector
+            .ask(subject, who, keytrail_host::clock::boot_ns())
+    }
+
+    /// Has the areas of the watch set surveyed that may have changed.
+    pub fn watch(&mut self) {
+        for survey in self.files.surveys() {
+            let area = survey.area.clone();
+            match self.ask(Subject::Area(Box::new(survey)), WATCH_SET) {
+                Ok(id) => {
+                    self.purpose(id, Purpose::Survey(area));
+                }
+                Err(missed) => {
+                    self.files.not_surveyed(&area);
+                    self.files.table.dropped.add(missed.bound(), 1);
+                }
+            }
+        }
+    }
+
+    /// Readable when an answer is there.
+    #[must_use]
+    pub fn answers_fd(&self) -> BorrowedFd<'_> {
+        self.inspector.fd()
+    }
+
+    /// When an inspection's time is up, nanoseconds since boot.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.inspector.next_deadline()
+    }
+
+    /// Whether no inspection is on its way.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.inspector.is_idle()
+    }
+
+    /// Takes in the next answer; the number of the inspection that it decides. `None` when there is no answer.
+    pub fn answer(&mut self, now_ns: u64, out: &mut Digested) -> Option<u64> {
+        let answer = self.inspector.poll(now_ns)?;
+        let id = answer.id;
+        let (purpose, unasked) = match self.asked.purposes.remove(&id) {
+            Some(purpose) => purpose,
+            // Given up before it was begun, and answered all the same.
+            None => return Some(id),
+        };
+        if unasked {
+            self.unasked(|digest| digest.take_answer(answer, purpose, now_ns, out));
+        } else {
+            self.take_answer(answer, purpose, now_ns, out);
+        }
+        Some(id)
+    }
+
+    fn purpose(&mut self, id: u64, purpose: Purpose) {
+        self.asked.purposes.insert(id, (purpose, self.is_unasked));
+    }
+
+    fn take_answer(&mut self, answer: Answer, purpose: Purpose, now_ns: u64, out: &mut Digested) {
+        let Answer { id, outcome, last } = answer;
+        match &purpose {
+            Purpose::New {
+                file,
+                ctime_ns,
+                boot_ns,
+                inspection,
+            }
+            | Purpose::Version {
+                file,
+                ctime_ns,
+                boot_ns,
+                inspection,
+            } => {
+                let is_new = matches!(purpose, Purpose::New { .. });
+                self.asked.by_file.remove(&(*file, *ctime_ns));
+                let verdict = match outcome {
+                    Ok(outcome) => self.inspected(outcome, Why::Met, is_new, *boot_ns, out),
+                    Err(missed) => Verdict::Missed(missed),
+                };
+                inspection.decide(verdict);
+                if !matches!(verdict, Verdict::Missed(_)) {
+                    self.asked.remember(*file, *ctime_ns, verdict);
+                }
+                if is_new {
+                    self.tell_kernel(*file, *ctime_ns, verdict, out);
+                }
+            }
+            Purpose::Watched(why) => match outcome {
+                Ok(outcome) => {
+                    self.inspected(outcome, *why, false, now_ns, out);
+                }
+                Err(missed) => self.files.table.dropped.add(missed.bound(), 1),
+            },
+            Purpose::Survey(area) => match outcome {
+                Ok(Outcome::Area(found)) => {
+                    for new in self.files.surveyed(*found, out) {
+                        self.inspect_watched(new);
+                    }
+                }
+                Ok(_) => self.files.not_surveyed(area),
+                Err(missed) => {
+                    if last {
+                        self.files.not_surveyed(area);
+                    }
+                    self.files.table.dropped.add(missed.bound(), 1);
+                }
+            },
+        }
+        if !last {
+            self.purpose(id, purpose);
+        }
+    }
+
+    /// A new file was inspected, whoever still waits for it.
+    fn tell_kernel(&mut self, file: FileId, ctime_ns: u64, verdict: Verdict, out: &mut Digested) {
+        match verdict {
+            Verdict::Known => {
+                if let Some(known) = self.files.table.get(file) {
+                    out.watch.push((known.access_path(), file));
+                }
+            }
+            Verdict::Clean => {
+                out.places.push(PlaceNews::Clean {
+                    device: u64::from(file.dev),
+                    inode: file.ino,
+                });
+                out.clean.push((file, ctime_ns));
+            }
+            Verdict::Gone => out.clean.push((file, ctime_ns)),
+            Verdict::Missed(_) => {}
+        }
+    }
+
+    fn inspect_watched(&mut self, new: NewVersion) {
+        let NewVersion { subject, user, why } = new;
+        let who = Who { user, ..WATCH_SET };
+        match self.ask(Subject::Path(subject), who) {
+            Ok(id) => {
+                self.purpose(id, Purpose::Watched(why));
+            }
+            Err(missed) => self.files.table.dropped.add(missed.bound(), 1),
+        }
+    }
+
+    /// Learns what was found. `only_holders`: a file without a credential is not kept.
+    fn inspected(
+        &mut self,
+        outcome: Outcome,
+        why: Why,
+        only_holders: bool,
+        boot_ns: u64,
+        out: &mut Digested,
+    ) -> Verdict {
+        let seen = match outcome {
+            Outcome::File(seen) => *seen,
+            Outcome::Clean => return Verdict::Clean,
+            Outcome::Unchanged => return Verdict::Known,
+            Outcome::Gone | Outcome::Area(_) => return Verdict::Gone,
+        };
+        let SeenFile {
+            root,
+            version,
+            inspected,
+            named,
+        } = seen;
+        let id = version.id;
+        let min = min_confidence(named);
+        let (known, held) = match inspected {
+            Ok(inspected) => {
+                self.count(&inspected);
+                let (known, held) =
+                    KnownFile::learn(version, root, &inspected, min, &mut self.registry);
+                (known, Some(held))
+            }
+            Err(error) => (KnownFile::unreadable(version, root, Some(error)), None),
+        };
+        if only_holders && known.credentials.is_empty() {
+            return Verdict::Clean;
+        }
+        let look = held.map(|held| known.look(held, min, why, boot_ns));
+        let is_new = self.files.table.get(id).is_none();
+        let path = known.access_path();
+        if !self.files.table.insert(id, known) {
+            return Verdict::Gone;
+        }
+        if is_new && !only_holders {
+            out.watch.push((path, id));
+        }
+        let news = look.map(|look| PlaceNews::Looked(Box::new(look)));
+        out.places.extend(news);
+        Verdict::Known
+    }
+}

@@ -1,0 +1,215 @@
+//! What the core says: graded events. `keytrail-export` makes `keytrail.v1` of them, field by field; the schema's
+//! comments say what each field means.
+
+use super::words::{
+    Channel, DestinationMethod, Direction, EventKind, EvidenceGrade, GapReason, LineageBasis,
+    Signal, SourceType, Transform,
+};
+use super::{CredentialRef, ExeFacts, HostName, Request};
+
+/// One thing that was seen, or one thing that could not be seen. Times are wall clock, nanoseconds since the epoch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    pub id: EventId,
+    pub time_ns: u64,
+    /// Since boot.
+    pub boot_ns: u64,
+    pub kind: EventKind,
+    pub process: Option<Process>,
+    pub credential: Option<CredentialRef>,
+    pub source: Option<Source>,
+    pub destination: Option<Destination>,
+    pub evidence: Option<Evidence>,
+    pub truncation: Option<Truncation>,
+    pub coverage: Vec<String>,
+    pub attack: Vec<String>,
+    pub gap: Option<Gap>,
+    pub exit: Option<ProcessExit>,
+    /// Out of which process a credential was taken.
+    pub victim: Option<Process>,
+    pub request: Option<Request>,
+}
+
+impl Event {
+    /// An event of which no more is known than what it is and when it was.
+    #[must_use]
+    pub fn new(kind: EventKind, time_ns: u64, boot_ns: u64) -> Self {
+        Self {
+            id: EventId::default(),
+            time_ns,
+            boot_ns,
+            kind,
+            process: None,
+            credential: None,
+            source: None,
+            destination: None,
+            evidence: None,
+            truncation: None,
+            coverage: Vec::new(),
+            attack: Vec::new(),
+            gap: None,
+            exit: None,
+            victim: None,
+            request: None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventId {
+    pub agent: String,
+    pub boot: String,
+    pub epoch: u64,
+    pub sequence: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Process {
+    pub key: String,
+    pub pid: u32,
+    pub namespace_pid: u32,
+    /// `None` when nothing is known of the process but its pid.
+    pub executable: Option<ExeFacts>,
+    pub comm: String,
+    /// Redacted.
+    pub argv: Vec<String>,
+    pub cwd: String,
+    pub uid: u32,
+    pub euid: u32,
+    pub gid: u32,
+    pub loginuid: u32,
+    pub session: u32,
+    pub cgroup: String,
+    pub container: String,
+    pub unit: String,
+    pub pod: String,
+    /// Parent first.
+    pub ancestors: Vec<Ancestor>,
+    pub start_time_ns: Option<u64>,
+    pub ppid: u32,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ancestor {
+    pub key: String,
+    pub pid: u32,
+    pub comm: String,
+    pub executable: String,
+}
+
+/// Where the process got the credential from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    pub r#type: SourceType,
+    pub path: String,
+    pub device: u64,
+    pub inode: u64,
+    pub owner_uid: u32,
+    pub owner_gid: u32,
+    /// Permission bits, octal text.
+    pub mode: String,
+    pub env_name: String,
+    pub argv_index: u32,
+    pub inherited_from: String,
+    pub first_seen_ns: Option<u64>,
+}
+
+impl Source {
+    #[must_use]
+    pub fn new(r#type: SourceType) -> Self {
+        Self {
+            r#type,
+            path: String::new(),
+            device: 0,
+            inode: 0,
+            owner_uid: 0,
+            owner_gid: 0,
+            mode: String::new(),
+            env_name: String::new(),
+            argv_index: 0,
+            inherited_from: String::new(),
+            first_seen_ns: None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Destination {
+    pub ip: String,
+    pub port: u32,
+    pub protocol: String,
+    pub hosts: Vec<HostName>,
+    pub socket_path: String,
+    pub local_ip: String,
+    pub local_port: u32,
+    pub network_namespace: u64,
+    /// Who asked for the connection; `None` when that is not known.
+    pub direction: Option<Direction>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// `None` where nothing is claimed: an open that was no read.
+    pub grade: Option<EvidenceGrade>,
+    pub transform: Option<Transform>,
+    pub channel: Channel,
+    pub payload_bytes: u64,
+    pub inspected_bytes: u64,
+    pub destination_method: Option<DestinationMethod>,
+    pub part: String,
+    pub occurrences: u32,
+    pub hook: String,
+    /// Set on lineage only.
+    pub lineage_basis: Option<LineageBasis>,
+    /// What the text in which the secret was had been decoded from, the outermost first.
+    pub layers: Vec<Transform>,
+}
+
+impl Evidence {
+    #[must_use]
+    pub fn new(grade: Option<EvidenceGrade>, channel: Channel, hook: &str) -> Self {
+        Self {
+            grade,
+            transform: None,
+            channel,
+            payload_bytes: 0,
+            inspected_bytes: 0,
+            destination_method: None,
+            part: String::new(),
+            occurrences: 0,
+            hook: hook.to_owned(),
+            lineage_basis: None,
+            layers: Vec::new(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Truncation {
+    pub argv: bool,
+    pub environment: bool,
+    pub payload: bool,
+    pub file: bool,
+}
+
+/// Something keytrail knows that it could not see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    pub reason: GapReason,
+    pub detail: String,
+    pub remedy: String,
+    pub count: u64,
+    pub from_ns: Option<u64>,
+    pub to_ns: Option<u64>,
+    pub signal: Option<Signal>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessExit {
+    pub status: i32,
+    pub signal: i32,
+    /// Exposures in the process's descendants that they only inherited, as it did or they from it.
+    pub inherited_exposures: u64,
+    /// Lineage that was not told one by one: inherited and told of a relative already, or of the process's clients.
+    pub untold_sends: u64,
+}

@@ -1,0 +1,276 @@
+//! Recognises what is encoded by its looks, at a small cost for what is not.
+//!
+//! A run of interest is longer than [`STRIDE`] and a word together, so it covers one of the words that are looked at,
+//! eight bytes in every [`STRIDE`]; only where such a word fits is more looked at.
+
+use super::packed::Encoding;
+use super::run::Kind;
+use memchr::memmem;
+use std::sync::LazyLock;
+
+/// Bytes carried from one payload to the next: a run is recognised before it is that long.
+pub const CARRY: usize = 48;
+/// A word of eight bytes is looked at in every so many.
+const STRIDE: usize = 16;
+const WORD: usize = 8;
+/// Escapes in a row that make a run.
+const ESCAPES: usize = 7;
+/// Characters of base64 that must decode to text, to be base64 of text: twelve bytes.
+const QUADS: usize = 4;
+/// Groups that are looked at to tell how they are aligned.
+const LOOK_AHEAD: usize = 32;
+/// Characters of UTF-16 in a row that make a run.
+const WIDE: usize = 8;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    Run(Kind),
+    Packed(Encoding),
+}
+
+static GZIP: LazyLock<memmem::Finder<'static>> =
+    LazyLock::new(|| memmem::Finder::new(b"\x1f\x8b\x08"));
+static ZSTD: LazyLock<memmem::Finder<'static>> =
+    LazyLock::new(|| memmem::Finder::new(b"\x28\xb5\x2f\xfd"));
+/// The same two in base64, at the beginning of a run.
+static GZIP64: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"H4sI"));
+static ZSTD64: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"KLUv/"));
+
+/// The first thing encoded in `carry` and then `rest`, and where in both together it begins. `fresh`: a message begins.
+pub fn first(carry: &[u8], rest: &[u8], fresh: bool) -> Option<(usize, Found)> {
+    let offset = carry.len();
+    // Across the border, with as much of the new bytes as a run needs to be recognised.
+    let mut border = [0; 2 * CARRY];
+    let more = rest.len().min(CARRY);
+    let border = &mut border[..offset.min(CARRY) + more];
+    let (old, new) = border.split_at_mut(offset.min(CARRY));
+    old.copy_from_slice(&carry[offset - old.len()..]);
+    new.copy_from_slice(&rest[..more]);
+    let found = if offset > 0 || rest.len() < CARRY {
+        within(border, fresh, WORD / 2)
+    } else {
+        None
+    };
+    zeroize::Zeroize::zeroize(border);
+    found.or_else(|| within(rest, fresh && offset == 0, STRIDE).map(|(at, f)| (offset + at, f)))
+}
+
+fn within(bytes: &[u8], fresh: bool, stride: usize) -> Option<(usize, Found)> {
+    if fresh && is_zlib(bytes) {
+        return Some((0, Found::Packed(Encoding::Zlib)));
+    }
+    let run = first_run(bytes, stride);
+    // What begins before the run.
+    let before = &bytes[..run.map_or(bytes.len(), |(at, _)| at)];
+    let mut best = run.map(|(at, kind)| (at, Found::Run(kind)));
+    let mut consider = |at: Option<usize>, found| {
+        if let Some(at) = at
+            && best.is_none_or(|(other, _)| at <= other)
+        {
+            best = Some((at, found));
+        }
+    };
+    consider(GZIP.find(before), Found::Packed(Encoding::Gzip));
+    consider(ZSTD.find(before), Found::Packed(Encoding::Zstd));
+    let behind_break = |at: &usize| *at == 0 || !is_base64(before[at - 1]);
+    consider(
+        GZIP64.find(before).filter(behind_break),
+        Found::Run(Kind::Base64),
+    );
+    consider(
+        ZSTD64.find(before).filter(behind_break),
+        Found::Run(Kind::Base64),
+    );
+    best
+}
+
+/// The header of a zlib stream (RFC 1950 section 2.2) with a window of 32 KiB and no dictionary.
+fn is_zlib(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x78, flags, ..] if (0x7800 + u16::from(*flags)).is_multiple_of(31) && flags & 0x20 == 0)
+}
+
+fn first_run(bytes: &[u8], stride: usize) -> Option<(usize, Kind)> {
+    let mut at = 0;
+    while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<WORD>) {
+        let word = u64::from_le_bytes(*word);
+        if let Some(found) = suspicious(word).then(|| closer(bytes, at)).flatten() {
+            return Some(found);
+        }
+        at += stride;
+    }
+    None
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGH: u64 = 0x8080_8080_8080_8080;
+
+/// The high bit of each byte that is zero; of one above a zero byte it may be set as well.
+#[inline(always)]
+fn zeros(word: u64) -> u64 {
+    word.wrapping_sub(ONES) & !word & HIGH
+}
+
+#[inline(always)]
+fn has(word: u64, byte: u8) -> u64 {
+    zeros(word ^ (ONES * byte as u64))
+}
+
+/// Could these eight bytes be in the middle of a run?
+#[inline(always)]
+fn suspicious(word: u64) -> bool {
+    let escape = has(word, b'%') | has(word, b'\\') | has(word, b'&');
+    // Every other byte is zero.
+    let wide = word & 0xff00_ff00_ff00_ff00 == 0 || word & 0x00ff_00ff_00ff_00ff == 0;
+    // All between `+` and `z`: a superset of base64.
+    let low = word.wrapping_sub(ONES * 0x2b) | word | (ONES * 0x7a).wrapping_sub(word);
+    escape != 0 || wide || low & HIGH == 0
+}
+
+#[cold]
+#[inline(never)]
+fn closer(bytes: &[u8], at: usize) -> Option<(usize, Kind)> {
+    // The word may be at the beginning of a run or at its end.
+    [0, 4, 8]
+        .into_iter()
+        .filter_map(|back| base64_of_text(bytes, at.checked_sub(back)?))
+        .next()
+        .map(|start| (start, Kind::Base64))
+        .or_else(|| wide(bytes, at))
+        .or_else(|| escapes(bytes, at))
+}
+
+pub fn is_base64(c: u8) -> bool {
+    TABLE[usize::from(c)] & 0x80 != 0
+}
+
+/// Of each byte: bit 7 whether it is base64; bits 0 to 2 whether it may be at that place of a group of four of which
+/// all bytes are below 128. (The last place says nothing.)
+static TABLE: [u8; 256] = table();
+
+const fn table() -> [u8; 256] {
+    let mut out = [0; 256];
+    let mut c = 0;
+    while c < 256 {
+        let value = match c as u8 {
+            b'A'..=b'Z' => c as u8 - b'A',
+            b'a'..=b'z' => c as u8 - b'a' + 26,
+            b'0'..=b'9' => c as u8 - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            _ => 255,
+        };
+        if value < 64 {
+            let first = (value & 0b10_0000 == 0) as u8;
+            let second = (value & 0b00_1000 == 0) as u8;
+            let third = (value & 0b00_0010 == 0) as u8;
+            out[c] = 0x80 | first | second << 1 | third << 2;
+        }
+        c += 1;
+    }
+    out
+}
+
+/// Where the run of base64 around `at` begins, if what is at `at` decodes to text.
+fn base64_of_text(bytes: &[u8], at: usize) -> Option<usize> {
+    let sample = bytes.get(at..at + 4 * QUADS)?;
+    // Which of the four places of a group may the first of these characters have?
+    let mut phases = 0b1111u8;
+    for (i, &c) in sample.iter().enumerate() {
+        let bits = TABLE[usize::from(c)];
+        if bits & 0x80 == 0 {
+            return None;
+        }
+        // The place of this character is (phase + i) % 4.
+        let allowed = bits & 0b111 | 0b1000;
+        let turn = i % 4;
+        phases &= (allowed >> turn | allowed << (4 - turn)) & 0b1111;
+        if phases == 0 {
+            return None;
+        }
+    }
+    // How long it goes on being text, by alignment.
+    let texts = (0..4usize)
+        .filter(|phase| phases >> phase & 1 == 1)
+        .map(|phase| {
+            let first = at + (4 - phase) % 4;
+            let quads = bytes[first..].chunks_exact(4).take(LOOK_AHEAD);
+            (quads.take_while(|quad| is_text(quad)).count(), first)
+        })
+        .filter(|&(length, _)| length >= QUADS - 1);
+    let (_, longest) = texts.clone().max()?;
+    // Only where something was found, so that no byte is gone back over twice.
+    let run = bytes[..at]
+        .iter()
+        .rposition(|&c| !is_base64(c))
+        .map_or(0, |before| before + 1);
+    // Several may read as text. What begins a run is aligned with it, as a rule.
+    let first = texts
+        .map(|(_, first)| first)
+        .find(|first| (first - run).is_multiple_of(4))
+        .unwrap_or(longest);
+    Some(run + (first - run) % 4)
+}
+
+/// Do four characters of base64 stand for three bytes of text, or of UTF-16?
+fn is_text(quad: &[u8]) -> bool {
+    let bits = quad.iter().try_fold(0u32, |bits, &c| {
+        Some(bits << 6 | u32::from(crate::encode::sextet(c)?))
+    });
+    bits.is_some_and(|bits| {
+        bits != 0
+            && [bits >> 16, bits >> 8, bits]
+                .iter()
+                .all(|&byte| matches!(byte as u8, b' '..=b'~' | b'\n' | b'\r' | b'\t' | 0))
+    })
+}
+
+/// UTF-16 around `at`, of characters that are ASCII.
+fn wide(bytes: &[u8], at: usize) -> Option<(usize, Kind)> {
+    let is_one = |i: usize| {
+        matches!(
+            bytes.get(i..i + 2),
+            Some([b' '..=b'~' | b'\n' | b'\r' | b'\t', 0])
+        )
+    };
+    let mut start = [at, at + 1].into_iter().find(|&i| is_one(i))?;
+    while start >= 2 && is_one(start - 2) {
+        start -= 2;
+    }
+    // All but the last have to be followed by a zero, whichever byte comes first.
+    if !(0..WIDE - 1).all(|i| is_one(start + 2 * i)) {
+        return None;
+    }
+    // With a zero before the first character the other byte order reads the same, and the last character too.
+    Some(match start.checked_sub(1).filter(|&i| bytes[i] == 0) {
+        Some(start) => (start, Kind::Utf16Be),
+        None => (start, Kind::Utf16Le),
+    })
+}
+
+/// Escapes in a row around `at`.
+fn escapes(bytes: &[u8], at: usize) -> Option<(usize, Kind)> {
+    let from = at.saturating_sub(8);
+    let begin =
+        (from..bytes.len().min(at + WORD)).find(|&i| matches!(bytes[i], b'%' | b'\\' | b'&'))?;
+    (begin..bytes.len().min(at + WORD)).find_map(|mut start| {
+        let kind = Kind::of_escape(bytes.get(start..)?)?;
+        let length = |i: usize| {
+            bytes
+                .get(i..)
+                .and_then(|rest| kind.escape(rest))
+                .map(|e| e.1)
+        };
+        // Back while one escape ends where the next begins.
+        while let Some(before) = (3..=10)
+            .filter(|&n| n <= start)
+            .find(|&n| length(start - n) == Some(n))
+        {
+            start -= before;
+        }
+        let mut end = start;
+        for _ in 0..ESCAPES {
+            end += length(end)?;
+        }
+        Some((start, kind))
+    })
+}

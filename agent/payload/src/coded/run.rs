@@ -1,0 +1,255 @@
+//! A run of one encoding, decoded as it comes.
+
+use crate::sink::Sink;
+use crate::text::Text;
+use keytrail_model::Transform;
+use zeroize::{Zeroize, Zeroizing};
+
+/// Longest escape: `&#x10ffff;`.
+const ESCAPE: usize = 10;
+/// Decoded bytes that are handed on at a time.
+const BLOCK: usize = 1024;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Base64,
+    /// `%41`
+    Percent,
+    /// `\u0041`
+    Unicode,
+    /// `\x41`
+    HexEscape,
+    /// `&#65;` and `&#x41;`
+    Entity,
+    Utf16Le,
+    Utf16Be,
+}
+
+impl Kind {
+    const fn transform(self) -> Transform {
+        match self {
+            Self::Base64 => Transform::Base64,
+            Self::Percent => Transform::Percent,
+            Self::Unicode | Self::HexEscape => Transform::Json,
+            Self::Entity => Transform::Xml,
+            Self::Utf16Le | Self::Utf16Be => Transform::Utf16,
+        }
+    }
+
+    /// The kind of the escape at the beginning of these bytes.
+    pub fn of_escape(bytes: &[u8]) -> Option<Self> {
+        let kind = match bytes {
+            [b'%', ..] => Self::Percent,
+            [b'\\', b'u', ..] => Self::Unicode,
+            [b'\\', b'x', ..] => Self::HexEscape,
+            [b'&', b'#', ..] => Self::Entity,
+            _ => return None,
+        };
+        kind.escape(bytes).map(|_| kind)
+    }
+
+    /// The character of the escape at the beginning of `bytes`, and its length.
+    pub fn escape(self, bytes: &[u8]) -> Option<(u32, usize)> {
+        let hex = |digits: &[u8]| {
+            digits
+                .iter()
+                .try_fold(0u32, |all, &c| Some(all << 4 | char::from(c).to_digit(16)?))
+        };
+        match (self, bytes) {
+            (Self::Percent, [b'%', a, b, ..]) => Some((hex(&[*a, *b])?, 3)),
+            (Self::HexEscape, [b'\\', b'x', a, b, ..]) => Some((hex(&[*a, *b])?, 4)),
+            (Self::Unicode, [b'\\', b'u', a, b, c, d, ..]) => Some((hex(&[*a, *b, *c, *d])?, 6)),
+            (Self::Entity, [b'&', b'#', rest @ ..]) => {
+                let end = rest.iter().take(ESCAPE - 2).position(|&c| c == b';')?;
+                let value = match &rest[..end] {
+                    [b'x' | b'X', digits @ ..] if !digits.is_empty() => hex(digits)?,
+                    digits if (1..=7).contains(&digits.len()) => digits
+                        .iter()
+                        .try_fold(0u32, |all, &c| Some(all * 10 + char::from(c).to_digit(10)?))?,
+                    _ => return None,
+                };
+                (value <= 0x10_ffff).then_some((value, end + 3))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// One run.
+pub struct Run {
+    kind: Kind,
+    text: Text,
+    /// Of an escape, or of a character, that is not whole yet.
+    part: [u8; ESCAPE],
+    part_len: usize,
+    /// Bits of base64 that make no byte yet.
+    bits: u32,
+    bit_count: u32,
+    /// Line breaks in a row.
+    breaks: u32,
+    over: bool,
+}
+
+/// Decoded bytes on their way to the text.
+struct Out {
+    bytes: Zeroizing<[u8; BLOCK]>,
+    len: usize,
+}
+
+impl Run {
+    pub fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            text: Text::message(0),
+            part: [0; ESCAPE],
+            part_len: 0,
+            bits: 0,
+            bit_count: 0,
+            breaks: 0,
+            over: false,
+        }
+    }
+
+    /// Decodes the next bytes; how many of them belong to the run.
+    pub fn push(&mut self, bytes: &[u8], sink: &mut Sink<'_>) -> usize {
+        let mut out = Out {
+            bytes: Zeroizing::new([0; BLOCK]),
+            len: 0,
+        };
+        let used = match self.kind {
+            Kind::Base64 => self.base64(bytes, &mut out, sink),
+            Kind::Utf16Le | Kind::Utf16Be => self.wide(bytes, &mut out, sink),
+            _ => self.escapes(bytes, &mut out, sink),
+        };
+        self.hand_on(&mut out, sink);
+        self.over |= used < bytes.len();
+        used
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    fn base64(&mut self, bytes: &[u8], out: &mut Out, sink: &mut Sink<'_>) -> usize {
+        for (i, &c) in bytes.iter().enumerate() {
+            let Some(value) = crate::encode::sextet(c) else {
+                // Wrapped lines; an empty line ends it.
+                if matches!(c, b'\r' | b'\n') && self.breaks < 2 {
+                    self.breaks += 1;
+                    continue;
+                }
+                return i;
+            };
+            self.breaks = 0;
+            self.bits = self.bits << 6 | u32::from(value);
+            self.bit_count += 6;
+            if self.bit_count >= 8 {
+                self.bit_count -= 8;
+                self.emit((self.bits >> self.bit_count) as u8, out, sink);
+            }
+        }
+        bytes.len()
+    }
+
+    fn wide(&mut self, bytes: &[u8], out: &mut Out, sink: &mut Sink<'_>) -> usize {
+        for (i, &c) in bytes.iter().enumerate() {
+            let Some(&first) = self.part[..self.part_len].first() else {
+                self.part[0] = c;
+                self.part_len = 1;
+                continue;
+            };
+            self.part_len = 0;
+            if self.kind == Kind::Utf16Le && first.is_ascii() && c != 0 {
+                // What began behind an ASCII character and ends before one is text of the other byte order: this is
+                // its last character.
+                self.emit(first, out, sink);
+                return i;
+            }
+            let unit = if self.kind == Kind::Utf16Le {
+                u16::from_le_bytes([first, c])
+            } else {
+                u16::from_be_bytes([first, c])
+            };
+            match char::from_u32(u32::from(unit)) {
+                Some(char) if unit != 0 => self.emit_char(char, out, sink),
+                // A half of a pair, or no text.
+                _ => return i,
+            }
+        }
+        bytes.len()
+    }
+
+    fn escapes(&mut self, bytes: &[u8], out: &mut Out, sink: &mut Sink<'_>) -> usize {
+        for (i, &c) in bytes.iter().enumerate() {
+            if self.part_len == 0 && !matches!(c, b'%' | b'\\' | b'&') {
+                return i;
+            }
+            self.part[self.part_len] = c;
+            self.part_len += 1;
+            if let Some((value, _)) = self.kind.escape(&self.part[..self.part_len]) {
+                self.part_len = 0;
+                match (self.kind, char::from_u32(value)) {
+                    (Kind::Percent | Kind::HexEscape, _) => self.emit(value as u8, out, sink),
+                    (_, Some(char)) => self.emit_char(char, out, sink),
+                    // Half of a pair of UTF-16: none of our secrets' characters that matter.
+                    (_, None) => self.emit(b'?', out, sink),
+                }
+            } else if self.part_len == ESCAPE || self.is_spoilt() {
+                return i;
+            }
+        }
+        bytes.len()
+    }
+
+    /// Can the escape that has begun not become one?
+    fn is_spoilt(&self) -> bool {
+        let whole = match self.kind {
+            Kind::Percent => 3,
+            Kind::HexEscape => 4,
+            Kind::Unicode => 6,
+            _ => ESCAPE,
+        };
+        self.part_len >= whole
+    }
+
+    fn emit_char(&mut self, char: char, out: &mut Out, sink: &mut Sink<'_>) {
+        let mut utf8 = [0; 4];
+        for &byte in char.encode_utf8(&mut utf8).as_bytes() {
+            self.emit(byte, out, sink);
+        }
+        utf8.zeroize();
+    }
+
+    #[inline]
+    fn emit(&mut self, byte: u8, out: &mut Out, sink: &mut Sink<'_>) {
+        if out.len == BLOCK {
+            self.hand_on(out, sink);
+        }
+        out.bytes[out.len] = byte;
+        out.len += 1;
+    }
+
+    fn hand_on(&mut self, out: &mut Out, sink: &mut Sink<'_>) {
+        let text = &mut self.text;
+        sink.within(self.kind.transform(), |sink| {
+            text.push(&out.bytes[..out.len], sink);
+        });
+        out.len = 0;
+    }
+
+    pub fn end(&mut self, sink: &mut Sink<'_>) {
+        let text = &mut self.text;
+        sink.within(self.kind.transform(), |sink| text.end(sink));
+    }
+
+    pub fn kept(&self) -> usize {
+        self.text.kept() + size_of::<Self>()
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.part.zeroize();
+        self.bits.zeroize();
+    }
+}

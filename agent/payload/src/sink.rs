@@ -1,0 +1,102 @@
+//! What one payload gives, while it is looked at.
+
+use super::hits::Hits;
+use super::matcher::Matcher;
+use keytrail_model::{HostName, Request, Transform, Undecoded};
+
+/// Most requests told of one payload.
+const MAX_REQUESTS: usize = 16;
+/// Most names kept of one payload.
+const MAX_HOSTS: usize = 8;
+
+/// Decoded bytes a connection may bring forth: at first, for each byte it sends, and at most at a time. What a
+/// decoder makes of few bytes costs us more than it costs the sender, so it has to be paid for.
+const CREDIT_FIRST: u64 = 64 * 1024;
+const CREDIT_PER_BYTE: u64 = 32;
+const CREDIT_MOST: u64 = 1024 * 1024;
+
+/// Decoded bytes a connection may still bring forth.
+#[derive(Clone, Copy, Debug)]
+pub struct Credit(u64);
+
+impl Default for Credit {
+    fn default() -> Self {
+        Self(CREDIT_FIRST)
+    }
+}
+
+impl Credit {
+    pub fn earn(&mut self, bytes: usize) {
+        self.0 = self
+            .0
+            .saturating_add(CREDIT_PER_BYTE * bytes as u64)
+            .min(CREDIT_MOST);
+    }
+
+    /// Whether that many are left; then they are used.
+    pub fn spend(&mut self, bytes: usize) -> bool {
+        let enough = self.0 >= bytes as u64;
+        self.0 = self.0.saturating_sub(bytes as u64);
+        enough
+    }
+}
+
+pub struct Sink<'m> {
+    pub matcher: &'m Matcher,
+    pub hits: Hits,
+    pub hosts: Vec<HostName>,
+    pub requests: Vec<Request>,
+    pub undecoded: Undecoded,
+    pub credit: Credit,
+    /// Number of this payload among those of its connection.
+    pub serial: u32,
+    /// A text that ended in an identifier goes on with its word.
+    pub continued: bool,
+    /// Texts that ended in an identifier before this payload and were told how it goes on.
+    pub settled: u32,
+}
+
+impl<'m> Sink<'m> {
+    pub fn new(matcher: &'m Matcher, credit: Credit) -> Self {
+        Self {
+            matcher,
+            hits: Hits::new(),
+            hosts: Vec::new(),
+            requests: Vec::new(),
+            undecoded: Undecoded::default(),
+            credit,
+            serial: 0,
+            continued: false,
+            settled: 0,
+        }
+    }
+
+    /// Does something with bytes that were decoded; nothing when they are nested too deeply.
+    pub fn within(&mut self, decoding: Transform, act: impl FnOnce(&mut Self)) {
+        if self.hits.depth() >= super::hits::MAX_CHAIN {
+            self.undecoded.cut += 1;
+            return;
+        }
+        self.hits.enter(decoding);
+        act(self);
+        self.hits.leave();
+    }
+
+    pub fn host(&mut self, host: &HostName) {
+        if !self.hosts.contains(host) && self.hosts.len() < MAX_HOSTS {
+            self.hosts.push(host.clone());
+        }
+    }
+
+    /// The place of a request among those of this payload; `None` when there are too many.
+    pub fn request(&mut self, request: &Request) -> Option<u16> {
+        if self.requests.len() >= MAX_REQUESTS {
+            return None;
+        }
+        self.requests.push(Request {
+            bytes: 0,
+            ..request.clone()
+        });
+        Some((self.requests.len() - 1) as u16)
+    }
+}

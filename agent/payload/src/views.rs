@@ -1,0 +1,227 @@
+//! A text as it reads when what is encoded in it is decoded: percent escapes, and runs of hexadecimal digits, base32 and
+//! base64, wherever they begin. For what is shown to people; payloads are matched by the forms of each secret.
+
+use super::encode::{Secret, buffer};
+use std::ops::Range;
+
+/// Shortest run that is decoded: less holds too few bytes to be a piece.
+const LEAST_RUN: usize = 10;
+
+/// Decoded bytes, and where each began in the text.
+pub struct View {
+    pub bytes: Secret,
+    starts: Vec<usize>,
+    /// Where the last byte ended.
+    end: usize,
+}
+
+impl View {
+    fn new(capacity: usize) -> View {
+        View {
+            bytes: buffer(capacity),
+            starts: Vec::with_capacity(capacity),
+            end: 0,
+        }
+    }
+
+    fn push(&mut self, byte: u8, from: Range<usize>) {
+        self.bytes.push(byte);
+        self.starts.push(from.start);
+        self.end = from.end;
+    }
+
+    /// The text's own bytes that a range of the decoded ones came from.
+    pub fn origin(&self, range: &Range<usize>) -> Range<usize> {
+        let start = self.starts.get(range.start).copied().unwrap_or(self.end);
+        let end = self.starts.get(range.end).copied().unwrap_or(self.end);
+        start..end
+    }
+
+    /// A view of this view, as one of the text.
+    fn within(mut self, outer: &View) -> View {
+        let end = outer.origin(&(self.end..self.end)).start;
+        for start in &mut self.starts {
+            *start = outer.origin(&(*start..*start)).start;
+        }
+        self.end = end;
+        self
+    }
+}
+
+/// All views of a text but the text itself. Their lengths together are at most some nine times the text's.
+pub fn views(text: &[u8]) -> Vec<View> {
+    let mut out = runs(text);
+    if let Some(percent) = percent(text) {
+        out.extend(runs(&percent.bytes).into_iter().map(|v| v.within(&percent)));
+        out.push(percent);
+    }
+    out
+}
+
+/// Without percent escapes; `None` when there are none. As in forms of the web, `+` may stand for a blank: no secret is
+/// told apart by that.
+fn percent(text: &[u8]) -> Option<View> {
+    memchr::memchr(b'%', text)?;
+    let mut view = View::new(text.len());
+    let mut at = 0;
+    let mut any = false;
+    while let Some(&byte) = text.get(at) {
+        let escaped = match text.get(at..at + 3) {
+            Some([b'%', high, low]) => digit16(*high).zip(digit16(*low)),
+            _ => None,
+        };
+        let length = match escaped {
+            Some((high, low)) => {
+                view.push(high << 4 | low, at..at + 3);
+                any = true;
+                3
+            }
+            None => {
+                view.push(byte, at..at + 1);
+                1
+            }
+        };
+        at += length;
+    }
+    any.then_some(view)
+}
+
+/// A notation: the value of a digit, the bits of one.
+type Notation = (fn(u8) -> Option<u8>, u32);
+
+const NOTATIONS: [Notation; 3] = [(digit16, 4), (digit32, 5), (digit64, 6)];
+
+/// Every run of digits, decoded from each of the places at which its first byte may begin.
+fn runs(text: &[u8]) -> Vec<View> {
+    let mut out = Vec::new();
+    for (digit, bits) in NOTATIONS {
+        let mut at = 0;
+        while at < text.len() {
+            let length = text[at..]
+                .iter()
+                .take_while(|b| digit(**b).is_some())
+                .count();
+            if length >= LEAST_RUN {
+                // Digits after which a byte begins where a digit does.
+                let period = (8 / common(8, bits)) as usize;
+                for shift in 0..period {
+                    out.push(decoded(text, at + shift..at + length, digit, bits));
+                }
+            }
+            at += length.max(1);
+        }
+    }
+    out
+}
+
+fn common(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { common(b, a % b) }
+}
+
+fn decoded(text: &[u8], run: Range<usize>, digit: fn(u8) -> Option<u8>, bits: u32) -> View {
+    let mut view = View::new(run.len() * bits as usize / 8);
+    let (mut held, mut have, mut first) = (0u32, 0, run.start);
+    for at in run {
+        let Some(value) = text.get(at).and_then(|b| digit(*b)) else {
+            break;
+        };
+        held = held << bits | u32::from(value);
+        have += bits;
+        if have >= 8 {
+            have -= 8;
+            view.push((held >> have) as u8, first..at + 1);
+            // What is left of this digit begins the next byte.
+            first = if have > 0 { at } else { at + 1 };
+            held &= (1 << have) - 1;
+        }
+    }
+    view
+}
+
+fn digit16(b: u8) -> Option<u8> {
+    match b {
+        b'0'..=b'9' => Some(b - b'0'),
+        b'a'..=b'f' => Some(b - b'a' + 10),
+        b'A'..=b'F' => Some(b - b'A' + 10),
+        _ => None,
+    }
+}
+
+/// RFC 4648, section 6, in either case: names of hosts have none.
+fn digit32(b: u8) -> Option<u8> {
+    match b {
+        b'A'..=b'Z' => Some(b - b'A'),
+        b'a'..=b'z' => Some(b - b'a'),
+        b'2'..=b'7' => Some(b - b'2' + 26),
+        _ => None,
+    }
+}
+
+/// Both alphabets of RFC 4648.
+fn digit64(b: u8) -> Option<u8> {
+    match b {
+        b'A'..=b'Z' => Some(b - b'A'),
+        b'a'..=b'z' => Some(b - b'a' + 26),
+        b'0'..=b'9' => Some(b - b'0' + 52),
+        b'+' | b'-' => Some(62),
+        b'/' | b'_' => Some(63),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where `text` shows `secret` when it is decoded.
+    fn place(text: &str, secret: &str) -> Option<String> {
+        views(text.as_bytes()).iter().find_map(|view| {
+            let at = memchr::memmem::find(&view.bytes, secret.as_bytes())?;
+            let origin = view.origin(&(at..at + secret.len()));
+            Some(text[origin].to_owned())
+        })
+    }
+
+    #[test]
+    fn every_notation_from_wherever_it_begins() {
+        for (text, shown) in [
+            ("x=%53%33cret-%56alue", "%53%33cret-%56alue"),
+            ("x=5333637265742d56616c7565", "5333637265742d56616c7565"),
+            ("x=5333637265742D56616C7565.y", "5333637265742D56616C7565"),
+            ("z.kmzwg4tforwxi2lomuwwc3dffvuw4zy.y", ""),
+        ] {
+            let found = place(text, "S3cret-Value");
+            if shown.is_empty() {
+                assert_eq!(found, None, "{text}");
+            } else {
+                assert_eq!(found.as_deref(), Some(shown), "{text}");
+            }
+        }
+        // Base32 and base64 of a secret with one to eight bytes before it.
+        const B32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+        for before in 0..8 {
+            let bytes = ["u".repeat(before).as_bytes(), b"S3cret-Value"].concat();
+            let mut text = String::new();
+            let bits: Vec<u8> = bytes
+                .iter()
+                .flat_map(|b| (0..8).rev().map(move |i| b >> i & 1))
+                .collect();
+            for chunk in bits.chunks(5) {
+                let value = chunk.iter().fold(0u8, |n, b| n << 1 | b) << (5 - chunk.len());
+                text.push(B32[usize::from(value)] as char);
+            }
+            assert!(place(&text, "S3cret-Value").is_some(), "{text}");
+            use base64::Engine as _;
+            let text = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&bytes);
+            assert!(place(&text, "S3cret-Value").is_some(), "{text}");
+            assert!(place(&text[before..], "t-Value").is_some(), "{text}");
+        }
+    }
+
+    #[test]
+    fn work_is_bounded_by_the_length() {
+        let text = "a".repeat(10_000);
+        let all: usize = views(text.as_bytes()).iter().map(|v| v.bytes.len()).sum();
+        assert!(all <= 10 * text.len(), "{all}");
+    }
+}

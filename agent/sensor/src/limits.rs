@@ -1,0 +1,167 @@
+//! How much of what processes send is captured, and what was passed over beyond it.
+
+use super::maps::Maps;
+use keytrail_abi::{Budget, passed};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+/// Bytes a second that are captured; beyond them payloads are passed over and counted. 0 captures nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Of what a process answers on connections it accepted.
+    pub answers: u32,
+    /// The same of a process that holds nothing but keys which never travel by themselves.
+    pub keys: u32,
+    /// Of everything else a process sends.
+    pub process: u32,
+    /// Of one of its connections.
+    pub connection: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            answers: 1 << 20,
+            keys: 64 << 10,
+            process: 64 << 20,
+            connection: 32 << 20,
+        }
+    }
+}
+
+/// Which limit payloads met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Limit {
+    Answers,
+    Keys,
+    Process,
+    Connection,
+}
+
+impl Limit {
+    /// In the order of the kernel side's numbers.
+    pub const ALL: [Self; passed::COUNT] =
+        [Self::Answers, Self::Keys, Self::Process, Self::Connection];
+
+    /// For counters.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Answers => "answers",
+            Self::Keys => "keys",
+            Self::Process => "process",
+            Self::Connection => "connection",
+        }
+    }
+}
+
+const _: () = assert!(
+    Limit::ALL[passed::ANSWERS] as usize == Limit::Answers as usize
+        && Limit::ALL[passed::KEYS] as usize == Limit::Keys as usize
+        && Limit::ALL[passed::PROCESS] as usize == Limit::Process as usize
+        && Limit::ALL[passed::CONNECTION] as usize == Limit::Connection as usize
+);
+
+/// Payloads of one process that were passed over, since they were last told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassedOver {
+    pub tgid: u32,
+    pub limit: Limit,
+    pub payloads: u64,
+    pub bytes: u64,
+}
+
+/// What was told of which process.
+#[derive(Debug, Default)]
+pub struct Passed {
+    /// Sends and TLS writes passed over on the whole host, as last read.
+    total: u64,
+    told: HashMap<u32, Budget>,
+    asked: Option<Instant>,
+}
+
+impl Passed {
+    /// The table is read one entry at a time: not at every look for losses.
+    const INTERVAL: Duration = Duration::from_secs(2);
+
+    /// What was passed over since the last call, by process. Empty most of the time without a look at the table.
+    pub fn news(&mut self, maps: &Maps) -> Vec<PassedOver> {
+        if self
+            .asked
+            .is_some_and(|asked| asked.elapsed() < Self::INTERVAL)
+        {
+            return Vec::new();
+        }
+        self.asked = Some(Instant::now());
+        let total = maps.passed_over().iter().map(|passed| passed.count).sum();
+        if total == self.total {
+            return Vec::new();
+        }
+        self.total = total;
+        self.compare(maps.budgets())
+    }
+
+    fn compare(&mut self, now: Vec<(u32, Budget)>) -> Vec<PassedOver> {
+        let mut told = HashMap::with_capacity(now.len());
+        let mut news = Vec::new();
+        for (tgid, budget) in now {
+            let before = self.told.get(&tgid).copied().unwrap_or_default();
+            for (place, limit) in Limit::ALL.into_iter().enumerate() {
+                // A number that fell is another process's, under the same number.
+                let since = |now: u64, before: u64| if now < before { now } else { now - before };
+                let payloads = since(budget.passed[place], before.passed[place]);
+                if payloads != 0 {
+                    news.push(PassedOver {
+                        tgid,
+                        limit,
+                        payloads,
+                        bytes: since(budget.bytes[place], before.bytes[place]),
+                    });
+                }
+            }
+            told.insert(tgid, budget);
+        }
+        self.told = told;
+        news.sort_by_key(|passed| (passed.tgid, passed.limit));
+        news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_new_is_told() {
+        let mut passed = Passed::default();
+        let budget = |answers: u64, process: u64| Budget {
+            passed: [answers, 0, process, 0],
+            bytes: [answers * 100, 0, process * 10, 0],
+            ..Budget::default()
+        };
+        assert_eq!(passed.compare(vec![(5, budget(0, 0))]), []);
+        let answers = |payloads, bytes| PassedOver {
+            tgid: 5,
+            limit: Limit::Answers,
+            payloads,
+            bytes,
+        };
+        assert_eq!(passed.compare(vec![(5, budget(7, 0))]), [answers(7, 700)]);
+        assert_eq!(passed.compare(vec![(5, budget(7, 0))]), []);
+        assert_eq!(
+            passed.compare(vec![(5, budget(8, 2))]),
+            [
+                answers(1, 100),
+                PassedOver {
+                    tgid: 5,
+                    limit: Limit::Process,
+                    payloads: 2,
+                    bytes: 20
+                }
+            ]
+        );
+        // Another process of the same number.
+        assert_eq!(passed.compare(vec![(5, budget(3, 0))]), [answers(3, 300)]);
+    }
+}

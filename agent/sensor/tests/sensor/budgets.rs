@@ -1,0 +1,327 @@
+//! What is captured of a holder, and that what is not is counted: nothing is silent, nothing is counted twice.
+
+use crate::host::{self, Host, Seen, tls_server};
+use keytrail_abi::{PROC_HOLDER, PROC_KEYS, PROC_UNKNOWN, ProcState, header::flags};
+use keytrail_sensor::{Limit, Limits, SensorOptions};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// A process that does what it is told, line by line.
+struct Told {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Told {
+    /// `script` defines `do(words)`.
+    fn new(script: &str) -> Self {
+        let script = format!(
+            "import sys,socket\n{script}\nfor line in sys.stdin:\n  do(line.split())\n  print('ok',flush=True)"
+        );
+        let mut child = Command::new("/usr/bin/python3")
+            .args(["-c", &script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Self {
+            child,
+            input,
+            output: BufReader::new(output),
+        }
+    }
+
+    fn say(&mut self, line: &str) {
+        writeln!(self.input, "{line}").unwrap();
+        let mut answer = String::new();
+        self.output.read_line(&mut answer).unwrap();
+        assert_eq!(answer, "ok\n");
+    }
+
+    fn end(self) {
+        let Self {
+            mut child, input, ..
+        } = self;
+        drop(input);
+        child.wait().unwrap();
+    }
+}
+
+fn limited(limits: Limits) -> Option<Host> {
+    Host::with(&SensorOptions {
+        limits,
+        ..SensorOptions::default()
+    })
+}
+
+/// A server that answers the test on one connection, and sends to it on another that it made itself.
+struct Server {
+    told: Told,
+    port: u16,
+    upstream: u16,
+    ends: Vec<TcpStream>,
+}
+
+impl Server {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let upstream = listener.local_addr().unwrap().port();
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let mut told = Told::new(&format!(
+            "l=socket.socket()\nl.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEADDR,1)\nl.bind(('127.0.0.1',{port}))\n\
+             l.listen(5)\nc={{}}\n\
+             def do(w):\n  \
+               if w[0]=='accept': c['answer']=l.accept()[0]\n  \
+               elif w[0]=='connect': c['upstream']=socket.create_connection(('127.0.0.1',{upstream}))\n  \
+               elif w[0]=='listening': pass\n  \
+               elif w[0]=='read': open(w[1]).read()\n  \
+               elif w[0]=='send':\n    \
+                 for n in range(int(w[2])): c[w[1]].sendall(w[3].encode())"
+        ));
+        told.say("listening");
+        let answered = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        told.say("accept");
+        told.say("connect");
+        let (made, _) = listener.accept().unwrap();
+        for end in [&answered, &made] {
+            let mut end = end.try_clone().unwrap();
+            std::thread::spawn(move || while end.read(&mut [0; 65536]).is_ok_and(|n| n > 0) {});
+        }
+        Self {
+            told,
+            port,
+            upstream,
+            ends: vec![answered, made],
+        }
+    }
+
+    fn pid(&self) -> u32 {
+        self.told.child.id()
+    }
+
+    /// Sends captured on the accepted connection, and on the other.
+    fn sends(&self, seen: &Seen) -> (usize, usize) {
+        let sends = seen.sends(self.pid());
+        let count = |of: &dyn Fn(&host::Sent) -> bool| sends.iter().filter(|s| of(s)).count();
+        (
+            count(&|s| s.record.ends.local_port == self.port),
+            count(&|s| s.record.ends.peer_port == self.upstream),
+        )
+    }
+
+    fn end(self) {
+        drop(self.ends);
+        self.told.end();
+    }
+}
+
+fn state(state: u32) -> ProcState {
+    ProcState {
+        state,
+        ..ProcState::default()
+    }
+}
+
+fn total(host: &Host, limit: Limit) -> u64 {
+    let totals = host.sensor.passed_totals();
+    totals
+        .iter()
+        .filter(|passed| passed.limit == limit)
+        .map(|passed| passed.count)
+        .sum()
+}
+
+#[test]
+fn answers_have_a_budget_and_everything_else_is_captured() {
+    let limits = Limits {
+        answers: 20_000,
+        keys: 5_000,
+        ..Limits::default()
+    };
+    let Some(mut host) = Some(host!()).and_then(|_| limited(limits)) else {
+        return;
+    };
+    let mut server = Server::new();
+    host.settle();
+    let text = "x".repeat(500);
+    let mut captured = Vec::new();
+    for class in [PROC_HOLDER, PROC_KEYS] {
+        let limit = if class == PROC_KEYS {
+            Limit::Keys
+        } else {
+            Limit::Answers
+        };
+        host.sensor.set_process(server.pid(), state(class));
+        // A window of its own.
+        std::thread::sleep(Duration::from_millis(1_100));
+        let before = total(&host, limit);
+        server.told.say(&format!("send answer 400 {text}"));
+        server.told.say(&format!("send upstream 400 {text}"));
+        let seen = host.settle();
+        let (answers, upstream) = server.sends(&seen);
+        assert_eq!(upstream, 400, "what it sends by itself is captured whole");
+        assert!(answers > 0 && answers < 400, "{answers}");
+        let passed = total(&host, limit) - before;
+        assert_eq!(answers as u64 + passed, 400, "seen or counted, and once");
+        captured.push(answers);
+        // The first captured after a hole says so, and only that one.
+        std::thread::sleep(Duration::from_millis(1_100));
+        server.told.say(&format!("send answer 2 {text}"));
+        let seen = host.settle();
+        let holes: Vec<bool> = seen
+            .sends(server.pid())
+            .iter()
+            .map(|s| s.record.header.flags & flags::AFTER_HOLE != 0)
+            .collect();
+        assert_eq!(holes, [true, false]);
+    }
+    assert!(
+        captured[1] < captured[0],
+        "a sample is less: {captured:?} of two windows at most"
+    );
+    // Which process it was.
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let mut told = Vec::new();
+    while told.is_empty() && Instant::now() < deadline {
+        told = host.sensor.passed_over();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    told.retain(|passed| passed.tgid == server.pid());
+    let limits: Vec<_> = told.iter().map(|passed| passed.limit).collect();
+    assert_eq!(limits, [Limit::Answers, Limit::Keys]);
+    for passed in &told {
+        assert_eq!(passed.bytes, passed.payloads * 500);
+    }
+    server.end();
+}
+
+#[test]
+fn who_reads_a_secret_is_looked_at_anew() {
+    let limits = Limits {
+        answers: 3_000,
+        keys: 3_000,
+        ..Limits::default()
+    };
+    let Some(mut host) = Some(host!()).and_then(|_| limited(limits)) else {
+        return;
+    };
+    let mut server = Server::new();
+    host.settle();
+    let text = "x".repeat(500);
+    // A window may begin anew by itself, but not each time in these few milliseconds.
+    for _ in 0..4 {
+        let secret = host.secret_on_disk(b"secret-of-17-byte");
+        host.sensor.set_process(server.pid(), state(PROC_KEYS));
+        server.told.say(&format!("send answer 100 {text}"));
+        server
+            .told
+            .say(&format!("read {}", secret.path().display()));
+        let now = host.sensor.process(server.pid()).unwrap();
+        assert_eq!(
+            now.state, PROC_HOLDER,
+            "its class was decided before it read"
+        );
+        server.told.say("send answer 1 what-it-read");
+        let seen = host.settle();
+        let last = seen.sends(server.pid()).pop().unwrap();
+        assert_eq!(last.data, b"what-it-read");
+    }
+    server.end();
+}
+
+#[test]
+fn one_connection_does_not_use_up_the_others() {
+    let limits = Limits {
+        process: 1 << 20,
+        connection: 30_000,
+        ..Limits::default()
+    };
+    let Some(mut host) = Some(host!()).and_then(|_| limited(limits)) else {
+        return;
+    };
+    let mut server = Server::new();
+    host.settle();
+    host.sensor.set_process(server.pid(), state(PROC_HOLDER));
+    std::thread::sleep(Duration::from_millis(1_100));
+    let text = "x".repeat(500);
+    server.told.say(&format!("send upstream 400 {text}"));
+    server.told.say(&format!("send answer 100 {text}"));
+    let (answers, upstream) = server.sends(&host.settle());
+    assert_eq!(answers, 100);
+    assert!(upstream < 400, "{upstream}");
+    assert_eq!(upstream as u64 + total(&host, Limit::Connection), 400);
+    server.end();
+}
+
+#[test]
+fn a_tls_server_s_answers_are_passed_over_with_what_they_become() {
+    let limits = Limits {
+        answers: 4_000,
+        ..Limits::default()
+    };
+    let Some(mut host) = Some(host!()).and_then(|_| limited(limits)) else {
+        return;
+    };
+    if !host.knows_calls() {
+        return;
+    }
+    host.sensor.scan_libraries();
+    let Some((mut server, port)) = tls_server() else {
+        return;
+    };
+    host.settle();
+    host.sensor.set_process(server.id(), state(PROC_HOLDER));
+    // One connection, many answers: `openssl s_server -www` closes after each, so a client of many.
+    let script =
+        format!("for n in $(seq 40); do curl -sk -o /dev/null https://127.0.0.1:{port}/; done");
+    host.run(Command::new("sh").args(["-c", &script]));
+    let seen = host.settle();
+    let (writes, sends) = (seen.tls(server.id()), seen.sends(server.id()));
+    // Every captured write has its send, whatever was passed over.
+    let own: Vec<_> = sends
+        .iter()
+        .filter(|send| send.record.ends.local_port == port && send.data.first() == Some(&0x17))
+        .collect();
+    for write in &writes {
+        assert!(
+            own.iter()
+                .any(|send| send.record.tls_call == write.record.tls_call),
+            "{write:?}"
+        );
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+/// A verdict about the exec must not pass for one about a file that was read after it.
+#[test]
+fn a_clean_verdict_does_not_undo_a_newer_question() {
+    let mut host = host!();
+    let directory = tempfile::tempdir_in(host::on_disk()).unwrap();
+    let path = directory.path().join("fresh");
+    fs::write(&path, "nobody has looked at this file yet").unwrap();
+    let mut told = Told::new("def do(w): open(w[1]).read()");
+    let pid = told.child.id();
+    told.say(&format!("read {}", path.display()));
+    let seen = host.settle();
+    let exec = seen.exec(pid).unwrap().record.exec_id;
+    let question = seen.questions(pid, path.to_str().unwrap());
+    assert_eq!(question.len(), 1);
+    assert!(question[0] != 0 && question[0] != exec);
+    host.sensor.clear_process(pid, exec);
+    let now = host.sensor.process(pid).map(|state| state.state);
+    assert_eq!(now, Some(PROC_UNKNOWN), "the file was not looked at");
+    host.sensor.clear_process(pid, question[0]);
+    let now = host.sensor.process(pid);
+    assert!(now.is_none_or(|now| now.exec_id != question[0]));
+    told.end();
+}

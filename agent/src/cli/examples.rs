@@ -1,0 +1,147 @@
+//! Examples, for `--help`: each is a command that works as it stands (a test parses them all).
+
+pub const KEYTRAIL: &str = "\
+Examples:
+  sudo keytrail demo                      what it looks like, in five seconds
+  sudo keytrail trace -- npm install      what a command does with credentials
+  sudo keytrail inventory                 what lies on this host
+  sudo keytrail agent --print             watch the whole host
+  keytrail doctor                         is all well, and what cannot be seen
+
+";
+
+pub const AGENT: &str = "\
+Examples:
+  sudo keytrail agent                     serve events on the default socket
+  sudo keytrail agent --print -o json     and print them
+  sudo keytrail agent --listen unix:/run/mine.sock --state-dir /var/lib/mine";
+
+pub const WATCH: &str = "\
+Examples:
+  keytrail watch                                      from now on
+  keytrail watch --since 1h --no-follow               the last hour, then end
+  keytrail watch --last 20 --kind sent                the last 20 sends, then what comes
+  keytrail watch --credential 'github-*' --grade observed
+  keytrail watch --process 'python*' --process '!python3.11'
+  keytrail watch --host '*.example.com' --host '!10.0.0.0/8'
+  keytrail watch -o csv --since all --no-follow
+
+A value that begins with ! leaves out what it names; quote it, for the shell's sake.";
+
+pub const TRACE: &str = "\
+Examples:
+  sudo keytrail trace -- npm install
+  sudo keytrail trace --events events.jsonl -- ./deploy.sh --now
+  sudo keytrail trace -o wide make
+
+Signals sent to keytrail are passed on to CMD. Wrong usage of keytrail itself is status 2.";
+
+pub const CLASSIFY: &str = "\
+Examples:
+  keytrail classify .env config/*.yml
+  git diff | keytrail classify
+  keytrail classify --kinds";
+
+pub const DOCTOR: &str = "\
+Examples:
+  keytrail doctor                 the running agent's view; without one, tried here and now
+  keytrail doctor -o json
+
+The first line says whether all is well. Exit status: 0 all is well; 1 something is not seen or was lost; 3 no agent
+answers; 5 not permitted.";
+
+pub const INVENTORY: &str = "\
+Examples:
+  sudo keytrail inventory
+  keytrail inventory --root ~/work
+  sudo keytrail inventory diff
+  sudo keytrail inventory -o json --min-confidence 0.9";
+
+pub const TOP: &str = "\
+Examples:
+  keytrail top
+  keytrail top --since all
+  keytrail top --credential 'aws-*'
+
+Keys: q or Ctrl-C ends, tab goes to the next table, up and down move, s sorts by another column, p holds still.";
+
+pub const COMPLETIONS: &str = "\
+Examples:
+  keytrail completions bash > /usr/share/bash-completion/completions/keytrail
+  keytrail completions zsh > \"${fpath[1]}/_keytrail\"
+  keytrail completions fish > ~/.config/fish/completions/keytrail.fish";
+
+pub const MAN: &str = "\
+Examples:
+  keytrail man | man -l -
+  keytrail man --dir /usr/local/share/man/man1";
+
+pub const CREDENTIALS: &str = "\
+Examples:
+  keytrail credentials                    all this agent has met
+  keytrail credentials 'github-*' -o csv";
+
+pub const USED: &str = "\
+Examples:
+  keytrail used kt1:0123456789abcdef --since 7d
+  keytrail used octocat --from 2026-11-01 --to 2026-11-02 --by git
+  keytrail used AKIAIOSFODNN7EXAMPLE --to-host s3.amazonaws.com
+  sudo keytrail used --secret-stdin       reads the secret from standard input
+
+Exit status: 0 it was used; 1 it was not; 6 not known, because something could not be seen; 2 wrong usage; 3 no agent \
+to talk to; 5 not permitted; 7 the question could not be answered.";
+
+pub const USES: &str = "\
+Examples:
+  keytrail uses --since 2h --act sent
+  keytrail uses --by curl --to-host api.github.com -o wide";
+
+pub const DECOY: &str = "\
+Examples:
+  sudo keytrail decoy plant               an access key in ~/.aws/credentials
+  sudo keytrail decoy plant --kind github /srv/backup/hosts.yml
+  sudo keytrail decoy list";
+
+#[cfg(test)]
+mod tests {
+    use super::super::args::Cli;
+    use super::*;
+    use clap::Parser as _;
+
+    #[test]
+    fn every_example_is_understood() {
+        let texts = [
+            KEYTRAIL,
+            AGENT,
+            WATCH,
+            TRACE,
+            CLASSIFY,
+            DOCTOR,
+            INVENTORY,
+            TOP,
+            COMPLETIONS,
+            MAN,
+            CREDENTIALS,
+            USED,
+            USES,
+            DECOY,
+        ];
+        let mut tried = 0;
+        for line in texts.iter().flat_map(|t| t.lines()) {
+            let Some(line) = line.strip_prefix("  ") else {
+                continue;
+            };
+            let line = line
+                .trim_start_matches("git diff | ")
+                .trim_start_matches("sudo ");
+            // Two blanks begin the explanation; `>` and `|` are the shell's.
+            let command = line.split("  ").next().unwrap_or_default();
+            let command = command.split(['>', '|']).next().unwrap_or_default();
+            let words = command.split_whitespace().map(|w| w.trim_matches('\''));
+            let parsed = Cli::try_parse_from(words);
+            assert!(parsed.is_ok(), "{command}: {}", parsed.unwrap_err());
+            tried += 1;
+        }
+        assert!(tried > 25, "{tried}");
+    }
+}

@@ -1,0 +1,235 @@
+//! What may be configured, for people: docs/CONFIGURATION.md is made of this, and a test holds them together.
+
+use std::fmt::Write as _;
+
+/// One key of the file.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// As in messages: `log.level`.
+    pub name: &'static str,
+    /// What it may hold.
+    pub values: &'static str,
+    /// As TOML; empty when there is none.
+    pub default: &'static str,
+    pub what: &'static str,
+}
+
+/// All keys, in the order of the commented file.
+pub const KEYS: &[Key] = &[
+    Key {
+        name: "listen",
+        values: "`unix:PATH`",
+        default: "\"unix:/run/keytrail/keytrail.sock\"",
+        what: "Where the gRPC API is served: a unix socket, mode 0660. TCP is not offered.",
+    },
+    Key {
+        name: "state_dir",
+        values: "absolute path",
+        default: "\"/var/lib/keytrail\"",
+        what: "SQLite state and the fingerprint key of this host, mode 0700.",
+    },
+    Key {
+        name: "rules_dir",
+        values: "absolute path",
+        default: "\"/etc/keytrail/rules.d\"",
+        what: "Credential rules of your own, `*.toml`, beside the built-in ones. It may be absent.",
+    },
+    Key {
+        name: "findings_dir",
+        values: "absolute path",
+        default: "\"/etc/keytrail/findings.d\"",
+        what: "Rules and exclusions of findings of your own, `*.toml`, beside the built-in ones. It may be absent.",
+    },
+    Key {
+        name: "fingerprint_key_file",
+        values: "absolute path",
+        default: "",
+        what: "The fleet's fingerprint key: with the same key on every host, the same credential has the same fingerprint \
+               everywhere. Without it each agent makes a key of its own in `state_dir`.",
+    },
+    Key {
+        name: "tier",
+        values: "`auto`, `base`, `fentry`",
+        default: "\"auto\"",
+        what: "Kernel hooks: the best this kernel has, hook by hook; or raw tracepoints, uprobes and cgroup hooks only; or \
+               trampolines where the kernel has them.",
+    },
+    Key {
+        name: "ring_bytes",
+        values: "a power of two, 65536 to 1073741824 bytes",
+        default: "8388608",
+        what: "Size of each kernel ring buffer.",
+    },
+    Key {
+        name: "process_events",
+        values: "`true`, `false`",
+        default: "false",
+        what: "Also emit `process_start` and `process_exit` for every process.",
+    },
+    Key {
+        name: "watch",
+        values: "array of absolute globs, no `**`",
+        default: "[]",
+        what: "Files to watch besides those the rules name.",
+    },
+    Key {
+        name: "exclude",
+        values: "array of absolute globs",
+        default: "[]",
+        what: "Files and directories that are not inspected: network file systems that may not answer, trees without credentials that change all the time. The agent says at its start what it leaves out.",
+    },
+    Key {
+        name: "inspect_timeout_ms",
+        values: "10 to 60000 milliseconds",
+        default: "1000",
+        what: "How long the records of a process wait for a file that it read to be inspected; beyond it they go on without, and the gap is told.",
+    },
+    Key {
+        name: "inspect_bytes",
+        values: "4096 to 268435456 bytes",
+        default: "8388608",
+        what: "The largest file that is read whole; larger ones are inspected at their beginning (1 MiB).",
+    },
+    Key {
+        name: "inspect_share",
+        values: "1 to 100 percent",
+        default: "50",
+        what: "Of one processor, what inspecting the files of one user (but root) may take.",
+    },
+    Key {
+        name: "retain_events",
+        values: "0 to 100000000 events",
+        default: "200000",
+        what: "The most events kept in the ledger; 0 keeps none.",
+    },
+    Key {
+        name: "retain_days",
+        values: "1 to 3650 days",
+        default: "30",
+        what: "The oldest event kept in the ledger.",
+    },
+    Key {
+        name: "history_bytes",
+        values: "1048576 to 1099511627776 bytes",
+        default: "536870912",
+        what: "What everything remembered may take on disk: who used which credential, and single events, of which the \
+               oldest go first.",
+    },
+    Key {
+        name: "history_days",
+        values: "1 to 3650 days",
+        default: "90",
+        what: "How long it is remembered who used which credential.",
+    },
+    Key {
+        name: "capture.answer_bytes",
+        values: "0 to 4294967295 bytes a second",
+        default: "1048576",
+        what: "What is looked into of the answers of a holder of credentials on connections that it accepted. Beyond it, and the following three, payloads are counted and told as a gap (`budget_used`).",
+    },
+    Key {
+        name: "capture.key_server_bytes",
+        values: "0 to 4294967295 bytes a second",
+        default: "65536",
+        what: "The same of a process that holds nothing but private keys, which are not sent to be used.",
+    },
+    Key {
+        name: "capture.process_bytes",
+        values: "0 to 4294967295 bytes a second",
+        default: "67108864",
+        what: "What is looked into of everything else a process sends.",
+    },
+    Key {
+        name: "capture.connection_bytes",
+        values: "0 to 4294967295 bytes a second",
+        default: "33554432",
+        what: "And of that on one connection.",
+    },
+    Key {
+        name: "log.level",
+        values: "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `keytrail_export=debug,info`",
+        default: "",
+        what: "How much is logged, on stderr. Without it: `info` for `keytrail agent`, `warn` for every other command.",
+    },
+    Key {
+        name: "log.format",
+        values: "`text`, `json`",
+        default: "\"text\"",
+        what: "Shape of a log line.",
+    },
+];
+
+/// Variables of the environment, and what they stand for. An option on the command line goes before its variable, and a
+/// variable before the file.
+pub const VARIABLES: &[(&str, &str)] = &[
+    (
+        "KEYTRAIL_ADDRESS",
+        "The agent's socket: `--address` of the commands that ask an agent, `--listen` of `keytrail agent`.",
+    ),
+    (
+        "KEYTRAIL_STATE_DIR",
+        "`--state-dir` of `agent`, `classify` and `inventory`.",
+    ),
+    (
+        "KEYTRAIL_CONFIG",
+        "`--config` of the commands that have it.",
+    ),
+    (
+        "KEYTRAIL_LOG",
+        "`--log-level` of every command: a level or a filter.",
+    ),
+    (
+        "NO_COLOR",
+        "When set to anything but nothing: no colours (<https://no-color.org>).",
+    ),
+    (
+        "TZ",
+        "The zone in which times of day are shown; JSON, YAML and CSV are always in UTC.",
+    ),
+];
+
+/// docs/CONFIGURATION.md.
+#[must_use]
+pub fn markdown() -> String {
+    let mut out = String::from(
+        "\
+# Configuration
+
+<!-- Made of agent/src/config/reference.rs: `KEYTRAIL_BLESS=1 cargo test -p keytrail --test config` writes it anew. -->
+
+One TOML file, `/etc/keytrail/agent.toml` unless `--config` says otherwise. Every key is optional. An unknown key is
+refused by name and line, so a typing mistake never goes unnoticed. [deploy/agent.toml](../deploy/agent.toml) is the same
+with every default, to be copied. The agent reads it when it starts.
+
+| key | values | default | what it does |
+|---|---|---|---|
+",
+    );
+    for key in KEYS {
+        let default = match key.default {
+            "" => "none".to_owned(),
+            default => format!("`{default}`"),
+        };
+        let _ = writeln!(
+            out,
+            "| `{}` | {} | {default} | {} |",
+            key.name, key.values, key.what
+        );
+    }
+    out.push_str(
+        "
+Keys with a point belong to a table: `log.level` is `level` under `[log]`.
+
+## Environment
+
+An option on the command line goes before its variable, and a variable before the file.
+
+| variable | what it does |
+|---|---|
+",
+    );
+    for (name, what) in VARIABLES {
+        let _ = writeln!(out, "| `{name}` | {what} |");
+    }
+    out
+}

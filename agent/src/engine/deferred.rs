@@ -1,0 +1,99 @@
+//! Kernel-side changes asked for while records are being taken in.
+
+use super::coverage;
+use keytrail_abi::{FileId, PROC_HOLDER, PROC_KEYS, ProcState};
+use keytrail_host::clock::boot_ns;
+use keytrail_model::GapSeen;
+use keytrail_sensor::Sensor;
+use std::path::PathBuf;
+
+/// Kernel-side changes asked for while the ring is being drained; done right after.
+#[derive(Default)]
+pub(super) struct Deferred(Vec<Op>);
+
+enum Op {
+    Set(u32, ProcState),
+    Clear(u32, u64),
+    Watch(PathBuf, FileId, u32),
+    Unwatch(FileId),
+    Clean(FileId, u64),
+    /// A holder is about to talk: what it has mapped may be new.
+    Libraries(u32),
+    /// A holder's program is looked at.
+    Program(u32),
+}
+
+impl Deferred {
+    pub fn set_process(&mut self, tgid: u32, state: ProcState) {
+        self.0.push(Op::Set(tgid, state));
+    }
+
+    /// This process holds something: what it sends is captured. One that holds `only_keys` answers with signatures,
+    /// so less of its answers is looked into.
+    pub fn set_holder(&mut self, tgid: u32, only_keys: bool, exec_id: u64) {
+        let state = ProcState {
+            state: if only_keys { PROC_KEYS } else { PROC_HOLDER },
+            pad: 0,
+            exec_id,
+        };
+        self.set_process(tgid, state);
+    }
+
+    pub fn clear_process(&mut self, tgid: u32, exec_id: u64) {
+        self.0.push(Op::Clear(tgid, exec_id));
+    }
+
+    pub fn watch(&mut self, path: PathBuf, file: FileId) {
+        self.0
+            .push(Op::Watch(path, file, keytrail_abi::watch::FILE));
+    }
+
+    pub fn unwatch(&mut self, file: FileId) {
+        self.0.push(Op::Unwatch(file));
+    }
+
+    pub fn set_clean(&mut self, file: FileId, ctime_ns: u64) {
+        self.0.push(Op::Clean(file, ctime_ns));
+    }
+
+    pub fn libraries(&mut self, tgid: u32) {
+        self.0.push(Op::Libraries(tgid));
+    }
+
+    pub fn program(&mut self, tgid: u32) {
+        self.0.push(Op::Program(tgid));
+    }
+
+    /// Returns what could not be watched, and whether the libraries of some process were looked at.
+    pub fn apply(&mut self, sensor: &mut Sensor) -> (Vec<GapSeen>, bool) {
+        let mut gaps = Vec::new();
+        let (mut libraries, mut programs) = (Vec::new(), Vec::new());
+        for op in self.0.drain(..) {
+            match op {
+                Op::Set(tgid, state) => sensor.set_process(tgid, state),
+                Op::Clear(tgid, exec_id) => sensor.clear_process(tgid, exec_id),
+                Op::Watch(path, file, flags) => {
+                    // What is gone already cannot be read.
+                    if let Err(error) = sensor.watch(&path, file, flags)
+                        && error.kind() != std::io::ErrorKind::NotFound
+                    {
+                        gaps.push(coverage::unwatched(&path, &error, boot_ns()));
+                    }
+                }
+                Op::Unwatch(file) => sensor.unwatch(file),
+                Op::Clean(file, ctime_ns) => sensor.set_clean(file, ctime_ns),
+                Op::Libraries(tgid) => libraries.push(tgid),
+                Op::Program(tgid) => programs.push(tgid),
+            }
+        }
+        programs.dedup();
+        sensor.attach_programs(&programs);
+        // Each process once, and one report for all.
+        libraries.sort_unstable();
+        libraries.dedup();
+        if !libraries.is_empty() {
+            sensor.attach_process_libraries(&libraries);
+        }
+        (gaps, !libraries.is_empty())
+    }
+}

@@ -1,0 +1,126 @@
+//! The stage of findings within the loop: what it is told at the start, what it finds, what it has learned.
+
+use super::line::Line;
+use keytrail_findings::{Facts, Stage, Told};
+use keytrail_model::Observation;
+use keytrail_proto::v1;
+use std::fs;
+use std::io::Read as _;
+use std::path::Path;
+
+/// Files of rules of this site, and bytes of one.
+const MOST_FILES: usize = 256;
+const MOST_BYTES: u64 = 64 << 10;
+
+/// Judges events from the moment it is told what is usual; until then it finds nothing.
+#[derive(Default)]
+pub(super) struct Judge(Option<Stage>);
+
+impl Judge {
+    /// What an observation tells. Rules that are wrong are logged.
+    pub fn tell(&mut self, told: &str) {
+        let told: Told = match serde_json::from_str(told) {
+            Ok(told) => told,
+            Err(error) => {
+                tracing::error!(%error, "what the findings were told is not understood");
+                return;
+            }
+        };
+        let stage = self.0.get_or_insert_with(|| {
+            let (stage, errors) = Stage::builtin();
+            for error in errors {
+                tracing::error!(%error, "a built-in rule is refused");
+            }
+            stage
+        });
+        for error in stage.tell(told) {
+            tracing::error!(%error, "a rule of findings is refused");
+        }
+    }
+
+    /// The findings that an event makes, as events without numbers.
+    pub fn step(&mut self, event: &v1::Event) -> Vec<v1::Event> {
+        let Some(stage) = &mut self.0 else {
+            return Vec::new();
+        };
+        stage
+            .step(&Facts::of(event))
+            .iter()
+            .map(|finding| Facts::finding_event(finding, event))
+            .collect()
+    }
+}
+
+impl Line {
+    /// Tells the stage what is known from before; an agent that remembers nothing judges nothing.
+    pub fn begin_findings(&mut self, rules: &Path) {
+        let Some(ledger) = &self.ledger else { return };
+        let told = match ledger.findings() {
+            Ok(known) => Told::Start {
+                rules: read_rules(rules),
+                baselines: known
+                    .baselines
+                    .into_iter()
+                    .filter_map(|(fingerprint, body)| {
+                        Some((fingerprint, serde_json::from_str(&body).ok()?))
+                    })
+                    .collect(),
+                repeats: known.repeats,
+                decoys: known.decoys.into_iter().collect(),
+            },
+            Err(error) => {
+                tracing::error!(%error, "what is usual cannot be read: it is learned anew");
+                Told::Start {
+                    rules: read_rules(rules),
+                    baselines: Default::default(),
+                    repeats: Vec::new(),
+                    decoys: Default::default(),
+                }
+            }
+        };
+        match serde_json::to_string(&told) {
+            Ok(told) => self.step(&Observation::Findings { told }),
+            Err(error) => tracing::error!(%error, "there will be no findings"),
+        }
+    }
+
+    /// What was learned and what was found again goes to the ledger.
+    pub fn keep_findings(&mut self) {
+        let (Some(stage), Some(ledger)) = (&mut self.judge.0, &self.ledger) else {
+            return;
+        };
+        for (fingerprint, baseline) in stage.take_changed() {
+            let body = baseline.and_then(|b| serde_json::to_string(&b).ok());
+            ledger.baseline(fingerprint, body);
+        }
+        for repeat in stage.take_repeated() {
+            ledger.repeat(repeat);
+        }
+    }
+}
+
+/// Names and texts of the files in a directory, by name.
+pub(super) fn read_rules(dir: &Path) -> Vec<(String, String)> {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Vec::new();
+    };
+    let mut paths: Vec<_> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|e| e == "toml"))
+        .collect();
+    paths.sort();
+    paths.truncate(MOST_FILES);
+    let mut rules = Vec::new();
+    for path in paths {
+        let mut text = String::new();
+        let read =
+            fs::File::open(&path).and_then(|file| file.take(MOST_BYTES).read_to_string(&mut text));
+        match read {
+            Ok(_) => rules.push((path.display().to_string(), text)),
+            Err(error) => {
+                tracing::error!(file = %path.display(), %error, "a rule of findings cannot be read");
+            }
+        }
+    }
+    rules
+}

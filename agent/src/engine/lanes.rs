@@ -1,0 +1,232 @@
+//! Records that wait for a file to be inspected: those of one process and of its children stay in order, those of
+//! everybody else go on.
+
+use keytrail_abi::FileAccess;
+use keytrail_ingest::Inspection;
+use keytrail_ingest::decode::{DecodeError, Record, decode};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// Records, and bytes of them, that may wait in one lane.
+const MAX_RECORDS: usize = 8_192;
+const MAX_BYTES: usize = 8 << 20;
+/// Bytes that may wait in all lanes together.
+const MAX_TOTAL: usize = 32 << 20;
+
+/// A record of its own, kept as it came. Wiped when it is freed, like all of this process's memory.
+pub(super) enum Bytes {
+    Ring(Box<[u8]>),
+    Access(Box<FileAccess>),
+}
+
+impl Bytes {
+    pub fn decode(&self) -> Result<Record<'_>, DecodeError> {
+        match self {
+            Self::Ring(bytes) => decode(bytes),
+            Self::Access(access) => Ok(Record::File(**access)),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Ring(bytes) => bytes.len(),
+            Self::Access(_) => size_of::<FileAccess>(),
+        }
+    }
+}
+
+/// A record that waits.
+pub(super) struct Held {
+    pub bytes: Bytes,
+    pub hook: Arc<str>,
+    pub inspection: Option<Inspection>,
+}
+
+impl Held {
+    fn is_ready(&self) -> bool {
+        self.inspection
+            .as_ref()
+            .is_none_or(|inspection| inspection.verdict().is_some())
+    }
+}
+
+#[derive(Default)]
+struct Lane {
+    records: VecDeque<Held>,
+    bytes: usize,
+    processes: Vec<u32>,
+}
+
+/// All lanes.
+#[derive(Default)]
+pub(super) struct Lanes {
+    lanes: HashMap<u64, Lane>,
+    of_process: HashMap<u32, u64>,
+    /// Lanes whose first record waits for this inspection.
+    blocked: HashMap<u64, Vec<u64>>,
+    bytes: usize,
+    next: u64,
+}
+
+impl Lanes {
+    pub fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
+    /// The lane in which records of a process wait.
+    pub fn of(&self, tgid: u32) -> Option<u64> {
+        self.of_process.get(&tgid).copied()
+    }
+
+    /// Opens a lane for a process.
+    pub fn open(&mut self, tgid: u32) -> u64 {
+        let lane = self.next;
+        self.next += 1;
+        self.lanes.insert(lane, Lane::default());
+        self.join(lane, tgid);
+        lane
+    }
+
+    /// Records of this process wait in the same lane from now on: a child whose parent's fork waits.
+    pub fn join(&mut self, lane: u64, tgid: u32) {
+        if self.of_process.insert(tgid, lane) != Some(lane)
+            && let Some(lane) = self.lanes.get_mut(&lane)
+        {
+            lane.processes.push(tgid);
+        }
+    }
+
+    /// Adds a record; false when the lane has to go on without waiting any longer.
+    pub fn push(&mut self, lane: u64, held: Held) -> bool {
+        let Some(of) = self.lanes.get_mut(&lane) else {
+            return true;
+        };
+        let bytes = held.bytes.len();
+        of.bytes += bytes;
+        self.bytes += bytes;
+        if of.records.is_empty()
+            && let Some(inspection) = held.inspection.as_ref().filter(|_| !held.is_ready())
+        {
+            self.blocked.entry(inspection.id).or_default().push(lane);
+        }
+        of.records.push_back(held);
+        of.records.len() < MAX_RECORDS && of.bytes < MAX_BYTES && self.bytes < MAX_TOTAL
+    }
+
+    /// The lanes that waited for this inspection.
+    pub fn decided(&mut self, inspection: u64) -> Vec<u64> {
+        self.blocked.remove(&inspection).unwrap_or_default()
+    }
+
+    /// All lanes, the oldest first.
+    pub fn all(&self) -> Vec<u64> {
+        let mut all: Vec<u64> = self.lanes.keys().copied().collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// The next record of a lane, if it waits for nothing, or whatever it waits for when `force` is set. A lane without
+    /// any is closed.
+    pub fn pop(&mut self, lane: u64, force: bool) -> Option<Held> {
+        let of = self.lanes.get_mut(&lane)?;
+        let Some(first) = of.records.front() else {
+            self.close(lane);
+            return None;
+        };
+        if !force && !first.is_ready() {
+            if let Some(inspection) = &first.inspection {
+                let blocked = self.blocked.entry(inspection.id).or_default();
+                if !blocked.contains(&lane) {
+                    blocked.push(lane);
+                }
+            }
+            return None;
+        }
+        let held = of.records.pop_front()?;
+        of.bytes -= held.bytes.len();
+        self.bytes -= held.bytes.len();
+        Some(held)
+    }
+
+    /// Puts a record back that waits again.
+    pub fn push_front(&mut self, lane: u64, held: Held) {
+        if let Some(of) = self.lanes.get_mut(&lane) {
+            of.bytes += held.bytes.len();
+            self.bytes += held.bytes.len();
+            of.records.push_front(held);
+        }
+    }
+
+    fn close(&mut self, lane: u64) {
+        let Some(of) = self.lanes.remove(&lane) else {
+            return;
+        };
+        for tgid in of.processes {
+            if self.of_process.get(&tgid) == Some(&lane) {
+                self.of_process.remove(&tgid);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(size: usize) -> Held {
+        Held {
+            bytes: Bytes::Ring(vec![0; size].into()),
+            hook: "h".into(),
+            inspection: None,
+        }
+    }
+
+    fn sizes(lanes: &mut Lanes, lane: u64) -> Vec<usize> {
+        std::iter::from_fn(|| lanes.pop(lane, true))
+            .map(|held| held.bytes.len())
+            .collect()
+    }
+
+    #[test]
+    fn children_wait_behind_their_parent_and_others_do_not() {
+        let mut lanes = Lanes::default();
+        let lane = lanes.open(7);
+        assert!(lanes.push(lane, held(1)));
+        lanes.join(lane, 8);
+        assert_eq!(
+            (lanes.of(7), lanes.of(8), lanes.of(9)),
+            (Some(lane), Some(lane), None)
+        );
+        assert!(lanes.push(lane, held(2)));
+        assert_eq!(sizes(&mut lanes, lane), [1, 2]);
+        assert!(lanes.is_empty() && lanes.of(7).is_none() && lanes.of(8).is_none());
+    }
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let mut lanes = Lanes::default();
+        let lane = lanes.open(7);
+        assert!((1..MAX_RECORDS).all(|_| lanes.push(lane, held(8))));
+        assert!(!lanes.push(lane, held(8)));
+        assert_eq!(sizes(&mut lanes, lane).len(), MAX_RECORDS);
+        // Few large ones, and many lanes together.
+        let lane = lanes.open(7);
+        assert!(!lanes.push(lane, held(MAX_BYTES)));
+        let refused = (0..10).position(|tgid| {
+            let lane = lanes.open(100 + tgid);
+            !lanes.push(lane, held(MAX_BYTES - 1))
+        });
+        assert_eq!(refused, Some(MAX_TOTAL / MAX_BYTES - 1));
+    }
+
+    #[test]
+    fn a_pid_that_was_given_again_follows_its_new_parent() {
+        let mut lanes = Lanes::default();
+        let (old, new) = (lanes.open(7), lanes.open(8));
+        lanes.push(old, held(1));
+        lanes.push(new, held(1));
+        lanes.join(new, 7);
+        assert_eq!(sizes(&mut lanes, old), [1]);
+        assert_eq!(lanes.of(7), Some(new));
+    }
+}

@@ -1,0 +1,528 @@
+//! What a record passes on its way: ingest, recording, core, sink and ledger.
+
+use super::Sink;
+use super::accesses::Accesses;
+use super::deferred::Deferred;
+use super::followed::Followed;
+use super::judge::Judge;
+use super::lanes::{Bytes, Held, Lanes};
+use super::places::Places;
+use super::programs::Programs;
+use keytrail_abi::{FileAccess, FileId, Kind};
+use keytrail_core::correlate::Core;
+use keytrail_export::convert;
+use keytrail_host::clock::boot_ns;
+use keytrail_host::own::Own;
+use keytrail_ingest::decode::{self, Record};
+use keytrail_ingest::{Digest, Digested, Inspection, Settle, child_of, pid_of_header};
+use keytrail_model::status::LibraryReport;
+use keytrail_model::{Event, GapSeen, Observation, Pid};
+use keytrail_proto::v1;
+use keytrail_sensor::{RawRecord, Sensor};
+use keytrail_store::Ledger;
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Name the sensor gives to what fanotify tells.
+const FANOTIFY: &str = "fanotify";
+/// Processes remembered that /proc does not have any more.
+const MAX_ABSENT: usize = 4_096;
+/// Answers taken in at a time.
+const ANSWERS: usize = 1_024;
+
+/// Digest and core with everything a record needs on its way.
+pub(super) struct Line {
+    pub digest: Digest,
+    pub core: Core,
+    /// `None` when the ledger publishes: events go out once they are on disk.
+    pub sink: Option<Sink>,
+    pub ledger: Option<Ledger>,
+    pub recording: Option<BufWriter<File>>,
+    pub followed: Option<Followed>,
+    pub root: Option<u32>,
+    pub events: u64,
+    /// Counts of the gaps so far, by reason.
+    pub gaps: BTreeMap<&'static str, u64>,
+    pub records: BTreeMap<&'static str, u64>,
+    pub bad_records: u64,
+    pub places: Places,
+    pub programs: Programs,
+    pub judge: Judge,
+    /// Other keytrail processes, whose doings are no uses.
+    pub own: Own,
+    deferred: Deferred,
+    out: Digested,
+    /// Processes that were gone when they were asked for.
+    absent: HashSet<Pid>,
+    /// Holders whose libraries were looked at when they first connected.
+    connected: HashSet<Pid>,
+    accesses: Accesses,
+    lanes: Lanes,
+    /// Names of hooks, each once.
+    hooks: HashSet<Arc<str>>,
+}
+
+impl Line {
+    pub fn new(digest: Digest, sink: Option<Sink>, follow_only: Option<u32>) -> Self {
+        Self {
+            digest,
+            core: Core::new(),
+            sink,
+            ledger: None,
+            recording: None,
+            followed: follow_only.map(|_| Followed::default()),
+            root: follow_only,
+            events: 0,
+            gaps: BTreeMap::new(),
+            records: BTreeMap::new(),
+            bad_records: 0,
+            places: Places::open(None),
+            programs: Programs::default(),
+            judge: Judge::default(),
+            own: Own::new(),
+            deferred: Deferred::default(),
+            out: Digested::default(),
+            absent: HashSet::new(),
+            connected: HashSet::new(),
+            accesses: Accesses::default(),
+            lanes: Lanes::default(),
+            hooks: HashSet::new(),
+        }
+    }
+
+    /// One record as the sensor hands it out.
+    ///
+    /// fanotify has no time stamps and is read before the ring. Its accesses wait for the ring's records of this
+    /// batch, so that they meet the program that was executed before them; but not beyond a send or the end of their
+    /// process, which came after them.
+    pub fn record(&mut self, raw: &RawRecord<'_>) {
+        let record = match decode::decode(raw.bytes) {
+            Ok(record) => record,
+            Err(error) => {
+                self.bad_records += 1;
+                tracing::warn!(%error, "a kernel record was refused");
+                return;
+            }
+        };
+        if raw.hook == FANOTIFY {
+            if let Record::File(access) = record {
+                self.accesses.push(access);
+            }
+            return;
+        }
+        let header = record.header();
+        if !self.accesses.is_empty()
+            && matches!(header.kind, Kind::SOCK_SEND | Kind::TLS_WRITE | Kind::EXIT)
+        {
+            for access in self.accesses.take_of(header.tgid) {
+                self.access(access);
+            }
+        }
+        self.ordered(&record, raw.hook, || Bytes::Ring(raw.bytes.into()));
+    }
+
+    /// The accesses that were waiting for the end of a batch.
+    pub fn accesses(&mut self) {
+        for access in self.accesses.take() {
+            self.access(access);
+        }
+    }
+
+    fn access(&mut self, mut access: FileAccess) {
+        // Of a process that was gone when fanotify told of it, the records say who it was.
+        if access.header.start_ns == 0
+            && let Some(pid) = self.core.processes().latest(access.header.tgid)
+        {
+            access.header.start_ns = pid.start * keytrail_model::TICK_NS;
+        }
+        self.ordered(&Record::File(access), FANOTIFY, || {
+            Bytes::Access(Box::new(access))
+        });
+    }
+
+    /// One record in the order of its process: now, or behind those that wait for a file to be inspected.
+    fn ordered(&mut self, record: &Record<'_>, hook: &str, bytes: impl FnOnce() -> Bytes) {
+        let tgid = record.header().tgid;
+        if let Some(lane) = self.lanes.of(tgid) {
+            let inspection = self.inspection(record);
+            self.hold(lane, record, inspection, hook, bytes());
+            return;
+        }
+        match self.inspection(record) {
+            Some(inspection) if inspection.verdict().is_none() && self.is_followed(record) => {
+                let lane = self.lanes.open(tgid);
+                self.hold(lane, record, Some(inspection), hook, bytes());
+            }
+            inspection => self.ingest(record, hook, inspection.as_ref()),
+        }
+    }
+
+    /// Whether somebody asks about the process of this record.
+    fn is_followed(&self, record: &Record<'_>) -> bool {
+        self.followed
+            .as_ref()
+            .is_none_or(|followed| followed.contains(pid_of_header(record.header())))
+    }
+
+    fn inspection(&mut self, record: &Record<'_>) -> Option<Inspection> {
+        if !matches!(record, Record::File(_) | Record::FileNew(_)) {
+            return None;
+        }
+        if self.is_followed(record) {
+            return self.digest.inspection(record);
+        }
+        self.digest.unasked(|digest| digest.inspection(record))
+    }
+
+    fn hold(
+        &mut self,
+        lane: u64,
+        record: &Record<'_>,
+        inspection: Option<Inspection>,
+        hook: &str,
+        bytes: Bytes,
+    ) {
+        if let Record::Fork(fork) = record {
+            self.lanes.join(lane, fork.child_tgid);
+            let parent = pid_of_header(&fork.header);
+            if let Some(followed) = &mut self.followed
+                && followed.contains(parent)
+            {
+                followed.insert(child_of(fork));
+            }
+        }
+        let hook = match self.hooks.get(hook) {
+            Some(name) => name.clone(),
+            None => {
+                let name: Arc<str> = hook.into();
+                self.hooks.insert(name.clone());
+                name
+            }
+        };
+        let held = Held {
+            bytes,
+            hook,
+            inspection,
+        };
+        if !self.lanes.push(lane, held) {
+            self.advance(lane, true);
+        }
+    }
+
+    /// Ingests what waits for nothing any more in a lane; all of it when `force` is set.
+    fn advance(&mut self, lane: u64, force: bool) {
+        while let Some(mut held) = self.lanes.pop(lane, force) {
+            let record = match held.bytes.decode() {
+                Ok(record) => record,
+                Err(error) => {
+                    self.bad_records += 1;
+                    tracing::warn!(%error, "a kernel record was refused");
+                    continue;
+                }
+            };
+            if held.inspection.is_none() && !force {
+                // What came before may have changed what has to be asked.
+                let inspection = self.inspection(&record);
+                if inspection.as_ref().is_some_and(|i| i.verdict().is_none()) {
+                    held.inspection = inspection;
+                    self.lanes.push_front(lane, held);
+                    continue;
+                }
+            }
+            self.ingest(&record, &held.hook, held.inspection.as_ref());
+        }
+    }
+
+    /// Takes in what was inspected, and goes on with the records that waited for it.
+    pub fn answers(&mut self) {
+        let mut out = Digested::default();
+        for _ in 0..ANSWERS {
+            let Some(id) = self.digest.answer(boot_ns(), &mut out) else {
+                break;
+            };
+            self.take(&mut out);
+            for lane in self.lanes.decided(id) {
+                self.advance(lane, false);
+            }
+        }
+    }
+
+    /// Whether records wait for a file to be inspected.
+    pub fn is_waiting(&self) -> bool {
+        !self.lanes.is_empty()
+    }
+
+    /// Whether records of this process wait for a file to be inspected.
+    pub fn waits(&self, tgid: u32) -> bool {
+        self.lanes.of(tgid).is_some()
+    }
+
+    /// Goes on with all records that wait, without what they wait for.
+    pub fn go_on(&mut self) {
+        for lane in self.lanes.all() {
+            self.advance(lane, true);
+        }
+    }
+
+    /// One record, all the way.
+    fn ingest(&mut self, record: &Record<'_>, hook: &str, inspection: Option<&Inspection>) {
+        let header = *record.header();
+        *self.records.entry(Kind::name(header.kind)).or_default() += 1;
+        if header.kind != Kind::EXEC && header.kind != Kind::EXEC_CHUNK && header.kind != Kind::EXIT
+        {
+            self.introduce(pid_of_header(&header));
+        }
+        let mut out = std::mem::take(&mut self.out);
+        if self.is_followed(record) {
+            self.digest.record(record, hook, inspection, &mut out);
+        } else {
+            // What other programs read and delete is no gap of the command that is followed.
+            self.digest
+                .unasked(|digest| digest.record(record, hook, inspection, &mut out));
+        }
+        self.take(&mut out);
+        self.out = out;
+    }
+
+    /// Steps the core with what a record became.
+    pub fn take(&mut self, out: &mut Digested) {
+        for observation in out.observations.drain(..) {
+            if let Observation::Withdrawn { fingerprint, .. } = &observation {
+                self.places.withdraw(fingerprint);
+            }
+            if let Observation::Exec(exec) = &observation {
+                self.introduce(exec.parent);
+            }
+            if let Some(followed) = &mut self.followed
+                && let Observation::Fork { at, child, .. } = &observation
+                && followed.contains(at.pid)
+            {
+                followed.insert(*child);
+            }
+            if self.is_own(&observation) {
+                self.own.leave_out();
+                continue;
+            }
+            self.step(&observation);
+            if let Observation::Connect { at, .. } = &observation
+                && self.core.holds(at.pid)
+                && self.connected.insert(at.pid)
+            {
+                self.deferred.libraries(at.pid.tgid);
+            }
+            if let Observation::Exec(exec) = &observation {
+                // Another program: other libraries.
+                self.connected.remove(&exec.at.pid);
+                if self.core.holds(exec.at.pid) {
+                    self.deferred.program(exec.at.pid.tgid);
+                }
+            }
+            if let Observation::Exit { at, .. } = &observation {
+                self.connected.remove(&at.pid);
+            }
+            if let Observation::File(seen) = &observation
+                && self.core.holds(seen.at.pid)
+            {
+                // Said again: a decision about the exec before may have been on its way.
+                let only_keys = self.core.only_signs(seen.at.pid);
+                self.deferred.set_holder(seen.at.pid.tgid, only_keys, 0);
+                // It may have connected before it held anything.
+                self.deferred.libraries(seen.at.pid.tgid);
+            }
+        }
+        for (path, file) in out.watch.drain(..) {
+            self.deferred.watch(path, file);
+        }
+        for (file, ctime_ns) in out.clean.drain(..) {
+            self.set_clean(file, ctime_ns);
+        }
+        for news in out.places.drain(..) {
+            self.places_news(news);
+        }
+        for file in out.unwatch.drain(..) {
+            self.deferred.unwatch(file);
+        }
+        for settle in out.settle.drain(..) {
+            self.settle(settle);
+        }
+    }
+
+    /// Whether an observation is of what another keytrail does: looking into files, or a self-test's sends. That it runs
+    /// is told of it as of everybody.
+    fn is_own(&mut self, observation: &Observation) -> bool {
+        match observation {
+            Observation::File(seen) => self.own.is(seen.at.pid),
+            Observation::Connect { at, .. } => self.own.is(at.pid),
+            Observation::Send(seen) => self.own.is(seen.at.pid),
+            Observation::TlsWrite(seen) => self.own.is(seen.at.pid),
+            Observation::Exec(exec) => {
+                self.own.forget(exec.at.pid);
+                false
+            }
+            Observation::Exit { at, .. } => {
+                self.own.forget(at.pid);
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// A file that needs no further look in this version.
+    pub fn set_clean(&mut self, file: FileId, ctime_ns: u64) {
+        self.deferred.set_clean(file, ctime_ns);
+    }
+
+    pub fn watch(&mut self, path: PathBuf, file: FileId) {
+        self.deferred.watch(path, file);
+    }
+
+    pub fn unwatch(&mut self, file: FileId) {
+        self.deferred.unwatch(file);
+    }
+
+    /// The kernel captures payloads of a process until it is told that it holds nothing.
+    pub fn settle(&mut self, settle: Settle) {
+        let Settle { pid, exec_id } = settle;
+        if self.core.holds(pid) {
+            let only_keys = self.core.only_signs(pid);
+            self.deferred.set_holder(pid.tgid, only_keys, exec_id);
+        } else {
+            self.deferred.clear_process(pid.tgid, exec_id);
+        }
+    }
+
+    /// Makes sure that a process and its ancestors are known, from /proc when no record told of them.
+    fn introduce(&mut self, pid: Pid) {
+        let mut chain = Vec::new();
+        let mut next = pid;
+        while next.tgid != 0
+            && !self.core.knows(next)
+            && !self.absent.contains(&next)
+            && chain.len() < 16
+        {
+            let found = self.digest.acquaint(next.tgid, boot_ns());
+            let Some(snapshot) = found.filter(|snapshot| snapshot.at.pid == next) else {
+                // It does not come back: its other records need not ask again.
+                if self.absent.len() >= MAX_ABSENT {
+                    self.absent.clear();
+                }
+                self.absent.insert(next);
+                break;
+            };
+            next = snapshot.parent;
+            chain.push(snapshot);
+        }
+        for snapshot in chain.into_iter().rev() {
+            self.snapshot(snapshot);
+        }
+    }
+
+    pub fn snapshot(&mut self, snapshot: keytrail_model::Snapshot) {
+        let pid = snapshot.at.pid;
+        self.step(&Observation::Snapshot(Box::new(snapshot)));
+        if self.core.holds(pid) {
+            let only_keys = self.core.only_signs(pid);
+            self.deferred.set_holder(pid.tgid, only_keys, 0);
+        }
+    }
+
+    /// One observation through recording, core, sink and ledger.
+    pub fn step(&mut self, observation: &Observation) {
+        if let Some(recording) = &mut self.recording {
+            let written = serde_json::to_writer(&mut *recording, observation)
+                .map_err(std::io::Error::from)
+                .and_then(|()| recording.write_all(b"\n"));
+            if let Err(error) = written {
+                tracing::error!(%error, "the recording cannot be written and ends here");
+                self.recording = None;
+            }
+        }
+        if let Observation::Findings { told } = observation {
+            self.judge.tell(told);
+        }
+        let mut found = Vec::new();
+        for event in self.core.step(observation) {
+            self.events += 1;
+            if !self.wanted(&event) {
+                continue;
+            }
+            if let Some(gap) = &event.gap {
+                *self.gaps.entry(gap.reason.word()).or_default() += gap.count.max(1);
+            }
+            let event = convert::event(event);
+            found.extend(self.judge.step(&event));
+            self.emit(event);
+        }
+        // After all events of this step, which have their numbers already.
+        for mut event in found {
+            self.events += 1;
+            event.id = Some(convert::id(self.core.next_id()));
+            self.emit(event);
+        }
+    }
+
+    /// One event to whoever keeps it and reads it.
+    fn emit(&mut self, event: v1::Event) {
+        let event = Arc::new(event);
+        if let Some(ledger) = &self.ledger {
+            self.programs.met(&event);
+            ledger.record(event.clone());
+        }
+        if let Some(sink) = &mut self.sink {
+            sink(event);
+        }
+    }
+
+    /// Whether a library matters: who follows one command does not ask what others use.
+    pub fn concerns(&self, library: &LibraryReport) -> bool {
+        self.followed
+            .as_ref()
+            .is_none_or(|followed| library.users.iter().any(|tgid| followed.has_tgid(*tgid)))
+    }
+
+    fn wanted(&self, event: &Event) -> bool {
+        let (Some(followed), Some(root)) = (&self.followed, self.root) else {
+            return true;
+        };
+        let Some(process) = &event.process else {
+            return true;
+        };
+        process.pid == root
+            || process.ancestors.iter().any(|a| a.pid == root)
+            || followed.has_tgid(process.pid)
+    }
+
+    /// Forgets processes that are gone and whose end was not told.
+    pub fn forget_dead(&mut self) {
+        let table = self.core.processes();
+        self.connected
+            .retain(|pid| table.get(*pid).is_some_and(|p| p.exited_ns.is_none()));
+        let lives = |tgid| table.is_live(tgid);
+        self.digest.forget_dead(lives);
+    }
+
+    pub fn gap(&mut self, gap: GapSeen) {
+        self.step(&Observation::Gap(gap));
+    }
+
+    /// Watched directories changed, or time has come to look.
+    pub fn rescan(&mut self) {
+        if self.followed.is_some() {
+            self.digest.unasked(Digest::watch);
+        } else {
+            self.digest.watch();
+        }
+    }
+
+    /// Returns whether the libraries of some process were looked at.
+    pub fn apply(&mut self, sensor: &mut Sensor) -> bool {
+        let (gaps, looked) = self.deferred.apply(sensor);
+        for gap in gaps {
+            self.gap(gap);
+        }
+        looked
+    }
+}

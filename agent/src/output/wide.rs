@@ -1,0 +1,113 @@
+//! One line with everything.
+
+use super::columns::Layout;
+use super::style::{Colour, Style};
+use keytrail_model::{
+    DestinationMethod, Direction, EvidenceGrade, LineageBasis, SourceType, Transform,
+};
+use keytrail_proto::v1::Event;
+use std::fmt::Write as _;
+
+/// One line with everything: nothing is cut, whatever the terminal's width.
+pub fn wide(event: &Event, style: &Style) -> String {
+    let mut out = Layout::new(None).line(event, style);
+    let mut more = String::new();
+    let mut say = |name: &str, value: &str| {
+        if !value.is_empty() {
+            let _ = write!(more, " {name}={}", super::escape(value));
+        }
+    };
+    if let Some(c) = &event.credential {
+        say("id", &c.identifier);
+        say("fingerprint", &c.fingerprint);
+        say("confidence", &format!("{:.2}", c.confidence));
+        say(
+            "expires",
+            &c.expires
+                .as_ref()
+                .map(|t| t.seconds.to_string())
+                .unwrap_or_default(),
+        );
+    }
+    if let Some(s) = &event.source {
+        say("from", &super::describe::source(s));
+        say("mode", &s.mode);
+        if s.r#type == SourceType::File.number() {
+            say("owner", &format!("{}:{}", s.owner_uid, s.owner_gid));
+        }
+    }
+    if let Some(e) = &event.evidence {
+        say("grade", EvidenceGrade::word_of(e.grade));
+        say("transform", Transform::word_of(e.transform));
+        say("basis", LineageBasis::word_of(e.lineage_basis));
+        say("part", &e.part);
+        say("hook", &e.hook);
+        say(
+            "destination_by",
+            DestinationMethod::word_of(e.destination_method),
+        );
+        if e.payload_bytes > 0 {
+            say(
+                "inspected",
+                &format!("{}/{}", e.inspected_bytes, e.payload_bytes),
+            );
+        }
+    }
+    if let Some(d) = &event.destination {
+        if !d.ip.is_empty() {
+            say("ip", &format!("{} port {} {}", d.ip, d.port, d.protocol));
+        }
+        say("connection", Direction::word_of(d.direction));
+        for host in &d.hosts {
+            say(&super::escape(&host.provenance), &host.name);
+        }
+    }
+    if let Some(p) = &event.process {
+        say(
+            "exe",
+            p.executable
+                .as_ref()
+                .map(|e| e.path.as_str())
+                .unwrap_or_default(),
+        );
+        say(
+            "uid",
+            &if p.uid == p.euid {
+                p.uid.to_string()
+            } else {
+                format!("{}(euid {})", p.uid, p.euid)
+            },
+        );
+        say("cwd", &p.cwd);
+        say("cgroup", &p.cgroup);
+        say("argv", &super::describe::command(Some(p)));
+        let chain = super::describe::ancestry(p);
+        say("parents", chain.trim_start_matches(" < "));
+    }
+    if let Some(t) = &event.truncation {
+        let cut = [
+            (t.argv, "argv"),
+            (t.environment, "environment"),
+            (t.payload, "payload"),
+            (t.file, "file"),
+        ];
+        say(
+            "truncated",
+            &cut.iter()
+                .filter(|c| c.0)
+                .map(|c| c.1)
+                .collect::<Vec<_>>()
+                .join(","),
+        );
+    }
+    for sentence in &event.coverage {
+        say("coverage", sentence);
+    }
+    if let Some(g) = &event.gap {
+        say("remedy", &g.remedy);
+    }
+    if !more.is_empty() {
+        style.paint(&mut out, Colour::Dim, &more);
+    }
+    out
+}

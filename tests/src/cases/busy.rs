@@ -1,0 +1,163 @@
+//! A host that is never quiet: whatever files and readers there are, the agent goes on, and ends.
+
+use crate::{
+    agent::Setup,
+    command::{act, sh},
+    events::Ask as _,
+    fuse::Fuse,
+    machine::{Scratch, patience, turn},
+    plant, trace,
+};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+/// A file system that takes minutes to answer keeps neither the start nor anybody else's records waiting, and is told.
+pub fn files_that_do_not_answer() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let (_, near) = plant::aws_credentials(&scratch.make("home"));
+    let point = scratch.make("far");
+    let line = format!("GITHUB_TOKEN={}\n", plant::github().value);
+    let Some(_far) = Fuse::mount(
+        &point,
+        "settings.env",
+        line.as_bytes(),
+        Duration::from_secs(120),
+    ) else {
+        eprintln!("left out: this kernel has no FUSE");
+        return;
+    };
+    let began = Instant::now();
+    let agent = Setup::new(&scratch)
+        .whole_config(&format!(
+            "watch = [\"{}/settings.env\"]\ninspect_timeout_ms = 300\n",
+            point.display()
+        ))
+        .start();
+    let took = began.elapsed();
+    assert!(took < patience(10), "the start took {took:?}");
+    let began = Instant::now();
+    let done = sh("cat \"$1\"; :").arg(&near).run().ok();
+    agent.expect("the read of another file", done.pid, |e| {
+        e.is("credential_read") && e.in_tree(done.pid)
+    });
+    let took = began.elapsed();
+    assert!(took < patience(3), "it came after {took:?}");
+    agent.expect("that the file was not inspected", 0, |e| {
+        let remedy = e.gap.as_ref().map_or("", |gap| &gap.remedy);
+        e.reason() == "inspection_timeout" && remedy.contains("exclude")
+    });
+    let began = Instant::now();
+    agent.stop();
+    let took = began.elapsed();
+    assert!(took < patience(3), "the end took {took:?}");
+}
+
+/// What is excluded is not touched, and that is said at the start.
+pub fn excluded_places() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let (_, kept) = plant::aws_credentials(&scratch.make("home"));
+    let left_out = scratch.make("left-out").join("settings.env");
+    fs::write(
+        &left_out,
+        format!("GITHUB_TOKEN={}\n", plant::github().value),
+    )
+    .unwrap();
+    let agent = Setup::new(&scratch)
+        .config(&format!(
+            "exclude = [\"{}\"]",
+            scratch.join("left-out").display()
+        ))
+        .start();
+    let done = sh("cat \"$1\" \"$2\"; :")
+        .arg(&left_out)
+        .arg(&kept)
+        .run()
+        .ok();
+    agent.expect("the other read", done.pid, |e| {
+        e.is("credential_read") && e.in_tree(done.pid)
+    });
+    agent.settle();
+    let reads = agent.tree(done.pid);
+    let told = |e: &crate::events::Event| {
+        e.is("credential_read")
+            && e.source
+                .as_ref()
+                .is_some_and(|s| s.path.ends_with("settings.env"))
+    };
+    assert!(!reads.iter().any(told), "an excluded file was inspected");
+    agent.expect("that places are excluded", 0, |e| {
+        let detail = e.gap.as_ref().map_or("", |gap| &gap.detail);
+        e.reason() == "excluded" && detail.contains("left-out")
+    });
+}
+
+/// A trace of a short command is short, beside somebody who reads whatever there is.
+pub fn a_trace_ends_beside_a_busy_reader() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let mut reader =
+        sh("while :; do find /usr -xdev -type f | head -n 40000 | xargs cat >/dev/null 2>&1; done")
+            .spawn();
+    std::thread::sleep(Duration::from_secs(1));
+    let began = Instant::now();
+    let traced = trace::run(&scratch, trace::command(&scratch, &[]).arg("true"));
+    let took = began.elapsed();
+    reader.end();
+    assert!(traced.done.status.success());
+    assert!(took < patience(3), "it took {took:?}");
+}
+
+/// One large file of somebody who may write it: the command that reads it, and the trace, end.
+pub fn a_file_of_ninety_thousand_credentials() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let home = scratch.make("home");
+    let mut text = String::from("[a]\n");
+    for n in 1..=90_000 {
+        text.push_str(&format!("token = dapi{n:032x}\n"));
+    }
+    let file = home.join(".databrickscfg");
+    fs::write(&file, text).unwrap();
+    let began = Instant::now();
+    let traced = trace::run(
+        &scratch,
+        trace::command(&scratch, &[])
+            .args([
+                "sh",
+                "-c",
+                "cat \"$0\" >/dev/null; for i in 1 2 3 4 5 6 7 8 9; do /bin/true; done",
+            ])
+            .arg(&file),
+    );
+    let took = began.elapsed();
+    assert!(traced.done.status.success());
+    assert!(took < patience(3), "it took {took:?}");
+}
+
+/// A database that another process has locked does not keep the agent from ending.
+pub fn it_ends_beside_a_locked_ledger() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Setup::new(&scratch).start();
+    let database = scratch.join("agent/state/keytrail.db");
+    let mut holder = act("python3")
+        .args([
+            "-c",
+            "import sqlite3, sys, time\n\
+             db = sqlite3.connect(sys.argv[1], isolation_level=None)\n\
+             db.execute('BEGIN EXCLUSIVE'); print('locked', flush=True); time.sleep(60)",
+        ])
+        .arg(&database)
+        .spawn();
+    std::thread::sleep(Duration::from_millis(500));
+    agent.sentinel();
+    let began = Instant::now();
+    agent.stop();
+    let took = began.elapsed();
+    holder.end();
+    assert!(took < patience(2), "it took {took:?}");
+}

