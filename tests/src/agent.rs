@@ -310,6 +310,25 @@ impl Agent {
         self.setup
     }
 
+    /// SIGTERM, and nothing else.
+    pub fn terminate(&self) {
+        self.process.lock().unwrap().signal(libc::SIGTERM);
+    }
+
+    /// Whether its main thread has ended; others may still be in the kernel's hands.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        let pid = self.process.lock().unwrap().pid();
+        // pid (name) state ...
+        fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| {
+            stat.rsplit(')')
+                .next()
+                .unwrap_or("")
+                .trim_start()
+                .starts_with('Z')
+        })
+    }
+
     /// SIGTERM; waits for a clean end.
     pub fn stop(&self) {
         let mut process = self.process.lock().unwrap();

@@ -9,8 +9,12 @@ use std::{
     io::{Read as _, Write as _},
     os::{fd::AsRawFd as _, unix::ffi::OsStrExt as _},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Number of the only file; the root is 1.
@@ -22,6 +26,7 @@ const VALID: u64 = 3600;
 pub struct Fuse {
     point: PathBuf,
     server: Option<JoinHandle<()>>,
+    released: Arc<AtomicBool>,
 }
 
 impl Fuse {
@@ -51,16 +56,33 @@ impl Fuse {
         };
         assert_eq!(done, 0, "mount: {}", std::io::Error::last_os_error());
         let (name, content) = (name.as_bytes().to_vec(), content.to_vec());
-        let server = std::thread::spawn(move || serve(device, &name, &content, delay));
+        let released = Arc::new(AtomicBool::new(false));
+        let wait = {
+            let released = released.clone();
+            move || {
+                let began = Instant::now();
+                while began.elapsed() < delay && !released.load(Ordering::Relaxed) {
+                    std::thread::sleep(delay.min(Duration::from_millis(10)));
+                }
+            }
+        };
+        let server = std::thread::spawn(move || serve(device, &name, &content, &wait));
         Some(Self {
             point: point.to_owned(),
             server: Some(server),
+            released,
         })
+    }
+
+    /// Whoever waits for an answer gets it now.
+    pub fn release(&self) {
+        self.released.store(true, Ordering::Relaxed);
     }
 }
 
 impl Drop for Fuse {
     fn drop(&mut self) {
+        self.release();
         let done = act("umount").arg("-l").arg(&self.point).run();
         // Without the mount the device answers nobody any more.
         if done.status.success()
@@ -80,7 +102,7 @@ fn half(bytes: &[u8], at: usize) -> u32 {
 }
 
 /// Answers until it is unmounted.
-fn serve(mut device: File, name: &[u8], content: &[u8], delay: Duration) {
+fn serve(mut device: File, name: &[u8], content: &[u8], wait: &dyn Fn()) {
     let mut buffer = vec![0; 1 << 17];
     while let Ok(length) = device.read(&mut buffer) {
         // struct fuse_in_header is 40 bytes: length, opcode, unique, nodeid, ...
@@ -100,7 +122,7 @@ fn serve(mut device: File, name: &[u8], content: &[u8], delay: Duration) {
             14 | 27 => Ok(words(&[0, 0])),
             // READ
             15 => {
-                std::thread::sleep(delay);
+                wait();
                 let from = usize::try_from(number(body, 8)).unwrap().min(content.len());
                 let to = (from + half(body, 16) as usize).min(content.len());
                 Ok(content[from..to].to_vec())

@@ -312,7 +312,9 @@ impl Digest {
     pub fn count(&mut self, inspected: &Inspected) {
         self.dropped
             .add(Bound::Sampled, u64::from(inspected.truncated));
-        self.dropped.add(Bound::InFile, inspected.left_out);
+        let behind_a_bound = u64::from(inspected.bounded && inspected.left_out == 0);
+        self.dropped
+            .add(Bound::InFile, inspected.left_out + behind_a_bound);
     }
 
     /// Payloads before this one were passed over: what was kept of the stream does not go on here.

@@ -9,7 +9,7 @@ use super::walk::{At, Visitor};
 use globset::GlobSet;
 use keytrail_model::Credential;
 use keytrail_secret::form::{Form, expected_names, from_utf16};
-use keytrail_secret::{Classifier, Fingerprinter, Origin};
+use keytrail_secret::{Classifier, Fingerprinter, Limits, Origin};
 use rustix::fs::Stat;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -55,15 +55,19 @@ impl<'a> Scan<'a> {
     }
 
     /// What is in a text, without its secrets; `None` when the classifier failed on it.
-    fn credentials(&self, text: &[u8], path: &str) -> Option<Vec<Credential>> {
+    fn credentials(&self, text: &[u8], path: &str) -> Option<(Vec<Credential>, Limits)> {
         // A parser that panics on one hostile file must not end the inventory.
         std::panic::catch_unwind(AssertUnwindSafe(|| {
-            let findings = self.classifier.classify(text, Origin::File { path });
-            findings
+            let found = self
+                .classifier
+                .classify_bounded(text, Origin::File { path });
+            let credentials = found
+                .findings
                 .iter()
                 .filter(|f| !f.parts.is_empty())
                 .map(|f| f.credential(self.fingerprinter))
-                .collect()
+                .collect();
+            (credentials, found.limits)
         }))
         .ok()
     }
@@ -114,8 +118,11 @@ impl Visitor for Scan<'_> {
         };
         buffer.wipe();
         match credentials {
-            Some(credentials) if credentials.is_empty() => {}
-            Some(credentials) => self.note(at, &inspected.stat, inspected.sampled, credentials),
+            Some((credentials, _)) if credentials.is_empty() => {}
+            Some((credentials, limits)) => {
+                let sampled = inspected.sampled || limits.any();
+                self.note(at, &inspected.stat, sampled, credentials);
+            }
             None => at.walk.unreadable(|| at.shown(), rustix::io::Errno::BADMSG),
         }
     }

@@ -152,7 +152,8 @@ impl Bound {
             ),
             Self::InFile => (
                 GapReason::FileTruncated,
-                "credentials were beyond the first 1,024 of their file: who reads or sends them is not told",
+                "credentials or more were beyond what is searched of a file (its first 1,024 of them, and as much work as its size \
+                 may cost): who reads or sends them is not told",
                 "split what must be known whole",
                 Signal::FileRead,
             ),

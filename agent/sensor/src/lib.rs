@@ -6,6 +6,7 @@ mod bpf;
 pub mod btf;
 mod error;
 mod fanotify;
+mod hand_over;
 mod hooks;
 mod learn;
 mod limits;
@@ -21,6 +22,7 @@ mod watch;
 mod wipe;
 
 pub use error::SensorError;
+pub use hand_over::hand_over;
 pub use keytrail_model::Tier;
 pub use keytrail_model::status::{LibraryReport, Refused, SensorStatus, SignalReport};
 pub use limits::{Limit, Limits, PassedOver};
@@ -117,6 +119,12 @@ pub struct Sensor {
     passed: Passed,
     /// Processes without a decision at the last sweep.
     waiting: HashMap<u32, u64>,
+}
+
+impl Drop for Sensor {
+    fn drop(&mut self) {
+        self.libraries.release(&mut self.ebpf);
+    }
 }
 
 impl Sensor {

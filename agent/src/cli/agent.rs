@@ -66,6 +66,7 @@ pub(super) fn run(args: &AgentArgs, mut config: Config) -> u8 {
     let options = EngineOptions {
         record: args.record.clone(),
         kernel_log: args.kernel_log,
+        leave_probes: true,
         ..EngineOptions::daemon(config)
     };
     let publish = hub.clone();

@@ -89,6 +89,9 @@ pub enum Command {
     Man(ManArgs),
     /// Print the version.
     Version,
+    /// Holds the probes of a keytrail that ends, until it has ended.
+    #[command(hide = true)]
+    HoldProbes,
 }
 
 /// What every subcommand that sees for itself takes.

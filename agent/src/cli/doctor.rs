@@ -118,6 +118,7 @@ fn open(config: Config) -> Result<GetStatusResponse, (String, u8)> {
         record: None,
         follow_only: None,
         kernel_log: false,
+        leave_probes: true,
     };
     let engine = EngineHandle::start(options, Box::new(|_| {}))
         .map_err(|e| (e.to_string(), exit::FAILED))?;

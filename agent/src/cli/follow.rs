@@ -79,6 +79,7 @@ pub(super) fn follow(follow: Follow) -> Result<Followed, FollowError> {
         record,
         follow_only: Some(root),
         kernel_log: false,
+        leave_probes: true,
     };
     let publish = hub.clone();
     // On an error the held child is dropped and ends without having executed anything.

@@ -41,6 +41,11 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> u8 {
+    if matches!(cli.command, Command::HoldProbes) {
+        // Whatever comes, or nothing: its end is what is waited for.
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        return exit::OK;
+    }
     let config = match &cli.command {
         Command::Agent(a) => Some(load(&a.engine)),
         Command::Trace(a) => Some(load(&a.engine)),
@@ -94,6 +99,7 @@ fn run(cli: Cli) -> u8 {
         Command::Replay(args) => replay::run(&args),
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),
+        Command::HoldProbes => exit::OK,
         Command::Version => {
             println!("keytrail {}", env!("CARGO_PKG_VERSION"));
             exit::OK

@@ -44,6 +44,8 @@ pub struct EngineOptions {
     pub follow_only: Option<u32>,
     /// Pass the kernel side's debug log on, where it was built with one.
     pub kernel_log: bool,
+    /// The process is about to exit when the engine ends: its probes are left to `keytrail hold-probes` then.
+    pub leave_probes: bool,
 }
 
 impl EngineOptions {

@@ -112,6 +112,7 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
         unwritten: 0,
         unwritten_due: 0,
         budgets: Budgets::default(),
+        leave_probes: options.leave_probes,
     };
     if !options.config.exclude.is_empty() {
         let gap = coverage::excluded(&options.config.exclude, boot_ns());

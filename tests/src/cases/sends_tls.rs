@@ -25,7 +25,8 @@ fn named(event: &Event, name: &str) {
     );
 }
 
-/// curl with a bearer token: exposed by the environment of sh and curl and by the arguments of curl, sent once.
+/// curl with a bearer token: exposed by the environment of sh, which curl inherits, and by the arguments of curl; sent
+/// once.
 pub fn bearer_by_curl() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -53,7 +54,16 @@ pub fn bearer_by_curl() {
             .collect()
     };
     count(&by(true, "env"), 1, "exposures by the shell's environment");
-    count(&by(false, "env"), 1, "exposures by curl's environment");
+    // What a child only inherits is no news, but it is counted.
+    count(&by(false, "env"), 0, "exposures by curl's environment");
+    let ends = of_kind(&events, "process_exit");
+    let inherited = |e: &Event| e.exit.as_ref().map_or(0, |exit| exit.inherited_exposures);
+    assert_eq!(
+        ends.iter().map(inherited).sum::<u64>(),
+        1,
+        "inherited exposures:\n{}",
+        list(&ends)
+    );
     count(&by(false, "argv"), 1, "exposures by curl's arguments");
     count(&by(true, "argv"), 0, "exposures by the shell's arguments");
     for event in &exposed {

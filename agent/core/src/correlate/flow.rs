@@ -41,6 +41,8 @@ pub struct Flow {
     /// Fingerprints already reported on this connection: as observed or identified, and as lineage.
     pub claimed: BTreeSet<String>,
     pub told: BTreeSet<String>,
+    /// Bytes in clear that proofs account for: a proven credential with the words around it.
+    pub accounted: u64,
     /// It was seen from its beginning, by a process that held something already: all that was sent on it was told.
     pub begun: bool,
     /// A TLS handshake was sent.
@@ -61,11 +63,31 @@ pub struct Mark {
     pub inspected: u64,
 }
 
+/// So much of a payload with a proven credential is taken for what goes with it: the head of a request.
+const AROUND: u64 = 1_024;
+
 impl Flow {
     /// Notes how much of a payload in clear was looked into.
     pub fn inspect(&mut self, payload: &Payload) {
         self.inspected = self.inspected.saturating_add(payload.inspected);
         self.cut |= payload.truncated;
+    }
+
+    /// Notes that credentials were proven in a payload.
+    pub fn account(&mut self, payload: &Payload) {
+        if !payload.hits.is_empty() {
+            self.accounted += payload.inspected.min(AROUND);
+        }
+    }
+
+    /// Bytes that no proof accounts for. Of a connection whose plaintext is seen its handshake is none.
+    pub fn beside(&self) -> u64 {
+        let sent = if self.tls && self.hooked {
+            self.inspected
+        } else {
+            self.sent_bytes
+        };
+        sent.saturating_sub(self.accounted)
     }
 
     pub fn add_hosts(&mut self, hosts: &[HostName]) {
@@ -143,6 +165,7 @@ impl Flows {
             decided: false,
             last_ns: at.boot_ns,
             claimed: BTreeSet::new(),
+            accounted: 0,
             told: BTreeSet::new(),
             begun: false,
             handshake: false,

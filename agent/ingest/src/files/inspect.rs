@@ -2,7 +2,7 @@
 
 use super::read;
 use keytrail_secret::form::{Form, form, from_utf16};
-use keytrail_secret::{Classifier, Finding, Origin};
+use keytrail_secret::{Classified, Classifier, Finding, Origin};
 use std::io;
 use std::os::fd::OwnedFd;
 use zeroize::Zeroizing;
@@ -19,8 +19,10 @@ pub struct Inspected {
     pub findings: Vec<Finding>,
     /// Only a part was looked at.
     pub truncated: bool,
-    /// Findings that found no room.
+    /// Findings that found no room; at least so many, for the search ends there too.
     pub left_out: u64,
+    /// The search met a bound of its own.
+    pub bounded: bool,
     /// Where the content ends, in the terms of the findings; 0 when that is not known.
     pub end: usize,
 }
@@ -32,16 +34,27 @@ pub struct Content {
     pub path: String,
 }
 
+impl Inspected {
+    /// Whether there may be more in the file than is known.
+    pub fn partial(&self) -> bool {
+        self.truncated || self.bounded || self.left_out > 0
+    }
+}
+
 impl Content {
     /// What the rules find in it.
     pub fn classify(&self, classifier: &Classifier) -> Inspected {
-        let mut findings = classify(&self.bytes, &self.path, classifier);
+        let Classified {
+            mut findings,
+            limits,
+        } = classify(&self.bytes, &self.path, classifier);
         let left_out = findings.len().saturating_sub(MAX_FINDINGS) as u64;
         findings.truncate(MAX_FINDINGS);
         Inspected {
             findings,
             truncated: self.truncated,
             left_out,
+            bounded: limits.any(),
             end: end(&self.bytes, self.truncated),
         }
     }
@@ -90,10 +103,10 @@ fn end(bytes: &[u8], truncated: bool) -> usize {
 }
 
 /// What the rules find in the content of a file.
-fn classify(bytes: &[u8], path: &str, classifier: &Classifier) -> Vec<Finding> {
+fn classify(bytes: &[u8], path: &str, classifier: &Classifier) -> Classified {
     let origin = Origin::File { path };
     match form(bytes) {
-        Form::Utf16(little) => classifier.classify(&from_utf16(bytes, little), origin),
-        _ => classifier.classify(bytes, origin),
+        Form::Utf16(little) => classifier.classify_bounded(&from_utf16(bytes, little), origin),
+        _ => classifier.classify_bounded(bytes, origin),
     }
 }

@@ -43,7 +43,7 @@ impl KnownFile {
                 &inspected.findings,
                 min_confidence,
             ),
-            truncated: inspected.truncated,
+            truncated: inspected.partial(),
             ..Self::unreadable(version, root, None)
         };
         (known, registry.describe_held(&inspected.findings))

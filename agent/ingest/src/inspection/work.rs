@@ -121,7 +121,7 @@ impl Tools {
             Ok(Some(content)) => {
                 progress.has_read();
                 let inspected = content.classify(&context.classifier);
-                if inspected.findings.is_empty() && !inspected.truncated {
+                if inspected.findings.is_empty() && !inspected.partial() {
                     Outcome::Clean
                 } else {
                     Outcome::File(Box::new(SeenFile {

@@ -5,6 +5,7 @@ mod discover;
 mod elf;
 mod frames;
 mod prologue;
+mod release;
 mod stacks;
 mod symbols;
 
@@ -220,10 +221,27 @@ impl Libraries {
         let number = self.serial << HOOK_BITS;
         let link = attach_at(ebpf, &file, offset, number, SIZE, pushed)?;
         call();
-        let program = hooks::load_uprobe(ebpf, SIZE)?;
-        program
-            .detach(link)
-            .map_err(|error| hooks::describe(&error))
+        let link = hooks::load_uprobe(ebpf, SIZE)?
+            .take_link(link)
+            .map_err(|error| hooks::describe(&error))?;
+        release::behind(vec![link]);
+        Ok(())
+    }
+
+    /// Takes all probes off, all at once.
+    pub fn release(&mut self, ebpf: &mut Ebpf) {
+        let mut links = Vec::with_capacity(self.attachments);
+        for image in self.images.values_mut() {
+            for link in image.links.drain(..) {
+                if let Ok(program) = hooks::load_uprobe(ebpf, link.program)
+                    && let Ok(link) = program.take_link(link.id)
+                {
+                    links.push(link);
+                }
+            }
+        }
+        self.attachments = 0;
+        release::now(links);
     }
 
     /// The processes whose turn it is to be looked at again.
@@ -488,6 +506,7 @@ impl Libraries {
                 image.absent = 0;
             }
         }
+        let mut links = Vec::new();
         for key in gone {
             let Some(image) = self.images.remove(&key) else {
                 continue;
@@ -496,12 +515,14 @@ impl Libraries {
                 forget_site(ebpf, link.program, link.number);
                 // A link that cannot be taken off costs nothing: nothing maps the file.
                 if let Ok(program) = hooks::load_uprobe(ebpf, link.program)
-                    && program.detach(link.id).is_ok()
+                    && let Ok(link) = program.take_link(link.id)
                 {
                     self.attachments -= 1;
+                    links.push(link);
                 }
             }
         }
+        release::behind(links);
         let images = &self.images;
         self.mapped
             .retain(|_, key| images.get(key).is_some_and(|image| image.mapped));

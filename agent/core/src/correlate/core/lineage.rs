@@ -11,8 +11,9 @@ use keytrail_model::{
 };
 use std::collections::BTreeSet;
 
-/// So few bytes have no room for a second secret beside the proven one and the words around it.
-const MIN_BESIDE: u64 = 64;
+/// So few bytes beside what proofs account for are the framing of a protocol (an HTTP/2 connection begins with about
+/// 100), and have no room for much else.
+const MIN_BESIDE: u64 = 256;
 /// Pairs of holder and destination of which lineage was told; beyond it it is told again.
 const MAX_TOLD: usize = 16_384;
 
@@ -72,7 +73,7 @@ impl Core {
         let (Some(flow), Some(proc)) = (self.flows.get(key), self.table.get(key.0)) else {
             return Vec::new();
         };
-        if !flow.claimed.is_empty() && flow.sent_bytes < MIN_BESIDE {
+        if !flow.claimed.is_empty() && flow.beside() < MIN_BESIDE {
             return Vec::new();
         }
         let mut named = BTreeSet::new();

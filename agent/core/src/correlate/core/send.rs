@@ -216,6 +216,7 @@ impl Core {
                 flow.hooked = true;
                 flow.inspect(payload);
             }
+            flow.account(payload);
             for hit in &payload.hits {
                 flow.claimed.insert(hit.credential.fingerprint.clone());
             }
@@ -224,6 +225,7 @@ impl Core {
             // It left by one of the connections: none of them may be reported as lineage only.
             for flow in self.flows.of(at.pid) {
                 flow.cut |= payload.truncated;
+                flow.account(payload);
                 for hit in &payload.hits {
                     flow.claimed.insert(hit.credential.fingerprint.clone());
                 }

@@ -210,6 +210,30 @@ fn a_proven_credential_does_not_hide_what_else_the_connection_may_have_carried()
     assert_eq!(observed.len(), 1);
     // There is no room for another beside the one that was seen.
     assert_eq!(told(&story(50)), []);
+    // Nor in many requests that each carry it, whatever they come to.
+    let mut many = vec![
+        start(),
+        exec(10, 1, SEC, vec![env(&token, "T")]),
+        read(10, 2 * SEC, &loot, 5, TIMED),
+    ];
+    for n in 0..20 {
+        many.push(send(
+            10,
+            3 * SEC + n,
+            ends(1, 80),
+            None,
+            None,
+            payload(300, vec![hit(&token, true)]),
+        ));
+    }
+    let bare = |at| send(10, at, ends(1, 80), None, None, payload(2_000, vec![]));
+    assert_eq!(
+        told(&run(&[many.clone(), vec![tick(9 * SEC)]].concat())),
+        []
+    );
+    // One that does not may be anything.
+    let one_more = run(&[many, vec![bare(4 * SEC), tick(9 * SEC)]].concat());
+    assert_eq!(told(&one_more).len(), 1);
 }
 
 /// A server on port 443 and its clients.
