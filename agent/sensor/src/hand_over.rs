@@ -8,7 +8,13 @@ use std::{
     fs, io,
     os::{fd::RawFd, unix::process::CommandExt as _},
     process::{Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
+
+/// How long the start of the helper may take.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Starts `helper` with this process's probes. It has to end when its standard input does, which is when this process
 /// has ended.
@@ -35,10 +41,20 @@ pub fn hand_over(mut helper: Command) -> io::Result<()> {
             Ok(())
         });
     }
-    let mut child = helper.spawn()?;
-    // Open until this process has ended. Nobody waits for the child here: it ends later.
-    std::mem::forget(child.stdin.take());
-    Ok(())
+    // The start of a program closes copies of what is open here, and the close of a file on a file system that does not
+    // answer waits for it. By then the copies of the probes are there, which is what counts.
+    let (done, started) = mpsc::sync_channel(1);
+    thread::Builder::new()
+        .name("hand-over".into())
+        .spawn(move || {
+            let child = helper.spawn().map(|mut child| {
+                // Open until this process has ended. Nobody waits for the child here: it ends later.
+                std::mem::forget(child.stdin.take());
+            });
+            // Who asked may have gone on.
+            let _ = done.send(child);
+        })?;
+    started.recv_timeout(PATIENCE).unwrap_or(Ok(()))
 }
 
 /// Descriptors of what is attached: BPF links, and perf events where there are no links for them (before 5.15).

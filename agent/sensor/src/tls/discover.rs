@@ -6,6 +6,7 @@
 use keytrail_model::TlsStack;
 use rustix::fs::{self as rfs, CWD, Mode, OFlags, ResolveFlags};
 use std::{
+    collections::HashMap,
     ffi::OsString,
     fs::{File, Metadata},
     io::{self, Read},
@@ -377,6 +378,8 @@ pub fn processes() -> Vec<u32> {
 #[derive(Debug, Default)]
 pub struct Directories {
     known: Vec<Directory>,
+    /// Directories of packages that were looked at, by device and inode, with the time of their last change.
+    opened: HashMap<(u64, u64), Option<i128>>,
 }
 
 #[derive(Debug)]
@@ -397,6 +400,38 @@ struct Reading {
 }
 
 impl Directories {
+    /// Libraries in a directory of packages, and in the bundles below it, if it has changed since it was last looked at.
+    pub fn open(&mut self, directory: &Path) -> Vec<(PathBuf, Option<Named>)> {
+        let mut found = Vec::new();
+        let Ok(meta) = std::fs::metadata(directory) else {
+            return found;
+        };
+        // By its inode: each process has another way there.
+        let id = (meta.dev(), meta.ino());
+        let time = modified(directory);
+        if self.opened.get(&id) == Some(&time) {
+            return found;
+        }
+        if self.opened.len() >= DIRECTORIES_MAX {
+            self.opened.clear();
+        }
+        self.opened.insert(id, time);
+        Walk {
+            found: &mut found,
+            known: &mut Vec::new(),
+            entries: 0,
+        }
+        .down(
+            directory,
+            0,
+            Reading {
+                keep: false,
+                executables: false,
+            },
+        );
+        found
+    }
+
     /// Files in directories that have changed since the last call; `None` is an executable. The first call looks
     /// into subdirectories as well; those that hold a library are watched from then on. Executables come last.
     pub fn changed(&mut self) -> Vec<(PathBuf, Option<Named>)> {

@@ -101,6 +101,7 @@ fn names_of_libraries() {
 fn a_directory_is_read_again_when_it_changes() {
     let directory = tempfile::tempdir().unwrap();
     let mut directories = Directories {
+        opened: HashMap::new(),
         known: vec![Directory {
             path: directory.path().to_owned(),
             executables: true,
@@ -155,7 +156,10 @@ fn what_a_wheel_brings_is_seen_when_it_is_installed() {
         },
     );
     assert_eq!(found, []);
-    let mut directories = Directories { known };
+    let mut directories = Directories {
+        known,
+        ..Directories::default()
+    };
     let libs = packages.join("package.libs");
     std::fs::create_dir(&libs).unwrap();
     let library = libs.join("libssl-8bd944e8.so.3");

@@ -4,6 +4,7 @@
 mod discover;
 mod elf;
 mod frames;
+mod packages;
 mod prologue;
 mod release;
 mod stacks;
@@ -170,8 +171,21 @@ impl Libraries {
         if self.programs.is_empty() {
             return 0;
         }
-        self.executable(ebpf, tgid, Instant::now() + ONE_PROCESS)
-            .map_or(0, |(_, attached)| attached)
+        let mut found = self
+            .executable(ebpf, tgid, Instant::now() + ONE_PROCESS)
+            .map_or(0, |(_, attached)| attached);
+        for directory in packages::directories(tgid) {
+            for (path, named) in self.directories.open(&directory) {
+                if let Ok(file) = discover::open(&path)
+                    && let Ok(key) = FileKey::of(&file)
+                    && !self.images.contains_key(&key)
+                {
+                    let path = packages::inside(tgid, &path);
+                    found += self.inspect(ebpf, key, &file, path, named);
+                }
+            }
+        }
+        found
     }
 
     /// One report for each file that is covered, and for each that some process uses and that is not.
