@@ -73,6 +73,13 @@ keytrail_tests::cases! {
         a_file_of_ninety_thousand_credentials
         it_ends_beside_a_locked_ledger
     }
+    taken {
+        out_of_an_environment
+        out_of_memory
+        looking_is_not_taking
+        inside_a_pid_namespace
+        and_sent
+    }
     restart {
         killed_in_mid_load
         stopped_and_started

@@ -30,6 +30,12 @@ keytrail_tests::cases! {
         holder_sends_other_bytes
         stranger_sends_noise
     }
+    taken {
+        out_of_an_environment
+        out_of_memory
+        looking_is_not_taking
+        inside_a_pid_namespace
+    }
     restart {
         killed_in_mid_load
     }

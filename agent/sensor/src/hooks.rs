@@ -431,7 +431,7 @@ pub fn reports() -> Vec<SignalReport> {
     SIGNALS
         .iter()
         .map(|signal| signal.name)
-        .chain([Name::TlsWrite])
+        .chain([Name::TlsWrite, Name::ProcessRead])
         .map(SignalReport::new)
         .collect()
 }

@@ -12,6 +12,7 @@ mod learn;
 mod limits;
 mod maps;
 mod proc;
+mod process_reads;
 mod proof;
 mod provoke;
 mod ring;
@@ -27,11 +28,13 @@ pub use keytrail_model::Tier;
 pub use keytrail_model::status::{LibraryReport, Refused, SensorStatus, SignalReport};
 pub use limits::{Limit, Limits, PassedOver};
 pub use maps::{Loss, PassedTotal};
+pub use proc::Identity;
+pub use process_reads::ProcessRead;
 pub use watch::file_id;
 
 use self::{
-    bpf::Misses, fanotify::Fanotify, limits::Passed, maps::Maps, rings::Rings, tls::Libraries,
-    watch::Watches,
+    bpf::Misses, fanotify::Fanotify, limits::Passed, maps::Maps, process_reads::ProcessReads,
+    rings::Rings, tls::Libraries, watch::Watches,
 };
 use aya::Ebpf;
 use keytrail_abi::{
@@ -108,6 +111,7 @@ pub struct Sensor {
     ring_fds: Vec<OwnedFd>,
     fanotify: Option<Fanotify>,
     fanotify_lost: u64,
+    process_reads: Option<ProcessReads>,
     misses: Misses,
     watches: Watches,
     libraries: Libraries,
@@ -174,11 +178,31 @@ impl Sensor {
                 .iter()
                 .map(|group| PollFd::new(group, PollFlags::IN)),
         );
+        fds.extend(
+            self.process_reads
+                .iter()
+                .map(|reads| PollFd::from_borrowed_fd(reads.ready(), PollFlags::IN)),
+        );
         fds.extend(extra.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         let timeout = rustix::time::Timespec::try_from(timeout).map_err(io::Error::other)?;
         match rustix::event::poll(&mut fds, Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Reads of other processes' environments and memory. Those taken before a drain are of programs whose exec that
+    /// drain hands out at the latest.
+    pub fn process_reads(&self) -> Vec<ProcessRead> {
+        self.process_reads
+            .as_ref()
+            .map_or_else(Vec::new, ProcessReads::take)
+    }
+
+    /// A process in another pid namespace than the agent's: its procfs may be one of its own.
+    pub fn has_own_procfs(&self, tgid: u32) {
+        if let Some(reads) = &self.process_reads {
+            reads.has_own_procfs(tgid);
         }
     }
 
@@ -319,6 +343,14 @@ impl Sensor {
                 kind: "fanotify",
                 cpu: 0,
                 count: std::mem::take(&mut self.fanotify_lost),
+            });
+        }
+        let count = self.process_reads.as_ref().map_or(0, ProcessReads::missed);
+        if count != 0 {
+            losses.push(Loss {
+                kind: "process_read",
+                cpu: 0,
+                count,
             });
         }
         let count = self.misses.news(&self.ebpf);

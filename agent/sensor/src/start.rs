@@ -8,6 +8,7 @@ use super::{
     hooks::{self, Candidate, SIGNALS, Signal},
     limits::Passed,
     maps::Maps,
+    process_reads::ProcessReads,
     proof, provoke,
     ring::Ring,
     rings::{self, Rings},
@@ -129,6 +130,7 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
         }
     }
     let fanotify = open_fanotify(&mut status);
+    let process_reads = listen_to_procfs(&mut status);
     for report in &status.signals {
         let hook = report.hook.clone();
         match report.signal {
@@ -168,6 +170,7 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
         ring_fds,
         fanotify,
         fanotify_lost: 0,
+        process_reads,
         misses: Misses::default(),
         watches: Watches::default(),
         libraries,
@@ -337,6 +340,28 @@ fn attach_candidate(
 }
 
 /// Opens fanotify and lets it serve opens, and reads where they have no better hook.
+fn listen_to_procfs(status: &mut SensorStatus) -> Option<ProcessReads> {
+    let report = status.signal_mut(Name::ProcessRead)?;
+    match ProcessReads::start() {
+        Ok(reads) => {
+            report.hook = "fanotify".to_owned();
+            report.tier = Some(Tier::Base);
+            report.note = "a reader is known as a holder only when the agent has read the event; process_vm_readv and \
+                           ptrace are not seen"
+                .to_owned();
+            Some(reads)
+        }
+        Err(error) => {
+            report.refused.push(Refused {
+                hook: "fanotify".to_owned(),
+                reason: hooks::words(&error),
+                remedy: "a kernel with CONFIG_FANOTIFY, and CAP_SYS_ADMIN".to_owned(),
+            });
+            None
+        }
+    }
+}
+
 fn open_fanotify(status: &mut SensorStatus) -> Option<Fanotify> {
     match Fanotify::new() {
         Ok(group) => {

@@ -173,9 +173,39 @@ pub fn lost(
     from_wall_ns: u64,
     to_wall_ns: u64,
 ) -> GapSeen {
+    let queue = "raise fs.fanotify.max_queued_events (sysctl)";
+    let (detail, remedy) = match signal {
+        "fanotify" => (
+            format!(
+                "the queue of opens and reads was full {count} times: what it dropped is not counted"
+            ),
+            queue,
+        ),
+        "process_read" => (
+            format!(
+                "the queue of reads in /proc was full {count} times: reads of environments and memory may be among what it \
+                 dropped"
+            ),
+            queue,
+        ),
+        "process_table" => (
+            format!(
+                "{count} processes found no room in the kernel side's table: what they hold is not known"
+            ),
+            "fewer processes at a time",
+        ),
+        "hook_nested" => (
+            format!("{count} times the kernel passed a hook over because it was hit inside itself"),
+            "none is needed unless it repeats: the kernel does so when an interrupt hits a probe",
+        ),
+        _ => (
+            format!("{count} {signal} records of CPU {cpu} did not fit into the ring"),
+            "raise ring_bytes, or exclude what makes so many records",
+        ),
+    };
     GapSeen {
-        detail: format!("{count} {signal} records of CPU {cpu} did not fit into the ring"),
-        remedy: "raise ring_bytes, or exclude what makes so many records".to_owned(),
+        detail,
+        remedy: remedy.to_owned(),
         count,
         signal: Signal::of_word(signal),
         from_wall_ns,

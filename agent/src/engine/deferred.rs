@@ -21,6 +21,8 @@ enum Op {
     Libraries(u32),
     /// A holder's program is looked at.
     Program(u32),
+    /// A process of another pid namespace: reads in its procfs are listened to.
+    Procfs(u32),
 }
 
 impl Deferred {
@@ -64,6 +66,10 @@ impl Deferred {
         self.0.push(Op::Program(tgid));
     }
 
+    pub fn procfs(&mut self, tgid: u32) {
+        self.0.push(Op::Procfs(tgid));
+    }
+
     /// Returns what could not be watched, and whether the libraries of some process were looked at.
     pub fn apply(&mut self, sensor: &mut Sensor) -> (Vec<GapSeen>, bool) {
         let mut gaps = Vec::new();
@@ -84,6 +90,7 @@ impl Deferred {
                 Op::Clean(file, ctime_ns) => sensor.set_clean(file, ctime_ns),
                 Op::Libraries(tgid) => libraries.push(tgid),
                 Op::Program(tgid) => programs.push(tgid),
+                Op::Procfs(tgid) => sensor.has_own_procfs(tgid),
             }
         }
         programs.dedup();

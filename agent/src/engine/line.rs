@@ -53,7 +53,7 @@ pub(super) struct Line {
     pub judge: Judge,
     /// Other keytrail processes, whose doings are no uses.
     pub own: Own,
-    deferred: Deferred,
+    pub deferred: Deferred,
     out: Digested,
     /// Processes that were gone when they were asked for.
     absent: HashSet<Pid>,
@@ -314,6 +314,9 @@ impl Line {
                 self.deferred.libraries(at.pid.tgid);
             }
             if let Observation::Exec(exec) = &observation {
+                if exec.ns_tgid != 0 && exec.ns_tgid != exec.at.pid.tgid {
+                    self.deferred.procfs(exec.at.pid.tgid);
+                }
                 // Another program: other libraries.
                 self.connected.remove(&exec.at.pid);
                 if self.core.holds(exec.at.pid) {
@@ -395,7 +398,7 @@ impl Line {
     }
 
     /// Makes sure that a process and its ancestors are known, from /proc when no record told of them.
-    fn introduce(&mut self, pid: Pid) {
+    pub fn introduce(&mut self, pid: Pid) {
         let mut chain = Vec::new();
         let mut next = pid;
         while next.tgid != 0
@@ -422,6 +425,9 @@ impl Line {
 
     pub fn snapshot(&mut self, snapshot: keytrail_model::Snapshot) {
         let pid = snapshot.at.pid;
+        if snapshot.ns_tgid != 0 && snapshot.ns_tgid != pid.tgid {
+            self.deferred.procfs(pid.tgid);
+        }
         self.step(&Observation::Snapshot(Box::new(snapshot)));
         if self.core.holds(pid) {
             let only_keys = self.core.only_signs(pid);

@@ -14,6 +14,7 @@ mod programs;
 mod replay;
 mod run;
 mod start;
+mod taken;
 
 pub use replay::{ReplayError, replay};
 

@@ -216,8 +216,13 @@ impl Runner {
             left,
             ..
         } = self;
+        // Before the drain: then it hands out who the readers are.
+        let reads = sensor.process_reads();
         let n = sensor.drain(&mut |raw| taken(line, &raw, &shared.stop, end, left));
         line.accesses();
+        for read in &reads {
+            line.process_read(read);
+        }
         if line.apply(sensor) {
             self.report_libraries(boot_ns());
         }

