@@ -298,6 +298,14 @@ pub enum Wake {
 /// so it is done once for each time user space has said that it waits, and never while it is at work.
 #[inline(always)]
 pub fn wake(wake: Wake) -> u64 {
+    wake_flags((wake == Wake::Now) as u64)
+}
+
+/// Why this is a function of its own: see `payload`. Kernels before 6.4 would go over what follows once for each of its
+/// results.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn wake_flags(now: u64) -> u64 {
     // BPF_RB_AVAIL_DATA.
     const UNREAD: u64 = 0;
     let Some(waiting) = WAITING.get_ptr_mut(0) else {
@@ -309,7 +317,7 @@ pub fn wake(wake: Wake) -> u64 {
     }
     // SAFETY: the ring is a map of this object.
     let unread = || unsafe { bpf_ringbuf_query((&raw const RING).cast_mut().cast(), UNREAD) };
-    if wake == Wake::Now || unread() > field(f::WAKE_BYTES) as u64 {
+    if now != 0 || unread() > field(f::WAKE_BYTES) as u64 {
         // SAFETY: as above.
         unsafe { core::ptr::write_volatile(waiting, 0) };
         BPF_RB_FORCE_WAKEUP as u64
