@@ -54,6 +54,10 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
         include_str!("../rules/sent-in-clear.toml"),
     ),
     (
+        "taken-from-process.toml",
+        include_str!("../rules/taken-from-process.toml"),
+    ),
+    (
         "temporary-program.toml",
         include_str!("../rules/temporary-program.toml"),
     ),

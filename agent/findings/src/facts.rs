@@ -19,6 +19,8 @@ pub struct Facts {
     pub kind: String,
     pub credential: Option<CredentialFacts>,
     pub process: Option<ProcessFacts>,
+    /// Out of whom it was taken.
+    pub victim: Option<ProcessFacts>,
     pub source: SourceFacts,
     /// `None` for what was not sent and where the destination was not found.
     pub destination: Option<DestinationFacts>,
@@ -145,6 +147,7 @@ impl Facts {
                 .filter(|c| !c.fingerprint.is_empty())
                 .map(credential),
             process: event.process.as_ref().map(process),
+            victim: event.victim.as_ref().map(process),
             source: event.source.as_ref().map(source).unwrap_or_default(),
             destination: event
                 .destination

@@ -63,6 +63,7 @@ impl Scope {
         let mut scope = Scope::default();
         scope.event(facts);
         scope.process(&facts.process.clone().unwrap_or_default(), facts.time_ns);
+        scope.victim(facts);
         scope.credential(facts, beside);
         scope.source(facts);
         scope.destination(facts);
@@ -161,6 +162,15 @@ impl Scope {
         self.put("process", "ancestors", Cell::List(ancestors.collect()));
         self.text("process", "installer", among(p, INSTALLERS));
         self.text("process", "agent", among(p, AGENTS));
+    }
+
+    fn victim(&mut self, facts: &Facts) {
+        let victim = facts.victim.clone().unwrap_or_default();
+        let itself = facts.process.as_ref().is_some_and(|p| p.key == victim.key);
+        self.text("victim", "program", victim.program());
+        self.text("victim", "workload", &victim.workload());
+        self.put("victim", "uid", Cell::Number(victim.uid.into()));
+        self.put("victim", "itself", Cell::Bool(itself));
     }
 
     fn credential(&mut self, facts: &Facts, beside: &Beside) {
