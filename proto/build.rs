@@ -16,6 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut config = prost_build::Config::new();
     config
+        .enable_type_names()
         .extern_path(".google.protobuf", "::pbjson_types")
         .compile_well_known_types();
     tonic_prost_build::configure()

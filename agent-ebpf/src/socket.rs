@@ -2,7 +2,7 @@
 
 use crate::{
     budget::{Charge, count, granted},
-    connection::{AF_INET6, Connection, accepted, connection, endpoints, joined, over},
+    connection::{AF_INET6, Connection, accepted, accepted_flag, connection, endpoints, joined, over},
     maps::{field, send_state},
     payload::{AT_ONCE, Progress, Source, capture_at_once, capture_send, without_data},
     record::{
@@ -358,7 +358,8 @@ fn on_pages(sk: u64, size: u64, flags: u32) {
         tls_call,
         tls_session,
     };
-    without_data(&source, unclassified(state) | hole);
+    let bits = unclassified(state) | hole | accepted_flag(connection);
+    without_data(&source, bits);
 }
 
 #[inline(always)]
@@ -426,7 +427,7 @@ fn on_send(sk: u64, msg: u64) {
     let Some(hole) = admitted(charge, connection, tls_call != 0) else {
         return;
     };
-    let mut bits = unclassified(state) | hole;
+    let mut bits = unclassified(state) | hole | accepted_flag(connection);
     let source = Send {
         connection,
         total,

@@ -86,4 +86,8 @@ pub mod flags {
     pub const CONTINUED: u16 = 8;
     /// Payloads of this connection or session right before this one were passed over: it continues nothing.
     pub const AFTER_HOLE: u16 = 16;
+    /// Of a send: this side accepted the connection. Not set also where that is not known. The bit's place is
+    /// [`ACCEPTED_BIT`].
+    pub const ACCEPTED: u16 = 1 << ACCEPTED_BIT;
+    pub const ACCEPTED_BIT: u16 = 5;
 }

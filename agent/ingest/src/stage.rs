@@ -10,8 +10,8 @@ use crate::decode::Record;
 use keytrail_abi as abi;
 use keytrail_host::procfs;
 use keytrail_model::{
-    Access, Bound, Dropped, FileSeen, Observation, Pid, PlaceNews, SendSeen, Snapshot, Socket,
-    Stamp, TlsSeen,
+    Access, Bound, Direction, Dropped, FileSeen, Observation, Pid, PlaceNews, SendSeen, Snapshot,
+    Socket, Stamp, TlsSeen,
 };
 use keytrail_payload::{Chunk, Layer, StreamKey, Streams};
 use keytrail_secret::Classifier;
@@ -346,7 +346,8 @@ impl Digest {
             tls_more: records.collect(),
             tls_call: (r.tls_call != 0).then_some((r.tls_call, r.tls_session)),
             hello: sent.hello,
-            direction: None,
+            direction: (r.header.flags & abi::header::flags::ACCEPTED != 0)
+                .then_some(Direction::Accepted),
             hook: hook.to_owned(),
             at,
         }))

@@ -102,6 +102,28 @@ fn hits(records: &[Record<'_>]) -> usize {
 }
 
 #[test]
+fn who_began_a_connection_is_the_kernel_s_to_say() {
+    let direction = |flags| {
+        let mut record = send(ends(1, 443), b"HTTP/1.1 200 OK\r\n\r\n");
+        if let Record::SockSend(send, _) = &mut record {
+            send.header.flags = flags;
+        }
+        let mut out = Digested::default();
+        digest().record(&record, "h", None, &mut out);
+        match out.observations.pop() {
+            Some(Observation::Send(seen)) => seen.direction,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(
+        direction(abi::header::flags::ACCEPTED),
+        Some(keytrail_model::Direction::Accepted)
+    );
+    // Not known is not outgoing.
+    assert_eq!(direction(0), None);
+}
+
+#[test]
 fn halves_of_a_secret_are_joined_within_one_connection_only() {
     let (a, b) = TOKEN.split_at(17);
     let exit = || {

@@ -236,18 +236,19 @@ impl Line {
         }
     }
 
-    /// Takes in what was inspected, and goes on with the records that waited for it.
-    pub fn answers(&mut self) {
+    /// Takes in what was inspected, and goes on with the records that waited for it. Returns how much that was.
+    pub fn answers(&mut self) -> usize {
         let mut out = Digested::default();
-        for _ in 0..ANSWERS {
+        for taken in 0..ANSWERS {
             let Some(id) = self.digest.answer(boot_ns(), &mut out) else {
-                break;
+                return taken;
             };
             self.take(&mut out);
             for lane in self.lanes.decided(id) {
                 self.advance(lane, false);
             }
         }
+        ANSWERS
     }
 
     /// Whether records wait for a file to be inspected.

@@ -94,7 +94,9 @@ impl Runner {
         } else {
             self.wait(due);
         }
-        self.line.answers();
+        if self.line.answers() > 0 {
+            wire::scrub_stack();
+        }
         let now = boot_ns();
         self.line.digest.files.read_events();
         if now >= due.rescan && self.line.digest.files.is_dirty() {
@@ -327,6 +329,8 @@ impl Runner {
             self.line.gap(gap);
         }
         self.line.apply(&mut self.sensor);
+        // Streams and files that were decided by time had secrets on this stack.
+        wire::scrub_stack();
     }
 
     /// Payloads beyond a budget whose telling is due by `due`.

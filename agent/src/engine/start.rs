@@ -364,7 +364,8 @@ fn private_dir(dir: &Path) -> Result<(), EngineError> {
                 "the state directory {} cannot be made: {e}",
                 dir.display()
             ))
-        })
+        })?;
+    keytrail_store::own(dir).map_err(|e| EngineError::State(e.to_string()))
 }
 
 fn create_private(path: &Path) -> Result<File, EngineError> {

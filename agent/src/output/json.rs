@@ -1,6 +1,8 @@
 //! Canonical proto3 JSON.
 
+use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde::Serialize;
+use std::sync::OnceLock;
 
 /// Fields of the schema that are timestamps, as JSON names them.
 const TIMES: [&str; 17] = [
@@ -24,12 +26,29 @@ const TIMES: [&str; 17] = [
 ];
 const OFFSET: &str = "+00:00\"";
 
-/// Canonical proto3 JSON of a message: one line, no line break at its end.
+/// Canonical proto3 JSON of a message: one line, no line break at its end. A value of an enum that this version has no
+/// name for (a newer agent's) is a number, as the mapping wants it.
 ///
 /// # Errors
 /// A value JSON cannot carry (a timestamp out of range).
-pub fn json<T: Serialize>(message: &T) -> Result<String, serde_json::Error> {
-    serde_json::to_string(message).map(|text| with_z(&text))
+pub fn json<T: Serialize + prost::Name>(message: &T) -> Result<String, serde_json::Error> {
+    match serde_json::to_string(message) {
+        Ok(text) => Ok(with_z(&text)),
+        Err(error) => by_schema(message).ok_or(error),
+    }
+}
+
+/// The same by the schema at run time: slower, and at home with numbers that have no name.
+fn by_schema<T: prost::Name>(message: &T) -> Option<String> {
+    static POOL: OnceLock<Option<DescriptorPool>> = OnceLock::new();
+    let pool = POOL.get_or_init(|| DescriptorPool::decode(keytrail_proto::DESCRIPTORS).ok());
+    let schema = pool.as_ref()?.get_message_by_name(&T::full_name())?;
+    let message = DynamicMessage::decode(schema, message.encode_to_vec().as_slice()).ok()?;
+    let mut out = serde_json::Serializer::new(Vec::new());
+    message
+        .serialize_with_options(&mut out, &SerializeOptions::new())
+        .ok()?;
+    String::from_utf8(out.into_inner()).ok()
 }
 
 /// The mapping of timestamps asks for `Z` (<https://protobuf.dev/programming-guides/json/>); the serializer writes
@@ -69,6 +88,24 @@ mod tests {
     use super::*;
     use keytrail_proto::v1::{Event, Gap, Process};
     use pbjson_types::Timestamp;
+
+    #[test]
+    fn a_value_of_a_newer_agent_is_a_number() {
+        let event = Event {
+            kind: 4_321,
+            process: Some(Process {
+                pid: 7,
+                ..Process::default()
+            }),
+            ..Event::default()
+        };
+        let text = json(&event).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            (&value["kind"], &value["process"]["pid"]),
+            (&4_321.into(), &7.into())
+        );
+    }
 
     #[test]
     fn timestamps_end_in_z_and_strings_stay_as_they_are() {

@@ -112,7 +112,7 @@ fn word(number: i32, word_of: impl Fn(i32) -> &'static str) -> String {
 ///
 /// # Errors
 /// A value that JSON or YAML cannot carry.
-pub fn yaml<T: Serialize>(message: &T) -> io::Result<String> {
+pub fn yaml<T: Serialize + prost::Name>(message: &T) -> io::Result<String> {
     let value: Value = serde_json::from_str(&json(message).map_err(io::Error::other)?)?;
     yaml_of(&value)
 }

@@ -169,6 +169,12 @@ fn answers_have_a_budget_and_everything_else_is_captured() {
         let seen = host.settle();
         let (answers, upstream) = server.sends(&seen);
         assert_eq!(upstream, 400, "what it sends by itself is captured whole");
+        let accepted = seen
+            .sends(server.pid())
+            .iter()
+            .filter(|s| s.record.header.flags & flags::ACCEPTED != 0)
+            .count();
+        assert_eq!(accepted, answers, "answers, and nothing else");
         assert!(answers > 0 && answers < 400, "{answers}");
         let passed = total(&host, limit) - before;
         assert_eq!(answers as u64 + passed, 400, "seen or counted, and once");

@@ -105,7 +105,7 @@ pub(super) fn print(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-fn line<T: Serialize>(message: &T) -> Result<String, End> {
+fn line<T: Serialize + prost::Name>(message: &T) -> Result<String, End> {
     let text = json(message).map_err(|e| End {
         status: exit::FAILED,
         sentence: e.to_string(),
@@ -114,7 +114,7 @@ fn line<T: Serialize>(message: &T) -> Result<String, End> {
 }
 
 /// Rows as they were asked for: JSON one object a line.
-fn show<T: Serialize>(
+fn show<T: Serialize + prost::Name>(
     shape: Shape,
     rows: &[T],
     table: impl Fn(&[T]) -> render::Rows,
