@@ -19,8 +19,9 @@ const QUEUE: usize = 16_384;
 const BATCH: usize = 1024;
 /// How long a heartbeat may wait for company.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// How long an event may: whoever reads live waits for it.
+/// How long an event may: whoever reads live waits for it. The first after a rest hardly waits.
 const TOGETHER: Duration = Duration::from_millis(20);
+const ALONE: Duration = Duration::from_millis(2);
 /// What is too old or too much is forgotten at least this often while events come.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 const PRUNE_EVENTS: usize = 20_000;
@@ -240,6 +241,7 @@ fn run(store: &Arc<Mutex<Store>>, messages: &Receiver<Message>, shared: &Shared)
         pruned: None,
         since_pruned: 0,
     };
+    let mut written = Instant::now();
     loop {
         match messages.recv_timeout(INTERVAL) {
             Ok(message) => state.take(message),
@@ -247,7 +249,7 @@ fn run(store: &Arc<Mutex<Store>>, messages: &Receiver<Message>, shared: &Shared)
             Err(RecvTimeoutError::Disconnected) => return state.write(),
         }
         // Wait a little for company, unless the batch is full already.
-        let end = Instant::now() + TOGETHER;
+        let end = (written + TOGETHER).max(Instant::now() + ALONE);
         while !state.batch.is_empty() && state.batch.len() < BATCH {
             match messages.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(message) => state.take(message),
@@ -261,6 +263,7 @@ fn run(store: &Arc<Mutex<Store>>, messages: &Receiver<Message>, shared: &Shared)
             }
         }
         state.write();
+        written = Instant::now();
     }
 }
 
