@@ -45,8 +45,10 @@ pub struct ProcRead {
 pub struct Drained {
     /// Events of any file.
     pub events: usize,
-    /// The kernel's queue overflowed, or an event could not be delivered: reads were missed.
+    /// The kernel's queue overflowed: reads were missed.
     pub missed: bool,
+    /// Events whose file could not be opened any more: most often its process had ended.
+    pub gone: usize,
 }
 
 /// The group.
@@ -113,7 +115,7 @@ impl ProcReads {
                     // The file of the first event cannot be opened (its process is gone, or no descriptor is free);
                     // the kernel has dropped that event.
                     _ => {
-                        drained.missed = true;
+                        drained.gone += 1;
                         drained.events += 1;
                         continue;
                     }

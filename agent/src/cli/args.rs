@@ -40,10 +40,10 @@ pub enum Command {
     /// Show the events of a running agent.
     #[command(after_help = examples::WATCH)]
     Watch(WatchArgs),
-    /// Run a command and show what it does with credentials.
     /// Show which credentials are in use, by whom, and where they go, live.
     #[command(after_help = examples::TOP)]
     Top(TopArgs),
+    /// Run a command and show what it does with credentials.
     #[command(after_help = examples::TRACE)]
     Trace(TraceArgs),
     /// Find credentials in text.

@@ -18,7 +18,7 @@ use keytrail_ingest::{Digest, Digested, Inspection, Settle, child_of, pid_of_hea
 use keytrail_model::status::LibraryReport;
 use keytrail_model::{Event, GapSeen, Observation, Pid};
 use keytrail_proto::v1;
-use keytrail_sensor::{RawRecord, Sensor};
+use keytrail_sensor::{ProcessRead, RawRecord, Sensor};
 use keytrail_store::Ledger;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -61,6 +61,8 @@ pub(super) struct Line {
     connected: HashSet<Pid>,
     accesses: Accesses,
     lanes: Lanes,
+    /// Reads of processes whose records wait in a lane.
+    pub late_reads: Vec<ProcessRead>,
     /// Names of hooks, each once.
     hooks: HashSet<Arc<str>>,
 }
@@ -89,6 +91,7 @@ impl Line {
             connected: HashSet::new(),
             accesses: Accesses::default(),
             lanes: Lanes::default(),
+            late_reads: Vec::new(),
             hooks: HashSet::new(),
         }
     }

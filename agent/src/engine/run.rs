@@ -219,7 +219,8 @@ impl Runner {
             ..
         } = self;
         // Before the drain: then it hands out who the readers are.
-        let reads = sensor.process_reads();
+        let mut reads = std::mem::take(&mut line.late_reads);
+        reads.extend(sensor.process_reads());
         let n = sensor.drain(&mut |raw| taken(line, &raw, &shared.stop, end, left));
         line.accesses();
         for read in &reads {

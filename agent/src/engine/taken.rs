@@ -8,12 +8,20 @@ use keytrail_sensor::ProcessRead;
 /// What told of them. It has no time of its own: a read was before it was told.
 const HOOK: &str = "fanotify";
 
+/// Reads that wait for what is not known of their victim yet.
+const MAX_LATE: usize = 1_024;
+
 impl Line {
     /// One read out of a process. Only what was read out of holders is told.
     pub fn process_read(&mut self, read: &ProcessRead) {
         let Some(victim) = self.process(read.victim, start_of(read.victim)) else {
             return;
         };
+        if self.waits(victim.tgid) && self.late_reads.len() < MAX_LATE {
+            // What it was begun with is known when a file has been inspected.
+            self.late_reads.push(*read);
+            return;
+        }
         if !self.core.holds(victim) {
             return;
         }

@@ -146,7 +146,12 @@ pub fn source(source: &Source) -> String {
         _ if source.r#type == 0 => "unknown".into(),
         _ => SourceType::word_of(source.r#type).into(),
     };
-    if !source.inherited_from.is_empty() {
+    if SourceType::of_number(source.r#type) == Some(SourceType::Process) {
+        text = match source.env_name.as_str() {
+            "" => "another process".into(),
+            name => format!("env {} of another process", escape(name)),
+        };
+    } else if !source.inherited_from.is_empty() {
         text.push_str(" (inherited)");
     }
     text

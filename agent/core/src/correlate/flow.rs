@@ -1,6 +1,6 @@
 //! Connections of holders: what left by them, and whether a stronger claim than lineage was made about it.
 
-use keytrail_model::{Direction, Ends, HostName, Payload, Pid, SendSeen, Stamp};
+use keytrail_model::{Direction, Ends, HostName, Payload, Pid, Request, SendSeen, Stamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a connection may turn out to carry the secret itself before it is reported as lineage only.
@@ -65,6 +65,10 @@ pub struct Mark {
 
 /// So much of a payload with a proven credential is taken for what goes with it: the head of a request.
 const AROUND: u64 = 1_024;
+/// The same of one that has a body, or of which it is not known.
+const WITH_BODY: u64 = 512;
+/// What TLS adds to what is sent: its handshake, and less than an eighth for the records.
+const HANDSHAKE: u64 = 4_096;
 
 impl Flow {
     /// Notes how much of a payload in clear was looked into.
@@ -75,15 +79,22 @@ impl Flow {
 
     /// Notes that credentials were proven in a payload.
     pub fn account(&mut self, payload: &Payload) {
-        if !payload.hits.is_empty() {
-            self.accounted += payload.inspected.min(AROUND);
+        if payload.hits.is_empty() {
+            return;
         }
+        let most = match payload.requests.as_slice() {
+            [] => WITH_BODY,
+            requests => requests.iter().map(head).sum(),
+        };
+        self.accounted += payload.inspected.min(most);
     }
 
-    /// Bytes that no proof accounts for. Of a connection whose plaintext is seen its handshake is none.
+    /// Bytes that no proof accounts for. Of a connection whose plaintext is seen what TLS adds is none; a write that could
+    /// not be tied to a connection is in its ciphertext all the same.
     pub fn beside(&self) -> u64 {
         let sent = if self.tls && self.hooked {
-            self.inspected
+            let plain = (self.sent_bytes - self.sent_bytes / 8).saturating_sub(HANDSHAKE);
+            self.inspected.max(plain)
         } else {
             self.sent_bytes
         };
@@ -110,6 +121,15 @@ impl Flow {
             mark.at.boot_ns = self.sent_ns;
             Some(mark)
         })
+    }
+}
+
+/// Bytes of a request that are not its body, as far as that is known.
+fn head(request: &Request) -> u64 {
+    match request.content_length {
+        Some(length) => request.bytes.saturating_sub(length).min(AROUND),
+        None if request.content_type.is_empty() => AROUND,
+        None => WITH_BODY,
     }
 }
 
@@ -198,9 +218,10 @@ impl Flows {
         let asked = self
             .asked
             .contains(&(pid, ends.peer_ip.clone(), ends.peer_port));
-        let known = send
-            .direction
-            .or(asked.then_some(Direction::Outgoing))
+        // Whoever asked for a connection did not accept it, even if both sides opened it at once.
+        let known = asked
+            .then_some(Direction::Outgoing)
+            .or(send.direction)
             .or(send.hello);
         if known.is_none() && ends.local_port != 0 {
             if self.ports.len() >= MAX_ASKED {
@@ -213,7 +234,7 @@ impl Flows {
             first.2 |= (&first.0, first.1) != (&ends.peer_ip, ends.peer_port);
         }
         let flow = self.entry(&send.at, ends);
-        if send.direction.is_some() || flow.direction.is_none() {
+        if asked || send.direction.is_some() || flow.direction.is_none() {
             flow.direction = known.or(flow.direction);
         }
     }
@@ -307,6 +328,13 @@ impl Flows {
             flow.decided = true;
             flow.marks.clear();
             flow.told.extend(told);
+        }
+    }
+
+    /// Lineage of a flow is decided with what is sent on it next.
+    pub fn postpone(&mut self, key: Key) {
+        if let Some(flow) = self.map.get_mut(&key) {
+            flow.due_ns = None;
         }
     }
 

@@ -120,7 +120,9 @@ impl Effect {
             "records_lost" => match signal {
                 "exit" | "file_open" | "file_write" => Effect::NONE,
                 // The kernel side has made the reader a holder by itself.
-                "file_read" | "file_new" | "fanotify" => Effect::new(READ),
+                "file_read" => Effect::new(READ),
+                // Nobody has looked into the file, or knows the reader: what it sends is not captured.
+                "file_new" | "fanotify" => Effect::new(READ_AND_SENT).lasting(),
                 "process_read" => Effect::new(READ_AND_SENT),
                 "tcp_send" | "tls_write" | "connect" => Effect::new(SENT).of_holders(),
                 _ => Effect::new(ALL),

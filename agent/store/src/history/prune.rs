@@ -24,7 +24,12 @@ pub(crate) fn prune(db: &Connection, retention: Retention, now: u64) -> Result<(
     )?;
     let old = now.saturating_sub(u64::from(retention.history_days) * DAY_NS) as i64;
     forget_uses(db, old.div_euclid(HOUR_NS))?;
-    db.execute("DELETE FROM gaps WHERE to_ns < ?1", [old])?;
+    // What was told once at the start of a run holds until its end: those of runs that reach until now stay.
+    db.execute(
+        "DELETE FROM gaps WHERE to_ns < ?1 AND epoch NOT IN
+             (SELECT epoch FROM runs WHERE alive_wall_ns >= ?1 OR epoch = (SELECT max(epoch) FROM runs))",
+        [old],
+    )?;
     db.execute(
         "DELETE FROM gaps WHERE id <= (SELECT coalesce(max(id), 0) FROM gaps) - ?1",
         [MAX_GAPS],

@@ -17,17 +17,21 @@ const MOST: usize = 1000;
 
 /// All runs; the one of `current` lives now.
 pub(super) fn runs(db: &Connection, current: Option<(u64, i64)>) -> Answer<Vec<RunSpan>> {
-    let mut query =
-        db.prepare("SELECT epoch, started_wall_ns, alive_wall_ns FROM runs ORDER BY epoch")?;
+    // A run that was ended by force was alive a moment longer than all it had seen was written.
+    let mut query = db.prepare(
+        "SELECT epoch, started_wall_ns,
+             CASE WHEN clean THEN alive_wall_ns ELSE max(started_wall_ns, alive_wall_ns - 10000000000) END, alive_wall_ns
+         FROM runs ORDER BY epoch",
+    )?;
     let rows = query.query_map([], |r| {
         let epoch = r.get::<_, i64>(0)? as u64;
-        let alive = r.get(2)?;
+        let (written, alive) = (r.get(2)?, r.get(3)?);
         Ok(RunSpan {
             epoch,
             started_ns: r.get(1)?,
             alive_ns: match current {
                 Some((now_epoch, now)) if now_epoch == epoch => now.max(alive),
-                _ => alive,
+                _ => written,
             },
         })
     })?;

@@ -36,6 +36,15 @@ impl Core {
     /// Decides the lineage of one connection.
     pub(super) fn lineage(&mut self, key: Key) {
         let pid = key.0;
+        if self
+            .flows
+            .get(key)
+            .is_some_and(|flow| !flow.claimed.is_empty() && flow.beside() < MIN_BESIDE)
+        {
+            // So far there is nothing beside what was proven; what is sent next may be.
+            self.flows.postpone(key);
+            return;
+        }
         let held = self.held_at_send(key);
         let sent = self.describe_sent(key);
         self.flows.decided(
@@ -73,9 +82,6 @@ impl Core {
         let (Some(flow), Some(proc)) = (self.flows.get(key), self.table.get(key.0)) else {
             return Vec::new();
         };
-        if !flow.claimed.is_empty() && flow.beside() < MIN_BESIDE {
-            return Vec::new();
-        }
         let mut named = BTreeSet::new();
         let mut held = Vec::new();
         for holding in &proc.holdings {
@@ -116,7 +122,7 @@ impl Core {
                     .to_owned(),
             );
         }
-        let channel = if blind || flow.hosts.iter().any(|h| h.provenance == "sni") {
+        let channel = if flow.tls || flow.hosts.iter().any(|h| h.provenance == "sni") {
             Channel::Tls
         } else {
             Channel::Tcp

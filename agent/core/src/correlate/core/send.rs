@@ -223,7 +223,8 @@ impl Core {
         }
         if link.ends.is_none() {
             // It left by one of the connections: none of them may be reported as lineage only.
-            for flow in self.flows.of(at.pid) {
+            let tls = passage.stream.channel() == Channel::Tls;
+            for flow in self.flows.of(at.pid).filter(|flow| flow.tls == tls) {
                 flow.cut |= payload.truncated;
                 flow.account(payload);
                 for hit in &payload.hits {

@@ -15,6 +15,8 @@ type Act = (Pid, u32, Pid, u32, Taken, String);
 
 #[derive(Default)]
 pub(super) struct Told {
+    /// Reader and its program, victim and what it held, what was read: the last act.
+    last: Option<(Pid, u32, Pid, u64, Taken)>,
     acts: BTreeSet<Act>,
     order: VecDeque<Act>,
 }
@@ -43,6 +45,14 @@ impl Core {
         let Some(victim) = self.table.get(seen.victim) else {
             return;
         };
+        // Memory is read in pieces: what was done with all that the process held is not done again for each.
+        let exec = self.table.get(seen.at.pid).map_or(0, |p| p.exec);
+        let again = (seen.at.pid, exec, seen.victim, victim.version, seen.what);
+        if self.taken.last == Some(again) {
+            return;
+        }
+        self.taken.last = Some(again);
+        let earliest = self.earliest(&seen.at, &seen.hook);
         let in_reach = |holding: &&Holding| {
             let there = match seen.what {
                 Taken::Environment => matches!(holding.place, HoldingPlace::Env(_)),
@@ -57,7 +67,6 @@ impl Core {
             Taken::Memory => (EvidenceGrade::Lineage, Channel::ProcessMemory),
         };
         let victim = self.table.describe(seen.victim);
-        let exec = self.table.get(seen.at.pid).map_or(0, |p| p.exec);
         for holding in taken {
             if seen.at.pid != seen.victim {
                 let place = HoldingPlace::Process(victim.key.clone());
@@ -76,6 +85,12 @@ impl Core {
             if !self.taken.first(act) {
                 continue;
             }
+            // What the victim may not have had yet when it was read was not seen to be read.
+            let grade = if holding.from_ns <= earliest {
+                grade
+            } else {
+                EvidenceGrade::Lineage
+            };
             let mut e = self.event(EventKind::CredentialTaken, seen.at.boot_ns);
             e.process = Some(self.table.describe(seen.at.pid));
             e.credential = Some(self.best(&holding.credential));
@@ -89,6 +104,8 @@ impl Core {
             });
             e.victim = Some(victim.clone());
             e.evidence = Some(Evidence::new(Some(grade), channel, &seen.hook));
+            e.coverage
+                .push("how much of it was read is not known".to_owned());
             // Proc Filesystem.
             e.attack = attack(&["T1003.007", &holding.credential.attack]);
             self.emit(e);

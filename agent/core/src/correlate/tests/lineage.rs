@@ -236,6 +236,25 @@ fn a_proven_credential_does_not_hide_what_else_the_connection_may_have_carried()
     assert_eq!(told(&one_more).len(), 1);
 }
 
+#[test]
+fn a_kept_connection_is_judged_again_after_a_rest() {
+    let (token, loot) = (credential("a"), credential("b"));
+    let on = |at, bytes, hits| send(10, at, ends(1, 80), None, None, payload(bytes, hits));
+    let events = run(&[
+        start(),
+        exec(10, 1, SEC, vec![env(&token, "T")]),
+        read(10, 2 * SEC, &loot, 5, TIMED),
+        on(3 * SEC, 200, vec![hit(&token, true)]),
+        tick(5 * SEC),
+        tick(6 * SEC),
+        on(7 * SEC, 12_000, vec![]),
+        tick(9 * SEC),
+    ]);
+    let told = told(&events);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].0, loot.fingerprint);
+}
+
 /// A server on port 443 and its clients.
 fn served(sock: u64, client: &str, client_port: u16) -> Ends {
     Ends {

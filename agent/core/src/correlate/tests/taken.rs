@@ -44,6 +44,7 @@ fn an_environment_gives_what_lies_in_it_and_no_more() {
         start(),
         exec(10, 1, SEC, vec![in_env("a"), in_argv("b")]),
         exec(20, 1, 2 * SEC, vec![]),
+        tick_at(2 * SEC),
         taken(20, 10, 3 * SEC, Taken::Environment),
         taken(20, 10, 4 * SEC, Taken::Environment),
     ]);
@@ -60,6 +61,30 @@ fn an_environment_gives_what_lies_in_it_and_no_more() {
         core.holds(pid(20)),
         "what it sends is looked at from here on"
     );
+}
+
+fn tick_at(boot_ns: u64) -> Observation {
+    Observation::Tick {
+        boot_ns,
+        wall_ns: 0,
+    }
+}
+
+#[test]
+fn what_came_with_an_exec_may_have_come_after_the_read() {
+    // The read is told without its time: it was some time after the tick.
+    let (_, events) = story(&[
+        start(),
+        tick_at(SEC),
+        exec(10, 1, 2 * SEC, vec![in_env("a")]),
+        exec(20, 1, 2 * SEC, vec![]),
+        taken(20, 10, 3 * SEC, Taken::Environment),
+    ]);
+    let grades: Vec<_> = takes(&events)
+        .iter()
+        .map(|e| e.evidence.as_ref().unwrap().grade)
+        .collect();
+    assert_eq!(grades, [Some(EvidenceGrade::Lineage)]);
 }
 
 #[test]

@@ -518,9 +518,8 @@ impl TlsLinks {
                     method: DestinationMethod::RecordLength,
                 }
             };
-            if !j.seen.payload.hits.is_empty() {
-                out.push((j.seen, link));
-            }
+            // One without any counts: it is known how much of the connection was looked into.
+            out.push((j.seen, link));
         }
         out
     }
