@@ -7,12 +7,18 @@ use crate::{
 };
 use keytrail_abi::{
     Endpoints, SendCall, SessionKey,
+    budget::BUDGET_SHIFT,
     globals::{MISSING, field as f},
     header::flags,
 };
 
 pub const AF_INET6: u16 = 10;
 const IPPROTO_TCP: u16 = 6;
+
+/// This side accepted the connection. The lowest bit tells it.
+const ACCEPTED: u32 = 1;
+/// Both sides asked for it.
+const ASKED: u32 = 2;
 
 /// Value of the `CONNECTIONS` map (key: the address of `struct sock`). Whoever sends holds the socket's lock, so
 /// nobody else writes an entry meanwhile.
@@ -28,9 +34,9 @@ pub struct Connection {
     /// Bytes captured of it in `window`.
     pub window: u64,
     pub spent: u64,
-    /// 1: this side accepted it. 0 also where that is not known.
+    /// [`ACCEPTED`] or [`ASKED`]; 0 also where that is not known.
     pub accepted: u32,
-    /// 1: the last TLS write to it was passed over, and so is what it becomes.
+    /// When the last TLS write to it was passed over, and so what it becomes: see [`hush`]. 0: it was not.
     pub hushed: u32,
     /// The limit that was met last, one of `passed`.
     pub limit: u32,
@@ -93,6 +99,22 @@ fn begin(sk: u64, tuple: Tuple, accepted: u32) -> Option<*mut Connection> {
     Some(entry)
 }
 
+/// Bit that a time of [`Connection::hushed`] has beside the number of its window.
+const HUSHED: u32 = 1 << 31;
+
+/// The value of [`Connection::hushed`] for a TLS write at this time. It lasts for this window and the next: what is sent
+/// later is not what became of the write.
+#[inline(always)]
+pub fn hush(now: u64) -> u32 {
+    (now >> BUDGET_SHIFT) as u32 | HUSHED
+}
+
+/// Does it last still?
+#[inline(always)]
+pub fn lasts(hushed: u32, now: u64) -> bool {
+    hushed != 0 && hush(now).wrapping_sub(hushed) <= 1
+}
+
 /// The flag of sends on connections that this side accepted. Without a branch, which the verifier would follow twice.
 #[inline(always)]
 pub fn accepted_flag(connection: *mut Connection) -> u16 {
@@ -104,7 +126,21 @@ pub fn accepted_flag(connection: *mut Connection) -> u16 {
 /// This side has accepted a connection. It happens where packets come in, long before anybody knows whose it will be.
 #[inline(always)]
 pub fn accepted(sk: u64) {
-    begin(sk, tuple(sk), 1);
+    if let Some(known) = CONNECTIONS.get_ptr(&sk) {
+        // SAFETY: a live map value.
+        let asked = unsafe { (*known).accepted == ASKED && (*known).tuple == tuple(sk) };
+        if asked {
+            return;
+        }
+    }
+    begin(sk, tuple(sk), ACCEPTED);
+}
+
+/// This side has asked for a connection that the other side asked for as well: its next states are those of one that
+/// was accepted.
+#[inline(always)]
+pub fn asked(sk: u64) {
+    begin(sk, tuple(sk), ASKED);
 }
 
 /// The connection is over: its memory may become that of another.

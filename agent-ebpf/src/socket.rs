@@ -2,7 +2,10 @@
 
 use crate::{
     budget::{Charge, count, granted},
-    connection::{AF_INET6, Connection, accepted, accepted_flag, connection, endpoints, joined, over},
+    connection::{
+        AF_INET6, Connection, accepted, accepted_flag, asked, connection, endpoints, joined, lasts,
+        over,
+    },
     maps::{field, send_state},
     payload::{AT_ONCE, Progress, Source, capture_at_once, capture_send, without_data},
     record::{
@@ -67,6 +70,8 @@ pub fn track_state(ctx: RawTracePointContext) -> i32 {
     );
     if before == TCP_SYN_RECV && now == TCP_ESTABLISHED {
         accepted(sk);
+    } else if before == TCP_SYN_SENT && now == TCP_SYN_RECV {
+        asked(sk);
     } else if now == TCP_CLOSE || now == TCP_SYN_SENT {
         over(sk);
     }
@@ -287,7 +292,8 @@ fn admitted(charge: Charge, connection: *mut Connection, nested: bool) -> Option
 fn hushed(connection: *mut Connection) -> bool {
     // SAFETY: a live map value.
     unsafe {
-        if (*connection).hushed != 1 {
+        let hushed = (*connection).hushed;
+        if hushed == 0 || !lasts(hushed, bpf_ktime_get_boot_ns()) {
             return false;
         }
         (*connection).hole = 1;

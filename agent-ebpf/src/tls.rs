@@ -3,7 +3,7 @@
 
 use crate::{
     budget::{Charge, granted},
-    connection::of_session,
+    connection::{hush, of_session},
     maps::{TLS_CALLS, field, tls_state},
     payload::{AT_ONCE, Progress, Source, capture_at_once, capture_tls},
     record::{Counters, interesting, read_or_zero, stamp, unclassified, user_registers},
@@ -140,7 +140,7 @@ pub fn capture(pid_tgid: u64, state: u32, call: TlsCall, cookie: u64, socket: So
     if !connection.is_null() {
         // SAFETY: a live map value.
         unsafe {
-            (*connection).hushed = !granted as u32;
+            (*connection).hushed = if granted { 0 } else { hush(call.boot_ns) };
             if granted && (*connection).session_hole == 1 {
                 (*connection).session_hole = 0;
                 bits |= flags::AFTER_HOLE;

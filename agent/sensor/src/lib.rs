@@ -183,6 +183,11 @@ impl Sensor {
                 .iter()
                 .map(|reads| PollFd::from_borrowed_fd(reads.ready(), PollFlags::IN)),
         );
+        fds.extend(
+            self.libraries
+                .ready()
+                .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
+        );
         fds.extend(extra.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         let timeout = rustix::time::Timespec::try_from(timeout).map_err(io::Error::other)?;
         match rustix::event::poll(&mut fds, Some(&timeout)) {
@@ -437,10 +442,11 @@ impl Sensor {
 
     /// The same for the programs that some processes run: what a program has linked in is hooked before it connects.
     pub fn attach_programs(&mut self, tgids: &[u32]) -> usize {
-        let found = tgids
+        let found: usize = tgids
             .iter()
             .map(|&tgid| self.libraries.scan_program(&mut self.ebpf, tgid))
             .sum();
+        let found = found + self.libraries.attach_packages(&mut self.ebpf);
         if found != 0 {
             self.status.libraries = self.libraries.reports();
         }

@@ -58,6 +58,7 @@ pub struct ProcessReads {
     wake: Arc<OwnedFd>,
     stop: Arc<AtomicBool>,
     missed: Arc<AtomicU64>,
+    fires: bool,
 }
 
 impl ProcessReads {
@@ -68,6 +69,7 @@ impl ProcessReads {
     pub fn start() -> io::Result<Self> {
         let group = ProcReads::new()?;
         let host = group.mark(Path::new("/proc"))?;
+        let fires = group.fires()?;
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let ready = Arc::new(eventfd(0, flags)?);
         let wake = Arc::new(eventfd(0, flags)?);
@@ -100,7 +102,13 @@ impl ProcessReads {
             wake,
             stop,
             missed,
+            fires,
         })
+    }
+
+    /// Whether a read that was made for it was told.
+    pub fn fires(&self) -> bool {
+        self.fires
     }
 
     /// The procfs this process sees may be another one than the host's.

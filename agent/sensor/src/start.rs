@@ -346,6 +346,12 @@ fn listen_to_procfs(status: &mut SensorStatus) -> Option<ProcessReads> {
         Ok(reads) => {
             report.hook = "fanotify".to_owned();
             report.tier = Some(Tier::Base);
+            report.self_test = if reads.fires() {
+                "fired"
+            } else {
+                "did not fire"
+            }
+            .to_owned();
             report.note = "a reader is known as a holder only when the agent has read the event; process_vm_readv and \
                            ptrace are not seen"
                 .to_owned();

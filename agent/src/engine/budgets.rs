@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 /// Between the first and the second telling of a process; from then on each interval is longer.
 const FIRST_NS: u64 = 10_000_000_000;
 const LONGER: u64 = 6;
-const LONGEST_NS: u64 = 3_600_000_000_000;
+/// What was passed over and is not told yet is not known to who asks about the past.
+const LONGEST_NS: u64 = 300_000_000_000;
 /// Processes and limits remembered; what finds no room is told under process 0.
 const MAX: usize = 4_096;
 
@@ -19,10 +20,13 @@ pub struct Told {
     pub limit: Limit,
     pub payloads: u64,
     pub bytes: u64,
+    /// When the first of them was counted, nanoseconds since boot.
+    pub since_ns: u64,
 }
 
 #[derive(Default)]
 struct Waiting {
+    since_ns: u64,
     payloads: u64,
     bytes: u64,
     due_ns: u64,
@@ -33,7 +37,8 @@ struct Waiting {
 pub struct Budgets(BTreeMap<(u32, Limit), Waiting>);
 
 impl Budgets {
-    pub fn add(&mut self, passed: &PassedOver) {
+    /// `now`: nanoseconds since boot.
+    pub fn add(&mut self, passed: &PassedOver, now: u64) {
         let key = (passed.tgid, passed.limit);
         let key = if self.0.len() < MAX || self.0.contains_key(&key) {
             key
@@ -41,6 +46,9 @@ impl Budgets {
             (0, passed.limit)
         };
         let waiting = self.0.entry(key).or_default();
+        if waiting.payloads == 0 {
+            waiting.since_ns = now;
+        }
         waiting.payloads += passed.payloads;
         waiting.bytes += passed.bytes;
     }
@@ -57,6 +65,7 @@ impl Budgets {
                 limit,
                 payloads: std::mem::take(&mut waiting.payloads),
                 bytes: std::mem::take(&mut waiting.bytes),
+                since_ns: waiting.since_ns,
             });
             let longer = waiting.interval_ns.saturating_mul(LONGER);
             waiting.interval_ns = longer.clamp(FIRST_NS, LONGEST_NS);
@@ -88,22 +97,30 @@ mod tests {
         let mut budgets = Budgets::default();
         let mut told = Vec::new();
         for second in 0..1_000u64 {
-            budgets.add(&passed(7, 5));
+            budgets.add(&passed(7, 5), second * 1_000_000_000);
             for told_now in budgets.due(second * 1_000_000_000) {
-                told.push((second, told_now.payloads));
+                told.push((second, told_now.payloads, told_now.since_ns / 1_000_000_000));
             }
         }
-        assert_eq!(told, [(0, 5), (10, 50), (70, 300), (430, 1_800)]);
+        let expected = [
+            (0, 5, 0),
+            (10, 50, 1),
+            (70, 300, 11),
+            (370, 1_500, 71),
+            (670, 1_500, 371),
+            (970, 1_500, 671),
+        ];
+        assert_eq!(told, expected);
         // At the end nothing is kept back.
         let rest: u64 = budgets.due(u64::MAX).iter().map(|t| t.payloads).sum();
-        assert_eq!(rest, 1_000 * 5 - 2_155);
+        assert_eq!(rest, 1_000 * 5 - 4_855);
     }
 
     #[test]
     fn processes_without_end_need_no_memory_without_end() {
         let mut budgets = Budgets::default();
         for tgid in 1..=10_000 {
-            budgets.add(&passed(tgid, 1));
+            budgets.add(&passed(tgid, 1), 0);
         }
         let told = budgets.due(0);
         assert_eq!(told.len(), MAX + 1);

@@ -314,7 +314,7 @@ impl Runner {
             self.line.gap(coverage::unwritten(count, now));
         }
         for passed in self.sensor.passed_over() {
-            self.budgets.add(&passed);
+            self.budgets.add(&passed, now);
         }
         self.tell_budgets(now, now);
         for loss in self.sensor.losses() {
@@ -344,7 +344,11 @@ impl Runner {
             });
             let exe = pid.and_then(|pid| self.line.core.processes().get(pid));
             let name = exe.map_or_else(String::new, |p| p.exe.path.clone());
-            self.line.gap(coverage::budget(&told, pid, &name, now));
+            let mut gap = coverage::budget(&told, pid, &name, now);
+            // Counted at the last tick, and happened since the one before it.
+            gap.to_wall_ns = wall_ns();
+            gap.from_wall_ns = gap.to_wall_ns - (now - told.since_ns).min(gap.to_wall_ns) - TICK_NS;
+            self.line.gap(gap);
         }
     }
 

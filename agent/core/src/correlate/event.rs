@@ -41,7 +41,7 @@ pub fn holding_source(holding: Option<&Holding>, boot_wall_ns: u64) -> Source {
     };
     let mut source = place_source(&holding.place);
     if let Some(from) = &holding.inherited_from {
-        source.inherited_from.clone_from(from);
+        source.inherited_from = from.to_string();
     }
     source.first_seen_ns = Some(boot_wall_ns + holding.since_ns);
     source

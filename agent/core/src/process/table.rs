@@ -5,6 +5,7 @@ use keytrail_model::{
     CredentialRef, ExeFacts, FileFacts, LineageBasis, Pid, Stamp, TICK_NS, Workload,
 };
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Ancestors named in an event.
 const MAX_ANCESTORS: usize = 16;
@@ -13,10 +14,17 @@ const KEEP_EXITED_NS: u64 = 30_000_000_000;
 /// Processes kept at most; beyond it the oldest exited ones go first, and new ones are refused and counted.
 const MAX_PROCESSES: usize = 200_000;
 
+/// Holdings of all processes together.
+const MAX_HELD: usize = 1_000_000;
+/// So many holdings of one process are many: a shell that has read a file of a thousand gives them to every command.
+const MANY: usize = 64;
+/// How long they are kept after its end.
+const KEEP_MANY_NS: u64 = 1_000_000_000;
+
 /// Where a process met a credential it holds.
 #[derive(Clone, Debug, PartialEq)]
 pub enum HoldingPlace {
-    File(Box<FileFacts>),
+    File(Arc<FileFacts>),
     Env(String),
     Argv(u32),
     /// Another process, by its key.
@@ -29,7 +37,7 @@ pub struct Holding {
     pub credential: CredentialRef,
     pub place: HoldingPlace,
     /// Key of the process it came from, when it was inherited over fork or exec.
-    pub inherited_from: Option<String>,
+    pub inherited_from: Option<Arc<str>>,
     /// When the first holder of the chain met it, nanoseconds since boot.
     pub since_ns: u64,
     /// The earliest that can have been: before `since_ns` where it was told without its time.
@@ -106,6 +114,11 @@ pub struct ProcessTable {
     refused: u64,
     /// The last version of anybody's holdings.
     versions: u64,
+    /// Holdings of all processes together, and how many found no room.
+    held: usize,
+    unheld: u64,
+    /// Exited processes with many holdings, in order of exit.
+    large: std::collections::VecDeque<(u64, Pid)>,
 }
 
 impl ProcessTable {
@@ -163,8 +176,13 @@ impl ProcessTable {
     /// Notes what a process holds from now on.
     pub fn set_holdings(&mut self, pid: Pid, holdings: Vec<Holding>) {
         self.versions += 1;
+        let room = MAX_HELD.saturating_sub(self.held);
         if let Some(proc) = self.procs.get_mut(&pid) {
+            self.held -= proc.holdings.len();
             proc.holdings = holdings;
+            self.unheld += proc.holdings.len().saturating_sub(room) as u64;
+            proc.holdings.truncate(room);
+            self.held += proc.holdings.len();
             proc.version = self.versions;
         }
     }
@@ -172,8 +190,11 @@ impl ProcessTable {
     /// Adds a holding to a known process.
     pub fn add_holding(&mut self, pid: Pid, holding: Holding) {
         self.versions += 1;
-        if let Some(proc) = self.procs.get_mut(&pid) {
+        if self.held >= MAX_HELD {
+            self.unheld += 1;
+        } else if let Some(proc) = self.procs.get_mut(&pid) {
             proc.holdings.push(holding);
+            self.held += 1;
             proc.version = self.versions;
         }
     }
@@ -190,8 +211,10 @@ impl ProcessTable {
     /// Takes a credential from everybody who is thought to hold it.
     pub fn withdraw(&mut self, fingerprint: &str) {
         for proc in self.procs.values_mut() {
+            let before = proc.holdings.len();
             proc.holdings
                 .retain(|h| h.credential.fingerprint != fingerprint);
+            self.held -= before - proc.holdings.len();
         }
     }
 
@@ -210,6 +233,11 @@ impl ProcessTable {
         if let Some(proc) = next.and_then(|pid| self.procs.get_mut(&pid)) {
             count(&mut proc.untold);
         }
+    }
+
+    /// Holdings that found no room since the last call.
+    pub fn take_unheld(&mut self) -> u64 {
+        std::mem::take(&mut self.unheld)
     }
 
     /// How many found no room since the last call.
@@ -257,13 +285,16 @@ impl ProcessTable {
         if let Some(parent) = proc.parent {
             *self.children.entry(parent).or_default() += 1;
         }
+        self.held += proc.holdings.len();
         if let Some(before) = self.procs.insert(pid, proc) {
+            self.held -= before.holdings.len();
             self.leave(before.parent);
         }
     }
 
     fn remove(&mut self, pid: Pid) {
         if let Some(proc) = self.procs.remove(&pid) {
+            self.held -= proc.holdings.len();
             self.leave(proc.parent);
         }
         if self.gone.get(&pid.tgid) == Some(&pid) {
@@ -297,7 +328,11 @@ impl ProcessTable {
         proc.exited_ns = None;
         proc.exec = 0;
         proc.untold = Untold::default();
-        let parent_key = self.key(parent_pid);
+        let parent_key: Arc<str> = self.key(parent_pid).into();
+        if self.held + proc.holdings.len() > MAX_HELD {
+            self.unheld += proc.holdings.len() as u64;
+            proc.holdings = Vec::new();
+        }
         for holding in &mut proc.holdings {
             holding.inherited_from = Some(parent_key.clone());
         }
@@ -310,6 +345,9 @@ impl ProcessTable {
             && proc.exited_ns.is_none()
         {
             proc.exited_ns = Some(boot_ns);
+            if proc.holdings.len() > MANY {
+                self.large.push_back((boot_ns, pid));
+            }
             self.exited.push_back((boot_ns, pid));
             self.gone.insert(pid.tgid, pid);
             if self.live.get(&pid.tgid) == Some(&pid) {
@@ -320,6 +358,17 @@ impl ProcessTable {
 
     /// Forgets processes that exited long enough ago and are nobody's parent any more.
     pub fn expire(&mut self, boot_ns: u64) {
+        while let Some(&(at, pid)) = self.large.front()
+            && at.saturating_add(KEEP_MANY_NS) <= boot_ns
+        {
+            self.large.pop_front();
+            if let Some(proc) = self.procs.get_mut(&pid)
+                && proc.exited_ns.is_some()
+            {
+                self.held -= proc.holdings.len();
+                proc.holdings = Vec::new();
+            }
+        }
         let ripe = |at: u64| at.saturating_add(KEEP_EXITED_NS) <= boot_ns;
         for _ in 0..self.exited.len() {
             let Some(&(at, pid)) = self.exited.front() else {

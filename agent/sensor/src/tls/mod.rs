@@ -24,10 +24,11 @@ use aya::{
 use keytrail_abi::GoSite;
 use keytrail_model::TlsStack;
 use keytrail_model::status::{LibraryReport, Refused};
+use packages::{Finder, Found};
 use std::{
     collections::{HashMap, HashSet},
     fs::File,
-    os::fd::AsRawFd,
+    os::fd::{AsRawFd, BorrowedFd},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -101,6 +102,8 @@ pub struct Libraries {
     own: Option<Option<Program>>,
     scans: u64,
     again: usize,
+    /// From the first program of a holder on.
+    packages: Option<Finder>,
 }
 
 impl Libraries {
@@ -171,21 +174,42 @@ impl Libraries {
         if self.programs.is_empty() {
             return 0;
         }
-        let mut found = self
-            .executable(ebpf, tgid, Instant::now() + ONE_PROCESS)
-            .map_or(0, |(_, attached)| attached);
-        for directory in packages::directories(tgid) {
-            for (path, named) in self.directories.open(&directory) {
-                if let Ok(file) = discover::open(&path)
-                    && let Ok(key) = FileKey::of(&file)
-                    && !self.images.contains_key(&key)
-                {
-                    let path = packages::inside(tgid, &path);
-                    found += self.inspect(ebpf, key, &file, path, named);
+        if let Some(packages) = self.packages() {
+            packages.ask(tgid);
+        }
+        self.executable(ebpf, tgid, Instant::now() + ONE_PROCESS)
+            .map_or(0, |(_, attached)| attached)
+    }
+
+    /// Attaches to what was found among the packages of programs.
+    pub fn attach_packages(&mut self, ebpf: &mut Ebpf) -> usize {
+        let found = self.packages.as_ref().map_or_else(Vec::new, Finder::take);
+        let mut attached = 0;
+        for Found { file, path, named } in found {
+            if let Ok(key) = FileKey::of(&file)
+                && !self.images.contains_key(&key)
+            {
+                attached += self.inspect(ebpf, key, &file, path, named);
+            }
+        }
+        attached
+    }
+
+    fn packages(&mut self) -> Option<&Finder> {
+        if self.packages.is_none() {
+            match Finder::start() {
+                Ok(finder) => self.packages = Some(finder),
+                Err(error) => {
+                    tracing::warn!(%error, "libraries of Python's packages are found when they are used")
                 }
             }
         }
-        found
+        self.packages.as_ref()
+    }
+
+    /// Readable when something was found among packages.
+    pub fn ready(&self) -> Option<BorrowedFd<'_>> {
+        self.packages.as_ref().map(Finder::ready)
     }
 
     /// One report for each file that is covered, and for each that some process uses and that is not.

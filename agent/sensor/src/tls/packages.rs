@@ -1,21 +1,119 @@
 //! Where a Python that has just begun will find its packages: wheels bring TLS libraries of their own, and a short script
 //! has used one before anybody could find it among what the process has mapped.
+//!
+//! The process chooses which directories that are, and they may lie on a file system that does not answer: a thread looks,
+//! which nobody waits for.
 
+use super::discover::{self, Directories, Named};
+use rustix::{
+    event::{EventfdFlags, eventfd},
+    fs::{CWD, Mode, OFlags, ResolveFlags, openat2},
+};
 use std::{
     ffi::OsStr,
-    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    fs::File,
+    io,
+    os::{
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
     path::{Path, PathBuf},
+    sync::{Arc, mpsc},
+    thread,
 };
 
-/// Directories of packages beside one interpreter.
+/// Directories of packages beside one interpreter, and entries of its `lib` that are looked at.
 const DIRECTORIES_MAX: usize = 8;
+const ENTRIES_MAX: usize = 256;
+/// Processes, and libraries, that may wait; one that finds no room is found when it is mapped.
+const QUEUE: usize = 256;
 /// Longest command line and environment that are read, bytes.
 const TEXT_MAX: u64 = 64 << 10;
 /// Where a virtual environment is, for an interpreter that is called by its bare name.
 const ENVIRONMENT: &[u8] = b"VIRTUAL_ENV=";
 
-/// The directories of packages of the Python that `pid` runs, as this process can open them; none for another program.
-pub(super) fn directories(pid: u32) -> Vec<PathBuf> {
+/// A library that a process may use soon.
+pub(super) struct Found {
+    pub file: File,
+    /// As the process knows it.
+    pub path: PathBuf,
+    pub named: Option<Named>,
+}
+
+/// The thread, as its owner holds it. It ends with its owner.
+pub(super) struct Finder {
+    ask: mpsc::SyncSender<u32>,
+    found: mpsc::Receiver<Found>,
+    ready: Arc<OwnedFd>,
+}
+
+impl Finder {
+    /// # Errors
+    /// There is no thread, or no descriptor.
+    pub fn start() -> io::Result<Self> {
+        let ready = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let (ask, asked) = mpsc::sync_channel(QUEUE);
+        let (tell, found) = mpsc::sync_channel(QUEUE);
+        let wake = ready.clone();
+        thread::Builder::new()
+            .name("packages".into())
+            .spawn(move || {
+                let mut directories = Directories::default();
+                for pid in asked {
+                    for found in look(&mut directories, pid) {
+                        if tell.try_send(found).is_ok() {
+                            // A counter at its limit wakes just as well.
+                            let _ = rustix::io::write(&*wake, &1u64.to_ne_bytes());
+                        }
+                    }
+                }
+            })?;
+        Ok(Self { ask, found, ready })
+    }
+
+    /// A process runs a program that may be a Python.
+    pub fn ask(&self, pid: u32) {
+        // Without room it is found when it is mapped.
+        let _ = self.ask.try_send(pid);
+    }
+
+    pub fn take(&self) -> Vec<Found> {
+        // Nothing to read is no failure.
+        let _ = rustix::io::read(&*self.ready, &mut [0; 8]);
+        self.found.try_iter().collect()
+    }
+
+    pub fn ready(&self) -> BorrowedFd<'_> {
+        self.ready.as_fd()
+    }
+}
+
+fn look(directories: &mut Directories, pid: u32) -> Vec<Found> {
+    let mut found = Vec::new();
+    for packages in packages(pid) {
+        let by = PathBuf::from(format!("/proc/self/fd/{}", packages.directory.as_raw_fd()));
+        for (path, named) in directories.open(&by) {
+            let (Ok(file), Ok(rest)) = (discover::open(&path), path.strip_prefix(&by)) else {
+                continue;
+            };
+            found.push(Found {
+                file,
+                path: packages.path.join(rest),
+                named,
+            });
+        }
+    }
+    found
+}
+
+/// An open directory of packages, and its path as the process knows it.
+struct Packages {
+    directory: OwnedFd,
+    path: PathBuf,
+}
+
+/// The directories of packages of the Python that `pid` runs; none for another program.
+fn packages(pid: u32) -> Vec<Packages> {
     let Ok(exe) = std::fs::read_link(format!("/proc/{pid}/exe")) else {
         return Vec::new();
     };
@@ -25,42 +123,46 @@ pub(super) fn directories(pid: u32) -> Vec<PathBuf> {
     {
         return Vec::new();
     }
+    let Ok(root) = directory(CWD, Path::new(&format!("/proc/{pid}/root")), false) else {
+        return Vec::new();
+    };
     // An interpreter of a virtual environment is a link, known by the name it was called by.
     let called = called(pid).or_else(|| environment(pid).map(|of| of.join("bin/python")));
-    let root = PathBuf::from(format!("/proc/{pid}/root"));
     [called, Some(exe)]
         .into_iter()
         .flatten()
-        .filter_map(|interpreter| below(&root, interpreter.parent()?.parent()?))
+        .filter_map(|interpreter| below(root.as_fd(), interpreter.parent()?.parent()?))
         .flatten()
         .take(DIRECTORIES_MAX)
         .collect()
 }
 
-/// The path by which a process knows a file below its root.
-pub(super) fn inside(pid: u32, path: &Path) -> PathBuf {
-    let root = PathBuf::from(format!("/proc/{pid}/root"));
-    let known = Path::new("/").join(path.strip_prefix(&root).unwrap_or(path));
-    // Links are followed only where they lead the same way: on the host itself.
-    let same = |a: &Path, b: &Path| {
-        let id = |path| std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
-        id(a).is_some_and(|of_a| id(b) == Some(of_a))
-    };
-    if same(&known, path) {
-        known.canonicalize().unwrap_or(known)
+/// Opens a directory; `inside` lets no link lead out of `at`.
+fn directory(at: BorrowedFd<'_>, path: &Path, inside: bool) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = if inside {
+        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS
     } else {
-        known
-    }
+        ResolveFlags::empty()
+    };
+    Ok(openat2(at, path, flags, Mode::empty(), resolve)?)
 }
 
 /// `lib/python3.*/{site,dist}-packages` under `prefix`, in the file system of a process.
-fn below(root: &Path, prefix: &Path) -> Option<Vec<PathBuf>> {
-    let lib = root.join(prefix.strip_prefix("/").ok()?).join("lib");
-    let versions = std::fs::read_dir(lib).ok()?.flatten();
+fn below(root: BorrowedFd<'_>, prefix: &Path) -> Option<Vec<Packages>> {
+    let lib = prefix.join("lib");
+    let listed = directory(root, &lib, true).ok()?;
+    let versions = std::fs::read_dir(format!("/proc/self/fd/{}", listed.as_raw_fd())).ok()?;
     let packages = versions
-        .filter(|entry| entry.file_name().as_bytes().starts_with(b"python"))
-        .flat_map(|entry| ["site-packages", "dist-packages"].map(|name| entry.path().join(name)))
-        .filter(|path| path.is_dir());
+        .flatten()
+        .take(ENTRIES_MAX)
+        .map(|entry| entry.file_name())
+        .filter(|name| name.as_bytes().starts_with(b"python"))
+        .flat_map(|name| ["site-packages", "dist-packages"].map(|of| lib.join(&name).join(of)))
+        .filter_map(|path| {
+            let directory = directory(root, &path, true).ok()?;
+            Some(Packages { directory, path })
+        });
     Some(packages.take(DIRECTORIES_MAX).collect())
 }
 
@@ -105,17 +207,39 @@ fn text(path: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
+    fn directory_of(path: &str) -> OwnedFd {
+        directory(CWD, Path::new(path), false).unwrap()
+    }
+
+    #[test]
+    fn links_do_not_lead_out_of_a_container() {
+        let container = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(container.path().join("venv/lib/python3.11")).unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(
+            outside.path(),
+            container.path().join("venv/lib/python3.11/site-packages"),
+        )
+        .unwrap();
+        let root = directory(CWD, container.path(), false).unwrap();
+        assert!(below(root.as_fd(), Path::new("/venv")).unwrap().is_empty());
+    }
+
     #[test]
     fn packages_of_a_virtual_environment_and_of_the_interpreter() {
         let directory = tempfile::tempdir().unwrap();
         let packages = directory.path().join("venv/lib/python3.11/site-packages");
         std::fs::create_dir_all(&packages).unwrap();
         std::fs::create_dir_all(directory.path().join("venv/lib/other/site-packages")).unwrap();
-        let found = below(Path::new("/"), &directory.path().join("venv")).unwrap();
-        assert_eq!(found, [packages]);
-        assert_eq!(below(Path::new("/"), &directory.path().join("none")), None);
+        let root = directory_of("/");
+        let paths = |prefix: &str| {
+            let found = below(root.as_fd(), &directory.path().join(prefix))?;
+            Some(found.into_iter().map(|of| of.path).collect::<Vec<_>>())
+        };
+        assert_eq!(paths("venv"), Some(vec![packages]));
+        assert_eq!(paths("none"), None);
         // Not a Python.
-        assert_eq!(directories(std::process::id()), Vec::<PathBuf>::new());
+        assert!(super::packages(std::process::id()).is_empty());
     }
 
     #[test]
@@ -142,10 +266,19 @@ mod tests {
             .unwrap();
         use std::io::Read as _;
         child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
-        let found = directories(child.id());
+        std::fs::create_dir_all(packages.join("x.libs")).unwrap();
+        std::fs::write(packages.join("x.libs/libssl-1a2b.so.3"), b"x").unwrap();
+        let finder = Finder::start().unwrap();
+        finder.ask(child.id());
+        let mut fds = [rustix::event::PollFd::from_borrowed_fd(
+            finder.ready(),
+            rustix::event::PollFlags::IN,
+        )];
+        rustix::event::poll(&mut fds, None).unwrap();
+        let found = finder.take();
         child.kill().unwrap();
         child.wait().unwrap();
-        let there = |path: &PathBuf| path.ends_with(packages.strip_prefix("/").unwrap());
-        assert!(found.iter().any(there), "{found:?}");
+        let library = packages.join("x.libs/libssl-1a2b.so.3");
+        assert!(found.iter().any(|of| of.path == library));
     }
 }

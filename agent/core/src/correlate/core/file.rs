@@ -13,6 +13,7 @@ use keytrail_model::{
 const MAX_PROGRAMS: u32 = 4;
 /// The hook whose records have the time at which they were fetched.
 const UNTIMED: &str = "fanotify";
+use std::sync::Arc;
 
 impl Core {
     pub(super) fn on_file(&mut self, seen: &FileSeen) {
@@ -53,6 +54,7 @@ impl Core {
         }
         let exec = self.table.get(seen.at.pid).map_or(0, |p| p.exec);
         let from_ns = self.earliest(&seen.at, &seen.hook);
+        let facts = Arc::new(seen.file.clone());
         for credential in &seen.credentials {
             if self.withdrawn.contains(&credential.fingerprint) {
                 continue;
@@ -60,7 +62,7 @@ impl Core {
             self.hold(
                 &seen.at,
                 credential,
-                HoldingPlace::File(Box::new(seen.file.clone())),
+                HoldingPlace::File(facts.clone()),
                 from_ns,
             );
             match self

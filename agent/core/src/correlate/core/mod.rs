@@ -206,6 +206,7 @@ impl Core {
         self.dropped.add(Bound::Connections, connections);
         self.dropped
             .add(Bound::Processes, self.table.take_refused());
+        self.dropped.add(Bound::Holdings, self.table.take_unheld());
         if self.dropped.is_empty() || !now && boot_ns < self.dropped_due_ns {
             return;
         }

@@ -8,6 +8,7 @@ use keytrail_model::{
     Bound, Channel, CredentialRef, EventKind, EvidenceGrade, ExecSeen, Found, GapReason, GapSeen,
     Pid, Place, Signal, Snapshot, Stamp, TICK_NS, Workload,
 };
+use std::sync::Arc;
 
 impl Core {
     pub(super) fn on_snapshot(&mut self, s: &Snapshot) {
@@ -118,7 +119,7 @@ impl Core {
     /// What a process still holds after it has executed another program: that has an environment and an argv of its
     /// own, but what was read from files may have come along.
     fn through_exec(&self, pid: Pid, before: &Proc) -> Vec<Holding> {
-        let from = self.table.key_of(pid, before.exec);
+        let from: Arc<str> = self.table.key_of(pid, before.exec).into();
         before
             .holdings
             .iter()
@@ -141,7 +142,7 @@ impl Core {
         let Some((from, proc)) = known else {
             return Vec::new();
         };
-        let key = self.table.key(from);
+        let key: Arc<str> = self.table.key(from).into();
         proc.holdings
             .iter()
             .filter(|h| matches!(h.place, HoldingPlace::Env(_)))
