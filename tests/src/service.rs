@@ -9,7 +9,7 @@ use crate::{
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, Once},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -54,33 +54,40 @@ pub fn remove_unit(name: &str) {
     systemctl(&["daemon-reload"]).ok();
 }
 
+/// Fails on any machine but a guest that systemd runs.
+pub fn require_guest() {
+    let pid1 = fs::read_to_string("/proc/1/comm").unwrap();
+    assert_eq!(
+        (pid1.trim(), std::env::var_os("KEYTRAIL_VM").is_some()),
+        ("systemd", true),
+        "these tests install a service: run them with `cargo xtask test vm`"
+    );
+}
+
 /// The running service. It is stopped with the value, and its log shown when the test fails.
 pub struct Service;
 
 impl Service {
-    /// Installs it word by word as the README says, once, and starts it.
+    /// Installs it word by word as the README says and starts it. Anew each time: another test may have removed it.
     pub fn start() -> Self {
-        static INSTALLED: Once = Once::new();
-        INSTALLED.call_once(|| {
-            let pid1 = fs::read_to_string("/proc/1/comm").unwrap();
-            assert_eq!(
-                (pid1.trim(), std::env::var_os("KEYTRAIL_VM").is_some()),
-                ("systemd", true),
-                "these tests install a service: run them with `cargo xtask test vm`"
-            );
-            let install = |words: &[&str]| act("install").args(words).run().ok();
-            let binary = keytrail();
-            install(&["-m", "0755", binary.to_str().unwrap(), BINARY]);
-            install(&[
-                "-D",
-                "-m",
-                "0644",
-                "/job/agent.toml",
-                "/etc/keytrail/agent.toml",
-            ]);
-            install(&["-m", "0644", "/job/keytrail.service", UNITS]);
-            systemctl(&["daemon-reload"]).ok();
-        });
+        require_guest();
+        let install = |words: &[&str]| act("install").args(words).run().ok();
+        let binary = keytrail();
+        install(&["-m", "0755", binary.to_str().unwrap(), BINARY]);
+        install(&[
+            "-D",
+            "-m",
+            "0644",
+            "/job/agent.toml",
+            "/etc/keytrail/agent.toml",
+        ]);
+        install(&["-m", "0644", "/job/keytrail.service", UNITS]);
+        systemctl(&["daemon-reload"]).ok();
+        Self::enable()
+    }
+
+    /// Starts the unit that is installed.
+    pub fn enable() -> Self {
         let service = Self;
         let done = systemctl(&["enable", "--now", "keytrail"]);
         assert!(

@@ -9,4 +9,7 @@ keytrail_tests::cases! {
         no_call_is_forbidden
         a_service_is_named
     }
+    package {
+        installed_upgraded_removed_purged
+    }
 }

@@ -3,6 +3,8 @@
 mod bench;
 mod build;
 mod cmd;
+#[cfg(feature = "dist")]
+mod dist;
 #[cfg(feature = "eval")]
 mod eval;
 mod run;
@@ -47,6 +49,16 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<std::ffi::OsString>,
     },
+    /// Make the release files in target/dist: static binary, .deb, .rpm, OCI image, SBOM, checksums
+    #[cfg(feature = "dist")]
+    Dist(dist::Args),
+    /// Make the release files in target/dist: static binary, .deb, .rpm, OCI image, SBOM, checksums
+    #[cfg(not(feature = "dist"))]
+    #[command(disable_help_flag = true)]
+    Dist {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<std::ffi::OsString>,
+    },
     /// The measuring part of `bench`, as root, here or in a guest
     #[command(hide = true)]
     BenchHere(bench::HereArgs),
@@ -63,7 +75,11 @@ fn main() -> ExitCode {
         #[cfg(feature = "eval")]
         Task::Eval(args) => eval::run(args).map(|()| ExitCode::SUCCESS),
         #[cfg(not(feature = "eval"))]
-        Task::Eval { args } => Err(with_eval(&args)),
+        Task::Eval { args } => Err(with_feature("eval", &args)),
+        #[cfg(feature = "dist")]
+        Task::Dist(args) => dist::run(&args).map(|()| ExitCode::SUCCESS),
+        #[cfg(not(feature = "dist"))]
+        Task::Dist { args } => Err(with_feature("dist", &args)),
         Task::BenchHere(args) => bench::run_here(&args).map(|()| ExitCode::SUCCESS),
     };
     match outcome {
@@ -75,10 +91,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Starts this program again with the evaluation compiled in, whose dependencies nothing else here needs.
+/// Starts this program again with the command of that name compiled in, whose dependencies nothing else here needs.
 /// Returns only when that fails.
-#[cfg(not(feature = "eval"))]
-fn with_eval(args: &[std::ffi::OsString]) -> anyhow::Error {
+#[cfg(not(all(feature = "eval", feature = "dist")))]
+fn with_feature(name: &str, args: &[std::ffi::OsString]) -> anyhow::Error {
     use std::os::unix::process::CommandExt as _;
     let mut cargo = cmd::cargo();
     // Relative paths among the arguments are relative to where the user is, not to the checkout.
@@ -87,8 +103,8 @@ fn with_eval(args: &[std::ffi::OsString]) -> anyhow::Error {
     }
     let manifest = cmd::root().join("xtask/Cargo.toml");
     cargo
-        .args(["run", "--quiet", "--features", "eval", "--manifest-path"])
+        .args(["run", "--quiet", "--features", name, "--manifest-path"])
         .arg(manifest);
-    cargo.args(["--", "eval"]).args(args);
+    cargo.args(["--", name]).args(args);
     anyhow::Error::new(cargo.exec()).context("cannot start cargo")
 }

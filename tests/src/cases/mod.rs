@@ -10,6 +10,7 @@ pub mod history;
 pub mod inventory;
 pub mod inventory_live;
 pub mod leaks;
+pub mod package;
 pub mod reads;
 pub mod restart;
 pub mod sends_tcp;

@@ -50,31 +50,13 @@ impl Acts {
     }
 
     fn are_seen(&self, watch: &Watch) {
-        self.a_read(watch);
+        a_read(watch);
         self.a_send_in_clear(watch);
         self.a_send_over_tls(watch);
         // Places that the unit leaves to the agent for reading only, and one in memory.
         for dir in ["/var/lib", "/root", "/tmp", "/dev/shm"] {
             a_write(watch, Path::new(dir));
         }
-    }
-
-    /// root's own file, in a place that the rules watch.
-    fn a_read(&self, watch: &Watch) {
-        let (key, file) = plant::aws_credentials(Path::new("/root"));
-        // It is seen to appear.
-        std::thread::sleep(patience(1));
-        // Under emulation it may be read before the agent got to it: then that is a gap, and the next read is seen.
-        let readers = sh("for n in 1 2 3 4 5 6; do cat \"$1\"; sleep 5; done")
-            .arg(&file)
-            .spawn();
-        let read = watch.expect("the read", |e| {
-            e.is("credential_read") && e.in_tree(readers.pid())
-        });
-        assert!(read.shows(&key), "{}", read.brief());
-        assert_eq!(Path::new(read.path()), file, "{}", read.brief());
-        assert!(read.executable().ends_with("/cat"), "{}", read.brief());
-        fs::remove_file(file).unwrap();
     }
 
     fn a_send_in_clear(&self, watch: &Watch) {
@@ -113,6 +95,24 @@ impl Acts {
         assert_eq!(sent.channel(), "tls", "{text}");
         assert_eq!(sent.peer().1, u32::from(self.server.port), "{text}");
     }
+}
+
+/// root's own file, in a place that the rules watch.
+pub(super) fn a_read(watch: &Watch) {
+    let (key, file) = plant::aws_credentials(Path::new("/root"));
+    // It is seen to appear.
+    std::thread::sleep(patience(1));
+    // Under emulation it may be read before the agent got to it: then that is a gap, and the next read is seen.
+    let readers = sh("for n in 1 2 3 4 5 6; do cat \"$1\"; sleep 5; done")
+        .arg(&file)
+        .spawn();
+    let read = watch.expect("the read", |e| {
+        e.is("credential_read") && e.in_tree(readers.pid())
+    });
+    assert!(read.shows(&key), "{}", read.brief());
+    assert_eq!(Path::new(read.path()), file, "{}", read.brief());
+    assert!(read.executable().ends_with("/cat"), "{}", read.brief());
+    fs::remove_file(file).unwrap();
 }
 
 /// A key in a file that no rule names: found by fanotify and a handle, which the unit has to let through.

@@ -117,7 +117,11 @@ const TEST: &[Package] = &[
         "installs programs from PyPI for one checkout",
     ),
     package("libnss3-tools", "a client with NSS"),
-    package("rpm", "a package database as other distributions have it"),
+    package(
+        "rpm",
+        "a package database as other distributions have it, and a reader of the released package",
+    ),
+    package("lintian", "looks for mistakes in the released package"),
 ];
 
 const VM: &[Package] = &[

@@ -58,6 +58,18 @@ impl<'a> Guests<'a> {
     /// When they do not build.
     pub fn prepare(kernels: &'a [String], filter: &'a [String]) -> Result<Self> {
         cmd::run(cmd::cargo().args(["build", "--quiet", "--package", "keytrail"]))?;
+        // By another build of this program: packages take crates that nothing else here needs.
+        cmd::run(cmd::cargo().args([
+            "run",
+            "--quiet",
+            "--package",
+            "xtask",
+            "--features",
+            "dist",
+            "--",
+            "dist",
+            "--for-tests",
+        ]))?;
         let mut programs = Vec::new();
         for plan in BOOTS {
             let mut of_plan = Vec::new();
@@ -174,6 +186,10 @@ fn boot(
     ];
     for file in plan.files {
         files.push(vm::into_job(&cmd::root().join(file))?);
+    }
+    if plan.init == vm::Init::Systemd {
+        let package = build::agent_path(build::Profile::Debug).with_extension("deb");
+        files.push(vm::into_job(&package)?);
     }
     let mut script = String::from("status=0\n");
     for program in programs {

@@ -118,7 +118,7 @@ fn unit(filter: &[String]) -> Part {
             "clippy",
             "--workspace",
             "--all-targets",
-            "--features=xtask/eval",
+            "--features=xtask/eval,xtask/dist",
             "--quiet",
             "--",
             "-D",
@@ -128,7 +128,12 @@ fn unit(filter: &[String]) -> Part {
     part.check("clippy on the kernel side", build::lint_kernel_side());
     deny::check(&mut part);
     part.tests(cargo_test(
-        &["--workspace", "--features=xtask/eval", "--lib", "--bins"],
+        &[
+            "--workspace",
+            "--features=xtask/eval,xtask/dist",
+            "--lib",
+            "--bins",
+        ],
         filter,
     ));
     part
