@@ -1,9 +1,14 @@
 //! What is left in memory of a secret: nothing, proven by looking at this process's memory.
 
 use super::*;
+use std::alloc::System;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use zeroize::Zeroizing;
+
+/// As in the program: what is freed is wiped.
+#[global_allocator]
+static ALLOCATOR: zeroizing_alloc::ZeroAlloc<System> = zeroizing_alloc::ZeroAlloc(System);
 
 /// Needles are kept with every byte flipped by this, or the search would find itself.
 const MASK: u8 = 0xa5;
