@@ -15,6 +15,9 @@ const MAX_PROGRAMS: u32 = 4;
 const UNTIMED: &str = "fanotify";
 use std::sync::Arc;
 
+/// Reads of the version of a file that was withdrawn are told for so long: they waited for it to be inspected.
+const WITHDRAWN_NS: u64 = 2_000_000_000;
+
 impl Core {
     pub(super) fn on_file(&mut self, seen: &FileSeen) {
         self.table.touch(&seen.at);
@@ -56,8 +59,11 @@ impl Core {
         let from_ns = self.earliest(&seen.at, &seen.hook);
         let facts = Arc::new(seen.file.clone());
         for credential in &seen.credentials {
-            if self.withdrawn.contains(&credential.fingerprint) {
-                continue;
+            match self.withdrawn.get(&credential.fingerprint) {
+                Some(&at) if seen.at.boot_ns <= at.saturating_add(WITHDRAWN_NS) => continue,
+                // It was learnt again since: it is one after all.
+                Some(_) => drop(self.withdrawn.remove(&credential.fingerprint)),
+                None => {}
             }
             self.hold(
                 &seen.at,

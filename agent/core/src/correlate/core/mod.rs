@@ -20,14 +20,14 @@ use keytrail_model::{
 };
 use opens::Opens;
 use reads::Reads;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use words::OpenWords;
 
 /// Credentials named in lineage events of one connection; the rest is counted.
 const MAX_LINEAGE: usize = 16;
 /// Credentials one process can hold; the rest is dropped and counted as a gap.
 const MAX_HOLDINGS: usize = 1024;
-/// What was withdrawn and may still be told of.
+/// What was withdrawn and may still be told of, by reads that waited.
 const MAX_WITHDRAWN: usize = 4_096;
 /// Credentials whose best description is remembered.
 const MAX_KNOWN: usize = 100_000;
@@ -51,7 +51,8 @@ pub struct Core {
     /// The best description of each credential: one fingerprint is one credential.
     known: HashMap<String, CredentialRef>,
     /// What was no credential: reads of the version that had it may be told late.
-    withdrawn: BTreeSet<String>,
+    /// Fingerprints, and when they were withdrawn, nanoseconds since boot.
+    withdrawn: BTreeMap<String, u64>,
     /// The last tick: what is told without its time happened since.
     tick_ns: u64,
     /// Who took what out of whom, said already.
@@ -143,13 +144,16 @@ impl Core {
                     self.emit(e);
                 }
             }
-            Observation::Withdrawn { fingerprint, .. } => {
+            Observation::Withdrawn {
+                fingerprint,
+                boot_ns,
+            } => {
                 self.known.remove(fingerprint);
                 self.table.withdraw(fingerprint);
                 if self.withdrawn.len() >= MAX_WITHDRAWN {
                     self.withdrawn.pop_first();
                 }
-                self.withdrawn.insert(fingerprint.clone());
+                self.withdrawn.insert(fingerprint.clone(), *boot_ns);
             }
             Observation::Gap(gap) => self.on_gap(gap),
             // For a later stage.

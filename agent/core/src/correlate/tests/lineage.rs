@@ -544,6 +544,16 @@ fn what_was_cut_from_a_file_in_the_making_is_held_by_nobody() {
         read(10, 3 * SEC + 1, &part, 6, TIMED),
         plain(10, 4 * SEC, ends(1, 80), 100),
         tick(9 * SEC),
+        // Learnt again, from another file: it is one after all.
+        read(10, 10 * SEC, &part, 7, TIMED),
     ]);
     assert_eq!(told(&events), [(whole.fingerprint.as_str(), 100, 80)]);
+    let read_again = of(&events, "credential_read")
+        .iter()
+        .filter(|e| e.credential.as_ref().unwrap().fingerprint == part.fingerprint)
+        .count();
+    assert_eq!(
+        read_again, 2,
+        "before it was withdrawn, and when it was learnt again"
+    );
 }
