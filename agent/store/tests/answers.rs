@@ -11,7 +11,7 @@ use keytrail_store::{Ledger, Retention};
 use pbjson_types::Timestamp;
 use proptest::prelude::*;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const SECOND: i64 = 1_000_000_000;
@@ -54,9 +54,13 @@ const LOSSES: [(GapReason, Signal, &[UseAct]); 5] = [
 
 const ALL: &[UseAct] = &[UseAct::Read, UseAct::Held, UseAct::Sent];
 
+/// The same throughout: a second that passes between a truth and its question is no hole.
 fn start() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    i64::try_from(now.as_secs()).unwrap() - LENGTH - 600
+    static START: OnceLock<i64> = OnceLock::new();
+    *START.get_or_init(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        i64::try_from(now.as_secs()).unwrap() - LENGTH - 600
+    })
 }
 
 fn timestamp(seconds: i64) -> Option<Timestamp> {
