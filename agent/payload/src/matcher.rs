@@ -68,6 +68,8 @@ pub(super) struct Owner {
 impl Matcher {
     /// `key` must be random and secret; the same key gives the same hashes.
     pub fn new(key: &[u8; 32]) -> Self {
+        crate::scrub_stack();
+        crate::coded::prepare();
         let root = hmac::Key::new(hmac::HMAC_SHA256, key);
         let derive = |label: &[u8]| {
             let tag = hmac::sign(&root, label);

@@ -4,7 +4,7 @@ use crate::{
     agent::Agent,
     command::{act, sh},
     events::{Ask as _, Event, list, of_kind},
-    machine::{Scratch, turn},
+    machine::{Scratch, patience, turn},
     plant,
 };
 
@@ -28,6 +28,8 @@ pub fn out_of_an_environment() {
     let held = agent.expect("the exposure", holder.pid(), |e| {
         e.is("credential_exposed") && e.pid() == holder.pid()
     });
+    // What a process has only just been given may have come after the read, which is told without its time.
+    std::thread::sleep(patience(1));
     let thief = sh("cat /proc/$1/environ >/dev/null; :")
         .arg(holder.pid().to_string())
         .run()

@@ -36,6 +36,14 @@ static ZSTD: LazyLock<memmem::Finder<'static>> =
 static GZIP64: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"H4sI"));
 static ZSTD64: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"KLUv/"));
 
+/// Builds the searchers. They are moved with what lay on the stack before, and live as long as the program.
+#[inline(never)]
+pub fn prepare() {
+    for searcher in [&GZIP, &ZSTD, &GZIP64, &ZSTD64] {
+        LazyLock::force(searcher);
+    }
+}
+
 /// The first thing encoded in `carry` and then `rest`, and where in both together it begins. `fresh`: a message begins.
 pub fn first(carry: &[u8], rest: &[u8], fresh: bool) -> Option<(usize, Found)> {
     let offset = carry.len();

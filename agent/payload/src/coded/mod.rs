@@ -13,6 +13,8 @@ mod unzstd;
 #[cfg(test)]
 mod tests;
 
+pub use find::prepare;
+
 use super::sink::Sink;
 use find::{CARRY, Found};
 pub use packed::{Encoding, Packed};

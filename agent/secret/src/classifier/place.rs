@@ -7,6 +7,9 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 impl Classifier {
     pub(super) fn rules_of_path(&self, path: &str) -> Vec<u32> {
+        if self.globs.get().is_none() {
+            keytrail_model::scrub_stack();
+        }
         let (set, owners) = self.globs.get_or_init(|| {
             let mut builder = GlobSetBuilder::new();
             let mut owners = Vec::new();

@@ -177,6 +177,9 @@ impl Rule {
 
     /// The rule's expression; anchored when it begins with its literal. `None`: it has none.
     pub fn regex(&self) -> Option<&Regex> {
+        if self.regex.get().is_none() {
+            keytrail_model::scrub_stack();
+        }
         self.regex
             .get_or_init(|| {
                 if self.spec.regex.is_empty() {
@@ -188,6 +191,9 @@ impl Rule {
     }
 
     pub fn identifier_near(&self) -> Option<&Regex> {
+        if self.near.get().is_none() {
+            keytrail_model::scrub_stack();
+        }
         self.near
             .get_or_init(|| {
                 if self.spec.identifier_near.is_empty() {

@@ -1,4 +1,7 @@
 //! Overwrites the stack below the caller, where digests and scans leave bytes of what they worked on.
+//!
+//! What is built once and kept (an expression, a searcher) is built on a scrubbed stack: types with unions and padding are
+//! moved with whatever lay there before.
 
 /// Bytes of stack that are overwritten: several times what a scan, a digest and a classification use.
 pub const SCRUB_BYTES: usize = 64 * 1024;
