@@ -21,6 +21,15 @@ pub fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
+/// Where cargo keeps the sources of crates.
+pub fn registry() -> Result<PathBuf> {
+    let home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")))
+        .context("neither CARGO_HOME nor HOME is set")?;
+    Ok(home.join("registry"))
+}
+
 /// A command without what `cargo run` put into our own environment. A nested cargo that saw it would use
 /// the outer toolchain for the kernel side, and rebuild crates whose build scripts watch those variables.
 pub fn clean(program: impl AsRef<OsStr>) -> Command {

@@ -69,7 +69,7 @@ fn build_crate(dir: &Path, target_dir: &Path, log: Log) -> Result<PathBuf> {
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker)
         // This variable replaces the flags of agent-ebpf/.cargo/config.toml, which are for a developer who
         // calls cargo there; merged with them, `--btf` would be given twice.
-        .env("CARGO_ENCODED_RUSTFLAGS", rustflags());
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags()?);
     let mut built = Vec::new();
     let ok = cmd::lines(&mut command, |line| {
         built.extend(executable(line).map(PathBuf::from))
@@ -116,10 +116,14 @@ pub fn lint() -> Result<()> {
 }
 
 /// Debug information for every crate: without it in a callee the kernel refuses the caller's func_info.
-/// Paths are cut so that the same source gives the same object in every checkout.
-fn rustflags() -> String {
+/// Paths are cut so that the same source gives the same object in every checkout and for every user.
+fn rustflags() -> Result<String> {
     let remap = format!("--remap-path-prefix={}=.", cmd::root().display());
-    ["-Cdebuginfo=2", "-Clink-arg=--btf", &remap].join("\x1f")
+    let crates = format!(
+        "--remap-path-prefix={}=/cargo/registry",
+        cmd::registry()?.display()
+    );
+    Ok(["-Cdebuginfo=2", "-Clink-arg=--btf", &remap, &crates].join("\x1f"))
 }
 
 /// Cargo with the compiler of `route` and nothing of the outer cargo's choices.

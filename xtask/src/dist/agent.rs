@@ -55,17 +55,13 @@ pub fn build(epoch: u64) -> Result<PathBuf> {
 /// Paths of this machine that compilers would write into the program, and what stands there instead. The last that
 /// fits counts, so that what lies inside another comes behind it.
 fn moves(target_dir: &Path) -> Result<Vec<(String, &'static str)>> {
-    let cargo_home = env::var_os("CARGO_HOME")
-        .map(PathBuf::from)
-        .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")))
-        .context("neither CARGO_HOME nor HOME is set")?;
     let sysroot = cmd::output(
         cmd::clean("rustc")
             .args(["--print", "sysroot"])
             .current_dir(cmd::root()),
     )?;
     let mut moves = vec![
-        (cargo_home, "/cargo"),
+        (cmd::registry()?, "/cargo/registry"),
         (sysroot.trim().into(), "/rust"),
         (cmd::root().to_owned(), "/keytrail"),
         (target_dir.to_owned(), "/target"),
@@ -95,7 +91,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
         bail!("{} is not static: it wants {loader}", path.display());
     }
     for (from, _) in moves(&cmd::target().join("dist-build"))? {
-        if contains(&bytes, from.as_bytes()) {
+        if contains(&bytes, format!("{from}/").as_bytes()) {
             bail!("{} names {from}, a folder of this machine", path.display());
         }
     }

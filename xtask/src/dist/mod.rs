@@ -15,7 +15,7 @@ mod tests;
 use crate::{build, cmd, setup};
 use anyhow::{Context as _, Result};
 use flate2::Compression;
-use release::Release;
+use release::{Release, Source};
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 #[derive(clap::Args)]
@@ -30,13 +30,13 @@ pub struct Args {
 
 /// `cargo xtask dist`
 pub fn run(args: &Args) -> Result<()> {
-    let epoch = epoch()?;
+    let source = Source::of_checkout()?;
     if args.for_tests {
-        return for_tests(epoch);
+        return for_tests(source);
     }
     setup::ensure(&[setup::Group::Build], args.no_install)?;
-    let path = agent::build(epoch)?;
-    let release = Release::gather(agent::read(&path)?, &path, epoch, Compression::best())?;
+    let path = agent::build(source.epoch)?;
+    let release = Release::gather(agent::read(&path)?, &path, source, Compression::best())?;
     let dir = cmd::target().join("dist");
     if dir.exists() {
         fs::remove_dir_all(&dir)?;
@@ -80,11 +80,11 @@ fn outputs(release: &Release) -> Result<Vec<(String, Vec<u8>)>> {
 }
 
 /// A package of the debug build, which is not static and not small: installing it is what is tested.
-fn for_tests(epoch: u64) -> Result<()> {
+fn for_tests(source: Source) -> Result<()> {
     let built = build::agent_path(build::Profile::Debug);
     let lean = built.with_extension("stripped");
     cmd::run(cmd::clean("strip").arg("-o").arg(&lean).arg(&built))?;
-    let release = Release::gather(fs::read(&lean)?, &lean, epoch, Compression::fast())?;
+    let release = Release::gather(fs::read(&lean)?, &lean, source, Compression::fast())?;
     fs::remove_file(&lean)?;
     write_new(&built.with_extension("deb"), &deb::build(&release)?)
 }
@@ -94,20 +94,4 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
     let partial = path.with_extension("partial");
     fs::write(&partial, bytes).with_context(|| partial.display().to_string())?;
     fs::rename(&partial, path).with_context(|| path.display().to_string())
-}
-
-/// Seconds since 1970 that stand wherever a time has to: SOURCE_DATE_EPOCH, or the commit's.
-fn epoch() -> Result<u64> {
-    let text = match std::env::var("SOURCE_DATE_EPOCH") {
-        Ok(text) => text,
-        Err(_) => cmd::output(
-            cmd::clean("git")
-                .args(["log", "-1", "--format=%ct"])
-                .current_dir(cmd::root()),
-        )
-        .context("no commit to take the time from: set SOURCE_DATE_EPOCH")?,
-    };
-    text.trim()
-        .parse()
-        .with_context(|| format!("{:?} is no number of seconds", text.trim()))
 }

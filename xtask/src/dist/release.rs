@@ -45,7 +45,7 @@ impl Release {
     pub fn gather(
         program: Vec<u8>,
         speaker: &Path,
-        epoch: u64,
+        source: Source,
         level: Compression,
     ) -> Result<Self> {
         let file = |path: &str| fs::read(cmd::root().join(path)).with_context(|| path.to_owned());
@@ -59,8 +59,8 @@ impl Release {
             .context("keytrail is not among its own parts")?;
         Ok(Self {
             version: own.version.clone(),
-            commit: commit(),
-            epoch,
+            commit: source.commit,
+            epoch: source.epoch,
             level,
             unit: file("deploy/systemd/keytrail.service")?,
             config: file("deploy/agent.toml")?,
@@ -116,7 +116,7 @@ impl Release {
                         Role::Doc,
                     )
                 };
-                files.push(doc("copyright", self.copyright().into_bytes()));
+                files.push(doc("copyright", self.copyright()?.into_bytes()));
                 let changes = gzip(self.changelog()?.as_bytes(), Compression::best())?;
                 files.push(doc("changelog.gz", changes));
                 files.push(File::new(
@@ -138,23 +138,24 @@ impl Release {
     }
 
     /// Debian's machine-readable form, version 1.0; the licence's text is in base-files.
-    fn copyright(&self) -> String {
+    fn copyright(&self) -> Result<String> {
         let linked: String = self
             .parts
             .iter()
             .filter(|part| !part.own)
             .map(|part| format!(" {} {}: {}\n", part.name, part.version, part.licence))
             .collect();
-        format!(
+        let year = date(self.epoch, "+%Y")?;
+        Ok(format!(
             "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\
              Upstream-Name: keytrail\n\
              Source: {HOMEPAGE}\n\
              Comment: Linked into the program, each under its own licence:\n{linked}\n\
              Files: *\n\
-             Copyright: the authors of keytrail\n\
+             Copyright: {year} the authors of keytrail\n\
              License: Apache-2.0\n \
              On Debian systems the text is in /usr/share/common-licenses/Apache-2.0.\n"
-        )
+        ))
     }
 
     /// deb-changelog(5): this release alone, and the commit it is of.
@@ -169,14 +170,40 @@ impl Release {
     }
 }
 
-/// The commit that is checked out; a source without history has none.
-fn commit() -> String {
-    cmd::output(
-        cmd::clean("git")
-            .args(["rev-parse", "HEAD"])
-            .current_dir(cmd::root()),
-    )
-    .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
+/// What a release is made from, as it is before anything is built.
+pub struct Source {
+    pub commit: String,
+    pub epoch: u64,
+}
+
+impl Source {
+    /// The commit that is checked out (a source without history has none), and the time that stands wherever one has
+    /// to: SOURCE_DATE_EPOCH, or the commit's.
+    pub fn of_checkout() -> Result<Self> {
+        let git = |words: &[&str]| {
+            cmd::output(cmd::clean("git").args(words).current_dir(cmd::root()))
+                .map(|text| text.trim().to_owned())
+        };
+        // Without its tags: the commit alone, and a word when files are not as they were committed.
+        let describe = [
+            "describe",
+            "--always",
+            "--abbrev=40",
+            "--exclude=*",
+            "--dirty",
+        ];
+        let time = match std::env::var("SOURCE_DATE_EPOCH") {
+            Ok(text) => text,
+            Err(_) => git(&["log", "-1", "--format=%ct"])
+                .context("no commit to take the time from: set SOURCE_DATE_EPOCH")?,
+        };
+        Ok(Self {
+            commit: git(&describe).unwrap_or_else(|_| "unknown".to_owned()),
+            epoch: time
+                .parse()
+                .with_context(|| format!("{time:?} is no number of seconds"))?,
+        })
+    }
 }
 
 /// The manual pages, in order of their names.
