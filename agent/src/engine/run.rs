@@ -47,7 +47,7 @@ const LAST_RECORDS: Duration = Duration::from_millis(50);
 /// Time the disk has to take the last events.
 const LEDGER_END: Duration = Duration::from_millis(400);
 /// Time the end may take: what is not taken in by then is counted.
-const END: Duration = Duration::from_millis(300);
+const END: Duration = Duration::from_millis(700);
 
 /// The engine's thread.
 pub(super) struct Runner {

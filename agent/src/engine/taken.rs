@@ -1,6 +1,7 @@
 //! Reads of other processes' environments and memory, from the sensor to the core.
 
 use super::line::Line;
+use keytrail_host::clock::boot_ns;
 use keytrail_ingest::start_of;
 use keytrail_model::{Observation, Pid, Stamp, TakenSeen};
 use keytrail_sensor::ProcessRead;
@@ -10,6 +11,9 @@ const HOOK: &str = "fanotify";
 
 /// Reads that wait for what is not known of their victim yet.
 const MAX_LATE: usize = 1_024;
+
+/// How long a read waits for its reader's program.
+const LATE_NS: u64 = 300_000_000;
 
 impl Line {
     /// One read out of a process. Only what was read out of holders is told.
@@ -29,6 +33,19 @@ impl Line {
         let Some(reader) = self.process(read.reader, start) else {
             return;
         };
+        // Its exec may wait behind a file, or not be whole yet.
+        let begins = self
+            .core
+            .processes()
+            .get(reader)
+            .is_some_and(|p| p.exec == 0);
+        if (begins || self.waits(reader.tgid))
+            && boot_ns() < read.boot_ns.saturating_add(LATE_NS)
+            && self.late_reads.len() < MAX_LATE
+        {
+            self.late_reads.push(*read);
+            return;
+        }
         if self.own.is(reader) {
             self.own.leave_out();
             return;
