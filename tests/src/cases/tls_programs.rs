@@ -170,8 +170,8 @@ fn installed(path: &str) -> PathBuf {
 enum Run {
     /// The first one: it lies where programs are installed, or its library is named like one.
     First,
-    /// The second one: it lies anywhere, and the first may be over before it is looked into.
-    Second,
+    /// A later one: it lies anywhere, and the first may be over before it is looked into, on a busy machine the second too.
+    Later,
 }
 
 /// Runs a row: one request with a token leaves, and one event says so, with the right destination.
@@ -187,12 +187,19 @@ fn run(name: &str, judged: Run, what: impl Fn(&TlsServer, &Scratch) -> Act) {
             .env("HOME", scratch.join("home"))
             .run()
     };
-    if judged == Run::Second {
+    for _ in 0..3 {
+        if judged == Run::First {
+            break;
+        }
         let done = go(&plant::github().value);
         agent.settle();
         // Seen or not, no destination is wrong.
-        for event in sent(&agent, done.pid) {
-            goes_to(&event, LOOPBACK, server.port);
+        let before = sent(&agent, done.pid);
+        for event in &before {
+            goes_to(event, LOOPBACK, server.port);
+        }
+        if before.iter().any(|e| e.grade() == "observed") {
+            break;
         }
     }
     let token = plant::github();
@@ -257,7 +264,7 @@ pub fn go_restic() {
 
 pub fn go_kubectl() {
     let kubectl = installed("python/bin/kubectl");
-    run("go_kubectl", Run::Second, move |server, _| {
+    run("go_kubectl", Run::Later, move |server, _| {
         sh("\"$1\" --insecure-skip-tls-verify --server \"$2\" --token \"$GITHUB_TOKEN\" get --raw /pods; :")
             .arg(&kubectl)
             .arg(server.url(""))
@@ -324,7 +331,7 @@ fn client(name: &str, args: &[&str]) -> PathBuf {
 
 fn own(name: &str, args: &[&str]) {
     let client = client(name, args);
-    run(name, Run::Second, move |server, _| {
+    run(name, Run::Later, move |server, _| {
         act(&client).arg(server.url("/own"))
     });
 }
@@ -358,7 +365,7 @@ c.perform()";
 
 pub fn openssl_static() {
     let sentry = installed("npm/node_modules/@sentry/cli-linux-x64/bin/sentry-cli");
-    run("openssl_static", Run::Second, move |server, _| {
+    run("openssl_static", Run::Later, move |server, _| {
         sh("printf '[http]\nverify_ssl=false\n' > \"$HOME/.sentryclirc\"; \"$1\" --url \"$2\" --auth-token \"$GITHUB_TOKEN\" info; :")
             .arg(&sentry)
             .arg(server.url(""))
@@ -368,7 +375,7 @@ pub fn openssl_static() {
 /// Registers an account, the token its password.
 pub fn openssl_stripped() {
     let atuin = installed("python/bin/atuin");
-    run("openssl_stripped", Run::Second, move |server, scratch| {
+    run("openssl_stripped", Run::Later, move |server, scratch| {
         sh("SSL_CERT_FILE=$3 ATUIN_SYNC_ADDRESS=$2 timeout 20 \"$1\" login -u user -p \"$GITHUB_TOKEN\" -k \"$4\"; :")
             .arg(&atuin)
             .arg(server.url(""))
@@ -380,7 +387,7 @@ pub fn openssl_stripped() {
 
 pub fn s2n_awscrt() {
     let python = installed("python/bin/python");
-    run("s2n_awscrt", Run::Second, move |server, _| {
+    run("s2n_awscrt", Run::Later, move |server, _| {
         let script = "import os, sys
 from awscrt import io, http
 group = io.EventLoopGroup(1)
@@ -416,7 +423,7 @@ pub fn nss_tstclnt() {
 
 pub fn boringssl_bun() {
     let bun = installed("npm/node_modules/@oven/bun-linux-x64/bin/bun");
-    run("boringssl_bun", Run::Second, move |server, scratch| {
+    run("boringssl_bun", Run::Later, move |server, scratch| {
         let script = scratch.join("send.js");
         std::fs::write(
             &script,
