@@ -154,6 +154,7 @@ fn live(
     truths: &[Truth],
     losses: &[Loss],
     kept: u64,
+    clean: bool,
 ) -> Vec<Truth> {
     let mut seen = Vec::new();
     for (epoch, (from, to)) in (1u64..).zip(runs) {
@@ -185,6 +186,10 @@ fn live(
         }
         ledger.heartbeat((*to * SECOND) as u64);
         ledger.flush();
+        // Of one that was killed the last seconds are not known.
+        if clean {
+            ledger.end_run(std::time::Duration::from_secs(5)).unwrap();
+        }
     }
     seen
 }
@@ -302,7 +307,7 @@ proptest! {
         questions in proptest::collection::vec(asked(), 8),
     ) {
         let dir = tempfile::tempdir().unwrap();
-        let seen = live(dir.path(), &runs, &truths, &losses, kept);
+        let seen = live(dir.path(), &runs, &truths, &losses, kept, false);
         for question in questions {
             let answer = question.ask(dir.path());
             let verdict = Verdict::try_from(answer.verdict).unwrap();
@@ -324,7 +329,7 @@ proptest! {
     ) {
         let dir = tempfile::tempdir().unwrap();
         let whole = [(start(), start() + LENGTH)];
-        live(dir.path(), &whole, &truths, &[], 200_000);
+        live(dir.path(), &whole, &truths, &[], 200_000, true);
         for question in questions {
             let was = truths.iter().any(|truth| question.matches(truth));
             let answer = question.ask(dir.path());
@@ -348,7 +353,14 @@ proptest! {
 #[test]
 fn a_name_that_was_never_met_is_not_denied_and_a_fingerprint_is() {
     let dir = tempfile::tempdir().unwrap();
-    live(dir.path(), &[(start(), start() + LENGTH)], &[], &[], 100);
+    live(
+        dir.path(),
+        &[(start(), start() + LENGTH)],
+        &[],
+        &[],
+        100,
+        true,
+    );
     let ledger = Ledger::open(dir.path()).unwrap();
     let ask = |credential: &str| {
         let question = CheckUseRequest {

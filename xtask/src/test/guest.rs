@@ -14,7 +14,7 @@ use std::{
 };
 
 /// Under emulation all takes 10 to 20 times as long.
-const TIMEOUT: Duration = Duration::from_secs(20 * 60);
+const TIMEOUT: Duration = Duration::from_secs(45 * 60);
 
 /// One boot of every kernel.
 #[derive(Clone, Copy)]
