@@ -194,8 +194,16 @@ fn view(socket: &Path) -> BTreeSet<String> {
 fn gaps(events: &[Event]) -> BTreeSet<String> {
     of_kind(events, "coverage_gap")
         .iter()
-        // What a file that is gone and a program's library are depends on what the machine does just then.
-        .filter(|e| !["agent_down", "file_unreadable", "library_not_covered"].contains(&e.reason()))
+        // A file that is gone, a program's library, and how long a file takes, depend on what the machine does just then.
+        .filter(|e| {
+            ![
+                "agent_down",
+                "file_unreadable",
+                "library_not_covered",
+                "inspection_timeout",
+            ]
+            .contains(&e.reason())
+        })
         .map(|e| {
             let gap = e.gap.as_ref().unwrap();
             format!("{} {}", e.reason(), Signal::word_of(gap.signal))
