@@ -327,8 +327,15 @@ fn places_are_told_apart() {
     let mut host = host!();
     let dirs = tempfile::tempdir().unwrap();
     let mut run = |program: &std::path::Path, dir: &std::path::Path| {
-        let pid = host.run(Command::new(program).current_dir(dir));
-        host.settle().exec(pid).unwrap().record
+        for _ in 0..3 {
+            let pid = host.run(Command::new(program).current_dir(dir));
+            if let Some(exec) = host.settle().exec(pid) {
+                return exec.record;
+            }
+            // Beside the sensors of all other tests a record may find no room, and then it is counted.
+            assert_ne!(host.sensor.losses(), []);
+        }
+        panic!("three execs without a record");
     };
     let copy = dirs.path().join("true");
     // By another process: what a child that is forked meanwhile has open for writing cannot be executed.
