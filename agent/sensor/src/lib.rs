@@ -125,12 +125,6 @@ pub struct Sensor {
     waiting: HashMap<u32, u64>,
 }
 
-impl Drop for Sensor {
-    fn drop(&mut self) {
-        self.libraries.release(&mut self.ebpf);
-    }
-}
-
 impl Sensor {
     /// Loads and attaches what this kernel allows.
     ///

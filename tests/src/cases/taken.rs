@@ -2,16 +2,21 @@
 
 use crate::{
     agent::Agent,
-    command::{act, sh},
+    command::{Background, act, sh},
     events::{Ask as _, Event, list, of_kind},
     machine::{Scratch, patience, turn},
     plant,
 };
 
-fn holder(token: &str) -> crate::command::Background {
-    sh("while read line; do :; done")
-        .env("GITHUB_TOKEN", token)
-        .spawn_listening()
+/// A process that holds a token, and the event that says so.
+fn holder(agent: &Agent) -> (Background, Event) {
+    let holder = sh("while read line; do :; done")
+        .env("GITHUB_TOKEN", plant::github().value)
+        .spawn_listening();
+    let held = agent.expect("the exposure", holder.pid(), |e| {
+        e.is("credential_exposed") && e.pid() == holder.pid()
+    });
+    (holder, held)
 }
 
 fn taken(agent: &Agent, root: u32) -> Vec<Event> {
@@ -23,11 +28,7 @@ pub fn out_of_an_environment() {
     let _turn = turn();
     let scratch = Scratch::new();
     let agent = Agent::start(&scratch);
-    let token = plant::github();
-    let holder = holder(&token.value);
-    let held = agent.expect("the exposure", holder.pid(), |e| {
-        e.is("credential_exposed") && e.pid() == holder.pid()
-    });
+    let (holder, held) = holder(&agent);
     // What a process has only just been given may have come after the read, which is told without its time.
     std::thread::sleep(patience(1));
     let thief = sh("cat /proc/$1/environ >/dev/null; :")
@@ -51,11 +52,7 @@ pub fn out_of_memory() {
     let _turn = turn();
     let scratch = Scratch::new();
     let agent = Agent::start(&scratch);
-    let token = plant::github();
-    let holder = holder(&token.value);
-    agent.expect("the exposure", holder.pid(), |e| {
-        e.is("credential_exposed") && e.pid() == holder.pid()
-    });
+    let (holder, _) = holder(&agent);
     let script = "import re, sys
 pid = sys.argv[1]
 for line in open(f'/proc/{pid}/maps'):
@@ -82,11 +79,7 @@ pub fn looking_is_not_taking() {
     let _turn = turn();
     let scratch = Scratch::new();
     let agent = Agent::start(&scratch);
-    let token = plant::github();
-    let holder = holder(&token.value);
-    agent.expect("the exposure", holder.pid(), |e| {
-        e.is("credential_exposed") && e.pid() == holder.pid()
-    });
+    let (holder, _) = holder(&agent);
     let poor = sh("while read line; do :; done").spawn_listening();
     let done = sh(
         "cat /proc/$1/stat /proc/$1/status /proc/$1/cmdline /proc/$1/maps >/dev/null; ls -l /proc/$1 >/dev/null;
@@ -133,11 +126,7 @@ pub fn and_sent() {
     let scratch = Scratch::new();
     let sink = crate::server::Sink::http();
     let agent = Agent::start(&scratch);
-    let token = plant::github();
-    let holder = holder(&token.value);
-    agent.expect("the exposure", holder.pid(), |e| {
-        e.is("credential_exposed") && e.pid() == holder.pid()
-    });
+    let (holder, _) = holder(&agent);
     let script = "import sys, time, urllib.request
 loot = open(f'/proc/{sys.argv[1]}/environ', 'rb').read()
 time.sleep(0.5)

@@ -266,22 +266,6 @@ impl Libraries {
         Ok(())
     }
 
-    /// Takes all probes off, all at once.
-    pub fn release(&mut self, ebpf: &mut Ebpf) {
-        let mut links = Vec::with_capacity(self.attachments);
-        for image in self.images.values_mut() {
-            for link in image.links.drain(..) {
-                if let Ok(program) = hooks::load_uprobe(ebpf, link.program)
-                    && let Ok(link) = program.take_link(link.id)
-                {
-                    links.push(link);
-                }
-            }
-        }
-        self.attachments = 0;
-        release::now(links);
-    }
-
     /// The processes whose turn it is to be looked at again.
     fn turn(&mut self, pids: &[u32]) -> HashSet<u32> {
         let start = self.again;
