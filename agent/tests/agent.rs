@@ -135,19 +135,35 @@ impl Agent {
         })
     }
 
-    /// What the agent says of a credential in the environment of a program that begins now.
+    /// What the agent says of a credential in the environment of a program that begins now. Beside the other agents
+    /// and tests of this machine the record of its exec may find no room; then that is told, and it is begun again.
     fn exposed(&self, name: &str, value: &str) -> v1::Credential {
-        let mut child = Command::new("/bin/true").env(name, value).spawn().unwrap();
-        let pid = child.id();
-        child.wait().unwrap();
-        self.expect("the exposure", |e| {
-            let source = e.source.as_ref();
-            e.kind == EventKind::CredentialExposed.number()
-                && e.process.as_ref().is_some_and(|p| p.pid == pid)
-                && source.is_some_and(|s| s.env_name == name)
-        })
-        .credential
-        .unwrap()
+        for _ in 0..3 {
+            let mut child = Command::new("/bin/true").env(name, value).spawn().unwrap();
+            let pid = child.id();
+            child.wait().unwrap();
+            let seen = |e: &v1::Event| {
+                let source = e.source.as_ref();
+                e.kind == EventKind::CredentialExposed.number()
+                    && e.process.as_ref().is_some_and(|p| p.pid == pid)
+                    && source.is_some_and(|s| s.env_name == name)
+            };
+            let lost = |e: &v1::Event| {
+                let gap = e.gap.as_ref();
+                gap.is_some_and(|gap| gap.reason == GapReason::RecordsLost.number())
+            };
+            let begun = Instant::now();
+            let found = wait_for("the exposure, or a loss", || {
+                let events = self.events.lock().unwrap();
+                let found = events.iter().find(|e| seen(e)).cloned();
+                let given_up = begun.elapsed() > PATIENCE / 2 && events.iter().any(lost);
+                (found.is_some() || given_up).then_some(found)
+            });
+            if let Some(found) = found {
+                return found.credential.unwrap();
+            }
+        }
+        panic!("three programs whose exec was lost");
     }
 
     fn gap(&self, reason: &str, says: &str) -> v1::Gap {

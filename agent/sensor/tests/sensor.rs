@@ -595,6 +595,7 @@ fn gnutls_is_seen_once() {
     let seen = host.settle();
     server.kill().unwrap();
     server.wait().unwrap();
+    assert!(seen.finished(pid), "wget fetched nothing");
     let writes: Vec<_> = seen
         .tls(pid)
         .into_iter()
@@ -696,8 +697,7 @@ fn late_decisions_harm_nobody() {
     assert_eq!(host.sensor.process(dead), None);
 
     let mut child = Command::new("sleep").arg("30").spawn().unwrap();
-    host.settle();
-    let now = host.sensor.process(child.id()).unwrap();
+    let now = host.executed(child.id());
     assert_eq!(now.state, PROC_UNKNOWN);
     // A decision about the program before it.
     host.sensor
@@ -928,10 +928,7 @@ fn a_wiped_ring_holds_nothing_of_the_past() {
         // On a busy machine others' records may lead all the way round the ring before we look.
         for _ in 0..10 {
             for _ in 0..processes {
-                Command::new("/bin/true")
-                    .env("MARKER", &marker)
-                    .status()
-                    .unwrap();
+                host.run(Command::new("/bin/true").env("MARKER", &marker));
             }
             assert!(host.settle().contains(marker.as_bytes()));
             there = host::contains(&host.sensor.ring_image(), marker.as_bytes());

@@ -2,7 +2,7 @@
 
 use super::{
     selection,
-    summary::{Part, Tally},
+    summary::{self, Part, Tally},
 };
 use crate::{build, cmd, vm};
 use anyhow::{Context as _, Result, bail};
@@ -15,6 +15,28 @@ use std::{
 
 /// Under emulation all takes 10 to 20 times as long.
 const TIMEOUT: Duration = Duration::from_secs(45 * 60);
+
+/// Runs a test program, and what failed in it (if that is little) a second time, alone; see [`super::summary`].
+const SCRIPT: &str = r#"status=0
+tested=$(mktemp)
+program() {
+    echo "$1"
+    { "$@"; echo "status $?"; } | tee "$tested"
+    grep -q '^status 0$' "$tested" && return
+    failed=$(sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$tested")
+    if [ -z "$failed" ] || [ "$(echo "$failed" | wc -l)" -gt MOST ]; then status=1; return; fi
+    echo AGAIN $failed
+    "$1" --exact $failed || status=1
+    echo "OVER"
+}
+"#;
+
+fn runner() -> String {
+    SCRIPT
+        .replace("AGAIN", summary::AGAIN)
+        .replace("OVER", summary::AGAIN_OVER)
+        .replace("MOST", &summary::AGAIN_MOST.to_string())
+}
 
 /// One boot of every kernel.
 #[derive(Clone, Copy)]
@@ -191,15 +213,12 @@ fn boot(
         let package = build::agent_path(build::Profile::Debug).with_extension("deb");
         files.push(vm::into_job(&package)?);
     }
-    let mut script = String::from("status=0\n");
+    let mut script = runner();
     for program in programs {
         let file = vm::into_job(program)?;
         let words: Vec<String> = filter.iter().map(|word| cmd::quote(word)).collect();
         let guest = cmd::quote(&file.guest.display().to_string());
-        script.push_str(&format!(
-            "echo {guest}; {guest} {} || status=$?\n",
-            words.join(" ")
-        ));
+        script.push_str(&format!("program {guest} {}\n", words.join(" ")));
         files.push(file);
     }
     script.push_str("exit $status\n");
@@ -257,7 +276,47 @@ fn is_test(line: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_test;
+    use super::*;
+    use std::process::Command;
+
+    /// What the script says of programs that answer like test programs.
+    fn tried(programs: &[&str]) -> (Tally, bool) {
+        let mut script = runner();
+        for (n, text) in programs.iter().enumerate() {
+            script.push_str(&format!("p{n}() (\n{text}\n)\nprogram p{n}\n"));
+        }
+        script.push_str("exit $status\n");
+        let out = Command::new("sh").args(["-c", &script]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&out.stderr), "");
+        let mut tally = Tally::default();
+        String::from_utf8(out.stdout)
+            .unwrap()
+            .lines()
+            .for_each(|line| tally.read(line));
+        (tally, out.status.success())
+    }
+
+    #[test]
+    fn what_failed_in_a_guest_is_tried_alone() {
+        let good = "echo 'test a ... ok'; echo 'test result: ok. 1 passed; 0 failed'";
+        let alone = "if [ \"$1\" = --exact ]; then [ \"$*\" = '--exact b c' ] || exit 9; \
+            echo 'test b ... ok'; echo 'test c ... ok'; echo 'test result: ok. 2 passed; 0 failed'; exit 0; fi; \
+            echo 'test b ... FAILED'; echo 'test c ... FAILED'; echo 'test result: FAILED. 0 passed; 2 failed'; exit 101";
+        let broken =
+            "echo 'test d ... FAILED'; echo 'test result: FAILED. 0 passed; 1 failed'; exit 101";
+        let crashed = "exit 139";
+
+        let (tally, ok) = tried(&[alone, good]);
+        assert!(ok);
+        assert_eq!((tally.passed, tally.failed), (3, 0));
+        assert_eq!(tally.unsteady, ["b", "c"]);
+        let (tally, ok) = tried(&[broken, alone]);
+        assert!(!ok);
+        assert_eq!((tally.passed, tally.failed), (2, 1));
+        let (tally, ok) = tried(&[good, crashed]);
+        assert!(!ok);
+        assert_eq!((tally.passed, tally.failed), (1, 0));
+    }
 
     #[test]
     fn the_profile_decides() {

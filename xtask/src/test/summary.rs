@@ -3,20 +3,49 @@
 use anyhow::Result;
 use std::{process::ExitCode, time::Duration};
 
+/// Precedes, on a line of its own, a second run of what failed, without the others beside it.
+pub const AGAIN: &str = "again, alone:";
+
+/// Follows it.
+pub const AGAIN_OVER: &str = "again: over";
+
+/// More failures than this in one go have a cause that a second run would only repeat.
+pub const AGAIN_MOST: usize = 5;
+
 /// Results of test programs.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Tally {
     pub passed: u64,
     pub failed: u64,
     pub skipped: u64,
     /// Result lines read: a run without any has executed no test program.
     pub runners: u64,
+    /// Tests that failed beside the others and passed alone: named in the summary, each a fault of the test or of
+    /// the product that has not been understood.
+    pub unsteady: Vec<String>,
+    /// Failures since the last second run, in order.
+    failing: Vec<String>,
+    /// The lines are those of a second run.
+    again: bool,
 }
 
 impl Tally {
+    /// What failed, and has not been run a second time or failed then as well.
+    pub fn failing(&self) -> &[String] {
+        &self.failing
+    }
+
     /// Counts a line such as `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; ...`.
     pub fn read(&mut self, line: &str) {
-        let Some(result) = line.trim().strip_prefix("test result: ") else {
+        let line = line.trim();
+        if line.starts_with(AGAIN) {
+            self.again = true;
+        } else if line == AGAIN_OVER {
+            self.again = false;
+            self.failing.clear();
+        }
+        self.one(line);
+        let Some(result) = line.strip_prefix("test result: ").filter(|_| !self.again) else {
             return;
         };
         let mut one = Self {
@@ -41,7 +70,25 @@ impl Tally {
         self.add(one);
     }
 
+    /// The line of one test, such as `test a::b ... FAILED`.
+    fn one(&mut self, line: &str) {
+        let test = line.strip_prefix("test ");
+        match test.and_then(|rest| rest.split_once(" ... ")) {
+            Some((name, "FAILED")) if !self.again => self.failing.push(name.to_owned()),
+            Some((name, "ok")) if self.again => {
+                // It was counted as failed. One of the same name that had passed in another program is not.
+                if let Some(at) = self.failing.iter().position(|failed| failed == name) {
+                    self.unsteady.push(self.failing.remove(at));
+                    self.failed = self.failed.saturating_sub(1);
+                    self.passed = self.passed.saturating_add(1);
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn add(&mut self, other: Self) {
+        self.unsteady.extend(other.unsteady);
         self.passed = self.passed.saturating_add(other.passed);
         self.failed = self.failed.saturating_add(other.failed);
         self.skipped = self.skipped.saturating_add(other.skipped);
@@ -93,13 +140,17 @@ impl Part {
     pub fn tests(&mut self, outcome: Result<(Tally, bool)>) {
         match outcome {
             Ok((tally, ok)) => {
+                let (failed, runners) = (tally.failed, tally.runners);
+                for name in &tally.unsteady {
+                    self.note(format!("failed beside the others, passed alone: {name}"));
+                }
                 self.tally.add(tally);
-                if !ok && tally.failed == 0 {
+                if !ok && failed == 0 {
                     self.fail("test command failed without a failed test: see above".to_owned());
-                } else if ok && tally.runners == 0 {
+                } else if ok && runners == 0 {
                     self.fail("test command ran no test program".to_owned());
                 }
-                self.failed |= !ok || tally.failed > 0;
+                self.failed |= !ok || failed > 0;
             }
             Err(error) => self.fail(format!("{error:#}")),
         }
@@ -123,7 +174,14 @@ pub fn print(parts: &[Part], elapsed: Duration) -> ExitCode {
                 println!("  {:12}   {line}", "");
             }
         }
-        sum.add(*tally);
+        sum.add(tally.clone());
+    }
+    if !sum.unsteady.is_empty() {
+        println!(
+            "{} of those that passed had failed beside the others: {}",
+            sum.unsteady.len(),
+            sum.unsteady.join(", ")
+        );
     }
     println!(
         "{} passed, {} failed, {} skipped",
@@ -157,7 +215,8 @@ mod tests {
                 passed: 3,
                 failed: 0,
                 skipped: 1,
-                runners: 1
+                runners: 1,
+                ..Tally::default()
             }
         );
         let bad = "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out";
@@ -167,7 +226,8 @@ mod tests {
                 passed: 1,
                 failed: 2,
                 skipped: 0,
-                runners: 1
+                runners: 1,
+                ..Tally::default()
             }
         );
         assert_eq!(read("test a::b ... ok"), Tally::default());
@@ -177,6 +237,48 @@ mod tests {
                 runners: 1,
                 ..Tally::default()
             }
+        );
+    }
+
+    #[test]
+    fn what_passes_alone_is_counted_and_named() {
+        let mut tally = Tally::default();
+        let read = |tally: &mut Tally, text: &str| text.lines().for_each(|line| tally.read(line));
+        read(
+            &mut tally,
+            "running 1 test\ntest other::x ... FAILED\ntest result: FAILED. 0 passed; 1 failed; 0 ignored",
+        );
+        read(
+            &mut tally,
+            "running 3 tests\ntest a::b ... ok\ntest c ... FAILED\ntest d ... FAILED\n\
+             test result: FAILED. 1 passed; 2 failed; 0 ignored",
+        );
+        assert_eq!(tally.failing(), ["other::x", "c", "d"]);
+        read(
+            &mut tally,
+            "again, alone: other::x c d\nrunning 2 tests\ntest c ... FAILED\ntest d ... ok\n\
+             test result: FAILED. 1 passed; 1 failed; 0 ignored\n\
+             running 2 tests\ntest other::x ... ok\ntest a::b ... ok\ntest result: ok. 2 passed; 0 failed",
+        );
+        assert_eq!(tally.failing(), ["c"]);
+        read(&mut tally, "again: over");
+        assert_eq!((tally.passed, tally.failed, tally.runners), (3, 1, 2));
+        assert_eq!(tally.unsteady, ["d", "other::x"]);
+        read(
+            &mut tally,
+            "test e ... ok\ntest result: ok. 1 passed; 0 failed",
+        );
+        assert_eq!((tally.passed, tally.failed), (4, 1));
+
+        let mut part = Part::new("x");
+        part.tests(Ok((tally, false)));
+        assert!(part.failed);
+        assert_eq!(
+            part.notes,
+            [
+                "failed beside the others, passed alone: d",
+                "failed beside the others, passed alone: other::x"
+            ]
         );
     }
 

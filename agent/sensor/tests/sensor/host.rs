@@ -1,7 +1,7 @@
 //! A sensor with what it has seen, taken apart.
 
 use keytrail_abi::{
-    Exec, ExecChunk, FileAccess, Fork, Header, Kind, SockSend, TlsWrite, state::watch,
+    Exec, ExecChunk, FileAccess, Fork, Header, Kind, ProcState, SockSend, TlsWrite, state::watch,
 };
 use keytrail_sensor::{RawRecord, Sensor, SensorOptions, Tier, file_id};
 use std::{
@@ -14,6 +14,10 @@ use std::{
 
 pub struct Host {
     pub sensor: Sensor,
+    /// What has come since the last look.
+    pending: Seen,
+    /// Processes run since then, whose end has not been told.
+    running: Vec<u32>,
 }
 
 impl Host {
@@ -32,21 +36,62 @@ impl Host {
             return None;
         }
         match Sensor::open(options) {
-            Ok(sensor) => Some(Self { sensor }),
+            Ok(sensor) => Some(Self {
+                sensor,
+                pending: Seen::default(),
+                running: Vec::new(),
+            }),
             Err(error) => panic!("{error}"),
         }
     }
 
-    /// Runs a command to its end; its pid.
+    /// Runs a command to its end; its pid. The rings are emptied meanwhile: the rest of the machine is in them too,
+    /// other tests and their sensors included, and a ring nobody empties loses records.
     pub fn run(&mut self, command: &mut Command) -> u32 {
-        let mut child = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = quiet(command).spawn().unwrap();
+        let pid = child.id();
+        while child.try_wait().unwrap().is_none() {
+            self.drain();
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.running.push(pid);
+        pid
+    }
+
+    /// The same, with nobody emptying the rings.
+    pub fn run_unread(&mut self, command: &mut Command) -> u32 {
+        let mut child = quiet(command).spawn().unwrap();
         let pid = child.id();
         child.wait().unwrap();
+        self.running.push(pid);
         pid
+    }
+
+    /// Takes what has come; how many records.
+    fn drain(&mut self) -> usize {
+        let pending = &mut self.pending.records;
+        self.sensor.drain(&mut |record: RawRecord<'_>| {
+            pending.push((record.bytes.to_vec(), record.hook.to_owned()));
+        })
+    }
+
+    /// What the kernel side says of a process once it has seen its exec. `spawn` returns earlier than that: its pipe
+    /// is closed, and its parent goes on, in the middle of the exec.
+    pub fn executed(&mut self, pid: u32) -> ProcState {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            self.drain();
+            let told = !self.pending.of(pid, Kind::EXEC).is_empty();
+            if let Some(state) = self.sensor.process(pid).filter(|_| told) {
+                return state;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "no exec of {pid}, and these losses: {:?}",
+                self.sensor.losses()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     pub fn watch(&mut self, path: &Path) {
@@ -105,21 +150,32 @@ impl Host {
         Some(if self.knows_calls() { hook } else { "uprobe" }.to_owned())
     }
 
-    /// Drains until nothing has come for a while.
+    /// Drains until the processes that were run have ended, as far as the kernel side tells it, and then until nothing
+    /// has come for a while.
     pub fn settle(&mut self) -> Seen {
-        let mut seen = Seen::default();
+        let ended = Instant::now() + Duration::from_secs(1);
+        while !self.running.is_empty() && Instant::now() < ended {
+            self.drain();
+            let told = &self.pending;
+            self.running
+                .retain(|pid| told.of(*pid, Kind::EXIT).is_empty());
+            if !self.running.is_empty() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        self.running.clear();
         let deadline = Instant::now() + Duration::from_secs(5);
         let mut quiet = 0;
         while quiet < 3 && Instant::now() < deadline {
-            let count = self.sensor.drain(&mut |record: RawRecord<'_>| {
-                seen.records
-                    .push((record.bytes.to_vec(), record.hook.to_owned()));
-            });
-            quiet = if count == 0 { quiet + 1 } else { 0 };
+            quiet = if self.drain() == 0 { quiet + 1 } else { 0 };
             std::thread::sleep(Duration::from_millis(15));
         }
-        seen
+        std::mem::take(&mut self.pending)
     }
+}
+
+fn quiet(command: &mut Command) -> &mut Command {
+    command.stdout(Stdio::null()).stderr(Stdio::null())
 }
 
 /// A directory on a real file system, also where the tests were not built (in a virtual machine).

@@ -66,9 +66,9 @@ fn files_nobody_has_seen_push_out_nothing_else() {
     host.sensor.losses();
     // Nobody drains meanwhile: the smallest ring holds some two hundred of them.
     let all = format!("cat {}/* > /dev/null", directory.path().display());
-    host.run(Command::new("sh").args(["-c", &all]));
+    host.run_unread(Command::new("sh").args(["-c", &all]));
     let pids: Vec<u32> = (0..10)
-        .map(|_| host.run(Command::new("/bin/true").env_clear()))
+        .map(|_| host.run_unread(Command::new("/bin/true").env_clear()))
         .collect();
     let seen = host.settle();
     for pid in pids {
