@@ -361,7 +361,13 @@ fn nothing_of_the_host_reaches_the_terminal_unescaped() {
                             key: e(),
                             comm: e(),
                             executable: e(),
+                            script: e(),
                             pid: 1,
+                        }],
+                        contexts: vec![Context {
+                            kind: 1,
+                            name: e(),
+                            ancestor: e(),
                         }],
                         ..Default::default()
                     }),

@@ -289,6 +289,12 @@ fn story() -> Vec<Observation> {
             file: facts(6),
             credentials: vec![credential(6)],
         },
+        Observation::Persistence {
+            at: Some(at(2, 5 * SEC)),
+            boot_ns: 5 * SEC,
+            file: facts(7),
+            technique: "T1543.002".to_owned(),
+        },
         Observation::Exit {
             at: at(2, 6 * SEC),
             status: 7,
@@ -320,6 +326,7 @@ fn a_recording_replays_byte_by_byte() {
             "credential_opened",
             "credential_read",
             "credential_sent",
+            "persistence_written",
             "process_exit",
             "process_start",
         ],

@@ -13,6 +13,15 @@ keytrail_tests::cases! {
         readers_are_named
         other_mount_namespaces
     }
+    incidents {
+        an_uploader_sends_the_environment
+        a_runner_is_read
+        an_installation_drives_an_agent
+        an_installation_gathers_keys
+        a_path_file_stays
+        the_right_key_to_a_wrong_place
+        an_installation_reads_its_environment
+    }
     inventory {
         owners_by_rpm
         network_file_systems

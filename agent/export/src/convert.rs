@@ -1,7 +1,8 @@
 //! From what the core and the sensor say to `keytrail.v1`: the only place where protobuf is made of it.
 
 use keytrail_model::event::{
-    Ancestor, Destination, Event, EventId, Evidence, Gap, Process, ProcessExit, Source, Truncation,
+    Ancestor, Context, Destination, Event, EventId, Evidence, Gap, Process, ProcessExit, Source,
+    Truncation,
 };
 use keytrail_model::status::{LibraryReport, Refused, SignalReport};
 use keytrail_model::{
@@ -76,6 +77,15 @@ fn process(p: Process) -> v1::Process {
         ancestors: p.ancestors.into_iter().map(ancestor).collect(),
         start_time: p.start_time_ns.map(timestamp),
         ppid: p.ppid,
+        contexts: p.contexts.into_iter().map(context).collect(),
+    }
+}
+
+fn context(c: Context) -> v1::Context {
+    v1::Context {
+        kind: c.kind.number(),
+        name: c.name,
+        ancestor: c.key,
     }
 }
 
@@ -93,6 +103,7 @@ fn ancestor(a: Ancestor) -> v1::Ancestor {
         pid: a.pid,
         comm: a.comm,
         executable: a.executable,
+        script: a.script,
     }
 }
 

@@ -1,7 +1,9 @@
 //! The schema says what the model says, by number and by name.
 
 use super::*;
-use keytrail_model::{Channel, EventKind, EvidenceGrade, GapReason, SourceType, Target};
+use keytrail_model::{
+    Channel, ContextKind, EventKind, EvidenceGrade, GapReason, SourceType, Target,
+};
 use std::sync::Arc;
 
 /// How the model numbers a value, and the word it has for it.
@@ -42,6 +44,7 @@ fn the_schema_has_the_models_words() {
         "EVENT_KIND_" EventKind,
         "EVIDENCE_GRADE_" EvidenceGrade,
         "CHANNEL_" Channel,
+        "CONTEXT_KIND_" ContextKind,
         "DIRECTION_" Direction,
         "LINEAGE_BASIS_" LineageBasis,
         "TRANSFORM_" Transform,
@@ -90,9 +93,15 @@ fn nothing_of_an_event_is_left_out() {
                 pid: 12,
                 comm: "init".into(),
                 executable: "/init".into(),
+                script: "/script".into(),
             }],
             start_time_ns: Some(13_000_000_001),
             ppid: 14,
+            contexts: vec![Context {
+                kind: ContextKind::CiJob,
+                name: "github".into(),
+                key: "above".into(),
+            }],
         }),
         credential: Some(Arc::new(Credential {
             kind: "kind".into(),
@@ -194,8 +203,10 @@ fn nothing_of_an_event_is_left_out() {
             "executable": {"path": "/exe", "device": "5", "inode": "6"},
             "comm": "comm", "argv": ["argv"], "cwd": "/cwd", "uid": 7, "euid": 8, "gid": 9, "loginuid": 10,
             "session": 11, "cgroup": "/cgroup", "container": "container", "unit": "unit", "pod": "pod",
-            "ancestors": [{"key": "above", "pid": 12, "comm": "init", "executable": "/init"}],
-            "startTime": "1970-01-01T00:00:13.000000001+00:00", "ppid": 14
+            "ancestors": [{"key": "above", "pid": 12, "comm": "init", "executable": "/init",
+                "script": "/script"}],
+            "startTime": "1970-01-01T00:00:13.000000001+00:00", "ppid": 14,
+            "contexts": [{"kind": "CONTEXT_KIND_CI_JOB", "name": "github", "ancestor": "above"}]
         },
         "credential": {
             "kind": "kind", "identifier": "identifier", "fingerprint": "kt1:f", "confidence": 0.5,

@@ -6,11 +6,16 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
         "after-silence.toml",
         include_str!("../rules/after-silence.toml"),
     ),
+    (
+        "agent-in-install.toml",
+        include_str!("../rules/agent-in-install.toml"),
+    ),
     ("agent-tool.toml", include_str!("../rules/agent-tool.toml")),
     (
         "bulk-harvest.toml",
         include_str!("../rules/bulk-harvest.toml"),
     ),
+    ("bulk-send.toml", include_str!("../rules/bulk-send.toml")),
     (
         "coverage-lost.toml",
         include_str!("../rules/coverage-lost.toml"),
@@ -45,14 +50,23 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
         include_str!("../rules/new-workload.toml"),
     ),
     (
+        "own-environment.toml",
+        include_str!("../rules/own-environment.toml"),
+    ),
+    (
         "package-install.toml",
         include_str!("../rules/package-install.toml"),
+    ),
+    (
+        "persistence.toml",
+        include_str!("../rules/persistence.toml"),
     ),
     ("reused.toml", include_str!("../rules/reused.toml")),
     (
         "sent-in-clear.toml",
         include_str!("../rules/sent-in-clear.toml"),
     ),
+    ("static-key.toml", include_str!("../rules/static-key.toml")),
     (
         "taken-from-process.toml",
         include_str!("../rules/taken-from-process.toml"),

@@ -1,9 +1,9 @@
 //! What memory, baselines and rules need of an event: the one place that knows the schema of events.
 
-use crate::script::script_of;
 use crate::stage::Finding;
 use keytrail_model::{
-    Channel, DestinationMethod, EventKind, EvidenceGrade, GapReason, Signal, SourceType,
+    Channel, ContextKind, DestinationMethod, EventKind, EvidenceGrade, GapReason, Signal,
+    SourceType, script_of,
 };
 use keytrail_proto::v1;
 use serde::Deserialize;
@@ -67,6 +67,16 @@ pub struct ProcessFacts {
     pub start_ns: i64,
     /// Parent first.
     pub ancestors: Vec<AncestorFacts>,
+    /// Innermost first.
+    pub contexts: Vec<ContextFacts>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ContextFacts {
+    /// `package_install`, `agent_tool`, `ci_job`, `cron` or `ssh_session`.
+    pub kind: String,
+    pub name: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -75,6 +85,7 @@ pub struct AncestorFacts {
     pub key: String,
     pub comm: String,
     pub executable: String,
+    pub script: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -307,6 +318,15 @@ fn process(p: &v1::Process) -> ProcessFacts {
                 key: a.key.clone(),
                 comm: a.comm.clone(),
                 executable: a.executable.clone(),
+                script: a.script.clone(),
+            })
+            .collect(),
+        contexts: p
+            .contexts
+            .iter()
+            .map(|c| ContextFacts {
+                kind: ContextKind::word_of(c.kind).to_owned(),
+                name: c.name.clone(),
             })
             .collect(),
     }

@@ -1,79 +1,143 @@
-//! How many credentials one process, or its parent by several children, read from files within a minute.
+//! How many credentials one process, or its parent by several children, took in within a minute, and gave to one place.
 
-use crate::facts::Facts;
+use crate::facts::{Facts, ProcessFacts};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 const WINDOW_NS: i64 = 60_000_000_000;
-/// Processes that are remembered, and reads of each.
+/// Processes that are remembered, and acts of each.
 const MOST: usize = 4096;
-const MOST_READS: usize = 64;
+const MOST_ACTS: usize = 64;
 
+/// Different kinds and credentials within the window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub kinds: usize,
+    pub credentials: usize,
+}
+
+impl Counts {
+    fn most(self, other: Counts) -> Counts {
+        Counts {
+            kinds: self.kinds.max(other.kinds),
+            credentials: self.credentials.max(other.credentials),
+        }
+    }
+}
+
+/// What one process, or one process towards one place, did lately.
 #[derive(Default)]
-struct Reads {
+struct Acts {
     /// Time, kind and fingerprint.
     list: VecDeque<(i64, String, String)>,
     last_ns: i64,
 }
 
+impl Acts {
+    fn add(&mut self, time_ns: i64, kind: &str, fingerprint: &str) {
+        self.last_ns = time_ns;
+        self.list
+            .push_back((time_ns, kind.to_owned(), fingerprint.to_owned()));
+        while self.list.len() > MOST_ACTS
+            || self
+                .list
+                .front()
+                .is_some_and(|(at, ..)| *at < time_ns - WINDOW_NS)
+        {
+            self.list.pop_front();
+        }
+    }
+
+    fn counts(&self, time_ns: i64) -> Counts {
+        let lately = || self.list.iter().filter(|a| a.0 >= time_ns - WINDOW_NS);
+        let kinds: BTreeSet<&str> = lately().map(|a| a.1.as_str()).collect();
+        let credentials: BTreeSet<&str> = lately().map(|a| a.2.as_str()).collect();
+        Counts {
+            kinds: kinds.len(),
+            credentials: credentials.len(),
+        }
+    }
+}
+
 #[derive(Default)]
-pub(crate) struct Harvest {
-    reads: BTreeMap<String, Reads>,
+struct Table {
+    acts: BTreeMap<String, Acts>,
     /// When room was made last: not for every event.
     forgot_ns: i64,
 }
 
-impl Harvest {
-    /// Takes a read in; gives how many kinds and credentials the process or its parent has read, the larger number.
-    pub fn take(&mut self, facts: &Facts) -> (usize, usize) {
-        let (Some(process), Some(credential)) = (&facts.process, &facts.credential) else {
-            return (0, 0);
-        };
-        if facts.kind != "credential_read" {
-            return (0, 0);
+impl Table {
+    fn add(&mut self, key: &str, time_ns: i64, kind: &str, fingerprint: &str) -> Counts {
+        if self.acts.len() >= MOST && !self.acts.contains_key(key) {
+            self.forget(time_ns);
+            if self.acts.len() >= MOST {
+                return Counts::default();
+            }
         }
-        // A login shell is the parent of everything a person does.
-        let parent = process
-            .ancestors
-            .first()
-            .filter(|parent| !parent.comm.starts_with('-') && !parent.key.is_empty())
-            .map(|parent| parent.key.as_str());
-        let mut most = (0, 0);
-        for key in [Some(process.key.as_str()), parent].into_iter().flatten() {
-            if self.reads.len() >= MOST && !self.reads.contains_key(key) {
-                self.forget(facts.time_ns);
-            }
-            if self.reads.len() >= MOST && !self.reads.contains_key(key) {
-                continue;
-            }
-            let reads = self.reads.entry(key.to_owned()).or_default();
-            reads.last_ns = facts.time_ns;
-            reads.list.push_back((
-                facts.time_ns,
-                credential.kind.clone(),
-                credential.fingerprint.clone(),
-            ));
-            while reads.list.len() > MOST_READS
-                || reads
-                    .list
-                    .front()
-                    .is_some_and(|(at, ..)| *at < facts.time_ns - WINDOW_NS)
-            {
-                reads.list.pop_front();
-            }
-            let kinds: BTreeSet<&str> = reads.list.iter().map(|r| r.1.as_str()).collect();
-            let credentials: BTreeSet<&str> = reads.list.iter().map(|r| r.2.as_str()).collect();
-            most = (most.0.max(kinds.len()), most.1.max(credentials.len()));
-        }
-        most
+        let acts = self.acts.entry(key.to_owned()).or_default();
+        acts.add(time_ns, kind, fingerprint);
+        acts.counts(time_ns)
     }
 
-    /// Makes room: what read nothing within the window goes.
+    fn counts(&self, key: &str, time_ns: i64) -> Counts {
+        self.acts
+            .get(key)
+            .map_or_else(Counts::default, |acts| acts.counts(time_ns))
+    }
+
+    /// Makes room: who did nothing within the window goes.
     fn forget(&mut self, now_ns: i64) {
         if now_ns - self.forgot_ns < WINDOW_NS / 60 {
             return;
         }
         self.forgot_ns = now_ns;
-        self.reads
-            .retain(|_, reads| reads.last_ns >= now_ns - WINDOW_NS);
+        self.acts
+            .retain(|_, acts| acts.last_ns >= now_ns - WINDOW_NS);
     }
+}
+
+#[derive(Default)]
+pub(crate) struct Harvest {
+    taken: Table,
+    sent: Table,
+}
+
+impl Harvest {
+    /// Takes an event in; gives what its process or the parent of it has read (files, environments by /proc), and what
+    /// it has sent to the place of this event, in clear sight.
+    pub fn take(&mut self, facts: &Facts) -> (Counts, Counts) {
+        let Some(process) = &facts.process else {
+            return Default::default();
+        };
+        let (mut taken, mut sent) = (Counts::default(), Counts::default());
+        let reads = facts.kind == "credential_read"
+            || facts.kind == "credential_taken" && facts.grade == "observed";
+        let sends = facts.kind == "credential_sent" && facts.grade == "observed";
+        let to = facts
+            .destination
+            .as_ref()
+            .filter(|_| sends)
+            .map(|destination| destination.text());
+        for key in keys(process) {
+            let at = facts.time_ns;
+            taken = taken.most(match &facts.credential {
+                Some(c) if reads => self.taken.add(key, at, &c.kind, &c.fingerprint),
+                _ => self.taken.counts(key, at),
+            });
+            if let (Some(to), Some(c)) = (&to, &facts.credential) {
+                let key = format!("{key} {to}");
+                sent = sent.most(self.sent.add(&key, at, &c.kind, &c.fingerprint));
+            }
+        }
+        (taken, sent)
+    }
+}
+
+/// The process and its parent; a login shell is the parent of everything a person does.
+fn keys(process: &ProcessFacts) -> impl Iterator<Item = &str> {
+    let parent = process
+        .ancestors
+        .first()
+        .filter(|parent| !parent.comm.starts_with('-') && !parent.key.is_empty())
+        .map(|parent| parent.key.as_str());
+    [Some(process.key.as_str()), parent].into_iter().flatten()
 }

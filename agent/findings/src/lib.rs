@@ -6,11 +6,9 @@ pub mod facts;
 mod harvest;
 mod rule;
 mod scope;
-mod script;
 mod stage;
 
 pub use baseline::{Baseline, Known, News};
 pub use facts::Facts;
 pub use rule::{Case, Rule, RuleError, Severity, Subject};
-pub use script::{is_interpreter, script_of};
 pub use stage::{Finding, Repeat, Stage, Told};

@@ -2,6 +2,7 @@
 
 use crate::baseline::{DAY_NS, News};
 use crate::facts::{Facts, NO_LOGIN, ProcessFacts};
+use crate::harvest::Counts;
 use cel::Value;
 use cel::objects::{Key, Map};
 use std::collections::{BTreeMap, HashMap};
@@ -47,9 +48,9 @@ pub(crate) struct Beside {
     /// Files and variables it was seen in; programs that used it.
     pub places: usize,
     pub consumers: usize,
-    /// Kinds and credentials that the process or its parent read from files within a minute.
-    pub kinds: usize,
-    pub credentials: usize,
+    /// What the process or its parent read within a minute, and sent to one place.
+    pub harvested: Counts,
+    pub sent: Counts,
     pub usual_programs: Vec<String>,
     pub usual_destinations: Vec<String>,
 }
@@ -92,12 +93,14 @@ impl Scope {
             "destinations",
             Cell::List(beside.usual_destinations.clone()),
         );
-        scope.put("harvest", "kinds", Cell::Number(beside.kinds as i64));
-        scope.put(
-            "harvest",
-            "credentials",
-            Cell::Number(beside.credentials as i64),
-        );
+        for (name, number) in [
+            ("kinds", beside.harvested.kinds),
+            ("credentials", beside.harvested.credentials),
+            ("sent_kinds", beside.sent.kinds),
+            ("sent", beside.sent.credentials),
+        ] {
+            scope.put("harvest", name, Cell::Number(number as i64));
+        }
         let gap = facts.gap.clone().unwrap_or_default();
         scope.text("gap", "reason", &gap.reason);
         scope.text("gap", "signal", &gap.signal);
@@ -138,6 +141,9 @@ impl Scope {
         self.text("process", "workload", &p.workload());
         self.text("process", "unit", &p.unit);
         self.text("process", "container", &p.container);
+        self.text("process", "pod", &p.pod);
+        let contexts = p.contexts.iter().map(|c| c.name.clone());
+        self.put("process", "context", Cell::List(contexts.collect()));
         let age = time_ns.saturating_sub(p.start_ns).max(0) / 1_000_000_000;
         self.put("process", "age_seconds", Cell::Number(age));
         self.put(
@@ -158,10 +164,19 @@ impl Scope {
         let ancestors = p
             .ancestors
             .iter()
-            .flat_map(|a| [name(&a.executable), a.comm.clone()]);
+            .flat_map(|a| [name(&a.executable), a.comm.clone(), name(&a.script)])
+            .filter(|name| !name.is_empty());
         self.put("process", "ancestors", Cell::List(ancestors.collect()));
-        self.text("process", "installer", among(p, INSTALLERS));
-        self.text("process", "agent", among(p, AGENTS));
+        for (name, kind) in [
+            ("installer", "package_install"),
+            ("agent", "agent_tool"),
+            ("ci", "ci_job"),
+            ("cron", "cron"),
+            ("ssh", "ssh_session"),
+        ] {
+            let context = p.contexts.iter().find(|c| c.kind == kind);
+            self.text("process", name, context.map_or("", |c| &c.name));
+        }
     }
 
     fn victim(&mut self, facts: &Facts) {
@@ -248,35 +263,4 @@ fn is_temporary(executable: &str) -> bool {
     ["/tmp/", "/var/tmp/", "/dev/shm/", "/run/user/", "/memfd:"]
         .iter()
         .any(|place| executable.starts_with(place))
-}
-
-const INSTALLERS: &[&str] = &[
-    "npm", "pnpm", "yarn", "pip", "pip3", "cargo", "gem", "apt", "apt-get", "dpkg", "dnf", "rpm",
-    "apk", "composer",
-];
-const AGENTS: &[&str] = &[
-    "claude",
-    "codex",
-    "gemini",
-    "cursor-agent",
-    "copilot",
-    "aider",
-    "goose",
-];
-
-/// Which of these a process descends from. Programs of an interpreter name themselves in their thread's name: `npm
-/// install`.
-fn among(p: &ProcessFacts, names: &'static [&'static str]) -> &'static str {
-    let of = |executable: &str, comm: &str| {
-        let file = executable.rsplit('/').next().unwrap_or_default();
-        let title = comm.split([' ', ':']).next().unwrap_or_default();
-        names
-            .iter()
-            .copied()
-            .find(|name| *name == file || *name == title)
-    };
-    p.ancestors
-        .iter()
-        .find_map(|a| of(&a.executable, &a.comm))
-        .unwrap_or_default()
 }

@@ -304,10 +304,10 @@ impl Stage {
             decoy: self.decoys.contains(fingerprint),
             ..Beside::default()
         };
+        (beside.harvested, beside.sent) = self.harvest.take(facts);
         if fingerprint.is_empty() {
             return beside;
         }
-        (beside.kinds, beside.credentials) = self.harvest.take(facts);
         if let Some(baseline) = self.baselines.get(fingerprint) {
             let some = |known: &BTreeMap<String, u64>| known.keys().take(8).cloned().collect();
             beside.usual_programs = some(&baseline.programs.values);

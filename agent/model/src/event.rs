@@ -2,8 +2,8 @@
 //! comments say what each field means.
 
 use super::words::{
-    Channel, DestinationMethod, Direction, EventKind, EvidenceGrade, GapReason, LineageBasis,
-    Signal, SourceType, Transform,
+    Channel, ContextKind, DestinationMethod, Direction, EventKind, EvidenceGrade, GapReason,
+    LineageBasis, Signal, SourceType, Transform,
 };
 use super::{CredentialRef, ExeFacts, HostName, Request};
 
@@ -87,6 +87,8 @@ pub struct Process {
     pub ancestors: Vec<Ancestor>,
     pub start_time_ns: Option<u64>,
     pub ppid: u32,
+    /// Innermost first.
+    pub contexts: Vec<Context>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,6 +97,18 @@ pub struct Ancestor {
     pub pid: u32,
     pub comm: String,
     pub executable: String,
+    /// Script or module of an interpreter.
+    pub script: String,
+}
+
+/// What a process runs in, and which ancestor says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Context {
+    pub kind: ContextKind,
+    /// For example `npm`, `claude`, `github`.
+    pub name: String,
+    /// Key of the ancestor.
+    pub key: String,
 }
 
 /// Where the process got the credential from.

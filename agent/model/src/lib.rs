@@ -1,22 +1,26 @@
 //! The types that travel between stages. None of them holds a secret's bytes.
 
+pub mod context;
 pub mod credential;
 pub mod dropped;
 pub mod event;
 pub mod look;
 pub mod observation;
 mod request;
+mod script;
 mod scrub;
 pub mod status;
 pub mod words;
 mod workload;
 
+pub use context::context_of;
 pub use credential::{Credential, CredentialRef};
 pub use dropped::{Bound, Dropped};
 pub use event::Event;
 pub use look::{FileLook, PlaceNews, Why};
 pub use observation::*;
 pub use request::{Request, Target, Undecoded};
+pub use script::{is_interpreter, script_of};
 pub use scrub::{SCRUB_BYTES, scrub_stack};
 pub use words::*;
 pub use workload::Workload;

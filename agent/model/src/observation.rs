@@ -69,6 +69,14 @@ pub enum Observation {
         file: FileFacts,
         credentials: Vec<CredentialRef>,
     },
+    /// A file was written that makes programs run by themselves, or lets somebody in.
+    Persistence {
+        at: Option<Stamp>,
+        boot_ns: u64,
+        file: FileFacts,
+        /// Id of ATT&CK.
+        technique: String,
+    },
     /// What was learnt is no credential: it was the beginning of one, read while the file was being written.
     Withdrawn {
         boot_ns: u64,

@@ -78,6 +78,8 @@ words! {
         Finding = 9 "finding",
         /// Read out of another process.
         CredentialTaken = 10 "credential_taken",
+        /// A file that makes programs run by themselves, or lets somebody in, was written.
+        PersistenceWritten = 11 "persistence_written",
     }
 }
 
@@ -172,6 +174,19 @@ words! {
         Own = 1 "own",
         /// An ancestor or an earlier program of the process met it, and an exec lies between: memory did not come along.
         Inherited = 2 "inherited",
+    }
+}
+
+words! {
+    /// What a process runs in, told by its ancestry.
+    ContextKind {
+        /// What an installation of a package runs.
+        PackageInstall = 1 "package_install",
+        /// What an AI agent runs as a tool.
+        AgentTool = 2 "agent_tool",
+        CiJob = 3 "ci_job",
+        Cron = 4 "cron",
+        SshSession = 5 "ssh_session",
     }
 }
 

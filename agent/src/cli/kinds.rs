@@ -11,6 +11,7 @@ fn short(kind: EventKind) -> &'static str {
         EventKind::CredentialSent => "sent",
         EventKind::CredentialCreated => "created",
         EventKind::CredentialTaken => "taken",
+        EventKind::PersistenceWritten => "persistence",
         EventKind::CoverageGap => "gap",
         EventKind::ProcessStart => "start",
         EventKind::ProcessExit => "exit",

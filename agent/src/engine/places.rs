@@ -136,6 +136,15 @@ impl Line {
                     keytrail_payload::scrub_stack();
                 }
                 Report::Clean(file, ctime_ns) => self.clean(file, ctime_ns),
+                Report::Persistence(seen) => {
+                    let at = self.writer(seen.writer, seen.boot_ns);
+                    self.step(&Observation::Persistence {
+                        at,
+                        boot_ns: seen.boot_ns,
+                        file: seen.file,
+                        technique: seen.technique.to_owned(),
+                    });
+                }
                 Report::Gone { root, raw } => {
                     self.forget(&root, &String::from_utf8_lossy(&raw), None);
                     self.places_news(PlaceNews::Gone { root, raw });

@@ -107,6 +107,7 @@ pub fn action(event: &Event) -> (String, Colour) {
             (_, true) => ("read own memory".into(), Colour::Dim),
             (_, false) => ("read memory of".into(), Colour::Red),
         },
+        EventKind::PersistenceWritten => ("wrote start-up".into(), Colour::Yellow),
         EventKind::Finding => {
             let severity = event.finding.as_ref().map_or("", |f| &f.severity);
             let colour = match severity {

@@ -7,6 +7,7 @@ pub mod busy;
 pub mod cli;
 pub mod grpc;
 pub mod history;
+pub mod incidents;
 pub mod inventory;
 pub mod inventory_live;
 pub mod leaks;

@@ -1,8 +1,10 @@
 //! The process table: one entry a program run, kept for a while after exit so that late records find it.
 
-use keytrail_model::event::{Ancestor, Process};
+use keytrail_model::context::Program;
+use keytrail_model::event::{Ancestor, Context, Process};
 use keytrail_model::{
-    CredentialRef, ExeFacts, FileFacts, LineageBasis, Pid, Stamp, TICK_NS, Workload,
+    ContextKind, CredentialRef, ExeFacts, FileFacts, LineageBasis, Pid, Stamp, TICK_NS, Workload,
+    context_of, script_of,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -77,6 +79,10 @@ pub struct Proc {
     pub exe: ExeFacts,
     pub comm: String,
     pub argv: Vec<String>,
+    /// Script or module, where the executable is an interpreter.
+    pub script: String,
+    /// The context that it gives to its descendants.
+    pub gives: Option<(ContextKind, &'static str)>,
     pub cwd: String,
     pub cgroup: String,
     pub workload: Workload,
@@ -94,6 +100,21 @@ pub struct Proc {
     pub exited_ns: Option<u64>,
     /// Neither exec nor /proc told about it: only what its records say is known.
     pub sketchy: bool,
+}
+
+impl Proc {
+    /// The same, with what follows from its executable and arguments.
+    #[must_use]
+    pub fn named(mut self) -> Self {
+        self.script = script_of(&self.exe.path, &self.argv, &self.cwd).unwrap_or_default();
+        self.gives = context_of(&Program {
+            executable: &self.exe.path,
+            comm: &self.comm,
+            script: &self.script,
+            argv: &self.argv,
+        });
+        self
+    }
 }
 
 /// All processes the agent knows.
@@ -429,7 +450,32 @@ impl ProcessTable {
             ancestors: self.ancestors(p.parent),
             start_time_ns: Some(self.boot_wall_ns + pid.start * TICK_NS),
             ppid: p.parent.map_or(0, |parent| parent.tgid),
+            contexts: self.contexts(pid),
         }
+    }
+
+    /// What a process runs in: each kind once, by the nearest ancestor that gives it. What builds a package of cargo gives
+    /// it to itself.
+    fn contexts(&self, of: Pid) -> Vec<Context> {
+        let mut out: Vec<Context> = Vec::new();
+        let mut next = Some(of);
+        for _ in 0..=MAX_ANCESTORS {
+            let Some((pid, proc)) = next.and_then(|pid| Some((pid, self.procs.get(&pid)?))) else {
+                break;
+            };
+            if let Some((kind, name)) = proc.gives
+                && (pid != of || name == "cargo")
+                && out.iter().all(|c| c.kind != kind)
+            {
+                out.push(Context {
+                    kind,
+                    name: name.to_owned(),
+                    key: self.key(pid),
+                });
+            }
+            next = proc.parent.filter(|parent| *parent != pid);
+        }
+        out
     }
 
     fn ancestors(&self, mut next: Option<Pid>) -> Vec<Ancestor> {
@@ -444,6 +490,7 @@ impl ProcessTable {
                 pid: pid.tgid,
                 comm: proc.map(|p| p.comm.clone()).unwrap_or_default(),
                 executable: proc.map(|p| p.exe.path.clone()).unwrap_or_default(),
+                script: proc.map(|p| p.script.clone()).unwrap_or_default(),
             });
             next = proc.and_then(|p| p.parent).filter(|parent| *parent != pid);
         }

@@ -4,6 +4,7 @@
 
 mod budget;
 mod follow;
+mod persistence;
 mod places;
 mod queue;
 
@@ -20,6 +21,7 @@ use keytrail_abi::FileId;
 use keytrail_host::clock::{boot_ns, thread_ns};
 use keytrail_host::priority;
 use keytrail_host::writes::{Writes, Written};
+use keytrail_model::FileFacts;
 use keytrail_payload as wire;
 use keytrail_secret::Classifier;
 use rustix::event::{PollFd, PollFlags};
@@ -49,6 +51,8 @@ pub enum Report {
     Looked(Box<Looked>),
     /// A file without a credential, in the version of this change time.
     Clean(FileId, u64),
+    /// A file was written that makes programs run, or lets somebody in.
+    Persistence(Box<Persistence>),
     /// A followed file is no longer where it was.
     Gone {
         root: PathBuf,
@@ -65,6 +69,16 @@ pub enum Report {
         count: u64,
         why: &'static str,
     },
+}
+
+/// A write of a file that makes programs run by themselves, or lets somebody in.
+pub struct Persistence {
+    pub file: FileFacts,
+    /// Id of ATT&CK.
+    pub technique: &'static str,
+    /// Who wrote it; 0 when that is not known.
+    pub writer: u32,
+    pub boot_ns: u64,
 }
 
 /// One look, with what was found still in clear.
@@ -347,6 +361,7 @@ impl Keeper {
         let Ok(Some(version)) = files::version(&found.file, "") else {
             return Ok(());
         };
+        self.persistence(&found.dir, &written.name, &version, pid)?;
         if version.facts.size < SIZE_MIN {
             return Ok(());
         }
@@ -368,6 +383,36 @@ impl Keeper {
             return Ok(());
         }
         self.report(found.root, raw, version, inspected, pid)
+    }
+
+    /// Whether the file is one of those that outlive their writer; what is in it does not matter.
+    fn persistence(
+        &self,
+        dir: &OwnedFd,
+        name: &[u8],
+        version: &Version,
+        writer: u32,
+    ) -> Result<(), Ended> {
+        let Some(raw) = path_of(dir, name) else {
+            return Ok(());
+        };
+        let path = String::from_utf8_lossy(&raw);
+        let Some(technique) = persistence::technique(&path) else {
+            return Ok(());
+        };
+        if self.options.excluded.has(&path) {
+            return Ok(());
+        }
+        let file = FileFacts {
+            path: path.into_owned(),
+            ..version.facts.clone()
+        };
+        self.send(Report::Persistence(Box::new(Persistence {
+            file,
+            technique,
+            writer,
+            boot_ns: boot_ns(),
+        })))
     }
 
     fn path(&mut self, way: &Way) -> Result<(), Ended> {

@@ -7,7 +7,7 @@ pub mod holes;
 
 use crate::history::Act;
 use holes::Hole;
-use keytrail_findings::is_interpreter;
+use keytrail_model::is_interpreter;
 use std::net::IpAddr;
 
 /// What is asked. Times are wall clock, nanoseconds; both ends belong to it.

@@ -6,7 +6,8 @@ use crate::correlate::event;
 use crate::process::HoldingPlace;
 use keytrail_model::event::{Evidence, Truncation};
 use keytrail_model::{
-    Access, Bound, Channel, EventKind, EvidenceGrade, FileSeen, GapReason, GapSeen, Signal, Stamp,
+    Access, Bound, Channel, EventKind, EvidenceGrade, FileFacts, FileSeen, GapReason, GapSeen,
+    Signal, Stamp,
 };
 
 /// Programs of one process back from the present one that an open may have been of.
@@ -97,6 +98,29 @@ impl Core {
             e.attack = attack(&[&credential.attack]);
             self.emit(e);
         }
+    }
+
+    /// A file that outlives its writer. What `git` checks out is what a repository holds, and told where it is run.
+    pub(super) fn on_persistence(
+        &mut self,
+        at: Option<&Stamp>,
+        boot_ns: u64,
+        file: &FileFacts,
+        technique: &str,
+    ) {
+        let process = at.map(|at| self.table.describe(at.pid));
+        let by_git = process
+            .as_ref()
+            .and_then(|p| p.executable.as_ref())
+            .is_some_and(|exe| exe.path.ends_with("/git"));
+        if by_git && !file.path.contains("/.git/hooks/") {
+            return;
+        }
+        let mut e = self.event(EventKind::PersistenceWritten, boot_ns);
+        e.process = process;
+        e.source = Some(event::file_source(file));
+        e.attack = attack(&[technique]);
+        self.emit(e);
     }
 
     /// The earliest that something can have been: fanotify tells no time, but that it was after it was last asked.

@@ -144,6 +144,12 @@ impl Core {
                     self.emit(e);
                 }
             }
+            Observation::Persistence {
+                at,
+                boot_ns,
+                file,
+                technique,
+            } => self.on_persistence(at.as_ref(), *boot_ns, file, technique),
             Observation::Withdrawn {
                 fingerprint,
                 boot_ns,

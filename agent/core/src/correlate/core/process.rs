@@ -327,4 +327,5 @@ fn proc_from(
         gid: at.gid,
         ..Proc::default()
     }
+    .named()
 }

@@ -84,10 +84,12 @@ fn process() -> Process {
             pid: 309,
             comm: String::new(),
             executable: String::new(),
+            script: String::new(),
         }],
         // Boot was at 1000 s of the wall clock.
         start_time_ns: time(1_012, 250_000_000),
         ppid: 309,
+        contexts: Vec::new(),
     }
 }
 

