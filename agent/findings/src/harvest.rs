@@ -95,6 +95,17 @@ impl Table {
     }
 }
 
+/// What was harvested within a minute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Harvested {
+    /// Read by the process and its children (files, environments by /proc); or by the parent and its, if that is more.
+    pub taken: Counts,
+    /// By the process and its children alone.
+    pub own: Counts,
+    /// Sent to the place of this event, where it was seen.
+    pub sent: Counts,
+}
+
 #[derive(Default)]
 pub(crate) struct Harvest {
     taken: Table,
@@ -102,13 +113,12 @@ pub(crate) struct Harvest {
 }
 
 impl Harvest {
-    /// Takes an event in; gives what its process or the parent of it has read (files, environments by /proc), and what
-    /// it has sent to the place of this event, in clear sight.
-    pub fn take(&mut self, facts: &Facts) -> (Counts, Counts) {
+    /// Takes an event in; gives what was harvested until then, this event included.
+    pub fn take(&mut self, facts: &Facts) -> Harvested {
+        let mut harvested = Harvested::default();
         let Some(process) = &facts.process else {
-            return Default::default();
+            return harvested;
         };
-        let (mut taken, mut sent) = (Counts::default(), Counts::default());
         let reads = facts.kind == "credential_read"
             || facts.kind == "credential_taken" && facts.grade == "observed";
         let sends = facts.kind == "credential_sent" && facts.grade == "observed";
@@ -119,16 +129,21 @@ impl Harvest {
             .map(|destination| destination.text());
         for key in keys(process) {
             let at = facts.time_ns;
-            taken = taken.most(match &facts.credential {
+            let taken = match &facts.credential {
                 Some(c) if reads => self.taken.add(key, at, &c.kind, &c.fingerprint),
                 _ => self.taken.counts(key, at),
-            });
+            };
+            harvested.taken = harvested.taken.most(taken);
+            if *key == process.key {
+                harvested.own = taken;
+            }
             if let (Some(to), Some(c)) = (&to, &facts.credential) {
                 let key = format!("{key} {to}");
-                sent = sent.most(self.sent.add(&key, at, &c.kind, &c.fingerprint));
+                let sent = self.sent.add(&key, at, &c.kind, &c.fingerprint);
+                harvested.sent = harvested.sent.most(sent);
             }
         }
-        (taken, sent)
+        harvested
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::baseline::{DAY_NS, News};
 use crate::facts::{Facts, NO_LOGIN, ProcessFacts};
-use crate::harvest::Counts;
+use crate::harvest::Harvested;
 use cel::Value;
 use cel::objects::{Key, Map};
 use std::collections::{BTreeMap, HashMap};
@@ -49,8 +49,7 @@ pub(crate) struct Beside {
     pub places: usize,
     pub consumers: usize,
     /// What the process or its parent read within a minute, and sent to one place.
-    pub harvested: Counts,
-    pub sent: Counts,
+    pub harvested: Harvested,
     pub usual_programs: Vec<String>,
     pub usual_destinations: Vec<String>,
 }
@@ -94,10 +93,11 @@ impl Scope {
             Cell::List(beside.usual_destinations.clone()),
         );
         for (name, number) in [
-            ("kinds", beside.harvested.kinds),
-            ("credentials", beside.harvested.credentials),
-            ("sent_kinds", beside.sent.kinds),
-            ("sent", beside.sent.credentials),
+            ("kinds", beside.harvested.taken.kinds),
+            ("credentials", beside.harvested.taken.credentials),
+            ("own_kinds", beside.harvested.own.kinds),
+            ("sent_kinds", beside.harvested.sent.kinds),
+            ("sent", beside.harvested.sent.credentials),
         ] {
             scope.put("harvest", name, Cell::Number(number as i64));
         }

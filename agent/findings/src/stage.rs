@@ -304,7 +304,7 @@ impl Stage {
             decoy: self.decoys.contains(fingerprint),
             ..Beside::default()
         };
-        (beside.harvested, beside.sent) = self.harvest.take(facts);
+        beside.harvested = self.harvest.take(facts);
         if fingerprint.is_empty() {
             return beside;
         }

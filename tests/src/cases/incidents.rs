@@ -3,9 +3,9 @@
 
 use crate::{
     agent::Agent,
-    command::{Act, act, sh},
+    command::{Act, act},
     events::{Ask as _, list, of_kind},
-    machine::{Scratch, patience, turn, wait_for},
+    machine::{Scratch, turn},
     plant,
     server::Sink,
 };
@@ -291,8 +291,7 @@ key = re.search('password (.*)', open(os.environ['HOME'] + '/.netrc').read())[1]
 for line in sys.stdin:
     c = http.client.HTTPConnection(line.strip(), 8099, timeout=5)
     c.request('POST', '/v1/messages', headers={'x-api-key': key})
-    c.getresponse().read()
-    print('sent', flush=True)";
+    c.getresponse().read()";
     // Addresses that are not loopback's, in a network of its own.
     let mut network = act("unshare")
         .args(["--net", "bash", "-c"])
@@ -322,11 +321,8 @@ for line in sys.stdin:
         .ok();
     let before = agent.sequence();
     network.say("203.0.113.7");
-    wait_for("the second send", patience(10), || {
-        String::from_utf8_lossy(&network.written())
-            .matches("sent")
-            .nth(1)
-            .map(drop)
+    agent.expect("the second send", root, |e| {
+        e.is("credential_sent") && e.in_tree(root) && e.sequence() > before
     });
     agent.settle();
     let accused = of_kind(&agent.tree(root), "finding")
