@@ -73,7 +73,7 @@ pub(super) fn event(event: &Event, teller: &Teller) -> Value {
         .number("severity_id", severity)
         .number("time", parts::time_ms(event.time.as_ref()))
         .text("message", &parts::message(event))
-        .object("metadata", metadata(event, teller))
+        .object("metadata", metadata(event, teller, &class))
         .object("device", device(event, teller))
         .object("unmapped", unmapped(event));
     let actor = || {
@@ -149,7 +149,7 @@ impl Object {
     }
 }
 
-fn metadata(event: &Event, teller: &Teller) -> Object {
+fn metadata(event: &Event, teller: &Teller, class: &Class) -> Object {
     let product = Object::new()
         .text("name", "keytrail")
         .text("vendor_name", "keytrail")
@@ -159,8 +159,14 @@ fn metadata(event: &Event, teller: &Teller) -> Object {
         .truncation
         .as_ref()
         .is_some_and(|t| t.argv || t.environment || t.payload || t.file);
+    // Who acts on which device is, in these, said by a profile.
+    let profiles = match class.uid {
+        0 | 2004 => vec!["host".to_owned()],
+        _ => Vec::new(),
+    };
     let mut metadata = Object::new()
         .text("version", VERSION)
+        .texts("profiles", &profiles)
         .object("product", product)
         .text("uid", &parts::uid(event))
         .text("event_code", keytrail_model::EventKind::word_of(event.kind))
@@ -349,7 +355,7 @@ fn data_security(event: &Event) -> Object {
             "uid",
             event.credential.as_ref().map_or("", |c| &c.fingerprint),
         )
-        .objects("classifier_details", classifier.into_iter().collect())
+        .object("classifier_details", classifier.unwrap_or_default())
 }
 
 /// High only where the secret's own bytes were seen.

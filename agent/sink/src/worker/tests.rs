@@ -272,6 +272,7 @@ fn what_was_forgotten_is_a_gap_before_what_follows() {
     assert!(matches!(worker.step(), Next::More));
     // More than a batch of the writer's, so that it prunes.
     scene.record(6..=25_000, |_| {});
+    worker.batch = 500;
     drain(&mut worker);
     let numbers = scene.fake.numbers();
     assert_eq!(numbers[..3], [1, 2, 3]);
