@@ -498,7 +498,7 @@ command = ["/nowhere/program"]
     wait_for("the response", patience(20), || {
         (!answered().is_empty()).then_some(())
     });
-    assert_eq!(answered(), [finding.clone()]);
+    assert_eq!(answered(), std::slice::from_ref(&finding));
     // What it does is seen.
     let me = agent.pid();
     agent.expect("the read by the response", 0, |e| {
