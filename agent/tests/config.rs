@@ -292,3 +292,197 @@ fn the_page_is_made_of_the_reference() {
         "write it anew with KEYTRAIL_BLESS=1"
     );
 }
+
+/// Tables whose keys all are set, by which each key is tried.
+const TABLES: [&str; 5] = [
+    "[[sink]]\nname = \"a\"\ncarrier = \"file\"\npath = \"/var/log/a\"\n",
+    "[[sink]]\nname = \"a\"\ncarrier = \"syslog\"\naddress = \"unix:/dev/log\"\n",
+    "[[sink]]\nname = \"a\"\ncarrier = \"webhook\"\nurl = \"https://a/b\"\n",
+    "[[response]]\nname = \"a\"\ncommand = [\"/bin/a\"]\n",
+    "[[response]]\nname = \"a\"\nurl = \"https://a/b\"\n",
+];
+
+/// For each key a table and another value for it; with what has to go for it.
+const CHANGES: &[(&str, usize, &str, &str)] = &[
+    ("sink.name", 0, "name = \"b\"", "name"),
+    (
+        "sink.carrier",
+        0,
+        "carrier = \"webhook\"\nurl = \"http://a\"",
+        "carrier path",
+    ),
+    ("sink.format", 0, "format = \"ocsf\"", ""),
+    ("sink.path", 0, "path = \"/var/log/b\"", "path"),
+    ("sink.rotate_bytes", 0, "rotate_bytes = 4096", ""),
+    ("sink.keep", 0, "keep = 0", ""),
+    ("sink.address", 1, "address = \"udp:a:514\"", "address"),
+    ("sink.url", 2, "url = \"https://a/c\"", "url"),
+    ("sink.url_file", 2, "url_file = \"/a\"", "url"),
+    ("sink.body", 2, "body = \"array\"", ""),
+    ("sink.headers_file", 2, "headers_file = \"/a\"", ""),
+    ("sink.secret_file", 2, "secret_file = \"/a\"", ""),
+    ("sink.ca_file", 2, "ca_file = \"/a\"", ""),
+    ("sink.timeout_ms", 2, "timeout_ms = 1", ""),
+    ("sink.kinds", 0, "kinds = [\"finding\"]", ""),
+    ("sink.grades", 0, "grades = [\"observed\"]", ""),
+    ("sink.severity", 0, "severity = \"high\"", ""),
+    ("sink.batch", 0, "batch = 1", ""),
+    ("response.name", 3, "name = \"b\"", "name"),
+    ("response.rules", 3, "rules = [\"decoy*\"]", ""),
+    ("response.severity", 3, "severity = \"high\"", ""),
+    ("response.command", 3, "command = [\"/bin/b\"]", "command"),
+    ("response.url", 4, "url = \"https://a/c\"", "url"),
+    ("response.url_file", 4, "url_file = \"/a\"", "url"),
+    ("response.headers_file", 4, "headers_file = \"/a\"", ""),
+    ("response.secret_file", 4, "secret_file = \"/a\"", ""),
+    ("response.ca_file", 4, "ca_file = \"/a\"", ""),
+    ("response.timeout_ms", 3, "timeout_ms = 1", ""),
+    ("response.at_once", 3, "at_once = 1", ""),
+];
+
+#[test]
+fn each_key_of_a_sink_and_a_response_changes_something() {
+    let parse = |text: &str| Config::parse(text, Path::new("x")).unwrap();
+    for (key, table, line, without) in CHANGES {
+        let plain = TABLES[*table];
+        let gone: Vec<&str> = without.split(' ').filter(|w| !w.is_empty()).collect();
+        let mut changed: String = plain
+            .lines()
+            .filter(|l| !l.split_once(" = ").is_some_and(|(k, _)| gone.contains(&k)))
+            .map(|l| format!("{l}\n"))
+            .collect();
+        changed.push_str(line);
+        assert_ne!(parse(plain), parse(&changed), "{key} changes nothing");
+    }
+    let tried: Vec<_> = CHANGES.iter().map(|(key, ..)| *key).collect();
+    assert_eq!(tried, keytrail::config::sink_keys());
+    let named: Vec<_> = reference::SINK_KEYS.iter().map(|k| k.name).collect();
+    let (mut tried, mut named) = (tried, named);
+    tried.sort_unstable();
+    named.sort_unstable();
+    assert_eq!(named, tried, "the reference and the parser");
+}
+
+#[test]
+fn the_defaults_of_a_sink_are_those_of_the_reference() {
+    for key in reference::SINK_KEYS
+        .iter()
+        .filter(|k| !k.default.is_empty())
+    {
+        let (table, name) = key.name.split_once('.').unwrap();
+        let line = format!("{name} = {}\n", key.default);
+        let mut tried = false;
+        for plain in TABLES
+            .iter()
+            .filter(|t| t.starts_with(&format!("[[{table}]]")))
+        {
+            let Ok(with) = Config::parse(&format!("{plain}{line}"), Path::new("x")) else {
+                // Not a key of this carrier.
+                continue;
+            };
+            assert_eq!(
+                Config::parse(plain, Path::new("x")).unwrap(),
+                with,
+                "{}",
+                key.name
+            );
+            tried = true;
+        }
+        assert!(tried, "{}", key.name);
+    }
+}
+
+#[test]
+fn wrong_sinks_are_refused_with_their_line() {
+    let file = TABLES[0];
+    for (text, expected) in [
+        (
+            "[[sink]]\ncarrier = \"file\"\n".to_owned(),
+            ":1: `sink` needs `name`",
+        ),
+        (
+            "[sink]\nname = \"a\"\n".to_owned(),
+            ": `sink` must be an array of tables, not a table",
+        ),
+        (
+            format!("{file}pth = 1\n"),
+            ":5: unknown key `sink.pth` (did you mean `sink.path`?)",
+        ),
+        (
+            format!("{file}address = \"unix:/dev/log\"\n"),
+            ":5: `sink.address` is no key of a file",
+        ),
+        (
+            format!("{file}format = \"xml\"\n"),
+            ":5: `sink.format` must be json, ocsf, ecs or cef",
+        ),
+        (
+            format!("{file}kinds = [\"sent\"]\n"),
+            ":5: `sink.kinds` holds \"sent\", which does not exist",
+        ),
+        (
+            format!("{file}kinds = [\"process_exit\"]\n"),
+            "which the ledger does not keep",
+        ),
+        (
+            format!("{file}batch = 0\n"),
+            ":5: `sink.batch` must be between 1 and 1000",
+        ),
+        (
+            format!("{file}\n{file}"),
+            ":7: `sink.name` \"a\" is there already",
+        ),
+        (
+            format!("retain_events = 0\n{file}"),
+            "`retain_events` must not be 0",
+        ),
+        (
+            "[[sink]]\nname = \"a/b\"\n".to_owned(),
+            ":2: `sink.name` must be 1 to 64 letters",
+        ),
+        (
+            "[[sink]]\nname = \"a\"\ncarrier = \"mail\"\n".to_owned(),
+            ":3: `sink.carrier` must be file, syslog or webhook",
+        ),
+        (
+            "[[sink]]\nname = \"a\"\ncarrier = \"syslog\"\naddress = \"log:514\"\n".to_owned(),
+            ":4: `sink.address` must be udp:HOST:PORT",
+        ),
+        (
+            "[[sink]]\nname = \"a\"\ncarrier = \"webhook\"\nurl = \"https://u:p@h/\"\n".to_owned(),
+            ":4: `sink.url` must not hold a password",
+        ),
+        (
+            "[[sink]]\nname = \"a\"\ncarrier = \"webhook\"\nurl = \"ftp://h/\"\n".to_owned(),
+            ":4: `sink.url` must be https://HOST",
+        ),
+        (
+            format!("{}url_file = \"/a\"\n", TABLES[2]),
+            "says the same as `url`",
+        ),
+        (
+            format!("{}format = \"cef\"\nbody = \"array\"\n", TABLES[2]),
+            "which cef is not",
+        ),
+        (
+            "[[response]]\nname = \"a\"\n".to_owned(),
+            ":1: `response` needs `command`, `url` or `url_file`",
+        ),
+        (
+            "[[response]]\nname = \"a\"\ncommand = [\"sh\"]\n".to_owned(),
+            ":3: `response.command` must begin with the absolute path",
+        ),
+        (
+            format!("{}url = \"http://a\"\n", TABLES[3]),
+            ":4: `response.url` is no key of a command",
+        ),
+    ] {
+        let got = complaint(&text);
+        assert!(
+            got.starts_with("/etc/keytrail/agent.toml:") && got.contains(expected),
+            "{text:?} gave {got:?}"
+        );
+        // What may be secret is not repeated.
+        assert!(!got.contains("u:p@"), "{got}");
+    }
+}

@@ -1,5 +1,9 @@
 //! `keytrail.v1`: the one schema of gRPC, files and tests.
 
+mod json;
+
+pub use json::json;
+
 /// Generated from `keytrail/v1/*.proto`.
 pub mod v1 {
     #![allow(clippy::all, reason = "generated code")]

@@ -99,6 +99,11 @@ keytrail_tests::cases! {
         what_a_client_has_survives_a_kill
         a_decoy_that_is_read_is_a_finding
     }
+    sinks {
+        every_way_delivers
+        receivers_and_agents_come_and_go
+        a_response_runs_once_a_finding
+    }
     leaks {
         nothing_planted_is_kept
         load_leaves_nothing

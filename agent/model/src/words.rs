@@ -234,6 +234,7 @@ words! {
         LedgerLost = 26 "ledger_lost",
         Excluded = 27 "excluded",
         BudgetUsed = 28 "budget_used",
+        SinkBehind = 29 "sink_behind",
     }
 }
 

@@ -6,11 +6,13 @@ use crate::answers;
 use crate::config::Config;
 use crate::engine::{EngineHandle, EngineOptions, Memory};
 use crate::output::{Format, Style, Summary, Writer};
+use crate::sinks;
 use keytrail_export::{
     Address, BoundSocket, EventFilter, Hub, Item, Next, ServeError, Server, StatusSource,
     Subscription,
 };
 use keytrail_proto::v1::GetStatusResponse;
+use keytrail_sink::{Bell, Sinks};
 use sd_notify::NotifyState;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +23,8 @@ use tokio::sync::mpsc;
 
 /// How long the printing thread sleeps between looks whether there is anything to do.
 const PRINT_POLL: Duration = Duration::from_secs(1);
+/// How long sinks may take for the last events; what is left goes out after the next start.
+const SINKS_END: Duration = Duration::from_millis(300);
 /// How often the engine's progress is looked at when systemd does not ask for a watchdog.
 const DEFAULT_CHECK: Duration = Duration::from_secs(10);
 
@@ -58,6 +62,7 @@ pub(super) fn run(args: &AgentArgs, mut config: Config) -> u8 {
         Err(e) => return fail(&e, exit::FAILED),
     };
     let hub = Hub::new();
+    let bell = Bell::new();
     let (quit, quits) = mpsc::channel(1);
     let printer = args
         .print
@@ -67,11 +72,18 @@ pub(super) fn run(args: &AgentArgs, mut config: Config) -> u8 {
         record: args.record.clone(),
         kernel_log: args.kernel_log,
         leave_probes: true,
-        ..EngineOptions::daemon(config)
+        ..EngineOptions::daemon(config.clone())
     };
-    let publish = hub.clone();
-    let engine = match EngineHandle::start(options, Box::new(move |event| publish.publish(event))) {
-        Ok(engine) => Engine::new(engine),
+    let (publish, ring) = (hub.clone(), bell.clone());
+    let sink = move |event| {
+        publish.publish(event);
+        ring.ring();
+    };
+    let engine = EngineHandle::start(options, Box::new(sink))
+        .map_err(|e| e.to_string())
+        .and_then(|engine| Engine::start(engine, &config, bell));
+    let engine = match engine {
+        Ok(engine) => engine,
         Err(e) => {
             hub.close();
             if let Some(printer) = printer {
@@ -156,15 +168,22 @@ struct Engine(Arc<Mutex<State>>);
 
 struct State {
     handle: Option<EngineHandle>,
+    sinks: Option<Sinks>,
     last: GetStatusResponse,
 }
 
 impl Engine {
-    fn new(handle: EngineHandle) -> Engine {
-        Engine(Arc::new(Mutex::new(State {
+    /// With what the configuration wants beside it.
+    fn start(handle: EngineHandle, config: &Config, bell: Bell) -> Result<Engine, String> {
+        let sinks = match handle.memory() {
+            Some(memory) => sinks::start(config, memory, handle.node(), bell).map(Some),
+            None => Ok(None),
+        };
+        Ok(Engine(Arc::new(Mutex::new(State {
+            sinks: sinks.map_err(|e| e.to_string())?,
             handle: Some(handle),
             last: GetStatusResponse::default(),
-        })))
+        }))))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -173,10 +192,14 @@ impl Engine {
 
     fn status(&self) -> GetStatusResponse {
         let state = self.lock();
-        state
+        let mut status = state
             .handle
             .as_ref()
-            .map_or_else(|| state.last.clone(), EngineHandle::status)
+            .map_or_else(|| state.last.clone(), EngineHandle::status);
+        if let Some(sinks) = &state.sinks {
+            status.sinks = sinks.status();
+        }
+        status
     }
 
     fn memory(&self) -> Option<Memory> {
@@ -195,6 +218,10 @@ impl Engine {
         let mut state = self.lock();
         if let Some(handle) = state.handle.take() {
             state.last = handle.stop();
+        }
+        // What was decided at the end still goes out, where the receiver is quick.
+        if let Some(sinks) = state.sinks.take() {
+            sinks.stop(SINKS_END);
         }
     }
 }

@@ -87,8 +87,58 @@ pub(super) fn render(status: &GetStatusResponse, style: &Style) -> String {
     } else {
         libraries.render(style)
     });
+    out.push_str(&sinks(status, style));
     out.push_str(&unseen(status, style));
     out
+}
+
+/// Where events go, and how far that is.
+fn sinks(status: &GetStatusResponse, style: &Style) -> String {
+    let mut table = Table::new(&[
+        "SINK",
+        "BY",
+        "TO",
+        "DELIVERED",
+        "BEHIND",
+        "LEFT OUT",
+        "STATE",
+    ]);
+    for sink in &status.sinks {
+        let name = match sink.response {
+            true => format!("{} (response)", sink.name),
+            false => sink.name.clone(),
+        };
+        let by = match sink.response {
+            true => sink.carrier.clone(),
+            false => format!("{} {}", sink.carrier, sink.format),
+        };
+        let (state, colour) = match (sink.error.is_empty(), &sink.failing_since) {
+            (true, _) => ("well".to_owned(), Colour::Green),
+            (false, Some(since)) => {
+                let since = crate::output::utc(since);
+                (format!("fails since {since}: {}", sink.error), Colour::Red)
+            }
+            (false, None) => (sink.error.clone(), Colour::Red),
+        };
+        let left_out = if sink.left_out > 0 {
+            Colour::Yellow
+        } else {
+            Colour::Plain
+        };
+        table.row([
+            (name.as_str(), Colour::Plain),
+            (by.as_str(), Colour::Plain),
+            (sink.target.as_str(), Colour::Plain),
+            (sink.delivered.to_string().as_str(), Colour::Plain),
+            (sink.behind.to_string().as_str(), Colour::Plain),
+            (sink.left_out.to_string().as_str(), left_out),
+            (state.as_str(), colour),
+        ]);
+    }
+    if table.is_empty() {
+        return String::new();
+    }
+    format!("\n{}", table.render(style))
 }
 
 /// Records of other keytrail processes: they are no uses, and it is said that they were there.
@@ -163,6 +213,7 @@ fn meaning(reason: &str) -> &'static str {
         GapReason::Excluded => "places that `exclude` leaves out",
         GapReason::EnvironmentUnreadable => "environments that could not be read",
         GapReason::ClientTooSlow => "a client missed events",
+        GapReason::SinkBehind => "not delivered to a sink or response in time: see SINK",
         GapReason::ReplayLimited => "older events are forgotten",
         GapReason::Backfill => "processes that ran before the agent",
     }
@@ -216,6 +267,47 @@ mod tests {
                 .any(|l| l.starts_with("tls_write") && l.contains("none")),
             "{text}"
         );
+    }
+
+    #[test]
+    fn each_sink_is_shown_with_how_far_it_is_and_why_it_fails() {
+        use keytrail_proto::v1::SinkStatus;
+        let mut status = GetStatusResponse::default();
+        assert!(!render(&status, &Style::PLAIN).contains("SINK"));
+        let sink = SinkStatus {
+            name: "siem".into(),
+            carrier: "webhook".into(),
+            format: "ocsf".into(),
+            target: "https://siem.example".into(),
+            delivered: 17,
+            behind: 3,
+            left_out: 2,
+            ..SinkStatus::default()
+        };
+        let failing = SinkStatus {
+            name: "page".into(),
+            response: true,
+            carrier: "command".into(),
+            error: "/x: no \x1b such file".into(),
+            failing_since: Some(pbjson_types::Timestamp {
+                seconds: 1_700_000_000,
+                nanos: 0,
+            }),
+            ..SinkStatus::default()
+        };
+        status.sinks = vec![sink, failing];
+        let text = render(&status, &Style::PLAIN);
+        let line = |name: &str| {
+            let line = text.lines().find(|l| l.starts_with(name)).unwrap();
+            line.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(
+            line("siem"),
+            "siem webhook ocsf https://siem.example 17 3 2 well"
+        );
+        let failing = line("page (response)");
+        assert!(failing.contains("fails since 2023-11-14"), "{failing}");
+        assert!(failing.ends_with("/x: no \\u{1b} such file"), "{failing}");
     }
 
     #[test]

@@ -50,6 +50,10 @@ impl Verdict {
                 )
             ));
         }
+        for sink in answer.sinks.iter().filter(|s| !s.error.is_empty()) {
+            let kind = if sink.response { "response" } else { "sink" };
+            problems.push(format!("the {kind} {} fails", escape(&sink.name)));
+        }
         if status == exit::OK && !problems.is_empty() {
             status = exit::FAILED;
         }
@@ -91,6 +95,12 @@ fn remarks(answer: &GetStatusResponse) -> Vec<String> {
         };
         remarks.push(format!("{lost} {records} lost since the agent started"));
     }
+    let left_out: u64 = answer.sinks.iter().map(|s| s.left_out).sum();
+    if left_out > 0 {
+        remarks.push(format!(
+            "{left_out} events were not delivered to sinks and will not be"
+        ));
+    }
     let uncovered = answer.libraries.iter().filter(|l| !l.covered).count();
     if uncovered > 0 {
         let libraries = counted(uncovered as u64, "TLS library", "TLS libraries");
@@ -110,7 +120,7 @@ fn counted(n: u64, one: &str, many: &str) -> String {
 mod tests {
     use super::*;
     use keytrail_model::Signal;
-    use keytrail_proto::v1::{Counters, LibraryStatus, SignalStatus};
+    use keytrail_proto::v1::{Counters, LibraryStatus, SignalStatus, SinkStatus};
 
     fn whole() -> GetStatusResponse {
         let signals = Signal::MISSION.into_iter().map(|signal| SignalStatus {
@@ -169,6 +179,19 @@ mod tests {
         );
         let mut unproven = whole();
         unproven.unproven_offsets = vec!["a".into(), "b".into()];
+        let mut failing = whole();
+        failing.sinks.push(SinkStatus {
+            name: "siem".into(),
+            error: "connection refused".into(),
+            left_out: 4,
+            ..Default::default()
+        });
+        let verdict = Verdict::of(&failing, None);
+        assert_eq!(verdict.status, 1);
+        assert_eq!(
+            verdict.line(),
+            "NOT WELL: the sink siem fails. To be known: 4 events were not delivered to sinks and will not be."
+        );
         let verdict = Verdict::of(&unproven, None);
         assert_eq!(verdict.status, 1);
         assert_eq!(

@@ -1,7 +1,7 @@
 //! The keys of the file and what they may hold.
 
 use super::parse::{ConfigError, Document};
-use super::{Config, LogFormat};
+use super::{Config, LogFormat, sinks};
 use keytrail_ingest::Excluded;
 
 const KEYS: &[&str] = &[
@@ -24,6 +24,8 @@ const KEYS: &[&str] = &[
     "history_days",
     "capture",
     "log",
+    "sink",
+    "response",
 ];
 const CAPTURE_KEYS: &[&str] = &[
     "answer_bytes",
@@ -41,6 +43,7 @@ pub(super) fn all() -> Vec<String> {
         .flat_map(|(table, keys)| keys.iter().map(move |key| format!("{table}.{key}")));
     KEYS.iter()
         .filter(|key| tables.iter().all(|(table, _)| table != *key))
+        .filter(|key| !matches!(**key, "sink" | "response"))
         .map(|key| (*key).to_owned())
         .chain(of_tables)
         .collect()
@@ -58,7 +61,8 @@ const HISTORY_MAX: u64 = 1 << 40;
 
 pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
     let mut config = Config::default();
-    document.root().each(KEYS, |key, value| {
+    let root = document.root();
+    root.each(KEYS, |key, value| {
         match key {
             "listen" => {
                 config.listen = value.string()?;
@@ -155,11 +159,18 @@ pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
                 }
                 Ok(())
             })?,
+            "sink" => config.sinks = sinks::sinks(&value)?,
+            "response" => config.responses = sinks::responses(&value)?,
             // `each` lets only KEYS through.
             _ => {}
         }
         Ok(())
     })?;
+    if config.retain_events == 0 && !(config.sinks.is_empty() && config.responses.is_empty()) {
+        return Err(document.whole(
+            "sinks and responses take events from the ledger: `retain_events` must not be 0",
+        ));
+    }
     Ok(config)
 }
 

@@ -5,10 +5,12 @@
 mod keys;
 mod parse;
 pub mod reference;
+mod sinks;
 
 pub use parse::ConfigError;
 
 use keytrail_sensor::Limits;
+use keytrail_sink::{ResponseSpec, SinkSpec};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -60,6 +62,10 @@ pub struct Config {
     pub capture: CaptureConfig,
     /// `[log]`.
     pub log: LogConfig,
+    /// `[[sink]]`: where events go. Default none.
+    pub sinks: Vec<SinkSpec>,
+    /// `[[response]]`: what is done about findings. Default none.
+    pub responses: Vec<ResponseSpec>,
 }
 
 /// How much of what processes send is captured, bytes a second. Beyond it payloads are passed over, which is counted and
@@ -170,6 +176,8 @@ impl Default for Config {
                 level: None,
                 format: LogFormat::Text,
             },
+            sinks: Vec::new(),
+            responses: Vec::new(),
         }
     }
 }
@@ -194,10 +202,17 @@ impl Config {
     }
 }
 
-/// The names of all keys, as in messages (`log.level`).
+/// The names of all keys, as in messages (`log.level`); those of a sink and of a response, which there may be several of,
+/// as in [`sink_keys`].
 #[must_use]
 pub fn keys() -> Vec<String> {
     keys::all()
+}
+
+/// The keys of a `[[sink]]` (`sink.name`) and of a `[[response]]`.
+#[must_use]
+pub fn sink_keys() -> Vec<String> {
+    sinks::all()
 }
 
 /// Parses a log level or filter.

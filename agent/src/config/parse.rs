@@ -95,6 +95,15 @@ impl<'t> Document<'t> {
         }
     }
 
+    /// What is wrong with the file and with no line of it.
+    pub fn whole(&self, message: &str) -> ConfigError {
+        ConfigError {
+            file: self.file.into(),
+            line: None,
+            message: message.to_owned(),
+        }
+    }
+
     fn error(&self, at: Range<usize>, message: String) -> ConfigError {
         ConfigError {
             file: self.file.into(),
@@ -229,6 +238,21 @@ impl<'d, 't> Value<'d, 't> {
                 .string()
             })
             .collect()
+    }
+
+    /// The elements of an array, each with the key of the array.
+    pub fn elements(&self) -> Result<Vec<Value<'d, 't>>, ConfigError> {
+        let array = self
+            .value
+            .get_ref()
+            .as_array()
+            .ok_or_else(|| self.expected("an array of tables"))?;
+        let element = |value| Value {
+            document: self.document,
+            key: self.key.clone(),
+            value,
+        };
+        Ok(array.iter().map(element).collect())
     }
 
     pub fn table(&self) -> Result<Table<'d, 't>, ConfigError> {

@@ -1,5 +1,8 @@
 //! What may be configured, for people: docs/CONFIGURATION.md is made of this, and a test holds them together.
 
+mod sinks;
+
+pub use sinks::SINK_KEYS;
 use std::fmt::Write as _;
 
 /// One key of the file.
@@ -188,6 +191,21 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ),
 ];
 
+/// Lines of a table of keys.
+fn rows(out: &mut String, keys: &[Key]) {
+    for key in keys {
+        let default = match key.default {
+            "" => "none".to_owned(),
+            default => format!("`{default}`"),
+        };
+        let _ = writeln!(
+            out,
+            "| `{}` | {} | {default} | {} |",
+            key.name, key.values, key.what
+        );
+    }
+}
+
 /// docs/CONFIGURATION.md.
 #[must_use]
 pub fn markdown() -> String {
@@ -205,21 +223,18 @@ with every default, to be copied. The agent reads it when it starts.
 |---|---|---|---|
 ",
     );
-    for key in KEYS {
-        let default = match key.default {
-            "" => "none".to_owned(),
-            default => format!("`{default}`"),
-        };
-        let _ = writeln!(
-            out,
-            "| `{}` | {} | {default} | {} |",
-            key.name, key.values, key.what
-        );
-    }
+    rows(&mut out, KEYS);
     out.push_str(
         "
 Keys with a point belong to a table: `log.level` is `level` under `[log]`.
 
+",
+    );
+    out.push_str(sinks::EXAMPLES);
+    rows(&mut out, SINK_KEYS);
+    out.push_str(sinks::DELIVERY);
+    out.push_str(
+        "
 ## Environment
 
 An option on the command line goes before its variable, and a variable before the file.

@@ -20,6 +20,7 @@ pub use replay::{ReplayError, replay};
 
 use crate::config::Config;
 use keytrail_findings::Told;
+use keytrail_model::GapSeen;
 use keytrail_proto::v1;
 use keytrail_store::{DecoySeen, Reader};
 use std::fmt;
@@ -92,6 +93,8 @@ enum Command {
     Tell(String),
     /// A decoy to be remembered, or not any more.
     Decoy(DecoySeen),
+    /// What somebody else could not do, to be told.
+    Gap(Box<GapSeen>),
 }
 
 /// What the handle and the thread share.
@@ -121,6 +124,11 @@ impl Teller {
         if let Ok(told) = serde_json::to_string(told) {
             let _ = self.0.send(Command::Tell(told));
         }
+    }
+
+    /// For the stream: what was not delivered, or not seen by others than the sensors.
+    pub fn gap(&self, gap: GapSeen) {
+        let _ = self.0.send(Command::Gap(Box::new(gap)));
     }
 
     /// For memory.

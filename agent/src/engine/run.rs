@@ -168,6 +168,7 @@ impl Runner {
                         ledger.decoy(seen);
                     }
                 }
+                Command::Gap(gap) => self.line.gap(*gap),
                 Command::Tell(told) => {
                     self.line.step(&Observation::Findings { told });
                     self.line.keep_findings();

@@ -300,7 +300,9 @@ pub fn counted(reason: &str, count: u64) -> String {
         Some(GapReason::TlsWriteUnsent) => ("write", "writes"),
         Some(GapReason::SecretNotMatched) => ("secret", "secrets"),
         Some(GapReason::LibraryNotCovered) => ("library", "libraries"),
-        Some(GapReason::ClientTooSlow | GapReason::LedgerLost) => ("event", "events"),
+        Some(GapReason::ClientTooSlow | GapReason::LedgerLost | GapReason::SinkBehind) => {
+            ("event", "events")
+        }
         Some(GapReason::TableFull) => ("entry", "entries"),
         Some(GapReason::Excluded) => ("place", "places"),
         Some(GapReason::RecordsLost | GapReason::RecordsLeft) | None => ("record", "records"),

@@ -8,7 +8,6 @@ pub(crate) mod describe;
 mod escape;
 pub mod history;
 pub mod inventory;
-mod json;
 mod rows;
 mod style;
 mod summary;
@@ -18,7 +17,7 @@ mod writer;
 
 pub use clock::{Local, parse as parse_time, utc};
 pub use escape::{Cut, escape, fit};
-pub use json::json;
+pub use keytrail_proto::json;
 pub use rows::document;
 pub use style::{Colour, Style};
 pub use summary::{Summary, TraceEnd};

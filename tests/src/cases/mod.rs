@@ -16,6 +16,7 @@ pub mod reads;
 pub mod restart;
 pub mod sends_tcp;
 pub mod sends_tls;
+pub mod sinks;
 pub mod systemd;
 pub mod taken;
 pub mod tls_programs;

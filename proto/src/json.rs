@@ -5,7 +5,7 @@ use serde::Serialize;
 use std::sync::OnceLock;
 
 /// Fields of the schema that are timestamps, as JSON names them.
-const TIMES: [&str; 17] = [
+const TIMES: [&str; 19] = [
     "time",
     "from",
     "to",
@@ -23,6 +23,8 @@ const TIMES: [&str; 17] = [
     "alive",
     "usesSince",
     "eventsSince",
+    "failingSince",
+    "lastDelivered",
 ];
 const OFFSET: &str = "+00:00\"";
 
@@ -41,7 +43,7 @@ pub fn json<T: Serialize + prost::Name>(message: &T) -> Result<String, serde_jso
 /// The same by the schema at run time: slower, and at home with numbers that have no name.
 fn by_schema<T: prost::Name>(message: &T) -> Option<String> {
     static POOL: OnceLock<Option<DescriptorPool>> = OnceLock::new();
-    let pool = POOL.get_or_init(|| DescriptorPool::decode(keytrail_proto::DESCRIPTORS).ok());
+    let pool = POOL.get_or_init(|| DescriptorPool::decode(crate::DESCRIPTORS).ok());
     let schema = pool.as_ref()?.get_message_by_name(&T::full_name())?;
     let message = DynamicMessage::decode(schema, message.encode_to_vec().as_slice()).ok()?;
     let mut out = serde_json::Serializer::new(Vec::new());
@@ -86,7 +88,7 @@ fn is_timestamp(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use keytrail_proto::v1::{Event, Gap, Process};
+    use crate::v1::{Event, Gap, Process};
     use pbjson_types::Timestamp;
 
     #[test]

@@ -1,0 +1,210 @@
+use super::*;
+use keytrail_model::EventKind;
+use serde_json::Value;
+
+fn teller() -> Teller {
+    Teller {
+        host: "web|1".into(),
+        version: "0.1.0".into(),
+        agent: "00112233445566778899aabbccddeeff".into(),
+    }
+}
+
+fn value(format: Format, event: &Event) -> Value {
+    serde_json::from_slice(&encode(format, event, &teller()).unwrap()).unwrap()
+}
+
+fn text(event: &Event) -> String {
+    String::from_utf8(encode(Format::Cef, event, &teller()).unwrap()).unwrap()
+}
+
+#[test]
+fn every_event_is_one_line_in_every_format() {
+    let dump = std::env::var_os("KEYTRAIL_DUMP");
+    for format in Format::ALL {
+        let mut lines = Vec::new();
+        for event in samples::all() {
+            let line = encode(format, &event, &teller()).unwrap();
+            assert!(
+                !line
+                    .iter()
+                    .any(|b| *b < b' ' || *b == 0x7f && !format.is_json()),
+                "{format:?}"
+            );
+            if format.is_json() {
+                assert!(serde_json::from_slice::<Value>(&line).unwrap().is_object());
+            }
+            lines.extend_from_slice(&line);
+            lines.push(b'\n');
+        }
+        // For a validator of the format, such as tests/src/server/ocsf.py: `KEYTRAIL_DUMP=DIR`.
+        if let Some(dir) = &dump {
+            std::fs::write(std::path::Path::new(dir).join(format.word()), lines).unwrap();
+        }
+    }
+}
+
+#[test]
+fn json_is_the_canonical_form() {
+    for event in samples::all()
+        .iter()
+        .filter(|e| EventKind::of_number(e.kind).is_some())
+    {
+        let line = encode(Format::Json, event, &teller()).unwrap();
+        assert_eq!(&serde_json::from_slice::<Event>(&line).unwrap(), event);
+    }
+}
+
+#[test]
+fn ocsf_has_the_class_of_what_happened_and_claims_no_more_than_the_grade() {
+    let class = |event: &Event| value(Format::Ocsf, event)["class_uid"].as_u64().unwrap();
+    let of = |kind: EventKind| {
+        let found = samples::all().into_iter().find(|e| e.kind == kind.number());
+        class(&found.unwrap())
+    };
+    assert_eq!(of(EventKind::Finding), 2004);
+    for kind in [
+        EventKind::CredentialRead,
+        EventKind::CredentialSent,
+        EventKind::CredentialExposed,
+        EventKind::CredentialTaken,
+        EventKind::CredentialCreated,
+    ] {
+        assert_eq!(of(kind), 2006);
+    }
+    assert_eq!(of(EventKind::CredentialOpened), 1001);
+    assert_eq!(
+        (of(EventKind::ProcessStart), of(EventKind::CoverageGap)),
+        (1007, 0)
+    );
+    let sent = value(Format::Ocsf, &samples::sent());
+    assert_eq!(sent["type_uid"], 200_601);
+    assert_eq!(sent["data_security"]["data_lifecycle_state_id"], 2);
+    assert_eq!(
+        (&sent["confidence_id"], &sent["severity_id"]),
+        (&3.into(), &1.into())
+    );
+    assert_eq!(
+        sent["metadata"]["uid"],
+        "00112233445566778899aabbccddeeff:3:42"
+    );
+    assert_eq!(sent["dst_endpoint"]["ip"], "10.1.2.3");
+    assert_eq!(sent["time"], 1_700_000_000_123_i64);
+    // A holder that sent something sent no credential, as far as anybody saw.
+    for event in samples::all().iter().filter(|e| {
+        e.kind == EventKind::CredentialSent.number()
+            && parts::grade(e) != Some(keytrail_model::EvidenceGrade::Observed)
+    }) {
+        let value = value(Format::Ocsf, event);
+        assert_eq!(value["data_security"]["data_lifecycle_state_id"], 0);
+        assert_ne!(value["confidence_id"], 3);
+        assert_ne!(value["finding_info"]["title"], "Credential sent");
+    }
+    let finding = value(Format::Ocsf, &samples::finding());
+    assert_eq!(
+        (&finding["severity_id"], &finding["is_alert"]),
+        (&4.into(), &true.into())
+    );
+    assert_eq!(
+        finding["finding_info"]["related_events"][0]["uid"],
+        "00112233445566778899aabbccddeeff:3:41"
+    );
+    assert_eq!(
+        finding["finding_info"]["attacks"][0]["sub_technique"]["uid"],
+        "T1552.001"
+    );
+    assert_eq!(finding["unmapped"]["techniques"][0], "NHI2:2025");
+}
+
+#[test]
+fn ecs_has_its_fields() {
+    let sent = value(Format::Ecs, &samples::sent());
+    assert_eq!(sent["@timestamp"], "2023-11-14T22:13:20.123456789Z");
+    assert_eq!(sent["event"]["action"], "credential_sent");
+    assert_eq!(sent["event"]["category"], serde_json::json!(["network"]));
+    assert_eq!(sent["destination"]["domain"], "api.example");
+    assert_eq!(sent["process"]["parent"]["pid"], 1);
+    assert_eq!(sent["keytrail"]["grade"], "observed");
+    assert_eq!(
+        sent["threat"]["technique"]["id"],
+        serde_json::json!(["T1552"])
+    );
+    assert_eq!(
+        sent["threat"]["technique"]["subtechnique"]["id"],
+        serde_json::json!(["T1552.001"])
+    );
+    assert_eq!(
+        value(Format::Ecs, &samples::finding())["event"]["kind"],
+        "alert"
+    );
+    assert_eq!(
+        value(Format::Ecs, &samples::gap())["event"]["kind"],
+        "pipeline_error"
+    );
+}
+
+#[test]
+fn cef_escapes_what_would_end_a_field() {
+    let finding = text(&samples::finding());
+    let head = "CEF:0|keytrail|keytrail|0.1.0|decoy-touched|A decoy \\| was = read here|8|rt=1700000000123 ";
+    assert!(finding.starts_with(head), "{finding}");
+    assert!(
+        finding.contains(" filePath=/home/a b/.aws/cred\\=en|tials\\nx "),
+        "{finding}"
+    );
+    let sent = text(&samples::sent());
+    assert!(sent.contains(" sproc=/usr/bin/cu|rl\\=x "), "{sent}");
+    assert!(
+        sent.contains(" cs2=ghp_a|b\\=c\\\\d cs2Label=CredentialIdentifier"),
+        "{sent}"
+    );
+    assert!(
+        sent.contains(" dst=10.1.2.3 dpt=443 dhost=api.example "),
+        "{sent}"
+    );
+    assert!(
+        sent.contains("cs4=observed tls cs4Label=Evidence"),
+        "{sent}"
+    );
+    // Each unescaped = follows a key; each value is what it was.
+    let pairs = &sent[sent
+        .match_indices('|')
+        .filter(|(at, _)| !sent[..*at].ends_with('\\'))
+        .nth(6)
+        .unwrap()
+        .0
+        + 1..];
+    let mut keys = 0;
+    for (at, _) in pairs.match_indices('=') {
+        if pairs[..at].ends_with('\\') {
+            continue;
+        }
+        let key = pairs[..at].rsplit(' ').next().unwrap();
+        assert!(
+            key.bytes().all(|b| b.is_ascii_alphanumeric()),
+            "{key:?} in {pairs}"
+        );
+        keys += 1;
+    }
+    assert!(keys > 15, "{pairs}");
+}
+
+#[test]
+fn dates_are_those_of_the_calendar() {
+    let at = |seconds| rfc3339(Some(&pbjson_types::Timestamp { seconds, nanos: 5 }), 3);
+    assert_eq!(at(0), "1970-01-01T00:00:00.000Z");
+    assert_eq!(at(951_782_400), "2000-02-29T00:00:00.000Z");
+    assert_eq!(at(4_107_542_399), "2100-02-28T23:59:59.000Z");
+    assert_eq!(at(4_107_542_400), "2100-03-01T00:00:00.000Z");
+    assert_eq!(at(-1), "1969-12-31T23:59:59.000Z");
+    assert_eq!(
+        rfc3339(
+            Some(&pbjson_types::Timestamp {
+                seconds: 1,
+                nanos: 123_456_789
+            }),
+            9
+        ),
+        "1970-01-01T00:00:01.123456789Z"
+    );
+}

@@ -1,0 +1,23 @@
+//! Where users look: what the ledger keeps goes on to files, syslog and webhooks, and findings to commands.
+//!
+//! The ledger is the queue. Each sink and each response has a place in it of its own (`cursor`), which moves when the
+//! receiver has what came before: at least once, in order. Each has a thread of its own (`worker`), which reads the
+//! ledger by connections of its own: a receiver that is slow or gone costs the agent a thread that sleeps.
+//! `format` makes bytes of an event, `carrier` brings them there.
+
+mod backoff;
+mod bell;
+mod carrier;
+mod cursor;
+pub mod format;
+mod resolve;
+mod sinks;
+mod spec;
+mod worker;
+
+pub use bell::Bell;
+pub use sinks::{Redact, Setup, SinkError, Sinks, Tell};
+pub use spec::{
+    Body, CarrierSpec, CommandSpec, FileSpec, Filter, Format, ResponseSpec, Severity, SinkSpec,
+    SyslogAddress, SyslogSpec, Url, WebhookSpec,
+};

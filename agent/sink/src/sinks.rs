@@ -1,0 +1,320 @@
+//! All sinks and responses of an agent.
+
+use crate::bell::Bell;
+use crate::carrier;
+use crate::cursor::{Cursor, Cursors};
+use crate::format::Teller;
+use crate::spec::{CarrierSpec, Filter, Format, ResponseSpec, SinkSpec};
+use crate::worker::{State, Worker};
+use keytrail_model::{EventKind, GapSeen};
+use keytrail_proto::v1::{EventId, NodeStatus, SinkStatus};
+use keytrail_store::Reader;
+use pbjson_types::Timestamp;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Takes what was not delivered, to be told like anything else that is not seen. Never waits.
+pub type Tell = Arc<dyn Fn(GapSeen) + Send + Sync>;
+/// A text without the credentials in it.
+pub type Redact = Arc<dyn Fn(&[u8]) -> String + Send + Sync>;
+
+/// What sinks need of the agent.
+#[derive(Clone)]
+pub struct Setup {
+    pub state_dir: PathBuf,
+    /// The ledger.
+    pub reader: Reader,
+    /// Who this agent is.
+    pub node: NodeStatus,
+    /// Rung when there is something new in the ledger.
+    pub bell: Bell,
+    pub tell: Tell,
+    pub redact: Redact,
+}
+
+/// Why sinks cannot be started.
+#[derive(Debug)]
+pub struct SinkError(String);
+
+impl fmt::Display for SinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for SinkError {}
+
+/// How far one is, shared with its thread.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    pub cursor: Cursor,
+    pub error: String,
+    /// Wall clock, ns; 0 when it does not fail.
+    pub failing_since_ns: u64,
+}
+
+/// The data stay whole if somebody panicked meanwhile.
+pub(crate) fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
+    progress.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One of them, from outside.
+struct Running {
+    about: SinkStatus,
+    progress: Arc<Mutex<Progress>>,
+    thread: JoinHandle<()>,
+}
+
+/// The running sinks and responses.
+pub struct Sinks {
+    bell: Bell,
+    reader: Reader,
+    running: Vec<Running>,
+}
+
+impl fmt::Debug for Sinks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sinks")
+            .field("count", &self.running.len())
+            .finish()
+    }
+}
+
+struct Start {
+    name: String,
+    response: bool,
+    carrier: CarrierSpec,
+    format: Format,
+    filter: Filter,
+    batch: usize,
+}
+
+impl From<&SinkSpec> for Start {
+    fn from(spec: &SinkSpec) -> Start {
+        Start {
+            name: spec.name.clone(),
+            response: false,
+            carrier: spec.carrier.clone(),
+            format: spec.format,
+            filter: spec.filter.clone(),
+            batch: spec.batch,
+        }
+    }
+}
+
+impl From<&ResponseSpec> for Start {
+    fn from(spec: &ResponseSpec) -> Start {
+        let mut filter = spec.filter.clone();
+        filter.kinds = vec![EventKind::Finding];
+        Start {
+            name: spec.name.clone(),
+            response: true,
+            carrier: spec.carrier.clone(),
+            format: Format::Json,
+            filter,
+            batch: spec.at_once,
+        }
+    }
+}
+
+impl Sinks {
+    /// Starts a thread for each. A sink that is new begins with what the ledger has, a response with this run: nobody wants
+    /// to respond to what was found weeks ago.
+    ///
+    /// # Errors
+    /// Where they are cannot be kept, or a thread cannot be started.
+    pub fn start(
+        sinks: &[SinkSpec],
+        responses: &[ResponseSpec],
+        setup: &Setup,
+    ) -> Result<Sinks, SinkError> {
+        let starts: Vec<Start> = sinks
+            .iter()
+            .map(Start::from)
+            .chain(responses.iter().map(Start::from))
+            .collect();
+        let mut this = Sinks {
+            bell: setup.bell.clone(),
+            reader: setup.reader.clone(),
+            running: Vec::new(),
+        };
+        if starts.is_empty() {
+            return Ok(this);
+        }
+        let failed = |e: &dyn fmt::Display| {
+            SinkError(format!("sinks in {}: {e}", setup.state_dir.display()))
+        };
+        let cursors = Arc::new(Cursors::open(&setup.state_dir).map_err(|e| failed(&e))?);
+        // A response that was taken out and comes back is a new one.
+        let kept: Vec<String> = starts.iter().map(Start::key).collect();
+        cursors
+            .keep_only("response:", &kept)
+            .map_err(|e| failed(&e))?;
+        for start in starts {
+            let running = start.run(setup, &cursors).map_err(|e| failed(&e))?;
+            this.running.push(running);
+        }
+        Ok(this)
+    }
+
+    /// How far each is.
+    #[must_use]
+    pub fn status(&self) -> Vec<SinkStatus> {
+        self.running
+            .iter()
+            .map(|r| r.status(&self.reader))
+            .collect()
+    }
+
+    /// Lets them deliver what there is, and ends them; whoever does not come to an end within this time is left alone, and
+    /// goes on from where it was after the next start.
+    pub fn stop(self, within: Duration) {
+        self.bell.end();
+        let deadline = Instant::now() + within;
+        for running in self.running {
+            while !running.thread.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            if running.thread.is_finished() {
+                // A panic was printed when it happened.
+                let _ = running.thread.join();
+            }
+        }
+    }
+}
+
+impl Start {
+    fn key(&self) -> String {
+        let kind = if self.response { "response" } else { "sink" };
+        format!("{kind}:{}", self.name)
+    }
+
+    fn run(self, setup: &Setup, cursors: &Arc<Cursors>) -> Result<Running, String> {
+        let key = self.key();
+        let title = format!(
+            "{} {}",
+            if self.response { "response" } else { "sink" },
+            self.name
+        );
+        let known = cursors.load(&key).map_err(|e| e.to_string())?;
+        let cursor = match known {
+            Some(cursor) => reconciled(cursor, &setup.node, &title),
+            None => self.beginning(setup)?,
+        };
+        // So that the next start is not the first again.
+        cursors.save(&key, &cursor).map_err(|e| e.to_string())?;
+        let about = SinkStatus {
+            name: self.name.clone(),
+            response: self.response,
+            carrier: self.carrier.name().into(),
+            format: self.format.word().into(),
+            target: self.carrier.target(),
+            ..SinkStatus::default()
+        };
+        let teller = Teller {
+            host: setup.node.host.clone(),
+            version: setup.node.version.clone(),
+            agent: setup.node.agent.clone(),
+        };
+        let progress = Arc::new(Mutex::new(Progress {
+            cursor,
+            ..Progress::default()
+        }));
+        let worker = Worker {
+            title,
+            key,
+            carrier: carrier::carrier(&self.carrier, self.format.is_json(), &teller, &setup.redact),
+            format: self.format,
+            filter: self.filter,
+            batch: self.batch.max(1),
+            teller,
+            reader: setup.reader.clone(),
+            cursors: cursors.clone(),
+            progress: progress.clone(),
+            bell: setup.bell.clone(),
+            tell: setup.tell.clone(),
+            state: State::default(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("sink".into())
+            .spawn(move || worker.run())
+            .map_err(|e| format!("a thread cannot be started: {e}"))?;
+        Ok(Running {
+            about,
+            progress,
+            thread,
+        })
+    }
+
+    /// Where one begins that was not there before.
+    fn beginning(&self, setup: &Setup) -> Result<Cursor, String> {
+        let mut cursor = Cursor {
+            agent: setup.node.agent.clone(),
+            epoch: setup.node.epoch,
+            ..Cursor::default()
+        };
+        if !self.response {
+            let first = setup
+                .reader
+                .events_after_at_most(&EventId::default(), 1, 1)
+                .map_err(|e| e.to_string())?;
+            if first.upto != (0, 0) {
+                (cursor.epoch, cursor.sequence) = (first.upto.0, first.upto.1.saturating_sub(1));
+            }
+        }
+        Ok(cursor)
+    }
+}
+
+/// A place that this ledger has not: the state of before was lost, wholly or in its last moments.
+fn reconciled(mut cursor: Cursor, node: &NodeStatus, title: &str) -> Cursor {
+    if cursor.agent != node.agent {
+        tracing::warn!(
+            sink = title,
+            "this agent's state was lost: it begins with the first event of the new"
+        );
+        cursor.agent.clone_from(&node.agent);
+        (cursor.epoch, cursor.sequence) = (0, 0);
+    } else if cursor.epoch >= node.epoch {
+        (cursor.epoch, cursor.sequence) = (node.epoch, 0);
+    }
+    cursor
+}
+
+impl Running {
+    fn status(&self, reader: &Reader) -> SinkStatus {
+        let (cursor, mut error, failing) = {
+            let progress = lock(&self.progress);
+            (
+                progress.cursor.clone(),
+                progress.error.clone(),
+                progress.failing_since_ns,
+            )
+        };
+        if self.thread.is_finished() && error.is_empty() {
+            "its thread has ended: see the agent's log".clone_into(&mut error);
+        }
+        SinkStatus {
+            delivered: cursor.delivered,
+            behind: reader
+                .count_after((cursor.epoch, cursor.sequence))
+                .unwrap_or(0),
+            left_out: cursor.left_out,
+            error,
+            failing_since: timestamp(failing),
+            last_delivered: timestamp(cursor.last_delivered_ns),
+            ..self.about.clone()
+        }
+    }
+}
+
+/// None for 0.
+fn timestamp(ns: u64) -> Option<Timestamp> {
+    (ns > 0).then(|| Timestamp {
+        seconds: (ns / 1_000_000_000).cast_signed(),
+        nanos: (ns % 1_000_000_000) as i32,
+    })
+}

@@ -1,0 +1,400 @@
+//! What a sink or a response is, as the configuration says.
+
+use keytrail_model::{EventKind, EvidenceGrade};
+use keytrail_proto::v1::Event;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A place where events go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SinkSpec {
+    /// Names its cursor: another name begins anew.
+    pub name: String,
+    pub carrier: CarrierSpec,
+    pub format: Format,
+    pub filter: Filter,
+    /// Most events delivered together.
+    pub batch: usize,
+}
+
+/// What is done about findings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResponseSpec {
+    pub name: String,
+    /// [`CarrierSpec::Command`] or [`CarrierSpec::Webhook`].
+    pub carrier: CarrierSpec,
+    pub filter: Filter,
+    /// Most findings responded to at a time.
+    pub at_once: usize,
+}
+
+/// By which way events go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CarrierSpec {
+    File(FileSpec),
+    Syslog(SyslogSpec),
+    Webhook(WebhookSpec),
+    Command(CommandSpec),
+}
+
+impl CarrierSpec {
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            CarrierSpec::File(_) => "file",
+            CarrierSpec::Syslog(_) => "syslog",
+            CarrierSpec::Webhook(_) => "webhook",
+            CarrierSpec::Command(_) => "command",
+        }
+    }
+
+    /// What may be shown of where it goes: paths and queries of URLs are secrets at some services.
+    #[must_use]
+    pub fn target(&self) -> String {
+        match self {
+            CarrierSpec::File(file) => file.path.display().to_string(),
+            CarrierSpec::Syslog(syslog) => syslog.address.to_string(),
+            CarrierSpec::Webhook(webhook) => match &webhook.url {
+                Url::Text(url) => origin(url).to_owned(),
+                Url::File(path) => format!("as {} says", path.display()),
+            },
+            CarrierSpec::Command(command) => command.argv.first().cloned().unwrap_or_default(),
+        }
+    }
+}
+
+/// `https://host:port` of a URL.
+fn origin(url: &str) -> &str {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    let end = url[host..].find(['/', '?', '#']);
+    let origin = end.map_or(url, |end| &url[..host + end]);
+    // Who put a password before the host does not want to read it again.
+    match origin.rfind('@') {
+        Some(at) => &origin[at + 1..],
+        None => origin,
+    }
+}
+
+/// Lines in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileSpec {
+    pub path: PathBuf,
+    /// Size from which on it is moved aside, bytes.
+    pub rotate_bytes: u64,
+    /// How many that were moved aside are kept.
+    pub keep: u32,
+}
+
+/// Messages of RFC 5424.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyslogSpec {
+    pub address: SyslogAddress,
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SyslogAddress {
+    /// `HOST:PORT`, a datagram each (RFC 5426).
+    Udp(String),
+    /// `HOST:PORT`, octets counted (RFC 6587, 3.4.1).
+    Tcp(String),
+    /// A socket of datagrams, such as /dev/log.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for SyslogAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SyslogAddress::Udp(address) => write!(f, "udp:{address}"),
+            SyslogAddress::Tcp(address) => write!(f, "tcp:{address}"),
+            SyslogAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl std::str::FromStr for SyslogAddress {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const FORM: &str = "must be udp:HOST:PORT, tcp:HOST:PORT or unix:PATH";
+        let (way, rest) = text.split_once(':').ok_or(FORM)?;
+        if way == "unix" {
+            return if rest.starts_with('/') {
+                Ok(SyslogAddress::Unix(rest.into()))
+            } else {
+                Err("needs an absolute path after unix:")
+            };
+        }
+        let (host, port) = rest.rsplit_once(':').ok_or(FORM)?;
+        if host.is_empty() || !port.parse::<u16>().is_ok_and(|port| port > 0) {
+            return Err(FORM);
+        }
+        match way {
+            "udp" => Ok(SyslogAddress::Udp(rest.to_owned())),
+            "tcp" => Ok(SyslogAddress::Tcp(rest.to_owned())),
+            _ => Err(FORM),
+        }
+    }
+}
+
+/// POSTs to a URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebhookSpec {
+    pub url: Url,
+    pub body: Body,
+    /// Lines `Name: value`, read for each delivery.
+    pub headers_file: Option<PathBuf>,
+    /// The key of the signature, read for each delivery.
+    pub secret_file: Option<PathBuf>,
+    /// Certificates of authorities, PEM; the system's when there is none.
+    pub ca_file: Option<PathBuf>,
+    pub timeout: Duration,
+}
+
+/// A URL, or the file that has it: of some services it is all one needs to write to them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Url {
+    Text(String),
+    File(PathBuf),
+}
+
+/// How events are put into one body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Body {
+    /// A line each.
+    #[default]
+    Lines,
+    /// An array of JSON.
+    Array,
+    /// Each alone.
+    Single,
+}
+
+/// A program that gets the finding on its standard input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandSpec {
+    /// The program by an absolute path, and its arguments.
+    pub argv: Vec<String>,
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    #[default]
+    Json,
+    Ocsf,
+    Ecs,
+    Cef,
+}
+
+impl Format {
+    pub const ALL: [Format; 4] = [Format::Json, Format::Ocsf, Format::Ecs, Format::Cef];
+
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Format::Json => "json",
+            Format::Ocsf => "ocsf",
+            Format::Ecs => "ecs",
+            Format::Cef => "cef",
+        }
+    }
+
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Format> {
+        Format::ALL.into_iter().find(|format| format.word() == word)
+    }
+
+    /// Whether an event is a JSON object.
+    #[must_use]
+    pub fn is_json(self) -> bool {
+        self != Format::Cef
+    }
+}
+
+/// Severities of findings, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    Info,
+    Low,
+    Medium,
+    High,
+    Critical,
+}
+
+impl Severity {
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Severity> {
+        Some(match word {
+            "info" => Severity::Info,
+            "low" => Severity::Low,
+            "medium" => Severity::Medium,
+            "high" => Severity::High,
+            "critical" => Severity::Critical,
+            _ => return None,
+        })
+    }
+}
+
+/// Which events go there. Each part concerns the events that have what it asks about, and no others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// All when empty.
+    pub kinds: Vec<EventKind>,
+    /// Of events with evidence; all when empty.
+    pub grades: Vec<EvidenceGrade>,
+    /// Of findings, the least.
+    pub severity: Option<Severity>,
+    /// Of findings: names of rules, `*` for any characters; all when empty.
+    pub rules: Vec<String>,
+}
+
+impl Filter {
+    #[must_use]
+    pub fn passes(&self, event: &Event) -> bool {
+        let of_kind = |kind: &EventKind| kind.number() == event.kind;
+        if !self.kinds.is_empty() && !self.kinds.iter().any(of_kind) {
+            return false;
+        }
+        if let Some(evidence) = &event.evidence
+            && !self.grades.is_empty()
+            && !self.grades.iter().any(|g| g.number() == evidence.grade)
+        {
+            return false;
+        }
+        let Some(finding) = &event.finding else {
+            return true;
+        };
+        // A severity of a newer agent's is not known to be too little.
+        let severe = Severity::of_word(&finding.severity).is_none_or(|s| Some(s) >= self.severity);
+        let named = |pattern: &String| is_match(pattern.as_bytes(), finding.rule.as_bytes());
+        severe && (self.rules.is_empty() || self.rules.iter().any(named))
+    }
+}
+
+/// Whether a text is what a pattern with `*` says, in time proportional to the product of their lengths.
+fn is_match(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    // Where to go on when what follows the last `*` does not fit.
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        if pattern.get(p) == Some(&b'*') {
+            star = Some((p, t));
+            p += 1;
+        } else if pattern.get(p) == Some(&text[t]) {
+            p += 1;
+            t += 1;
+        } else if let Some((at, from)) = star {
+            star = Some((at, from + 1));
+            p = at + 1;
+            t = from + 1;
+        } else {
+            return false;
+        }
+    }
+    pattern[p..].iter().all(|b| *b == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keytrail_proto::v1::{Evidence, Finding};
+
+    fn finding(rule: &str, severity: &str) -> Event {
+        Event {
+            kind: EventKind::Finding.number(),
+            finding: Some(Finding {
+                rule: rule.into(),
+                severity: severity.into(),
+                ..Finding::default()
+            }),
+            ..Event::default()
+        }
+    }
+
+    #[test]
+    fn patterns_match_whole_names() {
+        for (pattern, text, is) in [
+            ("*", "", true),
+            ("decoy", "decoy", true),
+            ("decoy", "decoys", false),
+            ("decoy-*", "decoy-read", true),
+            ("*-read", "decoy-read-read", true),
+            ("*a*b*", "xxaxxb", true),
+            ("*a*b*", "xxbxxa", false),
+            ("", "x", false),
+        ] {
+            assert_eq!(
+                is_match(pattern.as_bytes(), text.as_bytes()),
+                is,
+                "{pattern} {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_part_of_a_filter_concerns_what_has_it() {
+        let gap = Event {
+            kind: EventKind::CoverageGap.number(),
+            ..Event::default()
+        };
+        let sent = |grade: EvidenceGrade| Event {
+            kind: EventKind::CredentialSent.number(),
+            evidence: Some(Evidence {
+                grade: grade.number(),
+                ..Evidence::default()
+            }),
+            ..Event::default()
+        };
+        let all = Filter::default();
+        assert!(all.passes(&gap) && all.passes(&finding("a", "info")));
+        let filter = Filter {
+            grades: vec![EvidenceGrade::Observed],
+            severity: Some(Severity::High),
+            rules: vec!["decoy*".into()],
+            ..Filter::default()
+        };
+        assert!(filter.passes(&gap), "asking for less hides no gap");
+        assert!(filter.passes(&sent(EvidenceGrade::Observed)));
+        assert!(!filter.passes(&sent(EvidenceGrade::Lineage)));
+        assert!(filter.passes(&finding("decoy-read", "critical")));
+        assert!(filter.passes(&finding("decoy-read", "high")));
+        assert!(!filter.passes(&finding("decoy-read", "medium")));
+        assert!(!filter.passes(&finding("other", "critical")));
+        assert!(filter.passes(&finding("decoy-read", "of a newer agent")));
+        let findings = Filter {
+            kinds: vec![EventKind::Finding],
+            ..Filter::default()
+        };
+        assert!(!findings.passes(&gap) && findings.passes(&finding("x", "low")));
+    }
+
+    #[test]
+    fn addresses_are_understood_or_refused() {
+        let parse = |text: &str| text.parse::<SyslogAddress>();
+        for good in ["udp:log.example:514", "tcp:[::1]:6514", "unix:/dev/log"] {
+            assert_eq!(parse(good).unwrap().to_string(), good);
+        }
+        for bad in [
+            "log.example:514",
+            "udp:log.example",
+            "tcp::514",
+            "unix:dev/log",
+            "udp:h:0",
+            "tls:h:1",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn of_a_url_only_the_origin_is_shown() {
+        assert_eq!(
+            origin("https://hooks.example/services/T0/SECRET"),
+            "https://hooks.example"
+        );
+        assert_eq!(origin("http://a:8080?token=SECRET"), "http://a:8080");
+        assert_eq!(origin("http://user:SECRET@a:8080/x"), "a:8080");
+    }
+}

@@ -1,0 +1,367 @@
+//! `[[sink]]` and `[[response]]`.
+
+use super::parse::{ConfigError, Value};
+use keytrail_model::{EventKind, EvidenceGrade};
+use keytrail_sink::{
+    Body, CarrierSpec, CommandSpec, FileSpec, Filter, Format, ResponseSpec, Severity, SinkSpec,
+    SyslogAddress, SyslogSpec, Url, WebhookSpec,
+};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const SINK_KEYS: &[&str] = &[
+    "name",
+    "carrier",
+    "format",
+    "path",
+    "rotate_bytes",
+    "keep",
+    "address",
+    "url",
+    "url_file",
+    "body",
+    "headers_file",
+    "secret_file",
+    "ca_file",
+    "timeout_ms",
+    "kinds",
+    "grades",
+    "severity",
+    "batch",
+];
+const RESPONSE_KEYS: &[&str] = &[
+    "name",
+    "rules",
+    "severity",
+    "command",
+    "url",
+    "url_file",
+    "headers_file",
+    "secret_file",
+    "ca_file",
+    "timeout_ms",
+    "at_once",
+];
+
+/// Keys that only some carriers have.
+const OF_CARRIERS: &[(&str, &[&str])] = &[
+    ("path", &["file"]),
+    ("rotate_bytes", &["file"]),
+    ("keep", &["file"]),
+    ("address", &["syslog"]),
+    ("url", &["webhook"]),
+    ("url_file", &["webhook"]),
+    ("body", &["webhook"]),
+    ("headers_file", &["webhook"]),
+    ("secret_file", &["webhook"]),
+    ("ca_file", &["webhook"]),
+    ("timeout_ms", &["syslog", "webhook", "command"]),
+    ("command", &["command"]),
+];
+
+const NAME_MAX: usize = 64;
+/// Each is a thread.
+const MOST: usize = 32;
+const BATCH: u64 = 100;
+const BATCH_MAX: u64 = 1000;
+const AT_ONCE: u64 = 4;
+const AT_ONCE_MAX: u64 = 32;
+const ROTATE: u64 = 100 << 20;
+const ROTATE_MIN: u64 = 4 << 10;
+const ROTATE_MAX: u64 = 1 << 40;
+const KEEP: u64 = 5;
+const KEEP_MAX: u64 = 1000;
+const TIMEOUT_MS: u64 = 10_000;
+const TIMEOUT_MAX_MS: u64 = 300_000;
+
+/// Every key, with the table's name before.
+pub(super) fn all() -> Vec<String> {
+    let of = |table: &str, keys: &[&str]| -> Vec<String> {
+        keys.iter().map(|key| format!("{table}.{key}")).collect()
+    };
+    let mut all = of("sink", SINK_KEYS);
+    all.extend(of("response", RESPONSE_KEYS));
+    all
+}
+
+pub(super) fn sinks(value: &Value<'_, '_>) -> Result<Vec<SinkSpec>, ConfigError> {
+    let mut sinks: Vec<SinkSpec> = Vec::new();
+    for element in bounded(value)? {
+        let entry = Entry::of(&element, SINK_KEYS)?;
+        let name = entry.name()?;
+        if sinks.iter().any(|sink| sink.name == name) {
+            return Err(entry.error("name", &format!("{name:?} is there already")));
+        }
+        let carrier = entry.need("carrier")?;
+        let format = entry.word("format", "json, ocsf, ecs or cef", Format::of_word)?;
+        let format = format.unwrap_or_default();
+        let mut batch = entry.number("batch", 1..=BATCH_MAX, BATCH)?;
+        let carrier = match carrier.string()?.as_str() {
+            "file" => entry.file()?,
+            "syslog" => entry.syslog()?,
+            "webhook" => {
+                let body = entry.word("body", "lines, array or single", |word| match word {
+                    "lines" => Some(Body::Lines),
+                    "array" => Some(Body::Array),
+                    "single" => Some(Body::Single),
+                    _ => None,
+                })?;
+                let body = body.unwrap_or_default();
+                if body == Body::Array && !format.is_json() {
+                    return Err(entry.error("body", "is an array of JSON, which cef is not"));
+                }
+                if body == Body::Single {
+                    if entry.values.contains_key("batch") {
+                        return Err(entry.error("batch", "has no meaning with body = \"single\""));
+                    }
+                    batch = 1;
+                }
+                entry.webhook(body)?
+            }
+            _ => return Err(carrier.error("must be file, syslog or webhook")),
+        };
+        entry.fits(&carrier)?;
+        sinks.push(SinkSpec {
+            name,
+            carrier,
+            format,
+            filter: entry.filter()?,
+            // The ranges fit.
+            batch: batch as usize,
+        });
+    }
+    Ok(sinks)
+}
+
+pub(super) fn responses(value: &Value<'_, '_>) -> Result<Vec<ResponseSpec>, ConfigError> {
+    let mut responses: Vec<ResponseSpec> = Vec::new();
+    for element in bounded(value)? {
+        let entry = Entry::of(&element, RESPONSE_KEYS)?;
+        let name = entry.name()?;
+        if responses.iter().any(|response| response.name == name) {
+            return Err(entry.error("name", &format!("{name:?} is there already")));
+        }
+        let mut at_once = entry.number("at_once", 1..=AT_ONCE_MAX, AT_ONCE)?;
+        let carrier = match entry.values.get("command") {
+            Some(command) => CarrierSpec::Command(CommandSpec {
+                argv: argv(command)?,
+                timeout: entry.timeout()?,
+            }),
+            None if entry.values.contains_key("url") || entry.values.contains_key("url_file") => {
+                if entry.values.contains_key("at_once") {
+                    return Err(entry.error(
+                        "at_once",
+                        "is a key of commands: a webhook gets one finding after the other",
+                    ));
+                }
+                at_once = 1;
+                entry.webhook(Body::Single)?
+            }
+            None => return Err(element.error("needs `command`, `url` or `url_file`")),
+        };
+        entry.fits(&carrier)?;
+        responses.push(ResponseSpec {
+            name,
+            carrier,
+            filter: entry.filter()?,
+            at_once: at_once as usize,
+        });
+    }
+    Ok(responses)
+}
+
+fn bounded<'d, 't>(value: &Value<'d, 't>) -> Result<Vec<Value<'d, 't>>, ConfigError> {
+    let elements = value.elements()?;
+    match elements.get(MOST) {
+        Some(beyond) => Err(beyond.error(format!("is one too many: there may be {MOST}"))),
+        None => Ok(elements),
+    }
+}
+
+/// The program and its arguments.
+fn argv(value: &Value<'_, '_>) -> Result<Vec<String>, ConfigError> {
+    let argv = value.strings()?;
+    match argv.first() {
+        Some(program) if program.starts_with('/') => Ok(argv),
+        Some(_) => Err(value.error("must begin with the absolute path of a program")),
+        None => Err(value.error("must name a program")),
+    }
+}
+
+/// The keys of one table.
+struct Entry<'a, 'd, 't> {
+    element: &'a Value<'d, 't>,
+    values: BTreeMap<String, Value<'d, 't>>,
+}
+
+impl<'a, 'd, 't> Entry<'a, 'd, 't> {
+    fn of(element: &'a Value<'d, 't>, known: &[&str]) -> Result<Self, ConfigError> {
+        let mut values = BTreeMap::new();
+        element.table()?.each(known, |key, value| {
+            values.insert(key.to_owned(), value);
+            Ok(())
+        })?;
+        Ok(Entry { element, values })
+    }
+
+    /// An error at a key that is there.
+    fn error(&self, key: &str, message: &str) -> ConfigError {
+        self.values.get(key).unwrap_or(self.element).error(message)
+    }
+
+    fn need(&self, key: &str) -> Result<&Value<'d, 't>, ConfigError> {
+        self.values
+            .get(key)
+            .ok_or_else(|| self.element.error(format!("needs `{key}`")))
+    }
+
+    fn name(&self) -> Result<String, ConfigError> {
+        let value = self.need("name")?;
+        let name = value.string()?;
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        if name.is_empty() || name.len() > NAME_MAX || !name.bytes().all(is_plain) {
+            return Err(value.error(format!(
+                "must be 1 to {NAME_MAX} letters, digits, `-`, `_` or `.`"
+            )));
+        }
+        Ok(name)
+    }
+
+    fn number(
+        &self,
+        key: &str,
+        range: std::ops::RangeInclusive<u64>,
+        default: u64,
+    ) -> Result<u64, ConfigError> {
+        self.values
+            .get(key)
+            .map_or(Ok(default), |v| v.integer(range))
+    }
+
+    fn path(&self, key: &str) -> Result<Option<PathBuf>, ConfigError> {
+        self.values.get(key).map(Value::path).transpose()
+    }
+
+    fn word<T>(
+        &self,
+        key: &str,
+        words: &str,
+        of: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, ConfigError> {
+        let Some(value) = self.values.get(key) else {
+            return Ok(None);
+        };
+        let found = of(&value.string()?);
+        found
+            .map(Some)
+            .ok_or_else(|| value.error(format!("must be {words}")))
+    }
+
+    fn words<T>(&self, key: &str, of: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, ConfigError> {
+        let Some(value) = self.values.get(key) else {
+            return Ok(Vec::new());
+        };
+        let one = |word: &String| {
+            of(word).ok_or_else(|| value.error(format!("holds {word:?}, which does not exist")))
+        };
+        value.strings()?.iter().map(one).collect()
+    }
+
+    fn filter(&self) -> Result<Filter, ConfigError> {
+        let kinds = self.words("kinds", EventKind::of_word)?;
+        if let Some(kind) = kinds.iter().find(|kind| kind.is_context()) {
+            let why =
+                format!("holds {kind}, which the ledger does not keep: `keytrail watch` tells it");
+            return Err(self.error("kinds", &why));
+        }
+        Ok(Filter {
+            kinds,
+            grades: self.words("grades", EvidenceGrade::of_word)?,
+            severity: self.word(
+                "severity",
+                "info, low, medium, high or critical",
+                Severity::of_word,
+            )?,
+            rules: self
+                .values
+                .get("rules")
+                .map_or(Ok(Vec::new()), Value::strings)?,
+        })
+    }
+
+    fn timeout(&self) -> Result<Duration, ConfigError> {
+        let ms = self.number("timeout_ms", 1..=TIMEOUT_MAX_MS, TIMEOUT_MS)?;
+        Ok(Duration::from_millis(ms))
+    }
+
+    fn file(&self) -> Result<CarrierSpec, ConfigError> {
+        let path = self.need("path")?;
+        let absolute = path.path()?;
+        if absolute.file_name().is_none() {
+            return Err(path.error("must name a file"));
+        }
+        Ok(CarrierSpec::File(FileSpec {
+            path: absolute,
+            rotate_bytes: self.number("rotate_bytes", ROTATE_MIN..=ROTATE_MAX, ROTATE)?,
+            // The range fits.
+            keep: self.number("keep", 0..=KEEP_MAX, KEEP)? as u32,
+        }))
+    }
+
+    fn syslog(&self) -> Result<CarrierSpec, ConfigError> {
+        let address = self.need("address")?;
+        Ok(CarrierSpec::Syslog(SyslogSpec {
+            address: address
+                .string()?
+                .parse::<SyslogAddress>()
+                .map_err(|why| address.error(why))?,
+            timeout: self.timeout()?,
+        }))
+    }
+
+    fn webhook(&self, body: Body) -> Result<CarrierSpec, ConfigError> {
+        let url = match (self.values.get("url"), self.path("url_file")?) {
+            (Some(_), Some(_)) => {
+                return Err(self.error("url_file", "says the same as `url`: leave one out"));
+            }
+            (Some(value), None) => Url::Text(url(value)?),
+            (None, Some(path)) => Url::File(path),
+            (None, None) => return Err(self.element.error("needs `url` or `url_file`")),
+        };
+        Ok(CarrierSpec::Webhook(WebhookSpec {
+            url,
+            body,
+            headers_file: self.path("headers_file")?,
+            secret_file: self.path("secret_file")?,
+            ca_file: self.path("ca_file")?,
+            timeout: self.timeout()?,
+        }))
+    }
+
+    /// Refuses keys that have no meaning here: they would be believed to have one.
+    fn fits(&self, carrier: &CarrierSpec) -> Result<(), ConfigError> {
+        for (key, carriers) in OF_CARRIERS {
+            if self.values.contains_key(*key) && !carriers.contains(&carrier.name()) {
+                return Err(self.error(key, &format!("is no key of a {}", carrier.name())));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn url(value: &Value<'_, '_>) -> Result<String, ConfigError> {
+    let url = value.string()?;
+    let rest = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"))
+        .unwrap_or_default();
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if host.is_empty() || !url.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(value.error("must be https://HOST... or http://HOST..."));
+    }
+    if host.contains('@') {
+        return Err(value.error("must not hold a password: put it into `headers_file`"));
+    }
+    Ok(url)
+}

@@ -1,0 +1,547 @@
+//! Where events go besides the API: real receivers, that go away and come back.
+
+use crate::{
+    agent::{Agent, Setup},
+    command::{Background, act, sh},
+    events::{Ask as _, Event},
+    machine::{Scratch, patience, turn, wait_for},
+    plant, stream,
+};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Speaks each way as its standard says, and is strict about it.
+const RECEIVER: &str = include_str!("../server/receiver.py");
+
+/// Checks lines against the schema of OCSF that they name.
+const OCSF: &str = include_str!("../server/ocsf.py");
+
+/// A receiver, its file, and how it is started.
+struct Receiver {
+    args: Vec<String>,
+    file: PathBuf,
+    running: Option<Background>,
+}
+
+impl Receiver {
+    fn new(scratch: &Scratch, way: &str, place: &str, more: &[&Path]) -> Receiver {
+        let file = scratch.join(&format!("received-{way}"));
+        fs::write(&file, "").unwrap();
+        let mut args = vec![way.to_owned(), file.display().to_string(), place.to_owned()];
+        args.extend(more.iter().map(|path| path.display().to_string()));
+        Receiver {
+            args,
+            file,
+            running: None,
+        }
+    }
+
+    fn start(&mut self) {
+        let python = act("/usr/bin/python3").arg("-c").arg(RECEIVER);
+        self.running = Some(python.args(&self.args).limit(600).spawn());
+    }
+
+    /// SIGKILL.
+    fn kill(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            running.end();
+        }
+    }
+
+    /// Whole lines so far.
+    fn lines(&self) -> Vec<String> {
+        let text = fs::read_to_string(&self.file).unwrap();
+        let whole = text.rfind('\n').map_or("", |at| &text[..at]);
+        let lines: Vec<String> = whole.lines().map(str::to_owned).collect();
+        let bad: Vec<&String> = lines.iter().filter(|l| l.starts_with("BAD")).collect();
+        assert!(bad.is_empty(), "{}: {bad:?}", self.args[0]);
+        lines
+    }
+}
+
+fn free_port() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port().to_string()
+}
+
+/// Epoch and number.
+type Id = (u64, u64);
+
+fn id(event: &Event) -> Id {
+    event
+        .id
+        .as_ref()
+        .map_or((0, 0), |id| (id.epoch, id.sequence))
+}
+
+fn of_json(lines: &[String]) -> Vec<Event> {
+    let event =
+        |line: &String| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+    lines.iter().map(event).collect()
+}
+
+/// Ids of an agent's events in lines of any format: `AGENT:EPOCH:SEQUENCE` behind a key.
+fn ids(lines: &[String], agent: &str) -> Vec<Id> {
+    let marker = format!("{agent}:");
+    lines
+        .iter()
+        .map(|line| {
+            let at = line
+                .find(&marker)
+                .unwrap_or_else(|| panic!("no id: {line}"));
+            let mut numbers = line[at + marker.len()..]
+                .split(|c: char| !c.is_ascii_digit())
+                .map(|n| n.parse().unwrap());
+            (numbers.next().unwrap(), numbers.next().unwrap())
+        })
+        .collect()
+}
+
+/// What the ledger holds, by a reader that is not ours.
+fn ledger(agent: &Agent) -> Vec<Id> {
+    let script = "import sqlite3,sys\nfor row in sqlite3.connect(f'file:{sys.argv[1]}?mode=ro',uri=True).execute('SELECT epoch, sequence FROM events ORDER BY epoch, sequence'): print(*row)";
+    let done = act("/usr/bin/python3")
+        .args(["-c", script])
+        .arg(agent.dir().join("state/keytrail.db"))
+        .run()
+        .ok();
+    done.stdout_text()
+        .lines()
+        .map(|line| {
+            let (epoch, sequence) = line.split_once(' ').unwrap();
+            (epoch.parse().unwrap(), sequence.parse().unwrap())
+        })
+        .collect()
+}
+
+/// Every id of `held` was received, the first time in order; what came twice came the same.
+fn whole(what: &str, held: &[Id], received: &[(Id, &str)]) {
+    let mut first = Vec::new();
+    let mut seen: HashMap<Id, &str> = HashMap::new();
+    for (id, line) in received {
+        match seen.insert(*id, line) {
+            None => first.push(*id),
+            Some(before) => assert_eq!(before, *line, "{what}: {id:?} came in two forms"),
+        }
+    }
+    let known: BTreeSet<Id> = first.iter().copied().collect();
+    let lost: Vec<&Id> = held.iter().filter(|id| !known.contains(id)).collect();
+    assert!(lost.is_empty(), "{what}: lost {lost:?} of {}", held.len());
+    assert!(first.is_sorted(), "{what}: out of order: {first:?}");
+    println!(
+        "{what}: {} events, {} deliveries",
+        first.len(),
+        received.len()
+    );
+}
+
+fn zipped(ids: Vec<Id>, lines: &[String]) -> Vec<(Id, &str)> {
+    ids.into_iter()
+        .zip(lines.iter().map(String::as_str))
+        .collect()
+}
+
+/// Each carrier, each format: the same events, in order, whole; the agent's deliveries are no uses.
+pub fn every_way_delivers() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let key = scratch.join("hmac.key");
+    fs::write(&key, "a key that only both ends have\n").unwrap();
+    let headers = scratch.join("headers");
+    let token = plant::github();
+    fs::write(&headers, format!("Authorization: Bearer {}\n", token.value)).unwrap();
+    let socket = scratch.join("log.sock");
+    let (http, tcp, udp) = (free_port(), free_port(), free_port());
+    let mut receivers = [
+        Receiver::new(&scratch, "http", &http, &[&key]),
+        Receiver::new(&scratch, "tcp", &tcp, &[]),
+        Receiver::new(&scratch, "udp", &udp, &[]),
+        Receiver::new(&scratch, "unix", &socket.display().to_string(), &[]),
+    ];
+    for receiver in &mut receivers {
+        receiver.start();
+    }
+    wait_for("the socket of the receiver", patience(10), || {
+        socket.exists().then_some(())
+    });
+    let file = scratch.join("events.jsonl");
+    let agent = Setup::new(&scratch)
+        .config(&format!(
+            r#"
+[[sink]]
+name = "file"
+carrier = "file"
+path = "{file}"
+rotate_bytes = 8192
+keep = 1000
+[[sink]]
+name = "hook"
+carrier = "webhook"
+format = "ocsf"
+url = "http://localhost:{http}/x"
+body = "array"
+batch = 7
+secret_file = "{key}"
+headers_file = "{headers}"
+[[sink]]
+name = "tcp"
+carrier = "syslog"
+format = "cef"
+address = "tcp:localhost:{tcp}"
+[[sink]]
+name = "udp"
+carrier = "syslog"
+format = "ecs"
+address = "udp:127.0.0.1:{udp}"
+[[sink]]
+name = "unix"
+carrier = "syslog"
+format = "json"
+address = "unix:{socket}"
+kinds = ["credential_exposed"]
+"#,
+            file = file.display(),
+            key = key.display(),
+            headers = headers.display(),
+            socket = socket.display(),
+        ))
+        .start();
+    for _ in 0..40 {
+        sh("exit 0")
+            .env("GITHUB_TOKEN", plant::github().value)
+            .run()
+            .ok();
+    }
+    let last = id(&agent.sentinel());
+    let name = agent.events()[0].id.clone().unwrap().agent;
+    let rotated = || {
+        let mut lines = Vec::new();
+        let at = |n: u32| PathBuf::from(format!("{}.{n}", file.display()));
+        let oldest = (1..).take_while(|n| at(*n).exists()).last().unwrap_or(0);
+        for path in (1..=oldest).rev().map(at).chain([file.clone()]) {
+            let text = fs::read_to_string(path).unwrap_or_default();
+            lines.extend(text.lines().map(str::to_owned));
+        }
+        lines
+    };
+    let has = |found: &[Id]| found.iter().any(|id| *id >= last).then_some(());
+    wait_for("the file to have all", patience(20), || {
+        has(&of_json(&rotated()).iter().map(id).collect::<Vec<_>>())
+    });
+    for receiver in &receivers[..3] {
+        wait_for("a receiver to have all", patience(30), || {
+            has(&ids(&receiver.lines(), &name))
+        });
+    }
+    wait_for(
+        "the receiver of exposures to have all",
+        patience(30),
+        || {
+            has(&of_json(&receivers[3].lines())
+                .iter()
+                .map(id)
+                .collect::<Vec<_>>())
+        },
+    );
+    let held: Vec<Id> = ledger(&agent)
+        .into_iter()
+        .filter(|id| *id <= last)
+        .collect();
+    assert!(held.len() > 40, "{held:?}");
+    let lines = rotated();
+    assert!(
+        PathBuf::from(format!("{}.1", file.display())).exists(),
+        "it was never moved aside"
+    );
+    whole(
+        "file",
+        &held,
+        &zipped(of_json(&lines).iter().map(id).collect(), &lines),
+    );
+    for receiver in &receivers[..3] {
+        let lines = receiver.lines();
+        whole(
+            &receiver.args[0],
+            &held,
+            &zipped(ids(&lines, &name), &lines),
+        );
+    }
+    let exposures = of_json(&receivers[3].lines());
+    assert!(exposures.iter().all(|e| e.is("credential_exposed")));
+    let python = super::tls_programs::installed("python/bin/python3");
+    let checked = act(python)
+        .args(["-c", OCSF])
+        .arg(&receivers[0].file)
+        .run()
+        .ok();
+    println!(
+        "OCSF, events of each class: {}",
+        checked.stdout_text().trim()
+    );
+    // What was printed is what was delivered.
+    let printed = agent.events();
+    for event in of_json(&lines) {
+        let same = printed.iter().find(|e| e.id == event.id);
+        assert_eq!(same, Some(&event));
+    }
+    // Its own deliveries and files are nobody's use; its secret for the receiver is nowhere.
+    let me = agent.pid();
+    let mine = |e: &&Event| e.pid() == me && (e.is("credential_sent") || e.is("credential_read"));
+    let mine: Vec<_> = printed.iter().filter(mine).map(Event::brief).collect();
+    assert!(mine.is_empty(), "{mine:?}");
+    assert!(!agent.log().contains(&token.value) && !agent.log().contains("only both ends"));
+    let status = stream::status(&agent.socket());
+    assert_eq!(status.sinks.len(), 5);
+    for sink in &status.sinks {
+        assert_eq!((sink.error.as_str(), sink.left_out), ("", 0), "{sink:?}");
+        assert!(sink.delivered >= 41 && sink.behind < 5, "{sink:?}");
+    }
+    let doctor = agent.client("doctor").run();
+    let text = doctor.plain_words();
+    assert!(
+        text.contains(&format!("hook webhook ocsf http://localhost:{http} ")),
+        "{text}"
+    );
+    agent.stop();
+}
+
+/// Receivers that are killed and come back, and an agent that is killed ten times, under load: nothing that the ledger holds
+/// is lost, order is kept, and what comes twice is the same.
+pub fn receivers_and_agents_come_and_go() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let key = scratch.join("hmac.key");
+    fs::write(&key, "a key that only both ends have\n").unwrap();
+    let (http, tcp) = (free_port(), free_port());
+    let mut hook = Receiver::new(&scratch, "http", &http, &[&key]);
+    let mut syslog = Receiver::new(&scratch, "tcp", &tcp, &[]);
+    let file = scratch.join("events.jsonl");
+    let mut agent = Setup::new(&scratch)
+        .config(&format!(
+            r#"
+[[sink]]
+name = "file"
+carrier = "file"
+path = "{file}"
+[[sink]]
+name = "hook"
+carrier = "webhook"
+url = "http://127.0.0.1:{http}/"
+secret_file = "{key}"
+[[sink]]
+name = "tcp"
+carrier = "syslog"
+address = "tcp:127.0.0.1:{tcp}"
+"#,
+            file = file.display(),
+            key = key.display(),
+        ))
+        .start();
+    // Nobody is there at first: after some seconds that is told, once for each.
+    let load = sh("while :; do GITHUB_TOKEN=$1 true; GITHUB_TOKEN=$1 sh -c :; sleep 0.02; done")
+        .arg(plant::github().value)
+        .limit(600)
+        .spawn();
+    let behind = |name: &str| format!("sink {name} fails: ");
+    for name in ["hook", "tcp"] {
+        agent.expect("the gap of a sink that fails", 0, |e| {
+            e.reason() == "sink_behind" && e.gap.as_ref().unwrap().detail.starts_with(&behind(name))
+        });
+    }
+    let doctor = agent.client("doctor").run();
+    assert_eq!(doctor.code(), 1);
+    let text = doctor.plain_words();
+    assert!(
+        text.starts_with("NOT WELL:") && text.contains("the sink hook fails"),
+        "{text}"
+    );
+    for round in 0..10 {
+        match round % 3 {
+            0 => {
+                hook.start();
+                syslog.start();
+            }
+            1 => {
+                hook.kill();
+                syslog.kill();
+            }
+            _ => {
+                hook.start();
+                syslog.start();
+            }
+        }
+        std::thread::sleep(Duration::from_millis(700));
+        if round % 3 == 2 {
+            // Beside a running delivery.
+            syslog.kill();
+            syslog.start();
+        }
+        agent = agent.kill().start();
+        if round % 3 != 1 {
+            hook.kill();
+            syslog.kill();
+        }
+    }
+    hook.start();
+    syslog.start();
+    drop(load);
+    let last = id(&agent.sentinel());
+    for receiver in [&hook, &syslog] {
+        wait_for("a receiver to have all", patience(90), || {
+            of_json(&receiver.lines())
+                .iter()
+                .any(|e| id(e) >= last)
+                .then_some(())
+        });
+    }
+    let held: Vec<Id> = ledger(&agent)
+        .into_iter()
+        .filter(|id| *id <= last)
+        .collect();
+    assert!(held.len() > 200, "{}", held.len());
+    let text = fs::read_to_string(&file).unwrap();
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    whole(
+        "file",
+        &held,
+        &zipped(of_json(&lines).iter().map(id).collect(), &lines),
+    );
+    for receiver in [&hook, &syslog] {
+        let lines = receiver.lines();
+        let ids = of_json(&lines).iter().map(id).collect();
+        whole(&receiver.args[0], &held, &zipped(ids, &lines));
+    }
+    // An outage is told once, not with every try.
+    for name in ["hook", "tcp"] {
+        let of = |e: &&Event| {
+            e.reason() == "sink_behind" && e.gap.as_ref().unwrap().detail.starts_with(&behind(name))
+        };
+        let told = of_json(&lines)
+            .iter()
+            .filter(of)
+            .map(id)
+            .collect::<BTreeSet<_>>();
+        // One at the beginning; each of the agents of the ten rounds may have met one of its own.
+        assert!((1..=11).contains(&told.len()), "{told:?}");
+    }
+    agent.stop();
+}
+
+/// A command runs once for each finding, also across a restart; it is a process like any other, and what it says is logged
+/// without the credentials in it.
+pub fn a_response_runs_once_a_finding() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let out = scratch.join("responses");
+    let home = scratch.make("home");
+    let (_, credentials) = plant::aws_credentials(&home);
+    let token = plant::github();
+    let script = scratch.join("respond");
+    fs::write(
+        &script,
+        format!(
+            "#!/bin/sh\ncat >> {out}\ncat {credentials} > /dev/null\necho began with {token} and $#\nenv | sed 's/^/env: /'\n",
+            out = out.display(),
+            credentials = credentials.display(),
+            token = token.value,
+        ),
+    )
+    .unwrap();
+    let agent = Setup::new(&scratch)
+        .config(&format!(
+            r#"
+[[response]]
+name = "decoys"
+rules = ["decoy-*"]
+severity = "high"
+command = ["/bin/sh", "{script}", "one argument"]
+[[response]]
+name = "never"
+rules = ["no-such-rule"]
+command = ["/bin/sh", "{script}"]
+[[response]]
+name = "broken"
+rules = ["decoy-*"]
+command = ["/nowhere/program"]
+"#,
+            script = script.display()
+        ))
+        .start();
+    let path = agent.home().join("decoy/.netrc");
+    agent
+        .client("decoy")
+        .args([
+            Path::new("plant"),
+            &path,
+            Path::new("--state-dir"),
+            &agent.dir().join("state"),
+        ])
+        .args(["--kind", "netrc"])
+        .run()
+        .ok();
+    agent.sentinel();
+    let done = sh("cat \"$1\" > /dev/null").arg(&path).run().ok();
+    let finding = agent.expect("the finding", done.pid, |e| {
+        e.finding
+            .as_ref()
+            .is_some_and(|f| f.rule == "decoy-touched")
+    });
+    let answered = || {
+        let text = fs::read_to_string(&out).unwrap_or_default();
+        of_json(&text.lines().map(str::to_owned).collect::<Vec<_>>())
+    };
+    wait_for("the response", patience(20), || {
+        (!answered().is_empty()).then_some(())
+    });
+    assert_eq!(answered(), std::slice::from_ref(&finding));
+    // What it does is seen.
+    let me = agent.pid();
+    agent.expect("the read by the response", 0, |e| {
+        e.is("credential_read")
+            && e.path() == credentials.display().to_string()
+            && e.process
+                .as_ref()
+                .unwrap()
+                .ancestors
+                .iter()
+                .any(|a| a.pid == me)
+    });
+    wait_for("the response to be logged", patience(20), || {
+        agent.log().contains("a response ran").then_some(())
+    });
+    let log = agent.log();
+    assert!(!log.contains(&token.value), "{log}");
+    assert!(
+        log.contains("[redacted github-token]") && log.contains("and 1"),
+        "{log}"
+    );
+    assert!(
+        log.contains("env: PATH=") && !log.contains("env: HOME="),
+        "{log}"
+    );
+    let status = stream::status(&agent.socket());
+    let of = |name: &str| {
+        status
+            .sinks
+            .iter()
+            .find(|s| s.name == name)
+            .unwrap()
+            .clone()
+    };
+    assert_eq!((of("decoys").delivered, of("never").delivered), (1, 0));
+    assert!(
+        of("broken").error.contains("/nowhere/program"),
+        "{:?}",
+        of("broken")
+    );
+    let setup = agent.kill();
+    let agent = setup.start();
+    agent.settle();
+    assert_eq!(answered(), [finding], "it ran again");
+    agent.stop();
+}
