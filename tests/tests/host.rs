@@ -90,6 +90,13 @@ keytrail_tests::cases! {
         what_a_client_has_survives_a_kill
         a_decoy_that_is_read_is_a_finding
     }
+    capture {
+        of_a_command
+        ended_by_a_signal
+        killed_and_finished
+        of_an_image
+        report_of_an_agent
+    }
     leaks {
         nothing_planted_is_kept
         load_leaves_nothing

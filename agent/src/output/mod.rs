@@ -9,6 +9,7 @@ mod escape;
 pub mod history;
 pub mod inventory;
 mod json;
+pub mod report;
 mod rows;
 mod style;
 mod summary;
