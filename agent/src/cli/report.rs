@@ -221,7 +221,7 @@ fn sentences(all: &Remembered) -> Vec<String> {
     let credentials_of = |n: usize| count(n, "credential", "credentials");
     vec![
         format!(
-            "{} used {}.",
+            "{} had, read or sent {}.",
             count(programs.len(), "program", "programs"),
             credentials_of(credentials.len())
         ),
@@ -266,22 +266,26 @@ fn found(record: FindingRecord) -> Found {
     }
 }
 
-fn row(one: &Use) -> Row {
-    let act = match UseAct::try_from(one.act) {
+/// The grade is in the verb.
+fn action_of(one: &Use) -> &'static str {
+    match UseAct::try_from(one.act) {
         Ok(UseAct::Read) => "read",
         Ok(UseAct::Held) => "held",
         Ok(UseAct::Sent) if one.grade == "lineage" => "holder sent",
         Ok(UseAct::Sent) if one.grade == "identified" => "named",
         Ok(UseAct::Sent) => "sent",
         _ => "?",
-    };
+    }
+}
+
+fn row(one: &Use) -> Row {
     let place = match render::destination(one) {
         place if place.is_empty() => one.source.clone(),
         place => place,
     };
     Row {
         time: one.first.as_ref().map(utc).unwrap_or_default(),
-        action: format!("{act} x{}", one.count),
+        action: format!("{} x{}", action_of(one), one.count),
         process: render::program(one),
         credential: format!(
             "{} {}",
@@ -290,6 +294,11 @@ fn row(one: &Use) -> Row {
         ),
         place,
         grade: one.grade.clone(),
+        mark: match action_of(one) {
+            "sent" => "bad",
+            "holder sent" => "dim",
+            _ => "",
+        },
     }
 }
 

@@ -109,9 +109,11 @@ pub fn of_a_command() {
     let token = plant::github();
     let (aws, credentials) = plant::aws_credentials(&scratch.make("home"));
     let output = scratch.make("out");
+    // What `mount` itself leaves in /run is there before.
     let inside = "for d in /run /tmp /var/lib; do mount -t tmpfs none $d || exit 99; done
-        left=$1; shift; \"$@\"; status=$?
-        find /run /tmp /var/lib -mindepth 1 >\"$left\"; exit $status";
+        there() { find /run /tmp /var/lib -mindepth 1 -printf '%p %i %T@ %s\\n' | sort; }
+        left=$1; shift; there >\"$left.before\"; \"$@\"; status=$?
+        there | diff \"$left.before\" - >\"$left\"; exit $status";
     let done = act("unshare")
         .args(["-m", "sh", "-c", inside, "sh"])
         .arg(scratch.join("left"))

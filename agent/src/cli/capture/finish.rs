@@ -143,8 +143,10 @@ fn events(work: &Work) -> io::Result<Collected> {
     let mut collected = Collected::default();
     let mut timeline = Timeline::create(work)?;
     if work.has(RAW) {
-        for process in processes::finish(work, RECORDING)? {
-            timeline.process(&process)?;
+        // Threads of the kernel have no executable, and began with the host.
+        let all = processes::finish(work, RECORDING)?;
+        for process in all.iter().filter(|p| !p.exe.is_empty()) {
+            timeline.process(process)?;
         }
     }
     if !work.has(EVENTS) {

@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(csv.len(), 2, "a line break in a name makes no line");
         assert!(csv[0].starts_with("message,datetime,timestamp_desc,"));
         assert!(
-            csv[1].contains(",2026-11-29T07:45:12.005Z,Data Sent,sent,7,"),
+            csv[1].contains(",2026-11-29T07:45:12.005Z,Data Sent,credential_sent,7,"),
             "{}",
             csv[1]
         );

@@ -26,7 +26,7 @@ pub fn time(time: Option<&Timestamp>) -> String {
     })
 }
 
-fn act(number: i32) -> &'static str {
+pub fn act(number: i32) -> &'static str {
     match UseAct::try_from(number) {
         Ok(UseAct::Read) => "read",
         Ok(UseAct::Held) => "held",

@@ -1,7 +1,7 @@
 //! A report out of events, one after the other. Memory is bounded whatever comes.
 
 use super::{Found, MOST, Report, Row, Unseen, count};
-use crate::output::{describe, utc};
+use crate::output::{Colour, describe, utc};
 use keytrail_model::{EventKind, EvidenceGrade, GapReason};
 use keytrail_proto::v1::{Event, Gap, GetGraphResponse, GraphEdge, GraphNode, UseAct};
 use std::collections::{BTreeMap, BTreeSet};
@@ -208,7 +208,7 @@ impl Collector {
 
     fn sentences(&self) -> Vec<String> {
         let mut out = vec![format!(
-            "{} used {} while it was watched.",
+            "{} had, read or sent {} while it was watched.",
             count(self.programs.len(), "program", "programs"),
             count(self.credentials.len(), "credential", "credentials")
         )];
@@ -288,9 +288,15 @@ pub fn findings(severities: &BTreeMap<String, u64>) -> String {
 
 fn row(event: &Event) -> Row {
     let grade = event.evidence.as_ref().map_or(0, |e| e.grade);
+    let (action, colour) = describe::action(event);
     Row {
         time: event.time.as_ref().map(utc).unwrap_or_default(),
-        action: describe::action(event).0,
+        action,
+        mark: match colour {
+            Colour::Red => "bad",
+            Colour::Dim => "dim",
+            _ => "",
+        },
         process: describe::process(event.process.as_ref()),
         credential: describe::credential(event.credential.as_ref()),
         place: describe::place(event),

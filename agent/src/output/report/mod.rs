@@ -62,6 +62,8 @@ pub struct Row {
     pub place: String,
     /// observed | identified | lineage, or empty.
     pub grade: String,
+    /// How it is set off: `bad` for what left, `dim` for what proves nothing, or empty.
+    pub mark: &'static str,
 }
 
 /// A credential that lies on the host.

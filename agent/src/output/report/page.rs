@@ -1,7 +1,8 @@
 //! The page. Every text of the host goes through [`html_text`].
 
 use super::{Found, Lies, Report, Row, Unseen};
-use crate::output::history::{html_text, svg};
+use crate::output::history::{act, html_text, svg};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 const STYLE: &str = include_str!("style.css");
@@ -67,9 +68,7 @@ fn facts(out: &mut String, report: &Report) {
 /// Words that make a class; anything else makes none.
 fn class(word: &str) -> &str {
     match word {
-        "critical" | "high" | "medium" | "low" | "info" | "observed" | "identified" | "lineage" => {
-            word
-        }
+        "critical" | "high" | "medium" | "low" | "info" => word,
         _ => "",
     }
 }
@@ -116,7 +115,32 @@ fn graph(out: &mut String, report: &Report) {
     );
     out.push_str(&svg(&report.graph));
     out.push_str("</figure>\n");
+    flows(out, report);
     omitted(out, report.graph.omitted, "events.jsonl");
+}
+
+/// The same in words, where there is no room for the picture.
+fn flows(out: &mut String, report: &Report) {
+    let labels: BTreeMap<&str, &str> = report
+        .graph
+        .nodes
+        .iter()
+        .map(|n| (n.id.as_str(), n.label.as_str()))
+        .collect();
+    let label = |id: &str| html_text(&labels.get(id).unwrap_or(&id).replace('\n', " "));
+    out.push_str("<ul class=\"flows\">\n");
+    for edge in &report.graph.edges {
+        let _ = writeln!(
+            out,
+            "<li>{} \u{2192} {}: {} x{} ({})</li>",
+            label(&edge.from),
+            label(&edge.to),
+            act(edge.act),
+            edge.count,
+            html_text(&edge.grade)
+        );
+    }
+    out.push_str("</ul>\n");
 }
 
 fn table<const N: usize>(
@@ -157,7 +181,7 @@ fn timeline(out: &mut String, report: &Report) {
     let row = |row: &Row| {
         [
             (row.time.clone(), "time".to_owned()),
-            (row.action.clone(), class(&row.grade).to_owned()),
+            (row.action.clone(), row.mark.to_owned()),
             plain(&row.process),
             plain(&row.credential),
             plain(&row.place),
