@@ -36,7 +36,7 @@ pub fn entry_of(dir: &Path, name: &str) -> io::Result<FileEntry> {
 }
 
 /// Packs the files that `manifest` names, out of `dir`, and signs. The bundle appears under its name when it is whole,
-/// and its signature before it.
+/// and its signature before it; `dir` has to be on the file system where it goes.
 ///
 /// # Errors
 /// A file is not what the manifest says, a name is none for a bundle, the bundle is too long, or writing fails.
@@ -83,8 +83,19 @@ pub fn pack(
         size: bytes.len() as u64,
         sha256: sha256_of(&bytes),
     };
-    create(&packed.public_key)?.write_all(key.public().pem().as_bytes())?;
-    create(&packed.signature)?.write_all(&key.sign(&bytes))?;
+    // Moved into place: whatever somebody has put under these names is replaced, and never followed.
+    let beside = [
+        (
+            "key.part",
+            key.public().pem().into_bytes(),
+            &packed.public_key,
+        ),
+        ("signature.part", key.sign(&bytes), &packed.signature),
+    ];
+    for (name, bytes, to) in beside {
+        create(&dir.join(name))?.write_all(&bytes)?;
+        std::fs::rename(dir.join(name), to)?;
+    }
     std::fs::rename(&part, bundle)?;
     Ok(packed)
 }

@@ -98,9 +98,9 @@ pub struct FilePlace {
     /// The package's own checksum proves that the file is as it was shipped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shipped: bool,
-    /// Of the walk; not stored.
+    /// As the walk found them; not stored.
     #[serde(skip)]
-    pub times: Times,
+    pub times: Option<Box<Times>>,
     /// Which walked root it is below, for questions asked after the walk.
     #[serde(skip)]
     pub root: usize,

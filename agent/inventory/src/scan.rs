@@ -151,7 +151,7 @@ fn file_place(at: &At<'_>, stat: &Stat, sampled: bool) -> FilePlace {
         modified: stat.st_mtime,
         reach: at.reach,
         sampled,
-        times: times(at, stat),
+        times: Some(Box::new(times(at, stat))),
         root: at.root_index,
         raw: at.path.to_vec(),
         ..FilePlace::default()

@@ -296,3 +296,22 @@ fn a_bomb_is_left_alone() {
         |c: &Change| matches!(c, Change::Archive { why, .. } if why.contains("more in it than"));
     assert!(report.changes.iter().any(told), "{:?}", report.changes);
 }
+
+#[test]
+fn what_lies_under_its_names_is_replaced_and_never_followed() {
+    let made = made();
+    let victim = made.dir.path().join("victim");
+    fs::write(&victim, "untouched").unwrap();
+    let bundle = made.dir.path().join("second.tar.zst");
+    for path in [
+        bundle.clone(),
+        beside(&bundle, ".sig"),
+        beside(&bundle, ".pub"),
+    ] {
+        std::os::unix::fs::symlink(&victim, path).unwrap();
+    }
+    let work = made.dir.path().join("work");
+    pack(&work, &manifest(&work, &made.key), 0, &made.key, &bundle).unwrap();
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
+    assert!(verify(&bundle, None).unwrap().is_intact());
+}

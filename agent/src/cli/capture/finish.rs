@@ -265,7 +265,10 @@ fn report(
                 1 => "1 credential lies".to_owned(),
                 n => format!("{n} credentials lie"),
             },
-            count(shown.iter().filter(open).count(), "is", "are"),
+            match shown.iter().filter(open).count() {
+                0 => "none is".to_owned(),
+                n => count(n, "is", "are"),
+            },
         ));
         report.inventory = Some(shown);
         report.inventory_omitted = omitted;

@@ -150,6 +150,7 @@ fn line(file: &FilePlace) -> String {
         "" => name,
         container => format!("{name} (container {container})"),
     };
+    let times = file.times.as_deref().copied().unwrap_or_default();
     format!(
         "0|{name}|{}|{}|{}|{}|{}|{}|{}|{}|{}",
         file.inode,
@@ -157,10 +158,10 @@ fn line(file: &FilePlace) -> String {
         file.uid,
         file.gid,
         file.size,
-        file.times.accessed,
+        times.accessed,
         file.modified,
-        file.times.changed,
-        file.times.born,
+        times.changed,
+        times.born,
     )
 }
 
@@ -201,11 +202,11 @@ mod tests {
             gid: 100,
             size: 42,
             modified: 20,
-            times: Times {
+            times: Some(Box::new(Times {
                 accessed: 10,
                 changed: 30,
                 born: 5,
-            },
+            })),
             ..FilePlace::default()
         };
         let text = line(&file);

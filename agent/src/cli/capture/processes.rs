@@ -8,6 +8,7 @@ use keytrail_model::{Observation, TICK_NS};
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -112,13 +113,13 @@ pub fn hash(mut processes: Vec<Process>, stop: &AtomicBool) -> Hashed {
             continue;
         };
         let id = (meta.dev(), meta.ino());
-        if !known.contains_key(&id) {
-            let Some(sha256) = sha256(file, stop) else {
-                continue;
-            };
-            known.insert(id, sha256);
-        }
-        process.sha256 = known.get(&id).cloned().unwrap_or_default();
+        process.sha256 = match known.entry(id) {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(new) => match sha256(file, stop) {
+                Some(sha256) => new.insert(sha256).clone(),
+                None => continue,
+            },
+        };
     }
     Hashed {
         executables: known.len() as u64,
