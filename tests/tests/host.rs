@@ -104,6 +104,13 @@ keytrail_tests::cases! {
         receivers_and_agents_come_and_go
         a_response_runs_once_a_finding
     }
+    capture {
+        of_a_command
+        ended_by_a_signal
+        killed_and_finished
+        of_an_image
+        report_of_an_agent
+    }
     leaks {
         nothing_planted_is_kept
         load_leaves_nothing

@@ -14,6 +14,7 @@ use std::fs::DirBuilder;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// On a file system that does not outlive the boot.
@@ -23,9 +24,29 @@ const REMEMBERED: Duration = Duration::from_secs(120);
 /// Processes whose answer is kept.
 const MAX_ANSWERS: usize = 4096;
 
+/// Whether this process makes no [`DIR`].
+static GUEST: AtomicBool = AtomicBool::new(false);
+
+/// From here on this process is a guest: it announces itself only where an agent has been before, and leaves a host
+/// without one as it was.
+pub fn be_a_guest() {
+    GUEST.store(true, Ordering::Relaxed);
+}
+
+/// Where this process is announced, if it is.
+#[must_use]
+pub fn announcement() -> Option<std::path::PathBuf> {
+    let me = procfs::pid_of(std::process::id())?;
+    let path = Path::new(DIR).join(name(me));
+    path.exists().then_some(path)
+}
+
 /// Announces this process, for as long as it lives. To be called before it looks at anything. Without root nothing is
 /// announced: who cannot prove to be keytrail counts like everybody else.
 pub fn announce() {
+    if GUEST.load(Ordering::Relaxed) && !Path::new(DIR).is_dir() {
+        return;
+    }
     if rustix::process::geteuid().is_root() {
         // Where it cannot be written, other agents count this process: that is no reason not to go on.
         let _ = announce_in(Path::new(DIR));

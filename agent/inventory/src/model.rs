@@ -98,12 +98,26 @@ pub struct FilePlace {
     /// The package's own checksum proves that the file is as it was shipped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shipped: bool,
+    /// As the walk found them; not stored.
+    #[serde(skip)]
+    pub times: Option<Box<Times>>,
     /// Which walked root it is below, for questions asked after the walk.
     #[serde(skip)]
     pub root: usize,
     /// The path below that root as bytes.
     #[serde(skip)]
     pub raw: Vec<u8>,
+}
+
+/// Times of a file besides [`FilePlace::modified`], seconds since the epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// Last read by somebody; the inventory's own look leaves it alone where it may (see `inspect::open`).
+    pub accessed: i64,
+    /// Last change of the inode.
+    pub changed: i64,
+    /// When it was made; 0 where the file system does not say.
+    pub born: i64,
 }
 
 /// [`FilePlace::root`] of what the agent noted: what the host knows about the file is still to be asked.

@@ -2,7 +2,7 @@
 
 use super::inspect::{self, Buffer};
 use super::merge::Inventory;
-use super::model::{FilePlace, Place};
+use super::model::{FilePlace, Place, Times};
 use super::names;
 use super::sockets;
 use super::walk::{At, Visitor};
@@ -10,7 +10,7 @@ use globset::GlobSet;
 use keytrail_model::Credential;
 use keytrail_secret::form::{Form, expected_names, from_utf16};
 use keytrail_secret::{Classifier, Fingerprinter, Limits, Origin};
-use rustix::fs::Stat;
+use rustix::fs::{AtFlags, Stat, StatxFlags};
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
@@ -151,8 +151,26 @@ fn file_place(at: &At<'_>, stat: &Stat, sampled: bool) -> FilePlace {
         modified: stat.st_mtime,
         reach: at.reach,
         sampled,
+        times: Some(Box::new(times(at, stat))),
         root: at.root_index,
         raw: at.path.to_vec(),
         ..FilePlace::default()
     }
+}
+
+/// The file that was looked into, if its name still leads to it.
+fn times(at: &At<'_>, stat: &Stat) -> Times {
+    let mut times = Times {
+        accessed: stat.st_atime,
+        changed: stat.st_ctime,
+        born: 0,
+    };
+    let mask = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+    if let Ok(s) = rustix::fs::statx(at.dir, at.name, AtFlags::SYMLINK_NOFOLLOW, mask)
+        && s.stx_ino == stat.st_ino
+        && s.stx_mask & StatxFlags::BTIME.bits() != 0
+    {
+        times.born = s.stx_btime.tv_sec;
+    }
+    times
 }

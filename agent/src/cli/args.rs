@@ -49,6 +49,15 @@ pub enum Command {
     /// Find credentials in text.
     #[command(after_help = examples::CLASSIFY)]
     Classify(super::classify::ClassifyArgs),
+    /// Watch this host for a while and put everything into one signed file; nothing has to be installed.
+    #[command(after_help = examples::CAPTURE)]
+    Capture(Box<super::capture::CaptureArgs>),
+    /// Say whether the bundle of a capture is as it was made.
+    #[command(after_help = examples::VERIFY)]
+    Verify(super::verify::VerifyArgs),
+    /// Write a report of what a running agent remembers, as one page.
+    #[command(after_help = examples::REPORT)]
+    Report(super::report::ReportArgs),
     /// Show what can be seen on this host, what cannot, and what to do about it.
     #[command(after_help = examples::DOCTOR)]
     Doctor(DoctorArgs),

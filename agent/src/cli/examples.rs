@@ -96,6 +96,31 @@ Examples:
   keytrail uses --since 2h --act sent
   keytrail uses --by curl --to-host api.github.com -o wide";
 
+pub const CAPTURE: &str = "\
+Examples:
+  sudo keytrail capture --for 10m -o /mnt/evidence
+  sudo keytrail capture --until-signal --case 42 --evidence 7 --examiner Smith
+  sudo keytrail capture -o /mnt/evidence -- ./deploy.sh
+  sudo keytrail capture --sign-key team.pem --key fleet.key -o /mnt/evidence
+  keytrail capture --root /mnt/image -o /mnt/evidence
+
+Writes HOST-TIME.tar.zst, its signature (.sig) and the public key (.pub) into the output directory, and nothing anywhere
+else. Ctrl-C and SIGTERM end it early: what there is until then is in the bundle, which says so. What a killed capture
+left behind is finished by the next one in the same directory. Exit status: 0 the bundle was written; 1 it was not.";
+
+pub const VERIFY: &str = "\
+Examples:
+  keytrail verify web1-20261129T074512Z.tar.zst
+  keytrail verify web1-20261129T074512Z.tar.zst --public-key team.pub
+
+Nothing is extracted. Exit status: 0 it is as it was made; 1 something was changed, or is not signed with that key; 2 it
+cannot be read.";
+
+pub const REPORT: &str = "\
+Examples:
+  keytrail report --since 1d -o report.html
+  keytrail report --since 2026-11-28 > report.html";
+
 pub const DECOY: &str = "\
 Examples:
   sudo keytrail decoy plant               an access key in ~/.aws/credentials
@@ -124,6 +149,9 @@ mod tests {
             CREDENTIALS,
             USED,
             USES,
+            CAPTURE,
+            VERIFY,
+            REPORT,
             DECOY,
         ];
         let mut tried = 0;

@@ -25,5 +25,5 @@ pub const NOT_FOUND: u8 = 127;
 
 /// The same, for `--help`.
 pub const HELP: &str = "Exit status: 0 it worked; 1 it did not; 2 wrong usage or configuration; 3 no agent to talk to; \
-4 an agent is already there; 5 not permitted (needs root). `used`: 0 yes, 1 no, 6 unknown, 7 no answer. `trace` exits with the command's own status, \
+4 an agent is already there; 5 not permitted (needs root). `used`: 0 yes, 1 no, 6 unknown, 7 no answer. `verify`: 0 as it was made, 1 changed, 2 it cannot be read. `trace` exits with the command's own status, \
 128+N when signal N killed it, 127 when there is no such command, 126 when it cannot be executed.";

@@ -2,6 +2,7 @@
 
 mod agent;
 pub mod args;
+pub mod capture;
 pub mod classify;
 mod decoy;
 mod demo;
@@ -17,12 +18,14 @@ mod kinds;
 mod logging;
 mod privilege;
 mod replay;
+mod report;
 mod shell;
 pub mod spawn;
 mod status;
 mod top;
 mod trace;
 mod verdict;
+mod verify;
 mod watch;
 
 use crate::config::{Config, ConfigError};
@@ -51,6 +54,7 @@ fn run(cli: Cli) -> u8 {
         Command::Trace(a) => Some(load(&a.engine)),
         Command::Doctor(a) => Some(load(&a.engine)),
         Command::Demo(a) => Some(load(&a.engine)),
+        Command::Capture(a) => Some(load(&a.engine)),
         _ => None,
     };
     let config = match config.transpose() {
@@ -66,11 +70,15 @@ fn run(cli: Cli) -> u8 {
     if let Err(e) = logging::init(&cli, &config.log, fallback) {
         return fail(&e, exit::USAGE);
     }
+    if matches!(cli.command, Command::Capture(_)) {
+        keytrail_host::own::be_a_guest();
+    }
     // Before anything is looked at: agents on this host are to know that it is not somebody's use of a credential.
     if matches!(
         cli.command,
         Command::Agent(_)
             | Command::Trace(_)
+            | Command::Capture(_)
             | Command::Classify(_)
             | Command::Doctor(_)
             | Command::Demo(_)
@@ -83,6 +91,9 @@ fn run(cli: Cli) -> u8 {
         Command::Watch(args) => watch::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Trace(args) => trace::run(&args, config),
+        Command::Capture(args) => capture::run(&args, config),
+        Command::Verify(args) => verify::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Classify(args) => classify::run(&args).unwrap_or_else(|e| fail(&e, exit::FAILED)),
         Command::Doctor(args) => doctor::run(&args, config),
         Command::Demo(args) => demo::run(&args, config),

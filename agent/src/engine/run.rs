@@ -314,6 +314,10 @@ impl Runner {
             self.unwritten = unwritten;
             self.line.gap(coverage::unwritten(count, now));
         }
+        if let Some(recording) = &mut self.line.recording {
+            // So that an engine that is killed leaves what it recorded; what fails here fails at the next observation.
+            let _ = recording.flush();
+        }
         for passed in self.sensor.passed_over() {
             self.budgets.add(&passed, now);
         }

@@ -8,6 +8,8 @@ pub(crate) mod describe;
 mod escape;
 pub mod history;
 pub mod inventory;
+mod json;
+pub mod report;
 mod rows;
 mod style;
 mod summary;

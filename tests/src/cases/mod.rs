@@ -4,6 +4,7 @@
 pub mod bad_input;
 pub mod bad_places;
 pub mod busy;
+pub mod capture;
 pub mod cli;
 pub mod grpc;
 pub mod history;

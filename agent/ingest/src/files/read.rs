@@ -26,13 +26,30 @@ pub fn open_in(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> rustix::io::R
     let flags = flags | harmless;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     // EAGAIN: the tree was being renamed while we walked it.
-    for _ in 0..3 {
-        match rustix::fs::openat2(root, relative, flags, Mode::empty(), resolve) {
-            Err(Errno::AGAIN) => {}
-            other => return other,
+    untouched(flags, |flags| {
+        for _ in 0..3 {
+            match rustix::fs::openat2(root, relative, flags, Mode::empty(), resolve) {
+                Err(Errno::AGAIN) => {}
+                other => return other,
+            }
         }
+        Err(Errno::AGAIN)
+    })
+}
+
+/// Opens so that reading leaves the access time as it was: whoever looks for traces later finds those of others, not
+/// ours. That is for the owner and root only; anybody else reads as usual.
+fn untouched(
+    flags: OFlags,
+    open: impl Fn(OFlags) -> rustix::io::Result<OwnedFd>,
+) -> rustix::io::Result<OwnedFd> {
+    if flags.contains(OFlags::PATH) {
+        return open(flags);
     }
-    Err(Errno::AGAIN)
+    match open(flags | OFlags::NOATIME) {
+        Err(Errno::PERM) => open(flags),
+        other => other,
+    }
 }
 
 /// Opens the root directory of a process (or of this one).
@@ -105,7 +122,9 @@ pub fn reopen(handle: &OwnedFd) -> rustix::io::Result<OwnedFd> {
     use std::os::fd::AsRawFd as _;
     let link = format!("/proc/self/fd/{}", handle.as_raw_fd());
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    rustix::fs::open(link, flags, Mode::empty())
+    untouched(flags, |flags| {
+        rustix::fs::open(link.as_str(), flags, Mode::empty())
+    })
 }
 
 /// Reads a file (its head, when it is larger than `most`); true when only a part was read.
@@ -202,5 +221,26 @@ mod tests {
         let fd = open_in(root.as_fd(), "f", OFlags::RDONLY).unwrap();
         let (bytes, cut) = content(fd, 60, 1 << 20).unwrap();
         assert_eq!((bytes.len(), cut), (60, true));
+    }
+
+    #[test]
+    fn reading_leaves_the_access_time_alone() {
+        use std::os::unix::fs::MetadataExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        std::fs::write(&path, "content").unwrap();
+        let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_500_000_000);
+        let times = std::fs::FileTimes::new().set_accessed(long_ago);
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_times(times).unwrap();
+        let root = open_root(dir.path()).unwrap();
+        for again in [false, true] {
+            let fd = match again {
+                false => open_in(root.as_fd(), "f", OFlags::RDONLY).unwrap(),
+                true => reopen(&open_in(root.as_fd(), "f", OFlags::PATH).unwrap()).unwrap(),
+            };
+            assert_eq!(&content(fd, 7, 100).unwrap().0[..7], b"content");
+            assert_eq!(path.metadata().unwrap().atime(), 1_500_000_000);
+        }
     }
 }

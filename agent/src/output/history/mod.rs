@@ -5,7 +5,7 @@ mod page;
 mod rows;
 
 pub use graph::dot;
-pub use page::html;
+pub use page::{html, html_text, svg};
 pub use rows::Rows;
 
 use super::escape::escape;
@@ -26,7 +26,7 @@ pub fn time(time: Option<&Timestamp>) -> String {
     })
 }
 
-fn act(number: i32) -> &'static str {
+pub fn act(number: i32) -> &'static str {
     match UseAct::try_from(number) {
         Ok(UseAct::Read) => "read",
         Ok(UseAct::Held) => "held",
@@ -42,7 +42,7 @@ fn short(fingerprint: &str, wide: bool) -> &str {
     fingerprint.get(..12).unwrap_or(fingerprint)
 }
 
-fn destination(shown: &Use) -> String {
+pub fn destination(shown: &Use) -> String {
     let Some(d) = &shown.destination else {
         return if shown.act == i32::from(UseAct::Sent) {
             "unknown".into()
@@ -62,7 +62,7 @@ fn destination(shown: &Use) -> String {
     }
 }
 
-fn program(shown: &Use) -> String {
+pub fn program(shown: &Use) -> String {
     match &shown.program {
         Some(p) if p.script.is_empty() => p.path.clone(),
         Some(p) => format!("{} ({})", p.script, p.path.rsplit('/').next().unwrap_or("")),

@@ -9,7 +9,8 @@ const ROW: usize = 54;
 const WIDTH: usize = 320;
 const COLUMNS: [(&str, usize); 3] = [("credential", 20), ("program", 460), ("destination", 900)];
 
-fn text(of: &str) -> String {
+/// A text of the host inside of HTML, in elements and in attributes alike.
+pub fn html_text(of: &str) -> String {
     escape(of)
         .replace('&', "&amp;")
         .replace('<', "&lt;")
@@ -19,7 +20,7 @@ fn text(of: &str) -> String {
 }
 
 /// Credentials on the left, programs in the middle, destinations on the right.
-pub fn html(graph: &GetGraphResponse) -> String {
+pub fn svg(graph: &GetGraphResponse) -> String {
     let mut at: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     let mut boxes = String::new();
     let mut height = 0;
@@ -34,13 +35,13 @@ pub fn html(graph: &GetGraphResponse) -> String {
                 boxes,
                 "<g class=\"{kind}\"><title>{}</title><rect x=\"{x}\" y=\"{y}\" width=\"{WIDTH}\" height=\"40\" rx=\"6\"/>\
                  <text x=\"{}\" y=\"{}\">{}</text><text class=\"small\" x=\"{}\" y=\"{}\">{}</text></g>",
-                text(&node.label),
+                html_text(&node.label),
                 x + 10,
                 y + 17,
-                text(&end(first)),
+                html_text(&end(first)),
                 x + 10,
                 y + 33,
-                text(&end(second)),
+                html_text(&end(second)),
             );
         }
     }
@@ -62,10 +63,19 @@ pub fn html(graph: &GetGraphResponse) -> String {
             lines,
             "<path class=\"{class}\" d=\"M{x1} {y1}C{middle} {y1} {middle} {y2} {x2} {y2}\"><title>{} {} x{}</title></path>",
             super::act(edge.act),
-            text(&edge.grade),
+            html_text(&edge.grade),
             edge.count
         );
     }
+    format!(
+        "<svg width=\"1260\" height=\"{height}\" viewBox=\"0 0 1260 {height}\" role=\"img\" aria-label=\"Credentials, programs, destinations\" \
+         xmlns=\"http://www.w3.org/2000/svg\">\n{lines}{boxes}</svg>\n"
+    )
+}
+
+/// One page with the graph.
+pub fn html(graph: &GetGraphResponse) -> String {
+    let svg = svg(graph);
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>keytrail</title><style>\
          body{{font:13px sans-serif;margin:16px;background:#fff;color:#222}}rect{{fill:#f4f4f4;stroke:#999}}\
@@ -74,8 +84,7 @@ pub fn html(graph: &GetGraphResponse) -> String {
          h2{{font-size:13px;position:absolute;top:8px}}</style></head><body>\
          <p>Credentials, the programs that had them, and where these sent something. A dashed line: a program that had \
          the credential sent something in which it was not seen.</p>\n\
-         <svg width=\"1260\" height=\"{height}\" xmlns=\"http://www.w3.org/2000/svg\">\n{lines}{boxes}</svg>\n\
-         </body></html>\n"
+         {svg}</body></html>\n"
     )
 }
 
