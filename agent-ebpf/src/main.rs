@@ -19,6 +19,7 @@ mod exec;
 mod file;
 mod lifecycle;
 mod maps;
+mod message;
 mod payload;
 mod record;
 mod service;

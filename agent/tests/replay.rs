@@ -90,6 +90,7 @@ fn ends(sock: u8) -> Ends {
         peer_port: 443 + u16::from(sock),
         protocol: "tcp".to_owned(),
         net_ns: 4_026_531_840,
+        ..Ends::default()
     }
 }
 
@@ -200,6 +201,7 @@ fn send(process: u8, sock: u8, boot_ns: u64, tls: Option<u64>, hits: Vec<Hit>) -
         tls_call: tls.map(|call| (call, 0xffff_8880_0000_0000)),
         hello: (sock == 1).then_some(Direction::Outgoing),
         direction: (sock == 2).then_some(Direction::Accepted),
+        sealed: false,
         hook: "raw_tp:tcp_sendmsg_locked".to_owned(),
     }))
 }

@@ -130,6 +130,12 @@ fn nothing_of_an_event_is_left_out() {
             local_port: 23,
             network_namespace: 24,
             direction: Some(Direction::Accepted),
+            peer: Some(Peer {
+                key: "peer".into(),
+                pid: 28,
+                comm: "comm".into(),
+                executable: "/peer".into(),
+            }),
         }),
         evidence: Some(Evidence {
             grade: Some(EvidenceGrade::Lineage),

@@ -11,11 +11,14 @@ mod environment;
 mod exec;
 mod files;
 mod inspection;
+mod message;
 mod names;
 mod pending;
 mod registry;
 mod stage;
 mod stamp;
+#[cfg(test)]
+mod message_tests;
 #[cfg(test)]
 mod stream_tests;
 #[cfg(test)]

@@ -138,6 +138,7 @@ fn every_field_arrives() {
             peer_port: 8_080,
             protocol: "tcp".to_owned(),
             net_ns: 4_026_531_999,
+            ..Ends::default()
         },
         None,
         None,
@@ -215,6 +216,7 @@ fn every_field_arrives() {
             local_port: 40_123,
             network_namespace: 4_026_531_999,
             direction: None,
+            peer: None,
         })
     );
     assert_eq!(
