@@ -215,7 +215,8 @@ fn nothing_of_an_event_is_left_out() {
         "destination": {
             "ip": "192.0.2.1", "port": 22, "protocol": "tcp", "hosts": [{"name": "host", "provenance": "sni"}],
             "socketPath": "/socket", "localIp": "192.0.2.2", "localPort": 23, "networkNamespace": "24",
-            "direction": "DIRECTION_ACCEPTED"
+            "direction": "DIRECTION_ACCEPTED",
+            "peer": {"key": "peer", "pid": 28, "comm": "comm", "executable": "/peer"}
         },
         "evidence": {
             "grade": "EVIDENCE_GRADE_LINEAGE", "transform": "TRANSFORM_HEX", "channel": "CHANNEL_ARGV",

@@ -12,13 +12,13 @@ mod exec;
 mod files;
 mod inspection;
 mod message;
+#[cfg(test)]
+mod message_tests;
 mod names;
 mod pending;
 mod registry;
 mod stage;
 mod stamp;
-#[cfg(test)]
-mod message_tests;
 #[cfg(test)]
 mod stream_tests;
 #[cfg(test)]

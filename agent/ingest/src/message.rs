@@ -122,7 +122,10 @@ fn socket_name(bytes: &[u8]) -> String {
     match bytes {
         // Some bind the whole of `sun_path`, zeros and all.
         [0, name @ ..] => {
-            let end = name.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
+            let end = name
+                .iter()
+                .rposition(|b| *b != 0)
+                .map_or(0, |last| last + 1);
             format!("@{}", text(&name[..end]).replace('\0', "@"))
         }
         _ => text(bytes.split(|b| *b == 0).next().unwrap_or_default()),

@@ -119,14 +119,20 @@ fn a_secret_in_the_labels_of_a_name() {
     assert_eq!(seen[0].payload.hits.len(), 1, "{:?}", seen[0].payload);
     let hit = &seen[0].payload.hits[0];
     assert!(hit.secret && hit.transform.word() == "hex", "{hit:?}");
-    assert_eq!((seen[0].ends.protocol.as_str(), seen[0].ends.peer_port), ("udp", 53));
+    assert_eq!(
+        (seen[0].ends.protocol.as_str(), seen[0].ends.peer_port),
+        ("udp", 53)
+    );
     assert_eq!(seen[0].ends.peer_ip, "127.0.0.1");
     // Elsewhere such bytes are no name.
     let mut elsewhere = message(abi::Kind::UDP_SEND, DATAGRAM, &split);
     elsewhere.0.ends.peer_port = 8_125;
     assert_eq!(hits(vec![elsewhere]), 0);
     let benign = question(&["www", "example", "org"]);
-    assert_eq!(hits(vec![message(abi::Kind::UDP_SEND, DATAGRAM, &benign)]), 0);
+    assert_eq!(
+        hits(vec![message(abi::Kind::UDP_SEND, DATAGRAM, &benign)]),
+        0
+    );
 }
 
 #[test]
@@ -143,7 +149,10 @@ fn who_is_at_the_other_end() {
     };
     let ns = start * keytrail_model::TICK_NS;
     let ends = of(ns, TOKEN);
-    assert_eq!((ends.protocol.as_str(), ends.path.as_str()), ("unix", "@abcde"));
+    assert_eq!(
+        (ends.protocol.as_str(), ends.path.as_str()),
+        ("unix", "@abcde")
+    );
     let peer = ends.peer.unwrap();
     let exe = std::env::current_exe().unwrap();
     assert_eq!((peer.tgid, peer.start), (me, start));

@@ -533,7 +533,12 @@ fn verdict(inspection: &Inspection) -> Verdict {
         .unwrap_or(Verdict::Missed(Missed::Backlog))
 }
 
-pub(super) fn chunk<'a>(header: &abi::Header, bytes: &'a [u8], offset: u32, total: u64) -> Chunk<'a> {
+pub(super) fn chunk<'a>(
+    header: &abi::Header,
+    bytes: &'a [u8],
+    offset: u32,
+    total: u64,
+) -> Chunk<'a> {
     use abi::header::flags::{TRUNCATED, UNREADABLE};
     Chunk {
         boot_ns: header.boot_ns,

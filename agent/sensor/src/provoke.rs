@@ -288,8 +288,8 @@ fn messages(sensor: &mut Sensor) -> [String; 2] {
                 let at = ends + offset_of!(keytrail_abi::Endpoints, peer_port);
                 let ip = number_at(bytes, ends + offset_of!(keytrail_abi::Endpoints, peer));
                 udp_seen[0] = true;
-                udp_seen[1] |= u16::from_ne_bytes(super::number(bytes, at)) == port
-                    && ip == [127, 0, 0, 1];
+                udp_seen[1] |=
+                    u16::from_ne_bytes(super::number(bytes, at)) == port && ip == [127, 0, 0, 1];
             }
             _ => {}
         }

@@ -120,11 +120,7 @@ impl Line {
         if !self.accesses.is_empty()
             && matches!(
                 header.kind,
-                Kind::SOCK_SEND
-                    | Kind::TLS_WRITE
-                    | Kind::UNIX_SEND
-                    | Kind::UDP_SEND
-                    | Kind::EXIT
+                Kind::SOCK_SEND | Kind::TLS_WRITE | Kind::UNIX_SEND | Kind::UDP_SEND | Kind::EXIT
             )
         {
             for access in self.accesses.take_of(header.tgid) {

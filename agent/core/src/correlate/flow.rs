@@ -414,6 +414,5 @@ fn same_connection(known: &Ends, seen: &Ends) -> bool {
     known.peer_ip == seen.peer_ip
         && known.peer_port == seen.peer_port
         && known.is_udp() == seen.is_udp()
-        && (known.is_udp()
-            || known.local_port == seen.local_port || known.local_port == 0)
+        && (known.is_udp() || known.local_port == seen.local_port || known.local_port == 0)
 }

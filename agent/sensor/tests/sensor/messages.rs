@@ -10,9 +10,15 @@ use std::process::Command;
 /// are.
 pub fn are_told(signal: Signal, tier: Option<Tier>) -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let mut numbers = release.split(['.', '-']).map(|n| n.parse::<u32>().unwrap_or(0));
+    let mut numbers = release
+        .split(['.', '-'])
+        .map(|n| n.parse::<u32>().unwrap_or(0));
     let version = (numbers.next().unwrap(), numbers.next().unwrap());
-    let least = if tier == Some(Tier::Base) { (6, 3) } else { (5, 15) };
+    let least = if tier == Some(Tier::Base) {
+        (6, 3)
+    } else {
+        (5, 15)
+    };
     !matches!(signal, Signal::UnixSend | Signal::UdpSend) || version >= least
 }
 
@@ -36,7 +42,10 @@ fn messages(seen: &Seen, tgid: u32, kind: u16) -> Vec<Message> {
     let of = |bytes: &[u8]| {
         let record: MessageSend = read(bytes);
         let data = bytes[size_of::<MessageSend>()..][..record.data_len as usize].to_vec();
-        assert_eq!(record.header.len as usize, size_of::<MessageSend>() + data.len());
+        assert_eq!(
+            record.header.len as usize,
+            size_of::<MessageSend>() + data.len()
+        );
         Message { record, data }
     };
     seen.of(tgid, kind).into_iter().map(of).collect()
@@ -107,7 +116,9 @@ fn both_sides_of_a_unix_connection_have_its_name() {
     let name = format!("\0keytrail-both-{me}");
     assert!(sent.iter().all(|m| m.name() == name.as_bytes()), "{sent:?}");
     assert_eq!(
-        sent.iter().map(|m| m.is(flags::ACCEPTED)).collect::<Vec<_>>(),
+        sent.iter()
+            .map(|m| m.is(flags::ACCEPTED))
+            .collect::<Vec<_>>(),
         [true, false]
     );
     let peers: Vec<u32> = sent.iter().map(|m| m.record.peer_tgid).collect();
@@ -200,7 +211,10 @@ fn what_does_not_leave_by_other_sockets_was_not_sent() {
         return;
     };
     let (count, filled) = sent.split_last().unwrap();
-    assert!(filled.iter().all(|m| m.data.starts_with(b"f")), "{filled:?}");
+    assert!(
+        filled.iter().all(|m| m.data.starts_with(b"f")),
+        "{filled:?}"
+    );
     let bytes: u64 = filled.iter().map(|m| m.record.total).sum();
     assert_eq!(String::from_utf8_lossy(&count.data), bytes.to_string());
 }
@@ -231,6 +245,9 @@ fn others_are_left_alone() {
     assert_eq!(seen.sends(pid).len(), 1);
     for kind in [Kind::UNIX_SEND, Kind::UDP_SEND] {
         let sent = messages(&seen, pid, kind);
-        assert!(!sent.iter().any(|m| contains(&m.data, b"over tcp")), "{sent:?}");
+        assert!(
+            !sent.iter().any(|m| contains(&m.data, b"over tcp")),
+            "{sent:?}"
+        );
     }
 }

@@ -61,11 +61,19 @@ fn a_secret_over_a_unix_socket_names_the_socket_and_who_is_there() {
     assert_eq!(method(sent[0]), "socket");
     let to = sent[0].destination.as_ref().expect("destination");
     assert_eq!(
-        (to.protocol.as_str(), to.socket_path.as_str(), to.ip.as_str(), to.port),
+        (
+            to.protocol.as_str(),
+            to.socket_path.as_str(),
+            to.ip.as_str(),
+            to.port
+        ),
         ("unix", "/run/docker.sock", "", 0)
     );
     let peer = to.peer.as_ref().expect("peer");
-    assert_eq!((peer.pid, peer.executable.as_str()), (30, "/usr/sbin/dockerd"));
+    assert_eq!(
+        (peer.pid, peer.executable.as_str()),
+        (30, "/usr/sbin/dockerd")
+    );
     assert!(!peer.key.is_empty());
     // It stays on the host.
     assert!(sent[0].attack.is_empty(), "{:?}", sent[0].attack);
@@ -92,7 +100,11 @@ fn what_cannot_be_looked_into_over_a_unix_socket_is_a_gap_of_holders() {
     };
     let gaps = |events: &[Event]| {
         let gaps = of(events, "coverage_gap");
-        let of_unix = |e: &&Event| e.gap.as_ref().is_some_and(|g| g.signal == Some(Signal::UnixSend));
+        let of_unix = |e: &&Event| {
+            e.gap
+                .as_ref()
+                .is_some_and(|g| g.signal == Some(Signal::UnixSend))
+        };
         gaps.into_iter().filter(of_unix).count()
     };
     assert_eq!(gaps(&holder(vec![blind(10)])), 1);
@@ -184,7 +196,7 @@ fn quic_was_not_looked_into() {
 fn a_tls_write_inside_a_unix_send_has_its_destination() {
     let c = credential("c");
     let events = holder(vec![
-        tls(10, 2 * SEC, 5, 100, vec![hit(&c, true)]),
+        tls(10, 2 * SEC, 5, 70, 100, vec![hit(&c, true)]),
         send(
             10,
             2 * SEC + 1,
@@ -211,8 +223,15 @@ fn other_sends_do_not_answer_for_tls() {
         let mut story = vec![
             start(),
             exec(10, 1, SEC, vec![env(&c, "T")]),
-            send(10, SEC + 1, ends(1, 443), Some((0x16, 512)), None, payload(517, vec![])),
-            tls(10, 2 * SEC, 5, 100, vec![hit(&c, true)]),
+            send(
+                10,
+                SEC + 1,
+                ends(1, 443),
+                Some((0x16, 512)),
+                None,
+                payload(517, vec![]),
+            ),
+            tls(10, 2 * SEC, 5, 70, 100, vec![hit(&c, true)]),
         ];
         story.extend(between);
         story.push(send(
@@ -229,7 +248,12 @@ fn other_sends_do_not_answer_for_tls() {
             .iter()
             .map(|e| {
                 let to = e.destination.as_ref().expect("destination");
-                (grade(e).to_owned(), method(e).to_owned(), to.ip.clone(), to.protocol.clone())
+                (
+                    grade(e).to_owned(),
+                    method(e).to_owned(),
+                    to.ip.clone(),
+                    to.protocol.clone(),
+                )
             })
             .collect::<Vec<_>>()
     };
