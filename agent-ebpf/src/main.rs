@@ -20,6 +20,7 @@ mod file;
 mod lifecycle;
 mod maps;
 mod message;
+mod message_peer;
 mod payload;
 mod record;
 mod service;

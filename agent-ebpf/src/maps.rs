@@ -65,6 +65,8 @@ pub struct SendState {
 pub struct MessageState {
     pub progress: Progress,
     pub batch: Batch,
+    /// `struct sock`.
+    pub sock: u64,
     /// The address the system call was given, in user memory, and its length; 0 for none.
     pub address: u64,
     pub address_len: u64,

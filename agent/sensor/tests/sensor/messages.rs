@@ -232,9 +232,9 @@ fn what_the_call_does_not_show_is_a_send_without_data() {
     assert_eq!((sent[0].record.total, sent[0].data.len()), (64, 0));
 }
 
-/// Connections have hooks of their own, and a process that holds nothing none.
+/// Connections have hooks of their own.
 #[test]
-fn others_are_left_alone() {
+fn a_connection_is_told_once() {
     let Some(mut host) = crate::host::Host::new() else {
         return;
     };
