@@ -56,6 +56,14 @@ fn limit(charge: &Charge, accepted: bool) -> (usize, u64) {
 /// May the payload be captured? If not it is counted here. `connection` is null where it is not known.
 #[inline(always)]
 pub fn granted(charge: Charge, connection: *mut Connection) -> bool {
+    // SAFETY: a live map value.
+    let accepted = !connection.is_null() && unsafe { (*connection).accepted } == 1;
+    granted_as(charge, connection, accepted)
+}
+
+/// The same where another than the connection tells whether this side accepted it.
+#[inline(always)]
+pub fn granted_as(charge: Charge, connection: *mut Connection, accepted: bool) -> bool {
     let Some(budget) = budget(charge.tgid) else {
         return true;
     };
@@ -63,7 +71,6 @@ pub fn granted(charge: Charge, connection: *mut Connection) -> bool {
     // SAFETY: live map values. Two threads at once may each begin the window: one charge is forgotten.
     unsafe {
         let known = !connection.is_null();
-        let accepted = known && (*connection).accepted == 1;
         if (*budget).window != window {
             (*budget).window = window;
             (*budget).sent = 0;
@@ -139,10 +146,11 @@ pub fn count(kind: u16, which: usize) {
     if which >= passed::COUNT {
         return;
     }
-    if kind == Kind::TLS_WRITE {
-        counters.add(counter::PASSED_TLS + which);
-    } else {
-        counters.add(counter::PASSED_SENDS + which);
+    match kind {
+        Kind::TLS_WRITE => counters.add(counter::PASSED_TLS + which),
+        Kind::UNIX_SEND => counters.add(counter::PASSED_UNIX + which),
+        Kind::UDP_SEND => counters.add(counter::PASSED_UDP + which),
+        _ => counters.add(counter::PASSED_SENDS + which),
     }
 }
 

@@ -19,6 +19,8 @@ mod exec;
 mod file;
 mod lifecycle;
 mod maps;
+mod message;
+mod message_peer;
 mod payload;
 mod record;
 mod service;

@@ -1,14 +1,14 @@
 //! The maps both sides know by name. Only types that kernels have had since 5.8.
 
-use crate::{connection::Connection, payload::Progress};
+use crate::{connection::Connection, message::Batch, payload::Progress};
 use aya_ebpf::{
     Global,
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use keytrail_abi::{
-    Budget, ExecChunk, FileId, GO_SITES_MAX, GoSite, Learn, ProcState, ReadKey, SEEN_SLOTS,
-    SeenInode, SelfTest, SessionKey, SockSend, TlsCall, TlsWrite, WATCH_WORDS, Watch,
+    Budget, ExecChunk, FileId, GO_SITES_MAX, GoSite, Learn, MessageSend, ProcState, ReadKey,
+    SEEN_SLOTS, SeenInode, SelfTest, SessionKey, SockSend, TlsCall, TlsWrite, WATCH_WORDS, Watch,
     globals::{MISSING, field},
     state::counter,
 };
@@ -60,6 +60,19 @@ pub struct SendState {
     pub record: SockSend,
 }
 
+/// A send over a Unix socket or by UDP, how far it is captured, and what its records have in common.
+#[repr(C)]
+pub struct MessageState {
+    pub progress: Progress,
+    pub batch: Batch,
+    /// `struct sock`.
+    pub sock: u64,
+    /// The address the system call was given, in user memory, and its length; 0 for none.
+    pub address: u64,
+    pub address_len: u64,
+    pub record: MessageSend,
+}
+
 /// An exec whose argv and environment are being sent, and what its records have in common.
 #[repr(C)]
 pub struct ExecState {
@@ -74,6 +87,7 @@ pub struct ExecState {
 /// Entries are made from these and then filled in place: they are too large for the stack.
 static NO_TLS: Blank<{ size_of::<TlsState>() }> = Blank([0; _]);
 static NO_SEND: Blank<{ size_of::<SendState>() }> = Blank([0; _]);
+static NO_MESSAGE: Blank<{ size_of::<MessageState>() }> = Blank([0; _]);
 static NO_EXEC: Blank<{ size_of::<ExecState>() }> = Blank([0; _]);
 static NO_CONNECTION: Blank<{ size_of::<Connection>() }> = Blank([0; _]);
 
@@ -97,6 +111,7 @@ macro_rules! entry {
 
 entry!(tls_state, TLS_CALLS, TlsState, NO_TLS);
 entry!(send_state, SENDS, SendState, NO_SEND);
+entry!(message_state, MESSAGES, MessageState, NO_MESSAGE);
 entry!(exec_state, EXECS, ExecState, NO_EXEC);
 
 /// A blank entry for a new connection on this socket.
@@ -143,6 +158,14 @@ pub static GO_SITES: HashMap<u32, GoSite> = HashMap::with_max_entries(GO_SITES_M
 /// pid_tgid -> the send of many pieces the thread was last in.
 #[map]
 pub static SENDS: LruHashMap<u64, SendState> = LruHashMap::with_max_entries(8192, 0);
+
+/// pid_tgid -> the send over a Unix socket or by UDP the thread was last in.
+#[map]
+pub static MESSAGES: LruHashMap<u64, MessageState> = LruHashMap::with_max_entries(8192, 0);
+
+/// `struct sock` of those -> sends on it were passed over since the last record of one.
+#[map]
+pub static MESSAGE_HOLES: LruHashMap<u64, u32> = LruHashMap::with_max_entries(8192, 0);
 
 /// Sequence numbers and losses.
 #[map]

@@ -6,13 +6,13 @@
 //! thread's id, where nobody else touches it.
 
 use crate::{
-    maps::{SENDS, TLS_CALLS},
+    maps::{MESSAGES, SENDS, TLS_CALLS},
     record::{Counters, Slot, Wake, copy, copy_user, pointer, read_or_zero, wake, zero},
 };
-use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
+use aya_ebpf::{bindings::BPF_RB_NO_WAKEUP, helpers::bpf_probe_read_user};
 use keytrail_abi::{
-    Header, Kind, PAYLOAD_MAX, PAYLOAD_TIERS, SEGMENTS_MAX, SockSend, TLS_RECORD_PEEK, TlsWrite,
-    header::flags,
+    Header, Kind, MessageSend, PAYLOAD_MAX, PAYLOAD_TIERS, SEGMENTS_MAX, SockSend, TLS_RECORD_PEEK,
+    TlsWrite, header::flags,
 };
 
 const PAGE: u64 = 4096;
@@ -40,7 +40,7 @@ pub struct Progress {
     /// Current piece of user memory.
     pub at: u64,
     pub left: u64,
-    /// `struct iovec` array in kernel memory, the next one to take and how many there are; 0 for a single buffer.
+    /// `struct iovec` array, the next one to take and how many there are; 0 for a single buffer.
     pub vector: u64,
     pub next: u64,
     pub count: u64,
@@ -53,6 +53,8 @@ pub struct Progress {
     pub bits: u32,
     /// 1 after a read has failed: go on page by page, so that a missing page costs that page only.
     pub by_page: u32,
+    /// 1: `vector` is in user memory, otherwise in the kernel's.
+    pub user_vector: u64,
 }
 
 impl Progress {
@@ -70,6 +72,7 @@ impl Progress {
             total,
             bits: 0,
             by_page: 0,
+            user_vector: 0,
         }
     }
 
@@ -81,8 +84,12 @@ impl Progress {
         }
         // struct iovec { void *iov_base; size_t iov_len; } (UAPI).
         let entry = self.vector + self.next * 16;
-        self.at = read_or_zero(entry, 0);
-        self.left = read_or_zero(entry, 8);
+        [self.at, self.left] = if self.user_vector == 1 {
+            // SAFETY: the helper checks the address.
+            unsafe { bpf_probe_read_user(entry as *const [u64; 2]) }.unwrap_or_default()
+        } else {
+            [read_or_zero(entry, 0), read_or_zero(entry, 8)]
+        };
         self.next += 1;
         true
     }
@@ -96,6 +103,15 @@ pub trait Carrier: Copy + 'static {
     /// # Safety
     /// `this` must be valid for writes.
     unsafe fn describe(this: *mut Self, offset: u32, data_len: u32);
+    /// The kind of the records made from this template.
+    ///
+    /// # Safety
+    /// `this` must be valid for reads.
+    #[inline(always)]
+    unsafe fn kind(this: *const Self) -> u16 {
+        let _ = this;
+        Self::KIND
+    }
 }
 
 impl Carrier for SockSend {
@@ -122,6 +138,27 @@ impl Carrier for TlsWrite {
     }
 }
 
+impl Carrier for MessageSend {
+    const KIND: u16 = Kind::UNIX_SEND;
+    #[inline(always)]
+    unsafe fn describe(this: *mut Self, offset: u32, data_len: u32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            (*this).offset = offset;
+            (*this).data_len = data_len;
+        }
+    }
+    #[inline(always)]
+    unsafe fn kind(this: *const Self) -> u16 {
+        // SAFETY: the caller's promise.
+        if unsafe { (*this).header.kind } == Kind::UDP_SEND {
+            Kind::UDP_SEND
+        } else {
+            Kind::UNIX_SEND
+        }
+    }
+}
+
 /// Captures the send that `SENDS` has for the thread.
 #[inline(always)]
 pub fn capture_send(thread: u64) {
@@ -142,6 +179,17 @@ pub fn capture_tls(thread: u64) {
         }
     }
     unfinished(Kind::TLS_WRITE);
+}
+
+/// Captures the send of this kind that `MESSAGES` has for the thread.
+#[inline(always)]
+pub fn capture_message(thread: u64, kind: u16) {
+    for _ in 0..STEPS {
+        if message_step(thread) == 0 {
+            return;
+        }
+    }
+    unfinished(kind);
 }
 
 /// More segments than are followed: what they hold was not seen, which must not pass for nothing.
@@ -168,6 +216,17 @@ pub extern "C" fn send_step(thread: u64) -> u64 {
 #[inline(never)]
 pub extern "C" fn tls_step(thread: u64) -> u64 {
     let Some(state) = TLS_CALLS.get_ptr_mut(&thread) else {
+        return 0;
+    };
+    // SAFETY: a live map value that belongs to this thread.
+    unsafe { step(&mut (*state).progress, &raw const (*state).record) }
+}
+
+/// One step of a send over a Unix socket or by UDP; 0 when nothing is left to do.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn message_step(thread: u64) -> u64 {
+    let Some(state) = MESSAGES.get_ptr_mut(&thread) else {
         return 0;
     };
     // SAFETY: a live map value that belongs to this thread.
@@ -225,7 +284,9 @@ fn emit<R: Carrier, const N: usize>(progress: &Progress, template: *const R, siz
     let Some(counters) = Counters::get() else {
         return true;
     };
-    let Some(mut slot) = counters.reserve::<Slot<R, N>>(R::KIND) else {
+    // SAFETY: the template is a live map value.
+    let kind = unsafe { R::kind(template) };
+    let Some(mut slot) = counters.reserve::<Slot<R, N>>(kind) else {
         // Counted; what follows may find room again.
         return true;
     };
@@ -254,7 +315,7 @@ fn emit<R: Carrier, const N: usize>(progress: &Progress, template: *const R, siz
         copy(&raw mut (*record).record, template);
         R::describe(&raw mut (*record).record, progress.offset as u32, kept);
         let head = (&raw mut (*record).record).cast::<Header>();
-        counters.seal(head, R::KIND, size_of::<R>() as u32 + kept, bits);
+        counters.seal(head, kind, size_of::<R>() as u32 + kept, bits);
     }
     slot.submit(wake(Wake::Now));
     true
@@ -341,6 +402,27 @@ pub fn without_data<S: Source<SockSend>>(source: &S, bits: u16) {
             size_of::<SockSend>() as u32,
             bits | flags::UNREADABLE,
         );
+    }
+    slot.submit(wake(Wake::Now));
+}
+
+/// A record of the send that `MESSAGES` has for a thread, whose bytes nobody can look at.
+#[inline(always)]
+pub fn message_without_data(template: *const MessageSend, kind: u16, bits: u16) {
+    let Some(counters) = Counters::get() else {
+        return;
+    };
+    let Some(mut slot) = counters.reserve::<MessageSend>(kind) else {
+        return;
+    };
+    let record = pointer(&mut slot);
+    // SAFETY: `record` is the reserved slot, `template` a live map value.
+    unsafe {
+        copy(record, template);
+        MessageSend::describe(record, 0, 0);
+        let head = &raw mut (*record).header;
+        let len = size_of::<MessageSend>() as u32;
+        counters.seal(head, kind, len, bits | flags::UNREADABLE);
     }
     slot.submit(wake(Wake::Now));
 }

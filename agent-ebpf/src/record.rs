@@ -226,7 +226,7 @@ impl Counters {
     #[inline(always)]
     pub fn reserve<T: 'static>(self, kind: u16) -> Option<RingBufEntry<T>> {
         let ring = match kind {
-            Kind::SOCK_SEND | Kind::TLS_WRITE => &PAYLOADS,
+            Kind::SOCK_SEND | Kind::TLS_WRITE | Kind::UNIX_SEND | Kind::UDP_SEND => &PAYLOADS,
             Kind::FILE_NEW => &NEWS,
             _ => &RING,
         };

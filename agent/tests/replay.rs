@@ -82,14 +82,30 @@ fn at(process: u8, boot_ns: u64) -> Stamp {
 }
 
 fn ends(sock: u8) -> Ends {
+    if sock == 4 {
+        return Ends {
+            sock: 4,
+            protocol: "unix".to_owned(),
+            net_ns: 4_026_531_840,
+            path: "@odd \u{fffd}\u{1b}".to_owned(),
+            peer: Some(Box::new(PeerSeen {
+                tgid: 9,
+                start: 90,
+                executable: "/usr/bin/dockerd".to_owned(),
+                comm: "dockerd".to_owned(),
+            })),
+            ..Ends::default()
+        };
+    }
     Ends {
         sock: u64::MAX - u64::from(sock),
         local_ip: "127.0.0.1".to_owned(),
         local_port: 40_000,
         peer_ip: "2001:db8::1".to_owned(),
         peer_port: 443 + u16::from(sock),
-        protocol: "tcp".to_owned(),
+        protocol: if sock == 5 { "udp" } else { "tcp" }.to_owned(),
         net_ns: 4_026_531_840,
+        ..Ends::default()
     }
 }
 
@@ -200,6 +216,7 @@ fn send(process: u8, sock: u8, boot_ns: u64, tls: Option<u64>, hits: Vec<Hit>) -
         tls_call: tls.map(|call| (call, 0xffff_8880_0000_0000)),
         hello: (sock == 1).then_some(Direction::Outgoing),
         direction: (sock == 2).then_some(Direction::Accepted),
+        sealed: sock == 5 && boot_ns.is_multiple_of(2),
         hook: "raw_tp:tcp_sendmsg_locked".to_owned(),
     }))
 }
@@ -279,6 +296,9 @@ fn story() -> Vec<Observation> {
         // A call whose send was never seen, and a send with nothing known in it.
         tls(2, 3 * SEC + 4, 78, vec![hit(5, true)]),
         send(1, 3, 3 * SEC + 5, None, vec![]),
+        send(2, 4, 3 * SEC + 6, None, vec![hit(3, true)]),
+        send(2, 5, 3 * SEC + 7, None, vec![hit(3, false)]),
+        send(1, 5, 3 * SEC + 8, None, vec![]),
         Observation::Tick {
             boot_ns: 5 * SEC,
             wall_ns: 1_900_000_004 * SEC,

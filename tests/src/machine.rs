@@ -103,6 +103,14 @@ pub fn keytrail() -> PathBuf {
         .clone()
 }
 
+/// The first two numbers of the kernel's version.
+#[must_use]
+pub fn kernel() -> (u32, u32) {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map_while(|n| n.parse().ok());
+    (numbers.next().unwrap(), numbers.next().unwrap())
+}
+
 /// A program on PATH.
 #[must_use]
 pub fn find(program: &str) -> Option<PathBuf> {

@@ -75,6 +75,13 @@ keytrail_tests::cases! {
         stranger_sends_noise
         read_file_sent_by_the_reader
     }
+    sends_local {
+        curl_to_an_api_on_a_unix_socket
+        halves_and_answers_over_a_unix_socket
+        what_is_logged
+        datagrams
+        secrets_in_names
+    }
     busy {
         files_that_do_not_answer
         excluded_places

@@ -141,6 +141,18 @@ pub mod field {
         SOCK_PROTOCOL,
         /// Bytes of `sk_protocol`: 1 or 2; MISSING where it is a bit field (then TCP is known from the hook).
         SOCK_PROTOCOL_SIZE,
+        SOCK_TYPE,
+        /// `sock.sk_peer_pid`: who is at the other end of a connected Unix socket.
+        SOCK_PEER_PID,
+        UNIX_PEER,
+        UNIX_ADDR,
+        /// `unix_address.len`: of the whole address, with the two bytes of its family.
+        UNIX_ADDR_LEN,
+        UNIX_ADDR_NAME,
+        /// `pid.tasks`: a list head of each PIDTYPE.
+        PID_TASKS,
+        /// `task_struct.pid_links`: its node in each of those lists.
+        TASK_PID_LINKS,
         TCP_WRITE_SEQ,
         TCP_SND_UNA,
         TCP_GSO_SEGS,
@@ -173,8 +185,11 @@ pub mod field {
         REGS_IP,
         REGS_FLAGS,
         REGS_ARG0,
+        REGS_ARG1,
         REGS_ARG2,
         REGS_ARG3,
+        REGS_ARG4,
+        REGS_ARG5,
         /// 1: `bpf_task_pt_regs` and `bpf_get_current_task_btf` may be called.
         HAS_TASK_REGS,
         /// 1: `bpf_get_attach_cookie` may be called.

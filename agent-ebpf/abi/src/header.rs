@@ -52,8 +52,10 @@ impl Kind {
     pub const TLS_WRITE: u16 = 9;
     pub const FILE_NEW: u16 = 10;
     pub const CANARY: u16 = 11;
+    pub const UNIX_SEND: u16 = 12;
+    pub const UDP_SEND: u16 = 13;
     /// One more than the highest kind: the size of per-kind counters.
-    pub const COUNT: usize = 12;
+    pub const COUNT: usize = 14;
 
     /// The name used in gaps and counters.
     pub const fn name(kind: u16) -> &'static str {
@@ -69,6 +71,8 @@ impl Kind {
             Self::TLS_WRITE => "tls_write",
             Self::FILE_NEW => "file_new",
             Self::CANARY => "canary",
+            Self::UNIX_SEND => "unix_send",
+            Self::UDP_SEND => "udp_send",
             _ => "unknown",
         }
     }

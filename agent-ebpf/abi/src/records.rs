@@ -199,7 +199,7 @@ pub struct Endpoints {
     pub peer: [u8; 16],
     pub local_port: u16,
     pub peer_port: u16,
-    /// AF_INET (2) or AF_INET6 (10).
+    /// AF_INET (2) or AF_INET6 (10); AF_UNIX (1), which has no more than `sock` and the namespace. 0: not known.
     pub family: u16,
     /// IPPROTO_TCP (6) or IPPROTO_UDP (17).
     pub protocol: u16,
@@ -250,6 +250,44 @@ pub struct SockSend {
 }
 
 const _: () = assert!(size_of::<SockSend>() == 80 + 56 + 32);
+
+/// Most bytes of the name of a Unix socket (`sockaddr_un.sun_path`).
+pub const UNIX_NAME_MAX: usize = 108;
+
+/// Bytes that a Unix or UDP socket has taken, told when it has: [`crate::Kind::UNIX_SEND`], [`crate::Kind::UDP_SEND`].
+/// Data follows.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct MessageSend {
+    pub header: Header,
+    /// Of a UDP socket the peer is the one these bytes went to.
+    pub ends: Endpoints,
+    /// Bytes the socket took in this call.
+    pub total: u64,
+    /// Of which before the captured ones.
+    pub offset: u32,
+    /// Bytes captured in this record.
+    pub data_len: u32,
+    /// The TLS call this send is nested in (same thread), 0 for none.
+    pub tls_call: u64,
+    /// Its session pointer.
+    pub tls_session: u64,
+    /// Inode number of the socket's file, which tells it from a later socket at the same address; 0 when not known.
+    pub socket_ino: u64,
+    /// Of a connected Unix socket: start of the peer's thread group leader, nanoseconds since boot; 0 when it is gone.
+    pub peer_start_ns: u64,
+    /// Its thread group: who called listen, or connect, or made the pair (SO_PEERCRED in unix(7)); 0 when not known.
+    pub peer_tgid: u32,
+    /// SOCK_STREAM (1), SOCK_DGRAM (2), SOCK_SEQPACKET (5).
+    pub sock_type: u16,
+    /// Bytes used in `name`.
+    pub name_len: u16,
+    /// `sun_path` of the Unix address it went to, or that it was accepted at; a zero byte begins an abstract one.
+    pub name: [u8; UNIX_NAME_MAX],
+    pub pad: u32,
+}
+
+const _: () = assert!(size_of::<MessageSend>() == 80 + 56 + 32 + 24 + UNIX_NAME_MAX + 4);
 
 /// Bytes handed to a TLS library for encryption. Data follows.
 #[repr(C)]

@@ -138,7 +138,10 @@ pub mod counter {
     /// First of the counters of payloads that were passed over, by limit: sends, and then TLS writes.
     pub const PASSED_SENDS: usize = LOST + crate::Kind::COUNT;
     pub const PASSED_TLS: usize = PASSED_SENDS + crate::passed::COUNT;
-    pub const COUNT: usize = PASSED_TLS + crate::passed::COUNT;
+    /// The same for sends over Unix sockets, and by UDP.
+    pub const PASSED_UNIX: usize = PASSED_TLS + crate::passed::COUNT;
+    pub const PASSED_UDP: usize = PASSED_UNIX + crate::passed::COUNT;
+    pub const COUNT: usize = PASSED_UDP + crate::passed::COUNT;
 }
 
 /// Words of the `WATCHED_BITS` map: a bit per hash of a watched inode number, asked before anything dear.

@@ -1,7 +1,7 @@
 //! From what the core and the sensor say to `keytrail.v1`: the only place where protobuf is made of it.
 
 use keytrail_model::event::{
-    Ancestor, Context, Destination, Event, EventId, Evidence, Gap, Process, ProcessExit, Source,
+    Ancestor, Context, Destination, Event, EventId, Evidence, Gap, Peer, Process, ProcessExit, Source,
     Truncation,
 };
 use keytrail_model::status::{LibraryReport, Refused, SignalReport};
@@ -146,6 +146,16 @@ fn destination(d: Destination) -> v1::Destination {
         local_port: d.local_port,
         network_namespace: d.network_namespace,
         direction: d.direction.map_or(0, Direction::number),
+        peer: d.peer.map(peer),
+    }
+}
+
+fn peer(p: Peer) -> v1::Peer {
+    v1::Peer {
+        key: p.key,
+        pid: p.pid,
+        comm: p.comm,
+        executable: p.executable,
     }
 }
 

@@ -139,6 +139,12 @@ fn nothing_of_an_event_is_left_out() {
             local_port: 23,
             network_namespace: 24,
             direction: Some(Direction::Accepted),
+            peer: Some(Peer {
+                key: "peer".into(),
+                pid: 28,
+                comm: "comm".into(),
+                executable: "/peer".into(),
+            }),
         }),
         evidence: Some(Evidence {
             grade: Some(EvidenceGrade::Lineage),
@@ -220,7 +226,8 @@ fn nothing_of_an_event_is_left_out() {
         "destination": {
             "ip": "192.0.2.1", "port": 22, "protocol": "tcp", "hosts": [{"name": "host", "provenance": "sni"}],
             "socketPath": "/socket", "localIp": "192.0.2.2", "localPort": 23, "networkNamespace": "24",
-            "direction": "DIRECTION_ACCEPTED"
+            "direction": "DIRECTION_ACCEPTED",
+            "peer": {"key": "peer", "pid": 28, "comm": "comm", "executable": "/peer"}
         },
         "evidence": {
             "grade": "EVIDENCE_GRADE_LINEAGE", "transform": "TRANSFORM_HEX", "channel": "CHANNEL_ARGV",

@@ -352,7 +352,12 @@ fn destination(d: &v1::Destination) -> DestinationFacts {
         }
     }
     DestinationFacts {
-        host: names.join(","),
+        // What a client of a Unix socket calls the other end is made up: `http://localhost`, `http://docker`.
+        host: if d.protocol == "unix" {
+            String::new()
+        } else {
+            names.join(",")
+        },
         ip: if d.ip.is_empty() {
             d.socket_path.clone()
         } else {
@@ -407,6 +412,20 @@ mod tests {
         );
         event.evidence.as_mut().unwrap().destination_method = DestinationMethod::Unknown.number();
         assert_eq!(Facts::of(&event).destination, None);
+    }
+
+    #[test]
+    fn a_unix_socket_is_called_by_its_own_name() {
+        let facts = destination(&v1::Destination {
+            protocol: "unix".into(),
+            socket_path: "/run/docker.sock".into(),
+            hosts: vec![v1::HostName {
+                name: "docker".into(),
+                provenance: "host_header".into(),
+            }],
+            ..Default::default()
+        });
+        assert_eq!(facts.text(), "/run/docker.sock");
     }
 
     #[test]

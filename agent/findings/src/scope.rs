@@ -234,9 +234,8 @@ impl Scope {
             "an unknown place".into()
         };
         self.text("destination", "text", &text);
-        let loopback =
-            d.ip.parse::<IpAddr>()
-                .is_ok_and(|ip| ip.to_canonical().is_loopback());
+        let ip = d.ip.parse::<IpAddr>();
+        let loopback = d.protocol == "unix" || ip.is_ok_and(|ip| ip.to_canonical().is_loopback());
         self.put("destination", "loopback", Cell::Bool(loopback));
     }
 

@@ -11,6 +11,9 @@ mod environment;
 mod exec;
 mod files;
 mod inspection;
+mod message;
+#[cfg(test)]
+mod message_tests;
 mod names;
 mod pending;
 mod registry;

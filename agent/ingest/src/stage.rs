@@ -33,7 +33,7 @@ pub struct DigestOptions {
 pub struct Digest {
     pub classifier: Arc<Classifier>,
     pub registry: Registry,
-    streams: Streams,
+    pub(super) streams: Streams,
     pub files: Files,
     execs: Execs,
     pub(super) inspector: Inspector,
@@ -170,6 +170,11 @@ impl Digest {
             Record::TlsWrite(r, data) => {
                 self.ring_dirty = true;
                 out.observations.push(self.tls(r, data, hook));
+            }
+            Record::Message(r, data) => {
+                self.ring_dirty = true;
+                let seen = self.message(r, data, hook);
+                out.observations.push(Observation::Send(Box::new(seen)));
             }
             Record::FileNew(r) => self.new_file(r, hook, inspection, out),
             Record::Canary(_) => {}
@@ -318,7 +323,7 @@ impl Digest {
     }
 
     /// Payloads before this one were passed over: what was kept of the stream does not go on here.
-    fn after_hole(&mut self, header: &abi::Header, offset: u32, key: &StreamKey) {
+    pub(super) fn after_hole(&mut self, header: &abi::Header, offset: u32, key: &StreamKey) {
         if header.flags & abi::header::flags::AFTER_HOLE != 0 && offset == 0 {
             self.streams.interrupt(key);
         }
@@ -348,6 +353,7 @@ impl Digest {
             hello: sent.hello,
             direction: (r.header.flags & abi::header::flags::ACCEPTED != 0)
                 .then_some(Direction::Accepted),
+            sealed: false,
             hook: hook.to_owned(),
             at,
         }))
@@ -527,7 +533,12 @@ fn verdict(inspection: &Inspection) -> Verdict {
         .unwrap_or(Verdict::Missed(Missed::Backlog))
 }
 
-fn chunk<'a>(header: &abi::Header, bytes: &'a [u8], offset: u32, total: u64) -> Chunk<'a> {
+pub(super) fn chunk<'a>(
+    header: &abi::Header,
+    bytes: &'a [u8],
+    offset: u32,
+    total: u64,
+) -> Chunk<'a> {
     use abi::header::flags::{TRUNCATED, UNREADABLE};
     Chunk {
         boot_ns: header.boot_ns,

@@ -5,6 +5,7 @@ use keytrail_abi as abi;
 use keytrail_model::{Ends, Pid, Stamp, TICK_NS};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+const AF_UNIX: u16 = 1;
 const AF_INET: u16 = 2;
 const IPPROTO_UDP: u16 = 17;
 
@@ -35,18 +36,22 @@ pub fn ends(e: &abi::Endpoints) -> Ends {
         local_port: e.local_port,
         peer_ip: ip(e.family, &e.peer),
         peer_port: e.peer_port,
-        protocol: if e.protocol == IPPROTO_UDP {
-            "udp"
-        } else {
-            "tcp"
+        protocol: match (e.family, e.protocol) {
+            (AF_UNIX, _) => "unix",
+            (_, IPPROTO_UDP) => "udp",
+            _ => "tcp",
         }
         .to_owned(),
         net_ns: e.net_ns,
+        ..Ends::default()
     }
 }
 
 /// IPv4 addresses mapped into IPv6 are shown as what they are.
 fn ip(family: u16, bytes: &[u8; 16]) -> String {
+    if family == 0 || family == AF_UNIX {
+        return String::new();
+    }
     if family == AF_INET {
         return Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]).to_string();
     }

@@ -9,9 +9,9 @@ use keytrail_payload::{Matcher, Streams};
 use keytrail_secret::{Classifier, Fingerprinter};
 use std::sync::Arc;
 
-const TOKEN: &[u8] = b"ghp_w7Rk2ZpQ9xLm4TnV8cYb1HsJd6FgE3aUoXiP";
+pub(super) const TOKEN: &[u8] = b"ghp_w7Rk2ZpQ9xLm4TnV8cYb1HsJd6FgE3aUoXiP";
 
-fn header(kind: u16) -> abi::Header {
+pub(super) fn header(kind: u16) -> abi::Header {
     abi::Header {
         kind,
         tgid: 99_999_999,
@@ -23,7 +23,7 @@ fn header(kind: u16) -> abi::Header {
 }
 
 /// A digest that knows the token.
-fn digest() -> Digest {
+pub(super) fn digest() -> Digest {
     let mut matcher = Matcher::new(&[9; 32]);
     let credential = Credential {
         kind: "test-token".to_owned(),

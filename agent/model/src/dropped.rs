@@ -22,6 +22,10 @@ pub enum Bound {
     Sampled,
     /// Bytes of one send of a holder that are looked into.
     Payload,
+    /// Sends of holders over Unix sockets whose bytes are not in a system call of theirs.
+    UnixBytes,
+    /// The same by UDP.
+    UdpBytes,
     /// Messages whose decoded form is not known, or larger than what is looked into.
     Decoding,
     /// Processes.
@@ -117,6 +121,20 @@ impl Bound {
                 "sends of holders were longer than what is looked into: a credential behind that was not seen",
                 "the events of such a connection say so in `truncation`; who sent and where to is known",
                 Signal::TcpSend,
+            ),
+            Self::UnixBytes => (
+                GapReason::PayloadTruncated,
+                "sends of holders over Unix sockets were not looked into: they came by io_uring, sendfile, splice or a 32-bit \
+                 program, or the bytes were gone",
+                "none: who holds what is told, and that it was sent is not known",
+                Signal::UnixSend,
+            ),
+            Self::UdpBytes => (
+                GapReason::PayloadTruncated,
+                "datagrams of holders were not looked into: they came by io_uring, sendfile, splice or a 32-bit program, or the \
+                 bytes were gone",
+                LINEAGE,
+                Signal::UdpSend,
             ),
             Self::Decoding => (
                 GapReason::PayloadTruncated,

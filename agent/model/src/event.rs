@@ -159,6 +159,18 @@ pub struct Destination {
     pub network_namespace: u64,
     /// Who asked for the connection; `None` when that is not known.
     pub direction: Option<Direction>,
+    /// Of a Unix socket: who is at the other end.
+    pub peer: Option<Peer>,
+}
+
+/// Who listened, asked for the connection, or made the pair.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// Empty when the process was gone.
+    pub key: String,
+    pub pid: u32,
+    pub comm: String,
+    pub executable: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -220,8 +220,38 @@ pub struct Ends {
     pub local_port: u16,
     pub peer_ip: String,
     pub peer_port: u16,
+    /// `tcp`, `udp` or `unix`.
     pub protocol: String,
     pub net_ns: u32,
+    /// Name of a Unix socket as who bound it gave it, `@` before an abstract one; empty for one without.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub path: String,
+    /// Who is at the other end of a connected Unix socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<Box<PeerSeen>>,
+}
+
+impl Ends {
+    #[must_use]
+    pub fn is_unix(&self) -> bool {
+        self.protocol == "unix"
+    }
+
+    #[must_use]
+    pub fn is_udp(&self) -> bool {
+        self.protocol == "udp"
+    }
+}
+
+/// The process that listened, asked for the connection, or made the pair: it may have handed its end to another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PeerSeen {
+    pub tgid: u32,
+    /// As in [`Pid`]; 0 when it was gone.
+    pub start: u64,
+    /// Empty when it was not looked at, or gone.
+    pub executable: String,
+    pub comm: String,
 }
 
 /// A secret or a public identifier that was in a payload.
@@ -287,6 +317,9 @@ pub struct SendSeen {
     /// Who asked for the connection, where the kernel side knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direction: Option<Direction>,
+    /// A packet of a protocol that encrypts (QUIC, DTLS) begins it: it was looked into as it was sent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sealed: bool,
     pub hook: String,
 }
 

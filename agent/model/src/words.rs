@@ -115,6 +115,10 @@ words! {
         ProcessEnvironment = 6 "process_environment",
         /// `/proc/PID/mem` of a process.
         ProcessMemory = 7 "process_memory",
+        /// Datagrams, in clear as far as they were looked into.
+        Udp = 8 "udp",
+        /// A Unix socket of this host.
+        Unix = 9 "unix",
     }
 }
 
@@ -264,6 +268,9 @@ words! {
         HookNested = 15 "hook_nested",
         /// A read of another process's environment or memory.
         ProcessRead = 16 "process_read",
+        /// A send over a Unix socket.
+        UnixSend = 17 "unix_send",
+        UdpSend = 18 "udp_send",
     }
 }
 

@@ -8,6 +8,7 @@
 mod boundary;
 mod coded;
 mod confirm;
+pub mod datagram;
 mod encode;
 mod filter;
 mod forms;

@@ -4,7 +4,7 @@ use super::matcher::Matcher;
 use super::sink::Sink;
 use super::talk::Talk;
 use super::tls::{HANDSHAKE, Hello, HelloAssembler, RECORD_HEADER, RecordHeader, record_header};
-use keytrail_model::{Direction, Payload, Pid};
+use keytrail_model::{Direction, Hit, Payload, Pid};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
@@ -176,6 +176,21 @@ impl Streams {
         }
         self.put(key, state);
         sent
+    }
+
+    /// What is in a text that goes on with nothing and that nothing goes on with.
+    pub fn alone(matcher: &Matcher, bytes: &[u8]) -> Vec<Hit> {
+        let chunk = Chunk {
+            boot_ns: 0,
+            bytes,
+            total: bytes.len() as u64,
+            offset: 0,
+            truncated: false,
+        };
+        let mut state = State::default();
+        let payload = clear(matcher, &mut state, chunk);
+        state.wipe();
+        payload.hits
     }
 
     /// The connection is over: forgets it and wipes its bytes. To be called as well when a new connection is seen

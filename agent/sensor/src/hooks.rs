@@ -107,6 +107,51 @@ const SEND: [usize; 9] = [
     IDENTITY[2],
 ];
 
+/// What finds the bytes of a send in the system call's arguments.
+const MESSAGE: [usize; 14] = [
+    f::HAS_TASK_REGS,
+    f::REGS_SYSCALL,
+    f::REGS_RESULT,
+    f::REGS_ARG0,
+    f::REGS_ARG1,
+    f::REGS_ARG2,
+    f::TASK_FILES,
+    f::FILES_FDT,
+    f::FDTABLE_FD,
+    f::FILE_PRIVATE,
+    f::SOCKET_SK,
+    f::SOCK_FAMILY,
+    f::SOCK_TYPE,
+    IDENTITY[2],
+];
+/// The same, and where a datagram went.
+const DATAGRAM: [usize; 14] = [
+    f::HAS_TASK_REGS,
+    f::REGS_SYSCALL,
+    f::REGS_RESULT,
+    f::REGS_ARG0,
+    f::REGS_ARG1,
+    f::REGS_ARG2,
+    f::REGS_ARG4,
+    f::TASK_FILES,
+    f::FILE_PRIVATE,
+    f::SOCKET_SK,
+    f::SOCK_FAMILY,
+    f::SOCK_PROTOCOL,
+    f::SOCK_DADDR,
+    f::SOCK_DPORT,
+];
+
+const fn fexit(program: &'static str, function: &'static str) -> Hook {
+    Hook {
+        program,
+        point: Point::Fexit(function),
+    }
+}
+
+/// One program for sends over Unix sockets and by UDP: it comes after every send of the host.
+const SENT: [Hook; 1] = [raw("message_sent", "sock_send_length")];
+
 const FAULTS: [Hook; 2] = [
     raw("filemap_fault", "mm_filemap_fault"),
     raw("filemap_map_pages", "mm_filemap_map_pages"),
@@ -251,6 +296,49 @@ pub const SIGNALS: &[Signal] = &[
                 }],
                 aids: &CONNECTIONS,
                 fields: &SEND,
+            },
+        ],
+    },
+    Signal {
+        name: Name::UnixSend,
+        candidates: &[
+            Candidate {
+                tier: Tier::Base,
+                hooks: &SENT,
+                optional: &[],
+                aids: &[],
+                fields: &MESSAGE,
+            },
+            // Before 6.3.
+            Candidate {
+                tier: Tier::Fentry,
+                hooks: &[
+                    fexit("unix_stream_sent", "unix_stream_sendmsg"),
+                    fexit("unix_dgram_sent", "unix_dgram_sendmsg"),
+                ],
+                optional: &[],
+                aids: &[],
+                fields: &MESSAGE,
+            },
+        ],
+    },
+    Signal {
+        name: Name::UdpSend,
+        candidates: &[
+            Candidate {
+                tier: Tier::Base,
+                hooks: &SENT,
+                optional: &[],
+                aids: &[],
+                fields: &DATAGRAM,
+            },
+            Candidate {
+                tier: Tier::Fentry,
+                hooks: &[fexit("udp_sent", "udp_sendmsg")],
+                // IPv6 may be absent.
+                optional: &[fexit("udpv6_sent", "udpv6_sendmsg")],
+                aids: &[],
+                fields: &DATAGRAM,
             },
         ],
     },

@@ -182,6 +182,8 @@ impl Maps {
         for (first, kind) in [
             (counter::PASSED_SENDS, Kind::SOCK_SEND),
             (counter::PASSED_TLS, Kind::TLS_WRITE),
+            (counter::PASSED_UNIX, Kind::UNIX_SEND),
+            (counter::PASSED_UDP, Kind::UDP_SEND),
         ] {
             for (place, limit) in (first..).zip(Limit::ALL) {
                 totals.push(PassedTotal {

@@ -2,14 +2,18 @@
 
 use super::{RawRecord, Sensor, hooks, start, tls, watch};
 use keytrail_abi::{
-    Connect, Exec, ExecChunk, Fork, Header, Kind, PROC_HOLDER, PROC_IGNORED, ProcState, SockSend,
-    TlsWrite, state::watch as flags,
+    Connect, Exec, ExecChunk, Fork, Header, Kind, MessageSend, PROC_HOLDER, PROC_IGNORED,
+    ProcState, SockSend, TlsWrite, state::watch as flags,
 };
 use keytrail_model::Signal;
 use std::{
     io::{Read, Write},
     mem::offset_of,
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixListener, UnixStream},
+    },
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -41,6 +45,7 @@ pub fn all(sensor: &mut Sensor) {
     );
     let lifecycle = lifecycle(sensor);
     let network = network(sensor);
+    let messages = messages(sensor);
     let uprobe = uprobe(sensor);
     sensor.maps.set_process(
         me,
@@ -56,6 +61,8 @@ pub fn all(sensor: &mut Sensor) {
         (Signal::Exit, lifecycle[2].clone()),
         (Signal::Connect, network[0].clone()),
         (Signal::TcpSend, network[1].clone()),
+        (Signal::UnixSend, messages[0].clone()),
+        (Signal::UdpSend, messages[1].clone()),
         (Signal::FileOpen, lifecycle[3].clone()),
         (Signal::FileRead, lifecycle[4].clone()),
         (Signal::TlsWrite, uprobe),
@@ -240,6 +247,64 @@ fn network(sensor: &mut Sensor) -> [String; 2] {
         result(send)
     };
     [result(connect), sent]
+}
+
+/// Sends to itself over a Unix socket and by UDP: each with the right bytes, and the name or address they went to.
+fn messages(sensor: &mut Sensor) -> [String; 2] {
+    const BYTES: &[u8] = b"keytrail self-test of messages";
+    let me = std::process::id();
+    let name = format!("keytrail-self-test-{me}");
+    let unix = (|| -> std::io::Result<()> {
+        let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
+        UnixStream::connect_addr(&listener.local_addr()?)?.write_all(BYTES)
+    })();
+    let udp = (|| -> std::io::Result<u16> {
+        let receiver = UdpSocket::bind(("127.0.0.1", 0))?;
+        let to = receiver.local_addr()?;
+        UdpSocket::bind(("127.0.0.1", 0))?.send_to(BYTES, to)?;
+        Ok(to.port())
+    })();
+    let port = udp.as_ref().map_or(0, |port| *port);
+    // [fired, rightly]
+    let (mut unix_seen, mut udp_seen) = ([false; 2], [false; 2]);
+    collect(sensor, &mut |record| {
+        let bytes = record.bytes;
+        let whole = bytes.get(size_of::<MessageSend>()..).unwrap_or_default();
+        // Other threads of the agent may send as well.
+        if tgid(bytes) != me || !whole.starts_with(BYTES) {
+            return false;
+        }
+        match kind(bytes) {
+            Kind::UNIX_SEND => {
+                let told = bytes
+                    .get(offset_of!(MessageSend, name) + 1..)
+                    .unwrap_or_default();
+                let peer = number_at(bytes, offset_of!(MessageSend, peer_tgid));
+                unix_seen[0] = true;
+                unix_seen[1] |= told.starts_with(name.as_bytes()) && peer == me.to_ne_bytes();
+            }
+            Kind::UDP_SEND => {
+                let ends = offset_of!(MessageSend, ends);
+                let at = ends + offset_of!(keytrail_abi::Endpoints, peer_port);
+                let ip = number_at(bytes, ends + offset_of!(keytrail_abi::Endpoints, peer));
+                udp_seen[0] = true;
+                udp_seen[1] |=
+                    u16::from_ne_bytes(super::number(bytes, at)) == port && ip == [127, 0, 0, 1];
+            }
+            _ => {}
+        }
+        unix_seen[1] && udp_seen[1]
+    });
+    let result = |tried: Option<String>, seen: [bool; 2]| match (tried, seen) {
+        (Some(reason), _) => format!("not tried: {reason}"),
+        (None, [_, true]) => FIRED.to_owned(),
+        (None, [true, false]) => "fired, but told the wrong name, peer or address".to_owned(),
+        (None, _) => "did not fire".to_owned(),
+    };
+    [
+        result(unix.err().map(|e| hooks::words(&e)), unix_seen),
+        result(udp.err().map(|e| hooks::words(&e)), udp_seen),
+    ]
 }
 
 fn number_at(bytes: &[u8], at: usize) -> [u8; 4] {

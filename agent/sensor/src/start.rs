@@ -5,7 +5,7 @@ use super::{
     bpf::{self, Misses},
     btf,
     fanotify::Fanotify,
-    hooks::{self, Candidate, SIGNALS, Signal},
+    hooks::{self, Candidate, Hook, SIGNALS, Signal},
     limits::Passed,
     maps::Maps,
     process_reads::ProcessReads,
@@ -115,6 +115,7 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
 
     let trampolines = aya::Btf::from_sys_fs().ok();
     let mut names = HookNames::default();
+    let mut attached = Vec::new();
     for signal in SIGNALS {
         let report = status.signal_mut(signal.name);
         if let Some(report) = report {
@@ -126,6 +127,7 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
                 options.tier,
                 signal,
                 report,
+                &mut attached,
             );
         }
     }
@@ -139,13 +141,13 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
             Name::Exit => names.exit = hook,
             Name::Connect => names.connect = hook,
             Name::TcpSend => names.send = hook,
+            Name::UnixSend => names.unix = hook,
+            Name::UdpSend => names.udp = hook,
             _ => {}
         }
     }
-    if let Some(report) = status.signal_mut(Name::TcpSend)
-        && report.note.is_empty()
-    {
-        report.note = "sends by UDP (QUIC) and over Unix sockets are not seen".to_owned();
+    if let Some(report) = status.signal_mut(Name::UdpSend) {
+        report.note = "QUIC and DTLS are encrypted: who sent how much where, not what".to_owned();
     }
     let mut libraries = Libraries::default();
     let tls = libraries.prepare(&mut ebpf);
@@ -259,7 +261,11 @@ fn in_pid_namespace() -> bool {
     std::fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() != "pid:[4026531836]")
 }
 
-/// Tries a signal's hooks in order of preference.
+/// Tries a signal's hooks in order of preference. `attached` are the programs that serve other signals already.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "called once; a struct would only name them again"
+)]
 fn attach_signal(
     ebpf: &mut Ebpf,
     trampolines: Option<&aya::Btf>,
@@ -268,12 +274,13 @@ fn attach_signal(
     tier: Option<Tier>,
     signal: &Signal,
     report: &mut SignalReport,
+    attached: &mut Vec<&'static str>,
 ) {
     for candidate in signal.candidates {
         if tier == Some(Tier::Base) && candidate.tier == Tier::Fentry {
             continue;
         }
-        match attach_candidate(ebpf, trampolines, fields, absent, candidate) {
+        match attach_candidate(ebpf, trampolines, fields, absent, candidate, attached) {
             Ok((hook, refused)) => {
                 report.hook = hook;
                 report.tier = Some(candidate.tier);
@@ -292,16 +299,24 @@ fn attach_candidate(
     fields: &btf::Fields,
     absent: &[&str],
     candidate: &Candidate,
+    attached: &mut Vec<&'static str>,
 ) -> Result<(String, Vec<Refused>), Refused> {
+    let hook_names = || {
+        let names = candidate.hooks.iter().map(|hook| hook.point.name());
+        names.collect::<Vec<_>>().join(" + ")
+    };
+    if candidate.fields.contains(&f::HAS_TASK_REGS) && fields.get(f::HAS_TASK_REGS) != Some(1) {
+        return Err(Refused {
+            hook: hook_names(),
+            reason: "this kernel does not show programs the arguments of a system call (bpf_task_pt_regs)"
+                .to_owned(),
+            remedy: "a kernel from 5.15 on".to_owned(),
+        });
+    }
     let missing = fields.missing(candidate.fields);
     if !missing.is_empty() {
         return Err(Refused {
-            hook: candidate
-                .hooks
-                .iter()
-                .map(|hook| hook.point.name())
-                .collect::<Vec<_>>()
-                .join(" + "),
+            hook: hook_names(),
             reason: format!(
                 "this kernel's fields are not known or read wrong: {}",
                 missing.join(", ")
@@ -310,17 +325,23 @@ fn attach_candidate(
         });
     }
     let mut names = Vec::new();
-    for (n, hook) in candidate.hooks.iter().enumerate() {
+    let mut own: Vec<Hook> = Vec::new();
+    for hook in candidate.hooks {
+        names.push(hook.point.name());
+        if attached.contains(&hook.program) {
+            continue;
+        }
         match hooks::attach(ebpf, trampolines, *hook) {
-            Ok(()) => names.push(hook.point.name()),
+            Ok(()) => own.push(*hook),
             Err(refused) => {
-                for attached in candidate.hooks.iter().take(n) {
-                    hooks::detach(ebpf, *attached);
+                for hook in own {
+                    hooks::detach(ebpf, hook);
                 }
                 return Err(refused);
             }
         }
     }
+    attached.extend(own.iter().map(|hook| hook.program));
     let mut refused = Vec::new();
     for hook in candidate.optional {
         if absent.contains(&hook.point.place()) {

@@ -42,6 +42,7 @@ fn a_signal_whose_field_is_missing_has_no_hook() {
             None,
             signal,
             &mut report,
+            &mut Vec::new(),
         );
         report
     };
@@ -61,4 +62,9 @@ fn a_signal_whose_field_is_missing_has_no_hook() {
         ("raw_tp:sched_process_fork", Some(Tier::Base))
     );
     assert_eq!(fork.refused, []);
+    // Nobody has said that the arguments of system calls can be had: without them nothing finds the bytes.
+    let unix = attach(Name::UnixSend);
+    assert_eq!((unix.hook.as_str(), unix.refused.len()), ("", 2));
+    let why = |refused: &Refused| refused.reason.contains("bpf_task_pt_regs");
+    assert!(unix.refused.iter().all(why), "{:?}", unix.refused);
 }

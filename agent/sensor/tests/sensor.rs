@@ -31,6 +31,8 @@ macro_rules! host {
 
 #[path = "sensor/budgets.rs"]
 mod budgets;
+#[path = "sensor/messages.rs"]
+mod messages;
 #[path = "sensor/rings.rs"]
 mod rings;
 
@@ -38,6 +40,10 @@ mod rings;
 fn every_signal_has_a_hook_that_fires() {
     let host = host!();
     for report in &host.sensor.status().signals {
+        if report.hook.is_empty() && !messages::are_told(report.signal, None) {
+            assert!(!report.refused.is_empty(), "{report:?}");
+            continue;
+        }
         assert!(!report.hook.is_empty(), "{report:?}");
         assert_eq!(report.self_test, "fired", "{report:?}");
         for refused in &report.refused {
@@ -59,6 +65,9 @@ fn the_base_tier_can_be_asked_for() {
     };
     let sensor = Sensor::open(&options).unwrap();
     for report in &sensor.status().signals {
+        if report.tier.is_none() && !messages::are_told(report.signal, Some(Tier::Base)) {
+            continue;
+        }
         assert_eq!(report.tier, Some(Tier::Base), "{report:?}");
         assert_eq!(report.self_test, "fired", "{report:?}");
     }

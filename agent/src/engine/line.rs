@@ -118,7 +118,10 @@ impl Line {
         }
         let header = record.header();
         if !self.accesses.is_empty()
-            && matches!(header.kind, Kind::SOCK_SEND | Kind::TLS_WRITE | Kind::EXIT)
+            && matches!(
+                header.kind,
+                Kind::SOCK_SEND | Kind::TLS_WRITE | Kind::UNIX_SEND | Kind::UDP_SEND | Kind::EXIT
+            )
         {
             for access in self.accesses.take_of(header.tgid) {
                 self.access(access);

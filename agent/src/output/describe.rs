@@ -162,8 +162,8 @@ pub fn source(source: &Source) -> String {
 /// the bytes went. A name is what the process said (for whom it wanted TLS, which site it asked for), and it may say
 /// what it likes: `curl --connect-to`, `--resolve`. So a name never stands for the address.
 pub fn destination(destination: &Destination) -> String {
-    if !destination.socket_path.is_empty() {
-        return format!("unix:{}", escape(&destination.socket_path));
+    if destination.protocol == "unix" || !destination.socket_path.is_empty() {
+        return unix_socket(destination);
     }
     let address = match destination.ip.as_str() {
         "" => None,
@@ -193,6 +193,25 @@ pub fn destination(destination: &Destination) -> String {
         (None, Some(name)) => format!("{name} (address unknown)"),
         (Some(address), Some(name)) => format!("{address} ({name})"),
     }
+}
+
+/// `unix:/run/docker.sock of dockerd[812]`: the socket's name, if it has one, and who listens, or is served, as far as that
+/// is known.
+fn unix_socket(destination: &Destination) -> String {
+    let mut text = match destination.socket_path.as_str() {
+        "" => "unix socket".to_owned(),
+        path => format!("unix:{}", escape(path)),
+    };
+    if let Some(peer) = &destination.peer {
+        let file = peer.executable.rsplit('/').next().unwrap_or_default();
+        let name = match (file, peer.comm.as_str()) {
+            ("", "") => "process",
+            ("", comm) => comm,
+            (file, _) => file,
+        };
+        let _ = write!(text, " of {}[{}]", escape(name), peer.pid);
+    }
+    text
 }
 
 fn any_name(destination: &Destination) -> Option<String> {

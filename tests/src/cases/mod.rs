@@ -15,6 +15,7 @@ pub mod leaks;
 pub mod package;
 pub mod reads;
 pub mod restart;
+pub mod sends_local;
 pub mod sends_tcp;
 pub mod sends_tls;
 pub mod sinks;

@@ -61,10 +61,11 @@ pub fn destination(ends: Option<&Ends>, hosts: &[HostName]) -> Destination {
         port: u32::from(ends.peer_port),
         protocol: ends.protocol.clone(),
         hosts,
-        socket_path: String::new(),
+        socket_path: ends.path.clone(),
         local_ip: ends.local_ip.clone(),
         local_port: u32::from(ends.local_port),
         network_namespace: u64::from(ends.net_ns),
         direction: None,
+        peer: None,
     }
 }

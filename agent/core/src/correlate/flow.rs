@@ -51,6 +51,8 @@ pub struct Flow {
     pub tls: bool,
     /// At least one TLS write on this connection was seen in clear.
     pub hooked: bool,
+    /// Datagrams of a protocol that encrypts were sent.
+    pub sealed: bool,
     pub hook: String,
 }
 
@@ -133,7 +135,7 @@ fn head(request: &Request) -> u64 {
     }
 }
 
-/// Process, socket, and when the connection was first seen: the kernel uses the addresses of sockets again.
+/// Process, socket (see [`place`]), and when the connection was first seen: the kernel uses the addresses of sockets again.
 pub type Key = (Pid, u64, u64);
 
 /// Connections in a stable order. Those whose socket was used again stay until lineage is decided.
@@ -152,7 +154,8 @@ pub struct Flows {
 impl Flows {
     /// The flow of a socket; a socket address used again for another connection starts a new one.
     pub fn entry(&mut self, at: &Stamp, ends: &Ends) -> &mut Flow {
-        let last = self.of_socket(at.pid, ends.sock).next_back();
+        let place = place(ends);
+        let last = self.of_socket(at.pid, place).next_back();
         let key = match last {
             Some((key, flow)) if same_connection(&flow.ends, ends) => *key,
             Some((key, flow)) => {
@@ -160,9 +163,9 @@ impl Flows {
                 if !old.1 {
                     self.map.remove(&old.0);
                 }
-                (at.pid, ends.sock, at.boot_ns.max(old.0.2 + 1))
+                (at.pid, place, at.boot_ns.max(old.0.2 + 1))
             }
-            None => (at.pid, ends.sock, at.boot_ns),
+            None => (at.pid, place, at.boot_ns),
         };
         if self.map.len() >= MAX_FLOWS && !self.map.contains_key(&key) {
             let undecided = self
@@ -191,6 +194,7 @@ impl Flows {
             handshake: false,
             tls: false,
             hooked: false,
+            sealed: false,
             hook: String::new(),
         });
         if flow.ends.local_port == 0 {
@@ -212,12 +216,16 @@ impl Flows {
         flow
     }
 
+    /// Did the process ask for a connection to this peer?
+    pub fn asked_for(&self, pid: Pid, ends: &Ends) -> bool {
+        self.asked
+            .contains(&(pid, ends.peer_ip.clone(), ends.peer_port))
+    }
+
     /// Notes who asked for the connection of a send, as far as it tells.
     pub fn direct(&mut self, send: &SendSeen) {
         let (pid, ends) = (send.at.pid, &send.ends);
-        let asked = self
-            .asked
-            .contains(&(pid, ends.peer_ip.clone(), ends.peer_port));
+        let asked = self.asked_for(pid, ends);
         // Whoever asked for a connection did not accept it, even if both sides opened it at once.
         let known = asked
             .then_some(Direction::Outgoing)
@@ -242,6 +250,10 @@ impl Flows {
     /// Who asked for a connection, if that is known by now.
     pub fn direction(&self, pid: Pid, flow: &Flow) -> Option<Direction> {
         flow.direction.or_else(|| {
+            // Datagrams to several peers leave by one port whoever began.
+            if flow.ends.is_udp() {
+                return None;
+            }
             let (_, _, several) = self.ports.get(&(pid, flow.ends.local_port))?;
             several.then_some(Direction::Accepted)
         })
@@ -253,11 +265,11 @@ impl Flows {
 
     /// The connection of a process with these ends.
     pub fn with_ends(&mut self, pid: Pid, ends: &Ends) -> Option<&mut Flow> {
-        let sock = ends.sock;
+        let place = place(ends);
         self.map
-            .range_mut((pid, sock, 0)..=(pid, sock, u64::MAX))
+            .range_mut((pid, place, 0)..=(pid, place, u64::MAX))
             .map(|(_, flow)| flow)
-            .rfind(|flow| flow.ends == *ends)
+            .rfind(|flow| flow.ends == *ends || ends.is_udp() && same_connection(&flow.ends, ends))
     }
 
     fn of_socket(&self, pid: Pid, sock: u64) -> impl DoubleEndedIterator<Item = (&Key, &Flow)> {
@@ -383,9 +395,24 @@ impl Flows {
     }
 }
 
-/// A connection may be seen before it has a local port.
+/// The socket a flow is kept under. One socket may send datagrams to many peers, and many take a new one for each datagram:
+/// those are told apart by the peer, under a number that no address of the kernel's is (FNV-1a).
+fn place(ends: &Ends) -> u64 {
+    if !ends.is_udp() {
+        return ends.sock;
+    }
+    let port = ends.peer_port.to_le_bytes();
+    let bytes = ends.peer_ip.bytes().chain(port);
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    hash >> 1 | 1
+}
+
+/// A connection may be seen before it has a local port; of datagrams it does not matter.
 fn same_connection(known: &Ends, seen: &Ends) -> bool {
     known.peer_ip == seen.peer_ip
         && known.peer_port == seen.peer_port
-        && (known.local_port == seen.local_port || known.local_port == 0)
+        && known.is_udp() == seen.is_udp()
+        && (known.is_udp() || known.local_port == seen.local_port || known.local_port == 0)
 }

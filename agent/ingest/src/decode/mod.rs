@@ -24,6 +24,7 @@ pub enum Record<'a> {
     Connect(abi::Connect),
     SockSend(abi::SockSend, &'a [u8]),
     TlsWrite(abi::TlsWrite, &'a [u8]),
+    Message(abi::MessageSend, &'a [u8]),
     Canary(abi::Header),
 }
 
@@ -41,6 +42,7 @@ impl Record<'_> {
             Self::Connect(r) => &r.header,
             Self::SockSend(r, _) => &r.header,
             Self::TlsWrite(r, _) => &r.header,
+            Self::Message(r, _) => &r.header,
             Self::Canary(h) => h,
         }
     }
@@ -124,6 +126,10 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, DecodeError> {
         abi::Kind::TLS_WRITE => {
             let r: abi::TlsWrite = read(bytes).ok_or(short)?;
             Record::TlsWrite(r, data(size_of::<abi::TlsWrite>(), r.data_len)?)
+        }
+        abi::Kind::UNIX_SEND | abi::Kind::UDP_SEND => {
+            let r: abi::MessageSend = read(bytes).ok_or(short)?;
+            Record::Message(r, data(size_of::<abi::MessageSend>(), r.data_len)?)
         }
         abi::Kind::CANARY => Record::Canary(header),
         other => return Err(DecodeError::UnknownKind(other)),

@@ -129,6 +129,13 @@ const OFFSETS: &[(usize, &[&str])] = &[
     (f::SOCK_V6_RCV_SADDR, &["sock.__sk_common.skc_v6_rcv_saddr"]),
     (f::SOCK_NET, &["sock.__sk_common.skc_net.net"]),
     (f::SOCK_PROTOCOL, &["sock.sk_protocol"]),
+    (f::SOCK_PEER_PID, &["sock.sk_peer_pid"]),
+    (f::UNIX_PEER, &["unix_sock.peer"]),
+    (f::UNIX_ADDR, &["unix_sock.addr"]),
+    (f::UNIX_ADDR_LEN, &["unix_address.len"]),
+    (f::UNIX_ADDR_NAME, &["unix_address.name"]),
+    (f::PID_TASKS, &["pid.tasks"]),
+    (f::TASK_PID_LINKS, &["task_struct.pid_links"]),
     (f::TCP_WRITE_SEQ, &["tcp_sock.write_seq"]),
     (f::MSG_ITER, &["msghdr.msg_iter"]),
     // An `unsigned int type` up to 5.13.
@@ -144,8 +151,11 @@ const OFFSETS: &[(usize, &[&str])] = &[
     (f::REGS_RESULT, &["pt_regs.ax"]),
     (f::SOCK_ULP, &["inet_connection_sock.icsk_ulp_ops"]),
     (f::REGS_ARG0, &["pt_regs.di"]),
+    (f::REGS_ARG1, &["pt_regs.si"]),
     (f::REGS_ARG2, &["pt_regs.dx"]),
     (f::REGS_ARG3, &["pt_regs.r10"]),
+    (f::REGS_ARG4, &["pt_regs.r8"]),
+    (f::REGS_ARG5, &["pt_regs.r9"]),
     (f::TASK_SELF_EXEC_ID, &["task_struct.self_exec_id"]),
     (f::TASK_FILES, &["task_struct.files"]),
     (f::FILES_FDT, &["files_struct.fdt"]),
@@ -199,6 +209,12 @@ pub fn resolve(btf: &Btf) -> Fields {
         && field.size == 1
     {
         fields.set(f::SOCK_SHUTDOWN, field.offset);
+    }
+    // A bit field up to 5.5.
+    if let Some(field) = btf.field("sock.sk_type").and_then(whole)
+        && field.size == 2
+    {
+        fields.set(f::SOCK_TYPE, field.offset);
     }
     if btf.tracepoint_args("mm_filemap_fault").is_some()
         && btf.tracepoint_args("mm_filemap_map_pages").is_some()

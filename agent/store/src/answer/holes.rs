@@ -124,13 +124,17 @@ impl Effect {
                 // Nobody has looked into the file, or knows the reader: what it sends is not captured.
                 "file_new" | "fanotify" => Effect::new(READ_AND_SENT).lasting(),
                 "process_read" => Effect::new(READ_AND_SENT),
-                "tcp_send" | "tls_write" | "connect" => Effect::new(SENT).of_holders(),
+                "tcp_send" | "tls_write" | "connect" | "unix_send" | "udp_send" => {
+                    Effect::new(SENT).of_holders()
+                }
                 _ => Effect::new(ALL),
             },
             "hook_refused" => match signal {
                 "exit" | "file_open" | "file_write" => Effect::NONE,
                 "file_read" | "process_read" => Effect::new(READ_AND_SENT).lasting(),
-                "tcp_send" | "tls_write" | "connect" => Effect::new(SENT).lasting().of_holders(),
+                "tcp_send" | "tls_write" | "connect" | "unix_send" | "udp_send" => {
+                    Effect::new(SENT).lasting().of_holders()
+                }
                 _ => Effect::EVERYTHING,
             },
             "environment_truncated" | "environment_unreadable" | "argv_truncated" => {
@@ -147,7 +151,9 @@ impl Effect {
             "backfill" => Effect::new(SENT).lasting(),
             "table_full" => match signal {
                 "file_read" => Effect::new(READ_AND_SENT).lasting(),
-                "tcp_send" | "tls_write" | "connect" => Effect::new(SENT).of_holders(),
+                "tcp_send" | "tls_write" | "connect" | "unix_send" | "udp_send" => {
+                    Effect::new(SENT).of_holders()
+                }
                 _ => Effect::EVERYTHING,
             },
             "file_unreadable" | "file_truncated" | "file_unwatched" | "files_closed"

@@ -24,7 +24,7 @@ pub(super) type Told = (Pid, String, String, u16);
 struct Sent {
     direction: Option<Direction>,
     channel: Channel,
-    /// TLS whose content was not seen.
+    /// TLS, or another protocol that encrypts, whose content was not seen.
     blind: bool,
     /// Records were lost meanwhile: a write whose record was lost looks like one that nobody hooked.
     lost: bool,
@@ -72,7 +72,7 @@ impl Core {
         for (holding, mark) in news.iter().take(MAX_LINEAGE) {
             self.tell_lineage(key, &sent, holding, mark);
         }
-        if sent.blind && !sent.lost && !news.is_empty() {
+        if sent.blind && !sent.lost && sent.channel == Channel::Tls && !news.is_empty() {
             self.tell_uncovered(pid, news[0].1.at.boot_ns);
         }
     }
@@ -100,12 +100,16 @@ impl Core {
 
     fn describe_sent(&self, key: Key) -> Option<Sent> {
         let flow = self.flows.get(key)?;
-        let blind = flow.tls && !flow.hooked;
+        let tls = flow.tls && !flow.hooked;
+        let blind = tls || flow.sealed;
         let begun_ns = flow.since(0).map_or(0, |mark| mark.at.boot_ns);
-        let lost = blind && self.lost_ns >= begun_ns;
+        let lost = tls && self.lost_ns >= begun_ns;
         let cut = flow.cut && !blind;
         let mut coverage = Vec::new();
-        if blind {
+        if flow.sealed {
+            coverage.push("the payload is QUIC or DTLS: its content was not seen".to_owned());
+        }
+        if tls {
             coverage.push(
                 if lost {
                     "the payload is TLS and its content was not seen: records were lost meanwhile, or its library is not \
@@ -122,7 +126,9 @@ impl Core {
                     .to_owned(),
             );
         }
-        let channel = if flow.tls || flow.hosts.iter().any(|h| h.provenance == "sni") {
+        let channel = if flow.ends.is_udp() {
+            Channel::Udp
+        } else if flow.tls || flow.hosts.iter().any(|h| h.provenance == "sni") {
             Channel::Tls
         } else {
             Channel::Tcp
@@ -152,6 +158,9 @@ impl Core {
             (key.0, flow.ends.local_port)
         } else if holding.basis(boot_ns) == LineageBasis::Inherited {
             (holding.origin, flow.ends.peer_port)
+        } else if flow.ends.is_udp() {
+            // Many take a new socket for each datagram.
+            (key.0, flow.ends.peer_port)
         } else {
             return true;
         };

@@ -2,6 +2,7 @@
 
 mod file;
 mod lineage;
+mod message;
 mod opens;
 mod process;
 mod reads;

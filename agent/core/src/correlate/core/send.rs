@@ -6,8 +6,8 @@ use crate::correlate::tls::{Link, Unsent, is_application};
 use crate::process::{Holding, Proc};
 use keytrail_model::event::{Evidence, Truncation};
 use keytrail_model::{
-    Bound, Channel, DestinationMethod, Event, EventKind, EvidenceGrade, GapReason, GapSeen, Hit,
-    HostName, Payload, Pid, SendSeen, Signal, Stamp, TlsSeen,
+    Bound, Channel, DestinationMethod, Direction, Event, EventKind, EvidenceGrade, GapReason,
+    GapSeen, Hit, HostName, Payload, Pid, SendSeen, Signal, Stamp, TlsSeen,
 };
 use std::collections::{BTreeSet, VecDeque};
 
@@ -15,11 +15,13 @@ use std::collections::{BTreeSet, VecDeque};
 #[derive(Clone, Debug)]
 pub(super) struct Passage {
     pub at: Stamp,
-    payload: Payload,
-    link: Link,
+    pub(super) payload: Payload,
+    pub(super) link: Link,
     /// Which stream of bytes it is a part of.
     pub stream: Stream,
-    hook: String,
+    /// Who asked for the connection, where no flow tells.
+    pub(super) direction: Option<Direction>,
+    pub(super) hook: String,
 }
 
 /// Bytes that follow each other.
@@ -29,13 +31,18 @@ pub(super) enum Stream {
     Socket(u64),
     /// By this TLS session.
     Session(u64),
+    /// By this Unix socket, or as a datagram.
+    Unix(u64),
+    Udp(u64),
 }
 
 impl Stream {
-    fn channel(self) -> Channel {
+    pub(super) fn channel(self) -> Channel {
         match self {
             Self::Socket(_) => Channel::Tcp,
             Self::Session(_) => Channel::Tls,
+            Self::Unix(_) => Channel::Unix,
+            Self::Udp(_) => Channel::Udp,
         }
     }
 }
@@ -52,7 +59,7 @@ impl Core {
     }
 
     /// A payload of a holder that was longer than what is looked into.
-    fn count_cut(&mut self, pid: Pid, payload: &Payload) {
+    pub(super) fn count_cut(&mut self, pid: Pid, payload: &Payload) {
         let undecoded = &payload.undecoded;
         if (payload.truncated || !undecoded.is_empty()) && self.holds(pid) {
             self.dropped
@@ -64,6 +71,10 @@ impl Core {
 
     pub(super) fn on_send(&mut self, send: &SendSeen) {
         self.table.touch(&send.at);
+        if send.ends.is_unix() || send.ends.is_udp() {
+            self.on_message(send);
+            return;
+        }
         self.flows.direct(send);
         let application = is_application(send);
         let handshake = send.tls_record.is_some() && !application;
@@ -108,6 +119,7 @@ impl Core {
                     payload: send.payload.clone(),
                     link: link(DestinationMethod::Socket),
                     stream,
+                    direction: None,
                     hook: send.hook.clone(),
                 });
             }
@@ -147,12 +159,14 @@ impl Core {
                 named.into_iter().collect::<Vec<_>>().join(", "),
                 match why {
                     Unsent::Nothing =>
-                        "nothing was seen to leave for it: the connection was broken, or is none over TCP",
+                        "nothing was seen to leave for it: the connection was broken, or is none over TCP and its bytes left \
+                         outside of the call",
                     Unsent::Handshake =>
                         "a handshake of this process had not ended: nobody can say whether it left",
                 }
             ),
-            remedy: "sends over Unix sockets and UDP are not seen".to_owned(),
+            remedy: "none where TLS goes over a Unix socket by way of memory, or is DTLS: such writes are not joined with what left"
+                .to_owned(),
             count: 1,
             signal: Some(Signal::TcpSend),
             pid: Some(seen.at.pid),
@@ -161,7 +175,7 @@ impl Core {
     }
 
     /// What came next in a stream: identifiers that ended the payload before are words, or parts of longer ones.
-    fn settle_words(&mut self, pid: Pid, stream: Stream, continues: bool) {
+    pub(super) fn settle_words(&mut self, pid: Pid, stream: Stream, continues: bool) {
         let now = self.open_words.take_stream(pid, stream);
         if !continues {
             self.words(now);
@@ -187,7 +201,7 @@ impl Core {
     }
 
     /// Reports what a payload carried.
-    fn sent(&mut self, mut passage: Passage) {
+    pub(super) fn sent(&mut self, mut passage: Passage) {
         let (open, hits) = std::mem::take(&mut passage.payload.hits)
             .into_iter()
             .partition(|hit| hit.open);
@@ -204,7 +218,7 @@ impl Core {
             at, payload, link, ..
         } = passage;
         let mut hosts: Vec<HostName> = payload.hosts.clone();
-        let mut direction = None;
+        let mut direction = passage.direction;
         // The socket may carry another connection by now, whose names are not those of this one.
         if let Some(ends) = &link.ends
             && let Some(flow) = self.flows.with_ends(at.pid, ends)
@@ -257,6 +271,7 @@ impl Core {
             link,
             stream,
             hook,
+            ..
         } = passage;
         let channel = stream.channel();
         let mut e = self.event(EventKind::CredentialSent, at.boot_ns);
@@ -267,7 +282,9 @@ impl Core {
             .get(at.pid)
             .and_then(|p| holding_of(p, &hit.credential.fingerprint, at.boot_ns));
         e.source = Some(event::holding_source(holding, self.boot_wall_ns));
-        e.destination = Some(event::destination(link.ends.as_ref(), hosts));
+        let mut to = event::destination(link.ends.as_ref(), hosts);
+        to.peer = link.ends.as_ref().and_then(|ends| self.peer(ends));
+        e.destination = Some(to);
         e.evidence = Some(Evidence {
             grade: Some(if hit.secret {
                 EvidenceGrade::Observed
@@ -295,22 +312,25 @@ impl Core {
                 ..Truncation::default()
             });
         }
-        e.attack = attack(&[if channel == Channel::Tls {
-            "T1078"
-        } else {
-            "T1041"
+        e.attack = attack(&[match channel {
+            Channel::Tls => "T1078",
+            // It stays on this host.
+            Channel::Unix => "",
+            Channel::Udp => "T1048.003",
+            _ => "T1041",
         }]);
         e
     }
 }
 
 impl Passage {
-    fn of_write(seen: TlsSeen, link: Link) -> Self {
+    pub(super) fn of_write(seen: TlsSeen, link: Link) -> Self {
         Self {
             at: seen.at,
             payload: seen.payload,
             link,
             stream: Stream::Session(seen.session),
+            direction: None,
             hook: seen.hook,
         }
     }

@@ -140,6 +140,7 @@ fn every_field_arrives() {
             peer_port: 8_080,
             protocol: "tcp".to_owned(),
             net_ns: 4_026_531_999,
+            ..Ends::default()
         },
         None,
         None,
@@ -217,6 +218,7 @@ fn every_field_arrives() {
             local_port: 40_123,
             network_namespace: 4_026_531_999,
             direction: None,
+            peer: None,
         })
     );
     assert_eq!(

@@ -265,6 +265,7 @@ fn served(sock: u64, client: &str, client_port: u16) -> Ends {
         peer_port: client_port,
         protocol: "tcp".to_owned(),
         net_ns: 1,
+        ..Ends::default()
     }
 }
 

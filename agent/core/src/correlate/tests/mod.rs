@@ -5,6 +5,7 @@ mod fields;
 mod holdings;
 mod limits;
 mod lineage;
+mod messages;
 mod sends;
 mod taken;
 mod tls;
@@ -102,6 +103,7 @@ fn ends(sock: u64, port: u16) -> Ends {
         peer_port: port,
         protocol: "tcp".to_owned(),
         net_ns: 1,
+        ..Ends::default()
     }
 }
 
@@ -166,6 +168,7 @@ fn send(
         // As clients begin: with their hello.
         hello: (record == Some((0x16, 512))).then_some(Direction::Outgoing),
         direction: None,
+        sealed: false,
         hook: "raw_tp:tcp_sendmsg_locked".to_owned(),
     }))
 }

@@ -296,6 +296,7 @@ mod tests {
             tls_call: None,
             hello: (records[0] == (0x16, 512)).then_some(Direction::Outgoing),
             direction: None,
+            sealed: false,
             hook: String::new(),
         };
         Flight::of(&send, before).unwrap()

@@ -1,0 +1,147 @@
+//! Sends over Unix sockets and by UDP into observations.
+
+use super::stage::{Digest, chunk};
+use super::stamp;
+use keytrail_abi as abi;
+use keytrail_host::procfs;
+use keytrail_model::{Direction, Ends, PeerSeen, Pid, SendSeen};
+use keytrail_payload::{Layer, StreamKey, Streams, datagram};
+
+/// include/linux/net.h.
+const SOCK_DGRAM: u16 = 2;
+/// Ports of name services whose messages are the DNS's (RFC 1035, RFC 6762, RFC 4795).
+const NAME_SERVICES: [u16; 3] = [53, 5353, 5355];
+
+impl Digest {
+    pub(super) fn message(&mut self, r: &abi::MessageSend, data: &[u8], hook: &str) -> SendSeen {
+        let at = stamp::stamp(&r.header);
+        let unix = r.header.kind == abi::Kind::UNIX_SEND;
+        let datagrams = !unix || r.sock_type == SOCK_DGRAM;
+        let key = StreamKey {
+            pid: at.pid,
+            layer: Layer::Socket,
+            id: r.ends.sock,
+            ends: if unix {
+                // A later socket on the same piece of memory has another inode.
+                let mut of = [0; 16];
+                of[..8].copy_from_slice(&r.socket_ino.to_ne_bytes());
+                (of, 0, 0)
+            } else {
+                (r.ends.peer, r.ends.peer_port, r.ends.local_port)
+            },
+        };
+        let begins = r.offset == 0;
+        if datagrams && begins {
+            // Each is read by itself.
+            self.streams.close(&key);
+        }
+        self.after_hole(&r.header, r.offset, &key);
+        let part = chunk(&r.header, data, r.offset, r.total);
+        let whole = part.offset + data.len() as u64 >= r.total || part.truncated;
+        let matcher = &self.registry.matcher;
+        let (mut payload, records) = if r.tls_call == 0 {
+            // What merely looks like TLS is looked into.
+            (self.streams.on_payload(matcher, key, part), Vec::new())
+        } else {
+            let sent = self.streams.on_send(matcher, key, part);
+            (sent.payload, sent.records)
+        };
+        if datagrams {
+            payload.continues &= !begins;
+            if whole {
+                for hit in &mut payload.hits {
+                    hit.open = false;
+                }
+                self.streams.close(&key);
+            }
+        }
+        if !unix && begins && NAME_SERVICES.contains(&r.ends.peer_port) {
+            for name in datagram::asked_names(data) {
+                // A word of two labels is none: only whole secrets are looked for across them.
+                let found = Streams::alone(&self.registry.matcher, &name);
+                for mut hit in found.into_iter().filter(|hit| hit.secret) {
+                    hit.request = None;
+                    let fingerprint = &hit.credential.fingerprint;
+                    let known = payload.hits.iter().any(|h| {
+                        h.secret && h.credential.fingerprint == *fingerprint && h.part == hit.part
+                    });
+                    if !known {
+                        payload.hits.push(hit);
+                    }
+                }
+            }
+        }
+        let mut ends = stamp::ends(&r.ends);
+        if unix {
+            name_peer(r, at.pid, !payload.hits.is_empty(), &mut ends);
+        }
+        let mut records = records.iter().map(|r| (r.content_type, r.length));
+        SendSeen {
+            ends,
+            sealed: !unix && begins && datagram::is_sealed(data),
+            payload,
+            tls_record: records.next(),
+            tls_more: records.collect(),
+            tls_call: (r.tls_call != 0).then_some((r.tls_call, r.tls_session)),
+            hello: None,
+            direction: (r.header.flags & abi::header::flags::ACCEPTED != 0)
+                .then_some(Direction::Accepted),
+            hook: hook.to_owned(),
+            at,
+        }
+    }
+}
+
+/// Name and peer of a Unix socket. `look`: it is worth a look into /proc, while the peer still runs.
+fn name_peer(r: &abi::MessageSend, sender: Pid, look: bool, ends: &mut Ends) {
+    let name = r.name.get(..usize::from(r.name_len)).unwrap_or_default();
+    ends.path = socket_name(name);
+    if r.peer_tgid == 0 {
+        return;
+    }
+    let pid = stamp::pid(r.peer_tgid, r.peer_start_ns);
+    if pid == sender && ends.path.is_empty() {
+        // It made a pair itself; who has the other end now is not known.
+        return;
+    }
+    let mut peer = PeerSeen {
+        tgid: pid.tgid,
+        start: pid.start,
+        ..PeerSeen::default()
+    };
+    if look && let Some(facts) = procfs::facts(pid.tgid).filter(|facts| facts.start == pid.start) {
+        peer.comm = facts.comm;
+        peer.executable = procfs::exe(pid.tgid).unwrap_or_default().path;
+    }
+    ends.peer = Some(Box::new(peer));
+}
+
+/// `sun_path` as people know it: abstract names begin with `@`, and may hold any bytes.
+fn socket_name(bytes: &[u8]) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match bytes {
+        // Some bind the whole of `sun_path`, zeros and all.
+        [0, name @ ..] => {
+            let end = name
+                .iter()
+                .rposition(|b| *b != 0)
+                .map_or(0, |last| last + 1);
+            format!("@{}", text(&name[..end]).replace('\0', "@"))
+        }
+        _ => text(bytes.split(|b| *b == 0).next().unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_sockets() {
+        assert_eq!(socket_name(b""), "");
+        assert_eq!(socket_name(b"/run/docker.sock\0"), "/run/docker.sock");
+        assert_eq!(socket_name(b"relative"), "relative");
+        assert_eq!(socket_name(b"\0bus\0one\0\0\0"), "@bus@one");
+        assert_eq!(socket_name(b"\0"), "@");
+    }
+}

@@ -1,0 +1,164 @@
+//! What is read of sends over Unix sockets and by UDP.
+
+use super::Digested;
+use super::stream_tests::{TOKEN, digest, header};
+use crate::decode::Record;
+use keytrail_abi as abi;
+use keytrail_model::{Observation, SendSeen};
+
+const STREAM: u16 = 1;
+const DATAGRAM: u16 = 2;
+
+fn message<'a>(kind: u16, sock_type: u16, data: &'a [u8]) -> (abi::MessageSend, &'a [u8]) {
+    let unix = kind == abi::Kind::UNIX_SEND;
+    let mut record = abi::MessageSend {
+        header: header(kind),
+        ends: abi::Endpoints {
+            sock: 5,
+            family: if unix { 1 } else { 2 },
+            protocol: if unix { 0 } else { 17 },
+            local_port: 40_000,
+            peer_port: if unix { 0 } else { 53 },
+            ..abi::Endpoints::default()
+        },
+        total: data.len() as u64,
+        offset: 0,
+        data_len: data.len() as u32,
+        tls_call: 0,
+        tls_session: 0,
+        socket_ino: 900,
+        peer_start_ns: 0,
+        peer_tgid: 0,
+        sock_type,
+        name_len: 0,
+        name: [0; abi::UNIX_NAME_MAX],
+        pad: 0,
+    };
+    record.ends.peer[..4].copy_from_slice(&[127, 0, 0, 1]);
+    (record, data)
+}
+
+fn seen(records: Vec<(abi::MessageSend, &[u8])>) -> Vec<SendSeen> {
+    let mut digest = digest();
+    let mut out = Digested::default();
+    for (record, data) in records {
+        digest.record(&Record::Message(record, data), "h", None, &mut out);
+    }
+    out.observations
+        .into_iter()
+        .map(|o| match o {
+            Observation::Send(seen) => *seen,
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
+
+fn hits(records: Vec<(abi::MessageSend, &[u8])>) -> usize {
+    seen(records).iter().map(|s| s.payload.hits.len()).sum()
+}
+
+#[test]
+fn streams_are_joined_and_datagrams_are_not() {
+    let (a, b) = TOKEN.split_at(17);
+    let of = |kind, sock_type| vec![message(kind, sock_type, a), message(kind, sock_type, b)];
+    assert_eq!(hits(of(abi::Kind::UNIX_SEND, STREAM)), 1);
+    assert_eq!(hits(of(abi::Kind::UNIX_SEND, DATAGRAM)), 0);
+    assert_eq!(hits(of(abi::Kind::UDP_SEND, DATAGRAM)), 0);
+    // The memory of a socket is used again.
+    let mut other = of(abi::Kind::UNIX_SEND, STREAM);
+    other[1].0.socket_ino = 901;
+    assert_eq!(hits(other), 0);
+    // Sends in between were passed over.
+    let mut hole = of(abi::Kind::UNIX_SEND, STREAM);
+    hole[1].0.header.flags = abi::header::flags::AFTER_HOLE;
+    assert_eq!(hits(hole), 0);
+}
+
+#[test]
+fn a_datagram_in_two_records_is_one() {
+    let (a, b) = TOKEN.split_at(17);
+    let (mut first, mut second) = (
+        message(abi::Kind::UDP_SEND, DATAGRAM, a),
+        message(abi::Kind::UDP_SEND, DATAGRAM, b),
+    );
+    first.0.total = TOKEN.len() as u64;
+    second.0.total = TOKEN.len() as u64;
+    second.0.offset = 17;
+    second.0.header.flags = abi::header::flags::CONTINUED;
+    assert_eq!(hits(vec![first, second]), 1);
+}
+
+#[test]
+fn what_looks_like_tls_is_looked_into_all_the_same() {
+    let dressed = [b"\x17\x03\x03\x00\x40".as_slice(), TOKEN].concat();
+    let plain = message(abi::Kind::UNIX_SEND, STREAM, &dressed);
+    assert_eq!(hits(vec![plain]), 1);
+    // Of a TLS call it is the ciphertext.
+    let mut nested = message(abi::Kind::UNIX_SEND, STREAM, &dressed);
+    nested.0.tls_call = 3;
+    let seen = seen(vec![nested]);
+    assert!(seen[0].payload.hits.is_empty());
+    assert_eq!(seen[0].tls_record, Some((0x17, 0x40)));
+}
+
+#[test]
+fn a_secret_in_the_labels_of_a_name() {
+    let hex: String = TOKEN.iter().map(|b| format!("{b:02x}")).collect();
+    let question = |labels: &[&str]| {
+        let mut bytes = vec![0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        for label in labels {
+            bytes.push(label.len() as u8);
+            bytes.extend_from_slice(label.as_bytes());
+        }
+        bytes.extend_from_slice(&[0, 0, 1, 0, 1]);
+        bytes
+    };
+    let (a, b) = hex.split_at(50);
+    let split = question(&[a, b, "x", "example", "org"]);
+    let seen = seen(vec![message(abi::Kind::UDP_SEND, DATAGRAM, &split)]);
+    assert_eq!(seen[0].payload.hits.len(), 1, "{:?}", seen[0].payload);
+    let hit = &seen[0].payload.hits[0];
+    assert!(hit.secret && hit.transform.word() == "hex", "{hit:?}");
+    assert_eq!(
+        (seen[0].ends.protocol.as_str(), seen[0].ends.peer_port),
+        ("udp", 53)
+    );
+    assert_eq!(seen[0].ends.peer_ip, "127.0.0.1");
+    // Elsewhere such bytes are no name.
+    let mut elsewhere = message(abi::Kind::UDP_SEND, DATAGRAM, &split);
+    elsewhere.0.ends.peer_port = 8_125;
+    assert_eq!(hits(vec![elsewhere]), 0);
+    let benign = question(&["www", "example", "org"]);
+    assert_eq!(
+        hits(vec![message(abi::Kind::UDP_SEND, DATAGRAM, &benign)]),
+        0
+    );
+}
+
+#[test]
+fn who_is_at_the_other_end() {
+    let me = std::process::id();
+    let start = keytrail_host::procfs::pid_of(me).unwrap().start;
+    let of = |start_ns: u64, data| {
+        let mut message = message(abi::Kind::UNIX_SEND, STREAM, data);
+        message.0.peer_tgid = me;
+        message.0.peer_start_ns = start_ns;
+        message.0.name[..7].copy_from_slice(b"\0abcde\0");
+        message.0.name_len = 7;
+        seen(vec![message]).remove(0).ends
+    };
+    let ns = start * keytrail_model::TICK_NS;
+    let ends = of(ns, TOKEN);
+    assert_eq!(
+        (ends.protocol.as_str(), ends.path.as_str()),
+        ("unix", "@abcde")
+    );
+    let peer = ends.peer.unwrap();
+    let exe = std::env::current_exe().unwrap();
+    assert_eq!((peer.tgid, peer.start), (me, start));
+    assert_eq!(std::path::Path::new(&peer.executable), exe);
+    // Where there is nothing to tell nobody looks; another process of that number is not described.
+    assert_eq!(of(ns, b"nothing").peer.unwrap().executable, "");
+    let gone = of(ns + 50 * keytrail_model::TICK_NS, TOKEN).peer.unwrap();
+    assert_eq!((gone.tgid, gone.executable.as_str()), (me, ""));
+}
