@@ -1,6 +1,11 @@
 //! The maps both sides know by name. Only types that kernels have had since 5.8.
 
-use crate::{connection::Connection, payload::Progress};
+use crate::{
+    connection::Connection,
+    payload::Progress,
+    taking::{Asked, AskedKey, Taking},
+    write::{TargetKey, WriteState},
+};
 use aya_ebpf::{
     Global,
     macros::map,
@@ -143,6 +148,26 @@ pub static GO_SITES: HashMap<u32, GoSite> = HashMap::with_max_entries(GO_SITES_M
 /// pid_tgid -> the send of many pieces the thread was last in.
 #[map]
 pub static SENDS: LruHashMap<u64, SendState> = LruHashMap::with_max_entries(8192, 0);
+
+/// The write to a file, a pipe or a terminal that this CPU is capturing. The kernel lets nothing in between.
+#[map]
+pub static WRITES: PerCpuArray<WriteState> = PerCpuArray::with_max_entries(1, 0);
+
+/// What a program writes to and was told of -> the program.
+#[map]
+pub static TARGETS: LruHashMap<TargetKey, u64> = LruHashMap::with_max_entries(16384, 0);
+
+/// How many entries `TAKINGS` has.
+#[map]
+pub static TAKING: Array<u64> = Array::with_max_entries(1, 0);
+
+/// pid_tgid -> the call by which the thread takes something out of another process, until its next one.
+#[map]
+pub static TAKINGS: HashMap<u64, Taking> = HashMap::with_max_entries(1024, 0);
+
+/// What was told of who takes out of whom.
+#[map]
+pub static ASKED: LruHashMap<AskedKey, Asked> = LruHashMap::with_max_entries(4096, 0);
 
 /// Sequence numbers and losses.
 #[map]

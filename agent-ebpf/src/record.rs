@@ -15,7 +15,8 @@ use aya_ebpf::{
 };
 use core::mem::MaybeUninit;
 use keytrail_abi::{
-    FileId, Header, Kind, PROC_HOLDER, PROC_KEYS, PROC_UNKNOWN, ProcState, READ_TICK_NS,
+    FileId, Header, Kind, PROC_HOLDER, PROC_IGNORED, PROC_KEYS, PROC_UNKNOWN, ProcState,
+    READ_TICK_NS,
     globals::{MISSING, field as f},
     header::flags,
     state::counter,
@@ -226,7 +227,7 @@ impl Counters {
     #[inline(always)]
     pub fn reserve<T: 'static>(self, kind: u16) -> Option<RingBufEntry<T>> {
         let ring = match kind {
-            Kind::SOCK_SEND | Kind::TLS_WRITE => &PAYLOADS,
+            Kind::SOCK_SEND | Kind::TLS_WRITE | Kind::FD_WRITE | Kind::FD_TARGET => &PAYLOADS,
             Kind::FILE_NEW => &NEWS,
             _ => &RING,
         };
@@ -393,6 +394,29 @@ pub fn interesting(tgid: u32) -> Option<u32> {
     // SAFETY: a live map value; a torn read is not possible for an aligned u32.
     let state = unsafe { (*state).state };
     (state == PROC_UNKNOWN || state == PROC_HOLDER || state == PROC_KEYS).then_some(state)
+}
+
+/// Is the process one of the agent's own?
+#[inline(always)]
+pub fn ignored(tgid: u32) -> bool {
+    PROCS.get_ptr(&tgid).is_some_and(|state| {
+        // SAFETY: a live map value.
+        unsafe { (*state).state == PROC_IGNORED }
+    })
+}
+
+/// The file behind a descriptor of the task; 0 when there is none.
+#[inline(always)]
+pub fn descriptor(task: u64, number: u32) -> u64 {
+    let table = follow(follow(task, field(f::TASK_FILES)), field(f::FILES_FDT));
+    if number >= read_or_zero::<u32>(table, field(f::FDTABLE_MAX)) {
+        return 0;
+    }
+    let files = follow(table, field(f::FDTABLE_FD));
+    if files == 0 {
+        return 0;
+    }
+    follow(files + number as u64 * 8, 0)
 }
 
 /// The flag that says a payload was captured before user space knew the process.

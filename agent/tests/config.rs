@@ -57,7 +57,7 @@ fn everything_can_be_set() {
         inspect_share = 5
         retain_events = 0
         retain_days = 1
-        capture = { answer_bytes = 1, key_server_bytes = 2, process_bytes = 3, connection_bytes = 4 }
+        capture = { answer_bytes = 1, key_server_bytes = 2, process_bytes = 3, connection_bytes = 4, write_bytes = 5 }
         log = { level = "keytrail_export=debug,info", format = "json" }
         "#,
         Path::new("x"),
@@ -73,6 +73,7 @@ fn everything_can_be_set() {
             key_server_bytes: 2,
             process_bytes: 3,
             connection_bytes: 4,
+            write_bytes: 5,
         }
     );
     assert!(config.process_events);

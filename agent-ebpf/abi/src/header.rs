@@ -52,8 +52,11 @@ impl Kind {
     pub const TLS_WRITE: u16 = 9;
     pub const FILE_NEW: u16 = 10;
     pub const CANARY: u16 = 11;
+    pub const FD_WRITE: u16 = 19;
+    pub const PROCESS_ATTACH: u16 = 20;
+    pub const FD_TARGET: u16 = 21;
     /// One more than the highest kind: the size of per-kind counters.
-    pub const COUNT: usize = 12;
+    pub const COUNT: usize = 22;
 
     /// The name used in gaps and counters.
     pub const fn name(kind: u16) -> &'static str {
@@ -69,6 +72,8 @@ impl Kind {
             Self::TLS_WRITE => "tls_write",
             Self::FILE_NEW => "file_new",
             Self::CANARY => "canary",
+            Self::FD_WRITE | Self::FD_TARGET => "fd_write",
+            Self::PROCESS_ATTACH => "process_attach",
             _ => "unknown",
         }
     }

@@ -138,7 +138,9 @@ pub mod counter {
     /// First of the counters of payloads that were passed over, by limit: sends, and then TLS writes.
     pub const PASSED_SENDS: usize = LOST + crate::Kind::COUNT;
     pub const PASSED_TLS: usize = PASSED_SENDS + crate::passed::COUNT;
-    pub const COUNT: usize = PASSED_TLS + crate::passed::COUNT;
+    /// The same of writes to files, pipes and terminals, which have one limit.
+    pub const PASSED_WRITES: usize = PASSED_TLS + crate::passed::COUNT;
+    pub const COUNT: usize = PASSED_WRITES + 1;
 }
 
 /// Words of the `WATCHED_BITS` map: a bit per hash of a watched inode number, asked before anything dear.

@@ -131,6 +131,7 @@ fn destination(d: Destination) -> v1::Destination {
         protocol: d.protocol,
         hosts: d.hosts.into_iter().map(host_name).collect(),
         socket_path: d.socket_path,
+        path: d.path,
         local_ip: d.local_ip,
         local_port: d.local_port,
         network_namespace: d.network_namespace,

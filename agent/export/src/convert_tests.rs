@@ -126,6 +126,7 @@ fn nothing_of_an_event_is_left_out() {
                 provenance: "sni".into(),
             }],
             socket_path: "/socket".into(),
+            path: "/file".into(),
             local_ip: "192.0.2.2".into(),
             local_port: 23,
             network_namespace: 24,

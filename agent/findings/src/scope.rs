@@ -162,6 +162,7 @@ impl Scope {
         self.put("process", "ancestors", Cell::List(ancestors.collect()));
         self.text("process", "installer", among(p, INSTALLERS));
         self.text("process", "agent", among(p, AGENTS));
+        self.text("process", "ci", among(p, RUNNERS));
     }
 
     fn victim(&mut self, facts: &Facts) {
@@ -171,6 +172,11 @@ impl Scope {
         self.text("victim", "workload", &victim.workload());
         self.put("victim", "uid", Cell::Number(victim.uid.into()));
         self.put("victim", "itself", Cell::Bool(itself));
+        let started = facts
+            .process
+            .as_ref()
+            .is_some_and(|p| victim.ancestors.iter().any(|a| a.key == p.key));
+        self.put("victim", "descends", Cell::Bool(started));
     }
 
     fn credential(&mut self, facts: &Facts, beside: &Beside) {
@@ -212,6 +218,7 @@ impl Scope {
         self.put("destination", "known", Cell::Bool(known));
         self.text("destination", "host", &d.host);
         self.text("destination", "ip", &d.ip);
+        self.text("destination", "path", &d.path);
         self.put("destination", "port", Cell::Number(d.port.into()));
         let text = if known {
             d.text()
@@ -253,6 +260,19 @@ fn is_temporary(executable: &str) -> bool {
 const INSTALLERS: &[&str] = &[
     "npm", "pnpm", "yarn", "pip", "pip3", "cargo", "gem", "apt", "apt-get", "dpkg", "dnf", "rpm",
     "apk", "composer",
+];
+/// What runs the jobs of continuous integration.
+const RUNNERS: &[&str] = &[
+    "Runner.Worker",
+    "Runner.Listener",
+    "gitlab-runner",
+    "buildkite-agent",
+    "woodpecker-agent",
+    "drone-runner",
+    "forgejo-runner",
+    "act_runner",
+    "circleci-agent",
+    "jenkins-agent",
 ];
 const AGENTS: &[&str] = &[
     "claude",

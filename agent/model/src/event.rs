@@ -140,6 +140,8 @@ pub struct Destination {
     pub protocol: String,
     pub hosts: Vec<HostName>,
     pub socket_path: String,
+    /// Of the file or terminal that was written to, or `pipe:[INODE]`.
+    pub path: String,
     pub local_ip: String,
     pub local_port: u32,
     pub network_namespace: u64,

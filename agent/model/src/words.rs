@@ -113,6 +113,16 @@ words! {
         ProcessEnvironment = 6 "process_environment",
         /// `/proc/PID/mem` of a process.
         ProcessMemory = 7 "process_memory",
+        /// Written to a pipe or FIFO.
+        Pipe = 10 "pipe",
+        /// Written to a terminal.
+        Terminal = 11 "terminal",
+        /// Read out of a process by process_vm_readv(2).
+        ProcessVmRead = 12 "process_vm_readv",
+        /// Read out of a process by ptrace(2).
+        Ptrace = 13 "ptrace",
+        /// A descriptor taken out of a process by pidfd_getfd(2).
+        Descriptor = 14 "pidfd_getfd",
     }
 }
 
@@ -152,6 +162,8 @@ words! {
         Unknown = 5 "unknown",
         /// The TLS session itself holds the number of its socket.
         ConnectionFd = 6 "connection_fd",
+        /// The file behind the descriptor that was written to.
+        Descriptor = 7 "descriptor",
     }
 }
 
@@ -248,6 +260,10 @@ words! {
         HookNested = 15 "hook_nested",
         /// A read of another process's environment or memory.
         ProcessRead = 16 "process_read",
+        /// A write to a file, a pipe or a terminal.
+        FdWrite = 19 "fd_write",
+        /// Something taken out of another process by a system call.
+        ProcessAttach = 20 "process_attach",
     }
 }
 

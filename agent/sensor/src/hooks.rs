@@ -115,6 +115,9 @@ const FAULTS: [Hook; 2] = [
 /// Knows which connections were accepted: their answers have a budget of their own.
 const CONNECTIONS: [Hook; 1] = [raw("track_state", "inet_sock_set_state")];
 
+/// System calls: one program for two signals, because all of the host's calls pass it.
+const SYSTEM_CALLS: Hook = raw("sys_enter", "sys_enter");
+
 /// Everything but TLS, whose places are found in files, and opens, which fanotify tells.
 pub const SIGNALS: &[Signal] = &[
     Signal {
@@ -253,6 +256,55 @@ pub const SIGNALS: &[Signal] = &[
                 fields: &SEND,
             },
         ],
+    },
+    Signal {
+        name: Name::FdWrite,
+        candidates: &[Candidate {
+            tier: Tier::Base,
+            hooks: &[SYSTEM_CALLS],
+            optional: &[],
+            aids: &[],
+            fields: &[
+                f::TASK_STATUS,
+                f::TASK_FILES,
+                f::FILES_FDT,
+                f::FDTABLE_FD,
+                f::FDTABLE_MAX,
+                f::FILE_MODE,
+                f::FILE_INODE,
+                f::INODE_MODE,
+                f::INODE_INO,
+                f::INODE_RDEV,
+                f::SB_DEV,
+                f::REGS_ARG0,
+                f::REGS_ARG1,
+                f::REGS_ARG2,
+                IDENTITY[2],
+            ],
+        }],
+    },
+    Signal {
+        name: Name::ProcessAttach,
+        candidates: &[Candidate {
+            tier: Tier::Base,
+            hooks: &[SYSTEM_CALLS],
+            optional: &[],
+            aids: &[],
+            fields: &[
+                f::TASK_STATUS,
+                f::TASK_PTRACED,
+                f::TASK_PTRACE_ENTRY,
+                f::TASK_THREAD_PID,
+                f::PID_LEVEL,
+                f::PID_NUMBERS,
+                f::UPID_NR,
+                f::UPID_NS,
+                f::REGS_ARG0,
+                f::REGS_ARG1,
+                f::REGS_ARG2,
+                IDENTITY[2],
+            ],
+        }],
     },
 ];
 

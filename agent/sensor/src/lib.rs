@@ -98,6 +98,8 @@ struct HookNames {
     exit: String,
     connect: String,
     send: String,
+    write: String,
+    attach: String,
 }
 
 /// Passes what the kernel side has logged on to `tracing`.
@@ -491,6 +493,8 @@ fn hook_of<'a>(names: &'a HookNames, libraries: &'a Libraries, bytes: &[u8]) -> 
         }
         Kind::CONNECT => &names.connect,
         Kind::SOCK_SEND => &names.send,
+        Kind::FD_WRITE | Kind::FD_TARGET => &names.write,
+        Kind::PROCESS_ATTACH => &names.attach,
         Kind::TLS_WRITE => libraries.hook(u64::from_ne_bytes(number(
             bytes,
             std::mem::offset_of!(TlsWrite, cookie),

@@ -53,6 +53,7 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
         (f::LIMIT_KEYS, options.limits.keys),
         (f::LIMIT_PROCESS, options.limits.process),
         (f::LIMIT_CONNECTION, options.limits.connection),
+        (f::LIMIT_WRITES, options.limits.writes),
     ] {
         fields.set(place, limit);
     }
@@ -115,6 +116,7 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
 
     let trampolines = aya::Btf::from_sys_fs().ok();
     let mut names = HookNames::default();
+    let mut attached = Vec::new();
     for signal in SIGNALS {
         let report = status.signal_mut(signal.name);
         if let Some(report) = report {
@@ -123,6 +125,7 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
                 trampolines.as_ref(),
                 &fields,
                 &absent,
+                &mut attached,
                 options.tier,
                 signal,
                 report,
@@ -139,6 +142,8 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
             Name::Exit => names.exit = hook,
             Name::Connect => names.connect = hook,
             Name::TcpSend => names.send = hook,
+            Name::FdWrite => names.write = hook,
+            Name::ProcessAttach => names.attach = hook,
             _ => {}
         }
     }
@@ -146,6 +151,22 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
         && report.note.is_empty()
     {
         report.note = "sends by UDP (QUIC) and over Unix sockets are not seen".to_owned();
+    }
+    for (signal, note) in [
+        (
+            Name::FdWrite,
+            "seen when a write is asked for; not writes by mappings, sendfile, splice and io_uring",
+        ),
+        (
+            Name::ProcessAttach,
+            "process_vm_readv, ptrace and pidfd_getfd; not core dumps and calls of 32 bits",
+        ),
+    ] {
+        if let Some(report) = status.signal_mut(signal)
+            && !report.hook.is_empty()
+        {
+            report.note = note.to_owned();
+        }
     }
     let mut libraries = Libraries::default();
     let tls = libraries.prepare(&mut ebpf);
@@ -260,11 +281,16 @@ fn in_pid_namespace() -> bool {
 }
 
 /// Tries a signal's hooks in order of preference.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "what the kernel has, what was done, and what is to be done"
+)]
 fn attach_signal(
     ebpf: &mut Ebpf,
     trampolines: Option<&aya::Btf>,
     fields: &btf::Fields,
     absent: &[&str],
+    attached: &mut Vec<&'static str>,
     tier: Option<Tier>,
     signal: &Signal,
     report: &mut SignalReport,
@@ -273,7 +299,7 @@ fn attach_signal(
         if tier == Some(Tier::Base) && candidate.tier == Tier::Fentry {
             continue;
         }
-        match attach_candidate(ebpf, trampolines, fields, absent, candidate) {
+        match attach_candidate(ebpf, trampolines, fields, absent, attached, candidate) {
             Ok((hook, refused)) => {
                 report.hook = hook;
                 report.tier = Some(candidate.tier);
@@ -285,12 +311,14 @@ fn attach_signal(
     }
 }
 
-/// Attaches all hooks of a candidate or none. Returns their names, and the optional ones that were refused.
+/// Attaches all hooks of a candidate or none. Returns their names, and the optional ones that were refused. A program
+/// that serves another signal already (`attached`) is not attached again.
 fn attach_candidate(
     ebpf: &mut Ebpf,
     trampolines: Option<&aya::Btf>,
     fields: &btf::Fields,
     absent: &[&str],
+    attached: &mut Vec<&'static str>,
     candidate: &Candidate,
 ) -> Result<(String, Vec<Refused>), Refused> {
     let missing = fields.missing(candidate.fields);
@@ -310,17 +338,20 @@ fn attach_candidate(
         });
     }
     let mut names = Vec::new();
-    for (n, hook) in candidate.hooks.iter().enumerate() {
-        match hooks::attach(ebpf, trampolines, *hook) {
-            Ok(()) => names.push(hook.point.name()),
-            Err(refused) => {
-                for attached in candidate.hooks.iter().take(n) {
-                    hooks::detach(ebpf, *attached);
+    let mut new: Vec<hooks::Hook> = Vec::new();
+    for hook in candidate.hooks {
+        if !attached.contains(&hook.program) {
+            if let Err(refused) = hooks::attach(ebpf, trampolines, *hook) {
+                for hook in new {
+                    hooks::detach(ebpf, hook);
                 }
                 return Err(refused);
             }
+            new.push(*hook);
         }
+        names.push(hook.point.name());
     }
+    attached.extend(new.iter().map(|hook| hook.program));
     let mut refused = Vec::new();
     for hook in candidate.optional {
         if absent.contains(&hook.point.place()) {
@@ -352,9 +383,8 @@ fn listen_to_procfs(status: &mut SensorStatus) -> Option<ProcessReads> {
                 "did not fire"
             }
             .to_owned();
-            report.note = "a reader is known as a holder only when the agent has read the event; process_vm_readv and \
-                           ptrace are not seen"
-                .to_owned();
+            report.note =
+                "a reader is known as a holder only when the agent has read the event".to_owned();
             Some(reads)
         }
         Err(error) => {

@@ -30,6 +30,7 @@ const CAPTURE_KEYS: &[&str] = &[
     "key_server_bytes",
     "process_bytes",
     "connection_bytes",
+    "write_bytes",
 ];
 const LOG_KEYS: &[&str] = &["level", "format"];
 
@@ -132,7 +133,8 @@ pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
                     "answer_bytes" => capture.answer_bytes = bytes,
                     "key_server_bytes" => capture.key_server_bytes = bytes,
                     "process_bytes" => capture.process_bytes = bytes,
-                    _ => capture.connection_bytes = bytes,
+                    "connection_bytes" => capture.connection_bytes = bytes,
+                    _ => capture.write_bytes = bytes,
                 }
                 Ok(())
             })?,

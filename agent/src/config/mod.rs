@@ -74,6 +74,8 @@ pub struct CaptureConfig {
     pub process_bytes: u32,
     /// `capture.connection_bytes`: of one of its connections. Default 32 MiB.
     pub connection_bytes: u32,
+    /// `capture.write_bytes`: of what a process writes to files, pipes and terminals. Default 1 MiB.
+    pub write_bytes: u32,
 }
 
 impl Default for CaptureConfig {
@@ -83,12 +85,14 @@ impl Default for CaptureConfig {
             keys,
             process,
             connection,
+            writes,
         } = Limits::default();
         CaptureConfig {
             answer_bytes: answers,
             key_server_bytes: keys,
             process_bytes: process,
             connection_bytes: connection,
+            write_bytes: writes,
         }
     }
 }

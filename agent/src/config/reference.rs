@@ -146,6 +146,12 @@ pub const KEYS: &[Key] = &[
         what: "And of that on one connection.",
     },
     Key {
+        name: "capture.write_bytes",
+        values: "0 to 4294967295 bytes a second",
+        default: "1048576",
+        what: "What is looked into of what a process writes to files, pipes and terminals.",
+    },
+    Key {
         name: "log.level",
         values: "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `keytrail_export=debug,info`",
         default: "",

@@ -310,6 +310,7 @@ fn limits(capture: &config::CaptureConfig) -> Limits {
         keys: capture.key_server_bytes,
         process: capture.process_bytes,
         connection: capture.connection_bytes,
+        writes: capture.write_bytes,
     }
 }
 

@@ -106,6 +106,7 @@ fn every_key_of_the_configuration_has_an_effect() {
         ("capture.key_server_bytes", "1".to_owned()),
         ("capture.process_bytes", "1".to_owned()),
         ("capture.connection_bytes", "1".to_owned()),
+        ("capture.write_bytes", "1".to_owned()),
         ("log.level", "\"trace\"".to_owned()),
         ("log.format", "\"json\"".to_owned()),
     ];

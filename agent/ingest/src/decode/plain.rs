@@ -28,6 +28,12 @@ unsafe impl Plain for abi::Connect {}
 unsafe impl Plain for abi::SockSend {}
 // SAFETY: as above.
 unsafe impl Plain for abi::TlsWrite {}
+// SAFETY: as above.
+unsafe impl Plain for abi::FdWrite {}
+// SAFETY: as above.
+unsafe impl Plain for abi::FdTarget {}
+// SAFETY: as above.
+unsafe impl Plain for abi::ProcessAttach {}
 
 /// Reads `T` from the front, or nothing when there are too few bytes.
 pub(super) fn read<T: Plain>(bytes: &[u8]) -> Option<T> {

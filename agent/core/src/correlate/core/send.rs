@@ -7,7 +7,7 @@ use crate::process::{Holding, Proc};
 use keytrail_model::event::{Evidence, Truncation};
 use keytrail_model::{
     Bound, Channel, DestinationMethod, Event, EventKind, EvidenceGrade, GapReason, GapSeen, Hit,
-    HostName, Payload, Pid, SendSeen, Signal, Stamp, TlsSeen,
+    HostName, Payload, Pid, SendSeen, Signal, Stamp, TlsSeen, WriteTarget,
 };
 use std::collections::{BTreeSet, VecDeque};
 
@@ -15,11 +15,13 @@ use std::collections::{BTreeSet, VecDeque};
 #[derive(Clone, Debug)]
 pub(super) struct Passage {
     pub at: Stamp,
-    payload: Payload,
-    link: Link,
+    pub payload: Payload,
+    pub link: Link,
     /// Which stream of bytes it is a part of.
     pub stream: Stream,
-    hook: String,
+    /// Path of the file, pipe or terminal it was written to.
+    pub path: String,
+    pub hook: String,
 }
 
 /// Bytes that follow each other.
@@ -29,13 +31,18 @@ pub(super) enum Stream {
     Socket(u64),
     /// By this TLS session.
     Session(u64),
+    /// Written to this inode of this device.
+    Written(WriteTarget, u64, u64),
 }
 
 impl Stream {
-    fn channel(self) -> Channel {
+    pub fn channel(self) -> Channel {
         match self {
             Self::Socket(_) => Channel::Tcp,
             Self::Session(_) => Channel::Tls,
+            Self::Written(WriteTarget::File, ..) => Channel::File,
+            Self::Written(WriteTarget::Pipe, ..) => Channel::Pipe,
+            Self::Written(WriteTarget::Terminal, ..) => Channel::Terminal,
         }
     }
 }
@@ -108,6 +115,7 @@ impl Core {
                     payload: send.payload.clone(),
                     link: link(DestinationMethod::Socket),
                     stream,
+                    path: String::new(),
                     hook: send.hook.clone(),
                 });
             }
@@ -161,7 +169,7 @@ impl Core {
     }
 
     /// What came next in a stream: identifiers that ended the payload before are words, or parts of longer ones.
-    fn settle_words(&mut self, pid: Pid, stream: Stream, continues: bool) {
+    pub(super) fn settle_words(&mut self, pid: Pid, stream: Stream, continues: bool) {
         let now = self.open_words.take_stream(pid, stream);
         if !continues {
             self.words(now);
@@ -187,7 +195,7 @@ impl Core {
     }
 
     /// Reports what a payload carried.
-    fn sent(&mut self, mut passage: Passage) {
+    pub(super) fn sent(&mut self, mut passage: Passage) {
         let (open, hits) = std::mem::take(&mut passage.payload.hits)
             .into_iter()
             .partition(|hit| hit.open);
@@ -200,6 +208,9 @@ impl Core {
     }
 
     fn claim(&mut self, passage: &Passage) {
+        if let Stream::Written(_, device, inode) = passage.stream {
+            return self.claim_written(passage, (device, inode));
+        }
         let Passage {
             at, payload, link, ..
         } = passage;
@@ -250,13 +261,14 @@ impl Core {
         }
     }
 
-    fn sent_event(&mut self, passage: &Passage, hit: &Hit, hosts: &[HostName]) -> Event {
+    pub(super) fn sent_event(&mut self, passage: &Passage, hit: &Hit, hosts: &[HostName]) -> Event {
         let Passage {
             at,
             payload,
             link,
             stream,
             hook,
+            ..
         } = passage;
         let channel = stream.channel();
         let mut e = self.event(EventKind::CredentialSent, at.boot_ns);
@@ -311,6 +323,7 @@ impl Passage {
             payload: seen.payload,
             link,
             stream: Stream::Session(seen.session),
+            path: String::new(),
             hook: seen.hook,
         }
     }

@@ -1,0 +1,314 @@
+//! What holders write to files, pipes and terminals: seen when they ask for it.
+
+use crate::{
+    budget::{Charge, granted_write},
+    discover::made_up,
+    maps::{TARGETS, WRITES, field},
+    payload::{Carrier, Progress, step},
+    record::{
+        Counters, Wake, at_most, current_task, descriptor, file_id, follow, interesting, pointer,
+        program, read_or_zero, stamp, unclassified, wake, zero,
+    },
+    syscall::is_compat,
+};
+use aya_ebpf::helpers::{
+    bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, bpf_probe_read_user,
+    generated::bpf_probe_read_kernel_str,
+};
+use keytrail_abi::{
+    FdTarget, FdWrite, FileId, Kind, TARGET_DEPTH, TARGET_NAME, WRITE_MAX, WRITE_SEGMENTS,
+    globals::{MISSING, field as f},
+    records::target,
+};
+
+/// include/uapi/linux/magic.h.
+const PIPEFS: u64 = 0x5049_5045;
+const ANON_INODE_FS: u64 = 0x0904_1934;
+
+/// Steps of a write that is captured: its segments, after a failed read its pages, and the failure.
+const STEPS: usize = WRITE_SEGMENTS + WRITE_MAX / 4096 + 2;
+/// Steps to the root of a mount namespace: names, and mounts on the way.
+const PATH_STEPS: usize = TARGET_DEPTH + 8;
+
+/// A write, how far it is captured, and what its records have in common.
+#[repr(C)]
+pub struct WriteState {
+    pub progress: Progress,
+    pub record: FdWrite,
+}
+
+/// Key of the `TARGETS` map.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct TargetKey {
+    pub file: FileId,
+    pub tgid: u32,
+    pub pad: u32,
+}
+
+impl Carrier for FdWrite {
+    const KIND: u16 = Kind::FD_WRITE;
+    #[inline(always)]
+    unsafe fn describe(this: *mut Self, offset: u32, data_len: u32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            (*this).offset = offset;
+            (*this).data_len = data_len;
+        }
+    }
+}
+
+/// write(fd, buffer, length), pwrite64(fd, buffer, length, position), writev(fd, segments, count).
+#[inline(always)]
+pub fn on_write(regs: u64, vector: bool, positioned: bool) {
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let Some(state) = interesting(tgid) else {
+        return;
+    };
+    if is_compat() {
+        return;
+    }
+    capture(regs, (vector as u64) << 1 | positioned as u64, tgid, state);
+}
+
+#[inline(never)]
+fn capture(regs: u64, how: u64, tgid: u32, state: u32) {
+    // include/linux/fs.h.
+    const FMODE_WRITE: u32 = 2;
+    let task = current_task();
+    let number: u64 = read_or_zero(regs, field(f::REGS_ARG0));
+    let file = descriptor(task, number as u32);
+    if file == 0 || read_or_zero::<u32>(file, field(f::FILE_MODE)) & FMODE_WRITE == 0 {
+        return;
+    }
+    let inode = follow(file, field(f::FILE_INODE));
+    let target = kind_of(inode);
+    if target == 0 {
+        return;
+    }
+    let at: u64 = read_or_zero(regs, field(f::REGS_ARG1));
+    let length: u64 = read_or_zero(regs, field(f::REGS_ARG2));
+    let vector = how & 2 != 0;
+    let (total, cut) = if vector {
+        sum_of_segments(at, length)
+    } else {
+        (length, false)
+    };
+    if total == 0 {
+        return;
+    }
+    let Some(state_of_write) = WRITES.get_ptr_mut(0) else {
+        return;
+    };
+    let mut limit = total;
+    if limit > WRITE_MAX as u64 {
+        limit = WRITE_MAX as u64;
+    }
+    // SAFETY: no arguments.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let charge = Charge {
+        tgid,
+        state,
+        kind: Kind::FD_WRITE,
+        bytes: limit,
+        now,
+    };
+    let Some(holes) = granted_write(charge) else {
+        return;
+    };
+    let id = file_id(inode);
+    tell_target(file, inode, id, tgid, target);
+    // SAFETY: a live map value of this CPU; every field is written.
+    unsafe {
+        let mut progress = Progress::new(at, length, total + cut as u64);
+        if vector {
+            progress.left = 0;
+        }
+        progress.limit = limit;
+        progress.bits = unclassified(state) as u32;
+        (*state_of_write).progress = progress;
+        let record = &raw mut (*state_of_write).record;
+        stamp(&raw mut (*record).header);
+        (*record).file = id;
+        (*record).total = total;
+        (*record).holes = holes;
+        (*record).offset = 0;
+        (*record).data_len = 0;
+        (*record).target = target;
+        (*record).positioned = (how & 1) as u32;
+        let mut next = 0;
+        for _ in 0..STEPS {
+            if (*state_of_write).progress.left == 0 {
+                if !vector || next >= length || next >= WRITE_SEGMENTS as u64 {
+                    return;
+                }
+                let [base, left] = segment(at, next);
+                (*state_of_write).progress.at = base;
+                (*state_of_write).progress.left = left;
+                next += 1;
+            } else if write_step() == 0 {
+                return;
+            }
+        }
+    }
+    // More segments and pages than there are steps: what they hold was not seen.
+    if let Some(counters) = Counters::get() {
+        counters.lost(Kind::FD_WRITE);
+    }
+}
+
+/// One step of the write this CPU captures; 0 when nothing is left to do. Why this is a function of its own: see `payload`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn write_step() -> u64 {
+    let Some(state) = WRITES.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: a live map value of this CPU.
+    unsafe { step(&mut (*state).progress, &raw const (*state).record) }
+}
+
+/// `struct iovec { void *iov_base; size_t iov_len; }` (UAPI) number `n` in user memory.
+#[inline(always)]
+fn segment(vector: u64, n: u64) -> [u64; 2] {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_user((vector + n * 16) as *const [u64; 2]) }.unwrap_or_default()
+}
+
+/// Bytes of the segments that are followed, and whether there are more.
+#[inline(always)]
+fn sum_of_segments(vector: u64, count: u64) -> (u64, bool) {
+    let mut total = 0;
+    for n in 0..WRITE_SEGMENTS as u64 {
+        if n >= count {
+            break;
+        }
+        total += segment(vector, n)[1];
+    }
+    (total, count > WRITE_SEGMENTS as u64)
+}
+
+/// One of `target`; 0 for what is none of them.
+#[inline(always)]
+fn kind_of(inode: u64) -> u32 {
+    // include/uapi/linux/stat.h.
+    const S_IFMT: u16 = 0o170_000;
+    const S_IFIFO: u16 = 0o010_000;
+    const S_IFCHR: u16 = 0o020_000;
+    const S_IFREG: u16 = 0o100_000;
+    let mode: u16 = read_or_zero(inode, field(f::INODE_MODE));
+    match mode & S_IFMT {
+        S_IFIFO => target::PIPE,
+        S_IFCHR if is_terminal(read_or_zero(inode, field(f::INODE_RDEV))) => target::TERMINAL,
+        S_IFREG => {
+            let magic: u64 = read_or_zero(follow(inode, field(f::INODE_SB)), field(f::SB_MAGIC));
+            // Counters and timers count as files on some kernels.
+            if made_up(magic) || magic == ANON_INODE_FS {
+                0
+            } else {
+                target::FILE
+            }
+        }
+        _ => 0,
+    }
+}
+
+/// Documentation/admin-guide/devices.txt. Not the master of a pseudo-terminal: what goes in there is typed, not shown.
+#[inline(always)]
+fn is_terminal(device: u32) -> bool {
+    const PTMX: u32 = 5 << 20 | 2;
+    device != PTMX && matches!(device >> 20, 4 | 5 | 136..=143 | 166 | 188 | 204 | 229)
+}
+
+/// Tells the path of what is written to, once a program.
+#[inline(never)]
+fn tell_target(file: u64, inode: u64, id: FileId, tgid: u32, target: u32) {
+    if target == target::PIPE {
+        let magic: u64 = read_or_zero(follow(inode, field(f::INODE_SB)), field(f::SB_MAGIC));
+        if magic == PIPEFS {
+            return;
+        }
+    }
+    let key = TargetKey {
+        file: id,
+        tgid,
+        pad: 0,
+    };
+    let program = program(current_task());
+    if TARGETS.get_ptr(&key).is_some_and(|told| {
+        // SAFETY: a live map value.
+        unsafe { *told == program }
+    }) {
+        return;
+    }
+    let Some(counters) = Counters::get() else {
+        return;
+    };
+    let Some(mut slot) = counters.reserve::<FdTarget>(Kind::FD_TARGET) else {
+        return;
+    };
+    // Only what was told counts as told.
+    let _ = TARGETS.insert(&key, &program, 0);
+    let record = pointer(&mut slot);
+    // SAFETY: `record` is the reserved slot; every field is written.
+    unsafe {
+        stamp(&raw mut (*record).header);
+        (*record).file = id;
+        (*record).target = target;
+        let names = (&raw mut (*record).names).cast::<u8>();
+        zero::<{ TARGET_NAME * TARGET_DEPTH }>(names);
+        (*record).depth = path(
+            names,
+            follow(file, field(f::FILE_MNT)),
+            follow(file, field(f::FILE_DENTRY)),
+        );
+        counters.seal(
+            &raw mut (*record).header,
+            Kind::FD_TARGET,
+            size_of::<FdTarget>() as u32,
+            0,
+        );
+    }
+    slot.submit(wake(Wake::Later));
+}
+
+/// Writes the names from `dentry` up to the root of the mount namespace; returns how many (fs/d_path.c: `__prepend_path`).
+///
+/// # Safety
+/// `names` must have TARGET_DEPTH times TARGET_NAME bytes.
+#[inline(always)]
+unsafe fn path(names: *mut u8, mount: u64, dentry: u64) -> u32 {
+    let (mut mount, mut at, mut depth) = (mount, dentry, 0u64);
+    for _ in 0..PATH_STEPS {
+        if at == 0 || depth >= TARGET_DEPTH as u64 {
+            break;
+        }
+        let up = follow(at, field(f::DENTRY_PARENT));
+        if at == up || at == follow(mount, field(f::VFSMOUNT_ROOT)) {
+            if mount == 0 || field(f::MOUNT_MNT) == MISSING {
+                break;
+            }
+            let outer = mount - field(f::MOUNT_MNT) as u64;
+            let parent = follow(outer, field(f::MOUNT_PARENT));
+            if parent == 0 || parent == outer {
+                break;
+            }
+            at = follow(outer, field(f::MOUNT_MOUNTPOINT));
+            mount = parent + field(f::MOUNT_MNT) as u64;
+            continue;
+        }
+        let name = follow(at, field(f::DENTRY_NAME));
+        let place = at_most::<{ TARGET_DEPTH - 1 }>(depth) as usize * TARGET_NAME;
+        // SAFETY: the caller's promise, and `place` is that of one of the names; the helper checks the source.
+        unsafe {
+            bpf_probe_read_kernel_str(
+                names.add(place).cast(),
+                TARGET_NAME as u32,
+                name as *const _,
+            );
+        }
+        depth += 1;
+        at = up;
+    }
+    depth as u32
+}
