@@ -50,6 +50,7 @@ fn everything_can_be_set() {
         tier = "base"
         ring_bytes = 0x10_0000
         process_events = true
+        system_calls = false
         watch = ["/srv/*/secrets/*"]
         exclude = ["/mnt/*/cache"]
         inspect_timeout_ms = 250
@@ -77,6 +78,7 @@ fn everything_can_be_set() {
         }
     );
     assert!(config.process_events);
+    assert!(!config.system_calls);
     assert_eq!(config.watch, ["/srv/*/secrets/*"]);
     assert_eq!(config.exclude, ["/mnt/*/cache"]);
     assert_eq!(

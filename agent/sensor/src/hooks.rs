@@ -46,7 +46,7 @@ impl Point {
 }
 
 /// One program and its place.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hook {
     /// Name of the program in the object.
     pub program: &'static str,
@@ -69,6 +69,16 @@ pub struct Candidate {
 pub struct Signal {
     pub name: Name,
     pub candidates: &'static [Candidate],
+}
+
+impl Signal {
+    /// Whether it needs the hook that every system call of the host passes.
+    pub fn hooks_system_calls(&self) -> bool {
+        self.candidates
+            .iter()
+            .flat_map(|candidate| candidate.hooks)
+            .any(|hook| *hook == SYSTEM_CALLS)
+    }
 }
 
 const fn raw(program: &'static str, tracepoint: &'static str) -> Hook {

@@ -64,6 +64,8 @@ pub struct SensorOptions {
     pub discover: bool,
     /// Provoke every hook once and check that it fires.
     pub self_test: bool,
+    /// Hook the system calls of the host: see writes that are no sends, and what is taken out of processes.
+    pub system_calls: bool,
     /// How much of what processes send is captured.
     pub limits: Limits,
 }
@@ -76,6 +78,7 @@ impl Default for SensorOptions {
             debug_log: false,
             discover: true,
             self_test: true,
+            system_calls: true,
             limits: Limits::default(),
         }
     }

@@ -265,10 +265,10 @@ fn system_calls(sensor: &mut Sensor) -> [String; 2] {
             iov_len: BYTES.len(),
         };
         // SAFETY: both name memory of this process of the length they say; the first is a buffer of its own.
-        let count = unsafe { libc::process_vm_readv(me as i32, &local, 1, &remote, 1, 0) };
+        let count = unsafe { libc::process_vm_readv(me.cast_signed(), &local, 1, &remote, 1, 0) };
         // The next call of this thread, upon which the one before is told.
         reader.read_exact(&mut [0; BYTES.len()])?;
-        Ok(count == BYTES.len() as isize && buffer == BYTES)
+        Ok(count == BYTES.len().cast_signed() && buffer == BYTES)
     });
     let (mut write, mut attach) = (false, false);
     collect(sensor, &mut |record| {

@@ -120,6 +120,10 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
     for signal in SIGNALS {
         let report = status.signal_mut(signal.name);
         if let Some(report) = report {
+            if !options.system_calls && signal.hooks_system_calls() {
+                report.refused.push(left_out());
+                continue;
+            }
             attach_signal(
                 &mut ebpf,
                 trampolines.as_ref(),
@@ -278,6 +282,17 @@ fn map_rings(
 /// (`PROC_PID_INIT_INO` in include/linux/proc_ns.h). Unknown counts as the first: the proof of the offsets comes after.
 fn in_pid_namespace() -> bool {
     std::fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() != "pid:[4026531836]")
+}
+
+/// What the configuration leaves out.
+fn left_out() -> Refused {
+    Refused {
+        hook: "raw_tp:sys_enter".to_owned(),
+        reason: "left out by the configuration".to_owned(),
+        remedy:
+            "set `system_calls = true`; it costs every system call of the host about 0.1 \u{b5}s"
+                .to_owned(),
+    }
 }
 
 /// Tries a signal's hooks in order of preference.

@@ -13,6 +13,7 @@ const KEYS: &[&str] = &[
     "tier",
     "ring_bytes",
     "process_events",
+    "system_calls",
     "watch",
     "exclude",
     "inspect_timeout_ms",
@@ -87,6 +88,7 @@ pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
                     })?;
             }
             "process_events" => config.process_events = value.boolean()?,
+            "system_calls" => config.system_calls = value.boolean()?,
             "watch" => {
                 config.watch = value.strings()?;
                 for pattern in &config.watch {

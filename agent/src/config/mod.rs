@@ -38,6 +38,8 @@ pub struct Config {
     pub ring_bytes: u32,
     /// `process_events`: also emit `process_start` and `process_exit`. Default false.
     pub process_events: bool,
+    /// `system_calls`: see writes that are no sends, and what is taken out of processes by system calls. Default true.
+    pub system_calls: bool,
     /// `watch`: globs of files watched besides those the rules name. Default none.
     pub watch: Vec<String>,
     /// `exclude`: globs of files and directories that are not inspected. Default none.
@@ -160,6 +162,7 @@ impl Default for Config {
             tier: Tier::Auto,
             ring_bytes: 8 << 20,
             process_events: false,
+            system_calls: true,
             watch: Vec::new(),
             exclude: Vec::new(),
             inspect_timeout_ms: 1_000,

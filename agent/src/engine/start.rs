@@ -323,6 +323,7 @@ fn sensor_options(options: &EngineOptions) -> SensorOptions {
             config::Tier::Fentry => Some(Tier::Fentry),
         },
         debug_log: options.kernel_log,
+        system_calls: options.config.system_calls,
         limits: limits(&options.config.capture),
         ..SensorOptions::default()
     }
