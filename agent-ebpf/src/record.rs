@@ -8,7 +8,8 @@ use aya_ebpf::{
         bpf_get_current_uid_gid, bpf_get_smp_processor_id, bpf_ktime_get_boot_ns,
         bpf_probe_read_kernel, bpf_ringbuf_query,
         generated::{
-            bpf_get_current_comm, bpf_get_current_task_btf, bpf_probe_read_user, bpf_task_pt_regs,
+            self, bpf_get_current_comm, bpf_get_current_task_btf, bpf_probe_read_user,
+            bpf_task_pt_regs,
         },
     },
     maps::ring_buf::RingBufEntry,
@@ -16,7 +17,7 @@ use aya_ebpf::{
 use core::mem::MaybeUninit;
 use keytrail_abi::{
     FileId, Header, Kind, PROC_HOLDER, PROC_IGNORED, PROC_KEYS, PROC_UNKNOWN, ProcState,
-    READ_TICK_NS,
+    READ_TICK_NS, WRITE_SEGMENTS,
     globals::{MISSING, field as f},
     header::flags,
     state::counter,
@@ -43,6 +44,35 @@ pub fn read<T: Copy>(base: u64, offset: u32) -> Option<T> {
 #[inline(always)]
 pub fn read_or_zero<T: Copy + Default>(base: u64, offset: u32) -> T {
     read(base, offset).unwrap_or_default()
+}
+
+/// What lies at a kernel address; zero for what cannot be read. Without a branch: in a loop each would be followed both
+/// ways by the verifier.
+#[inline(always)]
+pub fn peek<T: Copy + Default>(address: u64) -> T {
+    let mut value = T::default();
+    // SAFETY: the helper checks the address, and zeroes the value when it fails.
+    unsafe {
+        generated::bpf_probe_read_kernel(
+            (&raw mut value).cast(),
+            size_of::<T>() as u32,
+            address as *const _,
+        );
+    }
+    value
+}
+
+/// The first segments of a vector in user memory, `struct iovec { void *iov_base; size_t iov_len; }` (UAPI); zeros for
+/// what is not there. Without a branch as well.
+#[inline(always)]
+pub fn segments(vector: u64, count: u64) -> [[u64; 2]; WRITE_SEGMENTS] {
+    let mut segments = [[0; 2]; WRITE_SEGMENTS];
+    let size = at_most::<{ WRITE_SEGMENTS }>(count) * 16;
+    // SAFETY: `size` is at most that of the array; the helper checks the address, and zeroes when it fails.
+    unsafe {
+        bpf_probe_read_user((&raw mut segments).cast(), size as u32, vector as *const _);
+    }
+    segments
 }
 
 /// How a field of a kernel object is read on the way that nearly every call takes. Zero for what cannot be read.

@@ -6,7 +6,7 @@
 use crate::{
     maps::field,
     record::{current_task, read_or_zero},
-    taking::{on_getfd, on_trace, on_vm_read, pending, settle},
+    taking::{on_trace, pending, settle, take_by_getfd, take_by_vm_read},
     write::on_write,
 };
 use aya_ebpf::{
@@ -34,8 +34,12 @@ pub fn sys_enter(ctx: RawTracePointContext) -> i32 {
         PWRITE64 => on_write(regs, false, true),
         WRITEV => on_write(regs, true, false),
         PTRACE => on_trace(regs),
-        PROCESS_VM_READV => on_vm_read(regs),
-        PIDFD_GETFD => on_getfd(regs),
+        PROCESS_VM_READV => {
+            take_by_vm_read(regs);
+        }
+        PIDFD_GETFD => {
+            take_by_getfd(regs);
+        }
         _ => {}
     }
     0

@@ -7,14 +7,16 @@
 use crate::{
     maps::{ASKED, TAKING, TAKINGS, field},
     record::{
-        Counters, Wake, add, current_task, descriptor, follow, ignored, pointer, program, read,
-        read_or_zero, stamp, wake,
+        Counters, Wake, add, at_most, current_task, descriptor, follow, ignored, peek, pointer,
+        program, read_or_zero, segments, stamp, wake,
     },
     syscall::is_compat,
 };
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, bpf_probe_read_user};
+use aya_ebpf::helpers::{
+    bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, generated::bpf_probe_read_user,
+};
 use keytrail_abi::{
-    Kind, ProcessAttach, WRITE_SEGMENTS,
+    Kind, ProcessAttach,
     globals::{MISSING, field as f},
     records::method,
 };
@@ -64,11 +66,13 @@ struct Sample {
 }
 
 impl Sample {
-    /// Is there something else now? A page that was not there before was made for what came.
+    /// 1: there is something else now. A page that was not there before was made for what came.
     #[inline(always)]
-    fn is_other(&self, before: &Sample) -> bool {
-        self.there == 1
-            && (before.there == 0 || self.first != before.first || self.second != before.second)
+    fn is_other(&self, before: &Sample) -> u64 {
+        let other = (self.first ^ before.first)
+            | (self.second ^ before.second)
+            | (self.there ^ before.there);
+        self.there & ((other | other.wrapping_neg()) >> 63)
     }
 }
 
@@ -107,12 +111,42 @@ pub fn on_trace(regs: u64) {
     // GETFPREGS, GETREGSET.
     let request: u64 = read_or_zero(regs, field(f::REGS_ARG0));
     if matches!(request, 1 | 2 | 3 | 12 | 14 | 0x4204) {
-        trace(regs);
+        take_by_trace(regs);
     }
 }
 
+/// Functions of their own, as in `payload`: results say nothing.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn trace(regs: u64) {
+pub extern "C" fn take_by_trace(regs: u64) -> u64 {
+    traced(regs);
+    0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn take_by_vm_read(regs: u64) -> u64 {
+    vm_read(regs);
+    0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn take_by_getfd(regs: u64) -> u64 {
+    getfd(regs);
+    0
+}
+
+/// The thread makes another call, or ends: what became of the one before?
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn settle(thread: u64) -> u64 {
+    settled(thread);
+    0
+}
+
+#[inline(always)]
+fn traced(regs: u64) {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     if ignored(tgid) || is_compat() {
         return;
@@ -142,26 +176,37 @@ fn tracee(number: u32) -> u32 {
     if field(f::TASK_PTRACED) == MISSING || field(f::TASK_PTRACE_ENTRY) == MISSING {
         return 0;
     }
-    let level = level(task);
+    let missing = field(f::TASK_THREAD_PID) == MISSING
+        || field(f::TASK_TGID) == MISSING
+        || field(f::PID_NUMBERS) == MISSING
+        || field(f::UPID_NR) == MISSING
+        || field(f::UPID_SIZE) == MISSING;
+    if missing {
+        return 0;
+    }
+    // Where a `struct pid` has the number in the caller's namespace. They nest at most 32 deep (MAX_PID_NS_LEVEL).
+    let place = field(f::PID_NUMBERS) as u64
+        + (level(task) & 31) as u64 * field(f::UPID_SIZE) as u64
+        + field(f::UPID_NR) as u64;
     let head = task + field(f::TASK_PTRACED) as u64;
-    let mut entry = follow(head, 0);
+    let mut entry: u64 = peek(head);
     for _ in 0..TRACED_MAX {
         if entry == 0 || entry == head {
             break;
         }
         let traced = entry - field(f::TASK_PTRACE_ENTRY) as u64;
-        let pid = follow(traced, field(f::TASK_THREAD_PID));
-        if read::<u32>(upid(pid, level), field(f::UPID_NR)) == Some(number) {
-            return read_or_zero(traced, field(f::TASK_TGID));
+        let pid: u64 = peek(traced + field(f::TASK_THREAD_PID) as u64);
+        if peek::<u32>(pid + place) == number {
+            return peek(traced + field(f::TASK_TGID) as u64);
         }
-        entry = follow(entry, 0);
+        entry = peek(entry);
     }
     0
 }
 
 /// process_vm_readv(pid, local, local_count, remote, remote_count, flags)
-#[inline(never)]
-pub fn on_vm_read(regs: u64) {
+#[inline(always)]
+fn vm_read(regs: u64) {
     let thread = bpf_get_current_pid_tgid();
     let tgid = (thread >> 32) as u32;
     if ignored(tgid) || is_compat() {
@@ -184,19 +229,11 @@ pub fn on_vm_read(regs: u64) {
         next_fd: 0,
         pad: 0,
     };
-    for n in 0..WRITE_SEGMENTS as u64 {
-        if n >= count {
-            break;
-        }
-        // SAFETY: the helper checks the address.
-        let [base, length] = unsafe { bpf_probe_read_user((vector + n * 16) as *const [u64; 2]) }
-            .unwrap_or_default();
-        if taking.asked == 0 {
-            taking.buffer = base;
-            taking.length = length;
-        }
-        taking.asked += length;
-    }
+    let segments = segments(vector, count);
+    [taking.buffer, taking.length] = segments[0];
+    taking.asked = segments
+        .iter()
+        .fold(0u64, |sum, segment| sum.wrapping_add(segment[1]));
     if taking.asked == 0 || was_proven(tgid, &taking.who) {
         return;
     }
@@ -205,8 +242,8 @@ pub fn on_vm_read(regs: u64) {
 }
 
 /// pidfd_getfd(pidfd, descriptor, flags)
-#[inline(never)]
-pub fn on_getfd(regs: u64) {
+#[inline(always)]
+fn getfd(regs: u64) {
     let thread = bpf_get_current_pid_tgid();
     let tgid = (thread >> 32) as u32;
     if ignored(tgid) || is_compat() {
@@ -293,23 +330,20 @@ fn samples(buffer: u64, length: u64) -> [Sample; 3] {
     ]
 }
 
-/// What lies there; of a buffer that is shorter, its first byte.
+/// What lies there, as much as the buffer has. Without a branch, as [`peek`].
 #[inline(always)]
 fn sample(at: u64, length: u64) -> Sample {
-    let mut sample = Sample::default();
-    // SAFETY: the helper checks the addresses.
-    unsafe {
-        if length >= SAMPLE as u64 {
-            if let Ok(bytes) = bpf_probe_read_user(at as *const [u64; 2]) {
-                [sample.first, sample.second] = bytes;
-                sample.there = 1;
-            }
-        } else if let Ok(byte) = bpf_probe_read_user(at as *const u8) {
-            sample.first = byte as u64;
-            sample.there = 1;
-        }
+    let mut bytes = [0u64; 2];
+    let size = at_most::<SAMPLE>(length);
+    // SAFETY: `size` is at most that of `bytes`; the helper checks the address, and zeroes when it fails.
+    let result =
+        unsafe { bpf_probe_read_user((&raw mut bytes).cast(), size as u32, at as *const _) };
+    Sample {
+        first: bytes[0],
+        second: bytes[1],
+        // Failures are negative.
+        there: (result as u64 >> 63) ^ 1,
     }
-    sample
 }
 
 /// Notes a call whose outcome is to be seen.
@@ -329,9 +363,8 @@ fn begin(thread: u64, taking: &Taking) {
     }
 }
 
-/// The thread makes another call, or ends: what became of the one before?
-#[inline(never)]
-pub fn settle(thread: u64) {
+#[inline(always)]
+fn settled(thread: u64) {
     let Some(entry) = TAKINGS.get_ptr(&thread) else {
         return;
     };
@@ -347,8 +380,9 @@ pub fn settle(thread: u64) {
     } else {
         let [first, middle, last] = samples(taking.buffer, taking.length);
         first.is_other(&taking.samples[0])
-            || middle.is_other(&taking.samples[1])
-            || last.is_other(&taking.samples[2])
+            | middle.is_other(&taking.samples[1])
+            | last.is_other(&taking.samples[2])
+            != 0
     };
     let tgid = (thread >> 32) as u32;
     if is_news(tgid, &taking.who, proven) {

@@ -6,14 +6,14 @@ use crate::{
     maps::{TARGETS, WRITES, field},
     payload::{Carrier, Progress, step},
     record::{
-        Counters, Wake, at_most, current_task, descriptor, file_id, follow, interesting, pointer,
-        program, read_or_zero, stamp, unclassified, wake, zero,
+        Counters, Wake, at_most, current_task, descriptor, file_id, follow, interesting, peek,
+        pointer, program, read_or_zero, segments, stamp, unclassified, wake, zero,
     },
     syscall::is_compat,
 };
 use aya_ebpf::helpers::{
-    bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, bpf_probe_read_user,
-    generated::bpf_probe_read_kernel_str,
+    bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns,
+    generated::{bpf_probe_read_kernel_str, bpf_probe_read_user},
 };
 use keytrail_abi::{
     FdTarget, FdWrite, FileId, Kind, TARGET_DEPTH, TARGET_NAME, WRITE_MAX, WRITE_SEGMENTS,
@@ -68,10 +68,23 @@ pub fn on_write(regs: u64, vector: bool, positioned: bool) {
     if is_compat() {
         return;
     }
-    capture(regs, (vector as u64) << 1 | positioned as u64, tgid, state);
+    capture_write(
+        regs,
+        (vector as u64) << 1 | positioned as u64,
+        tgid as u64,
+        state as u64,
+    );
 }
 
+/// Why this is a function of its own: see `payload`. `how`: 1 at a position, 2 in segments. Its result says nothing.
+#[unsafe(no_mangle)]
 #[inline(never)]
+pub extern "C" fn capture_write(regs: u64, how: u64, tgid: u64, state: u64) -> u64 {
+    capture(regs, how, tgid as u32, state as u32);
+    0
+}
+
+#[inline(always)]
 fn capture(regs: u64, how: u64, tgid: u32, state: u32) {
     // include/linux/fs.h.
     const FMODE_WRITE: u32 = 2;
@@ -117,7 +130,7 @@ fn capture(regs: u64, how: u64, tgid: u32, state: u32) {
         return;
     };
     let id = file_id(inode);
-    tell_target(file, inode, id, tgid, target);
+    tell_target(file, tgid as u64, target as u64);
     // SAFETY: a live map value of this CPU; every field is written.
     unsafe {
         let mut progress = Progress::new(at, length, total + cut as u64);
@@ -136,25 +149,47 @@ fn capture(regs: u64, how: u64, tgid: u32, state: u32) {
         (*record).data_len = 0;
         (*record).target = target;
         (*record).positioned = (how & 1) as u32;
-        let mut next = 0;
-        for _ in 0..STEPS {
-            if (*state_of_write).progress.left == 0 {
-                if !vector || next >= length || next >= WRITE_SEGMENTS as u64 {
-                    return;
-                }
-                let [base, left] = segment(at, next);
-                (*state_of_write).progress.at = base;
-                (*state_of_write).progress.left = left;
-                next += 1;
-            } else if write_step() == 0 {
-                return;
+    }
+    write_pieces(at, if vector { length } else { 0 });
+}
+
+/// Captures the pieces of the write this CPU is at: of `count` segments at `vector`, or of the one it has. A function of
+/// its own as above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn write_pieces(vector: u64, count: u64) -> u64 {
+    let Some(state) = WRITES.get_ptr_mut(0) else {
+        return 0;
+    };
+    let mut next = 0;
+    for _ in 0..STEPS {
+        // SAFETY: a live map value of this CPU.
+        if unsafe { (*state).progress.left } == 0 {
+            if next >= count || next >= WRITE_SEGMENTS as u64 {
+                return 0;
             }
+            // The helper zeroes a segment that it cannot read.
+            let mut segment = [0u64; 2];
+            // SAFETY: as above; the helper checks the address.
+            unsafe {
+                bpf_probe_read_user(
+                    (&raw mut segment).cast(),
+                    16,
+                    (vector + next * 16) as *const _,
+                );
+                (*state).progress.at = segment[0];
+                (*state).progress.left = segment[1];
+            }
+            next += 1;
+        } else if write_step() == 0 {
+            return 0;
         }
     }
     // More segments and pages than there are steps: what they hold was not seen.
     if let Some(counters) = Counters::get() {
         counters.lost(Kind::FD_WRITE);
     }
+    0
 }
 
 /// One step of the write this CPU captures; 0 when nothing is left to do. Why this is a function of its own: see `payload`.
@@ -168,23 +203,12 @@ pub extern "C" fn write_step() -> u64 {
     unsafe { step(&mut (*state).progress, &raw const (*state).record) }
 }
 
-/// `struct iovec { void *iov_base; size_t iov_len; }` (UAPI) number `n` in user memory.
-#[inline(always)]
-fn segment(vector: u64, n: u64) -> [u64; 2] {
-    // SAFETY: the helper checks the address.
-    unsafe { bpf_probe_read_user((vector + n * 16) as *const [u64; 2]) }.unwrap_or_default()
-}
-
 /// Bytes of the segments that are followed, and whether there are more.
 #[inline(always)]
 fn sum_of_segments(vector: u64, count: u64) -> (u64, bool) {
-    let mut total = 0;
-    for n in 0..WRITE_SEGMENTS as u64 {
-        if n >= count {
-            break;
-        }
-        total += segment(vector, n)[1];
-    }
+    let total = segments(vector, count)
+        .iter()
+        .fold(0u64, |sum, segment| sum.wrapping_add(segment[1]));
     (total, count > WRITE_SEGMENTS as u64)
 }
 
@@ -220,9 +244,18 @@ fn is_terminal(device: u32) -> bool {
     device != PTMX && matches!(device >> 20, 4 | 5 | 136..=143 | 166 | 188 | 204 | 229)
 }
 
-/// Tells the path of what is written to, once a program.
+/// Tells the path of what is written to, once a program. A function of its own as above.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn tell_target(file: u64, inode: u64, id: FileId, tgid: u32, target: u32) {
+pub extern "C" fn tell_target(file: u64, tgid: u64, target: u64) -> u64 {
+    tell(file, tgid as u32, target as u32);
+    0
+}
+
+#[inline(always)]
+fn tell(file: u64, tgid: u32, target: u32) {
+    let inode = follow(file, field(f::FILE_INODE));
+    let id = file_id(inode);
     if target == target::PIPE {
         let magic: u64 = read_or_zero(follow(inode, field(f::INODE_SB)), field(f::SB_MAGIC));
         if magic == PIPEFS {
@@ -278,26 +311,34 @@ fn tell_target(file: u64, inode: u64, id: FileId, tgid: u32, target: u32) {
 /// `names` must have TARGET_DEPTH times TARGET_NAME bytes.
 #[inline(always)]
 unsafe fn path(names: *mut u8, mount: u64, dentry: u64) -> u32 {
+    if field(f::DENTRY_PARENT) == MISSING
+        || field(f::DENTRY_NAME) == MISSING
+        || field(f::VFSMOUNT_ROOT) == MISSING
+        || field(f::MOUNT_MNT) == MISSING
+        || field(f::MOUNT_PARENT) == MISSING
+        || field(f::MOUNT_MOUNTPOINT) == MISSING
+    {
+        return 0;
+    }
+    let offset = |place: usize| field(place) as u64;
     let (mut mount, mut at, mut depth) = (mount, dentry, 0u64);
     for _ in 0..PATH_STEPS {
-        if at == 0 || depth >= TARGET_DEPTH as u64 {
+        if at == 0 || mount == 0 || depth >= TARGET_DEPTH as u64 {
             break;
         }
-        let up = follow(at, field(f::DENTRY_PARENT));
-        if at == up || at == follow(mount, field(f::VFSMOUNT_ROOT)) {
-            if mount == 0 || field(f::MOUNT_MNT) == MISSING {
-                break;
-            }
-            let outer = mount - field(f::MOUNT_MNT) as u64;
-            let parent = follow(outer, field(f::MOUNT_PARENT));
+        let up: u64 = peek(at + offset(f::DENTRY_PARENT));
+        let root: u64 = peek(mount + offset(f::VFSMOUNT_ROOT));
+        if at == up || at == root {
+            let outer = mount - offset(f::MOUNT_MNT);
+            let parent: u64 = peek(outer + offset(f::MOUNT_PARENT));
             if parent == 0 || parent == outer {
                 break;
             }
-            at = follow(outer, field(f::MOUNT_MOUNTPOINT));
-            mount = parent + field(f::MOUNT_MNT) as u64;
+            at = peek(outer + offset(f::MOUNT_MOUNTPOINT));
+            mount = parent + offset(f::MOUNT_MNT);
             continue;
         }
-        let name = follow(at, field(f::DENTRY_NAME));
+        let name: u64 = peek(at + offset(f::DENTRY_NAME));
         let place = at_most::<{ TARGET_DEPTH - 1 }>(depth) as usize * TARGET_NAME;
         // SAFETY: the caller's promise, and `place` is that of one of the names; the helper checks the source.
         unsafe {
