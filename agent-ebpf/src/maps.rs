@@ -4,7 +4,7 @@ use crate::{
     connection::Connection,
     payload::Progress,
     taking::{Asked, AskedKey, Taking},
-    write::{TargetKey, WriteState},
+    write::{PathState, TargetKey, WriteState},
 };
 use aya_ebpf::{
     Global,
@@ -152,6 +152,10 @@ pub static SENDS: LruHashMap<u64, SendState> = LruHashMap::with_max_entries(8192
 /// The write to a file, a pipe or a terminal that this CPU is capturing. The kernel lets nothing in between.
 #[map]
 pub static WRITES: PerCpuArray<WriteState> = PerCpuArray::with_max_entries(1, 0);
+
+/// The path that this CPU is spelling out.
+#[map]
+pub static PATHS: PerCpuArray<PathState> = PerCpuArray::with_max_entries(1, 0);
 
 /// What a program writes to and was told of -> the program.
 #[map]

@@ -3,11 +3,11 @@
 use crate::{
     budget::{Charge, granted_write},
     discover::made_up,
-    maps::{TARGETS, WRITES, field},
+    maps::{PATHS, PAYLOADS, TARGETS, WRITES, field},
     payload::{Carrier, Progress, step},
     record::{
         Counters, Wake, at_most, current_task, descriptor, file_id, follow, interesting, peek,
-        pointer, program, read_or_zero, segments, stamp, unclassified, wake, zero,
+        program, read_or_zero, segments, stamp, unclassified, wake, zero,
     },
     syscall::is_compat,
 };
@@ -19,6 +19,7 @@ use keytrail_abi::{
     FdTarget, FdWrite, FileId, Kind, TARGET_DEPTH, TARGET_NAME, WRITE_MAX, WRITE_SEGMENTS,
     globals::{MISSING, field as f},
     records::target,
+    state::counter,
 };
 
 /// include/uapi/linux/magic.h.
@@ -35,6 +36,14 @@ const PATH_STEPS: usize = TARGET_DEPTH + 8;
 pub struct WriteState {
     pub progress: Progress,
     pub record: FdWrite,
+}
+
+/// A path that is being spelt out, from its end on.
+#[repr(C)]
+pub struct PathState {
+    pub mount: u64,
+    pub dentry: u64,
+    pub record: FdTarget,
 }
 
 /// Key of the `TARGETS` map.
@@ -277,40 +286,46 @@ fn tell(file: u64, tgid: u32, target: u32) {
     let Some(counters) = Counters::get() else {
         return;
     };
-    let Some(mut slot) = counters.reserve::<FdTarget>(Kind::FD_TARGET) else {
+    let Some(state) = PATHS.get_ptr_mut(0) else {
         return;
     };
-    // Only what was told counts as told.
-    let _ = TARGETS.insert(&key, &program, 0);
-    let record = pointer(&mut slot);
-    // SAFETY: `record` is the reserved slot; every field is written.
-    unsafe {
+    // SAFETY: a live map value of this CPU; every field of the record is written.
+    let told = unsafe {
+        (*state).mount = follow(file, field(f::FILE_MNT));
+        (*state).dentry = follow(file, field(f::FILE_DENTRY));
+        let record = &raw mut (*state).record;
         stamp(&raw mut (*record).header);
         (*record).file = id;
         (*record).target = target;
-        let names = (&raw mut (*record).names).cast::<u8>();
-        zero::<{ TARGET_NAME * TARGET_DEPTH }>(names);
-        (*record).depth = path(
-            names,
-            follow(file, field(f::FILE_MNT)),
-            follow(file, field(f::FILE_DENTRY)),
-        );
+        (*record).depth = 0;
+        zero::<{ TARGET_NAME * TARGET_DEPTH }>((&raw mut (*record).names).cast());
+        for _ in 0..PATH_STEPS {
+            if path_step() == 0 {
+                break;
+            }
+        }
         counters.seal(
             &raw mut (*record).header,
             Kind::FD_TARGET,
             size_of::<FdTarget>() as u32,
             0,
         );
+        PAYLOADS.output::<FdTarget>(&*record, wake(Wake::Later))
+    };
+    // Only what was told counts as told.
+    match told {
+        Ok(()) => {
+            let _ = TARGETS.insert(&key, &program, 0);
+        }
+        Err(_) => counters.add(counter::LOST + Kind::FD_TARGET as usize),
     }
-    slot.submit(wake(Wake::Later));
 }
 
-/// Writes the names from `dentry` up to the root of the mount namespace; returns how many (fs/d_path.c: `__prepend_path`).
-///
-/// # Safety
-/// `names` must have TARGET_DEPTH times TARGET_NAME bytes.
-#[inline(always)]
-unsafe fn path(names: *mut u8, mount: u64, dentry: u64) -> u32 {
+/// One step on the way to the root of the mount namespace, a name or out of a mount (fs/d_path.c: `__prepend_path`); 0 at
+/// its end. A function of its own as above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn path_step() -> u64 {
     if field(f::DENTRY_PARENT) == MISSING
         || field(f::DENTRY_NAME) == MISSING
         || field(f::VFSMOUNT_ROOT) == MISSING
@@ -320,36 +335,44 @@ unsafe fn path(names: *mut u8, mount: u64, dentry: u64) -> u32 {
     {
         return 0;
     }
+    let Some(state) = PATHS.get_ptr_mut(0) else {
+        return 0;
+    };
     let offset = |place: usize| field(place) as u64;
-    let (mut mount, mut at, mut depth) = (mount, dentry, 0u64);
-    for _ in 0..PATH_STEPS {
-        if at == 0 || mount == 0 || depth >= TARGET_DEPTH as u64 {
-            break;
-        }
-        let up: u64 = peek(at + offset(f::DENTRY_PARENT));
-        let root: u64 = peek(mount + offset(f::VFSMOUNT_ROOT));
-        if at == up || at == root {
-            let outer = mount - offset(f::MOUNT_MNT);
-            let parent: u64 = peek(outer + offset(f::MOUNT_PARENT));
-            if parent == 0 || parent == outer {
-                break;
-            }
-            at = peek(outer + offset(f::MOUNT_MOUNTPOINT));
-            mount = parent + offset(f::MOUNT_MNT);
-            continue;
-        }
-        let name: u64 = peek(at + offset(f::DENTRY_NAME));
-        let place = at_most::<{ TARGET_DEPTH - 1 }>(depth) as usize * TARGET_NAME;
-        // SAFETY: the caller's promise, and `place` is that of one of the names; the helper checks the source.
-        unsafe {
-            bpf_probe_read_kernel_str(
-                names.add(place).cast(),
-                TARGET_NAME as u32,
-                name as *const _,
-            );
-        }
-        depth += 1;
-        at = up;
+    // SAFETY: a live map value of this CPU.
+    let (at, mount, depth) = unsafe { ((*state).dentry, (*state).mount, (*state).record.depth) };
+    if at == 0 || mount == 0 || depth >= TARGET_DEPTH as u32 {
+        return 0;
     }
-    depth as u32
+    let up: u64 = peek(at + offset(f::DENTRY_PARENT));
+    let root: u64 = peek(mount + offset(f::VFSMOUNT_ROOT));
+    if at == up || at == root {
+        let outer = mount - offset(f::MOUNT_MNT);
+        let parent: u64 = peek(outer + offset(f::MOUNT_PARENT));
+        if parent == 0 || parent == outer {
+            return 0;
+        }
+        // SAFETY: as above.
+        unsafe {
+            (*state).dentry = peek(outer + offset(f::MOUNT_MOUNTPOINT));
+            (*state).mount = parent + offset(f::MOUNT_MNT);
+        }
+        return 1;
+    }
+    let name: u64 = peek(at + offset(f::DENTRY_NAME));
+    let place = at_most::<{ TARGET_DEPTH - 1 }>(depth as u64) as usize * TARGET_NAME;
+    // SAFETY: as above; `place` is that of one of the names, and the helper checks the source.
+    unsafe {
+        bpf_probe_read_kernel_str(
+            (&raw mut (*state).record.names)
+                .cast::<u8>()
+                .add(place)
+                .cast(),
+            TARGET_NAME as u32,
+            name as *const _,
+        );
+        (*state).record.depth = depth + 1;
+        (*state).dentry = up;
+    }
+    1
 }
