@@ -98,10 +98,10 @@ pub struct Asked {
 /// Is any thread of the host inside such a call?
 #[inline(always)]
 pub fn pending() -> bool {
-    // SAFETY: a live map value, an aligned load.
-    TAKING
-        .get_ptr(0)
-        .is_some_and(|count| unsafe { core::ptr::read_volatile(count) } != 0)
+    TAKING.get_ptr(0).is_some_and(|count| {
+        // SAFETY: a live map value, an aligned load.
+        unsafe { core::ptr::read_volatile(count) != 0 }
+    })
 }
 
 /// ptrace(request, pid, address, data)
