@@ -209,7 +209,7 @@ fn nothing_of_an_event_is_left_out() {
         },
         "destination": {
             "ip": "192.0.2.1", "port": 22, "protocol": "tcp", "hosts": [{"name": "host", "provenance": "sni"}],
-            "socketPath": "/socket", "localIp": "192.0.2.2", "localPort": 23, "networkNamespace": "24",
+            "socketPath": "/socket", "path": "/file", "localIp": "192.0.2.2", "localPort": 23, "networkNamespace": "24",
             "direction": "DIRECTION_ACCEPTED"
         },
         "evidence": {

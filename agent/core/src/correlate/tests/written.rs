@@ -85,7 +85,7 @@ fn a_secret_in_a_write_is_observed_and_told_once() {
             secret(),
         ),
         // Another program of the same process.
-        exec(10, 1, 4 * SEC, vec![]),
+        exec(10, 1, 4 * SEC, vec![env(&a, "A_TOKEN")]),
         write(
             10,
             5 * SEC,
