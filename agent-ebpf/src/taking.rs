@@ -56,12 +56,11 @@ struct Who {
     pad: u32,
 }
 
-/// Bytes of user memory, as far as they could be read.
+/// What tells bytes of user memory from others, and not what they are; as far as they could be read.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 struct Sample {
-    first: u64,
-    second: u64,
+    mixed: u64,
     there: u64,
 }
 
@@ -69,9 +68,7 @@ impl Sample {
     /// 1: there is something else now. A page that was not there before was made for what came.
     #[inline(always)]
     fn is_other(&self, before: &Sample) -> u64 {
-        let other = (self.first ^ before.first)
-            | (self.second ^ before.second)
-            | (self.there ^ before.there);
+        let other = (self.mixed ^ before.mixed) | (self.there ^ before.there);
         self.there & ((other | other.wrapping_neg()) >> 63)
     }
 }
@@ -330,6 +327,9 @@ fn samples(buffer: u64, length: u64) -> [Sample; 3] {
     ]
 }
 
+/// The multiplier of Fibonacci hashing.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// What lies there, as much as the buffer has. Without a branch, as [`peek`].
 #[inline(always)]
 fn sample(at: u64, length: u64) -> Sample {
@@ -339,8 +339,10 @@ fn sample(at: u64, length: u64) -> Sample {
     let result =
         unsafe { bpf_probe_read_user((&raw mut bytes).cast(), size as u32, at as *const _) };
     Sample {
-        first: bytes[0],
-        second: bytes[1],
+        mixed: (bytes[0] ^ SPREAD)
+            .wrapping_mul(SPREAD)
+            .wrapping_add(bytes[1])
+            .wrapping_mul(SPREAD),
         // Failures are negative.
         there: (result as u64 >> 63) ^ 1,
     }
