@@ -75,6 +75,7 @@ pub fn granted_as(charge: Charge, connection: *mut Connection, accepted: bool) -
             (*budget).window = window;
             (*budget).sent = 0;
             (*budget).answered = 0;
+            (*budget).written = 0;
         }
         let spent = if accepted {
             &raw mut (*budget).answered
@@ -105,6 +106,32 @@ pub fn granted_as(charge: Charge, connection: *mut Connection, accepted: bool) -
         *spent += cost;
     }
     true
+}
+
+/// May a write to a file, a pipe or a terminal be captured? `Some` is how often such writes of the process were passed
+/// over before; if not it is counted here.
+#[inline(always)]
+pub fn granted_write(charge: Charge) -> Option<u64> {
+    let Some(budget) = budget(charge.tgid) else {
+        return Some(0);
+    };
+    let window = charge.now >> BUDGET_SHIFT;
+    // SAFETY: a live map value. Two threads at once may each begin the window: one charge is forgotten.
+    unsafe {
+        if (*budget).window != window {
+            (*budget).window = window;
+            (*budget).sent = 0;
+            (*budget).answered = 0;
+            (*budget).written = 0;
+        }
+        if (*budget).written >= field(f::LIMIT_WRITES) as u64 {
+            add(&raw mut (*budget).holes, 1);
+            pass_over(charge, passed::WRITES, budget, core::ptr::null_mut());
+            return None;
+        }
+        (*budget).written += charge.bytes + BUDGET_RECORD;
+        Some((*budget).holes)
+    }
 }
 
 /// Counts a payload that is not captured.
@@ -150,6 +177,7 @@ pub fn count(kind: u16, which: usize) {
         Kind::TLS_WRITE => counters.add(counter::PASSED_TLS + which),
         Kind::UNIX_SEND => counters.add(counter::PASSED_UNIX + which),
         Kind::UDP_SEND => counters.add(counter::PASSED_UDP + which),
+        Kind::FD_WRITE => counters.add(counter::PASSED_WRITES),
         _ => counters.add(counter::PASSED_SENDS + which),
     }
 }

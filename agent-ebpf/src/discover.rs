@@ -24,7 +24,7 @@ pub const CLEAN: u32 = 1;
 /// File systems whose files are made up when they are read (include/uapi/linux/magic.h): no credential lies there, and
 /// reading them back would disturb.
 #[inline(always)]
-fn made_up(magic: u64) -> bool {
+pub fn made_up(magic: u64) -> bool {
     matches!(
         magic,
         0x9fa0 // proc

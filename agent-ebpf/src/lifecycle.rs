@@ -3,6 +3,7 @@
 use crate::{
     maps::{PROCS, TLS_CALLS, field},
     record::{Counters, Wake, follow, ns_tgid, pointer, read, read_or_zero, stamp, wake},
+    taking::{pending, settle},
 };
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext,
@@ -100,6 +101,10 @@ fn on_exit(task: u64, group_dead: Option<bool>) {
             None => field(f::SIGNAL_LIVE) == MISSING && tgid == tid,
         },
     };
+    // It makes no further call.
+    if pending() {
+        settle(pid_tgid);
+    }
     if PROCS.get_ptr(&tgid).is_some() {
         let _ = TLS_CALLS.remove(&pid_tgid);
         if last {

@@ -25,10 +25,13 @@ mod payload;
 mod record;
 mod service;
 mod socket;
+mod syscall;
+mod taking;
 mod tls;
 mod tls_go;
 mod tls_nss;
 mod touch;
+mod write;
 
 /// The helpers used are for GPL-compatible programs; this declaration covers the programs in this object only.
 #[unsafe(link_section = "license")]

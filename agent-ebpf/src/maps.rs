@@ -1,6 +1,12 @@
 //! The maps both sides know by name. Only types that kernels have had since 5.8.
 
-use crate::{connection::Connection, message::Batch, payload::Progress};
+use crate::{
+    connection::Connection,
+    message::Batch,
+    payload::Progress,
+    taking::{Asked, AskedKey, Taking},
+    write::{PathState, TargetKey, WriteState},
+};
 use aya_ebpf::{
     Global,
     macros::map,
@@ -166,6 +172,30 @@ pub static MESSAGES: LruHashMap<u64, MessageState> = LruHashMap::with_max_entrie
 /// `struct sock` of those -> sends on it were passed over since the last record of one.
 #[map]
 pub static MESSAGE_HOLES: LruHashMap<u64, u32> = LruHashMap::with_max_entries(8192, 0);
+
+/// The write to a file, a pipe or a terminal that this CPU is capturing. The kernel lets nothing in between.
+#[map]
+pub static WRITES: PerCpuArray<WriteState> = PerCpuArray::with_max_entries(1, 0);
+
+/// The path that this CPU is spelling out.
+#[map]
+pub static PATHS: PerCpuArray<PathState> = PerCpuArray::with_max_entries(1, 0);
+
+/// What a program writes to and was told of -> the program.
+#[map]
+pub static TARGETS: LruHashMap<TargetKey, u64> = LruHashMap::with_max_entries(16384, 0);
+
+/// How many entries `TAKINGS` has.
+#[map]
+pub static TAKING: Array<u64> = Array::with_max_entries(1, 0);
+
+/// pid_tgid -> the call by which the thread takes something out of another process, until its next one.
+#[map]
+pub static TAKINGS: HashMap<u64, Taking> = HashMap::with_max_entries(1024, 0);
+
+/// What was told of who takes out of whom.
+#[map]
+pub static ASKED: LruHashMap<AskedKey, Asked> = LruHashMap::with_max_entries(4096, 0);
 
 /// Sequence numbers and losses.
 #[map]

@@ -234,7 +234,7 @@ pub extern "C" fn message_step(thread: u64) -> u64 {
 }
 
 #[inline(always)]
-fn step<R: Carrier>(progress: &mut Progress, template: *const R) -> u64 {
+pub fn step<R: Carrier>(progress: &mut Progress, template: *const R) -> u64 {
     if progress.left == 0 && !progress.advance() {
         return 0;
     }

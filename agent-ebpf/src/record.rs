@@ -8,14 +8,16 @@ use aya_ebpf::{
         bpf_get_current_uid_gid, bpf_get_smp_processor_id, bpf_ktime_get_boot_ns,
         bpf_probe_read_kernel, bpf_ringbuf_query,
         generated::{
-            bpf_get_current_comm, bpf_get_current_task_btf, bpf_probe_read_user, bpf_task_pt_regs,
+            self, bpf_get_current_comm, bpf_get_current_task_btf, bpf_probe_read_user,
+            bpf_task_pt_regs,
         },
     },
     maps::ring_buf::RingBufEntry,
 };
 use core::mem::MaybeUninit;
 use keytrail_abi::{
-    FileId, Header, Kind, PROC_HOLDER, PROC_KEYS, PROC_UNKNOWN, ProcState, READ_TICK_NS,
+    FileId, Header, Kind, PROC_HOLDER, PROC_IGNORED, PROC_KEYS, PROC_UNKNOWN, ProcState,
+    READ_TICK_NS, WRITE_SEGMENTS,
     globals::{MISSING, field as f},
     header::flags,
     state::counter,
@@ -42,6 +44,35 @@ pub fn read<T: Copy>(base: u64, offset: u32) -> Option<T> {
 #[inline(always)]
 pub fn read_or_zero<T: Copy + Default>(base: u64, offset: u32) -> T {
     read(base, offset).unwrap_or_default()
+}
+
+/// What lies at a kernel address; zero for what cannot be read. Without a branch: in a loop each would be followed both
+/// ways by the verifier.
+#[inline(always)]
+pub fn peek<T: Copy + Default>(address: u64) -> T {
+    let mut value = T::default();
+    // SAFETY: the helper checks the address, and zeroes the value when it fails.
+    unsafe {
+        generated::bpf_probe_read_kernel(
+            (&raw mut value).cast(),
+            size_of::<T>() as u32,
+            address as *const _,
+        );
+    }
+    value
+}
+
+/// The first segments of a vector in user memory, `struct iovec { void *iov_base; size_t iov_len; }` (UAPI); zeros for
+/// what is not there. Without a branch as well.
+#[inline(always)]
+pub fn segments(vector: u64, count: u64) -> [[u64; 2]; WRITE_SEGMENTS] {
+    let mut segments = [[0; 2]; WRITE_SEGMENTS];
+    let size = at_most::<{ WRITE_SEGMENTS }>(count) * 16;
+    // SAFETY: `size` is at most that of the array; the helper checks the address, and zeroes when it fails.
+    unsafe {
+        bpf_probe_read_user((&raw mut segments).cast(), size as u32, vector as *const _);
+    }
+    segments
 }
 
 /// How a field of a kernel object is read on the way that nearly every call takes. Zero for what cannot be read.
@@ -226,7 +257,12 @@ impl Counters {
     #[inline(always)]
     pub fn reserve<T: 'static>(self, kind: u16) -> Option<RingBufEntry<T>> {
         let ring = match kind {
-            Kind::SOCK_SEND | Kind::TLS_WRITE | Kind::UNIX_SEND | Kind::UDP_SEND => &PAYLOADS,
+            Kind::SOCK_SEND
+            | Kind::TLS_WRITE
+            | Kind::UNIX_SEND
+            | Kind::UDP_SEND
+            | Kind::FD_WRITE
+            | Kind::FD_TARGET => &PAYLOADS,
             Kind::FILE_NEW => &NEWS,
             _ => &RING,
         };
@@ -393,6 +429,29 @@ pub fn interesting(tgid: u32) -> Option<u32> {
     // SAFETY: a live map value; a torn read is not possible for an aligned u32.
     let state = unsafe { (*state).state };
     (state == PROC_UNKNOWN || state == PROC_HOLDER || state == PROC_KEYS).then_some(state)
+}
+
+/// Is the process one of the agent's own?
+#[inline(always)]
+pub fn ignored(tgid: u32) -> bool {
+    PROCS.get_ptr(&tgid).is_some_and(|state| {
+        // SAFETY: a live map value.
+        unsafe { (*state).state == PROC_IGNORED }
+    })
+}
+
+/// The file behind a descriptor of the task; 0 when there is none.
+#[inline(always)]
+pub fn descriptor(task: u64, number: u32) -> u64 {
+    let table = follow(follow(task, field(f::TASK_FILES)), field(f::FILES_FDT));
+    if number >= read_or_zero::<u32>(table, field(f::FDTABLE_MAX)) {
+        return 0;
+    }
+    let files = follow(table, field(f::FDTABLE_FD));
+    if files == 0 {
+        return 0;
+    }
+    follow(files + number as u64 * 8, 0)
 }
 
 /// The flag that says a payload was captured before user space knew the process.

@@ -50,6 +50,7 @@ fn everything_can_be_set() {
         tier = "base"
         ring_bytes = 0x10_0000
         process_events = true
+        system_calls = false
         watch = ["/srv/*/secrets/*"]
         exclude = ["/mnt/*/cache"]
         inspect_timeout_ms = 250
@@ -57,7 +58,7 @@ fn everything_can_be_set() {
         inspect_share = 5
         retain_events = 0
         retain_days = 1
-        capture = { answer_bytes = 1, key_server_bytes = 2, process_bytes = 3, connection_bytes = 4 }
+        capture = { answer_bytes = 1, key_server_bytes = 2, process_bytes = 3, connection_bytes = 4, write_bytes = 5 }
         log = { level = "keytrail_export=debug,info", format = "json" }
         "#,
         Path::new("x"),
@@ -73,9 +74,11 @@ fn everything_can_be_set() {
             key_server_bytes: 2,
             process_bytes: 3,
             connection_bytes: 4,
+            write_bytes: 5,
         }
     );
     assert!(config.process_events);
+    assert!(!config.system_calls);
     assert_eq!(config.watch, ["/srv/*/secrets/*"]);
     assert_eq!(config.exclude, ["/mnt/*/cache"]);
     assert_eq!(

@@ -147,7 +147,7 @@ impl Ask for Event {
                 .iter()
                 .map(|h| format!("{}({})", h.name, h.provenance))
                 .collect();
-            text += &format!(" to {}:{} {}", d.ip, d.port, hosts.join(","));
+            text += &format!(" to {}{}:{} {}", d.path, d.ip, d.port, hosts.join(","));
         }
         if let Some(e) = &self.evidence {
             text += &format!(

@@ -95,6 +95,21 @@ keytrail_tests::cases! {
         looking_is_not_taking
         inside_a_pid_namespace
         and_sent
+        by_process_vm_readv
+        a_refused_call_takes_nothing
+        by_ptrace
+        a_debugger_of_its_own_child
+        by_pidfd_getfd
+        by_process_vm_readv_inside_a_pid_namespace
+    }
+    written {
+        echo_into_a_file
+        into_a_pipe
+        on_a_terminal
+        in_pieces
+        much_of_something_else
+        saving_is_no_send
+        what_cannot_be_written
     }
     restart {
         killed_in_mid_load

@@ -10,7 +10,9 @@ pub mod passed {
     pub const PROCESS: usize = 2;
     /// What it sent on one of them.
     pub const CONNECTION: usize = 3;
-    pub const COUNT: usize = 4;
+    /// What it wrote to files, pipes and terminals.
+    pub const WRITES: usize = 4;
+    pub const COUNT: usize = 5;
 }
 
 /// Value of the `BUDGETS` map (key tgid).
@@ -22,12 +24,16 @@ pub struct Budget {
     /// Spent on connections the process made, and on those it accepted.
     pub sent: u64,
     pub answered: u64,
+    /// Spent on what it wrote to files, pipes and terminals.
+    pub written: u64,
+    /// Runs of such writes that were passed over: what was written before one does not go on behind it.
+    pub holes: u64,
     /// Payloads passed over since the process is known, by limit, and their bytes.
     pub passed: [u64; passed::COUNT],
     pub bytes: [u64; passed::COUNT],
 }
 
-const _: () = assert!(size_of::<Budget>() == 24 + 16 * passed::COUNT);
+const _: () = assert!(size_of::<Budget>() == 40 + 16 * passed::COUNT);
 
 /// A window of budgets is 2^30 nanoseconds: about a second, without a division.
 pub const BUDGET_SHIFT: u32 = 30;

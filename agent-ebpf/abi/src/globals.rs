@@ -205,6 +205,27 @@ pub mod field {
         LIMIT_KEYS,
         LIMIT_PROCESS,
         LIMIT_CONNECTION,
+        LIMIT_WRITES,
+        /// `task_struct.thread_info.status` (x86: whether the system call is one of 32 bits).
+        TASK_STATUS,
+        /// Who a thread traces: the list and its link in the traced one.
+        TASK_PTRACED,
+        TASK_PTRACE_ENTRY,
+        REGS_ARG1,
+        FILES_NEXT_FD,
+        FILE_MODE,
+        INODE_RDEV,
+        INODE_PRIVATE,
+        /// `upid.ns`, `pid_namespace.ns.inum`.
+        UPID_NS,
+        PID_NS_INUM,
+        /// `cred.cap_effective`: its lowest 32 bits come first.
+        CRED_CAPS,
+        VFSMOUNT_ROOT,
+        /// `mount.mnt`: the `vfsmount` inside a mount.
+        MOUNT_MNT,
+        MOUNT_PARENT,
+        MOUNT_MOUNTPOINT,
     }
 }
 

@@ -54,8 +54,11 @@ impl Kind {
     pub const CANARY: u16 = 11;
     pub const UNIX_SEND: u16 = 12;
     pub const UDP_SEND: u16 = 13;
+    pub const FD_WRITE: u16 = 19;
+    pub const PROCESS_ATTACH: u16 = 20;
+    pub const FD_TARGET: u16 = 21;
     /// One more than the highest kind: the size of per-kind counters.
-    pub const COUNT: usize = 14;
+    pub const COUNT: usize = 22;
 
     /// The name used in gaps and counters.
     pub const fn name(kind: u16) -> &'static str {
@@ -73,6 +76,8 @@ impl Kind {
             Self::CANARY => "canary",
             Self::UNIX_SEND => "unix_send",
             Self::UDP_SEND => "udp_send",
+            Self::FD_WRITE | Self::FD_TARGET => "fd_write",
+            Self::PROCESS_ATTACH => "process_attach",
             _ => "unknown",
         }
     }

@@ -315,3 +315,97 @@ pub struct TlsWrite {
 }
 
 const _: () = assert!(size_of::<TlsWrite>() == 80 + 56);
+
+/// What a descriptor leads to.
+pub mod target {
+    /// A regular file.
+    pub const FILE: u32 = 1;
+    /// A pipe, with a name (a FIFO) or without.
+    pub const PIPE: u32 = 2;
+    pub const TERMINAL: u32 = 3;
+}
+
+/// Most bytes captured of one write to a file, a pipe or a terminal.
+pub const WRITE_MAX: usize = PAYLOAD_TIERS[3];
+/// Most segments of one `writev` that are captured.
+pub const WRITE_SEGMENTS: usize = 8;
+
+/// Bytes that a process asks to write to a file, a pipe or a terminal (write, writev, pwrite64): seen when the call
+/// begins. Data follows.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct FdWrite {
+    pub header: Header,
+    /// What it is written to.
+    pub file: FileId,
+    /// Bytes handed over in this call.
+    pub total: u64,
+    /// [`crate::Budget::holes`] of the process at this time.
+    pub holes: u64,
+    /// Of the bytes of the call, those before the captured ones.
+    pub offset: u32,
+    /// Bytes captured in this record.
+    pub data_len: u32,
+    /// One of [`target`].
+    pub target: u32,
+    /// 1: at a position of its own (pwrite64), so that it goes on with nothing.
+    pub positioned: u32,
+}
+
+const _: () = assert!(size_of::<FdWrite>() == 80 + 16 + 32);
+
+/// Bytes of each path component kept in [`FdTarget`].
+pub const TARGET_NAME: usize = 128;
+/// Path components kept in [`FdTarget`], innermost first.
+pub const TARGET_DEPTH: usize = 16;
+
+/// The path of what a program writes to, told once, before its first [`FdWrite`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct FdTarget {
+    pub header: Header,
+    pub file: FileId,
+    /// One of [`target`].
+    pub target: u32,
+    /// Components in `names`.
+    pub depth: u32,
+    /// Names from the file up to the root of its mount namespace, NUL-padded.
+    pub names: [[u8; TARGET_NAME]; TARGET_DEPTH],
+}
+
+const _: () = assert!(size_of::<FdTarget>() == 80 + 16 + 8 + TARGET_NAME * TARGET_DEPTH);
+
+/// How something is taken out of another process.
+pub mod method {
+    /// process_vm_readv(2).
+    pub const VM_READ: u32 = 1;
+    /// A request of ptrace(2) that reads memory or registers.
+    pub const TRACE: u32 = 2;
+    /// pidfd_getfd(2).
+    pub const DESCRIPTOR: u32 = 3;
+}
+
+/// A process asked for memory, registers or a descriptor of another one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessAttach {
+    pub header: Header,
+    /// Bytes asked for, 0 where that is not said.
+    pub asked: u64,
+    /// The other process or thread as the caller named it, in the pid namespace `pid_ns`.
+    pub number: u32,
+    /// Its number in the initial pid namespace; 0 where the kernel side cannot tell.
+    pub victim: u32,
+    /// Inode of the caller's pid namespace, and how deep it is below the initial one.
+    pub pid_ns: u32,
+    pub level: u32,
+    /// One of [`method`].
+    pub method: u32,
+    /// 1: it was seen that the call brought something.
+    pub proven: u32,
+    /// 1: the caller has CAP_SYS_PTRACE (in its own user namespace).
+    pub capable: u32,
+    pub pad: u32,
+}
+
+const _: () = assert!(size_of::<ProcessAttach>() == 80 + 40);

@@ -141,7 +141,9 @@ pub mod counter {
     /// The same for sends over Unix sockets, and by UDP.
     pub const PASSED_UNIX: usize = PASSED_TLS + crate::passed::COUNT;
     pub const PASSED_UDP: usize = PASSED_UNIX + crate::passed::COUNT;
-    pub const COUNT: usize = PASSED_UDP + crate::passed::COUNT;
+    /// The same of writes to files, pipes and terminals, which have one limit.
+    pub const PASSED_WRITES: usize = PASSED_UDP + crate::passed::COUNT;
+    pub const COUNT: usize = PASSED_WRITES + 1;
 }
 
 /// Words of the `WATCHED_BITS` map: a bit per hash of a watched inode number, asked before anything dear.

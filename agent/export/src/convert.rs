@@ -1,8 +1,8 @@
 //! From what the core and the sensor say to `keytrail.v1`: the only place where protobuf is made of it.
 
 use keytrail_model::event::{
-    Ancestor, Context, Destination, Event, EventId, Evidence, Gap, Peer, Process, ProcessExit, Source,
-    Truncation,
+    Ancestor, Context, Destination, Event, EventId, Evidence, Gap, Peer, Process, ProcessExit,
+    Source, Truncation,
 };
 use keytrail_model::status::{LibraryReport, Refused, SignalReport};
 use keytrail_model::{
@@ -142,6 +142,7 @@ fn destination(d: Destination) -> v1::Destination {
         protocol: d.protocol,
         hosts: d.hosts.into_iter().map(host_name).collect(),
         socket_path: d.socket_path,
+        path: d.path,
         local_ip: d.local_ip,
         local_port: d.local_port,
         network_namespace: d.network_namespace,

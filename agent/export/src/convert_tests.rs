@@ -135,6 +135,7 @@ fn nothing_of_an_event_is_left_out() {
                 provenance: "sni".into(),
             }],
             socket_path: "/socket".into(),
+            path: "/file".into(),
             local_ip: "192.0.2.2".into(),
             local_port: 23,
             network_namespace: 24,
@@ -225,7 +226,7 @@ fn nothing_of_an_event_is_left_out() {
         },
         "destination": {
             "ip": "192.0.2.1", "port": 22, "protocol": "tcp", "hosts": [{"name": "host", "provenance": "sni"}],
-            "socketPath": "/socket", "localIp": "192.0.2.2", "localPort": 23, "networkNamespace": "24",
+            "socketPath": "/socket", "path": "/file", "localIp": "192.0.2.2", "localPort": 23, "networkNamespace": "24",
             "direction": "DIRECTION_ACCEPTED",
             "peer": {"key": "peer", "pid": 28, "comm": "comm", "executable": "/peer"}
         },

@@ -137,6 +137,7 @@ impl EventFilter {
         self.hosts.pass(|name| {
             name.is_address(&to.ip)
                 || name.is(&to.socket_path)
+                || name.is(&to.path)
                 || to
                     .hosts
                     .iter()

@@ -93,7 +93,9 @@ impl Baseline {
     pub fn news(&self, facts: &Facts) -> News {
         let process = facts.process.as_ref();
         let workload = process.map(|p| p.workload()).unwrap_or_default();
-        let destination = facts.destination.as_ref().map(|d| d.text());
+        // Only what leaves goes anywhere.
+        let left = facts.destination.as_ref().filter(|d| d.path.is_empty());
+        let destination = left.map(|d| d.text());
         News {
             learning: self.is_learning(facts.time_ns),
             program: process.is_some_and(|p| self.programs.is_new(p.program())),
@@ -142,7 +144,9 @@ impl Baseline {
             self.workloads.add(&process.workload());
         }
         self.sources.add(&facts.source_text());
-        if let Some(destination) = &facts.destination {
+        if let Some(destination) = &facts.destination
+            && destination.path.is_empty()
+        {
             self.destinations.add(&destination.text());
         }
         self.hours.resize(HOURS_OF_WEEK, 0);

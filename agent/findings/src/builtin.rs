@@ -80,6 +80,10 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
         include_str!("../rules/world-readable.toml"),
     ),
     (
+        "written-to-log-or-terminal.toml",
+        include_str!("../rules/written-to-log-or-terminal.toml"),
+    ),
+    (
         "wrong-place.toml",
         include_str!("../rules/wrong-place.toml"),
     ),

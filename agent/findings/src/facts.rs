@@ -109,6 +109,8 @@ pub struct DestinationFacts {
     pub ip: String,
     pub port: u32,
     pub protocol: String,
+    /// Of the file, the pipe or the terminal it was written to; empty for what was sent.
+    pub path: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -163,7 +165,9 @@ impl Facts {
             destination: event
                 .destination
                 .as_ref()
-                .filter(|d| !(unknown || d.ip.is_empty() && d.socket_path.is_empty()))
+                .filter(|d| {
+                    !(unknown || d.ip.is_empty() && d.socket_path.is_empty() && d.path.is_empty())
+                })
                 .map(destination),
             grade: evidence
                 .map_or_else(String::new, |e| EvidenceGrade::word_of(e.grade).to_owned()),
@@ -263,6 +267,9 @@ impl DestinationFacts {
     /// The name where one is known, otherwise the address; with the port.
     #[must_use]
     pub fn text(&self) -> String {
+        if !self.path.is_empty() {
+            return self.path.clone();
+        }
         let name = if self.host.is_empty() {
             &self.ip
         } else {
@@ -351,6 +358,12 @@ fn destination(d: &v1::Destination) -> DestinationFacts {
             names.push(&host.name);
         }
     }
+    // A pipe has another number each time.
+    let path = if d.path.starts_with("pipe:[") {
+        "pipe".to_owned()
+    } else {
+        d.path.clone()
+    };
     DestinationFacts {
         // What a client of a Unix socket calls the other end is made up: `http://localhost`, `http://docker`.
         host: if d.protocol == "unix" {
@@ -358,13 +371,16 @@ fn destination(d: &v1::Destination) -> DestinationFacts {
         } else {
             names.join(",")
         },
-        ip: if d.ip.is_empty() {
+        ip: if !d.ip.is_empty() {
+            d.ip.clone()
+        } else if !d.socket_path.is_empty() {
             d.socket_path.clone()
         } else {
-            d.ip.clone()
+            path.clone()
         },
         port: d.port,
         protocol: d.protocol.clone(),
+        path,
     }
 }
 
@@ -426,6 +442,27 @@ mod tests {
             ..Default::default()
         });
         assert_eq!(facts.text(), "/run/docker.sock");
+    }
+
+    #[test]
+    fn what_was_written_went_to_a_path() {
+        let written = |path: &str| {
+            let event = v1::Event {
+                destination: Some(v1::Destination {
+                    path: path.into(),
+                    ..Default::default()
+                }),
+                evidence: Some(v1::Evidence {
+                    destination_method: DestinationMethod::Descriptor.number(),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            };
+            Facts::of(&event).destination.map(|d| d.text())
+        };
+        assert_eq!(written("/var/log/x.log"), Some("/var/log/x.log".into()));
+        assert_eq!(written("pipe:[4711]"), Some("pipe".into()));
+        assert_eq!(written(""), None);
     }
 
     #[test]

@@ -186,6 +186,11 @@ impl Scope {
         self.text("victim", "workload", &victim.workload());
         self.put("victim", "uid", Cell::Number(victim.uid.into()));
         self.put("victim", "itself", Cell::Bool(itself));
+        let started = facts
+            .process
+            .as_ref()
+            .is_some_and(|p| victim.ancestors.iter().any(|a| a.key == p.key));
+        self.put("victim", "descends", Cell::Bool(started));
     }
 
     fn credential(&mut self, facts: &Facts, beside: &Beside) {
@@ -227,6 +232,7 @@ impl Scope {
         self.put("destination", "known", Cell::Bool(known));
         self.text("destination", "host", &d.host);
         self.text("destination", "ip", &d.ip);
+        self.text("destination", "path", &d.path);
         self.put("destination", "port", Cell::Number(d.port.into()));
         let text = if known {
             d.text()

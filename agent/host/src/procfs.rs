@@ -111,6 +111,13 @@ fn text(tgid: u32, name: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// The process of a thread (or process) with this number; `None` when it is gone.
+pub fn tgid_of(number: u32) -> Option<u32> {
+    let status = text(number, "status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+    line.trim().parse().ok()
+}
+
 /// The executable: path as the process sees it, device (kernel encoding) and inode.
 pub fn exe(tgid: u32) -> Option<ExeFacts> {
     let link = path(tgid, "exe");

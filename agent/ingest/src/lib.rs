@@ -23,6 +23,7 @@ mod stamp;
 mod stream_tests;
 #[cfg(test)]
 mod tests;
+mod written;
 
 pub use files::{Excluded, FileTable, Files, KnownFile, min_confidence};
 pub use inspection::InspectionOptions;

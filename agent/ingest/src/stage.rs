@@ -6,12 +6,13 @@ use super::inspection::{InspectionOptions, Inspector, Missed};
 use super::pending::{Asked, Inspection, Verdict};
 use super::registry::Registry;
 use super::stamp;
+use super::written::{self, Targets};
 use crate::decode::Record;
 use keytrail_abi as abi;
 use keytrail_host::procfs;
 use keytrail_model::{
     Access, Bound, Direction, Dropped, FileSeen, Observation, Pid, PlaceNews, SendSeen, Snapshot,
-    Socket, Stamp, TlsSeen,
+    Socket, Stamp, TlsSeen, WriteSeen,
 };
 use keytrail_payload::{Chunk, Layer, StreamKey, Streams};
 use keytrail_secret::Classifier;
@@ -45,6 +46,8 @@ pub struct Digest {
     pub(super) is_unasked: bool,
     /// The last exec of each process: what a forked child may be settled by.
     last_exec: HashMap<u32, u64>,
+    /// What processes write to.
+    targets: Targets,
     /// When a process was read from /proc: older execs of it are told already.
     snapshot_at: HashMap<Pid, u64>,
     /// A record that held payload, environment or argv was in the ring since the last wipe.
@@ -96,6 +99,7 @@ impl Digest {
             dropped: Dropped::default(),
             is_unasked: false,
             last_exec: HashMap::new(),
+            targets: Targets::default(),
             snapshot_at: HashMap::new(),
             ring_dirty: false,
         })
@@ -145,6 +149,7 @@ impl Digest {
                 self.last_exec.remove(&r.header.tgid);
                 let at = stamp::stamp(&r.header);
                 self.streams.close_process(at.pid);
+                self.targets.forget(at.pid);
                 self.snapshot_at.remove(&at.pid);
                 let code = r.exit_code.cast_signed();
                 out.observations.push(Observation::Exit {
@@ -176,6 +181,13 @@ impl Digest {
                 let seen = self.message(r, data, hook);
                 out.observations.push(Observation::Send(Box::new(seen)));
             }
+            Record::FdTarget(r) => self.targets.learn(r),
+            Record::FdWrite(r, data) => {
+                self.ring_dirty = true;
+                out.observations.push(self.write(r, data, hook));
+            }
+            // Not told by what it holds: see the engine.
+            Record::ProcessAttach(_) => {}
             Record::FileNew(r) => self.new_file(r, hook, inspection, out),
             Record::Canary(_) => {}
         }
@@ -359,6 +371,25 @@ impl Digest {
         }))
     }
 
+    fn write(&mut self, r: &abi::FdWrite, data: &[u8], hook: &str) -> Observation {
+        let at = stamp::stamp(&r.header);
+        let key = written::stream(at.pid, r);
+        if r.positioned != 0 && r.offset == 0 {
+            self.streams.interrupt(&key);
+        }
+        let chunk = chunk(&r.header, data, r.offset, r.total);
+        let payload = self.streams.on_payload(&self.registry.matcher, key, chunk);
+        Observation::Write(Box::new(WriteSeen {
+            target: written::target(r.target),
+            device: u64::from(r.file.dev),
+            inode: r.file.ino,
+            path: self.targets.path(at.pid, r.file).to_owned(),
+            payload,
+            hook: hook.to_owned(),
+            at,
+        }))
+    }
+
     fn tls(&mut self, r: &abi::TlsWrite, data: &[u8], hook: &str) -> Observation {
         let at = stamp::stamp(&r.header);
         let key = StreamKey {
@@ -499,6 +530,7 @@ impl Digest {
     pub fn forget_dead(&mut self, lives: impl Fn(u32) -> bool) {
         self.last_exec.retain(|tgid, _| lives(*tgid));
         self.snapshot_at.retain(|pid, _| lives(pid.tgid));
+        self.targets.forget_dead(lives);
     }
 
     /// Does something of which nobody asks what it could not see.

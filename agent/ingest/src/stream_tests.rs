@@ -97,6 +97,7 @@ fn hits(records: &[Record<'_>]) -> usize {
     match out.observations.last() {
         Some(Observation::Send(seen)) => seen.payload.hits.len(),
         Some(Observation::TlsWrite(seen)) => seen.payload.hits.len(),
+        Some(Observation::Write(seen)) => seen.payload.hits.len(),
         other => panic!("{other:?}"),
     }
 }
@@ -182,4 +183,60 @@ fn halves_of_a_secret_are_joined_within_one_connection_only() {
     ] {
         assert_eq!(hits(&records), expected, "{what}");
     }
+}
+
+fn write(ino: u64, holes: u64, positioned: u32, data: &[u8]) -> Record<'_> {
+    let record = abi::FdWrite {
+        header: header(abi::Kind::FD_WRITE),
+        file: abi::FileId {
+            ino,
+            ..abi::FileId::default()
+        },
+        total: data.len() as u64,
+        holes,
+        offset: 0,
+        data_len: data.len() as u32,
+        target: abi::target::FILE,
+        positioned,
+    };
+    Record::FdWrite(record, data)
+}
+
+#[test]
+fn writes_to_one_file_are_joined_unless_some_were_passed_over() {
+    let (first, second) = TOKEN.split_at(15);
+    assert_eq!(hits(&[write(1, 0, 0, TOKEN)]), 1);
+    assert_eq!(hits(&[write(1, 0, 0, first), write(1, 0, 0, second)]), 1);
+    for apart in [
+        write(2, 0, 0, second),
+        write(1, 1, 0, second),
+        write(1, 0, 1, second),
+    ] {
+        assert_eq!(hits(&[write(1, 0, 0, first), apart]), 0);
+    }
+    // Another file in between is another stream.
+    let between = [
+        write(1, 0, 0, first),
+        write(2, 0, 0, b"x"),
+        write(1, 0, 0, second),
+    ];
+    assert_eq!(hits(&between), 1);
+}
+
+#[test]
+fn the_path_that_was_told_goes_with_what_is_written() {
+    let mut digest = digest();
+    let mut out = Digested::default();
+    // SAFETY: integers and bytes only.
+    let mut told: abi::FdTarget = unsafe { std::mem::zeroed() };
+    told.header = header(abi::Kind::FD_TARGET);
+    told.file.ino = 1;
+    told.depth = 1;
+    told.names[0][..5].copy_from_slice(b"x.log");
+    digest.record(&Record::FdTarget(told), "h", None, &mut out);
+    digest.record(&write(1, 0, 0, TOKEN), "h", None, &mut out);
+    let Some(Observation::Write(seen)) = out.observations.last() else {
+        panic!("{:?}", out.observations);
+    };
+    assert_eq!((seen.path.as_str(), seen.inode), ("/x.log", 1));
 }

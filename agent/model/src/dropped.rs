@@ -50,6 +50,8 @@ pub enum Bound {
     Reads,
     /// Opens that may still become reads.
     Opens,
+    /// Bytes of one write to a file, a pipe or a terminal that are looked into.
+    Written,
 }
 
 impl Bound {
@@ -204,6 +206,13 @@ impl Bound {
                 "reads found no room among those that are remembered: they may be told again",
                 FEWER,
                 Signal::FileRead,
+            ),
+            Self::Written => (
+                GapReason::PayloadTruncated,
+                "writes of holders to files, pipes or terminals were longer than what is looked into (16 KiB): a credential \
+                 behind that was not seen",
+                "files are looked into once they are written and when they are read",
+                Signal::FdWrite,
             ),
             Self::Identifiers => (
                 GapReason::TableFull,

@@ -154,6 +154,8 @@ pub struct Destination {
     pub protocol: String,
     pub hosts: Vec<HostName>,
     pub socket_path: String,
+    /// Of the file or terminal that was written to, or `pipe:[INODE]`.
+    pub path: String,
     pub local_ip: String,
     pub local_port: u32,
     pub network_namespace: u64,
@@ -236,6 +238,7 @@ pub struct ProcessExit {
     pub signal: i32,
     /// Exposures in the process's descendants that they only inherited, as it did or they from it.
     pub inherited_exposures: u64,
-    /// Lineage that was not told one by one: inherited and told of a relative already, or of the process's clients.
+    /// Lineage that was not told one by one: inherited and told of a relative already, or of the process's clients; and
+    /// what was written again to the same file, pipe or terminal.
     pub untold_sends: u64,
 }

@@ -61,6 +61,7 @@ pub enum Observation {
         ends: Ends,
     },
     Send(Box<SendSeen>),
+    Write(Box<WriteSeen>),
     TlsWrite(Box<TlsSeen>),
     /// A file with a credential that was not there before.
     Created {
@@ -323,6 +324,30 @@ pub struct SendSeen {
     pub hook: String,
 }
 
+/// What a descriptor that is no socket leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WriteTarget {
+    File,
+    Pipe,
+    Terminal,
+}
+
+/// Bytes written to a file, a pipe or a terminal: seen when it was asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WriteSeen {
+    pub at: Stamp,
+    pub target: WriteTarget,
+    /// Kernel device number and inode: of a pipe, what its other end has as well.
+    pub device: u64,
+    pub inode: u64,
+    /// Empty when it is not known, and of pipes without a name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub path: String,
+    pub payload: Payload,
+    pub hook: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TlsSeen {
     pub at: Stamp,
@@ -393,6 +418,12 @@ pub enum Taken {
     Environment,
     /// Its memory, in whole or in part: any of its credentials may have been there.
     Memory,
+    /// The same, by process_vm_readv(2).
+    VmRead,
+    /// The same or its registers, by ptrace(2).
+    Traced,
+    /// A descriptor, by pidfd_getfd(2).
+    Descriptor,
 }
 
 /// A process read what another one (or itself) holds, out of that process.
@@ -403,5 +434,19 @@ pub struct TakenSeen {
     /// Out of which process.
     pub victim: Pid,
     pub what: Taken,
+    /// Bytes that were asked for; 0 where that is not known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub asked: u64,
+    /// It is not known whether the call brought anything.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unproven: bool,
     pub hook: String,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature serde wants"
+)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

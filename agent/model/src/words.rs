@@ -119,6 +119,16 @@ words! {
         Udp = 8 "udp",
         /// A Unix socket of this host.
         Unix = 9 "unix",
+        /// Written to a pipe or FIFO.
+        Pipe = 10 "pipe",
+        /// Written to a terminal.
+        Terminal = 11 "terminal",
+        /// Read out of a process by process_vm_readv(2).
+        ProcessVmRead = 12 "process_vm_readv",
+        /// Read out of a process by ptrace(2).
+        Ptrace = 13 "ptrace",
+        /// A descriptor taken out of a process by pidfd_getfd(2).
+        Descriptor = 14 "pidfd_getfd",
     }
 }
 
@@ -158,6 +168,8 @@ words! {
         Unknown = 5 "unknown",
         /// The TLS session itself holds the number of its socket.
         ConnectionFd = 6 "connection_fd",
+        /// The file behind the descriptor that was written to.
+        Descriptor = 7 "descriptor",
     }
 }
 
@@ -271,6 +283,10 @@ words! {
         /// A send over a Unix socket.
         UnixSend = 17 "unix_send",
         UdpSend = 18 "udp_send",
+        /// A write to a file, a pipe or a terminal.
+        FdWrite = 19 "fd_write",
+        /// Something taken out of another process by a system call.
+        ProcessAttach = 20 "process_attach",
     }
 }
 

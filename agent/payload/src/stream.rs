@@ -32,6 +32,8 @@ pub enum Layer {
     Tls,
     /// Given to a socket; `id` is its `struct sock`.
     Socket,
+    /// Written to a file, a pipe or a terminal; `id` is its inode, and `ends` begin with its device.
+    Written,
 }
 
 /// Names a connection while it lives.
@@ -224,6 +226,7 @@ impl Streams {
     pub fn close_process(&mut self, pid: Pid) {
         self.close_all(pid, Layer::Tls, 0..=u64::MAX);
         self.close_all(pid, Layer::Socket, 0..=u64::MAX);
+        self.close_all(pid, Layer::Written, 0..=u64::MAX);
     }
 
     fn close_all(&mut self, pid: Pid, layer: Layer, ids: RangeInclusive<u64>) {

@@ -46,7 +46,7 @@ impl Point {
 }
 
 /// One program and its place.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hook {
     /// Name of the program in the object.
     pub program: &'static str,
@@ -69,6 +69,16 @@ pub struct Candidate {
 pub struct Signal {
     pub name: Name,
     pub candidates: &'static [Candidate],
+}
+
+impl Signal {
+    /// Whether it needs the hook that every system call of the host passes.
+    pub fn hooks_system_calls(&self) -> bool {
+        self.candidates
+            .iter()
+            .flat_map(|candidate| candidate.hooks)
+            .any(|hook| *hook == SYSTEM_CALLS)
+    }
 }
 
 const fn raw(program: &'static str, tracepoint: &'static str) -> Hook {
@@ -159,6 +169,9 @@ const FAULTS: [Hook; 2] = [
 
 /// Knows which connections were accepted: their answers have a budget of their own.
 const CONNECTIONS: [Hook; 1] = [raw("track_state", "inet_sock_set_state")];
+
+/// System calls: one program for two signals, because all of the host's calls pass it.
+const SYSTEM_CALLS: Hook = raw("sys_enter", "sys_enter");
 
 /// Everything but TLS, whose places are found in files, and opens, which fanotify tells.
 pub const SIGNALS: &[Signal] = &[
@@ -341,6 +354,55 @@ pub const SIGNALS: &[Signal] = &[
                 fields: &DATAGRAM,
             },
         ],
+    },
+    Signal {
+        name: Name::FdWrite,
+        candidates: &[Candidate {
+            tier: Tier::Base,
+            hooks: &[SYSTEM_CALLS],
+            optional: &[],
+            aids: &[],
+            fields: &[
+                f::TASK_STATUS,
+                f::TASK_FILES,
+                f::FILES_FDT,
+                f::FDTABLE_FD,
+                f::FDTABLE_MAX,
+                f::FILE_MODE,
+                f::FILE_INODE,
+                f::INODE_MODE,
+                f::INODE_INO,
+                f::INODE_RDEV,
+                f::SB_DEV,
+                f::REGS_ARG0,
+                f::REGS_ARG1,
+                f::REGS_ARG2,
+                IDENTITY[2],
+            ],
+        }],
+    },
+    Signal {
+        name: Name::ProcessAttach,
+        candidates: &[Candidate {
+            tier: Tier::Base,
+            hooks: &[SYSTEM_CALLS],
+            optional: &[],
+            aids: &[],
+            fields: &[
+                f::TASK_STATUS,
+                f::TASK_PTRACED,
+                f::TASK_PTRACE_ENTRY,
+                f::TASK_THREAD_PID,
+                f::PID_LEVEL,
+                f::PID_NUMBERS,
+                f::UPID_NR,
+                f::UPID_NS,
+                f::REGS_ARG0,
+                f::REGS_ARG1,
+                f::REGS_ARG2,
+                IDENTITY[2],
+            ],
+        }],
     },
 ];
 

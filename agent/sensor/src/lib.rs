@@ -64,6 +64,8 @@ pub struct SensorOptions {
     pub discover: bool,
     /// Provoke every hook once and check that it fires.
     pub self_test: bool,
+    /// Hook the system calls of the host: see writes that are no sends, and what is taken out of processes.
+    pub system_calls: bool,
     /// How much of what processes send is captured.
     pub limits: Limits,
 }
@@ -76,6 +78,7 @@ impl Default for SensorOptions {
             debug_log: false,
             discover: true,
             self_test: true,
+            system_calls: true,
             limits: Limits::default(),
         }
     }
@@ -100,6 +103,8 @@ struct HookNames {
     send: String,
     unix: String,
     udp: String,
+    write: String,
+    attach: String,
 }
 
 /// Passes what the kernel side has logged on to `tracing`.
@@ -495,6 +500,8 @@ fn hook_of<'a>(names: &'a HookNames, libraries: &'a Libraries, bytes: &[u8]) -> 
         Kind::SOCK_SEND => &names.send,
         Kind::UNIX_SEND => &names.unix,
         Kind::UDP_SEND => &names.udp,
+        Kind::FD_WRITE | Kind::FD_TARGET => &names.write,
+        Kind::PROCESS_ATTACH => &names.attach,
         Kind::TLS_WRITE => libraries.hook(u64::from_ne_bytes(number(
             bytes,
             std::mem::offset_of!(TlsWrite, cookie),

@@ -18,6 +18,8 @@ pub struct Limits {
     pub process: u32,
     /// Of one of its connections.
     pub connection: u32,
+    /// Of what a process writes to files, pipes and terminals.
+    pub writes: u32,
 }
 
 impl Default for Limits {
@@ -27,6 +29,7 @@ impl Default for Limits {
             keys: 64 << 10,
             process: 64 << 20,
             connection: 32 << 20,
+            writes: 1 << 20,
         }
     }
 }
@@ -38,12 +41,18 @@ pub enum Limit {
     Keys,
     Process,
     Connection,
+    Writes,
 }
 
 impl Limit {
     /// In the order of the kernel side's numbers.
-    pub const ALL: [Self; passed::COUNT] =
-        [Self::Answers, Self::Keys, Self::Process, Self::Connection];
+    pub const ALL: [Self; passed::COUNT] = [
+        Self::Answers,
+        Self::Keys,
+        Self::Process,
+        Self::Connection,
+        Self::Writes,
+    ];
 
     /// For counters.
     pub fn name(self) -> &'static str {
@@ -52,6 +61,7 @@ impl Limit {
             Self::Keys => "keys",
             Self::Process => "process",
             Self::Connection => "connection",
+            Self::Writes => "write",
         }
     }
 }
@@ -61,6 +71,7 @@ const _: () = assert!(
         && Limit::ALL[passed::KEYS] as usize == Limit::Keys as usize
         && Limit::ALL[passed::PROCESS] as usize == Limit::Process as usize
         && Limit::ALL[passed::CONNECTION] as usize == Limit::Connection as usize
+        && Limit::ALL[passed::WRITES] as usize == Limit::Writes as usize
 );
 
 /// Payloads of one process that were passed over, since they were last told.
@@ -136,8 +147,8 @@ mod tests {
     fn only_what_is_new_is_told() {
         let mut passed = Passed::default();
         let budget = |answers: u64, process: u64| Budget {
-            passed: [answers, 0, process, 0],
-            bytes: [answers * 100, 0, process * 10, 0],
+            passed: [answers, 0, process, 0, 0],
+            bytes: [answers * 100, 0, process * 10, 0, 0],
             ..Budget::default()
         };
         assert_eq!(passed.compare(vec![(5, budget(0, 0))]), []);

@@ -193,6 +193,11 @@ impl Maps {
                 });
             }
         }
+        totals.push(PassedTotal {
+            kind: Kind::name(Kind::FD_WRITE),
+            limit: Limit::Writes,
+            count: sum(counter::PASSED_WRITES),
+        });
         totals
     }
 

@@ -2,8 +2,8 @@
 
 use super::{RawRecord, Sensor, hooks, start, tls, watch};
 use keytrail_abi::{
-    Connect, Exec, ExecChunk, Fork, Header, Kind, MessageSend, PROC_HOLDER, PROC_IGNORED,
-    ProcState, SockSend, TlsWrite, state::watch as flags,
+    Connect, Exec, ExecChunk, FdWrite, Fork, Header, Kind, MessageSend, PROC_HOLDER, PROC_IGNORED,
+    ProcState, ProcessAttach, SockSend, TlsWrite, records::target, state::watch as flags,
 };
 use keytrail_model::Signal;
 use std::{
@@ -47,6 +47,7 @@ pub fn all(sensor: &mut Sensor) {
     let network = network(sensor);
     let messages = messages(sensor);
     let uprobe = uprobe(sensor);
+    let calls = system_calls(sensor);
     sensor.maps.set_process(
         me,
         ProcState {
@@ -66,6 +67,8 @@ pub fn all(sensor: &mut Sensor) {
         (Signal::FileOpen, lifecycle[3].clone()),
         (Signal::FileRead, lifecycle[4].clone()),
         (Signal::TlsWrite, uprobe),
+        (Signal::FdWrite, calls[0].clone()),
+        (Signal::ProcessAttach, calls[1].clone()),
     ] {
         if let Some(report) = sensor.status.signal_mut(signal)
             && !report.hook.is_empty()
@@ -309,6 +312,56 @@ fn messages(sensor: &mut Sensor) -> [String; 2] {
 
 fn number_at(bytes: &[u8], at: usize) -> [u8; 4] {
     super::number(bytes, at)
+}
+
+/// Writes to a pipe, and reads its own memory as if it were another's: fd_write and process_attach.
+fn system_calls(sensor: &mut Sensor) -> [String; 2] {
+    const BYTES: &[u8] = b"keytrail self-test of writes";
+    let me = std::process::id();
+    let read_back = std::io::pipe().and_then(|(mut reader, mut writer)| {
+        writer.write_all(BYTES)?;
+        let mut buffer = [0u8; BYTES.len()];
+        let local = libc::iovec {
+            iov_base: buffer.as_mut_ptr().cast(),
+            iov_len: buffer.len(),
+        };
+        let remote = libc::iovec {
+            iov_base: BYTES.as_ptr().cast_mut().cast(),
+            iov_len: BYTES.len(),
+        };
+        // SAFETY: both name memory of this process of the length they say; the first is a buffer of its own.
+        let count = unsafe { libc::process_vm_readv(me.cast_signed(), &local, 1, &remote, 1, 0) };
+        // The next call of this thread, upon which the one before is told.
+        reader.read_exact(&mut [0; BYTES.len()])?;
+        Ok(count == BYTES.len().cast_signed() && buffer == BYTES)
+    });
+    let (mut write, mut attach) = (false, false);
+    collect(sensor, &mut |record| {
+        let bytes = record.bytes;
+        if tgid(bytes) != me {
+            return false;
+        }
+        match kind(bytes) {
+            Kind::FD_WRITE => {
+                let data = bytes.get(size_of::<FdWrite>()..).unwrap_or_default();
+                write |= data.starts_with(BYTES)
+                    && number_at(bytes, offset_of!(FdWrite, target)) == target::PIPE.to_ne_bytes();
+            }
+            Kind::PROCESS_ATTACH => {
+                attach |= number_at(bytes, offset_of!(ProcessAttach, number)) == me.to_ne_bytes()
+                    && number_at(bytes, offset_of!(ProcessAttach, proven)) == 1u32.to_ne_bytes();
+            }
+            _ => {}
+        }
+        write && attach
+    });
+    let result = |good: bool| if good { FIRED } else { "did not fire" }.to_owned();
+    let attached = match read_back {
+        Ok(true) => result(attach),
+        Ok(false) => "not tried: process_vm_readv is refused".to_owned(),
+        Err(error) => format!("not tried: {}", hooks::words(&error)),
+    };
+    [result(write), attached]
 }
 
 /// Calls a probed function of the agent itself.

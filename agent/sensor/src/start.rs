@@ -53,6 +53,7 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
         (f::LIMIT_KEYS, options.limits.keys),
         (f::LIMIT_PROCESS, options.limits.process),
         (f::LIMIT_CONNECTION, options.limits.connection),
+        (f::LIMIT_WRITES, options.limits.writes),
     ] {
         fields.set(place, limit);
     }
@@ -119,15 +120,19 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
     for signal in SIGNALS {
         let report = status.signal_mut(signal.name);
         if let Some(report) = report {
+            if !options.system_calls && signal.hooks_system_calls() {
+                report.refused.push(left_out());
+                continue;
+            }
             attach_signal(
                 &mut ebpf,
                 trampolines.as_ref(),
                 &fields,
                 &absent,
+                &mut attached,
                 options.tier,
                 signal,
                 report,
-                &mut attached,
             );
         }
     }
@@ -143,11 +148,29 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
             Name::TcpSend => names.send = hook,
             Name::UnixSend => names.unix = hook,
             Name::UdpSend => names.udp = hook,
+            Name::FdWrite => names.write = hook,
+            Name::ProcessAttach => names.attach = hook,
             _ => {}
         }
     }
     if let Some(report) = status.signal_mut(Name::UdpSend) {
         report.note = "QUIC and DTLS are encrypted: who sent how much where, not what".to_owned();
+    }
+    for (signal, note) in [
+        (
+            Name::FdWrite,
+            "seen when a write is asked for; not writes by mappings, sendfile, splice and io_uring",
+        ),
+        (
+            Name::ProcessAttach,
+            "process_vm_readv, ptrace and pidfd_getfd; not core dumps and calls of 32 bits",
+        ),
+    ] {
+        if let Some(report) = status.signal_mut(signal)
+            && !report.hook.is_empty()
+        {
+            report.note = note.to_owned();
+        }
     }
     let mut libraries = Libraries::default();
     let tls = libraries.prepare(&mut ebpf);
@@ -261,26 +284,37 @@ fn in_pid_namespace() -> bool {
     std::fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() != "pid:[4026531836]")
 }
 
-/// Tries a signal's hooks in order of preference. `attached` are the programs that serve other signals already.
+/// What the configuration leaves out.
+fn left_out() -> Refused {
+    Refused {
+        hook: "raw_tp:sys_enter".to_owned(),
+        reason: "left out by the configuration".to_owned(),
+        remedy:
+            "set `system_calls = true`; it costs every system call of the host about 0.1 \u{b5}s"
+                .to_owned(),
+    }
+}
+
+/// Tries a signal's hooks in order of preference.
 #[expect(
     clippy::too_many_arguments,
-    reason = "called once; a struct would only name them again"
+    reason = "what the kernel has, what was done, and what is to be done"
 )]
 fn attach_signal(
     ebpf: &mut Ebpf,
     trampolines: Option<&aya::Btf>,
     fields: &btf::Fields,
     absent: &[&str],
+    attached: &mut Vec<&'static str>,
     tier: Option<Tier>,
     signal: &Signal,
     report: &mut SignalReport,
-    attached: &mut Vec<&'static str>,
 ) {
     for candidate in signal.candidates {
         if tier == Some(Tier::Base) && candidate.tier == Tier::Fentry {
             continue;
         }
-        match attach_candidate(ebpf, trampolines, fields, absent, candidate, attached) {
+        match attach_candidate(ebpf, trampolines, fields, absent, attached, candidate) {
             Ok((hook, refused)) => {
                 report.hook = hook;
                 report.tier = Some(candidate.tier);
@@ -292,14 +326,15 @@ fn attach_signal(
     }
 }
 
-/// Attaches all hooks of a candidate or none. Returns their names, and the optional ones that were refused.
+/// Attaches all hooks of a candidate or none. Returns their names, and the optional ones that were refused. A program
+/// that serves another signal already (`attached`) is not attached again.
 fn attach_candidate(
     ebpf: &mut Ebpf,
     trampolines: Option<&aya::Btf>,
     fields: &btf::Fields,
     absent: &[&str],
-    candidate: &Candidate,
     attached: &mut Vec<&'static str>,
+    candidate: &Candidate,
 ) -> Result<(String, Vec<Refused>), Refused> {
     let hook_names = || {
         let names = candidate.hooks.iter().map(|hook| hook.point.name());
@@ -327,19 +362,16 @@ fn attach_candidate(
     let mut names = Vec::new();
     let mut own: Vec<Hook> = Vec::new();
     for hook in candidate.hooks {
-        names.push(hook.point.name());
-        if attached.contains(&hook.program) {
-            continue;
-        }
-        match hooks::attach(ebpf, trampolines, *hook) {
-            Ok(()) => own.push(*hook),
-            Err(refused) => {
+        if !attached.contains(&hook.program) {
+            if let Err(refused) = hooks::attach(ebpf, trampolines, *hook) {
                 for hook in own {
                     hooks::detach(ebpf, hook);
                 }
                 return Err(refused);
             }
+            own.push(*hook);
         }
+        names.push(hook.point.name());
     }
     attached.extend(own.iter().map(|hook| hook.program));
     let mut refused = Vec::new();
@@ -373,9 +405,8 @@ fn listen_to_procfs(status: &mut SensorStatus) -> Option<ProcessReads> {
                 "did not fire"
             }
             .to_owned();
-            report.note = "a reader is known as a holder only when the agent has read the event; process_vm_readv and \
-                           ptrace are not seen"
-                .to_owned();
+            report.note =
+                "a reader is known as a holder only when the agent has read the event".to_owned();
             Some(reads)
         }
         Err(error) => {

@@ -31,6 +31,7 @@ fn a_signal_whose_field_is_missing_has_no_hook() {
     let mut fields = btf::resolve(&kernel);
     fields.set(f::MM_ENV_START, globals::MISSING);
     let (mut ebpf, _maps) = load(&fields, rings::sizes(0)).unwrap();
+    let mut attached = Vec::new();
     let mut attach = |name: Name| {
         let signal = SIGNALS.iter().find(|signal| signal.name == name).unwrap();
         let mut report = SignalReport::new(name);
@@ -39,10 +40,10 @@ fn a_signal_whose_field_is_missing_has_no_hook() {
             None,
             &fields,
             &hooks::absent(&kernel),
+            &mut attached,
             None,
             signal,
             &mut report,
-            &mut Vec::new(),
         );
         report
     };
@@ -67,4 +68,14 @@ fn a_signal_whose_field_is_missing_has_no_hook() {
     assert_eq!((unix.hook.as_str(), unix.refused.len()), ("", 2));
     let why = |refused: &Refused| refused.reason.contains("bpf_task_pt_regs");
     assert!(unix.refused.iter().all(why), "{:?}", unix.refused);
+    // One program for both: it is attached once.
+    for name in [Name::FdWrite, Name::ProcessAttach] {
+        let report = attach(name);
+        assert_eq!(
+            (report.hook.as_str(), report.refused),
+            ("raw_tp:sys_enter", vec![])
+        );
+    }
+    let once = attached.iter().filter(|program| **program == "sys_enter");
+    assert_eq!(once.count(), 1);
 }

@@ -13,6 +13,7 @@ const KEYS: &[&str] = &[
     "tier",
     "ring_bytes",
     "process_events",
+    "system_calls",
     "watch",
     "exclude",
     "inspect_timeout_ms",
@@ -32,6 +33,7 @@ const CAPTURE_KEYS: &[&str] = &[
     "key_server_bytes",
     "process_bytes",
     "connection_bytes",
+    "write_bytes",
 ];
 const LOG_KEYS: &[&str] = &["level", "format"];
 
@@ -90,6 +92,7 @@ pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
                     })?;
             }
             "process_events" => config.process_events = value.boolean()?,
+            "system_calls" => config.system_calls = value.boolean()?,
             "watch" => {
                 config.watch = value.strings()?;
                 for pattern in &config.watch {
@@ -136,7 +139,8 @@ pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
                     "answer_bytes" => capture.answer_bytes = bytes,
                     "key_server_bytes" => capture.key_server_bytes = bytes,
                     "process_bytes" => capture.process_bytes = bytes,
-                    _ => capture.connection_bytes = bytes,
+                    "connection_bytes" => capture.connection_bytes = bytes,
+                    _ => capture.write_bytes = bytes,
                 }
                 Ok(())
             })?,

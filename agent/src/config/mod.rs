@@ -40,6 +40,8 @@ pub struct Config {
     pub ring_bytes: u32,
     /// `process_events`: also emit `process_start` and `process_exit`. Default false.
     pub process_events: bool,
+    /// `system_calls`: see writes that are no sends, and what is taken out of processes by system calls. Default true.
+    pub system_calls: bool,
     /// `watch`: globs of files watched besides those the rules name. Default none.
     pub watch: Vec<String>,
     /// `exclude`: globs of files and directories that are not inspected. Default none.
@@ -80,6 +82,8 @@ pub struct CaptureConfig {
     pub process_bytes: u32,
     /// `capture.connection_bytes`: of one of its connections. Default 32 MiB.
     pub connection_bytes: u32,
+    /// `capture.write_bytes`: of what a process writes to files, pipes and terminals. Default 1 MiB.
+    pub write_bytes: u32,
 }
 
 impl Default for CaptureConfig {
@@ -89,12 +93,14 @@ impl Default for CaptureConfig {
             keys,
             process,
             connection,
+            writes,
         } = Limits::default();
         CaptureConfig {
             answer_bytes: answers,
             key_server_bytes: keys,
             process_bytes: process,
             connection_bytes: connection,
+            write_bytes: writes,
         }
     }
 }
@@ -162,6 +168,7 @@ impl Default for Config {
             tier: Tier::Auto,
             ring_bytes: 8 << 20,
             process_events: false,
+            system_calls: true,
             watch: Vec::new(),
             exclude: Vec::new(),
             inspect_timeout_ms: 1_000,

@@ -214,6 +214,18 @@ pub fn lost(
     }
 }
 
+/// Something was taken out of a process of another pid namespace that was not found again.
+pub fn victim_unknown(boot_ns: u64) -> GapSeen {
+    GapSeen {
+        detail: "something was taken out of a process by a system call, and the process could not be found".to_owned(),
+        remedy: "processes of nested pid namespaces are not found, nor threads of one by their own number"
+            .to_owned(),
+        count: 1,
+        signal: Some(Signal::ProcessAttach),
+        ..GapSeen::new(GapReason::RecordsLost, boot_ns)
+    }
+}
+
 /// Payloads that were not looked into because a budget was used up.
 pub fn budget(told: &Told, pid: Option<Pid>, exe: &str, boot_ns: u64) -> GapSeen {
     let (what, key) = match told.limit {
@@ -227,6 +239,7 @@ pub fn budget(told: &Told, pid: Option<Pid>, exe: &str, boot_ns: u64) -> GapSeen
         ),
         Limit::Process => ("sent", "capture.process_bytes"),
         Limit::Connection => ("sent on one connection", "capture.connection_bytes"),
+        Limit::Writes => ("wrote to files, pipes and terminals", "capture.write_bytes"),
     };
     let who = match (told.tgid, exe) {
         (0, _) => "processes beyond those that are told one by one".to_owned(),
@@ -240,7 +253,10 @@ pub fn budget(told: &Told, pid: Option<Pid>, exe: &str, boot_ns: u64) -> GapSeen
         ),
         remedy: format!("raise {key} in the configuration; it costs the process time"),
         count: told.payloads,
-        signal: Some(Signal::TcpSend),
+        signal: Some(match told.limit {
+            Limit::Writes => Signal::FdWrite,
+            _ => Signal::TcpSend,
+        }),
         pid,
         ..GapSeen::new(GapReason::BudgetUsed, boot_ns)
     }

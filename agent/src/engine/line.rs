@@ -8,6 +8,7 @@ use super::judge::Judge;
 use super::lanes::{Bytes, Held, Lanes};
 use super::places::Places;
 use super::programs::Programs;
+use super::taken::Taking;
 use keytrail_abi::{FileAccess, FileId, Kind};
 use keytrail_core::correlate::Core;
 use keytrail_export::convert;
@@ -18,7 +19,7 @@ use keytrail_ingest::{Digest, Digested, Inspection, Settle, child_of, pid_of_hea
 use keytrail_model::status::LibraryReport;
 use keytrail_model::{Event, GapSeen, Observation, Pid};
 use keytrail_proto::v1;
-use keytrail_sensor::{ProcessRead, RawRecord, Sensor};
+use keytrail_sensor::{RawRecord, Sensor};
 use keytrail_store::Ledger;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -61,8 +62,8 @@ pub(super) struct Line {
     connected: HashSet<Pid>,
     accesses: Accesses,
     lanes: Lanes,
-    /// Reads of processes whose records wait in a lane.
-    pub late_reads: Vec<ProcessRead>,
+    /// What was taken out of processes, until their records were taken in.
+    pub takings: Vec<Taking>,
     /// Names of hooks, each once.
     hooks: HashSet<Arc<str>>,
 }
@@ -91,7 +92,7 @@ impl Line {
             connected: HashSet::new(),
             accesses: Accesses::default(),
             lanes: Lanes::default(),
-            late_reads: Vec::new(),
+            takings: Vec::new(),
             hooks: HashSet::new(),
         }
     }
@@ -116,11 +117,21 @@ impl Line {
             }
             return;
         }
+        if let Record::ProcessAttach(attach) = &record {
+            let attached = Taking::of_call(self, attach, raw.hook);
+            self.takings.extend(attached);
+            return;
+        }
         let header = record.header();
         if !self.accesses.is_empty()
             && matches!(
                 header.kind,
-                Kind::SOCK_SEND | Kind::TLS_WRITE | Kind::UNIX_SEND | Kind::UDP_SEND | Kind::EXIT
+                Kind::SOCK_SEND
+                    | Kind::TLS_WRITE
+                    | Kind::UNIX_SEND
+                    | Kind::UDP_SEND
+                    | Kind::FD_WRITE
+                    | Kind::EXIT
             )
         {
             for access in self.accesses.take_of(header.tgid) {
@@ -368,6 +379,7 @@ impl Line {
             Observation::Connect { at, .. } => self.own.is(at.pid),
             Observation::Send(seen) => self.own.is(seen.at.pid),
             Observation::TlsWrite(seen) => self.own.is(seen.at.pid),
+            Observation::Write(seen) => self.own.is(seen.at.pid),
             Observation::Exec(exec) => {
                 self.own.forget(exec.at.pid);
                 false

@@ -3,6 +3,7 @@
 use super::budgets::Budgets;
 use super::coverage;
 use super::line::Line;
+use super::taken::Taking;
 use super::{Command, Shared};
 use keytrail_host::clock::{boot_ns, wall_ns};
 use keytrail_ingest::{Digested, Settle};
@@ -220,12 +221,12 @@ impl Runner {
             ..
         } = self;
         // Before the drain: then it hands out who the readers are.
-        let mut reads = std::mem::take(&mut line.late_reads);
-        reads.extend(sensor.process_reads());
+        let reads = sensor.process_reads();
+        line.takings.extend(reads.into_iter().map(Taking::of_read));
         let n = sensor.drain(&mut |raw| taken(line, &raw, &shared.stop, end, left));
         line.accesses();
-        for read in &reads {
-            line.process_read(read);
+        for taking in std::mem::take(&mut line.takings) {
+            line.taking(taking);
         }
         if line.apply(sensor) {
             self.report_libraries(boot_ns());

@@ -310,6 +310,7 @@ fn limits(capture: &config::CaptureConfig) -> Limits {
         keys: capture.key_server_bytes,
         process: capture.process_bytes,
         connection: capture.connection_bytes,
+        writes: capture.write_bytes,
     }
 }
 
@@ -322,6 +323,7 @@ fn sensor_options(options: &EngineOptions) -> SensorOptions {
             config::Tier::Fentry => Some(Tier::Fentry),
         },
         debug_log: options.kernel_log,
+        system_calls: options.config.system_calls,
         limits: limits(&options.config.capture),
         ..SensorOptions::default()
     }

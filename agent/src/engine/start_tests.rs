@@ -93,6 +93,7 @@ fn every_key_of_the_configuration_has_an_effect() {
         ("tier", "\"base\"".to_owned()),
         ("ring_bytes", "65536".to_owned()),
         ("process_events", "true".to_owned()),
+        ("system_calls", "false".to_owned()),
         ("watch", "[\"/srv/x\"]".to_owned()),
         ("exclude", "[\"/mnt\"]".to_owned()),
         ("inspect_timeout_ms", "10".to_owned()),
@@ -106,6 +107,7 @@ fn every_key_of_the_configuration_has_an_effect() {
         ("capture.key_server_bytes", "1".to_owned()),
         ("capture.process_bytes", "1".to_owned()),
         ("capture.connection_bytes", "1".to_owned()),
+        ("capture.write_bytes", "1".to_owned()),
         ("log.level", "\"trace\"".to_owned()),
         ("log.format", "\"json\"".to_owned()),
     ];
@@ -153,8 +155,8 @@ fn effects(config: &config::Config) -> Vec<String> {
         ),
         format!("{fingerprint:?}"),
         format!(
-            "{:?} {} {:?}",
-            sensor.tier, sensor.ring_bytes, sensor.limits
+            "{:?} {} {} {:?}",
+            sensor.tier, sensor.ring_bytes, sensor.system_calls, sensor.limits
         ),
         format!("{}", first.process_events),
         format!("{:?}", patterns(&classifier, config)),

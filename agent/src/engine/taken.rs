@@ -1,36 +1,133 @@
-//! Reads of other processes' environments and memory, from the sensor to the core.
+//! What is taken out of other processes, by reads in /proc and by system calls, from the sensor to the core.
 
+use super::coverage;
 use super::line::Line;
-use keytrail_host::clock::boot_ns;
+use keytrail_abi::{ProcessAttach, records::method};
+use keytrail_host::{clock::boot_ns, procfs};
 use keytrail_ingest::start_of;
-use keytrail_model::{Observation, Pid, Stamp, TakenSeen};
-use keytrail_sensor::ProcessRead;
+use keytrail_model::{Observation, Pid, Stamp, TICK_NS, Taken, TakenSeen};
+use keytrail_sensor::{Identity, ProcessRead};
 
-/// What told of them. It has no time of its own: a read was before it was told.
-const HOOK: &str = "fanotify";
+/// What told of reads in /proc. It has no time of its own: a read was before it was told.
+const FANOTIFY: &str = "fanotify";
 
-/// Reads that wait for what is not known of their victim yet.
+/// What waits for what is not known of its victim yet.
 const MAX_LATE: usize = 1_024;
 
-/// How long a read waits for its reader's program.
+/// How long it waits for its reader's program.
 const LATE_NS: u64 = 300_000_000;
 
+/// Somebody took something out of a process.
+#[derive(Clone, Debug)]
+pub(super) struct Taking {
+    boot_ns: u64,
+    reader: u32,
+    /// Who the reader is; `None` when it was gone before it could be asked.
+    identity: Option<Identity>,
+    victim: u32,
+    what: Taken,
+    asked: u64,
+    unproven: bool,
+    hook: String,
+}
+
+impl Taking {
+    pub fn of_read(read: ProcessRead) -> Self {
+        Self {
+            boot_ns: read.boot_ns,
+            reader: read.reader,
+            identity: read.identity,
+            victim: read.victim,
+            what: read.what,
+            asked: 0,
+            unproven: false,
+            hook: FANOTIFY.to_owned(),
+        }
+    }
+
+    /// A system call; `None` when it cannot have brought anything, or is of the caller itself.
+    pub fn of_call(line: &mut Line, attach: &ProcessAttach, hook: &str) -> Option<Self> {
+        let header = &attach.header;
+        let what = match attach.method {
+            method::VM_READ => Taken::VmRead,
+            method::TRACE => Taken::Traced,
+            _ => Taken::Descriptor,
+        };
+        let Some(victim) = victim(line, attach) else {
+            if attach.proven == 1 {
+                line.gap(coverage::victim_unknown(header.boot_ns));
+            }
+            return None;
+        };
+        if victim == header.tgid {
+            return None;
+        }
+        // The kernel asks for the same user or the capability (and for more, which only ever makes it refuse). Who is
+        // traced was let be traced.
+        let same_user = || {
+            let known = line.core.processes().latest(victim);
+            known
+                .and_then(|pid| line.core.processes().get(pid))
+                .is_none_or(|p| p.uid == header.uid)
+        };
+        if what != Taken::Traced && attach.capable == 0 && !same_user() {
+            return None;
+        }
+        Some(Self {
+            boot_ns: header.boot_ns,
+            reader: header.tgid,
+            identity: Some(Identity {
+                start_ticks: header.start_ns / TICK_NS,
+                uid: header.uid,
+                euid: header.euid,
+                gid: header.gid,
+                comm: header.comm,
+            }),
+            victim,
+            what,
+            asked: attach.asked,
+            unproven: attach.proven == 0,
+            hook: hook.to_owned(),
+        })
+    }
+}
+
+/// The process a call names, by the host's number. A thread stands for its process.
+fn victim(line: &Line, attach: &ProcessAttach) -> Option<u32> {
+    let of_host = |number: u32| {
+        procfs::tgid_of(number).or_else(|| line.core.processes().latest(number).map(|pid| pid.tgid))
+    };
+    if attach.victim != 0 {
+        return of_host(attach.victim);
+    }
+    if attach.level == 0 {
+        return of_host(attach.number);
+    }
+    line.core
+        .processes()
+        .live()
+        .filter(|p| p.ns_tgid == attach.number)
+        .filter_map(|p| p.pid)
+        .map(|pid| pid.tgid)
+        .find(|tgid| procfs::namespace(*tgid, "pid") == Some(attach.pid_ns))
+}
+
 impl Line {
-    /// One read out of a process. Only what was read out of holders is told.
-    pub fn process_read(&mut self, read: &ProcessRead) {
-        let Some(victim) = self.process(read.victim, start_of(read.victim)) else {
+    /// Something taken out of a process. Only what was taken out of holders is told.
+    pub fn taking(&mut self, taking: Taking) {
+        let Some(victim) = self.process(taking.victim, start_of(taking.victim)) else {
             return;
         };
-        if self.waits(victim.tgid) && self.late_reads.len() < MAX_LATE {
+        if self.waits(victim.tgid) && self.takings.len() < MAX_LATE {
             // What it was begun with is known when a file has been inspected.
-            self.late_reads.push(*read);
+            self.takings.push(taking);
             return;
         }
         if !self.core.holds(victim) {
             return;
         }
-        let start = read.identity.map(|identity| identity.start_ticks);
-        let Some(reader) = self.process(read.reader, start) else {
+        let start = taking.identity.map(|identity| identity.start_ticks);
+        let Some(reader) = self.process(taking.reader, start) else {
             return;
         };
         // Its exec may wait behind a file, or not be whole yet.
@@ -40,10 +137,10 @@ impl Line {
             .get(reader)
             .is_some_and(|p| p.exec == 0);
         if (begins || self.waits(reader.tgid))
-            && boot_ns() < read.boot_ns.saturating_add(LATE_NS)
-            && self.late_reads.len() < MAX_LATE
+            && boot_ns() < taking.boot_ns.saturating_add(LATE_NS)
+            && self.takings.len() < MAX_LATE
         {
-            self.late_reads.push(*read);
+            self.takings.push(taking);
             return;
         }
         if self.own.is(reader) {
@@ -52,9 +149,9 @@ impl Line {
         }
         self.introduce(reader);
         let known = self.core.processes().get(reader);
-        let who = read.identity.unwrap_or_default();
+        let who = taking.identity.unwrap_or_default();
         let at = Stamp {
-            boot_ns: read.boot_ns,
+            boot_ns: taking.boot_ns,
             pid: reader,
             tid: reader.tgid,
             uid: known.map_or(who.uid, |p| p.uid),
@@ -66,8 +163,10 @@ impl Line {
         self.step(&Observation::Taken(TakenSeen {
             at,
             victim,
-            what: read.what,
-            hook: HOOK.to_owned(),
+            what: taking.what,
+            asked: taking.asked,
+            unproven: taking.unproven,
+            hook: taking.hook,
         }));
         if reader != victim && self.core.holds(reader) {
             // What it sends from now on is captured.

@@ -96,7 +96,14 @@ pub fn action(event: &Event) -> (String, Colour) {
         },
         // The grade is in the verb: only `observed` says that the credential was sent.
         EventKind::CredentialSent => match grade {
-            Some(EvidenceGrade::Observed) => (format!("sent {}", channel()), Colour::Red),
+            Some(EvidenceGrade::Observed) => {
+                match evidence.and_then(|e| Channel::of_number(e.channel)) {
+                    Some(Channel::File) => ("wrote file".into(), Colour::Red),
+                    Some(Channel::Pipe) => ("wrote pipe".into(), Colour::Yellow),
+                    Some(Channel::Terminal) => ("wrote terminal".into(), Colour::Yellow),
+                    _ => (format!("sent {}", channel()), Colour::Red),
+                }
+            }
             Some(EvidenceGrade::Identified) => (format!("named in {}", channel()), Colour::Yellow),
             _ => ("holder sent".into(), Colour::Dim),
         },
@@ -105,7 +112,15 @@ pub fn action(event: &Event) -> (String, Colour) {
             (Some(EvidenceGrade::Observed), true) => ("read own env".into(), Colour::Yellow),
             (Some(EvidenceGrade::Observed), false) => ("took from env".into(), Colour::Red),
             (_, true) => ("read own memory".into(), Colour::Dim),
-            (_, false) => ("read memory of".into(), Colour::Red),
+            (_, false) => (
+                match evidence.and_then(|e| Channel::of_number(e.channel)) {
+                    Some(Channel::Ptrace) => "traced",
+                    Some(Channel::Descriptor) => "took fd of",
+                    _ => "read memory of",
+                }
+                .into(),
+                Colour::Red,
+            ),
         },
         EventKind::PersistenceWritten => ("wrote start-up".into(), Colour::Yellow),
         EventKind::Finding => {
@@ -162,6 +177,9 @@ pub fn source(source: &Source) -> String {
 /// the bytes went. A name is what the process said (for whom it wanted TLS, which site it asked for), and it may say
 /// what it likes: `curl --connect-to`, `--resolve`. So a name never stands for the address.
 pub fn destination(destination: &Destination) -> String {
+    if !destination.path.is_empty() {
+        return escape(&destination.path).into_owned();
+    }
     if destination.protocol == "unix" || !destination.socket_path.is_empty() {
         return unix_socket(destination);
     }

@@ -84,7 +84,9 @@ pub fn event(event: &Event) -> String {
         word(e.grade, EvidenceGrade::word_of),
         word(e.channel, Channel::word_of),
         word(e.transform, Transform::word_of),
-        if d.socket_path.is_empty() {
+        if !d.path.is_empty() {
+            d.path
+        } else if d.socket_path.is_empty() {
             d.ip
         } else {
             d.socket_path

@@ -23,6 +23,7 @@ pub mod systemd;
 pub mod taken;
 pub mod tls_programs;
 pub mod tls_stacks;
+pub mod written;
 
 use crate::{
     agent::Agent,

@@ -142,3 +142,195 @@ urllib.request.urlopen(sys.argv[2], loot)";
     });
     assert_eq!(event.grade(), "observed", "{}", event.brief());
 }
+
+/// Python for calls that libc has no name for, or that nobody makes from a shell.
+const CALLS: &str = "import ctypes, os, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+libc.ptrace.restype = ctypes.c_long
+class iovec(ctypes.Structure):
+    _fields_ = [('base', ctypes.c_void_p), ('length', ctypes.c_size_t)]
+def stack_of(pid):
+    for line in open(f'/proc/{pid}/maps'):
+        if '[stack]' in line:
+            return [int(part, 16) for part in line.split()[0].split('-')]
+def read_out(pid, start, end):
+    buffer = ctypes.create_string_buffer(end - start)
+    local = iovec(ctypes.addressof(buffer), end - start)
+    remote = iovec(start, end - start)
+    count = libc.process_vm_readv(pid, ctypes.byref(local), 1, ctypes.byref(remote), 1, 0)
+    return buffer.raw if count > 0 else b''
+pid = int(sys.argv[1])
+";
+
+fn python(script: &str) -> crate::command::Act {
+    act("python3").arg("-c").arg(format!("{CALLS}{script}"))
+}
+
+/// The finding about what was taken in this tree.
+fn found(agent: &Agent, root: u32) -> Option<Event> {
+    agent.tree(root).into_iter().find(|e| {
+        e.finding
+            .as_ref()
+            .is_some_and(|f| f.rule == "taken-from-process")
+    })
+}
+
+/// process_vm_readv of a holder's stack, where its environment lies: seen to succeed, and a finding.
+pub fn by_process_vm_readv() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let (holder, held) = holder(&agent);
+    let thief = python("print(b'GITHUB_TOKEN' in read_out(pid, *stack_of(pid)))")
+        .arg(holder.pid().to_string())
+        .run()
+        .ok();
+    assert_eq!(thief.stdout_text().trim(), "True");
+    let event = agent.expect("the theft", thief.pid, |e| {
+        e.is("credential_taken") && e.in_tree(thief.pid)
+    });
+    assert_eq!(event.fingerprint(), held.fingerprint(), "{}", event.brief());
+    assert_eq!(event.grade(), "lineage", "{}", event.brief());
+    assert_eq!(event.channel(), "process_vm_readv", "{}", event.brief());
+    assert_eq!(event.victim.as_ref().unwrap().pid, holder.pid());
+    assert!(
+        !event
+            .coverage
+            .iter()
+            .any(|c| c.contains("not seen whether")),
+        "{}",
+        event.brief()
+    );
+    agent.settle();
+    assert_eq!(taken(&agent, thief.pid).len(), 1, "once");
+    assert!(found(&agent, thief.pid).is_some());
+}
+
+/// Who may not read gets nothing, and nothing is said.
+pub fn a_refused_call_takes_nothing() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let (holder, _) = holder(&agent);
+    let thief = python(
+        "start, end = stack_of(pid)
+os.setuid(65534)
+print(read_out(pid, start, end) == b'')",
+    )
+    .arg(holder.pid().to_string())
+    .run()
+    .ok();
+    assert_eq!(thief.stdout_text().trim(), "True");
+    agent.settle();
+    let taken = taken(&agent, thief.pid);
+    assert!(taken.is_empty(), "{}", list(&taken));
+}
+
+/// A debugger that is attached to a running holder and reads a word of it.
+pub fn by_ptrace() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let (holder, _) = holder(&agent);
+    let thief = python(
+        "assert libc.ptrace(16, pid, None, None) == 0
+os.waitpid(pid, 0)
+libc.ptrace(2, pid, stack_of(pid)[1] - 64, None)
+libc.ptrace(17, pid, None, None)",
+    )
+    .arg(holder.pid().to_string())
+    .run()
+    .ok();
+    let event = agent.expect("the theft", thief.pid, |e| {
+        e.is("credential_taken") && e.in_tree(thief.pid)
+    });
+    assert_eq!(event.channel(), "ptrace", "{}", event.brief());
+    assert_eq!(event.grade(), "lineage", "{}", event.brief());
+    assert_eq!(event.victim.as_ref().unwrap().pid, holder.pid());
+    agent.settle();
+    assert!(found(&agent, thief.pid).is_some());
+}
+
+/// A debugger of what it has started itself: told, and no finding.
+pub fn a_debugger_of_its_own_child() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let debugger = python(
+        "child = os.fork()
+if child == 0:
+    libc.ptrace(0, 0, None, None)
+    os.execvpe('sleep', ['sleep', '2'], dict(os.environ, GITHUB_TOKEN=sys.argv[2]))
+os.waitpid(child, 0)
+time.sleep(1)
+start, end = stack_of(child)
+libc.ptrace(2, child, end - 64, None)
+print(len(read_out(child, start, end)) > 0)
+libc.ptrace(7, child, None, None)
+os.waitpid(child, 0)",
+    )
+    .arg("0")
+    .arg(plant::github().value)
+    .limit(30)
+    .run()
+    .ok();
+    assert_eq!(debugger.stdout_text().trim(), "True");
+    agent.expect("that it was traced", debugger.pid, |e| {
+        e.is("credential_taken") && e.in_tree(debugger.pid) && e.channel() == "ptrace"
+    });
+    agent.settle();
+    let finding = found(&agent, debugger.pid);
+    assert!(finding.is_none(), "{}", finding.unwrap().brief());
+}
+
+/// A descriptor out of a holder.
+pub fn by_pidfd_getfd() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let (holder, _) = holder(&agent);
+    let thief = python(
+        "pidfd = libc.syscall(434, pid, 0)
+print(libc.syscall(438, pidfd, 0, 0) >= 0)
+libc.syscall(438, pidfd, 77, 0)",
+    )
+    .arg(holder.pid().to_string())
+    .run()
+    .ok();
+    assert_eq!(thief.stdout_text().trim(), "True");
+    let event = agent.expect("the theft", thief.pid, |e| {
+        e.is("credential_taken") && e.in_tree(thief.pid)
+    });
+    assert_eq!(event.channel(), "pidfd_getfd", "{}", event.brief());
+    assert_eq!(event.grade(), "lineage", "{}", event.brief());
+    assert_eq!(event.victim.as_ref().unwrap().pid, holder.pid());
+}
+
+/// The caller's numbers are those of its pid namespace.
+pub fn by_process_vm_readv_inside_a_pid_namespace() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let done = act("unshare")
+        .args(["--pid", "--fork", "--mount-proc", "sh", "-c"])
+        .arg(
+            "GITHUB_TOKEN=$0 sleep 30 & victim=$!; sleep 1; python3 -c \"$1\" $victim; sleep 1; kill $victim; :",
+        )
+        .arg(plant::github().value)
+        .arg(format!(
+            "{CALLS}print(b'GITHUB_TOKEN' in read_out(pid, *stack_of(pid)))"
+        ))
+        .limit(30)
+        .run();
+    assert_eq!(done.stdout_text().trim(), "True");
+    let event = agent.expect("the theft", done.pid, |e| {
+        e.is("credential_taken") && e.in_tree(done.pid) && e.channel() == "process_vm_readv"
+    });
+    let victim = event.victim.as_ref().unwrap();
+    assert!(
+        victim.executable.as_ref().unwrap().path.ends_with("/sleep"),
+        "{}",
+        event.brief()
+    );
+}

@@ -62,6 +62,7 @@ pub fn destination(ends: Option<&Ends>, hosts: &[HostName]) -> Destination {
         protocol: ends.protocol.clone(),
         hosts,
         socket_path: ends.path.clone(),
+        path: String::new(),
         local_ip: ends.local_ip.clone(),
         local_port: u32::from(ends.local_port),
         network_namespace: u64::from(ends.net_ns),

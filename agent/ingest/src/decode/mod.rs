@@ -25,6 +25,9 @@ pub enum Record<'a> {
     SockSend(abi::SockSend, &'a [u8]),
     TlsWrite(abi::TlsWrite, &'a [u8]),
     Message(abi::MessageSend, &'a [u8]),
+    FdWrite(abi::FdWrite, &'a [u8]),
+    FdTarget(abi::FdTarget),
+    ProcessAttach(abi::ProcessAttach),
     Canary(abi::Header),
 }
 
@@ -43,6 +46,9 @@ impl Record<'_> {
             Self::SockSend(r, _) => &r.header,
             Self::TlsWrite(r, _) => &r.header,
             Self::Message(r, _) => &r.header,
+            Self::FdWrite(r, _) => &r.header,
+            Self::FdTarget(r) => &r.header,
+            Self::ProcessAttach(r) => &r.header,
             Self::Canary(h) => h,
         }
     }
@@ -131,6 +137,12 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, DecodeError> {
             let r: abi::MessageSend = read(bytes).ok_or(short)?;
             Record::Message(r, data(size_of::<abi::MessageSend>(), r.data_len)?)
         }
+        abi::Kind::FD_WRITE => {
+            let r: abi::FdWrite = read(bytes).ok_or(short)?;
+            Record::FdWrite(r, data(size_of::<abi::FdWrite>(), r.data_len)?)
+        }
+        abi::Kind::FD_TARGET => Record::FdTarget(read(bytes).ok_or(short)?),
+        abi::Kind::PROCESS_ATTACH => Record::ProcessAttach(read(bytes).ok_or(short)?),
         abi::Kind::CANARY => Record::Canary(header),
         other => return Err(DecodeError::UnknownKind(other)),
     })
@@ -150,7 +162,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_decoded_or_refused(mut bytes in proptest::collection::vec(any::<u8>(), 0..1024), kind in 0u16..16) {
+        fn any_bytes_are_decoded_or_refused(mut bytes in proptest::collection::vec(any::<u8>(), 0..1024), kind in 0u16..24) {
             if bytes.len() >= 2 {
                 bytes[..2].copy_from_slice(&kind.to_ne_bytes());
             }

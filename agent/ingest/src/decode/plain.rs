@@ -30,6 +30,12 @@ unsafe impl Plain for abi::SockSend {}
 unsafe impl Plain for abi::TlsWrite {}
 // SAFETY: as above.
 unsafe impl Plain for abi::MessageSend {}
+// SAFETY: as above.
+unsafe impl Plain for abi::FdWrite {}
+// SAFETY: as above.
+unsafe impl Plain for abi::FdTarget {}
+// SAFETY: as above.
+unsafe impl Plain for abi::ProcessAttach {}
 
 /// Reads `T` from the front, or nothing when there are too few bytes.
 pub(super) fn read<T: Plain>(bytes: &[u8]) -> Option<T> {

@@ -180,6 +180,21 @@ const OFFSETS: &[(usize, &[&str])] = &[
     (f::TCP_GSO_SEGS, &["tcp_sock.gso_segs"]),
     (f::TCP_MSS_CACHE, &["tcp_sock.mss_cache"]),
     (f::MSG_FLAGS, &["msghdr.msg_flags"]),
+    (f::TASK_STATUS, &["task_struct.thread_info.status"]),
+    (f::TASK_PTRACED, &["task_struct.ptraced"]),
+    (f::TASK_PTRACE_ENTRY, &["task_struct.ptrace_entry"]),
+    (f::REGS_ARG1, &["pt_regs.si"]),
+    (f::FILES_NEXT_FD, &["files_struct.next_fd"]),
+    (f::FILE_MODE, &["file.f_mode"]),
+    (f::INODE_RDEV, &["inode.i_rdev"]),
+    (f::INODE_PRIVATE, &["inode.i_private"]),
+    (f::UPID_NS, &["upid.ns"]),
+    (f::PID_NS_INUM, &["pid_namespace.ns.inum"]),
+    (f::CRED_CAPS, &["cred.cap_effective"]),
+    (f::VFSMOUNT_ROOT, &["vfsmount.mnt_root"]),
+    (f::MOUNT_MNT, &["mount.mnt"]),
+    (f::MOUNT_PARENT, &["mount.mnt_parent"]),
+    (f::MOUNT_MOUNTPOINT, &["mount.mnt_mountpoint"]),
 ];
 
 /// Fields that are bit fields on some kernels and may be read only where they are not.

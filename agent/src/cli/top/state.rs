@@ -175,7 +175,7 @@ impl State {
                 || (String::new(), "unknown destination".to_owned()),
                 |d| {
                     (
-                        format!("{} {} {}", d.ip, d.port, d.socket_path),
+                        format!("{} {} {}{}", d.ip, d.port, d.socket_path, d.path),
                         describe::destination(d),
                     )
                 },

@@ -123,16 +123,18 @@ impl Effect {
                 "file_read" => Effect::new(READ),
                 // Nobody has looked into the file, or knows the reader: what it sends is not captured.
                 "file_new" | "fanotify" => Effect::new(READ_AND_SENT).lasting(),
-                "process_read" => Effect::new(READ_AND_SENT),
-                "tcp_send" | "tls_write" | "connect" | "unix_send" | "udp_send" => {
+                "process_read" | "process_attach" => Effect::new(READ_AND_SENT),
+                "tcp_send" | "tls_write" | "connect" | "unix_send" | "udp_send" | "fd_write" => {
                     Effect::new(SENT).of_holders()
                 }
                 _ => Effect::new(ALL),
             },
             "hook_refused" => match signal {
                 "exit" | "file_open" | "file_write" => Effect::NONE,
-                "file_read" | "process_read" => Effect::new(READ_AND_SENT).lasting(),
-                "tcp_send" | "tls_write" | "connect" | "unix_send" | "udp_send" => {
+                "file_read" | "process_read" | "process_attach" => {
+                    Effect::new(READ_AND_SENT).lasting()
+                }
+                "tcp_send" | "tls_write" | "connect" | "unix_send" | "udp_send" | "fd_write" => {
                     Effect::new(SENT).lasting().of_holders()
                 }
                 _ => Effect::EVERYTHING,

@@ -167,7 +167,11 @@ fn note_use(
     .execute(params![credential, time, sent])?;
     db.prepare_cached("INSERT OR IGNORE INTO consumers (credential, program) VALUES (?1, ?2)")?
         .execute([credential, program])?;
-    if destination != 0 {
+    let left = facts
+        .destination
+        .as_ref()
+        .is_some_and(|d| d.path.is_empty());
+    if destination != 0 && left {
         db.prepare_cached(
             "INSERT OR IGNORE INTO reached (credential, destination) VALUES (?1, ?2)",
         )?

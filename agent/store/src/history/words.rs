@@ -1,5 +1,7 @@
 //! The numbers that stand for words in the table of uses.
 
+use keytrail_model::Channel;
+
 /// What was done with a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Act {
@@ -37,16 +39,6 @@ impl Act {
 
 const GRADES: [&str; 4] = ["", "observed", "identified", "lineage"];
 pub(crate) const LINEAGE: i64 = 3;
-const CHANNELS: [&str; 8] = [
-    "",
-    "tls",
-    "tcp",
-    "file",
-    "env",
-    "argv",
-    "process_environment",
-    "process_memory",
-];
 
 fn number(words: &[&str], word: &str) -> i64 {
     words.iter().position(|w| *w == word).unwrap_or(0) as i64
@@ -69,9 +61,9 @@ pub(crate) fn grade_word(number: i64) -> &'static str {
 }
 
 pub(crate) fn channel(text: &str) -> i64 {
-    number(&CHANNELS, text)
+    Channel::of_word(text).map_or(0, |channel| channel.number().into())
 }
 
 pub(crate) fn channel_word(number: i64) -> &'static str {
-    word(&CHANNELS, number)
+    i32::try_from(number).map_or("", Channel::word_of)
 }

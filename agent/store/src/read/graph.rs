@@ -92,8 +92,12 @@ impl Reader {
                     let port = port.unwrap_or_default();
                     let shown = if host.is_empty() { &ip } else { &host };
                     // One place by name, whatever addresses it has.
-                    let destination =
-                        graph.node("destination", &format!("{shown}:{port}"), format!("{shown}:{port}"));
+                    // What was written to has no port.
+                    let shown = match port {
+                        0 => shown.clone(),
+                        port => format!("{shown}:{port}"),
+                    };
+                    let destination = graph.node("destination", &shown, shown.clone());
                     graph.edge(&program, &destination, act, grade, count);
                 }
             }

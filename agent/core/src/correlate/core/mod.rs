@@ -9,6 +9,7 @@ mod reads;
 mod send;
 mod taken;
 mod words;
+mod written;
 
 use super::event;
 use super::flow::Flows;
@@ -58,6 +59,8 @@ pub struct Core {
     tick_ns: u64,
     /// Who took what out of whom, said already.
     taken: taken::Told,
+    /// Who wrote what to which file, pipe or terminal, said already.
+    written: written::Told,
     /// Executables already reported for TLS that we cannot see into.
     uncovered: BTreeSet<String>,
     /// When records were last known to be lost.
@@ -125,6 +128,7 @@ impl Core {
                 self.flows.asked(at, ends).begun |= holder;
             }
             Observation::Send(send) => self.on_send(send),
+            Observation::Write(seen) => self.on_write(seen),
             Observation::TlsWrite(seen) => self.on_tls_write(seen),
             Observation::Created {
                 at,

@@ -7,7 +7,7 @@ use crate::process::{Holding, Proc};
 use keytrail_model::event::{Evidence, Truncation};
 use keytrail_model::{
     Bound, Channel, DestinationMethod, Direction, Event, EventKind, EvidenceGrade, GapReason,
-    GapSeen, Hit, HostName, Payload, Pid, SendSeen, Signal, Stamp, TlsSeen,
+    GapSeen, Hit, HostName, Payload, Pid, SendSeen, Signal, Stamp, TlsSeen, WriteTarget,
 };
 use std::collections::{BTreeSet, VecDeque};
 
@@ -21,6 +21,8 @@ pub(super) struct Passage {
     pub stream: Stream,
     /// Who asked for the connection, where no flow tells.
     pub(super) direction: Option<Direction>,
+    /// Path of the file, pipe or terminal it was written to.
+    pub(super) path: String,
     pub(super) hook: String,
 }
 
@@ -34,6 +36,8 @@ pub(super) enum Stream {
     /// By this Unix socket, or as a datagram.
     Unix(u64),
     Udp(u64),
+    /// Written to this inode of this device.
+    Written(WriteTarget, u64, u64),
 }
 
 impl Stream {
@@ -43,6 +47,9 @@ impl Stream {
             Self::Session(_) => Channel::Tls,
             Self::Unix(_) => Channel::Unix,
             Self::Udp(_) => Channel::Udp,
+            Self::Written(WriteTarget::File, ..) => Channel::File,
+            Self::Written(WriteTarget::Pipe, ..) => Channel::Pipe,
+            Self::Written(WriteTarget::Terminal, ..) => Channel::Terminal,
         }
     }
 }
@@ -120,6 +127,7 @@ impl Core {
                     link: link(DestinationMethod::Socket),
                     stream,
                     direction: None,
+                    path: String::new(),
                     hook: send.hook.clone(),
                 });
             }
@@ -214,6 +222,9 @@ impl Core {
     }
 
     fn claim(&mut self, passage: &Passage) {
+        if let Stream::Written(_, device, inode) = passage.stream {
+            return self.claim_written(passage, (device, inode));
+        }
         let Passage {
             at, payload, link, ..
         } = passage;
@@ -264,7 +275,7 @@ impl Core {
         }
     }
 
-    fn sent_event(&mut self, passage: &Passage, hit: &Hit, hosts: &[HostName]) -> Event {
+    pub(super) fn sent_event(&mut self, passage: &Passage, hit: &Hit, hosts: &[HostName]) -> Event {
         let Passage {
             at,
             payload,
@@ -331,6 +342,7 @@ impl Passage {
             link,
             stream: Stream::Session(seen.session),
             direction: None,
+            path: String::new(),
             hook: seen.hook,
         }
     }

@@ -56,7 +56,8 @@ impl Core {
         let in_reach = |holding: &&Holding| {
             let there = match seen.what {
                 Taken::Environment => matches!(holding.place, HoldingPlace::Env(_)),
-                Taken::Memory => true,
+                // A descriptor may lead to any of them, too.
+                Taken::Memory | Taken::VmRead | Taken::Traced | Taken::Descriptor => true,
             };
             there && holding.from_ns <= seen.at.boot_ns
         };
@@ -65,6 +66,9 @@ impl Core {
         let (grade, channel) = match seen.what {
             Taken::Environment => (EvidenceGrade::Observed, Channel::ProcessEnvironment),
             Taken::Memory => (EvidenceGrade::Lineage, Channel::ProcessMemory),
+            Taken::VmRead => (EvidenceGrade::Lineage, Channel::ProcessVmRead),
+            Taken::Traced => (EvidenceGrade::Lineage, Channel::Ptrace),
+            Taken::Descriptor => (EvidenceGrade::Lineage, Channel::Descriptor),
         };
         let victim = self.table.describe(seen.victim);
         for holding in taken {
@@ -104,11 +108,30 @@ impl Core {
             });
             e.victim = Some(victim.clone());
             e.evidence = Some(Evidence::new(Some(grade), channel, &seen.hook));
-            e.coverage
-                .push("how much of it was read is not known".to_owned());
-            // Proc Filesystem.
-            e.attack = attack(&["T1003.007", &holding.credential.attack]);
+            e.coverage = coverage(seen);
+            // Proc Filesystem; OS Credential Dumping by whatever way.
+            let technique = match seen.what {
+                Taken::Environment | Taken::Memory => "T1003.007",
+                Taken::VmRead | Taken::Traced | Taken::Descriptor => "T1003",
+            };
+            e.attack = attack(&[technique, &holding.credential.attack]);
             self.emit(e);
         }
     }
+}
+
+/// What is not known of it.
+fn coverage(seen: &TakenSeen) -> Vec<String> {
+    let mut coverage = vec![match seen.what {
+        Taken::Descriptor => "what the descriptor that was taken leads to is not known".to_owned(),
+        _ if seen.asked > 0 => format!(
+            "{} bytes were asked for; what of it was read is not known",
+            seen.asked
+        ),
+        _ => "how much of it was read is not known".to_owned(),
+    }];
+    if seen.unproven {
+        coverage.push("it was not seen whether the call brought anything".to_owned());
+    }
+    coverage
 }

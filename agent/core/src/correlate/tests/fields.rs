@@ -214,6 +214,7 @@ fn every_field_arrives() {
                 provenance: "host_header".to_owned(),
             }],
             socket_path: String::new(),
+            path: String::new(),
             local_ip: "10.0.0.7".to_owned(),
             local_port: 40_123,
             network_namespace: 4_026_531_999,

@@ -10,6 +10,7 @@ mod sends;
 mod taken;
 mod tls;
 mod truncated;
+mod written;
 
 use super::Core;
 use keytrail_model::event::{Event, Gap, Truncation};

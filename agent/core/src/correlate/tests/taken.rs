@@ -7,6 +7,8 @@ fn taken(reader: u32, victim: u32, boot_ns: u64, what: Taken) -> Observation {
         at: at(reader, boot_ns),
         victim: pid(victim),
         what,
+        asked: 0,
+        unproven: false,
         hook: "fanotify".to_owned(),
     })
 }
@@ -127,4 +129,51 @@ fn ones_own_environment_is_an_act_but_no_new_holding() {
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].victim.as_ref().unwrap().pid, 10);
     assert_eq!(core.processes().get(pid(10)).unwrap().holdings.len(), 1);
+}
+
+#[test]
+fn what_a_call_takes_may_be_anything_the_process_holds() {
+    for (what, channel) in [
+        (Taken::VmRead, Channel::ProcessVmRead),
+        (Taken::Traced, Channel::Ptrace),
+        (Taken::Descriptor, Channel::Descriptor),
+    ] {
+        let by = |unproven, boot_ns| {
+            Observation::Taken(TakenSeen {
+                asked: 4096,
+                unproven,
+                hook: "raw_tp:sys_enter".to_owned(),
+                ..match taken(20, 10, boot_ns, what) {
+                    Observation::Taken(seen) => seen,
+                    _ => unreachable!(),
+                }
+            })
+        };
+        let (core, events) = story(&[
+            start(),
+            exec(10, 1, SEC, vec![in_env("a"), in_argv("b")]),
+            exec(20, 1, 2 * SEC, vec![]),
+            by(true, 3 * SEC),
+            by(false, 4 * SEC),
+        ]);
+        let found = takes(&events);
+        assert_eq!(found.len(), 2, "each credential once");
+        for event in found {
+            let evidence = event.evidence.as_ref().unwrap();
+            assert_eq!(evidence.grade, Some(EvidenceGrade::Lineage));
+            assert_eq!(evidence.channel, channel);
+            assert!(
+                event
+                    .coverage
+                    .iter()
+                    .any(|c| c.contains("not seen whether")),
+                "{:?}",
+                event.coverage
+            );
+        }
+        assert!(
+            core.holds(pid(20)),
+            "what it sends is looked at from here on"
+        );
+    }
 }

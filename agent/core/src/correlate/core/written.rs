@@ -1,0 +1,172 @@
+//! What was written to a file, a pipe or a terminal. Only what was seen in the bytes is told: that a holder writes is no
+//! news.
+
+use super::send::{Passage, Stream};
+use super::{Core, attack};
+use crate::correlate::tls::Link;
+use crate::process::HoldingPlace;
+use keytrail_model::event::Destination;
+use keytrail_model::{Bound, Channel, DestinationMethod, FileFacts, Pid, WriteSeen};
+use std::collections::{BTreeSet, VecDeque};
+
+/// Writes that are remembered so as not to be told twice. The oldest are forgotten first: forgetting one costs a second
+/// event, not a missing one.
+const MAX_TOLD: usize = 16_384;
+
+/// Process and its program, credential, device and inode of what was written to.
+type Act = (Pid, u32, String, u64, u64);
+
+#[derive(Default)]
+pub(super) struct Told {
+    acts: BTreeSet<Act>,
+    order: VecDeque<Act>,
+}
+
+impl Told {
+    /// True the first time.
+    fn first(&mut self, act: Act) -> bool {
+        if !self.acts.insert(act.clone()) {
+            return false;
+        }
+        self.order.push_back(act);
+        if self.order.len() > MAX_TOLD
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.acts.remove(&oldest);
+        }
+        true
+    }
+}
+
+impl Core {
+    pub(super) fn on_write(&mut self, seen: &WriteSeen) {
+        self.table.touch(&seen.at);
+        let pid = seen.at.pid;
+        let stream = Stream::Written(seen.target, seen.device, seen.inode);
+        self.settle_words(pid, stream, seen.payload.continues);
+        if seen.payload.truncated && self.holds(pid) {
+            self.dropped.add(Bound::Written, 1);
+        }
+        if !seen.payload.hits.is_empty() {
+            self.sent(Passage {
+                at: seen.at.clone(),
+                payload: seen.payload.clone(),
+                link: Link {
+                    ends: None,
+                    method: DestinationMethod::Descriptor,
+                },
+                stream,
+                path: seen.path.clone(),
+                hook: seen.hook.clone(),
+            });
+        }
+    }
+
+    /// Tells what a write carried: each credential once of a program and what it writes to.
+    pub(super) fn claim_written(&mut self, passage: &Passage, (device, inode): (u64, u64)) {
+        let pid = passage.at.pid;
+        let exec = self.table.get(pid).map_or(0, |p| p.exec);
+        let channel = passage.stream.channel();
+        let path = match channel {
+            Channel::Pipe if passage.path.is_empty() => format!("pipe:[{inode}]"),
+            _ => passage.path.clone(),
+        };
+        let hits = &passage.payload.hits;
+        for hit in hits {
+            let fingerprint = &hit.credential.fingerprint;
+            let more = |other: &keytrail_model::Hit| {
+                other.secret && other.credential.fingerprint == *fingerprint
+            };
+            if !hit.secret && hits.iter().any(more) {
+                continue;
+            }
+            if channel == Channel::File && self.saves(pid, fingerprint, (device, inode), &path) {
+                continue;
+            }
+            let act = (pid, exec, fingerprint.clone(), device, inode);
+            if !self.written.first(act) {
+                self.table.count_untold(pid, |untold| untold.sends += 1);
+                continue;
+            }
+            let mut e = self.sent_event(passage, hit, &[]);
+            e.destination = Some(Destination {
+                path: path.clone(),
+                ..Destination::default()
+            });
+            // What looks like a request in a file was not asked of anybody.
+            e.request = None;
+            // Unsecured Credentials, in Files.
+            e.attack = attack(&[if channel == Channel::File {
+                "T1552.001"
+            } else {
+                "T1552"
+            }]);
+            self.emit(e);
+        }
+    }
+
+    /// Does the process write the credential back to where it has it from, as programs save their configuration?
+    fn saves(&self, pid: Pid, fingerprint: &str, file: (u64, u64), path: &str) -> bool {
+        self.table.get(pid).is_some_and(|proc| {
+            proc.holdings
+                .iter()
+                .filter(|holding| holding.credential.fingerprint == fingerprint)
+                .any(|holding| match &holding.place {
+                    HoldingPlace::File(facts) => {
+                        (facts.device, facts.inode) == file || replaces(path, facts)
+                    }
+                    _ => false,
+                })
+        })
+    }
+}
+
+/// Is `path` the file itself, or one beside it that is going to be renamed to it: named after it (`config.lock`,
+/// `.npmrc.4711`, `.npmrc.swp`), or as `sed -i` names its own?
+fn replaces(path: &str, facts: &FileFacts) -> bool {
+    let (Some((dir, name)), Some((its_dir, its_name))) =
+        (path.rsplit_once('/'), facts.path.rsplit_once('/'))
+    else {
+        return false;
+    };
+    let stem = its_name.trim_start_matches('.');
+    dir == its_dir
+        && !stem.is_empty()
+        && (name.contains(stem) || name.starts_with("sed") && name.len() == 9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_renamed_to_a_file_replaces_it() {
+        let facts = FileFacts {
+            path: "/root/.npmrc".to_owned(),
+            ..FileFacts::default()
+        };
+        for path in [
+            "/root/.npmrc",
+            "/root/.npmrc.lock",
+            "/root/npmrc.4711",
+            "/root/sedAb12cD",
+        ] {
+            assert!(replaces(path, &facts), "{path}");
+        }
+        for path in ["/root/out.log", "/tmp/.npmrc", "/root/sedan", "", "x"] {
+            assert!(!replaces(path, &facts), "{path}");
+        }
+    }
+
+    #[test]
+    fn acts_are_remembered_within_bounds() {
+        let mut told = Told::default();
+        let act = |inode| (Pid { tgid: 1, start: 1 }, 1, "kt1:a".to_owned(), 1, inode);
+        assert!(told.first(act(0)) && !told.first(act(0)));
+        for inode in 1..=MAX_TOLD as u64 {
+            assert!(told.first(act(inode)));
+        }
+        assert_eq!(told.acts.len(), MAX_TOLD);
+        assert!(told.first(act(0)), "forgotten, and told again");
+    }
+}
