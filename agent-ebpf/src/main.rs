@@ -20,6 +20,7 @@ mod file;
 mod lifecycle;
 mod maps;
 mod payload;
+mod pipes;
 mod record;
 mod service;
 mod socket;

@@ -7,7 +7,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use keytrail_abi::{
-    Budget, ExecChunk, FileId, GO_SITES_MAX, GoSite, Learn, ProcState, ReadKey, SEEN_SLOTS,
+    Budget, ExecChunk, FileId, GO_SITES_MAX, GoSite, Learn, OutKey, ProcState, ReadKey, SEEN_SLOTS,
     SeenInode, SelfTest, SessionKey, SockSend, TlsCall, TlsWrite, WATCH_WORDS, Watch,
     globals::{MISSING, field},
     state::counter,
@@ -143,6 +143,14 @@ pub static GO_SITES: HashMap<u32, GoSite> = HashMap::with_max_entries(GO_SITES_M
 /// pid_tgid -> the send of many pieces the thread was last in.
 #[map]
 pub static SENDS: LruHashMap<u64, SendState> = LruHashMap::with_max_entries(8192, 0);
+
+/// A pipe -> who was last seen to have it as standard input, or to take what a child of his writes.
+#[map]
+pub static PIPE_READERS: LruHashMap<FileId, u32> = LruHashMap::with_max_entries(8192, 0);
+
+/// Processes -> pipes they can write to.
+#[map]
+pub static PIPE_OUT: LruHashMap<OutKey, FileId> = LruHashMap::with_max_entries(8192, 0);
 
 /// Sequence numbers and losses.
 #[map]

@@ -52,8 +52,9 @@ impl Kind {
     pub const TLS_WRITE: u16 = 9;
     pub const FILE_NEW: u16 = 10;
     pub const CANARY: u16 = 11;
+    pub const PIPES: u16 = 16;
     /// One more than the highest kind: the size of per-kind counters.
-    pub const COUNT: usize = 12;
+    pub const COUNT: usize = 17;
 
     /// The name used in gaps and counters.
     pub const fn name(kind: u16) -> &'static str {
@@ -69,6 +70,7 @@ impl Kind {
             Self::TLS_WRITE => "tls_write",
             Self::FILE_NEW => "file_new",
             Self::CANARY => "canary",
+            Self::PIPES => "pipes",
             _ => "unknown",
         }
     }

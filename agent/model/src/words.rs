@@ -172,6 +172,8 @@ words! {
         Own = 1 "own",
         /// An ancestor or an earlier program of the process met it, and an exec lies between: memory did not come along.
         Inherited = 2 "inherited",
+        /// Another process met it and could write to a pipe that this one could read.
+        Passed = 3 "passed",
     }
 }
 
@@ -248,6 +250,8 @@ words! {
         HookNested = 15 "hook_nested",
         /// A read of another process's environment or memory.
         ProcessRead = 16 "process_read",
+        /// The pipes that processes have as standard streams.
+        Pipes = 21 "pipes",
     }
 }
 

@@ -124,6 +124,8 @@ impl Effect {
                 // Nobody has looked into the file, or knows the reader: what it sends is not captured.
                 "file_new" | "fanotify" => Effect::new(READ_AND_SENT).lasting(),
                 "process_read" => Effect::new(READ_AND_SENT),
+                // What came by a pipe may not have been looked for in what its reader sends.
+                "pipes" => Effect::new(SENT).lasting(),
                 "tcp_send" | "tls_write" | "connect" => Effect::new(SENT).of_holders(),
                 _ => Effect::new(ALL),
             },
@@ -148,6 +150,7 @@ impl Effect {
             "table_full" => match signal {
                 "file_read" => Effect::new(READ_AND_SENT).lasting(),
                 "tcp_send" | "tls_write" | "connect" => Effect::new(SENT).of_holders(),
+                "pipes" => Effect::new(SENT).lasting(),
                 _ => Effect::EVERYTHING,
             },
             "file_unreadable" | "file_truncated" | "file_unwatched" | "files_closed"

@@ -266,6 +266,7 @@ impl Core {
             .table
             .get(at.pid)
             .and_then(|p| holding_of(p, &hit.credential.fingerprint, at.boot_ns));
+        let path = event::path(holding);
         e.source = Some(event::holding_source(holding, self.boot_wall_ns));
         e.destination = Some(event::destination(link.ends.as_ref(), hosts));
         e.evidence = Some(Evidence {
@@ -284,6 +285,7 @@ impl Core {
             hook: hook.clone(),
             lineage_basis: None,
             layers: hit.layers.clone(),
+            path,
         });
         e.request = hit
             .request

@@ -4,6 +4,7 @@ mod fields;
 mod holdings;
 mod limits;
 mod lineage;
+mod pipes;
 mod sends;
 mod taken;
 mod tls;
