@@ -3,6 +3,7 @@
 use crate::{
     budget::renew,
     maps::{PROCS, READ_SEEN, SEEN, field},
+    pipes::pipes_of_reader,
     record::{
         Counters, Wake, current_task, file_id, follow, pointer, program, read, read_or_zero, stamp,
         wake, zero,
@@ -135,6 +136,7 @@ pub fn discover(opened: u64, inode: u64, ctime_ns: u64, how: u32) -> u32 {
         );
     }
     slot.submit(wake(Wake::Now));
+    pipes_of_reader(exec_id);
     0
 }
 

@@ -5,6 +5,7 @@
 
 use crate::{
     maps::{EXECS, ExecState, PROCS, exec_state, field},
+    pipes::pipes_of_exec,
     record::{
         Counters, Slot, Wake, copy, copy_user, file_id, follow, ns_tgid, pointer, read,
         read_or_zero, stamp, start_ns, wake, zero,
@@ -58,6 +59,8 @@ fn on_exec(task: u64, old_tid: u32, bprm: u64) {
             exec_id,
         },
     );
+
+    pipes_of_exec(task, exec_id);
 
     let Some(state) = exec_state(tgid as u64) else {
         counters.lost(Kind::EXEC);

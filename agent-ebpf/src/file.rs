@@ -4,6 +4,7 @@ use crate::{
     budget::renew,
     discover::{CLEAN, discover},
     maps::{LEARN, PROCS, READ_SEEN, SEEN_LAST, WATCHED, WATCHED_BITS, field},
+    pipes::pipes_of_reader,
     record::{
         Counters, Load, Probed, Typed, Wake, ctime_ns, ctime_ns_by, current_task, file_id, follow,
         pointer, program, read_or_zero, stamp, wake,
@@ -222,5 +223,6 @@ fn watched(opened: u64, inode: u64, how: u32) -> bool {
         );
     }
     slot.submit(wake(Wake::Now));
+    pipes_of_reader(0);
     true
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     maps::{PROCS, TLS_CALLS, field},
+    pipes::pipes_of_fork,
     record::{Counters, Wake, follow, ns_tgid, pointer, read, read_or_zero, stamp, wake},
     taking::{pending, settle},
 };
@@ -117,6 +118,7 @@ fn on_exit(task: u64, group_dead: Option<bool>) {
     let Some(counters) = Counters::get() else {
         return;
     };
+    pipes_of_fork(task);
     let Some(mut slot) = counters.reserve::<Exit>(Kind::EXIT) else {
         return;
     };

@@ -22,6 +22,7 @@ mod maps;
 mod message;
 mod message_peer;
 mod payload;
+mod pipes;
 mod record;
 mod service;
 mod socket;

@@ -13,8 +13,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use keytrail_abi::{
-    Budget, ExecChunk, FileId, GO_SITES_MAX, GoSite, Learn, MessageSend, ProcState, ReadKey,
-    SEEN_SLOTS, SeenInode, SelfTest, SessionKey, SockSend, TlsCall, TlsWrite, WATCH_WORDS, Watch,
+    Budget, ExecChunk, FileId, GO_SITES_MAX, GoSite, Learn, MessageSend, OutKey, ProcState,
+    ReadKey, SEEN_SLOTS, SeenInode, SelfTest, SessionKey, SockSend, TlsCall, TlsWrite, WATCH_WORDS,
+    Watch,
     globals::{MISSING, field},
     state::counter,
 };
@@ -196,6 +197,14 @@ pub static TAKINGS: HashMap<u64, Taking> = HashMap::with_max_entries(1024, 0);
 /// What was told of who takes out of whom.
 #[map]
 pub static ASKED: LruHashMap<AskedKey, Asked> = LruHashMap::with_max_entries(4096, 0);
+
+/// A pipe -> who was last seen to have it as standard input, or to take what a child of his writes.
+#[map]
+pub static PIPE_READERS: LruHashMap<FileId, u32> = LruHashMap::with_max_entries(8192, 0);
+
+/// Processes -> pipes they can write to.
+#[map]
+pub static PIPE_OUT: LruHashMap<OutKey, FileId> = LruHashMap::with_max_entries(8192, 0);
 
 /// Sequence numbers and losses.
 #[map]

@@ -315,6 +315,10 @@ fn story() -> Vec<Observation> {
             file: facts(7),
             technique: "T1543.002".to_owned(),
         },
+        pipes(2, 5 * SEC, (None, Some(1)), Some(4)),
+        pipes(3, 5 * SEC, (Some(1), None), Some(4)),
+        send(3, 4, 5 * SEC + 1, None, vec![hit(5, true)]),
+        send(3, 4, 5 * SEC + 2, None, vec![]),
         Observation::Exit {
             at: at(2, 6 * SEC),
             status: 7,
@@ -411,12 +415,31 @@ fn a_torn_recording_gives_what_it_has_and_names_the_line() {
     );
 }
 
+fn pipes(
+    process: u8,
+    boot_ns: u64,
+    ends: (Option<u8>, Option<u8>),
+    other: Option<u8>,
+) -> Observation {
+    let pipe = |inode: u8| PipeId {
+        device: 14,
+        inode: inode.into(),
+    };
+    Observation::Pipes(PipesSeen {
+        at: at(process, boot_ns),
+        stdin: ends.0.map(pipe),
+        stdout: ends.1.map(pipe),
+        feeder: other.map(pid),
+        taker: other.map(pid),
+    })
+}
+
 /// Any observation about a few processes, credentials and sockets, so that they meet.
 fn any_observation() -> impl Strategy<Value = Observation> {
     let process = 0..5u8;
     let number = 0..4u8;
     let time = (0..20u64).prop_map(|t| t * SEC / 4);
-    (process, 0..5u8, number, time, 0..13u8, any::<bool>()).prop_map(
+    (process, 0..5u8, number, time, 0..15u8, any::<bool>()).prop_map(
         |(process, other, number, boot_ns, kind, flag)| match kind {
             0 => Observation::Tick {
                 boot_ns,
@@ -462,6 +485,13 @@ fn any_observation() -> impl Strategy<Value = Observation> {
                 vec![],
             ),
             11 => send(process, other, boot_ns, None, vec![hit(number, flag)]),
+            12 => pipes(process, boot_ns, (Some(number), Some(other)), None),
+            13 => pipes(
+                process,
+                boot_ns,
+                (flag.then_some(number), Some(number)),
+                Some(other),
+            ),
             _ => Observation::Stop { boot_ns },
         },
     )

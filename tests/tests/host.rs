@@ -82,6 +82,13 @@ keytrail_tests::cases! {
         datagrams
         secrets_in_names
     }
+    pipes {
+        seen_at_the_end_of_a_pipeline
+        encrypted_on_its_way
+        fed_and_taken_by_python
+        a_helper_of_git
+        nothing_of_a_holder_in_it
+    }
     busy {
         files_that_do_not_answer
         excluded_places

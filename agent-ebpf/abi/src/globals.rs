@@ -59,6 +59,9 @@ pub mod field {
         FILES_FDT,
         FDTABLE_FD,
         FDTABLE_MAX,
+        /// `fdtable.open_fds`: a bit for each open descriptor.
+        FDTABLE_OPEN,
+        TASK_FLAGS,
         FILE_PRIVATE,
         /// `socket.sk`.
         SOCKET_SK,
@@ -90,6 +93,7 @@ pub mod field {
         FILE_DENTRY,
         FILE_MNT,
         FILE_POS,
+        FILE_MODE,
         INODE_INO,
         INODE_SB,
         INODE_SIZE,

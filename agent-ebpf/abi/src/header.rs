@@ -54,6 +54,7 @@ impl Kind {
     pub const CANARY: u16 = 11;
     pub const UNIX_SEND: u16 = 12;
     pub const UDP_SEND: u16 = 13;
+    pub const PIPES: u16 = 16;
     pub const FD_WRITE: u16 = 19;
     pub const PROCESS_ATTACH: u16 = 20;
     pub const FD_TARGET: u16 = 21;
@@ -78,6 +79,7 @@ impl Kind {
             Self::UDP_SEND => "udp_send",
             Self::FD_WRITE | Self::FD_TARGET => "fd_write",
             Self::PROCESS_ATTACH => "process_attach",
+            Self::PIPES => "pipes",
             _ => "unknown",
         }
     }

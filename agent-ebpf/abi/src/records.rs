@@ -80,6 +80,30 @@ pub struct Exec {
 
 const _: () = assert!(size_of::<Exec>() == 80 + 8 + 24 + 24 + 8 + 24 + 4 * 12 + 256);
 
+/// The pipes that a process has as standard streams, where there is one: right before the record of its exec, behind
+/// that of a file it reads, and before its end if it never executed anything.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Pipes {
+    pub header: Header,
+    /// That of the [`Exec`] that follows; 0 when none does.
+    pub exec_id: u64,
+    /// Under this number those who read what the process writes are unknown until it is decided what the process holds;
+    /// 0: there are none.
+    pub pass_id: u64,
+    /// Pipes by their inode; zero where the stream is none.
+    pub stdin: FileId,
+    pub stdout: FileId,
+    /// The parent (or the nearest ancestor that has executed something) that can write to `stdin`, and the one that can
+    /// read `stdout`: thread group, 0 for nobody, and start of its leader, nanoseconds since boot.
+    pub feeder_start_ns: u64,
+    pub taker_start_ns: u64,
+    pub feeder: u32,
+    pub taker: u32,
+}
+
+const _: () = assert!(size_of::<Pipes>() == 80 + 16 + 32 + 24);
+
 /// Room for data in one [`ExecChunk`].
 pub const EXEC_CHUNK_DATA: usize = 4096;
 /// Most of an argv or environment area that is captured, each.

@@ -13,6 +13,19 @@ pub const PROC_IGNORED: u32 = 3;
 /// what it answers on connections it accepted is looked at as a sample only. Whatever else it sends is captured.
 pub const PROC_KEYS: u32 = 4;
 
+/// Bit of an `exec_id` that names no exec of the process itself: it reads from the pipe of a process of which it is not
+/// decided yet what it holds, and is unknown as long as that one.
+pub const PASSED: u64 = 1 << 63;
+
+/// Key of the `PIPE_OUT` map, whose value is a pipe that the process can write to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct OutKey {
+    pub tgid: u32,
+    /// 0 is its standard output, the others are standard inputs of its children.
+    pub slot: u32,
+}
+
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcState {

@@ -1,8 +1,8 @@
 //! From what the core and the sensor say to `keytrail.v1`: the only place where protobuf is made of it.
 
 use keytrail_model::event::{
-    Ancestor, Context, Destination, Event, EventId, Evidence, Gap, Peer, Process, ProcessExit,
-    Source, Truncation,
+    Ancestor, Context, Destination, Event, EventId, Evidence, Gap, PathStep, Peer, Process,
+    ProcessExit, Source, Truncation,
 };
 use keytrail_model::status::{LibraryReport, Refused, SignalReport};
 use keytrail_model::{
@@ -180,6 +180,18 @@ fn evidence(e: Evidence) -> v1::Evidence {
         hook: e.hook,
         lineage_basis: e.lineage_basis.map_or(0, LineageBasis::number),
         layers: e.layers.into_iter().map(Transform::number).collect(),
+        path: e.path.into_iter().map(step).collect(),
+    }
+}
+
+fn step(s: PathStep) -> v1::PathStep {
+    v1::PathStep {
+        how: s.how,
+        name: s.name,
+        process: s.key,
+        pid: s.pid,
+        executable: s.executable,
+        comm: s.comm,
     }
 }
 

@@ -159,6 +159,14 @@ fn nothing_of_an_event_is_left_out() {
             hook: "hook".into(),
             lineage_basis: Some(LineageBasis::Inherited),
             layers: vec![Transform::Gzip, Transform::Base64],
+            path: vec![PathStep {
+                how: "pipe".into(),
+                name: "pipe:[1]".into(),
+                key: "step".into(),
+                pid: 37,
+                executable: "/step".into(),
+                comm: "step".into(),
+            }],
         }),
         truncation: Some(Truncation {
             argv: true,
@@ -234,7 +242,10 @@ fn nothing_of_an_event_is_left_out() {
             "grade": "EVIDENCE_GRADE_LINEAGE", "transform": "TRANSFORM_HEX", "channel": "CHANNEL_ARGV",
             "payloadBytes": "25", "inspectedBytes": "26", "destinationMethod": "DESTINATION_METHOD_SINGLE_SOCKET",
             "part": "part", "occurrences": 27, "hook": "hook", "lineageBasis": "LINEAGE_BASIS_INHERITED",
-            "layers": ["TRANSFORM_GZIP", "TRANSFORM_BASE64"]
+            "layers": ["TRANSFORM_GZIP", "TRANSFORM_BASE64"],
+            "path": [{
+                "how": "pipe", "name": "pipe:[1]", "process": "step", "pid": 37, "executable": "/step", "comm": "step"
+            }]
         },
         "truncation": {"argv": true, "environment": true, "payload": true, "file": true},
         "coverage": ["coverage"],

@@ -1,6 +1,6 @@
 //! What /proc says about a process. Entries vanish and lie while they are read: every field is optional.
 
-use keytrail_model::{ExeFacts, Pid};
+use keytrail_model::{ExeFacts, Pid, PipeId};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -129,6 +129,16 @@ pub fn exe(tgid: u32) -> Option<ExeFacts> {
             .as_ref()
             .map_or(0, |m| u64::from(crate::kernel_device(m.dev()))),
         inode: meta.map_or(0, |m| m.ino()),
+    })
+}
+
+/// The pipe that a descriptor of a process is an end of.
+pub fn pipe(tgid: u32, descriptor: u32) -> Option<PipeId> {
+    use std::os::unix::fs::FileTypeExt as _;
+    let meta = fs::metadata(path(tgid, &format!("fd/{descriptor}"))).ok()?;
+    meta.file_type().is_fifo().then(|| PipeId {
+        device: u64::from(crate::kernel_device(meta.dev())),
+        inode: meta.ino(),
     })
 }
 

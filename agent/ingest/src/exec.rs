@@ -5,7 +5,7 @@ use super::registry::Registry;
 use super::{environment, stamp};
 use crate::decode;
 use keytrail_abi as abi;
-use keytrail_model::{Bound, Dropped, ExecSeen, Found, Place};
+use keytrail_model::{Bound, Dropped, ExecSeen, Found, PipesSeen, Place};
 use keytrail_payload::Pieces;
 use keytrail_secret::{Arguments, Classifier, Finding};
 use std::collections::{HashMap, HashSet};
@@ -60,6 +60,7 @@ impl Area {
 
 struct Open {
     exec: abi::Exec,
+    pipes: Option<PipesSeen>,
     argv: Area,
     env: Area,
 }
@@ -68,6 +69,8 @@ struct Open {
 #[derive(Default)]
 pub struct Execs {
     open: HashMap<u64, Open>,
+    /// Streams of an exec whose record comes next.
+    pipes: HashMap<u64, PipesSeen>,
     pub dropped: Dropped,
     cache: HashMap<String, (u64, Vec<Found>)>,
     names: Names,
@@ -76,6 +79,7 @@ pub struct Execs {
 /// A whole exec: the observation, and which exec of which process may now be settled.
 pub struct Finished {
     pub seen: ExecSeen,
+    pub pipes: Option<PipesSeen>,
     pub exec_id: u64,
     pub mnt_ns: u32,
     /// `HOME` of the new program: a place where credential files may lie.
@@ -83,6 +87,15 @@ pub struct Finished {
 }
 
 impl Execs {
+    /// The pipes of a program whose record comes next.
+    pub fn pipes(&mut self, exec_id: u64, pipes: PipesSeen) {
+        if self.pipes.len() >= MAX_OPEN {
+            self.dropped.add(Bound::Pipes, self.pipes.len() as u64);
+            self.pipes.clear();
+        }
+        self.pipes.insert(exec_id, pipes);
+    }
+
     pub fn begin(&mut self, exec: abi::Exec) {
         if self.open.len() >= MAX_OPEN {
             // Only hostile or lost input comes here: `overdue` normally clears the table.
@@ -90,7 +103,14 @@ impl Execs {
             self.open.clear();
         }
         let (argv, env) = (Area::new(exec.arg_len), Area::new(exec.env_len));
-        self.open.insert(exec.exec_id, Open { exec, argv, env });
+        let pipes = self.pipes.remove(&exec.exec_id);
+        let open = Open {
+            exec,
+            pipes,
+            argv,
+            env,
+        };
+        self.open.insert(exec.exec_id, open);
     }
 
     /// Adds a chunk; returns the exec when it was the last one.
@@ -139,7 +159,12 @@ impl Execs {
     }
 
     fn finish(&mut self, open: Open, classifier: &Classifier, registry: &mut Registry) -> Finished {
-        let Open { exec, argv, env } = open;
+        let Open {
+            exec,
+            pipes,
+            argv,
+            env,
+        } = open;
         let at = stamp::stamp(&exec.header);
         let filename =
             decode::name(&exec.filename[..(exec.filename_len as usize).min(exec.filename.len())]);
@@ -172,6 +197,7 @@ impl Execs {
         };
         Finished {
             seen,
+            pipes,
             exec_id: exec.exec_id,
             mnt_ns: exec.mnt_ns,
             home,

@@ -46,6 +46,18 @@ pub fn child_of(fork: &keytrail_abi::Fork) -> keytrail_model::Pid {
     stamp::pid(fork.child_tgid, fork.child_start_ns)
 }
 
+/// A pipe as the kernel side names it; inode 0 is none.
+#[must_use]
+pub fn pipe_of(id: keytrail_abi::FileId) -> Option<keytrail_model::PipeId> {
+    stamp::pipe(id)
+}
+
+/// The pipes that a process has as standard streams now, standard input first.
+#[must_use]
+pub fn streams(tgid: u32) -> [Option<keytrail_model::PipeId>; 2] {
+    [0, 1].map(|descriptor| keytrail_host::procfs::pipe(tgid, descriptor))
+}
+
 /// Why no file of another program can be looked into; `None` when they can.
 #[must_use]
 pub fn files_refused() -> Option<String> {

@@ -189,6 +189,18 @@ impl Digest {
             // Not told by what it holds: see the engine.
             Record::ProcessAttach(_) => {}
             Record::FileNew(r) => self.new_file(r, hook, inspection, out),
+            Record::Pipes(r) if r.exec_id != 0 => self.execs.pipes(r.exec_id, stamp::pipes(r)),
+            Record::Pipes(r) => {
+                let pipes = stamp::pipes(r);
+                if r.pass_id != 0 {
+                    // Those who read from it waited for what came of it.
+                    out.settle.push(Settle {
+                        pid: pipes.at.pid,
+                        exec_id: r.pass_id,
+                    });
+                }
+                out.observations.push(Observation::Pipes(pipes));
+            }
             Record::Canary(_) => {}
         }
         self.withdraw(record.header().boot_ns, out);
@@ -213,6 +225,7 @@ impl Digest {
         }
         out.observations
             .push(Observation::Exec(Box::new(done.seen)));
+        out.observations.extend(done.pipes.map(Observation::Pipes));
     }
 
     fn file(

@@ -2,7 +2,7 @@
 
 use crate::decode;
 use keytrail_abi as abi;
-use keytrail_model::{Ends, Pid, Stamp, TICK_NS};
+use keytrail_model::{Ends, Pid, PipeId, PipesSeen, Stamp, TICK_NS};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const AF_UNIX: u16 = 1;
@@ -27,6 +27,25 @@ pub fn pid(tgid: u32, start_ns: u64) -> Pid {
         tgid,
         start: start_ns / TICK_NS,
     }
+}
+
+pub fn pipes(r: &abi::Pipes) -> PipesSeen {
+    let who = |tgid, start_ns| (tgid != 0).then(|| pid(tgid, start_ns));
+    PipesSeen {
+        at: stamp(&r.header),
+        stdin: pipe(r.stdin),
+        stdout: pipe(r.stdout),
+        feeder: who(r.feeder, r.feeder_start_ns),
+        taker: who(r.taker, r.taker_start_ns),
+    }
+}
+
+/// A pipe by its inode; that of a stream that is none is 0.
+pub fn pipe(id: abi::FileId) -> Option<PipeId> {
+    (id.ino != 0).then(|| PipeId {
+        device: u64::from(id.dev),
+        inode: id.ino,
+    })
 }
 
 pub fn ends(e: &abi::Endpoints) -> Ends {

@@ -46,6 +46,8 @@ pub enum Bound {
     InspectionBacklog,
     /// Processor time that the files of one user may take.
     InspectionBudget,
+    /// Pipes, readers of one, and processes in a row, that a credential is followed through.
+    Pipes,
     /// Reads that are remembered, so that each is told once.
     Reads,
     /// Opens that may still become reads.
@@ -200,6 +202,13 @@ impl Bound {
                 "opens of files with credentials found no room until a read may follow: they are not told",
                 FEWER,
                 Signal::FileRead,
+            ),
+            Self::Pipes => (
+                GapReason::TableFull,
+                "times a credential was not followed through a pipe: too many pipes, readers of one, or processes in a row; \
+                 lineage of who reads there is not told",
+                FEWER,
+                Signal::Pipes,
             ),
             Self::Reads => (
                 GapReason::TableFull,

@@ -191,6 +191,22 @@ pub struct Evidence {
     pub lineage_basis: Option<LineageBasis>,
     /// What the text in which the secret was had been decoded from, the outermost first.
     pub layers: Vec<Transform>,
+    /// By which way a credential that was passed on can have come to the process, from who met it first.
+    pub path: Vec<PathStep>,
+}
+
+/// A process on the way of a credential, and how it came to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PathStep {
+    /// read | env | argv | taken | fork | pipe
+    pub how: String,
+    /// The file, the variable, the argument's place, the process it was taken from, the pipe.
+    pub name: String,
+    /// The process: its key, pid, executable and name.
+    pub key: String,
+    pub pid: u32,
+    pub executable: String,
+    pub comm: String,
 }
 
 impl Evidence {
@@ -208,6 +224,7 @@ impl Evidence {
             hook: hook.to_owned(),
             lineage_basis: None,
             layers: Vec::new(),
+            path: Vec::new(),
         }
     }
 }

@@ -54,6 +54,8 @@ pub enum Observation {
         signal: i32,
     },
     File(Box<FileSeen>),
+    /// Which pipes a process has as standard streams: behind its exec, a read of it, or before its end.
+    Pipes(PipesSeen),
     /// The environment or the memory of a process was read.
     Taken(TakenSeen),
     Connect {
@@ -211,6 +213,29 @@ pub struct FileSeen {
     pub truncated: bool,
     /// Which hook saw it, for example `raw_tp:mm_filemap_get_pages`.
     pub hook: String,
+}
+
+/// A pipe: device and inode, which are its own as long as somebody has it open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PipeId {
+    pub device: u64,
+    pub inode: u64,
+}
+
+/// The pipes of a process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PipesSeen {
+    pub at: Stamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<PipeId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdout: Option<PipeId>,
+    /// The ancestor that can write to `stdin`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feeder: Option<Pid>,
+    /// The ancestor that can read `stdout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taker: Option<Pid>,
 }
 
 /// Both ends of a connection.

@@ -190,6 +190,8 @@ words! {
         Own = 1 "own",
         /// An ancestor or an earlier program of the process met it, and an exec lies between: memory did not come along.
         Inherited = 2 "inherited",
+        /// Another process met it and could write to a pipe that this one could read.
+        Passed = 3 "passed",
     }
 }
 
@@ -287,6 +289,8 @@ words! {
         FdWrite = 19 "fd_write",
         /// Something taken out of another process by a system call.
         ProcessAttach = 20 "process_attach",
+        /// The pipes that processes have as standard streams.
+        Pipes = 21 "pipes",
     }
 }
 

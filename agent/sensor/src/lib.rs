@@ -304,6 +304,11 @@ impl Sensor {
         }
     }
 
+    /// Tells the kernel side which pipes a process has as standard streams that ran before it looked; inode 0 is none.
+    pub fn set_streams(&mut self, tgid: u32, stdin: FileId, stdout: FileId) {
+        self.maps.set_streams(tgid, stdin, stdout);
+    }
+
     /// Watches a file (or directory) with `keytrail_abi::watch` flags.
     ///
     /// # Errors

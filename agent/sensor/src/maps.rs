@@ -6,7 +6,8 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
 };
 use keytrail_abi::{
-    Budget, FileId, Kind, Learn, ProcState, ReadKey, SEEN_CLEAN, SelfTest, Watch, state::counter,
+    Budget, FileId, Kind, Learn, OutKey, ProcState, ReadKey, SEEN_CLEAN, SelfTest, Watch,
+    state::counter,
 };
 use std::io;
 
@@ -22,7 +23,7 @@ macro_rules! pod {
 
 pod! {
     PodFile(FileId), PodWatch(Watch), PodState(ProcState), PodKey(ReadKey), PodSelfTest(SelfTest), PodLearn(Learn),
-    PodCounters([u64; counter::COUNT]), PodBudget(Budget),
+    PodCounters([u64; counter::COUNT]), PodBudget(Budget), PodOut(OutKey),
 }
 
 /// Records lost since the last question.
@@ -54,6 +55,8 @@ pub struct Maps {
     learn: Array<MapData, PodLearn>,
     waiting: Array<MapData, u32>,
     budgets: HashMap<MapData, u32, PodBudget>,
+    pipe_readers: HashMap<MapData, PodFile, u32>,
+    pipe_out: HashMap<MapData, PodOut, PodFile>,
     lost_before: Vec<[u64; counter::COUNT]>,
 }
 
@@ -83,6 +86,8 @@ impl Maps {
             learn: typed(ebpf, "LEARN")?,
             waiting: typed(ebpf, "WAITING")?,
             budgets: typed(ebpf, "BUDGETS")?,
+            pipe_readers: typed(ebpf, "PIPE_READERS")?,
+            pipe_out: typed(ebpf, "PIPE_OUT")?,
             lost_before: Vec::new(),
         })
     }
@@ -99,6 +104,17 @@ impl Maps {
     pub fn remove_process(&mut self, tgid: u32) {
         // Gone already: its exit was faster.
         let _ = self.procs.remove(&tgid);
+    }
+
+    /// The pipes of a process that ran before anybody looked; inode 0 is none. A full LRU map makes room by itself.
+    pub fn set_streams(&mut self, tgid: u32, stdin: FileId, stdout: FileId) {
+        if stdin.ino != 0 {
+            let _ = self.pipe_readers.insert(PodFile(stdin), tgid, 0);
+        }
+        if stdout.ino != 0 {
+            let key = OutKey { tgid, slot: 0 };
+            let _ = self.pipe_out.insert(PodOut(key), PodFile(stdout), 0);
+        }
     }
 
     /// A file in a version that needs no further look.

@@ -3,7 +3,7 @@
 use super::coverage;
 use keytrail_abi::{FileId, PROC_HOLDER, PROC_KEYS, ProcState};
 use keytrail_host::clock::boot_ns;
-use keytrail_model::GapSeen;
+use keytrail_model::{GapSeen, PipeId};
 use keytrail_sensor::Sensor;
 use std::path::PathBuf;
 
@@ -21,6 +21,8 @@ enum Op {
     Libraries(u32),
     /// A holder's program is looked at.
     Program(u32),
+    /// Standard streams, where they are pipes, of a process that ran before.
+    Streams(u32, FileId, FileId),
     /// A process of another pid namespace: reads in its procfs are listened to.
     Procfs(u32),
 }
@@ -66,6 +68,17 @@ impl Deferred {
         self.0.push(Op::Program(tgid));
     }
 
+    pub fn streams(&mut self, tgid: u32, streams: [Option<PipeId>; 2]) {
+        let [stdin, stdout] = streams.map(|pipe| {
+            pipe.map_or_else(FileId::default, |pipe| FileId {
+                ino: pipe.inode,
+                dev: u32::try_from(pipe.device).unwrap_or(0),
+                pad: 0,
+            })
+        });
+        self.0.push(Op::Streams(tgid, stdin, stdout));
+    }
+
     pub fn procfs(&mut self, tgid: u32) {
         self.0.push(Op::Procfs(tgid));
     }
@@ -90,6 +103,7 @@ impl Deferred {
                 Op::Clean(file, ctime_ns) => sensor.set_clean(file, ctime_ns),
                 Op::Libraries(tgid) => libraries.push(tgid),
                 Op::Program(tgid) => programs.push(tgid),
+                Op::Streams(tgid, stdin, stdout) => sensor.set_streams(tgid, stdin, stdout),
                 Op::Procfs(tgid) => sensor.has_own_procfs(tgid),
             }
         }

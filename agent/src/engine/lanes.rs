@@ -4,6 +4,7 @@
 use keytrail_abi::FileAccess;
 use keytrail_ingest::Inspection;
 use keytrail_ingest::decode::{DecodeError, Record, decode};
+use keytrail_model::PipeId;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -12,6 +13,8 @@ const MAX_RECORDS: usize = 8_192;
 const MAX_BYTES: usize = 8 << 20;
 /// Bytes that may wait in all lanes together.
 const MAX_TOTAL: usize = 32 << 20;
+/// Pipes of processes whose records wait.
+const MAX_PIPES: usize = 4_096;
 
 /// A record of its own, kept as it came. Wiped when it is freed, like all of this process's memory.
 pub(super) enum Bytes {
@@ -64,6 +67,8 @@ pub(super) struct Lanes {
     of_process: HashMap<u32, u64>,
     /// Lanes whose first record waits for this inspection.
     blocked: HashMap<u64, Vec<u64>>,
+    /// Pipes that processes whose records wait write to, and the lane.
+    pipes: HashMap<PipeId, u64>,
     bytes: usize,
     next: u64,
 }
@@ -76,6 +81,23 @@ impl Lanes {
     /// The lane in which records of a process wait.
     pub fn of(&self, tgid: u32) -> Option<u64> {
         self.of_process.get(&tgid).copied()
+    }
+
+    /// The lane in which records of a process wait that writes to this pipe.
+    pub fn of_pipe(&self, pipe: PipeId) -> Option<u64> {
+        let lane = self.pipes.get(&pipe).copied()?;
+        self.lanes.contains_key(&lane).then_some(lane)
+    }
+
+    /// A process whose records wait writes to this pipe.
+    pub fn writes(&mut self, lane: u64, pipe: PipeId) {
+        if self.pipes.len() >= MAX_PIPES {
+            let lanes = &self.lanes;
+            self.pipes.retain(|_, lane| lanes.contains_key(lane));
+        }
+        if self.pipes.len() < MAX_PIPES {
+            self.pipes.insert(pipe, lane);
+        }
     }
 
     /// Opens a lane for a process.
@@ -161,6 +183,9 @@ impl Lanes {
         let Some(of) = self.lanes.remove(&lane) else {
             return;
         };
+        if self.lanes.is_empty() {
+            self.pipes.clear();
+        }
         for tgid in of.processes {
             if self.of_process.get(&tgid) == Some(&lane) {
                 self.of_process.remove(&tgid);

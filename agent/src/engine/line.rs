@@ -9,15 +9,17 @@ use super::lanes::{Bytes, Held, Lanes};
 use super::places::Places;
 use super::programs::Programs;
 use super::taken::Taking;
-use keytrail_abi::{FileAccess, FileId, Kind};
+use keytrail_abi::{FileAccess, FileId, Kind, PASSED};
 use keytrail_core::correlate::Core;
 use keytrail_export::convert;
 use keytrail_host::clock::boot_ns;
 use keytrail_host::own::Own;
 use keytrail_ingest::decode::{self, Record};
-use keytrail_ingest::{Digest, Digested, Inspection, Settle, child_of, pid_of_header};
+use keytrail_ingest::{
+    Digest, Digested, Inspection, Settle, child_of, pid_of_header, pipe_of, streams,
+};
 use keytrail_model::status::LibraryReport;
-use keytrail_model::{Event, GapSeen, Observation, Pid};
+use keytrail_model::{Event, GapSeen, Observation, Pid, PipesSeen};
 use keytrail_proto::v1;
 use keytrail_sensor::{RawRecord, Sensor};
 use keytrail_store::Ledger;
@@ -168,13 +170,44 @@ impl Line {
             self.hold(lane, record, inspection, hook, bytes());
             return;
         }
+        if let Record::Pipes(pipes) = record
+            && let Some(lane) = self.lane_behind(pipes)
+        {
+            // What it reads may be in what is being inspected.
+            self.lanes.join(lane, tgid);
+            self.hold(lane, record, None, hook, bytes());
+            return;
+        }
         match self.inspection(record) {
             Some(inspection) if inspection.verdict().is_none() && self.is_followed(record) => {
                 let lane = self.lanes.open(tgid);
+                let readers = self.core.downstream(pid_of_header(record.header()));
+                self.join_readers(lane, &readers);
                 self.hold(lane, record, Some(inspection), hook, bytes());
             }
             inspection => self.ingest(record, hook, inspection.as_ref()),
         }
+    }
+
+    /// Records of those who read what a process writes wait with its own: they may carry what is being inspected.
+    fn join_readers(&mut self, lane: u64, readers: &[Pid]) {
+        for reader in readers {
+            if self.lanes.of(reader.tgid).is_none() {
+                self.lanes.join(lane, reader.tgid);
+            }
+        }
+    }
+
+    /// The lane in which a process waits that writes what this one reads.
+    fn lane_behind(&self, pipes: &keytrail_abi::Pipes) -> Option<u64> {
+        if self.lanes.is_empty() {
+            return None;
+        }
+        let stdin = pipe_of(pipes.stdin)?;
+        let mut writers = self.core.writers(stdin).iter();
+        writers
+            .find_map(|writer| self.lanes.of(writer.tgid))
+            .or_else(|| self.lanes.of_pipe(stdin))
     }
 
     /// Whether somebody asks about the process of this record.
@@ -209,6 +242,16 @@ impl Line {
                 && followed.contains(parent)
             {
                 followed.insert(child_of(fork));
+            }
+        }
+        if let Record::Pipes(pipes) = record
+            && let Some(stdout) = pipe_of(pipes.stdout)
+        {
+            self.lanes.writes(lane, stdout);
+            for reader in self.core.readers(stdout) {
+                let readers = self.core.downstream(reader);
+                self.join_readers(lane, &[reader]);
+                self.join_readers(lane, &readers);
             }
         }
         let hook = match self.hooks.get(hook) {
@@ -289,8 +332,10 @@ impl Line {
     fn ingest(&mut self, record: &Record<'_>, hook: &str, inspection: Option<&Inspection>) {
         let header = *record.header();
         *self.records.entry(Kind::name(header.kind)).or_default() += 1;
-        if header.kind != Kind::EXEC && header.kind != Kind::EXEC_CHUNK && header.kind != Kind::EXIT
-        {
+        if !matches!(
+            header.kind,
+            Kind::EXEC | Kind::EXEC_CHUNK | Kind::EXIT | Kind::PIPES
+        ) {
             self.introduce(pid_of_header(&header));
         }
         let mut out = std::mem::take(&mut self.out);
@@ -325,6 +370,7 @@ impl Line {
                 continue;
             }
             self.step(&observation);
+            self.given();
             if let Observation::Connect { at, .. } = &observation
                 && self.core.holds(at.pid)
                 && self.connected.insert(at.pid)
@@ -406,13 +452,32 @@ impl Line {
     }
 
     /// The kernel captures payloads of a process until it is told that it holds nothing.
+    ///
+    /// So are those who read what it writes, and so on: they are captured until then as well.
     pub fn settle(&mut self, settle: Settle) {
-        let Settle { pid, exec_id } = settle;
+        self.settle_one(settle.pid, settle.exec_id);
+        for reader in self.core.downstream(settle.pid) {
+            self.settle_one(reader, settle.exec_id | PASSED);
+        }
+    }
+
+    fn settle_one(&mut self, pid: Pid, exec_id: u64) {
         if self.core.holds(pid) {
             let only_keys = self.core.only_signs(pid);
             self.deferred.set_holder(pid.tgid, only_keys, exec_id);
+        } else if self.core.may_be_fed(pid) {
+            self.deferred.set_holder(pid.tgid, false, exec_id);
         } else {
             self.deferred.clear_process(pid.tgid, exec_id);
+        }
+    }
+
+    /// Who was passed something by the last step is a holder from now on, whatever was decided before.
+    fn given(&mut self) {
+        for pid in self.core.take_given() {
+            let only_keys = self.core.only_signs(pid);
+            self.deferred.set_holder(pid.tgid, only_keys, 0);
+            self.deferred.libraries(pid.tgid);
         }
     }
 
@@ -447,7 +512,20 @@ impl Line {
         if snapshot.ns_tgid != 0 && snapshot.ns_tgid != pid.tgid {
             self.deferred.procfs(pid.tgid);
         }
+        let at = snapshot.at.clone();
         self.step(&Observation::Snapshot(Box::new(snapshot)));
+        let [stdin, stdout] = streams(pid.tgid);
+        if stdin.is_some() || stdout.is_some() {
+            self.deferred.streams(pid.tgid, [stdin, stdout]);
+            self.step(&Observation::Pipes(PipesSeen {
+                at,
+                stdin,
+                stdout,
+                feeder: None,
+                taker: None,
+            }));
+            self.given();
+        }
         if self.core.holds(pid) {
             let only_keys = self.core.only_signs(pid);
             self.deferred.set_holder(pid.tgid, only_keys, 0);

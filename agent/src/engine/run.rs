@@ -5,6 +5,7 @@ use super::coverage;
 use super::line::Line;
 use super::taken::Taking;
 use super::{Command, Shared};
+use keytrail_abi::PASSED;
 use keytrail_host::clock::{boot_ns, wall_ns};
 use keytrail_ingest::{Digested, Settle};
 use keytrail_model::{Dropped, Observation, Pid};
@@ -253,6 +254,7 @@ impl Runner {
                 Some(followed) => followed.contains(pid),
             };
             if concerns
+                && exec_id & PASSED == 0
                 && (!known || self.line.digest.missed(tgid, exec_id))
                 && let Some(mut snapshot) = self.line.digest.snapshot(tgid, boot_ns())
             {

@@ -3,7 +3,7 @@
 use super::escape::escape;
 use super::style::Colour;
 use keytrail_model::{Channel, EventKind, EvidenceGrade, GapReason, SourceType, Transform};
-use keytrail_proto::v1::{Credential, Destination, Event, Evidence, Process, Source};
+use keytrail_proto::v1::{Credential, Destination, Event, Evidence, PathStep, Process, Source};
 use std::fmt::Write as _;
 
 /// Where on the fleet the process belongs: pod, container, unit or user of the host.
@@ -346,6 +346,25 @@ pub fn counted(reason: &str, count: u64) -> String {
         Some(_) => ("time", "times"),
     };
     format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// `read /root/.ssh/id by tar > pipe > openssl > pipe > curl`: the way a credential can have come by.
+pub fn path(steps: &[PathStep]) -> String {
+    let mut text = String::new();
+    for step in steps {
+        let name = match step.executable.rsplit('/').next() {
+            Some(name) if !name.is_empty() => name,
+            _ => step.comm.as_str(),
+        };
+        let who = escape(name);
+        let _ = match step.how.as_str() {
+            how if text.is_empty() => {
+                write!(text, "{} {} by {who}", escape(how), escape(&step.name))
+            }
+            how => write!(text, " > {} > {who}", escape(how)),
+        };
+    }
+    text
 }
 
 /// The (redacted) command line.

@@ -8,7 +8,6 @@ pub(crate) mod describe;
 mod escape;
 pub mod history;
 pub mod inventory;
-mod json;
 pub mod report;
 mod rows;
 mod style;

@@ -40,6 +40,7 @@ pub fn wide(event: &Event, style: &Style) -> String {
         say("grade", EvidenceGrade::word_of(e.grade));
         say("transform", Transform::word_of(e.transform));
         say("basis", LineageBasis::word_of(e.lineage_basis));
+        say("path", &super::describe::path(&e.path));
         say("part", &e.part);
         say("hook", &e.hook);
         say(

@@ -13,6 +13,7 @@ pub mod inventory;
 pub mod inventory_live;
 pub mod leaks;
 pub mod package;
+pub mod pipes;
 pub mod reads;
 pub mod restart;
 pub mod sends_local;

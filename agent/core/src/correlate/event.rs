@@ -1,7 +1,7 @@
 //! Building blocks of events.
 
 use crate::process::{Holding, HoldingPlace};
-use keytrail_model::event::{Destination, Source};
+use keytrail_model::event::{Destination, PathStep, Source};
 use keytrail_model::{Ends, FileFacts, HostName, SourceType};
 
 pub fn file_source(file: &FileFacts) -> Source {
@@ -45,6 +45,13 @@ pub fn holding_source(holding: Option<&Holding>, boot_wall_ns: u64) -> Source {
     }
     source.first_seen_ns = Some(boot_wall_ns + holding.since_ns);
     source
+}
+
+/// The way a credential that was passed on can have come by.
+pub fn path(holding: Option<&Holding>) -> Vec<PathStep> {
+    holding
+        .and_then(|h| h.passed.as_ref())
+        .map_or_else(Vec::new, |passed| passed.path.to_vec())
 }
 
 /// The destination of a send; `None` is an unknown one, which the evidence says.

@@ -1,5 +1,7 @@
 //! Who is who: processes by identity, with ancestry and what each one holds. Pure: time comes with the record.
 
+mod pipes;
 mod table;
 
-pub use table::{Holding, HoldingPlace, Proc, ProcessTable, Untold};
+pub use pipes::{Carried, Pipes};
+pub use table::{Holding, HoldingPlace, Passed, Proc, ProcessTable, Untold};

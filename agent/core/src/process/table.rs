@@ -1,10 +1,10 @@
 //! The process table: one entry a program run, kept for a while after exit so that late records find it.
 
 use keytrail_model::context::Program;
-use keytrail_model::event::{Ancestor, Context, Process};
+use keytrail_model::event::{Ancestor, Context, PathStep, Process};
 use keytrail_model::{
-    ContextKind, CredentialRef, ExeFacts, FileFacts, LineageBasis, Pid, Stamp, TICK_NS, Workload,
-    context_of, script_of,
+    ContextKind, CredentialRef, ExeFacts, FileFacts, LineageBasis, Pid, PipeId, Stamp, TICK_NS,
+    Workload, context_of, script_of,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -48,13 +48,26 @@ pub struct Holding {
     pub own_ns: Option<u64>,
     /// Who met it first of the chain.
     pub origin: Pid,
+    /// The way it can have come by, when it was passed on through a pipe.
+    pub passed: Option<Passed>,
+}
+
+/// How a credential can have come to a process that did not meet it itself.
+#[derive(Clone, Debug)]
+pub struct Passed {
+    /// From who met it first to the process itself.
+    pub path: Arc<[PathStep]>,
+    /// The last pipe of it.
+    pub via: PipeId,
 }
 
 impl Holding {
     /// What ties its holder to it at this time.
     #[must_use]
     pub fn basis(&self, boot_ns: u64) -> LineageBasis {
-        if self.own_ns.is_some_and(|own| own <= boot_ns) {
+        if self.passed.is_some() {
+            LineageBasis::Passed
+        } else if self.own_ns.is_some_and(|own| own <= boot_ns) {
             LineageBasis::Own
         } else {
             LineageBasis::Inherited
@@ -86,6 +99,10 @@ pub struct Proc {
     pub cwd: String,
     pub cgroup: String,
     pub workload: Workload,
+    /// A copy of its parent: it has executed nothing itself.
+    pub forked: bool,
+    /// What it reads as standard input, if that is a pipe.
+    pub stdin: Option<PipeId>,
     pub ns_tgid: u32,
     pub uid: u32,
     pub euid: u32,
@@ -220,6 +237,19 @@ impl ProcessTable {
         }
     }
 
+    /// Takes those holdings from a process; returns what they were of.
+    pub fn take_holdings(&mut self, pid: Pid, of: impl Fn(&Holding) -> bool) -> Vec<String> {
+        let Some(proc) = self.procs.get_mut(&pid) else {
+            return Vec::new();
+        };
+        let taken: Vec<Holding> = proc.holdings.extract_if(.., |h| of(h)).collect();
+        self.held -= taken.len();
+        taken
+            .into_iter()
+            .map(|h| h.credential.fingerprint.clone())
+            .collect()
+    }
+
     /// The version of what a process holds; 0 when it holds nothing.
     #[must_use]
     pub fn version(&self, pid: Pid) -> u64 {
@@ -348,6 +378,7 @@ impl ProcessTable {
         proc.ns_tgid = child_ns_tgid;
         proc.exited_ns = None;
         proc.exec = 0;
+        proc.forked = true;
         proc.untold = Untold::default();
         let parent_key: Arc<str> = self.key(parent_pid).into();
         if self.held + proc.holdings.len() > MAX_HELD {

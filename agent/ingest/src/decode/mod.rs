@@ -21,6 +21,7 @@ pub enum Record<'a> {
     Exit(abi::Exit),
     File(abi::FileAccess),
     FileNew(abi::FileNew),
+    Pipes(abi::Pipes),
     Connect(abi::Connect),
     SockSend(abi::SockSend, &'a [u8]),
     TlsWrite(abi::TlsWrite, &'a [u8]),
@@ -42,6 +43,7 @@ impl Record<'_> {
             Self::Exit(r) => &r.header,
             Self::File(r) => &r.header,
             Self::FileNew(r) => &r.header,
+            Self::Pipes(r) => &r.header,
             Self::Connect(r) => &r.header,
             Self::SockSend(r, _) => &r.header,
             Self::TlsWrite(r, _) => &r.header,
@@ -124,6 +126,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, DecodeError> {
         abi::Kind::EXIT => Record::Exit(read(bytes).ok_or(short)?),
         abi::Kind::FILE_OPEN | abi::Kind::FILE_READ => Record::File(read(bytes).ok_or(short)?),
         abi::Kind::FILE_NEW => Record::FileNew(read(bytes).ok_or(short)?),
+        abi::Kind::PIPES => Record::Pipes(read(bytes).ok_or(short)?),
         abi::Kind::CONNECT => Record::Connect(read(bytes).ok_or(short)?),
         abi::Kind::SOCK_SEND => {
             let r: abi::SockSend = read(bytes).ok_or(short)?;

@@ -23,6 +23,8 @@ unsafe impl Plain for abi::FileAccess {}
 // SAFETY: as above.
 unsafe impl Plain for abi::FileNew {}
 // SAFETY: as above.
+unsafe impl Plain for abi::Pipes {}
+// SAFETY: as above.
 unsafe impl Plain for abi::Connect {}
 // SAFETY: as above.
 unsafe impl Plain for abi::SockSend {}

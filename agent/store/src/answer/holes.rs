@@ -124,6 +124,8 @@ impl Effect {
                 // Nobody has looked into the file, or knows the reader: what it sends is not captured.
                 "file_new" | "fanotify" => Effect::new(READ_AND_SENT).lasting(),
                 "process_read" | "process_attach" => Effect::new(READ_AND_SENT),
+                // What came by a pipe may not have been looked for in what its reader sends.
+                "pipes" => Effect::new(SENT).lasting(),
                 "tcp_send" | "tls_write" | "connect" | "unix_send" | "udp_send" | "fd_write" => {
                     Effect::new(SENT).of_holders()
                 }
@@ -156,6 +158,7 @@ impl Effect {
                 "tcp_send" | "tls_write" | "connect" | "unix_send" | "udp_send" => {
                     Effect::new(SENT).of_holders()
                 }
+                "pipes" => Effect::new(SENT).lasting(),
                 _ => Effect::EVERYTHING,
             },
             "file_unreadable" | "file_truncated" | "file_unwatched" | "files_closed"

@@ -156,7 +156,7 @@ impl Core {
         }
         let (who, port) = if accepted {
             (key.0, flow.ends.local_port)
-        } else if holding.basis(boot_ns) == LineageBasis::Inherited {
+        } else if holding.basis(boot_ns) != LineageBasis::Own {
             (holding.origin, flow.ends.peer_port)
         } else if flow.ends.is_udp() {
             // Many take a new socket for each datagram.
@@ -196,6 +196,7 @@ impl Core {
             inspected_bytes: if sent.blind { 0 } else { inspected },
             destination_method: Some(DestinationMethod::Socket),
             lineage_basis: Some(holding.basis(at)),
+            path: event::path(Some(holding)),
             ..Evidence::new(Some(EvidenceGrade::Lineage), sent.channel, &flow.hook)
         });
         if sent.cut {

@@ -4,6 +4,7 @@ mod file;
 mod lineage;
 mod message;
 mod opens;
+mod passed;
 mod process;
 mod reads;
 mod send;
@@ -14,7 +15,7 @@ mod written;
 use super::event;
 use super::flow::Flows;
 use super::tls::TlsLinks;
-use crate::process::ProcessTable;
+use crate::process::{Pipes, ProcessTable};
 use keytrail_model::event::{EventId, Gap};
 use keytrail_model::{
     AgentStart, Bound, CredentialRef, Dropped, Event, EventKind, GapReason, GapSeen, Observation,
@@ -41,6 +42,9 @@ pub struct Core {
     boot_wall_ns: u64,
     sequence: u64,
     table: ProcessTable,
+    pipes: Pipes,
+    /// Processes that hold something since the last step because it was passed on to them.
+    given: Vec<Pid>,
     flows: Flows,
     tls: TlsLinks,
     /// Identifiers at the end of a payload, as long as the next may go on with them.
@@ -121,6 +125,7 @@ impl Core {
             } => self.table.fork(at, *child, *child_ns_tgid),
             Observation::Exit { at, status, signal } => self.on_exit(at, *status, *signal),
             Observation::File(seen) => self.on_file(seen),
+            Observation::Pipes(seen) => self.on_pipes(seen),
             Observation::Taken(seen) => self.on_taken(seen),
             Observation::Connect { at, ends } => {
                 self.table.touch(at);
@@ -161,6 +166,7 @@ impl Core {
             } => {
                 self.known.remove(fingerprint);
                 self.table.withdraw(fingerprint);
+                self.pipes.withdraw(fingerprint);
                 if self.withdrawn.len() >= MAX_WITHDRAWN {
                     self.withdrawn.pop_first();
                 }
@@ -212,6 +218,7 @@ impl Core {
             self.opened(key, &open);
         }
         self.flows.expire(boot_ns);
+        self.pipes.expire(boot_ns);
         self.table.expire(boot_ns);
     }
 
@@ -222,6 +229,8 @@ impl Core {
         self.dropped
             .add(Bound::Processes, self.table.take_refused());
         self.dropped.add(Bound::Holdings, self.table.take_unheld());
+        self.dropped
+            .add(Bound::Pipes, std::mem::take(&mut self.pipes.dropped));
         if self.dropped.is_empty() || !now && boot_ns < self.dropped_due_ns {
             return;
         }

@@ -27,6 +27,7 @@ impl Core {
         proc.session = s.session;
         proc.exec = exec;
         proc.untold = before.map_or_else(Untold::default, |p| p.untold);
+        self.pipes.leave(s.at.pid, s.at.boot_ns);
         self.table.insert(s.at.pid, proc);
         self.table.set_holdings(s.at.pid, kept);
         // What it runs has had its environment since before anybody looked.
@@ -68,6 +69,8 @@ impl Core {
         proc.session = x.session;
         proc.exec = exec;
         proc.untold = untold;
+        // Its streams are told anew.
+        self.pipes.leave(pid, x.at.boot_ns);
         self.table.insert(pid, proc);
         self.table.set_holdings(pid, kept);
         if self.start.process_events || !x.found.is_empty() || self.holds(pid) {
@@ -124,6 +127,8 @@ impl Core {
             .holdings
             .iter()
             .filter(|h| matches!(h.place, HoldingPlace::File(_) | HoldingPlace::Process(_)))
+            // What came by a pipe comes again if the program reads it.
+            .filter(|h| h.passed.is_none())
             .cloned()
             .map(|holding| Holding {
                 inherited_from: Some(from.clone()),
@@ -235,10 +240,13 @@ impl Core {
                 }
         });
         if let Some(holding) = known {
-            // It met the credential itself now: no longer just inherited.
+            // It met the credential itself now: no longer just inherited, or passed on.
             holding.own_ns = holding.own_ns.or(Some(from_ns));
             holding.origin = at.pid;
-            return holding.inherited_from.take().is_some();
+            holding.passed = None;
+            let news = holding.inherited_from.take().is_some();
+            self.pass_on(at.pid, Some(&credential.fingerprint));
+            return news;
         }
         if proc.holdings.len() >= MAX_HOLDINGS {
             self.dropped.add(Bound::Holdings, 1);
@@ -252,8 +260,10 @@ impl Core {
             from_ns,
             own_ns: Some(from_ns),
             origin: at.pid,
+            passed: None,
         };
         self.table.add_holding(at.pid, holding);
+        self.pass_on(at.pid, Some(&credential.fingerprint));
         true
     }
 
@@ -286,6 +296,7 @@ impl Core {
         }
         self.flows.forget(pid);
         self.reads.forget(pid);
+        self.pipes.leave(pid, at.boot_ns);
         self.table.exit(pid, at.boot_ns);
     }
 }

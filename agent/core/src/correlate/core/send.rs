@@ -292,6 +292,7 @@ impl Core {
             .table
             .get(at.pid)
             .and_then(|p| holding_of(p, &hit.credential.fingerprint, at.boot_ns));
+        let path = event::path(holding);
         e.source = Some(event::holding_source(holding, self.boot_wall_ns));
         let mut to = event::destination(link.ends.as_ref(), hosts);
         to.peer = link.ends.as_ref().and_then(|ends| self.peer(ends));
@@ -312,6 +313,7 @@ impl Core {
             hook: hook.clone(),
             lineage_basis: None,
             layers: hit.layers.clone(),
+            path,
         });
         e.request = hit
             .request

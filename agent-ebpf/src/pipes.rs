@@ -1,0 +1,284 @@
+//! Who reads what a process writes: what it holds may go on by its pipes.
+//!
+//! Each exec notes which pipes it has as standard streams. When a process meets something, or begins, those who read from
+//! it are unknown until user space has decided: so nobody has to be quicker than what goes through the pipe.
+
+use crate::{
+    maps::{PIPE_OUT, PIPE_READERS, PROCS, field},
+    record::{
+        Counters, Wake, current_task, file_id, follow, pointer, read_or_zero, stamp, start_ns, wake,
+    },
+};
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use keytrail_abi::{
+    FileId, Kind, OutKey, PASSED, PROC_UNKNOWN, Pipes, ProcState, globals::field as f,
+    state::counter,
+};
+
+/// Pipes in a row that are followed.
+const HOPS: usize = 6;
+/// Pipes of one process that are followed: its standard output, and standard inputs of its children.
+const SLOTS: u32 = 4;
+/// Every table of descriptors has room for so many (NR_OPEN_DEFAULT).
+const DESCRIPTORS: u32 = 64;
+/// Ancestors that have executed nothing themselves.
+const FORKS: usize = 3;
+
+/// include/linux/fs.h.
+const FMODE_READ: u64 = 1;
+const FMODE_WRITE: u64 = 2;
+/// include/linux/sched.h: forked, and not executed.
+const PF_FORKNOEXEC: u32 = 0x40;
+
+/// The pipe that a descriptor of the task is an end of; inode 0: it is none.
+#[inline(always)]
+fn pipe_at(fds: u64, descriptor: u32) -> FileId {
+    // include/uapi/linux/stat.h.
+    const S_IFMT: u16 = 0o170_000;
+    const S_IFIFO: u16 = 0o010_000;
+    let inode = follow(follow(fds, descriptor * 8), field(f::FILE_INODE));
+    let mode: u16 = read_or_zero(inode, field(f::INODE_MODE));
+    if mode & S_IFMT == S_IFIFO {
+        file_id(inode)
+    } else {
+        FileId::default()
+    }
+}
+
+/// The descriptors of a task.
+#[inline(always)]
+fn table(task: u64) -> u64 {
+    follow(follow(task, field(f::TASK_FILES)), field(f::FILES_FDT))
+}
+
+/// Whether the task has this end of a pipe among its first descriptors. Why this is a function of its own: see `payload`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn has_end(task: u64, ino: u64, mode: u64) -> u64 {
+    let table = table(task);
+    let open: u64 = read_or_zero(follow(table, field(f::FDTABLE_OPEN)), 0);
+    let fds = follow(table, field(f::FDTABLE_FD));
+    for descriptor in 0..DESCRIPTORS {
+        if open >> descriptor & 1 == 0 {
+            continue;
+        }
+        let of: u32 = read_or_zero(follow(fds, descriptor * 8), field(f::FILE_MODE));
+        if of as u64 & mode != 0 && pipe_at(fds, descriptor).ino == ino {
+            return 1;
+        }
+    }
+    0
+}
+
+/// The nearest ancestor that has executed something, or a fork of it on the way there, if it has this end of a pipe;
+/// else 0.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn ancestor_with(task: u64, ino: u64, mode: u64) -> u64 {
+    let mut at = task;
+    for _ in 0..FORKS {
+        at = follow(at, field(f::TASK_REAL_PARENT));
+        if has_end(at, ino, mode) != 0 {
+            return at;
+        }
+        let flags: u32 = read_or_zero(at, field(f::TASK_FLAGS));
+        if flags & PF_FORKNOEXEC == 0 {
+            return 0;
+        }
+    }
+    0
+}
+
+/// Those who read what the process writes, and so on, are unknown under this number; how many there are. `ino` and `dev`
+/// are its standard output, as it is now.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn pass_on(tgid: u64, ino: u64, dev: u64, id: u64) -> u64 {
+    let mut marked = 0;
+    let mut at = tgid as u32;
+    for hop in 0..HOPS {
+        let mut next = 0;
+        for slot in 0..SLOTS {
+            let mut pipe = FileId {
+                ino,
+                dev: dev as u32,
+                pad: 0,
+            };
+            if hop != 0 || slot != 0 {
+                let Some(known) = PIPE_OUT.get_ptr(&OutKey { tgid: at, slot }) else {
+                    continue;
+                };
+                // SAFETY: a live map value, copied at once.
+                pipe = unsafe { *known };
+            }
+            let Some(reader) = PIPE_READERS.get_ptr(&pipe) else {
+                continue;
+            };
+            // SAFETY: a live map value.
+            let reader = unsafe { *reader };
+            if reader != at && reader != tgid as u32 {
+                mark(reader, id);
+                marked += 1;
+                next = reader;
+            }
+        }
+        if next == 0 {
+            break;
+        }
+        at = next;
+    }
+    marked
+}
+
+/// A clean process is unknown from here on; of one that is unknown already the question is a newer one.
+#[inline(always)]
+fn mark(tgid: u32, id: u64) {
+    match PROCS.get_ptr_mut(&tgid) {
+        None => {
+            if let Some(counters) = Counters::get() {
+                counters.set_process(
+                    tgid,
+                    ProcState {
+                        state: PROC_UNKNOWN,
+                        pad: 0,
+                        exec_id: id,
+                    },
+                );
+            }
+        }
+        // SAFETY: a live map value, aligned loads and stores.
+        Some(known) => unsafe {
+            if (*known).state == PROC_UNKNOWN {
+                (*known).exec_id = id;
+            }
+        },
+    }
+}
+
+/// A program begins: notes its pipes, and whose they are beside its own.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn pipes_of_exec(task: u64, exec_id: u64) -> u64 {
+    let fds = follow(table(task), field(f::FDTABLE_FD));
+    let stdin = pipe_at(fds, 0);
+    let stdout = pipe_at(fds, 1);
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    if stdin.ino == 0 && stdout.ino == 0 {
+        return 0;
+    }
+    let mut feeder = 0;
+    let mut taker = 0;
+    if stdin.ino != 0 {
+        let _ = PIPE_READERS.insert(&stdin, &tgid, 0);
+        feeder = ancestor_with(task, stdin.ino, FMODE_WRITE);
+        if feeder != 0 {
+            let of = OutKey {
+                tgid: read_or_zero(feeder, field(f::TASK_TGID)),
+                slot: 1 + (stdin.ino % (SLOTS as u64 - 1)) as u32,
+            };
+            let _ = PIPE_OUT.insert(&of, &stdin, 0);
+        }
+    }
+    let mut pass_id = 0;
+    if stdout.ino != 0 {
+        let _ = PIPE_OUT.insert(&OutKey { tgid, slot: 0 }, &stdout, 0);
+        if PIPE_READERS.get_ptr(&stdout).is_none() {
+            taker = ancestor_with(task, stdout.ino, FMODE_READ);
+            if taker != 0 {
+                let tgid: u32 = read_or_zero(taker, field(f::TASK_TGID));
+                let _ = PIPE_READERS.insert(&stdout, &tgid, 0);
+            }
+        }
+        // What it was started with is not known yet, and may go on at once.
+        let id = exec_id | PASSED;
+        if pass_on(tgid as u64, stdout.ino, stdout.dev as u64, id) != 0 {
+            pass_id = id;
+        }
+    }
+    send(exec_id, pass_id, stdin, stdout, feeder, taker);
+    0
+}
+
+/// The process meets what may be secret: so do those who read from it. `id`: under which number it is decided; 0 for one
+/// of their own.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn pipes_of_reader(id: u64) -> u64 {
+    let fds = follow(table(current_task()), field(f::FDTABLE_FD));
+    let stdout = pipe_at(fds, 1);
+    let tgid = bpf_get_current_pid_tgid() >> 32;
+    let Some(counters) = Counters::get() else {
+        return 0;
+    };
+    let mut id = id;
+    if id == 0 {
+        id = counters.unique(counter::EXECS);
+    }
+    id |= PASSED;
+    let passed = pass_on(tgid, stdout.ino, stdout.dev as u64, id);
+    if passed == 0 {
+        id = 0;
+    }
+    if stdout.ino != 0 || passed != 0 {
+        send(0, id, FileId::default(), stdout, 0, 0);
+    }
+    0
+}
+
+/// A process ends that never executed anything: a shell's own commands in a pipeline. Its pipes were made its own after
+/// the fork, unseen.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn pipes_of_fork(task: u64) -> u64 {
+    let flags: u32 = read_or_zero(task, field(f::TASK_FLAGS));
+    if flags & PF_FORKNOEXEC == 0 {
+        return 0;
+    }
+    let fds = follow(table(task), field(f::FDTABLE_FD));
+    let stdout = pipe_at(fds, 1);
+    // Only what somebody reads as standard input: command substitutions are not worth a record.
+    if stdout.ino == 0 || PIPE_READERS.get_ptr(&stdout).is_none() {
+        return 0;
+    }
+    let stdin = pipe_at(fds, 0);
+    let tgid = bpf_get_current_pid_tgid() >> 32;
+    let Some(counters) = Counters::get() else {
+        return 0;
+    };
+    let mut id = counters.unique(counter::EXECS) | PASSED;
+    if pass_on(tgid, stdout.ino, stdout.dev as u64, id) == 0 {
+        id = 0;
+    }
+    send(0, id, stdin, stdout, 0, 0);
+    0
+}
+
+#[inline(always)]
+fn send(exec_id: u64, pass_id: u64, stdin: FileId, stdout: FileId, feeder: u64, taker: u64) {
+    let Some(counters) = Counters::get() else {
+        return;
+    };
+    let Some(mut slot) = counters.reserve::<Pipes>(Kind::PIPES) else {
+        return;
+    };
+    let record = pointer(&mut slot);
+    // SAFETY: `record` is the reserved slot; every field is written.
+    unsafe {
+        stamp(&raw mut (*record).header);
+        (*record).exec_id = exec_id;
+        (*record).pass_id = pass_id;
+        (*record).stdin = stdin;
+        (*record).stdout = stdout;
+        (*record).feeder_start_ns = start_ns(feeder);
+        (*record).taker_start_ns = start_ns(taker);
+        (*record).feeder = read_or_zero(feeder, field(f::TASK_TGID));
+        (*record).taker = read_or_zero(taker, field(f::TASK_TGID));
+        counters.seal(
+            &raw mut (*record).header,
+            Kind::PIPES,
+            size_of::<Pipes>() as u32,
+            0,
+        );
+    }
+    slot.submit(wake(Wake::Later));
+}

