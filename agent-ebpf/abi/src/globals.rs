@@ -215,9 +215,7 @@ pub mod field {
         /// Who a thread traces: the list and its link in the traced one.
         TASK_PTRACED,
         TASK_PTRACE_ENTRY,
-        REGS_ARG1,
         FILES_NEXT_FD,
-        FILE_MODE,
         INODE_RDEV,
         INODE_PRIVATE,
         /// `upid.ns`, `pid_namespace.ns.inum`.
