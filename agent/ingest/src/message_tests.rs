@@ -9,7 +9,7 @@ use keytrail_model::{Observation, SendSeen};
 const STREAM: u16 = 1;
 const DATAGRAM: u16 = 2;
 
-fn message<'a>(kind: u16, sock_type: u16, data: &'a [u8]) -> (abi::MessageSend, &'a [u8]) {
+fn message(kind: u16, sock_type: u16, data: &[u8]) -> (abi::MessageSend, &[u8]) {
     let unix = kind == abi::Kind::UNIX_SEND;
     let mut record = abi::MessageSend {
         header: header(kind),

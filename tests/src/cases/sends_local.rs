@@ -40,7 +40,8 @@ while True:
     if not p: break
     d+=p
   f.write(d)
-  c.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n')
+  try: c.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n')
+  except OSError: pass
   c.close()";
     let server = act("/usr/bin/python3")
         .args(["-c", SERVER])
