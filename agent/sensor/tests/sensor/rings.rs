@@ -95,6 +95,7 @@ fn every_send_is_received_or_lost() {
             keys: u32::MAX,
             process: u32::MAX,
             connection: u32::MAX,
+            writes: u32::MAX,
         },
         ..SensorOptions::default()
     };
