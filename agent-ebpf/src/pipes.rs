@@ -108,8 +108,11 @@ pub extern "C" fn pass_on(tgid: u64, ino: u64, dev: u64, id: u64) -> u64 {
                 let Some(known) = PIPE_OUT.get_ptr(&OutKey { tgid: at, slot }) else {
                     continue;
                 };
-                // SAFETY: a live map value, copied at once.
-                pipe = unsafe { *known };
+                // SAFETY: a live map value. Field by field: a copy of the whole becomes a call of memmove.
+                unsafe {
+                    pipe.ino = core::ptr::read_volatile(&raw const (*known).ino);
+                    pipe.dev = core::ptr::read_volatile(&raw const (*known).dev);
+                }
             }
             let Some(reader) = PIPE_READERS.get_ptr(&pipe) else {
                 continue;

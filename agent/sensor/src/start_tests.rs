@@ -79,3 +79,25 @@ fn a_signal_whose_field_is_missing_has_no_hook() {
     let once = attached.iter().filter(|program| **program == "sys_enter");
     assert_eq!(once.count(), 1);
 }
+
+/// The verifier admits the programs that follow pipes, with every field this kernel has. Nothing is attached.
+#[test]
+fn what_follows_pipes_is_admitted() {
+    if !rustix::process::geteuid().is_root() || !Path::new(VMLINUX).exists() {
+        eprintln!("skipped: needs root and a kernel with BTF to load the kernel side");
+        return;
+    }
+    let kernel = btf::Btf::load(Path::new(VMLINUX)).unwrap();
+    let mut fields = btf::resolve(&kernel);
+    assert_eq!(
+        fields.missing(&[f::FDTABLE_OPEN, f::TASK_FLAGS, f::FILE_MODE]),
+        Vec::<&str>::new()
+    );
+    fields.set(f::DISCOVER, 1);
+    let (mut ebpf, _maps) = load(&fields, rings::sizes(0)).unwrap();
+    for program in ["exec", "exit", "filemap_get_pages"] {
+        if let Err(error) = loaded(&mut ebpf, program) {
+            panic!("{program}: {error}");
+        }
+    }
+}
