@@ -200,6 +200,9 @@ pub(super) fn action(event: &Event) -> &'static str {
             _ => "Memory of a process with a credential read",
         },
         Some(EventKind::CredentialCreated) => "New credential on this host",
+        Some(EventKind::PersistenceWritten) => {
+            "File written that runs programs or lets somebody in"
+        }
         Some(EventKind::CoverageGap) => "Not seen",
         Some(EventKind::ProcessStart) => "Process started",
         Some(EventKind::ProcessExit) => "Process ended",
@@ -231,13 +234,17 @@ pub(super) fn message(event: &Event) -> String {
     if let Some(process) = &event.process {
         text.push_str(&format!(", by {}[{}]", program(process), process.pid));
     }
-    if let Some(destination) = &event.destination
-        && !destination.ip.is_empty()
-    {
-        text.push_str(&format!(
-            ", to {} port {}",
-            destination.ip, destination.port
-        ));
+    if let Some(destination) = &event.destination {
+        if !destination.ip.is_empty() {
+            text.push_str(&format!(
+                ", to {} port {}",
+                destination.ip, destination.port
+            ));
+        } else if !destination.socket_path.is_empty() {
+            text.push_str(&format!(", to socket {}", destination.socket_path));
+        } else if !destination.path.is_empty() {
+            text.push_str(&format!(", to {}", destination.path));
+        }
         let names = hosts(event);
         if !names.is_empty() {
             text.push_str(&format!(" ({})", names.join(", ")));

@@ -65,6 +65,7 @@ impl Core {
             link: link(method),
             stream,
             direction: send.direction,
+            path: String::new(),
             hook: send.hook.clone(),
         });
     }

@@ -56,6 +56,7 @@ impl Core {
                     method: DestinationMethod::Descriptor,
                 },
                 stream,
+                direction: None,
                 path: seen.path.clone(),
                 hook: seen.hook.clone(),
             });
