@@ -140,7 +140,7 @@ pub const KEYS: &[Key] = &[
         name: "capture.key_server_bytes",
         values: "0 to 4294967295 bytes a second",
         default: "65536",
-        what: "The same of a process that holds nothing but private keys, which are not sent to be used.",
+        what: "The same of a process that holds nothing but private keys, which are not sent to be used; and what it writes to files, pipes and terminals.",
     },
     Key {
         name: "capture.process_bytes",

@@ -44,6 +44,7 @@ fn base(kind: EventKind) -> Event {
                 pid: 1,
                 comm: "init".into(),
                 executable: "/sbin/init".into(),
+                script: String::new(),
             }],
             start_time: time,
             ..Process::default()

@@ -238,7 +238,7 @@ impl Core {
                     self.pipes.revoke(out, pid, fingerprint);
                 }
                 for reader in self.pipes.readers(out) {
-                    let known = left.iter().any(|l| *l == (reader, out));
+                    let known = left.contains(&(reader, out));
                     if !taken.is_empty() && !known && left.len() < MAX_MET {
                         left.push((reader, out));
                     }
