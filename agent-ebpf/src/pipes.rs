@@ -6,7 +6,8 @@
 use crate::{
     maps::{PIPE_OUT, PIPE_READERS, PROCS, field},
     record::{
-        Counters, Wake, current_task, file_id, follow, pointer, read_or_zero, stamp, start_ns, wake,
+        Counters, Wake, current_task, file_id, follow, pointer, read_or_zero, stamp, start_ns,
+        user_registers, wake,
     },
 };
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
@@ -207,6 +208,14 @@ pub extern "C" fn pipes_of_exec(task: u64, exec_id: u64) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn pipes_of_reader(id: u64) -> u64 {
+    // arch/x86/entry/syscalls/syscall_64.tbl. The kernel reads a program that is about to begin: not yet it, and its exec
+    // tells of its pipes.
+    const EXECVE: u64 = 59;
+    const EXECVEAT: u64 = 322;
+    let call: u64 = read_or_zero(user_registers(), field(f::REGS_SYSCALL));
+    if call == EXECVE || call == EXECVEAT {
+        return 0;
+    }
     let fds = follow(table(current_task()), field(f::FDTABLE_FD));
     let stdout = pipe_at(fds, 1);
     let tgid = bpf_get_current_pid_tgid() >> 32;

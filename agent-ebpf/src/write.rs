@@ -52,7 +52,8 @@ pub struct PathState {
 pub struct TargetKey {
     pub file: FileId,
     pub tgid: u32,
-    pub pad: u32,
+    /// `inode->i_generation`: a number that is used again is another file.
+    pub generation: u32,
 }
 
 impl Carrier for FdWrite {
@@ -274,7 +275,7 @@ fn tell(file: u64, tgid: u32, target: u32) {
     let key = TargetKey {
         file: id,
         tgid,
-        pad: 0,
+        generation: read_or_zero(inode, field(f::INODE_GENERATION)),
     };
     let program = program(current_task());
     if TARGETS.get_ptr(&key).is_some_and(|told| {

@@ -217,6 +217,7 @@ pub mod field {
         TASK_PTRACE_ENTRY,
         FILES_NEXT_FD,
         INODE_RDEV,
+        INODE_GENERATION,
         INODE_PRIVATE,
         /// `upid.ns`, `pid_namespace.ns.inum`.
         UPID_NS,

@@ -31,10 +31,22 @@ use crate::{
     events::{Ask as _, Event, list, of_kind},
 };
 
-/// What `root` and its descendants are said to have sent.
+/// What `root` and its descendants are said to have sent by sockets.
 fn sent(agent: &Agent, root: u32) -> Vec<Event> {
-    of_kind(&agent.tree(root), "credential_sent")
+    let mut events = of_kind(&agent.tree(root), "credential_sent");
+    events.retain(|e| !WRITTEN.contains(&e.channel()));
+    events
 }
+
+/// What they are said to have written it to.
+fn written(agent: &Agent, root: u32) -> Vec<Event> {
+    let mut events = of_kind(&agent.tree(root), "credential_sent");
+    events.retain(|e| WRITTEN.contains(&e.channel()));
+    events
+}
+
+/// Channels of what is written to files, pipes and terminals.
+const WRITTEN: [&str; 3] = ["file", "pipe", "terminal"];
 
 /// Fails unless the event names this destination.
 fn goes_to(event: &Event, ips: &[&str], port: u16) {

@@ -254,7 +254,7 @@ pub fn nothing_of_a_holder_in_it() {
     agent.settle();
     for (done, reads) in [(&cat, 0), (&ls, 0), (&beside, 1)] {
         let events = agent.tree(done.pid);
-        count(&of_kind(&events, "credential_sent"), 0, "sends");
+        count(&sent(&agent, done.pid), 0, "sends");
         count(&of_kind(&events, "credential_read"), reads, "reads");
     }
 }

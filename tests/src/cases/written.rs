@@ -1,6 +1,6 @@
 //! What holders write to files, pipes and terminals.
 
-use super::{count, sent};
+use super::count;
 use crate::{
     agent::Agent,
     command::{act, sh},
@@ -11,7 +11,7 @@ use crate::{
 
 /// What was written by `root` and its descendants by this way.
 fn written(agent: &Agent, root: u32, channel: &str) -> Vec<Event> {
-    let mut events = sent(agent, root);
+    let mut events = super::written(agent, root);
     events.retain(|e| e.channel() == channel);
     events
 }
@@ -136,7 +136,7 @@ for n in range(10 * 16):
         .run()
         .ok();
     agent.settle();
-    let sent = sent(&agent, done.pid);
+    let sent = super::written(&agent, done.pid);
     assert!(sent.is_empty(), "{}", list(&sent));
     agent.expect("the gap", done.pid, |e| {
         e.reason() == "budget_used"
@@ -199,6 +199,6 @@ for number in [reading, 9999, os.open('/dev/null', os.O_WRONLY), os.eventfd(0)]:
         .ok();
     std::thread::sleep(patience(1));
     agent.settle();
-    let sent = sent(&agent, done.pid);
+    let sent = super::written(&agent, done.pid);
     assert!(sent.is_empty(), "{}", list(&sent));
 }

@@ -188,6 +188,7 @@ const OFFSETS: &[(usize, &[&str])] = &[
     (f::TASK_PTRACE_ENTRY, &["task_struct.ptrace_entry"]),
     (f::FILES_NEXT_FD, &["files_struct.next_fd"]),
     (f::INODE_RDEV, &["inode.i_rdev"]),
+    (f::INODE_GENERATION, &["inode.i_generation"]),
     (f::INODE_PRIVATE, &["inode.i_private"]),
     (f::UPID_NS, &["upid.ns"]),
     (f::PID_NS_INUM, &["pid_namespace.ns.inum"]),

@@ -114,12 +114,18 @@ impl Core {
                 .filter(|holding| holding.credential.fingerprint == fingerprint)
                 .any(|holding| match &holding.place {
                     HoldingPlace::File(facts) => {
-                        (facts.device, facts.inode) == file || replaces(path, facts)
+                        is_itself(file, path, facts) || replaces(path, facts)
                     }
                     _ => false,
                 })
         })
     }
+}
+
+/// Is it the file that was read? By its name as well: the number of a file that is gone is given to the next one.
+fn is_itself(file: (u64, u64), path: &str, facts: &FileFacts) -> bool {
+    let name = |path: &str| path.rsplit('/').next().map(str::to_owned);
+    (facts.device, facts.inode) == file && name(path) == name(&facts.path)
 }
 
 /// Is `path` the file itself, or one beside it that is going to be renamed to it: named after it (`config.lock`,
