@@ -6,7 +6,9 @@ use super::{Core, attack};
 use crate::correlate::tls::Link;
 use crate::process::HoldingPlace;
 use keytrail_model::event::Destination;
-use keytrail_model::{Bound, Channel, DestinationMethod, FileFacts, Pid, WriteSeen};
+use keytrail_model::{
+    Bound, Channel, DestinationMethod, FileFacts, Pid, PipeId, WriteSeen, WriteTarget,
+};
 use std::collections::{BTreeSet, VecDeque};
 
 /// Writes that are remembered so as not to be told twice. The oldest are forgotten first: forgetting one costs a second
@@ -48,6 +50,7 @@ impl Core {
             self.dropped.add(Bound::Written, 1);
         }
         if !seen.payload.hits.is_empty() {
+            self.put_into(seen);
             self.sent(Passage {
                 at: seen.at.clone(),
                 payload: seen.payload.clone(),
@@ -60,6 +63,22 @@ impl Core {
                 path: seen.path.clone(),
                 hook: seen.hook.clone(),
             });
+        }
+    }
+
+    /// Whoever reads from a pipe gets what was seen to be written to it. A shell's own commands tell of their pipes when they
+    /// end only, which may be after that.
+    fn put_into(&mut self, seen: &WriteSeen) {
+        if seen.target != WriteTarget::Pipe {
+            return;
+        }
+        let pipe = PipeId {
+            device: seen.device,
+            inode: seen.inode,
+        };
+        self.pipes.add_writer(pipe, seen.at.pid);
+        for hit in seen.payload.hits.iter().filter(|hit| hit.secret) {
+            self.pass_on(seen.at.pid, Some(&hit.credential.fingerprint));
         }
     }
 

@@ -433,3 +433,34 @@ fn everybody_at_all_ends_is_bounded_work() {
     story(&parts);
     assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
 }
+
+#[test]
+fn what_was_seen_to_be_written_goes_on_before_the_writer_ends() {
+    let c = credential("c");
+    let write = |hits| {
+        Observation::Write(Box::new(WriteSeen {
+            at: at(20, 3 * SEC),
+            target: WriteTarget::Pipe,
+            device: 14,
+            inode: 1,
+            path: String::new(),
+            payload: payload(100, hits),
+            hook: "raw_tp:sys_enter".to_owned(),
+        }))
+    };
+    let events = |hits| {
+        story(&[
+            vec![fork(10, 20, SEC), read(20, SEC + 1, &c)],
+            program(30, 2 * SEC, Some(1), None),
+            vec![write(hits), plain(30, 3 * SEC + 1, vec![hit(&c, true)])],
+        ])
+    };
+    let path = |events: &[Event]| {
+        let by_curl = sent(events).into_iter().next_back().unwrap();
+        assert_eq!(by_curl.process.as_ref().unwrap().pid, 30);
+        by_curl.source.as_ref().unwrap().path.clone()
+    };
+    assert_eq!(path(&events(vec![hit(&c, true)])), "/k");
+    // Something else was written: nobody knows where the reader has it from.
+    assert_eq!(path(&events(vec![])), "");
+}
