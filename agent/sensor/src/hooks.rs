@@ -135,7 +135,7 @@ const MESSAGE: [usize; 14] = [
     IDENTITY[2],
 ];
 /// The same, and where a datagram went.
-const DATAGRAM: [usize; 14] = [
+const DATAGRAM: [usize; 15] = [
     f::HAS_TASK_REGS,
     f::REGS_SYSCALL,
     f::REGS_RESULT,
@@ -150,6 +150,7 @@ const DATAGRAM: [usize; 14] = [
     f::SOCK_PROTOCOL,
     f::SOCK_DADDR,
     f::SOCK_DPORT,
+    IDENTITY[2],
 ];
 
 const fn fexit(program: &'static str, function: &'static str) -> Hook {

@@ -100,6 +100,10 @@ impl Scene {
             };
             change(&mut event);
             self.ledger.record(Arc::new(event));
+            if sequence % 5_000 == 0 {
+                // The writer's queue is bounded.
+                self.ledger.flush();
+            }
         }
         self.ledger.flush();
     }

@@ -140,6 +140,8 @@ fn saving_a_configuration_is_no_send() {
         exec(10, 1, SEC, vec![]),
         read(10, 2 * SEC, &a, "/root/.npmrc", 40),
         // In place, under another name of the same path, and beside it to be renamed.
+        write(10, 3 * SEC, WriteTarget::File, 40, "/mnt/.npmrc", secret()),
+        // The number of a file that is gone is given to the next one.
         write(10, 3 * SEC, WriteTarget::File, 40, "/elsewhere", secret()),
         write(10, 3 * SEC, WriteTarget::File, 41, "/root/.npmrc", secret()),
         write(
@@ -161,7 +163,10 @@ fn saving_a_configuration_is_no_send() {
         .iter()
         .map(|e| (e.process.as_ref().unwrap().pid, path(e)))
         .collect();
-    assert_eq!(told, [(10, "/root/copy"), (20, "/root/.npmrc")]);
+    assert_eq!(
+        told,
+        [(10, "/elsewhere"), (10, "/root/copy"), (20, "/root/.npmrc")]
+    );
 }
 
 #[test]
