@@ -103,6 +103,10 @@ pub fn seen_at_the_end_of_a_pipeline() {
     }
 }
 
+fn step(how: &str, program: &str) -> (String, String) {
+    (how.to_owned(), program.to_owned())
+}
+
 /// What is packed and encrypted on its way is lineage, with all who had it in hand.
 pub fn encrypted_on_its_way() {
     let _turn = turn();
@@ -124,14 +128,13 @@ pub fn encrypted_on_its_way() {
         LineageBasis::Passed.number(),
         "{text}"
     );
-    let step = |how: &str, program: &str| (how.to_owned(), program.to_owned());
+    let mut way = way(&sent[0]);
+    // Some builds of tar leave the compression to a child.
+    way.retain(|step| *step != self::step("pipe", "gzip"));
+    let expected = [("read", "tar"), ("pipe", "openssl"), ("pipe", "curl")];
     assert_eq!(
-        way(&sent[0]),
-        [
-            step("read", "tar"),
-            step("pipe", "openssl"),
-            step("pipe", "curl")
-        ],
+        way,
+        expected.map(|(how, program)| self::step(how, program)),
         "{text}"
     );
     goes_to(&sent[0], &["127.0.0.1"], sink.port);

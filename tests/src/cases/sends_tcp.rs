@@ -43,7 +43,7 @@ pub fn environment_posted_in_clear() {
     });
     agent.settle();
     let events = agent.tree(done.pid);
-    let sent = of_kind(&events, "credential_sent");
+    let sent = sent(&agent, done.pid);
     count(&sent, 5, "sends");
 
     // Fingerprints are known by the exposures: which variable is which credential.

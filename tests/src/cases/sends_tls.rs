@@ -94,7 +94,7 @@ pub fn bearer_by_curl() {
         assert!(!json.contains(&token.value[4..]), "the token is in {json}");
     }
 
-    let sent = of_kind(&events, "credential_sent");
+    let sent = sent(&agent, done.pid);
     count(&sent, 1, "sends");
     let event = &sent[0];
     let text = event.brief();

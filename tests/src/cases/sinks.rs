@@ -302,7 +302,7 @@ kinds = ["credential_exposed"]
         assert!(sink.delivered >= 41 && sink.behind < 5, "{sink:?}");
     }
     let doctor = agent.client("doctor").run();
-    let text = doctor.plain_words();
+    let text = doctor.stdout_text();
     assert!(
         text.contains(&format!("hook webhook ocsf http://localhost:{http} ")),
         "{text}"
@@ -355,7 +355,7 @@ address = "tcp:127.0.0.1:{tcp}"
     }
     let doctor = agent.client("doctor").run();
     assert_eq!(doctor.code(), 1);
-    let text = doctor.plain_words();
+    let text = doctor.stdout_text();
     assert!(
         text.starts_with("NOT WELL:") && text.contains("the sink hook fails"),
         "{text}"

@@ -150,7 +150,8 @@ impl Core {
         let key: Arc<str> = self.table.key(from).into();
         proc.holdings
             .iter()
-            .filter(|h| matches!(h.place, HoldingPlace::Env(_)))
+            // What came by a pipe was in another's environment.
+            .filter(|h| h.passed.is_none() && matches!(h.place, HoldingPlace::Env(_)))
             .cloned()
             .map(|holding| Holding {
                 inherited_from: holding.inherited_from.clone().or_else(|| Some(key.clone())),
