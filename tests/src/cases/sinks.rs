@@ -303,8 +303,11 @@ kinds = ["credential_exposed"]
     }
     let doctor = agent.client("doctor").run();
     let text = doctor.stdout_text();
+    let words: Vec<&str> = text.split_whitespace().collect();
     assert!(
-        text.contains(&format!("hook webhook ocsf http://localhost:{http} ")),
+        words
+            .join(" ")
+            .contains(&format!("hook webhook ocsf http://localhost:{http} ")),
         "{text}"
     );
     agent.stop();
