@@ -297,8 +297,7 @@ for line in sys.stdin:
         .args(["--net", "bash", "-c"])
         .arg(
             "ip link set lo up; ip addr add 203.0.113.7/32 dev lo; ip addr add 203.0.113.8/32 dev lo
-             python3 -m http.server --bind 0.0.0.0 8099 >/dev/null 2>&1 & server=$!
-             trap 'kill $server' EXIT
+             setpriv --pdeathsig KILL python3 -m http.server --bind 0.0.0.0 8099 >/dev/null 2>&1 &
              until (: </dev/tcp/203.0.113.7/8099) 2>/dev/null; do sleep 0.1; done
              python3 -c \"$1\"",
         )
