@@ -3,6 +3,7 @@
 mod file;
 mod lineage;
 mod message;
+mod once;
 mod opens;
 mod passed;
 mod process;
@@ -64,7 +65,7 @@ pub struct Core {
     /// Who took what out of whom, said already.
     taken: taken::Told,
     /// Who wrote what to which file, pipe or terminal, said already.
-    written: written::Told,
+    written: once::Once<written::Act>,
     /// Executables already reported for TLS that we cannot see into.
     uncovered: BTreeSet<String>,
     /// When records were last known to be lost.

@@ -1,14 +1,10 @@
 //! What a process reads out of another one: its environment block, its memory.
 
+use super::once::Once;
 use super::{Core, attack};
 use crate::process::{Holding, HoldingPlace};
 use keytrail_model::event::{Evidence, Source};
 use keytrail_model::{Channel, EventKind, EvidenceGrade, Pid, SourceType, Taken, TakenSeen};
-use std::collections::{BTreeSet, VecDeque};
-
-/// Acts that are remembered so as not to be reported twice. The oldest are forgotten first: forgetting one costs a
-/// second event, not a missing one.
-const MAX_TOLD: usize = 16_384;
 
 /// Reader and its program, victim and its program, what was read, credential.
 type Act = (Pid, u32, Pid, u32, Taken, String);
@@ -17,24 +13,7 @@ type Act = (Pid, u32, Pid, u32, Taken, String);
 pub(super) struct Told {
     /// Reader and its program, victim and what it held, what was read: the last act.
     last: Option<(Pid, u32, Pid, u64, Taken)>,
-    acts: BTreeSet<Act>,
-    order: VecDeque<Act>,
-}
-
-impl Told {
-    /// True the first time.
-    fn first(&mut self, act: Act) -> bool {
-        if !self.acts.insert(act.clone()) {
-            return false;
-        }
-        self.order.push_back(act);
-        if self.order.len() > MAX_TOLD
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.acts.remove(&oldest);
-        }
-        true
-    }
+    acts: Once<Act>,
 }
 
 impl Core {
@@ -86,7 +65,7 @@ impl Core {
                 seen.what,
                 fingerprint,
             );
-            if !self.taken.first(act) {
+            if !self.taken.acts.first(act) {
                 continue;
             }
             // What the victim may not have had yet when it was read was not seen to be read.

@@ -9,36 +9,9 @@ use keytrail_model::event::Destination;
 use keytrail_model::{
     Bound, Channel, DestinationMethod, FileFacts, Pid, PipeId, WriteSeen, WriteTarget,
 };
-use std::collections::{BTreeSet, VecDeque};
-
-/// Writes that are remembered so as not to be told twice. The oldest are forgotten first: forgetting one costs a second
-/// event, not a missing one.
-const MAX_TOLD: usize = 16_384;
 
 /// Process and its program, credential, device and inode of what was written to.
-type Act = (Pid, u32, String, u64, u64);
-
-#[derive(Default)]
-pub(super) struct Told {
-    acts: BTreeSet<Act>,
-    order: VecDeque<Act>,
-}
-
-impl Told {
-    /// True the first time.
-    fn first(&mut self, act: Act) -> bool {
-        if !self.acts.insert(act.clone()) {
-            return false;
-        }
-        self.order.push_back(act);
-        if self.order.len() > MAX_TOLD
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.acts.remove(&oldest);
-        }
-        true
-    }
-}
+pub(super) type Act = (Pid, u32, String, u64, u64);
 
 impl Core {
     pub(super) fn on_write(&mut self, seen: &WriteSeen) {
@@ -164,6 +137,7 @@ fn replaces(path: &str, facts: &FileFacts) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::correlate::core::once::{MAX_TOLD, Once};
 
     #[test]
     fn what_is_renamed_to_a_file_replaces_it() {
@@ -186,13 +160,13 @@ mod tests {
 
     #[test]
     fn acts_are_remembered_within_bounds() {
-        let mut told = Told::default();
+        let mut told: Once<Act> = Once::default();
         let act = |inode| (Pid { tgid: 1, start: 1 }, 1, "kt1:a".to_owned(), 1, inode);
         assert!(told.first(act(0)) && !told.first(act(0)));
         for inode in 1..=MAX_TOLD as u64 {
             assert!(told.first(act(inode)));
         }
-        assert_eq!(told.acts.len(), MAX_TOLD);
+        assert_eq!(told.len(), MAX_TOLD);
         assert!(told.first(act(0)), "forgotten, and told again");
     }
 }
