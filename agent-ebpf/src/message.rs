@@ -8,15 +8,16 @@ use crate::{
     message_peer::find_peer,
     payload::{Progress, capture_message, message_without_data},
     record::{
-        Counters, current_task, follow, interesting, read, read_or_zero, stamp, unclassified,
-        user_registers,
+        Counters, Load, Probed, Typed, current_task, follow, interesting, plain_argument, read,
+        read_or_zero, stamp, unclassified, user_registers,
     },
     tls::current_call,
 };
 use aya_ebpf::{
+    EbpfContext as _,
     helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, bpf_probe_read_user},
-    macros::{fexit, raw_tracepoint},
-    programs::{FExitContext, RawTracePointContext},
+    macros::{btf_tracepoint, fexit, raw_tracepoint},
+    programs::{BtfTracePointContext, FExitContext, RawTracePointContext},
 };
 use keytrail_abi::{
     Kind, PAYLOAD_MAX, SEGMENTS_MAX, TLS_RECORD_PEEK, globals::field as f, header::flags,
@@ -41,6 +42,17 @@ pub struct Batch {
 #[raw_tracepoint(tracepoint = "sock_send_length")]
 pub fn message_sent(ctx: RawTracePointContext) -> i32 {
     on_sent(ctx.arg(0), ctx.arg::<u64>(1) as i32, 0);
+    0
+}
+
+// The same, where the kernel knows the types of the arguments: what was sent by TCP, which is nearly all, ends here.
+#[btf_tracepoint(function = "sock_send_length")]
+pub fn message_sent_typed(ctx: BtfTracePointContext) -> i32 {
+    let kind = kind_of::<Typed>(ctx.arg(0));
+    if kind != 0 {
+        let taken = ctx.arg::<u64>(1) as i32;
+        on_sent(plain_argument(ctx.as_ptr(), 0), taken, kind);
+    }
     0
 }
 
@@ -80,13 +92,13 @@ pub fn udpv6_sent(ctx: FExitContext) -> i32 {
 
 /// The kind of a send on this socket; 0 for those that others tell of.
 #[inline(always)]
-fn kind_of(sk: u64) -> u16 {
-    match read_or_zero::<u16>(sk, field(f::SOCK_FAMILY)) {
+fn kind_of<L: Load>(sk: u64) -> u16 {
+    match L::load::<u16>(sk, field(f::SOCK_FAMILY)) {
         AF_UNIX => Kind::UNIX_SEND,
         AF_INET | AF_INET6 => {
             let protocol = match field(f::SOCK_PROTOCOL_SIZE) {
-                1 => read_or_zero::<u8>(sk, field(f::SOCK_PROTOCOL)) as u16,
-                _ => read_or_zero(sk, field(f::SOCK_PROTOCOL)),
+                1 => L::load::<u8>(sk, field(f::SOCK_PROTOCOL)) as u16,
+                _ => L::load(sk, field(f::SOCK_PROTOCOL)),
             };
             if protocol == IPPROTO_UDP {
                 Kind::UDP_SEND
@@ -106,7 +118,11 @@ fn on_sent(sk: u64, taken: i32, kind: u16) {
     let Some(state) = interesting(tgid) else {
         return;
     };
-    let kind = if kind == 0 { kind_of(sk) } else { kind };
+    let kind = if kind == 0 {
+        kind_of::<Probed>(sk)
+    } else {
+        kind
+    };
     if kind == 0 {
         return;
     }

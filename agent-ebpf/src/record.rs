@@ -14,7 +14,7 @@ use aya_ebpf::{
     },
     maps::ring_buf::RingBufEntry,
 };
-use core::mem::MaybeUninit;
+use core::{ffi::c_void, mem::MaybeUninit};
 use keytrail_abi::{
     FileId, Header, Kind, PROC_HOLDER, PROC_IGNORED, PROC_KEYS, PROC_UNKNOWN, ProcState,
     READ_TICK_NS, WRITE_SEGMENTS,
@@ -90,8 +90,8 @@ impl Load for Probed {
     }
 }
 
-/// By a plain load, which costs no call. For objects the verifier knows by their BTF type: the arguments of fentry and
-/// fexit programs and what their pointer fields lead to. The verifier checks that a field of this size lies there, and
+/// By a plain load, which costs no call. For objects the verifier knows by their BTF type: the arguments of fentry, fexit
+/// and typed tracepoint programs and what their pointer fields lead to. The verifier checks that a field of this size lies there, and
 /// the kernel makes a fault read zero. It refuses shifts and masks of such a pointer.
 pub struct Typed;
 
@@ -105,6 +105,12 @@ impl Load for Typed {
         // it stays one load of this size.
         unsafe { core::ptr::read_volatile((base + offset as u64) as *const T) }
     }
+}
+
+/// An argument of a program that knows its type, as a plain number, which functions of their own can be given.
+#[inline(always)]
+pub fn plain_argument(ctx: *mut c_void, number: u64) -> u64 {
+    peek(ctx as u64 + number * 8)
 }
 
 /// Follows a pointer field; 0 when it cannot be followed.

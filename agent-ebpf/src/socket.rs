@@ -9,17 +9,20 @@ use crate::{
     maps::{field, send_state},
     payload::{AT_ONCE, Progress, Source, capture_at_once, capture_send, without_data},
     record::{
-        Counters, Wake, copy, current_task, follow, interesting, pointer, read, read_or_zero,
-        stamp, unclassified, wake,
+        Counters, Load, Probed, Typed, Wake, copy, current_task, follow, interesting,
+        plain_argument, pointer, read_or_zero, stamp, unclassified, wake,
     },
     tls::current_call,
     touch::takes_bytes,
 };
 use aya_ebpf::{
+    EbpfContext as _,
     bindings::bpf_sock_addr,
     helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, bpf_probe_read_user},
-    macros::{cgroup_sock_addr, fentry, kprobe, raw_tracepoint},
-    programs::{FEntryContext, ProbeContext, RawTracePointContext, SockAddrContext},
+    macros::{btf_tracepoint, cgroup_sock_addr, fentry, kprobe, raw_tracepoint},
+    programs::{
+        BtfTracePointContext, FEntryContext, ProbeContext, RawTracePointContext, SockAddrContext,
+    },
 };
 use keytrail_abi::{
     Connect, Endpoints, Kind, PAYLOAD_MAX, SendCall, SockSend, TLS_HANDSHAKE_PEEK, TLS_RECORD_PEEK,
@@ -83,21 +86,29 @@ pub fn track_state(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "tcp_sendmsg_locked")]
 pub fn tcp_send_locked(ctx: RawTracePointContext) -> i32 {
     trace!(&ctx, "send on socket {:x}", ctx.arg::<u64>(0));
-    on_send(ctx.arg(0), ctx.arg(1));
+    on_send::<Probed>(ctx.arg(0), ctx.arg(1), ctx.arg(0));
+    0
+}
+
+// The same, where the kernel knows the types of the arguments.
+#[btf_tracepoint(function = "tcp_sendmsg_locked")]
+pub fn tcp_send_locked_typed(ctx: BtfTracePointContext) -> i32 {
+    on_send::<Typed>(ctx.arg(0), ctx.arg(1), plain_argument(ctx.as_ptr(), 0));
     0
 }
 
 // int tcp_sendmsg_locked(struct sock *sk, struct msghdr *msg, size_t size)
 #[fentry(function = "tcp_sendmsg_locked")]
 pub fn tcp_send(ctx: FEntryContext) -> i32 {
-    on_send(ctx.arg(0), ctx.arg(1));
+    on_send::<Probed>(ctx.arg(0), ctx.arg(1), ctx.arg(0));
     0
 }
 
 // The same, where neither trampolines nor the tracepoint are to be had.
 #[kprobe]
 pub fn tcp_send_kprobe(ctx: ProbeContext) -> u32 {
-    on_send(ctx.arg(0).unwrap_or(0), ctx.arg(1).unwrap_or(0));
+    let sk: u64 = ctx.arg(0).unwrap_or(0);
+    on_send::<Probed>(sk, ctx.arg(1).unwrap_or(0), sk);
     0
 }
 
@@ -196,27 +207,30 @@ fn on_syn_sent(sk: u64) {
 
 /// Where the bytes of `msg` are: at, left and the segments that follow. `None` when they are not user memory.
 #[inline(always)]
-fn segments(iter: u64, total: u64) -> Option<Progress> {
+fn segments<L: Load>(iter: u64, total: u64) -> Option<Progress> {
+    if field(f::ITER_TYPE) == MISSING {
+        return None;
+    }
     let kind = match field(f::ITER_TYPE_SIZE) {
-        1 => read::<u8>(iter, field(f::ITER_TYPE))? as u32,
+        1 => L::load::<u8>(iter, field(f::ITER_TYPE)) as u32,
         // Up to 5.13 the lowest bit is the direction.
-        _ => read::<u32>(iter, field(f::ITER_TYPE))? & !1,
+        _ => L::load::<u32>(iter, field(f::ITER_TYPE)) & !1,
     };
-    let skip: u64 = read_or_zero(iter, field(f::ITER_OFFSET));
+    let skip: u64 = L::load(iter, field(f::ITER_OFFSET));
     let mut progress = Progress::new(0, 0, total);
     if field(f::ENUM_ITER_UBUF) != MISSING && kind == field(f::ENUM_ITER_UBUF) {
-        progress.at = read::<u64>(iter, field(f::ITER_UBUF))? + skip;
+        progress.at = L::load::<u64>(iter, field(f::ITER_UBUF)) + skip;
         progress.left = total;
         return Some(progress);
     }
     if field(f::ENUM_ITER_IOVEC) == MISSING || kind != field(f::ENUM_ITER_IOVEC) {
         return None;
     }
-    progress.vector = follow(iter, field(f::ITER_IOV));
+    progress.vector = L::load(iter, field(f::ITER_IOV));
     if progress.vector == 0 {
         return None;
     }
-    progress.count = read_or_zero(iter, field(f::ITER_SEGS));
+    progress.count = L::load(iter, field(f::ITER_SEGS));
     progress.advance();
     progress.at += skip;
     progress.left = progress.left.saturating_sub(skip);
@@ -324,7 +338,7 @@ fn on_pages(sk: u64, size: u64, flags: u32) {
     let Some(connection) = connection(sk) else {
         return no_room(Kind::SOCK_SEND);
     };
-    if size == 0 || hushed(connection) || !takes_bytes(sk, flags) {
+    if size == 0 || hushed(connection) || !takes_bytes::<Probed>(sk, sk, flags) {
         return;
     }
     let seq: u32 = read_or_zero(sk, field(f::TCP_WRITE_SEQ));
@@ -368,8 +382,9 @@ fn on_pages(sk: u64, size: u64, flags: u32) {
     without_data(&source, bits);
 }
 
+/// `known` is the socket as the hook gives it, `sk` the same as a number, which keys and functions of their own can have.
 #[inline(always)]
-fn on_send(sk: u64, msg: u64) {
+fn on_send<L: Load>(known: u64, msg: u64, sk: u64) {
     let thread = bpf_get_current_pid_tgid();
     let tgid = (thread >> 32) as u32;
     let Some(state) = interesting(tgid) else {
@@ -385,11 +400,11 @@ fn on_send(sk: u64, msg: u64) {
         return;
     }
     let iter = msg + field(f::MSG_ITER) as u64;
-    let total: u64 = read_or_zero(iter, field(f::ITER_COUNT));
-    if total == 0 || !takes_bytes(sk, read_or_zero(msg, field(f::MSG_FLAGS))) {
+    let total: u64 = L::load(iter, field(f::ITER_COUNT));
+    if total == 0 || !takes_bytes::<L>(known, sk, L::load(msg, field(f::MSG_FLAGS))) {
         return;
     }
-    let found = segments(iter, total);
+    let found = segments::<L>(iter, total);
     let readable = found.is_some();
     let mut progress = found.unwrap_or(Progress::new(0, 0, total));
     // SAFETY: a live map value; the socket is locked.

@@ -2,7 +2,7 @@
 
 use crate::{
     maps::field,
-    record::{current_task, follow, read, read_or_zero, user_registers},
+    record::{Load, current_task, follow, read, read_or_zero, user_registers},
 };
 use keytrail_abi::globals::{MISSING, field as f};
 
@@ -70,9 +70,10 @@ pub fn reads_nothing(file: u64, inode: u64) -> bool {
 }
 
 /// Does the kernel take bytes now, or wait until it can? The hooks come before its own checks, with the socket locked,
-/// so what is asked here holds until then (net/ipv4/tcp.c: `tcp_sendmsg_locked`). True where one cannot say.
+/// so what is asked here holds until then (net/ipv4/tcp.c: `tcp_sendmsg_locked`). True where one cannot say. `known` is the
+/// socket as the hook gives it, `sk` the same as a number.
 #[inline(never)]
-pub fn takes_bytes(sk: u64, flags: u32) -> bool {
+pub fn takes_bytes<L: Load>(known: u64, sk: u64, flags: u32) -> bool {
     // include/linux/socket.h, include/net/tcp_states.h, include/net/sock.h.
     const MSG_DONTWAIT: u32 = 0x40;
     const MSG_FASTOPEN: u32 = 0x2000_0000;
@@ -81,15 +82,16 @@ pub fn takes_bytes(sk: u64, flags: u32) -> bool {
     const SYN_RECV: u8 = 3;
     const CLOSE_WAIT: u8 = 8;
     const SEND_SHUTDOWN: u8 = 2;
-    let Some(state) = read::<u8>(sk, field(f::SOCK_STATE)) else {
+    if field(f::SOCK_STATE) == MISSING {
         return true;
-    };
+    }
+    let state: u8 = L::load(known, field(f::SOCK_STATE));
     // Connects, with the bytes in its SYN.
     if flags & MSG_FASTOPEN != 0 {
         return true;
     }
-    if read_or_zero::<u8>(sk, field(f::SOCK_SHUTDOWN)) & SEND_SHUTDOWN != 0
-        || read_or_zero::<u32>(sk, field(f::SOCK_ERR)) != 0
+    if L::load::<u8>(known, field(f::SOCK_SHUTDOWN)) & SEND_SHUTDOWN != 0
+        || L::load::<u32>(known, field(f::SOCK_ERR)) != 0
     {
         return false;
     }
@@ -97,7 +99,7 @@ pub fn takes_bytes(sk: u64, flags: u32) -> bool {
     match state {
         // Kernel TLS keeps what finds no room and sends it later, from a thread of its own.
         ESTABLISHED | CLOSE_WAIT | SYN_RECV => {
-            waits || follow(sk, field(f::SOCK_ULP)) != 0 || has_room(sk)
+            waits || follow(sk, field(f::SOCK_ULP)) != 0 || has_room::<L>(known, sk)
         }
         SYN_SENT => {
             // Bytes go with a SYN that was put off for them (TCP_FASTOPEN_CONNECT); else its number is used up.
@@ -111,15 +113,16 @@ pub fn takes_bytes(sk: u64, flags: u32) -> bool {
 
 /// May the socket's buffer take a byte? Beyond its limit there is room in the buffer that is filled at present only.
 #[inline(always)]
-fn has_room(sk: u64) -> bool {
-    let (Some(queued), Some(limit)) = (
-        read::<i32>(sk, field(f::SOCK_WMEM_QUEUED)),
-        read::<i32>(sk, field(f::SOCK_SNDBUF)),
-    ) else {
+fn has_room<L: Load>(known: u64, sk: u64) -> bool {
+    if field(f::SOCK_WMEM_QUEUED) == MISSING || field(f::SOCK_SNDBUF) == MISSING {
         return true;
-    };
+    }
+    let queued: i32 = L::load(known, field(f::SOCK_WMEM_QUEUED));
+    if queued < L::load(known, field(f::SOCK_SNDBUF)) {
+        return true;
+    }
     let tail = follow(sk, field(f::SOCK_WRITE_TAIL));
-    if queued < limit || tail == 0 || field(f::SOCK_WRITE_QUEUE) == MISSING {
+    if tail == 0 || field(f::SOCK_WRITE_QUEUE) == MISSING {
         return true;
     }
     if tail == sk + field(f::SOCK_WRITE_QUEUE) as u64 {

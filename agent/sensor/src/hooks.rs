@@ -3,8 +3,8 @@
 use aya::{
     Btf, Ebpf,
     programs::{
-        CgroupAttachMode, CgroupSockAddr, FEntry, FExit, KProbe, Program, ProgramError,
-        RawTracePoint, UProbe,
+        BtfTracePoint, CgroupAttachMode, CgroupSockAddr, FEntry, FExit, KProbe, Program,
+        ProgramError, RawTracePoint, UProbe,
     },
 };
 use keytrail_abi::globals::field as f;
@@ -173,6 +173,23 @@ const CONNECTIONS: [Hook; 1] = [raw("track_state", "inet_sock_set_state")];
 
 /// System calls: one program for two signals, because all of the host's calls pass it.
 const SYSTEM_CALLS: Hook = raw("sys_enter", "sys_enter");
+
+/// Programs of which there is a second form, for kernels that know the types of a tracepoint's arguments (5.5, and for
+/// system calls 5.11): the same at the same place, with fewer calls.
+const TYPED: [(&str, &str); 6] = [
+    ("filemap_get_pages", "filemap_get_pages_typed"),
+    ("filemap_fault", "filemap_fault_typed"),
+    ("filemap_map_pages", "filemap_map_pages_typed"),
+    ("message_sent", "message_sent_typed"),
+    ("tcp_send_locked", "tcp_send_locked_typed"),
+    ("sys_enter", "sys_enter_typed"),
+];
+
+fn typed_form(program: &str) -> Option<&'static str> {
+    TYPED
+        .iter()
+        .find_map(|(plain, typed)| (*plain == program).then_some(*typed))
+}
 
 /// Everything but TLS, whose places are found in files, and opens, which fanotify tells.
 pub const SIGNALS: &[Signal] = &[
@@ -423,7 +440,19 @@ pub fn attach(ebpf: &mut Ebpf, btf: Option<&Btf>, hook: Hook) -> Result<(), Refu
     try_attach(ebpf, btf, hook).map_err(refuse)
 }
 
+/// A tracepoint's program in its typed form. An error says only that it has to be the plain one.
+fn try_typed(ebpf: &mut Ebpf, btf: Option<&Btf>, program: &str, place: &str) -> Option<()> {
+    let program: &mut BtfTracePoint = ebpf.program_mut(typed_form(program)?)?.try_into().ok()?;
+    load_once(program.load(place, btf?)).ok()?;
+    program.attach().ok().map(drop)
+}
+
 fn try_attach(ebpf: &mut Ebpf, btf: Option<&Btf>, hook: Hook) -> Result<(), String> {
+    if let Point::RawTracepoint(place) = hook.point
+        && try_typed(ebpf, btf, hook.program, place).is_some()
+    {
+        return Ok(());
+    }
     let program = ebpf
         .program_mut(hook.program)
         .ok_or_else(|| format!("the object has no program {}", hook.program))?;
@@ -483,6 +512,11 @@ pub fn absent(kernel: &super::btf::Btf) -> Vec<&'static str> {
 /// Takes a program off its hook.
 pub fn detach(ebpf: &mut Ebpf, hook: Hook) {
     // Unloading closes the links as well. A failure leaves a program attached that only costs time.
+    if let Some(Program::BtfTracePoint(typed)) =
+        typed_form(hook.program).and_then(|name| ebpf.program_mut(name))
+    {
+        let _ = typed.unload();
+    }
     let _ = match ebpf.program_mut(hook.program) {
         Some(Program::RawTracePoint(program)) => program.unload(),
         Some(Program::FEntry(program)) => program.unload(),
