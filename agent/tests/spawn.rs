@@ -5,7 +5,7 @@
 use keytrail::cli::spawn::{Ended, Held, SpawnError, stand_in_for};
 use std::ffi::OsString;
 use std::fs::{File, Permissions};
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::os::fd::FromRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -136,7 +136,7 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < Duration::from_secs(20), "never: {what}");
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -210,24 +210,19 @@ fn a_stop_sent_to_the_wrapper_stops_both_and_so_does_its_end() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
     let script = format!("echo $$ >{}; sleep 60", log.display());
-    // In a session with a shell above: an orphaned group is not stopped by SIGTSTP.
-    let mut command = wrapped(
-        "set -m; \"$0\" \"$@\" & echo $! >&2; while kill -0 $! 2>/dev/null; do sleep 0.05; done",
-        &script,
-    );
-    let mut shell = command.stderr(Stdio::piped()).spawn().unwrap();
-    let mut pid = String::new();
-    BufReader::new(shell.stderr.take().unwrap())
-        .read_line(&mut pid)
-        .unwrap();
-    let wrapper: u32 = pid.trim().parse().unwrap();
+    // In a group of its own below a process of the same session: an orphaned group is not stopped by SIGTSTP.
+    let mut child = wrapped("exec \"$0\" \"$@\"", &script);
+    std::os::unix::process::CommandExt::process_group(&mut child, 0);
+    let mut child = child.spawn().unwrap();
+    let wrapper = child.id();
     wait_until("the command runs", || lines(&log).len() == 1);
     let command: u32 = lines(&log)[0].parse().unwrap();
     let state = |pid: u32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         stat.rsplit_once(") ").and_then(|(_, r)| r.chars().next())
     };
-    for _ in 0..2 {
+    // Right after each other: a stop that comes while the one before is being undone counts as well.
+    for _ in 0..200 {
         send(wrapper, libc::SIGTSTP);
         wait_until("both stop", || {
             (state(wrapper), state(command)) == (Some('T'), Some('T'))
@@ -239,7 +234,7 @@ fn a_stop_sent_to_the_wrapper_stops_both_and_so_does_its_end() {
     }
     send(wrapper, libc::SIGKILL);
     send(command, libc::SIGKILL);
-    shell.wait().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]

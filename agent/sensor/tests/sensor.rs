@@ -706,6 +706,19 @@ fn late_decisions_harm_nobody() {
     assert_eq!(host.sensor.process(dead), None);
 
     let mut child = Command::new("sleep").arg("30").spawn().unwrap();
+    host.executed(child.id());
+    // Each library that it has yet to read is a question of its own.
+    let stat = format!("/proc/{}/stat", child.id());
+    let sleeps = || {
+        std::fs::read_to_string(&stat)
+            .unwrap()
+            .contains("(sleep) S ")
+    };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !sleeps() {
+        assert!(Instant::now() < deadline, "it never sleeps");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let now = host.executed(child.id());
     assert_eq!(now.state, PROC_UNKNOWN);
     // A decision about the program before it.

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicI32, Ordering};
 /// The process that gets our signals; 0 for none.
 static FORWARD_TO: AtomicI32 = AtomicI32::new(0);
 
-/// Signals passed on, besides SIGTSTP and the real-time ones: all that would end, stop or wake the command and that the
+/// Signals passed on, besides SIGTSTP, SIGCONT and the real-time ones: all that would end, stop or wake the command and that the
 /// kernel does not raise for what this process itself does.
-const PASSED_ON: [c_int; 13] = [
+const PASSED_ON: [c_int; 12] = [
     libc::SIGHUP,
     libc::SIGINT,
     libc::SIGQUIT,
@@ -26,7 +26,6 @@ const PASSED_ON: [c_int; 13] = [
     libc::SIGIO,
     libc::SIGPWR,
     libc::SIGWINCH,
-    libc::SIGCONT,
 ];
 
 /// What the kernel sends for a terminal.
@@ -60,6 +59,7 @@ pub(super) fn forward_to(pid: c_int) {
         handle(signal, pass_on);
     }
     handle(libc::SIGTSTP, stop);
+    handle(libc::SIGCONT, go_on);
 }
 
 type Handler = extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
@@ -93,6 +93,12 @@ extern "C" fn pass_on(signal: c_int, info: *mut libc::siginfo_t, _: *mut c_void)
         }
         *errno = saved;
     }
+}
+
+/// The end of a stop. `stop` may not have come to put itself back yet: the next SIGTSTP would stop us alone.
+extern "C" fn go_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    handle(libc::SIGTSTP, stop);
+    pass_on(signal, info, context);
 }
 
 /// Ctrl-Z and `kill -TSTP`: the command stops, and so do we, as a shell's job of two processes does.

@@ -6,7 +6,7 @@ use crate::correlate::event;
 use crate::process::HoldingPlace;
 use keytrail_model::event::{Evidence, Truncation};
 use keytrail_model::{
-    Access, Bound, Channel, EventKind, EvidenceGrade, FileFacts, FileSeen, GapReason, GapSeen,
+    Access, Bound, Channel, EventKind, EvidenceGrade, FileFacts, FileSeen, GapReason, GapSeen, Pid,
     Signal, Stamp,
 };
 
@@ -21,6 +21,16 @@ const WITHDRAWN_NS: u64 = 2_000_000_000;
 
 impl Core {
     pub(super) fn on_file(&mut self, seen: &FileSeen) {
+        // Of a process that was gone when fanotify told of it nothing but the number is known; taken for another process
+        // it would take the place of the one we know.
+        let owned;
+        let seen = match self.table.latest(seen.at.pid.tgid) {
+            Some(pid) if seen.at.pid.start == 0 => {
+                owned = with_pid(seen, pid);
+                &owned
+            }
+            _ => seen,
+        };
         self.table.touch(&seen.at);
         let key = (seen.at.pid, seen.file.device, seen.file.inode);
         if seen.access == Access::Open {
@@ -142,4 +152,10 @@ impl Core {
             self.emit(e);
         }
     }
+}
+
+fn with_pid(seen: &FileSeen, pid: Pid) -> FileSeen {
+    let mut seen = seen.clone();
+    seen.at.pid = pid;
+    seen
 }

@@ -283,3 +283,40 @@ fn a_process_ends_once() {
     ]);
     assert_eq!(of(&events, "process_exit").len(), 1);
 }
+
+/// fanotify tells the open of a process that is gone by then, and knows its number only; the read's record comes after.
+#[test]
+fn an_open_without_a_start_time_does_not_replace_its_process() {
+    let f = credential("f");
+    let seen = |access, start, hook: &str| {
+        let mut at = at(10, 2 * SEC);
+        at.pid.start = start;
+        Observation::File(Box::new(FileSeen {
+            at,
+            access,
+            file: FileFacts::default(),
+            credentials: vec![f.clone()],
+            unreadable: None,
+            truncated: false,
+            hook: hook.to_owned(),
+        }))
+    };
+    let start_of = pid(10).start;
+    assert_ne!(start_of, 0);
+    let events = run(&[
+        start(),
+        exec(10, 1, SEC, vec![]),
+        seen(Access::Open, 0, "fanotify"),
+        seen(Access::Read, start_of, "raw_tp:mm_filemap_get_pages"),
+        stop(),
+    ]);
+    let told: Vec<_> = events
+        .iter()
+        .filter(|e| e.credential.is_some())
+        .map(|e| {
+            let process = e.process.as_ref().unwrap();
+            (e.kind, process.key.ends_with(":1"))
+        })
+        .collect();
+    assert_eq!(told, [(EventKind::CredentialRead, true)]);
+}
