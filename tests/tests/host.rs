@@ -117,6 +117,7 @@ keytrail_tests::cases! {
         much_of_something_else
         saving_is_no_send
         what_cannot_be_written
+        what_keytrail_prints
     }
     restart {
         killed_in_mid_load

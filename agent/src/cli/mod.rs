@@ -70,19 +70,14 @@ fn run(cli: Cli) -> u8 {
     if let Err(e) = logging::init(&cli, &config.log, fallback) {
         return fail(&e, exit::USAGE);
     }
-    if matches!(cli.command, Command::Capture(_)) {
+    // Before anything is looked at: agents on this host are to know that it is not somebody's use of a credential, and
+    // that events which are printed to a file or a pipe are no secrets on their way.
+    if !looks_at_this_host(&cli.command) {
         keytrail_host::own::be_a_guest();
     }
-    // Before anything is looked at: agents on this host are to know that it is not somebody's use of a credential.
-    if matches!(
+    if !matches!(
         cli.command,
-        Command::Agent(_)
-            | Command::Trace(_)
-            | Command::Capture(_)
-            | Command::Classify(_)
-            | Command::Doctor(_)
-            | Command::Demo(_)
-            | Command::Inventory(_)
+        Command::Completions(_) | Command::Man(_) | Command::HoldProbes | Command::Version
     ) {
         keytrail_host::own::announce();
     }
@@ -116,6 +111,19 @@ fn run(cli: Cli) -> u8 {
             exit::OK
         }
     }
+}
+
+/// Whether a command belongs to a host where agents are to be expected; all others leave one without as it was.
+fn looks_at_this_host(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Agent(_)
+            | Command::Trace(_)
+            | Command::Classify(_)
+            | Command::Doctor(_)
+            | Command::Demo(_)
+            | Command::Inventory(_)
+    )
 }
 
 fn load(args: &EngineArgs) -> Result<Config, ConfigError> {

@@ -5,7 +5,7 @@ use crate::{
     agent::Agent,
     command::{act, sh},
     events::{Ask as _, Event, list},
-    machine::{Scratch, patience, turn},
+    machine::{Scratch, keytrail, patience, turn, wait_for},
     plant,
 };
 
@@ -47,6 +47,33 @@ pub fn echo_into_a_file() {
     assert_eq!(finding.finding.as_ref().unwrap().severity, "medium");
     agent.settle();
     count(&written(&agent, done.pid, "file"), 1, "told once");
+}
+
+/// Events with the public identifiers of credentials, printed into a file: keytrail has sent nobody's key.
+pub fn what_keytrail_prints() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let (_, file) = plant::aws_credentials(&scratch.make("home"));
+    let printed = scratch.join("events");
+    let mut watch = sh("exec \"$1\" watch --address \"$2\" -o json >\"$3\"")
+        .arg(keytrail())
+        .arg(agent.address())
+        .arg(&printed)
+        .spawn();
+    let mut reads = 0;
+    // It begins with what comes after it has asked.
+    wait_for("an event in the file", patience(20), || {
+        sh("cat $1 >/dev/null").arg(&file).run().ok();
+        reads += 1;
+        std::fs::read_to_string(&printed)
+            .is_ok_and(|text| text.contains("AKIA"))
+            .then_some(())
+    });
+    agent.settle();
+    let told = agent.tree(watch.pid());
+    watch.end();
+    assert!(reads > 0 && told.is_empty(), "{}", list(&told));
 }
 
 /// The same into a pipe, and by `cat` of a file that holds it.
