@@ -124,9 +124,23 @@ pub struct Socket {
     pub peer_port: u16,
 }
 
-/// Captures a call, which gets its number here.
+/// Captures a call whose bytes are in one piece.
 #[inline(always)]
 pub fn capture(pid_tgid: u64, state: u32, call: TlsCall, cookie: u64, socket: Socket) -> u32 {
+    let pieces = Progress::new(call.buffer, call.total, call.total);
+    capture_pieces(pid_tgid, state, call, cookie, socket, &pieces)
+}
+
+/// Captures a call, which gets its number here.
+#[inline(always)]
+pub fn capture_pieces(
+    pid_tgid: u64,
+    state: u32,
+    call: TlsCall,
+    cookie: u64,
+    socket: Socket,
+    pieces: &Progress,
+) -> u32 {
     let mut bits = unclassified(state);
     let connection = of_session((pid_tgid >> 32) as u32, call.tls_session);
     let charge = Charge {
@@ -182,7 +196,8 @@ pub fn capture(pid_tgid: u64, state: u32, call: TlsCall, cookie: u64, socket: So
         (*entry).call.ret_addr = call.ret_addr;
         (*entry).record.cookie = source.cookie;
     }
-    if total <= AT_ONCE && capture_at_once(&source, call.buffer, total, bits) {
+    let whole = pieces.left >= total;
+    if whole && total <= AT_ONCE && capture_at_once(&source, call.buffer, total, bits) {
         return 0;
     }
     // SAFETY: as above; every field is written.
@@ -190,7 +205,7 @@ pub fn capture(pid_tgid: u64, state: u32, call: TlsCall, cookie: u64, socket: So
         (*entry).progress = Progress {
             limit,
             bits: bits as u32,
-            ..Progress::new(call.buffer, total, total)
+            ..*pieces
         };
         source.fill(&raw mut (*entry).record);
     }
