@@ -7,7 +7,7 @@ use crate::{
     maps::field,
     payload::Progress,
     record::{Counters, interesting},
-    tls::{Socket, capture_pieces},
+    tls::{Bytes, Socket, capture_bytes},
 };
 use aya_ebpf::{
     EbpfContext,
@@ -69,7 +69,11 @@ pub fn tls_write_rustls(ctx: ProbeContext) -> u32 {
         ret_slot: 0,
         ret_addr: 0,
     };
-    capture_pieces(thread, state, call, cookie, Socket::default(), &progress)
+    let bytes = Bytes {
+        pieces: progress,
+        once: true,
+    };
+    capture_bytes(thread, state, call, cookie, Socket::default(), &bytes)
 }
 
 /// `total` bytes, from `start` on, of so many pieces (`&[&[u8]]`: address and length each, like `struct iovec`).

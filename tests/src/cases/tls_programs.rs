@@ -508,8 +508,10 @@ with zipfile.ZipFile(sys.argv[1], 'w') as wheel:
     wheel.writestr(about + 'WHEEL', 'Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')
     wheel.writestr(about + 'RECORD', '')";
         act(&python).args(["-c", script]).arg(&wheel).run().ok();
-        sh("MATURIN_CA_BUNDLE=$2 MATURIN_PYPI_TOKEN=$GITHUB_TOKEN timeout 20 \"$1\" upload \
-            --non-interactive --repository-url \"$3\" \"$4\"; :")
+        sh(
+            "MATURIN_CA_BUNDLE=$2 MATURIN_PYPI_TOKEN=$GITHUB_TOKEN timeout 20 \"$1\" upload \
+            --non-interactive --repository-url \"$3\" \"$4\"; :",
+        )
         .arg(&maturin)
         .arg(scratch.join("server/server.crt"))
         .arg(server.url("/legacy/"))

@@ -34,7 +34,7 @@ fn known(agent: &Agent, scratch: &Scratch, server: &TlsServer) {
          await (await fetch(Deno.args[0], {headers})).text();",
     )
     .unwrap();
-    for _ in 0..4 {
+    for _ in 0..6 {
         let done = deno()
             .arg(&script)
             .arg(server.url("/known"))
@@ -84,7 +84,10 @@ pub fn connections_are_never_swapped() {
             .iter()
             .find(|e| e.is("credential_exposed") && e.env_name() == format!("T{n}_GITHUB_TOKEN"))
             .unwrap();
-        for event in sent.iter().filter(|e| e.fingerprint() == exposed.fingerprint()) {
+        for event in sent
+            .iter()
+            .filter(|e| e.fingerprint() == exposed.fingerprint())
+        {
             assert_eq!(event.grade(), "observed", "{}", event.brief());
             all += 1;
             if event.found_by() == "unknown" {
@@ -96,7 +99,12 @@ pub fn connections_are_never_swapped() {
         }
     }
     println!("{known} of {all} destinations are known");
-    assert_eq!(all, SERVERS * (ROUNDS + 1), "one request is one send:\n{}", list(&sent));
+    assert_eq!(
+        all,
+        SERVERS * (ROUNDS + 1),
+        "one request is one send:\n{}",
+        list(&sent)
+    );
     assert!(
         known >= SERVERS * ROUNDS / 2,
         "{known} of {all} destinations are known:\n{}",

@@ -139,7 +139,10 @@ impl Seen {
             FlowControl::Call | FlowControl::IndirectCall
         ) {
             way.first = false;
-            way.message &= CALL_KEEPS.into_iter().map(bit).fold(0, |all, bit| all | bit);
+            way.message &= CALL_KEEPS
+                .into_iter()
+                .map(bit)
+                .fold(0, |all, bit| all | bit);
         }
     }
 }
