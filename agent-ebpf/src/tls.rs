@@ -124,9 +124,33 @@ pub struct Socket {
     pub peer_port: u16,
 }
 
-/// Captures a call, which gets its number here.
+/// Captures a call whose bytes are in one piece.
 #[inline(always)]
 pub fn capture(pid_tgid: u64, state: u32, call: TlsCall, cookie: u64, socket: Socket) -> u32 {
+    let bytes = Bytes {
+        pieces: Progress::new(call.buffer, call.total, call.total),
+        once: false,
+    };
+    capture_bytes(pid_tgid, state, call, cookie, socket, &bytes)
+}
+
+/// What a call takes.
+pub struct Bytes {
+    pub pieces: Progress,
+    /// They are one record, and not handed over again.
+    pub once: bool,
+}
+
+/// Captures a call, which gets its number here.
+#[inline(always)]
+pub fn capture_bytes(
+    pid_tgid: u64,
+    state: u32,
+    call: TlsCall,
+    cookie: u64,
+    socket: Socket,
+    bytes: &Bytes,
+) -> u32 {
     let mut bits = unclassified(state);
     let connection = of_session((pid_tgid >> 32) as u32, call.tls_session);
     let charge = Charge {
@@ -170,6 +194,7 @@ pub fn capture(pid_tgid: u64, state: u32, call: TlsCall, cookie: u64, socket: So
         total,
         cookie: cookie & 0xffff_ffff,
         socket,
+        once: bytes.once as u32,
     };
     // SAFETY: a live map value that belongs to this thread.
     unsafe {
@@ -182,7 +207,8 @@ pub fn capture(pid_tgid: u64, state: u32, call: TlsCall, cookie: u64, socket: So
         (*entry).call.ret_addr = call.ret_addr;
         (*entry).record.cookie = source.cookie;
     }
-    if total <= AT_ONCE && capture_at_once(&source, call.buffer, total, bits) {
+    let whole = bytes.pieces.left >= total;
+    if whole && total <= AT_ONCE && capture_at_once(&source, call.buffer, total, bits) {
         return 0;
     }
     // SAFETY: as above; every field is written.
@@ -190,7 +216,7 @@ pub fn capture(pid_tgid: u64, state: u32, call: TlsCall, cookie: u64, socket: So
         (*entry).progress = Progress {
             limit,
             bits: bits as u32,
-            ..Progress::new(call.buffer, total, total)
+            ..bytes.pieces
         };
         source.fill(&raw mut (*entry).record);
     }
@@ -205,6 +231,7 @@ struct Write {
     total: u64,
     cookie: u64,
     socket: Socket,
+    once: u32,
 }
 
 impl Source<TlsWrite> for Write {
@@ -220,7 +247,7 @@ impl Source<TlsWrite> for Write {
             (*record).sock = self.socket.sock;
             (*record).local_port = self.socket.local_port;
             (*record).peer_port = self.socket.peer_port;
-            (*record).pad = 0;
+            (*record).once = self.once;
         }
     }
 }

@@ -227,6 +227,7 @@ fn tls(process: u8, boot_ns: u64, call: u64, hits: Vec<Hit>) -> Observation {
         call,
         session: 0xffff_8880_0000_0000,
         socket: None,
+        once: false,
         payload: payload(hits),
         hook: "uprobe:SSL_write_ex".to_owned(),
     }))

@@ -66,6 +66,13 @@ keytrail_tests::cases! {
         s2n_awscrt
         nss_tstclnt
         boringssl_bun
+        rustls_uv
+        rustls_deno
+        rustls_maturin
+    }
+    tls_rustls {
+        connections_are_never_swapped
+        nothing_of_a_holder_in_it
     }
     sends_tcp {
         found_in_a_file_and_used_at_once

@@ -335,7 +335,8 @@ pub struct TlsWrite {
     /// Its ports in host byte order: the address alone may be that of another socket later.
     pub local_port: u16,
     pub peer_port: u16,
-    pub pad: u32,
+    /// 1: these bytes are one TLS record, encrypted in this call and not handed over again.
+    pub once: u32,
 }
 
 const _: () = assert!(size_of::<TlsWrite>() == 80 + 56);

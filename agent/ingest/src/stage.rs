@@ -422,6 +422,7 @@ impl Digest {
                 local_port: r.local_port,
                 peer_port: r.peer_port,
             }),
+            once: r.once != 0,
             payload,
             hook: hook.to_owned(),
             at,

@@ -82,7 +82,7 @@ fn tls(data: &[u8]) -> Record<'_> {
         sock: 0,
         local_port: 0,
         peer_port: 0,
-        pad: 0,
+        once: 0,
     };
     Record::TlsWrite(record, data)
 }

@@ -381,6 +381,9 @@ pub struct TlsSeen {
     /// The socket that the session itself names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<Socket>,
+    /// It is one TLS record, encrypted in this call: the same bytes again are another one, not another attempt.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub once: bool,
     pub payload: Payload,
     pub hook: String,
 }

@@ -23,6 +23,7 @@ pub mod sinks;
 pub mod systemd;
 pub mod taken;
 pub mod tls_programs;
+pub mod tls_rustls;
 pub mod tls_stacks;
 pub mod written;
 

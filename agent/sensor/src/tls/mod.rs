@@ -485,7 +485,10 @@ impl Libraries {
                     }
                     None => {}
                 }
-                image.hooks.push(name);
+                // Several functions may have one name.
+                if !image.hooks.contains(&name) {
+                    image.hooks.push(name);
+                }
             }
             Err(reason) => {
                 forget_site(ebpf, hook.program, number);

@@ -147,6 +147,7 @@ fn tls(
         call,
         session,
         socket: None,
+        once: false,
         payload: payload(total, hits),
         hook: "uprobe:SSL_write".to_owned(),
     }))

@@ -167,6 +167,14 @@ fn later(boot_ns: u64, sock: u64, total: u64, records: &[(u8, u16)]) -> Observat
     observation
 }
 
+/// The same write as rustls makes them: a record that is encrypted once.
+fn once(mut write: Observation) -> Observation {
+    if let Observation::TlsWrite(seen) = &mut write {
+        seen.once = true;
+    }
+    write
+}
+
 #[test]
 fn writes_kept_in_memory_are_joined_by_exact_length_and_never_swapped() {
     let c = credential("c");
@@ -334,6 +342,29 @@ fn writes_kept_in_memory_are_joined_by_exact_length_and_never_swapped() {
                 data(t + 4, 1, 100),
             ],
             vec![joined(441)],
+        ),
+        (
+            "a Finished in a piece of its own, then equal records of rustls: each is a write",
+            vec![
+                connect(t + 1, 1),
+                hello(t + 2, 1),
+                later(t + 2, 1, 6 + 74, &[(0x14, 1)]),
+                once(write(t + 3, 1, 70, 100)),
+                data(t + 4, 1, 100),
+                once(write(t + 5, 2, 70, 100)),
+                once(write(t + 6, 3, 70, 100)),
+                later(t + 7, 1, 244, &[(0x17, 117)]),
+            ],
+            vec![joined(441), joined(441), joined(441)],
+        ),
+        (
+            "also where nothing proves them",
+            vec![
+                once(write(t + 1, 1, 70, 100)),
+                once(write(t + 2, 2, 70, 100)),
+                later(t + 3, 1, 700, &[(0x17, 300)]),
+            ],
+            vec![(441, "single_socket".to_owned()); 2],
         ),
     ];
     for (what, story, expected) in stories {

@@ -120,6 +120,7 @@ fn a_payload_that_was_cut_is_marked() {
             call: 1,
             session: 0x51,
             socket: None,
+            once: false,
             payload: part(truncated),
             hook: "uprobe:SSL_write".to_owned(),
         }));

@@ -526,9 +526,9 @@ impl TlsLinks {
 
     /// The same bytes handed over again because the socket was full: they were reported already.
     fn is_retry(&self, seen: &TlsSeen) -> bool {
-        self.resolved
-            .get(&(seen.at.pid, seen.session))
-            .is_some_and(|r| {
+        let before = self.resolved.get(&(seen.at.pid, seen.session));
+        !seen.once
+            && before.is_some_and(|r| {
                 r.total == seen.payload.total && fingerprints(seen).iter().eq(&r.fingerprints)
             })
     }
@@ -577,9 +577,10 @@ fn carried(
     None
 }
 
-/// Two calls with the same bytes in one session, as far as we know them.
+/// Two calls with the same bytes in one session, as far as we know them: the second may be another attempt at the first.
 fn same(a: &TlsSeen, b: &TlsSeen) -> bool {
-    a.session == b.session
+    !(a.once || b.once)
+        && a.session == b.session
         && a.payload.total == b.payload.total
         && fingerprints(a) == fingerprints(b)
 }

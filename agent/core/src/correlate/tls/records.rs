@@ -60,7 +60,8 @@ const TLS12_CBC: u64 = HEADER + 16 + 48 + 16;
 
 /// Lengths of TLS 1.3 records that look like application data and are a client's Finished (SHA-256, SHA-384) or a
 /// KeyUpdate: a handshake message of 4 bytes and 32, 48 or 1, content type and tag.
-const TLS13_HANDSHAKE: [u16; 3] = [4 + 32 + 17, 4 + 48 + 17, 4 + 1 + 17];
+const TLS13_HANDSHAKE: [u16; 3] = [FINISHED[0], FINISHED[1], 4 + 1 + 17];
+const FINISHED: [u16; 2] = [4 + 32 + 17, 4 + 48 + 17];
 
 /// What is known of a connection when it sends.
 #[derive(Clone, Copy, Debug)]
@@ -154,7 +155,13 @@ impl Flight {
             changed = *kind == CHANGE_CIPHER_SPEC;
             at += HEADER + u64::from(*length);
         }
-        if follows && at > 0 && at < total {
+        // Behind a ChangeCipherSpec in a piece of its own (writev) no header was captured. What is as long as a Finished of
+        // TLS 1.3 is one: with it or with TLS 1.2 nothing else there is, alone or together.
+        let rest = total.saturating_sub(at);
+        if changed && FINISHED.iter().any(|l| rest == HEADER + u64::from(*l)) {
+            ciphers = ciphers.and(Ciphers::TLS13);
+            (changed, greeted) = (false, false);
+        } else if follows && at > 0 && at < total {
             beginnings.push(Beginning {
                 at,
                 length: None,
@@ -369,6 +376,26 @@ mod tests {
         let change = of(42 + 6, &[(0x16, 37), (0x14, 1)], hello).after();
         let apart = of(45, &[(0x16, 40)], change).after();
         assert_eq!(apart.ciphers, Ciphers::TLS12_GCM);
+    }
+
+    #[test]
+    fn a_finished_is_told_by_its_length_alone() {
+        let hello = flight(517, &[(0x16, 512)]).after();
+        for finished in FINISHED {
+            let f = of(6 + 5 + u64::from(finished), &[(0x14, 1)], hello);
+            assert_eq!(f.application(), 0);
+            assert_eq!(f.after().ciphers, Ciphers::TLS13);
+            // What comes next is data, of this cipher alone.
+            let data = of(352, &[(0x17, 347)], f.after());
+            assert_eq!(exactly(&data, &[330]), Some(true));
+            assert_eq!(exactly(&data, &[323]), None);
+        }
+        // TLS 1.2, a certificate, or data behind it.
+        for rest in [37, 45, 60, 58 + 122, 74 + 122] {
+            let f = of(6 + rest, &[(0x14, 1)], hello);
+            assert_eq!(f.application(), rest);
+            assert!(!f.after().ciphers.is_known() && f.after().changed);
+        }
     }
 
     #[test]

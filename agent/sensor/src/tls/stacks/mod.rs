@@ -44,9 +44,11 @@ pub const GO: &str = "tls_write_go";
 
 /// Session, buffer, `int` length, of which not every call is one of TLS.
 pub const NSS: &str = "tls_write_nss";
+/// `self` second, the address of a record third, which tells where its bytes are.
+pub const RUSTLS: &str = "tls_write_rustls";
 
 /// Programs of the object that stacks use.
-pub const PROGRAMS: [&str; 4] = [INT, SIZE, GO, NSS];
+pub const PROGRAMS: [&str; 5] = [INT, SIZE, GO, NSS, RUSTLS];
 
 /// A proven place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +67,8 @@ pub struct Site {
 pub enum Found {
     Nothing,
     Sites(Vec<Site>),
+    /// These, and something of it is left that cannot be probed: why.
+    Partly(Vec<Site>, String),
     /// The stack, whose plaintext another file takes.
     Elsewhere,
     /// The stack is there, and nothing of it can be probed: why.
@@ -119,7 +123,7 @@ pub struct Contents {
     /// The stacks that are in it, the first one first.
     pub stacks: Vec<TlsStack>,
     pub sites: Vec<Site>,
-    /// Stacks of which nothing can be probed, each with the reason.
+    /// Stacks of which nothing can be probed, or not everything, each with the reason.
     pub unproven: Vec<(TlsStack, String)>,
     pub x86_64: bool,
 }
@@ -179,6 +183,10 @@ pub fn contents(file: &std::fs::File, calls: bool) -> Result<Contents, ElfError>
                 Found::Nothing => continue,
                 Found::Elsewhere => {}
                 Found::Sites(found) => sites = found,
+                Found::Partly(found, reason) => {
+                    contents.unproven.push((stack.name(), reason));
+                    sites = found;
+                }
                 Found::Unproven(reason) => {
                     contents.unproven.push((stack.name(), reason));
                     continue;

@@ -109,7 +109,7 @@ pub fn references(elf: &Elf<'_>, wanted: &[u64]) -> Result<BTreeSet<u64>, ElfErr
 }
 
 /// Where the code is.
-fn code(elf: &Elf<'_>) -> Vec<Span> {
+pub fn code(elf: &Elf<'_>) -> Vec<Span> {
     let mut left = CODE_SEARCH_MAX;
     let spans: Vec<Span> = match elf.section(".text") {
         Some(span) => vec![span],
@@ -125,7 +125,11 @@ fn code(elf: &Elf<'_>) -> Vec<Span> {
         .collect()
 }
 
-fn each_window(
+/// Calls `look` for each window of a span, with `overlap` bytes of the next one, and its address.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn each_window(
     elf: &Elf<'_>,
     span: Span,
     overlap: u64,
