@@ -31,6 +31,7 @@ mod taking;
 mod tls;
 mod tls_go;
 mod tls_nss;
+mod tmpfs;
 mod touch;
 mod write;
 

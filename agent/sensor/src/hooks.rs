@@ -174,6 +174,27 @@ const CONNECTIONS: [Hook; 1] = [raw("track_state", "inet_sock_set_state")];
 /// System calls: one program for two signals, because all of the host's calls pass it.
 const SYSTEM_CALLS: Hook = raw("sys_enter", "sys_enter");
 
+/// What it takes to see reads of files on tmpfs there.
+pub const TMPFS_READ: [usize; 17] = [
+    f::TASK_STATUS,
+    f::TASK_FILES,
+    f::FILES_FDT,
+    f::FDTABLE_FD,
+    f::FDTABLE_MAX,
+    f::FILE_MODE,
+    f::FILE_OP,
+    f::FILE_POS,
+    f::FILE_INODE,
+    f::INODE_INO,
+    f::INODE_SIZE,
+    f::SB_MAGIC,
+    f::SB_DEV,
+    f::REGS_ARG0,
+    f::REGS_ARG1,
+    f::REGS_ARG2,
+    f::REGS_ARG3,
+];
+
 /// Everything but TLS, whose places are found in files, and opens, which fanotify tells.
 pub const SIGNALS: &[Signal] = &[
     Signal {
