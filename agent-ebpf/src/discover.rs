@@ -2,22 +2,29 @@
 
 use crate::{
     budget::renew,
-    maps::{PROCS, READ_SEEN, SEEN, field},
+    maps::{PAYLOADS, PROCS, READ_SEEN, SEEN, field},
     pipes::pipes_of_reader,
     record::{
-        Counters, Wake, current_task, file_id, follow, pointer, program, read, read_or_zero, stamp,
-        wake, zero,
+        Counters, Slot, Wake, copy_user, current_task, file_id, follow, pointer, program, read,
+        read_or_zero, stamp, wake, zero,
     },
     touch::reads_nothing,
 };
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_kernel_str};
+use aya_ebpf::helpers::{
+    bpf_get_current_pid_tgid, bpf_ringbuf_query, generated::bpf_probe_read_kernel_str,
+};
 use keytrail_abi::{
-    FileNew, Kind, NAME_DEPTH, NAME_MAX, PROC_IGNORED, PROC_UNKNOWN, ProcState, ReadKey,
-    SEEN_CLEAN,
+    CONTENT_MAX, FileNew, Kind, NAME_DEPTH, NAME_MAX, PAYLOAD_TIERS, PROC_IGNORED, PROC_UNKNOWN,
+    ProcState, ReadKey, SEEN_CLEAN,
     globals::{MISSING, field as f},
     records::access,
     state::counter,
 };
+
+/// Slots of records with content.
+const SMALL: usize = PAYLOAD_TIERS[1];
+const PAGE_FULL: usize = PAYLOAD_TIERS[2];
+const LARGE: usize = CONTENT_MAX;
 
 /// What [`discover`] says of a file that needs no further look in this version.
 pub const CLEAN: u32 = 1;
@@ -38,13 +45,14 @@ pub fn made_up(magic: u64) -> bool {
     )
 }
 
+/// Nothing shorter is a secret.
+pub const SIZE_MIN: u64 = 16;
+
 #[inline(never)]
-pub fn discover(opened: u64, inode: u64, ctime_ns: u64, how: u32) -> u32 {
+pub fn discover(opened: u64, inode: u64, ctime_ns: u64, how: u32, content: u64) -> u32 {
     // include/uapi/linux/stat.h.
     const S_IFMT: u16 = 0o170_000;
     const S_IFREG: u16 = 0o100_000;
-    /// Nothing shorter is a secret.
-    const SIZE_MIN: u64 = 16;
     let mode: u16 = read_or_zero(inode, field(f::INODE_MODE));
     let size: u64 = read_or_zero(inode, field(f::INODE_SIZE));
     let sb = follow(inode, field(f::INODE_SB));
@@ -86,58 +94,150 @@ pub fn discover(opened: u64, inode: u64, ctime_ns: u64, how: u32) -> u32 {
     let Some(counters) = Counters::get() else {
         return 0;
     };
-    let Some(mut slot) = counters.reserve::<FileNew>(Kind::FILE_NEW) else {
-        return 0;
-    };
-    // Only what was reported counts as seen: after a loss the next read is reported.
-    let _ = SEEN.insert(&file, &ctime_ns, 0);
-    let _ = READ_SEEN.insert(&key, &program, 0);
     let mut exec_id = 0;
     match known {
-        None => {
+        // SAFETY: a live map value, an aligned load.
+        Some(known) if unsafe { (*known).state } != PROC_UNKNOWN => {}
+        // Of a process that waits for an answer as well, under a number of its own: the answer to the question before
+        // must not pass for one to this.
+        _ => exec_id = counters.unique(counter::EXECS),
+    }
+    let new = New {
+        inode,
+        ctime_ns,
+        size,
+        exec_id,
+        key,
+        program,
+        known,
+        how,
+        mode: mode as u32,
+    };
+    let told = if content == 0 || size > LARGE as u64 || !has_room() {
+        new.tell(counters)
+    } else if size <= SMALL as u64 {
+        new.tell_with::<SMALL>(counters, content)
+    } else if size <= PAGE_FULL as u64 {
+        new.tell_with::<PAGE_FULL>(counters, content)
+    } else {
+        new.tell_with::<LARGE>(counters, content)
+    };
+    if told {
+        pipes_of_reader(exec_id);
+    }
+    0
+}
+
+/// Is there room for contents? They are many at a time when a tree is walked, and sends must not be lost by that.
+#[inline(always)]
+fn has_room() -> bool {
+    // BPF_RB_AVAIL_DATA.
+    const UNREAD: u64 = 0;
+    // BPF_RB_RING_SIZE.
+    const SIZE: u64 = 1;
+    // SAFETY: the ring is a map of this object.
+    let ask = |what| unsafe { bpf_ringbuf_query((&raw const PAYLOADS).cast_mut().cast(), what) };
+    ask(UNREAD) < ask(SIZE) / 4
+}
+
+/// What is told of a file, and noted.
+struct New {
+    inode: u64,
+    ctime_ns: u64,
+    size: u64,
+    exec_id: u64,
+    key: ReadKey,
+    program: u64,
+    known: Option<*mut ProcState>,
+    how: u32,
+    mode: u32,
+}
+
+impl New {
+    /// False when there is no room.
+    #[inline(always)]
+    fn tell(&self, counters: Counters) -> bool {
+        let Some(mut slot) = counters.reserve::<FileNew>(Kind::FILE_NEW) else {
+            return false;
+        };
+        self.note(counters);
+        let record = pointer(&mut slot);
+        // SAFETY: `record` is the reserved slot.
+        unsafe { self.fill(record, 0, counters) };
+        slot.submit(wake(Wake::Now));
+        true
+    }
+
+    /// The same with the file's bytes, which the process has at `content`: where they cannot be read, without.
+    #[inline(always)]
+    fn tell_with<const N: usize>(&self, counters: Counters, content: u64) -> bool {
+        let Some(mut slot) = counters.reserve_in::<Slot<FileNew, N>>(&PAYLOADS, Kind::FILE_NEW)
+        else {
+            return false;
+        };
+        self.note(counters);
+        let slot_of = pointer(&mut slot);
+        // SAFETY: the reserved slot, with N bytes of data behind the record.
+        unsafe {
+            let data = (&raw mut (*slot_of).data).cast::<u8>();
+            zero::<N>(data);
+            let whole = copy_user::<N>(data, content, self.size);
+            let kept = if whole { self.size as u32 } else { 0 };
+            self.fill(&raw mut (*slot_of).record, kept, counters);
+        }
+        slot.submit(wake(Wake::Now));
+        true
+    }
+
+    /// Only what is told counts as seen: after a loss the next read is told. User space must not answer before this.
+    #[inline(always)]
+    fn note(&self, counters: Counters) {
+        let _ = SEEN.insert(&self.key.file, &self.ctime_ns, 0);
+        let _ = READ_SEEN.insert(&self.key, &self.program, 0);
+        match self.known {
             // What it sends until user space has looked at the file is captured: the secret may be on its way already.
-            exec_id = counters.unique(counter::EXECS);
-            counters.set_process(
-                tgid,
+            None => counters.set_process(
+                self.key.tgid,
                 ProcState {
                     state: PROC_UNKNOWN,
                     pad: 0,
-                    exec_id,
+                    exec_id: self.exec_id,
                 },
+            ),
+            // SAFETY: a live map value, an aligned store.
+            Some(known) if self.exec_id != 0 => unsafe { (*known).exec_id = self.exec_id },
+            // What it answers is looked at anew: the file may be what it serves.
+            Some(_) => renew(self.key.tgid),
+        }
+    }
+
+    /// # Safety
+    /// `record` must be valid for writes.
+    #[inline(always)]
+    unsafe fn fill(&self, record: *mut FileNew, data_len: u32, counters: Counters) {
+        // SAFETY: the caller's promise; every field is written.
+        unsafe {
+            stamp(&raw mut (*record).header);
+            (*record).file = self.key.file;
+            (*record).size = self.size;
+            (*record).ctime_ns = self.ctime_ns;
+            (*record).exec_id = self.exec_id;
+            (*record).access = self.how;
+            (*record).owner_uid = read_or_zero(self.inode, field(f::INODE_UID));
+            (*record).owner_gid = read_or_zero(self.inode, field(f::INODE_GID));
+            (*record).mode = self.mode;
+            (*record).data_len = data_len;
+            let names = (&raw mut (*record).names).cast::<u8>();
+            zero::<{ NAME_MAX * NAME_DEPTH }>(names);
+            (*record).depth = path_names(names, alias(self.inode));
+            counters.seal(
+                &raw mut (*record).header,
+                Kind::FILE_NEW,
+                size_of::<FileNew>() as u32 + data_len,
+                0,
             );
         }
-        // SAFETY: a live map value, aligned loads and stores.
-        Some(known) if unsafe { (*known).state } == PROC_UNKNOWN => {
-            // A newer question: the answer to the one before must not pass for one to this.
-            exec_id = counters.unique(counter::EXECS);
-            // SAFETY: as above.
-            unsafe { (*known).exec_id = exec_id };
-        }
-        // What it answers is looked at anew: the file may be what it serves.
-        Some(_) => renew(tgid),
     }
-    let record = pointer(&mut slot);
-    // SAFETY: `record` is the reserved slot; every field is written.
-    unsafe {
-        stamp(&raw mut (*record).header);
-        (*record).file = file;
-        (*record).size = size;
-        (*record).ctime_ns = ctime_ns;
-        (*record).exec_id = exec_id;
-        (*record).access = how;
-        let names = (&raw mut (*record).names).cast::<u8>();
-        zero::<{ NAME_MAX * NAME_DEPTH }>(names);
-        (*record).depth = path_names(names, alias(inode));
-        counters.seal(
-            &raw mut (*record).header,
-            Kind::FILE_NEW,
-            size_of::<FileNew>() as u32,
-            0,
-        );
-    }
-    slot.submit(wake(Wake::Now));
-    pipes_of_reader(exec_id);
-    0
 }
 
 /// A dentry of the inode: any of its names will do to find it again. 0 when it has none.

@@ -9,7 +9,7 @@ use crate::{
         Counters, Load, Probed, Typed, Wake, ctime_ns, ctime_ns_by, current_task, file_id, follow,
         pointer, program, read_or_zero, stamp, wake,
     },
-    touch::{faults_untold, reads_nothing},
+    touch::{TMPFS, faults_untold, reads_nothing},
 };
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid,
@@ -93,7 +93,7 @@ pub fn file_permission(ctx: FExitContext) -> i32 {
     if ctx.arg::<u64>(1) & MAY_READ != 0 && ctx.arg::<u64>(2) as i32 == 0 {
         let file: u64 = ctx.arg(0);
         let inode = Typed::load(file, field(f::FILE_INODE));
-        if on_inode::<Typed>(file, inode, access::PERMISSION) {
+        if on_inode::<Typed>(file, inode, access::PERMISSION, 0) {
             trace!(&ctx, "read of a watched file {:x}", file);
         }
     }
@@ -109,7 +109,7 @@ pub fn mmap_file(ctx: FExitContext) -> i32 {
     if file != 0 && ctx.arg::<u64>(1) & PROT_READ != 0 && ctx.arg::<u64>(3) as i32 == 0 {
         let inode = follow(file, field(f::FILE_INODE));
         if field(f::HAS_FAULTS) != 1 || faults_untold(inode) {
-            on_inode::<Probed>(file, inode, access::MAPPED);
+            on_inode::<Probed>(file, inode, access::MAPPED, 0);
         }
     }
     0
@@ -128,23 +128,24 @@ pub fn maybe_watched(ino: u64) -> bool {
 /// An access told by the page cache.
 #[inline(always)]
 fn on_mapping(mapping: u64, how: u32) -> bool {
-    on_inode::<Probed>(0, follow(mapping, field(f::MAPPING_HOST)), how)
+    on_inode::<Probed>(0, follow(mapping, field(f::MAPPING_HOST)), how, 0)
 }
 
 #[inline(always)]
 fn on_typed_mapping(mapping: u64, how: u32) {
-    on_inode::<Typed>(0, Typed::load(mapping, field(f::MAPPING_HOST)), how);
+    on_inode::<Typed>(0, Typed::load(mapping, field(f::MAPPING_HOST)), how, 0);
 }
 
-/// Reports the access when the inode is a watched file. True when it is. `file` is 0 where the hook does not have it.
+/// Reports the access when the inode is a watched file. True when it is. `file` is 0 where the hook does not have it;
+/// `content` is where the process has all of the file in its memory, 0 where that is not known.
 #[inline(always)]
-fn on_inode<L: Load>(file: u64, inode: u64, how: u32) -> bool {
+pub fn on_inode<L: Load>(file: u64, inode: u64, how: u32, content: u64) -> bool {
     let ino: u64 = L::load(inode, field(f::INODE_INO));
     if maybe_watched(ino) && watched(file, inode, how) {
         return true;
     }
     if field(f::DISCOVER) == 1 {
-        unwatched::<L>(file, inode, ino, how);
+        unwatched::<L>(file, inode, ino, how, content);
     }
     false
 }
@@ -152,7 +153,7 @@ fn on_inode<L: Load>(file: u64, inode: u64, how: u32) -> bool {
 /// A file that is not watched: reported the first time it is read in this version, because it may hold a credential
 /// that nobody has told us about. Nearly always this CPU has met the file a moment ago and it ends here.
 #[inline(always)]
-fn unwatched<L: Load>(file: u64, inode: u64, ino: u64, how: u32) {
+fn unwatched<L: Load>(file: u64, inode: u64, ino: u64, how: u32, content: u64) {
     let ctime_ns = ctime_ns_by::<L>(inode);
     let Some(last) = SEEN_LAST.get_ptr_mut(seen_slot(ino)) else {
         return;
@@ -162,7 +163,7 @@ fn unwatched<L: Load>(file: u64, inode: u64, ino: u64, how: u32) {
         if (*last).inode == inode && (*last).ino == ino && (*last).ctime_ns == ctime_ns {
             return;
         }
-        if discover(file, inode, ctime_ns, how) == CLEAN {
+        if discover(file, inode, ctime_ns, how, content) == CLEAN {
             *last = SeenInode {
                 inode,
                 ino,
@@ -182,6 +183,15 @@ fn watched(opened: u64, inode: u64, how: u32) -> bool {
         return false;
     };
     if watched.flags & watch::FILE == 0 {
+        return false;
+    }
+    let ctime_ns = ctime_ns(inode);
+    // Asked about like any that is new: user space would look for the version it knows where that was.
+    if field(f::DISCOVER) == 1
+        && watched.ctime_ns != 0
+        && watched.ctime_ns != ctime_ns
+        && read_or_zero::<u64>(follow(inode, field(f::INODE_SB)), field(f::SB_MAGIC)) == TMPFS
+    {
         return false;
     }
     let file = watched.file;
@@ -211,7 +221,6 @@ fn watched(opened: u64, inode: u64, how: u32) -> bool {
         ),
     }
     let program = program(current_task());
-    let ctime_ns = ctime_ns(inode);
     let key = ReadKey {
         file,
         ctime_ns,

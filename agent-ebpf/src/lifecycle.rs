@@ -5,6 +5,7 @@ use crate::{
     pipes::pipes_of_fork,
     record::{Counters, Wake, follow, ns_tgid, pointer, read, read_or_zero, stamp, wake},
     taking::{pending, settle},
+    tmpfs::read_settled,
 };
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext,
@@ -105,6 +106,7 @@ fn on_exit(task: u64, group_dead: Option<bool>) {
     // It makes no further call.
     if pending() {
         settle(pid_tgid);
+        read_settled(pid_tgid);
     }
     if PROCS.get_ptr(&tgid).is_some() {
         let _ = TLS_CALLS.remove(&pid_tgid);

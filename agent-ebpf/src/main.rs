@@ -32,6 +32,7 @@ mod tls;
 mod tls_go;
 mod tls_nss;
 mod tls_rustls;
+mod tmpfs;
 mod touch;
 mod write;
 

@@ -5,6 +5,7 @@ use crate::{
     message::Batch,
     payload::Progress,
     taking::{Asked, AskedKey, Taking},
+    tmpfs::Reading,
     write::{PathState, TargetKey, WriteState},
 };
 use aya_ebpf::{
@@ -186,7 +187,15 @@ pub static PATHS: PerCpuArray<PathState> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static TARGETS: LruHashMap<TargetKey, u64> = LruHashMap::with_max_entries(16384, 0);
 
-/// How many entries `TAKINGS` has.
+/// The `f_op` of files on tmpfs, as far as their reads are told by system calls; else 0.
+#[map]
+pub static TMPFS_FILES: Array<u64> = Array::with_max_entries(1, 0);
+
+/// pid_tgid -> the call by which the thread may be reading a file on tmpfs, until its next one.
+#[map]
+pub static READINGS: HashMap<u64, Reading> = HashMap::with_max_entries(4096, 0);
+
+/// How many entries `TAKINGS` and `READINGS` have.
 #[map]
 pub static TAKING: Array<u64> = Array::with_max_entries(1, 0);
 

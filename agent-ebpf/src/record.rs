@@ -12,7 +12,7 @@ use aya_ebpf::{
             bpf_task_pt_regs,
         },
     },
-    maps::ring_buf::RingBufEntry,
+    maps::{RingBuf, ring_buf::RingBufEntry},
 };
 use core::{ffi::c_void, mem::MaybeUninit};
 use keytrail_abi::{
@@ -272,6 +272,16 @@ impl Counters {
             Kind::FILE_NEW => &NEWS,
             _ => &RING,
         };
+        self.reserve_in(ring, kind)
+    }
+
+    /// The same in a ring of the caller's choice.
+    #[inline(always)]
+    pub fn reserve_in<T: 'static>(
+        self,
+        ring: &'static RingBuf,
+        kind: u16,
+    ) -> Option<RingBufEntry<T>> {
         let entry = ring.reserve::<T>(0);
         if entry.is_none() {
             self.lost(kind);

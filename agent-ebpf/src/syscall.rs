@@ -1,4 +1,5 @@
-//! System calls by which a process writes to what is no socket, or takes something out of another process.
+//! System calls by which a process writes to what is no socket, takes something out of another process, or reads a file in
+//! memory.
 //!
 //! The only hook that sees them on kernels without trampolines fires at every call of the host: nearly all end at the
 //! comparison of its number.
@@ -9,6 +10,7 @@ use crate::{
         Load as _, Typed, current_task, follow, interesting, peek, plain_argument, read_or_zero,
     },
     taking::{on_trace, pending, settle, take_by_getfd, take_by_vm_read},
+    tmpfs::{memory_files, on_read, read_settled},
     write::on_write,
 };
 use aya_ebpf::{
@@ -20,37 +22,52 @@ use aya_ebpf::{
 use keytrail_abi::globals::field as f;
 
 // arch/x86/entry/syscalls/syscall_64.tbl. Those of x32 have a bit above.
+pub const READ: u64 = 0;
 const WRITE: u64 = 1;
+pub const PREAD64: u64 = 17;
 const PWRITE64: u64 = 18;
+pub const READV: u64 = 19;
 const WRITEV: u64 = 20;
+pub const SENDFILE: u64 = 40;
 const PTRACE: u64 = 101;
+pub const SPLICE: u64 = 275;
+pub const PREADV: u64 = 295;
 const PROCESS_VM_READV: u64 = 310;
+pub const COPY_FILE_RANGE: u64 = 326;
+pub const PREADV2: u64 = 327;
 const PIDFD_GETFD: u64 = 438;
 
 // void sys_enter(struct pt_regs *regs, long id)
 #[raw_tracepoint(tracepoint = "sys_enter")]
 pub fn sys_enter(ctx: RawTracePointContext) -> i32 {
     if pending() {
-        settle(bpf_get_current_pid_tgid());
+        let thread = bpf_get_current_pid_tgid();
+        settle(thread);
+        read_settled(thread);
     }
     dispatch(ctx.arg(0), ctx.arg(1));
     0
 }
 
 // The same, where the kernel knows the types of the arguments: what goes to a socket, which is most of what servers
-// write, is told from the rest with few calls.
+// write, and what is read from other files than those in memory is told from the rest with few calls.
 #[btf_tracepoint(function = "sys_enter")]
 pub fn sys_enter_typed(ctx: BtfTracePointContext) -> i32 {
     if pending() {
-        settle(bpf_get_current_pid_tgid());
+        let thread = bpf_get_current_pid_tgid();
+        settle(thread);
+        read_settled(thread);
     }
     let number: u64 = ctx.arg(1);
-    match number {
-        WRITE | WRITEV if goes_to_socket(ctx.arg(0)) => {}
-        WRITE | WRITEV | PWRITE64 | PTRACE | PROCESS_VM_READV | PIDFD_GETFD => {
-            dispatch(plain_argument(ctx.as_ptr(), 0), number);
-        }
-        _ => {}
+    let wanted = match number {
+        WRITE | WRITEV => !goes_to_socket(ctx.arg(0)),
+        READ | PREAD64 | READV | PREADV | PREADV2 => reads_memory(ctx.arg(0)),
+        SENDFILE | SPLICE | COPY_FILE_RANGE | PWRITE64 | PTRACE | PROCESS_VM_READV
+        | PIDFD_GETFD => true,
+        _ => false,
+    };
+    if wanted {
+        dispatch(plain_argument(ctx.as_ptr(), 0), number);
     }
     0
 }
@@ -58,6 +75,9 @@ pub fn sys_enter_typed(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn dispatch(regs: u64, number: u64) {
     match number {
+        READ | PREAD64 | READV | SENDFILE | SPLICE | PREADV | COPY_FILE_RANGE | PREADV2 => {
+            on_read(regs, number);
+        }
         WRITE => on_write(regs, false, false),
         PWRITE64 => on_write(regs, false, true),
         WRITEV => on_write(regs, true, false),
@@ -72,7 +92,22 @@ fn dispatch(regs: u64, number: u64) {
     }
 }
 
-/// Is what the first argument names a socket, or nobody's business? `regs` are typed.
+/// The file that the first argument names; 0 when there is none. `regs` are typed.
+#[inline(always)]
+fn file_of(regs: u64) -> u64 {
+    // SAFETY: no arguments.
+    let task = unsafe { bpf_get_current_task_btf() } as u64;
+    let files = Typed::load(task, field(f::TASK_FILES));
+    let table = Typed::load(files, field(f::FILES_FDT));
+    let number: u64 = Typed::load(regs, field(f::REGS_ARG0));
+    if number as u32 >= Typed::load(table, field(f::FDTABLE_MAX)) {
+        return 0;
+    }
+    let entries: u64 = Typed::load(table, field(f::FDTABLE_FD));
+    peek(entries + (number as u32) as u64 * 8)
+}
+
+/// Is what the first argument names a socket, or nobody's business?
 #[inline(always)]
 fn goes_to_socket(regs: u64) -> bool {
     // include/uapi/linux/stat.h.
@@ -81,18 +116,15 @@ fn goes_to_socket(regs: u64) -> bool {
     if interesting((bpf_get_current_pid_tgid() >> 32) as u32).is_none() {
         return true;
     }
-    // SAFETY: no arguments.
-    let task = unsafe { bpf_get_current_task_btf() } as u64;
-    let files = Typed::load(task, field(f::TASK_FILES));
-    let table = Typed::load(files, field(f::FILES_FDT));
-    let number: u64 = Typed::load(regs, field(f::REGS_ARG0));
-    if number as u32 >= Typed::load(table, field(f::FDTABLE_MAX)) {
-        return true;
-    }
-    let entries: u64 = Typed::load(table, field(f::FDTABLE_FD));
-    let file: u64 = peek(entries + (number as u32) as u64 * 8);
-    let mode: u16 = read_or_zero(follow(file, field(f::FILE_INODE)), field(f::INODE_MODE));
-    mode & S_IFMT == S_IFSOCK
+    let inode = follow(file_of(regs), field(f::FILE_INODE));
+    inode == 0 || read_or_zero::<u16>(inode, field(f::INODE_MODE)) & S_IFMT == S_IFSOCK
+}
+
+/// Does it name a file on tmpfs?
+#[inline(always)]
+fn reads_memory(regs: u64) -> bool {
+    let files = memory_files();
+    files != 0 && follow(file_of(regs), field(f::FILE_OP)) == files
 }
 
 /// Is the task in a system call of 32 bits? Its numbers are those of other calls.

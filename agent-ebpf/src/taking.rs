@@ -59,7 +59,7 @@ struct Who {
 /// What tells bytes of user memory from others, and not what they are; as far as they could be read.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
-struct Sample {
+pub struct Sample {
     mixed: u64,
     there: u64,
 }
@@ -67,7 +67,7 @@ struct Sample {
 impl Sample {
     /// 1: there is something else now. A page that was not there before was made for what came.
     #[inline(always)]
-    fn is_other(&self, before: &Sample) -> u64 {
+    pub fn is_other(&self, before: &Sample) -> u64 {
         let other = (self.mixed ^ before.mixed) | (self.there ^ before.there);
         self.there & ((other | other.wrapping_neg()) >> 63)
     }
@@ -92,7 +92,7 @@ pub struct Asked {
     proven: u64,
 }
 
-/// Is any thread of the host inside such a call?
+/// Is any thread of the host inside such a call, or one of `tmpfs`?
 #[inline(always)]
 pub fn pending() -> bool {
     TAKING.get_ptr(0).is_some_and(|count| {
@@ -318,7 +318,7 @@ fn next_fd(task: u64) -> u32 {
 }
 
 #[inline(always)]
-fn samples(buffer: u64, length: u64) -> [Sample; 3] {
+pub fn samples(buffer: u64, length: u64) -> [Sample; 3] {
     let last = length.saturating_sub(SAMPLE as u64);
     [
         sample(buffer, length),
@@ -359,9 +359,17 @@ fn begin(thread: u64, taking: &Taking) {
         if is_news(tgid, &taking.who, false) {
             tell(&taking.who, taking.asked, false);
         }
-    } else if !known && let Some(count) = TAKING.get_ptr_mut(0) {
+    } else if !known {
+        count(1);
+    }
+}
+
+/// Adds to the number of calls that are looked at.
+#[inline(always)]
+pub fn count(more: u64) {
+    if let Some(count) = TAKING.get_ptr_mut(0) {
         // SAFETY: a live map value.
-        unsafe { add(count, 1) };
+        unsafe { add(count, more) };
     }
 }
 
@@ -373,10 +381,8 @@ fn settled(thread: u64) {
     // SAFETY: a live map value of this thread, copied at once.
     let taking = unsafe { *entry };
     let _ = TAKINGS.remove(&thread);
-    if let Some(count) = TAKING.get_ptr_mut(0) {
-        // SAFETY: a live map value; one less.
-        unsafe { add(count, u64::MAX) };
-    }
+    // One less.
+    count(u64::MAX);
     let proven = if taking.who.method == method::DESCRIPTOR {
         next_fd(current_task()) > taking.next_fd
     } else {

@@ -7,7 +7,7 @@ use crate::{
 use keytrail_abi::globals::{MISSING, field as f};
 
 // include/uapi/linux/magic.h.
-const TMPFS: u64 = 0x0102_1994;
+pub const TMPFS: u64 = 0x0102_1994;
 
 /// Are accesses to mappings of this file handled where no tracepoint tells of them?
 #[inline(always)]

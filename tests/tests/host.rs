@@ -13,6 +13,11 @@ keytrail_tests::cases! {
         readers_are_named
         other_mount_namespaces
     }
+    reads_tmpfs {
+        gone_with_their_readers
+        each_call
+        replaced
+    }
     incidents {
         an_uploader_sends_the_environment
         a_runner_is_read

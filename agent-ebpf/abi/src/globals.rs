@@ -217,6 +217,10 @@ pub mod field {
         TASK_PTRACE_ENTRY,
         FILES_NEXT_FD,
         INODE_RDEV,
+        INODE_UID,
+        INODE_GID,
+        /// `file.f_op`: the same address for all files of one kind.
+        FILE_OP,
         INODE_GENERATION,
         INODE_PRIVATE,
         /// `upid.ns`, `pid_namespace.ns.inum`.

@@ -167,6 +167,8 @@ pub mod access {
     pub const PERMISSION: u32 = 4;
     /// The file was mapped readable, where the kernel does not tell when the mapping is accessed.
     pub const MAPPED: u32 = 5;
+    /// A system call read bytes of a file in memory: known from what it had changed when the thread made its next call.
+    pub const CALL: u32 = 6;
 }
 
 /// An open or an actual read of a watched file ([`crate::Kind::FILE_OPEN`], [`crate::Kind::FILE_READ`]).
@@ -192,7 +194,11 @@ pub const NAME_MAX: usize = 64;
 /// Path components kept in [`FileNew`], innermost first.
 pub const NAME_DEPTH: usize = 16;
 
-/// A regular file that no process was seen to read before.
+/// Most bytes of a file that are told with the record of its first read.
+pub const CONTENT_MAX: usize = PAYLOAD_TIERS[3];
+
+/// A regular file that no process was seen to read before. What was read of it follows where it was read whole and may
+/// be gone before anybody can look: files in memory.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct FileNew {
@@ -206,11 +212,17 @@ pub struct FileNew {
     pub access: u32,
     /// Components in `names`.
     pub depth: u32,
+    /// `inode->i_uid`, `inode->i_gid`, `inode->i_mode`.
+    pub owner_uid: u32,
+    pub owner_gid: u32,
+    pub mode: u32,
+    /// Bytes of content that follow: all of the file, or none.
+    pub data_len: u32,
     /// Dentry names from the file up to the root of its file system, NUL-padded.
     pub names: [[u8; NAME_MAX]; NAME_DEPTH],
 }
 
-const _: () = assert!(size_of::<FileNew>() == 80 + 16 + 32 + NAME_MAX * NAME_DEPTH);
+const _: () = assert!(size_of::<FileNew>() == 80 + 16 + 48 + NAME_MAX * NAME_DEPTH);
 
 /// Both ends of a socket, taken from `struct sock` in the kernel. Ports are in host byte order.
 #[repr(C)]

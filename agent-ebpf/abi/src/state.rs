@@ -49,9 +49,12 @@ pub struct Watch {
     /// Bits of [`watch`].
     pub flags: u32,
     pub pad: u32,
+    /// `inode->i_ctime` of the version user space has looked at, nanoseconds since the epoch; 0 when not known. On file
+    /// systems in memory, whose numbers are used again by the next one, no other version counts as this file.
+    pub ctime_ns: u64,
 }
 
-const _: () = assert!(size_of::<Watch>() == 24);
+const _: () = assert!(size_of::<Watch>() == 32);
 
 /// Value of the `LEARN` map: which file a thread's next read goes to.
 #[repr(C)]
@@ -127,7 +130,8 @@ pub struct ReadKey {
     pub file: crate::FileId,
     pub ctime_ns: u64,
     pub tgid: u32,
-    /// 0 for any kind of read, else [`crate::records::access::OPEN`].
+    /// 0 for any kind of read, [`crate::records::access::OPEN`], or [`crate::records::access::CALL`] while a call is looked
+    /// at that may be one.
     pub access: u32,
 }
 

@@ -2,14 +2,18 @@
 //! comes.
 
 use super::files::{KnownFile, NewVersion, min_confidence};
-use super::inspection::{Answer, Area, Missed, Outcome, PathSubject, SeenFile, Subject, Who};
+use super::inspection::{
+    Answer, Area, Missed, NewFile, Outcome, PathSubject, SeenFile, Subject, Who,
+};
 use super::stage::{Digest, Digested};
+use super::stamp;
 use crate::decode::Record;
 use keytrail_abi::FileId;
 use keytrail_model::{PlaceNews, Why};
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, OnceLock};
+use zeroize::Zeroizing;
 
 /// Files whose last inspection is remembered: several processes may read one before the kernel side knows.
 const MAX_REMEMBERED: usize = 4_096;
@@ -108,7 +112,7 @@ impl Digest {
     /// The inspection that has to be made, or has been, before this record is ingested.
     pub fn inspection(&mut self, record: &Record<'_>) -> Option<Inspection> {
         let (file, ctime_ns, header, subject) = match record {
-            Record::FileNew(r) => {
+            Record::FileNew(r, content) => {
                 let known = self
                     .files
                     .table
@@ -117,7 +121,13 @@ impl Digest {
                 if known {
                     return None;
                 }
-                (r.file, r.ctime_ns, r.header, Subject::Inode(Box::new(*r)))
+                let pid = stamp::pid(r.header.tgid, r.header.start_ns);
+                let new = NewFile {
+                    record: *r,
+                    bytes: Zeroizing::new(content.to_vec()),
+                    path: self.told_path(pid, r.file),
+                };
+                (r.file, r.ctime_ns, r.header, Subject::Inode(Box::new(new)))
             }
             Record::File(r) => {
                 let known = self.files.table.get(r.file)?;
@@ -301,7 +311,7 @@ impl Digest {
     fn tell_kernel(&mut self, file: FileId, ctime_ns: u64, verdict: Verdict, out: &mut Digested) {
         match verdict {
             Verdict::Known => {
-                if let Some(known) = self.files.table.get(file) {
+                if let Some(known) = self.files.table.get(file).filter(|known| !known.is_gone) {
                     out.watch.push((known.access_path(), file));
                 }
             }
@@ -348,14 +358,16 @@ impl Digest {
             version,
             inspected,
             named,
+            is_gone,
         } = seen;
         let id = version.id;
         let min = min_confidence(named);
         let (known, held) = match inspected {
             Ok(inspected) => {
                 self.count(&inspected);
-                let (known, held) =
+                let (mut known, held) =
                     KnownFile::learn(version, root, &inspected, min, &mut self.registry);
+                known.is_gone = is_gone;
                 (known, Some(held))
             }
             Err(error) => (KnownFile::unreadable(version, root, Some(error)), None),
@@ -363,6 +375,8 @@ impl Digest {
         if only_holders && known.credentials.is_empty() {
             return Verdict::Clean;
         }
+        // What is gone lies nowhere.
+        let held = held.filter(|_| !is_gone);
         let look = held.map(|held| known.look(held, min, why, boot_ns));
         let is_new = self.files.table.get(id).is_none();
         let path = known.access_path();

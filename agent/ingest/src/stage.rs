@@ -188,7 +188,10 @@ impl Digest {
             }
             // Not told by what it holds: see the engine.
             Record::ProcessAttach(_) => {}
-            Record::FileNew(r) => self.new_file(r, hook, inspection, out),
+            Record::FileNew(r, content) => {
+                self.ring_dirty |= !content.is_empty();
+                self.new_file(r, hook, inspection, out);
+            }
             Record::Pipes(r) if r.exec_id != 0 => self.execs.pipes(r.exec_id, stamp::pipes(r)),
             Record::Pipes(r) => {
                 let pipes = stamp::pipes(r);
@@ -274,6 +277,15 @@ impl Digest {
         })));
     }
 
+    /// The path of a file as the kernel side has told it for this process; empty when it has not, or not all of it.
+    pub(super) fn told_path(&self, pid: Pid, file: abi::FileId) -> String {
+        let path = self.targets.path(pid, file);
+        if written::is_cut(path) {
+            return String::new();
+        }
+        path.to_owned()
+    }
+
     /// A file that was not seen before: inspected by now, before any later record of its reader.
     fn new_file(
         &mut self,
@@ -307,7 +319,7 @@ impl Digest {
                 let Some(known) = known else {
                     return;
                 };
-                if inspection.is_none() {
+                if inspection.is_none() && !known.is_gone {
                     out.watch.push((known.access_path(), r.file));
                 }
                 let Some((facts, credentials)) = known.as_read(r.ctime_ns, r.size) else {

@@ -516,6 +516,10 @@ fn file_new(tgid: u32, exec_id: u64) -> abi::FileNew {
         exec_id,
         access: abi::access::READ,
         depth: 0,
+        owner_uid: 0,
+        owner_gid: 0,
+        mode: 0o100_600,
+        data_len: 0,
         names: [[0; abi::NAME_MAX]; abi::NAME_DEPTH],
     }
 }
@@ -527,7 +531,7 @@ fn a_child_is_settled_by_what_its_parent_is_followed_under() {
     let mut out = Digested::default();
     record(
         &mut digest,
-        &Record::FileNew(file_new(NOBODY, 41)),
+        &Record::FileNew(file_new(NOBODY, 41), &[]),
         "h",
         &mut out,
     );
@@ -587,7 +591,7 @@ fn a_record_does_not_wait_beyond_the_deadline() {
     let mut digest = digest_with(&[], options);
     let mut out = Digested::default();
     let (_file, new) = readable(dir.path(), &format!("token = {}\n", github()));
-    record(&mut digest, &Record::FileNew(new), "h", &mut out);
+    record(&mut digest, &Record::FileNew(new, &[]), "h", &mut out);
     assert!(out.observations.is_empty() && out.clean.is_empty());
     let told: Vec<_> = digest.dropped().take().collect();
     assert_eq!(told, [(Bound::InspectionTime, 1)]);
@@ -617,13 +621,13 @@ fn a_new_file_is_inspected_once_for_all_who_read_it() {
     let mut digest = digest(&[]);
     let mut out = Digested::default();
     let (_file, new) = readable(dir.path(), &format!("token = {}\n", github()));
-    let one = digest.inspection(&Record::FileNew(new)).unwrap();
-    let two = digest.inspection(&Record::FileNew(new)).unwrap();
+    let one = digest.inspection(&Record::FileNew(new, &[])).unwrap();
+    let two = digest.inspection(&Record::FileNew(new, &[])).unwrap();
     assert_eq!(one.id, two.id);
     answers_until(&mut digest, &mut out, |_| one.verdict().is_some());
     assert_eq!(two.verdict(), Some(Verdict::Known));
-    assert!(digest.inspection(&Record::FileNew(new)).is_none());
-    digest.record(&Record::FileNew(new), "h", Some(&one), &mut out);
+    assert!(digest.inspection(&Record::FileNew(new, &[])).is_none());
+    digest.record(&Record::FileNew(new, &[]), "h", Some(&one), &mut out);
     assert!(
         matches!(&out.observations[..], [Observation::File(seen)] if seen.credentials.len() == 1)
     );
@@ -647,7 +651,7 @@ fn an_excluded_file_is_left_alone() {
     watch(&mut digest, &mut asked, &mut out);
     assert!(asked.watched.is_empty());
     new.ctime_ns += 1;
-    record(&mut digest, &Record::FileNew(new), "h", &mut out);
+    record(&mut digest, &Record::FileNew(new, &[]), "h", &mut out);
     assert!(out.observations.is_empty() && digest.files.table.is_empty());
 }
 
@@ -662,7 +666,7 @@ fn a_file_has_a_bound_of_findings() {
         .map(|n| format!("token_{n} = {}\n", github()))
         .collect();
     let (_file, new) = readable(dir.path(), &text);
-    record(&mut digest, &Record::FileNew(new), "h", &mut out);
+    record(&mut digest, &Record::FileNew(new, &[]), "h", &mut out);
     let [Observation::File(seen)] = &out.observations[..] else {
         panic!("no read came out")
     };

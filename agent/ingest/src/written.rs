@@ -67,6 +67,11 @@ fn path(r: &abi::FdTarget) -> String {
     path
 }
 
+/// Whether a part of a path is missing.
+pub fn is_cut(path: &str) -> bool {
+    path.contains('\u{2026}')
+}
+
 pub fn target(number: u32) -> WriteTarget {
     match number {
         target::PIPE => WriteTarget::Pipe,

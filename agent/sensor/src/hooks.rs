@@ -191,6 +191,27 @@ fn typed_form(program: &str) -> Option<&'static str> {
         .find_map(|(plain, typed)| (*plain == program).then_some(*typed))
 }
 
+/// What it takes to see reads of files on tmpfs there.
+pub const TMPFS_READ: [usize; 17] = [
+    f::TASK_STATUS,
+    f::TASK_FILES,
+    f::FILES_FDT,
+    f::FDTABLE_FD,
+    f::FDTABLE_MAX,
+    f::FILE_MODE,
+    f::FILE_OP,
+    f::FILE_POS,
+    f::FILE_INODE,
+    f::INODE_INO,
+    f::INODE_SIZE,
+    f::SB_MAGIC,
+    f::SB_DEV,
+    f::REGS_ARG0,
+    f::REGS_ARG1,
+    f::REGS_ARG2,
+    f::REGS_ARG3,
+];
+
 /// Everything but TLS, whose places are found in files, and opens, which fanotify tells.
 pub const SIGNALS: &[Signal] = &[
     Signal {

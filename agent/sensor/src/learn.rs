@@ -1,4 +1,5 @@
-//! Under which name the kernel knows a file whose device number is made up.
+//! What only a hook can tell: which files are on tmpfs, and under which name the kernel knows a file whose device number
+//! is made up.
 //!
 //! On btrfs `st_dev` belongs to the subvolume, and in an overlay (every container) a read ends at a file of the lower
 //! or upper file system. No system call tells; but the tracepoint of the page cache does, so the agent reads a byte
@@ -7,12 +8,20 @@
 use super::{hooks, maps::Maps, proof};
 use aya::Ebpf;
 use keytrail_abi::{FileId, state::Learn};
-use rustix::fs::{Mode, OFlags};
-use std::path::Path;
+use rustix::fs::{MemfdFlags, Mode, OFlags};
+use std::{
+    os::fd::{AsFd as _, BorrowedFd},
+    path::Path,
+};
 
 const HOOK: hooks::Hook = hooks::Hook {
     program: "filemap_learn",
     point: hooks::Point::RawTracepoint("mm_filemap_get_pages"),
+};
+
+const TMPFS_HOOK: hooks::Hook = hooks::Hook {
+    program: "learn_tmpfs",
+    point: hooks::Point::RawTracepoint("sys_enter"),
 };
 
 /// The kernel's name for the file, where it differs from what stat says. `None` where it does not, or cannot be
@@ -27,6 +36,27 @@ pub fn real(ebpf: &mut Ebpf, maps: &mut Maps, path: &Path) -> Option<FileId> {
     let file = rustix::fs::open(path, flags | OFlags::NOATIME, Mode::empty())
         .or_else(|_| rustix::fs::open(path, flags, Mode::empty()))
         .ok()?;
+    // The byte is not looked at, only where it came from.
+    learn(ebpf, maps, HOOK, file.as_fd()).map(|learn| learn.file)
+}
+
+/// Has the system calls of the host looked at for reads of files on tmpfs, from here on. False where files on tmpfs
+/// cannot be told from others.
+pub fn tmpfs(ebpf: &mut Ebpf, maps: &mut Maps) -> bool {
+    let memory = rustix::fs::memfd_create("keytrail", MemfdFlags::CLOEXEC);
+    memory.is_ok_and(|memory| {
+        rustix::io::write(&memory, &[0]).is_ok()
+            && learn(ebpf, maps, TMPFS_HOOK, memory.as_fd()).is_some()
+    })
+}
+
+/// Reads a byte while the program at `hook` listens for it.
+fn learn(
+    ebpf: &mut Ebpf,
+    maps: &mut Maps,
+    hook: hooks::Hook,
+    file: BorrowedFd<'_>,
+) -> Option<Learn> {
     // The agent's ids in the initial pid namespace, which the self-test has seen.
     let seen = maps.self_test()?;
     let tid = rustix::thread::gettid()
@@ -43,12 +73,9 @@ pub fn real(ebpf: &mut Ebpf, maps: &mut Maps, path: &Path) -> Option<FileId> {
         ..Learn::default()
     })
     .ok()?;
-    hooks::attach(ebpf, None, HOOK).ok()?;
-    let read = rustix::io::pread(&file, &mut [0; 1], 0);
-    hooks::detach(ebpf, HOOK);
+    hooks::attach(ebpf, None, hook).ok()?;
+    let read = rustix::io::pread(file, &mut [0; 1], 0);
+    hooks::detach(ebpf, hook);
     read.ok()?;
-    // The byte is not looked at, only where it came from.
-    maps.learnt()
-        .filter(|learn| learn.thread == 0)
-        .map(|learn| learn.file)
+    maps.learnt().filter(|learn| learn.thread == 0)
 }

@@ -498,6 +498,7 @@ fn hook_of<'a>(names: &'a HookNames, libraries: &'a Libraries, bytes: &[u8]) -> 
                 access::READ => "raw_tp:mm_filemap_get_pages",
                 access::PERMISSION => "fexit:security_file_permission",
                 access::MAPPED => "fexit:security_mmap_file",
+                access::CALL => "raw_tp:sys_enter",
                 _ => "raw_tp:mm_filemap_map_pages",
             }
         }

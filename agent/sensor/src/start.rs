@@ -6,6 +6,7 @@ use super::{
     btf,
     fanotify::Fanotify,
     hooks::{self, Candidate, Hook, SIGNALS, Signal},
+    learn,
     limits::Passed,
     maps::Maps,
     process_reads::ProcessReads,
@@ -136,7 +137,8 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
             );
         }
     }
-    let fanotify = open_fanotify(&mut status);
+    let calls = tells_tmpfs(&mut ebpf, &mut maps, &fields, &status);
+    let fanotify = open_fanotify(&mut status, calls);
     let process_reads = listen_to_procfs(&mut status);
     for report in &status.signals {
         let hook = report.hook.clone();
@@ -392,7 +394,25 @@ fn attach_candidate(
     Ok((names.join(" + "), refused))
 }
 
-/// Opens fanotify and lets it serve opens, and reads where they have no better hook.
+/// Has reads on tmpfs told by the system calls, where they are hooked and no better hook sees those reads.
+fn tells_tmpfs(
+    ebpf: &mut Ebpf,
+    maps: &mut Maps,
+    fields: &btf::Fields,
+    status: &SensorStatus,
+) -> bool {
+    let hooks_calls = status
+        .signal(Name::FdWrite)
+        .is_some_and(|report| !report.hook.is_empty());
+    let is_told = status
+        .signal(Name::FileRead)
+        .is_some_and(|report| report.tier == Some(Tier::Fentry));
+    hooks_calls
+        && !is_told
+        && fields.missing(&hooks::TMPFS_READ).is_empty()
+        && learn::tmpfs(ebpf, maps)
+}
+
 fn listen_to_procfs(status: &mut SensorStatus) -> Option<ProcessReads> {
     let report = status.signal_mut(Name::ProcessRead)?;
     match ProcessReads::start() {
@@ -420,7 +440,8 @@ fn listen_to_procfs(status: &mut SensorStatus) -> Option<ProcessReads> {
     }
 }
 
-fn open_fanotify(status: &mut SensorStatus) -> Option<Fanotify> {
+/// Opens fanotify and lets it serve opens, and reads where they have no better hook. `calls`: reads on tmpfs have one.
+fn open_fanotify(status: &mut SensorStatus, calls: bool) -> Option<Fanotify> {
     match Fanotify::new() {
         Ok(group) => {
             if let Some(report) = status.signal_mut(Name::FileOpen) {
@@ -432,10 +453,16 @@ fn open_fanotify(status: &mut SensorStatus) -> Option<Fanotify> {
                     report.hook = "fanotify".to_owned();
                     report.tier = Some(Tier::Base);
                 } else if report.tier == Some(Tier::Base) {
-                    report.hook.push_str(" + fanotify");
-                    report.note = "reads on tmpfs, by direct I/O and through overlays are told by fanotify: the reader is \
-                                   known as a holder only when the agent has read the event"
-                        .to_owned();
+                    let (hooks, of_tmpfs) = if calls {
+                        (" + raw_tp:sys_enter + fanotify", "of tmpfs by io_uring")
+                    } else {
+                        (" + fanotify", "on tmpfs")
+                    };
+                    report.hook.push_str(hooks);
+                    report.note = format!(
+                        "reads {of_tmpfs}, by direct I/O and through overlays are told by fanotify: the reader is \
+                         known as a holder only when the agent has read the event"
+                    );
                 }
             }
             Some(group)

@@ -66,10 +66,17 @@ impl Watches {
         flags: u32,
         alias: Option<FileId>,
     ) -> io::Result<()> {
+        let metadata = std::fs::metadata(path);
         let watch = Watch {
             file,
             flags,
             pad: 0,
+            // Gone by now: no version is this file.
+            ctime_ns: metadata.as_ref().map_or(u64::MAX, |metadata| {
+                (metadata.ctime() as u64)
+                    .wrapping_mul(1_000_000_000)
+                    .wrapping_add(metadata.ctime_nsec() as u64)
+            }),
         };
         maps.set_watched(file, watch)?;
         if self.files.insert(file, (path.to_owned(), flags)).is_none() {
@@ -94,7 +101,7 @@ impl Watches {
         if flags & watch::FILE != 0
             && let Some(fanotify) = fanotify
         {
-            if let Ok(metadata) = std::fs::metadata(path) {
+            if let Ok(metadata) = metadata {
                 self.inodes.insert((metadata.dev(), metadata.ino()), file);
             }
             fanotify.mark(path)?;
@@ -162,15 +169,23 @@ impl Watches {
             if !wanted {
                 continue;
             }
-            let key = ReadKey {
+            let key = |access| ReadKey {
                 file,
                 ctime_ns: touch.ctime_ns,
                 tgid: touch.pid,
-                access: if how == access::OPEN { access::OPEN } else { 0 },
+                access,
             };
-            if let Some(seen) = maps.read_seen(key)
-                && (start_ticks == 0 || seen == 0 || seen / keytrail_model::TICK_NS == start_ticks)
-            {
+            let is_told = |maps: &Maps, key| {
+                maps.read_seen(key).is_some_and(|seen| {
+                    start_ticks == 0 || seen == 0 || seen / keytrail_model::TICK_NS == start_ticks
+                })
+            };
+            // The kernel side looks at the call, and tells of it when it has seen what came of it.
+            if how == access::READ && is_told(maps, key(access::CALL)) {
+                continue;
+            }
+            let key = key(if how == access::OPEN { access::OPEN } else { 0 });
+            if is_told(maps, key) {
                 continue;
             }
             maps.set_read_seen(key, start_ticks.saturating_mul(keytrail_model::TICK_NS));

@@ -218,7 +218,7 @@ impl Line {
     }
 
     fn inspection(&mut self, record: &Record<'_>) -> Option<Inspection> {
-        if !matches!(record, Record::File(_) | Record::FileNew(_)) {
+        if !matches!(record, Record::File(_) | Record::FileNew(..)) {
             return None;
         }
         if self.is_followed(record) {

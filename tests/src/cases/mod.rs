@@ -15,6 +15,7 @@ pub mod leaks;
 pub mod package;
 pub mod pipes;
 pub mod reads;
+pub mod reads_tmpfs;
 pub mod restart;
 pub mod sends_local;
 pub mod sends_tcp;

@@ -20,7 +20,7 @@ pub enum Record<'a> {
     Fork(abi::Fork),
     Exit(abi::Exit),
     File(abi::FileAccess),
-    FileNew(abi::FileNew),
+    FileNew(abi::FileNew, &'a [u8]),
     Pipes(abi::Pipes),
     Connect(abi::Connect),
     SockSend(abi::SockSend, &'a [u8]),
@@ -42,7 +42,7 @@ impl Record<'_> {
             Self::Fork(r) => &r.header,
             Self::Exit(r) => &r.header,
             Self::File(r) => &r.header,
-            Self::FileNew(r) => &r.header,
+            Self::FileNew(r, _) => &r.header,
             Self::Pipes(r) => &r.header,
             Self::Connect(r) => &r.header,
             Self::SockSend(r, _) => &r.header,
@@ -125,7 +125,10 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, DecodeError> {
         abi::Kind::FORK => Record::Fork(read(bytes).ok_or(short)?),
         abi::Kind::EXIT => Record::Exit(read(bytes).ok_or(short)?),
         abi::Kind::FILE_OPEN | abi::Kind::FILE_READ => Record::File(read(bytes).ok_or(short)?),
-        abi::Kind::FILE_NEW => Record::FileNew(read(bytes).ok_or(short)?),
+        abi::Kind::FILE_NEW => {
+            let r: abi::FileNew = read(bytes).ok_or(short)?;
+            Record::FileNew(r, data(size_of::<abi::FileNew>(), r.data_len)?)
+        }
         abi::Kind::PIPES => Record::Pipes(read(bytes).ok_or(short)?),
         abi::Kind::CONNECT => Record::Connect(read(bytes).ok_or(short)?),
         abi::Kind::SOCK_SEND => {

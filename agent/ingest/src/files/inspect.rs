@@ -93,6 +93,20 @@ pub fn read_worthy(
     }))
 }
 
+/// The same for a file whose content is at hand.
+pub fn worthy(bytes: &[u8], path: &str, named: bool) -> Option<Content> {
+    match form(bytes.get(..HEAD).unwrap_or(bytes)) {
+        Form::Empty | Form::Harmless => return None,
+        Form::Opaque if !named => return None,
+        _ => {}
+    }
+    Some(Content {
+        bytes: Zeroizing::new(bytes.to_vec()),
+        truncated: false,
+        path: path.to_owned(),
+    })
+}
+
 /// Where findings in this content may be cut by its end.
 fn end(bytes: &[u8], truncated: bool) -> usize {
     if truncated || matches!(form(bytes), Form::Utf16(_)) {

@@ -165,6 +165,10 @@ mod tests {
             exec_id: 0,
             access: 2,
             depth: names.len() as u32,
+            owner_uid: 0,
+            owner_gid: 0,
+            mode: 0,
+            data_len: 0,
             names: [[0; NAME_MAX]; NAME_DEPTH],
         };
         for (slot, name) in new.names.iter_mut().zip(names) {

@@ -11,7 +11,7 @@ mod table;
 
 pub use exclude::Excluded;
 pub use globs::{Component, Pattern, expand};
-pub use inspect::{Content, Inspected, read_worthy};
+pub use inspect::{Content, Inspected, read_worthy, worthy};
 pub use locate::{Found, Locator};
 pub use own::OwnFiles;
 pub use read::{Version, content, open_in, open_root, renamed, reopen, version};

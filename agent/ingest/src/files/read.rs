@@ -1,6 +1,6 @@
 //! Opening and reading files of other programs and other mount namespaces: bounded, never blocking, never out of root.
 
-use keytrail_abi::FileId;
+use keytrail_abi::{FileId, FileNew};
 use keytrail_model::FileFacts;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
@@ -73,6 +73,30 @@ pub struct Version {
     /// The same, nanoseconds.
     pub modified_ns: u64,
     pub links: u32,
+}
+
+impl Version {
+    /// That of a file which only its reader has seen.
+    pub fn told(new: &FileNew, path: &str) -> Self {
+        Self {
+            facts: FileFacts {
+                path: path.to_owned(),
+                device: u64::from(new.file.dev),
+                inode: new.file.ino,
+                owner_uid: new.owner_uid,
+                owner_gid: new.owner_gid,
+                mode: new.mode & 0o7777,
+                size: new.size,
+                ctime_ns: new.ctime_ns,
+            },
+            id: new.file,
+            born_ns: 0,
+            modified: (new.ctime_ns / 1_000_000_000).cast_signed(),
+            // No later version has the same content for sure.
+            modified_ns: u64::MAX,
+            links: 0,
+        }
+    }
 }
 
 /// The version of an open file; `None` when it is not a regular file.

@@ -22,6 +22,8 @@ pub struct KnownFile {
     pub credentials: Vec<CredentialRef>,
     pub unreadable: Option<String>,
     pub truncated: bool,
+    /// Nobody can look at it again: its content is known from its reader.
+    pub is_gone: bool,
     /// The version before, for reads that are told late.
     pub previous: Option<(FileFacts, Vec<CredentialRef>)>,
 }
@@ -57,6 +59,7 @@ impl KnownFile {
             credentials: Vec::new(),
             unreadable: why,
             truncated: false,
+            is_gone: false,
             previous: None,
         }
     }
@@ -252,6 +255,7 @@ mod tests {
             credentials: Vec::new(),
             unreadable: None,
             truncated: false,
+            is_gone: false,
             previous: None,
         }
     }

@@ -11,7 +11,7 @@ mod work;
 
 pub use queue::Who;
 pub use survey::{Area, Survey, Surveyed};
-pub use work::{Outcome, PathSubject, SeenFile, Subject};
+pub use work::{NewFile, Outcome, PathSubject, SeenFile, Subject};
 
 use crate::files::Excluded;
 use budget::UserBudgets;
@@ -211,7 +211,7 @@ impl Inspector {
     /// Too many are waiting, or the file system it lies on does not answer.
     pub fn ask(&mut self, subject: Subject, who: Who, now_ns: u64) -> Result<u64, Missed> {
         let (place, timeout_ns) = match &subject {
-            Subject::Inode(new) => (u64::from(new.file.dev), self.options().timeout_ns),
+            Subject::Inode(new) => (u64::from(new.record.file.dev), self.options().timeout_ns),
             Subject::Path(path) => {
                 let device = path.expected.or(path.known.map(|known| known.0));
                 let place = device.map_or_else(|| hash(&path.root), |id| u64::from(id.dev));

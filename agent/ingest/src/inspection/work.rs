@@ -5,7 +5,7 @@ use super::survey::{Survey, Surveyed};
 use super::{InspectionOptions, Missed, Progress};
 use crate::files::{
     Content, Found, Inspected, Locator, OwnFiles, Version, content, open_in, open_root,
-    read_worthy, renamed, reopen, version,
+    read_worthy, renamed, reopen, version, worthy,
 };
 use globset::GlobSet;
 use keytrail_abi::{FileId, FileNew};
@@ -16,6 +16,7 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use zeroize::Zeroizing;
 
 /// What all threads look up.
 pub struct Context {
@@ -29,11 +30,20 @@ pub struct Context {
 /// What is asked for.
 pub enum Subject {
     /// A file by its inode and names.
-    Inode(Box<FileNew>),
+    Inode(Box<NewFile>),
     /// A file by its path.
     Path(PathSubject),
     /// The files and directories of a part of the watch set.
     Area(Box<Survey>),
+}
+
+/// A file that was read for the first time, and what the kernel side told of it.
+pub struct NewFile {
+    pub record: FileNew,
+    /// All of it, as its reader had it; empty when that was not told.
+    pub bytes: Zeroizing<Vec<u8>>,
+    /// Its path within its reader's mount namespace, where that was told with the content.
+    pub path: String,
 }
 
 pub struct PathSubject {
@@ -65,6 +75,8 @@ pub struct SeenFile {
     pub inspected: Result<Inspected, String>,
     /// A rule or the configuration names its path.
     pub named: bool,
+    /// Nobody can look at it again: what is known of it is what its reader had.
+    pub is_gone: bool,
 }
 
 /// What one thread keeps between requests.
@@ -94,20 +106,25 @@ impl Tools {
 
     fn inode(
         &mut self,
-        new: &FileNew,
+        new: &NewFile,
         context: &Context,
         progress: &Progress,
     ) -> Result<Outcome, Missed> {
-        let (root, path, fd) = match self.locator.find(new, &context.options.excluded) {
+        let record = &new.record;
+        let (root, path, fd) = match self.locator.find(record, &context.options.excluded) {
             Found::At(root, path, fd) => (root, path, fd),
             Found::Excluded => return Ok(Outcome::Clean),
-            Found::Nowhere => return Ok(Outcome::Gone),
+            Found::Nowhere => return told(new, context),
         };
         let Ok(Some(version)) = version(&fd, &path) else {
-            return Ok(Outcome::Gone);
+            return told(new, context);
         };
-        if self.own_files.has(new.file, boot_ns()) {
+        if self.own_files.has(record.file, boot_ns()) {
             return Ok(Outcome::Clean);
+        }
+        if version.facts.ctime_ns != record.ctime_ns && !new.bytes.is_empty() {
+            // Another content by now.
+            return told(new, context);
         }
         let meter = Meter::start(version.facts.owner_uid, context)?;
         let named = context.named.is_match(&path);
@@ -117,7 +134,10 @@ impl Tools {
         });
         let outcome = match read {
             Ok(None) => Outcome::Clean,
-            Err(_) => Outcome::Gone,
+            Err(_) => {
+                meter.stop();
+                return told(new, context);
+            }
             Ok(Some(content)) => {
                 progress.has_read();
                 let inspected = content.classify(&context.classifier);
@@ -129,6 +149,7 @@ impl Tools {
                         version,
                         inspected: Ok(inspected),
                         named,
+                        is_gone: false,
                     }))
                 }
             }
@@ -136,6 +157,38 @@ impl Tools {
         meter.stop();
         Ok(outcome)
     }
+}
+
+/// What is known of a file that nobody finds again: what its reader had in its memory right after it had read it whole.
+fn told(new: &NewFile, context: &Context) -> Result<Outcome, Missed> {
+    let NewFile {
+        record,
+        bytes,
+        path,
+    } = new;
+    if bytes.is_empty() || path.is_empty() {
+        return Ok(Outcome::Gone);
+    }
+    if context.options.excluded.has(path) {
+        return Ok(Outcome::Clean);
+    }
+    let named = context.named.is_match(path);
+    let Some(content) = worthy(bytes, path, named) else {
+        return Ok(Outcome::Clean);
+    };
+    let meter = Meter::start(record.owner_uid, context)?;
+    let inspected = content.classify(&context.classifier);
+    meter.stop();
+    if inspected.findings.is_empty() && !inspected.partial() {
+        return Ok(Outcome::Clean);
+    }
+    Ok(Outcome::File(Box::new(SeenFile {
+        root: PathBuf::from("/"),
+        version: Version::told(record, path),
+        inspected: Ok(inspected),
+        named,
+        is_gone: true,
+    })))
 }
 
 fn path(subject: &PathSubject, context: &Context, progress: &Progress) -> Result<Outcome, Missed> {
@@ -208,6 +261,7 @@ fn at(
         version: seen,
         inspected,
         named: context.named.is_match(path),
+        is_gone: false,
     };
     let outcome = Outcome::File(Box::new(seen));
     Ok(Some(At { id, outcome }))
