@@ -365,6 +365,12 @@ impl Line {
             {
                 followed.insert(*child);
             }
+            // What others write is of no use to who follows one command, nor what of it was too long to be looked into.
+            if let (Observation::Write(seen), Some(followed)) = (&observation, &self.followed)
+                && !followed.contains(seen.at.pid)
+            {
+                continue;
+            }
             if self.is_own(&observation) {
                 self.own.leave_out();
                 continue;

@@ -6,7 +6,7 @@ use super::line::Line;
 use super::taken::Taking;
 use super::{Command, Shared};
 use keytrail_abi::PASSED;
-use keytrail_host::clock::{boot_ns, wall_ns};
+use keytrail_host::clock::{boot_ns, both, wall_ns};
 use keytrail_ingest::{Digested, Settle};
 use keytrail_model::{Dropped, Observation, Pid};
 use keytrail_payload as wire;
@@ -289,13 +289,14 @@ impl Runner {
     }
 
     fn tick(&mut self, now: u64) {
-        let wall = wall_ns();
         let mut out = Digested::default();
         self.line.digest.tick(now, &mut out);
         self.line.take(&mut out);
+        let (at, wall) = both();
+        // Of the moment up to which the records were taken in: what is without a time of its own came after it.
         self.line.step(&Observation::Tick {
             boot_ns: now,
-            wall_ns: wall,
+            wall_ns: wall.saturating_sub(at.saturating_sub(now)),
         });
         // Compilers read and delete files all the time: told together, not one by one.
         if self.line.digest.unlocated > 0 && now >= self.unlocated_due {
@@ -345,11 +346,22 @@ impl Runner {
     /// Payloads beyond a budget whose telling is due by `due`.
     fn tell_budgets(&mut self, now: u64, due: u64) {
         for told in self.budgets.due(due) {
+            // What other programs write and send is no gap of the command that is followed.
+            let followed = self.line.followed.as_ref();
+            if followed.is_some_and(|followed| !followed.has_tgid(told.tgid)) {
+                continue;
+            }
+            // One that has ended is known by what was seen of it.
             let start = keytrail_ingest::start_of(told.tgid);
-            let pid = start.map(|start| Pid {
-                tgid: told.tgid,
-                start,
-            });
+            let pid = start.map_or_else(
+                || self.line.core.processes().latest(told.tgid),
+                |start| {
+                    Some(Pid {
+                        tgid: told.tgid,
+                        start,
+                    })
+                },
+            );
             let exe = pid.and_then(|pid| self.line.core.processes().get(pid));
             let name = exe.map_or_else(String::new, |p| p.exe.path.clone());
             let mut gap = coverage::budget(&told, pid, &name, now);

@@ -7,7 +7,7 @@ use super::programs::Programs;
 use super::run::Runner;
 use super::{EngineError, EngineHandle, EngineOptions, Memory, Shared, Sink, Teller, coverage};
 use crate::config;
-use keytrail_host::clock::{boot_ns, wall_ns};
+use keytrail_host::clock::{boot_ns, both, wall_ns};
 use keytrail_ingest::{Digest, DigestOptions, Excluded, Files, InspectionOptions, Registry};
 use keytrail_model::{AgentStart, GapReason, GapSeen, Observation, Pid, Signal, Tier};
 use keytrail_payload::{Matcher, Streams};
@@ -280,12 +280,13 @@ fn unknown_process(tgid: u32) -> GapSeen {
 }
 
 fn first_observation(options: &EngineOptions, run: RunInfo, node: &v1::NodeStatus) -> AgentStart {
+    let (boot_ns, wall_ns) = both();
     AgentStart {
         agent: run.agent,
         boot_id: node.boot.clone(),
         epoch: run.epoch,
-        boot_ns: boot_ns(),
-        wall_ns: wall_ns(),
+        boot_ns,
+        wall_ns,
         host: node.host.clone(),
         previous_alive_wall_ns: run.previous_alive_wall_ns,
         previous_clean: run.previous_clean,

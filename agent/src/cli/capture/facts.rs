@@ -3,7 +3,7 @@
 use super::work::Begin;
 use super::{CaptureArgs, Plan, redact::redact};
 use keytrail_bundle::SigningKey;
-use keytrail_host::clock::{boot_ns, wall_ns};
+use keytrail_host::clock::{both, wall_ns};
 use keytrail_secret::Classifier;
 use pbjson_types::Timestamp;
 use ring::digest::{Context, SHA256};
@@ -65,7 +65,7 @@ pub fn timestamp(wall_ns: u64) -> Timestamp {
 
 /// Everything that is known before anything is looked at.
 pub fn begin(args: &CaptureArgs, plan: Plan, key: &SigningKey) -> Begin {
-    let (wall_ns, boot_ns) = (wall_ns(), boot_ns());
+    let (boot_ns, wall_ns) = both();
     let host = host();
     let classifier = Classifier::builtin();
     let typed = |text: &Option<String>| text.as_ref().map(|t| redact(t, &classifier));

@@ -2,7 +2,7 @@
 //! it goes with it. Its lock says whether the capture still runs.
 
 use super::facts::Footprint;
-use keytrail_host::clock::{boot_ns, wall_ns};
+use keytrail_host::clock::both;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -68,7 +68,7 @@ impl End {
 
     /// The times of now, and what this process has taken.
     pub fn close(&mut self, work: &Work) {
-        (self.wall_ns, self.boot_ns) = (wall_ns(), boot_ns());
+        (self.boot_ns, self.wall_ns) = both();
         self.footprint.measure();
         self.footprint.written = work.names();
         // The one file that is elsewhere, on hosts that know keytrail.
