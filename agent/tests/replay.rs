@@ -213,6 +213,7 @@ fn send(process: u8, sock: u8, boot_ns: u64, tls: Option<u64>, hits: Vec<Hit>) -
         payload: payload(hits),
         tls_record: tls.map(|_| (0x17, 120)),
         tls_more: vec![],
+        goes_on: (sock == 4).then_some(6),
         tls_call: tls.map(|call| (call, 0xffff_8880_0000_0000)),
         hello: (sock == 1).then_some(Direction::Outgoing),
         direction: (sock == 2).then_some(Direction::Accepted),

@@ -44,7 +44,8 @@ impl Digest {
             (self.streams.on_payload(matcher, key, part), Vec::new())
         } else {
             let sent = self.streams.on_send(matcher, key, part);
-            (sent.payload, sent.records)
+            let begins = sent.goes_on.is_none();
+            (sent.payload, if begins { sent.records } else { Vec::new() })
         };
         if datagrams {
             payload.continues &= !begins;
@@ -82,6 +83,7 @@ impl Digest {
             payload,
             tls_record: records.next(),
             tls_more: records.collect(),
+            goes_on: None,
             tls_call: (r.tls_call != 0).then_some((r.tls_call, r.tls_session)),
             hello: None,
             direction: (r.header.flags & abi::header::flags::ACCEPTED != 0)

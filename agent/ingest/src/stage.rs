@@ -386,6 +386,7 @@ impl Digest {
             payload: sent.payload,
             tls_record: records.next(),
             tls_more: records.collect(),
+            goes_on: sent.goes_on,
             tls_call: (r.tls_call != 0).then_some((r.tls_call, r.tls_session)),
             hello: sent.hello,
             direction: (r.header.flags & abi::header::flags::ACCEPTED != 0)

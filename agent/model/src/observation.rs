@@ -335,6 +335,10 @@ pub struct SendSeen {
     /// The records after it, as far as their headers were captured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tls_more: Vec<(u8, u16)>,
+    /// No send, but more of the one before on this socket, which was of TLS records in several pieces: where in it the
+    /// first record here begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goes_on: Option<u64>,
     /// The TLS call this send happened in, and its session.
     pub tls_call: Option<(u64, u64)>,
     /// A TLS hello begins it: a client's on an outgoing connection, a server's on an accepted one.

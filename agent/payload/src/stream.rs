@@ -67,8 +67,9 @@ struct State {
     next: u64,
     /// The record that the last send left unfinished: its type, and how many bytes of it are to come.
     record: (u8, u64),
-    /// The call that goes on consists of TLS records.
+    /// The call that goes on consists of TLS records; offset of the next header in it, as far as the headers tell.
     cipher: bool,
+    header: u64,
     /// Place in one of the queues.
     since: (u64, u64),
     /// Bytes are kept, and counted in `Streams::bytes`.
@@ -111,6 +112,8 @@ pub struct Sent {
     /// The TLS records that begin in it, as far as they were captured. A send that only goes on with a record begun
     /// before has one entry, of length 0.
     pub records: Vec<RecordHeader>,
+    /// More of a call that consists of TLS records: offset of the first of these in the call.
+    pub goes_on: Option<u64>,
     /// A handshake begins: a client's hello, on a connection it asked for, or a server's.
     pub hello: Option<Direction>,
 }
@@ -170,6 +173,9 @@ impl Streams {
         if chunk.offset == 0 {
             sent.records = records(&mut state, &chunk);
             state.cipher = !sent.records.is_empty();
+        } else if state.cipher {
+            sent.goes_on = Some(state.header);
+            sent.records = more_records(&mut state, &chunk);
         }
         if state.cipher {
             ciphertext(&mut state, chunk, &mut sent);
@@ -377,8 +383,8 @@ fn clear(matcher: &Matcher, state: &mut State, chunk: Chunk<'_>) -> Payload {
 /// The TLS records that begin in this send, or the one it goes on with; none when it is not TLS.
 fn records(state: &mut State, chunk: &Chunk<'_>) -> Vec<RecordHeader> {
     let (content_type, left) = std::mem::take(&mut state.record);
+    state.header = chunk.total;
     let mut at = left;
-    let mut found = Vec::new();
     if left > 0 && left >= chunk.total {
         state.record = (content_type, left - chunk.total);
         return vec![RecordHeader {
@@ -390,13 +396,34 @@ fn records(state: &mut State, chunk: &Chunk<'_>) -> Vec<RecordHeader> {
         // No record follows where one should: the bytes speak for themselves.
         at = 0;
     }
+    if header_at(chunk.bytes, at).is_none() {
+        return Vec::new();
+    }
+    state.header = at;
+    from_header(state, chunk)
+}
+
+/// The TLS records that begin in what a call goes on with: pieces of a writev.
+fn more_records(state: &mut State, chunk: &Chunk<'_>) -> Vec<RecordHeader> {
+    if chunk.offset == state.next && chunk.offset <= state.header {
+        from_header(state, chunk)
+    } else {
+        // Bytes are missing, or a header lies across: where the next one is cannot be told.
+        state.header = chunk.total;
+        Vec::new()
+    }
+}
+
+/// Records from the next header on.
+fn from_header(state: &mut State, chunk: &Chunk<'_>) -> Vec<RecordHeader> {
+    let mut found = Vec::new();
     while found.len() < MAX_RECORDS
-        && let Some(header) = header_at(chunk.bytes, at)
+        && let Some(header) = header_at(chunk.bytes, state.header - chunk.offset)
     {
-        at += RECORD_HEADER as u64 + u64::from(header.length);
+        state.header += RECORD_HEADER as u64 + u64::from(header.length);
         found.push(header);
-        if at > chunk.total {
-            state.record = (header.content_type, at - chunk.total);
+        if state.header > chunk.total {
+            state.record = (header.content_type, state.header - chunk.total);
         }
     }
     found

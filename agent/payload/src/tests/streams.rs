@@ -320,6 +320,42 @@ fn a_socket_used_again_is_another_connection() {
     assert!(s.on_send(&m, first, whole(2, b)).payload.hits.is_empty());
 }
 
+/// A writev of records, each a piece of its own.
+#[test]
+fn records_in_pieces_of_one_call() {
+    let m = matcher(&[TOKEN]);
+    let k = key(1, Layer::Socket);
+    let piece = |s: &mut Streams, offset, bytes: &[u8], total| {
+        let chunk = Chunk {
+            offset,
+            total,
+            ..whole(1, bytes)
+        };
+        let sent = s.on_send(&m, k, chunk);
+        assert!(sent.payload.hits.is_empty());
+        let records = sent.records.iter().map(|r| (r.content_type, r.length));
+        (sent.goes_on, records.collect::<Vec<_>>())
+    };
+    let exchange = [&[22, 3, 3, 0, 37][..], &[16; 37]].concat();
+    let change = [20, 3, 3, 0, 1, 1];
+    let finished = [&[22, 3, 3, 0, 40][..], &[0; 40]].concat();
+    let mut s = Streams::new();
+    assert_eq!(piece(&mut s, 0, &exchange, 93), (None, vec![(22, 37)]));
+    assert_eq!(piece(&mut s, 42, &change, 93), (Some(42), vec![(20, 1)]));
+    assert_eq!(piece(&mut s, 48, &finished, 93), (Some(48), vec![(22, 40)]));
+    // Of the second only the header was captured; the record goes on in the next call.
+    assert_eq!(piece(&mut s, 0, &change, 80), (None, vec![(20, 1)]));
+    let cut = piece(&mut s, 6, &[23, 3, 3, 0, 90, 1, 2], 80);
+    assert_eq!(cut, (Some(6), vec![(23, 90)]));
+    assert_eq!(piece(&mut s, 0, &[7; 21], 21), (None, vec![(23, 0)]));
+    // A piece was lost, or a header lies across two: nothing is told of what follows.
+    piece(&mut s, 0, &change, 93);
+    assert_eq!(piece(&mut s, 48, &finished, 93).1, vec![]);
+    piece(&mut s, 0, &[20, 3, 3, 0, 1, 1, 22, 3], 93);
+    assert_eq!(piece(&mut s, 8, &[3, 0, 40, 0, 0, 0], 93).1, vec![]);
+    assert_eq!(piece(&mut s, 14, &finished, 93).1, vec![]);
+}
+
 #[test]
 fn tls_records_never_reach_the_matcher_and_clear_bytes_always_do() {
     let m = matcher(&[TOKEN]);

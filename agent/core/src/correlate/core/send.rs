@@ -2,7 +2,7 @@
 
 use super::{Core, attack};
 use crate::correlate::event;
-use crate::correlate::tls::{Link, Unsent, is_application};
+use crate::correlate::tls::{Carries, Link, Unsent, is_application};
 use crate::process::{Holding, Proc};
 use keytrail_model::event::{Evidence, Truncation};
 use keytrail_model::{
@@ -76,10 +76,40 @@ impl Core {
         }
     }
 
+    /// What a send was proven to carry.
+    fn carried(&mut self, send: &SendSeen, carries: Carries) {
+        let Some((seen, method)) = carries.proven else {
+            return;
+        };
+        let flow = self.flows.entry(&send.at, &send.ends);
+        flow.hooked = true;
+        flow.add_hosts(&seen.payload.hosts);
+        let link = Link {
+            ends: Some(send.ends.clone()),
+            method,
+        };
+        self.sent(Passage::of_write(seen, link));
+    }
+
+    /// More records of the send before, whose bytes are counted.
+    fn on_more_records(&mut self, send: &SendSeen) {
+        let flow = self.flows.entry(&send.at, &send.ends);
+        flow.add_hosts(&send.payload.hosts);
+        let session = flow.handshake || !flow.begun;
+        let carries = self.tls.send(send, session);
+        let flow = self.flows.entry(&send.at, &send.ends);
+        flow.hooked |= carries.earlier || send.tls_call.is_some() && is_application(send);
+        self.carried(send, carries);
+    }
+
     pub(super) fn on_send(&mut self, send: &SendSeen) {
         self.table.touch(&send.at);
         if send.ends.is_unix() || send.ends.is_udp() {
             self.on_message(send);
+            return;
+        }
+        if send.goes_on.is_some() {
+            self.on_more_records(send);
             return;
         }
         self.flows.direct(send);
@@ -107,15 +137,7 @@ impl Core {
         if flow.hook.is_empty() {
             flow.hook.clone_from(&send.hook);
         }
-        let link = |method| Link {
-            ends: Some(send.ends.clone()),
-            method,
-        };
-        if let Some((seen, method)) = carries.proven {
-            flow.hooked = true;
-            flow.add_hosts(&seen.payload.hosts);
-            self.sent(Passage::of_write(seen, link(method)));
-        }
+        self.carried(send, carries);
         if send.tls_record.is_none() {
             self.count_cut(send.at.pid, &send.payload);
             let stream = Stream::Socket(send.ends.sock);
@@ -124,7 +146,10 @@ impl Core {
                 self.sent(Passage {
                     at: send.at.clone(),
                     payload: send.payload.clone(),
-                    link: link(DestinationMethod::Socket),
+                    link: Link {
+                        ends: Some(send.ends.clone()),
+                        method: DestinationMethod::Socket,
+                    },
                     stream,
                     direction: None,
                     path: String::new(),

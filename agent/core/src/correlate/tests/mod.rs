@@ -167,6 +167,7 @@ fn send(
         payload: p,
         tls_record: record,
         tls_more: vec![],
+        goes_on: None,
         tls_call: call,
         // As clients begin: with their hello.
         hello: (record == Some((0x16, 512))).then_some(Direction::Outgoing),

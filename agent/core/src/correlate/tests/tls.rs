@@ -167,6 +167,14 @@ fn later(boot_ns: u64, sock: u64, total: u64, records: &[(u8, u16)]) -> Observat
     observation
 }
 
+/// No send, but what the one before goes on with.
+fn more(mut send: Observation, from: u64) -> Observation {
+    if let Observation::Send(seen) = &mut send {
+        seen.goes_on = Some(from);
+    }
+    send
+}
+
 /// The same write as rustls makes them: a record that is encrypted once.
 fn once(mut write: Observation) -> Observation {
     if let Observation::TlsWrite(seen) = &mut write {
@@ -349,6 +357,7 @@ fn writes_kept_in_memory_are_joined_by_exact_length_and_never_swapped() {
                 connect(t + 1, 1),
                 hello(t + 2, 1),
                 later(t + 2, 1, 6 + 74, &[(0x14, 1)]),
+                more(later(t + 2, 1, 6 + 74, &[(0x17, 69)]), 6),
                 once(write(t + 3, 1, 70, 100)),
                 data(t + 4, 1, 100),
                 once(write(t + 5, 2, 70, 100)),

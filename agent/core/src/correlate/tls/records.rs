@@ -110,7 +110,7 @@ impl Flight {
         let first = send.tls_record.filter(|(_, length)| *length > 0)?;
         let total = send.payload.total;
         let mut beginnings = Vec::new();
-        let mut at = 0;
+        let mut at = send.goes_on.unwrap_or(0);
         let Before {
             mut ciphers,
             mut changed,
@@ -155,12 +155,11 @@ impl Flight {
             changed = *kind == CHANGE_CIPHER_SPEC;
             at += HEADER + u64::from(*length);
         }
-        // Behind a ChangeCipherSpec in a piece of its own (writev) no header was captured. What is as long as a Finished of
-        // TLS 1.3 is one: with it or with TLS 1.2 nothing else there is, alone or together.
+        // Behind a ChangeCipherSpec in a piece of its own (writev) the header comes apart, if at all. What is as long as a
+        // Finished of TLS 1.3 is one: with it or with TLS 1.2 nothing else there is, alone or together.
         let rest = total.saturating_sub(at);
         if changed && FINISHED.iter().any(|l| rest == HEADER + u64::from(*l)) {
             ciphers = ciphers.and(Ciphers::TLS13);
-            (changed, greeted) = (false, false);
         } else if follows && at > 0 && at < total {
             beginnings.push(Beginning {
                 at,
@@ -282,7 +281,11 @@ mod tests {
     use keytrail_model::{Direction, Ends, Payload, Pid, Stamp};
 
     fn of(total: u64, records: &[(u8, u16)], before: Before) -> Flight {
-        let send = SendSeen {
+        Flight::of(&seen(total, records), before).unwrap()
+    }
+
+    fn seen(total: u64, records: &[(u8, u16)]) -> SendSeen {
+        SendSeen {
             at: Stamp {
                 boot_ns: 0,
                 pid: Pid { tgid: 1, start: 1 },
@@ -300,12 +303,19 @@ mod tests {
             },
             tls_record: Some(records[0]),
             tls_more: records[1..].to_vec(),
+            goes_on: None,
             tls_call: None,
             hello: (records[0] == (0x16, 512)).then_some(Direction::Outgoing),
             direction: None,
             sealed: false,
             hook: String::new(),
-        };
+        }
+    }
+
+    /// What a send goes on with.
+    fn more(total: u64, from: u64, records: &[(u8, u16)], before: Before) -> Flight {
+        let mut send = seen(total, records);
+        send.goes_on = Some(from);
         Flight::of(&send, before).unwrap()
     }
 
@@ -382,13 +392,17 @@ mod tests {
     fn a_finished_is_told_by_its_length_alone() {
         let hello = flight(517, &[(0x16, 512)]).after();
         for finished in FINISHED {
-            let f = of(6 + 5 + u64::from(finished), &[(0x14, 1)], hello);
+            let total = 6 + 5 + u64::from(finished);
+            let f = of(total, &[(0x14, 1)], hello);
             assert_eq!(f.application(), 0);
             assert_eq!(f.after().ciphers, Ciphers::TLS13);
-            // What comes next is data, of this cipher alone.
-            let data = of(352, &[(0x17, 347)], f.after());
-            assert_eq!(exactly(&data, &[330]), Some(true));
-            assert_eq!(exactly(&data, &[323]), None);
+            // What comes next is data, of this cipher alone, if the rest was seen to be a Finished.
+            let next = |after| of(352, &[(0x17, 347)], after);
+            assert_eq!(exactly(&next(f.after()), &[330]), None);
+            let more = more(total, 6, &[(0x17, finished)], f.after());
+            assert_eq!(more.application(), 0);
+            assert_eq!(exactly(&next(more.after()), &[330]), Some(true));
+            assert_eq!(exactly(&next(more.after()), &[323]), None);
         }
         // TLS 1.2, a certificate, or data behind it.
         for rest in [37, 45, 60, 58 + 122, 74 + 122] {
@@ -396,6 +410,15 @@ mod tests {
             assert_eq!(f.application(), rest);
             assert!(!f.after().ciphers.is_known() && f.after().changed);
         }
+        // Three pieces, and data behind it at once.
+        let exchange = of(93, &[(0x16, 37)], hello).after();
+        let change = more(93, 42, &[(0x14, 1)], exchange).after();
+        let finished = more(93, 48, &[(0x16, 40)], change);
+        assert_eq!(finished.application(), 0);
+        assert_eq!(finished.after().ciphers, Ciphers::TLS12_GCM);
+        let change = of(6 + 74 + 122, &[(0x14, 1)], hello).after();
+        let data = more(6 + 74 + 122, 6, &[(0x17, 69)], change);
+        assert_eq!(exactly(&data, &[100]), Some(true));
     }
 
     #[test]
