@@ -271,7 +271,11 @@ impl Counters {
 
     /// The same in a ring of the caller's choice.
     #[inline(always)]
-    pub fn reserve_in<T: 'static>(self, ring: &'static RingBuf, kind: u16) -> Option<RingBufEntry<T>> {
+    pub fn reserve_in<T: 'static>(
+        self,
+        ring: &'static RingBuf,
+        kind: u16,
+    ) -> Option<RingBufEntry<T>> {
         let entry = ring.reserve::<T>(0);
         if entry.is_none() {
             self.lost(kind);

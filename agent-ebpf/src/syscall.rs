@@ -42,7 +42,8 @@ pub fn sys_enter(ctx: RawTracePointContext) -> i32 {
     }
     let regs: u64 = ctx.arg(0);
     match ctx.arg::<u64>(1) {
-        call @ (READ | PREAD64 | READV | SENDFILE | SPLICE | PREADV | COPY_FILE_RANGE | PREADV2) => {
+        call
+        @ (READ | PREAD64 | READV | SENDFILE | SPLICE | PREADV | COPY_FILE_RANGE | PREADV2) => {
             on_read(regs, call);
         }
         WRITE => on_write(regs, false, false),

@@ -51,7 +51,12 @@ pub fn tmpfs(ebpf: &mut Ebpf, maps: &mut Maps) -> bool {
 }
 
 /// Reads a byte while the program at `hook` listens for it.
-fn learn(ebpf: &mut Ebpf, maps: &mut Maps, hook: hooks::Hook, file: BorrowedFd<'_>) -> Option<Learn> {
+fn learn(
+    ebpf: &mut Ebpf,
+    maps: &mut Maps,
+    hook: hooks::Hook,
+    file: BorrowedFd<'_>,
+) -> Option<Learn> {
     // The agent's ids in the initial pid namespace, which the self-test has seen.
     let seen = maps.self_test()?;
     let tid = rustix::thread::gettid()
