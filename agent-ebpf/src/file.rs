@@ -9,7 +9,7 @@ use crate::{
         Counters, Load, Probed, Typed, Wake, ctime_ns, ctime_ns_by, current_task, file_id, follow,
         pointer, program, read_or_zero, stamp, wake,
     },
-    touch::{TMPFS, faults_untold, reads_nothing},
+    touch::{faults_untold, reads_nothing},
 };
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid,
@@ -186,12 +186,8 @@ fn watched(opened: u64, inode: u64, how: u32) -> bool {
         return false;
     }
     let ctime_ns = ctime_ns(inode);
-    // Asked about like any that is new: user space would look for the version it knows where that was.
-    if field(f::DISCOVER) == 1
-        && watched.ctime_ns != 0
-        && watched.ctime_ns != ctime_ns
-        && read_or_zero::<u64>(follow(inode, field(f::INODE_SB)), field(f::SB_MAGIC)) == TMPFS
-    {
+    // Asked about like any that is new, by its names: inode numbers are used again, at once and under other names.
+    if field(f::DISCOVER) == 1 && watched.ctime_ns != 0 && watched.ctime_ns != ctime_ns {
         return false;
     }
     let file = watched.file;

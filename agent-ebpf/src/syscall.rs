@@ -6,16 +6,14 @@
 
 use crate::{
     maps::field,
-    record::{
-        Load as _, Typed, current_task, follow, interesting, peek, plain_argument, read_or_zero,
-    },
+    record::{Load as _, Typed, current_task, follow, interesting, plain_argument, read_or_zero},
     taking::{on_trace, pending, settle, take_by_getfd, take_by_vm_read},
-    tmpfs::{memory_files, on_read, read_settled},
+    tmpfs::{memory_files, on_read, own_descriptor, read_settled},
     write::on_write,
 };
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_get_current_task_btf},
+    helpers::bpf_get_current_pid_tgid,
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
@@ -95,16 +93,7 @@ fn dispatch(regs: u64, number: u64) {
 /// The file that the first argument names; 0 when there is none. `regs` are typed.
 #[inline(always)]
 fn file_of(regs: u64) -> u64 {
-    // SAFETY: no arguments.
-    let task = unsafe { bpf_get_current_task_btf() } as u64;
-    let files = Typed::load(task, field(f::TASK_FILES));
-    let table = Typed::load(files, field(f::FILES_FDT));
-    let number: u64 = Typed::load(regs, field(f::REGS_ARG0));
-    if number as u32 >= Typed::load(table, field(f::FDTABLE_MAX)) {
-        return 0;
-    }
-    let entries: u64 = Typed::load(table, field(f::FDTABLE_FD));
-    peek(entries + (number as u32) as u64 * 8)
+    own_descriptor(Typed::load::<u64>(regs, field(f::REGS_ARG0)) as u32)
 }
 
 /// Is what the first argument names a socket, or nobody's business?

@@ -10,8 +10,8 @@ use crate::{
     file::{maybe_watched, on_inode},
     maps::{LEARN, READ_SEEN, READINGS, SEEN, SEEN_LAST, TMPFS_FILES, field},
     record::{
-        Counters, Probed, ctime_ns, current_task, descriptor, file_id, follow, ignored, peek,
-        program, read_or_zero, segments,
+        Counters, Load as _, Probed, Typed, ctime_ns, current_task, descriptor, file_id, follow,
+        ignored, peek, program, read_or_zero, segments, user_registers,
     },
     syscall::{
         COPY_FILE_RANGE, PREAD64, PREADV, PREADV2, READ, READV, SENDFILE, SPLICE, is_compat,
@@ -21,7 +21,10 @@ use crate::{
     write::tell_target,
 };
 use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_user},
+    helpers::{
+        bpf_get_current_pid_tgid,
+        generated::{bpf_get_current_task_btf, bpf_probe_read_user},
+    },
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
@@ -105,17 +108,69 @@ pub fn memory_files() -> u64 {
 #[inline(never)]
 pub extern "C" fn read_begins(regs: u64, call: u64, files: u64) -> u64 {
     // sendfile(out, in, offset, length); the others have the descriptor first.
-    let number: u64 = if call == SENDFILE {
-        read_or_zero(regs, field(f::REGS_ARG1))
+    let number = if call == SENDFILE {
+        own_register(field(f::REGS_ARG1))
     } else {
-        read_or_zero(regs, field(f::REGS_ARG0))
-    };
-    let file = descriptor(current_task(), number as u32);
-    // Here ends what reads anything else.
-    if file != 0 && follow(file, field(f::FILE_OP)) == files {
-        begins(regs, call, file, number as u32);
+        own_register(field(f::REGS_ARG0))
+    } as u32;
+    let file = own_descriptor(number);
+    // Here ends what reads anything else: all reads of the host come so far.
+    if file == 0 || follow(file, field(f::FILE_OP)) != files {
+        return 0;
     }
+    let inode = follow(file, field(f::FILE_INODE));
+    let ino: u64 = read_or_zero(inode, field(f::INODE_INO));
+    let ctime_ns = ctime_ns(inode);
+    // And here what reads a file that was decided about.
+    if !maybe_watched(ino) && was_met(inode, ino, ctime_ns) {
+        return 0;
+    }
+    begins(regs, call, file, number);
     0
+}
+
+/// A register of the call the thread is in. By a plain load, as in [`Typed`], like what follows: a helper costs more than
+/// all of it.
+#[inline(always)]
+fn own_register(offset: u32) -> u64 {
+    let regs = user_registers();
+    if regs == 0 {
+        return 0;
+    }
+    Typed::load(regs, offset)
+}
+
+/// The file behind a descriptor of this process; 0 when there is none.
+#[inline(always)]
+pub fn own_descriptor(number: u32) -> u64 {
+    if field(f::HAS_TASK_REGS) != 1 {
+        return 0;
+    }
+    // SAFETY: the flag says that the helper exists.
+    let task = unsafe { bpf_get_current_task_btf() } as u64;
+    let files: u64 = Typed::load(task, field(f::TASK_FILES));
+    if files == 0 {
+        return 0;
+    }
+    let table: u64 = Typed::load(files, field(f::FILES_FDT));
+    if table == 0 || number >= Typed::load::<u32>(table, field(f::FDTABLE_MAX)) {
+        return 0;
+    }
+    let open: u64 = Typed::load(table, field(f::FDTABLE_FD));
+    if open == 0 {
+        return 0;
+    }
+    follow(open + number as u64 * 8, 0)
+}
+
+/// Was this version met on this CPU a moment ago, and decided about?
+#[inline(always)]
+fn was_met(inode: u64, ino: u64, ctime_ns: u64) -> bool {
+    SEEN_LAST.get_ptr(seen_slot(ino)).is_some_and(|last| {
+        // SAFETY: a live map value of this CPU.
+        let last = unsafe { *last };
+        last.inode == inode && last.ino == ino && last.ctime_ns == ctime_ns
+    })
 }
 
 /// The thread makes another call, or ends: did the one before read?
@@ -201,7 +256,7 @@ fn begins(regs: u64, call: u64, file: u64, number: u32) {
     begin(thread, tgid, &reading);
 }
 
-/// Is a read of this version by this program to be told? Nearly always it was decided a moment ago.
+/// Is a read of this version by this program to be told?
 #[inline(always)]
 fn is_news(inode: u64, ctime_ns: u64, size: u64, tgid: u32) -> bool {
     let ino: u64 = read_or_zero(inode, field(f::INODE_INO));
@@ -209,13 +264,6 @@ fn is_news(inode: u64, ctime_ns: u64, size: u64, tgid: u32) -> bool {
     if !watched {
         if field(f::DISCOVER) != 1 || size < SIZE_MIN {
             return false;
-        }
-        if let Some(last) = SEEN_LAST.get_ptr(seen_slot(ino)) {
-            // SAFETY: a live map value of this CPU.
-            let last = unsafe { *last };
-            if last.inode == inode && last.ino == ino && last.ctime_ns == ctime_ns {
-                return false;
-            }
         }
     }
     let key = ReadKey {

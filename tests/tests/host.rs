@@ -12,6 +12,7 @@ keytrail_tests::cases! {
         tmpfs_is_not_silent
         readers_are_named
         other_mount_namespaces
+        after_each_change
     }
     reads_tmpfs {
         gone_with_their_readers

@@ -49,8 +49,8 @@ pub struct Watch {
     /// Bits of [`watch`].
     pub flags: u32,
     pub pad: u32,
-    /// `inode->i_ctime` of the version user space has looked at, nanoseconds since the epoch; 0 when not known. On file
-    /// systems in memory, whose numbers are used again by the next one, no other version counts as this file.
+    /// `inode->i_ctime` of the version user space has looked at, nanoseconds since the epoch; 0 when not known. Another
+    /// version is told like a file not seen before, where those are told: inode numbers are used again.
     pub ctime_ns: u64,
 }
 

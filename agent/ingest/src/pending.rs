@@ -46,12 +46,19 @@ pub enum Verdict {
 pub struct Inspection {
     pub id: u64,
     verdict: Arc<OnceLock<Verdict>>,
+    /// What it found: the table may know of another version by the time this is taken in.
+    seen: Arc<OnceLock<Arc<KnownFile>>>,
 }
 
 impl Inspection {
     #[must_use]
     pub fn verdict(&self) -> Option<Verdict> {
         self.verdict.get().copied()
+    }
+
+    /// The file in the version that was asked about.
+    pub(super) fn seen(&self) -> Option<Arc<KnownFile>> {
+        self.seen.get().cloned()
     }
 
     fn decide(&self, verdict: Verdict) {
@@ -87,24 +94,31 @@ pub struct Asked {
     /// Each with whether nobody asks what of it cannot be seen.
     purposes: HashMap<u64, (Purpose, bool)>,
     by_file: HashMap<(FileId, u64), Inspection>,
-    /// Versions that were inspected, and whether they were clean.
-    recent: HashMap<FileId, (u64, Verdict)>,
+    /// Versions that were inspected, whether they were clean, and what was in them.
+    recent: HashMap<FileId, (u64, Verdict, Option<Arc<KnownFile>>)>,
 }
 
 impl Asked {
-    fn remember(&mut self, file: FileId, ctime_ns: u64, verdict: Verdict) {
+    fn remember(&mut self, file: FileId, ctime_ns: u64, inspection: &Inspection, verdict: Verdict) {
         if self.recent.len() >= MAX_REMEMBERED {
             self.recent.clear();
         }
-        self.recent.insert(file, (ctime_ns, verdict));
+        self.recent
+            .insert(file, (ctime_ns, verdict, inspection.seen()));
     }
 
     /// What an inspection of this version came to a moment ago.
     pub fn recent(&self, file: FileId, ctime_ns: u64) -> Option<Verdict> {
         self.recent
             .get(&file)
-            .filter(|(of, _)| *of == ctime_ns)
-            .map(|(_, verdict)| *verdict)
+            .filter(|(of, ..)| *of == ctime_ns)
+            .map(|(_, verdict, _)| *verdict)
+    }
+
+    /// What was found in it.
+    pub fn seen(&self, file: FileId, ctime_ns: u64) -> Option<Arc<KnownFile>> {
+        let (of, _, seen) = self.recent.get(&file)?;
+        seen.clone().filter(|_| *of == ctime_ns)
     }
 }
 
@@ -152,7 +166,7 @@ impl Digest {
         }
         let boot_ns = header.boot_ns;
         let is_new = matches!(subject, Subject::Inode(_));
-        let verdict = Arc::new(OnceLock::new());
+        let (verdict, seen) = <(Arc<OnceLock<_>>, Arc<OnceLock<_>>)>::default();
         let who = Who {
             user: header.euid,
             process: header.tgid,
@@ -163,12 +177,13 @@ impl Digest {
                 let inspection = Inspection {
                     id: u64::MAX,
                     verdict,
+                    seen,
                 };
                 inspection.decide(Verdict::Missed(missed));
                 return Some(inspection);
             }
         };
-        let inspection = Inspection { id, verdict };
+        let inspection = Inspection { id, verdict, seen };
         let purpose = if is_new {
             Purpose::New {
                 file,
@@ -270,12 +285,23 @@ impl Digest {
                 let is_new = matches!(purpose, Purpose::New { .. });
                 self.asked.by_file.remove(&(*file, *ctime_ns));
                 let verdict = match outcome {
-                    Ok(outcome) => self.inspected(outcome, Why::Met, is_new, *boot_ns, out),
+                    Ok(outcome) => {
+                        let (verdict, seen) =
+                            self.inspected(outcome, Why::Met, is_new, *boot_ns, out);
+                        let of_it = |seen: &Arc<KnownFile>| {
+                            seen.version.id == *file && seen.version.facts.ctime_ns == *ctime_ns
+                        };
+                        if let Some(seen) = seen.filter(of_it) {
+                            // The first one counts.
+                            let _ = inspection.seen.set(seen);
+                        }
+                        verdict
+                    }
                     Err(missed) => Verdict::Missed(missed),
                 };
                 inspection.decide(verdict);
                 if !matches!(verdict, Verdict::Missed(_)) {
-                    self.asked.remember(*file, *ctime_ns, verdict);
+                    self.asked.remember(*file, *ctime_ns, inspection, verdict);
                 }
                 if is_new {
                     self.tell_kernel(*file, *ctime_ns, verdict, out);
@@ -346,12 +372,12 @@ impl Digest {
         only_holders: bool,
         boot_ns: u64,
         out: &mut Digested,
-    ) -> Verdict {
+    ) -> (Verdict, Option<Arc<KnownFile>>) {
         let seen = match outcome {
             Outcome::File(seen) => *seen,
-            Outcome::Clean => return Verdict::Clean,
-            Outcome::Unchanged => return Verdict::Known,
-            Outcome::Gone | Outcome::Area(_) => return Verdict::Gone,
+            Outcome::Clean => return (Verdict::Clean, None),
+            Outcome::Unchanged => return (Verdict::Known, None),
+            Outcome::Gone | Outcome::Area(_) => return (Verdict::Gone, None),
         };
         let SeenFile {
             root,
@@ -373,21 +399,22 @@ impl Digest {
             Err(error) => (KnownFile::unreadable(version, root, Some(error)), None),
         };
         if only_holders && known.credentials.is_empty() {
-            return Verdict::Clean;
+            return (Verdict::Clean, None);
         }
+        let seen = Arc::new(known.clone());
         // What is gone lies nowhere.
         let held = held.filter(|_| !is_gone);
         let look = held.map(|held| known.look(held, min, why, boot_ns));
         let is_new = self.files.table.get(id).is_none();
         let path = known.access_path();
         if !self.files.table.insert(id, known) {
-            return Verdict::Gone;
+            return (Verdict::Gone, None);
         }
         if is_new && !only_holders {
             out.watch.push((path, id));
         }
         let news = look.map(|look| PlaceNews::Looked(Box::new(look)));
         out.places.extend(news);
-        Verdict::Known
+        (Verdict::Known, Some(seen))
     }
 }

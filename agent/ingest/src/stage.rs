@@ -253,7 +253,8 @@ impl Digest {
             }
             _ => {}
         }
-        let Some(known) = self.files.table.get(r.file) else {
+        let seen = inspection.and_then(Inspection::seen);
+        let Some(known) = seen.as_deref().or_else(|| self.files.table.get(r.file)) else {
             return;
         };
         let Some((facts, credentials)) = known.as_read(r.ctime_ns, r.size) else {
@@ -275,6 +276,11 @@ impl Digest {
             truncated: known.truncated,
             hook: hook.to_owned(),
         })));
+    }
+
+    /// Learns a path ahead of its record's turn.
+    pub fn learn_target(&mut self, target: &abi::FdTarget) {
+        self.targets.learn(target);
     }
 
     /// The path of a file as the kernel side has told it for this process; empty when it has not, or not all of it.
@@ -304,7 +310,8 @@ impl Digest {
                 exec_id: r.exec_id,
             });
         }
-        let known = self.files.table.get(r.file);
+        let seen = inspection.map_or_else(|| self.asked.seen(r.file, r.ctime_ns), Inspection::seen);
+        let known = seen.as_deref().or_else(|| self.files.table.get(r.file));
         let verdict = inspection.map_or_else(
             || {
                 self.asked
@@ -317,6 +324,7 @@ impl Digest {
         match verdict {
             Verdict::Known => {
                 let Some(known) = known else {
+                    self.unlocated += 1;
                     return;
                 };
                 if inspection.is_none() && !known.is_gone {

@@ -673,3 +673,53 @@ fn a_file_has_a_bound_of_findings() {
     assert_eq!(seen.credentials.len(), 1_024);
     assert!(digest.dropped().take().any(|d| d == (Bound::InFile, 76)));
 }
+
+/// A file in memory that went with its mount namespace: what its reader had is what is known, and nobody looks for it.
+#[test]
+fn a_file_that_is_gone_is_known_by_what_its_reader_had() {
+    let mut digest = digest(&[]);
+    let mut out = Digested::default();
+    let content = format!("token = {}\n", github());
+    let mut new = file_new(NOBODY, 0);
+    new.access = abi::access::CALL;
+    new.size = content.len() as u64;
+    new.data_len = content.len() as u32;
+    // Without a path it cannot be told of.
+    record(
+        &mut digest,
+        &Record::FileNew(new, content.as_bytes()),
+        "h",
+        &mut out,
+    );
+    assert!(out.observations.is_empty());
+    assert_eq!(std::mem::take(&mut digest.unlocated), 1);
+    let mut out = Digested::default();
+    // SAFETY: integers and bytes only.
+    let mut target: abi::FdTarget = unsafe { std::mem::zeroed() };
+    target.header = header(abi::Kind::FD_TARGET, NOBODY);
+    target.file = new.file;
+    target.depth = 2;
+    target.names[0][..5].copy_from_slice(b"token");
+    target.names[1][..7].copy_from_slice(b"secrets");
+    digest.learn_target(&target);
+    new.ctime_ns += 1;
+    record(
+        &mut digest,
+        &Record::FileNew(new, content.as_bytes()),
+        "h",
+        &mut out,
+    );
+    let [Observation::File(seen)] = &out.observations[..] else {
+        panic!("no read came out")
+    };
+    assert_eq!(
+        (
+            seen.file.path.as_str(),
+            seen.file.mode,
+            seen.credentials.len()
+        ),
+        ("/secrets/token", 0o600, 1)
+    );
+    assert!(out.watch.is_empty() && out.places.is_empty() && out.clean.is_empty());
+    assert_eq!(digest.unlocated, 0);
+}

@@ -410,6 +410,7 @@ fn tells_tmpfs(
     hooks_calls
         && !is_told
         && fields.missing(&hooks::TMPFS_READ).is_empty()
+        && fields.get(f::HAS_TASK_REGS) == Some(1)
         && learn::tmpfs(ebpf, maps)
 }
 

@@ -254,6 +254,10 @@ impl Line {
                 self.join_readers(lane, &readers);
             }
         }
+        if let Record::FdTarget(target) = record {
+            // A file that is asked about ahead may need it.
+            self.digest.learn_target(target);
+        }
         let hook = match self.hooks.get(hook) {
             Some(name) => name.clone(),
             None => {

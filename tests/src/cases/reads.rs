@@ -364,3 +364,31 @@ pub fn readers_are_named() {
     assert_eq!(process.cwd, "/usr/bin");
     assert_eq!(read.source.as_ref().unwrap().mode, "0644");
 }
+
+/// A file on a disk that is replaced again and again, by those who do that: each read after it is told, under its path.
+pub fn after_each_change() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let (planted, file) = plant::aws_credentials(&scratch.make("home"));
+    let agent = Agent::start(&scratch);
+    let done = sh("f=$1; echo '# 0' >>$f
+        for i in 1 2 3 4 5; do
+            sed -i \"s/^#.*/# $i/\" $f; cat $f; sleep 0.2
+            cp $f $f.new; mv $f.new $f; cat $f; sleep 0.2
+            cp $f $f.old; rm $f; cp $f.old $f; cat $f; sleep 0.2
+        done")
+    .arg(&file)
+    .run()
+    .ok();
+    agent.settle();
+    let reads: Vec<Event> = of_kind(&agent.tree(done.pid), "credential_read")
+        .into_iter()
+        .filter(|e| e.executable().ends_with("/cat"))
+        .collect();
+    count(&reads, 15, "reads by cat");
+    assert!(
+        reads
+            .iter()
+            .all(|e| e.shows(&planted) && Path::new(e.path()) == file)
+    );
+}

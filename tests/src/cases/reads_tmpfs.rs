@@ -3,7 +3,7 @@
 
 use super::count;
 use crate::{
-    agent::{Agent, Setup},
+    agent::Agent,
     command::act,
     events::{Ask as _, Event, list, of_kind},
     machine::{Scratch, patience, turn},
@@ -102,7 +102,7 @@ for number in range({NUMBER}):
         by_cat.len(),
         list(
             &agent
-                .tree(0)
+                .events()
                 .into_iter()
                 .filter(|e| !e.reason().is_empty())
                 .collect::<Vec<_>>()
@@ -210,7 +210,7 @@ for way, act in ways.items():
 pub fn replaced() {
     let _turn = turn();
     let scratch = Scratch::new();
-    let agent = Setup::new(&scratch).start();
+    let agent = Agent::start(&scratch);
     let script = r#"
 at = sys.argv[1]
 path = at + '/token'

@@ -4,7 +4,7 @@ use super::budget::UserBudgets;
 use super::survey::{Survey, Surveyed};
 use super::{InspectionOptions, Missed, Progress};
 use crate::files::{
-    Content, Found, Inspected, Locator, OwnFiles, Version, content, open_in, open_root,
+    self, Content, Found, Inspected, Locator, OwnFiles, Version, content, open_in, open_root,
     read_worthy, renamed, reopen, version, worthy,
 };
 use globset::GlobSet;
@@ -132,7 +132,16 @@ impl Tools {
         let read = reopen(&fd).map_err(io::Error::from).and_then(|fd| {
             read_worthy(fd, size, context.options.file_bytes, || Some((path, named)))
         });
+        let is_changed = || {
+            // While it was read: what its reader had is known for sure.
+            !new.bytes.is_empty()
+                && !matches!(files::version(&fd, ""), Ok(Some(now)) if now.facts.ctime_ns == record.ctime_ns)
+        };
         let outcome = match read {
+            Ok(_) if is_changed() => {
+                meter.stop();
+                return told(new, context);
+            }
             Ok(None) => Outcome::Clean,
             Err(_) => {
                 meter.stop();
