@@ -2,6 +2,7 @@
 
 mod baseline;
 mod builtin;
+mod clients;
 pub mod facts;
 mod harvest;
 mod rule;

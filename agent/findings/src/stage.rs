@@ -2,7 +2,7 @@
 
 use crate::baseline::{Baseline, News};
 use crate::builtin::BUILTIN;
-use crate::facts::Facts;
+use crate::facts::{Facts, ProcessFacts};
 use crate::harvest::Harvest;
 use crate::rule::{Language, Rule, RuleError, fill, holds};
 use crate::scope::{Beside, Scope};
@@ -14,6 +14,17 @@ use std::collections::{BTreeMap, BTreeSet};
 const MOST_CREDENTIALS: usize = 50_000;
 const MOST_FINDINGS: usize = 20_000;
 const MOST_PLACES: usize = 64;
+/// Findings by which somebody else has the credential.
+const LEAKS: &[&str] = &[
+    "agent-in-install",
+    "bulk-send",
+    "new-destination",
+    "package-install",
+    "sent-in-clear",
+    "taken-from-process",
+    "wrong-place",
+    "written-to-log-or-terminal",
+];
 /// A finding that was not made again for so long is told again.
 const AGAIN_NS: i64 = 24 * 3_600 * 1_000_000_000;
 
@@ -93,7 +104,44 @@ struct Exclusion {
 #[derive(Default)]
 struct About {
     places: BTreeSet<String>,
-    consumers: BTreeSet<String>,
+    units: BTreeSet<String>,
+    senders: BTreeSet<String>,
+}
+
+impl About {
+    /// A file beside one that is known, and named after it, is what an editor or a rotation made of that.
+    fn add_place(&mut self, path: &str) {
+        let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let stem = |name: &str| {
+            let name = name.trim_start_matches(['.', '#']).to_owned();
+            name.split(['.', '~', '#']).next().unwrap_or_default().to_owned()
+        };
+        let variant = |known: &String| {
+            known
+                .rsplit_once('/')
+                .is_some_and(|(d, n)| d == dir && stem(n) == stem(name))
+        };
+        if self.places.len() < MOST_PLACES && !self.places.iter().any(variant) {
+            self.places.insert(path.to_owned());
+        }
+    }
+
+    fn add_use(&mut self, facts: &Facts, process: &ProcessFacts) {
+        let sent = facts.kind == "credential_sent"
+            && facts.destination.as_ref().is_some_and(|d| d.path.is_empty());
+        let workload = process.workload();
+        if (sent || facts.kind == "credential_exposed")
+            && let Some(unit) = workload.strip_prefix("unit:")
+            && self.units.len() < MOST_PLACES
+        {
+            // Instances of one template do the same.
+            let unit = unit.split('@').next().unwrap_or(unit);
+            self.units.insert(unit.to_owned());
+        }
+        if sent && self.senders.len() < MOST_PLACES {
+            self.senders.insert(process.program().to_owned());
+        }
+    }
 }
 
 /// The stage. Feed it every event in order.
@@ -106,6 +154,8 @@ pub struct Stage {
     about: BTreeMap<String, About>,
     decoys: BTreeSet<String>,
     harvest: Harvest,
+    /// Rule and time of the first finding by which somebody else has a credential.
+    leaks: BTreeMap<String, (String, i64)>,
     known: BTreeMap<(String, String, String), Repeat>,
     /// Changed since they were last taken.
     changed: BTreeSet<String>,
@@ -183,6 +233,9 @@ impl Stage {
             } => {
                 self.baselines = baselines;
                 self.decoys = decoys;
+                for repeat in &repeats {
+                    self.leaked(&repeat.rule, &repeat.fingerprint, repeat.last_ns);
+                }
                 self.known = repeats
                     .into_iter()
                     .map(|r| {
@@ -242,6 +295,7 @@ impl Stage {
         let scope = Scope::new(facts, news, beside);
         let context = self.language.context(&scope);
         let mut findings = Vec::new();
+        let mut leaks = Vec::new();
         for rule in self.rules.iter().filter(|rule| rule.asks(&facts.kind)) {
             if !rule.holds(&context) {
                 continue;
@@ -269,6 +323,7 @@ impl Stage {
                 repeat.last_ns = known.last_ns;
                 continue;
             }
+            leaks.push(rule.name.clone());
             if self.known.len() >= MOST_FINDINGS {
                 self.known.pop_first();
             }
@@ -295,7 +350,25 @@ impl Stage {
                 event: (facts.epoch, facts.sequence),
             });
         }
+        for rule in leaks {
+            self.leaked(&rule, fingerprint, facts.time_ns);
+        }
         findings
+    }
+
+    /// Somebody else has a credential since then: the first time counts.
+    fn leaked(&mut self, rule: &str, fingerprint: &str, time_ns: i64) {
+        if fingerprint.is_empty() || !LEAKS.contains(&rule) {
+            return;
+        }
+        if let Some((known, at)) = self.leaks.get_mut(fingerprint) {
+            if time_ns < *at {
+                (*known, *at) = (rule.to_owned(), time_ns);
+            }
+        } else if self.leaks.len() < MOST_CREDENTIALS {
+            let leak = (rule.to_owned(), time_ns);
+            self.leaks.insert(fingerprint.to_owned(), leak);
+        }
     }
 
     /// What is known beside the event, the event included.
@@ -312,23 +385,24 @@ impl Stage {
             let some = |known: &BTreeMap<String, u64>| known.keys().take(8).cloned().collect();
             beside.usual_programs = some(&baseline.programs.values);
             beside.usual_destinations = some(&baseline.destinations.values);
+            beside.first_ns = (baseline.uses > 0).then_some(baseline.first_ns);
         }
+        beside.leak = self.leaks.get(fingerprint).cloned();
         if self.about.len() >= MOST_CREDENTIALS && !self.about.contains_key(fingerprint) {
             return beside;
         }
         let about = self.about.entry(fingerprint.to_owned()).or_default();
-        let place = facts.source_text();
-        if place.starts_with("file:") && about.places.len() < MOST_PLACES {
-            about.places.insert(place);
+        if facts.source.kind == "file" {
+            about.add_place(&facts.source.path);
         }
         if let Some(process) = &facts.process
             && is_use(facts)
-            && about.consumers.len() < MOST_PLACES
         {
-            about.consumers.insert(process.program().to_owned());
+            about.add_use(facts, process);
         }
         beside.places = about.places.len();
-        beside.consumers = about.consumers.len();
+        beside.units = about.units.len();
+        beside.senders = about.senders.len();
         beside
     }
 

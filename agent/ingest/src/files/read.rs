@@ -1,7 +1,7 @@
 //! Opening and reading files of other programs and other mount namespaces: bounded, never blocking, never out of root.
 
 use keytrail_abi::FileId;
-use keytrail_model::FileFacts;
+use keytrail_model::{FileFacts, Reach};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 use std::fs::File;
@@ -61,6 +61,22 @@ pub fn open_root(path: &Path) -> rustix::io::Result<OwnedFd> {
     )
 }
 
+/// Who comes as far as a file that everybody may read; `None` for others, and where a directory above it cannot be seen.
+pub fn reach(root: BorrowedFd<'_>, facts: &FileFacts) -> Option<Reach> {
+    if facts.mode & 0o004 == 0 {
+        return None;
+    }
+    for dir in Path::new(&facts.path).ancestors().skip(1) {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let dir = open_in(root, dir.to_str()?, flags).ok()?;
+        let mode = rustix::fs::fstat(&dir).ok()?.st_mode;
+        if mode & 0o001 == 0 {
+            return Some(Reach::Few);
+        }
+    }
+    Some(Reach::World)
+}
+
 /// An open regular file in its version of now.
 #[derive(Clone, Debug)]
 pub struct Version {
@@ -96,6 +112,7 @@ pub fn version(fd: impl AsFd, path: &str) -> rustix::io::Result<Option<Version>>
         mode: u32::from(s.stx_mode) & 0o7777,
         size: s.stx_size,
         ctime_ns: nanos(s.stx_ctime.tv_sec, s.stx_ctime.tv_nsec),
+        reach: None,
     };
     let has_birth = s.stx_mask & StatxFlags::BTIME.bits() != 0;
     Ok(Some(Version {

@@ -5,7 +5,7 @@ use super::survey::{Survey, Surveyed};
 use super::{InspectionOptions, Missed, Progress};
 use crate::files::{
     Content, Found, Inspected, Locator, OwnFiles, Version, content, open_in, open_root,
-    read_worthy, renamed, reopen, version,
+    reach, read_worthy, renamed, reopen, version,
 };
 use globset::GlobSet;
 use keytrail_abi::{FileId, FileNew};
@@ -124,6 +124,10 @@ impl Tools {
                 if inspected.findings.is_empty() && !inspected.partial() {
                     Outcome::Clean
                 } else {
+                    let mut version = version;
+                    version.facts.reach = open_root(&root)
+                        .ok()
+                        .and_then(|root| reach(root.as_fd(), &version.facts));
                     Outcome::File(Box::new(SeenFile {
                         root,
                         version,
@@ -203,6 +207,7 @@ fn at(
         })
         .map_err(|error| error.to_string());
     meter.stop();
+    seen.facts.reach = reach(root_fd.as_fd(), &seen.facts);
     let seen = SeenFile {
         root: root.to_owned(),
         version: seen,
