@@ -38,6 +38,8 @@ struct Act {
     kind: String,
     fingerprint: String,
     store: String,
+    /// What a project is configured by: scripts have many programs read it.
+    configures: bool,
 }
 
 /// What one process, or one process towards one place, did lately.
@@ -142,9 +144,11 @@ impl Harvest {
             },
             fingerprint: c.fingerprint.clone(),
             store: store(facts, process),
+            configures: facts.victim.is_none() && configures(&facts.source.path),
         });
         let taken = facts.kind == "credential_taken" && facts.grade == "observed";
         let read = facts.kind == "credential_read"
+            && !is_shipped(&facts.source.path)
             && act.as_ref().is_some_and(|a| !is_client_of(process, &a.kind));
         let sends = facts.kind == "credential_sent" && facts.grade == "observed";
         let to = facts
@@ -158,7 +162,9 @@ impl Harvest {
             .enumerate()
         {
             let taken = match &act {
-                Some(act) if read || taken => self.taken.add(&key, act),
+                Some(act) if (read || taken) && (number == 0 || !act.configures) => {
+                    self.taken.add(&key, act)
+                }
                 _ => self.taken.counts(&key, facts.time_ns),
             };
             harvested.taken = harvested.taken.most(taken);
@@ -225,22 +231,42 @@ const PROJECT: &[&str] = &[
     ".py", ".js", ".ts", ".rb", ".php", ".go", ".java",
 ];
 
+fn is_hidden(path: &str) -> bool {
+    let hidden = |part: &str| part.starts_with('.') && !part.starts_with(".env");
+    path.split('/').any(hidden)
+}
+
+/// Whether a file is one that a project is configured by.
+fn configures(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    !is_hidden(path)
+        && (name.starts_with(".env") || PROJECT.iter().any(|ending| name.ends_with(ending)))
+}
+
+/// What packages brought along is everybody's: samples, keys of tests.
+pub(crate) fn is_shipped(path: &str) -> bool {
+    ["/usr/lib/", "/usr/share/", "/usr/include/", "/usr/libexec/"]
+        .iter()
+        .any(|place| path.starts_with(place))
+        || ["/site-packages/", "/dist-packages/", "/node_modules/"]
+            .iter()
+            .any(|place| path.contains(place))
+}
+
 /// What a credential was taken from.
 fn store(facts: &Facts, process: &ProcessFacts) -> String {
     if let Some(victim) = &facts.victim {
         return format!("process {}", victim.key);
     }
     let path = &facts.source.path;
-    let hidden = |part: &str| part.starts_with('.') && !part.starts_with(".env");
-    if path.split('/').any(hidden) {
+    if is_hidden(path) {
         return path.clone();
     }
-    let name = path.rsplit('/').next().unwrap_or_default();
     let projects = !is_home(&process.cwd)
         && path
             .strip_prefix(process.cwd.as_str())
             .is_some_and(|rest| rest.starts_with('/'))
-        && (name.starts_with(".env") || PROJECT.iter().any(|ending| name.ends_with(ending)));
+        && configures(path);
     let services = process.actor == "service" && !OTHERS.iter().any(|place| path.starts_with(place));
     if projects || services {
         return "its own".to_owned();

@@ -46,6 +46,8 @@ impl Cell {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Beside {
     pub decoy: bool,
+    /// It was met before.
+    pub known: bool,
     /// Files it was seen in, units that had or sent it, and programs that sent it.
     pub places: usize,
     pub units: usize,
@@ -238,6 +240,7 @@ impl Scope {
             Cell::Number(lives.max(0) / 86_400),
         );
         self.put("credential", "decoy", Cell::Bool(beside.decoy));
+        self.put("credential", "known", Cell::Bool(beside.known));
         for (name, number) in [
             ("places", beside.places),
             ("units", beside.units),

@@ -10,11 +10,12 @@ use crate::{
 use std::{
     collections::BTreeSet,
     fs,
+    net::{Ipv4Addr, TcpListener},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
-/// What may be said of such a day: the same secret lies in the project and in a work tree of it, or in the backup.
+/// What may be said of such a day: a secret that has a copy, or several consumers.
 const DEFENSIBLE: [&str; 2] = ["duplicated", "reused"];
 
 /// A home below /home, gone with the test.
@@ -27,7 +28,8 @@ impl Drop for Home {
 }
 
 impl Home {
-    fn new() -> Self {
+    /// `port`: of the server that a password is for.
+    fn new(port: u16) -> Self {
         let home = Self(PathBuf::from(format!("/home/ktday{}", std::process::id())));
         let write = |name: &str, text: String| {
             let path = home.0.join(name);
@@ -46,9 +48,9 @@ impl Home {
             format!("//registry.npmjs.org/:_authToken={}\n", plant::npm().value),
         );
         write(
-            "credentials.in",
+            ".git-credentials",
             format!(
-                "http://ada:{}@127.0.0.1:PORT\n",
+                "http://ada:{}@127.0.0.1:{port}\n",
                 plant::typed_password().value
             ),
         );
@@ -65,20 +67,29 @@ impl Home {
             "project/.env",
             format!("DEBUG=0\nDATABASE_URL={database}\nSTRIPE_SECRET_KEY={stripe}\n"),
         );
+        write("project/.gitignore", ".env*\n".to_owned());
+        write("project/readme", "TODO: more\n".to_owned());
         home
     }
 }
 
-fn day(dir: &Path, home: &Home, token: &str) -> Done {
+fn day(dir: &Path, home: &Home, port: u16, token: &str) -> Done {
     act("bash")
         .args(["-c", include_str!("ordinary.sh"), "day"])
         .env("HOME", &home.0)
         .env("DAY", dir)
+        .env("PORT", port.to_string())
         .env("API_TOKEN", token)
         .env("npm_config_update_notifier", "false")
         .limit(60)
         .run()
         .ok()
+}
+
+/// One that nobody listens on now.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap().port()
 }
 
 pub fn a_day_accuses_nobody() {
@@ -94,9 +105,10 @@ pub fn a_day_accuses_nobody() {
     }
     fs::copy(find("bash").unwrap(), dir.join("cron")).unwrap();
     let agent = Agent::start(&scratch);
-    let home = Home::new();
+    let port = free_port();
+    let home = Home::new(port);
     let token = plant::github().value;
-    let roots = [1, 2].map(|_| day(&dir, &home, &token).pid);
+    let roots = [1, 2].map(|_| day(&dir, &home, port, &token).pid);
     agent.settle();
     let mine: Vec<_> = roots.iter().flat_map(|root| agent.tree(*root)).collect();
     // The day was seen: the service's key on its way, and what backed it up.

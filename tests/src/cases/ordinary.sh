@@ -31,38 +31,33 @@ git config --global credential.helper store
 git config --global user.email ada@example.com
 git config --global user.name ada
 git init -q --bare origin.git
-git init -q src
-cp "$HOME/project/.env" src/.env
-printf '.env\n' >src/.gitignore
-echo '# TODO: more' >src/readme
-(cd src && git add -A && git commit -qm first && git push -q "$DAY/origin.git" HEAD:refs/heads/main)
+project=$HOME/project
+(cd "$project" && git init -q && git add -A && git commit -qm first && git push -q "$DAY/origin.git" HEAD:refs/heads/main)
 git -C origin.git symbolic-ref HEAD refs/heads/main
 git -C origin.git update-server-info
-python3 "$DAY/server.py" "$DAY" >ports &
+python3 "$DAY/server.py" "$DAY" "$PORT" >database &
 server=$!
 trap 'kill $server' EXIT
-until [ -s ports ]; do sleep 0.05; done
-read -r http database <ports
-sed "s/PORT/$http/" "$HOME/credentials.in" >"$HOME/.git-credentials"
-chmod 600 "$HOME/.git-credentials"
-git clone -q "http://127.0.0.1:$http/origin.git" clone
+until [ -s database ]; do sleep 0.05; done
+read -r database <database
+git clone -q "http://127.0.0.1:$PORT/origin.git" clone
 
 # An editor saves the configuration of the project, and somebody looks for something in it.
 if command -v vim >/dev/null; then
-    vim -u NONE -i NONE -es -c 'set backup' -c '%s/DEBUG=0/DEBUG=1/' -c wq src/.env
+    vim -u NONE -i NONE -es -c 'set backup' -c 's/DEBUG=./DEBUG=1/' -c wq "$project/.env"
 else
-    sed -i s/DEBUG=0/DEBUG=1/ src/.env
+    sed -i 's/DEBUG=./DEBUG=1/' "$project/.env"
 fi
-grep -rn TODO src >/dev/null
+grep -rn TODO "$project" >/dev/null
 ps aux >/dev/null
 env | sort >/dev/null
 
 # A web service reads its configuration, logs in to its database, calls an interface and writes a log.
-(cd src && python3 "$DAY/web.py" "$http" "$database" "$DAY/web.log")
+(cd "$project" && python3 "$DAY/web.py" "$PORT" "$database" "$DAY/web.log")
 
 # A client of a cluster with the token of its configuration, and one of an interface with one of the environment.
-python3 "$DAY/cluster.py" "$http"
-printf 'header = "Authorization: Bearer %s"\n' "$API_TOKEN" | curl -sfK - "http://127.0.0.1:$http/v1" >/dev/null
+python3 "$DAY/cluster.py" "$PORT"
+printf 'header = "Authorization: Bearer %s"\n' "$API_TOKEN" | curl -sfK - "http://127.0.0.1:$PORT/v1" >/dev/null
 # A login by a pipeline.
 printf %s "$API_TOKEN" | sh -c 'read -r password; test -n "$password"'
 
@@ -72,4 +67,4 @@ printf %s "$API_TOKEN" | sh -c 'read -r password; test -n "$password"'
     tar -C "$HOME" -czf "$DAY/backup.tgz" .
     find "$HOME" -name "*.tmp" -delete
     :'
-rm -rf deb root py site js origin.git src clone ports tool.deb dpkg.log
+rm -rf deb root py site js origin.git clone database tool.deb dpkg.log "$project/.git"

@@ -34,9 +34,9 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 
 os.chdir(sys.argv[1])
-web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+web = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Handler)
 database = socket.create_server(("127.0.0.1", 0))
-print(web.server_port, database.getsockname()[1], flush=True)
+print(database.getsockname()[1], flush=True)
 
 
 def accept():

@@ -223,6 +223,7 @@ fn every_field_arrives() {
             network_namespace: 4_026_531_999,
             direction: None,
             peer: None,
+            stdout_of: String::new(),
         })
     );
     assert_eq!(
