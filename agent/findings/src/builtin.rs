@@ -2,37 +2,110 @@
 
 /// File names and texts.
 pub(crate) const BUILTIN: &[(&str, &str)] = &[
-    ("after-silence.toml", include_str!("../rules/after-silence.toml")),
-    ("agent-in-install.toml", include_str!("../rules/agent-in-install.toml")),
+    (
+        "after-silence.toml",
+        include_str!("../rules/after-silence.toml"),
+    ),
+    (
+        "agent-in-install.toml",
+        include_str!("../rules/agent-in-install.toml"),
+    ),
     ("agent-tool.toml", include_str!("../rules/agent-tool.toml")),
-    ("bulk-harvest.toml", include_str!("../rules/bulk-harvest.toml")),
+    (
+        "bulk-harvest.toml",
+        include_str!("../rules/bulk-harvest.toml"),
+    ),
     ("bulk-send.toml", include_str!("../rules/bulk-send.toml")),
-    ("coverage-lost.toml", include_str!("../rules/coverage-lost.toml")),
+    (
+        "coverage-lost.toml",
+        include_str!("../rules/coverage-lost.toml"),
+    ),
     ("created.toml", include_str!("../rules/created.toml")),
-    ("decoy-touched.toml", include_str!("../rules/decoy-touched.toml")),
+    (
+        "cross-environment.toml",
+        include_str!("../rules/cross-environment.toml"),
+    ),
+    (
+        "decoy-touched.toml",
+        include_str!("../rules/decoy-touched.toml"),
+    ),
     ("duplicated.toml", include_str!("../rules/duplicated.toml")),
-    ("expired-used.toml", include_str!("../rules/expired-used.toml")),
+    (
+        "expired-used.toml",
+        include_str!("../rules/expired-used.toml"),
+    ),
     ("expiring.toml", include_str!("../rules/expiring.toml")),
-    ("in-arguments.toml", include_str!("../rules/in-arguments.toml")),
-    ("in-git-config.toml", include_str!("../rules/in-git-config.toml")),
+    (
+        "in-arguments.toml",
+        include_str!("../rules/in-arguments.toml"),
+    ),
+    (
+        "in-git-config.toml",
+        include_str!("../rules/in-git-config.toml"),
+    ),
     ("long-lived.toml", include_str!("../rules/long-lived.toml")),
-    ("machine-uses-person.toml", include_str!("../rules/machine-uses-person.toml")),
-    ("new-destination.toml", include_str!("../rules/new-destination.toml")),
+    (
+        "machine-uses-person.toml",
+        include_str!("../rules/machine-uses-person.toml"),
+    ),
+    (
+        "new-destination.toml",
+        include_str!("../rules/new-destination.toml"),
+    ),
     ("new-hour.toml", include_str!("../rules/new-hour.toml")),
-    ("new-program.toml", include_str!("../rules/new-program.toml")),
+    (
+        "new-program.toml",
+        include_str!("../rules/new-program.toml"),
+    ),
     ("new-source.toml", include_str!("../rules/new-source.toml")),
-    ("new-workload.toml", include_str!("../rules/new-workload.toml")),
-    ("not-rotated.toml", include_str!("../rules/not-rotated.toml")),
-    ("own-environment.toml", include_str!("../rules/own-environment.toml")),
-    ("package-install.toml", include_str!("../rules/package-install.toml")),
-    ("persistence.toml", include_str!("../rules/persistence.toml")),
-    ("person-uses-machine.toml", include_str!("../rules/person-uses-machine.toml")),
+    (
+        "new-workload.toml",
+        include_str!("../rules/new-workload.toml"),
+    ),
+    (
+        "not-rotated.toml",
+        include_str!("../rules/not-rotated.toml"),
+    ),
+    (
+        "own-environment.toml",
+        include_str!("../rules/own-environment.toml"),
+    ),
+    (
+        "package-install.toml",
+        include_str!("../rules/package-install.toml"),
+    ),
+    (
+        "persistence.toml",
+        include_str!("../rules/persistence.toml"),
+    ),
+    (
+        "person-uses-machine.toml",
+        include_str!("../rules/person-uses-machine.toml"),
+    ),
     ("reused.toml", include_str!("../rules/reused.toml")),
-    ("sent-in-clear.toml", include_str!("../rules/sent-in-clear.toml")),
+    (
+        "sent-in-clear.toml",
+        include_str!("../rules/sent-in-clear.toml"),
+    ),
     ("static-key.toml", include_str!("../rules/static-key.toml")),
-    ("taken-from-process.toml", include_str!("../rules/taken-from-process.toml")),
-    ("temporary-program.toml", include_str!("../rules/temporary-program.toml")),
-    ("world-readable.toml", include_str!("../rules/world-readable.toml")),
-    ("written-to-log-or-terminal.toml", include_str!("../rules/written-to-log-or-terminal.toml")),
-    ("wrong-place.toml", include_str!("../rules/wrong-place.toml")),
+    (
+        "taken-from-process.toml",
+        include_str!("../rules/taken-from-process.toml"),
+    ),
+    (
+        "temporary-program.toml",
+        include_str!("../rules/temporary-program.toml"),
+    ),
+    (
+        "world-readable.toml",
+        include_str!("../rules/world-readable.toml"),
+    ),
+    (
+        "written-to-log-or-terminal.toml",
+        include_str!("../rules/written-to-log-or-terminal.toml"),
+    ),
+    (
+        "wrong-place.toml",
+        include_str!("../rules/wrong-place.toml"),
+    ),
 ];

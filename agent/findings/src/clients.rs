@@ -12,10 +12,24 @@ struct Client {
 const CLIENTS: &[Client] = &[
     Client {
         names: &[
-            "git", "git-remote-http", "git-remote-https", "git-credential-store", "git-credential-cache--daemon",
-            "git-lfs", "hub",
+            "git",
+            "git-remote-http",
+            "git-remote-https",
+            "git-credential-store",
+            "git-credential-cache--daemon",
+            "git-lfs",
+            "hub",
         ],
-        kinds: &["github-", "gitlab-", "bitbucket-", "azure-devops-", "atlassian-", "url-", "netrc", "http-basic-"],
+        kinds: &[
+            "github-",
+            "gitlab-",
+            "bitbucket-",
+            "azure-devops-",
+            "atlassian-",
+            "url-",
+            "netrc",
+            "http-basic-",
+        ],
     },
     Client {
         names: &["gh"],
@@ -26,11 +40,31 @@ const CLIENTS: &[Client] = &[
         kinds: &["gitlab-"],
     },
     Client {
-        names: &["ssh", "scp", "sftp", "ssh-add", "ssh-keygen", "sshd", "sshd-session", "sshd-auth"],
+        names: &[
+            "ssh",
+            "scp",
+            "sftp",
+            "ssh-add",
+            "ssh-keygen",
+            "sshd",
+            "sshd-session",
+            "sshd-auth",
+        ],
         kinds: &["ssh-", "private-key"],
     },
     Client {
-        names: &["npm", "npm-cli.js", "npx", "npx-cli.js", "pnpm", "pnpm.cjs", "yarn", "yarn.js", "yarn.cjs", "bun"],
+        names: &[
+            "npm",
+            "npm-cli.js",
+            "npx",
+            "npx-cli.js",
+            "pnpm",
+            "pnpm.cjs",
+            "yarn",
+            "yarn.js",
+            "yarn.cjs",
+            "bun",
+        ],
         kinds: &["npm", "github-", "gitlab-"],
     },
     Client {
@@ -62,7 +96,9 @@ const CLIENTS: &[Client] = &[
         kinds: &["kube", "jwt"],
     },
     Client {
-        names: &["docker", "dockerd", "podman", "buildah", "skopeo", "crane", "nerdctl"],
+        names: &[
+            "docker", "dockerd", "podman", "buildah", "skopeo", "crane", "nerdctl",
+        ],
         kinds: &["docker-"],
     },
     Client {
@@ -78,7 +114,14 @@ const CLIENTS: &[Client] = &[
         kinds: &["pgpass", "postgresql-"],
     },
     Client {
-        names: &["mysql", "mariadb", "mysqldump", "mariadb-dump", "mysqladmin", "mariadb-admin"],
+        names: &[
+            "mysql",
+            "mariadb",
+            "mysqldump",
+            "mariadb-dump",
+            "mysqladmin",
+            "mariadb-admin",
+        ],
         kinds: &["mysql-"],
     },
     Client {
@@ -87,9 +130,27 @@ const CLIENTS: &[Client] = &[
     },
     Client {
         names: &[
-            "sudo", "su", "login", "passwd", "chpasswd", "useradd", "usermod", "userdel", "groupadd", "groupmod",
-            "groupdel", "gpasswd", "chage", "pwck", "grpck", "unix_chkpwd", "systemd-sysusers", "cron", "crond",
-            "adduser", "deluser",
+            "sudo",
+            "su",
+            "login",
+            "passwd",
+            "chpasswd",
+            "useradd",
+            "usermod",
+            "userdel",
+            "groupadd",
+            "groupmod",
+            "groupdel",
+            "gpasswd",
+            "chage",
+            "pwck",
+            "grpck",
+            "unix_chkpwd",
+            "systemd-sysusers",
+            "cron",
+            "crond",
+            "adduser",
+            "deluser",
         ],
         kinds: &["shadow-", "password-hash"],
     },
@@ -171,7 +232,10 @@ mod tests {
             ("/usr/bin/node", "/tmp/npm", "npm-token"),
             ("/usr/bin/cat", "", "github-token"),
         ] {
-            assert!(!of(executable, script, kind), "{executable} {script} {kind}");
+            assert!(
+                !of(executable, script, kind),
+                "{executable} {script} {kind}"
+            );
         }
     }
 }

@@ -61,7 +61,10 @@ impl Acts {
 
     fn counts(&self, time_ns: i64) -> Counts {
         let different = |of: fn(&Act) -> &str| {
-            let lately = self.list.iter().filter(|a| a.time_ns >= time_ns - WINDOW_NS);
+            let lately = self
+                .list
+                .iter()
+                .filter(|a| a.time_ns >= time_ns - WINDOW_NS);
             lately.map(of).collect::<BTreeSet<&str>>().len()
         };
         Counts {
@@ -149,7 +152,9 @@ impl Harvest {
         let taken = facts.kind == "credential_taken" && facts.grade == "observed";
         let read = facts.kind == "credential_read"
             && !is_shipped(&facts.source.path)
-            && act.as_ref().is_some_and(|a| !is_client_of(process, &a.kind));
+            && act
+                .as_ref()
+                .is_some_and(|a| !is_client_of(process, &a.kind));
         let sends = facts.kind == "credential_sent" && facts.grade == "observed";
         let to = facts
             .destination
@@ -182,10 +187,11 @@ impl Harvest {
 
 /// Programs that read whatever they are given: which of them a script takes makes no difference.
 const READERS: &[&str] = &[
-    "cat", "tac", "head", "tail", "less", "more", "cp", "mv", "dd", "tar", "bsdtar", "zip", "gzip", "xz", "zstd", "7z",
-    "cpio", "base64", "base32", "xxd", "od", "hexdump", "strings", "grep", "egrep", "fgrep", "rg", "ag", "sed", "awk",
-    "gawk", "mawk", "cut", "sort", "tr", "tee", "find", "xargs", "jq", "yq", "rsync", "scp", "curl", "wget", "nc",
-    "ncat", "socat", "openssl", "gpg", "age", "busybox", "toybox", "sh", "bash", "dash", "zsh", "ash", "perl",
+    "cat", "tac", "head", "tail", "less", "more", "cp", "mv", "dd", "tar", "bsdtar", "zip", "gzip",
+    "xz", "zstd", "7z", "cpio", "base64", "base32", "xxd", "od", "hexdump", "strings", "grep",
+    "egrep", "fgrep", "rg", "ag", "sed", "awk", "gawk", "mawk", "cut", "sort", "tr", "tee", "find",
+    "xargs", "jq", "yq", "rsync", "scp", "curl", "wget", "nc", "ncat", "socat", "openssl", "gpg",
+    "age", "busybox", "toybox", "sh", "bash", "dash", "zsh", "ash", "perl",
 ];
 
 /// What the process is counted with: the script or program that started it, and the others it started to do the same. A
@@ -202,7 +208,8 @@ fn siblings(process: &ProcessFacts) -> Option<String> {
         at += 1;
     }
     let parent = above.get(at).filter(|parent| !parent.key.is_empty())?;
-    let session = |c: &crate::facts::ContextFacts| c.kind == "login_shell" && c.ancestor == parent.key;
+    let session =
+        |c: &crate::facts::ContextFacts| c.kind == "login_shell" && c.ancestor == parent.key;
     if process.contexts.iter().any(session) {
         return None;
     }
@@ -227,8 +234,25 @@ const OTHERS: &[&str] = &[
 ];
 /// Endings of the files that a project is configured by, or consists of.
 const PROJECT: &[&str] = &[
-    ".env", ".yml", ".yaml", ".json", ".toml", ".ini", ".cfg", ".conf", ".properties", ".xml", ".tfvars", ".tfstate",
-    ".py", ".js", ".ts", ".rb", ".php", ".go", ".java",
+    ".env",
+    ".yml",
+    ".yaml",
+    ".json",
+    ".toml",
+    ".ini",
+    ".cfg",
+    ".conf",
+    ".properties",
+    ".xml",
+    ".tfvars",
+    ".tfstate",
+    ".py",
+    ".js",
+    ".ts",
+    ".rb",
+    ".php",
+    ".go",
+    ".java",
 ];
 
 fn is_hidden(path: &str) -> bool {
@@ -267,7 +291,8 @@ fn store(facts: &Facts, process: &ProcessFacts) -> String {
             .strip_prefix(process.cwd.as_str())
             .is_some_and(|rest| rest.starts_with('/'))
         && configures(path);
-    let services = process.actor == "service" && !OTHERS.iter().any(|place| path.starts_with(place));
+    let services =
+        process.actor == "service" && !OTHERS.iter().any(|place| path.starts_with(place));
     if projects || services {
         return "its own".to_owned();
     }

@@ -1,5 +1,6 @@
 //! Events in, findings out. Pure: no clock, no file, no order that depends on a hash map.
 
+mod about;
 mod baseline;
 mod builtin;
 mod clients;
@@ -7,6 +8,7 @@ pub mod facts;
 mod harvest;
 mod rule;
 mod scope;
+mod site;
 mod stage;
 
 pub use baseline::{Baseline, Known, News};

@@ -87,6 +87,9 @@ pub struct Case {
     /// Its credential is a decoy.
     #[serde(default)]
     pub decoy: bool,
+    /// A file of the site: environments.
+    #[serde(default)]
+    pub site: String,
     /// A finding that was made about its credential before.
     #[serde(default)]
     pub found: Option<Before>,

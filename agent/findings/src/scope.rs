@@ -70,6 +70,7 @@ impl Scope {
     pub fn new(facts: &Facts, news: &News, beside: &Beside) -> Scope {
         let mut scope = Scope::default();
         scope.event(facts);
+        scope.environments("", std::iter::empty());
         scope.process(&facts.process.clone().unwrap_or_default(), facts.time_ns);
         scope.victim(facts);
         scope.credential(facts, beside);
@@ -122,6 +123,13 @@ impl Scope {
         scope.text("gap", "detail", &gap.detail);
         scope.text("gap", "remedy", &gap.remedy);
         scope
+    }
+
+    /// The environment of an event, and all of its credential, as the site has them.
+    pub fn environments<'a>(&mut self, this: &str, all: impl Iterator<Item = &'a String>) {
+        self.text("event", "environment", this);
+        let all = Cell::List(all.cloned().collect());
+        self.put("credential", "environments", all);
     }
 
     fn put(&mut self, group: &'static str, name: &'static str, cell: Cell) {
@@ -311,7 +319,14 @@ impl Scope {
 /// Where packages of the system put their programs.
 fn is_installed(executable: &str) -> bool {
     [
-        "/usr/", "/opt/", "/bin/", "/sbin/", "/lib/", "/snap/", "/nix/store/", "/gnu/store/",
+        "/usr/",
+        "/opt/",
+        "/bin/",
+        "/sbin/",
+        "/lib/",
+        "/snap/",
+        "/nix/store/",
+        "/gnu/store/",
     ]
     .iter()
     .any(|place| executable.starts_with(place))

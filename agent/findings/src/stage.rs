@@ -1,19 +1,19 @@
 //! Events in, findings out.
 
+use crate::about::About;
 use crate::baseline::{Baseline, News};
 use crate::builtin::BUILTIN;
-use crate::facts::{Facts, ProcessFacts};
+use crate::facts::Facts;
 use crate::harvest::{Harvest, is_shipped};
-use crate::rule::{Language, Rule, RuleError, fill, holds};
+use crate::rule::{Language, Rule, RuleError, fill};
 use crate::scope::{Beside, Scope};
-use cel::Program;
+use crate::site::Site;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Credentials whose usual is known, findings that are known, places and consumers of one credential.
+/// Credentials whose usual is known, and findings that are known.
 const MOST_CREDENTIALS: usize = 50_000;
 const MOST_FINDINGS: usize = 20_000;
-const MOST_PLACES: usize = 64;
 /// Findings by which somebody else has the credential.
 const LEAKS: &[&str] = &[
     "agent-in-install",
@@ -77,79 +77,12 @@ pub enum Told {
     Decoys { decoys: BTreeSet<String> },
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ExclusionText {
-    name: String,
-    /// Of these rules only; of all when empty.
-    #[serde(default)]
-    rules: Vec<String>,
-    when: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ExclusionFile {
-    exclusion: Vec<ExclusionText>,
-}
-
-struct Exclusion {
-    name: String,
-    rules: Vec<String>,
-    condition: Program,
-    hidden: u64,
-}
-
-/// What is known of one credential beside its baseline.
-#[derive(Default)]
-struct About {
-    places: BTreeSet<String>,
-    units: BTreeSet<String>,
-    senders: BTreeSet<String>,
-}
-
-impl About {
-    /// A file beside one that is known, and named after it, is what an editor or a rotation made of that.
-    fn add_place(&mut self, path: &str) {
-        let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let stem = |name: &str| {
-            let name = name.trim_start_matches(['.', '#']).to_owned();
-            name.split(['.', '~', '#']).next().unwrap_or_default().to_owned()
-        };
-        let variant = |known: &String| {
-            known
-                .rsplit_once('/')
-                .is_some_and(|(d, n)| d == dir && stem(n) == stem(name))
-        };
-        if self.places.len() < MOST_PLACES && !self.places.iter().any(variant) {
-            self.places.insert(path.to_owned());
-        }
-    }
-
-    fn add_use(&mut self, facts: &Facts, process: &ProcessFacts) {
-        let sent = facts.kind == "credential_sent"
-            && facts.destination.as_ref().is_some_and(|d| d.path.is_empty());
-        let workload = process.workload();
-        if (sent || facts.kind == "credential_exposed")
-            && let Some(unit) = workload.strip_prefix("unit:")
-            && self.units.len() < MOST_PLACES
-        {
-            // Instances of one template do the same.
-            let unit = unit.split('@').next().unwrap_or(unit);
-            self.units.insert(unit.to_owned());
-        }
-        if sent && self.senders.len() < MOST_PLACES {
-            self.senders.insert(process.program().to_owned());
-        }
-    }
-}
-
 /// The stage. Feed it every event in order.
 #[derive(Default)]
 pub struct Stage {
     language: Language,
     rules: Vec<Rule>,
-    exclusions: Vec<Exclusion>,
+    site: Site,
     baselines: BTreeMap<String, Baseline>,
     about: BTreeMap<String, About>,
     decoys: BTreeSet<String>,
@@ -177,38 +110,18 @@ impl Stage {
         (stage, errors)
     }
 
-    /// Adds a rule, or a file of exclusions. A rule replaces one of the same name.
+    /// Adds a rule, or a file of exclusions and environments. A rule replaces one of the same name.
     ///
     /// # Errors
     /// See [`RuleError`].
     pub fn add(&mut self, file: &str, text: &str) -> Result<(), RuleError> {
-        if text.contains("[[exclusion]]") {
-            return self.add_exclusions(file, text);
+        if Site::is_file(text) {
+            return self.site.add(&self.language, file, text);
         }
         let rule = Rule::parse(&self.language, file, text)?;
         self.rules.retain(|known| known.name != rule.name);
         self.rules.push(rule);
         self.rules.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(())
-    }
-
-    fn add_exclusions(&mut self, file: &str, text: &str) -> Result<(), RuleError> {
-        let refuse = |reason: String| RuleError {
-            file: file.into(),
-            reason,
-        };
-        let file: ExclusionFile =
-            toml::from_str(text).map_err(|e| refuse(e.message().to_owned()))?;
-        for exclusion in file.exclusion {
-            let condition = self.language.compile(&exclusion.when).map_err(refuse)?;
-            self.exclusions.retain(|known| known.name != exclusion.name);
-            self.exclusions.push(Exclusion {
-                name: exclusion.name,
-                rules: exclusion.rules,
-                condition,
-                hidden: 0,
-            });
-        }
         Ok(())
     }
 
@@ -219,7 +132,7 @@ impl Stage {
 
     /// How many findings each exclusion hid.
     pub fn excluded(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.exclusions.iter().map(|e| (e.name.as_str(), e.hidden))
+        self.site.hidden()
     }
 
     /// What comes from outside. Rules that are refused come back.
@@ -302,7 +215,12 @@ impl Stage {
         if !self.rules.iter().any(|rule| rule.asks(&facts.kind)) {
             return Vec::new();
         }
-        let scope = Scope::new(facts, news, beside);
+        let mut scope = Scope::new(facts, news, beside);
+        if self.site.has_environments() {
+            let environment = self.environment(facts, fingerprint, &scope);
+            let all = self.about.get(fingerprint).map(|a| &a.environments);
+            scope.environments(&environment, all.into_iter().flatten());
+        }
         let context = self.language.context(&scope);
         let mut findings = Vec::new();
         let mut leaks = Vec::new();
@@ -310,12 +228,7 @@ impl Stage {
             if !rule.holds(&context) {
                 continue;
             }
-            let excluded = self.exclusions.iter_mut().find(|e| {
-                (e.rules.is_empty() || e.rules.contains(&rule.name))
-                    && holds(&e.condition, &context)
-            });
-            if let Some(exclusion) = excluded {
-                exclusion.hidden += 1;
+            if self.site.hides(&rule.name, &context) {
                 continue;
             }
             let subject = rule.subject_of(facts);
@@ -366,6 +279,21 @@ impl Stage {
         findings
     }
 
+    /// The environment that a use, or a new file, belongs to by what the site says; the first that holds. It is noted with
+    /// the credential.
+    fn environment(&mut self, facts: &Facts, fingerprint: &str, scope: &Scope) -> String {
+        let context = self.language.context(scope);
+        let Some(environment) = self.site.environment(&context) else {
+            return String::new();
+        };
+        if (is_use(facts) || facts.kind == "credential_created")
+            && let Some(about) = self.about.get_mut(fingerprint)
+        {
+            about.environments.insert(environment.to_owned());
+        }
+        environment.to_owned()
+    }
+
     /// Somebody else has a credential since then: the first time counts.
     fn leaked(&mut self, rule: &str, fingerprint: &str, time_ns: i64) {
         if fingerprint.is_empty() || !LEAKS.contains(&rule) {
@@ -401,8 +329,7 @@ impl Stage {
         if self.about.len() >= MOST_CREDENTIALS && !self.about.contains_key(fingerprint) {
             return beside;
         }
-        beside.known =
-            beside.first_ns.is_some() || self.about.contains_key(fingerprint);
+        beside.known = beside.first_ns.is_some() || self.about.contains_key(fingerprint);
         let about = self.about.entry(fingerprint.to_owned()).or_default();
         if facts.source.kind == "file" {
             about.add_place(&facts.source.path);

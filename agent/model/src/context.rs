@@ -486,17 +486,24 @@ mod tests {
 
     #[test]
     fn on_whose_behalf() {
-        let around = |contexts: &'static [ContextKind], unit: &'static str, loginuid| Surroundings {
-            contexts,
-            unit,
-            loginuid,
-            ..Surroundings::default()
-        };
+        let around =
+            |contexts: &'static [ContextKind], unit: &'static str, loginuid| Surroundings {
+                contexts,
+                unit,
+                loginuid,
+                ..Surroundings::default()
+            };
         const NONE: u32 = u32::MAX;
         for (around, expected) in [
-            (around(&[LoginShell, SshSession], "ssh.service", 7), Some(Actor::Person)),
+            (
+                around(&[LoginShell, SshSession], "ssh.service", 7),
+                Some(Actor::Person),
+            ),
             (around(&[AgentTool, LoginShell], "", 7), Some(Actor::Agent)),
-            (around(&[PackageInstall, AgentTool], "", 7), Some(Actor::Package)),
+            (
+                around(&[PackageInstall, AgentTool], "", 7),
+                Some(Actor::Package),
+            ),
             (around(&[CiJob], "runner.service", NONE), Some(Actor::Ci)),
             (around(&[Cron], "cron.service", 0), Some(Actor::Job)),
             (around(&[], "web.service", NONE), Some(Actor::Service)),

@@ -112,7 +112,10 @@ impl FilterArgs {
 pub(crate) fn parse_actor(text: &str) -> Result<Actor, String> {
     Actor::of_word(text).ok_or_else(|| {
         let words: Vec<_> = Actor::ALL.iter().map(|a| a.word()).collect();
-        format!("there is no actor {text:?}; actors are {}", words.join(", "))
+        format!(
+            "there is no actor {text:?}; actors are {}",
+            words.join(", ")
+        )
     })
 }
 

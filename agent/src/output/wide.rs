@@ -3,7 +3,8 @@
 use super::columns::Layout;
 use super::style::{Colour, Style};
 use keytrail_model::{
-    Actor, ContextKind, DestinationMethod, Direction, EvidenceGrade, LineageBasis, SourceType, Transform,
+    Actor, ContextKind, DestinationMethod, Direction, EvidenceGrade, LineageBasis, SourceType,
+    Transform,
 };
 use keytrail_proto::v1::Event;
 use std::fmt::Write as _;

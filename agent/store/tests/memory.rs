@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use keytrail_findings::facts::CredentialFacts;
-use keytrail_model::{Actor, Channel, ContextKind, DestinationMethod, EventKind, EvidenceGrade, SourceType};
+use keytrail_model::{
+    Actor, Channel, ContextKind, DestinationMethod, EventKind, EvidenceGrade, SourceType,
+};
 use keytrail_proto::v1::{
     CheckUseRequest, Context, Credential, Destination, Event, EventId, Evidence, Executable,
-    GetCredentialRequest, GetGraphRequest, HostName, ListCoverageRequest, ListCredentialsRequest,
-    Finding, ListFindingsRequest, ListUsesRequest, Process, Source, Verdict,
+    Finding, GetCredentialRequest, GetGraphRequest, HostName, ListCoverageRequest,
+    ListCredentialsRequest, ListFindingsRequest, ListUsesRequest, Process, Source, Verdict,
 };
 use keytrail_store::{Ledger, PlaceSeen, ProgramSeen, Retention};
 use pbjson_types::Timestamp;
@@ -152,23 +154,30 @@ fn uses_are_summed_up_and_the_passport_has_everything() {
 fn uses_and_findings_by_what_they_ran_in() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = ledger(dir.path(), Retention::default());
-    let run = |sequence, credential, actor: Option<Actor>, kind: Option<ContextKind>, name: &str| {
-        let mut event = event(sequence, "credential_sent", credential);
-        let process = event.process.as_mut().unwrap();
-        process.actor = actor.map_or(0, Actor::number);
-        process.contexts = kind
-            .map(|kind| Context {
-                kind: kind.number(),
-                name: name.into(),
-                ..Default::default()
-            })
-            .into_iter()
-            .collect();
-        ledger.record(Arc::new(event.clone()));
-        event
-    };
+    let run =
+        |sequence, credential, actor: Option<Actor>, kind: Option<ContextKind>, name: &str| {
+            let mut event = event(sequence, "credential_sent", credential);
+            let process = event.process.as_mut().unwrap();
+            process.actor = actor.map_or(0, Actor::number);
+            process.contexts = kind
+                .map(|kind| Context {
+                    kind: kind.number(),
+                    name: name.into(),
+                    ..Default::default()
+                })
+                .into_iter()
+                .collect();
+            ledger.record(Arc::new(event.clone()));
+            event
+        };
     let ci = run(1, 1, Some(Actor::Ci), Some(ContextKind::CiJob), "github");
-    run(2, 1, Some(Actor::Person), Some(ContextKind::SshSession), "sshd");
+    run(
+        2,
+        1,
+        Some(Actor::Person),
+        Some(ContextKind::SshSession),
+        "sshd",
+    );
     run(3, 2, None, None, "");
     ledger.record(Arc::new(Event {
         kind: EventKind::Finding.number(),
@@ -222,7 +231,10 @@ fn uses_and_findings_by_what_they_ran_in() {
         reader.list_uses(&ask).unwrap().uses.len()
     };
     assert_eq!(count(&format!("!{}", fingerprint(2)), "", ""), 2);
-    assert_eq!((count("", "!deploy.py", ""), count("", "!curl", "")), (0, 3));
+    assert_eq!(
+        (count("", "!deploy.py", ""), count("", "!curl", "")),
+        (0, 3)
+    );
     assert_eq!((count("", "", "!api.example"), count("", "", "!x")), (0, 3));
     let rule = |rule: &str| {
         let ask = ListFindingsRequest {
@@ -233,7 +245,10 @@ fn uses_and_findings_by_what_they_ran_in() {
     };
     assert!(rule("!bulk-send").is_empty());
     let found = &rule("!other")[0];
-    assert_eq!((found.actor.as_str(), &found.contexts[..]), ("ci", &["ci_job:github".to_owned()][..]));
+    assert_eq!(
+        (found.actor.as_str(), &found.contexts[..]),
+        ("ci", &["ci_job:github".to_owned()][..])
+    );
     let shown = reader
         .get_credential(&GetCredentialRequest {
             credential: fingerprint(1),

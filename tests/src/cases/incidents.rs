@@ -374,7 +374,11 @@ pub fn a_package_takes_the_identity_of_its_workflow() {
     let registry = format!("http://127.0.0.1:{}/", sink.port);
     fs::write(
         home.dir.join(".npmrc"),
-        format!("//127.0.0.1:{}/:_authToken={}\n", sink.port, plant::npm().value),
+        format!(
+            "//127.0.0.1:{}/:_authToken={}\n",
+            sink.port,
+            plant::npm().value
+        ),
     )
     .unwrap();
     runner.say(&format!(
@@ -489,7 +493,9 @@ pub fn a_job_prints_its_secret() {
     let attack = job("printf %s \"$GITHUB_TOKEN\" | base64; :");
     found(&agent, attack.pid, "written-to-log-or-terminal");
     // A login by a pipeline: what goes through it is not what the job prints.
-    let twin = job("printf %s \"$GITHUB_TOKEN\" | sh -c 'read -r password; test -n \"$password\"'; echo ok");
+    let twin = job(
+        "printf %s \"$GITHUB_TOKEN\" | sh -c 'read -r password; test -n \"$password\"'; echo ok",
+    );
     acquitted(&agent, twin.pid);
 }
 

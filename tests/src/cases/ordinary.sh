@@ -44,7 +44,7 @@ git clone -q "http://127.0.0.1:$PORT/origin.git" clone
 
 # An editor saves the configuration of the project, and somebody looks for something in it.
 if command -v vim >/dev/null; then
-    vim -u NONE -i NONE -es -c 'set backup' -c 's/DEBUG=./DEBUG=1/' -c wq "$project/.env"
+    vim -u NONE -i NONE -es -c 'set backup' -c '1s/DEBUG=./DEBUG=1/' -c wq "$project/.env"
 else
     sed -i 's/DEBUG=./DEBUG=1/' "$project/.env"
 fi

@@ -3,8 +3,8 @@
 use keytrail_model::context::Program;
 use keytrail_model::event::{Ancestor, Context, PathStep, Process};
 use keytrail_model::{
-    ContextKind, CredentialRef, ExeFacts, FileFacts, LineageBasis, Pid, PipeId, Stamp, TICK_NS,
-    Surroundings, Workload, actor_of, context_of, script_of,
+    ContextKind, CredentialRef, ExeFacts, FileFacts, LineageBasis, Pid, PipeId, Stamp,
+    Surroundings, TICK_NS, Workload, actor_of, context_of, script_of,
 };
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -18,6 +18,9 @@ fn the_rules_pass_their_own_tests() {
         for case in &rule.tests {
             let mut alone = Stage::default();
             alone.add(file, text).unwrap();
+            if !case.site.is_empty() {
+                alone.add("site.toml", &case.site).unwrap();
+            }
             for event in &case.before {
                 alone.step(event);
             }

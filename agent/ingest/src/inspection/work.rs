@@ -4,8 +4,8 @@ use super::budget::UserBudgets;
 use super::survey::{Survey, Surveyed};
 use super::{InspectionOptions, Missed, Progress};
 use crate::files::{
-    Content, Found, Inspected, Locator, OwnFiles, Version, content, open_in, open_root,
-    reach, read_worthy, renamed, reopen, version,
+    Content, Found, Inspected, Locator, OwnFiles, Version, content, open_in, open_root, reach,
+    read_worthy, renamed, reopen, version,
 };
 use globset::GlobSet;
 use keytrail_abi::{FileId, FileNew};

@@ -101,7 +101,9 @@ pub(super) fn surroundings(
         if Actor::of_word(negated(actor).1).is_none() {
             let words: Vec<_> = Actor::ALL.iter().map(|a| a.word()).collect();
             let all = words.join(", ");
-            return Err(bad(format!("there is no actor {actor:?}; actors are {all}")));
+            return Err(bad(format!(
+                "there is no actor {actor:?}; actors are {all}"
+            )));
         }
     }
     // As the filter of a stream: one of those that are wanted, none of the others.
@@ -109,7 +111,10 @@ pub(super) fn surroundings(
         let mut wanted = asked.iter().map(|a| negated(a)).filter(|a| !a.0).peekable();
         let none = wanted.peek().is_none();
         (none || wanted.any(|(_, text)| is(text)))
-            && !asked.iter().map(|a| negated(a)).any(|(not, text)| not && is(text))
+            && !asked
+                .iter()
+                .map(|a| negated(a))
+                .any(|(not, text)| not && is(text))
     };
     let mut query = db.prepare("SELECT id, actor, contexts FROM surroundings")?;
     let mut rows = query.query([])?;

@@ -108,7 +108,11 @@ impl Core {
     /// writer's at most, that of a log was there before.
     fn stdout_of(&self, pid: Pid, pipe: PipeId) -> String {
         let line = self.table.line(pid);
-        let has = |pid: &&Pid| self.table.get(**pid).is_some_and(|p| p.stdout == Some(pipe));
+        let has = |pid: &&Pid| {
+            self.table
+                .get(**pid)
+                .is_some_and(|p| p.stdout == Some(pipe))
+        };
         let outermost = line.iter().rfind(has);
         outermost.map_or_else(String::new, |pid| self.table.key(*pid))
     }
