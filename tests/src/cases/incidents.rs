@@ -207,6 +207,19 @@ pub fn an_installation_gathers_keys() {
     .ok();
     found(&agent, attack.pid, "bulk-harvest");
     found(&agent, attack.pid, "package-install");
+    // Memory answers for whom it was, and leaves out what is not asked for.
+    let says = |command: &str, filter: [&str; 2], what: &str| {
+        let asked = agent.client(command).args(filter).args(["-o", "csv"]);
+        asked.run().ok().stdout_text().contains(what)
+    };
+    for command in ["findings", "uses"] {
+        wait_for("memory's answer", patience(10), || {
+            says(command, ["--context", "npm"], "package (npm)").then_some(())
+        });
+        assert!(says(command, ["--actor", "package"], "package (npm)"));
+        assert!(!says(command, ["--actor", "!package"], "package (npm)"));
+        assert!(!says(command, ["--context", "!package_install"], "(npm)"));
+    }
     // A deployment by npm that uses the one key it is there for.
     let deploy = scratch.join("twin/deploy.js");
     script(

@@ -191,6 +191,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_mode_counts_as_far_as_others_come() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let root = open_root(dir.path()).unwrap();
+        let mode = |path: &str, mode| {
+            let path = dir.path().join(path);
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        std::fs::write(dir.path().join("a/b/key"), "x").unwrap();
+        let of = || {
+            let fd = open_in(root.as_fd(), "/a/b/key", OFlags::PATH).unwrap();
+            let facts = version(&fd, "/a/b/key").unwrap().unwrap().facts;
+            reach(root.as_fd(), &facts)
+        };
+        for path in ["", "a", "a/b"] {
+            mode(path, 0o755);
+        }
+        mode("a/b/key", 0o644);
+        assert_eq!(of(), Some(Reach::World));
+        mode("a", 0o700);
+        assert_eq!(of(), Some(Reach::Few));
+        mode("a", 0o711);
+        assert_eq!(of(), Some(Reach::World));
+        mode("a/b/key", 0o640);
+        assert_eq!(of(), None, "nobody else may read it");
+    }
+
+    #[test]
     fn links_do_not_lead_out_of_the_root_and_fifos_do_not_block() {
         let dir = tempfile::tempdir().unwrap();
         let root = open_root(dir.path()).unwrap();
