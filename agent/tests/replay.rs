@@ -203,6 +203,7 @@ fn facts(number: u8) -> FileFacts {
         mode: 0o100_600,
         size: 116,
         ctime_ns: u64::MAX / 2,
+        reach: (number == 1).then_some(Reach::World),
     }
 }
 

@@ -27,6 +27,13 @@ keytrail_tests::cases! {
         a_path_file_stays
         the_right_key_to_a_wrong_place
         an_installation_reads_its_environment
+        a_package_takes_the_identity_of_its_workflow
+        a_package_publishes_others
+        a_script_packs_keys
+        a_job_prints_its_secret
+    }
+    ordinary {
+        a_day_accuses_nobody
     }
     inventory {
         owners_by_rpm

@@ -6,8 +6,8 @@ use keytrail_model::event::{
 };
 use keytrail_model::status::{LibraryReport, Refused, SignalReport};
 use keytrail_model::{
-    Credential, DestinationMethod, Direction, ExeFacts, HostName, LineageBasis, Request, Signal,
-    Tier, TlsStack, Transform,
+    Actor, Credential, DestinationMethod, Direction, ExeFacts, HostName, LineageBasis, Reach,
+    Request, Signal, Tier, TlsStack, Transform,
 };
 use keytrail_proto::v1;
 use pbjson_types::Timestamp;
@@ -78,6 +78,7 @@ fn process(p: Process) -> v1::Process {
         start_time: p.start_time_ns.map(timestamp),
         ppid: p.ppid,
         contexts: p.contexts.into_iter().map(context).collect(),
+        actor: p.actor.map_or(0, Actor::number),
     }
 }
 
@@ -132,6 +133,7 @@ fn source(s: Source) -> v1::Source {
         argv_index: s.argv_index,
         inherited_from: s.inherited_from,
         first_seen: s.first_seen_ns.map(timestamp),
+        reach: s.reach.map_or(0, Reach::number),
     }
 }
 
@@ -148,6 +150,7 @@ fn destination(d: Destination) -> v1::Destination {
         network_namespace: d.network_namespace,
         direction: d.direction.map_or(0, Direction::number),
         peer: d.peer.map(peer),
+        stdout_of: d.stdout_of,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use keytrail_model::{
-    Channel, ContextKind, EventKind, EvidenceGrade, GapReason, SourceType, Target,
+    Actor, Channel, ContextKind, EventKind, EvidenceGrade, GapReason, Reach, SourceType, Target,
 };
 use std::sync::Arc;
 
@@ -45,6 +45,8 @@ fn the_schema_has_the_models_words() {
         "EVIDENCE_GRADE_" EvidenceGrade,
         "CHANNEL_" Channel,
         "CONTEXT_KIND_" ContextKind,
+        "ACTOR_" Actor,
+        "REACH_" Reach,
         "DIRECTION_" Direction,
         "LINEAGE_BASIS_" LineageBasis,
         "TRANSFORM_" Transform,
@@ -102,6 +104,7 @@ fn nothing_of_an_event_is_left_out() {
                 name: "github".into(),
                 key: "above".into(),
             }],
+            actor: Some(Actor::Ci),
         }),
         credential: Some(Arc::new(Credential {
             kind: "kind".into(),
@@ -125,6 +128,7 @@ fn nothing_of_an_event_is_left_out() {
             argv_index: 20,
             inherited_from: "parent".into(),
             first_seen_ns: Some(21_000_000_000),
+            reach: Some(Reach::World),
         }),
         destination: Some(Destination {
             ip: "192.0.2.1".into(),
@@ -146,6 +150,7 @@ fn nothing_of_an_event_is_left_out() {
                 comm: "comm".into(),
                 executable: "/peer".into(),
             }),
+            stdout_of: "outermost".into(),
         }),
         evidence: Some(Evidence {
             grade: Some(EvidenceGrade::Lineage),
@@ -221,7 +226,8 @@ fn nothing_of_an_event_is_left_out() {
             "ancestors": [{"key": "above", "pid": 12, "comm": "init", "executable": "/init",
                 "script": "/script"}],
             "startTime": "1970-01-01T00:00:13.000000001+00:00", "ppid": 14,
-            "contexts": [{"kind": "CONTEXT_KIND_CI_JOB", "name": "github", "ancestor": "above"}]
+            "contexts": [{"kind": "CONTEXT_KIND_CI_JOB", "name": "github", "ancestor": "above"}],
+            "actor": "ACTOR_CI"
         },
         "credential": {
             "kind": "kind", "identifier": "identifier", "fingerprint": "kt1:f", "confidence": 0.5,
@@ -230,13 +236,14 @@ fn nothing_of_an_event_is_left_out() {
         "source": {
             "type": "SOURCE_TYPE_ARGV", "path": "/path", "device": "16", "inode": "17", "ownerUid": 18,
             "ownerGid": 19, "mode": "0600", "envName": "NAME", "argvIndex": 20, "inheritedFrom": "parent",
-            "firstSeen": "1970-01-01T00:00:21+00:00"
+            "firstSeen": "1970-01-01T00:00:21+00:00", "reach": "REACH_WORLD"
         },
         "destination": {
             "ip": "192.0.2.1", "port": 22, "protocol": "tcp", "hosts": [{"name": "host", "provenance": "sni"}],
             "socketPath": "/socket", "path": "/file", "localIp": "192.0.2.2", "localPort": 23, "networkNamespace": "24",
             "direction": "DIRECTION_ACCEPTED",
-            "peer": {"key": "peer", "pid": 28, "comm": "comm", "executable": "/peer"}
+            "peer": {"key": "peer", "pid": 28, "comm": "comm", "executable": "/peer"},
+            "stdoutOf": "outermost"
         },
         "evidence": {
             "grade": "EVIDENCE_GRADE_LINEAGE", "transform": "TRANSFORM_HEX", "channel": "CHANNEL_ARGV",

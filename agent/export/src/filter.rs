@@ -1,7 +1,7 @@
 //! Server-side filters of a stream.
 
 use super::names::{MAX_ENTRIES, Names};
-use keytrail_model::{EventKind, EvidenceGrade};
+use keytrail_model::{Actor, ContextKind, EventKind, EvidenceGrade};
 use keytrail_proto::v1::{Event, Filter};
 
 /// Fingerprints begin with this (the version of the scheme), so people may leave it out.
@@ -16,6 +16,7 @@ pub struct EventFilter {
     credentials: Names,
     hosts: Names,
     processes: Names,
+    contexts: Names,
 }
 
 impl EventFilter {
@@ -30,6 +31,8 @@ impl EventFilter {
             filter.except_kinds.len(),
             filter.except_pids.len(),
             filter.except_grades.len(),
+            filter.actors.len(),
+            filter.except_actors.len(),
         ];
         if numbers.into_iter().any(|n| n > MAX_ENTRIES) {
             return Err(format!(
@@ -57,6 +60,15 @@ impl EventFilter {
                 grades.join(", ")
             ));
         }
+        let unknown = |actor: &&i32| Actor::of_number(**actor).is_none();
+        let mut actors = filter.actors.iter().chain(&filter.except_actors);
+        if let Some(actor) = actors.find(unknown) {
+            let actors: Vec<_> = Actor::ALL.iter().map(|a| a.word()).collect();
+            return Err(format!(
+                "there is no actor {actor}; actors are {}",
+                actors.join(", ")
+            ));
+        }
         Ok(EventFilter {
             credentials: Names::new(
                 &filter.credentials,
@@ -64,6 +76,10 @@ impl EventFilter {
             )?,
             hosts: Names::new(&filter.hosts, "a host is named by its name or address")?,
             processes: Names::new(&filter.processes, "a process is named by its program")?,
+            contexts: Names::new(
+                &filter.contexts,
+                "a context is named by its kind (ci_job) or its name (github)",
+            )?,
             filter,
         })
     }
@@ -85,7 +101,10 @@ impl EventFilter {
                 || !self.filter.except_grades.is_empty()
                 || !self.credentials.is_empty()
                 || !self.hosts.is_empty()
-                || !self.processes.is_empty())
+                || !self.processes.is_empty()
+                || !self.contexts.is_empty()
+                || !self.filter.actors.is_empty()
+                || !self.filter.except_actors.is_empty())
     }
 
     /// Whether an event passes all filters that are set.
@@ -145,10 +164,13 @@ impl EventFilter {
         })
     }
 
-    /// By pid, of the process or one above it; and by the name or path of its program.
+    /// By pid, of the process or one above it; by the name or path of its program; by what it runs in, and for whom.
     fn passes_process(&self, event: &Event) -> bool {
         let Some(process) = &event.process else {
-            let nobody = self.filter.pids.is_empty() && self.processes.pass(|_| false);
+            let nobody = self.filter.pids.is_empty()
+                && self.filter.actors.is_empty()
+                && self.processes.pass(|_| false)
+                && self.contexts.pass(|_| false);
             return nobody || is_gap(event);
         };
         let line = |pids: &[u32]| {
@@ -158,6 +180,14 @@ impl EventFilter {
         let program = path.rsplit('/').next().unwrap_or_default();
         (self.filter.pids.is_empty() || line(&self.filter.pids))
             && !line(&self.filter.except_pids)
+            && (self.filter.actors.is_empty() || self.filter.actors.contains(&process.actor))
+            && !self.filter.except_actors.contains(&process.actor)
+            && self.contexts.pass(|name| {
+                process
+                    .contexts
+                    .iter()
+                    .any(|c| name.is(ContextKind::word_of(c.kind)) || name.is(&c.name))
+            })
             && self
                 .processes
                 .pass(|name| name.is(program) || name.is(&process.comm) || name.is(path))
@@ -411,6 +441,36 @@ mod tests {
             assert!(!with(|f| f.except_pids = vec![pid]).passes(&sent), "{pid}");
         }
         assert!(with(|f| f.except_pids = vec![43]).passes(&sent));
+        let process = sent.process.as_mut().unwrap();
+        process.actor = Actor::Ci.number();
+        process.contexts = vec![keytrail_proto::v1::Context {
+            kind: ContextKind::CiJob.number(),
+            name: "github".into(),
+            ..Default::default()
+        }];
+        for (text, of_sent, of_read) in [
+            ("ci_job", true, false),
+            ("git*", true, false),
+            ("gitlab", false, false),
+            ("!ci_job", false, true),
+            ("!cron", true, true),
+        ] {
+            let filter = with(|f| f.contexts = vec![text.into()]);
+            assert_eq!(filter.passes(&sent), of_sent, "{text}");
+            assert_eq!(filter.passes(&read), of_read, "{text}");
+            assert!(filter.passes(&gap) && filter.narrows(), "{text}");
+        }
+        let actor = with(|f| f.actors = vec![Actor::Ci.number()]);
+        assert!(actor.passes(&sent) && !actor.passes(&read) && actor.passes(&gap));
+        let others = with(|f| f.except_actors = vec![Actor::Ci.number()]);
+        assert!(!others.passes(&sent) && others.passes(&read) && others.narrows());
+        assert!(
+            EventFilter::new(Filter {
+                actors: vec![99],
+                ..Default::default()
+            })
+            .is_err()
+        );
         assert!(!with(|_| {}).narrows());
         assert!(
             !with(|f| {

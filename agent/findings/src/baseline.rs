@@ -61,6 +61,9 @@ pub struct Baseline {
     pub sources: Known,
     #[serde(default)]
     pub destinations: Known,
+    /// On whose behalf it is used.
+    #[serde(default)]
+    pub actors: Known,
     /// Uses by the hour of the week, from Monday 0:00 UTC on.
     #[serde(default)]
     pub hours: Vec<u64>,
@@ -75,6 +78,9 @@ pub struct News {
     pub source: bool,
     pub destination: bool,
     pub hour: bool,
+    /// All uses that were learned were on behalf of people, or of services and jobs.
+    pub by_people: bool,
+    pub by_machines: bool,
     /// Since the last use before.
     pub silent_ns: i64,
 }
@@ -104,12 +110,19 @@ impl Baseline {
             source: self.sources.is_new(&facts.source_text()),
             destination: destination.is_some_and(|d| self.destinations.is_new(&d)),
             hour: self.is_odd_hour(facts.time_ns),
+            by_people: self.is_only_by(&["person"]),
+            by_machines: self.is_only_by(&["service", "job", "ci"]),
             silent_ns: if self.uses == 0 {
                 0
             } else {
                 facts.time_ns.saturating_sub(self.last_ns).max(0)
             },
         }
+    }
+
+    fn is_only_by(&self, actors: &[&str]) -> bool {
+        let known = &self.actors.values;
+        !known.is_empty() && known.keys().all(|actor| actors.contains(&actor.as_str()))
     }
 
     /// An hour of the week in which, and next to which, nothing ever happened; said only of what was used for weeks.
@@ -142,6 +155,11 @@ impl Baseline {
         if let Some(process) = &facts.process {
             self.programs.add(process.program());
             self.workloads.add(&process.workload());
+            self.actors.add(if process.actor.is_empty() {
+                "unknown"
+            } else {
+                &process.actor
+            });
         }
         self.sources.add(&facts.source_text());
         if let Some(destination) = &facts.destination
@@ -172,6 +190,7 @@ impl Baseline {
         for (what, known) in [
             ("program", &self.programs),
             ("workload", &self.workloads),
+            ("actor", &self.actors),
             ("source", &self.sources),
             ("destination", &self.destinations),
         ] {

@@ -22,6 +22,10 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
     ),
     ("created.toml", include_str!("../rules/created.toml")),
     (
+        "cross-environment.toml",
+        include_str!("../rules/cross-environment.toml"),
+    ),
+    (
         "decoy-touched.toml",
         include_str!("../rules/decoy-touched.toml"),
     ),
@@ -34,6 +38,15 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
     (
         "in-arguments.toml",
         include_str!("../rules/in-arguments.toml"),
+    ),
+    (
+        "in-git-config.toml",
+        include_str!("../rules/in-git-config.toml"),
+    ),
+    ("long-lived.toml", include_str!("../rules/long-lived.toml")),
+    (
+        "machine-uses-person.toml",
+        include_str!("../rules/machine-uses-person.toml"),
     ),
     (
         "new-destination.toml",
@@ -50,6 +63,10 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
         include_str!("../rules/new-workload.toml"),
     ),
     (
+        "not-rotated.toml",
+        include_str!("../rules/not-rotated.toml"),
+    ),
+    (
         "own-environment.toml",
         include_str!("../rules/own-environment.toml"),
     ),
@@ -60,6 +77,10 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
     (
         "persistence.toml",
         include_str!("../rules/persistence.toml"),
+    ),
+    (
+        "person-uses-machine.toml",
+        include_str!("../rules/person-uses-machine.toml"),
     ),
     ("reused.toml", include_str!("../rules/reused.toml")),
     (

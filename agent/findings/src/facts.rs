@@ -2,8 +2,8 @@
 
 use crate::stage::Finding;
 use keytrail_model::{
-    Channel, ContextKind, DestinationMethod, EventKind, EvidenceGrade, GapReason, Signal,
-    SourceType, script_of,
+    Actor, Channel, ContextKind, DestinationMethod, EventKind, EvidenceGrade, GapReason, Reach,
+    Signal, SourceType, script_of,
 };
 use keytrail_proto::v1;
 use serde::Deserialize;
@@ -24,6 +24,8 @@ pub struct Facts {
     pub source: SourceFacts,
     /// `None` for what was not sent and where the destination was not found.
     pub destination: Option<DestinationFacts>,
+    /// Of a pipe: key of the outermost process, from the writer up, that has it as its standard output.
+    pub stdout_of: String,
     pub grade: String,
     pub channel: String,
     pub bytes: u64,
@@ -69,14 +71,18 @@ pub struct ProcessFacts {
     pub ancestors: Vec<AncestorFacts>,
     /// Innermost first.
     pub contexts: Vec<ContextFacts>,
+    /// `person`, `agent`, `package`, `ci`, `job`, `service`, or empty.
+    pub actor: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ContextFacts {
-    /// `package_install`, `agent_tool`, `ci_job`, `cron` or `ssh_session`.
+    /// `package_install`, `agent_tool`, `ci_job`, `cron`, `ssh_session` or `login_shell`.
     pub kind: String,
     pub name: String,
+    /// Key of the ancestor that gives it.
+    pub ancestor: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -98,6 +104,8 @@ pub struct SourceFacts {
     pub owner_uid: u32,
     pub owner_gid: u32,
     pub mode: String,
+    /// Who comes as far as the file: `world`, `few`, or empty where that is not known.
+    pub reach: String,
     pub inherited: bool,
 }
 
@@ -169,6 +177,10 @@ impl Facts {
                     !(unknown || d.ip.is_empty() && d.socket_path.is_empty() && d.path.is_empty())
                 })
                 .map(destination),
+            stdout_of: event
+                .destination
+                .as_ref()
+                .map_or_else(String::new, |d| d.stdout_of.clone()),
             grade: evidence
                 .map_or_else(String::new, |e| EvidenceGrade::word_of(e.grade).to_owned()),
             channel: evidence.map_or_else(String::new, |e| Channel::word_of(e.channel).to_owned()),
@@ -250,6 +262,13 @@ impl ProcessFacts {
             return format!("unit:{}", self.unit);
         }
         format!("user:{}", self.uid)
+    }
+
+    /// The words by which lists of uses and findings say where it runs: `package_install:npm`, the innermost first.
+    #[must_use]
+    pub fn surroundings(&self) -> Vec<String> {
+        let contexts = self.contexts.iter();
+        contexts.map(|c| format!("{}:{}", c.kind, c.name)).collect()
     }
 
     /// The program by name: the script of an interpreter, otherwise the executable.
@@ -334,8 +353,10 @@ fn process(p: &v1::Process) -> ProcessFacts {
             .map(|c| ContextFacts {
                 kind: ContextKind::word_of(c.kind).to_owned(),
                 name: c.name.clone(),
+                ancestor: c.ancestor.clone(),
             })
             .collect(),
+        actor: Actor::word_of(p.actor).to_owned(),
     }
 }
 
@@ -347,6 +368,7 @@ fn source(s: &v1::Source) -> SourceFacts {
         owner_uid: s.owner_uid,
         owner_gid: s.owner_gid,
         mode: s.mode.clone(),
+        reach: Reach::word_of(s.reach).to_owned(),
         inherited: !s.inherited_from.is_empty(),
     }
 }

@@ -1,5 +1,7 @@
-//! How many credentials one process, or its parent by several children, took in within a minute, and gave to one place.
+//! How many credentials one process, or its parent by several children that do the same, took in within a minute, and gave
+//! to one place.
 
+use crate::clients::is_client_of;
 use crate::facts::{Facts, ProcessFacts};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -8,52 +10,67 @@ const WINDOW_NS: i64 = 60_000_000_000;
 const MOST: usize = 4096;
 const MOST_ACTS: usize = 64;
 
-/// Different kinds and credentials within the window.
+/// What different credentials, of what kinds and out of how many stores, there were within the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub kinds: usize,
     pub credentials: usize,
+    /// Files and processes. What lies in a project that a program works in, or in a service's own places, is one.
+    pub stores: usize,
 }
 
 impl Counts {
+    /// The one that is more of a harvest.
     fn most(self, other: Counts) -> Counts {
-        Counts {
-            kinds: self.kinds.max(other.kinds),
-            credentials: self.credentials.max(other.credentials),
+        let rank = |c: &Counts| (c.kinds.min(c.stores), c.kinds, c.credentials);
+        if rank(&other) > rank(&self) {
+            other
+        } else {
+            self
         }
     }
+}
+
+/// One credential that was taken or given.
+#[derive(Clone, Debug)]
+struct Act {
+    time_ns: i64,
+    kind: String,
+    fingerprint: String,
+    store: String,
+    /// What a project is configured by: scripts have many programs read it.
+    configures: bool,
 }
 
 /// What one process, or one process towards one place, did lately.
 #[derive(Default)]
 struct Acts {
-    /// Time, kind and fingerprint.
-    list: VecDeque<(i64, String, String)>,
+    list: VecDeque<Act>,
     last_ns: i64,
 }
 
 impl Acts {
-    fn add(&mut self, time_ns: i64, kind: &str, fingerprint: &str) {
-        self.last_ns = time_ns;
-        self.list
-            .push_back((time_ns, kind.to_owned(), fingerprint.to_owned()));
-        while self.list.len() > MOST_ACTS
-            || self
-                .list
-                .front()
-                .is_some_and(|(at, ..)| *at < time_ns - WINDOW_NS)
-        {
+    fn add(&mut self, act: Act) {
+        let since = act.time_ns - WINDOW_NS;
+        self.last_ns = act.time_ns;
+        self.list.push_back(act);
+        while self.list.len() > MOST_ACTS || self.list.front().is_some_and(|a| a.time_ns < since) {
             self.list.pop_front();
         }
     }
 
     fn counts(&self, time_ns: i64) -> Counts {
-        let lately = || self.list.iter().filter(|a| a.0 >= time_ns - WINDOW_NS);
-        let kinds: BTreeSet<&str> = lately().map(|a| a.1.as_str()).collect();
-        let credentials: BTreeSet<&str> = lately().map(|a| a.2.as_str()).collect();
+        let different = |of: fn(&Act) -> &str| {
+            let lately = self
+                .list
+                .iter()
+                .filter(|a| a.time_ns >= time_ns - WINDOW_NS);
+            lately.map(of).collect::<BTreeSet<&str>>().len()
+        };
         Counts {
-            kinds: kinds.len(),
-            credentials: credentials.len(),
+            kinds: different(|a| &a.kind),
+            credentials: different(|a| &a.fingerprint),
+            stores: different(|a| &a.store),
         }
     }
 }
@@ -66,16 +83,16 @@ struct Table {
 }
 
 impl Table {
-    fn add(&mut self, key: &str, time_ns: i64, kind: &str, fingerprint: &str) -> Counts {
+    fn add(&mut self, key: &str, act: &Act) -> Counts {
         if self.acts.len() >= MOST && !self.acts.contains_key(key) {
-            self.forget(time_ns);
+            self.forget(act.time_ns);
             if self.acts.len() >= MOST {
                 return Counts::default();
             }
         }
         let acts = self.acts.entry(key.to_owned()).or_default();
-        acts.add(time_ns, kind, fingerprint);
-        acts.counts(time_ns)
+        acts.add(act.clone());
+        acts.counts(act.time_ns)
     }
 
     fn counts(&self, key: &str, time_ns: i64) -> Counts {
@@ -98,7 +115,8 @@ impl Table {
 /// What was harvested within a minute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Harvested {
-    /// Read by the process and its children (files, environments by /proc); or by the parent and its, if that is more.
+    /// Read by the process and its children (files, environments by /proc); or by the parent and those of its children
+    /// that do the same, if that is more. What a client reads of its own kind is none.
     pub taken: Counts,
     /// By the process and its children alone.
     pub own: Counts,
@@ -119,27 +137,47 @@ impl Harvest {
         let Some(process) = &facts.process else {
             return harvested;
         };
-        let reads = facts.kind == "credential_read"
-            || facts.kind == "credential_taken" && facts.grade == "observed";
+        let act = facts.credential.as_ref().map(|c| Act {
+            time_ns: facts.time_ns,
+            // What has no more than a telling name is one kind.
+            kind: if c.kind.starts_with("generic-") {
+                "generic".to_owned()
+            } else {
+                c.kind.clone()
+            },
+            fingerprint: c.fingerprint.clone(),
+            store: store(facts, process),
+            configures: facts.victim.is_none() && configures(&facts.source.path),
+        });
+        let taken = facts.kind == "credential_taken" && facts.grade == "observed";
+        let read = facts.kind == "credential_read"
+            && !is_shipped(&facts.source.path)
+            && act
+                .as_ref()
+                .is_some_and(|a| !is_client_of(process, &a.kind));
         let sends = facts.kind == "credential_sent" && facts.grade == "observed";
         let to = facts
             .destination
             .as_ref()
             .filter(|_| sends)
             .map(|destination| destination.text());
-        for key in keys(process) {
-            let at = facts.time_ns;
-            let taken = match &facts.credential {
-                Some(c) if reads => self.taken.add(key, at, &c.kind, &c.fingerprint),
-                _ => self.taken.counts(key, at),
+        for (number, key) in [Some(process.key.clone()), siblings(process)]
+            .into_iter()
+            .flatten()
+            .enumerate()
+        {
+            let taken = match &act {
+                Some(act) if (read || taken) && (number == 0 || !act.configures) => {
+                    self.taken.add(&key, act)
+                }
+                _ => self.taken.counts(&key, facts.time_ns),
             };
             harvested.taken = harvested.taken.most(taken);
-            if *key == process.key {
+            if number == 0 {
                 harvested.own = taken;
             }
-            if let (Some(to), Some(c)) = (&to, &facts.credential) {
-                let key = format!("{key} {to}");
-                let sent = self.sent.add(&key, at, &c.kind, &c.fingerprint);
+            if let (Some(to), Some(act)) = (&to, &act) {
+                let sent = self.sent.add(&format!("{key} {to}"), act);
                 harvested.sent = harvested.sent.most(sent);
             }
         }
@@ -147,12 +185,124 @@ impl Harvest {
     }
 }
 
-/// The process and its parent; a login shell is the parent of everything a person does.
-fn keys(process: &ProcessFacts) -> impl Iterator<Item = &str> {
-    let parent = process
-        .ancestors
-        .first()
-        .filter(|parent| !parent.comm.starts_with('-') && !parent.key.is_empty())
-        .map(|parent| parent.key.as_str());
-    [Some(process.key.as_str()), parent].into_iter().flatten()
+/// Programs that read whatever they are given: which of them a script takes makes no difference.
+const READERS: &[&str] = &[
+    "cat", "tac", "head", "tail", "less", "more", "cp", "mv", "dd", "tar", "bsdtar", "zip", "gzip",
+    "xz", "zstd", "7z", "cpio", "base64", "base32", "xxd", "od", "hexdump", "strings", "grep",
+    "egrep", "fgrep", "rg", "ag", "sed", "awk", "gawk", "mawk", "cut", "sort", "tr", "tee", "find",
+    "xargs", "jq", "yq", "rsync", "scp", "curl", "wget", "nc", "ncat", "socat", "openssl", "gpg",
+    "age", "busybox", "toybox", "sh", "bash", "dash", "zsh", "ash", "perl",
+];
+
+/// What the process is counted with: the script or program that started it, and the others it started to do the same. A
+/// login shell is the parent of all that a person does, and counts nothing.
+fn siblings(process: &ProcessFacts) -> Option<String> {
+    let above = &process.ancestors;
+    let mut at = 0;
+    // `$(cat x | tr y z)`: a copy of a shell that executed nothing itself is that shell.
+    while let (Some(this), Some(next)) = (above.get(at), above.get(at + 1))
+        && this.key.ends_with(":0")
+        && !next.key.is_empty()
+        && (&this.executable, &this.script) == (&next.executable, &next.script)
+    {
+        at += 1;
+    }
+    let parent = above.get(at).filter(|parent| !parent.key.is_empty())?;
+    let session =
+        |c: &crate::facts::ContextFacts| c.kind == "login_shell" && c.ancestor == parent.key;
+    if process.contexts.iter().any(session) {
+        return None;
+    }
+    let name = process.executable.rsplit('/').next().unwrap_or_default();
+    let does = if READERS.contains(&name) {
+        "reads"
+    } else {
+        process.program()
+    };
+    Some(format!("{} {does}", parent.key))
+}
+
+/// Beginnings of the places where others' credentials lie, whoever reads them.
+const OTHERS: &[&str] = &[
+    "/root/",
+    "/home/",
+    "/etc/shadow",
+    "/etc/gshadow",
+    "/etc/ssh/",
+    "/etc/kubernetes/",
+    "/etc/rancher/",
+];
+/// Endings of the files that a project is configured by, or consists of.
+const PROJECT: &[&str] = &[
+    ".env",
+    ".yml",
+    ".yaml",
+    ".json",
+    ".toml",
+    ".ini",
+    ".cfg",
+    ".conf",
+    ".properties",
+    ".xml",
+    ".tfvars",
+    ".tfstate",
+    ".py",
+    ".js",
+    ".ts",
+    ".rb",
+    ".php",
+    ".go",
+    ".java",
+];
+
+fn is_hidden(path: &str) -> bool {
+    let hidden = |part: &str| part.starts_with('.') && !part.starts_with(".env");
+    path.split('/').any(hidden)
+}
+
+/// Whether a file is one that a project is configured by.
+fn configures(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    !is_hidden(path)
+        && (name.starts_with(".env") || PROJECT.iter().any(|ending| name.ends_with(ending)))
+}
+
+/// What packages brought along is everybody's: samples, keys of tests.
+pub(crate) fn is_shipped(path: &str) -> bool {
+    ["/usr/lib/", "/usr/share/", "/usr/include/", "/usr/libexec/"]
+        .iter()
+        .any(|place| path.starts_with(place))
+        || ["/site-packages/", "/dist-packages/", "/node_modules/"]
+            .iter()
+            .any(|place| path.contains(place))
+}
+
+/// What a credential was taken from.
+fn store(facts: &Facts, process: &ProcessFacts) -> String {
+    if let Some(victim) = &facts.victim {
+        return format!("process {}", victim.key);
+    }
+    let path = &facts.source.path;
+    if is_hidden(path) {
+        return path.clone();
+    }
+    let projects = !is_home(&process.cwd)
+        && path
+            .strip_prefix(process.cwd.as_str())
+            .is_some_and(|rest| rest.starts_with('/'))
+        && configures(path);
+    let services =
+        process.actor == "service" && !OTHERS.iter().any(|place| path.starts_with(place));
+    if projects || services {
+        return "its own".to_owned();
+    }
+    path.clone()
+}
+
+/// Whether a directory is no project: a home, or one of everybody's.
+fn is_home(dir: &str) -> bool {
+    matches!(dir, "" | "/" | "/root" | "/home" | "/tmp" | "/var/tmp")
+        || dir
+            .strip_prefix("/home/")
+            .is_some_and(|name| !name.contains('/'))
 }

@@ -1,11 +1,14 @@
 //! Events in, findings out. Pure: no clock, no file, no order that depends on a hash map.
 
+mod about;
 mod baseline;
 mod builtin;
+mod clients;
 pub mod facts;
 mod harvest;
 mod rule;
 mod scope;
+mod site;
 mod stage;
 
 pub use baseline::{Baseline, Known, News};

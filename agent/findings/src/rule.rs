@@ -87,7 +87,22 @@ pub struct Case {
     /// Its credential is a decoy.
     #[serde(default)]
     pub decoy: bool,
+    /// A file of the site: environments.
+    #[serde(default)]
+    pub site: String,
+    /// A finding that was made about its credential before.
+    #[serde(default)]
+    pub found: Option<Before>,
     pub event: Facts,
+}
+
+/// A finding of before.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Before {
+    pub rule: String,
+    /// Wall clock, nanoseconds.
+    pub time_ns: i64,
 }
 
 /// A rule that can be asked.

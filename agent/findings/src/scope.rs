@@ -1,6 +1,7 @@
 //! What conditions and texts of rules may name: `process.executable`, `baseline.new_program`.
 
 use crate::baseline::{DAY_NS, News};
+use crate::clients::{is_client_of, is_temporary};
 use crate::facts::{Facts, NO_LOGIN, ProcessFacts};
 use crate::harvest::Harvested;
 use cel::Value;
@@ -45,9 +46,16 @@ impl Cell {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Beside {
     pub decoy: bool,
-    /// Files and variables it was seen in; programs that used it.
+    /// It was met before.
+    pub known: bool,
+    /// Files it was seen in, units that had or sent it, and programs that sent it.
     pub places: usize,
-    pub consumers: usize,
+    pub units: usize,
+    pub senders: usize,
+    /// When it was used first, wall clock, nanoseconds; `None` for what was not used before.
+    pub first_ns: Option<i64>,
+    /// The first finding by which somebody else has it, and when that was made.
+    pub leak: Option<(String, i64)>,
     /// What the process or its parent read within a minute, and sent to one place.
     pub harvested: Harvested,
     pub usual_programs: Vec<String>,
@@ -62,6 +70,7 @@ impl Scope {
     pub fn new(facts: &Facts, news: &News, beside: &Beside) -> Scope {
         let mut scope = Scope::default();
         scope.event(facts);
+        scope.environments("", std::iter::empty());
         scope.process(&facts.process.clone().unwrap_or_default(), facts.time_ns);
         scope.victim(facts);
         scope.credential(facts, beside);
@@ -74,6 +83,8 @@ impl Scope {
             ("new_source", news.source),
             ("new_destination", news.destination),
             ("new_hour", news.hour),
+            ("by_people", news.by_people),
+            ("by_machines", news.by_machines),
         ] {
             scope.put("baseline", name, Cell::Bool(is));
         }
@@ -92,10 +103,15 @@ impl Scope {
             "destinations",
             Cell::List(beside.usual_destinations.clone()),
         );
+        let since = |at: i64| facts.time_ns.saturating_sub(at).max(0) / DAY_NS;
+        let age = beside.first_ns.map_or(0, since);
+        scope.put("baseline", "age_days", Cell::Number(age));
         for (name, number) in [
             ("kinds", beside.harvested.taken.kinds),
+            ("stores", beside.harvested.taken.stores),
             ("credentials", beside.harvested.taken.credentials),
             ("own_kinds", beside.harvested.own.kinds),
+            ("own_stores", beside.harvested.own.stores),
             ("sent_kinds", beside.harvested.sent.kinds),
             ("sent", beside.harvested.sent.credentials),
         ] {
@@ -107,6 +123,13 @@ impl Scope {
         scope.text("gap", "detail", &gap.detail);
         scope.text("gap", "remedy", &gap.remedy);
         scope
+    }
+
+    /// The environment of an event, and all of its credential, as the site has them.
+    pub fn environments<'a>(&mut self, this: &str, all: impl Iterator<Item = &'a String>) {
+        self.text("event", "environment", this);
+        let all = Cell::List(all.cloned().collect());
+        self.put("credential", "environments", all);
     }
 
     fn put(&mut self, group: &'static str, name: &'static str, cell: Cell) {
@@ -133,6 +156,8 @@ impl Scope {
         self.text("process", "name", &name(&p.executable));
         self.text("process", "script", &p.script);
         self.text("process", "program", p.program());
+        self.text("process", "called", &name(p.program()));
+        self.text("process", "actor", &p.actor);
         self.text("process", "comm", &p.comm);
         self.put("process", "argv", Cell::List(p.argv.clone()));
         self.put("process", "uid", Cell::Number(p.uid.into()));
@@ -146,11 +171,14 @@ impl Scope {
         self.put("process", "context", Cell::List(contexts.collect()));
         let age = time_ns.saturating_sub(p.start_ns).max(0) / 1_000_000_000;
         self.put("process", "age_seconds", Cell::Number(age));
+        // What an upgrade has replaced runs on in thousands of places.
+        let installed = is_installed(&p.executable);
         self.put(
             "process",
             "deleted",
-            Cell::Bool(p.executable.ends_with(" (deleted)")),
+            Cell::Bool(p.executable.ends_with(" (deleted)") && !installed),
         );
+        self.put("process", "installed", Cell::Bool(installed));
         self.put(
             "process",
             "temporary",
@@ -195,6 +223,11 @@ impl Scope {
 
     fn credential(&mut self, facts: &Facts, beside: &Beside) {
         let c = facts.credential.clone().unwrap_or_default();
+        let client = facts
+            .process
+            .as_ref()
+            .is_some_and(|p| is_client_of(p, &c.kind));
+        self.put("process", "client", Cell::Bool(client));
         self.text("credential", "kind", &c.kind);
         self.text("credential", "identifier", &c.identifier);
         self.text("credential", "fingerprint", &c.fingerprint);
@@ -204,13 +237,30 @@ impl Scope {
         let left = c.expires.map_or(i64::MAX, |at| at.saturating_sub(now));
         self.put("credential", "expires_in_days", Cell::Number(left / 86_400));
         self.put("credential", "expired", Cell::Bool(left < 0));
-        self.put("credential", "decoy", Cell::Bool(beside.decoy));
-        self.put("credential", "places", Cell::Number(beside.places as i64));
+        let over = left.saturating_neg().max(0) / 60;
+        self.put("credential", "expired_minutes", Cell::Number(over));
+        // How long it is valid at least: what was issued for an hour ends soon all the time.
+        let first = beside.first_ns.unwrap_or(facts.time_ns) / 1_000_000_000;
+        let lives = c.expires.map_or(i64::MAX, |at| at.saturating_sub(first));
         self.put(
             "credential",
-            "consumers",
-            Cell::Number(beside.consumers as i64),
+            "lifetime_days",
+            Cell::Number(lives.max(0) / 86_400),
         );
+        self.put("credential", "decoy", Cell::Bool(beside.decoy));
+        self.put("credential", "known", Cell::Bool(beside.known));
+        for (name, number) in [
+            ("places", beside.places),
+            ("units", beside.units),
+            ("senders", beside.senders),
+        ] {
+            self.put("credential", name, Cell::Number(number as i64));
+        }
+        let (rule, at) = beside.leak.clone().unwrap_or_default();
+        let days = facts.time_ns.saturating_sub(at).max(0) / DAY_NS;
+        let days = if rule.is_empty() { -1 } else { days };
+        self.text("credential", "leak", &rule);
+        self.put("credential", "leaked_days", Cell::Number(days));
     }
 
     fn source(&mut self, facts: &Facts) {
@@ -222,7 +272,9 @@ impl Scope {
         self.text("source", "text", &facts.source_text());
         self.put("source", "owner_uid", Cell::Number(s.owner_uid.into()));
         let mode = u32::from_str_radix(&s.mode, 8).unwrap_or(0);
-        self.put("source", "world_readable", Cell::Bool(mode & 0o004 != 0));
+        // A mode counts as far as one comes.
+        let open = mode & 0o004 != 0 && s.reach == "world";
+        self.put("source", "world_readable", Cell::Bool(open));
         self.put("source", "inherited", Cell::Bool(s.inherited));
     }
 
@@ -243,6 +295,7 @@ impl Scope {
         let ip = d.ip.parse::<IpAddr>();
         let loopback = d.protocol == "unix" || ip.is_ok_and(|ip| ip.to_canonical().is_loopback());
         self.put("destination", "loopback", Cell::Bool(loopback));
+        self.put("destination", "log", Cell::Bool(is_log(facts)));
     }
 
     /// `group.name` as text; `None` when there is no such thing.
@@ -263,9 +316,45 @@ impl Scope {
     }
 }
 
-/// Places anybody can write to, and that do not outlive a boot.
-fn is_temporary(executable: &str) -> bool {
-    ["/tmp/", "/var/tmp/", "/dev/shm/", "/run/user/", "/memfd:"]
+/// Where packages of the system put their programs.
+fn is_installed(executable: &str) -> bool {
+    [
+        "/usr/",
+        "/opt/",
+        "/bin/",
+        "/sbin/",
+        "/lib/",
+        "/snap/",
+        "/nix/store/",
+        "/gnu/store/",
+    ]
+    .iter()
+    .any(|place| executable.starts_with(place))
+}
+
+/// Whether a pipe is the one that a CI job or an installation was started with: whoever runs it keeps what comes out.
+/// The pipe of a pipeline within the job is not.
+fn is_log(facts: &Facts) -> bool {
+    let Some(process) = &facts.process else {
+        return false;
+    };
+    let line = |key: &str| {
+        if key == process.key {
+            return Some(0);
+        }
+        process
+            .ancestors
+            .iter()
+            .position(|a| a.key == key)
+            .map(|at| at + 1)
+    };
+    let Some(outermost) = line(&facts.stdout_of) else {
+        return false;
+    };
+    process
+        .contexts
         .iter()
-        .any(|place| executable.starts_with(place))
+        .filter(|c| matches!(c.kind.as_str(), "ci_job" | "package_install"))
+        .filter_map(|c| line(&c.ancestor))
+        .any(|giver| outermost + 1 >= giver)
 }

@@ -1,19 +1,30 @@
 //! Events in, findings out.
 
+use crate::about::About;
 use crate::baseline::{Baseline, News};
 use crate::builtin::BUILTIN;
 use crate::facts::Facts;
-use crate::harvest::Harvest;
-use crate::rule::{Language, Rule, RuleError, fill, holds};
+use crate::harvest::{Harvest, is_shipped};
+use crate::rule::{Language, Rule, RuleError, fill};
 use crate::scope::{Beside, Scope};
-use cel::Program;
+use crate::site::Site;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Credentials whose usual is known, findings that are known, places and consumers of one credential.
+/// Credentials whose usual is known, and findings that are known.
 const MOST_CREDENTIALS: usize = 50_000;
 const MOST_FINDINGS: usize = 20_000;
-const MOST_PLACES: usize = 64;
+/// Findings by which somebody else has the credential.
+const LEAKS: &[&str] = &[
+    "agent-in-install",
+    "bulk-send",
+    "new-destination",
+    "package-install",
+    "sent-in-clear",
+    "taken-from-process",
+    "wrong-place",
+    "written-to-log-or-terminal",
+];
 /// A finding that was not made again for so long is told again.
 const AGAIN_NS: i64 = 24 * 3_600 * 1_000_000_000;
 
@@ -66,46 +77,18 @@ pub enum Told {
     Decoys { decoys: BTreeSet<String> },
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ExclusionText {
-    name: String,
-    /// Of these rules only; of all when empty.
-    #[serde(default)]
-    rules: Vec<String>,
-    when: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ExclusionFile {
-    exclusion: Vec<ExclusionText>,
-}
-
-struct Exclusion {
-    name: String,
-    rules: Vec<String>,
-    condition: Program,
-    hidden: u64,
-}
-
-/// What is known of one credential beside its baseline.
-#[derive(Default)]
-struct About {
-    places: BTreeSet<String>,
-    consumers: BTreeSet<String>,
-}
-
 /// The stage. Feed it every event in order.
 #[derive(Default)]
 pub struct Stage {
     language: Language,
     rules: Vec<Rule>,
-    exclusions: Vec<Exclusion>,
+    site: Site,
     baselines: BTreeMap<String, Baseline>,
     about: BTreeMap<String, About>,
     decoys: BTreeSet<String>,
     harvest: Harvest,
+    /// Rule and time of the first finding by which somebody else has a credential.
+    leaks: BTreeMap<String, (String, i64)>,
     known: BTreeMap<(String, String, String), Repeat>,
     /// Changed since they were last taken.
     changed: BTreeSet<String>,
@@ -127,38 +110,18 @@ impl Stage {
         (stage, errors)
     }
 
-    /// Adds a rule, or a file of exclusions. A rule replaces one of the same name.
+    /// Adds a rule, or a file of exclusions and environments. A rule replaces one of the same name.
     ///
     /// # Errors
     /// See [`RuleError`].
     pub fn add(&mut self, file: &str, text: &str) -> Result<(), RuleError> {
-        if text.contains("[[exclusion]]") {
-            return self.add_exclusions(file, text);
+        if Site::is_file(text) {
+            return self.site.add(&self.language, file, text);
         }
         let rule = Rule::parse(&self.language, file, text)?;
         self.rules.retain(|known| known.name != rule.name);
         self.rules.push(rule);
         self.rules.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(())
-    }
-
-    fn add_exclusions(&mut self, file: &str, text: &str) -> Result<(), RuleError> {
-        let refuse = |reason: String| RuleError {
-            file: file.into(),
-            reason,
-        };
-        let file: ExclusionFile =
-            toml::from_str(text).map_err(|e| refuse(e.message().to_owned()))?;
-        for exclusion in file.exclusion {
-            let condition = self.language.compile(&exclusion.when).map_err(refuse)?;
-            self.exclusions.retain(|known| known.name != exclusion.name);
-            self.exclusions.push(Exclusion {
-                name: exclusion.name,
-                rules: exclusion.rules,
-                condition,
-                hidden: 0,
-            });
-        }
         Ok(())
     }
 
@@ -169,7 +132,7 @@ impl Stage {
 
     /// How many findings each exclusion hid.
     pub fn excluded(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.exclusions.iter().map(|e| (e.name.as_str(), e.hidden))
+        self.site.hidden()
     }
 
     /// What comes from outside. Rules that are refused come back.
@@ -183,6 +146,9 @@ impl Stage {
             } => {
                 self.baselines = baselines;
                 self.decoys = decoys;
+                for repeat in &repeats {
+                    self.leaked(&repeat.rule, &repeat.fingerprint, repeat.last_ns);
+                }
                 self.known = repeats
                     .into_iter()
                     .map(|r| {
@@ -224,7 +190,17 @@ impl Stage {
             .get(&fingerprint)
             .map_or_else(first, |baseline| baseline.news(facts));
         let beside = self.beside(facts, &fingerprint);
-        let findings = self.judge(facts, &fingerprint, &news, &beside);
+        // A sample in what a package brought along is nobody's secret.
+        let sample = matches!(
+            facts.kind.as_str(),
+            "credential_read" | "credential_opened" | "credential_created"
+        ) && facts.source.kind == "file"
+            && is_shipped(&facts.source.path);
+        let findings = if sample && !beside.decoy {
+            Vec::new()
+        } else {
+            self.judge(facts, &fingerprint, &news, &beside)
+        };
         self.learn(facts, &fingerprint);
         findings
     }
@@ -239,19 +215,20 @@ impl Stage {
         if !self.rules.iter().any(|rule| rule.asks(&facts.kind)) {
             return Vec::new();
         }
-        let scope = Scope::new(facts, news, beside);
+        let mut scope = Scope::new(facts, news, beside);
+        if self.site.has_environments() {
+            let environment = self.environment(facts, fingerprint, &scope);
+            let all = self.about.get(fingerprint).map(|a| &a.environments);
+            scope.environments(&environment, all.into_iter().flatten());
+        }
         let context = self.language.context(&scope);
         let mut findings = Vec::new();
+        let mut leaks = Vec::new();
         for rule in self.rules.iter().filter(|rule| rule.asks(&facts.kind)) {
             if !rule.holds(&context) {
                 continue;
             }
-            let excluded = self.exclusions.iter_mut().find(|e| {
-                (e.rules.is_empty() || e.rules.contains(&rule.name))
-                    && holds(&e.condition, &context)
-            });
-            if let Some(exclusion) = excluded {
-                exclusion.hidden += 1;
+            if self.site.hides(&rule.name, &context) {
                 continue;
             }
             let subject = rule.subject_of(facts);
@@ -269,6 +246,7 @@ impl Stage {
                 repeat.last_ns = known.last_ns;
                 continue;
             }
+            leaks.push(rule.name.clone());
             if self.known.len() >= MOST_FINDINGS {
                 self.known.pop_first();
             }
@@ -295,7 +273,40 @@ impl Stage {
                 event: (facts.epoch, facts.sequence),
             });
         }
+        for rule in leaks {
+            self.leaked(&rule, fingerprint, facts.time_ns);
+        }
         findings
+    }
+
+    /// The environment that a use, or a new file, belongs to by what the site says; the first that holds. It is noted with
+    /// the credential.
+    fn environment(&mut self, facts: &Facts, fingerprint: &str, scope: &Scope) -> String {
+        let context = self.language.context(scope);
+        let Some(environment) = self.site.environment(&context) else {
+            return String::new();
+        };
+        if (is_use(facts) || facts.kind == "credential_created")
+            && let Some(about) = self.about.get_mut(fingerprint)
+        {
+            about.environments.insert(environment.to_owned());
+        }
+        environment.to_owned()
+    }
+
+    /// Somebody else has a credential since then: the first time counts.
+    fn leaked(&mut self, rule: &str, fingerprint: &str, time_ns: i64) {
+        if fingerprint.is_empty() || !LEAKS.contains(&rule) {
+            return;
+        }
+        if let Some((known, at)) = self.leaks.get_mut(fingerprint) {
+            if time_ns < *at {
+                (*known, *at) = (rule.to_owned(), time_ns);
+            }
+        } else if self.leaks.len() < MOST_CREDENTIALS {
+            let leak = (rule.to_owned(), time_ns);
+            self.leaks.insert(fingerprint.to_owned(), leak);
+        }
     }
 
     /// What is known beside the event, the event included.
@@ -312,23 +323,25 @@ impl Stage {
             let some = |known: &BTreeMap<String, u64>| known.keys().take(8).cloned().collect();
             beside.usual_programs = some(&baseline.programs.values);
             beside.usual_destinations = some(&baseline.destinations.values);
+            beside.first_ns = (baseline.uses > 0).then_some(baseline.first_ns);
         }
+        beside.leak = self.leaks.get(fingerprint).cloned();
         if self.about.len() >= MOST_CREDENTIALS && !self.about.contains_key(fingerprint) {
             return beside;
         }
+        beside.known = beside.first_ns.is_some() || self.about.contains_key(fingerprint);
         let about = self.about.entry(fingerprint.to_owned()).or_default();
-        let place = facts.source_text();
-        if place.starts_with("file:") && about.places.len() < MOST_PLACES {
-            about.places.insert(place);
+        if facts.source.kind == "file" {
+            about.add_place(&facts.source.path);
         }
         if let Some(process) = &facts.process
             && is_use(facts)
-            && about.consumers.len() < MOST_PLACES
         {
-            about.consumers.insert(process.program().to_owned());
+            about.add_use(facts, process);
         }
         beside.places = about.places.len();
-        beside.consumers = about.consumers.len();
+        beside.units = about.units.len();
+        beside.senders = about.senders.len();
         beside
     }
 

@@ -1,8 +1,9 @@
 //! What a process runs in, told by its ancestry: a package's installation, a tool call of an AI agent, a CI job, cron, a
-//! session over SSH. Names only: who controls an ancestor's name or arguments can pretend to be one of these, so a
-//! context explains and never excuses by itself.
+//! session over SSH, a login shell. Names only: who controls an ancestor's name or arguments can pretend to be one of
+//! these, so a context explains and never excuses by itself.
 
-use crate::words::ContextKind;
+use crate::script::is_shell_name;
+use crate::words::{Actor, ContextKind};
 
 /// One program that gives everything below it a context.
 struct Giver {
@@ -32,7 +33,7 @@ const fn giver(
     }
 }
 
-use ContextKind::{AgentTool, CiJob, Cron, PackageInstall, SshSession};
+use ContextKind::{AgentTool, CiJob, Cron, LoginShell, PackageInstall, SshSession};
 
 /// `install` and its short forms of npm(1), pnpm(1) and yarn(1): what runs the scripts of packages.
 const NODE: &[&str] = &[
@@ -237,6 +238,53 @@ pub fn context_of(program: &Program<'_>) -> Option<(ContextKind, &'static str)> 
         .iter()
         .find(|giver| giver.is(program) && giver.commanded(program))
         .map(|giver| (giver.kind, giver.name))
+        .or_else(|| is_login_shell(program).then_some((LoginShell, "shell")))
+}
+
+/// A shell that is called with a - before its name, and with no script: what runs below it, somebody typed.
+fn is_login_shell(program: &Program<'_>) -> bool {
+    program.script.is_empty()
+        && is_shell_name(file_name(program.executable))
+        && program.argv.first().is_some_and(|a| a.starts_with('-'))
+}
+
+/// Where a process runs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Surroundings<'a> {
+    /// Kinds of its contexts, the innermost first.
+    pub contexts: &'a [ContextKind],
+    pub unit: &'a str,
+    pub container: &'a str,
+    pub pod: &'a str,
+    /// Audit login uid; 4294967295 for none.
+    pub loginuid: u32,
+}
+
+/// On whose behalf a process runs; `None` where nothing tells. What somebody started at a shell and lets an agent or an
+/// installation do is the agent's or the package's.
+#[must_use]
+pub fn actor_of(around: &Surroundings<'_>) -> Option<Actor> {
+    let by_context = around.contexts.iter().find_map(|kind| match kind {
+        PackageInstall => Some(Actor::Package),
+        AgentTool => Some(Actor::Agent),
+        CiJob => Some(Actor::Ci),
+        Cron => Some(Actor::Job),
+        SshSession | LoginShell => None,
+    });
+    let session = || {
+        let given = around
+            .contexts
+            .iter()
+            .any(|kind| matches!(kind, SshSession | LoginShell));
+        given.then_some(Actor::Person)
+    };
+    // A manager of a user's services is a unit of the system, and those are units of their own.
+    let unit = around.unit.ends_with(".service") && !around.unit.starts_with("user@");
+    let service = || {
+        let contained = !around.container.is_empty() || !around.pod.is_empty();
+        (contained || unit && around.loginuid == u32::MAX).then_some(Actor::Service)
+    };
+    by_context.or_else(session).or_else(service)
 }
 
 fn file_name(path: &str) -> &str {
@@ -420,6 +468,56 @@ mod tests {
                 Some(expected),
                 "{argv}"
             );
+        }
+    }
+
+    #[test]
+    fn a_login_shell_is_called_with_a_dash_and_runs_no_script() {
+        for (executable, argv, expected) in [
+            ("/usr/bin/bash", "-bash", Some("login_shell:shell")),
+            ("/usr/bin/zsh", "-zsh -i", Some("login_shell:shell")),
+            ("/usr/bin/bash", "-bash -c id", None),
+            ("/usr/bin/bash", "bash", None),
+            ("/usr/bin/python3", "-python3", None),
+        ] {
+            assert_eq!(of(executable, "x", argv).as_deref(), expected, "{argv}");
+        }
+    }
+
+    #[test]
+    fn on_whose_behalf() {
+        let around =
+            |contexts: &'static [ContextKind], unit: &'static str, loginuid| Surroundings {
+                contexts,
+                unit,
+                loginuid,
+                ..Surroundings::default()
+            };
+        const NONE: u32 = u32::MAX;
+        for (around, expected) in [
+            (
+                around(&[LoginShell, SshSession], "ssh.service", 7),
+                Some(Actor::Person),
+            ),
+            (around(&[AgentTool, LoginShell], "", 7), Some(Actor::Agent)),
+            (
+                around(&[PackageInstall, AgentTool], "", 7),
+                Some(Actor::Package),
+            ),
+            (around(&[CiJob], "runner.service", NONE), Some(Actor::Ci)),
+            (around(&[Cron], "cron.service", 0), Some(Actor::Job)),
+            (around(&[], "web.service", NONE), Some(Actor::Service)),
+            (around(&[], "user@7.service", NONE), None),
+            (around(&[], "session-3.scope", 7), None),
+            (
+                Surroundings {
+                    pod: "p",
+                    ..around(&[], "", NONE)
+                },
+                Some(Actor::Service),
+            ),
+        ] {
+            assert_eq!(actor_of(&around), expected, "{around:?}");
         }
     }
 

@@ -2,8 +2,8 @@
 //! comments say what each field means.
 
 use super::words::{
-    Channel, ContextKind, DestinationMethod, Direction, EventKind, EvidenceGrade, GapReason,
-    LineageBasis, Signal, SourceType, Transform,
+    Actor, Channel, ContextKind, DestinationMethod, Direction, EventKind, EvidenceGrade, GapReason,
+    LineageBasis, Reach, Signal, SourceType, Transform,
 };
 use super::{CredentialRef, ExeFacts, HostName, Request};
 
@@ -89,6 +89,7 @@ pub struct Process {
     pub ppid: u32,
     /// Innermost first.
     pub contexts: Vec<Context>,
+    pub actor: Option<Actor>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -126,6 +127,8 @@ pub struct Source {
     pub argv_index: u32,
     pub inherited_from: String,
     pub first_seen_ns: Option<u64>,
+    /// Of a file whose directories were looked at.
+    pub reach: Option<Reach>,
 }
 
 impl Source {
@@ -143,6 +146,7 @@ impl Source {
             argv_index: 0,
             inherited_from: String::new(),
             first_seen_ns: None,
+            reach: None,
         }
     }
 }
@@ -163,6 +167,8 @@ pub struct Destination {
     pub direction: Option<Direction>,
     /// Of a Unix socket: who is at the other end.
     pub peer: Option<Peer>,
+    /// Of a pipe: key of the outermost process from the writer up that has it as its standard output.
+    pub stdout_of: String,
 }
 
 /// Who listened, asked for the connection, or made the pair.

@@ -13,7 +13,7 @@ pub mod status;
 pub mod words;
 mod workload;
 
-pub use context::context_of;
+pub use context::{Surroundings, actor_of, context_of};
 pub use credential::{Credential, CredentialRef};
 pub use dropped::{Bound, Dropped};
 pub use event::Event;

@@ -2,7 +2,7 @@
 //!
 //! A recording is a sequence of these, one JSON object a line; replaying it gives byte-identical events.
 
-use super::words::{Direction, GapReason, Signal, Transform, optional_signal};
+use super::words::{Direction, GapReason, Reach, Signal, Transform, optional_signal};
 use super::{CredentialRef, Request, Undecoded};
 use serde::{Deserialize, Serialize};
 
@@ -190,6 +190,9 @@ pub struct FileFacts {
     pub mode: u32,
     pub size: u64,
     pub ctime_ns: u64,
+    /// `None` where the directories were not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reach: Option<Reach>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

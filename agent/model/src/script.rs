@@ -181,7 +181,14 @@ fn bundled_option(interpreter: &Interpreter, argument: &str) -> bool {
 }
 
 fn is_shell(interpreter: &Interpreter) -> bool {
-    matches!(interpreter.name, "sh" | "bash" | "dash" | "zsh")
+    SHELLS.contains(&interpreter.name)
+}
+
+const SHELLS: [&str; 4] = ["sh", "bash", "dash", "zsh"];
+
+/// Whether a file of this name is a shell.
+pub(crate) fn is_shell_name(name: &str) -> bool {
+    name == "fish" || SHELLS.iter().any(|shell| is(shell, name))
 }
 
 /// `python3.13` is python, `nodejs` is node, `shred` is no sh.

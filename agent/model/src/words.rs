@@ -205,6 +205,35 @@ words! {
         CiJob = 3 "ci_job",
         Cron = 4 "cron",
         SshSession = 5 "ssh_session",
+        /// A shell that login(1), sshd(8) or su(1) began for a person.
+        LoginShell = 6 "login_shell",
+    }
+}
+
+words! {
+    /// On whose behalf a process runs, by the same names: it explains, and proves nothing.
+    Actor {
+        /// At a shell of a session.
+        Person = 1 "person",
+        /// An AI agent, by its tools.
+        Agent = 2 "agent",
+        /// The scripts of a package that is being installed.
+        Package = 3 "package",
+        Ci = 4 "ci",
+        /// Cron or at.
+        Job = 5 "job",
+        /// A unit of systemd, a container or a pod.
+        Service = 6 "service",
+    }
+}
+
+words! {
+    /// Who can come as far as a file, by the directories above it.
+    Reach {
+        /// Its owner and root, or some group at most.
+        Few = 1 "few",
+        /// Everybody.
+        World = 2 "world",
     }
 }
 

@@ -3,7 +3,7 @@
 use super::kinds::{parse_grade, parse_kind};
 use crate::output::parse_time;
 use clap::Args;
-use keytrail_model::{EventKind, EvidenceGrade};
+use keytrail_model::{Actor, EventKind, EvidenceGrade};
 use keytrail_proto::v1::Filter;
 use pbjson_types::Timestamp;
 use std::str::FromStr;
@@ -62,6 +62,16 @@ pub struct FilterArgs {
     #[arg(long, value_name = "HOST")]
     pub host: Vec<String>,
 
+    /// Only what runs in this: a kind (ci_job, package_install, agent_tool, cron, ssh_session, login_shell) or a name
+    /// (github, npm, claude; patterns too).
+    #[arg(long, value_name = "CONTEXT", value_delimiter = ',')]
+    pub context: Vec<String>,
+
+    /// Only on behalf of this: person, agent, package, ci, job, service.
+    #[arg(long, value_name = "ACTOR", value_delimiter = ',',
+        value_parser = |text: &str| Choice::parse(text, parse_actor))]
+    pub actor: Vec<Choice<Actor>>,
+
     /// Only credentials of at least this confidence.
     #[arg(long, value_name = "0..1", default_value_t = 0.0)]
     pub min_confidence: f64,
@@ -78,6 +88,7 @@ impl FilterArgs {
         }
         let [kinds, except_kinds] = split(&self.kind, EventKind::number);
         let [grades, except_grades] = split(&self.grade, EvidenceGrade::number);
+        let [actors, except_actors] = split(&self.actor, Actor::number);
         let [pids, except_pids] = split(&self.pid, |pid| pid);
         Filter {
             kinds,
@@ -89,9 +100,23 @@ impl FilterArgs {
             credentials: self.credential.clone(),
             hosts: self.host.clone(),
             processes: self.process.clone(),
+            contexts: self.context.clone(),
+            actors,
+            except_actors,
             min_confidence: self.min_confidence,
         }
     }
+}
+
+/// An actor by its word.
+pub(crate) fn parse_actor(text: &str) -> Result<Actor, String> {
+    Actor::of_word(text).ok_or_else(|| {
+        let words: Vec<_> = Actor::ALL.iter().map(|a| a.word()).collect();
+        format!(
+            "there is no actor {text:?}; actors are {}",
+            words.join(", ")
+        )
+    })
 }
 
 /// A moment, as people write it.
@@ -205,6 +230,10 @@ mod tests {
                 value: 7,
             }],
             credential: vec!["!x".into()],
+            context: vec!["!ci_job".into()],
+            actor: ["person", "!ci"]
+                .map(|text| Choice::parse(text, parse_actor).unwrap())
+                .to_vec(),
             ..FilterArgs::default()
         };
         let filter = args.filter();
@@ -212,6 +241,10 @@ mod tests {
         assert_eq!(filter.except_kinds, [EventKind::CoverageGap.number()]);
         assert_eq!((filter.pids.len(), filter.except_pids), (0, vec![7]));
         assert_eq!(filter.credentials, ["!x"]);
+        assert_eq!(filter.contexts, ["!ci_job"]);
+        assert_eq!(filter.actors, [Actor::Person.number()]);
+        assert_eq!(filter.except_actors, [Actor::Ci.number()]);
+        assert!(parse_actor("nobody").is_err());
         assert!(Choice::parse("!!read", parse_kind).is_err());
     }
 }

@@ -3,7 +3,8 @@
 use super::columns::Layout;
 use super::style::{Colour, Style};
 use keytrail_model::{
-    DestinationMethod, Direction, EvidenceGrade, LineageBasis, SourceType, Transform,
+    Actor, ContextKind, DestinationMethod, Direction, EvidenceGrade, LineageBasis, SourceType,
+    Transform,
 };
 use keytrail_proto::v1::Event;
 use std::fmt::Write as _;
@@ -79,6 +80,12 @@ pub fn wide(event: &Event, style: &Style) -> String {
                 format!("{}(euid {})", p.uid, p.euid)
             },
         );
+        say("for", Actor::word_of(p.actor));
+        let contexts = p.contexts.iter();
+        let contexts: Vec<_> = contexts
+            .map(|c| format!("{}:{}", ContextKind::word_of(c.kind), c.name))
+            .collect();
+        say("in", &contexts.join(","));
         say("cwd", &p.cwd);
         say("cgroup", &p.cgroup);
         say("argv", &super::describe::command(Some(p)));

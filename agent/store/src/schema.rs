@@ -194,4 +194,42 @@ pub(super) const MIGRATIONS: &[&str] = &["
         fingerprint TEXT PRIMARY KEY,
         body        TEXT NOT NULL           -- JSON
     ) STRICT, WITHOUT ROWID;
+", "
+    -- On whose behalf and in what a process runs: as many as those words can be put together.
+    CREATE TABLE surroundings (
+        id       INTEGER PRIMARY KEY,
+        actor    TEXT NOT NULL,
+        contexts TEXT NOT NULL,             -- package_install:npm, the innermost first, separated by commas
+        UNIQUE (actor, contexts)
+    ) STRICT;
+    INSERT INTO surroundings (id, actor, contexts) VALUES (0, '', '');
+    ALTER TABLE findings ADD COLUMN surroundings INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE uses_by (
+        id           INTEGER PRIMARY KEY,
+        credential   INTEGER NOT NULL,
+        hour         INTEGER NOT NULL,      -- since the epoch
+        act          INTEGER NOT NULL,      -- UseAct
+        grade        INTEGER NOT NULL,
+        channel      INTEGER NOT NULL,
+        program      INTEGER NOT NULL,
+        workload     INTEGER NOT NULL,      -- texts
+        source       INTEGER NOT NULL,      -- texts
+        destination  INTEGER NOT NULL,
+        request      INTEGER NOT NULL,      -- texts
+        surroundings INTEGER NOT NULL DEFAULT 0,
+        first        INTEGER NOT NULL,      -- wall clock, ns
+        last         INTEGER NOT NULL,
+        count        INTEGER NOT NULL,
+        bytes        INTEGER NOT NULL,
+        UNIQUE (credential, hour, act, grade, channel, program, workload, source, destination, request, surroundings)
+    ) STRICT;
+    INSERT INTO uses_by (id, credential, hour, act, grade, channel, program, workload, source, destination, request,
+        first, last, count, bytes)
+        SELECT id, credential, hour, act, grade, channel, program, workload, source, destination, request, first, last,
+            count, bytes FROM uses;
+    DROP TABLE uses;
+    ALTER TABLE uses_by RENAME TO uses;
+    CREATE INDEX uses_hour ON uses (hour);
+    CREATE INDEX uses_program ON uses (program, hour);
+    CREATE INDEX uses_destination ON uses (destination, hour);
 "];

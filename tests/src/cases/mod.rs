@@ -12,6 +12,7 @@ pub mod incidents;
 pub mod inventory;
 pub mod inventory_live;
 pub mod leaks;
+pub mod ordinary;
 pub mod package;
 pub mod pipes;
 pub mod reads;

@@ -7,7 +7,8 @@ mod tokens;
 pub use files::{aws_credentials, service_account};
 pub use random::{BASE62, bytes, text};
 pub use tokens::{
-    anthropic, aws, database_url, github, gitlab_like_noise, npm, slack, stripe, typed_password,
+    anthropic, aws, database_url, github, gitlab_like_noise, npm, oidc_request, slack, stripe,
+    typed_password,
 };
 
 /// One planted credential.

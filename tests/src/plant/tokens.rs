@@ -1,5 +1,7 @@
 //! Tokens and keys that fit into an environment variable.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
 use super::{BASE62, Planted, Secret, bytes, text};
 
 const ALNUM_URL: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-";
@@ -48,6 +50,22 @@ pub fn slack() -> Planted {
     let number = |digits: usize| format!("{}{}", 1 + bytes(1)[0] % 9, text(DIGITS, digits - 1));
     let prefix = format!("xoxb-{}-{}-", number(12), number(13));
     Planted::token("SLACK_BOT_TOKEN", &prefix, &text(BASE62, 24))
+}
+
+/// The token by which a step of a CI job asks for one of its workflow's identity.
+#[must_use]
+pub fn oidc_request() -> Planted {
+    let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+    let head = part(r#"{"typ":"JWT","alg":"RS256","kid":"38826b17"}"#);
+    let claims = part(&format!(
+        r#"{{"sub":"repo:shop/orders:ref:refs/heads/main","repository":"shop/orders","iss":"https://token.actions.githubusercontent.com","jti":"{}"}}"#,
+        text(BASE62, 22)
+    ));
+    Planted::token(
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+        &format!("{head}.{claims}."),
+        &text(ALNUM_URL, 342),
+    )
 }
 
 /// An access key of AWS: identifier and secret.

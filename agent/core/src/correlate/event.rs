@@ -12,6 +12,7 @@ pub fn file_source(file: &FileFacts) -> Source {
         owner_uid: file.owner_uid,
         owner_gid: file.owner_gid,
         mode: format!("{:04o}", file.mode & 0o7777),
+        reach: file.reach,
         ..Source::new(SourceType::File)
     }
 }
@@ -75,5 +76,6 @@ pub fn destination(ends: Option<&Ends>, hosts: &[HostName]) -> Destination {
         network_namespace: u64::from(ends.net_ns),
         direction: None,
         peer: None,
+        stdout_of: String::new(),
     }
 }

@@ -3,8 +3,8 @@
 use keytrail_model::context::Program;
 use keytrail_model::event::{Ancestor, Context, PathStep, Process};
 use keytrail_model::{
-    ContextKind, CredentialRef, ExeFacts, FileFacts, LineageBasis, Pid, PipeId, Stamp, TICK_NS,
-    Workload, context_of, script_of,
+    ContextKind, CredentialRef, ExeFacts, FileFacts, LineageBasis, Pid, PipeId, Stamp,
+    Surroundings, TICK_NS, Workload, actor_of, context_of, script_of,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -103,6 +103,8 @@ pub struct Proc {
     pub forked: bool,
     /// What it reads as standard input, if that is a pipe.
     pub stdin: Option<PipeId>,
+    /// What it was given as standard output, if that is a pipe; a copy of a shell has its shell's until it tells another.
+    pub stdout: Option<PipeId>,
     pub ns_tgid: u32,
     pub uid: u32,
     pub euid: u32,
@@ -461,6 +463,7 @@ impl ProcessTable {
                 ..Process::default()
             };
         };
+        let contexts = self.contexts(pid);
         Process {
             key: self.key(pid),
             pid: pid.tgid,
@@ -481,8 +484,30 @@ impl ProcessTable {
             ancestors: self.ancestors(p.parent),
             start_time_ns: Some(self.boot_wall_ns + pid.start * TICK_NS),
             ppid: p.parent.map_or(0, |parent| parent.tgid),
-            contexts: self.contexts(pid),
+            actor: actor_of(&Surroundings {
+                contexts: &contexts.iter().map(|c| c.kind).collect::<Vec<_>>(),
+                unit: &p.workload.unit,
+                container: &p.workload.container,
+                pod: &p.workload.pod,
+                loginuid: p.loginuid,
+            }),
+            contexts,
         }
+    }
+
+    /// The process and what is above it, itself first.
+    #[must_use]
+    pub fn line(&self, of: Pid) -> Vec<Pid> {
+        let mut line = vec![of];
+        let mut at = of;
+        while let Some(parent) = self.procs.get(&at).and_then(|p| p.parent)
+            && parent != at
+            && line.len() <= MAX_ANCESTORS
+        {
+            line.push(parent);
+            at = parent;
+        }
+        line
     }
 
     /// What a process runs in: each kind once, by the nearest ancestor that gives it. What builds a package of cargo gives

@@ -18,6 +18,9 @@ fn the_rules_pass_their_own_tests() {
         for case in &rule.tests {
             let mut alone = Stage::default();
             alone.add(file, text).unwrap();
+            if !case.site.is_empty() {
+                alone.add("site.toml", &case.site).unwrap();
+            }
             for event in &case.before {
                 alone.step(event);
             }
@@ -28,6 +31,9 @@ fn the_rules_pass_their_own_tests() {
                 .credential
                 .as_ref()
                 .map_or_else(String::new, |c| c.fingerprint.clone());
+            if let Some(found) = &case.found {
+                alone.leaked(&found.rule, &fingerprint, found.time_ns);
+            }
             if case.accepted {
                 alone.tell(Told::Accept {
                     fingerprint: fingerprint.clone(),
@@ -92,7 +98,9 @@ fn the_same_again_is_counted_and_told_again_after_a_day() {
     let repeated = stage.take_repeated();
     assert_eq!((repeated.len(), repeated[0].count), (1, 5), "{repeated:?}");
     assert!(stage.take_repeated().is_empty());
-    assert_eq!(stage.step(&odd(15 + 2 * 86_400)).len(), 1);
+    let later = stage.step(&odd(15 + 2 * 86_400));
+    let rules: Vec<&str> = later.iter().map(|f| f.rule.as_str()).collect();
+    assert_eq!(rules, ["not-rotated", "wrong-place"]);
     let elsewhere = sent(20, "/usr/bin/git", "other.example");
     assert_eq!(
         stage.step(&elsewhere).len(),

@@ -476,6 +476,9 @@ impl Keeper {
         writer: u32,
     ) -> Result<(), Ended> {
         version.facts.path = String::from_utf8_lossy(&raw).into_owned();
+        version.facts.reach = files::open_root(&root)
+            .ok()
+            .and_then(|root| files::reach(root.as_fd(), &version.facts));
         self.send(Report::Looked(Box::new(Looked {
             root,
             raw,

@@ -14,7 +14,7 @@ pub use globs::{Component, Pattern, expand};
 pub use inspect::{Content, Inspected, read_worthy, worthy};
 pub use locate::{Found, Locator};
 pub use own::OwnFiles;
-pub use read::{Version, content, open_in, open_root, renamed, reopen, version};
+pub use read::{Version, content, open_in, open_root, reach, renamed, reopen, version};
 pub use roots::{Files, NewVersion, homes};
 pub use table::{FileTable, KnownFile};
 

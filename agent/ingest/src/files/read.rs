@@ -1,7 +1,7 @@
 //! Opening and reading files of other programs and other mount namespaces: bounded, never blocking, never out of root.
 
 use keytrail_abi::{FileId, FileNew};
-use keytrail_model::FileFacts;
+use keytrail_model::{FileFacts, Reach};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 use std::fs::File;
@@ -59,6 +59,22 @@ pub fn open_root(path: &Path) -> rustix::io::Result<OwnedFd> {
         OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
     )
+}
+
+/// Who comes as far as a file that everybody may read; `None` for others, and where a directory above it cannot be seen.
+pub fn reach(root: BorrowedFd<'_>, facts: &FileFacts) -> Option<Reach> {
+    if facts.mode & 0o004 == 0 {
+        return None;
+    }
+    for dir in Path::new(&facts.path).ancestors().skip(1) {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let dir = open_in(root, dir.to_str()?, flags).ok()?;
+        let mode = rustix::fs::fstat(&dir).ok()?.st_mode;
+        if mode & 0o001 == 0 {
+            return Some(Reach::Few);
+        }
+    }
+    Some(Reach::World)
 }
 
 /// An open regular file in its version of now.
@@ -120,6 +136,7 @@ pub fn version(fd: impl AsFd, path: &str) -> rustix::io::Result<Option<Version>>
         mode: u32::from(s.stx_mode) & 0o7777,
         size: s.stx_size,
         ctime_ns: nanos(s.stx_ctime.tv_sec, s.stx_ctime.tv_nsec),
+        reach: None,
     };
     let has_birth = s.stx_mask & StatxFlags::BTIME.bits() != 0;
     Ok(Some(Version {
@@ -196,6 +213,35 @@ pub fn renamed(root: &Path, path: &str, file: FileId) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mode_counts_as_far_as_others_come() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let root = open_root(dir.path()).unwrap();
+        let mode = |path: &str, mode| {
+            let path = dir.path().join(path);
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        std::fs::write(dir.path().join("a/b/key"), "x").unwrap();
+        let of = || {
+            let fd = open_in(root.as_fd(), "/a/b/key", OFlags::PATH).unwrap();
+            let facts = version(&fd, "/a/b/key").unwrap().unwrap().facts;
+            reach(root.as_fd(), &facts)
+        };
+        for path in ["", "a", "a/b"] {
+            mode(path, 0o755);
+        }
+        mode("a/b/key", 0o644);
+        assert_eq!(of(), Some(Reach::World));
+        mode("a", 0o700);
+        assert_eq!(of(), Some(Reach::Few));
+        mode("a", 0o711);
+        assert_eq!(of(), Some(Reach::World));
+        mode("a/b/key", 0o640);
+        assert_eq!(of(), None, "nobody else may read it");
+    }
 
     #[test]
     fn links_do_not_lead_out_of_the_root_and_fifos_do_not_block() {

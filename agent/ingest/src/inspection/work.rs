@@ -5,7 +5,7 @@ use super::survey::{Survey, Surveyed};
 use super::{InspectionOptions, Missed, Progress};
 use crate::files::{
     self, Content, Found, Inspected, Locator, OwnFiles, Version, content, open_in, open_root,
-    read_worthy, renamed, reopen, version, worthy,
+    reach, read_worthy, renamed, reopen, version, worthy,
 };
 use globset::GlobSet;
 use keytrail_abi::{FileId, FileNew};
@@ -153,6 +153,10 @@ impl Tools {
                 if inspected.findings.is_empty() && !inspected.partial() {
                     Outcome::Clean
                 } else {
+                    let mut version = version;
+                    version.facts.reach = open_root(&root)
+                        .ok()
+                        .and_then(|root| reach(root.as_fd(), &version.facts));
                     Outcome::File(Box::new(SeenFile {
                         root,
                         version,
@@ -265,6 +269,7 @@ fn at(
         })
         .map_err(|error| error.to_string());
     meter.stop();
+    seen.facts.reach = reach(root_fd.as_fd(), &seen.facts);
     let seen = SeenFile {
         root: root.to_owned(),
         version: seen,

@@ -1,7 +1,7 @@
 //! Arguments of the questions about the past.
 
 use crate::cli::args::AddressArgs;
-use crate::cli::filter_args::{When, parse_when};
+use crate::cli::filter_args::{When, parse_actor, parse_when};
 use clap::{Args, Subcommand, ValueEnum};
 use keytrail_proto::v1;
 use std::path::PathBuf;
@@ -72,6 +72,24 @@ impl Times {
     pub fn interval(&self) -> (Option<When>, Option<When>) {
         (self.since.or(self.from), self.to)
     }
+}
+
+/// What the processes ran in, and for whom.
+#[derive(Debug, Default, Args)]
+pub struct RunsArgs {
+    /// Only what ran in this: a kind (ci_job, package_install, agent_tool, cron, ssh_session, login_shell) or a name
+    /// (github, npm, claude). With ! before it: all but that; may be repeated.
+    #[arg(long, value_name = "CONTEXT", value_delimiter = ',')]
+    pub context: Vec<String>,
+
+    /// Only on behalf of this: person, agent, package, ci, job, service. With ! before it: all but that; may be repeated.
+    #[arg(long, value_name = "ACTOR", value_delimiter = ',', value_parser = parse_actor_word)]
+    pub actor: Vec<String>,
+}
+
+/// The word of an actor, or `!` and that.
+fn parse_actor_word(text: &str) -> Result<String, String> {
+    parse_actor(text.strip_prefix('!').unwrap_or(text)).map(|_| text.to_owned())
 }
 
 #[derive(Debug, Args)]
@@ -154,7 +172,8 @@ pub struct UsesArgs {
     #[command(flatten)]
     pub times: Times,
 
-    /// Only this credential: kind, identifier (both with * and ?) or fingerprint (8 digits are enough).
+    /// Only this credential: kind, identifier (both with * and ?) or fingerprint (8 digits are enough). With ! before it:
+    /// all but that, as in the next two.
     #[arg(long, value_name = "CREDENTIAL")]
     pub credential: Option<String>,
 
@@ -169,6 +188,9 @@ pub struct UsesArgs {
     /// Only this; may be repeated.
     #[arg(long, value_name = "ACT", value_delimiter = ',')]
     pub act: Vec<ActArg>,
+
+    #[command(flatten)]
+    pub runs: RunsArgs,
 
     /// Shape of the output.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
@@ -187,13 +209,16 @@ pub struct FindingsArgs {
     #[command(flatten)]
     pub times: Times,
 
-    /// Only about this credential.
+    /// Only about this credential; with ! before it: all but that.
     #[arg(long, value_name = "CREDENTIAL")]
     pub credential: Option<String>,
 
-    /// Only of this rule.
+    /// Only of this rule; with ! before it: of all others.
     #[arg(long, value_name = "RULE")]
     pub rule: Option<String>,
+
+    #[command(flatten)]
+    pub runs: RunsArgs,
 
     /// Shape of the output.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]

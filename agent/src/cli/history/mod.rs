@@ -194,6 +194,8 @@ pub(super) fn uses(args: &UsesArgs) -> u8 {
                     by: args.by.clone().unwrap_or_default(),
                     to_host: args.to_host.clone().unwrap_or_default(),
                     acts: args.act.iter().map(|act| act.number()).collect(),
+                    contexts: args.runs.context.clone(),
+                    actors: args.runs.actor.clone(),
                     page_size: PAGE.min(args.limit.saturating_sub(all.len() as u32).max(1)),
                     page_token,
                 })
@@ -221,6 +223,8 @@ pub(super) fn findings(args: &FindingsArgs) -> u8 {
                 to: to.map(When::timestamp),
                 credential: args.credential.clone().unwrap_or_default(),
                 rule: args.rule.clone().unwrap_or_default(),
+                contexts: args.runs.context.clone(),
+                actors: args.runs.actor.clone(),
                 page_size: args.limit.min(PAGE),
                 page_token: String::new(),
             })

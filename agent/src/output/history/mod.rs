@@ -143,6 +143,7 @@ pub fn uses(all: &[Use], wide: bool) -> Rows {
         "CREDENTIAL",
         "PROGRAM",
         "WORKLOAD",
+        "RUNS FOR",
         "SOURCE",
         "DESTINATION",
         "GRADE",
@@ -171,6 +172,7 @@ pub fn uses(all: &[Use], wide: bool) -> Rows {
             ),
             program(shown),
             shown.workload.clone(),
+            runs_for(&shown.actor, &shown.contexts),
             shown.source.clone(),
             destination(shown),
             shown.grade.clone(),
@@ -194,6 +196,19 @@ pub fn uses(all: &[Use], wide: bool) -> Rows {
     rows
 }
 
+/// On whose behalf, and by what that is known: `ci (github)`.
+fn runs_for(actor: &str, contexts: &[String]) -> String {
+    let names: Vec<&str> = contexts
+        .iter()
+        .filter_map(|context| Some(context.split_once(':')?.1))
+        .collect();
+    match (actor.is_empty(), names.is_empty()) {
+        (_, true) => actor.to_owned(),
+        (true, _) => names.join(", "),
+        _ => format!("{actor} ({})", names.join(", ")),
+    }
+}
+
 pub fn findings(all: &[FindingRecord], wide: bool) -> Rows {
     let mut headings = vec![
         "LAST",
@@ -205,7 +220,7 @@ pub fn findings(all: &[FindingRecord], wide: bool) -> Rows {
         "SEEN",
     ];
     if wide {
-        headings.extend(["EXPECTED", "WHAT TO DO", "TECHNIQUES", "FIRST"]);
+        headings.extend(["EXPECTED", "WHAT TO DO", "TECHNIQUES", "FIRST", "RUNS FOR"]);
     }
     let mut rows = Rows::new(&headings);
     for f in all {
@@ -224,6 +239,7 @@ pub fn findings(all: &[FindingRecord], wide: bool) -> Rows {
                 f.remedy.clone(),
                 f.techniques.join(" "),
                 time(f.first.as_ref()),
+                runs_for(&f.actor, &f.contexts),
             ]);
         }
         rows.push(row);

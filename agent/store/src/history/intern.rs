@@ -23,6 +23,8 @@ pub(crate) struct Cache {
     texts: HashMap<String, i64>,
     programs: HashMap<ProgramKey, i64>,
     destinations: HashMap<DestinationFacts, i64>,
+    /// By actor and contexts.
+    surroundings: HashMap<(String, String), i64>,
 }
 
 impl Cache {
@@ -74,6 +76,23 @@ impl Cache {
             }
         };
         keep(&mut self.destinations, d.clone(), id);
+        Ok(id)
+    }
+
+    /// On whose behalf and in what a process runs.
+    pub fn surroundings(&mut self, db: &Connection, process: Option<&ProcessFacts>) -> Result<i64> {
+        let key = process.map_or_else(Default::default, |p| {
+            (p.actor.clone(), p.surroundings().join(","))
+        });
+        if let Some(id) = self.surroundings.get(&key) {
+            return Ok(*id);
+        }
+        db.prepare_cached("INSERT OR IGNORE INTO surroundings (actor, contexts) VALUES (?1, ?2)")?
+            .execute([&key.0, &key.1])?;
+        let id = db
+            .prepare_cached("SELECT id FROM surroundings WHERE actor = ?1 AND contexts = ?2")?
+            .query_row([&key.0, &key.1], |r| r.get(0))?;
+        keep(&mut self.surroundings, key, id);
         Ok(id)
     }
 

@@ -54,7 +54,8 @@ pub(crate) fn remember(db: &Connection, cache: &mut Cache, facts: &Facts, now: i
     db.prepare_cached("UPDATE runs SET last_sequence = max(last_sequence, ?2) WHERE epoch = ?1")?
         .execute(params![facts.epoch as i64, facts.sequence as i64])?;
     if let Some(finding) = &facts.finding {
-        return findings::note(db, facts, finding, time);
+        let surroundings = cache.surroundings(db, facts.process.as_ref())?;
+        return findings::note(db, facts, finding, surroundings, time);
     }
     if let Some(gap) = &facts.gap {
         let process = facts.process.as_ref();
@@ -133,11 +134,12 @@ fn note_use(
         None => 0,
     };
     let request = cache.text(db, &facts.request)?;
+    let surroundings = cache.surroundings(db, facts.process.as_ref())?;
     let grade = words::grade(&facts.grade);
     db.prepare_cached(
         "INSERT INTO uses (credential, hour, act, grade, channel, program, workload, source, destination, request,
-             first, last, count, bytes)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?12, ?10, ?10, 1, ?11)
+             surroundings, first, last, count, bytes)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?12, ?13, ?10, ?10, 1, ?11)
          ON CONFLICT DO UPDATE SET first = min(first, excluded.first), last = max(last, excluded.last),
              count = count + 1, bytes = bytes + excluded.bytes",
     )?
@@ -154,6 +156,7 @@ fn note_use(
         time,
         i64::try_from(facts.bytes).unwrap_or(i64::MAX),
         request,
+        surroundings,
     ])?;
     // A holder that sent something may have sent this: nobody saw that it did.
     if grade == words::LINEAGE {

@@ -92,7 +92,7 @@ fn uses(db: &Connection, id: i64) -> Answer<Vec<keytrail_proto::v1::Use>> {
     );
     let mut query = db.prepare(&format!(
         "SELECT {columns} FROM {TABLES} WHERE u.credential = ?1
-         GROUP BY u.act, u.grade, u.channel, u.program, u.workload, u.source, u.destination, u.request
+         GROUP BY u.act, u.grade, u.channel, u.program, u.workload, u.source, u.destination, u.request, u.surroundings
          ORDER BY sum(u.count) DESC, max(u.last) DESC LIMIT ?2"
     ))?;
     let rows = query.query_map([id, MOST as i64], of_row)?;

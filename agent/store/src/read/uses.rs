@@ -4,6 +4,7 @@ use super::{Answer, MAX_TEXT, ReadError, Reader, bad, filtered, interval, list, 
 use super::{timestamp, token};
 use crate::answer::{by_fits, to_fits};
 use crate::history::{Act, HOUR_NS, channel_word, grade_word};
+use keytrail_model::Actor;
 use keytrail_proto::v1::{ListUsesRequest, ListUsesResponse, Program, Use, UseDestination};
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
@@ -12,20 +13,21 @@ use rusqlite::{Connection, Row, params_from_iter};
 pub(super) fn columns(first: &str, last: &str, count: &str, bytes: &str) -> String {
     format!(
         "c.fingerprint, c.kind, c.identifier, u.act, u.grade, u.channel, p.path, p.script, p.device, p.inode, p.sha256,
-         w.text, s.text, d.host, d.ip, d.port, d.protocol, u.destination, {first}, {last}, {count}, {bytes}, r.text"
+         w.text, s.text, d.host, d.ip, d.port, d.protocol, u.destination, {first}, {last}, {count}, {bytes}, r.text,
+         x.actor, x.contexts"
     )
 }
 
 pub(super) const TABLES: &str = "uses u JOIN credentials c ON c.id = u.credential
      LEFT JOIN programs p ON p.id = u.program LEFT JOIN texts w ON w.id = u.workload
      LEFT JOIN texts s ON s.id = u.source LEFT JOIN destinations d ON d.id = u.destination
-     LEFT JOIN texts r ON r.id = u.request";
+     LEFT JOIN texts r ON r.id = u.request LEFT JOIN surroundings x ON x.id = u.surroundings";
 
 /// So many of a filter are looked up one by one.
 const FEW: usize = 200;
 
 /// How many columns that are.
-pub(super) const COLUMNS: usize = 23;
+pub(super) const COLUMNS: usize = 25;
 
 pub(super) fn of_row(r: &Row<'_>) -> rusqlite::Result<Use> {
     let text =
@@ -64,7 +66,70 @@ pub(super) fn of_row(r: &Row<'_>) -> rusqlite::Result<Use> {
         count: number(20)? as u64,
         bytes: number(21)? as u64,
         request: text(22)?,
+        actor: text(23)?,
+        contexts: words(&text(24)?),
     })
+}
+
+/// Contexts as they are stored, one by one.
+pub(super) fn words(contexts: &str) -> Vec<String> {
+    let words = contexts.split(',').filter(|word| !word.is_empty());
+    words.map(str::to_owned).collect()
+}
+
+/// A value, and whether a ! before it leaves it out.
+pub(super) fn negated(text: &str) -> (bool, &str) {
+    match text.trim().strip_prefix('!') {
+        Some(text) => (true, text),
+        None => (false, text.trim()),
+    }
+}
+
+/// Surroundings that pass; `None` when nothing was asked.
+pub(super) fn surroundings(
+    db: &Connection,
+    contexts: &[String],
+    actors: &[String],
+) -> Answer<Option<Vec<i64>>> {
+    if contexts.is_empty() && actors.is_empty() {
+        return Ok(None);
+    }
+    if contexts.len().max(actors.len()) > FEW {
+        return Err(bad("these are too many filters"));
+    }
+    for actor in actors {
+        if Actor::of_word(negated(actor).1).is_none() {
+            let words: Vec<_> = Actor::ALL.iter().map(|a| a.word()).collect();
+            let all = words.join(", ");
+            return Err(bad(format!(
+                "there is no actor {actor:?}; actors are {all}"
+            )));
+        }
+    }
+    // As the filter of a stream: one of those that are wanted, none of the others.
+    let pass = |asked: &[String], is: &dyn Fn(&str) -> bool| {
+        let mut wanted = asked.iter().map(|a| negated(a)).filter(|a| !a.0).peekable();
+        let none = wanted.peek().is_none();
+        (none || wanted.any(|(_, text)| is(text)))
+            && !asked
+                .iter()
+                .map(|a| negated(a))
+                .any(|(not, text)| not && is(text))
+    };
+    let mut query = db.prepare("SELECT id, actor, contexts FROM surroundings")?;
+    let mut rows = query.query([])?;
+    let mut ids = Vec::new();
+    while let Some(r) = rows.next()? {
+        let (actor, text): (String, String) = (r.get(1)?, r.get(2)?);
+        let in_context = |asked: &str| {
+            let mut each = text.split(',').filter_map(|word| word.split_once(':'));
+            each.any(|(kind, name)| asked == kind || asked == name)
+        };
+        if pass(contexts, &in_context) && pass(actors, &|asked| asked == actor) {
+            ids.push(r.get(0)?);
+        }
+    }
+    Ok(Some(ids))
 }
 
 /// Numbers of the acts that were asked for; all when none was.
@@ -129,16 +194,26 @@ impl Reader {
                 from.into(),
                 to.into(),
             ];
+            let (credential, by, host) = (
+                negated(&ask.credential),
+                negated(&ask.by),
+                negated(&ask.to_host),
+            );
             for (column, ids) in [
-                ("credential", filtered(db, &ask.credential)?),
-                ("program", programs(db, &ask.by)?),
-                ("destination", destinations(db, &ask.to_host)?),
+                ("credential", (credential.0, filtered(db, credential.1)?)),
+                ("program", (by.0, programs(db, by.1)?)),
+                ("destination", (host.0, destinations(db, host.1)?)),
+                (
+                    "surroundings",
+                    (false, surroundings(db, &ask.contexts, &ask.actors)?),
+                ),
             ] {
-                if let Some(ids) = ids {
+                if let (not, Some(ids)) = ids {
                     // Many of them are met soon when hours are gone through; few are found by their own index.
-                    let scan = if ids.len() > FEW { "+" } else { "" };
+                    let scan = if not || ids.len() > FEW { "+" } else { "" };
+                    let not = if not { "NOT " } else { "" };
                     conditions.push(format!(
-                        "{scan}u.{column} IN (SELECT value FROM json_each(?))"
+                        "{scan}u.{column} {not}IN (SELECT value FROM json_each(?))"
                     ));
                     values.push(list(&ids).into());
                 }

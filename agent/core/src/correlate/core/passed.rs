@@ -20,6 +20,7 @@ impl Core {
         let pid = seen.at.pid;
         if let Some(proc) = self.table.touch(&seen.at) {
             proc.stdin = seen.stdin;
+            proc.stdout = seen.stdout;
         }
         if let Some(pipe) = seen.stdout {
             self.pipes.add_writer(pipe, pid);

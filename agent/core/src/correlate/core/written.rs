@@ -64,6 +64,11 @@ impl Core {
             Channel::Pipe if passage.path.is_empty() => format!("pipe:[{inode}]"),
             _ => passage.path.clone(),
         };
+        let stdout_of = if channel == Channel::Pipe {
+            self.stdout_of(pid, PipeId { device, inode })
+        } else {
+            String::new()
+        };
         let hits = &passage.payload.hits;
         for hit in hits {
             let fingerprint = &hit.credential.fingerprint;
@@ -84,6 +89,7 @@ impl Core {
             let mut e = self.sent_event(passage, hit, &[]);
             e.destination = Some(Destination {
                 path: path.clone(),
+                stdout_of: stdout_of.clone(),
                 ..Destination::default()
             });
             // What looks like a request in a file was not asked of anybody.
@@ -96,6 +102,19 @@ impl Core {
             }]);
             self.emit(e);
         }
+    }
+
+    /// The outermost process, from the writer up, that has the pipe as its standard output: a pipeline's own pipe is its
+    /// writer's at most, that of a log was there before.
+    fn stdout_of(&self, pid: Pid, pipe: PipeId) -> String {
+        let line = self.table.line(pid);
+        let has = |pid: &&Pid| {
+            self.table
+                .get(**pid)
+                .is_some_and(|p| p.stdout == Some(pipe))
+        };
+        let outermost = line.iter().rfind(has);
+        outermost.map_or_else(String::new, |pid| self.table.key(*pid))
     }
 
     /// Does the process write the credential back to where it has it from, as programs save their configuration?

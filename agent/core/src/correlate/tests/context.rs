@@ -92,3 +92,23 @@ fn what_git_checks_out_is_not_written_by_it_but_for_hooks() {
     );
     assert!(written[1].process.is_none());
 }
+
+#[test]
+fn on_whose_behalf_is_told_with_the_process() {
+    let actor = |path: &str, argv: &[&str]| {
+        let events = run(&[
+            start(),
+            runs(1, 0, path, argv),
+            runs(2, 1, "/usr/bin/tee", &["tee"]),
+            wrote(2, "/root/.bashrc"),
+        ]);
+        of(&events, "persistence_written")[0]
+            .process
+            .as_ref()
+            .unwrap()
+            .actor
+    };
+    assert_eq!(actor("/usr/bin/bash", &["-bash"]), Some(Actor::Person));
+    assert_eq!(actor("/usr/bin/bash", &["bash"]), None);
+    assert_eq!(actor("/usr/sbin/cron", &["cron", "-f"]), Some(Actor::Job));
+}

@@ -53,6 +53,7 @@ fn file() -> FileFacts {
         mode: 0o100_640,
         size: 64,
         ctime_ns: 5,
+        reach: Some(Reach::Few),
     }
 }
 
@@ -90,6 +91,7 @@ fn process() -> Process {
         start_time_ns: time(1_012, 250_000_000),
         ppid: 309,
         contexts: Vec::new(),
+        actor: Some(Actor::Service),
     }
 }
 
@@ -185,6 +187,7 @@ fn every_field_arrives() {
         owner_uid: 2_001,
         owner_gid: 2_002,
         mode: "0640".to_owned(),
+        reach: Some(Reach::Few),
         ..Source::new(SourceType::File)
     };
     let [read_event, sent_event, exited] = events.as_slice() else {
@@ -220,6 +223,7 @@ fn every_field_arrives() {
             network_namespace: 4_026_531_999,
             direction: None,
             peer: None,
+            stdout_of: String::new(),
         })
     );
     assert_eq!(

@@ -232,3 +232,41 @@ fn a_write_that_was_not_seen_whole_is_counted() {
         .find(|g| g.reason == GapReason::PayloadTruncated);
     assert_eq!(gap.unwrap().signal, Some(Signal::FdWrite));
 }
+
+/// The outermost process that has the pipe a job's program writes to as its standard output.
+#[test]
+fn a_pipe_of_a_job_is_told_from_one_within_it() {
+    let c = credential("c");
+    let pipes = |tgid: u32, inode: u64| {
+        Observation::Pipes(PipesSeen {
+            at: at(tgid, 2 * SEC),
+            stdin: None,
+            stdout: Some(PipeId { device: 5, inode }),
+            feeder: None,
+            taker: None,
+        })
+    };
+    let events = run(&[
+        start(),
+        // A step (20) of a runner (10) has its output in pipe 7, and so has a program (30) of it; another (40) feeds 8.
+        exec(10, 1, SEC, vec![]),
+        exec(20, 10, SEC, vec![env(&c, "T")]),
+        pipes(20, 7),
+        exec(30, 20, SEC, vec![env(&c, "T")]),
+        pipes(30, 7),
+        exec(40, 20, SEC, vec![env(&c, "T")]),
+        pipes(40, 8),
+        write(30, 3 * SEC, WriteTarget::Pipe, 7, "", vec![hit(&c, true)]),
+        write(40, 3 * SEC, WriteTarget::Pipe, 8, "", vec![hit(&c, true)]),
+        // The shell itself, into a pipe that is not its output.
+        write(20, 3 * SEC, WriteTarget::Pipe, 9, "", vec![hit(&c, true)]),
+        stop(),
+    ]);
+    let of = |event: &Event| event.destination.as_ref().unwrap().stdout_of.clone();
+    let told: Vec<String> = sent(&events).into_iter().map(of).collect();
+    assert_eq!(told, ["01234567:20:200:1", "01234567:40:400:1", ""]);
+}
+
+fn sent(events: &[Event]) -> Vec<&Event> {
+    of(events, "credential_sent")
+}
