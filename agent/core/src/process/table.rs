@@ -482,6 +482,8 @@ impl ProcessTable {
             start_time_ns: Some(self.boot_wall_ns + pid.start * TICK_NS),
             ppid: p.parent.map_or(0, |parent| parent.tgid),
             contexts: self.contexts(pid),
+            // Told by who knows the cluster: the caller's.
+            workload: None,
         }
     }
 

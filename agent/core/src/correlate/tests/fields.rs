@@ -90,6 +90,7 @@ fn process() -> Process {
         start_time_ns: time(1_012, 250_000_000),
         ppid: 309,
         contexts: Vec::new(),
+        workload: None,
     }
 }
 
