@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 /// Labels kept of a pod, in the order of their keys; Kubernetes itself has no bound but that of the whole object.
 const MAX_LABELS: usize = 32;
+/// And their bytes: each event of the pod has them, and who runs a pod chooses them.
+const MAX_LABEL_BYTES: usize = 2 << 10;
 /// Bytes of a name, a key or a value (Kubernetes: 253, 317 and 63) and of an image.
 const MAX_NAME: usize = 317;
 const MAX_IMAGE: usize = 512;
@@ -86,12 +88,17 @@ impl Pod {
         if !is_uid(&metadata.uid) {
             return None;
         }
+        let mut bytes = 0;
         let labels: BTreeMap<String, String> = metadata
             .labels
             .unwrap_or_default()
             .into_iter()
             .filter(|(key, value)| key.len() <= MAX_NAME && value.len() <= MAX_NAME)
             .take(MAX_LABELS)
+            .take_while(|(key, value)| {
+                bytes += key.len() + value.len();
+                bytes <= MAX_LABEL_BYTES
+            })
             .collect();
         let owner = metadata
             .owner_references
@@ -292,6 +299,22 @@ mod tests {
         let labels: BTreeMap<_, _> = (0..1000)
             .map(|n| (format!("l{n:04}"), "v".repeat(10)))
             .collect();
+        let large = BTreeMap::from([
+            ("a", "v".repeat(300)),
+            ("b", "v".repeat(400)),
+            ("c", "d".to_owned()),
+        ]);
+        let kept = names(json!({"metadata": {"uid": UID, "labels": large}}))
+            .unwrap()
+            .labels;
+        assert_eq!(kept.keys().collect::<Vec<_>>(), ["a", "c"]);
+        let many: BTreeMap<_, _> = (0..30)
+            .map(|n| (format!("l{n}"), "v".repeat(300)))
+            .collect();
+        let kept = names(json!({"metadata": {"uid": UID, "labels": many}}))
+            .unwrap()
+            .labels;
+        assert_eq!(kept.len(), 6);
         let status: Vec<_> = (0..1000)
             .map(|n| json!({"name": "é".repeat(1000), "image": "i".repeat(10_000), "containerID": format!("x://{n:064x}")}))
             .collect();

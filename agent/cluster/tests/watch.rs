@@ -336,7 +336,7 @@ fn bad_servers_are_told_once_and_tried_again() {
         3 => whole(stream, OK, &list(&[pod(1, "one", 5)], 7, "")),
         4 => {
             begin(stream);
-            chunk(stream, "{\"type\":\"ADDED\",\"object\":[]}\n");
+            chunk(stream, "{\"type\":\"ADDED\",\"object\":7}\n");
             hold(stream);
         }
         _ if is_watch(path) => {

@@ -227,7 +227,7 @@ impl Bound {
             ),
             Self::Names => (
                 GapReason::NamesUnavailable,
-                "pods found no room among those whose names are kept or waited for",
+                "times a pod found no room among those whose names are kept or waited for",
                 "events have the pod's uid and the container's id all the same",
                 Signal::Exec,
             ),

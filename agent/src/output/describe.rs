@@ -367,7 +367,6 @@ pub fn counted(reason: &str, count: u64) -> String {
         }
         Some(GapReason::TableFull) => ("entry", "entries"),
         Some(GapReason::Excluded) => ("place", "places"),
-        Some(GapReason::NamesUnavailable) => ("pod", "pods"),
         Some(GapReason::RecordsLost | GapReason::RecordsLeft) | None => ("record", "records"),
         Some(_) => ("time", "times"),
     };

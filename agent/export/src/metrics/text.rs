@@ -41,11 +41,15 @@ impl Page {
     }
 
     fn counter(&mut self, name: &str, help: &str, count: u64) {
-        self.counters(name, help, [(Vec::new(), count)]);
+        let counter = Counter::<u64>::default();
+        counter.inc_by(count);
+        self.0.register(name, help, counter);
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: u64) {
-        self.gauges(name, help, [(Vec::new(), value)]);
+        let gauge = Gauge::<i64>::default();
+        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        self.0.register(name, help, gauge);
     }
 
     fn seconds(&mut self, name: &str, help: &str, value: f64) {
