@@ -14,8 +14,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?).join("keytrail.bin");
     fs::write(&out, descriptors.encode_to_vec())?;
 
+    // In the order of their keys: what is in an event is the same bytes every time.
+    const ORDERED: &str = ".keytrail.v1.Workload";
     let mut config = prost_build::Config::new();
     config
+        .btree_map([ORDERED])
         .enable_type_names()
         .extern_path(".google.protobuf", "::pbjson_types")
         .compile_well_known_types();
@@ -24,6 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .compile_fds_with_config(descriptors, config)?;
     pbjson_build::Builder::new()
         .register_descriptors(&fs::read(&out)?)?
+        .btree_map([ORDERED])
         .build(&[".keytrail"])?;
     Ok(())
 }

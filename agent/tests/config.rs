@@ -59,6 +59,9 @@ fn everything_can_be_set() {
         retain_events = 0
         retain_days = 1
         capture = { answer_bytes = 1, key_server_bytes = 2, process_bytes = 3, connection_bytes = 4, write_bytes = 5 }
+        tcp = { listen = "[::]:7443", certificate_file = "/a", key_file = "/b", client_ca_file = "/c", read = ["spiffe://a/b"], administer = ["Host.Example"] }
+        kubernetes = { names = false, account_dir = "/d" }
+        metrics = { listen = "127.0.0.1:9479" }
         log = { level = "keytrail_export=debug,info", format = "json" }
         "#,
         Path::new("x"),
@@ -91,6 +94,14 @@ fn everything_can_be_set() {
     );
     assert_eq!((config.retain_events, config.retain_days), (0, 1));
     assert_eq!(config.log.format, LogFormat::Json);
+    assert!(!config.kubernetes.names);
+    assert_eq!(config.kubernetes.account_dir, Path::new("/d"));
+    let tcp = config.tcp.spec().unwrap();
+    assert_eq!(tcp.listen.to_string(), "[::]:7443");
+    assert_eq!(tcp.files.key, Path::new("/b"));
+    assert_eq!(tcp.read, ["spiffe://a/b".parse().unwrap()]);
+    assert_eq!(tcp.administer[0].to_string(), "host.example");
+    assert_eq!(config.metrics_listen, Some(([127, 0, 0, 1], 9479).into()));
 }
 
 #[test]
@@ -196,6 +207,18 @@ fn wrong_types_and_values_name_key_and_line() {
         (
             "[log]\nformat = \"xml\"",
             ":2: `log.format` must be \"text\" or \"json\"",
+        ),
+        (
+            "[tcp]\nlisten = \"localhost:7443\"",
+            ":2: `tcp.listen` must be ADDRESS:PORT",
+        ),
+        (
+            "[tcp]\nread = [\"*.example.org\"]",
+            ":2: `tcp.read` names a client that cannot be",
+        ),
+        (
+            "[metrics]\nlisten = 9479",
+            ":2: `metrics.listen` must be a string, not an integer",
         ),
         (
             "state_dir = \"/a\\u0000b\"",

@@ -30,13 +30,32 @@ CASES = {
             "extraCapabilities": [],
             "extraEnv": [{"name": "RUST_BACKTRACE", "value": "1"}],
         },
+        "metrics": {"address": "0.0.0.0", "port": 9100},
+        "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        "tcp": {
+            "enabled": True,
+            "address": "::",
+            "secretName": "keytrail-tls",
+            "read": ["spiffe://example.org/collector"],
+            "administer": ["operator.example.org"],
+        },
+    },
+    "nothing more than the socket": {
+        "metrics": {"enabled": False},
+        "podNames": {"enabled": False},
+        "networkPolicy": {"enabled": False},
     },
 }
+# Kinds that Kubernetes itself does not have.
+FOREIGN = {"PodMonitor"}
 REFUSED = {
     "an unknown key": {"agnet": {}},
     "a digest that is none": {"image": {"repository": "x", "digest": "sha256:12"}},
     "a capability nobody needs": {"agent": {"extraCapabilities": ["SYS_MODULE"]}},
     "a relative path of the node": {"agent": {"hostStatePath": "var/lib"}},
+    "a monitor of what Prometheus does not reach": {"podMonitor": {"enabled": True}},
+    "TLS without a certificate": {"tcp": {"enabled": True}},
+    "a client by a pattern": {"tcp": {"read": ["*.example.org"]}},
 }
 
 
@@ -53,7 +72,7 @@ def documents(values):
 def check(name, values):
     found = {}
     for path, document in documents(values):
-        for version in VERSIONS:
+        for version in VERSIONS if document["kind"] not in FOREIGN else ():
             kubernetes_validate.validate(document, version, strict=True)
         found.setdefault(document["kind"], []).append(document)
     pod = found["DaemonSet"][0]["spec"]["template"]["spec"]
@@ -61,7 +80,13 @@ def check(name, values):
     security = container["securityContext"]
     assert security["capabilities"]["drop"] == ["ALL"] and not security["privileged"], name
     assert security["readOnlyRootFilesystem"] and not security["allowPrivilegeEscalation"], name
-    assert pod["hostPID"] and not pod["automountServiceAccountToken"], name
+    assert pod["hostPID"], name
+    # A token only for who may use it, and a role only with it: pods, and to read them.
+    named = values.get("podNames", {}).get("enabled", True)
+    assert pod["automountServiceAccountToken"] is named, name
+    rules = [rule for role in found.get("ClusterRole", []) for rule in role["rules"]]
+    assert rules == ([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}] if named else []), name
+    assert "Role" not in found and not found["ServiceAccount"][0]["automountServiceAccountToken"], name
     # Each mount has its volume and the other way round.
     mounts = {mount["name"] for mount in container["volumeMounts"]}
     assert mounts == {volume["name"] for volume in pod["volumes"]}, (name, mounts)
@@ -73,13 +98,29 @@ def check(name, values):
 def main():
     found, config = check("defaults", CASES["defaults"])
     assert config["tier"] == "auto" and "fingerprint_key_file" not in config, config
+    assert config["metrics"] == {"listen": "127.0.0.1:9479"} and "tcp" not in config, config
+    assert config["kubernetes"] == {"names": True}, config
+    container = found["DaemonSet"][0]["spec"]["template"]["spec"]["containers"][0]
+    for probe, path in (("startupProbe", "/readyz"), ("readinessProbe", "/readyz"), ("livenessProbe", "/healthz")):
+        assert container[probe]["httpGet"] == {"path": path, "host": "127.0.0.1", "port": "metrics"}, probe
     assert found["DaemonSet"][0]["spec"]["template"]["spec"]["containers"][0]["image"].endswith(":0.1.0")
     found, config = check("everything", CASES["everything"])
     assert config["fingerprint_key_file"] == "/etc/keytrail/fleet/fleet.key", config
+    assert config["tcp"]["listen"] == "[::]:7443" and config["tcp"]["administer"] == ["operator.example.org"], config
+    assert config["metrics"] == {"listen": "0.0.0.0:9100"}, config
+    monitor = found["PodMonitor"][0]
+    assert monitor["metadata"]["labels"]["release"] == "prometheus", monitor
     pod = found["DaemonSet"][0]["spec"]["template"]["spec"]
+    ports = {port["name"]: port["containerPort"] for port in pod["containers"][0]["ports"]}
+    assert ports == {"metrics": 9100, "grpc": 7443}, ports
+    assert monitor["spec"]["podMetricsEndpoints"][0]["port"] in ports, monitor
     assert "SYS_ADMIN" not in pod["containers"][0]["securityContext"]["capabilities"]["add"]
     assert pod["containers"][0]["image"].endswith("@sha256:" + "ab" * 32)
     assert tomllib.loads(found["ConfigMap"][1]["data"]["site.toml"])["rule"][0]["name"] == "site"
+    found, config = check("nothing more than the socket", CASES["nothing more than the socket"])
+    assert config["kubernetes"] == {"names": False} and "metrics" not in config, config
+    container = found["DaemonSet"][0]["spec"]["template"]["spec"]["containers"][0]
+    assert "exec" in container["livenessProbe"] and "ports" not in container and "NetworkPolicy" not in found
     for why, values in REFUSED.items():
         try:
             list(documents(values))

@@ -208,4 +208,9 @@ keytrail_tests::cases! {
         events_of_before
         slow_client
     }
+    elsewhere {
+        asked_from_another_host
+        pods_have_names
+        the_chart_holds
+    }
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 /// `sockaddr_un.sun_path` holds 108 bytes, the closing NUL included (unix(7)).
 const SUN_PATH_MAX: usize = 107;
 
-/// A unix socket: the only kind there is. TCP would need mutual TLS to be safe and is not offered.
+/// A unix socket on which an agent listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     path: PathBuf,
@@ -16,6 +16,12 @@ pub struct Address {
 /// Why a text is not an [`Address`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressError(String);
+
+impl AddressError {
+    pub(super) fn new(sentence: String) -> AddressError {
+        AddressError(sentence)
+    }
+}
 
 impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,7 +57,7 @@ impl FromStr for Address {
             None if text.starts_with('/') => text,
             None => {
                 return Err(AddressError(format!(
-                    "{text:?} is not of the form unix:/path/to/socket (only unix sockets are served)"
+                    "{text:?} is not of the form unix:/path/to/socket (TCP has a table of its own in the configuration: `[tcp]`)"
                 )));
             }
         };

@@ -2,7 +2,7 @@
 
 use keytrail_model::event::{
     Ancestor, Context, Destination, Event, EventId, Evidence, Gap, PathStep, Peer, Process,
-    ProcessExit, Source, Truncation,
+    ProcessExit, Source, Truncation, WorkloadNames,
 };
 use keytrail_model::status::{LibraryReport, Refused, SignalReport};
 use keytrail_model::{
@@ -43,6 +43,7 @@ pub fn event(event: Event) -> v1::Event {
         // Made by a later stage.
         finding: None,
         request: event.request.map(request),
+        workload: event.workload.map(|names| workload(*names)),
     }
 }
 
@@ -79,6 +80,25 @@ fn process(p: Process) -> v1::Process {
         ppid: p.ppid,
         contexts: p.contexts.into_iter().map(context).collect(),
         actor: p.actor.map_or(0, Actor::number),
+        workload: p.workload.map(|names| workload(*names)),
+    }
+}
+
+fn workload(names: WorkloadNames) -> v1::Workload {
+    let owner = names.owner.unwrap_or_default();
+    v1::Workload {
+        pod_uid: names.pod_uid,
+        container_id: names.container_id,
+        namespace: names.namespace,
+        pod: names.pod,
+        container: names.container,
+        image: names.image,
+        image_digest: names.image_digest,
+        service_account: names.service_account,
+        node: names.node,
+        owner_kind: owner.kind,
+        owner: owner.name,
+        labels: names.labels,
     }
 }
 

@@ -105,6 +105,22 @@ fn nothing_of_an_event_is_left_out() {
                 key: "above".into(),
             }],
             actor: Some(Actor::Ci),
+            workload: Some(Box::new(WorkloadNames {
+                pod_uid: "uid".into(),
+                container_id: "id".into(),
+                namespace: "namespace".into(),
+                pod: "name".into(),
+                container: "app".into(),
+                image: "image".into(),
+                image_digest: "sha256:d".into(),
+                service_account: "account".into(),
+                node: "node".into(),
+                owner: Some(keytrail_model::Owner {
+                    kind: "Deployment".into(),
+                    name: "api".into(),
+                }),
+                labels: [("app".to_owned(), "api".to_owned())].into(),
+            })),
         }),
         credential: Some(Arc::new(Credential {
             kind: "kind".into(),
@@ -210,6 +226,10 @@ fn nothing_of_an_event_is_left_out() {
                 name: "a/b".into(),
             }),
         }),
+        workload: Some(Box::new(WorkloadNames {
+            pod: "late".into(),
+            ..WorkloadNames::default()
+        })),
         ..Event::new(EventKind::CredentialCreated, 33_000_000_000, 34)
     };
     let shown = serde_json::to_value(event(full)).unwrap();
@@ -227,8 +247,14 @@ fn nothing_of_an_event_is_left_out() {
                 "script": "/script"}],
             "startTime": "1970-01-01T00:00:13.000000001+00:00", "ppid": 14,
             "contexts": [{"kind": "CONTEXT_KIND_CI_JOB", "name": "github", "ancestor": "above"}],
-            "actor": "ACTOR_CI"
+            "actor": "ACTOR_CI",
+            "workload": {
+                "podUid": "uid", "containerId": "id", "namespace": "namespace", "pod": "name", "container": "app",
+                "image": "image", "imageDigest": "sha256:d", "serviceAccount": "account", "node": "node",
+                "ownerKind": "Deployment", "owner": "api", "labels": {"app": "api"}
+            }
         },
+        "workload": {"pod": "late"},
         "credential": {
             "kind": "kind", "identifier": "identifier", "fingerprint": "kt1:f", "confidence": 0.5,
             "expires": "1970-01-01T00:00:15+00:00", "rule": "rule", "privilege": 2

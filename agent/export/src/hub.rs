@@ -68,6 +68,29 @@ struct Readers {
     published: (u64, u64),
     /// Under the same lock, so that each event is either of before or of after a subscription.
     history: Option<History>,
+    counts: Counts,
+}
+
+/// What went through a hub.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Events published, in the order of [`EventKind::ALL`].
+    events: [u64; EventKind::ALL.len()],
+    /// Events that readers did not get because they read too slowly, each counted for each of them.
+    pub missed: u64,
+    /// Readers that were sent away to make room for another.
+    pub evicted: u64,
+}
+
+impl Counts {
+    /// Events of a kind.
+    pub fn events(&self, kind: EventKind) -> u64 {
+        position(kind).map_or(0, |at| self.events[at])
+    }
+}
+
+fn position(kind: EventKind) -> Option<usize> {
+    EventKind::ALL.iter().position(|&known| known == kind)
 }
 
 #[derive(Debug)]
@@ -144,16 +167,23 @@ impl Hub {
         if let Some(history) = &mut readers.history {
             history.push(&event);
         }
+        let kind = EventKind::of_number(event.kind);
+        if let Some(at) = kind.and_then(position) {
+            readers.counts.events[at] += 1;
+        }
         // Beginnings and ends of processes are not remembered.
-        let context = EventKind::of_number(event.kind).is_some_and(EventKind::is_context);
+        let context = kind.is_some_and(EventKind::is_context);
         if let Some(id) = event.id.as_ref().filter(|_| !context) {
             readers.published = readers.published.max((id.epoch, id.sequence));
         }
+        let mut missed = 0;
         for reader in &readers.list {
             if reader.filter.passes(&event) {
-                reader.push(&event, *size.get_or_insert_with(|| event.encoded_len()));
+                let size = *size.get_or_insert_with(|| event.encoded_len());
+                missed += u64::from(!reader.push(&event, size));
             }
         }
+        readers.counts.missed += missed;
     }
 
     /// Adds a reader; `None` when the hub is closed. Where there are [`MAX_READERS`], the one that has not read for
@@ -226,6 +256,11 @@ impl Hub {
         lock(&self.readers).closed
     }
 
+    /// What went through until now.
+    pub fn counts(&self) -> Counts {
+        lock(&self.readers).counts
+    }
+
     /// Readers at present.
     pub fn readers(&self) -> usize {
         lock(&self.readers).list.len()
@@ -234,6 +269,7 @@ impl Hub {
 
 impl Readers {
     fn evict(&mut self) {
+        self.counts.evicted += 1;
         // Who has nothing to read cannot be late: of those only, the last to come.
         let slowest = self
             .list
@@ -260,7 +296,8 @@ impl ReaderState {
 }
 
 impl Reader {
-    fn push(&self, event: &Arc<Event>, size: usize) {
+    /// Whether it will be read: there was room.
+    fn push(&self, event: &Arc<Event>, size: usize) -> bool {
         let mut state = lock(&self.state);
         if state.queue.is_empty() {
             state.read = Some(Instant::now());
@@ -283,6 +320,7 @@ impl Reader {
         if let Some(waker) = waker {
             waker.wake();
         }
+        room
     }
 }
 
@@ -412,6 +450,8 @@ mod tests {
         // Three items are left, the gap among them: the next event still extends the gap.
         hub.publish(event(8));
         assert_eq!(drain(&mut slow), ["2", "3", "gap 5 [4..8]"]);
+        assert_eq!(hub.counts().missed, 5);
+        assert_eq!(hub.counts().events(EventKind::CredentialRead), 8);
         hub.publish(event(9));
         assert_eq!(drain(&mut slow), ["9"]);
         assert_eq!(

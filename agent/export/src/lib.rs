@@ -1,4 +1,4 @@
-//! The gRPC API on a unix socket, and what makes protobuf of events: the only part of the agent that knows tonic.
+//! The gRPC API on a unix socket and by TLS, metrics by HTTP, and what makes protobuf of events: the only part of the agent that knows tonic.
 
 mod address;
 mod answers;
@@ -9,11 +9,15 @@ pub mod convert;
 mod filter;
 mod history;
 mod hub;
+mod metrics;
 mod names;
 mod resume;
 mod server;
 mod service;
+mod services;
 mod socket;
+mod target;
+mod tcp;
 
 pub use address::{Address, AddressError};
 pub use answers::{AnswerError, Answers, AnswersSource, Page};
@@ -21,10 +25,14 @@ pub use client::{Channel, Client, ClientError, connect, connect_channel};
 pub use condense::Condense;
 pub use filter::EventFilter;
 pub use history::Replay;
-pub use hub::{Hub, Item, MAX_READERS, Next, QUEUE, Subscription};
+pub use hub::{Counts, Hub, Item, MAX_READERS, Next, QUEUE, Subscription};
+pub use metrics::{Metrics, MetricsServer, ProgressSource};
 pub use server::Server;
 pub use service::StatusSource;
+pub use services::Services;
 pub use socket::BoundSocket;
+pub use target::Target;
+pub use tcp::{Identity, Role, TcpServer, TcpSpec, TlsError, TlsFiles};
 
 use std::fmt;
 use std::io;

@@ -1,15 +1,13 @@
 //! The gRPC server on its socket.
 
-use super::answers::{AnswerService, AnswersSource};
+use super::answers::AnswersSource;
 use super::authority::Connection;
 use super::hub::Hub;
-use super::service::{Service, StatusSource};
+use super::service::StatusSource;
+use super::services::Services;
 use super::socket::BoundSocket;
 use super::{Address, ServeError};
-use keytrail_proto::v1::baseline_service_server::BaselineServiceServer;
-use keytrail_proto::v1::event_service_server::EventServiceServer;
-use keytrail_proto::v1::history_service_server::HistoryServiceServer;
-use keytrail_proto::v1::inventory_service_server::InventoryServiceServer;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
@@ -21,8 +19,6 @@ use tokio_stream::wrappers::UnixListenerStream;
 
 /// Rest after a connection that could not be accepted.
 const ACCEPT_AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
-/// Requests are a filter at most.
-const MAX_REQUEST: usize = 256 << 10;
 /// How long streams may take to send what is queued when the agent stops.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -31,7 +27,7 @@ const GRACE: Duration = Duration::from_millis(500);
 pub struct Server {
     hub: Arc<Hub>,
     stop: oneshot::Sender<()>,
-    task: JoinHandle<Result<(), tonic::transport::Error>>,
+    task: JoinHandle<io::Result<()>>,
     socket: BoundSocket,
 }
 
@@ -39,7 +35,7 @@ impl Server {
     /// Serves events of `hub`, health and reflection on `socket` with the tasks of `runtime`.
     ///
     /// # Errors
-    /// The runtime refuses the socket, or the reflection service its own descriptors.
+    /// The runtime refuses the socket.
     pub fn start(
         runtime: &Handle,
         socket: BoundSocket,
@@ -80,50 +76,19 @@ impl Server {
             }
             accepted.map(Connection::new)
         });
-        let reflection = || {
-            tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(keytrail_proto::DESCRIPTORS)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        };
-        let bad = |e: tonic_reflection::server::Error| fail(std::io::Error::other(e));
-        let reflection_v1 = reflection().build_v1().map_err(bad)?;
-        let reflection_v1alpha = reflection().build_v1alpha().map_err(bad)?;
-        let service = EventServiceServer::new(Service {
-            hub: hub.clone(),
-            status,
-            answers: answers.clone(),
-        })
-        .max_decoding_message_size(MAX_REQUEST);
-        let answers = answers.map(AnswerService::new);
-        let inventory = answers.clone().map(|answers| {
-            InventoryServiceServer::new(answers).max_decoding_message_size(MAX_REQUEST)
-        });
-        let baselines = answers.clone().map(|answers| {
-            BaselineServiceServer::new(answers).max_decoding_message_size(MAX_REQUEST)
-        });
-        let history = answers.map(|answers| {
-            HistoryServiceServer::new(answers).max_decoding_message_size(MAX_REQUEST)
-        });
+        let services = Services::new(hub.clone(), status, answers);
         let (stop, stopped) = oneshot::channel();
         let task = runtime.spawn(async move {
-            let (health, health_service) = tonic_health::server::health_reporter();
-            health.set_serving::<EventServiceServer<Service>>().await;
+            let (routes, health) = services.routes().await.map_err(io::Error::other)?;
             tonic::transport::Server::builder()
                 .concurrency_limit_per_connection(64)
-                .add_service(health_service)
-                .add_service(reflection_v1)
-                .add_service(reflection_v1alpha)
-                .add_service(service)
-                .add_optional_service(inventory)
-                .add_optional_service(history)
-                .add_optional_service(baselines)
+                .add_routes(routes)
                 .serve_with_incoming_shutdown(incoming, async {
                     let _ = stopped.await;
-                    health
-                        .set_not_serving::<EventServiceServer<Service>>()
-                        .await;
+                    Services::end(&health).await;
                 })
                 .await
+                .map_err(io::Error::other)
         });
         Ok(Server {
             hub,

@@ -54,6 +54,8 @@ pub enum Bound {
     Opens,
     /// Bytes of one write to a file, a pipe or a terminal that are looked into.
     Written,
+    /// Pods whose names are kept, or waited for.
+    Names,
 }
 
 impl Bound {
@@ -222,6 +224,12 @@ impl Bound {
                  behind that was not seen",
                 "files are looked into once they are written and when they are read",
                 Signal::FdWrite,
+            ),
+            Self::Names => (
+                GapReason::NamesUnavailable,
+                "times a pod found no room among those whose names are kept or waited for",
+                "events have the pod's uid and the container's id all the same",
+                Signal::Exec,
             ),
             Self::Identifiers => (
                 GapReason::TableFull,

@@ -5,7 +5,8 @@ use super::words::{
     Actor, Channel, ContextKind, DestinationMethod, Direction, EventKind, EvidenceGrade, GapReason,
     LineageBasis, Reach, Signal, SourceType, Transform,
 };
-use super::{CredentialRef, ExeFacts, HostName, Request};
+use super::{CredentialRef, ExeFacts, HostName, Owner, Request};
+use std::collections::BTreeMap;
 
 /// One thing that was seen, or one thing that could not be seen. Times are wall clock, nanoseconds since the epoch.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +29,8 @@ pub struct Event {
     /// Out of which process a credential was taken.
     pub victim: Option<Process>,
     pub request: Option<Request>,
+    /// What was told late; of `process` it stands there.
+    pub workload: Option<Box<WorkloadNames>>,
 }
 
 impl Event {
@@ -51,6 +54,7 @@ impl Event {
             exit: None,
             victim: None,
             request: None,
+            workload: None,
         }
     }
 }
@@ -90,6 +94,26 @@ pub struct Process {
     /// Innermost first.
     pub contexts: Vec<Context>,
     pub actor: Option<Actor>,
+    /// What `pod` and `container` are called, once that is known.
+    pub workload: Option<Box<WorkloadNames>>,
+}
+
+/// What a pod, and a container of it, is called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkloadNames {
+    /// By which it is joined: as in [`Process`].
+    pub pod_uid: String,
+    pub container_id: String,
+    pub namespace: String,
+    pub pod: String,
+    /// Empty while the container is not known to be one of the pod's.
+    pub container: String,
+    pub image: String,
+    pub image_digest: String,
+    pub service_account: String,
+    pub node: String,
+    pub owner: Option<Owner>,
+    pub labels: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

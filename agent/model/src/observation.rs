@@ -3,7 +3,7 @@
 //! A recording is a sequence of these, one JSON object a line; replaying it gives byte-identical events.
 
 use super::words::{Direction, GapReason, Reach, Signal, Transform, optional_signal};
-use super::{CredentialRef, Request, Undecoded};
+use super::{CredentialRef, PodNames, Request, Undecoded};
 use serde::{Deserialize, Serialize};
 
 /// Clock ticks a second in /proc/PID/stat and in process keys (USER_HZ, 100 on every Linux architecture we build for).
@@ -86,6 +86,16 @@ pub enum Observation {
         fingerprint: String,
     },
     Gap(GapSeen),
+    /// A pod of this node is called so from now on.
+    Pod {
+        boot_ns: u64,
+        names: Box<PodNames>,
+    },
+    /// The pod of this uid is not on this node any more.
+    PodGone {
+        boot_ns: u64,
+        uid: String,
+    },
     /// What the stage of findings is told from outside: rules, what is usual, decoys. JSON of that stage.
     Findings {
         told: String,

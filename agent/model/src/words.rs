@@ -80,6 +80,8 @@ words! {
         CredentialTaken = 10 "credential_taken",
         /// A file that makes programs run by themselves, or lets somebody in, was written.
         PersistenceWritten = 11 "persistence_written",
+        /// What a pod is called, of which events were told before that was known.
+        WorkloadNamed = 12 "workload_named",
     }
 }
 
@@ -282,6 +284,7 @@ words! {
         Excluded = 27 "excluded",
         BudgetUsed = 28 "budget_used",
         SinkBehind = 29 "sink_behind",
+        NamesUnavailable = 30 "names_unavailable",
     }
 }
 

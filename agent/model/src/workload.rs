@@ -17,12 +17,21 @@ impl Workload {
     #[must_use]
     pub fn from_path(path: &str) -> Self {
         let mut workload = Self::default();
+        // What is below a pod is the pod's own, and may be called anything: the outermost counts.
+        let mut inside = false;
         for part in path.split('/').filter(|p| !p.is_empty()) {
-            if let Some(id) = container_id(part) {
+            if let Some(id) = container_id(part)
+                && !inside
+            {
                 workload.container = id.to_owned();
+                inside = !workload.pod.is_empty();
             }
-            if let Some(uid) = pod_uid(part) {
+            if let Some(uid) = pod_uid(part)
+                && workload.pod.is_empty()
+            {
                 workload.pod = uid;
+                // A container around the node itself is none of the pod's.
+                workload.container.clear();
             }
             // The innermost unit wins: `user@1000.service/app.slice/foo.service` is foo.
             if part.ends_with(".service")
@@ -79,6 +88,20 @@ mod tests {
             "/kubepods/pod0f1e2d3c-1111-2222-3333-444455556666/{id}"
         ));
         assert_eq!(w.pod, "0f1e2d3c-1111-2222-3333-444455556666");
+    }
+
+    /// Who may make cgroups of its own in a container cannot pass for another pod.
+    #[test]
+    fn the_outermost_pod_and_container_count() {
+        let (own, other, node) = ("ab".repeat(32), "cd".repeat(32), "ef".repeat(32));
+        let pod = "0f1e2d3c-1111-2222-3333-444455556666";
+        let path = format!(
+            "/docker/{node}/kubepods/burstable/pod{pod}/{own}/podffffffff-1111-2222-3333-444455556666/{other}"
+        );
+        let w = Workload::from_path(&path);
+        assert_eq!((w.pod.as_str(), w.container), (pod, own));
+        let w = Workload::from_path(&format!("/docker/{node}/kubepods/pod{pod}/x"));
+        assert_eq!((w.pod.as_str(), w.container.as_str()), (pod, ""));
     }
 
     #[test]

@@ -714,9 +714,9 @@ fn late_decisions_harm_nobody() {
             .unwrap()
             .contains("(sleep) S ")
     };
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
     while !sleeps() {
-        assert!(Instant::now() < deadline, "it never sleeps");
+        assert!(std::time::Instant::now() < deadline, "it never sleeps");
         std::thread::sleep(Duration::from_millis(5));
     }
     let now = host.executed(child.id());

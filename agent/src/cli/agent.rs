@@ -4,12 +4,13 @@ use super::args::AgentArgs;
 use super::{exit, fail, privilege};
 use crate::answers;
 use crate::config::Config;
-use crate::engine::{EngineHandle, EngineOptions, Memory};
+use crate::engine::{EngineHandle, EngineOptions, Memory, Teller};
 use crate::output::{Format, Style, Summary, Writer};
-use crate::sinks;
+use crate::{pods, sinks};
+use keytrail_cluster::Watch;
 use keytrail_export::{
-    Address, BoundSocket, EventFilter, Hub, Item, Next, ServeError, Server, StatusSource,
-    Subscription,
+    Address, AnswersSource, BoundSocket, EventFilter, Hub, Item, Metrics, MetricsServer, Next,
+    ServeError, Server, Services, StatusSource, Subscription, TcpServer,
 };
 use keytrail_proto::v1::GetStatusResponse;
 use keytrail_sink::{Bell, Sinks};
@@ -18,6 +19,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -97,6 +99,7 @@ pub(super) fn run(args: &AgentArgs, mut config: Config) -> u8 {
         Arc::new(move || engine.status())
     };
     let answers = engine.memory().map(answers::source);
+    let elsewhere = Elsewhere::start(runtime.handle(), &config, &hub, &engine, &status, &answers);
     let served = Server::start_with(runtime.handle(), socket, hub.clone(), status, answers);
     let (server, mut result) = match served {
         Ok(server) => {
@@ -114,10 +117,15 @@ pub(super) fn run(args: &AgentArgs, mut config: Config) -> u8 {
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     // The engine first: what it decides at the end still reaches the clients.
     engine.stop();
-    match server {
-        Some(server) => runtime.block_on(server.shutdown()),
-        None => hub.close(),
-    }
+    hub.close();
+    runtime.block_on(async {
+        let here = async {
+            if let Some(server) = server {
+                server.shutdown().await;
+            }
+        };
+        tokio::join!(here, elsewhere.shutdown());
+    });
     let last = engine.status();
     if let Some(summary) = printer.map(Printer::join) {
         eprintln!(
@@ -127,6 +135,55 @@ pub(super) fn run(args: &AgentArgs, mut config: Config) -> u8 {
     }
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
+}
+
+/// What is served beside the socket, where the configuration says so.
+struct Elsewhere {
+    tcp: Option<TcpServer>,
+    // Held: it ends when it is dropped.
+    metrics: Option<MetricsServer>,
+    // The same.
+    _pods: Option<Watch>,
+}
+
+impl Elsewhere {
+    fn start(
+        runtime: &Handle,
+        config: &Config,
+        hub: &Arc<Hub>,
+        engine: &Engine,
+        status: &StatusSource,
+        answers: &Option<AnswersSource>,
+    ) -> Elsewhere {
+        let services = || Services::new(hub.clone(), status.clone(), answers.clone());
+        let metrics = || {
+            let engine = engine.clone();
+            Metrics {
+                hub: hub.clone(),
+                status: status.clone(),
+                progress: Arc::new(move || engine.progress()),
+            }
+        };
+        Elsewhere {
+            tcp: config
+                .tcp
+                .spec()
+                .map(|spec| TcpServer::start(runtime, spec, services())),
+            metrics: config
+                .metrics_listen
+                .map(|listen| MetricsServer::start(runtime, listen, metrics())),
+            _pods: engine
+                .teller()
+                .and_then(|teller| pods::start(&config.kubernetes, teller)),
+        }
+    }
+
+    async fn shutdown(self) {
+        drop(self.metrics);
+        if let Some(tcp) = self.tcp {
+            tcp.shutdown().await;
+        }
+    }
 }
 
 /// Waits for SIGTERM, SIGINT or a word on `quits`, feeding systemd's watchdog while the engine makes progress.
@@ -205,6 +262,10 @@ impl Engine {
     fn memory(&self) -> Option<Memory> {
         let state = self.lock();
         state.handle.as_ref().and_then(|h| h.memory().cloned())
+    }
+
+    fn teller(&self) -> Option<Teller> {
+        self.lock().handle.as_ref().map(EngineHandle::teller)
     }
 
     fn progress(&self) -> u64 {

@@ -5,7 +5,7 @@ use super::{examples, exit};
 use crate::config::{DEFAULT_LISTEN, LogFormat, Tier};
 use crate::output::Format;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use keytrail_export::Address;
+use keytrail_export::{Address, Target, TlsFiles};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -151,9 +151,49 @@ pub struct AgentArgs {
 
 #[derive(Debug, Args)]
 pub struct AddressArgs {
-    /// The agent's socket.
-    #[arg(long, value_name = "unix:PATH", default_value = DEFAULT_LISTEN, env = "KEYTRAIL_ADDRESS")]
-    pub address: Address,
+    /// The agent: its socket, or https://HOST:PORT of one elsewhere.
+    #[arg(long, value_name = "unix:PATH|https://HOST:PORT", default_value = DEFAULT_LISTEN, env = "KEYTRAIL_ADDRESS")]
+    pub address: Target,
+
+    #[command(flatten)]
+    pub tls: TlsArgs,
+}
+
+/// How a client shows who it is, to an agent elsewhere.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Agents elsewhere")]
+pub struct TlsArgs {
+    /// Who vouches for the agent, PEM.
+    #[arg(long, value_name = "FILE", env = "KEYTRAIL_TLS_CA")]
+    pub tls_ca: Option<PathBuf>,
+
+    /// The client's certificate, PEM.
+    #[arg(long, value_name = "FILE", env = "KEYTRAIL_TLS_CERT")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Its private key, PEM.
+    #[arg(long, value_name = "FILE", env = "KEYTRAIL_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
+}
+
+impl AddressArgs {
+    /// Whom to ask, and how.
+    pub fn target(&self) -> Target {
+        let TlsArgs {
+            tls_ca,
+            tls_cert,
+            tls_key,
+        } = &self.tls;
+        let files = match (tls_ca, tls_cert, tls_key) {
+            (Some(ca), Some(certificate), Some(key)) => Some(TlsFiles {
+                ca: ca.clone(),
+                certificate: certificate.clone(),
+                key: key.clone(),
+            }),
+            _ => None,
+        };
+        self.address.clone().with(files)
+    }
 }
 
 #[derive(Debug, Args)]

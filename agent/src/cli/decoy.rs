@@ -119,7 +119,7 @@ impl DecoyKind {
 }
 
 pub(super) fn run(args: &DecoyArgs) -> u8 {
-    connected(&args.agent.address, async |channel| {
+    connected(&args.agent.target(), async |channel| {
         let key_name = history(channel.clone())
             .get_history_status(GetHistoryStatusRequest {})
             .await?

@@ -6,16 +6,16 @@ use super::{exit, fail, host, privilege, status, watch};
 use crate::config::Config;
 use crate::engine::{EngineHandle, EngineOptions};
 use crate::output::{Colour, Style, Table, document, escape, json};
-use keytrail_export::{Address, ClientError, connect};
+use keytrail_export::{ClientError, Target, connect};
 use keytrail_proto::v1::{GetStatusRequest, GetStatusResponse};
 use std::io::{self, Write as _};
 
 pub(super) fn run(args: &DoctorArgs, config: Config) -> u8 {
     let style = Style::of(io::stdout());
-    let address = &args.agent.address;
+    let address = &args.agent.target();
     let (answer, absent) = match ask(address) {
         Ok(answer) => (answer, None),
-        Err(ClientError::NoAgent(_)) => match open(config) {
+        Err(ClientError::NoAgent(Target::Unix(_))) => match open(config) {
             Ok(answer) => (answer, Some(address)),
             Err((sentence, code)) => {
                 if args.output == TableFormat::Table {
@@ -45,9 +45,13 @@ pub(super) fn run(args: &DoctorArgs, config: Config) -> u8 {
             Colour::Red
         };
         style.paint(&mut first, colour, &verdict.line());
+        // Of another host nothing can be found out from here.
+        let facts = match address.is_local() {
+            true => facts(&style) + "\n",
+            false => String::new(),
+        };
         print(&format!(
-            "{first}\n\n{}\n{origin}\n{}",
-            facts(&style),
+            "{first}\n\n{facts}{origin}\n{}",
             status::render(&answer, &style)
         ));
     } else {
@@ -88,7 +92,7 @@ fn facts(style: &Style) -> String {
     table.render(style)
 }
 
-fn ask(address: &Address) -> Result<GetStatusResponse, ClientError> {
+fn ask(address: &Target) -> Result<GetStatusResponse, ClientError> {
     let other = |message: String| ClientError::Other {
         address: address.clone(),
         message,

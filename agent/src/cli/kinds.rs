@@ -12,6 +12,7 @@ fn short(kind: EventKind) -> &'static str {
         EventKind::CredentialCreated => "created",
         EventKind::CredentialTaken => "taken",
         EventKind::PersistenceWritten => "persistence",
+        EventKind::WorkloadNamed => "named",
         EventKind::CoverageGap => "gap",
         EventKind::ProcessStart => "start",
         EventKind::ProcessExit => "exit",

@@ -42,7 +42,7 @@ pub struct ReportArgs {
 }
 
 pub(super) fn run(args: &ReportArgs) -> u8 {
-    ask(&args.agent.address, async |channel| {
+    ask(&args.agent.target(), async |channel| {
         let from = args.since.timestamp();
         let to = args.to.unwrap_or(When::Ago(Default::default())).timestamp();
         let remembered = remembered(channel, from, to).await?;

@@ -214,6 +214,7 @@ fn meaning(reason: &str) -> &'static str {
         GapReason::EnvironmentUnreadable => "environments that could not be read",
         GapReason::ClientTooSlow => "a client missed events",
         GapReason::SinkBehind => "not delivered to a sink or response in time: see SINK",
+        GapReason::NamesUnavailable => "names of pods that are not known",
         GapReason::ReplayLimited => "older events are forgotten",
         GapReason::Backfill => "processes that ran before the agent",
     }

@@ -2,7 +2,7 @@
 
 use super::{exit, status};
 use crate::output::escape;
-use keytrail_export::Address;
+use keytrail_export::Target;
 use keytrail_proto::v1::GetStatusResponse;
 
 /// The answer, and the exit status that goes with it.
@@ -17,7 +17,7 @@ pub(super) struct Verdict {
 
 impl Verdict {
     /// `absent`: where no agent answered, and the answer is what was tried instead.
-    pub fn of(answer: &GetStatusResponse, absent: Option<&Address>) -> Verdict {
+    pub fn of(answer: &GetStatusResponse, absent: Option<&Target>) -> Verdict {
         let mut problems = Vec::new();
         let mut status = exit::OK;
         if let Some(address) = absent {
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_trouble_has_its_status() {
-        let address: Address = "unix:/x".parse().unwrap();
+        let address: Target = "unix:/x".parse().unwrap();
         let verdict = Verdict::of(&whole(), Some(&address));
         assert_eq!(verdict.status, 3);
         assert_eq!(verdict.line(), "NOT WELL: no agent answers on unix:/x.");

@@ -49,7 +49,7 @@ enum End {
 }
 
 async fn watch(args: &WatchArgs) -> u8 {
-    let mut client = match connect(&args.agent.address).await {
+    let mut client = match connect(args.agent.target()).await {
         Ok(client) => client,
         Err(e) => return fail(&e, status_of(&e)),
     };

@@ -1,8 +1,10 @@
 //! The keys of the file and what they may hold.
 
-use super::parse::{ConfigError, Document};
+use super::parse::{ConfigError, Document, Value};
 use super::{Config, LogFormat, sinks};
+use keytrail_export::Identity;
 use keytrail_ingest::Excluded;
+use std::net::SocketAddr;
 
 const KEYS: &[&str] = &[
     "listen",
@@ -24,6 +26,9 @@ const KEYS: &[&str] = &[
     "history_bytes",
     "history_days",
     "capture",
+    "tcp",
+    "metrics",
+    "kubernetes",
     "log",
     "sink",
     "response",
@@ -35,11 +40,27 @@ const CAPTURE_KEYS: &[&str] = &[
     "connection_bytes",
     "write_bytes",
 ];
+const TCP_KEYS: &[&str] = &[
+    "listen",
+    "certificate_file",
+    "key_file",
+    "client_ca_file",
+    "read",
+    "administer",
+];
+const KUBERNETES_KEYS: &[&str] = &["names", "account_dir"];
+const METRICS_KEYS: &[&str] = &["listen"];
 const LOG_KEYS: &[&str] = &["level", "format"];
 
 /// Every key, those of a table with its name before.
 pub(super) fn all() -> Vec<String> {
-    let tables = [("capture", CAPTURE_KEYS), ("log", LOG_KEYS)];
+    let tables = [
+        ("capture", CAPTURE_KEYS),
+        ("tcp", TCP_KEYS),
+        ("metrics", METRICS_KEYS),
+        ("kubernetes", KUBERNETES_KEYS),
+        ("log", LOG_KEYS),
+    ];
     let of_tables = tables
         .iter()
         .flat_map(|(table, keys)| keys.iter().map(move |key| format!("{table}.{key}")));
@@ -144,6 +165,29 @@ pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
                 }
                 Ok(())
             })?,
+            "tcp" => value.table()?.each(TCP_KEYS, |key, value| {
+                let tcp = &mut config.tcp;
+                match key {
+                    "listen" => tcp.listen = Some(socket_address(&value)?),
+                    "certificate_file" => tcp.certificate_file = value.path()?,
+                    "key_file" => tcp.key_file = value.path()?,
+                    "client_ca_file" => tcp.client_ca_file = value.path()?,
+                    "read" => tcp.read = identities(&value)?,
+                    _ => tcp.administer = identities(&value)?,
+                }
+                Ok(())
+            })?,
+            "metrics" => value.table()?.each(METRICS_KEYS, |_, value| {
+                config.metrics_listen = Some(socket_address(&value)?);
+                Ok(())
+            })?,
+            "kubernetes" => value.table()?.each(KUBERNETES_KEYS, |key, value| {
+                match key {
+                    "names" => config.kubernetes.names = value.boolean()?,
+                    _ => config.kubernetes.account_dir = value.path()?,
+                }
+                Ok(())
+            })?,
             "log" => value.table()?.each(LOG_KEYS, |key, value| {
                 match key {
                     "level" => {
@@ -176,6 +220,29 @@ pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
         ));
     }
     Ok(config)
+}
+
+fn socket_address(value: &Value<'_, '_>) -> Result<SocketAddr, ConfigError> {
+    value.string()?.parse().map_err(|_| {
+        value.error("must be ADDRESS:PORT, for example 127.0.0.1:9479 or [::]:9479, and no name")
+    })
+}
+
+/// The most clients one list names.
+const CLIENTS_MAX: usize = 1_000;
+
+fn identities(value: &Value<'_, '_>) -> Result<Vec<Identity>, ConfigError> {
+    let names = value.strings()?;
+    if names.len() > CLIENTS_MAX {
+        return Err(value.error(format!("has more than {CLIENTS_MAX} clients")));
+    }
+    names
+        .iter()
+        .map(|name| {
+            name.parse()
+                .map_err(|e| value.error(format!("names a client that cannot be: {e}")))
+        })
+        .collect()
 }
 
 /// Watched patterns are expanded component by component, so each has to be one by itself; and each directory on the way

@@ -9,9 +9,12 @@ mod sinks;
 
 pub use parse::ConfigError;
 
+use keytrail_cluster::ACCOUNT_DIR;
+use keytrail_export::{Identity, TcpSpec, TlsFiles};
 use keytrail_sensor::Limits;
 use keytrail_sink::{ResponseSpec, SinkSpec};
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -62,6 +65,12 @@ pub struct Config {
     pub history_days: u32,
     /// `[capture]`.
     pub capture: CaptureConfig,
+    /// `[tcp]`: the API by TLS.
+    pub tcp: TcpConfig,
+    /// `metrics.listen`: where `/metrics`, `/healthz` and `/readyz` are served. Default: nowhere.
+    pub metrics_listen: Option<SocketAddr>,
+    /// `[kubernetes]`.
+    pub kubernetes: KubernetesConfig,
     /// `[log]`.
     pub log: LogConfig,
     /// `[[sink]]`: where events go. Default none.
@@ -101,6 +110,73 @@ impl Default for CaptureConfig {
             process_bytes: process,
             connection_bytes: connection,
             write_bytes: writes,
+        }
+    }
+}
+
+/// The API over TCP: TLS 1.3, and both sides show a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpConfig {
+    /// `tcp.listen`: address and port. Default: not by TCP.
+    pub listen: Option<SocketAddr>,
+    /// `tcp.certificate_file`: the agent's certificate and those between it and its authority, PEM. Default
+    /// `/etc/keytrail/tls/tls.crt`.
+    pub certificate_file: PathBuf,
+    /// `tcp.key_file`: its private key, PEM. Default `/etc/keytrail/tls/tls.key`.
+    pub key_file: PathBuf,
+    /// `tcp.client_ca_file`: who vouches for clients, PEM. Default `/etc/keytrail/tls/ca.crt`.
+    pub client_ca_file: PathBuf,
+    /// `tcp.read`: who may ask. Default nobody.
+    pub read: Vec<Identity>,
+    /// `tcp.administer`: who may also change something. Default nobody.
+    pub administer: Vec<Identity>,
+}
+
+impl Default for TcpConfig {
+    fn default() -> Self {
+        TcpConfig {
+            listen: None,
+            certificate_file: "/etc/keytrail/tls/tls.crt".into(),
+            key_file: "/etc/keytrail/tls/tls.key".into(),
+            client_ca_file: "/etc/keytrail/tls/ca.crt".into(),
+            read: Vec::new(),
+            administer: Vec::new(),
+        }
+    }
+}
+
+impl TcpConfig {
+    /// What is served; `None` when nothing is.
+    #[must_use]
+    pub fn spec(&self) -> Option<TcpSpec> {
+        Some(TcpSpec {
+            listen: self.listen?,
+            files: TlsFiles {
+                ca: self.client_ca_file.clone(),
+                certificate: self.certificate_file.clone(),
+                key: self.key_file.clone(),
+            },
+            read: self.read.clone(),
+            administer: self.administer.clone(),
+        })
+    }
+}
+
+/// What is asked of the cluster that the agent runs in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KubernetesConfig {
+    /// `kubernetes.names`: ask the API server what the pods of this node are called. Default true; without effect outside
+    /// of a pod.
+    pub names: bool,
+    /// `kubernetes.account_dir`: `token` and `ca.crt` of the agent's service account. Default [`ACCOUNT_DIR`].
+    pub account_dir: PathBuf,
+}
+
+impl Default for KubernetesConfig {
+    fn default() -> Self {
+        KubernetesConfig {
+            names: true,
+            account_dir: ACCOUNT_DIR.into(),
         }
     }
 }
@@ -179,6 +255,9 @@ impl Default for Config {
             history_bytes: 512 << 20,
             history_days: 90,
             capture: CaptureConfig::default(),
+            tcp: TcpConfig::default(),
+            metrics_listen: None,
+            kubernetes: KubernetesConfig::default(),
             log: LogConfig {
                 level: None,
                 format: LogFormat::Text,

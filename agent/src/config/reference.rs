@@ -1,5 +1,6 @@
 //! What may be configured, for people: docs/CONFIGURATION.md is made of this, and a test holds them together.
 
+mod remote;
 mod sinks;
 
 pub use sinks::SINK_KEYS;
@@ -23,7 +24,7 @@ pub const KEYS: &[Key] = &[
         name: "listen",
         values: "`unix:PATH`",
         default: "\"unix:/run/keytrail/keytrail.sock\"",
-        what: "Where the gRPC API is served: a unix socket, mode 0660. TCP is not offered.",
+        what: "Where the gRPC API is served on this host: a unix socket, mode 0660. For other hosts there is `[tcp]`.",
     },
     Key {
         name: "state_dir",
@@ -161,6 +162,60 @@ pub const KEYS: &[Key] = &[
         what: "What is looked into of what a process writes to files, pipes and terminals.",
     },
     Key {
+        name: "tcp.listen",
+        values: "`ADDRESS:PORT`",
+        default: "",
+        what: "Where the API is served to other hosts as well: gRPC over TLS 1.3, and each client has to show a certificate. Never without. See [Clients elsewhere](#clients-elsewhere).",
+    },
+    Key {
+        name: "tcp.certificate_file",
+        values: "absolute path",
+        default: "\"/etc/keytrail/tls/tls.crt\"",
+        what: "The agent's certificate and those between it and its authority, PEM. It, the key and the authorities are read anew when their files change.",
+    },
+    Key {
+        name: "tcp.key_file",
+        values: "absolute path",
+        default: "\"/etc/keytrail/tls/tls.key\"",
+        what: "The private key of that certificate, PEM.",
+    },
+    Key {
+        name: "tcp.client_ca_file",
+        values: "absolute path",
+        default: "\"/etc/keytrail/tls/ca.crt\"",
+        what: "The authorities that vouch for clients, PEM.",
+    },
+    Key {
+        name: "tcp.read",
+        values: "array of subject alternative names",
+        default: "[]",
+        what: "Clients that may ask: URIs such as `spiffe://example.org/collector` and DNS names, each compared as a whole. Nobody else is answered.",
+    },
+    Key {
+        name: "tcp.administer",
+        values: "array of subject alternative names",
+        default: "[]",
+        what: "Clients that may also change something: what is usual for a credential, and decoys.",
+    },
+    Key {
+        name: "metrics.listen",
+        values: "`ADDRESS:PORT`",
+        default: "",
+        what: "Where `/metrics` (OpenMetrics), `/healthz` and `/readyz` are served by HTTP, to anybody who reaches it: counts, no credentials. `127.0.0.1:9479` is for this host only.",
+    },
+    Key {
+        name: "kubernetes.names",
+        values: "`true`, `false`",
+        default: "true",
+        what: "In a pod: ask the API server what the pods of this node are called. See [Names of pods](#names-of-pods).",
+    },
+    Key {
+        name: "kubernetes.account_dir",
+        values: "absolute path",
+        default: "\"/var/run/secrets/kubernetes.io/serviceaccount\"",
+        what: "`token` and `ca.crt` of the agent's service account.",
+    },
+    Key {
         name: "log.level",
         values: "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `keytrail_export=debug,info`",
         default: "",
@@ -179,8 +234,17 @@ pub const KEYS: &[Key] = &[
 pub const VARIABLES: &[(&str, &str)] = &[
     (
         "KEYTRAIL_ADDRESS",
-        "The agent's socket: `--address` of the commands that ask an agent, `--listen` of `keytrail agent`.",
+        "Where the agent is: `--address` of the commands that ask an agent (`unix:PATH`, `https://HOST:PORT`), `--listen` of `keytrail agent` (`unix:PATH`).",
     ),
+    (
+        "KEYTRAIL_TLS_CA",
+        "`--tls-ca` of the commands that ask an agent: who vouches for it, PEM.",
+    ),
+    (
+        "KEYTRAIL_TLS_CERT",
+        "`--tls-cert`: the client's certificate, PEM.",
+    ),
+    ("KEYTRAIL_TLS_KEY", "`--tls-key`: its private key, PEM."),
     (
         "KEYTRAIL_STATE_DIR",
         "`--state-dir` of `agent`, `classify` and `inventory`.",
@@ -192,6 +256,14 @@ pub const VARIABLES: &[(&str, &str)] = &[
     (
         "KEYTRAIL_LOG",
         "`--log-level` of every command: a level or a filter.",
+    ),
+    (
+        "KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT",
+        "Of the agent: where the API server is. Kubernetes sets them in every pod.",
+    ),
+    (
+        "NODE_NAME",
+        "Of the agent: the name of the node it runs on. The chart sets it.",
     ),
     (
         "NO_COLOR",
@@ -242,6 +314,7 @@ Keys with a point belong to a table: `log.level` is `level` under `[log]`.
 
 ",
     );
+    out.push_str(remote::CLIENTS);
     out.push_str(sinks::EXAMPLES);
     rows(&mut out, SINK_KEYS);
     out.push_str(sinks::DELIVERY);

@@ -20,7 +20,7 @@ pub use replay::{ReplayError, replay};
 
 use crate::config::Config;
 use keytrail_findings::Told;
-use keytrail_model::GapSeen;
+use keytrail_model::{GapSeen, PodNames};
 use keytrail_proto::v1;
 use keytrail_store::{DecoySeen, Reader};
 use std::fmt;
@@ -95,6 +95,9 @@ enum Command {
     Decoy(DecoySeen),
     /// What somebody else could not do, to be told.
     Gap(Box<GapSeen>),
+    /// What a pod is called.
+    Pod(Box<PodNames>),
+    PodGone(String),
 }
 
 /// What the handle and the thread share.
@@ -131,6 +134,16 @@ impl Teller {
         let _ = self.0.send(Command::Gap(Box::new(gap)));
     }
 
+    /// For events: what a pod of this node is called.
+    pub fn pod(&self, names: Box<PodNames>) {
+        let _ = self.0.send(Command::Pod(names));
+    }
+
+    /// The pod of this uid has gone.
+    pub fn pod_gone(&self, uid: String) {
+        let _ = self.0.send(Command::PodGone(uid));
+    }
+
     /// For memory.
     pub fn decoy(&self, seen: DecoySeen) {
         let _ = self.0.send(Command::Decoy(seen));
@@ -161,6 +174,12 @@ impl EngineHandle {
     #[must_use]
     pub fn node(&self) -> &v1::NodeStatus {
         &self.node
+    }
+
+    /// Tells the loop something.
+    #[must_use]
+    pub fn teller(&self) -> Teller {
+        Teller(self.commands.clone())
     }
 
     /// What it remembers; `None` without a state directory.

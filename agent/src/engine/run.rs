@@ -171,6 +171,14 @@ impl Runner {
                     }
                 }
                 Command::Gap(gap) => self.line.gap(*gap),
+                Command::Pod(names) => self.line.step(&Observation::Pod {
+                    boot_ns: boot_ns(),
+                    names,
+                }),
+                Command::PodGone(uid) => self.line.step(&Observation::PodGone {
+                    boot_ns: boot_ns(),
+                    uid,
+                }),
                 Command::Tell(told) => {
                     self.line.step(&Observation::Findings { told });
                     self.line.keep_findings();

@@ -3,7 +3,9 @@
 use super::escape::escape;
 use super::style::Colour;
 use keytrail_model::{Channel, EventKind, EvidenceGrade, GapReason, SourceType, Transform};
-use keytrail_proto::v1::{Credential, Destination, Event, Evidence, PathStep, Process, Source};
+use keytrail_proto::v1::{
+    Credential, Destination, Event, Evidence, PathStep, Process, Source, Workload,
+};
 use std::fmt::Write as _;
 
 /// Where on the fleet the process belongs: pod, container, unit or user of the host.
@@ -13,6 +15,9 @@ pub fn who(process: Option<&Process>) -> String {
     };
     let short = |id: &str| escape(id).chars().take(12).collect::<String>();
     match p {
+        Process {
+            workload: Some(w), ..
+        } => workload(w),
         _ if !p.pod.is_empty() && !p.container.is_empty() => {
             format!("pod {}/{}", short(&p.pod), short(&p.container))
         }
@@ -22,6 +27,16 @@ pub fn who(process: Option<&Process>) -> String {
         _ if p.uid == 0 => "host root".into(),
         _ => format!("host uid {}", p.uid),
     }
+}
+
+/// As people of its cluster call it: namespace, pod, and container where that is known.
+fn workload(w: &Workload) -> String {
+    let parts = [&w.namespace, &w.pod, &w.container];
+    let named = parts.iter().filter(|part| !part.is_empty());
+    named
+        .map(|part| escape(part).into_owned())
+        .collect::<Vec<_>>()
+        .join("/")
 }
 
 /// Name of the program, from its file when known (comm is 15 bytes and can be set at will).
@@ -132,6 +147,7 @@ pub fn action(event: &Event) -> (String, Colour) {
             };
             (format!("! {}", escape(severity)), colour)
         }
+        EventKind::WorkloadNamed => ("pod named".into(), Colour::Dim),
         EventKind::CoverageGap => ("NOT SEEN".into(), Colour::Bold),
         EventKind::ProcessStart => ("start".into(), Colour::Dim),
         EventKind::ProcessExit => (
@@ -260,6 +276,15 @@ fn taken(victim: Option<&Process>, source: &Source) -> String {
 pub fn place(event: &Event) -> String {
     if let Some(finding) = &event.finding {
         return format!("{}: {}", escape(&finding.title), escape(&finding.seen));
+    }
+    if let Some(w) = &event.workload {
+        let short = |id: &str| escape(id).chars().take(12).collect::<String>();
+        return format!(
+            "pod {}/{} is {}",
+            short(&w.pod_uid),
+            short(&w.container_id),
+            workload(w)
+        );
     }
     let mut text = match (
         EventKind::of_number(event.kind),

@@ -264,10 +264,10 @@ pub fn older_than() {
 }
 
 /// A cgroup of cgroup2 with what it is in, gone when dropped: the processes in it must be gone before.
-struct Cgroup(Vec<PathBuf>);
+pub(super) struct Cgroup(Vec<PathBuf>);
 
 impl Cgroup {
-    fn make(path: &str) -> Self {
+    pub(super) fn make(path: &str) -> Self {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         let top = mounts
             .lines()
@@ -289,7 +289,7 @@ impl Cgroup {
         Self(made)
     }
 
-    fn procs(&self) -> PathBuf {
+    pub(super) fn procs(&self) -> PathBuf {
         self.0.last().unwrap().join("cgroup.procs")
     }
 }

@@ -6,6 +6,7 @@ pub mod bad_places;
 pub mod busy;
 pub mod capture;
 pub mod cli;
+pub mod elsewhere;
 pub mod grpc;
 pub mod history;
 pub mod incidents;

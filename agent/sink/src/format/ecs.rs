@@ -87,6 +87,7 @@ fn about(event: &Event) -> Object {
         Some(EventKind::CredentialTaken) => ("event", "process", "access"),
         Some(EventKind::ProcessStart) => ("event", "process", "start"),
         Some(EventKind::ProcessExit) => ("event", "process", "end"),
+        Some(EventKind::WorkloadNamed) => ("event", "", ""),
         Some(EventKind::CoverageGap) => ("pipeline_error", "", ""),
         None => ("event", "", ""),
     };
@@ -246,4 +247,5 @@ fn own(event: &Event) -> Object {
         .message("exit", event.exit.as_ref())
         .text("unit", event.process.as_ref().map_or("", |p| &p.unit))
         .text("pod", event.process.as_ref().map_or("", |p| &p.pod))
+        .message("workload", parts::workload(event))
 }

@@ -394,4 +394,5 @@ fn unmapped(event: &Event) -> Object {
         )
         .text("unit", event.process.as_ref().map_or("", |p| &p.unit))
         .text("pod", event.process.as_ref().map_or("", |p| &p.pod))
+        .message("workload", parts::workload(event))
 }

@@ -1,7 +1,7 @@
 //! What several formats say.
 
 use keytrail_model::{Channel, EventKind, EvidenceGrade, GapReason};
-use keytrail_proto::v1::{Event, Process};
+use keytrail_proto::v1::{Event, Process, Workload};
 use pbjson_types::Timestamp;
 use serde_json::{Map, Value};
 
@@ -203,12 +203,19 @@ pub(super) fn action(event: &Event) -> &'static str {
         Some(EventKind::PersistenceWritten) => {
             "File written that runs programs or lets somebody in"
         }
+        Some(EventKind::WorkloadNamed) => "Name of a pod, told late",
         Some(EventKind::CoverageGap) => "Not seen",
         Some(EventKind::ProcessStart) => "Process started",
         Some(EventKind::ProcessExit) => "Process ended",
         Some(EventKind::Finding) => "Finding",
         None => "Event of a newer agent",
     }
+}
+
+/// What the pod of the event is called: told late, or with its process.
+pub(super) fn workload(event: &Event) -> Option<&Workload> {
+    let of_process = event.process.as_ref().and_then(|p| p.workload.as_ref());
+    event.workload.as_ref().or(of_process)
 }
 
 /// One sentence: what, which credential, by whom, where.
@@ -224,6 +231,12 @@ pub(super) fn message(event: &Event) -> String {
         return format!("{}: {reason}: {}", action(event), gap.detail);
     }
     let mut text = action(event).to_owned();
+    if let Some(w) = &event.workload {
+        text.push_str(&format!(
+            ": {} is {}/{}/{}",
+            w.pod_uid, w.namespace, w.pod, w.container
+        ));
+    }
     if let Some(credential) = &event.credential {
         text.push_str(": ");
         text.push_str(&credential.kind);

@@ -178,6 +178,7 @@ fn meaning(kind: i32) -> &'static str {
         Some(EventKind::CredentialCreated) => "Credential Created",
         Some(EventKind::CredentialTaken) => "Process Memory Read",
         Some(EventKind::PersistenceWritten) => "Startup File Written",
+        Some(EventKind::WorkloadNamed) => "Pod Named",
         Some(EventKind::CoverageGap) => "Not Seen",
         Some(EventKind::Finding) => "Finding",
         Some(EventKind::ProcessStart) => "Process Start",

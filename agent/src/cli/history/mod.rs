@@ -14,7 +14,7 @@ use super::watch::status_of;
 use super::{exit, fail};
 use crate::output::{Style, history as render, json};
 use args::BaselineAction;
-use keytrail_export::{Address, Channel, connect_channel};
+use keytrail_export::{Channel, Target, connect_channel};
 use keytrail_proto::v1::baseline_service_client::BaselineServiceClient;
 use keytrail_proto::v1::history_service_client::HistoryServiceClient;
 use keytrail_proto::v1::inventory_service_client::InventoryServiceClient;
@@ -68,7 +68,7 @@ impl From<Status> for End {
 }
 
 /// Connects, asks, and turns what went wrong into one line.
-pub(super) fn run(address: &Address, work: impl AsyncFnOnce(Channel) -> Outcome) -> u8 {
+pub(super) fn run(target: &Target, work: impl AsyncFnOnce(Channel) -> Outcome) -> u8 {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -77,7 +77,7 @@ pub(super) fn run(address: &Address, work: impl AsyncFnOnce(Channel) -> Outcome)
         Err(e) => return fail(&e, exit::FAILED),
     };
     runtime.block_on(async {
-        let channel = match connect_channel(address).await {
+        let channel = match connect_channel(target).await {
             Ok(channel) => channel,
             Err(e) => return fail(&e, status_of(&e)),
         };
@@ -132,7 +132,7 @@ fn show<T: Serialize + prost::Name>(
 }
 
 pub(super) fn credentials(args: &CredentialsArgs) -> u8 {
-    run(&args.agent.address, async |channel| {
+    run(&args.agent.target(), async |channel| {
         let mut client = inventory(channel);
         let mut all = Vec::new();
         let mut page_token = String::new();
@@ -159,7 +159,7 @@ pub(super) fn credentials(args: &CredentialsArgs) -> u8 {
 }
 
 pub(super) fn credential(args: &CredentialArgs) -> u8 {
-    run(&args.agent.address, async |channel| {
+    run(&args.agent.target(), async |channel| {
         let answer = inventory(channel)
             .get_credential(GetCredentialRequest {
                 credential: args.credential.clone(),
@@ -180,7 +180,7 @@ pub(super) fn credential(args: &CredentialArgs) -> u8 {
 }
 
 pub(super) fn uses(args: &UsesArgs) -> u8 {
-    run(&args.agent.address, async |channel| {
+    run(&args.agent.target(), async |channel| {
         let mut client = history(channel);
         let (from, to) = args.times.interval();
         let mut all = Vec::new();
@@ -215,7 +215,7 @@ pub(super) fn uses(args: &UsesArgs) -> u8 {
 }
 
 pub(super) fn findings(args: &FindingsArgs) -> u8 {
-    run(&args.agent.address, async |channel| {
+    run(&args.agent.target(), async |channel| {
         let (from, to) = args.times.interval();
         let answer = history(channel)
             .list_findings(ListFindingsRequest {
@@ -240,7 +240,7 @@ pub(super) fn findings(args: &FindingsArgs) -> u8 {
 }
 
 pub(super) fn coverage(args: &CoverageArgs) -> u8 {
-    run(&args.agent.address, async |channel| {
+    run(&args.agent.target(), async |channel| {
         let (from, to) = args.times.interval();
         let answer = history(channel)
             .list_coverage(ListCoverageRequest {
@@ -263,7 +263,7 @@ pub(super) fn coverage(args: &CoverageArgs) -> u8 {
 }
 
 pub(super) fn graph(args: &GraphArgs) -> u8 {
-    run(&args.agent.address, async |channel| {
+    run(&args.agent.target(), async |channel| {
         let (from, to) = args.times.interval();
         let answer = history(channel)
             .get_graph(GetGraphRequest {
@@ -289,7 +289,7 @@ pub(super) fn graph(args: &GraphArgs) -> u8 {
 }
 
 pub(super) fn baseline(args: &BaselineArgs) -> u8 {
-    run(&args.agent.address, async |channel| {
+    run(&args.agent.target(), async |channel| {
         let mut client = BaselineServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
         let (credential, change) = match &args.action {
             BaselineAction::List { credential, .. } => (credential.clone(), None),

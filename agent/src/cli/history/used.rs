@@ -26,7 +26,7 @@ pub(crate) fn run(args: &UsedArgs) -> u8 {
     } else {
         None
     };
-    let status = super::run(&args.agent.address, async |channel| {
+    let status = super::run(&args.agent.target(), async |channel| {
         let mut client = history(channel);
         let names = match secret {
             Some(secret) => {

@@ -76,7 +76,7 @@ pub(super) fn run(args: &TopArgs) -> u8 {
 }
 
 async fn subscribe(args: &TopArgs, sender: mpsc::Sender<News>) -> Result<(), (String, u8)> {
-    let address = &args.agent.address;
+    let address = &args.agent.target();
     let failed = |e: &ClientError| (e.to_string(), watch::status_of(e));
     let mut client = connect(address).await.map_err(|e| failed(&e))?;
     let request = StreamEventsRequest {

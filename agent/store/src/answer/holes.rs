@@ -115,7 +115,7 @@ impl Effect {
         match reason {
             // Told by the runs, or of one client only; files that are written are looked at when they are read.
             "agent_down" | "client_too_slow" | "sink_behind" | "replay_limited"
-            | "files_skipped" | "writes_unseen" => Effect::NONE,
+            | "names_unavailable" | "files_skipped" | "writes_unseen" => Effect::NONE,
             "ledger_lost" => Effect::new(ALL),
             "records_lost" => match signal {
                 "exit" | "file_open" | "file_write" => Effect::NONE,

@@ -39,3 +39,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
 {{- end -}}
 {{- end -}}
+
+{{- /* ADDRESS:PORT, an IPv6 address in brackets. */ -}}
+{{- define "keytrail.socketAddress" -}}
+{{- if contains ":" .address -}}
+[{{ .address }}]:{{ int .port }}
+{{- else -}}
+{{ .address }}:{{ int .port }}
+{{- end -}}
+{{- end -}}
+
+{{- /* Where the kubelet, on the same network, reaches the probes. */ -}}
+{{- define "keytrail.probeHost" -}}
+{{- if has .Values.metrics.address (list "0.0.0.0" "::") -}}
+127.0.0.1
+{{- else -}}
+{{ .Values.metrics.address }}
+{{- end -}}
+{{- end -}}

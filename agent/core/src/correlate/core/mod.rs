@@ -16,7 +16,7 @@ mod written;
 use super::event;
 use super::flow::Flows;
 use super::tls::TlsLinks;
-use crate::process::{Pipes, ProcessTable};
+use crate::process::{Names, Pipes, ProcessTable};
 use keytrail_model::event::{EventId, Gap};
 use keytrail_model::{
     AgentStart, Bound, CredentialRef, Dropped, Event, EventKind, GapReason, GapSeen, Observation,
@@ -44,6 +44,8 @@ pub struct Core {
     sequence: u64,
     table: ProcessTable,
     pipes: Pipes,
+    /// What pods are called.
+    names: Names,
     /// Processes that hold something since the last step because it was passed on to them.
     given: Vec<Pid>,
     flows: Flows,
@@ -174,6 +176,14 @@ impl Core {
                 self.withdrawn.insert(fingerprint.clone(), *boot_ns);
             }
             Observation::Gap(gap) => self.on_gap(gap),
+            Observation::Pod { boot_ns, names } => {
+                for named in self.names.put(*boot_ns, names) {
+                    let mut e = self.event(EventKind::WorkloadNamed, *boot_ns);
+                    e.workload = Some(Box::new(named));
+                    self.emit(e);
+                }
+            }
+            Observation::PodGone { boot_ns, uid } => self.names.gone(*boot_ns, uid),
             // For a later stage.
             Observation::Findings { .. } => {}
             Observation::Stop { boot_ns } => {
@@ -220,6 +230,7 @@ impl Core {
         }
         self.flows.expire(boot_ns);
         self.pipes.expire(boot_ns);
+        self.names.expire(boot_ns);
         self.table.expire(boot_ns);
     }
 
@@ -232,6 +243,8 @@ impl Core {
         self.dropped.add(Bound::Holdings, self.table.take_unheld());
         self.dropped
             .add(Bound::Pipes, std::mem::take(&mut self.pipes.dropped));
+        self.dropped
+            .add(Bound::Names, std::mem::take(&mut self.names.dropped));
         if self.dropped.is_empty() || !now && boot_ns < self.dropped_due_ns {
             return;
         }
@@ -279,6 +292,9 @@ impl Core {
 
     fn emit(&mut self, mut e: Event) {
         e.id = self.next_id();
+        for process in e.process.iter_mut().chain(&mut e.victim) {
+            self.names.name(process, e.boot_ns);
+        }
         self.out.push(e);
     }
 

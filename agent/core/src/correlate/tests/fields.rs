@@ -92,6 +92,7 @@ fn process() -> Process {
         ppid: 309,
         contexts: Vec::new(),
         actor: Some(Actor::Service),
+        workload: None,
     }
 }
 

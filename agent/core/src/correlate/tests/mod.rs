@@ -6,6 +6,7 @@ mod holdings;
 mod limits;
 mod lineage;
 mod messages;
+mod names;
 mod pipes;
 mod sends;
 mod taken;

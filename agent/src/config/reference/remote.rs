@@ -1,0 +1,43 @@
+//! What is said of clients on other hosts, of metrics and of probes.
+
+/// Behind the table of keys.
+pub(super) const CLIENTS: &str = r#"## Clients elsewhere
+
+```toml
+[tcp]
+listen = "0.0.0.0:7443"
+read = ["spiffe://example.org/ns/monitoring/sa/collector", "watcher.example.org"]
+administer = ["spiffe://example.org/ns/security/sa/operator"]
+```
+
+```sh
+keytrail watch --address https://node1.example.org:7443 --tls-ca ca.crt --tls-cert client.crt --tls-key client.key
+```
+
+A client is who one of the subject alternative names of its certificate says; common names and wildcards count for nothing, and
+a certificate with two URIs has no SPIFFE identity. Who is in neither list is told so and nothing else. Changes of the files
+are seen within two seconds; what cannot be used leaves the old in use, and is logged. A connection ends when the client's
+certificate does, and all end when other authorities count: `watch` and clients of their own go on with the cursor of the last
+event. What one client may have at a time is bounded: 8 connections, 16 calls (streams among them), 20 new calls a second
+after the first 100, requests of 256 KiB; what a stream does not read in time is a gap in that stream. A handshake has five
+seconds. The unix socket is served whatever happens here; a port that is taken and files that are not there yet are tried again.
+
+The systemd unit lets nobody in from elsewhere: `systemctl edit keytrail` with `IPAddressAllow=` and the network of the clients.
+
+## Metrics and probes
+
+`/healthz` answers 200 while the engine makes progress, `/readyz` when sensors are attached as well; otherwise both answer 503
+with a sentence. Signals without a hook are `keytrail_signal_served` 0. `/metrics` has events by kind, losses by what was lost, gaps by reason, hooks by signal, sinks, clients, and the
+process's memory and time. No label has a value that a host or a client can choose: no pid, fingerprint, path or name.
+
+## Names of pods
+
+An agent in a pod asks the API server for the pods of its node, once and then for changes, with its service account (`get`,
+`list` and `watch` on pods). Of each it keeps namespace, name, service account, node, owner, 32 labels, and names, images and
+ids of containers; nothing of the specification, which may hold secrets. An event has them in `process.workload`. It is never
+held back for them: a name that comes later than the first event of a container is an event of its own, `workload_named`,
+with the same pod uid and container id. A pod is told by the uid in its cgroup's path, and a container by its id there.
+While names cannot be had there is a gap, `names_unavailable`; it hides no use. The agent was tested against a server that
+speaks the published protocol, not in a cluster.
+
+"#;

@@ -1,0 +1,297 @@
+//! Where it runs: asked from another host, watched by Prometheus and a kubelet, in a cluster.
+
+use super::inventory::Cgroup;
+use crate::{
+    agent::Setup,
+    command::{Background, act, sh},
+    events::{Ask as _, Event, list, parse_lines},
+    machine::{Scratch, keytrail, patience, turn, wait_for},
+    plant,
+};
+use keytrail_proto::v1::Process;
+use std::{fs, net::TcpListener, path::Path};
+
+/// The API server of a cluster as far as the agent asks it: a list without pods, and a pod once the file `late` is there.
+/// There is no real one to be had here.
+const API: &str = r#"
+import http.server, json, os, ssl, sys, time
+directory, port, uid, container = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+token = open(directory + "/account/token").read()
+pod = {"metadata": {"name": "api-7f9c8d-abcde", "namespace": "payments", "uid": uid, "resourceVersion": "9",
+  "labels": {"app": "api", "pod-template-hash": "7f9c8d"},
+  "ownerReferences": [{"kind": "ReplicaSet", "name": "api-7f9c8d", "controller": True}]},
+  "spec": {"serviceAccountName": "api", "nodeName": "n1", "containers": [{"env": [{"name": "K", "value": "of-the-specification"}]}]},
+  "status": {"containerStatuses": [{"name": "app", "image": "registry/api:1", "containerID": "containerd://" + container,
+    "imageID": "registry/api@sha256:" + "cd" * 32}]}}
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def log_message(self, *_): pass
+    def do_GET(self):
+        allowed = self.headers["Authorization"] == "Bearer " + token
+        asked = self.path.startswith("/api/v1/pods?fieldSelector=spec.nodeName%3Dn1&")
+        if not (allowed and asked):
+            return self.send_error(403)
+        if "&watch=1" not in self.path:
+            body = json.dumps({"metadata": {"resourceVersion": "7"}, "items": []}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            return
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        while not os.path.exists(directory + "/late"):
+            time.sleep(0.02)
+        line = json.dumps({"type": "ADDED", "object": pod}).encode() + b"\n"
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
+        self.wfile.flush()
+        time.sleep(600)
+server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(directory + "/server.crt", directory + "/server.key")
+server.socket = context.wrap_socket(server.socket, server_side=True)
+open(directory + "/listening", "w").close()
+server.serve_forever()
+"#;
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// An authority (`ca`), and what it signs: `server` for this host, `client` with the identity spiffe://test/reader.
+fn certificates(dir: &Path) {
+    const MAKE: &str = r#"
+        set -e
+        cd "$1"
+        new="-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+        openssl req -x509 $new -days 2 -subj /CN=ca -keyout ca.key -out ca.crt
+        sign() {
+            openssl req $new -subj /CN=$1 -keyout $1.key -out $1.csr
+            printf 'subjectAltName=%s\nextendedKeyUsage=serverAuth,clientAuth\n' "$2" >$1.ext
+            openssl x509 -req -in $1.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile $1.ext -out $1.crt
+        }
+        sign server DNS:localhost,IP:127.0.0.1
+        sign client URI:spiffe://test/reader
+    "#;
+    sh(MAKE).arg(dir).run().ok();
+}
+
+fn get(port: u16, path: &str) -> String {
+    let url = format!("http://127.0.0.1:{port}{path}");
+    act("curl")
+        .args(["-s", "-m", "20", &url])
+        .run()
+        .stdout_text()
+}
+
+fn process(event: &Event) -> &Process {
+    event.process.as_ref().unwrap()
+}
+
+/// `keytrail watch` elsewhere gets what happens here, and who has no certificate gets nothing; metrics count the same.
+pub fn asked_from_another_host() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let dir = scratch.make("tls");
+    certificates(&dir);
+    let (tls, metrics) = (free_port(), free_port());
+    let agent = Setup::new(&scratch)
+        .config(&format!(
+            "[tcp]\nlisten = \"127.0.0.1:{tls}\"\ncertificate_file = \"{dir}/server.crt\"\nkey_file = \"{dir}/server.key\"\n\
+             client_ca_file = \"{dir}/ca.crt\"\nread = [\"spiffe://test/reader\"]\n[metrics]\nlisten = \"127.0.0.1:{metrics}\"",
+            dir = dir.display()
+        ))
+        .start();
+    wait_for("the agent to be ready", patience(30), || {
+        (get(metrics, "/readyz") == "ok\n").then_some(())
+    });
+    assert_eq!(get(metrics, "/healthz"), "ok\n");
+    let token = plant::github();
+    let holder = act("true").env("GITHUB_TOKEN", &token.value).run().ok();
+    let told = agent.expect("the exposure", holder.pid, |e| {
+        e.is("credential_exposed") && e.pid() == holder.pid
+    });
+    let watch = |with: &[&str]| {
+        act(keytrail())
+            .args(["watch", "--no-follow", "-o", "json", "--address"])
+            .arg(format!("https://localhost:{tls}"))
+            .args(with.iter().map(|name| match name.starts_with("--") {
+                true => (*name).to_owned(),
+                false => dir.join(name).display().to_string(),
+            }))
+            .run()
+    };
+    let seen = watch(&[
+        "--tls-ca",
+        "ca.crt",
+        "--tls-cert",
+        "client.crt",
+        "--tls-key",
+        "client.key",
+    ])
+    .ok();
+    let seen = parse_lines(&seen.stdout_text());
+    assert!(seen.iter().any(|e| e.id == told.id), "{}", list(&seen));
+    // The agent's own certificate is good, and has none of the names.
+    let other = watch(&[
+        "--tls-ca",
+        "ca.crt",
+        "--tls-cert",
+        "server.crt",
+        "--tls-key",
+        "server.key",
+    ]);
+    assert!(!other.status.success() && other.stdout_text().is_empty());
+    assert!(
+        other.stderr_text().contains("tcp.read"),
+        "{}",
+        other.stderr_text()
+    );
+    let counted = wait_for("the count of events", patience(30), || {
+        let text = get(metrics, "/metrics");
+        let line = text
+            .lines()
+            .find_map(|l| l.strip_prefix("keytrail_events_total{kind=\"credential_exposed\"} "))?;
+        line.parse::<u64>().ok().filter(|&n| n > 0)
+    });
+    assert!(counted >= 1);
+    // Serving others is nobody's use of the agent's key.
+    let me = agent.pid();
+    let mine: Vec<_> = agent
+        .events()
+        .into_iter()
+        .filter(|e| e.pid() == me && e.credential.is_some())
+        .collect();
+    assert!(mine.is_empty(), "{}", list(&mine));
+}
+
+/// What a pod is called comes late, and then stands in what happens: joined by the ids in its cgroup alone. The account's
+/// token and the pod's specification are nowhere, and the recording gives the same events.
+pub fn pods_have_names() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let dir = scratch.make("cluster");
+    certificates(&dir);
+    let hex = |count: usize| plant::text(b"0123456789abcdef", count);
+    let (uid, container) = (
+        format!("{}-{}-{}-{}-{}", hex(8), hex(4), hex(4), hex(4), hex(12)),
+        hex(64),
+    );
+    let account = scratch.make("cluster/account");
+    let token = format!(
+        "eyJhbGciOiJSUzI1NiJ9.{}.{}",
+        plant::text(b"abcdefghij", 90),
+        plant::text(b"klmnopqrst", 90)
+    );
+    fs::write(account.join("token"), &token).unwrap();
+    fs::copy(dir.join("ca.crt"), account.join("ca.crt")).unwrap();
+    let port = free_port();
+    let api: Background = act("python3")
+        .args(["-c", API])
+        .arg(&dir)
+        .args([port.to_string(), uid.clone(), container.clone()])
+        .spawn();
+    wait_for("the API server", patience(20), || {
+        dir.join("listening").exists().then_some(())
+    });
+    let recording = scratch.join("recording");
+    let agent = Setup::new(&scratch)
+        .config(&format!("[kubernetes]\naccount_dir = {account:?}"))
+        .arg("--record")
+        .arg(&recording)
+        .launch(&[
+            "env",
+            "KUBERNETES_SERVICE_HOST=127.0.0.1",
+            &format!("KUBERNETES_SERVICE_PORT={port}"),
+            "NODE_NAME=n1",
+        ]);
+    agent.ready();
+    let cgroup = Cgroup::make(&format!("keytrail-kubepods/pod{uid}/{container}"));
+    let run = |name: &str| {
+        let done = sh("echo $$ >\"$1\" && exec sleep 0.5")
+            .arg(cgroup.procs())
+            .env(name, plant::github().value)
+            .run()
+            .ok();
+        // The shell began outside.
+        agent.expect("the exposure in the pod", done.pid, |e| {
+            e.is("credential_exposed") && e.env_name() == name && process(e).pod == uid
+        })
+    };
+    let before = run("EARLY_GITHUB_TOKEN");
+    assert_eq!(process(&before).workload, None);
+    fs::write(dir.join("late"), "").unwrap();
+    let late = agent.expect("the name", 0, |e| e.is("workload_named"));
+    let names = late.workload.clone().unwrap();
+    assert_eq!((&names.pod_uid, &names.container_id), (&uid, &container));
+    assert_eq!(
+        [
+            &names.namespace,
+            &names.pod,
+            &names.container,
+            &names.owner_kind,
+            &names.owner,
+            &names.service_account,
+            &names.node
+        ],
+        [
+            "payments",
+            "api-7f9c8d-abcde",
+            "app",
+            "Deployment",
+            "api",
+            "api",
+            "n1"
+        ]
+    );
+    assert_eq!(names.image_digest, format!("sha256:{}", "cd".repeat(32)));
+    let after = run("LATER_GITHUB_TOKEN");
+    assert_eq!(process(&after).workload.as_ref(), Some(&names));
+    // The holder on the host beside it has no such name.
+    assert_eq!(process(&agent.sentinel()).workload, None);
+    let me = agent.pid();
+    agent.stop();
+    drop(api);
+    let events = agent.events();
+    let mine: Vec<_> = events
+        .iter()
+        .filter(|e| e.pid() == me && e.credential.is_some())
+        .cloned()
+        .collect();
+    assert!(mine.is_empty(), "{}", list(&mine));
+    let printed = String::from_utf8(agent.printed()).unwrap();
+    for secret in [token.as_str(), &token[22..], "of-the-specification"] {
+        assert!(!printed.contains(secret), "it is printed");
+        sh("! grep -rqaF -- \"$1\" \"$2\" \"$3\"")
+            .arg(secret)
+            .arg(scratch.join("agent"))
+            .arg(&recording)
+            .run()
+            .ok();
+    }
+    let replayed = act(keytrail())
+        .args(["replay", "-o", "json"])
+        .arg(&recording)
+        .run()
+        .ok();
+    let replayed = parse_lines(&replayed.stdout_text());
+    assert_eq!(list(&replayed), list(&events));
+    let of = |events: &[Event]| {
+        events
+            .iter()
+            .filter(|e| e.workload.is_some())
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of(&replayed), of(&events));
+}
+
+/// The chart renders, holds against the schemas of several versions of Kubernetes, and refuses what cannot work.
+pub fn the_chart_holds() {
+    let python = super::tls_programs::installed("python/bin/python3");
+    let check = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/helm/check.py");
+    let checked = act(python).arg(check).run().ok();
+    println!("{}", checked.stdout_text().trim());
+}
