@@ -113,8 +113,10 @@ impl Table {
 }
 
 /// What was harvested within a minute.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Harvested {
+    /// Names the process, or the parent and what its children do, that took or sent most of it.
+    pub run: String,
     /// Read by the process and its children (files, environments by /proc); or by the parent and those of its children
     /// that do the same, if that is more. What a client reads of its own kind is none.
     pub taken: Counts,
@@ -172,6 +174,7 @@ impl Harvest {
                 }
                 _ => self.taken.counts(&key, facts.time_ns),
             };
+            let before = (harvested.taken, harvested.sent);
             harvested.taken = harvested.taken.most(taken);
             if number == 0 {
                 harvested.own = taken;
@@ -179,6 +182,9 @@ impl Harvest {
             if let (Some(to), Some(act)) = (&to, &act) {
                 let sent = self.sent.add(&format!("{key} {to}"), act);
                 harvested.sent = harvested.sent.most(sent);
+            }
+            if number == 0 || before != (harvested.taken, harvested.sent) {
+                harvested.run = key;
             }
         }
         harvested
@@ -253,6 +259,21 @@ const PROJECT: &[&str] = &[
     ".php",
     ".go",
     ".java",
+    ".kt",
+    ".scala",
+    ".rs",
+    ".c",
+    ".h",
+    ".cc",
+    ".cpp",
+    ".hpp",
+    ".cs",
+    ".swift",
+    ".ex",
+    ".lua",
+    ".sql",
+    ".tf",
+    ".md",
 ];
 
 fn is_hidden(path: &str) -> bool {

@@ -27,6 +27,19 @@ pub enum Subject {
     Gap,
 }
 
+/// Of what a finding is told once, and counted from then on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Once {
+    /// Of each credential and subject.
+    #[default]
+    Credential,
+    /// Of the subject, whatever credentials come to it.
+    Subject,
+    /// Of the run of the program that harvests: credential after credential comes to it.
+    Run,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
@@ -61,6 +74,8 @@ struct Text {
     when: String,
     #[serde(default)]
     subject: Subject,
+    #[serde(default)]
+    once: Once,
     seen: String,
     #[serde(default)]
     expected: String,
@@ -112,6 +127,7 @@ pub struct Rule {
     pub title: String,
     pub on: Vec<String>,
     pub subject: Subject,
+    pub once: Once,
     pub seen: String,
     pub expected: String,
     pub remedy: String,
@@ -223,6 +239,7 @@ impl Rule {
             title: text.title,
             on: text.on,
             subject: text.subject,
+            once: text.once,
             seen: text.seen,
             expected: text.expected,
             remedy: text.remedy,

@@ -5,7 +5,7 @@ use crate::baseline::{Baseline, News};
 use crate::builtin::BUILTIN;
 use crate::facts::Facts;
 use crate::harvest::{Harvest, is_shipped};
-use crate::rule::{Language, Rule, RuleError, fill};
+use crate::rule::{Language, Once, Rule, RuleError, fill};
 use crate::scope::{Beside, Scope};
 use crate::site::Site;
 use serde::{Deserialize, Serialize};
@@ -149,19 +149,12 @@ impl Stage {
                 for repeat in &repeats {
                     self.leaked(&repeat.rule, &repeat.fingerprint, repeat.last_ns);
                 }
-                self.known = repeats
-                    .into_iter()
-                    .map(|r| {
-                        (
-                            (r.rule.clone(), r.fingerprint.clone(), r.subject.clone()),
-                            r,
-                        )
-                    })
-                    .collect();
-                return rules
+                let refused = rules
                     .iter()
                     .filter_map(|(file, text)| self.add(file, text).err())
                     .collect();
+                self.known = repeats.into_iter().map(|r| (self.key_of(&r), r)).collect();
+                return refused;
             }
             Told::Accept { fingerprint } => {
                 if let Some(baseline) = self.baselines.get_mut(&fingerprint) {
@@ -177,6 +170,16 @@ impl Stage {
             Told::Decoys { decoys } => self.decoys = decoys,
         }
         Vec::new()
+    }
+
+    /// Under which a finding of an agent before this one is known. Its runs are not.
+    fn key_of(&self, repeat: &Repeat) -> (String, String, String) {
+        let rule = self.rules.iter().find(|rule| rule.name == repeat.rule);
+        let of = match rule.map(|rule| rule.once) {
+            Some(Once::Subject) => String::new(),
+            _ => repeat.fingerprint.clone(),
+        };
+        (repeat.rule.clone(), of, repeat.subject.clone())
     }
 
     /// One event; the findings it makes.
@@ -232,7 +235,12 @@ impl Stage {
                 continue;
             }
             let subject = rule.subject_of(facts);
-            let key = (rule.name.clone(), fingerprint.to_owned(), subject.clone());
+            let of = match rule.once {
+                Once::Credential => fingerprint,
+                Once::Subject => "",
+                Once::Run => &beside.harvested.run,
+            };
+            let key = (rule.name.clone(), of.to_owned(), subject.clone());
             if let Some(known) = self.known.get_mut(&key)
                 && facts.time_ns.saturating_sub(known.last_ns) < AGAIN_NS
             {
@@ -244,6 +252,9 @@ impl Stage {
                 });
                 repeat.count += 1;
                 repeat.last_ns = known.last_ns;
+                if rule.once != Once::Credential {
+                    leaks.push(rule.name.clone());
+                }
                 continue;
             }
             leaks.push(rule.name.clone());

@@ -1,5 +1,5 @@
 use super::*;
-use crate::facts::{CredentialFacts, DestinationFacts, ProcessFacts};
+use crate::facts::{CredentialFacts, DestinationFacts, ProcessFacts, SourceFacts};
 
 /// Every built-in rule compiles, has a test that fires and one that does not, and passes them.
 #[test]
@@ -171,4 +171,93 @@ fn what_is_told_is_told_again_from_a_recording() {
     again.tell(told);
     let odd = sent(10, "/usr/bin/git", "evil.example");
     assert_eq!(again.step(&odd), stage.step(&odd));
+}
+
+fn read(second: i64, key: &str, kind: &str, path: &str) -> Facts {
+    Facts {
+        kind: "credential_read".into(),
+        time_ns: second * 1_000_000_000,
+        grade: "observed".into(),
+        process: Some(ProcessFacts {
+            key: key.into(),
+            executable: "/opt/tool".into(),
+            ..ProcessFacts::default()
+        }),
+        credential: Some(CredentialFacts {
+            fingerprint: format!("kt1:{kind}"),
+            kind: kind.into(),
+            ..CredentialFacts::default()
+        }),
+        source: SourceFacts {
+            kind: "file".into(),
+            path: path.into(),
+            mode: "0600".into(),
+            ..SourceFacts::default()
+        },
+        ..Facts::default()
+    }
+}
+
+/// Forty kinds are one harvest, and the same program run once more is another.
+#[test]
+fn a_harvest_is_told_once_a_run() {
+    let (mut stage, _) = Stage::builtin();
+    let mut harvest = |second: i64, key: &str| -> usize {
+        (0..40)
+            .flat_map(|n| {
+                let path = format!("/root/.tool{n}/credentials");
+                stage.step(&read(second + n, key, &format!("kind-{n}"), &path))
+            })
+            .filter(|finding| finding.rule == "bulk-harvest")
+            .count()
+    };
+    assert_eq!(harvest(1_000, "first"), 1);
+    assert_eq!(harvest(2_000, "second"), 1);
+    let counts: Vec<u64> = stage
+        .take_repeated()
+        .iter()
+        .filter(|repeat| repeat.rule == "bulk-harvest")
+        .map(|repeat| repeat.count)
+        .collect();
+    assert_eq!(counts, [37, 37]);
+}
+
+/// What a compiler reads of the project it builds is no harvest.
+#[test]
+fn sources_of_a_project_are_one_store() {
+    let (mut stage, _) = Stage::builtin();
+    for n in 0..10 {
+        let path = format!("/home/a/project/src/part{n}.rs");
+        let mut facts = read(1_000 + n, "rustc", &format!("kind-{n}"), &path);
+        facts.process.as_mut().unwrap().cwd = "/home/a/project".into();
+        let found = stage.step(&facts);
+        assert!(found.iter().all(|f| f.rule != "bulk-harvest"), "{found:?}");
+    }
+}
+
+/// Many secrets in one file that everybody may read are one finding, and stay one over a restart.
+#[test]
+fn an_open_file_is_told_once() {
+    let open = |second, kind: &str| {
+        let mut facts = read(second, "k", kind, "/srv/shop/.env");
+        facts.source.mode = "0644".into();
+        facts.source.reach = "world".into();
+        facts
+    };
+    let (mut stage, _) = Stage::builtin();
+    let told = |stage: &mut Stage, second, kind: &str| {
+        let found = stage.step(&open(second, kind));
+        found.iter().filter(|f| f.rule == "world-readable").count()
+    };
+    assert_eq!(told(&mut stage, 1_000, "a"), 1);
+    assert_eq!(told(&mut stage, 1_001, "b"), 0);
+    let repeats = stage.take_repeated();
+    let (mut next, _) = Stage::builtin();
+    next.tell(Told::Start {
+        rules: vec![],
+        baselines: BTreeMap::new(),
+        repeats,
+        decoys: BTreeSet::new(),
+    });
+    assert_eq!(told(&mut next, 1_002, "c"), 0);
 }
