@@ -261,10 +261,8 @@ fn begins(regs: u64, call: u64, file: u64, number: u32) {
 fn is_news(inode: u64, ctime_ns: u64, size: u64, tgid: u32) -> bool {
     let ino: u64 = read_or_zero(inode, field(f::INODE_INO));
     let watched = maybe_watched(ino);
-    if !watched {
-        if field(f::DISCOVER) != 1 || size < SIZE_MIN {
-            return false;
-        }
+    if !watched && (field(f::DISCOVER) != 1 || size < SIZE_MIN) {
+        return false;
     }
     let key = ReadKey {
         file: file_id(inode),
@@ -272,11 +270,11 @@ fn is_news(inode: u64, ctime_ns: u64, size: u64, tgid: u32) -> bool {
         tgid,
         access: 0,
     };
-    // SAFETY: live map values.
-    if READ_SEEN
-        .get_ptr(&key)
-        .is_some_and(|seen| unsafe { *seen } == program(current_task()))
-    {
+    let is_told = READ_SEEN.get_ptr(&key).is_some_and(|seen| {
+        // SAFETY: a live map value.
+        unsafe { *seen == program(current_task()) }
+    });
+    if is_told {
         return false;
     }
     let clean = SEEN

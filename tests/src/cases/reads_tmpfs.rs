@@ -6,7 +6,7 @@ use crate::{
     agent::Agent,
     command::act,
     events::{Ask as _, Event, list, of_kind},
-    machine::{Scratch, patience, turn},
+    machine::{Scratch, patience, turn, wait_for},
 };
 use std::collections::BTreeSet;
 
@@ -113,6 +113,21 @@ for number in range({NUMBER}):
     assert!(by_cat.iter().all(|e| e.grade() == "observed"));
 }
 
+/// Calls that read, and a mapping.
+const WAYS: [&str; 11] = [
+    "read",
+    "pieces",
+    "pread",
+    "pread_part",
+    "readv",
+    "preadv",
+    "sendfile",
+    "sendfile_at",
+    "splice",
+    "copy_file_range",
+    "mapping",
+];
+
 /// By every call that reads, each of a file of its own; and what only looks like a read is none.
 pub fn each_call() {
     let _turn = turn();
@@ -146,6 +161,7 @@ ways = {
     'not_fault': lambda file: libc.read(file, ctypes.c_void_p(16), 100),
     'not_pread_fault': lambda file: libc.pread(file, ctypes.c_void_p(16), 100, ctypes.c_long(0)),
 }
+said = ''
 for way, act in ways.items():
     path = f'{at}/{way}'
     forked(lambda: write(path))
@@ -153,12 +169,31 @@ for way, act in ways.items():
     try:
         act(file)
     except (AttributeError, OSError) as error:
-        print('cannot', way, error)
+        said += f'cannot {way} {error}\n'
+with open(sys.argv[2] + '.new', 'w') as file: file.write(said)
+os.rename(sys.argv[2] + '.new', sys.argv[2])
+sys.stdin.readline()
 "#;
-    let done = python(script).arg(scratch.make("mount")).run().ok();
+    let done = scratch.join("done");
+    let mut process = python(script)
+        .arg(scratch.make("mount"))
+        .arg(&done)
+        .spawn_listening();
+    let root = process.pid();
+    let said = wait_for("all calls", patience(30), || {
+        std::fs::read_to_string(&done).ok()
+    });
+    let tried = |way: &str| !said.contains(&format!("cannot {way} "));
+    let ways: Vec<&str> = WAYS.into_iter().filter(|way| tried(way)).collect();
+    for way in &ways {
+        let end = format!("/mount/{way}");
+        agent.expect(way, root, |e| {
+            e.is("credential_read") && e.in_tree(root) && e.path().ends_with(&end)
+        });
+    }
     agent.settle();
-    let tree = agent.tree(done.pid);
-    let reads = of_kind(&tree, "credential_read");
+    process.say("end");
+    let reads = reads_of(&agent, root);
     let of = |way: &str| -> Vec<Event> {
         let end = format!("/mount/{way}");
         reads
@@ -173,24 +208,8 @@ for way, act in ways.items():
             .as_ref()
             .map_or(String::new(), |e| e.hook.clone())
     });
-    let said = done.stdout_text();
-    let tried = |way: &str| !said.contains(&format!("cannot {way} "));
-    for way in [
-        "read",
-        "pieces",
-        "pread",
-        "pread_part",
-        "readv",
-        "preadv",
-        "sendfile",
-        "sendfile_at",
-        "splice",
-        "copy_file_range",
-        "mapping",
-    ] {
-        if tried(way) {
-            count(&of(way), 1, &format!("{way} ({hook})"));
-        }
+    for way in ways {
+        count(&of(way), 1, &format!("{way} ({hook})"));
     }
     for way in [
         "not_opened",
