@@ -298,6 +298,15 @@ pub(crate) fn is_shipped(path: &str) -> bool {
             .any(|place| path.contains(place))
 }
 
+/// Whether a file configures the project that a program works in.
+pub(crate) fn is_project(process: &ProcessFacts, path: &str) -> bool {
+    !is_home(&process.cwd)
+        && path
+            .strip_prefix(process.cwd.as_str())
+            .is_some_and(|rest| rest.starts_with('/'))
+        && configures(path)
+}
+
 /// What a credential was taken from.
 fn store(facts: &Facts, process: &ProcessFacts) -> String {
     if let Some(victim) = &facts.victim {
@@ -307,14 +316,9 @@ fn store(facts: &Facts, process: &ProcessFacts) -> String {
     if is_hidden(path) {
         return path.clone();
     }
-    let projects = !is_home(&process.cwd)
-        && path
-            .strip_prefix(process.cwd.as_str())
-            .is_some_and(|rest| rest.starts_with('/'))
-        && configures(path);
     let services =
         process.actor == "service" && !OTHERS.iter().any(|place| path.starts_with(place));
-    if projects || services {
+    if is_project(process, path) || services {
         return "its own".to_owned();
     }
     path.clone()

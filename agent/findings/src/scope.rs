@@ -3,7 +3,7 @@
 use crate::baseline::{DAY_NS, News};
 use crate::clients::{is_client_of, is_temporary};
 use crate::facts::{Facts, NO_LOGIN, ProcessFacts};
-use crate::harvest::Harvested;
+use crate::harvest::{Harvested, is_project};
 use cel::Value;
 use cel::objects::{Key, Map};
 use std::collections::{BTreeMap, HashMap};
@@ -275,6 +275,11 @@ impl Scope {
         // A mode counts as far as one comes.
         let open = mode & 0o004 != 0 && s.reach == "world";
         self.put("source", "world_readable", Cell::Bool(open));
+        let project = facts
+            .process
+            .as_ref()
+            .is_some_and(|p| is_project(p, &s.path));
+        self.put("source", "project", Cell::Bool(project));
         self.put("source", "inherited", Cell::Bool(s.inherited));
     }
 
