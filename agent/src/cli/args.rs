@@ -159,20 +159,37 @@ pub struct AddressArgs {
     pub tls: TlsArgs,
 }
 
+/// Under which options for agents of other hosts stand.
+const ELSEWHERE: &str = "Agents elsewhere";
+
 /// How a client shows who it is, to an agent elsewhere.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Agents elsewhere")]
 pub struct TlsArgs {
     /// Who vouches for the agent, PEM.
-    #[arg(long, value_name = "FILE", env = "KEYTRAIL_TLS_CA")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "KEYTRAIL_TLS_CA",
+        help_heading = ELSEWHERE
+    )]
     pub tls_ca: Option<PathBuf>,
 
     /// The client's certificate, PEM.
-    #[arg(long, value_name = "FILE", env = "KEYTRAIL_TLS_CERT")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "KEYTRAIL_TLS_CERT",
+        help_heading = ELSEWHERE
+    )]
     pub tls_cert: Option<PathBuf>,
 
     /// Its private key, PEM.
-    #[arg(long, value_name = "FILE", env = "KEYTRAIL_TLS_KEY")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "KEYTRAIL_TLS_KEY",
+        help_heading = ELSEWHERE
+    )]
     pub tls_key: Option<PathBuf>,
 }
 
