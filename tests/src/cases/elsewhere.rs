@@ -20,7 +20,7 @@ token = open(directory + "/account/token").read()
 pod = {"metadata": {"name": "api-7f9c8d-abcde", "namespace": "payments", "uid": uid, "resourceVersion": "9",
   "labels": {"app": "api", "pod-template-hash": "7f9c8d"},
   "ownerReferences": [{"kind": "ReplicaSet", "name": "api-7f9c8d", "controller": True}]},
-  "spec": {"serviceAccountName": "api", "nodeName": "n1", "containers": [{"env": [{"name": "K", "value": "of-the-specification"}]}]},
+  "spec": {"serviceAccountName": "api", "nodeName": "n1", "containers": [{"env": [{"name": "K", "value": "of-the-" "specification"}]}]},
   "status": {"containerStatuses": [{"name": "app", "image": "registry/api:1", "containerID": "containerd://" + container,
     "imageID": "registry/api@sha256:" + "cd" * 32}]}}
 class Handler(http.server.BaseHTTPRequestHandler):
