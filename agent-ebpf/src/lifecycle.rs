@@ -5,7 +5,7 @@ use crate::{
     pipes::pipes_of_fork,
     record::{Counters, Wake, follow, ns_tgid, pointer, read, read_or_zero, stamp, wake},
     taking::{pending, settle},
-    tmpfs::read_settled,
+    tmpfs::settle_read,
 };
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext,
@@ -27,12 +27,30 @@ pub fn fork(ctx: RawTracePointContext) -> i32 {
 // void sched_process_exit(struct task_struct *p, bool group_dead)    from 6.16
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub fn exit(ctx: RawTracePointContext) -> i32 {
+    // It makes no further call.
+    if pending() {
+        let thread = bpf_get_current_pid_tgid();
+        settle(thread);
+        settle_read(thread);
+    }
     let dead = if field(f::HAS_GROUP_DEAD) == 1 {
-        Some(ctx.arg::<u64>(1) & 1 == 1)
+        ctx.arg::<u64>(1) & 1
     } else {
-        None
+        UNKNOWN_DEAD
     };
-    on_exit(ctx.arg(0), dead);
+    thread_ends(ctx.arg(0), dead);
+    0
+}
+
+/// In place of whether the last thread of a group has ended, where the tracepoint does not say.
+const UNKNOWN_DEAD: u64 = 2;
+
+/// Why this is a function of its own: before 6.13 the stacks of all that call each other share 512 bytes, and what is done
+/// about the thread's last call needs most of them.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn thread_ends(task: u64, dead: u64) -> u64 {
+    on_exit(task, (dead != UNKNOWN_DEAD).then_some(dead == 1));
     0
 }
 
@@ -103,11 +121,6 @@ fn on_exit(task: u64, group_dead: Option<bool>) {
             None => field(f::SIGNAL_LIVE) == MISSING && tgid == tid,
         },
     };
-    // It makes no further call.
-    if pending() {
-        settle(pid_tgid);
-        read_settled(pid_tgid);
-    }
     if PROCS.get_ptr(&tgid).is_some() {
         let _ = TLS_CALLS.remove(&pid_tgid);
         if last {

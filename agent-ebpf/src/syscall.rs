@@ -8,7 +8,7 @@ use crate::{
     maps::field,
     record::{Load as _, Typed, current_task, follow, interesting, plain_argument, read_or_zero},
     taking::{on_trace, pending, settle, take_by_getfd, take_by_vm_read},
-    tmpfs::{memory_files, on_read, own_descriptor, read_settled},
+    tmpfs::{memory_files, on_read, own_descriptor, settle_read},
     write::on_write,
 };
 use aya_ebpf::{
@@ -41,7 +41,7 @@ pub fn sys_enter(ctx: RawTracePointContext) -> i32 {
     if pending() {
         let thread = bpf_get_current_pid_tgid();
         settle(thread);
-        read_settled(thread);
+        settle_read(thread);
     }
     dispatch(ctx.arg(0), ctx.arg(1));
     0
@@ -54,7 +54,7 @@ pub fn sys_enter_typed(ctx: BtfTracePointContext) -> i32 {
     if pending() {
         let thread = bpf_get_current_pid_tgid();
         settle(thread);
-        read_settled(thread);
+        settle_read(thread);
     }
     let number: u64 = ctx.arg(1);
     let wanted = match number {

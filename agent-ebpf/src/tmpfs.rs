@@ -173,12 +173,34 @@ fn was_met(inode: u64, ino: u64, ctime_ns: u64) -> bool {
     })
 }
 
-/// The thread makes another call, or ends: did the one before read?
+/// The thread makes another call, or ends: did the one before read? 1: it did, and its entry is there still.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn read_settled(thread: u64) -> u64 {
-    settled(thread);
+    settled(thread) as u64
+}
+
+/// Tells of the read that [`read_settled`] has found. By itself: before 6.13 the stacks of all that call each other share
+/// 512 bytes, and what follows here needs most of them.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn read_told(thread: u64) -> u64 {
+    let Some(entry) = READINGS.get_ptr(&thread) else {
+        return 0;
+    };
+    // SAFETY: a live map value of this thread.
+    let (file, inode, content) = unsafe { ((*entry).file, (*entry).inode, (*entry).buffer) };
+    let _ = READINGS.remove(&thread);
+    on_inode::<Probed>(file, inode, access::CALL, content);
     0
+}
+
+/// Looks at what became of the call before, and tells of it.
+#[inline(always)]
+pub fn settle_read(thread: u64) {
+    if read_settled(thread) == 1 {
+        read_told(thread);
+    }
 }
 
 #[inline(always)]
@@ -352,13 +374,13 @@ fn begin(thread: u64, tgid: u32, reading: &Reading) {
 }
 
 #[inline(always)]
-fn settled(thread: u64) {
-    let Some(entry) = READINGS.get_ptr(&thread) else {
-        return;
+fn settled(thread: u64) -> bool {
+    let Some(entry) = READINGS.get_ptr_mut(&thread) else {
+        return false;
     };
     let tgid = (thread >> 32) as u32;
     // SAFETY: a live map value of this thread, here and below; not copied, for the stack is small.
-    let reading = unsafe { &*entry };
+    let reading = unsafe { &mut *entry };
     let (file, inode, ctime) = (reading.file, reading.inode, reading.ctime_ns);
     let same = descriptor(current_task(), reading.number) == file
         && follow(file, field(f::FILE_INODE)) == inode;
@@ -378,20 +400,21 @@ fn settled(thread: u64) {
     } else {
         0
     };
-    let _ = READINGS.remove(&thread);
     // One less.
     count(u64::MAX);
     if !same {
         // Closed by another thread: the inode may be gone.
+        let _ = READINGS.remove(&thread);
         if let Some(counters) = Counters::get() {
             counters.lost(Kind::FILE_READ);
         }
-        return;
+        return false;
     }
     if !moved && by_buffer == 0 {
         // What was not seen to be read is left to fanotify from here on.
+        let _ = READINGS.remove(&thread);
         let _ = READ_SEEN.remove(&key_of_call(inode, ctime, tgid));
-        return;
+        return false;
     }
     if ctime_ns(inode) != ctime {
         content = 0;
@@ -400,5 +423,6 @@ fn settled(thread: u64) {
         // Its path as well: nobody may find it again.
         tell_target(file, tgid as u64, target::FILE as u64);
     }
-    on_inode::<Probed>(file, inode, access::CALL, content);
+    reading.buffer = content;
+    true
 }
