@@ -91,8 +91,8 @@ impl Load for Probed {
 }
 
 /// By a plain load, which costs no call. For objects the verifier knows by their BTF type: the arguments of fentry, fexit
-/// and typed tracepoint programs and what their pointer fields lead to. The verifier checks that a field of this size lies there, and
-/// the kernel makes a fault read zero. It refuses shifts and masks of such a pointer.
+/// and typed tracepoint programs and what their pointer fields lead to. The verifier checks that a field of this size
+/// lies there, and the kernel makes a fault read zero. It refuses shifts and masks of such a pointer.
 pub struct Typed;
 
 impl Load for Typed {

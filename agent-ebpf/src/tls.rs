@@ -51,6 +51,16 @@ pub fn tls_write_size(ctx: ProbeContext) -> u32 {
     on_write(&ctx, ctx.arg(2).unwrap_or(0))
 }
 
+/// What user space has given the place this probe sits at; 0 where the kernel keeps nothing for it.
+#[inline(always)]
+pub fn attach_cookie(ctx: &ProbeContext) -> u64 {
+    if field(f::HAS_COOKIE) != 1 {
+        return 0;
+    }
+    // SAFETY: user space sets the flag only where the helper exists.
+    unsafe { bpf_get_attach_cookie(ctx.as_ptr()) }
+}
+
 /// A call that takes plaintext: session, buffer and `total` bytes.
 #[inline(always)]
 pub fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
@@ -65,11 +75,7 @@ pub fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
     if buffer == 0 || total == 0 {
         return 0;
     }
-    let mut cookie = 0;
-    if field(f::HAS_COOKIE) == 1 {
-        // SAFETY: user space sets the flag only where the helper exists.
-        cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
-    }
+    let cookie = attach_cookie(ctx);
     // SAFETY: no arguments.
     let now = unsafe { bpf_ktime_get_boot_ns() };
     if let Some(before) = TLS_CALLS.get_ptr(&pid_tgid) {

@@ -8,14 +8,11 @@ use crate::{
     connection::joined,
     maps::{CONNECTIONS, GO_SITES, field},
     record::{current_task, follow, interesting, read, read_or_zero},
-    tls::{Socket, capture},
+    tls::{Socket, attach_cookie, capture},
 };
 use aya_ebpf::{
     EbpfContext,
-    helpers::{
-        bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, bpf_probe_read_user,
-        generated::bpf_get_attach_cookie,
-    },
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, bpf_probe_read_user},
     macros::uprobe,
     programs::ProbeContext,
 };
@@ -48,11 +45,7 @@ pub fn tls_write_go(ctx: ProbeContext) -> u32 {
     if flags & 0x41 != 0 || buffer == 0 || total == 0 || total > i64::MAX as u64 {
         return 0;
     }
-    let mut cookie = 0;
-    if field(f::HAS_COOKIE) == 1 {
-        // SAFETY: user space sets the flag only where the helper exists.
-        cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
-    }
+    let cookie = attach_cookie(&ctx);
     let ip = read_or_zero(regs, field(f::REGS_IP));
     let socket = socket_of(session, ip, cookie as u32);
     if let Some(connection) = CONNECTIONS.get_ptr_mut(&socket.sock) {

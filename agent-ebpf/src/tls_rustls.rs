@@ -4,21 +4,16 @@
 //! it. The encrypter is the session: a connection has its own for what it writes.
 
 use crate::{
-    maps::field,
     payload::Progress,
     record::{Counters, interesting},
-    tls::{Bytes, Socket, capture_bytes},
+    tls::{Bytes, Socket, attach_cookie, capture_bytes},
 };
 use aya_ebpf::{
-    EbpfContext,
-    helpers::{
-        bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, bpf_probe_read_user,
-        generated::bpf_get_attach_cookie,
-    },
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, bpf_probe_read_user},
     macros::uprobe,
     programs::ProbeContext,
 };
-use keytrail_abi::{Kind, SEGMENTS_MAX, TlsCall, globals::field as f};
+use keytrail_abi::{Kind, SEGMENTS_MAX, TlsCall};
 
 /// Most bytes of plaintext in one TLS record (RFC 8446, section 5.1).
 const RECORD_MAX: u64 = 16_384;
@@ -53,11 +48,7 @@ pub fn tls_write_rustls(ctx: ProbeContext) -> u32 {
     if progress.left == 0 {
         return unseen();
     }
-    let mut cookie = 0;
-    if field(f::HAS_COOKIE) == 1 {
-        // SAFETY: user space sets the flag only where the helper exists.
-        cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
-    }
+    let cookie = attach_cookie(&ctx);
     let call = TlsCall {
         tls_call: 0,
         tls_session: session,
