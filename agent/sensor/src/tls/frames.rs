@@ -1,5 +1,5 @@
 //! Where functions begin and end, in a file whose names were stripped: by the table that unwinding goes by
-//! (`.eh_frame_hdr`, LSB core specification), or, where a file has none, by the padding between functions.
+//! (`.eh_frame_hdr`, LSB core specification), or, where that has none for an address, by the padding between functions.
 
 use super::elf::{CODE_MAX, Elf, ElfError, Span};
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
@@ -10,6 +10,8 @@ const ENCODING: [u8; 2] = [0x03, 0x3b];
 const HEAD: u64 = 12;
 /// What fills the space between functions.
 const PADDING: u8 = 0xcc;
+/// Functions begin at multiples of this, bytes.
+const ALIGNED: u64 = 16;
 /// At least so much of it must stand before the beginning of a function.
 const PADDING_MIN: usize = 2;
 
@@ -63,10 +65,13 @@ impl<'e, 'f> Frames<'e, 'f> {
     /// # Errors
     /// When the file cannot be read.
     pub fn around(&self, address: u64) -> Result<Option<Body>, ElfError> {
-        match self.header {
-            Some(header) => self.by_table(header, address),
-            None => self.by_padding(address),
+        // A table may have the functions of some languages only: Chromium's and Bun's leave out most of what they link in.
+        if let Some(header) = self.header
+            && let Some(body) = self.by_table(header, address)?
+        {
+            return Ok(Some(body));
         }
+        self.by_padding(address)
     }
 
     fn entry(&self, header: Span, index: u64) -> Result<(u64, u64), ElfError> {
@@ -139,7 +144,6 @@ impl<'e, 'f> Frames<'e, 'f> {
         }
         let mut at = before.len();
         let begin = loop {
-            // Functions are aligned to 16 bytes.
             let Some(next) = at.checked_sub(1) else {
                 return Ok(None);
             };
@@ -148,7 +152,7 @@ impl<'e, 'f> Frames<'e, 'f> {
                 && before
                     .get(at - PADDING_MIN..at)
                     .is_some_and(|bytes| bytes.iter().all(|byte| *byte == PADDING));
-            if (start + at as u64).is_multiple_of(16) && padded {
+            if (start + at as u64).is_multiple_of(ALIGNED) && padded {
                 break start + at as u64;
             }
         };
@@ -164,7 +168,8 @@ impl<'e, 'f> Frames<'e, 'f> {
 }
 
 /// Length of the function at the beginning of `code`: up to the first padding behind an instruction that does not go on,
-/// when no branch leads behind that.
+/// or behind a call that does not return (`__stack_chk_fail`), when no branch leads behind that. Behind a call it has to
+/// fill what is left up to the next function: a trap for debuggers is the same byte.
 fn whole(code: &[u8], address: u64) -> Option<u64> {
     let mut decoder = Decoder::with_ip(64, code, address, DecoderOptions::NONE);
     let mut instruction = Instruction::default();
@@ -196,6 +201,15 @@ fn whole(code: &[u8], address: u64) -> Option<u64> {
         let into = usize::try_from(next - address).ok()?;
         if ends && code.get(into) == Some(&PADDING) {
             return (furthest < next).then_some(next - address);
+        }
+        let calls = instruction.flow_control() == FlowControl::Call;
+        let gap = usize::try_from(next.next_multiple_of(ALIGNED) - next).ok()?;
+        let filled = gap >= PADDING_MIN
+            && code
+                .get(into..into + gap)
+                .is_some_and(|bytes| bytes.iter().all(|byte| *byte == PADDING));
+        if calls && filled && furthest < next {
+            return Some(next - address);
         }
     }
     None

@@ -68,8 +68,27 @@ pub struct BoringSsl;
 const WRITE: &str = "SSL_write of BoringSSL";
 const FILE: &str = "/ssl_lib.cc";
 /// ERR_R_SHOULD_NOT_HAVE_BEEN_CALLED, SSL_R_UNINITIALIZED, SSL_R_SSL_HANDSHAKE_FAILURE and SSL_R_BAD_LENGTH
-/// (openssl/err.h and ssl.h of BoringSSL): no other function may give all of them.
-const REASONS: [u32; 4] = [66, 226, 215, 111];
+/// (openssl/err.h and ssl.h of BoringSSL): no other function may give all of them. The second and the third are given by its
+/// neighbours as well: where one comes twice, two functions were taken for one.
+const REASONS: [Reason; 4] = [at_least_once(66), once(226), once(215), at_least_once(111)];
+
+/// An error that a function gives.
+#[derive(Clone, Copy)]
+struct Reason {
+    number: u32,
+    once: bool,
+}
+
+const fn once(number: u32) -> Reason {
+    Reason { number, once: true }
+}
+
+const fn at_least_once(number: u32) -> Reason {
+    Reason {
+        number,
+        once: false,
+    }
+}
 
 impl Stack for BoringSsl {
     fn name(&self) -> TlsStack {
@@ -140,24 +159,37 @@ fn referring(elf: &Elf<'_>, wanted: &[u64]) -> Result<Vec<Body>, ElfError> {
     Ok(functions)
 }
 
-/// Does the function load each of these numbers as the third argument of a call, as the report of an error does?
-fn gives(body: &Body, reasons: &[u32]) -> bool {
+/// Does the function load each of these numbers as the same argument of a call, as the report of an error does? It is the
+/// third (`ERR_put_error(library, unused, reason, file, line)`), or the second where the linker has left out the unused one.
+fn gives(body: &Body, reasons: &[Reason]) -> bool {
+    const ARGUMENTS: [Register; 2] = [Register::EDX, Register::ESI];
     let mut decoder = Decoder::with_ip(64, &body.code, body.address, DecoderOptions::NONE);
     let mut instruction = Instruction::default();
-    let mut given = vec![false; reasons.len()];
+    let mut given = ARGUMENTS.map(|_| vec![0_u32; reasons.len()]);
     while decoder.can_decode() {
         decoder.decode_out(&mut instruction);
-        if instruction.mnemonic() == Mnemonic::Mov
-            && instruction.op0_kind() == OpKind::Register
-            && instruction.op0_register() == Register::EDX
-            && instruction.op1_kind() == OpKind::Immediate32
+        if instruction.mnemonic() != Mnemonic::Mov
+            || instruction.op0_kind() != OpKind::Register
+            || instruction.op1_kind() != OpKind::Immediate32
         {
-            for (reason, given) in reasons.iter().zip(&mut given) {
-                *given |= *reason == instruction.immediate32();
-            }
+            continue;
+        }
+        let Some(argument) = ARGUMENTS
+            .iter()
+            .position(|register| *register == instruction.op0_register())
+        else {
+            continue;
+        };
+        for (reason, given) in reasons.iter().zip(&mut given[argument]) {
+            *given += u32::from(reason.number == instruction.immediate32());
         }
     }
-    given.into_iter().all(|given| given)
+    given.iter().any(|given| {
+        reasons
+            .iter()
+            .zip(given)
+            .all(|(reason, times)| *times == 1 || *times > 1 && !reason.once)
+    })
 }
 
 /// Is each of the first three arguments read before it is overwritten, on the straight way from the beginning? What
