@@ -172,6 +172,8 @@ words! {
         ConnectionFd = 6 "connection_fd",
         /// The file behind the descriptor that was written to.
         Descriptor = 7 "descriptor",
+        /// The thread's next act was a send of exactly the length of these bytes in TLS records.
+        NextSend = 8 "next_send",
     }
 }
 

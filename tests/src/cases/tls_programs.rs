@@ -53,7 +53,7 @@ const GO: &str = "crypto/tls.(*Conn).Write";
 const ENCRYPT: &str = "MessageEncrypter::encrypt";
 const FD: &str = "connection_fd";
 const NESTED: &str = "nested_send";
-const LENGTH: &str = "record_length";
+const NEXT: &str = "next_send";
 
 pub const ROWS: &[Row] = &[
     row(
@@ -145,7 +145,7 @@ pub const ROWS: &[Row] = &[
         "bun (npm), stripped, no unwinder's table",
         REFERENCES,
         "SSL_write",
-        LENGTH,
+        NEXT,
     ),
     row(
         "rustls_uv",
@@ -153,7 +153,7 @@ pub const ROWS: &[Row] = &[
         "uv (PyPI), aws-lc, stripped",
         METHODS,
         ENCRYPT,
-        LENGTH,
+        NEXT,
     ),
     row(
         "rustls_deno",
@@ -161,7 +161,7 @@ pub const ROWS: &[Row] = &[
         "deno (npm), aws-lc, stripped, no unwinder's table",
         METHODS,
         ENCRYPT,
-        LENGTH,
+        NEXT,
     ),
     row(
         "rustls_maturin",
@@ -169,7 +169,7 @@ pub const ROWS: &[Row] = &[
         "maturin (PyPI), ring, static",
         METHODS,
         ENCRYPT,
-        LENGTH,
+        NEXT,
     ),
 ];
 

@@ -170,7 +170,7 @@ asyncio.run(main())";
     assert_eq!(sent.len(), 1, "one request is one send:\n{}", list(&sent));
     assert_eq!(sent[0].grade(), "observed", "{}", sent[0].brief());
     goes_to(&sent[0], LOOPBACK, server.port);
-    assert_eq!(sent[0].found_by(), "record_length", "{}", sent[0].brief());
+    assert_eq!(sent[0].found_by(), "next_send", "{}", sent[0].brief());
 }
 
 /// Two secrets to two servers at the same time, by one thread that sends its ciphertext when it likes: a destination

@@ -91,22 +91,22 @@ fn memory_bio_by_record_length_only_when_unique() {
             greeting(ends(2, 444)),
             finished(ends(2, 444)),
             tls(10, SEC + 2, 7, 70, 100, vec![hit(&c, true)]),
-            send(
+            by_another_thread(send(
                 10,
                 SEC + 4,
                 ends(1, 443),
                 Some((0x17, 117)),
                 None,
                 payload(122, vec![]),
-            ),
-            send(
+            )),
+            by_another_thread(send(
                 10,
                 SEC + 5,
                 ends(2, 444),
                 Some((0x17, second_len)),
                 None,
                 payload(400, vec![]),
-            ),
+            )),
             Observation::Tick {
                 boot_ns: 3 * SEC,
                 wall_ns: 1_003 * SEC,
@@ -163,6 +163,22 @@ fn later(boot_ns: u64, sock: u64, total: u64, records: &[(u8, u16)]) -> Observat
     );
     if let Observation::Send(send) = &mut observation {
         send.tls_more = records[1..].to_vec();
+    }
+    by_another_thread(observation)
+}
+
+/// Whoever sends is not the thread that encrypted.
+fn by_another_thread(mut observation: Observation) -> Observation {
+    if let Observation::Send(send) = &mut observation {
+        send.at.tid += 1;
+    }
+    observation
+}
+
+/// The same send by the thread that made the writes.
+fn by_the_same_thread(mut observation: Observation) -> Observation {
+    if let Observation::Send(send) = &mut observation {
+        send.at.tid -= 1;
     }
     observation
 }
@@ -796,4 +812,136 @@ fn what_leaves_by_a_named_socket_explains_no_other_session() {
         stop(),
     ]);
     assert_eq!(destinations(&events), [], "{events:#?}");
+}
+
+/// Node: whatever else waits, what the thread encrypted last is what it sends next.
+mod next_send {
+    use super::*;
+
+    const T: u64 = 10 * SEC;
+
+    fn write(t: u64, call: u64, session: u64, hits: Vec<Hit>) -> Observation {
+        tls(10, t, call, session, 230, hits)
+    }
+
+    /// 230 bytes, by the thread that encrypts.
+    fn data(t: u64, sock: u64) -> Observation {
+        by_the_same_thread(later(t, sock, 252, &[(0x17, 247)]))
+    }
+
+    /// The end of a handshake, and the same behind it.
+    fn finished_with_data(t: u64, sock: u64) -> Observation {
+        by_the_same_thread(later(t, sock, 332, &[(0x14, 1), (0x17, 69)]))
+    }
+
+    fn tick(t: u64) -> Observation {
+        Observation::Tick {
+            boot_ns: t,
+            wall_ns: 1_000 * SEC + t,
+        }
+    }
+
+    fn told(story: Vec<Observation>, c: &CredentialRef) -> Vec<(u32, String)> {
+        let mut all = greeted(&story);
+        all.extend(story);
+        destinations(&of_a_holder(c, all))
+    }
+
+    fn by_next_send(port: u32) -> (u32, String) {
+        (port, "next_send".to_owned())
+    }
+
+    #[test]
+    fn writes_of_one_length_are_told_apart_by_what_was_done_last() {
+        let (c, other) = (credential("c"), credential("d"));
+        let story = vec![
+            // The library keeps nothing of these: the handshakes go on.
+            write(T, 1, 70, vec![hit(&c, true)]),
+            write(T + 1, 2, 71, vec![hit(&other, true)]),
+            write(T + 2, 3, 70, vec![hit(&c, true)]),
+            // Another session's, of the same length, sent at once.
+            write(T + 10, 4, 72, vec![]),
+            data(T + 11, 3),
+            write(T + 20, 5, 70, vec![hit(&c, true)]),
+            finished_with_data(T + 21, 1),
+            write(T + 30, 6, 71, vec![hit(&other, true)]),
+            finished_with_data(T + 31, 2),
+            tick(T + 2 * SEC),
+        ];
+        assert_eq!(told(story, &c), [by_next_send(441), by_next_send(442)]);
+    }
+
+    #[test]
+    fn several_writes_that_leave_together() {
+        let c = credential("c");
+        let story = vec![
+            tls(10, T, 1, 70, 100, vec![]),
+            tls(10, T + 1, 2, 70, 50, vec![hit(&c, true)]),
+            by_the_same_thread(later(T + 2, 1, 122 + 72, &[(0x17, 117), (0x17, 67)])),
+            tick(T + 2 * SEC),
+        ];
+        assert_eq!(told(story, &c), [by_next_send(441)]);
+    }
+
+    /// Sockets without room: the send that followed was another session's, and the write's own comes later.
+    #[test]
+    fn an_unexplained_send_of_that_length_takes_the_claim_back() {
+        let c = credential("c");
+        let story = vec![
+            write(T, 1, 70, vec![hit(&c, true)]),
+            data(T + 1, 2),
+            data(T + 1_000, 1),
+            tick(T + 2 * SEC),
+        ];
+        assert_eq!(told(story, &c), [(0, "unknown".to_owned())]);
+    }
+
+    #[test]
+    fn neither_much_later_nor_another_thread_nor_another_length() {
+        let c = credential("c");
+        for (send, method) in [
+            (data(T + 6_000_000, 1), "record_length"),
+            (by_another_thread(data(T + 1, 1)), "record_length"),
+            (
+                by_the_same_thread(later(T + 1, 1, 253, &[(0x17, 248)])),
+                "single_socket",
+            ),
+        ] {
+            let story = vec![
+                write(T, 1, 70, vec![hit(&c, true)]),
+                send,
+                tick(T + 2 * SEC),
+            ];
+            let found: Vec<String> = told(story, &c).into_iter().map(|(_, by)| by).collect();
+            assert_eq!(found, [method]);
+        }
+    }
+
+    /// Anything else the thread sends comes between.
+    #[test]
+    fn only_the_next_send_counts() {
+        let c = credential("c");
+        let story = vec![
+            write(T, 1, 70, vec![hit(&c, true)]),
+            by_the_same_thread(later(T + 1, 2, 900, &[(0x17, 895)])),
+            data(T + 2, 1),
+            tick(T + 2 * SEC),
+        ];
+        assert!(told(story, &c).iter().all(|(_, by)| by != "next_send"));
+    }
+
+    /// A program that sends at once does not send later what only happens to be as long.
+    #[test]
+    fn a_length_alone_says_nothing_of_who_sends_at_once() {
+        let c = credential("c");
+        let story = vec![
+            write(T, 1, 71, vec![]),
+            data(T + 1, 2),
+            // Waits for its handshake, while a send nobody saw the write of is as long.
+            write(T + 10, 2, 70, vec![hit(&c, true)]),
+            by_another_thread(data(T + 20, 3)),
+            tick(T + 2 * SEC),
+        ];
+        assert!(told(story, &c).iter().all(|(port, _)| *port == 0));
+    }
 }

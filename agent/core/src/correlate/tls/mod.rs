@@ -4,12 +4,16 @@
 //! 1. `nested_send`: the thread sends a fitting record while it is in the call.
 //! 2. `connection_fd`: the session itself names its socket (Go: the connection holds the number of its file), and a
 //!    fitting record leaves by that socket afterwards, by whatever thread.
-//! 3. `record_length`: programs that keep the ciphertext in memory (Node, asyncio) send it later. A write comes before
-//!    its send, so at each send all writes it can carry are known. It is joined when its length is exactly that of the
-//!    writes of one session in the cipher of its connection, of no other session's, and no send on another socket may
-//!    have carried them before. The claim waits: a send of fitting length on another socket that no write explains
-//!    takes it back.
-//! 4. `single_socket`: the process has one TLS connection, and it sent enough after the write.
+//! 3. `next_send`: programs that keep the ciphertext in memory (Node, asyncio, rustls) hand it to the socket when the
+//!    library returns. So the write was the last thing the thread was seen to do before it sent exactly its encryption.
+//! 4. `record_length`: where they do that later, or by another thread. A write comes before its send, so at each send all
+//!    writes it can carry are known. It is joined when its length is exactly that of the writes of one session in the
+//!    cipher of its connection, of no other session's, and no send on another socket may have carried them before. Of a
+//!    process that sends at once (3) the socket has to be known to be that session's: what it gave its library before the
+//!    end of a handshake waits there, and somebody else's send may be as long.
+//! 5. `single_socket`: the process has one TLS connection, and it sent enough after the write.
+//!
+//! Claims by 3 and 4 wait: a send of fitting length on another socket that no write explains takes them back.
 
 mod records;
 mod sockets;
@@ -25,7 +29,9 @@ use std::collections::{BTreeMap, VecDeque};
 const WAIT_NS: u64 = 500_000_000;
 /// How long when nothing did: a write that began a handshake leaves after it, as another call.
 const PATIENCE_NS: u64 = 5_000_000_000;
-/// How long a resolved write tells a retry from a new one.
+/// At most so long after a write its thread sends it, when it does so at once: it may have to wait for the processor.
+const AT_ONCE_NS: u64 = 5_000_000;
+/// How long a resolved write tells a retry from a new one, and a process that sends at once from others.
 const RETRY_NS: u64 = 5_000_000_000;
 /// TLS writes waiting for a send at most in one process, and destinations waiting for what may speak against them;
 /// beyond it the oldest are decided early. And sessions remembered.
@@ -97,10 +103,20 @@ impl Waiting {
 struct Joined {
     seen: TlsSeen,
     ends: Ends,
+    method: DestinationMethod,
     /// When the send was.
     sent_ns: u64,
     /// Another socket sent what might have been it.
     doubted: bool,
+}
+
+/// A thread's last act, a write.
+#[derive(Debug)]
+struct Last {
+    call: u64,
+    boot_ns: u64,
+    /// The socket of the send that followed it, of which more may be told.
+    sock: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -116,6 +132,10 @@ pub struct TlsLinks {
     sockets: Sockets,
     /// Sockets that sessions name.
     named: BTreeMap<(Pid, u64), Socket>,
+    /// The write that was the last thing a thread (by its id) was seen to do.
+    last: BTreeMap<(Pid, u32), Last>,
+    /// When a process was last seen to send at once what it had encrypted.
+    at_once: BTreeMap<Pid, u64>,
 }
 
 /// What a send was found to carry.
@@ -185,6 +205,17 @@ impl TlsLinks {
         if queue.len() >= MAX_WAITING {
             self.overdue.extend(queue.pop_front());
         }
+        if self.last.len() >= MAX_RESOLVED {
+            self.last.pop_first();
+        }
+        self.last.insert(
+            (seen.at.pid, seen.at.tid),
+            Last {
+                call: seen.call,
+                boot_ns: seen.at.boot_ns,
+                sock: None,
+            },
+        );
         queue.push_back(Waiting {
             seen,
             maybe: Maybe::Nobody,
@@ -211,6 +242,7 @@ impl TlsLinks {
     /// this process: records on it are somebody else's.
     pub fn send(&mut self, send: &SendSeen, session: bool) -> Carries {
         let mut carries = Carries::default();
+        let last = self.last(send);
         let flight = self.sockets.send(send).filter(|f| f.application() > 0);
         if let Some((call, _)) = send.tls_call {
             if let Some(seen) = flight.and_then(|_| self.nested(send, call)) {
@@ -240,8 +272,16 @@ impl TlsLinks {
                 .map(|seen| (seen, DestinationMethod::ConnectionFd));
             return carries;
         }
-        let (carried, fits) = self.later(send, &flight);
-        carries.earlier = fits;
+        let at_once = last.and_then(|call| self.at_once(send, &flight, call));
+        let (carried, method) = if let Some(writes) = at_once {
+            carries.earlier = true;
+            self.at_once.insert(send.at.pid, send.at.boot_ns);
+            (writes, DestinationMethod::NextSend)
+        } else {
+            let (writes, fits) = self.later(send, &flight);
+            carries.earlier = fits;
+            (writes, DestinationMethod::RecordLength)
+        };
         for seen in carried {
             self.remember(&seen);
             let joined = self.joined.entry(seen.at.pid).or_default();
@@ -251,11 +291,76 @@ impl TlsLinks {
             joined.push_back(Joined {
                 seen,
                 ends: send.ends.clone(),
+                method,
                 sent_ns: send.at.boot_ns,
                 doubted: false,
             });
         }
         carries
+    }
+
+    /// The call of the write that was the last thing the thread did before this send, if it was one, and just before.
+    fn last(&mut self, send: &SendSeen) -> Option<u64> {
+        let key = (send.at.pid, send.at.tid);
+        let last = self.last.get_mut(&key)?;
+        let sock = send.ends.sock;
+        let follows = match last.sock {
+            None => send.goes_on.is_none(),
+            // More of the send that followed it.
+            Some(followed) => send.goes_on.is_some() && followed == sock,
+        };
+        last.sock = Some(sock);
+        let (call, since) = (last.call, send.at.boot_ns.checked_sub(last.boot_ns));
+        if !follows {
+            self.last.remove(&key);
+        }
+        (follows && since.is_some_and(|ns| ns <= AT_ONCE_NS)).then_some(call)
+    }
+
+    /// The writes of one session, up to that of `call`, that this send is exactly the encryption of. Whatever else waits
+    /// may be as long: but that it was not sent when it was written, and this thread sends it now, right after another
+    /// write that is not sent, takes two sockets that had no room. Then the other one follows, and speaks against this.
+    fn at_once(&mut self, send: &SendSeen, flight: &Flight, call: u64) -> Option<Vec<TlsSeen>> {
+        let pid = send.at.pid;
+        let queue = self.waiting.get_mut(&pid)?;
+        let end = queue
+            .iter()
+            .rposition(|w| w.seen.call == call && w.seen.socket.is_none())?;
+        let session = queue[end].seen.session;
+        let ciphers = self.sockets.ciphers(pid, session);
+        let of_session: Vec<usize> = (0..=end)
+            .filter(|&i| queue[i].seen.session == session)
+            .collect();
+        let first = of_session.len().saturating_sub(MAX_TOGETHER);
+        let (start, distinct) = (first..of_session.len()).rev().find_map(|start| {
+            let part = of_session.get(start..)?;
+            let totals = |once: bool| -> Vec<u64> {
+                let writes = part.iter().enumerate();
+                writes
+                    .filter(|(n, i)| {
+                        let before = n.checked_sub(1).and_then(|n| part.get(n));
+                        !once || before.is_none_or(|b| !same(&queue[*b].seen, &queue[**i].seen))
+                    })
+                    .map(|(_, i)| queue[*i].seen.payload.total)
+                    .collect()
+            };
+            let exactly = |once| flight.is_exactly(&totals(once), ciphers) == Some(true);
+            (exactly(true).then_some((start, false))).or(exactly(false).then_some((start, true)))
+        })?;
+        let mut out: Vec<TlsSeen> = of_session[start..]
+            .iter()
+            .rev()
+            .filter_map(|&i| queue.remove(i))
+            .map(|w| w.seen)
+            .collect();
+        // Latest first: of several attempts at one write that is the one that is kept.
+        if !distinct {
+            out.dedup_by(|earlier, later| same(earlier, later));
+        }
+        out.reverse();
+        // What was tried before in vain, while the handshake went on or the socket had no room.
+        queue.retain(|w| !out.iter().any(|sent| same(&w.seen, sent)));
+        Some(out)
     }
 
     /// The write whose call this send is nested in.
@@ -323,8 +428,13 @@ impl TlsLinks {
             }
         }
         let sock = send.ends.sock;
+        let at_once = self
+            .at_once
+            .get(&pid)
+            .is_some_and(|at| at.saturating_add(RETRY_NS) > send.at.boot_ns);
         if let [only] = &fitting[..]
             && only.proven
+            && (!at_once || bound.is_some())
             && only
                 .writes
                 .iter()
@@ -479,13 +589,17 @@ impl TlsLinks {
                 self.sockets.forget(pid);
             }
             None => {
-                self.resolved
-                    .retain(|_, r| r.boot_ns.saturating_add(RETRY_NS) > boot_ns);
+                let fresh = |at: u64| at.saturating_add(RETRY_NS) > boot_ns;
+                self.resolved.retain(|_, r| fresh(r.boot_ns));
+                self.last.retain(|_, last| fresh(last.boot_ns));
+                self.at_once.retain(|_, at| fresh(*at));
                 self.sockets.expire(boot_ns);
             }
         }
-        if only.is_some() {
-            self.named.retain(|(pid, _), _| only != Some(*pid));
+        if let Some(only) = only {
+            self.named.retain(|(pid, _), _| *pid != only);
+            self.last.retain(|(pid, _), _| *pid != only);
+            self.at_once.remove(&only);
         }
         out
     }
@@ -515,7 +629,7 @@ impl TlsLinks {
                     .proven(j.seen.at.pid, &j.ends, j.seen.session, j.sent_ns);
                 Link {
                     ends: Some(j.ends),
-                    method: DestinationMethod::RecordLength,
+                    method: j.method,
                 }
             };
             // One without any counts: it is known how much of the connection was looked into.

@@ -1,0 +1,264 @@
+//! Programs and modules with TLS linked in, wherever they were installed: `node_modules`, a project's virtual environment,
+//! a directory below somebody's home. A short program has sent what it had before anybody could look into its file, so
+//! this walks through the local file systems once, behind everybody else.
+
+use super::discover::{self, EXECUTABLE_MIN, MODULE_MIN, Named};
+use super::packages::Found;
+use keytrail_host::{
+    clock::thread_ns,
+    mounts::{self, Mount},
+    priority,
+    verdict::{Verdict, by_type},
+};
+use std::{
+    collections::VecDeque,
+    ffi::OsStr,
+    fs::{self, DirEntry},
+    io,
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{MetadataExt as _, PermissionsExt as _},
+    },
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+/// Directories that may wait to be read; below those beyond it nobody looks.
+const DIRECTORIES_MAX: usize = 200_000;
+/// Entries that are read in all.
+const ENTRIES_MAX: u64 = 10_000_000;
+/// The walk takes one part in so many of a processor.
+const PACE: u64 = 10;
+/// Directories of the kernel and of containers: what runs in those shows other files, which are found when they run.
+const NOT_BELOW: [&str; 9] = [
+    "/proc",
+    "/sys",
+    "/dev",
+    "/run",
+    "/var/lib/docker",
+    "/var/lib/containerd",
+    "/var/lib/containers",
+    "/var/lib/kubelet",
+    "/var/lib/rancher",
+];
+/// Where nothing that runs lies.
+const NOT_NAMED: [&str; 2] = [".git", "__pycache__"];
+/// Read last: what is installed there for all users is looked for in every scan anyway.
+const LAST: &str = "/usr";
+
+/// Starts the thread. `tell` gets each file that may have TLS linked in, and says whether anybody still listens; it may
+/// take its time.
+///
+/// # Errors
+/// There is no thread.
+pub(super) fn start(mut tell: impl FnMut(Found) -> bool + Send + 'static) -> io::Result<()> {
+    thread::Builder::new()
+        .name("programs".into())
+        .spawn(move || {
+            priority::lower_this_thread();
+            let table = mounts::read(Path::new("/proc/self/mountinfo"));
+            let mut walk = Walk::new(roots(&table));
+            loop {
+                let began = thread_ns();
+                let goes_on = walk.step(&mut tell);
+                let took = thread_ns().saturating_sub(began);
+                if !goes_on {
+                    return;
+                }
+                thread::sleep(Duration::from_nanos(took.saturating_mul(PACE - 1)));
+            }
+        })?;
+    Ok(())
+}
+
+/// Where local file systems are mounted whole; of the host's root whatever is shown of it.
+fn roots(table: &[Mount]) -> Vec<PathBuf> {
+    table
+        .iter()
+        .filter(|mount| {
+            let root = mount.point == b"/";
+            root || by_type(&mount.kind, &mount.source) == Verdict::Walk
+                && mount.kind != "overlay"
+                && mount.root == b"/"
+        })
+        .map(|mount| PathBuf::from(OsStr::from_bytes(&mount.point)))
+        .filter(|point| !is_left_out(point))
+        .collect()
+}
+
+fn is_left_out(path: &Path) -> bool {
+    NOT_BELOW.iter().any(|out| path.starts_with(out))
+        || path
+            .file_name()
+            .is_some_and(|name| NOT_NAMED.iter().any(|out| name == *out))
+}
+
+/// A walk, breadth first: projects and homes are nearer to the root than most of what fills them.
+struct Walk {
+    /// With the device that the walk does not leave.
+    now: VecDeque<(PathBuf, u64)>,
+    last: VecDeque<(PathBuf, u64)>,
+    entries: u64,
+}
+
+impl Walk {
+    fn new(roots: Vec<PathBuf>) -> Self {
+        let now = roots
+            .into_iter()
+            .filter_map(|root| {
+                let device = fs::symlink_metadata(&root).ok()?.dev();
+                Some((root, device))
+            })
+            .collect();
+        Self {
+            now,
+            last: VecDeque::new(),
+            entries: 0,
+        }
+    }
+
+    /// Reads one directory; false when there is none left, or nobody listens.
+    fn step(&mut self, tell: &mut dyn FnMut(Found) -> bool) -> bool {
+        let Some((directory, device)) = self.now.pop_front().or_else(|| self.last.pop_front())
+        else {
+            return false;
+        };
+        let Ok(entries) = fs::read_dir(&directory) else {
+            return true;
+        };
+        for entry in entries.flatten() {
+            self.entries += 1;
+            if self.entries > ENTRIES_MAX {
+                return false;
+            }
+            let Ok(kind) = entry.file_type() else {
+                continue;
+            };
+            if kind.is_dir() {
+                self.down(entry.path(), device);
+            } else if kind.is_file()
+                && let Some(found) = candidate(&entry)
+                && !tell(found)
+            {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn down(&mut self, path: PathBuf, device: u64) {
+        if is_left_out(&path) || self.now.len() + self.last.len() >= DIRECTORIES_MAX {
+            return;
+        }
+        // Another file system is a root of its own, or not to be walked.
+        if fs::symlink_metadata(&path).is_ok_and(|meta| meta.dev() == device) {
+            let to = if path.starts_with(LAST) {
+                &mut self.last
+            } else {
+                &mut self.now
+            };
+            to.push_back((path, device));
+        }
+    }
+}
+
+/// A file that is large enough to have TLS linked in, or has the name of a library that is TLS.
+fn candidate(entry: &DirEntry) -> Option<Found> {
+    let name = entry.file_name();
+    let named = Named::by(name.as_bytes());
+    let module = named.is_none() && discover::is_library(Path::new(&name));
+    // Most names end here: a program has no ending, or an odd one.
+    let meta = entry.metadata().ok()?;
+    let wanted = match named {
+        Some(_) => true,
+        None if module => meta.len() >= MODULE_MIN,
+        None => meta.len() >= EXECUTABLE_MIN && meta.permissions().mode() & 0o111 != 0,
+    };
+    if !wanted {
+        return None;
+    }
+    let path = entry.path();
+    let file = discover::open(&path).ok()?;
+    discover::is_elf(&file).then_some(Found { file, path, named })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn write(path: &Path, size: u64, mode: u32, elf: bool) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, if elf { &b"\x7fELF\x02\x01\x01"[..] } else { b"#!/bin" }).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.set_len(size).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn walk(root: &Path) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut walk = Walk::new(vec![root.to_owned()]);
+        while walk.step(&mut |of: Found| {
+            found.push(of.path.strip_prefix(root).unwrap().display().to_string());
+            true
+        }) {}
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn programs_are_found_wherever_they_are_installed() {
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |path: &str| scratch.path().join(path);
+        let large = EXECUTABLE_MIN;
+        write(&at("p/node_modules/@oven/bun/bin/bun"), large, 0o755, true);
+        write(&at("p/v/grpc/_cython/cygrpc.cpython-311.so"), 100, 0o644, true);
+        write(&at("p/v/x/native.node"), MODULE_MIN, 0o644, true);
+        // Too small, not executable, no program, where nothing runs.
+        write(&at("p/small"), large - 1, 0o755, true);
+        write(&at("p/data"), large, 0o644, true);
+        write(&at("p/script"), large, 0o755, false);
+        write(&at("p/small.so"), MODULE_MIN - 1, 0o755, true);
+        write(&at("p/.git/objects/program"), large, 0o755, true);
+        symlink(at("p"), at("p/v/again")).unwrap();
+        assert_eq!(
+            walk(scratch.path()),
+            [
+                "p/node_modules/@oven/bun/bin/bun",
+                "p/v/grpc/_cython/cygrpc.cpython-311.so",
+                "p/v/x/native.node"
+            ]
+        );
+    }
+
+    #[test]
+    fn it_ends_when_nobody_listens() {
+        let scratch = tempfile::tempdir().unwrap();
+        for n in 0..3 {
+            write(&scratch.path().join(format!("p{n}")), EXECUTABLE_MIN, 0o755, true);
+        }
+        let mut told = 0;
+        let mut walk = Walk::new(vec![scratch.path().to_owned()]);
+        assert!(!walk.step(&mut |_| {
+            told += 1;
+            false
+        }));
+        assert_eq!(told, 1);
+    }
+
+    #[test]
+    fn roots_are_local_file_systems() {
+        let table: Vec<Mount> = mounts::parse(
+            b"1 0 254:0 / / rw - overlay overlay rw\n\
+2 1 0:21 / /proc rw - proc proc rw\n\
+3 1 254:1 / /home rw - ext4 /dev/vdb rw\n\
+4 1 254:1 /x /srv/x rw - ext4 /dev/vdb rw\n\
+5 1 0:44 / /net rw - nfs4 host:/x rw\n\
+6 1 0:45 / /srv/merged rw - overlay overlay rw\n\
+7 1 0:46 / /run/user/1 rw - tmpfs tmpfs rw\n",
+        )
+        .collect();
+        assert_eq!(roots(&table), [Path::new("/"), Path::new("/home")]);
+    }
+}
