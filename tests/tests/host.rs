@@ -64,6 +64,9 @@ keytrail_tests::cases! {
         go_is_never_silent
         kubectl_is_never_silent
     }
+    tls_load {
+        destinations_hold_under_load
+    }
     tls_programs {
         go_hey
         go_gh

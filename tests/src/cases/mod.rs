@@ -25,6 +25,7 @@ pub mod sends_tls;
 pub mod sinks;
 pub mod systemd;
 pub mod taken;
+pub mod tls_load;
 pub mod tls_programs;
 pub mod tls_rustls;
 pub mod tls_stacks;

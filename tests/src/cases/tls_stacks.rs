@@ -70,7 +70,7 @@ fn never_silent(agent: &Agent, root: u32, server: &TlsServer, token: &str) {
 }
 
 /// Fails where a program is missing that `cargo xtask setup` installs.
-fn require(program: &str) {
+pub(super) fn require(program: &str) {
     assert!(
         find(program).is_some(),
         "no {program} on this machine: cargo xtask setup test"

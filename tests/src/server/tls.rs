@@ -13,6 +13,8 @@ use std::{
 
 pub struct TlsServer {
     pub port: u16,
+    /// It serves these as well.
+    more: Vec<u16>,
     nginx: bool,
     process: Background,
 }
@@ -20,17 +22,28 @@ pub struct TlsServer {
 impl TlsServer {
     /// Starts it with files under `dir` and a certificate for `localhost`.
     pub fn start(dir: &Path) -> Self {
-        Self::speaking(dir, false)
+        Self::speaking(dir, false, 1)
     }
 
     /// The same, for clients of HTTP/2. Needs nginx.
     pub fn http2(dir: &Path) -> Self {
-        Self::speaking(dir, true)
+        Self::speaking(dir, true, 1)
     }
 
-    fn speaking(dir: &Path, http2: bool) -> Self {
+    /// One that serves so many ports. Needs nginx.
+    pub fn of_ports(dir: &Path, ports: usize) -> Self {
+        Self::speaking(dir, false, ports)
+    }
+
+    /// All ports it serves.
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        std::iter::once(self.port).chain(self.more.iter().copied())
+    }
+
+    fn speaking(dir: &Path, http2: bool, ports: usize) -> Self {
         fs::create_dir_all(dir).unwrap();
         let port = free_port();
+        let more: Vec<u16> = (1..ports).map(|_| free_port()).collect();
         act("openssl")
             .args(["req", "-x509", "-newkey", "ec"])
             .args(["-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
@@ -49,9 +62,12 @@ impl TlsServer {
             Some(PathBuf::from("/usr/sbin/nginx")).filter(|file| file.is_file())
         });
         let mut process = match &nginx {
-            Some(program) => start_nginx(program, dir, port, http2),
+            Some(program) => start_nginx(program, dir, port, &more, http2),
             None => {
-                assert!(!http2, "no nginx: cargo xtask setup test");
+                assert!(
+                    !http2 && more.is_empty(),
+                    "no nginx: cargo xtask setup test"
+                );
                 start_openssl(dir, port)
             }
         };
@@ -65,6 +81,7 @@ impl TlsServer {
         });
         Self {
             port,
+            more,
             nginx: nginx.is_some(),
             process,
         }
@@ -94,7 +111,7 @@ impl TlsServer {
     }
 }
 
-fn start_nginx(program: &Path, dir: &Path, port: u16, http2: bool) -> Background {
+fn start_nginx(program: &Path, dir: &Path, port: u16, more: &[u16], http2: bool) -> Background {
     let at = dir.display();
     let h2 = if http2 { " http2" } else { "" };
     let ipv6 = if has_ipv6() {
@@ -102,6 +119,10 @@ fn start_nginx(program: &Path, dir: &Path, port: u16, http2: bool) -> Background
     } else {
         String::new()
     };
+    let more: String = more
+        .iter()
+        .map(|port| format!("listen 127.0.0.1:{port} ssl{h2}; "))
+        .collect();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|name| format!("  {name}_temp_path {at}/{name};\n"))
         .concat();
@@ -118,7 +139,7 @@ http {{
   client_max_body_size 64m;
   server {{
     listen 127.0.0.1:{port} ssl{h2};
-    {ipv6}
+    {more}{ipv6}
     server_name localhost;
     ssl_certificate {at}/server.crt;
     ssl_certificate_key {at}/server.key;
