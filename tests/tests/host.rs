@@ -139,6 +139,15 @@ keytrail_tests::cases! {
         what_cannot_be_written
         what_keytrail_prints
     }
+    file_life {
+        opened_to_others
+        rotated
+        replaced
+        moved_and_deleted
+        linked_and_covered
+        swapped
+        nothing_happened
+    }
     restart {
         killed_in_mid_load
         stopped_and_started

@@ -5,7 +5,7 @@ use super::words::{
     Actor, Channel, ContextKind, DestinationMethod, Direction, EventKind, EvidenceGrade, GapReason,
     LineageBasis, Reach, Signal, SourceType, Transform,
 };
-use super::{CredentialRef, ExeFacts, HostName, Owner, Request};
+use super::{CredentialRef, ExeFacts, FileChange, HostName, Owner, Request};
 use std::collections::BTreeMap;
 
 /// One thing that was seen, or one thing that could not be seen. Times are wall clock, nanoseconds since the epoch.
@@ -31,6 +31,8 @@ pub struct Event {
     pub request: Option<Request>,
     /// What was told late; of `process` it stands there.
     pub workload: Option<Box<WorkloadNames>>,
+    /// What happened to the file that `source` is.
+    pub change: Option<Box<FileChange>>,
 }
 
 impl Event {
@@ -55,6 +57,7 @@ impl Event {
             victim: None,
             request: None,
             workload: None,
+            change: None,
         }
     }
 }

@@ -82,6 +82,8 @@ words! {
         PersistenceWritten = 11 "persistence_written",
         /// What a pod is called, of which events were told before that was known.
         WorkloadNamed = 12 "workload_named",
+        /// Something happened to a file that holds a credential.
+        CredentialFileChanged = 13 "credential_file_changed",
     }
 }
 
@@ -249,6 +251,27 @@ words! {
         Unknown = 5 "unknown",
         /// Another process, out of which it was read.
         Process = 6 "process",
+    }
+}
+
+words! {
+    /// What happened to a file that holds a credential.
+    FileAction {
+        /// Another file lies under its name.
+        Replaced = 1 "replaced",
+        /// Another credential of the kind stands where one stood.
+        Rotated = 2 "rotated",
+        /// The file is there, and the credential is not in it any more.
+        Removed = 3 "removed",
+        Deleted = 4 "deleted",
+        /// To another name.
+        Moved = 5 "moved",
+        /// Mode, owner or group changed.
+        Permissions = 6 "permissions",
+        /// It got another name (link(2)).
+        Linked = 7 "linked",
+        /// Something was mounted over it.
+        Covered = 8 "covered",
     }
 }
 

@@ -9,6 +9,7 @@ mod followed;
 mod judge;
 mod lanes;
 mod line;
+mod lives;
 mod places;
 mod programs;
 mod replay;

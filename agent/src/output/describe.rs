@@ -1,5 +1,6 @@
 //! What an event says, in words. The words never claim more than the evidence.
 
+use super::changed;
 use super::escape::escape;
 use super::style::Colour;
 use keytrail_model::{Channel, EventKind, EvidenceGrade, GapReason, SourceType, Transform};
@@ -138,6 +139,7 @@ pub fn action(event: &Event) -> (String, Colour) {
             ),
         },
         EventKind::PersistenceWritten => ("wrote start-up".into(), Colour::Yellow),
+        EventKind::CredentialFileChanged => changed::action(event),
         EventKind::Finding => {
             let severity = event.finding.as_ref().map_or("", |f| &f.severity);
             let colour = match severity {
@@ -285,6 +287,9 @@ pub fn place(event: &Event) -> String {
             short(&w.container_id),
             workload(w)
         );
+    }
+    if let (Some(change), Some(source)) = (&event.change, &event.source) {
+        return changed::place(change, source);
     }
     let mut text = match (
         EventKind::of_number(event.kind),

@@ -7,6 +7,7 @@ pub mod busy;
 pub mod capture;
 pub mod cli;
 pub mod elsewhere;
+pub mod file_life;
 pub mod grpc;
 pub mod history;
 pub mod incidents;

@@ -157,6 +157,13 @@ impl Core {
                     self.emit(e);
                 }
             }
+            Observation::FileChanged {
+                at,
+                boot_ns,
+                file,
+                change,
+                credentials,
+            } => self.on_file_changed(at.as_ref(), *boot_ns, (file, change), credentials),
             Observation::Persistence {
                 at,
                 boot_ns,
