@@ -342,6 +342,7 @@ fn story() -> Vec<Observation> {
             at: at(2, 6 * SEC),
             status: 7,
             signal: 15,
+            dumped: None,
         },
         // Undecided when the recording ends.
         file(Access::Open, 1, 1, 7 * SEC),
@@ -488,6 +489,7 @@ fn any_observation() -> impl Strategy<Value = Observation> {
                 at: at(process, boot_ns),
                 status: -1,
                 signal: 9,
+                dumped: None,
             },
             5 => file(Access::Open, process, number, boot_ns),
             6 => file(Access::Read, process, number, boot_ns),

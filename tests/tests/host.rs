@@ -107,6 +107,8 @@ keytrail_tests::cases! {
         encrypted_on_its_way
         fed_and_taken_by_python
         a_helper_of_git
+        handed_on_in_a_file
+        said_to_a_parent
         nothing_of_a_holder_in_it
     }
     busy {
@@ -128,6 +130,8 @@ keytrail_tests::cases! {
         a_debugger_of_its_own_child
         by_pidfd_getfd
         by_process_vm_readv_inside_a_pid_namespace
+        by_a_core_dump
+        by_gcore
     }
     written {
         echo_into_a_file

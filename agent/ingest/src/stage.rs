@@ -1,18 +1,19 @@
 //! One record in, its observations out.
 
 use super::exec::{self, Execs, Finished};
-use super::files::{Files, Inspected};
+use super::files::{Files, Inspected, Version};
+use super::handed::Handed;
 use super::inspection::{InspectionOptions, Inspector, Missed};
 use super::pending::{Asked, Inspection, Verdict};
 use super::registry::Registry;
 use super::stamp;
 use super::written::{self, Targets};
-use crate::decode::Record;
+use crate::decode::{self, Record};
 use keytrail_abi as abi;
 use keytrail_host::procfs;
 use keytrail_model::{
-    Access, Bound, Direction, Dropped, FileSeen, Observation, Pid, PlaceNews, SendSeen, Snapshot,
-    Socket, Stamp, TlsSeen, WriteSeen,
+    Access, Bound, Direction, Dropped, FileFacts, FileSeen, Observation, Pid, PlaceNews, SendSeen,
+    Snapshot, Socket, Stamp, TlsSeen, WriteSeen, WriteTarget,
 };
 use keytrail_payload::{Chunk, Layer, StreamKey, Streams};
 use keytrail_secret::Classifier;
@@ -48,6 +49,8 @@ pub struct Digest {
     last_exec: HashMap<u32, u64>,
     /// What processes write to.
     targets: Targets,
+    /// Files that they have just written.
+    pub(super) handed: Handed,
     /// When a process was read from /proc: older execs of it are told already.
     snapshot_at: HashMap<Pid, u64>,
     /// A record that held payload, environment or argv was in the ring since the last wipe.
@@ -100,6 +103,7 @@ impl Digest {
             is_unasked: false,
             last_exec: HashMap::new(),
             targets: Targets::default(),
+            handed: Handed::default(),
             snapshot_at: HashMap::new(),
             ring_dirty: false,
         })
@@ -156,6 +160,8 @@ impl Digest {
                     at,
                     status: code >> 8 & 0xff,
                     signal: code & 0x7f,
+                    // include/linux/sched/signal.h: the bit that wait(2) shows as WCOREDUMP.
+                    dumped: (code & 0x80 != 0 && code & 0x7f != 0).then(procfs::core_pattern),
                 });
             }
             Record::File(r) => self.file(r, hook, inspection, out),
@@ -350,12 +356,46 @@ impl Digest {
                 };
                 out.observations.push(Observation::File(Box::new(seen)));
             }
-            // Said again: the kernel side may have asked before it knew.
-            Verdict::Clean if inspection.is_none() => out.clean.push((r.file, r.ctime_ns)),
-            Verdict::Clean => {}
-            Verdict::Gone => self.unlocated += 1,
-            Verdict::Missed(missed) => self.dropped.add(missed.bound(), 1),
+            Verdict::Clean => {
+                let handed = self.handed.has(r.file, at.boot_ns);
+                // Said again: the kernel side may have asked before it knew. Of a file that was just written every program
+                // that reads it is to be told.
+                if inspection.is_none() && !handed {
+                    out.clean.push((r.file, r.ctime_ns));
+                }
+                self.handed_on(r, (at, hook), out);
+            }
+            Verdict::Gone => {
+                self.unlocated += 1;
+                self.handed_on(r, (at, hook), out);
+            }
+            Verdict::Missed(missed) => {
+                self.dropped.add(missed.bound(), 1);
+                self.handed_on(r, (at, hook), out);
+            }
         }
+    }
+
+    /// A file is read that others wrote a while ago, and in which nothing was seen.
+    fn handed_on(&self, r: &abi::FileNew, (at, hook): (Stamp, &str), out: &mut Digested) {
+        let Some(path) = self.handed.read(r.file, at.pid, at.boot_ns) else {
+            return;
+        };
+        let name = decode::name(&r.names[0]);
+        let same = !name.is_empty() && path.rsplit('/').next() == Some(name.as_str());
+        let file = FileFacts {
+            path: if same { path.to_owned() } else { String::new() },
+            ..Version::told(r, "").facts
+        };
+        out.observations.push(Observation::File(Box::new(FileSeen {
+            at,
+            access: Access::Read,
+            file,
+            credentials: Vec::new(),
+            unreadable: None,
+            truncated: false,
+            hook: hook.to_owned(),
+        })));
     }
 
     /// Counts what was left out of a file.
@@ -413,6 +453,10 @@ impl Digest {
         }
         let chunk = chunk(&r.header, data, r.offset, r.total);
         let payload = self.streams.on_payload(&self.registry.matcher, key, chunk);
+        if written::target(r.target) == WriteTarget::File && r.offset == 0 {
+            let path = self.targets.path(at.pid, r.file);
+            self.handed.write(r.file, path, at.pid, at.boot_ns);
+        }
         Observation::Write(Box::new(WriteSeen {
             target: written::target(r.target),
             device: u64::from(r.file.dev),

@@ -231,7 +231,7 @@ pub struct Evidence {
 /// A process on the way of a credential, and how it came to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PathStep {
-    /// read | env | argv | taken | fork | pipe
+    /// read | env | argv | taken | fork | pipe | file | socket
     pub how: String,
     /// The file, the variable, the argument's place, the process it was taken from, the pipe.
     pub name: String,

@@ -52,6 +52,9 @@ pub enum Observation {
         at: Stamp,
         status: i32,
         signal: i32,
+        /// The kernel wrote a core dump of it, as this pattern says (core(5)); empty when the pattern could not be read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dumped: Option<String>,
     },
     File(Box<FileSeen>),
     /// Which pipes a process has as standard streams: behind its exec, a read of it, or before its end.

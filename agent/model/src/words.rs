@@ -133,6 +133,8 @@ words! {
         Ptrace = 13 "ptrace",
         /// A descriptor taken out of a process by pidfd_getfd(2).
         Descriptor = 14 "pidfd_getfd",
+        /// Written by the kernel when the process died (core(5)).
+        CoreDump = 15 "core_dump",
     }
 }
 

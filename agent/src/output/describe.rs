@@ -124,6 +124,11 @@ pub fn action(event: &Event) -> (String, Colour) {
             _ => ("holder sent".into(), Colour::Dim),
         },
         // Memory may have held it: only what surely lay in what was read was taken.
+        EventKind::CredentialTaken
+            if evidence.is_some_and(|e| e.channel == Channel::CoreDump.number()) =>
+        {
+            ("dumped core".into(), Colour::Red)
+        }
         EventKind::CredentialTaken => match (grade, own(event)) {
             (Some(EvidenceGrade::Observed), true) => ("read own env".into(), Colour::Yellow),
             (Some(EvidenceGrade::Observed), false) => ("took from env".into(), Colour::Red),
@@ -391,6 +396,7 @@ pub fn path(steps: &[PathStep]) -> String {
             how if text.is_empty() => {
                 write!(text, "{} {} by {who}", escape(how), escape(&step.name))
             }
+            "file" => write!(text, " > {} > {who}", escape(&step.name)),
             how => write!(text, " > {} > {who}", escape(how)),
         };
     }

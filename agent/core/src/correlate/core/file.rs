@@ -56,6 +56,9 @@ impl Core {
             return;
         }
         self.opens.remove(&key);
+        if seen.credentials.is_empty() {
+            self.read_written(seen);
+        }
         if let Some(why) = &seen.unreadable {
             self.on_gap(&GapSeen {
                 detail: format!(
