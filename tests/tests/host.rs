@@ -150,7 +150,13 @@ keytrail_tests::cases! {
         moved_and_deleted
         linked_and_covered
         swapped
+        swapped_behind_a_watched_name
         nothing_happened
+    }
+    against {
+        stopped
+        traced
+        configured_anew
     }
     restart {
         killed_in_mid_load

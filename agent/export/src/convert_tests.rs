@@ -293,6 +293,10 @@ fn nothing_of_an_event_is_left_out() {
             }]
         },
         "truncation": {"argv": true, "environment": true, "payload": true, "file": true},
+        "change": {
+            "action": "FILE_ACTION_ROTATED", "previousMode": "0640", "previousOwnerUid": 38, "previousOwnerGid": 39,
+            "newPath": "/new", "previousFingerprint": "kt1:old",
+        },
         "coverage": ["coverage"],
         "attack": ["T1"],
         "gap": {

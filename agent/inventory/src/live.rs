@@ -163,14 +163,7 @@ impl Live {
             }
             PlaceNews::Gone { root, raw } => {
                 let key = key_of(&raw, workload(&root));
-                let held = self.held(&key);
-                if !held.is_empty() {
-                    if self.gone.len() >= MAX_GONE {
-                        self.gone.clear();
-                    }
-                    self.gone.insert(key.clone(), held);
-                }
-                self.empty(&key, now);
+                self.went(&key, now);
                 None
             }
         }
@@ -201,6 +194,18 @@ impl Live {
         self.inventory.held(key).cloned().map(Arc::new).collect()
     }
 
+    /// The file of a place is not there any more.
+    fn went(&mut self, key: &str, now: i64) {
+        let held = self.held(key);
+        if !held.is_empty() {
+            if self.gone.len() >= MAX_GONE {
+                self.gone.clear();
+            }
+            self.gone.insert(key.to_owned(), held);
+        }
+        self.empty(key, now);
+    }
+
     fn empty(&mut self, key: &str, now: i64) {
         if !self.inventory.occupied(key) {
             return;
@@ -225,8 +230,9 @@ impl Live {
                 .any(|p| p.container == place.container)
         {
             // It has one name only: the one known before is not it any more.
-            self.empty(&old, now);
+            self.went(&old, now);
         }
+        self.gone.remove(&key);
         let here_before = self.inventory.remembers(&key);
         let new_here = match look.why {
             Why::Start => false,
@@ -524,6 +530,10 @@ mod tests {
         live.take(gone, 6, host);
         assert_eq!(names(live.held_in(b"/f", Workload::default(), true)), ["a"]);
         assert!(live.held_in(b"/f", Workload::default(), true).is_empty());
+        // Who met it under its new name says so first.
+        met(&mut live, look("/m", 5, START + 1, &["m"]), 7);
+        met(&mut live, look("/n", 5, START + 1, &["m"]), 7);
+        assert_eq!(names(live.held_in(b"/m", Workload::default(), true)), ["m"]);
         // Emptied is not gone.
         met(&mut live, look("/g", 2, START + 1, &["a"]), 7);
         met(&mut live, look("/g", 2, START + 1, &[]), 8);

@@ -310,6 +310,9 @@ words! {
         BudgetUsed = 28 "budget_used",
         SinkBehind = 29 "sink_behind",
         NamesUnavailable = 30 "names_unavailable",
+        AgentStopped = 31 "agent_stopped",
+        AgentTraced = 32 "agent_traced",
+        AgentReplaced = 33 "agent_replaced",
     }
 }
 

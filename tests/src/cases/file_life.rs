@@ -44,8 +44,11 @@ fn change(event: &Event) -> &keytrail_proto::v1::FileChange {
 /// A file with a token that a running agent knows and follows.
 fn known(agent: &Agent, dir: &Path, name: &str) -> (PathBuf, Planted) {
     let (file, key) = (dir.join(name), plant::github());
-    fs::write(&file, text(&key)).unwrap();
-    sh("chmod 600 $1; cat $1 >/dev/null").arg(&file).run().ok();
+    sh("umask 077; cat >$1; cat $1 >/dev/null")
+        .arg(&file)
+        .stdin(text(&key))
+        .run()
+        .ok();
     agent.expect("the new credential", 0, |e| {
         e.is("credential_created") && Path::new(e.path()) == file
     });
@@ -80,17 +83,15 @@ pub fn opened_to_others() {
     let (file, _) = known(&agent, &work, "app.env");
     let before = told(&agent, &file).len();
     let done = sh("chmod 644 $1; :").arg(&file).run().ok();
-    let event = agent.expect("the mode", done.pid, |e| {
-        e.is(KIND) && action(e) == "permissions"
-    });
+    let permissions =
+        |e: &Event, root: u32| e.is(KIND) && action(e) == "permissions" && e.in_tree(root);
+    let event = agent.expect("the mode", done.pid, |e| permissions(e, done.pid));
     by(&event, done.pid, "/chmod");
     assert_eq!(change(&event).previous_mode, "0600", "{}", event.brief());
     assert_eq!(event.source.as_ref().unwrap().mode, "0644");
     std::thread::sleep(patience(1));
     let done = sh("chown 1234:4321 $1; :").arg(&file).run().ok();
-    let event = agent.expect("the owner", done.pid, |e| {
-        e.is(KIND) && action(e) == "permissions"
-    });
+    let event = agent.expect("the owner", done.pid, |e| permissions(e, done.pid));
     by(&event, done.pid, "/chown");
     let source = event.source.as_ref().unwrap();
     assert_eq!((source.owner_uid, source.owner_gid), (1234, 4321));
@@ -273,12 +274,44 @@ pub fn swapped() {
     });
     std::thread::sleep(patience(1));
     put(&second, "2026_11_29_2");
+    std::thread::sleep(patience(1));
     let done = sh("rm -r $1; :").arg(file.parent().unwrap()).run().ok();
     let event = expect(&agent, &file, "deleted");
     by(&event, done.pid, "/rm");
     agent.expect("its successor", 0, |e| {
         e.is("credential_created") && e.path().ends_with("..2026_11_29_2/app.env")
     });
+    agent.stop();
+}
+
+/// The same in a place that is watched, where the link's own name counts.
+pub fn swapped_behind_a_watched_name() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let home = scratch.make("home");
+    let script = "cd $1; mkdir ..$2; printf '{\"GITHUB_TOKEN\":\"%s\"}\n' $3 >..$2/key.json
+        ln -s ..$2 ..data_tmp; exec mv -T ..data_tmp ..data";
+    let put = |key: &Planted, version: &str| {
+        let sh = sh(script).arg(&home).arg(version);
+        sh.arg(&key.value).run().ok()
+    };
+    put(&plant::github(), "2026_11_29_1");
+    sh("ln -s ..data/key.json $1/key.json")
+        .arg(&home)
+        .run()
+        .ok();
+    let agent = Agent::start(&scratch);
+    let file = home.join("key.json");
+    std::thread::sleep(patience(2));
+    let done = put(&plant::github(), "2026_11_29_2");
+    let event = expect(&agent, &file, "rotated");
+    assert!(!change(&event).previous_fingerprint.is_empty());
+    assert_ne!(change(&event).previous_fingerprint, event.fingerprint());
+    assert!(
+        event.process.is_none() || event.in_tree(done.pid),
+        "{}",
+        event.brief()
+    );
     agent.stop();
 }
 

@@ -1,6 +1,7 @@
 //! The cases, each a function: `tests/host.rs` runs all of them on this machine's kernel, `tests/vm.rs` those that
 //! make sense in a booted one.
 
+pub mod against;
 pub mod bad_input;
 pub mod bad_places;
 pub mod busy;

@@ -7,7 +7,7 @@ use keytrail_abi::FileId;
 use keytrail_host::changes::{Changes, FileKey, Happened};
 use keytrail_host::clock::wall_ns;
 use rustix::event::{PollFd, PollFlags};
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, OFlags, StatxFlags};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -48,6 +48,8 @@ pub struct Kept {
     pub key: Option<FileKey>,
     /// Its path without symbolic links.
     pub real: Vec<u8>,
+    /// Number of the mount it was found on; 0 when that is not known.
+    pub mount: u64,
     /// What the kernel told of it since.
     pub happened: Happened,
     /// When it was looked up, wall clock.
@@ -62,6 +64,7 @@ impl Kept {
             version: version.clone(),
             key,
             real: real(file).unwrap_or_default(),
+            mount: mount_of(file),
             happened: Happened::default(),
             looked_ns: wall_ns(),
             inspected: None,
@@ -78,6 +81,14 @@ pub fn real(file: &OwnedFd) -> Option<Vec<u8>> {
     let link = format!("/proc/self/fd/{}", file.as_raw_fd());
     let path = std::fs::read_link(link).ok()?.into_os_string().into_vec();
     (path.starts_with(b"/") && !path.ends_with(b" (deleted)")).then_some(path)
+}
+
+/// The number of the mount that a file was opened on (STATX_MNT_ID of statx(2), from 5.8 on); 0 when it is not known.
+pub fn mount_of(file: &OwnedFd) -> u64 {
+    rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+        .ok()
+        .filter(|s| s.stx_mask & StatxFlags::MNT_ID.bits() != 0)
+        .map_or(0, |s| s.stx_mnt_id)
 }
 
 /// What became of a wish to follow a file.

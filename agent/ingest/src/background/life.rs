@@ -2,10 +2,9 @@
 //! file itself. Nothing is told that another course of things explains as well.
 
 use super::Keeper;
-use super::follow::{Kept, Path as Way, real};
+use super::follow::{Kept, Path as Way, mount_of, real};
 use crate::files::{self, Version};
 use keytrail_host::clock::boot_ns;
-use keytrail_host::mounts;
 use keytrail_model::{FileAccess, FileAction, FileFacts};
 use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
@@ -88,17 +87,16 @@ impl Keeper {
     fn other_file(&mut self, way: &Way, before: &Kept, now: Option<&Version>) -> Option<Act> {
         let at = self.whereabouts(way, before);
         let happened = before.happened;
+        let told = happened.attributes || happened.moved || happened.deleted;
+        if !told && at != Whereabouts::Gone && self.is_covered(way, before, now.is_some()) {
+            return Some(act(FileAction::Covered, &[]));
+        }
         if matches!(&at, Whereabouts::At(path) if *path == before.real) {
-            // It lies where it lay, and its path does not lead there.
-            return match now {
-                _ if mounted_over(way) => Some(act(FileAction::Covered, &[])),
-                // A symbolic link on the way leads elsewhere.
-                Some(now) if is_new(before, now) => Some(act(FileAction::Replaced, &[])),
-                _ => None,
-            };
+            // It lies where it lay, and a symbolic link on the way leads elsewhere.
+            let now = now.filter(|now| is_new(before, now));
+            return now.map(|_| act(FileAction::Replaced, &[]));
         }
         if let Some(now) = now {
-            let told = happened.attributes || happened.moved || happened.deleted;
             let elsewhere = match at {
                 Whereabouts::At(path) => path,
                 _ => Vec::new(),
@@ -122,6 +120,17 @@ impl Keeper {
             }
             _ => None,
         }
+    }
+
+    /// Whether the path leads through another mount than before, and that one is there still: after an unmount it is not.
+    fn is_covered(&self, way: &Way, before: &Kept, there: bool) -> bool {
+        let here = if there {
+            self.followed.get(way).map_or(0, |kept| kept.mount)
+        } else {
+            mount_above(way)
+        };
+        let known = before.mount != 0 && here != 0;
+        known && here != before.mount && is_mounted(way, before.mount)
     }
 
     fn whereabouts(&mut self, way: &Way, before: &Kept) -> Whereabouts {
@@ -193,15 +202,27 @@ fn lacks(way: &Way, before: &Kept) -> bool {
     )
 }
 
-/// Whether something is mounted on the file or on a directory above it, the root itself left aside.
-fn mounted_over(way: &Way) -> bool {
+/// The mount of the nearest directory above a path; 0 when it is not known.
+fn mount_above(way: &Way) -> u64 {
+    let Ok(root) = files::open_root(&way.root) else {
+        return 0;
+    };
+    let path = String::from_utf8_lossy(&way.raw).into_owned();
+    let above = Path::new(&path).ancestors().skip(1);
+    let dirs = above.filter_map(|dir| {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        files::open_in(root.as_fd(), dir.to_str()?, flags).ok()
+    });
+    dirs.map(|dir| mount_of(&dir)).next().unwrap_or(0)
+}
+
+/// Whether there is a mount of this number where the path is looked up (the first field of a line of mountinfo).
+fn is_mounted(way: &Way, mount: u64) -> bool {
     let process = way.root.parent().filter(|p| p.starts_with("/proc/"));
     let table = process.unwrap_or(Path::new("/proc/self")).join("mountinfo");
-    mounts::read(&table).iter().any(|mount| {
-        mount.point != b"/"
-            && way
-                .raw
-                .strip_prefix(mount.point.as_slice())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-    })
+    let table = std::fs::read(table).unwrap_or_default();
+    let number = format!("{mount} ");
+    table
+        .split(|b| *b == b'\n')
+        .any(|line| line.starts_with(number.as_bytes()))
 }
