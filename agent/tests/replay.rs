@@ -312,6 +312,22 @@ fn story() -> Vec<Observation> {
             file: facts(6),
             credentials: vec![credential(6)],
         },
+        Observation::FileChanged {
+            at: Some(at(2, 5 * SEC)),
+            boot_ns: 5 * SEC,
+            file: facts(6),
+            change: FileChange {
+                previous: "kt1:before".to_owned(),
+                new_path: "/other".to_owned(),
+                before: Some(FileAccess {
+                    mode: 0o600,
+                    uid: 7,
+                    gid: 8,
+                }),
+                ..FileChange::new(FileAction::Rotated)
+            },
+            credentials: vec![credential(6)],
+        },
         Observation::Persistence {
             at: Some(at(2, 5 * SEC)),
             boot_ns: 5 * SEC,
@@ -326,6 +342,7 @@ fn story() -> Vec<Observation> {
             at: at(2, 6 * SEC),
             status: 7,
             signal: 15,
+            dumped: None,
         },
         // Undecided when the recording ends.
         file(Access::Open, 1, 1, 7 * SEC),
@@ -350,6 +367,7 @@ fn a_recording_replays_byte_by_byte() {
             "coverage_gap",
             "credential_created",
             "credential_exposed",
+            "credential_file_changed",
             "credential_opened",
             "credential_read",
             "credential_sent",
@@ -471,6 +489,7 @@ fn any_observation() -> impl Strategy<Value = Observation> {
                 at: at(process, boot_ns),
                 status: -1,
                 signal: 9,
+                dumped: None,
             },
             5 => file(Access::Open, process, number, boot_ns),
             6 => file(Access::Read, process, number, boot_ns),

@@ -110,6 +110,8 @@ keytrail_tests::cases! {
         encrypted_on_its_way
         fed_and_taken_by_python
         a_helper_of_git
+        handed_on_in_a_file
+        said_to_a_parent
         nothing_of_a_holder_in_it
     }
     busy {
@@ -131,6 +133,8 @@ keytrail_tests::cases! {
         a_debugger_of_its_own_child
         by_pidfd_getfd
         by_process_vm_readv_inside_a_pid_namespace
+        by_a_core_dump
+        by_gcore
     }
     written {
         echo_into_a_file
@@ -141,6 +145,21 @@ keytrail_tests::cases! {
         saving_is_no_send
         what_cannot_be_written
         what_keytrail_prints
+    }
+    file_life {
+        opened_to_others
+        rotated
+        replaced
+        moved_and_deleted
+        linked_and_covered
+        swapped
+        swapped_behind_a_watched_name
+        nothing_happened
+    }
+    against {
+        stopped
+        traced
+        configured_anew
     }
     restart {
         killed_in_mid_load

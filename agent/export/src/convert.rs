@@ -6,8 +6,8 @@ use keytrail_model::event::{
 };
 use keytrail_model::status::{LibraryReport, Refused, SignalReport};
 use keytrail_model::{
-    Actor, Credential, DestinationMethod, Direction, ExeFacts, HostName, LineageBasis, Reach,
-    Request, Signal, Tier, TlsStack, Transform,
+    Actor, Credential, DestinationMethod, Direction, ExeFacts, FileChange, HostName, LineageBasis,
+    Reach, Request, Signal, Tier, TlsStack, Transform,
 };
 use keytrail_proto::v1;
 use pbjson_types::Timestamp;
@@ -44,6 +44,20 @@ pub fn event(event: Event) -> v1::Event {
         finding: None,
         request: event.request.map(request),
         workload: event.workload.map(|names| workload(*names)),
+        change: event.change.map(|change| file_change(*change)),
+    }
+}
+
+fn file_change(c: FileChange) -> v1::FileChange {
+    v1::FileChange {
+        action: c.action.number(),
+        previous_mode: c
+            .before
+            .map_or_else(String::new, |b| format!("{:04o}", b.mode & 0o7777)),
+        previous_owner_uid: c.before.map(|b| b.uid),
+        previous_owner_gid: c.before.map(|b| b.gid),
+        new_path: c.new_path,
+        previous_fingerprint: c.previous,
     }
 }
 

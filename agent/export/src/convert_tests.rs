@@ -2,7 +2,8 @@
 
 use super::*;
 use keytrail_model::{
-    Actor, Channel, ContextKind, EventKind, EvidenceGrade, GapReason, Reach, SourceType, Target,
+    Actor, Channel, ContextKind, EventKind, EvidenceGrade, FileAccess, FileAction, GapReason,
+    Reach, SourceType, Target,
 };
 use std::sync::Arc;
 
@@ -56,6 +57,7 @@ fn the_schema_has_the_models_words() {
         "SIGNAL_" Signal,
         "TIER_" Tier,
         "TLS_STACK_" TlsStack,
+        "FILE_ACTION_" FileAction,
     }
 }
 
@@ -189,6 +191,16 @@ fn nothing_of_an_event_is_left_out() {
                 comm: "step".into(),
             }],
         }),
+        change: Some(Box::new(FileChange {
+            action: FileAction::Rotated,
+            before: Some(FileAccess {
+                mode: 0o640,
+                uid: 38,
+                gid: 39,
+            }),
+            new_path: "/new".into(),
+            previous: "kt1:old".into(),
+        })),
         truncation: Some(Truncation {
             argv: true,
             environment: true,
@@ -281,6 +293,10 @@ fn nothing_of_an_event_is_left_out() {
             }]
         },
         "truncation": {"argv": true, "environment": true, "payload": true, "file": true},
+        "change": {
+            "action": "FILE_ACTION_ROTATED", "previousMode": "0640", "previousOwnerUid": 38, "previousOwnerGid": 39,
+            "newPath": "/new", "previousFingerprint": "kt1:old",
+        },
         "coverage": ["coverage"],
         "attack": ["T1"],
         "gap": {

@@ -8,6 +8,12 @@ pub fn boot_ns() -> u64 {
     nanos(ClockId::Boottime)
 }
 
+/// Nanoseconds since boot without the time that the host was suspended (CLOCK_MONOTONIC).
+#[must_use]
+pub fn running_ns() -> u64 {
+    nanos(ClockId::Monotonic)
+}
+
 /// Nanoseconds since the epoch.
 #[must_use]
 pub fn wall_ns() -> u64 {

@@ -151,6 +151,23 @@ pub fn cwd(tgid: u32) -> Option<String> {
     )
 }
 
+/// Who traces this process (its first thread), as it counts processes; 0 when nobody does.
+#[must_use]
+pub fn tracer() -> u32 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("TracerPid:")?.trim().parse().ok())
+        .unwrap_or(0)
+}
+
+/// What `kernel.core_pattern` says (core(5)), 127 bytes at most; empty when it cannot be read.
+#[must_use]
+pub fn core_pattern() -> String {
+    let text = fs::read("/proc/sys/kernel/core_pattern").unwrap_or_default();
+    String::from_utf8_lossy(&text).trim_end().to_owned()
+}
+
 /// The cgroup path that says most: the unified one unless that is the root, then systemd's or any other.
 pub fn cgroup(tgid: u32) -> Option<String> {
     Some(best_cgroup(&cgroups(tgid)?))

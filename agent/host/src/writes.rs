@@ -5,7 +5,7 @@
 //! events with descriptors would: an unmount right after a write is not disturbed. Equal events of one process that
 //! wait in the queue are merged by the kernel.
 
-use super::fanotify;
+use super::fanotify::{self, HANDLE, HANDLE_MAX};
 use rustix::fs::{Mode, OFlags};
 use std::{
     io,
@@ -15,16 +15,8 @@ use std::{
 
 /// Closed after being open for writing; moved here.
 const MASK: u64 = libc::FAN_CLOSE_WRITE | libc::FAN_MOVED_TO;
-/// struct fanotify_event_info_fid (fanotify(7)): header (type, pad, length), fsid, then a struct file_handle.
-const INFO: usize = 4 + 8;
-/// struct file_handle: bytes and type.
-const HANDLE: usize = 8;
-/// MAX_HANDLE_SZ of linux/exportfs.h.
-const HANDLE_MAX: usize = 128;
-const METADATA: usize = size_of::<libc::fanotify_event_metadata>();
 
-/// What statfs(2) calls `f_fsid`.
-pub type FsId = [u8; 8];
+pub use super::fanotify::FsId;
 
 /// The file system of a mount, as events name it.
 ///
@@ -36,9 +28,9 @@ pub fn fs_id(fd: impl AsFd) -> io::Result<FsId> {
     Ok(unsafe { std::mem::transmute_copy(&stat.f_fsid) })
 }
 
-/// A directory, as file systems name it for NFS.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Handle(Vec<u8>);
+/// A directory or a file, as file systems name it for NFS.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Handle(pub(crate) Vec<u8>);
 
 impl Handle {
     /// Opens the directory (`O_PATH`) on the file system that `mount` is on.
@@ -46,6 +38,18 @@ impl Handle {
     /// # Errors
     /// ESTALE when it is gone, EOPNOTSUPP when the file system cannot tell.
     pub fn open(&self, mount: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+        self.open_as(mount, libc::O_DIRECTORY)
+    }
+
+    /// The same for whatever it is.
+    ///
+    /// # Errors
+    /// As [`Handle::open`].
+    pub fn open_any(&self, mount: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+        self.open_as(mount, 0)
+    }
+
+    fn open_as(&self, mount: BorrowedFd<'_>, kind: libc::c_int) -> io::Result<OwnedFd> {
         #[repr(C, align(8))]
         struct Room([u8; HANDLE + HANDLE_MAX]);
         let mut room = Room([0; HANDLE + HANDLE_MAX]);
@@ -59,7 +63,7 @@ impl Handle {
             libc::open_by_handle_at(
                 mount.as_raw_fd(),
                 std::ptr::from_mut(&mut room).cast(),
-                libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC,
+                libc::O_PATH | libc::O_CLOEXEC | kind,
             )
         };
         if fd < 0 {
@@ -116,16 +120,11 @@ impl Writes {
 
     /// Hands out what is queued, each with the pid that did it, at most a few thousand events; true when the kernel had to drop some.
     pub fn drain(&mut self, sink: &mut dyn FnMut(Written, u32)) -> bool {
-        let mut overflow = false;
-        for _ in 0..64 {
-            let n = match rustix::io::read(&self.group, &mut self.buffer) {
-                Ok(0) | Err(_) => break,
-                Ok(n) => n,
-            };
-            let bytes = self.buffer.get(..n).unwrap_or_default();
-            overflow |= events(bytes, sink);
-        }
-        overflow
+        fanotify::drain(&self.group, &mut self.buffer, &mut |_, pid, info| {
+            if let Some(written) = entry(info) {
+                sink(written, pid);
+            }
+        })
     }
 }
 
@@ -138,6 +137,11 @@ impl AsFd for Writes {
 /// Whether directories of this file system can be opened by handle: an overlay's, for example, only tell one from
 /// another.
 fn can_be_opened(directory: BorrowedFd<'_>) -> io::Result<()> {
+    handle_of(directory, 0).map(drop)
+}
+
+/// The handle of an open file or directory (name_to_handle_at(2)).
+pub(crate) fn handle_of(fd: BorrowedFd<'_>, flags: libc::c_int) -> io::Result<Handle> {
     #[repr(C, align(8))]
     struct Room([u8; HANDLE + HANDLE_MAX]);
     let mut room = Room([0; HANDLE + HANDLE_MAX]);
@@ -146,74 +150,38 @@ fn can_be_opened(directory: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: a struct file_handle with the room its length field says, an empty C string and an int to write to.
     let result = unsafe {
         libc::name_to_handle_at(
-            directory.as_raw_fd(),
+            fd.as_raw_fd(),
             c"".as_ptr(),
             std::ptr::from_mut(&mut room).cast(),
             &mut mount_id,
-            libc::AT_EMPTY_PATH,
+            libc::AT_EMPTY_PATH | flags,
         )
     };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(())
+    let size = fanotify::number(&room.0, 0).map_or(0, u32::from_ne_bytes) as usize;
+    let bytes = room.0.get(..HANDLE + size);
+    Ok(Handle(bytes.unwrap_or_default().to_vec()))
 }
 
-fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..)?.first_chunk().copied()
-}
-
-/// All events of one read; true when one of them says that the queue overflowed.
-fn events(mut bytes: &[u8], sink: &mut dyn FnMut(Written, u32)) -> bool {
-    let mut overflow = false;
-    // struct fanotify_event_metadata: length, version, reserved, metadata length, mask, fd, pid.
-    while let Some(length) = number(bytes, 0).map(|n| u32::from_ne_bytes(n) as usize)
-        && length >= METADATA
-        && let Some(event) = bytes.get(..length)
-    {
-        bytes = bytes.get(length..).unwrap_or_default();
-        if event.get(4) != Some(&libc::FANOTIFY_METADATA_VERSION) {
-            return overflow;
-        }
-        let mask = number(event, 8).map_or(0, u64::from_ne_bytes);
-        overflow |= mask & libc::FAN_Q_OVERFLOW != 0;
-        let pid = number(event, 20).map_or(0, u32::from_ne_bytes);
-        let head = number(event, 6).map_or(METADATA, |n| usize::from(u16::from_ne_bytes(n)));
-        if let Some((fs, dir, name)) = info(event.get(head..).unwrap_or_default()) {
-            sink(Written { fs, dir, name }, pid);
-        }
-    }
-    overflow
-}
-
-/// The first information record that names a directory and an entry.
-fn info(mut bytes: &[u8]) -> Option<(FsId, Handle, Vec<u8>)> {
-    loop {
-        let length = usize::from(u16::from_ne_bytes(number(bytes, 2)?));
-        let record = bytes.get(..length).filter(|_| length >= INFO + HANDLE)?;
-        bytes = bytes.get(length..)?;
-        if record.first() != Some(&libc::FAN_EVENT_INFO_TYPE_DFID_NAME) {
-            continue;
-        }
-        let size = u32::from_ne_bytes(number(record, INFO)?) as usize;
-        if size > HANDLE_MAX {
-            return None;
-        }
-        let handle = record.get(INFO..INFO + HANDLE + size)?;
-        let name = record.get(INFO + HANDLE + size..)?;
-        let end = memchr::memchr(0, name)?;
-        let name = name.get(..end)?;
-        // The directory itself.
-        if name.is_empty() || name == b"." {
-            return None;
-        }
-        return Some((number(record, 4)?, Handle(handle.to_vec()), name.to_vec()));
-    }
+/// The entry that an event is about.
+fn entry(info: &[u8]) -> Option<Written> {
+    let kind = libc::FAN_EVENT_INFO_TYPE_DFID_NAME;
+    let (fs, handle, name) = fanotify::info(info, kind)?;
+    let name = name.get(..memchr::memchr(0, name)?)?;
+    // The directory itself.
+    (!name.is_empty() && name != b".").then(|| Written {
+        fs,
+        dir: Handle(handle.to_vec()),
+        name: name.to_vec(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fanotify::{METADATA, events};
     use proptest::prelude::*;
 
     fn event(name: &[u8]) -> Vec<u8> {
@@ -238,7 +206,9 @@ mod tests {
 
     fn parse(bytes: &[u8]) -> (Vec<(Written, u32)>, bool) {
         let mut out = Vec::new();
-        let overflow = events(bytes, &mut |w, pid| out.push((w, pid)));
+        let overflow = events(bytes, &mut |_, pid, info| {
+            out.extend(entry(info).map(|w| (w, pid)));
+        });
         (out, overflow)
     }
 

@@ -10,6 +10,7 @@ pub mod decode;
 mod environment;
 mod exec;
 mod files;
+mod handed;
 mod inspection;
 mod message;
 #[cfg(test)]

@@ -346,7 +346,10 @@ impl Digest {
                     device: u64::from(file.dev),
                     inode: file.ino,
                 });
-                out.clean.push((file, ctime_ns));
+                // Who else reads a file that was just written is to be told.
+                if !self.handed.has(file, keytrail_host::clock::boot_ns()) {
+                    out.clean.push((file, ctime_ns));
+                }
             }
             Verdict::Gone => out.clean.push((file, ctime_ns)),
             Verdict::Missed(_) => {}

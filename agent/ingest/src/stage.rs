@@ -1,18 +1,19 @@
 //! One record in, its observations out.
 
 use super::exec::{self, Execs, Finished};
-use super::files::{Files, Inspected};
+use super::files::{Files, Inspected, Version};
+use super::handed::Handed;
 use super::inspection::{InspectionOptions, Inspector, Missed};
 use super::pending::{Asked, Inspection, Verdict};
 use super::registry::Registry;
 use super::stamp;
 use super::written::{self, Targets};
-use crate::decode::Record;
+use crate::decode::{self, Record};
 use keytrail_abi as abi;
 use keytrail_host::procfs;
 use keytrail_model::{
     Access, Bound, Direction, Dropped, FileSeen, Observation, Pid, PlaceNews, SendSeen, Snapshot,
-    Socket, Stamp, TlsSeen, WriteSeen,
+    Socket, Stamp, TlsSeen, WriteSeen, WriteTarget,
 };
 use keytrail_payload::{Chunk, Layer, StreamKey, Streams};
 use keytrail_secret::Classifier;
@@ -48,6 +49,8 @@ pub struct Digest {
     last_exec: HashMap<u32, u64>,
     /// What processes write to.
     targets: Targets,
+    /// Files that they have just written.
+    pub(super) handed: Handed,
     /// When a process was read from /proc: older execs of it are told already.
     snapshot_at: HashMap<Pid, u64>,
     /// A record that held payload, environment or argv was in the ring since the last wipe.
@@ -100,6 +103,7 @@ impl Digest {
             is_unasked: false,
             last_exec: HashMap::new(),
             targets: Targets::default(),
+            handed: Handed::default(),
             snapshot_at: HashMap::new(),
             ring_dirty: false,
         })
@@ -156,6 +160,8 @@ impl Digest {
                     at,
                     status: code >> 8 & 0xff,
                     signal: code & 0x7f,
+                    // include/linux/sched/signal.h: the bit that wait(2) shows as WCOREDUMP.
+                    dumped: (code & 0x80 != 0 && code & 0x7f != 0).then(procfs::core_pattern),
                 });
             }
             Record::File(r) => self.file(r, hook, inspection, out),
@@ -185,6 +191,7 @@ impl Digest {
             Record::FdWrite(r, data) => {
                 self.ring_dirty = true;
                 out.observations.push(self.write(r, data, hook));
+                self.overtaken(r, out);
             }
             // Not told by what it holds: see the engine.
             Record::ProcessAttach(_) => {}
@@ -350,11 +357,61 @@ impl Digest {
                 };
                 out.observations.push(Observation::File(Box::new(seen)));
             }
-            // Said again: the kernel side may have asked before it knew.
-            Verdict::Clean if inspection.is_none() => out.clean.push((r.file, r.ctime_ns)),
-            Verdict::Clean => {}
-            Verdict::Gone => self.unlocated += 1,
-            Verdict::Missed(missed) => self.dropped.add(missed.bound(), 1),
+            Verdict::Clean => {
+                let handed = self.handed.has(r.file, at.boot_ns);
+                // Said again: the kernel side may have asked before it knew. Of a file that was just written every program
+                // that reads it is to be told.
+                if inspection.is_none() && !handed {
+                    out.clean.push((r.file, r.ctime_ns));
+                }
+                self.handed_on(r, (at, hook), out);
+            }
+            Verdict::Gone => {
+                self.unlocated += 1;
+                self.handed_on(r, (at, hook), out);
+            }
+            Verdict::Missed(missed) => {
+                self.dropped.add(missed.bound(), 1);
+                self.handed_on(r, (at, hook), out);
+            }
+        }
+    }
+
+    /// A file is read that others wrote a while ago, and in which nothing was seen.
+    fn handed_on(&mut self, r: &abi::FileNew, (at, hook): (Stamp, &str), out: &mut Digested) {
+        let name = decode::name(&r.names[0]);
+        let mut seen = FileSeen {
+            at,
+            access: Access::Read,
+            file: Version::told(r, &name).facts,
+            credentials: Vec::new(),
+            unreadable: None,
+            truncated: false,
+            hook: hook.to_owned(),
+        };
+        let (pid, now_ns) = (seen.at.pid, seen.at.boot_ns);
+        let path = self.handed.read(r.file, pid, now_ns);
+        let Some(path) = path.map(str::to_owned) else {
+            if !self.handed.has(r.file, now_ns) {
+                self.handed.early(r.file, seen);
+            }
+            return;
+        };
+        let same = !name.is_empty() && path.rsplit('/').next() == Some(name.as_str());
+        seen.file.path = if same { path } else { String::new() };
+        out.observations.push(Observation::File(Box::new(seen)));
+    }
+
+    /// Reads that were told before this write, which they came after.
+    fn overtaken(&mut self, r: &abi::FdWrite, out: &mut Digested) {
+        if written::target(r.target) != WriteTarget::File || !self.handed.has_early(r.file) {
+            return;
+        }
+        let pid = stamp::pid(r.header.tgid, r.header.start_ns);
+        let path = self.targets.path(pid, r.file).to_owned();
+        let at_ns = r.header.boot_ns;
+        for seen in self.handed.overtook(r.file, pid, at_ns, &path) {
+            out.observations.push(Observation::File(Box::new(seen)));
         }
     }
 
@@ -413,6 +470,10 @@ impl Digest {
         }
         let chunk = chunk(&r.header, data, r.offset, r.total);
         let payload = self.streams.on_payload(&self.registry.matcher, key, chunk);
+        if written::target(r.target) == WriteTarget::File && r.offset == 0 {
+            let path = self.targets.path(at.pid, r.file);
+            self.handed.write(r.file, path, at.pid, at.boot_ns);
+        }
         Observation::Write(Box::new(WriteSeen {
             target: written::target(r.target),
             device: u64::from(r.file.dev),

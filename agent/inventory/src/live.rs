@@ -14,6 +14,8 @@ use std::sync::Arc;
 const MAX_CLEAN: usize = 16_384;
 /// Places remembered whose credentials were met without a word.
 const MAX_QUIET: usize = 16_384;
+/// Files remembered that went a moment ago, with what they held.
+const MAX_GONE: usize = 1_024;
 
 /// Everything that is in one place from a moment on.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,14 +28,28 @@ pub struct Change {
     pub entries: Vec<Entry>,
 }
 
-/// Credentials that were not in this file before.
+/// What is new in a file, and what is not in it any more.
 #[derive(Debug)]
-pub struct Created {
+pub struct Told {
+    /// [`Place::key`].
+    pub key: String,
     pub facts: FileFacts,
-    pub credentials: Vec<CredentialRef>,
+    /// Credentials that were not in this file before.
+    pub created: Vec<CredentialRef>,
+    /// Those of them that took another one's place, each with the fingerprint of that one.
+    pub rotated: Vec<(CredentialRef, String)>,
+    /// What was in the file before.
+    pub removed: Vec<CredentialRef>,
     /// Who wrote it last, as far as known; 0 when not.
     pub writer: u32,
     pub boot_ns: u64,
+}
+
+impl Told {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.created.is_empty() && self.rotated.is_empty() && self.removed.is_empty()
+    }
 }
 
 /// What is known without having been seen by this agent.
@@ -56,6 +72,8 @@ pub struct Live {
     /// Place key -> credentials that may be old there, as far as was known when they were met.
     quiet: HashMap<String, HashSet<String>>,
     clean: HashSet<(u64, u64)>,
+    /// What lay in places that are gone: who says so first need not be who knows how it went.
+    gone: HashMap<String, Vec<CredentialRef>>,
     /// Places this agent has looked into.
     own: HashSet<String>,
     changes: Vec<Change>,
@@ -133,7 +151,7 @@ impl Live {
         news: PlaceNews,
         now: i64,
         workload: impl Fn(&Path) -> Workload,
-    ) -> Option<Created> {
+    ) -> Option<Told> {
         match news {
             PlaceNews::Looked(look) => {
                 let workload = workload(&look.root);
@@ -144,16 +162,48 @@ impl Live {
                 None
             }
             PlaceNews::Gone { root, raw } => {
-                let (container, _) = workload(&root);
-                let place = FilePlace {
-                    path: names::escape(&raw),
-                    container,
-                    ..FilePlace::default()
-                };
-                self.empty(&Place::File(place).key(), now);
+                let key = key_of(&raw, workload(&root));
+                self.went(&key, now);
                 None
             }
         }
+    }
+
+    /// What is in a file; of one that went a moment ago, what was. Nothing of what others publish.
+    pub fn held_in(&mut self, raw: &[u8], workload: Workload, gone: bool) -> Vec<CredentialRef> {
+        if workload.0.is_empty() && third_party(&names::escape(raw)) {
+            return Vec::new();
+        }
+        let key = key_of(raw, workload);
+        let was = self.gone.remove(&key).filter(|_| gone);
+        let held = self.held(&key);
+        if held.is_empty() {
+            was.unwrap_or(held)
+        } else {
+            held
+        }
+    }
+
+    /// Whether a credential is in a place.
+    #[must_use]
+    pub fn holds(&self, key: &str, fingerprint: &str) -> bool {
+        self.inventory.holds(key, fingerprint)
+    }
+
+    fn held(&self, key: &str) -> Vec<CredentialRef> {
+        self.inventory.held(key).cloned().map(Arc::new).collect()
+    }
+
+    /// The file of a place is not there any more.
+    fn went(&mut self, key: &str, now: i64) {
+        let held = self.held(key);
+        if !held.is_empty() {
+            if self.gone.len() >= MAX_GONE {
+                self.gone.clear();
+            }
+            self.gone.insert(key.to_owned(), held);
+        }
+        self.empty(key, now);
     }
 
     fn empty(&mut self, key: &str, now: i64) {
@@ -168,7 +218,7 @@ impl Live {
         });
     }
 
-    fn looked(&mut self, look: FileLook, now: i64, workload: Workload) -> Option<Created> {
+    fn looked(&mut self, look: FileLook, now: i64, workload: Workload) -> Option<Told> {
         let place = file_place(&look, workload);
         let key = Place::File(place.clone()).key();
         let file = (place.device, place.inode);
@@ -180,8 +230,9 @@ impl Live {
                 .any(|p| p.container == place.container)
         {
             // It has one name only: the one known before is not it any more.
-            self.empty(&old, now);
+            self.went(&old, now);
         }
+        self.gone.remove(&key);
         let here_before = self.inventory.remembers(&key);
         let new_here = match look.why {
             Why::Start => false,
@@ -194,9 +245,24 @@ impl Live {
                     || (look.born_ns != 0 && born < self.baseline.inventory_started)
             }
         };
+        // What a package manager fetches was published; it is noted, and nobody is woken by it.
+        let fetched = place.container.is_empty() && third_party(&place.path);
+        let mut told = Told {
+            key: key.clone(),
+            facts: look.facts.clone(),
+            created: Vec::new(),
+            rotated: Vec::new(),
+            removed: Vec::new(),
+            writer: look.writer,
+            boot_ns: look.boot_ns,
+        };
+        // Of a file that was looked into in part, the rest may be in what was not seen.
+        if !(fetched || look.truncated || look.why == Why::Start) {
+            told.removed = self.left(&key, &look);
+        }
         if look.held.is_empty() {
             self.empty(&key, now);
-            return None;
+            return (!told.is_empty()).then_some(told);
         }
         self.clean.remove(&file);
         self.own.insert(key.clone());
@@ -213,26 +279,41 @@ impl Live {
             found.push((credential.clone(), Place::File(place)));
         }
         let answers = self.inventory.replace_place(&key, found, now);
-        // What a package manager fetches was published; it is noted, and nobody is woken by it.
-        let fetched = place.container.is_empty() && third_party(&place.path);
-        let mut fresh: Vec<CredentialRef> = Vec::new();
-        let mut told: HashSet<&str> = HashSet::new();
+        let mut met: HashSet<&str> = HashSet::new();
         for (credential, answer) in look.held.iter().zip(&answers) {
+            if credential.confidence < look.min_confidence || fetched {
+                continue;
+            }
             if self.is_fresh(&key, credential, answer, look.why, new_here)
-                && credential.confidence >= look.min_confidence
-                && !fetched
-                && told.insert(&credential.fingerprint)
+                && met.insert(&credential.fingerprint)
             {
-                fresh.push(Arc::new(credential.clone()));
+                told.created.push(Arc::new(credential.clone()));
+            }
+            // What changed while no agent looked on is in the inventory.
+            if let Observed::Rotated { previous } = answer
+                && look.why != Why::Start
+            {
+                told.removed.retain(|c| c.fingerprint != *previous);
+                let rotated = (Arc::new(credential.clone()), previous.clone());
+                if !told.rotated.contains(&rotated) {
+                    told.rotated.push(rotated);
+                }
             }
         }
         self.note(&key, &look.held, now);
-        (!fresh.is_empty()).then_some(Created {
-            facts: look.facts,
-            credentials: fresh,
-            writer: look.writer,
-            boot_ns: look.boot_ns,
-        })
+        (!told.is_empty()).then_some(told)
+    }
+
+    /// What was in a place and is not found in it any more.
+    fn left(&self, key: &str, look: &FileLook) -> Vec<CredentialRef> {
+        let now: HashSet<&str> = look.held.iter().map(|c| c.fingerprint.as_str()).collect();
+        self.inventory
+            .held(key)
+            .filter(|c| !now.contains(c.fingerprint.as_str()))
+            .filter(|c| c.confidence >= look.min_confidence)
+            .cloned()
+            .map(Arc::new)
+            .collect()
     }
 
     /// Whether this credential came into this place while the agent looked on.
@@ -300,6 +381,16 @@ fn device_of(kernel: u64) -> u64 {
     rustix::fs::makedev(number >> 20, number & 0xf_ffff)
 }
 
+/// The key of a file's place.
+fn key_of(raw: &[u8], (container, _): Workload) -> String {
+    let place = FilePlace {
+        path: names::escape(raw),
+        container,
+        ..FilePlace::default()
+    };
+    Place::File(place).key()
+}
+
 fn file_place(look: &FileLook, (container, pod): Workload) -> FilePlace {
     let facts = &look.facts;
     let path = names::escape(&look.raw);
@@ -365,9 +456,88 @@ mod tests {
 
     /// Fingerprints of what is said to be created.
     fn met(live: &mut Live, look: FileLook, now: i64) -> Vec<String> {
-        let created = live.take(PlaceNews::Looked(Box::new(look)), now, host);
-        let credentials = created.map(|c| c.credentials).unwrap_or_default();
+        let told = live.take(PlaceNews::Looked(Box::new(look)), now, host);
+        let credentials = told.map(|t| t.created).unwrap_or_default();
         credentials.iter().map(|c| c.fingerprint.clone()).collect()
+    }
+
+    /// What is said to be rotated, each with what it replaced, and what is said to have left.
+    fn turned(live: &mut Live, look: FileLook, now: i64) -> (Vec<(String, String)>, Vec<String>) {
+        let told = live.take(PlaceNews::Looked(Box::new(look)), now, host);
+        told.map_or_else(Default::default, |told| {
+            let rotated = told.rotated.into_iter();
+            (
+                rotated
+                    .map(|(c, old)| (c.fingerprint.clone(), old))
+                    .collect(),
+                told.removed.iter().map(|c| c.fingerprint.clone()).collect(),
+            )
+        })
+    }
+
+    #[test]
+    fn what_takes_anothers_place_and_what_leaves() {
+        let pair = |new: &str, old: &str| (new.to_owned(), old.to_owned());
+        let mut live = live();
+        let f = |held: &[&str]| look("/f", 1, START + 1, held);
+        assert_eq!(turned(&mut live, f(&["a"]), 5), (vec![], vec![]));
+        assert_eq!(
+            turned(&mut live, f(&["b"]), 6),
+            (vec![pair("b", "a")], vec![])
+        );
+        assert_eq!(turned(&mut live, f(&["b", "c"]), 7), (vec![], vec![]));
+        assert_eq!(
+            turned(&mut live, f(&["c"]), 8),
+            (vec![], vec!["b".to_owned()])
+        );
+        // A part of a file says nothing of the rest.
+        let part = FileLook {
+            truncated: true,
+            ..f(&["d", "c"])
+        };
+        turned(&mut live, part, 9);
+        let part = FileLook {
+            truncated: true,
+            ..f(&["c"])
+        };
+        assert_eq!(turned(&mut live, part, 10), (vec![], vec![]));
+        assert_eq!(
+            turned(&mut live, f(&[]), 11),
+            (vec![], vec!["c".to_owned()])
+        );
+        // What an agent finds at its start was turned before it.
+        live.take_changes();
+        assert_eq!(turned(&mut live, f(&["e"]), 12).1, Vec::<String>::new());
+        let start = FileLook {
+            why: Why::Start,
+            ..f(&["g"])
+        };
+        assert_eq!(turned(&mut live, start, 13), (vec![], vec![]));
+    }
+
+    #[test]
+    fn what_lay_in_a_file_that_is_gone_is_known_once() {
+        let names = |held: Vec<CredentialRef>| -> Vec<String> {
+            held.iter().map(|c| c.fingerprint.clone()).collect()
+        };
+        let mut live = live();
+        met(&mut live, look("/f", 1, START + 1, &["a"]), 5);
+        assert_eq!(names(live.held_in(b"/f", Workload::default(), true)), ["a"]);
+        let gone = PlaceNews::Gone {
+            root: "/".into(),
+            raw: b"/f".to_vec(),
+        };
+        live.take(gone, 6, host);
+        assert_eq!(names(live.held_in(b"/f", Workload::default(), true)), ["a"]);
+        assert!(live.held_in(b"/f", Workload::default(), true).is_empty());
+        // Who met it under its new name says so first.
+        met(&mut live, look("/m", 5, START + 1, &["m"]), 7);
+        met(&mut live, look("/n", 5, START + 1, &["m"]), 7);
+        assert_eq!(names(live.held_in(b"/m", Workload::default(), true)), ["m"]);
+        // Emptied is not gone.
+        met(&mut live, look("/g", 2, START + 1, &["a"]), 7);
+        met(&mut live, look("/g", 2, START + 1, &[]), 8);
+        assert!(live.held_in(b"/g", Workload::default(), true).is_empty());
     }
 
     #[test]

@@ -163,6 +163,14 @@ impl Inventory {
             .is_some_and(|s| s.values().flatten().any(|f| f == fingerprint))
     }
 
+    /// Everything that is in this place.
+    pub fn held<'a>(&'a self, key: &str) -> impl Iterator<Item = &'a Credential> {
+        let here = self.slots.get(key).into_iter().flat_map(|s| s.values());
+        here.flatten()
+            .filter_map(|f| self.entries.get(f))
+            .map(|entry| &entry.credential)
+    }
+
     /// What is or was in this place is known.
     #[must_use]
     pub fn remembers(&self, key: &str) -> bool {

@@ -5,7 +5,7 @@ use super::words::{
     Actor, Channel, ContextKind, DestinationMethod, Direction, EventKind, EvidenceGrade, GapReason,
     LineageBasis, Reach, Signal, SourceType, Transform,
 };
-use super::{CredentialRef, ExeFacts, HostName, Owner, Request};
+use super::{CredentialRef, ExeFacts, FileChange, HostName, Owner, Request};
 use std::collections::BTreeMap;
 
 /// One thing that was seen, or one thing that could not be seen. Times are wall clock, nanoseconds since the epoch.
@@ -31,6 +31,8 @@ pub struct Event {
     pub request: Option<Request>,
     /// What was told late; of `process` it stands there.
     pub workload: Option<Box<WorkloadNames>>,
+    /// What happened to the file that `source` is.
+    pub change: Option<Box<FileChange>>,
 }
 
 impl Event {
@@ -55,6 +57,7 @@ impl Event {
             victim: None,
             request: None,
             workload: None,
+            change: None,
         }
     }
 }
@@ -228,7 +231,7 @@ pub struct Evidence {
 /// A process on the way of a credential, and how it came to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PathStep {
-    /// read | env | argv | taken | fork | pipe
+    /// read | env | argv | taken | fork | pipe | file | socket
     pub how: String,
     /// The file, the variable, the argument's place, the process it was taken from, the pipe.
     pub name: String,

@@ -2,7 +2,7 @@
 //!
 //! A recording is a sequence of these, one JSON object a line; replaying it gives byte-identical events.
 
-use super::words::{Direction, GapReason, Reach, Signal, Transform, optional_signal};
+use super::words::{Direction, FileAction, GapReason, Reach, Signal, Transform, optional_signal};
 use super::{CredentialRef, PodNames, Request, Undecoded};
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +52,9 @@ pub enum Observation {
         at: Stamp,
         status: i32,
         signal: i32,
+        /// The kernel wrote a core dump of it, as this pattern says (core(5)); empty when the pattern could not be read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dumped: Option<String>,
     },
     File(Box<FileSeen>),
     /// Which pipes a process has as standard streams: behind its exec, a read of it, or before its end.
@@ -70,6 +73,15 @@ pub enum Observation {
         at: Option<Stamp>,
         boot_ns: u64,
         file: FileFacts,
+        credentials: Vec<CredentialRef>,
+    },
+    /// Something happened to a file that holds these, or held them.
+    FileChanged {
+        at: Option<Stamp>,
+        boot_ns: u64,
+        /// As it is now; of one that is gone, as it was.
+        file: FileFacts,
+        change: FileChange,
         credentials: Vec<CredentialRef>,
     },
     /// A file was written that makes programs run by themselves, or lets somebody in.
@@ -203,6 +215,53 @@ pub struct FileFacts {
     /// `None` where the directories were not looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reach: Option<Reach>,
+}
+
+/// What happened to a file that holds a credential.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileChange {
+    pub action: FileAction,
+    /// Mode and owners before, where they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<FileAccess>,
+    /// Where the file is now (moved, replaced), or its other name (linked); empty when that is not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub new_path: String,
+    /// Fingerprint of the credential whose place was taken.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub previous: String,
+}
+
+impl FileChange {
+    #[must_use]
+    pub fn new(action: FileAction) -> Self {
+        Self {
+            action,
+            before: None,
+            new_path: String::new(),
+            previous: String::new(),
+        }
+    }
+}
+
+/// Who may do what with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileAccess {
+    /// Permission bits.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+impl FileAccess {
+    #[must_use]
+    pub fn of(file: &FileFacts) -> Self {
+        Self {
+            mode: file.mode,
+            uid: file.owner_uid,
+            gid: file.owner_gid,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

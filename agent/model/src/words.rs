@@ -82,6 +82,8 @@ words! {
         PersistenceWritten = 11 "persistence_written",
         /// What a pod is called, of which events were told before that was known.
         WorkloadNamed = 12 "workload_named",
+        /// Something happened to a file that holds a credential.
+        CredentialFileChanged = 13 "credential_file_changed",
     }
 }
 
@@ -131,6 +133,8 @@ words! {
         Ptrace = 13 "ptrace",
         /// A descriptor taken out of a process by pidfd_getfd(2).
         Descriptor = 14 "pidfd_getfd",
+        /// Written by the kernel when the process died (core(5)).
+        CoreDump = 15 "core_dump",
     }
 }
 
@@ -255,6 +259,27 @@ words! {
 }
 
 words! {
+    /// What happened to a file that holds a credential.
+    FileAction {
+        /// Another file lies under its name.
+        Replaced = 1 "replaced",
+        /// Another credential of the kind stands where one stood.
+        Rotated = 2 "rotated",
+        /// The file is there, and the credential is not in it any more.
+        Removed = 3 "removed",
+        Deleted = 4 "deleted",
+        /// To another name.
+        Moved = 5 "moved",
+        /// Mode, owner or group changed.
+        Permissions = 6 "permissions",
+        /// It got another name (link(2)).
+        Linked = 7 "linked",
+        /// Something was mounted over it.
+        Covered = 8 "covered",
+    }
+}
+
+words! {
     /// Why something was not seen.
     GapReason {
         AgentDown = 1 "agent_down",
@@ -287,6 +312,9 @@ words! {
         BudgetUsed = 28 "budget_used",
         SinkBehind = 29 "sink_behind",
         NamesUnavailable = 30 "names_unavailable",
+        AgentStopped = 31 "agent_stopped",
+        AgentTraced = 32 "agent_traced",
+        AgentReplaced = 33 "agent_replaced",
     }
 }
 

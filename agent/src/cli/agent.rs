@@ -74,6 +74,7 @@ pub(super) fn run(args: &AgentArgs, mut config: Config) -> u8 {
         record: args.record.clone(),
         kernel_log: args.kernel_log,
         leave_probes: true,
+        config_file: super::config_file(&args.engine),
         ..EngineOptions::daemon(config.clone())
     };
     let (publish, ring) = (hub.clone(), bell.clone());

@@ -122,6 +122,7 @@ fn open(config: Config) -> Result<GetStatusResponse, (String, u8)> {
         record: None,
         follow_only: None,
         kernel_log: false,
+        config_file: None,
         leave_probes: true,
     };
     let engine = EngineHandle::start(options, Box::new(|_| {}))

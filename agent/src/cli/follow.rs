@@ -79,6 +79,7 @@ pub(super) fn follow(follow: Follow) -> Result<Followed, FollowError> {
         record,
         follow_only: Some(root),
         kernel_log: false,
+        config_file: None,
         leave_probes: true,
     };
     let publish = hub.clone();

@@ -13,6 +13,7 @@ fn short(kind: EventKind) -> &'static str {
         EventKind::CredentialTaken => "taken",
         EventKind::PersistenceWritten => "persistence",
         EventKind::WorkloadNamed => "named",
+        EventKind::CredentialFileChanged => "changed",
         EventKind::CoverageGap => "gap",
         EventKind::ProcessStart => "start",
         EventKind::ProcessExit => "exit",

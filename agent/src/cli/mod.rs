@@ -31,7 +31,7 @@ mod watch;
 use crate::config::{Config, ConfigError};
 use args::{Cli, Command, EngineArgs};
 use clap::Parser as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Read when `--config` is not given and the file exists.
@@ -126,11 +126,16 @@ fn looks_at_this_host(command: &Command) -> bool {
     )
 }
 
-fn load(args: &EngineArgs) -> Result<Config, ConfigError> {
+/// The configuration file that is read, if there is one.
+fn config_file(args: &EngineArgs) -> Option<PathBuf> {
     let default = Path::new(DEFAULT_CONFIG);
-    let mut config = match &args.config {
-        Some(file) => Config::load(file)?,
-        None if default.exists() => Config::load(default)?,
+    let given = args.config.clone();
+    given.or_else(|| default.exists().then(|| default.to_owned()))
+}
+
+fn load(args: &EngineArgs) -> Result<Config, ConfigError> {
+    let mut config = match config_file(args) {
+        Some(file) => Config::load(&file)?,
         None => Config::default(),
     };
     if let Some(tier) = args.tier {

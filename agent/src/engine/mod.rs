@@ -6,9 +6,11 @@ mod budgets;
 mod coverage;
 mod deferred;
 mod followed;
+mod guard;
 mod judge;
 mod lanes;
 mod line;
+mod lives;
 mod places;
 mod programs;
 mod replay;
@@ -46,6 +48,8 @@ pub struct EngineOptions {
     pub follow_only: Option<u32>,
     /// Pass the kernel side's debug log on, where it was built with one.
     pub kernel_log: bool,
+    /// Where the configuration was read from.
+    pub config_file: Option<PathBuf>,
     /// The process is about to exit when the engine ends: its probes are left to `keytrail hold-probes` then.
     pub leave_probes: bool,
 }

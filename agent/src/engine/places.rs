@@ -10,10 +10,10 @@ use keytrail_host::procfs;
 use keytrail_ingest::KnownFile;
 use keytrail_ingest::background::{Background, Looked, Report};
 use keytrail_ingest::min_confidence;
-use keytrail_inventory::live::{Baseline, Change, Created, Live, Workload};
+use keytrail_inventory::live::{Baseline, Change, Live, Told, Workload};
 use keytrail_inventory::model::Entry;
 use keytrail_inventory::state::{HOST, Run, State, StateError, is_corrupt};
-use keytrail_model::{FileLook, Observation, PlaceNews, Stamp, Why};
+use keytrail_model::{CredentialRef, FileLook, Observation, PlaceNews, Stamp, Why};
 use keytrail_store::PlaceSeen;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -38,9 +38,9 @@ pub(super) struct Places {
     pub live: Live,
     background: Option<Background>,
     writer: Option<Writer>,
-    /// New credentials whose writer the background may still name, and until when that is waited for, nanoseconds since
+    /// What is new in files whose writer the background may still name, and until when that is waited for, nanoseconds since
     /// boot: a reader, or the watched directory, often tells of a file first.
-    unsigned: Vec<(u64, Created)>,
+    pub(super) unsigned: Vec<(u64, Told)>,
     /// Changes that the disk was too slow for.
     waiting: Vec<Change>,
 }
@@ -80,16 +80,23 @@ impl Places {
 
     /// What was learnt is no credential: it is not told as a new one.
     pub fn withdraw(&mut self, fingerprint: &str) {
-        for (_, created) in &mut self.unsigned {
-            created.credentials.retain(|c| c.fingerprint != fingerprint);
+        for (_, told) in &mut self.unsigned {
+            told.created.retain(|c| c.fingerprint != fingerprint);
+            told.rotated.retain(|(c, _)| c.fingerprint != fingerprint);
+            told.removed.retain(|c| c.fingerprint != fingerprint);
         }
-        self.unsigned
-            .retain(|(_, created)| !created.credentials.is_empty());
+        self.unsigned.retain(|(_, told)| !told.is_empty());
     }
 
-    fn follow(&self, root: &Path, raw: &[u8]) {
+    fn follow(&self, look: &FileLook) {
         if let Some(background) = &self.background {
-            background.follow(root.to_owned(), raw.to_vec());
+            let seen = FileId {
+                ino: look.facts.inode,
+                dev: u32::try_from(look.facts.device).unwrap_or(0),
+                pad: 0,
+            };
+            let seen = (seen, look.facts.ctime_ns);
+            background.follow(look.root.clone(), look.raw.clone(), seen);
         }
     }
 
@@ -145,9 +152,22 @@ impl Line {
                         technique: seen.technique.to_owned(),
                     });
                 }
-                Report::Gone { root, raw } => {
+                Report::Gone { root, raw, life } => {
                     self.forget(&root, &String::from_utf8_lossy(&raw), None);
+                    if let Some(life) = life {
+                        let held = self.places.live.held_in(&raw, workload(&root), true);
+                        self.lived(&life, &life.before, held, &[]);
+                    }
                     self.places_news(PlaceNews::Gone { root, raw });
+                }
+                Report::Changed {
+                    root,
+                    raw,
+                    facts,
+                    life,
+                } => {
+                    let held = self.places.live.held_in(&raw, workload(&root), false);
+                    self.lived(&life, &facts, held, &[]);
                 }
                 Report::Namespace(tgid) => {
                     self.digest.files.add_process(tgid);
@@ -175,11 +195,11 @@ impl Line {
 
     /// Tells of new credentials whose writer nobody has named until now.
     pub fn unsigned(&mut self, now_ns: u64) {
-        for (due_ns, created) in std::mem::take(&mut self.places.unsigned) {
+        for (due_ns, told) in std::mem::take(&mut self.places.unsigned) {
             if due_ns <= now_ns {
-                self.created(created);
+                self.told(told);
             } else {
-                self.places.unsigned.push((due_ns, created));
+                self.places.unsigned.push((due_ns, told));
             }
         }
     }
@@ -193,6 +213,7 @@ impl Line {
             inspected,
             writer,
             boot_ns,
+            life,
         } = looked;
         let (id, ctime_ns) = (version.id, version.facts.ctime_ns);
         let min = min_confidence(self.digest.files.is_named(&version.facts.path));
@@ -220,14 +241,19 @@ impl Line {
                 self.forget(&root, &name, Some(id));
             }
         }
-        let path = look.facts.path.clone();
-        self.places_news(PlaceNews::Looked(Box::new(look)));
+        let facts = look.facts.clone();
+        let of = (look.root.clone(), look.raw.clone());
+        let turned = self.places_news(PlaceNews::Looked(Box::new(look)));
         if writer != 0 {
-            for (due_ns, created) in &mut self.places.unsigned {
-                if created.facts.path == path {
-                    (created.writer, *due_ns) = (writer, 0);
+            for (due_ns, told) in &mut self.places.unsigned {
+                if told.facts.path == facts.path {
+                    (told.writer, *due_ns) = (writer, 0);
                 }
             }
+        }
+        if let Some(life) = life {
+            let held = self.places.live.held_in(&of.1, workload(&of.0), false);
+            self.lived(&life, &facts, held, &turned);
         }
     }
 
@@ -249,24 +275,28 @@ impl Line {
         });
     }
 
-    /// News of a place: into the inventory, and on as an observation when a credential is new there.
-    pub fn places_news(&mut self, news: PlaceNews) {
+    /// News of a place: into the inventory, and on as an observation when a credential is new there. Answers what took
+    /// another's place.
+    pub fn places_news(&mut self, news: PlaceNews) -> Vec<CredentialRef> {
         if let PlaceNews::Looked(look) = &news
             && !look.held.is_empty()
         {
-            self.places.follow(&look.root, &look.raw);
+            self.places.follow(look);
             self.remember(look);
         }
         let now = i64::try_from(wall_ns() / 1_000_000_000).unwrap_or(i64::MAX);
-        if let Some(created) = self.places.live.take(news, now, workload) {
-            if created.writer == 0 && self.places.background.is_some() {
-                self.places
-                    .unsigned
-                    .push((boot_ns() + UNSIGNED_NS, created));
+        if let Some(told) = self.places.live.take(news, now, workload) {
+            let turned = told.rotated.iter().map(|(c, _)| c.clone()).collect();
+            // A file that is being written may hold nothing for a moment.
+            let wait = told.writer == 0 || !told.removed.is_empty();
+            if wait && self.places.background.is_some() {
+                self.places.unsigned.push((boot_ns() + UNSIGNED_NS, told));
             } else {
-                self.created(created);
+                self.told(told);
             }
+            return turned;
         }
+        Vec::new()
     }
 
     /// What lies in a file is remembered, also when nobody uses it.
@@ -294,18 +324,8 @@ impl Line {
         }
     }
 
-    fn created(&mut self, created: Created) {
-        let at = self.writer(created.writer, created.boot_ns);
-        self.step(&Observation::Created {
-            at,
-            boot_ns: created.boot_ns,
-            file: created.facts,
-            credentials: created.credentials,
-        });
-    }
-
     /// The process that wrote a file, if it is known and was there before.
-    fn writer(&self, tgid: u32, boot_ns: u64) -> Option<Stamp> {
+    pub(super) fn writer(&self, tgid: u32, boot_ns: u64) -> Option<Stamp> {
         let table = self.core.processes();
         let pid = table.latest(tgid).filter(|_| tgid != 0)?;
         let process = table.get(pid)?;

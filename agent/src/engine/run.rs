@@ -2,6 +2,7 @@
 
 use super::budgets::Budgets;
 use super::coverage;
+use super::guard::Guard;
 use super::line::Line;
 use super::taken::Taking;
 use super::{Command, Shared};
@@ -76,6 +77,7 @@ pub(super) struct Runner {
     pub budgets: Budgets,
     /// Leave the probes to a process that holds them until this one has exited.
     pub leave_probes: bool,
+    pub guard: Guard,
 }
 
 impl Runner {
@@ -98,6 +100,9 @@ impl Runner {
         }
         if self.line.answers() > 0 {
             wire::scrub_stack();
+        }
+        for gap in self.guard.turn() {
+            self.line.gap(gap);
         }
         let now = boot_ns();
         self.line.digest.files.read_events();

@@ -1,6 +1,7 @@
 //! From options to a running thread.
 
 use super::budgets::Budgets;
+use super::guard::Guard;
 use super::line::Line;
 use super::places::Places;
 use super::programs::Programs;
@@ -113,6 +114,7 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
         unwritten_due: 0,
         budgets: Budgets::default(),
         leave_probes: options.leave_probes,
+        guard: Guard::new(options.config_file.clone()),
     };
     if !options.config.exclude.is_empty() {
         let gap = coverage::excluded(&options.config.exclude, boot_ns());

@@ -1,5 +1,6 @@
 //! What an event says, in words. The words never claim more than the evidence.
 
+use super::changed;
 use super::escape::escape;
 use super::style::Colour;
 use keytrail_model::{Channel, EventKind, EvidenceGrade, GapReason, SourceType, Transform};
@@ -123,6 +124,11 @@ pub fn action(event: &Event) -> (String, Colour) {
             _ => ("holder sent".into(), Colour::Dim),
         },
         // Memory may have held it: only what surely lay in what was read was taken.
+        EventKind::CredentialTaken
+            if evidence.is_some_and(|e| e.channel == Channel::CoreDump.number()) =>
+        {
+            ("dumped core".into(), Colour::Red)
+        }
         EventKind::CredentialTaken => match (grade, own(event)) {
             (Some(EvidenceGrade::Observed), true) => ("read own env".into(), Colour::Yellow),
             (Some(EvidenceGrade::Observed), false) => ("took from env".into(), Colour::Red),
@@ -138,6 +144,7 @@ pub fn action(event: &Event) -> (String, Colour) {
             ),
         },
         EventKind::PersistenceWritten => ("wrote start-up".into(), Colour::Yellow),
+        EventKind::CredentialFileChanged => changed::action(event),
         EventKind::Finding => {
             let severity = event.finding.as_ref().map_or("", |f| &f.severity);
             let colour = match severity {
@@ -286,6 +293,9 @@ pub fn place(event: &Event) -> String {
             workload(w)
         );
     }
+    if let (Some(change), Some(source)) = (&event.change, &event.source) {
+        return changed::place(change, source);
+    }
     let mut text = match (
         EventKind::of_number(event.kind),
         &event.destination,
@@ -386,6 +396,7 @@ pub fn path(steps: &[PathStep]) -> String {
             how if text.is_empty() => {
                 write!(text, "{} {} by {who}", escape(how), escape(&step.name))
             }
+            "file" => write!(text, " > {} > {who}", escape(&step.name)),
             how => write!(text, " > {} > {who}", escape(how)),
         };
     }

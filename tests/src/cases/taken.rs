@@ -334,3 +334,65 @@ pub fn by_process_vm_readv_inside_a_pid_namespace() {
         event.brief()
     );
 }
+
+/// The kernel writes the memory of a process that dies.
+pub fn by_a_core_dump() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let dir = scratch.make("cores");
+    let agent = Agent::start(&scratch);
+    let script = "cd $1; ulimit -c unlimited; GITHUB_TOKEN=$2 sleep 60 & sleep 1; kill -SEGV $!; wait; ls $1";
+    let done = sh(script)
+        .arg(&dir)
+        .arg(plant::github().value)
+        .limit(30)
+        .run();
+    let dumped = |e: &Event| e.is("credential_taken") && e.channel() == "core_dump";
+    let event = agent.expect("the dump", done.pid, |e| dumped(e) && e.in_tree(done.pid));
+    assert_eq!(event.grade(), "lineage", "{}", event.brief());
+    let victim = event.victim.as_ref().unwrap();
+    assert!(
+        victim.executable.as_ref().unwrap().path.ends_with("/sleep"),
+        "{}",
+        event.brief()
+    );
+    assert_eq!(event.env_name(), "GITHUB_TOKEN");
+    let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
+    assert!(
+        event.coverage[0].contains(pattern.trim().trim_start_matches('|')),
+        "{}",
+        event.brief()
+    );
+    // Dying without a dump is dying.
+    let done = sh("ulimit -c 0; GITHUB_TOKEN=$1 sleep 60 & sleep 1; kill -SEGV $!; wait; :")
+        .arg(plant::github().value)
+        .limit(30)
+        .run();
+    agent.settle();
+    let told: Vec<Event> = taken(&agent, done.pid).into_iter().filter(dumped).collect();
+    assert!(told.is_empty(), "{}", list(&told));
+}
+
+/// A debugger writes it while the process lives.
+pub fn by_gcore() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let (holder, held) = holder(&agent);
+    std::thread::sleep(patience(1));
+    let thief = act("gcore")
+        .arg("-o")
+        .arg(scratch.join("core"))
+        .arg(holder.pid().to_string())
+        .limit(60)
+        .run();
+    let event = agent.expect("the theft", thief.pid, |e| {
+        e.is("credential_taken") && e.in_tree(thief.pid) && e.fingerprint() == held.fingerprint()
+    });
+    assert_eq!(event.victim.as_ref().unwrap().pid, holder.pid());
+    assert!(
+        matches!(event.channel(), "ptrace" | "process_memory"),
+        "{}",
+        event.brief()
+    );
+}

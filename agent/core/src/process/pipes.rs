@@ -21,6 +21,17 @@ pub struct Carried {
     pub holding: Holding,
     pub passed: Passed,
     pub writer: Pid,
+    pub by: By,
+}
+
+/// By what a credential may have been passed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum By {
+    Pipe,
+    /// A file of this path; empty when it is not known.
+    File(String),
+    /// A pair of sockets.
+    Socket,
 }
 
 #[derive(Debug, Default)]

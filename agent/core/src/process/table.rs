@@ -57,8 +57,10 @@ pub struct Holding {
 pub struct Passed {
     /// From who met it first to the process itself.
     pub path: Arc<[PathStep]>,
-    /// The last pipe of it.
+    /// The last pipe, or file, of it.
     pub via: PipeId,
+    /// When it was passed on to the process, as far as that is told.
+    pub since_ns: u64,
 }
 
 impl Holding {

@@ -1,17 +1,23 @@
-//! Files known to hold credentials: told when they change, are renamed or go, by inotify on the files themselves, and
-//! by looking them up now and then for what raises no event there (a directory above was renamed or mounted over).
+//! Files known to hold credentials: told when they change, are renamed or go, by marks on the files themselves, and by
+//! looking them up now and then for what raises no event there (a directory above was renamed or mounted over).
 
+use crate::files::{self, Version};
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
-use rustix::fs::{AtFlags, StatxFlags};
-use std::collections::{BTreeSet, HashMap};
-use std::ffi::OsStr;
+use keytrail_abi::FileId;
+use keytrail_host::changes::{Changes, FileKey, Happened};
+use keytrail_host::clock::wall_ns;
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{AtFlags, OFlags, StatxFlags};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
 /// Files followed at most.
 const MAX_FOLLOWED: usize = 20_000;
+/// Names of one file that are told of its changes.
+const MAX_NAMES: usize = 16;
 
 /// A path below a root.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,20 +28,88 @@ pub struct Path {
 }
 
 impl Path {
-    fn whole(&self) -> PathBuf {
-        self.root.join(OsStr::from_bytes(
-            self.raw.strip_prefix(b"/").unwrap_or(&self.raw),
-        ))
+    /// Opens what lies there (`O_PATH`), through symbolic links that do not lead out of the root.
+    pub fn open(&self) -> rustix::io::Result<OwnedFd> {
+        let root = files::open_root(&self.root)?;
+        let text = String::from_utf8_lossy(&self.raw);
+        files::open_in(root.as_fd(), &text, OFlags::PATH)
+    }
+
+    fn name(&self) -> &[u8] {
+        self.raw.rsplit(|b| *b == b'/').next().unwrap_or_default()
     }
 }
 
-/// Tells one version of a file from another: device, inode, change time.
-type Mark = (u32, u32, u64, i64, u32);
+/// A file as it was when it was last looked up.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    pub version: Version,
+    /// As the kernel names it in events; `None` where it does not tell who changes it.
+    pub key: Option<FileKey>,
+    /// Its path without symbolic links.
+    pub real: Vec<u8>,
+    /// Number of the mount it was found on; 0 when that is not known.
+    pub mount: u64,
+    /// What the kernel told of it since.
+    pub happened: Happened,
+    /// When it was looked up, wall clock.
+    pub looked_ns: u64,
+    /// What this version holds is known, and who wrote it as far as that is known (0 when not).
+    pub inspected: Option<u32>,
+}
+
+impl Kept {
+    fn new(version: &Version, file: &OwnedFd, key: Option<FileKey>) -> Self {
+        Kept {
+            version: version.clone(),
+            key,
+            real: real(file).unwrap_or_default(),
+            mount: mount_of(file),
+            happened: Happened::default(),
+            looked_ns: wall_ns(),
+            inspected: None,
+        }
+    }
+
+    fn is(&self, version: &Version) -> bool {
+        self.version.id == version.id && self.version.facts.ctime_ns == version.facts.ctime_ns
+    }
+}
+
+/// The path of an open file, as the mount it was opened on has it; `None` for one without a name.
+pub fn real(file: &OwnedFd) -> Option<Vec<u8>> {
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let path = std::fs::read_link(link).ok()?.into_os_string().into_vec();
+    (path.starts_with(b"/") && !path.ends_with(b" (deleted)")).then_some(path)
+}
+
+/// The number of the mount that a file was opened on (STATX_MNT_ID of statx(2), from 5.8 on); 0 when it is not known.
+pub fn mount_of(file: &OwnedFd) -> u64 {
+    rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+        .ok()
+        .filter(|s| s.stx_mask & StatxFlags::MNT_ID.bits() != 0)
+        .map_or(0, |s| s.stx_mnt_id)
+}
+
+/// What became of a wish to follow a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Added {
+    Followed,
+    /// It is not what was looked at.
+    Differs,
+    /// Too many are.
+    Full,
+}
 
 pub struct Followed {
+    /// `None` where the kernel has no such group: then nobody is named.
+    changes: Option<Changes>,
     inotify: Inotify,
     by_watch: HashMap<WatchDescriptor, Path>,
-    files: HashMap<Path, Option<Mark>>,
+    by_key: HashMap<FileKey, Vec<Path>>,
+    files: BTreeMap<Path, Kept>,
+    /// Last parts of the paths, and how many have each.
+    names: HashMap<Vec<u8>, usize>,
 }
 
 impl Followed {
@@ -43,38 +117,165 @@ impl Followed {
     /// When the user may have no more inotify instances.
     pub fn new() -> io::Result<Self> {
         Ok(Followed {
+            changes: Changes::new().ok(),
             inotify: Inotify::init()?,
             by_watch: HashMap::new(),
-            files: HashMap::new(),
+            by_key: HashMap::new(),
+            files: BTreeMap::new(),
+            names: HashMap::new(),
         })
     }
 
     /// Readable when there are events.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.inotify.as_fd()
+    pub fn fds(&self) -> Vec<PollFd<'_>> {
+        let inotify = PollFd::from_borrowed_fd(self.inotify.as_fd(), PollFlags::IN);
+        let changes = self.changes.as_ref();
+        let changes = changes.map(|c| PollFd::from_borrowed_fd(c.as_fd(), PollFlags::IN));
+        std::iter::once(inotify).chain(changes).collect()
     }
 
-    /// Follows a file; one that is followed already, in the version of now. False when there is no such file any more.
-    pub fn add(&mut self, path: Path) -> bool {
-        if self.files.len() >= MAX_FOLLOWED && !self.files.contains_key(&path) {
-            return true;
+    /// Follows a file that was looked into in the version of this id and change time.
+    pub fn add(&mut self, path: Path, seen: (FileId, u64)) -> Added {
+        let found = path
+            .open()
+            .and_then(|file| Ok((files::version(&file, "")?, file)));
+        let Ok((Some(version), file)) = found else {
+            return Added::Differs;
+        };
+        if let Some(kept) = self.files.get(&path) {
+            return if kept.is(&version) {
+                Added::Followed
+            } else {
+                Added::Differs
+            };
+        }
+        if self.files.len() >= MAX_FOLLOWED {
+            return Added::Full;
+        }
+        let key = self.mark(&path, &file);
+        let mut kept = Kept::new(&version, &file, key);
+        let same = seen == (version.id, version.facts.ctime_ns);
+        kept.inspected = same.then_some(0);
+        *self.names.entry(path.name().to_vec()).or_default() += 1;
+        self.files.insert(path, kept);
+        if same {
+            Added::Followed
+        } else {
+            Added::Differs
+        }
+    }
+
+    pub fn get(&self, path: &Path) -> Option<&Kept> {
+        self.files.get(path)
+    }
+
+    /// Takes the file for what it is now; gives what it was.
+    pub fn renew(&mut self, path: &Path, file: &OwnedFd, version: &Version) -> Option<Kept> {
+        let before = self.files.get(path)?;
+        let same = before.version.id == version.id;
+        let (key, real, inspected) = (before.key.clone(), before.real.clone(), before.inspected);
+        let inspected = inspected.filter(|_| before.is(version));
+        let now = if same {
+            Kept {
+                real,
+                inspected,
+                ..Kept::new(version, file, key)
+            }
+        } else {
+            self.unmark(path, key.as_ref());
+            let key = self.mark(path, file);
+            Kept::new(version, file, key)
+        };
+        self.files.insert(path.clone(), now)
+    }
+
+    /// What this version holds is known.
+    pub fn inspected(&mut self, path: &Path, version: &Version, writer: u32) {
+        if let Some(kept) = self.files.get_mut(path)
+            && kept.is(version)
+        {
+            kept.inspected = Some(writer);
+        }
+    }
+
+    /// Follows it no longer; gives what it was.
+    pub fn remove(&mut self, path: &Path) -> Option<Kept> {
+        let kept = self.files.remove(path)?;
+        self.unmark(path, kept.key.as_ref());
+        if let Some(count) = self.names.get_mut(path.name()) {
+            *count -= 1;
+            if *count == 0 {
+                self.names.remove(path.name());
+            }
+        }
+        Some(kept)
+    }
+
+    /// Whether some followed file has this name in its directory.
+    pub fn has_name(&self, name: &[u8]) -> bool {
+        self.names.contains_key(name)
+    }
+
+    /// Followed files in a directory and below it.
+    pub fn below(&self, root: &std::path::Path, directory: &[u8]) -> Vec<Path> {
+        let mut prefix = directory.to_vec();
+        if !prefix.ends_with(b"/") {
+            prefix.push(b'/');
+        }
+        let from = Path {
+            root: root.to_owned(),
+            raw: prefix.clone(),
+        };
+        self.files
+            .range(from..)
+            .map(|(path, _)| path)
+            .take_while(|path| path.root == root && path.raw.starts_with(&prefix))
+            .cloned()
+            .collect()
+    }
+
+    /// Nobody is told of this file any more, unless it is followed under another path.
+    pub fn release(&self, key: &FileKey, file: &OwnedFd) {
+        if !self.by_key.contains_key(key)
+            && let Some(changes) = &self.changes
+        {
+            // It has none.
+            let _ = changes.unmark(file.as_fd());
+        }
+    }
+
+    fn mark(&mut self, path: &Path, file: &OwnedFd) -> Option<FileKey> {
+        if let Some(changes) = &self.changes
+            && let Ok(key) = changes.mark(file.as_fd())
+        {
+            let names = self.by_key.entry(key.clone()).or_default();
+            if names.len() < MAX_NAMES && !names.contains(path) {
+                names.push(path.clone());
+            }
+            return Some(key);
         }
         let mask = WatchMask::CLOSE_WRITE
             | WatchMask::ATTRIB
             | WatchMask::DELETE_SELF
             | WatchMask::MOVE_SELF;
+        let way = format!("/proc/self/fd/{}", file.as_raw_fd());
         // Refused (too many watches): it is still looked up now and then.
-        if let Ok(watch) = self.inotify.watches().add(path.whole(), mask) {
+        if let Ok(watch) = self.inotify.watches().add(way, mask) {
             self.by_watch.insert(watch, path.clone());
         }
-        let mark = mark(&path);
-        let there = mark.is_some();
-        self.files.insert(path, mark);
-        there
+        None
     }
 
-    pub fn remove(&mut self, path: &Path) {
-        self.files.remove(path);
+    fn unmark(&mut self, path: &Path, key: Option<&FileKey>) {
+        if let Some(key) = key {
+            if let Some(names) = self.by_key.get_mut(key) {
+                names.retain(|name| name != path);
+                if names.is_empty() {
+                    self.by_key.remove(key);
+                }
+            }
+            return;
+        }
         let watches: Vec<WatchDescriptor> = self
             .by_watch
             .iter()
@@ -88,60 +289,105 @@ impl Followed {
         }
     }
 
-    /// Files something happened to.
-    pub fn events(&mut self) -> Vec<Path> {
-        let mut buffer = [0u8; 8 * 1024];
+    /// Files something happened to, each with who did it (0: nobody knows); whether something was dropped.
+    pub fn events(&mut self) -> (BTreeSet<(Path, u32)>, bool) {
+        let me = std::process::id();
         let mut paths = BTreeSet::new();
+        let mut overflow = false;
+        let (files, by_key) = (&mut self.files, &self.by_key);
+        if let Some(changes) = &mut self.changes {
+            overflow |= changes.drain(&mut |key, happened, pid| {
+                if pid == me {
+                    return;
+                }
+                // Who has a file open for longest ends it, whoever deleted it.
+                let did = happened.written || happened.attributes || happened.moved;
+                for path in by_key.get(&key).into_iter().flatten() {
+                    if let Some(kept) = files.get_mut(path) {
+                        merge(&mut kept.happened, happened);
+                    }
+                    paths.insert((path.clone(), if did { pid } else { 0 }));
+                }
+            });
+        }
+        let mut buffer = [0u8; 8 * 1024];
         while let Ok(events) = self.inotify.read_events(&mut buffer) {
             for event in events {
                 if let Some(path) = self.by_watch.get(&event.wd) {
-                    paths.insert(path.clone());
+                    if let Some(kept) = self.files.get_mut(path) {
+                        merge(&mut kept.happened, happened_by(event.mask));
+                    }
+                    paths.insert((path.clone(), 0));
                 }
                 if event.mask.contains(EventMask::IGNORED) {
                     self.by_watch.remove(&event.wd);
                 }
-                if event.mask.contains(EventMask::Q_OVERFLOW) {
-                    paths.extend(self.files.keys().cloned());
-                }
+                overflow |= event.mask.contains(EventMask::Q_OVERFLOW);
             }
         }
-        paths.into_iter().collect()
+        if overflow {
+            paths.extend(self.files.keys().map(|path| (path.clone(), 0)));
+        }
+        (paths, overflow)
     }
 
     /// Files that are not what they were when they were last looked up.
-    pub fn changed(&mut self) -> Vec<Path> {
+    pub fn changed(&self) -> Vec<Path> {
+        let mut root: Option<(&PathBuf, OwnedFd)> = None;
         let mut paths = Vec::new();
-        for (path, before) in &mut self.files {
-            let now = mark(path);
-            if now != *before {
-                *before = now;
+        for (path, kept) in &self.files {
+            if root.as_ref().is_none_or(|(of, _)| **of != path.root) {
+                root = files::open_root(&path.root).ok().map(|fd| (&path.root, fd));
+            }
+            let text = String::from_utf8_lossy(&path.raw);
+            let version = root
+                .as_ref()
+                .filter(|(of, _)| **of == path.root)
+                .and_then(|(_, root)| files::open_in(root.as_fd(), &text, OFlags::PATH).ok())
+                .and_then(|file| files::version(&file, "").ok().flatten());
+            if !version.is_some_and(|version| kept.is(&version)) {
                 paths.push(path.clone());
             }
         }
-        paths.sort();
         paths
     }
 }
 
-fn mark(path: &Path) -> Option<Mark> {
-    let mask = StatxFlags::INO | StatxFlags::CTIME;
-    let s = rustix::fs::statx(rustix::fs::CWD, path.whole(), AtFlags::empty(), mask).ok()?;
-    Some((
-        s.stx_dev_major,
-        s.stx_dev_minor,
-        s.stx_ino,
-        s.stx_ctime.tv_sec,
-        s.stx_ctime.tv_nsec,
-    ))
+fn merge(to: &mut Happened, more: Happened) {
+    to.written |= more.written;
+    to.attributes |= more.attributes;
+    to.moved |= more.moved;
+    to.deleted |= more.deleted;
+}
+
+fn happened_by(mask: EventMask) -> Happened {
+    Happened {
+        written: mask.contains(EventMask::CLOSE_WRITE),
+        attributes: mask.contains(EventMask::ATTRIB),
+        moved: mask.contains(EventMask::MOVE_SELF),
+        deleted: mask.contains(EventMask::DELETE_SELF),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
+    use std::os::unix::ffi::OsStrExt as _;
 
-    #[test]
-    fn changes_renames_and_ends_are_told() {
+    fn seen(path: &Path) -> (FileId, u64) {
+        let file = path.open().unwrap();
+        let version = files::version(&file, "").unwrap().unwrap();
+        (version.id, version.facts.ctime_ns)
+    }
+
+    fn told(followed: &mut Followed) -> BTreeSet<Path> {
+        let (paths, overflow) = followed.events();
+        assert!(!overflow);
+        paths.into_iter().map(|(path, _)| path).collect()
+    }
+
+    fn changes_renames_and_ends(mut followed: Followed) {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("f");
         fs::write(&file, "one").unwrap();
@@ -149,22 +395,54 @@ mod tests {
             root: "/".into(),
             raw: file.as_os_str().as_bytes().to_vec(),
         };
-        let mut followed = Followed::new().unwrap();
-        assert!(followed.add(path.clone()));
-        assert!(followed.events().is_empty() && followed.changed().is_empty());
-        fs::write(&file, "two").unwrap();
-        assert_eq!(followed.events(), std::slice::from_ref(&path));
+        let it = BTreeSet::from([path.clone()]);
+        let before = seen(&path);
+        assert_eq!(followed.add(path.clone(), before), Added::Followed);
+        assert!(followed.has_name(b"f") && !followed.has_name(b"g"));
+        assert!(told(&mut followed).is_empty() && followed.changed().is_empty());
+        // By another process: what the agent does itself is not told.
+        let sh = |script: &str| {
+            let mut sh = std::process::Command::new("sh");
+            let status = sh.args(["-c", script, "sh"]).arg(&file).status();
+            assert!(status.unwrap().success());
+        };
+        sh("echo two >$1");
+        assert_eq!(told(&mut followed), it);
         assert_eq!(followed.changed(), std::slice::from_ref(&path));
+        assert_eq!(followed.add(path.clone(), before), Added::Differs);
         // Another file by that name.
-        let other = dir.path().join("g");
-        fs::write(&other, "three").unwrap();
-        fs::rename(&other, &file).unwrap();
-        assert_eq!(followed.events(), std::slice::from_ref(&path));
-        assert!(followed.add(path.clone()));
-        fs::remove_file(&file).unwrap();
-        assert_eq!(followed.events(), std::slice::from_ref(&path));
-        assert!(!followed.add(path.clone()));
-        followed.remove(&path);
-        assert!(followed.by_watch.is_empty() && followed.files.is_empty());
+        sh("echo three >$1.g; mv $1.g $1");
+        assert_eq!(told(&mut followed), it);
+        let now = path.open().unwrap();
+        let version = files::version(&now, "").unwrap().unwrap();
+        let was = followed.renew(&path, &now, &version).unwrap();
+        assert_ne!(was.version.id, version.id);
+        assert!(was.happened.attributes, "{:?}", was.happened);
+        assert_eq!(
+            followed.below(path.root.as_path(), dir.path().as_os_str().as_bytes()),
+            [path.clone()]
+        );
+        sh("mv $1 $1.h; rm $1.h");
+        assert_eq!(told(&mut followed), it);
+        let was = followed.remove(&path).unwrap();
+        assert!(
+            was.happened.moved && was.happened.deleted,
+            "{:?}",
+            was.happened
+        );
+        assert!(followed.by_watch.is_empty() && followed.by_key.is_empty());
+        assert!(followed.files.is_empty() && followed.names.is_empty());
+    }
+
+    #[test]
+    fn changes_renames_and_ends_are_told() {
+        changes_renames_and_ends(Followed::new().unwrap());
+    }
+
+    #[test]
+    fn where_the_kernel_does_not_say_who_it_is_told_all_the_same() {
+        let mut followed = Followed::new().unwrap();
+        followed.changes = None;
+        changes_renames_and_ends(followed);
     }
 }

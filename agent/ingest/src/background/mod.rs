@@ -4,14 +4,16 @@
 
 mod budget;
 mod follow;
+mod life;
 mod persistence;
 mod places;
 mod queue;
 
 pub(crate) use budget::Budget;
+pub use life::{Act, Life};
 pub use places::Unmarked;
 
-use self::follow::{Followed, Path as Way};
+use self::follow::{Added, Followed, Path as Way};
 use self::places::{Places, path_of};
 use self::queue::Queue;
 use super::files::{self, Inspected, OwnFiles, Version};
@@ -46,6 +48,9 @@ const PERIOD_NS: u64 = 5_000_000_000;
 /// Followed files are looked up by path this often.
 const LOOK_UP_NS: u64 = 20_000_000_000;
 
+/// The link by which kubelet puts new versions of all files of a volume in place at once.
+const SWAPPED: &[u8] = b"..data";
+
 /// What the thread tells.
 pub enum Report {
     Looked(Box<Looked>),
@@ -53,10 +58,18 @@ pub enum Report {
     Clean(FileId, u64),
     /// A file was written that makes programs run, or lets somebody in.
     Persistence(Box<Persistence>),
-    /// A followed file is no longer where it was.
+    /// A followed file is no longer where it was; and why, where that is proven.
     Gone {
         root: PathBuf,
         raw: Vec<u8>,
+        life: Option<Box<Life>>,
+    },
+    /// Something happened to a followed file that could not be looked into.
+    Changed {
+        root: PathBuf,
+        raw: Vec<u8>,
+        facts: FileFacts,
+        life: Box<Life>,
     },
     /// A process of a mount namespace not met before.
     Namespace(u32),
@@ -90,10 +103,12 @@ pub struct Looked {
     /// Who wrote it; 0 when that is not known.
     pub writer: u32,
     pub boot_ns: u64,
+    /// What happened to it since the last look, if it was followed.
+    pub life: Option<Box<Life>>,
 }
 
 enum Command {
-    Follow { root: PathBuf, raw: Vec<u8> },
+    Follow { way: Way, seen: (FileId, u64) },
 }
 
 /// The running thread. Dropping it ends it.
@@ -136,11 +151,12 @@ impl Background {
             stop: stop.clone(),
             own_files: OwnFiles::default(),
             overflows: 0,
+            unfollowed: 0,
             period_due: now + PERIOD_NS,
             look_up_due: now + LOOK_UP_NS,
         };
         // Before the caller goes on: what is written from now on is told of.
-        let unmarked = keeper.places.own(&keeper.writes);
+        let (_, unmarked) = keeper.places.own(&keeper.writes);
         let thread = std::thread::Builder::new()
             .name("background".to_owned())
             .spawn(move || {
@@ -155,10 +171,11 @@ impl Background {
         })
     }
 
-    /// Tells when the file at this path changes or goes, from now on.
-    pub fn follow(&self, root: PathBuf, raw: Vec<u8>) {
+    /// Tells when the file at this path changes or goes, from the version on that was looked into (its id and change time).
+    pub fn follow(&self, root: PathBuf, raw: Vec<u8>, seen: (FileId, u64)) {
+        let way = Way { root, raw };
         // A thread that has ended follows nothing.
-        let _ = self.commands.send(Command::Follow { root, raw });
+        let _ = self.commands.send(Command::Follow { way, seen });
     }
 
     /// The next report, if there is one.
@@ -209,6 +226,8 @@ struct Keeper {
     stop: Arc<AtomicBool>,
     own_files: OwnFiles,
     overflows: u64,
+    /// Wishes to follow a file for which there was no room.
+    unfollowed: u64,
     period_due: u64,
     look_up_due: u64,
 }
@@ -220,13 +239,13 @@ impl Keeper {
         self.others()?;
         while !self.stop.load(Ordering::Acquire) {
             if self.wait() {
-                let unmarked = self.places.own(&self.writes);
-                self.unmarked(unmarked)?;
+                self.own()?;
             }
-            while let Ok(Command::Follow { root, raw }) = self.commands.try_recv() {
-                let way = Way { root, raw };
-                if !self.followed.add(way.clone()) {
-                    self.queue.push(What::Path(way), 0, boot_ns());
+            while let Ok(Command::Follow { way, seen }) = self.commands.try_recv() {
+                match self.followed.add(way.clone(), seen) {
+                    Added::Followed => {}
+                    Added::Differs => self.queue.push(What::Path(way), 0, boot_ns()),
+                    Added::Full => self.unfollowed += 1,
                 }
             }
             self.take();
@@ -257,10 +276,28 @@ impl Keeper {
             .try_for_each(|u| self.send(Report::Unmarked(u)))
     }
 
+    /// Mounts of the agent's own namespace. What is followed below a new one may lie under it.
+    fn own(&mut self) -> Result<(), Ended> {
+        let (points, unmarked) = self.places.own(&self.writes);
+        let root = std::path::Path::new("/");
+        for point in points.iter().filter(|point| *point != b"/") {
+            let mut ways = self.followed.below(root, point);
+            ways.push(Way {
+                root: root.to_owned(),
+                raw: point.clone(),
+            });
+            for way in ways {
+                if self.followed.get(&way).is_some() {
+                    self.queue.push(What::Path(way), 0, boot_ns());
+                }
+            }
+        }
+        self.unmarked(unmarked)
+    }
+
     /// Mounts of other namespaces; the own ones too, in case the kernel did not tell.
     fn others(&mut self) -> Result<(), Ended> {
-        let unmarked = self.places.own(&self.writes);
-        self.unmarked(unmarked)?;
+        self.own()?;
         let (new, unmarked) = self.places.others(&self.writes);
         self.unmarked(unmarked)?;
         new.into_iter()
@@ -277,6 +314,10 @@ impl Keeper {
                 std::mem::take(&mut self.overflows),
                 "the kernel's queue was full",
             ),
+            (
+                std::mem::take(&mut self.unfollowed),
+                "too many files with credentials are followed",
+            ),
         ] {
             if count > 0 {
                 self.send(Report::Skipped { count, why })?;
@@ -287,10 +328,8 @@ impl Keeper {
 
     /// True when something was mounted or unmounted.
     fn wait(&self) -> bool {
-        let mut fds = vec![
-            PollFd::new(&self.writes, PollFlags::IN),
-            PollFd::from_borrowed_fd(self.followed.fd(), PollFlags::IN),
-        ];
+        let mut fds = self.followed.fds();
+        fds.push(PollFd::new(&self.writes, PollFlags::IN));
         if let Some(mountinfo) = &self.mountinfo {
             fds.push(PollFd::new(mountinfo, PollFlags::PRI));
         }
@@ -301,7 +340,8 @@ impl Keeper {
         };
         // An interrupted wait is a short one.
         let _ = rustix::event::poll(&mut fds, Some(&timeout));
-        let mounted = fds.get(2).is_some_and(|fd| !fd.revents().is_empty());
+        let mounted =
+            self.mountinfo.is_some() && fds.last().is_some_and(|fd| !fd.revents().is_empty());
         if !self.queue.is_empty() {
             // One wake-up for many events: a storm is not answered event by event.
             std::thread::sleep(std::time::Duration::from_millis(20));
@@ -319,9 +359,10 @@ impl Keeper {
                 queue.push(What::Entry(written), pid, now);
             }
         });
-        self.overflows += u64::from(overflow);
-        for way in self.followed.events() {
-            self.queue.push(What::Path(way), 0, now);
+        let (ways, lost) = self.followed.events();
+        self.overflows += u64::from(overflow) + u64::from(lost);
+        for (way, pid) in ways {
+            self.queue.push(What::Path(way), pid, now);
         }
     }
 
@@ -340,7 +381,7 @@ impl Keeper {
             let began = thread_ns();
             let done = match &what {
                 What::Entry(written) => self.entry(written, pid),
-                What::Path(way) => self.path(way),
+                What::Path(way) => self.path(way, pid),
             };
             let took = thread_ns().saturating_sub(began);
             self.budget.spend(took);
@@ -358,10 +399,27 @@ impl Keeper {
         let Some(found) = self.places.find(written) else {
             return Ok(());
         };
+        if written.name == SWAPPED
+            && let Some(directory) = path_of(&found.dir, b"")
+        {
+            for way in self.followed.below(&found.root, &directory) {
+                self.queue.push(What::Path(way), pid, boot_ns());
+            }
+            return Ok(());
+        }
         let Ok(Some(version)) = files::version(&found.file, "") else {
             return Ok(());
         };
         self.persistence(&found.dir, &written.name, &version, pid)?;
+        if self.followed.has_name(&written.name)
+            && let Some(raw) = path_of(&found.dir, &written.name)
+        {
+            let root = found.root.clone();
+            let way = Way { root, raw };
+            if self.followed.get(&way).is_some() {
+                return self.path(&way, pid);
+            }
+        }
         if version.facts.size < SIZE_MIN {
             return Ok(());
         }
@@ -382,7 +440,11 @@ impl Keeper {
         if !matches!(same, Ok(Some(v)) if v.id == id) {
             return Ok(());
         }
-        self.report(found.root, raw, version, inspected, pid)
+        let way = Way {
+            root: found.root,
+            raw,
+        };
+        self.report(way, version, inspected, pid, None)
     }
 
     /// Whether the file is one of those that outlive their writer; what is in it does not matter.
@@ -415,28 +477,39 @@ impl Keeper {
         })))
     }
 
-    fn path(&mut self, way: &Way) -> Result<(), Ended> {
-        let gone = Report::Gone {
+    /// Looks at a path that is followed, or was to be.
+    fn path(&mut self, way: &Way, writer: u32) -> Result<(), Ended> {
+        let opened = way.open().and_then(|file| {
+            let version = files::version(&file, "")?;
+            Ok(version.map(|version| (file, version)))
+        });
+        let Ok(Some((file, version))) = opened else {
+            let before = self.followed.remove(way);
+            let life = before.and_then(|before| self.life(way, &before, None, writer));
+            return self.send(Report::Gone {
+                root: way.root.clone(),
+                raw: way.raw.clone(),
+                life: life.map(Box::new),
+            });
+        };
+        let before = self.followed.renew(way, &file, &version);
+        let life = before.and_then(|before| self.life(way, &before, Some(&version), writer));
+        let known = self.followed.get(way).and_then(|kept| kept.inspected);
+        if life.is_none() && known.is_some_and(|known| writer == 0 || known == writer) {
+            return Ok(());
+        }
+        let place = || Some(way.raw.clone());
+        if let Some((_, inspected)) = self.inspect(&file, &version, place) {
+            self.followed.inspected(way, &version, writer);
+            return self.report(way.clone(), version, inspected, writer, life);
+        }
+        let Some(life) = life else { return Ok(()) };
+        self.send(Report::Changed {
             root: way.root.clone(),
             raw: way.raw.clone(),
-        };
-        let text = String::from_utf8_lossy(&way.raw).into_owned();
-        let opened = files::open_root(&way.root)
-            .and_then(|root| files::open_in(root.as_fd(), &text, OFlags::PATH));
-        let Ok(file) = opened else {
-            self.followed.remove(way);
-            return self.send(gone);
-        };
-        let Ok(Some(version)) = files::version(&file, "") else {
-            self.followed.remove(way);
-            return self.send(gone);
-        };
-        self.followed.add(way.clone());
-        let place = || Some(way.raw.clone());
-        let Some((_, inspected)) = self.inspect(&file, &version, place) else {
-            return Ok(());
-        };
-        self.report(way.root.clone(), way.raw.clone(), version, inspected, 0)
+            facts: located(way, version.facts),
+            life: Box::new(life),
+        })
     }
 
     /// Looks into a file; `None` when it cannot be read or changes under the eyes (then more news of it come).
@@ -469,23 +542,30 @@ impl Keeper {
 
     fn report(
         &self,
-        root: PathBuf,
-        raw: Vec<u8>,
+        way: Way,
         mut version: Version,
         inspected: Inspected,
         writer: u32,
+        life: Option<Life>,
     ) -> Result<(), Ended> {
-        version.facts.path = String::from_utf8_lossy(&raw).into_owned();
-        version.facts.reach = files::open_root(&root)
-            .ok()
-            .and_then(|root| files::reach(root.as_fd(), &version.facts));
+        version.facts = located(&way, version.facts);
         self.send(Report::Looked(Box::new(Looked {
-            root,
-            raw,
+            root: way.root,
+            raw: way.raw,
             version,
             inspected,
             writer,
             boot_ns: boot_ns(),
+            life: life.map(Box::new),
         })))
     }
+}
+
+/// Facts of a file with its path, and who comes so far.
+fn located(way: &Way, mut facts: FileFacts) -> FileFacts {
+    facts.path = String::from_utf8_lossy(&way.raw).into_owned();
+    facts.reach = files::open_root(&way.root)
+        .ok()
+        .and_then(|root| files::reach(root.as_fd(), &facts));
+    facts
 }

@@ -1,6 +1,7 @@
 //! On which file systems writes are told of, and how an event's directory becomes a path.
 
 use crate::list_pids;
+use keytrail_host::changes::FileKey;
 use keytrail_host::kernel_device;
 use keytrail_host::mounts::{self, Mount};
 use keytrail_host::procfs;
@@ -50,6 +51,8 @@ pub struct Places {
     file_systems: HashMap<FsId, Mounted>,
     devices: HashSet<u32>,
     own_table: u64,
+    /// Where something is mounted in the agent's own namespace.
+    points: HashSet<Vec<u8>>,
     namespaces: HashSet<u32>,
     refused: HashSet<(String, String)>,
     /// The file system the last event was on: a storm is on one.
@@ -57,8 +60,9 @@ pub struct Places {
 }
 
 impl Places {
-    /// Marks what is mounted in the agent's own namespace, if that has changed.
-    pub fn own(&mut self, writes: &Writes) -> Vec<Unmarked> {
+    /// Marks what is mounted in the agent's own namespace, if that has changed; answers where something is mounted, or not
+    /// any more, since the last time.
+    pub fn own(&mut self, writes: &Writes) -> (Vec<Vec<u8>>, Vec<Unmarked>) {
         let table = mounts::read(Path::new("/proc/self/mountinfo"));
         let mut hasher = DefaultHasher::new();
         for m in &table {
@@ -66,12 +70,15 @@ impl Places {
         }
         let now = hasher.finish();
         if now == self.own_table {
-            return Vec::new();
+            return (Vec::new(), Vec::new());
         }
         self.own_table = now;
         // Device numbers are used again: all is marked anew, which does no harm to what is.
         self.devices.clear();
-        self.mark(writes, Path::new("/"), table)
+        let points: HashSet<Vec<u8>> = table.iter().map(|m| m.point.clone()).collect();
+        let moved = points.symmetric_difference(&self.points).cloned().collect();
+        self.points = points;
+        (moved, self.mark(writes, Path::new("/"), table))
     }
 
     /// Marks what is mounted in namespaces not met before; answers one process of each of them.
@@ -159,19 +166,7 @@ impl Places {
 
     /// Opens what an event is about; `None` when it is gone.
     pub fn find(&mut self, written: &Written) -> Option<Found> {
-        if self.last.as_ref().is_none_or(|l| l.0 != written.fs) {
-            let mounted = self.file_systems.get(&written.fs)?;
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-            let fd = rustix::fs::open(&mounted.point, flags, Mode::empty()).ok()?;
-            if fs_id(&fd).ok()? != written.fs {
-                // Something else is mounted there by now.
-                self.file_systems.remove(&written.fs);
-                self.own_table = 0;
-                return None;
-            }
-            self.last = Some((written.fs, mounted.root.clone(), fd));
-        }
-        let (_, root, mount) = self.last.as_ref()?;
+        let (root, mount) = self.mounted(written.fs)?;
         let dir = written.dir.open(mount.as_fd()).ok()?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&dir, written.name.as_slice(), flags, Mode::empty()).ok()?;
@@ -180,6 +175,32 @@ impl Places {
             dir,
             file,
         })
+    }
+
+    /// Opens a file by its handle (`O_PATH`), whatever it is called now, and says in whose view; `None` where its file system
+    /// is not known, or not mounted any more.
+    pub fn open(&mut self, key: &FileKey) -> Option<std::io::Result<(PathBuf, OwnedFd)>> {
+        let (root, mount) = self.mounted(key.fs)?;
+        let file = key.handle.open_any(mount.as_fd());
+        Some(file.map(|file| (root.clone(), file)))
+    }
+
+    /// A file system, by a directory on it.
+    fn mounted(&mut self, fs: FsId) -> Option<(&PathBuf, &OwnedFd)> {
+        if self.last.as_ref().is_none_or(|l| l.0 != fs) {
+            let mounted = self.file_systems.get(&fs)?;
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+            let fd = rustix::fs::open(&mounted.point, flags, Mode::empty()).ok()?;
+            if fs_id(&fd).ok()? != fs {
+                // Something else is mounted there by now.
+                self.file_systems.remove(&fs);
+                self.own_table = 0;
+                return None;
+            }
+            self.last = Some((fs, mounted.root.clone(), fd));
+        }
+        let (_, root, mount) = self.last.as_ref()?;
+        Some((root, mount))
     }
 }
 

@@ -81,7 +81,9 @@ fn about(event: &Event) -> Object {
             ("event", "file", "access")
         }
         Some(EventKind::CredentialCreated) => ("event", "file", "creation"),
-        Some(EventKind::PersistenceWritten) => ("event", "file", "change"),
+        Some(EventKind::PersistenceWritten | EventKind::CredentialFileChanged) => {
+            ("event", "file", "change")
+        }
         Some(EventKind::CredentialSent) => ("event", "network", "info"),
         Some(EventKind::CredentialExposed) => ("event", "process", "info"),
         Some(EventKind::CredentialTaken) => ("event", "process", "access"),

@@ -204,6 +204,7 @@ pub(super) fn action(event: &Event) -> &'static str {
             "File written that runs programs or lets somebody in"
         }
         Some(EventKind::WorkloadNamed) => "Name of a pod, told late",
+        Some(EventKind::CredentialFileChanged) => "Credential file changed",
         Some(EventKind::CoverageGap) => "Not seen",
         Some(EventKind::ProcessStart) => "Process started",
         Some(EventKind::ProcessExit) => "Process ended",

@@ -179,6 +179,7 @@ fn meaning(kind: i32) -> &'static str {
         Some(EventKind::CredentialTaken) => "Process Memory Read",
         Some(EventKind::PersistenceWritten) => "Startup File Written",
         Some(EventKind::WorkloadNamed) => "Pod Named",
+        Some(EventKind::CredentialFileChanged) => "Credential File Changed",
         Some(EventKind::CoverageGap) => "Not Seen",
         Some(EventKind::Finding) => "Finding",
         Some(EventKind::ProcessStart) => "Process Start",

@@ -115,8 +115,10 @@ impl Effect {
         match reason {
             // Told by the runs, or of one client only; files that are written are looked at when they are read.
             "agent_down" | "client_too_slow" | "sink_behind" | "replay_limited"
-            | "names_unavailable" | "files_skipped" | "writes_unseen" => Effect::NONE,
-            "ledger_lost" => Effect::new(ALL),
+            | "names_unavailable" | "files_skipped" | "writes_unseen" | "agent_replaced" => {
+                Effect::NONE
+            }
+            "ledger_lost" | "agent_stopped" => Effect::new(ALL),
             "records_lost" => match signal {
                 "exit" | "file_open" | "file_write" => Effect::NONE,
                 // The kernel side has made the reader a holder by itself.

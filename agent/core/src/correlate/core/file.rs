@@ -6,14 +6,17 @@ use crate::correlate::event;
 use crate::process::HoldingPlace;
 use keytrail_model::event::{Evidence, Truncation};
 use keytrail_model::{
-    Access, Bound, Channel, EventKind, EvidenceGrade, FileFacts, FileSeen, GapReason, GapSeen, Pid,
-    Signal, Stamp,
+    Access, Bound, Channel, CredentialRef, EventKind, EvidenceGrade, FileAction, FileChange,
+    FileFacts, FileSeen, GapReason, GapSeen, Pid, Signal, Stamp,
 };
+use std::collections::BTreeSet;
 
 /// Programs of one process back from the present one that an open may have been of.
 const MAX_PROGRAMS: u32 = 4;
 /// The hook whose records have the time at which they were fetched.
 const UNTIMED: &str = "fanotify";
+/// Credentials of one file that something is told of, one by one.
+const MAX_TOLD_OF_FILE: usize = 32;
 use std::sync::Arc;
 
 /// Reads of the version of a file that was withdrawn are told for so long: they waited for it to be inspected.
@@ -53,6 +56,9 @@ impl Core {
             return;
         }
         self.opens.remove(&key);
+        if seen.credentials.is_empty() {
+            self.read_written(seen);
+        }
         if let Some(why) = &seen.unreadable {
             self.on_gap(&GapSeen {
                 detail: format!(
@@ -110,6 +116,34 @@ impl Core {
         }
     }
 
+    /// Something happened to a file with credentials: told of each.
+    pub(super) fn on_file_changed(
+        &mut self,
+        at: Option<&Stamp>,
+        boot_ns: u64,
+        (file, change): (&FileFacts, &FileChange),
+        credentials: &[CredentialRef],
+    ) {
+        let mut named = BTreeSet::new();
+        let mut about: Vec<&CredentialRef> = Vec::new();
+        about.extend(credentials.iter().filter(|c| named.insert(&c.fingerprint)));
+        let more = about.len().saturating_sub(MAX_TOLD_OF_FILE);
+        about.truncate(MAX_TOLD_OF_FILE);
+        let last = about.len().saturating_sub(1);
+        for (number, credential) in about.into_iter().enumerate() {
+            let mut e = self.event(EventKind::CredentialFileChanged, boot_ns);
+            e.process = at.map(|at| self.table.describe(at.pid));
+            e.credential = Some(self.best(credential));
+            e.source = Some(event::file_source(file));
+            e.change = Some(Box::new(change.clone()));
+            if more > 0 && number == last {
+                e.coverage = vec![format!("the same is true of {more} more in this file")];
+            }
+            e.attack = attack(&[technique(file, change)]);
+            self.emit(e);
+        }
+    }
+
     /// A file that outlives its writer. What `git` checks out is what a repository holds, and told where it is run.
     pub(super) fn on_persistence(
         &mut self,
@@ -151,6 +185,19 @@ impl Core {
             e.evidence = Some(Evidence::new(None, Channel::File, &open.hook));
             self.emit(e);
         }
+    }
+}
+
+/// File and Directory Permissions Modification, where it lets more people read.
+fn technique(file: &FileFacts, change: &FileChange) -> &'static str {
+    let readable = |mode: u32| mode & 0o044;
+    let wider = change
+        .before
+        .is_some_and(|before| readable(file.mode) & !readable(before.mode) != 0);
+    if change.action == FileAction::Permissions && wider {
+        "T1222.002"
+    } else {
+        ""
     }
 }
 

@@ -50,6 +50,9 @@ impl Core {
             Stream::Udp(sock)
         };
         self.settle_words(pid, stream, payload.continues);
+        if unix {
+            self.put_into_pair(send);
+        }
         if payload.hits.is_empty() {
             return;
         }

@@ -1,6 +1,7 @@
 //! The state machine: who holds what, what left, with which evidence.
 
 mod file;
+mod handed;
 mod lineage;
 mod message;
 mod once;
@@ -16,7 +17,7 @@ mod written;
 use super::event;
 use super::flow::Flows;
 use super::tls::TlsLinks;
-use crate::process::{Names, Pipes, ProcessTable};
+use crate::process::{Files, Names, Pipes, ProcessTable};
 use keytrail_model::event::{EventId, Gap};
 use keytrail_model::{
     AgentStart, Bound, CredentialRef, Dropped, Event, EventKind, GapReason, GapSeen, Observation,
@@ -44,6 +45,8 @@ pub struct Core {
     sequence: u64,
     table: ProcessTable,
     pipes: Pipes,
+    /// Files that holders have just written.
+    files: Files,
     /// What pods are called.
     names: Names,
     /// Processes that hold something since the last step because it was passed on to them.
@@ -126,7 +129,17 @@ impl Core {
                 child,
                 child_ns_tgid,
             } => self.table.fork(at, *child, *child_ns_tgid),
-            Observation::Exit { at, status, signal } => self.on_exit(at, *status, *signal),
+            Observation::Exit {
+                at,
+                status,
+                signal,
+                dumped,
+            } => {
+                if let Some(pattern) = dumped {
+                    self.on_dumped(at, pattern);
+                }
+                self.on_exit(at, *status, *signal);
+            }
             Observation::File(seen) => self.on_file(seen),
             Observation::Pipes(seen) => self.on_pipes(seen),
             Observation::Taken(seen) => self.on_taken(seen),
@@ -157,6 +170,13 @@ impl Core {
                     self.emit(e);
                 }
             }
+            Observation::FileChanged {
+                at,
+                boot_ns,
+                file,
+                change,
+                credentials,
+            } => self.on_file_changed(at.as_ref(), *boot_ns, (file, change), credentials),
             Observation::Persistence {
                 at,
                 boot_ns,
@@ -170,6 +190,7 @@ impl Core {
                 self.known.remove(fingerprint);
                 self.table.withdraw(fingerprint);
                 self.pipes.withdraw(fingerprint);
+                self.files.withdraw(fingerprint);
                 if self.withdrawn.len() >= MAX_WITHDRAWN {
                     self.withdrawn.pop_first();
                 }
@@ -243,6 +264,8 @@ impl Core {
         self.dropped.add(Bound::Holdings, self.table.take_unheld());
         self.dropped
             .add(Bound::Pipes, std::mem::take(&mut self.pipes.dropped));
+        self.dropped
+            .add(Bound::Pipes, std::mem::take(&mut self.files.dropped));
         self.dropped
             .add(Bound::Names, std::mem::take(&mut self.names.dropped));
         if self.dropped.is_empty() || !now && boot_ns < self.dropped_due_ns {

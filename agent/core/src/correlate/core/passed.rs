@@ -4,7 +4,7 @@
 //! inheritance, and is told as that.
 
 use super::{Core, MAX_HOLDINGS};
-use crate::process::{Carried, Holding, HoldingPlace, Passed, Proc};
+use crate::process::{By, Carried, Holding, HoldingPlace, Passed, Proc};
 use keytrail_model::event::PathStep;
 use keytrail_model::{Bound, Pid, PipeId, PipesSeen};
 
@@ -151,8 +151,10 @@ impl Core {
             passed: Passed {
                 path: self.way(pid, holding).into(),
                 via: pipe,
+                since_ns: self.tick_ns,
             },
             writer: pid,
+            by: By::Pipe,
         })
     }
 
@@ -173,8 +175,8 @@ impl Core {
         }
     }
 
-    /// A process can read what was put into a pipe. Whether that is news.
-    fn give(&mut self, pid: Pid, carried: &Carried, renew: bool) -> bool {
+    /// A process can read what was put into a pipe, or read the file it was put into. Whether that is news.
+    pub(super) fn give(&mut self, pid: Pid, carried: &Carried, renew: bool) -> bool {
         let Some(proc) = self.table.get(pid) else {
             return false;
         };
@@ -188,13 +190,20 @@ impl Core {
         let fingerprint = &carried.holding.credential.fingerprint;
         let pipe = carried.passed.via;
         let mut path = carried.passed.path.to_vec();
-        path.push(self.stage(pid, "pipe", format!("pipe:[{}]", pipe.inode)));
+        let (how, name) = match &carried.by {
+            By::Pipe => ("pipe", format!("pipe:[{}]", pipe.inode)),
+            By::File(path) if path.is_empty() => ("file", format!("file:[{}]", pipe.inode)),
+            By::File(path) => ("file", path.clone()),
+            By::Socket => ("socket", String::new()),
+        };
+        path.push(self.stage(pid, how, name));
         let holding = Holding {
             inherited_from: Some(self.table.key(carried.writer).into()),
             own_ns: None,
             passed: Some(Passed {
                 path: path.into(),
                 via: pipe,
+                since_ns: carried.passed.since_ns,
             }),
             ..carried.holding.clone()
         };
@@ -255,7 +264,7 @@ impl Core {
     }
 
     /// The way up to a process of what was passed on to it, or what it met itself, or is the copy of one that did.
-    fn way(&self, pid: Pid, holding: &Holding) -> Vec<PathStep> {
+    pub(super) fn way(&self, pid: Pid, holding: &Holding) -> Vec<PathStep> {
         if let Some(passed) = &holding.passed {
             let mut path = passed.path.to_vec();
             if path.last().is_some_and(|step| !is_of(step, pid)) {

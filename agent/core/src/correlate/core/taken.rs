@@ -4,7 +4,8 @@ use super::once::Once;
 use super::{Core, attack};
 use crate::process::{Holding, HoldingPlace};
 use keytrail_model::event::{Evidence, Source};
-use keytrail_model::{Channel, EventKind, EvidenceGrade, Pid, SourceType, Taken, TakenSeen};
+use keytrail_model::{Channel, EventKind, EvidenceGrade, Pid, SourceType, Stamp, Taken, TakenSeen};
+use std::collections::BTreeSet;
 
 /// Reader and its program, victim and its program, what was read, credential.
 type Act = (Pid, u32, Pid, u32, Taken, String);
@@ -96,6 +97,50 @@ impl Core {
             e.attack = attack(&[technique, &holding.credential.attack]);
             self.emit(e);
         }
+    }
+}
+
+impl Core {
+    /// The kernel wrote the memory of a process that died: to a file, or to a program.
+    pub(super) fn on_dumped(&mut self, at: &Stamp, pattern: &str) {
+        let held: Vec<Holding> = self
+            .table
+            .get(at.pid)
+            .filter(|proc| proc.exited_ns.is_none())
+            .map_or_else(Vec::new, |proc| proc.holdings.clone());
+        let process = self.table.describe(at.pid);
+        let mut named = BTreeSet::new();
+        for holding in held {
+            if !named.insert(holding.credential.fingerprint.clone()) {
+                continue;
+            }
+            let mut e = self.event(EventKind::CredentialTaken, at.boot_ns);
+            e.credential = Some(self.best(&holding.credential));
+            e.source = Some(Source {
+                env_name: match &holding.place {
+                    HoldingPlace::Env(name) => name.clone(),
+                    _ => String::new(),
+                },
+                inherited_from: process.key.clone(),
+                ..Source::new(SourceType::Process)
+            });
+            e.process = Some(process.clone());
+            e.victim = Some(process.clone());
+            let grade = Some(EvidenceGrade::Lineage);
+            e.evidence = Some(Evidence::new(grade, Channel::CoreDump, "exit"));
+            e.coverage = vec![dump(pattern)];
+            e.attack = attack(&["T1003", &holding.credential.attack]);
+            self.emit(e);
+        }
+    }
+}
+
+/// Where a core dump went, as far as that can be said.
+fn dump(pattern: &str) -> String {
+    match pattern.strip_prefix('|') {
+        _ if pattern.is_empty() => "the kernel wrote a core dump; where to is not known".to_owned(),
+        Some(program) => format!("the kernel handed a core dump to: {}", program.trim()),
+        None => format!("the kernel wrote a core dump; kernel.core_pattern is {pattern}"),
     }
 }
 

@@ -22,6 +22,7 @@ impl Core {
         if seen.payload.truncated && self.holds(pid) {
             self.dropped.add(Bound::Written, 1);
         }
+        self.put_into_file(seen);
         if !seen.payload.hits.is_empty() {
             self.put_into(seen);
             self.sent(Passage {

@@ -161,6 +161,7 @@ fn every_field_arrives() {
         at: stamp(23 * SEC),
         status: 3,
         signal: 0,
+        dumped: None,
     };
     let story = |first: Observation| {
         run(&[
@@ -284,6 +285,7 @@ fn a_child_has_pids_and_a_start_of_its_own() {
         },
         status: 0,
         signal: 9,
+        dumped: None,
     };
     let events = run(&[start(), Observation::Exec(Box::new(seen)), fork, killed]);
     let exits = of(&events, "process_exit");

@@ -250,6 +250,7 @@ fn a_recording_replays_to_the_same_bytes() {
             at: at(10, 5 * SEC),
             status: 0,
             signal: 9,
+            dumped: None,
         },
         stop(),
     ];
@@ -273,6 +274,7 @@ fn a_process_ends_once() {
         at: at(10, ns),
         status: 0,
         signal: 9,
+        dumped: None,
     };
     let events = run(&[
         start(),

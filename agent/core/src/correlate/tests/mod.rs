@@ -2,6 +2,7 @@
 
 mod context;
 mod fields;
+mod files;
 mod holdings;
 mod limits;
 mod lineage;

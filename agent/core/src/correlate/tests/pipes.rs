@@ -60,6 +60,7 @@ fn exit(tgid: u32, boot_ns: u64) -> Observation {
         at: at(tgid, boot_ns),
         status: 0,
         signal: 0,
+        dumped: None,
     }
 }
 

@@ -127,6 +127,7 @@ fn a_process_that_holds_nothing_raises_nothing() {
             at: at(10, 2 * SEC),
             status: 0,
             signal: 0,
+            dumped: None,
         },
         stop(),
     ]);
@@ -242,6 +243,7 @@ fn an_identifier_at_the_end_of_a_payload_waits_for_what_comes_next() {
         at: at(10, SEC + 3),
         status: 0,
         signal: 0,
+        dumped: None,
     };
     let events = run(&[
         start(),

@@ -98,6 +98,7 @@ fn a_secret_in_a_write_is_observed_and_told_once() {
             at: at(10, 6 * SEC),
             status: 0,
             signal: 0,
+            dumped: None,
         },
         stop(),
     ]);

@@ -1,0 +1,124 @@
+//! What is passed on through files and pairs of sockets: who reads what somebody wrote just after meeting a credential may have
+//! it. The bytes may be anything (packed, encrypted): what is seen in them as it is, is told as that.
+
+use super::Core;
+use crate::process::{By, Carried, HoldingPlace, Passed};
+use keytrail_model::{FileSeen, Pid, PipeId, SendSeen, WriteSeen, WriteTarget};
+
+/// So long after meeting a credential a write may hold it: programs that pack or encrypt do at once what they are for; a
+/// server goes on for weeks, and writes logs.
+const SOON_NS: u64 = 60_000_000_000;
+/// Credentials that one write puts into a file.
+const MAX_PUT: usize = 64;
+/// Nothing shorter is a secret.
+const MIN_BYTES: u64 = 16;
+
+impl Core {
+    /// A holder writes to a file.
+    pub(super) fn put_into_file(&mut self, seen: &WriteSeen) {
+        if seen.target != WriteTarget::File || seen.payload.total == 0 {
+            return;
+        }
+        let file = PipeId {
+            device: seen.device,
+            inode: seen.inode,
+        };
+        let (pid, now_ns) = (seen.at.pid, seen.at.boot_ns);
+        let key = (seen.device, seen.inode);
+        let mut held = self.just_met(pid, now_ns, (file, &By::File(String::new())));
+        let known = self.files.known(key);
+        held.retain(|c| !known.contains(&c.holding.credential.fingerprint.as_str()));
+        if held.is_empty() && !self.files.has(key) {
+            return;
+        }
+        let bytes = seen.payload.total;
+        self.files.write(key, &seen.path, bytes, now_ns, held);
+    }
+
+    /// A file is read in which nothing could be seen.
+    pub(super) fn read_written(&mut self, seen: &FileSeen) {
+        let (file, pid) = ((seen.file.device, seen.file.inode), seen.at.pid);
+        if seen.file.size < MIN_BYTES {
+            return;
+        }
+        // Ingest leaves the path out where the reader has it under another name.
+        let size = (seen.file.size, !seen.file.path.is_empty());
+        let Some((name, held)) = self.files.read(file, size, pid, seen.at.boot_ns) else {
+            return;
+        };
+        let from_ns = self.earliest(&seen.at, &seen.hook);
+        for mut carried in held {
+            carried.by = By::File(name.clone());
+            self.hand_over(pid, carried, (seen.at.boot_ns, from_ns));
+        }
+    }
+
+    /// A holder writes to a nameless socket whose other end an ancestor made: what a child says to its parent (node's
+    /// `child_process`). What has a name is a service, to which every holder talks.
+    pub(super) fn put_into_pair(&mut self, seen: &SendSeen) {
+        let Some(peer) = seen.ends.peer.as_deref().filter(|p| p.start != 0) else {
+            return;
+        };
+        if !seen.ends.path.is_empty() || seen.payload.total < MIN_BYTES {
+            return;
+        }
+        let (pid, parent) = (
+            seen.at.pid,
+            Pid {
+                tgid: peer.tgid,
+                start: peer.start,
+            },
+        );
+        if !self.table.line(pid).iter().skip(1).any(|p| *p == parent) {
+            return;
+        }
+        let pair = PipeId {
+            device: 0,
+            inode: seen.ends.sock,
+        };
+        let now_ns = seen.at.boot_ns;
+        for carried in self.just_met(pid, now_ns, (pair, &By::Socket)) {
+            self.hand_over(parent, carried, (now_ns, now_ns));
+        }
+    }
+
+    fn hand_over(&mut self, pid: Pid, mut carried: Carried, (now_ns, from_ns): (u64, u64)) {
+        carried.passed.since_ns = now_ns;
+        // What it sent before that is not of it.
+        carried.holding.from_ns = from_ns;
+        if self.give(pid, &carried, true) {
+            self.pass_on(pid, Some(&carried.holding.credential.fingerprint));
+        }
+    }
+
+    /// What a process met so lately that it may be in what it writes to this file or socket.
+    fn just_met(&self, pid: Pid, now_ns: u64, (via, by): (PipeId, &By)) -> Vec<Carried> {
+        let mut held = Vec::new();
+        for holding in self.table.get(pid).map_or(&[][..], |p| &p.holdings) {
+            let met_ns = match (&holding.passed, &holding.place) {
+                (Some(passed), _) => Some(passed.since_ns),
+                (None, HoldingPlace::File(facts)) => holding
+                    .own_ns
+                    // What is written back is no copy.
+                    .filter(|_| (facts.device, facts.inode) != (via.device, via.inode)),
+                (None, HoldingPlace::Process(_)) => holding.own_ns,
+                // Whoever is started beside it has that as well.
+                (None, HoldingPlace::Env(_) | HoldingPlace::Argv(_)) => None,
+            };
+            let soon = |met: u64| met <= now_ns && now_ns <= met.saturating_add(SOON_NS);
+            if met_ns.is_some_and(soon) && held.len() < MAX_PUT {
+                held.push(Carried {
+                    holding: holding.clone(),
+                    passed: Passed {
+                        path: self.way(pid, holding).into(),
+                        via,
+                        since_ns: now_ns,
+                    },
+                    writer: pid,
+                    by: by.clone(),
+                });
+            }
+        }
+        held
+    }
+}

@@ -1,0 +1,93 @@
+//! The life of files that hold credentials, as observations: what came into them, took another's place, or left; and what
+//! happened to the files themselves.
+
+use super::line::Line;
+use keytrail_ingest::background::Life;
+use keytrail_ingest::min_confidence;
+use keytrail_inventory::live::Told;
+use keytrail_model::{
+    CredentialRef, FileAccess, FileAction, FileChange, FileFacts, Observation, Stamp,
+};
+
+impl Line {
+    /// What is new in a file, and what left it.
+    pub(super) fn told(&mut self, mut told: Told) {
+        let at = self.writer(told.writer, told.boot_ns);
+        let live = &self.places.live;
+        told.removed
+            .retain(|c| !live.holds(&told.key, &c.fingerprint));
+        if !told.created.is_empty() {
+            self.step(&Observation::Created {
+                at: at.clone(),
+                boot_ns: told.boot_ns,
+                file: told.facts.clone(),
+                credentials: told.created,
+            });
+        }
+        for (credential, previous) in told.rotated {
+            let change = FileChange {
+                previous,
+                ..FileChange::new(FileAction::Rotated)
+            };
+            self.changed(
+                (at.clone(), told.boot_ns),
+                &told.facts,
+                change,
+                vec![credential],
+            );
+        }
+        let change = FileChange::new(FileAction::Removed);
+        self.changed((at, told.boot_ns), &told.facts, change, told.removed);
+    }
+
+    /// What happened to a file that holds these, or held them when it went; some of them were told to have taken another's
+    /// place.
+    pub(super) fn lived(
+        &mut self,
+        life: &Life,
+        now: &FileFacts,
+        mut held: Vec<CredentialRef>,
+        told: &[CredentialRef],
+    ) {
+        let min = min_confidence(self.digest.files.is_named(&now.path));
+        held.retain(|c| c.confidence >= min);
+        let at = self.writer(life.writer, life.boot_ns);
+        for act in &life.acts {
+            let mut about = held.clone();
+            let before = FileAccess::of(&life.before);
+            if act.action == FileAction::Replaced && before == FileAccess::of(now) {
+                let waits = |c: &CredentialRef| {
+                    self.places.unsigned.iter().any(|(_, told)| {
+                        told.facts.path == now.path && told.rotated.iter().any(|(r, _)| r == c)
+                    })
+                };
+                about.retain(|c| !told.contains(c) && !waits(c));
+            }
+            let change = FileChange {
+                before: Some(before),
+                new_path: act.new_path.clone(),
+                ..FileChange::new(act.action)
+            };
+            self.changed((at.clone(), life.boot_ns), now, change, about);
+        }
+    }
+
+    fn changed(
+        &mut self,
+        (at, boot_ns): (Option<Stamp>, u64),
+        file: &FileFacts,
+        change: FileChange,
+        credentials: Vec<CredentialRef>,
+    ) {
+        if credentials.is_empty() {
+            return;
+        }
+        self.step(&Observation::FileChanged {
+            at,
+            boot_ns,
+            file: file.clone(),
+            change,
+            credentials,
+        });
+    }
+}
