@@ -82,6 +82,8 @@ keytrail_tests::cases! {
         s2n_awscrt
         nss_tstclnt
         boringssl_bun
+        boringssl_grpcio
+        boringssl_envoy
         rustls_uv
         rustls_deno
         rustls_maturin

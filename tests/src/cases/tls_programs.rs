@@ -9,7 +9,7 @@ use crate::{
     events::{Ask as _, Event, list},
     machine::{Scratch, find, keytrail, turn},
     plant,
-    server::TlsServer,
+    server::{TlsServer, free_port},
 };
 use std::path::{Path, PathBuf};
 
@@ -148,6 +148,22 @@ pub const ROWS: &[Row] = &[
         NEXT,
     ),
     row(
+        "boringssl_grpcio",
+        "BoringSSL",
+        "grpcio (PyPI), in its module, HTTP/2",
+        REFERENCES,
+        "SSL_write",
+        NESTED,
+    ),
+    row(
+        "boringssl_envoy",
+        "BoringSSL",
+        "envoy (PyPI), stripped, adds the token as a proxy",
+        REFERENCES,
+        "SSL_write",
+        NESTED,
+    ),
+    row(
         "rustls_uv",
         "rustls 0.23",
         "uv (PyPI), aws-lc, stripped",
@@ -202,10 +218,20 @@ enum Run {
 
 /// Runs a row: one request with a token leaves, and one event says so, with the right destination.
 fn run(name: &str, judged: Run, what: impl Fn(&TlsServer, &Scratch) -> Act) {
+    run_against(TlsServer::start, name, judged, what);
+}
+
+/// The same against another server.
+fn run_against(
+    serve: impl Fn(&Path) -> TlsServer,
+    name: &str,
+    judged: Run,
+    what: impl Fn(&TlsServer, &Scratch) -> Act,
+) {
     let row = ROWS.iter().find(|row| row.name == name).unwrap();
     let _turn = turn();
     let scratch = Scratch::new();
-    let server = TlsServer::start(&scratch.join("server"));
+    let server = serve(&scratch.join("server"));
     let agent = Agent::start(&scratch);
     let go = |token: &str| {
         what(&server, &scratch)
@@ -221,7 +247,7 @@ fn run(name: &str, judged: Run, what: impl Fn(&TlsServer, &Scratch) -> Act) {
         agent.settle();
         // Seen or not, no destination is wrong.
         let before = sent(&agent, done.pid);
-        for event in &before {
+        for event in before.iter().filter(|e| e.channel() == "tls") {
             goes_to(event, LOOPBACK, server.port);
         }
         if before.iter().any(|e| e.grade() == "observed") {
@@ -251,7 +277,11 @@ fn run(name: &str, judged: Run, what: impl Fn(&TlsServer, &Scratch) -> Act) {
         assert_eq!(event.found_by(), row.destination, "{}", event.brief());
         goes_to(event, LOOPBACK, server.port);
     }
-    let blind: Vec<&Event> = sent.iter().filter(|e| e.grade() != "observed").collect();
+    // What a proxy answers on its own side is another matter.
+    let blind: Vec<&Event> = sent
+        .iter()
+        .filter(|e| e.grade() != "observed" && e.channel() == "tls")
+        .collect();
     assert!(blind.is_empty(), "seen and yet lineage:\n{}", list(&sent));
 }
 
@@ -458,6 +488,82 @@ pub fn boringssl_bun() {
         )
         .unwrap();
         act(&bun).arg(script).arg(server.url("/bun"))
+    });
+}
+
+pub fn boringssl_grpcio() {
+    let python = installed("python/bin/python");
+    run_against(
+        TlsServer::http2,
+        "boringssl_grpcio",
+        Run::Later,
+        move |server, scratch| {
+            // The answer is none of gRPC's.
+            let script = "import grpc, os, sys
+trusted = grpc.ssl_channel_credentials(open(sys.argv[2], 'rb').read())
+channel = grpc.secure_channel('localhost:' + sys.argv[1], trusted)
+try:
+    channel.unary_unary('/keytrail.Test/Call')(b'x', timeout=10, metadata=[('authorization', 'Bearer ' + os.environ['GITHUB_TOKEN'])])
+except grpc.RpcError as error:
+    print(error.code())";
+            act(&python)
+                .args(["-c", script])
+                .arg(server.port.to_string())
+                .arg(scratch.join("server/server.crt"))
+        },
+    );
+}
+
+pub fn boringssl_envoy() {
+    let envoy = installed("python/bin/envoy");
+    run("boringssl_envoy", Run::Later, move |server, scratch| {
+        let listener = free_port();
+        let config = scratch.join("envoy.yaml");
+        std::fs::write(
+            &config,
+            format!(
+                r#"static_resources:
+  listeners:
+  - address: {{socket_address: {{address: 127.0.0.1, port_value: {listener}}}}}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: in
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
+          route_config:
+            virtual_hosts:
+            - name: all
+              domains: ["*"]
+              request_headers_to_add:
+              - header: {{key: authorization, value: "Bearer %ENVIRONMENT(GITHUB_TOKEN)%"}}
+              routes: [{{match: {{prefix: /}}, route: {{cluster: service}}}}]
+  clusters:
+  - name: service
+    type: STATIC
+    load_assignment:
+      cluster_name: service
+      endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}}}}}]}}]
+    transport_socket:
+      name: envoy.transport_sockets.tls
+      typed_config: {{"@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext}}
+"#,
+                port = server.port
+            ),
+        )
+        .unwrap();
+        sh(
+            "\"$1\" -c \"$2\" --concurrency 1 --use-dynamic-base-id --log-level error & \
+            for n in $(seq 100); do \
+                env -u GITHUB_TOKEN curl -sf -o /dev/null \"http://127.0.0.1:$3/\" && break; sleep 0.1; \
+            done; kill $!; wait $!; :",
+        )
+        .arg(&envoy)
+        .arg(config)
+        .arg(listener.to_string())
     });
 }
 

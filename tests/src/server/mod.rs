@@ -9,7 +9,7 @@ pub use tls::TlsServer;
 use std::net::{Ipv4Addr, TcpListener};
 
 /// A port nobody listens on.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.local_addr())
         .unwrap()
