@@ -6,15 +6,11 @@ mod budgets;
 mod coverage;
 mod deferred;
 mod followed;
-mod judge;
 mod lanes;
-mod line;
-mod places;
-mod programs;
+mod pipeline;
 mod replay;
 mod run;
 mod start;
-mod taken;
 
 pub use replay::{ReplayError, replay};
 
