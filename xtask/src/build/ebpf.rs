@@ -97,10 +97,7 @@ pub fn lint() -> Result<()> {
             .arg("check")
             .env("RUSTC_WORKSPACE_WRAPPER", DEBIAN_CLIPPY)
             // What cargo-clippy hands over behind `--`, in its own form.
-            .env(
-                "CLIPPY_ARGS",
-                "-Dwarnings__CLIPPY_HACKERY__-Dclippy::too_many_lines__CLIPPY_HACKERY__",
-            ),
+            .env("CLIPPY_ARGS", "-Dwarnings__CLIPPY_HACKERY__"),
         // Flags in front of a subcommand that is a program of its own are not handed on to it.
         Route::Nightly => command
             .arg("clippy")
@@ -111,7 +108,7 @@ pub fn lint() -> Result<()> {
         .arg(cmd::root().join("target/bpf-lint"))
         .args(match route {
             Route::Debian => &[][..],
-            Route::Nightly => &["--", "-D", "warnings", "-D", "clippy::too_many_lines"],
+            Route::Nightly => &["--", "-D", "warnings"],
         })
         .current_dir(cmd::root().join("agent-ebpf"))
         .env("CARGO_ENCODED_RUSTFLAGS", "");

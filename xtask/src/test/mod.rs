@@ -125,19 +125,6 @@ fn unit(filter: &[String]) -> Part {
             "warnings",
         ])),
     );
-    // Tests may tell a long story in one go.
-    part.check(
-        "length of functions",
-        cmd::run(cmd::cargo().args([
-            "clippy",
-            "--workspace",
-            "--features=xtask/eval,xtask/dist",
-            "--quiet",
-            "--",
-            "-D",
-            "clippy::too_many_lines",
-        ])),
-    );
     part.check("clippy on the kernel side", build::lint_kernel_side());
     deny::check(&mut part);
     part.tests(cargo_test(
