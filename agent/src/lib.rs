@@ -9,6 +9,7 @@ mod answers;
 pub mod cli;
 pub mod config;
 pub mod engine;
+pub mod memory;
 pub mod output;
 mod pods;
 mod sinks;

@@ -1,10 +1,16 @@
-//! The arrows between crates are the ones docs/ARCHITECTURE.md draws, and no other.
+//! The arrows between crates are the ones docs/ARCHITECTURE.md draws, and no other; files of a crate go one way as well;
+//! and what the page says where something is, is there.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is the test's result")]
 
+#[path = "structure/files.rs"]
+mod files;
+
+use files::{Crate, circles, without_own_parts};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::{fs, path::Path, process::Command};
+use std::path::{Path, PathBuf};
+use std::{fs, process::Command};
 
 type Arrows = BTreeMap<String, BTreeSet<String>>;
 
@@ -123,6 +129,161 @@ fn only_the_stages_that_need_them_know_the_loader_and_the_runtime() {
                     .any(|line| line.split(' ').next() == Some(name)),
                 "{package} is linked to {name}"
             );
+        }
+    }
+}
+
+/// The root files of our crates. Not that of the kernel side: its maps hold what its programs note, and are named by them.
+fn roots() -> Vec<PathBuf> {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let kernel_side = top.join("agent-ebpf/src");
+    let mut roots = Vec::new();
+    let mut open = vec![top.to_owned()];
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if path.is_dir() && !name.starts_with('.') && name != "target" && path != kernel_side {
+                open.push(path);
+            } else if ["lib.rs", "main.rs"].contains(&name) && dir.ends_with("src") {
+                roots.push(path);
+            }
+        }
+    }
+    roots.sort();
+    roots
+}
+
+/// A module may put its parts together, and they may use what it defines. But two of them do not need each other.
+#[test]
+fn files_of_a_crate_do_not_take_names_from_each_other_in_a_circle() {
+    let roots = roots();
+    assert!(roots.len() > 15, "{roots:?}");
+    let mut found = Vec::new();
+    for root in &roots {
+        let arrows = without_own_parts(Crate::read(root).arrows());
+        for circle in circles(&arrows) {
+            found.push(format!("in {}:", root.display()));
+            for file in &circle {
+                for (from, names) in arrows[file]
+                    .iter()
+                    .filter(|(from, _)| circle.contains(*from))
+                {
+                    found.push(format!(
+                        "  {} takes {names:?} from {}",
+                        file.display(),
+                        from.display()
+                    ));
+                }
+            }
+        }
+    }
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+/// A crate of the given files in a directory of its own.
+fn made_up(files: &[(&str, &str)]) -> Vec<Vec<String>> {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let arrows = without_own_parts(Crate::read(&dir.path().join("lib.rs")).arrows());
+    let name = |file: &PathBuf| file.to_str().unwrap().to_owned();
+    circles(&arrows)
+        .iter()
+        .map(|circle| circle.iter().map(name).collect())
+        .collect()
+}
+
+#[test]
+fn a_made_up_circle_is_found_however_it_is_written() {
+    let root = "mod a;\nmod b;\npub use a::One;\n";
+    let a = "pub struct One;\npub fn one() { crate::b::two() }\n";
+    for b in [
+        "use crate::a::One;\npub fn two() {}\n",
+        "use super::{a::{self, One as Other}};\npub fn two() {}\n",
+        // By what the root hands on.
+        "use crate::One;\npub fn two() {}\n",
+        "use super::*;\npub fn two() { let _ = super::One; }\n",
+        // Without a `use`, in a macro, behind the name of a module.
+        "pub fn two() { println!(\"{}\", crate::a::one()) }\n",
+        "use super::a;\npub fn two() { a::one() }\n",
+    ] {
+        assert_eq!(
+            made_up(&[("lib.rs", root), ("a.rs", a), ("b.rs", b)]),
+            [["a.rs", "b.rs"]],
+            "{b}"
+        );
+    }
+    for b in [
+        "pub fn two() {}\n",
+        "// crate::a::One\npub fn two() { \"crate::a::one()\"; }\n",
+        "pub fn two() {}\n#[cfg(test)]\nmod tests { use crate::a::One; }\n",
+        // Another one's.
+        "use std::a::One;\npub fn two() {}\n",
+    ] {
+        assert!(
+            made_up(&[("lib.rs", root), ("a.rs", a), ("b.rs", b)]).is_empty(),
+            "{b}"
+        );
+    }
+}
+
+#[test]
+fn a_module_may_put_its_parts_together_and_they_may_not_need_each_other() {
+    let root = "mod whole;\n";
+    let whole = "mod one;\nmod two;\npub struct Part;\npub fn all() -> Part { one::make() }\n";
+    let one = "use super::Part;\npub fn make() -> Part { super::two::make() }\n";
+    let made = |two: &str| {
+        made_up(&[
+            ("lib.rs", root),
+            ("whole/mod.rs", whole),
+            ("whole/one.rs", one),
+            ("whole/two.rs", two),
+        ])
+    };
+    assert!(made("use super::Part;\npub fn make() -> Part { Part }\n").is_empty());
+    assert_eq!(
+        made("pub fn make() -> super::Part { super::one::make() }\n"),
+        [["whole/one.rs", "whole/two.rs"]]
+    );
+}
+
+/// The table between the marks `<!-- places -->`: `| to add | go to |`, paths from the top.
+#[test]
+fn what_the_architecture_says_where_something_is_is_there() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let text = fs::read_to_string(top.join("docs/ARCHITECTURE.md")).unwrap();
+    let table = text.split("<!-- places -->").nth(1).unwrap();
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .filter(|line| line.starts_with("| ") && line.contains('`'))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    let named: BTreeSet<&str> = rows.iter().map(|row| row[0]).collect();
+    let asked = [
+        "TLS stack",
+        "rule",
+        "kernel signal",
+        "finding",
+        "sink",
+        "datagram sends",
+        "pod names",
+        "lineage edge",
+        "configuration key",
+        "command",
+    ];
+    for what in asked {
+        assert!(named.contains(what), "nothing is said of: {what}");
+    }
+    for row in &rows {
+        for path in row[1..]
+            .iter()
+            .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        {
+            assert!(top.join(path).exists(), "{}: there is no {path}", row[0]);
         }
     }
 }

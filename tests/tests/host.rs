@@ -198,6 +198,7 @@ keytrail_tests::cases! {
         escape_sequences_are_escaped
         odd_files_in_watched_places
         few_file_descriptors
+        too_little_to_start
         ring_that_overflows
         environments_that_cannot_be_read
     }

@@ -11,6 +11,7 @@ mod history;
 mod hub;
 mod metrics;
 mod names;
+mod response;
 mod resume;
 mod server;
 mod service;

@@ -3,7 +3,7 @@
 use super::answers::{AnswersSource, Page};
 use super::filter::EventFilter;
 use super::hub::{Hub, Item};
-use super::service::{StreamItem, payload, refused};
+use super::response::{StreamItem, payload, refused};
 use keytrail_model::{EventKind, GapReason};
 use keytrail_proto::v1::stream_events_response::Response as Payload;
 use keytrail_proto::v1::{EventId, Filter, Gap, NodeStatus, StreamEventsResponse};

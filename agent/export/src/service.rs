@@ -5,6 +5,7 @@ use super::condense::Condense;
 use super::filter::EventFilter;
 use super::history::Replay;
 use super::hub::{Hub, Item, Subscription};
+use super::response::{StreamItem, refused};
 use super::resume;
 use keytrail_proto::v1::event_service_server::EventService;
 use keytrail_proto::v1::stream_events_response::Response as Payload;
@@ -86,27 +87,6 @@ impl EventService for Service {
         _: Request<GetStatusRequest>,
     ) -> Result<Response<GetStatusResponse>, Status> {
         self.status().await.map(Response::new)
-    }
-}
-
-/// Why there is no further stream.
-pub(super) fn refused(hub: &Hub) -> Status {
-    match hub.is_closed() {
-        true => Status::unavailable("the agent is stopping"),
-        false => Status::resource_exhausted(format!(
-            "the agent serves at most {} streams",
-            super::MAX_READERS
-        )),
-    }
-}
-
-pub(super) type StreamItem = Result<StreamEventsResponse, Status>;
-
-/// An item of a subscription as the client gets it.
-pub(super) fn payload(item: Item) -> Payload {
-    match item {
-        Item::Event(event) => Payload::Event(Arc::unwrap_or_clone(event)),
-        Item::Missed { count, from, to } => Payload::Gap(Item::gap(count, from, to)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What memory, baselines and rules need of an event: the one place that knows the schema of events.
 
-use crate::stage::Finding;
+use crate::finding::Finding;
 use keytrail_model::{
     Actor, Channel, ContextKind, DestinationMethod, EventKind, EvidenceGrade, GapReason, Reach,
     Signal, SourceType, script_of,

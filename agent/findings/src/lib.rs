@@ -5,6 +5,7 @@ mod baseline;
 mod builtin;
 mod clients;
 pub mod facts;
+mod finding;
 mod harvest;
 mod rule;
 mod scope;
@@ -13,5 +14,6 @@ mod stage;
 
 pub use baseline::{Baseline, Known, News};
 pub use facts::Facts;
+pub use finding::Finding;
 pub use rule::{Case, Rule, RuleError, Severity, Subject};
-pub use stage::{Finding, Repeat, Stage, Told};
+pub use stage::{Repeat, Stage, Told};

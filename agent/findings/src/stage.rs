@@ -4,6 +4,7 @@ use crate::about::About;
 use crate::baseline::{Baseline, News};
 use crate::builtin::BUILTIN;
 use crate::facts::Facts;
+use crate::finding::Finding;
 use crate::harvest::{Harvest, is_shipped};
 use crate::rule::{Language, Once, Rule, RuleError, fill};
 use crate::scope::{Beside, Scope};
@@ -27,21 +28,6 @@ const LEAKS: &[&str] = &[
 ];
 /// A finding that was not made again for so long is told again.
 const AGAIN_NS: i64 = 24 * 3_600 * 1_000_000_000;
-
-/// One finding.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Finding {
-    pub rule: String,
-    pub severity: String,
-    pub title: String,
-    pub subject: String,
-    pub seen: String,
-    pub expected: String,
-    pub remedy: String,
-    pub techniques: Vec<String>,
-    /// Epoch and number of the event it rests on.
-    pub event: (u64, u64),
-}
 
 /// A finding that was made again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -358,9 +358,18 @@ pub fn arguments(
             }
         }
     }
+    (shown(area, &ranges, spans), found)
+}
+
+/// The arguments without what is hidden.
+fn shown(
+    area: &[u8],
+    ranges: &[std::ops::Range<usize>],
+    mut spans: Vec<(std::ops::Range<usize>, String)>,
+) -> Vec<String> {
     spans.sort_by_key(|(place, _)| (place.start, std::cmp::Reverse(place.end)));
     let mut from = 0;
-    let shown = ranges
+    ranges
         .iter()
         .take(MAX_ARGS_SHOWN)
         .map(|range| {
@@ -373,8 +382,7 @@ pub fn arguments(
             }
             redact(area, range, &spans[from..])
         })
-        .collect();
-    (shown, found)
+        .collect()
 }
 
 /// What is hidden under a name already, in order.

@@ -4,9 +4,11 @@
 //! the observation leaves. What the kernel side has to know (who holds something, which files are watched) goes
 //! out beside the observations, in [`Digested`].
 
+mod asked;
 pub mod background;
 pub mod cgroups;
 pub mod decode;
+mod digested;
 mod environment;
 mod exec;
 mod files;
@@ -26,12 +28,13 @@ mod stream_tests;
 mod tests;
 mod written;
 
+pub use asked::{Inspection, Verdict};
+pub use digested::{Decided, Digested};
 pub use files::{Excluded, FileTable, Files, KnownFile, min_confidence};
 pub use inspection::InspectionOptions;
 pub use keytrail_host::procfs::list_pids;
-pub use pending::{Inspection, Verdict};
 pub use registry::Registry;
-pub use stage::{Digest, DigestOptions, Digested, Settle};
+pub use stage::{Digest, DigestOptions};
 
 use std::path::Path;
 

@@ -1,22 +1,18 @@
 //! Files that have to be inspected before a record about them can be ingested: asked for, and taken in when the answer
 //! comes.
 
+use super::asked::{Inspection, Purpose, Verdict};
+use super::digested::Digested;
 use super::files::{KnownFile, NewVersion, min_confidence};
-use super::inspection::{
-    Answer, Area, Missed, NewFile, Outcome, PathSubject, SeenFile, Subject, Who,
-};
-use super::stage::{Digest, Digested};
+use super::inspection::{Answer, Missed, NewFile, Outcome, PathSubject, SeenFile, Subject, Who};
+use super::stage::Digest;
 use super::stamp;
 use crate::decode::Record;
 use keytrail_abi::FileId;
 use keytrail_model::{PlaceNews, Why};
-use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, OnceLock};
 use zeroize::Zeroizing;
-
-/// Files whose last inspection is remembered: several processes may read one before the kernel side knows.
-const MAX_REMEMBERED: usize = 4_096;
 
 /// Surveys, and what they find.
 const WATCH_SET: Who = Who {
@@ -24,103 +20,10 @@ const WATCH_SET: Who = Who {
     process: 0,
 };
 /// All that nobody asks about: one turn for all of it, under a number no user has.
-const UNASKED: Who = Who {
+const UNFOLLOWED: Who = Who {
     user: u32::MAX,
     process: 0,
 };
-
-/// What an inspection came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It is in the table in the version of then, with or without credentials.
-    Known,
-    /// It holds nothing.
-    Clean,
-    /// It was not found again.
-    Gone,
-    Missed(Missed),
-}
-
-/// An inspection that a record waits for.
-#[derive(Clone, Debug)]
-pub struct Inspection {
-    pub id: u64,
-    verdict: Arc<OnceLock<Verdict>>,
-    /// What it found: the table may know of another version by the time this is taken in.
-    seen: Arc<OnceLock<Arc<KnownFile>>>,
-}
-
-impl Inspection {
-    #[must_use]
-    pub fn verdict(&self) -> Option<Verdict> {
-        self.verdict.get().copied()
-    }
-
-    /// The file in the version that was asked about.
-    pub(super) fn seen(&self) -> Option<Arc<KnownFile>> {
-        self.seen.get().cloned()
-    }
-
-    fn decide(&self, verdict: Verdict) {
-        // The first one counts: an answer may come after its time.
-        let _ = self.verdict.set(verdict);
-    }
-}
-
-/// For what a file is inspected.
-enum Purpose {
-    /// A read of a file that was not seen before.
-    New {
-        file: FileId,
-        ctime_ns: u64,
-        boot_ns: u64,
-        inspection: Inspection,
-    },
-    /// A read of another version of a known one.
-    Version {
-        file: FileId,
-        ctime_ns: u64,
-        boot_ns: u64,
-        inspection: Inspection,
-    },
-    /// It lies in the watch set.
-    Watched(Why),
-    Survey(Area),
-}
-
-/// What is asked and remembered.
-#[derive(Default)]
-pub struct Asked {
-    /// Each with whether nobody asks what of it cannot be seen.
-    purposes: HashMap<u64, (Purpose, bool)>,
-    by_file: HashMap<(FileId, u64), Inspection>,
-    /// Versions that were inspected, whether they were clean, and what was in them.
-    recent: HashMap<FileId, (u64, Verdict, Option<Arc<KnownFile>>)>,
-}
-
-impl Asked {
-    fn remember(&mut self, file: FileId, ctime_ns: u64, inspection: &Inspection, verdict: Verdict) {
-        if self.recent.len() >= MAX_REMEMBERED {
-            self.recent.clear();
-        }
-        self.recent
-            .insert(file, (ctime_ns, verdict, inspection.seen()));
-    }
-
-    /// What an inspection of this version came to a moment ago.
-    pub fn recent(&self, file: FileId, ctime_ns: u64) -> Option<Verdict> {
-        self.recent
-            .get(&file)
-            .filter(|(of, ..)| *of == ctime_ns)
-            .map(|(_, verdict, _)| *verdict)
-    }
-
-    /// What was found in it.
-    pub fn seen(&self, file: FileId, ctime_ns: u64) -> Option<Arc<KnownFile>> {
-        let (of, _, seen) = self.recent.get(&file)?;
-        seen.clone().filter(|_| *of == ctime_ns)
-    }
-}
 
 impl Digest {
     /// The inspection that has to be made, or has been, before this record is ingested.
@@ -207,7 +110,7 @@ impl Digest {
     }
 
     fn ask(&mut self, subject: Subject, who: Who) -> Result<u64, Missed> {
-        let who = if self.is_unasked { UNASKED } else { who };
+        let who = if self.is_unfollowed { UNFOLLOWED } else { who };
         self.inspector
             .ask(subject, who, keytrail_host::clock::boot_ns())
     }
@@ -250,13 +153,13 @@ impl Digest {
     pub fn answer(&mut self, now_ns: u64, out: &mut Digested) -> Option<u64> {
         let answer = self.inspector.poll(now_ns)?;
         let id = answer.id;
-        let (purpose, unasked) = match self.asked.purposes.remove(&id) {
+        let (purpose, for_unfollowed) = match self.asked.purposes.remove(&id) {
             Some(purpose) => purpose,
             // Given up before it was begun, and answered all the same.
             None => return Some(id),
         };
-        if unasked {
-            self.unasked(|digest| digest.take_answer(answer, purpose, now_ns, out));
+        if for_unfollowed {
+            self.for_unfollowed(|digest| digest.take_answer(answer, purpose, now_ns, out));
         } else {
             self.take_answer(answer, purpose, now_ns, out);
         }
@@ -264,7 +167,9 @@ impl Digest {
     }
 
     fn purpose(&mut self, id: u64, purpose: Purpose) {
-        self.asked.purposes.insert(id, (purpose, self.is_unasked));
+        self.asked
+            .purposes
+            .insert(id, (purpose, self.is_unfollowed));
     }
 
     fn take_answer(&mut self, answer: Answer, purpose: Purpose, now_ns: u64, out: &mut Digested) {

@@ -1,10 +1,11 @@
 //! One record in, its observations out.
 
+use super::asked::{Asked, Inspection, Verdict};
+use super::digested::{Decided, Digested};
 use super::exec::{self, Execs, Finished};
 use super::files::{Files, Inspected, Version};
 use super::handed::Handed;
 use super::inspection::{InspectionOptions, Inspector, Missed};
-use super::pending::{Asked, Inspection, Verdict};
 use super::registry::Registry;
 use super::stamp;
 use super::written::{self, Targets};
@@ -12,14 +13,13 @@ use crate::decode::{self, Record};
 use keytrail_abi as abi;
 use keytrail_host::procfs;
 use keytrail_model::{
-    Access, Bound, Direction, Dropped, FileSeen, Observation, Pid, PlaceNews, SendSeen, Snapshot,
-    Socket, Stamp, TlsSeen, WriteSeen, WriteTarget,
+    Access, Bound, Direction, Dropped, FileSeen, Observation, Pid, SendSeen, Snapshot, Socket,
+    Stamp, TlsSeen, WriteSeen, WriteTarget,
 };
 use keytrail_payload::{Chunk, Layer, StreamKey, Streams};
 use keytrail_secret::Classifier;
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What the digest is made of.
@@ -44,7 +44,7 @@ pub struct Digest {
     pub unlocated: u64,
     dropped: Dropped,
     /// Nobody asks what cannot be seen now.
-    pub(super) is_unasked: bool,
+    pub(super) is_unfollowed: bool,
     /// The last exec of each process: what a forked child may be settled by.
     last_exec: HashMap<u32, u64>,
     /// What processes write to.
@@ -55,28 +55,6 @@ pub struct Digest {
     snapshot_at: HashMap<Pid, u64>,
     /// A record that held payload, environment or argv was in the ring since the last wipe.
     pub ring_dirty: bool,
-}
-
-/// A process whose kernel state can be decided now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settle {
-    pub pid: Pid,
-    pub exec_id: u64,
-}
-
-/// What one record became.
-#[derive(Default)]
-pub struct Digested {
-    pub observations: Vec<Observation>,
-    pub settle: Vec<Settle>,
-    /// Files found to hold credentials, to be watched from now on.
-    pub watch: Vec<(PathBuf, abi::FileId)>,
-    /// Files (and change times) that need no further look.
-    pub clean: Vec<(abi::FileId, u64)>,
-    /// What was found in files, for the inventory.
-    pub places: Vec<PlaceNews>,
-    /// Watched inodes that are other files by now.
-    pub unwatch: Vec<abi::FileId>,
 }
 
 impl Digest {
@@ -100,7 +78,7 @@ impl Digest {
             execs: Execs::default(),
             unlocated: 0,
             dropped: Dropped::default(),
-            is_unasked: false,
+            is_unfollowed: false,
             last_exec: HashMap::new(),
             targets: Targets::default(),
             handed: Handed::default(),
@@ -137,7 +115,7 @@ impl Digest {
             Record::Fork(r) => {
                 let child = crate::child_of(r);
                 if let Some(exec_id) = self.last_exec.get(&r.header.tgid).copied() {
-                    out.settle.push(Settle {
+                    out.decided.push(Decided {
                         pid: child,
                         exec_id,
                     });
@@ -204,7 +182,7 @@ impl Digest {
                 let pipes = stamp::pipes(r);
                 if r.pass_id != 0 {
                     // Those who read from it waited for what came of it.
-                    out.settle.push(Settle {
+                    out.decided.push(Decided {
                         pid: pipes.at.pid,
                         exec_id: r.pass_id,
                     });
@@ -218,7 +196,7 @@ impl Digest {
 
     fn finished(&mut self, done: Finished, out: &mut Digested) {
         let pid = done.seen.at.pid;
-        out.settle.push(Settle {
+        out.decided.push(Decided {
             pid,
             exec_id: done.exec_id,
         });
@@ -312,7 +290,7 @@ impl Digest {
         if r.exec_id != 0 {
             // A child forked before this is settled is settled by the same number.
             self.last_exec.insert(r.header.tgid, r.exec_id);
-            out.settle.push(Settle {
+            out.decided.push(Decided {
                 pid: at.pid,
                 exec_id: r.exec_id,
             });
@@ -526,7 +504,7 @@ impl Digest {
 
     /// Who a process is, but not what it holds: for records of processes nobody told about. It may have executed
     /// something else since the record; the record of that will say what it holds.
-    pub fn acquaint(&mut self, tgid: u32, boot_ns: u64) -> Option<Snapshot> {
+    pub fn read_process(&mut self, tgid: u32, boot_ns: u64) -> Option<Snapshot> {
         self.look(tgid, boot_ns, false)
     }
 
@@ -630,11 +608,11 @@ impl Digest {
     }
 
     /// Does something of which nobody asks what it could not see.
-    pub fn unasked<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
+    pub fn for_unfollowed<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
         let (unlocated, dropped) = (self.unlocated, self.dropped().clone());
-        let before = std::mem::replace(&mut self.is_unasked, true);
+        let before = std::mem::replace(&mut self.is_unfollowed, true);
         let done = act(self);
-        self.is_unasked = before;
+        self.is_unfollowed = before;
         self.unlocated = unlocated;
         *self.dropped() = dropped;
         done

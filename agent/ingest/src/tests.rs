@@ -168,7 +168,7 @@ fn run_exec(digest: &mut Digest, argv: &[u8], env: &[u8]) -> ExecSeen {
         "h",
         &mut out,
     );
-    assert_eq!(out.settle.len(), 1, "the kernel side may settle this exec");
+    assert_eq!(out.decided.len(), 1, "the kernel side may settle this exec");
     match out.observations.pop() {
         Some(Observation::Exec(seen)) => *seen,
         other => panic!("no exec came out: {other:?}"),
@@ -535,7 +535,7 @@ fn a_child_is_settled_by_what_its_parent_is_followed_under() {
         "h",
         &mut out,
     );
-    out.settle.clear();
+    out.decided.clear();
     let fork = abi::Fork {
         header: header(abi::Kind::FORK, NOBODY),
         child_start_ns: 7_000_000_000,
@@ -543,7 +543,11 @@ fn a_child_is_settled_by_what_its_parent_is_followed_under() {
         child_ns_tgid: 1,
     };
     record(&mut digest, &Record::Fork(fork), "h", &mut out);
-    let settled: Vec<_> = out.settle.iter().map(|s| (s.pid.tgid, s.exec_id)).collect();
+    let settled: Vec<_> = out
+        .decided
+        .iter()
+        .map(|s| (s.pid.tgid, s.exec_id))
+        .collect();
     assert_eq!(settled, [(NOBODY - 1, 41)]);
 }
 

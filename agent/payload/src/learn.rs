@@ -12,8 +12,6 @@ use std::ops::Range;
 pub const MAX_SECRET: usize = 16 * 1024;
 /// Longest form that is matched, bytes: the most a connection's tail may have to hold.
 pub const MAX_FORM: usize = 32 * 1024;
-/// Most secrets and identifiers known at a time: a host that mints tokens without end must not fill memory.
-pub const MAX_KNOWN: usize = 64 * 1024;
 
 /// What became of a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +24,7 @@ pub enum Learned {
     TooWeak,
     /// Longer than [`MAX_SECRET`]. It is not matched.
     TooLong,
-    /// [`MAX_KNOWN`] secrets are known already. It is not matched.
+    /// [`MAX_KNOWN`](super::matcher::MAX_KNOWN) secrets are known already. It is not matched.
     Full,
 }
 

@@ -56,6 +56,9 @@ pub(super) struct StoredForm {
     pub tail: u8,
 }
 
+/// Most secrets and identifiers known at a time: a host that mints tokens without end must not fill memory.
+pub const MAX_KNOWN: usize = 64 * 1024;
+
 /// Whose forms they are.
 pub(super) struct Owner {
     pub credential: CredentialRef,
@@ -88,7 +91,7 @@ impl Matcher {
             known: HashMap::new(),
             lead: 0,
             stale: 0,
-            limit: super::learn::MAX_KNOWN,
+            limit: MAX_KNOWN,
         }
     }
 

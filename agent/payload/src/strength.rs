@@ -1,8 +1,10 @@
 //! Which secrets are worth matching: short or monotonous ones would be "found" by coincidence, and a
 //! coincidence would be reported as `observed`.
 
+use super::window::{SPAN, distinct};
+
 /// Shortest secret that is matched, bytes: what the windows of a form cover.
-pub const MIN_SECRET: usize = super::window::SPAN;
+pub const MIN_SECRET: usize = SPAN;
 
 /// From this length on a secret needs no mixture of character classes.
 const LONG: usize = 12;
@@ -26,15 +28,6 @@ pub fn is_strong(secret: &[u8]) -> bool {
     } else {
         distinct >= 6 && classes(secret) >= 2
     }
-}
-
-/// Number of different byte values.
-pub fn distinct(bytes: &[u8]) -> usize {
-    let mut seen = [0u64; 4];
-    for &byte in bytes {
-        seen[usize::from(byte >> 6)] |= 1 << (byte & 63);
-    }
-    seen.iter().map(|word| word.count_ones() as usize).sum()
 }
 
 fn classes(bytes: &[u8]) -> usize {

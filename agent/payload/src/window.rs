@@ -4,8 +4,6 @@
 //! fold do not depend on the position before, so the processor overlaps them, where a rolling
 //! recurrence would wait for itself at every byte.
 
-use super::strength::distinct;
-
 /// Bytes in a window.
 pub const WIDTH: usize = 8;
 
@@ -51,6 +49,15 @@ impl WindowHash {
 /// The window at `at`, which the caller knows to be inside.
 pub fn window_at(text: &[u8], at: usize) -> Option<[u8; WIDTH]> {
     text.get(at..at + WIDTH)?.try_into().ok()
+}
+
+/// Number of different byte values.
+pub fn distinct(bytes: &[u8]) -> usize {
+    let mut seen = [0u64; 4];
+    for &byte in bytes {
+        seen[usize::from(byte >> 6)] |= 1 << (byte & 63);
+    }
+    seen.iter().map(|word| word.count_ones() as usize).sum()
 }
 
 /// Fewest different bytes in a window: one such as `--------` would be met everywhere.

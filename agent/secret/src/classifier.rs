@@ -4,24 +4,23 @@ mod argv;
 mod place;
 mod values;
 
-use super::api::{Classified, Finding, KindInfo, Origin, RuleError};
+use super::api::{Classified, Finding, Origin, RuleError};
 use super::derive;
 use super::form;
 use super::formats::{self, Context, Cursor};
 use super::resolve;
 use super::rules::{Rule, builtin, load};
+use super::ruleset::Classifier;
 use super::scan::assign::{self, TextKind};
-use super::scan::prefilter::{Hook, Prefilter};
-use super::scan::{Finds, Raw, part, pem, token};
+use super::scan::prefilter::Hook;
+use super::scan::text::clean;
+use super::scan::{Finds, pem, token};
 pub use argv::Arguments;
-use globset::GlobSet;
 pub use place::is_specimen;
 pub(super) use place::text_kind;
 use place::{SPECIMEN, path_of, specimen};
-use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::OnceLock;
 use zeroize::Zeroizing;
 
 /// Largest text that is looked at; what lies beyond is left out (callers sample larger files).
@@ -29,18 +28,6 @@ pub const MAX_TEXT: usize = 64 << 20;
 
 /// What looking at a literal costs beside its expression, in bytes looked at: judging a name and its value.
 const HOOK_COST: usize = 16;
-
-/// Compiled rules. Immutable, so shared between threads without locks.
-#[derive(Debug)]
-pub struct Classifier {
-    rules: Vec<Rule>,
-    by_name: HashMap<String, usize>,
-    prefilter: Prefilter,
-    env: HashMap<Vec<u8>, Vec<u32>>,
-    /// Environment names that end in `*`.
-    env_prefix: Vec<(Vec<u8>, u32)>,
-    globs: OnceLock<(GlobSet, Vec<u32>)>,
-}
 
 impl Classifier {
     /// The rules compiled in.
@@ -66,33 +53,6 @@ impl Classifier {
             }
         }
         (Classifier::from_rules(rules), errors)
-    }
-
-    pub fn from_rules(rules: Vec<Rule>) -> Classifier {
-        let prefilter = Prefilter::new(&rules);
-        let mut by_name = HashMap::new();
-        let mut env: HashMap<Vec<u8>, Vec<u32>> = HashMap::new();
-        let mut env_prefix = Vec::new();
-        for (i, rule) in rules.iter().enumerate() {
-            by_name.entry(rule.spec.name.clone()).or_insert(i);
-            for name in &rule.spec.env {
-                match name.strip_suffix('*') {
-                    Some(prefix) => env_prefix.push((prefix.as_bytes().to_vec(), i as u32)),
-                    None => env
-                        .entry(name.as_bytes().to_vec())
-                        .or_default()
-                        .push(i as u32),
-                }
-            }
-        }
-        Classifier {
-            rules,
-            by_name,
-            prefilter,
-            env,
-            env_prefix,
-            globs: OnceLock::new(),
-        }
     }
 
     /// Everything that looks like a credential, sorted by position, each once. Placeholders are left out.
@@ -150,55 +110,6 @@ impl Classifier {
         }
         resolve::pair_env(&block, &mut out);
         out
-    }
-
-    /// Every rule with its kind, in the order of kinds.
-    pub fn kinds(&self) -> Vec<KindInfo> {
-        let mut out: Vec<KindInfo> = self
-            .rules
-            .iter()
-            .map(|r| KindInfo {
-                kind: r.spec.kind.clone(),
-                rule: r.spec.name.clone(),
-                description: r.spec.description.clone(),
-                confidence: r.spec.confidence,
-                privilege: r.spec.privilege,
-                wire: r.spec.wire.clone(),
-                attack: r.spec.attack.clone(),
-                env: r.spec.env.clone(),
-                paths: r.spec.paths.clone(),
-            })
-            .collect();
-        out.sort_by(|a, b| (&a.kind, &a.rule).cmp(&(&b.kind, &b.rule)));
-        out
-    }
-
-    pub(crate) fn rule(&self, index: usize) -> &Rule {
-        &self.rules[index]
-    }
-
-    pub(crate) fn rule_named(&self, name: &str) -> Option<usize> {
-        self.by_name.get(name).copied()
-    }
-
-    pub(crate) fn raw(
-        &self,
-        rule: usize,
-        value: &[u8],
-        span: std::ops::Range<usize>,
-        identifier: String,
-        rank: u8,
-    ) -> Raw {
-        Raw {
-            rule,
-            kind: None,
-            parts: vec![part("", value, span.clone())],
-            span,
-            identifier,
-            confidence: self.rules[rule].spec.confidence,
-            rank,
-            ..Raw::default()
-        }
     }
 
     /// Secrets of a form of their own in a text that is about to be shown, in the order of their places.
@@ -357,7 +268,7 @@ impl Classifier {
         if let Some(found) = assign::read(text, name, kind)
             && let Some(rule) = self.rule_named(values::generic(found.class))
         {
-            let label = token::clean(&text[found.name]);
+            let label = clean(&text[found.name]);
             let mut raw = self.raw(
                 rule,
                 text[found.value.clone()].trim_ascii(),

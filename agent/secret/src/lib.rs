@@ -14,11 +14,13 @@ pub mod form;
 pub mod formats;
 mod resolve;
 pub mod rules;
+pub mod ruleset;
 pub mod scan;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tests_support;
 
 pub use api::*;
-pub use classifier::{Arguments, Classifier, is_specimen};
+pub use classifier::{Arguments, is_specimen};
 pub use fingerprint::Fingerprinter;
+pub use ruleset::Classifier;

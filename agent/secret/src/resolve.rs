@@ -1,8 +1,8 @@
 //! From raw finds to findings: pairs are joined, overlaps resolved, duplicates merged.
 
 use super::api::{Finding, Part};
-use super::classifier::Classifier;
 use super::derive::aws;
+use super::ruleset::Classifier;
 use super::scan::{Finds, Raw};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -343,7 +343,7 @@ pub(super) fn pair_env(block: &[(&[u8], &[u8])], found: &mut Vec<(String, Findin
     let value = |name: &str| -> Option<String> {
         values
             .get(name.as_bytes())
-            .map(|v| super::scan::token::clean(v.trim_ascii()))
+            .map(|v| super::scan::text::clean(v.trim_ascii()))
             .filter(|v| !v.is_empty() && v.len() <= 200)
     };
     for (name, finding) in found.iter_mut() {

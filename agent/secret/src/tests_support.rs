@@ -1,8 +1,8 @@
 //! Runs a rule's example in the place it names. Used when a user's rules are loaded and by the tests of ours.
 
 use super::api::{Finding, Origin};
-use super::classifier::Classifier;
 use super::rules::Example;
+use super::ruleset::Classifier;
 
 pub fn classify_example(classifier: &Classifier, example: &Example, text: &str) -> Vec<Finding> {
     let decoded: Vec<u8>;

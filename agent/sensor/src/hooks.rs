@@ -1,5 +1,6 @@
 //! The hooks of each signal in order of preference, and how one is loaded and attached.
 
+use super::bpf;
 use aya::{
     Btf, Ebpf,
     programs::{
@@ -10,7 +11,12 @@ use aya::{
 use keytrail_abi::globals::field as f;
 use keytrail_model::status::{Refused, SignalReport};
 use keytrail_model::{Signal as Name, Tier};
-use std::{fs::File, io, path::PathBuf};
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd as _, BorrowedFd},
+    path::PathBuf,
+};
 
 /// Where a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -570,7 +576,7 @@ fn load_once(result: Result<(), ProgramError>) -> Result<(), String> {
     }
 }
 
-/// One line: the error, its cause, and the last words of the verifier.
+/// One line: the error, its cause, and the last lines of the verifier.
 pub fn describe(error: &ProgramError) -> String {
     match error {
         ProgramError::LoadError {
@@ -646,4 +652,25 @@ pub fn reports() -> Vec<SignalReport> {
 pub fn words(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_owned()
+}
+/// Runs one of the programs that are never attached.
+///
+/// # Errors
+/// When it cannot be loaded or run, or says that it failed.
+pub fn run(ebpf: &mut Ebpf, name: &str) -> io::Result<u32> {
+    bpf::run(loaded(ebpf, name)?)
+}
+
+/// A program that is run by hand, loaded when it was not.
+pub fn loaded<'a>(ebpf: &'a mut Ebpf, name: &str) -> io::Result<BorrowedFd<'a>> {
+    let program = ebpf
+        .program_mut(name)
+        .ok_or_else(|| io::Error::other("no such program"))?;
+    let program: &mut RawTracePoint = program.try_into().map_err(io::Error::other)?;
+    if program.fd().is_err() {
+        program
+            .load()
+            .map_err(|error| io::Error::other(describe(&error)))?;
+    }
+    Ok(program.fd().map_err(io::Error::other)?.as_fd())
 }

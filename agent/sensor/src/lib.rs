@@ -9,14 +9,15 @@ mod fanotify;
 mod hand_over;
 mod hooks;
 mod learn;
+mod limit;
 mod limits;
 mod maps;
 mod proc;
 mod process_reads;
 mod proof;
-mod provoke;
 mod ring;
 mod rings;
+mod self_test;
 mod start;
 mod tls;
 mod watch;
@@ -26,7 +27,8 @@ pub use error::SensorError;
 pub use hand_over::hand_over;
 pub use keytrail_model::Tier;
 pub use keytrail_model::status::{LibraryReport, Refused, SensorStatus, SignalReport};
-pub use limits::{Limit, Limits, PassedOver};
+pub use limit::Limit;
+pub use limits::{Limits, PassedOver};
 pub use maps::{Loss, PassedTotal};
 pub use proc::Identity;
 pub use process_reads::ProcessRead;
@@ -50,6 +52,9 @@ use std::{
     path::Path,
     time::Duration,
 };
+
+/// Time that a look for TLS libraries is waited for by who waits for it.
+const FIRST_SCAN: Duration = Duration::from_secs(20);
 
 /// How to open the sensor.
 #[derive(Clone, Debug)]
@@ -415,7 +420,7 @@ impl Sensor {
                 return Ok(());
             }
             let step = lap.step(at);
-            if start::run(&mut self.ebpf, step.program(which))? == 0 {
+            if hooks::run(&mut self.ebpf, step.program(which))? == 0 {
                 lap.took(step, at, self.rings.ring(which).produced());
             }
             // Room for the next steps, and for records, without asking fanotify each time.
@@ -438,36 +443,50 @@ impl Sensor {
             .collect()
     }
 
-    /// Looks for TLS libraries on the host and in running processes and attaches to new ones. Returns how many
-    /// files were attached to that were not before.
+    /// Asks for a look for TLS libraries on the host and in running processes, and attaches to what is found in a
+    /// moment. Returns how many files were attached to that were not before. What takes longer is there in a later
+    /// [`Sensor::take_libraries`].
     pub fn scan_libraries(&mut self) -> usize {
-        let found = self.libraries.scan(&mut self.ebpf);
+        self.search_libraries();
+        let found = self.libraries.take_all(&mut self.ebpf, FIRST_SCAN);
         self.status.libraries = self.libraries.reports();
         found
     }
 
-    /// The same for the programs that some processes run: what a program has linked in is hooked before it connects.
-    pub fn attach_programs(&mut self, tgids: &[u32]) -> usize {
-        let found: usize = tgids
-            .iter()
-            .map(|&tgid| self.libraries.scan_program(&mut self.ebpf, tgid))
-            .sum();
-        let found = found + self.libraries.attach_packages(&mut self.ebpf);
-        if found != 0 {
+    /// The same without waiting for anything.
+    pub fn search_libraries(&self) {
+        self.libraries.scan();
+    }
+
+    /// The same for the program that a process runs: what a program has linked in is hooked before it connects.
+    pub fn search_program(&self, tgid: u32) {
+        self.libraries.scan_program(tgid);
+    }
+
+    /// The same for what a process has mapped: cheap enough for every holder.
+    pub fn search_process(&self, tgid: u32) {
+        self.libraries.scan_process(tgid);
+    }
+
+    /// Attaches to what was found since. Returns whether anything about libraries is new.
+    pub fn take_libraries(&mut self) -> bool {
+        let news = self.libraries.take(&mut self.ebpf).is_some();
+        if news {
             self.status.libraries = self.libraries.reports();
         }
-        found
+        news
     }
 
-    /// The same for what some processes have mapped: cheap enough for every holder.
-    pub fn attach_process_libraries(&mut self, tgids: &[u32]) -> usize {
-        let found = tgids
-            .iter()
-            .map(|&tgid| self.libraries.scan_process(&mut self.ebpf, tgid))
-            .sum();
-        // What cannot be attached to is news as well.
-        self.status.libraries = self.libraries.reports();
-        found
+    /// Whether something is searched for, or was found and not taken.
+    #[must_use]
+    pub fn is_searching(&self) -> bool {
+        self.libraries.is_searching()
+    }
+
+    /// Readable when a search has found something.
+    #[must_use]
+    pub fn found_libraries(&self) -> Option<BorrowedFd<'_>> {
+        self.libraries.ready()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The kernel side's maps, typed.
 
-use super::limits::Limit;
+use super::limit::Limit;
 use aya::{
     Ebpf, Pod,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},

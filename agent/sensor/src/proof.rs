@@ -127,6 +127,16 @@ pub fn compare(seen: &SelfTest, truth: &Truth) -> Vec<Failure> {
             });
         }
     };
+    of_task(seen, truth, &mut check);
+    of_namespaces(seen, truth, &mut check);
+    of_executable(seen, truth, &mut check);
+    failures
+}
+
+/// Takes whether something is right, what it is, and the fields it was read by.
+type Check<'a> = dyn FnMut(bool, &str, &'static [usize]) + 'a;
+
+fn of_task(seen: &SelfTest, truth: &Truth, check: &mut Check<'_>) {
     check(
         seen.pid == truth.tid && seen.tgid == truth.pid && seen.leader_pid == truth.pid,
         "pid and thread group",
@@ -163,6 +173,10 @@ pub fn compare(seen: &SelfTest, truth: &Truth) -> Vec<Failure> {
         "pid in its namespace",
         &[f::PID_NUMBERS],
     );
+}
+
+/// What of a task some kernels do not have, and how many threads it has.
+fn of_namespaces(seen: &SelfTest, truth: &Truth, check: &mut Check<'_>) {
     let same = |seen: u32, truth: Option<u32>| truth.is_none_or(|truth| truth == seen);
     check(
         same(seen.loginuid, truth.loginuid),
@@ -190,6 +204,9 @@ pub fn compare(seen: &SelfTest, truth: &Truth) -> Vec<Failure> {
         "number of live threads",
         &[f::SIGNAL_LIVE],
     );
+}
+
+fn of_executable(seen: &SelfTest, truth: &Truth, check: &mut Check<'_>) {
     check(
         seen.exe.ino == truth.exe_ino,
         "executable's inode",
@@ -211,7 +228,6 @@ pub fn compare(seen: &SelfTest, truth: &Truth) -> Vec<Failure> {
         "executable's device",
         &[f::INODE_SB, f::SB_DEV],
     );
-    failures
 }
 
 /// Is the file on a file system whose `st_dev` is not the kernel's `s_dev`?

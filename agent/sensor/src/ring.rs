@@ -13,6 +13,14 @@ use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
+/// Ring of programs, their ends, reads of watched files, and connections.
+pub const MAIN: usize = 0;
+
+/// Ring of what is sent.
+pub const PAYLOADS: usize = 1;
+
+pub const COUNT: usize = 3;
+
 const BUSY: u32 = 1 << 31;
 const DISCARD: u32 = 1 << 30;
 const HEADER: u64 = 8;

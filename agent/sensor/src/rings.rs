@@ -5,17 +5,12 @@
 //! stamped: so what is stamped no later than the moment before the ends of the rings were noted has all its causes
 //! below these ends.
 
+pub use super::ring::{COUNT, MAIN, PAYLOADS};
 use super::{
     ring::{End, Ring},
     wipe::Wiped,
 };
 use std::collections::HashSet;
-
-/// Ring of programs, their ends, reads of watched files, and connections.
-pub const MAIN: usize = 0;
-/// Ring of what is sent.
-pub const PAYLOADS: usize = 1;
-pub const COUNT: usize = 3;
 
 /// Names of the maps. The last is of files that were not seen before.
 pub const MAPS: [&str; COUNT] = ["RING", "PAYLOADS", "NEWS"];

@@ -2,17 +2,18 @@
 
 use super::{
     DebugLog, HookNames, Sensor, SensorError, SensorOptions,
-    bpf::{self, Misses},
+    bpf::Misses,
     btf,
     fanotify::Fanotify,
-    hooks::{self, Candidate, Hook, SIGNALS, Signal},
+    hooks::{self, Candidate, Hook, SIGNALS, Signal, loaded},
     learn,
     limits::Passed,
     maps::Maps,
     process_reads::ProcessReads,
-    proof, provoke,
+    proof,
     ring::Ring,
     rings::{self, Rings},
+    self_test,
     tls::Libraries,
     watch::Watches,
     wipe::Step,
@@ -20,7 +21,7 @@ use super::{
 use aya::{
     Ebpf, EbpfLoader,
     maps::Map,
-    programs::{ProgramType, RawTracePoint},
+    programs::ProgramType,
     sys::{BpfHelper, is_helper_supported},
 };
 use keytrail_abi::{
@@ -32,7 +33,7 @@ use keytrail_model::{Signal as Name, Tier};
 use std::{
     collections::HashMap,
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, OwnedFd},
     path::Path,
 };
 
@@ -46,27 +47,8 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
     }
     let kernel =
         btf::Btf::load(Path::new(VMLINUX)).map_err(|error| SensorError::Btf(error.to_string()))?;
-    let mut fields = btf::resolve(&kernel);
     let sizes = rings::sizes(options.ring_bytes);
-    fields.set(f::WAKE_BYTES, sizes[rings::MAIN] / 4);
-    for (place, limit) in [
-        (f::LIMIT_ANSWERS, options.limits.answers),
-        (f::LIMIT_KEYS, options.limits.keys),
-        (f::LIMIT_PROCESS, options.limits.process),
-        (f::LIMIT_CONNECTION, options.limits.connection),
-        (f::LIMIT_WRITES, options.limits.writes),
-    ] {
-        fields.set(place, limit);
-    }
-    fields.set(f::DISCOVER, u32::from(options.discover));
-    fields.set(f::HAS_COOKIE, u32::from(aya::features().bpf_cookie()));
-    let task_regs = [
-        BpfHelper::BPF_FUNC_task_pt_regs,
-        BpfHelper::BPF_FUNC_get_current_task_btf,
-    ]
-    .into_iter()
-    .all(|helper| is_helper_supported(ProgramType::RawTracePoint, helper).unwrap_or(false));
-    fields.set(f::HAS_TASK_REGS, u32::from(task_regs));
+    let mut fields = constants(&kernel, sizes, options);
     let absent = hooks::absent(&kernel);
     drop(kernel);
 
@@ -75,37 +57,16 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
         signals: hooks::reports(),
         ..SensorStatus::default()
     };
-    match proof::run(&mut ebpf, &maps) {
-        Ok(failures) if failures.is_empty() => {}
-        Ok(failures) => {
-            // What read wrong is taken away, and everything that needs it with it.
-            for failure in failures {
-                for &field in failure.fields {
-                    fields.set(field, globals::MISSING);
-                }
-                status.offsets.push(failure.what);
-            }
-            (ebpf, maps) = load(&fields, sizes)?;
-        }
-        Err(reason) => status
-            .offsets
-            .push(format!("the field offsets could not be proven: {reason}")),
+    if prove(&mut ebpf, &maps, &mut fields, &mut status) {
+        (ebpf, maps) = load(&fields, sizes)?;
     }
-
     let debug_log = if options.debug_log {
         debug_log(&mut ebpf)
     } else {
         None
     };
     let (rings, ring_fds) = map_rings(&mut ebpf, sizes)?;
-    // Now, while there are descriptors: that the ring is overwritten must not depend on there being one later.
-    for ring in [rings::MAIN, rings::PAYLOADS] {
-        for step in [Step::Leap, Step::Zero] {
-            if let Err(error) = loaded(&mut ebpf, step.program(ring)) {
-                tracing::error!(%error, "the rings will not be overwritten");
-            }
-        }
-    }
+    load_wipers(&mut ebpf);
     // Before anything is attached: the agent's own doings are of no interest.
     maps.set_process(
         std::process::id(),
@@ -174,22 +135,7 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
             report.note = note.to_owned();
         }
     }
-    let mut libraries = Libraries::default();
-    let tls = libraries.prepare(&mut ebpf);
-    if let Some(report) = status.signal_mut(Name::TlsWrite) {
-        match tls {
-            Ok(()) => {
-                report.hook = "uprobe".to_owned();
-                report.tier = Some(Tier::Base);
-                if !aya::features().bpf_cookie() {
-                    report.note = "kernels before 5.15 do not tell which function fired, nor when its call is over: \
-                                   destinations are found by what was sent, not by the call it was sent in"
-                        .to_owned();
-                }
-            }
-            Err(refused) => report.refused.push(refused),
-        }
-    }
+    let libraries = search_tls(&mut ebpf, &mut status);
     let mut sensor = Sensor {
         ebpf,
         maps,
@@ -209,9 +155,98 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
         waiting: HashMap::new(),
     };
     if options.self_test {
-        provoke::all(&mut sensor);
+        self_test::all(&mut sensor);
     }
     Ok(sensor)
+}
+
+/// Everything the kernel side is told before it is loaded: where fields are, and how much is captured.
+fn constants(
+    kernel: &btf::Btf,
+    sizes: [u32; rings::COUNT],
+    options: &SensorOptions,
+) -> btf::Fields {
+    let mut fields = btf::resolve(kernel);
+    fields.set(f::WAKE_BYTES, sizes[rings::MAIN] / 4);
+    for (place, limit) in [
+        (f::LIMIT_ANSWERS, options.limits.answers),
+        (f::LIMIT_KEYS, options.limits.keys),
+        (f::LIMIT_PROCESS, options.limits.process),
+        (f::LIMIT_CONNECTION, options.limits.connection),
+        (f::LIMIT_WRITES, options.limits.writes),
+    ] {
+        fields.set(place, limit);
+    }
+    fields.set(f::DISCOVER, u32::from(options.discover));
+    fields.set(f::HAS_COOKIE, u32::from(aya::features().bpf_cookie()));
+    let task_regs = [
+        BpfHelper::BPF_FUNC_task_pt_regs,
+        BpfHelper::BPF_FUNC_get_current_task_btf,
+    ]
+    .into_iter()
+    .all(|helper| is_helper_supported(ProgramType::RawTracePoint, helper).unwrap_or(false));
+    fields.set(f::HAS_TASK_REGS, u32::from(task_regs));
+    fields
+}
+
+/// Proves the offsets of fields against the agent's own task. What reads wrong is taken away, and everything that needs it
+/// with it; true when something was, so that all has to be loaded anew.
+fn prove(
+    ebpf: &mut Ebpf,
+    maps: &Maps,
+    fields: &mut btf::Fields,
+    status: &mut SensorStatus,
+) -> bool {
+    match proof::run(ebpf, maps) {
+        Ok(failures) => {
+            let any = !failures.is_empty();
+            for failure in failures {
+                for &field in failure.fields {
+                    fields.set(field, globals::MISSING);
+                }
+                status.offsets.push(failure.what);
+            }
+            any
+        }
+        Err(reason) => {
+            status
+                .offsets
+                .push(format!("the field offsets could not be proven: {reason}"));
+            false
+        }
+    }
+}
+
+/// Now, while there are descriptors: that the ring is overwritten must not depend on there being one later.
+fn load_wipers(ebpf: &mut Ebpf) {
+    for ring in [rings::MAIN, rings::PAYLOADS] {
+        for step in [Step::Leap, Step::Zero] {
+            if let Err(error) = loaded(ebpf, step.program(ring)) {
+                tracing::error!(%error, "the rings will not be overwritten");
+            }
+        }
+    }
+}
+
+/// TLS libraries and programs with TLS inside, from here on.
+fn search_tls(ebpf: &mut Ebpf, status: &mut SensorStatus) -> Libraries {
+    let mut libraries = Libraries::default();
+    let tls = libraries.prepare(ebpf);
+    if let Some(report) = status.signal_mut(Name::TlsWrite) {
+        match tls {
+            Ok(()) => {
+                report.hook = "uprobe".to_owned();
+                report.tier = Some(Tier::Base);
+                if !aya::features().bpf_cookie() {
+                    report.note = "kernels before 5.15 do not tell which function fired, nor when its call is over: \
+                                   destinations are found by what was sent, not by the call it was sent in"
+                        .to_owned();
+                }
+            }
+            Err(refused) => report.refused.push(refused),
+        }
+    }
+    libraries
 }
 
 fn load(fields: &btf::Fields, sizes: [u32; rings::COUNT]) -> Result<(Ebpf, Maps), SensorError> {
@@ -482,28 +517,6 @@ fn open_fanotify(status: &mut SensorStatus, calls: bool) -> Option<Fanotify> {
             None
         }
     }
-}
-
-/// Runs one of the programs that are never attached.
-///
-/// # Errors
-/// When it cannot be loaded or run, or says that it failed.
-pub fn run(ebpf: &mut Ebpf, name: &str) -> io::Result<u32> {
-    bpf::run(loaded(ebpf, name)?)
-}
-
-/// A program that is run by hand, loaded when it was not.
-fn loaded<'a>(ebpf: &'a mut Ebpf, name: &str) -> io::Result<BorrowedFd<'a>> {
-    let program = ebpf
-        .program_mut(name)
-        .ok_or_else(|| io::Error::other("no such program"))?;
-    let program: &mut RawTracePoint = program.try_into().map_err(io::Error::other)?;
-    if program.fd().is_err() {
-        program
-            .load()
-            .map_err(|error| io::Error::other(hooks::describe(&error)))?;
-    }
-    Ok(program.fd().map_err(io::Error::other)?.as_fd())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! zeros; over the rest, which holds nothing any more, the lap leaps, and so costs what was written and not the whole
 //! ring.
 
-use super::rings;
+use super::ring;
 use keytrail_abi::state::{LEAP_SLOT, WIPE_SLOT};
 
 /// A slot and its header in the ring.
@@ -27,8 +27,8 @@ impl Step {
     /// The program that does it in this ring.
     pub fn program(self, ring: usize) -> &'static str {
         match (self, ring) {
-            (Self::Leap, rings::PAYLOADS) => "leap_payloads",
-            (Self::Zero, rings::PAYLOADS) => "wipe_payloads",
+            (Self::Leap, ring::PAYLOADS) => "leap_payloads",
+            (Self::Zero, ring::PAYLOADS) => "wipe_payloads",
             (Self::Leap, _) => "leap_ring",
             (Self::Zero, _) => "wipe_ring",
         }

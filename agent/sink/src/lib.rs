@@ -10,13 +10,15 @@ mod bell;
 mod carrier;
 mod cursor;
 pub mod format;
+mod progress;
 mod resolve;
 mod sinks;
 mod spec;
 mod worker;
 
 pub use bell::Bell;
-pub use sinks::{Redact, Setup, SinkError, Sinks, Tell};
+pub use progress::{Redact, Tell};
+pub use sinks::{Setup, SinkError, Sinks};
 pub use spec::{
     Body, CarrierSpec, CommandSpec, FileSpec, Filter, Format, ResponseSpec, Severity, SinkSpec,
     SyslogAddress, SyslogSpec, Url, WebhookSpec,

@@ -4,22 +4,18 @@ use crate::bell::Bell;
 use crate::carrier;
 use crate::cursor::{Cursor, Cursors};
 use crate::format::Teller;
+use crate::progress::{Progress, Redact, Tell, lock};
 use crate::spec::{CarrierSpec, Filter, Format, ResponseSpec, SinkSpec};
 use crate::worker::{State, Worker};
-use keytrail_model::{EventKind, GapSeen};
+use keytrail_model::EventKind;
 use keytrail_proto::v1::{EventId, NodeStatus, SinkStatus};
 use keytrail_store::Reader;
 use pbjson_types::Timestamp;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-/// Takes what was not delivered, to be told like anything else that is not seen. Never waits.
-pub type Tell = Arc<dyn Fn(GapSeen) + Send + Sync>;
-/// A text without the credentials in it.
-pub type Redact = Arc<dyn Fn(&[u8]) -> String + Send + Sync>;
 
 /// What sinks need of the agent.
 #[derive(Clone)]
@@ -46,20 +42,6 @@ impl fmt::Display for SinkError {
 }
 
 impl std::error::Error for SinkError {}
-
-/// How far one is, shared with its thread.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    pub cursor: Cursor,
-    pub error: String,
-    /// Wall clock, ns; 0 when it does not fail.
-    pub failing_since_ns: u64,
-}
-
-/// The data stay whole if somebody panicked meanwhile.
-pub(crate) fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
-    progress.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// One of them, from outside.
 struct Running {

@@ -5,7 +5,7 @@ use crate::bell::Bell;
 use crate::carrier::{Carrier, Failure, Item};
 use crate::cursor::{Cursor, Cursors};
 use crate::format::{self, Teller, time_ns};
-use crate::sinks::{Progress, Tell, lock};
+use crate::progress::{Progress, Tell, lock};
 use crate::spec::{Filter, Format};
 use keytrail_host::clock::{boot_ns, wall_ns};
 use keytrail_model::{EventKind, GapReason, GapSeen};

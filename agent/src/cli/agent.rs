@@ -38,21 +38,9 @@ pub(super) fn run(args: &AgentArgs, mut config: Config) -> u8 {
     if let Some(address) = &args.listen {
         config.listen = address.to_string();
     }
-    let address: Address = match config.listen.parse() {
-        Ok(address) => address,
-        Err(e) => return fail(&e, exit::USAGE),
-    };
-    if let Some(sentence) = privilege::missing() {
-        return fail(&sentence, exit::NOT_PERMITTED);
-    }
-    for sentence in privilege::reduced() {
-        tracing::warn!("{sentence}");
-    }
-    // First of all: a second agent must not load anything into the kernel.
-    let socket = match BoundSocket::bind(&address) {
+    let socket = match bind(&config) {
         Ok(socket) => socket,
-        Err(e @ ServeError::AlreadyRunning(_)) => return fail(&e, exit::ALREADY_RUNNING),
-        Err(e) => return fail(&e, exit::FAILED),
+        Err(status) => return status,
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -138,6 +126,25 @@ pub(super) fn run(args: &AgentArgs, mut config: Config) -> u8 {
     result
 }
 
+/// The socket, for who may load something into the kernel; or with what exit status this ends.
+fn bind(config: &Config) -> Result<BoundSocket, u8> {
+    let address = config
+        .listen
+        .parse::<Address>()
+        .map_err(|e| fail(&e, exit::USAGE))?;
+    if let Some(sentence) = privilege::missing() {
+        return Err(fail(&sentence, exit::NOT_PERMITTED));
+    }
+    for sentence in privilege::reduced() {
+        tracing::warn!("{sentence}");
+    }
+    // First of all: a second agent must not load anything into the kernel.
+    BoundSocket::bind(&address).map_err(|e| match e {
+        ServeError::AlreadyRunning(_) => fail(&e, exit::ALREADY_RUNNING),
+        e => fail(&e, exit::FAILED),
+    })
+}
+
 /// What is served beside the socket, where the configuration says so.
 struct Elsewhere {
     tcp: Option<TcpServer>,
@@ -220,7 +227,7 @@ async fn until_told(
     }
 }
 
-/// The engine, shared with the server's threads, answering with its last words once stopped.
+/// The engine, shared with the server's threads, answering with its last status once stopped.
 #[derive(Clone)]
 struct Engine(Arc<Mutex<State>>);
 

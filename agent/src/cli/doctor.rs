@@ -2,7 +2,7 @@
 
 use super::args::{DoctorArgs, TableFormat};
 use super::verdict::Verdict;
-use super::{exit, fail, host, privilege, status, watch};
+use super::{exit, fail, host, privilege, status};
 use crate::config::Config;
 use crate::engine::{EngineHandle, EngineOptions};
 use crate::output::{Colour, Style, Table, document, escape, json};
@@ -27,7 +27,7 @@ pub(super) fn run(args: &DoctorArgs, config: Config) -> u8 {
                 return fail(&sentence, code);
             }
         },
-        Err(e) => return fail(&e, watch::status_of(&e)),
+        Err(e) => return fail(&e, exit::status_of(&e)),
     };
     let verdict = Verdict::of(&answer, absent);
     if args.output == TableFormat::Table {

@@ -1,5 +1,7 @@
 //! Exit statuses of `keytrail`. `trace` exits as its command does (see [`super::spawn`]).
 
+use keytrail_export::ClientError;
+
 /// It worked.
 pub const OK: u8 = 0;
 /// It did not; a line on stderr says why.
@@ -27,3 +29,12 @@ pub const NOT_FOUND: u8 = 127;
 pub const HELP: &str = "Exit status: 0 it worked; 1 it did not; 2 wrong usage or configuration; 3 no agent to talk to; \
 4 an agent is already there; 5 not permitted (needs root). `used`: 0 yes, 1 no, 6 unknown, 7 no answer. `verify`: 0 as it was made, 1 changed, 2 it cannot be read. `trace` exits with the command's own status, \
 128+N when signal N killed it, 127 when there is no such command, 126 when it cannot be executed.";
+
+/// Exit status for a failed connection.
+pub fn status_of(e: &ClientError) -> u8 {
+    match e {
+        ClientError::NoAgent(_) => NO_AGENT,
+        ClientError::Denied(_) => NOT_PERMITTED,
+        ClientError::Other { .. } => FAILED,
+    }
+}

@@ -19,6 +19,8 @@ mod logging;
 mod privilege;
 mod replay;
 mod report;
+mod resources;
+mod shared_args;
 mod shell;
 pub mod spawn;
 mod status;
@@ -48,6 +50,9 @@ fn run(cli: Cli) -> u8 {
         // Whatever comes, or nothing: its end is what is waited for.
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         return exit::OK;
+    }
+    if let Some(sentence) = resources::missing(sees_for_itself(&cli.command)) {
+        return fail(&sentence, exit::FAILED);
     }
     let config = match &cli.command {
         Command::Agent(a) => Some(load(&a.engine)),
@@ -111,6 +116,18 @@ fn run(cli: Cli) -> u8 {
             exit::OK
         }
     }
+}
+
+/// Whether a command has sensors of its own.
+fn sees_for_itself(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Agent(_)
+            | Command::Trace(_)
+            | Command::Doctor(_)
+            | Command::Demo(_)
+            | Command::Capture(_)
+    )
 }
 
 /// Whether a command belongs to a host where agents are to be expected; all others leave one without as it was.

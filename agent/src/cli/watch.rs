@@ -4,7 +4,7 @@ use super::args::WatchArgs;
 use super::filter_args::When;
 use super::{exit, fail};
 use crate::output::{Local, Style, Summary, Writer};
-use keytrail_export::{Client, ClientError, connect};
+use keytrail_export::{Client, connect};
 use keytrail_proto::v1::stream_events_response::Response;
 use keytrail_proto::v1::{
     GetStatusRequest, GetStatusResponse, StreamEventsRequest, StreamEventsResponse,
@@ -29,15 +29,6 @@ pub(super) fn run(args: &WatchArgs) -> u8 {
     }
 }
 
-/// Exit status for a failed connection.
-pub(super) fn status_of(e: &ClientError) -> u8 {
-    match e {
-        ClientError::NoAgent(_) => exit::NO_AGENT,
-        ClientError::Denied(_) => exit::NOT_PERMITTED,
-        ClientError::Other { .. } => exit::FAILED,
-    }
-}
-
 /// Why a stream was left.
 enum End {
     /// As many events as were asked for, or Ctrl-C.
@@ -51,7 +42,7 @@ enum End {
 async fn watch(args: &WatchArgs) -> u8 {
     let mut client = match connect(args.agent.target()).await {
         Ok(client) => client,
-        Err(e) => return fail(&e, status_of(&e)),
+        Err(e) => return fail(&e, exit::status_of(&e)),
     };
     let (until, ends) = match end_of(args) {
         Ok(end) => end,

@@ -83,10 +83,9 @@ impl Deferred {
         self.0.push(Op::Procfs(tgid));
     }
 
-    /// Returns what could not be watched, and whether the libraries of some process were looked at.
-    pub fn apply(&mut self, sensor: &mut Sensor) -> (Vec<GapSeen>, bool) {
+    /// Returns what could not be watched.
+    pub fn apply(&mut self, sensor: &mut Sensor) -> Vec<GapSeen> {
         let mut gaps = Vec::new();
-        let (mut libraries, mut programs) = (Vec::new(), Vec::new());
         for op in self.0.drain(..) {
             match op {
                 Op::Set(tgid, state) => sensor.set_process(tgid, state),
@@ -101,20 +100,12 @@ impl Deferred {
                 }
                 Op::Unwatch(file) => sensor.unwatch(file),
                 Op::Clean(file, ctime_ns) => sensor.set_clean(file, ctime_ns),
-                Op::Libraries(tgid) => libraries.push(tgid),
-                Op::Program(tgid) => programs.push(tgid),
+                Op::Libraries(tgid) => sensor.search_process(tgid),
+                Op::Program(tgid) => sensor.search_program(tgid),
                 Op::Streams(tgid, stdin, stdout) => sensor.set_streams(tgid, stdin, stdout),
                 Op::Procfs(tgid) => sensor.has_own_procfs(tgid),
             }
         }
-        programs.dedup();
-        sensor.attach_programs(&programs);
-        // Each process once, and one report for all.
-        libraries.sort_unstable();
-        libraries.dedup();
-        if !libraries.is_empty() {
-            sensor.attach_process_libraries(&libraries);
-        }
-        (gaps, !libraries.is_empty())
+        gaps
     }
 }

@@ -7,16 +7,11 @@ mod coverage;
 mod deferred;
 mod followed;
 mod guard;
-mod judge;
 mod lanes;
-mod line;
-mod lives;
-mod places;
-mod programs;
+mod pipeline;
 mod replay;
 mod run;
 mod start;
-mod taken;
 
 pub use replay::{ReplayError, replay};
 

@@ -1,6 +1,6 @@
 //! A recording through the same core: byte-identical events.
 
-use super::judge::Judge;
+use super::pipeline::judge::Judge;
 use keytrail_core::correlate::Core;
 use keytrail_export::convert;
 use keytrail_model::Observation;

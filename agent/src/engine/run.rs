@@ -3,12 +3,12 @@
 use super::budgets::Budgets;
 use super::coverage;
 use super::guard::Guard;
-use super::line::Line;
-use super::taken::Taking;
+use super::pipeline::Pipeline;
+use super::pipeline::taken::Taking;
 use super::{Command, Shared};
 use keytrail_abi::PASSED;
 use keytrail_host::clock::{boot_ns, both, wall_ns};
-use keytrail_ingest::{Digested, Settle};
+use keytrail_ingest::{Decided, Digested};
 use keytrail_model::{Dropped, Observation, Pid};
 use keytrail_payload as wire;
 use keytrail_proto::v1;
@@ -55,7 +55,7 @@ const END: Duration = Duration::from_millis(700);
 /// The engine's thread.
 pub(super) struct Runner {
     pub sensor: Sensor,
-    pub line: Line,
+    pub line: Pipeline,
     pub shared: Arc<Shared>,
     pub commands: mpsc::Receiver<Command>,
     pub node: v1::NodeStatus,
@@ -123,6 +123,7 @@ impl Runner {
         self.line.background();
         self.line.hashed();
         self.line.apply(&mut self.sensor);
+        self.libraries(now);
         if now >= due.tick {
             self.tick(now);
             due.tick = now
@@ -141,7 +142,7 @@ impl Runner {
             due.sweep = now + SWEEP_NS;
         }
         if now >= due.libraries {
-            self.sensor.scan_libraries();
+            self.sensor.search_libraries();
             self.report_libraries(now);
             due.libraries = now + LIBRARIES_NS;
         }
@@ -192,18 +193,23 @@ impl Runner {
         }
     }
 
-    /// Rests, but for what was inspected.
+    /// Rests, but for what was inspected, and for functions to be probed before somebody calls them.
     pub fn pause(&self) {
-        let fd = self.line.digest.answers_fd();
+        let fds = [
+            Some(self.line.digest.answers_fd()),
+            self.sensor.found_libraries(),
+        ];
+        let mut fds: Vec<_> = fds
+            .into_iter()
+            .flatten()
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .collect();
         let timeout = rustix::time::Timespec {
             tv_sec: 0,
             tv_nsec: PACE.subsec_nanos().into(),
         };
         // An interrupted rest is a short one.
-        let _ = rustix::event::poll(
-            &mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)],
-            Some(&timeout),
-        );
+        let _ = rustix::event::poll(&mut fds, Some(&timeout));
     }
 
     fn wait(&mut self, due: &Due) {
@@ -225,7 +231,7 @@ impl Runner {
         }
     }
 
-    fn drain(&mut self) -> usize {
+    pub fn drain(&mut self) -> usize {
         let Self {
             sensor,
             line,
@@ -242,9 +248,8 @@ impl Runner {
         for taking in std::mem::take(&mut line.takings) {
             line.taking(taking);
         }
-        if line.apply(sensor) {
-            self.report_libraries(boot_ns());
-        }
+        line.apply(sensor);
+        self.libraries(boot_ns());
         if n > 0 {
             wire::scrub_stack();
         }
@@ -274,7 +279,7 @@ impl Runner {
                 snapshot.executed = known;
                 self.line.snapshot(snapshot);
             }
-            self.line.settle(Settle { pid, exec_id });
+            self.line.decide(Decided { pid, exec_id });
         }
         self.line.forget_dead();
         self.line.apply(&mut self.sensor);
@@ -385,6 +390,13 @@ impl Runner {
         }
     }
 
+    /// Attaches to what was found to have TLS inside.
+    fn libraries(&mut self, now: u64) {
+        if self.sensor.take_libraries() {
+            self.report_libraries(now);
+        }
+    }
+
     /// Libraries that turned up and cannot be hooked.
     pub fn report_libraries(&mut self, now: u64) {
         let Self {
@@ -410,9 +422,10 @@ impl Runner {
         // Once: what comes in from now on is not waited for.
         self.drain();
         self.line.answers();
-        while self.line.is_waiting() && Instant::now() < end {
+        while (self.line.is_waiting() || self.sensor.is_searching()) && Instant::now() < end {
             self.pause();
             self.line.answers();
+            self.libraries(boot_ns());
         }
         self.line.go_on();
         self.line.background();
@@ -515,7 +528,7 @@ struct Due {
 
 /// Takes a record in; one that comes when the time of the end is up is counted.
 fn taken(
-    line: &mut Line,
+    line: &mut Pipeline,
     raw: &RawRecord<'_>,
     stop: &AtomicBool,
     end: &mut Option<Instant>,

@@ -2,9 +2,9 @@
 
 use super::budgets::Budgets;
 use super::guard::Guard;
-use super::line::Line;
-use super::places::Places;
-use super::programs::Programs;
+use super::pipeline::Pipeline;
+use super::pipeline::places::Places;
+use super::pipeline::programs::Programs;
 use super::run::Runner;
 use super::{EngineError, EngineHandle, EngineOptions, Memory, Shared, Sink, Teller, coverage};
 use crate::config;
@@ -27,6 +27,8 @@ use std::time::{Duration, Instant};
 
 /// How long the start waits for the watch set.
 const WATCH_SET: Duration = Duration::from_millis(1_500);
+/// The same for TLS libraries: who is seen to send before they are found is `lineage` at most.
+const LIBRARIES: Duration = Duration::from_secs(5);
 
 pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, EngineError> {
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")
@@ -53,37 +55,9 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
     for bad in &bad_rules {
         tracing::error!("{bad}");
     }
-    let mut files = Files::new(patterns(&classifier, &options.config));
-    files.add_own(std::env::var("HOME").ok());
-    let matcher = Matcher::new(&random()?);
-    let digest = Digest::new(DigestOptions {
-        classifier: Arc::new(classifier),
-        registry: Registry::new(fingerprinter, matcher),
-        streams: Streams::new(),
-        files,
-        inspection: inspection_options(&options.config)?,
-    })
-    .map_err(|e| EngineError::State(format!("files cannot be inspected: {e}")))?;
-
+    let digest = digest(&options, classifier, fingerprinter)?;
     let reader = ledger.as_ref().map(Ledger::reader);
-    let sink = match &ledger {
-        Some(ledger) => {
-            ledger.publish(sink);
-            None
-        }
-        None => Some(sink),
-    };
-    let mut line = Line::new(digest, sink, options.follow_only);
-    if ledger.is_some() {
-        line.programs = Programs::start();
-    }
-    line.ledger = ledger;
-    if options.follow_only.is_none() {
-        line.places = Places::open(options.state_dir.as_deref());
-    }
-    if let Some(path) = &options.record {
-        line.recording = Some(BufWriter::new(create_private(path)?));
-    }
+    let mut line = pipeline(&options, digest, ledger, sink)?;
     let node = v1::NodeStatus {
         agent: run.agent.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -139,6 +113,53 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
     })
 }
 
+/// Where secret bytes end, with its rules and what it watches.
+fn digest(
+    options: &EngineOptions,
+    classifier: Classifier,
+    fingerprinter: Fingerprinter,
+) -> Result<Digest, EngineError> {
+    let mut files = Files::new(patterns(&classifier, &options.config));
+    files.add_own(std::env::var("HOME").ok());
+    let matcher = Matcher::new(&random()?);
+    Digest::new(DigestOptions {
+        classifier: Arc::new(classifier),
+        registry: Registry::new(fingerprinter, matcher),
+        streams: Streams::new(),
+        files,
+        inspection: inspection_options(&options.config)?,
+    })
+    .map_err(|e| EngineError::State(format!("files cannot be inspected: {e}")))
+}
+
+/// What a record passes, with where it ends up.
+fn pipeline(
+    options: &EngineOptions,
+    digest: Digest,
+    ledger: Option<Ledger>,
+    sink: Sink,
+) -> Result<Pipeline, EngineError> {
+    let sink = match &ledger {
+        Some(ledger) => {
+            ledger.publish(sink);
+            None
+        }
+        None => Some(sink),
+    };
+    let mut line = Pipeline::new(digest, sink, options.follow_only);
+    if ledger.is_some() {
+        line.programs = Programs::start();
+    }
+    line.ledger = ledger;
+    if options.follow_only.is_none() {
+        line.places = Places::open(options.state_dir.as_deref());
+    }
+    if let Some(path) = &options.record {
+        line.recording = Some(BufWriter::new(create_private(path)?));
+    }
+    Ok(line)
+}
+
 /// Gaps known from the start, watched files, and the processes that run already.
 fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
     let now = boot_ns();
@@ -162,31 +183,36 @@ fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
             }
         }
     }
-    runner.sensor.scan_libraries();
-    runner.report_libraries(now);
+    runner.sensor.search_libraries();
     if follow_only.is_none() {
         runner.line.start_background();
         for tgid in keytrail_ingest::list_pids() {
             runner.line.digest.files.add_process(tgid);
         }
     }
-    watch_set(runner);
+    settle(runner);
     runner.line.apply(&mut runner.sensor);
+    runner.report_libraries(now);
     keytrail_payload::scrub_stack();
 }
 
-/// Finds what is watched. What takes longer is found while the agent runs: until then a first read of it is told like
-/// that of any other file.
-fn watch_set(runner: &mut Runner) {
-    let end = Instant::now() + WATCH_SET;
-    let digest = |runner: &Runner| {
+/// Finds what is watched, and TLS. What takes longer is found while the agent runs: until then a first read of a watched
+/// file is told like that of any other. Records are taken in meanwhile: a host that is busy fills a ring in a moment.
+fn settle(runner: &mut Runner) {
+    let begin = Instant::now();
+    loop {
         let digest = &runner.line.digest;
-        digest.files.is_dirty() || !digest.is_settled()
-    };
-    while digest(runner) && Instant::now() < end {
-        runner.line.rescan();
+        let watching = digest.files.is_dirty() || !digest.is_settled();
+        let spent = begin.elapsed();
+        if !(watching && spent < WATCH_SET || runner.sensor.is_searching() && spent < LIBRARIES) {
+            return;
+        }
+        if watching {
+            runner.line.rescan();
+        }
         runner.pause();
         runner.line.answers();
+        runner.drain();
     }
 }
 

@@ -168,7 +168,7 @@ fn effects(config: &config::Config) -> Vec<String> {
         format!("{}", bad.len()),
         format!(
             "{}",
-            super::super::judge::read_rules(&config.findings_dir).len()
+            super::super::pipeline::judge::read_rules(&config.findings_dir).len()
         ),
         format!("{fingerprint:?}"),
         format!(

@@ -18,6 +18,22 @@ pub fn wide(event: &Event, style: &Style) -> String {
             let _ = write!(more, " {name}={}", super::escape(value));
         }
     };
+    credential(event, &mut say);
+    evidence(event, &mut say);
+    destination(event, &mut say);
+    process(event, &mut say);
+    unseen(event, &mut say);
+    if !more.is_empty() {
+        style.paint(&mut out, Colour::Dim, &more);
+    }
+    out
+}
+
+/// Takes a name and what there is of it.
+type Say<'a> = dyn FnMut(&str, &str) + 'a;
+
+/// What it is, and where it came from.
+fn credential(event: &Event, say: &mut Say<'_>) {
     if let Some(c) = &event.credential {
         say("id", &c.identifier);
         say("fingerprint", &c.fingerprint);
@@ -37,6 +53,9 @@ pub fn wide(event: &Event, style: &Style) -> String {
             say("owner", &format!("{}:{}", s.owner_uid, s.owner_gid));
         }
     }
+}
+
+fn evidence(event: &Event, say: &mut Say<'_>) {
     if let Some(e) = &event.evidence {
         say("grade", EvidenceGrade::word_of(e.grade));
         say("transform", Transform::word_of(e.transform));
@@ -55,6 +74,9 @@ pub fn wide(event: &Event, style: &Style) -> String {
             );
         }
     }
+}
+
+fn destination(event: &Event, say: &mut Say<'_>) {
     if let Some(d) = &event.destination {
         if !d.ip.is_empty() {
             say("ip", &format!("{} port {} {}", d.ip, d.port, d.protocol));
@@ -64,6 +86,9 @@ pub fn wide(event: &Event, style: &Style) -> String {
             say(&super::escape(&host.provenance), &host.name);
         }
     }
+}
+
+fn process(event: &Event, say: &mut Say<'_>) {
     if let Some(p) = &event.process {
         say(
             "exe",
@@ -92,6 +117,10 @@ pub fn wide(event: &Event, style: &Style) -> String {
         let chain = super::describe::ancestry(p);
         say("parents", chain.trim_start_matches(" < "));
     }
+}
+
+/// What was not seen of it.
+fn unseen(event: &Event, say: &mut Say<'_>) {
     if let Some(t) = &event.truncation {
         let cut = [
             (t.argv, "argv"),
@@ -114,8 +143,4 @@ pub fn wide(event: &Event, style: &Style) -> String {
     if let Some(g) = &event.gap {
         say("remedy", &g.remedy);
     }
-    if !more.is_empty() {
-        style.paint(&mut out, Colour::Dim, &more);
-    }
-    out
 }

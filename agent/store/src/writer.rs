@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 const QUEUE: usize = 16_384;
 /// Most events in one transaction.
 const BATCH: usize = 1024;
-/// How long a heartbeat may wait for company.
+/// How long a heartbeat may wait for other writes.
 const INTERVAL: Duration = Duration::from_millis(500);
 /// How long an event may: whoever reads live waits for it. The first after a rest hardly waits.
 const TOGETHER: Duration = Duration::from_millis(20);

@@ -470,3 +470,44 @@ pub fn few_file_descriptors() {
     });
     agent.sentinel();
 }
+
+/// Too little memory or too few descriptors for an agent: a sentence and a failure, whatever it was that ran out.
+pub fn too_little_to_start() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let refused = |limit: &str, words: &[&str]| {
+        let script = format!("{limit}; exec \"$@\"");
+        let done = act("sh")
+            .args(["-c", &script, "sh"])
+            .arg(keytrail())
+            .arg("agent")
+            .arg("--state-dir")
+            .arg(scratch.make("state"))
+            .arg("--listen")
+            .arg(format!("unix:{}", scratch.path().join("a.sock").display()))
+            // An agent that has enough after all would stay.
+            .limit(20)
+            .run();
+        let said = done.stderr_text();
+        assert!(done.code() > 0, "{limit}: {} {said}", done.code());
+        let said = said.lines().last().unwrap_or_default();
+        assert!(
+            said.starts_with("keytrail: ") && words.iter().any(|word| said.contains(word)),
+            "{limit}: {said}"
+        );
+        assert!(!done.stderr_text().contains("panicked"), "{limit}");
+    };
+    for files in [4, 8, 12, 20, 60, 127] {
+        refused(
+            &format!("ulimit -n {files}"),
+            &["open files", "Too many open files"],
+        );
+    }
+    // KiB: from hardly enough for the program itself to hardly enough for the maps.
+    for memory in [20_000, 30_000, 50_000, 80_000, 120_000, 160_000] {
+        refused(
+            &format!("ulimit -v {memory}"),
+            &["out of memory", "allocate memory", "os error 12"],
+        );
+    }
+}

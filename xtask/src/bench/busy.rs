@@ -1,7 +1,7 @@
 //! What holds on a busy host: nothing lost that is not counted, news at once, and memory that does not grow.
 
 use super::subject::{self, Running};
-use super::{here, text};
+use super::{measure, text};
 use crate::cmd;
 use anyhow::{Context as _, Result, bail};
 use std::{
@@ -155,7 +155,7 @@ pub fn soak(agent: &Path, time: Duration) -> Result<()> {
         while began.elapsed() < time {
             thread::sleep((time / 60).max(Duration::from_millis(500)));
             bench.running.check()?;
-            samples.push(here::status_kib(pid, "VmRSS")?);
+            samples.push(measure::status_kib(pid, "VmRSS")?);
         }
         drop(load);
         let third = samples.len() / 3;

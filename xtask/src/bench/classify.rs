@@ -2,7 +2,7 @@
 
 use super::{
     Row,
-    here::{self, MARK},
+    measure::{self, MARK},
     stats::median,
     text::{self, Random},
 };
@@ -200,7 +200,7 @@ fn escape(line: &mut String, text: &str) {
 
 /// Seconds of processor time of a command, from its start to its end.
 fn spent(command: &mut Command, input: &Path, output: &Path) -> Result<f64> {
-    let before = here::childrens_ticks()?;
+    let before = measure::childrens_ticks()?;
     let status = command
         .stdin(File::open(input)?)
         .stdout(File::create(output)?)
@@ -211,7 +211,7 @@ fn spent(command: &mut Command, input: &Path, output: &Path) -> Result<f64> {
         bail!("{} ended with {status}", cmd::show(command));
     }
     // USER_HZ is 100 on every architecture Linux has BPF on.
-    Ok(here::childrens_ticks()?.saturating_sub(before) as f64 / 100.0)
+    Ok(measure::childrens_ticks()?.saturating_sub(before) as f64 / 100.0)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Loads by programs that hold something, which is the normal case: every server holds a key.
 
-use super::{Row, here::Once};
+use super::{Row, measure::Once};
 use crate::cmd;
 use anyhow::{Context as _, Result, bail};
 use std::{

@@ -2,7 +2,7 @@
 
 use super::{
     Row,
-    here::MARK,
+    measure::MARK,
     stats::median,
     text::{Random, packaged, prose},
 };
@@ -222,7 +222,7 @@ impl Tree {
             if let Some(status) = child.try_wait()? {
                 break status;
             }
-            peak = peak.max(super::here::status_kib(child.id(), "VmHWM:").unwrap_or(0));
+            peak = peak.max(super::measure::status_kib(child.id(), "VmHWM:").unwrap_or(0));
             thread::sleep(Duration::from_millis(20));
         };
         let took = started.elapsed();

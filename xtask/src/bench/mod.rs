@@ -8,6 +8,7 @@ mod classify;
 mod harm;
 mod here;
 mod inventory;
+mod measure;
 mod report;
 mod stats;
 mod subject;
@@ -260,7 +261,7 @@ fn programs() -> [PathBuf; 3] {
 }
 
 fn keep(line: &str, lines: &mut Vec<String>) {
-    if line.starts_with(here::MARK) {
+    if line.starts_with(measure::MARK) {
         lines.push(line.to_owned());
     } else {
         eprintln!("{line}");

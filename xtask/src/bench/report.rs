@@ -1,7 +1,7 @@
 //! Turns result lines into docs/BENCHMARKS.md.
 
 use super::{
-    Row, here,
+    Row, measure,
     stats::{median, spread},
 };
 use crate::cmd;
@@ -183,7 +183,7 @@ fn time(nanoseconds: f64) -> String {
 }
 
 fn parse(line: &str) -> Option<Line> {
-    let fields: Vec<&str> = line.strip_prefix(here::MARK)?.split('\t').collect();
+    let fields: Vec<&str> = line.strip_prefix(measure::MARK)?.split('\t').collect();
     let (row, subject) = (Row::parse(fields.first()?)?, (*fields.get(1)?).to_owned());
     if fields.get(2) == Some(&"failed") {
         return Some(Line::Failed {

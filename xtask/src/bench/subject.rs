@@ -1,6 +1,6 @@
 //! What is started beside the workload: nothing, the agent, or a peer.
 
-use super::{Row, here};
+use super::{Row, measure};
 use crate::cmd;
 use anyhow::{Context as _, Result, bail};
 use std::{
@@ -236,11 +236,11 @@ impl Running<'_> {
         let Some(pid) = self.pid() else {
             return Ok(());
         };
-        let mut before = here::processor_time(pid)?;
+        let mut before = measure::processor_time(pid)?;
         for _ in 0..60 {
             thread::sleep(Duration::from_secs(1));
             self.check()?;
-            let now = here::processor_time(pid)?;
+            let now = measure::processor_time(pid)?;
             // Under 1% of a processor.
             if now.saturating_sub(before) < 10_000_000 {
                 return Ok(());

@@ -6,6 +6,7 @@ mod agent;
 mod archive;
 mod deb;
 mod oci;
+mod parts;
 mod release;
 mod rpm;
 mod sbom;

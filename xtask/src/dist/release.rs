@@ -2,7 +2,7 @@
 
 use super::{
     archive::{File, Role, gzip},
-    sbom::{self, Part},
+    parts::{self, Part},
 };
 use crate::cmd;
 use anyhow::{Context as _, Result};
@@ -52,7 +52,7 @@ impl Release {
         let completions = |shell: &str| -> Result<Vec<u8>> {
             Ok(cmd::output(cmd::clean(speaker).args(["completions", shell]))?.into_bytes())
         };
-        let parts = sbom::parts()?;
+        let parts = parts::parts()?;
         let own = parts
             .iter()
             .find(|part| part.name == "keytrail")

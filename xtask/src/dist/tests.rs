@@ -1,7 +1,7 @@
 //! The files of a release made of a small program, read by those who install them (dpkg, rpm, tar) and
 //! by lintian.
 
-use super::{archive::sha256, outputs, release::Release, sbom::Part};
+use super::{archive::sha256, outputs, parts::Part, release::Release};
 use crate::cmd;
 use flate2::{Compression, read::GzDecoder};
 use serde_json::Value;

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -25,22 +25,12 @@ pub struct VmOutcome {
     pub console: PathBuf,
 }
 
-/// Boots `vmlinuz` with `disk` as its root.
-///
-/// # Errors
-/// A kernel panic, a timeout, or a guest that went off without a result; each names the console log.
-pub fn boot(
-    vmlinuz: &Path,
-    disk: &Path,
-    job: &Job<'_>,
-    run: &disk::RunDir,
-    line: impl FnMut(&str),
-) -> Result<VmOutcome> {
+/// The machine, to be started: its first serial line goes to the console log, the second one here.
+fn machine(vmlinuz: &Path, disk: &Path, job: &Job<'_>, run: &disk::RunDir, limit: u64) -> Command {
     let kernel_line = format!(
         "root=/dev/nvme0n1 rootfstype=ext4 rw {} lsm=lockdown,capability,bpf console=ttyS0 panic=-1 quiet",
         disk::boot_words(job.init)
     );
-    let limit = job.timeout.as_secs().max(1);
     // `timeout` rather than a clock of ours: the machine ends even when this process is killed.
     let mut command = cmd::clean("nice");
     command
@@ -102,6 +92,22 @@ pub fn boot(
         // on what else this machine does.
         command.args(["-icount", "shift=0,sleep=off,align=off"]);
     }
+    command
+}
+
+/// Boots `vmlinuz` with `disk` as its root.
+///
+/// # Errors
+/// A kernel panic, a timeout, or a guest that went off without a result; each names the console log.
+pub fn boot(
+    vmlinuz: &Path,
+    disk: &Path,
+    job: &Job<'_>,
+    run: &disk::RunDir,
+    line: impl FnMut(&str),
+) -> Result<VmOutcome> {
+    let limit = job.timeout.as_secs().max(1);
+    let mut command = machine(vmlinuz, disk, job, run, limit);
     let started = Instant::now();
     let ended_well = cmd::lines(&mut command, line)?;
     let total = started.elapsed();

@@ -1,12 +1,13 @@
 //! Connections of holders: what left by them, and whether a stronger claim than lineage was made about it.
 
+use super::schedule::Schedule;
 use keytrail_model::{Direction, Ends, HostName, Payload, Pid, Request, SendSeen, Stamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a connection may turn out to carry the secret itself before it is reported as lineage only.
 const LINEAGE_DELAY_NS: u64 = 1_000_000_000;
 /// A connection without traffic for this long is forgotten: its socket address may be reused.
-const IDLE_NS: u64 = 300_000_000_000;
+pub(super) const IDLE_NS: u64 = 300_000_000_000;
 /// Connections kept at most; the oldest keys go first.
 const MAX_FLOWS: usize = 32_768;
 /// Names kept per connection.
@@ -38,6 +39,8 @@ pub struct Flow {
     due_ns: Option<u64>,
     decided: bool,
     last_ns: u64,
+    /// When it is next looked at whether it is idle.
+    idle_ns: u64,
     /// Fingerprints already reported on this connection: as observed or identified, and as lineage.
     pub claimed: BTreeSet<String>,
     pub told: BTreeSet<String>,
@@ -73,6 +76,33 @@ const WITH_BODY: u64 = 512;
 const HANDSHAKE: u64 = 4_096;
 
 impl Flow {
+    fn new(ends: &Ends, boot_ns: u64, idle_ns: u64) -> Self {
+        Self {
+            ends: ends.clone(),
+            hosts: Vec::new(),
+            sent_bytes: 0,
+            inspected: 0,
+            cut: false,
+            direction: None,
+            marks: Vec::new(),
+            version: 0,
+            sent_ns: 0,
+            due_ns: None,
+            decided: false,
+            last_ns: boot_ns,
+            idle_ns,
+            claimed: BTreeSet::new(),
+            accounted: 0,
+            told: BTreeSet::new(),
+            begun: false,
+            handshake: false,
+            tls: false,
+            hooked: false,
+            sealed: false,
+            hook: String::new(),
+        }
+    }
+
     /// Notes how much of a payload in clear was looked into.
     pub fn inspect(&mut self, payload: &Payload) {
         self.inspected = self.inspected.saturating_add(payload.inspected);
@@ -142,6 +172,8 @@ pub type Key = (Pid, u64, u64);
 #[derive(Debug, Default)]
 pub struct Flows {
     map: BTreeMap<Key, Flow>,
+    /// Which of them something is to be done with, by time: a tick looks at these only.
+    schedule: Schedule<Key>,
     /// Peers (address and port) that processes asked for a connection.
     asked: BTreeSet<(Pid, String, u16)>,
     /// The peer that was first seen at a local port, and whether there was another: then the port is one that is
@@ -154,54 +186,54 @@ pub struct Flows {
 impl Flows {
     /// The flow of a socket; a socket address used again for another connection starts a new one.
     pub fn entry(&mut self, at: &Stamp, ends: &Ends) -> &mut Flow {
-        let place = place(ends);
-        let last = self.of_socket(at.pid, place).next_back();
-        let key = match last {
-            Some((key, flow)) if same_connection(&flow.ends, ends) => *key,
-            Some((key, flow)) => {
-                let old = (*key, flow.due_ns.is_some());
-                if !old.1 {
-                    self.map.remove(&old.0);
-                }
-                (at.pid, place, at.boot_ns.max(old.0.2 + 1))
-            }
-            None => (at.pid, place, at.boot_ns),
-        };
-        if self.map.len() >= MAX_FLOWS && !self.map.contains_key(&key) {
-            let undecided = self
-                .map
-                .pop_first()
-                .is_some_and(|(_, f)| f.due_ns.is_some());
+        self.slot(at, ends).1
+    }
+
+    fn slot(&mut self, at: &Stamp, ends: &Ends) -> (Key, &mut Flow, &mut Schedule<Key>) {
+        let key = self.key(at, ends);
+        if self.map.len() >= MAX_FLOWS
+            && !self.map.contains_key(&key)
+            && let Some(first) = self.map.keys().next().copied()
+        {
+            let undecided = self.remove(first).is_some_and(|f| f.due_ns.is_some());
             self.dropped += u64::from(undecided);
         }
-        let flow = self.map.entry(key).or_insert_with(|| Flow {
-            ends: ends.clone(),
-            hosts: Vec::new(),
-            sent_bytes: 0,
-            inspected: 0,
-            cut: false,
-            direction: None,
-            marks: Vec::new(),
-            version: 0,
-            sent_ns: 0,
-            due_ns: None,
-            decided: false,
-            last_ns: at.boot_ns,
-            claimed: BTreeSet::new(),
-            accounted: 0,
-            told: BTreeSet::new(),
-            begun: false,
-            handshake: false,
-            tls: false,
-            hooked: false,
-            sealed: false,
-            hook: String::new(),
+        let schedule = &mut self.schedule;
+        let flow = self.map.entry(key).or_insert_with(|| {
+            let idle_ns = at.boot_ns.saturating_add(IDLE_NS);
+            schedule.idle.insert((idle_ns, key));
+            Flow::new(ends, at.boot_ns, idle_ns)
         });
         if flow.ends.local_port == 0 {
             flow.ends = ends.clone();
         }
         flow.last_ns = at.boot_ns;
-        flow
+        (key, flow, schedule)
+    }
+
+    /// Under what the flow of a socket is kept from now on.
+    fn key(&mut self, at: &Stamp, ends: &Ends) -> Key {
+        let place = place(ends);
+        let last = self.of_socket(at.pid, place).next_back();
+        match last {
+            Some((key, flow)) if same_connection(&flow.ends, ends) => *key,
+            Some((key, flow)) => {
+                let (old, undecided) = (*key, flow.due_ns.is_some());
+                if undecided {
+                    self.schedule.replaced.insert(old);
+                } else {
+                    self.remove(old);
+                }
+                (at.pid, place, at.boot_ns.max(old.2 + 1))
+            }
+            None => (at.pid, place, at.boot_ns),
+        }
+    }
+
+    fn remove(&mut self, key: Key) -> Option<Flow> {
+        let flow = self.map.remove(&key)?;
+        self.schedule.forget(key, flow.due_ns, flow.idle_ns);
+        Some(flow)
     }
 
     /// A process asked for a connection.
@@ -278,7 +310,7 @@ impl Flows {
 
     /// Notes that bytes left while the process's holdings had this version: lineage is due when that is news.
     pub fn sent(&mut self, at: &Stamp, ends: &Ends, bytes: u64, version: u64) -> &mut Flow {
-        let flow = self.entry(at, ends);
+        let (key, flow, schedule) = self.slot(at, ends);
         let news = !flow.decided || flow.version != version;
         if news
             && (flow.marks.is_empty() || flow.version != version)
@@ -295,7 +327,8 @@ impl Flows {
         if news {
             flow.sent_ns = flow.sent_ns.max(at.boot_ns);
             flow.decided = false;
-            flow.due_ns = flow.due_ns.or(Some(at.boot_ns + LINEAGE_DELAY_NS));
+            let due_ns = *flow.due_ns.get_or_insert(at.boot_ns + LINEAGE_DELAY_NS);
+            schedule.due.insert((due_ns, key));
         }
         flow
     }
@@ -324,19 +357,14 @@ impl Flows {
                 .filter(|(_, flow)| flow.due_ns.is_some())
                 .map(keys)
                 .collect(),
-            None => self
-                .map
-                .iter()
-                .filter(|(_, flow)| flow.due_ns.is_some_and(|due| due <= boot_ns))
-                .map(keys)
-                .collect(),
+            None => self.schedule.due_by(boot_ns),
         }
     }
 
     /// Lineage of a flow is decided: it is again when its process sends after it met something else.
     pub fn decided(&mut self, key: Key, told: impl IntoIterator<Item = String>) {
+        self.postpone(key);
         if let Some(flow) = self.map.get_mut(&key) {
-            flow.due_ns = None;
             flow.decided = true;
             flow.marks.clear();
             flow.told.extend(told);
@@ -345,8 +373,10 @@ impl Flows {
 
     /// Lineage of a flow is decided with what is sent on it next.
     pub fn postpone(&mut self, key: Key) {
-        if let Some(flow) = self.map.get_mut(&key) {
-            flow.due_ns = None;
+        if let Some(flow) = self.map.get_mut(&key)
+            && let Some(due_ns) = flow.due_ns.take()
+        {
+            self.schedule.due.remove(&(due_ns, key));
         }
     }
 
@@ -357,7 +387,7 @@ impl Flows {
             .map(|(key, _)| *key)
             .collect();
         for key in keys {
-            self.map.remove(&key);
+            self.remove(key);
         }
         let asked: Vec<_> = self
             .asked
@@ -380,17 +410,35 @@ impl Flows {
 
     /// Forgets what is idle, and what has a successor on its socket and is decided.
     pub fn expire(&mut self, boot_ns: u64) {
-        let mut later: Option<(Pid, u64)> = None;
-        let mut gone = Vec::new();
-        for (key, flow) in self.map.iter().rev() {
-            let replaced = later == Some((key.0, key.1));
-            later = Some((key.0, key.1));
-            if flow.due_ns.is_none() && (replaced || flow.last_ns + IDLE_NS <= boot_ns) {
-                gone.push(*key);
+        let decided = |key: &Key| self.map.get(key).is_none_or(|flow| flow.due_ns.is_none());
+        let mut gone: Vec<Key> = self
+            .schedule
+            .replaced
+            .iter()
+            .copied()
+            .filter(decided)
+            .collect();
+        for (idle_ns, key) in self.schedule.idle_by(boot_ns) {
+            let Some(flow) = self.map.get_mut(&key) else {
+                continue;
+            };
+            let idle = flow.last_ns + IDLE_NS <= boot_ns;
+            if idle && flow.due_ns.is_none() {
+                gone.push(key);
+                continue;
             }
+            // What is idle and undecided is looked at again when it is due.
+            let again = if idle {
+                boot_ns
+            } else {
+                flow.last_ns + IDLE_NS
+            };
+            flow.idle_ns = again;
+            self.schedule.idle.remove(&(idle_ns, key));
+            self.schedule.idle.insert((again, key));
         }
         for key in gone {
-            self.map.remove(&key);
+            self.remove(key);
         }
     }
 }
@@ -416,3 +464,7 @@ fn same_connection(known: &Ends, seen: &Ends) -> bool {
         && known.is_udp() == seen.is_udp()
         && (known.is_udp() || known.local_port == seen.local_port || known.local_port == 0)
 }
+
+#[cfg(test)]
+#[path = "flow_tests.rs"]
+mod tests;

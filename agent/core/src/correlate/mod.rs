@@ -4,6 +4,7 @@
 mod core;
 mod event;
 mod flow;
+mod schedule;
 mod tls;
 
 #[cfg(test)]

@@ -120,7 +120,7 @@ pub struct Proc {
     pub untold: Untold,
     pub exited_ns: Option<u64>,
     /// Neither exec nor /proc told about it: only what its records say is known.
-    pub sketchy: bool,
+    pub partial: bool,
 }
 
 impl Proc {
@@ -313,7 +313,7 @@ impl ProcessTable {
                     gid: at.gid,
                     loginuid: u32::MAX,
                     session: u32::MAX,
-                    sketchy: true,
+                    partial: true,
                     ..Proc::default()
                 },
             );
@@ -371,7 +371,7 @@ impl ProcessTable {
     /// A fork: the child is the parent with another pid, and everything the parent holds.
     pub fn fork(&mut self, at: &Stamp, child: Pid, child_ns_tgid: u32) {
         // The exec of the child can be decoded first when records of two CPUs race: never overwrite it.
-        if self.procs.get(&child).is_some_and(|c| !c.sketchy) {
+        if self.procs.get(&child).is_some_and(|c| !c.partial) {
             return;
         }
         let Some(parent) = self.touch(at) else { return };

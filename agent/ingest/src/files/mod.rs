@@ -2,6 +2,7 @@
 
 mod exclude;
 mod globs;
+mod homes;
 mod inspect;
 mod locate;
 mod own;
@@ -11,11 +12,12 @@ mod table;
 
 pub use exclude::Excluded;
 pub use globs::{Component, Pattern, expand};
+pub use homes::homes;
 pub use inspect::{Content, Inspected, read_worthy, worthy};
 pub use locate::{Found, Locator};
 pub use own::OwnFiles;
 pub use read::{Version, content, open_in, open_root, reach, renamed, reopen, version};
-pub use roots::{Files, NewVersion, homes};
+pub use roots::{Files, NewVersion};
 pub use table::{FileTable, KnownFile};
 
 /// In a place that no rule names, a name with a random-looking value is not enough of a reason to take what is in a

@@ -211,6 +211,15 @@ pub fn renamed(root: &Path, path: &str, file: FileId) -> Option<String> {
         })
 }
 
+/// Whether the process is still there through which a root is reached. The root itself is not asked: it may lie on a
+/// file system that does not answer.
+pub fn is_reachable(root: &Path) -> bool {
+    match root.parent() {
+        None => true,
+        Some(process) => process.exists(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,11 +3,12 @@
 //! What lies there is found out by the inspection's threads ([`Survey`]), an area at a time: a home directory on a file
 //! system that does not answer keeps only itself from being watched.
 
-use super::globs::{Component, Pattern, expand};
+use super::globs::{Component, Pattern};
+use super::homes::{MAX_HOMES, valid_home};
+use super::read::is_reachable;
 use super::table::FileTable;
-use super::{Excluded, read};
+use crate::digested::Digested;
 use crate::inspection::{Area, PathSubject, Survey, Surveyed};
-use crate::stage::Digested;
 use globset::GlobSet;
 use inotify::{EventMask, Inotify, WatchDescriptor};
 use keytrail_abi::FileId;
@@ -15,7 +16,6 @@ use keytrail_host::procfs;
 use keytrail_model::{Bound, PlaceNews, Why};
 use keytrail_secret::form;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::io::Read as _;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,8 +24,6 @@ use std::sync::Arc;
 const MAX_ROOTS: usize = 512;
 /// Directories watched for new files.
 const MAX_DIRECTORIES: usize = 8_192;
-/// Home directories a root may have.
-const MAX_HOMES: usize = 1_024;
 /// Reads of directory events in one go.
 const MAX_READS: usize = 64;
 
@@ -436,15 +434,6 @@ fn all(roots: &BTreeMap<u32, Root>) -> impl Iterator<Item = Area> {
     })
 }
 
-/// Whether the process is still there through which a root is reached. The root itself is not asked: it may lie on a
-/// file system that does not answer.
-pub fn is_reachable(root: &Path) -> bool {
-    match root.parent() {
-        None => true,
-        Some(process) => process.exists(),
-    }
-}
-
 /// Below these lies nothing that could be watched: such files are made when they are read.
 fn made_up(path: &str) -> bool {
     // Shared memory is a tmpfs: files lie there like anywhere else.
@@ -454,46 +443,9 @@ fn made_up(path: &str) -> bool {
             .any(|top| path.starts_with(top))
 }
 
-fn valid_home(home: &str) -> bool {
-    home.starts_with('/')
-        && home.len() > 1
-        && home.len() < 4096
-        && !home.contains("/../")
-        && !home.contains('\0')
-}
-
-/// Home directories of a root: /etc/passwd's, and what lies in /home.
-pub fn homes(root: BorrowedFd<'_>) -> BTreeSet<String> {
-    let mut homes = BTreeSet::new();
-    if let Ok(file) = read::open_in(root, "/etc/passwd", rustix::fs::OFlags::RDONLY) {
-        let mut text = String::new();
-        // An unreadable or huge passwd leaves the usual places.
-        let _ = std::fs::File::from(file)
-            .take(1024 * 1024)
-            .read_to_string(&mut text);
-        for line in text.lines() {
-            if let Some(home) = line.split(':').nth(5)
-                && valid_home(home)
-                && homes.len() < MAX_HOMES
-                && !["/nonexistent", "/dev", "/bin", "/usr/sbin", "/sbin"].contains(&home)
-            {
-                homes.insert(home.trim_end_matches('/').to_owned());
-            }
-        }
-    }
-    if let Some(pattern) = Pattern::parse("/home/*") {
-        homes.extend(
-            expand(root, &pattern, &Excluded::none())
-                .files
-                .into_iter()
-                .take(MAX_HOMES),
-        );
-    }
-    homes
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::{Excluded, read};
     use super::*;
     use crate::files::{KnownFile, version};
 

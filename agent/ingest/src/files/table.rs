@@ -2,7 +2,7 @@
 
 use super::inspect::Inspected;
 use super::read::Version;
-use super::roots::is_reachable;
+use super::read::is_reachable;
 use crate::Registry;
 use keytrail_abi::FileId;
 use keytrail_model::{Bound, Credential, CredentialRef, Dropped, FileFacts, FileLook, Why};

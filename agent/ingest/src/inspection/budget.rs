@@ -31,6 +31,14 @@ impl UserBudgets {
                 .is_none_or(|budget| budget.has(now_ns))
     }
 
+    /// Whether this user's files have taken nothing lately.
+    #[cfg(test)]
+    pub fn is_whole(&mut self, user: u32, now_ns: u64) -> bool {
+        self.users
+            .get_mut(&user)
+            .is_none_or(|budget| budget.is_whole(now_ns))
+    }
+
     /// A file of this user took so much time.
     pub fn spend(&mut self, user: u32, took_ns: u64, now_ns: u64) {
         if user == 0 {

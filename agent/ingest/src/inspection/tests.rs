@@ -83,6 +83,61 @@ fn too_many_requests_are_refused() {
     assert!(inspector.ask(request(dir.path()), who(8), 1).is_ok());
 }
 
+/// A new file of a user, read by one process of many.
+fn new_file(owner: u32, process: u32) -> Subject {
+    Subject::Inode(Box::new(NewFile {
+        record: keytrail_abi::FileNew {
+            header: keytrail_abi::Header {
+                tgid: process,
+                ..Default::default()
+            },
+            file: keytrail_abi::FileId {
+                ino: u64::from(process),
+                dev: 7,
+                pad: 0,
+            },
+            size: 100,
+            ctime_ns: 1,
+            exec_id: 0,
+            access: 1,
+            depth: 1,
+            owner_uid: owner,
+            owner_gid: owner,
+            mode: 0o100_600,
+            data_len: 0,
+            names: [[b'x'; keytrail_abi::NAME_MAX]; keytrail_abi::NAME_DEPTH],
+        },
+        bytes: zeroize::Zeroizing::default(),
+        path: String::new(),
+    }))
+}
+
+/// However many processes read them: what looking for files and into them takes is at the expense of their owner.
+#[test]
+fn files_of_one_user_have_one_budget_whoever_reads_them() {
+    let mut inspector = inspector(u64::MAX / 2);
+    for process in 1..=50 {
+        let who = Who { user: 7, process };
+        inspector.ask(new_file(7, process), who, 1).unwrap();
+    }
+    for _ in 0..50 {
+        assert!(matches!(wait(&mut inspector, 1).outcome, Ok(Outcome::Gone)));
+    }
+    // Not one was found, and looking for them took time.
+    let now = boot_ns();
+    let budgets = || lock(&inspector.shared.context.budgets);
+    assert!(!budgets().is_whole(7, now) && budgets().is_whole(8, now));
+    budgets().spend(7, 1_000_000_000_000, now);
+    for process in 51..=60 {
+        let who = Who { user: 7, process };
+        inspector.ask(new_file(7, process), who, 1).unwrap();
+        let refused = wait(&mut inspector, 1);
+        assert!(matches!(refused.outcome, Err(Missed::OverBudget)));
+    }
+    inspector.ask(new_file(8, 61), who(8), 1).unwrap();
+    assert!(matches!(wait(&mut inspector, 1).outcome, Ok(Outcome::Gone)));
+}
+
 /// A thread that a file system does not let go is replaced, and nobody else is sent there.
 #[test]
 fn a_stuck_thread_is_replaced() {

@@ -110,23 +110,30 @@ impl Tools {
         context: &Context,
         progress: &Progress,
     ) -> Result<Outcome, Missed> {
+        // To find it counts as well: of many small files it is most of the work.
+        let meter = Meter::start(new.record.owner_uid, context)?;
+        let outcome = self.new_file(new, context, progress);
+        meter.stop();
+        Ok(outcome)
+    }
+
+    fn new_file(&mut self, new: &NewFile, context: &Context, progress: &Progress) -> Outcome {
         let record = &new.record;
         let (root, path, fd) = match self.locator.find(record, &context.options.excluded) {
             Found::At(root, path, fd) => (root, path, fd),
-            Found::Excluded => return Ok(Outcome::Clean),
+            Found::Excluded => return Outcome::Clean,
             Found::Nowhere => return told(new, context),
         };
         let Ok(Some(version)) = version(&fd, &path) else {
             return told(new, context);
         };
         if self.own_files.has(record.file, boot_ns()) {
-            return Ok(Outcome::Clean);
+            return Outcome::Clean;
         }
         if version.facts.ctime_ns != record.ctime_ns && !new.bytes.is_empty() {
             // Another content by now.
             return told(new, context);
         }
-        let meter = Meter::start(version.facts.owner_uid, context)?;
         let named = context.named.is_match(&path);
         let size = version.facts.size;
         let read = reopen(&fd).map_err(io::Error::from).and_then(|fd| {
@@ -137,16 +144,10 @@ impl Tools {
             !new.bytes.is_empty()
                 && !matches!(files::version(&fd, ""), Ok(Some(now)) if now.facts.ctime_ns == record.ctime_ns)
         };
-        let outcome = match read {
-            Ok(_) if is_changed() => {
-                meter.stop();
-                return told(new, context);
-            }
+        match read {
+            Ok(_) if is_changed() => told(new, context),
             Ok(None) => Outcome::Clean,
-            Err(_) => {
-                meter.stop();
-                return told(new, context);
-            }
+            Err(_) => told(new, context),
             Ok(Some(content)) => {
                 progress.has_read();
                 let inspected = content.classify(&context.classifier);
@@ -166,42 +167,38 @@ impl Tools {
                     }))
                 }
             }
-        };
-        meter.stop();
-        Ok(outcome)
+        }
     }
 }
 
 /// What is known of a file that nobody finds again: what its reader had in its memory right after it had read it whole.
-fn told(new: &NewFile, context: &Context) -> Result<Outcome, Missed> {
+fn told(new: &NewFile, context: &Context) -> Outcome {
     let NewFile {
         record,
         bytes,
         path,
     } = new;
     if bytes.is_empty() || path.is_empty() {
-        return Ok(Outcome::Gone);
+        return Outcome::Gone;
     }
     if context.options.excluded.has(path) {
-        return Ok(Outcome::Clean);
+        return Outcome::Clean;
     }
     let named = context.named.is_match(path);
     let Some(content) = worthy(bytes, path, named) else {
-        return Ok(Outcome::Clean);
+        return Outcome::Clean;
     };
-    let meter = Meter::start(record.owner_uid, context)?;
     let inspected = content.classify(&context.classifier);
-    meter.stop();
     if inspected.findings.is_empty() && !inspected.partial() {
-        return Ok(Outcome::Clean);
+        return Outcome::Clean;
     }
-    Ok(Outcome::File(Box::new(SeenFile {
+    Outcome::File(Box::new(SeenFile {
         root: PathBuf::from("/"),
         version: Version::told(record, path),
         inspected: Ok(inspected),
         named,
         is_gone: true,
-    })))
+    }))
 }
 
 fn path(subject: &PathSubject, context: &Context, progress: &Progress) -> Result<Outcome, Missed> {

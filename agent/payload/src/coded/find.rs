@@ -3,8 +3,7 @@
 //! A run of interest is longer than [`STRIDE`] and a word together, so it covers one of the words that are looked at,
 //! eight bytes in every [`STRIDE`]; only where such a word fits is more looked at.
 
-use super::packed::Encoding;
-use super::run::Kind;
+use super::kinds::{Encoding, Kind};
 use memchr::memmem;
 use std::sync::LazyLock;
 

@@ -6,6 +6,7 @@
 
 mod find;
 mod inflate;
+mod kinds;
 mod packed;
 mod run;
 mod unzstd;
@@ -17,7 +18,8 @@ pub use find::prepare;
 
 use super::sink::Sink;
 use find::{CARRY, Found};
-pub use packed::{Encoding, Packed};
+pub use kinds::Encoding;
+pub use packed::Packed;
 use run::Run;
 use zeroize::Zeroizing;
 

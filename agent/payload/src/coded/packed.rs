@@ -1,41 +1,18 @@
 //! Compressed data, decoded as it comes, up to a bound.
 
 use super::inflate::{Fed, GzipHead, Inflate};
+use super::kinds::{Encoding, MAX_MESSAGE};
 use super::unzstd::Unzstd;
 use crate::sink::Sink;
 use crate::text::Text;
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
-use keytrail_model::Transform;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use zeroize::Zeroizing;
 
-/// Most decoded bytes of one message that are looked at.
-pub const MAX_MESSAGE: usize = 1024 * 1024;
 /// Decoded bytes of brotli that are handed on at a time.
 const BLOCK: usize = 4 * 1024;
 /// Largest window of brotli, bits: what its encoders use by themselves.
 const MAX_WINDOW_BITS: u32 = 22;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
-    Gzip,
-    Zlib,
-    /// DEFLATE without head.
-    Deflate,
-    Brotli,
-    Zstd,
-}
-
-impl Encoding {
-    const fn transform(self) -> Transform {
-        match self {
-            Self::Gzip => Transform::Gzip,
-            Self::Zlib | Self::Deflate => Transform::Deflate,
-            Self::Brotli => Transform::Brotli,
-            Self::Zstd => Transform::Zstd,
-        }
-    }
-}
 
 enum Decoder {
     GzipHead(GzipHead),

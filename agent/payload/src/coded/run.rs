@@ -1,79 +1,12 @@
 //! A run of one encoding, decoded as it comes.
 
+use super::kinds::{ESCAPE, Kind};
 use crate::sink::Sink;
 use crate::text::Text;
-use keytrail_model::Transform;
 use zeroize::{Zeroize, Zeroizing};
 
-/// Longest escape: `&#x10ffff;`.
-const ESCAPE: usize = 10;
 /// Decoded bytes that are handed on at a time.
 const BLOCK: usize = 1024;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Base64,
-    /// `%41`
-    Percent,
-    /// `\u0041`
-    Unicode,
-    /// `\x41`
-    HexEscape,
-    /// `&#65;` and `&#x41;`
-    Entity,
-    Utf16Le,
-    Utf16Be,
-}
-
-impl Kind {
-    const fn transform(self) -> Transform {
-        match self {
-            Self::Base64 => Transform::Base64,
-            Self::Percent => Transform::Percent,
-            Self::Unicode | Self::HexEscape => Transform::Json,
-            Self::Entity => Transform::Xml,
-            Self::Utf16Le | Self::Utf16Be => Transform::Utf16,
-        }
-    }
-
-    /// The kind of the escape at the beginning of these bytes.
-    pub fn of_escape(bytes: &[u8]) -> Option<Self> {
-        let kind = match bytes {
-            [b'%', ..] => Self::Percent,
-            [b'\\', b'u', ..] => Self::Unicode,
-            [b'\\', b'x', ..] => Self::HexEscape,
-            [b'&', b'#', ..] => Self::Entity,
-            _ => return None,
-        };
-        kind.escape(bytes).map(|_| kind)
-    }
-
-    /// The character of the escape at the beginning of `bytes`, and its length.
-    pub fn escape(self, bytes: &[u8]) -> Option<(u32, usize)> {
-        let hex = |digits: &[u8]| {
-            digits
-                .iter()
-                .try_fold(0u32, |all, &c| Some(all << 4 | char::from(c).to_digit(16)?))
-        };
-        match (self, bytes) {
-            (Self::Percent, [b'%', a, b, ..]) => Some((hex(&[*a, *b])?, 3)),
-            (Self::HexEscape, [b'\\', b'x', a, b, ..]) => Some((hex(&[*a, *b])?, 4)),
-            (Self::Unicode, [b'\\', b'u', a, b, c, d, ..]) => Some((hex(&[*a, *b, *c, *d])?, 6)),
-            (Self::Entity, [b'&', b'#', rest @ ..]) => {
-                let end = rest.iter().take(ESCAPE - 2).position(|&c| c == b';')?;
-                let value = match &rest[..end] {
-                    [b'x' | b'X', digits @ ..] if !digits.is_empty() => hex(digits)?,
-                    digits if (1..=7).contains(&digits.len()) => digits
-                        .iter()
-                        .try_fold(0u32, |all, &c| Some(all * 10 + char::from(c).to_digit(10)?))?,
-                    _ => return None,
-                };
-                (value <= 0x10_ffff).then_some((value, end + 3))
-            }
-            _ => None,
-        }
-    }
-}
 
 /// One run.
 pub struct Run {

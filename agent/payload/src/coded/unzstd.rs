@@ -158,6 +158,6 @@ impl Unzstd {
     }
 
     pub fn kept(&self) -> usize {
-        size_of::<Self>() + self.part.capacity() + self.made.min(2 * super::packed::MAX_MESSAGE)
+        size_of::<Self>() + self.part.capacity() + self.made.min(2 * super::kinds::MAX_MESSAGE)
     }
 }

@@ -3,7 +3,8 @@
 use super::Classifier;
 use crate::checks::{Doubt, doubt, looks_random, user_is_secret};
 use crate::derive;
-use crate::scan::{Finds, Raw, name, pem, token, value};
+use crate::scan::text::clean;
+use crate::scan::{Finds, Raw, name, pem, value};
 
 /// No token of an issuer's form is shorter, bytes.
 const FORMED_MIN: usize = 12;
@@ -32,7 +33,7 @@ impl Classifier {
                     rule,
                     &value[colon + 1..],
                     colon + 1..value.len(),
-                    token::clean(&value[..colon]),
+                    clean(&value[..colon]),
                     2,
                 ));
             }
@@ -45,7 +46,7 @@ impl Classifier {
             && let Some(confidence) = value::judge(class, flag, value, value::Written::Flag)
             && let Some(rule) = self.rule_named(generic(class))
         {
-            let mut raw = self.raw(rule, value, 0..value.len(), token::clean(flag), 0);
+            let mut raw = self.raw(rule, value, 0..value.len(), clean(flag), 0);
             raw.confidence = confidence;
             finds.push(raw);
         }
@@ -110,7 +111,7 @@ impl Classifier {
             && let Some(confidence) = value::judge(class, name, trimmed, value::Written::Bare)
             && let Some(rule) = self.rule_named(generic(class))
         {
-            let mut raw = self.raw(rule, trimmed, 0..text.len(), token::clean(name), 0);
+            let mut raw = self.raw(rule, trimmed, 0..text.len(), clean(name), 0);
             raw.confidence = confidence;
             finds.push(raw);
         }
@@ -125,7 +126,7 @@ impl Classifier {
         let secret_user = &text[url.user.clone()];
         if text[url.scheme.clone()].starts_with(b"http") && user_is_secret(secret_user, password) {
             if let Some(rule) = self.rule_named("url-password") {
-                let identifier = token::clean(&text[url.host.clone()]);
+                let identifier = clean(&text[url.host.clone()]);
                 finds.push(self.raw(rule, secret_user, url.user.clone(), identifier, 1));
             }
             return;

@@ -38,7 +38,7 @@ impl<'a> Reader<'a> {
 }
 
 fn show(bytes: &[u8]) -> String {
-    crate::scan::token::clean(bytes)
+    crate::scan::text::clean(bytes)
 }
 
 const MAX_ENTRIES: usize = 4096;

@@ -284,7 +284,7 @@ fn docker(context: &mut Context<'_, '_>, key: &str, object: &Object) {
             } else {
                 (user, password)
             };
-            let user = crate::scan::token::clean(user);
+            let user = crate::scan::text::clean(user);
             let span = context.locate(auth.as_bytes());
             context.emit_at(
                 "docker-registry-auth",

@@ -16,7 +16,7 @@ pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
 }
 
 pub(super) fn show(bytes: &[u8]) -> String {
-    crate::scan::token::clean(bytes)
+    crate::scan::text::clean(bytes)
 }
 
 /// Words of a netrc and where they stand, without the quotes that hold a value together.

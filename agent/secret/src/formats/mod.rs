@@ -17,8 +17,8 @@ mod tree;
 mod yaml;
 
 use super::checks::{Doubt, doubt, refers};
-use super::classifier::Classifier;
-use super::scan::token::clean;
+use super::ruleset::Classifier;
+use super::scan::text::clean;
 use super::scan::{Finds, Raw, part, pem};
 use std::ops::Range;
 

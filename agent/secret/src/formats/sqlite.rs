@@ -42,7 +42,7 @@ pub fn gcloud(context: &mut Context<'_, '_>) {
             return;
         };
         // The rows of sqlite_schema begin with "table" or "index".
-        let account = crate::scan::token::clean(account.text());
+        let account = crate::scan::text::clean(account.text());
         let value = value.text();
         if value.first() == Some(&b'{') {
             if let Ok(mut document) = serde_json::from_slice::<serde_json::Value>(value) {

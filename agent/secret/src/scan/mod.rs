@@ -4,6 +4,7 @@ pub mod assign;
 pub mod name;
 pub mod pem;
 pub mod prefilter;
+pub mod text;
 pub mod token;
 pub mod value;
 

@@ -1,6 +1,6 @@
 //! Private keys in PEM armour, also inside JSON strings, source code and base64.
 
-use super::token::clean;
+use super::text::clean;
 use crate::api::Part;
 use crate::derive::{base64_any, ssh};
 use std::ops::Range;
@@ -69,26 +69,54 @@ pub fn at(text: &[u8], at: usize) -> Option<PemKey> {
     };
     let text_label = clean(label);
     let der = base64_any(&body);
-    let mut encrypted = proc_type || text_label.starts_with("ENCRYPTED");
+    let About {
+        encrypted,
+        identifier,
+        is_ssh,
+        sound,
+    } = about(der.as_deref().map(Vec::as_slice), &text_label, proc_type);
+    // A mention of the armour (a table of file types, a parser's source) and not a key.
+    if !sound && (body.len() < 64 || end.is_none()) {
+        return None;
+    }
+    let canonical = canonical(label, &body);
+    Some(PemKey {
+        span: at..at + truncated_end,
+        label: text_label,
+        canonical,
+        identifier,
+        encrypted,
+        ssh: is_ssh,
+        sound,
+    })
+}
+
+/// What the body says of the key.
+struct About {
+    encrypted: bool,
+    identifier: String,
+    is_ssh: bool,
+    /// It decodes to what a key begins with.
+    sound: bool,
+}
+
+fn about(der: Option<&[u8]>, label: &str, proc_type: bool) -> About {
+    let mut encrypted = proc_type || label.starts_with("ENCRYPTED");
     let mut identifier = String::new();
-    let mut is_ssh = text_label.contains("OPENSSH") || text_label.contains("SSH2");
+    let mut is_ssh = label.contains("OPENSSH") || label.contains("SSH2");
     let mut sound = false;
-    if let Some(der) = &der {
+    if let Some(der) = der {
         if let Some(key) = ssh::private(der) {
             encrypted = key.encrypted;
             identifier = key.identifier();
             is_ssh = true;
             sound = true;
         } else if !encrypted {
-            sound = der.first() == Some(&0x30) || text_label.contains("PGP");
-            identifier = public_fingerprint(der, &text_label);
+            sound = der.first() == Some(&0x30) || label.contains("PGP");
+            identifier = public_fingerprint(der, label);
         } else {
             sound = true;
         }
-    }
-    // A mention of the armour (a table of file types, a parser's source) and not a key.
-    if !sound && (body.len() < 64 || end.is_none()) {
-        return None;
     }
     if encrypted && !identifier.contains("(encrypted)") {
         identifier = if identifier.is_empty() {
@@ -97,6 +125,16 @@ pub fn at(text: &[u8], at: usize) -> Option<PemKey> {
             format!("{identifier} (encrypted)")
         };
     }
+    About {
+        encrypted,
+        identifier,
+        is_ssh,
+        sound,
+    }
+}
+
+/// The block as it is usually written.
+fn canonical(label: &[u8], body: &[u8]) -> Zeroizing<Vec<u8>> {
     let mut canonical = Zeroizing::new(Vec::with_capacity(body.len() + 128));
     canonical.extend_from_slice(b"-----BEGIN ");
     canonical.extend_from_slice(label);
@@ -114,15 +152,7 @@ pub fn at(text: &[u8], at: usize) -> Option<PemKey> {
     canonical.extend_from_slice(b"-----END ");
     canonical.extend_from_slice(label);
     canonical.extend_from_slice(b"-----\n");
-    Some(PemKey {
-        span: at..at + truncated_end,
-        label: text_label,
-        canonical,
-        identifier,
-        encrypted,
-        ssh: is_ssh,
-        sound,
-    })
+    canonical
 }
 
 /// The base64 of a block without line breaks, escapes (`\n`), quotes, concatenation signs and header lines.

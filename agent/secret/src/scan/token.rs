@@ -1,5 +1,6 @@
 //! Rules with an expression: tokens with a known form, and values after a vendor's word.
 
+use super::text::clean;
 use super::{Finds, Raw, ends_word, part, pem, starts_word};
 use crate::checks::strength::worded;
 use crate::checks::{Doubt, checksum, doubt, entropy, named_for_reference, refers, user_is_secret};
@@ -399,13 +400,4 @@ fn around<'a>(text: &'a [u8], span: &Range<usize>) -> &'a [u8] {
         .take_while(|b| !ends(b))
         .count();
     &text[span.start - before..span.end + after]
-}
-
-/// Printable text of bounded length.
-pub fn clean(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes)
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(200)
-        .collect()
 }

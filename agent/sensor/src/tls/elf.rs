@@ -11,7 +11,13 @@ use object::{
     },
     pod::{self, Pod},
 };
-use std::{fmt, fs::File, io, os::unix::fs::FileExt};
+use std::{
+    cell::Cell,
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    time::{Duration, Instant},
+};
 
 const PROGRAM_HEADERS_MAX: u64 = 512;
 const SECTIONS_MAX: u64 = 4096;
@@ -23,26 +29,21 @@ pub const WINDOW: u64 = 1 << 20;
 /// Longest entry of a table that is walked through: much less than a window, so that each window is read once.
 pub const ENTRY_MAX: u64 = 4096;
 
-#[derive(Debug)]
+/// Time one file may be searched for, and bytes that may be read of it: the largest programs there are take a tenth.
+pub const FILE_TIME: Duration = Duration::from_secs(5);
+const FILE_BYTES: u64 = 4 << 30;
+
+#[derive(Debug, thiserror::Error)]
 pub enum ElfError {
-    Io(io::Error),
+    #[error("it cannot be read: {0}")]
+    Io(#[from] io::Error),
     /// Not an ELF file this agent can read: what is wrong with it.
+    #[error("{0}")]
     Format(&'static str),
-}
-
-impl fmt::Display for ElfError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => write!(f, "it cannot be read: {error}"),
-            Self::Format(what) => f.write_str(what),
-        }
-    }
-}
-
-impl From<io::Error> for ElfError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
+    #[error("searching it takes more than {} s", FILE_TIME.as_secs())]
+    Late,
+    #[error("searching it takes more than {} GiB of reading", FILE_BYTES >> 30)]
+    TooMuch,
 }
 
 pub const LIES: ElfError = ElfError::Format("its headers contradict each other");
@@ -83,6 +84,9 @@ pub struct Span {
 /// A 64-bit ELF file of this machine.
 pub struct Elf<'a> {
     file: &'a File,
+    /// Until when, and how many bytes of it may be read.
+    until: Instant,
+    left: Cell<u64>,
     len: u64,
     machine: Machine,
     segments: Block,
@@ -96,8 +100,18 @@ impl<'a> Elf<'a> {
     /// # Errors
     /// When the file is not a 64-bit ELF of this machine, contradicts itself or cannot be read.
     pub fn open(file: &'a File) -> Result<Self, ElfError> {
+        Self::within(file, FILE_TIME, FILE_BYTES)
+    }
+
+    /// The same with limits of its own for everything that is read of it.
+    ///
+    /// # Errors
+    /// Those of [`Elf::open`].
+    pub fn within(file: &'a File, time: Duration, bytes: u64) -> Result<Self, ElfError> {
         let mut elf = Self {
             file,
+            until: Instant::now() + time,
+            left: Cell::new(bytes),
             len: file.metadata()?.len(),
             machine: Machine(0),
             segments: Block::EMPTY,
@@ -165,6 +179,11 @@ impl<'a> Elf<'a> {
         if offset.checked_add(len).is_none_or(|end| end > self.len) {
             return Err(LIES);
         }
+        if Instant::now() > self.until {
+            return Err(ElfError::Late);
+        }
+        self.left
+            .set(self.left.get().checked_sub(len).ok_or(ElfError::TooMuch)?);
         let len = usize::try_from(len).map_err(|_| LIES)?;
         let mut words = vec![0_u64; len.div_ceil(8)];
         let bytes = pod::bytes_of_slice_mut(&mut words)

@@ -104,3 +104,20 @@ fn a_walk_does_not_go_back() {
     assert!(walk.get(span.len - 1, 2).is_err() && walk.get(u64::MAX, 2).is_err());
     assert!(walk.get(2 * WINDOW, ENTRY_MAX + 1).is_err());
 }
+
+#[test]
+fn a_file_has_its_time_and_its_bytes() {
+    let file = File::open("/proc/self/exe").unwrap();
+    let open = |time, bytes| Elf::within(&file, time, bytes).err();
+    assert!(open(FILE_TIME, FILE_BYTES).is_none());
+    assert!(matches!(open(FILE_TIME, 100), Some(ElfError::TooMuch)));
+    assert!(matches!(
+        open(Duration::ZERO, FILE_BYTES),
+        Some(ElfError::Late)
+    ));
+    // Every read counts, not the first alone.
+    let elf = Elf::open(&file).unwrap();
+    elf.left.set(1000);
+    assert!(elf.block(0, 600, 1000).is_ok());
+    assert!(matches!(elf.block(0, 600, 1000), Err(ElfError::TooMuch)));
+}

@@ -4,16 +4,21 @@
 mod discover;
 mod elf;
 mod frames;
+mod image;
 mod packages;
 mod prologue;
 mod release;
+mod search;
+mod searcher;
 mod stacks;
 mod symbols;
 
 use self::{
-    discover::{Directories, FileKey, Mapped, Named, Program},
-    elf::ElfError,
-    stacks::{Contents, GO, PROGRAMS, SIZE, Site},
+    discover::FileKey,
+    image::{Image, Link},
+    search::{Inspected, News},
+    searcher::Searcher,
+    stacks::{GO, PROGRAMS, SIZE, Site},
 };
 use super::hooks;
 use aya::{
@@ -22,14 +27,12 @@ use aya::{
     programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope},
 };
 use keytrail_abi::GoSite;
-use keytrail_model::TlsStack;
 use keytrail_model::status::{LibraryReport, Refused};
-use packages::{Finder, Found};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     fs::File,
     os::fd::{AsRawFd, BorrowedFd},
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -39,80 +42,31 @@ const HOOK_BITS: u32 = 6;
 const ATTACHMENTS_MAX: usize = 512;
 /// Where the kernel side looks up what tells a Go program's connections.
 const GO_SITES: &str = "GO_SITES";
-const IMAGES_MAX: usize = 8192;
-/// Time for files not seen before, of the first scan, of any later one, and of one process.
-const FIRST_SCAN: Duration = Duration::from_millis(900);
-const LATER_SCAN: Duration = Duration::from_millis(100);
-const ONE_PROCESS: Duration = Duration::from_millis(100);
-/// A process may be seen before its libraries are mapped: it is looked at this often before its maps are believed.
-const LOOKS: u8 = 2;
-/// Processes whose maps are read again in every scan, in turn: libraries may be opened late.
-const AGAIN: usize = 3;
-/// Scans after which a file that no process maps and no path leads to any more is let go.
-const ABSENT_MAX: u8 = 2;
-/// Files no process maps are looked for at their path in every n-th scan.
-const PATHS_EVERY: u64 = 6;
+/// What was found is taken in at most so many files at a time: attaching takes the kernel some 50 µs a function.
+const AT_A_TIME: usize = 64;
+/// Who waits for a search looks again after this time.
+const GLANCE: Duration = Duration::from_millis(20);
 
-const UNSEEN: &str = "its connections are seen, what is sent on them is not";
-
-/// One file with TLS inside, or known to have none.
-struct Image {
-    path: PathBuf,
-    stack: Option<TlsStack>,
-    /// Why nothing is attached; `None` with no links: there is no TLS in it.
-    uncovered: Option<(String, &'static str)>,
-    hooks: Vec<String>,
-    stepped: Vec<&'static str>,
-    links: Vec<Link>,
-    mapped: bool,
-    absent: u8,
-}
-
-/// An attachment.
-struct Link {
-    program: &'static str,
-    id: UProbeLinkId,
-    /// Lower half of its cookie.
-    number: u32,
-}
-
-/// What is remembered of a process.
-struct Seen {
-    program: Program,
-    images: Vec<FileKey>,
-    looks: u8,
-    scan: u64,
-}
-
-/// The TLS libraries of the host.
+/// The TLS libraries of the host: what was found of them is attached to and reported.
 #[derive(Default)]
 pub struct Libraries {
     /// Programs the kernel took.
     programs: Vec<&'static str>,
-    /// Calls may be probed.
-    calls: bool,
-    directories: Directories,
+    searcher: Option<Searcher>,
     images: HashMap<FileKey, Image>,
-    /// By device and inode as /proc/PID/maps writes them, so that a library mapped by many is opened once.
-    mapped: HashMap<(u64, u64), FileKey>,
-    processes: HashMap<u32, Seen>,
+    /// What each process has mapped of them.
+    processes: HashMap<u32, Vec<FileKey>>,
     attachments: usize,
     serial: u32,
-    /// The agent's own program; `Some(None)` when it cannot be told.
-    own: Option<Option<Program>>,
-    scans: u64,
-    again: usize,
-    /// From the first program of a holder on.
-    packages: Option<Finder>,
 }
 
 impl Libraries {
-    /// Loads the programs.
+    /// Loads the programs, and starts to search.
     ///
     /// # Errors
-    /// When the kernel takes none of them.
+    /// When the kernel takes none of them, or nothing can be searched.
     pub fn prepare(&mut self, ebpf: &mut Ebpf) -> Result<(), Refused> {
-        self.calls = std::fs::read_to_string("/proc/cpuinfo")
+        let calls = std::fs::read_to_string("/proc/cpuinfo")
             .is_ok_and(|text| prologue::calls_are_safe(&text));
         let mut refused = None;
         for program in PROGRAMS {
@@ -121,102 +75,103 @@ impl Libraries {
                 Err(reason) => refused = Some(reason),
             }
         }
-        match refused {
-            Some(reason) if self.programs.is_empty() => Err(Refused {
+        if let Some(reason) = refused
+            && self.programs.is_empty()
+        {
+            return Err(Refused {
                 hook: "uprobe".to_owned(),
                 reason,
                 remedy: "a kernel with CONFIG_UPROBE_EVENTS, and root (or CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN)".to_owned(),
-            }),
-            _ => Ok(()),
+            });
+        }
+        let searcher = Searcher::start(calls).map_err(|error| Refused {
+            hook: "uprobe".to_owned(),
+            reason: format!("TLS libraries are not searched for: {error}"),
+            remedy: "room for another thread and descriptor (`ulimit -u`, `ulimit -n`)".to_owned(),
+        })?;
+        self.searcher = Some(searcher);
+        Ok(())
+    }
+
+    /// Asks for a look at the host's libraries and at what every process has mapped.
+    pub fn scan(&self) {
+        if let Some(searcher) = &self.searcher {
+            searcher.scan();
         }
     }
 
-    /// Looks at the host's libraries and at what every process has mapped. Returns how many files were attached to
-    /// that were not before. Cheap when nothing has changed.
-    pub fn scan(&mut self, ebpf: &mut Ebpf) -> usize {
-        if self.programs.is_empty() {
-            return 0;
+    /// Asks for the same of what one process has mapped at present.
+    pub fn scan_process(&self, tgid: u32) {
+        if let Some(searcher) = &self.searcher {
+            searcher.libraries(tgid);
         }
-        let until = Instant::now()
-            + if self.scans == 0 {
-                FIRST_SCAN
-            } else {
-                LATER_SCAN
-            };
-        self.scans += 1;
-        let mut found = 0;
-        for (path, named) in self.directories.changed() {
-            if let Ok(file) = discover::open(&path) {
-                found += self.host_file(ebpf, &file, &path, named, until);
-            }
-        }
-        let pids = discover::processes();
-        let turn = self.turn(&pids);
-        for pid in pids {
-            found += self.process(ebpf, pid, turn.contains(&pid), until);
-        }
-        self.forget(ebpf);
-        found
     }
 
-    /// The same for what one process has mapped at present.
-    pub fn scan_process(&mut self, ebpf: &mut Ebpf, tgid: u32) -> usize {
-        if self.programs.is_empty() {
-            return 0;
+    /// Asks for the same of the program that a process runs: two look-ups when it is known.
+    pub fn scan_program(&self, tgid: u32) {
+        if let Some(searcher) = &self.searcher {
+            searcher.program(tgid);
         }
-        let found = self.process(ebpf, tgid, true, Instant::now() + ONE_PROCESS);
-        self.mark();
-        found
     }
 
-    /// The same for the program that a process runs: two look-ups when it is known.
-    pub fn scan_program(&mut self, ebpf: &mut Ebpf, tgid: u32) -> usize {
-        if self.programs.is_empty() {
-            return 0;
-        }
-        if let Some(packages) = self.packages() {
-            packages.ask(tgid);
-        }
-        self.executable(ebpf, tgid, Instant::now() + ONE_PROCESS)
-            .map_or(0, |(_, attached)| attached)
+    /// Whether something is asked that is not answered.
+    pub fn is_searching(&self) -> bool {
+        self.searcher.as_ref().is_some_and(Searcher::is_busy)
     }
 
-    /// Attaches to what was found among the packages of programs.
-    pub fn attach_packages(&mut self, ebpf: &mut Ebpf) -> usize {
-        let found = self.packages.as_ref().map_or_else(Vec::new, Finder::take);
+    /// Attaches to what was found. Returns how many files were attached to that were not before; `None` when nothing is
+    /// new, not even of what cannot be attached to.
+    pub fn take(&mut self, ebpf: &mut Ebpf) -> Option<usize> {
+        let searcher = self.searcher.as_mut()?;
+        let known = self.images.iter();
+        let mut changed = searcher.replace(known.map(|(key, image)| (*key, image.path.clone())));
         let mut attached = 0;
-        for Found { file, path, named } in found {
-            if let Ok(key) = FileKey::of(&file)
-                && !self.images.contains_key(&key)
-            {
-                attached += self.inspect(ebpf, key, &file, path, named);
-            }
-        }
-        attached
-    }
-
-    fn packages(&mut self) -> Option<&Finder> {
-        if self.packages.is_none() {
-            match Finder::start() {
-                Ok(finder) => self.packages = Some(finder),
-                Err(error) => {
-                    tracing::warn!(%error, "libraries of Python's packages are found when they are used")
+        for news in searcher.take(AT_A_TIME) {
+            changed = true;
+            match news {
+                News::File(found) => attached += self.found(ebpf, *found),
+                News::Gone(key) => self.release(ebpf, &key),
+                News::Process { pid, images } => {
+                    self.processes.insert(pid, images);
+                }
+                News::Ended(pid) => {
+                    self.processes.remove(&pid);
                 }
             }
         }
-        self.packages.as_ref()
+        changed.then_some(attached)
     }
 
-    /// Readable when something was found among packages.
+    /// The same until all that was asked is answered, at most `most`.
+    pub fn take_all(&mut self, ebpf: &mut Ebpf, most: Duration) -> usize {
+        let end = Instant::now() + most;
+        let mut attached = 0;
+        loop {
+            // Before the look at what was found: nothing comes after it.
+            let busy = self.is_searching();
+            let taken = self.take(ebpf);
+            attached += taken.unwrap_or(0);
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || (!busy && taken.is_none()) {
+                return attached;
+            }
+            if let Some(searcher) = self.searcher.as_ref().filter(|_| taken.is_none()) {
+                // It may have come to rest between the two looks.
+                searcher.wait(left.min(GLANCE));
+            }
+        }
+    }
+
+    /// Readable when something was found.
     pub fn ready(&self) -> Option<BorrowedFd<'_>> {
-        self.packages.as_ref().map(Finder::ready)
+        self.searcher.as_ref().map(Searcher::ready)
     }
 
     /// One report for each file that is covered, and for each that some process uses and that is not.
     pub fn reports(&self) -> Vec<LibraryReport> {
         let mut users: HashMap<FileKey, Vec<u32>> = HashMap::new();
-        for (pid, seen) in &self.processes {
-            for image in &seen.images {
+        for (pid, images) in &self.processes {
+            for image in images {
                 users.entry(*image).or_default().push(*pid);
             }
         }
@@ -225,6 +180,9 @@ impl Libraries {
             .iter()
             .filter_map(|(key, image)| image.report(users.remove(key).unwrap_or_default()))
             .collect();
+        if let Some(searcher) = &self.searcher {
+            reports.extend_from_slice(searcher.stuck());
+        }
         reports.sort_by(|a, b| a.path.cmp(&b.path));
         reports
     }
@@ -266,170 +224,31 @@ impl Libraries {
         Ok(())
     }
 
-    /// The processes whose turn it is to be looked at again.
-    fn turn(&mut self, pids: &[u32]) -> HashSet<u32> {
-        let start = self.again;
-        self.again = self.again.wrapping_add(AGAIN);
-        (0..AGAIN.min(pids.len()))
-            .filter_map(|n| pids.get(start.wrapping_add(n) % pids.len()).copied())
-            .collect()
-    }
-
-    /// A library in one of the host's directories, or an executable large enough to have one linked in.
-    fn host_file(
-        &mut self,
-        ebpf: &mut Ebpf,
-        file: &File,
-        path: &Path,
-        named: Option<Named>,
-        until: Instant,
-    ) -> usize {
-        let Ok(key) = FileKey::of(file) else { return 0 };
-        // An executable there is no time for is looked into when it runs.
-        if self.images.contains_key(&key) || (named.is_none() && Instant::now() > until) {
-            return 0;
-        }
-        // The real path: several links lead to one library.
-        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        self.inspect(ebpf, key, file, path, named)
-    }
-
-    fn process(&mut self, ebpf: &mut Ebpf, pid: u32, again: bool, until: Instant) -> usize {
-        let Some(program) = discover::program(pid) else {
-            self.processes.remove(&pid);
-            return 0;
-        };
-        // The agent's own sends are of no interest, nor its children before they execute something.
-        let own = *self
-            .own
-            .get_or_insert_with(|| discover::program(std::process::id()));
-        if own.is_some_and(|own| own.same_file(program)) {
-            return 0;
-        }
-        let scan = self.scans;
-        let looks = match self.processes.get_mut(&pid) {
-            Some(seen) if seen.program == program => {
-                seen.scan = scan;
-                if seen.looks >= LOOKS && !again {
-                    return 0;
-                }
-                seen.looks
-            }
-            _ => 0,
-        };
-        let mut images = Vec::new();
-        let mut found = 0;
-        let mut all = true;
-        match self.executable(ebpf, pid, until) {
-            Some((key, attached)) => {
-                images.push(key);
-                found += attached;
-            }
-            None => all = false,
-        }
-        for mapped in discover::mapped(pid).unwrap_or_default() {
-            match self.library(ebpf, pid, &mapped, until) {
-                Some((key, attached)) => {
-                    images.push(key);
-                    found += attached;
-                }
-                None => all = false,
-            }
-        }
-        let looks = if all { looks.saturating_add(1) } else { looks };
-        self.processes.insert(
-            pid,
-            Seen {
-                program,
-                images,
-                looks,
-                scan,
-            },
-        );
-        found
-    }
-
-    /// The program itself: TLS may be linked in. `None`: it could not be looked at, or not in time.
-    fn executable(
-        &mut self,
-        ebpf: &mut Ebpf,
-        pid: u32,
-        until: Instant,
-    ) -> Option<(FileKey, usize)> {
-        let link = PathBuf::from(format!("/proc/{pid}/exe"));
-        let key = FileKey::at(&link).ok()?;
-        if self.images.contains_key(&key) {
-            return Some((key, 0));
-        }
-        if Instant::now() > until {
-            return None;
-        }
-        let file = discover::open(&link).ok()?;
-        let key = FileKey::of(&file).ok()?;
-        let path = std::fs::read_link(&link).ok()?;
-        Some((key, self.inspect(ebpf, key, &file, path, None)))
-    }
-
-    fn library(
-        &mut self,
-        ebpf: &mut Ebpf,
-        pid: u32,
-        mapped: &Mapped,
-        until: Instant,
-    ) -> Option<(FileKey, usize)> {
-        let id = (mapped.device, mapped.inode);
-        if let Some(key) = self.mapped.get(&id)
-            && self.images.contains_key(key)
-        {
-            return Some((*key, 0));
-        }
-        if Instant::now() > until {
-            return None;
-        }
-        let file = discover::open_mapped(pid, mapped).ok()?;
-        let key = FileKey::of(&file).ok()?;
-        self.mapped.insert(id, key);
-        if self.images.contains_key(&key) {
-            return Some((key, 0));
-        }
-        Some((
+    /// A file that was looked into: attaches to what it has. Returns whether anything was.
+    fn found(&mut self, ebpf: &mut Ebpf, found: Inspected) -> usize {
+        let Inspected {
             key,
-            self.inspect(ebpf, key, &file, mapped.path.clone(), mapped.named),
-        ))
-    }
-
-    /// Looks into a file for the first time and attaches to what is found. Returns whether anything was.
-    fn inspect(
-        &mut self,
-        ebpf: &mut Ebpf,
-        key: FileKey,
-        file: &File,
-        path: PathBuf,
-        named: Option<Named>,
-    ) -> usize {
-        if self.images.len() >= IMAGES_MAX {
+            path,
+            named,
+            contents,
+            file,
+        } = found;
+        if self.images.get(&key).is_some_and(Image::is_attached) {
             return 0;
         }
-        let mut image = Image {
-            path,
-            stack: named.map(Named::stack),
-            uncovered: None,
-            hooks: Vec::new(),
-            stepped: Vec::new(),
-            links: Vec::new(),
-            mapped: false,
-            absent: 0,
-        };
-        match stacks::contents(file, self.calls) {
+        let mut image = Image::new(path, named);
+        match contents {
             Ok(contents) => {
                 image.holds(&contents, named);
-                for site in &contents.sites {
-                    self.attach(ebpf, file, site, contents.x86_64, &mut image);
+                for site in contents.sites.iter() {
+                    if let Some(file) = &file {
+                        self.attach(ebpf, file, site, contents.x86_64, &mut image);
+                    }
                 }
             }
             Err(error) => image.unreadable(&error, named),
         }
-        let attached = usize::from(!image.links.is_empty());
+        let attached = usize::from(image.is_attached());
         self.images.insert(key, image);
         attached
     }
@@ -500,122 +319,23 @@ impl Libraries {
         }
     }
 
-    /// Notes which files some process maps.
-    fn mark(&mut self) {
-        let mapped: HashSet<FileKey> = self
-            .processes
-            .values()
-            .flat_map(|seen| seen.images.iter().copied())
-            .collect();
-        for (key, image) in &mut self.images {
-            image.mapped = mapped.contains(key);
-        }
-    }
-
-    /// Lets go of processes that are gone, and of files that no process maps and no path leads to.
-    fn forget(&mut self, ebpf: &mut Ebpf) {
-        let scan = self.scans;
-        self.processes.retain(|_, seen| seen.scan == scan);
-        self.mark();
-        let look = scan.is_multiple_of(PATHS_EVERY);
-        let mut gone = Vec::new();
-        for (key, image) in &mut self.images {
-            if image.mapped {
-                image.absent = 0;
-            } else if (look || image.absent > 0) && FileKey::at(&image.path).ok() != Some(*key) {
-                image.absent += 1;
-                if image.absent >= ABSENT_MAX {
-                    gone.push(*key);
-                }
-            } else if look {
-                image.absent = 0;
-            }
-        }
+    /// Takes the probes off a file that is gone.
+    fn release(&mut self, ebpf: &mut Ebpf, key: &FileKey) {
+        let Some(image) = self.images.remove(key) else {
+            return;
+        };
         let mut links = Vec::new();
-        for key in gone {
-            let Some(image) = self.images.remove(&key) else {
-                continue;
-            };
-            for link in image.links {
-                forget_site(ebpf, link.program, link.number);
-                // A link that cannot be taken off costs nothing: nothing maps the file.
-                if let Ok(program) = hooks::load_uprobe(ebpf, link.program)
-                    && let Ok(link) = program.take_link(link.id)
-                {
-                    self.attachments -= 1;
-                    links.push(link);
-                }
+        for link in image.links {
+            forget_site(ebpf, link.program, link.number);
+            // A link that cannot be taken off costs nothing: nothing maps the file.
+            if let Ok(program) = hooks::load_uprobe(ebpf, link.program)
+                && let Ok(link) = program.take_link(link.id)
+            {
+                self.attachments -= 1;
+                links.push(link);
             }
         }
         release::behind(links);
-        let images = &self.images;
-        self.mapped
-            .retain(|_, key| images.get(key).is_some_and(|image| image.mapped));
-    }
-}
-
-impl Image {
-    /// Notes what is in the file, and what of it is not covered.
-    fn holds(&mut self, contents: &Contents, named: Option<Named>) {
-        let unproven = contents.unproven.first();
-        if let Some(stack) = contents.stacks.first() {
-            self.stack = Some(*stack);
-        } else if let Some((stack, _)) = unproven {
-            self.stack = Some(*stack);
-        }
-        if let Some((stack, reason)) = unproven {
-            // Another stack in it may well be covered.
-            let reason = if self.stack == Some(*stack) {
-                reason.clone()
-            } else {
-                format!("{}: {reason}", stack.word())
-            };
-            self.uncovered = Some((reason, UNSEEN));
-        } else if contents.stacks.is_empty()
-            && let Some(named) = named
-        {
-            let reason = match named {
-                Named::Java => "Java's own TLS (JSSE) has no native code to hook",
-                _ => "it exports none of the functions that take plaintext",
-            };
-            self.uncovered = Some((reason.to_owned(), UNSEEN));
-        }
-    }
-
-    fn unreadable(&mut self, error: &ElfError, named: Option<Named>) {
-        // Of a program nothing says that it has TLS inside.
-        if named.is_some() {
-            self.uncovered = Some((error.to_string(), UNSEEN));
-        }
-    }
-
-    fn report(&self, users: Vec<u32>) -> Option<LibraryReport> {
-        let covered = !self.links.is_empty();
-        if !covered && (self.uncovered.is_none() || !self.mapped) {
-            return None;
-        }
-        let (mut reason, mut remedy) = self
-            .uncovered
-            .as_ref()
-            .map_or((String::new(), ""), |(reason, remedy)| {
-                (reason.clone(), *remedy)
-            });
-        if covered && reason.is_empty() && !self.stepped.is_empty() {
-            reason = format!(
-                "{}: single-stepped, each call costs about 8 times as much",
-                self.stepped.join(", ")
-            );
-            remedy = "";
-        }
-        Some(LibraryReport {
-            path: self.path.to_string_lossy().into_owned(),
-            stack: self.stack,
-            covered,
-            reason,
-            remedy: remedy.to_owned(),
-            hooks: self.hooks.clone(),
-            users,
-        })
     }
 }
 

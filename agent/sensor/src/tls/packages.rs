@@ -5,10 +5,7 @@
 //! which nobody waits for.
 
 use super::discover::{self, Directories, Named};
-use rustix::{
-    event::{EventfdFlags, eventfd},
-    fs::{CWD, Mode, OFlags, ResolveFlags, openat2},
-};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use std::{
     ffi::OsStr,
     fs::File,
@@ -18,14 +15,14 @@ use std::{
         unix::ffi::OsStrExt as _,
     },
     path::{Path, PathBuf},
-    sync::{Arc, mpsc},
+    sync::mpsc,
     thread,
 };
 
 /// Directories of packages beside one interpreter, and entries of its `lib` that are looked at.
 const DIRECTORIES_MAX: usize = 8;
 const ENTRIES_MAX: usize = 256;
-/// Processes, and libraries, that may wait; one that finds no room is found when it is mapped.
+/// Processes that may wait; what one uses that finds no room is found when it is mapped.
 const QUEUE: usize = 256;
 /// Longest command line and environment that are read, bytes.
 const TEXT_MAX: u64 = 64 << 10;
@@ -33,6 +30,7 @@ const TEXT_MAX: u64 = 64 << 10;
 const ENVIRONMENT: &[u8] = b"VIRTUAL_ENV=";
 
 /// A library that a process may use soon.
+#[derive(Debug)]
 pub(super) struct Found {
     pub file: File,
     /// As the process knows it.
@@ -43,48 +41,30 @@ pub(super) struct Found {
 /// The thread, as its owner holds it. It ends with its owner.
 pub(super) struct Finder {
     ask: mpsc::SyncSender<u32>,
-    found: mpsc::Receiver<Found>,
-    ready: Arc<OwnedFd>,
 }
 
 impl Finder {
+    /// `found` is called on the thread.
+    ///
     /// # Errors
-    /// There is no thread, or no descriptor.
-    pub fn start() -> io::Result<Self> {
-        let ready = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+    /// There is no thread.
+    pub fn start(found: impl Fn(Found) + Send + 'static) -> io::Result<Self> {
         let (ask, asked) = mpsc::sync_channel(QUEUE);
-        let (tell, found) = mpsc::sync_channel(QUEUE);
-        let wake = ready.clone();
         thread::Builder::new()
             .name("packages".into())
             .spawn(move || {
                 let mut directories = Directories::default();
                 for pid in asked {
-                    for found in look(&mut directories, pid) {
-                        if tell.try_send(found).is_ok() {
-                            // A counter at its limit wakes just as well.
-                            let _ = rustix::io::write(&*wake, &1u64.to_ne_bytes());
-                        }
-                    }
+                    look(&mut directories, pid).into_iter().for_each(&found);
                 }
             })?;
-        Ok(Self { ask, found, ready })
+        Ok(Self { ask })
     }
 
     /// A process runs a program that may be a Python.
     pub fn ask(&self, pid: u32) {
         // Without room it is found when it is mapped.
         let _ = self.ask.try_send(pid);
-    }
-
-    pub fn take(&self) -> Vec<Found> {
-        // Nothing to read is no failure.
-        let _ = rustix::io::read(&*self.ready, &mut [0; 8]);
-        self.found.try_iter().collect()
-    }
-
-    pub fn ready(&self) -> BorrowedFd<'_> {
-        self.ready.as_fd()
     }
 }
 
@@ -268,17 +248,15 @@ mod tests {
         child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         std::fs::create_dir_all(packages.join("x.libs")).unwrap();
         std::fs::write(packages.join("x.libs/libssl-1a2b.so.3"), b"x").unwrap();
-        let finder = Finder::start().unwrap();
+        let (tell, told) = mpsc::channel();
+        let finder = Finder::start(move |found| tell.send(found).unwrap()).unwrap();
         finder.ask(child.id());
-        let mut fds = [rustix::event::PollFd::from_borrowed_fd(
-            finder.ready(),
-            rustix::event::PollFlags::IN,
-        )];
-        rustix::event::poll(&mut fds, None).unwrap();
-        let found = finder.take();
+        drop(finder);
+        let library = packages.join("x.libs/libssl-1a2b.so.3");
+        // Ends with the thread.
+        let found: Vec<Found> = told.iter().collect();
         child.kill().unwrap();
         child.wait().unwrap();
-        let library = packages.join("x.libs/libssl-1a2b.so.3");
         assert!(found.iter().any(|of| of.path == library));
     }
 }

@@ -4,7 +4,7 @@
 //! logged, cut and without credentials.
 
 use super::{Carrier, Delivered, Failure, Item};
-use crate::sinks::Redact;
+use crate::progress::Redact;
 use crate::spec::CommandSpec;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, Signal, kill_process_group};

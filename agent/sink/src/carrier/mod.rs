@@ -7,7 +7,7 @@ mod syslog;
 mod webhook;
 
 use crate::format::Teller;
-use crate::sinks::Redact;
+use crate::progress::Redact;
 use crate::spec::CarrierSpec;
 use keytrail_proto::v1::Event;
 use std::sync::Arc;

@@ -257,19 +257,7 @@ fn report(
         report.summary = vec!["Nothing was watched: this is what lies in a directory.".to_owned()];
     }
     if let Some((shown, omitted)) = lies {
-        let all = shown.len() + usize::try_from(omitted).unwrap_or(0);
-        let open = |l: &&Lies| l.exposures.contains("world-readable");
-        report.summary.push(format!(
-            "{} here; {} readable by everybody.",
-            match all {
-                1 => "1 credential lies".to_owned(),
-                n => format!("{n} credentials lie"),
-            },
-            match shown.iter().filter(open).count() {
-                0 => "none is".to_owned(),
-                n => count(n, "is", "are"),
-            },
-        ));
+        report.summary.push(what_lies(&shown, omitted));
         report.inventory = Some(shown);
         report.inventory_omitted = omitted;
     }
@@ -281,7 +269,29 @@ fn report(
                 .push(format!("{lost} records of the kernel were lost."));
         }
     }
-    report.notes = vec![
+    report.notes = notes(&begin.name);
+    report
+}
+
+fn what_lies(shown: &[Lies], omitted: u64) -> String {
+    let all = shown.len() + usize::try_from(omitted).unwrap_or(0);
+    let open = |l: &&Lies| l.exposures.contains("world-readable");
+    format!(
+        "{} here; {} readable by everybody.",
+        match all {
+            1 => "1 credential lies".to_owned(),
+            n => format!("{n} credentials lie"),
+        },
+        match shown.iter().filter(open).count() {
+            0 => "none is".to_owned(),
+            n => count(n, "is", "are"),
+        },
+    )
+}
+
+/// What has to be known to read it.
+fn notes(name: &str) -> Vec<String> {
+    vec![
         "observed: the secret's own bytes were in what was sent. identified: only its public identifier was. lineage: a \
          program that had it sent something, in which it was not seen."
             .to_owned(),
@@ -289,12 +299,10 @@ fn report(
          (--key)."
             .to_owned(),
         format!(
-            "`keytrail verify {}.tar.zst` says whether this bundle is as it was made; `keytrail replay recording.jsonl` \
-             makes its events again.",
-            begin.name
+            "`keytrail verify {name}.tar.zst` says whether this bundle is as it was made; `keytrail replay recording.jsonl` \
+             makes its events again."
         ),
-    ];
-    report
+    ]
 }
 
 fn manifest(

@@ -9,6 +9,7 @@ mod connections;
 mod credentials;
 mod facts;
 mod finish;
+mod footprint;
 mod lies;
 mod live;
 mod processes;

@@ -1,7 +1,7 @@
 //! The working directory of a capture, within the output directory: everything lies there until the bundle is whole, and
 //! it goes with it. Its lock says whether the capture still runs.
 
-use super::facts::Footprint;
+use super::footprint::Footprint;
 use keytrail_host::clock::both;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};

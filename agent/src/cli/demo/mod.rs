@@ -4,7 +4,7 @@ pub(super) mod decoy;
 mod server;
 
 use super::args::DemoArgs;
-use super::follow::{Follow, FollowError, follow};
+use super::follow::{Follow, FollowError, Followed, follow};
 use super::spawn::{self, Held};
 use super::{exit, fail, privilege};
 use crate::config::Config;
@@ -34,16 +34,11 @@ pub(super) fn run(args: &DemoArgs, mut config: Config) -> u8 {
     if let Some(sentence) = privilege::missing() {
         return fail(&sentence, exit::NOT_PERMITTED);
     }
-    let has = |program: &str| spawn::find(program.as_ref()).is_ok();
-    let (client, script) = match (has("curl"), has("python3")) {
-        (true, _) => ("curl", CURL),
-        (false, true) => ("python3", PYTHON),
-        _ => {
-            return fail(
-                &"the demo needs curl (or python3) to make a TLS request: install curl",
-                exit::FAILED,
-            );
-        }
+    let Some((client, script)) = client() else {
+        return fail(
+            &"the demo needs curl (or python3) to make a TLS request: install curl",
+            exit::FAILED,
+        );
     };
     let decoy = match Decoy::plant() {
         Ok(decoy) => decoy,
@@ -112,17 +107,7 @@ pub(super) fn run(args: &DemoArgs, mut config: Config) -> u8 {
             .summary
             .trace(&end, &followed.status, &Style::of(io::stdout())),
     );
-    if served == 0 {
-        return fail(
-            &format_args!("{client} did not reach the server ({})", followed.ended),
-            exit::FAILED,
-        );
-    }
-    if !followed.summary.any_observed() {
-        let sentence = format!(
-            "the server got the token, but keytrail did not see it in {client}'s TLS writes: `keytrail doctor` says \
-             which TLS libraries are covered and why others are not"
-        );
+    if let Some(sentence) = missed(client, served, &followed) {
         return fail(&sentence, exit::FAILED);
     }
     say(
@@ -130,6 +115,32 @@ pub(super) fn run(args: &DemoArgs, mut config: Config) -> u8 {
         "The decoy is removed. Watch real ones with `keytrail agent --print`.\n",
     );
     exit::OK
+}
+
+/// Who makes the request, and how.
+fn client() -> Option<(&'static str, &'static str)> {
+    let has = |program: &str| spawn::find(program.as_ref()).is_ok();
+    match (has("curl"), has("python3")) {
+        (true, _) => Some(("curl", CURL)),
+        (false, true) => Some(("python3", PYTHON)),
+        _ => None,
+    }
+}
+
+/// What did not come where it should have.
+fn missed(client: &str, served: usize, followed: &Followed) -> Option<String> {
+    if served == 0 {
+        return Some(format!(
+            "{client} did not reach the server ({})",
+            followed.ended
+        ));
+    }
+    (!followed.summary.any_observed()).then(|| {
+        format!(
+            "the server got the token, but keytrail did not see it in {client}'s TLS writes: `keytrail doctor` says \
+             which TLS libraries are covered and why others are not"
+        )
+    })
 }
 
 /// Words for people; programs only get the events.

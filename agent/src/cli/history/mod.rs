@@ -10,7 +10,6 @@ pub use args::{
 pub(super) use used::run as used;
 
 use super::filter_args::When;
-use super::watch::status_of;
 use super::{exit, fail};
 use crate::output::{Style, history as render, json};
 use args::BaselineAction;
@@ -79,7 +78,7 @@ pub(super) fn run(target: &Target, work: impl AsyncFnOnce(Channel) -> Outcome) -
     runtime.block_on(async {
         let channel = match connect_channel(target).await {
             Ok(channel) => channel,
-            Err(e) => return fail(&e, status_of(&e)),
+            Err(e) => return fail(&e, exit::status_of(&e)),
         };
         match work(channel).await {
             Ok(status) => status,

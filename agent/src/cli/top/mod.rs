@@ -4,7 +4,7 @@ mod state;
 mod view;
 
 use super::args::TopArgs;
-use super::{exit, fail, watch};
+use super::{exit, fail};
 use crate::output::{Local, Style, escape};
 use keytrail_export::{ClientError, connect};
 use keytrail_proto::v1::stream_events_response::Response;
@@ -77,7 +77,7 @@ pub(super) fn run(args: &TopArgs) -> u8 {
 
 async fn subscribe(args: &TopArgs, sender: mpsc::Sender<News>) -> Result<(), (String, u8)> {
     let address = &args.agent.target();
-    let failed = |e: &ClientError| (e.to_string(), watch::status_of(e));
+    let failed = |e: &ClientError| (e.to_string(), exit::status_of(e));
     let mut client = connect(address).await.map_err(|e| failed(&e))?;
     let request = StreamEventsRequest {
         filter: Some(args.filter.filter()),

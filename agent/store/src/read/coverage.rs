@@ -1,10 +1,9 @@
 //! When the agent ran, and what it could not see.
 
-use super::used::hidden;
 use super::{Answer, ReadError, Reader, interval, mark, timestamp};
-use crate::answer::holes::{Background, GapRow, RunSpan, holes};
+use crate::answer::holes::{Background, GapRow, Hole, RunSpan, holes};
 use keytrail_proto::v1::{
-    GetHistoryStatusResponse, ListCoverageRequest, ListCoverageResponse, Run,
+    GetHistoryStatusResponse, HiddenInterval, ListCoverageRequest, ListCoverageResponse, Run,
 };
 use rusqlite::{Connection, params};
 use std::collections::BTreeSet;
@@ -14,6 +13,21 @@ use std::collections::BTreeSet;
 const MOST_GAPS: usize = 20_000;
 /// Intervals of one answer.
 const MOST: usize = 1000;
+
+pub(super) fn hidden(hole: &Hole) -> HiddenInterval {
+    HiddenInterval {
+        from: Some(timestamp(hole.from_ns)),
+        to: Some(timestamp(hole.to_ns)),
+        reason: hole.reason.clone(),
+        detail: hole.detail.clone(),
+        signal: hole.signal.clone(),
+        process: hole.process.clone(),
+        executable: hole.executable.clone(),
+        acts: hole.acts.iter().map(|act| act.number()).collect(),
+        count: hole.count,
+        remedy: hole.remedy.clone(),
+    }
+}
 
 /// All runs; the one of `current` lives now.
 pub(super) fn runs(db: &Connection, current: Option<(u64, i64)>) -> Answer<Vec<RunSpan>> {

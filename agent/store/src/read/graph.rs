@@ -29,6 +29,71 @@ impl Graph {
             .entry((from.to_owned(), to.to_owned(), act, grade))
             .or_default() += count;
     }
+
+    /// One kind of use, and how often.
+    fn row(&mut self, r: &rusqlite::Row<'_>) -> rusqlite::Result<()> {
+        let text =
+            |i: usize| Ok::<_, rusqlite::Error>(r.get::<_, Option<String>>(i)?.unwrap_or_default());
+        let (fingerprint, kind, identifier) = (text(0)?, text(1)?, text(2)?);
+        let short = fingerprint.get(4..12).unwrap_or(&fingerprint);
+        let name = if identifier.is_empty() {
+            short
+        } else {
+            &identifier
+        };
+        let credential = self.node("credential", &fingerprint, format!("{kind}\n{name}"));
+        let (path, script, workload) = (text(3)?, text(4)?, text(5)?);
+        let shown = if script.is_empty() { &path } else { &script };
+        let program = self.node(
+            "program",
+            &format!("{path}\n{script}\n{workload}"),
+            format!("{shown}\n{workload}"),
+        );
+        let act: i32 = r.get(9)?;
+        let grade = grade_word(r.get(10)?);
+        let count = r.get::<_, i64>(12)? as u64;
+        self.edge(&credential, &program, act, grade, count);
+        if r.get::<_, i64>(11)? != 0 {
+            let (host, ip, port) = (text(6)?, text(7)?, r.get::<_, Option<i64>>(8)?);
+            let port = port.unwrap_or_default();
+            let shown = if host.is_empty() { &ip } else { &host };
+            // One place by name, whatever addresses it has.
+            // What was written to has no port.
+            let shown = match port {
+                0 => shown.clone(),
+                port => format!("{shown}:{port}"),
+            };
+            let destination = self.node("destination", &shown, shown.clone());
+            self.edge(&program, &destination, act, grade, count);
+        }
+        Ok(())
+    }
+
+    fn response(self, omitted: u64) -> GetGraphResponse {
+        GetGraphResponse {
+            nodes: self
+                .nodes
+                .into_iter()
+                .map(|(id, (kind, label))| GraphNode {
+                    id,
+                    kind: kind.to_owned(),
+                    label,
+                })
+                .collect(),
+            edges: self
+                .edges
+                .into_iter()
+                .map(|((from, to, act, grade), count)| GraphEdge {
+                    from,
+                    to,
+                    act,
+                    grade: grade.to_owned(),
+                    count,
+                })
+                .collect(),
+            omitted,
+        }
+    }
 }
 
 impl Reader {
@@ -69,61 +134,9 @@ impl Reader {
                     continue;
                 }
                 taken += 1;
-                let text = |i: usize| {
-                    Ok::<_, rusqlite::Error>(r.get::<_, Option<String>>(i)?.unwrap_or_default())
-                };
-                let (fingerprint, kind, identifier) = (text(0)?, text(1)?, text(2)?);
-                let short = fingerprint.get(4..12).unwrap_or(&fingerprint);
-                let name = if identifier.is_empty() { short } else { &identifier };
-                let credential = graph.node("credential", &fingerprint, format!("{kind}\n{name}"));
-                let (path, script, workload) = (text(3)?, text(4)?, text(5)?);
-                let shown = if script.is_empty() { &path } else { &script };
-                let program = graph.node(
-                    "program",
-                    &format!("{path}\n{script}\n{workload}"),
-                    format!("{shown}\n{workload}"),
-                );
-                let act: i32 = r.get(9)?;
-                let grade = grade_word(r.get(10)?);
-                let count = r.get::<_, i64>(12)? as u64;
-                graph.edge(&credential, &program, act, grade, count);
-                if r.get::<_, i64>(11)? != 0 {
-                    let (host, ip, port) = (text(6)?, text(7)?, r.get::<_, Option<i64>>(8)?);
-                    let port = port.unwrap_or_default();
-                    let shown = if host.is_empty() { &ip } else { &host };
-                    // One place by name, whatever addresses it has.
-                    // What was written to has no port.
-                    let shown = match port {
-                        0 => shown.clone(),
-                        port => format!("{shown}:{port}"),
-                    };
-                    let destination = graph.node("destination", &shown, shown.clone());
-                    graph.edge(&program, &destination, act, grade, count);
-                }
+                graph.row(r)?;
             }
-            Ok(GetGraphResponse {
-                nodes: graph
-                    .nodes
-                    .into_iter()
-                    .map(|(id, (kind, label))| GraphNode {
-                        id,
-                        kind: kind.to_owned(),
-                        label,
-                    })
-                    .collect(),
-                edges: graph
-                    .edges
-                    .into_iter()
-                    .map(|((from, to, act, grade), count)| GraphEdge {
-                        from,
-                        to,
-                        act,
-                        grade: grade.to_owned(),
-                        count,
-                    })
-                    .collect(),
-                omitted,
-            })
+            Ok(graph.response(omitted))
         })
     }
 }

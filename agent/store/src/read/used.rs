@@ -7,9 +7,7 @@ use crate::answer::holes::{Background, Hole, holes};
 use crate::answer::{Judgement, Question, Span, Verdict, judge};
 use crate::history::{Act, HOUR_NS};
 use keytrail_findings::Facts;
-use keytrail_proto::v1::{
-    self, ActVerdict, CheckUseRequest, CheckUseResponse, Credential, HiddenInterval, Use,
-};
+use keytrail_proto::v1::{self, ActVerdict, CheckUseRequest, CheckUseResponse, Credential, Use};
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -265,7 +263,12 @@ fn response(
             .take(MOST)
             .filter_map(|i| uses.get(*i).cloned())
             .collect(),
-        hidden: judgement.hidden.iter().take(MOST).map(hidden).collect(),
+        hidden: judgement
+            .hidden
+            .iter()
+            .take(MOST)
+            .map(coverage::hidden)
+            .collect(),
         acts: judgement
             .acts
             .iter()
@@ -299,21 +302,6 @@ fn verdict(of: Verdict) -> i32 {
         Verdict::Unknown => v1::Verdict::Unknown,
     }
     .into()
-}
-
-pub(super) fn hidden(hole: &Hole) -> HiddenInterval {
-    HiddenInterval {
-        from: Some(timestamp(hole.from_ns)),
-        to: Some(timestamp(hole.to_ns)),
-        reason: hole.reason.clone(),
-        detail: hole.detail.clone(),
-        signal: hole.signal.clone(),
-        process: hole.process.clone(),
-        executable: hole.executable.clone(),
-        acts: hole.acts.iter().map(|act| act.number()).collect(),
-        count: hole.count,
-        remedy: hole.remedy.clone(),
-    }
 }
 
 #[cfg(test)]

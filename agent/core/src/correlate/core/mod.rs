@@ -90,7 +90,7 @@ impl Core {
     /// Whether this process is known well: the engine sends a snapshot first when it is not.
     #[must_use]
     pub fn knows(&self, pid: Pid) -> bool {
-        self.table.get(pid).is_some_and(|p| !p.sketchy)
+        self.table.get(pid).is_some_and(|p| !p.partial)
     }
 
     #[must_use]
@@ -120,7 +120,7 @@ impl Core {
                 self.table.set_boot_wall(self.boot_wall_ns);
                 self.on_time(*boot_ns);
                 self.tick_ns = *boot_ns;
-                self.tell_dropped(*boot_ns, false);
+                self.report_dropped(*boot_ns, false);
             }
             Observation::Snapshot(snapshot) => self.on_snapshot(snapshot),
             Observation::Exec(exec) => self.on_exec(exec),
@@ -209,7 +209,7 @@ impl Core {
             Observation::Findings { .. } => {}
             Observation::Stop { boot_ns } => {
                 self.on_time(boot_ns.saturating_add(u64::MAX / 4));
-                self.tell_dropped(*boot_ns, true);
+                self.report_dropped(*boot_ns, true);
             }
         }
         std::mem::take(&mut self.out)
@@ -256,7 +256,7 @@ impl Core {
     }
 
     /// Makes gaps of everything that was dropped since the last time.
-    fn tell_dropped(&mut self, boot_ns: u64, now: bool) {
+    fn report_dropped(&mut self, boot_ns: u64, now: bool) {
         let connections = std::mem::take(&mut self.flows.dropped);
         self.dropped.add(Bound::Connections, connections);
         self.dropped

@@ -141,7 +141,7 @@ impl Core {
     /// The environment a process had before it began its program: its own, as it came with the fork, or else its parent's.
     fn had_before(&self, pid: Pid, parent: Pid) -> Vec<Holding> {
         let known = [pid, parent].into_iter().find_map(|pid| {
-            let proc = self.table.get(pid).filter(|p| !p.sketchy)?;
+            let proc = self.table.get(pid).filter(|p| !p.partial)?;
             Some((pid, proc))
         });
         let Some((from, proc)) = known else {

@@ -18,7 +18,7 @@ pub(super) fn literal(
 ) -> Option<(Range<usize>, Written)> {
     let config = kind == TextKind::Config;
     let limit = text.len().min(at + MAX_VALUE);
-    let mut i = skip_space(text, at.min(limit), limit);
+    let i = skip_space(text, at.min(limit), limit);
     if operator == Operator::Tag {
         let end = i + text[i..limit]
             .iter()
@@ -32,6 +32,40 @@ pub(super) fn literal(
     {
         return Some((line, Written::Bare));
     }
+    let i = first_sign(&text[..limit], i, operator, config)?;
+    if operator == Operator::Assign
+        && !config
+        && let Some(inside) = text[i..limit].strip_prefix(b"[[")
+        && let Some(length) = memchr::memchr2(b']', b'\n', inside)
+        && inside[length..].starts_with(b"]]")
+    {
+        // [[value]] of Lua
+        return (length > 0).then_some((i + 2..i + 2 + length, Written::Quoted));
+    }
+    let wrapped = matches!(operator, Operator::Assign | Operator::Colon) && !config;
+    let i = if wrapped {
+        i + wrappers(&text[i..limit])
+    } else {
+        i
+    };
+    match quote(&text[..limit], i) {
+        Some(quote) => quoted(text, quote, limit, operator, name),
+        None => {
+            let end = bare(text, i, limit, operator, config)?;
+            if operator == Operator::Colon && i == at && text[i..end].contains(&b':') {
+                // Fields between colons (`PSK:AES:CBC:128`) are a record.
+                return None;
+            }
+            let written = written_bare(text, at, i..end, (operator, kind), name);
+            Some((i..end, written))
+        }
+    }
+}
+
+/// Where the value begins, on another line or in parentheses if the language lets it.
+fn first_sign(text: &[u8], i: usize, operator: Operator, config: bool) -> Option<usize> {
+    let mut i = i;
+    let limit = text.len();
     // name = ("value"), over any number of lines.
     if operator == Operator::Assign && text.get(i) == Some(&b'(') && !config {
         let j = i
@@ -67,18 +101,19 @@ pub(super) fn literal(
             return None;
         }
     }
-    // [[value]] of Lua
-    if operator == Operator::Assign
-        && !config
-        && let Some(inside) = text[i..limit].strip_prefix(b"[[")
-        && let Some(length) = memchr::memchr2(b']', b'\n', inside)
-        && inside[length..].starts_with(b"]]")
-    {
-        return (length > 0).then_some((i + 2..i + 2 + length, Written::Quoted));
-    }
-    if matches!(operator, Operator::Assign | Operator::Colon) && !config {
-        i += wrappers(&text[i..limit]);
-    }
+    Some(i)
+}
+
+/// A quote that opens a literal.
+struct Quote {
+    sign: u8,
+    /// Where it stands behind its backslashes, and how many these are.
+    at: usize,
+    escapes: usize,
+}
+
+/// The quote of a literal that begins at `i`, behind what may stand before it.
+fn quote(text: &[u8], i: usize) -> Option<Quote> {
     // Prefixes of literals: b"", r'', @"", N'', u""; escaped quotes of a string within a string.
     let mut probe = i;
     if matches!(
@@ -89,38 +124,57 @@ pub(super) fn literal(
         probe += 1;
     }
     // In `"Password: " + x` the quote after the sign closes the string that the name stands in.
-    let escapes = text[probe..limit]
+    let escapes = text[probe..]
         .iter()
         .take(4)
         .take_while(|b| **b == b'\\')
         .count();
-    if let Some(&quote @ (b'"' | b'\'' | b'`')) = text.get(probe + escapes) {
-        if escapes == 0 && closes_string(text, name, quote) {
-            return None;
-        }
-        let start = probe + escapes + 1;
-        // Triple quotes.
-        let start = if text[start..limit].starts_with(&[quote, quote]) {
-            start + 2
-        } else {
-            start
-        };
-        let end = close(text, start, limit, quote, escapes)?;
-        if end == start {
-            return None;
-        }
-        if operator == Operator::Pair && !closes_pair(text, end) {
-            return None;
-        }
-        let written = match operator {
-            Operator::List => Written::Listed,
-            Operator::Compare => Written::Compared,
-            // Programs take names of things there, too.
-            Operator::FlagItem => Written::Flag,
-            _ => Written::Quoted,
-        };
-        return Some((start..end, written));
+    let at = probe + escapes;
+    match text.get(at) {
+        Some(&sign @ (b'"' | b'\'' | b'`')) => Some(Quote { sign, at, escapes }),
+        _ => None,
     }
+}
+
+/// The value behind an opening quote.
+fn quoted(
+    text: &[u8],
+    quote: Quote,
+    limit: usize,
+    operator: Operator,
+    name: &Range<usize>,
+) -> Option<(Range<usize>, Written)> {
+    let Quote { sign, at, escapes } = quote;
+    // In `"Password: " + x` the quote after the sign closes the string that the name stands in.
+    if escapes == 0 && closes_string(text, name, sign) {
+        return None;
+    }
+    let start = at + 1;
+    // Triple quotes.
+    let start = if text[start..limit].starts_with(&[sign, sign]) {
+        start + 2
+    } else {
+        start
+    };
+    let end = close(text, start, limit, sign, escapes)?;
+    if end == start {
+        return None;
+    }
+    if operator == Operator::Pair && !closes_pair(text, end) {
+        return None;
+    }
+    let written = match operator {
+        Operator::List => Written::Listed,
+        Operator::Compare => Written::Compared,
+        // Programs take names of things there, too.
+        Operator::FlagItem => Written::Flag,
+        _ => Written::Quoted,
+    };
+    Some((start..end, written))
+}
+
+/// The end of a bare value that begins at `i`; `None` where none may stand.
+fn bare(text: &[u8], i: usize, limit: usize, operator: Operator, config: bool) -> Option<usize> {
     if matches!(
         operator,
         Operator::Argument | Operator::Pair | Operator::List | Operator::FlagItem | Operator::Prose
@@ -152,14 +206,23 @@ pub(super) fn literal(
     if end <= i {
         return None;
     }
-    // Fields between colons (`PSK:AES:CBC:128`) are a record.
-    if operator == Operator::Colon && i == at && text[i..end].contains(&b':') {
-        return None;
-    }
     // The other side of a comparison is a name unless it is quoted.
     if operator == Operator::Compare {
         return None;
     }
+    Some(end)
+}
+
+/// How far a bare value is one by how it is written.
+fn written_bare(
+    text: &[u8],
+    at: usize,
+    value: Range<usize>,
+    (operator, kind): (Operator, TextKind),
+    name: &Range<usize>,
+) -> Written {
+    let Range { start: i, end } = value;
+    let config = kind == TextKind::Config;
     // NAME=value without spaces at the start of a line (or after export, set, -e, ENV, a quote) is a shell or env file.
     let line_start = at_line_start(text, name.start);
     let tight = text.get(name.end) == Some(&b'=') && i == at;
@@ -179,18 +242,15 @@ pub(super) fn literal(
         || operator == Operator::Word
         || (tight && (line_start || text[name.clone()].iter().all(|b| !b.is_ascii_lowercase())));
     // A whole line is the value in configuration files; trailing comments are not.
-    Some((
-        i..end,
-        if literal {
-            Written::Bare
-        } else if operator == Operator::Flag || tight && text[name.start..].starts_with(b"--") {
-            Written::Flag
-        } else if kind == TextKind::Other && (yaml || ini) {
-            Written::Line
-        } else {
-            Written::Code
-        },
-    ))
+    if literal {
+        Written::Bare
+    } else if operator == Operator::Flag || tight && text[name.start..].starts_with(b"--") {
+        Written::Flag
+    } else if kind == TextKind::Other && (yaml || ini) {
+        Written::Line
+    } else {
+        Written::Code
+    }
 }
 
 /// Calls that only wrap a literal: `String::from("value")`, `Field(default="value")`. Their length, when a quote follows.

@@ -1,8 +1,8 @@
 //! Keeps the inventory current: what the background found and what records revealed goes into it, new credentials come
 //! out as observations, and a thread of its own writes it to the state directory.
 
-use super::coverage;
-use super::line::Line;
+use super::Pipeline;
+use crate::engine::coverage;
 use keytrail_abi::FileId;
 use keytrail_findings::facts::CredentialFacts;
 use keytrail_host::clock::{boot_ns, wall_ns};
@@ -34,7 +34,7 @@ const UNSIGNED_NS: u64 = 600_000_000;
 const REPORTS: usize = 256;
 
 /// The inventory and who feeds and keeps it.
-pub(super) struct Places {
+pub(crate) struct Places {
     pub live: Live,
     background: Option<Background>,
     writer: Option<Writer>,
@@ -116,7 +116,7 @@ impl Places {
     }
 }
 
-impl Line {
+impl Pipeline {
     /// Starts looking at what is written; a kernel that does not tell of it is a gap.
     pub fn start_background(&mut self) {
         let files = &self.digest.files;

@@ -1,7 +1,7 @@
 //! What the programs are that use credentials: the content of each executable, hashed on a thread of its own. A use is
 //! remembered under path and inode at once; the hash comes later.
 
-use super::line::Line;
+use super::Pipeline;
 use keytrail_host::{kernel_device, priority};
 use keytrail_proto::v1;
 use keytrail_store::ProgramSeen;
@@ -38,7 +38,7 @@ struct Asked {
 
 /// Asks for hashes and takes them in.
 #[derive(Default)]
-pub(super) struct Programs {
+pub(crate) struct Programs {
     ask: Option<SyncSender<Asked>>,
     answers: Option<Receiver<ProgramSeen>>,
     /// Process keys that were asked about: an executable may be written anew between two of them, but not in one.
@@ -90,7 +90,7 @@ impl Programs {
     }
 }
 
-impl Line {
+impl Pipeline {
     /// Takes in what was hashed.
     pub fn hashed(&mut self) {
         let (Some(answers), Some(ledger)) = (&self.programs.answers, &self.ledger) else {

@@ -1,6 +1,6 @@
-//! Attached is not the same as firing: every hook is provoked once, cheaply, and must tell the truth.
+//! Attached is not the same as firing: every hook is made to fire once, cheaply, and must tell the truth.
 
-use super::{RawRecord, Sensor, hooks, start, tls, watch};
+use super::{RawRecord, Sensor, hooks, tls, watch};
 use keytrail_abi::{
     Connect, Exec, ExecChunk, FdWrite, Fork, Header, Kind, MessageSend, PROC_HOLDER, PROC_IGNORED,
     ProcState, ProcessAttach, SockSend, TlsWrite, records::target, state::watch as flags,
@@ -25,7 +25,7 @@ const MARK: &[u8] = b"KEYTRAIL_SELF_TEST=1";
 /// How long a record may take to appear.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// Provokes what can be provoked and notes the results in the status.
+/// Makes fire what can be made to and notes the results in the status.
 pub fn all(sensor: &mut Sensor) {
     let me = std::process::id();
     let result = canary(sensor);
@@ -101,7 +101,7 @@ fn tgid(bytes: &[u8]) -> u32 {
 }
 
 fn canary(sensor: &mut Sensor) -> Result<(), String> {
-    start::run(&mut sensor.ebpf, "canary").map_err(|error| hooks::words(&error))?;
+    hooks::run(&mut sensor.ebpf, "canary").map_err(|error| hooks::words(&error))?;
     if collect(sensor, &mut |record| kind(record.bytes) == Kind::CANARY) {
         Ok(())
     } else {

@@ -1,14 +1,20 @@
 //! What a record passes on its way: ingest, recording, core, sink and ledger.
 
+pub(super) mod judge;
+mod lives;
+pub(super) mod places;
+pub(super) mod programs;
+pub(super) mod taken;
+
+use self::judge::Judge;
+use self::places::Places;
+use self::programs::Programs;
+use self::taken::Taking;
 use super::Sink;
 use super::accesses::Accesses;
 use super::deferred::Deferred;
 use super::followed::Followed;
-use super::judge::Judge;
 use super::lanes::{Bytes, Held, Lanes};
-use super::places::Places;
-use super::programs::Programs;
-use super::taken::Taking;
 use keytrail_abi::{FileAccess, FileId, Kind, PASSED};
 use keytrail_core::correlate::Core;
 use keytrail_export::convert;
@@ -16,7 +22,7 @@ use keytrail_host::clock::boot_ns;
 use keytrail_host::own::Own;
 use keytrail_ingest::decode::{self, Record};
 use keytrail_ingest::{
-    Digest, Digested, Inspection, Settle, child_of, pid_of_header, pipe_of, streams,
+    Decided, Digest, Digested, Inspection, child_of, pid_of_header, pipe_of, streams,
 };
 use keytrail_model::status::LibraryReport;
 use keytrail_model::{Event, GapSeen, Observation, Pid, PipesSeen};
@@ -37,7 +43,7 @@ const MAX_ABSENT: usize = 4_096;
 const ANSWERS: usize = 1_024;
 
 /// Digest and core with everything a record needs on its way.
-pub(super) struct Line {
+pub(super) struct Pipeline {
     pub digest: Digest,
     pub core: Core,
     /// `None` when the ledger publishes: events go out once they are on disk.
@@ -70,7 +76,7 @@ pub(super) struct Line {
     hooks: HashSet<Arc<str>>,
 }
 
-impl Line {
+impl Pipeline {
     pub fn new(digest: Digest, sink: Option<Sink>, follow_only: Option<u32>) -> Self {
         Self {
             digest,
@@ -224,7 +230,8 @@ impl Line {
         if self.is_followed(record) {
             return self.digest.inspection(record);
         }
-        self.digest.unasked(|digest| digest.inspection(record))
+        self.digest
+            .for_unfollowed(|digest| digest.inspection(record))
     }
 
     fn hold(
@@ -340,7 +347,7 @@ impl Line {
             header.kind,
             Kind::EXEC | Kind::EXEC_CHUNK | Kind::EXIT | Kind::PIPES
         ) {
-            self.introduce(pid_of_header(&header));
+            self.ensure_known(pid_of_header(&header));
         }
         let mut out = std::mem::take(&mut self.out);
         if self.is_followed(record) {
@@ -348,7 +355,7 @@ impl Line {
         } else {
             // What other programs read and delete is no gap of the command that is followed.
             self.digest
-                .unasked(|digest| digest.record(record, hook, inspection, &mut out));
+                .for_unfollowed(|digest| digest.record(record, hook, inspection, &mut out));
         }
         self.take(&mut out);
         self.out = out;
@@ -361,7 +368,7 @@ impl Line {
                 self.places.withdraw(fingerprint);
             }
             if let Observation::Exec(exec) = &observation {
-                self.introduce(exec.parent);
+                self.ensure_known(exec.parent);
             }
             if let Some(followed) = &mut self.followed
                 && let Observation::Fork { at, child, .. } = &observation
@@ -422,8 +429,8 @@ impl Line {
         for file in out.unwatch.drain(..) {
             self.deferred.unwatch(file);
         }
-        for settle in out.settle.drain(..) {
-            self.settle(settle);
+        for decided in out.decided.drain(..) {
+            self.decide(decided);
         }
     }
 
@@ -464,14 +471,14 @@ impl Line {
     /// The kernel captures payloads of a process until it is told that it holds nothing.
     ///
     /// So are those who read what it writes, and so on: they are captured until then as well.
-    pub fn settle(&mut self, settle: Settle) {
-        self.settle_one(settle.pid, settle.exec_id);
-        for reader in self.core.downstream(settle.pid) {
-            self.settle_one(reader, settle.exec_id | PASSED);
+    pub fn decide(&mut self, decided: Decided) {
+        self.decide_one(decided.pid, decided.exec_id);
+        for reader in self.core.downstream(decided.pid) {
+            self.decide_one(reader, decided.exec_id | PASSED);
         }
     }
 
-    fn settle_one(&mut self, pid: Pid, exec_id: u64) {
+    fn decide_one(&mut self, pid: Pid, exec_id: u64) {
         if self.core.holds(pid) {
             let only_keys = self.core.only_signs(pid);
             self.deferred.set_holder(pid.tgid, only_keys, exec_id);
@@ -492,7 +499,7 @@ impl Line {
     }
 
     /// Makes sure that a process and its ancestors are known, from /proc when no record told of them.
-    pub fn introduce(&mut self, pid: Pid) {
+    pub fn ensure_known(&mut self, pid: Pid) {
         let mut chain = Vec::new();
         let mut next = pid;
         while next.tgid != 0
@@ -500,7 +507,7 @@ impl Line {
             && !self.absent.contains(&next)
             && chain.len() < 16
         {
-            let found = self.digest.acquaint(next.tgid, boot_ns());
+            let found = self.digest.read_process(next.tgid, boot_ns());
             let Some(snapshot) = found.filter(|snapshot| snapshot.at.pid == next) else {
                 // It does not come back: its other records need not ask again.
                 if self.absent.len() >= MAX_ABSENT {
@@ -624,18 +631,16 @@ impl Line {
     /// Watched directories changed, or time has come to look.
     pub fn rescan(&mut self) {
         if self.followed.is_some() {
-            self.digest.unasked(Digest::watch);
+            self.digest.for_unfollowed(Digest::watch);
         } else {
             self.digest.watch();
         }
     }
 
-    /// Returns whether the libraries of some process were looked at.
-    pub fn apply(&mut self, sensor: &mut Sensor) -> bool {
-        let (gaps, looked) = self.deferred.apply(sensor);
-        for gap in gaps {
+    /// Carries out what was asked of the kernel side.
+    pub fn apply(&mut self, sensor: &mut Sensor) {
+        for gap in self.deferred.apply(sensor) {
             self.gap(gap);
         }
-        looked
     }
 }

@@ -1,7 +1,7 @@
 //! The life of files that hold credentials, as observations: what came into them, took another's place, or left; and what
 //! happened to the files themselves.
 
-use super::line::Line;
+use super::Pipeline;
 use keytrail_ingest::background::Life;
 use keytrail_ingest::min_confidence;
 use keytrail_inventory::live::Told;
@@ -9,7 +9,7 @@ use keytrail_model::{
     CredentialRef, FileAccess, FileAction, FileChange, FileFacts, Observation, Stamp,
 };
 
-impl Line {
+impl Pipeline {
     /// What is new in a file, and what left it.
     pub(super) fn told(&mut self, mut told: Told) {
         let at = self.writer(told.writer, told.boot_ns);

@@ -1,7 +1,7 @@
 //! What is taken out of other processes, by reads in /proc and by system calls, from the sensor to the core.
 
-use super::coverage;
-use super::line::Line;
+use super::Pipeline;
+use crate::engine::coverage;
 use keytrail_abi::{ProcessAttach, records::method};
 use keytrail_host::{clock::boot_ns, procfs};
 use keytrail_ingest::start_of;
@@ -19,7 +19,7 @@ const LATE_NS: u64 = 300_000_000;
 
 /// Somebody took something out of a process.
 #[derive(Clone, Debug)]
-pub(super) struct Taking {
+pub(crate) struct Taking {
     boot_ns: u64,
     reader: u32,
     /// Who the reader is; `None` when it was gone before it could be asked.
@@ -46,7 +46,7 @@ impl Taking {
     }
 
     /// A system call; `None` when it cannot have brought anything, or is of the caller itself.
-    pub fn of_call(line: &mut Line, attach: &ProcessAttach, hook: &str) -> Option<Self> {
+    pub fn of_call(line: &mut Pipeline, attach: &ProcessAttach, hook: &str) -> Option<Self> {
         let header = &attach.header;
         let what = match attach.method {
             method::VM_READ => Taken::VmRead,
@@ -93,7 +93,7 @@ impl Taking {
 }
 
 /// The process a call names, by the host's number. A thread stands for its process.
-fn victim(line: &Line, attach: &ProcessAttach) -> Option<u32> {
+fn victim(line: &Pipeline, attach: &ProcessAttach) -> Option<u32> {
     let of_host = |number: u32| {
         procfs::tgid_of(number).or_else(|| line.core.processes().latest(number).map(|pid| pid.tgid))
     };
@@ -112,7 +112,7 @@ fn victim(line: &Line, attach: &ProcessAttach) -> Option<u32> {
         .find(|tgid| procfs::namespace(*tgid, "pid") == Some(attach.pid_ns))
 }
 
-impl Line {
+impl Pipeline {
     /// Something taken out of a process. Only what was taken out of holders is told.
     pub fn taking(&mut self, taking: Taking) {
         let Some(victim) = self.process(taking.victim, start_of(taking.victim)) else {
@@ -147,7 +147,7 @@ impl Line {
             self.own.leave_out();
             return;
         }
-        self.introduce(reader);
+        self.ensure_known(reader);
         let known = self.core.processes().get(reader);
         let who = taking.identity.unwrap_or_default();
         let at = Stamp {

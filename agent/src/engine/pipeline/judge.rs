@@ -1,6 +1,6 @@
 //! The stage of findings within the loop: what it is told at the start, what it finds, what it has learned.
 
-use super::line::Line;
+use super::Pipeline;
 use keytrail_findings::{Facts, Stage, Told};
 use keytrail_model::Observation;
 use keytrail_proto::v1;
@@ -14,7 +14,7 @@ const MOST_BYTES: u64 = 64 << 10;
 
 /// Judges events from the moment it is told what is usual; until then it finds nothing.
 #[derive(Default)]
-pub(super) struct Judge(Option<Stage>);
+pub(crate) struct Judge(Option<Stage>);
 
 impl Judge {
     /// What an observation tells. Rules that are wrong are logged.
@@ -51,7 +51,7 @@ impl Judge {
     }
 }
 
-impl Line {
+impl Pipeline {
     /// Tells the stage what is known from before; an agent that remembers nothing judges nothing.
     pub fn begin_findings(&mut self, rules: &Path) {
         let Some(ledger) = &self.ledger else { return };
@@ -100,7 +100,7 @@ impl Line {
 }
 
 /// Names and texts of the files in a directory, by name.
-pub(super) fn read_rules(dir: &Path) -> Vec<(String, String)> {
+pub(crate) fn read_rules(dir: &Path) -> Vec<(String, String)> {
     let Ok(entries) = fs::read_dir(dir) else {
         return Vec::new();
     };

@@ -1,0 +1,132 @@
+use super::*;
+use std::{
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+#[derive(Default)]
+struct Heard {
+    news: Vec<News>,
+    subjects: Vec<Subject>,
+}
+
+impl Listener for Heard {
+    fn about(&mut self, subject: &Subject) -> bool {
+        self.subjects.push(subject.clone());
+        true
+    }
+
+    fn tell(&mut self, news: News) -> bool {
+        self.news.push(news);
+        true
+    }
+}
+
+fn cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+fn scan(search: &mut Search, heard: &mut Heard) {
+    search.begin_scan(false, heard);
+    while search.go_on(heard) {}
+}
+
+#[test]
+fn scans_are_quick_and_look_into_a_file_once() {
+    let (mut search, mut heard) = (Search::default(), Heard::default());
+    let before = cpu();
+    scan(&mut search, &mut heard);
+    let first = cpu() - before;
+    let inspected = |heard: &Heard| {
+        let mut keys: Vec<FileKey> = heard
+            .news
+            .iter()
+            .filter_map(|news| match news {
+                News::File(found) => Some(found.key),
+                _ => None,
+            })
+            .collect();
+        let all = keys.len();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), all, "a file was looked into twice");
+        all
+    };
+    inspected(&heard);
+    let mut quickest = Duration::MAX;
+    for _ in 0..8 {
+        let before = cpu();
+        scan(&mut search, &mut heard);
+        quickest = quickest.min(cpu() - before);
+    }
+    eprintln!(
+        "first scan: {first:?}; later ones {quickest:?}, {} processes, {} files",
+        search.processes.len(),
+        inspected(&heard)
+    );
+    assert!(first < Duration::from_secs(3));
+    // With everything known, a process costs two look-ups.
+    assert!(quickest < Duration::from_micros(200 * (search.processes.len() as u64 + 50)));
+}
+
+#[test]
+fn a_process_is_told_when_it_comes_changes_and_goes() {
+    let (mut search, mut heard) = (Search::default(), Heard::default());
+    let mut child = Command::new("sleep")
+        .arg("100")
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pid = child.id();
+    let of = |heard: &mut Heard| -> Vec<News> {
+        std::mem::take(&mut heard.news)
+            .into_iter()
+            .filter(|news| match news {
+                News::Process { pid: other, .. } | News::Ended(other) => *other == pid,
+                _ => false,
+            })
+            .collect()
+    };
+    search.libraries(pid, &mut heard);
+    assert!(matches!(of(&mut heard)[..], [News::Process { .. }]));
+    search.libraries(pid, &mut heard);
+    assert!(of(&mut heard).is_empty(), "nothing is new");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    search.libraries(pid, &mut heard);
+    assert!(matches!(of(&mut heard)[..], [News::Ended(_)]));
+}
+
+#[test]
+fn what_nobody_comes_back_from_is_left_alone() {
+    let mut child = Command::new("sleep").arg("100").spawn().unwrap();
+    let pid = child.id();
+    let avoid = HashSet::from([Subject::Process(pid), Subject::Directories]);
+    let mut search = Search::new(false, std::iter::empty(), avoid);
+    let mut heard = Heard::default();
+    search.libraries(pid, &mut heard);
+    search.program(pid, &mut heard);
+    search.begin_scan(false, &mut heard);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(heard.news.is_empty() && heard.subjects.is_empty());
+}
+
+#[test]
+fn what_was_known_before_is_not_looked_into_again() {
+    let exe = std::env::current_exe().unwrap();
+    let file = File::open(&exe).unwrap();
+    let key = FileKey::of(&file).unwrap();
+    let found = || Found {
+        file: File::open(&exe).unwrap(),
+        path: exe.clone(),
+        named: None,
+    };
+    let mut heard = Heard::default();
+    let known = std::iter::once((key, exe.clone()));
+    Search::new(false, known, HashSet::new()).package(found(), &mut heard);
+    assert!(heard.news.is_empty());
+    Search::default().package(found(), &mut heard);
+    assert!(matches!(&heard.news[..], [News::File(of)] if of.key == key));
+}

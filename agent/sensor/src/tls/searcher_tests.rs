@@ -1,0 +1,78 @@
+use super::*;
+
+fn all(searcher: &Searcher) -> Vec<News> {
+    let mut news = Vec::new();
+    loop {
+        let busy = searcher.is_busy();
+        news.extend(searcher.take(usize::MAX));
+        if !busy {
+            return news;
+        }
+        searcher.wait(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn what_is_asked_is_answered_and_then_it_rests() {
+    let searcher = Searcher::start(false).unwrap();
+    let mut child = std::process::Command::new("sleep")
+        .arg("100")
+        .spawn()
+        .unwrap();
+    searcher.libraries(child.id());
+    searcher.libraries(child.id());
+    assert!(searcher.is_busy());
+    let news = all(&searcher);
+    let told = |news: &News| matches!(news, News::Process { pid, .. } if *pid == child.id());
+    assert_eq!(news.iter().filter(|news| told(news)).count(), 1);
+    assert!(!searcher.is_busy());
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn what_finds_no_room_is_read_again_by_a_scan() {
+    let shared = Shared {
+        queue: Mutex::default(),
+        arrived: Condvar::new(),
+        ready: eventfd(0, EventfdFlags::NONBLOCK).unwrap(),
+    };
+    for pid in 0..QUEUE as u32 {
+        shared.push(Urgent::Libraries(pid));
+    }
+    assert!(!shared.lock().scan);
+    shared.push(Urgent::Libraries(u32::MAX));
+    let queue = shared.lock();
+    assert_eq!(queue.urgent.len(), QUEUE);
+    assert!(queue.scan && queue.whole);
+}
+
+#[test]
+fn a_thread_that_does_not_come_back_is_replaced_and_what_it_was_at_is_reported() {
+    let mut searcher = Searcher::start(false).unwrap();
+    all(&searcher);
+    let subject = Subject::File("/mnt/dead/libssl.so.3".into());
+    // As if the thread were in there for long: it takes nothing any more.
+    let old = searcher.shared.lock().generation;
+    searcher.shared.lock().at = Some((Instant::now() - STUCK, subject.clone()));
+    assert!(searcher.replace(std::iter::empty()));
+    assert_ne!(searcher.shared.lock().generation, old);
+    assert!(searcher.avoid.contains(&subject));
+    let stuck = searcher.stuck();
+    assert!(
+        stuck.len() == 1
+            && stuck[0].path == "/mnt/dead/libssl.so.3"
+            && !stuck[0].covered
+            && stuck[0].reason == "its file system does not answer",
+        "{stuck:?}"
+    );
+    // Another one answers in its place.
+    assert!(!searcher.replace(std::iter::empty()));
+    searcher.libraries(1);
+    let news = all(&searcher);
+    assert!(
+        news.iter()
+            .any(|news| matches!(news, News::Process { pid: 1, .. })),
+        "{news:?}"
+    );
+}
