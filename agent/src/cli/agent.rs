@@ -45,9 +45,6 @@ pub(super) fn run(args: &AgentArgs, mut config: Config) -> u8 {
     if let Some(sentence) = privilege::missing() {
         return fail(&sentence, exit::NOT_PERMITTED);
     }
-    for sentence in privilege::reduced() {
-        tracing::warn!("{sentence}");
-    }
     // First of all: a second agent must not load anything into the kernel.
     let socket = match BoundSocket::bind(&address) {
         Ok(socket) => socket,

@@ -12,6 +12,7 @@ mod line;
 mod places;
 mod programs;
 mod replay;
+mod rights;
 mod run;
 mod start;
 mod taken;
