@@ -320,12 +320,15 @@ fn the_page_is_made_of_the_reference() {
 }
 
 /// Tables whose keys all are set, by which each key is tried.
-const TABLES: [&str; 5] = [
+const TABLES: [&str; 8] = [
     "[[sink]]\nname = \"a\"\ncarrier = \"file\"\npath = \"/var/log/a\"\n",
     "[[sink]]\nname = \"a\"\ncarrier = \"syslog\"\naddress = \"unix:/dev/log\"\n",
     "[[sink]]\nname = \"a\"\ncarrier = \"webhook\"\nurl = \"https://a/b\"\n",
     "[[response]]\nname = \"a\"\ncommand = [\"/bin/a\"]\n",
     "[[response]]\nname = \"a\"\nurl = \"https://a/b\"\n",
+    "[[sink]]\nname = \"a\"\ncarrier = \"nats\"\nurl = \"nats://a:4222\"\nsubject = \"a.b\"\n",
+    "[[sink]]\nname = \"a\"\ncarrier = \"otlp\"\nurl = \"https://a/v1/logs\"\n",
+    "[[sink]]\nname = \"a\"\ncarrier = \"s3\"\nurl = \"https://a/b\"\ncredentials_file = \"/c\"\n",
 ];
 
 /// For each key a table and another value for it; with what has to go for it.
@@ -347,6 +350,10 @@ const CHANGES: &[(&str, usize, &str, &str)] = &[
     ("sink.body", 2, "body = \"array\"", ""),
     ("sink.headers_file", 2, "headers_file = \"/a\"", ""),
     ("sink.secret_file", 2, "secret_file = \"/a\"", ""),
+    ("sink.subject", 5, "subject = \"a\"", "subject"),
+    ("sink.credentials_file", 5, "credentials_file = \"/a\"", ""),
+    ("sink.region", 7, "region = \"a-1\"", ""),
+    ("sink.every_ms", 7, "every_ms = 100", ""),
     ("sink.ca_file", 2, "ca_file = \"/a\"", ""),
     ("sink.timeout_ms", 2, "timeout_ms = 1", ""),
     ("sink.kinds", 0, "kinds = [\"finding\"]", ""),
@@ -436,7 +443,7 @@ fn wrong_sinks_are_refused_with_their_line() {
         ),
         (
             format!("{file}address = \"unix:/dev/log\"\n"),
-            ":5: `sink.address` is no key of a file",
+            ":5: `sink.address` is no key of the carrier file",
         ),
         (
             format!("{file}format = \"xml\"\n"),
@@ -468,7 +475,35 @@ fn wrong_sinks_are_refused_with_their_line() {
         ),
         (
             "[[sink]]\nname = \"a\"\ncarrier = \"mail\"\n".to_owned(),
-            ":3: `sink.carrier` must be file, syslog or webhook",
+            ":3: `sink.carrier` must be file, syslog, webhook, otlp, nats or s3",
+        ),
+        (
+            format!("{}format = \"json\"\n", TABLES[6]),
+            ":5: `sink.format` is no key of the carrier otlp",
+        ),
+        (
+            format!("{}url_file = \"/a\"\n", TABLES[5]),
+            ":6: `sink.url_file` is no key of the carrier nats",
+        ),
+        (
+            TABLES[7].replace("a/b", "a/"),
+            ":4: `sink.url` must have the bucket",
+        ),
+        (
+            format!("{}format = \"cef\"\n", TABLES[7]),
+            ":6: `sink.format` must be of JSON",
+        ),
+        (
+            TABLES[5].replace("a.b", "a.>"),
+            ":5: `sink.subject` must be words",
+        ),
+        (
+            TABLES[5].replace("a:4222", "u:p@a"),
+            ":4: `sink.url` must not hold a password",
+        ),
+        (
+            TABLES[5].replace("nats://", "https://"),
+            ":4: `sink.url` must be nats://HOST",
         ),
         (
             "[[sink]]\nname = \"a\"\ncarrier = \"syslog\"\naddress = \"log:514\"\n".to_owned(),
@@ -500,7 +535,7 @@ fn wrong_sinks_are_refused_with_their_line() {
         ),
         (
             format!("{}url = \"http://a\"\n", TABLES[3]),
-            ":4: `response.url` is no key of a command",
+            ":4: `response.url` is no key of the carrier command",
         ),
     ] {
         let got = complaint(&text);

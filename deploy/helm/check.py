@@ -28,6 +28,7 @@ CASES = {
             "rules": {"site.toml": '[[rule]]\nname = "site"\n'},
             "fleetKey": {"secretName": "keytrail-fleet", "key": "fleet.key"},
             "extraCapabilities": [],
+            "seLinuxOptions": {"type": "super_t"},
             "extraEnv": [{"name": "RUST_BACKTRACE", "value": "1"}],
         },
         "metrics": {"address": "0.0.0.0", "port": 9100},
@@ -115,6 +116,7 @@ def main():
     assert ports == {"metrics": 9100, "grpc": 7443}, ports
     assert monitor["spec"]["podMetricsEndpoints"][0]["port"] in ports, monitor
     assert "SYS_ADMIN" not in pod["containers"][0]["securityContext"]["capabilities"]["add"]
+    assert pod["containers"][0]["securityContext"]["seLinuxOptions"] == {"type": "super_t"}
     assert pod["containers"][0]["image"].endswith("@sha256:" + "ab" * 32)
     assert tomllib.loads(found["ConfigMap"][1]["data"]["site.toml"])["rule"][0]["name"] == "site"
     found, config = check("nothing more than the socket", CASES["nothing more than the socket"])

@@ -178,6 +178,11 @@ keytrail_tests::cases! {
         receivers_and_agents_come_and_go
         a_response_runs_once_a_finding
     }
+    sinks_far {
+        a_collector_has_all
+        a_stream_has_all
+        a_bucket_has_all
+    }
     capture {
         of_a_command
         ended_by_a_signal
@@ -209,6 +214,9 @@ keytrail_tests::cases! {
         without_btf
         in_a_pid_namespace
     }
+    rights {
+        each_right_costs_what_doctor_says
+    }
     cli {
         watch_without_an_agent
         second_agent
@@ -232,6 +240,10 @@ keytrail_tests::cases! {
         filters_on_the_server
         events_of_before
         slow_client
+    }
+    exchange {
+        an_inventory_in_forms_of_others
+        findings_in_forms_of_others
     }
     elsewhere {
         asked_from_another_host

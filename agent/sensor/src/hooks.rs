@@ -609,6 +609,12 @@ pub fn describe(error: &ProgramError) -> String {
     }
 }
 
+/// Whether the kernel does not let this process, as far as the text of an error tells.
+pub fn is_denied(reason: &str) -> bool {
+    // EPERM and EACCES, as the standard library writes their numbers.
+    reason.contains("(os error 1)") || reason.contains("(os error 13)")
+}
+
 fn remedy(point: Point, reason: &str) -> String {
     match point {
         Point::Fentry(_) | Point::Fexit(_) => {
@@ -617,10 +623,12 @@ fn remedy(point: Point, reason: &str) -> String {
         Point::Kprobe(_) => {
             "a kernel with CONFIG_KPROBES, not locked down for confidentiality".to_owned()
         }
-        Point::Cgroup(_) if reason.contains("no cgroup") => {
-            "mount a cgroup v2 hierarchy, for example at /sys/fs/cgroup/unified".to_owned()
+        Point::Cgroup(_) if reason.contains("no cgroup") || reason.contains("(os error 2)") => {
+            "mount a cgroup v2 hierarchy where the agent sees it, for example at /sys/fs/cgroup/unified"
+                .to_owned()
         }
-        Point::Cgroup(_) => "a kernel with CONFIG_CGROUP_BPF and CAP_NET_ADMIN".to_owned(),
+        Point::Cgroup(_) if is_denied(reason) => "run the agent with CAP_NET_ADMIN".to_owned(),
+        Point::Cgroup(_) => "a kernel with CONFIG_CGROUP_BPF".to_owned(),
         Point::RawTracepoint(_) if reason.contains("No such file") || reason.contains("os error 2)") => {
             "this kernel has no such tracepoint; a newer one does".to_owned()
         }

@@ -6,6 +6,7 @@ use keytrail_abi::{
     ProcState, ProcessAttach, SockSend, TlsWrite, records::target, state::watch as flags,
 };
 use keytrail_model::Signal;
+use keytrail_model::status::Refused;
 use std::{
     io::{Read, Write},
     mem::offset_of,
@@ -364,6 +365,22 @@ fn system_calls(sensor: &mut Sensor) -> [String; 2] {
     [result(write), attached]
 }
 
+/// No library can be probed: the signal has no hook.
+fn refuse_uprobes(sensor: &mut Sensor, reason: &str) {
+    if let Some(report) = sensor.status.signal_mut(Signal::TlsWrite) {
+        report.hook.clear();
+        report.tier = None;
+        report.refused.push(Refused {
+            hook: "uprobe".to_owned(),
+            reason: reason.to_owned(),
+            // CVE-2025-38466: since its mending CAP_PERFMON is not enough, whatever perf_event_paranoid says.
+            remedy: "run the agent with CAP_SYS_ADMIN: kernels from 6.16 on (and older ones with the fix of \
+                     CVE-2025-38466) let nobody else probe programs, and neither does a perf_event_paranoid of 3 or more"
+                .to_owned(),
+        });
+    }
+}
+
 /// Calls a probed function of the agent itself.
 fn uprobe(sensor: &mut Sensor) -> String {
     const BYTES: &[u8] = b"keytrail uprobe self-test";
@@ -372,6 +389,10 @@ fn uprobe(sensor: &mut Sensor) -> String {
         tls::canary(session, BYTES.as_ptr(), BYTES.len());
     });
     if let Err(reason) = attached {
+        if hooks::is_denied(&reason) {
+            // What is refused to the agent's own function is refused to every other.
+            refuse_uprobes(sensor, &reason);
+        }
         return format!("not tried: {reason}");
     }
     let fired = collect(sensor, &mut |record| {

@@ -469,10 +469,18 @@ fn listen_to_procfs(status: &mut SensorStatus) -> Option<ProcessReads> {
             report.refused.push(Refused {
                 hook: "fanotify".to_owned(),
                 reason: hooks::words(&error),
-                remedy: "a kernel with CONFIG_FANOTIFY, and CAP_SYS_ADMIN".to_owned(),
+                remedy: of_fanotify(&error),
             });
             None
         }
+    }
+}
+
+/// What helps where the kernel gave this error instead of a group.
+fn of_fanotify(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => "run the agent with CAP_SYS_ADMIN".to_owned(),
+        _ => "a kernel with CONFIG_FANOTIFY".to_owned(),
     }
 }
 
@@ -507,7 +515,7 @@ fn open_fanotify(status: &mut SensorStatus, calls: bool) -> Option<Fanotify> {
             let refused = Refused {
                 hook: "fanotify".to_owned(),
                 reason: hooks::words(&error),
-                remedy: "a kernel with CONFIG_FANOTIFY, and CAP_SYS_ADMIN".to_owned(),
+                remedy: of_fanotify(&error),
             };
             for signal in [Name::FileOpen, Name::FileRead] {
                 if let Some(report) = status.signal_mut(signal) {

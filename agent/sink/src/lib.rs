@@ -1,4 +1,4 @@
-//! Where users look: what the ledger keeps goes on to files, syslog and webhooks, and findings to commands.
+//! Where users look: what the ledger keeps goes on to files, syslog, webhooks and the like, and findings to commands.
 //!
 //! The ledger is the queue. Each sink and each response has a place in it of its own (`cursor`), which moves when the
 //! receiver has what came before: at least once, in order. Each has a thread of its own (`worker`), which reads the
@@ -20,6 +20,7 @@ pub use bell::Bell;
 pub use progress::{Redact, Tell};
 pub use sinks::{Setup, SinkError, Sinks};
 pub use spec::{
-    Body, CarrierSpec, CommandSpec, FileSpec, Filter, Format, ResponseSpec, Severity, SinkSpec,
-    SyslogAddress, SyslogSpec, Url, WebhookSpec,
+    Body, CarrierSpec, CommandSpec, FileSpec, Filter, Format, NatsServer, NatsSpec, OtlpSpec,
+    ResponseSpec, S3Spec, Severity, SinkSpec, SyslogAddress, SyslogSpec, Url, WebhookSpec,
+    is_subject,
 };

@@ -212,6 +212,7 @@ impl Start {
             format: self.format,
             filter: self.filter,
             batch: self.batch.max(1),
+            together: self.carrier.together(),
             teller,
             reader: setup.reader.clone(),
             cursors: cursors.clone(),

@@ -35,6 +35,9 @@ pub enum CarrierSpec {
     File(FileSpec),
     Syslog(SyslogSpec),
     Webhook(WebhookSpec),
+    Otlp(OtlpSpec),
+    Nats(NatsSpec),
+    S3(S3Spec),
     Command(CommandSpec),
 }
 
@@ -45,7 +48,19 @@ impl CarrierSpec {
             CarrierSpec::File(_) => "file",
             CarrierSpec::Syslog(_) => "syslog",
             CarrierSpec::Webhook(_) => "webhook",
+            CarrierSpec::Otlp(_) => "otlp",
+            CarrierSpec::Nats(_) => "nats",
+            CarrierSpec::S3(_) => "s3",
             CarrierSpec::Command(_) => "command",
+        }
+    }
+
+    /// How long an event waits for company.
+    #[must_use]
+    pub fn together(&self) -> Duration {
+        match self {
+            CarrierSpec::S3(s3) => s3.every,
+            _ => Duration::from_millis(100),
         }
     }
 
@@ -55,10 +70,14 @@ impl CarrierSpec {
         match self {
             CarrierSpec::File(file) => file.path.display().to_string(),
             CarrierSpec::Syslog(syslog) => syslog.address.to_string(),
-            CarrierSpec::Webhook(webhook) => match &webhook.url {
-                Url::Text(url) => origin(url).to_owned(),
-                Url::File(path) => format!("as {} says", path.display()),
+            CarrierSpec::Webhook(webhook) => webhook.url.shown(),
+            CarrierSpec::Otlp(otlp) => otlp.url.shown(),
+            CarrierSpec::S3(s3) => match &s3.url {
+                // Its path is the bucket, which is no secret.
+                Url::Text(url) => url.clone(),
+                Url::File(_) => s3.url.shown(),
             },
+            CarrierSpec::Nats(nats) => format!("{} {}", nats.server, nats.subject),
             CarrierSpec::Command(command) => command.argv.first().cloned().unwrap_or_default(),
         }
     }
@@ -159,6 +178,119 @@ pub enum Url {
     File(PathBuf),
 }
 
+impl Url {
+    fn shown(&self) -> String {
+        match self {
+            Url::Text(url) => origin(url).to_owned(),
+            Url::File(path) => format!("as {} says", path.display()),
+        }
+    }
+}
+
+/// Log records of OpenTelemetry to a collector, by HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtlpSpec {
+    /// With its path, most often /v1/logs.
+    pub url: Url,
+    /// Lines `Name: value`, read for each delivery.
+    pub headers_file: Option<PathBuf>,
+    /// Certificates of authorities, PEM; the system's when there is none.
+    pub ca_file: Option<PathBuf>,
+    pub timeout: Duration,
+}
+
+/// Messages into a stream of NATS JetStream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NatsSpec {
+    pub server: NatsServer,
+    /// That a stream has to take.
+    pub subject: String,
+    /// A file of credentials as `nsc` writes it, a seed, `USER:PASSWORD` or a token; read for each connection.
+    pub credentials_file: Option<PathBuf>,
+    /// Certificates of authorities, PEM; the system's when there is none.
+    pub ca_file: Option<PathBuf>,
+    pub timeout: Duration,
+}
+
+/// Objects of lines in a bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct S3Spec {
+    /// With the bucket, and a prefix if there is to be one, as its path.
+    pub url: Url,
+    pub region: String,
+    /// As the AWS tools keep it, read for each delivery.
+    pub credentials_file: PathBuf,
+    /// Certificates of authorities, PEM; the system's when there is none.
+    pub ca_file: Option<PathBuf>,
+    /// How long events are gathered for one object.
+    pub every: Duration,
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NatsServer {
+    pub tls: bool,
+    pub host: String,
+    pub port: u16,
+}
+
+impl fmt::Display for NatsServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "tls" } else { "nats" };
+        write!(f, "{scheme}://{}:{}", self.host, self.port)
+    }
+}
+
+impl std::str::FromStr for NatsServer {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const FORM: &str = "must be nats://HOST:PORT or tls://HOST:PORT";
+        // The port that is registered for it.
+        const PORT: u16 = 4222;
+        let (scheme, rest) = text.split_once("://").ok_or(FORM)?;
+        let tls = match scheme {
+            "nats" => false,
+            "tls" => true,
+            _ => return Err(FORM),
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        if rest.contains('@') {
+            return Err("must not hold a password: put it into `credentials_file`");
+        }
+        // An address of IPv6 is in brackets.
+        let (host, port) = match rest.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => {
+                let port = port.parse().ok().filter(|port| *port > 0).ok_or(FORM)?;
+                (host, port)
+            }
+            _ => (rest, PORT),
+        };
+        let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'/' | b'?' | b'#');
+        if host.is_empty() || !host.bytes().all(plain) {
+            return Err(FORM);
+        }
+        Ok(NatsServer {
+            tls,
+            host: host.to_owned(),
+            port,
+        })
+    }
+}
+
+/// Whether this is a subject to publish to: words between points, none of them a wildcard.
+#[must_use]
+pub fn is_subject(text: &str) -> bool {
+    let word = |word: &str| {
+        !word.is_empty()
+            && word
+                .bytes()
+                .all(|b| b.is_ascii_graphic() && b != b'*' && b != b'>')
+    };
+    // What begins so is the server's own.
+    text.len() <= 255 && !text.starts_with('$') && text.split('.').all(word)
+}
+
 /// How events are put into one body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Body {
@@ -186,9 +318,12 @@ pub enum Format {
     Ocsf,
     Ecs,
     Cef,
+    /// Of the carrier `otlp` alone, which has no other.
+    Otlp,
 }
 
 impl Format {
+    /// Those that may be chosen.
     pub const ALL: [Format; 4] = [Format::Json, Format::Ocsf, Format::Ecs, Format::Cef];
 
     #[must_use]
@@ -198,6 +333,7 @@ impl Format {
             Format::Ocsf => "ocsf",
             Format::Ecs => "ecs",
             Format::Cef => "cef",
+            Format::Otlp => "protobuf",
         }
     }
 
@@ -209,7 +345,7 @@ impl Format {
     /// Whether an event is a JSON object.
     #[must_use]
     pub fn is_json(self) -> bool {
-        self != Format::Cef
+        !matches!(self, Format::Cef | Format::Otlp)
     }
 }
 
@@ -385,6 +521,46 @@ mod tests {
             "tls:h:1",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn servers_and_subjects_of_nats() {
+        let parse = |text: &str| text.parse::<NatsServer>();
+        for (text, shown) in [
+            ("nats://a:4223", "nats://a:4223"),
+            ("tls://log.example", "tls://log.example:4222"),
+            ("nats://[::1]:5/", "nats://[::1]:5"),
+            ("nats://[::1]", "nats://[::1]:4222"),
+        ] {
+            assert_eq!(parse(text).unwrap().to_string(), shown);
+        }
+        for bad in [
+            "a:4222",
+            "http://a",
+            "nats://",
+            "nats://:1",
+            "nats://a:0",
+            "nats://a:x",
+            "nats://a/b",
+            "nats://u:p@a",
+            "nats://a b",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        assert!(is_subject("keytrail.events") && is_subject("a"));
+        for bad in [
+            "",
+            ".",
+            "a.",
+            "a..b",
+            "a.*",
+            "a.>",
+            "a b",
+            "a\r\nPUB b",
+            "$JS.API",
+        ] {
+            assert!(!is_subject(bad), "{bad}");
         }
     }
 

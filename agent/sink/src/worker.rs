@@ -20,8 +20,6 @@ use std::time::{Duration, Instant};
 const POLL: Duration = Duration::from_secs(1);
 /// How much later than it happened an event may be recorded, with room.
 const DECIDED_NS: u64 = 60_000_000_000;
-/// How long an event waits for company.
-const TOGETHER: Duration = Duration::from_millis(100);
 /// Bytes of events, as they are kept, that are read together.
 const READ_MAX: usize = 1 << 20;
 /// Events looked through at a time by who wants few of them.
@@ -46,6 +44,8 @@ pub(crate) struct Worker {
     pub filter: Filter,
     /// Most events delivered together.
     pub batch: usize,
+    /// How long an event waits for company.
+    pub together: Duration,
     pub teller: Teller,
     pub reader: Reader,
     pub cursors: Arc<Cursors>,
@@ -93,7 +93,7 @@ impl Worker {
                 Next::Idle | Next::Wait(_) if ending => return,
                 Next::Idle => {
                     self.bell.wait(seen, POLL);
-                    self.bell.rest(TOGETHER);
+                    self.bell.rest(self.together);
                 }
                 Next::Wait(time) => self.bell.rest(time),
             }

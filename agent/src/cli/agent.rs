@@ -38,6 +38,9 @@ pub(super) fn run(args: &AgentArgs, mut config: Config) -> u8 {
     if let Some(address) = &args.listen {
         config.listen = address.to_string();
     }
+    if let Some(sentence) = privilege::missing() {
+        return fail(&sentence, exit::NOT_PERMITTED);
+    }
     let socket = match bind(&config) {
         Ok(socket) => socket,
         Err(status) => return status,

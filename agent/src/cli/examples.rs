@@ -55,7 +55,8 @@ Examples:
   sudo keytrail inventory
   keytrail inventory --root ~/work
   sudo keytrail inventory diff
-  sudo keytrail inventory -o json --min-confidence 0.9";
+  sudo keytrail inventory -o json --min-confidence 0.9
+  sudo keytrail inventory -o cbom > host.cdx.json";
 
 pub const TOP: &str = "\
 Examples:

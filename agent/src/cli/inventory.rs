@@ -60,7 +60,7 @@ pub struct InventoryArgs {
         default_value = "table",
         global = true
     )]
-    pub output: TableFormat,
+    pub output: InventoryFormat,
 
     /// Where the fingerprint key and earlier inventories are [default: /var/lib/keytrail for root, else
     /// ~/.local/state/keytrail].
@@ -111,9 +111,42 @@ pub enum InventoryAction {
     },
 }
 
+/// A table for people, the rest for programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum InventoryFormat {
+    #[default]
+    Table,
+    Json,
+    Yaml,
+    Csv,
+    /// Results of SARIF 2.1.0, for code hosts and what collects scans.
+    Sarif,
+    /// A cryptographic bill of materials, CycloneDX 1.7.
+    Cbom,
+}
+
+impl InventoryFormat {
+    /// Those that changes have too.
+    fn of_changes(self) -> Option<TableFormat> {
+        Some(match self {
+            InventoryFormat::Table => TableFormat::Table,
+            InventoryFormat::Json => TableFormat::Json,
+            InventoryFormat::Yaml => TableFormat::Yaml,
+            InventoryFormat::Csv => TableFormat::Csv,
+            InventoryFormat::Sarif | InventoryFormat::Cbom => return None,
+        })
+    }
+}
+
 /// Runs `keytrail inventory`; returns the exit status.
 #[must_use]
 pub fn run(args: &InventoryArgs) -> u8 {
+    if args.action.is_some() && args.output.of_changes().is_none() {
+        eprintln!(
+            "keytrail: changes have no form in sarif and cbom: table, json, yaml and csv are there"
+        );
+        return exit::USAGE;
+    }
     match act(args) {
         Ok(status) => status,
         Err(message) => {
@@ -266,22 +299,27 @@ fn with_progress<T>(report: &Report, root: &Path, work: impl FnOnce() -> T) -> T
 fn show(args: &InventoryArgs, document: &Document, report: &Report) -> Result<(), String> {
     let shown: Vec<&Entry> = document.entries.iter().filter(|e| shows(args, e)).collect();
     match args.output {
-        TableFormat::Json => {
+        InventoryFormat::Json | InventoryFormat::Sarif | InventoryFormat::Cbom => {
             let mut out = io::BufWriter::new(io::stdout().lock());
-            let written = render::write_document(&mut out, document, report, &shown);
+            let written = match args.output {
+                InventoryFormat::Sarif => render::sarif::write(&mut out, document, report, &shown),
+                InventoryFormat::Cbom => render::cbom::write(&mut out, document, report, &shown),
+                _ => render::write_document(&mut out, document, report, &shown),
+            };
             printed(written.and_then(|()| out.flush()))
         }
-        TableFormat::Table => print(&render::inventory(
+        InventoryFormat::Table => print(&render::inventory(
             document,
             report,
             &shown,
             &Style::of(io::stdout()),
         )),
-        other => {
+        InventoryFormat::Yaml | InventoryFormat::Csv => {
             let mut bytes = Vec::new();
             render::write_document(&mut bytes, document, report, &shown).map_err(text)?;
             let value = serde_json::from_slice(&bytes).map_err(text)?;
-            print(&in_format(&value, other)?)
+            let format = args.output.of_changes().unwrap_or_default();
+            print(&in_format(&value, format)?)
         }
     }
 }
@@ -338,7 +376,7 @@ fn show_changes(
         .into_iter()
         .filter(|c| shows(args, c.entry()))
         .collect();
-    match args.output {
+    match args.output.of_changes().unwrap_or_default() {
         TableFormat::Json => print(&json(&render::diff_document(from, to, &changes))?)?,
         TableFormat::Table => print(&render::changes(
             from,

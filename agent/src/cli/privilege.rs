@@ -3,40 +3,12 @@
 /// Capability numbers, from linux/capability.h.
 const CAPS: &[(u32, &str)] = &[(39, "CAP_BPF"), (38, "CAP_PERFMON")];
 const SYS_ADMIN: u32 = 21;
-/// Without these the agent works, and sees less.
-const WANTED: &[(u32, &str, &str)] = &[
-    (
-        19,
-        "CAP_SYS_PTRACE",
-        "environments and files of other processes",
-    ),
-    (12, "CAP_NET_ADMIN", "connections, by cgroup hooks"),
-    (
-        2,
-        "CAP_DAC_READ_SEARCH",
-        "files that only their owners may read",
-    ),
-];
-
 /// One sentence that says what is missing to load the kernel side; `None` when nothing is.
 pub(super) fn missing() -> Option<String> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let effective = effective(&status)?;
     let uid = rustix::process::geteuid().as_raw();
     lacking(effective, uid)
-}
-
-/// What the agent will see less of, one sentence each.
-pub(super) fn reduced() -> Vec<String> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let Some(effective) = effective(&status) else {
-        return Vec::new();
-    };
-    WANTED
-        .iter()
-        .filter(|(bit, ..)| effective & (1 << bit) == 0)
-        .map(|(_, name, what)| format!("without {name} keytrail sees less: {what}"))
-        .collect()
 }
 
 fn effective(status: &str) -> Option<u64> {

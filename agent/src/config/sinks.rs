@@ -3,8 +3,9 @@
 use super::parse::{ConfigError, Value};
 use keytrail_model::{EventKind, EvidenceGrade};
 use keytrail_sink::{
-    Body, CarrierSpec, CommandSpec, FileSpec, Filter, Format, ResponseSpec, Severity, SinkSpec,
-    SyslogAddress, SyslogSpec, Url, WebhookSpec,
+    Body, CarrierSpec, CommandSpec, FileSpec, Filter, Format, NatsServer, NatsSpec, OtlpSpec,
+    ResponseSpec, S3Spec, Severity, SinkSpec, SyslogAddress, SyslogSpec, Url, WebhookSpec,
+    is_subject,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,6 +24,10 @@ const SINK_KEYS: &[&str] = &[
     "body",
     "headers_file",
     "secret_file",
+    "subject",
+    "credentials_file",
+    "region",
+    "every_ms",
     "ca_file",
     "timeout_ms",
     "kinds",
@@ -46,17 +51,25 @@ const RESPONSE_KEYS: &[&str] = &[
 
 /// Keys that only some carriers have.
 const OF_CARRIERS: &[(&str, &[&str])] = &[
+    ("format", &["file", "syslog", "webhook", "nats", "s3"]),
     ("path", &["file"]),
     ("rotate_bytes", &["file"]),
     ("keep", &["file"]),
     ("address", &["syslog"]),
-    ("url", &["webhook"]),
-    ("url_file", &["webhook"]),
+    ("url", &["webhook", "otlp", "nats", "s3"]),
+    ("url_file", &["webhook", "otlp"]),
     ("body", &["webhook"]),
-    ("headers_file", &["webhook"]),
+    ("headers_file", &["webhook", "otlp"]),
     ("secret_file", &["webhook"]),
-    ("ca_file", &["webhook"]),
-    ("timeout_ms", &["syslog", "webhook", "command"]),
+    ("subject", &["nats"]),
+    ("credentials_file", &["nats", "s3"]),
+    ("region", &["s3"]),
+    ("every_ms", &["s3"]),
+    ("ca_file", &["webhook", "otlp", "nats", "s3"]),
+    (
+        "timeout_ms",
+        &["syslog", "webhook", "otlp", "nats", "s3", "command"],
+    ),
     ("command", &["command"]),
 ];
 
@@ -72,6 +85,10 @@ const ROTATE_MIN: u64 = 4 << 10;
 const ROTATE_MAX: u64 = 1 << 40;
 const KEEP: u64 = 5;
 const KEEP_MAX: u64 = 1000;
+/// Where buckets are when nothing else is said.
+const REGION: &str = "us-east-1";
+const EVERY_MS: u64 = 30_000;
+const EVERY_MAX_MS: u64 = 3_600_000;
 const TIMEOUT_MS: u64 = 10_000;
 const TIMEOUT_MAX_MS: u64 = 300_000;
 
@@ -95,7 +112,7 @@ pub(super) fn sinks(value: &Value<'_, '_>) -> Result<Vec<SinkSpec>, ConfigError>
         }
         let carrier = entry.need("carrier")?;
         let format = entry.word("format", "json, ocsf, ecs or cef", Format::of_word)?;
-        let format = format.unwrap_or_default();
+        let mut format = format.unwrap_or_default();
         let mut batch = entry.number("batch", 1..=BATCH_MAX, BATCH)?;
         let carrier = match carrier.string()?.as_str() {
             "file" => entry.file()?,
@@ -119,7 +136,22 @@ pub(super) fn sinks(value: &Value<'_, '_>) -> Result<Vec<SinkSpec>, ConfigError>
                 }
                 entry.webhook(body)?
             }
-            _ => return Err(carrier.error("must be file, syslog or webhook")),
+            "otlp" => {
+                let carrier = entry.otlp()?;
+                entry.fits(&carrier)?;
+                format = Format::Otlp;
+                carrier
+            }
+            "nats" => entry.nats()?,
+            "s3" => {
+                if !format.is_json() {
+                    return Err(entry.error("format", "must be of JSON for s3, which cef is not"));
+                }
+                entry.s3()?
+            }
+            _ => {
+                return Err(carrier.error("must be file, syslog, webhook, otlp, nats or s3"));
+            }
         };
         entry.fits(&carrier)?;
         sinks.push(SinkSpec {
@@ -320,17 +352,79 @@ impl<'a, 'd, 't> Entry<'a, 'd, 't> {
         }))
     }
 
-    fn webhook(&self, body: Body) -> Result<CarrierSpec, ConfigError> {
-        let url = match (self.values.get("url"), self.path("url_file")?) {
+    fn url(&self) -> Result<Url, ConfigError> {
+        match (self.values.get("url"), self.path("url_file")?) {
             (Some(_), Some(_)) => {
-                return Err(self.error("url_file", "says the same as `url`: leave one out"));
+                Err(self.error("url_file", "says the same as `url`: leave one out"))
             }
-            (Some(value), None) => Url::Text(url(value)?),
-            (None, Some(path)) => Url::File(path),
-            (None, None) => return Err(self.element.error("needs `url` or `url_file`")),
+            (Some(value), None) => Ok(Url::Text(url(value)?)),
+            (None, Some(path)) => Ok(Url::File(path)),
+            (None, None) => Err(self.element.error("needs `url` or `url_file`")),
+        }
+    }
+
+    fn otlp(&self) -> Result<CarrierSpec, ConfigError> {
+        Ok(CarrierSpec::Otlp(OtlpSpec {
+            url: self.url()?,
+            headers_file: self.path("headers_file")?,
+            ca_file: self.path("ca_file")?,
+            timeout: self.timeout()?,
+        }))
+    }
+
+    fn nats(&self) -> Result<CarrierSpec, ConfigError> {
+        let url = self.need("url")?;
+        let server = url.string()?.parse::<NatsServer>();
+        let subject = self.need("subject")?;
+        let name = subject.string()?;
+        if !is_subject(&name) {
+            return Err(subject.error("must be words with points between, no wildcards"));
+        }
+        Ok(CarrierSpec::Nats(NatsSpec {
+            server: server.map_err(|why| url.error(why))?,
+            subject: name,
+            credentials_file: self.path("credentials_file")?,
+            ca_file: self.path("ca_file")?,
+            timeout: self.timeout()?,
+        }))
+    }
+
+    fn s3(&self) -> Result<CarrierSpec, ConfigError> {
+        let value = self.need("url")?;
+        let url = url(value)?;
+        let path = url.splitn(4, '/').nth(3).unwrap_or_default();
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
+        if path.trim_matches('/').is_empty() || path.contains("//") || !path.bytes().all(plain) {
+            return Err(value.error(
+                "must have the bucket as its path: letters, digits, `-`, `_`, `.`, `~` and `/`",
+            ));
+        }
+        let region = match self.values.get("region") {
+            Some(value) => {
+                let region = value.string()?;
+                let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+                if region.is_empty() || !region.bytes().all(plain) {
+                    return Err(value.error("must be letters, digits and `-`"));
+                }
+                region
+            }
+            None => REGION.to_owned(),
         };
+        let credentials_file = self.need("credentials_file")?.path()?;
+        let every = self.number("every_ms", 100..=EVERY_MAX_MS, EVERY_MS)?;
+        Ok(CarrierSpec::S3(S3Spec {
+            url: Url::Text(url),
+            region,
+            credentials_file,
+            ca_file: self.path("ca_file")?,
+            every: Duration::from_millis(every),
+            timeout: self.timeout()?,
+        }))
+    }
+
+    fn webhook(&self, body: Body) -> Result<CarrierSpec, ConfigError> {
         Ok(CarrierSpec::Webhook(WebhookSpec {
-            url,
+            url: self.url()?,
             body,
             headers_file: self.path("headers_file")?,
             secret_file: self.path("secret_file")?,
@@ -343,7 +437,9 @@ impl<'a, 'd, 't> Entry<'a, 'd, 't> {
     fn fits(&self, carrier: &CarrierSpec) -> Result<(), ConfigError> {
         for (key, carriers) in OF_CARRIERS {
             if self.values.contains_key(*key) && !carriers.contains(&carrier.name()) {
-                return Err(self.error(key, &format!("is no key of a {}", carrier.name())));
+                return Err(
+                    self.error(key, &format!("is no key of the carrier {}", carrier.name()))
+                );
             }
         }
         Ok(())

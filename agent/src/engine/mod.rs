@@ -10,6 +10,7 @@ mod guard;
 mod lanes;
 mod pipeline;
 mod replay;
+mod rights;
 mod run;
 mod start;
 

@@ -6,7 +6,9 @@ use super::pipeline::Pipeline;
 use super::pipeline::places::Places;
 use super::pipeline::programs::Programs;
 use super::run::Runner;
-use super::{EngineError, EngineHandle, EngineOptions, Memory, Shared, Sink, Teller, coverage};
+use super::{
+    EngineError, EngineHandle, EngineOptions, Memory, Shared, Sink, Teller, coverage, rights,
+};
 use crate::config;
 use keytrail_host::clock::{boot_ns, both, wall_ns};
 use keytrail_ingest::{Digest, DigestOptions, Excluded, Files, InspectionOptions, Registry};
@@ -170,6 +172,12 @@ fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
         let refused = coverage::openat2(&why);
         runner.line.gap(coverage::files_closed(&refused, now));
         runner.sensor.refused(Signal::FileRead, refused);
+    }
+    for right in rights::lacking() {
+        let refused = right.refused();
+        tracing::warn!("{}", refused.reason);
+        runner.line.gap(right.gap(now));
+        runner.sensor.refused(right.signal(), refused);
     }
     // Who holds what comes first: until then the kernel side takes running holders for clean.
     match follow_only {

@@ -11,6 +11,7 @@ pub mod history;
 pub mod inventory;
 pub mod report;
 mod rows;
+pub mod sarif;
 mod style;
 mod summary;
 mod table;

@@ -64,15 +64,15 @@ impl Receiver {
     }
 }
 
-fn free_port() -> String {
+pub(super) fn free_port() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port().to_string()
 }
 
 /// Epoch and number.
-type Id = (u64, u64);
+pub(super) type Id = (u64, u64);
 
-fn id(event: &Event) -> Id {
+pub(super) fn id(event: &Event) -> Id {
     event
         .id
         .as_ref()
@@ -119,8 +119,15 @@ fn ledger(agent: &Agent) -> Vec<Id> {
         .collect()
 }
 
+/// The same up to one of them.
+pub(super) fn held_upto(agent: &Agent, last: Id) -> Vec<Id> {
+    let mut held = ledger(agent);
+    held.retain(|id| *id <= last);
+    held
+}
+
 /// Every id of `held` was received, the first time in order; what came twice came the same.
-fn whole(what: &str, held: &[Id], received: &[(Id, &str)]) {
+pub(super) fn whole(what: &str, held: &[Id], received: &[(Id, &str)]) {
     let mut first = Vec::new();
     let mut seen: HashMap<Id, &str> = HashMap::new();
     for (id, line) in received {
@@ -248,10 +255,7 @@ kinds = ["credential_exposed"]
                 .collect::<Vec<_>>())
         },
     );
-    let held: Vec<Id> = ledger(&agent)
-        .into_iter()
-        .filter(|id| *id <= last)
-        .collect();
+    let held = held_upto(&agent, last);
     assert!(held.len() > 40, "{held:?}");
     let lines = rotated();
     assert!(
@@ -402,10 +406,7 @@ address = "tcp:127.0.0.1:{tcp}"
                 .then_some(())
         });
     }
-    let held: Vec<Id> = ledger(&agent)
-        .into_iter()
-        .filter(|id| *id <= last)
-        .collect();
+    let held = held_upto(&agent, last);
     assert!(held.len() > 200, "{}", held.len());
     let text = fs::read_to_string(&file).unwrap();
     let lines: Vec<String> = text.lines().map(str::to_owned).collect();

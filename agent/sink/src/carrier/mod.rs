@@ -3,6 +3,10 @@
 
 mod command;
 mod file;
+mod http;
+mod nats;
+mod otlp;
+mod s3;
 mod syslog;
 mod webhook;
 
@@ -13,7 +17,7 @@ use keytrail_proto::v1::Event;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// An event and its line.
+/// An event and its line, or whatever its format makes of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Item {
     pub event: Arc<Event>,
@@ -73,6 +77,9 @@ pub(crate) fn carrier(
         CarrierSpec::Webhook(spec) => {
             Box::new(webhook::Webhook::new(spec.clone(), json, &teller.version))
         }
+        CarrierSpec::Otlp(spec) => Box::new(otlp::Otlp::new(spec.clone(), teller.clone())),
+        CarrierSpec::Nats(spec) => Box::new(nats::Nats::new(spec.clone(), teller)),
+        CarrierSpec::S3(spec) => Box::new(s3::S3::new(spec.clone(), teller)),
         CarrierSpec::Command(spec) => Box::new(command::Command::new(spec.clone(), redact.clone())),
     }
 }

@@ -1,5 +1,5 @@
 //! An event as bytes, in the formats users have. Each is a function of the event and of who tells it, and gives one line
-//! without an end.
+//! without an end; OTLP gives a message of protobuf.
 //!
 //! Every string may come from a hostile host: each format escapes what would end a field or a line. None claims more than
 //! the event: the grade goes along in all of them.
@@ -7,6 +7,7 @@
 mod cef;
 mod ecs;
 mod ocsf;
+pub(crate) mod otlp;
 mod parts;
 
 use crate::spec::Format;
@@ -23,7 +24,7 @@ pub struct Teller {
     pub agent: String,
 }
 
-/// One line, or nothing when it cannot be said (a time out of the range of JSON's).
+/// One line (a message, of OTLP), or nothing when it cannot be said (a time out of the range of JSON's).
 #[must_use]
 pub fn encode(format: Format, event: &Event, teller: &Teller) -> Option<Vec<u8>> {
     match format {
@@ -31,10 +32,11 @@ pub fn encode(format: Format, event: &Event, teller: &Teller) -> Option<Vec<u8>>
         Format::Ocsf => serde_json::to_vec(&ocsf::event(event, teller)).ok(),
         Format::Ecs => serde_json::to_vec(&ecs::event(event, teller)).ok(),
         Format::Cef => Some(cef::event(event, teller).into_bytes()),
+        Format::Otlp => Some(otlp::event(event)),
     }
 }
 
-pub(crate) use parts::{rfc3339, severity, time_ns};
+pub(crate) use parts::{rfc3339, severity, time_ns, uid};
 
 #[cfg(test)]
 pub(crate) mod samples;

@@ -85,6 +85,15 @@ impl Object {
         self.some(key, value)
     }
 
+    /// Messages of the schema, unless there are none.
+    pub fn messages<T: serde::Serialize + prost::Name>(self, key: &str, all: &[T]) -> Object {
+        let values: Vec<Value> = all
+            .iter()
+            .filter_map(|m| serde_json::from_str(&keytrail_proto::json(m).ok()?).ok())
+            .collect();
+        self.some(key, (!values.is_empty()).then_some(values))
+    }
+
     pub fn build(self) -> Value {
         Value::Object(self.0)
     }
@@ -95,7 +104,7 @@ pub(super) fn kind(event: &Event) -> Option<EventKind> {
 }
 
 /// `AGENT:EPOCH:SEQUENCE`; empty when the event has no id.
-pub(super) fn uid(event: &Event) -> String {
+pub(crate) fn uid(event: &Event) -> String {
     event.id.as_ref().map_or_else(String::new, |id| {
         format!("{}:{}:{}", id.agent, id.epoch, id.sequence)
     })

@@ -144,6 +144,91 @@ fn ecs_has_its_fields() {
 }
 
 #[test]
+fn otlp_has_its_attributes_and_claims_no_more_than_the_grade() {
+    use otlp::wire::{AnyValue, LogRecord, Request, Value as Any};
+    use prost::Message as _;
+    fn json(value: Option<AnyValue>) -> Value {
+        match value.and_then(|v| v.value) {
+            None => Value::Null,
+            Some(Any::Text(text)) => text.into(),
+            Some(Any::Bool(bool)) => bool.into(),
+            Some(Any::Int(int)) => int.into(),
+            Some(Any::Double(double)) => double.into(),
+            Some(Any::Array(array)) => array.values.into_iter().map(|v| json(Some(v))).collect(),
+            Some(Any::Map(map)) => map
+                .values
+                .into_iter()
+                .map(|p| (p.key, json(p.value)))
+                .collect(),
+        }
+    }
+    let record = |event: &Event| {
+        let bytes = encode(Format::Otlp, event, &teller()).unwrap();
+        let record = LogRecord::decode(bytes.as_slice()).unwrap();
+        let named: serde_json::Map<String, Value> = record
+            .attributes
+            .iter()
+            .map(|p| (p.key.clone(), json(p.value.clone())))
+            .collect();
+        assert_eq!(named.len(), record.attributes.len(), "a name twice");
+        (record, named)
+    };
+    let (sent, named) = record(&samples::sent());
+    assert_eq!(sent.event_name, "keytrail.credential_sent");
+    assert_eq!(sent.time_unix_nano, 1_700_000_000_123_456_789);
+    assert_eq!(
+        (sent.severity_number, sent.severity_text.as_str()),
+        (9, "INFO")
+    );
+    assert!(
+        json(sent.body)
+            .as_str()
+            .unwrap()
+            .starts_with("Credential sent: github-token")
+    );
+    for (name, value) in [
+        ("log.record.uid", "00112233445566778899aabbccddeeff:3:42"),
+        ("server.address", "api.example"),
+        ("network.peer.address", "10.1.2.3"),
+        ("tls.client.server_name", "api.example"),
+        ("network.protocol.name", "http"),
+        ("network.protocol.version", "1.1"),
+        ("url.template", "/v1/{id}"),
+        ("process.executable.name", "cu|rl=x"),
+        ("container.id", "c0ffee"),
+        ("keytrail.grade", "observed"),
+    ] {
+        assert_eq!(named[name], value, "{name}");
+    }
+    assert_eq!(
+        (&named["process.pid"], &named["server.port"]),
+        (&4121.into(), &443.into())
+    );
+    assert_eq!(named["keytrail.credential"]["kind"], "github-token");
+    let (finding, named) = record(&samples::finding());
+    assert_eq!(finding.severity_text, "ERROR");
+    assert_eq!(named["security_rule.name"], "decoy-touched");
+    assert_eq!(named["file.inode"], "77");
+    assert_eq!(record(&samples::gap()).0.severity_text, "WARN");
+    for event in samples::all() {
+        let (record, named) = record(&event);
+        let body = json(record.body);
+        if parts::grade(&event) == Some(keytrail_model::EvidenceGrade::Lineage) {
+            assert!(
+                !body.as_str().unwrap().starts_with("Credential sent"),
+                "{body}"
+            );
+            assert_eq!(named["keytrail.grade"], "lineage");
+        }
+    }
+    let records = vec![encode(Format::Otlp, &samples::gap(), &teller()).unwrap()];
+    let request = Request::decode(otlp::request(records.clone(), &teller()).as_slice()).unwrap();
+    let logs = &request.resources[0];
+    assert_eq!(logs.scopes[0].records, records);
+    assert!(logs.schema_url.ends_with("/1.44.0") && logs.scopes[0].schema_url == logs.schema_url);
+}
+
+#[test]
 fn cef_escapes_what_would_end_a_field() {
     let finding = text(&samples::finding());
     let head = "CEF:0|keytrail|keytrail|0.1.0|decoy-touched|A decoy \\| was = read here|8|rt=1700000000123 ";

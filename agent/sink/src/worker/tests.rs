@@ -118,6 +118,7 @@ impl Scene {
         let told = self.told.clone();
         Worker {
             title: "sink x".into(),
+            together: Duration::from_millis(100),
             key: "sink:x".into(),
             carrier: Box::new(self.fake.clone()),
             format: Format::Json,

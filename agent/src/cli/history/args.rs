@@ -20,6 +20,35 @@ pub enum Shape {
     Csv,
 }
 
+/// Shape of findings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum FindingShape {
+    /// Columns with what matters.
+    #[default]
+    Table,
+    /// Columns with everything.
+    Wide,
+    /// Canonical proto3 JSON, one object a line.
+    Json,
+    /// RFC 4180, with headings.
+    Csv,
+    /// Results of SARIF 2.1.0, for code hosts and what collects scans.
+    Sarif,
+}
+
+impl FindingShape {
+    /// The same of other answers.
+    pub fn plain(self) -> Option<Shape> {
+        Some(match self {
+            FindingShape::Table => Shape::Table,
+            FindingShape::Wide => Shape::Wide,
+            FindingShape::Json => Shape::Json,
+            FindingShape::Csv => Shape::Csv,
+            FindingShape::Sarif => return None,
+        })
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum GraphShape {
     /// Graphviz.
@@ -222,7 +251,7 @@ pub struct FindingsArgs {
 
     /// Shape of the output.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
-    pub output: Shape,
+    pub output: FindingShape,
 
     /// At most so many.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]

@@ -11,7 +11,7 @@ pub(super) use used::run as used;
 
 use super::filter_args::When;
 use super::{exit, fail};
-use crate::output::{Style, history as render, json};
+use crate::output::{Style, history as render, json, sarif};
 use args::BaselineAction;
 use keytrail_export::{Channel, Target, connect_channel};
 use keytrail_proto::v1::baseline_service_client::BaselineServiceClient;
@@ -215,25 +215,43 @@ pub(super) fn uses(args: &UsesArgs) -> u8 {
 
 pub(super) fn findings(args: &FindingsArgs) -> u8 {
     run(&args.agent.target(), async |channel| {
+        let mut client = history(channel);
         let (from, to) = args.times.interval();
-        let answer = history(channel)
-            .list_findings(ListFindingsRequest {
-                from: from.map(When::timestamp),
-                to: to.map(When::timestamp),
-                credential: args.credential.clone().unwrap_or_default(),
-                rule: args.rule.clone().unwrap_or_default(),
-                contexts: args.runs.context.clone(),
-                actors: args.runs.actor.clone(),
-                page_size: args.limit.min(PAGE),
-                page_token: String::new(),
-            })
-            .await?
-            .into_inner();
-        let wide = args.output == Shape::Wide || args.output == Shape::Csv;
-        show(args.output, &answer.findings, |rows| {
-            render::findings(rows, wide)
-        })?;
-        more(!answer.next_page_token.is_empty());
+        let mut all = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let answer = client
+                .list_findings(ListFindingsRequest {
+                    from: from.map(When::timestamp),
+                    to: to.map(When::timestamp),
+                    credential: args.credential.clone().unwrap_or_default(),
+                    rule: args.rule.clone().unwrap_or_default(),
+                    contexts: args.runs.context.clone(),
+                    actors: args.runs.actor.clone(),
+                    page_size: PAGE.min(args.limit.saturating_sub(all.len() as u32).max(1)),
+                    page_token,
+                })
+                .await?
+                .into_inner();
+            all.extend(answer.findings);
+            page_token = answer.next_page_token;
+            if page_token.is_empty() || all.len() >= args.limit as usize {
+                break;
+            }
+        }
+        let cut = !page_token.is_empty();
+        match args.output.plain() {
+            Some(shape) => {
+                let wide = shape == Shape::Wide || shape == Shape::Csv;
+                show(shape, &all, |rows| render::findings(rows, wide))?;
+            }
+            None => {
+                let mut out = io::BufWriter::new(io::stdout().lock());
+                sarif::findings(&mut out, &all, cut)?;
+                out.flush()?;
+            }
+        }
+        more(cut);
         Ok(exit::OK)
     })
 }

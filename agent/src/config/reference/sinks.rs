@@ -12,7 +12,7 @@ pub const SINK_KEYS: &[Key] = &[
     },
     Key {
         name: "sink.carrier",
-        values: "`file`, `syslog`, `webhook`",
+        values: "`file`, `syslog`, `webhook`, `otlp`, `nats`, `s3`",
         default: "",
         what: "By which way events go.",
     },
@@ -20,7 +20,7 @@ pub const SINK_KEYS: &[Key] = &[
         name: "sink.format",
         values: "`json`, `ocsf`, `ecs`, `cef`",
         default: "\"json\"",
-        what: "Canonical proto3 JSON of `keytrail.v1.Event`, a line each; OCSF 1.8.0; Elastic Common Schema 8.17; ArcSight CEF.",
+        what: "Canonical proto3 JSON of `keytrail.v1.Event`, a line each; OCSF 1.8.0; Elastic Common Schema 8.17; ArcSight CEF. `otlp` has a form of its own: log records with the names of OpenTelemetry's semantic conventions 1.44.",
     },
     Key {
         name: "sink.path",
@@ -48,15 +48,15 @@ pub const SINK_KEYS: &[Key] = &[
     },
     Key {
         name: "sink.url",
-        values: "`https://...`, `http://...`",
+        values: "`https://...`, `http://...`; `tls://HOST:PORT`, `nats://HOST:PORT`",
         default: "",
-        what: "`webhook`: where batches are POSTed. Redirections are not followed.",
+        what: "`webhook`: where batches are POSTed; redirections are not followed. `otlp`: the same, with the path: most often `/v1/logs`. `nats`: the server. `s3`: `https://HOST/BUCKET` or with a prefix behind.",
     },
     Key {
         name: "sink.url_file",
         values: "absolute path",
         default: "",
-        what: "`webhook`: a file that has the URL, where the URL itself is a secret.",
+        what: "`webhook`, `otlp`: a file that has the URL, where the URL itself is a secret.",
     },
     Key {
         name: "sink.body",
@@ -68,7 +68,7 @@ pub const SINK_KEYS: &[Key] = &[
         name: "sink.headers_file",
         values: "absolute path",
         default: "",
-        what: "`webhook`: lines `Name: value`, for example `Authorization: Bearer ...`. Read for each delivery.",
+        what: "`webhook`, `otlp`: lines `Name: value`, for example `Authorization: Bearer ...`. Read for each delivery.",
     },
     Key {
         name: "sink.secret_file",
@@ -77,16 +77,40 @@ pub const SINK_KEYS: &[Key] = &[
         what: "`webhook`: the key of the signature: `Keytrail-Signature` is `sha256=` and the hex digits of HMAC-SHA256 over `Keytrail-Timestamp` (seconds since the epoch), a point, and the body. Read for each delivery.",
     },
     Key {
+        name: "sink.subject",
+        values: "words with points between",
+        default: "",
+        what: "`nats`: the subject, which a stream of JetStream has to take.",
+    },
+    Key {
+        name: "sink.credentials_file",
+        values: "absolute path",
+        default: "",
+        what: "`nats`: credentials as `nsc` writes them, a user's seed (`SU...`), `USER:PASSWORD`, or a token. Read for each connection. `s3`: lines `aws_access_key_id = ...` and so on, as the AWS tools keep them. Read for each delivery.",
+    },
+    Key {
+        name: "sink.region",
+        values: "letters, digits, `-`",
+        default: "\"us-east-1\"",
+        what: "`s3`: the region, which is a part of the signature.",
+    },
+    Key {
+        name: "sink.every_ms",
+        values: "100 to 3600000 milliseconds",
+        default: "30000",
+        what: "`s3`: how long events are gathered for one object, of `batch` events at most.",
+    },
+    Key {
         name: "sink.ca_file",
         values: "absolute path",
         default: "",
-        what: "`webhook`: certificates of authorities (PEM) in place of the system's.",
+        what: "`webhook`, `otlp`, `nats`, `s3`: certificates of authorities (PEM) in place of the system's.",
     },
     Key {
         name: "sink.timeout_ms",
         values: "1 to 300000 milliseconds",
         default: "10000",
-        what: "`syslog`, `webhook`: how long a delivery may take.",
+        what: "All but `file`: how long a delivery may take.",
     },
     Key {
         name: "sink.kinds",
@@ -206,6 +230,27 @@ carrier = "syslog"
 format = "cef"
 address = "tcp:log.example:601"
 
+[[sink]]
+name = "collector"
+carrier = "otlp"
+url = "https://otel.example:4318/v1/logs"
+
+[[sink]]
+name = "stream"
+carrier = "nats"
+url = "tls://nats.example:4222"
+subject = "keytrail.events"
+credentials_file = "/etc/keytrail/nats.creds"
+
+[[sink]]
+name = "archive"
+carrier = "s3"
+format = "ocsf"
+url = "https://s3.eu-central-1.amazonaws.com/my-bucket/keytrail"
+region = "eu-central-1"
+credentials_file = "/etc/keytrail/s3.credentials"
+batch = 1000
+
 [[response]]
 name = "page"
 severity = "high"
@@ -219,8 +264,9 @@ command = ["/usr/local/sbin/page-someone", "keytrail"]
 /// What stands behind it.
 pub(super) const DELIVERY: &str = r#"
 Delivery is at least once and in order. An event that comes twice has the same id (`id` in JSON, `metadata.uid` in OCSF,
-`event.id` in ECS, `externalId` in CEF). A sink moves on when the file is on disk, when the webhook answered 2xx, and by TCP
-when the receiver's kernel has everything; syslog by UDP or to a socket can be lost on its way, and what is longer than a
+`event.id` in ECS, `externalId` in CEF, `log.record.uid` in OTLP, `Nats-Msg-Id` of a message in NATS). A sink moves on when the
+file is on disk, when the webhook, the collector or the bucket answered 2xx, when the stream has acknowledged every message, and by TCP when
+the receiver's kernel has everything; syslog by UDP or to a socket can be lost on its way, and what is longer than a
 datagram may be is left out and counted. A new sink begins with the oldest event that is kept, a new response with the run
 of the agent that first has it.
 
@@ -229,6 +275,14 @@ minute (`Retry-After` is heeded up to that). Any other answer is tried five time
 seconds of failure there is a gap, `sink_behind`, and `keytrail doctor` is not well. Events wait as long as
 `retain_events`, `retain_days` and `history_bytes` keep them; what was forgotten meanwhile is told to the receiver first, as a
 gap with the number and without an id, and to everybody else as `sink_behind` too.
+
+What a collector acknowledged may still be in its memory, and what a stream acknowledged is on its disk only with
+`sync_interval: always` in the server's `jetstream`. A stream leaves out what comes twice within its `duplicate_window` (two
+minutes unless it says otherwise). Records that a collector rejects, and messages larger than the server or the stream takes, are
+left out and counted.
+
+Objects of `s3` are `YEAR/MONTH/DAY/AGENT-EPOCH-FIRST-LAST.jsonl` below the URL's path, by the time and the numbers of the
+events in them; a batch that is sent again replaces itself, or overlaps with another in events of the same ids.
 
 A command that was started has had its finding, however it ended: only one that cannot be started is tried again, and one
 that ran when the agent was killed runs again. It is seen like any other process of the host.

@@ -26,6 +26,11 @@ pub fn time(time: Option<&Timestamp>) -> String {
     })
 }
 
+/// The same in UTC, for programs.
+pub fn time_utc(time: Option<&Timestamp>) -> Option<String> {
+    time.map(super::utc)
+}
+
 pub fn act(number: i32) -> &'static str {
     match UseAct::try_from(number) {
         Ok(UseAct::Read) => "read",

@@ -1,0 +1,317 @@
+//! Messages into a stream of NATS JetStream (<https://docs.nats.io/reference/reference-protocols/nats-protocol>).
+//!
+//! Each event is a message with its id as `Nats-Msg-Id`, by which the stream leaves out what it has already, within its
+//! window of duplicates. A batch is delivered when the stream has acknowledged each of its messages. The published client
+//! brings a runtime of its own, reconnects when it likes and asks the C library for addresses (see `resolve`): of all
+//! that a sink does, it needs to connect, to publish and to read acknowledgements.
+
+mod login;
+mod protocol;
+mod wire;
+
+use super::http::authorities;
+use super::{Carrier, Delivered, Failure, Item};
+use crate::format::{Teller, uid};
+use crate::resolve;
+use crate::spec::NatsSpec;
+use login::Login;
+use protocol::{Ack, Info, Message, Operation};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use std::fmt::Write as _;
+use std::io;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use wire::Wire;
+
+/// What a server takes when it does not say otherwise, bytes.
+const PAYLOAD_MAX: usize = 1 << 20;
+
+pub(super) struct Nats {
+    spec: NatsSpec,
+    version: String,
+    name: String,
+    connection: Option<Connection>,
+}
+
+struct Connection {
+    wire: Wire,
+    /// Acknowledgements come to `INBOX.N`, N counting messages.
+    inbox: String,
+    sent: u64,
+    payload_max: usize,
+}
+
+impl Nats {
+    pub fn new(spec: NatsSpec, teller: &Teller) -> Nats {
+        Nats {
+            spec,
+            version: teller.version.clone(),
+            name: format!("keytrail {}", teller.host),
+            connection: None,
+        }
+    }
+
+    fn connect(&self) -> Result<Connection, String> {
+        let deadline = Instant::now() + self.spec.timeout;
+        let mut wire = self.open(deadline)?;
+        let Operation::Info(info) = wire.next(deadline).map_err(text)? else {
+            return Err("what answers there is no NATS server".into());
+        };
+        if !info.headers || !info.jetstream {
+            return Err("the server has no JetStream".into());
+        }
+        if self.spec.server.tls {
+            wire = wire.encrypted(self.tls()?, deadline).map_err(text)?;
+        } else if info.tls_required {
+            return Err("the server wants TLS: write tls:// in `url`".into());
+        }
+        let login = match &self.spec.credentials_file {
+            Some(path) => Login::read(path)?,
+            None => Login::Nobody,
+        };
+        let hello = self.hello(&login, &info)?;
+        let inbox = format!(
+            "_INBOX.{}",
+            random().ok_or("the system gave no random numbers")?
+        );
+        let mut text_ = zeroize::Zeroizing::new(b"CONNECT ".to_vec());
+        serde_json::to_writer(&mut *text_, &hello).map_err(text)?;
+        text_.extend_from_slice(format!("\r\nSUB {inbox}.* 1\r\nPING\r\n").as_bytes());
+        wire.send(&text_, deadline).map_err(text)?;
+        loop {
+            match wire.next(deadline).map_err(text)? {
+                Operation::Pong => break,
+                Operation::Ping => wire.send(b"PONG\r\n", deadline).map_err(text)?,
+                Operation::Err(why) => return Err(format!("the server says: {why}")),
+                Operation::Info(_) | Operation::Ok | Operation::Message(_) => {}
+            }
+        }
+        Ok(Connection {
+            wire,
+            inbox,
+            sent: 0,
+            payload_max: info.max_payload.unwrap_or(PAYLOAD_MAX),
+        })
+    }
+
+    fn open(&self, deadline: Instant) -> Result<Wire, String> {
+        let server = &self.spec.server;
+        let address = format!("{}:{}", server.host, server.port);
+        let mut last = "the name has no address".to_owned();
+        for to in resolve::addresses(&address, self.spec.timeout).map_err(text)? {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            match TcpStream::connect_timeout(&to, left) {
+                Ok(stream) => return Wire::of(stream).map_err(text),
+                Err(error) => last = error.to_string(),
+            }
+        }
+        Err(last)
+    }
+
+    fn tls(&self) -> Result<ClientConnection, String> {
+        let mut roots = RootCertStore::empty();
+        for root in authorities(self.spec.ca_file.as_deref())? {
+            // One that cannot be used makes others no worse.
+            let _ = roots.add(CertificateDer::from(root.der().to_vec()));
+        }
+        let config =
+            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .map_err(text)?
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+        let host = &self.spec.server.host;
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let name = ServerName::try_from(bare.to_owned())
+            .map_err(|_| "`url` has no name of a host".to_owned())?;
+        ClientConnection::new(Arc::new(config), name).map_err(text)
+    }
+
+    /// What a client says of itself.
+    fn hello(&self, login: &Login, info: &Info) -> Result<serde_json::Value, String> {
+        let mut hello = serde_json::json!({
+            "verbose": false,
+            "pedantic": false,
+            "tls_required": self.spec.server.tls,
+            "lang": "keytrail",
+            "version": self.version,
+            "name": self.name,
+            "protocol": 1,
+            "echo": false,
+            "headers": true,
+            "no_responders": true,
+        });
+        login.say(&mut hello, info.nonce.as_deref())?;
+        Ok(hello)
+    }
+
+    /// Publishes a batch and waits for its acknowledgements.
+    fn publish(&self, connection: &mut Connection, items: &[Item]) -> Result<Delivered, Fault> {
+        let deadline = Instant::now() + self.spec.timeout;
+        let mut delivered = Delivered::default();
+        let mut out = Vec::new();
+        let first = connection.sent;
+        for item in items {
+            if !self.message(connection, item, &mut out) {
+                delivered.left_out += 1;
+                delivered.why = "they are larger than the server takes".into();
+            }
+        }
+        connection
+            .wire
+            .send(&out, deadline)
+            .map_err(Fault::broken)?;
+        let mut waiting: Vec<bool> = vec![true; (connection.sent - first) as usize];
+        let mut left = waiting.len();
+        while left > 0 {
+            let answer = match connection.wire.next(deadline).map_err(Fault::broken)? {
+                Operation::Ping => {
+                    connection
+                        .wire
+                        .send(b"PONG\r\n", deadline)
+                        .map_err(Fault::broken)?;
+                    continue;
+                }
+                Operation::Err(why) => {
+                    return Err(Fault::Broken(format!("the server says: {why}")));
+                }
+                Operation::Info(_) | Operation::Ok | Operation::Pong => continue,
+                Operation::Message(message) => message,
+            };
+            let Some(slot) = number(&connection.inbox, &answer)
+                .and_then(|n| n.checked_sub(first + 1))
+                .and_then(|at| waiting.get_mut(usize::try_from(at).ok()?))
+            else {
+                // Of a batch that was given up.
+                continue;
+            };
+            if std::mem::take(slot) {
+                left -= 1;
+            }
+            match Ack::of(&answer) {
+                Ack::Stored => {}
+                Ack::Large => {
+                    delivered.left_out += 1;
+                    delivered.why = "they are larger than the stream takes".into();
+                }
+                Ack::Nobody => {
+                    let subject = &self.spec.subject;
+                    return Err(Fault::Said(format!(
+                        "no stream of JetStream takes the subject {subject}"
+                    )));
+                }
+                Ack::Failed(why) => return Err(Fault::Said(format!("the stream says: {why}"))),
+                Ack::Strange => {
+                    return Err(Fault::Said(
+                        "somebody else than JetStream answers on this subject".into(),
+                    ));
+                }
+            }
+        }
+        Ok(delivered)
+    }
+
+    /// One message; not when the server would not take it.
+    fn message(&self, connection: &mut Connection, item: &Item, out: &mut Vec<u8>) -> bool {
+        let id = uid(&item.event);
+        let mut head = String::from("NATS/1.0\r\n");
+        if !id.is_empty() {
+            // Ids are made by the agent: digits and colons. Writing to a string does not fail.
+            let _ = write!(head, "Nats-Msg-Id: {id}\r\n");
+        }
+        head.push_str("\r\n");
+        let total = head.len() + item.line.len();
+        if total > connection.payload_max {
+            return false;
+        }
+        connection.sent += 1;
+        let (subject, inbox, n) = (&self.spec.subject, &connection.inbox, connection.sent);
+        let line = format!("HPUB {subject} {inbox}.{n} {} {total}\r\n", head.len());
+        out.extend_from_slice(line.as_bytes());
+        out.extend_from_slice(head.as_bytes());
+        out.extend_from_slice(&item.line);
+        out.extend_from_slice(b"\r\n");
+        true
+    }
+}
+
+impl Carrier for Nats {
+    fn deliver(&mut self, items: &[Item]) -> Result<Delivered, Failure> {
+        let (mut connection, fresh) = match self.connection.take() {
+            Some(connection) => (connection, false),
+            None => (self.connect().map_err(Failure::later)?, true),
+        };
+        let mut done = self.publish(&mut connection, items);
+        if matches!(done, Err(Fault::Broken(_))) && !fresh {
+            // It was left alone for long, or the server was started anew: that is no failure yet.
+            connection = self.connect().map_err(Failure::later)?;
+            done = self.publish(&mut connection, items);
+        }
+        match done {
+            Ok(delivered) => {
+                self.connection = Some(connection);
+                Ok(delivered)
+            }
+            Err(Fault::Said(why)) => {
+                self.connection = Some(connection);
+                Err(Failure::later(why))
+            }
+            Err(Fault::Broken(why)) => Err(Failure::later(why)),
+        }
+    }
+}
+
+enum Fault {
+    /// The connection is of no more use.
+    Broken(String),
+    /// The receiver does not take these now.
+    Said(String),
+}
+
+impl Fault {
+    fn broken(error: io::Error) -> Fault {
+        Fault::Broken(text(error))
+    }
+}
+
+fn text(error: impl ToString) -> String {
+    error.to_string()
+}
+
+/// Which message this acknowledges.
+fn number(inbox: &str, answer: &Message) -> Option<u64> {
+    let rest = answer.subject.strip_prefix(inbox)?;
+    rest.strip_prefix('.')?.parse().ok()
+}
+
+/// A name that nobody guesses: who knows it could acknowledge.
+fn random() -> Option<String> {
+    let mut bytes = [0; 16];
+    SystemRandom::new().fill(&mut bytes).ok()?;
+    let mut out = String::new();
+    for byte in bytes {
+        let _ = write!(out, "{byte:02x}");
+    }
+    Some(out)
+}
+
+/// How long is left; never nothing, which would mean for ever.
+fn left(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "it did not answer in time",
+        ));
+    }
+    Ok(left)
+}
+
+#[cfg(test)]
+mod tests;

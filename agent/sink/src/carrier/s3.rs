@@ -1,0 +1,302 @@
+//! Objects in a bucket of S3 or of what speaks like it: lines of JSON, a batch each.
+//!
+//! An object is named by the day and by its first and last event, so that names sort as events came, and a batch that
+//! is sent again replaces itself. Requests are signed by Signature Version 4
+//! (<https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>).
+
+use super::http::{Client, secret, url};
+use super::{Carrier, Delivered, Failure, Item};
+use crate::format::{Teller, rfc3339};
+use crate::spec::S3Spec;
+use keytrail_host::clock::wall_ns;
+use pbjson_types::Timestamp;
+use ring::{digest, hmac};
+use std::fmt::Write as _;
+use ureq::http::Request;
+use zeroize::Zeroizing;
+
+const SIGNED: &str = "host;x-amz-content-sha256;x-amz-date";
+
+pub(super) struct S3 {
+    spec: S3Spec,
+    agent: String,
+    client: Client,
+}
+
+/// Who signs.
+struct Keys {
+    id: String,
+    secret: Zeroizing<String>,
+    /// Of temporary keys.
+    token: Option<Zeroizing<String>>,
+}
+
+impl S3 {
+    pub fn new(spec: S3Spec, teller: &Teller) -> S3 {
+        S3 {
+            client: Client::new(spec.timeout, spec.ca_file.clone(), &teller.version),
+            spec,
+            agent: teller.agent.clone(),
+        }
+    }
+
+    /// `2026/11/29/AGENT-EPOCH-FIRST-LAST.jsonl`.
+    fn name(&self, items: &[Item], now: &str) -> String {
+        let day = now[..10].replace('-', "/");
+        let mut ids = items.iter().filter_map(|item| item.event.id.as_ref());
+        let Some(first) = ids.next() else {
+            // Nothing but the news that others were forgotten: it is told once.
+            return format!("{day}/{}-gap-{}.jsonl", self.agent, wall_ns());
+        };
+        let last = ids.last().unwrap_or(first);
+        // Digits enough that names sort as numbers do.
+        format!(
+            "{day}/{}-{:06}-{:012}-{:012}.jsonl",
+            self.agent, first.epoch, first.sequence, last.sequence
+        )
+    }
+}
+
+impl Carrier for S3 {
+    fn deliver(&mut self, items: &[Item]) -> Result<Delivered, Failure> {
+        let mut body = Vec::new();
+        for item in items {
+            body.extend_from_slice(&item.line);
+            body.push(b'\n');
+        }
+        let base = url(&self.spec.url)?;
+        // An object belongs to the day of its first event: sent again tomorrow it has the same name.
+        let first = items.first().and_then(|item| item.event.time);
+        let url = format!(
+            "{}/{}",
+            base.trim_end_matches('/'),
+            self.name(items, &rfc3339(first.as_ref(), 1))
+        );
+        let (host, path) = parts(&url).ok_or_else(|| Failure::later("the URL is wrong"))?;
+        let keys = Keys::of(&secret(&self.spec.credentials_file)?).map_err(|why| {
+            Failure::later(format!("{} {why}", self.spec.credentials_file.display()))
+        })?;
+        let stamp = stamp(wall_ns());
+        let hash = hex(digest::digest(&digest::SHA256, &body).as_ref());
+        let authorization = sign(
+            &keys,
+            &self.spec.region,
+            &stamp,
+            &canonical("PUT", path, host, &hash, &stamp, &keys),
+        );
+        let mut request = Request::put(url.as_str())
+            .header("Content-Type", "application/x-ndjson")
+            .header("X-Amz-Content-Sha256", &hash)
+            .header("X-Amz-Date", &stamp)
+            .header("Authorization", authorization.as_str());
+        if let Some(token) = &keys.token {
+            request = request.header("X-Amz-Security-Token", token.as_str());
+        }
+        self.client.send(request, &body)?;
+        Ok(Delivered::default())
+    }
+}
+
+impl Keys {
+    /// As in a file of the AWS tools: the first profile in it.
+    fn of(text: &str) -> Result<Keys, &'static str> {
+        let find = |name: &str| {
+            let mut pairs = text.lines().filter_map(|line| line.split_once('='));
+            pairs
+                .find(|(key, _)| key.trim().eq_ignore_ascii_case(name))
+                .map(|(_, value)| value.trim())
+        };
+        let own = |text: &str| Zeroizing::new(text.to_owned());
+        let id = find("aws_access_key_id").ok_or("has no aws_access_key_id")?;
+        if id.is_empty() || !id.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            return Err("has an aws_access_key_id that is none");
+        }
+        Ok(Keys {
+            id: id.to_owned(),
+            secret: own(find("aws_secret_access_key").ok_or("has no aws_secret_access_key")?),
+            token: find("aws_session_token").map(own),
+        })
+    }
+}
+
+/// Host with port, and path.
+fn parts(url: &str) -> Option<(&str, &str)> {
+    let rest = &url[url.find("://")? + 3..];
+    let at = rest.find('/')?;
+    Some((&rest[..at], &rest[at..]))
+}
+
+/// `20261129T150405Z`.
+fn stamp(ns: u64) -> String {
+    let time = Timestamp {
+        seconds: (ns / 1_000_000_000).cast_signed(),
+        nanos: 0,
+    };
+    let mut text = rfc3339(Some(&time), 1).replace(['-', ':'], "");
+    text.truncate("20261129T150405".len());
+    text.push('Z');
+    text
+}
+
+/// The request as it is signed. Paths have nothing that would have to be encoded: the configuration sees to that.
+fn canonical(method: &str, path: &str, host: &str, hash: &str, stamp: &str, keys: &Keys) -> String {
+    let mut text = format!(
+        "{method}\n{path}\n\nhost:{host}\nx-amz-content-sha256:{hash}\nx-amz-date:{stamp}\n"
+    );
+    match &keys.token {
+        Some(token) => {
+            let _ = write!(
+                text,
+                "x-amz-security-token:{}\n\n{SIGNED};x-amz-security-token\n{hash}",
+                token.as_str()
+            );
+        }
+        None => {
+            let _ = write!(text, "\n{SIGNED}\n{hash}");
+        }
+    }
+    text
+}
+
+/// The header that says who asks and proves it.
+fn sign(keys: &Keys, region: &str, stamp: &str, canonical: &str) -> String {
+    let day = &stamp[..8];
+    let scope = format!("{day}/{region}/s3/aws4_request");
+    let hash = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
+    let text = format!("AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hash}");
+    let mut key = Zeroizing::new(format!("AWS4{}", keys.secret.as_str()).into_bytes());
+    for word in [day, region, "s3", "aws4_request"] {
+        key = Zeroizing::new(mac(&key, word).as_ref().to_vec());
+    }
+    let signature = hex(mac(&key, &text).as_ref());
+    let signed = match keys.token {
+        Some(_) => format!("{SIGNED};x-amz-security-token"),
+        None => SIGNED.to_owned(),
+    };
+    format!(
+        "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={signed}, Signature={signature}",
+        keys.id
+    )
+}
+
+fn mac(key: &[u8], text: &str) -> hmac::Tag {
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        // Writing to a string does not fail.
+        let _ = write!(out, "{byte:02x}");
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Url;
+    use keytrail_proto::v1::{Event, EventId};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    /// The keys of the examples in the documentation of Signature Version 4, which open nothing.
+    fn keys() -> Keys {
+        let id = ["AKIA", "IOSFODNN7EXAMPLE"].concat();
+        let secret = ["wJalrXUtnFEMI/K7MDENG+", "bPxRfiCYEXAMPLEKEY"].concat();
+        Keys::of(&format!(
+            "[default]\naws_access_key_id = {id}\naws_secret_access_key={secret}\n"
+        ))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_signing_key_is_that_of_the_documentation() {
+        // "Examples of how to derive a signing key": 20120215, us-east-1, iam.
+        let mut key = format!("AWS4{}", keys().secret.as_str()).into_bytes();
+        for word in ["20120215", "us-east-1", "iam", "aws4_request"] {
+            key = mac(&key, word).as_ref().to_vec();
+        }
+        assert_eq!(
+            hex(&key),
+            "f4780e2d9f65fa895f9c67b32ce1baf0b0d8a43505a000a1a9e090d414db404d"
+        );
+    }
+
+    #[test]
+    fn the_request_is_signed_as_the_standard_lays_it_out() {
+        let keys = keys();
+        let stamp = stamp(1_369_353_600_000_000_000);
+        assert_eq!(stamp, "20130524T000000Z");
+        let (host, path) = parts("https://b.example:9000/bucket/2013/x.jsonl").unwrap();
+        assert_eq!((host, path), ("b.example:9000", "/bucket/2013/x.jsonl"));
+        let text = canonical("PUT", path, host, "00ff", &stamp, &keys);
+        assert_eq!(
+            text,
+            "PUT\n/bucket/2013/x.jsonl\n\nhost:b.example:9000\nx-amz-content-sha256:00ff\n\
+             x-amz-date:20130524T000000Z\n\nhost;x-amz-content-sha256;x-amz-date\n00ff"
+        );
+        let signed = sign(&keys, "us-east-1", &stamp, &text);
+        assert!(
+            signed.starts_with("AWS4-HMAC-SHA256 Credential=AKIA"),
+            "{signed}"
+        );
+        assert!(signed.contains("/20130524/us-east-1/s3/aws4_request, SignedHeaders=host;"));
+        assert!(!signed.contains(keys.secret.as_str()));
+        let temporary = Keys {
+            token: Some(Zeroizing::new("tok".into())),
+            ..keys
+        };
+        let text = canonical("PUT", path, host, "00ff", &stamp, &temporary);
+        assert!(text.contains("\nx-amz-security-token:tok\n\nhost;"));
+    }
+
+    #[test]
+    fn names_sort_as_events_came_and_are_the_same_again() {
+        let spec = S3Spec {
+            url: Url::Text("http://127.0.0.1:1/b".into()),
+            region: "us-east-1".into(),
+            credentials_file: "/nowhere".into(),
+            ca_file: None,
+            every: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+        };
+        let teller = Teller {
+            agent: "a0".into(),
+            ..Teller::default()
+        };
+        let s3 = S3::new(spec, &teller);
+        let item = |sequence| Item {
+            event: Arc::new(Event {
+                id: Some(EventId {
+                    epoch: 3,
+                    sequence,
+                    ..EventId::default()
+                }),
+                ..Event::default()
+            }),
+            line: Vec::new(),
+        };
+        let name = |items: &[Item]| s3.name(items, "2026-11-29T15:00:00.0Z");
+        assert_eq!(
+            name(&[item(9), item(10)]),
+            "2026/11/29/a0-000003-000000000009-000000000010.jsonl"
+        );
+        assert!(name(&[item(9)]) < name(&[item(10)]));
+        assert!(name(&[]).contains("a0-gap-"));
+    }
+
+    #[test]
+    fn files_without_keys_are_refused_without_their_text() {
+        for bad in [
+            "",
+            "SECRET",
+            "aws_access_key_id=SECRET KEY\naws_secret_access_key=SECRET",
+        ] {
+            let Err(why) = Keys::of(bad) else {
+                panic!("{bad}");
+            };
+            assert!(!why.contains("SECRET"), "{why}");
+        }
+    }
+}

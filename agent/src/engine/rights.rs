@@ -1,0 +1,125 @@
+//! Capabilities without which the agent works and sees less, and no hook is refused that would say so. What the others
+//! cost, the refused hooks say.
+
+use keytrail_model::status::Refused;
+use keytrail_model::{GapReason, GapSeen, Signal};
+
+/// One of them, by linux/capability.h.
+pub struct Right {
+    name: &'static str,
+    /// Any of these numbers will do, the first being its own.
+    bits: &'static [u32],
+    /// What it opens, as a hook is called.
+    opens: &'static str,
+    /// The signal that suffers.
+    signal: Signal,
+    reason: GapReason,
+    cost: &'static str,
+}
+
+const SYS_ADMIN: u32 = 21;
+
+/// What they open was tried on Linux 6.18: proc(5) and capabilities(7) say the same.
+const RIGHTS: [Right; 3] = [
+    Right {
+        name: "CAP_SYS_PTRACE",
+        bits: &[19],
+        opens: "/proc/PID/environ",
+        signal: Signal::Exec,
+        reason: GapReason::EnvironmentUnreadable,
+        cost: "environments, executables, directories and mapped libraries of processes that ran before the agent, and \
+               files as other mount namespaces have them, cannot be looked into",
+    },
+    Right {
+        name: "CAP_DAC_READ_SEARCH",
+        // Who may do anything to any file may read it.
+        bits: &[2, 1],
+        opens: "files of others",
+        signal: Signal::FileRead,
+        reason: GapReason::FileUnreadable,
+        cost: "files that only their owners may read cannot be looked into: that they hold a credential stays unknown",
+    },
+    Right {
+        name: "CAP_CHECKPOINT_RESTORE",
+        bits: &[40, SYS_ADMIN],
+        opens: "/proc/PID/map_files",
+        signal: Signal::TlsWrite,
+        reason: GapReason::LibraryNotCovered,
+        cost: "libraries that a process has mapped cannot be opened: TLS of containers, and of files that were replaced, \
+               is not probed",
+    },
+];
+
+/// Those this process lacks.
+pub fn lacking() -> Vec<&'static Right> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    effective(&status).map_or_else(Vec::new, of)
+}
+
+fn effective(status: &str) -> Option<u64> {
+    let hex = status.lines().find_map(|l| l.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(hex.trim(), 16).ok()
+}
+
+fn of(effective: u64) -> Vec<&'static Right> {
+    RIGHTS
+        .iter()
+        .filter(|right| right.bits.iter().all(|bit| effective & (1 << bit) == 0))
+        .collect()
+}
+
+impl Right {
+    pub fn signal(&self) -> Signal {
+        self.signal
+    }
+
+    /// As a hook that was refused.
+    pub fn refused(&self) -> Refused {
+        Refused {
+            hook: self.opens.to_owned(),
+            reason: format!("without {} {}", self.name, self.cost),
+            remedy: format!("run the agent with {}", self.name),
+        }
+    }
+
+    pub fn gap(&self, boot_ns: u64) -> GapSeen {
+        let refused = self.refused();
+        GapSeen {
+            detail: refused.reason,
+            remedy: refused.remedy,
+            signal: Some(self.signal),
+            ..GapSeen::new(self.reason, boot_ns)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_missed_by_its_number_and_by_no_other() {
+        let names = |effective: u64| of(effective).iter().map(|r| r.name).collect::<Vec<_>>();
+        let all = u64::MAX;
+        assert!(names(all).is_empty());
+        assert_eq!(names(all & !(1 << 19)), ["CAP_SYS_PTRACE"]);
+        assert_eq!(names(all & !(1 << 1 | 1 << 2)), ["CAP_DAC_READ_SEARCH"]);
+        assert_eq!(
+            names(all & !(1 << 40 | 1 << 21)),
+            ["CAP_CHECKPOINT_RESTORE"]
+        );
+        for bit in [1, 2, 12, 21, 38, 39, 40] {
+            assert!(names(all & !(1 << bit)).is_empty(), "{bit}");
+        }
+        assert_eq!(
+            effective("Name:\tx\nCapEff:\t000001ffffffffff\n"),
+            Some(0x1ff_ffff_ffff)
+        );
+        assert_eq!(effective("Name:\tx\n"), None);
+        let gap = RIGHTS[0].gap(7);
+        assert!(
+            gap.detail.starts_with("without CAP_SYS_PTRACE ")
+                && gap.remedy.contains("CAP_SYS_PTRACE")
+        );
+    }
+}

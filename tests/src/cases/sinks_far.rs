@@ -1,0 +1,458 @@
+//! Collectors and streams: the real ones, killed and started again, and an agent that is killed beside them.
+
+use super::sinks::{Id, free_port, held_upto, id, whole};
+use super::tls_programs::installed;
+use crate::{
+    agent::{Agent, Setup},
+    command::{Background, act, sh},
+    events::Ask as _,
+    machine::{Scratch, patience, turn, wait_for},
+    plant, stream,
+};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Takes log records by OpenTelemetry's own types, and knows the names of its conventions.
+const COLLECTOR: &str = include_str!("../server/collector.py");
+/// Makes and reads a stream, by the client of NATS for Python.
+const STREAM: &str = include_str!("../server/stream.py");
+
+/// How often the agent is killed.
+const ROUNDS: u32 = 10;
+
+/// Exposures, some fifty a second.
+fn load() -> Background {
+    sh("while :; do GITHUB_TOKEN=$1 true; GITHUB_TOKEN=$1 sh -c :; sleep 0.02; done")
+        .arg(plant::github().value)
+        .limit(600)
+        .spawn()
+}
+
+struct Collector {
+    file: PathBuf,
+    port: String,
+    every: &'static str,
+    running: Option<Background>,
+}
+
+impl Collector {
+    fn new(scratch: &Scratch, name: &str, every: &'static str) -> Collector {
+        let file = scratch.join(name);
+        fs::write(&file, "").unwrap();
+        Collector {
+            file,
+            port: free_port(),
+            every,
+            running: None,
+        }
+    }
+
+    fn start(&mut self) {
+        let python = act(installed("python/bin/python3"));
+        let args = ["-c", COLLECTOR];
+        let python = python.args(args).arg(&self.file).arg(&self.port);
+        self.running = Some(python.arg(self.every).limit(600).spawn());
+    }
+
+    fn kill(&mut self) {
+        self.running = None;
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let text = fs::read_to_string(&self.file).unwrap();
+        let whole = text.rfind('\n').map_or("", |at| &text[..at]);
+        let lines: Vec<String> = whole.lines().map(str::to_owned).collect();
+        let bad: Vec<&String> = lines.iter().filter(|l| l.starts_with("BAD")).collect();
+        assert!(bad.is_empty(), "{bad:?}");
+        lines
+    }
+}
+
+/// The ids that lines begin with; lines of what has none are left out.
+fn received<'a>(lines: &'a [String]) -> Vec<(Id, &'a str)> {
+    let of = |line: &'a String| {
+        let (id, rest) = line.split_once(' ').unwrap();
+        let mut numbers = id.split(':').skip(1).map(|n| n.parse().unwrap());
+        Some(((numbers.next()?, numbers.next()?), rest))
+    };
+    lines.iter().filter_map(of).collect()
+}
+
+fn last_of(received: &[(Id, &str)]) -> Id {
+    received.iter().map(|(id, _)| *id).max().unwrap_or((0, 0))
+}
+
+/// Rotel as a node's collector, which hands on what it takes.
+fn rotel(scratch: &Scratch, port: &str, grpc: &str, to: &str) -> Background {
+    let python = installed("python/bin/python3");
+    let packages = python.ancestors().nth(2).unwrap().join("lib");
+    let version = fs::read_dir(&packages).unwrap().next().unwrap().unwrap();
+    act(version.path().join("site-packages/rotel/rotel-agent"))
+        .args(["start", "--exporter", "otlp", "--otlp-exporter-protocol"])
+        .args(["http", "--disable-batching", "--otlp-http-endpoint"])
+        .arg(format!("127.0.0.1:{port}"))
+        .arg("--otlp-grpc-endpoint")
+        .arg(format!("127.0.0.1:{grpc}"))
+        .arg("--otlp-exporter-endpoint")
+        .arg(format!("http://127.0.0.1:{to}"))
+        .arg("--pid-file")
+        .arg(scratch.join("rotel.pid"))
+        .arg("--log-file")
+        .arg(scratch.join("rotel.log"))
+        .limit(600)
+        .spawn()
+}
+
+/// Log records reach a collector by way of Rotel, and one directly that is killed time and again, while the agent is killed
+/// too: none is lost, the direct ones come in order, and what comes twice is the same.
+pub fn a_collector_has_all() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let mut direct = Collector::new(&scratch, "direct", "5");
+    // What a collector has acknowledged it may lose in its memory: what is behind Rotel stays, and Rotel may end in peace.
+    let mut behind = Collector::new(&scratch, "behind", "1000000");
+    behind.start();
+    let (http, grpc) = (free_port(), free_port());
+    let mut agent = Setup::new(&scratch)
+        .config(&format!(
+            r#"
+[[sink]]
+name = "direct"
+carrier = "otlp"
+url = "http://127.0.0.1:{}/v1/logs"
+[[sink]]
+name = "rotel"
+carrier = "otlp"
+url = "http://localhost:{http}/v1/logs"
+batch = 20
+"#,
+            direct.port
+        ))
+        .start();
+    let load = load();
+    agent.expect("the gap of a sink that fails", 0, |e| {
+        e.reason() == "sink_behind" && e.gap.as_ref().unwrap().detail.contains("sink direct fails")
+    });
+    for round in 0..ROUNDS {
+        let mut between = rotel(&scratch, &http, &grpc, &behind.port);
+        direct.start();
+        std::thread::sleep(Duration::from_millis(1200));
+        agent = agent.kill().start();
+        direct.kill();
+        if round + 1 < ROUNDS {
+            between.signal(libc::SIGTERM);
+            between.wait(patience(20), "rotel");
+        } else {
+            direct.start();
+            drop(load);
+            finish(&agent, &direct, &behind);
+            return agent.stop();
+        }
+    }
+}
+
+fn finish(agent: &Agent, direct: &Collector, behind: &Collector) {
+    let last = id(&agent.sentinel());
+    for collector in [direct, behind] {
+        wait_for("a collector to have all", patience(90), || {
+            (last_of(&received(&collector.lines())) >= last).then_some(())
+        });
+    }
+    let held = held_upto(agent, last);
+    assert!(held.len() > 200, "{}", held.len());
+    let lines = direct.lines();
+    whole("otlp", &held, &received(&lines));
+    // Rotel sends several at a time: all, in whatever order.
+    let wanted: BTreeSet<Id> = held.into_iter().collect();
+    let lacking = || {
+        let lines = behind.lines();
+        let came: BTreeSet<Id> = received(&lines).iter().map(|(id, _)| *id).collect();
+        wanted.difference(&came).copied().collect::<Vec<_>>()
+    };
+    wait_for(
+        "the collector behind Rotel to have all",
+        patience(30),
+        || lacking().is_empty().then_some(()),
+    );
+    let lines = behind.lines();
+    println!("rotel: {} events, {} deliveries", wanted.len(), lines.len());
+    for sink in &stream::status(&agent.socket()).sinks {
+        assert_eq!((sink.error.as_str(), sink.left_out), ("", 0), "{sink:?}");
+    }
+}
+
+/// Certificates for localhost, and a user's key as NATS writes it: `user.seed`, `user.public`.
+fn keys(dir: &Path) {
+    const MAKE: &str = r#"
+        set -e
+        cd "$1"
+        new="-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+        openssl req -x509 $new -days 2 -subj /CN=ca -keyout ca.key -out ca.crt
+        openssl req $new -subj /CN=server -keyout server.key -out server.csr
+        printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n' >server.ext
+        openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile server.ext -out server.crt
+        openssl genpkey -algorithm ed25519 -out user.pem
+        python3 - <<'P'
+import base64, binascii, subprocess
+def der(*how): return subprocess.run(["openssl", "pkey", "-in", "user.pem", "-outform", "DER", *how], check=True, capture_output=True).stdout[-32:]
+def text(b): return base64.b32encode(b + binascii.crc_hqx(b, 0).to_bytes(2, "little")).decode().rstrip("=")
+open("user.seed", "w").write(text(bytes([18 << 3 | 20 << 3 >> 5, (20 << 3 & 31) << 3]) + der()) + "\n")
+open("user.public", "w").write(text(bytes([20 << 3]) + der("-pubout")))
+P
+    "#;
+    sh(MAKE).arg(dir).run().ok();
+}
+
+/// Messages in a stream of a real server, by TLS and a key; the server is killed time and again, and the agent too: each event
+/// is in the stream, once, in order.
+pub fn a_stream_has_all() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let dir = scratch.make("nats");
+    keys(&dir);
+    let port = free_port();
+    let config = dir.join("server.conf");
+    fs::write(
+        &config,
+        format!(
+            "listen: 127.0.0.1:{port}\njetstream {{ store_dir: \"{dir}/store\", sync_interval: always }}\n\
+             tls {{ cert_file: \"{dir}/server.crt\", key_file: \"{dir}/server.key\" }}\n\
+             authorization {{ users: [ {{ nkey: {} }}, {{ user: reader, password: of-the-test }} ] }}\n",
+            fs::read_to_string(dir.join("user.public")).unwrap(),
+            dir = dir.display(),
+        ),
+    )
+    .unwrap();
+    let serve = || {
+        act(installed("python/bin/nats-server"))
+            .arg("-c")
+            .arg(&config)
+            .limit(600)
+            .spawn()
+    };
+    let url = format!("tls://localhost:{port}");
+    let client = |what: &str| {
+        act(installed("python/bin/python3"))
+            .args(["-c", STREAM, what, &url])
+            .arg(dir.join("ca.crt"))
+            .run()
+    };
+    let mut server = serve();
+    let mut agent = Setup::new(&scratch)
+        .config(&format!(
+            "[[sink]]\nname = \"stream\"\ncarrier = \"nats\"\nurl = \"{url}\"\nsubject = \"keytrail.events\"\n\
+             credentials_file = \"{dir}/user.seed\"\nca_file = \"{dir}/ca.crt\"\nbatch = 30",
+            dir = dir.display()
+        ))
+        .start();
+    let load = load();
+    // The server is there, and nothing takes the subject yet: nothing is delivered to nobody.
+    agent.expect("the gap of a subject without a stream", 0, |e| {
+        e.reason() == "sink_behind"
+            && e.gap
+                .as_ref()
+                .unwrap()
+                .detail
+                .contains("no stream of JetStream takes")
+    });
+    client("make").ok();
+    for round in 0..ROUNDS {
+        std::thread::sleep(Duration::from_millis(700));
+        server.end();
+        if round % 2 == 0 {
+            agent = agent.kill().start();
+        }
+        server = serve();
+        if round % 2 == 1 {
+            std::thread::sleep(Duration::from_millis(500));
+            agent = agent.kill().start();
+        }
+    }
+    drop(load);
+    let last = id(&agent.sentinel());
+    wait_for("the stream to have all", patience(90), || {
+        let sink = stream::status(&agent.socket()).sinks.remove(0);
+        (sink.error.is_empty() && sink.behind == 0).then_some(())
+    });
+    let lines: Vec<String> = client("read")
+        .ok()
+        .stdout_text()
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    let received = received(&lines);
+    let held = held_upto(&agent, last);
+    assert!(held.len() > 200, "{}", held.len());
+    whole("nats", &held, &received);
+    let once: BTreeSet<Id> = received.iter().map(|(id, _)| *id).collect();
+    assert_eq!(once.len(), received.len(), "the stream has one twice");
+    let (_, text) = received.last().unwrap();
+    let event: crate::events::Event = serde_json::from_str(text).unwrap();
+    assert_eq!(id(&event), received.last().unwrap().0);
+    // The seed is nowhere but in its file.
+    let seed = fs::read_to_string(dir.join("user.seed")).unwrap();
+    assert!(!agent.log().contains(seed.trim()));
+    let sink = stream::status(&agent.socket()).sinks.remove(0);
+    assert_eq!(sink.left_out, 0, "{sink:?}");
+    assert_eq!(sink.target, format!("{url} keytrail.events"));
+    server.end();
+    agent.stop();
+}
+
+const KEY_ID: &str = "keytrailtest";
+const KEY: &str = "of-the-test-only";
+
+/// A store that speaks S3.
+struct Store {
+    dir: PathBuf,
+    ports: [u16; 4],
+}
+
+impl Store {
+    fn new(dir: PathBuf) -> Store {
+        fs::create_dir(dir.join("data")).unwrap();
+        let allowed = format!(
+            r#"{{"identities":[{{"name":"a","credentials":[{{"accessKey":"{KEY_ID}","secretKey":"{KEY}"}}],"actions":["Admin"]}}]}}"#
+        );
+        fs::write(dir.join("s3.json"), allowed).unwrap();
+        // Each has another by gRPC, ten thousand above.
+        let low = || {
+            let ports = std::iter::repeat_with(|| free_port().parse::<u16>().unwrap());
+            ports
+                .filter(|port| *port < 50_000)
+                .find(|port| *port > 1024)
+                .unwrap()
+        };
+        Store {
+            dir,
+            ports: [low(), low(), low(), low()],
+        }
+    }
+
+    fn start(&self) -> Background {
+        let [master, volume, filer, s3] = self.ports.map(|port| port.to_string());
+        act(installed("python/bin/weed"))
+            .args([
+                "server",
+                "-ip",
+                "127.0.0.1",
+                "-ip.bind",
+                "127.0.0.1",
+                "-filer",
+                "-s3",
+            ])
+            .args(["-s3.port.iceberg", "0", "-volume.max", "20", "-dir"])
+            .arg(self.dir.join("data"))
+            .arg("-s3.config")
+            .arg(self.dir.join("s3.json"))
+            .args(["-master.port", &master, "-volume.port", &volume])
+            .args(["-filer.port", &filer, "-s3.port", &s3])
+            .limit(600)
+            .spawn()
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/archive", self.ports[3])
+    }
+
+    /// By a client that is not ours.
+    fn curl(&self, more: &[&str], rest: &str) -> Option<String> {
+        let done = act("curl")
+            .args([
+                "-sf",
+                "-m",
+                "20",
+                "--aws-sigv4",
+                "aws:amz:us-east-1:s3",
+                "--user",
+            ])
+            .arg(format!("{KEY_ID}:{KEY}"))
+            .args(more)
+            .arg(format!("{}{rest}", self.url()))
+            .run();
+        done.status.success().then(|| done.stdout_text())
+    }
+
+    /// Names of objects in order, and the lines in them.
+    fn lines(&self) -> Vec<String> {
+        let list = self.curl(&[], "?list-type=2&max-keys=1000").unwrap();
+        assert!(
+            list.contains("<IsTruncated>false"),
+            "more than a thousand objects"
+        );
+        let mut lines = Vec::new();
+        for part in list.split("<Key>").skip(1) {
+            let name = part.split('<').next().unwrap();
+            let text = self.curl(&[], &format!("/{name}")).unwrap();
+            lines.extend(text.lines().map(str::to_owned));
+        }
+        lines
+    }
+}
+
+/// Objects in a bucket of a store that is killed and started again, by an agent that is killed too: in the order of their names
+/// they hold every event, in order.
+pub fn a_bucket_has_all() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let store = Store::new(scratch.make("store"));
+    let credentials = scratch.join("credentials");
+    fs::write(
+        &credentials,
+        format!("[default]\naws_access_key_id = {KEY_ID}\naws_secret_access_key = {KEY}\n"),
+    )
+    .unwrap();
+    let up = || {
+        let running = store.start();
+        wait_for("the store", patience(60), || {
+            let made = store.curl(&["-X", "PUT"], "").is_some();
+            (made || store.curl(&[], "?list-type=2").is_some()).then_some(())
+        });
+        running
+    };
+    let mut running = up();
+    let mut agent = Setup::new(&scratch)
+        .config(&format!(
+            "[[sink]]\nname = \"bucket\"\ncarrier = \"s3\"\nurl = \"{}/node\"\ncredentials_file = \"{}\"\n\
+             every_ms = 300\ntimeout_ms = 5000\nbatch = 50",
+            store.url(),
+            credentials.display()
+        ))
+        .start();
+    let load = load();
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(1500));
+        running.end();
+        std::thread::sleep(Duration::from_millis(500));
+        agent = agent.kill().start();
+        running = up();
+        agent = agent.kill().start();
+    }
+    drop(load);
+    let last = id(&agent.sentinel());
+    wait_for("the bucket to have all", patience(120), || {
+        let sink = stream::status(&agent.socket()).sinks.remove(0);
+        (sink.error.is_empty() && sink.behind == 0).then_some(())
+    });
+    let held = held_upto(&agent, last);
+    assert!(held.len() > 100, "{}", held.len());
+    let lines = store.lines();
+    let events: Vec<crate::events::Event> = lines
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+        .collect();
+    let received: Vec<(Id, &str)> = events
+        .iter()
+        .zip(&lines)
+        .filter(|(event, _)| event.id.is_some())
+        .map(|(event, line)| (id(event), line.as_str()))
+        .collect();
+    whole("s3", &held, &received);
+    assert!(!agent.log().contains(KEY));
+    running.end();
+    agent.stop();
+}
