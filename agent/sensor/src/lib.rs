@@ -48,8 +48,8 @@ use rustix::event::{PollFd, PollFlags};
 use std::{
     collections::HashMap,
     io,
-    os::fd::{BorrowedFd, OwnedFd},
-    path::Path,
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -466,6 +466,16 @@ impl Sensor {
     /// The same for what a process has mapped: cheap enough for every holder.
     pub fn search_process(&self, tgid: u32) {
         self.libraries.scan_process(tgid);
+    }
+
+    /// Begins to look for programs with TLS inside wherever they are installed, before anybody runs them.
+    pub fn look_ahead(&self) {
+        self.libraries.look_ahead();
+    }
+
+    /// A file that was written, open (`O_PATH` will do): if it is a program, it may have TLS inside.
+    pub fn offer_program(&self, file: impl AsRawFd, path: PathBuf) {
+        self.libraries.offer(file, path);
     }
 
     /// Attaches to what was found since. Returns whether anything about libraries is new.

@@ -38,9 +38,6 @@ pub(super) fn run(args: &AgentArgs, mut config: Config) -> u8 {
     if let Some(address) = &args.listen {
         config.listen = address.to_string();
     }
-    if let Some(sentence) = privilege::missing() {
-        return fail(&sentence, exit::NOT_PERMITTED);
-    }
     let socket = match bind(&config) {
         Ok(socket) => socket,
         Err(status) => return status,
@@ -137,9 +134,6 @@ fn bind(config: &Config) -> Result<BoundSocket, u8> {
         .map_err(|e| fail(&e, exit::USAGE))?;
     if let Some(sentence) = privilege::missing() {
         return Err(fail(&sentence, exit::NOT_PERMITTED));
-    }
-    for sentence in privilege::reduced() {
-        tracing::warn!("{sentence}");
     }
     // First of all: a second agent must not load anything into the kernel.
     BoundSocket::bind(&address).map_err(|e| match e {

@@ -5,6 +5,7 @@ use keytrail_abi::{FileId, PROC_HOLDER, PROC_KEYS, ProcState};
 use keytrail_host::clock::boot_ns;
 use keytrail_model::{GapSeen, PipeId};
 use keytrail_sensor::Sensor;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 /// Kernel-side changes asked for while the ring is being drained; done right after.
@@ -25,6 +26,8 @@ enum Op {
     Streams(u32, FileId, FileId),
     /// A process of another pid namespace: reads in its procfs are listened to.
     Procfs(u32),
+    /// A file that may be a program was written.
+    Written(OwnedFd, PathBuf),
 }
 
 impl Deferred {
@@ -83,6 +86,10 @@ impl Deferred {
         self.0.push(Op::Procfs(tgid));
     }
 
+    pub fn written(&mut self, file: OwnedFd, path: PathBuf) {
+        self.0.push(Op::Written(file, path));
+    }
+
     /// Returns what could not be watched.
     pub fn apply(&mut self, sensor: &mut Sensor) -> Vec<GapSeen> {
         let mut gaps = Vec::new();
@@ -104,6 +111,7 @@ impl Deferred {
                 Op::Program(tgid) => sensor.search_program(tgid),
                 Op::Streams(tgid, stdin, stdout) => sensor.set_streams(tgid, stdin, stdout),
                 Op::Procfs(tgid) => sensor.has_own_procfs(tgid),
+                Op::Written(file, path) => sensor.offer_program(file, path),
             }
         }
         gaps

@@ -28,9 +28,11 @@ use keytrail_payload as wire;
 use keytrail_secret::Classifier;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,6 +43,8 @@ use std::thread::JoinHandle;
 const RESULTS: usize = 64;
 /// Nothing shorter is a secret.
 const SIZE_MIN: u64 = 16;
+/// No program that has a TLS library linked in is smaller, bytes.
+const PROGRAM_MIN: u64 = 1 << 20;
 /// Parts in a thousand of all processors that looks may take in the long run.
 const SHARE: u64 = 20;
 /// New mount namespaces, and what else raises no event, are looked for this often.
@@ -56,6 +60,8 @@ pub enum Report {
     Looked(Box<Looked>),
     /// A file without a credential, in the version of this change time.
     Clean(FileId, u64),
+    /// A file was written that is large enough for a program with much linked in (open as `O_PATH`).
+    Program(OwnedFd, PathBuf),
     /// A file was written that makes programs run, or lets somebody in.
     Persistence(Box<Persistence>),
     /// A followed file is no longer where it was; and why, where that is proven.
@@ -422,6 +428,15 @@ impl Keeper {
         }
         if version.facts.size < SIZE_MIN {
             return Ok(());
+        }
+        if version.facts.size >= PROGRAM_MIN
+            && let Some(raw) = path_of(&found.dir, &written.name)
+            && let Ok(file) = found.file.try_clone()
+        {
+            self.send(Report::Program(
+                file,
+                PathBuf::from(OsString::from_vec(raw)),
+            ))?;
         }
         let id = version.id;
         let place = || path_of(&found.dir, &written.name);

@@ -2,7 +2,7 @@
 //! a directory below somebody's home. A short program has sent what it had before anybody could look into its file, so
 //! this walks through the local file systems once, behind everybody else.
 
-use super::discover::{self, EXECUTABLE_MIN, MODULE_MIN, Named};
+use super::discover::{self, Named};
 use super::packages::Found;
 use keytrail_host::{
     clock::thread_ns,
@@ -44,6 +44,10 @@ const NOT_BELOW: [&str; 9] = [
 ];
 /// Where nothing that runs lies.
 const NOT_NAMED: [&str; 2] = [".git", "__pycache__"];
+/// What cargo has in a directory that it builds in, and what below it are its own works: thousands of programs that nobody
+/// runs but to test them.
+const BUILT_BY_CARGO: &str = ".fingerprint";
+const BUILT: [&str; 3] = ["deps", "build", "incremental"];
 /// Read last: what is installed there for all users is looked for in every scan anyway.
 const LAST: &str = "/usr";
 
@@ -127,6 +131,7 @@ impl Walk {
         let Ok(entries) = fs::read_dir(&directory) else {
             return true;
         };
+        let built = fs::symlink_metadata(directory.join(BUILT_BY_CARGO)).is_ok();
         for entry in entries.flatten() {
             self.entries += 1;
             if self.entries > ENTRIES_MAX {
@@ -136,7 +141,9 @@ impl Walk {
                 continue;
             };
             if kind.is_dir() {
-                self.down(entry.path(), device);
+                if !(built && BUILT.iter().any(|own| entry.file_name() == *own)) {
+                    self.down(entry.path(), device);
+                }
             } else if kind.is_file()
                 && let Some(found) = candidate(&entry)
                 && !tell(found)
@@ -166,31 +173,36 @@ impl Walk {
 /// A file that is large enough to have TLS linked in, or has the name of a library that is TLS.
 fn candidate(entry: &DirEntry) -> Option<Found> {
     let name = entry.file_name();
-    let named = Named::by(name.as_bytes());
-    let module = named.is_none() && discover::is_library(Path::new(&name));
-    // Most names end here: a program has no ending, or an odd one.
     let meta = entry.metadata().ok()?;
-    let wanted = match named {
-        Some(_) => true,
-        None if module => meta.len() >= MODULE_MIN,
-        None => meta.len() >= EXECUTABLE_MIN && meta.permissions().mode() & 0o111 != 0,
-    };
-    if !wanted {
+    if !discover::may_have_tls(name.as_bytes(), meta.len(), meta.permissions().mode()) {
         return None;
     }
     let path = entry.path();
     let file = discover::open(&path).ok()?;
-    discover::is_elf(&file).then_some(Found { file, path, named })
+    discover::is_elf(&file).then(|| Found {
+        file,
+        path,
+        named: Named::by(name.as_bytes()),
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::discover::{EXECUTABLE_MIN, MODULE_MIN};
     use super::*;
     use std::os::unix::fs::symlink;
 
     fn write(path: &Path, size: u64, mode: u32, elf: bool) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, if elf { &b"\x7fELF\x02\x01\x01"[..] } else { b"#!/bin" }).unwrap();
+        fs::write(
+            path,
+            if elf {
+                &b"\x7fELF\x02\x01\x01"[..]
+            } else {
+                b"#!/bin"
+            },
+        )
+        .unwrap();
         let file = fs::OpenOptions::new().write(true).open(path).unwrap();
         file.set_len(size).unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -213,7 +225,12 @@ mod tests {
         let at = |path: &str| scratch.path().join(path);
         let large = EXECUTABLE_MIN;
         write(&at("p/node_modules/@oven/bun/bin/bun"), large, 0o755, true);
-        write(&at("p/v/grpc/_cython/cygrpc.cpython-311.so"), 100, 0o644, true);
+        write(
+            &at("p/v/grpc/_cython/cygrpc.cpython-311.so"),
+            100,
+            0o644,
+            true,
+        );
         write(&at("p/v/x/native.node"), MODULE_MIN, 0o644, true);
         // Too small, not executable, no program, where nothing runs.
         write(&at("p/small"), large - 1, 0o755, true);
@@ -221,11 +238,15 @@ mod tests {
         write(&at("p/script"), large, 0o755, false);
         write(&at("p/small.so"), MODULE_MIN - 1, 0o755, true);
         write(&at("p/.git/objects/program"), large, 0o755, true);
+        write(&at("p/target/debug/deps/test-1a2b"), large, 0o755, true);
+        write(&at("p/target/debug/.fingerprint/x"), 1, 0o644, false);
+        write(&at("p/target/debug/program"), large, 0o755, true);
         symlink(at("p"), at("p/v/again")).unwrap();
         assert_eq!(
             walk(scratch.path()),
             [
                 "p/node_modules/@oven/bun/bin/bun",
+                "p/target/debug/program",
                 "p/v/grpc/_cython/cygrpc.cpython-311.so",
                 "p/v/x/native.node"
             ]
@@ -236,7 +257,12 @@ mod tests {
     fn it_ends_when_nobody_listens() {
         let scratch = tempfile::tempdir().unwrap();
         for n in 0..3 {
-            write(&scratch.path().join(format!("p{n}")), EXECUTABLE_MIN, 0o755, true);
+            write(
+                &scratch.path().join(format!("p{n}")),
+                EXECUTABLE_MIN,
+                0o755,
+                true,
+            );
         }
         let mut told = 0;
         let mut walk = Walk::new(vec![scratch.path().to_owned()]);

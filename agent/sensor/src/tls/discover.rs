@@ -22,7 +22,7 @@ use std::{
 
 const MAPS_MAX: u64 = 8 << 20;
 /// Code of a module that has a TLS library linked in takes at least so much, bytes.
-const MODULE_MIN: u64 = 1 << 20;
+pub(super) const MODULE_MIN: u64 = 1 << 20;
 /// Candidates taken from one process.
 const MAPPED_MAX: usize = 64;
 const DIRECTORIES_MAX: usize = 4096;
@@ -49,7 +49,7 @@ const OF_HOMES: [&str; 6] = [
 /// Homes and directories of `/opt` that are looked into.
 const HOMES_MAX: usize = 256;
 /// Nothing with a TLS library inside is smaller, bytes.
-const EXECUTABLE_MIN: u64 = 4 << 20;
+pub(super) const EXECUTABLE_MIN: u64 = 4 << 20;
 const CONFIG_MAX: u64 = 64 << 10;
 /// f_type of overlayfs (linux/magic.h).
 const OVERLAY: u64 = 0x794c_7630;
@@ -258,13 +258,30 @@ fn parse_line(line: &[u8], named: Option<Named>) -> Option<(Mapped, u64)> {
 }
 
 /// Is it a module or a library, by its name? The program itself is looked at as such.
-fn is_library(path: &Path) -> bool {
+pub(super) fn is_library(path: &Path) -> bool {
     path.file_name().is_some_and(|name| {
         let name = name.as_bytes();
         name.ends_with(b".so")
             || memchr::memmem::find(name, b".so.").is_some()
             || name.ends_with(b".node")
     })
+}
+
+/// Does it begin as an ELF file?
+pub(super) fn is_elf(file: &File) -> bool {
+    let mut magic = [0; 4];
+    rustix::io::pread(file, &mut magic, 0).is_ok_and(|n| n == 4) && magic == *b"\x7fELF"
+}
+
+/// Could a file of this name, size (bytes) and mode have TLS inside?
+pub(super) fn may_have_tls(name: &[u8], size: u64, mode: u32) -> bool {
+    if Named::by(name).is_some() {
+        return true;
+    }
+    if is_library(Path::new(std::ffi::OsStr::from_bytes(name))) {
+        return size >= MODULE_MIN;
+    }
+    size >= EXECUTABLE_MIN && mode & 0o111 != 0
 }
 
 /// Opens what a process has mapped: by the kernel's link, or else by its path as the process sees it.

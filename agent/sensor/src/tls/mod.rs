@@ -1,6 +1,7 @@
 //! TLS libraries and executables with TLS inside: finds them, finds the place to probe, attaches once per inode for
 //! all processes, those to come included. A probe set when a process starts is too late for a short one.
 
+mod ahead;
 mod discover;
 mod elf;
 mod frames;
@@ -32,7 +33,8 @@ use std::{
     collections::HashMap,
     fs::File,
     os::fd::{AsRawFd, BorrowedFd},
-    path::Path,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -40,6 +42,8 @@ use std::{
 const HOOK_BITS: u32 = 6;
 
 const ATTACHMENTS_MAX: usize = 512;
+/// Of these, those that may be made before anybody runs the program.
+const AHEAD_MAX: usize = ATTACHMENTS_MAX / 2;
 /// Where the kernel side looks up what tells a Go program's connections.
 const GO_SITES: &str = "GO_SITES";
 /// What was found is taken in at most so many files at a time: attaching takes the kernel some 50 µs a function.
@@ -114,6 +118,31 @@ impl Libraries {
         }
     }
 
+    /// Begins to look for programs wherever they are installed, before anybody runs them.
+    pub fn look_ahead(&self) {
+        if let Some(searcher) = &self.searcher {
+            searcher.look_ahead();
+        }
+    }
+
+    /// A file that was written; if it is a program, it may have TLS inside. `path` is its way from the host's root.
+    pub fn offer(&self, file: impl AsRawFd, path: PathBuf) {
+        // Open for nothing (`O_PATH`) until now.
+        let Ok(file) = discover::open(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())))
+        else {
+            return;
+        };
+        let name = path.file_name().unwrap_or_default().as_bytes();
+        let Ok(meta) = file.metadata() else { return };
+        if let Some(searcher) = &self.searcher
+            && discover::may_have_tls(name, meta.len(), meta.mode())
+            && discover::is_elf(&file)
+        {
+            let named = discover::Named::by(name);
+            searcher.offer(packages::Found { file, path, named });
+        }
+    }
+
     /// Whether something is asked that is not answered.
     pub fn is_searching(&self) -> bool {
         self.searcher.as_ref().is_some_and(Searcher::is_busy)
@@ -138,6 +167,11 @@ impl Libraries {
                     self.processes.remove(&pid);
                 }
             }
+        }
+        if self.attachments >= AHEAD_MAX
+            && let Some(searcher) = &self.searcher
+        {
+            searcher.end_ahead();
         }
         changed.then_some(attached)
     }

@@ -3,6 +3,7 @@
 //! left alone from then on and reported.
 
 use super::{
+    ahead,
     discover::FileKey,
     elf::FILE_TIME,
     packages::{Finder, Found},
@@ -26,6 +27,10 @@ const QUEUE: usize = 4096;
 const NEWS: usize = 64;
 /// After this time with one subject a thread is taken for one that does not come back.
 const STUCK: Duration = FILE_TIME.saturating_add(Duration::from_secs(3));
+/// Files that may wait for a time in which nothing else is asked.
+const AHEAD: usize = 64;
+/// Those take one part in so many of a processor.
+const AHEAD_PACE: u32 = 10;
 /// Threads that may be left behind.
 const MAX_STUCK: usize = 6;
 
@@ -44,6 +49,11 @@ struct Queue {
     scan: bool,
     /// Something found no room: that scan reads everything again.
     whole: bool,
+    /// Files that nobody runs yet, and when the next of them may be looked into.
+    ahead: VecDeque<Found>,
+    ahead_from: Option<Instant>,
+    /// There are enough of them.
+    ahead_ends: bool,
     /// Something is asked, or was and is not answered.
     busy: bool,
     /// What the thread is at, and since when.
@@ -56,6 +66,8 @@ struct Queue {
 struct Shared {
     queue: Mutex<Queue>,
     arrived: Condvar,
+    /// One of the files ahead was taken.
+    taken: Condvar,
     ready: OwnedFd,
 }
 
@@ -92,6 +104,23 @@ impl Shared {
         queue.busy = true;
         self.arrived.notify_all();
     }
+
+    /// Waits for room for a file that nobody runs yet; false when nobody will look into it.
+    fn push_ahead(&self, found: Found) -> bool {
+        let mut queue = self.lock();
+        while queue.ahead.len() >= AHEAD / 2 && !queue.stop && !queue.ahead_ends {
+            queue = self
+                .taken
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        if queue.stop || queue.ahead_ends {
+            return false;
+        }
+        queue.ahead.push_back(found);
+        self.arrived.notify_all();
+        true
+    }
 }
 
 /// The thread, as its owner holds it. It ends with its owner, unless it waits for a file system: then with the process.
@@ -112,6 +141,7 @@ impl Searcher {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             arrived: Condvar::new(),
+            taken: Condvar::new(),
             ready: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
         });
         let packages = {
@@ -157,6 +187,31 @@ impl Searcher {
         if let Some(packages) = &self.packages {
             packages.ask(pid);
         }
+    }
+
+    /// Looks for programs wherever they are installed, before anybody runs them.
+    pub fn look_ahead(&self) {
+        let shared = self.shared.clone();
+        if let Err(error) = ahead::start(move |found| shared.push_ahead(found)) {
+            tracing::warn!(%error, "programs that are not where programs usually are, are found when they run");
+        }
+    }
+
+    /// A file that nobody runs yet. Without room it is found when somebody does.
+    pub fn offer(&self, found: Found) {
+        let mut queue = self.shared.lock();
+        if queue.ahead.len() < AHEAD && !queue.ahead_ends {
+            queue.ahead.push_back(found);
+            self.shared.arrived.notify_all();
+        }
+    }
+
+    /// No more of those: what is probed is as much as there is room for.
+    pub fn end_ahead(&self) {
+        let mut queue = self.shared.lock();
+        queue.ahead_ends = true;
+        queue.ahead.clear();
+        self.shared.taken.notify_all();
     }
 
     /// Whether something is asked that is not answered.
@@ -331,8 +386,12 @@ fn thread(shared: &Arc<Shared>, mut search: Search) -> io::Result<mpsc::Receiver
                     Next::Urgent(Urgent::Package(found)) => search.package(found, &mut to),
                     Next::Scan { whole } => search.begin_scan(whole, &mut to),
                     Next::Step => {
-                        if !search.go_on(&mut to) {
-                            rest(&shared, generation);
+                        if !search.go_on(&mut to)
+                            && let Some(found) = rest(&shared, generation)
+                        {
+                            let began = Instant::now();
+                            search.package(found, &mut to);
+                            shared.lock().ahead_from = Some(began + began.elapsed() * AHEAD_PACE);
                         }
                     }
                 }
@@ -369,24 +428,40 @@ fn next(shared: &Shared, generation: u64) -> Option<Next> {
     Some(Next::Step)
 }
 
-/// Nothing is left to do: waits until something is.
-fn rest(shared: &Shared, generation: u64) {
+/// Nothing is left to do: waits until something is. A file that nobody runs yet is something when its time has come.
+fn rest(shared: &Shared, generation: u64) -> Option<Found> {
     let mut queue = shared.lock();
     let idle = |queue: &Queue| {
         queue.generation == generation && !queue.stop && !queue.scan && queue.urgent.is_empty()
     };
     if !idle(&queue) {
-        return;
+        return None;
     }
     queue.at = None;
     queue.busy = false;
     shared.wake();
     while idle(&queue) {
-        queue = shared
-            .arrived
-            .wait(queue)
-            .unwrap_or_else(PoisonError::into_inner);
+        let left = queue.ahead_from.map_or(Duration::ZERO, |from| {
+            from.saturating_duration_since(Instant::now())
+        });
+        if !queue.ahead.is_empty() && left.is_zero() {
+            shared.taken.notify_all();
+            return queue.ahead.pop_front();
+        }
+        queue = if queue.ahead.is_empty() {
+            shared
+                .arrived
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner)
+        } else {
+            shared
+                .arrived
+                .wait_timeout(queue, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0
+        };
     }
+    None
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ fn what_finds_no_room_is_read_again_by_a_scan() {
     let shared = Shared {
         queue: Mutex::default(),
         arrived: Condvar::new(),
+        taken: Condvar::new(),
         ready: eventfd(0, EventfdFlags::NONBLOCK).unwrap(),
     };
     for pid in 0..QUEUE as u32 {
@@ -68,11 +69,54 @@ fn a_thread_that_does_not_come_back_is_replaced_and_what_it_was_at_is_reported()
     );
     // Another one answers in its place.
     assert!(!searcher.replace(std::iter::empty()));
-    searcher.libraries(1);
+    let mut child = std::process::Command::new("sleep")
+        .arg("100")
+        .spawn()
+        .unwrap();
+    searcher.libraries(child.id());
     let news = all(&searcher);
+    child.kill().unwrap();
+    child.wait().unwrap();
     assert!(
         news.iter()
-            .any(|news| matches!(news, News::Process { pid: 1, .. })),
+            .any(|news| matches!(news, News::Process { pid, .. } if *pid == child.id())),
         "{news:?}"
     );
+}
+
+/// What nobody runs yet is looked into when nothing else is asked, until there is enough of it.
+#[test]
+fn what_nobody_runs_yet_is_looked_into() {
+    let searcher = Searcher::start(false).unwrap();
+    all(&searcher);
+    let offer = |name: &str| {
+        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        searcher.offer(Found {
+            file,
+            path: name.into(),
+            named: None,
+        });
+    };
+    offer("/srv/program");
+    let mut found = false;
+    for _ in 0..500 {
+        found |= searcher
+            .take(usize::MAX)
+            .iter()
+            .any(|news| matches!(news, News::File(file) if file.path.ends_with("program")));
+        if found {
+            break;
+        }
+        searcher.wait(Duration::from_millis(20));
+    }
+    assert!(found);
+    searcher.end_ahead();
+    offer("/srv/another");
+    assert!(searcher.shared.lock().ahead.is_empty());
+    let file = std::fs::File::open("/proc/self/exe").unwrap();
+    assert!(!searcher.shared.push_ahead(Found {
+        file,
+        path: "/srv/third".into(),
+        named: None,
+    }));
 }

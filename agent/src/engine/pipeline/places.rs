@@ -143,6 +143,7 @@ impl Pipeline {
                     keytrail_payload::scrub_stack();
                 }
                 Report::Clean(file, ctime_ns) => self.clean(file, ctime_ns),
+                Report::Program(file, path) => self.deferred.written(file, path),
                 Report::Persistence(seen) => {
                     let at = self.writer(seen.writer, seen.boot_ns);
                     self.step(&Observation::Persistence {
