@@ -48,7 +48,7 @@ impl S3 {
             // Nothing but the news that others were forgotten: it is told once.
             return format!("{day}/{}-gap-{}.jsonl", self.agent, wall_ns());
         };
-        let last = ids.last().unwrap_or(first);
+        let last = ids.next_back().unwrap_or(first);
         // Digits enough that names sort as numbers do.
         format!(
             "{day}/{}-{:06}-{:012}-{:012}.jsonl",
