@@ -19,7 +19,7 @@ use keytrail_ingest::{
     Digest, Digested, Inspection, Settle, child_of, pid_of_header, pipe_of, streams,
 };
 use keytrail_model::status::LibraryReport;
-use keytrail_model::{Event, GapSeen, Observation, Pid, PipesSeen};
+use keytrail_model::{Event, GapSeen, Observation, Pid, PipeId, PipesSeen};
 use keytrail_proto::v1;
 use keytrail_sensor::{RawRecord, Sensor};
 use keytrail_store::Ledger;
@@ -178,6 +178,15 @@ impl Line {
             self.hold(lane, record, None, hook, bytes());
             return;
         }
+        if let Record::FileNew(new, _) = record
+            && let Some(lane) = self.lanes.of_pipe(as_pipe(new.file))
+        {
+            // Who wrote it waits there.
+            let inspection = self.inspection(record);
+            self.lanes.join(lane, tgid);
+            self.hold(lane, record, inspection, hook, bytes());
+            return;
+        }
         match self.inspection(record) {
             Some(inspection) if inspection.verdict().is_none() && self.is_followed(record) => {
                 let lane = self.lanes.open(tgid);
@@ -253,6 +262,11 @@ impl Line {
                 self.join_readers(lane, &[reader]);
                 self.join_readers(lane, &readers);
             }
+        }
+        if let Record::FdWrite(write, _) = record
+            && write.target == keytrail_abi::records::target::FILE
+        {
+            self.lanes.writes(lane, as_pipe(write.file));
         }
         if let Record::FdTarget(target) = record {
             // A file that is asked about ahead may need it.
@@ -637,5 +651,13 @@ impl Line {
             self.gap(gap);
         }
         looked
+    }
+}
+
+/// A file as what is read by one and written by another.
+fn as_pipe(file: FileId) -> PipeId {
+    PipeId {
+        device: u64::from(file.dev),
+        inode: file.ino,
     }
 }
