@@ -169,7 +169,6 @@ impl Digest {
             Record::FdWrite(r, data) => {
                 self.ring_dirty = true;
                 out.observations.push(self.write(r, data, hook));
-                self.overtaken(r, out);
             }
             // Not told by what it holds: see the engine.
             Record::ProcessAttach(_) => {}
@@ -356,41 +355,22 @@ impl Digest {
     }
 
     /// A file is read that others wrote a while ago, and in which nothing was seen.
-    fn handed_on(&mut self, r: &abi::FileNew, (at, hook): (Stamp, &str), out: &mut Digested) {
+    fn handed_on(&self, r: &abi::FileNew, (at, hook): (Stamp, &str), out: &mut Digested) {
+        let Some(path) = self.handed.read(r.file, at.pid, at.boot_ns) else {
+            return;
+        };
         let name = decode::name(&r.names[0]);
-        let mut seen = FileSeen {
+        let same = !name.is_empty() && path.rsplit('/').next() == Some(name.as_str());
+        let path = if same { path } else { "" };
+        out.observations.push(Observation::File(Box::new(FileSeen {
             at,
             access: Access::Read,
-            file: Version::told(r, &name).facts,
+            file: Version::told(r, path).facts,
             credentials: Vec::new(),
             unreadable: None,
             truncated: false,
             hook: hook.to_owned(),
-        };
-        let (pid, now_ns) = (seen.at.pid, seen.at.boot_ns);
-        let path = self.handed.read(r.file, pid, now_ns);
-        let Some(path) = path.map(str::to_owned) else {
-            if !self.handed.has(r.file, now_ns) {
-                self.handed.early(r.file, seen);
-            }
-            return;
-        };
-        let same = !name.is_empty() && path.rsplit('/').next() == Some(name.as_str());
-        seen.file.path = if same { path } else { String::new() };
-        out.observations.push(Observation::File(Box::new(seen)));
-    }
-
-    /// Reads that were told before this write, which they came after.
-    fn overtaken(&mut self, r: &abi::FdWrite, out: &mut Digested) {
-        if written::target(r.target) != WriteTarget::File || !self.handed.has_early(r.file) {
-            return;
-        }
-        let pid = stamp::pid(r.header.tgid, r.header.start_ns);
-        let path = self.targets.path(pid, r.file).to_owned();
-        let at_ns = r.header.boot_ns;
-        for seen in self.handed.overtook(r.file, pid, at_ns, &path) {
-            out.observations.push(Observation::File(Box::new(seen)));
-        }
+        })));
     }
 
     /// Counts what was left out of a file.

@@ -67,7 +67,7 @@ pub(super) struct Lanes {
     of_process: HashMap<u32, u64>,
     /// Lanes whose first record waits for this inspection.
     blocked: HashMap<u64, Vec<u64>>,
-    /// Pipes that processes whose records wait write to, and the lane.
+    /// Pipes, and files, that processes whose records wait write to, and the lane.
     pipes: HashMap<PipeId, u64>,
     bytes: usize,
     next: u64,
@@ -83,13 +83,13 @@ impl Lanes {
         self.of_process.get(&tgid).copied()
     }
 
-    /// The lane in which records of a process wait that writes to this pipe.
+    /// The lane in which records of a process wait that writes to this pipe, or file.
     pub fn of_pipe(&self, pipe: PipeId) -> Option<u64> {
         let lane = self.pipes.get(&pipe).copied()?;
         self.lanes.contains_key(&lane).then_some(lane)
     }
 
-    /// A process whose records wait writes to this pipe.
+    /// A process whose records wait writes to this pipe, or file.
     pub fn writes(&mut self, lane: u64, pipe: PipeId) {
         if self.pipes.len() >= MAX_PIPES {
             let lanes = &self.lanes;

@@ -25,7 +25,7 @@ use keytrail_ingest::{
     Decided, Digest, Digested, Inspection, child_of, pid_of_header, pipe_of, streams,
 };
 use keytrail_model::status::LibraryReport;
-use keytrail_model::{Event, GapSeen, Observation, Pid, PipesSeen};
+use keytrail_model::{Event, GapSeen, Observation, Pid, PipeId, PipesSeen};
 use keytrail_proto::v1;
 use keytrail_sensor::{RawRecord, Sensor};
 use keytrail_store::Ledger;
@@ -184,6 +184,15 @@ impl Pipeline {
             self.hold(lane, record, None, hook, bytes());
             return;
         }
+        if let Record::FileNew(new, _) = record
+            && let Some(lane) = self.lanes.of_pipe(as_pipe(new.file))
+        {
+            // Who wrote it waits there.
+            let inspection = self.inspection(record);
+            self.lanes.join(lane, tgid);
+            self.hold(lane, record, inspection, hook, bytes());
+            return;
+        }
         match self.inspection(record) {
             Some(inspection) if inspection.verdict().is_none() && self.is_followed(record) => {
                 let lane = self.lanes.open(tgid);
@@ -260,6 +269,11 @@ impl Pipeline {
                 self.join_readers(lane, &[reader]);
                 self.join_readers(lane, &readers);
             }
+        }
+        if let Record::FdWrite(write, _) = record
+            && write.target == keytrail_abi::records::target::FILE
+        {
+            self.lanes.writes(lane, as_pipe(write.file));
         }
         if let Record::FdTarget(target) = record {
             // A file that is asked about ahead may need it.
@@ -642,5 +656,13 @@ impl Pipeline {
         for gap in self.deferred.apply(sensor) {
             self.gap(gap);
         }
+    }
+}
+
+/// A file as what is read by one and written by another.
+fn as_pipe(file: FileId) -> PipeId {
+    PipeId {
+        device: u64::from(file.dev),
+        inode: file.ino,
     }
 }

@@ -32,6 +32,16 @@ pub struct Life {
     pub boot_ns: u64,
 }
 
+impl Life {
+    /// Something was mounted over the file.
+    #[must_use]
+    pub fn covers(&self) -> bool {
+        self.acts
+            .iter()
+            .any(|act| act.action == FileAction::Covered)
+    }
+}
+
 /// Where the file is that lay under a followed name.
 #[derive(Debug, PartialEq, Eq)]
 enum Whereabouts {

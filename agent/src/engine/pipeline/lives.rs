@@ -68,7 +68,12 @@ impl Pipeline {
                 new_path: act.new_path.clone(),
                 ..FileChange::new(act.action)
             };
-            self.changed((at.clone(), life.boot_ns), now, change, about);
+            let file = if act.action == FileAction::Covered {
+                &life.before
+            } else {
+                now
+            };
+            self.changed((at.clone(), life.boot_ns), file, change, about);
         }
     }
 

@@ -244,7 +244,17 @@ impl Pipeline {
         }
         let facts = look.facts.clone();
         let of = (look.root.clone(), look.raw.clone());
+        // What lies below a mount is still there.
+        let covers = life.as_ref().is_some_and(|life| life.covers());
+        let below = covers.then(|| self.places.live.held_in(&of.1, workload(&of.0), false));
         let turned = self.places_news(PlaceNews::Looked(Box::new(look)));
+        if covers {
+            for (_, told) in &mut self.places.unsigned {
+                if told.facts.path == facts.path {
+                    told.removed.clear();
+                }
+            }
+        }
         if writer != 0 {
             for (due_ns, told) in &mut self.places.unsigned {
                 if told.facts.path == facts.path {
@@ -253,7 +263,8 @@ impl Pipeline {
             }
         }
         if let Some(life) = life {
-            let held = self.places.live.held_in(&of.1, workload(&of.0), false);
+            let held =
+                below.unwrap_or_else(|| self.places.live.held_in(&of.1, workload(&of.0), false));
             self.lived(&life, &facts, held, &turned);
         }
     }
