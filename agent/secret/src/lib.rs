@@ -20,5 +20,5 @@ mod tests;
 pub(crate) mod tests_support;
 
 pub use api::*;
-pub use classifier::{Arguments, Classifier, is_specimen};
+pub use classifier::{Arguments, Classifier, is_source, is_specimen};
 pub use fingerprint::Fingerprinter;

@@ -87,7 +87,7 @@ pub fn at(text: &[u8], at: usize) -> Option<PemKey> {
         }
     }
     // A mention of the armour (a table of file types, a parser's source) and not a key.
-    if !sound && (body.len() < 64 || end.is_none()) {
+    if !sound && (body.len() < 64 || end.is_none() || is_code(raw)) {
         return None;
     }
     if encrypted && !identifier.contains("(encrypted)") {
@@ -123,6 +123,13 @@ pub fn at(text: &[u8], at: usize) -> Option<PemKey> {
         ssh: is_ssh,
         sound,
     })
+}
+
+/// Between the lines of the armour stands what puts a key together, not one: brackets and semicolons, which neither base64 nor
+/// its quotes and header lines have.
+fn is_code(raw: &[u8]) -> bool {
+    let signs = raw.iter().filter(|b| b"(){}[];*".contains(b)).count();
+    signs * 32 > raw.len()
 }
 
 /// The base64 of a block without line breaks, escapes (`\n`), quotes, concatenation signs and header lines.
