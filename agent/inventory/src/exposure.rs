@@ -139,7 +139,7 @@ fn is_history(path: &str) -> bool {
         )
 }
 
-/// Worst first: privilege, then what is exposed, then how sure it is.
+/// Worst first: privilege, then what is exposed, how sure it is, and whether it lies where secrets are kept.
 #[must_use]
 pub fn badness(entry: &Entry) -> (u32, u32) {
     let weight = |e: &Exposure| match e.code.as_str() {
@@ -171,6 +171,12 @@ pub fn badness(entry: &Entry) -> (u32, u32) {
     let certain = (entry.credential.confidence.clamp(0.0, 1.0) * 100.0) as u32;
     let expired = entry.exposures.iter().any(|e| e.code == "expired");
     let score = (privilege + exposure) * certain.max(1) / if expired { 4 } else { 1 };
+    // Where secrets are kept, one is one; in program code and manuals it is an example more often than not.
+    let score = if class::is_in_use(entry) {
+        score * 4
+    } else {
+        score
+    };
     (score, certain)
 }
 
@@ -376,6 +382,25 @@ mod tests {
         let mut root = shut.clone();
         root.credential.privilege = 1;
         assert!(badness(&root) > badness(&shut));
+        // In use, or in program code.
+        let at = |path: &str| {
+            let mut entry = entry(vec![Place::File(FilePlace {
+                path: path.into(),
+                ..FilePlace::default()
+            })]);
+            judge(&mut entry, NOW, 500);
+            entry
+        };
+        let mut code = entry(vec![Place::File(FilePlace {
+            path: "/home/a/src/x.js".into(),
+            mode: 0o644,
+            reach: Reach::World,
+            ..FilePlace::default()
+        })]);
+        judge(&mut code, NOW, 500);
+        assert!(badness(&at("/home/a/.netrc")) > badness(&code));
+        assert!(badness(&at("/home/a/.netrc")) > badness(&at("/home/a/x/README.md")));
+        assert!(badness(&at("/home/a/.config/x.js")) > badness(&at("/home/a/x.js")));
         let mut doubtful = open.clone();
         doubtful.credential.confidence = 0.2;
         assert!(badness(&doubtful) < badness(&shut));

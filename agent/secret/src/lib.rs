@@ -21,6 +21,6 @@ mod tests;
 pub(crate) mod tests_support;
 
 pub use api::*;
-pub use classifier::{Arguments, is_specimen};
+pub use classifier::{Arguments, is_source, is_specimen};
 pub use fingerprint::Fingerprinter;
 pub use ruleset::Classifier;

@@ -1,6 +1,7 @@
 //! From raw finds to findings: pairs are joined, overlaps resolved, duplicates merged.
 
 use super::api::{Finding, Part};
+use super::checks::documented;
 use super::derive::aws;
 use super::ruleset::Classifier;
 use super::scan::{Finds, Raw};
@@ -51,6 +52,18 @@ pub(super) fn resolve(classifier: &Classifier, text: &[u8], mut finds: Finds) ->
         .list
         .retain(|raw| !raw.parts.iter().any(|part| is_fingerprint(text, part)));
     pair_aws(classifier, text, &mut finds.list);
+    // What belongs to an id of a manual is of the manual, too.
+    finds.list.retain(|raw| {
+        let beside = || {
+            let from = raw.span.start.saturating_sub(PAIR_DISTANCE);
+            let to = text.len().min(raw.span.end + PAIR_DISTANCE);
+            text.get(from..to).unwrap_or_default()
+        };
+        let of_a_manual = documented(raw.identifier.as_bytes())
+            || raw.public.iter().any(|id| documented(id.as_bytes()))
+            || classifier.rule(raw.rule).spec.kind == AWS_SESSION && documented(beside());
+        !of_a_manual
+    });
     let kept = without_overlaps(finds.list);
     let mut findings = merge(classifier, text, kept);
     for finding in &mut findings {

@@ -176,6 +176,18 @@ const DOCUMENTED: &[&[u8]] = &[
     b"BQokikJOvBiI2HlWgH4olfQ2",
     b"SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c",
     b"TJVA95OrM7E2cBab30RMHrHDcEfxjoYZgeFONFh7HgQ",
+    // RFC 7617 and RFC 6749: Basic, the client and the tokens of OAuth 2.0.
+    b"QWxhZGRpbjpvcGVuIHNlc2FtZQ",
+    b"QWxhZGRpbjpPcGVuU2VzYW1l",
+    b"czZCaGRSa3F0MzpnWDFmQmF0M2JW",
+    b"czZCaGRSa3F0Mzo3RmpmcDBaQnIxS3REUmJuZlZkbUl3",
+    b"7Fjfp0ZBr1KtDRbnfVdmIw",
+    b"gX1fBat3bV",
+    b"2YotnFZFEjr1zCsicMWpAA",
+    b"tGzv3JOkF0XG5Qx2TlKWIA",
+    // OAuth 1.0 (RFC 5849).
+    b"kkk9d7dh3k39sjv7",
+    b"pfkkdhi9sl3r4s00",
 ];
 
 /// Decides whether a value is a placeholder.
@@ -192,10 +204,7 @@ pub fn doubt(value: &[u8]) -> Doubt {
     if template(value) || repeated(value) {
         return Doubt::Hard;
     }
-    if DOCUMENTED
-        .iter()
-        .any(|d| memchr::memmem::find(value, d).is_some())
-    {
+    if documented(value) {
         return Doubt::Hard;
     }
     // Key material is long enough to hold any short word by chance.
@@ -210,6 +219,13 @@ pub fn doubt(value: &[u8]) -> Doubt {
     } else {
         Doubt::None
     }
+}
+
+/// Printed in an issuer's own documentation.
+pub fn documented(value: &[u8]) -> bool {
+    DOCUMENTED
+        .iter()
+        .any(|d| memchr::memmem::find(value, d).is_some())
 }
 
 /// `${VAR}`, `$VAR`, `{{ x }}`, `<token>`, `%(name)s`, `%ENV%`, `$(cmd)`, `@Value@`, `#{x}`, `__TOKEN__`.
@@ -362,6 +378,7 @@ mod tests {
             "$BASE_URL/forgot",
             "00000000000000000000",
             "sk_test_4eC39HqLyjWDarjtT1zdp7dc",
+            "QWxhZGRpbjpvcGVuIHNlc2FtZQ==",
         ] {
             assert_eq!(doubt(v.as_bytes()), Doubt::Hard, "{v}");
         }

@@ -107,6 +107,16 @@ fn is_path(value: &[u8]) -> bool {
     {
         return true;
     }
+    // `$PWD/secret`: a variable that holds a directory.
+    if let Some(after) = value.strip_prefix(b"$") {
+        let name = after
+            .iter()
+            .take_while(|b| b.is_ascii_uppercase() || **b == b'_')
+            .count();
+        if name >= 3 && after.get(name) == Some(&b'/') {
+            return true;
+        }
+    }
     let Some(rest) = value
         .strip_prefix(b"/")
         .filter(|rest| !rest.starts_with(b"/"))
@@ -182,6 +192,7 @@ mod tests {
             "projects/p/secrets/s/versions/latest",
             "ref+awsssm://prod/db",
             "\"op://a/b/c\"",
+            "$PWD/secret",
         ] {
             assert!(refers(value.as_bytes()), "{value}");
         }

@@ -130,6 +130,12 @@ pub fn is_specimen(path: &str) -> bool {
     })
 }
 
+/// A path of program code, by its ending.
+#[must_use]
+pub fn is_source(path: &str) -> bool {
+    text_kind(path) == TextKind::Source
+}
+
 pub(super) fn path_of(origin: Origin<'_>) -> &str {
     match origin {
         Origin::File { path } => path,

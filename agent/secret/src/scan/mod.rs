@@ -1,6 +1,7 @@
 //! One pass over a text decides which rules are tried, and where.
 
 pub mod assign;
+mod digest;
 pub mod name;
 pub mod pem;
 pub mod prefilter;

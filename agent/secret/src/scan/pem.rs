@@ -76,7 +76,7 @@ pub fn at(text: &[u8], at: usize) -> Option<PemKey> {
         sound,
     } = about(der.as_deref().map(Vec::as_slice), &text_label, proc_type);
     // A mention of the armour (a table of file types, a parser's source) and not a key.
-    if !sound && (body.len() < 64 || end.is_none()) {
+    if !sound && (body.len() < 64 || end.is_none() || is_code(raw)) {
         return None;
     }
     let canonical = canonical(label, &body);
@@ -153,6 +153,13 @@ fn canonical(label: &[u8], body: &[u8]) -> Zeroizing<Vec<u8>> {
     canonical.extend_from_slice(label);
     canonical.extend_from_slice(b"-----\n");
     canonical
+}
+
+/// Between the lines of the armour stands what puts a key together, not one: brackets and semicolons, which neither base64 nor
+/// its quotes and header lines have.
+fn is_code(raw: &[u8]) -> bool {
+    let signs = raw.iter().filter(|b| b"(){}[];*".contains(b)).count();
+    signs * 32 > raw.len()
 }
 
 /// The base64 of a block without line breaks, escapes (`\n`), quotes, concatenation signs and header lines.

@@ -1,7 +1,7 @@
 //! Rules with an expression: tokens with a known form, and values after a vendor's word.
 
 use super::text::clean;
-use super::{Finds, Raw, ends_word, part, pem, starts_word};
+use super::{Finds, Raw, digest, ends_word, part, pem, starts_word};
 use crate::checks::strength::worded;
 use crate::checks::{Doubt, checksum, doubt, entropy, named_for_reference, refers, user_is_secret};
 use crate::derive;
@@ -130,6 +130,8 @@ pub fn after_word(text: &[u8], word: Range<usize>, rule: &Rule, index: usize, fi
             && plausible_gap(gap, spec.need_word)
             && !named_for_reference(gap)
             && !in_path(gap, value.as_bytes())
+            && !digest::is(text, word.end + value.start()..word.end + value.end())
+            && !is_constant(value.as_bytes())
             && (spec.tail == "any" || !worded(last_piece(value.as_bytes())));
         if good
             && ends_word(window, value.end(), &spec.tail)
@@ -193,6 +195,16 @@ fn last_piece(value: &[u8]) -> &[u8] {
         Some(at) if value.len() - at > 8 => &value[at + 1..],
         _ => value,
     }
+}
+
+/// `NEXTAUTH_SECRET`: the name of a constant or of a variable.
+fn is_constant(value: &[u8]) -> bool {
+    // Manuals put names between backquotes.
+    let quoted = value.strip_prefix(b"`").and_then(|v| v.strip_suffix(b"`"));
+    let value = quoted.unwrap_or(value);
+    value.contains(&b'_')
+        && value.iter().all(|b| b.is_ascii_uppercase() || *b == b'_')
+        && worded(value)
 }
 
 /// A digest as a segment of a path (`github.com/o/r/commit/9f86d0...`) is the name of a version.

@@ -224,7 +224,13 @@ fn key(name: &[u8], value: &[u8], shape: &Shape, written: Written) -> Option<f64
                 .split(|b| *b == b'-')
                 .any(|w| w.len() >= 3 && w.iter().all(u8::is_ascii_alphabetic) && worded(w))
     };
+    // 0006_require_contenttypes: a step that is numbered, and named.
+    let step = value
+        .iter()
+        .position(|b| !b.is_ascii_digit())
+        .is_some_and(|at| at >= 3 && value[at] == b'_' && worded(&value[at..]));
     let strong = shape.random
+        && !step
         && !by_hand(value)
         && !numbers_with_colons(value)
         && !cache_key(value)
@@ -305,6 +311,37 @@ mod tests {
         }
         let key = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
         assert!(!yes(Key, &format!("v1-{key}"), Line));
+    }
+
+    #[test]
+    fn what_code_and_settings_have_in_its_place() {
+        use NameClass::*;
+        use Written::*;
+        // A member that is not null.
+        assert!(!yes(Secret, "appConfig.apiKey!", Code));
+        // How often something may be done.
+        for v in ["5/m/user", "20/m/ip,5/m/key", "100/hour", "10/minutes/ip"] {
+            assert!(!yes(Password, v, Quoted), "{v}");
+            assert!(!yes(Secret, v, Quoted), "{v}");
+        }
+        for v in [
+            "0006_require_contenttypes_0002",
+            "0012_alter_user_max_length",
+        ] {
+            assert!(!yes(Key, v, Quoted), "{v}");
+        }
+        // A path that begins with a variable.
+        for v in [
+            "$PWD/secret",
+            "$HOME/key7.pem",
+            "$OLDPWD/x1",
+            "$PROJECT_DIR/a2/b",
+        ] {
+            assert!(!yes(Password, v, Quoted), "{v}");
+        }
+        for v in ["5/m7Userx!", "hunter2!", "$Pw/9fQx2!", "a1.b2!"] {
+            assert!(yes(Password, v, Quoted), "{v}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Tests of the whole stage.
 
 mod certificates;
+mod developer;
 mod examples;
 mod hostile;
 mod linear;

@@ -112,6 +112,7 @@ pub(super) fn no_secret(value: &[u8], random: bool) -> bool {
         || sealed(value)
         || address(value)
         || resource(value)
+        || rate(value)
         || number_literal(value)
         || numeric(value)
         || mailbox(value)
@@ -156,6 +157,8 @@ fn marked(value: &[u8]) -> bool {
         b"sha256-",
         b"pk_live_",
         b"pk_test_",
+        // Mapbox: what its pages hand to every browser.
+        b"pk.eyJ",
         b"ssh-rsa ",
         b"ssh-ed25519 ",
         b"ecdsa-",
@@ -182,6 +185,27 @@ fn resource(value: &[u8]) -> bool {
     }
     // One segment of base64 may look like a word by chance.
     count >= 2 && words * 3 >= all * 2
+}
+
+/// How often something may be done: `5/m/user`, `20/min,100/hour/ip`.
+fn rate(value: &[u8]) -> bool {
+    const UNITS: &[&[u8]] = &[
+        b"s", b"sec", b"second", b"m", b"min", b"minute", b"h", b"hour", b"d", b"day",
+    ];
+    value.split(|b| matches!(b, b',' | b';')).all(|limit| {
+        let mut parts = limit.split(|b| *b == b'/');
+        let many = parts.next().unwrap_or_default();
+        let unit = parts.next().unwrap_or_default();
+        !many.is_empty()
+            && many.iter().all(u8::is_ascii_digit)
+            && UNITS.contains(
+                &unit
+                    .strip_suffix(b"s")
+                    .filter(|u| u.len() > 1)
+                    .unwrap_or(unit),
+            )
+            && parts.all(|of| of.iter().all(u8::is_ascii_alphabetic))
+    })
 }
 
 /// Numbers, versions and ranges of them (^1.2.3, >=2), addresses, numbers with separators.
@@ -246,6 +270,8 @@ pub(super) fn expression(value: &[u8], random: bool) -> bool {
     if value.iter().any(|b| matches!(b, b'(' | b'[' | b'{')) {
         return true;
     }
+    // `a.b!` of TypeScript says that it is not null.
+    let value = value.strip_suffix(b"!").unwrap_or(value);
     let dotted = value.contains(&b'.')
         && value.split(|b| *b == b'.').all(|s| {
             s.first()
