@@ -52,7 +52,8 @@ pub(super) fn resolve(classifier: &Classifier, text: &[u8], mut finds: Finds) ->
         .list
         .retain(|raw| !raw.parts.iter().any(|part| is_fingerprint(text, part)));
     pair_aws(classifier, text, &mut finds.list);
-    // What belongs to an id of a manual is of the manual, too.
+    // What belongs to an id of a manual is of the manual, too, whichever rule finds it.
+    let mut manual: Vec<Range<usize>> = Vec::new();
     finds.list.retain(|raw| {
         let beside = || {
             let from = raw.span.start.saturating_sub(PAIR_DISTANCE);
@@ -62,7 +63,19 @@ pub(super) fn resolve(classifier: &Classifier, text: &[u8], mut finds: Finds) ->
         let of_a_manual = documented(raw.identifier.as_bytes())
             || raw.public.iter().any(|id| documented(id.as_bytes()))
             || classifier.rule(raw.rule).spec.kind == AWS_SESSION && documented(beside());
+        if of_a_manual {
+            manual.push(raw.span.clone());
+        }
         !of_a_manual
+    });
+    manual.sort_unstable_by_key(|span| span.start);
+    finds.list.retain(|raw| {
+        // The last one that begins before its end.
+        let before = manual.partition_point(|span| span.start < raw.span.end);
+        before
+            .checked_sub(1)
+            .and_then(|at| manual.get(at))
+            .is_none_or(|span| span.end <= raw.span.start)
     });
     let kept = without_overlaps(finds.list);
     let mut findings = merge(classifier, text, kept);

@@ -200,11 +200,10 @@ fn last_piece(value: &[u8]) -> &[u8] {
 /// `NEXTAUTH_SECRET`: the name of a constant or of a variable.
 fn is_constant(value: &[u8]) -> bool {
     // Manuals put names between backquotes.
-    let quoted = value.strip_prefix(b"`").and_then(|v| v.strip_suffix(b"`"));
-    let value = quoted.unwrap_or(value);
     value.contains(&b'_')
-        && value.iter().all(|b| b.is_ascii_uppercase() || *b == b'_')
-        && worded(value)
+        && value
+            .iter()
+            .all(|b| b.is_ascii_uppercase() || b"_`".contains(b))
 }
 
 /// A digest as a segment of a path (`github.com/o/r/commit/9f86d0...`) is the name of a version.
