@@ -8,7 +8,7 @@ use keytrail_proto::v1;
 use keytrail_store::{DecoySeen, ReadError, Reader};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How much later than a use its event may come: an open without a read, the end of a word and a destination are
 /// waited for, and records of an idle host are read four times a second.
@@ -149,14 +149,20 @@ impl Answers for Remembered {
         ask: &v1::UpdateBaselineRequest,
     ) -> Result<v1::UpdateBaselineResponse, AnswerError> {
         let fingerprints = self.reader.fingerprints(&ask.credential).map_err(error)?;
+        let accept = match v1::BaselineAction::try_from(ask.action) {
+            Ok(v1::BaselineAction::Accept) => true,
+            Ok(v1::BaselineAction::Reset) => false,
+            _ => return Err(AnswerError::Bad("there is no such action".into())),
+        };
         for fingerprint in &fingerprints {
-            let fingerprint = fingerprint.clone();
-            self.teller
-                .tell(&match v1::BaselineAction::try_from(ask.action) {
-                    Ok(v1::BaselineAction::Accept) => Told::Accept { fingerprint },
-                    Ok(v1::BaselineAction::Reset) => Told::Reset { fingerprint },
-                    _ => return Err(AnswerError::Bad("there is no such action".into())),
-                });
+            let before = self.baseline(fingerprint)?;
+            let known = fingerprint.clone();
+            self.teller.tell(&match accept {
+                true => Told::Accept { fingerprint: known },
+                false => Told::Reset { fingerprint: known },
+            });
+            // What is answered is on disk: an agent that dies now must not forget it.
+            self.settled(fingerprint, accept, before.as_ref())?;
         }
         Ok(v1::UpdateBaselineResponse { fingerprints })
     }
@@ -193,7 +199,51 @@ impl Answers for Remembered {
     }
 }
 
+/// How long a change of what is usual waits for the disk, and how often it is looked for.
+const SETTLES: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_millis(10);
+
 impl Remembered {
+    fn baseline(&self, fingerprint: &str) -> Result<Option<v1::Baseline>, AnswerError> {
+        let ask = v1::ListBaselinesRequest {
+            credential: fingerprint.to_owned(),
+        };
+        let found = self.reader.list_baselines(&ask, now()).map_err(error)?;
+        Ok(found.baselines.into_iter().next())
+    }
+
+    /// Waits until what was told about a baseline can be read from the disk.
+    fn settled(
+        &self,
+        fingerprint: &str,
+        accept: bool,
+        before: Option<&v1::Baseline>,
+    ) -> Result<(), AnswerError> {
+        let started = Instant::now();
+        while started.elapsed() < SETTLES {
+            // Forgotten, or learned anew since.
+            let settled = match self.baseline(fingerprint)? {
+                None => !accept,
+                Some(now) if accept => now.accepted,
+                Some(now) => before.is_none_or(|before| {
+                    now.uses < before.uses || before.accepted && !now.accepted
+                }),
+            };
+            if settled {
+                return Ok(());
+            }
+            std::thread::sleep(LOOK);
+        }
+        if self.baseline(fingerprint)?.is_none() {
+            return Err(AnswerError::NotFound(
+                "nothing is known of what is usual for it: it was not used yet".into(),
+            ));
+        }
+        Err(AnswerError::Unavailable(
+            "it was told, and is not on disk yet: see the agent's log for why the state directory cannot be written".into(),
+        ))
+    }
+
     /// One decoy more or less, for memory and for the stage of findings.
     fn change_decoys(&self, change: DecoySeen) -> Result<(), AnswerError> {
         // What was changed a moment ago may not be on disk yet.

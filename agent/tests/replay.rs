@@ -161,6 +161,7 @@ fn exec(process: u8, parent: u8, boot_ns: u64, found: Vec<Found>) -> Observation
             path: "/usr/bin/tëst".to_owned(),
             device: 266_338_304,
             inode: u64::MAX,
+            fresh: true,
         },
         ns_tgid: 1,
         argv: vec![
@@ -204,6 +205,7 @@ fn facts(number: u8) -> FileFacts {
         size: 116,
         ctime_ns: u64::MAX / 2,
         reach: (number == 1).then_some(Reach::World),
+        tracked: number == 1,
     }
 }
 

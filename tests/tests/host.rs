@@ -31,6 +31,7 @@ keytrail_tests::cases! {
         a_package_publishes_others
         a_script_packs_keys
         a_job_prints_its_secret
+        a_fresh_program_and_a_tracked_file
     }
     ordinary {
         a_day_accuses_nobody
@@ -171,6 +172,7 @@ keytrail_tests::cases! {
         used_says_yes_and_never_without_a_use
         what_nobody_used_is_not_used
         what_a_client_has_survives_a_kill
+        killed_again_and_again
         a_decoy_that_is_read_is_a_finding
     }
     sinks {

@@ -45,6 +45,8 @@ pub fn event(event: Event) -> v1::Event {
         request: event.request.map(request),
         workload: event.workload.map(|names| workload(*names)),
         change: event.change.map(|change| file_change(*change)),
+        // A later stage knows what the site calls it.
+        environment: String::new(),
     }
 }
 
@@ -129,6 +131,7 @@ fn executable(exe: ExeFacts) -> v1::Executable {
         path: exe.path,
         device: exe.device,
         inode: exe.inode,
+        fresh: exe.fresh,
     }
 }
 
@@ -168,6 +171,7 @@ fn source(s: Source) -> v1::Source {
         inherited_from: s.inherited_from,
         first_seen: s.first_seen_ns.map(timestamp),
         reach: s.reach.map_or(0, Reach::number),
+        tracked: s.tracked,
     }
 }
 

@@ -79,6 +79,7 @@ fn nothing_of_an_event_is_left_out() {
                 path: "/exe".into(),
                 device: 5,
                 inode: 6,
+                fresh: true,
             }),
             comm: "comm".into(),
             argv: vec!["argv".into()],
@@ -147,6 +148,7 @@ fn nothing_of_an_event_is_left_out() {
             inherited_from: "parent".into(),
             first_seen_ns: Some(21_000_000_000),
             reach: Some(Reach::World),
+            tracked: true,
         }),
         destination: Some(Destination {
             ip: "192.0.2.1".into(),
@@ -252,7 +254,7 @@ fn nothing_of_an_event_is_left_out() {
         "kind": "EVENT_KIND_CREDENTIAL_CREATED",
         "process": {
             "key": "key", "pid": 3, "namespacePid": 4,
-            "executable": {"path": "/exe", "device": "5", "inode": "6"},
+            "executable": {"path": "/exe", "device": "5", "inode": "6", "fresh": true},
             "comm": "comm", "argv": ["argv"], "cwd": "/cwd", "uid": 7, "euid": 8, "gid": 9, "loginuid": 10,
             "session": 11, "cgroup": "/cgroup", "container": "container", "unit": "unit", "pod": "pod",
             "ancestors": [{"key": "above", "pid": 12, "comm": "init", "executable": "/init",
@@ -274,7 +276,7 @@ fn nothing_of_an_event_is_left_out() {
         "source": {
             "type": "SOURCE_TYPE_ARGV", "path": "/path", "device": "16", "inode": "17", "ownerUid": 18,
             "ownerGid": 19, "mode": "0600", "envName": "NAME", "argvIndex": 20, "inheritedFrom": "parent",
-            "firstSeen": "1970-01-01T00:00:21+00:00", "reach": "REACH_WORLD"
+            "firstSeen": "1970-01-01T00:00:21+00:00", "reach": "REACH_WORLD", "tracked": true
         },
         "destination": {
             "ip": "192.0.2.1", "port": 22, "protocol": "tcp", "hosts": [{"name": "host", "provenance": "sni"}],

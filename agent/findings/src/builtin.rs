@@ -36,12 +36,20 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
     ),
     ("expiring.toml", include_str!("../rules/expiring.toml")),
     (
+        "fresh-program.toml",
+        include_str!("../rules/fresh-program.toml"),
+    ),
+    (
         "in-arguments.toml",
         include_str!("../rules/in-arguments.toml"),
     ),
     (
         "in-git-config.toml",
         include_str!("../rules/in-git-config.toml"),
+    ),
+    (
+        "in-work-tree.toml",
+        include_str!("../rules/in-work-tree.toml"),
     ),
     ("long-lived.toml", include_str!("../rules/long-lived.toml")),
     (

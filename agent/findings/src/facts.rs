@@ -31,6 +31,8 @@ pub struct Facts {
     pub bytes: u64,
     /// Method and path of the request, without query; empty where none was recognised.
     pub request: String,
+    /// The environment of the site; empty for none.
+    pub environment: String,
     pub gap: Option<GapFacts>,
     pub finding: Option<FindingFacts>,
 }
@@ -55,6 +57,8 @@ pub struct ProcessFacts {
     pub executable: String,
     pub device: u64,
     pub inode: u64,
+    /// The executable was less than a minute old.
+    pub fresh: bool,
     /// Script or module when the executable is an interpreter, otherwise empty.
     pub script: String,
     pub comm: String,
@@ -107,6 +111,8 @@ pub struct SourceFacts {
     /// Who comes as far as the file: `world`, `few`, or empty where that is not known.
     pub reach: String,
     pub inherited: bool,
+    /// git has the file in the index of its work tree.
+    pub tracked: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
@@ -145,6 +151,9 @@ pub struct FindingFacts {
     pub remedy: String,
     pub techniques: Vec<String>,
 }
+
+/// The word before the environment of the site, among contexts.
+pub const ENVIRONMENT: &str = "environment";
 
 /// No login: what the kernel gives for a process that no session started.
 pub const NO_LOGIN: u32 = u32::MAX;
@@ -186,6 +195,7 @@ impl Facts {
             channel: evidence.map_or_else(String::new, |e| Channel::word_of(e.channel).to_owned()),
             bytes: evidence.map_or(0, |e| e.payload_bytes),
             request: event.request.as_ref().map(request).unwrap_or_default(),
+            environment: event.environment.clone(),
             gap: event.gap.as_ref().map(gap),
             finding: event.finding.as_ref().map(|f| FindingFacts {
                 rule: f.rule.clone(),
@@ -198,6 +208,18 @@ impl Facts {
                 techniques: f.techniques.clone(),
             }),
         }
+    }
+
+    /// The words by which lists of uses and findings say where a process runs: `package_install:npm`, the innermost first, and
+    /// `environment:production`.
+    #[must_use]
+    pub fn surroundings(&self) -> Vec<String> {
+        let contexts = self.process.iter().flat_map(|p| &p.contexts);
+        let mut words: Vec<String> = contexts.map(|c| format!("{}:{}", c.kind, c.name)).collect();
+        if !self.environment.is_empty() {
+            words.push(format!("{ENVIRONMENT}:{}", self.environment));
+        }
+        words
     }
 
     /// The event that tells a finding about another event.
@@ -264,13 +286,6 @@ impl ProcessFacts {
         format!("user:{}", self.uid)
     }
 
-    /// The words by which lists of uses and findings say where it runs: `package_install:npm`, the innermost first.
-    #[must_use]
-    pub fn surroundings(&self) -> Vec<String> {
-        let contexts = self.contexts.iter();
-        contexts.map(|c| format!("{}:{}", c.kind, c.name)).collect()
-    }
-
     /// The program by name: the script of an interpreter, otherwise the executable.
     #[must_use]
     pub fn program(&self) -> &str {
@@ -327,6 +342,7 @@ fn process(p: &v1::Process) -> ProcessFacts {
         executable: exe.path,
         device: exe.device,
         inode: exe.inode,
+        fresh: exe.fresh,
         comm: p.comm.clone(),
         argv: p.argv.clone(),
         cwd: p.cwd.clone(),
@@ -370,6 +386,7 @@ fn source(s: &v1::Source) -> SourceFacts {
         mode: s.mode.clone(),
         reach: Reach::word_of(s.reach).to_owned(),
         inherited: !s.inherited_from.is_empty(),
+        tracked: s.tracked,
     }
 }
 

@@ -184,6 +184,7 @@ impl Scope {
             "temporary",
             Cell::Bool(is_temporary(&p.executable)),
         );
+        self.put("process", "fresh", Cell::Bool(p.fresh));
         self.put(
             "process",
             "in_memory",
@@ -281,6 +282,7 @@ impl Scope {
             .is_some_and(|p| is_project(p, &s.path));
         self.put("source", "project", Cell::Bool(project));
         self.put("source", "inherited", Cell::Bool(s.inherited));
+        self.put("source", "tracked", Cell::Bool(s.tracked));
     }
 
     fn destination(&mut self, facts: &Facts) {

@@ -68,6 +68,13 @@ impl Site {
         };
         let file: File = toml::from_str(text).map_err(|e| refuse(e.message().to_owned()))?;
         for environment in file.environment {
+            let plain = |b: u8| b.is_ascii_graphic() && b != b',' && b != b':' && b != b'!';
+            if environment.name.is_empty() || !environment.name.bytes().all(plain) {
+                return Err(refuse(format!(
+                    "the name of an environment has no blanks, commas, colons and exclamation marks: {:?}",
+                    environment.name
+                )));
+            }
             let condition = language.compile(&environment.when).map_err(refuse)?;
             self.environments.retain(|e| e.name != environment.name);
             self.environments.push(Environment {

@@ -79,6 +79,8 @@ pub struct Stage {
     /// Changed since they were last taken.
     changed: BTreeSet<String>,
     repeated: BTreeMap<(String, String, String), Repeat>,
+    /// Of the last event.
+    environment: String,
 }
 
 impl Stage {
@@ -170,6 +172,7 @@ impl Stage {
 
     /// One event; the findings it makes.
     pub fn step(&mut self, facts: &Facts) -> Vec<Finding> {
+        self.environment.clear();
         let fingerprint = facts
             .credential
             .as_ref()
@@ -206,9 +209,10 @@ impl Stage {
         }
         let mut scope = Scope::new(facts, news, beside);
         if self.site.has_environments() {
-            let environment = self.environment(facts, fingerprint, &scope);
+            let environment = self.environment_of(facts, fingerprint, &scope);
             let all = self.about.get(fingerprint).map(|a| &a.environments);
             scope.environments(&environment, all.into_iter().flatten());
+            self.environment = environment;
         }
         let context = self.language.context(&scope);
         let mut findings = Vec::new();
@@ -278,7 +282,7 @@ impl Stage {
 
     /// The environment that a use, or a new file, belongs to by what the site says; the first that holds. It is noted with
     /// the credential.
-    fn environment(&mut self, facts: &Facts, fingerprint: &str, scope: &Scope) -> String {
+    fn environment_of(&mut self, facts: &Facts, fingerprint: &str, scope: &Scope) -> String {
         let context = self.language.context(scope);
         let Some(environment) = self.site.environment(&context) else {
             return String::new();
@@ -354,6 +358,12 @@ impl Stage {
             .or_default()
             .learn(facts);
         self.changed.insert(fingerprint.to_owned());
+    }
+
+    /// The environment of the last event by what the site says; empty for none.
+    #[must_use]
+    pub fn environment(&self) -> &str {
+        &self.environment
     }
 
     #[must_use]

@@ -4,6 +4,7 @@
 pub mod changes;
 pub mod clock;
 pub mod fanotify;
+pub mod git_index;
 pub mod mounts;
 pub mod own;
 pub mod priority;

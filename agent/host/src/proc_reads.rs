@@ -47,13 +47,20 @@ pub struct Drained {
     pub events: usize,
     /// The kernel's queue overflowed: reads were missed.
     pub missed: bool,
-    /// Events whose file could not be opened any more: most often its process had ended.
+    /// Reads by others of a file that could not be opened any more to be told apart: of an environment, memory or a map of
+    /// a process that had ended (opening any other file of one does not fail), or there was no descriptor for it.
     pub gone: usize,
 }
+
+/// fanotify_init(2), since Linux 6.13: an event whose file cannot be opened is told with the error in place of the
+/// descriptor, and so with its reader.
+const FAN_REPORT_FD_ERROR: libc::c_uint = 0x2000;
 
 /// The group.
 pub struct ProcReads {
     group: OwnedFd,
+    /// Readers of what cannot be opened any more are told, too.
+    errors_told: bool,
     /// Reads by this process are not reported: the agent's own.
     own: u32,
 }
@@ -64,8 +71,16 @@ impl ProcReads {
     pub fn new() -> io::Result<Self> {
         let flags = libc::FAN_CLASS_NOTIF | libc::FAN_CLOEXEC | libc::FAN_NONBLOCK;
         let files = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_LARGEFILE | libc::O_NONBLOCK;
+        let (group, errors_told) = match fanotify::group(flags | FAN_REPORT_FD_ERROR, files) {
+            Ok(group) => (group, true),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                (fanotify::group(flags, files)?, false)
+            }
+            Err(error) => return Err(error),
+        };
         Ok(Self {
-            group: fanotify::group(flags, files)?,
+            group,
+            errors_told,
             own: std::process::id(),
         })
     }
@@ -123,21 +138,22 @@ impl ProcReads {
     fn all(&self, most: usize, sink: &mut dyn FnMut(ProcRead)) -> Drained {
         let mut drained = Drained::default();
         let mut buffer = [MaybeUninit::<libc::fanotify_event_metadata>::uninit(); 64];
+        // Before 6.13 an event that fails behind others of the same read is dropped without a word: one at a time, then.
+        let batch = if self.errors_told { buffer.len() } else { 1 };
         while drained.events < most {
-            // SAFETY: the buffer has that many bytes; its element type gives it the alignment of the metadata.
+            // SAFETY: the buffer has at least that many bytes; its element type gives it the alignment of the metadata.
             let read = unsafe {
                 libc::read(
                     self.group.as_raw_fd(),
                     buffer.as_mut_ptr().cast(),
-                    size_of_val(&buffer),
+                    batch * EVENT,
                 )
             };
             let Ok(read) = usize::try_from(read) else {
                 match io::Error::last_os_error().kind() {
                     io::ErrorKind::WouldBlock => break,
                     io::ErrorKind::Interrupted => continue,
-                    // The file of the first event cannot be opened (its process is gone, or no descriptor is free);
-                    // the kernel has dropped that event.
+                    // The kernel has dropped that event; whose read it was is not known.
                     _ => {
                         drained.gone += 1;
                         drained.events += 1;
@@ -153,13 +169,17 @@ impl ProcReads {
                 // SAFETY: the kernel has filled this many elements; all bit patterns are valid.
                 let event = unsafe { event.assume_init() };
                 drained.events += 1;
-                drained.missed |= event.mask & libc::FAN_Q_OVERFLOW != 0;
+                if event.mask & libc::FAN_Q_OVERFLOW != 0 {
+                    drained.missed = true;
+                    continue;
+                }
+                let reader = u32::try_from(event.pid).unwrap_or(0);
                 if event.fd < 0 {
+                    drained.gone += usize::from(reader != self.own);
                     continue;
                 }
                 // SAFETY: the kernel made this descriptor for us.
                 let file = unsafe { OwnedFd::from_raw_fd(event.fd) };
-                let reader = u32::try_from(event.pid).unwrap_or(0);
                 if let Some(read) = describe(&file, reader) {
                     sink(read);
                 }
@@ -266,6 +286,58 @@ mod tests {
         if let Some(found) = seen(at) {
             assert!(found.contains(&(true, ProcFile::Mem)), "{found:?}");
         }
+    }
+
+    #[test]
+    fn what_ended_before_it_was_looked_at_is_counted_with_others_between() {
+        let Ok(reads) = ProcReads::new() else {
+            eprintln!("not run: needs root");
+            return;
+        };
+        reads.mark(Path::new("/proc")).unwrap();
+        // Three victims that are read and gone before the drain, with a read that can be opened before each.
+        for _ in 0..3 {
+            let mut victim = Command::new("sleep").arg("30").spawn().unwrap();
+            let script = "cat /proc/self/environ /proc/$VICTIM/environ; kill -9 $VICTIM";
+            let reader = Command::new("sh")
+                .args(["-c", script])
+                .env("VICTIM", victim.id().to_string())
+                .stdout(Stdio::null())
+                .status();
+            assert!(reader.unwrap().success());
+            victim.wait().unwrap();
+        }
+        let mut gone = 0;
+        loop {
+            let drained = reads.drain(64, &mut |_| ());
+            gone += drained.gone;
+            if drained.events == 0 {
+                break;
+            }
+        }
+        // Those of `cat` itself, which has ended as well, and those of the victims.
+        assert!(gone >= 6, "{gone}");
+        if !reads.errors_told {
+            return;
+        }
+        // This process's own are nobody's.
+        let mut victim = Command::new("sleep").arg("30").spawn().unwrap();
+        // An exec replaces what can be read; the map of a running process can.
+        std::fs::read(format!("/proc/{}/maps", victim.id())).unwrap();
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        let mut own = 0;
+        let mut events = 0;
+        loop {
+            let drained = reads.drain(64, &mut |_| ());
+            own += drained.gone;
+            events += drained.events;
+            if drained.events == 0 {
+                break;
+            }
+        }
+        assert!(events > 0);
+        assert_eq!(own, 0);
     }
 
     #[test]

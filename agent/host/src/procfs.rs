@@ -129,6 +129,8 @@ pub fn exe(tgid: u32) -> Option<ExeFacts> {
             .as_ref()
             .map_or(0, |m| u64::from(crate::kernel_device(m.dev()))),
         inode: meta.map_or(0, |m| m.ino()),
+        // It ran before anybody looked.
+        fresh: false,
     })
 }
 

@@ -7,11 +7,10 @@
 use super::cgroups::Hierarchies;
 use super::stamp;
 use keytrail_abi::{Exec, PathId};
-use keytrail_host::kernel_device;
-use keytrail_host::procfs;
+use keytrail_host::{clock, kernel_device, procfs};
 use keytrail_model::ExeFacts;
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::hash::Hash;
 use std::os::unix::fs::MetadataExt as _;
@@ -21,6 +20,10 @@ const MAX: usize = 8_192;
 /// A path is read again after this time: the names above a mount or far above a file may have changed, and those of
 /// cgroups of the first version.
 const FRESH_NS: u64 = 10_000_000_000;
+/// An executable is new for this time.
+const YOUNG_NS: u64 = 60_000_000_000;
+/// New ones that are remembered; when there are more all are forgotten.
+const YOUNG_MAX: usize = 1_024;
 
 /// What an exec's process is called by.
 pub struct Named {
@@ -38,6 +41,8 @@ pub struct Names {
     directories: Memory<PathId>,
     cgroups: Memory<u64>,
     hierarchies: Hierarchies,
+    /// Executables that were new when they were last looked at.
+    young: HashSet<(u32, u64)>,
 }
 
 impl Names {
@@ -52,17 +57,22 @@ impl Names {
             .exes
             .get(&exec.exe, now)
             .or_else(|| {
-                let (path, same) = process.path("exe", exec.exe)?;
+                let (path, same, changed_ns) = process.path("exe", exec.exe)?;
                 if same {
+                    self.grows(exec, changed_ns);
                     return Some(self.exes.put(exec.exe, path, now));
                 }
-                process.runs(&exec.exe).then_some(path)
+                process.runs(&exec.exe).then(|| {
+                    // An overlay's: by its number and that of the kernel's device all the same.
+                    self.grows(exec, changed_ns);
+                    path
+                })
             })
             // Gone before it was looked at: an old name is still the name of this file.
             .or_else(|| self.exes.old(&exec.exe))
             .unwrap_or(filename);
         let cwd = self.directories.get(&exec.cwd, now).or_else(|| {
-            let (path, same) = process.path("cwd", exec.cwd)?;
+            let (path, same, _) = process.path("cwd", exec.cwd)?;
             // It may have gone elsewhere since.
             Some(if same {
                 self.directories.put(exec.cwd, path, now)
@@ -87,9 +97,23 @@ impl Names {
                 path: exe,
                 device: u64::from(exec.exe.file.dev),
                 inode: exec.exe.file.ino,
+                fresh: self.young.contains(&(exec.exe.file.dev, exec.exe.file.ino)),
             },
             cwd: cwd.unwrap_or_default(),
             cgroup: cgroup.unwrap_or_default(),
+        }
+    }
+
+    /// Notes whether an executable is new: its inode's change of status (which a copy cannot set back) is the measure.
+    fn grows(&mut self, exec: &Exec, changed_ns: u64) {
+        let key = (exec.exe.file.dev, exec.exe.file.ino);
+        if clock::wall_ns().saturating_sub(changed_ns) >= YOUNG_NS {
+            self.young.remove(&key);
+        } else {
+            if self.young.len() >= YOUNG_MAX {
+                self.young.clear();
+            }
+            self.young.insert(key);
         }
     }
 }
@@ -118,8 +142,9 @@ impl Process<'_> {
         fs::metadata(procfs::path(self.tgid(), "exe")).is_ok_and(|meta| meta.ino() == exe.file.ino)
     }
 
-    /// The path behind a link in /proc/PID, and whether it leads to the file of the record.
-    fn path(&self, link: &str, wanted: PathId) -> Option<(String, bool)> {
+    /// The path behind a link in /proc/PID, whether it leads to the file of the record, and when that file's inode changed
+    /// (wall clock, nanoseconds).
+    fn path(&self, link: &str, wanted: PathId) -> Option<(String, bool, u64)> {
         if !self.alive() {
             return None;
         }
@@ -127,12 +152,17 @@ impl Process<'_> {
         let path = fs::read_link(&link).ok()?;
         // Roots of file systems have the same number on many. Where stat(2) tells other devices than the kernel has
         // (btrfs, overlays), and of what is deleted, nothing is remembered.
-        let same = fs::metadata(link).is_ok_and(|meta| {
+        let meta = fs::metadata(link).ok();
+        let same = meta.as_ref().is_some_and(|meta| {
             meta.ino() == wanted.file.ino
                 && kernel_device(meta.dev()) == wanted.file.dev
                 && meta.nlink() > 0
         });
-        Some((path.to_string_lossy().into_owned(), same))
+        let changed_ns = meta.map_or(0, |meta| {
+            let seconds = u64::try_from(meta.ctime()).unwrap_or(0);
+            seconds.saturating_mul(1_000_000_000) + u64::try_from(meta.ctime_nsec()).unwrap_or(0)
+        });
+        Some((path.to_string_lossy().into_owned(), same, changed_ns))
     }
 }
 

@@ -156,6 +156,8 @@ pub struct Source {
     pub first_seen_ns: Option<u64>,
     /// Of a file whose directories were looked at.
     pub reach: Option<Reach>,
+    /// Of a file: git has it in the index of its work tree.
+    pub tracked: bool,
 }
 
 impl Source {
@@ -174,6 +176,7 @@ impl Source {
             inherited_from: String::new(),
             first_seen_ns: None,
             reach: None,
+            tracked: false,
         }
     }
 }

@@ -158,6 +158,9 @@ pub struct ExeFacts {
     pub path: String,
     pub device: u64,
     pub inode: u64,
+    /// Its file was made, written or moved there less than a minute before it was executed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fresh: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -215,6 +218,9 @@ pub struct FileFacts {
     /// `None` where the directories were not looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reach: Option<Reach>,
+    /// The index of the git work tree it is in has it. False where nobody looked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tracked: bool,
 }
 
 /// What happened to a file that holds a credential.

@@ -318,6 +318,49 @@ words! {
     }
 }
 
+impl GapReason {
+    /// Something that would have been seen was not taken in. The others are out of the agent's reach or beyond what it is
+    /// configured to look into, over, or told of one client only.
+    #[must_use]
+    pub const fn is_loss(self) -> bool {
+        match self {
+            Self::HookRefused
+            | Self::RecordsLost
+            | Self::TableFull
+            | Self::Offsets
+            | Self::FileUnwatched
+            | Self::FilesClosed
+            | Self::InspectionTimeout
+            | Self::InspectionBacklog
+            | Self::InspectionBudget
+            | Self::RecordsLeft
+            | Self::LedgerLost
+            | Self::AgentStopped
+            | Self::SinkBehind => true,
+            Self::AgentDown
+            | Self::AgentTraced
+            | Self::AgentReplaced
+            | Self::EnvironmentUnreadable
+            | Self::EnvironmentTruncated
+            | Self::ArgvTruncated
+            | Self::PayloadTruncated
+            | Self::SecretNotMatched
+            | Self::TlsWriteUnsent
+            | Self::LibraryNotCovered
+            | Self::Backfill
+            | Self::ClientTooSlow
+            | Self::ReplayLimited
+            | Self::FileUnreadable
+            | Self::FileTruncated
+            | Self::FilesSkipped
+            | Self::WritesUnseen
+            | Self::Excluded
+            | Self::BudgetUsed
+            | Self::NamesUnavailable => false,
+        }
+    }
+}
+
 words! {
     /// What the kernel tells of, and what is counted when it is lost.
     Signal {

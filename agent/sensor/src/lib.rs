@@ -380,6 +380,11 @@ impl Sensor {
         losses
     }
 
+    /// Reads in /proc since the last call of which it is not known what of whom was read: the process had ended.
+    pub fn process_reads_gone(&self) -> u64 {
+        self.process_reads.as_ref().map_or(0, ProcessReads::gone)
+    }
+
     /// Payloads that were passed over because a limit was reached since the last call, by process. Those of a process
     /// that has left the kernel side's table meanwhile are in [`Self::passed_totals`] alone.
     pub fn passed_over(&mut self) -> Vec<PassedOver> {

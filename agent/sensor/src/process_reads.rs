@@ -58,6 +58,7 @@ pub struct ProcessReads {
     wake: Arc<OwnedFd>,
     stop: Arc<AtomicBool>,
     missed: Arc<AtomicU64>,
+    gone: Arc<AtomicU64>,
     fires: bool,
 }
 
@@ -75,10 +76,9 @@ impl ProcessReads {
         let wake = Arc::new(eventfd(0, flags)?);
         let (read, reads) = mpsc::sync_channel(QUEUE);
         let (unknown, asked) = mpsc::sync_channel(QUEUE);
-        let (stop, missed) = (
-            Arc::new(AtomicBool::new(false)),
-            Arc::new(AtomicU64::new(0)),
-        );
+        let stop = Arc::new(AtomicBool::new(false));
+        let missed = Arc::new(AtomicU64::new(0));
+        let gone = Arc::new(AtomicU64::new(0));
         let listener = Listener {
             group,
             host,
@@ -91,6 +91,7 @@ impl ProcessReads {
             wake: wake.clone(),
             stop: stop.clone(),
             missed: missed.clone(),
+            gone: gone.clone(),
         };
         thread::Builder::new()
             .name("process-reads".into())
@@ -102,6 +103,7 @@ impl ProcessReads {
             wake,
             stop,
             missed,
+            gone,
             fires,
         })
     }
@@ -129,6 +131,11 @@ impl ProcessReads {
     /// How often reads were missed since the last call: the kernel counts a full queue once, however much it dropped.
     pub fn missed(&self) -> u64 {
         self.missed.swap(0, Ordering::Relaxed)
+    }
+
+    /// Reads since the last call of which it is not known what of whom was read: the process had ended.
+    pub fn gone(&self) -> u64 {
+        self.gone.swap(0, Ordering::Relaxed)
     }
 
     pub fn ready(&self) -> BorrowedFd<'_> {
@@ -164,6 +171,7 @@ struct Listener {
     wake: Arc<OwnedFd>,
     stop: Arc<AtomicBool>,
     missed: Arc<AtomicU64>,
+    gone: Arc<AtomicU64>,
 }
 
 impl Listener {
@@ -205,9 +213,11 @@ impl Listener {
         if drained.missed {
             self.missed.fetch_add(1, Ordering::Relaxed);
         }
+        let mut gone = drained.gone as u64;
         let mut any = false;
         for (read, identity) in reads {
             let Some(victim) = self.victim(read) else {
+                gone += 1;
                 continue;
             };
             let read = ProcessRead {
@@ -225,6 +235,7 @@ impl Listener {
             }
             any = true;
         }
+        self.gone.fetch_add(gone, Ordering::Relaxed);
         if any {
             signal(&self.ready);
         }

@@ -228,6 +228,10 @@ pub struct DoctorArgs {
     /// Shape of the output.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub output: TableFormat,
+
+    /// Not well is also what no setting changes: processes that ran before the agent, libraries that cannot be covered.
+    #[arg(long)]
+    pub strict: bool,
 }
 
 #[derive(Debug, Args)]

@@ -29,7 +29,10 @@ pub(super) fn run(args: &DoctorArgs, config: Config) -> u8 {
         },
         Err(e) => return fail(&e, exit::status_of(&e)),
     };
-    let verdict = Verdict::of(&answer, absent);
+    let verdict = match Verdict::of(&answer, absent) {
+        verdict if args.strict => verdict.strict(),
+        verdict => verdict,
+    };
     if args.output == TableFormat::Table {
         let origin = match (&answer.node, absent) {
             (Some(node), None) => format!(

@@ -161,7 +161,7 @@ fn unseen(status: &GetStatusResponse, style: &Style) -> String {
         ("LOST RECORDS", &counters.lost),
         ("NOT SEEN", &counters.gaps),
     ] {
-        let mut table = Table::new(&[title, "COUNT", "MEANS"]);
+        let mut table = Table::new(&[title, "COUNT", "MEANS", "REMEDY"]);
         let mut counts: Vec<_> = counts.iter().collect();
         counts.sort();
         for (name, count) in counts {
@@ -169,6 +169,7 @@ fn unseen(status: &GetStatusResponse, style: &Style) -> String {
                 (name.as_str(), Colour::Yellow),
                 (counted(name, *count).as_str(), Colour::Plain),
                 (meaning(name), Colour::Dim),
+                (remedy(name), Colour::Plain),
             ]);
         }
         if !table.is_empty() {
@@ -177,6 +178,64 @@ fn unseen(status: &GetStatusResponse, style: &Style) -> String {
         }
     }
     out
+}
+
+/// What is to be done about a gap, or what it leaves; a gap of the stream has the words for its own case.
+fn remedy(name: &str) -> &'static str {
+    if name.ends_with("_budget") {
+        return "see [capture] in the configuration";
+    }
+    let Some(reason) = GapReason::of_word(name) else {
+        // Kinds of records.
+        return match name {
+            "fanotify" | "process_read" => "raise fs.fanotify.max_queued_events (sysctl)",
+            "process_table" => "fewer processes at a time",
+            "hook_nested" => "none unless it repeats",
+            "undecodable" => "the kernel side is of another version: install one whole release",
+            _ => "raise ring_bytes, or exclude what makes so many records",
+        };
+    };
+    match reason {
+        GapReason::AgentDown => "keep it running, for example as a systemd service",
+        GapReason::Backfill => "start the agent early in the boot",
+        GapReason::ArgvTruncated | GapReason::EnvironmentTruncated => {
+            "keep secrets near the beginning, or in a file"
+        }
+        GapReason::PayloadTruncated => "none: who sent and where is told",
+        GapReason::LibraryNotCovered => "see LIBRARY",
+        GapReason::TlsWriteUnsent => "none: the event has an unknown destination",
+        GapReason::RecordsLost => "see LOST RECORDS",
+        GapReason::BudgetUsed => "raise the budget in [capture]; it costs processes time",
+        GapReason::HookRefused => "see REFUSED",
+        GapReason::Offsets => "report this kernel's version",
+        GapReason::TableFull => "report this: the bound is a constant of the agent",
+        GapReason::SecretNotMatched => "use longer secrets; sends of their holders are lineage",
+        GapReason::FileTruncated => "split what must be known whole",
+        GapReason::FileUnreadable => "name places of short-lived secrets under `watch`",
+        GapReason::FileUnwatched => "name fewer places under `watch`",
+        GapReason::FilesSkipped | GapReason::WritesUnseen => {
+            "none is needed: they are looked at when they are read"
+        }
+        GapReason::FilesClosed => "let openat2(2) through",
+        GapReason::InspectionTimeout => {
+            "`exclude` what does not answer, or raise inspect_timeout_ms"
+        }
+        GapReason::InspectionBacklog => "`exclude` what holds so many files and no credential",
+        GapReason::InspectionBudget => "`exclude` what is so much, or raise inspect_share",
+        GapReason::RecordsLeft => "let the host come to rest before the agent is stopped",
+        GapReason::LedgerLost => "see the log; a faster disk under state_dir",
+        GapReason::Excluded => "take them out of `exclude`",
+        GapReason::EnvironmentUnreadable => {
+            "run the agent with CAP_SYS_PTRACE, where /proc is the host's own"
+        }
+        GapReason::ClientTooSlow => "a faster client, or one that filters",
+        GapReason::SinkBehind => "see SINK",
+        GapReason::NamesUnavailable => "see [kubernetes] in the configuration",
+        GapReason::ReplayLimited => "ask for what is newer, or raise history_bytes",
+        GapReason::AgentStopped => "find out who stopped it, or give it more processor time",
+        GapReason::AgentTraced => "find out who traces it",
+        GapReason::AgentReplaced => "restart it if that was meant; otherwise find out who wrote it",
+    }
 }
 
 /// The reason of a gap in plain words; the gaps of the stream name what and when.
@@ -201,7 +260,9 @@ fn meaning(reason: &str) -> &'static str {
             "secrets too short, monotonous or long to be looked for in sends"
         }
         GapReason::FileTruncated => "files looked into at their beginning only",
-        GapReason::FileUnreadable => "files gone before they could be looked into",
+        GapReason::FileUnreadable => {
+            "files, or processes in /proc, gone before they could be looked into"
+        }
         GapReason::FileUnwatched => "files whose reads are not seen",
         GapReason::FilesSkipped | GapReason::WritesUnseen => "files written and not looked at",
         GapReason::FilesClosed => "no file can be looked into",
@@ -341,5 +402,13 @@ mod tests {
             line("payload_truncated").contains("3 sends  sends of holders"),
             "{text}"
         );
+        assert!(line("all_kinds").contains("raise ring_bytes"), "{text}");
+        assert!(
+            line("payload_truncated").contains("where is told"),
+            "{text}"
+        );
+        for reason in GapReason::ALL {
+            assert!(!remedy(reason.word()).is_empty() && !meaning(reason.word()).is_empty());
+        }
     }
 }

@@ -300,6 +300,23 @@ pub fn unlocated(count: u64, boot_ns: u64, from_wall_ns: u64, to_wall_ns: u64) -
     }
 }
 
+/// Reads in /proc that could not be told apart because the process that was read had ended.
+pub fn reads_gone(count: u64, boot_ns: u64, from_wall_ns: u64, to_wall_ns: u64) -> GapSeen {
+    GapSeen {
+        detail: format!(
+            "{count} files in /proc (environment, memory or map) were read of processes that had ended before it could be told of \
+             which"
+        ),
+        remedy: "none for processes that live so shortly; short of descriptors, raise LimitNOFILE= of the agent"
+            .to_owned(),
+        count,
+        signal: Some(Signal::ProcessRead),
+        from_wall_ns,
+        to_wall_ns,
+        ..GapSeen::new(GapReason::FileUnreadable, boot_ns)
+    }
+}
+
 #[cfg(test)]
 #[path = "coverage_tests.rs"]
 mod tests;

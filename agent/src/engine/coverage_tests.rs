@@ -165,6 +165,29 @@ fn files_that_are_not_seen() {
             ..GapSeen::new(GapReason::FileUnreadable, 3)
         }
     );
+    let gone = reads_gone(3, 3, 100, 200);
+    assert!(
+        gone.detail.starts_with("3 files in /proc"),
+        "{}",
+        gone.detail
+    );
+    assert_eq!(
+        (
+            gone.reason,
+            gone.signal,
+            gone.count,
+            gone.from_wall_ns,
+            gone.to_wall_ns
+        ),
+        (
+            GapReason::FileUnreadable,
+            Some(Signal::ProcessRead),
+            3,
+            100,
+            200
+        )
+    );
+    assert!(!gone.remedy.is_empty());
     assert_eq!(
         writes_unseen("/mnt/nfs (nfs4)", "Operation not supported", 4),
         GapSeen {

@@ -586,8 +586,8 @@ impl Pipeline {
             if let Some(gap) = &event.gap {
                 *self.gaps.entry(gap.reason.word()).or_default() += gap.count.max(1);
             }
-            let event = convert::event(event);
-            found.extend(self.judge.step(&event));
+            let mut event = convert::event(event);
+            found.extend(self.judge.step(&mut event));
             self.emit(event);
         }
         // After all events of this step, which have their numbers already.

@@ -64,8 +64,8 @@ pub fn replay(
         }
         let mut found = Vec::new();
         for event in core.step(&observation) {
-            let event = convert::event(event);
-            found.extend(judge.step(&event));
+            let mut event = convert::event(event);
+            found.extend(judge.step(&mut event));
             each(event);
         }
         for mut event in found {

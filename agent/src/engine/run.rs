@@ -64,6 +64,9 @@ pub(super) struct Runner {
     pub uncovered: HashSet<String>,
     /// When files that could not be found again may be reported next.
     pub unlocated_due: u64,
+    /// The same for reads in /proc of processes that had ended, and how many of them are still to be told.
+    pub reads_gone_due: u64,
+    pub reads_gone: u64,
     /// The same for what found no room.
     pub dropped_due: u64,
     /// Until when records are taken in, once the end has come.
@@ -323,6 +326,14 @@ impl Runner {
             let gap = coverage::unlocated(count, now, wall.saturating_sub(UNLOCATED_NS), wall);
             self.line.gap(gap);
         }
+        self.reads_gone += self.sensor.process_reads_gone();
+        if self.reads_gone > 0 && now >= self.reads_gone_due {
+            self.reads_gone_due = now + UNLOCATED_NS;
+            let count = std::mem::take(&mut self.reads_gone);
+            let gap = coverage::reads_gone(count, now, wall.saturating_sub(UNLOCATED_NS), wall);
+            // Whose reads they were is not known: a command that is followed alone may have made none of them.
+            self.line.gap(gap);
+        }
         if now >= self.dropped_due && !self.line.digest.dropped().is_empty() {
             self.dropped_due = now + Dropped::TELL_NS;
             for (bound, count) in self.line.digest.dropped().take() {
@@ -430,7 +441,7 @@ impl Runner {
         self.line.go_on();
         self.line.background();
         self.line.unsigned(u64::MAX);
-        self.dropped_due = 0;
+        (self.dropped_due, self.reads_gone_due, self.unlocated_due) = (0, 0, 0);
         self.tick(boot_ns());
         self.wipe();
         if self.left > 0 {

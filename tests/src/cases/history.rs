@@ -10,7 +10,11 @@ use crate::{
     stream::Reader,
 };
 use keytrail_proto::v1::StreamEventsRequest;
-use std::{fs, thread::sleep, time::Duration};
+use std::{
+    fs,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 /// Exit statuses of `used`.
 const YES: i32 = 0;
@@ -237,6 +241,88 @@ pub fn what_a_client_has_survives_a_kill() {
         text.contains("killed or crashed") && text.contains("no_agent"),
         "{text}"
     );
+}
+
+/// Killed again and again under load, at any moment: what a client had is there afterwards, once, findings too; and what was
+/// answered about a baseline holds.
+pub fn killed_again_and_again() {
+    const KILLS: u32 = 12;
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let mut agent = Setup::new(&scratch).start();
+    let decoy = agent.home().join("decoy/.netrc");
+    let state = agent.dir().join("state");
+    let planting = agent.client("decoy").arg("plant").arg(&decoy);
+    planting
+        .args(["--kind", "netrc"])
+        .arg("--state-dir")
+        .arg(&state)
+        .run()
+        .ok();
+    let (_, file) = plant::aws_credentials(agent.home());
+    let load = sh("while :; do cat \"$1\" \"$2\"; sleep 0.01; done")
+        .arg(&file)
+        .arg(&decoy)
+        .spawn();
+    let read = agent.expect("a read of the load", load.pid(), |e| {
+        e.is("credential_read") && e.path() == file.to_str().unwrap()
+    });
+    let first = agent.events()[0].clone();
+    let started = Instant::now();
+    let mut had: Vec<Event> = Vec::new();
+    let mut kills = 0;
+    while kills < KILLS && started.elapsed() < patience(45) {
+        // Some moment within the first second: the clock's last digits are chance enough.
+        sleep(Duration::from_millis(100 + now_ns() / 1000 % 900));
+        if kills == KILLS / 2 {
+            let accept = agent
+                .client("baseline")
+                .args(["accept", read.fingerprint()]);
+            accept.run().ok();
+        }
+        had.extend(agent.events());
+        agent = agent.kill().start();
+        kills += 1;
+    }
+    drop(load);
+    println!(
+        "{kills} kills, {} events had, in {:?}",
+        had.len(),
+        started.elapsed()
+    );
+    let sentinel = agent.sentinel();
+    let reader = Reader::ask(
+        &agent.socket(),
+        StreamEventsRequest {
+            after: first.id.clone(),
+            ..StreamEventsRequest::default()
+        },
+    );
+    wait_for("the stream to reach the present", patience(20), || {
+        let there = reader.events().iter().any(|e| e.id == sentinel.id);
+        there.then_some(())
+    });
+    let resumed = reader.events();
+    let number = |e: &Event| e.id.as_ref().map_or((0, 0), |id| (id.epoch, id.sequence));
+    let numbers: Vec<_> = resumed.iter().map(number).collect();
+    assert!(
+        numbers.is_sorted_by(|a, b| a < b),
+        "doubled or out of order"
+    );
+    let kept: std::collections::BTreeSet<_> = numbers.into_iter().collect();
+    for event in had.iter().filter(|e| number(e) > number(&first)) {
+        assert!(kept.contains(&number(event)), "lost: {}", event.brief());
+    }
+    assert!(had.iter().any(|e| e.is("finding")), "no finding was had");
+    let list = agent
+        .client("baseline")
+        .args(["list", "-o", "json"])
+        .run()
+        .ok();
+    let text = list.stdout_text();
+    let line = text.lines().find(|l| l.contains(read.fingerprint()));
+    let line = line.unwrap_or_else(|| panic!("the baseline is lost:\n{text}"));
+    assert!(line.contains("\"accepted\":true"), "{line}");
 }
 
 /// A decoy that is read is a finding of the highest severity, within a second; a copy that is no decoy is none.

@@ -535,3 +535,61 @@ pub fn an_installation_reads_its_environment() {
     );
     acquitted(&agent, twin.pid);
 }
+
+/// A program that was put there a moment ago reads keys, and a file with a key that git tracks is read; the same programs of
+/// the system, and files that git ignores, give nothing.
+pub fn a_fresh_program_and_a_tracked_file() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let home = Home::new(agent.home().join("ada"));
+    let key = home.dir.join(".aws/credentials");
+    // Not in a place for temporary files, which is a finding of its own.
+    let place = tempfile::Builder::new()
+        .prefix("keytrail-test-")
+        .tempdir_in("/srv")
+        .unwrap();
+    let fresh = place.path().join("updater");
+    fs::copy(
+        fs::canonicalize(crate::machine::find("cat").unwrap()).unwrap(),
+        &fresh,
+    )
+    .unwrap();
+    let done = act(&fresh).arg(&key).run().ok();
+    found(&agent, done.pid, "fresh-program");
+
+    let done = act("cat").arg(&key).run().ok();
+    agent.expect("the read", done.pid, |e| {
+        e.is("credential_read") && e.pid() == done.pid
+    });
+    acquitted(&agent, done.pid);
+
+    let app = place.path().join("app");
+    fs::create_dir(&app).unwrap();
+    for name in ["prod.env", ".env"] {
+        let text = format!("STRIPE_SECRET_KEY={}\n", plant::stripe().value);
+        fs::write(app.join(name), text).unwrap();
+        fs::set_permissions(app.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let git = |args: &[&str]| act("git").arg("-C").arg(&app).args(args).run().ok();
+    git(&["init", "-q"]);
+    fs::write(app.join(".gitignore"), ".env\n").unwrap();
+    // What was looked at before is looked at again when it changes.
+    git(&["add", "prod.env", ".gitignore"]);
+    fs::write(
+        app.join("prod.env"),
+        format!("STRIPE_SECRET_KEY={}\n", plant::stripe().value),
+    )
+    .unwrap();
+    let done = act("cat").arg(app.join("prod.env")).run().ok();
+    // By who read it, or by who wrote it: whichever is told first.
+    agent.expect("in-work-tree", done.pid, |e| {
+        e.path().ends_with("/prod.env")
+            && e.finding.as_ref().is_some_and(|f| f.rule == "in-work-tree")
+    });
+    let done = act("cat").arg(app.join(".env")).run().ok();
+    agent.expect("the read", done.pid, |e| {
+        e.is("credential_read") && e.pid() == done.pid
+    });
+    acquitted(&agent, done.pid);
+}

@@ -13,6 +13,7 @@ pub fn file_source(file: &FileFacts) -> Source {
         owner_gid: file.owner_gid,
         mode: format!("{:04o}", file.mode & 0o7777),
         reach: file.reach,
+        tracked: file.tracked,
         ..Source::new(SourceType::File)
     }
 }

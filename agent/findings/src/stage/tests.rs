@@ -261,3 +261,21 @@ fn an_open_file_is_told_once() {
     });
     assert_eq!(told(&mut next, 1_002, "c"), 0);
 }
+
+#[test]
+fn an_event_gets_its_environment() {
+    let (mut stage, _) = Stage::builtin();
+    let site = |name: &str| {
+        format!("[[environment]]\nname = '{name}'\nwhen = \"process.executable == '/bin/a'\"\n")
+    };
+    stage.step(&sent(1, "/bin/a", "x"));
+    assert_eq!(stage.environment(), "");
+    stage.add("site.toml", &site("production")).unwrap();
+    stage.step(&sent(2, "/bin/a", "x"));
+    assert_eq!(stage.environment(), "production");
+    stage.step(&sent(3, "/bin/b", "x"));
+    assert_eq!(stage.environment(), "");
+    for name in ["", "a b", "a,b", "!a", "a:b"] {
+        assert!(stage.add("site.toml", &site(name)).is_err(), "{name}");
+    }
+}

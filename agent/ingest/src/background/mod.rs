@@ -564,6 +564,10 @@ impl Keeper {
         life: Option<Life>,
     ) -> Result<(), Ended> {
         version.facts = located(&way, version.facts);
+        if let Ok(root) = files::open_root(&way.root) {
+            version.facts.tracked = !inspected.findings.is_empty()
+                && files::is_tracked(root.as_fd(), &version.facts.path);
+        }
         self.send(Report::Looked(Box::new(Looked {
             root: way.root,
             raw: way.raw,

@@ -9,6 +9,7 @@ mod own;
 mod read;
 mod roots;
 mod table;
+mod tree;
 
 pub use exclude::Excluded;
 pub use globs::{Component, Pattern, expand};
@@ -19,6 +20,7 @@ pub use own::OwnFiles;
 pub use read::{Version, content, open_in, open_root, reach, renamed, reopen, version};
 pub use roots::{Files, NewVersion};
 pub use table::{FileTable, KnownFile};
+pub use tree::is_tracked;
 
 /// In a place that no rule names, a name with a random-looking value is not enough of a reason to take what is in a
 /// file for a credential.

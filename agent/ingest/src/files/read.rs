@@ -105,6 +105,7 @@ impl Version {
                 size: new.size,
                 ctime_ns: new.ctime_ns,
                 reach: None,
+                tracked: false,
             },
             id: new.file,
             born_ns: 0,
@@ -138,6 +139,7 @@ pub fn version(fd: impl AsFd, path: &str) -> rustix::io::Result<Option<Version>>
         size: s.stx_size,
         ctime_ns: nanos(s.stx_ctime.tv_sec, s.stx_ctime.tv_nsec),
         reach: None,
+        tracked: false,
     };
     let has_birth = s.stx_mask & StatxFlags::BTIME.bits() != 0;
     Ok(Some(Version {

@@ -4,8 +4,8 @@ use super::budget::UserBudgets;
 use super::survey::{Survey, Surveyed};
 use super::{InspectionOptions, Missed, Progress};
 use crate::files::{
-    self, Content, Found, Inspected, Locator, OwnFiles, Version, content, open_in, open_root,
-    reach, read_worthy, renamed, reopen, version, worthy,
+    self, Content, Found, Inspected, Locator, OwnFiles, Version, content, is_tracked, open_in,
+    open_root, reach, read_worthy, renamed, reopen, version, worthy,
 };
 use globset::GlobSet;
 use keytrail_abi::{FileId, FileNew};
@@ -155,9 +155,10 @@ impl Tools {
                     Outcome::Clean
                 } else {
                     let mut version = version;
-                    version.facts.reach = open_root(&root)
-                        .ok()
-                        .and_then(|root| reach(root.as_fd(), &version.facts));
+                    if let Ok(root) = open_root(&root) {
+                        version.facts.reach = reach(root.as_fd(), &version.facts);
+                        version.facts.tracked = is_tracked(root.as_fd(), &version.facts.path);
+                    }
                     Outcome::File(Box::new(SeenFile {
                         root,
                         version,
@@ -267,6 +268,10 @@ fn at(
         .map_err(|error| error.to_string());
     meter.stop();
     seen.facts.reach = reach(root_fd.as_fd(), &seen.facts);
+    let holds = |inspected: &Inspected| !inspected.findings.is_empty();
+    if inspected.as_ref().is_ok_and(holds) {
+        seen.facts.tracked = is_tracked(root_fd.as_fd(), path);
+    }
     let seen = SeenFile {
         root: root.to_owned(),
         version: seen,

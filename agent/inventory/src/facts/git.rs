@@ -4,13 +4,12 @@
 use super::ignore::{Ignore, ignored};
 use crate::model::GitFacts;
 use crate::names;
+use keytrail_host::git_index;
 use rustix::fs::OFlags;
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 
-/// Largest index that is read.
-const MAX_INDEX: u64 = 64 * 1024 * 1024;
 /// Largest other file of git's that is read.
 const MAX_FILE: u64 = 1024 * 1024;
 /// Work trees whose index is kept in memory.
@@ -27,21 +26,9 @@ struct Tree {
 }
 
 impl Tree {
-    /// Whether the index has this name. Searched for, not parsed: the length field before it and the NUL after it
-    /// tell a whole name from a part of one.
+    /// Whether the index has this name.
     fn tracks(&self, name: &[u8]) -> bool {
-        memchr::memmem::find_iter(&self.index, name).any(|at| {
-            let number = |i: usize| {
-                Some(u16::from_be_bytes(
-                    self.index.get(i.checked_sub(2)?..i)?.try_into().ok()?,
-                ))
-            };
-            let fits =
-                |n: Option<u16>| n.is_some_and(|n| usize::from(n & 0xfff) == name.len().min(0xfff));
-            // Extended flags, if any, come between the length and the name.
-            self.index.get(at + name.len()) == Some(&0)
-                && (fits(number(at)) || fits(at.checked_sub(2).and_then(number)))
-        })
+        git_index::tracks(&self.index, name)
     }
 }
 
@@ -146,11 +133,9 @@ impl<F: AsFd> GitTrees<F> {
         self.trees += 1;
         let room = self.trees <= MAX_TREES;
         let index = room
-            .then(|| super::read(&self.root, &join(&git, b"index"), MAX_INDEX))
+            .then(|| super::read(&self.root, &join(&git, b"index"), git_index::MAX_INDEX))
             .flatten();
-        // `DIRC` and the version: names are whole in 2 and 3 (gitformat-index(5)).
-        let index =
-            index.filter(|i| i.starts_with(b"DIRC\0\0\0\x02") || i.starts_with(b"DIRC\0\0\0\x03"));
+        let index = index.filter(|index| git_index::is_searchable(index));
         Some(Tree {
             top: dir.to_vec(),
             remote: remote(&config),

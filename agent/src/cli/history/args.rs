@@ -171,6 +171,10 @@ pub struct UsedArgs {
     #[arg(long, value_name = "HOST")]
     pub to_host: Option<String>,
 
+    /// Only in this environment of the site: see `[[environment]]` in docs/RULES.md.
+    #[arg(long, value_name = "NAME")]
+    pub environment: Option<String>,
+
     /// Only this; may be repeated.
     #[arg(long, value_name = "ACT", value_delimiter = ',')]
     pub act: Vec<ActArg>,
@@ -217,6 +221,10 @@ pub struct UsesArgs {
     /// Only this; may be repeated.
     #[arg(long, value_name = "ACT", value_delimiter = ',')]
     pub act: Vec<ActArg>,
+
+    /// Only in this environment of the site: see `[[environment]]` in docs/RULES.md. With ! before it: all but that.
+    #[arg(long, value_name = "NAME")]
+    pub environment: Option<String>,
 
     #[command(flatten)]
     pub runs: RunsArgs,

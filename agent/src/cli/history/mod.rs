@@ -191,6 +191,7 @@ pub(super) fn uses(args: &UsesArgs) -> u8 {
                     to: to.map(When::timestamp),
                     credential: args.credential.clone().unwrap_or_default(),
                     by: args.by.clone().unwrap_or_default(),
+                    environment: args.environment.clone().unwrap_or_default(),
                     to_host: args.to_host.clone().unwrap_or_default(),
                     acts: args.act.iter().map(|act| act.number()).collect(),
                     contexts: args.runs.context.clone(),

@@ -54,6 +54,7 @@ pub(crate) fn run(args: &UsedArgs) -> u8 {
                     by: args.by.clone().unwrap_or_default(),
                     to_host: args.to_host.clone().unwrap_or_default(),
                     acts: args.act.iter().map(|act| act.number()).collect(),
+                    environment: args.environment.clone().unwrap_or_default(),
                 })
                 .await?
                 .into_inner();

@@ -38,13 +38,15 @@ impl Judge {
         }
     }
 
-    /// The findings that an event makes, as events without numbers.
-    pub fn step(&mut self, event: &v1::Event) -> Vec<v1::Event> {
+    /// The findings that an event makes, as events without numbers; the event gets its environment.
+    pub fn step(&mut self, event: &mut v1::Event) -> Vec<v1::Event> {
         let Some(stage) = &mut self.0 else {
             return Vec::new();
         };
-        stage
-            .step(&Facts::of(event))
+        let found = stage.step(&Facts::of(event));
+        stage.environment().clone_into(&mut event.environment);
+        let event = &*event;
+        found
             .iter()
             .map(|finding| Facts::finding_event(finding, event))
             .collect()

@@ -162,6 +162,7 @@ pub fn uses(all: &[Use], wide: bool) -> Rows {
             "BYTES",
             "REQUEST",
             "SHA256",
+            "ENVIRONMENT",
         ]);
     }
     let mut rows = Rows::new(&headings);
@@ -194,6 +195,7 @@ pub fn uses(all: &[Use], wide: bool) -> Rows {
                     .program
                     .as_ref()
                     .map_or_else(String::new, |p| p.sha256.clone()),
+                shown.environment.clone(),
             ]);
         }
         rows.push(row);

@@ -21,6 +21,8 @@ pub struct Question {
     pub by: String,
     /// Name or address it was sent to; empty for any, and for what was not sent.
     pub to_host: String,
+    /// Environment of the site; empty for any.
+    pub environment: String,
 }
 
 /// Uses of one kind that were summed up.
@@ -33,6 +35,8 @@ pub struct Span {
     pub script: String,
     /// Names separated by commas, and the address; `None` where the destination was not found.
     pub destination: Option<(String, String)>,
+    /// Environment of the site; empty where none is known.
+    pub environment: String,
     pub first_ns: i64,
     pub last_ns: i64,
     pub count: u64,
@@ -100,7 +104,13 @@ impl Question {
         let by = by_fits(&self.by, &span.executable, &span.script);
         let to = to_fits(&self.to_host, span.destination.as_ref());
         let at = self.time_fits(span);
-        if by == Some(false) || to == Some(false) || at == Some(false) {
+        // What is in none was seen before the site said what belongs to it, or is in none.
+        let within = match span.environment.as_str() {
+            _ if self.environment.is_empty() => Some(true),
+            "" => None,
+            environment => Some(environment == self.environment),
+        };
+        if [by, to, at, within].contains(&Some(false)) {
             return Fit::No;
         }
         let who = if span.script.is_empty() {
@@ -131,6 +141,10 @@ impl Question {
                 format!(
                     "{who} used it before and after; single uses of that hour are not remembered any more"
                 ),
+            ),
+            _ if within.is_none() => Fit::Maybe(
+                "environment_unknown",
+                format!("{who} used it where the site's environments say nothing"),
             ),
             _ => Fit::Yes,
         }

@@ -10,6 +10,7 @@ fn question(from: i64, to: i64) -> Question {
         acts: Act::ALL.into(),
         by: String::new(),
         to_host: String::new(),
+        environment: String::new(),
     }
 }
 
@@ -310,4 +311,22 @@ fn what_is_not_told_one_by_one_is_not_denied() {
     assert_eq!(ask(false, false), acts(No, No, No));
     assert_eq!(ask(true, false), acts(No, No, Unknown));
     assert_eq!(ask(true, true), acts(No, Unknown, Unknown));
+}
+
+#[test]
+fn an_environment_that_is_not_known_is_neither_yes_nor_no() {
+    let whole = [run(1, 0, 1000)];
+    let mut asked = question(10, 20);
+    asked.environment = "production".into();
+    let mut uses = [span(Act::Read, 12, 12, 1)];
+    // Before the site said what belongs where.
+    assert_eq!(verdict(&asked, &uses, &whole, &[]), Verdict::Unknown);
+    uses[0].environment = "production".into();
+    assert_eq!(verdict(&asked, &uses, &whole, &[]), Verdict::Yes);
+    uses[0].environment = "test".into();
+    assert_eq!(verdict(&asked, &uses, &whole, &[]), Verdict::No);
+    assert_eq!(verdict(&question(10, 20), &uses, &whole, &[]), Verdict::Yes);
+    // What hides a use hides where it was.
+    let lost = [gap("records_lost", "exec", 12, 12)];
+    assert_eq!(verdict(&asked, &uses, &whole, &lost), Verdict::Unknown);
 }

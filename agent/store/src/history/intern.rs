@@ -1,6 +1,7 @@
 //! Numbers for texts, programs and destinations: each is in the file once, and the most recent ones in memory.
 
 use super::ProgramSeen;
+use keytrail_findings::Facts;
 use keytrail_findings::facts::{DestinationFacts, ProcessFacts};
 use rusqlite::{Connection, OptionalExtension as _, Result, params};
 use std::collections::HashMap;
@@ -80,10 +81,10 @@ impl Cache {
     }
 
     /// On whose behalf and in what a process runs.
-    pub fn surroundings(&mut self, db: &Connection, process: Option<&ProcessFacts>) -> Result<i64> {
-        let key = process.map_or_else(Default::default, |p| {
-            (p.actor.clone(), p.surroundings().join(","))
-        });
+    pub fn surroundings(&mut self, db: &Connection, facts: &Facts) -> Result<i64> {
+        let process = facts.process.as_ref();
+        let actor = process.map_or_else(String::new, |p| p.actor.clone());
+        let key = (actor, facts.surroundings().join(","));
         if let Some(id) = self.surroundings.get(&key) {
             return Ok(*id);
         }

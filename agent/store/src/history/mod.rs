@@ -54,7 +54,7 @@ pub(crate) fn remember(db: &Connection, cache: &mut Cache, facts: &Facts, now: i
     db.prepare_cached("UPDATE runs SET last_sequence = max(last_sequence, ?2) WHERE epoch = ?1")?
         .execute(params![facts.epoch as i64, facts.sequence as i64])?;
     if let Some(finding) = &facts.finding {
-        let surroundings = cache.surroundings(db, facts.process.as_ref())?;
+        let surroundings = cache.surroundings(db, facts)?;
         return findings::note(db, facts, finding, surroundings, time);
     }
     if let Some(gap) = &facts.gap {
@@ -134,7 +134,7 @@ fn note_use(
         None => 0,
     };
     let request = cache.text(db, &facts.request)?;
-    let surroundings = cache.surroundings(db, facts.process.as_ref())?;
+    let surroundings = cache.surroundings(db, facts)?;
     let grade = words::grade(&facts.grade);
     db.prepare_cached(
         "INSERT INTO uses (credential, hour, act, grade, channel, program, workload, source, destination, request,

@@ -36,7 +36,7 @@ fn of_row(r: &Row<'_>) -> rusqlite::Result<(FindingRecord, [i64; 2])> {
             ..EventId::default()
         }),
         actor: r.get::<_, Option<String>>(14)?.unwrap_or_default(),
-        contexts: words(&r.get::<_, Option<String>>(15)?.unwrap_or_default()),
+        contexts: words(&r.get::<_, Option<String>>(15)?.unwrap_or_default()).0,
     };
     Ok((record, [last, r.get(13)?]))
 }
@@ -79,7 +79,7 @@ impl Reader {
                 conditions.push(format!("f.rule {} ?", if not { "!=" } else { "=" }));
                 values.push(rule.to_owned().into());
             }
-            if let Some(ids) = surroundings(db, &ask.contexts, &ask.actors)? {
+            if let Some(ids) = surroundings(db, &ask.contexts, &ask.actors, "")? {
                 conditions.push("f.surroundings IN (SELECT value FROM json_each(?))".into());
                 values.push(list(&ids).into());
             }

@@ -33,7 +33,8 @@ impl Reader {
             if from > to {
                 return Err(bad("the interval ends before it begins, or has not begun"));
             }
-            if ask.by.len().max(ask.to_host.len()) > MAX_TEXT {
+            let longest = ask.by.len().max(ask.to_host.len());
+            if longest.max(ask.environment.len()) > MAX_TEXT {
                 return Err(bad("a name is too long"));
             }
             let question = Question {
@@ -42,6 +43,7 @@ impl Reader {
                 acts: acts(&ask.acts)?,
                 by: ask.by.trim().to_owned(),
                 to_host: ask.to_host.trim().to_owned(),
+                environment: ask.environment.trim().to_owned(),
             };
             if question.acts().is_empty() {
                 return Err(bad(
@@ -95,7 +97,7 @@ fn spans(db: &Connection, ids: &[i64], question: &Question) -> Answer<(Vec<Span>
          WHERE u.credential IN (SELECT value FROM json_each(?1)) AND u.hour BETWEEN ?2 AND ?3
              AND u.last >= ?4 AND u.first <= ?5
          GROUP BY u.credential, u.act, u.grade, u.channel, u.program, u.workload, u.source, u.destination, u.request,
-             iif(u.first < ?4 OR u.last > ?5, u.id, 0)
+             u.surroundings, iif(u.first < ?4 OR u.last > ?5, u.id, 0)
          ORDER BY max(u.last) DESC"
     ))?;
     debug_assert_eq!(query.column_count(), COLUMNS);
@@ -124,6 +126,7 @@ fn span(shown: &Use) -> Span {
             .destination
             .as_ref()
             .map(|d| (d.host.clone(), d.ip.clone())),
+        environment: shown.environment.clone(),
         first_ns: shown.first.as_ref().map_or(0, nanoseconds),
         last_ns: shown.last.as_ref().map_or(0, nanoseconds),
         count: shown.count,
@@ -196,6 +199,7 @@ fn same(facts: &Facts, span: &Span, shown: &Use) -> bool {
         && destination == span.destination
         && facts.source_text() == shown.source
         && facts.request == shown.request
+        && facts.environment == shown.environment
         && facts
             .credential
             .as_ref()

@@ -4,6 +4,7 @@ use super::{Answer, MAX_TEXT, ReadError, Reader, bad, filtered, interval, list, 
 use super::{timestamp, token};
 use crate::answer::{by_fits, to_fits};
 use crate::history::{Act, HOUR_NS, channel_word, grade_word};
+use keytrail_findings::facts::ENVIRONMENT;
 use keytrail_model::Actor;
 use keytrail_proto::v1::{ListUsesRequest, ListUsesResponse, Program, Use, UseDestination};
 use rusqlite::types::Value;
@@ -35,6 +36,7 @@ pub(super) fn of_row(r: &Row<'_>) -> rusqlite::Result<Use> {
     let number =
         |i: usize| Ok::<_, rusqlite::Error>(r.get::<_, Option<i64>>(i)?.unwrap_or_default());
     let found = number(17)? != 0;
+    let (contexts, environment) = words(&text(24)?);
     Ok(Use {
         fingerprint: text(0)?,
         credential_kind: text(1)?,
@@ -67,14 +69,26 @@ pub(super) fn of_row(r: &Row<'_>) -> rusqlite::Result<Use> {
         bytes: number(21)? as u64,
         request: text(22)?,
         actor: text(23)?,
-        contexts: words(&text(24)?),
+        contexts,
+        environment,
     })
 }
 
-/// Contexts as they are stored, one by one.
-pub(super) fn words(contexts: &str) -> Vec<String> {
+/// Contexts as they are stored, one by one, and the environment of the site.
+pub(super) fn words(contexts: &str) -> (Vec<String>, String) {
+    let mut environment = String::new();
     let words = contexts.split(',').filter(|word| !word.is_empty());
-    words.map(str::to_owned).collect()
+    let contexts = words
+        .filter(|word| match word.split_once(':') {
+            Some((ENVIRONMENT, name)) => {
+                name.clone_into(&mut environment);
+                false
+            }
+            _ => true,
+        })
+        .map(str::to_owned)
+        .collect();
+    (contexts, environment)
 }
 
 /// A value, and whether a ! before it leaves it out.
@@ -90,11 +104,12 @@ pub(super) fn surroundings(
     db: &Connection,
     contexts: &[String],
     actors: &[String],
+    environment: &str,
 ) -> Answer<Option<Vec<i64>>> {
-    if contexts.is_empty() && actors.is_empty() {
+    if contexts.is_empty() && actors.is_empty() && environment.is_empty() {
         return Ok(None);
     }
-    if contexts.len().max(actors.len()) > FEW {
+    if contexts.len().max(actors.len()) > FEW || environment.len() > MAX_TEXT {
         return Err(bad("these are too many filters"));
     }
     for actor in actors {
@@ -123,9 +138,12 @@ pub(super) fn surroundings(
         let (actor, text): (String, String) = (r.get(1)?, r.get(2)?);
         let in_context = |asked: &str| {
             let mut each = text.split(',').filter_map(|word| word.split_once(':'));
-            each.any(|(kind, name)| asked == kind || asked == name)
+            each.any(|(kind, name)| kind != ENVIRONMENT && (asked == kind || asked == name))
         };
-        if pass(contexts, &in_context) && pass(actors, &|asked| asked == actor) {
+        let is = words(&text).1;
+        let (not, asked) = negated(environment);
+        let there = asked.is_empty() || (is == asked) != not;
+        if there && pass(contexts, &in_context) && pass(actors, &|asked| asked == actor) {
             ids.push(r.get(0)?);
         }
     }
@@ -205,7 +223,7 @@ impl Reader {
                 ("destination", (host.0, destinations(db, host.1)?)),
                 (
                     "surroundings",
-                    (false, surroundings(db, &ask.contexts, &ask.actors)?),
+                    (false, surroundings(db, &ask.contexts, &ask.actors, &ask.environment)?),
                 ),
             ] {
                 if let (not, Some(ids)) = ids {

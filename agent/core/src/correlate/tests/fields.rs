@@ -54,6 +54,7 @@ fn file() -> FileFacts {
         size: 64,
         ctime_ns: 5,
         reach: Some(Reach::Few),
+        tracked: true,
     }
 }
 
@@ -67,6 +68,7 @@ fn process() -> Process {
             path: "/usr/bin/node".to_owned(),
             device: 0x80_0012,
             inode: 4_712,
+            fresh: true,
         }),
         comm: "deploy".to_owned(),
         argv: vec!["node".to_owned(), "publish.js".to_owned()],
@@ -104,6 +106,7 @@ fn seen(boot_ns: u64) -> ExecSeen {
             path: "/usr/bin/node".to_owned(),
             device: 0x80_0012,
             inode: 4_712,
+            fresh: true,
         },
         ns_tgid: 17,
         argv: vec!["node".to_owned(), "publish.js".to_owned()],
@@ -190,6 +193,7 @@ fn every_field_arrives() {
         owner_gid: 2_002,
         mode: "0640".to_owned(),
         reach: Some(Reach::Few),
+        tracked: true,
         ..Source::new(SourceType::File)
     };
     let [read_event, sent_event, exited] = events.as_slice() else {

@@ -74,6 +74,7 @@ fn exec(tgid: u32, parent: u32, boot_ns: u64, found: Vec<Found>) -> Observation 
             path: format!("/bin/p{tgid}"),
             device: 1,
             inode: u64::from(tgid),
+            fresh: false,
         },
         ns_tgid: tgid,
         argv: vec![],
