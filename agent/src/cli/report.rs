@@ -4,6 +4,7 @@ use super::args::AddressArgs;
 use super::exit;
 use super::filter_args::{When, parse_since, parse_when};
 use super::history::{End, history, run as ask};
+use crate::output::fingerprint::short_fingerprint;
 use crate::output::report::{Found, MOST, Report, Row, Unseen, count, findings, html, rank};
 use crate::output::{describe, history as render, utc};
 use keytrail_export::Channel;
@@ -257,7 +258,7 @@ fn found(record: FindingRecord) -> Found {
         severity: record.severity,
         rule: record.rule,
         title: record.title,
-        credential: describe::short_fingerprint(&record.fingerprint),
+        credential: short_fingerprint(&record.fingerprint),
         seen: record.seen,
         expected: record.expected,
         remedy: record.remedy,
@@ -290,7 +291,7 @@ fn row(one: &Use) -> Row {
         credential: format!(
             "{} {}",
             one.credential_kind,
-            describe::short_fingerprint(&one.fingerprint)
+            short_fingerprint(&one.fingerprint)
         ),
         place,
         grade: one.grade.clone(),

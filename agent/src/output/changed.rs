@@ -1,7 +1,7 @@
 //! What happened to files that hold credentials, in words.
 
-use super::describe::short_fingerprint;
 use super::escape::escape;
+use super::fingerprint::short_fingerprint;
 use super::style::Colour;
 use keytrail_model::FileAction;
 use keytrail_proto::v1::{Event, FileChange, Source};

@@ -2,6 +2,7 @@
 
 use super::changed;
 use super::escape::escape;
+use super::fingerprint::short_fingerprint;
 use super::style::Colour;
 use keytrail_model::{Channel, EventKind, EvidenceGrade, GapReason, SourceType, Transform};
 use keytrail_proto::v1::{
@@ -58,19 +59,6 @@ pub fn program(process: &Process) -> String {
 /// `python3[4121]`.
 pub fn process(process: Option<&Process>) -> String {
     process.map_or_else(|| "-".into(), |p| format!("{}[{}]", program(p), p.pid))
-}
-
-/// `9c1e..a2`: enough to tell fingerprints apart by eye.
-pub fn short_fingerprint(fingerprint: &str) -> String {
-    let digits = fingerprint.strip_prefix("kt1:").unwrap_or(fingerprint);
-    let digits = escape(digits);
-    let n = digits.chars().count();
-    if n <= 8 {
-        return digits.into_owned();
-    }
-    let head: String = digits.chars().take(4).collect();
-    let tail: String = digits.chars().skip(n - 2).collect();
-    format!("{head}..{tail}")
 }
 
 /// `aws-access-key 9c1e..a2`.

@@ -7,6 +7,7 @@ mod clock;
 mod columns;
 pub(crate) mod describe;
 mod escape;
+pub(crate) mod fingerprint;
 pub mod history;
 pub mod inventory;
 pub mod report;

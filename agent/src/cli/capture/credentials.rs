@@ -1,7 +1,7 @@
 //! One line a credential: what of it was met in events, and where it lies. Fingerprints and identifiers, no secrets.
 
 use super::work::Work;
-use crate::output::describe;
+use crate::output::fingerprint::short_fingerprint;
 use crate::output::report::{Lies, MOST};
 use keytrail_model::{EventKind, EvidenceGrade};
 use keytrail_proto::v1::Event;
@@ -125,7 +125,7 @@ impl Credentials {
                     shown.push(Lies {
                         kind: text("kind"),
                         identifier: text("identifier"),
-                        fingerprint: describe::short_fingerprint(&text("fingerprint")),
+                        fingerprint: short_fingerprint(&text("fingerprint")),
                         places: few(&places, entry["more_places"].as_u64().unwrap_or(0)),
                         exposures: exposures.join(", "),
                         known_since: text("known_since"),

@@ -1,6 +1,7 @@
 //! A report out of events, one after the other. Memory is bounded whatever comes.
 
 use super::{Found, MOST, Report, Row, Unseen, count};
+use crate::output::fingerprint::short_fingerprint;
 use crate::output::{Colour, describe, utc};
 use keytrail_model::{EventKind, EvidenceGrade, GapReason};
 use keytrail_proto::v1::{Event, Gap, GetGraphResponse, GraphEdge, GraphNode, UseAct};
@@ -114,7 +115,7 @@ impl Collector {
         insert(&mut self.programs, program.clone());
         let grade = event.evidence.as_ref().map_or(0, |e| e.grade);
         let grade = EvidenceGrade::word_of(grade);
-        let short = describe::short_fingerprint(fingerprint);
+        let short = short_fingerprint(fingerprint);
         let name: &str = match credential.identifier.as_str() {
             "" => &short,
             identifier => identifier,
