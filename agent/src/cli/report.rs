@@ -6,7 +6,7 @@ use super::filter_args::{When, parse_since, parse_when};
 use super::history::{End, history, run as ask};
 use crate::output::fingerprint::short_fingerprint;
 use crate::output::report::{Found, MOST, Report, Row, Unseen, count, findings, html, rank};
-use crate::output::{describe, history as render, utc};
+use crate::output::{history as render, utc};
 use keytrail_export::Channel;
 use keytrail_proto::v1::{
     FindingRecord, GetGraphRequest, GetGraphResponse, GetHistoryStatusRequest,

@@ -1,6 +1,7 @@
 //! One line a credential: what of it was met in events, and where it lies. Fingerprints and identifiers, no secrets.
 
 use super::work::Work;
+use crate::output::describe;
 use crate::output::fingerprint::short_fingerprint;
 use crate::output::report::{Lies, MOST};
 use keytrail_model::{EventKind, EvidenceGrade};
