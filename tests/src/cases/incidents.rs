@@ -549,14 +549,16 @@ pub fn a_fresh_program_and_a_tracked_file() {
         .prefix("keytrail-test-")
         .tempdir_in("/srv")
         .unwrap();
+    // It stays a while: how old a program's file is, is looked at while it runs.
     let fresh = place.path().join("updater");
     fs::copy(
-        fs::canonicalize(crate::machine::find("cat").unwrap()).unwrap(),
+        fs::canonicalize(crate::machine::find("tail").unwrap()).unwrap(),
         &fresh,
     )
     .unwrap();
-    let done = act(&fresh).arg(&key).run().ok();
-    found(&agent, done.pid, "fresh-program");
+    let running = act(&fresh).arg("-f").arg(&key).spawn();
+    found(&agent, running.pid(), "fresh-program");
+    drop(running);
 
     let done = act("cat").arg(&key).run().ok();
     agent.expect("the read", done.pid, |e| {
