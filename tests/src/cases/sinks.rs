@@ -85,19 +85,22 @@ fn of_json(lines: &[String]) -> Vec<Event> {
     lines.iter().map(event).collect()
 }
 
-/// Ids of an agent's events in lines of any format: `AGENT:EPOCH:SEQUENCE` behind a key.
+/// Ids of an agent's events in lines of any format: `AGENT:EPOCH:SEQUENCE` behind a key. A finding names the events that it
+/// rests on as well, which came before it.
 fn ids(lines: &[String], agent: &str) -> Vec<Id> {
     let marker = format!("{agent}:");
     lines
         .iter()
         .map(|line| {
-            let at = line
-                .find(&marker)
-                .unwrap_or_else(|| panic!("no id: {line}"));
-            let mut numbers = line[at + marker.len()..]
-                .split(|c: char| !c.is_ascii_digit())
-                .map(|n| n.parse().unwrap());
-            (numbers.next().unwrap(), numbers.next().unwrap())
+            line.match_indices(&marker)
+                .map(|(at, _)| {
+                    let mut numbers = line[at + marker.len()..]
+                        .split(|c: char| !c.is_ascii_digit())
+                        .map(|n| n.parse().unwrap());
+                    (numbers.next().unwrap(), numbers.next().unwrap())
+                })
+                .max()
+                .unwrap_or_else(|| panic!("no id: {line}"))
         })
         .collect()
 }
