@@ -11,6 +11,7 @@ use super::stamp;
 use super::written::{self, Targets};
 use crate::decode::{self, Record};
 use keytrail_abi as abi;
+use keytrail_host::clock::boot_ns;
 use keytrail_host::procfs;
 use keytrail_model::{
     Access, Bound, Direction, Dropped, FileSeen, Observation, Pid, SendSeen, Snapshot, Socket,
@@ -355,6 +356,12 @@ impl Digest {
     }
 
     /// A file is read that others wrote a while ago, and in which nothing was seen.
+    /// Whether a holder wrote this file a short while ago.
+    #[must_use]
+    pub fn is_handed_on(&self, file: abi::FileId) -> bool {
+        self.handed.has(file, boot_ns())
+    }
+
     fn handed_on(&self, r: &abi::FileNew, (at, hook): (Stamp, &str), out: &mut Digested) {
         let Some(path) = self.handed.read(r.file, at.pid, at.boot_ns) else {
             return;
