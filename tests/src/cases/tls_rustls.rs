@@ -136,7 +136,12 @@ pub fn nothing_of_a_holder_in_it() {
         e.is("credential_sent") && e.in_tree(done.pid)
     });
     agent.settle();
-    let sent: Vec<Event> = sent(&agent, done.pid);
+    let own = agent.expect("its own token", done.pid, |e| {
+        e.is("credential_exposed") && e.pid() == done.pid && e.env_name() == "GITHUB_TOKEN"
+    });
+    // The tokens of those that ran before may have come to it: this process reads what they print, and starts it.
+    let mut sent: Vec<Event> = sent(&agent, done.pid);
+    sent.retain(|e| e.fingerprint() == own.fingerprint());
     for event in &sent {
         assert_eq!(event.grade(), "lineage", "{}", event.brief());
         goes_to(event, LOOPBACK, server.port);
