@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 /// How long the start waits for the watch set.
 const WATCH_SET: Duration = Duration::from_millis(1_500);
 /// The same for TLS libraries: who is seen to send before they are found is `lineage` at most.
-const LIBRARIES: Duration = Duration::from_secs(1);
+const LIBRARIES: Duration = Duration::from_millis(500);
 
 pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, EngineError> {
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")
