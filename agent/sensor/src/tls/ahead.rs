@@ -2,7 +2,7 @@
 //! a directory below somebody's home. A short program has sent what it had before anybody could look into its file, so
 //! this walks through the local file systems once, behind everybody else.
 
-use super::discover::{self, Named};
+use super::discover;
 use super::packages::Found;
 use keytrail_host::{
     clock::thread_ns,
@@ -15,10 +15,7 @@ use std::{
     ffi::OsStr,
     fs::{self, DirEntry},
     io,
-    os::unix::{
-        ffi::OsStrExt as _,
-        fs::{MetadataExt as _, PermissionsExt as _},
-    },
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -172,25 +169,20 @@ impl Walk {
 
 /// A file that is large enough to have TLS linked in, or has the name of a library that is TLS.
 fn candidate(entry: &DirEntry) -> Option<Found> {
-    let name = entry.file_name();
     let meta = entry.metadata().ok()?;
-    if !discover::may_have_tls(name.as_bytes(), meta.len(), meta.permissions().mode()) {
+    // Before it is opened: few are.
+    if !discover::may_have_tls(entry.file_name().as_bytes(), &meta) {
         return None;
     }
     let path = entry.path();
-    let file = discover::open(&path).ok()?;
-    discover::is_elf(&file).then(|| Found {
-        file,
-        path,
-        named: Named::by(name.as_bytes()),
-    })
+    Found::program(discover::open(&path).ok()?, path)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::discover::{EXECUTABLE_MIN, MODULE_MIN};
     use super::*;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     fn write(path: &Path, size: u64, mode: u32, elf: bool) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();

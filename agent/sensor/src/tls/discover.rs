@@ -273,15 +273,19 @@ pub(super) fn is_elf(file: &File) -> bool {
     rustix::io::pread(file, &mut magic, 0).is_ok_and(|n| n == 4) && magic == *b"\x7fELF"
 }
 
-/// Could a file of this name, size (bytes) and mode have TLS inside?
-pub(super) fn may_have_tls(name: &[u8], size: u64, mode: u32) -> bool {
+fn is_large_executable(meta: &Metadata) -> bool {
+    meta.len() >= EXECUTABLE_MIN && meta.mode() & 0o111 != 0
+}
+
+/// Could a file of this name have TLS inside, by its size and mode?
+pub(super) fn may_have_tls(name: &[u8], meta: &Metadata) -> bool {
     if Named::by(name).is_some() {
         return true;
     }
     if is_library(Path::new(std::ffi::OsStr::from_bytes(name))) {
-        return size >= MODULE_MIN;
+        return meta.len() >= MODULE_MIN;
     }
-    size >= EXECUTABLE_MIN && mode & 0o111 != 0
+    is_large_executable(meta)
 }
 
 /// Opens what a process has mapped: by the kernel's link, or else by its path as the process sees it.
@@ -551,7 +555,7 @@ impl Walk<'_> {
                 && kind.is_file()
                 && entry
                     .metadata()
-                    .is_ok_and(|meta| meta.len() >= EXECUTABLE_MIN && meta.mode() & 0o111 != 0)
+                    .is_ok_and(|meta| is_large_executable(&meta))
             {
                 self.found.push((entry.path(), None));
             }

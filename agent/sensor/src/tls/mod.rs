@@ -33,7 +33,6 @@ use std::{
     collections::HashMap,
     fs::File,
     os::fd::{AsRawFd, BorrowedFd},
-    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -132,14 +131,10 @@ impl Libraries {
         else {
             return;
         };
-        let name = path.file_name().unwrap_or_default().as_bytes();
-        let Ok(meta) = file.metadata() else { return };
         if let Some(searcher) = &self.searcher
-            && discover::may_have_tls(name, meta.len(), meta.mode())
-            && discover::is_elf(&file)
+            && let Some(found) = packages::Found::program(file, path)
         {
-            let named = discover::Named::by(name);
-            searcher.offer(packages::Found { file, path, named });
+            searcher.offer(found);
         }
     }
 

@@ -38,6 +38,16 @@ pub(super) struct Found {
     pub named: Option<Named>,
 }
 
+impl Found {
+    /// A file that nobody runs yet, if it is a program or a module that may have TLS inside.
+    pub fn program(file: File, path: PathBuf) -> Option<Self> {
+        let name = path.file_name().unwrap_or_default().as_bytes();
+        let named = Named::by(name);
+        let may = discover::may_have_tls(name, &file.metadata().ok()?) && discover::is_elf(&file);
+        may.then_some(Self { file, path, named })
+    }
+}
+
 /// The thread, as its owner holds it. It ends with its owner.
 pub(super) struct Finder {
     ask: mpsc::SyncSender<u32>,

@@ -347,17 +347,7 @@ impl TlsLinks {
             let exactly = |once| flight.is_exactly(&totals(once), ciphers) == Some(true);
             (exactly(true).then_some((start, false))).or(exactly(false).then_some((start, true)))
         })?;
-        let mut out: Vec<TlsSeen> = of_session[start..]
-            .iter()
-            .rev()
-            .filter_map(|&i| queue.remove(i))
-            .map(|w| w.seen)
-            .collect();
-        // Latest first: of several attempts at one write that is the one that is kept.
-        if !distinct {
-            out.dedup_by(|earlier, later| same(earlier, later));
-        }
-        out.reverse();
+        let out = take_out(queue, &of_session[start..], distinct);
         // What was tried before in vain, while the handshake went on or the socket had no room.
         queue.retain(|w| !out.iter().any(|sent| same(&w.seen, sent)));
         Some(out)
@@ -441,19 +431,7 @@ impl TlsLinks {
                 .all(|&i| queue[i].ambiguous == 0 && queue[i].maybe.is_at_most(sock))
         {
             let only = fitting.swap_remove(0);
-            let mut out: Vec<TlsSeen> = only
-                .writes
-                .iter()
-                .rev()
-                .filter_map(|&i| queue.remove(i))
-                .map(|w| w.seen)
-                .collect();
-            // Latest first: of several attempts at one write that is the one that is kept.
-            if !only.distinct {
-                out.dedup_by(|earlier, later| same(earlier, later));
-            }
-            out.reverse();
-            return (out, true);
+            return (take_out(queue, &only.writes, only.distinct), true);
         }
         if fitting.is_empty() {
             for j in self.joined.get_mut(&pid).into_iter().flatten() {
@@ -656,6 +634,22 @@ struct Carried {
     distinct: bool,
     /// The connection's cipher is known: no other length is possible.
     proven: bool,
+}
+
+/// Takes these writes, oldest first, out of the queue. Unless equal ones are `distinct`, the latest of several attempts is the
+/// one that is kept.
+fn take_out(queue: &mut VecDeque<Waiting>, writes: &[usize], distinct: bool) -> Vec<TlsSeen> {
+    let mut out: Vec<TlsSeen> = writes
+        .iter()
+        .rev()
+        .filter_map(|&i| queue.remove(i))
+        .map(|w| w.seen)
+        .collect();
+    if !distinct {
+        out.dedup_by(|earlier, later| same(earlier, later));
+    }
+    out.reverse();
+    out
 }
 
 /// How many of a session's writes, from the oldest on, `flight` is exactly the encryption of. A write that is repeated
