@@ -151,13 +151,14 @@ async fn latency(socket: String, rounds: u64) -> Result<(), Error> {
         .stream_events(request)
         .await?
         .into_inner();
-    let mut stream = connection()?;
     let me = std::process::id();
     let message = message(200, Some(&secret));
     let mut times = Vec::new();
     for _ in 0..rounds {
         // At rest: nothing else is on its way.
         tokio::time::sleep(Duration::from_millis(60)).await;
+        // To another port each time: what goes to one again and again is told together.
+        let mut stream = connection()?;
         let began = Instant::now();
         stream.write_all(&message)?;
         loop {

@@ -1,6 +1,9 @@
 //! Loads by programs that hold something, which is the normal case: every server holds a key.
 
-use super::{Row, measure::Once};
+use super::{
+    Row,
+    measure::{Once, processor_time},
+};
 use crate::cmd;
 use anyhow::{Context as _, Result, bail};
 use std::{
@@ -19,6 +22,9 @@ const PROXY_PORT: u16 = 18_581;
 const REDIS_PORT: u16 = 18_579;
 /// How long wrk runs.
 const SECONDS: u32 = 4;
+/// Requests a second, and connections, where the server is not at its limit.
+const RATE: u32 = 5_000;
+const CONNECTIONS: u32 = 8;
 /// Commands of one run of redis-benchmark.
 const COMMANDS: u32 = 100_000;
 
@@ -78,6 +84,9 @@ impl Served {
             Row::NginxTls => self.nginx(&format!("https://127.0.0.1:{TLS_PORT}/f1k")),
             Row::NginxTlsLarge => self.nginx(&format!("https://127.0.0.1:{TLS_PORT}/f100k")),
             Row::NginxPlain => self.nginx(&format!("http://127.0.0.1:{PLAIN_PORT}/f1k")),
+            Row::NginxTlsRate => self.at_rate(&format!("https://127.0.0.1:{TLS_PORT}/f1k")),
+            Row::NginxTlsLargeRate => self.at_rate(&format!("https://127.0.0.1:{TLS_PORT}/f100k")),
+            Row::NginxPlainRate => self.at_rate(&format!("http://127.0.0.1:{PLAIN_PORT}/f1k")),
             Row::NginxProxy => self.proxy(),
             Row::Redis => self.redis(),
             Row::Git => self.git(),
@@ -92,6 +101,31 @@ impl Served {
         let once = wrk(url);
         server.stop()?;
         once
+    }
+
+    /// What a request takes of the server's processor at a rate that it can easily answer.
+    fn at_rate(&self, url: &str) -> Result<Once> {
+        let server = self.serve("n.conf", PLAIN_PORT)?;
+        thread::sleep(Duration::from_secs(1));
+        let (seconds, each) = (format!("{SECONDS}s"), (RATE / CONNECTIONS).to_string());
+        let connections = CONNECTIONS.to_string();
+        let before = server.processor_time()?;
+        let text = cmd::output(
+            pinned(1, "hey")
+                .args(["-z", &seconds, "-c", &connections, "-q", &each])
+                .args(["-disable-compression", url]),
+        )?;
+        let spent = server.processor_time()?.saturating_sub(before);
+        server.stop()?;
+        let answered: u64 = text
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("[200]")?.split_whitespace().next())
+            .and_then(|number| number.parse().ok())
+            .with_context(|| format!("hey got no answer: {text}"))?;
+        Ok(Once {
+            nanoseconds: spent as f64 / answered as f64,
+            rounds: answered,
+        })
     }
 
     /// A server that sends a secret on with every request.
@@ -180,7 +214,7 @@ fn wrk(url: &str) -> Result<Once> {
     })
 }
 
-fn per_round(took: Duration, rounds: u64) -> Once {
+pub fn per_round(took: Duration, rounds: u64) -> Once {
     Once {
         nanoseconds: took.as_nanos() as f64 / rounds as f64,
         rounds,
@@ -188,7 +222,7 @@ fn per_round(took: Duration, rounds: u64) -> Once {
 }
 
 /// A program on one processor, where there are two: load and server do not take turns on one.
-fn pinned(processor: u32, program: &str) -> Command {
+pub fn pinned(processor: u32, program: &str) -> Command {
     let mut command;
     if thread::available_parallelism().is_ok_and(|n| n.get() > 1) {
         command = cmd::clean("taskset");
@@ -201,10 +235,10 @@ fn pinned(processor: u32, program: &str) -> Command {
 }
 
 /// A server that ends with its group.
-struct Server(Child);
+pub struct Server(Child);
 
 impl Server {
-    fn start(command: &mut Command, port: u16) -> Result<Self> {
+    pub fn start(command: &mut Command, port: u16) -> Result<Self> {
         let child = command
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -222,7 +256,19 @@ impl Server {
         Ok(server)
     }
 
-    fn stop(mut self) -> Result<()> {
+    /// Of the server and its workers so far, in nanoseconds.
+    fn processor_time(&self) -> Result<u64> {
+        let pid = self.0.id();
+        let workers = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        let workers = workers.split_whitespace().map(str::parse);
+        let mut total = processor_time(pid)?;
+        for worker in workers {
+            total += processor_time(worker?)?;
+        }
+        Ok(total)
+    }
+
+    pub fn stop(mut self) -> Result<()> {
         self.end();
         thread::sleep(Duration::from_millis(300));
         Ok(())

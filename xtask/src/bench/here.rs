@@ -4,6 +4,7 @@ use super::{
     Row,
     harm::{Served, token},
     measure::{MARK, Once, cpu_ticks, processor_time, status_kib},
+    postgres::Postgres,
     stats::median,
     subject,
 };
@@ -18,6 +19,9 @@ use std::{
 
 /// How long the agent is watched with nothing to do.
 const REST: Duration = Duration::from_secs(30);
+/// How long it may be busy with its start, and for how many times five seconds it has to be quiet then.
+const SETTLE: Duration = Duration::from_secs(300);
+const QUIET: u32 = 3;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -58,7 +62,13 @@ pub fn run(args: &Args) -> Result<()> {
             super::classify::run(&args.agent, &work.0, megabytes, args.pairs)?;
             continue;
         }
-        let subjects = subject::of(*row, &args.agent, &work.0, args.scale, args.auditd);
+        let subjects = subject::of(
+            *row,
+            (&args.agent, &args.programs),
+            &work.0,
+            args.scale,
+            args.auditd,
+        );
         if *row == Row::Rest {
             for subject in &subjects {
                 rest(subject, &work.0)?;
@@ -68,7 +78,7 @@ pub fn run(args: &Args) -> Result<()> {
         let load = Load::new(*row, args, &work.0)?;
         for subject in &subjects {
             cmd::step(format!("{}: {}", row.name(), subject.name));
-            match pairs(&load, subject, &work.0, args.pairs) {
+            match pairs(*row, &load, subject, &work.0, args.pairs) {
                 Ok(line) => println!("{MARK}{}\t{}\t{line}", row.name(), subject.name),
                 // A peer that does not work here is said to; keytrail must.
                 Err(error) if subject.name != "keytrail" => {
@@ -104,6 +114,7 @@ impl Drop for Work {
 enum Load {
     Program(Program),
     Served(Served),
+    Postgres(Postgres),
 }
 
 impl Load {
@@ -112,9 +123,13 @@ impl Load {
             Row::NginxTls
             | Row::NginxTlsLarge
             | Row::NginxPlain
+            | Row::NginxTlsRate
+            | Row::NginxTlsLargeRate
+            | Row::NginxPlainRate
             | Row::NginxProxy
             | Row::Redis
             | Row::Git => Self::Served(Served::new(row, work)?),
+            Row::Postgres => Self::Postgres(Postgres::new(work)?),
             _ => Self::Program(Program::new(row, args, work)?),
         })
     }
@@ -126,6 +141,7 @@ impl Load {
                 rounds: program.rounds.into(),
             }),
             Self::Served(served) => served.once(),
+            Self::Postgres(postgres) => postgres.once(),
         }
     }
 }
@@ -202,7 +218,13 @@ impl Program {
 
 /// Runs with and without the subject, each pair in the other order than the one before, so that a machine
 /// that gets slower or faster meanwhile favours neither.
-fn pairs(load: &Load, subject: &subject::Subject, work: &Path, pairs: u32) -> Result<String> {
+fn pairs(
+    row: Row,
+    load: &Load,
+    subject: &subject::Subject,
+    work: &Path,
+    pairs: u32,
+) -> Result<String> {
     let (mut without, mut with, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     let mut delivered: Option<u64> = None;
     let mut own = Vec::new();
@@ -211,12 +233,16 @@ fn pairs(load: &Load, subject: &subject::Subject, work: &Path, pairs: u32) -> Re
         let mut running = subject.start(work)?;
         let before = running.pid().map(processor_time).transpose()?;
         let once = load.once()?;
-        let time = once.nanoseconds;
+        let mut time = once.nanoseconds;
         rounds += once.rounds;
         running.check()?;
         if let (Some(pid), Some(before)) = (running.pid(), before) {
             let spent = processor_time(pid)?.saturating_sub(before);
-            own.push(spent as f64 / once.rounds as f64);
+            let spent = spent as f64 / once.rounds as f64;
+            if row.counts_the_subject() {
+                time += spent;
+            }
+            own.push(spent);
         }
         if let Some(count) = running.stop()? {
             delivered = Some(delivered.unwrap_or(0) + count);
@@ -250,10 +276,28 @@ fn pairs(load: &Load, subject: &subject::Subject, work: &Path, pairs: u32) -> Re
     ))
 }
 
+/// Waits until the agent has looked at what was there before it: programs, files. What that took.
+fn settle(pid: u32) -> Result<Duration> {
+    let started = Instant::now();
+    let mut quiet = 0;
+    while quiet < QUIET && started.elapsed() < SETTLE {
+        let before = cpu_ticks(pid)?;
+        thread::sleep(Duration::from_secs(5));
+        // At most 1% of a core.
+        quiet = if cpu_ticks(pid)? - before <= 5 {
+            quiet + 1
+        } else {
+            0
+        };
+    }
+    Ok(started.elapsed())
+}
+
 /// The agent with nothing to do.
 fn rest(subject: &subject::Subject, work: &Path) -> Result<()> {
     let mut running = subject.start(work)?;
     let pid = running.pid().context("no process to watch")?;
+    let settled = settle(pid)?;
     let (before, started) = (cpu_ticks(pid)?, Instant::now());
     thread::sleep(REST);
     let (after, elapsed) = (cpu_ticks(pid)?, started.elapsed());
@@ -264,9 +308,10 @@ fn rest(subject: &subject::Subject, work: &Path) -> Result<()> {
     // USER_HZ is 100 on every architecture Linux has BPF on.
     let share = after.saturating_sub(before) as f64 / 100.0 / elapsed.as_secs_f64() * 100.0;
     println!(
-        "{MARK}rest\t{}\t{rss}\t{peak}\t{share:.3}\t{:.0}",
+        "{MARK}rest\t{}\t{rss}\t{peak}\t{share:.3}\t{:.0}\t{:.0}",
         subject.name,
-        elapsed.as_secs_f64()
+        elapsed.as_secs_f64(),
+        settled.as_secs_f64()
     );
     Ok(())
 }

@@ -9,6 +9,7 @@ mod harm;
 mod here;
 mod inventory;
 mod measure;
+mod postgres;
 mod report;
 mod stats;
 mod subject;
@@ -61,10 +62,18 @@ pub enum Row {
     NginxTlsLarge,
     /// The same process, 1 KiB in clear
     NginxPlain,
+    /// 1 KiB over TLS at 5,000 requests a second: processor time of server and agent together; here only
+    NginxTlsRate,
+    /// The same, 100 KiB
+    NginxTlsLargeRate,
+    /// The same, 1 KiB in clear
+    NginxPlainRate,
     /// nginx as a proxy that sends a secret on with every request; here only
     NginxProxy,
     /// SSL_write of 1 KiB over loopback by a holder
     Holder,
+    /// pgbench over TLS with a password in its environment; here only
+    Postgres,
     /// redis-benchmark with a password in its environment; here only
     Redis,
     /// git clone of this repository by a holder; here only
@@ -90,12 +99,16 @@ pub enum Row {
 }
 
 impl Row {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 20] = [
         Self::NginxTls,
         Self::NginxTlsLarge,
         Self::NginxPlain,
+        Self::NginxTlsRate,
+        Self::NginxTlsLargeRate,
+        Self::NginxPlainRate,
         Self::NginxProxy,
         Self::Holder,
+        Self::Postgres,
         Self::Redis,
         Self::Git,
         Self::CompileHolder,
@@ -114,7 +127,11 @@ impl Row {
             Self::NginxTls => "nginx-tls",
             Self::NginxTlsLarge => "nginx-tls-large",
             Self::NginxPlain => "nginx-plain",
+            Self::NginxTlsRate => "nginx-tls-rate",
+            Self::NginxTlsLargeRate => "nginx-tls-large-rate",
+            Self::NginxPlainRate => "nginx-plain-rate",
             Self::NginxProxy => "nginx-proxy",
+            Self::Postgres => "postgres",
             Self::Holder => "holder",
             Self::Redis => "redis",
             Self::Git => "git",
@@ -142,7 +159,11 @@ impl Row {
             Self::NginxTls
                 | Self::NginxTlsLarge
                 | Self::NginxPlain
+                | Self::NginxTlsRate
+                | Self::NginxTlsLargeRate
+                | Self::NginxPlainRate
                 | Self::NginxProxy
+                | Self::Postgres
                 | Self::Redis
                 | Self::Git
                 | Self::CompileHolder
@@ -150,6 +171,14 @@ impl Row {
                 | Self::Inventory
                 | Self::Large
                 | Self::Classify
+        )
+    }
+
+    /// Whether what the subject's own process takes is a part of what is compared.
+    fn counts_the_subject(self) -> bool {
+        matches!(
+            self,
+            Self::NginxTlsRate | Self::NginxTlsLargeRate | Self::NginxPlainRate
         )
     }
 
@@ -164,7 +193,11 @@ impl Row {
             Self::NginxTls
             | Self::NginxTlsLarge
             | Self::NginxPlain
+            | Self::NginxTlsRate
+            | Self::NginxTlsLargeRate
+            | Self::NginxPlainRate
             | Self::NginxProxy
+            | Self::Postgres
             | Self::Redis
             | Self::Git => 1,
             Self::Rest => 1,

@@ -31,6 +31,8 @@ enum Line {
         peak_kib: u64,
         cpu_percent: f64,
         seconds: f64,
+        /// Since its start.
+        settled: f64,
     },
     Found {
         row: Row,
@@ -117,8 +119,10 @@ fn sentence(line: &Line) -> Option<String> {
             peak_kib,
             cpu_percent,
             seconds,
+            settled,
         } => format!(
-            "Agent at rest for {seconds:.0} s: {:.1} MiB resident (peak {:.1} MiB), {cpu_percent:.2}% of one core.",
+            "Agent at rest for {seconds:.0} s, {settled:.0} s after its start: {:.1} MiB resident (peak {:.1} MiB), \
+             {cpu_percent:.2}% of one core.",
             mib(rss_kib),
             mib(peak_kib),
         ),
@@ -154,6 +158,12 @@ fn what(row: Row) -> &'static str {
         Row::NginxTls => "nginx, holds its key: 1 KiB over TLS (aim: 1.25)",
         Row::NginxTlsLarge => "nginx, holds its key: 100 KiB over TLS (aim: 1.13)",
         Row::NginxPlain => "nginx, holds a key: 1 KiB in clear (aim: 1.07)",
+        Row::NginxTlsRate => {
+            "nginx, 1 KiB over TLS at 5,000 a second: processor time of both, a request (aim: 1.05)"
+        }
+        Row::NginxTlsLargeRate => "the same, 100 KiB (aim: 1.05)",
+        Row::NginxPlainRate => "the same, 1 KiB in clear (aim: 1.05)",
+        Row::Postgres => "pgbench over TLS, the password held, SELECT (aim: 1.05)",
         Row::NginxProxy => "nginx as a proxy that sends a secret with every request (aim: 1.33)",
         Row::Holder => "SSL_write of 1 KiB by a holder (aim: 1.5)",
         Row::Redis => "redis-benchmark by a holder, SET (aim: 1.05)",
@@ -198,6 +208,7 @@ fn parse(line: &str) -> Option<Line> {
             peak_kib: fields.get(3)?.parse().ok()?,
             cpu_percent: fields.get(4)?.parse().ok()?,
             seconds: fields.get(5)?.parse().ok()?,
+            settled: fields.get(6)?.parse().ok()?,
         });
     }
     if subject == "found" {
@@ -330,7 +341,7 @@ mod tests {
             "BENCH\tfile\tkeytrail\t800.0\t880.0\t1.1000,1.0500,1.2000\t250.0\t-\t600000",
             "BENCH\tfile\topensnoop\t800.0\t1600.0\t2.0000\t-\t190000\t200000",
             "BENCH\ttls\tbpftrace\tfailed\tno | bpftrace",
-            "BENCH\trest\tkeytrail\t20480\t30720\t0.100\t30",
+            "BENCH\trest\tkeytrail\t20480\t30720\t0.100\t30\t45",
             "BENCH\tinventory\tfound\t10000\t4.11\t0.57\t91136",
             "BENCH\tclassify\tgrep -c -E, six patterns\t4000000.0\t5000000.0\t1.2500,1.2000\t120000000.0\t-\t256",
         ]

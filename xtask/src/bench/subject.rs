@@ -41,8 +41,17 @@ pub struct Subject {
     signal: &'static str,
 }
 
+/// The tracepoints that a server passes where the agent uses no trampolines.
+const PLACES: [&str; 3] = ["tcp_sendmsg_locked", "sys_enter", "mm_filemap_get_pages"];
+
 /// Subjects of a row, the control and keytrail first.
-pub fn of(row: Row, agent: &Path, work: &Path, slow: u32, auditd: bool) -> Vec<Subject> {
+pub fn of(
+    row: Row,
+    (agent, programs): (&Path, &Path),
+    work: &Path,
+    slow: u32,
+    auditd: bool,
+) -> Vec<Subject> {
     let mut subjects = vec![control(), keytrail(agent, work)];
     let peer = |name, words: &[&str], delivered, seconds: u64| Subject {
         name,
@@ -80,20 +89,28 @@ pub fn of(row: Row, agent: &Path, work: &Path, slow: u32, auditd: bool) -> Vec<S
             ));
         }
         // The least that anything at these places costs: programs that do nothing.
-        Row::NginxTls | Row::NginxTlsLarge | Row::NginxPlain | Row::Holder => {
-            let program = format!(
-                "uprobe:{}:SSL_write {{ 1 }} rawtracepoint:tcp_sendmsg_locked {{ 1 }}",
-                libssl().display()
-            );
+        Row::NginxTls
+        | Row::NginxTlsLarge
+        | Row::NginxPlain
+        | Row::NginxTlsRate
+        | Row::NginxPlainRate
+        | Row::Holder => {
+            let program = programs.join("bench_empty").display().to_string();
+            let mut words = vec![program, libssl().display().to_string()];
+            words.push("SSL_write".to_owned());
+            words.extend(PLACES.map(str::to_owned));
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
             subjects.push(peer(
-                "empty programs at the same places (bpftrace)",
-                &["bpftrace", "-e", &program],
+                "programs that do nothing, at the same places",
+                &words,
                 Delivered::Nothing,
-                6,
+                1,
             ));
         }
         // No peer looks at as much: what counts is the control.
         Row::NginxProxy
+        | Row::NginxTlsLargeRate
+        | Row::Postgres
         | Row::Redis
         | Row::Git
         | Row::CompileHolder

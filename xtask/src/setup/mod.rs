@@ -141,6 +141,8 @@ const BENCH: &[Package] = &[
     package("openssl", "the certificate of that benchmark's server"),
     package("nginx-light", "a server that holds its key"),
     package("wrk", "puts it under load"),
+    package("hey", "the same at a rate that it can easily answer"),
+    package("postgresql", "a server over TLS, and pgbench"),
     package("redis-server", "a server with a password"),
     package("redis-tools", "redis-benchmark"),
     package("git", "the clone that is measured"),
