@@ -55,4 +55,7 @@ keytrail_tests::cases! {
         doctor_names_every_signal
         doctor_names_the_better_tier
     }
+    matrix {
+        signals_are_as_documented
+    }
 }

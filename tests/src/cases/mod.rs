@@ -16,6 +16,7 @@ pub mod incidents;
 pub mod inventory;
 pub mod inventory_live;
 pub mod leaks;
+pub mod matrix;
 pub mod ordinary;
 pub mod package;
 pub mod pipes;

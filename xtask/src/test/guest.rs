@@ -1,6 +1,7 @@
 //! The vm part: the same test programs, in a kernel booted for them.
 
 use super::{
+    matrix::Matrix,
     selection,
     summary::{self, Part, Tally},
 };
@@ -49,7 +50,7 @@ struct Boot {
     files: &'static [&'static str],
 }
 
-const BOOTS: [Boot; 2] = [
+static BOOTS: [Boot; 2] = [
     // What depends on the kernel. The rest of the agent's tests would say the same there as here, slower.
     Boot {
         name: "vm",
@@ -65,12 +66,28 @@ const BOOTS: [Boot; 2] = [
     },
 ];
 
+/// Which of the boots, and what of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Extent {
+    /// In every known kernel which hook serves which signal, and no more
+    Quick,
+    /// Every known kernel, everything
+    Whole,
+}
+
+/// The case that says which hook serves which signal.
+const MATRIX: &str = "matrix::";
+/// Set to write docs/COVERAGE.md rather than to compare with it.
+const BLESS: &str = "KEYTRAIL_BLESS";
+
 /// What is booted: the test programs are built before anything runs.
 pub struct Guests<'a> {
     kernels: &'a [String],
-    filter: &'a [String],
-    /// For each of [`BOOTS`].
+    filter: Vec<String>,
+    boots: &'static [Boot],
+    /// For each of `boots`.
     programs: Vec<Vec<PathBuf>>,
+    matrix: Mutex<Matrix>,
 }
 
 impl<'a> Guests<'a> {
@@ -78,8 +95,18 @@ impl<'a> Guests<'a> {
     ///
     /// # Errors
     /// When they do not build.
-    pub fn prepare(kernels: &'a [String], filter: &'a [String]) -> Result<Self> {
+    pub fn prepare(
+        kernels: &'a [String],
+        filter: &[String],
+        extent: Option<Extent>,
+    ) -> Result<Self> {
         cmd::run(cmd::cargo().args(["build", "--quiet", "--package", "keytrail"]))?;
+        let quick = extent == Some(Extent::Quick);
+        let boots = if quick { &BOOTS[..1] } else { &BOOTS[..] };
+        let mut filter = filter.to_vec();
+        if quick && filter.is_empty() {
+            filter.push(MATRIX.to_owned());
+        }
         // By another build of this program: packages take crates that nothing else here needs.
         cmd::run(cmd::cargo().args([
             "run",
@@ -93,7 +120,7 @@ impl<'a> Guests<'a> {
             "--for-tests",
         ]))?;
         let mut programs = Vec::new();
-        for plan in BOOTS {
+        for plan in boots {
             let mut of_plan = Vec::new();
             for (package, test) in plan.suites {
                 let selection = selection(package, test);
@@ -105,7 +132,9 @@ impl<'a> Guests<'a> {
         Ok(Self {
             kernels,
             filter,
+            boots,
             programs,
+            matrix: Mutex::default(),
         })
     }
 
@@ -114,9 +143,10 @@ impl<'a> Guests<'a> {
     /// is left over. What is printed is in order: that of `first`, then a guest's after the other's.
     pub fn run(&self, first: Option<impl FnOnce() -> Part>) -> Vec<Part> {
         let nice = first.is_some();
-        let asides = BOOTS.map(|_| Aside::default());
+        let asides: Vec<Aside> = self.boots.iter().map(|_| Aside::default()).collect();
         thread::scope(|scope| {
-            let lanes: Vec<_> = BOOTS
+            let lanes: Vec<_> = self
+                .boots
                 .iter()
                 .zip(&self.programs)
                 .zip(&asides)
@@ -124,7 +154,7 @@ impl<'a> Guests<'a> {
                     let boots = move || -> Vec<Part> {
                         self.kernels
                             .iter()
-                            .map(|kernel| part(plan, programs, kernel, self.filter, nice, aside))
+                            .map(|kernel| self.part(plan, programs, kernel, nice, aside))
                             .collect()
                     };
                     scope.spawn(boots)
@@ -141,6 +171,99 @@ impl<'a> Guests<'a> {
             parts
         })
     }
+
+    fn part(
+        &self,
+        plan: &Boot,
+        programs: &[PathBuf],
+        kernel: &str,
+        nice: bool,
+        aside: &Aside,
+    ) -> Part {
+        let mut part = Part::new(format!("{} {kernel}", plan.name));
+        match self.boot(plan, programs, kernel, nice, aside) {
+            Ok((tally, outcome)) => {
+                part.note(format!(
+                    "kernel {}, boot {:.1} s, whole run {:.0} s, console {}",
+                    outcome.release,
+                    outcome.boot.as_secs_f32(),
+                    outcome.total.as_secs_f32(),
+                    outcome.console.display()
+                ));
+                part.tests(Ok((tally, outcome.status == 0)));
+            }
+            Err(error) => part.fail(format!("{error:#}")),
+        }
+        part
+    }
+
+    fn boot(
+        &self,
+        plan: &Boot,
+        programs: &[PathBuf],
+        kernel: &str,
+        nice: bool,
+        aside: &Aside,
+    ) -> Result<(Tally, vm::VmOutcome)> {
+        let mut files = vec![
+            vm::keytrail(build::Profile::Debug)
+                .context("target/debug/keytrail is missing after its build")?,
+        ];
+        for file in plan.files {
+            files.push(vm::into_job(&cmd::root().join(file))?);
+        }
+        if plan.init == vm::Init::Systemd {
+            let package = build::agent_path(build::Profile::Debug).with_extension("deb");
+            files.push(vm::into_job(&package)?);
+        }
+        let mut script = runner();
+        if blessed() {
+            script.push_str(&format!("export {BLESS}=1\n"));
+        }
+        for program in programs {
+            let file = vm::into_job(program)?;
+            let words: Vec<String> = self.filter.iter().map(|word| cmd::quote(word)).collect();
+            let guest = cmd::quote(&file.guest.display().to_string());
+            script.push_str(&format!("program {guest} {}\n", words.join(" ")));
+            files.push(file);
+        }
+        script.push_str("exit $status\n");
+        let mut tally = Tally::default();
+        let command = ["sh", "-c", &script].map(str::to_owned);
+        let job = vm::Job {
+            kernel,
+            flavour: vm::Flavour::Base,
+            init: plan.init,
+            command: &command,
+            files,
+            collect: None,
+            timeout: TIMEOUT,
+            nice,
+        };
+        let outcome = vm::run(&job, |text| {
+            aside.line(text);
+            tally.read(text);
+            let mut matrix = self.matrix.lock().unwrap_or_else(PoisonError::into_inner);
+            matrix.read(text);
+        })?;
+        Ok((tally, outcome))
+    }
+
+    /// Writes what the kernels showed into docs/COVERAGE.md, if that is asked for.
+    ///
+    /// # Errors
+    /// A kernel said nothing, or the file cannot be written.
+    pub fn bless(&self) -> Result<()> {
+        if !blessed() {
+            return Ok(());
+        }
+        let matrix = self.matrix.lock().unwrap_or_else(PoisonError::into_inner);
+        matrix.write(self.kernels)
+    }
+}
+
+fn blessed() -> bool {
+    std::env::var_os(BLESS).is_some()
 }
 
 /// Lines that wait for their turn to be printed.
@@ -167,78 +290,6 @@ impl Aside {
             println!("{line}");
         }
     }
-}
-
-fn part(
-    plan: &Boot,
-    programs: &[PathBuf],
-    kernel: &str,
-    filter: &[String],
-    nice: bool,
-    aside: &Aside,
-) -> Part {
-    let mut part = Part::new(format!("{} {kernel}", plan.name));
-    match boot(plan, programs, kernel, filter, nice, aside) {
-        Ok((tally, outcome)) => {
-            part.note(format!(
-                "kernel {}, boot {:.1} s, whole run {:.0} s, console {}",
-                outcome.release,
-                outcome.boot.as_secs_f32(),
-                outcome.total.as_secs_f32(),
-                outcome.console.display()
-            ));
-            part.tests(Ok((tally, outcome.status == 0)));
-        }
-        Err(error) => part.fail(format!("{error:#}")),
-    }
-    part
-}
-
-fn boot(
-    plan: &Boot,
-    programs: &[PathBuf],
-    kernel: &str,
-    filter: &[String],
-    nice: bool,
-    aside: &Aside,
-) -> Result<(Tally, vm::VmOutcome)> {
-    let mut files = vec![
-        vm::keytrail(build::Profile::Debug)
-            .context("target/debug/keytrail is missing after its build")?,
-    ];
-    for file in plan.files {
-        files.push(vm::into_job(&cmd::root().join(file))?);
-    }
-    if plan.init == vm::Init::Systemd {
-        let package = build::agent_path(build::Profile::Debug).with_extension("deb");
-        files.push(vm::into_job(&package)?);
-    }
-    let mut script = runner();
-    for program in programs {
-        let file = vm::into_job(program)?;
-        let words: Vec<String> = filter.iter().map(|word| cmd::quote(word)).collect();
-        let guest = cmd::quote(&file.guest.display().to_string());
-        script.push_str(&format!("program {guest} {}\n", words.join(" ")));
-        files.push(file);
-    }
-    script.push_str("exit $status\n");
-    let mut tally = Tally::default();
-    let command = ["sh", "-c", &script].map(str::to_owned);
-    let job = vm::Job {
-        kernel,
-        flavour: vm::Flavour::Base,
-        init: plan.init,
-        command: &command,
-        files,
-        collect: None,
-        timeout: TIMEOUT,
-        nice,
-    };
-    let outcome = vm::run(&job, |text| {
-        aside.line(text);
-        tally.read(text);
-    })?;
-    Ok((tally, outcome))
 }
 
 /// Builds test programs without running them; returns where they are.

@@ -2,6 +2,7 @@
 
 mod deny;
 mod guest;
+mod matrix;
 mod summary;
 
 use crate::{build, cmd, setup, vm};
@@ -21,6 +22,9 @@ pub struct Args {
     /// Kernels of the vm part (5.10, 6.1, 6.12, 6.18, 7.2, 7.3), or `all`
     #[arg(long = "kernel", value_name = "VERSION", default_value = "6.12")]
     kernels: Vec<String>,
+    /// Instead: the vm part in all known kernels, see docs/COVERAGE.md; KEYTRAIL_BLESS=1 writes its table of kernels
+    #[arg(long, value_enum, conflicts_with = "kernels")]
+    matrix: Option<guest::Extent>,
     /// List what is missing rather than install it
     #[arg(long)]
     no_install: bool,
@@ -44,22 +48,34 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let started = Instant::now();
     let all = [Name::Unit, Name::Host, Name::Vm];
     let parts: &[Name] = if args.parts.is_empty() {
-        &all
+        if args.matrix.is_some() {
+            &[Name::Vm]
+        } else {
+            &all
+        }
     } else {
         &args.parts
     };
     setup::ensure(&groups(parts), args.no_install)?;
     build::kernel_side()?;
 
-    let kernels = kernels(&args.kernels);
+    let kernels = match args.matrix {
+        Some(_) => kernels(&["all".to_owned()]),
+        None => kernels(&args.kernels),
+    };
     let mut done: Vec<Part> = Vec::new();
     if parts.contains(&Name::Unit) {
         done.push(unit(&args.filter));
     }
     let on_host = parts.contains(&Name::Host);
     if parts.contains(&Name::Vm) {
-        match guest::Guests::prepare(&kernels, &args.filter) {
-            Ok(guests) => done.extend(guests.run(on_host.then_some(|| host(&args.filter)))),
+        match guest::Guests::prepare(&kernels, &args.filter, args.matrix) {
+            Ok(guests) => {
+                done.extend(guests.run(on_host.then_some(|| host(&args.filter))));
+                if args.matrix.is_some() {
+                    guests.bless()?;
+                }
+            }
             Err(error) => {
                 let mut part = Part::new("vm");
                 part.fail(format!("{error:#}"));
