@@ -16,5 +16,15 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/keytrail.v1.serde.rs"));
 }
 
+impl v1::Event {
+    /// How many acts this event tells of: one, but for what is told together.
+    #[must_use]
+    pub fn stands_for(&self) -> u64 {
+        self.repeats
+            .as_ref()
+            .map_or(1, |repeats| repeats.count.max(1))
+    }
+}
+
 /// The encoded descriptor set, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/keytrail.bin"));

@@ -45,6 +45,10 @@ pub fn event(event: Event) -> v1::Event {
         request: event.request.map(request),
         workload: event.workload.map(|names| workload(*names)),
         change: event.change.map(|change| file_change(*change)),
+        repeats: event.repeats.map(|repeats| v1::Repeats {
+            count: repeats.count,
+            first: Some(timestamp(repeats.first_ns)),
+        }),
         // A later stage knows what the site calls it.
         environment: String::new(),
     }

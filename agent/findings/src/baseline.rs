@@ -143,7 +143,7 @@ impl Baseline {
         if self.uses == 0 {
             self.first_ns = facts.time_ns;
         }
-        self.uses += 1;
+        self.uses = self.uses.saturating_add(facts.repeats.max(1));
         self.last_ns = self.last_ns.max(facts.time_ns);
         if learning {
             self.add(facts);

@@ -29,6 +29,9 @@ pub struct Facts {
     pub grade: String,
     pub channel: String,
     pub bytes: u64,
+    /// Acts that the event stands for, 0 for one, and the time of the first.
+    pub repeats: u64,
+    pub first_ns: i64,
     /// Method and path of the request, without query; empty where none was recognised.
     pub request: String,
     /// The environment of the site; empty for none.
@@ -194,6 +197,12 @@ impl Facts {
                 .map_or_else(String::new, |e| EvidenceGrade::word_of(e.grade).to_owned()),
             channel: evidence.map_or_else(String::new, |e| Channel::word_of(e.channel).to_owned()),
             bytes: evidence.map_or(0, |e| e.payload_bytes),
+            repeats: event.repeats.as_ref().map_or(0, |repeats| repeats.count),
+            first_ns: event
+                .repeats
+                .as_ref()
+                .and_then(|repeats| repeats.first.as_ref())
+                .map_or(0, nanoseconds),
             request: event.request.as_ref().map(request).unwrap_or_default(),
             environment: event.environment.clone(),
             gap: event.gap.as_ref().map(gap),

@@ -33,6 +33,15 @@ pub struct Event {
     pub workload: Option<Box<WorkloadNames>>,
     /// What happened to the file that `source` is.
     pub change: Option<Box<FileChange>>,
+    /// Set where the event stands for many of one kind; `time_ns` is that of the last.
+    pub repeats: Option<Repeats>,
+}
+
+/// How many acts of one kind an event stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repeats {
+    pub count: u64,
+    pub first_ns: u64,
 }
 
 impl Event {
@@ -58,6 +67,7 @@ impl Event {
             request: None,
             workload: None,
             change: None,
+            repeats: None,
         }
     }
 }

@@ -320,6 +320,9 @@ pub fn place(event: &Event) -> String {
     {
         let _ = write!(text, " as {transform}");
     }
+    if event.repeats.is_some() {
+        let _ = write!(text, " ({} times more)", event.stands_for());
+    }
     text
 }
 

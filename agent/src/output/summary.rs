@@ -105,6 +105,7 @@ impl Summary {
             met.more += count(
                 &mut met.sources,
                 format!("{} by {by}", describe::source(source)),
+                1,
             );
         }
         if sent {
@@ -128,6 +129,7 @@ impl Summary {
                     how,
                     by,
                 },
+                event.stands_for(),
             );
         }
     }
@@ -318,13 +320,13 @@ impl Met {
 }
 
 /// Adds one to an entry of a short list; 1 when there is no room for it.
-fn count<T: PartialEq>(list: &mut Vec<(T, u64)>, entry: T) -> u64 {
+fn count<T: PartialEq>(list: &mut Vec<(T, u64)>, entry: T, more: u64) -> u64 {
     if let Some((_, times)) = list.iter_mut().find(|(e, _)| *e == entry) {
-        *times += 1;
+        *times += more;
     } else if list.len() < MAX_PLACES {
-        list.push((entry, 1));
+        list.push((entry, more));
     } else {
-        return 1;
+        return more;
     }
     0
 }

@@ -74,6 +74,9 @@ fn evidence(event: &Event, say: &mut Say<'_>) {
             );
         }
     }
+    if let Some(first) = event.repeats.as_ref().and_then(|r| r.first.as_ref()) {
+        say("since", &super::utc(first));
+    }
 }
 
 fn destination(event: &Event, say: &mut Say<'_>) {

@@ -91,6 +91,11 @@ fn place(pairs: &mut Pairs, event: &Event) {
         pairs.add("request", &request.path);
         pairs.add("app", &request.protocol);
     }
+    if let Some(first) = parts::first_ms(event) {
+        pairs.add("cnt", &event.stands_for().to_string());
+        pairs.add("start", &first.to_string());
+        pairs.add("end", &parts::time_ms(event.time.as_ref()).to_string());
+    }
     if let Some(gap) = &event.gap {
         pairs.add("reason", GapReason::word_of(gap.reason));
         pairs.add("cnt", &gap.count.to_string());

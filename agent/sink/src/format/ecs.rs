@@ -117,6 +117,13 @@ fn about(event: &Event) -> Object {
         .text("dataset", "keytrail.event")
         .text("provider", hook)
         .some("sequence", event.id.as_ref().map(|id| id.sequence))
+        .some(
+            "start",
+            event
+                .repeats
+                .as_ref()
+                .map(|r| parts::rfc3339(r.first.as_ref(), 9)),
+        )
         .number("severity", parts::severity(event))
 }
 
@@ -242,6 +249,7 @@ fn own(event: &Event) -> Object {
         .message("evidence", event.evidence.as_ref())
         .message("source", event.source.as_ref())
         .message("request", event.request.as_ref())
+        .message("repeats", event.repeats.as_ref())
         .message("victim", event.victim.as_ref())
         .message("gap", event.gap.as_ref())
         .message("finding", event.finding.as_ref())

@@ -72,6 +72,12 @@ pub(super) fn event(event: &Event, teller: &Teller) -> Value {
         .number("type_uid", class.uid * 100 + class.activity)
         .number("severity_id", severity)
         .number("time", parts::time_ms(event.time.as_ref()))
+        .some("count", event.repeats.as_ref().map(|r| r.count))
+        .some("start_time", parts::first_ms(event))
+        .some(
+            "end_time",
+            parts::first_ms(event).and(Some(parts::time_ms(event.time.as_ref()))),
+        )
         .text("message", &parts::message(event))
         .object("metadata", metadata(event, teller, &class))
         .object("device", device(event, teller))

@@ -116,6 +116,12 @@ pub(crate) fn time_ns(time: Option<&Timestamp>) -> i128 {
     })
 }
 
+/// Of an event that stands for many: when the first was, milliseconds since the epoch.
+pub(super) fn first_ms(event: &Event) -> Option<i64> {
+    let first = event.repeats.as_ref()?.first.as_ref();
+    Some(time_ms(first))
+}
+
 /// Milliseconds since the epoch.
 pub(super) fn time_ms(time: Option<&Timestamp>) -> i64 {
     i64::try_from(time_ns(time).div_euclid(1_000_000)).unwrap_or(0)

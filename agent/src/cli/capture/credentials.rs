@@ -92,7 +92,7 @@ impl Credentials {
             known.first_event.clone_from(&time);
         }
         known.last_event = time;
-        *known.events.entry(word).or_default() += 1;
+        *known.events.entry(word).or_default() += event.stands_for();
         if let Some(source) = &event.source {
             insert(&mut known.places, describe::source(source));
         }

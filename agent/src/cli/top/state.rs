@@ -149,6 +149,7 @@ impl State {
                 .evidence
                 .as_ref()
                 .is_some_and(|e| e.grade == EvidenceGrade::Observed.number());
+        let times = event.stands_for();
         let note = |row: &mut Row, label: &str, detail: &str, with: &str| {
             if row.label.is_empty() {
                 row.label = label.to_owned();
@@ -156,9 +157,9 @@ impl State {
             if row.detail.is_empty() {
                 row.detail = detail.to_owned();
             }
-            row.events += 1;
-            row.observed += u64::from(observed);
-            row.lineage += u64::from(sent && !observed);
+            row.events += times;
+            row.observed += if observed { times } else { 0 };
+            row.lineage += if sent && !observed { times } else { 0 };
             row.last = row.last.max(at);
             row.meet(with);
         };

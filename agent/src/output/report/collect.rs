@@ -130,7 +130,7 @@ impl Collector {
         *self
             .edges
             .entry((from, program.clone(), act.into(), grade))
-            .or_default() += u64::from(drawn);
+            .or_default() += if drawn { event.stands_for() } else { 0 };
         if act != UseAct::Sent {
             return;
         }

@@ -72,7 +72,7 @@ pub(crate) fn remember(db: &Connection, cache: &mut Cache, facts: &Facts, now: i
         return Ok(());
     };
     let act = Act::of_kind(&facts.kind);
-    let id = meet(db, credential, time, &facts.kind)?;
+    let id = meet(db, credential, time, (&facts.kind, times(facts)))?;
     place(db, cache, id, credential, facts, time)?;
     match act {
         Some(act) => note_use(db, cache, id, act, facts, time),
@@ -81,8 +81,13 @@ pub(crate) fn remember(db: &Connection, cache: &mut Cache, facts: &Facts, now: i
 }
 
 /// A credential is met: it gets a number, or keeps it.
-fn meet(db: &Connection, c: &CredentialFacts, time: i64, kind: &str) -> Result<i64> {
-    let is = |word: &str| i64::from(kind == word);
+fn meet(
+    db: &Connection,
+    c: &CredentialFacts,
+    time: i64,
+    (kind, times): (&str, i64),
+) -> Result<i64> {
+    let is = |word: &str| if kind == word { times } else { 0 };
     db.prepare_cached(
         "INSERT INTO credentials (fingerprint, kind, identifier, confidence, privilege, expires, first_seen,
              last_seen, reads, exposures, sends, created)
@@ -117,6 +122,11 @@ fn meet(db: &Connection, c: &CredentialFacts, time: i64, kind: &str) -> Result<i
     )
 }
 
+/// Acts that the event stands for.
+fn times(facts: &Facts) -> i64 {
+    i64::try_from(facts.repeats.max(1)).unwrap_or(i64::MAX)
+}
+
 fn note_use(
     db: &Connection,
     cache: &mut Cache,
@@ -139,9 +149,9 @@ fn note_use(
     db.prepare_cached(
         "INSERT INTO uses (credential, hour, act, grade, channel, program, workload, source, destination, request,
              surroundings, first, last, count, bytes)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?12, ?13, ?10, ?10, 1, ?11)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?12, ?13, ?14, ?10, ?15, ?11)
          ON CONFLICT DO UPDATE SET first = min(first, excluded.first), last = max(last, excluded.last),
-             count = count + 1, bytes = bytes + excluded.bytes",
+             count = count + excluded.count, bytes = bytes + excluded.bytes",
     )?
     .execute(params![
         credential,
@@ -157,6 +167,8 @@ fn note_use(
         i64::try_from(facts.bytes).unwrap_or(i64::MAX),
         request,
         surroundings,
+        if facts.repeats == 0 { time } else { facts.first_ns },
+        times(facts),
     ])?;
     // A holder that sent something may have sent this: nobody saw that it did.
     if grade == words::LINEAGE {
@@ -208,7 +220,7 @@ fn place(
 
 /// Takes in what a look at a file found: also what nobody has used.
 pub(crate) fn place_seen(db: &Connection, cache: &mut Cache, seen: &PlaceSeen) -> Result<()> {
-    let id = meet(db, &seen.credential, seen.time_ns, "")?;
+    let id = meet(db, &seen.credential, seen.time_ns, ("", 0))?;
     put(db, cache, id, seen)
 }
 

@@ -9,6 +9,7 @@ mod opens;
 mod passed;
 mod process;
 mod reads;
+mod repeat;
 mod send;
 mod taken;
 mod words;
@@ -25,6 +26,7 @@ use keytrail_model::{
 };
 use opens::Opens;
 use reads::Reads;
+use repeat::Repeated;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use words::OpenWords;
 
@@ -56,6 +58,8 @@ pub struct Core {
     /// Identifiers at the end of a payload, as long as the next may go on with them.
     open_words: OpenWords,
     opens: Opens,
+    /// Sends like others.
+    repeats: Repeated,
     /// Read events already made.
     reads: Reads,
     /// What lineage was told of once for all relatives, or all connections of a client.
@@ -249,6 +253,7 @@ impl Core {
         for (key, open) in self.opens.take_due(boot_ns) {
             self.opened(key, &open);
         }
+        self.end_repeats(boot_ns, None);
         self.flows.expire(boot_ns);
         self.pipes.expire(boot_ns);
         self.names.expire(boot_ns);

@@ -52,6 +52,7 @@ impl Core {
             for key in self.flows.due(x.at.boot_ns, Some(pid)) {
                 self.lineage(key);
             }
+            self.end_repeats(x.at.boot_ns, Some(pid));
         }
         let before = self.table.get(pid);
         let exec = before.map_or(0, |p| p.exec) + 1;
@@ -278,6 +279,7 @@ impl Core {
         for (key, open) in self.opens.take_process(pid) {
             self.opened(key, &open);
         }
+        self.end_repeats(at.boot_ns, Some(pid));
         // Threads that die together may each be taken for the last one, on kernels that do not say which is.
         let again = self.table.get(pid).is_some_and(|p| p.exited_ns.is_some());
         if !again && (self.start.process_events || self.holds(pid)) {

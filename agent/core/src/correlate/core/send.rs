@@ -1,12 +1,13 @@
 //! What left, where to, with which evidence.
 
+use super::repeat::Tell;
 use super::{Core, attack};
 use crate::correlate::event;
 use crate::correlate::tls::{Carries, Link, Unsent, is_application};
 use crate::process::{Holding, Proc};
 use keytrail_model::event::{Evidence, Truncation};
 use keytrail_model::{
-    Bound, Channel, DestinationMethod, Direction, Event, EventKind, EvidenceGrade, GapReason,
+    Bound, Channel, DestinationMethod, Direction, Ends, Event, EventKind, EvidenceGrade, GapReason,
     GapSeen, Hit, HostName, Payload, Pid, SendSeen, Signal, Stamp, TlsSeen, WriteTarget,
 };
 use std::collections::{BTreeSet, VecDeque};
@@ -292,9 +293,16 @@ impl Core {
             if !hit.secret && secret.contains(hit.credential.fingerprint.as_str()) {
                 continue;
             }
+            let tell = self.repeated(passage, hit, &hosts, direction);
+            if tell == Tell::Counted {
+                continue;
+            }
             let mut e = self.sent_event(passage, hit, &hosts);
             if let Some(to) = &mut e.destination {
                 to.direction = direction;
+            }
+            if let Tell::AndKeep(number) = tell {
+                self.repeat_by(number, &e);
             }
             self.emit(e);
         }
@@ -362,6 +370,14 @@ impl Core {
 }
 
 impl Passage {
+    pub(super) fn ends(&self) -> Option<&Ends> {
+        self.link.ends.as_ref()
+    }
+
+    pub(super) fn method(&self) -> DestinationMethod {
+        self.link.method
+    }
+
     pub(super) fn of_write(seen: TlsSeen, link: Link) -> Self {
         Self {
             at: seen.at,

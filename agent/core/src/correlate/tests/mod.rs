@@ -9,6 +9,7 @@ mod lineage;
 mod messages;
 mod names;
 mod pipes;
+mod repeats;
 mod sends;
 mod taken;
 mod tls;

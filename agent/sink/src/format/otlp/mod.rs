@@ -157,6 +157,7 @@ fn of_file(out: Object, event: &Event) -> Object {
 }
 
 fn of_network(mut out: Object, event: &Event) -> Object {
+    out = out.message("keytrail.repeats", event.repeats.as_ref());
     if let Some(to) = &event.destination {
         let names = parts::hosts(event);
         // A name is what the process asked for, the address is where the bytes went.

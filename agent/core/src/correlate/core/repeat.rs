@@ -1,0 +1,314 @@
+//! The same send again and again: a proxy that puts its token into every request, a client that asks in a loop. The first
+//! ones are told one by one, the rest as one event in ten seconds that says how many it stands for: what is usual must not
+//! cost what is not (a ledger that keeps days would keep a minute of such a proxy).
+
+use super::Core;
+use super::send::Passage;
+use keytrail_model::event::{Event, Repeats};
+use keytrail_model::{
+    Channel, DestinationMethod, Direction, EventKind, Hit, HostName, Pid, Transform,
+};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// What one window is long, nanoseconds.
+pub(super) const WINDOW_NS: u64 = 10_000_000_000;
+/// Sends that are told one by one in a window whose predecessor had no more of them.
+pub(super) const ONE_BY_ONE: u32 = 32;
+/// Kinds of sends that are remembered. What finds no room is told one by one.
+pub(super) const MAX_KINDS: usize = 4_096;
+
+/// What has to be the same for two sends to be told as one: all that an event says, but for times, numbers of bytes and the own
+/// end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Kind {
+    pid: Pid,
+    exec: u32,
+    /// Of what the process holds: with it the source may change.
+    version: u64,
+    fingerprint: String,
+    secret: bool,
+    channel: Channel,
+    transform: Transform,
+    layers: Vec<Transform>,
+    part: String,
+    truncated: bool,
+    method: DestinationMethod,
+    direction: Option<Direction>,
+    to: Option<To>,
+    hosts: Vec<HostName>,
+    request: Option<Asked>,
+}
+
+/// The far end.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct To {
+    ip: String,
+    port: u16,
+    protocol: String,
+    path: String,
+    net_ns: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Asked {
+    protocol: String,
+    method: String,
+    host: String,
+    path: String,
+    content_type: String,
+    target: Option<(String, String, String)>,
+}
+
+/// Sends of one kind.
+#[derive(Debug)]
+struct Sends {
+    kind: Kind,
+    /// When its window ends.
+    due_ns: u64,
+    /// Told one by one in it.
+    told: u32,
+    /// The window before had more than are told one by one.
+    often: bool,
+    /// What the next event of many is made of: the last that was told one by one.
+    like: Option<Box<Event>>,
+    more: Sum,
+}
+
+/// What an event of many stands for.
+#[derive(Debug, Default)]
+struct Sum {
+    count: u64,
+    first_ns: u64,
+    last_ns: u64,
+    bytes: u64,
+    inspected: u64,
+    occurrences: u32,
+    asked: u64,
+    local_port: u32,
+}
+
+/// All that is remembered, by numbers that go up.
+#[derive(Debug, Default)]
+pub(super) struct Repeated {
+    next: u64,
+    numbers: HashMap<Kind, u64>,
+    sends: BTreeMap<u64, Sends>,
+    due: BTreeSet<(u64, u64)>,
+    by_process: BTreeSet<(Pid, u64)>,
+}
+
+/// What is to be done with a send.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Tell {
+    /// It is one that is told by itself.
+    Now,
+    /// The same, and its event is what later ones are told by.
+    AndKeep(u64),
+    /// It was counted.
+    Counted,
+}
+
+impl Repeated {
+    fn note(&mut self, kind: Kind, passage: &Passage, hit: &Hit) -> Tell {
+        let now = passage.at.boot_ns;
+        let Some(number) = self.numbers.get(&kind).copied() else {
+            if self.sends.len() < MAX_KINDS {
+                self.meet(kind, now);
+            }
+            return Tell::Now;
+        };
+        let Some(sends) = self.sends.get_mut(&number) else {
+            return Tell::Now;
+        };
+        if !sends.often && sends.told < ONE_BY_ONE {
+            sends.told += 1;
+            return if sends.told == ONE_BY_ONE {
+                Tell::AndKeep(number)
+            } else {
+                Tell::Now
+            };
+        }
+        if sends.like.is_none() {
+            return Tell::Now;
+        }
+        let sum = &mut sends.more;
+        if sum.count == 0 {
+            sum.first_ns = now;
+        }
+        sum.count += 1;
+        // Records of several processors may be a little out of order.
+        sum.first_ns = sum.first_ns.min(now);
+        sum.last_ns = sum.last_ns.max(now);
+        sum.bytes += passage.payload.total;
+        sum.inspected += passage.payload.inspected;
+        sum.occurrences = sum.occurrences.saturating_add(hit.occurrences);
+        sum.asked += asked_of(passage, hit).map_or(0, |request| request.bytes);
+        let ends = passage.ends();
+        sum.local_port = ends.map_or(0, |ends| u32::from(ends.local_port));
+        Tell::Counted
+    }
+
+    fn meet(&mut self, kind: Kind, now: u64) {
+        let number = self.next;
+        self.next += 1;
+        let due_ns = now.saturating_add(WINDOW_NS);
+        self.due.insert((due_ns, number));
+        self.by_process.insert((kind.pid, number));
+        self.numbers.insert(kind.clone(), number);
+        self.sends.insert(
+            number,
+            Sends {
+                kind,
+                due_ns,
+                told: 1,
+                often: false,
+                like: None,
+                more: Sum::default(),
+            },
+        );
+    }
+
+    fn keep(&mut self, number: u64, event: &Event) {
+        if let Some(sends) = self.sends.get_mut(&number) {
+            sends.like = Some(Box::new(event.clone()));
+        }
+    }
+
+    /// Events of many whose window has ended, or of a process that goes away, in the order in which their kinds were met.
+    fn take(&mut self, boot_ns: u64, only: Option<Pid>) -> Vec<Event> {
+        let numbers: Vec<u64> = match only {
+            Some(pid) => {
+                let of = (pid, 0)..=(pid, u64::MAX);
+                self.by_process
+                    .range(of)
+                    .map(|(_, number)| *number)
+                    .collect()
+            }
+            None => {
+                let due = self.due.iter().take_while(|(due_ns, _)| *due_ns <= boot_ns);
+                let mut numbers: Vec<u64> = due.map(|(_, number)| *number).collect();
+                numbers.sort_unstable();
+                numbers
+            }
+        };
+        let mut events = Vec::new();
+        for number in numbers {
+            let Some(mut sends) = self.sends.remove(&number) else {
+                continue;
+            };
+            self.due.remove(&(sends.due_ns, number));
+            let sum = std::mem::take(&mut sends.more);
+            // What goes on as often goes on to be counted; anything else begins anew.
+            let goes_on = only.is_none() && sum.count > 0;
+            if sum.count > 0
+                && let Some(like) = &sends.like
+            {
+                events.push(of_many(like, &sum));
+            }
+            if goes_on {
+                sends.often = true;
+                sends.due_ns = boot_ns.saturating_add(WINDOW_NS);
+                self.due.insert((sends.due_ns, number));
+                self.sends.insert(number, sends);
+            } else {
+                self.by_process.remove(&(sends.kind.pid, number));
+                self.numbers.remove(&sends.kind);
+            }
+        }
+        events
+    }
+}
+
+/// One event in place of many.
+fn of_many(like: &Event, sum: &Sum) -> Event {
+    let mut event = like.clone();
+    let since_ns = sum.last_ns.saturating_sub(like.boot_ns);
+    event.time_ns = like.time_ns.saturating_add(since_ns);
+    event.boot_ns = sum.last_ns;
+    event.repeats = Some(Repeats {
+        count: sum.count,
+        first_ns: event.time_ns.saturating_sub(sum.last_ns - sum.first_ns),
+    });
+    if let Some(evidence) = &mut event.evidence {
+        evidence.payload_bytes = sum.bytes;
+        evidence.inspected_bytes = sum.inspected;
+        evidence.occurrences = sum.occurrences;
+    }
+    if let Some(request) = &mut event.request {
+        request.bytes = sum.asked;
+        if sum.count > 1 {
+            request.content_length = None;
+        }
+    }
+    if let Some(to) = &mut event.destination {
+        to.local_port = sum.local_port;
+    }
+    event
+}
+
+fn asked_of<'a>(passage: &'a Passage, hit: &Hit) -> Option<&'a keytrail_model::Request> {
+    passage.payload.requests.get(usize::from(hit.request?))
+}
+
+impl Core {
+    /// Whether a send is told by itself, or was counted.
+    pub(super) fn repeated(
+        &mut self,
+        passage: &Passage,
+        hit: &Hit,
+        hosts: &[HostName],
+        direction: Option<Direction>,
+    ) -> Tell {
+        let pid = passage.at.pid;
+        let asked = asked_of(passage, hit).map(|request| Asked {
+            protocol: request.protocol.clone(),
+            method: request.method.clone(),
+            host: request.host.clone(),
+            path: request.path.clone(),
+            content_type: request.content_type.clone(),
+            target: request
+                .target
+                .as_ref()
+                .map(|t| (t.service.clone(), t.kind.clone(), t.name.clone())),
+        });
+        let exec = self.table.get(pid).map_or(0, |p| p.exec);
+        let version = self.table.version(pid);
+        let kind = Kind {
+            pid,
+            exec,
+            version,
+            fingerprint: hit.credential.fingerprint.clone(),
+            secret: hit.secret,
+            channel: passage.stream.channel(),
+            transform: hit.transform,
+            layers: hit.layers.clone(),
+            part: hit.part.clone(),
+            truncated: passage.payload.truncated,
+            method: passage.method(),
+            direction,
+            to: passage.ends().map(|ends| To {
+                ip: ends.peer_ip.clone(),
+                port: ends.peer_port,
+                protocol: ends.protocol.clone(),
+                path: ends.path.clone(),
+                net_ns: ends.net_ns,
+            }),
+            hosts: hosts.to_vec(),
+            request: asked,
+        };
+        self.repeats.note(kind, passage, hit)
+    }
+
+    /// Later sends of this kind are told by this event.
+    pub(super) fn repeat_by(&mut self, number: u64, event: &Event) {
+        debug_assert_eq!(event.kind, EventKind::CredentialSent);
+        self.repeats.keep(number, event);
+    }
+
+    /// Tells what was counted and is due, or what a process that goes away has sent.
+    pub(super) fn end_repeats(&mut self, boot_ns: u64, only: Option<Pid>) {
+        for event in self.repeats.take(boot_ns, only) {
+            self.emit(event);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The same send again and again: the first are told one by one, the others together, and none is left out.
+
+use super::*;
+
+/// As in `core/repeat.rs`.
+const ONE_BY_ONE: usize = 32;
+const WINDOW: u64 = 10 * SEC;
+
+fn tick(boot_ns: u64) -> Observation {
+    Observation::Tick {
+        boot_ns,
+        wall_ns: 1_000 * SEC + boot_ns,
+    }
+}
+
+/// One send of `c` to `port`, `step` milliseconds after `from`.
+fn one(c: &CredentialRef, port: u16, from: u64, step: u64) -> Observation {
+    let own = Ends {
+        local_port: 50_000 + step as u16,
+        ..ends(step + 1, port)
+    };
+    let to = from + step * 1_000_000;
+    send(10, to, own, None, None, payload(100, vec![hit(c, true)]))
+}
+
+/// Number, bytes, first and last of what each event of a send stands for.
+fn sums(events: &[Event]) -> Vec<(u64, u64, u64, u64)> {
+    of(events, "credential_sent")
+        .iter()
+        .map(|e| {
+            let bytes = e.evidence.as_ref().expect("evidence").payload_bytes;
+            match &e.repeats {
+                Some(r) => (r.count, bytes, r.first_ns, e.time_ns),
+                None => (1, bytes, e.time_ns, e.time_ns),
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn what_is_sent_often_is_counted_and_nothing_is_left_out() {
+    let c = credential("c");
+    let mut all = vec![start(), exec(10, 1, SEC, vec![env(&c, "T")])];
+    all.extend((0..500).map(|n| one(&c, 80, 2 * SEC, n)));
+    all.push(tick(2 * SEC + WINDOW));
+    all.push(tick(2 * SEC + WINDOW + SEC));
+    let events = run(&all);
+    let sums = sums(&events);
+    assert_eq!(sums.len(), ONE_BY_ONE + 1, "{sums:?}");
+    assert_eq!(sums.iter().map(|s| s.0).sum::<u64>(), 500);
+    assert_eq!(sums.iter().map(|s| s.1).sum::<u64>(), 50_000);
+    let wall = |step: u64| 1_002 * SEC + step * 1_000_000;
+    assert_eq!(
+        sums[ONE_BY_ONE],
+        (468, 46_800, wall(ONE_BY_ONE as u64), wall(499))
+    );
+    let last = of(&events, "credential_sent")[ONE_BY_ONE];
+    assert_eq!(grade(last), "observed");
+    // The own end is that of the last; the far end is that of all.
+    let to = last.destination.as_ref().expect("destination");
+    assert_eq!((to.port, to.local_port), (80, 50_499));
+    assert_eq!(last.source.as_ref().expect("source").env_name, "T");
+    assert_eq!(last.evidence.as_ref().expect("evidence").occurrences, 468);
+}
+
+#[test]
+fn what_goes_on_often_is_one_event_in_a_window_until_it_ends() {
+    let c = credential("c");
+    let mut all = vec![start(), exec(10, 1, SEC, vec![env(&c, "T")])];
+    let windows = |n: u64| 2 * SEC + n * WINDOW;
+    for window in 0..3 {
+        all.extend((0..100).map(|n| one(&c, 80, windows(window) + 1, n)));
+        all.push(tick(windows(window + 1) + 1));
+    }
+    let often = run(&all);
+    let counts: Vec<u64> = sums(&often).iter().map(|s| s.0).collect();
+    let mut expected = vec![1; ONE_BY_ONE];
+    expected.extend([68, 100, 100]);
+    assert_eq!(counts, expected);
+    // A window without any: then the first are told at once again.
+    all.push(tick(windows(5)));
+    all.extend((0..3).map(|n| one(&c, 80, windows(5) + 1, n)));
+    all.push(stop());
+    let again = run(&all);
+    expected.extend([1, 1, 1]);
+    let counts: Vec<u64> = sums(&again).iter().map(|s| s.0).collect();
+    assert_eq!(counts, expected);
+}
+
+#[test]
+fn another_end_request_credential_or_program_is_told_by_itself() {
+    let (c, d) = (credential("c"), credential("d"));
+    let mut all = vec![
+        start(),
+        exec(10, 1, SEC, vec![env(&c, "T"), env(&d, "D")]),
+    ];
+    let asked = |path: &str| {
+        let mut carried = payload(100, vec![hit(&c, true)]);
+        carried.requests = vec![Request {
+            method: "GET".to_owned(),
+            path: path.to_owned(),
+            ..Request::default()
+        }];
+        carried.hits[0].request = Some(0);
+        send(10, 4 * SEC, ends(9_000, 80), None, None, carried)
+    };
+    all.extend((0..50).map(|n| one(&c, 80, 2 * SEC, n)));
+    all.extend([
+        one(&c, 81, 3 * SEC, 0),
+        one(&d, 80, 3 * SEC, 1),
+        asked("/a"),
+        asked("/b"),
+    ]);
+    all.push(exec(10, 1, 5 * SEC, vec![env(&c, "T")]));
+    all.push(one(&c, 80, 6 * SEC, 0));
+    all.push(stop());
+    let events = run(&all);
+    let counts: Vec<u64> = sums(&events).iter().map(|s| s.0).collect();
+    let mut expected = vec![1; ONE_BY_ONE + 4];
+    // What the program before had sent is told before it is another.
+    expected.extend([18, 1]);
+    assert_eq!(counts, expected);
+    let place = |kind: &str, nth: usize| {
+        let is = |e: &&Event| e.kind.word() == kind;
+        let id = events.iter().filter(is).nth(nth).map(|e| e.id.sequence);
+        id.expect("an event")
+    };
+    assert!(place("credential_sent", ONE_BY_ONE + 4) < place("process_start", 1));
+}
+
+#[test]
+fn an_end_tells_what_was_counted() {
+    let c = credential("c");
+    let mut all = vec![start(), exec(10, 1, SEC, vec![env(&c, "T")])];
+    all.extend((0..40).map(|n| one(&c, 80, 2 * SEC, n)));
+    let exit = Observation::Exit {
+        at: at(10, 3 * SEC),
+        status: 0,
+        signal: 0,
+        dumped: None,
+    };
+    for end in [exit, stop()] {
+        let mut all = all.clone();
+        all.push(end);
+        let events = run(&all);
+        let counts: Vec<u64> = sums(&events).iter().map(|s| s.0).collect();
+        assert_eq!(counts.iter().sum::<u64>(), 40, "{counts:?}");
+        assert_eq!(counts.len(), ONE_BY_ONE + 1);
+    }
+}
+
+/// Kinds beyond those that are remembered are told one by one: nothing is counted that could not be told.
+#[test]
+fn a_full_table_counts_nothing() {
+    let many = 4_200_u64;
+    let credentials: Vec<_> = (0..many).map(|n| credential(&n.to_string())).collect();
+    let mut all = vec![start(), exec(10, 1, SEC, vec![])];
+    for round in 0..2 {
+        for (n, c) in credentials.iter().enumerate() {
+            all.push(one(c, 80, 2 * SEC + round, n as u64 % 1_000));
+        }
+    }
+    let last = credentials.last().expect("many");
+    all.extend((0..100).map(|n| one(last, 80, 4 * SEC, n)));
+    all.push(stop());
+    let sums = sums(&run(&all));
+    assert_eq!(sums.len() as u64, 2 * many + 100);
+}
