@@ -9,6 +9,30 @@ use std::io::Write as _;
 /// makes them can do without.
 const LARGE: usize = 16 << 20;
 
+/// Buffers of this size and more have mappings of their own, bytes: what is looked for in a large program is such a buffer.
+#[cfg(target_env = "gnu")]
+const OWN_MAPPING: libc::c_int = 256 << 10;
+/// So much that is free at the end of a heap stays, bytes.
+#[cfg(target_env = "gnu")]
+const KEPT: libc::c_int = 1 << 20;
+/// Threads share this many heaps: each keeps what its busiest moment needed.
+#[cfg(target_env = "gnu")]
+const HEAPS: libc::c_int = 2;
+
+/// Has what is freed go back to the system. The C library of GNU otherwise learns from the first large buffer to keep the
+/// next ones of up to 32 MiB, and has eight heaps for each processor (mallopt(3)). Of an agent at rest that was 30 of 60 MiB.
+pub fn give_back() {
+    #[cfg(target_env = "gnu")]
+    for (what, value) in [
+        (libc::M_MMAP_THRESHOLD, OWN_MAPPING),
+        (libc::M_TRIM_THRESHOLD, KEPT),
+        (libc::M_ARENA_MAX, HEAPS),
+    ] {
+        // SAFETY: takes numbers only; what it refuses stays as it was.
+        unsafe { libc::mallopt(what, value) };
+    }
+}
+
 /// The system's allocator. It says why it ends the process when it must.
 #[derive(Debug)]
 pub struct OrSayWhy;

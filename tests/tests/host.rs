@@ -100,6 +100,7 @@ keytrail_tests::cases! {
         holder_sends_other_bytes
         stranger_sends_noise
         read_file_sent_by_the_reader
+        again_and_again
     }
     sends_local {
         curl_to_an_api_on_a_unix_socket

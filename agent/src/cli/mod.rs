@@ -41,6 +41,7 @@ const DEFAULT_CONFIG: &str = "/etc/keytrail/agent.toml";
 
 /// Runs `keytrail` with the arguments of this process.
 pub fn main() -> ExitCode {
+    crate::memory::give_back();
     let cli = Cli::parse();
     ExitCode::from(run(cli))
 }

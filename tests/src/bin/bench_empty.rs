@@ -20,6 +20,7 @@ const NOTHING: [u64; 2] = [0xb7, 0x95];
 const PERF_ATTR_SIZE: u32 = 112;
 const SET_BPF: libc::c_ulong = 0x4004_2408;
 const ENABLE: libc::c_ulong = 0x2400;
+const CLOSE_ON_EXEC: libc::c_ulong = 8;
 
 type Error = Box<dyn std::error::Error>;
 
@@ -102,7 +103,7 @@ fn uprobe(library: &str, function: &str) -> Result<OwnedFd, Error> {
             -1,
             0,
             -1,
-            libc::PERF_FLAG_FD_CLOEXEC,
+            CLOSE_ON_EXEC,
         )
     })?;
     let program = nothing(KPROBE)?;

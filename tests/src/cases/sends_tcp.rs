@@ -260,3 +260,57 @@ pub fn found_in_a_file_and_used_at_once() {
         count(&opened, 0, "opens");
     }
 }
+
+/// Two thousand requests of one kind: each is counted, the first are told one by one, and the ledger's list of uses has all.
+pub fn again_and_again() {
+    const REQUESTS: u64 = 2_000;
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let sink = Sink::silent();
+    let agent = Agent::start(&scratch);
+    let token = plant::github();
+    let script = "exec 3<>/dev/tcp/127.0.0.1/$1; i=0; while [ $i -lt $2 ]; do \
+        printf 'GET /status HTTP/1.1\\r\\nHost: api.example\\r\\nAuthorization: Bearer %s\\r\\n\\r\\n' \"$GITHUB_TOKEN\" >&3; \
+        i=$((i+1)); done";
+    let done = act("bash")
+        .args(["-c", script, "bash"])
+        .arg(sink.port.to_string())
+        .arg(REQUESTS.to_string())
+        .env("GITHUB_TOKEN", &token.value)
+        .run()
+        .ok();
+    let about = |events: &[crate::events::Event]| -> Vec<crate::events::Event> {
+        let sent = of_kind(events, "credential_sent");
+        sent.into_iter()
+            .filter(|e| e.grade() == "observed")
+            .collect()
+    };
+    let told = wait_for("all of them", patience(20), || {
+        let sent = about(&agent.tree(done.pid));
+        let number: u64 = sent.iter().map(|e| e.stands_for()).sum();
+        (number >= REQUESTS).then_some(sent)
+    });
+    let number: u64 = told.iter().map(|e| e.stands_for()).sum();
+    assert_eq!(number, REQUESTS);
+    // Once more for each ten seconds that a slow machine took.
+    assert!((33..60).contains(&told.len()), "{} events", told.len());
+    let many = told
+        .iter()
+        .find(|e| e.repeats.is_some())
+        .expect("one of many");
+    goes_to(many, &["127.0.0.1"], sink.port);
+    assert_eq!(many.request.as_ref().unwrap().path, "/status");
+    let uses = agent
+        .client("uses")
+        .args(["--credential", told[0].fingerprint(), "-o", "json"])
+        .run()
+        .ok()
+        .stdout_text();
+    let counted: u64 = uses
+        .lines()
+        .map(|line| serde_json::from_str::<keytrail_proto::v1::Use>(line).unwrap())
+        .filter(|one| one.grade == "observed" && one.channel == "tcp")
+        .map(|one| one.count)
+        .sum();
+    assert_eq!(counted, REQUESTS, "{uses}");
+}

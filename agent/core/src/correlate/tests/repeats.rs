@@ -90,10 +90,7 @@ fn what_goes_on_often_is_one_event_in_a_window_until_it_ends() {
 #[test]
 fn another_end_request_credential_or_program_is_told_by_itself() {
     let (c, d) = (credential("c"), credential("d"));
-    let mut all = vec![
-        start(),
-        exec(10, 1, SEC, vec![env(&c, "T"), env(&d, "D")]),
-    ];
+    let mut all = vec![start(), exec(10, 1, SEC, vec![env(&c, "T"), env(&d, "D")])];
     let asked = |path: &str| {
         let mut carried = payload(100, vec![hit(&c, true)]);
         carried.requests = vec![Request {
