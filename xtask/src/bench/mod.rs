@@ -11,6 +11,7 @@ mod inventory;
 mod measure;
 mod postgres;
 mod report;
+mod section;
 mod stats;
 mod subject;
 mod text;
@@ -48,7 +49,7 @@ pub struct Args {
     /// Instead: from a send to its event at a client, with the agent at rest
     #[arg(long, conflicts_with_all = ["vm", "rows"])]
     latency: bool,
-    /// Only these rows; then docs/BENCHMARKS.md stays as it is
+    /// Only these rows; the others of docs/BENCHMARKS.md stay as they are
     #[arg(value_enum)]
     rows: Vec<Row>,
 }
@@ -251,13 +252,8 @@ pub fn run(args: &Args) -> Result<()> {
         on_host(args, &agent, &rows, &mut lines)?
     };
     let results = report::Results::parse(&lines)?;
-    print!("{}", results.table());
-    if args.rows.is_empty() {
-        report::write(&results, &place, args.vm, args.pairs)?;
-    } else {
-        cmd::step("only some rows were measured: docs/BENCHMARKS.md stays as it is");
-    }
-    Ok(())
+    print!("{}", results.section(&report::stamp(args.pairs)).text());
+    report::write(&results, &place, args.vm, args.pairs)
 }
 
 /// What holds under load, rather than what it costs others.

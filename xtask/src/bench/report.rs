@@ -2,6 +2,7 @@
 
 use super::{
     Row, measure,
+    section::{self, Section},
     stats::{median, spread},
 };
 use crate::cmd;
@@ -59,54 +60,58 @@ impl Results {
         Ok(Self(parsed))
     }
 
-    /// As a Markdown table, and what was measured at rest.
-    pub fn table(&self) -> String {
-        let mut text = String::from(
-            "| work | beside it | without | with | ratio, median | spread | its own time a round | events delivered |\n\
-             |---|---|---:|---:|---:|---|---:|---|\n",
-        );
+    /// As lines of a table, and sentences, with when they were measured.
+    pub fn section(&self, stamp: &str) -> Section {
+        let mut section = Section::default();
         for line in &self.0 {
-            match line {
-                Line::Ratio {
-                    row,
-                    subject,
-                    without,
-                    with,
-                    ratios,
-                    own,
-                    delivered,
-                } => {
-                    let middle = median(ratios).unwrap_or(f64::NAN);
-                    let (low, high) = spread(ratios).unwrap_or((f64::NAN, f64::NAN));
-                    let delivered = delivered
-                        .map_or_else(String::new, |(out, of)| format!("{out} for {of} rounds"));
-                    let (without, with) = (time(*without), time(*with));
-                    let own = own.map_or_else(String::new, time);
-                    let _ = writeln!(
-                        text,
-                        "| {} | {subject} | {without} | {with} | {middle:.2} | {low:.2} to {high:.2} | {own} | {delivered} |",
-                        what(*row)
-                    );
-                }
-                Line::Failed {
-                    row,
-                    subject,
-                    reason,
-                } => {
-                    let reason = reason.replace('|', "/");
-                    let _ = writeln!(
-                        text,
-                        "| {} | {subject} | | | not measured | {reason} | | |",
-                        what(*row)
-                    );
-                }
-                Line::Rest { .. } | Line::Found { .. } => {}
+            if let Some((row, cells)) = cells(line) {
+                let name = what(row);
+                let line = format!("| {name} | {cells} | {stamp} |");
+                section.lines.push((name.to_owned(), line));
+            }
+            if let Some(sentence) = sentence(line)
+                && let Some(name) = section::named(&sentence)
+            {
+                section.sentences.push((name, sentence));
             }
         }
-        for sentence in self.0.iter().filter_map(sentence) {
-            let _ = write!(text, "\n{sentence}\n");
+        section
+    }
+}
+
+/// All cells of a line of the table but the first and the last.
+fn cells(line: &Line) -> Option<(Row, String)> {
+    match line {
+        Line::Ratio {
+            row,
+            subject,
+            without,
+            with,
+            ratios,
+            own,
+            delivered,
+        } => {
+            let middle = median(ratios).unwrap_or(f64::NAN);
+            let (low, high) = spread(ratios).unwrap_or((f64::NAN, f64::NAN));
+            let delivered =
+                delivered.map_or_else(String::new, |(out, of)| format!("{out} for {of} rounds"));
+            let (without, with) = (time(*without), time(*with));
+            let own = own.map_or_else(String::new, time);
+            let text = format!(
+                "{subject} | {without} | {with} | {middle:.2} | {low:.2} to {high:.2} | {own} | {delivered}"
+            );
+            Some((*row, text))
         }
-        text
+        Line::Failed {
+            row,
+            subject,
+            reason,
+        } => {
+            let reason = reason.replace('|', "/");
+            let text = format!("{subject} | | | not measured | {reason} | |");
+            Some((*row, text))
+        }
+        Line::Rest { .. } | Line::Found { .. } => None,
     }
 }
 
@@ -153,7 +158,7 @@ fn sentence(line: &Line) -> Option<String> {
     })
 }
 
-fn what(row: Row) -> &'static str {
+pub fn what(row: Row) -> &'static str {
     match row {
         Row::NginxTls => "nginx, holds its key: 1 KiB over TLS (aim: 1.25)",
         Row::NginxTlsLarge => "nginx, holds its key: 100 KiB over TLS (aim: 1.13)",
@@ -243,7 +248,8 @@ const HEAD: &str = "# Benchmarks
 
 What keytrail costs a workload, beside what peers cost the same workload. Who holds a credential comes first: every
 server does.
-Written by `cargo xtask bench` (this machine) and `cargo xtask bench --vm` (a booted kernel); not edited by hand.
+Written by `cargo xtask bench` (this machine) and `cargo xtask bench --vm` (a booted kernel), of all rows or of those that
+are named; not edited by hand.
 
 Each ratio is the time with the subject over the time without it, of two runs right after each other; the order
 of the two changes with every pair, the median of the ratios is given with their smallest and largest value.
@@ -253,7 +259,7 @@ subject's own process used of a processor meanwhile stands there too: the load d
 The classifier stands beside what a line of shell would do: `grep -c -E` with six patterns, on the same text.
 ";
 
-/// Puts the results into the report, in place of the last ones of the same place.
+/// Puts the results into the report, in place of the last ones of the same rows and the same place.
 pub fn write(results: &Results, place: &str, vm: bool, pairs: u32) -> Result<()> {
     let path = cmd::root().join(FILE);
     let old = fs::read_to_string(&path).unwrap_or_default();
@@ -268,10 +274,7 @@ pub fn write(results: &Results, place: &str, vm: bool, pairs: u32) -> Result<()>
     } else {
         "cargo xtask bench"
     };
-    let mut section = format!(
-        "## {title}\n\n`{command} --pairs {pairs}`, {place}, {}.\n",
-        machine()
-    );
+    let mut section = format!("## {title}\n\n`{command}`, {place}, {}.\n", machine());
     if vm {
         section.push_str(
             "Times are processor time of the load, kernel hooks included. The guest's clock counts executed instructions \
@@ -280,7 +283,9 @@ pub fn write(results: &Results, place: &str, vm: bool, pairs: u32) -> Result<()>
         );
     }
     section.push('\n');
-    section.push_str(&results.table());
+    let before = section_of(&old, name).map_or_else(Section::default, Section::parse);
+    let measured = results.section(&stamp(pairs)).over(before);
+    section.push_str(&measured.text());
 
     let kept = section_of(&old, other).map(|text| (other, text.to_owned()));
     let mut sections = vec![(name, section)];
@@ -306,7 +311,7 @@ fn section_of<'a>(text: &'a str, name: &str) -> Option<&'a str> {
         .map(|(section, _)| section)
 }
 
-/// Processor, cores, commit and day.
+/// Processor and cores.
 fn machine() -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo
@@ -321,15 +326,18 @@ fn machine() -> String {
         .lines()
         .filter(|line| line.starts_with("processor"))
         .count();
+    format!("{model}, {cores} cores")
+}
+
+/// Commit, day, and how often.
+pub fn stamp(pairs: u32) -> String {
     let line = |program: &str, args: &[&str]| {
         cmd::output(cmd::clean(program).args(args).current_dir(cmd::root()))
             .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
     };
     let commit = line("git", &["rev-parse", "--short", "HEAD"]);
-    format!(
-        "{model}, {cores} cores, commit {commit}, {}",
-        line("date", &["-u", "+%F"])
-    )
+    let day = line("date", &["-u", "+%F"]);
+    format!("{commit}, {day}, {pairs} pairs")
 }
 
 #[cfg(test)]
@@ -351,8 +359,8 @@ mod tests {
 
     #[test]
     fn a_table_of_results() {
-        let table = Results::parse(&lines()).unwrap().table();
-        let expected = "| open+read+close, unwatched file | keytrail | 0.80 us | 0.88 us | 1.10 | 1.05 to 1.20 | 0.25 us |  |";
+        let table = Results::parse(&lines()).unwrap().section("abc").text();
+        let expected = "| open+read+close, unwatched file | keytrail | 0.80 us | 0.88 us | 1.10 | 1.05 to 1.20 | 0.25 us |  | abc |";
         assert!(table.contains(expected), "{table}");
         assert!(table.contains("190000 for 200000 rounds"), "{table}");
         assert!(table.contains("not measured | no / bpftrace"), "{table}");
@@ -364,7 +372,7 @@ mod tests {
 
     #[test]
     fn what_was_found_and_how_fast_is_told() {
-        let table = Results::parse(&lines()).unwrap().table();
+        let table = Results::parse(&lines()).unwrap().section("abc").text();
         for sentence in [
             "10000 credentials found in 4.1 s (limit: 60), by `find` alone 0.6 s; peak 89.0 MiB resident.",
             "Classification: 200 MB/s of one core (aim: 200), and 120.0 ms once to start.",
