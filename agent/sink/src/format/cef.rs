@@ -7,7 +7,7 @@
 use super::Teller;
 use super::parts::{self, program};
 use keytrail_model::{EventKind, EvidenceGrade, GapReason};
-use keytrail_proto::v1::Event;
+use keytrail_proto::v1::{Event, Request};
 
 pub(super) fn event(event: &Event, teller: &Teller) -> String {
     let mut out = String::from("CEF:0|keytrail|keytrail|");
@@ -90,11 +90,31 @@ fn place(pairs: &mut Pairs, event: &Event) {
         pairs.add("requestMethod", &request.method);
         pairs.add("request", &request.path);
         pairs.add("app", &request.protocol);
+        pairs.add("requestContext", &request_context(request));
     }
     if let Some(gap) = &event.gap {
         pairs.add("reason", GapReason::word_of(gap.reason));
         pairs.add("cnt", &gap.count.to_string());
     }
+}
+
+/// What else is known of a request, in the words of `keytrail.v1`.
+fn request_context(request: &Request) -> String {
+    let mut out = Vec::new();
+    let mut say = |name: &str, value: &str| {
+        if !value.is_empty() {
+            out.push(format!("{name}:{value}"));
+        }
+    };
+    say("host", &request.host);
+    say("content_type", &request.content_type);
+    if request.status_class != 0 {
+        say("status_class", &request.status_class.to_string());
+    }
+    if let Some(target) = &request.target {
+        say(&target.service, &format!("{} {}", target.kind, target.name));
+    }
+    out.join(" ")
 }
 
 fn custom(pairs: &mut Pairs, event: &Event) {
@@ -115,6 +135,10 @@ fn custom(pairs: &mut Pairs, event: &Event) {
         "" => String::new(),
         channel if grade.is_empty() => channel.to_owned(),
         channel => format!("{grade} {channel}"),
+    };
+    let way = match parts::identified_by(event) {
+        "" => way,
+        by => format!("{way} by {by}"),
     };
     let fields = [
         ("CredentialKind", kind),
