@@ -9,7 +9,7 @@ use crate::{
     maps::{field, send_state},
     payload::{AT_ONCE, Progress, Source, capture_at_once, capture_send, without_data},
     record::{
-        Counters, Load, Probed, Typed, Wake, copy, current_task, follow, interesting,
+        Counters, Load, Probed, Typed, Wake, copy, current_task, follow, ignored, interesting,
         plain_argument, pointer, read_or_zero, stamp, unclassified, wake,
     },
     tls::current_call,
@@ -25,7 +25,7 @@ use aya_ebpf::{
     },
 };
 use keytrail_abi::{
-    Connect, Endpoints, Kind, PAYLOAD_MAX, SendCall, SockSend, TLS_HANDSHAKE_PEEK, TLS_RECORD_PEEK,
+    Connect, Endpoints, Kind, PAYLOAD_MAX, PROC_HOLDER, PROC_KEYS, ProcState, SendCall, SockSend, TLS_HANDSHAKE_PEEK, TLS_RECORD_PEEK,
     globals::{MISSING, field as f},
     header::flags,
 };
@@ -132,7 +132,20 @@ pub fn tcp_pages_kprobe(ctx: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn on_connect_hook(ctx: &SockAddrContext, v6: bool) {
-    let Some(state) = interesting((bpf_get_current_pid_tgid() >> 32) as u32) else {
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let addr: *const bpf_sock_addr = ctx.sock_addr;
+    // SAFETY: `addr` is the program's context.
+    let metadata = unsafe {
+        if v6 {
+            let word = |n: usize| {
+                core::ptr::read_volatile((&raw const (*addr).user_ip6).cast::<u32>().add(n))
+            };
+            is_metadata6(word(0), word(1) | word(2), word(3))
+        } else {
+            is_metadata(core::ptr::read_volatile(&raw const (*addr).user_ip4))
+        }
+    };
+    let Some(state) = caller(tgid, metadata) else {
         return;
     };
     let Some(counters) = Counters::get() else {
@@ -143,7 +156,6 @@ fn on_connect_hook(ctx: &SockAddrContext, v6: bool) {
     };
     let record = pointer(&mut slot);
     // The verifier allows these fields to be read one word at a time only.
-    let addr: *const bpf_sock_addr = ctx.sock_addr;
     // SAFETY: `addr` is the program's context, `record` the reserved slot.
     unsafe {
         let ends = &raw mut (*record).ends;
@@ -178,9 +190,55 @@ fn on_connect_hook(ctx: &SockAddrContext, v6: bool) {
     slot.submit(wake(Wake::Later));
 }
 
+/// Is it where the machine, or what runs the container, gives credentials to whoever asks (in network order)? 169.254.169.254
+/// (EC2, GCE, Azure and others), 169.254.170.2 (ECS), 169.254.170.23 (EKS), 100.100.100.200 (Alibaba Cloud).
+#[inline(always)]
+fn is_metadata(address: u32) -> bool {
+    matches!(
+        u32::from_be(address),
+        0xa9fe_a9fe | 0xa9fe_aa02 | 0xa9fe_aa17 | 0x6464_64c8
+    )
+}
+
+/// The same of IPv6: fd00:ec2::254 (EC2), fd00:ec2::23 (EKS).
+#[inline(always)]
+fn is_metadata6(first: u32, middle: u32, last: u32) -> bool {
+    u32::from_be(first) == 0xfd00_0ec2
+        && middle == 0
+        && matches!(u32::from_be(last), 0x254 | 0x23)
+}
+
+/// The state of a process that asks for a connection, where that is to be told. Who asks for credentials is looked at from
+/// then on: what it asks for is in what it sends, and then it holds some.
+#[inline(always)]
+fn caller(tgid: u32, metadata: bool) -> Option<u32> {
+    let state = interesting(tgid);
+    if !metadata || matches!(state, Some(PROC_HOLDER | PROC_KEYS)) {
+        return state;
+    }
+    if ignored(tgid) {
+        return None;
+    }
+    if let Some(counters) = Counters::get() {
+        counters.set_process(
+            tgid,
+            ProcState {
+                state: PROC_HOLDER,
+                pad: 0,
+                exec_id: 0,
+            },
+        );
+    }
+    // What was sent before is not classified yet.
+    state.or(Some(PROC_HOLDER))
+}
+
 #[inline(always)]
 fn on_syn_sent(sk: u64) {
-    let Some(state) = interesting((bpf_get_current_pid_tgid() >> 32) as u32) else {
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    // IPv6 sockets that reach IPv4 hosts have both.
+    let metadata = is_metadata(read_or_zero(sk, field(f::SOCK_DADDR)));
+    let Some(state) = caller(tgid, metadata) else {
         return;
     };
     let Some(counters) = Counters::get() else {

@@ -536,3 +536,71 @@ fn a_gap_again_and_again_is_one_line_and_a_count() {
     // Programs get them all.
     assert_eq!(told(Format::Json).lines().count(), 504);
 }
+
+/// What was asked for is in every shape of output, where there is room for it, and so is by what a credential is known.
+#[test]
+fn requests_and_proofs_are_shown() {
+    let mut event = sent("identified", "tls", "");
+    event.evidence.as_mut().unwrap().identified_by =
+        keytrail_model::IdentifiedBy::AwsSignature.number();
+    event.request = Some(keytrail_proto::v1::Request {
+        protocol: "h2".into(),
+        method: "PUT".into(),
+        host: "backups.s3.amazonaws.com".into(),
+        path: "/{id}/dump.tar".into(),
+        content_type: "application/x-tar".into(),
+        content_length: Some(48_151),
+        bytes: 623,
+        target: Some(keytrail_proto::v1::Target {
+            service: "aws_s3".into(),
+            kind: "bucket".into(),
+            name: "backups".into(),
+        }),
+        status_class: 0,
+    });
+    let events = [event.clone()];
+    let line = "by an AWS signature, PUT /{id}/dump.tar (aws_s3 bucket backups)";
+    let at = |width| Style {
+        colour: false,
+        width: Some(width),
+    };
+    for style in [Style::PLAIN, at(320)] {
+        let text = written(&events, Format::Compact, style);
+        assert!(text.contains(line), "{text}");
+    }
+    // No room: the destination is whole all the same.
+    for width in [80, 100, 120] {
+        let text = written(&events, Format::Compact, at(width));
+        assert!(
+            text.contains("10.0.0.9:443") && !text.contains("PUT"),
+            "{text}"
+        );
+    }
+    let wide = written(&events, Format::Wide, Style::PLAIN);
+    for said in [
+        line,
+        "identified_by=aws_signature",
+        "protocol=h2",
+        "host=backups.s3.amazonaws.com",
+        "content_type=application/x-tar",
+        "content_length=48151",
+        "request_bytes=623",
+    ] {
+        assert!(wide.contains(said), "{said}: {wide}");
+    }
+    let csv = written(&events, Format::Csv, Style::PLAIN);
+    let row = "aws_signature,h2,PUT,backups.s3.amazonaws.com,/{id}/dump.tar,application/x-tar,623,,aws_s3 bucket backups";
+    assert!(csv.contains(row), "{csv}");
+    for format in [Format::Json, Format::Yaml] {
+        let text = written(&events, format, Style::PLAIN);
+        for said in ["IDENTIFIED_BY_AWS_SIGNATURE", "/{id}/dump.tar", "48151"] {
+            assert!(text.contains(said), "{said}: {text}");
+        }
+    }
+    event.request = Some(keytrail_proto::v1::Request {
+        status_class: 4,
+        ..Default::default()
+    });
+    let text = written(&[event], Format::Compact, Style::PLAIN);
+    assert!(text.contains(", answer 4xx"), "{text}");
+}

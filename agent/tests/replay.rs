@@ -116,6 +116,7 @@ fn hit(number: u8, secret: bool) -> Hit {
         transform: Transform::Base64,
         part: "session_token".to_owned(),
         occurrences: 2,
+        by: (!secret).then_some(IdentifiedBy::Identifier),
         open: false,
         layers: Vec::new(),
         request: None,

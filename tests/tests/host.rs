@@ -56,6 +56,18 @@ keytrail_tests::cases! {
         the_users_python_posts_a_service_account
         connections_are_told_apart
     }
+    identified {
+        curl_signs_for_aws
+        google_auth_signs_an_assertion
+        openssl_signs_a_token
+        openssl_shows_a_client_certificate
+        ssh_agent_is_asked_to_sign
+        psql_logs_in_by_scram
+    }
+    metadata {
+        curl_asks_for_the_machines_role
+        botocore_asks_for_the_machines_role
+    }
     tls_stacks {
         gnutls_is_never_silent
         node_is_never_silent
@@ -156,6 +168,7 @@ keytrail_tests::cases! {
         replaced
         moved_and_deleted
         linked_and_covered
+        linked_over
         swapped
         swapped_behind_a_watched_name
         nothing_happened

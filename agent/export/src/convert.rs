@@ -6,8 +6,8 @@ use keytrail_model::event::{
 };
 use keytrail_model::status::{LibraryReport, Refused, SignalReport};
 use keytrail_model::{
-    Actor, Credential, DestinationMethod, Direction, ExeFacts, FileChange, HostName, LineageBasis,
-    Reach, Request, Signal, Tier, TlsStack, Transform,
+    Actor, Credential, DestinationMethod, Direction, ExeFacts, FileChange, HostName, IdentifiedBy,
+    LineageBasis, Reach, Request, Signal, Tier, TlsStack, Transform,
 };
 use keytrail_proto::v1;
 use pbjson_types::Timestamp;
@@ -63,6 +63,7 @@ fn file_change(c: FileChange) -> v1::FileChange {
         previous_owner_uid: c.before.map(|b| b.uid),
         previous_owner_gid: c.before.map(|b| b.gid),
         new_path: c.new_path,
+        link: c.link,
         previous_fingerprint: c.previous,
     }
 }
@@ -226,6 +227,7 @@ fn evidence(e: Evidence) -> v1::Evidence {
         lineage_basis: e.lineage_basis.map_or(0, LineageBasis::number),
         layers: e.layers.into_iter().map(Transform::number).collect(),
         path: e.path.into_iter().map(step).collect(),
+        identified_by: e.identified_by.map_or(0, IdentifiedBy::number),
     }
 }
 
@@ -254,6 +256,7 @@ fn request(r: Request) -> v1::Request {
             kind: t.kind,
             name: t.name,
         }),
+        status_class: r.status_class,
     }
 }
 

@@ -58,6 +58,7 @@ fn the_schema_has_the_models_words() {
         "TIER_" Tier,
         "TLS_STACK_" TlsStack,
         "FILE_ACTION_" FileAction,
+        "IDENTIFIED_BY_" IdentifiedBy,
     }
 }
 
@@ -192,6 +193,7 @@ fn nothing_of_an_event_is_left_out() {
                 executable: "/step".into(),
                 comm: "step".into(),
             }],
+            identified_by: Some(IdentifiedBy::JwtSignature),
         }),
         change: Some(Box::new(FileChange {
             action: FileAction::Rotated,
@@ -201,6 +203,7 @@ fn nothing_of_an_event_is_left_out() {
                 gid: 39,
             }),
             new_path: "/new".into(),
+            link: "/link".into(),
             previous: "kt1:old".into(),
         })),
         truncation: Some(Truncation {
@@ -239,6 +242,7 @@ fn nothing_of_an_event_is_left_out() {
                 kind: "repository".into(),
                 name: "a/b".into(),
             }),
+            status_class: 4,
         }),
         workload: Some(Box::new(WorkloadNames {
             pod: "late".into(),
@@ -292,12 +296,13 @@ fn nothing_of_an_event_is_left_out() {
             "layers": ["TRANSFORM_GZIP", "TRANSFORM_BASE64"],
             "path": [{
                 "how": "pipe", "name": "pipe:[1]", "process": "step", "pid": 37, "executable": "/step", "comm": "step"
-            }]
+            }],
+            "identifiedBy": "IDENTIFIED_BY_JWT_SIGNATURE"
         },
         "truncation": {"argv": true, "environment": true, "payload": true, "file": true},
         "change": {
             "action": "FILE_ACTION_ROTATED", "previousMode": "0640", "previousOwnerUid": 38, "previousOwnerGid": 39,
-            "newPath": "/new", "previousFingerprint": "kt1:old",
+            "newPath": "/new", "previousFingerprint": "kt1:old", "link": "/link",
         },
         "coverage": ["coverage"],
         "attack": ["T1"],
@@ -309,7 +314,8 @@ fn nothing_of_an_event_is_left_out() {
         "request": {
             "protocol": "h2", "method": "PUT", "host": "api.github.com", "path": "/repos/a/b",
             "contentType": "text/plain", "contentLength": "35", "bytes": "36",
-            "target": {"service": "github", "kind": "repository", "name": "a/b"}
+            "target": {"service": "github", "kind": "repository", "name": "a/b"},
+            "statusClass": 4
         }
     });
     assert_eq!(shown, expected);

@@ -49,6 +49,9 @@ pub struct Baseline {
     /// Wall clock of the first and the last use, nanoseconds.
     pub first_ns: i64,
     pub last_ns: i64,
+    /// The last time it was seen to be sent, or to be proven in what was sent; 0 for never.
+    #[serde(default)]
+    pub sent_ns: i64,
     pub uses: u64,
     /// Somebody said that what is known is what is usual.
     #[serde(default)]
@@ -145,6 +148,9 @@ impl Baseline {
         }
         self.uses = self.uses.saturating_add(facts.repeats.max(1));
         self.last_ns = self.last_ns.max(facts.time_ns);
+        if facts.kind == "credential_sent" {
+            self.sent_ns = self.sent_ns.max(facts.time_ns);
+        }
         if learning {
             self.add(facts);
         }

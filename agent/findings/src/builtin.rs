@@ -51,10 +51,18 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
         "in-work-tree.toml",
         include_str!("../rules/in-work-tree.toml"),
     ),
+    (
+        "linked-over.toml",
+        include_str!("../rules/linked-over.toml"),
+    ),
     ("long-lived.toml", include_str!("../rules/long-lived.toml")),
     (
         "machine-uses-person.toml",
         include_str!("../rules/machine-uses-person.toml"),
+    ),
+    (
+        "metadata-credentials-unusual-program.toml",
+        include_str!("../rules/metadata-credentials-unusual-program.toml"),
     ),
     (
         "new-destination.toml",
@@ -95,6 +103,7 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
         "sent-in-clear.toml",
         include_str!("../rules/sent-in-clear.toml"),
     ),
+    ("stale.toml", include_str!("../rules/stale.toml")),
     ("static-key.toml", include_str!("../rules/static-key.toml")),
     (
         "taken-from-process.toml",

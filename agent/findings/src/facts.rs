@@ -2,8 +2,8 @@
 
 use crate::finding::Finding;
 use keytrail_model::{
-    Actor, Channel, ContextKind, DestinationMethod, EventKind, EvidenceGrade, GapReason, Reach,
-    Signal, SourceType, script_of,
+    Actor, Channel, ContextKind, DestinationMethod, EventKind, EvidenceGrade, FileAction,
+    GapReason, Reach, Signal, SourceType, script_of,
 };
 use keytrail_proto::v1;
 use serde::Deserialize;
@@ -37,6 +37,7 @@ pub struct Facts {
     /// The environment of the site; empty for none.
     pub environment: String,
     pub gap: Option<GapFacts>,
+    pub change: Option<ChangeFacts>,
     pub finding: Option<FindingFacts>,
 }
 
@@ -130,6 +131,18 @@ pub struct DestinationFacts {
     pub path: String,
 }
 
+/// What happened to the file that `source` is.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChangeFacts {
+    /// `replaced`, `rotated`, `moved` and so on.
+    pub action: String,
+    pub new_path: String,
+    /// Where its name leads now that was its own before.
+    pub link: String,
+    pub previous_owner_uid: Option<u32>,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GapFacts {
@@ -206,6 +219,12 @@ impl Facts {
             request: event.request.as_ref().map(request).unwrap_or_default(),
             environment: event.environment.clone(),
             gap: event.gap.as_ref().map(gap),
+            change: event.change.as_ref().map(|c| ChangeFacts {
+                action: FileAction::word_of(c.action).to_owned(),
+                new_path: c.new_path.clone(),
+                link: c.link.clone(),
+                previous_owner_uid: c.previous_owner_uid,
+            }),
             finding: event.finding.as_ref().map(|f| FindingFacts {
                 rule: f.rule.clone(),
                 severity: f.severity.clone(),
@@ -436,6 +455,9 @@ fn destination(d: &v1::Destination) -> DestinationFacts {
 const REQUEST: usize = 160;
 
 fn request(r: &v1::Request) -> String {
+    if r.status_class != 0 {
+        return format!("answer {}xx", r.status_class);
+    }
     let line = format!("{} {}", r.method, r.path);
     line.trim().chars().take(REQUEST).collect()
 }

@@ -54,6 +54,10 @@ pub(crate) struct Beside {
     pub senders: usize,
     /// When it was used first, wall clock, nanoseconds; `None` for what was not used before.
     pub first_ns: Option<i64>,
+    /// When it was last seen to be sent; `None` for never.
+    pub sent_ns: Option<i64>,
+    /// When its workload was last seen to send another one.
+    pub others_sent_ns: Option<i64>,
     /// The first finding by which somebody else has it, and when that was made.
     pub leak: Option<(String, i64)>,
     /// What the process or its parent read within a minute, and sent to one place.
@@ -106,6 +110,10 @@ impl Scope {
         let since = |at: i64| facts.time_ns.saturating_sub(at).max(0) / DAY_NS;
         let age = beside.first_ns.map_or(0, since);
         scope.put("baseline", "age_days", Cell::Number(age));
+        let unsent = beside.sent_ns.or(beside.first_ns).map_or(0, since);
+        scope.put("credential", "unsent_days", Cell::Number(unsent));
+        let others = beside.others_sent_ns.map_or(-1, since);
+        scope.put("baseline", "others_sent_days", Cell::Number(others));
         for (name, number) in [
             ("kinds", beside.harvested.taken.kinds),
             ("stores", beside.harvested.taken.stores),
@@ -117,6 +125,14 @@ impl Scope {
         ] {
             scope.put("harvest", name, Cell::Number(number as i64));
         }
+        let change = facts.change.clone().unwrap_or_default();
+        scope.text("change", "action", &change.action);
+        scope.text("change", "new_path", &change.new_path);
+        scope.text("change", "link", &change.link);
+        let other = change
+            .previous_owner_uid
+            .is_some_and(|uid| uid != facts.source.owner_uid);
+        scope.put("change", "other_owner", Cell::Bool(other));
         let gap = facts.gap.clone().unwrap_or_default();
         scope.text("gap", "reason", &gap.reason);
         scope.text("gap", "signal", &gap.signal);

@@ -15,6 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Credentials whose usual is known, and findings that are known.
 const MOST_CREDENTIALS: usize = 50_000;
 const MOST_FINDINGS: usize = 20_000;
+/// Workloads of which it is known what they send.
+const MOST_WORKLOADS: usize = 10_000;
 /// Findings by which somebody else has the credential.
 const LEAKS: &[&str] = &[
     "agent-in-install",
@@ -75,6 +77,8 @@ pub struct Stage {
     harvest: Harvest,
     /// Rule and time of the first finding by which somebody else has a credential.
     leaks: BTreeMap<String, (String, i64)>,
+    /// The last two credentials that each workload was seen to send, and when.
+    sends: BTreeMap<String, [(String, i64); 2]>,
     known: BTreeMap<(String, String, String), Repeat>,
     /// Changed since they were last taken.
     changed: BTreeSet<String>,
@@ -325,6 +329,14 @@ impl Stage {
             beside.usual_programs = some(&baseline.programs.values);
             beside.usual_destinations = some(&baseline.destinations.values);
             beside.first_ns = (baseline.uses > 0).then_some(baseline.first_ns);
+            beside.sent_ns = (baseline.sent_ns > 0).then_some(baseline.sent_ns);
+        }
+        if let Some(process) = &facts.process {
+            let sent = self.sends.get(&process.workload()).into_iter().flatten();
+            beside.others_sent_ns = sent
+                .filter(|(other, at)| *at > 0 && other != fingerprint)
+                .map(|(_, at)| *at)
+                .max();
         }
         beside.leak = self.leaks.get(fingerprint).cloned();
         if self.about.len() >= MOST_CREDENTIALS && !self.about.contains_key(fingerprint) {
@@ -350,6 +362,7 @@ impl Stage {
         if fingerprint.is_empty() || !is_use(facts) || self.decoys.contains(fingerprint) {
             return;
         }
+        self.note_send(facts, fingerprint);
         if self.baselines.len() >= MOST_CREDENTIALS && !self.baselines.contains_key(fingerprint) {
             return;
         }
@@ -358,6 +371,26 @@ impl Stage {
             .or_default()
             .learn(facts);
         self.changed.insert(fingerprint.to_owned());
+    }
+
+    fn note_send(&mut self, facts: &Facts, fingerprint: &str) {
+        let Some(process) = facts
+            .process
+            .as_ref()
+            .filter(|_| facts.kind == "credential_sent")
+        else {
+            return;
+        };
+        let workload = process.workload();
+        if self.sends.len() >= MOST_WORKLOADS && !self.sends.contains_key(&workload) {
+            return;
+        }
+        let [last, before] = self.sends.entry(workload).or_default();
+        if last.0 != fingerprint {
+            *before = std::mem::take(last);
+            fingerprint.clone_into(&mut last.0);
+        }
+        last.1 = last.1.max(facts.time_ns);
     }
 
     /// The environment of the last event by what the site says; empty for none.

@@ -182,6 +182,14 @@ impl Registry {
         for public in &finding.public {
             self.matcher.learn_identifier(credential.clone(), public);
         }
+        if let Some(key) = &finding.key
+            && self.matcher.learn_key(credential.clone(), key) == Learned::Full
+        {
+            self.dropped.add(Bound::Secrets, 1);
+        }
+        if !finding.login.is_empty() {
+            self.matcher.learn_login(credential.clone(), &finding.login);
+        }
         self.generation += 1;
         Some(credential)
     }

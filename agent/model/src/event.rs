@@ -3,7 +3,7 @@
 
 use super::words::{
     Actor, Channel, ContextKind, DestinationMethod, Direction, EventKind, EvidenceGrade, GapReason,
-    LineageBasis, Reach, Signal, SourceType, Transform,
+    IdentifiedBy, LineageBasis, Reach, Signal, SourceType, Transform,
 };
 use super::{CredentialRef, ExeFacts, FileChange, HostName, Owner, Request};
 use std::collections::BTreeMap;
@@ -239,6 +239,8 @@ pub struct Evidence {
     pub layers: Vec<Transform>,
     /// By which way a credential that was passed on can have come to the process, from who met it first.
     pub path: Vec<PathStep>,
+    /// Set on identified only.
+    pub identified_by: Option<IdentifiedBy>,
 }
 
 /// A process on the way of a credential, and how it came to it.
@@ -271,6 +273,7 @@ impl Evidence {
             lineage_basis: None,
             layers: Vec::new(),
             path: Vec::new(),
+            identified_by: None,
         }
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! A recording is a sequence of these, one JSON object a line; replaying it gives byte-identical events.
 
-use super::words::{Direction, FileAction, GapReason, Reach, Signal, Transform, optional_signal};
+use super::words::{
+    Direction, FileAction, GapReason, IdentifiedBy, Reach, Signal, Transform, optional_signal,
+};
 use super::{CredentialRef, PodNames, Request, Undecoded};
 use serde::{Deserialize, Serialize};
 
@@ -233,6 +235,9 @@ pub struct FileChange {
     /// Where the file is now (moved, replaced), or its other name (linked); empty when that is not known.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub new_path: String,
+    /// Of a file whose name is a symbolic link now (replaced): where it leads, as it stands there.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub link: String,
     /// Fingerprint of the credential whose place was taken.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub previous: String,
@@ -245,6 +250,7 @@ impl FileChange {
             action,
             before: None,
             new_path: String::new(),
+            link: String::new(),
             previous: String::new(),
         }
     }
@@ -370,6 +376,9 @@ pub struct Hit {
     pub layers: Vec<Transform>,
     pub part: String,
     pub occurrences: u32,
+    /// What it was known by; `None` for the secret itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<IdentifiedBy>,
     /// An identifier that ends with the payload: whether it is a whole word, the next payload tells.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub open: bool,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// One request.
+/// One request, or one answer of a process that serves.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// `http/1.1`, `h2`, `grpc` or `websocket`.
@@ -23,6 +23,17 @@ pub struct Request {
     /// Whose account or which repository it addresses, at services whose paths we know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
+    /// Of an answer: 2 for 2xx and so on. Of a request 0: what it was answered is not seen.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub status_class: u32,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature serde wants"
+)]
+fn is_none(class: &u32) -> bool {
+    *class == 0
 }
 
 /// What is addressed at a known service: the host alone tells little where all the world has an account.

@@ -84,6 +84,8 @@ words! {
         WorkloadNamed = 12 "workload_named",
         /// Something happened to a file that holds a credential.
         CredentialFileChanged = 13 "credential_file_changed",
+        /// A metadata service was asked for credentials.
+        CredentialRequested = 14 "credential_requested",
     }
 }
 
@@ -104,6 +106,26 @@ words! {
         Identified = 2 "identified",
         /// A holder sent something.
         Lineage = 3 "lineage",
+    }
+}
+
+words! {
+    /// By what a credential was known that was not seen itself.
+    IdentifiedBy {
+        /// Its public identifier stood there as a word of its own.
+        Identifier = 1 "identifier",
+        /// Its user name, in a login by SCRAM that proves the password and does not send it.
+        ScramLogin = 2 "scram_login",
+        /// Its public identifier, in the claims or the header of a JSON Web Token.
+        JwtClaim = 3 "jwt_claim",
+        /// Its key id, in the scope of a signature of AWS (SigV4), in a header or in a presigned URL.
+        AwsSignature = 4 "aws_signature",
+        /// The public half of the key.
+        PublicKey = 5 "public_key",
+        /// The public half of the key, in the certificate that a client showed in its TLS handshake.
+        ClientCertificate = 6 "client_certificate",
+        /// A JSON Web Token whose signature the key made: it was verified.
+        JwtSignature = 7 "jwt_signature",
     }
 }
 

@@ -1,6 +1,6 @@
 //! What was found, added up.
 
-use keytrail_model::{CredentialRef, Hit, Transform};
+use keytrail_model::{CredentialRef, Hit, IdentifiedBy, Transform};
 use std::sync::Arc;
 
 /// Decodings within each other that are named and followed.
@@ -30,7 +30,7 @@ struct Found {
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
     credential: CredentialRef,
-    secret: bool,
+    by: Option<IdentifiedBy>,
     transform: Transform,
     layers: Vec<Transform>,
     part: String,
@@ -41,10 +41,11 @@ impl Hits {
         Self::default()
     }
 
+    /// `by` is what a credential was known by that was not seen itself.
     pub(super) fn record(
         &mut self,
         credential: &CredentialRef,
-        secret: bool,
+        by: Option<IdentifiedBy>,
         transform: Transform,
         part: &str,
         open: bool,
@@ -61,13 +62,13 @@ impl Hits {
         }
         self.opened += u32::from(open);
         let (layers, transform) = innermost(self.chain.clone(), transform);
-        self.add(credential, secret, (layers, transform), part, open);
+        self.add(credential, by, (layers, transform), part, open);
     }
 
     fn add(
         &mut self,
         credential: &CredentialRef,
-        secret: bool,
+        by: Option<IdentifiedBy>,
         (layers, transform): (Vec<Transform>, Transform),
         part: &str,
         open: bool,
@@ -75,7 +76,7 @@ impl Hits {
         let (text, request) = (if open { self.text } else { 0 }, self.request);
         let same = |found: &&mut Found| {
             let hit = &found.hit;
-            hit.secret == secret
+            hit.by == by
                 && hit.open == open
                 && found.text == text
                 && hit.request == request
@@ -90,11 +91,12 @@ impl Hits {
             None => self.found.push(Found {
                 hit: Hit {
                     credential: credential.clone(),
-                    secret,
+                    secret: by.is_none(),
                     transform,
                     layers,
                     part: part.to_owned(),
                     occurrences: 1,
+                    by,
                     open,
                     request,
                 },
@@ -108,7 +110,7 @@ impl Hits {
         for k in kept {
             let chain = [&self.chain[..], &k.layers].concat();
             let spelling = innermost(chain, k.transform);
-            self.add(&k.credential, k.secret, spelling, &k.part, false);
+            self.add(&k.credential, k.by, spelling, &k.part, false);
         }
     }
 
@@ -118,7 +120,7 @@ impl Hits {
         closed
             .map(|Found { hit, .. }| Kept {
                 credential: hit.credential,
-                secret: hit.secret,
+                by: hit.by,
                 transform: hit.transform,
                 layers: hit.layers,
                 part: hit.part,
@@ -132,7 +134,7 @@ impl Hits {
         for Found { hit, .. } in other.found {
             for _ in 0..hit.occurrences {
                 let spelling = (hit.layers.clone(), hit.transform);
-                self.add(&hit.credential, hit.secret, spelling, &hit.part, false);
+                self.add(&hit.credential, hit.by, spelling, &hit.part, false);
             }
         }
     }
@@ -187,13 +189,22 @@ impl Hits {
         for _ in 0..occurrences {
             self.add(
                 &hit.credential,
-                hit.secret,
+                hit.by,
                 (hit.layers.clone(), hit.transform),
                 &hit.part,
                 false,
             );
         }
         self.request = request;
+    }
+
+    /// Only what was known by the public half of a key, and then by this.
+    pub(super) fn only_keys(&mut self, by: IdentifiedBy) {
+        self.found
+            .retain(|f| f.hit.by == Some(IdentifiedBy::PublicKey));
+        for found in &mut self.found {
+            found.hit.by = Some(by);
+        }
     }
 
     pub(super) fn limit(&mut self) {
@@ -217,7 +228,7 @@ impl Hits {
         for Found { hit, .. } in self.found {
             // Open ones of several texts become one here.
             let same = |known: &&mut Hit| {
-                let key = |h: &Hit| (h.secret, h.open, h.request);
+                let key = |h: &Hit| (h.by, h.open, h.request);
                 key(known) == key(&hit)
                     && known.transform == hit.transform
                     && known.layers == hit.layers
@@ -236,7 +247,7 @@ impl Hits {
                 (
                     h.credential.fingerprint.clone(),
                     h.part.clone(),
-                    !h.secret,
+                    h.by,
                     h.transform.word(),
                     h.layers.clone(),
                     h.request,

@@ -340,6 +340,8 @@ impl Head {
     fn first_line(&mut self, line: &[u8], matcher: &Matcher) -> bool {
         if line.starts_with(b"HTTP/1.") {
             self.switches = line.get(8..12) == Some(b" 101");
+            self.request.protocol = "http/1.1".to_owned();
+            self.request.status_class = request::status_class(line.get(9..12).unwrap_or_default());
             return line.len() >= 12;
         }
         let Some((method, target, host)) = request_line(line) else {

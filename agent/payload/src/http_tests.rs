@@ -286,11 +286,19 @@ fn facts_of_requests() {
     assert_eq!((&b.method[..], &b.path[..]), ("GET", "/users/{id}"));
     assert_eq!(b.bytes, two.len() as u64);
     assert_eq!(payload.hits[0].request, Some(0));
-    // A response is no request.
-    assert_eq!(
-        told(&m, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").requests,
-        []
-    );
+    // An answer is no request: it has a class, and asks for nothing.
+    let answer = [
+        &b"HTTP/1.1 201 Created\r\nContent-Length: 40\r\n\r\n"[..],
+        TOKEN,
+    ]
+    .concat();
+    let payload = told(&m, &answer);
+    let [answered] = &payload.requests[..] else {
+        panic!("{:?}", payload.requests)
+    };
+    assert_eq!((answered.status_class, &answered.method[..]), (2, ""));
+    assert_eq!((&answered.path[..], &answered.host[..]), ("", ""));
+    assert_eq!(payload.hits[0].request, Some(0));
 }
 
 #[test]

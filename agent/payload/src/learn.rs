@@ -2,10 +2,11 @@
 
 use super::confirm::Digest;
 use super::forms::{Form, Transform, forms};
-use super::matcher::{Entry, Matcher, Owner, StoredForm};
+use super::keys;
+use super::matcher::{Entry, Matcher, Owner, Sort, StoredForm};
 use super::strength::is_strong;
 use super::window::{self, LEAD, SPAN, STEP, WIDTH};
-use keytrail_model::CredentialRef;
+use keytrail_model::{CredentialRef, PublicKey};
 use std::ops::Range;
 
 /// Longest secret that is learnt, bytes.
@@ -33,12 +34,34 @@ impl Matcher {
     ///
     /// Idempotent for each (fingerprint, part).
     pub fn learn(&mut self, credential: CredentialRef, part: &str, secret: &[u8]) -> Learned {
-        self.learn_as(credential, part, secret, true)
+        self.learn_as(credential, part, secret, Sort::Secret)
     }
 
     /// Learns a public string that betrays the use of a credential (`identified`). Weak ones are left out.
     pub fn learn_identifier(&mut self, credential: CredentialRef, identifier: &str) -> Learned {
-        self.learn_as(credential, identifier, identifier.as_bytes(), false)
+        self.learn_as(
+            credential,
+            identifier,
+            identifier.as_bytes(),
+            Sort::Identifier,
+        )
+    }
+
+    /// Learns the public half of a key: where it is shown, and what is signed with it, are `identified`.
+    pub fn learn_key(&mut self, credential: CredentialRef, key: &PublicKey) -> Learned {
+        let Some(material) = keys::material(key) else {
+            return Learned::TooWeak;
+        };
+        let learned = self.learn_as(credential.clone(), "", material, Sort::PublicKey);
+        match learned {
+            Learned::New { .. } if !self.keys.learn(credential, key) => Learned::Full,
+            learned => learned,
+        }
+    }
+
+    /// Learns the user that a password of a database belongs to.
+    pub fn learn_login(&mut self, credential: CredentialRef, user: &str) {
+        self.logins.learn(credential, user);
     }
 
     fn learn_as(
@@ -46,7 +69,7 @@ impl Matcher {
         credential: CredentialRef,
         part: &str,
         text: &[u8],
-        secret: bool,
+        sort: Sort,
     ) -> Learned {
         let siblings = self
             .known
@@ -55,7 +78,7 @@ impl Matcher {
         if siblings
             .iter()
             .filter_map(|&id| self.owners.get(id))
-            .any(|o| o.part == part && o.secret == secret)
+            .any(|o| o.part == part && o.sort == sort)
         {
             return Learned::Known;
         }
@@ -72,7 +95,7 @@ impl Matcher {
         let owner = self.owners.insert(Owner {
             credential,
             part: part.to_owned(),
-            secret,
+            sort,
             forms: Vec::new(),
         });
         let ids: Vec<u32> = forms(text, |secret| self.pick(secret))

@@ -7,6 +7,8 @@
 
 use super::filter::Filter;
 use super::forms::Transform;
+use super::keys::Keys;
+use super::logins::Logins;
 use super::window::WindowHash;
 use hashbrown::HashTable;
 use keytrail_model::CredentialRef;
@@ -30,6 +32,8 @@ pub struct Matcher {
     pub(super) stale: usize,
     /// Most secrets and identifiers known at a time.
     pub(super) limit: usize,
+    pub(super) keys: Keys,
+    pub(super) logins: Logins,
 }
 
 /// One window of one form.
@@ -62,10 +66,20 @@ pub const MAX_KNOWN: usize = 64 * 1024;
 /// Whose forms they are.
 pub(super) struct Owner {
     pub credential: CredentialRef,
-    /// Name of the part; of an identifier, its public text.
+    /// Name of the part; of an identifier, its public text; of a key, nothing.
     pub part: String,
-    pub secret: bool,
+    pub sort: Sort,
     pub forms: Vec<u32>,
+}
+
+/// What was learnt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sort {
+    Secret,
+    /// Public, and distinctive as a word of its own.
+    Identifier,
+    /// The public half of a key: so many random bytes stand nowhere by chance.
+    PublicKey,
 }
 
 impl Matcher {
@@ -92,6 +106,8 @@ impl Matcher {
             lead: 0,
             stale: 0,
             limit: MAX_KNOWN,
+            keys: Keys::default(),
+            logins: Logins::default(),
         }
     }
 
@@ -111,6 +127,8 @@ impl Matcher {
 
     /// Drops everything learnt about the credential with this fingerprint.
     pub fn forget(&mut self, fingerprint: &str) {
+        self.keys.forget(fingerprint);
+        self.logins.forget(fingerprint);
         for owner in self.known.remove(fingerprint).unwrap_or_default() {
             let Some(owner) = self.owners.remove(owner) else {
                 continue;

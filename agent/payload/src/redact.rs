@@ -1,7 +1,7 @@
 //! Learnt secrets in a text that is there as a whole.
 
 use super::forms::Transform;
-use super::matcher::{Matcher, spread};
+use super::matcher::{Matcher, Sort, spread};
 use super::scan::{BUDGET_BASE, BUDGET_PER_BYTE};
 use super::views::views;
 use super::window::{WIDTH, window_at};
@@ -50,8 +50,7 @@ impl Matcher {
             .iter()
             .filter_map(|span| {
                 let owner = self.owners.get(self.forms.get(span.form)?.owner)?;
-                owner
-                    .secret
+                (owner.sort == Sort::Secret)
                     .then(|| (span.start..span.end, owner.credential.clone()))
             })
             .collect()
@@ -90,7 +89,10 @@ impl Matcher {
                 .filter(|entry| {
                     self.forms.get(entry.form).is_some_and(|form| {
                         form.transform == Transform::Raw
-                            && self.owners.get(form.owner).is_some_and(|o| o.secret)
+                            && self
+                                .owners
+                                .get(form.owner)
+                                .is_some_and(|o| o.sort == Sort::Secret)
                     })
                 })
                 .map(|entry| (entry.form, entry.offset))
@@ -130,7 +132,7 @@ impl Matcher {
                         owner.credential.kind, owner.credential.fingerprint
                     )
                 };
-                owner.secret.then(|| (span.start, span.end, label()))
+                (owner.sort == Sort::Secret).then(|| (span.start, span.end, label()))
             })
             .collect();
         if found.is_empty() {

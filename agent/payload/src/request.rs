@@ -114,6 +114,14 @@ pub fn content_type(value: &[u8]) -> String {
     }
 }
 
+/// The class of a status code; 0 when it is none.
+pub fn status_class(code: &[u8]) -> u32 {
+    match code {
+        [class @ b'1'..=b'5', b'0'..=b'9', b'0'..=b'9'] => u32::from(class - b'0'),
+        _ => 0,
+    }
+}
+
 /// A method, or nothing when it is not one.
 pub fn method(value: &[u8]) -> String {
     let fits = (1..=20).contains(&value.len())

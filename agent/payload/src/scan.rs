@@ -6,11 +6,13 @@
 use super::boundary::{self, CONTEXT, Spelling, Standing, splits_escape};
 use super::confirm::Digest;
 use super::encode::sextet;
+use super::forms::Transform;
 use super::hits::Hits;
-use super::matcher::{Matcher, StoredForm, spread};
+use super::matcher::{Matcher, Sort, StoredForm, spread};
 use super::pem::is_break;
 use super::tail::{PENDING_MAX, Pending, StreamTail, TAIL_MAX};
 use super::window::{STEP, WIDTH};
+use keytrail_model::IdentifiedBy;
 use zeroize::Zeroizing;
 
 /// Bytes whose windows are hashed before the results are looked at.
@@ -141,9 +143,17 @@ impl Matcher {
         let Some(owner) = self.owners.get(form.owner) else {
             return;
         };
-        if owner.secret {
-            hits.record(&owner.credential, true, form.transform, &owner.part, false);
-            return;
+        match owner.sort {
+            Sort::Secret => {
+                hits.record(&owner.credential, None, form.transform, &owner.part, false);
+                return;
+            }
+            Sort::PublicKey => {
+                let by = Some(IdentifiedBy::PublicKey);
+                hits.record(&owner.credential, by, form.transform, "", false);
+                return;
+            }
+            Sort::Identifier => {}
         }
         let spelling = Spelling {
             transform: form.transform,
@@ -155,7 +165,8 @@ impl Matcher {
             Standing::Alone => false,
             Standing::Open => true,
         };
-        hits.record(&owner.credential, false, form.transform, "", open);
+        let by = Some(surroundings(spelling.transform, data, span));
+        hits.record(&owner.credential, by, form.transform, "", open);
     }
 
     /// All complete forms in `data`, and whether some candidates were left out.
@@ -172,6 +183,44 @@ impl Matcher {
         pass.windows(0);
         (pass.spans, pass.limited)
     }
+}
+
+/// Longest part of a JSON Web Token before a claim that is looked for.
+const MAX_CLAIMS: usize = 2 * 1024;
+
+/// What an identifier stands in: the scope of an AWS signature, a JSON Web Token, or anything else.
+fn surroundings(transform: Transform, data: &[u8], span: &Span) -> IdentifiedBy {
+    let (before, after) = (&data[..span.start], &data[span.end..]);
+    match transform {
+        Transform::Raw | Transform::Percent => {
+            const SCOPE: &[u8] = b"credential=";
+            // `Credential=AKIA.../20260101/eu-west-1/s3/aws4_request`, the slashes escaped in a query.
+            let named = before
+                .last_chunk::<{ SCOPE.len() }>()
+                .is_some_and(|word| word.eq_ignore_ascii_case(SCOPE));
+            let day = after
+                .strip_prefix(b"/")
+                .or_else(|| after.strip_prefix(b"%2F"))
+                .or_else(|| after.strip_prefix(b"%2f"));
+            let day = day.and_then(|day| day.first_chunk::<8>());
+            if named && day.is_some_and(|day| day.iter().all(u8::is_ascii_digit)) {
+                return IdentifiedBy::AwsSignature;
+            }
+        }
+        Transform::Base64 | Transform::Base64Url => {
+            let near = &before[before.len().saturating_sub(MAX_CLAIMS)..];
+            let word = near
+                .iter()
+                .rev()
+                .take_while(|&&c| sextet(c).is_some() || c == b'.')
+                .count();
+            if before[before.len() - word..].starts_with(b"eyJ") {
+                return IdentifiedBy::JwtClaim;
+            }
+        }
+        _ => {}
+    }
+    IdentifiedBy::Identifier
 }
 
 impl Pass<'_> {

@@ -1,8 +1,9 @@
 //! What one payload gives, while it is looked at.
 
 use super::hits::Hits;
+use super::keys::{self, Signed};
 use super::matcher::Matcher;
-use keytrail_model::{HostName, Request, Transform, Undecoded};
+use keytrail_model::{HostName, IdentifiedBy, Request, Transform, Undecoded};
 
 /// Most requests told of one payload.
 const MAX_REQUESTS: usize = 16;
@@ -48,6 +49,8 @@ pub struct Sink<'m> {
     pub requests: Vec<Request>,
     pub undecoded: Undecoded,
     pub credit: Credit,
+    /// Signatures that may still be verified.
+    pub signatures: u32,
     /// Number of this payload among those of its connection.
     pub serial: u32,
     /// A text that ended in an identifier goes on with its word.
@@ -65,6 +68,7 @@ impl<'m> Sink<'m> {
             requests: Vec::new(),
             undecoded: Undecoded::default(),
             credit,
+            signatures: 0,
             serial: 0,
             continued: false,
             settled: 0,
@@ -80,6 +84,28 @@ impl<'m> Sink<'m> {
         self.hits.enter(decoding);
         act(self);
         self.hits.leave();
+    }
+
+    /// Looks for JSON Web Tokens that a key held here has signed. One that is split over two writes is not found.
+    pub fn signed(&mut self, bytes: &[u8]) {
+        let matcher = self.matcher;
+        if matcher.keys.is_empty() {
+            return;
+        }
+        for token in keys::tokens(bytes) {
+            let token = &bytes[token];
+            match matcher
+                .keys
+                .signer(token, &matcher.confirm, &mut self.signatures)
+            {
+                Signed::By(credential) => {
+                    let by = Some(IdentifiedBy::JwtSignature);
+                    self.hits.record(&credential, by, Transform::Raw, "", false);
+                }
+                Signed::ByOthers => {}
+                Signed::Unknown => self.undecoded.cut += 1,
+            }
+        }
     }
 
     pub fn host(&mut self, host: &HostName) {

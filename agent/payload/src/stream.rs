@@ -1,10 +1,12 @@
 //! What is remembered of each connection between two payloads, in bounds and only for moments.
 
+use super::hits::Hits;
 use super::matcher::Matcher;
 use super::sink::Sink;
+use super::tail::StreamTail;
 use super::talk::Talk;
 use super::tls::{HANDSHAKE, Hello, HelloAssembler, RECORD_HEADER, RecordHeader, record_header};
-use keytrail_model::{Direction, Hit, Payload, Pid};
+use keytrail_model::{Direction, Hit, IdentifiedBy, Payload, Pid};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
@@ -24,6 +26,10 @@ pub const MAX_HELD: usize = 32 * 1024 * 1024;
 
 /// TLS records told of one send.
 const MAX_RECORDS: usize = 8;
+
+/// Signatures that are verified at once at most, and how long one more takes: at about 40 µs each, 1 % of a processor.
+const MAX_SIGNATURES: u32 = 256;
+const SIGNATURE_NS: u64 = 4_000_000;
 
 /// On which side of the encryption a payload was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -130,6 +136,9 @@ pub struct Streams {
     held: usize,
     count: u64,
     now: u64,
+    /// Signatures that may be verified now, and since when that many.
+    signatures: u32,
+    signatures_ns: u64,
 }
 
 impl Streams {
@@ -158,9 +167,20 @@ impl Streams {
     pub fn on_payload(&mut self, matcher: &Matcher, key: StreamKey, chunk: Chunk<'_>) -> Payload {
         self.expire(chunk.boot_ns);
         let mut state = self.take(&key).unwrap_or_default();
-        let payload = clear(matcher, &mut state, chunk);
+        self.allow_signatures();
+        let payload = clear(matcher, &mut state, chunk, &mut self.signatures);
         self.put(key, state);
         payload
+    }
+
+    fn allow_signatures(&mut self) {
+        let more = self.now.saturating_sub(self.signatures_ns) / SIGNATURE_NS;
+        if self.signatures_ns == 0 || more >= u64::from(MAX_SIGNATURES) {
+            (self.signatures, self.signatures_ns) = (MAX_SIGNATURES, self.now);
+        } else {
+            self.signatures = (self.signatures + more as u32).min(MAX_SIGNATURES);
+            self.signatures_ns += more * SIGNATURE_NS;
+        }
     }
 
     /// What is in the next bytes of a socket. This is the one place that tells TLS records from clear bytes: records,
@@ -178,9 +198,11 @@ impl Streams {
             sent.records = more_records(&mut state, &chunk);
         }
         if state.cipher {
+            sent.payload.hits = shown(matcher, &chunk);
             ciphertext(&mut state, chunk, &mut sent);
         } else {
-            sent.payload = clear(matcher, &mut state, chunk);
+            self.allow_signatures();
+            sent.payload = clear(matcher, &mut state, chunk, &mut self.signatures);
         }
         self.put(key, state);
         sent
@@ -196,7 +218,7 @@ impl Streams {
             truncated: false,
         };
         let mut state = State::default();
-        let payload = clear(matcher, &mut state, chunk);
+        let payload = clear(matcher, &mut state, chunk, &mut 0);
         state.wipe();
         payload.hits
     }
@@ -342,9 +364,24 @@ impl Streams {
     }
 }
 
+/// Whose certificate a client shows in its handshake: up to TLS 1.2 it goes in clear (RFC 5246 section 7.4.6), and begins
+/// the client's second flight. A server's comes behind its hello.
+fn shown(matcher: &Matcher, chunk: &Chunk<'_>) -> Vec<Hit> {
+    const CERTIFICATE: u8 = 11;
+    let is_one = matches!(chunk.bytes, [HANDSHAKE, 3, 0..=3, _, _, CERTIFICATE, ..]);
+    if !is_one || chunk.offset != 0 || matcher.is_empty() {
+        return Vec::new();
+    }
+    let mut hits = Hits::new();
+    matcher.scan(&mut StreamTail::new(), chunk.bytes, &mut hits);
+    hits.only_keys(IdentifiedBy::ClientCertificate);
+    hits.into_vec()
+}
+
 /// Scans clear bytes.
-fn clear(matcher: &Matcher, state: &mut State, chunk: Chunk<'_>) -> Payload {
+fn clear(matcher: &Matcher, state: &mut State, chunk: Chunk<'_>, signatures: &mut u32) -> Payload {
     let mut sink = Sink::new(matcher, state.talk.credit);
+    sink.signatures = *signatures;
     let hole = chunk.offset != state.next;
     if hole {
         // Inside one call it is known how many bytes are missing.
@@ -367,6 +404,7 @@ fn clear(matcher: &Matcher, state: &mut State, chunk: Chunk<'_>) -> Payload {
         sink.hits.settle_all();
     }
     state.talk.credit = sink.credit;
+    *signatures = sink.signatures;
     let limited = sink.hits.limited();
     Payload {
         total: chunk.total,

@@ -7,9 +7,11 @@ use super::boundary;
 use super::coded::Packed;
 use super::h2::{self, Http2};
 use super::http::{Http, Piece, begins_request};
+use super::logins::Login;
 use super::sink::{Credit, Sink};
 use super::text::Text;
 use super::websocket::WebSocket;
+use keytrail_model::{IdentifiedBy, Transform};
 
 /// State of one connection.
 #[derive(Default)]
@@ -29,6 +31,8 @@ pub struct Talk {
     serial: u32,
     /// The last bytes ended with a message.
     ended: bool,
+    /// A login to a database that has begun.
+    login: Option<Login>,
     pub credit: Credit,
 }
 
@@ -60,6 +64,7 @@ impl Talk {
         {
             self.mode = Mode::Http2(Box::new(Http2::joined()));
         }
+        self.login(bytes, begins, sink);
         self.speak(bytes, begins, total, sink);
         self.open = sink.hits.opened;
         if plain && matches!(self.mode, Mode::Http1) {
@@ -67,6 +72,24 @@ impl Talk {
             return boundary::may_continue(bytes) && !begins_request(bytes);
         }
         sink.continued || sink.settled < open
+    }
+
+    /// Follows a login to a database, where passwords for one are known.
+    fn login(&mut self, bytes: &[u8], begins: bool, sink: &mut Sink<'_>) {
+        if !begins || sink.matcher.logins.is_empty() || !self.http.is_outside() {
+            return;
+        }
+        let Some(login) = &mut self.login else {
+            self.login = Login::begun(bytes);
+            return;
+        };
+        if let Some(user) = login.message(bytes) {
+            for credential in sink.matcher.logins.of(user) {
+                let by = Some(IdentifiedBy::ScramLogin);
+                sink.hits.record(credential, by, Transform::Raw, "", false);
+            }
+            self.login = None;
+        }
     }
 
     fn speak(&mut self, bytes: &[u8], begins: bool, total: u64, sink: &mut Sink<'_>) {
@@ -153,7 +176,7 @@ impl Talk {
     /// The place of the current request in this payload.
     fn current(&mut self, bytes: usize, sink: &mut Sink<'_>) {
         let head = self.http.head();
-        if head.is_request {
+        if head.is_request || head.request.status_class != 0 {
             if self.request.is_none() {
                 self.request = sink.request(&head.request);
             }

@@ -41,6 +41,7 @@ impl Text {
         let before = sink.hits.opened;
         sink.matcher.scan(&mut self.tail, bytes, &mut sink.hits);
         self.open = (sink.hits.opened > before).then_some(sink.serial);
+        sink.signed(bytes);
         if sink.matcher.is_empty() {
             self.coded.wipe();
         } else {

@@ -1,7 +1,7 @@
 //! What the rest of the agent asks of this stage.
 
 use super::Fingerprinter;
-use keytrail_model::Credential;
+use keytrail_model::{Credential, PublicKey};
 use std::fmt;
 use std::ops::Range;
 use zeroize::Zeroizing;
@@ -57,6 +57,10 @@ pub struct Finding {
     pub parts: Vec<Part>,
     /// Distinctive public strings that betray use without the secret (AKIA..., client_email): `identified`.
     pub public: Vec<String>,
+    /// The public half of a private key, where it could be told.
+    pub key: Option<PublicKey>,
+    /// The user of a database whose password it is; empty for everything else.
+    pub login: String,
     /// Every place of the credential in the text, the first one first: what a redaction has to cover.
     pub places: Vec<Range<usize>>,
 }

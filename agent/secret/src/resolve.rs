@@ -281,6 +281,10 @@ fn merge(classifier: &Classifier, _text: &[u8], list: Vec<Raw>) -> Vec<Finding> 
                 earlier.identifier = raw.identifier;
             }
             earlier.expires = earlier.expires.or(raw.expires);
+            earlier.key = earlier.key.take().or(raw.key);
+            if earlier.login.is_empty() {
+                earlier.login = raw.login;
+            }
             continue;
         }
         seen.insert(digest, out.len());
@@ -303,6 +307,8 @@ fn merge(classifier: &Classifier, _text: &[u8], list: Vec<Raw>) -> Vec<Finding> 
             attack,
             parts: raw.parts,
             public: raw.public,
+            key: raw.key,
+            login: raw.login,
             places: vec![raw.span],
         });
     }
@@ -381,6 +387,9 @@ pub(super) fn pair_env(block: &[(&[u8], &[u8])], found: &mut Vec<(String, Findin
                     || finding.identifier.ends_with(['-', '_', '.']))
             {
                 finding.identifier = known.join(" ");
+            }
+            if matches!(name.as_str(), "PGPASSWORD" | "POSTGRES_PASSWORD") {
+                finding.login = value(owners[0]).unwrap_or_default();
             }
         }
     }

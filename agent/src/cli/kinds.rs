@@ -14,6 +14,7 @@ fn short(kind: EventKind) -> &'static str {
         EventKind::PersistenceWritten => "persistence",
         EventKind::WorkloadNamed => "named",
         EventKind::CredentialFileChanged => "changed",
+        EventKind::CredentialRequested => "requested",
         EventKind::CoverageGap => "gap",
         EventKind::ProcessStart => "start",
         EventKind::ProcessExit => "exit",

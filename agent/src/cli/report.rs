@@ -282,7 +282,8 @@ fn action_of(one: &Use) -> &'static str {
 fn row(one: &Use) -> Row {
     let place = match render::destination(one) {
         place if place.is_empty() => one.source.clone(),
-        place => place,
+        place if one.request.is_empty() => place,
+        place => format!("{place}, {}", one.request),
     };
     Row {
         time: one.first.as_ref().map(utc).unwrap_or_default(),

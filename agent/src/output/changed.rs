@@ -52,6 +52,9 @@ pub fn place(change: &FileChange, source: &Source) -> String {
         };
         let _ = write!(text, ", {way} {}", escape(&change.new_path));
     }
+    if !change.link.is_empty() {
+        let _ = write!(text, ", a link to {}", escape(&change.link));
+    }
     if !change.previous_fingerprint.is_empty() {
         let _ = write!(
             text,

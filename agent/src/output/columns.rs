@@ -123,6 +123,11 @@ impl Layout {
         if self.who.is_none() && process.is_some() && who != USUAL {
             place.push_str(&format!(" ({who})"));
         }
+        let request = describe::request(event);
+        if !request.is_empty() && self.fits(&place, &request) {
+            place.push_str(", ");
+            place.push_str(&request);
+        }
         self.place(&mut out, &place, event, style);
         // Only blanks of our own padding can be at the end.
         out.truncate(out.trim_end().len());
@@ -157,6 +162,18 @@ impl Layout {
         } else {
             label
         }
+    }
+
+    /// Whether there is room for what was asked for beside the place.
+    fn fits(&self, place: &str, request: &str) -> bool {
+        self.width.is_none_or(|width| {
+            let before = if width < NARROW {
+                self.time + GAP.len()
+            } else {
+                self.before()
+            };
+            before + place.width() + 2 + request.width() <= width
+        })
     }
 
     fn place(&self, out: &mut String, place: &str, event: &Event, style: &Style) {

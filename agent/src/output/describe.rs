@@ -4,7 +4,9 @@ use super::changed;
 use super::escape::escape;
 use super::fingerprint::short_fingerprint;
 use super::style::Colour;
-use keytrail_model::{Channel, EventKind, EvidenceGrade, GapReason, SourceType, Transform};
+use keytrail_model::{
+    Channel, EventKind, EvidenceGrade, GapReason, IdentifiedBy, SourceType, Transform,
+};
 use keytrail_proto::v1::{
     Credential, Destination, Event, Evidence, PathStep, Process, Source, Workload,
 };
@@ -133,6 +135,7 @@ pub fn action(event: &Event) -> (String, Colour) {
         },
         EventKind::PersistenceWritten => ("wrote start-up".into(), Colour::Yellow),
         EventKind::CredentialFileChanged => changed::action(event),
+        EventKind::CredentialRequested => ("asked for".into(), Colour::Cyan),
         EventKind::Finding => {
             let severity = event.finding.as_ref().map_or("", |f| &f.severity);
             let colour = match severity {
@@ -316,14 +319,53 @@ pub fn place(event: &Event) -> String {
         .evidence
         .as_ref()
         .filter(|_| event.kind == EventKind::CredentialSent.number())
-        && let Some(transform) = encoded(e)
     {
-        let _ = write!(text, " as {transform}");
+        if let Some(by) = identified_by(e) {
+            let _ = write!(text, " by {by}");
+        } else if let Some(transform) = encoded(e) {
+            let _ = write!(text, " as {transform}");
+        }
     }
     if event.repeats.is_some() {
         let _ = write!(text, " ({} times more)", event.stands_for());
     }
     text
+}
+
+/// What was asked for, or answered: `POST /repos/{id} (github repository octo/hello)`, `answer 2xx`. Empty when no request was
+/// recognised.
+pub fn request(event: &Event) -> String {
+    let Some(request) = &event.request else {
+        return String::new();
+    };
+    if request.status_class != 0 {
+        return format!("answer {}xx", request.status_class);
+    }
+    let line = format!("{} {}", escape(&request.method), escape(&request.path));
+    let mut text = line.trim().to_owned();
+    if let Some(target) = &request.target {
+        let words = [&target.service, &target.kind, &target.name];
+        let words: Vec<_> = words
+            .iter()
+            .filter(|w| !w.is_empty())
+            .map(|w| escape(w))
+            .collect();
+        let _ = write!(text, " ({})", words.join(" "));
+    }
+    text
+}
+
+/// By what a credential was known that was not seen itself, where it is more than its identifier.
+pub fn identified_by(evidence: &Evidence) -> Option<&'static str> {
+    Some(match IdentifiedBy::of_number(evidence.identified_by)? {
+        IdentifiedBy::Identifier => return None,
+        IdentifiedBy::ScramLogin => "a SCRAM login",
+        IdentifiedBy::JwtClaim => "claims of a JWT",
+        IdentifiedBy::AwsSignature => "an AWS signature",
+        IdentifiedBy::PublicKey => "its public key",
+        IdentifiedBy::ClientCertificate => "its client certificate",
+        IdentifiedBy::JwtSignature => "a JWT it signed",
+    })
 }
 
 /// How the secret was encoded, where it was not sent as it is.

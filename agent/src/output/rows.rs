@@ -2,14 +2,16 @@
 
 use super::clock::utc;
 use super::{Format, describe, escape, json};
-use keytrail_model::{Channel, DestinationMethod, EventKind, EvidenceGrade, GapReason, Transform};
+use keytrail_model::{
+    Channel, DestinationMethod, EventKind, EvidenceGrade, GapReason, IdentifiedBy, Transform,
+};
 use keytrail_proto::v1::Event;
 use serde::Serialize;
 use serde_json::Value;
 use std::io;
 
 /// The columns of events as CSV. New ones come at the end.
-pub const EVENT_COLUMNS: [&str; 26] = [
+pub const EVENT_COLUMNS: [&str; 35] = [
     "time",
     "kind",
     "pid",
@@ -36,6 +38,15 @@ pub const EVENT_COLUMNS: [&str; 26] = [
     "detail",
     "epoch",
     "sequence",
+    "identified_by",
+    "protocol",
+    "method",
+    "host",
+    "path",
+    "content_type",
+    "request_bytes",
+    "status_class",
+    "target",
 ];
 
 /// One event, one row.
@@ -45,6 +56,7 @@ pub fn event(event: &Event) -> String {
     let e = event.evidence.clone().unwrap_or_default();
     let d = event.destination.clone().unwrap_or_default();
     let g = event.gap.clone().unwrap_or_default();
+    let r = event.request.clone().unwrap_or_default();
     let id = event.id.clone().unwrap_or_default();
     // What is not there is empty, not 0.
     let number = |n: u64, there: bool| if there { n.to_string() } else { String::new() };
@@ -99,6 +111,17 @@ pub fn event(event: &Event) -> String {
         g.detail,
         number(id.epoch, event.id.is_some()),
         number(id.sequence, event.id.is_some()),
+        word(e.identified_by, IdentifiedBy::word_of),
+        r.protocol,
+        r.method,
+        r.host,
+        r.path,
+        r.content_type,
+        number(r.bytes, event.request.is_some()),
+        number(r.status_class.into(), r.status_class != 0),
+        r.target.map_or_else(String::new, |t| {
+            format!("{} {} {}", t.service, t.kind, t.name)
+        }),
     ];
     line(cells.iter().map(String::as_str))
 }

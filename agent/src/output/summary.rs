@@ -114,8 +114,14 @@ impl Summary {
                 Some(Channel::Tcp) => "clear text".to_owned(),
                 _ => Channel::word_of(evidence.channel).to_owned(),
             };
-            if let Some(transform) = describe::encoded(&evidence) {
+            if let Some(by) = describe::identified_by(&evidence) {
+                let _ = write!(how, ", by {by}");
+            } else if let Some(transform) = describe::encoded(&evidence) {
                 let _ = write!(how, ", {transform}");
+            }
+            let request = describe::request(event);
+            if !request.is_empty() {
+                let _ = write!(how, ", {request}");
             }
             let destination = event
                 .destination

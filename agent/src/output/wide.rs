@@ -3,8 +3,8 @@
 use super::columns::Layout;
 use super::style::{Colour, Style};
 use keytrail_model::{
-    Actor, ContextKind, DestinationMethod, Direction, EvidenceGrade, LineageBasis, SourceType,
-    Transform,
+    Actor, ContextKind, DestinationMethod, Direction, EvidenceGrade, IdentifiedBy, LineageBasis,
+    SourceType, Transform,
 };
 use keytrail_proto::v1::Event;
 use std::fmt::Write as _;
@@ -21,6 +21,7 @@ pub fn wide(event: &Event, style: &Style) -> String {
     credential(event, &mut say);
     evidence(event, &mut say);
     destination(event, &mut say);
+    request(event, &mut say);
     process(event, &mut say);
     unseen(event, &mut say);
     if !more.is_empty() {
@@ -59,6 +60,7 @@ fn evidence(event: &Event, say: &mut Say<'_>) {
     if let Some(e) = &event.evidence {
         say("grade", EvidenceGrade::word_of(e.grade));
         say("transform", Transform::word_of(e.transform));
+        say("identified_by", IdentifiedBy::word_of(e.identified_by));
         say("basis", LineageBasis::word_of(e.lineage_basis));
         say("path", &super::describe::path(&e.path));
         say("part", &e.part);
@@ -89,6 +91,20 @@ fn destination(event: &Event, say: &mut Say<'_>) {
             say(&super::escape(&host.provenance), &host.name);
         }
     }
+}
+
+/// What was asked for; its line is in the place.
+fn request(event: &Event, say: &mut Say<'_>) {
+    let Some(r) = &event.request else {
+        return;
+    };
+    say("protocol", &r.protocol);
+    say("host", &r.host);
+    say("content_type", &r.content_type);
+    if let Some(length) = r.content_length {
+        say("content_length", &length.to_string());
+    }
+    say("request_bytes", &r.bytes.to_string());
 }
 
 fn process(event: &Event, say: &mut Say<'_>) {

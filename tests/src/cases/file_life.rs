@@ -353,3 +353,29 @@ pub fn nothing_happened() {
     assert!(gone.is_empty(), "unmounted is not deleted: {}", list(&gone));
     agent.stop();
 }
+
+/// A symbolic link takes a file's own name, and leads to a copy that belongs to somebody else.
+pub fn linked_over() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let (work, other) = (scratch.make("work"), scratch.make("other").join("copy"));
+    let agent = Agent::start(&scratch);
+    let (file, _) = known(&agent, &work, "app.env");
+    let done = sh("cp $1 $2; chown 1234 $2; ln -sf $2 $1; :")
+        .arg(&file)
+        .arg(&other)
+        .run()
+        .ok();
+    let event = agent.expect("the link", 0, |e| {
+        e.is(KIND) && action(e) == "replaced" && Path::new(e.path()) == file
+    });
+    assert_eq!(Path::new(&change(&event).link), other, "{}", event.brief());
+    assert_eq!(change(&event).previous_owner_uid, Some(0));
+    let found = agent.expect("the finding", 0, |e| {
+        e.is("finding") && Path::new(e.path()) == file && e.sequence() > event.sequence()
+    });
+    let finding = found.finding.as_ref().unwrap();
+    assert_eq!(finding.rule, "linked-over", "{}", found.brief());
+    assert!(done.status.success());
+    agent.stop();
+}

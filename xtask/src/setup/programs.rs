@@ -50,6 +50,19 @@ const PYPI: &[(&str, &str)] = &[
     ("PyYAML==6.0.4", "for kubernetes-validate"),
     ("importlib_resources==7.1.0", "for kubernetes-validate"),
     ("packaging==26.4", "for kubernetes-validate"),
+    (
+        "google-auth==2.62.2",
+        "signs as service accounts of Google do",
+    ),
+    ("pyasn1==0.6.5", "for pyasn1-modules"),
+    ("pyasn1-modules==0.4.2", "for google-auth"),
+    ("cryptography==50.0.2", "for google-auth"),
+    ("cffi==2.1.1", "for cryptography"),
+    ("pycparser==3.12", "for cffi"),
+    ("botocore==1.44.5", "asks metadata services of AWS"),
+    ("jmespath==1.1.0", "for botocore"),
+    ("python-dateutil==4.0.0", "for botocore"),
+    ("urllib3==2.8.0", "for botocore"),
 ];
 
 /// Packages of npm.

@@ -114,9 +114,14 @@ impl Flow {
         if payload.hits.is_empty() {
             return;
         }
-        let most = match payload.requests.as_slice() {
-            [] => WITH_BODY,
-            requests => requests.iter().map(head).sum(),
+        let mut asked = payload
+            .requests
+            .iter()
+            .filter(|r| r.status_class == 0)
+            .peekable();
+        let most = match asked.peek() {
+            None => WITH_BODY,
+            Some(_) => asked.map(head).sum(),
         };
         self.accounted += payload.inspected.min(most);
     }
@@ -300,6 +305,13 @@ impl Flows {
         let place = place(ends);
         self.map
             .range_mut((pid, place, 0)..=(pid, place, u64::MAX))
+            .map(|(_, flow)| flow)
+            .rfind(|flow| flow.ends == *ends || ends.is_udp() && same_connection(&flow.ends, ends))
+    }
+
+    /// As [`Flows::with_ends`], to look at.
+    pub fn known(&self, pid: Pid, ends: &Ends) -> Option<&Flow> {
+        self.of_socket(pid, place(ends))
             .map(|(_, flow)| flow)
             .rfind(|flow| flow.ends == *ends || ends.is_udp() && same_connection(&flow.ends, ends))
     }

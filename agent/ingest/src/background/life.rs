@@ -20,6 +20,7 @@ pub struct Act {
     pub action: FileAction,
     /// As in `keytrail_model::FileChange`.
     pub new_path: String,
+    pub link: String,
 }
 
 /// What happened to a file between two looks.
@@ -112,7 +113,10 @@ impl Keeper {
                 _ => Vec::new(),
             };
             // What lay there before may be seen again, when something is unmounted.
-            return (told || is_new(before, now)).then(|| act(FileAction::Replaced, &elsewhere));
+            return (told || is_new(before, now)).then(|| Act {
+                link: links_to(way, before),
+                ..act(FileAction::Replaced, &elsewhere)
+            });
         }
         match at {
             Whereabouts::At(path) => Some(act(FileAction::Moved, &path)),
@@ -164,7 +168,21 @@ fn act(action: FileAction, new_path: &[u8]) -> Act {
     Act {
         action,
         new_path: String::from_utf8_lossy(new_path).into_owned(),
+        link: String::new(),
     }
+}
+
+/// Where a name leads that is a symbolic link now, and was the file's own.
+fn links_to(way: &Way, before: &Kept) -> String {
+    if before.real != way.raw {
+        return String::new();
+    }
+    let path = String::from_utf8_lossy(&way.raw);
+    let link = files::open_root(&way.root)
+        .and_then(|root| files::open_in(root.as_fd(), &path, OFlags::PATH | OFlags::NOFOLLOW))
+        .and_then(|name| rustix::fs::readlinkat(&name, "", Vec::new()));
+    link.map(|target| target.to_string_lossy().into_owned())
+        .unwrap_or_default()
 }
 
 /// The name of an open file, if it leads there in the view that is asked about.

@@ -40,6 +40,8 @@ pub enum Fact {
     Host(HostName),
     Type(String),
     Length(u64),
+    /// The class of a status code.
+    Status(u32),
     Encoding(Encoding),
 }
 
@@ -248,6 +250,10 @@ fn fact_of(name: &[u8], value: &[u8], sink: &Sink<'_>) -> Fact {
                 })
             })
         }
+        b":status" => match request::status_class(value) {
+            0 => Fact::None,
+            class => Fact::Status(class),
+        },
         b"content-type" => Fact::Type(request::content_type(value)),
         b"content-length" => std::str::from_utf8(value)
             .ok()

@@ -311,6 +311,7 @@ impl Http2 {
                     }
                     hosts.push(host.clone());
                 }
+                Fact::Status(class) => request.status_class = *class,
                 Fact::None => {}
             })
         });
@@ -323,7 +324,10 @@ impl Http2 {
             ..Stream::default()
         });
         // Trailers say nothing about the request.
-        let is_head = !request.method.is_empty() || !request.path.is_empty() || !hosts.is_empty();
+        let is_head = !request.method.is_empty()
+            || !request.path.is_empty()
+            || !hosts.is_empty()
+            || request.status_class != 0;
         if is_head {
             request.target = crate::request::target(&request);
             stream.request = request;
@@ -428,7 +432,7 @@ impl Stream {
     fn current(&mut self, bytes: usize, sink: &mut Sink<'_>) {
         let place = match self.told {
             Some((serial, place)) if serial == sink.serial => place,
-            _ if self.request.method.is_empty() => None,
+            _ if self.request.method.is_empty() && self.request.status_class == 0 => None,
             _ => sink.request(&self.request),
         };
         self.told = Some((sink.serial, place));

@@ -240,3 +240,85 @@ proptest! {
         prop_assert!(claimed <= whole.0, "{} of {}", claimed, whole.0);
     }
 }
+
+#[test]
+fn an_identifier_says_what_it_stands_in() {
+    use keytrail_model::IdentifiedBy::{AwsSignature, Identifier, JwtClaim};
+    const ID: &str = "AKIAQRSTUV2345ABCDEF";
+    const MAIL: &str = "deployer@shop-prod.iam.gserviceaccount.com";
+    let mut m = Matcher::new(&KEY);
+    m.learn_identifier(credential("aws"), ID);
+    m.learn_identifier(credential("gcp"), MAIL);
+    let by = |text: &str| -> Vec<_> {
+        let hits = payloads(&m, &[(text.as_bytes(), 0)]).remove(0).hits;
+        hits.iter().map(|hit| hit.by.unwrap()).collect()
+    };
+    let scope = "20260101/eu-west-1/s3/aws4_request";
+    let header =
+        format!("Authorization: AWS4-HMAC-SHA256 Credential={ID}/{scope}, SignedHeaders=host\r\n");
+    assert_eq!(by(&header), [AwsSignature]);
+    let query = format!(
+        "GET /k?X-Amz-Credential={ID}%2F20260101%2Feu-west-1&X-Amz-Date=1 HTTP/1.1\r\n\r\n"
+    );
+    assert_eq!(by(&query), [AwsSignature]);
+    // Named, and no more.
+    for text in [
+        format!("AWSAccessKeyId={ID}&Action=x\r\n"),
+        format!("Credential={ID}/key \r\n"),
+        format!("rotate {ID}/{scope}\r\n"),
+    ] {
+        assert_eq!(by(&text), [Identifier], "{text}");
+    }
+    let part = |text: &str| {
+        use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+        URL_SAFE_NO_PAD.encode(text)
+    };
+    let token = [
+        part(r#"{"alg":"RS256"}"#),
+        part(&format!(r#"{{"iss":"{MAIL}","sub":"{MAIL}"}}"#)),
+        "c2lnbmF0dXJl".to_owned(),
+    ]
+    .join(".");
+    // At two alignments, perhaps.
+    let claims = by(&format!("assertion={token}&x=1\r\n"));
+    assert!(
+        !claims.is_empty() && claims.iter().all(|by| *by == JwtClaim),
+        "{claims:?}"
+    );
+    let encoded = by(&format!(
+        "data: {}\r\n",
+        part(&format!("user {MAIL} is here"))
+    ));
+    assert_eq!(encoded, [Identifier]);
+}
+
+#[test]
+fn a_login_that_proves_a_password_names_its_user() {
+    let mut m = Matcher::new(&KEY);
+    m.learn_login(credential("db"), "orders_rw");
+    m.learn_login(credential("other"), "reporting");
+    let message = |kind: &[u8], content: &[u8]| {
+        let length = (content.len() as u32 + 4).to_be_bytes();
+        [kind, &length, content].concat()
+    };
+    let startup = message(b"", b"\0\x03\0\0user\0orders_rw\0database\0orders\0\0");
+    let first = message(b"p", b"SCRAM-SHA-256\0\0\0\0\x10n,,n=,r=rOprNGfw");
+    let last = message(
+        b"p",
+        b"c=biws,r=rOprNGfwEbe,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgs",
+    );
+    let sent = payloads(&m, &[(&startup, 0), (&first, 0), (&last, 0)]);
+    let hits = |n: usize| -> Vec<_> {
+        let of = sent[n].hits.iter();
+        of.map(|h| (h.credential.fingerprint.as_str(), h.by.unwrap()))
+            .collect()
+    };
+    assert!(hits(0).is_empty() && hits(1).is_empty());
+    assert_eq!(
+        hits(2),
+        [("kt1:db", keytrail_model::IdentifiedBy::ScramLogin)]
+    );
+    m.forget("kt1:db");
+    let sent = payloads(&m, &[(&startup, 0), (&first, 0), (&last, 0)]);
+    assert!(sent.iter().all(|payload| payload.hits.is_empty()));
+}

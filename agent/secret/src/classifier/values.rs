@@ -177,6 +177,9 @@ impl Classifier {
         let identifier = derive::url::identifier(text, &url);
         let decoded = percent_decode(password);
         let mut raw = self.raw(rule, &decoded, url.password.clone(), identifier, 2);
+        if self.rules[rule].spec.name == "postgresql-url" {
+            raw.login = String::from_utf8_lossy(&percent_decode(user)).into_owned();
+        }
         let host = &text[url.host.clone()];
         let random = looks_random(&decoded);
         let web = rule == self.rule_named("url-password").unwrap_or(usize::MAX);
@@ -278,8 +281,10 @@ impl Classifier {
             identifier,
             expires,
             public,
+            key: key.public.take(),
             confidence,
             rank,
+            ..Raw::default()
         });
     }
 }

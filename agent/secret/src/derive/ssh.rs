@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use keytrail_model::{KeyAlgorithm, PublicKey};
 
 /// Start of the binary form (PROTOCOL.key in the OpenSSH sources).
 pub const MAGIC: &[u8] = b"openssh-key-v1\0";
@@ -15,6 +16,8 @@ pub struct SshKey {
     /// Only readable in a key without passphrase.
     pub comment: String,
     pub encrypted: bool,
+    /// Its public half, of the kinds that sign.
+    pub public: Option<PublicKey>,
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -38,6 +41,44 @@ impl<'a> Reader<'a> {
 pub fn fingerprint(blob: &[u8]) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, blob);
     format!("SHA256:{}", STANDARD_NO_PAD.encode(digest.as_ref()))
+}
+
+/// The key in a blob (RFC 4253 section 6.6, RFC 5656 section 3.1, RFC 8709 section 4).
+fn public(blob: &[u8]) -> Option<PublicKey> {
+    let mut r = Reader(blob);
+    let key = |algorithm, bytes| Some(PublicKey { algorithm, bytes });
+    match r.string()? {
+        b"ssh-ed25519" => key(KeyAlgorithm::Ed25519, r.string()?.to_vec()),
+        b"ecdsa-sha2-nistp256" => {
+            r.string()?;
+            key(KeyAlgorithm::P256, r.string()?.to_vec())
+        }
+        b"ecdsa-sha2-nistp384" => {
+            r.string()?;
+            key(KeyAlgorithm::P384, r.string()?.to_vec())
+        }
+        b"ssh-rsa" => {
+            // Numbers of SSH are those of DER.
+            let (exponent, modulus) = (r.string()?, r.string()?);
+            let numbers = [der(0x02, modulus), der(0x02, exponent)].concat();
+            key(KeyAlgorithm::Rsa, der(0x30, &numbers))
+        }
+        _ => None,
+    }
+}
+
+/// A value of DER.
+fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = (content.len() as u32).to_be_bytes();
+    let mut out = vec![tag];
+    match content.len() {
+        0..0x80 => out.push(length[3]),
+        0x80..0x100 => out.extend([0x81, length[3]]),
+        0x100..0x1_0000 => out.extend([0x82, length[2], length[3]]),
+        _ => out.extend([0x83, length[1], length[2], length[3]]),
+    }
+    out.extend(content);
+    out
 }
 
 /// Reads the binary form of a private key. `None` when it is not one.
@@ -65,6 +106,7 @@ pub fn private(bytes: &[u8]) -> Option<SshKey> {
         fingerprint: fingerprint(blob),
         comment: comment.unwrap_or_default(),
         encrypted,
+        public: public(blob),
     })
 }
 

@@ -161,7 +161,7 @@ fn netrc_password(
 
 /// `host:port:database:user:password` with `\:` and `\\` (libpq's .pgpass).
 pub fn pgpass(context: &mut Context<'_, '_>) {
-    let found: Vec<(Range<usize>, Vec<u8>, String)> = lines(context.text)
+    let found: Vec<(Range<usize>, Vec<u8>, String, String)> = lines(context.text)
         .filter(|(_, line)| !line.is_empty() && line[0] != b'#')
         .filter_map(|(start, line)| {
             let mut fields: Vec<Vec<u8>> = vec![Vec::new()];
@@ -191,11 +191,15 @@ pub fn pgpass(context: &mut Context<'_, '_>) {
                 show(&fields[1]),
                 show(&fields[2])
             );
-            Some((start + last..start + line.len(), fields.pop()?, identifier))
+            let user = String::from_utf8_lossy(&fields[3]).into_owned();
+            let place = start + last..start + line.len();
+            Some((place, fields.pop()?, identifier, user))
         })
         .collect();
-    for (span, value, identifier) in found {
-        context.emit_at("pgpass", &value, span, identifier);
+    for (span, value, identifier, user) in found {
+        if let Some(raw) = context.emit_at("pgpass", &value, span, identifier) {
+            raw.login = user;
+        }
     }
 }
 

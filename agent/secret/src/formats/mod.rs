@@ -237,6 +237,7 @@ impl Context<'_, '_> {
         let part = pem::to_part(&mut key);
         let raw = self.emit_at(rule, &part.value, span.clone(), identifier)?;
         raw.parts[0].span = span;
+        raw.key = key.public.take();
         Some(raw)
     }
 

@@ -11,6 +11,7 @@ pub mod value;
 
 use crate::api::{Limits, Part};
 use crate::derive::x509;
+use keytrail_model::PublicKey;
 use std::ops::Range;
 use zeroize::Zeroizing;
 
@@ -35,6 +36,9 @@ pub struct Raw {
     pub identifier: String,
     pub expires: Option<i64>,
     pub public: Vec<String>,
+    pub key: Option<PublicKey>,
+    /// The user of a database.
+    pub login: String,
     pub confidence: f64,
     /// 3: parsed structure, 2: token format, 1: vendor word and shape, 0: generic.
     pub rank: u8,

@@ -3,6 +3,7 @@
 use super::text::clean;
 use crate::api::Part;
 use crate::derive::{base64_any, ssh};
+use keytrail_model::{KeyAlgorithm, PublicKey};
 use std::ops::Range;
 use zeroize::Zeroizing;
 
@@ -22,6 +23,8 @@ pub struct PemKey {
     pub ssh: bool,
     /// The body decodes to what a key begins with.
     pub sound: bool,
+    /// Its public half, of the kinds that sign.
+    pub public: Option<PublicKey>,
 }
 
 /// Reads the block whose `-----BEGIN` is at `at`.
@@ -74,6 +77,7 @@ pub fn at(text: &[u8], at: usize) -> Option<PemKey> {
         identifier,
         is_ssh,
         sound,
+        public,
     } = about(der.as_deref().map(Vec::as_slice), &text_label, proc_type);
     // A mention of the armour (a table of file types, a parser's source) and not a key.
     if !sound && (body.len() < 64 || end.is_none() || is_code(raw)) {
@@ -88,6 +92,7 @@ pub fn at(text: &[u8], at: usize) -> Option<PemKey> {
         encrypted,
         ssh: is_ssh,
         sound,
+        public,
     })
 }
 
@@ -98,6 +103,7 @@ struct About {
     is_ssh: bool,
     /// It decodes to what a key begins with.
     sound: bool,
+    public: Option<PublicKey>,
 }
 
 fn about(der: Option<&[u8]>, label: &str, proc_type: bool) -> About {
@@ -105,15 +111,19 @@ fn about(der: Option<&[u8]>, label: &str, proc_type: bool) -> About {
     let mut identifier = String::new();
     let mut is_ssh = label.contains("OPENSSH") || label.contains("SSH2");
     let mut sound = false;
+    let mut public = None;
     if let Some(der) = der {
         if let Some(key) = ssh::private(der) {
             encrypted = key.encrypted;
             identifier = key.identifier();
             is_ssh = true;
             sound = true;
+            public = key.public;
         } else if !encrypted {
             sound = der.first() == Some(&0x30) || label.contains("PGP");
-            identifier = public_fingerprint(der, label);
+            let read = pkcs8(der, label);
+            identifier = read.as_ref().map(fingerprint).unwrap_or_default();
+            public = read.or_else(|| sec1(der, label));
         } else {
             sound = true;
         }
@@ -130,6 +140,7 @@ fn about(der: Option<&[u8]>, label: &str, proc_type: bool) -> About {
         identifier,
         is_ssh,
         sound,
+        public,
     }
 }
 
@@ -226,40 +237,64 @@ fn header_line(rest: &[u8]) -> bool {
     NAMES.iter().any(|n| rest.starts_with(n))
 }
 
-/// `SHA256:` of the public half, when `ring` can read the key: one key in two encodings gets one identifier.
-fn public_fingerprint(der: &[u8], label: &str) -> String {
+/// `SHA256:` of the public half: one key in two encodings gets one identifier.
+fn fingerprint(key: &PublicKey) -> String {
+    let algorithm = match key.algorithm {
+        KeyAlgorithm::Rsa => "rsa",
+        KeyAlgorithm::P256 => "p256",
+        KeyAlgorithm::P384 => "p384",
+        KeyAlgorithm::Ed25519 => "ed25519",
+    };
+    format!("{algorithm} {}", ssh::fingerprint(&key.bytes))
+}
+
+/// The public half, when `ring` can read the key.
+fn pkcs8(der: &[u8], label: &str) -> Option<PublicKey> {
     use ring::signature::{
         ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair,
         Ed25519KeyPair, KeyPair, RsaKeyPair,
     };
     let rng = ring::rand::SystemRandom::new();
-    let public: Option<(&str, Vec<u8>)> = if label.starts_with("RSA") {
-        RsaKeyPair::from_der(der)
-            .ok()
-            .map(|k| ("rsa", k.public().as_ref().to_vec()))
-    } else {
-        RsaKeyPair::from_pkcs8(der)
-            .ok()
-            .map(|k| ("rsa", k.public().as_ref().to_vec()))
-            .or_else(|| {
-                Ed25519KeyPair::from_pkcs8_maybe_unchecked(der)
-                    .ok()
-                    .map(|k| ("ed25519", k.public_key().as_ref().to_vec()))
-            })
-            .or_else(|| {
-                EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, der, &rng)
-                    .ok()
-                    .map(|k| ("p256", k.public_key().as_ref().to_vec()))
-            })
-            .or_else(|| {
-                EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_ASN1_SIGNING, der, &rng)
-                    .ok()
-                    .map(|k| ("p384", k.public_key().as_ref().to_vec()))
-            })
+    let key = |algorithm, bytes: &[u8]| PublicKey {
+        algorithm,
+        bytes: bytes.to_vec(),
     };
-    public
-        .map(|(algorithm, bytes)| format!("{algorithm} {}", ssh::fingerprint(&bytes)))
-        .unwrap_or_default()
+    if label.starts_with("RSA") {
+        let pair = RsaKeyPair::from_der(der).ok()?;
+        return Some(key(KeyAlgorithm::Rsa, pair.public().as_ref()));
+    }
+    if let Ok(pair) = RsaKeyPair::from_pkcs8(der) {
+        return Some(key(KeyAlgorithm::Rsa, pair.public().as_ref()));
+    }
+    if let Ok(pair) = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der) {
+        return Some(key(KeyAlgorithm::Ed25519, pair.public_key().as_ref()));
+    }
+    if let Ok(pair) = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, der, &rng) {
+        return Some(key(KeyAlgorithm::P256, pair.public_key().as_ref()));
+    }
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_ASN1_SIGNING, der, &rng).ok()?;
+    Some(key(KeyAlgorithm::P384, pair.public_key().as_ref()))
+}
+
+/// The point in `ECPrivateKey` (RFC 5915), which `ring` does not read: `[1] { BIT STRING }` at its end.
+fn sec1(der: &[u8], label: &str) -> Option<PublicKey> {
+    if !label.starts_with("EC ") {
+        return None;
+    }
+    // 1.2.840.10045.3.1.7 and 1.3.132.0.34, in `[0]`.
+    let curves: [(&[u8], KeyAlgorithm, usize); 2] = [
+        (b"\x2a\x86\x48\xce\x3d\x03\x01\x07", KeyAlgorithm::P256, 65),
+        (b"\x2b\x81\x04\x00\x22", KeyAlgorithm::P384, 97),
+    ];
+    curves.iter().find_map(|&(oid, algorithm, length)| {
+        memchr::memmem::find(der, oid)?;
+        let (before, point) = der.split_at_checked(der.len().checked_sub(length)?)?;
+        let head = [0xa1, length as u8 + 3, 0x03, length as u8 + 1, 0];
+        (before.ends_with(&head) && point.first() == Some(&4)).then(|| PublicKey {
+            algorithm,
+            bytes: point.to_vec(),
+        })
+    })
 }
 
 pub fn to_part(key: &mut PemKey) -> Part {

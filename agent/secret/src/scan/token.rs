@@ -319,6 +319,7 @@ fn accept(
         public: derived.public,
         confidence,
         rank,
+        ..Raw::default()
     });
 }
 

@@ -137,3 +137,74 @@ fn a_key_expires_with_the_certificate_beside_it() {
     assert_eq!(found.public, ["O=system:masters, CN=kubernetes-admin"]);
     assert_eq!(only(&made.key, "/srv/server.pem").expires, None);
 }
+
+#[test]
+fn the_public_half_of_a_key_is_read_in_every_form() {
+    use keytrail_model::KeyAlgorithm;
+    let made = made(&["a.example.test"], false);
+    let key = |text: &str, path: &str| only(text, path).key.expect("its public half");
+    let pkcs8 = key(&made.key, "/srv/app/key.pem");
+    assert_eq!(pkcs8.algorithm, KeyAlgorithm::P256);
+    // It stands in the certificate.
+    assert!(memchr::memmem::find(&made.der, &pkcs8.bytes[1..]).is_some());
+    // The same key as `openssl ec` writes it (RFC 5915), within PKCS #8 without its curve.
+    let body: String = made.key.lines().filter(|l| !l.starts_with('-')).collect();
+    let der = base64::engine::general_purpose::STANDARD
+        .decode(body)
+        .unwrap();
+    let inner = memchr::memmem::find(&der, b"\x02\x01\x01\x04\x20").unwrap();
+    let secret = &der[inner + 5..inner + 37];
+    let curve = b"\xa0\x0a\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
+    let numbers = [&b"\x02\x01\x01\x04\x20"[..], secret, curve].concat();
+    let sec1 = [
+        &[0x30, (numbers.len() + 70) as u8][..],
+        &numbers,
+        &[0xa1, 0x44, 0x03, 0x42, 0],
+        &pkcs8.bytes,
+    ]
+    .concat();
+    let text = pem("EC PRIVATE KEY", &sec1);
+    assert_eq!(key(&text, "/srv/app/ec.pem"), pkcs8);
+    // A curve that is not followed.
+    let other = [&sec1[..sec1.len() - 66], b"\x01", &sec1[sec1.len() - 65..]].concat();
+    assert_eq!(
+        only(&pem("EC PRIVATE KEY", &other), "/srv/app/ec.pem").key,
+        None
+    );
+}
+
+#[test]
+fn passwords_of_databases_know_their_user() {
+    let login = |text: &str, path: &str| {
+        let found = Classifier::builtin().classify(text.as_bytes(), Origin::File { path });
+        found.iter().map(|f| f.login.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        login(
+            "DATABASE_URL=postgres://orders%5Frw:q3VtAcK8s1LwXy7BmZ4e@db7:5432/orders\n",
+            "/srv/.env"
+        ),
+        ["orders_rw"]
+    );
+    assert_eq!(
+        login(
+            "db7:5432:*:orders_rw:q3VtAcK8s1LwXy7BmZ4e\n",
+            "/root/.pgpass"
+        ),
+        ["orders_rw"]
+    );
+    assert_eq!(
+        login(
+            "redis://app:q3VtAcK8s1LwXy7BmZ4e@cache:6379/0\n",
+            "/srv/.env"
+        ),
+        [""]
+    );
+    let block: [(&[u8], &[u8]); 2] = [
+        (b"PGUSER", b"orders_rw"),
+        (b"PGPASSWORD", b"q3VtAcK8s1LwXy7BmZ4e"),
+    ];
+    let found = Classifier::builtin().classify_env(block);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].1.login, "orders_rw");
+}

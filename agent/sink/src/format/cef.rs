@@ -7,7 +7,7 @@
 use super::Teller;
 use super::parts::{self, program};
 use keytrail_model::{EventKind, EvidenceGrade, GapReason};
-use keytrail_proto::v1::Event;
+use keytrail_proto::v1::{Event, Request};
 
 pub(super) fn event(event: &Event, teller: &Teller) -> String {
     let mut out = String::from("CEF:0|keytrail|keytrail|");
@@ -90,6 +90,7 @@ fn place(pairs: &mut Pairs, event: &Event) {
         pairs.add("requestMethod", &request.method);
         pairs.add("request", &request.path);
         pairs.add("app", &request.protocol);
+        pairs.add("requestContext", &request_context(request));
     }
     if let Some(first) = parts::first_ms(event) {
         pairs.add("cnt", &event.stands_for().to_string());
@@ -100,6 +101,25 @@ fn place(pairs: &mut Pairs, event: &Event) {
         pairs.add("reason", GapReason::word_of(gap.reason));
         pairs.add("cnt", &gap.count.to_string());
     }
+}
+
+/// What else is known of a request, in the words of `keytrail.v1`.
+fn request_context(request: &Request) -> String {
+    let mut out = Vec::new();
+    let mut say = |name: &str, value: &str| {
+        if !value.is_empty() {
+            out.push(format!("{name}:{value}"));
+        }
+    };
+    say("host", &request.host);
+    say("content_type", &request.content_type);
+    if request.status_class != 0 {
+        say("status_class", &request.status_class.to_string());
+    }
+    if let Some(target) = &request.target {
+        say(&target.service, &format!("{} {}", target.kind, target.name));
+    }
+    out.join(" ")
 }
 
 fn custom(pairs: &mut Pairs, event: &Event) {
@@ -120,6 +140,10 @@ fn custom(pairs: &mut Pairs, event: &Event) {
         "" => String::new(),
         channel if grade.is_empty() => channel.to_owned(),
         channel => format!("{grade} {channel}"),
+    };
+    let way = match parts::identified_by(event) {
+        "" => way,
+        by => format!("{way} by {by}"),
     };
     let fields = [
         ("CredentialKind", kind),

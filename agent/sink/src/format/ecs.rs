@@ -66,6 +66,7 @@ pub(super) fn event(event: &Event, teller: &Teller) -> Value {
                 .text("direction", direction(event)),
         )
         .object("http", http(event))
+        .object("url", url(event))
         .object("container", Object::new().text("id", container))
         .object("rule", rule(event))
         .object("threat", threat(event))
@@ -84,7 +85,9 @@ fn about(event: &Event) -> Object {
         Some(EventKind::PersistenceWritten | EventKind::CredentialFileChanged) => {
             ("event", "file", "change")
         }
-        Some(EventKind::CredentialSent) => ("event", "network", "info"),
+        Some(EventKind::CredentialSent | EventKind::CredentialRequested) => {
+            ("event", "network", "info")
+        }
         Some(EventKind::CredentialExposed) => ("event", "process", "info"),
         Some(EventKind::CredentialTaken) => ("event", "process", "access"),
         Some(EventKind::ProcessStart) => ("event", "process", "start"),
@@ -199,10 +202,33 @@ fn http(event: &Event) -> Object {
     let Some(request) = &event.request else {
         return Object::new();
     };
-    let of_request = Object::new()
+    let bytes = Object::new().nonzero("bytes", request.bytes);
+    if request.status_class != 0 {
+        return Object::new().object("response", bytes.text("mime_type", &request.content_type));
+    }
+    let of_request = bytes
         .text("method", &request.method)
         .text("mime_type", &request.content_type);
-    Object::new().object("request", of_request)
+    Object::new()
+        .text("version", http_version(&request.protocol))
+        .object("request", of_request)
+}
+
+fn http_version(protocol: &str) -> &str {
+    match protocol {
+        "h2" | "grpc" => "2",
+        other => other.strip_prefix("http/").unwrap_or_default(),
+    }
+}
+
+/// What was asked for, with `{id}` where the path had one.
+fn url(event: &Event) -> Object {
+    let Some(request) = &event.request else {
+        return Object::new();
+    };
+    Object::new()
+        .text("domain", &request.host)
+        .text("path", &request.path)
 }
 
 fn rule(event: &Event) -> Object {

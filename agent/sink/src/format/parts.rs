@@ -1,6 +1,6 @@
 //! What several formats say.
 
-use keytrail_model::{Channel, EventKind, EvidenceGrade, GapReason};
+use keytrail_model::{Channel, EventKind, EvidenceGrade, GapReason, IdentifiedBy};
 use keytrail_proto::v1::{Event, Process, Workload};
 use pbjson_types::Timestamp;
 use serde_json::{Map, Value};
@@ -183,6 +183,11 @@ pub(super) fn grade(event: &Event) -> Option<EvidenceGrade> {
     EvidenceGrade::of_number(event.evidence.as_ref()?.grade)
 }
 
+/// By what an identified credential was known; empty for others.
+pub(super) fn identified_by(event: &Event) -> &'static str {
+    IdentifiedBy::word_of(event.evidence.as_ref().map_or(0, |e| e.identified_by))
+}
+
 pub(super) fn channel(event: &Event) -> &'static str {
     Channel::word_of(event.evidence.as_ref().map_or(0, |e| e.channel))
 }
@@ -220,6 +225,7 @@ pub(super) fn action(event: &Event) -> &'static str {
         }
         Some(EventKind::WorkloadNamed) => "Name of a pod, told late",
         Some(EventKind::CredentialFileChanged) => "Credential file changed",
+        Some(EventKind::CredentialRequested) => "Credentials of a metadata service asked for",
         Some(EventKind::CoverageGap) => "Not seen",
         Some(EventKind::ProcessStart) => "Process started",
         Some(EventKind::ProcessExit) => "Process ended",

@@ -3,7 +3,7 @@
 use keytrail_model::{EventKind, EvidenceGrade, GapReason};
 use keytrail_proto::v1::{
     Ancestor, Credential, Destination, Event, EventId, Evidence, Executable, Finding, Gap,
-    HostName, Process, ProcessExit, Request, Source,
+    HostName, Process, ProcessExit, Request, Source, Target,
 };
 use pbjson_types::Timestamp;
 
@@ -104,6 +104,13 @@ pub(crate) fn sent() -> Event {
             method: "POST".into(),
             host: "api.example".into(),
             path: "/v1/{id}".into(),
+            content_type: "application/json".into(),
+            bytes: 512,
+            target: Some(Target {
+                service: "github".into(),
+                kind: "repository".into(),
+                name: "octo/hello".into(),
+            }),
             ..Request::default()
         }),
         attack: vec!["T1552.001".into()],

@@ -1,5 +1,6 @@
 use super::*;
 use keytrail_model::EventKind;
+use keytrail_proto::v1::Request;
 use serde_json::Value;
 
 fn teller() -> Teller {
@@ -145,7 +146,7 @@ fn ecs_has_its_fields() {
 
 #[test]
 fn otlp_has_its_attributes_and_claims_no_more_than_the_grade() {
-    use otlp::wire::{AnyValue, LogRecord, Request, Value as Any};
+    use otlp::wire::{AnyValue, LogRecord, Request as Records, Value as Any};
     use prost::Message as _;
     fn json(value: Option<AnyValue>) -> Value {
         match value.and_then(|v| v.value) {
@@ -222,7 +223,7 @@ fn otlp_has_its_attributes_and_claims_no_more_than_the_grade() {
         }
     }
     let records = vec![encode(Format::Otlp, &samples::gap(), &teller()).unwrap()];
-    let request = Request::decode(otlp::request(records.clone(), &teller()).as_slice()).unwrap();
+    let request = Records::decode(otlp::request(records.clone(), &teller()).as_slice()).unwrap();
     let logs = &request.resources[0];
     assert_eq!(logs.scopes[0].records, records);
     assert!(logs.schema_url.ends_with("/1.44.0") && logs.scopes[0].schema_url == logs.schema_url);
@@ -291,5 +292,48 @@ fn dates_are_those_of_the_calendar() {
             9
         ),
         "1970-01-01T00:00:01.123456789Z"
+    );
+}
+
+/// What was asked for, and by what an identified credential is known, is in every format that sinks speak.
+#[test]
+fn the_request_and_the_proof_are_in_every_format() {
+    let mut event = samples::sent();
+    let evidence = event.evidence.as_mut().unwrap();
+    evidence.grade = keytrail_model::EvidenceGrade::Identified.number();
+    evidence.identified_by = keytrail_model::IdentifiedBy::JwtSignature.number();
+    for format in Format::ALL {
+        let line = encode(format, &event, &teller()).unwrap();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        for said in [
+            "POST",
+            "/v1/{id}",
+            "api.example",
+            "application/json",
+            "octo/hello",
+        ] {
+            assert!(line.contains(said), "{format:?}: {said}: {line}");
+        }
+        let by = ["jwt_signature", "IDENTIFIED_BY_JWT_SIGNATURE"];
+        assert!(by.iter().any(|by| line.contains(by)), "{format:?}: {line}");
+    }
+    let ecs = value(Format::Ecs, &event);
+    assert_eq!(ecs["http"]["request"]["bytes"], 512);
+    assert_eq!(ecs["url"]["path"], "/v1/{id}");
+    let cef = text(&event);
+    let context = "requestContext=host:api.example content_type:application/json github:repository octo/hello";
+    assert!(cef.contains(context), "{cef}");
+    // An answer asks nobody for anything.
+    let request = event.request.as_mut().unwrap();
+    *request = Request {
+        protocol: "http/1.1".into(),
+        content_type: "application/json".into(),
+        status_class: 2,
+        ..Request::default()
+    };
+    assert!(text(&event).contains("status_class:2"));
+    assert_eq!(
+        value(Format::Ecs, &event)["http"]["response"]["mime_type"],
+        "application/json"
     );
 }

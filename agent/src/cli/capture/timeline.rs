@@ -68,6 +68,7 @@ impl<W: Write> Timeline<W> {
             action,
             credential_text,
             place,
+            describe::request(event),
         ];
         let message: Vec<&str> = message
             .iter()
@@ -180,6 +181,7 @@ fn meaning(kind: i32) -> &'static str {
         Some(EventKind::PersistenceWritten) => "Startup File Written",
         Some(EventKind::WorkloadNamed) => "Pod Named",
         Some(EventKind::CredentialFileChanged) => "Credential File Changed",
+        Some(EventKind::CredentialRequested) => "Credential Requested",
         Some(EventKind::CoverageGap) => "Not Seen",
         Some(EventKind::Finding) => "Finding",
         Some(EventKind::ProcessStart) => "Process Start",

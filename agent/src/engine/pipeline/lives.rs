@@ -66,6 +66,7 @@ impl Pipeline {
             let change = FileChange {
                 before: Some(before),
                 new_path: act.new_path.clone(),
+                link: act.link.clone(),
                 ..FileChange::new(act.action)
             };
             let file = if act.action == FileAction::Covered {

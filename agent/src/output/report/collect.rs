@@ -300,7 +300,10 @@ fn row(event: &Event) -> Row {
         },
         process: describe::process(event.process.as_ref()),
         credential: describe::credential(event.credential.as_ref()),
-        place: describe::place(event),
+        place: match describe::request(event) {
+            request if request.is_empty() => describe::place(event),
+            request => format!("{}, {request}", describe::place(event)),
+        },
         grade: if grade == 0 {
             String::new()
         } else {

@@ -4,6 +4,7 @@ mod file;
 mod handed;
 mod lineage;
 mod message;
+mod metadata;
 mod once;
 mod opens;
 mod passed;
@@ -75,6 +76,8 @@ pub struct Core {
     taken: taken::Told,
     /// Who wrote what to which file, pipe or terminal, said already.
     written: once::Once<written::Act>,
+    /// Who asked which metadata service for what, said already.
+    asked: once::Once<metadata::Asked>,
     /// Executables already reported for TLS that we cannot see into.
     uncovered: BTreeSet<String>,
     /// When records were last known to be lost.

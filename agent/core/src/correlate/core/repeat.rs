@@ -6,7 +6,7 @@ use super::Core;
 use super::send::Passage;
 use keytrail_model::event::{Event, Repeats};
 use keytrail_model::{
-    Channel, DestinationMethod, Direction, EventKind, Hit, HostName, Pid, Transform,
+    Channel, DestinationMethod, Direction, EventKind, Hit, HostName, IdentifiedBy, Pid, Transform,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -27,6 +27,7 @@ struct Kind {
     version: u64,
     fingerprint: String,
     secret: bool,
+    by: Option<IdentifiedBy>,
     channel: Channel,
     transform: Transform,
     layers: Vec<Transform>,
@@ -279,6 +280,7 @@ impl Core {
             version,
             fingerprint: hit.credential.fingerprint.clone(),
             secret: hit.secret,
+            by: hit.by,
             channel: passage.stream.channel(),
             transform: hit.transform,
             layers: hit.layers.clone(),

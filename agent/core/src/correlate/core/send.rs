@@ -8,9 +8,10 @@ use crate::process::{Holding, Proc};
 use keytrail_model::event::{Evidence, Truncation};
 use keytrail_model::{
     Bound, Channel, DestinationMethod, Direction, Ends, Event, EventKind, EvidenceGrade, GapReason,
-    GapSeen, Hit, HostName, Payload, Pid, SendSeen, Signal, Stamp, TlsSeen, WriteTarget,
+    GapSeen, Hit, HostName, IdentifiedBy, Payload, Pid, SendSeen, Signal, Stamp, TlsSeen,
+    WriteTarget,
 };
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A payload that left, and where to.
 #[derive(Clone, Debug)]
@@ -34,6 +35,8 @@ pub(super) enum Stream {
     Socket(u64),
     /// By this TLS session.
     Session(u64),
+    /// In clear by this socket, as a part of a TLS handshake.
+    Handshake(u64),
     /// By this Unix socket, or as a datagram.
     Unix(u64),
     Udp(u64),
@@ -45,7 +48,7 @@ impl Stream {
     pub(super) fn channel(self) -> Channel {
         match self {
             Self::Socket(_) => Channel::Tcp,
-            Self::Session(_) => Channel::Tls,
+            Self::Session(_) | Self::Handshake(_) => Channel::Tls,
             Self::Unix(_) => Channel::Unix,
             Self::Udp(_) => Channel::Udp,
             Self::Written(WriteTarget::File, ..) => Channel::File,
@@ -113,6 +116,7 @@ impl Core {
             self.on_more_records(send);
             return;
         }
+        self.on_metadata(send);
         self.flows.direct(send);
         let application = is_application(send);
         let handshake = send.tls_record.is_some() && !application;
@@ -139,23 +143,16 @@ impl Core {
             flow.hook.clone_from(&send.hook);
         }
         self.carried(send, carries);
+        if send.tls_record.is_some() && !send.payload.hits.is_empty() {
+            let stream = Stream::Handshake(send.ends.sock);
+            self.sent(Passage::by_socket(send, stream));
+        }
         if send.tls_record.is_none() {
             self.count_cut(send.at.pid, &send.payload);
             let stream = Stream::Socket(send.ends.sock);
             self.settle_words(send.at.pid, stream, send.payload.continues);
             if !send.payload.hits.is_empty() {
-                self.sent(Passage {
-                    at: send.at.clone(),
-                    payload: send.payload.clone(),
-                    link: Link {
-                        ends: Some(send.ends.clone()),
-                        method: DestinationMethod::Socket,
-                    },
-                    stream,
-                    direction: None,
-                    path: String::new(),
-                    hook: send.hook.clone(),
-                });
+                self.sent(Passage::by_socket(send, stream));
             }
         }
     }
@@ -236,7 +233,9 @@ impl Core {
 
     /// Reports what a payload carried.
     pub(super) fn sent(&mut self, mut passage: Passage) {
-        let (open, hits) = std::mem::take(&mut passage.payload.hits)
+        let named = std::mem::take(&mut passage.payload.hits);
+        let (open, hits) = self
+            .proven(&passage, named)
             .into_iter()
             .partition(|hit| hit.open);
         passage.payload.hits = hits;
@@ -245,6 +244,62 @@ impl Core {
         if !passage.payload.hits.is_empty() && !self.open_words.push(passage) {
             self.dropped.add(Bound::Identifiers, 1);
         }
+    }
+
+    /// Of what was known in a payload, that which says what it seems to say.
+    fn proven(&self, passage: &Passage, hits: Vec<Hit>) -> Vec<Hit> {
+        let public = |by: Option<IdentifiedBy>| {
+            matches!(
+                by,
+                Some(IdentifiedBy::PublicKey | IdentifiedBy::ClientCertificate)
+            )
+        };
+        let mut asked = None;
+        let mut shows = |this: &Self| {
+            // Whoever serves shows the public half of his key to everybody, and files are full of them.
+            *asked.get_or_insert_with(|| this.asks(passage))
+        };
+        // Many passwords have the same user: it is the one that this process holds, if there is one.
+        let held = |hit: &Hit| {
+            self.table.get(passage.at.pid).is_some_and(|p| {
+                holding_of(p, &hit.credential.fingerprint, passage.at.boot_ns).is_some()
+            })
+        };
+        let logins = hits
+            .iter()
+            .filter(|hit| hit.by == Some(IdentifiedBy::ScramLogin) && held(hit))
+            .count();
+        let proven: Vec<Hit> = hits
+            .into_iter()
+            .filter(|hit| match hit.by {
+                by if public(by) => shows(self),
+                Some(IdentifiedBy::ScramLogin) => logins == 1 && held(hit),
+                _ => true,
+            })
+            .collect();
+        let best = best_proofs(&proven);
+        proven
+            .into_iter()
+            .filter(|hit| {
+                hit.secret
+                    || best
+                        .get(&(hit.credential.fingerprint.clone(), hit.request))
+                        .is_none_or(|by| hit.by >= *by)
+            })
+            .collect()
+    }
+
+    /// Whether the process asked for the connection that these bytes went by.
+    fn asks(&self, passage: &Passage) -> bool {
+        if matches!(passage.stream, Stream::Written(..)) {
+            return false;
+        }
+        if matches!(passage.stream, Stream::Unix(_)) {
+            return passage.direction != Some(Direction::Accepted);
+        }
+        let ends = passage.link.ends.as_ref();
+        let flow = ends.and_then(|ends| self.flows.known(passage.at.pid, ends));
+        flow.is_some_and(|flow| flow.direction == Some(Direction::Outgoing))
     }
 
     fn claim(&mut self, passage: &Passage) {
@@ -263,7 +318,7 @@ impl Core {
             flow.add_hosts(&payload.hosts);
             hosts.clone_from(&flow.hosts);
             direction = flow.direction;
-            if passage.stream.channel() == Channel::Tls {
+            if matches!(passage.stream, Stream::Session(_)) {
                 flow.hooked = true;
                 flow.inspect(payload);
             }
@@ -347,6 +402,7 @@ impl Core {
             lineage_basis: None,
             layers: hit.layers.clone(),
             path,
+            identified_by: hit.by,
         });
         e.request = hit
             .request
@@ -378,6 +434,22 @@ impl Passage {
         self.link.method
     }
 
+    /// What a send carries itself.
+    fn by_socket(send: &SendSeen, stream: Stream) -> Self {
+        Self {
+            at: send.at.clone(),
+            payload: send.payload.clone(),
+            link: Link {
+                ends: Some(send.ends.clone()),
+                method: DestinationMethod::Socket,
+            },
+            stream,
+            direction: None,
+            path: String::new(),
+            hook: send.hook.clone(),
+        }
+    }
+
     pub(super) fn of_write(seen: TlsSeen, link: Link) -> Self {
         Self {
             at: seen.at,
@@ -389,6 +461,17 @@ impl Passage {
             hook: seen.hook,
         }
     }
+}
+
+/// What each credential that was not seen itself is best known by, within one request.
+fn best_proofs(hits: &[Hit]) -> BTreeMap<(String, Option<u16>), Option<IdentifiedBy>> {
+    let mut best = BTreeMap::new();
+    for hit in hits.iter().filter(|hit| !hit.secret && !hit.open) {
+        let key = (hit.credential.fingerprint.clone(), hit.request);
+        let by = best.entry(key).or_insert(hit.by);
+        *by = (*by).max(hit.by);
+    }
+    best
 }
 
 /// The strongest holding of a credential that its process had at this time: what it met itself before what it inherited.

@@ -120,6 +120,7 @@ fn hit(credential: &CredentialRef, secret: bool) -> Hit {
         transform: Transform::Raw,
         part: String::new(),
         occurrences: 1,
+        by: (!secret).then_some(IdentifiedBy::Identifier),
         open: false,
         layers: Vec::new(),
         request: None,

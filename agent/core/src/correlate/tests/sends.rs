@@ -253,3 +253,98 @@ fn an_identifier_at_the_end_of_a_payload_waits_for_what_comes_next() {
     ]);
     assert_eq!(of(&events, "credential_sent").len(), 1);
 }
+
+fn known_by(credential: &CredentialRef, by: IdentifiedBy) -> Hit {
+    Hit {
+        by: Some(by),
+        ..hit(credential, false)
+    }
+}
+
+/// By what each send that was told is known.
+fn proofs(events: &[Event]) -> Vec<IdentifiedBy> {
+    of(events, "credential_sent")
+        .iter()
+        .filter_map(|e| e.evidence.as_ref()?.identified_by)
+        .collect()
+}
+
+#[test]
+fn a_credential_is_told_by_its_best_proof() {
+    let c = credential("c");
+    let hits = vec![
+        known_by(&c, IdentifiedBy::JwtClaim),
+        known_by(&c, IdentifiedBy::JwtSignature),
+    ];
+    let events = run(&[
+        start(),
+        exec(10, 1, SEC, vec![env(&c, "T")]),
+        send(10, SEC + 4, ends(1, 80), None, None, payload(50, hits)),
+        stop(),
+    ]);
+    assert_eq!(proofs(&events), [IdentifiedBy::JwtSignature]);
+}
+
+#[test]
+fn whoever_serves_shows_his_public_key_to_everybody() {
+    let c = credential("c");
+    let shown = |by, direction: Option<Direction>, record| {
+        let mut sent = send(
+            10,
+            SEC + 4,
+            ends(1, 443),
+            record,
+            None,
+            payload(900, vec![known_by(&c, by)]),
+        );
+        if let Observation::Send(sent) = &mut sent {
+            sent.direction = direction;
+        }
+        let connect = Observation::Connect {
+            at: at(10, SEC + 1),
+            ends: ends(1, 443),
+        };
+        let mut story = vec![start(), exec(10, 1, SEC, vec![env(&c, "T")])];
+        story.extend((direction.is_none()).then_some(connect));
+        story.extend([sent, stop()]);
+        proofs(&run(&story))
+    };
+    let handshake = Some((0x16, 700));
+    for (by, record) in [
+        (IdentifiedBy::ClientCertificate, handshake),
+        (IdentifiedBy::PublicKey, None),
+    ] {
+        assert_eq!(shown(by, None, record), [by], "a client");
+        assert_eq!(shown(by, Some(Direction::Accepted), record), [], "a server");
+    }
+}
+
+#[test]
+fn a_login_is_by_the_one_password_of_its_user_that_is_held() {
+    let (held, other) = (credential("held"), credential("other"));
+    let login = |mine: Vec<Found>| {
+        let hits = vec![
+            known_by(&held, IdentifiedBy::ScramLogin),
+            known_by(&other, IdentifiedBy::ScramLogin),
+        ];
+        let events = run(&[
+            start(),
+            exec(10, 1, SEC, mine),
+            send(10, SEC + 4, ends(1, 5432), None, None, payload(50, hits)),
+            stop(),
+        ]);
+        let named: Vec<String> = of(&events, "credential_sent")
+            .iter()
+            .filter(|e| grade(e) == "identified")
+            .map(|e| e.credential.as_ref().unwrap().fingerprint.clone())
+            .collect();
+        named
+    };
+    assert_eq!(
+        login(vec![env(&held, "URL")]),
+        std::slice::from_ref(&held.fingerprint)
+    );
+    assert!(login(vec![]).is_empty(), "somebody else's");
+    let both = vec![env(&held, "URL"), env(&other, "OLD_URL")];
+    assert!(login(both).is_empty(), "nobody can say which");
+}
