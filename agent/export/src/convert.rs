@@ -47,6 +47,7 @@ pub fn event(event: Event) -> v1::Event {
         change: event.change.map(|change| file_change(*change)),
         // A later stage knows what the site calls it.
         environment: String::new(),
+        group: event.group,
     }
 }
 

@@ -244,6 +244,7 @@ fn nothing_of_an_event_is_left_out() {
             pod: "late".into(),
             ..WorkloadNames::default()
         })),
+        group: 40,
         ..Event::new(EventKind::CredentialCreated, 33_000_000_000, 34)
     };
     let shown = serde_json::to_value(event(full)).unwrap();
@@ -310,7 +311,8 @@ fn nothing_of_an_event_is_left_out() {
             "protocol": "h2", "method": "PUT", "host": "api.github.com", "path": "/repos/a/b",
             "contentType": "text/plain", "contentLength": "35", "bytes": "36",
             "target": {"service": "github", "kind": "repository", "name": "a/b"}
-        }
+        },
+        "group": "40"
     });
     assert_eq!(shown, expected);
 }

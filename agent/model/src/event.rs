@@ -33,6 +33,8 @@ pub struct Event {
     pub workload: Option<Box<WorkloadNames>>,
     /// What happened to the file that `source` is.
     pub change: Option<Box<FileChange>>,
+    /// Of several events that tell of one act: the number of the first. 0 where there is only one.
+    pub group: u64,
 }
 
 impl Event {
@@ -58,6 +60,7 @@ impl Event {
             request: None,
             workload: None,
             change: None,
+            group: 0,
         }
     }
 }

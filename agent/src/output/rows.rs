@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::io;
 
 /// The columns of events as CSV. New ones come at the end.
-pub const EVENT_COLUMNS: [&str; 26] = [
+pub const EVENT_COLUMNS: [&str; 27] = [
     "time",
     "kind",
     "pid",
@@ -36,6 +36,7 @@ pub const EVENT_COLUMNS: [&str; 26] = [
     "detail",
     "epoch",
     "sequence",
+    "group",
 ];
 
 /// One event, one row.
@@ -99,6 +100,7 @@ pub fn event(event: &Event) -> String {
         g.detail,
         number(id.epoch, event.id.is_some()),
         number(id.sequence, event.id.is_some()),
+        number(event.group, event.group != 0),
     ];
     line(cells.iter().map(String::as_str))
 }
