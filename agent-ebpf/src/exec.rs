@@ -7,7 +7,7 @@ use crate::{
     maps::{EXECS, ExecState, PROCS, exec_state, field},
     pipes::pipes_of_exec,
     record::{
-        Counters, Slot, Wake, copy, copy_user, file_id, follow, ns_tgid, pointer, read,
+        Counters, Slot, Wake, copy, copy_user, ctime_ns, file_id, follow, ns_tgid, pointer, read,
         read_or_zero, stamp, start_ns, wake, zero,
     },
 };
@@ -91,6 +91,7 @@ fn on_exec(task: u64, old_tid: u32, bprm: u64) {
                 follow(exe, field(f::FILE_DENTRY)),
                 follow(exe, field(f::FILE_INODE)),
             );
+            (*record).exe_ctime_ns = ctime_ns(follow(exe, field(f::FILE_INODE)));
             let fs = follow(task, field(f::TASK_FS));
             let cwd = follow(fs, field(f::FS_PWD_DENTRY));
             (*record).cwd = path_id(

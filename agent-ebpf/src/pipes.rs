@@ -1,10 +1,12 @@
-//! Who reads what a process writes: what it holds may go on by its pipes.
+//! Who reads what a process writes: what it holds may go on by its pipes, and by nameless pairs of sockets, which some
+//! programs (node) give their children in their place.
 //!
 //! Each exec notes which pipes it has as standard streams. When a process meets something, or begins, those who read from
 //! it are unknown until user space has decided: so nobody has to be quicker than what goes through the pipe.
 
 use crate::{
     maps::{PIPE_OUT, PIPE_READERS, PROCS, field},
+    message::AF_UNIX,
     record::{
         Counters, Wake, current_task, file_id, follow, pointer, read_or_zero, stamp, start_ns,
         user_registers, wake,
@@ -12,8 +14,8 @@ use crate::{
 };
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use keytrail_abi::{
-    FileId, Kind, OutKey, PASSED, PROC_UNKNOWN, Pipes, ProcState, globals::field as f,
-    state::counter,
+    FileId, Kind, OutKey, PASSED, PROC_UNKNOWN, Pipes, ProcState, SOCKET_PAIR,
+    globals::field as f, state::counter,
 };
 
 /// Pipes in a row that are followed.
@@ -31,19 +33,48 @@ const FMODE_WRITE: u64 = 2;
 /// include/linux/sched.h: forked, and not executed.
 const PF_FORKNOEXEC: u32 = 0x40;
 
-/// The pipe that a descriptor of the task is an end of; inode 0: it is none.
+/// The pipe that a descriptor of the task is an end of, or the way through a pair of sockets that ends here or, if it is
+/// not `reads`, begins here; number 0: it is neither.
 #[inline(always)]
-fn pipe_at(fds: u64, descriptor: u32) -> FileId {
+fn pipe_at(fds: u64, descriptor: u32, reads: bool) -> FileId {
     // include/uapi/linux/stat.h.
     const S_IFMT: u16 = 0o170_000;
     const S_IFIFO: u16 = 0o010_000;
-    let inode = follow(follow(fds, descriptor * 8), field(f::FILE_INODE));
+    const S_IFSOCK: u16 = 0o140_000;
+    let file = follow(fds, descriptor * 8);
+    let inode = follow(file, field(f::FILE_INODE));
     let mode: u16 = read_or_zero(inode, field(f::INODE_MODE));
-    if mode & S_IFMT == S_IFIFO {
-        file_id(inode)
-    } else {
-        FileId::default()
+    match mode & S_IFMT {
+        S_IFIFO => file_id(inode),
+        S_IFSOCK => FileId {
+            ino: pair_end(file, reads as u64),
+            dev: SOCKET_PAIR,
+            pad: 0,
+        },
+        _ => FileId::default(),
     }
+}
+
+/// The socket of a nameless pair that reads what comes to this one (`reads`), or what this one sends; 0 where it is no such
+/// pair: what has a name is a service. Why this is a function of its own: see `payload`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn pair_end(file: u64, reads: u64) -> u64 {
+    let sk = follow(
+        follow(file, field(f::FILE_PRIVATE)),
+        field(f::SOCKET_SK),
+    );
+    if read_or_zero::<u16>(sk, field(f::SOCK_FAMILY)) != AF_UNIX {
+        return 0;
+    }
+    let peer = follow(sk, field(f::UNIX_PEER));
+    if peer == 0
+        || follow(sk, field(f::UNIX_ADDR)) != 0
+        || follow(peer, field(f::UNIX_ADDR)) != 0
+    {
+        return 0;
+    }
+    if reads != 0 { sk } else { peer }
 }
 
 /// The descriptors of a task.
@@ -64,7 +95,7 @@ pub extern "C" fn has_end(task: u64, ino: u64, mode: u64) -> u64 {
             continue;
         }
         let of: u32 = read_or_zero(follow(fds, descriptor * 8), field(f::FILE_MODE));
-        if of as u64 & mode != 0 && pipe_at(fds, descriptor).ino == ino {
+        if of as u64 & mode != 0 && pipe_at(fds, descriptor, mode == FMODE_READ).ino == ino {
             return 1;
         }
     }
@@ -164,8 +195,8 @@ fn mark(tgid: u32, id: u64) {
 #[inline(never)]
 pub extern "C" fn pipes_of_exec(task: u64, exec_id: u64) -> u64 {
     let fds = follow(table(task), field(f::FDTABLE_FD));
-    let stdin = pipe_at(fds, 0);
-    let stdout = pipe_at(fds, 1);
+    let stdin = pipe_at(fds, 0, true);
+    let stdout = pipe_at(fds, 1, false);
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     if stdin.ino == 0 && stdout.ino == 0 {
         return 0;
@@ -217,7 +248,7 @@ pub extern "C" fn pipes_of_reader(id: u64) -> u64 {
         return 0;
     }
     let fds = follow(table(current_task()), field(f::FDTABLE_FD));
-    let stdout = pipe_at(fds, 1);
+    let stdout = pipe_at(fds, 1, false);
     let tgid = bpf_get_current_pid_tgid() >> 32;
     let Some(counters) = Counters::get() else {
         return 0;
@@ -247,12 +278,12 @@ pub extern "C" fn pipes_of_fork(task: u64) -> u64 {
         return 0;
     }
     let fds = follow(table(task), field(f::FDTABLE_FD));
-    let stdout = pipe_at(fds, 1);
+    let stdout = pipe_at(fds, 1, false);
     // Only what somebody reads as standard input: command substitutions are not worth a record.
     if stdout.ino == 0 || PIPE_READERS.get_ptr(&stdout).is_none() {
         return 0;
     }
-    let stdin = pipe_at(fds, 0);
+    let stdin = pipe_at(fds, 0, true);
     let tgid = bpf_get_current_pid_tgid() >> 32;
     let Some(counters) = Counters::get() else {
         return 0;

@@ -604,3 +604,51 @@ fn requests_and_proofs_are_shown() {
     let text = written(&[event], Format::Compact, Style::PLAIN);
     assert!(text.contains(", answer 4xx"), "{text}");
 }
+
+#[test]
+fn what_one_send_carried_is_one_block_on_a_terminal() {
+    let named = |n: u32, grade: &str| {
+        let mut event = sent(grade, "tls", "raw");
+        event.group = 40;
+        event.credential.as_mut().unwrap().fingerprint = format!("kt1:{n:032x}");
+        event.credential.as_mut().unwrap().identifier.clear();
+        event
+    };
+    let mut other = named(9, "observed");
+    other.group = 44;
+    let mut elsewhere = named(5, "observed");
+    elsewhere.destination = None;
+    let events = [
+        named(1, "observed"),
+        named(2, "observed"),
+        named(3, "identified"),
+        elsewhere,
+        other,
+        read(),
+    ];
+    let text = written(&events, Format::Compact, AT_120);
+    let lines: Vec<&str> = text.lines().skip(1).collect();
+    assert_eq!(lines.len(), 6, "{text}");
+    assert!(
+        lines[0].contains("sent TLS") && lines[0].contains("s3.amazonaws.com"),
+        "{text}"
+    );
+    assert_eq!(
+        lines[1].split_whitespace().collect::<Vec<_>>(),
+        ["and", "aws-access-key", "0000..02"],
+        "{text}"
+    );
+    assert_eq!(
+        lines[1].find("aws-access-key"),
+        lines[0].find("aws-access-key")
+    );
+    assert!(lines[2].trim_start().starts_with("named in TLS"), "{text}");
+    assert!(lines[3].ends_with("unknown destination"), "{text}");
+    // Another act, and one that is told alone, begin anew.
+    assert!(lines[4].contains("python3.11[4121]") && lines[5].contains("python3.11[4121]"));
+    // Who searches lines finds all of it in each.
+    let text = written(&events, Format::Compact, Style::PLAIN);
+    let whole = |line: &&str| line.contains("python3.11[4121]");
+    assert_eq!(text.lines().filter(whole).count(), 6, "{text}");
+    assert!(written(&events, Format::Wide, AT_120).contains(" group=40"));
+}

@@ -109,6 +109,7 @@ keytrail_tests::cases! {
         found_in_a_file_and_used_at_once
         longer_than_what_is_looked_into
         environment_posted_in_clear
+        one_send_is_one_group
         holder_sends_other_bytes
         stranger_sends_noise
         read_file_sent_by_the_reader
@@ -127,6 +128,9 @@ keytrail_tests::cases! {
         fed_and_taken_by_python
         a_helper_of_git
         handed_on_in_a_file
+        written_at_the_end_of_a_pipeline
+        given_to_a_child
+        kept_by_a_daemon
         said_to_a_parent
         nothing_of_a_holder_in_it
     }
@@ -171,6 +175,7 @@ keytrail_tests::cases! {
         linked_over
         swapped
         swapped_behind_a_watched_name
+        the_passport_tells_it
         nothing_happened
     }
     against {
@@ -240,6 +245,7 @@ keytrail_tests::cases! {
         trace_leaves_the_streams_alone
         trace_shows_events
         trace_follows_descendants
+        trace_follows_forty_generations
         trace_of_a_short_command
         watch_shows_the_events
         watch_begins_with_what_was

@@ -45,6 +45,8 @@ pub struct Exec {
     pub exec_id: u64,
     /// Executable file (`mm->exe_file`).
     pub exe: PathId,
+    /// When the inode of the executable last changed (wall clock, nanoseconds).
+    pub exe_ctime_ns: u64,
     /// Working directory (`fs->pwd`).
     pub cwd: PathId,
     /// Sum of [`cgroup_mix`] over the ids of the process's cgroups, of all hierarchies; 0 when they could not be read.
@@ -78,10 +80,14 @@ pub struct Exec {
     pub filename: [u8; 256],
 }
 
-const _: () = assert!(size_of::<Exec>() == 80 + 8 + 24 + 24 + 8 + 24 + 4 * 12 + 256);
+const _: () = assert!(size_of::<Exec>() == 80 + 8 + 24 + 8 + 24 + 8 + 24 + 4 * 12 + 256);
+
+/// In place of a device: the number is the address of the socket from which something is read, of a nameless pair of Unix
+/// sockets. No device has this number.
+pub const SOCKET_PAIR: u32 = u32::MAX;
 
 /// The pipes that a process has as standard streams, where there is one: right before the record of its exec, behind
-/// that of a file it reads, and before its end if it never executed anything.
+/// that of a file it reads, and before its end if it never executed anything. Pairs of sockets count as pipes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Pipes {

@@ -51,6 +51,7 @@ pub fn event(event: Event) -> v1::Event {
         }),
         // A later stage knows what the site calls it.
         environment: String::new(),
+        group: event.group,
     }
 }
 

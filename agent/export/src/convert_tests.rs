@@ -248,6 +248,11 @@ fn nothing_of_an_event_is_left_out() {
             pod: "late".into(),
             ..WorkloadNames::default()
         })),
+        group: 40,
+        repeats: Some(keytrail_model::event::Repeats {
+            count: 41,
+            first_ns: 42_000_000_000,
+        }),
         ..Event::new(EventKind::CredentialCreated, 33_000_000_000, 34)
     };
     let shown = serde_json::to_value(event(full)).unwrap();
@@ -316,7 +321,9 @@ fn nothing_of_an_event_is_left_out() {
             "contentType": "text/plain", "contentLength": "35", "bytes": "36",
             "target": {"service": "github", "kind": "repository", "name": "a/b"},
             "statusClass": 4
-        }
+        },
+        "group": "40",
+        "repeats": {"count": "41", "first": "1970-01-01T00:00:42+00:00"}
     });
     assert_eq!(shown, expected);
 }

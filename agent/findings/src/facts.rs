@@ -26,6 +26,8 @@ pub struct Facts {
     pub destination: Option<DestinationFacts>,
     /// Of a pipe: key of the outermost process, from the writer up, that has it as its standard output.
     pub stdout_of: String,
+    /// Fingerprint of the credential in whose place this one is now, where that is what is told; or empty.
+    pub replaced: String,
     pub grade: String,
     pub channel: String,
     pub bytes: u64,
@@ -206,6 +208,10 @@ impl Facts {
                 .destination
                 .as_ref()
                 .map_or_else(String::new, |d| d.stdout_of.clone()),
+            replaced: event
+                .change
+                .as_ref()
+                .map_or_else(String::new, |c| c.previous_fingerprint.clone()),
             grade: evidence
                 .map_or_else(String::new, |e| EvidenceGrade::word_of(e.grade).to_owned()),
             channel: evidence.map_or_else(String::new, |e| Channel::word_of(e.channel).to_owned()),

@@ -10,7 +10,7 @@ use keytrail_abi::{Exec, PathId};
 use keytrail_host::{clock, kernel_device, procfs};
 use keytrail_model::ExeFacts;
 use std::cell::Cell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::hash::Hash;
 use std::os::unix::fs::MetadataExt as _;
@@ -22,8 +22,6 @@ const MAX: usize = 8_192;
 const FRESH_NS: u64 = 10_000_000_000;
 /// An executable is new for this time.
 const YOUNG_NS: u64 = 60_000_000_000;
-/// New ones that are remembered; when there are more all are forgotten.
-const YOUNG_MAX: usize = 1_024;
 
 /// What an exec's process is called by.
 pub struct Named {
@@ -41,8 +39,6 @@ pub struct Names {
     directories: Memory<PathId>,
     cgroups: Memory<u64>,
     hierarchies: Hierarchies,
-    /// Executables that were new when they were last looked at.
-    young: HashSet<(u32, u64)>,
 }
 
 impl Names {
@@ -57,22 +53,18 @@ impl Names {
             .exes
             .get(&exec.exe, now)
             .or_else(|| {
-                let (path, same, changed_ns) = process.path("exe", exec.exe)?;
+                let (path, same) = process.path("exe", exec.exe)?;
                 if same {
-                    self.grows(exec, changed_ns);
                     return Some(self.exes.put(exec.exe, path, now));
                 }
-                process.runs(&exec.exe).then(|| {
-                    // An overlay's: by its number and that of the kernel's device all the same.
-                    self.grows(exec, changed_ns);
-                    path
-                })
+                // An overlay's: by its number all the same.
+                process.runs(&exec.exe).then_some(path)
             })
             // Gone before it was looked at: an old name is still the name of this file.
             .or_else(|| self.exes.old(&exec.exe))
             .unwrap_or(filename);
         let cwd = self.directories.get(&exec.cwd, now).or_else(|| {
-            let (path, same, _) = process.path("cwd", exec.cwd)?;
+            let (path, same) = process.path("cwd", exec.cwd)?;
             // It may have gone elsewhere since.
             Some(if same {
                 self.directories.put(exec.cwd, path, now)
@@ -97,25 +89,20 @@ impl Names {
                 path: exe,
                 device: u64::from(exec.exe.file.dev),
                 inode: exec.exe.file.ino,
-                fresh: self.young.contains(&(exec.exe.file.dev, exec.exe.file.ino)),
+                fresh: is_fresh(exec),
             },
             cwd: cwd.unwrap_or_default(),
             cgroup: cgroup.unwrap_or_default(),
         }
     }
+}
 
-    /// Notes whether an executable is new: its inode's change of status (which a copy cannot set back) is the measure.
-    fn grows(&mut self, exec: &Exec, changed_ns: u64) {
-        let key = (exec.exe.file.dev, exec.exe.file.ino);
-        if clock::wall_ns().saturating_sub(changed_ns) >= YOUNG_NS {
-            self.young.remove(&key);
-        } else {
-            if self.young.len() >= YOUNG_MAX {
-                self.young.clear();
-            }
-            self.young.insert(key);
-        }
-    }
+/// Whether the executable was new when it was executed: its inode's change of status (which a copy cannot set back) is the
+/// measure, as the kernel told it then, so that a program need not live until it is looked at.
+fn is_fresh(exec: &Exec) -> bool {
+    let ago_ns = clock::boot_ns().saturating_sub(exec.header.boot_ns);
+    let executed_ns = clock::wall_ns().saturating_sub(ago_ns);
+    exec.exe_ctime_ns != 0 && executed_ns.saturating_sub(exec.exe_ctime_ns) < YOUNG_NS
 }
 
 /// A process as /proc shows it, which may be another one by now.
@@ -142,9 +129,8 @@ impl Process<'_> {
         fs::metadata(procfs::path(self.tgid(), "exe")).is_ok_and(|meta| meta.ino() == exe.file.ino)
     }
 
-    /// The path behind a link in /proc/PID, whether it leads to the file of the record, and when that file's inode changed
-    /// (wall clock, nanoseconds).
-    fn path(&self, link: &str, wanted: PathId) -> Option<(String, bool, u64)> {
+    /// The path behind a link in /proc/PID, and whether it leads to the file of the record.
+    fn path(&self, link: &str, wanted: PathId) -> Option<(String, bool)> {
         if !self.alive() {
             return None;
         }
@@ -152,17 +138,12 @@ impl Process<'_> {
         let path = fs::read_link(&link).ok()?;
         // Roots of file systems have the same number on many. Where stat(2) tells other devices than the kernel has
         // (btrfs, overlays), and of what is deleted, nothing is remembered.
-        let meta = fs::metadata(link).ok();
-        let same = meta.as_ref().is_some_and(|meta| {
+        let same = fs::metadata(link).is_ok_and(|meta| {
             meta.ino() == wanted.file.ino
                 && kernel_device(meta.dev()) == wanted.file.dev
                 && meta.nlink() > 0
         });
-        let changed_ns = meta.map_or(0, |meta| {
-            let seconds = u64::try_from(meta.ctime()).unwrap_or(0);
-            seconds.saturating_mul(1_000_000_000) + u64::try_from(meta.ctime_nsec()).unwrap_or(0)
-        });
-        Some((path.to_string_lossy().into_owned(), same, changed_ns))
+        Some((path.to_string_lossy().into_owned(), same))
     }
 }
 
@@ -249,6 +230,7 @@ mod tests {
             },
             exec_id: 1,
             exe: path_id(3, "/proc/self/exe"),
+            exe_ctime_ns: 0,
             cwd: path_id(5, "/proc/self/cwd"),
             cgroups: own_cgroups().unwrap_or(77),
             parent_start_ns: 0,
@@ -303,6 +285,22 @@ mod tests {
             ""
         };
         assert_eq!(second.cgroup, remembered);
+    }
+
+    #[test]
+    fn a_program_is_new_by_its_file_s_change_though_nobody_sees_it_run() {
+        let mut names = Names::default();
+        let mut fresh = |changed_ns: u64, executed_ns: u64| {
+            let mut exec = gone(executed_ns);
+            exec.exe_ctime_ns = changed_ns;
+            names.of(&exec, String::new()).exe.fresh
+        };
+        let (boot, wall) = (clock::boot_ns(), clock::wall_ns());
+        assert!(fresh(wall - YOUNG_NS / 2, boot));
+        assert!(!fresh(wall - 2 * YOUNG_NS, boot));
+        // Told late, of what was new then.
+        assert!(fresh(wall - 2 * YOUNG_NS, boot - 3 * YOUNG_NS / 2));
+        assert!(!fresh(0, boot), "not known");
     }
 
     #[test]

@@ -94,6 +94,7 @@ fn exec(tgid: u32, exec_id: u64, argv: usize, env: usize) -> abi::Exec {
         header: header(abi::Kind::EXEC, tgid),
         exec_id,
         exe: abi::PathId::default(),
+        exe_ctime_ns: 0,
         cwd: abi::PathId::default(),
         cgroups: 0,
         parent_start_ns: 0,

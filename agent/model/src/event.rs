@@ -35,6 +35,8 @@ pub struct Event {
     pub change: Option<Box<FileChange>>,
     /// Set where the event stands for many of one kind; `time_ns` is that of the last.
     pub repeats: Option<Repeats>,
+    /// Of several events that tell of one act: the number of the first. 0 where there is only one.
+    pub group: u64,
 }
 
 /// How many acts of one kind an event stands for.
@@ -68,6 +70,7 @@ impl Event {
             workload: None,
             change: None,
             repeats: None,
+            group: 0,
         }
     }
 }

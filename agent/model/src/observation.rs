@@ -299,11 +299,21 @@ pub struct FileSeen {
     pub hook: String,
 }
 
-/// A pipe: device and inode, which are its own as long as somebody has it open.
+/// A pipe: device and inode, which are its own as long as somebody has it open. Or one way through a pair of sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PipeId {
     pub device: u64,
     pub inode: u64,
+}
+
+impl PipeId {
+    /// In place of a device: a nameless pair of sockets, known by the one from which something is read.
+    pub const SOCKET_PAIR: u64 = 0xffff_ffff;
+
+    #[must_use]
+    pub fn is_socket_pair(self) -> bool {
+        self.device == Self::SOCKET_PAIR
+    }
 }
 
 /// The pipes of a process.

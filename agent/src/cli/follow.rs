@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// Events that may wait for a slow terminal or disk.
 const QUEUE: usize = 65_536;
 const POLL: Duration = Duration::from_secs(1);
-/// Processes of the tree that are remembered; beyond that the ancestors an event names must do.
+/// Processes that met credentials and are remembered, to be counted if they outlive the command.
 const MAX_MEMBERS: usize = 262_144;
 
 pub(super) type Sinks = Vec<Writer<Box<dyn Write + Send>>>;
@@ -158,7 +158,7 @@ fn collect(mut events: Subscription, mut tree: Tree, sinks: Sinks) -> Collected 
     }
 }
 
-/// The processes that descend from one, as events name them.
+/// A command and those of its processes that events name: the engine, which sees each fork, tells of no others.
 struct Tree {
     root: u32,
     members: HashSet<String>,
@@ -181,21 +181,10 @@ impl Tree {
             // Before its first exec this is our own child, holding still: what it has is ours, not the command's.
             return !process.key.ends_with(":0");
         }
-        // Only so many ancestors are named: deep trees are followed by the members met on the way.
-        let line = std::iter::once((process.pid, process.key.as_str()))
-            .chain(process.ancestors.iter().map(|a| (a.pid, a.key.as_str())));
-        let mut below = Vec::new();
-        for (pid, key) in line {
-            let identity = identity(key);
-            if pid == self.root || self.members.contains(identity) {
-                if self.members.len() + below.len() <= MAX_MEMBERS {
-                    self.members.extend(below.into_iter().map(str::to_owned));
-                }
-                return true;
-            }
-            below.push(identity);
+        if self.members.len() < MAX_MEMBERS {
+            self.members.insert(identity(&process.key).to_owned());
         }
-        false
+        true
     }
 
     /// Members that still run: same pid, same start time.
@@ -235,20 +224,14 @@ fn identity(key: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use keytrail_proto::v1::{Ancestor, Process};
+    use keytrail_proto::v1::Process;
 
-    fn event(pid: u32, exec: u32, ancestors: &[u32]) -> Event {
-        let ancestor = |pid: &u32| Ancestor {
-            pid: *pid,
-            key: format!("b:{pid}:1:1"),
-            ..Default::default()
-        };
+    fn event(pid: u32, exec: u32) -> Event {
         Event {
             kind: EventKind::CredentialRead.number(),
             process: Some(Process {
                 pid,
                 key: format!("b:{pid}:1:{exec}"),
-                ancestors: ancestors.iter().map(ancestor).collect(),
                 ..Default::default()
             }),
             ..Default::default()
@@ -280,26 +263,17 @@ mod tests {
     }
 
     #[test]
-    fn the_command_and_its_descendants_and_nobody_else() {
+    fn the_held_child_is_not_the_command() {
         let mut tree = Tree::new(100);
-        assert!(
-            !tree.concerns(&event(100, 0, &[50])),
-            "the held child is not the command"
-        );
-        assert!(tree.concerns(&event(100, 1, &[50])));
-        assert!(tree.concerns(&event(101, 1, &[100, 50])));
-        assert!(!tree.concerns(&event(60, 1, &[50])));
-        // 102 was met below the root; later its own descendants name it but no longer the root.
-        assert!(tree.concerns(&event(103, 1, &[102, 101, 100])));
-        assert!(tree.concerns(&event(104, 2, &[102])));
-        assert!(
-            tree.concerns(&event(103, 7, &[1])),
-            "the same process after more execs, its parent gone"
-        );
-        assert!(!tree.concerns(&event(105, 1, &[1])));
-        assert!(tree.concerns(&Event {
-            kind: EventKind::CoverageGap.number(),
+        assert!(!tree.concerns(&event(100, 0)));
+        assert!(tree.concerns(&event(100, 1)));
+        assert!(tree.concerns(&event(140, 1)) && tree.concerns(&event(140, 2)));
+        assert_eq!(tree.members.len(), 1);
+        let no_process = |kind: EventKind| Event {
+            kind: kind.number(),
             ..Default::default()
-        }));
+        };
+        assert!(tree.concerns(&no_process(EventKind::CoverageGap)));
+        assert!(!tree.concerns(&no_process(EventKind::CredentialCreated)));
     }
 }

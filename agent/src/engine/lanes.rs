@@ -91,6 +91,10 @@ impl Lanes {
 
     /// A process whose records wait writes to this pipe, or file.
     pub fn writes(&mut self, lane: u64, pipe: PipeId) {
+        if let Some(known) = self.pipes.get_mut(&pipe) {
+            *known = lane;
+            return;
+        }
         if self.pipes.len() >= MAX_PIPES {
             let lanes = &self.lanes;
             self.pipes.retain(|_, lane| lanes.contains_key(lane));

@@ -176,18 +176,8 @@ impl Pipeline {
             self.hold(lane, record, inspection, hook, bytes());
             return;
         }
-        if let Record::Pipes(pipes) = record
-            && let Some(lane) = self.lane_behind(pipes)
-        {
-            // What it reads may be in what is being inspected.
-            self.lanes.join(lane, tgid);
-            self.hold(lane, record, None, hook, bytes());
-            return;
-        }
-        if let Record::FileNew(new, _) = record
-            && let Some(lane) = self.lanes.of_pipe(as_pipe(new.file))
-        {
-            // Who wrote it waits there.
+        if let Some(lane) = self.lane_behind(record) {
+            // Who wrote what it reads waits there.
             let inspection = self.inspection(record);
             self.lanes.join(lane, tgid);
             self.hold(lane, record, inspection, hook, bytes());
@@ -213,12 +203,28 @@ impl Pipeline {
         }
     }
 
-    /// The lane in which a process waits that writes what this one reads.
-    fn lane_behind(&self, pipes: &keytrail_abi::Pipes) -> Option<u64> {
+    /// The lane in which a process waits that writes what this one reads: what it reads may be in what is being inspected.
+    fn lane_behind(&self, record: &Record<'_>) -> Option<u64> {
         if self.lanes.is_empty() {
             return None;
         }
-        let stdin = pipe_of(pipes.stdin)?;
+        if let Record::FileNew(new, _) = record
+            && let Some(lane) = self.lanes.of_pipe(as_pipe(new.file))
+        {
+            return Some(lane);
+        }
+        let stdin = match record {
+            Record::Pipes(pipes) => pipe_of(pipes.stdin),
+            // Its program began before that of its writer was known whole.
+            Record::FdWrite(..)
+            | Record::SockSend(..)
+            | Record::TlsWrite(..)
+            | Record::Message(..) => {
+                let pid = pid_of_header(record.header());
+                self.core.processes().get(pid).and_then(|proc| proc.stdin)
+            }
+            _ => None,
+        }?;
         let mut writers = self.core.writers(stdin).iter();
         writers
             .find_map(|writer| self.lanes.of(writer.tgid))
@@ -271,7 +277,7 @@ impl Pipeline {
             }
         }
         if let Record::FdWrite(write, _) = record
-            && write.target == keytrail_abi::records::target::FILE
+            && write.target != keytrail_abi::records::target::TERMINAL
         {
             self.lanes.writes(lane, as_pipe(write.file));
         }
@@ -384,6 +390,16 @@ impl Pipeline {
             if let Observation::Exec(exec) = &observation {
                 self.ensure_known(exec.parent);
             }
+            if let Observation::Send(send) = &observation
+                && !send.payload.hits.is_empty()
+                && let Some(peer) = send.ends.peer.as_deref().filter(|peer| peer.start != 0)
+            {
+                // It may have been given something.
+                self.ensure_known(Pid {
+                    tgid: peer.tgid,
+                    start: peer.start,
+                });
+            }
             if let Some(followed) = &mut self.followed
                 && let Observation::Fork { at, child, .. } = &observation
                 && followed.contains(at.pid)
@@ -471,6 +487,10 @@ impl Pipeline {
 
     /// A file that needs no further look in this version.
     pub fn set_clean(&mut self, file: FileId, ctime_ns: u64) {
+        // What its writer puts into it is not known yet: who reads it is to be told.
+        if self.lanes.of_pipe(as_pipe(file)).is_some() {
+            return;
+        }
         self.deferred.set_clean(file, ctime_ns);
     }
 
@@ -617,16 +637,13 @@ impl Pipeline {
             .is_none_or(|followed| library.users.iter().any(|tgid| followed.has_tgid(*tgid)))
     }
 
-    fn wanted(&self, event: &Event) -> bool {
-        let (Some(followed), Some(root)) = (&self.followed, self.root) else {
-            return true;
-        };
-        let Some(process) = &event.process else {
-            return true;
-        };
-        process.pid == root
-            || process.ancestors.iter().any(|a| a.pid == root)
-            || followed.has_tgid(process.pid)
+    fn wanted(&mut self, event: &Event) -> bool {
+        match (&mut self.followed, &event.process) {
+            (Some(followed), Some(process)) => {
+                Some(process.pid) == self.root || followed.concerns(process)
+            }
+            _ => true,
+        }
     }
 
     /// Forgets processes that are gone and whose end was not told.
@@ -634,6 +651,10 @@ impl Pipeline {
         let table = self.core.processes();
         self.connected
             .retain(|pid| table.get(*pid).is_some_and(|p| p.exited_ns.is_none()));
+        if let Some(followed) = &mut self.followed {
+            let root = self.root;
+            followed.forget(|pid| Some(pid.tgid) == root || table.get(pid).is_some());
+        }
         let lives = |tgid| table.is_live(tgid);
         self.digest.forget_dead(lives);
     }

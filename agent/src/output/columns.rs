@@ -31,6 +31,31 @@ pub struct Layout {
     width: Option<usize>,
 }
 
+/// What a line said that further events of its group need not say again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Epoch and number of the group.
+    group: (u64, u64),
+    action: String,
+    place: String,
+}
+
+impl Said {
+    pub fn of(event: &Event) -> Said {
+        Said {
+            group: (event.id.as_ref().map_or(0, |id| id.epoch), event.group),
+            action: describe::action(event).0,
+            place: describe::place(event),
+        }
+    }
+
+    /// Whether an event goes on with this one.
+    pub fn goes_on(&self, event: &Event) -> bool {
+        let epoch = event.id.as_ref().map_or(0, |id| id.epoch);
+        event.group != 0 && self.group == (epoch, event.group)
+    }
+}
+
 impl Layout {
     pub fn new(width: Option<usize>) -> Layout {
         let Some(width) = width else {
@@ -130,6 +155,32 @@ impl Layout {
         }
         self.place(&mut out, &place, event, style);
         // Only blanks of our own padding can be at the end.
+        out.truncate(out.trim_end().len());
+        out
+    }
+
+    /// A further event of the group of the one above: the act stands there, and what is another here than in the line before.
+    pub fn more(&self, event: &Event, before: &Said, style: &Style) -> String {
+        let mut out = String::new();
+        let now = Said::of(event);
+        let who = self.who.map_or(0, |w| w + GAP.len());
+        let blank = self.time + GAP.len() + who + self.process + GAP.len();
+        out.extend(std::iter::repeat_n(' ', blank));
+        let mut cell = |text: &str, width: usize, colour: Colour| {
+            let mut cell = String::new();
+            pad(&mut cell, &fit(text, width, Cut::Middle), width);
+            style.paint(&mut out, colour, &cell);
+            out.push_str(GAP);
+        };
+        if now.action == before.action {
+            cell("and", ACTION, Colour::Dim);
+        } else {
+            cell(&now.action, ACTION, describe::action(event).1);
+        }
+        cell(&self.credential_of(event), self.credential, Colour::Plain);
+        if now.place != before.place {
+            self.place(&mut out, &now.place, event, style);
+        }
         out.truncate(out.trim_end().len());
         out
     }

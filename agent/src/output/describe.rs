@@ -429,7 +429,9 @@ pub fn path(steps: &[PathStep]) -> String {
             how if text.is_empty() => {
                 write!(text, "{} {} by {who}", escape(how), escape(&step.name))
             }
-            "file" => write!(text, " > {} > {who}", escape(&step.name)),
+            "file" | "socket" if !step.name.is_empty() => {
+                write!(text, " > {} > {who}", escape(&step.name))
+            }
             how => write!(text, " > {} > {who}", escape(how)),
         };
     }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::io;
 
 /// The columns of events as CSV. New ones come at the end.
-pub const EVENT_COLUMNS: [&str; 35] = [
+pub const EVENT_COLUMNS: [&str; 37] = [
     "time",
     "kind",
     "pid",
@@ -47,6 +47,8 @@ pub const EVENT_COLUMNS: [&str; 35] = [
     "request_bytes",
     "status_class",
     "target",
+    "group",
+    "repeats",
 ];
 
 /// One event, one row.
@@ -122,6 +124,8 @@ pub fn event(event: &Event) -> String {
         r.target.map_or_else(String::new, |t| {
             format!("{} {} {}", t.service, t.kind, t.name)
         }),
+        number(event.group, event.group != 0),
+        number(event.stands_for(), event.repeats.is_some()),
     ];
     line(cells.iter().map(String::as_str))
 }

@@ -35,6 +35,9 @@ type Say<'a> = dyn FnMut(&str, &str) + 'a;
 
 /// What it is, and where it came from.
 fn credential(event: &Event, say: &mut Say<'_>) {
+    if event.group != 0 {
+        say("group", &event.group.to_string());
+    }
     if let Some(c) = &event.credential {
         say("id", &c.identifier);
         say("fingerprint", &c.fingerprint);

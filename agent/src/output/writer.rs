@@ -1,7 +1,7 @@
 //! Writes events to a stream in one of the formats.
 
 use super::clock::Local;
-use super::columns::Layout;
+use super::columns::{Layout, Said};
 use super::wide::wide;
 use super::{Colour, Format, Style, json, rows};
 use keytrail_export::Condense;
@@ -21,6 +21,8 @@ pub struct Writer<W> {
     header: bool,
     /// The day of the line before, on a terminal.
     day: String,
+    /// The last event, if it was one of a group; on a terminal.
+    said: Option<Said>,
     /// The same gap again and again is one line and a count.
     condense: Option<Condense>,
 }
@@ -34,6 +36,7 @@ impl<W: Write> Writer<W> {
             layout: Layout::new(style.width),
             header: matches!(format, Format::Compact | Format::Wide | Format::Csv),
             day: String::new(),
+            said: None,
             condense: None,
         }
     }
@@ -114,7 +117,7 @@ impl<W: Write> Writer<W> {
             self.new_day(&Local::of(time))?;
         }
         let mut line = match self.format {
-            Format::Compact => self.layout.line(event, &self.style),
+            Format::Compact => self.compact(event),
             Format::Wide => wide(event, &self.style),
             Format::Json => json(event).map_err(io::Error::other)?,
             Format::Yaml => rows::yaml(event)?,
@@ -124,6 +127,18 @@ impl<W: Write> Writer<W> {
         // One write a line: lines of several writers do not mix.
         self.out.write_all(line.as_bytes())?;
         self.out.flush()
+    }
+
+    /// On a terminal what is of one act is one block: files and pipes are searched line by line.
+    fn compact(&mut self, event: &Event) -> String {
+        let said = self.said.take();
+        if event.group != 0 && self.style.width.is_some() {
+            self.said = Some(Said::of(event));
+        }
+        match said.filter(|said| said.goes_on(event)) {
+            Some(said) => self.layout.more(event, &said, &self.style),
+            None => self.layout.line(event, &self.style),
+        }
     }
 
     /// Writes a gap that came beside the events as the event it is.

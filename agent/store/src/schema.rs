@@ -232,4 +232,9 @@ pub(super) const MIGRATIONS: &[&str] = &["
     CREATE INDEX uses_hour ON uses (hour);
     CREATE INDEX uses_program ON uses (program, hour);
     CREATE INDEX uses_destination ON uses (destination, hour);
+", "
+    -- What became of a credential's files is asked for beside any number of its uses.
+    CREATE INDEX events_changes ON events (fingerprint, time_ns)
+        WHERE kind IN ('credential_created', 'credential_file_changed');
+    CREATE INDEX credentials_previous ON credentials (previous) WHERE previous IS NOT NULL;
 "];

@@ -4,11 +4,12 @@
 
 use keytrail_findings::facts::CredentialFacts;
 use keytrail_model::{
-    Actor, Channel, ContextKind, DestinationMethod, EventKind, EvidenceGrade, SourceType,
+    Actor, Channel, ContextKind, DestinationMethod, EventKind, EvidenceGrade, FileAction,
+    SourceType,
 };
 use keytrail_proto::v1::{
     CheckUseRequest, Context, Credential, Destination, Event, EventId, Evidence, Executable,
-    Finding, GetCredentialRequest, GetGraphRequest, HostName, ListCoverageRequest,
+    FileChange, Finding, GetCredentialRequest, GetGraphRequest, HostName, ListCoverageRequest,
     ListCredentialsRequest, ListFindingsRequest, ListUsesRequest, Process, Source, UseAct, Verdict,
 };
 use keytrail_store::{Ledger, PlaceSeen, ProgramSeen, Retention};
@@ -149,6 +150,57 @@ fn uses_are_summed_up_and_the_passport_has_everything() {
     }
     let graph = reader.graph(&GetGraphRequest::default()).unwrap();
     assert_eq!((graph.nodes.len(), graph.edges.len()), (3, 3), "{graph:?}");
+}
+
+#[test]
+fn the_passport_says_what_became_of_the_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = ledger(dir.path(), Retention::default());
+    let change = |sequence: u64, credential: u64, action: FileAction, previous: &str| {
+        let mut event = event(sequence, "credential_file_changed", credential);
+        event.evidence = None;
+        event.time.as_mut().unwrap().seconds += i64::try_from(sequence).unwrap();
+        event.change = Some(FileChange {
+            action: action.number(),
+            previous_fingerprint: previous.into(),
+            ..Default::default()
+        });
+        event
+    };
+    ledger.record(Arc::new(event(1, "credential_created", 1)));
+    ledger.record(Arc::new(event(2, "credential_read", 1)));
+    ledger.record(Arc::new(change(3, 1, FileAction::Permissions, "")));
+    ledger.record(Arc::new(change(4, 2, FileAction::Rotated, &fingerprint(1))));
+    ledger.record(Arc::new(change(5, 2, FileAction::Deleted, "")));
+    ledger.record(Arc::new(change(6, 3, FileAction::Deleted, "")));
+    ledger.flush();
+    let reader = ledger.reader();
+    let told = |credential: u64| {
+        let ask = GetCredentialRequest {
+            credential: fingerprint(credential),
+        };
+        let passport = reader.get_credential(&ask).unwrap();
+        assert!(!passport.more_changes);
+        let sequence = |e: &Event| e.id.as_ref().unwrap().sequence;
+        let told: Vec<u64> = passport.changes.iter().map(sequence).collect();
+        (told, passport.summary.unwrap().previous)
+    };
+    // The newest first; what took its place too, but not what became of that.
+    assert_eq!(told(1), (vec![4, 3, 1], String::new()));
+    assert_eq!(told(2), (vec![5, 4], fingerprint(1)));
+    // By the same name in the same place, which no event says.
+    assert_eq!(told(3), (vec![6], fingerprint(2)));
+    for sequence in 7..=110 {
+        let event = change(sequence, 3, FileAction::Moved, "");
+        ledger.record(Arc::new(event));
+    }
+    ledger.flush();
+    let ask = GetCredentialRequest {
+        credential: fingerprint(3),
+    };
+    let passport = reader.get_credential(&ask).unwrap();
+    assert_eq!((passport.changes.len(), passport.more_changes), (100, true));
+    assert_eq!(passport.changes[0].id.as_ref().unwrap().sequence, 110);
 }
 
 #[test]

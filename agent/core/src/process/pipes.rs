@@ -30,8 +30,8 @@ pub enum By {
     Pipe,
     /// A file of this path; empty when it is not known.
     File(String),
-    /// A pair of sockets.
-    Socket,
+    /// A Unix socket of this name; empty for a nameless pair.
+    Socket(String),
 }
 
 #[derive(Debug, Default)]

@@ -59,11 +59,23 @@ pub struct Passed {
     pub path: Arc<[PathStep]>,
     /// The last pipe, or file, of it.
     pub via: PipeId,
-    /// When it was passed on to the process, as far as that is told.
+    /// The earliest that can have been: when who passed it on met it. Records of one process may be told long after those
+    /// of another.
     pub since_ns: u64,
+    /// When it was known to be possible: a reader may begin long after the writer.
+    pub told_ns: u64,
 }
 
 impl Holding {
+    /// When its holder met it, at the earliest and as far as that was told; `None` when it has it from before its program.
+    #[must_use]
+    pub fn met_ns(&self) -> Option<(u64, u64)> {
+        match &self.passed {
+            Some(passed) => Some((passed.since_ns, passed.told_ns)),
+            None => self.own_ns.map(|own| (own, own)),
+        }
+    }
+
     /// What ties its holder to it at this time.
     #[must_use]
     pub fn basis(&self, boot_ns: u64) -> LineageBasis {

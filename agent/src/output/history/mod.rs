@@ -9,11 +9,12 @@ pub use page::{html, html_text, svg};
 pub use rows::Rows;
 
 use super::escape::escape;
-use super::{Colour, Local, Style};
+use super::{Colour, Local, Style, changed, describe};
+use keytrail_model::{Actor, ContextKind};
 use keytrail_proto::v1::{Baseline, Decoy};
 use keytrail_proto::v1::{
-    CheckUseResponse, CredentialSummary, FindingRecord, GetCredentialResponse, HiddenInterval,
-    ListCoverageResponse, Use, UseAct, Verdict,
+    CheckUseResponse, Context, CredentialSummary, Event, FindingRecord, GetCredentialResponse,
+    HiddenInterval, ListCoverageResponse, Use, UseAct, Verdict,
 };
 use pbjson_types::Timestamp;
 use std::fmt::Write as _;
@@ -441,6 +442,16 @@ pub fn passport(answer: &GetCredentialResponse, wide: bool, style: &Style) -> St
         ]);
     }
     section("WHERE IT LIES", or_none(&places, style));
+    if !answer.changes.is_empty() {
+        let mut text = changes(&answer.changes).text(style);
+        if answer.more_changes {
+            let _ = writeln!(
+                text,
+                "and older ones: `keytrail watch --since` shows all that are kept"
+            );
+        }
+        section("WHAT BECAME OF ITS FILES", text);
+    }
     section("WHO USED IT", or_none(&uses(&answer.uses, wide), style));
     if answer.hours.iter().any(|count| *count > 0) {
         section("WHEN (HOUR OF THE DAY, UTC)", histogram(&answer.hours));
@@ -464,6 +475,38 @@ pub fn passport(answer: &GetCredentialResponse, wide: bool, style: &Style) -> St
         section("WHAT IS USUAL", lines.join("\n") + "\n");
     }
     out
+}
+
+/// What was made of its files, and by whom.
+fn changes(all: &[Event]) -> Rows {
+    let mut rows = Rows::new(&["TIME", "WHAT", "FILE", "BY", "RUNS FOR"]);
+    for event in all {
+        let source = event.source.clone().unwrap_or_default();
+        let process = event.process.as_ref();
+        let what = match &event.change {
+            Some(_) => changed::action(event).0,
+            None => "created".to_owned(),
+        };
+        let contexts: Vec<String> = process.map_or_else(Vec::new, |p| {
+            let word = |c: &Context| format!("{}:{}", ContextKind::word_of(c.kind), c.name);
+            p.contexts.iter().map(word).collect()
+        });
+        let actor = process.map_or("", |p| Actor::of_number(p.actor).map_or("", Actor::word));
+        rows.push(vec![
+            time(event.time.as_ref()),
+            what,
+            match &event.change {
+                Some(change) => changed::place(change, &source),
+                None => source.path,
+            },
+            process.map_or_else(
+                || "not known".to_owned(),
+                |p| format!("{} uid {}", describe::process(Some(p)), p.uid),
+            ),
+            runs_for(actor, &contexts),
+        ]);
+    }
+    rows
 }
 
 fn or_none(rows: &Rows, style: &Style) -> String {

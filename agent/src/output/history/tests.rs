@@ -144,3 +144,57 @@ fn names_of_the_host_are_text_in_graphs() {
         "{text}"
     );
 }
+
+#[test]
+fn a_passport_says_what_became_of_the_files() {
+    use keytrail_model::{EventKind, FileAction};
+    use keytrail_proto::v1::{FileChange, Process, Source};
+    let changed = |seconds: i64, action: Option<FileAction>, by: Option<u32>| Event {
+        time: at(seconds),
+        kind: match action {
+            Some(_) => EventKind::CredentialFileChanged,
+            None => EventKind::CredentialCreated,
+        }
+        .number(),
+        process: by.map(|pid| Process {
+            pid,
+            comm: "sed".into(),
+            uid: 1000,
+            ..Process::default()
+        }),
+        source: Some(Source {
+            path: "/srv/.env".into(),
+            mode: "0644".into(),
+            ..Source::default()
+        }),
+        change: action.map(|action| FileChange {
+            action: action.number(),
+            previous_mode: "0600".into(),
+            ..FileChange::default()
+        }),
+        ..Event::default()
+    };
+    let mut answer = GetCredentialResponse {
+        changes: vec![
+            changed(1_700_000_009, Some(FileAction::Deleted), None),
+            changed(1_700_000_005, Some(FileAction::Permissions), Some(7)),
+            changed(1_700_000_000, None, Some(8)),
+        ],
+        more_changes: true,
+        ..GetCredentialResponse::default()
+    };
+    let text = passport(&answer, false, &Style::PLAIN);
+    for part in [
+        "WHAT BECAME OF ITS FILES",
+        "deleted file  /srv/.env",
+        "not known",
+        "changed mode  /srv/.env 0600 > 0644  sed[7] uid 1000",
+        "created       /srv/.env",
+        "sed[8] uid 1000",
+        "and older ones",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+    answer.changes.clear();
+    assert!(!passport(&answer, false, &Style::PLAIN).contains("BECAME"));
+}

@@ -74,6 +74,9 @@ pub(crate) fn remember(db: &Connection, cache: &mut Cache, facts: &Facts, now: i
     let act = Act::of_kind(&facts.kind);
     let id = meet(db, credential, time, (&facts.kind, times(facts)))?;
     place(db, cache, id, credential, facts, time)?;
+    if !facts.replaced.is_empty() {
+        rotated(db, id, time, &facts.replaced)?;
+    }
     match act {
         Some(act) => note_use(db, cache, id, act, facts, time),
         None => Ok(()),
@@ -258,10 +261,7 @@ fn put(db: &Connection, cache: &mut Cache, id: i64, seen: &PlaceSeen) -> Result<
         .optional()?
     };
     if let Some(previous) = previous {
-        db.prepare_cached(
-            "UPDATE credentials SET rotated = coalesce(rotated, ?2), previous = coalesce(previous, ?3) WHERE id = ?1",
-        )?
-        .execute(params![id, seen.time_ns, previous])?;
+        rotated(db, id, seen.time_ns, &previous)?;
     }
     db.prepare_cached(
         "INSERT INTO places (credential, place, owner_uid, owner_gid, mode, first_seen, last_seen)
@@ -275,6 +275,15 @@ fn put(db: &Connection, cache: &mut Cache, id: i64, seen: &PlaceSeen) -> Result<
         seen.mode,
         seen.time_ns
     ])
+    .map(drop)
+}
+
+/// A credential took the place of another.
+fn rotated(db: &Connection, id: i64, time_ns: i64, previous: &str) -> Result<()> {
+    db.prepare_cached(
+        "UPDATE credentials SET rotated = coalesce(rotated, ?2), previous = coalesce(previous, ?3) WHERE id = ?1",
+    )?
+    .execute(params![id, time_ns, previous])
     .map(drop)
 }
 

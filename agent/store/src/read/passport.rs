@@ -5,9 +5,10 @@ use super::{Answer, Fail, ReadError, Reader, findings, named, timestamp};
 use crate::history::HOUR_NS;
 use keytrail_findings::Baseline;
 use keytrail_proto::v1::{
-    Credential, CredentialPlace, GetCredentialRequest, GetCredentialResponse,
+    Credential, CredentialPlace, Event, GetCredentialRequest, GetCredentialResponse,
 };
-use rusqlite::{Connection, OptionalExtension as _};
+use prost::Message as _;
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 /// Rows of each kind.
 const MOST: usize = 100;
@@ -38,6 +39,7 @@ impl Reader {
                 .credential
                 .as_ref()
                 .map_or_else(String::new, |c| c.fingerprint.clone());
+            let (changes, more_changes) = changes(db, &fingerprint)?;
             Ok(GetCredentialResponse {
                 summary: Some(summary),
                 places: places(db, id)?,
@@ -46,6 +48,8 @@ impl Reader {
                 together: together(db, id)?,
                 findings: findings::of(db, &fingerprint, MOST)?,
                 baseline: baseline(db, &fingerprint)?,
+                changes,
+                more_changes,
             })
         })
     }
@@ -126,6 +130,53 @@ fn together(db: &Connection, id: i64) -> Answer<Vec<Credential>> {
     )?;
     let rows = query.query_map([id, MOST as i64], super::used::credential_of_row)?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// What became of the files it lies in, the newest first, and whether there is more.
+fn changes(db: &Connection, fingerprint: &str) -> Answer<(Vec<Event>, bool)> {
+    // As the index says it.
+    const CHANGES: &str = "kind IN ('credential_created', 'credential_file_changed')";
+    let mut events = Vec::new();
+    let mut add = |query: &str, by: &str, wanted: &dyn Fn(&Event) -> bool| -> Answer<()> {
+        let mut query = db.prepare(query)?;
+        let mut rows = query.query(params![by, MOST as i64 + 1])?;
+        while let Some(r) = rows.next()? {
+            let (row, body): (i64, Vec<u8>) = (r.get(0)?, r.get(1)?);
+            if let Ok(event) = Event::decode(body.as_slice())
+                && wanted(&event)
+            {
+                events.push((
+                    event.time.map_or((0, 0), |t| (t.seconds, t.nanos)),
+                    row,
+                    event,
+                ));
+            }
+        }
+        Ok(())
+    };
+    add(
+        &format!(
+            "SELECT row, body FROM events WHERE fingerprint = ?1 AND {CHANGES} ORDER BY time_ns DESC LIMIT ?2"
+        ),
+        fingerprint,
+        &|_| true,
+    )?;
+    // What took its place.
+    add(
+        &format!(
+            "SELECT row, body FROM events WHERE fingerprint IN (SELECT fingerprint FROM credentials WHERE previous = ?1)
+                 AND {CHANGES} ORDER BY time_ns DESC LIMIT ?2"
+        ),
+        fingerprint,
+        &|event| {
+            let change = event.change.as_ref();
+            change.is_some_and(|c| c.previous_fingerprint == fingerprint)
+        },
+    )?;
+    events.sort_by_key(|(time, row, _)| std::cmp::Reverse((*time, *row)));
+    let more = events.len() > MOST;
+    events.truncate(MOST);
+    Ok((events.into_iter().map(|(.., event)| event).collect(), more))
 }
 
 /// What is usual, in words.

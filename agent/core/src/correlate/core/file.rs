@@ -75,6 +75,7 @@ impl Core {
         let exec = self.table.get(seen.at.pid).map_or(0, |p| p.exec);
         let from_ns = self.earliest(&seen.at, &seen.hook);
         let facts = Arc::new(seen.file.clone());
+        let first = self.out.len();
         for credential in &seen.credentials {
             match self.withdrawn.get(&credential.fingerprint) {
                 Some(&at) if seen.at.boot_ns <= at.saturating_add(WITHDRAWN_NS) => continue,
@@ -114,6 +115,7 @@ impl Core {
             e.attack = attack(&[&credential.attack]);
             self.emit(e);
         }
+        self.group(first);
     }
 
     /// Something happened to a file with credentials: told of each.
@@ -130,6 +132,7 @@ impl Core {
         let more = about.len().saturating_sub(MAX_TOLD_OF_FILE);
         about.truncate(MAX_TOLD_OF_FILE);
         let last = about.len().saturating_sub(1);
+        let first = self.out.len();
         for (number, credential) in about.into_iter().enumerate() {
             let mut e = self.event(EventKind::CredentialFileChanged, boot_ns);
             e.process = at.map(|at| self.table.describe(at.pid));
@@ -142,6 +145,7 @@ impl Core {
             e.attack = attack(&[technique(file, change)]);
             self.emit(e);
         }
+        self.group(first);
     }
 
     /// A file that outlives its writer. What `git` checks out is what a repository holds, and told where it is run.
@@ -177,6 +181,7 @@ impl Core {
     }
 
     pub(super) fn opened(&mut self, key: Key, open: &FileSeen) {
+        let first = self.out.len();
         for credential in &open.credentials {
             let mut e = self.event(EventKind::CredentialOpened, open.at.boot_ns);
             e.process = Some(self.table.describe(key.0));
@@ -185,6 +190,7 @@ impl Core {
             e.evidence = Some(Evidence::new(None, Channel::File, &open.hook));
             self.emit(e);
         }
+        self.group(first);
     }
 }
 

@@ -2,6 +2,7 @@
 //! it. The bytes may be anything (packed, encrypted): what is seen in them as it is, is told as that.
 
 use super::Core;
+use super::send::Passage;
 use crate::process::{By, Carried, HoldingPlace, Passed};
 use keytrail_model::{FileSeen, Pid, PipeId, SendSeen, WriteSeen, WriteTarget};
 
@@ -77,17 +78,63 @@ impl Core {
             inode: seen.ends.sock,
         };
         let now_ns = seen.at.boot_ns;
-        for carried in self.just_met(pid, now_ns, (pair, &By::Socket)) {
+        for carried in self.just_met(pid, now_ns, (pair, &By::Socket(String::new()))) {
             self.hand_over(parent, carried, (now_ns, now_ns));
         }
     }
 
+    /// A secret was seen in what a holder sent over a Unix socket with a name: who is at the other end has it from now on, as
+    /// daemons do that keep credentials for others. Of anything else over such a socket nothing follows: every holder talks
+    /// to services.
+    pub(super) fn put_into_service(&mut self, passage: &Passage) {
+        let (pid, now_ns) = (passage.at.pid, passage.at.boot_ns);
+        let Some(ends) = passage.link.ends.as_ref().filter(|e| !e.path.is_empty()) else {
+            return;
+        };
+        let Some(peer) = ends.peer.as_deref().filter(|p| p.start != 0) else {
+            return;
+        };
+        let peer = Pid {
+            tgid: peer.tgid,
+            start: peer.start,
+        };
+        if peer == pid {
+            return;
+        }
+        let via = PipeId {
+            device: PipeId::SOCKET_PAIR,
+            inode: ends.sock,
+        };
+        for hit in passage.payload.hits.iter().filter(|hit| hit.secret) {
+            let fingerprint = &hit.credential.fingerprint;
+            let holding = self.table.get(pid).and_then(|proc| {
+                let mut of = proc.holdings.iter();
+                of.find(|h| h.credential.fingerprint == *fingerprint)
+            });
+            let Some(holding) = holding else { continue };
+            let carried = Carried {
+                holding: holding.clone(),
+                passed: Passed {
+                    path: self.way(pid, holding).into(),
+                    via,
+                    since_ns: now_ns,
+                    told_ns: now_ns,
+                },
+                writer: pid,
+                by: By::Socket(ends.path.clone()),
+            };
+            self.hand_over(peer, carried, (now_ns, now_ns));
+        }
+    }
+
     fn hand_over(&mut self, pid: Pid, mut carried: Carried, (now_ns, from_ns): (u64, u64)) {
-        carried.passed.since_ns = now_ns;
+        carried.passed.since_ns = from_ns;
+        carried.passed.told_ns = now_ns;
         // What it sent before that is not of it.
         carried.holding.from_ns = from_ns;
         if self.give(pid, &carried, true) {
-            self.pass_on(pid, Some(&carried.holding.credential.fingerprint));
+            let fingerprint = &carried.holding.credential.fingerprint;
+            self.pass_on(pid, Some(fingerprint), now_ns);
         }
     }
 
@@ -96,16 +143,17 @@ impl Core {
         let mut held = Vec::new();
         for holding in self.table.get(pid).map_or(&[][..], |p| &p.holdings) {
             let met_ns = match (&holding.passed, &holding.place) {
-                (Some(passed), _) => Some(passed.since_ns),
+                // What is written back is no copy.
                 (None, HoldingPlace::File(facts)) => holding
-                    .own_ns
-                    // What is written back is no copy.
+                    .met_ns()
                     .filter(|_| (facts.device, facts.inode) != (via.device, via.inode)),
-                (None, HoldingPlace::Process(_)) => holding.own_ns,
                 // Whoever is started beside it has that as well.
                 (None, HoldingPlace::Env(_) | HoldingPlace::Argv(_)) => None,
+                (Some(_), _) | (None, HoldingPlace::Process(_)) => holding.met_ns(),
             };
-            let soon = |met: u64| met <= now_ns && now_ns <= met.saturating_add(SOON_NS);
+            let soon = |(since, told): (u64, u64)| {
+                since <= now_ns && now_ns <= told.saturating_add(SOON_NS)
+            };
             if met_ns.is_some_and(soon) && held.len() < MAX_PUT {
                 held.push(Carried {
                     holding: holding.clone(),
@@ -113,6 +161,7 @@ impl Core {
                         path: self.way(pid, holding).into(),
                         via,
                         since_ns: now_ns,
+                        told_ns: now_ns,
                     },
                     writer: pid,
                     by: by.clone(),

@@ -69,9 +69,11 @@ impl Core {
                 news.len() - MAX_LINEAGE
             ));
         }
+        let first = self.out.len();
         for (holding, mark) in news.iter().take(MAX_LINEAGE) {
             self.tell_lineage(key, &sent, holding, mark);
         }
+        self.group(first);
         if sent.blind && !sent.lost && sent.channel == Channel::Tls && !news.is_empty() {
             self.tell_uncovered(pid, news[0].1.at.boot_ns);
         }

@@ -165,6 +165,7 @@ impl Core {
                 credentials,
             } => {
                 let mut named = BTreeSet::new();
+                let first = self.out.len();
                 for credential in credentials {
                     if !named.insert(&credential.fingerprint) {
                         continue;
@@ -176,6 +177,7 @@ impl Core {
                     e.attack = attack(&[&credential.attack]);
                     self.emit(e);
                 }
+                self.group(first);
             }
             Observation::FileChanged {
                 at,
@@ -319,6 +321,19 @@ impl Core {
 
     fn event(&self, kind: EventKind, boot_ns: u64) -> Event {
         Event::new(kind, self.boot_wall_ns + boot_ns, boot_ns)
+    }
+
+    /// What was told from `first` on is of one act: several events of one kind are a group.
+    fn group(&mut self, first: usize) {
+        let told = self.out.get_mut(first..).unwrap_or_default();
+        let Some((kind, number)) = told.first().map(|e| (e.kind, e.id.sequence)) else {
+            return;
+        };
+        if told.iter().filter(|e| e.kind == kind).count() > 1 {
+            for e in told.iter_mut().filter(|e| e.kind == kind) {
+                e.group = number;
+            }
+        }
     }
 
     fn emit(&mut self, mut e: Event) {

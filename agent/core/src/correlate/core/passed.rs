@@ -9,7 +9,7 @@ use keytrail_model::event::PathStep;
 use keytrail_model::{Bound, Pid, PipeId, PipesSeen};
 
 /// Steps of a way that is followed.
-const MAX_STEPS: usize = 8;
+const MAX_STEPS: usize = 12;
 /// Processes that wait for a decision about another one.
 const MAX_WAITING: usize = 64;
 /// Processes that one credential is passed on to at a time.
@@ -17,7 +17,7 @@ const MAX_MET: usize = 64;
 
 impl Core {
     pub(super) fn on_pipes(&mut self, seen: &PipesSeen) {
-        let pid = seen.at.pid;
+        let (pid, now_ns) = (seen.at.pid, seen.at.boot_ns);
         if let Some(proc) = self.table.touch(&seen.at) {
             proc.stdin = seen.stdin;
             proc.stdout = seen.stdout;
@@ -27,18 +27,18 @@ impl Core {
             if let Some(taker) = seen.taker
                 && !self.pipes.is_stdin(pipe)
             {
-                self.reads_from(taker, pipe, false);
+                self.reads_from(taker, pipe, false, now_ns);
             }
         }
         if let Some(pipe) = seen.stdin {
             if let Some(feeder) = seen.feeder {
                 self.pipes.add_writer(pipe, feeder);
-                self.pass_on(feeder, None);
+                self.pass_on(feeder, None, now_ns);
             }
             self.take_back(pipe);
-            self.reads_from(pid, pipe, true);
+            self.reads_from(pid, pipe, true, now_ns);
         }
-        self.pass_on(pid, None);
+        self.pass_on(pid, None, now_ns);
     }
 
     /// Processes that were passed something since the last call: what they send is to be looked into.
@@ -92,7 +92,7 @@ impl Core {
     }
 
     /// What a process holds goes on by the pipes it can write to: one credential, or all.
-    pub(super) fn pass_on(&mut self, pid: Pid, only: Option<&str>) {
+    pub(super) fn pass_on(&mut self, pid: Pid, only: Option<&str>, now_ns: u64) {
         if self.pipes.written_by(pid).is_empty() {
             return;
         }
@@ -110,18 +110,18 @@ impl Core {
             .collect();
         fingerprints.dedup();
         for fingerprint in fingerprints {
-            self.spread(pid, &fingerprint);
+            self.spread(pid, &fingerprint, now_ns);
         }
     }
 
     /// One credential, to everybody whom it can come to: each once, by the shortest way.
-    fn spread(&mut self, from: Pid, fingerprint: &str) {
+    fn spread(&mut self, from: Pid, fingerprint: &str, now_ns: u64) {
         let mut met = vec![from];
         let mut next = 0;
         while let Some(&at) = met.get(next) {
             next += 1;
             for pipe in self.pipes.written_by(at) {
-                let Some(carried) = self.carried_by(at, pipe, fingerprint) else {
+                let Some(carried) = self.carried_by(at, pipe, fingerprint, now_ns) else {
                     continue;
                 };
                 if !self.pipes.carry(pipe, &carried, self.renews(at)) {
@@ -142,19 +142,31 @@ impl Core {
     }
 
     /// What a process puts into a pipe of a credential, if it may.
-    fn carried_by(&self, pid: Pid, pipe: PipeId, fingerprint: &str) -> Option<Carried> {
+    fn carried_by(
+        &self,
+        pid: Pid,
+        pipe: PipeId,
+        fingerprint: &str,
+        now_ns: u64,
+    ) -> Option<Carried> {
         let proc = self.table.get(pid)?;
         let of = |h: &&Holding| h.credential.fingerprint == fingerprint && goes_on(proc, h);
         let holding = proc.holdings.iter().find(of)?;
+        let since_ns = holding.met_ns().map_or(now_ns, |(since, _)| since);
         Some(Carried {
             holding: holding.clone(),
             passed: Passed {
                 path: self.way(pid, holding).into(),
                 via: pipe,
-                since_ns: self.tick_ns,
+                since_ns,
+                told_ns: since_ns.max(now_ns),
             },
             writer: pid,
-            by: By::Pipe,
+            by: if pipe.is_socket_pair() {
+                By::Socket(String::new())
+            } else {
+                By::Pipe
+            },
         })
     }
 
@@ -164,13 +176,15 @@ impl Core {
     }
 
     /// A process can read from a pipe.
-    fn reads_from(&mut self, pid: Pid, pipe: PipeId, stdin: bool) {
+    fn reads_from(&mut self, pid: Pid, pipe: PipeId, stdin: bool, now_ns: u64) {
         if !self.pipes.add_reader(pipe, pid, stdin) {
             return;
         }
-        for carried in self.pipes.carried(pipe) {
+        for mut carried in self.pipes.carried(pipe) {
+            carried.passed.told_ns = carried.passed.told_ns.max(now_ns);
             if self.give(pid, &carried, self.renews(pid)) {
-                self.pass_on(pid, Some(&carried.holding.credential.fingerprint));
+                let fingerprint = &carried.holding.credential.fingerprint;
+                self.pass_on(pid, Some(fingerprint), now_ns);
             }
         }
     }
@@ -194,7 +208,7 @@ impl Core {
             By::Pipe => ("pipe", format!("pipe:[{}]", pipe.inode)),
             By::File(path) if path.is_empty() => ("file", format!("file:[{}]", pipe.inode)),
             By::File(path) => ("file", path.clone()),
-            By::Socket => ("socket", String::new()),
+            By::Socket(path) => ("socket", path.clone()),
         };
         path.push(self.stage(pid, how, name));
         let holding = Holding {
@@ -204,6 +218,7 @@ impl Core {
                 path: path.into(),
                 via: pipe,
                 since_ns: carried.passed.since_ns,
+                told_ns: carried.passed.told_ns,
             }),
             ..carried.holding.clone()
         };

@@ -165,6 +165,7 @@ impl Core {
     /// counted where it came from.
     fn expose(&mut self, exposed: &Exposed<'_>) {
         let at = exposed.at;
+        let first = self.out.len();
         for f in exposed.found {
             let (place, channel) = match &f.place {
                 Place::Env(name) => (HoldingPlace::Env(name.clone()), Channel::Env),
@@ -202,6 +203,7 @@ impl Core {
             e.attack = attack(&["T1552"]);
             self.emit(e);
         }
+        self.group(first);
     }
 
     /// The newest holding of a process is one it was given by who had it before.
@@ -247,7 +249,7 @@ impl Core {
             holding.origin = at.pid;
             holding.passed = None;
             let news = holding.inherited_from.take().is_some();
-            self.pass_on(at.pid, Some(&credential.fingerprint));
+            self.pass_on(at.pid, Some(&credential.fingerprint), at.boot_ns);
             return news;
         }
         if proc.holdings.len() >= MAX_HOLDINGS {
@@ -265,7 +267,7 @@ impl Core {
             passed: None,
         };
         self.table.add_holding(at.pid, holding);
-        self.pass_on(at.pid, Some(&credential.fingerprint));
+        self.pass_on(at.pid, Some(&credential.fingerprint), at.boot_ns);
         true
     }
 

@@ -344,6 +344,7 @@ impl Core {
             .filter(|h| h.secret)
             .map(|h| h.credential.fingerprint.as_str())
             .collect();
+        let first = self.out.len();
         for hit in &payload.hits {
             if !hit.secret && secret.contains(hit.credential.fingerprint.as_str()) {
                 continue;
@@ -360,6 +361,10 @@ impl Core {
                 self.repeat_by(number, &e);
             }
             self.emit(e);
+        }
+        self.group(first);
+        if passage.stream.channel() == Channel::Unix {
+            self.put_into_service(passage);
         }
     }
 

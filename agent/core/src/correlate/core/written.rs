@@ -52,7 +52,8 @@ impl Core {
         };
         self.pipes.add_writer(pipe, seen.at.pid);
         for hit in seen.payload.hits.iter().filter(|hit| hit.secret) {
-            self.pass_on(seen.at.pid, Some(&hit.credential.fingerprint));
+            let fingerprint = &hit.credential.fingerprint;
+            self.pass_on(seen.at.pid, Some(fingerprint), seen.at.boot_ns);
         }
     }
 
@@ -71,6 +72,7 @@ impl Core {
             String::new()
         };
         let hits = &passage.payload.hits;
+        let first = self.out.len();
         for hit in hits {
             let fingerprint = &hit.credential.fingerprint;
             let more = |other: &keytrail_model::Hit| {
@@ -103,6 +105,7 @@ impl Core {
             }]);
             self.emit(e);
         }
+        self.group(first);
     }
 
     /// The outermost process, from the writer up, that has the pipe as its standard output: a pipeline's own pipe is its

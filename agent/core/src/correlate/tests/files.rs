@@ -162,6 +162,79 @@ fn sizes_and_times_have_to_fit() {
     assert_eq!(of(&events, "credential_sent").len(), 1, "not all was told");
 }
 
+fn piped(tgid: u32, boot_ns: u64, stdin: Option<u64>, stdout: Option<u64>) -> Observation {
+    let pipe = |inode| PipeId { device: 14, inode };
+    Observation::Pipes(PipesSeen {
+        at: at(tgid, boot_ns),
+        stdin: stdin.map(pipe),
+        stdout: stdout.map(pipe),
+        feeder: None,
+        taker: None,
+    })
+}
+
+/// tar (10) reads a key and pipes it to openssl (11), which writes a file; curl (20) reads that and sends it. The file that
+/// tar read had to be inspected first: what is told of them all comes after a tick that was later.
+#[test]
+fn a_file_at_the_end_of_a_pipeline_however_late_it_is_told() {
+    let ms = 1_000_000;
+    let story = |read_at: u64, begun: u64, wrote_at: u64| {
+        let events = run(&[
+            start(),
+            exec(10, 1, SEC, vec![]),
+            piped(10, SEC, None, Some(1)),
+            Observation::Tick {
+                boot_ns: 9 * SEC,
+                wall_ns: 1_009 * SEC,
+            },
+            read(
+                10,
+                read_at,
+                (1, "/root/.ssh/id", 400),
+                vec![credential("a")],
+            ),
+            exec(11, 1, begun, vec![]),
+            piped(11, begun, Some(1), None),
+            write(11, wrote_at, 9, "/tmp/x", 500),
+            exec(20, 1, wrote_at + ms, vec![]),
+            read(20, wrote_at + 2 * ms, (9, "/tmp/x", 516), vec![]),
+            send(
+                20,
+                wrote_at + 3 * ms,
+                ends(1, 80),
+                None,
+                None,
+                payload(600, vec![]),
+            ),
+            Observation::Tick {
+                boot_ns: wrote_at + 60 * SEC,
+                wall_ns: 1_000 * SEC + wrote_at + 60 * SEC,
+            },
+        ]);
+        let sent = of(&events, "credential_sent");
+        let way = |e: &&Event| -> Vec<(String, u32)> {
+            let path = &e.evidence.as_ref().unwrap().path;
+            path.iter().map(|s| (s.how.clone(), s.pid)).collect()
+        };
+        sent.iter().map(way).collect::<Vec<_>>()
+    };
+    let way = [("read", 10), ("pipe", 11), ("file", 20)].map(|(how, pid)| (how.to_owned(), pid));
+    assert_eq!(
+        story(2 * SEC, SEC, 2 * SEC + ms),
+        std::slice::from_ref(&way)
+    );
+    // Its program began long after the other one had read.
+    assert_eq!(story(2 * SEC, 100 * SEC, 101 * SEC), [way]);
+    assert!(
+        story(2 * SEC, SEC, 2 * SEC - ms).is_empty(),
+        "written before"
+    );
+    assert!(
+        story(2 * SEC, SEC, 70 * SEC).is_empty(),
+        "written long after"
+    );
+}
+
 #[test]
 fn what_was_sent_before_the_read_is_not_of_it() {
     let before = vec![

@@ -181,12 +181,12 @@ fn a_chain_is_followed_to_its_end() {
     assert_eq!(way(sent[0]), [("read", 20), ("pipe", 30), ("pipe", 40)]);
     // Not for ever: what it comes to is said.
     let mut long = vec![program(20, SEC, None, Some(1))];
-    for n in 1..12u32 {
+    for n in 1..16u32 {
         long.push(program(20 + n, SEC, Some(n.into()), Some((n + 1).into())));
     }
     long.push(vec![
         read(20, 2 * SEC, &c),
-        plain(31, 3 * SEC, vec![]),
+        plain(35, 3 * SEC, vec![]),
         tick(30 * SEC),
     ]);
     let events = story(&long);

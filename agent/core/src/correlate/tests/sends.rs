@@ -348,3 +348,51 @@ fn a_login_is_by_the_one_password_of_its_user_that_is_held() {
     let both = vec![env(&held, "URL"), env(&other, "OLD_URL")];
     assert!(login(both).is_empty(), "nobody can say which");
 }
+
+/// What one send carried is one group; what was sent alone is none, and neither is what another send carried.
+#[test]
+fn the_credentials_of_one_send_are_one_group() {
+    let many: Vec<CredentialRef> = (0..15).map(|n| credential(&n.to_string())).collect();
+    let hits = |of: &[CredentialRef]| of.iter().map(|c| hit(c, true)).collect::<Vec<_>>();
+    let plain = |ns, port, of: &[CredentialRef]| {
+        send(
+            10,
+            SEC + ns,
+            ends(1, port),
+            None,
+            None,
+            payload(10, hits(of)),
+        )
+    };
+    let found = many.iter().map(|c| env(c, &c.fingerprint)).collect();
+    let events = run(&[
+        start(),
+        exec(10, 1, SEC, found),
+        plain(4, 80, &many),
+        plain(5, 81, &many[..1]),
+        plain(6, 82, &many[..2]),
+        stop(),
+    ]);
+    let groups = |kind: &str, port: u32| -> Vec<(u64, u64)> {
+        let to = |e: &&&Event| e.destination.as_ref().map_or(0, |d| d.port) == port;
+        let told = of(&events, kind);
+        told.iter()
+            .filter(to)
+            .map(|e| (e.group, e.id.sequence))
+            .collect()
+    };
+    let sent = groups("credential_sent", 80);
+    assert_eq!(sent.len(), 15);
+    assert!(
+        sent.iter().all(|(group, _)| *group == sent[0].1),
+        "{sent:?}"
+    );
+    let alone = groups("credential_sent", 81);
+    assert!(matches!(alone[..], [(0, _)]), "{alone:?}");
+    let two = groups("credential_sent", 82);
+    assert!(two.len() == 2 && two.iter().all(|(group, _)| *group == two[0].1));
+    // Neither is an environment many events to who reads them.
+    let exposed = groups("credential_exposed", 0);
+    assert_eq!(exposed.len(), 15);
+    assert!(exposed.iter().all(|(group, _)| *group == exposed[0].1));
+}
