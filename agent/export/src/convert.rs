@@ -45,6 +45,10 @@ pub fn event(event: Event) -> v1::Event {
         request: event.request.map(request),
         workload: event.workload.map(|names| workload(*names)),
         change: event.change.map(|change| file_change(*change)),
+        delivery: event.delivery.map(|delivery| v1::Delivery {
+            container: delivery.container,
+            path: delivery.path.into_iter().map(step).collect(),
+        }),
         // A later stage knows what the site calls it.
         environment: String::new(),
     }
@@ -172,6 +176,7 @@ fn source(s: Source) -> v1::Source {
         first_seen: s.first_seen_ns.map(timestamp),
         reach: s.reach.map_or(0, Reach::number),
         tracked: s.tracked,
+        host_path: s.host_path,
     }
 }
 

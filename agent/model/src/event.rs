@@ -33,6 +33,17 @@ pub struct Event {
     pub workload: Option<Box<WorkloadNames>>,
     /// What happened to the file that `source` is.
     pub change: Option<Box<FileChange>>,
+    /// Who brought it into the container that the process is in.
+    pub delivery: Option<Box<Delivery>>,
+}
+
+/// A container's runtime brought a credential into it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// As its runtime calls it.
+    pub container: String,
+    /// Who wrote (`wrote`) or read (`read`) the container's configuration, from the outermost on.
+    pub path: Vec<PathStep>,
 }
 
 impl Event {
@@ -58,6 +69,7 @@ impl Event {
             request: None,
             workload: None,
             change: None,
+            delivery: None,
         }
     }
 }
@@ -144,6 +156,8 @@ pub struct Context {
 pub struct Source {
     pub r#type: SourceType,
     pub path: String,
+    /// Of a file that the host has under another path.
+    pub host_path: String,
     pub device: u64,
     pub inode: u64,
     pub owner_uid: u32,
@@ -166,6 +180,7 @@ impl Source {
         Self {
             r#type,
             path: String::new(),
+            host_path: String::new(),
             device: 0,
             inode: 0,
             owner_uid: 0,
@@ -234,7 +249,7 @@ pub struct Evidence {
 /// A process on the way of a credential, and how it came to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PathStep {
-    /// read | env | argv | taken | fork | pipe | file | socket
+    /// read | env | argv | taken | fork | pipe | file | socket; of a delivery wrote | read
     pub how: String,
     /// The file, the variable, the argument's place, the process it was taken from, the pipe.
     pub name: String,

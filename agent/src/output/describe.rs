@@ -6,7 +6,7 @@ use super::fingerprint::short_fingerprint;
 use super::style::Colour;
 use keytrail_model::{Channel, EventKind, EvidenceGrade, GapReason, SourceType, Transform};
 use keytrail_proto::v1::{
-    Credential, Destination, Event, Evidence, PathStep, Process, Source, Workload,
+    Credential, Delivery, Destination, Event, Evidence, PathStep, Process, Source, Workload,
 };
 use std::fmt::Write as _;
 
@@ -320,7 +320,22 @@ pub fn place(event: &Event) -> String {
     {
         let _ = write!(text, " as {transform}");
     }
+    if let Some(delivery) = &event.delivery {
+        let _ = write!(text, ", {}", delivered(delivery));
+    }
     text
+}
+
+/// `brought into container c1 by runc`: the nearest of those who did.
+fn delivered(delivery: &Delivery) -> String {
+    let by = delivery.path.last().map_or_else(String::new, |step| {
+        let name = match step.executable.rsplit('/').next() {
+            Some(name) if !name.is_empty() => name,
+            _ => step.comm.as_str(),
+        };
+        format!(" by {}[{}]", escape(name), step.pid)
+    });
+    format!("brought into container {}{by}", escape(&delivery.container))
 }
 
 /// How the secret was encoded, where it was not sent as it is.

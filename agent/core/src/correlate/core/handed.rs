@@ -2,7 +2,7 @@
 //! it. The bytes may be anything (packed, encrypted): what is seen in them as it is, is told as that.
 
 use super::Core;
-use crate::process::{By, Carried, HoldingPlace, Passed};
+use crate::process::{By, Carried, Holding, HoldingPlace, Passed};
 use keytrail_model::{FileSeen, Pid, PipeId, SendSeen, WriteSeen, WriteTarget};
 
 /// So long after meeting a credential a write may hold it: programs that pack or encrypt do at once what they are for; a
@@ -94,7 +94,9 @@ impl Core {
     /// What a process met so lately that it may be in what it writes to this file or socket.
     fn just_met(&self, pid: Pid, now_ns: u64, (via, by): (PipeId, &By)) -> Vec<Carried> {
         let mut held = Vec::new();
-        for holding in self.table.get(pid).map_or(&[][..], |p| &p.holdings) {
+        let is_its_own = |holding: &&Holding| !holding.brings;
+        let all = self.table.get(pid).map_or(&[][..], |p| &p.holdings);
+        for holding in all.iter().filter(is_its_own) {
             let met_ns = match (&holding.passed, &holding.place) {
                 (Some(passed), _) => Some(passed.since_ns),
                 (None, HoldingPlace::File(facts)) => holding

@@ -1,5 +1,6 @@
 //! The state machine: who holds what, what left, with which evidence.
 
+mod delivery;
 mod file;
 mod handed;
 mod lineage;
@@ -18,6 +19,7 @@ use super::event;
 use super::flow::Flows;
 use super::tls::TlsLinks;
 use crate::process::{Files, Names, Pipes, ProcessTable};
+use delivery::Deliveries;
 use keytrail_model::event::{EventId, Gap};
 use keytrail_model::{
     AgentStart, Bound, CredentialRef, Dropped, Event, EventKind, GapReason, GapSeen, Observation,
@@ -56,6 +58,8 @@ pub struct Core {
     /// Identifiers at the end of a payload, as long as the next may go on with them.
     open_words: OpenWords,
     opens: Opens,
+    /// What runtimes bring into containers.
+    deliveries: Deliveries,
     /// Read events already made.
     reads: Reads,
     /// What lineage was told of once for all relatives, or all connections of a client.
@@ -167,7 +171,7 @@ impl Core {
                     e.credential = Some(self.best(credential));
                     e.source = Some(event::file_source(file));
                     e.attack = attack(&[&credential.attack]);
-                    self.emit(e);
+                    self.tell_created(e, file, at.as_ref().map(|at| at.pid));
                 }
             }
             Observation::FileChanged {
@@ -248,6 +252,9 @@ impl Core {
         }
         for (key, open) in self.opens.take_due(boot_ns) {
             self.opened(key, &open);
+        }
+        for e in self.deliveries.take_due(boot_ns) {
+            self.emit(e);
         }
         self.flows.expire(boot_ns);
         self.pipes.expire(boot_ns);

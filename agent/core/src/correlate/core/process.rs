@@ -20,9 +20,9 @@ impl Core {
             Some(before) => before.holdings.clone(),
             None => Vec::new(),
         };
-        let mut proc = proc_from(
-            &s.at, s.parent, &s.exe, s.ns_tgid, &s.argv, &s.cwd, &s.cgroup,
-        );
+        // Who forked it, if that was seen: /proc names whoever took it over since.
+        let parent = before.and_then(|p| p.parent).unwrap_or(s.parent);
+        let mut proc = proc_from(&s.at, parent, &s.exe, s.ns_tgid, &s.argv, &s.cwd, &s.cgroup);
         proc.loginuid = s.loginuid;
         proc.session = s.session;
         proc.exec = exec;
@@ -127,8 +127,8 @@ impl Core {
             .holdings
             .iter()
             .filter(|h| matches!(h.place, HoldingPlace::File(_) | HoldingPlace::Process(_)))
-            // What came by a pipe comes again if the program reads it.
-            .filter(|h| h.passed.is_none())
+            // What came by a pipe comes again if the program reads it. What was read for a container is in its environment.
+            .filter(|h| h.passed.is_none() && !h.brings)
             .cloned()
             .map(|holding| Holding {
                 inherited_from: Some(from.clone()),
@@ -199,6 +199,7 @@ impl Core {
             }
             e.coverage = exposed.notes.iter().map(|n| (*n).to_owned()).collect();
             e.attack = attack(&["T1552"]);
+            e.delivery = self.delivered(at.pid, &f.credential.fingerprint);
             self.emit(e);
         }
     }
@@ -245,6 +246,7 @@ impl Core {
             holding.own_ns = holding.own_ns.or(Some(from_ns));
             holding.origin = at.pid;
             holding.passed = None;
+            holding.brings = false;
             let news = holding.inherited_from.take().is_some();
             self.pass_on(at.pid, Some(&credential.fingerprint));
             return news;
@@ -262,6 +264,7 @@ impl Core {
             own_ns: Some(from_ns),
             origin: at.pid,
             passed: None,
+            brings: false,
         };
         self.table.add_holding(at.pid, holding);
         self.pass_on(at.pid, Some(&credential.fingerprint));

@@ -296,7 +296,7 @@ impl Core {
             if let Some(to) = &mut e.destination {
                 to.direction = direction;
             }
-            self.emit(e);
+            self.tell_sent(e, passage);
         }
     }
 
