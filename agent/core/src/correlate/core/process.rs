@@ -246,7 +246,6 @@ impl Core {
             holding.own_ns = holding.own_ns.or(Some(from_ns));
             holding.origin = at.pid;
             holding.passed = None;
-            holding.brings = false;
             let news = holding.inherited_from.take().is_some();
             self.pass_on(at.pid, Some(&credential.fingerprint));
             return news;
