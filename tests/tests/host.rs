@@ -256,6 +256,10 @@ keytrail_tests::cases! {
         demo_shows_a_send
         classify_answers_line_by_line
     }
+    containers {
+        a_token_in_the_environment
+        files_have_the_containers_paths
+    }
     grpc {
         health_and_reflection
         the_stock_python_client_connects

@@ -49,6 +49,10 @@ pub fn event(event: Event) -> v1::Event {
             count: repeats.count,
             first: Some(timestamp(repeats.first_ns)),
         }),
+        delivery: event.delivery.map(|delivery| v1::Delivery {
+            container: delivery.container,
+            path: delivery.path.into_iter().map(step).collect(),
+        }),
         // A later stage knows what the site calls it.
         environment: String::new(),
         group: event.group,
@@ -178,6 +182,7 @@ fn source(s: Source) -> v1::Source {
         first_seen: s.first_seen_ns.map(timestamp),
         reach: s.reach.map_or(0, Reach::number),
         tracked: s.tracked,
+        host_path: s.host_path,
     }
 }
 

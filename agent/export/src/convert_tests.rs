@@ -1,6 +1,7 @@
 //! The schema says what the model says, by number and by name.
 
 use super::*;
+use keytrail_model::event::Delivery;
 use keytrail_model::{
     Actor, Channel, ContextKind, EventKind, EvidenceGrade, FileAccess, FileAction, GapReason,
     Reach, SourceType, Target,
@@ -150,6 +151,7 @@ fn nothing_of_an_event_is_left_out() {
             first_seen_ns: Some(21_000_000_000),
             reach: Some(Reach::World),
             tracked: true,
+            host_path: "/layer/path".into(),
         }),
         destination: Some(Destination {
             ip: "192.0.2.1".into(),
@@ -244,6 +246,14 @@ fn nothing_of_an_event_is_left_out() {
             }),
             status_class: 4,
         }),
+        delivery: Some(Box::new(Delivery {
+            container: "c1".into(),
+            path: vec![PathStep {
+                how: "read".into(),
+                name: "/bundle/config.json".into(),
+                ..PathStep::default()
+            }],
+        })),
         workload: Some(Box::new(WorkloadNames {
             pod: "late".into(),
             ..WorkloadNames::default()
@@ -278,6 +288,7 @@ fn nothing_of_an_event_is_left_out() {
             }
         },
         "workload": {"pod": "late"},
+        "delivery": {"container": "c1", "path": [{"how": "read", "name": "/bundle/config.json"}]},
         "credential": {
             "kind": "kind", "identifier": "identifier", "fingerprint": "kt1:f", "confidence": 0.5,
             "expires": "1970-01-01T00:00:15+00:00", "rule": "rule", "privilege": 2
@@ -285,7 +296,7 @@ fn nothing_of_an_event_is_left_out() {
         "source": {
             "type": "SOURCE_TYPE_ARGV", "path": "/path", "device": "16", "inode": "17", "ownerUid": 18,
             "ownerGid": 19, "mode": "0600", "envName": "NAME", "argvIndex": 20, "inheritedFrom": "parent",
-            "firstSeen": "1970-01-01T00:00:21+00:00", "reach": "REACH_WORLD", "tracked": true
+            "firstSeen": "1970-01-01T00:00:21+00:00", "reach": "REACH_WORLD", "tracked": true, "hostPath": "/layer/path"
         },
         "destination": {
             "ip": "192.0.2.1", "port": 22, "protocol": "tcp", "hosts": [{"name": "host", "provenance": "sni"}],

@@ -8,6 +8,8 @@ use std::path::Path;
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
 /// Mounts taken of one table.
 const MAX_MOUNTS: usize = 100_000;
+/// Layers taken of one overlay; the kernel allows so many.
+const MAX_LAYERS: usize = 501;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +24,9 @@ pub struct Mount {
     pub source: Vec<u8>,
     /// `upperdir=` of an overlay.
     pub upper: Option<Vec<u8>>,
+    /// Directories an overlay is made of, the uppermost first, as who mounted it named them. Empty where they do not say
+    /// where a file is shown: directories may be renamed in it (`redirect_dir`).
+    pub layers: Vec<Vec<u8>>,
     /// Options of a cgroup file system: the controllers of the first version, or `name=`.
     pub cgroup: Vec<Vec<u8>>,
 }
@@ -63,6 +68,11 @@ fn line(line: &[u8]) -> Option<Mount> {
             .split(|b| *b == b',')
     };
     let upper = options().find_map(|o| Some(octal(o.strip_prefix(b"upperdir=")?)));
+    let layers = if kind == b"overlay" {
+        layers(options(), upper.as_deref())
+    } else {
+        Vec::new()
+    };
     let cgroup = if kind.starts_with(b"cgroup") {
         options().map(<[u8]>::to_vec).collect()
     } else {
@@ -75,8 +85,27 @@ fn line(line: &[u8]) -> Option<Mount> {
         kind: String::from_utf8_lossy(kind).into_owned(),
         source: octal(source),
         upper,
+        layers,
         cgroup,
     })
+}
+
+/// The directories of an overlay by its options: `lowerdir=A:B`, or from Linux 6.8 on `lowerdir+=A` for each.
+fn layers<'a>(options: impl Iterator<Item = &'a [u8]>, upper: Option<&[u8]>) -> Vec<Vec<u8>> {
+    let mut layers: Vec<Vec<u8>> = upper.map(<[u8]>::to_vec).into_iter().collect();
+    for option in options {
+        if option == b"redirect_dir=on" {
+            return Vec::new();
+        }
+        if let Some(one) = option.strip_prefix(b"lowerdir+=") {
+            layers.push(octal(one));
+        } else if let Some(all) = option.strip_prefix(b"lowerdir=") {
+            let named = all.split(|b| *b == b':').filter(|dir| !dir.is_empty());
+            layers.extend(named.map(octal));
+        }
+    }
+    layers.truncate(MAX_LAYERS);
+    layers
 }
 
 /// Blank, tab, line feed and backslash are written as `\ooo`.
@@ -125,6 +154,11 @@ mod tests {
             ("ext3", b"/dev/root".as_slice())
         );
         assert_eq!(mounts[1].upper.as_deref(), Some(b"/up per".as_slice()));
+        assert_eq!(
+            mounts[1].layers,
+            [b"/up per".to_vec(), b"/l1".to_vec(), b"/l2".to_vec()]
+        );
+        assert_eq!(first.layers, Vec::<Vec<u8>>::new());
     }
 
     #[test]

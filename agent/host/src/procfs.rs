@@ -4,7 +4,7 @@ use keytrail_model::{ExeFacts, Pid, PipeId};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use zeroize::Zeroizing;
 
@@ -217,6 +217,22 @@ pub fn namespace(tgid: u32, name: &str) -> Option<u32> {
 pub fn own_mnt_ns() -> u32 {
     static OWN: OnceLock<u32> = OnceLock::new();
     *OWN.get_or_init(|| namespace(std::process::id(), "mnt").unwrap_or(0))
+}
+
+/// Inode of the host's mount namespace, which is that of PID 1: an agent in a pod or in a service's sandbox is in another. The
+/// agent's own where that cannot be told.
+pub fn host_mnt_ns() -> u32 {
+    static HOST: OnceLock<u32> = OnceLock::new();
+    *HOST.get_or_init(|| namespace(1, "mnt").unwrap_or_else(own_mnt_ns))
+}
+
+/// The root of the host's files as the agent reaches it.
+pub fn host_root() -> &'static Path {
+    Path::new(if host_mnt_ns() == own_mnt_ns() {
+        "/"
+    } else {
+        "/proc/1/root"
+    })
 }
 
 /// The process through which the files of another mount namespace are best reached: PID 1 where it is the host's own,

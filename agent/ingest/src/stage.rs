@@ -3,7 +3,7 @@
 use super::asked::{Asked, Inspection, Verdict};
 use super::digested::{Decided, Digested};
 use super::exec::{self, Execs, Finished};
-use super::files::{Files, Inspected, Version};
+use super::files::{Files, Inspected, KnownFile, Version, Views};
 use super::handed::Handed;
 use super::inspection::{InspectionOptions, Inspector, Missed};
 use super::registry::Registry;
@@ -14,8 +14,8 @@ use keytrail_abi as abi;
 use keytrail_host::clock::boot_ns;
 use keytrail_host::procfs;
 use keytrail_model::{
-    Access, Bound, Direction, Dropped, FileSeen, Observation, Pid, SendSeen, Snapshot, Socket,
-    Stamp, TlsSeen, WriteSeen, WriteTarget,
+    Access, Bound, CredentialRef, Direction, Dropped, FileFacts, FileSeen, Observation, Pid,
+    SendSeen, Snapshot, Socket, Stamp, TlsSeen, WriteSeen, WriteTarget,
 };
 use keytrail_payload::{Chunk, Layer, StreamKey, Streams};
 use keytrail_secret::Classifier;
@@ -52,6 +52,8 @@ pub struct Digest {
     targets: Targets,
     /// Files that they have just written.
     pub(super) handed: Handed,
+    /// What mount namespaces show.
+    views: Views,
     /// When a process was read from /proc: older execs of it are told already.
     snapshot_at: HashMap<Pid, u64>,
     /// A record that held payload, environment or argv was in the ring since the last wipe.
@@ -83,6 +85,7 @@ impl Digest {
             last_exec: HashMap::new(),
             targets: Targets::default(),
             handed: Handed::default(),
+            views: Views::default(),
             snapshot_at: HashMap::new(),
             ring_dirty: false,
         })
@@ -122,6 +125,7 @@ impl Digest {
                     });
                     self.last_exec.insert(child.tgid, exec_id);
                 }
+                self.views.forked(r.header.tgid, child.tgid);
                 out.observations.push(Observation::Fork {
                     at: stamp::stamp(&r.header),
                     child,
@@ -208,6 +212,8 @@ impl Digest {
             // /proc was read after this exec: it has been told, and more truly.
             return;
         }
+        self.views
+            .begun(pid.tgid, done.mnt_ns, done.seen.at.boot_ns);
         if let Some(home) = &done.home {
             self.files.add_home(done.mnt_ns, home);
         }
@@ -242,7 +248,9 @@ impl Digest {
         let Some(known) = seen.as_deref().or_else(|| self.files.table.get(r.file)) else {
             return;
         };
-        let Some((facts, credentials)) = known.as_read(r.ctime_ns, r.size) else {
+        let Some((facts, credentials)) =
+            as_read(known, &mut self.views, &r.header, r.ctime_ns, r.size)
+        else {
             // What was read is gone; what is there now was not read.
             self.unlocated += 1;
             return;
@@ -255,8 +263,8 @@ impl Digest {
         out.observations.push(Observation::File(Box::new(FileSeen {
             at: stamp::stamp(&r.header),
             access,
-            file: facts.clone(),
-            credentials: credentials.to_vec(),
+            file: facts,
+            credentials,
             unreadable: known.unreadable.clone(),
             truncated: known.truncated,
             hook: hook.to_owned(),
@@ -315,7 +323,9 @@ impl Digest {
                 if inspection.is_none() && !known.is_gone {
                     out.watch.push((known.access_path(), r.file));
                 }
-                let Some((facts, credentials)) = known.as_read(r.ctime_ns, r.size) else {
+                let Some((facts, credentials)) =
+                    as_read(known, &mut self.views, &r.header, r.ctime_ns, r.size)
+                else {
                     self.unlocated += 1;
                     return;
                 };
@@ -326,8 +336,8 @@ impl Digest {
                 };
                 let seen = FileSeen {
                     access,
-                    file: facts.clone(),
-                    credentials: credentials.to_vec(),
+                    file: facts,
+                    credentials,
                     unreadable: None,
                     truncated: known.truncated,
                     hook: hook.to_owned(),
@@ -587,10 +597,16 @@ impl Digest {
         }
     }
 
+    /// A path of the host as a process has it, where that is in a container's own files.
+    pub fn path_inside(&mut self, tgid: u32, path: &str) -> Option<String> {
+        self.views.in_overlay(tgid, path, boot_ns())
+    }
+
     /// Forgets what is kept of processes that are gone and whose end was not told.
     pub fn forget_dead(&mut self, lives: impl Fn(u32) -> bool) {
         self.last_exec.retain(|tgid, _| lives(*tgid));
         self.snapshot_at.retain(|pid, _| lives(pid.tgid));
+        self.views.forget_dead(&lives);
         self.targets.forget_dead(lives);
     }
 
@@ -617,6 +633,23 @@ impl Digest {
         self.dropped.gather(&mut self.files.table.dropped);
         &mut self.dropped
     }
+}
+
+/// The version of a file that was read, under the path its reader has it at. Where it holds nothing, nobody is told.
+fn as_read(
+    known: &KnownFile,
+    views: &mut Views,
+    by: &abi::Header,
+    ctime_ns: u64,
+    size: u64,
+) -> Option<(FileFacts, Vec<CredentialRef>)> {
+    let (facts, credentials) = known.as_read(ctime_ns, size)?;
+    let facts = facts.clone();
+    if credentials.is_empty() && known.unreadable.is_none() || known.is_gone {
+        return Some((facts, credentials.to_vec()));
+    }
+    let facts = views.seen_by(by.tgid, &known.root, facts, by.boot_ns);
+    Some((facts, credentials.to_vec()))
 }
 
 /// What was decided; what is ingested without waiting for it was given up for want of room.

@@ -37,6 +37,8 @@ pub struct Event {
     pub repeats: Option<Repeats>,
     /// Of several events that tell of one act: the number of the first. 0 where there is only one.
     pub group: u64,
+    /// Who brought it into the container that the process is in.
+    pub delivery: Option<Box<Delivery>>,
 }
 
 /// How many acts of one kind an event stands for.
@@ -44,6 +46,15 @@ pub struct Event {
 pub struct Repeats {
     pub count: u64,
     pub first_ns: u64,
+}
+
+/// A container's runtime brought a credential into it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// As its runtime calls it.
+    pub container: String,
+    /// Who wrote (`wrote`) or read (`read`) the container's configuration, from the outermost on.
+    pub path: Vec<PathStep>,
 }
 
 impl Event {
@@ -71,6 +82,7 @@ impl Event {
             change: None,
             repeats: None,
             group: 0,
+            delivery: None,
         }
     }
 }
@@ -157,6 +169,8 @@ pub struct Context {
 pub struct Source {
     pub r#type: SourceType,
     pub path: String,
+    /// Of a file that the host has under another path.
+    pub host_path: String,
     pub device: u64,
     pub inode: u64,
     pub owner_uid: u32,
@@ -179,6 +193,7 @@ impl Source {
         Self {
             r#type,
             path: String::new(),
+            host_path: String::new(),
             device: 0,
             inode: 0,
             owner_uid: 0,
@@ -249,7 +264,7 @@ pub struct Evidence {
 /// A process on the way of a credential, and how it came to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PathStep {
-    /// read | env | argv | taken | fork | pipe | file | socket
+    /// read | env | argv | taken | fork | pipe | file | socket; of a delivery wrote | read
     pub how: String,
     /// The file, the variable, the argument's place, the process it was taken from, the pipe.
     pub name: String,

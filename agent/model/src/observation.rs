@@ -208,7 +208,11 @@ pub struct Snapshot {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FileFacts {
+    /// As its reader has it in its mount namespace, where that is known.
     pub path: String,
+    /// As the host has it, where that is another one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub host_path: String,
     pub device: u64,
     pub inode: u64,
     pub owner_uid: u32,

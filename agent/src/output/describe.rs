@@ -8,7 +8,7 @@ use keytrail_model::{
     Channel, EventKind, EvidenceGrade, GapReason, IdentifiedBy, SourceType, Transform,
 };
 use keytrail_proto::v1::{
-    Credential, Destination, Event, Evidence, PathStep, Process, Source, Workload,
+    Credential, Delivery, Destination, Event, Evidence, PathStep, Process, Source, Workload,
 };
 use std::fmt::Write as _;
 
@@ -329,6 +329,9 @@ pub fn place(event: &Event) -> String {
     if event.repeats.is_some() {
         let _ = write!(text, " ({} times more)", event.stands_for());
     }
+    if let Some(delivery) = &event.delivery {
+        let _ = write!(text, ", {}", delivered(delivery));
+    }
     text
 }
 
@@ -366,6 +369,18 @@ pub fn identified_by(evidence: &Evidence) -> Option<&'static str> {
         IdentifiedBy::ClientCertificate => "its client certificate",
         IdentifiedBy::JwtSignature => "a JWT it signed",
     })
+}
+
+/// `brought into container c1 by runc`: the nearest of those who did.
+fn delivered(delivery: &Delivery) -> String {
+    let by = delivery.path.last().map_or_else(String::new, |step| {
+        let name = match step.executable.rsplit('/').next() {
+            Some(name) if !name.is_empty() => name,
+            _ => step.comm.as_str(),
+        };
+        format!(" by {}[{}]", escape(name), step.pid)
+    });
+    format!("brought into container {}{by}", escape(&delivery.container))
 }
 
 /// How the secret was encoded, where it was not sent as it is.

@@ -50,8 +50,12 @@ fn credential(event: &Event, say: &mut Say<'_>) {
                 .unwrap_or_default(),
         );
     }
+    if let Some(delivery) = &event.delivery {
+        say("brought", &super::describe::path(&delivery.path));
+    }
     if let Some(s) = &event.source {
         say("from", &super::describe::source(s));
+        say("host_path", &s.host_path);
         say("mode", &s.mode);
         if s.r#type == SourceType::File.number() {
             say("owner", &format!("{}:{}", s.owner_uid, s.owner_gid));

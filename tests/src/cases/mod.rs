@@ -7,6 +7,7 @@ pub mod bad_places;
 pub mod busy;
 pub mod capture;
 pub mod cli;
+pub mod containers;
 pub mod elsewhere;
 pub mod exchange;
 pub mod file_life;

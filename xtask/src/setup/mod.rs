@@ -122,6 +122,12 @@ const TEST: &[Package] = &[
         "a package database as other distributions have it, and a reader of the released package",
     ),
     package("lintian", "looks for mistakes in the released package"),
+    package(
+        "containerd",
+        "a container runtime, with its shim and client",
+    ),
+    package("runc", "starts its containers"),
+    package("busybox-static", "all that is in the image they run"),
 ];
 
 const VM: &[Package] = &[

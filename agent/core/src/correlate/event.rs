@@ -7,6 +7,7 @@ use keytrail_model::{Ends, FileFacts, HostName, SourceType};
 pub fn file_source(file: &FileFacts) -> Source {
     Source {
         path: file.path.clone(),
+        host_path: file.host_path.clone(),
         device: file.device,
         inode: file.inode,
         owner_uid: file.owner_uid,

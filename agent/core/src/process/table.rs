@@ -50,6 +50,8 @@ pub struct Holding {
     pub origin: Pid,
     /// The way it can have come by, when it was passed on through a pipe.
     pub passed: Option<Passed>,
+    /// It has it only to bring it into a container that it starts.
+    pub brings: bool,
 }
 
 /// How a credential can have come to a process that did not meet it itself.
@@ -250,6 +252,15 @@ impl ProcessTable {
             proc.holdings.push(holding);
             self.held += 1;
             proc.version = self.versions;
+        }
+    }
+
+    /// Those holdings are only to bring a credential into a container.
+    pub fn mark_brought(&mut self, pid: Pid, of: impl Fn(&Holding) -> bool) {
+        if let Some(proc) = self.procs.get_mut(&pid) {
+            for holding in proc.holdings.iter_mut().filter(|h| of(h)) {
+                holding.brings = true;
+            }
         }
     }
 

@@ -56,6 +56,15 @@ impl Locator {
                 Found::Nowhere => {}
                 found => return found,
             }
+            // Which the agent in a pod does not have itself.
+            let host = procfs::host_root();
+            if host != Path::new("/") {
+                let mounts = mounts::read(Path::new("/proc/1/mountinfo"));
+                match below(host, &mounts, inner, new.file, excluded) {
+                    Found::Nowhere => {}
+                    found => return found,
+                }
+            }
         }
         open_descriptor(tgid, new.file, excluded)
     }

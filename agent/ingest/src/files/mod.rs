@@ -10,6 +10,7 @@ mod read;
 mod roots;
 mod table;
 mod tree;
+mod views;
 
 pub use exclude::Excluded;
 pub use globs::{Component, Pattern, expand};
@@ -21,6 +22,7 @@ pub use read::{Version, content, open_in, open_root, reach, renamed, reopen, ver
 pub use roots::{Files, NewVersion};
 pub use table::{FileTable, KnownFile};
 pub use tree::is_tracked;
+pub use views::{Views, in_layers};
 
 /// In a place that no rule names, a name with a random-looking value is not enough of a reason to take what is in a
 /// file for a credential.

@@ -97,6 +97,7 @@ impl Version {
         Self {
             facts: FileFacts {
                 path: path.to_owned(),
+                host_path: String::new(),
                 device: u64::from(new.file.dev),
                 inode: new.file.ino,
                 owner_uid: new.owner_uid,
@@ -131,6 +132,7 @@ pub fn version(fd: impl AsFd, path: &str) -> rustix::io::Result<Option<Version>>
     };
     let facts = FileFacts {
         path: path.to_owned(),
+        host_path: String::new(),
         device: u64::from(dev),
         inode: s.stx_ino,
         owner_uid: s.stx_uid,

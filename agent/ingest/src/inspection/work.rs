@@ -4,8 +4,8 @@ use super::budget::UserBudgets;
 use super::survey::{Survey, Surveyed};
 use super::{InspectionOptions, Missed, Progress};
 use crate::files::{
-    self, Content, Found, Inspected, Locator, OwnFiles, Version, content, is_tracked, open_in,
-    open_root, reach, read_worthy, renamed, reopen, version, worthy,
+    self, Content, Found, Inspected, Locator, OwnFiles, Version, content, in_layers, is_tracked,
+    open_in, open_root, reach, read_worthy, renamed, reopen, version, worthy,
 };
 use globset::GlobSet;
 use keytrail_abi::{FileId, FileNew};
@@ -271,6 +271,7 @@ fn at(
     let holds = |inspected: &Inspected| !inspected.findings.is_empty();
     if inspected.as_ref().is_ok_and(holds) {
         seen.facts.tracked = is_tracked(root_fd.as_fd(), path);
+        seen.facts.host_path = in_layers(root, path, seen.facts.inode).unwrap_or_default();
     }
     let seen = SeenFile {
         root: root.to_owned(),

@@ -13,6 +13,7 @@ impl Pipeline {
     /// What is new in a file, and what left it.
     pub(super) fn told(&mut self, mut told: Told) {
         let at = self.writer(told.writer, told.boot_ns);
+        self.as_written(told.writer, &mut told.facts);
         let live = &self.places.live;
         told.removed
             .retain(|c| !live.holds(&told.key, &c.fingerprint));
@@ -63,18 +64,27 @@ impl Pipeline {
                 };
                 about.retain(|c| !told.contains(c) && !waits(c));
             }
+            let inside = self.digest.path_inside(life.writer, &act.new_path);
             let change = FileChange {
                 before: Some(before),
-                new_path: act.new_path.clone(),
+                new_path: inside.unwrap_or_else(|| act.new_path.clone()),
                 link: act.link.clone(),
                 ..FileChange::new(act.action)
             };
-            let file = if act.action == FileAction::Covered {
-                &life.before
+            let mut file = if act.action == FileAction::Covered {
+                life.before.clone()
             } else {
-                now
+                now.clone()
             };
-            self.changed((at.clone(), life.boot_ns), file, change, about);
+            self.as_written(life.writer, &mut file);
+            self.changed((at.clone(), life.boot_ns), &file, change, about);
+        }
+    }
+
+    /// The file under the path its writer has it at, with the host's beside it.
+    fn as_written(&mut self, writer: u32, file: &mut FileFacts) {
+        if let Some(inside) = self.digest.path_inside(writer, &file.path) {
+            file.host_path = std::mem::replace(&mut file.path, inside);
         }
     }
 

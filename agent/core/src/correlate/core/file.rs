@@ -113,7 +113,7 @@ impl Core {
                 });
             }
             e.attack = attack(&[&credential.attack]);
-            self.emit(e);
+            self.tell_read(e, &seen.file, seen.at.pid);
         }
         self.group(first);
     }
@@ -134,6 +134,11 @@ impl Core {
         let last = about.len().saturating_sub(1);
         let first = self.out.len();
         for (number, credential) in about.into_iter().enumerate() {
+            if change.action == FileAction::Deleted
+                && self.is_its_end(at.map(|at| at.pid), file, &credential.fingerprint)
+            {
+                continue;
+            }
             let mut e = self.event(EventKind::CredentialFileChanged, boot_ns);
             e.process = at.map(|at| self.table.describe(at.pid));
             e.credential = Some(self.best(credential));
@@ -183,6 +188,9 @@ impl Core {
     pub(super) fn opened(&mut self, key: Key, open: &FileSeen) {
         let first = self.out.len();
         for credential in &open.credentials {
+            if self.is_step(key.0, &open.file, &credential.fingerprint) {
+                continue;
+            }
             let mut e = self.event(EventKind::CredentialOpened, open.at.boot_ns);
             e.process = Some(self.table.describe(key.0));
             e.credential = Some(self.best(credential));

@@ -3,7 +3,7 @@
 
 use super::Core;
 use super::send::Passage;
-use crate::process::{By, Carried, HoldingPlace, Passed};
+use crate::process::{By, Carried, Holding, HoldingPlace, Passed};
 use keytrail_model::{FileSeen, Pid, PipeId, SendSeen, WriteSeen, WriteTarget};
 
 /// So long after meeting a credential a write may hold it: programs that pack or encrypt do at once what they are for; a
@@ -141,7 +141,9 @@ impl Core {
     /// What a process met so lately that it may be in what it writes to this file or socket.
     fn just_met(&self, pid: Pid, now_ns: u64, (via, by): (PipeId, &By)) -> Vec<Carried> {
         let mut held = Vec::new();
-        for holding in self.table.get(pid).map_or(&[][..], |p| &p.holdings) {
+        let is_its_own = |holding: &&Holding| !holding.brings;
+        let all = self.table.get(pid).map_or(&[][..], |p| &p.holdings);
+        for holding in all.iter().filter(is_its_own) {
             let met_ns = match (&holding.passed, &holding.place) {
                 // What is written back is no copy.
                 (None, HoldingPlace::File(facts)) => holding

@@ -86,7 +86,9 @@ impl Core {
         };
         let mut named = BTreeSet::new();
         let mut held = Vec::new();
-        for holding in &proc.holdings {
+        // What is only brought into a container comes last: it hides no holding of another kind.
+        let (brought, own): (Vec<_>, Vec<_>) = proc.holdings.iter().partition(|h| h.brings);
+        for holding in own.into_iter().chain(brought) {
             let fingerprint = &holding.credential.fingerprint;
             if flow.claimed.contains(fingerprint) || flow.told.contains(fingerprint) {
                 continue;
@@ -145,11 +147,12 @@ impl Core {
         })
     }
 
-    /// Whether it is worth an event that this was held. A server does not give its private key to its clients, and what
+    /// Whether it is worth an event that this was held. What is only brought into a container is no news of who brings it;
+    /// where it is seen in what that sends, it is told as that. A server does not give its private key to its clients, and what
     /// else it holds is told once of each of them; what was only inherited is told once of all relatives and each
     /// destination.
     fn is_news(&mut self, key: Key, sent: &Sent, holding: &Holding, boot_ns: u64) -> bool {
-        let Some(flow) = self.flows.get(key) else {
+        let Some(flow) = self.flows.get(key).filter(|_| !holding.brings) else {
             return false;
         };
         let accepted = sent.direction == Some(Direction::Accepted);

@@ -1,5 +1,6 @@
 //! The state machine: who holds what, what left, with which evidence.
 
+mod delivery;
 mod file;
 mod handed;
 mod lineage;
@@ -20,6 +21,7 @@ use super::event;
 use super::flow::Flows;
 use super::tls::TlsLinks;
 use crate::process::{Files, Names, Pipes, ProcessTable};
+use delivery::Deliveries;
 use keytrail_model::event::{EventId, Gap};
 use keytrail_model::{
     AgentStart, Bound, CredentialRef, Dropped, Event, EventKind, GapReason, GapSeen, Observation,
@@ -61,6 +63,8 @@ pub struct Core {
     opens: Opens,
     /// Sends like others.
     repeats: Repeated,
+    /// What runtimes bring into containers.
+    deliveries: Deliveries,
     /// Read events already made.
     reads: Reads,
     /// What lineage was told of once for all relatives, or all connections of a client.
@@ -175,7 +179,7 @@ impl Core {
                     e.credential = Some(self.best(credential));
                     e.source = Some(event::file_source(file));
                     e.attack = attack(&[&credential.attack]);
-                    self.emit(e);
+                    self.tell_created(e, file, at.as_ref().map(|at| at.pid));
                 }
                 self.group(first);
             }
@@ -259,6 +263,9 @@ impl Core {
             self.opened(key, &open);
         }
         self.end_repeats(boot_ns, None);
+        for e in self.deliveries.take_due(boot_ns) {
+            self.emit(e);
+        }
         self.flows.expire(boot_ns);
         self.pipes.expire(boot_ns);
         self.names.expire(boot_ns);

@@ -303,7 +303,7 @@ impl Core {
         vec![self.stage(pid, how, name)]
     }
 
-    fn stage(&self, pid: Pid, how: &str, name: String) -> PathStep {
+    pub(super) fn stage(&self, pid: Pid, how: &str, name: String) -> PathStep {
         let proc = self.table.get(pid);
         PathStep {
             how: how.to_owned(),
@@ -324,6 +324,9 @@ fn is_of(step: &PathStep, pid: Pid) -> bool {
 
 /// Whether what a process holds may be in what it writes: it met it itself, or it was passed on to it.
 fn goes_on(proc: &Proc, holding: &Holding) -> bool {
+    if holding.brings {
+        return false;
+    }
     if holding.passed.is_some() {
         return true;
     }

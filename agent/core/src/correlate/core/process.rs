@@ -20,9 +20,9 @@ impl Core {
             Some(before) => before.holdings.clone(),
             None => Vec::new(),
         };
-        let mut proc = proc_from(
-            &s.at, s.parent, &s.exe, s.ns_tgid, &s.argv, &s.cwd, &s.cgroup,
-        );
+        // Who forked it, if that was seen: /proc names whoever took it over since.
+        let parent = before.and_then(|p| p.parent).unwrap_or(s.parent);
+        let mut proc = proc_from(&s.at, parent, &s.exe, s.ns_tgid, &s.argv, &s.cwd, &s.cgroup);
         proc.loginuid = s.loginuid;
         proc.session = s.session;
         proc.exec = exec;
@@ -128,8 +128,8 @@ impl Core {
             .holdings
             .iter()
             .filter(|h| matches!(h.place, HoldingPlace::File(_) | HoldingPlace::Process(_)))
-            // What came by a pipe comes again if the program reads it.
-            .filter(|h| h.passed.is_none())
+            // What came by a pipe comes again if the program reads it. What was read for a container is in its environment.
+            .filter(|h| h.passed.is_none() && !h.brings)
             .cloned()
             .map(|holding| Holding {
                 inherited_from: Some(from.clone()),
@@ -201,6 +201,7 @@ impl Core {
             }
             e.coverage = exposed.notes.iter().map(|n| (*n).to_owned()).collect();
             e.attack = attack(&["T1552"]);
+            e.delivery = self.delivered(at.pid, &f.credential.fingerprint);
             self.emit(e);
         }
         self.group(first);
@@ -265,6 +266,7 @@ impl Core {
             own_ns: Some(from_ns),
             origin: at.pid,
             passed: None,
+            brings: false,
         };
         self.table.add_holding(at.pid, holding);
         self.pass_on(at.pid, Some(&credential.fingerprint), at.boot_ns);

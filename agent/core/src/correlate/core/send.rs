@@ -360,7 +360,7 @@ impl Core {
             if let Tell::AndKeep(number) = tell {
                 self.repeat_by(number, &e);
             }
-            self.emit(e);
+            self.tell_sent(e, passage);
         }
         self.group(first);
         if passage.stream.channel() == Channel::Unix {

@@ -103,7 +103,11 @@ impl Core {
             } else {
                 "T1552"
             }]);
-            self.emit(e);
+            if channel == Channel::File {
+                self.tell_written(e, (device, inode), pid);
+            } else {
+                self.emit(e);
+            }
         }
         self.group(first);
     }

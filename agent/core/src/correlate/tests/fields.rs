@@ -46,6 +46,7 @@ fn token() -> CredentialRef {
 fn file() -> FileFacts {
     FileFacts {
         path: "/srv/.npmrc".to_owned(),
+        host_path: "/layers/3/fs/srv/.npmrc".to_owned(),
         device: 0x80_0011,
         inode: 4_711,
         owner_uid: 2_001,
@@ -187,6 +188,7 @@ fn every_field_arrives() {
     let credential = Some(token());
     let source = Source {
         path: "/srv/.npmrc".to_owned(),
+        host_path: "/layers/3/fs/srv/.npmrc".to_owned(),
         device: 0x80_0011,
         inode: 4_711,
         owner_uid: 2_001,

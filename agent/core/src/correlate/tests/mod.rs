@@ -1,6 +1,7 @@
 //! The core as a table of stories: observations in, what may be claimed out.
 
 mod context;
+mod delivery;
 mod fields;
 mod files;
 mod holdings;

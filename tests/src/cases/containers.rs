@@ -1,0 +1,237 @@
+//! Containers of a real runtime: containerd with its shim and runc, on this machine's own kernel.
+
+use crate::{
+    agent::Agent,
+    command::{Act, Background, act, sh},
+    events::{Ask as _, Event, list},
+    machine::{Scratch, patience, turn, wait_for},
+    plant,
+};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+const IMAGE: &str = "keytrail.test/busybox:1";
+
+/// Makes an image of one layer: busybox, and a file with a credential. An OCI layout in a tar file (image-spec).
+const MAKE_IMAGE: &str = r#"
+import gzip, hashlib, io, json, sys, tarfile
+out, busybox, credentials, name = sys.argv[1:5]
+def member(archive, path, data, mode, kind=tarfile.REGTYPE, target=""):
+    info = tarfile.TarInfo(path)
+    info.size, info.mode, info.type, info.linkname = len(data), mode, kind, target
+    archive.addfile(info, io.BytesIO(data))
+layer = io.BytesIO()
+with tarfile.open(fileobj=layer, mode="w") as archive:
+    for path in ["bin", "etc", "tmp", "root", "root/.aws", "run", "run/secrets", "proc", "sys", "dev"]:
+        member(archive, path, b"", 0o755, tarfile.DIRTYPE)
+    member(archive, "bin/busybox", open(busybox, "rb").read(), 0o755)
+    for applet in ["sh", "cat", "sleep", "nc"]:
+        member(archive, "bin/" + applet, b"", 0o777, tarfile.SYMTYPE, "busybox")
+    member(archive, "root/.aws/credentials", open(credentials, "rb").read(), 0o600)
+blobs = {}
+def blob(data, kind):
+    digest = hashlib.sha256(data).hexdigest()
+    blobs["blobs/sha256/" + digest] = data
+    return {"mediaType": kind, "digest": "sha256:" + digest, "size": len(data)}
+text = lambda value: json.dumps(value).encode()
+diff = "sha256:" + hashlib.sha256(layer.getvalue()).hexdigest()
+packed = blob(gzip.compress(layer.getvalue()), "application/vnd.oci.image.layer.v1.tar+gzip")
+config = blob(text({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": [diff]}}),
+    "application/vnd.oci.image.config.v1+json")
+manifest = blob(text({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config,
+    "layers": [packed]}), "application/vnd.oci.image.manifest.v1+json")
+manifest["annotations"] = {"io.containerd.image.name": name}
+with tarfile.open(out, "w") as archive:
+    member(archive, "oci-layout", text({"imageLayoutVersion": "1.0.0"}), 0o644)
+    member(archive, "index.json", text({"schemaVersion": 2, "manifests": [manifest]}), 0o644)
+    for path, data in blobs.items():
+        member(archive, path, data, 0o644)
+"#;
+
+/// A containerd of this test's own.
+struct Runtime {
+    state: PathBuf,
+    containerd: Background,
+}
+
+impl Runtime {
+    /// With an image that has the usual file of AWS in it.
+    fn start(scratch: &Scratch) -> (Self, plant::Planted) {
+        let root = scratch.make("containerd");
+        // Where a runtime keeps what lasts until the next boot: in memory.
+        let state = PathBuf::from(format!("/run/keytrail-test-{}", std::process::id()));
+        fs::create_dir_all(&state).unwrap();
+        let config = root.join("config.toml");
+        let text = format!(
+            "version = 2\nroot = {:?}\nstate = {state:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
+             [grpc]\naddress = \"{}/sock\"\n",
+            root.join("root"),
+            state.display()
+        );
+        fs::write(&config, text).unwrap();
+        let containerd = act("containerd")
+            .arg("--config")
+            .arg(&config)
+            .spawn_reading(&root.join("stderr"));
+        let runtime = Self { state, containerd };
+        wait_for("containerd", patience(30), || {
+            runtime
+                .ctr()
+                .arg("version")
+                .run()
+                .status
+                .success()
+                .then_some(())
+        });
+        let (planted, file) = plant::aws_credentials(&scratch.make("image"));
+        let image = root.join("image.tar");
+        act("python3")
+            .args(["-c", MAKE_IMAGE])
+            .arg(&image)
+            .args(["/bin/busybox".as_ref(), file.as_os_str(), IMAGE.as_ref()])
+            .run()
+            .ok();
+        let import = runtime.ctr().args(["images", "import"]).arg(&image);
+        import.run().ok();
+        (runtime, planted)
+    }
+
+    fn ctr(&self) -> Act {
+        act("ctr").arg("--address").arg(self.state.join("sock"))
+    }
+
+    /// `ctr run --rm` with these options, as container `name`.
+    fn run(&self, options: &[&str], name: &str, command: &[&str]) -> crate::command::Done {
+        self.ctr()
+            .args(["run", "--rm", "--net-host"])
+            .args(options)
+            .args([IMAGE, name])
+            .args(command)
+            .run()
+            .ok()
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.containerd.signal(libc::SIGTERM);
+        let limit = patience(10);
+        let _ = self.containerd.wait(limit, "containerd after SIGTERM");
+        // What a container that did not end has mounted is in the way.
+        let _ = sh("grep -o \" $1[^ ]*\" /proc/self/mountinfo | xargs -r umount -l; rm -rf \"$1\"")
+            .arg(&self.state)
+            .run();
+    }
+}
+
+/// Events about one credential, but for what is only their context.
+fn about(agent: &Agent, fingerprint: &str) -> Vec<Event> {
+    agent
+        .events()
+        .into_iter()
+        .filter(|e| e.fingerprint() == fingerprint && !e.is("process_start"))
+        .collect()
+}
+
+/// A token in a container's environment: what its runtime does to bring it there is one fact of one event, and what the
+/// container does with it is told.
+pub fn a_token_in_the_environment() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let (runtime, _) = Runtime::start(&scratch);
+    let agent = Agent::start(&scratch);
+    let token = plant::github();
+    let variable = format!("DEPLOY_GITHUB_TOKEN={}", token.value);
+    let ran = runtime.run(&["--env", &variable], "first", &["/bin/sleep", "1"]);
+    let exposed = agent.expect("the exposure in the container", ran.pid, |e| {
+        e.is("credential_exposed") && e.env_name() == "DEPLOY_GITHUB_TOKEN"
+    });
+    let delivery = exposed.delivery.clone().unwrap_or_default();
+    assert_eq!(delivery.container, "first", "{}", exposed.brief());
+    let by: Vec<_> = delivery.path.iter().map(|s| s.how.as_str()).collect();
+    assert!(by.contains(&"read"), "{by:?}");
+    let bundle = &delivery.path[0].name;
+    assert!(bundle.ends_with("/first/config.json"), "{bundle}");
+    let process = exposed.process.as_ref().unwrap();
+    assert_eq!(process.namespace_pid, 1);
+    let ancestors: Vec<u32> = process.ancestors.iter().map(|a| a.pid).collect();
+    assert!(
+        delivery
+            .path
+            .iter()
+            .all(|step| ancestors.contains(&step.pid))
+    );
+    // Beyond the time that a runtime is given.
+    std::thread::sleep(patience(6));
+    agent.settle();
+    let told = about(&agent, exposed.fingerprint());
+    // What the client was given as an argument, said to its server, and is answered, is its own affair.
+    let is_the_clients = |e: &Event| {
+        let peer = e.destination.as_ref().and_then(|to| to.peer.as_ref());
+        e.pid() == ran.pid || e.channel() == "unix" && peer.is_some_and(|peer| peer.pid == ran.pid)
+    };
+    // And the runtime's database is a copy that stays.
+    let is_a_copy = |e: &Event| {
+        e.channel() == "file"
+            && e.destination
+                .as_ref()
+                .is_some_and(|to| to.path.ends_with("/meta.db"))
+    };
+    let others: Vec<_> = told
+        .iter()
+        .filter(|e| e.id != exposed.id && !is_the_clients(e) && !is_a_copy(e))
+        .cloned()
+        .collect();
+    assert!(
+        others.is_empty(),
+        "the runtime's work is told:\n{}",
+        list(&others)
+    );
+    println!("{}", list(&told));
+}
+
+/// Files in a container have the container's paths, with the host's beside; each read is told once.
+pub fn files_have_the_containers_paths() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let (runtime, in_image) = Runtime::start(&scratch);
+    let agent = Agent::start(&scratch);
+    let (mounted, outside) = plant::aws_credentials(&scratch.make("outside"));
+    let mount = format!(
+        "type=bind,src={},dst=/run/secrets/aws,options=rbind:ro",
+        outside.display()
+    );
+    let script = "cat /run/secrets/aws > /root/copy; cat /root/.aws/credentials; sleep 1";
+    let ran = runtime.run(&["--mount", &mount], "second", &["/bin/sh", "-c", script]);
+    let read = |planted: &plant::Planted, path: &str| {
+        let first = agent.expect("the read in the container", ran.pid, |e| {
+            e.is("credential_read") && e.shows(planted)
+        });
+        agent.settle();
+        let reads: Vec<Event> = agent
+            .events()
+            .into_iter()
+            .filter(|e| e.is("credential_read") && e.fingerprint() == first.fingerprint())
+            .collect();
+        super::count(&reads, 1, "reads");
+        let source = reads[0].source.clone().unwrap();
+        assert_eq!(source.path, path, "{}", reads[0].brief());
+        PathBuf::from(source.host_path)
+    };
+    assert_eq!(read(&mounted, "/run/secrets/aws"), outside);
+    let made = agent.expect("the new file", ran.pid, |e| {
+        let source = e.source.as_ref();
+        e.is("credential_created") && source.is_some_and(|source| source.path == "/root/copy")
+    });
+    let host_path = made.source.unwrap().host_path;
+    assert!(host_path.ends_with("/fs/root/copy"), "{host_path}");
+    let layer = read(&in_image, "/root/.aws/credentials");
+    let layers = scratch.join("containerd/root/io.containerd.snapshotter.v1.overlayfs/snapshots");
+    assert!(
+        layer.starts_with(&layers) && layer.ends_with(Path::new("fs/root/.aws/credentials")),
+        "{}",
+        layer.display()
+    );
+}
