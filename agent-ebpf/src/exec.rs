@@ -5,7 +5,6 @@
 
 use crate::{
     maps::{EXECS, ExecState, PROCS, exec_state, field},
-    pipes::pipes_of_exec,
     record::{
         Counters, Slot, Wake, copy, copy_user, ctime_ns, file_id, follow, ns_tgid, pointer, read,
         read_or_zero, stamp, start_ns, wake, zero,
@@ -21,7 +20,6 @@ use keytrail_abi::{
     PROC_UNKNOWN, PathId, ProcState, cgroup_mix,
     globals::{MISSING, field as f},
     header::flags,
-    state::counter,
 };
 
 /// Steps of one area: full chunks and a last one.
@@ -50,7 +48,7 @@ fn on_exec(task: u64, old_tid: u32, bprm: u64) {
     let Some(counters) = Counters::get() else {
         return;
     };
-    let exec_id = counters.unique(counter::EXECS);
+    let exec_id = counters.begun();
     counters.set_process(
         tgid,
         ProcState {
@@ -59,8 +57,6 @@ fn on_exec(task: u64, old_tid: u32, bprm: u64) {
             exec_id,
         },
     );
-
-    pipes_of_exec(task, exec_id);
 
     let Some(state) = exec_state(tgid as u64) else {
         counters.lost(Kind::EXEC);

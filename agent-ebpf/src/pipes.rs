@@ -12,9 +12,11 @@ use crate::{
         user_registers, wake,
     },
 };
-use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext,
+};
 use keytrail_abi::{
-    FileId, Kind, OutKey, PASSED, PROC_UNKNOWN, Pipes, ProcState, SOCKET_PAIR,
+    FileId, Kind, OutKey, PASSED, PROC_IGNORED, PROC_UNKNOWN, Pipes, ProcState, SOCKET_PAIR,
     globals::field as f, state::counter,
 };
 
@@ -121,7 +123,8 @@ pub extern "C" fn ancestor_with(task: u64, ino: u64, mode: u64) -> u64 {
     0
 }
 
-/// Those who read what the process writes, and so on, are unknown under this number; how many there are. `ino` and `dev`
+/// Those who read what the process writes, and so on, are unknown under this number; whether there are any: a number of them
+/// would be as many states to older kernels' verifiers. `ino` and `dev`
 /// are its standard output, as it is now.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -153,7 +156,7 @@ pub extern "C" fn pass_on(tgid: u64, ino: u64, dev: u64, id: u64) -> u64 {
             let reader = unsafe { *reader };
             if reader != at && reader != tgid as u32 {
                 mark(reader, id);
-                marked += 1;
+                marked = 1;
                 next = reader;
             }
         }
@@ -190,16 +193,34 @@ fn mark(tgid: u32, id: u64) {
     }
 }
 
+/// Comes before `exec` at the same place. It is a program of its own because kernels before 6.4 go over what follows a call once for each
+/// way through it, and `exec` is long: together they were more than these kernels go over at all.
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub fn exec_pipes(ctx: RawTracePointContext) -> i32 {
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    if let Some(state) = PROCS.get_ptr(&tgid) {
+        // SAFETY: a live map value.
+        if unsafe { (*state).state } == PROC_IGNORED {
+            return 0;
+        }
+    }
+    if let Some(counters) = Counters::get() {
+        let exec_id = counters.unique(counter::EXECS);
+        counters.begin(exec_id);
+        pipes_of_exec(ctx.arg(0), exec_id);
+    }
+    0
+}
+
 /// A program begins: notes its pipes, and whose they are beside its own.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn pipes_of_exec(task: u64, exec_id: u64) -> u64 {
+#[inline(always)]
+fn pipes_of_exec(task: u64, exec_id: u64) {
     let fds = follow(table(task), field(f::FDTABLE_FD));
     let stdin = pipe_at(fds, 0, true);
     let stdout = pipe_at(fds, 1, false);
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     if stdin.ino == 0 && stdout.ino == 0 {
-        return 0;
+        return;
     }
     let mut feeder = 0;
     let mut taker = 0;
@@ -231,7 +252,6 @@ pub extern "C" fn pipes_of_exec(task: u64, exec_id: u64) -> u64 {
         }
     }
     send(exec_id, pass_id, stdin, stdout, feeder, taker);
-    0
 }
 
 /// The process meets what may be secret: so do those who read from it. `id`: under which number it is decided; 0 for one

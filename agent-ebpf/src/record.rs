@@ -328,6 +328,26 @@ impl Counters {
         }
     }
 
+    /// Leaves the number of an exec for the next program at the same place.
+    #[inline(always)]
+    pub fn begin(self, exec_id: u64) {
+        // SAFETY: a live map value.
+        unsafe { (*self.0)[counter::BEGUN] = exec_id };
+    }
+
+    /// The number that was left, once; a new one where none was.
+    #[inline(always)]
+    pub fn begun(self) -> u64 {
+        // SAFETY: a live map value.
+        let exec_id = unsafe { (*self.0)[counter::BEGUN] };
+        self.begin(0);
+        if exec_id == 0 {
+            self.unique(counter::EXECS)
+        } else {
+            exec_id
+        }
+    }
+
     /// Stores a process's state; a full table is counted.
     #[inline(always)]
     pub fn set_process(self, tgid: u32, state: ProcState) {

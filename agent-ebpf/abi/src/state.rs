@@ -160,7 +160,9 @@ pub mod counter {
     pub const PASSED_UDP: usize = PASSED_UNIX + crate::passed::COUNT;
     /// The same of writes to files, pipes and terminals, which have one limit.
     pub const PASSED_WRITES: usize = PASSED_UDP + crate::passed::COUNT;
-    pub const COUNT: usize = PASSED_WRITES + 1;
+    /// No counter: under which number `exec_pipes` began what `exec` goes on with.
+    pub const BEGUN: usize = PASSED_WRITES + 1;
+    pub const COUNT: usize = BEGUN + 1;
 }
 
 /// Words of the `WATCHED_BITS` map: a bit per hash of a watched inode number, asked before anything dear.

@@ -220,6 +220,25 @@ pub const TMPFS_READ: [usize; 17] = [
 
 /// Everything but TLS, whose places are found in files, and opens, which fanotify tells.
 pub const SIGNALS: &[Signal] = &[
+    // Before the program of the execs themselves, which goes on with the number that it gives.
+    Signal {
+        name: Name::Pipes,
+        candidates: &[Candidate {
+            tier: Tier::Base,
+            hooks: &[raw("exec_pipes", "sched_process_exec")],
+            optional: &[],
+            aids: &[],
+            fields: &[
+                f::TASK_FILES,
+                f::FILES_FDT,
+                f::FDTABLE_FD,
+                f::FILE_INODE,
+                f::INODE_MODE,
+                IDENTITY[0],
+                IDENTITY[2],
+            ],
+        }],
+    },
     Signal {
         name: Name::Exec,
         candidates: &[Candidate {
@@ -631,6 +650,10 @@ fn remedy(point: Point, reason: &str) -> String {
         Point::Cgroup(_) => "a kernel with CONFIG_CGROUP_BPF".to_owned(),
         Point::RawTracepoint(_) if reason.contains("No such file") || reason.contains("os error 2)") => {
             "this kernel has no such tracepoint; a newer one does".to_owned()
+        }
+        // E2BIG: the verifier gave up.
+        Point::RawTracepoint(_) if reason.contains("(os error 7)") => {
+            "none on this kernel: its verifier does not go over programs of this size; a newer one does".to_owned()
         }
         Point::RawTracepoint(_) => "run as root, or with CAP_BPF and CAP_PERFMON".to_owned(),
     }
