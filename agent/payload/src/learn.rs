@@ -34,7 +34,11 @@ impl Matcher {
     ///
     /// Idempotent for each (fingerprint, part).
     pub fn learn(&mut self, credential: CredentialRef, part: &str, secret: &[u8]) -> Learned {
-        self.learn_as(credential, part, secret, Sort::Secret)
+        let learned = self.learn_as(credential, part, secret, Sort::Secret);
+        // Its forms were made here; what is built next and kept (a connection's state has room that is not in use) would be moved
+        // with what of them lies on the stack.
+        keytrail_model::scrub_stack();
+        learned
     }
 
     /// Learns a public string that betrays the use of a credential (`identified`). Weak ones are left out.

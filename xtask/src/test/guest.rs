@@ -66,6 +66,15 @@ static BOOTS: [Boot; 2] = [
     },
 ];
 
+/// One of the boots, in one kernel.
+struct Boots<'a> {
+    plan: &'static Boot,
+    programs: &'a [PathBuf],
+    kernel: &'a str,
+    filter: &'a [String],
+    nice: bool,
+}
+
 /// Which of the boots, and what of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum Extent {
@@ -83,6 +92,8 @@ const BLESS: &str = "KEYTRAIL_BLESS";
 /// What is booted: the test programs are built before anything runs.
 pub struct Guests<'a> {
     kernels: &'a [String],
+    /// Kernels that are asked which hook serves which signal, and no more.
+    others: &'a [String],
     filter: Vec<String>,
     boots: &'static [Boot],
     /// For each of `boots`.
@@ -96,7 +107,7 @@ impl<'a> Guests<'a> {
     /// # Errors
     /// When they do not build.
     pub fn prepare(
-        kernels: &'a [String],
+        (kernels, others): (&'a [String], &'a [String]),
         filter: &[String],
         extent: Option<Extent>,
     ) -> Result<Self> {
@@ -107,18 +118,20 @@ impl<'a> Guests<'a> {
         if quick && filter.is_empty() {
             filter.push(MATRIX.to_owned());
         }
-        // By another build of this program: packages take crates that nothing else here needs.
-        cmd::run(cmd::cargo().args([
-            "run",
-            "--quiet",
-            "--package",
-            "xtask",
-            "--features",
-            "dist",
-            "--",
-            "dist",
-            "--for-tests",
-        ]))?;
+        if boots.iter().any(|plan| plan.init == vm::Init::Systemd) {
+            // By another build of this program: packages take crates that nothing else here needs.
+            cmd::run(cmd::cargo().args([
+                "run",
+                "--quiet",
+                "--package",
+                "xtask",
+                "--features",
+                "dist",
+                "--",
+                "dist",
+                "--for-tests",
+            ]))?;
+        }
         let mut programs = Vec::new();
         for plan in boots {
             let mut of_plan = Vec::new();
@@ -131,6 +144,7 @@ impl<'a> Guests<'a> {
         }
         Ok(Self {
             kernels,
+            others,
             filter,
             boots,
             programs,
@@ -152,9 +166,25 @@ impl<'a> Guests<'a> {
                 .zip(&asides)
                 .map(|((plan, programs), aside)| {
                     let boots = move || -> Vec<Part> {
-                        self.kernels
-                            .iter()
-                            .map(|kernel| self.part(plan, programs, kernel, nice, aside))
+                        let whole = self.kernels.iter().map(|kernel| (kernel, &self.filter));
+                        // Only in the first boot is that case.
+                        let others: &[String] = match plan.name == self.boots[0].name {
+                            true => self.others,
+                            false => &[],
+                        };
+                        let asked = vec![MATRIX.to_owned()];
+                        whole
+                            .chain(others.iter().map(|kernel| (kernel, &asked)))
+                            .map(|(kernel, filter)| {
+                                let what = Boots {
+                                    plan,
+                                    programs,
+                                    kernel,
+                                    filter,
+                                    nice,
+                                };
+                                self.part(&what, aside)
+                            })
                             .collect()
                     };
                     scope.spawn(boots)
@@ -172,16 +202,9 @@ impl<'a> Guests<'a> {
         })
     }
 
-    fn part(
-        &self,
-        plan: &Boot,
-        programs: &[PathBuf],
-        kernel: &str,
-        nice: bool,
-        aside: &Aside,
-    ) -> Part {
-        let mut part = Part::new(format!("{} {kernel}", plan.name));
-        match self.boot(plan, programs, kernel, nice, aside) {
+    fn part(&self, what: &Boots<'_>, aside: &Aside) -> Part {
+        let mut part = Part::new(format!("{} {}", what.plan.name, what.kernel));
+        match self.boot(what, aside) {
             Ok((tally, outcome)) => {
                 part.note(format!(
                     "kernel {}, boot {:.1} s, whole run {:.0} s, console {}",
@@ -197,14 +220,14 @@ impl<'a> Guests<'a> {
         part
     }
 
-    fn boot(
-        &self,
-        plan: &Boot,
-        programs: &[PathBuf],
-        kernel: &str,
-        nice: bool,
-        aside: &Aside,
-    ) -> Result<(Tally, vm::VmOutcome)> {
+    fn boot(&self, what: &Boots<'_>, aside: &Aside) -> Result<(Tally, vm::VmOutcome)> {
+        let Boots {
+            plan,
+            programs,
+            kernel,
+            filter,
+            nice,
+        } = *what;
         let mut files = vec![
             vm::keytrail(build::Profile::Debug)
                 .context("target/debug/keytrail is missing after its build")?,
@@ -222,7 +245,7 @@ impl<'a> Guests<'a> {
         }
         for program in programs {
             let file = vm::into_job(program)?;
-            let words: Vec<String> = self.filter.iter().map(|word| cmd::quote(word)).collect();
+            let words: Vec<String> = filter.iter().map(|word| cmd::quote(word)).collect();
             let guest = cmd::quote(&file.guest.display().to_string());
             script.push_str(&format!("program {guest} {}\n", words.join(" ")));
             files.push(file);
