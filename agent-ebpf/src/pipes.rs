@@ -62,18 +62,12 @@ fn pipe_at(fds: u64, descriptor: u32, reads: bool) -> FileId {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn pair_end(file: u64, reads: u64) -> u64 {
-    let sk = follow(
-        follow(file, field(f::FILE_PRIVATE)),
-        field(f::SOCKET_SK),
-    );
+    let sk = follow(follow(file, field(f::FILE_PRIVATE)), field(f::SOCKET_SK));
     if read_or_zero::<u16>(sk, field(f::SOCK_FAMILY)) != AF_UNIX {
         return 0;
     }
     let peer = follow(sk, field(f::UNIX_PEER));
-    if peer == 0
-        || follow(sk, field(f::UNIX_ADDR)) != 0
-        || follow(peer, field(f::UNIX_ADDR)) != 0
-    {
+    if peer == 0 || follow(sk, field(f::UNIX_ADDR)) != 0 || follow(peer, field(f::UNIX_ADDR)) != 0 {
         return 0;
     }
     if reads != 0 { sk } else { peer }

@@ -25,7 +25,8 @@ use aya_ebpf::{
     },
 };
 use keytrail_abi::{
-    Connect, Endpoints, Kind, PAYLOAD_MAX, PROC_HOLDER, PROC_KEYS, ProcState, SendCall, SockSend, TLS_HANDSHAKE_PEEK, TLS_RECORD_PEEK,
+    Connect, Endpoints, Kind, PAYLOAD_MAX, PROC_HOLDER, PROC_KEYS, ProcState, SendCall, SockSend,
+    TLS_HANDSHAKE_PEEK, TLS_RECORD_PEEK,
     globals::{MISSING, field as f},
     header::flags,
 };
@@ -203,9 +204,7 @@ fn is_metadata(address: u32) -> bool {
 /// The same of IPv6: fd00:ec2::254 (EC2), fd00:ec2::23 (EKS).
 #[inline(always)]
 fn is_metadata6(first: u32, middle: u32, last: u32) -> bool {
-    u32::from_be(first) == 0xfd00_0ec2
-        && middle == 0
-        && matches!(u32::from_be(last), 0x254 | 0x23)
+    u32::from_be(first) == 0xfd00_0ec2 && middle == 0 && matches!(u32::from_be(last), 0x254 | 0x23)
 }
 
 /// The state of a process that asks for a connection, where that is to be told. Who asks for credentials is looked at from

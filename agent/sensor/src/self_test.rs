@@ -67,6 +67,7 @@ pub fn all(sensor: &mut Sensor) {
         (Signal::UdpSend, messages[1].clone()),
         (Signal::FileOpen, lifecycle[3].clone()),
         (Signal::FileRead, lifecycle[4].clone()),
+        (Signal::Pipes, lifecycle[5].clone()),
         (Signal::TlsWrite, uprobe),
         (Signal::FdWrite, calls[0].clone()),
         (Signal::ProcessAttach, calls[1].clone()),
@@ -111,8 +112,8 @@ fn canary(sensor: &mut Sensor) -> Result<(), String> {
 }
 
 /// Starts a program with a marked environment, whose file is watched meanwhile: exec, fork, exit, and, because the
-/// kernel opens and reads what it executes, file_open and file_read.
-fn lifecycle(sensor: &mut Sensor) -> [String; 5] {
+/// kernel opens and reads what it executes, file_open and file_read; its standard output is a pipe: pipes.
+fn lifecycle(sensor: &mut Sensor) -> [String; 6] {
     let not_tried = |reason: &str| std::array::from_fn(|_| format!("not tried: {reason}"));
     let Some(program) = ["/bin/true", "/usr/bin/true"]
         .map(Path::new)
@@ -133,7 +134,8 @@ fn lifecycle(sensor: &mut Sensor) -> [String; 5] {
         .env_clear()
         .env("KEYTRAIL_SELF_TEST", "1")
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        // A pipe, which is told at its exec.
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn();
     let mut child = match child {
@@ -150,8 +152,8 @@ fn lifecycle(sensor: &mut Sensor) -> [String; 5] {
         .status
         .signal(Signal::FileRead)
         .is_some_and(|report| report.hook != FANOTIFY);
-    let (mut exec, mut environment, mut fork, mut exit, mut open, mut read) =
-        (false, false, false, false, false, false);
+    let (mut exec, mut environment, mut fork, mut exit, mut open, mut read, mut pipes) =
+        (false, false, false, false, false, false, false);
     collect(sensor, &mut |record| {
         let bytes = record.bytes;
         match kind(bytes) {
@@ -169,6 +171,7 @@ fn lifecycle(sensor: &mut Sensor) -> [String; 5] {
                     u32::from_ne_bytes(super::number(bytes, offset_of!(Fork, child_tgid))) == pid;
             }
             Kind::EXIT => exit |= tgid(bytes) == pid,
+            Kind::PIPES => pipes |= tgid(bytes) == pid,
             Kind::FILE_OPEN if tgid(bytes) == pid => open = true,
             // fanotify would hide that the better hook sees nothing.
             Kind::FILE_READ if tgid(bytes) == pid => {
@@ -176,7 +179,7 @@ fn lifecycle(sensor: &mut Sensor) -> [String; 5] {
             }
             _ => {}
         }
-        exec && environment && fork && exit && open && read
+        exec && environment && fork && exit && open && read && pipes
     });
     sensor.unwatch(file);
     let result = |good: bool| if good { FIRED } else { "did not fire" }.to_owned();
@@ -193,7 +196,14 @@ fn lifecycle(sensor: &mut Sensor) -> [String; 5] {
     } else {
         result(read)
     };
-    [exec, result(fork), result(exit), result(open), read]
+    [
+        exec,
+        result(fork),
+        result(exit),
+        result(open),
+        read,
+        result(pipes),
+    ]
 }
 
 /// Connects to itself and sends a few bytes: connect and tcp_send, with the right addresses.

@@ -145,6 +145,9 @@ impl Layout {
             Cut::Middle,
         );
         let mut place = describe::place(event);
+        if !self.fits(&place, "") {
+            place = describe::bare_place(event);
+        }
         if self.who.is_none() && process.is_some() && who != USUAL {
             place.push_str(&format!(" ({who})"));
         }
@@ -215,15 +218,15 @@ impl Layout {
         }
     }
 
-    /// Whether there is room for what was asked for beside the place.
-    fn fits(&self, place: &str, request: &str) -> bool {
+    /// Whether there is room for the place and what is said beside it.
+    fn fits(&self, place: &str, more: &str) -> bool {
         self.width.is_none_or(|width| {
             let before = if width < NARROW {
                 self.time + GAP.len()
             } else {
                 self.before()
             };
-            before + place.width() + 2 + request.width() <= width
+            before + place.width() + 2 + more.width() <= width
         })
     }
 

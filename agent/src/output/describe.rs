@@ -272,6 +272,13 @@ fn taken(victim: Option<&Process>, source: &Source) -> String {
 
 /// The last column.
 pub fn place(event: &Event) -> String {
+    let mut text = bare_place(event);
+    text.push_str(&remarks(event));
+    text
+}
+
+/// The last column where there is no room for remarks: where it went is whole.
+pub fn bare_place(event: &Event) -> String {
     if let Some(finding) = &event.finding {
         return format!("{}: {}", escape(&finding.title), escape(&finding.seen));
     }
@@ -287,7 +294,7 @@ pub fn place(event: &Event) -> String {
     if let (Some(change), Some(source)) = (&event.change, &event.source) {
         return changed::place(change, source);
     }
-    let mut text = match (
+    match (
         EventKind::of_number(event.kind),
         &event.destination,
         &event.source,
@@ -314,7 +321,15 @@ pub fn place(event: &Event) -> String {
         (_, _, Some(s), _) => source(s),
         (_, Some(d), ..) => destination(d),
         _ => String::new(),
-    };
+    }
+}
+
+/// What is said behind the place: in which form it was sent or by what it was known, how often, by whom it came.
+fn remarks(event: &Event) -> String {
+    let mut text = String::new();
+    if event.finding.is_some() || event.workload.is_some() || event.change.is_some() {
+        return text;
+    }
     if let Some(e) = event
         .evidence
         .as_ref()

@@ -726,3 +726,54 @@ fn uses_are_asked_for_by_the_environment_of_the_site() {
     // Used in another one, which is not to say that nothing could have been missed.
     assert_ne!(verdict(2, "production"), i32::from(Verdict::Yes));
 }
+
+/// Of sends that were told together only the first and the last have a time: between them nobody says no. Nor of the last
+/// seconds, in which some may be counted and not told.
+#[test]
+fn what_was_told_together_may_have_been_at_any_time_between() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = ledger(dir.path(), Retention::default());
+    // Within one hour of the clock, and after the run began.
+    let base = (now_ns() / 3_600_000_000_000 + 1) * 3600 + 60;
+    let at = |seconds: i64| {
+        Some(Timestamp {
+            seconds: base + seconds,
+            nanos: 0,
+        })
+    };
+    for (sequence, time, together) in [(1, 0, None), (2, 20, Some((100, 10))), (3, 40, None)] {
+        let mut sent = event(sequence, "credential_sent", 1);
+        sent.time = at(time);
+        sent.repeats = together.map(|(count, first)| keytrail_proto::v1::Repeats {
+            count,
+            first: at(first),
+        });
+        ledger.record(Arc::new(sent));
+    }
+    ledger.flush();
+    let reader = ledger.reader();
+    let ask = |from: i64, to: i64, now: i64| {
+        let question = CheckUseRequest {
+            credential: fingerprint(1),
+            acts: vec![UseAct::Sent.into()],
+            from: at(from),
+            to: at(to),
+            ..Default::default()
+        };
+        let now = (base + now) * 1_000_000_000;
+        let answer = reader.check_use(&question, now, 1).unwrap();
+        let why = |reason: &str| answer.hidden.iter().any(|h| h.reason == reason);
+        (
+            answer.verdict == i32::from(Verdict::Yes),
+            why("time_unknown"),
+            why("told_together"),
+        )
+    };
+    assert_eq!(ask(9, 11, 600), (true, false, false), "the first");
+    assert_eq!(ask(19, 21, 600), (true, false, false), "the last");
+    assert_eq!(ask(12, 15, 600), (false, true, false), "one of many");
+    assert_eq!(ask(2, 8, 600), (false, false, false), "before them");
+    assert_eq!(ask(22, 30, 600), (false, false, false), "after them");
+    assert_eq!(ask(595, 600, 600), (false, false, true), "just now");
+    assert_eq!(ask(500, 600, 600), (false, false, false), "not lately");
+}

@@ -148,6 +148,38 @@ impl Row {
         }
     }
 
+    /// What it is called in the report.
+    fn title(self) -> &'static str {
+        match self {
+            Self::NginxTls => "nginx, holds its key: 1 KiB over TLS (aim: 1.25)",
+            Self::NginxTlsLarge => "nginx, holds its key: 100 KiB over TLS (aim: 1.13)",
+            Self::NginxPlain => "nginx, holds a key: 1 KiB in clear (aim: 1.07)",
+            Self::NginxTlsRate => {
+                "nginx, 1 KiB over TLS at 5,000 a second: processor time of both, a request (aim: 1.05)"
+            }
+            Self::NginxTlsLargeRate => "the same, 100 KiB (aim: 1.05)",
+            Self::NginxPlainRate => "the same, 1 KiB in clear (aim: 1.05)",
+            Self::Postgres => "pgbench over TLS, the password held, SELECT (aim: 1.05)",
+            Self::NginxProxy => {
+                "nginx as a proxy that sends a secret with every request (aim: 1.33)"
+            }
+            Self::Holder => "SSL_write of 1 KiB by a holder (aim: 1.5)",
+            Self::Redis => "redis-benchmark by a holder, SET (aim: 1.05)",
+            Self::Git => "git clone by a holder (aim: 1.05)",
+            Self::CompileHolder => "a build of 100 C files by a holder, a file (aim: 1.05)",
+            Self::File => "open+read+close, unwatched file",
+            Self::Exec => "fork+exec+wait of /bin/true",
+            Self::Tls => "SSL_write of 1 KiB, no credentials",
+            Self::Compile => "a build of 100 C files by gcc, a file (aim: 1.02)",
+            Self::Rest => "at rest",
+            Self::Inventory => "inventory, a file of 200,000, one in 20 with a credential",
+            Self::Large => "inventory, a file of 1,000,000 (50 GB), one in 100 with a credential",
+            Self::Classify => {
+                "classify --jsonl, a megabyte (processor time; its own time is that of its start)"
+            }
+        }
+    }
+
     fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|row| row.name() == name)
     }

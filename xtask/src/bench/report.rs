@@ -65,7 +65,7 @@ impl Results {
         let mut section = Section::default();
         for line in &self.0 {
             if let Some((row, cells)) = cells(line) {
-                let name = what(row);
+                let name = row.title();
                 let line = format!("| {name} | {cells} | {stamp} |");
                 section.lines.push((name.to_owned(), line));
             }
@@ -140,7 +140,7 @@ fn sentence(line: &Line) -> Option<String> {
         } => format!(
             "{}: {credentials} credentials found in {seconds:.1} s (limit: 60), by `find` alone {find_seconds:.1} s; \
              peak {:.1} MiB resident.",
-            what(*row),
+            row.title(),
             mib(peak_kib),
         ),
         // Nanoseconds of processor time for a million bytes.
@@ -156,35 +156,6 @@ fn sentence(line: &Line) -> Option<String> {
         ),
         Line::Ratio { .. } | Line::Failed { .. } => return None,
     })
-}
-
-pub fn what(row: Row) -> &'static str {
-    match row {
-        Row::NginxTls => "nginx, holds its key: 1 KiB over TLS (aim: 1.25)",
-        Row::NginxTlsLarge => "nginx, holds its key: 100 KiB over TLS (aim: 1.13)",
-        Row::NginxPlain => "nginx, holds a key: 1 KiB in clear (aim: 1.07)",
-        Row::NginxTlsRate => {
-            "nginx, 1 KiB over TLS at 5,000 a second: processor time of both, a request (aim: 1.05)"
-        }
-        Row::NginxTlsLargeRate => "the same, 100 KiB (aim: 1.05)",
-        Row::NginxPlainRate => "the same, 1 KiB in clear (aim: 1.05)",
-        Row::Postgres => "pgbench over TLS, the password held, SELECT (aim: 1.05)",
-        Row::NginxProxy => "nginx as a proxy that sends a secret with every request (aim: 1.33)",
-        Row::Holder => "SSL_write of 1 KiB by a holder (aim: 1.5)",
-        Row::Redis => "redis-benchmark by a holder, SET (aim: 1.05)",
-        Row::Git => "git clone by a holder (aim: 1.05)",
-        Row::CompileHolder => "a build of 100 C files by a holder, a file (aim: 1.05)",
-        Row::File => "open+read+close, unwatched file",
-        Row::Exec => "fork+exec+wait of /bin/true",
-        Row::Tls => "SSL_write of 1 KiB, no credentials",
-        Row::Compile => "a build of 100 C files by gcc, a file (aim: 1.02)",
-        Row::Rest => "at rest",
-        Row::Inventory => "inventory, a file of 200,000, one in 20 with a credential",
-        Row::Large => "inventory, a file of 1,000,000 (50 GB), one in 100 with a credential",
-        Row::Classify => {
-            "classify --jsonl, a megabyte (processor time; its own time is that of its start)"
-        }
-    }
 }
 
 fn time(nanoseconds: f64) -> String {

@@ -1,6 +1,6 @@
 //! A section of docs/BENCHMARKS.md: what was measured now takes the place of what was there of the same rows, the others stay.
 
-use super::{Row, report::what};
+use super::Row;
 use std::fmt::Write as _;
 
 const HEADING: &str = "| work | beside it | without | with | ratio, median | spread | its own time a round | events delivered | measured at |\n\
@@ -70,13 +70,13 @@ fn name_of(row: Row) -> &'static str {
     match row {
         Row::Rest => "Agent at rest",
         Row::Classify => "Classification",
-        row => what(row),
+        row => row.title(),
     }
 }
 
 fn merged(new: Vec<(String, String)>, old: Vec<(String, String)>) -> Vec<(String, String)> {
     let place = |name: &str| {
-        let is = |row: &Row| name == what(*row) || name == name_of(*row);
+        let is = |row: &Row| name == row.title() || name == name_of(*row);
         Row::ALL.iter().position(is)
     };
     let mut all: Vec<(String, String)> = old

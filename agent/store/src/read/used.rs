@@ -13,6 +13,9 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 /// Uses and intervals of one answer.
 const MOST: usize = 1000;
+/// What is sent again and again is told together, after ten seconds at most and for ten seconds at most (`Event.repeats`): for so
+/// long nobody can say that it was not.
+const TOGETHER_NS: i64 = 21_000_000_000;
 /// Single events that are looked at to find out whether one lies in an interval.
 const MOST_EVENTS: i64 = 20_000;
 
@@ -60,6 +63,9 @@ impl Reader {
             if ids.is_empty() && !is_fingerprint(&ask.credential) {
                 found.push(nameless(&question));
             }
+            if from > now.saturating_sub(TOGETHER_NS) {
+                found.push(untold(&question));
+            }
             let judgement = judge(&question, &spans, &found);
             response(db, &question, &ids, judgement, &uses)
         })
@@ -80,6 +86,19 @@ fn nameless(question: &Question) -> Hole {
         reason: "identifier_unknown".into(),
         detail: "no credential with this identifier was met; one whose identifier is not known may be it".into(),
         remedy: "ask for its fingerprint, or with --secret-stdin".into(),
+        ..Hole::default()
+    }
+}
+
+/// The last seconds: sends like others before may have been counted, and not told yet.
+fn untold(question: &Question) -> Hole {
+    Hole {
+        from_ns: question.from_ns,
+        to_ns: question.to_ns,
+        acts: vec![Act::Sent],
+        reason: "told_together".into(),
+        detail: "what is sent again and again is told together, up to twenty seconds later".into(),
+        remedy: "ask again in half a minute".into(),
         ..Hole::default()
     }
 }
@@ -153,7 +172,13 @@ fn resolve(
          WHERE c.id IN (SELECT value FROM json_each(?1)) AND e.time_ns BETWEEN ?2 AND ?3 LIMIT ?4",
     )?;
     let rows = query.query_map(
-        params![list(ids), question.from_ns, question.to_ns, MOST_EVENTS],
+        params![
+            list(ids),
+            question.from_ns,
+            // One that stands for many has the time of the last.
+            question.to_ns.saturating_add(TOGETHER_NS),
+            MOST_EVENTS
+        ],
         |r| r.get::<_, Vec<u8>>(0),
     )?;
     let bodies: Vec<Vec<u8>> = rows.collect::<Result<_, _>>()?;
@@ -174,11 +199,22 @@ fn resolve(
     let whole = readable && kept && since <= question.from_ns;
     for (span, shown) in spans.iter_mut().zip(uses) {
         if across(span) {
-            let is = |facts: &Facts| same(facts, span, shown);
-            span.inside = if events.iter().any(is) {
+            let asked = question.from_ns..=question.to_ns;
+            let mut of_it = events.iter().filter(|facts| same(facts, span, shown));
+            let is = |facts: &Facts| {
+                let first = facts.repeats > 0 && asked.contains(&facts.first_ns);
+                first || asked.contains(&facts.time_ns)
+            };
+            // Of many that are told together only the first and the last have a time.
+            let may_be = |facts: &Facts| {
+                facts.repeats > 2
+                    && facts.first_ns < question.from_ns
+                    && facts.time_ns > question.to_ns
+            };
+            span.inside = if of_it.clone().any(is) {
                 Some(true)
             } else {
-                whole.then_some(false)
+                (whole && !of_it.any(may_be)).then_some(false)
             };
         }
     }

@@ -100,7 +100,7 @@ pub(super) struct Repeated {
 
 /// What is to be done with a send.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Tell {
+enum Tell {
     /// It is one that is told by itself.
     Now,
     /// The same, and its event is what later ones are told by.
@@ -252,14 +252,14 @@ fn asked_of<'a>(passage: &'a Passage, hit: &Hit) -> Option<&'a keytrail_model::R
 }
 
 impl Core {
-    /// Whether a send is told by itself, or was counted.
+    /// Whether a send was counted and is not told by itself; and if its event is what later ones are told by, under which number.
     pub(super) fn repeated(
         &mut self,
         passage: &Passage,
         hit: &Hit,
         hosts: &[HostName],
         direction: Option<Direction>,
-    ) -> Tell {
+    ) -> (bool, Option<u64>) {
         let pid = passage.at.pid;
         let asked = asked_of(passage, hit).map(|request| Asked {
             protocol: request.protocol.clone(),
@@ -298,7 +298,11 @@ impl Core {
             hosts: hosts.to_vec(),
             request: asked,
         };
-        self.repeats.note(kind, passage, hit)
+        match self.repeats.note(kind, passage, hit) {
+            Tell::Now => (false, None),
+            Tell::AndKeep(number) => (false, Some(number)),
+            Tell::Counted => (true, None),
+        }
     }
 
     /// Later sends of this kind are told by this event.

@@ -1,6 +1,5 @@
 //! What left, where to, with which evidence.
 
-use super::repeat::Tell;
 use super::{Core, attack};
 use crate::correlate::event;
 use crate::correlate::tls::{Carries, Link, Unsent, is_application};
@@ -349,15 +348,15 @@ impl Core {
             if !hit.secret && secret.contains(hit.credential.fingerprint.as_str()) {
                 continue;
             }
-            let tell = self.repeated(passage, hit, &hosts, direction);
-            if tell == Tell::Counted {
+            let (counted, kept) = self.repeated(passage, hit, &hosts, direction);
+            if counted {
                 continue;
             }
             let mut e = self.sent_event(passage, hit, &hosts);
             if let Some(to) = &mut e.destination {
                 to.direction = direction;
             }
-            if let Tell::AndKeep(number) = tell {
+            if let Some(number) = kept {
                 self.repeat_by(number, &e);
             }
             self.tell_sent(e, passage);
