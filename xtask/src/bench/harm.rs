@@ -41,6 +41,19 @@ pub fn token() -> (&'static str, String) {
     ("GITHUB_TOKEN", format!("ghp_{random}"))
 }
 
+/// A key, and a certificate of it for localhost, for two days.
+pub fn make_certificate(certificate: &Path, key: &Path) -> Result<()> {
+    cmd::output(
+        cmd::clean("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days"])
+            .args(["2", "-subj", "/CN=localhost", "-out"])
+            .arg(certificate)
+            .arg("-keyout")
+            .arg(key),
+    )?;
+    Ok(())
+}
+
 /// What is put under load.
 pub struct Served {
     row: Row,
@@ -55,14 +68,7 @@ impl Served {
         fs::write(dir.join("f100k"), vec![b'x'; 100 << 10])?;
         let (key, certificate) = (dir.join("k.pem"), dir.join("c.pem"));
         if !key.exists() {
-            cmd::output(
-                cmd::clean("openssl")
-                    .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days"])
-                    .args(["2", "-subj", "/CN=localhost", "-out"])
-                    .arg(&certificate)
-                    .arg("-keyout")
-                    .arg(&key),
-            )?;
+            make_certificate(&certificate, &key)?;
         }
         let d = dir.display();
         fs::write(

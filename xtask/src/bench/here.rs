@@ -2,7 +2,7 @@
 
 use super::{
     Row,
-    harm::{Served, token},
+    harm::{Served, make_certificate, token},
     measure::{MARK, Once, cpu_ticks, processor_time, status_kib},
     postgres::Postgres,
     stats::median,
@@ -167,16 +167,7 @@ impl Program {
             }
             Row::Tls | Row::Holder => {
                 let (certificate, key) = (work.join("cert.pem"), work.join("key.pem"));
-                cmd::output(
-                    cmd::clean("openssl")
-                        .args([
-                            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-                        ])
-                        .args(["-subj", "/CN=localhost", "-out"])
-                        .arg(&certificate)
-                        .arg("-keyout")
-                        .arg(&key),
-                )?;
+                make_certificate(&certificate, &key)?;
                 vec![certificate.display().to_string(), key.display().to_string()]
             }
             Row::Compile | Row::CompileHolder => {

@@ -1,7 +1,7 @@
 //! pgbench over TLS with a password held: a server of its own, in the folder of the measurement.
 
 use super::{
-    harm::{Server, per_round, pinned, token},
+    harm::{Server, make_certificate, per_round, pinned, token},
     measure::Once,
 };
 use crate::cmd;
@@ -54,14 +54,7 @@ impl Postgres {
         )?;
         fs::remove_file(&password)?;
         let (key, certificate) = (this.data.join("server.key"), this.data.join("server.crt"));
-        cmd::output(
-            cmd::clean("openssl")
-                .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days"])
-                .args(["2", "-subj", "/CN=localhost", "-out"])
-                .arg(&certificate)
-                .arg("-keyout")
-                .arg(&key),
-        )?;
+        make_certificate(&certificate, &key)?;
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
         for path in [&key, &certificate] {
             chown(path, Some(user), Some(group))?;

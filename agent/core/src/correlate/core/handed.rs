@@ -112,18 +112,30 @@ impl Core {
                 of.find(|h| h.credential.fingerprint == *fingerprint)
             });
             let Some(holding) = holding else { continue };
-            let carried = Carried {
-                holding: holding.clone(),
-                passed: Passed {
-                    path: self.way(pid, holding).into(),
-                    via,
-                    since_ns: now_ns,
-                    told_ns: now_ns,
-                },
-                writer: pid,
-                by: By::Socket(ends.path.clone()),
-            };
+            let by = By::Socket(ends.path.clone());
+            let carried = self.carried_on(pid, holding, now_ns, (via, &by));
             self.hand_over(peer, carried, (now_ns, now_ns));
+        }
+    }
+
+    /// What a process hands on of what it holds, at this time.
+    fn carried_on(
+        &self,
+        pid: Pid,
+        holding: &Holding,
+        now_ns: u64,
+        (via, by): (PipeId, &By),
+    ) -> Carried {
+        Carried {
+            holding: holding.clone(),
+            passed: Passed {
+                path: self.way(pid, holding).into(),
+                via,
+                since_ns: now_ns,
+                told_ns: now_ns,
+            },
+            writer: pid,
+            by: by.clone(),
         }
     }
 
@@ -157,17 +169,7 @@ impl Core {
                 since <= now_ns && now_ns <= told.saturating_add(SOON_NS)
             };
             if met_ns.is_some_and(soon) && held.len() < MAX_PUT {
-                held.push(Carried {
-                    holding: holding.clone(),
-                    passed: Passed {
-                        path: self.way(pid, holding).into(),
-                        via,
-                        since_ns: now_ns,
-                        told_ns: now_ns,
-                    },
-                    writer: pid,
-                    by: by.clone(),
-                });
+                held.push(self.carried_on(pid, holding, now_ns, (via, by)));
             }
         }
         held
