@@ -213,9 +213,10 @@ impl Done {
     pub fn ok(self) -> Self {
         assert!(
             self.status.success(),
-            "{}: {}",
+            "{}: {}\n{}",
             self.status,
-            self.stderr_text()
+            self.stderr_text(),
+            self.stdout_text()
         );
         self
     }

@@ -111,6 +111,25 @@ impl Service {
         act(BINARY).args(words)
     }
 
+    /// `keytrail doctor`: all is served and proven. That something came too late is honest in an emulated machine beside
+    /// others, and no fault.
+    pub fn doctor(&self) -> Done {
+        let done = self.keytrail(&["doctor"]).limit(60).run();
+        let said = done.stdout_text();
+        let verdict = said.lines().next().unwrap_or_default();
+        let problems = verdict
+            .strip_prefix("NOT WELL: ")
+            .map(|rest| rest.split(" To be known: ").next().unwrap_or_default());
+        let faults: Vec<&str> = problems
+            .into_iter()
+            .flat_map(|problems| problems.split("; "))
+            .filter(|problem| !problem.contains(" since the agent started"))
+            .collect();
+        assert!(faults.is_empty(), "{said}");
+        assert_eq!(done.status.success(), problems.is_none(), "{said}");
+        done
+    }
+
     /// Waits until another process than `old` is the unit's and has said that it is ready.
     pub fn restarted(&self, old: u32) -> u32 {
         wait_for("the unit to be active again", patience(20), || {

@@ -43,9 +43,20 @@ pub(super) struct Held {
     pub bytes: Bytes,
     pub hook: Arc<str>,
     pub inspection: Option<Inspection>,
+    /// Its place among all that wait, in the order they came.
+    at: u64,
 }
 
 impl Held {
+    pub fn new(bytes: Bytes, hook: Arc<str>, inspection: Option<Inspection>) -> Self {
+        Self {
+            bytes,
+            hook,
+            inspection,
+            at: 0,
+        }
+    }
+
     fn is_ready(&self) -> bool {
         self.inspection
             .as_ref()
@@ -67,10 +78,13 @@ pub(super) struct Lanes {
     of_process: HashMap<u32, u64>,
     /// Lanes whose first record waits for this inspection.
     blocked: HashMap<u64, Vec<u64>>,
+    /// Lanes whose first record waits for another lane.
+    behind: Vec<u64>,
     /// Pipes, and files, that processes whose records wait write to, and the lane.
     pipes: HashMap<PipeId, u64>,
     bytes: usize,
     next: u64,
+    came: u64,
 }
 
 impl Lanes {
@@ -123,7 +137,9 @@ impl Lanes {
     }
 
     /// Adds a record; false when the lane has to go on without waiting any longer.
-    pub fn push(&mut self, lane: u64, held: Held) -> bool {
+    pub fn push(&mut self, lane: u64, mut held: Held) -> bool {
+        self.came += 1;
+        held.at = self.came;
         let Some(of) = self.lanes.get_mut(&lane) else {
             return true;
         };
@@ -144,11 +160,28 @@ impl Lanes {
         self.blocked.remove(&inspection).unwrap_or_default()
     }
 
-    /// All lanes, the oldest first.
-    pub fn all(&self) -> Vec<u64> {
-        let mut all: Vec<u64> = self.lanes.keys().copied().collect();
-        all.sort_unstable();
-        all
+    /// The lane whose first record came before those of all others.
+    pub fn earliest(&self) -> Option<u64> {
+        let first = |lane: &Lane| lane.records.front().map_or(0, |held| held.at);
+        let of = self.lanes.iter().map(|(id, lane)| (first(lane), *id));
+        of.min().map(|(_, lane)| lane)
+    }
+
+    /// Whether something waits in a lane that came before this record of another. Two lanes never wait for each other,
+    /// because only one of their first records came before the other.
+    pub fn is_before(&self, lane: u64, held: &Held) -> bool {
+        let first = self.lanes.get(&lane).and_then(|lane| lane.records.front());
+        first.is_some_and(|first| first.at < held.at)
+    }
+
+    /// A lane whose first record waits for another lane.
+    pub fn wait_behind(&mut self, lane: u64) {
+        self.behind.push(lane);
+    }
+
+    /// Those that waited for other lanes, to be tried again.
+    pub fn behind(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.behind)
     }
 
     /// The next record of a lane, if it waits for nothing, or whatever it waits for when `force` is set. A lane without
@@ -203,11 +236,7 @@ mod tests {
     use super::*;
 
     fn held(size: usize) -> Held {
-        Held {
-            bytes: Bytes::Ring(vec![0; size].into()),
-            hook: "h".into(),
-            inspection: None,
-        }
+        Held::new(Bytes::Ring(vec![0; size].into()), "h".into(), None)
     }
 
     fn sizes(lanes: &mut Lanes, lane: u64) -> Vec<usize> {
@@ -229,6 +258,31 @@ mod tests {
         assert!(lanes.push(lane, held(2)));
         assert_eq!(sizes(&mut lanes, lane), [1, 2]);
         assert!(lanes.is_empty() && lanes.of(7).is_none() && lanes.of(8).is_none());
+    }
+
+    #[test]
+    fn a_lane_waits_for_what_came_before_it_in_another() {
+        let mut lanes = Lanes::default();
+        let (writer, reader) = (lanes.open(7), lanes.open(8));
+        lanes.push(reader, held(1));
+        lanes.push(writer, held(2));
+        lanes.push(reader, held(3));
+        // What the reader did before the writer's first does not wait for it.
+        assert_eq!(lanes.earliest(), Some(reader));
+        let before = lanes.pop(reader, false).unwrap();
+        assert!(!lanes.is_before(writer, &before));
+        let after = lanes.pop(reader, false).unwrap();
+        assert!(lanes.is_before(writer, &after));
+        lanes.push_front(reader, after);
+        lanes.wait_behind(reader);
+        assert_eq!(lanes.earliest(), Some(writer));
+        // And never the other way round.
+        let first = lanes.pop(writer, false).unwrap();
+        assert!(!lanes.is_before(reader, &first));
+        assert!(sizes(&mut lanes, writer).is_empty());
+        assert_eq!((lanes.behind(), lanes.behind()), (vec![reader], vec![]));
+        let after = lanes.pop(reader, false).unwrap();
+        assert!(!lanes.is_before(writer, &after));
     }
 
     #[test]

@@ -176,7 +176,7 @@ impl Pipeline {
             self.hold(lane, record, inspection, hook, bytes());
             return;
         }
-        if let Some(lane) = self.lane_behind(record) {
+        if let Some(lane) = self.lane_behind(record, None) {
             // Who wrote what it reads waits there.
             let inspection = self.inspection(record);
             self.lanes.join(lane, tgid);
@@ -204,31 +204,30 @@ impl Pipeline {
     }
 
     /// The lane in which a process waits that writes what this one reads: what it reads may be in what is being inspected.
-    fn lane_behind(&self, record: &Record<'_>) -> Option<u64> {
+    /// Not its `own`.
+    fn lane_behind(&self, record: &Record<'_>, own: Option<u64>) -> Option<u64> {
         if self.lanes.is_empty() {
             return None;
         }
+        let other = |lane: &u64| Some(*lane) != own;
         if let Record::FileNew(new, _) = record
-            && let Some(lane) = self.lanes.of_pipe(as_pipe(new.file))
+            && let Some(lane) = self.lanes.of_pipe(as_pipe(new.file)).filter(other)
         {
             return Some(lane);
         }
         let stdin = match record {
             Record::Pipes(pipes) => pipe_of(pipes.stdin),
-            // Its program began before that of its writer was known whole.
-            Record::FdWrite(..)
-            | Record::SockSend(..)
-            | Record::TlsWrite(..)
-            | Record::Message(..) => {
+            // Its program began before that of its writer was known whole. Whatever it does waits: a clean verdict on a file
+            // of its own would else be the answer to what it may be fed, too.
+            _ => {
                 let pid = pid_of_header(record.header());
                 self.core.processes().get(pid).and_then(|proc| proc.stdin)
             }
-            _ => None,
         }?;
         let mut writers = self.core.writers(stdin).iter();
         writers
-            .find_map(|writer| self.lanes.of(writer.tgid))
-            .or_else(|| self.lanes.of_pipe(stdin))
+            .find_map(|writer| self.lanes.of(writer.tgid).filter(other))
+            .or_else(|| self.lanes.of_pipe(stdin).filter(other))
     }
 
     /// Whether somebody asks about the process of this record.
@@ -293,12 +292,7 @@ impl Pipeline {
                 name
             }
         };
-        let held = Held {
-            bytes,
-            hook,
-            inspection,
-        };
-        if !self.lanes.push(lane, held) {
+        if !self.lanes.push(lane, Held::new(bytes, hook, inspection)) {
             self.advance(lane, true);
         }
     }
@@ -323,6 +317,15 @@ impl Pipeline {
                     continue;
                 }
             }
+            if !force
+                && let Some(other) = self.lane_behind(&record, Some(lane))
+                && self.lanes.is_before(other, &held)
+            {
+                // It had a lane of its own already when what it reads began to wait.
+                self.lanes.push_front(lane, held);
+                self.lanes.wait_behind(lane);
+                return;
+            }
             self.ingest(&record, &held.hook, held.inspection.as_ref());
         }
     }
@@ -330,16 +333,20 @@ impl Pipeline {
     /// Takes in what was inspected, and goes on with the records that waited for it. Returns how much that was.
     pub fn answers(&mut self) -> usize {
         let mut out = Digested::default();
-        for taken in 0..ANSWERS {
-            let Some(id) = self.digest.answer(boot_ns(), &mut out) else {
-                return taken;
-            };
+        let mut taken = 0;
+        while taken < ANSWERS
+            && let Some(id) = self.digest.answer(boot_ns(), &mut out)
+        {
+            taken += 1;
             self.take(&mut out);
             for lane in self.lanes.decided(id) {
                 self.advance(lane, false);
             }
         }
-        ANSWERS
+        for lane in self.lanes.behind() {
+            self.advance(lane, false);
+        }
+        taken
     }
 
     /// Whether records wait for a file to be inspected.
@@ -354,8 +361,12 @@ impl Pipeline {
 
     /// Goes on with all records that wait, without what they wait for.
     pub fn go_on(&mut self) {
-        for lane in self.lanes.all() {
-            self.advance(lane, true);
+        while let Some(lane) = self.lanes.earliest() {
+            if let Some(held) = self.lanes.pop(lane, true)
+                && let Ok(record) = held.bytes.decode()
+            {
+                self.ingest(&record, &held.hook, held.inspection.as_ref());
+            }
         }
     }
 

@@ -149,7 +149,7 @@ pub fn installed_as_the_readme_says() {
     let watch = Watch::start(&service, &acts.scratch.join("watch.stderr"));
     acts.are_seen(&watch);
 
-    let doctor = service.keytrail(&["doctor"]).limit(60).run().ok();
+    let doctor = service.doctor();
     let said = doctor.stdout_text();
     assert!(said.contains(SOCKET), "it asked no agent: {said}");
     // Nobody but root and its group may ask.
@@ -265,8 +265,7 @@ pub fn restarted_killed_stopped() {
     assert_eq!(property(UNIT, "NRestarts"), "1");
     let detail = down(before, "the gap of the kill");
     assert!(!detail.contains("stopped"), "{detail}");
-    let doctor = service.keytrail(&["doctor"]).run();
-    assert!(doctor.status.success(), "{}", doctor.stderr_text());
+    service.doctor();
 
     let took = service.stop();
     eprintln!("stopped in {took:?}");
@@ -308,7 +307,7 @@ pub fn no_call_is_forbidden() {
         let watch = Watch::start(&started, &acts.scratch.join("watch.stderr"));
         acts.are_seen(&watch);
         a_file_system_comes_and_goes(&watch, &acts.scratch);
-        started.keytrail(&["doctor"]).run().ok();
+        started.doctor();
         started.stop();
         started
     };
