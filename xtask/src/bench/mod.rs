@@ -11,6 +11,7 @@ mod inventory;
 mod measure;
 mod postgres;
 mod report;
+mod row;
 mod section;
 mod stats;
 mod subject;
@@ -25,6 +26,7 @@ use std::{
 };
 
 pub use here::{Args as HereArgs, run as run_here};
+use row::Row;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -52,195 +54,6 @@ pub struct Args {
     /// Only these rows; the others of docs/BENCHMARKS.md stay as they are
     #[arg(value_enum)]
     rows: Vec<Row>,
-}
-
-/// What is measured.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-pub enum Row {
-    /// nginx, which holds its key, under wrk: 1 KiB over TLS; here only
-    NginxTls,
-    /// The same, 100 KiB
-    NginxTlsLarge,
-    /// The same process, 1 KiB in clear
-    NginxPlain,
-    /// 1 KiB over TLS at 5,000 requests a second: processor time of server and agent together; here only
-    NginxTlsRate,
-    /// The same, 100 KiB
-    NginxTlsLargeRate,
-    /// The same, 1 KiB in clear
-    NginxPlainRate,
-    /// nginx as a proxy that sends a secret on with every request; here only
-    NginxProxy,
-    /// SSL_write of 1 KiB over loopback by a holder
-    Holder,
-    /// pgbench over TLS with a password in its environment; here only
-    Postgres,
-    /// redis-benchmark with a password in its environment; here only
-    Redis,
-    /// git clone of this repository by a holder; here only
-    Git,
-    /// The build of `compile` by a holder; here only
-    CompileHolder,
-    /// open+read+close of a file that nobody watches
-    File,
-    /// fork+exec+wait of /bin/true
-    Exec,
-    /// SSL_write of 1 KiB over loopback by a process without credentials
-    Tls,
-    /// A build: gcc compiles a hundred C files; here only, a guest has no compiler
-    Compile,
-    /// The agent with nothing to do: memory and CPU
-    Rest,
-    /// `keytrail inventory` of a tree, beside find; here only
-    Inventory,
-    /// The same with 1,000,000 files of 50 GB, on this machine only (with holes: 6 GB of disk)
-    Large,
-    /// `keytrail classify --jsonl` on one core, beside grep; here only
-    Classify,
-}
-
-impl Row {
-    const ALL: [Self; 20] = [
-        Self::NginxTls,
-        Self::NginxTlsLarge,
-        Self::NginxPlain,
-        Self::NginxTlsRate,
-        Self::NginxTlsLargeRate,
-        Self::NginxPlainRate,
-        Self::NginxProxy,
-        Self::Holder,
-        Self::Postgres,
-        Self::Redis,
-        Self::Git,
-        Self::CompileHolder,
-        Self::File,
-        Self::Exec,
-        Self::Tls,
-        Self::Compile,
-        Self::Rest,
-        Self::Inventory,
-        Self::Large,
-        Self::Classify,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::NginxTls => "nginx-tls",
-            Self::NginxTlsLarge => "nginx-tls-large",
-            Self::NginxPlain => "nginx-plain",
-            Self::NginxTlsRate => "nginx-tls-rate",
-            Self::NginxTlsLargeRate => "nginx-tls-large-rate",
-            Self::NginxPlainRate => "nginx-plain-rate",
-            Self::NginxProxy => "nginx-proxy",
-            Self::Postgres => "postgres",
-            Self::Holder => "holder",
-            Self::Redis => "redis",
-            Self::Git => "git",
-            Self::CompileHolder => "compile-holder",
-            Self::File => "file",
-            Self::Exec => "exec",
-            Self::Tls => "tls",
-            Self::Compile => "compile",
-            Self::Rest => "rest",
-            Self::Inventory => "inventory",
-            Self::Large => "large",
-            Self::Classify => "classify",
-        }
-    }
-
-    /// What it is called in the report.
-    fn title(self) -> &'static str {
-        match self {
-            Self::NginxTls => "nginx, holds its key: 1 KiB over TLS (aim: 1.25)",
-            Self::NginxTlsLarge => "nginx, holds its key: 100 KiB over TLS (aim: 1.13)",
-            Self::NginxPlain => "nginx, holds a key: 1 KiB in clear (aim: 1.07)",
-            Self::NginxTlsRate => {
-                "nginx, 1 KiB over TLS at 5,000 a second: processor time of both, a request (aim: 1.05)"
-            }
-            Self::NginxTlsLargeRate => "the same, 100 KiB (aim: 1.05)",
-            Self::NginxPlainRate => "the same, 1 KiB in clear (aim: 1.05)",
-            Self::Postgres => "pgbench over TLS, the password held, SELECT (aim: 1.05)",
-            Self::NginxProxy => {
-                "nginx as a proxy that sends a secret with every request (aim: 1.33)"
-            }
-            Self::Holder => "SSL_write of 1 KiB by a holder (aim: 1.5)",
-            Self::Redis => "redis-benchmark by a holder, SET (aim: 1.05)",
-            Self::Git => "git clone by a holder (aim: 1.05)",
-            Self::CompileHolder => "a build of 100 C files by a holder, a file (aim: 1.05)",
-            Self::File => "open+read+close, unwatched file",
-            Self::Exec => "fork+exec+wait of /bin/true",
-            Self::Tls => "SSL_write of 1 KiB, no credentials",
-            Self::Compile => "a build of 100 C files by gcc, a file (aim: 1.02)",
-            Self::Rest => "at rest",
-            Self::Inventory => "inventory, a file of 200,000, one in 20 with a credential",
-            Self::Large => "inventory, a file of 1,000,000 (50 GB), one in 100 with a credential",
-            Self::Classify => {
-                "classify --jsonl, a megabyte (processor time; its own time is that of its start)"
-            }
-        }
-    }
-
-    fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|row| row.name() == name)
-    }
-
-    /// Whether a guest has what it needs (a compiler, room on its disk), and shows more than this machine does: the
-    /// walk of a tree and text use no hook.
-    fn in_guests(self) -> bool {
-        !matches!(
-            self,
-            Self::NginxTls
-                | Self::NginxTlsLarge
-                | Self::NginxPlain
-                | Self::NginxTlsRate
-                | Self::NginxTlsLargeRate
-                | Self::NginxPlainRate
-                | Self::NginxProxy
-                | Self::Postgres
-                | Self::Redis
-                | Self::Git
-                | Self::CompileHolder
-                | Self::Compile
-                | Self::Inventory
-                | Self::Large
-                | Self::Classify
-        )
-    }
-
-    /// Whether what the subject's own process takes is a part of what is compared.
-    fn counts_the_subject(self) -> bool {
-        matches!(
-            self,
-            Self::NginxTlsRate | Self::NginxTlsLargeRate | Self::NginxPlainRate
-        )
-    }
-
-    /// Rounds of one run on real hardware.
-    fn rounds(self) -> u32 {
-        match self {
-            Self::File => 200_000,
-            Self::Exec => 2_000,
-            Self::Tls | Self::Holder => 50_000,
-            Self::Compile | Self::CompileHolder => 100,
-            // They say themselves how many they made.
-            Self::NginxTls
-            | Self::NginxTlsLarge
-            | Self::NginxPlain
-            | Self::NginxTlsRate
-            | Self::NginxTlsLargeRate
-            | Self::NginxPlainRate
-            | Self::NginxProxy
-            | Self::Postgres
-            | Self::Redis
-            | Self::Git => 1,
-            Self::Rest => 1,
-            // Files of the tree: one in 20 with a credential makes 10,000.
-            Self::Inventory => 200_000,
-            Self::Large => 1_000_000,
-            // Megabytes.
-            Self::Classify => 256,
-        }
-    }
 }
 
 /// Seconds at each rate, and sends that are timed.
@@ -274,18 +87,26 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let mut rows = args.rows.clone();
     if rows.is_empty() {
-        rows = Row::ALL.to_vec();
+        rows = Row::all().to_vec();
         rows.retain(|row| !args.vm || row.in_guests());
     }
-    let mut lines = Vec::new();
-    let place = if args.vm {
-        in_vm(args, &agent, &rows, &mut lines)?
-    } else {
-        on_host(args, &agent, &rows, &mut lines)?
+    let measured = |rows: &[Row]| {
+        let mut lines = Vec::new();
+        let place = if args.vm {
+            in_vm(args, &agent, rows, &mut lines)?
+        } else {
+            on_host(args, &agent, rows, &mut lines)?
+        };
+        let results = report::Results::parse(&lines)?;
+        print!("{}", results.section(&report::stamp(args.pairs)).text());
+        report::write(&results, &place, args.vm, args.pairs)
     };
-    let results = report::Results::parse(&lines)?;
-    print!("{}", results.section(&report::stamp(args.pairs)).text());
-    report::write(&results, &place, args.vm, args.pairs)
+    if args.vm {
+        // One boot for all.
+        return measured(&rows);
+    }
+    // All take an hour: what is measured is written, whatever becomes of the rest.
+    rows.chunks(1).try_for_each(measured)
 }
 
 /// What holds under load, rather than what it costs others.

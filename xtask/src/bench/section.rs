@@ -60,8 +60,8 @@ impl Section {
 
 /// The row that a sentence is about.
 pub fn named(sentence: &str) -> Option<String> {
-    let name = Row::ALL.map(name_of);
-    let found = name.into_iter().find(|name| sentence.starts_with(name));
+    let mut names = Row::all().iter().map(|row| name_of(*row));
+    let found = names.find(|name| sentence.starts_with(name));
     found.map(str::to_owned)
 }
 
@@ -77,7 +77,7 @@ fn name_of(row: Row) -> &'static str {
 fn merged(new: Vec<(String, String)>, old: Vec<(String, String)>) -> Vec<(String, String)> {
     let place = |name: &str| {
         let is = |row: &Row| name == row.title() || name == name_of(*row);
-        Row::ALL.iter().position(is)
+        Row::all().iter().position(is)
     };
     let mut all: Vec<(String, String)> = old
         .into_iter()

@@ -249,7 +249,7 @@ impl Running<'_> {
 
     /// Waits until it is at rest: it may listen before it has looked at every process and file that was there
     /// already.
-    fn settle(&mut self) -> Result<()> {
+    pub fn settle(&mut self) -> Result<()> {
         let Some(pid) = self.pid() else {
             return Ok(());
         };
