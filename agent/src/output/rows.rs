@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::io;
 
 /// The columns of events as CSV. New ones come at the end.
-pub const EVENT_COLUMNS: [&str; 37] = [
+pub const EVENT_COLUMNS: [&str; 38] = [
     "time",
     "kind",
     "pid",
@@ -49,6 +49,7 @@ pub const EVENT_COLUMNS: [&str; 37] = [
     "target",
     "group",
     "repeats",
+    "host_path",
 ];
 
 /// One event, one row.
@@ -126,6 +127,11 @@ pub fn event(event: &Event) -> String {
         }),
         number(event.group, event.group != 0),
         number(event.stands_for(), event.repeats.is_some()),
+        event
+            .source
+            .as_ref()
+            .map(|s| s.host_path.clone())
+            .unwrap_or_default(),
     ];
     line(cells.iter().map(String::as_str))
 }

@@ -73,6 +73,10 @@ fn place(pairs: &mut Pairs, event: &Event) {
         pairs.add("filePath", &source.path);
         pairs.add("fname", source.path.rsplit('/').next().unwrap_or_default());
         pairs.add("filePermission", &source.mode);
+        if !source.host_path.is_empty() {
+            pairs.add("flexString1", &source.host_path);
+            pairs.add("flexString1Label", "HostPath");
+        }
     }
     if let Some(destination) = &event.destination {
         pairs.add("dst", &destination.ip);

@@ -390,6 +390,15 @@ fn unmapped(event: &Event) -> Object {
         .message("evidence", event.evidence.as_ref())
         .message("request", event.request.as_ref())
         .message("source", event.source.as_ref())
+        .message("destination", event.destination.as_ref())
+        .message(
+            "executable",
+            event.process.as_ref().and_then(|p| p.executable.as_ref()),
+        )
+        .message("change", event.change.as_ref())
+        .message("delivery", event.delivery.as_ref())
+        .nonzero("group", event.group)
+        .text("environment", &event.environment)
         .message("victim", event.victim.as_ref())
         .message("gap", event.gap.as_ref())
         .message("truncation", event.truncation.as_ref())

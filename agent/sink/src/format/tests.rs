@@ -337,3 +337,42 @@ fn the_request_and_the_proof_are_in_every_format() {
         "application/json"
     );
 }
+
+/// What an event says beside its class is in every JSON format; where its file lies on the host is in CEF as well.
+#[test]
+fn nothing_that_is_said_beside_is_left_out() {
+    let mut event = samples::sent();
+    let source = event.source.get_or_insert_default();
+    source.path = "/run/secrets/aws".into();
+    source.host_path = "/var/lib/layers/3/fs/aws".into();
+    event.destination.get_or_insert_default().socket_path = "/run/peer.sock".into();
+    let process = event.process.as_mut().unwrap();
+    process.executable.as_mut().unwrap().upper_layer = true;
+    event.delivery = Some(keytrail_proto::v1::Delivery {
+        container: "web-7".into(),
+        path: Vec::new(),
+    });
+    event.change = Some(keytrail_proto::v1::FileChange {
+        new_path: "/srv/moved".into(),
+        ..Default::default()
+    });
+    event.environment = "staging-3".into();
+    event.group = 4711;
+    for format in Format::ALL {
+        let line = encode(format, &event, &teller()).unwrap();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        let in_all = ["/run/secrets/aws", "/var/lib/layers/3/fs/aws"];
+        let beside = [
+            "web-7",
+            "/srv/moved",
+            "staging-3",
+            "4711",
+            "upperLayer",
+            "/run/peer.sock",
+        ];
+        let beside = beside.iter().filter(|_| format != Format::Cef);
+        for said in in_all.iter().chain(beside) {
+            assert!(line.contains(said), "{format:?}: {said}: {line}");
+        }
+    }
+}

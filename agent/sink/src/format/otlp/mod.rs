@@ -231,6 +231,15 @@ fn own(out: Object, event: &Event) -> Object {
     .message("keytrail.source", event.source.as_ref())
     .message("keytrail.destination", event.destination.as_ref())
     .message("keytrail.request", event.request.as_ref())
+    .message(
+        "keytrail.executable",
+        event.process.as_ref().and_then(|p| p.executable.as_ref()),
+    )
+    .message("keytrail.change", event.change.as_ref())
+    .message("keytrail.delivery", event.delivery.as_ref())
+    .message("keytrail.repeats", event.repeats.as_ref())
+    .nonzero("keytrail.group", event.group)
+    .text("keytrail.environment", &event.environment)
     .message("keytrail.victim", event.victim.as_ref())
     .message("keytrail.gap", event.gap.as_ref())
     .message("keytrail.finding", event.finding.as_ref())
