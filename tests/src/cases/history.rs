@@ -246,7 +246,12 @@ pub fn what_a_client_has_survives_a_kill() {
 /// Killed again and again under load, at any moment: what a client had is there afterwards, once, findings too; and what was
 /// answered about a baseline holds.
 pub fn killed_again_and_again() {
-    const KILLS: u32 = 12;
+    // KEYTRAIL_TEST_KILLS=200 takes six minutes, too long for every run.
+    let asked: Option<u32> = std::env::var("KEYTRAIL_TEST_KILLS")
+        .ok()
+        .map(|text| text.parse().unwrap());
+    let wanted = asked.unwrap_or(12);
+    let limit = asked.map_or(patience(45), |kills| Duration::from_secs(5) * kills);
     let _turn = turn();
     let scratch = Scratch::new();
     let mut agent = Setup::new(&scratch).start();
@@ -271,10 +276,10 @@ pub fn killed_again_and_again() {
     let started = Instant::now();
     let mut had: Vec<Event> = Vec::new();
     let mut kills = 0;
-    while kills < KILLS && started.elapsed() < patience(45) {
+    while kills < wanted && started.elapsed() < limit {
         // Some moment within the first second: the clock's last digits are chance enough.
         sleep(Duration::from_millis(100 + now_ns() / 1000 % 900));
-        if kills == KILLS / 2 {
+        if kills == wanted / 2 {
             let accept = agent
                 .client("baseline")
                 .args(["accept", read.fingerprint()]);
