@@ -14,7 +14,8 @@ use crate::{
         ignored, peek, program, read_or_zero, segments, user_registers,
     },
     syscall::{
-        COPY_FILE_RANGE, PREAD64, PREADV, PREADV2, READ, READV, SENDFILE, SPLICE, is_compat,
+        COPY_FILE_RANGE, IO_SUBMIT, PREAD64, PREADV, PREADV2, READ, READV, SENDFILE, SPLICE,
+        is_compat,
     },
     taking::{Sample, count, samples},
     touch::TMPFS,
@@ -108,10 +109,10 @@ pub fn memory_files() -> u64 {
 #[inline(never)]
 pub extern "C" fn read_begins(regs: u64, call: u64, files: u64) -> u64 {
     // sendfile(out, in, offset, length); the others have the descriptor first.
-    let number = if call == SENDFILE {
-        own_register(field(f::REGS_ARG1))
-    } else {
-        own_register(field(f::REGS_ARG0))
+    let number = match call {
+        SENDFILE => own_register(field(f::REGS_ARG1)),
+        IO_SUBMIT => request(own_register(field(f::REGS_ARG2)))[2] >> 32,
+        _ => own_register(field(f::REGS_ARG0)),
     } as u32;
     let file = own_descriptor(number);
     // Here ends what reads anything else: all reads of the host come so far.
@@ -127,6 +128,21 @@ pub extern "C" fn read_begins(regs: u64, call: u64, files: u64) -> u64 {
     }
     begins(regs, call, file, number);
     0
+}
+
+/// The first request of `io_submit(context, number, requests)`, by words: `struct iocb` (include/uapi/linux/aio_abi.h) has the
+/// operation in the lower 16 bits of word 2 and the descriptor in its upper half, then buffer, length and offset. Zeros when
+/// it cannot be read. Further requests of the same call are not looked at.
+#[inline(always)]
+fn request(requests: u64) -> [u64; 6] {
+    let mut first = 0u64;
+    let mut words = [0u64; 6];
+    // SAFETY: the helper checks the addresses, and zeroes when it fails.
+    unsafe {
+        bpf_probe_read_user((&raw mut first).cast(), 8, requests as *const _);
+        bpf_probe_read_user((&raw mut words).cast(), 48, first as *const _);
+    }
+    words
 }
 
 /// A register of the call the thread is in. By a plain load, as in [`Typed`], like what follows: a helper costs more than
@@ -237,7 +253,7 @@ fn begins(regs: u64, call: u64, file: u64, number: u32) {
     };
     let argument1: u64 = read_or_zero(regs, field(f::REGS_ARG1));
     let argument2: u64 = read_or_zero(regs, field(f::REGS_ARG2));
-    let argument3: u64 = read_or_zero(regs, field(f::REGS_ARG3));
+    let mut argument3: u64 = read_or_zero(regs, field(f::REGS_ARG3));
     let mut vector = false;
     match call {
         READ | PREAD64 => {
@@ -248,11 +264,29 @@ fn begins(regs: u64, call: u64, file: u64, number: u32) {
             [reading.buffer, reading.length] = first_of(argument1, argument2);
             vector = true;
         }
+        IO_SUBMIT => {
+            // include/uapi/linux/aio_abi.h.
+            const PREAD: u64 = 0;
+            const PREADV: u64 = 7;
+            let request = request(argument2);
+            argument3 = request[5];
+            match request[2] & 0xffff {
+                PREAD => [reading.buffer, reading.length] = [request[3], request[4]],
+                PREADV => {
+                    [reading.buffer, reading.length] = first_of(request[3], request[4]);
+                    vector = true;
+                }
+                // Another operation.
+                _ => {}
+            }
+        }
         SENDFILE => reading.place = argument2,
         _ => reading.place = argument1,
     }
-    reading.fixed =
-        (call == PREAD64 || call == PREADV || (call == PREADV2 && argument3 != u64::MAX)) as u64;
+    reading.fixed = (call == PREAD64
+        || call == PREADV
+        || call == IO_SUBMIT
+        || (call == PREADV2 && argument3 != u64::MAX)) as u64;
     reading.position = if reading.fixed == 1 {
         argument3
     } else {

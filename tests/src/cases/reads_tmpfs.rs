@@ -114,7 +114,7 @@ for number in range({NUMBER}):
 }
 
 /// Calls that read, and a mapping.
-const WAYS: [&str; 11] = [
+const WAYS: [&str; 13] = [
     "read",
     "pieces",
     "pread",
@@ -125,6 +125,8 @@ const WAYS: [&str; 11] = [
     "sendfile_at",
     "splice",
     "copy_file_range",
+    "aio",
+    "aio_vector",
     "mapping",
 ];
 
@@ -143,6 +145,18 @@ def copy_file_range(file):
     assert os.copy_file_range(file, other, 100) > 0
 def mapped(file):
     assert mmap.mmap(file, 0, prot=mmap.PROT_READ)[0:5] == b'token'
+# include/uapi/linux/aio_abi.h and arch/x86/entry/syscalls/syscall_64.tbl: io_setup, io_submit, io_getevents.
+aio_context = ctypes.c_ulong(0)
+assert libc.syscall(206, 8, ctypes.byref(aio_context)) == 0
+def aio(file, operation, buffer, length):
+    words = (ctypes.c_uint64 * 8)(0, 0, operation | file << 32, buffer, length, 0, 0, 0)
+    requests = (ctypes.c_void_p * 1)(ctypes.addressof(words))
+    submitted = libc.syscall(209, aio_context, ctypes.c_long(1), requests)
+    done = (ctypes.c_uint64 * 4)()
+    if submitted == 1:
+        libc.syscall(208, aio_context, ctypes.c_long(1), ctypes.c_long(1), done, None)
+buffer = ctypes.create_string_buffer(100)
+vector = (ctypes.c_uint64 * 2)(ctypes.addressof(buffer), 100)
 ways = {
     'read': lambda file: os.read(file, 4096),
     'pieces': lambda file: [os.read(file, 9) for _ in range(9)],
@@ -154,12 +168,15 @@ ways = {
     'sendfile_at': lambda file: os.sendfile(out, file, 0, 100),
     'splice': lambda file: os.splice(file, out, 100),
     'copy_file_range': copy_file_range,
+    'aio': lambda file: aio(file, 0, ctypes.addressof(buffer), 100),
+    'aio_vector': lambda file: (ctypes.memset(buffer, 0, 100), aio(file, 7, ctypes.addressof(vector), 1)),
     'mapping': mapped,
     'not_opened': lambda file: None,
     'not_at_end': lambda file: [os.lseek(file, 0, 2), os.read(file, 100)],
     'not_empty': lambda file: os.read(file, 0),
     'not_fault': lambda file: libc.read(file, ctypes.c_void_p(16), 100),
     'not_pread_fault': lambda file: libc.pread(file, ctypes.c_void_p(16), 100, ctypes.c_long(0)),
+    'not_aio_fault': lambda file: aio(file, 0, 16, 100),
 }
 said = ''
 for way, act in ways.items():
@@ -217,6 +234,7 @@ sys.stdin.readline()
         "not_empty",
         "not_fault",
         "not_pread_fault",
+        "not_aio_fault",
     ] {
         if hook.starts_with("raw_tp:") || !way.ends_with("fault") {
             count(&of(way), 0, way);
