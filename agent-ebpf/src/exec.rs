@@ -87,7 +87,10 @@ fn on_exec(task: u64, old_tid: u32, bprm: u64) {
                 follow(exe, field(f::FILE_DENTRY)),
                 follow(exe, field(f::FILE_INODE)),
             );
-            (*record).exe_ctime_ns = ctime_ns(follow(exe, field(f::FILE_INODE)));
+            let inode = follow(exe, field(f::FILE_INODE));
+            (*record).exe_ctime_ns = ctime_ns(inode);
+            (*record).upper_layer = in_upper_layer(inode);
+            (*record).pad = 0;
             let fs = follow(task, field(f::TASK_FS));
             let cwd = follow(fs, field(f::FS_PWD_DENTRY));
             (*record).cwd = path_id(
@@ -291,4 +294,13 @@ fn emit<const N: usize>(state: *mut ExecState, size: u64) {
         );
     }
     slot.submit(wake(if last { Wake::Now } else { Wake::Later }));
+}
+
+/// 1: the inode is of an overlay, and the file is its upper layer's own or a copy there.
+#[inline(always)]
+fn in_upper_layer(inode: u64) -> u32 {
+    // include/uapi/linux/magic.h.
+    const OVERLAYFS: u64 = 0x794c_7630;
+    let magic: u64 = read_or_zero(follow(inode, field(f::INODE_SB)), field(f::SB_MAGIC));
+    (magic == OVERLAYFS && follow(inode, field(f::INODE_END)) != 0) as u32
 }

@@ -163,6 +163,7 @@ fn exec(process: u8, parent: u8, boot_ns: u64, found: Vec<Found>) -> Observation
             device: 266_338_304,
             inode: u64::MAX,
             fresh: true,
+            upper_layer: true,
         },
         ns_tgid: 1,
         argv: vec![

@@ -259,6 +259,7 @@ keytrail_tests::cases! {
     containers {
         a_token_in_the_environment
         files_have_the_containers_paths
+        a_program_that_is_not_of_the_image
     }
     grpc {
         health_and_reflection

@@ -104,6 +104,9 @@ pub mod field {
         INODE_CTIME_NSEC,
         /// Bytes of the nanoseconds field: 4 or 8.
         INODE_CTIME_NSEC_SIZE,
+        /// Bytes of `struct inode`: in an inode of an overlay, which begins or ends with one, its dentry in the upper layer
+        /// stands right behind (`struct ovl_inode`, fs/overlayfs/ovl_entry.h).
+        INODE_END,
         SB_DEV,
         MAPPING_HOST,
         DENTRY_PARENT,

@@ -76,11 +76,14 @@ pub struct Exec {
     pub filename_len: u32,
     /// 1 when real and effective ids differ (`bprm->secureexec`).
     pub secureexec: u32,
+    /// 1 when the executable lies in the upper layer of an overlay.
+    pub upper_layer: u32,
+    pub pad: u32,
     /// `linux_binprm.filename`: the path as execve was given it.
     pub filename: [u8; 256],
 }
 
-const _: () = assert!(size_of::<Exec>() == 80 + 8 + 24 + 8 + 24 + 8 + 24 + 4 * 12 + 256);
+const _: () = assert!(size_of::<Exec>() == 80 + 8 + 24 + 8 + 24 + 8 + 24 + 4 * 14 + 256);
 
 /// In place of a device: the number is the address of the socket from which something is read, of a nameless pair of Unix
 /// sockets. No device has this number.

@@ -142,6 +142,7 @@ fn executable(exe: ExeFacts) -> v1::Executable {
         device: exe.device,
         inode: exe.inode,
         fresh: exe.fresh,
+        upper_layer: exe.upper_layer,
     }
 }
 

@@ -82,6 +82,7 @@ fn nothing_of_an_event_is_left_out() {
                 device: 5,
                 inode: 6,
                 fresh: true,
+                upper_layer: true,
             }),
             comm: "comm".into(),
             argv: vec!["argv".into()],
@@ -273,7 +274,7 @@ fn nothing_of_an_event_is_left_out() {
         "kind": "EVENT_KIND_CREDENTIAL_CREATED",
         "process": {
             "key": "key", "pid": 3, "namespacePid": 4,
-            "executable": {"path": "/exe", "device": "5", "inode": "6", "fresh": true},
+            "executable": {"path": "/exe", "device": "5", "inode": "6", "fresh": true, "upperLayer": true},
             "comm": "comm", "argv": ["argv"], "cwd": "/cwd", "uid": 7, "euid": 8, "gid": 9, "loginuid": 10,
             "session": 11, "cgroup": "/cgroup", "container": "container", "unit": "unit", "pod": "pod",
             "ancestors": [{"key": "above", "pid": 12, "comm": "init", "executable": "/init",

@@ -3,6 +3,10 @@
 /// File names and texts.
 pub(crate) const BUILTIN: &[(&str, &str)] = &[
     (
+        "added-to-container.toml",
+        include_str!("../rules/added-to-container.toml"),
+    ),
+    (
         "after-silence.toml",
         include_str!("../rules/after-silence.toml"),
     ),

@@ -65,6 +65,8 @@ pub struct ProcessFacts {
     pub inode: u64,
     /// The executable was less than a minute old.
     pub fresh: bool,
+    /// The executable lies in the upper layer of an overlay.
+    pub upper_layer: bool,
     /// Script or module when the executable is an interpreter, otherwise empty.
     pub script: String,
     pub comm: String,
@@ -377,6 +379,7 @@ fn process(p: &v1::Process) -> ProcessFacts {
         device: exe.device,
         inode: exe.inode,
         fresh: exe.fresh,
+        upper_layer: exe.upper_layer,
         comm: p.comm.clone(),
         argv: p.argv.clone(),
         cwd: p.cwd.clone(),

@@ -201,6 +201,7 @@ impl Scope {
             Cell::Bool(is_temporary(&p.executable)),
         );
         self.put("process", "fresh", Cell::Bool(p.fresh));
+        self.put("process", "upper_layer", Cell::Bool(p.upper_layer));
         self.put(
             "process",
             "in_memory",

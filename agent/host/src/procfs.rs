@@ -131,6 +131,7 @@ pub fn exe(tgid: u32) -> Option<ExeFacts> {
         inode: meta.map_or(0, |m| m.ino()),
         // It ran before anybody looked.
         fresh: false,
+        upper_layer: false,
     })
 }
 

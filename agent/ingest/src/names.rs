@@ -90,6 +90,7 @@ impl Names {
                 device: u64::from(exec.exe.file.dev),
                 inode: exec.exe.file.ino,
                 fresh: is_fresh(exec),
+                upper_layer: exec.upper_layer != 0,
             },
             cwd: cwd.unwrap_or_default(),
             cgroup: cgroup.unwrap_or_default(),
@@ -248,6 +249,8 @@ mod tests {
             sessionid: 0,
             filename_len: 0,
             secureexec: 0,
+            upper_layer: 0,
+            pad: 0,
             filename: [0; 256],
         }
     }

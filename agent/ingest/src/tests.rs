@@ -112,6 +112,8 @@ fn exec(tgid: u32, exec_id: u64, argv: usize, env: usize) -> abi::Exec {
         sessionid: u32::MAX,
         filename_len: 4,
         secureexec: 0,
+        upper_layer: 0,
+        pad: 0,
         filename: {
             let mut name = [0; 256];
             name[..4].copy_from_slice(b"/bin");

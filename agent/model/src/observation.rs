@@ -163,6 +163,9 @@ pub struct ExeFacts {
     /// Its file was made, written or moved there less than a minute before it was executed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fresh: bool,
+    /// It lies in the upper layer of an overlay: in a container, it was put there after that was made from its image.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub upper_layer: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

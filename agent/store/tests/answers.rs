@@ -94,6 +94,7 @@ fn used(truth: &Truth, epoch: u64, sequence: u64) -> Arc<Event> {
                 device: 1,
                 inode: truth.program as u64 + 1,
                 fresh: false,
+                upper_layer: false,
             }),
             ..Default::default()
         }),

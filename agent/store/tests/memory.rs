@@ -54,6 +54,7 @@ fn event(sequence: u64, kind: &str, credential: u64) -> Event {
                 device: 1,
                 inode: 2,
                 fresh: false,
+                upper_layer: false,
             }),
             argv: vec!["python3".into(), "deploy.py".into()],
             cwd: "/srv".into(),

@@ -235,3 +235,41 @@ pub fn files_have_the_containers_paths() {
         layer.display()
     );
 }
+
+/// A program that was copied into a running container and reads a credential there is told from those of the image.
+pub fn a_program_that_is_not_of_the_image() {
+    const RULE: &str = "added-to-container";
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let (runtime, planted) = Runtime::start(&scratch);
+    let agent = Agent::start(&scratch);
+    let script = "/bin/cat /root/.aws/credentials; /bin/busybox cp /bin/busybox /root/cat; \
+                  /root/cat /root/.aws/credentials; sleep 1";
+    let ran = runtime.run(&[], "third", &["/bin/sh", "-c", script]);
+    let read_by = |program: &str| {
+        let read = agent.expect(program, ran.pid, |e| {
+            e.is("credential_read") && e.shows(&planted) && e.executable() == program
+        });
+        let exe = read.process.as_ref().and_then(|p| p.executable.as_ref());
+        (exe.unwrap().upper_layer, read.brief())
+    };
+    let (added, text) = read_by("/root/cat");
+    assert!(added, "{text}");
+    let (added, text) = read_by("/bin/busybox");
+    assert!(!added, "{text}");
+    agent.settle();
+    let accused: Vec<String> = agent
+        .events()
+        .iter()
+        .filter(|e| e.finding.as_ref().is_some_and(|f| f.rule == RULE))
+        .map(|e| e.executable().to_owned())
+        .collect();
+    assert_eq!(accused, ["/root/cat"], "{}", list(&agent.events()));
+    // It is as young as any, and told once.
+    let fresh = |e: &Event| {
+        e.finding
+            .as_ref()
+            .is_some_and(|f| f.rule == "fresh-program")
+    };
+    assert!(!agent.events().iter().any(fresh));
+}

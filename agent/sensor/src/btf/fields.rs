@@ -252,6 +252,9 @@ pub fn resolve(btf: &Btf) -> Fields {
     ]) {
         fields.set(f::INODE_CTIME_NSEC_SIZE, field.size);
     }
+    if let Some(size) = btf.size("inode") {
+        fields.set(f::INODE_END, size);
+    }
     if let Some(field) = first(&["iov_iter.iter_type", "iov_iter.type"]) {
         fields.set(f::ITER_TYPE_SIZE, field.size);
     }

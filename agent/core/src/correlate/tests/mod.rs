@@ -77,6 +77,7 @@ fn exec(tgid: u32, parent: u32, boot_ns: u64, found: Vec<Found>) -> Observation 
             device: 1,
             inode: u64::from(tgid),
             fresh: false,
+            upper_layer: false,
         },
         ns_tgid: tgid,
         argv: vec![],
