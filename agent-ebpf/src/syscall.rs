@@ -2,7 +2,7 @@
 //! memory.
 //!
 //! The only hook that sees them on kernels without trampolines fires at every call of the host: nearly all end at the
-//! comparison of its number.
+//! comparison of its number. With trampolines each of these calls has a hook of its own, and all others pass nothing.
 
 use crate::{
     maps::field,
@@ -14,8 +14,8 @@ use crate::{
 use aya_ebpf::{
     EbpfContext as _,
     helpers::bpf_get_current_pid_tgid,
-    macros::{btf_tracepoint, raw_tracepoint},
-    programs::{BtfTracePointContext, RawTracePointContext},
+    macros::{btf_tracepoint, fentry, fexit, raw_tracepoint},
+    programs::{BtfTracePointContext, FEntryContext, FExitContext, RawTracePointContext},
 };
 use keytrail_abi::globals::field as f;
 
@@ -28,6 +28,7 @@ pub const READV: u64 = 19;
 const WRITEV: u64 = 20;
 pub const SENDFILE: u64 = 40;
 const PTRACE: u64 = 101;
+pub const IO_SUBMIT: u64 = 209;
 pub const SPLICE: u64 = 275;
 pub const PREADV: u64 = 295;
 const PROCESS_VM_READV: u64 = 310;
@@ -60,7 +61,7 @@ pub fn sys_enter_typed(ctx: BtfTracePointContext) -> i32 {
     let wanted = match number {
         WRITE | WRITEV => !goes_to_socket(ctx.arg(0)),
         READ | PREAD64 | READV | PREADV | PREADV2 => reads_memory(ctx.arg(0)),
-        SENDFILE | SPLICE | COPY_FILE_RANGE | PWRITE64 | PTRACE | PROCESS_VM_READV
+        SENDFILE | SPLICE | COPY_FILE_RANGE | IO_SUBMIT | PWRITE64 | PTRACE | PROCESS_VM_READV
         | PIDFD_GETFD => true,
         _ => false,
     };
@@ -70,10 +71,66 @@ pub fn sys_enter_typed(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+// long __x64_sys_write(const struct pt_regs *regs), and so on (SYSCALL_DEFINE, arch/x86/include/asm/syscall_wrapper.h):
+// those of 64 bits only.
+#[fentry(function = "__x64_sys_write")]
+pub fn call_write(ctx: FEntryContext) -> i32 {
+    if !goes_to_socket(ctx.arg(0)) {
+        on_write(plain_argument(ctx.as_ptr(), 0), false, false);
+    }
+    0
+}
+
+#[fentry(function = "__x64_sys_pwrite64")]
+pub fn call_pwrite(ctx: FEntryContext) -> i32 {
+    on_write(plain_argument(ctx.as_ptr(), 0), false, true);
+    0
+}
+
+#[fentry(function = "__x64_sys_writev")]
+pub fn call_writev(ctx: FEntryContext) -> i32 {
+    if !goes_to_socket(ctx.arg(0)) {
+        on_write(plain_argument(ctx.as_ptr(), 0), true, false);
+    }
+    0
+}
+
+#[fentry(function = "__x64_sys_ptrace")]
+pub fn call_ptrace(ctx: FEntryContext) -> i32 {
+    on_trace(plain_argument(ctx.as_ptr(), 0));
+    0
+}
+
+#[fentry(function = "__x64_sys_process_vm_readv")]
+pub fn call_vm_read(ctx: FEntryContext) -> i32 {
+    take_by_vm_read(plain_argument(ctx.as_ptr(), 0));
+    0
+}
+
+#[fentry(function = "__x64_sys_pidfd_getfd")]
+pub fn call_getfd(ctx: FEntryContext) -> i32 {
+    take_by_getfd(plain_argument(ctx.as_ptr(), 0));
+    0
+}
+
+// The end of the same two: what they took is told at once.
+#[fexit(function = "__x64_sys_process_vm_readv")]
+pub fn called_vm_read(_: FExitContext) -> i32 {
+    settle(bpf_get_current_pid_tgid());
+    0
+}
+
+#[fexit(function = "__x64_sys_pidfd_getfd")]
+pub fn called_getfd(_: FExitContext) -> i32 {
+    settle(bpf_get_current_pid_tgid());
+    0
+}
+
 #[inline(always)]
 fn dispatch(regs: u64, number: u64) {
     match number {
-        READ | PREAD64 | READV | SENDFILE | SPLICE | PREADV | COPY_FILE_RANGE | PREADV2 => {
+        READ | PREAD64 | READV | SENDFILE | SPLICE | PREADV | COPY_FILE_RANGE | PREADV2
+        | IO_SUBMIT => {
             on_read(regs, number);
         }
         WRITE => on_write(regs, false, false),
@@ -90,7 +147,8 @@ fn dispatch(regs: u64, number: u64) {
     }
 }
 
-/// The file that the first argument names; 0 when there is none. `regs` are typed.
+/// The file that the first argument names; 0 when there is none, and where the kernel does not show this task's own.
+/// `regs` are typed.
 #[inline(always)]
 fn file_of(regs: u64) -> u64 {
     own_descriptor(Typed::load::<u64>(regs, field(f::REGS_ARG0)) as u32)
@@ -104,6 +162,10 @@ fn goes_to_socket(regs: u64) -> bool {
     const S_IFSOCK: u16 = 0o140_000;
     if interesting((bpf_get_current_pid_tgid() >> 32) as u32).is_none() {
         return true;
+    }
+    if field(f::HAS_TASK_REGS) != 1 {
+        // `own_descriptor` finds nothing on these kernels; what captures the write looks by itself.
+        return false;
     }
     let inode = follow(file_of(regs), field(f::FILE_INODE));
     inode == 0 || read_or_zero::<u16>(inode, field(f::INODE_MODE)) & S_IFMT == S_IFSOCK

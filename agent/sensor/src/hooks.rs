@@ -77,13 +77,10 @@ pub struct Signal {
     pub candidates: &'static [Candidate],
 }
 
-impl Signal {
-    /// Whether it needs the hook that every system call of the host passes.
+impl Candidate {
+    /// Whether every system call of the host passes it.
     pub fn hooks_system_calls(&self) -> bool {
-        self.candidates
-            .iter()
-            .flat_map(|candidate| candidate.hooks)
-            .any(|hook| *hook == SYSTEM_CALLS)
+        self.hooks.contains(&SYSTEM_CALLS)
     }
 }
 
@@ -179,6 +176,61 @@ const CONNECTIONS: [Hook; 1] = [raw("track_state", "inet_sock_set_state")];
 
 /// System calls: one program for two signals, because all of the host's calls pass it.
 const SYSTEM_CALLS: Hook = raw("sys_enter", "sys_enter");
+
+const fn fentry(program: &'static str, function: &'static str) -> Hook {
+    Hook {
+        program,
+        point: Point::Fentry(function),
+    }
+}
+
+/// The same calls where the kernel has trampolines, each by its own function: nothing else of the host pays for them.
+const WRITE_CALLS: [Hook; 3] = [
+    fentry("call_write", "__x64_sys_write"),
+    fentry("call_pwrite", "__x64_sys_pwrite64"),
+    fentry("call_writev", "__x64_sys_writev"),
+];
+const TAKE_CALLS: [Hook; 5] = [
+    fentry("call_ptrace", "__x64_sys_ptrace"),
+    fentry("call_vm_read", "__x64_sys_process_vm_readv"),
+    fexit("called_vm_read", "__x64_sys_process_vm_readv"),
+    fentry("call_getfd", "__x64_sys_pidfd_getfd"),
+    fexit("called_getfd", "__x64_sys_pidfd_getfd"),
+];
+
+/// What a write is captured by.
+const WRITE: [usize; 15] = [
+    f::TASK_STATUS,
+    f::TASK_FILES,
+    f::FILES_FDT,
+    f::FDTABLE_FD,
+    f::FDTABLE_MAX,
+    f::FILE_MODE,
+    f::FILE_INODE,
+    f::INODE_MODE,
+    f::INODE_INO,
+    f::INODE_RDEV,
+    f::SB_DEV,
+    f::REGS_ARG0,
+    f::REGS_ARG1,
+    f::REGS_ARG2,
+    IDENTITY[2],
+];
+/// What tells who is taken from.
+const TAKE: [usize; 12] = [
+    f::TASK_STATUS,
+    f::TASK_PTRACED,
+    f::TASK_PTRACE_ENTRY,
+    f::TASK_THREAD_PID,
+    f::PID_LEVEL,
+    f::PID_NUMBERS,
+    f::UPID_NR,
+    f::UPID_NS,
+    f::REGS_ARG0,
+    f::REGS_ARG1,
+    f::REGS_ARG2,
+    IDENTITY[2],
+];
 
 /// Programs of which there is a second form, for kernels that know the types of a tracepoint's arguments (5.5, and for
 /// system calls 5.11): the same at the same place, with fewer calls.
@@ -421,52 +473,41 @@ pub const SIGNALS: &[Signal] = &[
     },
     Signal {
         name: Name::FdWrite,
-        candidates: &[Candidate {
-            tier: Tier::Base,
-            hooks: &[SYSTEM_CALLS],
-            optional: &[],
-            aids: &[],
-            fields: &[
-                f::TASK_STATUS,
-                f::TASK_FILES,
-                f::FILES_FDT,
-                f::FDTABLE_FD,
-                f::FDTABLE_MAX,
-                f::FILE_MODE,
-                f::FILE_INODE,
-                f::INODE_MODE,
-                f::INODE_INO,
-                f::INODE_RDEV,
-                f::SB_DEV,
-                f::REGS_ARG0,
-                f::REGS_ARG1,
-                f::REGS_ARG2,
-                IDENTITY[2],
-            ],
-        }],
+        candidates: &[
+            Candidate {
+                tier: Tier::Fentry,
+                hooks: &WRITE_CALLS,
+                optional: &[],
+                aids: &[],
+                fields: &WRITE,
+            },
+            Candidate {
+                tier: Tier::Base,
+                hooks: &[SYSTEM_CALLS],
+                optional: &[],
+                aids: &[],
+                fields: &WRITE,
+            },
+        ],
     },
     Signal {
         name: Name::ProcessAttach,
-        candidates: &[Candidate {
-            tier: Tier::Base,
-            hooks: &[SYSTEM_CALLS],
-            optional: &[],
-            aids: &[],
-            fields: &[
-                f::TASK_STATUS,
-                f::TASK_PTRACED,
-                f::TASK_PTRACE_ENTRY,
-                f::TASK_THREAD_PID,
-                f::PID_LEVEL,
-                f::PID_NUMBERS,
-                f::UPID_NR,
-                f::UPID_NS,
-                f::REGS_ARG0,
-                f::REGS_ARG1,
-                f::REGS_ARG2,
-                IDENTITY[2],
-            ],
-        }],
+        candidates: &[
+            Candidate {
+                tier: Tier::Fentry,
+                hooks: &TAKE_CALLS,
+                optional: &[],
+                aids: &[],
+                fields: &TAKE,
+            },
+            Candidate {
+                tier: Tier::Base,
+                hooks: &[SYSTEM_CALLS],
+                optional: &[],
+                aids: &[],
+                fields: &TAKE,
+            },
+        ],
     },
 ];
 

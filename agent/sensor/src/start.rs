@@ -82,17 +82,13 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
     for signal in SIGNALS {
         let report = status.signal_mut(signal.name);
         if let Some(report) = report {
-            if !options.system_calls && signal.hooks_system_calls() {
-                report.refused.push(left_out());
-                continue;
-            }
             attach_signal(
                 &mut ebpf,
                 trampolines.as_ref(),
                 &fields,
                 &absent,
                 &mut attached,
-                options.tier,
+                options,
                 signal,
                 report,
             );
@@ -343,12 +339,16 @@ fn attach_signal(
     fields: &btf::Fields,
     absent: &[&str],
     attached: &mut Vec<&'static str>,
-    tier: Option<Tier>,
+    options: &SensorOptions,
     signal: &Signal,
     report: &mut SignalReport,
 ) {
     for candidate in signal.candidates {
-        if tier == Some(Tier::Base) && candidate.tier == Tier::Fentry {
+        if options.tier == Some(Tier::Base) && candidate.tier == Tier::Fentry {
+            continue;
+        }
+        if !options.system_calls && candidate.hooks_system_calls() {
+            report.refused.push(left_out());
             continue;
         }
         match attach_candidate(ebpf, trampolines, fields, absent, attached, candidate) {
@@ -438,7 +438,7 @@ fn tells_tmpfs(
 ) -> bool {
     let hooks_calls = status
         .signal(Name::FdWrite)
-        .is_some_and(|report| !report.hook.is_empty());
+        .is_some_and(|report| !report.hook.is_empty() && report.tier == Some(Tier::Base));
     let is_told = status
         .signal(Name::FileRead)
         .is_some_and(|report| report.tier == Some(Tier::Fentry));

@@ -41,7 +41,7 @@ fn a_signal_whose_field_is_missing_has_no_hook() {
             &fields,
             &hooks::absent(&kernel),
             &mut attached,
-            None,
+            &SensorOptions::default(),
             signal,
             &mut report,
         );

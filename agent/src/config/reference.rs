@@ -74,7 +74,7 @@ pub const KEYS: &[Key] = &[
         name: "system_calls",
         values: "`true`, `false`",
         default: "true",
-        what: "See writes to files, pipes and terminals, and what is taken out of processes by system calls. Its hook costs every system call of the host about 0.1 \u{b5}s.",
+        what: "See writes to files, pipes and terminals, and what is taken out of processes by system calls. Without trampolines (base tier) their hook costs every system call of the host about 0.1 \u{b5}s, and `false` leaves it out; with them each such call has a hook of its own, and this key changes nothing.",
     },
     Key {
         name: "watch",
