@@ -60,7 +60,7 @@ fn everything_can_be_set() {
         retain_days = 1
         capture = { answer_bytes = 1, key_server_bytes = 2, process_bytes = 3, connection_bytes = 4, write_bytes = 5 }
         tcp = { listen = "[::]:7443", certificate_file = "/a", key_file = "/b", client_ca_file = "/c", read = ["spiffe://a/b"], administer = ["Host.Example"] }
-        kubernetes = { names = false, account_dir = "/d" }
+        kubernetes = { names = false, pods_socket = "/e", account_dir = "/d" }
         metrics = { listen = "127.0.0.1:9479" }
         log = { level = "keytrail_export=debug,info", format = "json" }
         "#,
@@ -96,6 +96,7 @@ fn everything_can_be_set() {
     assert_eq!(config.log.format, LogFormat::Json);
     assert!(!config.kubernetes.names);
     assert_eq!(config.kubernetes.account_dir, Path::new("/d"));
+    assert_eq!(config.kubernetes.pods_socket, Path::new("/e"));
     let tcp = config.tcp.spec().unwrap();
     assert_eq!(tcp.listen.to_string(), "[::]:7443");
     assert_eq!(tcp.files.key, Path::new("/b"));

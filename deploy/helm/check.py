@@ -41,6 +41,8 @@ CASES = {
             "administer": ["operator.example.org"],
         },
     },
+    "names by the API server alone": {"podNames": {"hostSocketPath": ""}},
+    "a kubelet elsewhere": {"podNames": {"hostSocketPath": "/var/snap/kubelet/pods-api"}},
     "nothing more than the socket": {
         "metrics": {"enabled": False},
         "podNames": {"enabled": False},
@@ -55,6 +57,7 @@ REFUSED = {
     "a capability nobody needs": {"agent": {"extraCapabilities": ["SYS_MODULE"]}},
     "a relative path of the node": {"agent": {"hostStatePath": "var/lib"}},
     "a monitor of what Prometheus does not reach": {"podMonitor": {"enabled": True}},
+    "a relative path of the kubelet": {"podNames": {"hostSocketPath": "var/lib/kubelet/pods-api"}},
     "TLS without a certificate": {"tcp": {"enabled": True}},
     "a client by a pattern": {"tcp": {"read": ["*.example.org"]}},
 }
@@ -88,6 +91,12 @@ def check(name, values):
     rules = [rule for role in found.get("ClusterRole", []) for rule in role["rules"]]
     assert rules == ([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}] if named else []), name
     assert "Role" not in found and not found["ServiceAccount"][0]["automountServiceAccountToken"], name
+    # The kubelet's socket, in its directory: a socket that is made anew is seen.
+    directory = values.get("podNames", {}).get("hostSocketPath", "/var/lib/kubelet/pods-api") if named else ""
+    sockets = [mount for mount in container["volumeMounts"] if mount["name"] == "pods-api"]
+    assert [(m["mountPath"], m["readOnly"]) for m in sockets] == ([("/var/lib/kubelet/pods-api", True)] if directory else []), name
+    paths = [volume["hostPath"] for volume in pod["volumes"] if volume["name"] == "pods-api"]
+    assert paths == ([{"path": directory, "type": "DirectoryOrCreate"}] if directory else []), name
     # Each mount has its volume and the other way round.
     mounts = {mount["name"] for mount in container["volumeMounts"]}
     assert mounts == {volume["name"] for volume in pod["volumes"]}, (name, mounts)
@@ -119,6 +128,8 @@ def main():
     assert pod["containers"][0]["securityContext"]["seLinuxOptions"] == {"type": "super_t"}
     assert pod["containers"][0]["image"].endswith("@sha256:" + "ab" * 32)
     assert tomllib.loads(found["ConfigMap"][1]["data"]["site.toml"])["rule"][0]["name"] == "site"
+    for name in ("names by the API server alone", "a kubelet elsewhere"):
+        check(name, CASES[name])
     found, config = check("nothing more than the socket", CASES["nothing more than the socket"])
     assert config["kubernetes"] == {"names": False} and "metrics" not in config, config
     container = found["DaemonSet"][0]["spec"]["template"]["spec"]["containers"][0]

@@ -275,6 +275,7 @@ keytrail_tests::cases! {
     elsewhere {
         asked_from_another_host
         pods_have_names
+        pods_have_names_by_the_kubelet
         the_chart_holds
     }
 }

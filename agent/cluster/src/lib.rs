@@ -1,10 +1,19 @@
-//! Which pods this node has, and what they are called: one list and one watch of the API server, by the account that
-//! Kubernetes gives the agent's own pod. What comes is names; everything else of a pod is passed over.
+//! Which pods this node has, and what they are called: asked of the kubelet, by the socket of its Pods API, and where that is
+//! not to be had of the API server, by the account that Kubernetes gives the agent's own pod. What comes is names; everything
+//! else of a pod is passed over.
 
 mod account;
 mod client;
+mod known;
+mod kubelet;
 mod pod;
+mod server;
+mod standing;
 mod watch;
+mod wire;
 
 pub use account::{ACCOUNT_DIR, Cluster};
-pub use watch::{Told, Watch};
+pub use known::Told;
+pub use kubelet::PODS_SOCKET;
+pub use standing::{Source, SourceStatus};
+pub use watch::{Sources, Watch};

@@ -1,5 +1,6 @@
-//! What is kept of a pod as the API server sends it: names, and never its specification, which may hold secrets.
+//! What is kept of a pod, whoever sends it and in whatever form: names, and never its specification, which may hold secrets.
 
+use crate::wire;
 use keytrail_model::{ContainerNames, Owner, PodNames};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -75,6 +76,53 @@ struct ContainerStatus {
     image_id: String,
     #[serde(rename = "containerID")]
     container_id: Option<String>,
+}
+
+/// The kubelet's form; the API server's is read by serde.
+impl From<wire::Pod> for Pod {
+    fn from(pod: wire::Pod) -> Pod {
+        let metadata = pod.metadata.unwrap_or_default();
+        let spec = pod.spec.unwrap_or_default();
+        let status = pod.status.unwrap_or_default();
+        let owners = metadata.owner_references.into_iter();
+        let statuses = |statuses: Vec<wire::ContainerStatus>| {
+            let statuses = statuses.into_iter().map(|status| ContainerStatus {
+                name: status.name,
+                image: status.image,
+                image_id: status.image_id,
+                container_id: Some(status.container_id),
+            });
+            Some(statuses.collect())
+        };
+        Pod {
+            metadata: Metadata {
+                name: metadata.name,
+                namespace: metadata.namespace,
+                uid: metadata.uid,
+                resource_version: String::new(),
+                labels: Some(metadata.labels),
+                annotations: None,
+                owner_references: Some(
+                    owners
+                        .map(|owner| OwnerReference {
+                            kind: owner.kind,
+                            name: owner.name,
+                            controller: owner.controller,
+                        })
+                        .collect(),
+                ),
+            },
+            spec: Spec {
+                service_account_name: Some(spec.service_account_name),
+                node_name: Some(spec.node_name),
+            },
+            status: Status {
+                container_statuses: statuses(status.container_statuses),
+                init_container_statuses: statuses(status.init_container_statuses),
+                ephemeral_container_statuses: statuses(status.ephemeral_container_statuses),
+            },
+        }
+    }
 }
 
 impl Pod {

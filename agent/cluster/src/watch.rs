@@ -1,86 +1,88 @@
-//! List, then watch, then both again as often as it takes (kubernetes.io/docs/reference/using-api/api-concepts).
+//! The thread that watches: the best source that serves, and the next one meanwhile.
 
 use crate::account::Cluster;
-use crate::client::{Failure, get};
-use crate::pod::Pod;
-use keytrail_model::PodNames;
-use serde::Deserialize;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::known::{Known, Tell, Told};
+use crate::kubelet::Kubelet;
+use crate::server::Server;
+use crate::standing::{Source, SourceStatus, Standing};
+use std::convert::Infallible;
+use std::future::pending;
 use std::io;
+use std::path::PathBuf;
 use std::thread::JoinHandle;
-use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// Pods of a node that are kept; Kubernetes is made for 110, and large nodes have 500.
-const MAX_PODS: usize = 2_000;
-/// Pods of one page of a list, and its bytes: an object has 1.5 MiB at most.
-const PAGE: usize = 50;
-const MAX_PAGE: usize = 16 << 20;
-/// Pages of a list that are read.
-const MAX_PAGES: usize = 100;
-/// Bytes of one line of a watch.
-const MAX_LINE: usize = 4 << 20;
-/// How long the server is asked to watch, and how long it may say nothing meanwhile.
-const WATCH_SECONDS: u32 = 240;
-const SILENCE: Duration = Duration::from_secs(300);
-const PAGE_SILENCE: Duration = Duration::from_secs(30);
-/// Before what failed is tried again: twice as long each time.
-const FIRST_REST: Duration = Duration::from_millis(500);
-const LAST_REST: Duration = Duration::from_secs(60);
-/// After each change: a server that sends as fast as it can is read at this pace.
-const PACE: Duration = Duration::from_millis(1);
-
-/// What was learnt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
-    /// A pod is here, or is called otherwise than before.
-    Pod(Box<PodNames>),
-    /// The pod of this uid is not here any more.
-    Gone(String),
-    /// Names cannot be had at present, and why: told once until it is well again.
-    Trouble(String),
-    /// So many pods found no room, since the last time.
-    NoRoom(u64),
+/// Who can be asked.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The socket of the kubelet's Pods API, whether it is there or not.
+    pub kubelet: Option<PathBuf>,
+    /// The API server, or why it cannot be asked; `None` outside of a pod ([`Cluster::find`]).
+    pub server: Option<Result<Cluster, String>>,
 }
 
 /// A thread that watches. Dropping it ends it.
 #[derive(Debug)]
 pub struct Watch {
+    standing: Standing,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Watch {
-    /// Watches the pods of the cluster's node; `tell` is called on a thread of its own and must not wait.
+    /// Watches the pods of this node; `tell` is called on a thread of its own and must not wait.
     ///
     /// # Errors
     /// The thread cannot be started.
-    pub fn start(cluster: Cluster, tell: impl FnMut(Told) + Send + 'static) -> io::Result<Watch> {
+    pub fn start(
+        sources: Sources,
+        tell: impl Fn(Told) + Send + Sync + 'static,
+    ) -> io::Result<Watch> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
+        let tell = Tell::new(tell);
+        let kubelet = sources.kubelet.iter().map(|socket| {
+            let at = socket.display().to_string();
+            (Source::Kubelet, at)
+        });
+        let server = sources.server.iter().map(|server| {
+            let at = |cluster: &Cluster| format!("{}:{}", cluster.host, cluster.port);
+            (
+                Source::ApiServer,
+                server.as_ref().map_or_else(|_| String::new(), at),
+            )
+        });
+        let standing = Standing::new(tell.clone(), kubelet.chain(server));
+        let watcher = Watcher {
+            kubelet: sources.kubelet.as_deref().map(Kubelet::new),
+            server: sources.server,
+            known: Known::new(tell),
+            standing: standing.clone(),
+        };
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("pods".to_owned())
             .spawn(move || {
-                let watcher = Watcher {
-                    cluster,
-                    tell: Box::new(tell),
-                    known: BTreeMap::new(),
-                    trouble: None,
-                };
                 runtime.block_on(async {
                     tokio::select! {
-                        () = watcher.run() => {}
+                        never = watcher.run() => match never {},
                         _ = stopped => {}
                     }
                 });
                 runtime.shutdown_background();
             })?;
         Ok(Watch {
+            standing,
             stop: Some(stop),
             thread: Some(thread),
         })
+    }
+
+    /// Who serves now and who does not, in the order in which they are asked.
+    #[must_use]
+    pub fn sources(&self) -> Vec<SourceStatus> {
+        self.standing.sources()
     }
 }
 
@@ -94,235 +96,57 @@ impl Drop for Watch {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct List {
-    metadata: ListMetadata,
-    items: Option<Vec<Pod>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct ListMetadata {
-    resource_version: String,
-    r#continue: String,
-}
-
-/// A line of a watch, but for its object.
-#[derive(Debug, Deserialize)]
-struct Kind {
-    r#type: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Line {
-    object: Pod,
-}
-
-/// A line of the type ERROR.
-#[derive(Debug, Deserialize)]
-struct Failed {
-    object: Status,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Status {
-    code: u32,
-}
-
 struct Watcher {
-    cluster: Cluster,
-    tell: Box<dyn FnMut(Told) + Send>,
-    /// What was told, by uid.
-    known: BTreeMap<String, PodNames>,
-    trouble: Option<String>,
+    kubelet: Option<Kubelet>,
+    server: Option<Result<Cluster, String>>,
+    known: Known,
+    standing: Standing,
 }
 
 impl Watcher {
-    async fn run(mut self) {
-        let mut rest = FIRST_REST;
-        loop {
-            let failure = match self.list().await {
-                Ok(version) => {
-                    self.trouble = None;
-                    rest = FIRST_REST;
-                    self.watch(version).await
-                }
-                Err(failure) => failure,
-            };
-            if let Failure::Other(why) = failure {
-                if self.trouble.as_ref() != Some(&why) {
-                    tracing::warn!("names of pods: {why}");
-                }
-                if self.trouble.replace(why.clone()).is_none() {
-                    (self.tell)(Told::Trouble(why));
-                }
-            }
-            // Also after 410, which a server may answer again and again.
-            tokio::time::sleep(rest).await;
-            rest = (rest * 2).min(LAST_REST);
-        }
-    }
-
-    fn path(&self, more: &str) -> String {
-        format!(
-            "/api/v1/pods?fieldSelector=spec.nodeName%3D{}{more}",
-            self.cluster.node
-        )
-    }
-
-    /// All pods as they are; from which version on they are to be watched.
-    async fn list(&mut self) -> Result<String, Failure> {
-        let mut there = BTreeSet::new();
-        let mut next = String::new();
-        let (mut unkept, mut pages) = (0, 0);
-        loop {
-            let page = self.page(&next).await?;
-            for names in page.items.into_iter().flatten().filter_map(Pod::names) {
-                if there.len() >= MAX_PODS {
-                    unkept += 1;
-                    continue;
-                }
-                there.insert(names.uid.clone());
-                self.put(names).await;
-            }
-            pages += 1;
-            if page.metadata.r#continue.is_empty() || pages > MAX_PAGES {
-                let gone: Vec<_> = self
-                    .known
-                    .keys()
-                    .filter(|uid| !there.contains(*uid))
-                    .cloned()
-                    .collect();
-                for uid in gone {
-                    self.remove(&uid);
-                }
-                if unkept > 0 {
-                    (self.tell)(Told::NoRoom(unkept));
-                }
-                return Ok(page.metadata.resource_version);
-            }
-            next = page.metadata.r#continue;
-        }
-    }
-
-    async fn page(&self, from: &str) -> Result<List, Failure> {
-        let more = match from {
-            "" => format!("&limit={PAGE}"),
-            from => format!("&limit={PAGE}&continue={}", encoded(from)),
+    async fn run(self) -> Infallible {
+        let Watcher {
+            mut kubelet,
+            server,
+            mut known,
+            standing,
+        } = self;
+        // Once without anybody else: a list of the API server would be for nothing where the kubelet answers.
+        let mut opened = match &mut kubelet {
+            Some(kubelet) => kubelet.open(&standing).await,
+            None => None,
         };
-        let mut answer = get(&self.cluster, &self.path(&more)).await?;
-        let mut text = Vec::new();
-        while let Some(bytes) = answer.next(PAGE_SILENCE).await? {
-            if text.len() + bytes.len() > MAX_PAGE {
-                return Err(Failure::other("a page of pods is larger than 16 MiB"));
-            }
-            text.extend_from_slice(&bytes);
-        }
-        serde_json::from_slice(&text)
-            .map_err(|_| Failure::other("the API server does not answer with a list of pods"))
-    }
-
-    /// Follows changes until that is not possible any more; why.
-    async fn watch(&mut self, mut version: String) -> Failure {
         loop {
-            let before = version.clone();
-            if let Err(failure) = self.watch_once(&mut version).await {
-                return failure;
+            if let (Some(kubelet), Some(changes)) = (&mut kubelet, opened.take()) {
+                kubelet.follow(changes, &mut known, &standing).await;
             }
-            // The server ends every watch after a while. One that does so at once is not asked at once again.
-            if version == before {
-                tokio::time::sleep(FIRST_REST).await;
-            }
-        }
-    }
-
-    async fn watch_once(&mut self, version: &mut String) -> Result<(), Failure> {
-        let path = self.path(&format!(
-            "&watch=1&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&resourceVersion={}",
-            encoded(version)
-        ));
-        let mut answer = get(&self.cluster, &path).await?;
-        let mut line = Vec::new();
-        while let Some(bytes) = answer.next(SILENCE).await? {
-            let mut rest = &bytes[..];
-            while let Some(at) = rest.iter().position(|&b| b == b'\n') {
-                line.extend_from_slice(&rest[..at]);
-                rest = &rest[at + 1..];
-                self.line(&line, version).await?;
-                line.clear();
-            }
-            if line.len() + rest.len() > MAX_LINE {
-                return Err(Failure::other("a change of a pod is larger than 4 MiB"));
-            }
-            line.extend_from_slice(rest);
-        }
-        Ok(())
-    }
-
-    async fn line(&mut self, line: &[u8], version: &mut String) -> Result<(), Failure> {
-        if line.trim_ascii().is_empty() {
-            return Ok(());
-        }
-        let bad = |_| Failure::other("the API server does not answer with changes of pods");
-        let kind: Kind = serde_json::from_slice(line).map_err(bad)?;
-        if kind.r#type == "ERROR" {
-            let failed: Failed = serde_json::from_slice(line).map_err(bad)?;
-            return Err(match failed.object.code {
-                410 => Failure::Gone,
-                code => Failure::Other(format!("the API server ends the watch: {code}")),
+            let again = async {
+                match &mut kubelet {
+                    Some(kubelet) => kubelet.reopen(&standing).await,
+                    None => pending().await,
+                }
+            };
+            let meanwhile = async {
+                match &server {
+                    Some(Ok(cluster)) => {
+                        let server = Server {
+                            cluster,
+                            known: &mut known,
+                            standing: &standing,
+                        };
+                        server.run().await
+                    }
+                    Some(Err(why)) => {
+                        standing.refused(Source::ApiServer, why, false);
+                        pending().await
+                    }
+                    None => pending().await,
+                }
+            };
+            opened = Some(tokio::select! {
+                changes = again => changes,
+                never = meanwhile => match never {},
             });
         }
-        let pod = serde_json::from_slice::<Line>(line).map_err(bad)?.object;
-        let at = pod.metadata.resource_version.clone();
-        match kind.r#type.as_str() {
-            "ADDED" | "MODIFIED" => {
-                if let Some(names) = pod.names() {
-                    match self.known.len() >= MAX_PODS && !self.known.contains_key(&names.uid) {
-                        true => (self.tell)(Told::NoRoom(1)),
-                        false => self.put(names).await,
-                    }
-                }
-            }
-            "DELETED" => {
-                if let Some(names) = pod.names() {
-                    self.remove(&names.uid);
-                }
-            }
-            // Only the version it is at; of newer types nothing is known.
-            _ => {}
-        }
-        if !at.is_empty() {
-            *version = at;
-        }
-        Ok(())
     }
-
-    async fn put(&mut self, names: PodNames) {
-        if self.known.get(&names.uid) == Some(&names) {
-            return;
-        }
-        self.known.insert(names.uid.clone(), names.clone());
-        (self.tell)(Told::Pod(Box::new(names)));
-        tokio::time::sleep(PACE).await;
-    }
-
-    fn remove(&mut self, uid: &str) {
-        if self.known.remove(uid).is_some() {
-            (self.tell)(Told::Gone(uid.to_owned()));
-        }
-    }
-}
-
-/// RFC 3986: everything but what needs no quoting.
-fn encoded(text: &str) -> String {
-    text.bytes()
-        .map(|b| match b {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                char::from(b).to_string()
-            }
-            _ => format!("%{b:02X}"),
-        })
-        .collect()
 }

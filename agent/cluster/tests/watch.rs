@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use keytrail_cluster::{Cluster, Told, Watch};
+use keytrail_cluster::{Cluster, Sources, Told, Watch};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -130,7 +130,11 @@ impl Api {
             account: self.dir.path().to_owned(),
         };
         let (tell, told) = channel();
-        let watch = Watch::start(cluster, move |what| {
+        let sources = Sources {
+            kubelet: None,
+            server: Some(Ok(cluster)),
+        };
+        let watch = Watch::start(sources, move |what| {
             let _ = tell.send(what);
         });
         (watch.unwrap(), told)
@@ -189,6 +193,7 @@ fn next(told: &Receiver<Told>) -> String {
         Told::Gone(uid) => format!("gone {}", &uid[..8]),
         Told::Trouble(why) => format!("trouble {why}"),
         Told::NoRoom(count) => format!("no room {count}"),
+        Told::Unreadable => "unreadable".to_owned(),
     }
 }
 

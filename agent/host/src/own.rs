@@ -160,7 +160,7 @@ impl Own {
         if found {
             tracing::info!(
                 pid = pid.tgid,
-                "another keytrail: what it looks at and sends is no use of a credential"
+                "a process of keytrail: what it looks at, sends and is told is no use of a credential"
             );
         }
         found

@@ -4,7 +4,7 @@ use super::args::AgentArgs;
 use super::{exit, fail, privilege};
 use crate::answers;
 use crate::config::Config;
-use crate::engine::{EngineHandle, EngineOptions, Memory, Teller};
+use crate::engine::{EngineHandle, EngineOptions, Memory};
 use crate::output::{Format, Style, Summary, Writer};
 use crate::{pods, sinks};
 use keytrail_cluster::Watch;
@@ -147,8 +147,6 @@ struct Elsewhere {
     tcp: Option<TcpServer>,
     // Held: it ends when it is dropped.
     metrics: Option<MetricsServer>,
-    // The same.
-    _pods: Option<Watch>,
 }
 
 impl Elsewhere {
@@ -177,9 +175,6 @@ impl Elsewhere {
             metrics: config
                 .metrics_listen
                 .map(|listen| MetricsServer::start(runtime, listen, metrics())),
-            _pods: engine
-                .teller()
-                .and_then(|teller| pods::start(&config.kubernetes, teller)),
         }
     }
 
@@ -231,6 +226,7 @@ struct Engine(Arc<Mutex<State>>);
 struct State {
     handle: Option<EngineHandle>,
     sinks: Option<Sinks>,
+    pods: Option<Watch>,
     last: GetStatusResponse,
 }
 
@@ -243,6 +239,7 @@ impl Engine {
         };
         Ok(Engine(Arc::new(Mutex::new(State {
             sinks: sinks.map_err(|e| e.to_string())?,
+            pods: pods::start(&config.kubernetes, handle.teller()),
             handle: Some(handle),
             last: GetStatusResponse::default(),
         }))))
@@ -261,16 +258,15 @@ impl Engine {
         if let Some(sinks) = &state.sinks {
             status.sinks = sinks.status();
         }
+        if let Some(pods) = &state.pods {
+            status.name_sources = pods::sources(pods);
+        }
         status
     }
 
     fn memory(&self) -> Option<Memory> {
         let state = self.lock();
         state.handle.as_ref().and_then(|h| h.memory().cloned())
-    }
-
-    fn teller(&self) -> Option<Teller> {
-        self.lock().handle.as_ref().map(EngineHandle::teller)
     }
 
     fn progress(&self) -> u64 {
@@ -282,6 +278,7 @@ impl Engine {
 
     fn stop(&self) {
         let mut state = self.lock();
+        state.pods = None;
         if let Some(handle) = state.handle.take() {
             state.last = handle.stop();
         }

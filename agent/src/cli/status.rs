@@ -88,6 +88,7 @@ pub(super) fn render(status: &GetStatusResponse, style: &Style) -> String {
         libraries.render(style)
     });
     out.push_str(&sinks(status, style));
+    out.push_str(&names(status, style));
     out.push_str(&unseen(status, style));
     out
 }
@@ -141,11 +142,39 @@ fn sinks(status: &GetStatusResponse, style: &Style) -> String {
     format!("\n{}", table.render(style))
 }
 
+/// Who says what pods are called.
+fn names(status: &GetStatusResponse, style: &Style) -> String {
+    let mut table = Table::new(&["NAMES OF PODS", "AT", "SERVES", "REASON"]);
+    let served = status.name_sources.iter().any(|s| s.serves);
+    for source in &status.name_sources {
+        let (serves, colour) = match (source.serves, served) {
+            (true, _) => ("yes", Colour::Green),
+            (false, true) => ("no", Colour::Dim),
+            (false, false) => ("no", Colour::Red),
+        };
+        let reason = match source.reason.as_str() {
+            "" if !source.serves && served => "not asked while the one above serves",
+            "" if !source.serves => "is being asked",
+            reason => reason,
+        };
+        table.row([
+            (source.source.as_str(), Colour::Plain),
+            (source.at.as_str(), Colour::Plain),
+            (serves, colour),
+            (reason, Colour::Plain),
+        ]);
+    }
+    if table.is_empty() {
+        return String::new();
+    }
+    format!("\n{}", table.render(style))
+}
+
 /// Records of other keytrail processes: they are no uses, and it is said that they were there.
 fn own(counters: &Counters) -> String {
     match counters.records.get(OWN_LEFT_OUT) {
         Some(n) => format!(
-            "\nLeft out: {n} acts of other keytrail processes, which are no uses of credentials.\n"
+            "\nLeft out: {n} acts of keytrail processes and answers to them, which are no uses of credentials.\n"
         ),
         None => String::new(),
     }
@@ -373,6 +402,46 @@ mod tests {
         let failing = line("page (response)");
         assert!(failing.contains("fails since 2023-11-14"), "{failing}");
         assert!(failing.ends_with("/x: no \\u{1b} such file"), "{failing}");
+    }
+
+    #[test]
+    fn who_says_what_pods_are_called_is_shown_and_why_nobody_better_does() {
+        use keytrail_proto::v1::NameSource;
+        let mut status = GetStatusResponse::default();
+        assert!(!render(&status, &Style::PLAIN).contains("NAMES OF PODS"));
+        let source = |source: &str, serves, reason: &str| NameSource {
+            source: source.into(),
+            at: "/run/s".into(),
+            serves,
+            reason: reason.into(),
+        };
+        let mut lines = |sources: Vec<NameSource>| {
+            status.name_sources = sources;
+            let text = render(&status, &Style::PLAIN);
+            let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+            let found = text.lines().skip_while(|l| !l.starts_with("NAMES OF PODS"));
+            found.skip(1).take(2).map(words).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            lines(vec![
+                source("kubelet", true, ""),
+                source("api_server", false, "")
+            ]),
+            [
+                "kubelet /run/s yes",
+                "api_server /run/s no not asked while the one above serves"
+            ]
+        );
+        assert_eq!(
+            lines(vec![
+                source("kubelet", false, "no \x1b socket"),
+                source("api_server", false, "")
+            ]),
+            [
+                "kubelet /run/s no no \\u{1b} socket",
+                "api_server /run/s no is being asked"
+            ]
+        );
     }
 
     #[test]

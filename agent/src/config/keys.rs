@@ -48,7 +48,7 @@ const TCP_KEYS: &[&str] = &[
     "read",
     "administer",
 ];
-const KUBERNETES_KEYS: &[&str] = &["names", "account_dir"];
+const KUBERNETES_KEYS: &[&str] = &["names", "pods_socket", "account_dir"];
 const METRICS_KEYS: &[&str] = &["listen"];
 const LOG_KEYS: &[&str] = &["level", "format"];
 
@@ -184,6 +184,7 @@ pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
             "kubernetes" => value.table()?.each(KUBERNETES_KEYS, |key, value| {
                 match key {
                     "names" => config.kubernetes.names = value.boolean()?,
+                    "pods_socket" => config.kubernetes.pods_socket = value.path()?,
                     _ => config.kubernetes.account_dir = value.path()?,
                 }
                 Ok(())

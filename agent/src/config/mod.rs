@@ -9,7 +9,7 @@ mod sinks;
 
 pub use parse::ConfigError;
 
-use keytrail_cluster::ACCOUNT_DIR;
+use keytrail_cluster::{ACCOUNT_DIR, PODS_SOCKET};
 use keytrail_export::{Identity, TcpSpec, TlsFiles};
 use keytrail_sensor::Limits;
 use keytrail_sink::{ResponseSpec, SinkSpec};
@@ -162,12 +162,14 @@ impl TcpConfig {
     }
 }
 
-/// What is asked of the cluster that the agent runs in.
+/// What is asked of the cluster whose node this is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KubernetesConfig {
-    /// `kubernetes.names`: ask the API server what the pods of this node are called. Default true; without effect outside
-    /// of a pod.
+    /// `kubernetes.names`: ask the kubelet, or the API server, what the pods of this node are called. Default true; without
+    /// effect on a host that is no node.
     pub names: bool,
+    /// `kubernetes.pods_socket`: the kubelet's Pods API, used where it is there. Default [`PODS_SOCKET`].
+    pub pods_socket: PathBuf,
     /// `kubernetes.account_dir`: `token` and `ca.crt` of the agent's service account. Default [`ACCOUNT_DIR`].
     pub account_dir: PathBuf,
 }
@@ -176,6 +178,7 @@ impl Default for KubernetesConfig {
     fn default() -> Self {
         KubernetesConfig {
             names: true,
+            pods_socket: PODS_SOCKET.into(),
             account_dir: ACCOUNT_DIR.into(),
         }
     }

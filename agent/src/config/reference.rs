@@ -207,13 +207,19 @@ pub const KEYS: &[Key] = &[
         name: "kubernetes.names",
         values: "`true`, `false`",
         default: "true",
-        what: "In a pod: ask the API server what the pods of this node are called. See [Names of pods](#names-of-pods).",
+        what: "On a node of a cluster: ask its kubelet, or the API server, what the pods of this node are called. See [Names of pods](#names-of-pods).",
+    },
+    Key {
+        name: "kubernetes.pods_socket",
+        values: "absolute path",
+        default: "\"/var/lib/kubelet/pods-api/pods-api.sock\"",
+        what: "The kubelet's Pods API (Kubernetes 1.37), which is asked first. Used where it is there, also if it comes later.",
     },
     Key {
         name: "kubernetes.account_dir",
         values: "absolute path",
         default: "\"/var/run/secrets/kubernetes.io/serviceaccount\"",
-        what: "`token` and `ca.crt` of the agent's service account.",
+        what: "`token` and `ca.crt` of the agent's service account, with which the API server is asked.",
     },
     Key {
         name: "log.level",

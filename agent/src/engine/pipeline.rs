@@ -475,13 +475,24 @@ impl Pipeline {
         }
     }
 
-    /// Whether an observation is of what another keytrail does: looking into files, or a self-test's sends. That it runs
-    /// is told of it as of everybody.
+    /// Whether an observation is of what a keytrail does: looking into files, a self-test's sends, and what it is told over
+    /// a Unix socket with a name, since nobody uses a credential there (a kubelet that is asked what pods are called sends
+    /// their specifications along). That it runs is told of it as of everybody.
     fn is_own(&mut self, observation: &Observation) -> bool {
         match observation {
             Observation::File(seen) => self.own.is(seen.at.pid),
             Observation::Connect { at, .. } => self.own.is(at.pid),
-            Observation::Send(seen) => self.own.is(seen.at.pid),
+            Observation::Send(seen) => {
+                let peer = seen.ends.peer.as_deref();
+                let asked = peer.filter(|peer| peer.start != 0 && !seen.ends.path.is_empty());
+                self.own.is(seen.at.pid)
+                    || asked.is_some_and(|peer| {
+                        self.own.is(Pid {
+                            tgid: peer.tgid,
+                            start: peer.start,
+                        })
+                    })
+            }
             Observation::TlsWrite(seen) => self.own.is(seen.at.pid),
             Observation::Write(seen) => self.own.is(seen.at.pid),
             Observation::Exec(exec) => {

@@ -116,6 +116,7 @@ fn every_key_of_the_configuration_has_an_effect() {
         ("tcp.administer", "[\"host.example\"]".to_owned()),
         ("metrics.listen", "\"127.0.0.1:9479\"".to_owned()),
         ("kubernetes.names", "false".to_owned()),
+        ("kubernetes.pods_socket", "\"/srv/pods.sock\"".to_owned()),
         ("kubernetes.account_dir", "\"/srv/account\"".to_owned()),
         ("log.level", "\"trace\"".to_owned()),
         ("log.format", "\"json\"".to_owned()),

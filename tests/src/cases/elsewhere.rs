@@ -2,14 +2,19 @@
 
 use super::inventory::Cgroup;
 use crate::{
-    agent::Setup,
+    agent::{Agent, Setup},
     command::{Background, act, sh},
     events::{Ask as _, Event, list, parse_lines},
     machine::{Scratch, keytrail, patience, turn, wait_for},
     plant,
 };
-use keytrail_proto::v1::Process;
+use fake_kubelet::{Kubelet, PodText};
+use keytrail_proto::v1::{GetStatusResponse, Process};
 use std::{fs, net::TcpListener, path::Path};
+
+#[path = "../../../agent/cluster/tests/fake/kubelet.rs"]
+#[allow(dead_code, reason = "the tests of the watch use the rest")]
+mod fake_kubelet;
 
 /// The API server of a cluster as far as the agent asks it: a list without pods, and a pod once the file `late` is there.
 /// There is no real one to be had here.
@@ -167,18 +172,152 @@ pub fn asked_from_another_host() {
     assert!(mine.is_empty(), "{}", list(&mine));
 }
 
-/// What a pod is called comes late, and then stands in what happens: joined by the ids in its cgroup alone. The account's
-/// token and the pod's specification are nowhere, and the recording gives the same events.
+/// A pod of a cluster, and who says what it is called.
+struct Called {
+    uid: String,
+    container: String,
+    /// What may be printed and kept nowhere.
+    secrets: Vec<String>,
+    /// How the agent is told where to ask.
+    config: String,
+    launch: Vec<String>,
+    /// What `doctor` says of who serves.
+    source: &'static str,
+}
+
+fn hex(count: usize) -> String {
+    plant::text(b"0123456789abcdef", count)
+}
+
+impl Called {
+    fn new(source: &'static str) -> Self {
+        Self {
+            uid: format!("{}-{}-{}-{}-{}", hex(8), hex(4), hex(4), hex(4), hex(12)),
+            container: hex(64),
+            secrets: vec!["of-the-specification".to_owned()],
+            config: String::new(),
+            launch: Vec::new(),
+            source,
+        }
+    }
+
+    /// A name comes late, by `tell`, and then stands in what happens: joined by the ids in the cgroup alone. The secrets are
+    /// nowhere, and the recording gives the same events.
+    fn check(&self, scratch: &Scratch, tell: impl FnOnce(&Agent)) {
+        let (uid, container) = (&self.uid, &self.container);
+        let recording = scratch.join("recording");
+        let launch: Vec<_> = self.launch.iter().map(String::as_str).collect();
+        let agent = Setup::new(scratch)
+            .config(&self.config)
+            .arg("--record")
+            .arg(&recording)
+            .launch(&launch);
+        agent.ready();
+        let cgroup = Cgroup::make(&format!("keytrail-kubepods/pod{uid}/{container}"));
+        let run = |name: &str| {
+            // The shell begins outside, and has nothing there.
+            let done = sh("echo $$ >\"$1\" && read -r key && export \"$2=$key\" && exec sleep 0.5")
+                .arg(cgroup.procs())
+                .arg(name)
+                .stdin(plant::github().value + "\n")
+                .run()
+                .ok();
+            agent.expect("the exposure in the pod", done.pid, |e| {
+                e.is("credential_exposed") && e.env_name() == name && process(e).pod == *uid
+            })
+        };
+        let before = run("EARLY_GITHUB_TOKEN");
+        assert_eq!(process(&before).workload, None);
+        tell(&agent);
+        let late = agent.expect("the name", 0, |e| e.is("workload_named"));
+        let names = late.workload.clone().unwrap();
+        assert_eq!((&names.pod_uid, &names.container_id), (uid, container));
+        assert_eq!(
+            [
+                &names.namespace,
+                &names.pod,
+                &names.container,
+                &names.owner_kind,
+                &names.owner,
+                &names.service_account,
+                &names.node
+            ],
+            [
+                "payments",
+                "api-7f9c8d-abcde",
+                "app",
+                "Deployment",
+                "api",
+                "api",
+                "n1"
+            ]
+        );
+        assert_eq!(names.image_digest, format!("sha256:{}", "cd".repeat(32)));
+        let after = run("LATER_GITHUB_TOKEN");
+        assert_eq!(process(&after).workload.as_ref(), Some(&names));
+        // The holder on the host beside it has no such name.
+        assert_eq!(process(&agent.sentinel()).workload, None);
+        let doctor = agent.client("doctor").args(["-o", "json"]).run();
+        let status: GetStatusResponse = serde_json::from_str(&doctor.stdout_text()).unwrap();
+        let serves: Vec<_> = status.name_sources.iter().filter(|s| s.serves).collect();
+        assert!(
+            serves.len() == 1 && serves[0].source == self.source,
+            "{:?}",
+            status.name_sources
+        );
+        let me = agent.pid();
+        agent.stop();
+        let events = agent.events();
+        let mine: Vec<_> = events
+            .iter()
+            .filter(|e| e.pid() == me && e.credential.is_some())
+            .cloned()
+            .collect();
+        assert!(mine.is_empty(), "{}", list(&mine));
+        // Nor is it anybody's use what the agent asked for, whatever is in the answer.
+        let answered: Vec<_> = events
+            .iter()
+            .filter(|e| e.pid() == std::process::id())
+            .filter(|e| e.is("credential_sent") || e.is("credential_taken"))
+            .cloned()
+            .collect();
+        assert!(answered.is_empty(), "{}", list(&answered));
+        let printed = String::from_utf8(agent.printed()).unwrap();
+        for secret in &self.secrets {
+            assert!(!printed.contains(secret), "it is printed");
+            sh("! grep -rqaF -- \"$1\" \"$2\" \"$3\"")
+                .arg(secret)
+                .arg(scratch.join("agent"))
+                .arg(&recording)
+                .run()
+                .ok();
+        }
+        let replayed = act(keytrail())
+            .args(["replay", "-o", "json"])
+            .arg(&recording)
+            .run()
+            .ok();
+        let mut replayed = parse_lines(&replayed.stdout_text());
+        // Nobody asked the agent for these.
+        replayed.retain(|e| !e.is("process_start") && !e.is("process_exit"));
+        assert_eq!(list(&replayed), list(&events));
+        let of = |events: &[Event]| {
+            events
+                .iter()
+                .filter(|e| e.workload.is_some())
+                .cloned()
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of(&replayed), of(&events));
+    }
+}
+
+/// By the API server, where the kubelet has no socket.
 pub fn pods_have_names() {
     let _turn = turn();
     let scratch = Scratch::new();
     let dir = scratch.make("cluster");
     certificates(&dir);
-    let hex = |count: usize| plant::text(b"0123456789abcdef", count);
-    let (uid, container) = (
-        format!("{}-{}-{}-{}-{}", hex(8), hex(4), hex(4), hex(4), hex(12)),
-        hex(64),
-    );
     let account = scratch.make("cluster/account");
     let token = format!(
         "eyJhbGciOiJSUzI1NiJ9.{}.{}",
@@ -188,107 +327,72 @@ pub fn pods_have_names() {
     fs::write(account.join("token"), &token).unwrap();
     fs::copy(dir.join("ca.crt"), account.join("ca.crt")).unwrap();
     let port = free_port();
-    let api: Background = act("python3")
+    let mut called = Called::new("api_server");
+    let _api: Background = act("python3")
         .args(["-c", API])
         .arg(&dir)
-        .args([port.to_string(), uid.clone(), container.clone()])
+        .args([
+            port.to_string(),
+            called.uid.clone(),
+            called.container.clone(),
+        ])
         .spawn();
     wait_for("the API server", patience(20), || {
         dir.join("listening").exists().then_some(())
     });
-    let recording = scratch.join("recording");
-    let agent = Setup::new(&scratch)
-        .config(&format!("[kubernetes]\naccount_dir = {account:?}"))
-        .arg("--record")
-        .arg(&recording)
-        .launch(&[
-            "env",
-            "KUBERNETES_SERVICE_HOST=127.0.0.1",
-            &format!("KUBERNETES_SERVICE_PORT={port}"),
-            "NODE_NAME=n1",
-        ]);
-    agent.ready();
-    let cgroup = Cgroup::make(&format!("keytrail-kubepods/pod{uid}/{container}"));
-    let run = |name: &str| {
-        // The shell begins outside, and has nothing there.
-        let done = sh("echo $$ >\"$1\" && read -r key && export \"$2=$key\" && exec sleep 0.5")
-            .arg(cgroup.procs())
-            .arg(name)
-            .stdin(plant::github().value + "\n")
-            .run()
-            .ok();
-        agent.expect("the exposure in the pod", done.pid, |e| {
-            e.is("credential_exposed") && e.env_name() == name && process(e).pod == uid
-        })
-    };
-    let before = run("EARLY_GITHUB_TOKEN");
-    assert_eq!(process(&before).workload, None);
-    fs::write(dir.join("late"), "").unwrap();
-    let late = agent.expect("the name", 0, |e| e.is("workload_named"));
-    let names = late.workload.clone().unwrap();
-    assert_eq!((&names.pod_uid, &names.container_id), (&uid, &container));
-    assert_eq!(
-        [
-            &names.namespace,
-            &names.pod,
-            &names.container,
-            &names.owner_kind,
-            &names.owner,
-            &names.service_account,
-            &names.node
-        ],
-        [
-            "payments",
-            "api-7f9c8d-abcde",
-            "app",
-            "Deployment",
-            "api",
-            "api",
-            "n1"
-        ]
-    );
-    assert_eq!(names.image_digest, format!("sha256:{}", "cd".repeat(32)));
-    let after = run("LATER_GITHUB_TOKEN");
-    assert_eq!(process(&after).workload.as_ref(), Some(&names));
-    // The holder on the host beside it has no such name.
-    assert_eq!(process(&agent.sentinel()).workload, None);
-    let me = agent.pid();
-    agent.stop();
-    drop(api);
-    let events = agent.events();
-    let mine: Vec<_> = events
-        .iter()
-        .filter(|e| e.pid() == me && e.credential.is_some())
-        .cloned()
-        .collect();
-    assert!(mine.is_empty(), "{}", list(&mine));
-    let printed = String::from_utf8(agent.printed()).unwrap();
-    for secret in [token.as_str(), &token[22..], "of-the-specification"] {
-        assert!(!printed.contains(secret), "it is printed");
-        sh("! grep -rqaF -- \"$1\" \"$2\" \"$3\"")
-            .arg(secret)
-            .arg(scratch.join("agent"))
-            .arg(&recording)
-            .run()
-            .ok();
-    }
-    let replayed = act(keytrail())
-        .args(["replay", "-o", "json"])
-        .arg(&recording)
-        .run()
-        .ok();
-    let mut replayed = parse_lines(&replayed.stdout_text());
-    // Nobody asked the agent for these.
-    replayed.retain(|e| !e.is("process_start") && !e.is("process_exit"));
-    assert_eq!(list(&replayed), list(&events));
-    let of = |events: &[Event]| {
-        events
-            .iter()
-            .filter(|e| e.workload.is_some())
-            .cloned()
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(of(&replayed), of(&events));
+    called.secrets.push(token[22..].to_owned());
+    called.secrets.push(token);
+    called.config = format!("[kubernetes]\naccount_dir = {account:?}");
+    called.launch = vec![
+        "env".to_owned(),
+        "KUBERNETES_SERVICE_HOST=127.0.0.1".to_owned(),
+        format!("KUBERNETES_SERVICE_PORT={port}"),
+        "NODE_NAME=n1".to_owned(),
+    ];
+    called.check(&scratch, |_| fs::write(dir.join("late"), "").unwrap());
+}
+
+/// By the kubelet, whose socket comes when the agent runs already, on a node that the agent is no pod of.
+pub fn pods_have_names_by_the_kubelet() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let dir = scratch.make("kubelet/pods-api");
+    let socket = dir.join("pods-api.sock");
+    let mut called = Called::new("kubelet");
+    called.config = format!("[kubernetes]\npods_socket = {socket:?}");
+    let mut kubelet = None;
+    called.check(&scratch, |agent| {
+        // This program, who is the kubelet, holds what is in the specification.
+        let me = std::process::id();
+        let (credential, file) = plant::aws_credentials(agent.home());
+        std::thread::sleep(patience(1));
+        fs::read(file).unwrap();
+        agent.expect("the read by the kubelet", me, |e| {
+            e.is("credential_read") && e.pid() == me
+        });
+        let pod = PodText {
+            uid: &called.uid,
+            namespace: "payments",
+            name: "api-7f9c8d-abcde",
+            container: &called.container,
+            image: "registry/api:1",
+            image_id: &format!("registry/api@sha256:{}", "cd".repeat(32)),
+            secret: &format!("of-the-specification {}", credential.value),
+        }
+        .encoded();
+        let beginning = vec![
+            fake_kubelet::Event {
+                kind: fake_kubelet::ADDED,
+                pod,
+            },
+            fake_kubelet::Event {
+                kind: fake_kubelet::INITIAL_SYNC_COMPLETE,
+                pod: Vec::new(),
+            },
+        ];
+        kubelet = Some(Kubelet::start(&socket, move |_| Ok(beginning.clone())));
+    });
+    assert!(kubelet.is_some_and(|kubelet| !kubelet.asked().is_empty()));
 }
 
 /// The chart renders, holds against the schemas of several versions of Kubernetes, and refuses what cannot work.

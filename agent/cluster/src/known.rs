@@ -1,0 +1,110 @@
+//! What was told of pods, whoever told it: each change goes out once.
+
+use keytrail_model::PodNames;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Pods of a node that are kept; Kubernetes is made for 110, and large nodes have 500.
+pub(crate) const MAX_PODS: usize = 2_000;
+/// After each change: a source that sends as fast as it can is read at this pace.
+const PACE: Duration = Duration::from_millis(1);
+
+/// What was learnt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// A pod is here, or is called otherwise than before.
+    Pod(Box<PodNames>),
+    /// The pod of this uid is not here any more.
+    Gone(String),
+    /// Names cannot be had at present, and why: told once until it is well again.
+    Trouble(String),
+    /// So many pods found no room, since the last time.
+    NoRoom(u64),
+    /// A pod could not be read and is left out: told once for each time that the kubelet is asked.
+    Unreadable,
+}
+
+/// Where it is told. Called on the thread of the watch; it must not wait.
+#[derive(Clone)]
+pub(crate) struct Tell(Arc<dyn Fn(Told) + Send + Sync>);
+
+impl Tell {
+    pub fn new(tell: impl Fn(Told) + Send + Sync + 'static) -> Tell {
+        Tell(Arc::new(tell))
+    }
+
+    pub fn tell(&self, told: Told) {
+        (self.0)(told);
+    }
+}
+
+impl fmt::Debug for Tell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tell")
+    }
+}
+
+/// The pods that were told of, by uid, with what they were said to be called. It outlives a change of the source.
+#[derive(Debug)]
+pub(crate) struct Known {
+    tell: Tell,
+    pods: BTreeMap<String, PodNames>,
+}
+
+impl Known {
+    pub fn new(tell: Tell) -> Known {
+        Known {
+            tell,
+            pods: BTreeMap::new(),
+        }
+    }
+
+    /// A pod is here. Nothing is told if that is known.
+    pub async fn put(&mut self, names: PodNames) {
+        if self.pods.get(&names.uid) == Some(&names) {
+            return;
+        }
+        self.pods.insert(names.uid.clone(), names.clone());
+        self.tell.tell(Told::Pod(Box::new(names)));
+        tokio::time::sleep(PACE).await;
+    }
+
+    /// As [`Known::put`], of a single change: where there is no room, that is told.
+    pub async fn change(&mut self, names: PodNames) {
+        match self.pods.len() >= MAX_PODS && !self.pods.contains_key(&names.uid) {
+            true => self.no_room(1),
+            false => self.put(names).await,
+        }
+    }
+
+    pub fn remove(&mut self, uid: &str) {
+        if self.pods.remove(uid).is_some() {
+            self.tell.tell(Told::Gone(uid.to_owned()));
+        }
+    }
+
+    /// The whole of it is told: whoever is not among these uids has gone.
+    pub fn only(&mut self, there: &BTreeSet<String>) {
+        let gone: Vec<_> = self
+            .pods
+            .keys()
+            .filter(|uid| !there.contains(*uid))
+            .cloned()
+            .collect();
+        for uid in gone {
+            self.remove(&uid);
+        }
+    }
+
+    pub fn no_room(&self, pods: u64) {
+        if pods > 0 {
+            self.tell.tell(Told::NoRoom(pods));
+        }
+    }
+
+    pub fn unreadable(&self) {
+        self.tell.tell(Told::Unreadable);
+    }
+}

@@ -1,0 +1,177 @@
+//! Who of those that know names serves, and why nobody better does.
+
+use crate::known::{Tell, Told};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Who knows what the pods of a node are called. Asked in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// By the socket of its Pods API.
+    Kubelet,
+    ApiServer,
+}
+
+impl Source {
+    /// As people and programs read it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Source::Kubelet => "kubelet",
+            Source::ApiServer => "api_server",
+        }
+    }
+}
+
+/// How it stands with one source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceStatus {
+    pub source: Source,
+    /// Path of a socket, or HOST:PORT.
+    pub at: String,
+    /// Names come from there now.
+    pub serves: bool,
+    /// Why they do not; empty where they do, and where it is not asked because one before it serves.
+    pub reason: String,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    sources: Vec<SourceStatus>,
+    /// That nobody serves was told.
+    troubled: bool,
+    /// Somebody did once.
+    served: bool,
+}
+
+/// Shared with whoever asks for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    tell: Tell,
+    state: Arc<Mutex<State>>,
+}
+
+impl Standing {
+    /// `sources`: each with its place, in the order in which they are asked.
+    pub fn new(tell: Tell, sources: impl IntoIterator<Item = (Source, String)>) -> Standing {
+        let sources = sources
+            .into_iter()
+            .map(|(source, at)| SourceStatus {
+                source,
+                at,
+                serves: false,
+                reason: String::new(),
+            })
+            .collect();
+        Standing {
+            tell,
+            state: Arc::new(Mutex::new(State {
+                sources,
+                ..State::default()
+            })),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn sources(&self) -> Vec<SourceStatus> {
+        self.lock().sources.clone()
+    }
+
+    /// Names come from `source`. Those behind it are not asked.
+    pub fn serves(&self, source: Source) {
+        let mut state = self.lock();
+        state.troubled = false;
+        state.served = true;
+        for status in &mut state.sources {
+            if status.source == source && !status.serves {
+                tracing::info!("names of pods come from {}", status.at);
+            }
+            status.serves = status.source == source;
+            if status.source >= source {
+                status.reason.clear();
+            }
+        }
+    }
+
+    /// `source` does not serve. It is told when nobody does; not where a socket was never there (`absent`) and nobody else
+    /// can be asked: such a host has no names to miss.
+    pub fn refused(&self, source: Source, why: &str, absent: bool) {
+        let mut state = self.lock();
+        for status in state.sources.iter_mut().filter(|s| s.source == source) {
+            status.serves = false;
+            if status.reason != why {
+                match absent {
+                    true => tracing::info!("names of pods: {why}"),
+                    false => tracing::warn!("names of pods: {why}"),
+                }
+                why.clone_into(&mut status.reason);
+            }
+        }
+        let nobody = state.sources.iter().all(|s| !s.reason.is_empty());
+        let unmissed = absent && !state.served && state.sources.len() == 1;
+        if nobody && !unmissed && !state.troubled {
+            state.troubled = true;
+            let reasons: Vec<_> = state.sources.iter().map(|s| s.reason.as_str()).collect();
+            let why = reasons.join("; ");
+            drop(state);
+            self.tell.tell(Told::Trouble(why));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn trouble_is_that_nobody_serves_and_told_once() {
+        let (tell, told) = channel();
+        let tell = Tell::new(move |what| {
+            let _ = tell.send(what);
+        });
+        let standing = Standing::new(
+            tell,
+            [
+                (Source::Kubelet, "/s".to_owned()),
+                (Source::ApiServer, "h:1".to_owned()),
+            ],
+        );
+        let of = |n: usize| standing.sources()[n].clone();
+        standing.refused(Source::Kubelet, "no socket", true);
+        assert!(told.try_recv().is_err());
+        standing.refused(Source::ApiServer, "403", false);
+        standing.refused(Source::ApiServer, "500", false);
+        assert_eq!(
+            told.try_recv(),
+            Ok(Told::Trouble("no socket; 403".to_owned()))
+        );
+        assert!(told.try_recv().is_err());
+        standing.serves(Source::ApiServer);
+        assert!(of(1).serves && of(1).reason.is_empty() && of(0).reason == "no socket");
+        // The better one comes: of the other nothing is known any more.
+        standing.serves(Source::Kubelet);
+        assert!(of(0).serves && of(0).reason.is_empty() && !of(1).serves);
+        standing.refused(Source::Kubelet, "gone", false);
+        assert!(told.try_recv().is_err());
+        standing.refused(Source::ApiServer, "403", false);
+        assert_eq!(told.try_recv(), Ok(Told::Trouble("gone; 403".to_owned())));
+    }
+
+    /// A host with a kubelet that has no such socket, outside of a pod.
+    #[test]
+    fn a_socket_that_was_never_there_is_no_trouble() {
+        let (tell, told) = channel();
+        let tell = Tell::new(move |what| {
+            let _ = tell.send(what);
+        });
+        let standing = Standing::new(tell, [(Source::Kubelet, "/s".to_owned())]);
+        standing.refused(Source::Kubelet, "no socket", true);
+        assert!(told.try_recv().is_err());
+        standing.serves(Source::Kubelet);
+        standing.refused(Source::Kubelet, "no socket", true);
+        assert!(matches!(told.try_recv(), Ok(Told::Trouble(_))));
+    }
+}
