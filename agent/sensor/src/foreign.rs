@@ -10,6 +10,7 @@ use keytrail_host::{
     procfs::{self, list_pids},
 };
 use keytrail_model::status::Refused;
+use rustix::time::{ClockId, clock_gettime};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -17,7 +18,7 @@ use std::{
     os::fd::RawFd,
     sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// A start has enough to do.
@@ -29,8 +30,8 @@ const DESCRIPTORS_MAX: usize = 1_000_000;
 /// Who has something open is told if it still has it this much later: a process that the agent starts has all it has for
 /// a moment.
 const CONFIRM: Duration = Duration::from_millis(200);
-/// The next look comes no sooner than this many times what the last one took: a thousandth of a processor.
-const SHARE: u32 = 1_000;
+/// The next look comes no sooner than this many times the processor time that the last one took: half a percent of one.
+const SHARE: u32 = 200;
 /// Holders that are remembered as told.
 const TOLD_MAX: usize = 10_000;
 
@@ -112,13 +113,13 @@ impl Foreign {
                 let mut rest = interval.min(FIRST);
                 // Until the other end is dropped.
                 while stopped.recv_timeout(rest) == Err(RecvTimeoutError::Timeout) {
-                    let begin = Instant::now();
+                    let begin = spent();
                     for found in look.look() {
                         if tell.send(found).is_err() {
                             return;
                         }
                     }
-                    rest = interval.max(begin.elapsed() * SHARE);
+                    rest = interval.max(spent().saturating_sub(begin) * SHARE);
                 }
             })?;
         Ok(Self { news, _stop: stop })
@@ -128,6 +129,11 @@ impl Foreign {
     pub fn take(&self) -> Vec<ForeignNews> {
         self.news.try_iter().collect()
     }
+}
+
+/// Processor time of this thread.
+fn spent() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 /// What was looked at and told before.
