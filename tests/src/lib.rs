@@ -8,6 +8,7 @@
 )]
 
 pub mod agent;
+pub mod bpf;
 pub mod cases;
 pub mod command;
 pub mod events;

@@ -182,6 +182,11 @@ keytrail_tests::cases! {
         stopped
         traced
         configured_anew
+        taken_off
+        silenced
+        busy_is_not_silenced
+        writes_into_memory
+        maps_opened
     }
     restart {
         killed_in_mid_load

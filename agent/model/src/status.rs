@@ -2,6 +2,15 @@
 
 use super::words::{Signal, Tier, TlsStack};
 
+/// What [`SignalReport::self_test`] says of a hook that works.
+pub const FIRED: &str = "fired";
+/// Of one that worked, and is at its place.
+pub const SILENT: &str = "does not fire any more";
+/// Of one that was taken off its place from outside.
+pub const TAKEN_OFF: &str = "taken off";
+/// The same, and put on again.
+pub const ATTACHED_AGAIN: &str = "attached again";
+
 /// A hook that could not be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {

@@ -337,6 +337,12 @@ words! {
         AgentStopped = 31 "agent_stopped",
         AgentTraced = 32 "agent_traced",
         AgentReplaced = 33 "agent_replaced",
+        /// A hook was taken off from outside, or does not fire any more.
+        HookLost = 34 "hook_lost",
+        /// A BPF program of somebody else can write into users' memory or change what calls return.
+        ForeignBpf = 35 "foreign_bpf",
+        /// Somebody else has a map or a program of the agent.
+        AgentOpened = 36 "agent_opened",
     }
 }
 
@@ -347,6 +353,7 @@ impl GapReason {
     pub const fn is_loss(self) -> bool {
         match self {
             Self::HookRefused
+            | Self::HookLost
             | Self::RecordsLost
             | Self::TableFull
             | Self::Offsets
@@ -362,6 +369,8 @@ impl GapReason {
             Self::AgentDown
             | Self::AgentTraced
             | Self::AgentReplaced
+            | Self::ForeignBpf
+            | Self::AgentOpened
             | Self::EnvironmentUnreadable
             | Self::EnvironmentTruncated
             | Self::ArgvTruncated

@@ -45,6 +45,16 @@ impl Fanotify {
         Ok(Self { group })
     }
 
+    /// The same group once more.
+    ///
+    /// # Errors
+    /// Without a descriptor.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            group: self.group.try_clone()?,
+        })
+    }
+
     /// # Errors
     /// ENOENT, or ENOSPC when the number of marks is exhausted.
     pub fn mark(&self, path: &Path) -> io::Result<()> {

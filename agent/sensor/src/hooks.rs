@@ -596,6 +596,42 @@ pub fn absent(kernel: &super::btf::Btf) -> Vec<&'static str> {
         .collect()
 }
 
+/// The hook of a program, in either of its forms, and the signals that it may serve.
+pub fn of_program(program: &str) -> Option<(Hook, Vec<Name>)> {
+    let mut found: Option<(Hook, Vec<Name>)> = None;
+    for signal in SIGNALS {
+        let of_signal = signal
+            .candidates
+            .iter()
+            .flat_map(|c| [c.hooks, c.optional, c.aids])
+            .flatten()
+            .find(|hook| hook.program == program || typed_form(hook.program) == Some(program));
+        if let Some(hook) = of_signal {
+            let (_, names) = found.get_or_insert_with(|| (*hook, Vec::new()));
+            names.push(signal.name);
+        }
+    }
+    found
+}
+
+/// Attaches a hook that was taken off from outside.
+///
+/// # Errors
+/// Why not, and what to do about it.
+pub fn again(ebpf: &mut Ebpf, hook: Hook) -> Result<(), Refused> {
+    // What was made to run another program must not go on to.
+    detach(ebpf, hook);
+    match hook.point {
+        Point::Fentry(_) | Point::Fexit(_) => Err(Refused {
+            hook: hook.point.name(),
+            reason: "trampolines are attached when the agent starts".to_owned(),
+            remedy: "restart the agent".to_owned(),
+        }),
+        // A tracepoint in its plain form, which needs no types of the kernel.
+        Point::RawTracepoint(_) | Point::Kprobe(_) | Point::Cgroup(_) => attach(ebpf, None, hook),
+    }
+}
+
 /// Takes a program off its hook.
 pub fn detach(ebpf: &mut Ebpf, hook: Hook) {
     // Unloading closes the links as well. A failure leaves a program attached that only costs time.

@@ -2,10 +2,13 @@
 //!
 //! The only user of aya. A hook that is refused is recorded with its reason and remedy and never ends the agent.
 
+mod attached;
 mod bpf;
 pub mod btf;
+mod checks;
 mod error;
 mod fanotify;
+mod foreign;
 mod hand_over;
 mod hooks;
 mod learn;
@@ -15,15 +18,19 @@ mod maps;
 mod proc;
 mod process_reads;
 mod proof;
+mod provoke;
 mod ring;
 mod rings;
 mod self_test;
 mod start;
 mod tls;
+mod trials;
 mod watch;
 mod wipe;
 
+pub use checks::{HookChange, HookFate};
 pub use error::SensorError;
+pub use foreign::{ForeignNews, Holder, Loaded};
 pub use hand_over::hand_over;
 pub use keytrail_model::Tier;
 pub use keytrail_model::status::{LibraryReport, Refused, SensorStatus, SignalReport};
@@ -32,11 +39,13 @@ pub use limits::{Limits, PassedOver};
 pub use maps::{Loss, PassedTotal};
 pub use proc::Identity;
 pub use process_reads::ProcessRead;
+pub use provoke::provoke;
 pub use watch::file_id;
 
 use self::{
-    bpf::Misses, fanotify::Fanotify, limits::Passed, maps::Maps, process_reads::ProcessReads,
-    rings::Rings, tls::Libraries, watch::Watches,
+    attached::Attached, bpf::Misses, fanotify::Fanotify, foreign::Foreign, limits::Passed,
+    maps::Maps, process_reads::ProcessReads, rings::Rings, tls::Libraries, trials::Trials,
+    watch::Watches,
 };
 use aya::Ebpf;
 use keytrail_abi::{
@@ -53,6 +62,8 @@ use std::{
     time::Duration,
 };
 
+/// What the hook of fanotify's records is called.
+const FANOTIFY: &str = "fanotify";
 /// Time that a look for TLS libraries is waited for by who waits for it.
 const FIRST_SCAN: Duration = Duration::from_secs(20);
 
@@ -73,6 +84,20 @@ pub struct SensorOptions {
     pub system_calls: bool,
     /// How much of what processes send is captured.
     pub limits: Limits,
+    /// Looks at its hooks and at others' programs while it runs.
+    pub checks: Checks,
+}
+
+/// How the sensor looks after itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checks {
+    /// Between two looks; zero: none.
+    pub every: Duration,
+    /// The program of this process is one that calls [`provoke`] when it is started with `provoke` and maybe a path. Without
+    /// it nothing is looked at but the hooks' places.
+    pub can_provoke: bool,
+    /// A file that is made, on a disk, and that nobody else has a reason to read.
+    pub file: Option<PathBuf>,
 }
 
 impl Default for SensorOptions {
@@ -85,6 +110,7 @@ impl Default for SensorOptions {
             self_test: true,
             system_calls: true,
             limits: Limits::default(),
+            checks: Checks::default(),
         }
     }
 }
@@ -135,6 +161,14 @@ pub struct Sensor {
     passed: Passed,
     /// Processes without a decision at the last sweep.
     waiting: HashMap<u32, u64>,
+    attached: Attached,
+    /// When the hooks were last looked at, by the wall clock.
+    looked_wall_ns: u64,
+    trials: Option<Trials>,
+    /// The file of the trials that is watched.
+    trial_file: Option<FileId>,
+    canary_kept: bool,
+    foreign: Option<Foreign>,
 }
 
 impl Sensor {
@@ -226,6 +260,15 @@ impl Sensor {
             flush();
         }
         let until = self.rings.until_now();
+        let trials = &mut self.trials;
+        let mut sink = |record: RawRecord<'_>| {
+            let of_trial = trials
+                .as_mut()
+                .is_some_and(|trials| trials.sees(record.bytes, record.hook == FANOTIFY));
+            if !of_trial {
+                sink(record);
+            }
+        };
         let mut count = 0;
         if let Some(group) = &self.fanotify {
             let (watches, maps) = (&self.watches, &mut self.maps);
@@ -234,7 +277,7 @@ impl Sensor {
                     count += 1;
                     sink(RawRecord {
                         bytes,
-                        hook: "fanotify",
+                        hook: FANOTIFY,
                     });
                 });
             });

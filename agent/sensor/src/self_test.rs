@@ -1,12 +1,12 @@
 //! Attached is not the same as firing: every hook is made to fire once, cheaply, and must tell the truth.
 
-use super::{RawRecord, Sensor, hooks, tls, watch};
+use super::{FANOTIFY, RawRecord, Sensor, hooks, tls, watch};
 use keytrail_abi::{
     Connect, Exec, ExecChunk, FdWrite, Fork, Header, Kind, MessageSend, PROC_HOLDER, PROC_IGNORED,
     ProcState, ProcessAttach, SockSend, TlsWrite, records::target, state::watch as flags,
 };
 use keytrail_model::Signal;
-use keytrail_model::status::Refused;
+use keytrail_model::status::{FIRED, Refused};
 use std::{
     io::{Read, Write},
     mem::offset_of,
@@ -20,8 +20,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-const FIRED: &str = "fired";
-const FANOTIFY: &str = "fanotify";
 const MARK: &[u8] = b"KEYTRAIL_SELF_TEST=1";
 /// How long a record may take to appear.
 const PATIENCE: Duration = Duration::from_millis(200);

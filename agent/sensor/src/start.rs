@@ -1,10 +1,12 @@
 //! From nothing to a running sensor.
 
 use super::{
-    DebugLog, HookNames, Sensor, SensorError, SensorOptions,
+    Checks, DebugLog, HookNames, Sensor, SensorError, SensorOptions,
+    attached::Attached,
     bpf::Misses,
     btf,
     fanotify::Fanotify,
+    foreign::Foreign,
     hooks::{self, Candidate, Hook, SIGNALS, Signal, loaded},
     learn,
     limits::Passed,
@@ -15,6 +17,7 @@ use super::{
     rings::{self, Rings},
     self_test,
     tls::Libraries,
+    trials::{TrialOptions, Trials},
     watch::Watches,
     wipe::Step,
 };
@@ -28,7 +31,7 @@ use keytrail_abi::{
     PROC_IGNORED, ProcState,
     globals::{self, field as f},
 };
-use keytrail_model::status::{Refused, SensorStatus, SignalReport};
+use keytrail_model::status::{FIRED, Refused, SensorStatus, SignalReport};
 use keytrail_model::{Signal as Name, Tier};
 use std::{
     collections::HashMap,
@@ -149,11 +152,50 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
         table_full: 0,
         passed: Passed::default(),
         waiting: HashMap::new(),
+        attached: Attached::default(),
+        looked_wall_ns: keytrail_host::clock::wall_ns(),
+        trials: None,
+        trial_file: None,
+        canary_kept: false,
+        foreign: None,
     };
+    sensor.attached = Attached::find(&sensor.ebpf);
     if options.self_test {
         self_test::all(&mut sensor);
     }
+    begin_checks(&mut sensor, &options.checks);
     Ok(sensor)
+}
+
+/// From here on the sensor looks after itself.
+fn begin_checks(sensor: &mut Sensor, checks: &Checks) {
+    if checks.every.is_zero() || !checks.can_provoke {
+        return;
+    }
+    // Files are another matter: the file of the trials may lie where a hook does not see.
+    let fired: Vec<Name> = sensor
+        .status
+        .signals
+        .iter()
+        .filter(|report| report.self_test == FIRED)
+        .map(|report| report.signal)
+        .filter(|signal| !matches!(signal, Name::FileOpen | Name::FileRead))
+        .collect();
+    let trials = Trials::start(
+        TrialOptions {
+            interval_ns: u64::try_from(checks.every.as_nanos()).unwrap_or(u64::MAX),
+            file: checks.file.clone(),
+        },
+        &fired,
+    );
+    match trials {
+        Ok(trials) => sensor.trials = Some(trials),
+        Err(error) => tracing::error!(%error, "hooks are not provoked while the agent runs"),
+    }
+    match Foreign::start(checks.every) {
+        Ok(foreign) => sensor.foreign = Some(foreign),
+        Err(error) => tracing::error!(%error, "BPF programs of others are not looked for"),
+    }
 }
 
 /// Everything the kernel side is told before it is loaded: where fields are, and how much is captured.

@@ -15,6 +15,7 @@ use std::{
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    thread,
 };
 
 /// Both sides cut the start of a process to the same unit, so that what either has put down tells it to the other.
@@ -149,6 +150,28 @@ impl Watches {
         {
             let _ = fanotify.unmark(&path);
         }
+    }
+
+    /// Marks all files once more, on a thread of its own: a path may lead where nobody answers. Whoever took the marks
+    /// off may do so again.
+    pub fn mark_again(&self, fanotify: &Fanotify) {
+        let files = self.files.values();
+        let paths: Vec<PathBuf> = files
+            .filter(|(_, flags)| flags & watch::FILE != 0)
+            .map(|(path, _)| path.clone())
+            .collect();
+        let Ok(fanotify) = fanotify.try_clone() else {
+            return;
+        };
+        // Without a thread they stay off, which is told.
+        let _ = thread::Builder::new()
+            .name("mark-again".into())
+            .spawn(move || {
+                for path in paths {
+                    // One that leads to another file by now is not asked for, and what it tells is of no interest.
+                    let _ = fanotify.mark(&path);
+                }
+            });
     }
 
     /// Turns a fanotify event into records, leaving out what the kernel side has reported.

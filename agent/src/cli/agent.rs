@@ -62,6 +62,7 @@ pub(super) fn run(args: &AgentArgs, mut config: Config) -> u8 {
         record: args.record.clone(),
         kernel_log: args.kernel_log,
         leave_probes: true,
+        can_provoke: true,
         config_file: super::config_file(&args.engine),
         ..EngineOptions::daemon(config.clone())
     };

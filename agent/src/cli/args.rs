@@ -102,6 +102,9 @@ pub enum Command {
     /// Holds the probes of a keytrail that ends, until it has ended.
     #[command(hide = true)]
     HoldProbes,
+    /// Does harmless things that hooks are there to see, when a byte comes on standard input.
+    #[command(hide = true)]
+    Provoke { file: Option<PathBuf> },
 }
 
 #[derive(Debug, Args)]

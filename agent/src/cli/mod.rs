@@ -52,6 +52,9 @@ fn run(cli: Cli) -> u8 {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         return exit::OK;
     }
+    if let Command::Provoke { file } = &cli.command {
+        return keytrail_sensor::provoke(file.as_deref());
+    }
     if let Some(sentence) = resources::missing(sees_for_itself(&cli.command)) {
         return fail(&sentence, exit::FAILED);
     }
@@ -83,7 +86,11 @@ fn run(cli: Cli) -> u8 {
     }
     if !matches!(
         cli.command,
-        Command::Completions(_) | Command::Man(_) | Command::HoldProbes | Command::Version
+        Command::Completions(_)
+            | Command::Man(_)
+            | Command::HoldProbes
+            | Command::Provoke { .. }
+            | Command::Version
     ) {
         keytrail_host::own::announce();
     }
@@ -111,7 +118,7 @@ fn run(cli: Cli) -> u8 {
         Command::Replay(args) => replay::run(&args),
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),
-        Command::HoldProbes => exit::OK,
+        Command::HoldProbes | Command::Provoke { .. } => exit::OK,
         Command::Version => {
             println!("keytrail {}", env!("CARGO_PKG_VERSION"));
             exit::OK

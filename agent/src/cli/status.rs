@@ -3,6 +3,7 @@
 use crate::engine::OWN_LEFT_OUT;
 use crate::output::describe::counted;
 use crate::output::{Colour, Style, Table};
+use keytrail_model::status::{SILENT, TAKEN_OFF};
 use keytrail_model::{GapReason, Signal, Tier, TlsStack};
 use keytrail_proto::v1::{Counters, GetStatusResponse, SignalStatus};
 
@@ -34,11 +35,15 @@ pub(super) fn render(status: &GetStatusResponse, style: &Style) -> String {
             "" => ("none", Colour::Red),
             hook => (hook, Colour::Green),
         };
+        let self_test = match s.self_test.as_str() {
+            SILENT | TAKEN_OFF => Colour::Red,
+            _ => Colour::Plain,
+        };
         signals.row([
             (Signal::word_of(s.signal), Colour::Plain),
             (hook, colour),
             (Tier::word_of(s.tier), Colour::Plain),
-            (s.self_test.as_str(), Colour::Plain),
+            (s.self_test.as_str(), self_test),
             (s.note.as_str(), Colour::Dim),
         ]);
     }
@@ -264,6 +269,9 @@ fn remedy(name: &str) -> &'static str {
         GapReason::AgentStopped => "find out who stopped it, or give it more processor time",
         GapReason::AgentTraced => "find out who traces it",
         GapReason::AgentReplaced => "restart it if that was meant; otherwise find out who wrote it",
+        GapReason::HookLost => "see SELF-TEST; restart the agent, and find out who took it off",
+        GapReason::ForeignBpf => "find out who loaded it; its gap names the right that is missing",
+        GapReason::AgentOpened => "find out what that process does; then restart the agent",
     }
 }
 
@@ -307,6 +315,9 @@ fn meaning(reason: &str) -> &'static str {
         GapReason::AgentStopped => "the agent stood still",
         GapReason::AgentTraced => "somebody traced the agent",
         GapReason::AgentReplaced => "the agent's program or configuration was changed",
+        GapReason::HookLost => "a hook was taken off, or does not fire any more",
+        GapReason::ForeignBpf => "others' BPF programs that can deceive, or are not known",
+        GapReason::AgentOpened => "somebody has the agent's maps or programs",
         GapReason::NamesUnavailable => "names of pods that are not known",
         GapReason::ReplayLimited => "older events are forgotten",
         GapReason::Backfill => "processes that ran before the agent",

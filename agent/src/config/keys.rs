@@ -16,6 +16,7 @@ const KEYS: &[&str] = &[
     "ring_bytes",
     "process_events",
     "system_calls",
+    "self_check_seconds",
     "watch",
     "exclude",
     "inspect_timeout_ms",
@@ -72,6 +73,8 @@ pub(super) fn all() -> Vec<String> {
         .collect()
 }
 
+/// A day.
+const SELF_CHECK_MAX: u64 = 86_400;
 /// A ring is mapped twice and pinned in memory: beyond this it is a mistake.
 const RING_MAX: u64 = 1 << 30;
 const RING_MIN: u64 = 64 << 10;
@@ -114,6 +117,9 @@ pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
             }
             "process_events" => config.process_events = value.boolean()?,
             "system_calls" => config.system_calls = value.boolean()?,
+            "self_check_seconds" => {
+                config.self_check_seconds = value.integer(0..=SELF_CHECK_MAX)? as u32;
+            }
             "watch" => {
                 config.watch = value.strings()?;
                 for pattern in &config.watch {

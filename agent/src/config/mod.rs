@@ -45,6 +45,8 @@ pub struct Config {
     pub process_events: bool,
     /// `system_calls`: see writes that are no sends, and what is taken out of processes by system calls. Default true.
     pub system_calls: bool,
+    /// `self_check_seconds`: how often hooks are provoked and BPF programs of others are looked at. Default 60; 0: never.
+    pub self_check_seconds: u32,
     /// `watch`: globs of files watched besides those the rules name. Default none.
     pub watch: Vec<String>,
     /// `exclude`: globs of files and directories that are not inspected. Default none.
@@ -248,6 +250,7 @@ impl Default for Config {
             ring_bytes: 8 << 20,
             process_events: false,
             system_calls: true,
+            self_check_seconds: 60,
             watch: Vec::new(),
             exclude: Vec::new(),
             inspect_timeout_ms: 1_000,

@@ -77,6 +77,12 @@ pub const KEYS: &[Key] = &[
         what: "See writes to files, pipes and terminals, and what is taken out of processes by system calls. Without trampolines (base tier) their hook costs every system call of the host about 0.1 \u{b5}s, and `false` leaves it out; with them each such call has a hook of its own, and this key changes nothing.",
     },
     Key {
+        name: "self_check_seconds",
+        values: "0 to 86400 seconds",
+        default: "60",
+        what: "How often the agent provokes its hooks, by a process of its own that does harmless things (`keytrail provoke`), and looks for BPF programs of others that can deceive it and for who has its maps open; `0` never, but for the self-test at the start.",
+    },
+    Key {
         name: "watch",
         values: "array of absolute globs, no `**`",
         default: "[]",

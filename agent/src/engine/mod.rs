@@ -3,6 +3,7 @@
 
 mod accesses;
 mod budgets;
+mod checks;
 mod coverage;
 mod deferred;
 mod followed;
@@ -46,6 +47,8 @@ pub struct EngineOptions {
     pub kernel_log: bool,
     /// Where the configuration was read from.
     pub config_file: Option<PathBuf>,
+    /// The program of this process is `keytrail`: it may be started to provoke the hooks, as long as the agent runs.
+    pub can_provoke: bool,
     /// The process is about to exit when the engine ends: its probes are left to `keytrail hold-probes` then.
     pub leave_probes: bool,
 }

@@ -18,9 +18,10 @@ pub struct Right {
 }
 
 const SYS_ADMIN: u32 = 21;
+const SYSLOG: u32 = 34;
 
 /// What they open was tried on Linux 6.18: proc(5) and capabilities(7) say the same.
-const RIGHTS: [Right; 3] = [
+const RIGHTS: [Right; 5] = [
     Right {
         name: "CAP_SYS_PTRACE",
         bits: &[19],
@@ -48,7 +49,34 @@ const RIGHTS: [Right; 3] = [
         cost: "libraries that a process has mapped cannot be opened: TLS of containers, and of files that were replaced, \
                is not probed",
     },
+    Right {
+        name: "CAP_SYS_ADMIN",
+        bits: &[SYS_ADMIN],
+        opens: "BPF_PROG_GET_NEXT_ID",
+        signal: Signal::ProcessAttach,
+        reason: GapReason::ForeignBpf,
+        cost: "BPF programs of others are not known, nor whether one can write into users' memory",
+    },
+    Right {
+        name: "CAP_SYSLOG",
+        bits: &[SYSLOG],
+        opens: "/proc/kallsyms",
+        signal: Signal::ProcessAttach,
+        reason: GapReason::ForeignBpf,
+        cost: "it is not known whether a BPF program of somebody else can write into users' memory: the kernel does not show \
+               which functions it calls",
+    },
 ];
+
+/// What the last two have in common.
+const PROGRAMS: &[u32] = &[SYS_ADMIN, SYSLOG];
+
+/// Whether this process may not look at BPF programs of others.
+pub fn lacks_programs() -> bool {
+    lacking()
+        .iter()
+        .any(|right| right.bits.iter().all(|bit| PROGRAMS.contains(bit)))
+}
 
 /// Those this process lacks.
 pub fn lacking() -> Vec<&'static Right> {
@@ -106,9 +134,11 @@ mod tests {
         assert_eq!(names(all & !(1 << 1 | 1 << 2)), ["CAP_DAC_READ_SEARCH"]);
         assert_eq!(
             names(all & !(1 << 40 | 1 << 21)),
-            ["CAP_CHECKPOINT_RESTORE"]
+            ["CAP_CHECKPOINT_RESTORE", "CAP_SYS_ADMIN"]
         );
-        for bit in [1, 2, 12, 21, 38, 39, 40] {
+        assert_eq!(names(all & !(1 << 21)), ["CAP_SYS_ADMIN"]);
+        assert_eq!(names(all & !(1 << 34)), ["CAP_SYSLOG"]);
+        for bit in [1, 2, 12, 38, 39, 40] {
             assert!(names(all & !(1 << bit)).is_empty(), "{bit}");
         }
         assert_eq!(

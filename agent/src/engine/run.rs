@@ -1,18 +1,19 @@
 //! The loop: wait, drain, ingest, step, hand on.
 
 use super::budgets::Budgets;
+use super::checks;
 use super::coverage;
 use super::guard::Guard;
 use super::pipeline::Pipeline;
 use super::pipeline::taken::Taking;
-use super::{Command, Shared};
+use super::{Command, Shared, rights};
 use keytrail_abi::PASSED;
 use keytrail_host::clock::{boot_ns, both, wall_ns};
 use keytrail_ingest::{Decided, Digested};
-use keytrail_model::{Dropped, Observation, Pid};
+use keytrail_model::{Dropped, Observation, Pid, Signal};
 use keytrail_payload as wire;
 use keytrail_proto::v1;
-use keytrail_sensor::{RawRecord, Sensor};
+use keytrail_sensor::{ForeignNews, RawRecord, Sensor};
 use keytrail_store::Ledger;
 use rustix::event::{PollFd, PollFlags};
 use std::collections::{BTreeMap, HashSet};
@@ -35,6 +36,8 @@ const IDLE_WAIT: Duration = Duration::from_millis(250);
 const PACE: Duration = Duration::from_millis(4);
 const RESCAN_NS: u64 = 20_000_000;
 const FULL_RESCAN_NS: u64 = 30_000_000_000;
+/// One system call a hook.
+const HOOKS_NS: u64 = 2_000_000_000;
 const SWEEP_NS: u64 = 10_000_000_000;
 /// Who holds something has its libraries looked at when it connects; this is for the report, and for what is opened late.
 const LIBRARIES_NS: u64 = 10_000_000_000;
@@ -135,6 +138,10 @@ impl Runner {
                 } else {
                     IDLE_TICK_NS
                 };
+        }
+        if now >= due.hooks {
+            self.look_at_hooks(now);
+            due.hooks = now + HOOKS_NS;
         }
         if now >= due.full_rescan {
             self.line.digest.files.mark_all();
@@ -355,7 +362,11 @@ impl Runner {
             self.budgets.add(&passed, now);
         }
         self.tell_budgets(now, now);
-        for loss in self.sensor.losses() {
+        let losses = self.sensor.losses();
+        for change in self.sensor.try_hooks(now, wall, !losses.is_empty()) {
+            self.line.gap(checks::hook(&change, now, wall));
+        }
+        for loss in losses {
             *self.lost.entry(loss.kind.to_owned()).or_default() += loss.count;
             let gap = coverage::lost(
                 loss.kind,
@@ -370,6 +381,33 @@ impl Runner {
         self.line.apply(&mut self.sensor);
         // Streams and files that were decided by time had secrets on this stack.
         wire::scrub_stack();
+    }
+
+    /// Whether the hooks are at their places, and what others have in the kernel.
+    fn look_at_hooks(&mut self, now: u64) {
+        let wall = wall_ns();
+        for change in self.sensor.look_at_hooks(wall) {
+            tracing::warn!(
+                signal = change.signal.word(),
+                hook = change.hook,
+                "a hook was taken off"
+            );
+            self.line.gap(checks::hook(&change, now, wall));
+        }
+        for news in self.sensor.foreign() {
+            if let ForeignNews::Unknown(refused) = &news {
+                if rights::lacks_programs() {
+                    // Told at the start.
+                    continue;
+                }
+                self.sensor.refused(Signal::ProcessAttach, refused.clone());
+            }
+            let pid_of = |tgid| {
+                let start = keytrail_ingest::start_of(tgid)?;
+                Some(Pid { tgid, start })
+            };
+            self.line.gap(checks::foreign(news, now, pid_of));
+        }
     }
 
     /// Payloads beyond a budget whose telling is due by `due`.
@@ -529,6 +567,7 @@ struct Due {
     /// Until then something may be waiting for a tick.
     busy_until: u64,
     rescan: u64,
+    hooks: u64,
     full_rescan: u64,
     sweep: u64,
     libraries: u64,

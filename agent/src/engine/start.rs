@@ -16,7 +16,7 @@ use keytrail_model::{AgentStart, GapReason, GapSeen, Observation, Pid, Signal, T
 use keytrail_payload::{Matcher, Streams};
 use keytrail_proto::v1;
 use keytrail_secret::{Classifier, Fingerprinter};
-use keytrail_sensor::{Limits, Sensor, SensorError, SensorOptions};
+use keytrail_sensor::{Checks, Limits, Sensor, SensorError, SensorOptions};
 use keytrail_store::{Ledger, Retention, RunInfo};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use std::collections::{BTreeMap, HashSet};
@@ -365,6 +365,11 @@ fn sensor_options(options: &EngineOptions) -> SensorOptions {
         debug_log: options.kernel_log,
         system_calls: options.config.system_calls,
         limits: limits(&options.config.capture),
+        checks: Checks {
+            every: Duration::from_secs(options.config.self_check_seconds.into()),
+            can_provoke: options.can_provoke,
+            file: options.state_dir.as_ref().map(|dir| dir.join("self-test")),
+        },
         ..SensorOptions::default()
     }
 }

@@ -94,6 +94,7 @@ fn every_key_of_the_configuration_has_an_effect() {
         ("ring_bytes", "65536".to_owned()),
         ("process_events", "true".to_owned()),
         ("system_calls", "false".to_owned()),
+        ("self_check_seconds", "7".to_owned()),
         ("watch", "[\"/srv/x\"]".to_owned()),
         ("exclude", "[\"/mnt\"]".to_owned()),
         ("inspect_timeout_ms", "10".to_owned()),
@@ -173,8 +174,8 @@ fn effects(config: &config::Config) -> Vec<String> {
         ),
         format!("{fingerprint:?}"),
         format!(
-            "{:?} {} {} {:?}",
-            sensor.tier, sensor.ring_bytes, sensor.system_calls, sensor.limits
+            "{:?} {} {} {:?} {:?}",
+            sensor.tier, sensor.ring_bytes, sensor.system_calls, sensor.limits, sensor.checks.every
         ),
         format!("{}", first.process_events),
         format!("{:?}", patterns(&classifier, config)),

@@ -232,6 +232,24 @@ impl Libraries {
     /// # Errors
     /// Why it cannot be attached to.
     pub fn with_canary(&mut self, ebpf: &mut Ebpf, call: &mut dyn FnMut()) -> Result<(), String> {
+        let link = self.attach_canary(ebpf)?;
+        call();
+        let link = hooks::load_uprobe(ebpf, SIZE)?
+            .take_link(link)
+            .map_err(|error| hooks::describe(&error))?;
+        release::behind(vec![link]);
+        Ok(())
+    }
+
+    /// The same for as long as the programs are there: it costs who calls it, which only [`super::provoke`] does.
+    ///
+    /// # Errors
+    /// Why it cannot be attached to.
+    pub fn keep_canary(&mut self, ebpf: &mut Ebpf) -> Result<(), String> {
+        self.attach_canary(ebpf).map(drop)
+    }
+
+    fn attach_canary(&mut self, ebpf: &mut Ebpf) -> Result<UProbeLinkId, String> {
         let address = canary as extern "C" fn(u64, *const u8, usize) -> u64 as usize as u64;
         let offset =
             discover::own_offset(address).ok_or("its own code is not found in /proc/self/maps")?;
@@ -244,13 +262,7 @@ impl Libraries {
         };
         self.serial = self.serial.wrapping_add(1);
         let number = self.serial << HOOK_BITS;
-        let link = attach_at(ebpf, &file, offset, number, SIZE, pushed)?;
-        call();
-        let link = hooks::load_uprobe(ebpf, SIZE)?
-            .take_link(link)
-            .map_err(|error| hooks::describe(&error))?;
-        release::behind(vec![link]);
-        Ok(())
+        attach_at(ebpf, &file, offset, number, SIZE, pushed)
     }
 
     /// A file that was looked into: attaches to what it has. Returns whether anything was.

@@ -133,7 +133,12 @@ impl Effect {
                 }
                 _ => Effect::new(ALL),
             },
-            "hook_refused" => match signal {
+            // What memory holds when it is looked at may not be what the program put there, or will send. That nobody can
+            // tell whether such a program is there (it has a signal then) speaks against no answer.
+            "foreign_bpf" if signal.is_empty() => Effect::new(HELD_AND_SENT).lasting(),
+            "foreign_bpf" => Effect::NONE,
+            // A row does not say whether the hook came back: it hides until the end of the run.
+            "hook_refused" | "hook_lost" => match signal {
                 "exit" | "file_open" | "file_write" => Effect::NONE,
                 "file_read" | "process_read" | "process_attach" => {
                     Effect::new(READ_AND_SENT).lasting()

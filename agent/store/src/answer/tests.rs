@@ -192,6 +192,22 @@ fn gaps_hide_what_they_can_and_no_more() {
         ),
         Unknown
     );
+    // So is one that was lost, as far as a row tells.
+    let lost = |signal: &str| gap("hook_lost", signal, 100, 101);
+    assert_eq!(ask(Act::Read, lost("file_read"), 900, false), Unknown);
+    assert_eq!(ask(Act::Sent, lost("tcp_send"), 900, true), Unknown);
+    assert_eq!(ask(Act::Held, lost("tcp_send"), 900, false), No);
+    assert_eq!(ask(Act::Read, lost("file_open"), 900, false), No);
+    // A program that writes into memory can hide what lies there; that none is known of hides nothing.
+    let foreign = |signal: &str| gap("foreign_bpf", signal, 100, 100);
+    assert_eq!(ask(Act::Held, foreign(""), 900, false), Unknown);
+    assert_eq!(ask(Act::Read, foreign(""), 900, false), No);
+    assert_eq!(ask(Act::Held, foreign("process_attach"), 900, false), No);
+    // Who has the agent's maps can hide everything.
+    assert_eq!(
+        ask(Act::Read, gap("agent_opened", "", 100, 100), 900, false),
+        Unknown
+    );
     assert_eq!(
         ask(
             Act::Held,

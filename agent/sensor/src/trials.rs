@@ -1,0 +1,437 @@
+//! The self-test while the agent runs: now and then a process of its own does what hooks are there to see, and what does
+//! not show up has stopped firing. Only what has fired in such a trial before can be missed in one, and only twice in a
+//! row; a trial in which records were lost counts for nothing.
+
+use super::provoke::{SESSION, done};
+use keytrail_abi::{Exec, Fork, Header, Kind, TlsWrite};
+use keytrail_host::clock::both;
+use keytrail_model::Signal;
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::Write as _,
+    mem::offset_of,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    process::{ChildStdin, Command, Stdio},
+    sync::mpsc::{self, Receiver, SyncSender, TryRecvError},
+    thread,
+};
+
+/// Records of starting programs that are kept until the number of the process is known.
+const EARLY_MAX: usize = 4_096;
+/// Records of what has happened are there after this time.
+const SETTLE_NS: u64 = 1_000_000_000;
+/// After a trial in which something was missing for the first time.
+const AGAIN_NS: u64 = 2_000_000_000;
+/// Trials in a row in which something has to be missing.
+const MISSING: u32 = 2;
+
+/// How often, and with what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrialOptions {
+    /// Nanoseconds between two.
+    pub interval_ns: u64,
+    /// A file that nobody else has a reason to read, on a disk.
+    pub file: Option<PathBuf>,
+}
+
+/// What became of a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub signal: Signal,
+    pub fires: bool,
+    /// The last trial in which it was as it had been, by the wall clock.
+    pub since_wall_ns: u64,
+}
+
+/// What the sensor has to do for a trial.
+pub enum Step {
+    /// The process is there: it is to be taken for a holder, and then let go.
+    Begin(u32, ChildStdin),
+    /// The trial is over.
+    Over(Vec<Verdict>),
+}
+
+enum News {
+    Started(u32, ChildStdin),
+    /// It ended, with this status if it ended by itself.
+    Ended(Option<u8>),
+}
+
+/// What happened to processes before the number of the right one was known.
+type Early = Vec<(u32, Signal)>;
+
+#[derive(Default)]
+struct Trial {
+    /// 0 until it is known.
+    tgid: u32,
+    early: Early,
+    seen: Vec<Signal>,
+    status: Option<u8>,
+    ended_ns: Option<u64>,
+    spoiled: bool,
+}
+
+/// The thread that starts those processes, as the sensor holds it, and what was found.
+pub struct Trials {
+    options: TrialOptions,
+    ask: SyncSender<()>,
+    news: Receiver<News>,
+    due_ns: u64,
+    trial: Option<Trial>,
+    judge: Judge,
+}
+
+impl Trials {
+    /// `fired`: signals that were seen to fire a moment ago.
+    ///
+    /// # Errors
+    /// When there is no thread.
+    pub fn start(options: TrialOptions, fired: &[Signal]) -> std::io::Result<Self> {
+        let (now_ns, wall_ns) = both();
+        let (ask, asked) = mpsc::sync_channel(1);
+        let (tell, news) = mpsc::channel();
+        let file = options.file.clone();
+        thread::Builder::new()
+            .name("self-test".into())
+            .spawn(move || {
+                keytrail_host::priority::lower_this_thread();
+                while asked.recv().is_ok() {
+                    let status = run(file.as_deref(), &tell);
+                    if tell.send(News::Ended(status)).is_err() {
+                        return;
+                    }
+                }
+            })?;
+        let mut judge = Judge::default();
+        judge.judge(fired, fired, wall_ns);
+        Ok(Self {
+            due_ns: now_ns.saturating_add(options.interval_ns),
+            options,
+            ask,
+            news,
+            trial: None,
+            judge,
+        })
+    }
+
+    pub fn file(&self) -> Option<&PathBuf> {
+        self.options.file.as_ref()
+    }
+
+    /// A record passes by; true: it is of the trial and of nobody else's interest.
+    #[inline]
+    pub fn sees(&mut self, bytes: &[u8], is_told_by_fanotify: bool) -> bool {
+        match &mut self.trial {
+            None => false,
+            Some(trial) => trial.sees(bytes, is_told_by_fanotify),
+        }
+    }
+
+    /// This signal cannot be provoked here.
+    pub fn forget(&mut self, signal: Signal) {
+        self.judge.signals.remove(&signal);
+    }
+
+    /// Records were lost: what is not there may be among them.
+    pub fn spoil(&mut self) {
+        if let Some(trial) = &mut self.trial {
+            trial.spoiled = true;
+        }
+    }
+
+    /// To be called after a drain, and after losses were asked for.
+    pub fn step(&mut self, now_ns: u64, wall_ns: u64) -> Option<Step> {
+        let Some(trial) = &mut self.trial else {
+            if now_ns >= self.due_ns {
+                self.due_ns = now_ns.saturating_add(self.options.interval_ns);
+                // Before it is asked for: nothing of it passes unseen.
+                self.trial = Some(Trial::default());
+                if self.ask.try_send(()).is_err() {
+                    self.trial = None;
+                }
+            }
+            return None;
+        };
+        match self.news.try_recv() {
+            Ok(News::Started(tgid, go)) => {
+                trial.is_of(tgid);
+                return Some(Step::Begin(tgid, go));
+            }
+            Ok(News::Ended(status)) => {
+                trial.status = status;
+                trial.ended_ns = Some(now_ns);
+            }
+            Err(TryRecvError::Empty) => {}
+            Err(TryRecvError::Disconnected) => {
+                // The thread is gone: nothing more comes.
+                (self.trial, self.due_ns) = (None, u64::MAX);
+                return None;
+            }
+        }
+        if trial.ended_ns? + SETTLE_NS > now_ns {
+            return None;
+        }
+        let trial = self.trial.take()?;
+        let (verdicts, again) = match trial.status {
+            Some(status) if !trial.spoiled => {
+                self.judge.judge(&tried(status), &trial.seen, wall_ns)
+            }
+            _ => (Vec::new(), false),
+        };
+        if again {
+            self.due_ns = self.due_ns.min(now_ns + AGAIN_NS);
+        }
+        Some(Step::Over(verdicts))
+    }
+}
+
+/// Starts a process and waits for its end.
+fn run(file: Option<&Path>, tell: &mpsc::Sender<News>) -> Option<u8> {
+    if let Some(file) = file.filter(|file| !file.exists()) {
+        // One that cannot be made is not read, and nothing is missed.
+        let _ = make(file);
+    }
+    let mut child = Command::new("/proc/self/exe")
+        .arg("provoke")
+        .args(file)
+        .env_clear()
+        // A pipe, which is told at its exec.
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    if let Some(go) = child.stdin.take() {
+        // Without a receiver it is closed, and the process ends.
+        let _ = tell.send(News::Started(child.id(), go));
+    }
+    let status = child.wait().ok()?.code()?;
+    u8::try_from(status).ok()
+}
+
+fn make(file: &Path) -> std::io::Result<()> {
+    let mut file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)?;
+    file.write_all(b"keytrail self-test\n")
+}
+
+/// Lets the process go. A pipe has room for a byte.
+pub fn go(mut stdin: ChildStdin) {
+    // If it is gone its status says that nothing was done.
+    let _ = stdin.write_all(b"1");
+}
+
+/// What a process did that ended with this status.
+fn tried(status: u8) -> Vec<Signal> {
+    if status == 0 {
+        return Vec::new();
+    }
+    let mut signals = vec![Signal::Fork, Signal::Exec, Signal::Exit, Signal::Pipes];
+    for (bit, of) in [
+        (done::FILE, &[Signal::FileOpen, Signal::FileRead][..]),
+        (done::TCP, &[Signal::Connect, Signal::TcpSend]),
+        (done::UNIX, &[Signal::UnixSend]),
+        (done::UDP, &[Signal::UdpSend]),
+        (done::WRITE, &[Signal::FdWrite]),
+        (done::MEMORY, &[Signal::ProcessAttach]),
+        (done::PROBED, &[Signal::TlsWrite]),
+    ] {
+        if status & bit != 0 {
+            signals.extend_from_slice(of);
+        }
+    }
+    signals
+}
+
+impl Trial {
+    fn sees(&mut self, bytes: &[u8], is_told_by_fanotify: bool) -> bool {
+        let word = |at| u32::from_ne_bytes(super::number(bytes, at));
+        let kind = u16::from_ne_bytes(super::number(bytes, offset_of!(Header, kind)));
+        let tgid = word(offset_of!(Header, tgid));
+        let (of, signal) = match kind {
+            Kind::FORK => (word(offset_of!(Fork, child_tgid)), Signal::Fork),
+            Kind::EXEC if word(offset_of!(Exec, parent_tgid)) == std::process::id() => {
+                (tgid, Signal::Exec)
+            }
+            Kind::PIPES => (tgid, Signal::Pipes),
+            Kind::EXIT => (tgid, Signal::Exit),
+            Kind::FILE_OPEN => (tgid, Signal::FileOpen),
+            // The queue has reads that the better hook may not see.
+            Kind::FILE_READ if is_told_by_fanotify => return tgid == self.tgid,
+            Kind::FILE_READ => (tgid, Signal::FileRead),
+            Kind::CONNECT => (tgid, Signal::Connect),
+            Kind::SOCK_SEND => (tgid, Signal::TcpSend),
+            Kind::UNIX_SEND => (tgid, Signal::UnixSend),
+            Kind::UDP_SEND => (tgid, Signal::UdpSend),
+            Kind::FD_WRITE => (tgid, Signal::FdWrite),
+            Kind::PROCESS_ATTACH => (tgid, Signal::ProcessAttach),
+            Kind::TLS_WRITE => {
+                let session = super::number(bytes, offset_of!(TlsWrite, tls_session));
+                if u64::from_ne_bytes(session) != SESSION {
+                    return false;
+                }
+                (tgid, Signal::TlsWrite)
+            }
+            Kind::FILE_NEW | Kind::FD_TARGET => return tgid != 0 && tgid == self.tgid,
+            _ => return false,
+        };
+        let is_life = matches!(
+            signal,
+            Signal::Fork | Signal::Exec | Signal::Pipes | Signal::Exit
+        );
+        if self.tgid == 0 {
+            if is_life {
+                self.early.push((of, signal));
+                // What came first may have been it.
+                self.spoiled |= self.early.len() > EARLY_MAX;
+                self.early.truncate(EARLY_MAX);
+            }
+            return false;
+        }
+        if of != self.tgid {
+            return false;
+        }
+        self.seen.push(signal);
+        // Who follows processes has to know of its beginning and its end.
+        !is_life
+    }
+
+    fn is_of(&mut self, tgid: u32) {
+        self.tgid = tgid;
+        let early = std::mem::take(&mut self.early);
+        self.seen
+            .extend(early.iter().filter(|(of, _)| *of == tgid).map(|(_, s)| s));
+    }
+}
+
+/// What trials have shown so far.
+#[derive(Debug, Default)]
+struct Judge {
+    signals: BTreeMap<Signal, Known>,
+}
+
+/// Of a signal that has fired.
+#[derive(Debug)]
+struct Known {
+    fired_wall_ns: u64,
+    missed: u32,
+}
+
+impl Judge {
+    /// What is new, and whether something has to be tried again soon.
+    fn judge(&mut self, tried: &[Signal], seen: &[Signal], wall_ns: u64) -> (Vec<Verdict>, bool) {
+        let mut verdicts = Vec::new();
+        let mut again = false;
+        for &signal in tried {
+            let fires = seen.contains(&signal);
+            let Some(known) = self.signals.get_mut(&signal) else {
+                if fires {
+                    let known = Known {
+                        fired_wall_ns: wall_ns,
+                        missed: 0,
+                    };
+                    self.signals.insert(signal, known);
+                }
+                continue;
+            };
+            let before = known.missed;
+            known.missed = if fires { 0 } else { before.saturating_add(1) };
+            if known.missed == MISSING || fires && before >= MISSING {
+                verdicts.push(Verdict {
+                    signal,
+                    fires,
+                    since_wall_ns: known.fired_wall_ns,
+                });
+            }
+            again |= (1..=MISSING).contains(&known.missed);
+            if fires {
+                known.fired_wall_ns = wall_ns;
+            }
+        }
+        (verdicts, again)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Signal; 2] = [Signal::Connect, Signal::FileOpen];
+
+    #[test]
+    fn what_stops_is_told_once_and_once_when_it_is_back() {
+        let mut judge = Judge::default();
+        assert_eq!(judge.judge(&ALL, &ALL, 1), (vec![], false));
+        assert_eq!(judge.judge(&ALL, &ALL, 2), (vec![], false));
+        // Once is chance, and is tried again soon.
+        assert_eq!(judge.judge(&ALL, &ALL[..1], 3), (vec![], true));
+        assert_eq!(judge.judge(&ALL, &ALL, 4), (vec![], false));
+        assert_eq!(judge.judge(&ALL, &ALL[..1], 5), (vec![], true));
+        let lost = |fires| Verdict {
+            signal: Signal::FileOpen,
+            fires,
+            since_wall_ns: 4,
+        };
+        // Whoever mends it is seen soon.
+        assert_eq!(judge.judge(&ALL, &ALL[..1], 6), (vec![lost(false)], true));
+        assert_eq!(judge.judge(&ALL, &ALL[..1], 7), (vec![], false));
+        assert_eq!(judge.judge(&ALL, &ALL, 8), (vec![lost(true)], false));
+        assert_eq!(judge.judge(&ALL, &ALL, 9), (vec![], false));
+    }
+
+    #[test]
+    fn what_never_fired_and_what_was_not_tried_is_not_missed() {
+        let mut judge = Judge::default();
+        for at in 0..5 {
+            assert_eq!(judge.judge(&ALL, &ALL[..1], at), (vec![], false));
+            assert_eq!(judge.judge(&ALL[1..], &[], at), (vec![], false));
+        }
+        assert!(tried(0).is_empty());
+        assert!(tried(done::TCP).contains(&Signal::Connect));
+        assert!(!tried(done::TCP).contains(&Signal::FileRead));
+    }
+
+    #[test]
+    fn what_came_before_its_number_counts_and_others_do_not() {
+        let mut trial = Trial::default();
+        let record = |kind: u16, tgid: u32| {
+            let mut bytes = vec![0u8; 512];
+            let mut put = |at: usize, with: &[u8]| bytes[at..at + with.len()].copy_from_slice(with);
+            put(offset_of!(Header, kind), &kind.to_ne_bytes());
+            put(offset_of!(Header, tgid), &tgid.to_ne_bytes());
+            if kind == Kind::EXEC {
+                put(
+                    offset_of!(Exec, parent_tgid),
+                    &std::process::id().to_ne_bytes(),
+                );
+            }
+            bytes
+        };
+        assert!(!trial.sees(&record(Kind::EXEC, 7), false));
+        assert!(!trial.sees(&record(Kind::PIPES, 8), false));
+        assert!(!trial.sees(&record(Kind::CONNECT, 7), false));
+        trial.is_of(7);
+        assert_eq!(trial.seen, [Signal::Exec]);
+        assert!(trial.sees(&record(Kind::CONNECT, 7), false));
+        assert!(!trial.sees(&record(Kind::CONNECT, 8), false));
+        assert!(trial.sees(&record(Kind::FILE_READ, 7), true));
+        assert!(trial.sees(&record(Kind::FILE_NEW, 7), false));
+        assert!(!trial.sees(&record(Kind::TLS_WRITE, 7), false));
+        // Its end is everybody's.
+        assert!(!trial.sees(&record(Kind::EXIT, 7), false));
+        assert_eq!(trial.seen, [Signal::Exec, Signal::Connect, Signal::Exit]);
+        for pid in 0..=EARLY_MAX {
+            let mut other = Trial::default();
+            std::mem::swap(&mut other, &mut trial);
+            other.tgid = 0;
+            other.sees(&record(Kind::EXIT, pid as u32), false);
+            trial = other;
+        }
+        assert!(trial.spoiled);
+    }
+}
