@@ -100,7 +100,7 @@ pub fn given_to_a_client_to_send() {
         "curl -sm 5 --netrc-file \"$HOME/.netrc\" -d x=y \"$1\"",
     ];
     // scp by a program in place of ssh that runs the other end here.
-    let remote = "printf '#!/bin/bash\\nwhile [ \"$1\" != scp ]; do shift; done; exec \"$@\"\\n' >r; chmod 755 r; ";
+    let remote = "printf '#!/bin/bash\\nexec sh -c \"${!#}\"\\n' >r; chmod 755 r; ";
     let (copied, with) = (
         format!("{remote} scp -q -O -S \"$PWD/r\" \"$HOME/.ssh/id_ed25519\" h:\"$PWD/copy\""),
         format!(
