@@ -120,6 +120,7 @@ fn hit(number: u8, secret: bool) -> Hit {
         open: false,
         layers: Vec::new(),
         request: None,
+        body: false,
     }
 }
 

@@ -33,6 +33,12 @@ keytrail_tests::cases! {
         a_job_prints_its_secret
         a_fresh_program_and_a_tracked_file
     }
+    ways_out {
+        packed_encrypted_and_uploaded
+        given_to_a_client_to_send
+        told_in_a_body
+        sent_by_a_shell
+    }
     ordinary {
         a_day_accuses_nobody
     }

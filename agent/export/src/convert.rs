@@ -235,6 +235,7 @@ fn evidence(e: Evidence) -> v1::Evidence {
         layers: e.layers.into_iter().map(Transform::number).collect(),
         path: e.path.into_iter().map(step).collect(),
         identified_by: e.identified_by.map_or(0, IdentifiedBy::number),
+        in_body: e.in_body,
     }
 }
 

@@ -197,6 +197,7 @@ fn nothing_of_an_event_is_left_out() {
                 comm: "step".into(),
             }],
             identified_by: Some(IdentifiedBy::JwtSignature),
+            in_body: true,
         }),
         change: Some(Box::new(FileChange {
             action: FileAction::Rotated,
@@ -314,7 +315,7 @@ fn nothing_of_an_event_is_left_out() {
             "path": [{
                 "how": "pipe", "name": "pipe:[1]", "process": "step", "pid": 37, "executable": "/step", "comm": "step"
             }],
-            "identifiedBy": "IDENTIFIED_BY_JWT_SIGNATURE"
+            "identifiedBy": "IDENTIFIED_BY_JWT_SIGNATURE", "inBody": true
         },
         "truncation": {"argv": true, "environment": true, "payload": true, "file": true},
         "change": {

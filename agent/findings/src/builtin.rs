@@ -47,6 +47,8 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
         "in-arguments.toml",
         include_str!("../rules/in-arguments.toml"),
     ),
+    ("in-body.toml", include_str!("../rules/in-body.toml")),
+    ("in-dns.toml", include_str!("../rules/in-dns.toml")),
     (
         "in-git-config.toml",
         include_str!("../rules/in-git-config.toml"),
@@ -55,6 +57,7 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
         "in-work-tree.toml",
         include_str!("../rules/in-work-tree.toml"),
     ),
+    ("key-sent.toml", include_str!("../rules/key-sent.toml")),
     (
         "linked-over.toml",
         include_str!("../rules/linked-over.toml"),
@@ -104,6 +107,10 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
     ),
     ("reused.toml", include_str!("../rules/reused.toml")),
     (
+        "sent-by-shell.toml",
+        include_str!("../rules/sent-by-shell.toml"),
+    ),
+    (
         "sent-in-clear.toml",
         include_str!("../rules/sent-in-clear.toml"),
     ),
@@ -116,6 +123,11 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
     (
         "temporary-program.toml",
         include_str!("../rules/temporary-program.toml"),
+    ),
+    ("uploaded.toml", include_str!("../rules/uploaded.toml")),
+    (
+        "used-from-copy.toml",
+        include_str!("../rules/used-from-copy.toml"),
     ),
     (
         "world-readable.toml",

@@ -30,6 +30,12 @@ pub struct Facts {
     pub replaced: String,
     pub grade: String,
     pub channel: String,
+    /// Which part of the credential was seen, of those that have several.
+    pub part: String,
+    /// It was in the body of a message of HTTP.
+    pub in_body: bool,
+    /// The way of what was passed on.
+    pub steps: Vec<StepFacts>,
     pub bytes: u64,
     /// Acts that the event stands for, 0 for one, and the time of the first.
     pub repeats: u64,
@@ -135,6 +141,18 @@ pub struct DestinationFacts {
     pub path: String,
 }
 
+/// A process on the way of a credential, and how it came to it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StepFacts {
+    /// `read`, `pipe`, `file` and so on.
+    pub how: String,
+    pub name: String,
+    /// Key of the process.
+    pub process: String,
+    pub executable: String,
+}
+
 /// What happened to the file that `source` is.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -217,6 +235,9 @@ impl Facts {
             grade: evidence
                 .map_or_else(String::new, |e| EvidenceGrade::word_of(e.grade).to_owned()),
             channel: evidence.map_or_else(String::new, |e| Channel::word_of(e.channel).to_owned()),
+            part: evidence.map_or_else(String::new, |e| e.part.clone()),
+            in_body: evidence.is_some_and(|e| e.in_body),
+            steps: evidence.map_or_else(Vec::new, |e| e.path.iter().map(step).collect()),
             bytes: evidence.map_or(0, |e| e.payload_bytes),
             repeats: event.repeats.as_ref().map_or(0, |repeats| repeats.count),
             first_ns: event
@@ -424,6 +445,15 @@ fn source(s: &v1::Source) -> SourceFacts {
         reach: Reach::word_of(s.reach).to_owned(),
         inherited: !s.inherited_from.is_empty(),
         tracked: s.tracked,
+    }
+}
+
+fn step(s: &v1::PathStep) -> StepFacts {
+    StepFacts {
+        how: s.how.clone(),
+        name: s.name.clone(),
+        process: s.process.clone(),
+        executable: s.executable.clone(),
     }
 }
 

@@ -276,7 +276,7 @@ const PROJECT: &[&str] = &[
     ".md",
 ];
 
-fn is_hidden(path: &str) -> bool {
+pub(crate) fn is_hidden(path: &str) -> bool {
     let hidden = |part: &str| part.starts_with('.') && !part.starts_with(".env");
     path.split('/').any(hidden)
 }

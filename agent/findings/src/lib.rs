@@ -3,6 +3,7 @@
 mod about;
 mod baseline;
 mod builtin;
+mod carry;
 mod clients;
 pub mod facts;
 mod finding;

@@ -1,6 +1,7 @@
 //! What conditions and texts of rules may name: `process.executable`, `baseline.new_program`.
 
 use crate::baseline::{DAY_NS, News};
+use crate::carry::is_carried;
 use crate::clients::{is_client_of, is_temporary};
 use crate::facts::{Facts, NO_LOGIN, ProcessFacts};
 use crate::harvest::{Harvested, is_project};
@@ -60,6 +61,8 @@ pub(crate) struct Beside {
     pub others_sent_ns: Option<i64>,
     /// The first finding by which somebody else has it, and when that was made.
     pub leak: Option<(String, i64)>,
+    /// On its way it was packed with all that lay there.
+    pub packed: bool,
     /// What the process or its parent read within a minute, and sent to one place.
     pub harvested: Harvested,
     pub usual_programs: Vec<String>,
@@ -75,6 +78,8 @@ impl Scope {
         let mut scope = Scope::default();
         scope.event(facts);
         scope.environments("", std::iter::empty());
+        let carried = is_carried(facts) && !beside.packed;
+        scope.put("event", "carried", Cell::Bool(carried));
         scope.process(&facts.process.clone().unwrap_or_default(), facts.time_ns);
         scope.victim(facts);
         scope.credential(facts, beside);
@@ -161,6 +166,8 @@ impl Scope {
         self.text("event", "grade", &facts.grade);
         self.text("event", "channel", &facts.channel);
         self.text("event", "request", &facts.request);
+        self.text("event", "part", &facts.part);
+        self.put("event", "in_body", Cell::Bool(facts.in_body));
         self.put("event", "bytes", Cell::Number(facts.bytes as i64));
         let hour = facts.time_ns.div_euclid(3_600_000_000_000).rem_euclid(24);
         self.put("event", "hour", Cell::Number(hour));
@@ -299,6 +306,7 @@ impl Scope {
             .is_some_and(|p| is_project(p, &s.path));
         self.put("source", "project", Cell::Bool(project));
         self.put("source", "inherited", Cell::Bool(s.inherited));
+        self.put("source", "temporary", Cell::Bool(is_temporary(&s.path)));
         self.put("source", "tracked", Cell::Bool(s.tracked));
     }
 

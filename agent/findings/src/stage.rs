@@ -3,6 +3,7 @@
 use crate::about::About;
 use crate::baseline::{Baseline, News};
 use crate::builtin::BUILTIN;
+use crate::carry::packs_all;
 use crate::facts::Facts;
 use crate::finding::Finding;
 use crate::harvest::{Harvest, is_shipped};
@@ -17,14 +18,21 @@ const MOST_CREDENTIALS: usize = 50_000;
 const MOST_FINDINGS: usize = 20_000;
 /// Workloads of which it is known what they send.
 const MOST_WORKLOADS: usize = 10_000;
+/// Processes that are remembered for what they packed.
+const MOST_PACKERS: usize = 4_096;
 /// Findings by which somebody else has the credential.
 const LEAKS: &[&str] = &[
     "agent-in-install",
     "bulk-send",
+    "in-body",
+    "in-dns",
+    "key-sent",
     "new-destination",
     "package-install",
+    "sent-by-shell",
     "sent-in-clear",
     "taken-from-process",
+    "uploaded",
     "wrong-place",
     "written-to-log-or-terminal",
 ];
@@ -75,6 +83,8 @@ pub struct Stage {
     about: BTreeMap<String, About>,
     decoys: BTreeSet<String>,
     harvest: Harvest,
+    /// Keys of processes that pack whole directories.
+    packers: BTreeSet<String>,
     /// Rule and time of the first finding by which somebody else has a credential.
     leaks: BTreeMap<String, (String, i64)>,
     /// The last two credentials that each workload was seen to send, and when.
@@ -321,6 +331,11 @@ impl Stage {
             ..Beside::default()
         };
         beside.harvested = self.harvest.take(facts);
+        self.note_packer(facts);
+        beside.packed = facts
+            .steps
+            .iter()
+            .any(|step| self.packers.contains(&step.process));
         if fingerprint.is_empty() {
             return beside;
         }
@@ -371,6 +386,19 @@ impl Stage {
             .or_default()
             .learn(facts);
         self.changed.insert(fingerprint.to_owned());
+    }
+
+    fn note_packer(&mut self, facts: &Facts) {
+        let Some(process) = facts.process.as_ref().filter(|p| packs_all(p)) else {
+            return;
+        };
+        if facts.kind == "credential_read" && !self.packers.contains(&process.key) {
+            // Who packed long ago packs no more.
+            if self.packers.len() >= MOST_PACKERS {
+                self.packers.clear();
+            }
+            self.packers.insert(process.key.clone());
+        }
     }
 
     fn note_send(&mut self, facts: &Facts, fingerprint: &str) {

@@ -259,6 +259,8 @@ pub struct Evidence {
     pub path: Vec<PathStep>,
     /// Set on identified only.
     pub identified_by: Option<IdentifiedBy>,
+    /// In the body of a message of HTTP, once at least.
+    pub in_body: bool,
 }
 
 /// A process on the way of a credential, and how it came to it.
@@ -292,6 +294,7 @@ impl Evidence {
             layers: Vec::new(),
             path: Vec::new(),
             identified_by: None,
+            in_body: false,
         }
     }
 }

@@ -402,6 +402,9 @@ pub struct Hit {
     /// The request it was in, among those of the payload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<u16>,
+    /// In the body of a message of HTTP, once at least.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub body: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

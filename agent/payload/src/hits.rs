@@ -16,6 +16,8 @@ pub struct Hits {
     /// Whose bytes they are: the text, and the request it belongs to.
     pub(super) text: u32,
     pub(super) request: Option<u16>,
+    /// They are of the body of a message of HTTP.
+    pub(super) body: bool,
     /// Identifiers so far at the end of their bytes.
     pub(super) opened: u32,
 }
@@ -87,7 +89,10 @@ impl Hits {
                     || hit.credential.fingerprint == credential.fingerprint)
         };
         match self.found.iter_mut().find(same) {
-            Some(found) => found.hit.occurrences = found.hit.occurrences.saturating_add(1),
+            Some(found) => {
+                found.hit.occurrences = found.hit.occurrences.saturating_add(1);
+                found.hit.body |= self.body;
+            }
             None => self.found.push(Found {
                 hit: Hit {
                     credential: credential.clone(),
@@ -99,6 +104,7 @@ impl Hits {
                     by,
                     open,
                     request,
+                    body: self.body,
                 },
                 text,
             }),
@@ -184,8 +190,8 @@ impl Hits {
     }
 
     fn close(&mut self, hit: Hit) {
-        let (occurrences, request) = (hit.occurrences, self.request);
-        self.request = hit.request;
+        let (occurrences, request, body) = (hit.occurrences, self.request, self.body);
+        (self.request, self.body) = (hit.request, hit.body);
         for _ in 0..occurrences {
             self.add(
                 &hit.credential,
@@ -195,7 +201,7 @@ impl Hits {
                 false,
             );
         }
-        self.request = request;
+        (self.request, self.body) = (request, body);
     }
 
     /// Only what was known by the public half of a key, and then by this.
@@ -238,6 +244,7 @@ impl Hits {
             match hits.iter_mut().find(same) {
                 Some(known) => {
                     known.occurrences = known.occurrences.saturating_add(hit.occurrences);
+                    known.body |= hit.body;
                 }
                 None => hits.push(hit),
             }

@@ -323,3 +323,43 @@ fn the_body_of_an_encoding_that_must_be_named_is_decoded() {
         }
     }
 }
+
+/// Head or body, by whatever writes it comes.
+#[test]
+fn whether_a_secret_was_in_the_body() {
+    let m = matcher(&[TOKEN]);
+    let request = |head: &[u8], body: &[u8]| {
+        let begin = b"POST / HTTP/1.1\r\nHost: x\r\nX-A: ";
+        let length = format!("\r\nContent-Length: {}\r\n\r\n", body.len());
+        [&begin[..], head, length.as_bytes(), body].concat()
+    };
+    let form = [b"a=", TOKEN, b"&b=c"].concat();
+    let coded = base64(&[b"a long text in which it stands: ", TOKEN, b", and more"].concat());
+    let packed = crate::tests::gzip(TOKEN);
+    let next = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    for (stream, expected) in [
+        (request(TOKEN, b"a=b"), false),
+        (request(b"1", &form), true),
+        (request(TOKEN, &form), true),
+        (request(b"1", &coded), true),
+        (request(b"1", &packed), true),
+        (chunked(&form, &[7, 20]), true),
+        ([request(b"1", &form), next.to_vec()].concat(), true),
+        // The one after a body.
+        ([request(b"1", b"abc"), request(TOKEN, b"")].concat(), false),
+        (form.clone(), false),
+    ] {
+        for cut in 0..stream.len() {
+            let (a, b) = stream.split_at(cut);
+            let payloads = payloads(&m, &[(a, 0), (b, 0)]);
+            let hits: Vec<&keytrail_model::Hit> = payloads.iter().flat_map(|p| &p.hits).collect();
+            assert!(!hits.is_empty(), "cut at {cut}");
+            assert_eq!(
+                hits.iter().any(|hit| hit.body),
+                expected,
+                "cut at {cut}: {}",
+                String::from_utf8_lossy(&stream)
+            );
+        }
+    }
+}

@@ -128,7 +128,12 @@ impl Talk {
                 }
                 Piece::Head => self.name(sink),
                 Piece::Body(ends) => {
+                    self.flush(&bytes[from..at - used], sink);
+                    from = at;
+                    sink.hits.body = true;
+                    self.flush(&bytes[at - used..at], sink);
                     self.unpack(&bytes[at - used..at], sink);
+                    sink.hits.body = false;
                     if ends {
                         self.packed = None;
                     }
@@ -216,10 +221,12 @@ impl Talk {
     fn chunk(&mut self, bytes: &[u8], sink: &mut Sink<'_>) {
         self.current(bytes.len(), sink);
         self.wire.break_off();
+        sink.hits.body = true;
         self.body
             .get_or_insert_with(|| Box::new(Text::message(BODY)))
             .push(bytes, sink);
         self.unpack(bytes, sink);
+        sink.hits.body = false;
     }
 
     fn unpack(&mut self, bytes: &[u8], sink: &mut Sink<'_>) {
@@ -234,12 +241,14 @@ impl Talk {
     }
 
     fn end_body(&mut self, sink: &mut Sink<'_>) {
+        sink.hits.body = true;
         if let Some(mut body) = self.body.take() {
             body.end(sink);
         }
         if let Some(mut packed) = self.packed.take() {
             packed.end(sink);
         }
+        sink.hits.body = false;
     }
 
     /// The last bytes ended with a message.

@@ -71,6 +71,7 @@ fn evidence(event: &Event, say: &mut Say<'_>) {
         say("basis", LineageBasis::word_of(e.lineage_basis));
         say("path", &super::describe::path(&e.path));
         say("part", &e.part);
+        say("in", if e.in_body { "body" } else { "" });
         say("hook", &e.hook);
         say(
             "destination_by",

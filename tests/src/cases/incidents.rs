@@ -19,14 +19,14 @@ use std::{
 const ALARMS: [&str; 3] = ["medium", "high", "critical"];
 
 /// Waits for the finding.
-fn found(agent: &Agent, root: u32, rule: &str) {
+pub(super) fn found(agent: &Agent, root: u32, rule: &str) {
     agent.expect(rule, root, |e| {
         e.in_tree(root) && e.finding.as_ref().is_some_and(|f| f.rule == rule)
     });
 }
 
 /// Fails when anybody of this tree was accused.
-fn acquitted(agent: &Agent, root: u32) {
+pub(super) fn acquitted(agent: &Agent, root: u32) {
     agent.settle();
     let findings = of_kind(&agent.tree(root), "finding");
     let said: Vec<String> = findings

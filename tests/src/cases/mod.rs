@@ -38,6 +38,7 @@ pub mod tls_load;
 pub mod tls_programs;
 pub mod tls_rustls;
 pub mod tls_stacks;
+pub mod ways_out;
 pub mod written;
 
 use crate::{

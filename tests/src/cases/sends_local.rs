@@ -339,6 +339,9 @@ pub fn secrets_in_names() {
     agent.expect("the send", leaking, |e| {
         e.is("credential_sent") && e.in_tree(leaking)
     });
+    agent.expect("its finding", leaking, |e| {
+        e.in_tree(leaking) && e.finding.as_ref().is_some_and(|f| f.rule == "in-dns")
+    });
     agent.settle();
     count(&sent(&agent, benign), 0, "sends of who asks for a name");
     let sent = sent(&agent, leaking);

@@ -221,6 +221,7 @@ impl Http2 {
         for host in &stream.hosts {
             sink.host(host);
         }
+        sink.hits.body = true;
         stream.text.push(&bytes[..own], sink);
         if let Some(encoding) = stream.encoding {
             stream
@@ -228,6 +229,7 @@ impl Http2 {
                 .get_or_insert_with(|| Box::new(Packed::new(encoding)))
                 .push(&bytes[..own], sink);
         }
+        sink.hits.body = false;
         self.make_room();
         true
     }
@@ -357,10 +359,12 @@ impl Http2 {
     fn close(&mut self, id: u32, sink: &mut Sink<'_>) {
         if let Some(mut stream) = self.streams.remove(&id) {
             stream.current(0, sink);
+            sink.hits.body = true;
             stream.text.end(sink);
             if let Some(packed) = &mut stream.packed {
                 packed.end(sink);
             }
+            sink.hits.body = false;
         }
     }
 

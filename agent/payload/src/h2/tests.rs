@@ -442,3 +442,22 @@ proptest! {
         prop_assert_eq!(found_in(&m, &[a, b]), [(expected.to_owned(), 1)]);
     }
 }
+
+#[test]
+fn fields_are_no_body_and_data_is() {
+    let m = matcher(&[TOKEN]);
+    let with = |field: &[u8], data: &[u8]| {
+        let head = frame(1, 4, 1, &head(field, true));
+        [start(), head, frame(0, 1, 1, data)].concat()
+    };
+    for (stream, expected) in [
+        (with(&bearer(TOKEN), b"{}"), false),
+        (with(b"none", &[b"{\"t\":\"", TOKEN, b"\"}"].concat()), true),
+    ] {
+        let hits = told(&m, &stream).hits;
+        assert_eq!(
+            hits.iter().map(|hit| hit.body).collect::<Vec<_>>(),
+            [expected]
+        );
+    }
+}

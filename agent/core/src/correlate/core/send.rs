@@ -407,6 +407,7 @@ impl Core {
             layers: hit.layers.clone(),
             path,
             identified_by: hit.by,
+            in_body: hit.body,
         });
         e.request = hit
             .request

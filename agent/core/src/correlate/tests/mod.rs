@@ -126,6 +126,7 @@ fn hit(credential: &CredentialRef, secret: bool) -> Hit {
         open: false,
         layers: Vec::new(),
         request: None,
+        body: false,
     }
 }
 

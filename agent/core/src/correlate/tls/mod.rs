@@ -717,7 +717,10 @@ fn merge(into: &mut TlsSeen, more: TlsSeen) {
                 && h.secret == hit.secret
                 && h.open == hit.open
         }) {
-            Some(known) => known.occurrences += hit.occurrences,
+            Some(known) => {
+                known.occurrences += hit.occurrences;
+                known.body |= hit.body;
+            }
             None => payload.hits.push(hit),
         }
     }
