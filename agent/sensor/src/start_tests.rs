@@ -68,16 +68,36 @@ fn a_signal_whose_field_is_missing_has_no_hook() {
     assert_eq!((unix.hook.as_str(), unix.refused.len()), ("", 2));
     let why = |refused: &Refused| refused.reason.contains("bpf_task_pt_regs");
     assert!(unix.refused.iter().all(why), "{:?}", unix.refused);
-    // One program for both: it is attached once.
+    // Without trampolines one program for both: it is attached once.
     for name in [Name::FdWrite, Name::ProcessAttach] {
         let report = attach(name);
-        assert_eq!(
-            (report.hook.as_str(), report.refused),
-            ("raw_tp:sys_enter", vec![])
-        );
+        assert_eq!(report.hook, "raw_tp:sys_enter");
+        let [refused] = &report.refused[..] else {
+            panic!("{:?}", report.refused);
+        };
+        assert!(refused.hook.starts_with("fentry:__x64_sys_"), "{refused:?}");
+        assert_eq!(refused.reason, "the kernel offers no BTF");
     }
     let once = attached.iter().filter(|program| **program == "sys_enter");
     assert_eq!(once.count(), 1);
+}
+
+/// What every system call of the host would pass is left out when the configuration says so, and nothing else is.
+#[test]
+fn only_the_hook_of_all_calls_is_left_out() {
+    for signal in SIGNALS {
+        let of_all: Vec<Tier> = signal
+            .candidates
+            .iter()
+            .filter(|candidate| candidate.hooks_system_calls())
+            .map(|candidate| candidate.tier)
+            .collect();
+        let expected: &[Tier] = match signal.name {
+            Name::FdWrite | Name::ProcessAttach => &[Tier::Base],
+            _ => &[],
+        };
+        assert_eq!(of_all, expected, "{}", signal.name);
+    }
 }
 
 /// The verifier admits the programs that follow pipes, with every field this kernel has. Nothing is attached.
