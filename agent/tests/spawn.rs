@@ -129,6 +129,16 @@ fn wrapped(shell: &str, script: &str) -> Command {
         .args(["--exact", "wrapper", "--ignored", "--nocapture"])
         .env("WRAPPED", script)
         .stdout(Stdio::null());
+    // Tests that run in the background of a script have these ignored, and a shell cannot trap what was ignored before it.
+    // SAFETY: signal(2) may be called between fork and exec.
+    unsafe {
+        std::os::unix::process::CommandExt::pre_exec(&mut command, || {
+            for signal in [libc::SIGINT, libc::SIGQUIT] {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            Ok(())
+        });
+    }
     command
 }
 

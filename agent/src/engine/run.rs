@@ -117,6 +117,7 @@ impl Runner {
             due.rescan = boot_ns() + RESCAN_NS;
         }
         let had = self.sensor.unread();
+        self.line.reports();
         due.found = self.drain() > 0;
         if due.found || had == 0 {
             // A turn that takes nothing in where there was something is none.
@@ -477,6 +478,7 @@ impl Runner {
             self.libraries(boot_ns());
         }
         self.line.go_on();
+        self.line.reports();
         self.line.background();
         self.line.unsigned(u64::MAX);
         (self.dropped_due, self.reads_gone_due, self.unlocated_due) = (0, 0, 0);

@@ -15,6 +15,7 @@ use keytrail_inventory::model::Entry;
 use keytrail_inventory::state::{HOST, Run, State, StateError, is_corrupt};
 use keytrail_model::{CredentialRef, FileLook, Observation, PlaceNews, Stamp, Why};
 use keytrail_store::PlaceSeen;
+use std::collections::VecDeque;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -37,6 +38,8 @@ const REPORTS: usize = 256;
 pub(crate) struct Places {
     pub live: Live,
     background: Option<Background>,
+    /// What the background has reported, until the records of before have been taken in.
+    reports: VecDeque<Report>,
     writer: Option<Writer>,
     /// What is new in files whose writer the background may still name, and until when that is waited for, nanoseconds since
     /// boot: a reader, or the watched directory, often tells of a file first.
@@ -72,6 +75,7 @@ impl Places {
         Places {
             live: Live::new(baseline, known),
             background: None,
+            reports: VecDeque::new(),
             writer,
             unsigned: Vec::new(),
             waiting: Vec::new(),
@@ -131,12 +135,19 @@ impl Pipeline {
         }
     }
 
+    /// Fetches what the background has reported. To be called before the records are: then who did what it reports is known
+    /// by the time that it is taken in, however soon that one was gone.
+    pub fn reports(&mut self) {
+        while self.places.reports.len() < REPORTS
+            && let Some(report) = self.places.background.as_mut().and_then(Background::report)
+        {
+            self.places.reports.push_back(report);
+        }
+    }
+
     /// Takes in what the background found.
     pub fn background(&mut self) {
-        for _ in 0..REPORTS {
-            let Some(report) = self.places.background.as_mut().and_then(Background::report) else {
-                break;
-            };
+        while let Some(report) = self.places.reports.pop_front() {
             match report {
                 Report::Looked(looked) => {
                     self.looked(*looked);
