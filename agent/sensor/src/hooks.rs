@@ -339,14 +339,8 @@ pub const SIGNALS: &[Signal] = &[
             Candidate {
                 tier: Tier::Fentry,
                 hooks: &[
-                    Hook {
-                        program: "file_permission",
-                        point: Point::Fexit("security_file_permission"),
-                    },
-                    Hook {
-                        program: "mmap_file",
-                        point: Point::Fexit("security_mmap_file"),
-                    },
+                    fexit("file_permission", "security_file_permission"),
+                    fexit("mmap_file", "security_mmap_file"),
                 ],
                 // Where they are, `mmap_file` leaves to them what they can tell.
                 optional: &FAULTS,
@@ -395,14 +389,8 @@ pub const SIGNALS: &[Signal] = &[
         candidates: &[
             Candidate {
                 tier: Tier::Fentry,
-                hooks: &[Hook {
-                    program: "tcp_send",
-                    point: Point::Fentry("tcp_sendmsg_locked"),
-                }],
-                optional: &[Hook {
-                    program: "tcp_pages",
-                    point: Point::Fentry("do_tcp_sendpages"),
-                }],
+                hooks: &[fentry("tcp_send", "tcp_sendmsg_locked")],
+                optional: &[fentry("tcp_pages", "do_tcp_sendpages")],
                 aids: &CONNECTIONS,
                 fields: &SEND,
             },

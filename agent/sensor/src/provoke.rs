@@ -87,8 +87,8 @@ fn pipe() -> std::io::Result<()> {
     reader.read_exact(&mut [0; BYTES.len()])
 }
 
-/// Reads its own memory as if it were another's.
-fn memory() -> bool {
+/// Reads its own memory as if it were another's; false when it is refused.
+pub(super) fn memory() -> bool {
     let mut buffer = [0u8; BYTES.len()];
     let local = libc::iovec {
         iov_base: buffer.as_mut_ptr().cast(),

@@ -1,6 +1,6 @@
 //! Attached is not the same as firing: every hook is made to fire once, cheaply, and must tell the truth.
 
-use super::{FANOTIFY, RawRecord, Sensor, hooks, tls, watch};
+use super::{FANOTIFY, RawRecord, Sensor, hooks, provoke, tls, watch};
 use keytrail_abi::{
     Connect, Exec, ExecChunk, FdWrite, Fork, Header, Kind, MessageSend, PROC_HOLDER, PROC_IGNORED,
     ProcState, ProcessAttach, SockSend, TlsWrite, records::target, state::watch as flags,
@@ -329,20 +329,10 @@ fn system_calls(sensor: &mut Sensor) -> [String; 2] {
     let me = std::process::id();
     let read_back = std::io::pipe().and_then(|(mut reader, mut writer)| {
         writer.write_all(BYTES)?;
-        let mut buffer = [0u8; BYTES.len()];
-        let local = libc::iovec {
-            iov_base: buffer.as_mut_ptr().cast(),
-            iov_len: buffer.len(),
-        };
-        let remote = libc::iovec {
-            iov_base: BYTES.as_ptr().cast_mut().cast(),
-            iov_len: BYTES.len(),
-        };
-        // SAFETY: both name memory of this process of the length they say; the first is a buffer of its own.
-        let count = unsafe { libc::process_vm_readv(me.cast_signed(), &local, 1, &remote, 1, 0) };
+        let read = provoke::memory();
         // The next call of this thread, upon which the one before is told.
         reader.read_exact(&mut [0; BYTES.len()])?;
-        Ok(count == BYTES.len().cast_signed() && buffer == BYTES)
+        Ok(read)
     });
     let (mut write, mut attach) = (false, false);
     collect(sensor, &mut |record| {
