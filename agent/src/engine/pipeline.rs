@@ -4,6 +4,7 @@ pub(super) mod judge;
 mod lives;
 pub(super) mod places;
 pub(super) mod programs;
+mod reports;
 pub(super) mod taken;
 
 use self::judge::Judge;

@@ -27,8 +27,10 @@ pub struct VmOutcome {
 
 /// The machine, to be started: its first serial line goes to the console log, the second one here.
 fn machine(vmlinuz: &Path, disk: &Path, job: &Job<'_>, run: &disk::RunDir, limit: u64) -> Command {
+    // no_timer_check: at boot the kernel waits a moment for its timer to tick, and panics when an emulated processor that
+    // shares a busy machine did not get to it (kernel-parameters.txt).
     let kernel_line = format!(
-        "root=/dev/nvme0n1 rootfstype=ext4 rw {} lsm=lockdown,capability,bpf console=ttyS0 panic=-1 quiet",
+        "root=/dev/nvme0n1 rootfstype=ext4 rw {} lsm=lockdown,capability,bpf console=ttyS0 panic=-1 no_timer_check quiet",
         disk::boot_words(job.init)
     );
     // `timeout` rather than a clock of ours: the machine ends even when this process is killed.

@@ -90,6 +90,23 @@ pub enum Report {
     },
 }
 
+impl Report {
+    /// The process that did what is reported, where that is known.
+    #[must_use]
+    pub fn writer(&self) -> Option<u32> {
+        let writer = match self {
+            Report::Looked(looked) => looked.writer,
+            Report::Persistence(seen) => seen.writer,
+            Report::Gone {
+                life: Some(life), ..
+            }
+            | Report::Changed { life, .. } => life.writer,
+            _ => 0,
+        };
+        (writer != 0).then_some(writer)
+    }
+}
+
 /// A write of a file that makes programs run by themselves, or lets somebody in.
 pub struct Persistence {
     pub file: FileFacts,

@@ -1,5 +1,6 @@
 use super::*;
 use std::{
+    io::{Read as _, Write as _},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -73,12 +74,15 @@ fn scans_are_quick_and_look_into_a_file_once() {
 #[test]
 fn a_process_is_told_when_it_comes_changes_and_goes() {
     let (mut search, mut heard) = (Search::default(), Heard::default());
-    let mut child = Command::new("sleep")
-        .arg("100")
-        .stdout(Stdio::null())
+    let mut child = Command::new("cat")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let pid = child.id();
+    // Once it answers, all its libraries are mapped: until then another look finds another one.
+    child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     let of = |heard: &mut Heard| -> Vec<News> {
         std::mem::take(&mut heard.news)
             .into_iter()

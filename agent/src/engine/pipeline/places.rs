@@ -2,6 +2,7 @@
 //! out as observations, and a thread of its own writes it to the state directory.
 
 use super::Pipeline;
+use super::reports::Reports;
 use crate::engine::coverage;
 use keytrail_abi::FileId;
 use keytrail_findings::facts::CredentialFacts;
@@ -15,7 +16,6 @@ use keytrail_inventory::model::Entry;
 use keytrail_inventory::state::{HOST, Run, State, StateError, is_corrupt};
 use keytrail_model::{CredentialRef, FileLook, Observation, PlaceNews, Stamp, Why};
 use keytrail_store::PlaceSeen;
-use std::collections::VecDeque;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -31,15 +31,13 @@ const TOGETHER: Duration = Duration::from_millis(250);
 const LOOK: Duration = Duration::from_secs(5);
 /// How long a new credential waits for the name of its writer, nanoseconds.
 const UNSIGNED_NS: u64 = 600_000_000;
-/// Reports taken in one turn.
-const REPORTS: usize = 256;
 
 /// The inventory and who feeds and keeps it.
 pub(crate) struct Places {
     pub live: Live,
     background: Option<Background>,
     /// What the background has reported, until the records of before have been taken in.
-    reports: VecDeque<Report>,
+    reports: Reports,
     writer: Option<Writer>,
     /// What is new in files whose writer the background may still name, and until when that is waited for, nanoseconds since
     /// boot: a reader, or the watched directory, often tells of a file first.
@@ -75,7 +73,7 @@ impl Places {
         Places {
             live: Live::new(baseline, known),
             background: None,
-            reports: VecDeque::new(),
+            reports: Reports::default(),
             writer,
             unsigned: Vec::new(),
             waiting: Vec::new(),
@@ -138,16 +136,20 @@ impl Pipeline {
     /// Fetches what the background has reported. To be called before the records are: then who did what it reports is known
     /// by the time that it is taken in, however soon that one was gone.
     pub fn reports(&mut self) {
-        while self.places.reports.len() < REPORTS
+        while !self.places.reports.is_full()
             && let Some(report) = self.places.background.as_mut().and_then(Background::report)
         {
-            self.places.reports.push_back(report);
+            self.places.reports.push(report, boot_ns());
         }
     }
 
     /// Takes in what the background found.
     pub fn background(&mut self) {
-        while let Some(report) = self.places.reports.pop_front() {
+        let now_ns = boot_ns();
+        while let Some(report) = {
+            let waits = |writer| self.lanes.of(writer).is_some();
+            self.places.reports.next(now_ns, waits)
+        } {
             match report {
                 Report::Looked(looked) => {
                     self.looked(*looked);
