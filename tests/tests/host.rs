@@ -142,6 +142,7 @@ keytrail_tests::cases! {
     }
     busy {
         files_that_do_not_answer
+        a_process_that_does_not_let_itself_be_read
         excluded_places
         a_trace_ends_beside_a_busy_reader
         a_file_of_ninety_thousand_credentials

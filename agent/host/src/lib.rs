@@ -1,6 +1,7 @@
 //! The few facts about this machine that several stages ask for: clocks, device numbers, mount tables. Below all
 //! stages: it names none of them.
 
+pub mod areas;
 pub mod changes;
 pub mod clock;
 pub mod fanotify;

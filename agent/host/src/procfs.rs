@@ -6,10 +6,6 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use zeroize::Zeroizing;
-
-/// Most bytes taken of an environment or a command line.
-const AREA_MAX: u64 = 512 * 1024;
 
 /// The facts of one /proc/PID.
 #[derive(Debug, Default)]
@@ -245,30 +241,6 @@ pub fn lasting(tgid: u32) -> u32 {
     }
 }
 
-/// Environment or command line; the flag says that there was more than is returned.
-pub fn area(tgid: u32, name: &str) -> Result<(Zeroizing<Vec<u8>>, bool), std::io::Error> {
-    let file = File::open(path(tgid, name))?;
-    // Room is taken once: a growing vector would leave copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(16 * 1024));
-    let mut page = Zeroizing::new([0u8; 8192]);
-    let mut file = file.take(AREA_MAX + 1);
-    loop {
-        let n = file.read(&mut page[..])?;
-        if n == 0 {
-            break;
-        }
-        if bytes.len() + n > bytes.capacity() {
-            let mut larger = Zeroizing::new(Vec::with_capacity(bytes.capacity() * 4));
-            larger.extend_from_slice(&bytes);
-            bytes = larger;
-        }
-        bytes.extend_from_slice(&page[..n]);
-    }
-    let cut = bytes.len() as u64 > AREA_MAX;
-    bytes.truncate(AREA_MAX as usize);
-    Ok((bytes, cut))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,8 +252,6 @@ mod tests {
         assert_eq!(facts.ns_tgid, me);
         assert!(facts.start > 0);
         assert!(exe(me).expect("own exe").inode > 0);
-        let (env, cut) = area(me, "environ").expect("own environment");
-        assert!(!cut && env.windows(5).any(|w| w == b"PATH="));
         assert!(namespace(me, "mnt").is_some());
     }
 

@@ -11,6 +11,7 @@ use super::stamp;
 use super::written::{self, Targets};
 use crate::decode::{self, Record};
 use keytrail_abi as abi;
+use keytrail_host::areas::area;
 use keytrail_host::clock::boot_ns;
 use keytrail_host::procfs;
 use keytrail_model::{
@@ -514,9 +515,9 @@ impl Digest {
         let mut found = Vec::new();
         let mut env_unreadable = None;
         let mut environment = None;
-        match procfs::area(tgid, "environ") {
-            _ if !holdings => {}
-            Ok((block, _)) => {
+        match holdings.then(|| area(pid, facts.uid, "environ")) {
+            None => {}
+            Some(Ok((block, _))) => {
                 found.extend(exec::in_environment(
                     &block,
                     &self.classifier,
@@ -525,11 +526,11 @@ impl Digest {
                 environment = Some(block);
             }
             // No memory: a kernel thread, or gone by now.
-            Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {}
-            Err(e) => env_unreadable = Some(e.to_string()),
+            Some(Err(e)) if e.raw_os_error() == Some(libc::ESRCH) => {}
+            Some(Err(e)) => env_unreadable = Some(e.to_string()),
         }
         let mut argv = Vec::new();
-        if let Ok((area, _)) = procfs::area(tgid, "cmdline") {
+        if let Ok((area, _)) = area(pid, facts.uid, "cmdline") {
             let clear = environment
                 .as_ref()
                 .map(|block| exec::in_clear(block, &found, &self.registry))

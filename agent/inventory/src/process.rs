@@ -3,8 +3,9 @@
 use super::merge::Inventory;
 use super::model::{Area, Place, ProcessPlace, Reach, SocketPlace};
 use super::{names, sockets};
+use keytrail_host::areas::area;
 use keytrail_host::procfs;
-use keytrail_model::Workload;
+use keytrail_model::{Pid, Workload};
 use keytrail_secret::{Classifier, Finding, Fingerprinter};
 use rustix::fs::{FileType, OFlags};
 use std::collections::HashMap;
@@ -16,7 +17,8 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Processes {
     pub looked_at: u64,
-    /// Environments that could not be read (another user's, without the capability).
+    /// Environments that could not be read: another user's, without the capability, or of a process that does not let its
+    /// memory be read.
     pub unreadable: u64,
     /// Environments or command lines longer than what is read of one.
     pub truncated: u64,
@@ -64,8 +66,12 @@ impl Scan<'_> {
         let Some(facts) = procfs::facts(pid) else {
             return;
         };
-        let environment = procfs::area(pid, "environ");
-        let arguments = procfs::area(pid, "cmdline");
+        let id = Pid {
+            tgid: pid,
+            start: facts.start,
+        };
+        let environment = area(id, facts.uid, "environ");
+        let arguments = area(id, facts.uid, "cmdline");
         // The identity is checked again below: a pid that was given to another process between two reads would put one's
         // credentials into the other's account.
         let workload = Workload::from_path(&procfs::cgroup(pid).unwrap_or_default());
@@ -90,7 +96,14 @@ impl Scan<'_> {
                 self.environment(&base, &bytes);
                 self.agent_sockets(pid, &workload.container, &bytes);
             }
-            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => self.report.unreadable += 1,
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::TimedOut
+                ) =>
+            {
+                self.report.unreadable += 1;
+            }
             // Gone.
             Err(_) => {}
         }

@@ -6,6 +6,7 @@ use super::coverage;
 use super::guard::Guard;
 use super::pipeline::Pipeline;
 use super::pipeline::taken::Taking;
+use super::start::unreadable_environment;
 use super::{Command, Shared, rights};
 use keytrail_abi::PASSED;
 use keytrail_host::clock::{boot_ns, both, wall_ns};
@@ -288,7 +289,11 @@ impl Runner {
                 && let Some(mut snapshot) = self.line.digest.snapshot(tgid, boot_ns())
             {
                 snapshot.executed = known;
+                let unreadable = snapshot.env_unreadable.clone();
                 self.line.snapshot(snapshot);
+                if let Some(why) = unreadable {
+                    self.line.gap(unreadable_environment(pid, &why));
+                }
             }
             self.line.decide(Decided { pid, exec_id });
         }

@@ -10,6 +10,7 @@ use super::{
     EngineError, EngineHandle, EngineOptions, Memory, Shared, Sink, Teller, coverage, rights,
 };
 use crate::config;
+use keytrail_host::areas;
 use keytrail_host::clock::{boot_ns, both, wall_ns};
 use keytrail_ingest::{Digest, DigestOptions, Excluded, Files, InspectionOptions, Registry};
 use keytrail_model::{AgentStart, GapReason, GapSeen, Observation, Pid, Signal, Tier};
@@ -292,13 +293,18 @@ fn before_the_agent(count: u64) -> GapSeen {
     }
 }
 
-fn unreadable_environment(pid: Pid, why: &str) -> GapSeen {
+pub(super) fn unreadable_environment(pid: Pid, why: &str) -> GapSeen {
     GapSeen {
         detail: format!(
             "the environment of process {} cannot be read: {why}",
             pid.tgid
         ),
-        remedy: "run the agent with CAP_SYS_PTRACE".to_owned(),
+        remedy: if why == areas::LATE {
+            "end or continue what it waits for (see /proc/PID/wchan and stack); nothing on this host can read it until then"
+        } else {
+            "run the agent with CAP_SYS_PTRACE"
+        }
+        .to_owned(),
         count: 1,
         signal: Some(Signal::Exec),
         pid: Some(pid),

@@ -59,6 +59,68 @@ pub fn files_that_do_not_answer() {
     agent.stop();
 }
 
+/// Holds the lock of its own memory while it waits for a file that nobody answers for.
+const LOCKED: &str = "import ctypes, mmap, os, sys, threading, time
+file = open(sys.argv[1], 'rb')
+area = mmap.mmap(file.fileno(), 4096, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+at = ctypes.addressof(ctypes.c_char.from_buffer(area))
+memory = os.open('/proc/self/mem', os.O_RDONLY)
+threading.Thread(target=os.pread, args=(memory, 1, at), daemon=True).start()
+time.sleep(1)
+threading.Thread(target=mmap.mmap, args=(-1, 1 << 20), daemon=True).start()
+time.sleep(1)
+print('locked', flush=True)
+time.sleep(600)";
+
+/// A process that lets nobody read its memory (`ps` waits for it for ever) keeps neither the start nor anybody else's
+/// records waiting, and is told.
+pub fn a_process_that_does_not_let_itself_be_read() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let (_, near) = plant::aws_credentials(&scratch.make("home"));
+    let point = scratch.make("far");
+    let Some(far) = Fuse::mount(&point, "file", &[b'x'; 4096], patience(60)) else {
+        eprintln!("left out: this kernel has no FUSE");
+        return;
+    };
+    let locked = act("python3")
+        .args(["-c", LOCKED])
+        .arg(point.join("file"))
+        .spawn_reading(&scratch.join("locked.err"));
+    wait_for("its lock", patience(60), || {
+        (locked.written() == b"locked\n").then_some(())
+    });
+    let mut reader = act("cat")
+        .arg(format!("/proc/{}/environ", locked.pid()))
+        .spawn();
+    std::thread::sleep(patience(1));
+    let stuck = reader.ended().is_none();
+    reader.end();
+    assert!(stuck, "it can be read: this test proves nothing");
+    let began = Instant::now();
+    let agent = Setup::new(&scratch).start();
+    let took = began.elapsed();
+    assert!(took < patience(10), "the start took {took:?}");
+    agent.expect("that it was not read", 0, |e| {
+        e.reason() == "environment_unreadable"
+            && e.gap.as_ref().is_some_and(|gap| {
+                gap.detail.contains(&format!("process {} ", locked.pid()))
+                    && gap.remedy.contains("what it waits for")
+            })
+    });
+    let done = sh("cat \"$1\"; :").arg(&near).run().ok();
+    agent.expect("a read of a file", done.pid, |e| {
+        e.is("credential_read") && e.in_tree(done.pid)
+    });
+    let began = Instant::now();
+    agent.terminate();
+    wait_for("the end", patience(3), || agent.has_ended().then_some(()));
+    let took = began.elapsed();
+    assert!(took < patience(3), "the end took {took:?}");
+    far.release();
+    agent.stop();
+}
+
 /// What is excluded is not touched, and that is said at the start.
 pub fn excluded_places() {
     let _turn = turn();
