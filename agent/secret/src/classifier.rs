@@ -158,6 +158,7 @@ impl Classifier {
         let mut structures = self.scan_text(text, origin, finds);
         let path = path_of(origin);
         if !path.is_empty() {
+            self.named_file(path, text, finds);
             structures.extend(self.rules_of_path(path));
         }
         let store = formats::by_magic(text).and_then(|name| self.rule_named(name));

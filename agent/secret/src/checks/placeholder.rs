@@ -185,6 +185,10 @@ const DOCUMENTED: &[&[u8]] = &[
     b"gX1fBat3bV",
     b"2YotnFZFEjr1zCsicMWpAA",
     b"tGzv3JOkF0XG5Qx2TlKWIA",
+    // The UUID of manuals, and the wallets of test networks.
+    b"123e4567-e89b-12d3-a456",
+    b"test test test test",
+    b"abandon abandon abandon",
     // OAuth 1.0 (RFC 5849).
     b"kkk9d7dh3k39sjv7",
     b"pfkkdhi9sl3r4s00",
