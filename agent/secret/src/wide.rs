@@ -155,7 +155,9 @@ mod tests {
         for (path, text, kinds, lines) in [
             (
                 "/srv/.env",
-                format!("# Jos\u{e9} \u{1f511}\r\nDB_PASSWORD={secret}\r\nGITHUB_TOKEN={token}\r\n"),
+                format!(
+                    "# Jos\u{e9} \u{1f511}\r\nDB_PASSWORD={secret}\r\nGITHUB_TOKEN={token}\r\n"
+                ),
                 vec!["generic-password", "github-token"],
                 vec![2, 3],
             ),
@@ -167,7 +169,9 @@ mod tests {
             ),
             (
                 "/home/a/.docker/config.json",
-                format!("{{\"auths\": {{\"h.x\": {{\n\"username\": \"u\", \"password\": \"{secret}\"}}}}}}"),
+                format!(
+                    "{{\"auths\": {{\"h.x\": {{\n\"username\": \"u\", \"password\": \"{secret}\"}}}}}}"
+                ),
                 vec!["docker-registry-auth"],
                 vec![2],
             ),

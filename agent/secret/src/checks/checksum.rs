@@ -40,6 +40,7 @@ pub const NAMES: &[&str] = &[
     "mixed",
     "digit",
     "alpha-digit",
+    "random",
     "not-word",
     "password",
 ];
@@ -128,6 +129,7 @@ pub fn structure(name: &str, value: &[u8]) -> bool {
         "alpha-digit" => {
             value.iter().any(u8::is_ascii_digit) && value.iter().any(u8::is_ascii_alphabetic)
         }
+        "random" => super::looks_random(value),
         _ => true,
     }
 }

@@ -3,8 +3,8 @@
 use super::Classifier;
 use crate::checks::{Doubt, doubt, looks_random, user_is_secret};
 use crate::derive;
-use crate::scan::text::clean;
 use crate::scan::prefilter::Hook;
+use crate::scan::text::clean;
 use crate::scan::{Finds, Raw, name, pem, token, value};
 
 /// Longest name and value of a variable that are read together, bytes.
@@ -250,7 +250,11 @@ impl Classifier {
         let manual = host.windows(7).any(|w| w.eq_ignore_ascii_case(b"example"))
             || host.windows(5).any(|w| w.eq_ignore_ascii_case(b"bogus"))
             || host.starts_with(b"[2001:db8:");
-        let doubtful = manual || user == password || verdict != Doubt::None;
+        let named = password.iter().all(u8::is_ascii_alphabetic)
+            && [&b"pass"[..], b"password", b"pwd"]
+                .iter()
+                .any(|word| password.to_ascii_lowercase().ends_with(word));
+        let doubtful = manual || named || user == password || verdict != Doubt::None;
         if !random && (web && doubtful || manual && verdict == Doubt::Word) {
             return;
         }

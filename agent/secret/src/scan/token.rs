@@ -165,7 +165,9 @@ fn named_for(text: &[u8], at: usize, words: &[String]) -> bool {
         .count();
     let before = &text[at - length..at];
     !before.iter().any(u8::is_ascii_alphanumeric)
-        || words.iter().any(|word| contains_ignore_case(before, word.as_bytes()))
+        || words
+            .iter()
+            .any(|word| contains_ignore_case(before, word.as_bytes()))
 }
 
 /// Length of value that is looked for first.
@@ -201,9 +203,13 @@ fn plausible_gap(gap: &[u8], need_word: bool) -> bool {
     {
         return false;
     }
-    let trade = TRADE
-        .iter()
-        .any(|w| contains_ignore_case(gap, w));
+    // On the next line stands a value only where a sign leads to it: lists of digests have one a line.
+    if let Some(at) = memchr::memchr(b'\n', gap)
+        && !led_on(&gap[..at], &gap[at + 1..])
+    {
+        return false;
+    }
+    let trade = TRADE.iter().any(|w| contains_ignore_case(gap, w));
     if need_word && !trade {
         return false;
     }
@@ -211,6 +217,12 @@ fn plausible_gap(gap: &[u8], need_word: bool) -> bool {
         .iter()
         .any(|b| matches!(b, b'=' | b':' | b'"' | b'\'' | b'`' | b'>' | b'('));
     sign || (trade && gap.iter().any(|b| b.is_ascii_whitespace() || *b == b'-')) || gap.len() <= 2
+}
+
+/// A line that goes on in the next one, or one that has a sign of assignment of its own.
+fn led_on(line: &[u8], next: &[u8]) -> bool {
+    let sign = |b: &u8| b"=:>(\"'`[{,|\\".contains(b);
+    line.trim_ascii_end().last().is_some_and(sign) || next.iter().any(sign)
 }
 
 /// What follows the last `_` or `-`, when it is long: an issuer's mark before it may be a word.
@@ -258,9 +270,7 @@ fn accept(
     };
     let span = base + value.start()..base + value.end();
     // A host that only manuals have (RFC 2606), where the host is part of what is secret.
-    if spec.kind == "webhook-url"
-        && contains_ignore_case(whole.as_bytes(), b"//example.")
-    {
+    if spec.kind == "webhook-url" && contains_ignore_case(whole.as_bytes(), b"//example.") {
         return;
     }
     if span.is_empty() || !ends_word(text, span.end, &spec.tail) {
@@ -268,11 +278,7 @@ fn accept(
     }
     let bytes = value.as_bytes();
     // After a name alone, a piece of the path or address of a secret may look like one.
-    let whole = if rank < 2 {
-        around(text, &span)
-    } else {
-        bytes
-    };
+    let whole = if rank < 2 { around(text, &span) } else { bytes };
     if refers(whole) {
         return;
     }

@@ -125,10 +125,13 @@ fn what_stands_beside_secrets_and_is_none() {
         for seed in 1..=SEEDS {
             all += 1;
             let case = Case::of(line, seed);
-            let found = case.shown().into_iter().chain(case.variable().unwrap_or_default());
-            taken.extend(found.map(|found| {
-                format!("{line}  ({seed}: {} {})", found.rule, found.confidence)
-            }));
+            let found = case
+                .shown()
+                .into_iter()
+                .chain(case.variable().unwrap_or_default());
+            taken.extend(
+                found.map(|found| format!("{line}  ({seed}: {} {})", found.rule, found.confidence)),
+            );
         }
     }
     assert!(

@@ -277,6 +277,7 @@ fn written_bare(
     let literal = config
         || field
         || operator == Operator::Word
+        || operator == Operator::Colon && header(&text[..name.start])
         || (tight && (line_start || text[name.clone()].iter().all(|b| !b.is_ascii_lowercase())));
     // A whole line is the value in configuration files; trailing comments are not.
     if literal {
@@ -288,6 +289,16 @@ fn written_bare(
     } else {
         Written::Code
     }
+}
+
+/// The name stands in a header that a program is told to send: `curl -H "Name: value"`.
+fn header(before: &[u8]) -> bool {
+    let Some((b'"' | b'\'', before)) = before.split_last() else {
+        return false;
+    };
+    [&b"-H "[..], b"-H", b"--header ", b"--header="]
+        .iter()
+        .any(|flag| before.ends_with(flag))
 }
 
 /// Calls that only wrap a literal: `String::from("value")`, `Field(default="value")`. Their length, when a quote follows.

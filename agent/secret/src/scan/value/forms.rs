@@ -1,8 +1,8 @@
 //! Forms that a secret does not have: names of things, paths, code, public keys.
 
 use crate::checks::placeholder::contains_ignore_case;
-use crate::checks::refers;
 use crate::checks::strength::{looks_random, worded};
+use crate::checks::{Doubt, doubt, refers};
 
 /// Sources of names in nsswitch.conf(5): `passwd: files systemd` is no password.
 pub(super) fn name_service(value: &[u8]) -> bool {
@@ -87,6 +87,8 @@ pub(in crate::scan) fn app_password(value: &[u8]) -> bool {
             b.is_ascii_lowercase()
         })
         && !worded(&letters)
+        // As manuals write it: abcd efgh, xxxx xxxx.
+        && doubt(&letters) == Doubt::None
 }
 
 /// The id or fingerprint of an OpenPGP key: git keeps it as `signingkey`.
@@ -95,9 +97,7 @@ pub(super) fn key_id(name: &[u8], value: &[u8]) -> bool {
         || [&b"gpg"[..], b"pgp"]
             .iter()
             .any(|word| contains_ignore_case(name, word));
-    of_a_key
-        && matches!(value.len(), 8 | 16 | 40)
-        && value.iter().all(u8::is_ascii_hexdigit)
+    of_a_key && matches!(value.len(), 8 | 16 | 40) && value.iter().all(u8::is_ascii_hexdigit)
 }
 
 /// How public keys and certificates begin, in base64: SubjectPublicKeyInfo of the usual algorithms, OpenSSH wire form,
@@ -195,6 +195,9 @@ fn marked(value: &[u8]) -> bool {
         b"-----BEGIN",
         b"--",
         b"\\x",
+        // Signs and fonts of a manual page.
+        b"\\[",
+        b"\\f",
     ];
     MARKS.iter().any(|mark| starts(value, mark))
         || PUBLIC_KEY.iter().any(|mark| value.starts_with(mark))
