@@ -24,7 +24,6 @@ pub struct Inspected {
     pub sampled: bool,
     /// It was written to while it was read, twice.
     pub changed: bool,
-    pub form: Form,
 }
 
 /// Reused for every file of a thread: what was in it is wiped before the next one.
@@ -201,7 +200,6 @@ pub fn inspect(
         len: buffer.used,
         sampled: false,
         changed: false,
-        form: what,
     };
     if buffer.used < PEEK {
         if what == Form::Text {
@@ -272,10 +270,7 @@ mod tests {
         let whole = inspected(dir.path(), "bin", &mut buffer, true).unwrap();
         assert_eq!((whole.len, whole.sampled), (100_003, false));
         let text = inspected(dir.path(), "text", &mut buffer, false).unwrap();
-        assert_eq!(
-            (text.len, text.sampled, text.form),
-            (100_000, false, Form::Text)
-        );
+        assert_eq!((text.len, text.sampled), (100_000, false));
         assert!(buffer.used().iter().all(|b| *b == b'x'));
         buffer.wipe();
         assert!(buffer.bytes.iter().all(|b| *b == 0));
@@ -311,7 +306,7 @@ mod tests {
             ];
             std::fs::write(dir.path().join("holes"), text.concat()).unwrap();
             let found = inspected(dir.path(), "holes", &mut buffer, false).unwrap();
-            assert_eq!((found.form, found.sampled), (Form::Text, false));
+            assert!(!found.sampled);
             assert_eq!(buffer.used(), want.as_bytes());
             assert_eq!(found.len, want.len());
             buffer.wipe();

@@ -8,7 +8,7 @@ use super::sockets;
 use super::walk::{At, Visitor};
 use globset::GlobSet;
 use keytrail_model::Credential;
-use keytrail_secret::form::{Form, expected_names, from_utf16};
+use keytrail_secret::form::expected_names;
 use keytrail_secret::{Classifier, Fingerprinter, Limits, Origin};
 use rustix::fs::{AtFlags, Stat, StatxFlags};
 use std::collections::HashMap;
@@ -112,10 +112,7 @@ impl Visitor for Scan<'_> {
         if inspected.changed {
             at.walk.changed.fetch_add(1, Ordering::Relaxed);
         }
-        let credentials = match inspected.form {
-            Form::Utf16(little) => self.credentials(&from_utf16(buffer.used(), little), &path()),
-            _ => self.credentials(buffer.used(), &path()),
-        };
+        let credentials = self.credentials(buffer.used(), &path());
         buffer.wipe();
         match credentials {
             Some((credentials, _)) if credentials.is_empty() => {}

@@ -15,6 +15,7 @@ use super::scan::assign::{self, TextKind};
 use super::scan::prefilter::Hook;
 use super::scan::text::clean;
 use super::scan::{Finds, pem, token};
+use super::wide;
 pub use argv::Arguments;
 pub(super) use place::text_kind;
 use place::{SPECIMEN, path_of, specimen};
@@ -63,12 +64,26 @@ impl Classifier {
     /// As `classify`, with what bounded the search: callers who report what was not seen need it.
     pub fn classify_bounded(&self, whole: &[u8], origin: Origin<'_>) -> Classified {
         let text = &whole[..whole.len().min(MAX_TEXT)];
+        let mut found = match wide::form(text) {
+            Some((start, little)) => {
+                let decoded = wide::decoded(text.get(start..).unwrap_or_default(), little);
+                let mut found = self.classify_text(&decoded, origin);
+                wide::place(&mut found.findings, &decoded, start);
+                found
+            }
+            None => self.classify_text(text, origin),
+        };
+        found.limits.length = text.len() < whole.len();
+        found
+    }
+
+    /// As `classify_bounded`, for a text of a bounded length that the rules can read.
+    fn classify_text(&self, text: &[u8], origin: Origin<'_>) -> Classified {
         let lines = without_zeroes(text);
         let text = lines.as_ref().map_or(text, |lines| lines.as_slice());
         let mut finds = Finds::of(text);
         self.collect(text, origin, &mut finds);
-        let mut limits = finds.limits;
-        limits.length = text.len() < whole.len();
+        let limits = finds.limits;
         let mut findings = resolve::resolve(self, text, finds);
         if specimen(path_of(origin), text) {
             for finding in &mut findings {
@@ -143,6 +158,7 @@ impl Classifier {
         let mut structures = self.scan_text(text, origin, finds);
         let path = path_of(origin);
         if !path.is_empty() {
+            self.named_file(path, text, finds);
             structures.extend(self.rules_of_path(path));
         }
         let store = formats::by_magic(text).and_then(|name| self.rule_named(name));

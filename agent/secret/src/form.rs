@@ -1,16 +1,15 @@
 //! What a file is, by its first bytes: text, a store of credentials, or something that holds none.
 
-use super::Classifier;
+use super::{Classifier, wide};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use zeroize::Zeroizing;
 
 /// What the first bytes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     Empty,
     Text,
-    /// UTF-16 with a byte order mark; true: little-endian.
-    Utf16(bool),
+    /// Text in UTF-16, which the classifier decodes.
+    Utf16,
     /// A binary format that holds credentials.
     Store,
     /// A format that never does, or only inside an archive.
@@ -26,8 +25,8 @@ pub fn form(head: &[u8]) -> Form {
     if head.is_empty() {
         return Form::Empty;
     }
-    if head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]) {
-        return Form::Utf16(head.starts_with(&[0xff, 0xfe]));
+    if wide::form(head).is_some() {
+        return Form::Utf16;
     }
     if harmless(head) {
         return Form::Harmless;
@@ -254,29 +253,6 @@ pub fn named(globs: &[String]) -> GlobSet {
     set.build().unwrap_or_else(|_| GlobSet::empty())
 }
 
-/// UTF-16 to UTF-8; what is not a character becomes U+FFFD.
-#[must_use]
-pub fn from_utf16(bytes: &[u8], little: bool) -> Zeroizing<Vec<u8>> {
-    let units = bytes.chunks_exact(2).skip(1).filter_map(|pair| {
-        let pair = <[u8; 2]>::try_from(pair).ok()?;
-        Some(if little {
-            u16::from_le_bytes(pair)
-        } else {
-            u16::from_be_bytes(pair)
-        })
-    });
-    // Two bytes become three at most: taken once, growing would leave copies.
-    let mut out = Zeroizing::new(Vec::with_capacity(bytes.len() / 2 * 3 + 4));
-    for c in char::decode_utf16(units) {
-        out.extend_from_slice(
-            c.unwrap_or(char::REPLACEMENT_CHARACTER)
-                .encode_utf8(&mut [0; 4])
-                .as_bytes(),
-        );
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,7 +269,7 @@ mod tests {
         // A certificate: neither a key nor known by name.
         assert_eq!(form(&[0x30, 0x82, 4, 0xa3, 0x30, 0x82, 3, 0]), Form::Opaque);
         assert_eq!(form(b"ab\0"), Form::Opaque);
-        assert_eq!(form(b"\xff\xfea\0"), Form::Utf16(true));
+        assert_eq!(form(b"\xff\xfea\0"), Form::Utf16);
     }
 
     #[test]
@@ -382,16 +358,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn utf16_round_trip(text in "\\PC{0,40}") {
-            let little: Vec<u8> = [0xfeffu16].into_iter().chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect();
-            prop_assert_eq!(&**from_utf16(&little, true), text.as_bytes());
-        }
-
-        #[test]
         fn any_head(head in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = form(&head);
-            let out = from_utf16(&head, head.len() % 2 == 0);
-            prop_assert!(out.len() <= head.len() / 2 * 3 + 4);
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod scan;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tests_support;
+pub mod wide;
 
 pub use api::*;
 pub use classifier::{Arguments, is_source, is_specimen};

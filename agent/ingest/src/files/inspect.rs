@@ -1,7 +1,7 @@
 //! One look into an open file: as little of it as decides, then the rules.
 
 use super::read;
-use keytrail_secret::form::{Form, form, from_utf16};
+use keytrail_secret::form::{Form, form};
 use keytrail_secret::{Classified, Classifier, Finding, Origin};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -47,7 +47,7 @@ impl Content {
         let Classified {
             mut findings,
             limits,
-        } = classify(&self.bytes, &self.path, classifier);
+        } = classifier.classify_bounded(&self.bytes, Origin::File { path: &self.path });
         let left_out = findings.len().saturating_sub(MAX_FINDINGS) as u64;
         findings.truncate(MAX_FINDINGS);
         Inspected {
@@ -55,7 +55,7 @@ impl Content {
             truncated: self.truncated,
             left_out,
             bounded: limits.any(),
-            end: end(&self.bytes, self.truncated),
+            end: if self.truncated { 0 } else { self.bytes.len() },
         }
     }
 }
@@ -105,22 +105,4 @@ pub fn worthy(bytes: &[u8], path: &str, named: bool) -> Option<Content> {
         truncated: false,
         path: path.to_owned(),
     })
-}
-
-/// Where findings in this content may be cut by its end.
-fn end(bytes: &[u8], truncated: bool) -> usize {
-    if truncated || matches!(form(bytes), Form::Utf16(_)) {
-        0
-    } else {
-        bytes.len()
-    }
-}
-
-/// What the rules find in the content of a file.
-fn classify(bytes: &[u8], path: &str, classifier: &Classifier) -> Classified {
-    let origin = Origin::File { path };
-    match form(bytes) {
-        Form::Utf16(little) => classifier.classify_bounded(&from_utf16(bytes, little), origin),
-        _ => classifier.classify_bounded(bytes, origin),
-    }
 }

@@ -40,6 +40,7 @@ pub const NAMES: &[&str] = &[
     "mixed",
     "digit",
     "alpha-digit",
+    "random",
     "not-word",
     "password",
 ];
@@ -123,11 +124,12 @@ pub fn structure(name: &str, value: &[u8]) -> bool {
             digits > 4
                 || !value[..value.len() - digits]
                     .iter()
-                    .all(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-'))
+                    .all(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-' | b'.'))
         }
         "alpha-digit" => {
             value.iter().any(u8::is_ascii_digit) && value.iter().any(u8::is_ascii_alphabetic)
         }
+        "random" => super::looks_random(value),
         _ => true,
     }
 }

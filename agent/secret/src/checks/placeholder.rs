@@ -185,7 +185,24 @@ const DOCUMENTED: &[&[u8]] = &[
     b"gX1fBat3bV",
     b"2YotnFZFEjr1zCsicMWpAA",
     b"tGzv3JOkF0XG5Qx2TlKWIA",
-    // OAuth 1.0 (RFC 5849).
+    // The UUID of manuals, and the wallets of test networks.
+    b"123e4567-e89b-12d3-a456",
+    b"test test test test",
+    b"abandon abandon abandon",
+    // The first registry of a manual of Cargo.
+    b"854DvwSlUwEHtIo3kWy6x7UCPKHfzCmy",
+    // OAuth 2.0 bearer and MAC tokens (RFC 6749, RFC 6750).
+    b"SplxlOBeZQQYbYS6WxSbIA",
+    b"mF_9.B5f-4.1JqM",
+    b"h480djs93hd8",
+    // OAuth 1.0 (RFC 5849) and OAuth Core 1.0.
+    b"ad180jjd733klru7",
+    b"0685bd9184jfhq22",
+    b"nnch734d00sl2jdk",
+    b"dpf43f3p2l4k3l03",
+    b"kd94hf93k423kf44",
+    b"hh5s93j4hdidpola",
+    b"hdhd0244k9j7ao03",
     b"kkk9d7dh3k39sjv7",
     b"pfkkdhi9sl3r4s00",
 ];

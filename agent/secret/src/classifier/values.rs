@@ -3,8 +3,15 @@
 use super::Classifier;
 use crate::checks::{Doubt, doubt, looks_random, user_is_secret};
 use crate::derive;
+use crate::scan::prefilter::Hook;
 use crate::scan::text::clean;
-use crate::scan::{Finds, Raw, name, pem, value};
+use crate::scan::{Finds, Raw, name, pem, token, value};
+
+/// Longest name and value of a variable that are read together, bytes.
+const NEAR_NAME: usize = 4096;
+
+/// Lengths of what a file holds that is a secret alone, bytes.
+const NAMED_FILE: std::ops::RangeInclusive<usize> = 8..=1024;
 
 /// No token of an issuer's form is shorter, bytes.
 const FORMED_MIN: usize = 12;
@@ -107,11 +114,67 @@ impl Classifier {
             };
             finds.push(raw);
         }
+        if !finds.list.iter().any(|found| found.rank >= 1) {
+            self.env_near(name, text, finds);
+        }
         if let Some(class) = name::classify(name)
             && let Some(confidence) = value::judge(class, name, trimmed, value::Written::Bare)
             && let Some(rule) = self.rule_named(generic(class))
         {
             let mut raw = self.raw(rule, trimmed, 0..text.len(), clean(name), 0);
+            raw.confidence = confidence;
+            finds.push(raw);
+        }
+    }
+
+    /// Rules that look for a value after a word: in an environment the name of the variable holds the word.
+    fn env_near(&self, name: &[u8], text: &[u8], finds: &mut Finds) {
+        if text.len() > NEAR_NAME || name.len() > NEAR_NAME {
+            return;
+        }
+        let start = name.len() + 1;
+        let line = zeroize::Zeroizing::new([name, b"=", text].concat());
+        let mut found = Finds::of(&line);
+        self.prefilter.scan(&line[..start], |from, to, hook| {
+            if let Hook::Near(rule) = hook {
+                let index = rule as usize;
+                token::after_word(&line, from..to, &self.rules[index], index, &mut found);
+            }
+        });
+        for mut raw in found.list {
+            let places = raw.parts.iter_mut().map(|part| &mut part.span);
+            for place in places.chain([&mut raw.span]) {
+                *place = place.start.saturating_sub(start)..place.end.saturating_sub(start);
+            }
+            finds.push(raw);
+        }
+    }
+
+    /// A file that holds one word and has the name of a secret: `/run/secrets/db_password`, `~/.config/restic/password`,
+    /// `config/credentials/production.key`.
+    pub(super) fn named_file(&self, path: &str, text: &[u8], finds: &mut Finds) {
+        let value = text.trim_ascii();
+        if !NAMED_FILE.contains(&value.len())
+            || value.iter().any(|b| b.is_ascii_whitespace() || *b < 0x20)
+            // A branch may have any name, and holds a commit.
+            || path.contains("/.git/")
+            // Fields, as of `.pgpass` and `.htpasswd`.
+            || value.contains(&b':')
+        {
+            return;
+        }
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let name = name.strip_suffix(".txt").unwrap_or(name).as_bytes();
+        let class = match name::classify(name) {
+            Some(name::NameClass::Key) if name.ends_with(b".key") => name::NameClass::Secret,
+            None | Some(name::NameClass::Key) => return,
+            Some(class) => class,
+        };
+        if let Some(confidence) = value::judge(class, name, value, value::Written::Bare)
+            && let Some(rule) = self.rule_named(generic(class))
+        {
+            let start = text.len() - text.trim_ascii_start().len();
+            let mut raw = self.raw(rule, value, start..start + value.len(), clean(name), 0);
             raw.confidence = confidence;
             finds.push(raw);
         }
@@ -187,7 +250,11 @@ impl Classifier {
         let manual = host.windows(7).any(|w| w.eq_ignore_ascii_case(b"example"))
             || host.windows(5).any(|w| w.eq_ignore_ascii_case(b"bogus"))
             || host.starts_with(b"[2001:db8:");
-        let doubtful = manual || user == password || verdict != Doubt::None;
+        let named = password.iter().all(u8::is_ascii_alphabetic)
+            && [&b"pass"[..], b"password", b"pwd"]
+                .iter()
+                .any(|word| password.to_ascii_lowercase().ends_with(word));
+        let doubtful = manual || named || user == password || verdict != Doubt::None;
         if !random && (web && doubtful || manual && verdict == Doubt::Word) {
             return;
         }

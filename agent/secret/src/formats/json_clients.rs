@@ -514,7 +514,8 @@ fn composer(context: &mut Context<'_, '_>, key: &str, object: &Object) {
     ) {
         return;
     }
-    for (host, entry) in object {
+    // `"bearer": {"type": "http"}` describes an interface.
+    for (host, entry) in object.iter().filter(|(host, _)| host.contains('.')) {
         match entry {
             Value::String(token) => {
                 context.emit("composer-auth", token.as_bytes(), host.clone());

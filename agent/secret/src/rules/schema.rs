@@ -22,6 +22,9 @@ pub struct RuleSpec {
     pub near: Vec<String>,
     /// A `near` word that is also an English word counts only when a word of the trade (key, token, secret, ...) follows.
     pub need_word: bool,
+    /// Words of which the name that ends with a `near` word must hold one, when it holds more than that word: others have
+    /// a `secret_id` of their own. Without one the value counts only where `identifier_near` finds its owner.
+    pub of: Vec<String>,
     pub window: usize,
     /// Linear-time expression. Group `secret`, else group 1, else the whole match is the value.
     pub regex: String,

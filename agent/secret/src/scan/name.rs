@@ -47,6 +47,7 @@ const TRAILERS: &[&str] = &[
     "main",
     "is",
     "clear",
+    "base",
 ];
 
 const PASSWORD: &[&str] = &[
@@ -123,6 +124,7 @@ const SECRET: &[&str] = &[
     "servicekey",
     "usertoken",
     "bottoken",
+    "pepper",
 ];
 /// Words that make `... key` secret.
 const KEY_OF: &[&str] = &[
@@ -299,6 +301,7 @@ const NEVER: &[&str] = &[
     "pagination",
     "cursor",
     "revision",
+    "hashed",
 ];
 
 /// Judges a name. The cost is bounded by `MAX_NAME`.
@@ -392,6 +395,14 @@ pub fn classify(name: &[u8]) -> Option<NameClass> {
         )
     {
         return Some(NameClass::Key);
+    }
+    // What is mixed into hashes and drawn keys from: secret where a program has one for all.
+    if matches!(last, "salt" | "seed") && !head.is_empty() {
+        return Some(NameClass::Key);
+    }
+    // The word that nodes of Erlang know each other by.
+    if last == "cookie" && matches!(before, "erlang" | "release") {
+        return Some(NameClass::Secret);
     }
     if last == "auth" && name.len() <= 32 {
         return Some(NameClass::Key);

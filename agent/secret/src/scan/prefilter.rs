@@ -48,6 +48,11 @@ const ASSIGN: &[&str] = &[
     "senha",
     "wachtwoord",
     "kennwort",
+    "_salt",
+    "_seed",
+    "pepper",
+    "erlang_cookie",
+    "release_cookie",
 ];
 
 /// Number of hashes of three bytes: one bit each is 8 KiB.

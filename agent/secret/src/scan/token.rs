@@ -2,6 +2,7 @@
 
 use super::text::clean;
 use super::{Finds, Raw, digest, ends_word, part, pem, starts_word};
+use crate::checks::placeholder::contains_ignore_case;
 use crate::checks::strength::worded;
 use crate::checks::{Doubt, checksum, doubt, entropy, named_for_reference, refers, user_is_secret};
 use crate::derive;
@@ -86,6 +87,7 @@ pub fn after_word(text: &[u8], word: Range<usize>, rule: &Rule, index: usize, fi
             return;
         }
     }
+    let stranger = !spec.of.is_empty() && !named_for(text, word.start, &spec.of);
     let Some(reach) = reach(&text[word.end..text.len().min(word.end + spec.window + 1)]) else {
         return;
     };
@@ -126,14 +128,20 @@ pub fn after_word(text: &[u8], word: Range<usize>, rule: &Rule, index: usize, fi
         }
         let gap = &window[..value.start()];
         let glued = value.start() == 0 || !(starts_word(window, value.start(), &spec.head));
+        let place = word.end + value.start()..word.end + value.end();
         let good = !glued
             && plausible_gap(gap, spec.need_word)
             && !named_for_reference(gap)
             && !in_path(gap, value.as_bytes())
-            && !digest::is(text, word.end + value.start()..word.end + value.end())
+            && !digest::is(text, place.clone())
             && !is_constant(value.as_bytes())
             && (spec.tail == "any" || !worded(last_piece(value.as_bytes())));
+        let owned = || {
+            rule.identifier_near()
+                .is_some_and(|near| nearest(text, &place, near).is_some())
+        };
         if good
+            && (!stranger || owned())
             && ends_word(window, value.end(), &spec.tail)
             && (spec.entropy == 0.0 || entropy(value.as_bytes()) >= spec.entropy)
         {
@@ -142,6 +150,24 @@ pub fn after_word(text: &[u8], word: Range<usize>, rule: &Rule, index: usize, fi
         }
         from = whole.start() + 1;
     }
+}
+
+/// Longest beginning of a name that is looked at.
+const MAX_PREFIX: usize = 64;
+
+/// The name that goes on before `at` holds one of the words, or does not go on.
+fn named_for(text: &[u8], at: usize, words: &[String]) -> bool {
+    let length = text[..at]
+        .iter()
+        .rev()
+        .take(MAX_PREFIX)
+        .take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+        .count();
+    let before = &text[at - length..at];
+    !before.iter().any(u8::is_ascii_alphanumeric)
+        || words
+            .iter()
+            .any(|word| contains_ignore_case(before, word.as_bytes()))
 }
 
 /// Length of value that is looked for first.
@@ -177,9 +203,13 @@ fn plausible_gap(gap: &[u8], need_word: bool) -> bool {
     {
         return false;
     }
-    let trade = TRADE
-        .iter()
-        .any(|w| crate::checks::placeholder::contains_ignore_case(gap, w));
+    // On the next line stands a value only where a sign leads to it: lists of digests have one a line.
+    if let Some(at) = memchr::memchr(b'\n', gap)
+        && !led_on(&gap[..at], &gap[at + 1..])
+    {
+        return false;
+    }
+    let trade = TRADE.iter().any(|w| contains_ignore_case(gap, w));
     if need_word && !trade {
         return false;
     }
@@ -187,6 +217,12 @@ fn plausible_gap(gap: &[u8], need_word: bool) -> bool {
         .iter()
         .any(|b| matches!(b, b'=' | b':' | b'"' | b'\'' | b'`' | b'>' | b'('));
     sign || (trade && gap.iter().any(|b| b.is_ascii_whitespace() || *b == b'-')) || gap.len() <= 2
+}
+
+/// A line that goes on in the next one, or one that has a sign of assignment of its own.
+fn led_on(line: &[u8], next: &[u8]) -> bool {
+    let sign = |b: &u8| b"=:>(\"'`[{,|\\".contains(b);
+    line.trim_ascii_end().last().is_some_and(sign) || next.iter().any(sign)
 }
 
 /// What follows the last `_` or `-`, when it is long: an issuer's mark before it may be a word.
@@ -234,19 +270,18 @@ fn accept(
     };
     let span = base + value.start()..base + value.end();
     // A host that only manuals have (RFC 2606), where the host is part of what is secret.
-    if spec.kind == "webhook-url"
-        && crate::checks::placeholder::contains_ignore_case(whole.as_bytes(), b"//example.")
-    {
+    if spec.kind == "webhook-url" && contains_ignore_case(whole.as_bytes(), b"//example.") {
         return;
     }
     if span.is_empty() || !ends_word(text, span.end, &spec.tail) {
         return;
     }
+    let bytes = value.as_bytes();
     // After a name alone, a piece of the path or address of a secret may look like one.
-    if rank < 2 && refers(around(text, &span)) {
+    let whole = if rank < 2 { around(text, &span) } else { bytes };
+    if refers(whole) {
         return;
     }
-    let bytes = value.as_bytes();
     if spec.entropy > 0.0 && entropy(bytes) < spec.entropy {
         return;
     }

@@ -6,9 +6,10 @@ mod typed;
 use super::name::NameClass;
 use crate::checks::strength::{distinct, entropy, looks_random, worded};
 use crate::checks::{Doubt, doubt};
+pub(super) use forms::{APP_PASSWORD, app_password};
 use forms::{
-    cache_key, expression, name_service, no_secret, numbered_identifier, numbers_with_colons,
-    same_word, wordy_identifier,
+    cache_key, expression, key_id, name_service, no_secret, numbered_identifier,
+    numbers_with_colons, same_word, wordy_identifier,
 };
 use typed::{by_hand, pattern, trial};
 
@@ -89,7 +90,11 @@ pub fn judge(class: NameClass, name: &[u8], value: &[u8], written: Written) -> O
     if written == Written::Listed && !(shape.random && value.len() >= 20) {
         return None;
     }
+    if app_password(value) {
+        return (class == NameClass::Password).then_some(0.6);
+    }
     if same_word(name, value)
+        || key_id(name, value)
         || no_secret(value, shape.random)
         || (written != Written::Quoted && expression(value, shape.random))
         || (name == b"passwd" && name_service(value))
@@ -121,7 +126,8 @@ fn password(value: &[u8], shape: &Shape, written: Written) -> Option<f64> {
                         .all(|b| b.is_ascii_alphabetic() || b",.!?'".contains(b))
             })
             .count();
-        if words >= 2 {
+        // ... or what a test is about: "find_user() works".
+        if words >= 2 || memchr::memmem::find(value, b"()").is_some() {
             return None;
         }
     }
@@ -151,9 +157,13 @@ fn password(value: &[u8], shape: &Shape, written: Written) -> Option<f64> {
     }
 }
 
-/// Letters alone, drawn at random: too long and too various for a word, and with pairs that words do not have.
+/// Letters alone or base32, drawn at random: too long and too various for a word, and with pairs that words do not have.
 fn drawn(value: &[u8], shape: &Shape) -> bool {
-    shape.letters == value.len() && value.len() >= 16 && !worded(value) && entropy(value) >= 3.0
+    let base32 = || value.iter().all(|b| matches!(b, b'A'..=b'Z' | b'2'..=b'7'));
+    (shape.letters == value.len() || base32())
+        && value.len() >= 16
+        && !worded(value)
+        && entropy(value) >= 3.0
 }
 
 /// A value after a name that says token or secret: machines make them.
@@ -174,11 +184,11 @@ fn secret(value: &[u8], shape: &Shape, written: Written) -> Option<f64> {
     if !drawn && wordy_identifier(value)
         || numbered_identifier(value)
         || (value[0] == b'$' && worded(&value[1..]))
-        || (written != Written::Quoted && value.contains(&b'-') && worded(value))
+        || (written != Written::Quoted && value.contains(&b'-') && worded(after_mark(value)))
     {
         return None;
     }
-    if shape.random {
+    if shape.random || looks_random(after_mark(value)) {
         return Some(match written {
             Written::Code => 0.55,
             _ if value.len() < 16 => 0.58,
@@ -199,6 +209,21 @@ fn secret(value: &[u8], shape: &Shape, written: Written) -> Option<f64> {
         && distinct(value) >= 7
         && entropy(value) >= 2.8)
         .then_some(0.3)
+}
+
+/// Shortest value that an issuer's mark stands before.
+const MARKED: usize = 20;
+
+/// What follows the words that an issuer begins its tokens with (`secret-live-`), when that is long enough to be judged.
+fn after_mark(value: &[u8]) -> &[u8] {
+    let mut rest = value;
+    while let Some(at) = rest.iter().position(|b| matches!(b, b'-' | b'_'))
+        && rest[..at].iter().all(u8::is_ascii_lowercase)
+        && rest.len() - at > MARKED
+    {
+        rest = &rest[at + 1..];
+    }
+    rest
 }
 
 /// A value after a name that ends in `key` and says no more: database keys, cache keys, map keys. Only what can hardly
@@ -229,7 +254,7 @@ fn key(name: &[u8], value: &[u8], shape: &Shape, written: Written) -> Option<f64
         .iter()
         .position(|b| !b.is_ascii_digit())
         .is_some_and(|at| at >= 3 && value[at] == b'_' && worded(&value[at..]));
-    let strong = shape.random
+    let strong = (shape.random || drawn(value, shape))
         && !step
         && !by_hand(value)
         && !numbers_with_colons(value)
@@ -237,7 +262,17 @@ fn key(name: &[u8], value: &[u8], shape: &Shape, written: Written) -> Option<f64
         && !joined_words()
         && shape.digits >= if value.len() >= 32 { 1 } else { 2 }
         && entropy(value) >= if value.len() >= 24 { 3.3 } else { 3.4 };
-    (strong && written != Written::Code).then_some(if value.len() >= 24 { 0.5 } else { 0.35 })
+    // Letters of both cases and digits, under the name of a variable: no id that a person reads.
+    let mixed = shape.digits >= 2
+        && value.len() >= 20
+        && !name.iter().any(u8::is_ascii_lowercase)
+        && value.iter().any(u8::is_ascii_lowercase)
+        && value.iter().any(u8::is_ascii_uppercase);
+    (strong && written != Written::Code).then_some(if value.len() >= 24 || mixed {
+        0.5
+    } else {
+        0.35
+    })
 }
 
 #[cfg(test)]

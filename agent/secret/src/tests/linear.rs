@@ -357,6 +357,24 @@ fn worst() -> Vec<Worst> {
         of("/srv/a.txt", |_| "AKIA".to_owned()),
         of("/srv/a.txt", |_| "a".to_owned()),
         of("/srv/a.txt", |_| "\u{1b}[31m".to_owned()),
+        of("/srv/a.txt", |_| "conda/t/".to_owned()),
+        of("/srv/a.txt", |_| "mnemonic: abcdefgh ".to_owned()),
+        of("/srv/a.txt", |_| "a_secret_id=".to_owned()),
+        of("/srv/a.txt", |i| format!("a_secret_id={}\n", hex(i, 32))),
+        of("/srv/a.txt", |_| "authorization\": \"abcdef ".to_owned()),
+        of("/srv/a.txt", |i| {
+            format!("tid={};exp=1900000000;", hex(i, 32))
+        }),
+        of("/srv/a.txt", |_| ":_authtoken=".to_owned()),
+        of("/srv/a.txt", |_| "chpasswd:\n list:\n".to_owned()),
+        of("/srv/a.txt", |_| "token: &a ".to_owned()),
+        of("/srv/a.txt", |_| "a_salt = 'b' ".to_owned()),
+        within(
+            "/srv/auth.json",
+            "{\"bearer\": {",
+            |i| format!("\"h{i}.x\": \"{}\",\n", fresh(i, 30)),
+            "\"z\": \"\"}}",
+        ),
         // binary stores
         within(
             "/etc/krb5.keytab",
@@ -374,7 +392,12 @@ const NOISE: Duration = Duration::from_millis(40);
 
 /// One time of a text twice and four times as long; the text is given up as slow only when it is slow three times.
 fn grows_with_its_size(worst: &Worst) -> Result<(), String> {
-    let texts = [MIB, 2 * MIB, 4 * MIB].map(|size| worst.text(size));
+    in_time(worst, |text| text)
+}
+
+/// The same for what is made of the texts.
+fn in_time(worst: &Worst, made: fn(Vec<u8>) -> Vec<u8>) -> Result<(), String> {
+    let texts = [MIB, 2 * MIB, 4 * MIB].map(|size| made(worst.text(size)));
     let mut least = [Duration::MAX; 3];
     for _ in 0..3 {
         for (text, least) in texts.iter().zip(&mut least) {
@@ -398,5 +421,33 @@ fn no_text_takes_longer_than_its_size_allows() {
         .iter()
         .filter_map(|worst| grows_with_its_size(worst).err())
         .collect();
+    assert!(slow.is_empty(), "{}", slow.join("\n"));
+}
+
+#[test]
+fn no_text_in_utf_16_either() {
+    /// Little-endian, without a mark.
+    fn wide(text: Vec<u8>) -> Vec<u8> {
+        String::from_utf8(text)
+            .unwrap()
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect()
+    }
+    let slow: Vec<String> = [
+        of("/srv/.env", |i| format!("TOKEN={}\n", fresh(i, 30))),
+        of("/srv/.env", |i| {
+            format!("T\u{e9}\u{1f511}=ghp_{}\n", fresh(i, 36))
+        }),
+        of("/srv/a.txt", |_| {
+            "a plain text with nothing in it\n".to_owned()
+        }),
+        of("/srv/a.txt", |_| {
+            "plain letters at first, then \u{4e2d}".to_owned()
+        }),
+    ]
+    .iter()
+    .filter_map(|worst| in_time(worst, wide).err())
+    .collect();
     assert!(slow.is_empty(), "{}", slow.join("\n"));
 }

@@ -1,7 +1,7 @@
 //! The same for people: aligned columns.
 
 use super::{ClassifyArgs, is_stdin};
-use keytrail_secret::{Classifier, Fingerprinter, Origin};
+use keytrail_secret::{Classifier, Fingerprinter, Origin, wide};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -52,11 +52,7 @@ pub fn run(
                         continue;
                     }
                     let credential = finding.credential(fingerprinter);
-                    let line = text[..finding.span().start.min(text.len())]
-                        .iter()
-                        .filter(|b| **b == b'\n')
-                        .count()
-                        + 1;
+                    let line = wide::line(&text, finding.span().start);
                     rows.push([
                         format!("{}:{line}", printable(&name)),
                         credential.kind,

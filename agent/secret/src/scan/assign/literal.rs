@@ -2,7 +2,7 @@
 
 use super::operator::Operator;
 use super::{TextKind, at_line_start, skip_space};
-use crate::scan::value::Written;
+use crate::scan::value::{self, Written};
 use std::ops::Range;
 
 /// Longest value: what is longer has a form of its own, and is found by that.
@@ -32,6 +32,11 @@ pub(super) fn literal(
     {
         return Some((line, Written::Bare));
     }
+    let i = if operator == Operator::Colon && i > at {
+        i + properties(&text[i..limit])
+    } else {
+        i
+    };
     let i = first_sign(&text[..limit], i, operator, config)?;
     if operator == Operator::Assign
         && !config
@@ -52,13 +57,36 @@ pub(super) fn literal(
         Some(quote) => quoted(text, quote, limit, operator, name),
         None => {
             let end = bare(text, i, limit, operator, config)?;
-            if operator == Operator::Colon && i == at && text[i..end].contains(&b':') {
+            if operator == Operator::Colon
+                && i == at
+                && (text[i..end].contains(&b':') || text[..name.start].ends_with(b":"))
+            {
                 // Fields between colons (`PSK:AES:CBC:128`) are a record.
                 return None;
             }
             let written = written_bare(text, at, i..end, (operator, kind), name);
             Some((i..end, written))
         }
+    }
+}
+
+/// Longest property of a node of YAML that is passed over.
+const MAX_PROPERTY: usize = 40;
+
+/// The length of what YAML says of a value before it: an anchor (`&name `) or the tag of a text (`!!str `).
+fn properties(text: &[u8]) -> usize {
+    if !text.starts_with(b"&") && !text.starts_with(b"!!str ") {
+        return 0;
+    }
+    let word = text
+        .iter()
+        .skip(1)
+        .take(MAX_PROPERTY)
+        .take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'!'))
+        .count();
+    match text.get(word + 1..) {
+        Some([b' ', b, ..]) if word > 0 && !b.is_ascii_whitespace() => word + 2,
+        _ => 0,
     }
 }
 
@@ -185,6 +213,15 @@ fn bare(text: &[u8], i: usize, limit: usize, operator: Operator, config: bool) -
     if operator == Operator::Word && text.get(i) == Some(&b'$') {
         return None;
     }
+    // Blanks belong to it.
+    let app = text.get(i..i + value::APP_PASSWORD);
+    if app.is_some_and(value::app_password)
+        && text
+            .get(i + value::APP_PASSWORD)
+            .is_none_or(|b| matches!(b, b'\n' | b'\r' | b'"' | b'\''))
+    {
+        return Some(i + value::APP_PASSWORD);
+    }
     // Bare: to white space or a sign that ends values everywhere; `;`, `&` and `,` end them outside configuration files.
     let end = i + text[i..limit]
         .iter()
@@ -240,6 +277,7 @@ fn written_bare(
     let literal = config
         || field
         || operator == Operator::Word
+        || operator == Operator::Colon && header(&text[..name.start])
         || (tight && (line_start || text[name.clone()].iter().all(|b| !b.is_ascii_lowercase())));
     // A whole line is the value in configuration files; trailing comments are not.
     if literal {
@@ -251,6 +289,16 @@ fn written_bare(
     } else {
         Written::Code
     }
+}
+
+/// The name stands in a header that a program is told to send: `curl -H "Name: value"`.
+fn header(before: &[u8]) -> bool {
+    let Some((b'"' | b'\'', before)) = before.split_last() else {
+        return false;
+    };
+    [&b"-H "[..], b"-H", b"--header ", b"--header="]
+        .iter()
+        .any(|flag| before.ends_with(flag))
 }
 
 /// Calls that only wrap a literal: `String::from("value")`, `Field(default="value")`. Their length, when a quote follows.

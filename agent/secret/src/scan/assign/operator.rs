@@ -159,6 +159,8 @@ pub(super) fn operator(text: &[u8], name: &Range<usize>) -> Option<(usize, Opera
                 Operator::List
             },
         )),
+        // std::string password{"value"};
+        b'{' if closers == 0 && !spaced && peek(i + 1) == b'"' => Some((i + 1, Operator::Argument)),
         // setPassword("value"); a macro in capitals takes names of things.
         b'(' if text[name.clone()].iter().any(u8::is_ascii_lowercase)
             // `test.pass("...")` says that something passed.
@@ -172,7 +174,8 @@ pub(super) fn operator(text: &[u8], name: &Range<usize>) -> Option<(usize, Opera
                 && closers == 0
                 && (at_line_start(text, name.start)
                     || keyword(&text[name.clone()])
-                    || parameter(&text[name.clone()])) =>
+                    || parameter(&text[name.clone()])
+                    || defined(text, name)) =>
         {
             Some((i, Operator::Argument))
         }
@@ -229,7 +232,8 @@ fn alone(text: &[u8], name: &Range<usize>, value: usize) -> bool {
     let word = rest.iter().take_while(|b| !b.is_ascii_whitespace()).count();
     fresh
         && value == name.end + 1
-        && !text[name.clone()].iter().any(u8::is_ascii_uppercase)
+        // `Pass` of mail clients; a word all in capitals is a heading.
+        && !text[name.clone()].iter().skip(1).any(u8::is_ascii_uppercase)
         && word >= 6
         && matches!(rest.get(word), None | Some(b'\n' | b'\r'))
 }
@@ -436,6 +440,26 @@ fn opens_pair(text: &[u8], name: &Range<usize>) -> bool {
 /// `PASSWORD` and `IDENTIFIED BY` of SQL, in capitals as manuals of databases write them.
 fn keyword(name: &[u8]) -> bool {
     name == b"PASSWORD"
+}
+
+/// Lisp defines it so (`(setq name "value")`), or it is a key of a map of Clojure (`:name "value"`) or the second word of
+/// an account (`user "name" password "value"`).
+fn defined(text: &[u8], name: &Range<usize>) -> bool {
+    const FORMS: &[&[u8]] = &[
+        b"(setq ",
+        b"(setq-default ",
+        b"(setopt ",
+        b"(defvar ",
+        b"(defconst ",
+        b"(defparameter ",
+        b"(define ",
+        b"(def ",
+        b"{:",
+        b" :",
+        b"\" ",
+    ];
+    let before = &text[..name.start];
+    FORMS.iter().any(|form| before.ends_with(form))
 }
 
 /// `-Password` of PowerShell.

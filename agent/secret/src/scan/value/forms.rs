@@ -1,7 +1,8 @@
 //! Forms that a secret does not have: names of things, paths, code, public keys.
 
-use crate::checks::refers;
+use crate::checks::placeholder::contains_ignore_case;
 use crate::checks::strength::{looks_random, worded};
+use crate::checks::{Doubt, doubt, refers};
 
 /// Sources of names in nsswitch.conf(5): `passwd: files systemd` is no password.
 pub(super) fn name_service(value: &[u8]) -> bool {
@@ -68,6 +69,35 @@ pub(super) fn same_word(name: &[u8], value: &[u8]) -> bool {
         b"pass",
     ];
     word_like && parted && TRADE.iter().any(|t| v.windows(t.len()).any(|w| w == *t))
+}
+
+/// Length of the passwords that Google and Apple make for programs.
+pub(in crate::scan) const APP_PASSWORD: usize = 19;
+
+/// A password as Google and Apple make and show it for programs: four groups of four small letters, with blanks or dashes
+/// between them.
+pub(in crate::scan) fn app_password(value: &[u8]) -> bool {
+    let mut letters = [0u8; 16];
+    value.len() == APP_PASSWORD
+        && value.iter().enumerate().all(|(i, b)| {
+            if i % 5 == 4 {
+                return *b == value[4] && matches!(b, b' ' | b'-');
+            }
+            letters[i - i / 5] = *b;
+            b.is_ascii_lowercase()
+        })
+        && !worded(&letters)
+        // As manuals write it: abcd efgh, xxxx xxxx.
+        && doubt(&letters) == Doubt::None
+}
+
+/// The id or fingerprint of an OpenPGP key: git keeps it as `signingkey`.
+pub(super) fn key_id(name: &[u8], value: &[u8]) -> bool {
+    let of_a_key = name.eq_ignore_ascii_case(b"signingkey")
+        || [&b"gpg"[..], b"pgp"]
+            .iter()
+            .any(|word| contains_ignore_case(name, word));
+    of_a_key && matches!(value.len(), 8 | 16 | 40) && value.iter().all(u8::is_ascii_hexdigit)
 }
 
 /// How public keys and certificates begin, in base64: SubjectPublicKeyInfo of the usual algorithms, OpenSSH wire form,
@@ -165,6 +195,9 @@ fn marked(value: &[u8]) -> bool {
         b"-----BEGIN",
         b"--",
         b"\\x",
+        // Signs and fonts of a manual page.
+        b"\\[",
+        b"\\f",
     ];
     MARKS.iter().any(|mark| starts(value, mark))
         || PUBLIC_KEY.iter().any(|mark| value.starts_with(mark))
