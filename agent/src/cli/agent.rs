@@ -4,9 +4,9 @@ use super::args::AgentArgs;
 use super::{exit, fail, privilege};
 use crate::answers;
 use crate::config::Config;
-use crate::engine::{EngineHandle, EngineOptions, Memory};
+use crate::engine::{Asker, EngineHandle, EngineOptions, Memory};
 use crate::output::{Format, Style, Summary, Writer};
-use crate::{pods, sinks};
+use crate::{memory, pods, sinks};
 use keytrail_cluster::Watch;
 use keytrail_export::{
     Address, AnswersSource, BoundSocket, EventFilter, Hub, Item, Metrics, MetricsServer, Next,
@@ -215,6 +215,7 @@ async fn until_told(
                     let _ = sd_notify::notify(&[NotifyState::Watchdog]);
                 }
                 progress = Some(now);
+                memory::trim();
             }
         }
     }
@@ -222,7 +223,11 @@ async fn until_told(
 
 /// The engine, shared with the server's threads, answering with its last status once stopped.
 #[derive(Clone)]
-struct Engine(Arc<Mutex<State>>);
+struct Engine {
+    /// Whoever feeds the watchdog waits for no one who asks.
+    asker: Asker,
+    state: Arc<Mutex<State>>,
+}
 
 struct State {
     handle: Option<EngineHandle>,
@@ -238,24 +243,29 @@ impl Engine {
             Some(memory) => sinks::start(config, memory, handle.node(), bell).map(Some),
             None => Ok(None),
         };
-        Ok(Engine(Arc::new(Mutex::new(State {
-            sinks: sinks.map_err(|e| e.to_string())?,
-            pods: pods::start(&config.kubernetes, handle.teller()),
-            handle: Some(handle),
-            last: GetStatusResponse::default(),
-        }))))
+        Ok(Engine {
+            asker: handle.asker(),
+            state: Arc::new(Mutex::new(State {
+                sinks: sinks.map_err(|e| e.to_string())?,
+                pods: pods::start(&config.kubernetes, handle.teller()),
+                handle: Some(handle),
+                last: GetStatusResponse::default(),
+            })),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn status(&self) -> GetStatusResponse {
+        let runs = self.lock().handle.is_some();
+        // Without the lock: it may take its time, and must not be waited for when the agent ends.
+        let answer = runs.then(|| self.asker.status());
         let state = self.lock();
-        let mut status = state
-            .handle
-            .as_ref()
-            .map_or_else(|| state.last.clone(), EngineHandle::status);
+        let mut status = answer
+            .filter(|_| state.handle.is_some())
+            .unwrap_or_else(|| state.last.clone());
         if let Some(sinks) = &state.sinks {
             status.sinks = sinks.status();
         }
@@ -271,10 +281,7 @@ impl Engine {
     }
 
     fn progress(&self) -> u64 {
-        self.lock()
-            .handle
-            .as_ref()
-            .map_or(0, EngineHandle::progress)
+        self.asker.progress()
     }
 
     fn stop(&self) {

@@ -131,7 +131,7 @@ fn open(config: Config) -> Result<GetStatusResponse, (String, u8)> {
     };
     let engine = EngineHandle::start(options, Box::new(|_| {}))
         .map_err(|e| (e.to_string(), exit::FAILED))?;
-    let answer = engine.status();
+    let answer = engine.asker().status();
     engine.stop();
     Ok(answer)
 }

@@ -140,6 +140,14 @@ pub fn unwritten(count: u64, boot_ns: u64) -> GapSeen {
     }
 }
 
+/// Changes of the inventory that the state directory did not take.
+pub fn unlisted(count: u64, boot_ns: u64) -> GapSeen {
+    GapSeen {
+        detail: format!("{count} changes of the inventory were not written to the state directory"),
+        ..unwritten(count, boot_ns)
+    }
+}
+
 /// Places that are not inspected because the configuration says so.
 pub fn excluded(patterns: &[String], boot_ns: u64) -> GapSeen {
     GapSeen {
@@ -270,6 +278,19 @@ pub fn writes_unseen(what: &str, error: &str, boot_ns: u64) -> GapSeen {
         count: 1,
         signal: Some(Signal::FileWrite),
         ..GapSeen::new(GapReason::WritesUnseen, boot_ns)
+    }
+}
+
+/// The thread that looks at what is written waits for a file system that does not answer.
+pub fn writes_stuck(boot_ns: u64) -> GapSeen {
+    GapSeen {
+        remedy: "mend or unmount the file system that does not answer, or name it under `exclude` in the configuration"
+            .to_owned(),
+        ..writes_unseen(
+            "files that are written are looked at when they are read only",
+            "the file system of one of them does not answer",
+            boot_ns,
+        )
     }
 }
 

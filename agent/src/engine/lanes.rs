@@ -5,7 +5,8 @@ use keytrail_abi::FileAccess;
 use keytrail_ingest::Inspection;
 use keytrail_ingest::decode::{DecodeError, Record, decode};
 use keytrail_model::PipeId;
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// Records, and bytes of them, that may wait in one lane.
@@ -136,13 +137,12 @@ impl Lanes {
         }
     }
 
-    /// Adds a record; false when the lane has to go on without waiting any longer.
-    pub fn push(&mut self, lane: u64, mut held: Held) -> bool {
+    /// Adds a record. Returns the lane that has to go on without waiting any longer: this one, or where all together have
+    /// become too much, the largest, so that one process does not take the place of others.
+    pub fn push(&mut self, lane: u64, mut held: Held) -> Option<u64> {
         self.came += 1;
         held.at = self.came;
-        let Some(of) = self.lanes.get_mut(&lane) else {
-            return true;
-        };
+        let of = self.lanes.get_mut(&lane)?;
         let bytes = held.bytes.len();
         of.bytes += bytes;
         self.bytes += bytes;
@@ -152,7 +152,15 @@ impl Lanes {
             self.blocked.entry(inspection.id).or_default().push(lane);
         }
         of.records.push_back(held);
-        of.records.len() < MAX_RECORDS && of.bytes < MAX_BYTES && self.bytes < MAX_TOTAL
+        if of.records.len() >= MAX_RECORDS || of.bytes >= MAX_BYTES {
+            return Some(lane);
+        }
+        (self.bytes >= MAX_TOTAL).then(|| self.largest())?
+    }
+
+    fn largest(&self) -> Option<u64> {
+        let of = self.lanes.iter().map(|(id, lane)| (lane.bytes, *id));
+        of.max().map(|(_, lane)| lane)
     }
 
     /// The lanes that waited for this inspection.
@@ -160,11 +168,23 @@ impl Lanes {
         self.blocked.remove(&inspection).unwrap_or_default()
     }
 
-    /// The lane whose first record came before those of all others.
-    pub fn earliest(&self) -> Option<u64> {
-        let first = |lane: &Lane| lane.records.front().map_or(0, |held| held.at);
-        let of = self.lanes.iter().map(|(id, lane)| (first(lane), *id));
-        of.min().map(|(_, lane)| lane)
+    /// Where the first record of a lane stands among all that wait.
+    pub fn first(&self, lane: u64) -> Option<u64> {
+        let of = self.lanes.get(&lane)?;
+        of.records.front().map(|held| held.at)
+    }
+
+    /// All lanes with something in them, each behind the place of its first record.
+    pub fn firsts(&self) -> BinaryHeap<Reverse<(u64, u64)>> {
+        let of = self.lanes.keys();
+        of.filter_map(|lane| Some(Reverse((self.first(*lane)?, *lane))))
+            .collect()
+    }
+
+    /// Records that wait.
+    pub fn waiting(&self) -> u64 {
+        let of = self.lanes.values();
+        of.map(|lane| lane.records.len() as u64).sum()
     }
 
     /// Whether something waits in a lane that came before this record of another. Two lanes never wait for each other,
@@ -249,13 +269,13 @@ mod tests {
     fn children_wait_behind_their_parent_and_others_do_not() {
         let mut lanes = Lanes::default();
         let lane = lanes.open(7);
-        assert!(lanes.push(lane, held(1)));
+        assert_eq!(lanes.push(lane, held(1)), None);
         lanes.join(lane, 8);
         assert_eq!(
             (lanes.of(7), lanes.of(8), lanes.of(9)),
             (Some(lane), Some(lane), None)
         );
-        assert!(lanes.push(lane, held(2)));
+        assert_eq!(lanes.push(lane, held(2)), None);
         assert_eq!(sizes(&mut lanes, lane), [1, 2]);
         assert!(lanes.is_empty() && lanes.of(7).is_none() && lanes.of(8).is_none());
     }
@@ -268,14 +288,16 @@ mod tests {
         lanes.push(writer, held(2));
         lanes.push(reader, held(3));
         // What the reader did before the writer's first does not wait for it.
-        assert_eq!(lanes.earliest(), Some(reader));
+        let firsts = |lanes: &Lanes| lanes.firsts().pop().map(|Reverse((_, lane))| lane);
+        assert_eq!(firsts(&lanes), Some(reader));
         let before = lanes.pop(reader, false).unwrap();
         assert!(!lanes.is_before(writer, &before));
         let after = lanes.pop(reader, false).unwrap();
         assert!(lanes.is_before(writer, &after));
         lanes.push_front(reader, after);
         lanes.wait_behind(reader);
-        assert_eq!(lanes.earliest(), Some(writer));
+        assert_eq!(firsts(&lanes), Some(writer));
+        assert_eq!(lanes.waiting(), 2);
         // And never the other way round.
         let first = lanes.pop(writer, false).unwrap();
         assert!(!lanes.is_before(reader, &first));
@@ -289,17 +311,24 @@ mod tests {
     fn what_waits_is_bounded() {
         let mut lanes = Lanes::default();
         let lane = lanes.open(7);
-        assert!((1..MAX_RECORDS).all(|_| lanes.push(lane, held(8))));
-        assert!(!lanes.push(lane, held(8)));
+        assert!((1..MAX_RECORDS).all(|_| lanes.push(lane, held(8)).is_none()));
+        assert_eq!(lanes.push(lane, held(8)), Some(lane));
         assert_eq!(sizes(&mut lanes, lane).len(), MAX_RECORDS);
-        // Few large ones, and many lanes together.
+        // Few large ones.
         let lane = lanes.open(7);
-        assert!(!lanes.push(lane, held(MAX_BYTES)));
-        let refused = (0..10).position(|tgid| {
-            let lane = lanes.open(100 + tgid);
-            !lanes.push(lane, held(MAX_BYTES - 1))
-        });
-        assert_eq!(refused, Some(MAX_TOTAL / MAX_BYTES - 1));
+        assert_eq!(lanes.push(lane, held(MAX_BYTES)), Some(lane));
+        sizes(&mut lanes, lane);
+        // Many lanes together: whoever has the most goes on, not who comes last.
+        let small = lanes.open(8);
+        assert_eq!(lanes.push(small, held(1)), None);
+        let large: Vec<u64> = (0..MAX_TOTAL / MAX_BYTES)
+            .map(|tgid| lanes.open(100 + tgid as u32))
+            .collect();
+        for lane in &large {
+            assert_eq!(lanes.push(*lane, held(MAX_BYTES - 1)), None);
+        }
+        let over = lanes.push(small, held(8));
+        assert!(over.is_some_and(|over| large.contains(&over)), "{over:?}");
     }
 
     #[test]

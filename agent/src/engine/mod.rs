@@ -107,7 +107,7 @@ enum Command {
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
-    /// Grows with every turn of the loop that took in what there was: a watchdog sees that it lives.
+    /// Grows with every record and every turn of the loop that took in what there was: a watchdog sees that it lives.
     turns: AtomicU64,
 }
 
@@ -153,6 +153,39 @@ impl Teller {
     }
 }
 
+/// Asks the loop something, from any thread; nobody else waits meanwhile.
+#[derive(Clone)]
+pub struct Asker {
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+    node: v1::NodeStatus,
+}
+
+impl Asker {
+    /// What is seen and what is not, now. Waits for the loop, five seconds at most.
+    #[must_use]
+    pub fn status(&self) -> v1::GetStatusResponse {
+        let (tx, rx) = mpsc::channel();
+        let asked = self.commands.send(Command::Status(tx)).is_ok();
+        let answer = if asked {
+            rx.recv_timeout(Duration::from_secs(5)).ok()
+        } else {
+            None
+        };
+        answer.unwrap_or_else(|| v1::GetStatusResponse {
+            node: Some(self.node.clone()),
+            ..Default::default()
+        })
+    }
+
+    /// Grows with what the loop takes in, and with its turns: it makes several a second as long as it lives. Waits for
+    /// nothing.
+    #[must_use]
+    pub fn progress(&self) -> u64 {
+        self.shared.turns.load(Ordering::Relaxed)
+    }
+}
+
 /// What this agent remembers, for whoever answers questions.
 #[derive(Clone, Debug)]
 pub struct Memory {
@@ -191,26 +224,14 @@ impl EngineHandle {
         self.memory.as_ref()
     }
 
-    /// What is seen and what is not, now.
+    /// Asks it, from any thread.
     #[must_use]
-    pub fn status(&self) -> v1::GetStatusResponse {
-        let (tx, rx) = mpsc::channel();
-        let asked = self.commands.send(Command::Status(tx)).is_ok();
-        let answer = if asked {
-            rx.recv_timeout(Duration::from_secs(5)).ok()
-        } else {
-            None
-        };
-        answer.unwrap_or_else(|| v1::GetStatusResponse {
-            node: Some(self.node.clone()),
-            ..Default::default()
-        })
-    }
-
-    /// Turns of the loop so far; it makes several a second as long as it lives.
-    #[must_use]
-    pub fn progress(&self) -> u64 {
-        self.shared.turns.load(Ordering::Relaxed)
+    pub fn asker(&self) -> Asker {
+        Asker {
+            shared: self.shared.clone(),
+            commands: self.commands.clone(),
+            node: self.node.clone(),
+        }
     }
 
     /// Whether the thread still runs.
@@ -236,5 +257,35 @@ impl Drop for EngineHandle {
             // A panic of the thread was printed when it happened; there is nobody left to tell.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_feeds_the_watchdog_waits_for_nobody_who_asks() {
+        // A loop that takes nothing in: its commands are kept, and not answered.
+        let (commands, kept) = mpsc::channel();
+        let asker = Asker {
+            shared: Arc::default(),
+            commands,
+            node: v1::NodeStatus::default(),
+        };
+        let asked = std::thread::spawn({
+            let asker = asker.clone();
+            move || asker.status()
+        });
+        let question = kept.recv().expect("it asks");
+        asker.shared.turns.fetch_add(3, Ordering::Relaxed);
+        assert_eq!(asker.progress(), 3);
+        assert!(!asked.is_finished(), "it waits for its answer");
+        let Command::Status(answer) = question else {
+            panic!("another question")
+        };
+        let status = v1::GetStatusResponse::default();
+        answer.send(status.clone()).expect("it waits still");
+        assert_eq!(asked.join().expect("an answer"), status);
     }
 }

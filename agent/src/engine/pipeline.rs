@@ -30,11 +30,13 @@ use keytrail_model::{Event, GapSeen, Observation, Pid, PipeId, PipesSeen};
 use keytrail_proto::v1;
 use keytrail_sensor::{RawRecord, Sensor};
 use keytrail_store::Ledger;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Name the sensor gives to what fanotify tells.
 const FANOTIFY: &str = "fanotify";
@@ -293,8 +295,8 @@ impl Pipeline {
                 name
             }
         };
-        if !self.lanes.push(lane, Held::new(bytes, hook, inspection)) {
-            self.advance(lane, true);
+        if let Some(over) = self.lanes.push(lane, Held::new(bytes, hook, inspection)) {
+            self.advance(over, true);
         }
     }
 
@@ -360,15 +362,26 @@ impl Pipeline {
         self.lanes.of(tgid).is_some()
     }
 
-    /// Goes on with all records that wait, without what they wait for.
-    pub fn go_on(&mut self) {
-        while let Some(lane) = self.lanes.earliest() {
-            if let Some(held) = self.lanes.pop(lane, true)
-                && let Ok(record) = held.bytes.decode()
-            {
+    /// Goes on with all records that wait, in the order they came and without what they wait for, as long as there is time.
+    /// Returns how many are left.
+    pub fn go_on(&mut self, end: Instant) -> u64 {
+        let mut firsts = self.lanes.firsts();
+        while Instant::now() < end
+            && let Some(Reverse((_, lane))) = firsts.pop()
+        {
+            let Some(held) = self.lanes.pop(lane, true) else {
+                continue;
+            };
+            if let Ok(record) = held.bytes.decode() {
                 self.ingest(&record, &held.hook, held.inspection.as_ref());
             }
+            match self.lanes.first(lane) {
+                Some(first) => firsts.push(Reverse((first, lane))),
+                // That closes it.
+                None => drop(self.lanes.pop(lane, true)),
+            }
         }
+        self.lanes.waiting()
     }
 
     /// One record, all the way.

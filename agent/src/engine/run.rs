@@ -55,6 +55,8 @@ const LAST_RECORDS: Duration = Duration::from_millis(50);
 const LEDGER_END: Duration = Duration::from_millis(400);
 /// Time the end may take: what is not taken in by then is counted.
 const END: Duration = Duration::from_millis(700);
+/// Time for what waited for a file until then.
+const LAST_WORK: Duration = Duration::from_millis(300);
 
 /// The engine's thread.
 pub(super) struct Runner {
@@ -255,7 +257,11 @@ impl Runner {
         // Before the drain: then it hands out who the readers are.
         let reads = sensor.process_reads();
         line.takings.extend(reads.into_iter().map(Taking::of_read));
-        let n = sensor.drain(&mut |raw| taken(line, &raw, &shared.stop, end, left));
+        let n = sensor.drain(&mut |raw| {
+            taken(line, &raw, &shared.stop, end, left);
+            // Working off a backlog is progress, however long one turn takes.
+            shared.turns.fetch_add(1, Ordering::Relaxed);
+        });
         line.accesses();
         for taking in std::mem::take(&mut line.takings) {
             line.taking(taking);
@@ -482,13 +488,15 @@ impl Runner {
             self.line.answers();
             self.libraries(boot_ns());
         }
-        self.line.go_on();
+        // What was still being written to a ring when it was drained comes in with this, and may wait in its turn.
+        self.wipe();
+        self.line.answers();
+        self.left += self.line.go_on(end.max(Instant::now()) + LAST_WORK);
         self.line.reports();
         self.line.background();
         self.line.unsigned(u64::MAX);
         (self.dropped_due, self.reads_gone_due, self.unlocated_due) = (0, 0, 0);
         self.tick(boot_ns());
-        self.wipe();
         if self.left > 0 {
             let gap = coverage::not_taken_in(self.left, boot_ns());
             self.line.gap(gap);

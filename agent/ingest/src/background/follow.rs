@@ -106,6 +106,8 @@ pub struct Followed {
     changes: Option<Changes>,
     inotify: Inotify,
     by_watch: HashMap<WatchDescriptor, Path>,
+    /// The other way round.
+    watches: HashMap<Path, WatchDescriptor>,
     by_key: HashMap<FileKey, Vec<Path>>,
     files: BTreeMap<Path, Kept>,
     /// Last parts of the paths, and how many have each.
@@ -120,6 +122,7 @@ impl Followed {
             changes: Changes::new().ok(),
             inotify: Inotify::init()?,
             by_watch: HashMap::new(),
+            watches: HashMap::new(),
             by_key: HashMap::new(),
             files: BTreeMap::new(),
             names: HashMap::new(),
@@ -261,6 +264,7 @@ impl Followed {
         let way = format!("/proc/self/fd/{}", file.as_raw_fd());
         // Refused (too many watches): it is still looked up now and then.
         if let Ok(watch) = self.inotify.watches().add(way, mask) {
+            self.watches.insert(path.clone(), watch.clone());
             self.by_watch.insert(watch, path.clone());
         }
         None
@@ -276,13 +280,10 @@ impl Followed {
             }
             return;
         }
-        let watches: Vec<WatchDescriptor> = self
-            .by_watch
-            .iter()
-            .filter(|(_, p)| *p == path)
-            .map(|(watch, _)| watch.clone())
-            .collect();
-        for watch in watches {
+        // A file that has two names has one watch, which is the last one's.
+        if let Some(watch) = self.watches.remove(path)
+            && self.by_watch.get(&watch) == Some(path)
+        {
             self.by_watch.remove(&watch);
             // Its inode may be gone, and the watch with it.
             let _ = self.inotify.watches().remove(watch);
@@ -319,8 +320,10 @@ impl Followed {
                     }
                     paths.insert((path.clone(), 0));
                 }
-                if event.mask.contains(EventMask::IGNORED) {
-                    self.by_watch.remove(&event.wd);
+                if event.mask.contains(EventMask::IGNORED)
+                    && let Some(path) = self.by_watch.remove(&event.wd)
+                {
+                    self.watches.remove(&path);
                 }
                 overflow |= event.mask.contains(EventMask::Q_OVERFLOW);
             }

@@ -3,8 +3,8 @@
 
 use super::Keeper;
 use super::follow::{Kept, Path as Way, mount_of, real};
+use super::queue::By;
 use crate::files::{self, Version};
-use keytrail_host::clock::boot_ns;
 use keytrail_model::{FileAccess, FileAction, FileFacts};
 use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
@@ -62,7 +62,7 @@ impl Keeper {
         way: &Way,
         before: &Kept,
         now: Option<&Version>,
-        writer: u32,
+        by: By,
     ) -> Option<Life> {
         let acts = match now {
             Some(now) if now.id == before.version.id => self.same_file(way, before, now),
@@ -74,8 +74,8 @@ impl Keeper {
                 ..before.version.facts.clone()
             },
             acts,
-            writer,
-            boot_ns: boot_ns(),
+            writer: by.pid,
+            boot_ns: by.at_ns,
         })
     }
 

@@ -8,6 +8,7 @@ mod life;
 mod persistence;
 mod places;
 mod queue;
+mod versions;
 
 pub(crate) use budget::Budget;
 pub use life::{Act, Life};
@@ -15,12 +16,13 @@ pub use places::Unmarked;
 
 use self::follow::{Added, Followed, Path as Way};
 use self::places::{Places, path_of};
-use self::queue::Queue;
+use self::queue::{By, Queue};
+use self::versions::Versions;
 use super::files::{self, Inspected, OwnFiles, Version};
 use super::inspection::InspectionOptions;
 use globset::GlobSet;
 use keytrail_abi::FileId;
-use keytrail_host::clock::{boot_ns, thread_ns};
+use keytrail_host::clock::{boot_ns, thread_ns, wall_ns};
 use keytrail_host::priority;
 use keytrail_host::writes::{Writes, Written};
 use keytrail_model::FileFacts;
@@ -35,12 +37,16 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender, SyncSender, TryRecvError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError, TrySendError};
 use std::thread::JoinHandle;
 
 /// Looks that may wait for the engine.
 const RESULTS: usize = 64;
+/// Wishes to follow a file that may wait for the thread.
+const WISHES: usize = 4_096;
+/// After this time with one file a thread is taken for one that waits for a file system, nanoseconds.
+const STUCK_NS: u64 = 10_000_000_000;
 /// Nothing shorter is a secret.
 const SIZE_MIN: u64 = 16;
 /// No program that has a TLS library linked in is smaller, bytes.
@@ -83,6 +89,8 @@ pub enum Report {
     Unmarked(Unmarked),
     /// The thread has failed: nothing more comes.
     Ended,
+    /// A file system does not answer: nothing more comes until it does.
+    Stuck,
     /// Files that were written and not looked at, since the last report.
     Skipped {
         count: u64,
@@ -134,10 +142,33 @@ enum Command {
     Follow { way: Way, seen: (FileId, u64) },
 }
 
+/// What the thread and its owner share.
+#[derive(Default)]
+struct Shared {
+    stop: AtomicBool,
+    /// Since when it is at the file it is at, nanoseconds since boot; 0 at rest.
+    at_since_ns: AtomicU64,
+    /// Wishes to follow a file for which there was no room.
+    unfollowed: AtomicU64,
+}
+
+impl Shared {
+    fn stops(&self) -> bool {
+        self.shared.stops()
+    }
+
+    fn is_stuck(&self, now_ns: u64) -> bool {
+        let since = self.at_since_ns.load(Ordering::Relaxed);
+        since != 0 && now_ns > since.saturating_add(STUCK_NS)
+    }
+}
+
 /// The running thread. Dropping it ends it.
 pub struct Background {
-    stop: Arc<AtomicBool>,
-    commands: Sender<Command>,
+    shared: Arc<Shared>,
+    /// It was said that the thread waits for a file system.
+    said_stuck: bool,
+    commands: SyncSender<Command>,
     results: Option<Receiver<Report>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -154,8 +185,8 @@ impl Background {
     ) -> io::Result<Self> {
         let writes = Writes::new()?;
         let followed = Followed::new()?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let (commands, receiver) = mpsc::channel();
+        let shared = Arc::new(Shared::default());
+        let (commands, receiver) = mpsc::sync_channel(WISHES);
         let (sender, results) = mpsc::sync_channel(RESULTS);
         let now = boot_ns();
         let cpus = std::thread::available_parallelism().map_or(1, usize::from) as u64;
@@ -171,10 +202,10 @@ impl Background {
             options,
             commands: receiver,
             results: sender,
-            stop: stop.clone(),
+            shared: shared.clone(),
+            versions: Versions::new(wall_ns()),
             own_files: OwnFiles::default(),
             overflows: 0,
-            unfollowed: 0,
             period_due: now + PERIOD_NS,
             look_up_due: now + LOOK_UP_NS,
         };
@@ -187,7 +218,8 @@ impl Background {
                 let _ = keeper.run(unmarked);
             })?;
         Ok(Background {
-            stop,
+            shared,
+            said_stuck: false,
             commands,
             results: Some(results),
             thread: Some(thread),
@@ -197,15 +229,19 @@ impl Background {
     /// Tells when the file at this path changes or goes, from the version on that was looked into (its id and change time).
     pub fn follow(&self, root: PathBuf, raw: Vec<u8>, seen: (FileId, u64)) {
         let way = Way { root, raw };
-        // A thread that has ended follows nothing.
-        let _ = self.commands.send(Command::Follow { way, seen });
+        if let Err(TrySendError::Full(_)) = self.commands.try_send(Command::Follow { way, seen }) {
+            self.shared.unfollowed.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// The next report, if there is one.
     pub fn report(&mut self) -> Option<Report> {
         match self.results.as_ref()?.try_recv() {
             Ok(report) => Some(report),
-            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Empty) => {
+                let said = std::mem::replace(&mut self.said_stuck, self.shared.is_stuck(boot_ns()));
+                (self.said_stuck && !said).then_some(Report::Stuck)
+            }
             Err(TryRecvError::Disconnected) => {
                 self.results = None;
                 Some(Report::Ended)
@@ -216,7 +252,7 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
+        self.shared.stop.store(true, Ordering::Release);
         // Whoever waits for room in the channel stops waiting; whoever waits for a file system ends with the process.
         self.results = None;
         self.thread = None;
@@ -246,11 +282,11 @@ struct Keeper {
     options: InspectionOptions,
     commands: Receiver<Command>,
     results: SyncSender<Report>,
-    stop: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+    /// Of files that outlive their writer.
+    versions: Versions,
     own_files: OwnFiles,
     overflows: u64,
-    /// Wishes to follow a file for which there was no room.
-    unfollowed: u64,
     period_due: u64,
     look_up_due: u64,
 }
@@ -260,7 +296,7 @@ impl Keeper {
         priority::lower_this_thread();
         self.unmarked(unmarked)?;
         self.others()?;
-        while !self.stop.load(Ordering::Acquire) {
+        while !self.shared.stops() {
             if self.wait() {
                 self.own()?;
             }
@@ -268,7 +304,9 @@ impl Keeper {
                 match self.followed.add(way.clone(), seen) {
                     Added::Followed => {}
                     Added::Differs => self.queue.push(What::Path(way), 0, boot_ns()),
-                    Added::Full => self.unfollowed += 1,
+                    Added::Full => {
+                        self.shared.unfollowed.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
             }
             self.take();
@@ -338,7 +376,7 @@ impl Keeper {
                 "the kernel's queue was full",
             ),
             (
-                std::mem::take(&mut self.unfollowed),
+                self.shared.unfollowed.swap(0, Ordering::Relaxed),
                 "too many files with credentials are followed",
             ),
         ] {
@@ -392,20 +430,22 @@ impl Keeper {
     /// Looks at what is due, as far as the budget goes.
     fn look(&mut self) -> Result<(), Ended> {
         let mut looked = false;
-        while !self.stop.load(Ordering::Acquire) {
+        while !self.shared.stops() {
             let now = boot_ns();
             if !self.budget.has(now) {
                 break;
             }
-            let Some((what, pid)) = self.queue.next(now) else {
+            let Some((what, by)) = self.queue.next(now) else {
                 break;
             };
             looked = true;
             let began = thread_ns();
+            self.shared.at_since_ns.store(now, Ordering::Relaxed);
             let done = match &what {
-                What::Entry(written) => self.entry(written, pid),
-                What::Path(way) => self.path(way, pid),
+                What::Entry(written) => self.entry(written, by),
+                What::Path(way) => self.path(way, by),
             };
+            self.shared.at_since_ns.store(0, Ordering::Relaxed);
             let took = thread_ns().saturating_sub(began);
             self.budget.spend(took);
             self.queue.looked(what, boot_ns(), took);
@@ -418,7 +458,7 @@ impl Keeper {
         Ok(())
     }
 
-    fn entry(&mut self, written: &Written, pid: u32) -> Result<(), Ended> {
+    fn entry(&mut self, written: &Written, by: By) -> Result<(), Ended> {
         let Some(found) = self.places.find(written) else {
             return Ok(());
         };
@@ -426,21 +466,21 @@ impl Keeper {
             && let Some(directory) = path_of(&found.dir, b"")
         {
             for way in self.followed.below(&found.root, &directory) {
-                self.queue.push(What::Path(way), pid, boot_ns());
+                self.queue.push(What::Path(way), by.pid, boot_ns());
             }
             return Ok(());
         }
         let Ok(Some(version)) = files::version(&found.file, "") else {
             return Ok(());
         };
-        self.persistence(&found.dir, &written.name, &version, pid)?;
+        self.persistence(&found.dir, &written.name, &version, by)?;
         if self.followed.has_name(&written.name)
             && let Some(raw) = path_of(&found.dir, &written.name)
         {
             let root = found.root.clone();
             let way = Way { root, raw };
             if self.followed.get(&way).is_some() {
-                return self.path(&way, pid);
+                return self.path(&way, by);
             }
         }
         if version.facts.size < SIZE_MIN {
@@ -476,16 +516,16 @@ impl Keeper {
             root: found.root,
             raw,
         };
-        self.report(way, version, inspected, pid, None)
+        self.report(way, version, inspected, by, None)
     }
 
     /// Whether the file is one of those that outlive their writer; what is in it does not matter.
     fn persistence(
-        &self,
+        &mut self,
         dir: &OwnedFd,
         name: &[u8],
         version: &Version,
-        writer: u32,
+        by: By,
     ) -> Result<(), Ended> {
         let Some(raw) = path_of(dir, name) else {
             return Ok(());
@@ -494,7 +534,9 @@ impl Keeper {
         let Some(technique) = persistence::technique(&path) else {
             return Ok(());
         };
-        if self.options.excluded.has(&path) {
+        if self.options.excluded.has(&path)
+            || !self.versions.is_new(version.id, version.facts.ctime_ns)
+        {
             return Ok(());
         }
         let file = FileFacts {
@@ -504,20 +546,20 @@ impl Keeper {
         self.send(Report::Persistence(Box::new(Persistence {
             file,
             technique,
-            writer,
-            boot_ns: boot_ns(),
+            writer: by.pid,
+            boot_ns: by.at_ns,
         })))
     }
 
     /// Looks at a path that is followed, or was to be.
-    fn path(&mut self, way: &Way, writer: u32) -> Result<(), Ended> {
+    fn path(&mut self, way: &Way, by: By) -> Result<(), Ended> {
         let opened = way.open().and_then(|file| {
             let version = files::version(&file, "")?;
             Ok(version.map(|version| (file, version)))
         });
         let Ok(Some((file, version))) = opened else {
             let before = self.followed.remove(way);
-            let life = before.and_then(|before| self.life(way, &before, None, writer));
+            let life = before.and_then(|before| self.life(way, &before, None, by));
             return self.send(Report::Gone {
                 root: way.root.clone(),
                 raw: way.raw.clone(),
@@ -525,15 +567,15 @@ impl Keeper {
             });
         };
         let before = self.followed.renew(way, &file, &version);
-        let life = before.and_then(|before| self.life(way, &before, Some(&version), writer));
+        let life = before.and_then(|before| self.life(way, &before, Some(&version), by));
         let known = self.followed.get(way).and_then(|kept| kept.inspected);
-        if life.is_none() && known.is_some_and(|known| writer == 0 || known == writer) {
+        if life.is_none() && known.is_some_and(|known| by.pid == 0 || known == by.pid) {
             return Ok(());
         }
         let place = || Some(way.raw.clone());
         if let Some((_, inspected)) = self.inspect(&file, &version, place) {
-            self.followed.inspected(way, &version, writer);
-            return self.report(way.clone(), version, inspected, writer, life);
+            self.followed.inspected(way, &version, by.pid);
+            return self.report(way.clone(), version, inspected, by, life);
         }
         let Some(life) = life else { return Ok(()) };
         self.send(Report::Changed {
@@ -573,11 +615,11 @@ impl Keeper {
     }
 
     fn report(
-        &self,
+        &mut self,
         way: Way,
         mut version: Version,
         inspected: Inspected,
-        writer: u32,
+        by: By,
         life: Option<Life>,
     ) -> Result<(), Ended> {
         version.facts = located(&way, version.facts);
@@ -585,13 +627,20 @@ impl Keeper {
             version.facts.tracked = !inspected.findings.is_empty()
                 && files::is_tracked(root.as_fd(), &version.facts.path);
         }
+        if !inspected.findings.is_empty() {
+            // At once: what is done to it until the engine wishes so would be done unseen. What it is by now is looked at then.
+            let seen = (version.id, version.facts.ctime_ns);
+            if self.followed.add(way.clone(), seen) == Added::Differs {
+                self.queue.push(What::Path(way.clone()), 0, boot_ns());
+            }
+        }
         self.send(Report::Looked(Box::new(Looked {
             root: way.root,
             raw: way.raw,
             version,
             inspected,
-            writer,
-            boot_ns: boot_ns(),
+            writer: by.pid,
+            boot_ns: by.at_ns,
             life: life.map(Box::new),
         })))
     }
@@ -604,4 +653,57 @@ fn located(way: &Way, mut facts: FileFacts) -> FileFacts {
         .ok()
         .and_then(|root| files::reach(root.as_fd(), &facts));
     facts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without a thread: nobody takes what is sent.
+    fn of_nobody() -> (Background, Receiver<Command>, SyncSender<Report>) {
+        let (commands, wishes) = mpsc::sync_channel(1);
+        let (sender, results) = mpsc::sync_channel(1);
+        let background = Background {
+            shared: Arc::default(),
+            said_stuck: false,
+            commands,
+            results: Some(results),
+            thread: None,
+        };
+        (background, wishes, sender)
+    }
+
+    #[test]
+    fn a_file_system_that_does_not_answer_is_told_once() {
+        let (mut background, _wishes, _sender) = of_nobody();
+        let at = |background: &Background, since_ns| {
+            let at = &background.shared.at_since_ns;
+            at.store(since_ns, Ordering::Relaxed);
+        };
+        assert!(background.report().is_none(), "it is at rest");
+        at(&background, boot_ns());
+        assert!(background.report().is_none(), "it has just begun");
+        at(&background, boot_ns().saturating_sub(2 * STUCK_NS).max(1));
+        assert!(matches!(background.report(), Some(Report::Stuck)));
+        assert!(background.report().is_none(), "it was told");
+        at(&background, 0);
+        assert!(background.report().is_none());
+        at(&background, boot_ns().saturating_sub(2 * STUCK_NS).max(1));
+        assert!(matches!(background.report(), Some(Report::Stuck)), "again");
+    }
+
+    #[test]
+    fn wishes_do_not_pile_up_and_are_counted() {
+        let (background, wishes, _sender) = of_nobody();
+        let file = FileId {
+            ino: 1,
+            dev: 1,
+            pad: 0,
+        };
+        for _ in 0..3 {
+            background.follow("/".into(), b"/etc/key".to_vec(), (file, 1));
+        }
+        assert_eq!(wishes.try_iter().count(), 1);
+        assert_eq!(background.shared.unfollowed.load(Ordering::Relaxed), 2);
+    }
 }

@@ -15,6 +15,15 @@ const SHARE: u64 = 50;
 /// Stands for several writers.
 const MANY: u32 = u32::MAX;
 
+/// Who wrote a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct By {
+    /// 0 when that is not known.
+    pub pid: u32,
+    /// When the first news of it came, nanoseconds since boot: a process that began later is another one, whatever its number.
+    pub at_ns: u64,
+}
+
 /// One file that waits.
 #[derive(Debug)]
 struct Waiting<K> {
@@ -29,7 +38,7 @@ pub struct Queue<K> {
     /// Looked at a moment ago: they wait longer.
     later: Vec<Waiting<K>>,
     /// And who wrote it, until then.
-    waiting: HashMap<K, u32>,
+    waiting: HashMap<K, By>,
     recent: HashMap<K, u64>,
     /// News that found no room.
     pub dropped: u64,
@@ -49,11 +58,12 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     /// News of a file; `pid` wrote it (0: nobody knows). Of several that wrote it before it is looked at, none is known to
     /// have made what is found.
     pub fn push(&mut self, key: K, pid: u32, now_ns: u64) {
-        if let Some(writer) = self.waiting.get_mut(&key) {
-            if *writer == 0 {
-                *writer = pid;
-            } else if pid != 0 && *writer != pid {
-                *writer = MANY;
+        let by = By { pid, at_ns: now_ns };
+        if let Some(known) = self.waiting.get_mut(&key) {
+            if known.pid == 0 {
+                *known = by;
+            } else if pid != 0 && known.pid != pid {
+                known.pid = MANY;
             }
             return;
         }
@@ -61,7 +71,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             self.dropped += 1;
             return;
         }
-        self.waiting.insert(key.clone(), pid);
+        self.waiting.insert(key.clone(), by);
         let due_ns = now_ns + QUIET_NS;
         let allowed = self.recent.get(&key).copied().unwrap_or(0);
         if allowed > due_ns {
@@ -75,7 +85,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     }
 
     /// The next file whose time has come, and who wrote it.
-    pub fn next(&mut self, now_ns: u64) -> Option<(K, u32)> {
+    pub fn next(&mut self, now_ns: u64) -> Option<(K, By)> {
         // Few files are written again and again.
         let late = self.later.iter().position(|w| w.due_ns <= now_ns);
         let next = match late {
@@ -85,8 +95,11 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             }
             None => None,
         }?;
-        let writer = self.waiting.remove(&next.key).unwrap_or(0);
-        Some((next.key, if writer == MANY { 0 } else { writer }))
+        let mut by = self.waiting.remove(&next.key).unwrap_or_default();
+        if by.pid == MANY {
+            by.pid = 0;
+        }
+        Some((next.key, by))
     }
 
     /// A file was looked at, which took so long.
@@ -112,6 +125,25 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
+    fn next<K: Clone + Eq + Hash>(queue: &mut Queue<K>, now_ns: u64) -> Option<(K, u32)> {
+        queue.next(now_ns).map(|(key, by)| (key, by.pid))
+    }
+
+    #[test]
+    fn a_writer_is_known_from_its_first_news_on() {
+        let mut queue = Queue::new();
+        queue.push("a", 7, 5 * MS);
+        queue.push("a", 7, 90 * MS);
+        queue.push("b", 0, 6 * MS);
+        queue.push("b", 8, 80 * MS);
+        let by = |pid, at| By {
+            pid,
+            at_ns: at * MS,
+        };
+        assert_eq!(queue.next(900 * MS), Some(("a", by(7, 5))));
+        assert_eq!(queue.next(900 * MS), Some(("b", by(8, 80))));
+    }
+
     #[test]
     fn many_writes_are_one_look() {
         let mut queue = Queue::new();
@@ -119,10 +151,10 @@ mod tests {
             queue.push("a", 7, i * MS);
         }
         queue.push("b", 8, 10 * MS);
-        assert_eq!(queue.next(149 * MS), None);
-        assert_eq!(queue.next(150 * MS), Some(("a", 7)));
-        assert_eq!(queue.next(150 * MS), None);
-        assert_eq!(queue.next(160 * MS), Some(("b", 8)));
+        assert_eq!(next(&mut queue, 149 * MS), None);
+        assert_eq!(next(&mut queue, 150 * MS), Some(("a", 7)));
+        assert_eq!(next(&mut queue, 150 * MS), None);
+        assert_eq!(next(&mut queue, 160 * MS), Some(("b", 8)));
         assert!(queue.is_empty());
     }
 
@@ -141,7 +173,7 @@ mod tests {
             queue.push(file, writer, 0);
         }
         let mut made = Vec::new();
-        made.extend(std::iter::from_fn(|| queue.next(150 * MS)));
+        made.extend(std::iter::from_fn(|| next(&mut queue, 150 * MS)));
         assert_eq!(made, [("two", 0), ("one", 7), ("late", 9)]);
     }
 
@@ -151,9 +183,9 @@ mod tests {
         queue.looked("log", 0, 40 * MS);
         queue.push("log", 1, MS);
         queue.push("other", 1, MS);
-        assert_eq!(queue.next(1_000 * MS), Some(("other", 1)));
-        assert_eq!(queue.next(1_999 * MS), None);
-        assert_eq!(queue.next(2_000 * MS), Some(("log", 1)));
+        assert_eq!(next(&mut queue, 1_000 * MS), Some(("other", 1)));
+        assert_eq!(next(&mut queue, 1_999 * MS), None);
+        assert_eq!(next(&mut queue, 2_000 * MS), Some(("log", 1)));
     }
 
     #[test]

@@ -104,13 +104,17 @@ impl Carrier for Command {
         let failed: Vec<io::Error> = std::thread::scope(|scope| {
             let running: Vec<_> = items
                 .iter()
-                .map(|item| scope.spawn(move || this.run(item)))
+                .map(|item| {
+                    // The unit bounds how many there may be.
+                    std::thread::Builder::new().spawn_scoped(scope, move || this.run(item))
+                })
                 .collect();
             running
                 .into_iter()
-                .filter_map(|thread| match thread.join() {
-                    Ok(result) => result.err(),
-                    Err(_) => Some(io::Error::other("its thread ended")),
+                .filter_map(|thread| match thread.map(|thread| thread.join()) {
+                    Ok(Ok(result)) => result.err(),
+                    Ok(Err(_)) => Some(io::Error::other("its thread ended")),
+                    Err(error) => Some(error),
                 })
                 .collect()
         });
@@ -128,38 +132,19 @@ impl Carrier for Command {
 /// group is killed.
 fn attend(mut child: Child, input: &[u8], timeout: Duration) -> io::Result<Ended> {
     let group = Pid::from_child(&child);
-    let deadline = Instant::now() + timeout;
     let mut talk = Talk {
         stdin: child.stdin.take().map(|pipe| (pipe, 0)),
         outputs: Vec::new(),
         output: Vec::new(),
         more: 0,
     };
-    if let Some(pipe) = child.stdout.take() {
-        talk.listen(pipe)?;
-    }
-    if let Some(pipe) = child.stderr.take() {
-        talk.listen(pipe)?;
-    }
-    if let Some((pipe, _)) = &talk.stdin {
-        rustix::io::ioctl_fionbio(pipe, true)?;
-    }
-    let mut status = None;
-    loop {
-        talk.step(input)?;
-        if let Some(ended) = child.try_wait()? {
-            status = Some(ended);
-            break;
-        }
-        if Instant::now() >= deadline {
-            break;
-        }
-    }
-    if status.is_none() {
-        // It is not waited for yet, so the number is still its own.
+    let talked = talk_until_it_ends(&mut talk, &mut child, input, Instant::now() + timeout);
+    if !matches!(talked, Ok(Some(_))) {
+        // It is not waited for yet, so the number is still its own. Also where it could not be talked to: it must not go on.
         let _ = kill_process_group(group, Signal::KILL);
         child.wait()?;
     }
+    let status = talked?;
     // What it said last is there; what it left behind may hold the pipe open for ever.
     let rest = Instant::now() + REST;
     talk.stdin = None;
@@ -169,6 +154,31 @@ fn attend(mut child: Child, input: &[u8], timeout: Duration) -> io::Result<Ended
         output: talk.output,
         more: talk.more,
     })
+}
+
+/// `None`: its time was up.
+fn talk_until_it_ends(
+    talk: &mut Talk,
+    child: &mut Child,
+    input: &[u8],
+    deadline: Instant,
+) -> io::Result<Option<ExitStatus>> {
+    if let Some(pipe) = child.stdout.take() {
+        talk.listen(pipe)?;
+    }
+    if let Some(pipe) = child.stderr.take() {
+        talk.listen(pipe)?;
+    }
+    if let Some((pipe, _)) = &talk.stdin {
+        rustix::io::ioctl_fionbio(pipe, true)?;
+    }
+    loop {
+        talk.step(input)?;
+        let ended = child.try_wait()?;
+        if ended.is_some() || Instant::now() >= deadline {
+            return Ok(ended);
+        }
+    }
 }
 
 trait Output: Read + AsFd {}

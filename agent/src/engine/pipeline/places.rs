@@ -19,6 +19,8 @@ use keytrail_store::PlaceSeen;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -29,6 +31,9 @@ const QUEUE: usize = 64;
 const TOGETHER: Duration = Duration::from_millis(250);
 /// Whether a whole inventory was taken is asked this often, when nothing is to be written.
 const LOOK: Duration = Duration::from_secs(5);
+/// Changes that may wait for it beyond those; what comes after is lost, and told this often, nanoseconds.
+const WAITING: usize = 16_384;
+const LOST_NS: u64 = 10_000_000_000;
 /// How long a new credential waits for the name of its writer, nanoseconds.
 const UNSIGNED_NS: u64 = 600_000_000;
 
@@ -44,6 +49,9 @@ pub(crate) struct Places {
     pub(super) unsigned: Vec<(u64, Told)>,
     /// Changes that the disk was too slow for.
     waiting: Vec<Change>,
+    /// Changes that were not written, and when more of them may be told.
+    lost: u64,
+    lost_due_ns: u64,
 }
 
 impl Places {
@@ -77,6 +85,8 @@ impl Places {
             writer,
             unsigned: Vec::new(),
             waiting: Vec::new(),
+            lost: 0,
+            lost_due_ns: 0,
         }
     }
 
@@ -110,11 +120,23 @@ impl Places {
         if self.waiting.is_empty() {
             return;
         }
-        if let Some(writer) = &self.writer {
-            self.waiting = writer.write(std::mem::take(&mut self.waiting));
-        } else {
+        let Some(writer) = &self.writer else {
             self.waiting.clear();
+            return;
+        };
+        self.waiting = writer.write(std::mem::take(&mut self.waiting));
+        let over = self.waiting.len().saturating_sub(WAITING);
+        self.waiting.truncate(WAITING);
+        self.lost += over as u64 + writer.lost.swap(0, Ordering::Relaxed);
+    }
+
+    /// Changes that were not written and are to be told now.
+    fn take_lost(&mut self, now_ns: u64) -> Option<u64> {
+        if self.lost == 0 || now_ns < self.lost_due_ns {
+            return None;
         }
+        self.lost_due_ns = now_ns + LOST_NS;
+        Some(std::mem::take(&mut self.lost))
     }
 }
 
@@ -198,13 +220,17 @@ impl Pipeline {
                     "the thread that looks at them has ended",
                     boot_ns(),
                 )),
+                Report::Stuck => self.gap(coverage::writes_stuck(boot_ns())),
                 Report::Skipped { count, why } => {
                     self.gap(coverage::not_looked_at(count, why, boot_ns()));
                 }
             }
         }
-        self.unsigned(boot_ns());
+        self.unsigned(now_ns);
         self.places.store();
+        if let Some(count) = self.places.take_lost(now_ns) {
+            self.gap(coverage::unlisted(count, now_ns));
+        }
     }
 
     /// Tells of new credentials whose writer nobody has named until now.
@@ -354,8 +380,12 @@ impl Pipeline {
 
     /// The process that wrote a file, if it is known and was there before.
     pub(super) fn writer(&self, tgid: u32, boot_ns: u64) -> Option<Stamp> {
+        if tgid == 0 || self.waits(tgid) {
+            // What it runs by now is not known: nobody is named rather than the program before.
+            return None;
+        }
         let table = self.core.processes();
-        let pid = table.latest(tgid).filter(|_| tgid != 0)?;
+        let pid = table.latest(tgid)?;
         let process = table.get(pid)?;
         let started_ns = pid.start.saturating_mul(keytrail_model::TICK_NS);
         (started_ns <= boot_ns).then(|| Stamp {
@@ -409,6 +439,8 @@ struct Writer {
     queue: Option<SyncSender<Vec<Change>>>,
     /// Closed when the thread has ended.
     walked: Receiver<Walked>,
+    /// Changes that could not be written, until they are told.
+    lost: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -419,12 +451,17 @@ impl Writer {
     fn start(state: State, last_run: i64) -> io::Result<Writer> {
         let (queue, changes) = sync_channel(QUEUE);
         let (news, walked) = sync_channel(1);
+        let lost = Arc::new(AtomicU64::new(0));
         let thread = std::thread::Builder::new()
             .name("inventory".to_owned())
-            .spawn(move || write(state, last_run, &changes, &news))?;
+            .spawn({
+                let lost = lost.clone();
+                move || write(state, last_run, &changes, &news, &lost)
+            })?;
         Ok(Writer {
             queue: Some(queue),
             walked,
+            lost,
             thread: Some(thread),
         })
     }
@@ -437,6 +474,10 @@ impl Writer {
     fn write(&self, changes: Vec<Change>) -> Vec<Change> {
         match self.queue.as_ref().map(|q| q.try_send(changes)) {
             Some(Err(TrySendError::Full(changes))) => changes,
+            Some(Err(TrySendError::Disconnected(changes))) => {
+                self.lost.fetch_add(changes.len() as u64, Ordering::Relaxed);
+                Vec::new()
+            }
             _ => Vec::new(),
         }
     }
@@ -483,6 +524,7 @@ fn write(
     mut last_run: i64,
     changes: &Receiver<Vec<Change>>,
     news: &SyncSender<Walked>,
+    lost: &AtomicU64,
 ) {
     loop {
         let mut batch = match changes.recv_timeout(LOOK) {
@@ -516,6 +558,7 @@ fn write(
         }
         if let Err(error) = noted {
             tracing::error!(%error, "changes of the inventory could not be written");
+            lost.fetch_add(batch.len() as u64, Ordering::Relaxed);
         }
     }
 }

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 
 /// Reports that may wait here; more wait where they come from.
 pub(super) const MOST: usize = 256;
-/// How long a report waits at most for what its writer did before, nanoseconds: about as long as a file takes to be inspected
-/// on a busy host.
-const WAITS_NS: u64 = 500_000_000;
+/// How long a report waits at most for what its writer did before, nanoseconds: longer than a file may take to be inspected
+/// (`inspect_timeout_ms`, as it is without a configuration). Who wrote it is not said after that.
+const WAITS_NS: u64 = 1_250_000_000;
 
 /// In the order in which they came, each with the time at which it did: one that waits holds up those behind it, so that a
 /// file that is gone does not come back.
