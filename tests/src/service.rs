@@ -192,7 +192,7 @@ impl Watch {
                 return event.clone();
             }
             assert!(
-                began.elapsed() < patience(10),
+                began.elapsed() < patience(60),
                 "waited in vain for {what}; there was:\n{}",
                 list(&events)
             );

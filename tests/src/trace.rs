@@ -3,9 +3,9 @@
 use crate::{
     command::{Act, Done, act},
     events::{Event, parse_lines},
-    machine::{Scratch, keytrail},
+    machine::{Scratch, Stopwatch, keytrail},
 };
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 /// A command traced to its end.
 pub struct Traced {
@@ -55,9 +55,24 @@ pub fn file(scratch: &Scratch) -> PathBuf {
 
 /// Runs what [`command`] began.
 pub fn run(scratch: &Scratch, act: Act) -> Traced {
+    collect(scratch, |act| act.run(), act)
+}
+
+/// The same, with how long it took (see [`Stopwatch`]).
+pub fn run_timed(scratch: &Scratch, act: Act) -> (Traced, Duration) {
+    let mut watch = Stopwatch::start();
+    let traced = collect(
+        scratch,
+        |act| act.run_watched(|pid| watch.look(pid)),
+        act,
+    );
+    (traced, watch.took())
+}
+
+fn collect(scratch: &Scratch, run: impl FnOnce(Act) -> Done, act: Act) -> Traced {
     let file = file(scratch);
     let _ = fs::remove_file(&file);
-    let done = act.run();
+    let done = run(act);
     let text = fs::read_to_string(&file).unwrap_or_default();
     Traced {
         done,
