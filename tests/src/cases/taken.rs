@@ -102,9 +102,9 @@ pub fn inside_a_pid_namespace() {
     let token = plant::github();
     let done = act("unshare")
         .args(["--pid", "--fork", "--mount-proc", "sh", "-c"])
-        .arg(
-            "GITHUB_TOKEN=$0 sleep 30 & victim=$!; sleep 1; cat /proc/$victim/environ >/dev/null; sleep 1; kill $victim; :",
-        )
+        .arg(format!(
+            "GITHUB_TOKEN=$0 sleep 600 & victim=$!; {ASLEEP}; cat /proc/$victim/environ >/dev/null; sleep 1; kill $victim; :",
+        ))
         .arg(&token.value)
         .limit(30)
         .run();
@@ -142,6 +142,9 @@ urllib.request.urlopen(sys.argv[2], loot)";
     });
     assert_eq!(event.grade(), "observed", "{}", event.brief());
 }
+
+/// A shell's wait until its child `$victim` is the program it was started for, and sleeps.
+const ASLEEP: &str = r#"until read line </proc/$victim/stat; case "$line" in *"(sleep) S "*) ;; *) false ;; esac; do sleep 0.05; done"#;
 
 /// Python for calls that libc has no name for, or that nobody makes from a shell.
 const CALLS: &str = "import ctypes, os, sys, time
@@ -314,9 +317,9 @@ pub fn by_process_vm_readv_inside_a_pid_namespace() {
     let agent = Agent::start(&scratch);
     let done = act("unshare")
         .args(["--pid", "--fork", "--mount-proc", "sh", "-c"])
-        .arg(
-            "GITHUB_TOKEN=$0 sleep 30 & victim=$!; sleep 1; python3 -c \"$1\" $victim; sleep 1; kill $victim; :",
-        )
+        .arg(format!(
+            "GITHUB_TOKEN=$0 sleep 600 & victim=$!; {ASLEEP}; python3 -c \"$1\" $victim; sleep 1; kill $victim; :",
+        ))
         .arg(plant::github().value)
         .arg(format!(
             "{CALLS}print(b'GITHUB_TOKEN' in read_out(pid, *stack_of(pid)))"
@@ -341,8 +344,10 @@ pub fn by_a_core_dump() {
     let scratch = Scratch::new();
     let dir = scratch.make("cores");
     let agent = Agent::start(&scratch);
-    let script = "cd $1; ulimit -c unlimited; GITHUB_TOKEN=$2 sleep 60 & sleep 1; kill -SEGV $!; wait; ls $1";
-    let done = sh(script)
+    let script = format!(
+        "cd $1; ulimit -c unlimited; GITHUB_TOKEN=$2 sleep 600 & victim=$!; {ASLEEP}; kill -SEGV $victim; wait; ls $1"
+    );
+    let done = sh(&script)
         .arg(&dir)
         .arg(plant::github().value)
         .limit(30)
