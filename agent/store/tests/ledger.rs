@@ -113,7 +113,7 @@ fn heartbeats_reach_the_disk_of_a_killed_agent() {
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    let on_disk = || -> rusqlite::Result<(u64, u64)> {
+    let on_disk = || -> rusqlite::Result<(i64, i64)> {
         let database = dir.path().join("keytrail.db");
         let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
         let other = rusqlite::Connection::open_with_flags(database, flags)?;
