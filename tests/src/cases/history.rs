@@ -225,7 +225,9 @@ fn kept_or_covered(had: &[Event], first: &Event, there: &[Event]) {
         );
         covered += 1;
     }
-    println!("{covered} events were given before a slow disk had them, and the next gap covers them");
+    println!(
+        "{covered} events were given before a slow disk had them, and the next gap covers them"
+    );
 }
 
 /// SIGKILL at once after a client has an event: it is there afterwards (or said not to be, where the disk is slow), and a stream goes on behind it.

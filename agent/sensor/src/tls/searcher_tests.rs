@@ -76,10 +76,7 @@ fn a_thread_that_does_not_come_back_is_replaced_and_what_it_was_at_is_reported()
     );
     // Another one answers in its place.
     assert!(!searcher.replace(std::iter::empty()));
-    let mut child = Command::new("sleep")
-        .arg("100")
-        .spawn()
-        .unwrap();
+    let mut child = Command::new("sleep").arg("100").spawn().unwrap();
     searcher.libraries(child.id());
     let news = all(&searcher);
     child.kill().unwrap();

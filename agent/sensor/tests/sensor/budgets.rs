@@ -208,12 +208,13 @@ fn answers_have_a_budget_and_everything_else_is_captured() {
             assert!(answers > 0 && answers < 400, "{answers}");
             let mut windows = BTreeMap::<u64, usize>::new();
             for answer in &accepted {
-                *windows.entry(answer.record.header.boot_ns >> 30).or_default() += 1;
+                *windows
+                    .entry(answer.record.header.boot_ns >> 30)
+                    .or_default() += 1;
             }
             most = most.max(windows.into_values().max().unwrap_or(0));
             let missing = before + 400 - answers as u64;
-            let passed =
-                passed_by.count_soon(&mut host, server.pid(), limit, missing) - before;
+            let passed = passed_by.count_soon(&mut host, server.pid(), limit, missing) - before;
             assert_eq!(answers as u64 + passed, 400, "seen or counted, and once");
             // The first captured after a hole says so, and only that one.
             ended_in_hole = !accepted.iter().any(|s| s.data.starts_with(b"399"));
