@@ -176,7 +176,11 @@ fn under_load() -> Vec<String> {
     std::thread::sleep(std::time::Duration::from_secs(5));
     agent.settle();
     let log = server.log().expect("nginx keeps a record");
-    let lost = records_lost(&agent.events());
+    let told = of_kind(&agent.events(), "coverage_gap");
+    let lost = records_lost(&told);
+    // It says that it got no processor for seconds, and how much it did not look into for that nobody can count: such a run shows
+    // that no destination is a wrong one, and nothing more.
+    let stood_still = told.iter().any(|e| e.reason() == "agent_stopped");
     let mut too_many = Vec::new();
     for (name, secrets, program) in &running {
         let arrived = secrets.iter().filter(|s| log.contains(s.as_str())).count();
@@ -200,8 +204,7 @@ fn under_load() -> Vec<String> {
             );
         }
         let seen: BTreeSet<&str> = sent.iter().map(|e| e.fingerprint()).collect();
-        let gaps = of_kind(&events, "coverage_gap");
-        let unsent = gaps
+        let unsent = of_kind(&events, "coverage_gap")
             .iter()
             .filter(|e| e.reason() == "tls_write_unsent")
             .count();
@@ -211,12 +214,10 @@ fn under_load() -> Vec<String> {
             seen.len()
         );
         println!("{line}");
-        assert!(
-            seen.len() + unsent + lost >= arrived,
-            "{line}:\n{}",
-            list(&gaps)
-        );
-        if (unknown + unsent + arrived.saturating_sub(seen.len() + unsent)) * 5 > arrived {
+        let complete = seen.len() + unsent + lost >= arrived;
+        assert!(complete || stood_still, "{line}:\n{}", list(&told));
+        let few = (unknown + unsent + arrived.saturating_sub(seen.len() + unsent)) * 5 <= arrived;
+        if !complete || !few {
             too_many.push(line);
         }
     }
