@@ -263,7 +263,7 @@ async fn a_connection_ends_with_the_certificate_of_its_client() {
     let target = agent.client_of(
         &agent.authority,
         &["spiffe://test/reader"],
-        Duration::from_secs(3),
+        Duration::from_secs(10),
     );
     let mut client = connect(&target).await.unwrap();
     let mut stream = client

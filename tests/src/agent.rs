@@ -3,7 +3,7 @@
 use crate::{
     command::{Background, act, sh},
     events::{Ask, Event, list, parse_lines},
-    machine::{Scratch, keytrail, patience, wait_for},
+    machine::{Scratch, Stopwatch, keytrail, patience, wait_for, waits},
     plant, stream,
 };
 use std::{
@@ -169,6 +169,18 @@ impl Agent {
         Duration::from_millis(10 * ticks)
     }
 
+    /// How long its threads waited for a processor so far: of each since its start, the longest.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        waits(self.pid()).into_values().max().unwrap_or_default()
+    }
+
+    /// Times what it does from now on.
+    #[must_use]
+    pub fn stopwatch(&self) -> Stopwatch {
+        Stopwatch::of(self.pid())
+    }
+
     /// When its process was started.
     #[must_use]
     pub fn started(&self) -> Instant {
@@ -236,7 +248,7 @@ impl Agent {
 
     /// Waits for an event; the failure lists what there was about `root` instead.
     pub fn expect(&self, what: &str, root: u32, is: impl Fn(&Event) -> bool) -> Event {
-        self.expect_within(patience(10), what, root, is)
+        self.expect_within(patience(60), what, root, is)
     }
 
     fn expect_within(
@@ -269,6 +281,8 @@ impl Agent {
         self.sentinel();
         // A holder's send and an open without a read are decided after 1 s of the kernel's clock.
         std::thread::sleep(Duration::from_millis(1800));
+        self.sentinel();
+        // What is due is decided at the end of the turn that took a record in: of the sentinel's own that was told before.
         self.sentinel();
     }
 
@@ -313,6 +327,18 @@ impl Agent {
     /// SIGTERM, and nothing else.
     pub fn terminate(&self) {
         self.process.lock().unwrap().signal(libc::SIGTERM);
+    }
+
+    /// SIGTERM; how long it takes to end (see [`Stopwatch`]).
+    pub fn end_timed(&self, has_ended: impl Fn(&Self) -> bool) -> Duration {
+        let pid = self.pid();
+        let mut watch = self.stopwatch();
+        self.terminate();
+        wait_for("the end of the agent", patience(60), || {
+            watch.look(pid);
+            has_ended(self).then_some(())
+        });
+        watch.took()
     }
 
     /// Whether its main thread has ended; others may still be in the kernel's hands.

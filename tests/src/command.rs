@@ -112,12 +112,17 @@ impl Act {
 
     /// Runs it to its end.
     pub fn run(self) -> Done {
+        self.run_watched(|_| {})
+    }
+
+    /// The same; `look` is called with its pid again and again until then.
+    pub fn run_watched(self, look: impl FnMut(u32)) -> Done {
         let limit = self.limit;
         let text = format!("{:?}", self.command.get_program());
         let mut background = self.start(Stdio::piped(), Stdio::piped());
         let stdout = drain(background.child.stdout.take());
         let stderr = drain(background.child.stderr.take());
-        let status = background.wait(limit, &text);
+        let status = background.wait_watched(limit, &text, look);
         Done {
             pid: background.pid(),
             status,
@@ -294,6 +299,15 @@ impl Background {
 
     /// Waits for its end; kills it and fails when that takes too long.
     pub fn wait(&mut self, limit: Duration, what: &str) -> ExitStatus {
+        self.wait_watched(limit, what, |_| {})
+    }
+
+    fn wait_watched(
+        &mut self,
+        limit: Duration,
+        what: &str,
+        mut look: impl FnMut(u32),
+    ) -> ExitStatus {
         let started = Instant::now();
         loop {
             if let Some(status) = self.ended() {
@@ -304,6 +318,7 @@ impl Background {
                 let _ = self.child.wait();
                 panic!("{what} did not end within {limit:?}");
             }
+            look(self.pid());
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -1,6 +1,7 @@
 //! What the tests need to know of the machine they run on.
 
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -48,6 +49,69 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut done: impl FnMut() -> Option
         );
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// A watch for what a process promises to do promptly: time on the wall, without what its threads waited for a processor
+/// while others had it. That is the machine's doing and may be seconds; of several threads, the one that waited longest
+/// counts.
+pub struct Stopwatch {
+    began: Instant,
+    before: BTreeMap<u32, Duration>,
+    waited: Duration,
+}
+
+impl Stopwatch {
+    /// For a process that is about to be started.
+    #[must_use]
+    pub fn start() -> Self {
+        Self {
+            began: Instant::now(),
+            before: BTreeMap::new(),
+            waited: Duration::ZERO,
+        }
+    }
+
+    /// For a process that runs.
+    #[must_use]
+    pub fn of(pid: u32) -> Self {
+        Self {
+            before: waits(pid),
+            ..Self::start()
+        }
+    }
+
+    /// Takes in what the process's threads have waited. What it does not see of a thread before that one's end counts as
+    /// the process's own time, so of what ends it is called again and again.
+    pub fn look(&mut self, pid: u32) {
+        for (thread, waited) in waits(pid) {
+            let before = self.before.get(&thread).copied().unwrap_or_default();
+            self.waited = self.waited.max(waited.saturating_sub(before));
+        }
+    }
+
+    /// Time without the waits of before the last look.
+    #[must_use]
+    pub fn took(&self) -> Duration {
+        self.began.elapsed().saturating_sub(self.waited)
+    }
+}
+
+/// How long each thread of a process was ready to run and had no processor, since its start: the second number of
+/// schedstat, proc(5). Nothing of a process that is gone.
+#[must_use]
+pub fn waits(pid: u32) -> BTreeMap<u32, Duration> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"));
+    threads
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|thread| {
+            let id = thread.file_name().to_str()?.parse().ok()?;
+            let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            let waited = text.split_whitespace().nth(1)?.parse().ok()?;
+            Some((id, Duration::from_nanos(waited)))
+        })
+        .collect()
 }
 
 /// The right to run agents. Held by one test at a time, so that they do not compete for the two cores of a small
@@ -181,4 +245,21 @@ pub fn has_ipv6() -> bool {
         .unwrap_or_default()
         .lines()
         .any(|line| line.ends_with(" lo"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stopwatch_leaves_out_what_was_waited_for_a_processor() {
+        let pid = std::process::id();
+        let mut watch = Stopwatch::of(pid);
+        std::thread::sleep(Duration::from_millis(50));
+        watch.look(pid);
+        assert!(watch.took() <= watch.began.elapsed());
+        assert!(waits(pid).len() > 1, "the test's thread and the main one");
+        watch.waited = Duration::from_secs(1000);
+        assert_eq!(watch.took(), Duration::ZERO);
+    }
 }

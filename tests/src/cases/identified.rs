@@ -5,12 +5,12 @@ use crate::{
     agent::Agent,
     command::{Act, Background, act, sh},
     events::{Ask as _, Event, list},
-    machine::{Scratch, find, kernel, turn, wait_for},
+    machine::{Scratch, find, kernel, patience, turn, wait_for},
     plant,
     server::{Sink, free_port},
 };
 use keytrail_model::IdentifiedBy;
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path};
 
 fn by(event: &Event) -> &'static str {
     IdentifiedBy::word_of(event.evidence.as_ref().map_or(0, |e| e.identified_by))
@@ -193,7 +193,7 @@ pub fn openssl_shows_a_client_certificate() {
         .arg("-key")
         .arg(&server_key)
         .spawn();
-    wait_for("the server", Duration::from_secs(20), || {
+    wait_for("the server", patience(20), || {
         std::net::TcpStream::connect(("127.0.0.1", port)).ok()
     });
     let connect = |version: &str| {
@@ -230,7 +230,7 @@ pub fn openssl_shows_a_client_certificate() {
 
 fn agent_of_ssh(socket: &Path) -> Background {
     let serving = act("ssh-agent").args(["-D", "-a"]).arg(socket).spawn();
-    wait_for("the agent", Duration::from_secs(20), || {
+    wait_for("the agent", patience(20), || {
         std::os::unix::net::UnixStream::connect(socket).ok()
     });
     serving
@@ -331,7 +331,7 @@ pub fn psql_logs_in_by_scram() {
             .arg(port.to_string())
             .args(["-c", text])
     };
-    wait_for("PostgreSQL", Duration::from_secs(60), || {
+    wait_for("PostgreSQL", patience(60), || {
         let up = sql("postgres", "select 1").run();
         up.status.success().then_some(())
     });

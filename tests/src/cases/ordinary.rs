@@ -6,11 +6,11 @@ use crate::{
     events::{Ask as _, list, of_kind},
     machine::{Scratch, find, turn},
     plant,
+    server::free_port,
 };
 use std::{
     collections::BTreeSet,
     fs,
-    net::{Ipv4Addr, TcpListener},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
@@ -84,12 +84,6 @@ fn day(dir: &Path, home: &Home, port: u16, token: &str) -> Done {
         .limit(60)
         .run()
         .ok()
-}
-
-/// One that nobody listens on now.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 pub fn a_day_accuses_nobody() {

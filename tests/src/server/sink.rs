@@ -106,12 +106,18 @@ fn serve(mut stream: TcpStream, answers: bool, received: &Mutex<Vec<Vec<u8>>>, s
     }
 }
 
-/// Whether the head of an HTTP request and as many bytes as it announces have come.
+/// Whether the head of an HTTP request and as many bytes as it announces have come, or the last of its chunks.
 fn is_whole(request: &[u8]) -> bool {
     let Some(end) = request.windows(4).position(|four| four == b"\r\n\r\n") else {
         return false;
     };
     let head = String::from_utf8_lossy(&request[..end]).to_lowercase();
+    if head
+        .lines()
+        .any(|line| line.starts_with("transfer-encoding:") && line.contains("chunked"))
+    {
+        return request[end..].ends_with(b"\r\n0\r\n\r\n");
+    }
     let length = head
         .lines()
         .find_map(|line| line.strip_prefix("content-length:"))
@@ -140,6 +146,10 @@ mod tests {
         assert!(!is_whole(b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nab"));
         assert!(is_whole(b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"));
         assert!(is_whole(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+        let chunked = b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+        assert!(is_whole(chunked));
+        assert!(!is_whole(&chunked[..chunked.len() - 1]));
+        assert!(!is_whole(&chunked[..chunked.len() - 5]));
     }
 
     #[test]

@@ -1,4 +1,8 @@
 use super::*;
+use std::{
+    io::{Read as _, Write as _},
+    process::{Command, Stdio},
+};
 
 fn all(searcher: &Searcher) -> Vec<News> {
     let mut news = Vec::new();
@@ -15,13 +19,16 @@ fn all(searcher: &Searcher) -> Vec<News> {
 #[test]
 fn what_is_asked_is_answered_and_then_it_rests() {
     let searcher = Searcher::start(false).unwrap();
-    let mut child = std::process::Command::new("sleep")
-        .arg("100")
+    let mut child = Command::new("cat")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    // Once it answers, all its libraries are mapped: until then the second look may find another one.
+    child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     searcher.libraries(child.id());
     searcher.libraries(child.id());
-    assert!(searcher.is_busy());
     let news = all(&searcher);
     let told = |news: &News| matches!(news, News::Process { pid, .. } if *pid == child.id());
     assert_eq!(news.iter().filter(|news| told(news)).count(), 1);
@@ -69,10 +76,7 @@ fn a_thread_that_does_not_come_back_is_replaced_and_what_it_was_at_is_reported()
     );
     // Another one answers in its place.
     assert!(!searcher.replace(std::iter::empty()));
-    let mut child = std::process::Command::new("sleep")
-        .arg("100")
-        .spawn()
-        .unwrap();
+    let mut child = Command::new("sleep").arg("100").spawn().unwrap();
     searcher.libraries(child.id());
     let news = all(&searcher);
     child.kill().unwrap();

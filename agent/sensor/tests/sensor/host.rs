@@ -78,7 +78,7 @@ impl Host {
     /// What the kernel side says of a process once it has seen its exec. `spawn` returns earlier than that: its pipe
     /// is closed, and its parent goes on, in the middle of the exec.
     pub fn executed(&mut self, pid: u32) -> ProcState {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             self.drain();
             let told = !self.pending.of(pid, Kind::EXEC).is_empty();
@@ -167,7 +167,9 @@ impl Host {
         let deadline = Instant::now() + Duration::from_secs(5);
         let mut quiet = 0;
         while quiet < 3 && Instant::now() < deadline {
-            quiet = if self.drain() == 0 { quiet + 1 } else { 0 };
+            // One that is still being written holds back those behind it.
+            let nothing = self.drain() == 0 && self.sensor.unread() == 0;
+            quiet = if nothing { quiet + 1 } else { 0 };
             std::thread::sleep(Duration::from_millis(15));
         }
         std::mem::take(&mut self.pending)
@@ -441,7 +443,7 @@ pub fn tls_server() -> Option<(Child, u16)> {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
         assert!(
             Instant::now() < deadline,
