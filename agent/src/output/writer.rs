@@ -57,9 +57,10 @@ impl<W: Write> Writer<W> {
             return Ok(());
         }
         match self.format {
-            Format::Csv => writeln!(self.out, "{}", rows::EVENT_COLUMNS.join(","))?,
+            Format::Csv => self.whole_line(&rows::EVENT_COLUMNS.join(","))?,
             Format::Wide => {
-                writeln!(self.out, "{}", Layout::new(None).header(&self.style))?;
+                let header = Layout::new(None).header(&self.style);
+                self.whole_line(&header)?;
             }
             _ => {
                 // The zone and the day of now: times of day stand below.
@@ -71,7 +72,8 @@ impl<W: Write> Writer<W> {
                     nanos: 0,
                 };
                 self.new_day(&Local::of(&now))?;
-                writeln!(self.out, "{}", self.layout.header(&self.style))?;
+                let header = self.layout.header(&self.style);
+                self.whole_line(&header)?;
             }
         }
         self.out.flush()
@@ -87,7 +89,12 @@ impl<W: Write> Writer<W> {
         self.style
             .paint(&mut line, Colour::Dim, &format!("-- {day}"));
         self.day = day;
-        writeln!(self.out, "{line}")
+        self.whole_line(&line)
+    }
+
+    /// In one write: what the traced command says at the same time comes before it or after it.
+    fn whole_line(&mut self, text: &str) -> io::Result<()> {
+        self.out.write_all(format!("{text}\n").as_bytes())
     }
 
     /// Writes one event and flushes: readers of pipes see it at once.
@@ -157,7 +164,7 @@ impl<W: Write> Writer<W> {
         if !self.format.is_for_people() {
             return Ok(());
         }
-        writeln!(self.out, "{text}")?;
+        self.whole_line(text)?;
         self.out.flush()
     }
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 const QUEUE: usize = 16_384;
 /// Most events in one transaction.
 const BATCH: usize = 1024;
-/// How long a heartbeat may wait for other writes.
+/// How often it is looked for losses when nothing comes.
 const INTERVAL: Duration = Duration::from_millis(500);
 /// How long an event may: whoever reads live waits for it. The first after a rest hardly waits.
 const TOGETHER: Duration = Duration::from_millis(20);
@@ -43,8 +43,6 @@ struct Shared {
     /// Nothing more comes: what cannot be written now will not be.
     ending: AtomicBool,
     overflowed: AtomicU64,
-    /// Last heartbeat, wall-clock ns; 0 before the first.
-    alive: AtomicU64,
     outbox: Outbox,
     lost: Mutex<Lost>,
 }
@@ -112,6 +110,8 @@ enum Message {
     Baseline(String, Option<String>),
     Repeat(Box<Repeat>),
     Decoy(Box<DecoySeen>),
+    /// A heartbeat, wall-clock ns: it stands behind what came before it, so that a gap that begins with it hides nothing.
+    Alive(u64),
     Flush(SyncSender<()>),
 }
 
@@ -182,7 +182,8 @@ impl Writer {
     }
 
     pub fn heartbeat(&self, now: u64) {
-        self.shared.alive.store(now, Ordering::Relaxed);
+        // Without room the one before it holds: a gap that begins earlier claims no more than was seen.
+        self.send(Message::Alive(now));
     }
 
     pub fn overflowed(&self) -> u64 {
@@ -236,7 +237,7 @@ fn run(store: &Arc<Mutex<Store>>, messages: &Receiver<Message>, shared: &Shared)
         shared,
         batch: Batch::default(),
         number: 0,
-        alive: 0,
+        alive: None,
         failed: false,
         pruned: None,
         since_pruned: 0,
@@ -273,7 +274,8 @@ struct State<'a> {
     batch: Batch,
     /// Number of the last event of the batch.
     number: u64,
-    alive: u64,
+    /// A heartbeat to be written behind the batch.
+    alive: Option<u64>,
     /// The last write failed: said once, not every half second.
     failed: bool,
     pruned: Option<Instant>,
@@ -296,6 +298,7 @@ impl State<'_> {
             Message::Baseline(fingerprint, body) => self.batch.baselines.push((fingerprint, body)),
             Message::Decoy(seen) => self.batch.decoys.push(*seen),
             Message::Repeat(repeat) => self.batch.repeats.push(*repeat),
+            Message::Alive(now) => self.alive = Some(now),
             Message::Flush(done) => {
                 self.write();
                 let _ = done.send(());
@@ -305,12 +308,7 @@ impl State<'_> {
 
     fn write(&mut self) {
         let mut store = lock(self.store);
-        let alive = self.shared.alive.load(Ordering::Relaxed);
         let mut result = Ok(());
-        if alive > self.alive {
-            result = store.heartbeat(alive);
-            self.alive = alive;
-        }
         let lost = std::mem::take(&mut *self.shared.lost());
         self.batch.lost = lost.gap();
         if !self.batch.is_empty() {
@@ -338,6 +336,9 @@ impl State<'_> {
                 self.since_pruned = 0;
             }
             result = result.and(written);
+        }
+        if let Some(alive) = self.alive.take() {
+            result = result.and(store.heartbeat(alive));
         }
         match result {
             Ok(()) => self.failed = false,
