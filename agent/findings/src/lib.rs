@@ -8,6 +8,7 @@ mod clients;
 pub mod facts;
 mod finding;
 mod harvest;
+mod pattern;
 mod rule;
 mod scope;
 mod site;

@@ -279,3 +279,20 @@ fn an_event_gets_its_environment() {
         assert!(stage.add("site.toml", &site(name)).is_err(), "{name}");
     }
 }
+
+/// To compile a pattern costs a thousand times what it costs to match it.
+#[test]
+fn no_event_makes_a_rule_compile_a_pattern() {
+    let (mut stage, _) = Stage::builtin();
+    let compiled = stage.language.compiled();
+    assert!(compiled > 0, "rules have patterns");
+    for text in BUILTIN.iter().flat_map(|(file, text)| {
+        let rule = Rule::parse(&Language::default(), file, text).unwrap();
+        rule.tests
+    }) {
+        text.before.iter().chain([&text.event]).for_each(|event| {
+            stage.step(event);
+        });
+    }
+    assert_eq!(stage.language.compiled(), compiled);
+}
