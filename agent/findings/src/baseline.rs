@@ -32,7 +32,12 @@ pub struct Known {
 
 impl Known {
     fn is_new(&self, value: &str) -> bool {
-        !value.is_empty() && !self.full && !self.values.contains_key(kept(value).as_ref())
+        !value.is_empty() && !self.full && !self.has(value)
+    }
+
+    /// Whether it was met and is remembered: of what is full, the others may have been met as well, and nobody knows.
+    fn has(&self, value: &str) -> bool {
+        self.values.contains_key(kept(value).as_ref())
     }
 
     /// One too many, and from now on nothing is new any more.
@@ -119,6 +124,8 @@ pub struct News {
     pub workload: bool,
     pub source: bool,
     pub destination: bool,
+    /// It went there before, as far as that is remembered.
+    pub known_destination: bool,
     pub hour: bool,
     /// All uses that were learned were on behalf of people, or of services and jobs.
     pub by_people: bool,
@@ -150,6 +157,9 @@ impl Baseline {
             // A container has another name each time it is started.
             workload: !workload.starts_with("container:") && self.workloads.is_new(&workload),
             source: self.sources.is_new(&facts.source_text()),
+            known_destination: destination
+                .as_ref()
+                .is_some_and(|d| self.destinations.has(d)),
             destination: destination.is_some_and(|d| self.destinations.is_new(&d)),
             hour: self.is_odd_hour(facts.time_ns),
             by_people: self.is_only_by(&["person"]),
