@@ -1,6 +1,8 @@
 //! What is usual for one credential.
 
 use crate::facts::Facts;
+use crate::recent::Remembered;
+use crate::text::{fits, kept};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -10,9 +12,13 @@ const HOUR_NS: i64 = 3_600 * SECOND_NS;
 /// How long is learned at least: so many days, and so many uses.
 const LEARN_DAYS: i64 = 7;
 const LEARN_USES: u64 = 20;
-/// Different values of one kind that are remembered; a credential with more has no usual ones.
+/// Different values of one kind that are remembered, and bytes of them; a credential with more has no usual ones.
 const MOST: usize = 256;
+const MOST_TEXT: usize = 16 << 10;
 const HOURS_OF_WEEK: usize = 168;
+/// Bytes of a tree, and of an entry in it beside its text, about.
+const TREE: usize = 368;
+const IN_TREE: usize = 64;
 
 /// How often each value was met.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,19 +32,57 @@ pub struct Known {
 
 impl Known {
     fn is_new(&self, value: &str) -> bool {
-        !value.is_empty() && !self.full && !self.values.contains_key(value)
+        !value.is_empty() && !self.full && !self.has(value)
     }
 
+    /// Whether it was met and is remembered: of what is full, the others may have been met as well, and nobody knows.
+    fn has(&self, value: &str) -> bool {
+        self.values.contains_key(kept(value).as_ref())
+    }
+
+    /// One too many, and from now on nothing is new any more.
     fn add(&mut self, value: &str) {
         if value.is_empty() || self.full {
             return;
         }
-        if let Some(count) = self.values.get_mut(value) {
+        let value = kept(value);
+        if let Some(count) = self.values.get_mut(value.as_ref()) {
             *count += 1;
-        } else if self.values.len() < MOST {
-            self.values.insert(value.to_owned(), 1);
+        } else if self.values.len() < MOST && self.text() + value.len() <= MOST_TEXT {
+            self.values.insert(value.into_owned(), 1);
         } else {
             self.full = true;
+        }
+    }
+
+    /// Bytes of all values.
+    fn text(&self) -> usize {
+        self.values.keys().map(String::len).sum()
+    }
+
+    fn bytes(&self) -> usize {
+        if self.values.is_empty() {
+            return 0;
+        }
+        TREE + self.text() + IN_TREE * self.values.len()
+    }
+
+    /// What comes from the disk is as hostile as what made it.
+    fn within_bounds(&mut self) {
+        let values = std::mem::take(&mut self.values);
+        let mut text = 0;
+        for (value, count) in values {
+            let value = if fits(&value) {
+                value
+            } else {
+                kept(&value).into_owned()
+            };
+            text += value.len();
+            if self.values.len() >= MOST || text > MOST_TEXT {
+                self.full = true;
+                break;
+            }
+            self.values.insert(value, count);
         }
     }
 }
@@ -69,7 +113,7 @@ pub struct Baseline {
     pub actors: Known,
     /// Uses by the hour of the week, from Monday 0:00 UTC on.
     #[serde(default)]
-    pub hours: Vec<u64>,
+    pub hours: Vec<u32>,
 }
 
 /// What of an event is not usual.
@@ -80,6 +124,8 @@ pub struct News {
     pub workload: bool,
     pub source: bool,
     pub destination: bool,
+    /// It went there before, as far as that is remembered.
+    pub known_destination: bool,
     pub hour: bool,
     /// All uses that were learned were on behalf of people, or of services and jobs.
     pub by_people: bool,
@@ -111,6 +157,9 @@ impl Baseline {
             // A container has another name each time it is started.
             workload: !workload.starts_with("container:") && self.workloads.is_new(&workload),
             source: self.sources.is_new(&facts.source_text()),
+            known_destination: destination
+                .as_ref()
+                .is_some_and(|d| self.destinations.has(d)),
             destination: destination.is_some_and(|d| self.destinations.is_new(&d)),
             hour: self.is_odd_hour(facts.time_ns),
             by_people: self.is_only_by(&["person"]),
@@ -140,8 +189,27 @@ impl Baseline {
         })
     }
 
-    /// Takes a use in. When nothing is learned any more, only that it was used is noted.
-    pub fn learn(&mut self, facts: &Facts) {
+    /// What was kept before, within the bounds of now.
+    pub(crate) fn within_bounds(&mut self) {
+        self.hours.truncate(HOURS_OF_WEEK);
+        self.hours.shrink_to_fit();
+        self.kinds_mut().for_each(Known::within_bounds);
+    }
+
+    fn kinds_mut(&mut self) -> impl Iterator<Item = &mut Known> {
+        [
+            &mut self.programs,
+            &mut self.workloads,
+            &mut self.sources,
+            &mut self.destinations,
+            &mut self.actors,
+        ]
+        .into_iter()
+    }
+
+    /// Takes a use in. When nothing is learned any more, only that it was used is noted. Returns of how many kinds there are
+    /// now more values than are remembered.
+    pub fn learn(&mut self, facts: &Facts) -> usize {
         let learning = self.is_learning(facts.time_ns);
         if self.uses == 0 {
             self.first_ns = facts.time_ns;
@@ -151,9 +219,13 @@ impl Baseline {
         if facts.kind == "credential_sent" {
             self.sent_ns = self.sent_ns.max(facts.time_ns);
         }
-        if learning {
-            self.add(facts);
+        if !learning {
+            return 0;
         }
+        let full = |baseline: &mut Baseline| baseline.kinds_mut().filter(|k| k.full).count();
+        let before = full(self);
+        self.add(facts);
+        full(self) - before
     }
 
     /// What this event shows is usual from now on.
@@ -173,9 +245,12 @@ impl Baseline {
         {
             self.destinations.add(&destination.text());
         }
-        self.hours.resize(HOURS_OF_WEEK, 0);
+        if self.hours.len() != HOURS_OF_WEEK {
+            self.hours.resize(HOURS_OF_WEEK, 0);
+            self.hours.shrink_to_fit();
+        }
         if let Some(count) = self.hours.get_mut(hour_of_week(facts.time_ns)) {
-            *count += 1;
+            *count = count.saturating_add(1);
         }
     }
 
@@ -204,10 +279,31 @@ impl Baseline {
                 lines.push(format!("{what} {value} ({count})"));
             }
             if known.full {
-                lines.push(format!("{what}: more than {MOST}, so that none is unusual"));
+                lines.push(format!(
+                    "{what}: more than are remembered, so that none is unusual"
+                ));
             }
         }
         lines
+    }
+}
+
+impl Remembered for Baseline {
+    fn bytes(&self) -> usize {
+        let kinds = [
+            &self.programs,
+            &self.workloads,
+            &self.sources,
+            &self.destinations,
+            &self.actors,
+        ];
+        let known: usize = kinds.into_iter().map(Known::bytes).sum();
+        size_of::<Baseline>() + size_of::<u32>() * self.hours.capacity() + known
+    }
+
+    /// As soon as somebody accepted it, or as learning may have ended.
+    fn is_settled(&self) -> bool {
+        !self.is_learning(self.last_ns)
     }
 }
 
@@ -277,11 +373,65 @@ mod tests {
         assert!(baseline.programs.values.len() <= MOST);
     }
 
+    /// A file with tokens that is read by copies of one program below a path as long as paths may be.
+    #[test]
+    fn long_values_take_little_and_are_known_again() {
+        let path = |n: usize| format!("/srv/{}/cat{n}", "d".repeat(4_000));
+        let mut baseline = Baseline::default();
+        baseline.learn(&used(100, 0, &path(0)));
+        baseline.accepted = true;
+        assert!(
+            !baseline.news(&used(100, 1, &path(0))).program,
+            "it is known"
+        );
+        assert!(
+            baseline.news(&used(100, 1, &path(1))).program,
+            "another one"
+        );
+        let mut many = Baseline::default();
+        let full: usize = (0..2 * MOST)
+            .map(|n| many.learn(&used(100, 0, &path(n))))
+            .sum();
+        assert_eq!(full, 1, "told once, and of programs only");
+        assert!(many.bytes() < 40 << 10, "{}", many.bytes());
+        assert!(serde_json::to_string(&many).unwrap().len() < many.bytes());
+        assert!(
+            many.lines(0)
+                .iter()
+                .any(|line| line.contains("more than are remembered"))
+        );
+    }
+
+    #[test]
+    fn what_was_kept_without_bounds_is_brought_within_them() {
+        let path = |n: usize| format!("/srv/{}/cat{n}", "d".repeat(4_000));
+        let mut old = Baseline::default();
+        old.programs.values = (0..MOST).map(|n| (path(n), 1)).collect();
+        old.workloads.values = [(path(0), 3)].into();
+        old.hours = vec![1; 100_000];
+        old.within_bounds();
+        assert!(
+            old.bytes() < 40 << 10 && old.programs.full,
+            "{}",
+            old.bytes()
+        );
+        assert_eq!(
+            old.workloads.values.values().copied().collect::<Vec<_>>(),
+            [3]
+        );
+        assert!(!old.workloads.is_new(&path(0)) && old.workloads.is_new(&path(1)));
+        let again = old.clone();
+        old.within_bounds();
+        assert_eq!(old, again, "nothing changes a second time");
+    }
+
     #[test]
     fn odd_hours() {
         let mut baseline = Baseline::default();
         for day in 0..7 {
-            (9..17).for_each(|hour| baseline.learn(&used(100 + day, hour, "/bin/a")));
+            (9..17).for_each(|hour| {
+                baseline.learn(&used(100 + day, hour, "/bin/a"));
+            });
         }
         assert!(
             !baseline.news(&used(110, 3, "/bin/a")).hour,

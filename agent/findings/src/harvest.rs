@@ -3,6 +3,7 @@
 
 use crate::clients::is_client_of;
 use crate::facts::{Facts, ProcessFacts};
+use crate::text::{kept, number};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 const WINDOW_NS: i64 = 60_000_000_000;
@@ -31,13 +32,13 @@ impl Counts {
     }
 }
 
-/// One credential that was taken or given.
-#[derive(Clone, Debug)]
+/// One credential that was taken or given. Only how many different ones there are is asked for, so numbers do.
+#[derive(Clone, Copy, Debug)]
 struct Act {
     time_ns: i64,
-    kind: String,
-    fingerprint: String,
-    store: String,
+    kind: u64,
+    fingerprint: u64,
+    store: u64,
     /// What a project is configured by: scripts have many programs read it.
     configures: bool,
 }
@@ -60,17 +61,17 @@ impl Acts {
     }
 
     fn counts(&self, time_ns: i64) -> Counts {
-        let different = |of: fn(&Act) -> &str| {
+        let different = |of: fn(&Act) -> u64| {
             let lately = self
                 .list
                 .iter()
                 .filter(|a| a.time_ns >= time_ns - WINDOW_NS);
-            lately.map(of).collect::<BTreeSet<&str>>().len()
+            lately.map(of).collect::<BTreeSet<u64>>().len()
         };
         Counts {
-            kinds: different(|a| &a.kind),
-            credentials: different(|a| &a.fingerprint),
-            stores: different(|a| &a.store),
+            kinds: different(|a| a.kind),
+            credentials: different(|a| a.fingerprint),
+            stores: different(|a| a.store),
         }
     }
 }
@@ -80,18 +81,21 @@ struct Table {
     acts: BTreeMap<String, Acts>,
     /// When room was made last: not for every event.
     forgot_ns: i64,
+    /// Acts of those that found no room.
+    refused: u64,
 }
 
 impl Table {
-    fn add(&mut self, key: &str, act: &Act) -> Counts {
+    fn add(&mut self, key: &str, act: Act) -> Counts {
         if self.acts.len() >= MOST && !self.acts.contains_key(key) {
             self.forget(act.time_ns);
             if self.acts.len() >= MOST {
+                self.refused += 1;
                 return Counts::default();
             }
         }
         let acts = self.acts.entry(key.to_owned()).or_default();
-        acts.add(act.clone());
+        acts.add(act);
         acts.counts(act.time_ns)
     }
 
@@ -133,6 +137,11 @@ pub(crate) struct Harvest {
 }
 
 impl Harvest {
+    /// Acts that found no room since the last time.
+    pub fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.taken.refused) + std::mem::take(&mut self.sent.refused)
+    }
+
     /// Takes an event in; gives what was harvested until then, this event included.
     pub fn take(&mut self, facts: &Facts) -> Harvested {
         let mut harvested = Harvested::default();
@@ -142,33 +151,34 @@ impl Harvest {
         let act = facts.credential.as_ref().map(|c| Act {
             time_ns: facts.time_ns,
             // What has no more than a telling name is one kind.
-            kind: if c.kind.starts_with("generic-") {
-                "generic".to_owned()
+            kind: number(if c.kind.starts_with("generic-") {
+                "generic"
             } else {
-                c.kind.clone()
-            },
-            fingerprint: c.fingerprint.clone(),
-            store: store(facts, process),
+                &c.kind
+            }),
+            fingerprint: number(&c.fingerprint),
+            store: number(&store(facts, process)),
             configures: facts.victim.is_none() && configures(&facts.source.path),
         });
         let taken = facts.kind == "credential_taken" && facts.grade == "observed";
         let read = facts.kind == "credential_read"
             && !is_shipped(&facts.source.path)
-            && act
+            && facts
+                .credential
                 .as_ref()
-                .is_some_and(|a| !is_client_of(process, &a.kind));
+                .is_some_and(|c| !is_client_of(process, &c.kind));
         let sends = facts.kind == "credential_sent" && facts.grade == "observed";
         let to = facts
             .destination
             .as_ref()
             .filter(|_| sends)
-            .map(|destination| destination.text());
+            .map(|destination| kept(&destination.text()).into_owned());
         for (number, key) in [Some(process.key.clone()), siblings(process)]
             .into_iter()
             .flatten()
             .enumerate()
         {
-            let taken = match &act {
+            let taken = match act {
                 Some(act) if (read || taken) && (number == 0 || !act.configures) => {
                     self.taken.add(&key, act)
                 }
@@ -179,7 +189,7 @@ impl Harvest {
             if number == 0 {
                 harvested.own = taken;
             }
-            if let (Some(to), Some(act)) = (&to, &act) {
+            if let (Some(to), Some(act)) = (&to, act) {
                 let sent = self.sent.add(&format!("{key} {to}"), act);
                 harvested.sent = harvested.sent.most(sent);
             }
@@ -223,7 +233,7 @@ fn siblings(process: &ProcessFacts) -> Option<String> {
     let does = if READERS.contains(&name) {
         "reads"
     } else {
-        process.program()
+        &kept(process.program())
     };
     Some(format!("{} {does}", parent.key))
 }

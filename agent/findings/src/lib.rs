@@ -8,10 +8,13 @@ mod clients;
 pub mod facts;
 mod finding;
 mod harvest;
+mod pattern;
+mod recent;
 mod rule;
 mod scope;
 mod site;
 mod stage;
+mod text;
 
 pub use baseline::{Baseline, Known, News};
 pub use facts::Facts;

@@ -1,8 +1,9 @@
 //! Rules are data: one TOML file each, with a condition in CEL, what to say and to do, and tests.
 
 use crate::facts::Facts;
+use crate::pattern::Patterns;
 use crate::scope::Scope;
-use cel::{Context, Env, Program, Value};
+use cel::{Context, Env, FunctionContext, Program, Value};
 use serde::Deserialize;
 use std::fmt;
 use std::sync::Arc;
@@ -159,11 +160,23 @@ impl std::error::Error for RuleError {}
 
 /// Compiles conditions, and evaluates them.
 #[derive(Clone)]
-pub(crate) struct Language(Arc<Env>);
+pub(crate) struct Language {
+    env: Arc<Env>,
+    patterns: Arc<Patterns>,
+}
 
 impl Default for Language {
     fn default() -> Self {
-        Language(Arc::new(Env::stdlib()))
+        let patterns = Arc::new(Patterns::default());
+        let mut env = Env::stdlib();
+        for look in Patterns::macros(&patterns) {
+            // The one error is that there is such a macro already, and then it is this one.
+            let _ = env.add_macro(look);
+        }
+        Language {
+            env: Arc::new(env),
+            patterns,
+        }
     }
 }
 
@@ -174,7 +187,7 @@ impl Language {
                 "the condition is longer than {MOST_CONDITION} bytes"
             ));
         }
-        let program = self.0.compile(source).map_err(|e| e.to_string())?;
+        let program = self.env.compile(source).map_err(|e| e.to_string())?;
         // A name that does not exist would be an error at every event, and never a finding.
         let context = self.context(&Scope::new(
             &Facts::default(),
@@ -189,11 +202,25 @@ impl Language {
     }
 
     pub fn context(&self, scope: &Scope) -> Context<'static, 'static> {
-        let mut context = Context::with_env(self.0.clone());
+        let mut context = Context::with_env(self.env.clone());
+        let patterns = self.patterns.clone();
+        // Refused only where the environment has one already: this one has none.
+        let _ = context.add_function("matches", move |call: &FunctionContext| patterns.call(call));
         for (name, value) in scope.values() {
             context.add_variable_from_value(name, value);
         }
         context
+    }
+}
+
+#[cfg(test)]
+impl Language {
+    pub fn compiled(&self) -> usize {
+        self.patterns.compiled()
+    }
+
+    pub fn met(&self) -> usize {
+        self.patterns.met()
     }
 }
 

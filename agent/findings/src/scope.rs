@@ -91,6 +91,7 @@ impl Scope {
             ("new_workload", news.workload),
             ("new_source", news.source),
             ("new_destination", news.destination),
+            ("known_destination", news.known_destination),
             ("new_hour", news.hour),
             ("by_people", news.by_people),
             ("by_machines", news.by_machines),
@@ -220,6 +221,7 @@ impl Scope {
             .flat_map(|a| [name(&a.executable), a.comm.clone(), name(&a.script)])
             .filter(|name| !name.is_empty());
         self.put("process", "ancestors", Cell::List(ancestors.collect()));
+        self.chosen_by_nobody(p);
         for (name, kind) in [
             ("installer", "package_install"),
             ("agent", "agent_tool"),
@@ -230,6 +232,26 @@ impl Scope {
             let context = p.contexts.iter().find(|c| c.kind == kind);
             self.text("process", name, context.map_or("", |c| &c.name));
         }
+    }
+
+    /// What excuses: whoever runs a process chooses its names and those of its files, but not what lies where only the
+    /// administrator installs.
+    fn chosen_by_nobody(&mut self, p: &ProcessFacts) {
+        let tool = tool_of(&p.executable, &p.script).filter(|_| !loads_other_code(p));
+        self.text("process", "tool", tool.unwrap_or_default());
+        let above = p.ancestors.iter();
+        let tools = above.filter_map(|a| tool_of(&a.executable, &a.script));
+        let tools = tools.map(str::to_owned).collect();
+        self.put("process", "ancestor_tools", Cell::List(tools));
+        let paths = p.ancestors.iter().map(|a| match a.script.as_str() {
+            "" => a.executable.clone(),
+            script => script.to_owned(),
+        });
+        let paths = paths.filter(|path| !path.is_empty()).collect();
+        self.put("process", "ancestor_programs", Cell::List(paths));
+        let installers = p.contexts.iter().filter(|c| c.kind == "package_install");
+        let installers = installers.map(|c| c.name.clone()).collect();
+        self.put("process", "installers", Cell::List(installers));
     }
 
     fn victim(&mut self, facts: &Facts) {
@@ -362,6 +384,41 @@ fn is_installed(executable: &str) -> bool {
     ]
     .iter()
     .any(|place| executable.starts_with(place))
+}
+
+/// The file name of a program that is installed: of its script as well, where it has one.
+fn tool_of<'a>(executable: &'a str, script: &'a str) -> Option<&'a str> {
+    let installed = |path: &str| is_installed(path) && !path.contains("/../");
+    let program = if script.is_empty() {
+        executable
+    } else {
+        script
+    };
+    (installed(executable) && installed(program))
+        .then(|| program.rsplit('/').next().unwrap_or(program))
+}
+
+/// Options by which an interpreter runs something else before its script.
+const LOADING: &[&str] = &[
+    "-r",
+    "--require",
+    "--import",
+    "--loader",
+    "--experimental-loader",
+    "--preload",
+    "-M",
+];
+
+/// Whether an interpreter was told to run something else in front of its script.
+fn loads_other_code(p: &ProcessFacts) -> bool {
+    if p.script.is_empty() {
+        return false;
+    }
+    let called = p.script.rsplit('/').next().unwrap_or(&p.script);
+    let options = p.argv.iter().skip(1);
+    options
+        .take_while(|argument| !argument.ends_with(called))
+        .any(|argument| LOADING.iter().any(|option| argument.starts_with(option)))
 }
 
 /// Whether a pipe is the one that a CI job or an installation was started with: whoever runs it keeps what comes out.

@@ -7,17 +7,31 @@ use crate::carry::packs_all;
 use crate::facts::Facts;
 use crate::finding::Finding;
 use crate::harvest::{Harvest, is_shipped};
+use crate::recent::{Recent, Remembered};
 use crate::rule::{Language, Once, Rule, RuleError, fill};
 use crate::scope::{Beside, Scope};
 use crate::site::Site;
+use crate::text::{fits, kept};
+use keytrail_model::{Bound, Dropped};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Credentials whose usual is known, and findings that are known.
+/// Credentials of which something is known, and bytes of what is usual for them, what is known beside that, and who else has
+/// them. A usual one takes four thousand bytes of the first.
 const MOST_CREDENTIALS: usize = 50_000;
+const MOST_USUAL_BYTES: usize = 32 << 20;
+const MOST_ABOUT_BYTES: usize = 16 << 20;
+const MOST_LEAK_BYTES: usize = 8 << 20;
+/// Findings that are known.
 const MOST_FINDINGS: usize = 20_000;
+const MOST_FINDING_BYTES: usize = 16 << 20;
 /// Workloads of which it is known what they send.
 const MOST_WORKLOADS: usize = 10_000;
+const MOST_WORKLOAD_BYTES: usize = 8 << 20;
+/// What is usual is handed out to be kept in pieces, so that nothing else waits for it: credentials, and bytes.
+const MOST_CHANGED: usize = 256;
+const MOST_CHANGED_BYTES: usize = 1 << 20;
 /// Processes that are remembered for what they packed.
 const MOST_PACKERS: usize = 4_096;
 /// Findings by which somebody else has the credential.
@@ -73,28 +87,122 @@ pub enum Told {
     Decoys { decoys: BTreeSet<String> },
 }
 
-/// The stage. Feed it every event in order.
+/// Rule and time of the first finding by which somebody else has a credential.
+#[derive(Clone, Default)]
+struct Leak(Option<(String, i64)>);
+
+impl Remembered for Leak {
+    fn bytes(&self) -> usize {
+        size_of::<Leak>() + self.0.as_ref().map_or(0, |(rule, _)| rule.len())
+    }
+}
+
+/// The last two credentials that a workload was seen to send, and when.
 #[derive(Default)]
+struct Sends([(String, i64); 2]);
+
+impl Remembered for Sends {
+    fn bytes(&self) -> usize {
+        size_of::<Sends>() + self.0.iter().map(|(of, _)| of.len()).sum::<usize>()
+    }
+}
+
+impl Remembered for Repeat {
+    fn bytes(&self) -> usize {
+        size_of::<Repeat>() + self.rule.len() + self.fingerprint.len() + self.subject.len()
+    }
+}
+
+/// What is usual for a credential, and whether it was handed out to be kept.
+#[derive(Default)]
+struct Usual {
+    baseline: Baseline,
+    handed_out: bool,
+}
+
+impl Remembered for Usual {
+    fn bytes(&self) -> usize {
+        self.baseline.bytes()
+    }
+
+    fn is_settled(&self) -> bool {
+        self.baseline.is_settled()
+    }
+}
+
+/// Credentials whose usual changed, in the order in which it did.
+#[derive(Default)]
+struct Changed {
+    order: BTreeMap<u64, String>,
+    numbers: BTreeMap<String, u64>,
+    next: u64,
+}
+
+impl Changed {
+    fn add(&mut self, fingerprint: &str) {
+        if !self.numbers.contains_key(fingerprint) {
+            self.numbers.insert(fingerprint.to_owned(), self.next);
+            self.order.insert(self.next, fingerprint.to_owned());
+            self.next += 1;
+        }
+    }
+
+    /// What was never handed out, and is gone, need not be told.
+    fn forget(&mut self, fingerprint: &str) {
+        if let Some(number) = self.numbers.remove(fingerprint) {
+            self.order.remove(&number);
+        }
+    }
+
+    fn next(&mut self) -> Option<String> {
+        let (_, fingerprint) = self.order.pop_first()?;
+        self.numbers.remove(&fingerprint);
+        Some(fingerprint)
+    }
+}
+
+/// The stage. Feed it every event in order.
 pub struct Stage {
     language: Language,
     rules: Vec<Rule>,
     site: Site,
-    baselines: BTreeMap<String, Baseline>,
-    about: BTreeMap<String, About>,
+    baselines: Recent<Usual>,
+    about: Recent<About>,
     decoys: BTreeSet<String>,
     harvest: Harvest,
     /// Keys of processes that pack whole directories.
     packers: BTreeSet<String>,
-    /// Rule and time of the first finding by which somebody else has a credential.
-    leaks: BTreeMap<String, (String, i64)>,
-    /// The last two credentials that each workload was seen to send, and when.
-    sends: BTreeMap<String, [(String, i64); 2]>,
-    known: BTreeMap<(String, String, String), Repeat>,
+    leaks: Recent<Leak>,
+    sends: Recent<Sends>,
+    known: Recent<Repeat>,
     /// Changed since they were last taken.
-    changed: BTreeSet<String>,
-    repeated: BTreeMap<(String, String, String), Repeat>,
+    changed: Changed,
+    repeated: BTreeMap<String, Repeat>,
+    dropped: Dropped,
     /// Of the last event.
     environment: String,
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Stage {
+            language: Language::default(),
+            rules: Vec::new(),
+            site: Site::default(),
+            baselines: Recent::new(MOST_CREDENTIALS, MOST_USUAL_BYTES),
+            about: Recent::new(MOST_CREDENTIALS, MOST_ABOUT_BYTES),
+            decoys: BTreeSet::new(),
+            harvest: Harvest::default(),
+            packers: BTreeSet::new(),
+            leaks: Recent::new(MOST_CREDENTIALS, MOST_LEAK_BYTES),
+            sends: Recent::new(MOST_WORKLOADS, MOST_WORKLOAD_BYTES),
+            known: Recent::new(MOST_FINDINGS, MOST_FINDING_BYTES),
+            changed: Changed::default(),
+            repeated: BTreeMap::new(),
+            dropped: Dropped::default(),
+            environment: String::new(),
+        }
+    }
 }
 
 impl Stage {
@@ -146,7 +254,10 @@ impl Stage {
                 repeats,
                 decoys,
             } => {
-                self.baselines = baselines;
+                self.baselines = Recent::new(MOST_CREDENTIALS, MOST_USUAL_BYTES);
+                for (fingerprint, baseline) in baselines {
+                    self.know(fingerprint, baseline);
+                }
                 self.decoys = decoys;
                 for repeat in &repeats {
                     self.leaked(&repeat.rule, &repeat.fingerprint, repeat.last_ns);
@@ -155,18 +266,20 @@ impl Stage {
                     .iter()
                     .filter_map(|(file, text)| self.add(file, text).err())
                     .collect();
-                self.known = repeats.into_iter().map(|r| (self.key_of(&r), r)).collect();
+                for repeat in repeats {
+                    self.found(&self.key_of(&repeat), repeat);
+                }
                 return refused;
             }
             Told::Accept { fingerprint } => {
-                if let Some(baseline) = self.baselines.get_mut(&fingerprint) {
-                    baseline.accepted = true;
-                    self.changed.insert(fingerprint);
+                if let Some(used_ns) = self.baselines.get(&fingerprint).map(|u| u.baseline.last_ns)
+                {
+                    self.change_usual(&fingerprint, used_ns, |usual| usual.accepted = true);
                 }
             }
             Told::Reset { fingerprint } => {
                 if self.baselines.remove(&fingerprint).is_some() {
-                    self.changed.insert(fingerprint);
+                    self.changed.add(&fingerprint);
                 }
             }
             Told::Decoys { decoys } => self.decoys = decoys,
@@ -174,14 +287,60 @@ impl Stage {
         Vec::new()
     }
 
+    /// What an agent before this one learned. What is not within the bounds goes from the disk as well.
+    fn know(&mut self, fingerprint: String, mut baseline: Baseline) {
+        baseline.within_bounds();
+        let used_ns = baseline.last_ns;
+        let gone = self.baselines.change(&fingerprint, used_ns, |usual| {
+            *usual = Usual {
+                baseline,
+                handed_out: true,
+            };
+        });
+        self.forgotten(gone);
+    }
+
+    fn change_usual(&mut self, fingerprint: &str, now_ns: i64, change: impl FnOnce(&mut Baseline)) {
+        self.changed.add(fingerprint);
+        let gone = self
+            .baselines
+            .change(fingerprint, now_ns, |usual| change(&mut usual.baseline));
+        self.forgotten(gone);
+    }
+
+    /// What is usual for these was forgotten. Whoever keeps it has to hear of those that he was given.
+    fn forgotten(&mut self, gone: Vec<(String, Usual)>) {
+        self.dropped.add(Bound::Usual, gone.len() as u64);
+        for (fingerprint, usual) in gone {
+            if usual.handed_out {
+                self.changed.add(&fingerprint);
+            } else {
+                self.changed.forget(&fingerprint);
+            }
+        }
+    }
+
+    /// A finding is known under this key.
+    fn found(&mut self, key: &str, repeat: Repeat) {
+        let now_ns = repeat.last_ns;
+        let gone = self.known.change(key, now_ns, |known| *known = repeat);
+        self.dropped.add(Bound::Runs, gone.len() as u64);
+    }
+
     /// Under which a finding of an agent before this one is known. Its runs are not.
-    fn key_of(&self, repeat: &Repeat) -> (String, String, String) {
+    fn key_of(&self, repeat: &Repeat) -> String {
         let rule = self.rules.iter().find(|rule| rule.name == repeat.rule);
         let of = match rule.map(|rule| rule.once) {
-            Some(Once::Subject) => String::new(),
-            _ => repeat.fingerprint.clone(),
+            Some(Once::Subject) => "",
+            _ => &repeat.fingerprint,
         };
-        (repeat.rule.clone(), of, repeat.subject.clone())
+        // One that is kept as it was found, before there was a bound.
+        let subject = if fits(&repeat.subject) {
+            Cow::Borrowed(repeat.subject.as_str())
+        } else {
+            kept(&repeat.subject)
+        };
+        key(&repeat.rule, of, &subject)
     }
 
     /// One event; the findings it makes.
@@ -194,7 +353,7 @@ impl Stage {
         let news = self
             .baselines
             .get(&fingerprint)
-            .map_or_else(first, |baseline| baseline.news(facts));
+            .map_or_else(first, |usual| usual.baseline.news(facts));
         let beside = self.beside(facts, &fingerprint);
         // A sample in what a package brought along is nobody's secret.
         let sample = matches!(
@@ -238,43 +397,28 @@ impl Stage {
             if self.site.hides(&rule.name, &context) {
                 continue;
             }
-            let subject = rule.subject_of(facts);
+            let subject = kept(&rule.subject_of(facts)).into_owned();
             let of = match rule.once {
                 Once::Credential => fingerprint,
                 Once::Subject => "",
                 Once::Run => &beside.harvested.run,
             };
-            let key = (rule.name.clone(), of.to_owned(), subject.clone());
-            if let Some(known) = self.known.get_mut(&key)
-                && facts.time_ns.saturating_sub(known.last_ns) < AGAIN_NS
-            {
-                known.count += 1;
-                known.last_ns = known.last_ns.max(facts.time_ns);
-                let repeat = self.repeated.entry(key).or_insert_with(|| Repeat {
-                    count: 0,
-                    ..known.clone()
-                });
-                repeat.count += 1;
-                repeat.last_ns = known.last_ns;
+            let again = Again {
+                key: key(&rule.name, of, &subject),
+                rule: &rule.name,
+                fingerprint,
+                subject: &subject,
+                time_ns: facts.time_ns,
+            };
+            if again.count(&mut self.known, &mut self.repeated) {
                 if rule.once != Once::Credential {
                     leaks.push(rule.name.clone());
                 }
                 continue;
             }
             leaks.push(rule.name.clone());
-            if self.known.len() >= MOST_FINDINGS {
-                self.known.pop_first();
-            }
-            self.known.insert(
-                key,
-                Repeat {
-                    rule: rule.name.clone(),
-                    fingerprint: fingerprint.to_owned(),
-                    subject: subject.clone(),
-                    count: 1,
-                    last_ns: facts.time_ns,
-                },
-            );
+            let gone = again.note(&mut self.known);
+            self.dropped.add(Bound::Runs, gone);
             let text = |of: &str| fill(of, &scope).unwrap_or_default();
             findings.push(Finding {
                 rule: rule.name.clone(),
@@ -301,12 +445,19 @@ impl Stage {
         let Some(environment) = self.site.environment(&context) else {
             return String::new();
         };
+        let environment = environment.to_owned();
         if (is_use(facts) || facts.kind == "credential_created")
-            && let Some(about) = self.about.get_mut(fingerprint)
+            && self
+                .about
+                .get(fingerprint)
+                .is_some_and(|about| !about.environments.contains(&environment))
         {
-            about.environments.insert(environment.to_owned());
+            let gone = self.about.change(fingerprint, facts.time_ns, |about| {
+                about.environments.insert(environment.clone());
+            });
+            self.dropped.add(Bound::Usual, gone.len() as u64);
         }
-        environment.to_owned()
+        environment
     }
 
     /// Somebody else has a credential since then: the first time counts.
@@ -314,14 +465,12 @@ impl Stage {
         if fingerprint.is_empty() || !LEAKS.contains(&rule) {
             return;
         }
-        if let Some((known, at)) = self.leaks.get_mut(fingerprint) {
-            if time_ns < *at {
-                (*known, *at) = (rule.to_owned(), time_ns);
+        let gone = self.leaks.change(fingerprint, time_ns, |leak| {
+            if leak.0.as_ref().is_none_or(|(_, at)| time_ns < *at) {
+                leak.0 = Some((rule.to_owned(), time_ns));
             }
-        } else if self.leaks.len() < MOST_CREDENTIALS {
-            let leak = (rule.to_owned(), time_ns);
-            self.leaks.insert(fingerprint.to_owned(), leak);
-        }
+        });
+        self.dropped.add(Bound::Usual, gone.len() as u64);
     }
 
     /// What is known beside the event, the event included.
@@ -331,6 +480,7 @@ impl Stage {
             ..Beside::default()
         };
         beside.harvested = self.harvest.take(facts);
+        self.dropped.add(Bound::Runs, self.harvest.take_refused());
         self.note_packer(facts);
         beside.packed = facts
             .steps
@@ -339,7 +489,7 @@ impl Stage {
         if fingerprint.is_empty() {
             return beside;
         }
-        if let Some(baseline) = self.baselines.get(fingerprint) {
+        if let Some(Usual { baseline, .. }) = self.baselines.get(fingerprint) {
             let some = |known: &BTreeMap<String, u64>| known.keys().take(8).cloned().collect();
             beside.usual_programs = some(&baseline.programs.values);
             beside.usual_destinations = some(&baseline.destinations.values);
@@ -347,29 +497,29 @@ impl Stage {
             beside.sent_ns = (baseline.sent_ns > 0).then_some(baseline.sent_ns);
         }
         if let Some(process) = &facts.process {
-            let sent = self.sends.get(&process.workload()).into_iter().flatten();
+            let sends = self.sends.get(kept(&process.workload()).as_ref());
+            let sent = sends.into_iter().flat_map(|sends| &sends.0);
             beside.others_sent_ns = sent
                 .filter(|(other, at)| *at > 0 && other != fingerprint)
                 .map(|(_, at)| *at)
                 .max();
         }
-        beside.leak = self.leaks.get(fingerprint).cloned();
-        if self.about.len() >= MOST_CREDENTIALS && !self.about.contains_key(fingerprint) {
-            return beside;
-        }
-        beside.known = beside.first_ns.is_some() || self.about.contains_key(fingerprint);
-        let about = self.about.entry(fingerprint.to_owned()).or_default();
-        if facts.source.kind == "file" {
-            about.add_place(&facts.source.path);
-        }
-        if let Some(process) = &facts.process
-            && is_use(facts)
-        {
-            about.add_use(facts, process);
-        }
-        beside.places = about.places.len();
-        beside.units = about.units.len();
-        beside.senders = about.senders.len();
+        beside.leak = self.leaks.get(fingerprint).and_then(|leak| leak.0.clone());
+        beside.known = beside.first_ns.is_some() || self.about.get(fingerprint).is_some();
+        let gone = self.about.change(fingerprint, facts.time_ns, |about| {
+            if facts.source.kind == "file" {
+                about.add_place(&facts.source.path);
+            }
+            if let Some(process) = &facts.process
+                && is_use(facts)
+            {
+                about.add_use(facts, process);
+            }
+            beside.places = about.places.len();
+            beside.units = about.units.len();
+            beside.senders = about.senders.len();
+        });
+        self.dropped.add(Bound::Usual, gone.len() as u64);
         beside
     }
 
@@ -378,14 +528,11 @@ impl Stage {
             return;
         }
         self.note_send(facts, fingerprint);
-        if self.baselines.len() >= MOST_CREDENTIALS && !self.baselines.contains_key(fingerprint) {
-            return;
-        }
-        self.baselines
-            .entry(fingerprint.to_owned())
-            .or_default()
-            .learn(facts);
-        self.changed.insert(fingerprint.to_owned());
+        let mut full = 0;
+        self.change_usual(fingerprint, facts.time_ns, |usual| {
+            full = usual.learn(facts)
+        });
+        self.dropped.add(Bound::Values, full as u64);
     }
 
     fn note_packer(&mut self, facts: &Facts) {
@@ -410,15 +557,15 @@ impl Stage {
             return;
         };
         let workload = process.workload();
-        if self.sends.len() >= MOST_WORKLOADS && !self.sends.contains_key(&workload) {
-            return;
-        }
-        let [last, before] = self.sends.entry(workload).or_default();
-        if last.0 != fingerprint {
-            *before = std::mem::take(last);
-            fingerprint.clone_into(&mut last.0);
-        }
-        last.1 = last.1.max(facts.time_ns);
+        let gone = self.sends.change(&kept(&workload), facts.time_ns, |sends| {
+            let [last, before] = &mut sends.0;
+            if last.0 != fingerprint {
+                *before = std::mem::take(last);
+                fingerprint.clone_into(&mut last.0);
+            }
+            last.1 = last.1.max(facts.time_ns);
+        });
+        self.dropped.add(Bound::Usual, gone.len() as u64);
     }
 
     /// The environment of the last event by what the site says; empty for none.
@@ -427,25 +574,107 @@ impl Stage {
         &self.environment
     }
 
-    #[must_use]
-    pub fn baselines(&self) -> &BTreeMap<String, Baseline> {
-        &self.baselines
+    /// What is usual, by credential.
+    pub fn baselines(&self) -> impl Iterator<Item = (&String, &Baseline)> {
+        self.baselines
+            .iter()
+            .map(|(of, usual)| (of, &usual.baseline))
     }
 
-    /// What changed since the last time: `None` for what was forgotten.
+    /// What changed since the last time, as much of it as may be handed out at once; the rest comes the next time. `None` for
+    /// what was forgotten.
     pub fn take_changed(&mut self) -> Vec<(String, Option<Baseline>)> {
-        std::mem::take(&mut self.changed)
-            .into_iter()
-            .map(|fingerprint| {
-                let baseline = self.baselines.get(&fingerprint).cloned();
-                (fingerprint, baseline)
-            })
-            .collect()
+        let mut taken = Vec::new();
+        let mut bytes = 0;
+        while taken.len() < MOST_CHANGED
+            && bytes < MOST_CHANGED_BYTES
+            && let Some(changed) = self.next_changed()
+        {
+            bytes += changed.1.as_ref().map_or(0, Remembered::bytes);
+            taken.push(changed);
+        }
+        taken
+    }
+
+    fn next_changed(&mut self) -> Option<(String, Option<Baseline>)> {
+        let fingerprint = self.changed.next()?;
+        let baseline = self.baselines.get_mut(&fingerprint).map(|usual| {
+            usual.handed_out = true;
+            usual.baseline.clone()
+        });
+        Some((fingerprint, baseline))
+    }
+
+    /// Whether something changed that was not handed out yet.
+    #[must_use]
+    pub fn has_changed(&self) -> bool {
+        !self.changed.order.is_empty()
+    }
+
+    /// What found no room, and was not told yet.
+    pub fn dropped(&mut self) -> &mut Dropped {
+        &mut self.dropped
     }
 
     /// What was found again since the last time.
     pub fn take_repeated(&mut self) -> Vec<Repeat> {
         std::mem::take(&mut self.repeated).into_values().collect()
+    }
+}
+
+/// What makes a finding the same one again. None of its parts has control characters.
+fn key(rule: &str, of: &str, subject: &str) -> String {
+    format!("{rule}\n{of}\n{subject}")
+}
+
+/// A finding as it would be known.
+struct Again<'a> {
+    key: String,
+    rule: &'a str,
+    fingerprint: &'a str,
+    subject: &'a str,
+    time_ns: i64,
+}
+
+impl Again<'_> {
+    /// Whether it was made within a day; then it is counted.
+    fn count(&self, known: &mut Recent<Repeat>, repeated: &mut BTreeMap<String, Repeat>) -> bool {
+        let Some(before) = known.get(&self.key) else {
+            return false;
+        };
+        if self.time_ns.saturating_sub(before.last_ns) >= AGAIN_NS {
+            return false;
+        }
+        // It is there already, so nothing has to go for it.
+        known.change(&self.key, self.time_ns, |before| {
+            before.count += 1;
+            before.last_ns = before.last_ns.max(self.time_ns);
+        });
+        if let Some(known) = known.get(&self.key)
+            && (repeated.len() < MOST_FINDINGS || repeated.contains_key(&self.key))
+        {
+            let repeat = repeated.entry(self.key.clone()).or_insert_with(|| Repeat {
+                count: 0,
+                ..known.clone()
+            });
+            repeat.count += 1;
+            repeat.last_ns = known.last_ns;
+        }
+        true
+    }
+
+    /// Notes it as new; how many others had to go for it.
+    fn note(self, known: &mut Recent<Repeat>) -> u64 {
+        let gone = known.change(&self.key, self.time_ns, |repeat| {
+            *repeat = Repeat {
+                rule: self.rule.to_owned(),
+                fingerprint: self.fingerprint.to_owned(),
+                subject: self.subject.to_owned(),
+                count: 1,
+                last_ns: self.time_ns,
+            };
+        });
+        gone.len() as u64
     }
 }
 

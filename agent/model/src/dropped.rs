@@ -56,6 +56,12 @@ pub enum Bound {
     Written,
     /// Pods whose names are kept, or waited for.
     Names,
+    /// What is usual for credentials, and what is known of them beside it.
+    Usual,
+    /// Different programs, places and so on of one credential.
+    Values,
+    /// Processes and their findings that are remembered, so that what belongs together is told together.
+    Runs,
 }
 
 impl Bound {
@@ -230,6 +236,27 @@ impl Bound {
                 "times a pod found no room among those whose names are kept or waited for",
                 "events have the pod's uid and the container's id all the same",
                 Signal::Exec,
+            ),
+            Self::Usual => (
+                GapReason::TableFull,
+                "times what is known of the credential used longest ago was forgotten for another: what is usual for it is \
+                 learned anew, and until then nothing about it is unusual",
+                FEWER,
+                Signal::FileRead,
+            ),
+            Self::Values => (
+                GapReason::TableFull,
+                "credentials had more different programs, workloads, sources or destinations than are remembered: none of these \
+                 is unusual for them any more",
+                "see `keytrail baseline`, and accept or reset what is usual for them",
+                Signal::FileRead,
+            ),
+            Self::Runs => (
+                GapReason::TableFull,
+                "processes or findings found no room among those that are remembered: a harvest may not be told, or a finding \
+                 be told again",
+                FEWER,
+                Signal::FileRead,
             ),
             Self::Identifiers => (
                 GapReason::TableFull,

@@ -8,8 +8,9 @@ use keytrail_proto::v1;
 use std::fmt;
 use std::io::{self, BufRead};
 
-/// Longest line of a recording that is read, bytes.
-const MAX_LINE: u64 = 16 * 1024 * 1024;
+/// Longest line of a recording that is read, bytes. The longest is what the findings are told at the start: what is usual, which
+/// findings are known, and the rules of the site.
+const MAX_LINE: u64 = 128 * 1024 * 1024;
 
 /// Why a recording could not be replayed.
 #[derive(Debug)]

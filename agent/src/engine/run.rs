@@ -174,7 +174,7 @@ impl Runner {
             due.heartbeat = now + HEARTBEAT_NS;
         }
         if now >= due.findings {
-            self.line.keep_findings();
+            self.line.keep_findings(false);
             due.findings = now + FINDINGS_NS;
         }
         self.commands();
@@ -201,7 +201,7 @@ impl Runner {
                 }),
                 Command::Tell(told) => {
                     self.line.step(&Observation::Findings { told });
-                    self.line.keep_findings();
+                    self.line.keep_findings(false);
                 }
             }
         }
@@ -353,9 +353,13 @@ impl Runner {
             // Whose reads they were is not known: a command that is followed alone may have made none of them.
             self.line.gap(gap);
         }
-        if now >= self.dropped_due && !self.line.digest.dropped().is_empty() {
-            self.dropped_due = now + Dropped::TELL_NS;
-            for (bound, count) in self.line.digest.dropped().take() {
+        if now >= self.dropped_due {
+            let mut dropped = self.line.judge.dropped();
+            dropped.gather(self.line.digest.dropped());
+            if !dropped.is_empty() {
+                self.dropped_due = now + Dropped::TELL_NS;
+            }
+            for (bound, count) in dropped.take() {
                 self.line.gap(bound.gap(count, now));
             }
         }
@@ -503,7 +507,7 @@ impl Runner {
         }
         self.tell_budgets(boot_ns(), u64::MAX);
         self.line.step(&Observation::Stop { boot_ns: boot_ns() });
-        self.line.keep_findings();
+        self.line.keep_findings(true);
         if let Some(recording) = &mut self.line.recording
             && let Err(error) = recording.flush()
         {

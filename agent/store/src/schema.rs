@@ -237,4 +237,11 @@ pub(super) const MIGRATIONS: &[&str] = &["
     CREATE INDEX events_changes ON events (fingerprint, time_ns)
         WHERE kind IN ('credential_created', 'credential_file_changed');
     CREATE INDEX credentials_previous ON credentials (previous) WHERE previous IS NOT NULL;
+", "
+    -- What is usual for the credential used longest ago goes first. What was kept without a bound is learned anew.
+    DELETE FROM baselines WHERE length(body) > 262144;
+    ALTER TABLE baselines ADD COLUMN used INTEGER NOT NULL DEFAULT 0;   -- wall clock, ns
+    UPDATE baselines SET used = coalesce((SELECT c.last_seen FROM credentials c
+        WHERE c.fingerprint = baselines.fingerprint), 0);
+    CREATE INDEX baselines_used ON baselines (used);
 "];

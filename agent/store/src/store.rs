@@ -298,7 +298,7 @@ impl Store {
                 history::program_seen(db, &mut cache, program)?;
             }
             for (fingerprint, body) in &batch.baselines {
-                history::baseline(db, fingerprint, body.as_deref())?;
+                history::baseline(db, fingerprint, body.as_deref(), now)?;
             }
             for decoy in &batch.decoys {
                 history::decoy(db, decoy)?;

@@ -510,6 +510,54 @@ fn bytes_are_bounded_and_the_newest_stay() {
     assert_eq!(answer.verdict, i32::from(Verdict::Yes));
 }
 
+/// What is usual for thousands of credentials goes before the events that tell what was done with them.
+#[test]
+fn what_is_usual_is_bounded_before_events_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let retention = Retention {
+        bytes: 8 << 20,
+        ..Retention::default()
+    };
+    let ledger = ledger(dir.path(), retention);
+    ledger.record(Arc::new(event(1, "credential_read", 1)));
+    let body = format!(
+        "{{\"first_ns\":1,\"last_ns\":2,\"uses\":3,\"x\":\"{}\"}}",
+        "x".repeat(64_000)
+    );
+    for n in 0..300 {
+        ledger.baseline(fingerprint(n), Some(body.clone()));
+        if n % 50 == 49 {
+            ledger.flush();
+        }
+    }
+    ledger.baseline(fingerprint(0), Some(body.clone()));
+    ledger.baseline(fingerprint(1_000), Some("x".repeat(1 << 20)));
+    ledger.flush();
+    drop(ledger);
+    let ledger = Ledger::open_with(dir.path(), retention).unwrap();
+    ledger.begin_run("boot").unwrap();
+    // Forgetting is due with the first thing that is written.
+    let mut last = event(1, "credential_read", 1);
+    last.id.as_mut().unwrap().epoch = 2;
+    ledger.record(Arc::new(last));
+    ledger.flush();
+    let known = ledger.findings().unwrap().baselines;
+    let bytes: usize = known.iter().map(|(of, body)| of.len() + body.len()).sum();
+    assert!(bytes <= 2 << 20 && known.len() > 20, "{bytes}");
+    assert_eq!(known[0].0, fingerprint(0), "the one used last is first");
+    assert!(
+        known.iter().all(|(of, _)| *of != fingerprint(1)),
+        "used longest ago"
+    );
+    assert!(
+        known.iter().all(|(of, _)| *of != fingerprint(1_000)),
+        "too long for one"
+    );
+    let after = EventId::default();
+    let events = ledger.reader().events_after(&after).unwrap().events;
+    assert_eq!(events.len(), 2, "both events are there");
+}
+
 #[test]
 fn a_full_disk_is_told_and_survived() {
     // A file system of its own that holds little: the tests run as root, otherwise there is nothing to try.

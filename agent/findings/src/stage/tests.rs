@@ -25,7 +25,7 @@ fn the_rules_pass_their_own_tests() {
                 alone.step(event);
             }
             // What they made before does not count.
-            alone.known.clear();
+            alone.known = Recent::new(MOST_FINDINGS, MOST_FINDING_BYTES);
             let fingerprint = case
                 .event
                 .credential
@@ -161,7 +161,7 @@ fn what_is_told_is_told_again_from_a_recording() {
     let mut stage = accepted();
     let told = Told::Start {
         rules: vec![],
-        baselines: stage.baselines().clone(),
+        baselines: copied(&stage),
         repeats: stage.take_repeated(),
         decoys: ["kt1:dd".to_owned()].into(),
     };
@@ -278,4 +278,168 @@ fn an_event_gets_its_environment() {
     for name in ["", "a b", "a,b", "!a", "a:b"] {
         assert!(stage.add("site.toml", &site(name)).is_err(), "{name}");
     }
+}
+
+/// To compile a pattern costs a thousand times what it costs to match it.
+#[test]
+fn no_event_makes_a_rule_compile_a_pattern() {
+    let (mut stage, _) = Stage::builtin();
+    let compiled = stage.language.compiled();
+    assert!(compiled > 0, "rules have patterns");
+    for text in BUILTIN.iter().flat_map(|(file, text)| {
+        let rule = Rule::parse(&Language::default(), file, text).unwrap();
+        rule.tests
+    }) {
+        text.before.iter().chain([&text.event]).for_each(|event| {
+            stage.step(event);
+        });
+    }
+    assert_eq!(stage.language.compiled(), compiled);
+}
+
+fn copied(stage: &Stage) -> BTreeMap<String, Baseline> {
+    let all = stage.baselines();
+    all.map(|(of, baseline)| (of.clone(), baseline.clone()))
+        .collect()
+}
+
+/// A read of one of the tokens of a file, by one of the copies of a program below a long path.
+fn read_by_a_copy(token: usize, copy: usize) -> Facts {
+    let mut facts = read(
+        1_000 + copy as i64,
+        "k",
+        &format!("token{token}"),
+        "/srv/tokens",
+    );
+    if let Some(process) = &mut facts.process {
+        process.executable = format!("/srv/{}/cat{copy}", "d".repeat(4_000));
+    }
+    facts
+}
+
+/// A file of a thousand tokens that is read by hundreds of programs below a long path.
+#[test]
+fn what_is_usual_takes_no_more_memory_than_its_bound() {
+    let mut stage = Stage::default();
+    for copy in 0..64 {
+        for token in 0..1_024 {
+            stage.step(&read_by_a_copy(token, copy));
+        }
+    }
+    let held = stage.baselines.bytes() + stage.about.bytes() + stage.known.bytes();
+    assert!(held < MOST_USUAL_BYTES + MOST_ABOUT_BYTES, "{held}");
+    // Whole, the paths alone would be 256 MiB.
+    assert!(serde_json::to_string(&copied(&stage)).unwrap().len() < MOST_USUAL_BYTES);
+}
+
+#[test]
+fn what_is_usual_for_the_credential_used_longest_ago_is_forgotten_first() {
+    let mut stage = Stage {
+        baselines: Recent::new(4, MOST_USUAL_BYTES),
+        ..Stage::default()
+    };
+    stage.step(&read(1, "k", "learned", "/srv/a"));
+    let fingerprint = "kt1:learned".to_owned();
+    stage.tell(Told::Accept { fingerprint });
+    assert_eq!(stage.take_changed().len(), 1);
+    for n in 0..10 {
+        stage.step(&read(10 + n, "k", &format!("other{n}"), "/srv/b"));
+    }
+    let left: Vec<&str> = stage.baselines().map(|(of, _)| of.as_str()).collect();
+    assert_eq!(
+        left,
+        ["kt1:learned", "kt1:other7", "kt1:other8", "kt1:other9"]
+    );
+    let changed = stage.take_changed();
+    let told: Vec<(&str, bool)> = changed
+        .iter()
+        .map(|(of, b)| (of.as_str(), b.is_some()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("kt1:other7", true),
+            ("kt1:other8", true),
+            ("kt1:other9", true)
+        ],
+        "what was never kept need not be forgotten"
+    );
+    stage.step(&read(30, "k", "other10", "/srv/b"));
+    let changed = stage.take_changed();
+    let told: Vec<(&str, bool)> = changed
+        .iter()
+        .map(|(of, b)| (of.as_str(), b.is_some()))
+        .collect();
+    assert_eq!(told, [("kt1:other10", true), ("kt1:other7", false)]);
+    assert_eq!(
+        stage.dropped().take().collect::<Vec<_>>(),
+        [(Bound::Usual, 8)]
+    );
+}
+
+#[test]
+fn what_changed_is_handed_out_in_pieces_and_all_of_it() {
+    let mut stage = Stage::default();
+    for n in 0..1_000 {
+        stage.step(&read(n, "k", &format!("kind{n:03}"), "/srv/a"));
+    }
+    let mut pieces = Vec::new();
+    while stage.has_changed() {
+        pieces.push(stage.take_changed());
+        // What changes all the time does not keep the others waiting.
+        if pieces.len() < 4 {
+            stage.step(&read(2_000, "k", "kind000", "/srv/a"));
+        }
+    }
+    assert!(pieces.iter().all(|piece| piece.len() <= MOST_CHANGED));
+    let all: BTreeSet<&String> = pieces.iter().flatten().map(|(of, _)| of).collect();
+    assert_eq!((all.len(), pieces.len()), (1_000, 4));
+    assert!(stage.take_changed().is_empty());
+    // Large ones are fewer at once.
+    for copy in 0..64 {
+        for token in 0..256 {
+            stage.step(&read_by_a_copy(token, copy));
+        }
+    }
+    let piece = stage.take_changed();
+    let bytes: usize = piece
+        .iter()
+        .flat_map(|(_, b)| b)
+        .map(Remembered::bytes)
+        .sum();
+    assert!(bytes < 2 * MOST_CHANGED_BYTES, "{bytes}");
+    assert!(stage.has_changed());
+}
+
+#[test]
+fn a_credential_with_too_many_values_is_told_once() {
+    let mut stage = Stage::default();
+    for copy in 0..300 {
+        stage.step(&read_by_a_copy(0, copy));
+    }
+    let told: Vec<(Bound, u64)> = stage.dropped().take().collect();
+    assert_eq!(told, [(Bound::Values, 1)]);
+}
+
+/// Where a baseline of before is beyond the bounds, it is brought within them, and what goes is told.
+#[test]
+fn what_was_learned_before_there_were_bounds_is_taken_in_within_them() {
+    let path = |n: usize| format!("/srv/{}/cat{n}", "d".repeat(4_000));
+    let mut large = Baseline {
+        uses: 100,
+        ..Baseline::default()
+    };
+    large.programs.values = (0..256).map(|n| (path(n), 1)).collect();
+    let baselines = (0..200)
+        .map(|n| (format!("kt1:{n}"), large.clone()))
+        .collect();
+    let mut stage = Stage::default();
+    stage.tell(Told::Start {
+        rules: vec![],
+        baselines,
+        repeats: vec![],
+        decoys: BTreeSet::new(),
+    });
+    assert!(stage.baselines.bytes() <= MOST_USUAL_BYTES);
+    assert_eq!(stage.baselines().count(), 200);
 }

@@ -2,7 +2,7 @@
 
 use super::Pipeline;
 use keytrail_findings::{Facts, Stage, Told};
-use keytrail_model::Observation;
+use keytrail_model::{Dropped, Observation};
 use keytrail_proto::v1;
 use std::fs;
 use std::io::Read as _;
@@ -36,6 +36,12 @@ impl Judge {
         for error in stage.tell(told) {
             tracing::error!(%error, "a rule of findings is refused");
         }
+    }
+
+    /// What found no room since the last time.
+    pub fn dropped(&mut self) -> Dropped {
+        let stage = self.0.as_mut();
+        stage.map_or_else(Dropped::default, |stage| std::mem::take(stage.dropped()))
     }
 
     /// The findings that an event makes, as events without numbers; the event gets its environment.
@@ -86,14 +92,19 @@ impl Pipeline {
         }
     }
 
-    /// What was learned and what was found again goes to the ledger.
-    pub fn keep_findings(&mut self) {
+    /// What was learned and what was found again goes to the ledger: a piece of it, or all of it.
+    pub fn keep_findings(&mut self, all: bool) {
         let (Some(stage), Some(ledger)) = (&mut self.judge.0, &self.ledger) else {
             return;
         };
-        for (fingerprint, baseline) in stage.take_changed() {
-            let body = baseline.and_then(|b| serde_json::to_string(&b).ok());
-            ledger.baseline(fingerprint, body);
+        loop {
+            for (fingerprint, baseline) in stage.take_changed() {
+                let body = baseline.and_then(|b| serde_json::to_string(&b).ok());
+                ledger.baseline(fingerprint, body);
+            }
+            if !all || !stage.has_changed() {
+                break;
+            }
         }
         for repeat in stage.take_repeated() {
             ledger.repeat(repeat);

@@ -43,7 +43,11 @@ pub(crate) fn decoy(db: &Connection, seen: &DecoySeen) -> Result<()> {
 
 /// As many as that stage remembers.
 const MOST_REPEATS: i64 = 20_000;
-const MOST_BASELINES: i64 = 50_000;
+/// And as much: credentials, and bytes of what is usual for them. That stage keeps no more than this, in more bytes.
+pub(super) const MOST_BASELINES: usize = 50_000;
+pub(super) const MOST_BASELINE_BYTES: usize = 32 << 20;
+/// Bytes of what is usual for one credential. That stage bounds it to a third.
+const MOST_BODY: usize = 256 << 10;
 
 pub(super) fn note(
     db: &Connection,
@@ -94,14 +98,20 @@ pub(crate) fn repeat(db: &Connection, repeat: &Repeat) -> Result<()> {
     .map(drop)
 }
 
-pub(crate) fn baseline(db: &Connection, fingerprint: &str, body: Option<&str>) -> Result<()> {
-    match body {
+/// `now`: wall clock, nanoseconds. It is changed when the credential is used, so this is when that was.
+pub(crate) fn baseline(
+    db: &Connection,
+    fingerprint: &str,
+    body: Option<&str>,
+    now: i64,
+) -> Result<()> {
+    match body.filter(|body| body.len() <= MOST_BODY) {
         Some(body) => db
             .prepare_cached(
-                "INSERT INTO baselines (fingerprint, body) VALUES (?1, ?2)
-                 ON CONFLICT (fingerprint) DO UPDATE SET body = excluded.body",
+                "INSERT INTO baselines (fingerprint, body, used) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (fingerprint) DO UPDATE SET body = excluded.body, used = excluded.used",
             )?
-            .execute([fingerprint, body])
+            .execute(params![fingerprint, body, now])
             .map(drop),
         None => db
             .prepare_cached("DELETE FROM baselines WHERE fingerprint = ?1")?
@@ -110,11 +120,28 @@ pub(crate) fn baseline(db: &Connection, fingerprint: &str, body: Option<&str>) -
     }
 }
 
+/// The last used first, as many as there is room for in memory, whatever lies on the disk.
+fn known_baselines(db: &Connection) -> Result<Vec<(String, String)>> {
+    let mut query = db.prepare(
+        "SELECT fingerprint, body FROM baselines WHERE length(body) <= ?1
+         ORDER BY used DESC, fingerprint LIMIT ?2",
+    )?;
+    let mut rows = query.query(params![MOST_BODY as i64, MOST_BASELINES as i64])?;
+    let mut baselines: Vec<(String, String)> = Vec::new();
+    let mut bytes = 0;
+    while let Some(r) = rows.next()? {
+        let (fingerprint, body): (String, String) = (r.get(0)?, r.get(1)?);
+        bytes += fingerprint.len() + body.len();
+        if bytes > MOST_BASELINE_BYTES {
+            break;
+        }
+        baselines.push((fingerprint, body));
+    }
+    Ok(baselines)
+}
+
 pub(crate) fn known_findings(db: &Connection) -> Result<KnownFindings> {
-    let baselines = db
-        .prepare("SELECT fingerprint, body FROM baselines LIMIT ?1")?
-        .query_map([MOST_BASELINES], |r| Ok((r.get(0)?, r.get(1)?)))?
-        .collect::<Result<_>>()?;
+    let baselines = known_baselines(db)?;
     let repeats = db
         .prepare("SELECT rule, fingerprint, subject, count, last FROM findings ORDER BY last DESC LIMIT ?1")?
         .query_map([MOST_REPEATS], |r| {

@@ -1,6 +1,7 @@
 //! Forgetting, within bounds of number, days and bytes; how far is remembered, because it is part of every answer.
 
 use super::HOUR_NS;
+use super::findings::{MOST_BASELINE_BYTES, MOST_BASELINES};
 use crate::store::Retention;
 use rusqlite::{Connection, OptionalExtension as _, Result, params};
 
@@ -10,6 +11,8 @@ const MAX_CREDENTIALS: u32 = 1_000_000;
 /// Rows of gaps and findings, which are summed up.
 const MAX_GAPS: i64 = 100_000;
 const MAX_FINDINGS: i64 = 100_000;
+/// What is usual for credentials takes one part in so many of all bytes at most.
+const BASELINES_SHARE: u64 = 4;
 /// Rounds of making room in one go; the next call goes on.
 const ROUNDS: usize = 16;
 
@@ -40,6 +43,9 @@ pub(crate) fn prune(db: &Connection, retention: Retention, now: u64) -> Result<(
         [MAX_FINDINGS],
     )?;
     forget_credentials(db)?;
+    // First of what goes for want of room: it is the one thing that events and uses do not make room for.
+    let share = (retention.bytes / BASELINES_SHARE).min(MOST_BASELINE_BYTES as u64);
+    forget_baselines(db, MOST_BASELINES, share as usize)?;
     for _ in 0..ROUNDS {
         if used_bytes(db)? <= retention.bytes {
             break;
@@ -127,6 +133,32 @@ fn forget_events(db: &Connection, condition: &str, parameter: i64) -> Result<()>
 fn forget_uses(db: &Connection, hour: i64) -> Result<()> {
     if db.execute("DELETE FROM uses WHERE hour < ?1", [hour])? > 0 {
         mark(db, "uses_since", hour * HOUR_NS)?;
+    }
+    Ok(())
+}
+
+/// What is usual for the credentials used longest ago. The running agent knows it all the same, and brings it again when the
+/// credential is used.
+fn forget_baselines(db: &Connection, most: usize, most_bytes: usize) -> Result<()> {
+    let mut gone = Vec::new();
+    {
+        let mut query = db.prepare_cached(
+            "SELECT fingerprint, octet_length(body) FROM baselines ORDER BY used DESC, fingerprint",
+        )?;
+        let mut rows = query.query([])?;
+        let (mut count, mut bytes) = (0, 0);
+        while let Some(r) = rows.next()? {
+            let (fingerprint, length): (String, i64) = (r.get(0)?, r.get(1)?);
+            count += 1;
+            bytes += fingerprint.len() + length.max(0) as usize;
+            if count > most || bytes > most_bytes {
+                gone.push(fingerprint);
+            }
+        }
+    }
+    let mut delete = db.prepare_cached("DELETE FROM baselines WHERE fingerprint = ?1")?;
+    for fingerprint in gone {
+        delete.execute([fingerprint])?;
     }
     Ok(())
 }
