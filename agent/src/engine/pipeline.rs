@@ -233,6 +233,12 @@ impl Pipeline {
             .or_else(|| self.lanes.of_pipe(stdin).filter(other))
     }
 
+    /// The same, of one that was not decoded; what cannot be is of interest.
+    pub fn concerns_record(&self, raw: &RawRecord<'_>) -> bool {
+        self.followed.is_none()
+            || decode::decode(raw.bytes).map_or(true, |record| self.is_followed(&record))
+    }
+
     /// Whether somebody asks about the process of this record.
     fn is_followed(&self, record: &Record<'_>) -> bool {
         self.followed

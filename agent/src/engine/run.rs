@@ -606,7 +606,8 @@ fn taken(
     if stop.load(Ordering::Relaxed)
         && Instant::now() >= *end.get_or_insert_with(|| Instant::now() + END)
     {
-        *left += 1;
+        // What other programs did at the end is no gap of the command that is followed.
+        *left += u64::from(line.concerns_record(raw));
         return;
     }
     line.record(raw);
