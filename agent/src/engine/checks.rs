@@ -1,7 +1,7 @@
 //! What became of the agent's hooks, and what BPF programs of others can do to it, as gaps in the stream.
 
 use keytrail_model::{GapReason, GapSeen, Pid};
-use keytrail_sensor::{ForeignNews, Holder, HookChange, HookFate, Loaded};
+use keytrail_sensor::{ForeignNews, Holder, HookChange, HookFate, Loaded, Untried};
 
 /// Holders named in one gap.
 const NAMED: usize = 3;
@@ -50,6 +50,28 @@ pub fn hook(change: &HookChange, boot_ns: u64, wall_ns: u64) -> GapSeen {
         signal: Some(signal),
         from_wall_ns: change.since_wall_ns,
         to_wall_ns: if over { wall_ns } else { 0 },
+        ..GapSeen::new(GapReason::HookLost, boot_ns)
+    }
+}
+
+/// Nobody knows whether hooks fire, for a while or until now.
+pub fn untried(untried: Untried, boot_ns: u64, wall_ns: u64) -> GapSeen {
+    let trials = untried.trials;
+    let detail = if untried.is_over {
+        format!("whether hooks fire is known again, after {trials} trials that came to nothing")
+    } else {
+        format!(
+            "whether hooks still fire is not known: {trials} trials in a row came to nothing, since records were lost, or \
+             the process that makes hooks fire did not start or did not end"
+        )
+    };
+    GapSeen {
+        detail,
+        remedy: "see `keytrail doctor` for lost records; an agent that cannot start a process cannot try its hooks"
+            .to_owned(),
+        count: u64::from(trials),
+        from_wall_ns: untried.since_wall_ns,
+        to_wall_ns: if untried.is_over { wall_ns } else { 0 },
         ..GapSeen::new(GapReason::HookLost, boot_ns)
     }
 }
@@ -161,6 +183,19 @@ mod tests {
         assert_eq!(silent.to_wall_ns, 0);
         assert!(silent.remedy.starts_with("restart"));
         assert_eq!(hook(&change(HookFate::Fires), 1, 9).to_wall_ns, 9);
+    }
+
+    #[test]
+    fn trials_that_come_to_nothing_are_a_gap_with_an_end() {
+        let blind = |is_over| Untried {
+            trials: 5,
+            since_wall_ns: 3,
+            is_over,
+        };
+        let gap = untried(blind(false), 1, 9);
+        assert_eq!((gap.from_wall_ns, gap.to_wall_ns, gap.count), (3, 0, 5));
+        assert_eq!((gap.reason, gap.signal), (GapReason::HookLost, None));
+        assert_eq!(untried(blind(true), 1, 9).to_wall_ns, 9);
     }
 
     #[test]

@@ -367,6 +367,9 @@ impl Runner {
         for change in self.sensor.try_hooks(now, wall, !losses.is_empty()) {
             self.line.gap(checks::hook(&change, now, wall));
         }
+        if let Some(untried) = self.sensor.untried() {
+            self.line.gap(checks::untried(untried, now, wall));
+        }
         for loss in losses {
             *self.lost.entry(loss.kind.to_owned()).or_default() += loss.count;
             let gap = coverage::lost(
