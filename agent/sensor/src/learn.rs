@@ -12,9 +12,7 @@ use super::{
 use aya::Ebpf;
 use keytrail_abi::{FileId, state::Learn};
 use rustix::fs::MemfdFlags;
-use std::{
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
-};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 const HOOK: hooks::Hook = hooks::Hook {
     program: "filemap_learn",
@@ -41,8 +39,7 @@ pub fn listen_no_more(ebpf: &mut Ebpf) {
 pub fn tmpfs(ebpf: &mut Ebpf, maps: &mut Maps) -> bool {
     let memory = rustix::fs::memfd_create("keytrail", MemfdFlags::CLOEXEC);
     memory.is_ok_and(|memory| {
-        rustix::io::write(&memory, &[0]).is_ok()
-            && is_told_of(ebpf, maps, memory.as_fd()).is_some()
+        rustix::io::write(&memory, &[0]).is_ok() && is_told_of(ebpf, maps, memory.as_fd()).is_some()
     })
 }
 

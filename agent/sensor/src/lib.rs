@@ -46,15 +46,22 @@ pub use trials::Untried;
 pub use watch::file_id;
 
 use self::{
-    attached::Attached, bpf::Misses, fanotify::Fanotify, foreign::Foreign, limits::Passed,
-    maps::Maps, process_reads::ProcessReads, rings::Rings, tls::Libraries, trials::Trials,
+    attached::Attached,
+    bpf::Misses,
+    fanotify::Fanotify,
+    foreign::Foreign,
+    limits::Passed,
+    maps::Maps,
+    process_reads::ProcessReads,
+    rings::Rings,
+    tls::Libraries,
+    trials::Trials,
     watch::Watches,
     watcher::{Listen, Watcher},
 };
 use aya::Ebpf;
 use keytrail_abi::{
-    FileAccess, FileId, FileNew, Kind, PROC_UNKNOWN, ProcState, TlsWrite, access,
-    state::WIPE_SLOT,
+    FileAccess, FileId, FileNew, Kind, PROC_UNKNOWN, ProcState, TlsWrite, access, state::WIPE_SLOT,
 };
 use keytrail_model::Signal;
 use rustix::event::{PollFd, PollFlags};
@@ -422,8 +429,7 @@ impl Sensor {
     }
 
     pub fn unwatch(&mut self, file: FileId) {
-        self.watches
-            .remove(&mut self.maps, &mut self.watcher, file);
+        self.watches.remove(&mut self.maps, &mut self.watcher, file);
     }
 
     /// Number of watched files.

@@ -83,7 +83,9 @@ impl LearnMap {
             thread,
             ..Learn::default()
         };
-        self.map.set(0, PodLearn(learn), 0).map_err(io::Error::other)
+        self.map
+            .set(0, PodLearn(learn), 0)
+            .map_err(io::Error::other)
     }
 
     pub fn get(&self) -> Option<Learn> {

@@ -135,8 +135,13 @@ mod tests {
 
     #[test]
     fn nobody_can_take_the_name_before() {
-        let names = [listener().unwrap(), listener().unwrap()]
-            .map(|one| one.local_addr().unwrap().as_abstract_name().unwrap().to_vec());
+        let names = [listener().unwrap(), listener().unwrap()].map(|one| {
+            one.local_addr()
+                .unwrap()
+                .as_abstract_name()
+                .unwrap()
+                .to_vec()
+        });
         assert_ne!(names[0], names[1]);
         // Five hexadecimal digits.
         assert!(names.iter().all(|name| name.len() == 5), "{names:?}");

@@ -182,7 +182,8 @@ mod tests {
             // SAFETY: no pointers; the thread parts with the root that it shares.
             assert_eq!(unsafe { libc::unshare(libc::CLONE_FS) }, 0);
             rustix::process::chroot(&root).unwrap();
-            tell.send(rustix::thread::gettid().as_raw_nonzero()).unwrap();
+            tell.send(rustix::thread::gettid().as_raw_nonzero())
+                .unwrap();
             let _ = ended.recv();
         });
         let tid = told.recv().unwrap();

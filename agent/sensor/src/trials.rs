@@ -340,6 +340,12 @@ impl Trial {
         let word = |at| u32::from_ne_bytes(super::number(bytes, at));
         let kind = u16::from_ne_bytes(super::number(bytes, offset_of!(Header, kind)));
         let tgid = word(offset_of!(Header, tgid));
+        // The record of its end may be lost. But it was waited for, and whoever does something later is another. (What
+        // fanotify tells has the time at which it was read.)
+        let boot_ns = u64::from_ne_bytes(super::number(bytes, offset_of!(Header, boot_ns)));
+        if !is_told_by_fanotify && self.ended_ns.is_some_and(|ended_ns| boot_ns > ended_ns) {
+            return false;
+        }
         let (of, signal) = match kind {
             Kind::FORK => (word(offset_of!(Fork, child_tgid)), Signal::Fork),
             Kind::EXEC if word(offset_of!(Exec, parent_tgid)) == std::process::id() => {
@@ -599,6 +605,17 @@ mod tests {
         assert!(!trial.sees(&record(Kind::FILE_READ, 7), true));
         assert!(!trial.sees(&record(Kind::FILE_OPEN, 7), true));
         assert_eq!(trial.seen.len(), 3);
+        // Also where the record of its end was lost.
+        let mut trial = Trial {
+            tgid: 7,
+            ended_ns: Some(5),
+            ..Trial::default()
+        };
+        let mut late = record(Kind::CONNECT, 7);
+        assert!(trial.sees(&late, false));
+        let at = offset_of!(Header, boot_ns);
+        late[at..at + 8].copy_from_slice(&6u64.to_ne_bytes());
+        assert!(!trial.sees(&late, false));
         let mut trial = Trial::default();
         for pid in 0..=EARLY_MAX {
             let mut other = Trial::default();

@@ -184,6 +184,41 @@ fn a_read_in_an_overlay_is_known_at_once() {
 }
 
 /// Maps `path` as the rest of the script says, in Python; `libc` is there for mprotect.
+/// Whose number a call names is up to the caller: all numbers there are would fill the ring.
+#[test]
+fn one_program_s_calls_are_told_so_many_times_a_second() {
+    let mut host = host!();
+    let attach = keytrail_model::Signal::ProcessAttach;
+    let has_hook = |report: &keytrail_sensor::SignalReport| !report.hook.is_empty();
+    if !host.sensor.status().signal(attach).is_some_and(has_hook) {
+        return;
+    }
+    host.sensor.losses();
+    let script = "import ctypes,os\n\
+        libc=ctypes.CDLL(None)\n\
+        class Iovec(ctypes.Structure): _fields_=[('base',ctypes.c_void_p),('len',ctypes.c_size_t)]\n\
+        to=ctypes.create_string_buffer(8)\n\
+        one=Iovec(ctypes.addressof(to),8)\n\
+        for n in range(3000000,3004000): libc.process_vm_readv(n,ctypes.byref(one),1,ctypes.byref(one),1,0)\n";
+    let began = std::time::Instant::now();
+    let pid = host.run(Command::new("/usr/bin/python3").args(["-c", script]));
+    let windows = began.elapsed().as_secs() as usize + 2;
+    let seen = host.settle();
+    let told = seen.of(pid, Kind::PROCESS_ATTACH).len();
+    assert!(
+        told > 0 && told <= 33 * windows,
+        "{told} in {windows} windows"
+    );
+    let passed: u64 = host
+        .sensor
+        .losses()
+        .iter()
+        .filter(|loss| loss.kind == keytrail_sensor::ATTACH_LIMIT)
+        .map(|loss| loss.count)
+        .sum();
+    assert!(passed as usize >= 4000 - 33 * windows, "{passed}");
+}
+
 /// Whoever let a file be inspected may put a link to any other file in its place.
 #[test]
 fn what_took_the_place_of_an_inspected_file_is_not_told_as_that_file() {
