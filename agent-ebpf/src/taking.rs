@@ -17,12 +17,20 @@ use aya_ebpf::helpers::{
 };
 use keytrail_abi::{
     Kind, ProcessAttach,
+    budget::BUDGET_SHIFT,
     globals::{MISSING, field as f},
     records::method,
+    state::counter,
 };
 
 /// Who takes out of the same process again within this time by the same method is not told of again.
 const AGAIN_NS: u64 = 1_000_000_000;
+/// Calls of one program that are told of in a window of [`BUDGET_SHIFT`]: those that nothing proves, until so many were
+/// told in all, and all.
+const UNPROVEN_MAX: u64 = 32;
+const TOLD_MAX: u64 = 256;
+/// No method: the entry in `ASKED` has the window, the program and how many calls of it were told in that window.
+const SHARE: u32 = u32::MAX;
 /// Traced threads that are looked at: the newest come first.
 const TRACED_MAX: usize = 32;
 /// Bytes compared at the beginning, in the middle and at the end of a buffer.
@@ -442,7 +450,51 @@ fn is_news(tgid: u32, who: &Who, proven: bool) -> bool {
             return false;
         }
     }
+    if !has_share(tgid, &now) {
+        if let Some(counters) = Counters::get() {
+            counters.add(counter::ATTACH_PASSED);
+        }
+        return false;
+    }
     let _ = ASKED.insert(&key, &now, 0);
+    true
+}
+
+/// May this program be told of once more in this second? Whose number a call names is up to the caller, and so is what
+/// looks like a proof: without a bound one program could fill the ring that matters most, and wash everybody else out of
+/// what is remembered.
+#[inline(always)]
+fn has_share(tgid: u32, now: &Asked) -> bool {
+    let key = AskedKey {
+        tgid,
+        number: 0,
+        method: SHARE,
+        pad: 0,
+    };
+    let window = now.boot_ns >> BUDGET_SHIFT;
+    if let Some(share) = ASKED.get_ptr_mut(&key) {
+        // SAFETY: a live map value. Two threads at once may each begin the window: one call is forgotten.
+        unsafe {
+            if (*share).program == now.program && (*share).boot_ns == window {
+                let most = if now.proven == 1 {
+                    TOLD_MAX
+                } else {
+                    UNPROVEN_MAX
+                };
+                if (*share).proven >= most {
+                    return false;
+                }
+                add(&raw mut (*share).proven, 1);
+                return true;
+            }
+        }
+    }
+    let first = Asked {
+        boot_ns: window,
+        program: now.program,
+        proven: 1,
+    };
+    let _ = ASKED.insert(&key, &first, 0);
     true
 }
 

@@ -162,7 +162,9 @@ pub mod counter {
     pub const PASSED_WRITES: usize = PASSED_UDP + crate::passed::COUNT;
     /// No counter: under which number `exec_pipes` began what `exec` goes on with.
     pub const BEGUN: usize = PASSED_WRITES + 1;
-    pub const COUNT: usize = BEGUN + 1;
+    /// Calls that take something out of a process, beyond those of one program that are told.
+    pub const ATTACH_PASSED: usize = BEGUN + 1;
+    pub const COUNT: usize = ATTACH_PASSED + 1;
 }
 
 /// Words of the `WATCHED_BITS` map: a bit per hash of a watched inode number, asked before anything dear.

@@ -5,12 +5,16 @@ use super::{
     Attached, Sensor,
     foreign::ForeignNews,
     hooks,
-    trials::{self, Step},
+    trials::{self, Step, Untried},
     watch,
 };
 use keytrail_abi::{PROC_HOLDER, ProcState, state::watch as flags};
 use keytrail_model::Signal;
 use keytrail_model::status::{ATTACHED_AGAIN, FIRED, Refused, SILENT, TAKEN_OFF};
+use std::time::Duration;
+
+/// The file of the trials lies on a disk of the agent's own choice: it is there in a moment.
+const WATCHED_WITHIN: Duration = Duration::from_millis(50);
 
 /// Something became of the hook of a signal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +96,11 @@ impl Sensor {
         }
     }
 
+    /// Whether trials have stopped coming to a verdict, or do so again, since the last call.
+    pub fn untried(&mut self) -> Option<Untried> {
+        self.trials.as_mut()?.untried()
+    }
+
     /// Other BPF programs, and others who have the agent's, since the last call.
     pub fn foreign(&self) -> Vec<ForeignNews> {
         self.foreign.as_ref().map_or_else(Vec::new, |f| f.take())
@@ -113,6 +122,7 @@ impl Sensor {
         {
             // Kept: that the mark is taken off is to be noticed. A refused one shows in the result.
             let _ = self.watch(&path, file, flags::FILE);
+            self.settle_watches(WATCHED_WITHIN);
             self.trial_file = Some(file);
         }
         let before = self.maps.process(tgid).unwrap_or_default();

@@ -3,7 +3,7 @@
 //!
 //! Notification only: a permission mark would let the agent stall a workload.
 
-use super::proc::Identity;
+use super::{proc::Identity, reach::Reached};
 use keytrail_abi::{FileAccess, FileId, Header, Kind, access};
 use keytrail_host::clock::boot_ns;
 use keytrail_host::fanotify::{change_mark, group};
@@ -11,7 +11,6 @@ use std::{
     io,
     mem::MaybeUninit,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
-    path::Path,
 };
 
 const EVENT: usize = size_of::<libc::fanotify_event_metadata>();
@@ -56,19 +55,15 @@ impl Fanotify {
     }
 
     /// # Errors
-    /// ENOENT, or ENOSPC when the number of marks is exhausted.
-    pub fn mark(&self, path: &Path) -> io::Result<()> {
-        self.change(libc::FAN_MARK_ADD, path)
+    /// ENOSPC when the number of marks is exhausted.
+    pub fn mark(&self, file: &Reached) -> io::Result<()> {
+        change_mark(&self.group, libc::FAN_MARK_ADD, MASK, &file.way())
     }
 
     /// # Errors
-    /// ENOENT when the path or its mark is gone; the mark goes with its inode.
-    pub fn unmark(&self, path: &Path) -> io::Result<()> {
-        self.change(libc::FAN_MARK_REMOVE, path)
-    }
-
-    fn change(&self, action: libc::c_uint, path: &Path) -> io::Result<()> {
-        change_mark(&self.group, action, MASK, path)
+    /// ENOENT when its mark is gone; the mark goes with its inode.
+    pub fn unmark(&self, file: &Reached) -> io::Result<()> {
+        change_mark(&self.group, libc::FAN_MARK_REMOVE, MASK, &file.way())
     }
 
     /// Hands out what is queued, until nothing is. Returns how many events the kernel had to drop (0 or 1: it does

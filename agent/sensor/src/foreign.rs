@@ -27,6 +27,8 @@ const FIRST: Duration = Duration::from_secs(5);
 const PROGRAMS_MAX: usize = 10_000;
 /// Descriptors of one look that are looked at.
 const DESCRIPTORS_MAX: usize = 1_000_000;
+/// Of them, those of one process: who opens many must not hide others.
+const OF_ONE_MAX: usize = 16_384;
 /// Who has something open is told if it still has it this much later: a process that the agent starts has all it has for
 /// a moment.
 const CONFIRM: Duration = Duration::from_millis(200);
@@ -62,6 +64,8 @@ const CALL_BASE: &str = "__bpf_call_base";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     pub tgid: u32,
+    /// When it began, as in `Pid`; 0: not known. Its number alone may be another's when it is told.
+    pub start: u64,
     /// Path of its program, or its name.
     pub program: String,
 }
@@ -144,7 +148,20 @@ struct Look {
     /// (process, its start, what).
     told: BTreeSet<(u32, u64, Thing)>,
     helpers: Option<Helpers>,
-    said_unknown: bool,
+    /// What was said to be unknown, each once.
+    said: BTreeSet<Unseen>,
+    /// The process to begin with.
+    from: u32,
+}
+
+/// Why something is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Unseen {
+    Programs,
+    ManyPrograms,
+    Functions,
+    ManyDescriptors,
+    DescriptorsOfOne,
 }
 
 /// An object of the kernel by its number.
@@ -167,12 +184,22 @@ impl Look {
             Ok(ids) => ids,
             Err(error) => {
                 self.unknown(
+                    Unseen::Programs,
                     &format!("the host's BPF programs cannot be listed: {error}"),
                     &mut news,
                 );
                 Vec::new()
             }
         };
+        if ids.len() >= PROGRAMS_MAX {
+            self.unknown(
+                Unseen::ManyPrograms,
+                &format!(
+                    "there are more than {PROGRAMS_MAX} programs, and only so many are looked at"
+                ),
+                &mut news,
+            );
+        }
         self.known.retain(|id| ids.binary_search(id).is_ok());
         let mut suspects = Vec::new();
         for id in ids {
@@ -192,12 +219,15 @@ impl Look {
                 suspects.push((program, map.cloned(), powers));
             }
         }
-        let found = descriptors(&list_pids(), &mut |thing| {
-            own.things.contains_key(&thing)
-                || suspects
-                    .iter()
-                    .any(|(program, _, _)| thing == Thing::Program(program.id))
-        });
+        let found = self.descriptors(
+            &mut |thing| {
+                own.things.contains_key(&thing)
+                    || suspects
+                        .iter()
+                        .any(|(program, _, _)| thing == Thing::Program(program.id))
+            },
+            &mut news,
+        );
         for (program, map, powers) in suspects {
             let loaded = loaded(&program, &found);
             if let Some(map) = map {
@@ -227,11 +257,11 @@ impl Look {
             {
                 Ok(Some(helpers)) => *self.helpers.insert(helpers),
                 Ok(None) => {
-                    self.unknown("/proc/kallsyms shows no addresses", news);
+                    self.unknown(Unseen::Functions, "/proc/kallsyms shows no addresses", news);
                     return Vec::new();
                 }
                 Err(error) => {
-                    self.unknown(&format!("/proc/kallsyms: {error}"), news);
+                    self.unknown(Unseen::Functions, &format!("/proc/kallsyms: {error}"), news);
                     return Vec::new();
                 }
             },
@@ -245,18 +275,61 @@ impl Look {
             .collect()
     }
 
-    fn unknown(&mut self, why: &str, news: &mut Vec<ForeignNews>) {
-        if std::mem::replace(&mut self.said_unknown, true) {
+    fn unknown(&mut self, what: Unseen, why: &str, news: &mut Vec<ForeignNews>) {
+        if !self.said.insert(what) {
             return;
         }
+        let (unknown, remedy) = match what {
+            Unseen::Programs | Unseen::Functions => (
+                "whether a BPF program of somebody else can write into users' memory is not known",
+                "run the agent with CAP_SYS_ADMIN and CAP_SYSLOG, and kernel.kptr_restrict of 1 at most",
+            ),
+            Unseen::ManyPrograms => (
+                "whether every BPF program of somebody else can write into users' memory is not known",
+                "find out who loads that many programs",
+            ),
+            Unseen::ManyDescriptors => (
+                "who else has maps and programs of the agent open is known late",
+                "find out which processes have that many descriptors open",
+            ),
+            Unseen::DescriptorsOfOne => (
+                "whether every process has nothing of the agent open is not known",
+                "find out why that process has that many descriptors open; a limit (ulimit -n) keeps it from that",
+            ),
+        };
         news.push(ForeignNews::Unknown(Refused {
             hook: "bpf(2)".to_owned(),
-            reason: format!(
-                "whether a BPF program of somebody else can write into users' memory is not known: {why}"
-            ),
-            remedy: "run the agent with CAP_SYS_ADMIN and CAP_SYSLOG, and kernel.kptr_restrict of 1 at most"
-                .to_owned(),
+            reason: format!("{unknown}: {why}"),
+            remedy: remedy.to_owned(),
         }));
+    }
+
+    /// What of interest all processes have open. Where there is more than is looked at, the next look begins where this
+    /// one has ended.
+    fn descriptors(
+        &mut self,
+        is_of_interest: &mut dyn FnMut(Thing) -> bool,
+        news: &mut Vec<ForeignNews>,
+    ) -> Descriptors {
+        let mut pids = list_pids();
+        let first = pids.partition_point(|pid| *pid < self.from);
+        pids.rotate_left(first);
+        let looked = descriptors(&pids, DESCRIPTORS_MAX, OF_ONE_MAX, is_of_interest);
+        if let Some(pid) = looked.cut {
+            let why = format!(
+                "{}[{pid}] has more than {OF_ONE_MAX} descriptors, and only so many of one process are looked at",
+                holder(pid, 0).program
+            );
+            self.unknown(Unseen::DescriptorsOfOne, &why, news);
+        }
+        self.from = looked.left_at.unwrap_or(0);
+        if looked.left_at.is_some() {
+            let why = format!(
+                "there are more than {DESCRIPTORS_MAX} descriptors, and only so many are looked at each time"
+            );
+            self.unknown(Unseen::ManyDescriptors, &why, news);
+        }
+        looked.found
     }
 
     /// Who has something of the agent open.
@@ -265,8 +338,7 @@ impl Look {
         let new: Vec<(u32, u64, BTreeSet<Thing>)> = found
             .into_iter()
             .filter(|(pid, _)| *pid != me)
-            .filter_map(|(pid, things)| {
-                let start = procfs::pid_of(pid)?.start;
+            .filter_map(|(pid, Open { start, things })| {
                 let things: BTreeSet<Thing> = things
                     .into_iter()
                     .filter(|thing| own.things.contains_key(thing))
@@ -280,7 +352,10 @@ impl Look {
         }
         thread::sleep(CONFIRM);
         let pids: Vec<u32> = new.iter().map(|(pid, _, _)| *pid).collect();
-        let still = descriptors(&pids, &mut |thing| own.things.contains_key(&thing));
+        let still = descriptors(&pids, DESCRIPTORS_MAX, OF_ONE_MAX, &mut |thing| {
+            own.things.contains_key(&thing)
+        })
+        .found;
         for (pid, start, things) in new {
             // What the agent has started has what the agent has until its own program begins.
             if is_own_child(pid) || procfs::pid_of(pid).is_none_or(|now| now.start != start) {
@@ -288,7 +363,10 @@ impl Look {
             }
             let things: Vec<Thing> = things
                 .into_iter()
-                .filter(|thing| still.get(&pid).is_some_and(|now| now.contains(thing)))
+                .filter(|thing| {
+                    let now = still.get(&pid).filter(|now| now.start == start);
+                    now.is_some_and(|now| now.things.contains(thing))
+                })
                 .collect();
             if things.is_empty() {
                 continue;
@@ -298,7 +376,7 @@ impl Look {
                 .filter_map(|thing| own.things.get(thing).map(String::as_str))
                 .collect();
             news.push(ForeignNews::Opened {
-                holder: holder(pid),
+                holder: holder(pid, start),
                 what: names.into_iter().collect::<Vec<_>>().join(", "),
             });
             if self.told.len() + things.len() > TOLD_MAX {
@@ -335,22 +413,59 @@ impl Own {
     }
 }
 
-/// What of interest each process has open.
-type Descriptors = BTreeMap<u32, BTreeSet<Thing>>;
+/// What of interest a process has open, and when it began.
+struct Open {
+    start: u64,
+    things: BTreeSet<Thing>,
+}
 
-fn descriptors(pids: &[u32], is_of_interest: &mut dyn FnMut(Thing) -> bool) -> Descriptors {
-    let mut left = DESCRIPTORS_MAX;
-    let mut found = Descriptors::new();
+type Descriptors = BTreeMap<u32, Open>;
+
+/// What came of a look at descriptors.
+#[derive(Default)]
+struct Looked {
+    found: Descriptors,
+    /// A process that has more than are looked at.
+    cut: Option<u32>,
+    /// The first process that was not looked at.
+    left_at: Option<u32>,
+}
+
+/// `most`: descriptors that are looked at in all, `of_one`: of each process.
+fn descriptors(
+    pids: &[u32],
+    most: usize,
+    of_one: usize,
+    is_of_interest: &mut dyn FnMut(Thing) -> bool,
+) -> Looked {
+    let mut left = most;
+    let mut looked = Looked::default();
     for &pid in pids {
-        for (_, info) in bpf_descriptors(pid, &mut left) {
+        if left == 0 {
+            looked.left_at = Some(pid);
+            break;
+        }
+        // Before what it has open: a number that is another's by then is not taken for it.
+        let start = procfs::pid_of(pid).map_or(0, |pid| pid.start);
+        let share = of_one.min(left);
+        let mut rest = share;
+        for (_, info) in bpf_descriptors(pid, &mut rest) {
             for thing in things_of(&info) {
                 if is_of_interest(thing) {
-                    found.entry(pid).or_default().insert(thing);
+                    let open = looked.found.entry(pid).or_insert_with(|| Open {
+                        start,
+                        things: BTreeSet::new(),
+                    });
+                    open.things.insert(thing);
                 }
             }
         }
+        left -= share - rest;
+        if rest == 0 && share == of_one {
+            looked.cut.get_or_insert(pid);
+        }
     }
-    found
+    looked
 }
 
 /// Descriptors of BPF objects of a process, each with its fdinfo. `left`: how many descriptors may be looked at.
@@ -361,8 +476,9 @@ fn bpf_descriptors(pid: u32, left: &mut usize) -> Vec<(String, String)> {
     entries
         .flatten()
         .take_while(|_| {
+            let goes_on = *left > 0;
             *left = left.saturating_sub(1);
-            *left > 0
+            goes_on
         })
         .filter_map(|entry| {
             let target = fs::read_link(entry.path()).ok()?;
@@ -391,10 +507,11 @@ fn things_of(info: &str) -> Vec<Thing> {
         .collect()
 }
 
-fn holder(pid: u32) -> Holder {
+fn holder(pid: u32, start: u64) -> Holder {
     let program = procfs::exe(pid).map(|exe| exe.path);
     Holder {
         tgid: pid,
+        start,
         program: program
             .or_else(|| procfs::facts(pid).map(|facts| facts.comm))
             .unwrap_or_else(|| "?".to_owned()),
@@ -426,8 +543,8 @@ fn loaded(program: &Program, found: &Descriptors) -> Loaded {
         loaded_ns: program.loaded_ns,
         holders: found
             .iter()
-            .filter(|(_, things)| things.contains(&thing))
-            .map(|(pid, _)| holder(*pid))
+            .filter(|(_, open)| open.things.contains(&thing))
+            .map(|(pid, open)| holder(*pid, open.start))
             .collect(),
     }
 }
@@ -507,6 +624,41 @@ mod tests {
         let link = "link_type:\tcgroup\nlink_id:\t4\nprog_tag:\tffff\nprog_id:\t9\n";
         assert_eq!(things_of(link), [Thing::Program(9)]);
         assert!(things_of("pos:\t0\n").is_empty());
+    }
+
+    #[test]
+    fn one_process_s_descriptors_are_a_share_and_what_is_left_out_is_told() {
+        let me = std::process::id();
+        let files: Vec<_> = (0..64).map(|_| fs::File::open("/proc/self/stat")).collect();
+        assert!(files.iter().all(Result::is_ok));
+        let mut child = std::process::Command::new("sleep")
+            .arg("20")
+            .spawn()
+            .unwrap();
+        let pids = [me, child.id()];
+        let all = |most, of_one| descriptors(&pids, most, of_one, &mut |_| true);
+        // One with many leaves the others theirs.
+        let looked = all(1_000, 16);
+        assert_eq!((looked.cut, looked.left_at), (Some(me), None));
+        let looked = all(16, 16);
+        assert_eq!((looked.cut, looked.left_at), (Some(me), Some(child.id())));
+        let looked = all(1_000_000, 100_000);
+        assert_eq!((looked.cut, looked.left_at), (None, None));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // Each reason once, and none hides another.
+        let (mut look, mut news) = (Look::default(), Vec::new());
+        for what in [
+            Unseen::Programs,
+            Unseen::Programs,
+            Unseen::ManyPrograms,
+            Unseen::DescriptorsOfOne,
+            Unseen::DescriptorsOfOne,
+        ] {
+            look.unknown(what, "why", &mut news);
+        }
+        assert_eq!(news.len(), 3);
+        assert_eq!(holder(me, 7).start, 7);
     }
 
     #[test]

@@ -5,14 +5,14 @@
 //! or upper file system. No system call tells; but the tracepoint of the page cache does, so the agent reads a byte
 //! of the file while a program listens for that one thread.
 
-use super::{hooks, maps::Maps, proof};
+use super::{
+    hooks,
+    maps::{LearnMap, Maps},
+};
 use aya::Ebpf;
 use keytrail_abi::{FileId, state::Learn};
-use rustix::fs::{MemfdFlags, Mode, OFlags};
-use std::{
-    os::fd::{AsFd as _, BorrowedFd},
-    path::Path,
-};
+use rustix::fs::MemfdFlags;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 const HOOK: hooks::Hook = hooks::Hook {
     program: "filemap_learn",
@@ -24,20 +24,14 @@ const TMPFS_HOOK: hooks::Hook = hooks::Hook {
     point: hooks::Point::RawTracepoint("sys_enter"),
 };
 
-/// The kernel's name for the file, where it differs from what stat says. `None` where it does not, or cannot be
-/// learnt: an empty file, one that cannot be read, a kernel before 6.12.
-pub fn real(ebpf: &mut Ebpf, maps: &mut Maps, path: &Path) -> Option<FileId> {
-    if !proof::made_up_device(path) {
-        return None;
-    }
-    // A FIFO would keep the agent waiting; the access time is not the agent's to change, but only the owner or root
-    // may ask for that.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let file = rustix::fs::open(path, flags | OFlags::NOATIME, Mode::empty())
-        .or_else(|_| rustix::fs::open(path, flags, Mode::empty()))
-        .ok()?;
-    // The byte is not looked at, only where it came from.
-    learn(ebpf, maps, HOOK, file.as_fd()).map(|learn| learn.file)
+/// Has the page cache looked at for what [`Learner`] reads, from here on. False where it cannot be (a kernel before 6.12).
+pub fn listen(ebpf: &mut Ebpf) -> bool {
+    hooks::attach(ebpf, None, HOOK).is_ok()
+}
+
+/// The end of [`listen`].
+pub fn listen_no_more(ebpf: &mut Ebpf) {
+    hooks::detach(ebpf, HOOK);
 }
 
 /// Has the system calls of the host looked at for reads of files on tmpfs, from here on. False where files on tmpfs
@@ -45,37 +39,65 @@ pub fn real(ebpf: &mut Ebpf, maps: &mut Maps, path: &Path) -> Option<FileId> {
 pub fn tmpfs(ebpf: &mut Ebpf, maps: &mut Maps) -> bool {
     let memory = rustix::fs::memfd_create("keytrail", MemfdFlags::CLOEXEC);
     memory.is_ok_and(|memory| {
-        rustix::io::write(&memory, &[0]).is_ok()
-            && learn(ebpf, maps, TMPFS_HOOK, memory.as_fd()).is_some()
+        rustix::io::write(&memory, &[0]).is_ok() && is_told_of(ebpf, maps, memory.as_fd()).is_some()
     })
 }
 
-/// Reads a byte while the program at `hook` listens for it.
-fn learn(
-    ebpf: &mut Ebpf,
-    maps: &mut Maps,
-    hook: hooks::Hook,
-    file: BorrowedFd<'_>,
-) -> Option<Learn> {
-    // The agent's ids in the initial pid namespace, which the self-test has seen.
-    let seen = maps.self_test()?;
-    let tid = rustix::thread::gettid()
-        .as_raw_nonzero()
-        .get()
-        .cast_unsigned();
-    if seen.tgid != std::process::id() {
-        // In a pid namespace of its own the thread's number out there is not known.
-        return None;
+/// Reads a byte while the program for tmpfs listens for it.
+fn is_told_of(ebpf: &mut Ebpf, maps: &mut Maps, file: BorrowedFd<'_>) -> Option<Learn> {
+    let mut learner = Learner::new(maps)?;
+    learner.begin()?;
+    hooks::attach(ebpf, None, TMPFS_HOOK).ok()?;
+    let learnt = learner.read(file);
+    hooks::detach(ebpf, TMPFS_HOOK);
+    learnt
+}
+
+/// Reads a byte of a file while a program listens for the calling thread, and sees what the kernel calls that file.
+pub struct Learner {
+    map: LearnMap,
+    /// The agent's number in the initial pid namespace.
+    tgid: u32,
+}
+
+impl Learner {
+    /// `None` where the agent's number out there is not known, or there is no descriptor.
+    pub fn new(maps: &Maps) -> Option<Self> {
+        // The self-test has seen the agent's ids in the initial pid namespace; in one of its own they are others.
+        let seen = maps.self_test()?;
+        (seen.tgid == std::process::id()).then_some(())?;
+        Some(Self {
+            map: LearnMap::of(maps.learn_fd().ok()?)?,
+            tgid: seen.tgid,
+        })
     }
-    let thread = u64::from(seen.tgid) << 32 | u64::from(tid);
-    maps.set_learn(Learn {
-        thread,
-        ..Learn::default()
-    })
-    .ok()?;
-    hooks::attach(ebpf, None, hook).ok()?;
-    let read = rustix::io::pread(file, &mut [0; 1], 0);
-    hooks::detach(ebpf, hook);
-    read.ok()?;
-    maps.learnt().filter(|learn| learn.thread == 0)
+
+    /// One for another thread.
+    pub fn try_clone(&self) -> Option<Self> {
+        Some(Self {
+            map: LearnMap::of(self.map.fd().ok()?)?,
+            tgid: self.tgid,
+        })
+    }
+
+    /// The kernel's name for the file, while somebody listens. `None` where it cannot be learnt: an empty file.
+    pub fn real(&mut self, file: &OwnedFd) -> Option<FileId> {
+        self.begin()?;
+        Some(self.read(file.as_fd())?.file)
+    }
+
+    fn begin(&mut self) -> Option<()> {
+        let tid = rustix::thread::gettid()
+            .as_raw_nonzero()
+            .get()
+            .cast_unsigned();
+        let thread = u64::from(self.tgid) << 32 | u64::from(tid);
+        self.map.set(thread).ok()
+    }
+
+    /// The byte is not looked at, only where it came from.
+    fn read(&self, file: BorrowedFd<'_>) -> Option<Learn> {
+        rustix::io::pread(file, &mut [0; 1], 0).ok()?;
+        self.map.get().filter(|learn| learn.thread == 0)
+    }
 }

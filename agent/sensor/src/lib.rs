@@ -19,6 +19,7 @@ mod proc;
 mod process_reads;
 mod proof;
 mod provoke;
+mod reach;
 mod ring;
 mod rings;
 mod self_test;
@@ -26,6 +27,7 @@ mod start;
 mod tls;
 mod trials;
 mod watch;
+mod watcher;
 mod wipe;
 
 pub use checks::{HookChange, HookFate};
@@ -36,21 +38,30 @@ pub use keytrail_model::Tier;
 pub use keytrail_model::status::{LibraryReport, Refused, SensorStatus, SignalReport};
 pub use limit::Limit;
 pub use limits::{Limits, PassedOver};
-pub use maps::{Loss, PassedTotal};
+pub use maps::{ATTACH_LIMIT, Loss, PassedTotal};
 pub use proc::Identity;
 pub use process_reads::ProcessRead;
 pub use provoke::provoke;
+pub use trials::Untried;
 pub use watch::file_id;
 
 use self::{
-    attached::Attached, bpf::Misses, fanotify::Fanotify, foreign::Foreign, limits::Passed,
-    maps::Maps, process_reads::ProcessReads, rings::Rings, tls::Libraries, trials::Trials,
+    attached::Attached,
+    bpf::Misses,
+    fanotify::Fanotify,
+    foreign::Foreign,
+    limits::Passed,
+    maps::Maps,
+    process_reads::ProcessReads,
+    rings::Rings,
+    tls::Libraries,
+    trials::Trials,
     watch::Watches,
+    watcher::{Listen, Watcher},
 };
 use aya::Ebpf;
 use keytrail_abi::{
-    FileAccess, FileId, FileNew, Kind, PROC_UNKNOWN, ProcState, TlsWrite, access,
-    state::{self, WIPE_SLOT},
+    FileAccess, FileId, FileNew, Kind, PROC_UNKNOWN, ProcState, TlsWrite, access, state::WIPE_SLOT,
 };
 use keytrail_model::Signal;
 use rustix::event::{PollFd, PollFlags};
@@ -59,7 +70,7 @@ use std::{
     io,
     os::fd::{AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// What the hook of fanotify's records is called.
@@ -152,6 +163,9 @@ pub struct Sensor {
     process_reads: Option<ProcessReads>,
     misses: Misses,
     watches: Watches,
+    watcher: Watcher,
+    /// Files that could not be watched, and why; not told yet.
+    unwatched: Vec<(PathBuf, io::Error)>,
     libraries: Libraries,
     names: HookNames,
     status: SensorStatus,
@@ -222,6 +236,11 @@ impl Sensor {
             self.process_reads
                 .iter()
                 .map(|reads| PollFd::from_borrowed_fd(reads.ready(), PollFlags::IN)),
+        );
+        fds.extend(
+            self.watcher
+                .ready()
+                .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
         );
         fds.extend(
             self.libraries
@@ -357,19 +376,51 @@ impl Sensor {
         self.maps.set_streams(tgid, stdin, stdout);
     }
 
-    /// Watches a file (or directory) with `keytrail_abi::watch` flags.
+    /// Watches a file (or directory) with `keytrail_abi::watch` flags. What has to be looked up at its path is done by a
+    /// thread, and in effect after a later [`Sensor::take_watches`].
     ///
     /// # Errors
-    /// When a table is full or the fanotify mark is refused: a gap, for this file.
+    /// When a table is full: a gap, for this file.
     pub fn watch(&mut self, path: &Path, file: FileId, flags: u32) -> io::Result<()> {
-        let alias = if flags & state::watch::FILE == 0 {
-            None
-        } else {
-            learn::real(&mut self.ebpf, &mut self.maps, path)
-        };
-        let fanotify = self.fanotify.as_ref();
         self.watches
-            .add(&mut self.maps, fanotify, path, file, flags, alias)
+            .add(&mut self.maps, &mut self.watcher, path, file, flags)
+    }
+
+    /// Takes in what has come of watches. Waits while the answers come one after another, at most `most`, and for none that
+    /// takes its time. Returns what could not be watched, each a gap: a refused mark, a file system that does not answer;
+    /// `NotFound` where the file is not there any more, or another one is.
+    pub fn take_watches(&mut self, most: Duration) -> Vec<(PathBuf, io::Error)> {
+        self.settle_watches(most);
+        std::mem::take(&mut self.unwatched)
+    }
+
+    /// Whether something of a watch is still being looked up.
+    #[must_use]
+    pub fn is_watching(&self) -> bool {
+        self.watcher.is_busy()
+    }
+
+    fn settle_watches(&mut self, most: Duration) {
+        let until = Instant::now() + most;
+        loop {
+            match self.watcher.listen() {
+                Some(Listen::Begin) => self.watcher.listens(learn::listen(&mut self.ebpf)),
+                Some(Listen::End) => {
+                    learn::listen_no_more(&mut self.ebpf);
+                    self.watcher.listens_no_more();
+                }
+                None => {}
+            }
+            for answer in self.watcher.take() {
+                let failed = self.watches.settle(&mut self.maps, answer);
+                self.unwatched.extend(failed);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || !self.watcher.goes_on() {
+                return;
+            }
+            self.watcher.wait(left.min(Duration::from_millis(5)));
+        }
     }
 
     /// Declares a discovered file clean in the version of this change time: it is not reported again.
@@ -378,8 +429,7 @@ impl Sensor {
     }
 
     pub fn unwatch(&mut self, file: FileId) {
-        self.watches
-            .remove(&mut self.maps, self.fanotify.as_ref(), file);
+        self.watches.remove(&mut self.maps, &mut self.watcher, file);
     }
 
     /// Number of watched files.

@@ -9,7 +9,10 @@ use keytrail_abi::{
     Budget, FileId, Kind, Learn, OutKey, ProcState, ReadKey, SEEN_CLEAN, SelfTest, Watch,
     state::counter,
 };
-use std::io;
+use std::{
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+};
 
 macro_rules! pod {
     ($($name:ident($inner:ty)),+ $(,)?) => {$(
@@ -26,11 +29,14 @@ pod! {
     PodCounters([u64; counter::COUNT]), PodBudget(Budget), PodOut(OutKey),
 }
 
+/// Calls beyond the bound that each program has: no room was missing, and nobody else's were left out.
+pub const ATTACH_LIMIT: &str = "process_attach_limit";
+
 /// Records lost since the last question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {
-    /// Name of the record kind, or `process_table` when the table of processes was full, `fanotify`, or `hook_nested`
-    /// for calls of a hook that the kernel passed over because the CPU was inside the same one already.
+    /// Name of the record kind, or `process_table` when the table of processes was full, [`ATTACH_LIMIT`], `fanotify`, or
+    /// `hook_nested` for calls of a hook that the kernel passed over because the CPU was inside the same one already.
     pub kind: &'static str,
     pub cpu: u32,
     pub count: u64,
@@ -44,6 +50,49 @@ pub struct PassedTotal {
     pub count: u64,
 }
 
+/// What a thread of the agent asks about a file, and the answer.
+pub struct LearnMap {
+    map: Array<MapData, PodLearn>,
+    fd: OwnedFd,
+}
+
+impl LearnMap {
+    /// The map behind a descriptor; `None` if it is another one.
+    pub fn of(fd: OwnedFd) -> Option<Self> {
+        let map = Map::Array(MapData::from_fd(fd.try_clone().ok()?).ok()?);
+        Some(Self {
+            map: Array::try_from(map).ok()?,
+            fd,
+        })
+    }
+
+    /// The same map once more.
+    ///
+    /// # Errors
+    /// Without a descriptor.
+    pub fn fd(&self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
+    }
+
+    /// Asks for what this thread reads next.
+    ///
+    /// # Errors
+    /// Never, unless the map is not ours.
+    pub fn set(&mut self, thread: u64) -> io::Result<()> {
+        let learn = Learn {
+            thread,
+            ..Learn::default()
+        };
+        self.map
+            .set(0, PodLearn(learn), 0)
+            .map_err(io::Error::other)
+    }
+
+    pub fn get(&self) -> Option<Learn> {
+        self.map.get(&0, 0).ok().map(|learn| learn.0)
+    }
+}
+
 pub struct Maps {
     procs: HashMap<MapData, u32, PodState>,
     watched: HashMap<MapData, PodFile, PodWatch>,
@@ -52,7 +101,7 @@ pub struct Maps {
     read_seen: HashMap<MapData, PodKey, u64>,
     counters: PerCpuArray<MapData, PodCounters>,
     self_test: Array<MapData, PodSelfTest>,
-    learn: Array<MapData, PodLearn>,
+    learn: LearnMap,
     waiting: Array<MapData, u32>,
     budgets: HashMap<MapData, u32, PodBudget>,
     pipe_readers: HashMap<MapData, PodFile, u32>,
@@ -75,6 +124,10 @@ impl Maps {
                 .ok_or_else(|| format!("the object has no map {name}"))?;
             T::try_from(map).map_err(|error| format!("map {name}: {error}"))
         }
+        let learn = match ebpf.map("LEARN") {
+            Some(Map::Array(map)) => map.fd().as_fd().try_clone_to_owned().ok(),
+            _ => None,
+        };
         Ok(Self {
             procs: typed(ebpf, "PROCS")?,
             watched: typed(ebpf, "WATCHED")?,
@@ -83,7 +136,9 @@ impl Maps {
             read_seen: typed(ebpf, "READ_SEEN")?,
             counters: typed(ebpf, "COUNTERS")?,
             self_test: typed(ebpf, "SELF_TEST")?,
-            learn: typed(ebpf, "LEARN")?,
+            learn: learn
+                .and_then(LearnMap::of)
+                .ok_or("the object has no map LEARN")?,
             waiting: typed(ebpf, "WAITING")?,
             budgets: typed(ebpf, "BUDGETS")?,
             pipe_readers: typed(ebpf, "PIPE_READERS")?,
@@ -166,16 +221,12 @@ impl Maps {
         self.self_test.get(&0, 0).ok().map(|result| result.0)
     }
 
+    /// Where what is learnt is put, for somebody else.
+    ///
     /// # Errors
-    /// Never, unless the map is not ours.
-    pub fn set_learn(&mut self, learn: Learn) -> io::Result<()> {
-        self.learn
-            .set(0, PodLearn(learn), 0)
-            .map_err(io::Error::other)
-    }
-
-    pub fn learnt(&self) -> Option<Learn> {
-        self.learn.get(&0, 0).ok().map(|learn| learn.0)
+    /// Without a descriptor.
+    pub fn learn_fd(&self) -> io::Result<OwnedFd> {
+        self.learn.fd()
     }
 
     /// Says whether user space waits for a record, so that the next one wakes it.
@@ -236,7 +287,11 @@ impl Maps {
         for ((cpu, now), before) in (0..).zip(values.iter()).zip(&mut self.lost_before) {
             let kinds = (0..Kind::COUNT as u16)
                 .map(|kind| (counter::LOST + kind as usize, Kind::name(kind)));
-            for (place, kind) in kinds.chain([(counter::PROCS_FULL, "process_table")]) {
+            let others = [
+                (counter::PROCS_FULL, "process_table"),
+                (counter::ATTACH_PASSED, ATTACH_LIMIT),
+            ];
+            for (place, kind) in kinds.chain(others) {
                 let count = now.0[place].saturating_sub(before[place]);
                 if count != 0 {
                     losses.push(Loss { kind, cpu, count });

@@ -1,16 +1,20 @@
 //! Reads of other processes' environments and memory: a thread that listens to every procfs, and says who read whose.
 //!
-//! The kernel tells of every read of every file in /proc, and each costs this thread a few microseconds: it has a thread
-//! of its own, so that nothing else waits for it, and a budget, so that a host that reads /proc all day pays no more than
-//! that. What is beyond the budget is counted by the kernel's queue.
+//! The kernel tells of every read of every file in /proc, and each costs this thread a few microseconds, or a look at all
+//! processes of the host where it is of another pid namespace. So it has a thread of its own, of low priority, and a
+//! budget of processor time, whatever it is spent on: a host that reads /proc all day pays no more than that. What is
+//! beyond the budget is counted by the kernel's queue.
 
 use super::proc::{Identity, identity};
 use keytrail_host::{
     clock::boot_ns,
+    priority,
     proc_reads::{ProcFile, ProcRead as Read, ProcReads},
+    procfs::list_pids,
 };
 use keytrail_model::Taken;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
+use rustix::time::{ClockId, clock_gettime};
 use std::{
     collections::{HashMap, HashSet},
     io,
@@ -25,9 +29,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Reads of any file in /proc that are looked at in a second: about 5% of a core.
-const BUDGET: usize = 10_000;
-const SECOND: Duration = Duration::from_secs(1);
+/// The part of a processor that is spent in the long run: one in so many.
+const SHARE: u32 = 20;
+/// Processor time that may be spent at once after a quiet while.
+const BURST: Duration = Duration::from_millis(50);
+/// Events of one drain: what they cost is looked at after each.
+const EVENTS: usize = 256;
+/// All processes of the host are looked at for those of other namespaces no sooner than this after the last time.
+const INDEX_EVERY: Duration = Duration::from_millis(100);
+/// Reads that may wait for that.
+const UNRESOLVED_MAX: usize = 1_024;
 /// Reads that may wait for the engine.
 const QUEUE: usize = 4_096;
 /// Procfs of other pid namespaces that are remembered.
@@ -85,6 +96,8 @@ impl ProcessReads {
             namespaces: HashMap::new(),
             known: HashSet::new(),
             translated: HashMap::new(),
+            index: Index::default(),
+            unresolved: Vec::new(),
             read,
             asked,
             ready: ready.clone(),
@@ -95,7 +108,10 @@ impl ProcessReads {
         };
         thread::Builder::new()
             .name("process-reads".into())
-            .spawn(move || listener.run())?;
+            .spawn(move || {
+                priority::lower_this_thread();
+                listener.run();
+            })?;
         Ok(Self {
             reads,
             unknown,
@@ -155,6 +171,103 @@ fn signal(fd: &OwnedFd) {
     let _ = rustix::io::write(fd, &1u64.to_ne_bytes());
 }
 
+/// One read, as it was told.
+struct Told {
+    boot_ns: u64,
+    read: Read,
+    identity: Option<Identity>,
+}
+
+/// What is known of the victim of a read.
+enum Victim {
+    Is(u32),
+    Gone,
+    /// All processes have to be looked at for it, and were a moment ago.
+    Later,
+}
+
+/// What may be spent.
+struct Budget {
+    /// Processor time of this thread when it was last looked at.
+    spent: Duration,
+    at: Instant,
+    credit: Duration,
+}
+
+impl Budget {
+    fn new() -> Self {
+        Self {
+            spent: spent(),
+            at: Instant::now(),
+            credit: BURST,
+        }
+    }
+
+    /// How long to rest after what was done since the last call.
+    fn rest(&mut self) -> Duration {
+        let (now, spent) = (Instant::now(), spent());
+        let cost = spent.saturating_sub(self.spent);
+        let earned = now.saturating_duration_since(self.at) / SHARE;
+        (self.spent, self.at) = (spent, now);
+        self.charge(cost, earned)
+    }
+
+    fn charge(&mut self, cost: Duration, earned: Duration) -> Duration {
+        let have = (self.credit + earned).min(BURST);
+        self.credit = have.saturating_sub(cost);
+        // The rest earns what was spent beyond it; it is earned here, and not once more by the time it takes.
+        cost.saturating_sub(have) * SHARE
+    }
+}
+
+/// Processor time of this thread.
+fn spent() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+}
+
+/// All processes of other pid namespaces, as of the last look.
+#[derive(Default)]
+struct Index {
+    built: Option<Instant>,
+    /// The same by the clock of records.
+    built_ns: u64,
+    /// The host's number of a process, by its namespace and its number there.
+    processes: HashMap<(PathBuf, u32), u32>,
+    /// Namespaces that some process is in.
+    living: HashSet<PathBuf>,
+}
+
+impl Index {
+    fn is_due(&self) -> bool {
+        self.built
+            .is_none_or(|built| built.elapsed() >= INDEX_EVERY)
+    }
+
+    /// Looks at all processes. Of those in namespaces that nobody listens to only the namespace is asked for.
+    fn build(&mut self, wanted: &HashMap<u64, PathBuf>) {
+        let wanted: HashSet<&PathBuf> = wanted.values().collect();
+        self.processes.clear();
+        self.living.clear();
+        self.built_ns = boot_ns();
+        for pid in list_pids() {
+            let Some(namespace) = namespace_of(pid) else {
+                continue;
+            };
+            if wanted.contains(&namespace)
+                && let Some(number) = field(pid, "NSpid:")
+            {
+                self.processes.insert((namespace.clone(), number), pid);
+            }
+            self.living.insert(namespace);
+        }
+        self.built = Some(Instant::now());
+    }
+}
+
+fn namespace_of(pid: u32) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok()
+}
+
 struct Listener {
     group: ProcReads,
     /// Device of the host's procfs, whose numbers are those of the agent.
@@ -165,6 +278,9 @@ struct Listener {
     known: HashSet<PathBuf>,
     /// The host's number of a process, by the device of a procfs and its number there.
     translated: HashMap<(u64, u32), u32>,
+    index: Index,
+    /// Reads whose process was not in the last look at all processes.
+    unresolved: Vec<Told>,
     read: mpsc::SyncSender<ProcessRead>,
     asked: mpsc::Receiver<u32>,
     ready: Arc<OwnedFd>,
@@ -176,14 +292,19 @@ struct Listener {
 
 impl Listener {
     fn run(mut self) {
-        let (mut second, mut looked) = (Instant::now(), 0);
+        let mut budget = Budget::new();
         loop {
             let mut fds = [
                 PollFd::new(&self.group, PollFlags::IN),
                 PollFd::new(&*self.wake, PollFlags::IN),
             ];
+            let most = if self.unresolved.is_empty() {
+                None
+            } else {
+                rustix::time::Timespec::try_from(INDEX_EVERY).ok()
+            };
             // An interrupted wait is a short one.
-            let _ = rustix::event::poll(&mut fds, None);
+            let _ = rustix::event::poll(&mut fds, most.as_ref());
             let _ = rustix::io::read(&*self.wake, &mut [0; 8]);
             if self.stop.load(Ordering::Relaxed) {
                 return;
@@ -191,19 +312,18 @@ impl Listener {
             while let Ok(tgid) = self.asked.try_recv() {
                 self.mark(tgid);
             }
-            if second.elapsed() >= SECOND {
-                (second, looked) = (Instant::now(), 0);
+            self.resolve_late();
+            self.drain(EVENTS);
+            // The kernel's queue holds 16,384 by default (fs.fanotify.max_queued_events) and says when it is full.
+            let rest = budget.rest();
+            if !rest.is_zero() {
+                thread::sleep(rest);
+                budget.at = Instant::now();
             }
-            if looked >= BUDGET {
-                // The kernel's queue holds 16,384 by default (fs.fanotify.max_queued_events) and says when it is full.
-                thread::sleep(SECOND.saturating_sub(second.elapsed()));
-                continue;
-            }
-            looked += self.drain(BUDGET - looked);
         }
     }
 
-    fn drain(&mut self, most: usize) -> usize {
+    fn drain(&mut self, most: usize) {
         let now = boot_ns();
         let mut reads = Vec::new();
         let drained = self.group.drain(most, &mut |read| {
@@ -213,19 +333,43 @@ impl Listener {
         if drained.missed {
             self.missed.fetch_add(1, Ordering::Relaxed);
         }
-        let mut gone = drained.gone as u64;
-        let mut any = false;
-        for (read, identity) in reads {
-            let Some(victim) = self.victim(read) else {
-                gone += 1;
-                continue;
+        self.gone.fetch_add(drained.gone as u64, Ordering::Relaxed);
+        self.resolve(reads.into_iter().map(|(read, identity)| Told {
+            boot_ns: now,
+            read,
+            identity,
+        }));
+    }
+
+    /// What has waited for a look at all processes, when there may be one.
+    fn resolve_late(&mut self) {
+        if !self.unresolved.is_empty() && self.index.is_due() {
+            let late = std::mem::take(&mut self.unresolved);
+            self.index.build(&self.namespaces);
+            self.resolve(late.into_iter());
+        }
+    }
+
+    fn resolve(&mut self, told: impl Iterator<Item = Told>) {
+        let (mut gone, mut any) = (0, false);
+        for told in told {
+            let victim = match self.victim(told.read, told.boot_ns) {
+                Victim::Is(victim) => victim,
+                Victim::Later if self.unresolved.len() < UNRESOLVED_MAX => {
+                    self.unresolved.push(told);
+                    continue;
+                }
+                Victim::Later | Victim::Gone => {
+                    gone += 1;
+                    continue;
+                }
             };
             let read = ProcessRead {
-                boot_ns: now,
-                reader: read.reader,
-                identity,
+                boot_ns: told.boot_ns,
+                reader: told.read.reader,
+                identity: told.identity,
                 victim,
-                what: match read.file {
+                what: match told.read.file {
                     ProcFile::Environ => Taken::Environment,
                     ProcFile::Mem => Taken::Memory,
                 },
@@ -239,15 +383,19 @@ impl Listener {
         if any {
             signal(&self.ready);
         }
-        drained.events
     }
 
     /// Listens to the procfs of a process in another pid namespace.
     fn mark(&mut self, tgid: u32) {
-        let Ok(namespace) = std::fs::read_link(format!("/proc/{tgid}/ns/pid")) else {
+        let Some(namespace) = namespace_of(tgid) else {
             return;
         };
         if self.known.contains(&namespace) {
+            return;
+        }
+        if self.known.len() >= NAMESPACES_MAX && !self.make_room() {
+            // Reads in its procfs are not told: nobody listens to it.
+            self.missed.fetch_add(1, Ordering::Relaxed);
             return;
         }
         // A container may have no /proc, or the host's: then there is nothing more to listen to.
@@ -255,10 +403,6 @@ impl Listener {
             .group
             .mark(Path::new(&format!("/proc/{tgid}/root/proc")))
         {
-            if self.known.len() >= NAMESPACES_MAX {
-                self.known.clear();
-                self.namespaces.clear();
-            }
             self.known.insert(namespace.clone());
             if device != self.host {
                 self.namespaces.insert(device, namespace);
@@ -266,34 +410,55 @@ impl Listener {
         }
     }
 
+    /// Forgets the namespaces that nobody is in any more. False when there are none.
+    fn make_room(&mut self) -> bool {
+        if self.index.is_due() {
+            self.index.build(&self.namespaces);
+        }
+        let living = &self.index.living;
+        self.known.retain(|namespace| living.contains(namespace));
+        self.namespaces
+            .retain(|_, namespace| living.contains(namespace));
+        self.known.len() < NAMESPACES_MAX
+    }
+
     /// The process that was read, by the host's number. A thread stands for its process.
-    fn victim(&mut self, read: Read) -> Option<u32> {
+    fn victim(&mut self, read: Read, told_ns: u64) -> Victim {
         if read.procfs == self.host {
-            return field(read.target, "Tgid:");
+            return field(read.target, "Tgid:").map_or(Victim::Gone, Victim::Is);
         }
         let key = (read.procfs, read.target);
         if let Some(&known) = self.translated.get(&key)
             && field(known, "NSpid:") == Some(read.target)
         {
-            return Some(known);
+            return Victim::Is(known);
         }
-        let namespace = self.namespaces.get(&read.procfs)?;
-        let found = std::fs::read_dir("/proc")
-            .ok()?
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
-            .find(|&pid| {
-                std::fs::read_link(format!("/proc/{pid}/ns/pid"))
-                    .ok()
-                    .as_ref()
-                    == Some(namespace)
-                    && field(pid, "NSpid:") == Some(read.target)
-            })?;
+        let Some(namespace) = self.namespaces.get(&read.procfs).cloned() else {
+            return Victim::Gone;
+        };
+        if self.index.is_due() {
+            self.index.build(&self.namespaces);
+        }
+        let wanted = (namespace, read.target);
+        let found = self.index.processes.get(&wanted).copied();
+        let is_it = |pid: &u32| {
+            field(*pid, "NSpid:") == Some(read.target)
+                && namespace_of(*pid).as_ref() == Some(&wanted.0)
+        };
+        let Some(found) = found.filter(is_it) else {
+            // It may have begun since.
+            let looked_after = self.index.built_ns > told_ns;
+            return if looked_after {
+                Victim::Gone
+            } else {
+                Victim::Later
+            };
+        };
         if self.translated.len() >= TRANSLATED_MAX {
             self.translated.clear();
         }
         self.translated.insert(key, found);
-        Some(found)
+        Victim::Is(found)
     }
 }
 
@@ -308,6 +473,73 @@ fn field(pid: u32, name: &str) -> Option<u32> {
 mod tests {
     use super::*;
     use std::process::{Command, Stdio};
+
+    #[test]
+    fn what_is_spent_is_rested_for_whatever_it_is_spent_on() {
+        let mut budget = Budget::new();
+        let (none, ms) = (Duration::ZERO, Duration::from_millis(1));
+        assert_eq!(budget.charge(30 * ms, none), none, "after a quiet while");
+        assert_eq!(budget.charge(30 * ms, none), 10 * ms * SHARE);
+        assert_eq!(budget.charge(7 * ms, none), 7 * ms * SHARE);
+        assert_eq!(budget.charge(2 * ms, 3 * ms), none);
+        // Time alone makes no more than a burst of it.
+        assert_eq!(budget.charge(51 * ms, 1_000 * ms), ms * SHARE);
+    }
+
+    #[test]
+    fn all_processes_are_looked_at_so_often_and_living_namespaces_are_kept() {
+        let Ok(group) = ProcReads::new() else { return };
+        let (read, _reads) = mpsc::sync_channel(QUEUE);
+        let (_unknown, asked) = mpsc::sync_channel(QUEUE);
+        let fd = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap());
+        let own = namespace_of(std::process::id()).unwrap();
+        let number = |n: usize| PathBuf::from(format!("pid:[{n}]"));
+        let mut listener = Listener {
+            group,
+            host: 0,
+            namespaces: HashMap::from([(7, own.clone()), (8, number(8))]),
+            known: (1..NAMESPACES_MAX).map(number).collect(),
+            translated: HashMap::new(),
+            index: Index::default(),
+            unresolved: Vec::new(),
+            read,
+            asked,
+            ready: fd.clone(),
+            wake: fd,
+            stop: Arc::default(),
+            missed: Arc::default(),
+            gone: Arc::default(),
+        };
+        let read = |target| Read {
+            reader: 1,
+            target,
+            procfs: 7,
+            file: ProcFile::Environ,
+        };
+        // One that does not exist, again and again.
+        let began = Instant::now();
+        let mut looks = HashSet::new();
+        for _ in 0..200 {
+            assert!(matches!(
+                listener.victim(read(u32::MAX), boot_ns()),
+                Victim::Gone | Victim::Later
+            ));
+            looks.insert(listener.index.built_ns);
+        }
+        let most = began.elapsed().as_millis() / INDEX_EVERY.as_millis() + 2;
+        assert!(looks.len() as u128 <= most, "{} looks", looks.len());
+        let me = std::process::id();
+        let number_here = field(me, "NSpid:").unwrap();
+        while !listener.index.is_due() {
+            thread::sleep(INDEX_EVERY / 4);
+        }
+        let found = listener.victim(read(number_here), boot_ns());
+        assert!(matches!(found, Victim::Is(pid) if pid == me));
+        listener.known.insert(own.clone());
+        assert!(listener.make_room());
+        assert_eq!(listener.known, HashSet::from([own.clone()]));
+        assert_eq!(listener.namespaces, HashMap::from([(7, own)]));
+    }
 
     fn started() -> Option<ProcessReads> {
         match ProcessReads::start() {

@@ -5,7 +5,11 @@
 use super::{bpf, maps::Maps, proc};
 use aya::{Ebpf, programs::RawTracePoint};
 use keytrail_abi::{SelfTest, globals::field as f};
-use std::{fs, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    fs,
+    os::{fd::BorrowedFd, unix::fs::MetadataExt},
+    path::Path,
+};
 
 /// A group of fields that did not read what /proc says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -232,10 +236,19 @@ fn of_executable(seen: &SelfTest, truth: &Truth, check: &mut Check<'_>) {
 
 /// Is the file on a file system whose `st_dev` is not the kernel's `s_dev`?
 pub fn made_up_device(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|fs| is_made_up(&fs))
+}
+
+/// The same of an open file.
+pub fn made_up(file: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstatfs(file).is_ok_and(|fs| is_made_up(&fs))
+}
+
+fn is_made_up(fs: &rustix::fs::StatFs) -> bool {
     // include/uapi/linux/magic.h.
     const BTRFS: i64 = 0x9123_683e;
     const OVERLAY: i64 = 0x794c_7630;
-    rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type == BTRFS || fs.f_type == OVERLAY)
+    fs.f_type == BTRFS || fs.f_type == OVERLAY
 }
 
 #[cfg(test)]

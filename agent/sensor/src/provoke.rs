@@ -7,8 +7,8 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream, UdpSocket},
     os::{
-        linux::net::SocketAddrExt as _,
-        unix::net::{SocketAddr, UnixListener, UnixStream},
+        fd::AsRawFd as _,
+        unix::net::{UnixListener, UnixStream},
     },
     path::Path,
 };
@@ -70,9 +70,33 @@ fn tcp() -> std::io::Result<()> {
 }
 
 fn unix() -> std::io::Result<()> {
-    let name = format!("keytrail-self-test-{}", std::process::id());
-    let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
+    let listener = listener()?;
     UnixStream::connect_addr(&listener.local_addr()?)?.write_all(BYTES)
+}
+
+/// A listener under an abstract name that the kernel chooses: one that can be known before could be taken by anybody, and
+/// then nothing would be tried.
+pub(super) fn listener() -> std::io::Result<UnixListener> {
+    let socket = rustix::net::socket_with(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::STREAM,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )?;
+    let family: libc::sa_family_t = libc::AF_UNIX as libc::sa_family_t;
+    // SAFETY: the address is its family alone (unix(7): "autobind"), of the length that is said; it lives through the call.
+    let bound = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            std::ptr::from_ref(&family).cast(),
+            size_of_val(&family) as libc::socklen_t,
+        )
+    };
+    if bound != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    rustix::net::listen(&socket, 1)?;
+    Ok(UnixListener::from(socket))
 }
 
 fn udp() -> std::io::Result<()> {
@@ -102,4 +126,25 @@ pub(super) fn memory() -> bool {
     // SAFETY: both name memory of this process of the length they say; the first is a buffer of its own.
     let count = unsafe { libc::process_vm_readv(me, &local, 1, &remote, 1, 0) };
     count == BYTES.len().cast_signed() && buffer == BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::linux::net::SocketAddrExt as _;
+
+    #[test]
+    fn nobody_can_take_the_name_before() {
+        let names = [listener().unwrap(), listener().unwrap()].map(|one| {
+            one.local_addr()
+                .unwrap()
+                .as_abstract_name()
+                .unwrap()
+                .to_vec()
+        });
+        assert_ne!(names[0], names[1]);
+        // Five hexadecimal digits.
+        assert!(names.iter().all(|name| name.len() == 5), "{names:?}");
+        unix().unwrap();
+    }
 }

@@ -11,10 +11,7 @@ use std::{
     io::{Read, Write},
     mem::offset_of,
     net::{TcpListener, TcpStream, UdpSocket},
-    os::{
-        linux::net::SocketAddrExt as _,
-        unix::net::{SocketAddr, UnixListener, UnixStream},
-    },
+    os::{linux::net::SocketAddrExt as _, unix::net::UnixStream},
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -128,6 +125,7 @@ fn lifecycle(sensor: &mut Sensor) -> [String; 6] {
     };
     // A refused mark shows in the result.
     let _ = sensor.watch(program, file, flags::FILE);
+    let _ = sensor.take_watches(PATIENCE);
     let child = Command::new(program)
         .env_clear()
         .env("KEYTRAIL_SELF_TEST", "1")
@@ -265,11 +263,13 @@ fn network(sensor: &mut Sensor) -> [String; 2] {
 fn messages(sensor: &mut Sensor) -> [String; 2] {
     const BYTES: &[u8] = b"keytrail self-test of messages";
     let me = std::process::id();
-    let name = format!("keytrail-self-test-{me}");
-    let unix = (|| -> std::io::Result<()> {
-        let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
-        UnixStream::connect_addr(&listener.local_addr()?)?.write_all(BYTES)
+    let unix = (|| -> std::io::Result<Vec<u8>> {
+        let listener = provoke::listener()?;
+        let to = listener.local_addr()?;
+        UnixStream::connect_addr(&to)?.write_all(BYTES)?;
+        Ok(to.as_abstract_name().unwrap_or_default().to_vec())
     })();
+    let name = unix.as_deref().unwrap_or_default();
     let udp = (|| -> std::io::Result<u16> {
         let receiver = UdpSocket::bind(("127.0.0.1", 0))?;
         let to = receiver.local_addr()?;
@@ -293,7 +293,7 @@ fn messages(sensor: &mut Sensor) -> [String; 2] {
                     .unwrap_or_default();
                 let peer = number_at(bytes, offset_of!(MessageSend, peer_tgid));
                 unix_seen[0] = true;
-                unix_seen[1] |= told.starts_with(name.as_bytes()) && peer == me.to_ne_bytes();
+                unix_seen[1] |= told.starts_with(name) && peer == me.to_ne_bytes();
             }
             Kind::UDP_SEND => {
                 let ends = offset_of!(MessageSend, ends);

@@ -19,6 +19,7 @@ use super::{
     tls::Libraries,
     trials::{TrialOptions, Trials},
     watch::Watches,
+    watcher::Watcher,
     wipe::Step,
 };
 use aya::{
@@ -99,6 +100,7 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
     }
     let calls = tells_tmpfs(&mut ebpf, &mut maps, &fields, &status);
     let fanotify = open_fanotify(&mut status, calls);
+    let watcher = Watcher::new(fanotify.as_ref(), learn::Learner::new(&maps));
     let process_reads = listen_to_procfs(&mut status);
     for report in &status.signals {
         let hook = report.hook.clone();
@@ -145,6 +147,8 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
         process_reads,
         misses: Misses::default(),
         watches: Watches::default(),
+        watcher,
+        unwatched: Vec::new(),
         libraries,
         names,
         status,

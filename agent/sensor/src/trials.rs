@@ -26,6 +26,10 @@ const SETTLE_NS: u64 = 1_000_000_000;
 const AGAIN_NS: u64 = 2_000_000_000;
 /// Trials in a row in which something has to be missing.
 const MISSING: u32 = 2;
+/// A trial takes ten seconds at most (its process ends itself): one that has no end after this is left behind.
+const GIVEN_UP_NS: u64 = 30_000_000_000;
+/// Trials in a row without a verdict after which it is told that hooks are not tried.
+const UNJUDGED: u32 = 5;
 
 /// How often, and with what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +47,15 @@ pub struct Verdict {
     pub fires: bool,
     /// The last trial in which it was as it had been, by the wall clock.
     pub since_wall_ns: u64,
+}
+
+/// Trials have come to no verdict for a while, or do again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Untried {
+    pub trials: u32,
+    /// The last verdict, by the wall clock.
+    pub since_wall_ns: u64,
+    pub is_over: bool,
 }
 
 /// What the sensor has to do for a trial.
@@ -71,6 +84,9 @@ struct Trial {
     status: Option<u8>,
     ended_ns: Option<u64>,
     spoiled: bool,
+    /// Its process has ended: from here on its number is another's.
+    over: bool,
+    begun_ns: u64,
 }
 
 /// The thread that starts those processes, as the sensor holds it, and what was found.
@@ -81,6 +97,7 @@ pub struct Trials {
     due_ns: u64,
     trial: Option<Trial>,
     judge: Judge,
+    verdicts: Verdicts,
 }
 
 impl Trials {
@@ -113,6 +130,10 @@ impl Trials {
             news,
             trial: None,
             judge,
+            verdicts: Verdicts {
+                since_wall_ns: wall_ns,
+                ..Verdicts::default()
+            },
         })
     }
 
@@ -141,16 +162,16 @@ impl Trials {
         }
     }
 
+    /// Whether trials have stopped coming to a verdict, or do so again, since the last call.
+    pub fn untried(&mut self) -> Option<Untried> {
+        self.verdicts.news.take()
+    }
+
     /// To be called after a drain, and after losses were asked for.
     pub fn step(&mut self, now_ns: u64, wall_ns: u64) -> Option<Step> {
         let Some(trial) = &mut self.trial else {
             if now_ns >= self.due_ns {
-                self.due_ns = now_ns.saturating_add(self.options.interval_ns);
-                // Before it is asked for: nothing of it passes unseen.
-                self.trial = Some(Trial::default());
-                if self.ask.try_send(()).is_err() {
-                    self.trial = None;
-                }
+                self.begin(now_ns);
             }
             return None;
         };
@@ -163,10 +184,17 @@ impl Trials {
                 trial.status = status;
                 trial.ended_ns = Some(now_ns);
             }
+            Err(TryRecvError::Empty) if trial.is_given_up(now_ns) => {
+                // What it still says is not heard.
+                self.trial = None;
+                self.verdicts.none();
+                return None;
+            }
             Err(TryRecvError::Empty) => {}
             Err(TryRecvError::Disconnected) => {
-                // The thread is gone: nothing more comes.
-                (self.trial, self.due_ns) = (None, u64::MAX);
+                // The thread is gone: nothing more comes of it, which is told in the end.
+                self.trial = None;
+                self.verdicts.none();
                 return None;
             }
         }
@@ -174,16 +202,71 @@ impl Trials {
             return None;
         }
         let trial = self.trial.take()?;
-        let (verdicts, again) = match trial.status {
-            Some(status) if !trial.spoiled => {
-                self.judge.judge(&tried(status), &trial.seen, wall_ns)
+        let tried = trial.status.filter(|_| !trial.spoiled).map(tried);
+        let (verdicts, again) = match tried.filter(|tried| !tried.is_empty()) {
+            Some(tried) => {
+                self.verdicts.one(wall_ns);
+                self.judge.judge(&tried, &trial.seen, wall_ns)
             }
-            _ => (Vec::new(), false),
+            None => {
+                self.verdicts.none();
+                (Vec::new(), false)
+            }
         };
         if again {
             self.due_ns = self.due_ns.min(now_ns + AGAIN_NS);
         }
         Some(Step::Over(verdicts))
+    }
+
+    fn begin(&mut self, now_ns: u64) {
+        self.due_ns = now_ns.saturating_add(self.options.interval_ns);
+        // Of a trial that was left behind; its process ends when nobody lets it go.
+        while self.news.try_recv().is_ok() {}
+        // Before it is asked for: nothing of it passes unseen.
+        self.trial = Some(Trial {
+            begun_ns: now_ns,
+            ..Trial::default()
+        });
+        if self.ask.try_send(()).is_err() {
+            self.trial = None;
+            self.verdicts.none();
+        }
+    }
+}
+
+/// How trials end. Lost records spoil one now and then; but who spoils them all blinds the agent to its own hooks.
+#[derive(Debug, Default)]
+struct Verdicts {
+    /// Trials in a row without one.
+    missed: u32,
+    /// The last one.
+    since_wall_ns: u64,
+    is_told: bool,
+    news: Option<Untried>,
+}
+
+impl Verdicts {
+    fn one(&mut self, wall_ns: u64) {
+        if std::mem::take(&mut self.is_told) {
+            self.tell(true);
+        }
+        (self.missed, self.since_wall_ns) = (0, wall_ns);
+    }
+
+    fn none(&mut self) {
+        self.missed = self.missed.saturating_add(1);
+        if self.missed >= UNJUDGED && !std::mem::replace(&mut self.is_told, true) {
+            self.tell(false);
+        }
+    }
+
+    fn tell(&mut self, is_over: bool) {
+        self.news = Some(Untried {
+            trials: self.missed,
+            since_wall_ns: self.since_wall_ns,
+            is_over,
+        });
     }
 }
 
@@ -249,10 +332,20 @@ fn tried(status: u8) -> Vec<Signal> {
 }
 
 impl Trial {
+    fn is_given_up(&self, now_ns: u64) -> bool {
+        self.ended_ns.is_none() && now_ns.saturating_sub(self.begun_ns) > GIVEN_UP_NS
+    }
+
     fn sees(&mut self, bytes: &[u8], is_told_by_fanotify: bool) -> bool {
         let word = |at| u32::from_ne_bytes(super::number(bytes, at));
         let kind = u16::from_ne_bytes(super::number(bytes, offset_of!(Header, kind)));
         let tgid = word(offset_of!(Header, tgid));
+        // The record of its end may be lost. But it was waited for, and whoever does something later is another. (What
+        // fanotify tells has the time at which it was read.)
+        let boot_ns = u64::from_ne_bytes(super::number(bytes, offset_of!(Header, boot_ns)));
+        if !is_told_by_fanotify && self.ended_ns.is_some_and(|ended_ns| boot_ns > ended_ns) {
+            return false;
+        }
         let (of, signal) = match kind {
             Kind::FORK => (word(offset_of!(Fork, child_tgid)), Signal::Fork),
             Kind::EXEC if word(offset_of!(Exec, parent_tgid)) == std::process::id() => {
@@ -262,7 +355,7 @@ impl Trial {
             Kind::EXIT => (tgid, Signal::Exit),
             Kind::FILE_OPEN => (tgid, Signal::FileOpen),
             // The queue has reads that the better hook may not see.
-            Kind::FILE_READ if is_told_by_fanotify => return tgid == self.tgid,
+            Kind::FILE_READ if is_told_by_fanotify => return self.is_its(tgid),
             Kind::FILE_READ => (tgid, Signal::FileRead),
             Kind::CONNECT => (tgid, Signal::Connect),
             Kind::SOCK_SEND => (tgid, Signal::TcpSend),
@@ -277,7 +370,7 @@ impl Trial {
                 }
                 (tgid, Signal::TlsWrite)
             }
-            Kind::FILE_NEW | Kind::FD_TARGET => return tgid != 0 && tgid == self.tgid,
+            Kind::FILE_NEW | Kind::FD_TARGET => return self.is_its(tgid),
             _ => return false,
         };
         let is_life = matches!(
@@ -286,6 +379,10 @@ impl Trial {
         );
         if self.tgid == 0 {
             if is_life {
+                // Another process of a number that has ended before.
+                if signal == Signal::Fork {
+                    self.early.retain(|(other, _)| *other != of);
+                }
                 self.early.push((of, signal));
                 // What came first may have been it.
                 self.spoiled |= self.early.len() > EARLY_MAX;
@@ -293,12 +390,18 @@ impl Trial {
             }
             return false;
         }
-        if of != self.tgid {
+        if !self.is_its(of) {
             return false;
         }
         self.seen.push(signal);
+        self.over = signal == Signal::Exit;
         // Who follows processes has to know of its beginning and its end.
         !is_life
+    }
+
+    /// A process is this trial's until its end is seen: then its number is anybody's, at once.
+    fn is_its(&self, tgid: u32) -> bool {
+        tgid != 0 && tgid == self.tgid && !self.over
     }
 
     fn is_of(&mut self, tgid: u32) {
@@ -306,6 +409,7 @@ impl Trial {
         let early = std::mem::take(&mut self.early);
         self.seen
             .extend(early.iter().filter(|(of, _)| *of == tgid).map(|(_, s)| s));
+        self.over = self.seen.contains(&Signal::Exit);
     }
 }
 
@@ -385,6 +489,75 @@ mod tests {
     }
 
     #[test]
+    fn trials_that_come_to_nothing_are_told_once_until_one_does() {
+        let mut verdicts = Verdicts::default();
+        verdicts.one(7);
+        for _ in 1..UNJUDGED {
+            verdicts.none();
+            assert_eq!(verdicts.news, None);
+        }
+        verdicts.none();
+        let told = |trials, is_over| Untried {
+            trials,
+            since_wall_ns: 7,
+            is_over,
+        };
+        assert_eq!(verdicts.news.take(), Some(told(UNJUDGED, false)));
+        verdicts.none();
+        assert_eq!(verdicts.news, None);
+        verdicts.one(9);
+        assert_eq!(verdicts.news.take(), Some(told(UNJUDGED + 1, true)));
+        verdicts.none();
+        verdicts.one(11);
+        assert_eq!(verdicts.news, None);
+    }
+
+    /// Trials whose thread does what the test has it say.
+    fn by_hand() -> (Trials, Receiver<()>, mpsc::Sender<News>) {
+        let (ask, asked) = mpsc::sync_channel(1);
+        let (tell, news) = mpsc::channel();
+        let trials = Trials {
+            options: TrialOptions {
+                interval_ns: 1,
+                file: None,
+            },
+            ask,
+            news,
+            due_ns: 0,
+            trial: None,
+            judge: Judge::default(),
+            verdicts: Verdicts::default(),
+        };
+        (trials, asked, tell)
+    }
+
+    #[test]
+    fn a_trial_without_an_end_is_left_behind() {
+        let (mut trials, asked, tell) = by_hand();
+        let mut now = 1;
+        for n in 1..=UNJUDGED {
+            assert!(trials.step(now, 0).is_none());
+            assert!(trials.trial.is_some());
+            asked.recv().unwrap();
+            now += GIVEN_UP_NS + 1;
+            assert!(trials.step(now, 0).is_none());
+            assert!(trials.trial.is_none());
+            assert_eq!(trials.untried().is_some(), n == UNJUDGED);
+        }
+        // What the thread says late is of no trial.
+        tell.send(News::Ended(Some(done::TCP))).unwrap();
+        trials.step(now, 0);
+        assert!(trials.step(now + 2 * SETTLE_NS, 0).is_none());
+        assert!(trials.trial.is_some());
+        tell.send(News::Ended(Some(done::TCP))).unwrap();
+        now += 3 * SETTLE_NS;
+        trials.step(now, 0);
+        let over = trials.step(now + 2 * SETTLE_NS, 5);
+        assert!(matches!(over, Some(Step::Over(_))));
+        assert!(trials.untried().is_some_and(|untried| untried.is_over));
+    }
+
+    #[test]
     fn what_never_fired_and_what_was_not_tried_is_not_missed() {
         let mut judge = Judge::default();
         for at in 0..5 {
@@ -425,6 +598,25 @@ mod tests {
         // Its end is everybody's.
         assert!(!trial.sees(&record(Kind::EXIT, 7), false));
         assert_eq!(trial.seen, [Signal::Exec, Signal::Connect, Signal::Exit]);
+        // Whoever has the number from here on is somebody else.
+        for kind in [Kind::CONNECT, Kind::FILE_NEW, Kind::FD_TARGET, Kind::EXIT] {
+            assert!(!trial.sees(&record(kind, 7), false), "{kind}");
+        }
+        assert!(!trial.sees(&record(Kind::FILE_READ, 7), true));
+        assert!(!trial.sees(&record(Kind::FILE_OPEN, 7), true));
+        assert_eq!(trial.seen.len(), 3);
+        // Also where the record of its end was lost.
+        let mut trial = Trial {
+            tgid: 7,
+            ended_ns: Some(5),
+            ..Trial::default()
+        };
+        let mut late = record(Kind::CONNECT, 7);
+        assert!(trial.sees(&late, false));
+        let at = offset_of!(Header, boot_ns);
+        late[at..at + 8].copy_from_slice(&6u64.to_ne_bytes());
+        assert!(!trial.sees(&late, false));
+        let mut trial = Trial::default();
         for pid in 0..=EARLY_MAX {
             let mut other = Trial::default();
             std::mem::swap(&mut other, &mut trial);

@@ -3,7 +3,8 @@
 use super::{
     fanotify::{self, Fanotify, Touch},
     maps::Maps,
-    proc,
+    proc, reach,
+    watcher::{Answer, Watcher},
 };
 use keytrail_abi::{
     FileId, PROC_HOLDER, PROC_IGNORED, ProcState, READ_TICK_NS, ReadKey, Watch, access,
@@ -13,7 +14,6 @@ use keytrail_host::kernel_device;
 use std::{
     collections::HashMap,
     io,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     thread,
 };
@@ -30,23 +30,41 @@ const _: () = assert!(READ_TICK_NS == keytrail_model::TICK_NS);
 /// # Errors
 /// When it cannot be asked for.
 pub fn file_id(path: &Path) -> io::Result<FileId> {
-    let metadata = std::fs::metadata(path)?;
-    Ok(FileId {
-        ino: metadata.ino(),
-        dev: kernel_device(metadata.dev()),
-        pad: 0,
-    })
+    Ok(reach::open(path)?.id)
+}
+
+/// A change time that no version has.
+const NO_VERSION: u64 = u64::MAX;
+
+struct Watched {
+    path: PathBuf,
+    flags: u32,
+    /// The last question about it to the [`Watcher`]: what is answered to an earlier one is of no interest.
+    ask: u64,
+    /// That of the version that lay there when it was asked.
+    ctime_ns: u64,
+}
+
+impl Watched {
+    fn as_watch(&self, file: FileId) -> Watch {
+        Watch {
+            file,
+            flags: self.flags,
+            pad: 0,
+            ctime_ns: self.ctime_ns,
+        }
+    }
 }
 
 #[derive(Default)]
 pub struct Watches {
-    files: HashMap<FileId, (PathBuf, u32)>,
-    /// (st_dev, st_ino) as fanotify's descriptors show them.
-    inodes: HashMap<(u64, u64), FileId>,
+    /// By what stat(2) says of each, which is what fanotify's descriptors show.
+    files: HashMap<FileId, Watched>,
     /// Other names the kernel has for a file: on btrfs and below an overlay.
     aliases: HashMap<FileId, FileId>,
     /// How many watched inodes share a bit.
     bits: HashMap<(u32, u64), u32>,
+    asked: u64,
 }
 
 impl Watches {
@@ -54,58 +72,75 @@ impl Watches {
         self.files.len()
     }
 
-    /// Adds or changes a watch.
+    /// Adds or changes a watch: at once for who reads the very inode that was inspected, whatever lies at `path`. What has
+    /// to be asked there comes with an answer of the watcher's; until then every version is told like a file not seen before.
     ///
     /// # Errors
-    /// When the kernel's table is full, or the fanotify mark is refused; the rest is in effect nevertheless.
+    /// When the kernel's table is full.
     pub fn add(
         &mut self,
         maps: &mut Maps,
-        fanotify: Option<&Fanotify>,
+        watcher: &mut Watcher,
         path: &Path,
         file: FileId,
         flags: u32,
-        alias: Option<FileId>,
     ) -> io::Result<()> {
-        let metadata = std::fs::metadata(path);
-        let watch = Watch {
-            file,
+        self.asked += 1;
+        let watched = Watched {
+            path: path.to_owned(),
             flags,
-            pad: 0,
-            // Gone by now: no version is this file.
-            ctime_ns: metadata.as_ref().map_or(u64::MAX, |metadata| {
-                (metadata.ctime() as u64)
-                    .wrapping_mul(1_000_000_000)
-                    .wrapping_add(metadata.ctime_nsec() as u64)
-            }),
+            ask: self.asked,
+            ctime_ns: self.files.get(&file).map_or(NO_VERSION, |w| w.ctime_ns),
         };
-        maps.set_watched(file, watch)?;
-        if self.files.insert(file, (path.to_owned(), flags)).is_none() {
+        maps.set_watched(file, watched.as_watch(file))?;
+        if self.files.insert(file, watched).is_none() {
             self.use_bit(maps, file)?;
         }
-        if let Some(alias) = alias
-            && alias != file
-            && !self.files.contains_key(&alias)
+        if flags & watch::FILE != 0 {
+            watcher.watch(self.asked, path, file);
+        }
+        Ok(())
+    }
+
+    /// Takes an answer of the watcher's in. Returns what could not be watched; the rest is in effect nevertheless.
+    pub fn settle(&mut self, maps: &mut Maps, answer: Answer) -> Option<(PathBuf, io::Error)> {
+        let file = answer.file;
+        let watched = self.files.get_mut(&file)?;
+        if watched.ask != answer.ask {
+            return None;
+        }
+        // Gone by now: no version is this file.
+        watched.ctime_ns = answer
+            .found
+            .as_ref()
+            .map_or(NO_VERSION, |found| found.ctime_ns);
+        let (path, watch) = (watched.path.clone(), watched.as_watch(file));
+        let mut result = maps.set_watched(file, watch);
+        if let Some(real) = answer.found.and_then(|found| found.real)
+            && result.is_ok()
         {
-            maps.set_watched(alias, watch)?;
-            match self.aliases.insert(file, alias) {
-                Some(before) if before == alias => {}
-                before => {
-                    self.use_bit(maps, alias)?;
-                    if let Some(before) = before {
-                        maps.clear_watched(before);
-                        self.free_bit(maps, before);
-                    }
+            result = self.alias(maps, watch, real);
+        }
+        let error = result.err().or(answer.error)?;
+        Some((path, error))
+    }
+
+    /// The kernel knows the file by this name.
+    fn alias(&mut self, maps: &mut Maps, watch: Watch, alias: FileId) -> io::Result<()> {
+        let file = watch.file;
+        if alias == file || self.files.contains_key(&alias) {
+            return Ok(());
+        }
+        maps.set_watched(alias, watch)?;
+        match self.aliases.insert(file, alias) {
+            Some(before) if before == alias => {}
+            before => {
+                self.use_bit(maps, alias)?;
+                if let Some(before) = before {
+                    maps.clear_watched(before);
+                    self.free_bit(maps, before);
                 }
             }
-        }
-        if flags & watch::FILE != 0
-            && let Some(fanotify) = fanotify
-        {
-            if let Ok(metadata) = metadata {
-                self.inodes.insert((metadata.dev(), metadata.ino()), file);
-            }
-            fanotify.mark(path)?;
         }
         Ok(())
     }
@@ -133,8 +168,8 @@ impl Watches {
         }
     }
 
-    pub fn remove(&mut self, maps: &mut Maps, fanotify: Option<&Fanotify>, file: FileId) {
-        let Some((path, _)) = self.files.remove(&file) else {
+    pub fn remove(&mut self, maps: &mut Maps, watcher: &mut Watcher, file: FileId) {
+        let Some(watched) = self.files.remove(&file) else {
             return;
         };
         maps.clear_watched(file);
@@ -143,22 +178,18 @@ impl Watches {
             maps.clear_watched(alias);
             self.free_bit(maps, alias);
         }
-        self.inodes.retain(|_, known| *known != file);
-        // Only when the path still leads to that inode: another one may have taken its place.
-        if let Some(fanotify) = fanotify
-            && file_id(&path).is_ok_and(|now| now == file)
-        {
-            let _ = fanotify.unmark(&path);
+        if watched.flags & watch::FILE != 0 {
+            watcher.unmark(watched.path, file);
         }
     }
 
     /// Marks all files once more, on a thread of its own: a path may lead where nobody answers. Whoever took the marks
     /// off may do so again.
     pub fn mark_again(&self, fanotify: &Fanotify) {
-        let files = self.files.values();
-        let paths: Vec<PathBuf> = files
-            .filter(|(_, flags)| flags & watch::FILE != 0)
-            .map(|(path, _)| path.clone())
+        let files = self.files.iter();
+        let places: Vec<(PathBuf, FileId)> = files
+            .filter(|(_, watched)| watched.flags & watch::FILE != 0)
+            .map(|(file, watched)| (watched.path.clone(), *file))
             .collect();
         let Ok(fanotify) = fanotify.try_clone() else {
             return;
@@ -167,18 +198,26 @@ impl Watches {
         let _ = thread::Builder::new()
             .name("mark-again".into())
             .spawn(move || {
-                for path in paths {
-                    // One that leads to another file by now is not asked for, and what it tells is of no interest.
-                    let _ = fanotify.mark(&path);
+                for (path, file) in places {
+                    // Where another file lies by now there is nothing to be marked.
+                    if let Ok(reached) = reach::file(&path, file) {
+                        let _ = fanotify.mark(&reached);
+                    }
                 }
             });
     }
 
     /// Turns a fanotify event into records, leaving out what the kernel side has reported.
     pub fn touched(&self, maps: &mut Maps, touch: &Touch, sink: &mut dyn FnMut(&[u8])) {
-        let Some(&file) = self.inodes.get(&(touch.device, touch.inode)) else {
-            return;
+        let file = FileId {
+            ino: touch.inode,
+            dev: kernel_device(touch.device),
+            pad: 0,
         };
+        let is_file = |watched: &Watched| watched.flags & watch::FILE != 0;
+        if !self.files.get(&file).is_some_and(is_file) {
+            return;
+        }
         if touch.pid == 0 || touch.pid == std::process::id() {
             return;
         }

@@ -184,6 +184,81 @@ fn a_read_in_an_overlay_is_known_at_once() {
 }
 
 /// Maps `path` as the rest of the script says, in Python; `libc` is there for mprotect.
+/// Whose number a call names is up to the caller: all numbers there are would fill the ring.
+#[test]
+fn one_program_s_calls_are_told_so_many_times_a_second() {
+    let mut host = host!();
+    let attach = keytrail_model::Signal::ProcessAttach;
+    let has_hook = |report: &keytrail_sensor::SignalReport| !report.hook.is_empty();
+    if !host.sensor.status().signal(attach).is_some_and(has_hook) {
+        return;
+    }
+    host.sensor.losses();
+    let script = "import ctypes,os\n\
+        libc=ctypes.CDLL(None)\n\
+        class Iovec(ctypes.Structure): _fields_=[('base',ctypes.c_void_p),('len',ctypes.c_size_t)]\n\
+        to=ctypes.create_string_buffer(8)\n\
+        one=Iovec(ctypes.addressof(to),8)\n\
+        for n in range(3000000,3004000): libc.process_vm_readv(n,ctypes.byref(one),1,ctypes.byref(one),1,0)\n";
+    let began = std::time::Instant::now();
+    let pid = host.run(Command::new("/usr/bin/python3").args(["-c", script]));
+    let windows = began.elapsed().as_secs() as usize + 2;
+    let seen = host.settle();
+    let told = seen.of(pid, Kind::PROCESS_ATTACH).len();
+    assert!(
+        told > 0 && told <= 33 * windows,
+        "{told} in {windows} windows"
+    );
+    let passed: u64 = host
+        .sensor
+        .losses()
+        .iter()
+        .filter(|loss| loss.kind == keytrail_sensor::ATTACH_LIMIT)
+        .map(|loss| loss.count)
+        .sum();
+    assert!(passed as usize >= 4000 - 33 * windows, "{passed}");
+}
+
+/// Whoever let a file be inspected may put a link to any other file in its place.
+#[test]
+fn what_took_the_place_of_an_inspected_file_is_not_told_as_that_file() {
+    let mut host = host!();
+    let dir = tempfile::tempdir_in(host::on_disk()).unwrap();
+    let (path, victim) = (dir.path().join("env"), dir.path().join("libc"));
+    std::fs::write(&path, "secret\n").unwrap();
+    std::fs::write(&victim, "everybody's\n").unwrap();
+    let file = keytrail_sensor::file_id(&path).unwrap();
+    std::fs::rename(&path, dir.path().join("kept")).unwrap();
+    std::os::unix::fs::symlink(&victim, &path).unwrap();
+    let flags = keytrail_abi::state::watch::FILE;
+    host.sensor.watch(&path, file, flags).unwrap();
+    let kinds: Vec<_> = host
+        .settle_watches()
+        .iter()
+        .map(|(_, error)| error.kind())
+        .collect();
+    assert_eq!(kinds, [std::io::ErrorKind::NotFound]);
+    let pid = host.run(Command::new("cat").arg(&victim));
+    let seen = host.settle();
+    let told: Vec<u64> = [Kind::FILE_OPEN, Kind::FILE_READ]
+        .into_iter()
+        .flat_map(|kind| seen.of(pid, kind))
+        .map(|bytes| host::read::<keytrail_abi::FileAccess>(bytes).file.ino)
+        .collect();
+    assert!(told.is_empty(), "{told:?}");
+    // The file itself is told wherever it was moved to: it is the inode that was inspected.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::rename(dir.path().join("kept"), &path).unwrap();
+    host.watch(&path);
+    let pid = host.run(Command::new("cat").arg(&path));
+    assert_eq!(host.settle().reads(pid).len(), 1);
+    // Nor is a mark taken off or put on where another file lies by now.
+    std::fs::rename(&path, dir.path().join("kept")).unwrap();
+    std::os::unix::fs::symlink(&victim, &path).unwrap();
+    host.sensor.unwatch(file);
+    assert!(host.settle_watches().is_empty());
+}
+
 fn map_script(path: &str, rest: &str) -> String {
     format!(
         "import ctypes,mmap,os\nlibc=ctypes.CDLL(None,use_errno=True)\nlibc.mmap.restype=ctypes.c_void_p\n\

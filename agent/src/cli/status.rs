@@ -225,6 +225,9 @@ fn remedy(name: &str) -> &'static str {
             "fanotify" | "process_read" => "raise fs.fanotify.max_queued_events (sysctl)",
             "process_table" => "fewer processes at a time",
             "hook_nested" => "none unless it repeats",
+            keytrail_sensor::ATTACH_LIMIT => {
+                "find out which program calls process_vm_readv that often"
+            }
             "undecodable" => "the kernel side is of another version: install one whole release",
             _ => "raise ring_bytes, or exclude what makes so many records",
         };

@@ -1,7 +1,7 @@
 //! What became of the agent's hooks, and what BPF programs of others can do to it, as gaps in the stream.
 
 use keytrail_model::{GapReason, GapSeen, Pid};
-use keytrail_sensor::{ForeignNews, Holder, HookChange, HookFate, Loaded};
+use keytrail_sensor::{ForeignNews, Holder, HookChange, HookFate, Loaded, Untried};
 
 /// Holders named in one gap.
 const NAMED: usize = 3;
@@ -54,22 +54,44 @@ pub fn hook(change: &HookChange, boot_ns: u64, wall_ns: u64) -> GapSeen {
     }
 }
 
-/// A program of somebody else, or somebody who has something of the agent. `pid_of`: the identity of a process that runs.
-pub fn foreign(news: ForeignNews, boot_ns: u64, pid_of: impl Fn(u32) -> Option<Pid>) -> GapSeen {
+/// Nobody knows whether hooks fire, for a while or until now.
+pub fn untried(untried: Untried, boot_ns: u64, wall_ns: u64) -> GapSeen {
+    let trials = untried.trials;
+    let detail = if untried.is_over {
+        format!("whether hooks fire is known again, after {trials} trials that came to nothing")
+    } else {
+        format!(
+            "whether hooks still fire is not known: {trials} trials in a row came to nothing, since records were lost, or \
+             the process that makes hooks fire did not start or did not end"
+        )
+    };
+    GapSeen {
+        detail,
+        remedy: "see `keytrail doctor` for lost records; an agent that cannot start a process cannot try its hooks"
+            .to_owned(),
+        count: u64::from(trials),
+        from_wall_ns: untried.since_wall_ns,
+        to_wall_ns: if untried.is_over { wall_ns } else { 0 },
+        ..GapSeen::new(GapReason::HookLost, boot_ns)
+    }
+}
+
+/// A program of somebody else, or somebody who has something of the agent.
+pub fn foreign(news: ForeignNews, boot_ns: u64) -> GapSeen {
     match news {
         ForeignNews::Power { program, can } => GapSeen {
             detail: format!("{} {can}", described(&program, boot_ns)),
             remedy: "find out what it is for; what it changes is seen as it is then, or not at all"
                 .to_owned(),
             count: 1,
-            pid: program.holders.first().and_then(|h| pid_of(h.tgid)),
+            pid: program.holders.first().and_then(pid_of),
             ..GapSeen::new(GapReason::ForeignBpf, boot_ns)
         },
         ForeignNews::UsesMap { program, map } => GapSeen {
             detail: format!("{} uses the agent's {map}", described(&program, boot_ns)),
             remedy: "find out who loaded it, unload it, and restart the agent".to_owned(),
             count: 1,
-            pid: program.holders.first().and_then(|h| pid_of(h.tgid)),
+            pid: program.holders.first().and_then(pid_of),
             ..GapSeen::new(GapReason::AgentOpened, boot_ns)
         },
         ForeignNews::Opened { holder, what } => GapSeen {
@@ -80,7 +102,7 @@ pub fn foreign(news: ForeignNews, boot_ns: u64, pid_of: impl Fn(u32) -> Option<P
             remedy: "find out what it does with that; restart the agent if it is not a tool that only looks"
                 .to_owned(),
             count: 1,
-            pid: pid_of(holder.tgid),
+            pid: pid_of(&holder),
             ..GapSeen::new(GapReason::AgentOpened, boot_ns)
         },
         ForeignNews::Unknown(refused) => GapSeen {
@@ -90,6 +112,14 @@ pub fn foreign(news: ForeignNews, boot_ns: u64, pid_of: impl Fn(u32) -> Option<P
             ..GapSeen::new(GapReason::ForeignBpf, boot_ns)
         },
     }
+}
+
+/// The very process that had it open, whoever has its number by now; nobody where that is not known.
+fn pid_of(holder: &Holder) -> Option<Pid> {
+    (holder.start != 0).then_some(Pid {
+        tgid: holder.tgid,
+        start: holder.start,
+    })
 }
 
 fn named(holder: &Holder) -> String {
@@ -164,9 +194,23 @@ mod tests {
     }
 
     #[test]
+    fn trials_that_come_to_nothing_are_a_gap_with_an_end() {
+        let blind = |is_over| Untried {
+            trials: 5,
+            since_wall_ns: 3,
+            is_over,
+        };
+        let gap = untried(blind(false), 1, 9);
+        assert_eq!((gap.from_wall_ns, gap.to_wall_ns, gap.count), (3, 0, 5));
+        assert_eq!((gap.reason, gap.signal), (GapReason::HookLost, None));
+        assert_eq!(untried(blind(true), 1, 9).to_wall_ns, 9);
+    }
+
+    #[test]
     fn a_foreign_program_is_told_with_who_has_it() {
         let holder = |tgid| Holder {
             tgid,
+            start: 1,
             program: "/usr/bin/x".to_owned(),
         };
         let program = Loaded {
@@ -177,12 +221,11 @@ mod tests {
             loaded_ns: 1_000_000_000,
             holders: (10..14).map(holder).collect(),
         };
-        let pid_of = |tgid| Some(Pid { tgid, start: 1 });
         let power = |program| ForeignNews::Power {
             program,
             can: "can write into users' memory",
         };
-        let gap = foreign(power(program.clone()), 31_000_000_000, pid_of);
+        let gap = foreign(power(program.clone()), 31_000_000_000);
         assert_eq!(
             gap.detail,
             "BPF program 7 (without a name, kprobe, loaded by uid 3 30 s ago, held by /usr/bin/x[10], /usr/bin/x[11], \
@@ -194,10 +237,10 @@ mod tests {
             holders: Vec::new(),
             ..program.clone()
         };
-        let gap = foreign(power(nobody), 31_000_000_000, pid_of);
+        let gap = foreign(power(nobody), 31_000_000_000);
         assert!(gap.pid.is_none() && gap.detail.contains("pinned"));
         let map = "map PROCS".to_owned();
-        let gap = foreign(ForeignNews::UsesMap { program, map }, 1, pid_of);
+        let gap = foreign(ForeignNews::UsesMap { program, map }, 1);
         assert_eq!(gap.reason, GapReason::AgentOpened);
         assert!(gap.detail.ends_with("uses the agent's map PROCS"));
         let what = "map PROCS".to_owned();
@@ -205,8 +248,14 @@ mod tests {
             holder: holder(10),
             what,
         };
-        let gap = foreign(opened, 1, pid_of);
+        let gap = foreign(opened, 1);
         assert!(gap.detail.starts_with("/usr/bin/x[10] has map PROCS"));
+        assert_eq!(gap.pid, Some(Pid { tgid: 10, start: 1 }));
+        let nobody = Holder {
+            start: 0,
+            ..holder(10)
+        };
+        assert_eq!(pid_of(&nobody), None);
         assert!(!gap.remedy.is_empty());
     }
 }

@@ -206,6 +206,13 @@ pub fn lost(
             format!("{count} times the kernel passed a hook over because it was hit inside itself"),
             "none is needed unless it repeats: the kernel does so when an interrupt hits a probe",
         ),
+        keytrail_sensor::ATTACH_LIMIT => (
+            format!(
+                "{count} calls that may have taken something out of a process are not told: one program is told of with 32 \
+                 a second that nothing proves, and 256 in all"
+            ),
+            "find out which program calls process_vm_readv or pidfd_getfd that often: what it told before names it",
+        ),
         _ => (
             format!("{count} {signal} records of CPU {cpu} did not fit into the ring"),
             "raise ring_bytes, or exclude what makes so many records",
@@ -215,11 +222,19 @@ pub fn lost(
         detail,
         remedy: remedy.to_owned(),
         count,
-        signal: Signal::of_word(signal),
+        signal: of_loss(signal),
         from_wall_ns,
         to_wall_ns,
         ..GapSeen::new(GapReason::RecordsLost, boot_ns)
     }
+}
+
+/// The signal whose records were lost.
+fn of_loss(kind: &str) -> Option<Signal> {
+    if kind == keytrail_sensor::ATTACH_LIMIT {
+        return Some(Signal::ProcessAttach);
+    }
+    Signal::of_word(kind)
 }
 
 /// Something was taken out of a process of another pid namespace that was not found again.

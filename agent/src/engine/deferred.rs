@@ -7,6 +7,10 @@ use keytrail_model::{GapSeen, PipeId};
 use keytrail_sensor::Sensor;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// Time that files which answer at once may take all together; the others are watched in a moment.
+const WATCHES: Duration = Duration::from_millis(100);
 
 /// Kernel-side changes asked for while the ring is being drained; done right after.
 #[derive(Default)]
@@ -98,10 +102,7 @@ impl Deferred {
                 Op::Set(tgid, state) => sensor.set_process(tgid, state),
                 Op::Clear(tgid, exec_id) => sensor.clear_process(tgid, exec_id),
                 Op::Watch(path, file, flags) => {
-                    // What is gone already cannot be read.
-                    if let Err(error) = sensor.watch(&path, file, flags)
-                        && error.kind() != std::io::ErrorKind::NotFound
-                    {
+                    if let Err(error) = sensor.watch(&path, file, flags) {
                         gaps.push(coverage::unwatched(&path, &error, boot_ns()));
                     }
                 }
@@ -112,6 +113,12 @@ impl Deferred {
                 Op::Streams(tgid, stdin, stdout) => sensor.set_streams(tgid, stdin, stdout),
                 Op::Procfs(tgid) => sensor.has_own_procfs(tgid),
                 Op::Written(file, path) => sensor.offer_program(file, path),
+            }
+        }
+        for (path, error) in sensor.take_watches(WATCHES) {
+            // What is gone already cannot be read.
+            if error.kind() != std::io::ErrorKind::NotFound {
+                gaps.push(coverage::unwatched(&path, &error, boot_ns()));
             }
         }
         gaps

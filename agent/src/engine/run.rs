@@ -379,8 +379,15 @@ impl Runner {
         }
         self.tell_budgets(now, now);
         let losses = self.sensor.losses();
-        for change in self.sensor.try_hooks(now, wall, !losses.is_empty()) {
+        // What one program has told too often is nobody else's loss, and must not keep the hooks from being tried.
+        let lost = losses
+            .iter()
+            .any(|loss| loss.kind != keytrail_sensor::ATTACH_LIMIT);
+        for change in self.sensor.try_hooks(now, wall, lost) {
             self.line.gap(checks::hook(&change, now, wall));
+        }
+        if let Some(untried) = self.sensor.untried() {
+            self.line.gap(checks::untried(untried, now, wall));
         }
         for loss in losses {
             *self.lost.entry(loss.kind.to_owned()).or_default() += loss.count;
@@ -418,11 +425,7 @@ impl Runner {
                 }
                 self.sensor.refused(Signal::ProcessAttach, refused.clone());
             }
-            let pid_of = |tgid| {
-                let start = keytrail_ingest::start_of(tgid)?;
-                Some(Pid { tgid, start })
-            };
-            self.line.gap(checks::foreign(news, now, pid_of));
+            self.line.gap(checks::foreign(news, now));
         }
     }
 

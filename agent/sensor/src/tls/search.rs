@@ -25,8 +25,9 @@ const LOOKS: u8 = 2;
 const AGAIN: usize = 3;
 /// Scans after which a file that no process maps and no path leads to any more is let go.
 const ABSENT_MAX: u8 = 2;
-/// Files no process maps are looked for at their path in every n-th scan.
-pub(super) const PATHS_EVERY: u64 = 6;
+/// Files no process maps are looked for at their path in every n-th scan (about five minutes), a part of them in each:
+/// there may be thousands, and hardly one goes.
+pub(super) const PATHS_EVERY: u64 = 30;
 /// A file that could not be searched in its time is tried this often in all: the disk may have been busy.
 const TRIES: u8 = 3;
 
@@ -78,6 +79,8 @@ enum Step {
 /// One file, looked into.
 struct Known {
     path: PathBuf,
+    /// In which of [`PATHS_EVERY`] scans it is looked for.
+    turn: u64,
     mapped: bool,
     absent: u8,
     /// How often it could not be searched in its time.
@@ -120,9 +123,10 @@ impl Search {
         known: impl Iterator<Item = (FileKey, PathBuf)>,
         avoid: HashSet<Subject>,
     ) -> Self {
-        let known = known.map(|(key, path)| {
+        let known = (0..).zip(known).map(|(turn, (key, path))| {
             let known = Known {
                 path,
+                turn,
                 mapped: false,
                 absent: 0,
                 late: 0,
@@ -344,8 +348,10 @@ impl Search {
             return false;
         }
         let contents = stacks::contents(&file, self.calls);
+        let turn = self.known.len() as u64;
         let known = self.known.entry(key).or_insert_with(|| Known {
             path: path.clone(),
+            turn,
             mapped: false,
             absent: 0,
             late: 0,
@@ -376,13 +382,12 @@ impl Search {
         });
         let images = self.processes.values().flat_map(|seen| &seen.images);
         let mapped: HashSet<FileKey> = images.copied().collect();
-        let look = scan.is_multiple_of(PATHS_EVERY);
         let mut gone = Vec::new();
         for (key, known) in &mut self.known {
             known.mapped = mapped.contains(key);
             if known.mapped {
                 known.absent = 0;
-            } else if look || known.absent > 0 {
+            } else if known.turn % PATHS_EVERY == scan % PATHS_EVERY || known.absent > 0 {
                 let subject = Subject::File(known.path.clone());
                 if self.avoid.contains(&subject) || !to.about(&subject) {
                     continue;

@@ -138,3 +138,43 @@ fn what_was_known_before_is_not_looked_into_again() {
     Search::default().package(found(), &mut heard);
     assert!(matches!(&heard.news[..], [News::File(of)] if of.key == key));
 }
+
+#[test]
+fn files_nobody_maps_are_looked_for_in_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = PATHS_EVERY * 3;
+    let known: Vec<(FileKey, PathBuf)> = (0..count)
+        .map(|n| {
+            let path = dir.path().join(n.to_string());
+            std::fs::write(&path, "x").unwrap();
+            (FileKey::at(&path).unwrap(), path)
+        })
+        .collect();
+    let mut search = Search::new(false, known.into_iter(), HashSet::new());
+    let mut heard = Heard::default();
+    let looked = |heard: &mut Heard| {
+        let subjects = std::mem::take(&mut heard.subjects);
+        let of_dir = |subject: &&Subject| matches!(subject, Subject::File(path) if path.starts_with(dir.path()));
+        subjects.iter().filter(of_dir).count() as u64
+    };
+    let mut all = 0;
+    for _ in 0..PATHS_EVERY {
+        search.scans += 1;
+        search.forget(&mut heard);
+        let now = looked(&mut heard);
+        assert_eq!(now, 3);
+        all += now;
+    }
+    assert_eq!(all, count);
+    // One that is gone is let go all the same.
+    std::fs::remove_file(dir.path().join("7")).unwrap();
+    for _ in 0..=PATHS_EVERY {
+        search.scans += 1;
+        search.forget(&mut heard);
+    }
+    let gone = heard
+        .news
+        .iter()
+        .filter(|news| matches!(news, News::Gone(_)));
+    assert_eq!(gone.count(), 1);
+}

@@ -98,6 +98,21 @@ impl Host {
         self.sensor
             .watch(path, file_id(path).unwrap(), watch::FILE)
             .unwrap();
+        let failed = self.settle_watches();
+        assert!(failed.is_empty(), "{failed:?}");
+    }
+
+    /// What of the watches was refused, once all are settled.
+    pub fn settle_watches(&mut self) -> Vec<(std::path::PathBuf, std::io::Error)> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut failed = Vec::new();
+        while Instant::now() < deadline {
+            failed.extend(self.sensor.take_watches(Duration::from_millis(50)));
+            if !self.sensor.is_watching() {
+                break;
+            }
+        }
+        failed
     }
 
     /// A watched file on a file system that the tracepoints see.

@@ -137,6 +137,8 @@ impl Effect {
             // tell whether such a program is there (it has a signal then) speaks against no answer.
             "foreign_bpf" if signal.is_empty() => Effect::new(HELD_AND_SENT).lasting(),
             "foreign_bpf" => Effect::NONE,
+            // That hooks were not tried for a while speaks against no answer: none was seen to be off.
+            "hook_lost" if signal.is_empty() => Effect::NONE,
             // A row does not say whether the hook came back: it hides until the end of the run.
             "hook_refused" | "hook_lost" => match signal {
                 "exit" | "file_open" | "file_write" => Effect::NONE,
