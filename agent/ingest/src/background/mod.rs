@@ -154,7 +154,7 @@ struct Shared {
 
 impl Shared {
     fn stops(&self) -> bool {
-        self.shared.stops()
+        self.stop.load(Ordering::Acquire)
     }
 
     fn is_stuck(&self, now_ns: u64) -> bool {
