@@ -16,6 +16,9 @@ const VARIETY: usize = 6;
 
 /// How a text in UTF-16 begins, and whether its units are little-endian; `None` for every other text.
 ///
+/// Text with a mark and without a single ASCII letter as UTF-16 writes it is taken for what its bytes are: there is no secret
+/// in it that could be missed, and any other bytes may begin like that.
+///
 /// Without a byte order mark only little-endian text is known, and only when nearly all of its beginning is ASCII with a
 /// zero after each letter: no other format looks like this. The look ends at the second letter of an ordinary text.
 #[must_use]
@@ -23,10 +26,17 @@ pub fn form(text: &[u8]) -> Option<(usize, bool)> {
     match text {
         // UTF-32 begins with the same two bytes.
         [0xff, 0xfe, 0, 0, ..] => None,
-        [0xff, 0xfe, ..] => Some((2, true)),
-        [0xfe, 0xff, ..] => Some((2, false)),
+        [0xff, 0xfe, units @ ..] => has_ascii(units, 1).then_some((2, true)),
+        [0xfe, 0xff, units @ ..] => has_ascii(units, 0).then_some((2, false)),
         _ => unmarked(text).then_some((0, true)),
     }
+}
+
+/// Whether some unit is of ASCII; its high byte stands at `high`.
+fn has_ascii(units: &[u8], high: usize) -> bool {
+    units
+        .chunks_exact(2)
+        .any(|unit| unit[high] == 0 && unit[1 - high] != 0)
 }
 
 fn unmarked(text: &[u8]) -> bool {
@@ -146,6 +156,20 @@ mod tests {
 
     fn big(text: &str) -> Vec<u8> {
         text.encode_utf16().flat_map(u16::to_be_bytes).collect()
+    }
+
+    #[test]
+    fn bytes_that_begin_with_a_mark_are_not_utf_16_for_that() {
+        let text = |mark: &[u8], rest: &[u8]| [mark, rest].concat();
+        for (mark, units) in [(b"\xff\xfe", little("A=1")), (b"\xfe\xff", big("A=1"))] {
+            assert!(form(&text(mark, &units)).is_some());
+            assert_eq!(form(&text(mark, b"\x80 GITHUB_TOKEN=x")), None);
+            assert_eq!(form(mark), None);
+        }
+        let token = expand("ghp_{base62:30}{crc32_base62}", 4).unwrap();
+        let bytes = text(b"\xff\xfe\x80 ", token.as_bytes());
+        let found = CLASSIFIER.classify(&bytes, Origin::File { path: "/srv/x" });
+        assert_eq!(found.len(), 1);
     }
 
     #[test]

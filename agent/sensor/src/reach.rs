@@ -180,7 +180,7 @@ mod tests {
         // A thread with a root of its own looks like a process in a container.
         let thread = std::thread::spawn(move || {
             // SAFETY: no pointers; the thread parts with the root that it shares.
-            assert_eq!(unsafe { libc::unshare(libc::CLONE_FS) }, 0);
+            unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS) }.unwrap();
             rustix::process::chroot(&root).unwrap();
             tell.send(rustix::thread::gettid().as_raw_nonzero())
                 .unwrap();

@@ -2,6 +2,7 @@
 
 use super::budgets::Told;
 use keytrail_export::convert;
+use keytrail_host::areas;
 use keytrail_model::status::{LibraryReport, Refused, SensorStatus};
 use keytrail_model::{GapReason, GapSeen, Pid, Signal, TlsStack};
 use keytrail_proto::v1;
@@ -137,6 +138,26 @@ pub fn unwritten(count: u64, boot_ns: u64) -> GapSeen {
             .to_owned(),
         count,
         ..GapSeen::new(GapReason::LedgerLost, boot_ns)
+    }
+}
+
+/// What a process was started with is not known.
+pub fn unreadable_environment(pid: Pid, why: &str, boot_ns: u64) -> GapSeen {
+    GapSeen {
+        detail: format!(
+            "the environment of process {} cannot be read: {why}",
+            pid.tgid
+        ),
+        remedy: if why == areas::LATE {
+            "end or continue what it waits for (see /proc/PID/wchan and stack); nothing on this host can read it until then"
+        } else {
+            "run the agent with CAP_SYS_PTRACE"
+        }
+        .to_owned(),
+        count: 1,
+        signal: Some(Signal::Exec),
+        pid: Some(pid),
+        ..GapSeen::new(GapReason::EnvironmentUnreadable, boot_ns)
     }
 }
 

@@ -6,7 +6,6 @@ use super::coverage;
 use super::guard::Guard;
 use super::pipeline::Pipeline;
 use super::pipeline::taken::Taking;
-use super::start::unreadable_environment;
 use super::{Command, Shared, rights};
 use keytrail_abi::PASSED;
 use keytrail_host::clock::{boot_ns, both, wall_ns};
@@ -298,7 +297,8 @@ impl Runner {
                 let unreadable = snapshot.env_unreadable.clone();
                 self.line.snapshot(snapshot);
                 if let Some(why) = unreadable {
-                    self.line.gap(unreadable_environment(pid, &why));
+                    self.line
+                        .gap(coverage::unreadable_environment(pid, &why, boot_ns()));
                 }
             }
             self.line.decide(Decided { pid, exec_id });

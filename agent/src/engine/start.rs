@@ -10,7 +10,6 @@ use super::{
     EngineError, EngineHandle, EngineOptions, Memory, Shared, Sink, Teller, coverage, rights,
 };
 use crate::config;
-use keytrail_host::areas;
 use keytrail_host::clock::{boot_ns, both, wall_ns};
 use keytrail_ingest::{Digest, DigestOptions, Excluded, Files, InspectionOptions, Registry};
 use keytrail_model::{AgentStart, GapReason, GapSeen, Observation, Pid, Signal, Tier};
@@ -272,7 +271,9 @@ fn backfill(runner: &mut Runner) {
             runner.line.snapshot(snapshot);
             seen += 1;
             if let Some((pid, why)) = unreadable {
-                runner.line.gap(unreadable_environment(pid, &why));
+                runner
+                    .line
+                    .gap(coverage::unreadable_environment(pid, &why, boot_ns()));
             }
         }
     }
@@ -290,25 +291,6 @@ fn before_the_agent(count: u64) -> GapSeen {
         count,
         signal: Some(Signal::Exec),
         ..GapSeen::new(GapReason::Backfill, boot_ns())
-    }
-}
-
-pub(super) fn unreadable_environment(pid: Pid, why: &str) -> GapSeen {
-    GapSeen {
-        detail: format!(
-            "the environment of process {} cannot be read: {why}",
-            pid.tgid
-        ),
-        remedy: if why == areas::LATE {
-            "end or continue what it waits for (see /proc/PID/wchan and stack); nothing on this host can read it until then"
-        } else {
-            "run the agent with CAP_SYS_PTRACE"
-        }
-        .to_owned(),
-        count: 1,
-        signal: Some(Signal::Exec),
-        pid: Some(pid),
-        ..GapSeen::new(GapReason::EnvironmentUnreadable, boot_ns())
     }
 }
 
