@@ -26,7 +26,7 @@ fn an_environment_that_cannot_be_read_is_a_gap_of_its_process() {
         tgid: 77,
         start: 5_000,
     };
-    let gap = unreadable_environment(pid, "Permission denied");
+    let gap = coverage::unreadable_environment(pid, "Permission denied", 1);
     assert_eq!(
         gap,
         GapSeen {
@@ -38,7 +38,8 @@ fn an_environment_that_cannot_be_read_is_a_gap_of_its_process() {
             ..GapSeen::new(GapReason::EnvironmentUnreadable, gap.boot_ns)
         }
     );
-    assert!(gap.boot_ns > 0);
+    let locked = coverage::unreadable_environment(pid, keytrail_host::areas::LATE, 1);
+    assert!(locked.remedy.contains("what it waits for"), "{locked:?}");
 }
 
 /// The fleet's key comes before the state directory's, which is not even made for it; a bad one ends the start.
