@@ -183,7 +183,6 @@ fn a_read_in_an_overlay_is_known_at_once() {
     assert_eq!(host.settle().reads(pid).len(), 0);
 }
 
-/// Maps `path` as the rest of the script says, in Python; `libc` is there for mprotect.
 /// Whose number a call names is up to the caller: all numbers there are would fill the ring.
 #[test]
 fn one_program_s_calls_are_told_so_many_times_a_second() {
@@ -259,6 +258,7 @@ fn what_took_the_place_of_an_inspected_file_is_not_told_as_that_file() {
     assert!(host.settle_watches().is_empty());
 }
 
+/// Maps `path` as the rest of the script says, in Python; `libc` is there for mprotect.
 fn map_script(path: &str, rest: &str) -> String {
     format!(
         "import ctypes,mmap,os\nlibc=ctypes.CDLL(None,use_errno=True)\nlibc.mmap.restype=ctypes.c_void_p\n\

@@ -466,6 +466,17 @@ fn a_stream_resumes_across_runs_and_says_what_is_gone() {
     assert!(second.reader().events_after(&other).is_err());
 }
 
+/// A second run that has forgotten what is beyond its bounds: that is due with the first thing that is written.
+fn begun_anew(dir: &std::path::Path, retention: Retention) -> Ledger {
+    let ledger = Ledger::open_with(dir, retention).unwrap();
+    ledger.begin_run("boot").unwrap();
+    let mut last = event(1, "credential_read", 1);
+    last.id.as_mut().unwrap().epoch = 2;
+    ledger.record(Arc::new(last));
+    ledger.flush();
+    ledger
+}
+
 #[test]
 fn bytes_are_bounded_and_the_newest_stay() {
     let dir = tempfile::tempdir().unwrap();
@@ -484,14 +495,8 @@ fn bytes_are_bounded_and_the_newest_stay() {
         }
         ledger.flush();
     }
-    // Pruned once more at the end of a run that begins anew.
     drop(ledger);
-    let ledger = Ledger::open_with(dir.path(), retention).unwrap();
-    ledger.begin_run("boot").unwrap();
-    let mut last = event(1, "credential_read", 1);
-    last.id.as_mut().unwrap().epoch = 2;
-    ledger.record(Arc::new(last));
-    ledger.flush();
+    let ledger = begun_anew(dir.path(), retention);
     let status = ledger.reader().history_status().unwrap();
     assert!(status.bytes <= 2 << 20, "{status:?}");
     assert!(
@@ -534,13 +539,7 @@ fn what_is_usual_is_bounded_before_events_go() {
     ledger.baseline(fingerprint(1_000), Some("x".repeat(1 << 20)));
     ledger.flush();
     drop(ledger);
-    let ledger = Ledger::open_with(dir.path(), retention).unwrap();
-    ledger.begin_run("boot").unwrap();
-    // Forgetting is due with the first thing that is written.
-    let mut last = event(1, "credential_read", 1);
-    last.id.as_mut().unwrap().epoch = 2;
-    ledger.record(Arc::new(last));
-    ledger.flush();
+    let ledger = begun_anew(dir.path(), retention);
     let known = ledger.findings().unwrap().baselines;
     let bytes: usize = known.iter().map(|(of, body)| of.len() + body.len()).sum();
     assert!(bytes <= 2 << 20 && known.len() > 20, "{bytes}");

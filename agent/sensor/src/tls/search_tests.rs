@@ -24,8 +24,7 @@ impl Listener for Heard {
 }
 
 fn cpu() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    Duration::from_nanos(keytrail_host::clock::thread_ns())
 }
 
 fn scan(search: &mut Search, heard: &mut Heard) {

@@ -1,7 +1,9 @@
 //! What is captured of a holder, and that what is not is counted: nothing is silent, nothing is counted twice.
 
 use crate::host::{self, Host, Seen, tls_server};
-use keytrail_abi::{PROC_HOLDER, PROC_KEYS, PROC_UNKNOWN, ProcState, header::flags};
+use keytrail_abi::{
+    PROC_HOLDER, PROC_KEYS, PROC_UNKNOWN, ProcState, budget::BUDGET_SHIFT, header::flags,
+};
 use keytrail_sensor::{Limit, Limits, SensorOptions};
 use std::{
     collections::BTreeMap,
@@ -209,7 +211,7 @@ fn answers_have_a_budget_and_everything_else_is_captured() {
             let mut windows = BTreeMap::<u64, usize>::new();
             for answer in &accepted {
                 *windows
-                    .entry(answer.record.header.boot_ns >> 30)
+                    .entry(answer.record.header.boot_ns >> BUDGET_SHIFT)
                     .or_default() += 1;
             }
             most = most.max(windows.into_values().max().unwrap_or(0));

@@ -4,7 +4,7 @@ use keytrail_ingest::background::Report;
 use std::collections::VecDeque;
 
 /// Reports that may wait here; more wait where they come from.
-pub(super) const MOST: usize = 256;
+const MOST: usize = 256;
 /// How long a report waits at most for what its writer did before, nanoseconds: longer than a file may take to be inspected
 /// (`inspect_timeout_ms`, as it is without a configuration). Who wrote it is not said after that.
 const WAITS_NS: u64 = 1_250_000_000;
