@@ -101,6 +101,20 @@ fn what_looks_like_tls_is_looked_into_all_the_same() {
     assert_eq!(seen[0].tls_record, Some((0x17, 0x40)));
 }
 
+fn base32(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let bits: Vec<u8> = bytes
+        .iter()
+        .flat_map(|b| (0..8).rev().map(move |n| b >> n & 1))
+        .collect();
+    bits.chunks(5)
+        .map(|five| {
+            let value = five.iter().fold(0u8, |all, bit| all << 1 | bit) << (5 - five.len());
+            char::from(DIGITS[usize::from(value)])
+        })
+        .collect()
+}
+
 #[test]
 fn a_secret_in_the_labels_of_a_name() {
     let hex: String = TOKEN.iter().map(|b| format!("{b:02x}")).collect();
@@ -124,6 +138,13 @@ fn a_secret_in_the_labels_of_a_name() {
         ("udp", 53)
     );
     assert_eq!(seen[0].ends.peer_ip, "127.0.0.1");
+    // The first label begins with the token's base32, which the second goes on with (dig sends lower case as it is).
+    let name = base32(TOKEN);
+    let (a, b) = name.split_at(name.len() - 9);
+    let split32 = question(&["7", a, b, "example", "org"]);
+    let found = self::seen(vec![message(abi::Kind::UDP_SEND, DATAGRAM, &split32)]);
+    let hit = &found[0].payload.hits[0];
+    assert!(hit.secret && hit.transform.word() == "base32", "{hit:?}");
     // Elsewhere such bytes are no name.
     let mut elsewhere = message(abi::Kind::UDP_SEND, DATAGRAM, &split);
     elsewhere.0.ends.peer_port = 8_125;

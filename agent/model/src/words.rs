@@ -179,6 +179,7 @@ words! {
         Huffman = 13 "huffman",
         /// A reference to a header that was sent before on the connection.
         Hpack = 14 "hpack",
+        Base32 = 15 "base32",
     }
 }
 

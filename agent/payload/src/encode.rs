@@ -198,3 +198,13 @@ pub fn sextet(c: u8) -> Option<u8> {
         _ => return None,
     })
 }
+
+/// Value of a base32 character (RFC 4648 section 6), in either case: names of hosts have none.
+pub fn quintet(c: u8) -> Option<u8> {
+    Some(match c {
+        b'A'..=b'Z' => c - b'A',
+        b'a'..=b'z' => c - b'a',
+        b'2'..=b'7' => c - b'2' + 26,
+        _ => return None,
+    })
+}

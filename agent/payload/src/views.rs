@@ -1,7 +1,7 @@
 //! A text as it reads when what is encoded in it is decoded: percent escapes, and runs of hexadecimal digits, base32 and
 //! base64, wherever they begin. For what is shown to people; payloads are matched by the forms of each secret.
 
-use super::encode::{Secret, buffer};
+use super::encode::{Secret, buffer, quintet, sextet};
 use std::ops::Range;
 
 /// Shortest run that is decoded: less holds too few bytes to be a piece.
@@ -89,7 +89,7 @@ fn percent(text: &[u8]) -> Option<View> {
 /// A notation: the value of a digit, the bits of one.
 type Notation = (fn(u8) -> Option<u8>, u32);
 
-const NOTATIONS: [Notation; 3] = [(digit16, 4), (digit32, 5), (digit64, 6)];
+const NOTATIONS: [Notation; 3] = [(digit16, 4), (quintet, 5), (sextet, 6)];
 
 /// Every run of digits, decoded from each of the places at which its first byte may begin.
 fn runs(text: &[u8]) -> Vec<View> {
@@ -143,28 +143,6 @@ fn digit16(b: u8) -> Option<u8> {
         b'0'..=b'9' => Some(b - b'0'),
         b'a'..=b'f' => Some(b - b'a' + 10),
         b'A'..=b'F' => Some(b - b'A' + 10),
-        _ => None,
-    }
-}
-
-/// RFC 4648, section 6, in either case: names of hosts have none.
-fn digit32(b: u8) -> Option<u8> {
-    match b {
-        b'A'..=b'Z' => Some(b - b'A'),
-        b'a'..=b'z' => Some(b - b'a'),
-        b'2'..=b'7' => Some(b - b'2' + 26),
-        _ => None,
-    }
-}
-
-/// Both alphabets of RFC 4648.
-fn digit64(b: u8) -> Option<u8> {
-    match b {
-        b'A'..=b'Z' => Some(b - b'A'),
-        b'a'..=b'z' => Some(b - b'a' + 26),
-        b'0'..=b'9' => Some(b - b'0' + 52),
-        b'+' | b'-' => Some(62),
-        b'/' | b'_' => Some(63),
         _ => None,
     }
 }

@@ -16,6 +16,8 @@ const WORD: usize = 8;
 const ESCAPES: usize = 7;
 /// Characters of base64 that must decode to text, to be base64 of text: twelve bytes.
 const QUADS: usize = 4;
+/// Groups of eight characters of base32 that must decode to text: ten bytes.
+const OCTETS: usize = 2;
 /// Groups that are looked at to tell how they are aligned.
 const LOOK_AHEAD: usize = 32;
 /// Characters of UTF-16 in a row that make a run.
@@ -136,12 +138,17 @@ fn suspicious(word: u64) -> bool {
 #[cold]
 #[inline(never)]
 fn closer(bytes: &[u8], at: usize) -> Option<(usize, Kind)> {
-    // The word may be at the beginning of a run or at its end.
-    [0, 4, 8]
+    // The word may be at the beginning of a run or at its end. Base32 first: its digits are digits of base64 as well.
+    [0, 8, 16]
         .into_iter()
-        .filter_map(|back| base64_of_text(bytes, at.checked_sub(back)?))
-        .next()
-        .map(|start| (start, Kind::Base64))
+        .find_map(|back| base32_of_text(bytes, at.checked_sub(back)?))
+        .map(|start| (start, Kind::Base32))
+        .or_else(|| {
+            [0, 4, 8]
+                .into_iter()
+                .find_map(|back| base64_of_text(bytes, at.checked_sub(back)?))
+                .map(|start| (start, Kind::Base64))
+        })
         .or_else(|| wide(bytes, at))
         .or_else(|| escapes(bytes, at))
 }
@@ -175,6 +182,51 @@ const fn table() -> [u8; 256] {
         c += 1;
     }
     out
+}
+
+/// Where the run of base32 around `at` begins, if what is at `at` decodes to text. Its letters are of one case, which few
+/// other runs are that long.
+fn base32_of_text(bytes: &[u8], at: usize) -> Option<usize> {
+    let sample = bytes.get(at..at + 8 * (OCTETS + 1))?;
+    let digit = digit_of_base32(sample)?;
+    // A group begins at one of the first eight.
+    let mut texts = (at..at + 8).filter(|&first| {
+        bytes[first..first + 8 * OCTETS]
+            .chunks_exact(8)
+            .all(|group| is_text_in_base32(group))
+    });
+    let any = texts.next()?;
+    // Only where something was found, so that no byte is gone back over twice.
+    let run = bytes[..at]
+        .iter()
+        .rposition(|&c| !digit(c))
+        .map_or(0, |before| before + 1);
+    let first = std::iter::once(any)
+        .chain(texts)
+        .find(|first| (first - run).is_multiple_of(8))
+        .unwrap_or(any);
+    Some(run + (first - run) % 8)
+}
+
+/// What a digit of base32 is in a text of this case, if all of the sample are.
+fn digit_of_base32(sample: &[u8]) -> Option<fn(&u8) -> bool> {
+    let upper: fn(&u8) -> bool = |c| matches!(c, b'A'..=b'Z' | b'2'..=b'7');
+    let lower: fn(&u8) -> bool = |c| matches!(c, b'a'..=b'z' | b'2'..=b'7');
+    [upper, lower]
+        .into_iter()
+        .find(|digit| sample.iter().all(*digit))
+}
+
+/// Do eight characters of base32 stand for five bytes of text?
+fn is_text_in_base32(group: &[u8]) -> bool {
+    let bits = group.iter().try_fold(0u64, |bits, &c| {
+        Some(bits << 5 | u64::from(crate::encode::quintet(c)?))
+    });
+    bits.is_some_and(|bits| (0..5).all(|n| is_text_byte((bits >> (8 * n)) as u8)))
+}
+
+fn is_text_byte(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~' | b'\n' | b'\r' | b'\t')
 }
 
 /// Where the run of base64 around `at` begins, if what is at `at` decodes to text.
@@ -227,7 +279,7 @@ fn is_text(quad: &[u8]) -> bool {
         bits != 0
             && [bits >> 16, bits >> 8, bits]
                 .iter()
-                .all(|&byte| matches!(byte as u8, b' '..=b'~' | b'\n' | b'\r' | b'\t' | 0))
+                .all(|&byte| byte as u8 == 0 || is_text_byte(byte as u8))
     })
 }
 

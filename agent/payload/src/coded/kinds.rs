@@ -34,6 +34,8 @@ pub const ESCAPE: usize = 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Base64,
+    /// In either case, as names of hosts carry it.
+    Base32,
     /// `%41`
     Percent,
     /// `\u0041`
@@ -50,6 +52,7 @@ impl Kind {
     pub const fn transform(self) -> Transform {
         match self {
             Self::Base64 => Transform::Base64,
+            Self::Base32 => Transform::Base32,
             Self::Percent => Transform::Percent,
             Self::Unicode | Self::HexEscape => Transform::Json,
             Self::Entity => Transform::Xml,

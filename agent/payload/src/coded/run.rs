@@ -1,12 +1,16 @@
 //! A run of one encoding, decoded as it comes.
 
 use super::kinds::{ESCAPE, Kind};
+use crate::encode::{quintet, sextet};
 use crate::sink::Sink;
 use crate::text::Text;
 use zeroize::{Zeroize, Zeroizing};
 
 /// Decoded bytes that are handed on at a time.
 const BLOCK: usize = 1024;
+
+/// The value of a digit, and the bits of one.
+type Notation = (fn(u8) -> Option<u8>, u32);
 
 /// One run.
 pub struct Run {
@@ -15,7 +19,7 @@ pub struct Run {
     /// Of an escape, or of a character, that is not whole yet.
     part: [u8; ESCAPE],
     part_len: usize,
-    /// Bits of base64 that make no byte yet.
+    /// Bits of base64 or base32 that make no byte yet.
     bits: u32,
     bit_count: u32,
     /// Line breaks in a row.
@@ -50,7 +54,8 @@ impl Run {
             len: 0,
         };
         let used = match self.kind {
-            Kind::Base64 => self.base64(bytes, &mut out, sink),
+            Kind::Base64 => self.digits(bytes, (sextet, 6), &mut out, sink),
+            Kind::Base32 => self.digits(bytes, (quintet, 5), &mut out, sink),
             Kind::Utf16Le | Kind::Utf16Be => self.wide(bytes, &mut out, sink),
             _ => self.escapes(bytes, &mut out, sink),
         };
@@ -63,9 +68,15 @@ impl Run {
         self.over
     }
 
-    fn base64(&mut self, bytes: &[u8], out: &mut Out, sink: &mut Sink<'_>) -> usize {
+    fn digits(
+        &mut self,
+        bytes: &[u8],
+        (digit, bits): Notation,
+        out: &mut Out,
+        sink: &mut Sink<'_>,
+    ) -> usize {
         for (i, &c) in bytes.iter().enumerate() {
-            let Some(value) = crate::encode::sextet(c) else {
+            let Some(value) = digit(c) else {
                 // Wrapped lines; an empty line ends it.
                 if matches!(c, b'\r' | b'\n') && self.breaks < 2 {
                     self.breaks += 1;
@@ -74,8 +85,8 @@ impl Run {
                 return i;
             };
             self.breaks = 0;
-            self.bits = self.bits << 6 | u32::from(value);
-            self.bit_count += 6;
+            self.bits = self.bits << bits | u32::from(value);
+            self.bit_count += bits;
             if self.bit_count >= 8 {
                 self.bit_count -= 8;
                 self.emit((self.bits >> self.bit_count) as u8, out, sink);

@@ -24,6 +24,32 @@ fn escaped(bytes: &[u8]) -> Vec<u8> {
         .collect()
 }
 
+fn base32(bytes: &[u8], upper: bool) -> Vec<u8> {
+    let digits: &[u8; 32] = if upper {
+        b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+    } else {
+        b"abcdefghijklmnopqrstuvwxyz234567"
+    };
+    bytes
+        .chunks(5)
+        .flat_map(|group| {
+            let bits = (0..5).fold(0u64, |bits, n| {
+                bits << 8 | u64::from(group.get(n).copied().unwrap_or(0))
+            });
+            let full = (group.len() * 8).div_ceil(5);
+            (0..8).map(move |n| match n < full {
+                true => digits[(bits >> (35 - 5 * n) & 31) as usize],
+                false => b'=',
+            })
+        })
+        .collect()
+}
+
+/// As `base32` writes it to a terminal.
+fn in_lines(bytes: &[u8]) -> Vec<u8> {
+    bytes.chunks(76).collect::<Vec<_>>().join(&b"\n"[..])
+}
+
 fn entities(bytes: &[u8], hex: bool) -> Vec<u8> {
     let one = |b: &u8| {
         if hex {
@@ -70,6 +96,12 @@ fn cases() -> Vec<(&'static str, Vec<u8>)> {
         ("base64+utf16", base64(&wide(&text, false))),
         ("base64+percent", base64(&percent(&text))),
         ("base64+hex", base64(&crate::encode::hex(TOKEN, false))),
+        ("base32", base32(TOKEN, true)),
+        ("base32", base32(TOKEN, false)),
+        ("base32", base32(&text, false)),
+        ("base32", in_lines(&base32(&text, true))),
+        ("base32+base64", base32(&base64(&text), true)),
+        ("base64+base32", base64(&base32(&text, true))),
         ("gzip", gzip(&text)),
         ("gzip+base64", gzip(&base64(&text))),
         ("base64+gzip", base64(&gzip(&text))),
@@ -146,6 +178,25 @@ fn a_body_of_deflate_or_brotli_needs_its_head_but_zlib_at_the_beginning_of_a_mes
     ]
     .concat();
     assert_eq!(found_in(&m, &[&body]), [("deflate".to_owned(), 1)]);
+}
+
+#[test]
+fn base32_is_found_from_wherever_it_begins() {
+    let m = matcher(&[TOKEN]);
+    for before in 0..10 {
+        let bytes = [&b"user=nobody "[..before], TOKEN].concat();
+        let text = base32(&bytes, before % 2 == 0);
+        // The name of a host that takes it begins with a number, and ends with what looks like more of it.
+        let name = [b"1-", text.split(|c| *c == b'=').next().unwrap(), b"collectexample"].concat();
+        assert_eq!(
+            found_in(&m, &[&name]),
+            [("base32".to_owned(), 1)],
+            "{before}"
+        );
+    }
+    // A word of one case is none, however long.
+    let words = "thequickbrownfoxjumpsoverthelazydog".repeat(200);
+    assert_eq!(found_in(&m, &[words.as_bytes()]), []);
 }
 
 #[test]
