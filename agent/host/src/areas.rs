@@ -9,13 +9,14 @@ use std::io::{self, ErrorKind, Read as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use keytrail_model::Pid;
 
 /// Most bytes taken of an environment or a command line.
-const AREA_MAX: u64 = 512 * 1024;
+const AREA_MAX: usize = 512 * 1024;
 /// Time a process has to let its memory be read: a thousand times what it takes on a busy machine.
 const DEADLINE: Duration = Duration::from_millis(250);
 /// Threads of this program that may wait for such processes; beyond it none is waited for.
@@ -44,10 +45,49 @@ pub type Area = (Zeroizing<Vec<u8>>, bool);
 /// What open(2) and read(2) say; `TimedOut` when the process does not let itself be read, and has not done so before.
 pub fn area(pid: Pid, uid: u32, name: &'static str) -> io::Result<Area> {
     let path = crate::procfs::path(pid.tgid, name);
-    READER.with_borrow_mut(|reader| reader.read(pid, uid, move || read(&path)))
+    READER.with_borrow_mut(|reader| reader.read(pid, uid, move |slot| read(&path, slot)))
 }
 
-type Read = Box<dyn FnOnce() -> io::Result<Area> + Send>;
+/// Ends the thread that reads for this one, if it has one, until something is asked again.
+pub fn rest() {
+    READER.take();
+}
+
+/// Reads into the slot; whether there was more.
+type Read = Box<dyn FnOnce(&Slot) -> io::Result<bool> + Send>;
+
+/// What was read so far. It is the asker's: whatever becomes of the thread, the bytes go when they are given up.
+#[derive(Clone, Default)]
+struct Slot(Arc<Mutex<Option<Zeroizing<Vec<u8>>>>>);
+
+impl Slot {
+    fn new() -> Self {
+        // Room is taken once: a growing vector would leave copies behind.
+        Self(Arc::new(Mutex::new(Some(room(16 * 1024)))))
+    }
+
+    /// Adds bytes, unless nobody waits for them any more.
+    fn add(&self, more: &[u8]) -> io::Result<()> {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = slot.as_mut().ok_or_else(late)?;
+        if bytes.len() + more.len() > bytes.capacity() {
+            let mut larger = room((bytes.len() + more.len()) * 4);
+            larger.extend_from_slice(bytes);
+            *bytes = larger;
+        }
+        bytes.extend_from_slice(more);
+        Ok(())
+    }
+
+    /// Nothing is added after that.
+    fn take(&self) -> Option<Zeroizing<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+fn room(bytes: usize) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(Vec::with_capacity(bytes))
+}
 
 /// The thread that reads for one of this program's threads, while it comes back.
 #[derive(Default)]
@@ -58,8 +98,8 @@ struct Reader {
 }
 
 struct Worker {
-    ask: Sender<Read>,
-    answers: Receiver<io::Result<Area>>,
+    ask: Sender<(Read, Slot)>,
+    answers: Receiver<io::Result<bool>>,
 }
 
 impl Reader {
@@ -67,7 +107,7 @@ impl Reader {
         &mut self,
         pid: Pid,
         uid: u32,
-        read: impl FnOnce() -> io::Result<Area> + Send + 'static,
+        read: impl FnOnce(&Slot) -> io::Result<bool> + Send + 'static,
     ) -> io::Result<Area> {
         let of_user = self.silent.iter().filter(|(_, of)| *of == uid).count();
         if of_user >= SHARE || self.silent.contains(&(pid, uid)) {
@@ -77,13 +117,16 @@ impl Reader {
             Some(worker) => worker,
             None => Worker::start()?,
         };
-        if worker.ask.send(Box::new(read)).is_err() {
+        let slot = Slot::new();
+        if worker.ask.send((Box::new(read), slot.clone())).is_err() {
             return Err(ErrorKind::BrokenPipe.into());
         }
-        match worker.answers.recv_timeout(DEADLINE) {
+        let answer = worker.answers.recv_timeout(DEADLINE);
+        let bytes = slot.take().ok_or_else(late)?;
+        match answer {
             Ok(answer) => {
                 self.worker = Some(worker);
-                answer
+                answer.map(|cut| (bytes, cut))
             }
             Err(_) => {
                 if self.silent.len() >= SILENT_MAX {
@@ -102,16 +145,19 @@ impl Worker {
         if STUCK.load(Ordering::Relaxed) >= STUCK_MAX {
             return Err(late());
         }
-        let (ask, asked) = mpsc::channel::<Read>();
+        let (ask, asked) = mpsc::channel::<(Read, Slot)>();
         let (answer, answers) = mpsc::channel();
         std::thread::Builder::new()
             .name("areas".to_owned())
             .spawn(move || {
-                for read in asked {
+                for (read, slot) in asked {
                     STUCK.fetch_add(1, Ordering::Relaxed);
-                    let area = read();
+                    let cut = read(&slot);
                     STUCK.fetch_sub(1, Ordering::Relaxed);
-                    if answer.send(area).is_err() {
+                    drop(slot);
+                    // It may be asked nothing more, and wait for ever.
+                    keytrail_model::scrub_stack();
+                    if answer.send(cut).is_err() {
                         return;
                     }
                 }
@@ -124,27 +170,24 @@ fn late() -> io::Error {
     io::Error::new(ErrorKind::TimedOut, LATE)
 }
 
-fn read(path: &Path) -> io::Result<Area> {
-    let file = File::open(path)?;
-    // Room is taken once: a growing vector would leave copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(16 * 1024));
+fn read(path: &Path, slot: &Slot) -> io::Result<bool> {
+    let mut file = File::open(path)?;
     let mut page = Zeroizing::new([0u8; 8192]);
-    let mut file = file.take(AREA_MAX + 1);
+    let mut left = AREA_MAX;
     loop {
         let n = file.read(&mut page[..])?;
         if n == 0 {
-            break;
+            return Ok(false);
         }
-        if bytes.len() + n > bytes.capacity() {
-            let mut larger = Zeroizing::new(Vec::with_capacity(bytes.capacity() * 4));
-            larger.extend_from_slice(&bytes);
-            bytes = larger;
+        let taken = n.min(left);
+        slot.add(&page[..taken])?;
+        // The next read may not come back.
+        page[..n].zeroize();
+        if taken < n {
+            return Ok(true);
         }
-        bytes.extend_from_slice(&page[..n]);
+        left -= taken;
     }
-    let cut = bytes.len() as u64 > AREA_MAX;
-    bytes.truncate(AREA_MAX as usize);
-    Ok((bytes, cut))
 }
 
 #[cfg(test)]
@@ -156,8 +199,8 @@ mod tests {
         Pid { tgid, start: 1 }
     }
 
-    fn text(text: &str) -> io::Result<Area> {
-        Ok((Zeroizing::new(text.as_bytes().to_vec()), false))
+    fn text(slot: &Slot, text: &str) -> io::Result<bool> {
+        slot.add(text.as_bytes()).map(|()| false)
     }
 
     #[test]
@@ -177,20 +220,29 @@ mod tests {
         let mut reader = Reader::default();
         let (go, wait) = mpsc::channel::<()>();
         let began = Instant::now();
-        let answer = reader.read(of(7), 1, move || {
+        let (said, heard) = mpsc::channel();
+        let answer = reader.read(of(7), 1, move |slot| {
+            text(slot, "half of it")?;
             let _ = wait.recv();
-            text("late")
+            let rest = text(slot, "late");
+            let _ = said.send((slot.clone(), rest.is_err()));
+            rest
         });
         assert_eq!(answer.unwrap_err().kind(), ErrorKind::TimedOut);
         assert!(began.elapsed() >= DEADLINE);
         // Others are read by another thread, and what the first one says at last is nobody's.
-        let (bytes, _) = reader.read(of(8), 1, || text("soon")).expect("another one");
+        let (bytes, _) = reader
+            .read(of(8), 1, |slot| text(slot, "soon"))
+            .expect("another one");
         assert_eq!(bytes.as_slice(), b"soon");
-        let again = reader.read(of(7), 1, || panic!("it is asked again"));
+        let again = reader.read(of(7), 1, |_| panic!("it is asked again"));
         assert_eq!(again.unwrap_err().kind(), ErrorKind::TimedOut);
         drop(go);
+        // What it had read went when it was given up, and nothing is added.
+        let (slot, refused) = heard.recv().expect("its end");
+        assert!(refused && slot.take().is_none());
         let (bytes, _) = reader
-            .read(of(9), 1, || text("after"))
+            .read(of(9), 1, |slot| text(slot, "after"))
             .expect("another one");
         assert_eq!(bytes.as_slice(), b"after");
     }
@@ -201,8 +253,9 @@ mod tests {
         for n in 0..SHARE as u32 {
             reader.silent.push_back((of(n), 1_000));
         }
-        let asked = reader.read(of(50), 1_000, || panic!("it is asked"));
+        let asked = reader.read(of(50), 1_000, |_| panic!("it is asked"));
         assert_eq!(asked.unwrap_err().kind(), ErrorKind::TimedOut);
-        assert!(reader.read(of(51), 1_001, || text("soon")).is_ok());
+        let other = reader.read(of(51), 1_001, |slot| text(slot, "soon"));
+        assert!(other.is_ok());
     }
 }

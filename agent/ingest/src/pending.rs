@@ -4,7 +4,9 @@
 use super::asked::{Inspection, Purpose, Verdict};
 use super::digested::Digested;
 use super::files::{KnownFile, NewVersion, min_confidence};
-use super::inspection::{Answer, Missed, NewFile, Outcome, PathSubject, SeenFile, Subject, Who};
+use super::inspection::{
+    Answer, Missed, NewFile, Outcome, PathSubject, SeenFile, Subject, Told, Who,
+};
 use super::stage::Digest;
 use super::stamp;
 use crate::decode::Record;
@@ -12,7 +14,6 @@ use keytrail_abi::FileId;
 use keytrail_model::{PlaceNews, Why};
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, OnceLock};
-use zeroize::Zeroizing;
 
 /// Surveys, and what they find.
 const WATCH_SET: Who = Who {
@@ -41,7 +42,7 @@ impl Digest {
                 let pid = stamp::pid(r.header.tgid, r.header.start_ns);
                 let new = NewFile {
                     record: *r,
-                    bytes: Zeroizing::new(content.to_vec()),
+                    bytes: Told::new(content),
                     path: self.told_path(pid, r.file),
                 };
                 (r.file, r.ctime_ns, r.header, Subject::Inode(Box::new(new)))

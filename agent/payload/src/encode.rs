@@ -200,7 +200,7 @@ pub fn sextet(c: u8) -> Option<u8> {
 }
 
 /// Value of a base32 character (RFC 4648 section 6), in either case: names of hosts have none.
-pub fn quintet(c: u8) -> Option<u8> {
+pub const fn quintet(c: u8) -> Option<u8> {
     Some(match c {
         b'A'..=b'Z' => c - b'A',
         b'a'..=b'z' => c - b'a',

@@ -51,6 +51,8 @@ pub struct Sink<'m> {
     pub credit: Credit,
     /// Signatures that may still be verified.
     pub signatures: u32,
+    /// When this payload came, nanoseconds since boot.
+    pub now: u64,
     /// Number of this payload among those of its connection.
     pub serial: u32,
     /// A text that ended in an identifier goes on with its word.
@@ -69,6 +71,7 @@ impl<'m> Sink<'m> {
             undecoded: Undecoded::default(),
             credit,
             signatures: 0,
+            now: 0,
             serial: 0,
             continued: false,
             settled: 0,

@@ -382,6 +382,7 @@ fn shown(matcher: &Matcher, chunk: &Chunk<'_>) -> Vec<Hit> {
 fn clear(matcher: &Matcher, state: &mut State, chunk: Chunk<'_>, signatures: &mut u32) -> Payload {
     let mut sink = Sink::new(matcher, state.talk.credit);
     sink.signatures = *signatures;
+    sink.now = chunk.boot_ns;
     let hole = chunk.offset != state.next;
     if hole {
         // Inside one call it is known how many bytes are missing.

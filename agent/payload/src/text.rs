@@ -39,6 +39,8 @@ impl Text {
         self.settle(boundary::may_continue(bytes), sink);
         sink.hits.text = self.id;
         let before = sink.hits.opened;
+        self.tail.expire(sink.now);
+        self.tail.came(sink.now, bytes.len());
         sink.matcher.scan(&mut self.tail, bytes, &mut sink.hits);
         self.open = (sink.hits.opened > before).then_some(sink.serial);
         sink.signed(bytes);

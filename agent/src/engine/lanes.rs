@@ -14,6 +14,11 @@ const MAX_RECORDS: usize = 8_192;
 const MAX_BYTES: usize = 8 << 20;
 /// Bytes that may wait in all lanes together.
 const MAX_TOTAL: usize = 32 << 20;
+/// Longest that a record waits: it holds bytes of a program's memory, which stay no longer than two seconds. Unless one
+/// inspection may take longer than that by the configuration.
+const MAX_AGE_NS: u64 = 1_800_000_000;
+/// Behind that.
+const MORE_NS: u64 = 500_000_000;
 /// Pipes of processes whose records wait.
 const MAX_PIPES: usize = 4_096;
 
@@ -44,16 +49,19 @@ pub(super) struct Held {
     pub bytes: Bytes,
     pub hook: Arc<str>,
     pub inspection: Option<Inspection>,
+    /// When it came, nanoseconds since boot.
+    came_ns: u64,
     /// Its place among all that wait, in the order they came.
     at: u64,
 }
 
 impl Held {
-    pub fn new(bytes: Bytes, hook: Arc<str>, inspection: Option<Inspection>) -> Self {
+    pub fn new(bytes: Bytes, hook: Arc<str>, inspection: Option<Inspection>, came_ns: u64) -> Self {
         Self {
             bytes,
             hook,
             inspection,
+            came_ns,
             at: 0,
         }
     }
@@ -73,8 +81,8 @@ struct Lane {
 }
 
 /// All lanes.
-#[derive(Default)]
 pub(super) struct Lanes {
+    max_age_ns: u64,
     lanes: HashMap<u64, Lane>,
     of_process: HashMap<u32, u64>,
     /// Lanes whose first record waits for this inspection.
@@ -89,6 +97,21 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
+    /// `inspection_ns`: how long one inspection may take.
+    pub fn new(inspection_ns: u64) -> Self {
+        Self {
+            max_age_ns: MAX_AGE_NS.max(inspection_ns.saturating_add(MORE_NS)),
+            lanes: HashMap::new(),
+            of_process: HashMap::new(),
+            blocked: HashMap::new(),
+            behind: Vec::new(),
+            pipes: HashMap::new(),
+            bytes: 0,
+            next: 0,
+            came: 0,
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.lanes.is_empty()
     }
@@ -174,6 +197,18 @@ impl Lanes {
         of.records.front().map(|held| held.at)
     }
 
+    /// Lanes whose first record has waited for too long.
+    pub fn overdue(&self, now: u64) -> Vec<u64> {
+        let late = |lane: &&u64| self.is_overdue(**lane, now);
+        self.lanes.keys().filter(late).copied().collect()
+    }
+
+    /// Whether the first record of a lane has waited for too long.
+    pub fn is_overdue(&self, lane: u64, now: u64) -> bool {
+        let first = self.lanes.get(&lane).and_then(|lane| lane.records.front());
+        first.is_some_and(|held| held.came_ns.saturating_add(self.max_age_ns) <= now)
+    }
+
     /// All lanes with something in them, each behind the place of its first record.
     pub fn firsts(&self) -> BinaryHeap<Reverse<(u64, u64)>> {
         let of = self.lanes.keys();
@@ -256,7 +291,7 @@ mod tests {
     use super::*;
 
     fn held(size: usize) -> Held {
-        Held::new(Bytes::Ring(vec![0; size].into()), "h".into(), None)
+        Held::new(Bytes::Ring(vec![0; size].into()), "h".into(), None, 7)
     }
 
     fn sizes(lanes: &mut Lanes, lane: u64) -> Vec<usize> {
@@ -267,7 +302,7 @@ mod tests {
 
     #[test]
     fn children_wait_behind_their_parent_and_others_do_not() {
-        let mut lanes = Lanes::default();
+        let mut lanes = Lanes::new(1_000_000_000);
         let lane = lanes.open(7);
         assert_eq!(lanes.push(lane, held(1)), None);
         lanes.join(lane, 8);
@@ -282,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_lane_waits_for_what_came_before_it_in_another() {
-        let mut lanes = Lanes::default();
+        let mut lanes = Lanes::new(1_000_000_000);
         let (writer, reader) = (lanes.open(7), lanes.open(8));
         lanes.push(reader, held(1));
         lanes.push(writer, held(2));
@@ -308,8 +343,25 @@ mod tests {
     }
 
     #[test]
+    fn who_has_waited_for_too_long_is_named() {
+        let mut lanes = Lanes::new(1_000_000_000);
+        let lane = lanes.open(7);
+        lanes.push(lane, held(1));
+        let late = 7 + MAX_AGE_NS;
+        assert!(lanes.overdue(late - 1).is_empty());
+        assert_eq!(lanes.overdue(late), [lane]);
+        // Put back it is as old as before.
+        let first = lanes.pop(lane, true).unwrap();
+        assert!(!lanes.is_overdue(lane, late));
+        lanes.push_front(lane, first);
+        assert!(lanes.is_overdue(lane, late));
+        // Who lets an inspection take longer lets records wait longer.
+        assert!(Lanes::new(60_000_000_000).max_age_ns > 60_000_000_000);
+    }
+
+    #[test]
     fn what_waits_is_bounded() {
-        let mut lanes = Lanes::default();
+        let mut lanes = Lanes::new(1_000_000_000);
         let lane = lanes.open(7);
         assert!((1..MAX_RECORDS).all(|_| lanes.push(lane, held(8)).is_none()));
         assert_eq!(lanes.push(lane, held(8)), Some(lane));
@@ -333,7 +385,7 @@ mod tests {
 
     #[test]
     fn a_pid_that_was_given_again_follows_its_new_parent() {
-        let mut lanes = Lanes::default();
+        let mut lanes = Lanes::new(1_000_000_000);
         let (old, new) = (lanes.open(7), lanes.open(8));
         lanes.push(old, held(1));
         lanes.push(new, held(1));

@@ -81,6 +81,7 @@ pub(super) struct Pipeline {
 
 impl Pipeline {
     pub fn new(digest: Digest, sink: Option<Sink>, follow_only: Option<u32>) -> Self {
+        let lanes = Lanes::new(digest.inspection_options().timeout_ns);
         Self {
             digest,
             core: Core::new(),
@@ -102,7 +103,7 @@ impl Pipeline {
             absent: HashSet::new(),
             connected: HashSet::new(),
             accesses: Accesses::default(),
-            lanes: Lanes::default(),
+            lanes,
             takings: Vec::new(),
             hooks: HashSet::new(),
         }
@@ -118,6 +119,8 @@ impl Pipeline {
             Ok(record) => record,
             Err(error) => {
                 self.bad_records += 1;
+                // Whatever it holds lies in the ring until that is overwritten.
+                self.digest.ring_dirty = true;
                 tracing::warn!(%error, "a kernel record was refused");
                 return;
             }
@@ -265,6 +268,8 @@ impl Pipeline {
         hook: &str,
         bytes: Bytes,
     ) {
+        // It waits in a copy; in the ring it is overwritten meanwhile.
+        self.digest.ring_dirty |= has_bytes(record);
         if let Record::Fork(fork) = record {
             self.lanes.join(lane, fork.child_tgid);
             let parent = pid_of_header(&fork.header);
@@ -301,7 +306,10 @@ impl Pipeline {
                 name
             }
         };
-        if let Some(over) = self.lanes.push(lane, Held::new(bytes, hook, inspection)) {
+        if let Some(over) = self
+            .lanes
+            .push(lane, Held::new(bytes, hook, inspection, boot_ns()))
+        {
             self.advance(over, true);
         }
     }
@@ -355,7 +363,23 @@ impl Pipeline {
         for lane in self.lanes.behind() {
             self.advance(lane, false);
         }
+        let now = boot_ns();
+        for lane in self.lanes.overdue(now) {
+            self.give_up(lane, now);
+        }
         taken
+    }
+
+    /// Goes on without what the first records of a lane wait for: they have waited for too long.
+    fn give_up(&mut self, lane: u64, now: u64) {
+        while self.lanes.is_overdue(lane, now)
+            && let Some(held) = self.lanes.pop(lane, true)
+        {
+            if let Ok(record) = held.bytes.decode() {
+                self.ingest(&record, &held.hook, held.inspection.as_ref());
+            }
+        }
+        self.advance(lane, false);
     }
 
     /// Whether records wait for a file to be inspected.
@@ -719,6 +743,23 @@ impl Pipeline {
         for gap in self.deferred.apply(sensor) {
             self.gap(gap);
         }
+    }
+}
+
+/// Whether a record carries bytes of a program's memory.
+fn has_bytes(record: &Record<'_>) -> bool {
+    match record {
+        Record::FileNew(_, content) => !content.is_empty(),
+        record => matches!(
+            record.header().kind,
+            Kind::EXEC
+                | Kind::EXEC_CHUNK
+                | Kind::SOCK_SEND
+                | Kind::TLS_WRITE
+                | Kind::UNIX_SEND
+                | Kind::UDP_SEND
+                | Kind::FD_WRITE
+        ),
     }
 }
 

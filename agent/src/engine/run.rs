@@ -43,6 +43,8 @@ const SWEEP_NS: u64 = 10_000_000_000;
 const LIBRARIES_NS: u64 = 10_000_000_000;
 /// A lap of the ring costs about 2 ms; a secret may be there for two seconds at most.
 const WIPE_NS: u64 = 1_000_000_000;
+/// When it is tried again after one that was not whole: a record that is still being written is in the way.
+const WIPE_AGAIN_NS: u64 = 50_000_000;
 const UNLOCATED_NS: u64 = 10_000_000_000;
 /// How much too early an interval without an agent may seem to begin; each beat writes to the disk.
 const HEARTBEAT_NS: u64 = 5_000_000_000;
@@ -160,8 +162,8 @@ impl Runner {
             due.libraries = now + LIBRARIES_NS;
         }
         if self.line.digest.ring_dirty && now >= due.wipe {
-            self.wipe();
-            due.wipe = boot_ns() + WIPE_NS;
+            let wait = if self.wipe() { WIPE_NS } else { WIPE_AGAIN_NS };
+            due.wipe = boot_ns() + wait;
         }
         if let Some(ledger) = &self.line.ledger {
             ledger.overdue();
@@ -307,8 +309,8 @@ impl Runner {
         self.line.apply(&mut self.sensor);
     }
 
-    /// What a ring still holds is overwritten, so that no secret outlives its use there.
-    fn wipe(&mut self) {
+    /// What a ring still holds is overwritten, so that no secret outlives its use there. Whether all of it was.
+    fn wipe(&mut self) -> bool {
         self.line.digest.ring_dirty = false;
         let Self {
             sensor,
@@ -319,13 +321,15 @@ impl Runner {
             ..
         } = self;
         let mut sink = |raw: RawRecord<'_>| taken(line, &raw, &shared.stop, end, left);
-        if let Err(error) = sensor.wipe(&mut sink) {
+        let wiped = sensor.wipe(&mut sink);
+        if let Err(error) = &wiped {
             tracing::error!(%error, "the ring could not be overwritten");
             line.digest.ring_dirty = true;
         }
         line.accesses();
         line.apply(sensor);
         wire::scrub_stack();
+        wiped.is_ok()
     }
 
     fn tick(&mut self, now: u64) {

@@ -201,6 +201,10 @@ fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
             runner.line.digest.files.add_process(tgid);
         }
     }
+    // The engine's thread has a reader of its own.
+    keytrail_host::areas::rest();
+    // What was read of processes is not to lie there while the rest is found.
+    keytrail_payload::scrub_stack();
     settle(runner);
     runner.line.apply(&mut runner.sensor);
     runner.report_libraries(now);

@@ -11,7 +11,7 @@ mod work;
 
 pub use queue::Who;
 pub use survey::{Area, Survey, Surveyed};
-pub use work::{NewFile, Outcome, PathSubject, SeenFile, Subject};
+pub use work::{NewFile, Outcome, PathSubject, SeenFile, Subject, Told};
 
 use crate::files::Excluded;
 use budget::UserBudgets;
@@ -127,6 +127,8 @@ struct Pending {
     due_ns: u64,
     place: u64,
     progress: Arc<Progress>,
+    /// Bytes of a file that came with the request.
+    told: Told,
 }
 
 /// The threads, and what they were asked.
@@ -222,6 +224,10 @@ impl Inspector {
         if self.stuck.values().any(|stuck| *stuck == Some(place)) {
             return Err(Missed::Late);
         }
+        let told = match &subject {
+            Subject::Inode(new) => new.bytes.clone(),
+            _ => Told::default(),
+        };
         let id = self.next;
         let due_ns = now_ns + timeout_ns;
         let progress = Arc::new(Progress::default());
@@ -243,6 +249,7 @@ impl Inspector {
                 due_ns,
                 place,
                 progress,
+                told,
             },
         );
         Ok(id)
@@ -270,6 +277,7 @@ impl Inspector {
         }
         self.deadlines.remove(&(due_ns, id));
         let pending = self.pending.remove(&id)?;
+        drop(pending.told.take());
         Some(Answer {
             id,
             outcome: Err(Missed::Late),

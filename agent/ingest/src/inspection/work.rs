@@ -2,7 +2,7 @@
 
 use super::budget::UserBudgets;
 use super::survey::{Survey, Surveyed};
-use super::{InspectionOptions, Missed, Progress};
+use super::{InspectionOptions, Missed, Progress, lock};
 use crate::files::{
     self, Content, Found, Inspected, Locator, OwnFiles, Version, content, in_layers, is_tracked,
     open_in, open_root, reach, read_worthy, renamed, reopen, version, worthy,
@@ -15,7 +15,7 @@ use rustix::fs::OFlags;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use zeroize::Zeroizing;
 
 /// What all threads look up.
@@ -41,9 +41,30 @@ pub enum Subject {
 pub struct NewFile {
     pub record: FileNew,
     /// All of it, as its reader had it; empty when that was not told.
-    pub bytes: Zeroizing<Vec<u8>>,
+    pub bytes: Told,
     /// Its path within its reader's mount namespace, where that was told with the content.
     pub path: String,
+}
+
+/// Bytes that a thread may need, and that are wiped when it is given up: it may not come back.
+#[derive(Clone, Default)]
+pub struct Told(Arc<Mutex<Zeroizing<Vec<u8>>>>);
+
+impl Told {
+    /// A copy.
+    #[must_use]
+    pub fn new(bytes: &[u8]) -> Self {
+        Self(Arc::new(Mutex::new(Zeroizing::new(bytes.to_vec()))))
+    }
+
+    fn is_empty(&self) -> bool {
+        lock(&self.0).is_empty()
+    }
+
+    /// The bytes; none are left.
+    pub fn take(&self) -> Zeroizing<Vec<u8>> {
+        std::mem::take(&mut *lock(&self.0))
+    }
 }
 
 pub struct PathSubject {
@@ -151,6 +172,8 @@ impl Tools {
             Ok(Some(content)) => {
                 progress.has_read();
                 let inspected = content.classify(&context.classifier);
+                // Whatever comes next may have to wait for a file system.
+                drop(content);
                 if inspected.findings.is_empty() && !inspected.partial() {
                     Outcome::Clean
                 } else {
@@ -174,11 +197,8 @@ impl Tools {
 
 /// What is known of a file that nobody finds again: what its reader had in its memory right after it had read it whole.
 fn told(new: &NewFile, context: &Context) -> Outcome {
-    let NewFile {
-        record,
-        bytes,
-        path,
-    } = new;
+    let NewFile { record, path, .. } = new;
+    let bytes = new.bytes.take();
     if bytes.is_empty() || path.is_empty() {
         return Outcome::Gone;
     }
@@ -186,7 +206,7 @@ fn told(new: &NewFile, context: &Context) -> Outcome {
         return Outcome::Clean;
     }
     let named = context.named.is_match(path);
-    let Some(content) = worthy(bytes, path, named) else {
+    let Some(content) = worthy(&bytes, path, named) else {
         return Outcome::Clean;
     };
     let inspected = content.classify(&context.classifier);
@@ -331,9 +351,4 @@ impl<'a> Meter<'a> {
         let took = thread_ns().saturating_sub(self.began_ns);
         lock(&self.context.budgets).spend(self.user, took, boot_ns());
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // No code panics while it holds it, and a budget is whole whenever it did.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -188,18 +188,31 @@ const fn table() -> [u8; 256] {
 /// other runs are that long.
 fn base32_of_text(bytes: &[u8], at: usize) -> Option<usize> {
     let sample = bytes.get(at..at + 8 * (OCTETS + 1))?;
-    let digit = digit_of_base32(sample)?;
-    // A group begins at one of the first eight.
-    let mut texts = (at..at + 8).filter(|&first| {
-        bytes[first..first + 8 * OCTETS]
-            .chunks_exact(8)
-            .all(|group| is_text_in_base32(group))
-    });
+    let case = CASES[usize::from(sample[0])];
+    // Which of the eight places of a group may the first of these characters have?
+    let mut phases = 0xffu8;
+    for (i, &c) in sample.iter().enumerate() {
+        if CASES[usize::from(c)] & case == 0 {
+            return None;
+        }
+        // The place of this character is (phase + i) % 8.
+        phases &= PLACES[usize::from(c)].rotate_right(i as u32 % 8);
+        if phases == 0 {
+            return None;
+        }
+    }
+    let mut texts = (0..8usize)
+        .filter(|phase| phases >> phase & 1 == 1)
+        .map(|phase| at + (8 - phase) % 8)
+        .filter(|&first| {
+            let groups = bytes[first..first + 8 * OCTETS].chunks_exact(8);
+            groups.into_iter().all(is_text_in_base32)
+        });
     let any = texts.next()?;
     // Only where something was found, so that no byte is gone back over twice.
     let run = bytes[..at]
         .iter()
-        .rposition(|&c| !digit(c))
+        .rposition(|&c| CASES[usize::from(c)] & case == 0)
         .map_or(0, |before| before + 1);
     let first = std::iter::once(any)
         .chain(texts)
@@ -208,13 +221,44 @@ fn base32_of_text(bytes: &[u8], at: usize) -> Option<usize> {
     Some(run + (first - run) % 8)
 }
 
-/// What a digit of base32 is in a text of this case, if all of the sample are.
-fn digit_of_base32(sample: &[u8]) -> Option<fn(&u8) -> bool> {
-    let upper: fn(&u8) -> bool = |c| matches!(c, b'A'..=b'Z' | b'2'..=b'7');
-    let lower: fn(&u8) -> bool = |c| matches!(c, b'a'..=b'z' | b'2'..=b'7');
-    [upper, lower]
-        .into_iter()
-        .find(|digit| sample.iter().all(*digit))
+/// In which texts of base32 each byte is a digit: 1 in those of lower case, 2 in those of upper case.
+static CASES: [u8; 256] = {
+    let mut out = [0; 256];
+    let mut c = 0;
+    while c < 256 {
+        out[c] = match c as u8 {
+            b'a'..=b'z' => 1,
+            b'A'..=b'Z' => 2,
+            b'2'..=b'7' => 3,
+            _ => 0,
+        };
+        c += 1;
+    }
+    out
+};
+
+/// At which places of a group of eight characters of base32 each may be, if all bytes are below 128. (Places 2, 5 and 7
+/// say nothing.)
+static PLACES: [u8; 256] = {
+    let mut out = [0; 256];
+    let mut c = 0;
+    while c < 256 {
+        if let Some(value) = crate::encode::quintet(c as u8) {
+            out[c] = 0b1010_0100
+                | is_free(value, 4)
+                | is_free(value, 1) << 1
+                | is_free(value, 3) << 3
+                | is_free(value, 0) << 4
+                | is_free(value, 2) << 6;
+        }
+        c += 1;
+    }
+    out
+};
+
+/// Whether a bit that is the highest of a byte is none.
+const fn is_free(value: u8, bit: u8) -> u8 {
+    (value >> bit & 1 == 0) as u8
 }
 
 /// Do eight characters of base32 stand for five bytes of text?

@@ -17,6 +17,7 @@ mod tests;
 pub use find::prepare;
 
 use super::sink::Sink;
+use super::stream::WIPE_NS;
 use find::{CARRY, Found};
 pub use kinds::Encoding;
 pub use packed::Packed;
@@ -28,6 +29,8 @@ use zeroize::Zeroizing;
 pub struct Coded {
     /// The last bytes while nothing is being decoded: a run may have begun in them.
     carry: Zeroizing<Vec<u8>>,
+    /// When the oldest of them came, nanoseconds since boot.
+    carried_ns: u64,
     run: Option<Box<Run>>,
     packed: Option<Box<Packed>>,
     /// The next bytes begin a message.
@@ -47,6 +50,9 @@ impl Coded {
     pub fn push(&mut self, bytes: &[u8], sink: &mut Sink<'_>) {
         if std::mem::take(&mut self.lost) {
             sink.undecoded.lost += 1;
+        }
+        if self.carried_ns.saturating_add(WIPE_NS) <= sink.now {
+            self.carry = Zeroizing::default();
         }
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -80,7 +86,7 @@ impl Coded {
         let Some((at, found)) = find::first(&self.carry, rest, fresh) else {
             // A message's first byte alone tells nothing.
             self.fresh = fresh && rest.len() < 2;
-            self.keep(rest);
+            self.keep(rest, sink.now);
             return &[];
         };
         let carry = std::mem::take(&mut self.carry);
@@ -104,9 +110,12 @@ impl Coded {
         &rest[late..]
     }
 
-    fn keep(&mut self, rest: &[u8]) {
+    fn keep(&mut self, rest: &[u8], now: u64) {
         let mut kept = super::encode::buffer(CARRY);
         let old = CARRY.saturating_sub(rest.len()).min(self.carry.len());
+        if old == 0 {
+            self.carried_ns = now;
+        }
         kept.extend_from_slice(&self.carry[self.carry.len() - old..]);
         kept.extend_from_slice(&rest[rest.len().saturating_sub(CARRY)..]);
         self.carry = kept;

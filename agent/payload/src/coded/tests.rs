@@ -187,7 +187,12 @@ fn base32_is_found_from_wherever_it_begins() {
         let bytes = [&b"user=nobody "[..before], TOKEN].concat();
         let text = base32(&bytes, before % 2 == 0);
         // The name of a host that takes it begins with a number, and ends with what looks like more of it.
-        let name = [b"1-", text.split(|c| *c == b'=').next().unwrap(), b"collectexample"].concat();
+        let name = [
+            b"1-",
+            text.split(|c| *c == b'=').next().unwrap(),
+            b"collectexample",
+        ]
+        .concat();
         assert_eq!(
             found_in(&m, &[&name]),
             [("base32".to_owned(), 1)],

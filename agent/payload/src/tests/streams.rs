@@ -42,6 +42,41 @@ fn a_secret_in_two_writes_within_a_second() {
     }
 }
 
+/// What is said now and then on a connection that is never idle pushes nothing out.
+#[test]
+fn bytes_of_a_connection_that_is_never_idle_go_after_a_second() {
+    let m = matcher(&[TOKEN]);
+    let (a, b) = TOKEN.split_at(17);
+    let k = key(1, Layer::Tls);
+    for (pings, pause, expected) in [(1, SECOND / 4, 0), (5, SECOND / 4, 0)] {
+        let mut s = Streams::new();
+        s.on_payload(&m, k, whole(5 * SECOND, a));
+        for n in 1..=pings {
+            s.on_payload(&m, k, whole(5 * SECOND + n * pause, b"+"));
+        }
+        let kept = s.kept_bytes();
+        let at = 5 * SECOND + (pings + 1) * pause;
+        assert_eq!(s.on_payload(&m, k, whole(at, b)).hits.len(), expected);
+        if pings * pause > SECOND {
+            // In the text, and in what may begin something encoded.
+            assert!(kept <= 2 * 4, "{kept} bytes kept");
+        } else {
+            assert!(kept > a.len());
+        }
+    }
+    // Pieces that come one soon after another are joined however many there are.
+    let mut s = Streams::new();
+    let slow = TOKEN
+        .chunks(4)
+        .enumerate()
+        .map(|(n, piece)| {
+            let at = 5 * SECOND + n as u64 * SECOND / 20;
+            s.on_payload(&m, k, whole(at, piece)).hits.len()
+        })
+        .sum::<usize>();
+    assert_eq!(slow, 1);
+}
+
 #[test]
 fn nothing_is_joined_over_payloads_that_were_not_captured() {
     let m = matcher(&[TOKEN]);

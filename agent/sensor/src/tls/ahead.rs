@@ -25,8 +25,10 @@ use std::{
 const DIRECTORIES_MAX: usize = 200_000;
 /// Entries that are read in all.
 const ENTRIES_MAX: u64 = 10_000_000;
-/// The walk takes one part in so many of a processor.
-const PACE: u64 = 10;
+/// The walk takes one part in so many of a processor: a start of the agent is no load.
+const PACE: u64 = 33;
+/// It rests after so much work, nanoseconds: to wake up for every single directory costs as much as to read it.
+const SPELL_NS: u64 = 3_000_000;
 /// Directories of the kernel and of containers: what runs in those shows other files, which are found when they run.
 const NOT_BELOW: [&str; 9] = [
     "/proc",
@@ -62,10 +64,12 @@ pub(super) fn start(mut tell: impl FnMut(Found) -> bool + Send + 'static) -> io:
             let mut walk = Walk::new(roots(&table));
             loop {
                 let began = thread_ns();
-                let goes_on = walk.step(&mut tell);
-                let took = thread_ns().saturating_sub(began);
-                if !goes_on {
-                    return;
+                let mut took = 0;
+                while took < SPELL_NS {
+                    if !walk.step(&mut tell) {
+                        return;
+                    }
+                    took = thread_ns().saturating_sub(began);
                 }
                 thread::sleep(Duration::from_nanos(took.saturating_mul(PACE - 1)));
             }

@@ -29,8 +29,8 @@ const NEWS: usize = 64;
 const STUCK: Duration = FILE_TIME.saturating_add(Duration::from_secs(3));
 /// Files that may wait for a time in which nothing else is asked.
 const AHEAD: usize = 64;
-/// Those take one part in so many of a processor.
-const AHEAD_PACE: u32 = 10;
+/// Those take one part in so many of a processor: a start of the agent is no load.
+const AHEAD_PACE: u32 = 33;
 /// Threads that may be left behind.
 const MAX_STUCK: usize = 6;
 
