@@ -94,6 +94,8 @@ pub fn of(
         | Row::NginxPlain
         | Row::NginxTlsRate
         | Row::NginxPlainRate
+        | Row::NginxProxy
+        | Row::Postgres
         | Row::Holder => {
             let program = programs.join("bench_empty").display().to_string();
             let mut words = vec![program, libssl().display().to_string()];
@@ -108,9 +110,7 @@ pub fn of(
             ));
         }
         // No peer looks at as much: what counts is the control.
-        Row::NginxProxy
-        | Row::NginxTlsLargeRate
-        | Row::Postgres
+        Row::NginxTlsLargeRate
         | Row::Redis
         | Row::Git
         | Row::CompileHolder
