@@ -47,6 +47,15 @@ const NOT_NAMED: [&str; 2] = [".git", "__pycache__"];
 /// runs but to test them.
 const BUILT_BY_CARGO: &str = ".fingerprint";
 const BUILT: [&str; 3] = ["deps", "build", "incremental"];
+/// What nobody runs by what it is called, and what most files are: it is not asked how large they are. A program of such a
+/// name is found when it runs.
+const NO_PROGRAMS: [&str; 58] = [
+    "a", "c", "cc", "cjs", "class", "cpp", "css", "csv", "d", "el", "elc", "gif", "go", "gz", "h",
+    "hpp", "htm", "html", "in", "ipp", "java", "jpeg", "jpg", "js", "json", "lock", "log", "lua",
+    "map", "md", "mjs", "mo", "o", "pdf", "pem", "php", "pl", "pm", "png", "po", "pod", "py",
+    "pyc", "pyi", "rb", "rlib", "rmeta", "rs", "rst", "scss", "svg", "toml", "ts", "tsx", "txt",
+    "xml", "yaml", "yml",
+];
 /// Read last: what is installed there for all users is looked for in every scan anyway.
 const LAST: &str = "/usr";
 
@@ -173,9 +182,14 @@ impl Walk {
 
 /// A file that is large enough to have TLS linked in, or has the name of a library that is TLS.
 fn candidate(entry: &DirEntry) -> Option<Found> {
+    let name = entry.file_name();
+    let extension = Path::new(&name).extension().and_then(OsStr::to_str);
+    if extension.is_some_and(|extension| NO_PROGRAMS.binary_search(&extension).is_ok()) {
+        return None;
+    }
     let meta = entry.metadata().ok()?;
     // Before it is opened: few are.
-    if !discover::may_have_tls(entry.file_name().as_bytes(), &meta) {
+    if !discover::may_have_tls(name.as_bytes(), &meta) {
         return None;
     }
     let path = entry.path();
@@ -228,7 +242,9 @@ mod tests {
             true,
         );
         write(&at("p/v/x/native.node"), MODULE_MIN, 0o644, true);
-        // Too small, not executable, no program, where nothing runs.
+        // Too small, not executable, no program, called what none is, where nothing runs.
+        assert!(NO_PROGRAMS.is_sorted(), "it is searched");
+        write(&at("p/module.py"), large, 0o755, true);
         write(&at("p/small"), large - 1, 0o755, true);
         write(&at("p/data"), large, 0o644, true);
         write(&at("p/script"), large, 0o755, false);
