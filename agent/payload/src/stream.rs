@@ -127,7 +127,8 @@ pub struct Sent {
 /// The connections with recent payloads.
 #[derive(Default)]
 pub struct Streams {
-    states: BTreeMap<StreamKey, State>,
+    /// Boxed: each payload takes its connection's out and puts it back, and a state is large.
+    states: BTreeMap<StreamKey, Box<State>>,
     /// Those with bytes, those without, and those without that are remembered longer, by the time of the last payload and its number.
     warm: BTreeMap<(u64, u64), StreamKey>,
     cold: BTreeMap<(u64, u64), StreamKey>,
@@ -310,7 +311,7 @@ impl Streams {
         self.states.insert(*key, state);
     }
 
-    fn take(&mut self, key: &StreamKey) -> Option<State> {
+    fn take(&mut self, key: &StreamKey) -> Option<Box<State>> {
         let state = self.states.remove(key)?;
         self.warm.remove(&state.since);
         self.cold.remove(&state.since);
@@ -320,7 +321,7 @@ impl Streams {
         Some(state)
     }
 
-    fn put(&mut self, key: StreamKey, mut state: State) {
+    fn put(&mut self, key: StreamKey, mut state: Box<State>) {
         while self.states.len() >= MAX_STREAMS {
             let Some(oldest) = self.oldest() else { break };
             self.take(&oldest);

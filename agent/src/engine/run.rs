@@ -506,7 +506,8 @@ impl Runner {
         self.line.reports();
         self.line.background();
         self.line.unsigned(u64::MAX);
-        (self.dropped_due, self.reads_gone_due, self.unlocated_due) = (0, 0, 0);
+        (self.dropped_due, self.reads_gone_due) = (0, 0);
+        (self.unlocated_due, self.unwritten_due) = (0, 0);
         self.tick(boot_ns());
         if self.left > 0 {
             let gap = coverage::not_taken_in(self.left, boot_ns());
