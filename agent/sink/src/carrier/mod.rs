@@ -6,6 +6,7 @@ mod file;
 mod http;
 mod nats;
 mod otlp;
+mod reach;
 mod s3;
 mod syslog;
 mod webhook;
