@@ -3,6 +3,7 @@
 
 mod command;
 mod file;
+mod grpc;
 mod http;
 mod nats;
 mod otlp;
