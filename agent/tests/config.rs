@@ -328,7 +328,7 @@ const TABLES: [&str; 8] = [
     "[[response]]\nname = \"a\"\ncommand = [\"/bin/a\"]\n",
     "[[response]]\nname = \"a\"\nurl = \"https://a/b\"\n",
     "[[sink]]\nname = \"a\"\ncarrier = \"nats\"\nurl = \"nats://a:4222\"\nsubject = \"a.b\"\n",
-    "[[sink]]\nname = \"a\"\ncarrier = \"otlp\"\nurl = \"https://a/v1/logs\"\n",
+    "[[sink]]\nname = \"a\"\ncarrier = \"otlp\"\nurl = \"https://a:4317/\"\n",
     "[[sink]]\nname = \"a\"\ncarrier = \"s3\"\nurl = \"https://a/b\"\ncredentials_file = \"/c\"\n",
 ];
 
@@ -348,6 +348,7 @@ const CHANGES: &[(&str, usize, &str, &str)] = &[
     ("sink.address", 1, "address = \"udp:a:514\"", "address"),
     ("sink.url", 2, "url = \"https://a/c\"", "url"),
     ("sink.url_file", 2, "url_file = \"/a\"", "url"),
+    ("sink.protocol", 6, "protocol = \"grpc\"", ""),
     ("sink.body", 2, "body = \"array\"", ""),
     ("sink.headers_file", 2, "headers_file = \"/a\"", ""),
     ("sink.secret_file", 2, "secret_file = \"/a\"", ""),
@@ -481,6 +482,28 @@ fn wrong_sinks_are_refused_with_their_line() {
         (
             format!("{}format = \"json\"\n", TABLES[6]),
             ":5: `sink.format` is no key of the carrier otlp",
+        ),
+        (
+            format!("{}protocol = \"http/json\"\n", TABLES[6]),
+            ":5: `sink.protocol` must be http/protobuf or grpc",
+        ),
+        (
+            format!(
+                "{}protocol = \"grpc\"\n",
+                TABLES[6].replace("4317/", "4317/v1/logs")
+            ),
+            ":4: `sink.url` must be https://HOST:PORT or http://HOST:PORT with",
+        ),
+        (
+            format!(
+                "{}protocol = \"grpc\"\n",
+                TABLES[6].replace("4317/", "4317?x")
+            ),
+            ":4: `sink.url` must be https://HOST:PORT",
+        ),
+        (
+            format!("{}protocol = \"grpc\"\n", TABLES[2]),
+            ":5: `sink.protocol` is no key of the carrier webhook",
         ),
         (
             format!("{}url_file = \"/a\"\n", TABLES[5]),

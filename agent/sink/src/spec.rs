@@ -187,16 +187,36 @@ impl Url {
     }
 }
 
-/// Log records of OpenTelemetry to a collector, by HTTP.
+/// Log records of OpenTelemetry to a collector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtlpSpec {
-    /// With its path, most often /v1/logs.
+    /// By HTTP with its path, most often /v1/logs; by gRPC without.
     pub url: Url,
+    pub protocol: OtlpProtocol,
     /// Lines `Name: value`, read for each delivery.
     pub headers_file: Option<PathBuf>,
     /// Certificates of authorities, PEM; the system's when there is none.
     pub ca_file: Option<PathBuf>,
     pub timeout: Duration,
+}
+
+/// What carries OTLP, by the words of `OTEL_EXPORTER_OTLP_PROTOCOL`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OtlpProtocol {
+    #[default]
+    Http,
+    Grpc,
+}
+
+impl OtlpProtocol {
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<OtlpProtocol> {
+        match word {
+            "http/protobuf" => Some(OtlpProtocol::Http),
+            "grpc" => Some(OtlpProtocol::Grpc),
+            _ => None,
+        }
+    }
 }
 
 /// Messages into a stream of NATS JetStream.

@@ -3,9 +3,9 @@
 use super::parse::{ConfigError, Value};
 use keytrail_model::{EventKind, EvidenceGrade};
 use keytrail_sink::{
-    Body, CarrierSpec, CommandSpec, FileSpec, Filter, Format, NatsServer, NatsSpec, OtlpSpec,
-    ResponseSpec, S3Spec, Severity, SinkSpec, SyslogAddress, SyslogSpec, Url, WebhookSpec,
-    is_subject,
+    Body, CarrierSpec, CommandSpec, FileSpec, Filter, Format, NatsServer, NatsSpec, OtlpProtocol,
+    OtlpSpec, ResponseSpec, S3Spec, Severity, SinkSpec, SyslogAddress, SyslogSpec, Url,
+    WebhookSpec, is_subject,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,6 +21,7 @@ const SINK_KEYS: &[&str] = &[
     "address",
     "url",
     "url_file",
+    "protocol",
     "body",
     "headers_file",
     "secret_file",
@@ -58,6 +59,7 @@ const OF_CARRIERS: &[(&str, &[&str])] = &[
     ("address", &["syslog"]),
     ("url", &["webhook", "otlp", "nats", "s3"]),
     ("url_file", &["webhook", "otlp"]),
+    ("protocol", &["otlp"]),
     ("body", &["webhook"]),
     ("headers_file", &["webhook", "otlp"]),
     ("secret_file", &["webhook"]),
@@ -364,8 +366,19 @@ impl<'a, 'd, 't> Entry<'a, 'd, 't> {
     }
 
     fn otlp(&self) -> Result<CarrierSpec, ConfigError> {
+        let words = "http/protobuf or grpc";
+        let protocol = self.word("protocol", words, OtlpProtocol::of_word)?;
+        let protocol = protocol.unwrap_or_default();
+        let url = self.url()?;
+        if let (OtlpProtocol::Grpc, Url::Text(url)) = (protocol, &url)
+            && has_path(url)
+        {
+            let why = "must be https://HOST:PORT or http://HOST:PORT with protocol = \"grpc\"";
+            return Err(self.error("url", why));
+        }
         Ok(CarrierSpec::Otlp(OtlpSpec {
-            url: self.url()?,
+            url,
+            protocol,
             headers_file: self.path("headers_file")?,
             ca_file: self.path("ca_file")?,
             timeout: self.timeout()?,
@@ -460,4 +473,11 @@ fn url(value: &Value<'_, '_>) -> Result<String, ConfigError> {
         return Err(value.error("must not hold a password: put it into `headers_file`"));
     }
     Ok(url)
+}
+
+/// Whether there is anything behind the host of such a URL but a last `/`.
+fn has_path(url: &str) -> bool {
+    let host = url.splitn(3, '/').nth(2).unwrap_or_default();
+    let host = host.strip_suffix('/').unwrap_or(host);
+    host.contains(['/', '?', '#'])
 }

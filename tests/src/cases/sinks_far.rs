@@ -109,8 +109,13 @@ fn rotel(scratch: &Scratch, port: &str, grpc: &str, to: &str) -> Background {
         .spawn()
 }
 
-/// Log records reach a collector by way of Rotel, and one directly that is killed time and again, while the agent is killed
-/// too: none is lost, the direct ones come in order, and what comes twice is the same.
+/// What Rotel gets by gRPC, and what by HTTP: together all that the ledger keeps.
+const BY_GRPC: &str = "credential_exposed";
+const BY_HTTP: &str = r#""credential_read", "credential_opened", "credential_sent", "credential_created", "coverage_gap",
+    "finding", "credential_taken", "persistence_written", "workload_named", "credential_file_changed", "credential_requested""#;
+
+/// Log records reach a collector by way of Rotel, some by HTTP and some by gRPC, and one directly that is killed time and
+/// again, while the agent is killed too: none is lost, the direct ones come in order, and what comes twice is the same.
 pub fn a_collector_has_all() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -130,6 +135,14 @@ url = "http://127.0.0.1:{}/v1/logs"
 name = "rotel"
 carrier = "otlp"
 url = "http://localhost:{http}/v1/logs"
+kinds = [{BY_HTTP}]
+batch = 20
+[[sink]]
+name = "rotel-grpc"
+carrier = "otlp"
+protocol = "grpc"
+url = "http://localhost:{grpc}"
+kinds = ["{BY_GRPC}"]
 batch = 20
 "#,
             direct.port
@@ -184,7 +197,16 @@ fn finish(agent: &Agent, direct: &Collector, behind: &Collector) {
         || lacking().is_empty().then_some(()),
     );
     let lines = behind.lines();
-    println!("rotel: {} events, {} deliveries", wanted.len(), lines.len());
+    let exposed = format!("\"eventName\": \"keytrail.{BY_GRPC}\"");
+    let (grpc, http): (Vec<&String>, Vec<&String>) =
+        lines.iter().partition(|line| line.contains(&exposed));
+    assert!(grpc.len() > 100 && !http.is_empty());
+    println!(
+        "rotel: {} events, {} deliveries by gRPC and {} by HTTP",
+        wanted.len(),
+        grpc.len(),
+        http.len()
+    );
     for sink in &stream::status(&agent.socket()).sinks {
         assert_eq!((sink.error.as_str(), sink.left_out), ("", 0), "{sink:?}");
     }

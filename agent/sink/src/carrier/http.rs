@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use ureq::config::Config;
-use ureq::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
-use ureq::http::request;
+use ureq::http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use ureq::http::{StatusCode, request};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::transport::DefaultConnector;
 use zeroize::Zeroizing;
@@ -69,26 +69,15 @@ impl Client {
             }
         };
         let answer = agent.run(request).map_err(|e| Failure::later(said(&e)))?;
-        let status = answer.status().as_u16();
-        let after = answer
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|v| v.to_str().ok()?.trim().parse().ok())
-            .map(Duration::from_secs);
+        let (head, body) = answer.into_parts();
         // What does not fit means another connection next time.
-        let mut rest = answer.into_body().into_reader().take(ANSWER_MAX);
+        let mut rest = body.into_reader().take(ANSWER_MAX);
         let mut text = Vec::new();
         let _ = rest.read_to_end(&mut text);
-        let why = format!("it answered {status}");
-        match status {
-            200..=299 => Ok(text),
-            408 | 429 | 500.. => Err(Failure::Later {
-                why,
-                after,
-                rewind: false,
-            }),
-            _ => Err(Failure::Refused(why)),
+        if head.status.is_success() {
+            return Ok(text);
         }
+        Err(failure(head.status, &head.headers))
     }
 
     fn agent(&self, tls: bool) -> Result<ureq::Agent, String> {
@@ -117,6 +106,24 @@ impl Client {
             DefaultConnector::default(),
             resolve::ForHttp,
         ))
+    }
+}
+
+/// What a status means that is not one of success.
+pub(super) fn failure(status: StatusCode, headers: &HeaderMap) -> Failure {
+    let status = status.as_u16();
+    let why = format!("it answered {status}");
+    if !matches!(status, 408 | 429 | 500..) {
+        return Failure::Refused(why);
+    }
+    let after = headers
+        .get(RETRY_AFTER)
+        .and_then(|v| v.to_str().ok()?.trim().parse().ok())
+        .map(Duration::from_secs);
+    Failure::Later {
+        why,
+        after,
+        rewind: false,
     }
 }
 

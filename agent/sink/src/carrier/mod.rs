@@ -3,9 +3,11 @@
 
 mod command;
 mod file;
+mod grpc;
 mod http;
 mod nats;
 mod otlp;
+mod reach;
 mod s3;
 mod syslog;
 mod webhook;

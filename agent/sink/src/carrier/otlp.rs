@@ -1,16 +1,21 @@
-//! Log records to a collector of OpenTelemetry, by OTLP/HTTP in protobuf
-//! (<https://opentelemetry.io/docs/specs/otlp/#otlphttp>).
+//! Log records to a collector of OpenTelemetry, by OTLP in protobuf: over HTTP or over gRPC
+//! (<https://opentelemetry.io/docs/specs/otlp/>).
 //!
 //! The collector's answer says that it has them; whether on disk or in its memory is the collector's own affair. That it
 //! took a part only is counted: which part, it does not say, and the protocol forbids to send such a request again.
 
-use super::http::{Client, headers, url};
-use super::{Carrier, Delivered, Failure, Item};
+use super::http::{headers, url};
+use super::{Carrier, Delivered, Failure, Item, grpc, http};
 use crate::format::Teller;
 use crate::format::otlp;
-use crate::spec::OtlpSpec;
+use crate::spec::{OtlpProtocol, OtlpSpec};
 use ureq::http::Request;
 use ureq::http::header::CONTENT_TYPE;
+
+/// By gRPC, whose methods have names of their own.
+const EXPORT: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+/// Bytes of records in a request: receivers of gRPC take 4 MiB unless they are told otherwise.
+const REQUEST_MAX: usize = 3 << 20;
 
 pub(super) struct Otlp {
     spec: OtlpSpec,
@@ -18,28 +23,56 @@ pub(super) struct Otlp {
     client: Client,
 }
 
+enum Client {
+    Http(http::Client),
+    Grpc(grpc::Client),
+}
+
 impl Otlp {
     pub fn new(spec: OtlpSpec, teller: Teller) -> Otlp {
+        let (timeout, ca_file) = (spec.timeout, spec.ca_file.clone());
+        let client = match spec.protocol {
+            OtlpProtocol::Http => {
+                Client::Http(http::Client::new(timeout, ca_file, &teller.version))
+            }
+            OtlpProtocol::Grpc => {
+                Client::Grpc(grpc::Client::new(timeout, ca_file, &teller.version))
+            }
+        };
         Otlp {
-            client: Client::new(spec.timeout, spec.ca_file.clone(), &teller.version),
             spec,
             teller,
+            client,
         }
+    }
+
+    /// Sends a request; gives how many of its records the collector did not take.
+    fn send(&mut self, items: &[Item]) -> Result<u64, Failure> {
+        let records = items.iter().map(|item| item.line.clone()).collect();
+        let body = otlp::request(records, &self.teller);
+        let url = url(&self.spec.url)?;
+        let headers = headers(self.spec.headers_file.as_deref())?;
+        let answer = match &mut self.client {
+            Client::Http(client) => {
+                let mut request =
+                    Request::post(url.as_str()).header(CONTENT_TYPE, "application/x-protobuf");
+                for (name, value) in headers {
+                    request = request.header(name, value);
+                }
+                client.send(request, &body)?
+            }
+            Client::Grpc(client) => client.call(&url, EXPORT, headers, &body)?,
+        };
+        Ok(otlp::rejected(&answer).min(items.len() as u64))
     }
 }
 
 impl Carrier for Otlp {
     fn deliver(&mut self, items: &[Item]) -> Result<Delivered, Failure> {
-        let records = items.iter().map(|item| item.line.clone()).collect();
-        let body = otlp::request(records, &self.teller);
-        let url = url(&self.spec.url)?;
-        let mut request =
-            Request::post(url.as_str()).header(CONTENT_TYPE, "application/x-protobuf");
-        for (name, value) in headers(self.spec.headers_file.as_deref())? {
-            request = request.header(name, value);
+        let mut left_out = 0;
+        for items in requests(items, REQUEST_MAX) {
+            left_out += self.send(items)?;
         }
-        let answer = self.client.send(request, &body)?;
-        let left_out = otlp::rejected(&answer).min(items.len() as u64);
         Ok(Delivered {
             left_out,
             why: "the collector rejected them".into(),
@@ -48,9 +81,23 @@ impl Carrier for Otlp {
     }
 }
 
+/// The items in runs of so many bytes at most, or of one that has more.
+fn requests(items: &[Item], most: usize) -> impl Iterator<Item = &[Item]> {
+    let mut bytes = items.first().map_or(0, |item| item.line.len());
+    items.chunk_by(move |_, next| {
+        bytes += next.line.len();
+        let fits = bytes <= most;
+        if !fits {
+            bytes = next.line.len();
+        }
+        fits
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::carrier::grpc::tests::{Answer, Server};
     use crate::format::otlp::wire::{PartialSuccess, Response};
     use crate::format::{encode, samples};
     use crate::spec::{Format, Url};
@@ -100,17 +147,47 @@ mod tests {
         (url, thread)
     }
 
+    fn teller() -> Teller {
+        Teller {
+            host: "h".into(),
+            version: "1".into(),
+            agent: "a".into(),
+        }
+    }
+
+    fn otlp(url: String, protocol: OtlpProtocol) -> Otlp {
+        let spec = OtlpSpec {
+            url: Url::Text(url),
+            protocol,
+            headers_file: None,
+            ca_file: None,
+            timeout: Duration::from_secs(10),
+        };
+        Otlp::new(spec, teller())
+    }
+
+    fn items() -> Vec<Item> {
+        [samples::sent(), samples::gap()]
+            .into_iter()
+            .map(|event| Item {
+                line: encode(Format::Otlp, &event, &teller()).unwrap(),
+                event: Arc::new(event),
+            })
+            .collect()
+    }
+
+    fn rejects(n: i64) -> Response {
+        Response {
+            partial_success: Some(PartialSuccess {
+                rejected_log_records: n,
+                error_message: "no".into(),
+            }),
+        }
+    }
+
     #[test]
     fn what_the_collector_rejects_is_counted_and_what_fails_comes_again() {
-        let part = |n| {
-            Response {
-                partial_success: Some(PartialSuccess {
-                    rejected_log_records: n,
-                    error_message: "no".into(),
-                }),
-            }
-            .encode_to_vec()
-        };
+        let part = |n| rejects(n).encode_to_vec();
         let (url, thread) = collector(vec![
             (200, Vec::new()),
             (200, part(1)),
@@ -120,25 +197,8 @@ mod tests {
             (400, Vec::new()),
             (200, b"<html>".to_vec()),
         ]);
-        let teller = Teller {
-            host: "h".into(),
-            version: "1".into(),
-            agent: "a".into(),
-        };
-        let spec = OtlpSpec {
-            url: Url::Text(url),
-            headers_file: None,
-            ca_file: None,
-            timeout: Duration::from_secs(10),
-        };
-        let mut otlp = Otlp::new(spec, teller.clone());
-        let items: Vec<Item> = [samples::sent(), samples::gap()]
-            .into_iter()
-            .map(|event| Item {
-                line: encode(Format::Otlp, &event, &teller).unwrap(),
-                event: Arc::new(event),
-            })
-            .collect();
+        let mut otlp = otlp(url, OtlpProtocol::Http);
+        let items = items();
         for left_out in [0, 1, 2, 0] {
             assert_eq!(otlp.deliver(&items).unwrap().left_out, left_out);
         }
@@ -150,5 +210,47 @@ mod tests {
             got.windows(2).all(|pair| pair[0] == pair[1]),
             "the same each time"
         );
+    }
+
+    #[test]
+    fn by_grpc_the_same_records_go_and_the_same_is_counted() {
+        let server = Server::start(vec![
+            Answer::Says(Ok(Response::default())),
+            Answer::Says(Ok(rejects(1))),
+            Answer::Says(Ok(rejects(i64::MAX))),
+            Answer::Says(Err(tonic::Status::unavailable("x"))),
+            Answer::Says(Err(tonic::Status::invalid_argument("x"))),
+            Answer::Says(Ok(rejects(-1))),
+        ]);
+        let mut otlp = otlp(server.url.clone(), OtlpProtocol::Grpc);
+        let items = items();
+        for left_out in [0, 1, 2] {
+            assert_eq!(otlp.deliver(&items).unwrap().left_out, left_out);
+        }
+        assert!(matches!(otlp.deliver(&items), Err(Failure::Later { .. })));
+        assert!(matches!(otlp.deliver(&items), Err(Failure::Refused(_))));
+        assert_eq!(otlp.deliver(&items).unwrap().left_out, 0);
+        let records = items.iter().map(|item| item.line.clone()).collect();
+        let request = otlp::request(records, &teller());
+        let got = server.messages();
+        assert_eq!(got.len(), 6);
+        assert!(got.iter().all(|got| got.encode_to_vec() == request));
+        assert!(server.calls().iter().all(|call| call.path == EXPORT));
+    }
+
+    #[test]
+    fn what_is_too_much_for_a_request_goes_in_several() {
+        let item = |n| Item {
+            event: Arc::default(),
+            line: vec![0; n],
+        };
+        let runs = |sizes: &[usize]| -> Vec<usize> {
+            let items: Vec<Item> = sizes.iter().map(|n| item(*n)).collect();
+            requests(&items, 10).map(<[Item]>::len).collect()
+        };
+        assert_eq!(runs(&[4, 6, 1, 9, 1]), [2, 2, 1]);
+        assert_eq!(runs(&[11, 1, 12, 10]), [1, 1, 1, 1]);
+        assert_eq!(runs(&[0, 0, 10]), [3]);
+        assert!(runs(&[]).is_empty());
     }
 }

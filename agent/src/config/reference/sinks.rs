@@ -50,13 +50,19 @@ pub const SINK_KEYS: &[Key] = &[
         name: "sink.url",
         values: "`https://...`, `http://...`; `tls://HOST:PORT`, `nats://HOST:PORT`",
         default: "",
-        what: "`webhook`: where batches are POSTed; redirections are not followed. `otlp`: the same, with the path: most often `/v1/logs`. `nats`: the server. `s3`: `https://HOST/BUCKET` or with a prefix behind.",
+        what: "`webhook`: where batches are POSTed; redirections are not followed. `otlp`: the same, with the path: most often `/v1/logs`; by gRPC `https://HOST:PORT` and no path, most often port 4317. `nats`: the server. `s3`: `https://HOST/BUCKET` or with a prefix behind.",
     },
     Key {
         name: "sink.url_file",
         values: "absolute path",
         default: "",
         what: "`webhook`, `otlp`: a file that has the URL, where the URL itself is a secret.",
+    },
+    Key {
+        name: "sink.protocol",
+        values: "`http/protobuf`, `grpc`",
+        default: "\"http/protobuf\"",
+        what: "`otlp`: what carries the records, by the words of `OTEL_EXPORTER_OTLP_PROTOCOL`.",
     },
     Key {
         name: "sink.body",
@@ -68,7 +74,7 @@ pub const SINK_KEYS: &[Key] = &[
         name: "sink.headers_file",
         values: "absolute path",
         default: "",
-        what: "`webhook`, `otlp`: lines `Name: value`, for example `Authorization: Bearer ...`. Read for each delivery.",
+        what: "`webhook`, `otlp`: lines `Name: value`, for example `Authorization: Bearer ...`; by gRPC they are metadata. Read for each delivery.",
     },
     Key {
         name: "sink.secret_file",
@@ -233,7 +239,8 @@ address = "tcp:log.example:601"
 [[sink]]
 name = "collector"
 carrier = "otlp"
-url = "https://otel.example:4318/v1/logs"
+protocol = "grpc"
+url = "https://otel.example:4317"      # by HTTP, without `protocol`: https://otel.example:4318/v1/logs
 
 [[sink]]
 name = "stream"
@@ -265,16 +272,17 @@ command = ["/usr/local/sbin/page-someone", "keytrail"]
 pub(super) const DELIVERY: &str = r#"
 Delivery is at least once and in order. An event that comes twice has the same id (`id` in JSON, `metadata.uid` in OCSF,
 `event.id` in ECS, `externalId` in CEF, `log.record.uid` in OTLP, `Nats-Msg-Id` of a message in NATS). A sink moves on when the
-file is on disk, when the webhook, the collector or the bucket answered 2xx, when the stream has acknowledged every message, and by TCP when
-the receiver's kernel has everything; syslog by UDP or to a socket can be lost on its way, and what is longer than a
-datagram may be is left out and counted. A new sink begins with the oldest event that is kept, a new response with the run
-of the agent that first has it.
+file is on disk, when the webhook, the collector or the bucket answered 2xx (by gRPC: OK), when the stream has acknowledged
+every message, and by TCP when the receiver's kernel has everything; syslog by UDP or to a socket can be lost on its way, and
+what is longer than a datagram may be is left out and counted. A new sink begins with the oldest event that is kept, a new
+response with the run of the agent that first has it.
 
 A receiver that does not answer, or answers 408, 429 or 5xx, is tried again after 0.25 s, twice as long each time, up to a
-minute (`Retry-After` is heeded up to that). Any other answer is tried five times, then the batch is left out. After five
-seconds of failure there is a gap, `sink_behind`, and `keytrail doctor` is not well. Events wait as long as
-`retain_events`, `retain_days` and `history_bytes` keep them; what was forgotten meanwhile is told to the receiver first, as a
-gap with the number and without an id, and to everybody else as `sink_behind` too.
+minute (`Retry-After` is heeded up to that). By gRPC these answers are CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE,
+UNAVAILABLE, DATA_LOSS, and RESOURCE_EXHAUSTED where it says when to try again (`RetryInfo`). Any other answer is tried five
+times, then the batch is left out. After five seconds of failure there is a gap, `sink_behind`, and `keytrail doctor` is not
+well. Events wait as long as `retain_events`, `retain_days` and `history_bytes` keep them; what was forgotten meanwhile is told
+to the receiver first, as a gap with the number and without an id, and to everybody else as `sink_behind` too.
 
 What a collector acknowledged may still be in its memory, and what a stream acknowledged is on its disk only with
 `sync_interval: always` in the server's `jetstream`. A stream leaves out what comes twice within its `duplicate_window` (two

@@ -9,21 +9,16 @@ mod login;
 mod protocol;
 mod wire;
 
-use super::http::authorities;
-use super::{Carrier, Delivered, Failure, Item};
+use super::{Carrier, Delivered, Failure, Item, reach};
 use crate::format::{Teller, uid};
-use crate::resolve;
 use crate::spec::NatsSpec;
 use login::Login;
 use protocol::{Ack, Info, Message, Operation};
 use ring::rand::{SecureRandom as _, SystemRandom};
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::ClientConnection;
 use std::fmt::Write as _;
 use std::io;
-use std::net::TcpStream;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use wire::Wire;
 
 /// What a server takes when it does not say otherwise, bytes.
@@ -99,38 +94,14 @@ impl Nats {
 
     fn open(&self, deadline: Instant) -> Result<Wire, String> {
         let server = &self.spec.server;
-        let address = format!("{}:{}", server.host, server.port);
-        let mut last = "the name has no address".to_owned();
-        for to in resolve::addresses(&address, self.spec.timeout).map_err(text)? {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            match TcpStream::connect_timeout(&to, left) {
-                Ok(stream) => return Wire::of(stream).map_err(text),
-                Err(error) => last = error.to_string(),
-            }
-        }
-        Err(last)
+        let stream = reach::open(&server.host, server.port, deadline);
+        stream.map(Wire::of).map_err(text)
     }
 
     fn tls(&self) -> Result<ClientConnection, String> {
-        let mut roots = RootCertStore::empty();
-        for root in authorities(self.spec.ca_file.as_deref())? {
-            // One that cannot be used makes others no worse.
-            let _ = roots.add(CertificateDer::from(root.der().to_vec()));
-        }
-        let config =
-            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-                .with_safe_default_protocol_versions()
-                .map_err(text)?
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-        let host = &self.spec.server.host;
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let name = ServerName::try_from(bare.to_owned())
-            .map_err(|_| "`url` has no name of a host".to_owned())?;
-        ClientConnection::new(Arc::new(config), name).map_err(text)
+        let ca_file = self.spec.ca_file.as_deref();
+        let (config, name) = reach::tls(&self.spec.server.host, ca_file, &[]).map_err(text)?;
+        ClientConnection::new(config, name).map_err(text)
     }
 
     /// What a client says of itself.
@@ -299,18 +270,6 @@ fn random() -> Option<String> {
         let _ = write!(out, "{byte:02x}");
     }
     Some(out)
-}
-
-/// How long is left; never nothing, which would mean for ever.
-fn left(deadline: Instant) -> io::Result<Duration> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            "it did not answer in time",
-        ));
-    }
-    Ok(left)
 }
 
 #[cfg(test)]

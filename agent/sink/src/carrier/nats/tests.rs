@@ -5,7 +5,9 @@ use crate::spec::NatsServer;
 use proptest::prelude::*;
 use protocol::{Parsed, parse};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
 
 const INFO: &str = r#"INFO {"headers":true,"jetstream":true,"max_payload":200,"nonce":"n"}"#;
 const STORED: &str = r#"{"stream":"S","seq":1}"#;

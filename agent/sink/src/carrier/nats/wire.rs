@@ -1,7 +1,7 @@
 //! The connection: bytes in and out until a deadline, plain or by TLS.
 
-use super::left;
 use super::protocol::{self, LINE_MAX, Operation, Parsed};
+use crate::carrier::reach::{LATE, left};
 use rustls::{ClientConnection, StreamOwned};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -42,12 +42,11 @@ impl Stream {
 }
 
 impl Wire {
-    pub fn of(stream: TcpStream) -> io::Result<Wire> {
-        stream.set_nodelay(true)?;
-        Ok(Wire {
+    pub fn of(stream: TcpStream) -> Wire {
+        Wire {
             stream: Stream::Plain(stream),
             buffer: Vec::new(),
-        })
+        }
     }
 
     /// The same, by TLS from here on.
@@ -123,9 +122,7 @@ impl Wire {
 /// A socket whose time is up says that it would block.
 fn timed(error: io::Error) -> io::Error {
     match error.kind() {
-        io::ErrorKind::WouldBlock => {
-            io::Error::new(io::ErrorKind::TimedOut, "it did not answer in time")
-        }
+        io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, LATE),
         io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "it closed the connection"),
         _ => error,
     }
