@@ -3,7 +3,7 @@
 use super::hits::Hits;
 use super::matcher::Matcher;
 use super::sink::Sink;
-use super::tail::StreamTail;
+use super::tail::{StreamTail, WIPE_NS};
 use super::talk::Talk;
 use super::tls::{HANDSHAKE, Hello, HelloAssembler, RECORD_HEADER, RecordHeader, record_header};
 use keytrail_model::{Direction, Hit, IdentifiedBy, Payload, Pid};
@@ -14,9 +14,6 @@ use std::ops::RangeInclusive;
 pub const MAX_STREAMS: usize = 16 * 1024;
 /// Most bytes of payload tails in all; the longest idle ones are wiped first.
 pub const MAX_BYTES: usize = 32 * 1024 * 1024;
-/// A connection idle for this long loses the bytes kept of it: a secret written in two halves further apart
-/// is not found, and no secret stays in memory for longer.
-pub const WIPE_NS: u64 = 1_000_000_000;
 /// A connection idle for this long is forgotten.
 pub const DROP_NS: u64 = 30_000_000_000;
 /// The same for one whose next bytes cannot be read without what was said before, such as HTTP/2.

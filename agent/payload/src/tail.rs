@@ -1,6 +1,5 @@
 //! What is kept between two payloads of one connection.
 
-use crate::stream::WIPE_NS;
 use std::collections::VecDeque;
 use zeroize::Zeroizing;
 
@@ -8,6 +7,9 @@ use zeroize::Zeroizing;
 pub const TAIL_MAX: usize = 48 * 1024;
 /// Most candidates that wait for the rest of their bytes on one connection.
 pub const PENDING_MAX: usize = 64;
+/// Bytes of a connection are kept for this long, and what is idle for so long loses all of them: a secret written in two
+/// halves further apart is not found, and none stays in memory for longer.
+pub const WIPE_NS: u64 = 1_000_000_000;
 /// Bytes that came within this time are of one age.
 const AGE_NS: u64 = WIPE_NS / 10;
 

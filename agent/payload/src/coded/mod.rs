@@ -17,7 +17,7 @@ mod tests;
 pub use find::prepare;
 
 use super::sink::Sink;
-use super::stream::WIPE_NS;
+use super::tail::WIPE_NS;
 use find::{CARRY, Found};
 pub use kinds::Encoding;
 pub use packed::Packed;
