@@ -386,7 +386,8 @@ fn uprobe(sensor: &mut Sensor) -> String {
     let attached = sensor.libraries.with_canary(&mut sensor.ebpf, &mut || {
         tls::canary(session, BYTES.as_ptr(), BYTES.len());
     });
-    if let Err(reason) = attached {
+    if let Err(error) = attached {
+        let reason = error.to_string();
         if hooks::is_denied(&reason) {
             // What is refused to the agent's own function is refused to every other.
             refuse_uprobes(sensor, &reason);

@@ -314,7 +314,7 @@ fn load(fields: &btf::Fields, sizes: [u32; rings::COUNT]) -> Result<(Ebpf, Maps)
             )
         }
     })?;
-    let maps = Maps::take(&mut ebpf).map_err(SensorError::Load)?;
+    let maps = Maps::take(&mut ebpf).map_err(|error| SensorError::Load(error.to_string()))?;
     Ok((ebpf, maps))
 }
 
