@@ -4,7 +4,7 @@ use super::args::AgentArgs;
 use super::{exit, fail, privilege};
 use crate::answers;
 use crate::config::Config;
-use crate::engine::{Asker, EngineHandle, EngineOptions, Memory};
+use crate::engine::{Asker, EngineError, EngineHandle, EngineOptions, Memory};
 use crate::output::{Format, Style, Summary, Writer};
 use crate::{memory, pods, sinks};
 use keytrail_cluster::Watch;
@@ -13,7 +13,7 @@ use keytrail_export::{
     ServeError, Server, Services, StatusSource, Subscription, TcpServer,
 };
 use keytrail_proto::v1::GetStatusResponse;
-use keytrail_sink::{Bell, Sinks};
+use keytrail_sink::{Bell, SinkError, Sinks};
 use sd_notify::NotifyState;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -72,8 +72,8 @@ pub(super) fn run(args: &AgentArgs, mut config: Config) -> u8 {
         ring.ring();
     };
     let engine = EngineHandle::start(options, Box::new(sink))
-        .map_err(|e| e.to_string())
-        .and_then(|engine| Engine::start(engine, &config, bell));
+        .map_err(StartError::from)
+        .and_then(|engine| Ok(Engine::start(engine, &config, bell)?));
     let engine = match engine {
         Ok(engine) => engine,
         Err(e) => {
@@ -221,6 +221,15 @@ async fn until_told(
     }
 }
 
+/// Why there is no agent.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Sinks(#[from] SinkError),
+}
+
 /// The engine, shared with the server's threads, answering with its last status once stopped.
 #[derive(Clone)]
 struct Engine {
@@ -238,7 +247,7 @@ struct State {
 
 impl Engine {
     /// With what the configuration wants beside it.
-    fn start(handle: EngineHandle, config: &Config, bell: Bell) -> Result<Engine, String> {
+    fn start(handle: EngineHandle, config: &Config, bell: Bell) -> Result<Engine, SinkError> {
         let sinks = match handle.memory() {
             Some(memory) => sinks::start(config, memory, handle.node(), bell).map(Some),
             None => Ok(None),
@@ -246,7 +255,7 @@ impl Engine {
         Ok(Engine {
             asker: handle.asker(),
             state: Arc::new(Mutex::new(State {
-                sinks: sinks.map_err(|e| e.to_string())?,
+                sinks: sinks?,
                 pods: pods::start(&config.kubernetes, handle.teller()),
                 handle: Some(handle),
                 last: GetStatusResponse::default(),

@@ -252,39 +252,54 @@ fn identities(value: &Value<'_, '_>) -> Result<Vec<Identity>, ConfigError> {
         .collect()
 }
 
+/// What is wrong with a pattern of files to be watched: what the key holds.
+#[derive(Debug, thiserror::Error)]
+enum PatternError {
+    #[error("must hold absolute globs; {0:?} is not absolute")]
+    Relative(String),
+    #[error("holds {0:?}, which names no file")]
+    NoFile(String),
+    #[error("holds {0:?}: `**` cannot be watched; name each level, as in /srv/*/*.json")]
+    Unbounded(String),
+    #[error("holds {0:?}: `{1}` is not allowed in it")]
+    Dots(String, String),
+    #[error("holds a bad glob: {whole:?}: {kind} in {part:?}")]
+    Glob {
+        whole: String,
+        part: String,
+        kind: globset::ErrorKind,
+    },
+}
+
 /// Watched patterns are expanded component by component, so each has to be one by itself; and each directory on the way
 /// is watched for changes, so `**`, which stands for any number of them, has no bound.
-fn check_glob(pattern: &str) -> Result<(), String> {
+fn check_glob(pattern: &str) -> Result<(), PatternError> {
+    let whole = || pattern.to_owned();
     if !pattern.starts_with('/') {
-        return Err(format!(
-            "must hold absolute globs; {pattern:?} is not absolute"
-        ));
+        return Err(PatternError::Relative(whole()));
     }
     let mut components = pattern
         .split('/')
         .filter(|part| !part.is_empty())
         .peekable();
     if components.peek().is_none() {
-        return Err(format!("holds {pattern:?}, which names no file"));
+        return Err(PatternError::NoFile(whole()));
     }
     for part in components {
         if part.contains("**") {
-            return Err(format!(
-                "holds {pattern:?}: `**` cannot be watched; name each level, as in /srv/*/*.json"
-            ));
+            return Err(PatternError::Unbounded(whole()));
         }
         if part == ".." || part == "." {
-            return Err(format!("holds {pattern:?}: `{part}` is not allowed in it"));
+            return Err(PatternError::Dots(whole(), part.to_owned()));
         }
-        if let Err(e) = globset::GlobBuilder::new(part)
+        globset::GlobBuilder::new(part)
             .literal_separator(true)
             .build()
-        {
-            return Err(format!(
-                "holds a bad glob: {pattern:?}: {} in {part:?}",
-                e.kind()
-            ));
-        }
+            .map_err(|e| PatternError::Glob {
+                whole: whole(),
+                part: part.to_owned(),
+                kind: e.kind().clone(),
+            })?;
     }
     Ok(())
 }
