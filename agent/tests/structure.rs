@@ -251,6 +251,66 @@ fn a_module_may_put_its_parts_together_and_they_may_not_need_each_other() {
     );
 }
 
+/// Public functions whose error may be a text for now, below the `src` of their crate.
+const TEXTUAL: [(&str, &str); 3] = [
+    ("carrier/http.rs", "authorities"),
+    ("carrier/nats/login.rs", "read"),
+    ("carrier/nats/login.rs", "say"),
+];
+
+/// A caller can only print a text. What it may want to tell apart, or to word itself, has a type.
+#[test]
+fn no_error_that_leaves_its_file_is_a_text() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut found = Vec::new();
+    let ours = |root: &&PathBuf| !root.starts_with(top.join("tests"));
+    for root in roots().iter().filter(ours) {
+        for (file, name) in Crate::read(root).textual() {
+            let known = TEXTUAL.contains(&(file.to_str().unwrap(), name.as_str()));
+            if !known || !root.ends_with("agent/sink/src/lib.rs") {
+                let dir = root.parent().unwrap();
+                found.push(format!("{}: {name}", dir.join(file).display()));
+            }
+        }
+    }
+    assert!(
+        found.is_empty(),
+        "`Result<_, String>` is given back by\n{}",
+        found.join("\n")
+    );
+}
+
+#[test]
+fn a_text_for_an_error_is_found_however_it_is_written() {
+    let textual = |code: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("lib.rs");
+        fs::write(&root, code).unwrap();
+        !Crate::read(&root).textual().is_empty()
+    };
+    for code in [
+        "pub fn a() -> Result<(), String> { Ok(()) }",
+        "pub(crate) fn a(x: (u8, u8)) -> Result<Vec<(u8, u8)>, String> { todo!() }",
+        "mod m { pub(super) async fn a() -> Result<u8, String,> { todo!() } }",
+        "pub const unsafe fn a<F: Fn(u8) -> u8>(f: F) -> Option<Result<u8, String>> where F: Copy { None }",
+        "pub struct A; impl A { pub fn a(&self) -> (u8, std::result::Result<u8, String>) { todo!() } }",
+    ] {
+        assert!(textual(code), "{code}");
+    }
+    for code in [
+        "fn a() -> Result<(), String> { Ok(()) }",
+        "pub fn a() -> Result<String, u8> { todo!() }",
+        "pub fn a() -> std::io::Result<String> { todo!() }",
+        "pub fn a() -> Result<BTreeMap<u8, String>, u8> { todo!() }",
+        "pub fn a(f: impl Fn() -> Result<u8, String>) {}",
+        "pub fn a() { let b: Result<u8, String> = Ok(1); }",
+        "pub fn a() -> u8 { let b: Result<u8, String> = Ok(1); 1 }",
+        "#[cfg(test)] pub fn a() -> Result<(), String> { Ok(()) }",
+    ] {
+        assert!(!textual(code), "{code}");
+    }
+}
+
 /// The table between the marks `<!-- places -->`: `| to add | go to |`, paths from the top.
 #[test]
 fn what_the_architecture_says_where_something_is_is_there() {

@@ -5,7 +5,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -16,6 +16,30 @@ pub const ACCOUNT_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const MAX_FILE: u64 = 1 << 20;
 /// RFC 1035: the longest name, bytes.
 const MAX_NAME: usize = 253;
+
+/// What is wrong with the environment of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClusterError {
+    #[error("KUBERNETES_SERVICE_PORT is no port")]
+    Port,
+    #[error("NODE_NAME is not the name of a node")]
+    Node,
+}
+
+/// Why the API server cannot be asked as anybody. Nothing of a token is in it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AccountError {
+    #[error("{}: {}", .0.display(), .1)]
+    File(PathBuf, io::Error),
+    #[error("{} has no authorities in PEM", .0.display())]
+    Authorities(PathBuf),
+    #[error("{} has no token", .0.display())]
+    Token(PathBuf),
+    #[error("{0}")]
+    Tls(rustls::Error),
+    #[error("KUBERNETES_SERVICE_HOST is no name of a host")]
+    Host,
+}
 
 /// A cluster as a pod of it sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,11 +58,11 @@ impl Cluster {
     /// the chart sets); `None` outside of one.
     ///
     /// # Errors
-    /// It is a pod, and something is missing or makes no sense: a sentence.
+    /// It is a pod, and something is missing or makes no sense.
     pub fn find(
         variable: impl Fn(&str) -> Option<String>,
         account: &Path,
-    ) -> Option<Result<Cluster, String>> {
+    ) -> Option<Result<Cluster, ClusterError>> {
         let host = variable("KUBERNETES_SERVICE_HOST").filter(|host| !host.is_empty())?;
         Some(Cluster::new(host, variable, account))
     }
@@ -47,15 +71,13 @@ impl Cluster {
         host: String,
         variable: impl Fn(&str) -> Option<String>,
         account: &Path,
-    ) -> Result<Cluster, String> {
+    ) -> Result<Cluster, ClusterError> {
         let port = variable("KUBERNETES_SERVICE_PORT").unwrap_or_else(|| "443".to_owned());
-        let port = port
-            .parse()
-            .map_err(|_| "KUBERNETES_SERVICE_PORT is no port".to_owned())?;
+        let port = port.parse().map_err(|_| ClusterError::Port)?;
         let node = variable("NODE_NAME").unwrap_or_default();
         let named = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
         if node.is_empty() || node.len() > MAX_NAME || !node.bytes().all(named) {
-            return Err("NODE_NAME is not the name of a node".to_owned());
+            return Err(ClusterError::Node);
         }
         Ok(Cluster {
             host,
@@ -66,7 +88,7 @@ impl Cluster {
     }
 
     /// What the account says now: tokens are replaced every hour or so.
-    pub(crate) fn credentials(&self) -> Result<Credentials, String> {
+    pub(crate) fn credentials(&self) -> Result<Credentials, AccountError> {
         let mut roots = RootCertStore::empty();
         let path = self.account.join("ca.crt");
         let text = read(&path)?;
@@ -74,15 +96,15 @@ impl Cluster {
             authority
                 .map_err(|_| ())
                 .and_then(|authority| roots.add(authority).map_err(|_| ()))
-                .map_err(|()| format!("{} has no authorities in PEM", path.display()))?;
+                .map_err(|()| AccountError::Authorities(path.clone()))?;
         }
         if roots.is_empty() {
-            return Err(format!("{} has no authorities in PEM", path.display()));
+            return Err(AccountError::Authorities(path));
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|e| e.to_string())?
+            .map_err(AccountError::Tls)?
             .with_root_certificates(roots)
             .with_no_client_auth();
         let path = self.account.join("token");
@@ -91,11 +113,10 @@ impl Cluster {
         header.reserve_exact(token.len());
         header.extend_from_slice(token.trim_ascii());
         // The error has nothing of it.
-        let mut authorization = HeaderValue::from_bytes(&header)
-            .map_err(|_| format!("{} has no token", path.display()))?;
+        let mut authorization =
+            HeaderValue::from_bytes(&header).map_err(|_| AccountError::Token(path))?;
         authorization.set_sensitive(true);
-        let name = ServerName::try_from(self.host.clone())
-            .map_err(|_| "KUBERNETES_SERVICE_HOST is no name of a host".to_owned())?;
+        let name = ServerName::try_from(self.host.clone()).map_err(|_| AccountError::Host)?;
         Ok(Credentials {
             config: Arc::new(config),
             name,
@@ -111,8 +132,8 @@ pub(crate) struct Credentials {
     pub authorization: HeaderValue,
 }
 
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    let fail = |e: std::io::Error| format!("{}: {e}", path.display());
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, AccountError> {
+    let fail = |e: io::Error| AccountError::File(path.to_owned(), e);
     let file = File::open(path).map_err(fail)?;
     // As long as it may be from the beginning: a buffer that grows leaves copies behind.
     let length = file.metadata().map_err(fail)?.len().min(MAX_FILE) as usize;
@@ -137,8 +158,9 @@ mod tests {
         assert_eq!(find(&[]), None);
         assert_eq!(find(&[("NODE_NAME", "n1")]), None);
         let host = ("KUBERNETES_SERVICE_HOST", "10.0.0.1");
-        assert!(
-            matches!(find(&[("KUBERNETES_SERVICE_HOST", "10.0.0.1")]), Some(Err(e)) if e.contains("NODE_NAME"))
+        assert_eq!(
+            find(&[("KUBERNETES_SERVICE_HOST", "10.0.0.1")]),
+            Some(Err(ClusterError::Node))
         );
         let bad: &[&[(&str, &str)]] = &[
             &[

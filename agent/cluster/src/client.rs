@@ -70,7 +70,7 @@ pub(crate) async fn get(cluster: &Cluster, path: &str) -> Result<Answer, Failure
     let credentials = tokio::task::spawn_blocking(move || account.credentials())
         .await
         .map_err(Failure::other)?
-        .map_err(Failure::Other)?;
+        .map_err(Failure::other)?;
     let Credentials {
         config,
         name,

@@ -12,7 +12,7 @@ mod standing;
 mod watch;
 mod wire;
 
-pub use account::{ACCOUNT_DIR, Cluster};
+pub use account::{ACCOUNT_DIR, Cluster, ClusterError};
 pub use known::Told;
 pub use kubelet::PODS_SOCKET;
 pub use standing::{Source, SourceStatus};

@@ -1,6 +1,6 @@
 //! The thread that watches: the best source that serves, and the next one meanwhile.
 
-use crate::account::Cluster;
+use crate::account::{Cluster, ClusterError};
 use crate::known::{Known, Tell, Told};
 use crate::kubelet::Kubelet;
 use crate::server::Server;
@@ -18,7 +18,7 @@ pub struct Sources {
     /// The socket of the kubelet's Pods API, whether it is there or not.
     pub kubelet: Option<PathBuf>,
     /// The API server, or why it cannot be asked; `None` outside of a pod ([`Cluster::find`]).
-    pub server: Option<Result<Cluster, String>>,
+    pub server: Option<Result<Cluster, ClusterError>>,
 }
 
 /// A thread that watches. Dropping it ends it.
@@ -98,7 +98,7 @@ impl Drop for Watch {
 
 struct Watcher {
     kubelet: Option<Kubelet>,
-    server: Option<Result<Cluster, String>>,
+    server: Option<Result<Cluster, ClusterError>>,
     known: Known,
     standing: Standing,
 }
@@ -137,7 +137,7 @@ impl Watcher {
                         server.run().await
                     }
                     Some(Err(why)) => {
-                        standing.refused(Source::ApiServer, why, false);
+                        standing.refused(Source::ApiServer, &why.to_string(), false);
                         pending().await
                     }
                     None => pending().await,

@@ -7,7 +7,7 @@
 mod fake;
 
 use fake::{ADDED, DELETED, Event, INITIAL_SYNC_COMPLETE, Kubelet, MODIFIED, PodText, field};
-use keytrail_cluster::{Cluster, Source, SourceStatus, Sources, Told, Watch};
+use keytrail_cluster::{Cluster, ClusterError, Source, SourceStatus, Sources, Told, Watch};
 use keytrail_model::PodNames;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
@@ -106,7 +106,7 @@ fn only(socket: &Path) -> Sources {
 }
 
 /// Nobody listens there.
-fn no_server() -> Option<Result<Cluster, String>> {
+fn no_server() -> Option<Result<Cluster, ClusterError>> {
     let port = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap().port()

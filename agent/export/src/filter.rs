@@ -1,6 +1,6 @@
 //! Server-side filters of a stream.
 
-use super::names::{MAX_ENTRIES, Names};
+use super::names::{MAX_ENTRIES, NameError, Names};
 use keytrail_model::{Actor, ContextKind, EventKind, EvidenceGrade};
 use keytrail_proto::v1::{Event, Filter};
 
@@ -8,6 +8,39 @@ use keytrail_proto::v1::{Event, Filter};
 const FINGERPRINT_PREFIX: &str = "kt1:";
 /// Shortest prefix of a fingerprint's digits that is taken for one.
 const FINGERPRINT_MIN: usize = 8;
+
+/// Why a filter is refused, as a sentence for the client.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FilterError {
+    #[error("{0}")]
+    Name(NameError),
+    #[error("min_confidence must be between 0 and 1")]
+    Confidence,
+    #[error(
+        "there is no kind of event {0}; kinds are {all}",
+        all = list(EventKind::ALL, EventKind::word)
+    )]
+    Kind(i32),
+    #[error(
+        "there is no grade of evidence {0}; grades are {all}",
+        all = list(EvidenceGrade::ALL, EvidenceGrade::word)
+    )]
+    Grade(i32),
+    #[error("there is no actor {0}; actors are {all}", all = list(Actor::ALL, Actor::word))]
+    Actor(i32),
+}
+
+impl From<NameError> for FilterError {
+    fn from(error: NameError) -> Self {
+        Self::Name(error)
+    }
+}
+
+/// The words that there are.
+fn list<T: Copy>(all: &[T], word: fn(T) -> &'static str) -> String {
+    let words: Vec<_> = all.iter().map(|one| word(*one)).collect();
+    words.join(", ")
+}
 
 /// A filter checked once, to be asked of every event.
 #[derive(Clone, Debug, Default)]
@@ -21,9 +54,9 @@ pub struct EventFilter {
 
 impl EventFilter {
     /// # Errors
-    /// A sentence for the client when the filter is too large, when its confidence is not a number from 0 to 1, or when
+    /// When the filter is too large, when its confidence is not a number from 0 to 1, or when
     /// an entry can never match: no such kind, an empty text, a pattern that is none.
-    pub fn new(filter: Filter) -> Result<EventFilter, String> {
+    pub fn new(filter: Filter) -> Result<EventFilter, FilterError> {
         let numbers = [
             filter.kinds.len(),
             filter.pids.len(),
@@ -35,39 +68,25 @@ impl EventFilter {
             filter.except_actors.len(),
         ];
         if numbers.into_iter().any(|n| n > MAX_ENTRIES) {
-            return Err(format!(
-                "a filter may have at most {MAX_ENTRIES} entries of a kind"
-            ));
+            return Err(NameError::TooMany.into());
         }
         if !(0.0..=1.0).contains(&filter.min_confidence) {
-            return Err("min_confidence must be between 0 and 1".into());
+            return Err(FilterError::Confidence);
         }
         let unknown = |kind: &&i32| EventKind::of_number(**kind).is_none();
         let mut kinds = filter.kinds.iter().chain(&filter.except_kinds);
         if let Some(kind) = kinds.find(unknown) {
-            let kinds: Vec<_> = EventKind::ALL.iter().map(|k| k.word()).collect();
-            return Err(format!(
-                "there is no kind of event {kind}; kinds are {}",
-                kinds.join(", ")
-            ));
+            return Err(FilterError::Kind(*kind));
         }
         let unknown = |grade: &&i32| EvidenceGrade::of_number(**grade).is_none();
         let mut grades = filter.grades.iter().chain(&filter.except_grades);
         if let Some(grade) = grades.find(unknown) {
-            let grades: Vec<_> = EvidenceGrade::ALL.iter().map(|g| g.word()).collect();
-            return Err(format!(
-                "there is no grade of evidence {grade}; grades are {}",
-                grades.join(", ")
-            ));
+            return Err(FilterError::Grade(*grade));
         }
         let unknown = |actor: &&i32| Actor::of_number(**actor).is_none();
         let mut actors = filter.actors.iter().chain(&filter.except_actors);
         if let Some(actor) = actors.find(unknown) {
-            let actors: Vec<_> = Actor::ALL.iter().map(|a| a.word()).collect();
-            return Err(format!(
-                "there is no actor {actor}; actors are {}",
-                actors.join(", ")
-            ));
+            return Err(FilterError::Actor(*actor));
         }
         Ok(EventFilter {
             credentials: Names::new(
@@ -321,7 +340,7 @@ mod tests {
         let refused = |set: &dyn Fn(&mut Filter)| {
             let mut filter = Filter::default();
             set(&mut filter);
-            EventFilter::new(filter).unwrap_err()
+            EventFilter::new(filter).unwrap_err().to_string()
         };
         for text in ["github-[", "{a", "[z-a]", "", "  "] {
             let sentence = refused(&|f| f.credentials = vec!["octocat".into(), text.into()]);

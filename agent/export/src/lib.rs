@@ -24,7 +24,7 @@ pub use address::{Address, AddressError};
 pub use answers::{AnswerError, Answers, AnswersSource, Page};
 pub use client::{Channel, Client, ClientError, connect, connect_channel};
 pub use condense::Condense;
-pub use filter::EventFilter;
+pub use filter::{EventFilter, FilterError};
 pub use history::Replay;
 pub use hub::{Counts, Hub, Item, MAX_READERS, Next, QUEUE, Subscription};
 pub use metrics::{Metrics, MetricsServer, ProgressSource};
@@ -33,7 +33,7 @@ pub use service::StatusSource;
 pub use services::Services;
 pub use socket::BoundSocket;
 pub use target::Target;
-pub use tcp::{Identity, Role, TcpServer, TcpSpec, TlsError, TlsFiles};
+pub use tcp::{Identity, IdentityError, Role, TcpServer, TcpSpec, TlsError, TlsFiles};
 
 use std::fmt;
 use std::io;

@@ -8,6 +8,24 @@ pub(super) const MAX_ENTRIES: usize = 256;
 /// Longest entry, bytes.
 const MAX_PATTERN: usize = 1024;
 
+/// An entry that can never match; `what` is what the names are of.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    #[error("a filter may have at most {MAX_ENTRIES} entries of a kind")]
+    TooMany,
+    #[error("{what}: an empty text names none")]
+    Empty { what: &'static str },
+    #[error("{what}: a name has at most {MAX_PATTERN} bytes")]
+    TooLong { what: &'static str },
+    #[error("{text:?}: a network of {most} bits at most")]
+    Network { text: String, most: u32 },
+    #[error("{text:?} is not a pattern: {kind}")]
+    Pattern {
+        text: String,
+        kind: globset::ErrorKind,
+    },
+}
+
 /// One list, checked once.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
@@ -25,12 +43,10 @@ pub(super) enum Name {
 
 impl Names {
     /// # Errors
-    /// A sentence when an entry can never match. `what` is what the names are of.
-    pub fn new(entries: &[String], what: &str) -> Result<Names, String> {
+    /// When an entry can never match. `what` is what the names are of.
+    pub fn new(entries: &[String], what: &'static str) -> Result<Names, NameError> {
         if entries.len() > MAX_ENTRIES {
-            return Err(format!(
-                "a filter may have at most {MAX_ENTRIES} entries of a kind"
-            ));
+            return Err(NameError::TooMany);
         }
         let mut names = Names::default();
         for entry in entries {
@@ -55,12 +71,12 @@ impl Names {
 }
 
 impl Name {
-    fn new(text: &str, what: &str) -> Result<Name, String> {
+    fn new(text: &str, what: &'static str) -> Result<Name, NameError> {
         if text.trim().is_empty() {
-            return Err(format!("{what}: an empty text names none"));
+            return Err(NameError::Empty { what });
         }
         if text.len() > MAX_PATTERN {
-            return Err(format!("{what}: a name has at most {MAX_PATTERN} bytes"));
+            return Err(NameError::TooLong { what });
         }
         if let Some((address, bits)) = text.split_once('/')
             && let (Ok(address), Ok(bits)) = (address.parse::<IpAddr>(), bits.parse())
@@ -69,7 +85,10 @@ impl Name {
             return if bits <= most {
                 Ok(Name::Network(address, bits))
             } else {
-                Err(format!("{text:?}: a network of {most} bits at most"))
+                Err(NameError::Network {
+                    text: text.to_owned(),
+                    most,
+                })
             };
         }
         if !text.contains(['*', '?', '[', '{']) {
@@ -79,7 +98,10 @@ impl Name {
         let glob = GlobBuilder::new(text)
             .literal_separator(false)
             .build()
-            .map_err(|e| format!("{text:?} is not a pattern: {}", e.kind()))?;
+            .map_err(|e| NameError::Pattern {
+                text: text.to_owned(),
+                kind: e.kind().clone(),
+            })?;
         Ok(Name::Pattern(Box::new(glob.compile_matcher())))
     }
 

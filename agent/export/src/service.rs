@@ -48,7 +48,7 @@ impl EventService for Service {
     ) -> Result<Response<Self::StreamEventsStream>, Status> {
         let request = request.into_inner();
         let filter = EventFilter::new(request.filter.unwrap_or_default())
-            .map_err(Status::invalid_argument)?;
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
         if let Some(after) = request.after {
             let answers = self.answers.clone().ok_or_else(|| {
                 Status::failed_precondition(

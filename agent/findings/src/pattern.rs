@@ -19,10 +19,20 @@ const MOST_WRITTEN: usize = 1024;
 const MOST_MET: usize = 16;
 /// Longest pattern, bytes: as long as a condition may be.
 const LONGEST: usize = 4096;
-const TOO_LONG: &str = "a pattern is longer than 4096 bytes";
 /// Bytes of one compiled pattern, and of what is kept between matches to make the next one fast.
 const MOST_COMPILED: usize = 1 << 20;
 const MOST_KEPT: usize = 256 << 10;
+
+/// Why a pattern is not asked.
+#[derive(Clone, Debug, thiserror::Error)]
+enum PatternError {
+    #[error("there are more than {MOST_WRITTEN} patterns")]
+    TooMany,
+    #[error("a pattern is longer than {LONGEST} bytes")]
+    TooLong,
+    #[error("{0:?} is no pattern: {1}")]
+    Wrong(String, regex::Error),
+}
 
 /// The patterns of one language.
 #[derive(Default)]
@@ -32,7 +42,7 @@ pub(crate) struct Patterns(Mutex<Table>);
 struct Table {
     written: BTreeMap<String, Regex>,
     /// The one met last at the end; what is wrong with it in place of a wrong one.
-    met: VecDeque<(String, Result<Regex, String>)>,
+    met: VecDeque<(String, Result<Regex, PatternError>)>,
     #[cfg(test)]
     compiled: usize,
 }
@@ -62,7 +72,7 @@ impl Patterns {
         };
         self.table()
             .write(text.inner())
-            .map_err(|error| helper.new_error(pattern.id, error))
+            .map_err(|error| helper.new_error(pattern.id, error.to_string()))
     }
 
     /// `text.matches(pattern)`, or `matches(text, pattern)`.
@@ -77,14 +87,12 @@ impl Patterns {
         ) else {
             return Err(call.error("a text and a pattern are texts"));
         };
-        let mut table = self.table();
-        match table.find(pattern.inner()) {
-            Ok(pattern) => Ok(pattern.is_match(text.inner())),
-            Err(error) => Err(call.error(error)),
-        }
+        self.table()
+            .is_match(pattern.inner(), text.inner())
+            .map_err(|error| call.error(error))
     }
 
-    /// A match that panicked leaves the table as it was.
+    /// A match that panicked has at most forgotten its own pattern.
     fn table(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -103,46 +111,45 @@ impl Patterns {
 
 impl Table {
     /// A pattern that stands in a condition.
-    fn write(&mut self, pattern: &str) -> Result<(), String> {
+    fn write(&mut self, pattern: &str) -> Result<(), PatternError> {
         if self.written.contains_key(pattern) {
             return Ok(());
         }
         if self.written.len() >= MOST_WRITTEN {
-            return Err(format!("there are more than {MOST_WRITTEN} patterns"));
+            return Err(PatternError::TooMany);
         }
         let compiled = self.compile(pattern)?;
         self.written.insert(pattern.to_owned(), compiled);
         Ok(())
     }
 
-    fn find(&mut self, pattern: &str) -> Result<&Regex, String> {
+    fn is_match(&mut self, pattern: &str, text: &str) -> Result<bool, PatternError> {
         if pattern.len() > LONGEST {
-            return Err(TOO_LONG.to_owned());
+            return Err(PatternError::TooLong);
         }
-        // Looked for twice: a borrow that is handed on in one case only is not understood by the compiler yet.
-        if self.written.contains_key(pattern) {
-            return self.written.get(pattern).ok_or_else(String::new);
+        if let Some(compiled) = self.written.get(pattern) {
+            return Ok(compiled.is_match(text));
         }
-        match self.met.iter().position(|(known, _)| known == pattern) {
-            Some(at) => {
-                let known = self.met.remove(at);
-                self.met.extend(known);
-            }
+        let known = self.met.iter().position(|(known, _)| known == pattern);
+        let (pattern, compiled) = match known.and_then(|at| self.met.remove(at)) {
+            Some(known) => known,
             None => {
                 let compiled = self.compile(pattern);
                 if self.met.len() >= MOST_MET {
                     self.met.pop_front();
                 }
-                self.met.push_back((pattern.to_owned(), compiled));
+                (pattern.to_owned(), compiled)
             }
-        }
-        match self.met.back() {
-            Some((_, compiled)) => compiled.as_ref().map_err(Clone::clone),
-            None => Err(String::new()),
-        }
+        };
+        let answer = match &compiled {
+            Ok(compiled) => Ok(compiled.is_match(text)),
+            Err(error) => Err(error.clone()),
+        };
+        self.met.push_back((pattern, compiled));
+        answer
     }
 
-    fn compile(&mut self, pattern: &str) -> Result<Regex, String> {
+    fn compile(&mut self, pattern: &str) -> Result<Regex, PatternError> {
         #[cfg(test)]
         {
             self.compiled += 1;
@@ -151,7 +158,7 @@ impl Table {
             .size_limit(MOST_COMPILED)
             .dfa_size_limit(MOST_KEPT)
             .build()
-            .map_err(|error| format!("{pattern:?} is no pattern: {error}"))
+            .map_err(|error| PatternError::Wrong(pattern.to_owned(), error))
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::facts::Facts;
 use crate::pattern::Patterns;
 use crate::scope::Scope;
-use cel::{Context, Env, FunctionContext, Program, Value};
+use cel::{Context, Env, ExecutionError, FunctionContext, ParseErrors, Program, Value};
 use serde::Deserialize;
 use std::fmt;
 use std::sync::Arc;
@@ -158,6 +158,24 @@ impl fmt::Display for RuleError {
 
 impl std::error::Error for RuleError {}
 
+/// Why a condition is none.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConditionError {
+    #[error("the condition is longer than {MOST_CONDITION} bytes")]
+    TooLong,
+    #[error("{0}")]
+    Syntax(ParseErrors),
+    #[error("{0}")]
+    Meaning(ExecutionError),
+    #[error("the condition is not true or false")]
+    NoAnswer,
+}
+
+/// A text asks for a value that there is not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no {{{0}}}")]
+pub(crate) struct NoValue(String);
+
 /// Compiles conditions, and evaluates them.
 #[derive(Clone)]
 pub(crate) struct Language {
@@ -181,13 +199,11 @@ impl Default for Language {
 }
 
 impl Language {
-    pub fn compile(&self, source: &str) -> Result<Program, String> {
+    pub fn compile(&self, source: &str) -> Result<Program, ConditionError> {
         if source.len() > MOST_CONDITION {
-            return Err(format!(
-                "the condition is longer than {MOST_CONDITION} bytes"
-            ));
+            return Err(ConditionError::TooLong);
         }
-        let program = self.env.compile(source).map_err(|e| e.to_string())?;
+        let program = self.env.compile(source).map_err(ConditionError::Syntax)?;
         // A name that does not exist would be an error at every event, and never a finding.
         let context = self.context(&Scope::new(
             &Facts::default(),
@@ -196,8 +212,8 @@ impl Language {
         ));
         match program.execute(&context) {
             Ok(Value::Bool(_)) => Ok(program),
-            Ok(_) => Err("the condition is not true or false".into()),
-            Err(e) => Err(e.to_string()),
+            Ok(_) => Err(ConditionError::NoAnswer),
+            Err(e) => Err(ConditionError::Meaning(e)),
         }
     }
 
@@ -257,9 +273,11 @@ impl Rule {
                 return Err(refuse(format!("a text is longer than {MOST_TEXT} bytes")));
             }
             let empty = Scope::new(&Facts::default(), &Default::default(), &Default::default());
-            fill(said, &empty).map_err(|name| refuse(format!("there is no {{{name}}}")))?;
+            fill(said, &empty).map_err(|e| refuse(e.to_string()))?;
         }
-        let condition = language.compile(&text.when).map_err(refuse)?;
+        let condition = language
+            .compile(&text.when)
+            .map_err(|e| refuse(e.to_string()))?;
         Ok(Rule {
             name: text.name,
             severity: text.severity,
@@ -306,8 +324,8 @@ impl Rule {
     }
 }
 
-/// Puts values in for `{group.name}`; the error is the name of one that does not exist.
-pub(crate) fn fill(text: &str, scope: &Scope) -> Result<String, String> {
+/// Puts values in for `{group.name}`.
+pub(crate) fn fill(text: &str, scope: &Scope) -> Result<String, NoValue> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('{') {
@@ -315,7 +333,8 @@ pub(crate) fn fill(text: &str, scope: &Scope) -> Result<String, String> {
             break;
         };
         out.push_str(before);
-        out.push_str(&scope.lookup(name).ok_or(name)?);
+        let value = scope.lookup(name);
+        out.push_str(&value.ok_or_else(|| NoValue(name.to_owned()))?);
         rest = after;
     }
     out.push_str(rest);

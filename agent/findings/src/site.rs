@@ -75,7 +75,9 @@ impl Site {
                     environment.name
                 )));
             }
-            let condition = language.compile(&environment.when).map_err(refuse)?;
+            let condition = language
+                .compile(&environment.when)
+                .map_err(|e| refuse(e.to_string()))?;
             self.environments.retain(|e| e.name != environment.name);
             self.environments.push(Environment {
                 name: environment.name,
@@ -83,7 +85,9 @@ impl Site {
             });
         }
         for exclusion in file.exclusion {
-            let condition = language.compile(&exclusion.when).map_err(refuse)?;
+            let condition = language
+                .compile(&exclusion.when)
+                .map_err(|e| refuse(e.to_string()))?;
             self.exclusions.retain(|known| known.name != exclusion.name);
             self.exclusions.push(Exclusion {
                 name: exclusion.name,

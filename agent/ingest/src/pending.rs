@@ -305,7 +305,10 @@ impl Digest {
                 known.is_gone = is_gone;
                 (known, Some(held))
             }
-            Err(error) => (KnownFile::unreadable(version, root, Some(error)), None),
+            Err(error) => {
+                let reason = error.to_string();
+                (KnownFile::unreadable(version, root, Some(reason)), None)
+            }
         };
         if only_holders && known.credentials.is_empty() {
             return (Verdict::Clean, None);

@@ -102,12 +102,7 @@ impl Digest {
         out: &mut Digested,
     ) {
         match record {
-            Record::Exec(r) => {
-                self.ring_dirty = true;
-                self.last_exec.insert(r.header.tgid, r.exec_id);
-                self.streams.close_sessions(stamp::stamp(&r.header).pid);
-                self.execs.begin(*r);
-            }
+            Record::Exec(r) => self.exec(r),
             Record::ExecChunk(r, data) => {
                 self.ring_dirty = true;
                 if let Some(done) = self
@@ -117,47 +112,10 @@ impl Digest {
                     self.finished(done, out);
                 }
             }
-            Record::Fork(r) => {
-                let child = crate::child_of(r);
-                if let Some(exec_id) = self.last_exec.get(&r.header.tgid).copied() {
-                    out.decided.push(Decided {
-                        pid: child,
-                        exec_id,
-                    });
-                    self.last_exec.insert(child.tgid, exec_id);
-                }
-                self.views.forked(r.header.tgid, child.tgid);
-                out.observations.push(Observation::Fork {
-                    at: stamp::stamp(&r.header),
-                    child,
-                    child_ns_tgid: r.child_ns_tgid,
-                });
-            }
-            Record::Exit(r) => {
-                self.last_exec.remove(&r.header.tgid);
-                let at = stamp::stamp(&r.header);
-                self.streams.close_process(at.pid);
-                self.targets.forget(at.pid);
-                self.snapshot_at.remove(&at.pid);
-                let code = r.exit_code.cast_signed();
-                out.observations.push(Observation::Exit {
-                    at,
-                    status: code >> 8 & 0xff,
-                    signal: code & 0x7f,
-                    // include/linux/sched/signal.h: the bit that wait(2) shows as WCOREDUMP.
-                    dumped: (code & 0x80 != 0 && code & 0x7f != 0).then(procfs::core_pattern),
-                });
-            }
+            Record::Fork(r) => self.fork(r, out),
+            Record::Exit(r) => out.observations.push(self.exit(r)),
             Record::File(r) => self.file(r, hook, inspection, out),
-            Record::Connect(r) => {
-                let at = stamp::stamp(&r.header);
-                // The hook that sees a connect before there is a connection knows no socket.
-                if r.ends.sock != 0 {
-                    self.streams.close_socket(at.pid, r.ends.sock);
-                }
-                let ends = stamp::ends(&r.ends);
-                out.observations.push(Observation::Connect { at, ends });
-            }
+            Record::Connect(r) => out.observations.push(self.connect(r)),
             Record::SockSend(r, data) => {
                 self.ring_dirty = true;
                 out.observations.push(self.send(r, data, hook));
@@ -183,20 +141,61 @@ impl Digest {
                 self.new_file(r, hook, inspection, out);
             }
             Record::Pipes(r) if r.exec_id != 0 => self.execs.pipes(r.exec_id, stamp::pipes(r)),
-            Record::Pipes(r) => {
-                let pipes = stamp::pipes(r);
-                if r.pass_id != 0 {
-                    // Those who read from it waited for what came of it.
-                    out.decided.push(Decided {
-                        pid: pipes.at.pid,
-                        exec_id: r.pass_id,
-                    });
-                }
-                out.observations.push(Observation::Pipes(pipes));
-            }
+            Record::Pipes(r) => passes(r, out),
             Record::Canary(_) => {}
         }
         self.withdraw(record.header().boot_ns, out);
+    }
+
+    /// A program begins; what it has in its hands comes in records of its own.
+    fn exec(&mut self, r: &abi::Exec) {
+        self.ring_dirty = true;
+        self.last_exec.insert(r.header.tgid, r.exec_id);
+        self.streams.close_sessions(stamp::stamp(&r.header).pid);
+        self.execs.begin(*r);
+    }
+
+    fn fork(&mut self, r: &abi::Fork, out: &mut Digested) {
+        let child = crate::child_of(r);
+        if let Some(exec_id) = self.last_exec.get(&r.header.tgid).copied() {
+            out.decided.push(Decided {
+                pid: child,
+                exec_id,
+            });
+            self.last_exec.insert(child.tgid, exec_id);
+        }
+        self.views.forked(r.header.tgid, child.tgid);
+        out.observations.push(Observation::Fork {
+            at: stamp::stamp(&r.header),
+            child,
+            child_ns_tgid: r.child_ns_tgid,
+        });
+    }
+
+    fn exit(&mut self, r: &abi::Exit) -> Observation {
+        self.last_exec.remove(&r.header.tgid);
+        let at = stamp::stamp(&r.header);
+        self.streams.close_process(at.pid);
+        self.targets.forget(at.pid);
+        self.snapshot_at.remove(&at.pid);
+        let code = r.exit_code.cast_signed();
+        Observation::Exit {
+            at,
+            status: code >> 8 & 0xff,
+            signal: code & 0x7f,
+            // include/linux/sched/signal.h: the bit that wait(2) shows as WCOREDUMP.
+            dumped: (code & 0x80 != 0 && code & 0x7f != 0).then(procfs::core_pattern),
+        }
+    }
+
+    fn connect(&mut self, r: &abi::Connect) -> Observation {
+        let at = stamp::stamp(&r.header);
+        // The hook that sees a connect before there is a connection knows no socket.
+        if r.ends.sock != 0 {
+            self.streams.close_socket(at.pid, r.ends.sock);
+        }
+        let ends = stamp::ends(&r.ends);
+        Observation::Connect { at, ends }
     }
 
     fn finished(&mut self, done: Finished, out: &mut Digested) {
@@ -366,13 +365,13 @@ impl Digest {
         }
     }
 
-    /// A file is read that others wrote a while ago, and in which nothing was seen.
     /// Whether a holder wrote this file a short while ago.
     #[must_use]
     pub fn is_handed_on(&self, file: abi::FileId) -> bool {
         self.handed.has(file, boot_ns())
     }
 
+    /// A file is read that others wrote a while ago, and in which nothing was seen.
     fn handed_on(&self, r: &abi::FileNew, (at, hook): (Stamp, &str), out: &mut Digested) {
         let Some(path) = self.handed.read(r.file, at.pid, at.boot_ns) else {
             return;
@@ -634,6 +633,19 @@ impl Digest {
         self.dropped.gather(&mut self.files.table.dropped);
         &mut self.dropped
     }
+}
+
+/// Pipes that were told of later than at an exec.
+fn passes(r: &abi::Pipes, out: &mut Digested) {
+    let pipes = stamp::pipes(r);
+    if r.pass_id != 0 {
+        // Those who read from it waited for what came of it.
+        out.decided.push(Decided {
+            pid: pipes.at.pid,
+            exec_id: r.pass_id,
+        });
+    }
+    out.observations.push(Observation::Pipes(pipes));
 }
 
 /// The version of a file that was read, under the path its reader has it at. Where it holds nothing, nobody is told.

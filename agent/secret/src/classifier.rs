@@ -9,6 +9,7 @@ use super::derive;
 use super::form;
 use super::formats::{self, Context, Cursor};
 use super::resolve;
+use super::rules::template::{self, TemplateError};
 use super::rules::{Rule, builtin, load};
 use super::ruleset::Classifier;
 use super::scan::assign::{self, TextKind};
@@ -43,8 +44,9 @@ impl Classifier {
         let (mine, mut bad) = load::directory(dir);
         errors.append(&mut bad);
         for rule in mine {
-            if let Err(reason) = examples_hold(&rule) {
+            if let Err(wrong) = examples_hold(&rule) {
                 let (file, line) = rule.place;
+                let reason = wrong.to_string();
                 errors.push(RuleError { file, line, reason });
                 continue;
             }
@@ -315,24 +317,38 @@ fn without_zeroes(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     Some(lines)
 }
 
+/// A rule that does not hold what its examples promise.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExampleError {
+    #[error("rule {0}: {1}")]
+    Template(String, TemplateError),
+    #[error("rule {0}: positive example is not found: {1:?}")]
+    NotFound(String, String),
+    #[error("rule {0}: negative example is found: {1:?}")]
+    Found(String, String),
+}
+
 /// Runs a rule's own examples: every positive one must be found by the rule, no negative one.
-pub fn examples_hold(rule: &Rule) -> Result<(), String> {
+///
+/// # Errors
+/// The first example that is otherwise.
+pub fn examples_hold(rule: &Rule) -> Result<(), ExampleError> {
     let spec = rule.spec.clone();
     let name = spec.name.clone();
     let (positive, negative) = (spec.positive.clone(), spec.negative.clone());
     let alone = Classifier::from_rules(vec![Rule::new(spec)]);
     for (expected, examples) in [(true, &positive), (false, &negative)] {
         for (i, example) in examples.iter().enumerate() {
-            let text = super::rules::template::expand(example.text(), i as u64 + 7)
-                .map_err(|e| format!("rule {name}: {e}"))?;
+            let text = template::expand(example.text(), i as u64 + 7)
+                .map_err(|e| ExampleError::Template(name.clone(), e))?;
             let found = !super::tests_support::classify_example(&alone, example, &text).is_empty();
             if found != expected {
-                let what = if expected {
-                    "positive example is not found"
+                let wrong = if expected {
+                    ExampleError::NotFound
                 } else {
-                    "negative example is found"
+                    ExampleError::Found
                 };
-                return Err(format!("rule {name}: {what}: {:?}", example.text()));
+                return Err(wrong(name, example.text().to_owned()));
             }
         }
     }

@@ -109,9 +109,9 @@ impl Sensor {
     /// So that what the process does is told.
     fn prepare_trial(&mut self, tgid: u32) {
         if !std::mem::replace(&mut self.canary_kept, true)
-            && let Err(reason) = self.libraries.keep_canary(&mut self.ebpf)
+            && let Err(error) = self.libraries.keep_canary(&mut self.ebpf)
         {
-            tracing::debug!("no probe to be tried: {reason}");
+            tracing::debug!("no probe to be tried: {error}");
             if let Some(trials) = &mut self.trials {
                 trials.forget(Signal::TlsWrite);
             }

@@ -499,12 +499,36 @@ pub const SIGNALS: &[Signal] = &[
     },
 ];
 
+/// Why a program is not loaded or attached, in one line.
+#[derive(Debug, thiserror::Error)]
+pub enum HookError {
+    /// The object was not built from these sources.
+    #[error("the object has no program {0}")]
+    NoProgram(String),
+    #[error("the kernel offers no BTF")]
+    NoBtf,
+    #[error("no cgroup v2 hierarchy is mounted")]
+    NoCgroup,
+    #[error("{}: {}", .0.display(), .1)]
+    Cgroup(PathBuf, io::Error),
+    /// With its causes, and the last line of the verifier.
+    #[error("{}", describe(.0))]
+    Program(ProgramError),
+}
+
+impl From<ProgramError> for HookError {
+    fn from(error: ProgramError) -> Self {
+        Self::Program(error)
+    }
+}
+
 /// Loads and attaches one program.
 ///
 /// # Errors
 /// Why not, and what to do about it.
 pub fn attach(ebpf: &mut Ebpf, btf: Option<&Btf>, hook: Hook) -> Result<(), Refused> {
-    let refuse = |reason: String| {
+    let refuse = |error: HookError| {
+        let reason = error.to_string();
         let remedy = remedy(hook.point, &reason);
         Refused {
             hook: hook.point.name(),
@@ -522,7 +546,7 @@ fn try_typed(ebpf: &mut Ebpf, btf: Option<&Btf>, program: &str, place: &str) -> 
     program.attach().ok().map(drop)
 }
 
-fn try_attach(ebpf: &mut Ebpf, btf: Option<&Btf>, hook: Hook) -> Result<(), String> {
+fn try_attach(ebpf: &mut Ebpf, btf: Option<&Btf>, hook: Hook) -> Result<(), HookError> {
     if let Point::RawTracepoint(place) = hook.point
         && try_typed(ebpf, btf, hook.program, place).is_some()
     {
@@ -530,43 +554,39 @@ fn try_attach(ebpf: &mut Ebpf, btf: Option<&Btf>, hook: Hook) -> Result<(), Stri
     }
     let program = ebpf
         .program_mut(hook.program)
-        .ok_or_else(|| format!("the object has no program {}", hook.program))?;
-    let plain = |error: ProgramError| describe(&error);
-    let btf = || btf.ok_or_else(|| "the kernel offers no BTF".to_owned());
+        .ok_or_else(|| HookError::NoProgram(hook.program.to_owned()))?;
+    let btf = || btf.ok_or(HookError::NoBtf);
     match hook.point {
         Point::RawTracepoint(name) => {
-            let program: &mut RawTracePoint = program.try_into().map_err(plain)?;
+            let program: &mut RawTracePoint = program.try_into()?;
             load_once(program.load())?;
-            program.attach(name).map(drop).map_err(plain)
+            program.attach(name)?;
         }
         Point::Fentry(name) => {
-            let program: &mut FEntry = program.try_into().map_err(plain)?;
+            let program: &mut FEntry = program.try_into()?;
             load_once(program.load(name, btf()?))?;
-            program.attach().map(drop).map_err(plain)
+            program.attach()?;
         }
         Point::Fexit(name) => {
-            let program: &mut FExit = program.try_into().map_err(plain)?;
+            let program: &mut FExit = program.try_into()?;
             load_once(program.load(name, btf()?))?;
-            program.attach().map(drop).map_err(plain)
+            program.attach()?;
         }
         Point::Kprobe(name) => {
-            let program: &mut KProbe = program.try_into().map_err(plain)?;
+            let program: &mut KProbe = program.try_into()?;
             load_once(program.load())?;
-            program.attach(name, 0).map(drop).map_err(plain)
+            program.attach(name, 0)?;
         }
         Point::Cgroup(_) => {
-            let mount = cgroup2().ok_or("no cgroup v2 hierarchy is mounted")?;
-            let root =
-                File::open(&mount).map_err(|error| format!("{}: {error}", mount.display()))?;
-            let program: &mut CgroupSockAddr = program.try_into().map_err(plain)?;
+            let mount = cgroup2().ok_or(HookError::NoCgroup)?;
+            let root = File::open(&mount).map_err(|error| HookError::Cgroup(mount, error))?;
+            let program: &mut CgroupSockAddr = program.try_into()?;
             load_once(program.load())?;
             // By a link, beside whose program those of others run as well; links take no mode.
-            program
-                .attach(root, CgroupAttachMode::Single)
-                .map(drop)
-                .map_err(plain)
+            program.attach(root, CgroupAttachMode::Single)?;
         }
     }
+    Ok(())
 }
 
 /// Functions of optional hooks that this kernel does not have: what they did is done elsewhere or not at all, so that
@@ -642,26 +662,24 @@ pub fn detach(ebpf: &mut Ebpf, hook: Hook) {
 ///
 /// # Errors
 /// Why the kernel refused it.
-pub fn load_uprobe<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut UProbe, String> {
+pub fn load_uprobe<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut UProbe, HookError> {
     let program = ebpf
         .program_mut(name)
-        .ok_or_else(|| format!("the object has no program {name}"))?;
-    let program: &mut UProbe = program
-        .try_into()
-        .map_err(|error: ProgramError| describe(&error))?;
+        .ok_or_else(|| HookError::NoProgram(name.to_owned()))?;
+    let program: &mut UProbe = program.try_into()?;
     load_once(program.load())?;
     Ok(program)
 }
 
-fn load_once(result: Result<(), ProgramError>) -> Result<(), String> {
+fn load_once(result: Result<(), ProgramError>) -> Result<(), HookError> {
     match result {
         Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(()),
-        Err(error) => Err(describe(&error)),
+        Err(error) => Err(error.into()),
     }
 }
 
 /// One line: the error, its cause, and the last lines of the verifier.
-pub fn describe(error: &ProgramError) -> String {
+fn describe(error: &ProgramError) -> String {
     match error {
         ProgramError::LoadError {
             io_error,

@@ -109,20 +109,27 @@ pub struct Maps {
     lost_before: Vec<[u64; counter::COUNT]>,
 }
 
+/// A map that is not as these sources say.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeError {
+    #[error("the object has no map {0}")]
+    Missing(&'static str),
+    #[error("map {0}: {1}")]
+    Differs(&'static str, MapError),
+}
+
 impl Maps {
     /// Takes the maps out of a loaded object.
     ///
     /// # Errors
     /// When the object lacks one or its types differ: it was not built from these sources.
-    pub fn take(ebpf: &mut Ebpf) -> Result<Self, String> {
+    pub fn take(ebpf: &mut Ebpf) -> Result<Self, TakeError> {
         fn typed<T: TryFrom<Map, Error = MapError>>(
             ebpf: &mut Ebpf,
-            name: &str,
-        ) -> Result<T, String> {
-            let map = ebpf
-                .take_map(name)
-                .ok_or_else(|| format!("the object has no map {name}"))?;
-            T::try_from(map).map_err(|error| format!("map {name}: {error}"))
+            name: &'static str,
+        ) -> Result<T, TakeError> {
+            let map = ebpf.take_map(name).ok_or(TakeError::Missing(name))?;
+            T::try_from(map).map_err(|error| TakeError::Differs(name, error))
         }
         let learn = match ebpf.map("LEARN") {
             Some(Map::Array(map)) => map.fd().as_fd().try_clone_to_owned().ok(),
@@ -138,7 +145,7 @@ impl Maps {
             self_test: typed(ebpf, "SELF_TEST")?,
             learn: learn
                 .and_then(LearnMap::of)
-                .ok_or("the object has no map LEARN")?,
+                .ok_or(TakeError::Missing("LEARN"))?,
             waiting: typed(ebpf, "WAITING")?,
             budgets: typed(ebpf, "BUDGETS")?,
             pipe_readers: typed(ebpf, "PIPE_READERS")?,

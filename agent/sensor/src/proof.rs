@@ -2,11 +2,14 @@
 //!
 //! A wrong offset reads garbage without any error, so nothing is believed before this.
 
-use super::{bpf, maps::Maps, proc};
-use aya::{Ebpf, programs::RawTracePoint};
+use super::{bpf, hooks::HookError, maps::Maps, proc};
+use aya::{
+    Ebpf,
+    programs::{ProgramError, RawTracePoint},
+};
 use keytrail_abi::{SelfTest, globals::field as f};
 use std::{
-    fs,
+    fs, io,
     os::{fd::BorrowedFd, unix::fs::MetadataExt},
     path::Path,
 };
@@ -20,26 +23,40 @@ pub struct Failure {
     pub fields: &'static [usize],
 }
 
+/// Why the proof was not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ProofError {
+    #[error("the object has no self-test program")]
+    NoProgram,
+    #[error("{0}")]
+    Program(ProgramError),
+    #[error("{0}")]
+    Load(HookError),
+    #[error("BPF_PROG_TEST_RUN: {0}")]
+    Run(io::Error),
+    #[error("the self-test left no result")]
+    NoResult,
+    #[error("/proc/self cannot be read")]
+    NoTruth,
+}
+
 /// Runs the proof in the calling thread.
 ///
 /// # Errors
 /// When it cannot be run at all (before 5.10).
-pub fn run(ebpf: &mut Ebpf, maps: &Maps) -> Result<Vec<Failure>, String> {
-    let program = ebpf
-        .program_mut("self_test")
-        .ok_or("the object has no self-test program")?;
-    let program: &mut RawTracePoint = program.try_into().map_err(|error| format!("{error}"))?;
+pub fn run(ebpf: &mut Ebpf, maps: &Maps) -> Result<Vec<Failure>, ProofError> {
+    let program = ebpf.program_mut("self_test").ok_or(ProofError::NoProgram)?;
+    let program: &mut RawTracePoint = program.try_into().map_err(ProofError::Program)?;
     program
         .load()
-        .map_err(|error| super::hooks::describe(&error))?;
-    let fd = program.fd().map_err(|error| error.to_string())?;
-    bpf::run(std::os::fd::AsFd::as_fd(fd))
-        .map_err(|error| format!("BPF_PROG_TEST_RUN: {error}"))?;
+        .map_err(|error| ProofError::Load(error.into()))?;
+    let fd = program.fd().map_err(ProofError::Program)?;
+    bpf::run(std::os::fd::AsFd::as_fd(fd)).map_err(ProofError::Run)?;
     let seen = maps
         .self_test()
         .filter(|seen| seen.ran == 1)
-        .ok_or("the self-test left no result")?;
-    let truth = Truth::read().ok_or("/proc/self cannot be read")?;
+        .ok_or(ProofError::NoResult)?;
+    let truth = Truth::read().ok_or(ProofError::NoTruth)?;
     Ok(compare(&seen, &truth))
 }
 

@@ -106,6 +106,82 @@ fn canary(sensor: &mut Sensor) -> Result<(), String> {
     }
 }
 
+/// What was told of a program that the test has started.
+#[derive(Clone, Copy, Default)]
+struct Life {
+    exec: bool,
+    environment: bool,
+    fork: bool,
+    exit: bool,
+    open: bool,
+    read: bool,
+    pipes: bool,
+}
+
+impl Life {
+    /// Takes what a record tells of the program `pid`. `kernel_reads`: reads have a better hook than fanotify, whose records
+    /// would hide that it sees nothing.
+    fn take(&mut self, record: &RawRecord<'_>, pid: u32, kernel_reads: bool) {
+        let bytes = record.bytes;
+        let number = |at| u32::from_ne_bytes(super::number(bytes, at));
+        if kind(bytes) == Kind::FORK {
+            self.fork |= number(offset_of!(Fork, child_tgid)) == pid;
+        }
+        if tgid(bytes) != pid {
+            return;
+        }
+        match kind(bytes) {
+            Kind::EXEC => {
+                self.exec |= number(offset_of!(Exec, parent_tgid)) == std::process::id();
+            }
+            Kind::EXEC_CHUNK => {
+                self.environment |= memchr::memmem::find(bytes, MARK).is_some()
+                    && number(offset_of!(ExecChunk, last)) == 1;
+            }
+            Kind::EXIT => self.exit = true,
+            Kind::PIPES => self.pipes = true,
+            Kind::FILE_OPEN => self.open = true,
+            Kind::FILE_READ => self.read |= !(kernel_reads && record.hook == FANOTIFY),
+            _ => {}
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.exec
+            && self.environment
+            && self.fork
+            && self.exit
+            && self.open
+            && self.read
+            && self.pipes
+    }
+
+    fn results(&self, program: &Path) -> [String; 6] {
+        let result = |good: bool| if good { FIRED } else { "did not fire" }.to_owned();
+        let exec = match (self.exec, self.environment) {
+            (true, true) => FIRED.to_owned(),
+            (true, false) => "fired, but the environment was not captured".to_owned(),
+            _ => result(false),
+        };
+        let read = if !self.read && super::proof::made_up_device(program) {
+            format!(
+                "not told: {} is on a file system whose device numbers are made up; there fanotify sees the reads",
+                program.display()
+            )
+        } else {
+            result(self.read)
+        };
+        [
+            exec,
+            result(self.fork),
+            result(self.exit),
+            result(self.open),
+            read,
+            result(self.pipes),
+        ]
+    }
+}
+
 /// Starts a program with a marked environment, whose file is watched meanwhile: exec, fork, exit, and, because the
 /// kernel opens and reads what it executes, file_open and file_read; its standard output is a pipe: pipes.
 fn lifecycle(sensor: &mut Sensor) -> [String; 6] {
@@ -148,58 +224,13 @@ fn lifecycle(sensor: &mut Sensor) -> [String; 6] {
         .status
         .signal(Signal::FileRead)
         .is_some_and(|report| report.hook != FANOTIFY);
-    let (mut exec, mut environment, mut fork, mut exit, mut open, mut read, mut pipes) =
-        (false, false, false, false, false, false, false);
+    let mut life = Life::default();
     collect(sensor, &mut |record| {
-        let bytes = record.bytes;
-        match kind(bytes) {
-            Kind::EXEC if tgid(bytes) == pid => {
-                let parent =
-                    u32::from_ne_bytes(super::number(bytes, offset_of!(Exec, parent_tgid)));
-                exec |= parent == std::process::id();
-            }
-            Kind::EXEC_CHUNK if tgid(bytes) == pid => {
-                environment |= memchr::memmem::find(bytes, MARK).is_some()
-                    && u32::from_ne_bytes(super::number(bytes, offset_of!(ExecChunk, last))) == 1;
-            }
-            Kind::FORK => {
-                fork |=
-                    u32::from_ne_bytes(super::number(bytes, offset_of!(Fork, child_tgid))) == pid;
-            }
-            Kind::EXIT => exit |= tgid(bytes) == pid,
-            Kind::PIPES => pipes |= tgid(bytes) == pid,
-            Kind::FILE_OPEN if tgid(bytes) == pid => open = true,
-            // fanotify would hide that the better hook sees nothing.
-            Kind::FILE_READ if tgid(bytes) == pid => {
-                read |= !(kernel_reads && record.hook == FANOTIFY)
-            }
-            _ => {}
-        }
-        exec && environment && fork && exit && open && read && pipes
+        life.take(record, pid, kernel_reads);
+        life.is_whole()
     });
     sensor.unwatch(file);
-    let result = |good: bool| if good { FIRED } else { "did not fire" }.to_owned();
-    let exec = match (exec, environment) {
-        (true, true) => FIRED.to_owned(),
-        (true, false) => "fired, but the environment was not captured".to_owned(),
-        _ => result(false),
-    };
-    let read = if !read && super::proof::made_up_device(program) {
-        format!(
-            "not told: {} is on a file system whose device numbers are made up; there fanotify sees the reads",
-            program.display()
-        )
-    } else {
-        result(read)
-    };
-    [
-        exec,
-        result(fork),
-        result(exit),
-        result(open),
-        read,
-        result(pipes),
-    ]
+    life.results(program)
 }
 
 /// Connects to itself and sends a few bytes: connect and tcp_send, with the right addresses.
@@ -386,7 +417,8 @@ fn uprobe(sensor: &mut Sensor) -> String {
     let attached = sensor.libraries.with_canary(&mut sensor.ebpf, &mut || {
         tls::canary(session, BYTES.as_ptr(), BYTES.len());
     });
-    if let Err(reason) = attached {
+    if let Err(error) = attached {
+        let reason = error.to_string();
         if hooks::is_denied(&reason) {
             // What is refused to the agent's own function is refused to every other.
             refuse_uprobes(sensor, &reason);

@@ -80,62 +80,13 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
         },
     );
 
-    let trampolines = aya::Btf::from_sys_fs().ok();
-    let mut names = HookNames::default();
-    let mut attached = Vec::new();
-    for signal in SIGNALS {
-        let report = status.signal_mut(signal.name);
-        if let Some(report) = report {
-            attach_signal(
-                &mut ebpf,
-                trampolines.as_ref(),
-                &fields,
-                &absent,
-                &mut attached,
-                options,
-                signal,
-                report,
-            );
-        }
-    }
+    attach_signals(&mut ebpf, &fields, &absent, options, &mut status);
     let calls = tells_tmpfs(&mut ebpf, &mut maps, &fields, &status);
     let fanotify = open_fanotify(&mut status, calls);
     let watcher = Watcher::new(fanotify.as_ref(), learn::Learner::new(&maps));
     let process_reads = listen_to_procfs(&mut status);
-    for report in &status.signals {
-        let hook = report.hook.clone();
-        match report.signal {
-            Name::Exec => names.exec = hook,
-            Name::Fork => names.fork = hook,
-            Name::Exit => names.exit = hook,
-            Name::Connect => names.connect = hook,
-            Name::TcpSend => names.send = hook,
-            Name::UnixSend => names.unix = hook,
-            Name::UdpSend => names.udp = hook,
-            Name::FdWrite => names.write = hook,
-            Name::ProcessAttach => names.attach = hook,
-            _ => {}
-        }
-    }
-    if let Some(report) = status.signal_mut(Name::UdpSend) {
-        report.note = "QUIC and DTLS are encrypted: who sent how much where, not what".to_owned();
-    }
-    for (signal, note) in [
-        (
-            Name::FdWrite,
-            "seen when a write is asked for; not writes by mappings, sendfile, splice and io_uring",
-        ),
-        (
-            Name::ProcessAttach,
-            "process_vm_readv, ptrace and pidfd_getfd; not core dumps and calls of 32 bits",
-        ),
-    ] {
-        if let Some(report) = status.signal_mut(signal)
-            && !report.hook.is_empty()
-        {
-            report.note = note.to_owned();
-        }
-    }
+    let names = hook_names(&status);
+    note_limits(&mut status);
     let libraries = search_tls(&mut ebpf, &mut status);
     let mut sensor = Sensor {
         ebpf,
@@ -169,6 +120,50 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
     }
     begin_checks(&mut sensor, &options.checks);
     Ok(sensor)
+}
+
+/// What serves each signal, for the records that do not say it themselves.
+fn hook_names(status: &SensorStatus) -> HookNames {
+    let mut names = HookNames::default();
+    for report in &status.signals {
+        let hook = report.hook.clone();
+        match report.signal {
+            Name::Exec => names.exec = hook,
+            Name::Fork => names.fork = hook,
+            Name::Exit => names.exit = hook,
+            Name::Connect => names.connect = hook,
+            Name::TcpSend => names.send = hook,
+            Name::UnixSend => names.unix = hook,
+            Name::UdpSend => names.udp = hook,
+            Name::FdWrite => names.write = hook,
+            Name::ProcessAttach => names.attach = hook,
+            _ => {}
+        }
+    }
+    names
+}
+
+/// Says of signals what their hooks do not see.
+fn note_limits(status: &mut SensorStatus) {
+    if let Some(report) = status.signal_mut(Name::UdpSend) {
+        report.note = "QUIC and DTLS are encrypted: who sent how much where, not what".to_owned();
+    }
+    for (signal, note) in [
+        (
+            Name::FdWrite,
+            "seen when a write is asked for; not writes by mappings, sendfile, splice and io_uring",
+        ),
+        (
+            Name::ProcessAttach,
+            "process_vm_readv, ptrace and pidfd_getfd; not core dumps and calls of 32 bits",
+        ),
+    ] {
+        if let Some(report) = status.signal_mut(signal)
+            && !report.hook.is_empty()
+        {
+            report.note = note.to_owned();
+        }
+    }
 }
 
 /// From here on the sensor looks after itself.
@@ -314,7 +309,7 @@ fn load(fields: &btf::Fields, sizes: [u32; rings::COUNT]) -> Result<(Ebpf, Maps)
             )
         }
     })?;
-    let maps = Maps::take(&mut ebpf).map_err(SensorError::Load)?;
+    let maps = Maps::take(&mut ebpf).map_err(|error| SensorError::Load(error.to_string()))?;
     Ok((ebpf, maps))
 }
 
@@ -371,6 +366,32 @@ fn left_out() -> Refused {
         remedy:
             "set `system_calls = true`; it costs every system call of the host about 0.1 \u{b5}s"
                 .to_owned(),
+    }
+}
+
+/// Attaches the hooks of all signals, as far as the kernel lets them be attached.
+fn attach_signals(
+    ebpf: &mut Ebpf,
+    fields: &btf::Fields,
+    absent: &[&str],
+    options: &SensorOptions,
+    status: &mut SensorStatus,
+) {
+    let trampolines = aya::Btf::from_sys_fs().ok();
+    let mut attached = Vec::new();
+    for signal in SIGNALS {
+        if let Some(report) = status.signal_mut(signal.name) {
+            attach_signal(
+                ebpf,
+                trampolines.as_ref(),
+                fields,
+                absent,
+                &mut attached,
+                options,
+                signal,
+                report,
+            );
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::args::AgentArgs;
 use super::{exit, fail, privilege};
 use crate::answers;
 use crate::config::Config;
-use crate::engine::{Asker, EngineHandle, EngineOptions, Memory};
+use crate::engine::{Asker, EngineError, EngineHandle, EngineOptions, Memory};
 use crate::output::{Format, Style, Summary, Writer};
 use crate::{memory, pods, sinks};
 use keytrail_cluster::Watch;
@@ -13,7 +13,7 @@ use keytrail_export::{
     ServeError, Server, Services, StatusSource, Subscription, TcpServer,
 };
 use keytrail_proto::v1::GetStatusResponse;
-use keytrail_sink::{Bell, Sinks};
+use keytrail_sink::{Bell, SinkError, Sinks};
 use sd_notify::NotifyState;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,14 +30,8 @@ const SINKS_END: Duration = Duration::from_millis(300);
 /// How often the engine's progress is looked at when systemd does not ask for a watchdog.
 const DEFAULT_CHECK: Duration = Duration::from_secs(10);
 
-pub(super) fn run(args: &AgentArgs, mut config: Config) -> u8 {
-    config.process_events |= args.process_events;
-    if let Some(dir) = &args.state_dir {
-        config.state_dir.clone_from(dir);
-    }
-    if let Some(address) = &args.listen {
-        config.listen = address.to_string();
-    }
+pub(super) fn run(args: &AgentArgs, config: Config) -> u8 {
+    let config = with_arguments(config, args);
     let socket = match bind(&config) {
         Ok(socket) => socket,
         Err(status) => return status,
@@ -52,29 +46,12 @@ pub(super) fn run(args: &AgentArgs, mut config: Config) -> u8 {
         Err(e) => return fail(&e, exit::FAILED),
     };
     let hub = Hub::new();
-    let bell = Bell::new();
     let (quit, quits) = mpsc::channel(1);
     let printer = args
         .print
         .then(|| Printer::start(&hub, args.output.unwrap_or_default(), quit.clone()))
         .flatten();
-    let options = EngineOptions {
-        record: args.record.clone(),
-        kernel_log: args.kernel_log,
-        leave_probes: true,
-        can_provoke: true,
-        config_file: super::config_file(&args.engine),
-        ..EngineOptions::daemon(config.clone())
-    };
-    let (publish, ring) = (hub.clone(), bell.clone());
-    let sink = move |event| {
-        publish.publish(event);
-        ring.ring();
-    };
-    let engine = EngineHandle::start(options, Box::new(sink))
-        .map_err(|e| e.to_string())
-        .and_then(|engine| Engine::start(engine, &config, bell));
-    let engine = match engine {
+    let engine = match start_engine(args, &config, &hub) {
         Ok(engine) => engine,
         Err(e) => {
             hub.close();
@@ -108,14 +85,7 @@ pub(super) fn run(args: &AgentArgs, mut config: Config) -> u8 {
     // The engine first: what it decides at the end still reaches the clients.
     engine.stop();
     hub.close();
-    runtime.block_on(async {
-        let here = async {
-            if let Some(server) = server {
-                server.shutdown().await;
-            }
-        };
-        tokio::join!(here, elsewhere.shutdown());
-    });
+    runtime.block_on(shut_down(server, elsewhere));
     let last = engine.status();
     if let Some(summary) = printer.map(Printer::join) {
         eprintln!(
@@ -125,6 +95,48 @@ pub(super) fn run(args: &AgentArgs, mut config: Config) -> u8 {
     }
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
+}
+
+/// What the command line says goes before what the file says.
+fn with_arguments(mut config: Config, args: &AgentArgs) -> Config {
+    config.process_events |= args.process_events;
+    if let Some(dir) = &args.state_dir {
+        config.state_dir.clone_from(dir);
+    }
+    if let Some(address) = &args.listen {
+        config.listen = address.to_string();
+    }
+    config
+}
+
+/// The engine, whose events go to `hub`, with what the configuration wants beside it.
+fn start_engine(args: &AgentArgs, config: &Config, hub: &Arc<Hub>) -> Result<Engine, StartError> {
+    let options = EngineOptions {
+        record: args.record.clone(),
+        kernel_log: args.kernel_log,
+        leave_probes: true,
+        can_provoke: true,
+        config_file: super::config_file(&args.engine),
+        ..EngineOptions::daemon(config.clone())
+    };
+    let bell = Bell::new();
+    let (publish, ring) = (hub.clone(), bell.clone());
+    let sink = move |event| {
+        publish.publish(event);
+        ring.ring();
+    };
+    let engine = EngineHandle::start(options, Box::new(sink))?;
+    Ok(Engine::start(engine, config, bell)?)
+}
+
+/// Lets clients take what is queued, at the same time wherever they are.
+async fn shut_down(server: Option<Server>, elsewhere: Elsewhere) {
+    let here = async {
+        if let Some(server) = server {
+            server.shutdown().await;
+        }
+    };
+    tokio::join!(here, elsewhere.shutdown());
 }
 
 /// The socket, for who may load something into the kernel; or with what exit status this ends.
@@ -221,6 +233,15 @@ async fn until_told(
     }
 }
 
+/// Why there is no agent.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Sinks(#[from] SinkError),
+}
+
 /// The engine, shared with the server's threads, answering with its last status once stopped.
 #[derive(Clone)]
 struct Engine {
@@ -238,7 +259,7 @@ struct State {
 
 impl Engine {
     /// With what the configuration wants beside it.
-    fn start(handle: EngineHandle, config: &Config, bell: Bell) -> Result<Engine, String> {
+    fn start(handle: EngineHandle, config: &Config, bell: Bell) -> Result<Engine, SinkError> {
         let sinks = match handle.memory() {
             Some(memory) => sinks::start(config, memory, handle.node(), bell).map(Some),
             None => Ok(None),
@@ -246,7 +267,7 @@ impl Engine {
         Ok(Engine {
             asker: handle.asker(),
             state: Arc::new(Mutex::new(State {
-                sinks: sinks.map_err(|e| e.to_string())?,
+                sinks: sinks?,
                 pods: pods::start(&config.kubernetes, handle.teller()),
                 handle: Some(handle),
                 last: GetStatusResponse::default(),

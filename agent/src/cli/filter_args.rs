@@ -1,6 +1,6 @@
 //! The filters of events, the same in every command that shows some.
 
-use super::kinds::{parse_grade, parse_kind};
+use super::kinds::{parse_grade, parse_kind, words};
 use crate::output::parse_time;
 use clap::Args;
 use keytrail_model::{Actor, EventKind, EvidenceGrade};
@@ -108,15 +108,14 @@ impl FilterArgs {
     }
 }
 
+/// A word that is no actor.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no actor {0:?}; actors are {all}", all = words(Actor::ALL, Actor::word))]
+pub struct UnknownActor(String);
+
 /// An actor by its word.
-pub(crate) fn parse_actor(text: &str) -> Result<Actor, String> {
-    Actor::of_word(text).ok_or_else(|| {
-        let words: Vec<_> = Actor::ALL.iter().map(|a| a.word()).collect();
-        format!(
-            "there is no actor {text:?}; actors are {}",
-            words.join(", ")
-        )
-    })
+pub(crate) fn parse_actor(text: &str) -> Result<Actor, UnknownActor> {
+    Actor::of_word(text).ok_or_else(|| UnknownActor(text.to_owned()))
 }
 
 /// A moment, as people write it.
@@ -147,40 +146,46 @@ impl When {
     }
 }
 
-pub(super) fn parse_since(text: &str) -> Result<When, String> {
+/// A text that is no moment.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a time span such as 30s, 5m, 2h or 1d, nor a time such as 2026-11-28T21:03")]
+pub struct WhenError(String);
+
+/// The same where there is a word for the beginning.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}, nor `all`")]
+pub struct SinceError(WhenError);
+
+pub(super) fn parse_since(text: &str) -> Result<When, SinceError> {
     match text {
         "all" => Ok(When::All),
-        _ => parse_when(text).map_err(|e| format!("{e}, nor `all`")),
+        _ => parse_when(text).map_err(SinceError),
     }
 }
 
 /// A time span before now, or a time.
-pub(super) fn parse_when(text: &str) -> Result<When, String> {
-    let sentence = || {
-        format!(
-            "{text:?} is not a time span such as 30s, 5m, 2h or 1d, nor a time such as 2026-11-28T21:03"
-        )
-    };
+pub(super) fn parse_when(text: &str) -> Result<When, WhenError> {
+    let wrong = || WhenError(text.to_owned());
     if text.contains('-') && !text.starts_with('-') {
-        return parse_time(text).map(When::At).map_err(|_| sentence());
+        return parse_time(text).map(When::At).map_err(|_| wrong());
     }
-    let unit = text.chars().last().ok_or_else(sentence)?;
+    let unit = text.chars().last().ok_or_else(wrong)?;
     let seconds = match unit {
         's' => 1,
         'm' => 60,
         'h' => 3_600,
         'd' => 86_400,
-        _ => return Err(sentence()),
+        _ => return Err(wrong()),
     };
     let digits = &text[..text.len() - 1];
     if !digits.bytes().all(|c| c.is_ascii_digit()) {
-        return Err(sentence());
+        return Err(wrong());
     }
-    let number: u64 = digits.parse().map_err(|_| sentence())?;
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
     number
         .checked_mul(seconds)
         .map(|seconds| When::Ago(Duration::from_secs(seconds)))
-        .ok_or_else(sentence)
+        .ok_or_else(wrong)
 }
 
 #[cfg(test)]

@@ -8,11 +8,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use keytrail_inventory::diff::diff;
 use keytrail_inventory::model::{Class, Entry};
 use keytrail_inventory::names;
-use keytrail_inventory::run::{self, Document, Options};
-use keytrail_inventory::state::{Run, State};
+use keytrail_inventory::run::{self, Document, Options, RunError};
+use keytrail_inventory::state::{Run, State, StateError};
 use keytrail_inventory::walk::Report;
 use keytrail_secret::{Classifier, Fingerprinter};
-use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -149,25 +148,47 @@ pub fn run(args: &InventoryArgs) -> u8 {
     }
     match act(args) {
         Ok(status) => status,
-        Err(message) => {
-            eprintln!("keytrail: {message}");
+        Err(error) => {
+            eprintln!("keytrail: {error}");
             exit::FAILED
         }
     }
 }
 
-fn text(error: impl Display) -> String {
-    error.to_string()
+/// Why there is no inventory, or nothing to compare.
+#[derive(Debug, thiserror::Error)]
+enum InventoryError {
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    #[error("{}: {}", .0.display(), .1)]
+    At(PathBuf, io::Error),
+    #[error("there is no HOME to keep state in: name a directory with --state-dir")]
+    NoHome,
+    #[error("there is no inventory of {0} yet: make one with `keytrail inventory`")]
+    Nothing(String),
+    #[error(
+        "there is only one inventory of {0}, and no agent that saw what came after it: make another with `keytrail \
+         inventory`"
+    )]
+    OnlyOne(String),
+    #[error("cannot write the output: {0}")]
+    Output(io::Error),
 }
 
-fn act(args: &InventoryArgs) -> Result<u8, String> {
+fn act(args: &InventoryArgs) -> Result<u8, InventoryError> {
     let dir = state_dir(args)?;
     if args.action == Some(InventoryAction::Diff { now: false }) {
-        return compare(args, &State::open(&dir).map_err(text)?);
+        return compare(args, &State::open(&dir)?);
     }
     let host = args.root == Path::new("/");
     let fingerprinter = fingerprinter(args, &dir)?;
-    let mut state = State::open(&dir).map_err(text)?;
+    let mut state = State::open(&dir)?;
     let classifier = classifier(args);
     let root = rustix::process::geteuid().is_root();
     let options = Options {
@@ -182,9 +203,8 @@ fn act(args: &InventoryArgs) -> Result<u8, String> {
     let report = Report::default();
     let mut document = with_progress(&report, &args.root, || {
         run::take(&options, &classifier, &fingerprinter, &report)
-    })
-    .map_err(text)?;
-    run::remember(&mut document, &mut state, options.max_age).map_err(text)?;
+    })?;
+    run::remember(&mut document, &mut state, options.max_age)?;
     if args.action.is_some() {
         return compare(args, &state);
     }
@@ -204,9 +224,9 @@ fn threads() -> usize {
         .clamp(2, 4)
 }
 
-fn state_dir(args: &InventoryArgs) -> Result<PathBuf, String> {
+fn state_dir(args: &InventoryArgs) -> Result<PathBuf, InventoryError> {
     if let Some(dir) = &args.state_dir {
-        return std::path::absolute(dir).map_err(text);
+        return Ok(std::path::absolute(dir)?);
     }
     if rustix::process::geteuid().is_root() {
         return Ok(SYSTEM_STATE.into());
@@ -219,21 +239,19 @@ fn state_dir(args: &InventoryArgs) -> Result<PathBuf, String> {
     absolute("XDG_STATE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
         .map(|base| base.join("keytrail"))
-        .ok_or_else(|| {
-            "there is no HOME to keep state in: name a directory with --state-dir".to_owned()
-        })
+        .ok_or(InventoryError::NoHome)
 }
 
-fn fingerprinter(args: &InventoryArgs, dir: &Path) -> Result<Fingerprinter, String> {
+fn fingerprinter(args: &InventoryArgs, dir: &Path) -> Result<Fingerprinter, InventoryError> {
     if let Some(file) = &args.fingerprint_key_file {
-        return Fingerprinter::load(file).map_err(|e| format!("{}: {e}", file.display()));
+        return Fingerprinter::load(file).map_err(|e| InventoryError::At(file.clone(), e));
     }
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(dir)
-        .map_err(|e| format!("{}: {e}", dir.display()))?;
-    Fingerprinter::load_or_create(&dir.join("fingerprint.key")).map_err(text)
+        .map_err(|e| InventoryError::At(dir.to_owned(), e))?;
+    Ok(Fingerprinter::load_or_create(&dir.join("fingerprint.key"))?)
 }
 
 fn classifier(args: &InventoryArgs) -> Classifier {
@@ -296,7 +314,7 @@ fn with_progress<T>(report: &Report, root: &Path, work: impl FnOnce() -> T) -> T
     })
 }
 
-fn show(args: &InventoryArgs, document: &Document, report: &Report) -> Result<(), String> {
+fn show(args: &InventoryArgs, document: &Document, report: &Report) -> Result<(), InventoryError> {
     let shown: Vec<&Entry> = document.entries.iter().filter(|e| shows(args, e)).collect();
     match args.output {
         InventoryFormat::Json | InventoryFormat::Sarif | InventoryFormat::Cbom => {
@@ -316,8 +334,8 @@ fn show(args: &InventoryArgs, document: &Document, report: &Report) -> Result<()
         )),
         InventoryFormat::Yaml | InventoryFormat::Csv => {
             let mut bytes = Vec::new();
-            render::write_document(&mut bytes, document, report, &shown).map_err(text)?;
-            let value = serde_json::from_slice(&bytes).map_err(text)?;
+            render::write_document(&mut bytes, document, report, &shown)?;
+            let value = serde_json::from_slice(&bytes)?;
             let format = args.output.of_changes().unwrap_or_default();
             print(&in_format(&value, format)?)
         }
@@ -329,35 +347,32 @@ fn shows(args: &InventoryArgs, entry: &Entry) -> bool {
     entry.credential.confidence >= args.min_confidence && (args.all || entry.class == Class::Secret)
 }
 
-fn compare(args: &InventoryArgs, state: &State) -> Result<u8, String> {
+fn compare(args: &InventoryArgs, state: &State) -> Result<u8, InventoryError> {
     let real =
-        std::fs::canonicalize(&args.root).map_err(|e| format!("{}: {e}", args.root.display()))?;
+        std::fs::canonicalize(&args.root).map_err(|e| InventoryError::At(args.root.clone(), e))?;
     let root = names::escape(real.as_os_str().as_bytes());
-    let runs = state.runs(&root, 2).map_err(text)?;
+    let runs = state.runs(&root, 2)?;
     let max_age = max_age(args);
     // What the running agent saw since the last look is newer than any stored one.
     if args.action == Some(InventoryAction::Diff { now: false })
         && let Some(last) = runs.last()
-        && let Some((now, mut entries)) = state.since(last).map_err(text)?
+        && let Some((now, mut entries)) = state.since(last)?
     {
-        run::complete(&mut entries, now.started, max_age).map_err(text)?;
-        let before = state.entries(last).map_err(text)?;
+        run::complete(&mut entries, now.started, max_age)?;
+        let before = state.entries(last)?;
         return show_changes(args, (last, before), (&now, entries));
     }
     let [before, after] = runs.as_slice() else {
         return Err(if runs.is_empty() {
-            format!("there is no inventory of {root} yet: make one with `keytrail inventory`")
+            InventoryError::Nothing(root)
         } else {
-            format!(
-                "there is only one inventory of {root}, and no agent that saw what came after it: make another \
-                 with `keytrail inventory`"
-            )
+            InventoryError::OnlyOne(root)
         });
     };
     show_changes(
         args,
-        (before, state.entries(before).map_err(text)?),
-        (after, state.entries(after).map_err(text)?),
+        (before, state.entries(before)?),
+        (after, state.entries(after)?),
     )
 }
 
@@ -369,7 +384,7 @@ fn show_changes(
     args: &InventoryArgs,
     before: (&Run, Vec<Entry>),
     after: (&Run, Vec<Entry>),
-) -> Result<u8, String> {
+) -> Result<u8, InventoryError> {
     let (from, to) = (before.0, after.0);
     let changes = diff(before, after);
     let changes: Vec<_> = changes
@@ -392,26 +407,24 @@ fn show_changes(
     Ok(exit::OK)
 }
 
-fn in_format(value: &serde_json::Value, format: TableFormat) -> Result<String, String> {
-    let written = crate::output::document(value, format.format()).map_err(text)?;
+fn in_format(value: &serde_json::Value, format: TableFormat) -> io::Result<String> {
+    let written = crate::output::document(value, format.format())?;
     Ok(written.unwrap_or_default())
 }
 
-fn json(value: &serde_json::Value) -> Result<String, String> {
-    Ok(serde_json::to_string_pretty(value).map_err(text)? + "\n")
+fn json(value: &serde_json::Value) -> serde_json::Result<String> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
 }
 
-fn print(text: &str) -> Result<(), String> {
+fn print(text: &str) -> Result<(), InventoryError> {
     let mut out = io::stdout().lock();
     printed(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
 /// A reader that has seen enough (`| head`) is no failure.
-fn printed(result: io::Result<()>) -> Result<(), String> {
+fn printed(result: io::Result<()>) -> Result<(), InventoryError> {
     match result {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            Err(format!("cannot write the output: {e}"))
-        }
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(InventoryError::Output(e)),
         _ => Ok(()),
     }
 }

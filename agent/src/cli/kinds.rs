@@ -22,29 +22,41 @@ fn short(kind: EventKind) -> &'static str {
     }
 }
 
+/// A word that is no kind of event, or no grade of evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnknownWord {
+    #[error(
+        "there is no such kind; kinds are {}",
+        words(EventKind::ALL, EventKind::word)
+    )]
+    Kind,
+    #[error(
+        "there is no such grade; grades are {}",
+        words(EvidenceGrade::ALL, EvidenceGrade::word)
+    )]
+    Grade,
+}
+
+/// All there are, as a filter takes them.
+pub(super) fn words<T: Copy>(all: &[T], word: fn(T) -> &'static str) -> String {
+    let words: Vec<_> = all.iter().map(|one| word(*one)).collect();
+    words.join(", ")
+}
+
 /// Takes a kind, its short name, or its name in the schema; a filter on a kind that does not exist would be silent for
 /// ever.
-pub(super) fn parse_kind(text: &str) -> Result<EventKind, String> {
+pub(super) fn parse_kind(text: &str) -> Result<EventKind, UnknownWord> {
     let word = text.strip_prefix("EVENT_KIND_").map(str::to_lowercase);
     let word = word.as_deref().unwrap_or(text);
     let mut all = EventKind::ALL.iter().copied();
     all.find(|kind| kind.word() == word || short(*kind) == word)
-        .ok_or_else(|| {
-            let all: Vec<_> = EventKind::ALL.iter().map(|kind| kind.word()).collect();
-            format!("there is no such kind; kinds are {}", all.join(", "))
-        })
+        .ok_or(UnknownWord::Kind)
 }
 
 /// Takes a grade, or its name in the schema.
-pub(super) fn parse_grade(text: &str) -> Result<EvidenceGrade, String> {
+pub(super) fn parse_grade(text: &str) -> Result<EvidenceGrade, UnknownWord> {
     let word = text.strip_prefix("EVIDENCE_GRADE_").map(str::to_lowercase);
-    EvidenceGrade::of_word(word.as_deref().unwrap_or(text)).ok_or_else(|| {
-        let all: Vec<_> = EvidenceGrade::ALL
-            .iter()
-            .map(|grade| grade.word())
-            .collect();
-        format!("there is no such grade; grades are {}", all.join(", "))
-    })
+    EvidenceGrade::of_word(word.as_deref().unwrap_or(text)).ok_or(UnknownWord::Grade)
 }
 
 #[cfg(test)]

@@ -1,20 +1,25 @@
 //! Logs go to stderr: stdout belongs to events.
 
 use super::args::Cli;
-use crate::config::{LogConfig, LogFormat, log_filter};
+use crate::config::{LogConfig, LogFilterError, LogFormat, log_filter};
 use std::io::IsTerminal as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, Registry, fmt};
 
+/// `--log-level` makes no sense: what the configuration says was looked at when it was read.
+#[derive(Debug, thiserror::Error)]
+#[error("--log-level: {0}")]
+pub(super) struct LogLevelError(LogFilterError);
+
 /// Sets up `tracing`; options on the command line override the configuration.
-pub(super) fn init(cli: &Cli, config: &LogConfig, fallback: &str) -> Result<(), String> {
+pub(super) fn init(cli: &Cli, config: &LogConfig, fallback: &str) -> Result<(), LogLevelError> {
     let level = cli
         .log_level
         .as_deref()
         .or(config.level.as_deref())
         .unwrap_or(fallback);
-    let filter = log_filter(level).map_err(|e| format!("--log-level: {e}"))?;
+    let filter = log_filter(level).map_err(LogLevelError)?;
     let stderr = std::io::stderr;
     let colour =
         stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());

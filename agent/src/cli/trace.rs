@@ -9,6 +9,7 @@ use crate::output::{Format, Style, TraceEnd, Writer};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
 
 pub(super) fn run(args: &TraceArgs, config: Config) -> u8 {
     // A mistyped command is the commonest mistake: told before anything is asked of the kernel, or of the user's rights.
@@ -21,7 +22,7 @@ pub(super) fn run(args: &TraceArgs, config: Config) -> u8 {
     }
     let sinks = match sinks(args) {
         Ok(sinks) => sinks,
-        Err(sentence) => return fail(&sentence, exit::FAILED),
+        Err(e) => return fail(&e, exit::FAILED),
     };
     let held = match Held::spawn(&args.command) {
         Ok(held) => held,
@@ -59,11 +60,21 @@ pub(super) fn run(args: &TraceArgs, config: Config) -> u8 {
     followed.ended.status()
 }
 
-fn sinks(args: &TraceArgs) -> Result<Sinks, String> {
+/// The file for events cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write events to {}: {error}", .path.display())]
+struct EventsError {
+    path: PathBuf,
+    error: io::Error,
+}
+
+fn sinks(args: &TraceArgs) -> Result<Sinks, EventsError> {
     let mut sinks: Sinks = Vec::new();
     if let Some(path) = &args.events {
-        let file = File::create(path)
-            .map_err(|e| format!("cannot write events to {}: {e}", path.display()))?;
+        let file = File::create(path).map_err(|error| EventsError {
+            path: path.clone(),
+            error,
+        })?;
         sinks.push(Writer::new(
             Box::new(BufWriter::new(file)),
             Format::Json,

@@ -46,7 +46,7 @@ async fn watch(args: &WatchArgs) -> u8 {
     };
     let (until, ends) = match end_of(args) {
         Ok(end) => end,
-        Err(sentence) => return fail(&sentence, exit::USAGE),
+        Err(e) => return fail(&e, exit::USAGE),
     };
     // Who asks for nothing to come wants what there is.
     let since = args
@@ -137,8 +137,13 @@ impl Ends {
     }
 }
 
+/// An interval that ends before it begins.
+#[derive(Debug, thiserror::Error)]
+#[error("--until is before --since")]
+struct Backwards;
+
 /// `--until` and `--no-follow`: what the agent is told, and what is waited for.
-fn end_of(args: &WatchArgs) -> Result<(Option<Timestamp>, Ends), String> {
+fn end_of(args: &WatchArgs) -> Result<(Option<Timestamp>, Ends), Backwards> {
     let Some(until) = args.until.map(When::timestamp) else {
         let ends = match args.no_follow {
             true => Ends::WithThePast,
@@ -149,7 +154,7 @@ fn end_of(args: &WatchArgs) -> Result<(Option<Timestamp>, Ends), String> {
     if let Some(since) = args.since.map(When::timestamp)
         && (since.seconds, since.nanos) > (until.seconds, until.nanos)
     {
-        return Err("--until is before --since".to_owned());
+        return Err(Backwards);
     }
     let now = When::Ago(Duration::ZERO).timestamp();
     let left = until.seconds.saturating_sub(now.seconds);

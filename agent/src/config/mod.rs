@@ -17,7 +17,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 
 /// Where the daemon listens and `watch` looks when nobody says otherwise.
 pub const DEFAULT_LISTEN: &str = "unix:/run/keytrail/keytrail.sock";
@@ -307,16 +307,24 @@ pub fn sink_keys() -> Vec<String> {
     sinks::all()
 }
 
+/// A text that is neither a log level nor a filter.
+#[derive(Debug, thiserror::Error)]
+pub enum LogFilterError {
+    #[error("{0:?} is not error, warn, info, debug or trace")]
+    Level(String),
+    #[error(transparent)]
+    Filter(#[from] ParseError),
+}
+
 /// Parses a log level or filter.
 ///
 /// # Errors
-/// A sentence. A bare word that is no level is refused: `tracing` would take it for the name of a module, and say
-/// nothing for ever.
-pub fn log_filter(text: &str) -> Result<Targets, String> {
+/// A bare word that is no level is refused: `tracing` would take it for the name of a module, and say nothing for ever.
+pub fn log_filter(text: &str) -> Result<Targets, LogFilterError> {
     for word in text.split(',').map(str::trim).filter(|w| !w.contains('=')) {
         if word.parse::<LevelFilter>().is_err() {
-            return Err(format!("{word:?} is not error, warn, info, debug or trace"));
+            return Err(LogFilterError::Level(word.to_owned()));
         }
     }
-    text.parse().map_err(|e| format!("{e}"))
+    Ok(text.parse()?)
 }

@@ -136,13 +136,17 @@ fn civil(days: i64) -> (i64, u32, u32) {
     )
 }
 
+/// A text that is no time.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a time such as 2026-11-28T21:03:04+01:00 or 2026-11-28 21:03")]
+pub struct TimeError(String);
+
 /// Seconds since 1970 of RFC 3339, or of a date and time without a zone, which is then the local one.
 ///
 /// # Errors
-/// A sentence.
-pub fn parse(text: &str) -> Result<i64, String> {
-    let wrong =
-        || format!("{text:?} is not a time such as 2026-11-28T21:03:04+01:00 or 2026-11-28 21:03");
+/// See [`TimeError`].
+pub fn parse(text: &str) -> Result<i64, TimeError> {
+    let wrong = || TimeError(text.to_owned());
     let (day, rest) = match text.split_once(['T', 't', ' ']) {
         Some((day, rest)) => (day, rest),
         None => (text, "00:00"),

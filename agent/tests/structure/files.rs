@@ -40,6 +40,8 @@ struct Module {
     defined: BTreeSet<String>,
     /// How often each word stands outside of `use`.
     words: BTreeMap<String, usize>,
+    /// What others may call and what gives them an error that is a text.
+    textual: BTreeSet<String>,
 }
 
 /// A crate's modules; the first is its root.
@@ -52,6 +54,16 @@ impl Crate {
         let mut modules = vec![Module::default()];
         read(&mut modules, 0, root, &base, &base);
         Self(modules)
+    }
+
+    /// Public functions whose error is a `String`, with the file of each.
+    pub fn textual(&self) -> BTreeSet<(PathBuf, String)> {
+        let names = |module: &Module| {
+            let file = module.file.clone();
+            let names = module.textual.clone().into_iter();
+            names.map(move |name| (file.clone(), name))
+        };
+        self.0.iter().flat_map(names).collect()
     }
 
     /// Who takes what from whom.
@@ -325,6 +337,12 @@ fn take_apart(tokens: &[Token], module: &mut Module) {
                 }
                 _ => None,
             });
+            if word == "fn"
+                && is_public(without_qualifiers(&tokens[..at]))
+                && fails_with_text(&tokens[at + 1..])
+            {
+                module.textual.extend(name.cloned());
+            }
             module.defined.extend(name.cloned());
         }
         let mut path = vec![word.clone()];
@@ -354,6 +372,104 @@ fn is_public(before: &[Token]) -> bool {
             Token::Word(_),
             Token::Close,
         ] => word == "pub",
+        _ => false,
+    }
+}
+
+/// What stands before `const`, `async`, `unsafe` and `extern "C"`.
+fn without_qualifiers(mut before: &[Token]) -> &[Token] {
+    let is_qualifier = |token: &Token| match token {
+        Token::Word(word) => ["const", "async", "unsafe", "extern"].contains(&word.as_str()),
+        Token::Sign(sign) => *sign == '0',
+        _ => false,
+    };
+    while let [rest @ .., last] = before
+        && is_qualifier(last)
+    {
+        before = rest;
+    }
+    before
+}
+
+/// Does a function give back a `Result<_, String>`, by itself or in something else? Its tokens, from its name on.
+fn fails_with_text(function: &[Token]) -> bool {
+    // The type stands behind the arrow that is neither in generics nor among parameters.
+    let (mut depth, mut angles, mut groups) = (0, 0, 0);
+    let mut before = None;
+    for (at, token) in function.iter().enumerate() {
+        match token {
+            Token::Open => {
+                groups += usize::from(depth == 0 && angles == 0);
+                depth += 1;
+            }
+            Token::Close => depth -= 1,
+            Token::Sign('<') if depth == 0 => angles += 1,
+            Token::Sign('>') if depth == 0 && before != Some(&Token::Sign('-')) => angles -= 1,
+            Token::Sign('>') if depth == 0 && angles == 0 => {
+                return gives_text(&function[at + 1..]);
+            }
+            _ => {}
+        }
+        let outside = depth == 0 && angles == 0;
+        if groups > 1 || (outside && is_end(token)) {
+            return false;
+        }
+        before = Some(token);
+    }
+    false
+}
+
+/// Whether a signature ends here without a body.
+fn is_end(token: &Token) -> bool {
+    *token == Token::Sign(';') || *token == Token::Word("where".to_owned())
+}
+
+/// The same of the type that is given back, and what follows it.
+fn gives_text(given: &[Token]) -> bool {
+    let (mut depth, mut angles) = (0, 0);
+    for (at, token) in given.iter().enumerate() {
+        let outside = depth == 0 && angles == 0;
+        match token {
+            // The body; at the beginning it is a tuple.
+            Token::Open if outside && at > 0 => return false,
+            Token::Open => depth += 1,
+            Token::Close => depth -= 1,
+            Token::Sign('<') => angles += 1,
+            Token::Sign('>') if given[at - 1] != Token::Sign('-') => angles -= 1,
+            Token::Word(word)
+                if word == "Result"
+                    && given.get(at + 1) == Some(&Token::Sign('<'))
+                    && has_text_for_an_error(&given[at + 2..]) =>
+            {
+                return true;
+            }
+            token if outside && is_end(token) => return false,
+            _ => {}
+        }
+    }
+    false
+}
+
+/// Is the second of the arguments of a `Result` a `String`?
+fn has_text_for_an_error(arguments: &[Token]) -> bool {
+    let (mut depth, mut angles) = (0, 1);
+    let mut ends = Vec::new();
+    for (at, token) in arguments.iter().enumerate() {
+        match token {
+            Token::Open => depth += 1,
+            Token::Close => depth -= 1,
+            Token::Sign('<') => angles += 1,
+            Token::Sign('>') if at == 0 || arguments[at - 1] != Token::Sign('-') => angles -= 1,
+            Token::Sign(',') if depth == 0 && angles == 1 => ends.push(at),
+            _ => {}
+        }
+        if angles == 0 {
+            ends.push(at);
+            break;
+        }
+    }
+    match ends.as_slice() {
+        [first, second, ..] => arguments[first + 1..*second] == [Token::Word("String".to_owned())],
         _ => false,
     }
 }

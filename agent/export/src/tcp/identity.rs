@@ -51,10 +51,21 @@ impl fmt::Display for Identity {
     }
 }
 
-impl FromStr for Identity {
-    type Err = String;
+/// A text that is no name of a client.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityError {
+    #[error("{0:?} is no URI of a client (no wildcards)")]
+    Uri(String),
+    #[error(
+        "{0:?} is neither a URI such as spiffe://example.org/collector nor a DNS name (no wildcards)"
+    )]
+    Other(String),
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for Identity {
+    type Err = IdentityError;
+
+    fn from_str(text: &str) -> Result<Self, IdentityError> {
         if let Some((scheme, rest)) = text.split_once("://") {
             let ok = !scheme.is_empty()
                 && !rest.is_empty()
@@ -63,7 +74,7 @@ impl FromStr for Identity {
             let spiffe = scheme == "spiffe" && (rest.starts_with('/') || rest.ends_with('/'));
             return match ok && !spiffe {
                 true => Ok(Identity::Uri(text.to_owned())),
-                false => Err(format!("{text:?} is no URI of a client (no wildcards)")),
+                false => Err(IdentityError::Uri(text.to_owned())),
             };
         }
         let ok = !text.is_empty()
@@ -76,9 +87,7 @@ impl FromStr for Identity {
             });
         match ok {
             true => Ok(Identity::Dns(text.to_ascii_lowercase())),
-            false => Err(format!(
-                "{text:?} is neither a URI such as spiffe://example.org/collector nor a DNS name (no wildcards)"
-            )),
+            false => Err(IdentityError::Other(text.to_owned())),
         }
     }
 }

@@ -9,7 +9,7 @@ mod gate;
 mod identity;
 mod material;
 
-pub use identity::{Identity, Role};
+pub use identity::{Identity, IdentityError, Role};
 pub use material::{TlsError, TlsFiles};
 
 use super::services::Services;

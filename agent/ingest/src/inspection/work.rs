@@ -93,7 +93,7 @@ pub struct SeenFile {
     pub root: PathBuf,
     pub version: Version,
     /// Or why it cannot be read.
-    pub inspected: Result<Inspected, String>,
+    pub inspected: io::Result<Inspected>,
     /// A rule or the configuration names its path.
     pub named: bool,
     /// Nobody can look at it again: what is known of it is what its reader had.
@@ -284,8 +284,7 @@ fn at(
         .map(|content| {
             progress.has_read();
             content.classify(&context.classifier)
-        })
-        .map_err(|error| error.to_string());
+        });
     meter.stop();
     seen.facts.reach = reach(root_fd.as_fd(), &seen.facts);
     let holds = |inspected: &Inspected| !inspected.findings.is_empty();

@@ -199,42 +199,10 @@ impl Classifier {
         }
         let verdict = doubt(password);
         let user = &text[url.user.clone()];
-        // `:pserver:anoncvs@`: a method, not a password.
-        if user.is_empty() && password.contains(&b':') {
+        if is_no_login(user, password, verdict) {
             return;
         }
-        // `[::1]:8080/@scope/name`: a bracketed address is a host, not a user.
-        if user.starts_with(b"[") || password.ends_with(b"]") {
-            return;
-        }
-        // `user:password@host` is how manuals write it.
-        let manual = verdict == Doubt::Word
-            && (password.len() <= 2
-                || password[..2].eq_ignore_ascii_case(b"pa")
-                || password[..2].eq_ignore_ascii_case(b"pw"));
-        if verdict == Doubt::Hard
-            || manual
-            || doubt(user) == Doubt::Hard && password.len() < 8 && user.starts_with(b"<")
-        {
-            return;
-        }
-        let scheme = text[url.scheme.clone()].to_ascii_lowercase();
-        let scheme = String::from_utf8_lossy(&scheme);
-        let scheme = scheme.rsplit("jdbc:").next().unwrap_or_default();
-        let base = scheme.split('+').next().unwrap_or_default();
-        let rule = match base {
-            "postgres" | "postgresql" | "psql" | "redshift" | "cockroachdb" | "timescaledb" => {
-                "postgresql-url"
-            }
-            "mysql" | "mysqlx" | "mariadb" | "mysql2" => "mysql-url",
-            "mongodb" => "mongodb-url",
-            "redis" | "rediss" | "valkey" => "redis-url",
-            "amqp" | "amqps" => "amqp-url",
-            "mssql" | "sqlserver" | "oracle" | "clickhouse" | "snowflake" | "cassandra"
-            | "neo4j" | "bolt" | "jdbc" => "database-url",
-            _ => "url-password",
-        };
-        let Some(rule) = self.rule_named(rule) else {
+        let Some(rule) = self.rule_named(rule_of_scheme(&text[url.scheme.clone()])) else {
             return;
         };
         let identifier = derive::url::identifier(text, &url);
@@ -246,10 +214,7 @@ impl Classifier {
         let host = &text[url.host.clone()];
         let random = looks_random(&decoded);
         let web = rule == self.rule_named("url-password").unwrap_or(usize::MAX);
-        // Hosts of manuals (RFC 2606 and their imitations).
-        let manual = host.windows(7).any(|w| w.eq_ignore_ascii_case(b"example"))
-            || host.windows(5).any(|w| w.eq_ignore_ascii_case(b"bogus"))
-            || host.starts_with(b"[2001:db8:");
+        let manual = is_host_of_manuals(host);
         let named = password.iter().all(u8::is_ascii_alphabetic)
             && [&b"pass"[..], b"password", b"pwd"]
                 .iter()
@@ -362,6 +327,53 @@ pub(super) fn generic(class: name::NameClass) -> &'static str {
         name::NameClass::Secret => "generic-secret",
         name::NameClass::Key => "generic-key",
     }
+}
+
+/// Whether what stands before the `@` of an URL is something else than a user and his password.
+fn is_no_login(user: &[u8], password: &[u8], verdict: Doubt) -> bool {
+    // `:pserver:anoncvs@`: a method, not a password.
+    if user.is_empty() && password.contains(&b':') {
+        return true;
+    }
+    // `[::1]:8080/@scope/name`: a bracketed address is a host, not a user.
+    if user.starts_with(b"[") || password.ends_with(b"]") {
+        return true;
+    }
+    // `user:password@host` is how manuals write it.
+    let manual = verdict == Doubt::Word
+        && (password.len() <= 2
+            || password[..2].eq_ignore_ascii_case(b"pa")
+            || password[..2].eq_ignore_ascii_case(b"pw"));
+    verdict == Doubt::Hard
+        || manual
+        || doubt(user) == Doubt::Hard && password.len() < 8 && user.starts_with(b"<")
+}
+
+/// The rule of a password in an URL, by what speaks its scheme.
+fn rule_of_scheme(scheme: &[u8]) -> &'static str {
+    let scheme = scheme.to_ascii_lowercase();
+    let scheme = String::from_utf8_lossy(&scheme);
+    let scheme = scheme.rsplit("jdbc:").next().unwrap_or_default();
+    let base = scheme.split('+').next().unwrap_or_default();
+    match base {
+        "postgres" | "postgresql" | "psql" | "redshift" | "cockroachdb" | "timescaledb" => {
+            "postgresql-url"
+        }
+        "mysql" | "mysqlx" | "mariadb" | "mysql2" => "mysql-url",
+        "mongodb" => "mongodb-url",
+        "redis" | "rediss" | "valkey" => "redis-url",
+        "amqp" | "amqps" => "amqp-url",
+        "mssql" | "sqlserver" | "oracle" | "clickhouse" | "snowflake" | "cassandra" | "neo4j"
+        | "bolt" | "jdbc" => "database-url",
+        _ => "url-password",
+    }
+}
+
+/// Hosts of manuals (RFC 2606 and their imitations).
+fn is_host_of_manuals(host: &[u8]) -> bool {
+    host.windows(7).any(|w| w.eq_ignore_ascii_case(b"example"))
+        || host.windows(5).any(|w| w.eq_ignore_ascii_case(b"bogus"))
+        || host.starts_with(b"[2001:db8:")
 }
 
 fn percent_decode(text: &[u8]) -> zeroize::Zeroizing<Vec<u8>> {

@@ -53,7 +53,7 @@ pub fn parse(file: &str, text: &str) -> (Vec<Rule>, Vec<RuleError>) {
                 rule.place = (file.to_string(), line);
                 match rule.validate() {
                     Ok(()) => rules.push(rule),
-                    Err(reason) => errors.push(refuse(reason)),
+                    Err(wrong) => errors.push(refuse(wrong.to_string())),
                 }
             }
         }

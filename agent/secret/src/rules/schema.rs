@@ -113,9 +113,57 @@ pub struct Rule {
     near: OnceLock<Option<Regex>>,
 }
 
+/// What is wrong with a rule, as a sentence.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum SpecError {
+    #[error("`name` must be letters, digits, '-', '_' or '.', not {0:?}")]
+    Name(String),
+    #[error("rule {0}: {1}")]
+    Rule(String, Wrong),
+}
+
+/// What is wrong with a rule that has a name.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Wrong {
+    /// The field, and what the engine of expressions says.
+    #[error("`{0}`: {1}")]
+    Expression(&'static str, String),
+    #[error(
+        "a rule with `regex` needs `literals` or `near`, so that it costs nothing where they are absent"
+    )]
+    NoWord,
+    #[error("`literals` and `near` exclude each other")]
+    BothWords,
+    #[error("one of `regex`, `structure`, `env` or `paths` is needed")]
+    NothingToFind,
+    #[error("`identifier_near` needs a group")]
+    NoGroup,
+    #[error("the literal {0:?} must have 2 to 64 bytes")]
+    Literal(String),
+    #[error("`paths`: {0}")]
+    Path(globset::Error),
+    #[error("`confidence` is {0} and must be between 0 and 1")]
+    Confidence(f64),
+    #[error("`privilege` is {0} and must be between 1 and 4")]
+    Privilege(u8),
+    #[error("`max` is at most 16384, `back` 4096, `window` 512")]
+    Size,
+    #[error("`head` and `tail` are word, b64 or any")]
+    Edge,
+    #[error("unknown `{field}` {value:?}; known: {}", .known.join(", "))]
+    Unknown {
+        field: &'static str,
+        value: String,
+        known: Vec<&'static str>,
+    },
+    #[error("at least three different `positive` and three `negative` examples are needed")]
+    Examples,
+}
+
 /// Largest compiled expression in bytes: bounds what a user's rule can cost.
 const REGEX_SIZE: usize = 2 << 20;
 
+/// The error is the last line of what the engine says: those before it repeat the expression.
 fn compile(pattern: &str) -> Result<Regex, String> {
     RegexBuilder::new(pattern)
         .unicode(false)
@@ -220,8 +268,11 @@ impl Rule {
         }
     }
 
-    /// Everything that can be wrong with a rule, as a sentence.
-    pub fn validate(&self) -> Result<(), String> {
+    /// Everything that can be wrong with a rule.
+    ///
+    /// # Errors
+    /// The first thing that is.
+    pub fn validate(&self) -> Result<(), SpecError> {
         let s = &self.spec;
         if s.name.is_empty()
             || !s
@@ -229,89 +280,78 @@ impl Rule {
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
         {
-            return Err(format!(
-                "`name` must be letters, digits, '-', '_' or '.', not {:?}",
-                s.name
-            ));
+            return Err(SpecError::Name(s.name.clone()));
         }
         self.expressions()
             .and_then(|()| self.numbers())
             .and_then(|()| self.words())
             .and_then(|()| self.examples())
-            .map_err(|e| format!("rule {}: {e}", s.name))
+            .map_err(|wrong| SpecError::Rule(s.name.clone(), wrong))
     }
 
     /// Expressions compile, and there is something to find the rule by.
-    fn expressions(&self) -> Result<(), String> {
+    fn expressions(&self) -> Result<(), Wrong> {
         let s = &self.spec;
         if !s.regex.is_empty() {
-            compile(&self.pattern()).map_err(|e| format!("`regex`: {e}"))?;
+            compile(&self.pattern()).map_err(|e| Wrong::Expression("regex", e))?;
             if s.literals.is_empty() && s.near.is_empty() {
-                return Err(
-                    "a rule with `regex` needs `literals` or `near`, so that it costs nothing where they are absent"
-                        .to_owned(),
-                );
+                return Err(Wrong::NoWord);
             }
             if !s.literals.is_empty() && !s.near.is_empty() {
-                return Err("`literals` and `near` exclude each other".to_owned());
+                return Err(Wrong::BothWords);
             }
         } else if s.structure.is_empty() && s.env.is_empty() && s.paths.is_empty() {
-            return Err("one of `regex`, `structure`, `env` or `paths` is needed".to_owned());
+            return Err(Wrong::NothingToFind);
         }
         if !s.identifier_near.is_empty() {
             let near =
-                compile(&s.identifier_near).map_err(|e| format!("`identifier_near`: {e}"))?;
+                compile(&s.identifier_near).map_err(|e| Wrong::Expression("identifier_near", e))?;
             if near.captures_len() < 2 {
-                return Err("`identifier_near` needs a group".to_owned());
+                return Err(Wrong::NoGroup);
             }
         }
         for word in s.literals.iter().chain(&s.near) {
             if word.len() < 2 || word.len() > 64 {
-                return Err(format!("the literal {word:?} must have 2 to 64 bytes"));
+                return Err(Wrong::Literal(word.clone()));
             }
         }
         for glob in &s.paths {
-            globset::Glob::new(glob).map_err(|e| format!("`paths`: {e}"))?;
+            globset::Glob::new(glob).map_err(Wrong::Path)?;
         }
         Ok(())
     }
 
     /// Numbers are within their bounds.
-    fn numbers(&self) -> Result<(), String> {
+    fn numbers(&self) -> Result<(), Wrong> {
         let s = &self.spec;
         if !(0.0..=1.0).contains(&s.confidence) {
-            return Err(format!(
-                "`confidence` is {} and must be between 0 and 1",
-                s.confidence
-            ));
+            return Err(Wrong::Confidence(s.confidence));
         }
         if s.privilege > 4 {
-            return Err(format!(
-                "`privilege` is {} and must be between 1 and 4",
-                s.privilege
-            ));
+            return Err(Wrong::Privilege(s.privilege));
         }
         if s.max > 16 * 1024 || s.back > 4096 || s.window > 512 {
-            return Err("`max` is at most 16384, `back` 4096, `window` 512".to_owned());
+            return Err(Wrong::Size);
         }
         Ok(())
     }
 
     /// Fields that take one of some words have one of them.
-    fn words(&self) -> Result<(), String> {
+    fn words(&self) -> Result<(), Wrong> {
         let s = &self.spec;
         let edges = ["", "word", "b64", "any"];
         if !edges.contains(&s.tail.as_str()) || !edges.contains(&s.head.as_str()) {
-            return Err("`head` and `tail` are word, b64 or any".to_owned());
+            return Err(Wrong::Edge);
         }
-        let known = |field: &str, value: &String, names: &[&str]| {
+        let known = |field: &'static str, value: &String, names: &[&'static str]| {
             if value.is_empty() || names.contains(&value.as_str()) {
                 Ok(())
             } else {
-                Err(format!(
-                    "unknown `{field}` {value:?}; known: {}",
-                    names.join(", ")
-                ))
+                Err(Wrong::Unknown {
+                    field,
+                    value: value.clone(),
+                    known: names.to_vec(),
+                })
             }
         };
         known("check", &s.check, crate::checks::checksum::NAMES)?;
@@ -319,7 +359,7 @@ impl Rule {
         known("decode", &s.decode, &["base64", "basic"])
     }
 
-    fn examples(&self) -> Result<(), String> {
+    fn examples(&self) -> Result<(), Wrong> {
         let distinct = |examples: &[Example]| {
             let mut texts: Vec<String> = examples.iter().map(|e| format!("{e:?}")).collect();
             texts.sort_unstable();
@@ -327,10 +367,7 @@ impl Rule {
             texts.len()
         };
         if distinct(&self.spec.positive) < 3 || distinct(&self.spec.negative) < 3 {
-            return Err(
-                "at least three different `positive` and three `negative` examples are needed"
-                    .to_owned(),
-            );
+            return Err(Wrong::Examples);
         }
         Ok(())
     }

@@ -8,6 +8,17 @@ use crate::checks::checksum;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
+/// Why an example is no template.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    #[error("no closing brace in {0:?}")]
+    Open(String),
+    #[error("bad length in {{{0}}}")]
+    Length(String),
+    #[error("unknown directive {{{0}}}")]
+    Unknown(String),
+}
+
 /// SplitMix64: small, deterministic, good enough for examples.
 pub struct Random(u64);
 
@@ -53,15 +64,15 @@ fn class(name: &str) -> Option<&'static [u8]> {
 /// Expands a template. The same seed gives the same text.
 ///
 /// # Errors
-/// A sentence that names the unknown directive.
-pub fn expand(template: &str, seed: u64) -> Result<String, String> {
+/// The unknown directive, or what is wrong with a known one.
+pub fn expand(template: &str, seed: u64) -> Result<String, TemplateError> {
     let mut random = Random::new(seed);
     // Some structures need a warm-up away from small seeds.
     random.word();
     expand_with(template, &mut random)
 }
 
-fn expand_with(template: &str, random: &mut Random) -> Result<String, String> {
+fn expand_with(template: &str, random: &mut Random) -> Result<String, TemplateError> {
     let mut out = String::with_capacity(template.len() * 2);
     let mut rest = template;
     while let Some(open) = rest.find('{') {
@@ -74,7 +85,7 @@ fn expand_with(template: &str, random: &mut Random) -> Result<String, String> {
         }
         let close = rest
             .find('}')
-            .ok_or_else(|| format!("no closing brace in {template:?}"))?;
+            .ok_or_else(|| TemplateError::Open(template.to_owned()))?;
         directive(&rest[..close], &mut out, random)?;
         rest = &rest[close + 1..];
     }
@@ -82,11 +93,11 @@ fn expand_with(template: &str, random: &mut Random) -> Result<String, String> {
     Ok(out)
 }
 
-fn directive(text: &str, out: &mut String, random: &mut Random) -> Result<(), String> {
+fn directive(text: &str, out: &mut String, random: &mut Random) -> Result<(), TemplateError> {
     let (name, argument) = text.split_once(':').unwrap_or((text, ""));
     if let Some(set) = class(name) {
         return characters(set, argument, out, random)
-            .ok_or_else(|| format!("bad length in {{{text}}}"));
+            .ok_or_else(|| TemplateError::Length(text.to_owned()));
     }
     match name {
         "uuid" => uuid(out, random),
@@ -109,7 +120,7 @@ fn directive(text: &str, out: &mut String, random: &mut Random) -> Result<(), St
             let choices: Vec<&str> = argument.split('|').collect();
             out.push_str(choices[(random.word() % choices.len() as u64) as usize]);
         }
-        _ => return Err(format!("unknown directive {{{text}}}")),
+        _ => return Err(TemplateError::Unknown(text.to_owned())),
     }
     Ok(())
 }
@@ -221,7 +232,12 @@ fn openssh(out: &mut String, random: &mut Random) {
 }
 
 /// Base64 of a text that may hold templates with square brackets.
-fn encoded(url: bool, argument: &str, out: &mut String, random: &mut Random) -> Result<(), String> {
+fn encoded(
+    url: bool,
+    argument: &str,
+    out: &mut String,
+    random: &mut Random,
+) -> Result<(), TemplateError> {
     let template = argument
         .replace("[[", "{{")
         .replace("]]", "\u{1}")

@@ -316,33 +316,17 @@ pub fn classify(name: &[u8]) -> Option<NameClass> {
     let mut buffer = [0u8; MAX_NAME];
     let mut words: [&str; 16] = [""; 16];
     let n = split(name, &mut buffer, &mut words);
-    let mut words = &words[..n];
+    let words = &words[..n];
     if words.iter().any(|w| NEVER.contains(w)) {
         return None;
     }
-    while let [head @ .., last] = words {
-        if !head.is_empty() && (TRAILERS.contains(last) || last.bytes().all(|b| b.is_ascii_digit()))
-        {
-            words = head
-        } else {
-            break;
-        }
-    }
-    let (last, head) = words.split_last()?;
+    let (last, head) = without_trailers(words).split_last()?;
     let last = last.trim_end_matches(|c: char| c.is_ascii_digit());
     let before = head.last().copied().unwrap_or_default();
-    if PASSWORD.contains(&last)
-        || last.ends_with("password")
-        || last.ends_with("passwd")
-        || last.ends_with("passphrase")
-    {
+    if names_password(last) {
         // `by pass`, `one pass`: not in names of secrets.
-        return (!(last == "pass"
-            && matches!(
-                before,
-                "by" | "first" | "second" | "render" | "single" | "multi" | "one" | "two"
-            )))
-        .then_some(NameClass::Password);
+        let passes = last == "pass" && PASS_NOT.contains(&before);
+        return (!passes).then_some(NameClass::Password);
     }
     // OCI's `pass_phrase`.
     if before == "pass" && matches!(last, "phrase" | "word") {
@@ -355,45 +339,13 @@ pub fn classify(name: &[u8]) -> Option<NameClass> {
     {
         return Some(NameClass::Password);
     }
-    if SECRET.contains(&last)
-        || last.ends_with("secret")
-        || last.ends_with("apikey")
-        || last.ends_with("secretkey")
-        || last.ends_with("privatekey")
-    {
-        return Some(NameClass::Secret);
-    }
-    if last.ends_with("token") {
+    if names_secret(last) {
         return Some(NameClass::Secret);
     }
     if matches!(last, "key" | "keys") {
-        if KEY_NOT.contains(&before) {
-            return None;
-        }
-        return Some(if KEY_OF.contains(&before) {
-            NameClass::Secret
-        } else {
-            NameClass::Key
-        });
+        return key_of(before);
     }
-    if last.len() > 3
-        && last.ends_with("key")
-        && !matches!(
-            last,
-            "monkey"
-                | "turkey"
-                | "whiskey"
-                | "hockey"
-                | "jockey"
-                | "donkey"
-                | "hotkey"
-                | "keykey"
-                | "pubkey"
-                | "publickey"
-                | "sitekey"
-                | "passkey"
-        )
-    {
+    if last.len() > 3 && last.ends_with("key") && !KEY_WORDS.contains(&last) {
         return Some(NameClass::Key);
     }
     // What is mixed into hashes and drawn keys from: secret where a program has one for all.
@@ -408,6 +360,66 @@ pub fn classify(name: &[u8]) -> Option<NameClass> {
         return Some(NameClass::Key);
     }
     None
+}
+
+/// Words behind which `pass` is no password.
+const PASS_NOT: &[&str] = &[
+    "by", "first", "second", "render", "single", "multi", "one", "two",
+];
+
+/// Words that end in `key` and are none, or one that is no secret.
+const KEY_WORDS: &[&str] = &[
+    "monkey",
+    "turkey",
+    "whiskey",
+    "hockey",
+    "jockey",
+    "donkey",
+    "hotkey",
+    "keykey",
+    "pubkey",
+    "publickey",
+    "sitekey",
+    "passkey",
+];
+
+/// The words without those at the end that say nothing of what it is: numbers, files, values.
+fn without_trailers<'w, 'n>(mut words: &'w [&'n str]) -> &'w [&'n str] {
+    while let [head @ .., last] = words
+        && !head.is_empty()
+        && (TRAILERS.contains(last) || last.bytes().all(|b| b.is_ascii_digit()))
+    {
+        words = head;
+    }
+    words
+}
+
+fn names_password(last: &str) -> bool {
+    PASSWORD.contains(&last)
+        || last.ends_with("password")
+        || last.ends_with("passwd")
+        || last.ends_with("passphrase")
+}
+
+fn names_secret(last: &str) -> bool {
+    SECRET.contains(&last)
+        || last.ends_with("secret")
+        || last.ends_with("apikey")
+        || last.ends_with("secretkey")
+        || last.ends_with("privatekey")
+        || last.ends_with("token")
+}
+
+/// A key by the word before it.
+fn key_of(before: &str) -> Option<NameClass> {
+    if KEY_NOT.contains(&before) {
+        return None;
+    }
+    Some(if KEY_OF.contains(&before) {
+        NameClass::Secret
+    } else {
+        NameClass::Key
+    })
 }
 
 /// Lower-case words of a name, split at separators and at changes from lower to upper case.

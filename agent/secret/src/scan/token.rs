@@ -7,7 +7,7 @@ use crate::checks::strength::worded;
 use crate::checks::{Doubt, checksum, doubt, entropy, named_for_reference, refers, user_is_secret};
 use crate::derive;
 use crate::rules::{Rule, RuleSpec};
-use regex::bytes::{Captures, Regex};
+use regex::bytes::{Captures, Match, Regex};
 use std::ops::Range;
 use zeroize::Zeroizing;
 
@@ -258,15 +258,8 @@ fn accept(
 ) {
     let spec = &rule.spec;
     let Some(whole) = captures.get(0) else { return };
-    let value = captures
-        .name("secret")
-        .or_else(|| captures.get(1))
-        .unwrap_or(whole);
-    // `TOKEN:x-oauth-basic`: what stands for the name is the secret.
-    let (value, named) = match captures.name("id") {
-        Some(id) if user_is_secret(id.as_bytes(), value.as_bytes()) => (id, None),
-        Some(_) if value.len() < 3 => return,
-        id => (value, id),
+    let Some((value, named)) = value_and_name(captures, whole) else {
+        return;
     };
     let span = base + value.start()..base + value.end();
     // A host that only manuals have (RFC 2606), where the host is part of what is secret.
@@ -285,25 +278,9 @@ fn accept(
     if spec.entropy > 0.0 && entropy(bytes) < spec.entropy {
         return;
     }
-    let mut confidence = spec.confidence;
-    match doubt(bytes) {
-        Doubt::Hard => return,
-        Doubt::Word if rank >= 2 && spec.privilege <= 2 => confidence = confidence.min(0.2),
-        Doubt::Word => return,
-        // Kept, because the form is the issuer's, but below a value that a generator made.
-        Doubt::Soft => confidence = confidence.min(0.6),
-        Doubt::None => {}
-    }
-    if !spec.check.is_empty() {
-        if !checksum::structure(&spec.check, bytes) {
-            return;
-        }
-        match checksum::check(&spec.check, bytes) {
-            Some(true) => confidence = confidence.max(0.999),
-            Some(false) => confidence *= 0.97,
-            None => {}
-        }
-    }
+    let Some(mut confidence) = confidence(spec, bytes, rank) else {
+        return;
+    };
     let mut derived = derived_of(spec, bytes, named.map(|id| id.as_bytes()));
     if let Some(near) = rule.identifier_near()
         && let Some(owner) = nearest(text, &span, near)
@@ -320,17 +297,10 @@ fn accept(
         Some(decoded) => decoded,
         None => Zeroizing::new(bytes.to_vec()),
     };
-    let mut kind = None;
-    if spec.kind == "jwt" {
-        let claims = derive::jwt::Jwt::parse(bytes);
-        kind = claims.as_ref().and_then(derive::jwt::Jwt::kind);
-        if kind.is_some() {
-            confidence = confidence.max(0.97);
-        } else if claims.is_none_or(|c| !c.names_someone()) {
-            // Without issuer, subject or expiry it is a lesson in JWTs more often than a credential.
-            confidence = confidence.min(0.6);
-        }
-    }
+    let kind = match spec.kind.as_str() {
+        "jwt" => kind_of_jwt(bytes, &mut confidence),
+        _ => None,
+    };
     let parts = if spec.public {
         Vec::new()
     } else {
@@ -356,6 +326,59 @@ fn accept(
         rank,
         ..Raw::default()
     });
+}
+
+/// The value of a match, and what stands for its name; `None`: the value is none.
+fn value_and_name<'t>(
+    captures: &Captures<'t>,
+    whole: Match<'t>,
+) -> Option<(Match<'t>, Option<Match<'t>>)> {
+    let value = captures
+        .name("secret")
+        .or_else(|| captures.get(1))
+        .unwrap_or(whole);
+    // `TOKEN:x-oauth-basic`: what stands for the name is the secret.
+    match captures.name("id") {
+        Some(id) if user_is_secret(id.as_bytes(), value.as_bytes()) => Some((id, None)),
+        Some(_) if value.len() < 3 => None,
+        id => Some((value, id)),
+    }
+}
+
+/// That of the rule, as far as the value itself raises or lowers it; `None`: it is no secret.
+fn confidence(spec: &RuleSpec, bytes: &[u8], rank: u8) -> Option<f64> {
+    let confidence = match doubt(bytes) {
+        Doubt::Hard => return None,
+        Doubt::Word if rank >= 2 && spec.privilege <= 2 => spec.confidence.min(0.2),
+        Doubt::Word => return None,
+        // Kept, because the form is the issuer's, but below a value that a generator made.
+        Doubt::Soft => spec.confidence.min(0.6),
+        Doubt::None => spec.confidence,
+    };
+    if spec.check.is_empty() {
+        return Some(confidence);
+    }
+    if !checksum::structure(&spec.check, bytes) {
+        return None;
+    }
+    Some(match checksum::check(&spec.check, bytes) {
+        Some(true) => confidence.max(0.999),
+        Some(false) => confidence * 0.97,
+        None => confidence,
+    })
+}
+
+/// What the claims of a JSON Web Token say it is.
+fn kind_of_jwt(bytes: &[u8], confidence: &mut f64) -> Option<&'static str> {
+    let claims = derive::jwt::Jwt::parse(bytes);
+    let kind = claims.as_ref().and_then(derive::jwt::Jwt::kind);
+    if kind.is_some() {
+        *confidence = confidence.max(0.97);
+    } else if claims.is_none_or(|c| !c.names_someone()) {
+        // Without issuer, subject or expiry it is a lesson in JWTs more often than a credential.
+        *confidence = confidence.min(0.6);
+    }
+    kind
 }
 
 /// What a value says of itself, or what stands for its name in the match.

@@ -21,7 +21,7 @@ use self::{
     searcher::Searcher,
     stacks::{GO, PROGRAMS, SIZE, Site},
 };
-use super::hooks;
+use super::hooks::{self, HookError};
 use aya::{
     Ebpf, Pod,
     maps::{MapData, MapError},
@@ -32,6 +32,7 @@ use keytrail_model::status::{LibraryReport, Refused};
 use std::{
     collections::HashMap,
     fs::File,
+    io,
     os::fd::{AsRawFd, BorrowedFd},
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -49,6 +50,23 @@ const GO_SITES: &str = "GO_SITES";
 const AT_A_TIME: usize = 64;
 /// Who waits for a search looks again after this time.
 const GLANCE: Duration = Duration::from_millis(20);
+
+/// Why a function of the agent itself is not probed.
+#[derive(Debug, thiserror::Error)]
+pub enum CanaryError {
+    #[error("its own code is not found in /proc/self/maps")]
+    NotFound,
+    #[error("{}", hooks::words(.0))]
+    Open(io::Error),
+    #[error("{0}")]
+    Hook(HookError),
+}
+
+impl From<HookError> for CanaryError {
+    fn from(error: HookError) -> Self {
+        Self::Hook(error)
+    }
+}
 
 /// The TLS libraries of the host: what was found of them is attached to and reported.
 #[derive(Default)]
@@ -75,15 +93,15 @@ impl Libraries {
         for program in PROGRAMS {
             match hooks::load_uprobe(ebpf, program) {
                 Ok(_) => self.programs.push(program),
-                Err(reason) => refused = Some(reason),
+                Err(error) => refused = Some(error),
             }
         }
-        if let Some(reason) = refused
+        if let Some(error) = refused
             && self.programs.is_empty()
         {
             return Err(Refused {
                 hook: "uprobe".to_owned(),
-                reason,
+                reason: error.to_string(),
                 remedy: "a kernel with CONFIG_UPROBE_EVENTS, and root (or CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN)".to_owned(),
             });
         }
@@ -231,12 +249,16 @@ impl Libraries {
     ///
     /// # Errors
     /// Why it cannot be attached to.
-    pub fn with_canary(&mut self, ebpf: &mut Ebpf, call: &mut dyn FnMut()) -> Result<(), String> {
+    pub fn with_canary(
+        &mut self,
+        ebpf: &mut Ebpf,
+        call: &mut dyn FnMut(),
+    ) -> Result<(), CanaryError> {
         let link = self.attach_canary(ebpf)?;
         call();
         let link = hooks::load_uprobe(ebpf, SIZE)?
             .take_link(link)
-            .map_err(|error| hooks::describe(&error))?;
+            .map_err(HookError::from)?;
         release::behind(vec![link]);
         Ok(())
     }
@@ -245,16 +267,14 @@ impl Libraries {
     ///
     /// # Errors
     /// Why it cannot be attached to.
-    pub fn keep_canary(&mut self, ebpf: &mut Ebpf) -> Result<(), String> {
+    pub fn keep_canary(&mut self, ebpf: &mut Ebpf) -> Result<(), CanaryError> {
         self.attach_canary(ebpf).map(drop)
     }
 
-    fn attach_canary(&mut self, ebpf: &mut Ebpf) -> Result<UProbeLinkId, String> {
+    fn attach_canary(&mut self, ebpf: &mut Ebpf) -> Result<UProbeLinkId, CanaryError> {
         let address = canary as extern "C" fn(u64, *const u8, usize) -> u64 as usize as u64;
-        let offset =
-            discover::own_offset(address).ok_or("its own code is not found in /proc/self/maps")?;
-        let file =
-            discover::open(Path::new("/proc/self/exe")).map_err(|error| hooks::words(&error))?;
+        let offset = discover::own_offset(address).ok_or(CanaryError::NotFound)?;
+        let file = discover::open(Path::new("/proc/self/exe")).map_err(CanaryError::Open)?;
         let pushed = if cfg!(target_arch = "x86_64") {
             Some(0)
         } else {
@@ -262,7 +282,7 @@ impl Libraries {
         };
         self.serial = self.serial.wrapping_add(1);
         let number = self.serial << HOOK_BITS;
-        attach_at(ebpf, &file, offset, number, SIZE, pushed)
+        Ok(attach_at(ebpf, &file, offset, number, SIZE, pushed)?)
     }
 
     /// A file that was looked into: attaches to what it has. Returns whether anything was.
@@ -350,10 +370,10 @@ impl Libraries {
                     image.hooks.push(name);
                 }
             }
-            Err(reason) => {
+            Err(error) => {
                 forget_site(ebpf, hook.program, number);
                 image.uncovered = Some((
-                    format!("{}: {reason}", hook.function),
+                    format!("{}: {error}", hook.function),
                     "root (or CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN), and a file system whose files the kernel can probe",
                 ));
             }
@@ -388,21 +408,20 @@ fn attach_at(
     number: u32,
     program: &str,
     pushed: Option<u32>,
-) -> Result<UProbeLinkId, String> {
+) -> Result<UProbeLinkId, HookError> {
     // Upper half: bytes between the stack pointer and the return address, plus one; zero is unknown.
     let cookie = u64::from(number) | pushed.map_or(0, |pushed| u64::from(pushed) + 1) << 32;
-    hooks::load_uprobe(ebpf, program)?
-        .attach(
-            UProbeAttachPoint {
-                location: UProbeAttachLocation::AbsoluteOffset(offset),
-                // Kernels before 5.15 have no cookies, and aya refuses to drop one.
-                cookie: aya::features().bpf_cookie().then_some(cookie),
-            },
-            // The very file that was inspected, whatever its path leads to by now.
-            format!("/proc/self/fd/{}", file.as_raw_fd()),
-            UProbeScope::AllProcesses,
-        )
-        .map_err(|error| hooks::describe(&error))
+    let link = hooks::load_uprobe(ebpf, program)?.attach(
+        UProbeAttachPoint {
+            location: UProbeAttachLocation::AbsoluteOffset(offset),
+            // Kernels before 5.15 have no cookies, and aya refuses to drop one.
+            cookie: aya::features().bpf_cookie().then_some(cookie),
+        },
+        // The very file that was inspected, whatever its path leads to by now.
+        format!("/proc/self/fd/{}", file.as_raw_fd()),
+        UProbeScope::AllProcesses,
+    )?;
+    Ok(link)
 }
 
 /// A [`GoSite`] as a map's value.

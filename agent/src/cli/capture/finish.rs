@@ -15,6 +15,7 @@ use keytrail_proto::v1::{Event, Gap, GetStatusResponse};
 use serde_json::{Map, Value, json};
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::PathBuf;
 
 const FINDINGS: &str = "findings.jsonl";
 const COVERAGE: &str = "coverage.json";
@@ -40,8 +41,19 @@ const MOST_FILE: u64 = 1 << 30;
 /// Gaps that are told one by one.
 const MOST_GAPS: usize = 10_000;
 
+/// There is no bundle, and all that it would be made of is kept.
+#[derive(Debug, thiserror::Error)]
+#[error("the bundle cannot be made: {error}; what there is stays in {}", .dir.display())]
+pub struct FinishError {
+    error: io::Error,
+    dir: PathBuf,
+}
+
 /// Makes the bundle, signs it, and removes the working directory. `end` is `None` for what was left behind.
-pub fn finish(work: Work, end: Option<End>, key: &SigningKey) -> Result<Packed, String> {
+///
+/// # Errors
+/// See [`FinishError`].
+pub fn finish(work: Work, end: Option<End>, key: &SigningKey) -> Result<Packed, FinishError> {
     let left = end.is_none();
     let mut end = end.unwrap_or_default();
     if left {
@@ -55,10 +67,10 @@ pub fn finish(work: Work, end: Option<End>, key: &SigningKey) -> Result<Packed, 
             work.remove();
             Ok(packed)
         }
-        Err(e) => Err(format!(
-            "the bundle cannot be made: {e}; what there is stays in {}",
-            work.dir().display()
-        )),
+        Err(error) => Err(FinishError {
+            error,
+            dir: work.dir().to_owned(),
+        }),
     }
 }
 

@@ -5,7 +5,7 @@ use super::work::{End, Work};
 use super::{CaptureArgs, say};
 use crate::output::inventory::write_document;
 use keytrail_inventory::model::{FilePlace, Place};
-use keytrail_inventory::run::{self, Document, Options};
+use keytrail_inventory::run::{self, Document, Options, RunError};
 use keytrail_inventory::walk::Report;
 use keytrail_secret::{Classifier, Fingerprinter};
 use std::collections::BTreeSet;
@@ -29,9 +29,21 @@ const MAX_AGE: i64 = 90 * 86_400;
 
 pub fn take(args: &CaptureArgs, rules: &Path, signals: &Signals, work: &Work, end: &mut End) {
     say(&"looking for what lies here");
-    if let Err(sentence) = walk(args, rules, signals, work, end) {
-        end.partial(format!("there is no inventory: {sentence}"));
+    if let Err(e) = walk(args, rules, signals, work, end) {
+        end.partial(format!("there is no inventory: {e}"));
     }
+}
+
+/// Why it is not known what lies there.
+#[derive(Debug, thiserror::Error)]
+enum WalkError {
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The fingerprint key, or the directory for one.
+    #[error("{}: {}", .0.display(), .1)]
+    Key(PathBuf, io::Error),
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }
 
 fn walk(
@@ -40,7 +52,7 @@ fn walk(
     signals: &Signals,
     work: &Work,
     end: &mut End,
-) -> Result<(), String> {
+) -> Result<(), WalkError> {
     let fingerprinter = fingerprinter(args, work)?;
     end.key = fingerprinter.key_name();
     let (classifier, bad) = if rules.is_dir() {
@@ -64,31 +76,29 @@ fn walk(
     let report = Report::default();
     let document = bounded(&report, signals, end, || {
         run::take(&options, &classifier, &fingerprinter, &report)
-    })
-    .map_err(|e| e.to_string())?;
+    })?;
     end.footprint.files_read = report.classified.load(Ordering::Relaxed);
     if !rustix::process::geteuid().is_root() {
         end.error("access times of files of other users are as after this capture: only root can leave them alone");
     }
     let shown: Vec<_> = document.entries.iter().collect();
-    let mut file = work.create(INVENTORY).map_err(|e| e.to_string())?;
-    write_document(&mut file, &document, &report, &shown)
-        .and_then(|()| file.flush())
-        .map_err(|e| e.to_string())?;
-    let mut file = work.create(BODYFILE).map_err(|e| e.to_string())?;
-    bodyfile(&mut file, &document)
-        .and_then(|()| file.flush())
-        .map_err(|e| e.to_string())
+    let mut file = work.create(INVENTORY)?;
+    write_document(&mut file, &document, &report, &shown)?;
+    file.flush()?;
+    let mut file = work.create(BODYFILE)?;
+    bodyfile(&mut file, &document)?;
+    file.flush()?;
+    Ok(())
 }
 
 /// The key the events were made with, or the one that was given.
-fn fingerprinter(args: &CaptureArgs, work: &Work) -> Result<Fingerprinter, String> {
+fn fingerprinter(args: &CaptureArgs, work: &Work) -> Result<Fingerprinter, WalkError> {
     if let Some(file) = &args.key {
-        return Fingerprinter::load(file).map_err(|e| format!("{}: {e}", file.display()));
+        return Fingerprinter::load(file).map_err(|e| WalkError::Key(file.clone(), e));
     }
     let dir: PathBuf = work.path("state");
-    fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
-    Fingerprinter::load_or_create(&dir.join("fingerprint.key")).map_err(|e| e.to_string())
+    fs::create_dir_all(&dir).map_err(|e| WalkError::Key(dir.clone(), e))?;
+    Ok(Fingerprinter::load_or_create(&dir.join("fingerprint.key"))?)
 }
 
 /// Ends the walk when its time is up or another signal comes.

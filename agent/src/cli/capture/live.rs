@@ -4,9 +4,9 @@ use super::processes::{self, Hashed};
 use super::signals::Signals;
 use super::work::{End, Work};
 use super::{CaptureArgs, LONGEST, Plan, connections, say};
-use crate::cli::spawn::{Ended, Held};
+use crate::cli::spawn::{Ended, Held, SpawnError};
 use crate::config::Config;
-use crate::engine::{EngineHandle, EngineOptions};
+use crate::engine::{EngineError, EngineHandle, EngineOptions};
 use crate::output::{Format, Style, Writer, gap_event, json};
 use keytrail_export::{EventFilter, Hub, Item, Next, Subscription};
 use keytrail_host::clock::wall_ns;
@@ -38,7 +38,25 @@ pub const RECORDING: &str = "recording.jsonl";
 pub const STATUS: &str = "status.part";
 const STATE: &str = "state";
 
+/// Why nothing is watched.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    #[error("{EVENTS}: {0}")]
+    Events(io::Error),
+    #[error("no events can be had")]
+    NoEvents,
+    #[error("a thread cannot be started: {0}")]
+    Thread(io::Error),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Command(#[from] SpawnError),
+}
+
 /// Attaches, looks at who runs, lets the command go, watches, and takes the sensors off.
+///
+/// # Errors
+/// See [`WatchError`].
 pub fn watch(
     args: &CaptureArgs,
     mut config: Config,
@@ -47,7 +65,7 @@ pub fn watch(
     signals: &Signals,
     work: &Work,
     end: &mut End,
-) -> Result<(), String> {
+) -> Result<(), WatchError> {
     let limit = args.max_size << 20;
     config.state_dir = work.path(STATE);
     config.history_bytes = config.history_bytes.min(limit);
@@ -57,7 +75,7 @@ pub fn watch(
     say(&"attaching the sensors");
     let hub = Hub::with_queue(QUEUE);
     let count = Arc::new(AtomicU64::new(0));
-    let file = work.create(EVENTS).map_err(|e| format!("{EVENTS}: {e}"))?;
+    let file = work.create(EVENTS).map_err(WatchError::Events)?;
     let writer = start_writer(&hub, file, &count)?;
     let options = EngineOptions {
         record: Some(work.path(RECORDING)),
@@ -66,10 +84,7 @@ pub fn watch(
     };
     let publish = hub.clone();
     let started = EngineHandle::start(options, Box::new(move |event| publish.publish(event)));
-    let engine = started.map_err(|e| {
-        hub.close();
-        e.to_string()
-    })?;
+    let engine = started.inspect_err(|_| hub.close())?;
     let from = wall_ns();
     if let Some(memory) = engine.memory() {
         end.key.clone_from(&memory.fingerprint_key);
@@ -114,13 +129,13 @@ fn start_writer(
     hub: &Arc<Hub>,
     file: BufWriter<File>,
     count: &Arc<AtomicU64>,
-) -> Result<Writing, String> {
-    let events = hub.subscribe(all_kinds()).ok_or("no events can be had")?;
+) -> Result<Writing, WatchError> {
+    let events = hub.subscribe(all_kinds()).ok_or(WatchError::NoEvents)?;
     let count = count.clone();
     thread::Builder::new()
         .name("events".to_owned())
         .spawn(move || write_events(events, file, &count))
-        .map_err(|e| format!("a thread cannot be started: {e}"))
+        .map_err(WatchError::Thread)
 }
 
 /// Ends and beginnings of processes too, where they are asked for: the recording has them.
@@ -168,7 +183,7 @@ fn wait(
     limit: u64,
     engine: &EngineHandle,
     count: &AtomicU64,
-) -> Result<Over, String> {
+) -> Result<Over, WatchError> {
     let begun = Instant::now();
     let span = match plan {
         Plan::For(span) => span,
@@ -243,14 +258,14 @@ struct Running {
 }
 
 impl Running {
-    fn start(held: Held) -> Result<Running, String> {
-        let running = held.release().map_err(|e| e.to_string())?;
+    fn start(held: Held) -> Result<Running, WatchError> {
+        let running = held.release()?;
         let pid = running.pid().cast_signed();
         let (tell, ends) = mpsc::channel();
         thread::Builder::new()
             .name("command".to_owned())
             .spawn(move || drop(tell.send(running.wait())))
-            .map_err(|e| format!("a thread cannot be started: {e}"))?;
+            .map_err(WatchError::Thread)?;
         Ok(Running {
             pid,
             ends,

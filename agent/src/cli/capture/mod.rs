@@ -23,14 +23,16 @@ use super::filter_args::{When, parse_when};
 use super::spawn::{self, Held};
 use super::{exit, fail, privilege};
 use crate::config::Config;
-use keytrail_bundle::{Packed, SigningKey};
+use finish::FinishError;
+use keytrail_bundle::{KeyError, Packed, SigningKey};
+use live::WatchError;
 use signals::Signals;
 use std::ffi::OsString;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use work::Work;
+use work::{Work, WorkError};
 
 /// How long is watched when nobody says.
 const DEFAULT: Duration = Duration::from_secs(60);
@@ -95,12 +97,15 @@ pub struct CaptureArgs {
     pub command: Vec<OsString>,
 }
 
-fn parse_span(text: &str) -> Result<Duration, String> {
+/// A text that is no time to watch for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a time span such as 30s, 10m or 2h, of a day at most")]
+struct SpanError(String);
+
+fn parse_span(text: &str) -> Result<Duration, SpanError> {
     match parse_when(text) {
         Ok(When::Ago(span)) if !span.is_zero() && span <= LONGEST => Ok(span),
-        _ => Err(format!(
-            "{text:?} is not a time span such as 30s, 10m or 2h, of a day at most"
-        )),
+        _ => Err(SpanError(text.to_owned())),
     }
 }
 
@@ -139,7 +144,7 @@ pub(super) fn run(args: &CaptureArgs, config: Config) -> u8 {
     }
     let key = match signing_key(args.sign_key.as_deref()) {
         Ok(key) => key,
-        Err(sentence) => return fail(&sentence, exit::USAGE),
+        Err(e) => return fail(&e, exit::USAGE),
     };
     if let Some(file) = &args.key
         && let Err(e) = keytrail_secret::Fingerprinter::load(file)
@@ -157,7 +162,7 @@ pub(super) fn run(args: &CaptureArgs, config: Config) -> u8 {
     let signals = Signals::take();
     let output = match work::output(&args.output) {
         Ok(output) => output,
-        Err(sentence) => return fail(&sentence, exit::FAILED),
+        Err(e) => return fail(&e, exit::FAILED),
     };
     for left in work::left_behind(&output) {
         say(&format_args!(
@@ -166,7 +171,7 @@ pub(super) fn run(args: &CaptureArgs, config: Config) -> u8 {
         ));
         match finish::finish(left, None, &key) {
             Ok(packed) => tell(&packed, &key),
-            Err(sentence) => eprintln!("keytrail: {sentence}"),
+            Err(e) => eprintln!("keytrail: {e}"),
         }
     }
     match capture(args, config, plan, held, &signals, &output, &key) {
@@ -174,8 +179,19 @@ pub(super) fn run(args: &CaptureArgs, config: Config) -> u8 {
             tell(&packed, &key);
             exit::OK
         }
-        Err(sentence) => fail(&sentence, exit::FAILED),
+        Err(e) => fail(&e, exit::FAILED),
     }
+}
+
+/// Why there is no bundle.
+#[derive(Debug, thiserror::Error)]
+enum CaptureError {
+    #[error(transparent)]
+    Work(#[from] WorkError),
+    #[error(transparent)]
+    Watch(#[from] WatchError),
+    #[error(transparent)]
+    Finish(#[from] FinishError),
 }
 
 fn capture(
@@ -186,7 +202,7 @@ fn capture(
     signals: &Signals,
     output: &Path,
     key: &SigningKey,
-) -> Result<Packed, String> {
+) -> Result<Packed, CaptureError> {
     let rules = config.rules_dir.clone();
     let begun = facts::begin(args, plan, key);
     let work = Work::make(output, begun)?;
@@ -203,31 +219,42 @@ fn capture(
             end.partial("it was interrupted: there is no inventory of what lies on the host")
         }
         Ok(_) => lies::take(args, &rules, signals, &work, &mut end),
-        Err(sentence) => {
+        Err(e) => {
             work.remove();
-            return Err(sentence);
+            return Err(e.into());
         }
     }
     end.close(&work);
     say(&"packing");
-    finish::finish(work, Some(end), key)
+    Ok(finish::finish(work, Some(end), key)?)
 }
 
-fn signing_key(file: Option<&Path>) -> Result<SigningKey, String> {
+/// Why there is nothing to sign with. Nothing of a key is in here.
+#[derive(Debug, thiserror::Error)]
+enum SignKeyError {
+    #[error(transparent)]
+    Fresh(KeyError),
+    #[error("the signing key {}: {}", .0.display(), .1)]
+    File(PathBuf, io::Error),
+    #[error("the signing key {}: group or others may read it: run `chmod 600` on it", .0.display())]
+    Open(PathBuf),
+    #[error("the signing key {}: {}", .0.display(), .1)]
+    Key(PathBuf, KeyError),
+}
+
+fn signing_key(file: Option<&Path>) -> Result<SigningKey, SignKeyError> {
     let Some(path) = file else {
-        return SigningKey::fresh().map_err(|e| e.to_string());
+        return SigningKey::fresh().map_err(SignKeyError::Fresh);
     };
-    let wrong = |e: &dyn std::fmt::Display| format!("the signing key {}: {e}", path.display());
-    let file = std::fs::File::open(path).map_err(|e| wrong(&e))?;
-    let meta = file.metadata().map_err(|e| wrong(&e))?;
+    let wrong = |e: io::Error| SignKeyError::File(path.to_owned(), e);
+    let file = std::fs::File::open(path).map_err(wrong)?;
+    let meta = file.metadata().map_err(wrong)?;
     if meta.mode() & 0o077 != 0 {
-        return Err(wrong(&"group or others may read it: run `chmod 600` on it"));
+        return Err(SignKeyError::Open(path.to_owned()));
     }
     let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(16 << 10));
-    file.take(16 << 10)
-        .read_to_end(&mut bytes)
-        .map_err(|e| wrong(&e))?;
-    SigningKey::parse(&bytes).map_err(|e| wrong(&e))
+    file.take(16 << 10).read_to_end(&mut bytes).map_err(wrong)?;
+    SigningKey::parse(&bytes).map_err(|e| SignKeyError::Key(path.to_owned(), e))
 }
 
 /// Progress.

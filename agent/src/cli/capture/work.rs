@@ -88,17 +88,38 @@ pub struct Work {
     _lock: File,
 }
 
+/// Why there is no directory to work in.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkError {
+    #[error("the output directory {}: {}", .0.display(), .1)]
+    Output(PathBuf, io::Error),
+    #[error("{}: {}", .0.display(), .1)]
+    Dir(PathBuf, io::Error),
+    #[error("somebody else has the lock")]
+    Locked,
+    #[error(transparent)]
+    Begin(#[from] serde_json::Error),
+    #[error("{0} is there already")]
+    Taken(String),
+}
+
 /// The output directory, which is made.
-pub fn output(path: &Path) -> Result<PathBuf, String> {
-    let wrong = |e: io::Error| format!("the output directory {}: {e}", path.display());
+///
+/// # Errors
+/// See [`WorkError`].
+pub fn output(path: &Path) -> Result<PathBuf, WorkError> {
+    let wrong = |e: io::Error| WorkError::Output(path.to_owned(), e);
     fs::create_dir_all(path).map_err(wrong)?;
     fs::canonicalize(path).map_err(wrong)
 }
 
 impl Work {
     /// Makes one for a capture that begins.
-    pub fn make(output: &Path, mut begin: Begin) -> Result<Work, String> {
-        let wrong = |e: io::Error| format!("{}: {e}", output.display());
+    ///
+    /// # Errors
+    /// See [`WorkError`].
+    pub fn make(output: &Path, mut begin: Begin) -> Result<Work, WorkError> {
+        let wrong = |e: io::Error| WorkError::Dir(output.to_owned(), e);
         let name = begin.name.clone();
         // A second one in the same second has another name.
         for number in 1..100 {
@@ -113,20 +134,18 @@ impl Work {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
                 other => other.map_err(wrong)?,
             }
-            let lock = lock(&dir)
-                .map_err(wrong)?
-                .ok_or("somebody else has the lock")?;
+            let lock = lock(&dir).map_err(wrong)?.ok_or(WorkError::Locked)?;
             let work = Work {
                 dir,
                 output: output.to_owned(),
                 begin,
                 _lock: lock,
             };
-            let text = serde_json::to_vec(&work.begin).map_err(|e| e.to_string())?;
+            let text = serde_json::to_vec(&work.begin)?;
             work.write(BEGIN, &text).map_err(wrong)?;
             return Ok(work);
         }
-        Err(format!("{name} is there already"))
+        Err(WorkError::Taken(name))
     }
 
     /// One that was left behind by a capture that runs no more.

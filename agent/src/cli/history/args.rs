@@ -1,7 +1,7 @@
 //! Arguments of the questions about the past.
 
 use crate::cli::args::AddressArgs;
-use crate::cli::filter_args::{When, parse_actor, parse_when};
+use crate::cli::filter_args::{UnknownActor, When, parse_actor, parse_when};
 use clap::{Args, Subcommand, ValueEnum};
 use keytrail_proto::v1;
 use std::path::PathBuf;
@@ -117,7 +117,7 @@ pub struct RunsArgs {
 }
 
 /// The word of an actor, or `!` and that.
-fn parse_actor_word(text: &str) -> Result<String, String> {
+fn parse_actor_word(text: &str) -> Result<String, UnknownActor> {
     parse_actor(text.strip_prefix('!').unwrap_or(text)).map(|_| text.to_owned())
 }
 

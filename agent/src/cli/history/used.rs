@@ -97,21 +97,32 @@ struct Names {
     recognised: bool,
 }
 
-fn read_secret() -> Result<Zeroizing<Vec<u8>>, String> {
+/// Why there is no secret to ask about. Nothing of it is in here.
+#[derive(Debug, thiserror::Error)]
+enum SecretError {
+    #[error("standard input cannot be read: {0}")]
+    Input(io::Error),
+    #[error("what is on standard input is too long for a secret")]
+    TooLong,
+    #[error("there is no secret on standard input")]
+    Nothing,
+}
+
+fn read_secret() -> Result<Zeroizing<Vec<u8>>, SecretError> {
     // Never grown: a buffer that is left behind would not be wiped.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MOST_SECRET as usize + 1));
     io::stdin()
         .lock()
         .take(MOST_SECRET + 1)
         .read_to_end(&mut bytes)
-        .map_err(|e| format!("standard input cannot be read: {e}"))?;
+        .map_err(SecretError::Input)?;
     if bytes.len() as u64 > MOST_SECRET {
-        return Err("what is on standard input is too long for a secret".into());
+        return Err(SecretError::TooLong);
     }
     let end = bytes.trim_ascii_end().len();
     bytes.truncate(end);
     if bytes.is_empty() {
-        return Err("there is no secret on standard input".into());
+        return Err(SecretError::Nothing);
     }
     Ok(bytes)
 }

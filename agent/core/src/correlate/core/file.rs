@@ -10,6 +10,7 @@ use keytrail_model::{
     FileFacts, FileSeen, GapReason, GapSeen, Pid, Signal, Stamp,
 };
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Programs of one process back from the present one that an open may have been of.
 const MAX_PROGRAMS: u32 = 4;
@@ -17,8 +18,6 @@ const MAX_PROGRAMS: u32 = 4;
 const UNTIMED: &str = "fanotify";
 /// Credentials of one file that something is told of, one by one.
 const MAX_TOLD_OF_FILE: usize = 32;
-use std::sync::Arc;
-
 /// Reads of the version of a file that was withdrawn are told for so long: they waited for it to be inspected.
 const WITHDRAWN_NS: u64 = 2_000_000_000;
 
@@ -37,40 +36,14 @@ impl Core {
         self.table.touch(&seen.at);
         let key = (seen.at.pid, seen.file.device, seen.file.inode);
         if seen.access == Access::Open {
-            let exec = self.table.get(seen.at.pid).map_or(0, |p| p.exec);
-            // fanotify knows processes, not programs: an open may be told after the exec that came after it, and after
-            // the read it led to.
-            let read = seen.credentials.iter().any(|c| {
-                (exec.saturating_sub(MAX_PROGRAMS)..=exec).any(|exec| {
-                    self.reads
-                        .contains(seen.at.pid, exec, &seen.file, &c.fingerprint)
-                })
-            });
-            if !read
-                && !seen.credentials.is_empty()
-                && !self.opens.contains(&key)
-                && !self.opens.insert(key, seen.clone())
-            {
-                self.dropped.add(Bound::Opens, 1);
-            }
-            return;
+            return self.on_open(key, seen);
         }
         self.opens.remove(&key);
         if seen.credentials.is_empty() {
             self.read_written(seen);
         }
         if let Some(why) = &seen.unreadable {
-            self.on_gap(&GapSeen {
-                detail: format!(
-                    "{} was read; what it holds is not known: {why}",
-                    seen.file.path
-                ),
-                remedy: "let the agent read the file (CAP_DAC_READ_SEARCH)".to_owned(),
-                count: 1,
-                signal: Some(Signal::FileRead),
-                pid: Some(seen.at.pid),
-                ..GapSeen::new(GapReason::FileUnreadable, seen.at.boot_ns)
-            });
+            self.on_gap(&unreadable(seen, why));
         }
         let exec = self.table.get(seen.at.pid).map_or(0, |p| p.exec);
         let from_ns = self.earliest(&seen.at, &seen.hook);
@@ -97,23 +70,72 @@ impl Core {
                 Some(false) => continue,
                 None => self.dropped.add(Bound::Reads, 1),
             }
-            let mut e = self.event(EventKind::CredentialRead, seen.at.boot_ns);
-            e.process = Some(self.table.describe(seen.at.pid));
-            e.credential = Some(self.best(credential));
-            e.source = Some(event::file_source(&seen.file));
-            e.evidence = Some(Evidence::new(
-                Some(EvidenceGrade::Observed),
-                Channel::File,
-                &seen.hook,
-            ));
-            if seen.truncated {
-                e.truncation = Some(Truncation {
-                    file: true,
-                    ..Truncation::default()
-                });
+            self.on_read(seen, credential);
+        }
+        self.group(first);
+    }
+
+    /// An open waits for the read that it leads to, unless that was told already.
+    fn on_open(&mut self, key: Key, seen: &FileSeen) {
+        let exec = self.table.get(seen.at.pid).map_or(0, |p| p.exec);
+        // fanotify knows processes, not programs: an open may be told after the exec that came after it, and after
+        // the read it led to.
+        let read = seen.credentials.iter().any(|c| {
+            (exec.saturating_sub(MAX_PROGRAMS)..=exec).any(|exec| {
+                self.reads
+                    .contains(seen.at.pid, exec, &seen.file, &c.fingerprint)
+            })
+        });
+        if !read
+            && !seen.credentials.is_empty()
+            && !self.opens.contains(&key)
+            && !self.opens.insert(key, seen.clone())
+        {
+            self.dropped.add(Bound::Opens, 1);
+        }
+    }
+
+    /// One credential of a file was read by this program for the first time.
+    fn on_read(&mut self, seen: &FileSeen, credential: &CredentialRef) {
+        let mut e = self.event(EventKind::CredentialRead, seen.at.boot_ns);
+        e.process = Some(self.table.describe(seen.at.pid));
+        e.credential = Some(self.best(credential));
+        e.source = Some(event::file_source(&seen.file));
+        e.evidence = Some(Evidence::new(
+            Some(EvidenceGrade::Observed),
+            Channel::File,
+            &seen.hook,
+        ));
+        if seen.truncated {
+            e.truncation = Some(Truncation {
+                file: true,
+                ..Truncation::default()
+            });
+        }
+        e.attack = attack(&[&credential.attack]);
+        self.tell_read(e, &seen.file, seen.at.pid);
+    }
+
+    /// A file came to hold credentials: told of each once.
+    pub(super) fn on_created(
+        &mut self,
+        at: Option<&Stamp>,
+        boot_ns: u64,
+        file: &FileFacts,
+        credentials: &[CredentialRef],
+    ) {
+        let mut named = BTreeSet::new();
+        let first = self.out.len();
+        for credential in credentials {
+            if !named.insert(&credential.fingerprint) {
+                continue;
             }
+            let mut e = self.event(EventKind::CredentialCreated, boot_ns);
+            e.process = at.map(|at| self.table.describe(at.pid));
+            e.credential = Some(self.best(credential));
+            e.source = Some(event::file_source(file));
             e.attack = attack(&[&credential.attack]);
-            self.tell_read(e, &seen.file, seen.at.pid);
+            self.tell_created(e, file, at.map(|at| at.pid));
         }
         self.group(first);
     }
@@ -199,6 +221,21 @@ impl Core {
             self.emit(e);
         }
         self.group(first);
+    }
+}
+
+/// A read of which it is not known what it gave.
+fn unreadable(seen: &FileSeen, why: &str) -> GapSeen {
+    GapSeen {
+        detail: format!(
+            "{} was read; what it holds is not known: {why}",
+            seen.file.path
+        ),
+        remedy: "let the agent read the file (CAP_DAC_READ_SEARCH)".to_owned(),
+        count: 1,
+        signal: Some(Signal::FileRead),
+        pid: Some(seen.at.pid),
+        ..GapSeen::new(GapReason::FileUnreadable, seen.at.boot_ns)
     }
 }
 

@@ -17,7 +17,6 @@ mod taken;
 mod words;
 mod written;
 
-use super::event;
 use super::flow::Flows;
 use super::tls::TlsLinks;
 use crate::process::{Files, Names, Pipes, ProcessTable};
@@ -25,7 +24,7 @@ use delivery::Deliveries;
 use keytrail_model::event::{EventId, Gap};
 use keytrail_model::{
     AgentStart, Bound, CredentialRef, Dropped, Event, EventKind, GapReason, GapSeen, Observation,
-    Pid,
+    Pid, PodNames,
 };
 use opens::Opens;
 use reads::Reads;
@@ -126,13 +125,7 @@ impl Core {
     pub fn step(&mut self, observation: &Observation) -> Vec<Event> {
         match observation {
             Observation::Start(start) => self.on_start(start),
-            Observation::Tick { boot_ns, wall_ns } => {
-                self.boot_wall_ns = wall_ns.saturating_sub(*boot_ns);
-                self.table.set_boot_wall(self.boot_wall_ns);
-                self.on_time(*boot_ns);
-                self.tick_ns = *boot_ns;
-                self.report_dropped(*boot_ns, false);
-            }
+            Observation::Tick { boot_ns, wall_ns } => self.on_tick(*boot_ns, *wall_ns),
             Observation::Snapshot(snapshot) => self.on_snapshot(snapshot),
             Observation::Exec(exec) => self.on_exec(exec),
             Observation::Fork {
@@ -167,22 +160,7 @@ impl Core {
                 boot_ns,
                 file,
                 credentials,
-            } => {
-                let mut named = BTreeSet::new();
-                let first = self.out.len();
-                for credential in credentials {
-                    if !named.insert(&credential.fingerprint) {
-                        continue;
-                    }
-                    let mut e = self.event(EventKind::CredentialCreated, *boot_ns);
-                    e.process = at.as_ref().map(|at| self.table.describe(at.pid));
-                    e.credential = Some(self.best(credential));
-                    e.source = Some(event::file_source(file));
-                    e.attack = attack(&[&credential.attack]);
-                    self.tell_created(e, file, at.as_ref().map(|at| at.pid));
-                }
-                self.group(first);
-            }
+            } => self.on_created(at.as_ref(), *boot_ns, file, credentials),
             Observation::FileChanged {
                 at,
                 boot_ns,
@@ -199,24 +177,9 @@ impl Core {
             Observation::Withdrawn {
                 fingerprint,
                 boot_ns,
-            } => {
-                self.known.remove(fingerprint);
-                self.table.withdraw(fingerprint);
-                self.pipes.withdraw(fingerprint);
-                self.files.withdraw(fingerprint);
-                if self.withdrawn.len() >= MAX_WITHDRAWN {
-                    self.withdrawn.pop_first();
-                }
-                self.withdrawn.insert(fingerprint.clone(), *boot_ns);
-            }
+            } => self.on_withdrawn(fingerprint, *boot_ns),
             Observation::Gap(gap) => self.on_gap(gap),
-            Observation::Pod { boot_ns, names } => {
-                for named in self.names.put(*boot_ns, names) {
-                    let mut e = self.event(EventKind::WorkloadNamed, *boot_ns);
-                    e.workload = Some(Box::new(named));
-                    self.emit(e);
-                }
-            }
+            Observation::Pod { boot_ns, names } => self.on_pod(*boot_ns, names),
             Observation::PodGone { boot_ns, uid } => self.names.gone(*boot_ns, uid),
             // For a later stage.
             Observation::Findings { .. } => {}
@@ -250,6 +213,34 @@ impl Core {
                 to_wall_ns: start.wall_ns,
                 ..GapSeen::new(GapReason::AgentDown, start.boot_ns)
             });
+        }
+    }
+
+    fn on_tick(&mut self, boot_ns: u64, wall_ns: u64) {
+        self.boot_wall_ns = wall_ns.saturating_sub(boot_ns);
+        self.table.set_boot_wall(self.boot_wall_ns);
+        self.on_time(boot_ns);
+        self.tick_ns = boot_ns;
+        self.report_dropped(boot_ns, false);
+    }
+
+    /// What was taken for a credential is none.
+    fn on_withdrawn(&mut self, fingerprint: &str, boot_ns: u64) {
+        self.known.remove(fingerprint);
+        self.table.withdraw(fingerprint);
+        self.pipes.withdraw(fingerprint);
+        self.files.withdraw(fingerprint);
+        if self.withdrawn.len() >= MAX_WITHDRAWN {
+            self.withdrawn.pop_first();
+        }
+        self.withdrawn.insert(fingerprint.to_owned(), boot_ns);
+    }
+
+    fn on_pod(&mut self, boot_ns: u64, names: &PodNames) {
+        for named in self.names.put(boot_ns, names) {
+            let mut e = self.event(EventKind::WorkloadNamed, boot_ns);
+            e.workload = Some(Box::new(named));
+            self.emit(e);
         }
     }
 

@@ -492,6 +492,31 @@ impl TlsLinks {
         only: Option<Pid>,
         mut only_tls: impl FnMut(Pid) -> Option<Ends>,
     ) -> Decided {
+        let ripe = self.ripe(boot_ns, only);
+        let given_up = std::mem::take(&mut self.given_up);
+        let mut out = Decided {
+            given_up: given_up.len() as u64,
+            left: self.joined_due(boot_ns, only),
+            unsent: Vec::new(),
+        };
+        out.left.extend(
+            given_up
+                .into_iter()
+                .filter(carries)
+                .map(|seen| (seen, Link::UNKNOWN)),
+        );
+        for w in ripe {
+            self.decide(w, &mut only_tls, &mut out);
+        }
+        match only {
+            Some(pid) => self.forget(pid),
+            None => self.expire(boot_ns),
+        }
+        out
+    }
+
+    /// Takes the writes that waited long enough, or all of one process, in order of time.
+    fn ripe(&mut self, boot_ns: u64, only: Option<Pid>) -> Vec<Waiting> {
         let mut ripe = std::mem::take(&mut self.overdue);
         let mut take = |queue: &mut VecDeque<Waiting>, all: bool| {
             let (now, later): (VecDeque<_>, _) = std::mem::take(queue)
@@ -514,72 +539,62 @@ impl TlsLinks {
             }
         }
         ripe.sort_by_key(|w| (w.seen.at.boot_ns, w.seen.call));
-        let given_up = std::mem::take(&mut self.given_up);
-        let mut out = Decided {
-            given_up: given_up.len() as u64,
-            left: self.joined_due(boot_ns, only),
-            unsent: Vec::new(),
+        ripe
+    }
+
+    /// What became of a write for which no send was proven.
+    fn decide(
+        &self,
+        w: Waiting,
+        only_tls: &mut impl FnMut(Pid) -> Option<Ends>,
+        out: &mut Decided,
+    ) {
+        // Nothing left after it, and the same bytes had left before: the library was called once more than needed.
+        let again = w.maybe == Maybe::Nobody && self.is_retry(&w.seen);
+        if !carries(&w.seen) || w.superseded || again {
+            return;
+        }
+        if w.maybe == Maybe::Nobody && w.ambiguous == 0 && !w.left {
+            return out.unsent.push((w.seen, Unsent::Nothing));
+        }
+        let ends = only_tls(w.seen.at.pid)
+            .filter(|ends| w.ambiguous == 0 && w.maybe == Maybe::Only(ends.sock));
+        let link = match ends {
+            Some(ends) => Link {
+                ends: Some(ends),
+                method: DestinationMethod::SingleSocket,
+            },
+            // What may have carried it was another session's: its own may still be greeting.
+            None if !w.gone && !w.left && self.sockets.is_greeting(&w.seen) => {
+                return out.unsent.push((w.seen, Unsent::Handshake));
+            }
+            None => Link::UNKNOWN,
         };
-        let carries = |seen: &TlsSeen| !seen.payload.hits.is_empty();
-        out.left.extend(
-            given_up
-                .into_iter()
-                .filter(carries)
-                .map(|seen| (seen, Link::UNKNOWN)),
-        );
-        for w in ripe {
-            // Nothing left after it, and the same bytes had left before: the library was called once more than needed.
-            let again = w.maybe == Maybe::Nobody && self.is_retry(&w.seen);
-            if !carries(&w.seen) || w.superseded || again {
-                continue;
-            }
-            if w.maybe == Maybe::Nobody && w.ambiguous == 0 && !w.left {
-                out.unsent.push((w.seen, Unsent::Nothing));
-                continue;
-            }
-            let ends = only_tls(w.seen.at.pid)
-                .filter(|ends| w.ambiguous == 0 && w.maybe == Maybe::Only(ends.sock));
-            let link = match ends {
-                Some(ends) => Link {
-                    ends: Some(ends),
-                    method: DestinationMethod::SingleSocket,
-                },
-                // What may have carried it was another session's: its own may still be greeting.
-                None if !w.gone && !w.left && self.sockets.is_greeting(&w.seen) => {
-                    out.unsent.push((w.seen, Unsent::Handshake));
-                    continue;
-                }
-                None => Link::UNKNOWN,
-            };
-            out.left.push((w.seen, link));
+        out.left.push((w.seen, link));
+    }
+
+    /// A process may execute another program, or end.
+    fn forget(&mut self, pid: Pid) {
+        let sessions: Vec<_> = self
+            .resolved
+            .range((pid, 0)..=(pid, u64::MAX))
+            .map(|(key, _)| *key)
+            .collect();
+        for session in sessions {
+            self.resolved.remove(&session);
         }
-        match only {
-            // It may execute another program, or end.
-            Some(pid) => {
-                let sessions: Vec<_> = self
-                    .resolved
-                    .range((pid, 0)..=(pid, u64::MAX))
-                    .map(|(key, _)| *key)
-                    .collect();
-                for session in sessions {
-                    self.resolved.remove(&session);
-                }
-                self.sockets.forget(pid);
-            }
-            None => {
-                let fresh = |at: u64| at.saturating_add(RETRY_NS) > boot_ns;
-                self.resolved.retain(|_, r| fresh(r.boot_ns));
-                self.last.retain(|_, last| fresh(last.boot_ns));
-                self.at_once.retain(|_, at| fresh(*at));
-                self.sockets.expire(boot_ns);
-            }
-        }
-        if let Some(only) = only {
-            self.named.retain(|(pid, _), _| *pid != only);
-            self.last.retain(|(pid, _), _| *pid != only);
-            self.at_once.remove(&only);
-        }
-        out
+        self.sockets.forget(pid);
+        self.named.retain(|(of, _), _| *of != pid);
+        self.last.retain(|(of, _), _| *of != pid);
+        self.at_once.remove(&pid);
+    }
+
+    fn expire(&mut self, boot_ns: u64) {
+        let fresh = |at: u64| at.saturating_add(RETRY_NS) > boot_ns;
+        self.resolved.retain(|_, r| fresh(r.boot_ns));
+        self.last.retain(|_, last| fresh(last.boot_ns));
+        self.at_once.retain(|_, at| fresh(*at));
+        self.sockets.expire(boot_ns);
     }
 
     fn joined_due(&mut self, boot_ns: u64, only: Option<Pid>) -> Vec<(TlsSeen, Link)> {
@@ -729,6 +744,11 @@ fn merge(into: &mut TlsSeen, more: TlsSeen) {
             payload.hosts.push(host);
         }
     }
+}
+
+/// Whether a credential was seen in it.
+fn carries(seen: &TlsSeen) -> bool {
+    !seen.payload.hits.is_empty()
 }
 
 fn fingerprints(seen: &TlsSeen) -> Vec<&str> {

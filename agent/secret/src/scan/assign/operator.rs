@@ -27,192 +27,279 @@ pub(super) enum Operator {
     Prose,
 }
 
+/// Where the value begins, and what says that it is one.
+type Found = (usize, Operator);
+
 /// Finds the sign after the name and where the value begins.
-pub(super) fn operator(text: &[u8], name: &Range<usize>) -> Option<(usize, Operator)> {
-    let limit = text.len().min(name.end + 96);
-    let mut i = name.end;
-    let peek = |i: usize| if i < limit { text[i] } else { 0 };
-    // Closing quotes and brackets of the name, with their backslashes: "name", ['name'], \"name\".
-    let mut closers = 0;
-    while closers < 4 && matches!(peek(i), b'"' | b'\'' | b'`' | b']' | b'\\') {
-        i += 1;
-        closers += 1;
-    }
-    // password[32] = "..."
-    if peek(i) == b'[' {
-        let digits = text[i + 1..limit]
-            .iter()
-            .take_while(|b| b.is_ascii_digit())
-            .count();
-        if peek(i + 1 + digits) == b']' {
-            i += digits + 2;
-        }
-    }
-    if peek(i) == b'>' && closers == 0 {
-        let open = name.start.checked_sub(1).map(|i| text[i]);
-        if matches!(open, Some(b'<' | b':')) {
-            return Some((i + 1, Operator::Tag));
-        }
-    }
-    // <entry key="name">value</entry>
-    if peek(i) == b'>' && closers == 1 && named_element(&text[..name.start]) {
-        return Some((i + 1, Operator::Tag));
-    }
-    let spaces = skip_space(text, i, limit);
-    let spaced = spaces > i;
-    i = spaces;
-    // name="x" value="..."
-    if closers > 0
-        && spaced
-        && text[i..limit].len() > 6
-        && text[i..i + 5].eq_ignore_ascii_case(b"value")
-    {
-        i = skip_space(text, i + 5, limit);
-    }
-    // variable "name" { ... default = "value"
-    if closers == 1
-        && peek(i) == b'{'
-        && let Some(after) = block_default(text, name, i)
-    {
-        return Some((after, Operator::Assign));
-    }
-    // <key>name</key> and <string>value</string> on the next line: property lists.
-    if closers == 0
-        && let Some(after) = list_field(text, name, limit)
-    {
+pub(super) fn operator(text: &[u8], name: &Range<usize>) -> Option<Found> {
+    let mut gap = Gap::after(text, name);
+    if let Some(after) = gap.closed_tag() {
         return Some((after, Operator::Tag));
     }
-    // SetEnvironmentVariable('NAME', 'value', 'User')
-    if closers == 1 && peek(i) == b',' && sets_variable(text, name) {
-        return Some((i + 1, Operator::Assign));
+    gap.go_to_sign();
+    if let Some(found) = gap.notation() {
+        return Some(found);
     }
-    // `ENV NAME value`; with quotes alone where a bare word is a name: `#define NAME "value"`.
-    if closers == 0
-        && spaced
-        && !matches!(peek(i), b'=' | b':')
-        && let Some(bare) = command(text, name.start)
-    {
-        // @"value" of Objective-C
-        let i = i + usize::from(peek(i) == b'@' && peek(i + 1) == b'"');
-        return match peek(i) {
-            // What is defined under a name that only says key is as likely the name of something.
-            b'"' | b'\'' if !bare => Some((i, Operator::Argument)),
-            _ => bare.then_some((i, Operator::Word)),
+    if let Some(bare) = gap.command() {
+        return gap.word_of_command(bare);
+    }
+    gap.field().or_else(|| gap.sign())
+}
+
+/// What stands between a name and its value.
+#[derive(Clone, Copy)]
+struct Gap<'t> {
+    text: &'t [u8],
+    name: &'t Range<usize>,
+    /// No sign is looked for from here on.
+    limit: usize,
+    /// Closing quotes and brackets of the name, with their backslashes: "name", ['name'], \"name\".
+    closers: usize,
+    /// Blanks stand before the sign.
+    spaced: bool,
+    /// Behind the closers; then where the sign is.
+    at: usize,
+}
+
+impl<'t> Gap<'t> {
+    fn after(text: &'t [u8], name: &'t Range<usize>) -> Self {
+        let mut gap = Self {
+            text,
+            name,
+            limit: text.len().min(name.end + 96),
+            closers: 0,
+            spaced: false,
+            at: name.end,
         };
-    }
-    // `name: X` and `value: ...` on the next line, `"name": "X", "value": "..."`: lists of variables.
-    if let Some(after) = value_field(text, name, i, limit).or_else(|| value_before(text, name, i)) {
-        return Some((after, Operator::Assign));
-    }
-    // ('--name', default='value')
-    if closers == 1
-        && peek(i) == b','
-        && text[name.clone()].starts_with(b"--")
-        && let Some(after) = option_default(&text[i..limit])
-    {
-        return Some((i + after, Operator::Assign));
-    }
-    match peek(i) {
-        b'=' => {
-            if peek(i + 1) == b'>' {
-                return Some((i + 2, Operator::Assign));
-            }
-            if peek(i + 1) == b'=' {
-                return Some((
-                    i + if peek(i + 2) == b'=' { 3 } else { 2 },
-                    Operator::Compare,
-                ));
-            }
-            Some((i + 1, Operator::Assign))
+        while gap.closers < 4 && matches!(gap.peek(0), b'"' | b'\'' | b'`' | b']' | b'\\') {
+            gap.at += 1;
+            gap.closers += 1;
         }
-        b'!' if peek(i + 1) == b'=' => Some((
-            i + if peek(i + 2) == b'=' { 3 } else { 2 },
-            Operator::Compare,
-        )),
-        b':' => {
-            if matches!(peek(i + 1), b'=') {
-                return Some((i + 2, Operator::Assign));
-            }
-            if peek(i + 1) == b':' {
-                return None;
-            }
-            // ${NAME:-value}
-            if peek(i + 1) == b'-' && closers == 0 && text[..name.start].ends_with(b"${") {
-                return Some((i + 2, Operator::Word));
-            }
-            Some((after_type(text, i + 1, limit), Operator::Colon))
-        }
-        b'-' if peek(i + 1) == b'>' => None,
-        sign @ (b'|' | b'?') if peek(i + 1) == sign || sign == b'|' && peek(i + 1) == b'=' => {
-            // `||=` and `??=` assign.
-            let assigns = peek(i + 1) == sign && peek(i + 2) == b'=';
-            Some((i + 2 + usize::from(assigns), Operator::Assign))
-        }
-        // ("NAME", "value"): the first of exactly two; a list of words goes on.
-        b',' if closers > 0 => Some((
-            i + 1,
-            if text[name.clone()].starts_with(b"--") {
-                Operator::FlagItem
-            } else if opens_pair(text, name) {
-                Operator::Pair
-            } else {
-                Operator::List
-            },
-        )),
-        // std::string password{"value"};
-        b'{' if closers == 0 && !spaced && peek(i + 1) == b'"' => Some((i + 1, Operator::Argument)),
-        // setPassword("value"); a macro in capitals takes names of things.
-        b'(' if text[name.clone()].iter().any(u8::is_ascii_lowercase)
-            // `test.pass("...")` says that something passed.
-            && !text[name.clone()].ends_with(b".pass") =>
-        {
-            Some((i + 1, Operator::Argument))
-        }
-        // `password 'value'` stands on a line of its own, or is SQL.
-        b'"' | b'\''
-            if spaced
-                && closers == 0
-                && (at_line_start(text, name.start)
-                    || keyword(&text[name.clone()])
-                    || parameter(&text[name.clone()])
-                    || defined(text, name)) =>
-        {
-            Some((i, Operator::Argument))
-        }
-        // One blank: more of them set the columns of a help text.
-        _ if i == name.end + 1
-            && closers == 0
-            && (text[name.start..].starts_with(b"--") || parameter(&text[name.clone()])) =>
-        {
-            Some((i, Operator::Flag))
-        }
-        // `password value` and nothing else on the line: mail clients, brokers.
-        _ if spaced && closers == 0 && alone(text, name, i) => Some((i, Operator::Flag)),
-        b'i' if spaced && peek(i + 1) == b's' && peek(i + 2) == b' ' => {
-            Some((i + 3, Operator::Prose))
-        }
-        // Typed declarations: `password string = "..."`, `api_key text := '...'`.
-        b if spaced && b.is_ascii_alphabetic() => {
-            let word = text[i..limit]
+        // password[32] = "..."
+        if gap.peek(0) == b'[' {
+            let digits = text[gap.at + 1..gap.limit]
                 .iter()
-                .take(16)
-                .take_while(|b| b.is_ascii_alphanumeric())
+                .take_while(|b| b.is_ascii_digit())
                 .count();
-            let j = skip_space(text, i + word, limit);
-            const TYPES: &[&[u8]] = &[
-                b"string",
-                b"str",
-                b"text",
-                b"varchar",
-                b"String",
-                b"NSString",
-                b"const",
-            ];
-            let after = if peek(j) == b':' { j + 1 } else { j };
-            (TYPES.contains(&&text[i..i + word]) && peek(after) == b'=')
-                .then_some((after + 1, Operator::Assign))
+            if gap.peek(1 + digits) == b']' {
+                gap.at += digits + 2;
+            }
         }
-        _ => None,
+        gap
+    }
+
+    /// The byte so far behind the present place; 0 beyond the limit.
+    fn peek(&self, ahead: usize) -> u8 {
+        let at = self.at + ahead;
+        if at < self.limit { self.text[at] } else { 0 }
+    }
+
+    fn name(&self) -> &'t [u8] {
+        &self.text[self.name.clone()]
+    }
+
+    /// What stands before the name.
+    fn before(&self) -> &'t [u8] {
+        &self.text[..self.name.start]
+    }
+
+    /// Behind the `>` of an element that is called so, or that an attribute calls so.
+    fn closed_tag(&self) -> Option<usize> {
+        let is_tag = self.peek(0) == b'>'
+            && match self.closers {
+                0 => matches!(self.before().last(), Some(b'<' | b':')),
+                // <entry key="name">value</entry>
+                1 => named_element(self.before()),
+                _ => false,
+            };
+        is_tag.then_some(self.at + 1)
+    }
+
+    fn go_to_sign(&mut self) {
+        let sign = skip_space(self.text, self.at, self.limit);
+        self.spaced = sign > self.at;
+        self.at = sign;
+        // name="x" value="..."
+        if self.closers > 0
+            && self.spaced
+            && self.text[sign..self.limit].len() > 6
+            && self.text[sign..sign + 5].eq_ignore_ascii_case(b"value")
+        {
+            self.at = skip_space(self.text, sign + 5, self.limit);
+        }
+    }
+
+    /// Notations whose value stands elsewhere than behind the sign.
+    fn notation(&self) -> Option<Found> {
+        // variable "name" { ... default = "value"
+        if self.closers == 1
+            && self.peek(0) == b'{'
+            && let Some(after) = block_default(self.text, self.name, self.at)
+        {
+            return Some((after, Operator::Assign));
+        }
+        // <key>name</key> and <string>value</string> on the next line: property lists.
+        if self.closers == 0
+            && let Some(after) = list_field(self.text, self.name, self.limit)
+        {
+            return Some((after, Operator::Tag));
+        }
+        // SetEnvironmentVariable('NAME', 'value', 'User')
+        let sets = self.closers == 1 && self.peek(0) == b',' && sets_variable(self.text, self.name);
+        sets.then_some((self.at + 1, Operator::Assign))
+    }
+
+    /// Whether a bare word is the value that a command gives the name; `None`: no command stands before it.
+    fn command(&self) -> Option<bool> {
+        if self.closers > 0 || !self.spaced || matches!(self.peek(0), b'=' | b':') {
+            return None;
+        }
+        command(self.text, self.name.start)
+    }
+
+    /// `ENV NAME value`; with quotes alone where a bare word is a name: `#define NAME "value"`.
+    fn word_of_command(&self, bare: bool) -> Option<Found> {
+        // @"value" of Objective-C
+        let marked = usize::from(self.peek(0) == b'@' && self.peek(1) == b'"');
+        let at = self.at + marked;
+        match self.peek(marked) {
+            // What is defined under a name that only says key is as likely the name of something.
+            b'"' | b'\'' if !bare => Some((at, Operator::Argument)),
+            _ => bare.then_some((at, Operator::Word)),
+        }
+    }
+
+    /// Values that are fields or arguments of a name of their own.
+    fn field(&self) -> Option<Found> {
+        let Self { text, name, at, .. } = *self;
+        // `name: X` and `value: ...` on the next line, `"name": "X", "value": "..."`: lists of variables.
+        if let Some(after) =
+            value_field(text, name, at, self.limit).or_else(|| value_before(text, name, at))
+        {
+            return Some((after, Operator::Assign));
+        }
+        // ('--name', default='value')
+        if self.closers == 1
+            && self.peek(0) == b','
+            && self.name().starts_with(b"--")
+            && let Some(after) = option_default(&text[at..self.limit])
+        {
+            return Some((at + after, Operator::Assign));
+        }
+        None
+    }
+
+    /// The sign itself, and whether it is one between this name and a value.
+    fn sign(&self) -> Option<Found> {
+        let bare = self.closers == 0;
+        match self.peek(0) {
+            b'=' if self.peek(1) == b'>' => Some((self.at + 2, Operator::Assign)),
+            b'=' | b'!' if self.peek(1) == b'=' => {
+                let three = usize::from(self.peek(2) == b'=');
+                Some((self.at + 2 + three, Operator::Compare))
+            }
+            b'=' => Some((self.at + 1, Operator::Assign)),
+            b':' => self.colon(),
+            b'-' if self.peek(1) == b'>' => None,
+            sign @ (b'|' | b'?')
+                if self.peek(1) == sign || sign == b'|' && self.peek(1) == b'=' =>
+            {
+                // `||=` and `??=` assign.
+                let assigns = self.peek(1) == sign && self.peek(2) == b'=';
+                Some((self.at + 2 + usize::from(assigns), Operator::Assign))
+            }
+            b',' if !bare => Some((self.at + 1, self.comma())),
+            // std::string password{"value"};
+            b'{' if bare && !self.spaced && self.peek(1) == b'"' => {
+                Some((self.at + 1, Operator::Argument))
+            }
+            // setPassword("value"); a macro in capitals takes names of things.
+            b'(' if self.name().iter().any(u8::is_ascii_lowercase)
+                // `test.pass("...")` says that something passed.
+                && !self.name().ends_with(b".pass") =>
+            {
+                Some((self.at + 1, Operator::Argument))
+            }
+            b'"' | b'\'' if self.spaced && bare && self.takes_quoted() => {
+                Some((self.at, Operator::Argument))
+            }
+            // One blank: more of them set the columns of a help text.
+            _ if bare && self.at == self.name.end + 1 && self.is_flag() => {
+                Some((self.at, Operator::Flag))
+            }
+            // `password value` and nothing else on the line: mail clients, brokers.
+            _ if self.spaced && bare && alone(self.text, self.name, self.at) => {
+                Some((self.at, Operator::Flag))
+            }
+            b'i' if self.spaced && self.peek(1) == b's' && self.peek(2) == b' ' => {
+                Some((self.at + 3, Operator::Prose))
+            }
+            b if self.spaced && b.is_ascii_alphabetic() => self.typed(),
+            _ => None,
+        }
+    }
+
+    fn colon(&self) -> Option<Found> {
+        match self.peek(1) {
+            b'=' => Some((self.at + 2, Operator::Assign)),
+            b':' => None,
+            // ${NAME:-value}
+            b'-' if self.closers == 0 && self.before().ends_with(b"${") => {
+                Some((self.at + 2, Operator::Word))
+            }
+            _ => {
+                let after = after_type(self.text, self.at + 1, self.limit);
+                Some((after, Operator::Colon))
+            }
+        }
+    }
+
+    /// ("NAME", "value"): the first of exactly two; a list of words goes on.
+    fn comma(&self) -> Operator {
+        if self.name().starts_with(b"--") {
+            Operator::FlagItem
+        } else if opens_pair(self.text, self.name) {
+            Operator::Pair
+        } else {
+            Operator::List
+        }
+    }
+
+    /// `password 'value'` stands on a line of its own, or is SQL.
+    fn takes_quoted(&self) -> bool {
+        at_line_start(self.text, self.name.start)
+            || keyword(self.name())
+            || parameter(self.name())
+            || defined(self.text, self.name)
+    }
+
+    /// `--name value`, `-Name value`
+    fn is_flag(&self) -> bool {
+        self.text[self.name.start..].starts_with(b"--") || parameter(self.name())
+    }
+
+    /// Typed declarations: `password string = "..."`, `api_key text := '...'`.
+    fn typed(&self) -> Option<Found> {
+        const TYPES: &[&[u8]] = &[
+            b"string",
+            b"str",
+            b"text",
+            b"varchar",
+            b"String",
+            b"NSString",
+            b"const",
+        ];
+        let rest = &self.text[self.at..self.limit];
+        let word = rest
+            .iter()
+            .take(16)
+            .take_while(|b| b.is_ascii_alphanumeric())
+            .count();
+        let mut sign = *self;
+        sign.at = skip_space(self.text, self.at + word, self.limit);
+        sign.at += usize::from(sign.peek(0) == b':');
+        (TYPES.contains(&&rest[..word]) && sign.peek(0) == b'=')
+            .then_some((sign.at + 1, Operator::Assign))
     }
 }
 
