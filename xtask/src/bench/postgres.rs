@@ -5,17 +5,21 @@ use super::{
     measure::Once,
 };
 use crate::cmd;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, chown},
     path::{Path, PathBuf},
     process::Command,
+    thread,
+    time::{Duration, Instant},
 };
 
 const PORT: u16 = 18_582;
 /// How long pgbench runs.
 const SECONDS: &str = "4";
+/// Time the server has to recover and let somebody in.
+const STARTS: Duration = Duration::from_secs(10);
 /// Whom Debian's package makes for the server: it refuses to be root.
 const USER: &str = "postgres";
 
@@ -77,7 +81,7 @@ impl Postgres {
             .with_context(|| format!("pgbench said no rate: {text}"))?;
         let seconds: f64 = SECONDS.parse()?;
         Ok(per_round(
-            std::time::Duration::from_secs_f64(seconds),
+            Duration::from_secs_f64(seconds),
             (rate * seconds) as u64,
         ))
     }
@@ -91,7 +95,23 @@ impl Postgres {
         for setting in ["ssl=on", "fsync=off", "listen_addresses=127.0.0.1"] {
             command.args(["-c", setting]);
         }
-        Server::start(&mut command, PORT)
+        let server = Server::start(&mut command, PORT)?;
+        // It listens before it lets anybody in.
+        let end = Instant::now() + STARTS;
+        while !self.accepts()? {
+            if Instant::now() > end {
+                bail!("the server of PostgreSQL lets nobody in");
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        Ok(server)
+    }
+
+    fn accepts(&self) -> Result<bool> {
+        let asked = cmd::clean(self.programs.join("pg_isready"))
+            .args(["--quiet", "-h", "127.0.0.1", "-p", &PORT.to_string()])
+            .status()?;
+        Ok(asked.success())
     }
 
     fn client(&self) -> Command {
