@@ -5,6 +5,7 @@
 //! ([`StreamTail`]), because writes split secrets anywhere. The engine calls [`scrub_stack`] after
 //! each batch: `ring` and our own frames leave message bytes on the stack.
 
+mod ages;
 mod boundary;
 mod coded;
 mod confirm;

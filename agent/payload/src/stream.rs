@@ -1,9 +1,10 @@
 //! What is remembered of each connection between two payloads, in bounds and only for moments.
 
+use super::ages::WIPE_NS;
 use super::hits::Hits;
 use super::matcher::Matcher;
 use super::sink::Sink;
-use super::tail::{StreamTail, WIPE_NS};
+use super::tail::StreamTail;
 use super::talk::Talk;
 use super::tls::{HANDSHAKE, Hello, HelloAssembler, RECORD_HEADER, RecordHeader, record_header};
 use keytrail_model::{Direction, Hit, IdentifiedBy, Payload, Pid};
@@ -73,6 +74,8 @@ struct State {
     /// The call that goes on consists of TLS records; offset of the next header in it, as far as the headers tell.
     cipher: bool,
     header: u64,
+    /// When its texts were last looked at for old bytes.
+    aged_ns: u64,
     /// Place in one of the queues.
     since: (u64, u64),
     /// Bytes are kept, and counted in `Streams::bytes`.
@@ -381,6 +384,11 @@ fn clear(matcher: &Matcher, state: &mut State, chunk: Chunk<'_>, signatures: &mu
     let mut sink = Sink::new(matcher, state.talk.credit);
     sink.signatures = *signatures;
     sink.now = chunk.boot_ns;
+    if state.aged_ns.saturating_add(WIPE_NS / 10) <= sink.now {
+        // Others of its texts may be in the middle of something, and get no bytes.
+        state.talk.expire(sink.now);
+        state.aged_ns = sink.now;
+    }
     let hole = chunk.offset != state.next;
     if hole {
         // Inside one call it is known how many bytes are missing.

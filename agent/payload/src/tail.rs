@@ -1,17 +1,12 @@
 //! What is kept between two payloads of one connection.
 
-use std::collections::VecDeque;
+use crate::ages::Ages;
 use zeroize::Zeroizing;
 
 /// Most bytes kept of a connection: a whole form with line breaks, short of one byte.
 pub const TAIL_MAX: usize = 48 * 1024;
 /// Most candidates that wait for the rest of their bytes on one connection.
 pub const PENDING_MAX: usize = 64;
-/// Bytes of a connection are kept for this long, and what is idle for so long loses all of them: a secret written in two
-/// halves further apart is not found, and none stays in memory for longer.
-pub const WIPE_NS: u64 = 1_000_000_000;
-/// Bytes that came within this time are of one age.
-const AGE_NS: u64 = WIPE_NS / 10;
 
 /// The last bytes of a connection, as far as a secret may have begun in them. Wiped on drop.
 #[derive(Default)]
@@ -20,8 +15,7 @@ pub struct StreamTail {
     pub(super) pending: Vec<Pending>,
     /// The byte before `bytes` may belong to a word that goes on in them.
     pub(super) joined: bool,
-    /// When bytes came, and how many, the oldest first.
-    ages: VecDeque<(u64, usize)>,
+    ages: Ages,
 }
 
 /// A window was met whose form is not complete yet.
@@ -55,12 +49,7 @@ impl StreamTail {
     /// Forgets bytes that came [`WIPE_NS`] ago: on a connection that is never idle they would stay until enough others have
     /// come. `now` in nanoseconds since boot.
     pub fn expire(&mut self, now: u64) {
-        while let Some((since, _)) = self.ages.front()
-            && since.saturating_add(WIPE_NS) <= now
-        {
-            self.ages.pop_front();
-        }
-        let young: usize = self.ages.iter().map(|(_, bytes)| bytes).sum();
+        let young = self.ages.young(now);
         let old = self.bytes.len().saturating_sub(young);
         if old == 0 {
             return;
@@ -80,10 +69,7 @@ impl StreamTail {
 
     /// So many bytes came. `now` in nanoseconds since boot.
     pub fn came(&mut self, now: u64, bytes: usize) {
-        match self.ages.back_mut() {
-            Some((since, count)) if now.saturating_sub(*since) < AGE_NS => *count += bytes,
-            _ => self.ages.push_back((now, bytes)),
-        }
+        self.ages.came(now, bytes);
     }
 
     /// As [`StreamTail::wipe`], when bytes that were not seen come next: they may end in a word.

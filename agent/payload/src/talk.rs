@@ -161,6 +161,7 @@ impl Talk {
                 }
                 Piece::Http2 => {
                     self.flush(&bytes[from..at], sink);
+                    self.wire.break_off();
                     self.mode = Mode::Http2(Box::new(Http2::begun()));
                     self.speak(&bytes[at..], false, 0, sink);
                     return;
@@ -302,6 +303,20 @@ impl Talk {
             Mode::Http1 => {}
             Mode::Http2(h2) => h2.wipe(),
             Mode::WebSocket(ws) => ws.wipe(),
+        }
+    }
+
+    /// Forgets bytes that came a second ago, of whatever text. `now` in nanoseconds since boot.
+    pub fn expire(&mut self, now: u64) {
+        self.wire.expire(now);
+        if let Some(body) = &mut self.body {
+            body.expire(now);
+        }
+        Packed::expire_in(&mut self.packed, now);
+        match &mut self.mode {
+            Mode::Http1 => {}
+            Mode::Http2(h2) => h2.expire(now),
+            Mode::WebSocket(ws) => ws.expire(now),
         }
     }
 

@@ -39,7 +39,7 @@ impl Text {
         self.settle(boundary::may_continue(bytes), sink);
         sink.hits.text = self.id;
         let before = sink.hits.opened;
-        self.tail.expire(sink.now);
+        self.expire(sink.now);
         self.tail.came(sink.now, bytes.len());
         sink.matcher.scan(&mut self.tail, bytes, &mut sink.hits);
         self.open = (sink.hits.opened > before).then_some(sink.serial);
@@ -67,6 +67,12 @@ impl Text {
             }
             None => {}
         }
+    }
+
+    /// Forgets bytes that came a second ago (`ages`). `now` in nanoseconds since boot.
+    pub fn expire(&mut self, now: u64) {
+        self.tail.expire(now);
+        self.coded.expire(now);
     }
 
     /// Forgets the bytes.

@@ -261,6 +261,13 @@ impl WebSocket {
         self.packed = None;
     }
 
+    /// Forgets bytes of messages that came a second ago. `now` in nanoseconds since boot.
+    pub fn expire(&mut self, now: u64) {
+        self.message.expire(now);
+        self.control.expire(now);
+        Packed::expire_in(&mut self.packed, now);
+    }
+
     pub fn kept(&self) -> usize {
         self.message.kept() + self.control.kept() + self.packed.as_ref().map_or(0, |p| p.kept())
     }

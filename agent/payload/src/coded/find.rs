@@ -188,11 +188,13 @@ const fn table() -> [u8; 256] {
 /// other runs are that long.
 fn base32_of_text(bytes: &[u8], at: usize) -> Option<usize> {
     let sample = bytes.get(at..at + 8 * (OCTETS + 1))?;
-    let case = CASES[usize::from(sample[0])];
+    // Digits are of both cases, and letters of one.
+    let mut case = CASES[usize::from(b'2')];
     // Which of the eight places of a group may the first of these characters have?
     let mut phases = 0xffu8;
     for (i, &c) in sample.iter().enumerate() {
-        if CASES[usize::from(c)] & case == 0 {
+        case &= CASES[usize::from(c)];
+        if case == 0 {
             return None;
         }
         // The place of this character is (phase + i) % 8.

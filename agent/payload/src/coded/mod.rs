@@ -16,8 +16,8 @@ mod tests;
 
 pub use find::prepare;
 
+use super::ages::Ages;
 use super::sink::Sink;
-use super::tail::WIPE_NS;
 use find::{CARRY, Found};
 pub use kinds::Encoding;
 pub use packed::Packed;
@@ -29,8 +29,7 @@ use zeroize::Zeroizing;
 pub struct Coded {
     /// The last bytes while nothing is being decoded: a run may have begun in them.
     carry: Zeroizing<Vec<u8>>,
-    /// When the oldest of them came, nanoseconds since boot.
-    carried_ns: u64,
+    ages: Ages,
     run: Option<Box<Run>>,
     packed: Option<Box<Packed>>,
     /// The next bytes begin a message.
@@ -50,9 +49,6 @@ impl Coded {
     pub fn push(&mut self, bytes: &[u8], sink: &mut Sink<'_>) {
         if std::mem::take(&mut self.lost) {
             sink.undecoded.lost += 1;
-        }
-        if self.carried_ns.saturating_add(WIPE_NS) <= sink.now {
-            self.carry = Zeroizing::default();
         }
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -90,6 +86,7 @@ impl Coded {
             return &[];
         };
         let carry = std::mem::take(&mut self.carry);
+        self.ages.clear();
         // `at` counts from the beginning of the carried bytes.
         let early = carry.get(at..).unwrap_or_default();
         let late = at.saturating_sub(carry.len());
@@ -113,9 +110,7 @@ impl Coded {
     fn keep(&mut self, rest: &[u8], now: u64) {
         let mut kept = super::encode::buffer(CARRY);
         let old = CARRY.saturating_sub(rest.len()).min(self.carry.len());
-        if old == 0 {
-            self.carried_ns = now;
-        }
+        self.ages.came(now, rest.len());
         kept.extend_from_slice(&self.carry[self.carry.len() - old..]);
         kept.extend_from_slice(&rest[rest.len().saturating_sub(CARRY)..]);
         self.carry = kept;
@@ -130,6 +125,27 @@ impl Coded {
             packed.end(sink);
         }
         *self = Self::default();
+    }
+
+    /// Forgets bytes that came a second ago (`ages`). `now` in nanoseconds since boot.
+    pub fn expire(&mut self, now: u64) {
+        if !self.carry.is_empty() {
+            let old = self.carry.len().saturating_sub(self.ages.young(now));
+            if old > 0 {
+                self.carry = super::encode::copy(&self.carry[old..]);
+                self.fresh = false;
+            }
+        }
+        if let Some(run) = &mut self.run {
+            run.expire(now);
+        }
+        if let Some(packed) = &mut self.packed {
+            packed.expire(now);
+            if packed.is_stale(now) {
+                self.lost |= packed.has_output();
+                self.packed = None;
+            }
+        }
     }
 
     /// Forgets all bytes.

@@ -3,6 +3,7 @@
 use super::inflate::{Fed, GzipHead, Inflate};
 use super::kinds::{Encoding, MAX_MESSAGE};
 use super::unzstd::Unzstd;
+use crate::ages::WIPE_NS;
 use crate::sink::Sink;
 use crate::text::Text;
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
@@ -29,6 +30,8 @@ pub struct Packed {
     text: Text,
     /// Decoded bytes so far.
     made: usize,
+    /// When bytes of it last came, nanoseconds since boot; 0 when none have.
+    came_ns: u64,
 }
 
 impl Packed {
@@ -45,12 +48,14 @@ impl Packed {
             decoder,
             text: Text::message(0),
             made: 0,
+            came_ns: 0,
         }
     }
 
     /// Decodes the next bytes; how many of them were used. All, unless it is over.
     pub fn push(&mut self, bytes: &[u8], sink: &mut Sink<'_>) -> usize {
         let encoding = self.encoding.transform();
+        self.came_ns = sink.now;
         let mut used = None;
         sink.within(encoding, |sink| {
             // A decoder that does not live up to its promises must not take us with it.
@@ -165,6 +170,26 @@ impl Packed {
 
     pub fn is_over(&self) -> bool {
         matches!(self.decoder, Decoder::Over)
+    }
+
+    /// Forgets decoded bytes that came a second ago, but for what a decoder may refer to.
+    pub fn expire(&mut self, now: u64) {
+        self.text.expire(now);
+    }
+
+    /// Nothing of it has come for a second: what its decoder keeps is to go.
+    pub fn is_stale(&self, now: u64) -> bool {
+        self.came_ns != 0 && self.came_ns.saturating_add(WIPE_NS) <= now
+    }
+
+    /// [`Packed::expire`] of one that may be there; gone if it is stale.
+    pub fn expire_in(packed: &mut Option<Box<Self>>, now: u64) {
+        if let Some(this) = packed {
+            this.expire(now);
+            if this.is_stale(now) {
+                *packed = None;
+            }
+        }
     }
 
     /// It has turned out to be what it seemed.

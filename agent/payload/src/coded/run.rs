@@ -186,6 +186,11 @@ impl Run {
         sink.within(self.kind.transform(), |sink| text.end(sink));
     }
 
+    /// Forgets decoded bytes that came a second ago.
+    pub fn expire(&mut self, now: u64) {
+        self.text.expire(now);
+    }
+
     pub fn kept(&self) -> usize {
         self.text.kept() + size_of::<Self>()
     }

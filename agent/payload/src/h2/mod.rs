@@ -424,6 +424,14 @@ impl Http2 {
         }
     }
 
+    /// Forgets bytes of messages that came a second ago. `now` in nanoseconds since boot.
+    pub fn expire(&mut self, now: u64) {
+        for stream in self.streams.values_mut() {
+            stream.text.expire(now);
+            Packed::expire_in(&mut stream.packed, now);
+        }
+    }
+
     /// Bytes kept that may be of a secret.
     pub fn kept(&self) -> usize {
         let of = |s: &Stream| s.text.kept() + s.packed.as_ref().map_or(0, |p| p.kept());

@@ -6,7 +6,8 @@ use crate::http::HTTP2_PREFACE;
 use crate::tests::{
     AWS, TOKEN, base64, credential, found_in, gzip, matcher, noise, payloads, told,
 };
-use keytrail_model::Payload;
+use crate::{Chunk, Layer, StreamKey, Streams};
+use keytrail_model::{Payload, Pid};
 use proptest::prelude::*;
 
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -88,6 +89,39 @@ fn start() -> Vec<u8> {
 
 fn bearer(token: &[u8]) -> Vec<u8> {
     [b"Bearer ", token].concat()
+}
+
+/// Half a secret in a message that nobody goes on with, on a connection that is never idle.
+#[test]
+fn what_a_stalled_message_left_goes_while_others_talk() {
+    const SECOND: u64 = 1_000_000_000;
+    let m = matcher(&[TOKEN]);
+    let (a, b) = TOKEN.split_at(17);
+    let key = StreamKey {
+        pid: Pid { tgid: 1, start: 2 },
+        layer: Layer::Tls,
+        id: 1,
+        ends: Default::default(),
+    };
+    for (pause, expected) in [(SECOND / 100 * 15, 1), (SECOND / 4, 0)] {
+        let mut streams = Streams::new();
+        let mut say = |n: u64, bytes: &[u8]| {
+            let chunk = Chunk {
+                boot_ns: 5 * SECOND + n * pause,
+                bytes,
+                total: bytes.len() as u64,
+                offset: 0,
+                truncated: false,
+            };
+            streams.on_payload(&m, key, chunk).hits.len()
+        };
+        let request = frame(1, 4, 1, &head(b"none", false));
+        say(0, &[start(), request, frame(0, 0, 1, a)].concat());
+        for n in 1..=5 {
+            say(n, &frame(6, 0, 0, &[0; 8]));
+        }
+        assert_eq!(say(6, &frame(0, 1, 1, b)), expected, "{pause} ns apart");
+    }
 }
 
 #[test]

@@ -121,7 +121,7 @@ fn work() -> (Matcher, Streams, std::collections::HashSet<u64>) {
 #[test]
 fn no_window_of_a_learnt_and_sent_secret_is_left_in_memory() {
     let (m, mut streams, needles) = work();
-    streams.expire(tail::WIPE_NS + 1);
+    streams.expire(ages::WIPE_NS + 1);
     scrub_stack();
     assert_eq!(count(&writable_ranges(), &needles), 0);
     assert_eq!((m.len(), streams.len()), (1, 1));
