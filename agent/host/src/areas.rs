@@ -17,6 +17,8 @@ use keytrail_model::Pid;
 
 /// Most bytes taken of an environment or a command line.
 const AREA_MAX: usize = 512 * 1024;
+/// Bytes read at a time: the kernel copies a page at a time (fs/proc/base.c), and the smallest there are have as many.
+const PAGE: usize = 4096;
 /// Time a process has to let its memory be read: a thousand times what it takes on a busy machine.
 const DEADLINE: Duration = Duration::from_millis(250);
 /// Threads of this program that may wait for such processes; beyond it none is waited for.
@@ -172,7 +174,8 @@ fn late() -> io::Error {
 
 fn read(path: &Path, slot: &Slot) -> io::Result<bool> {
     let mut file = File::open(path)?;
-    let mut page = Zeroizing::new([0u8; 8192]);
+    // As much as the kernel copies at a time: no call has bytes in hand when the next page keeps it waiting.
+    let mut page = Zeroizing::new([0u8; PAGE]);
     let mut left = AREA_MAX;
     loop {
         let n = file.read(&mut page[..])?;

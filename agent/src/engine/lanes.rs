@@ -197,10 +197,12 @@ impl Lanes {
         of.records.front().map(|held| held.at)
     }
 
-    /// Lanes whose first record has waited for too long.
-    pub fn overdue(&self, now: u64) -> Vec<u64> {
+    /// Lanes whose first record has waited for too long, each behind the place of that.
+    pub fn overdue(&self, now: u64) -> BinaryHeap<Reverse<(u64, u64)>> {
         let late = |lane: &&u64| self.is_overdue(**lane, now);
-        self.lanes.keys().filter(late).copied().collect()
+        let of = self.lanes.keys().filter(late);
+        of.filter_map(|lane| Some(Reverse((self.first(*lane)?, *lane))))
+            .collect()
     }
 
     /// Whether the first record of a lane has waited for too long.
@@ -231,7 +233,9 @@ impl Lanes {
 
     /// A lane whose first record waits for another lane.
     pub fn wait_behind(&mut self, lane: u64) {
-        self.behind.push(lane);
+        if !self.behind.contains(&lane) {
+            self.behind.push(lane);
+        }
     }
 
     /// Those that waited for other lanes, to be tried again.
@@ -331,6 +335,7 @@ mod tests {
         assert!(lanes.is_before(writer, &after));
         lanes.push_front(reader, after);
         lanes.wait_behind(reader);
+        lanes.wait_behind(reader);
         assert_eq!(firsts(&lanes), Some(writer));
         assert_eq!(lanes.waiting(), 2);
         // And never the other way round.
@@ -349,7 +354,12 @@ mod tests {
         lanes.push(lane, held(1));
         let late = 7 + MAX_AGE_NS;
         assert!(lanes.overdue(late - 1).is_empty());
-        assert_eq!(lanes.overdue(late), [lane]);
+        let other = lanes.open(8);
+        lanes.push(other, held(1));
+        // The first that came is the first to go on.
+        let first = lanes.overdue(late).pop();
+        assert_eq!(first.map(|Reverse((_, lane))| lane), Some(lane));
+        assert_eq!(lanes.overdue(late).len(), 2);
         // Put back it is as old as before.
         let first = lanes.pop(lane, true).unwrap();
         assert!(!lanes.is_overdue(lane, late));

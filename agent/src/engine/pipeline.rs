@@ -361,25 +361,45 @@ impl Pipeline {
             }
         }
         for lane in self.lanes.behind() {
+            taken += 1;
             self.advance(lane, false);
         }
-        let now = boot_ns();
-        for lane in self.lanes.overdue(now) {
-            self.give_up(lane, now);
+        taken + self.give_up(boot_ns())
+    }
+
+    /// Goes on without what the first records of lanes wait for, where they have waited for too long; in the order they came.
+    /// Returns how many those were.
+    fn give_up(&mut self, now: u64) -> usize {
+        let mut late = self.lanes.overdue(now);
+        let (mut taken, mut touched) = (0, Vec::new());
+        while let Some(Reverse((_, lane))) = late.pop() {
+            if !self.lanes.is_overdue(lane, now) {
+                touched.push(lane);
+                continue;
+            }
+            if let Some(held) = self.lanes.pop(lane, true) {
+                taken += 1;
+                self.ingest_held(&held);
+            }
+            match self.lanes.first(lane) {
+                Some(first) => late.push(Reverse((first, lane))),
+                None => touched.push(lane),
+            }
+        }
+        for lane in touched {
+            self.advance(lane, false);
         }
         taken
     }
 
-    /// Goes on without what the first records of a lane wait for: they have waited for too long.
-    fn give_up(&mut self, lane: u64, now: u64) {
-        while self.lanes.is_overdue(lane, now)
-            && let Some(held) = self.lanes.pop(lane, true)
-        {
-            if let Ok(record) = held.bytes.decode() {
-                self.ingest(&record, &held.hook, held.inspection.as_ref());
+    fn ingest_held(&mut self, held: &Held) {
+        match held.bytes.decode() {
+            Ok(record) => self.ingest(&record, &held.hook, held.inspection.as_ref()),
+            Err(error) => {
+                self.bad_records += 1;
+                tracing::warn!(%error, "a kernel record was refused");
             }
         }
-        self.advance(lane, false);
     }
 
     /// Whether records wait for a file to be inspected.
@@ -402,9 +422,7 @@ impl Pipeline {
             let Some(held) = self.lanes.pop(lane, true) else {
                 continue;
             };
-            if let Ok(record) = held.bytes.decode() {
-                self.ingest(&record, &held.hook, held.inspection.as_ref());
-            }
+            self.ingest_held(&held);
             match self.lanes.first(lane) {
                 Some(first) => firsts.push(Reverse((first, lane))),
                 // That closes it.

@@ -87,6 +87,8 @@ pub(super) struct Runner {
     pub budgets: Budgets,
     /// Leave the probes to a process that holds them until this one has exited.
     pub leave_probes: bool,
+    /// How many times in a row a ring could not be overwritten.
+    pub unwiped: u32,
     pub guard: Guard,
 }
 
@@ -162,8 +164,7 @@ impl Runner {
             due.libraries = now + LIBRARIES_NS;
         }
         if self.line.digest.ring_dirty && now >= due.wipe {
-            let wait = if self.wipe() { WIPE_NS } else { WIPE_AGAIN_NS };
-            due.wipe = boot_ns() + wait;
+            due.wipe = boot_ns() + self.wipe();
         }
         if let Some(ledger) = &self.line.ledger {
             ledger.overdue();
@@ -309,8 +310,9 @@ impl Runner {
         self.line.apply(&mut self.sensor);
     }
 
-    /// What a ring still holds is overwritten, so that no secret outlives its use there. Whether all of it was.
-    fn wipe(&mut self) -> bool {
+    /// What a ring still holds is overwritten, so that no secret outlives its use there. Returns after how many nanoseconds it
+    /// may be done again: soon where not all of it was, and later and later where that goes on.
+    fn wipe(&mut self) -> u64 {
         self.line.digest.ring_dirty = false;
         let Self {
             sensor,
@@ -323,13 +325,20 @@ impl Runner {
         let mut sink = |raw: RawRecord<'_>| taken(line, &raw, &shared.stop, end, left);
         let wiped = sensor.wipe(&mut sink);
         if let Err(error) = &wiped {
-            tracing::error!(%error, "the ring could not be overwritten");
+            if self.unwiped == 0 {
+                tracing::error!(%error, "the ring could not be overwritten");
+            }
             line.digest.ring_dirty = true;
         }
         line.accesses();
         line.apply(sensor);
         wire::scrub_stack();
-        wiped.is_ok()
+        if wiped.is_ok() {
+            self.unwiped = 0;
+            return WIPE_NS;
+        }
+        self.unwiped += 1;
+        WIPE_NS.min(WIPE_AGAIN_NS << self.unwiped.min(5))
     }
 
     fn tick(&mut self, now: u64) {

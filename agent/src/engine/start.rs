@@ -92,6 +92,7 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
         unwritten_due: 0,
         budgets: Budgets::default(),
         leave_probes: options.leave_probes,
+        unwiped: 0,
         guard: Guard::new(options.config_file.clone()),
     };
     if !options.config.exclude.is_empty() {

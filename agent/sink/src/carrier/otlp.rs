@@ -69,9 +69,14 @@ impl Otlp {
 
 impl Carrier for Otlp {
     fn deliver(&mut self, items: &[Item]) -> Result<Delivered, Failure> {
-        let mut left_out = 0;
-        for items in requests(items, REQUEST_MAX) {
-            left_out += self.send(items)?;
+        let (mut left_out, mut taken) = (0, 0);
+        for part in requests(items, REQUEST_MAX) {
+            left_out += match self.send(part) {
+                // What came before is there: the batch is not sent again for it, nor counted as left out.
+                Err(Failure::Refused(_)) if taken > 0 => part.len() as u64,
+                sent => sent?,
+            };
+            taken += part.len();
         }
         Ok(Delivered {
             left_out,
