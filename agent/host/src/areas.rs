@@ -59,7 +59,7 @@ pub fn rest() {
 type Read = Box<dyn FnOnce(&Slot) -> io::Result<bool> + Send>;
 
 /// What was read so far. It is the asker's: whatever becomes of the thread, the bytes go when they are given up.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Slot(Arc<Mutex<Option<Zeroizing<Vec<u8>>>>>);
 
 impl Slot {

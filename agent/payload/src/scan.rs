@@ -124,9 +124,7 @@ impl Matcher {
             .unwrap_or(0)
             .saturating_sub(CONTEXT);
         for p in &mut pending {
-            p.at -= keep;
-            p.start -= keep;
-            p.need -= keep;
+            p.moves(keep);
         }
         if keep > 0 {
             stream.joined = boundary::may_be_continued(&data[..keep]);

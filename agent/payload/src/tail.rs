@@ -31,6 +31,15 @@ pub(super) struct Pending {
     pub need: usize,
 }
 
+impl Pending {
+    /// So many bytes before it went.
+    pub fn moves(&mut self, bytes: usize) {
+        self.at -= bytes;
+        self.start -= bytes;
+        self.need -= bytes;
+    }
+}
+
 impl StreamTail {
     pub fn new() -> Self {
         Self::default()
@@ -59,9 +68,7 @@ impl StreamTail {
         self.pending.retain_mut(|p| {
             let whole = p.start >= old;
             if whole {
-                p.at -= old;
-                p.start -= old;
-                p.need -= old;
+                p.moves(old);
             }
             whole
         });

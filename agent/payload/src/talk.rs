@@ -312,7 +312,7 @@ impl Talk {
         if let Some(body) = &mut self.body {
             body.expire(now);
         }
-        Packed::expire_in(&mut self.packed, now);
+        Packed::expire(&mut self.packed, now);
         match &mut self.mode {
             Mode::Http1 => {}
             Mode::Http2(h2) => h2.expire(now),

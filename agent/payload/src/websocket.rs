@@ -265,7 +265,7 @@ impl WebSocket {
     pub fn expire(&mut self, now: u64) {
         self.message.expire(now);
         self.control.expire(now);
-        Packed::expire_in(&mut self.packed, now);
+        Packed::expire(&mut self.packed, now);
     }
 
     pub fn kept(&self) -> usize {

@@ -199,10 +199,7 @@ impl Lanes {
 
     /// Lanes whose first record has waited for too long, each behind the place of that.
     pub fn overdue(&self, now: u64) -> BinaryHeap<Reverse<(u64, u64)>> {
-        let late = |lane: &&u64| self.is_overdue(**lane, now);
-        let of = self.lanes.keys().filter(late);
-        of.filter_map(|lane| Some(Reverse((self.first(*lane)?, *lane))))
-            .collect()
+        self.firsts_of(|lane| self.is_overdue(lane, now))
     }
 
     /// Whether the first record of a lane has waited for too long.
@@ -213,7 +210,11 @@ impl Lanes {
 
     /// All lanes with something in them, each behind the place of its first record.
     pub fn firsts(&self) -> BinaryHeap<Reverse<(u64, u64)>> {
-        let of = self.lanes.keys();
+        self.firsts_of(|_| true)
+    }
+
+    fn firsts_of(&self, wanted: impl Fn(u64) -> bool) -> BinaryHeap<Reverse<(u64, u64)>> {
+        let of = self.lanes.keys().filter(|lane| wanted(**lane));
         of.filter_map(|lane| Some(Reverse((self.first(*lane)?, *lane))))
             .collect()
     }

@@ -207,8 +207,8 @@ fn base32_of_text(bytes: &[u8], at: usize) -> Option<usize> {
         .filter(|phase| phases >> phase & 1 == 1)
         .map(|phase| at + (8 - phase) % 8)
         .filter(|&first| {
-            let groups = bytes[first..first + 8 * OCTETS].chunks_exact(8);
-            groups.into_iter().all(is_text_in_base32)
+            let mut groups = bytes[first..first + 8 * OCTETS].chunks_exact(8);
+            groups.all(is_text_in_base32)
         });
     let any = texts.next()?;
     // Only where something was found, so that no byte is gone back over twice.

@@ -139,13 +139,7 @@ impl Coded {
         if let Some(run) = &mut self.run {
             run.expire(now);
         }
-        if let Some(packed) = &mut self.packed {
-            packed.expire(now);
-            if packed.is_stale(now) {
-                self.lost |= packed.has_output();
-                self.packed = None;
-            }
-        }
+        self.lost |= Packed::expire(&mut self.packed, now);
     }
 
     /// Forgets all bytes.

@@ -172,24 +172,15 @@ impl Packed {
         matches!(self.decoder, Decoder::Over)
     }
 
-    /// Forgets decoded bytes that came a second ago, but for what a decoder may refer to.
-    pub fn expire(&mut self, now: u64) {
-        self.text.expire(now);
-    }
-
-    /// Nothing of it has come for a second: what its decoder keeps is to go.
-    pub fn is_stale(&self, now: u64) -> bool {
-        self.came_ns != 0 && self.came_ns.saturating_add(WIPE_NS) <= now
-    }
-
-    /// [`Packed::expire`] of one that may be there; gone if it is stale.
-    pub fn expire_in(packed: &mut Option<Box<Self>>, now: u64) {
-        if let Some(this) = packed {
-            this.expire(now);
-            if this.is_stale(now) {
-                *packed = None;
-            }
-        }
+    /// Forgets decoded bytes that came a second ago, and all of it when nothing has come since: what its decoder may refer to
+    /// is to go. Whether more of it was expected then.
+    pub fn expire(packed: &mut Option<Box<Self>>, now: u64) -> bool {
+        let Some(this) = packed else {
+            return false;
+        };
+        this.text.expire(now);
+        let is_stale = this.came_ns != 0 && this.came_ns.saturating_add(WIPE_NS) <= now;
+        is_stale && packed.take().is_some_and(|gone| gone.has_output())
     }
 
     /// It has turned out to be what it seemed.

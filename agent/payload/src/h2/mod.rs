@@ -428,7 +428,7 @@ impl Http2 {
     pub fn expire(&mut self, now: u64) {
         for stream in self.streams.values_mut() {
             stream.text.expire(now);
-            Packed::expire_in(&mut stream.packed, now);
+            Packed::expire(&mut stream.packed, now);
         }
     }
 
