@@ -121,6 +121,9 @@ fn on_exit(task: u64, group_dead: Option<bool>) {
             None => field(f::SIGNAL_LIVE) == MISSING && tgid == tid,
         },
     };
+    if last {
+        pipes_of_fork(task);
+    }
     if PROCS.get_ptr(&tgid).is_some() {
         let _ = TLS_CALLS.remove(&pid_tgid);
         if last {
@@ -133,7 +136,6 @@ fn on_exit(task: u64, group_dead: Option<bool>) {
     let Some(counters) = Counters::get() else {
         return;
     };
-    pipes_of_fork(task);
     let Some(mut slot) = counters.reserve::<Exit>(Kind::EXIT) else {
         return;
     };

@@ -17,7 +17,7 @@ use aya_ebpf::{
 };
 use keytrail_abi::{
     FileId, Kind, OutKey, PASSED, PROC_IGNORED, PROC_UNKNOWN, Pipes, ProcState, SOCKET_PAIR,
-    globals::field as f, state::counter,
+    globals::{MISSING, field as f}, state::counter,
 };
 
 /// Pipes in a row that are followed.
@@ -28,12 +28,14 @@ const SLOTS: u32 = 4;
 const DESCRIPTORS: u32 = 64;
 /// Ancestors that have executed nothing themselves.
 const FORKS: usize = 3;
+/// Youngest children of an ancestor that are looked at.
+const CHILDREN: usize = 8;
 
 /// include/linux/fs.h.
 const FMODE_READ: u64 = 1;
 const FMODE_WRITE: u64 = 2;
 /// include/linux/sched.h: forked, and not executed.
-const PF_FORKNOEXEC: u32 = 0x40;
+pub const PF_FORKNOEXEC: u32 = 0x40;
 
 /// The pipe that a descriptor of the task is an end of, or the way through a pair of sockets that ends here or, if it is
 /// not `reads`, begins here; number 0: it is neither.
@@ -98,8 +100,35 @@ pub extern "C" fn has_end(task: u64, ino: u64, mode: u64) -> u64 {
     0
 }
 
-/// The nearest ancestor that has executed something, or a fork of it on the way there, if it has this end of a pipe;
-/// else 0.
+/// A child of `parent`, other than `task`, that has executed nothing and has this end of a pipe: a shell's own command in a
+/// pipeline; 0 where there is none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn child_with(parent: u64, task: u64, ino: u64, mode: u64) -> u64 {
+    // struct list_head (include/linux/types.h): next, prev. The youngest child is the last.
+    const PREV: u32 = 8;
+    let (last, prev) = (field(f::TASK_CHILDREN_PREV), field(f::TASK_SIBLING_PREV));
+    if last == MISSING || prev == MISSING {
+        return 0;
+    }
+    let head = parent + (last - PREV) as u64;
+    let mut node = follow(parent, last);
+    for _ in 0..CHILDREN {
+        if node == 0 || node == head {
+            return 0;
+        }
+        let child = node - (prev - PREV) as u64;
+        let flags: u32 = read_or_zero(child, field(f::TASK_FLAGS));
+        if child != task && flags & PF_FORKNOEXEC != 0 && has_end(child, ino, mode) != 0 {
+            return child;
+        }
+        node = follow(node, PREV);
+    }
+    0
+}
+
+/// The nearest ancestor that has executed something, or a fork of it on the way there or beside it, if it has this end of a
+/// pipe; else 0.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn ancestor_with(task: u64, ino: u64, mode: u64) -> u64 {
@@ -108,6 +137,10 @@ pub extern "C" fn ancestor_with(task: u64, ino: u64, mode: u64) -> u64 {
         at = follow(at, field(f::TASK_REAL_PARENT));
         if has_end(at, ino, mode) != 0 {
             return at;
+        }
+        let child = child_with(at, task, ino, mode);
+        if child != 0 {
+            return child;
         }
         let flags: u32 = read_or_zero(at, field(f::TASK_FLAGS));
         if flags & PF_FORKNOEXEC == 0 {
@@ -282,8 +315,8 @@ pub extern "C" fn pipes_of_reader(id: u64) -> u64 {
     0
 }
 
-/// A process ends that never executed anything: a shell's own commands in a pipeline. Its pipes were made its own after
-/// the fork, unseen.
+/// A process that never executed anything, a shell's own commands in a pipeline, ends, or writes to a pipe: its pipes were
+/// made its own after the fork, unseen.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn pipes_of_fork(task: u64) -> u64 {
@@ -293,12 +326,19 @@ pub extern "C" fn pipes_of_fork(task: u64) -> u64 {
     }
     let fds = follow(table(task), field(f::FDTABLE_FD));
     let stdout = pipe_at(fds, 1, false);
-    // Only what somebody reads as standard input: command substitutions are not worth a record.
-    if stdout.ino == 0 || PIPE_READERS.get_ptr(&stdout).is_none() {
+    if stdout.ino == 0 {
         return 0;
     }
     let stdin = pipe_at(fds, 0, true);
     let tgid = bpf_get_current_pid_tgid() >> 32;
+    // Who reads it may only be about to begin. What neither has anything nor could get it by a pipe is not worth a record:
+    // most command substitutions.
+    if stdin.ino == 0
+        && PIPE_READERS.get_ptr(&stdout).is_none()
+        && PROCS.get_ptr(&(tgid as u32)).is_none()
+    {
+        return 0;
+    }
     let Some(counters) = Counters::get() else {
         return 0;
     };

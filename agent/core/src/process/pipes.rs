@@ -188,6 +188,20 @@ impl Pipes {
         pipes.iter().filter(writes).copied().collect()
     }
 
+    /// The pipes a process can read from: its standard input, and what its children write for it.
+    pub fn read_by(&self, pid: Pid) -> impl Iterator<Item = PipeId> {
+        let reads = move |id: &&PipeId| {
+            let pipe = self.map.get(id);
+            pipe.is_some_and(|pipe| pipe.readers.iter().any(|(reader, _)| *reader == pid))
+        };
+        self.of
+            .get(&pid)
+            .into_iter()
+            .flatten()
+            .filter(reads)
+            .copied()
+    }
+
     #[must_use]
     pub fn carried(&self, id: PipeId) -> Vec<Carried> {
         self.map

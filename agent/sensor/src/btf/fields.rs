@@ -163,6 +163,8 @@ const OFFSETS: &[(usize, &[&str])] = &[
     (f::FDTABLE_MAX, &["fdtable.max_fds"]),
     (f::FDTABLE_OPEN, &["fdtable.open_fds"]),
     (f::TASK_FLAGS, &["task_struct.flags"]),
+    (f::TASK_CHILDREN_PREV, &["task_struct.children.prev"]),
+    (f::TASK_SIBLING_PREV, &["task_struct.sibling.prev"]),
     (f::FILE_MODE, &["file.f_mode"]),
     (f::FILE_PRIVATE, &["file.private_data"]),
     (f::SOCKET_SK, &["socket.sk"]),

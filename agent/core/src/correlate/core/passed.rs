@@ -80,6 +80,11 @@ impl Core {
         self.pipes.readers(pipe)
     }
 
+    /// The pipes that a process can read from.
+    pub fn read_by(&self, pid: Pid) -> impl Iterator<Item = PipeId> {
+        self.pipes.read_by(pid)
+    }
+
     /// Whether somebody unknown writes what a process reads, and its parent holds something: a shell's own commands are
     /// copies of it, whose pipes are not told before they end.
     #[must_use]

@@ -103,6 +103,26 @@ fn basis(e: &Event) -> Option<LineageBasis> {
     e.evidence.as_ref().unwrap().lineage_basis
 }
 
+/// Its standard input, and what a child writes for it; not what it writes itself.
+#[test]
+fn what_a_process_can_read_from_is_known() {
+    let mut core = Core::new();
+    let parts = [
+        vec![start(), exec(10, 1, SEC / 2, vec![])],
+        program(20, SEC, Some(1), Some(2)),
+        vec![
+            fork(20, 30, 2 * SEC),
+            taken_by(20, pipes(30, 3 * SEC, None, Some(3))),
+        ],
+    ];
+    for observation in parts.concat() {
+        let _ = core.step(&observation);
+    }
+    let reads = |tgid| core.read_by(pid(tgid)).collect::<Vec<_>>();
+    assert_eq!(reads(20), [pipe(1), pipe(3)]);
+    assert_eq!(reads(30), []);
+}
+
 #[test]
 fn a_reader_of_a_holder_is_told_with_the_way() {
     let c = credential("c");
