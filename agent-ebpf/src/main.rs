@@ -12,6 +12,7 @@ macro_rules! trace {
     };
 }
 
+mod answer;
 mod budget;
 mod connection;
 mod discover;

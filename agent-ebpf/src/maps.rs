@@ -175,6 +175,10 @@ pub static MESSAGES: LruHashMap<u64, MessageState> = LruHashMap::with_max_entrie
 #[map]
 pub static MESSAGE_HOLES: LruHashMap<u64, u32> = LruHashMap::with_max_entries(8192, 0);
 
+/// Not 0: somebody has asked for a connection to a metadata service.
+#[map]
+pub static ASKS: Array<u64> = Array::with_max_entries(1, 0);
+
 /// The write to a file, a pipe or a terminal that this CPU is capturing. The kernel lets nothing in between.
 #[map]
 pub static WRITES: PerCpuArray<WriteState> = PerCpuArray::with_max_entries(1, 0);

@@ -205,16 +205,20 @@ fn on_sent(sk: u64, taken: i32, kind: u16) {
     capture_message(thread, kind);
 }
 
-/// Finds the bytes of the send in the arguments of the system call the thread is in: 1 when they were found. `taken` is
-/// what the socket answered.
+/// Finds the bytes of the send, or where bytes were received, in the arguments of the system call the thread is in: 1 when
+/// they were found. `taken` is what the socket answered.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn find_bytes(thread: u64, sk: u64, taken: u64) -> u64 {
-    // arch/x86/entry/syscalls/syscall_64.tbl. None of these numbers sends anything in the 32-bit table.
+    // arch/x86/entry/syscalls/syscall_64.tbl. None of these numbers sends or receives anything in the 32-bit table.
+    const READ: u64 = 0;
     const WRITE: u64 = 1;
+    const READV: u64 = 19;
     const WRITEV: u64 = 20;
     const SENDTO: u64 = 44;
+    const RECVFROM: u64 = 45;
     const SENDMSG: u64 = 46;
+    const RECVMSG: u64 = 47;
     const SENDMMSG: u64 = 307;
     const PWRITEV2: u64 = 328;
     const ENOSYS: u64 = (-38i64) as u64;
@@ -254,7 +258,7 @@ pub extern "C" fn find_bytes(thread: u64, sk: u64, taken: u64) -> u64 {
     entry.record.socket_ino = read_or_zero(follow(file, field(f::FILE_INODE)), field(f::INODE_INO));
     let mut progress = Progress::new(0, 0, taken);
     match call {
-        WRITE | SENDTO => {
+        WRITE | SENDTO | READ | RECVFROM => {
             progress.at = first;
             progress.left = taken;
             if call == SENDTO {
@@ -263,12 +267,12 @@ pub extern "C" fn find_bytes(thread: u64, sk: u64, taken: u64) -> u64 {
                 entry.address_len = length & 0xffff_ffff;
             }
         }
-        WRITEV | PWRITEV2 => {
+        WRITEV | PWRITEV2 | READV => {
             progress.vector = first;
             progress.count = second;
         }
-        SENDMSG | SENDMMSG => {
-            let message = if call == SENDMSG {
+        SENDMSG | SENDMMSG | RECVMSG => {
+            let message = if call != SENDMMSG {
                 first
             } else {
                 next_message(&mut entry.batch, first, second & 0xffff_ffff, taken)

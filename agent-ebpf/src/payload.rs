@@ -151,10 +151,10 @@ impl Carrier for MessageSend {
     #[inline(always)]
     unsafe fn kind(this: *const Self) -> u16 {
         // SAFETY: the caller's promise.
-        if unsafe { (*this).header.kind } == Kind::UDP_SEND {
-            Kind::UDP_SEND
-        } else {
-            Kind::UNIX_SEND
+        match unsafe { (*this).header.kind } {
+            Kind::UDP_SEND => Kind::UDP_SEND,
+            Kind::ANSWER => Kind::ANSWER,
+            _ => Kind::UNIX_SEND,
         }
     }
 }

@@ -268,7 +268,8 @@ impl Counters {
             | Kind::UNIX_SEND
             | Kind::UDP_SEND
             | Kind::FD_WRITE
-            | Kind::FD_TARGET => &PAYLOADS,
+            | Kind::FD_TARGET
+            | Kind::ANSWER => &PAYLOADS,
             Kind::FILE_NEW => &NEWS,
             _ => &RING,
         };

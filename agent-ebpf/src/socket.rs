@@ -1,6 +1,7 @@
 //! Connections asked for, and bytes about to leave by TCP.
 
 use crate::{
+    answer::asks,
     budget::{Charge, count, granted},
     connection::{
         AF_INET6, Connection, accepted, accepted_flag, asked, connection, endpoints, joined, lasts,
@@ -194,7 +195,7 @@ fn on_connect_hook(ctx: &SockAddrContext, v6: bool) {
 /// Is it where the machine, or what runs the container, gives credentials to whoever asks (in network order)? 169.254.169.254
 /// (EC2, GCE, Azure and others), 169.254.170.2 (ECS), 169.254.170.23 (EKS), 100.100.100.200 (Alibaba Cloud).
 #[inline(always)]
-fn is_metadata(address: u32) -> bool {
+pub fn is_metadata(address: u32) -> bool {
     matches!(
         u32::from_be(address),
         0xa9fe_a9fe | 0xa9fe_aa02 | 0xa9fe_aa17 | 0x6464_64c8
@@ -203,7 +204,7 @@ fn is_metadata(address: u32) -> bool {
 
 /// The same of IPv6: fd00:ec2::254 (EC2), fd00:ec2::23 (EKS).
 #[inline(always)]
-fn is_metadata6(first: u32, middle: u32, last: u32) -> bool {
+pub fn is_metadata6(first: u32, middle: u32, last: u32) -> bool {
     u32::from_be(first) == 0xfd00_0ec2 && middle == 0 && matches!(u32::from_be(last), 0x254 | 0x23)
 }
 
@@ -211,6 +212,9 @@ fn is_metadata6(first: u32, middle: u32, last: u32) -> bool {
 /// then on: what it asks for is in what it sends, and then it holds some.
 #[inline(always)]
 fn caller(tgid: u32, metadata: bool) -> Option<u32> {
+    if metadata {
+        asks();
+    }
     let state = interesting(tgid);
     if !metadata || matches!(state, Some(PROC_HOLDER | PROC_KEYS)) {
         return state;

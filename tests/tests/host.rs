@@ -72,6 +72,7 @@ keytrail_tests::cases! {
     }
     metadata {
         curl_asks_for_the_machines_role
+        what_is_answered_is_followed
         botocore_asks_for_the_machines_role
     }
     tls_stacks {

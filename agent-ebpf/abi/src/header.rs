@@ -58,8 +58,9 @@ impl Kind {
     pub const FD_WRITE: u16 = 19;
     pub const PROCESS_ATTACH: u16 = 20;
     pub const FD_TARGET: u16 = 21;
+    pub const ANSWER: u16 = 22;
     /// One more than the highest kind: the size of per-kind counters.
-    pub const COUNT: usize = 22;
+    pub const COUNT: usize = 23;
 
     /// The name used in gaps and counters.
     pub const fn name(kind: u16) -> &'static str {
@@ -80,6 +81,7 @@ impl Kind {
             Self::FD_WRITE | Self::FD_TARGET => "fd_write",
             Self::PROCESS_ATTACH => "process_attach",
             Self::PIPES => "pipes",
+            Self::ANSWER => "answer",
             _ => "unknown",
         }
     }

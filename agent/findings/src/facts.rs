@@ -310,13 +310,14 @@ impl Facts {
         }
     }
 
-    /// `file:PATH`, `env:NAME`, `argv`, or empty.
+    /// `file:PATH`, `env:NAME`, `argv`, `service:URL`, or empty.
     #[must_use]
     pub fn source_text(&self) -> String {
         match self.source.kind.as_str() {
             "file" => format!("file:{}", self.source.path),
             "env" => format!("env:{}", self.source.env_name),
             "argv" => "argv".to_owned(),
+            "service" => format!("service:{}", self.source.path),
             _ => String::new(),
         }
     }

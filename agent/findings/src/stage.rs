@@ -691,7 +691,11 @@ fn is_use(facts: &Facts) -> bool {
     facts.grade != "lineage"
         && matches!(
             facts.kind.as_str(),
-            "credential_read" | "credential_exposed" | "credential_taken" | "credential_sent"
+            "credential_read"
+                | "credential_exposed"
+                | "credential_taken"
+                | "credential_received"
+                | "credential_sent"
         )
 }
 

@@ -4,6 +4,7 @@
 //! the observation leaves. What the kernel side has to know (who holds something, which files are watched) goes
 //! out beside the observations, in [`Digested`].
 
+mod answers;
 mod asked;
 pub mod background;
 pub mod cgroups;

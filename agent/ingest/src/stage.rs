@@ -1,5 +1,6 @@
 //! One record in, its observations out.
 
+use super::answers::Answers;
 use super::asked::{Asked, Inspection, Verdict};
 use super::digested::{Decided, Digested};
 use super::exec::{self, Execs, Finished};
@@ -53,6 +54,8 @@ pub struct Digest {
     targets: Targets,
     /// Files that they have just written.
     pub(super) handed: Handed,
+    /// What metadata services answer.
+    answers: Answers,
     /// What mount namespaces show.
     views: Views,
     /// When a process was read from /proc: older execs of it are told already.
@@ -86,6 +89,7 @@ impl Digest {
             last_exec: HashMap::new(),
             targets: Targets::default(),
             handed: Handed::default(),
+            answers: Answers::default(),
             views: Views::default(),
             snapshot_at: HashMap::new(),
             ring_dirty: false,
@@ -128,6 +132,13 @@ impl Digest {
                 self.ring_dirty = true;
                 let seen = self.message(r, data, hook);
                 out.observations.push(Observation::Send(Box::new(seen)));
+            }
+            Record::Answer(r, data) => {
+                self.ring_dirty = true;
+                let (classifier, registry) = (&self.classifier, &mut self.registry);
+                let seen = self.answers.take((r, data), hook, classifier, registry);
+                out.observations
+                    .extend(seen.map(|seen| Observation::Answer(Box::new(seen))));
             }
             Record::FdTarget(r) => self.targets.learn(r),
             Record::FdWrite(r, data) => {
@@ -176,6 +187,7 @@ impl Digest {
         self.last_exec.remove(&r.header.tgid);
         let at = stamp::stamp(&r.header);
         self.streams.close_process(at.pid);
+        self.answers.forget(at.pid);
         self.targets.forget(at.pid);
         self.snapshot_at.remove(&at.pid);
         let code = r.exit_code.cast_signed();
@@ -416,6 +428,7 @@ impl Digest {
         };
         let chunk = chunk(&r.header, data, r.offset, r.total);
         self.after_hole(&r.header, r.offset, &key);
+        self.answers.asked(at.pid, r.ends.sock);
         let sent = self.streams.on_send(&self.registry.matcher, key, chunk);
         if sent.hello.is_some() {
             self.streams.close_sessions(at.pid);
@@ -583,6 +596,7 @@ impl Digest {
             self.finished(done, out);
         }
         self.streams.expire(boot_ns);
+        self.answers.expire(boot_ns);
         self.withdraw(boot_ns, out);
     }
 
@@ -631,6 +645,8 @@ impl Digest {
         self.dropped.gather(&mut self.registry.dropped);
         self.dropped.gather(&mut self.execs.dropped);
         self.dropped.gather(&mut self.files.table.dropped);
+        let given_up = std::mem::take(&mut self.answers.given_up);
+        self.dropped.add(Bound::Answers, given_up);
         &mut self.dropped
     }
 }

@@ -48,6 +48,8 @@ pub enum Bound {
     InspectionBudget,
     /// Pipes, readers of one, and processes in a row, that a credential is followed through.
     Pipes,
+    /// Answers of metadata services that were not seen whole.
+    Answers,
     /// Reads that are remembered, so that each is told once.
     Reads,
     /// Opens that may still become reads.
@@ -217,6 +219,13 @@ impl Bound {
                  lineage of who reads there is not told",
                 FEWER,
                 Signal::Pipes,
+            ),
+            Self::Answers => (
+                GapReason::PayloadTruncated,
+                "answers of metadata services did not come whole within a second, or were longer than 64 KiB: credentials in \
+                 them are not known",
+                "what asked is told as credential_requested",
+                Signal::Answer,
             ),
             Self::Reads => (
                 GapReason::TableFull,

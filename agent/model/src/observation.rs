@@ -63,6 +63,7 @@ pub enum Observation {
     Pipes(PipesSeen),
     /// The environment or the memory of a process was read.
     Taken(TakenSeen),
+    Answer(Box<AnswerSeen>),
     Connect {
         at: Stamp,
         ends: Ends,
@@ -563,6 +564,17 @@ pub enum Taken {
     Traced,
     /// A descriptor, by pidfd_getfd(2).
     Descriptor,
+}
+
+/// A metadata service has answered with credentials.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AnswerSeen {
+    /// Who took it in.
+    pub at: Stamp,
+    /// The peer is the service.
+    pub ends: Ends,
+    pub credentials: Vec<CredentialRef>,
+    pub hook: String,
 }
 
 /// A process read what another one (or itself) holds, out of that process.

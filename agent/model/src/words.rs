@@ -86,6 +86,8 @@ words! {
         CredentialFileChanged = 13 "credential_file_changed",
         /// A metadata service was asked for credentials.
         CredentialRequested = 14 "credential_requested",
+        /// It answered with one.
+        CredentialReceived = 15 "credential_received",
     }
 }
 
@@ -278,6 +280,8 @@ words! {
         Unknown = 5 "unknown",
         /// Another process, out of which it was read.
         Process = 6 "process",
+        /// A metadata service, which gave it.
+        Service = 7 "service",
     }
 }
 
@@ -428,6 +432,8 @@ words! {
         ProcessAttach = 20 "process_attach",
         /// The pipes that processes have as standard streams.
         Pipes = 21 "pipes",
+        /// What metadata services answer.
+        Answer = 22 "answer",
     }
 }
 

@@ -234,7 +234,8 @@ const TAKE: [usize; 12] = [
 
 /// Programs of which there is a second form, for kernels that know the types of a tracepoint's arguments (5.5, and for
 /// system calls 5.11): the same at the same place, with fewer calls.
-const TYPED: [(&str, &str); 6] = [
+const TYPED: [(&str, &str); 7] = [
+    ("answered", "answered_typed"),
     ("filemap_get_pages", "filemap_get_pages_typed"),
     ("filemap_fault", "filemap_fault_typed"),
     ("filemap_map_pages", "filemap_map_pages_typed"),
@@ -248,6 +249,24 @@ fn typed_form(program: &str) -> Option<&'static str> {
         .iter()
         .find_map(|(plain, typed)| (*plain == program).then_some(*typed))
 }
+
+/// What finds the bytes that were received from a metadata service.
+const ANSWER: [usize; 14] = [
+    f::HAS_TASK_REGS,
+    f::REGS_SYSCALL,
+    f::REGS_RESULT,
+    f::REGS_ARG0,
+    f::REGS_ARG1,
+    f::REGS_ARG2,
+    f::TASK_FILES,
+    f::FILES_FDT,
+    f::FDTABLE_FD,
+    f::FILE_PRIVATE,
+    f::SOCKET_SK,
+    f::SOCK_FAMILY,
+    f::SOCK_DADDR,
+    IDENTITY[2],
+];
 
 /// What it takes to see reads of files on tmpfs there.
 pub const TMPFS_READ: [usize; 17] = [
@@ -456,6 +475,27 @@ pub const SIGNALS: &[Signal] = &[
                 optional: &[fexit("udpv6_sent", "udpv6_sendmsg")],
                 aids: &[],
                 fields: &DATAGRAM,
+            },
+        ],
+    },
+    Signal {
+        name: Name::Answer,
+        candidates: &[
+            Candidate {
+                tier: Tier::Base,
+                hooks: &[raw("answered", "sock_recv_length")],
+                optional: &[],
+                aids: &[],
+                fields: &ANSWER,
+            },
+            // Before 6.3.
+            Candidate {
+                tier: Tier::Fentry,
+                hooks: &[fexit("inet_answered", "inet_recvmsg")],
+                // IPv6 may be absent.
+                optional: &[fexit("inet6_answered", "inet6_recvmsg")],
+                aids: &[],
+                fields: &ANSWER,
             },
         ],
     },

@@ -147,6 +147,7 @@ struct HookNames {
     udp: String,
     write: String,
     attach: String,
+    answer: String,
 }
 
 /// Passes what the kernel side has logged on to `tracing`.
@@ -635,6 +636,7 @@ fn hook_of<'a>(names: &'a HookNames, libraries: &'a Libraries, bytes: &[u8]) -> 
         Kind::UDP_SEND => &names.udp,
         Kind::FD_WRITE | Kind::FD_TARGET => &names.write,
         Kind::PROCESS_ATTACH => &names.attach,
+        Kind::ANSWER => &names.answer,
         Kind::TLS_WRITE => libraries.hook(u64::from_ne_bytes(number(
             bytes,
             std::mem::offset_of!(TlsWrite, cookie),

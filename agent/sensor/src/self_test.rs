@@ -66,6 +66,10 @@ pub fn all(sensor: &mut Sensor) {
         (Signal::TlsWrite, uprobe),
         (Signal::FdWrite, calls[0].clone()),
         (Signal::ProcessAttach, calls[1].clone()),
+        (
+            Signal::Answer,
+            "not tried: it takes a metadata service".to_owned(),
+        ),
     ] {
         if let Some(report) = sensor.status.signal_mut(signal)
             && !report.hook.is_empty()

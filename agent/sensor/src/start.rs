@@ -137,6 +137,7 @@ fn hook_names(status: &SensorStatus) -> HookNames {
             Name::UdpSend => names.udp = hook,
             Name::FdWrite => names.write = hook,
             Name::ProcessAttach => names.attach = hook,
+            Name::Answer => names.answer = hook,
             _ => {}
         }
     }

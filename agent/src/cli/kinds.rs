@@ -15,6 +15,7 @@ fn short(kind: EventKind) -> &'static str {
         EventKind::WorkloadNamed => "named",
         EventKind::CredentialFileChanged => "changed",
         EventKind::CredentialRequested => "requested",
+        EventKind::CredentialReceived => "received",
         EventKind::CoverageGap => "gap",
         EventKind::ProcessStart => "start",
         EventKind::ProcessExit => "exit",

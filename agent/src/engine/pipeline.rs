@@ -560,6 +560,7 @@ impl Pipeline {
                         })
                     })
             }
+            Observation::Answer(seen) => self.own.is(seen.at.pid),
             Observation::TlsWrite(seen) => self.own.is(seen.at.pid),
             Observation::Write(seen) => self.own.is(seen.at.pid),
             Observation::Exec(exec) => {
@@ -782,6 +783,7 @@ fn has_bytes(record: &Record<'_>) -> bool {
                 | Kind::UNIX_SEND
                 | Kind::UDP_SEND
                 | Kind::FD_WRITE
+                | Kind::ANSWER
         ),
     }
 }

@@ -136,6 +136,7 @@ pub fn action(event: &Event) -> (String, Colour) {
         EventKind::PersistenceWritten => ("wrote start-up".into(), Colour::Yellow),
         EventKind::CredentialFileChanged => changed::action(event),
         EventKind::CredentialRequested => ("asked for".into(), Colour::Cyan),
+        EventKind::CredentialReceived => ("was given".into(), Colour::Yellow),
         EventKind::Finding => {
             let severity = event.finding.as_ref().map_or("", |f| &f.severity);
             let colour = match severity {
@@ -170,7 +171,7 @@ fn own(event: &Event) -> bool {
 /// Where the process has it from: `/root/.netrc`, `env GITHUB_TOKEN`, `argv[2]`.
 pub fn source(source: &Source) -> String {
     let mut text = match SourceType::of_number(source.r#type) {
-        Some(SourceType::File) => escape(&source.path).into_owned(),
+        Some(SourceType::File | SourceType::Service) => escape(&source.path).into_owned(),
         Some(SourceType::Env) => format!("env {}", escape(&source.env_name)),
         Some(SourceType::Argv) => format!("argv[{}]", source.argv_index),
         _ if source.r#type == 0 => "unknown".into(),

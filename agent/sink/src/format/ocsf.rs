@@ -41,6 +41,7 @@ fn class_of(event: &Event) -> Class {
             | EventKind::CredentialExposed
             | EventKind::CredentialSent
             | EventKind::CredentialTaken
+            | EventKind::CredentialReceived
             | EventKind::CredentialCreated,
         ) => class(2006, "Data Security Finding", 1, "Create"),
         // Both have to name a file and who opened it.

@@ -225,6 +225,7 @@ pub(super) fn action(event: &Event) -> &'static str {
         }
         Some(EventKind::WorkloadNamed) => "Name of a pod, told late",
         Some(EventKind::CredentialFileChanged) => "Credential file changed",
+        Some(EventKind::CredentialReceived) => "Credential given by a metadata service",
         Some(EventKind::CredentialRequested) => "Credentials of a metadata service asked for",
         Some(EventKind::CoverageGap) => "Not seen",
         Some(EventKind::ProcessStart) => "Process started",

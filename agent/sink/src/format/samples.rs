@@ -175,6 +175,7 @@ pub(crate) fn all() -> Vec<Event> {
         EventKind::CredentialExposed,
         EventKind::CredentialCreated,
         EventKind::CredentialTaken,
+        EventKind::CredentialReceived,
     ] {
         events.push(with_file(kind, EvidenceGrade::Observed));
     }

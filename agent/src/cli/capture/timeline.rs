@@ -182,6 +182,7 @@ fn meaning(kind: i32) -> &'static str {
         Some(EventKind::WorkloadNamed) => "Pod Named",
         Some(EventKind::CredentialFileChanged) => "Credential File Changed",
         Some(EventKind::CredentialRequested) => "Credential Requested",
+        Some(EventKind::CredentialReceived) => "Credential Received",
         Some(EventKind::CoverageGap) => "Not Seen",
         Some(EventKind::Finding) => "Finding",
         Some(EventKind::ProcessStart) => "Process Start",

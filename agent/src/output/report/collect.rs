@@ -97,7 +97,7 @@ impl Collector {
             return;
         };
         let act = match EventKind::of_number(event.kind) {
-            Some(EventKind::CredentialRead) => UseAct::Read,
+            Some(EventKind::CredentialRead | EventKind::CredentialReceived) => UseAct::Read,
             Some(EventKind::CredentialExposed) => UseAct::Held,
             Some(EventKind::CredentialSent) => UseAct::Sent,
             Some(EventKind::CredentialTaken) => {

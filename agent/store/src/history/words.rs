@@ -17,8 +17,8 @@ impl Act {
     #[must_use]
     pub fn of_kind(kind: &str) -> Option<Act> {
         match kind {
-            // Out of a process instead of a file.
-            "credential_read" | "credential_taken" => Some(Act::Read),
+            // Out of a process, or from a service, instead of a file.
+            "credential_read" | "credential_taken" | "credential_received" => Some(Act::Read),
             "credential_exposed" => Some(Act::Held),
             "credential_sent" => Some(Act::Sent),
             _ => None,

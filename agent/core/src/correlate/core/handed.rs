@@ -163,7 +163,9 @@ impl Core {
                     .filter(|_| (facts.device, facts.inode) != (via.device, via.inode)),
                 // Whoever is started beside it has that as well.
                 (None, HoldingPlace::Env(_) | HoldingPlace::Argv(_)) => None,
-                (Some(_), _) | (None, HoldingPlace::Process(_)) => holding.met_ns(),
+                (Some(_), _) | (None, HoldingPlace::Process(_) | HoldingPlace::Service(_)) => {
+                    holding.met_ns()
+                }
             };
             let soon = |(since, told): (u64, u64)| {
                 since <= now_ns && now_ns <= told.saturating_add(SOON_NS)

@@ -1,9 +1,9 @@
 //! A holder sent bytes in which nothing known was seen: judged by what was held when they left, and once.
 
-use super::{Core, MAX_LINEAGE};
+use super::{Core, MAX_LINEAGE, metadata};
 use crate::correlate::event;
 use crate::correlate::flow::{Key, Mark};
-use crate::process::Holding;
+use crate::process::{Holding, HoldingPlace};
 use keytrail_model::event::{Evidence, Truncation};
 use keytrail_model::{
     Channel, DestinationMethod, Direction, EventKind, EvidenceGrade, GapReason, GapSeen,
@@ -90,6 +90,11 @@ impl Core {
         let (brought, own): (Vec<_>, Vec<_>) = proc.holdings.iter().partition(|h| h.brings);
         for holding in own.into_iter().chain(brought) {
             let fingerprint = &holding.credential.fingerprint;
+            // To ask a service again is no use of what it gave before.
+            if matches!(&holding.place, HoldingPlace::Service(asked) if metadata::is_of(asked, &flow.ends))
+            {
+                continue;
+            }
             if flow.claimed.contains(fingerprint) || flow.told.contains(fingerprint) {
                 continue;
             }

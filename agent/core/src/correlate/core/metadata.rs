@@ -1,15 +1,43 @@
 //! Who asks a metadata service for credentials: whoever can reach it gets what the machine, the task or the pod may do. Asked is
-//! in clear, at an address of the service's own; what is answered is not seen.
+//! in clear, at an address of the service's own; so is what it answers.
 
+use super::once::Once;
 use super::{Core, attack};
 use crate::correlate::event;
-use keytrail_model::event::Evidence;
+use crate::process::HoldingPlace;
+use keytrail_model::event::{Evidence, Source};
 use keytrail_model::{
-    Channel, DestinationMethod, Direction, EventKind, Pid, Request, SendSeen, Target,
+    AnswerSeen, Channel, DestinationMethod, Direction, Ends, EventKind, EvidenceGrade, Pid,
+    Request, SendSeen, SourceType, Target,
 };
+use std::collections::BTreeMap;
+
+/// Requests that wait for their answer.
+const MAX_OPEN: usize = 1_024;
 
 /// Process, its program, address and path.
-pub(super) type Asked = (Pid, u32, String, String);
+type Asked = (Pid, u32, String, String);
+/// Process, its program, and the fingerprint of what it was given.
+type Given = (Pid, u32, String);
+
+#[derive(Default)]
+pub(super) struct Metadata {
+    asked: Once<Asked>,
+    given: Once<Given>,
+    /// What was asked for last, by process and socket.
+    open: BTreeMap<(Pid, u64), Request>,
+}
+
+impl Metadata {
+    pub fn forget(&mut self, pid: Pid) {
+        let first = (pid, 0);
+        let last = (pid, u64::MAX);
+        let gone: Vec<_> = self.open.range(first..=last).map(|(key, _)| *key).collect();
+        for key in gone {
+            self.open.remove(&key);
+        }
+    }
+}
 
 impl Core {
     pub(super) fn on_metadata(&mut self, send: &SendSeen) {
@@ -18,9 +46,21 @@ impl Core {
                 continue;
             };
             let pid = send.at.pid;
+            let asked = Request {
+                target: Some(target),
+                ..request.clone()
+            };
+            let key = (pid, send.ends.sock);
+            if self.metadata.open.len() < MAX_OPEN || self.metadata.open.contains_key(&key) {
+                self.metadata.open.insert(key, asked.clone());
+            }
             let exec = self.table.get(pid).map_or(0, |p| p.exec);
             let ip = send.ends.peer_ip.clone();
-            if !self.asked.first((pid, exec, ip, request.path.clone())) {
+            if !self
+                .metadata
+                .asked
+                .first((pid, exec, ip, request.path.clone()))
+            {
                 continue;
             }
             let mut e = self.event(EventKind::CredentialRequested, send.at.boot_ns);
@@ -34,15 +74,66 @@ impl Core {
                 destination_method: Some(DestinationMethod::Socket),
                 ..Evidence::new(None, Channel::Tcp, &send.hook)
             });
-            e.request = Some(Request {
-                target: Some(target),
-                ..request.clone()
-            });
+            e.request = Some(asked);
             // Unsecured Credentials: Cloud Instance Metadata API.
             e.attack = attack(&["T1552.005"]);
             self.emit(e);
         }
     }
+}
+
+impl Core {
+    /// The answer: who asked holds from here on what is in it.
+    pub(super) fn on_answer(&mut self, seen: &AnswerSeen) {
+        let pid = seen.at.pid;
+        self.table.touch(&seen.at);
+        let exec = self.table.get(pid).map_or(0, |p| p.exec);
+        let request = self.metadata.open.remove(&(pid, seen.ends.sock));
+        let asked = url(&seen.ends, request.as_ref());
+        let first = self.out.len();
+        for credential in &seen.credentials {
+            let place = HoldingPlace::Service(asked.clone());
+            self.hold(&seen.at, credential, place, seen.at.boot_ns);
+            let given = (pid, exec, credential.fingerprint.clone());
+            if !self.metadata.given.first(given) {
+                continue;
+            }
+            let mut e = self.event(EventKind::CredentialReceived, seen.at.boot_ns);
+            e.process = Some(self.table.describe(pid));
+            e.credential = Some(self.best(credential));
+            e.source = Some(Source {
+                path: asked.clone(),
+                ..Source::new(SourceType::Service)
+            });
+            e.request.clone_from(&request);
+            let grade = Some(EvidenceGrade::Observed);
+            e.evidence = Some(Evidence::new(grade, Channel::Tcp, &seen.hook));
+            e.attack = attack(&["T1552.005", &credential.attack]);
+            self.emit(e);
+        }
+        self.group(first);
+    }
+}
+
+/// Whether something was asked of the service at the other end.
+pub(super) fn is_of(asked: &str, ends: &Ends) -> bool {
+    asked.starts_with(&url(ends, None))
+}
+
+/// What was asked for: the service alone where the request was not seen.
+fn url(ends: &Ends, request: Option<&Request>) -> String {
+    let host = if ends.peer_ip.contains(':') {
+        format!("[{}]", ends.peer_ip)
+    } else {
+        ends.peer_ip.clone()
+    };
+    let port = if ends.peer_port == 80 {
+        String::new()
+    } else {
+        format!(":{}", ends.peer_port)
+    };
+    let path = request.map_or("/", |request| &request.path);
+    format!("http://{host}{port}{path}")
 }
 
 /// Whose credentials a request is for; `None` where it is for anything else, or goes elsewhere. The addresses are those that

@@ -79,8 +79,8 @@ pub struct Core {
     taken: taken::Told,
     /// Who wrote what to which file, pipe or terminal, said already.
     written: once::Once<written::Act>,
-    /// Who asked which metadata service for what, said already.
-    asked: once::Once<metadata::Asked>,
+    /// Who asked which metadata service for what, and was given what.
+    metadata: metadata::Metadata,
     /// Executables already reported for TLS that we cannot see into.
     uncovered: BTreeSet<String>,
     /// When records were last known to be lost.
@@ -147,6 +147,7 @@ impl Core {
             Observation::File(seen) => self.on_file(seen),
             Observation::Pipes(seen) => self.on_pipes(seen),
             Observation::Taken(seen) => self.on_taken(seen),
+            Observation::Answer(seen) => self.on_answer(seen),
             Observation::Connect { at, ends } => {
                 self.table.touch(at);
                 let holder = self.holds(at.pid);

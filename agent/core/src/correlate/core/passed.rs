@@ -297,6 +297,7 @@ impl Core {
             HoldingPlace::Env(name) => ("env", name.clone()),
             HoldingPlace::Argv(index) => ("argv", index.to_string()),
             HoldingPlace::Process(key) => ("taken", key.clone()),
+            HoldingPlace::Service(asked) => ("received", asked.clone()),
         };
         let forked = self.table.get(pid).is_some_and(|p| p.forked);
         if forked && holding.origin != pid && self.table.get(holding.origin).is_some() {
@@ -340,6 +341,8 @@ fn goes_on(proc: &Proc, holding: &Holding) -> bool {
         HoldingPlace::Env(_) | HoldingPlace::Argv(_) => {
             holding.own_ns.is_some() && (proc.forked || holding.inherited_from.is_none())
         }
-        HoldingPlace::File(_) | HoldingPlace::Process(_) => holding.own_ns.is_some(),
+        HoldingPlace::File(_) | HoldingPlace::Process(_) | HoldingPlace::Service(_) => {
+            holding.own_ns.is_some()
+        }
     }
 }

@@ -127,7 +127,7 @@ impl Core {
         before
             .holdings
             .iter()
-            .filter(|h| matches!(h.place, HoldingPlace::File(_) | HoldingPlace::Process(_)))
+            .filter(|h| !matches!(h.place, HoldingPlace::Env(_) | HoldingPlace::Argv(_)))
             // What came by a pipe comes again if the program reads it. What was read for a container is in its environment.
             .filter(|h| h.passed.is_none() && !h.brings)
             .cloned()
@@ -303,6 +303,7 @@ impl Core {
         }
         self.flows.forget(pid);
         self.reads.forget(pid);
+        self.metadata.forget(pid);
         self.pipes.leave(pid, at.boot_ns);
         self.table.exit(pid, at.boot_ns);
     }

@@ -8,6 +8,7 @@ mod holdings;
 mod limits;
 mod lineage;
 mod messages;
+mod metadata;
 mod names;
 mod pipes;
 mod repeats;

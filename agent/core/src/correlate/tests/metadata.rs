@@ -1,0 +1,95 @@
+//! What metadata services are asked for and answer.
+
+use super::*;
+use keytrail_model::{AnswerSeen, Request, SourceType};
+
+const ROLE: &str = "/latest/meta-data/iam/security-credentials/web";
+
+fn service(sock: u64) -> Ends {
+    Ends {
+        peer_ip: "169.254.169.254".to_owned(),
+        ..ends(sock, 80)
+    }
+}
+
+fn request(tgid: u32, boot_ns: u64, sock: u64, path: &str) -> Observation {
+    let asked = Request {
+        method: "GET".to_owned(),
+        path: path.to_owned(),
+        ..Request::default()
+    };
+    let payload = Payload {
+        requests: vec![asked],
+        ..payload(200, vec![])
+    };
+    send(tgid, boot_ns, service(sock), None, None, payload)
+}
+
+fn answer(tgid: u32, boot_ns: u64, sock: u64, credential: &CredentialRef) -> Observation {
+    Observation::Answer(Box::new(AnswerSeen {
+        at: at(tgid, boot_ns),
+        ends: service(sock),
+        credentials: vec![credential.clone()],
+        hook: "raw_tp:sock_recv_length".to_owned(),
+    }))
+}
+
+fn asker() -> Vec<Observation> {
+    vec![start(), exec(10, 1, SEC / 2, vec![])]
+}
+
+#[test]
+fn who_is_given_a_credential_holds_it() {
+    let c = credential("c");
+    let steps = [
+        asker(),
+        vec![
+            request(10, SEC, 1, ROLE),
+            answer(10, SEC + 1, 1, &c),
+            // The same again: no news, and no use of the first.
+            request(10, 10 * SEC, 2, ROLE),
+            answer(10, 10 * SEC + 1, 2, &c),
+            send(
+                10,
+                20 * SEC,
+                ends(3, 9_000),
+                None,
+                None,
+                payload(900, vec![hit(&c, true)]),
+            ),
+        ],
+    ];
+    let events = run(&steps.concat());
+    let given = of(&events, "credential_received");
+    assert_eq!(given.len(), 1);
+    let source = given[0].source.as_ref().unwrap();
+    assert_eq!(source.r#type, SourceType::Service);
+    assert_eq!(source.path, format!("http://169.254.169.254{ROLE}"));
+    let request = given[0].request.as_ref().unwrap();
+    assert_eq!(request.target.as_ref().unwrap().name, "web");
+    let sent = of(&events, "credential_sent");
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].destination.as_ref().unwrap().port, 9_000);
+    assert_eq!(sent[0].source.as_ref().unwrap().path, source.path);
+}
+
+/// An answer whose request was not seen is told with the service alone; what its connection is used for by another
+/// process is that one's.
+#[test]
+fn an_answer_is_joined_to_its_own_request() {
+    let c = credential("c");
+    let steps = [
+        asker(),
+        vec![
+            exec(11, 1, SEC, vec![]),
+            request(11, SEC + 1, 1, ROLE),
+            answer(10, SEC + 2, 1, &c),
+        ],
+    ];
+    let events = run(&steps.concat());
+    let given = of(&events, "credential_received");
+    assert_eq!(given.len(), 1);
+    let source = given[0].source.as_ref().unwrap();
+    assert_eq!(source.path, "http://169.254.169.254/");
+    assert!(given[0].request.is_none());
+}
