@@ -15,6 +15,7 @@ mod learn;
 mod limit;
 mod limits;
 mod maps;
+mod own_service;
 mod proc;
 mod process_reads;
 mod proof;

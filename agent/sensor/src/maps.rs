@@ -103,6 +103,7 @@ pub struct Maps {
     self_test: Array<MapData, PodSelfTest>,
     learn: LearnMap,
     waiting: Array<MapData, u32>,
+    asks: Array<MapData, u64>,
     budgets: HashMap<MapData, u32, PodBudget>,
     pipe_readers: HashMap<MapData, PodFile, u32>,
     pipe_out: HashMap<MapData, PodOut, PodFile>,
@@ -147,6 +148,7 @@ impl Maps {
                 .and_then(LearnMap::of)
                 .ok_or(TakeError::Missing("LEARN"))?,
             waiting: typed(ebpf, "WAITING")?,
+            asks: typed(ebpf, "ASKS")?,
             budgets: typed(ebpf, "BUDGETS")?,
             pipe_readers: typed(ebpf, "PIPE_READERS")?,
             pipe_out: typed(ebpf, "PIPE_OUT")?,
@@ -161,6 +163,12 @@ impl Maps {
     /// False when the table is full.
     pub fn set_process(&mut self, tgid: u32, state: ProcState) -> bool {
         self.procs.insert(tgid, PodState(state), 0).is_ok()
+    }
+
+    /// Nobody has asked a metadata service so far but the agent itself.
+    pub fn forget_asks(&mut self) {
+        // What is not forgotten costs all that is received a comparison.
+        let _ = self.asks.set(0, 0, 0);
     }
 
     pub fn remove_process(&mut self, tgid: u32) {

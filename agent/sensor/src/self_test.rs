@@ -1,6 +1,6 @@
 //! Attached is not the same as firing: every hook is made to fire once, cheaply, and must tell the truth.
 
-use super::{FANOTIFY, RawRecord, Sensor, hooks, provoke, tls, watch};
+use super::{FANOTIFY, RawRecord, Sensor, hooks, own_service, provoke, tls, watch};
 use keytrail_abi::{
     Connect, Exec, ExecChunk, FdWrite, Fork, Header, Kind, MessageSend, PROC_HOLDER, PROC_IGNORED,
     ProcState, ProcessAttach, SockSend, TlsWrite, records::target, state::watch as flags,
@@ -44,6 +44,7 @@ pub fn all(sensor: &mut Sensor) {
     let messages = messages(sensor);
     let uprobe = uprobe(sensor);
     let calls = system_calls(sensor);
+    let answer = answer(sensor);
     sensor.maps.set_process(
         me,
         ProcState {
@@ -66,10 +67,7 @@ pub fn all(sensor: &mut Sensor) {
         (Signal::TlsWrite, uprobe),
         (Signal::FdWrite, calls[0].clone()),
         (Signal::ProcessAttach, calls[1].clone()),
-        (
-            Signal::Answer,
-            "not tried: it takes a metadata service".to_owned(),
-        ),
+        (Signal::Answer, answer),
     ] {
         if let Some(report) = sensor.status.signal_mut(signal)
             && !report.hook.is_empty()
@@ -352,6 +350,35 @@ fn messages(sensor: &mut Sensor) -> [String; 2] {
         result(unix.err().map(|e| hooks::words(&e)), unix_seen),
         result(udp.err().map(|e| hooks::words(&e)), udp_seen),
     ]
+}
+
+/// Takes in what a metadata service of its own answers.
+fn answer(sensor: &mut Sensor) -> String {
+    const BYTES: &[u8] = b"keytrail self-test of answers";
+    let me = std::process::id();
+    let tried = own_service::answer(BYTES);
+    let (mut fired, mut good) = (false, false);
+    collect(sensor, &mut |record| {
+        let bytes = record.bytes;
+        if tgid(bytes) != me || kind(bytes) != Kind::ANSWER {
+            return false;
+        }
+        let ip = number_at(
+            bytes,
+            offset_of!(MessageSend, ends) + offset_of!(keytrail_abi::Endpoints, peer),
+        );
+        let data = bytes.get(size_of::<MessageSend>()..).unwrap_or_default();
+        fired = true;
+        good |= ip == own_service::ADDRESS.octets() && data.starts_with(BYTES);
+        good
+    });
+    sensor.maps.forget_asks();
+    match tried {
+        Err(error) => format!("not tried: {}", hooks::words(&error)),
+        Ok(()) if good => FIRED.to_owned(),
+        Ok(()) if fired => "fired, but told the wrong address or bytes".to_owned(),
+        Ok(()) => "did not fire".to_owned(),
+    }
 }
 
 fn number_at(bytes: &[u8], at: usize) -> [u8; 4] {

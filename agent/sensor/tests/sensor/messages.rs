@@ -6,7 +6,7 @@ use keytrail_model::Signal;
 use keytrail_sensor::Tier;
 use std::process::Command;
 
-/// Has this kernel a hook for the signal? Of these two the base tier's is from 6.3, and 5.10 does not tell where the bytes
+/// Has this kernel a hook for the signal? Of these three the base tier's is from 6.3, and 5.10 does not tell where the bytes
 /// are.
 pub fn are_told(signal: Signal, tier: Option<Tier>) -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
@@ -19,7 +19,7 @@ pub fn are_told(signal: Signal, tier: Option<Tier>) -> bool {
     } else {
         (5, 15)
     };
-    !matches!(signal, Signal::UnixSend | Signal::UdpSend) || version >= least
+    !matches!(signal, Signal::UnixSend | Signal::UdpSend | Signal::Answer) || version >= least
 }
 
 #[derive(Debug)]
