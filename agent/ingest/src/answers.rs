@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 /// Longest answer, with its head, that is waited for: what gives credentials is shorter.
 const MAX_BYTES: usize = 64 << 10;
 /// Answers that are waited for at a time.
-const MAX_WAITING: usize = 256;
+const MAX_WAITING: usize = 64;
 /// How long one is.
 const KEEP_NS: u64 = 1_000_000_000;
 /// Lines of a head.

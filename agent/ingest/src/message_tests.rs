@@ -4,7 +4,7 @@ use super::Digested;
 use super::stream_tests::{TOKEN, digest, header};
 use crate::decode::Record;
 use keytrail_abi as abi;
-use keytrail_model::{Observation, SendSeen};
+use keytrail_model::{AnswerSeen, Observation, SendSeen};
 
 const STREAM: u16 = 1;
 const DATAGRAM: u16 = 2;
@@ -182,4 +182,70 @@ fn who_is_at_the_other_end() {
     assert_eq!(of(ns, b"nothing").peer.unwrap().executable, "");
     let gone = of(ns + 50 * keytrail_model::TICK_NS, TOKEN).peer.unwrap();
     assert_eq!((gone.tgid, gone.executable.as_str()), (me, ""));
+}
+
+/// What each service answers (the forms of its documentation), cut anywhere: one observation with what it gives.
+#[test]
+fn what_metadata_services_answer_is_learnt() {
+    let long = |n: usize| {
+        let of = b"Zq3vR8tLw0XbN5kYc7HdM2sFg9PjU4eA6oTi1";
+        (0..n)
+            .map(|i| of[(i * 7 + i / 5) % of.len()] as char)
+            .collect::<String>()
+    };
+    let jwt = "eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiIsImtpZCI6IngifQ.\
+               eyJhdWQiOiJodHRwczovL21hbmFnZW1lbnQuYXp1cmUuY29tLyIsImlzcyI6Imh0dHBzOi8vc3RzLndpbmRvd3MubmV0LzEvIiwiZXhwIjoyMDAwMDAwMDAwLCJhcHBpZCI6IjEifQ";
+    let aws = format!(
+        "{{\n  \"Code\" : \"Success\",\n  \"AccessKeyId\" : \"ASIAQZ7LJRT5MK2XW3PV\",\n  \"SecretAccessKey\" : \"{}\",\n  \
+         \"Token\" : \"IQoJb3JpZ2luX2VjE{}==\",\n  \"Expiration\" : \"2036-01-01T00:00:00Z\"\n}}",
+        long(40),
+        long(400)
+    );
+    let gce = format!(
+        "{{\"access_token\":\"ya29.c.{}\",\"expires_in\":3599,\"token_type\":\"Bearer\"}}",
+        long(180)
+    );
+    let azure = format!(
+        "{{\"access_token\":\"{jwt}.{}\",\"client_id\":\"a3b4\",\"expires_in\":\"86399\"}}",
+        long(342)
+    );
+    for (body, kind) in [
+        (aws, "aws-session"),
+        (gce, "generic-secret"),
+        (azure, "azure-access-token"),
+    ] {
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        for cut in [1, 20, 60, answer.len() - 1, answer.len()] {
+            let (first, rest) = answer.as_bytes().split_at(cut);
+            let given = answers([first, rest]);
+            assert_eq!(given.len(), 1, "{cut}: {given:?}");
+            assert_eq!(given[0].credentials[0].kind, kind, "{cut}");
+        }
+    }
+    // Not what anybody may know, nor what was not given.
+    for other in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\ni-0123",
+        "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}",
+    ] {
+        assert_eq!(answers([other.as_bytes(), b""]), []);
+    }
+}
+
+fn answers(parts: [&[u8]; 2]) -> Vec<AnswerSeen> {
+    let mut digest = digest();
+    let mut out = Digested::default();
+    for part in parts.into_iter().filter(|part| !part.is_empty()) {
+        let (record, data) = message(abi::Kind::ANSWER, STREAM, part);
+        digest.record(&Record::Answer(record, data), "h", None, &mut out);
+    }
+    out.observations
+        .into_iter()
+        .map(|o| match o {
+            Observation::Answer(seen) => *seen,
+            other => panic!("{other:?}"),
+        })
+        .collect()
 }
