@@ -211,7 +211,7 @@ fn what_metadata_services_answer_is_learnt() {
     );
     for (body, kind) in [
         (aws, "aws-session"),
-        (gce, "generic-secret"),
+        (gce, "google-oauth-token"),
         (azure, "azure-access-token"),
     ] {
         let answer = format!(
