@@ -2,6 +2,7 @@
 //! is better than the API server in all that matters here: it is no farther than the node, needs no token, and knows of a
 //! container as soon as it runs.
 
+use crate::details::without_details;
 use crate::known::{Known, MAX_PODS};
 use crate::pod;
 use crate::standing::{Source, Standing};
@@ -121,7 +122,8 @@ impl Kubelet {
             let mask = MetadataValue::from_static(MASK);
             request.metadata_mut().insert(MASK_KEY, mask);
         }
-        let mut client = Grpc::new(channel.clone()).max_decoding_message_size(MAX_CHANGE);
+        let mut client =
+            Grpc::new(without_details(channel.clone())).max_decoding_message_size(MAX_CHANGE);
         let begin = async {
             client.ready().await.map_err(|_| Refused::NotGrpc)?;
             let path = PathAndQuery::from_static(WATCH);

@@ -4,6 +4,7 @@
 
 mod account;
 mod client;
+mod details;
 mod known;
 mod kubelet;
 mod pod;

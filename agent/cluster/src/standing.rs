@@ -119,6 +119,13 @@ impl Standing {
             self.tell.tell(Told::Trouble(why));
         }
     }
+
+    /// Nobody is asked any more, and nobody serves.
+    pub fn ended(&self, why: &str) {
+        for SourceStatus { source, .. } in self.sources() {
+            self.refused(source, why, false);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::standing::{Source, SourceStatus, Standing};
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 use tokio::sync::oneshot;
@@ -20,6 +21,10 @@ pub struct Sources {
     /// The API server, or why it cannot be asked; `None` outside of a pod ([`Cluster::find`]).
     pub server: Option<Result<Cluster, ClusterError>>,
 }
+
+/// Said when the thread has ended by a panic.
+const ENDED: &str =
+    "the agent's watch of pods has failed and goes on when the agent is started anew; report this";
 
 /// A thread that watches. Dropping it ends it.
 #[derive(Debug)]
@@ -61,15 +66,22 @@ impl Watch {
             standing: standing.clone(),
         };
         let (stop, stopped) = oneshot::channel();
+        let after = standing.clone();
         let thread = std::thread::Builder::new()
             .name("pods".to_owned())
             .spawn(move || {
-                runtime.block_on(async {
-                    tokio::select! {
-                        never = watcher.run() => match never {},
-                        _ = stopped => {}
-                    }
+                let watching = AssertUnwindSafe(|| {
+                    runtime.block_on(async {
+                        tokio::select! {
+                            never = watcher.run() => match never {},
+                            _ = stopped => {}
+                        }
+                    });
                 });
+                // It is printed; but whoever waits for names has to hear that none come any more.
+                if catch_unwind(watching).is_err() {
+                    after.ended(ENDED);
+                }
                 runtime.shutdown_background();
             })?;
         Ok(Watch {
@@ -90,7 +102,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A panic of the thread was printed when it happened.
+            // A panic of the thread was printed and told when it happened.
             let _ = thread.join();
         }
     }

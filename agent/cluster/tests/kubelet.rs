@@ -7,13 +7,15 @@
 mod fake;
 
 use fake::{ADDED, DELETED, Event, INITIAL_SYNC_COMPLETE, Kubelet, MODIFIED, PodText, field};
+use hyper::header::{HeaderName, HeaderValue};
 use keytrail_cluster::{Cluster, ClusterError, Source, SourceStatus, Sources, Told, Watch};
 use keytrail_model::PodNames;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use tonic::Status;
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
 
 /// What anything may take on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -326,6 +328,48 @@ fn what_is_too_large_is_not_read() {
     };
     assert_eq!((pods, lacking.as_str()), (2_000, "no room 500"));
     told.all(&["no room 1"]);
+}
+
+/// A status with this in place of its details.
+fn detailed(details: &'static str) -> Status {
+    let name = HeaderName::from_static("grpc-status-details-bin");
+    let value = HeaderValue::from_static(details);
+    let said = MetadataMap::from_headers([(name, value)].into_iter().collect());
+    Status::with_metadata(Code::Unavailable, "", said)
+}
+
+/// In the headers, where an answer is nothing but a status, and in the trailers of a watch.
+#[test]
+fn details_that_are_no_base64_end_nothing() {
+    let (_dir, socket) = scratch();
+    let kubelet = Kubelet::start(&socket, |n| match n {
+        0 => Err(detailed("!!!")),
+        1 => Ok(beginning(&[(1, "one")])),
+        _ => Ok(beginning(&[(1, "one"), (2, "two")])),
+    });
+    let (watch, told) = watch(only(&socket));
+    let why = "trouble the kubelet has ended the watch of pods: Unavailable";
+    told.all(&[why, "pod 00000001 one"]);
+    wait(&watch, "it serves", |sources| sources[0].serves);
+    // Of a length that Base64 does not have.
+    kubelet.fail(&detailed("A"));
+    told.all(&[why, "pod 00000002 two"]);
+    told.nothing_more();
+}
+
+/// Whatever fails: that names do not come any more is told.
+#[test]
+fn a_watch_that_panics_says_so() {
+    let (_dir, socket) = scratch();
+    let _kubelet = Kubelet::start(&socket, |_| Ok(beginning(&[(1, "one")])));
+    let (tell, told) = channel();
+    let watch = Watch::start(only(&socket), move |what| match what {
+        Told::Pod(_) => panic!("as this test wants it"),
+        other => drop(tell.send(other)),
+    });
+    Telling(told).all(&["trouble the agent's watch of pods has failed"]);
+    let sources = watch.unwrap().sources();
+    assert!(!sources[0].serves && !sources[0].reason.is_empty());
 }
 
 /// The API server is asked while the kubelet cannot be, and what is wrong with both is told if nobody serves. When the socket

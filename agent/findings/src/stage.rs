@@ -32,6 +32,8 @@ const MOST_WORKLOAD_BYTES: usize = 8 << 20;
 /// What is usual is handed out to be kept in pieces, so that nothing else waits for it: credentials, and bytes.
 const MOST_CHANGED: usize = 256;
 const MOST_CHANGED_BYTES: usize = 1 << 20;
+/// So are findings that were made again.
+const MOST_REPEATED: usize = 4_096;
 /// Processes that are remembered for what they packed.
 const MOST_PACKERS: usize = 4_096;
 /// Findings by which somebody else has the credential.
@@ -608,7 +610,20 @@ impl Stage {
     /// Whether something changed that was not handed out yet.
     #[must_use]
     pub fn has_changed(&self) -> bool {
-        !self.changed.order.is_empty()
+        self.changed() > 0
+    }
+
+    /// For how many credentials it has.
+    #[must_use]
+    pub fn changed(&self) -> usize {
+        self.changed.order.len()
+    }
+
+    /// What was handed out for these could not be kept: it is handed out again.
+    pub fn change_again(&mut self, fingerprints: &[String]) {
+        for fingerprint in fingerprints {
+            self.changed.add(fingerprint);
+        }
     }
 
     /// What found no room, and was not told yet.
@@ -616,9 +631,30 @@ impl Stage {
         &mut self.dropped
     }
 
-    /// What was found again since the last time.
+    /// What was found again since the last time, as much of it as may be handed out at once; the rest comes the next time.
     pub fn take_repeated(&mut self) -> Vec<Repeat> {
-        std::mem::take(&mut self.repeated).into_values().collect()
+        let next = || self.repeated.pop_first();
+        let taken = std::iter::from_fn(next).take(MOST_REPEATED);
+        taken.map(|(_, repeat)| repeat).collect()
+    }
+
+    /// How many findings were made again that were not handed out yet.
+    #[must_use]
+    pub fn repeated(&self) -> usize {
+        self.repeated.len()
+    }
+
+    /// These were handed out and could not be kept: they are handed out again.
+    pub fn repeat_again(&mut self, repeats: Vec<Repeat>) {
+        for repeat in repeats {
+            let key = self.key_of(&repeat);
+            let known = self.repeated.entry(key).or_insert_with(|| Repeat {
+                count: 0,
+                ..repeat.clone()
+            });
+            known.count += repeat.count;
+            known.last_ns = known.last_ns.max(repeat.last_ns);
+        }
     }
 }
 

@@ -348,6 +348,8 @@ words! {
         ForeignBpf = 35 "foreign_bpf",
         /// Somebody else has a map or a program of the agent.
         AgentOpened = 36 "agent_opened",
+        /// What was learned of credentials, and how often findings were made, could not be written down.
+        LearnedLost = 37 "learned_lost",
     }
 }
 
@@ -369,6 +371,7 @@ impl GapReason {
             | Self::InspectionBudget
             | Self::RecordsLeft
             | Self::LedgerLost
+            | Self::LearnedLost
             | Self::AgentStopped
             | Self::SinkBehind => true,
             Self::AgentDown

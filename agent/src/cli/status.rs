@@ -261,6 +261,7 @@ fn remedy(name: &str) -> &'static str {
         GapReason::InspectionBudget => "`exclude` what is so much, or raise inspect_share",
         GapReason::RecordsLeft => "let the host come to rest before the agent is stopped",
         GapReason::LedgerLost => "see the log; a faster disk under state_dir",
+        GapReason::LearnedLost => "see the log; a faster disk under state_dir",
         GapReason::Excluded => "take them out of `exclude`",
         GapReason::EnvironmentUnreadable => {
             "run the agent with CAP_SYS_PTRACE, where /proc is the host's own"
@@ -311,6 +312,7 @@ fn meaning(reason: &str) -> &'static str {
         GapReason::InspectionBudget => "files of users who used up what theirs may take",
         GapReason::RecordsLeft => "not taken in before the end",
         GapReason::LedgerLost => "events the state directory does not have",
+        GapReason::LearnedLost => "what was learned and the state directory does not have",
         GapReason::Excluded => "places that `exclude` leaves out",
         GapReason::EnvironmentUnreadable => "environments that could not be read",
         GapReason::ClientTooSlow => "a client missed events",

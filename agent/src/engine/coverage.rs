@@ -141,6 +141,20 @@ pub fn unwritten(count: u64, boot_ns: u64) -> GapSeen {
     }
 }
 
+/// What was learned and was not written to the state directory by the end of the run.
+pub fn unlearned(credentials: usize, findings: usize, boot_ns: u64) -> GapSeen {
+    GapSeen {
+        detail: format!(
+            "what was learned of {credentials} credentials, and how often {findings} findings were made again, was not written \
+             to the state directory in time: the next run knows what was written before, or learns it anew"
+        ),
+        remedy: "see the agent's log for why it cannot be written, or put it on a faster disk with `state_dir`"
+            .to_owned(),
+        count: (credentials + findings) as u64,
+        ..GapSeen::new(GapReason::LearnedLost, boot_ns)
+    }
+}
+
 /// What a process was started with is not known.
 pub fn unreadable_environment(pid: Pid, why: &str, boot_ns: u64) -> GapSeen {
     GapSeen {

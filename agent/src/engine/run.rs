@@ -54,6 +54,8 @@ const FINDINGS_NS: u64 = 10_000_000_000;
 const LAST_RECORDS: Duration = Duration::from_millis(50);
 /// Time the disk has to take the last events.
 const LEDGER_END: Duration = Duration::from_millis(400);
+/// Time it has before that to take what was learned and is not written yet.
+const LEARNED_END: Duration = Duration::from_secs(2);
 /// Time the end may take: what is not taken in by then is counted.
 const END: Duration = Duration::from_millis(700);
 /// Time for what waited for a file until then.
@@ -176,7 +178,7 @@ impl Runner {
             due.heartbeat = now + HEARTBEAT_NS;
         }
         if now >= due.findings {
-            self.line.keep_findings(false);
+            self.line.keep_findings();
             due.findings = now + FINDINGS_NS;
         }
         self.commands();
@@ -203,7 +205,7 @@ impl Runner {
                 }),
                 Command::Tell(told) => {
                     self.line.step(&Observation::Findings { told });
-                    self.line.keep_findings(false);
+                    self.line.keep_findings();
                 }
             }
         }
@@ -524,7 +526,7 @@ impl Runner {
         }
         self.tell_budgets(boot_ns(), u64::MAX);
         self.line.step(&Observation::Stop { boot_ns: boot_ns() });
-        self.line.keep_findings(true);
+        self.keep_all_findings();
         if let Some(recording) = &mut self.line.recording
             && let Err(error) = recording.flush()
         {
@@ -544,6 +546,14 @@ impl Runner {
             }
         }
         status
+    }
+
+    fn keep_all_findings(&mut self) {
+        let left = self.line.keep_all_findings(Instant::now() + LEARNED_END);
+        if left.sum() > 0 {
+            let gap = coverage::unlearned(left.credentials, left.findings, boot_ns());
+            self.line.gap(gap);
+        }
     }
 
     fn status(&self) -> v1::GetStatusResponse {

@@ -31,6 +31,7 @@ pub use outbox::Publish;
 pub use read::{ReadError, Reader, Resumed};
 use store::Store;
 pub use store::{KnownCredential, Retention, RunInfo};
+pub use writer::Unkept;
 use writer::Writer;
 
 /// The open ledger. One process at a time has it.
@@ -194,14 +195,22 @@ impl Ledger {
         self.writer.program(seen);
     }
 
-    /// Queues what is usual for a credential: JSON of the stage of findings; `None` when it is forgotten. Never waits.
+    /// Queues what is usual for a credential: JSON of the stage of findings; `None` when it is forgotten. Never waits: what
+    /// does not get to the disk is in [`Ledger::unkept`].
     pub fn baseline(&self, fingerprint: String, body: Option<String>) {
         self.writer.baseline(fingerprint, body);
     }
 
-    /// Queues that a finding was made again. Never waits.
+    /// Queues that a finding was made again. Never waits, as [`Ledger::baseline`].
     pub fn repeat(&self, repeat: Repeat) {
         self.writer.repeat(repeat);
+    }
+
+    /// What of [`Ledger::baseline`] and [`Ledger::repeat`] did not get to the disk since the last time, and never will
+    /// unless it is queued again.
+    #[must_use]
+    pub fn unkept(&self) -> Unkept {
+        self.writer.unkept()
     }
 
     /// Queues that a decoy was planted or removed. Never waits.
@@ -242,6 +251,12 @@ impl Ledger {
     /// Waits until everything recorded so far is on disk.
     pub fn flush(&self) {
         self.writer.flush();
+    }
+
+    /// As [`Ledger::flush`], and no longer than until then; whether it was in time.
+    #[must_use]
+    pub fn flush_by(&self, end: Instant) -> bool {
+        self.writer.flush_by(end)
     }
 
     /// Writes what is queued and marks the run as ended cleanly, if the disk lets it within this time.

@@ -8,13 +8,17 @@ use keytrail_findings::facts::GapFacts;
 use keytrail_proto::v1::Event;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel,
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Events that may wait for the disk.
 const QUEUE: usize = 16_384;
+/// How often it is looked for room by who waits for it.
+const ROOM: Duration = Duration::from_millis(1);
 /// Most events in one transaction.
 const BATCH: usize = 1024;
 /// How often it is looked for losses when nothing comes.
@@ -45,6 +49,22 @@ struct Shared {
     overflowed: AtomicU64,
     outbox: Outbox,
     lost: Mutex<Lost>,
+    unkept: Mutex<Unkept>,
+}
+
+/// What was to be kept of the stage of findings and is not in the file: there was no room, or the disk did not take it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unkept {
+    /// Fingerprints of what is usual for them.
+    pub baselines: Vec<String>,
+    pub repeats: Vec<Repeat>,
+}
+
+impl Unkept {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.baselines.is_empty() && self.repeats.is_empty()
+    }
 }
 
 /// Events that are not in the file and never will be.
@@ -98,6 +118,10 @@ impl Shared {
 
     fn lost(&self) -> MutexGuard<'_, Lost> {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unkept(&self) -> MutexGuard<'_, Unkept> {
+        self.unkept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -160,11 +184,19 @@ impl Writer {
     }
 
     pub fn baseline(&self, fingerprint: String, body: Option<String>) {
-        self.send(Message::Baseline(fingerprint, body));
+        if !self.send(Message::Baseline(fingerprint.clone(), body)) {
+            self.shared.unkept().baselines.push(fingerprint);
+        }
     }
 
     pub fn repeat(&self, repeat: Repeat) {
-        self.send(Message::Repeat(Box::new(repeat)));
+        if !self.send(Message::Repeat(Box::new(repeat.clone()))) {
+            self.shared.unkept().repeats.push(repeat);
+        }
+    }
+
+    pub fn unkept(&self) -> Unkept {
+        std::mem::take(&mut *self.shared.unkept())
     }
 
     pub fn decoy(&self, seen: DecoySeen) {
@@ -199,6 +231,24 @@ impl Writer {
         {
             let _ = wait.recv();
         }
+    }
+
+    /// As [`Writer::flush`], and no longer than until then; whether it was in time.
+    pub fn flush_by(&self, end: Instant) -> bool {
+        let Some(queue) = &self.queue else {
+            return false;
+        };
+        let (done, wait) = sync_channel(1);
+        let mut flush = Message::Flush(done);
+        while let Err(refused) = queue.try_send(flush) {
+            flush = match refused {
+                TrySendError::Full(flush) if Instant::now() < end => flush,
+                _ => return false,
+            };
+            std::thread::sleep(ROOM);
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        wait.recv_timeout(left).is_ok()
     }
 
     /// Writes what is queued and ends; false when the disk does not let it within this time. Then the thread is left
@@ -283,8 +333,14 @@ struct State<'a> {
 }
 
 impl State<'_> {
-    fn overflowed(&self) {
-        self.shared.lose(self.batch.events.len() as u64);
+    /// The batch is not written and will not be. What is learned is handed out again by who learned it.
+    fn give_up(&mut self) {
+        let batch = std::mem::take(&mut self.batch);
+        self.shared.lose(batch.events.len() as u64);
+        let mut unkept = self.shared.unkept();
+        let baselines = batch.baselines.into_iter().map(|(of, _)| of);
+        unkept.baselines.extend(baselines);
+        unkept.repeats.extend(batch.repeats);
     }
 
     fn take(&mut self, message: Message) {
@@ -314,18 +370,17 @@ impl State<'_> {
         if !self.batch.is_empty() {
             let written = if self.failed && self.shared.ending.load(Ordering::Relaxed) {
                 // Once it has failed, the end does not wait for each batch to fail.
-                self.overflowed();
-                self.batch = Batch::default();
+                self.give_up();
                 self.shared.outbox.settle(self.number);
                 return;
             } else {
                 store.write(&self.batch)
             };
+            self.since_pruned += self.batch.len();
             if written.is_err() {
-                self.overflowed();
+                self.give_up();
                 self.shared.lost().join(lost);
             }
-            self.since_pruned += self.batch.len();
             self.batch = Batch::default();
             self.shared.outbox.settle(self.number);
             let due = self.since_pruned > PRUNE_EVENTS

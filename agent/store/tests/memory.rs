@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use keytrail_findings::Repeat;
 use keytrail_findings::facts::CredentialFacts;
 use keytrail_model::{
     Actor, Channel, ContextKind, DestinationMethod, EventKind, EvidenceGrade, FileAction,
@@ -555,6 +556,42 @@ fn what_is_usual_is_bounded_before_events_go() {
     let after = EventId::default();
     let events = ledger.reader().events_after(&after).unwrap().events;
     assert_eq!(events.len(), 2, "both events are there");
+}
+
+/// What finds no room in front of the disk comes back to who learned it.
+#[test]
+fn what_finds_no_room_is_not_dropped_silently() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = ledger(dir.path(), Retention::default());
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (reached, holds) = std::sync::mpsc::channel();
+    ledger.publish(Box::new(move |_| {
+        let _ = reached.send(());
+        let _ = released.recv();
+    }));
+    ledger.record(Arc::new(event(1, "credential_read", 1)));
+    // The thread that writes is held up from here on.
+    holds.recv_timeout(Duration::from_secs(60)).unwrap();
+    const MANY: u64 = 20_000;
+    for n in 0..MANY {
+        ledger.baseline(fingerprint(n), Some("{}".to_owned()));
+    }
+    let repeat = Repeat {
+        rule: "r".to_owned(),
+        count: 7,
+        ..Repeat::default()
+    };
+    ledger.repeat(repeat.clone());
+    let soon = Instant::now() + Duration::from_millis(20);
+    assert!(!ledger.flush_by(soon), "nothing is written");
+    drop(release);
+    let unkept = ledger.unkept();
+    assert_eq!(unkept.repeats, [repeat]);
+    assert!(!unkept.baselines.is_empty());
+    assert!(ledger.flush_by(Instant::now() + Duration::from_secs(60)));
+    let kept = ledger.findings().unwrap().baselines.len();
+    assert_eq!(kept + unkept.baselines.len(), MANY as usize);
+    assert!(ledger.unkept().is_empty(), "once");
 }
 
 #[test]

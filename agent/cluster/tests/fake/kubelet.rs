@@ -191,6 +191,13 @@ impl Kubelet {
         }
     }
 
+    /// Ends the watches that are open with this status, in their trailers.
+    pub fn fail(&self, status: &Status) {
+        for watch in lock(&self.shared.open).drain(..) {
+            let _ = watch.blocking_send(Err(status.clone()));
+        }
+    }
+
     /// Ends the watches that are open.
     pub fn cut(&self) {
         lock(&self.shared.open).clear();

@@ -412,6 +412,36 @@ fn what_changed_is_handed_out_in_pieces_and_all_of_it() {
 }
 
 #[test]
+fn what_could_not_be_kept_is_handed_out_again() {
+    let mut stage = accepted();
+    let odd = |second| sent(second, "/usr/bin/git", "evil.example");
+    stage.step(&odd(10));
+    stage.step(&odd(11));
+    let changed = stage.take_changed();
+    let of: Vec<String> = changed.iter().map(|(of, _)| of.clone()).collect();
+    let repeated = stage.take_repeated();
+    assert_eq!((of.len(), repeated[0].count), (1, 1), "{repeated:?}");
+    assert_eq!((stage.changed(), stage.repeated()), (0, 0));
+    // It is made again before what was handed out comes back.
+    stage.step(&odd(12));
+    stage.change_again(&of);
+    stage.repeat_again(repeated);
+    let again = stage.take_changed();
+    assert_eq!((again.len(), &again[0].0), (1, &of[0]));
+    assert_eq!(again[0].1.as_ref().unwrap().uses, 4);
+    let again = stage.take_repeated();
+    assert_eq!((again.len(), again[0].count), (1, 2), "{again:?}");
+    assert_eq!(again[0].last_ns, 12_000_000_000);
+    // What was forgotten meanwhile is told as that.
+    stage.tell(Told::Reset {
+        fingerprint: of[0].clone(),
+    });
+    assert_eq!(stage.take_changed(), [(of[0].clone(), None)]);
+    stage.change_again(&of);
+    assert_eq!(stage.take_changed(), [(of[0].clone(), None)]);
+}
+
+#[test]
 fn a_credential_with_too_many_values_is_told_once() {
     let mut stage = Stage::default();
     for copy in 0..300 {

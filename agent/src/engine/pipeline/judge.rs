@@ -4,13 +4,17 @@ use super::Pipeline;
 use keytrail_findings::{Facts, Stage, Told};
 use keytrail_model::{Dropped, Observation};
 use keytrail_proto::v1;
+use keytrail_store::Ledger;
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
+use std::time::Instant;
 
 /// Files of rules of this site, and bytes of one.
 const MOST_FILES: usize = 256;
 const MOST_BYTES: u64 = 64 << 10;
+/// What is handed to the ledger before it is waited for: with one piece more, fewer than may wait there.
+const AT_ONCE: usize = 8_192;
 
 /// Judges events from the moment it is told what is usual; until then it finds nothing.
 #[derive(Default)]
@@ -92,24 +96,95 @@ impl Pipeline {
         }
     }
 
-    /// What was learned and what was found again goes to the ledger: a piece of it, or all of it.
-    pub fn keep_findings(&mut self, all: bool) {
-        let (Some(stage), Some(ledger)) = (&mut self.judge.0, &self.ledger) else {
-            return;
-        };
-        loop {
-            for (fingerprint, baseline) in stage.take_changed() {
-                let body = baseline.and_then(|b| serde_json::to_string(&b).ok());
-                ledger.baseline(fingerprint, body);
-            }
-            if !all || !stage.has_changed() {
-                break;
-            }
-        }
-        for repeat in stage.take_repeated() {
-            ledger.repeat(repeat);
+    /// A piece of what was learned and of what was found again goes to the ledger.
+    pub fn keep_findings(&mut self) {
+        if let (Some(stage), Some(ledger)) = (&mut self.judge.0, &self.ledger) {
+            take_back(stage, ledger);
+            keep_piece(stage, ledger);
         }
     }
+
+    /// At the end of a run all of it goes there. What is not written by then is counted.
+    pub fn keep_all_findings(&mut self, end: Instant) -> Learned {
+        match (&mut self.judge.0, &self.ledger) {
+            (Some(stage), Some(ledger)) => keep_all(stage, ledger, end),
+            _ => Learned::default(),
+        }
+    }
+}
+
+/// How much was learned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Learned {
+    /// For which something else is usual than before.
+    pub credentials: usize,
+    /// Findings that were made again.
+    pub findings: usize,
+}
+
+impl Learned {
+    /// What the stage has not handed out yet.
+    fn of(stage: &Stage) -> Learned {
+        Learned {
+            credentials: stage.changed(),
+            findings: stage.repeated(),
+        }
+    }
+
+    pub fn sum(self) -> usize {
+        self.credentials + self.findings
+    }
+
+    fn and(self, more: Learned) -> Learned {
+        Learned {
+            credentials: self.credentials + more.credentials,
+            findings: self.findings + more.findings,
+        }
+    }
+}
+
+/// Pieces go to the ledger as long as they find room there for certain, and then it is waited for.
+fn keep_all(stage: &mut Stage, ledger: &Ledger, end: Instant) -> Learned {
+    take_back(stage, ledger);
+    let mut given = Learned::default();
+    while given.sum() + Learned::of(stage).sum() > 0 {
+        if !ledger.flush_by(end) {
+            // Whether what was given gets there is not known.
+            return given.and(Learned::of(stage));
+        }
+        if take_back(stage, ledger) && given.sum() > 0 {
+            // A disk that refuses is not asked again.
+            break;
+        }
+        given = Learned::default();
+        while given.sum() < AT_ONCE && Learned::of(stage).sum() > 0 {
+            given = given.and(keep_piece(stage, ledger));
+        }
+    }
+    Learned::of(stage)
+}
+
+fn keep_piece(stage: &mut Stage, ledger: &Ledger) -> Learned {
+    let mut given = Learned::default();
+    for (fingerprint, baseline) in stage.take_changed() {
+        let body = baseline.and_then(|b| serde_json::to_string(&b).ok());
+        ledger.baseline(fingerprint, body);
+        given.credentials += 1;
+    }
+    for repeat in stage.take_repeated() {
+        ledger.repeat(repeat);
+        given.findings += 1;
+    }
+    given
+}
+
+/// What the ledger could not keep is handed out again; whether there was any.
+fn take_back(stage: &mut Stage, ledger: &Ledger) -> bool {
+    let unkept = ledger.unkept();
+    let any = !unkept.is_empty();
+    stage.change_again(&unkept.baselines);
+    stage.repeat_again(unkept.repeats);
+    any
 }
 
 /// Names and texts of the files in a directory, by name.
@@ -137,3 +212,6 @@ pub(crate) fn read_rules(dir: &Path) -> Vec<(String, String)> {
     }
     rules
 }
+
+#[cfg(test)]
+mod tests;

@@ -113,11 +113,11 @@ impl Effect {
     /// What is not known here hides everything: a new reason must not make an answer bolder.
     fn of(reason: &str, signal: &str) -> Effect {
         match reason {
-            // Told by the runs, or of one client only; files that are written are looked at when they are read.
+            // Told by the runs, or of one client only; files that are written are looked at when they are read; uses that
+            // were learned from are remembered by themselves.
             "agent_down" | "client_too_slow" | "sink_behind" | "replay_limited"
-            | "names_unavailable" | "files_skipped" | "writes_unseen" | "agent_replaced" => {
-                Effect::NONE
-            }
+            | "names_unavailable" | "files_skipped" | "writes_unseen" | "agent_replaced"
+            | "learned_lost" => Effect::NONE,
             "ledger_lost" | "agent_stopped" => Effect::new(ALL),
             "records_lost" => match signal {
                 "exit" | "file_open" | "file_write" => Effect::NONE,

@@ -203,6 +203,11 @@ fn gaps_hide_what_they_can_and_no_more() {
     assert_eq!(ask(Act::Held, foreign(""), 900, false), Unknown);
     assert_eq!(ask(Act::Read, foreign(""), 900, false), No);
     assert_eq!(ask(Act::Held, foreign("process_attach"), 900, false), No);
+    // Uses are remembered by themselves, whatever was learned from them.
+    assert_eq!(
+        ask(Act::Read, gap("learned_lost", "", 100, 100), 900, false),
+        No
+    );
     // Who has the agent's maps can hide everything.
     assert_eq!(
         ask(Act::Read, gap("agent_opened", "", 100, 100), 900, false),
