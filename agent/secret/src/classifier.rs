@@ -283,20 +283,33 @@ impl Classifier {
         {
             return;
         }
-        if let Some(found) = assign::read(text, name, kind)
-            && let Some(rule) = self.rule_named(values::generic(found.class))
-        {
-            let label = clean(&text[found.name]);
-            let mut raw = self.raw(
-                rule,
-                text[found.value.clone()].trim_ascii(),
-                found.value,
-                label,
-                0,
-            );
-            raw.confidence = found.confidence;
-            finds.push(raw);
+        match assign::read(text, name.clone(), kind) {
+            Some(found) => self.assigned(text, found, finds),
+            None if assign::list::may_follow(text, name.end) => {
+                if finds.spend(assign::list::COST) {
+                    for found in assign::list::read(text, &name) {
+                        self.assigned(text, found, finds);
+                    }
+                }
+            }
+            None => {}
         }
+    }
+
+    fn assigned(&self, text: &[u8], found: assign::Assignment, finds: &mut Finds) {
+        let Some(rule) = self.rule_named(values::generic(found.class)) else {
+            return;
+        };
+        let label = clean(&text[found.name]);
+        let mut raw = self.raw(
+            rule,
+            text[found.value.clone()].trim_ascii(),
+            found.value,
+            label,
+            0,
+        );
+        raw.confidence = found.confidence;
+        finds.push(raw);
     }
 }
 

@@ -6,11 +6,13 @@ use super::derive::aws;
 use super::ruleset::Classifier;
 use super::scan::{Finds, Raw};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 const AWS_ID: &str = "aws-access-key-id";
 const AWS_SECRET: &str = "aws-secret-access-key";
+/// Its rule for names that anybody gives to a key.
+const AWS_BESIDE: &str = "aws-secret-beside-id";
 const AWS_SESSION: &str = "aws-session-token";
 
 /// Farthest that the parts of one AWS credential stand apart in a text without sections.
@@ -51,7 +53,24 @@ pub(super) fn resolve(classifier: &Classifier, text: &[u8], mut finds: Finds) ->
     finds
         .list
         .retain(|raw| !raw.parts.iter().any(|part| is_fingerprint(text, part)));
+    let is_beside = |raw: &Raw| classifier.rule(raw.rule).spec.name == AWS_BESIDE;
+    if finds.list.iter().any(is_beside) {
+        // What is AWS's by its own name needs no second find, which would take the key id of another.
+        let named: HashSet<usize> = finds
+            .list
+            .iter()
+            .filter(|raw| classifier.rule(raw.rule).spec.name == AWS_SECRET)
+            .map(|raw| raw.span.start)
+            .collect();
+        finds
+            .list
+            .retain(|raw| !is_beside(raw) || !named.contains(&raw.span.start));
+    }
     pair_aws(classifier, text, &mut finds.list);
+    // Paired, it has a kind of its own.
+    finds
+        .list
+        .retain(|raw| raw.kind.is_some() || !is_beside(raw));
     // What belongs to an id of a manual is of the manual, too, whichever rule finds it.
     let mut manual: Vec<Range<usize>> = Vec::new();
     finds.list.retain(|raw| {
@@ -124,7 +143,7 @@ fn distance(a: &Range<usize>, b: &Range<usize>) -> usize {
 fn pair_aws(classifier: &Classifier, text: &[u8], list: &mut Vec<Raw>) {
     let named = |raw: &Raw, name: &str| classifier.rule(raw.rule).spec.name == name;
     let secrets: Vec<usize> = (0..list.len())
-        .filter(|&i| named(&list[i], AWS_SECRET))
+        .filter(|&i| named(&list[i], AWS_SECRET) || named(&list[i], AWS_BESIDE))
         .collect();
     let ids: Vec<usize> = (0..list.len())
         .filter(|&i| named(&list[i], AWS_ID))

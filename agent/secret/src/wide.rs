@@ -19,8 +19,8 @@ const VARIETY: usize = 6;
 /// Text with a mark and without a single ASCII letter as UTF-16 writes it is taken for what its bytes are: there is no secret
 /// in it that could be missed, and any other bytes may begin like that.
 ///
-/// Without a byte order mark only little-endian text is known, and only when nearly all of its beginning is ASCII with a
-/// zero after each letter: no other format looks like this. The look ends at the second letter of an ordinary text.
+/// Without a byte order mark it is known only when nearly all of its beginning is ASCII with a zero after each letter, or
+/// before each: no other format looks like this. The look ends at the second letter of an ordinary text.
 #[must_use]
 pub fn form(text: &[u8]) -> Option<(usize, bool)> {
     match text {
@@ -28,7 +28,8 @@ pub fn form(text: &[u8]) -> Option<(usize, bool)> {
         [0xff, 0xfe, 0, 0, ..] => None,
         [0xff, 0xfe, units @ ..] => has_ascii(units, 1).then_some((2, true)),
         [0xfe, 0xff, units @ ..] => has_ascii(units, 0).then_some((2, false)),
-        _ => unmarked(text).then_some((0, true)),
+        _ if unmarked(text, 1) => Some((0, true)),
+        _ => unmarked(text, 0).then_some((0, false)),
     }
 }
 
@@ -39,12 +40,13 @@ fn has_ascii(units: &[u8], high: usize) -> bool {
         .any(|unit| unit[high] == 0 && unit[1 - high] != 0)
 }
 
-fn unmarked(text: &[u8]) -> bool {
+/// Units have their high byte at `high`.
+fn unmarked(text: &[u8], high: usize) -> bool {
     let (mut plain, mut other) = (0usize, 0usize);
     let mut seen = 0u128;
     for unit in text.chunks_exact(2).take(HEAD) {
-        match unit {
-            [letter @ (b'\t' | b'\n' | b'\r' | 0x20..=0x7e), 0] => {
+        match (unit[high], unit[1 - high]) {
+            (0, letter @ (b'\t' | b'\n' | b'\r' | 0x20..=0x7e)) => {
                 plain += 1;
                 seen |= 1 << letter;
             }
@@ -229,7 +231,9 @@ mod tests {
             b"\xff\xfe\0\0a\0\0\0",
             b"",
             &[[b'a', 0].as_slice(); 40].concat(),
+            &[[0, b'a'].as_slice(); 40].concat(),
             &[[1, 0].as_slice(), [2, 0].as_slice()].concat().repeat(40),
+            &[[0, 1].as_slice(), [0, 2].as_slice()].concat().repeat(40),
         ] {
             assert_eq!(form(data), None, "{data:?}");
         }

@@ -16,6 +16,7 @@ pub fn parse(context: &mut Context<'_, '_>) {
         "sasl_passwd" | "passwd" => of_lines(text, relay),
         "passwd.client" => of_lines(text, exim),
         ".curlrc" | "curlrc" => of_lines(text, curl),
+        "userlist.txt" => of_lines(text, pgbouncer),
         name if name.starts_with(".rsync") || name.starts_with("rsync") => of_lines(text, rsync),
         _ if path.contains("/svn.simple/") => subversion(text),
         _ if path.contains("/openvpn/") => openvpn(text),
@@ -89,6 +90,20 @@ fn ppp(line: &[u8]) -> Option<Account> {
         show(&line[server.clone()])
     );
     Some(("ppp-secret", secret.clone(), identifier))
+}
+
+/// `"user" "password"`, or its MD5, which logs in as well (pgbouncer(5), auth_file); what SCRAM keeps logs nobody in.
+fn pgbouncer(line: &[u8]) -> Option<Account> {
+    let words = words(line);
+    let [user, password, ..] = words.as_slice() else {
+        return None;
+    };
+    let quoted = line.first() == Some(&b'"');
+    let known = line[password.clone()].starts_with(b"SCRAM-SHA-256$");
+    (quoted && !known).then(|| {
+        let user = show(&line[user.clone()]);
+        ("pgbouncer-user", password.clone(), user)
+    })
 }
 
 /// `user:password` (rsyncd.conf(5), secrets file), or the password alone as rsync's --password-file takes it.

@@ -1,5 +1,6 @@
 //! `name = value` in any notation: shell, INI, YAML, JSON, TOML, XML, properties, source code, command lines.
 
+pub mod list;
 mod literal;
 mod operator;
 

@@ -159,8 +159,15 @@ impl<'t> Gap<'t> {
 
     /// `ENV NAME value`; with quotes alone where a bare word is a name: `#define NAME "value"`.
     fn word_of_command(&self, bare: bool) -> Option<Found> {
-        // @"value" of Objective-C
-        let marked = usize::from(self.peek(0) == b'@' && self.peek(1) == b'"');
+        // @"value" of Objective-C, -Value "value" of PowerShell
+        let rest = self.text.get(self.at..self.limit).unwrap_or_default();
+        let marked = if rest.starts_with(b"@\"") {
+            1
+        } else if rest.len() > 7 && rest[..7].eq_ignore_ascii_case(b"-value ") {
+            7
+        } else {
+            0
+        };
         let at = self.at + marked;
         match self.peek(marked) {
             // What is defined under a name that only says key is as likely the name of something.
@@ -363,6 +370,9 @@ fn value_before(text: &[u8], name: &Range<usize>, at: usize) -> Option<usize> {
 /// A command before the name on its line that takes a name and a value; false when only a quoted one counts.
 fn command(text: &[u8], name: usize) -> Option<bool> {
     let before = &text[name.saturating_sub(48)..name];
+    if sets_item(before) {
+        return Some(true);
+    }
     if !matches!(before.last(), Some(b' ' | b'\t')) {
         return None;
     }
@@ -388,6 +398,13 @@ fn command(text: &[u8], name: usize) -> Option<bool> {
         b"#define" | b"# define" => Some(false),
         _ => None,
     }
+}
+
+/// `Set-Item env:NAME value` of PowerShell, whose names are of any case.
+fn sets_item(before: &[u8]) -> bool {
+    let line = before.rsplit(|b| *b == b'\n').next().unwrap_or_default();
+    let line = line.trim_ascii().to_ascii_lowercase();
+    line.ends_with(b" env:") && (line.starts_with(b"set-item ") || line.starts_with(b"new-item "))
 }
 
 /// Farthest that the default of a variable's block stands from its name.
