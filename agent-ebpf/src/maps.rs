@@ -18,7 +18,7 @@ use keytrail_abi::{
     ReadKey, SEEN_SLOTS, SeenInode, SelfTest, SessionKey, SockSend, TlsCall, TlsWrite, WATCH_WORDS,
     Watch,
     globals::{MISSING, field},
-    state::counter,
+    state::{asks, counter},
 };
 
 /// Records for user space: of programs, their ends, reads of watched files, connections. User space sets the sizes.
@@ -175,9 +175,9 @@ pub static MESSAGES: LruHashMap<u64, MessageState> = LruHashMap::with_max_entrie
 #[map]
 pub static MESSAGE_HOLES: LruHashMap<u64, u32> = LruHashMap::with_max_entries(8192, 0);
 
-/// Not 0: somebody has asked for a connection to a metadata service.
+/// What is known of metadata services: see `state::asks`.
 #[map]
-pub static ASKS: Array<u64> = Array::with_max_entries(1, 0);
+pub static ASKS: Array<u64> = Array::with_max_entries(asks::COUNT, 0);
 
 /// The write to a file, a pipe or a terminal that this CPU is capturing. The kernel lets nothing in between.
 #[map]

@@ -96,17 +96,22 @@ fn kind_of<L: Load>(sk: u64) -> u16 {
     match L::load::<u16>(sk, field(f::SOCK_FAMILY)) {
         AF_UNIX => Kind::UNIX_SEND,
         AF_INET | AF_INET6 => {
-            let protocol = match field(f::SOCK_PROTOCOL_SIZE) {
-                1 => L::load::<u8>(sk, field(f::SOCK_PROTOCOL)) as u16,
-                _ => L::load(sk, field(f::SOCK_PROTOCOL)),
-            };
-            if protocol == IPPROTO_UDP {
+            if protocol_of::<L>(sk) == IPPROTO_UDP {
                 Kind::UDP_SEND
             } else {
                 0
             }
         }
         _ => 0,
+    }
+}
+
+/// The protocol of an internet socket.
+#[inline(always)]
+pub fn protocol_of<L: Load>(sk: u64) -> u16 {
+    match field(f::SOCK_PROTOCOL_SIZE) {
+        1 => L::load::<u8>(sk, field(f::SOCK_PROTOCOL)) as u16,
+        _ => L::load(sk, field(f::SOCK_PROTOCOL)),
     }
 }
 

@@ -33,6 +33,7 @@ use keytrail_abi::{
 };
 
 const AF_INET: u16 = 2;
+const IPPROTO_TCP: u32 = 6;
 
 // include/net/tcp_states.h.
 const TCP_ESTABLISHED: u32 = 1;
@@ -147,6 +148,13 @@ fn on_connect_hook(ctx: &SockAddrContext, v6: bool) {
             is_metadata(core::ptr::read_volatile(&raw const (*addr).user_ip4))
         }
     };
+    // Such an address may give the time and names by UDP.
+    // SAFETY: as above.
+    let metadata =
+        metadata && unsafe { core::ptr::read_volatile(&raw const (*addr).protocol) } == IPPROTO_TCP;
+    if metadata {
+        asks();
+    }
     let Some(state) = caller(tgid, metadata) else {
         return;
     };
@@ -211,10 +219,7 @@ pub fn is_metadata6(first: u32, middle: u32, last: u32) -> bool {
 /// The state of a process that asks for a connection, where that is to be told. Who asks for credentials is looked at from
 /// then on: what it asks for is in what it sends, and then it holds some.
 #[inline(always)]
-fn caller(tgid: u32, metadata: bool) -> Option<u32> {
-    if metadata {
-        asks();
-    }
+pub fn caller(tgid: u32, metadata: bool) -> Option<u32> {
     let state = interesting(tgid);
     if !metadata || matches!(state, Some(PROC_HOLDER | PROC_KEYS)) {
         return state;
@@ -241,6 +246,9 @@ fn on_syn_sent(sk: u64) {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     // IPv6 sockets that reach IPv4 hosts have both.
     let metadata = is_metadata(read_or_zero(sk, field(f::SOCK_DADDR)));
+    if metadata {
+        asks();
+    }
     let Some(state) = caller(tgid, metadata) else {
         return;
     };

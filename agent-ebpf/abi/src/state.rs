@@ -167,6 +167,18 @@ pub mod counter {
     pub const COUNT: usize = ATTACH_PASSED + 1;
 }
 
+/// Places in the `ASKS` map.
+pub mod asks {
+    /// Not 0: somebody has asked for a connection to a metadata service.
+    pub const SOMEBODY: u32 = 0;
+    /// Port of 127.0.0.1 that stands for such a service in the self-test; 0: none does.
+    pub const SELF_TEST: u32 = 1;
+    /// The second in which bytes of answers were captured last, and how many.
+    pub const WINDOW: u32 = 2;
+    pub const SPENT: u32 = 3;
+    pub const COUNT: u32 = 4;
+}
+
 /// Words of the `WATCHED_BITS` map: a bit per hash of a watched inode number, asked before anything dear.
 pub const WATCH_WORDS: u32 = 1024;
 

@@ -4,44 +4,72 @@
 use super::registry::Registry;
 use super::stamp;
 use keytrail_abi as abi;
+use keytrail_abi::header::flags;
 use keytrail_model::{AnswerSeen, Pid};
 use keytrail_secret::{Classifier, Origin};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use zeroize::Zeroizing;
 
 /// Longest answer, with its head, that is waited for: what gives credentials is shorter.
-const MAX_BYTES: usize = 64 << 10;
+const MAX_BYTES: usize = 128 << 10;
+/// Longest head.
+const MAX_HEAD: usize = 16 << 10;
+/// Lines of one.
+const MAX_LINES: usize = 64;
+/// Room for an answer at first.
+const ROOM: usize = 4 << 10;
 /// Answers that are waited for at a time.
-const MAX_WAITING: usize = 64;
+const MAX_WAITING: usize = 256;
 /// How long one is.
 const KEEP_NS: u64 = 1_000_000_000;
-/// Lines of a head.
-const MAX_LINES: usize = 64;
 /// What a text says in such a place counts from here on, as in files that nobody has named.
 const MIN_CONFIDENCE: f64 = 0.5;
+
+/// Whose answer, by who takes it in and its socket.
+type Key = (Pid, u64);
 
 /// An answer so far.
 struct Part {
     bytes: Zeroizing<Vec<u8>>,
+    /// Where its body begins, and how long that is.
+    body: Option<(usize, Length)>,
     since_ns: u64,
 }
 
-/// Answers that have not come whole, by who takes them in and its socket.
+/// How long a body is (RFC 9112 section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Length {
+    Bytes(usize),
+    Chunked,
+    /// It ends with the connection.
+    Open,
+}
+
+/// Answers that have not come whole.
 #[derive(Default)]
 pub(super) struct Answers {
-    waiting: HashMap<(Pid, u64), Part>,
-    /// What found no room, was too long, or did not come whole in time.
+    waiting: HashMap<Key, Part>,
+    /// What comes on these until the next request gives nothing.
+    passed: HashSet<Key>,
+    /// What found no room, was too long, had a hole, or did not come whole in time.
     pub given_up: u64,
 }
 
 impl Answers {
     /// Something was asked for on this connection: what comes next is its answer.
     pub fn asked(&mut self, pid: Pid, sock: u64) {
-        self.waiting.remove(&(pid, sock));
+        if self.waiting.is_empty() && self.passed.is_empty() {
+            return;
+        }
+        self.passed.remove(&(pid, sock));
+        self.given_up += u64::from(self.waiting.remove(&(pid, sock)).is_some());
     }
 
     pub fn forget(&mut self, pid: Pid) {
+        let before = self.waiting.len();
         self.waiting.retain(|(of, _), _| *of != pid);
+        self.given_up += (before - self.waiting.len()) as u64;
+        self.passed.retain(|(of, _)| *of != pid);
     }
 
     pub fn expire(&mut self, now_ns: u64) {
@@ -61,32 +89,29 @@ impl Answers {
     ) -> Option<AnswerSeen> {
         let at = stamp::stamp(&r.header);
         let key = (at.pid, r.ends.sock);
-        if !self.waiting.contains_key(&key) && self.waiting.len() >= MAX_WAITING {
-            self.given_up += 1;
+        let cut = r.header.flags & (flags::TRUNCATED | flags::UNREADABLE) != 0;
+        let hole = r.header.flags & flags::AFTER_HOLE != 0;
+        if hole && self.waiting.contains_key(&key) || cut && !self.passed.contains(&key) {
+            self.give_up(key);
+        }
+        if self.passed.contains(&key) {
             return None;
         }
-        let part = self.waiting.entry(key).or_insert_with(|| Part {
-            // Room for all there may be: what grows leaves copies behind.
-            bytes: Zeroizing::new(Vec::with_capacity(MAX_BYTES)),
-            since_ns: at.boot_ns,
-        });
-        if part.bytes.len() + data.len() > MAX_BYTES {
-            self.waiting.remove(&key);
-            self.given_up += 1;
-            return None;
-        }
-        part.bytes.extend_from_slice(data);
-        let body = match body(&part.bytes) {
-            Body::Whole(body) => body,
-            Body::More => return None,
-            Body::None => {
-                self.waiting.remove(&key);
+        let body = match self.push(key, data, at.boot_ns) {
+            State::Whole(body) => body,
+            State::More => return None,
+            State::Nothing => {
+                self.pass(key);
+                return None;
+            }
+            State::TooMuch => {
+                self.give_up(key);
                 return None;
             }
         };
+        self.pass(key);
         let findings = classifier.classify(&body, Origin::Text);
         let credentials = registry.learn_held(&findings, MIN_CONFIDENCE);
-        self.waiting.remove(&key);
         (!credentials.is_empty()).then(|| AnswerSeen {
             at,
             ends: stamp::ends(&r.ends),
@@ -94,73 +119,140 @@ impl Answers {
             hook: hook.to_owned(),
         })
     }
+
+    fn give_up(&mut self, key: Key) {
+        self.given_up += 1;
+        self.pass(key);
+    }
+
+    /// What else comes before the next request is of no interest.
+    fn pass(&mut self, key: Key) {
+        self.waiting.remove(&key);
+        if self.passed.len() >= MAX_WAITING {
+            self.passed.clear();
+        }
+        self.passed.insert(key);
+    }
+
+    fn push(&mut self, key: Key, data: &[u8], now_ns: u64) -> State {
+        if !self.waiting.contains_key(&key) && self.waiting.len() >= MAX_WAITING {
+            return State::TooMuch;
+        }
+        let part = self.waiting.entry(key).or_insert_with(|| Part {
+            bytes: Zeroizing::new(Vec::with_capacity(ROOM)),
+            body: None,
+            since_ns: now_ns,
+        });
+        if part.bytes.len() + data.len() > MAX_BYTES {
+            return State::TooMuch;
+        }
+        part.append(data);
+        part.state(data.len())
+    }
 }
 
-enum Body {
+/// What an answer is so far.
+enum State {
     Whole(Zeroizing<Vec<u8>>),
     /// The rest is still to come.
     More,
-    /// It is no answer that gives anything.
-    None,
+    /// It is none that gives anything.
+    Nothing,
+    /// It is longer than what is waited for, or there are too many.
+    TooMuch,
 }
 
-/// The body of an HTTP/1 response with status 200 (RFC 9112): of the length that is said, in chunks, or all there is.
-fn body(bytes: &[u8]) -> Body {
+impl Part {
+    /// What has to move is wiped where it was.
+    fn append(&mut self, data: &[u8]) {
+        let length = self.bytes.len() + data.len();
+        if length > self.bytes.capacity() {
+            let mut more = Zeroizing::new(Vec::with_capacity(length.max(2 * self.bytes.len())));
+            more.extend_from_slice(&self.bytes);
+            self.bytes = more;
+        }
+        self.bytes.extend_from_slice(data);
+    }
+
+    /// After so many new bytes: each is looked at once, however small the pieces are.
+    fn state(&mut self, new: usize) -> State {
+        if !self
+            .bytes
+            .starts_with(&b"HTTP/1"[..self.bytes.len().min(6)])
+        {
+            return State::Nothing;
+        }
+        let (start, length) = match self.body {
+            Some(known) => known,
+            None => {
+                let from = (self.bytes.len() - new).saturating_sub(3);
+                if memchr::memmem::find(&self.bytes[from..], b"\r\n\r\n").is_none() {
+                    let more = self.bytes.len() <= MAX_HEAD;
+                    return if more { State::More } else { State::TooMuch };
+                }
+                match head(&self.bytes) {
+                    Some(found) => *self.body.insert(found),
+                    None => return State::Nothing,
+                }
+            }
+        };
+        let body = &self.bytes[start..];
+        match length {
+            Length::Bytes(length) if length > MAX_BYTES => State::TooMuch,
+            Length::Bytes(length) => match body.get(..length) {
+                Some(body) => State::Whole(Zeroizing::new(body.to_vec())),
+                None => State::More,
+            },
+            Length::Chunked if body.ends_with(b"0\r\n\r\n") => {
+                unchunked(body).map_or(State::Nothing, State::Whole)
+            }
+            // The object that gives credentials ends with its bracket.
+            Length::Open if body.trim_ascii_end().ends_with(b"}") => {
+                State::Whole(Zeroizing::new(body.to_vec()))
+            }
+            Length::Open if !body.is_empty() && body[0] != b'{' => State::Nothing,
+            Length::Chunked | Length::Open => State::More,
+        }
+    }
+}
+
+/// Where the body of a response with status 200 begins, and how long it is; `None` for what gives nothing.
+fn head(bytes: &[u8]) -> Option<(usize, Length)> {
     let mut lines = [httparse::EMPTY_HEADER; MAX_LINES];
     let mut head = httparse::Response::new(&mut lines);
     let start = match head.parse(bytes) {
-        Ok(httparse::Status::Complete(start)) => start,
-        Ok(httparse::Status::Partial) => return Body::More,
-        Err(_) => return Body::None,
+        Ok(httparse::Status::Complete(start)) if head.code == Some(200) => start,
+        _ => return None,
     };
-    if head.code != Some(200) {
-        return Body::None;
-    }
-    let rest = &bytes[start..];
     let value = |name: &str| {
         let mut lines = head.headers.iter();
         let line = lines.find(|line| line.name.eq_ignore_ascii_case(name))?;
         std::str::from_utf8(line.value).ok().map(str::trim)
     };
     if value("transfer-encoding").is_some_and(|v| v.eq_ignore_ascii_case("chunked")) {
-        return chunked(rest);
+        return Some((start, Length::Chunked));
     }
-    let length = value("content-length").map(str::parse::<usize>);
-    match length {
-        Some(Ok(length)) if rest.len() < length => Body::More,
-        Some(Ok(length)) => Body::Whole(Zeroizing::new(rest[..length].to_vec())),
-        Some(Err(_)) => Body::None,
-        // It ends with the connection: the object that gives credentials ends with its bracket.
-        None if rest.trim_ascii_end().ends_with(b"}") => Body::Whole(Zeroizing::new(rest.to_vec())),
-        None if rest.is_empty() || rest.trim_ascii_start().starts_with(b"{") => Body::More,
-        None => Body::None,
+    match value("content-length") {
+        Some(length) => Some((start, Length::Bytes(length.parse().ok()?))),
+        None => Some((start, Length::Open)),
     }
 }
 
-fn chunked(mut rest: &[u8]) -> Body {
+/// `None`: the chunks are not as they say.
+fn unchunked(mut rest: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     // Room for all of it: what grows leaves copies behind.
     let mut body = Zeroizing::new(Vec::with_capacity(rest.len()));
     loop {
-        let (start, size) = match httparse::parse_chunk_size(rest) {
-            Ok(httparse::Status::Complete(found)) => found,
-            Ok(httparse::Status::Partial) => return Body::More,
-            Err(_) => return Body::None,
+        let Ok(httparse::Status::Complete((start, size))) = httparse::parse_chunk_size(rest) else {
+            return None;
         };
         if size == 0 {
-            return Body::Whole(body);
+            return Some(body);
         }
-        let Ok(size) = usize::try_from(size) else {
-            return Body::None;
-        };
-        let Some(chunk) = rest.get(start..).and_then(|rest| rest.get(..size)) else {
-            return Body::More;
-        };
-        body.extend_from_slice(chunk);
+        let end = start.checked_add(usize::try_from(size).ok()?)?;
+        body.extend_from_slice(rest.get(start..end)?);
         // Behind a chunk there is an empty line.
-        let Some(next) = rest.get(start + size + 2..) else {
-            return Body::More;
-        };
-        rest = next;
+        rest = rest.get(end.checked_add(2)?..)?;
     }
 }
 
@@ -168,60 +260,73 @@ fn chunked(mut rest: &[u8]) -> Body {
 mod tests {
     use super::*;
 
-    fn of(text: &str) -> Option<String> {
-        match body(text.as_bytes()) {
-            Body::Whole(body) => Some(String::from_utf8(body.to_vec()).unwrap()),
-            Body::More => Some("more".to_owned()),
-            Body::None => None,
+    const KEY: Key = (Pid { tgid: 1, start: 1 }, 7);
+
+    /// What comes of these pieces.
+    fn of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<String, &'static str> {
+        let mut answers = Answers::default();
+        let mut state = State::More;
+        for piece in pieces {
+            state = answers.push(KEY, piece, 1);
+        }
+        match state {
+            State::Whole(body) => Ok(String::from_utf8(body.to_vec()).unwrap()),
+            State::More => Err("more"),
+            State::Nothing => Err("nothing"),
+            State::TooMuch => Err("too much"),
         }
     }
 
     #[test]
     fn the_body_of_an_answer_is_found_once_it_is_whole() {
-        let head = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n";
-        for cut in 0..head.len() + 4 {
-            assert_eq!(
-                of(&format!("{head}{{ab}}")[..cut]).as_deref(),
-                Some("more"),
-                "{cut}"
-            );
+        for head in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n{ab}",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n2\r\n{a\r\n2;x=y\r\nb}\r\n0\r\n\r\n",
+            "HTTP/1.0 200 OK\r\n\r\n{ab}",
+        ] {
+            let whole = head.as_bytes();
+            assert_eq!(of([whole]).as_deref(), Ok("{ab}"), "{head}");
+            assert_eq!(of(whole.chunks(1)).as_deref(), Ok("{ab}"), "{head}");
+            for cut in 1..whole.len() {
+                assert_eq!(of([&whole[..cut]]), Err("more"), "{cut} of {head}");
+                let (a, b) = whole.split_at(cut);
+                assert_eq!(of([a, b]).as_deref(), Ok("{ab}"), "{cut} of {head}");
+            }
         }
-        assert_eq!(of(&format!("{head}{{ab}}")).as_deref(), Some("{ab}"));
-        let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n";
-        let whole = format!("{head}2\r\n{{a\r\n2;x=y\r\nb}}\r\n0\r\n\r\n");
-        for cut in 0..whole.len() - 3 {
-            assert_eq!(of(&whole[..cut]).as_deref(), Some("more"), "{cut}");
-        }
-        assert_eq!(of(&whole).as_deref(), Some("{ab}"));
-        assert_eq!(
-            of("HTTP/1.0 200 OK\r\n\r\n{\"a\":1}\n").as_deref(),
-            Some("{\"a\":1}\n")
-        );
         for none in [
-            "HTTP/1.0 200 OK\r\n\r\ni-0123",
             "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}",
             "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n{}",
+            "HTTP/1.0 200 OK\r\n\r\ni-0123",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n0\r\n\r\n",
             "SSH-2.0-x\r\n",
         ] {
-            assert_eq!(of(none), None, "{none}");
+            assert_eq!(of([none.as_bytes()]), Err("nothing"), "{none}");
         }
+        let long = "HTTP/1.1 200 OK\r\nContent-Length: 999999\r\n\r\n{";
+        assert_eq!(of([long.as_bytes()]), Err("too much"));
+        let head = [&b"HTTP/1.1 200 OK\r\nx: "[..], &[b'x'; MAX_HEAD]].concat();
+        assert_eq!(of([&head[..]]), Err("too much"));
     }
 
     #[test]
-    fn what_does_not_come_whole_is_given_up() {
+    fn what_does_not_come_whole_is_given_up_and_counted() {
         let mut answers = Answers::default();
-        let pid = |tgid| Pid { tgid, start: 1 };
-        for n in 0..3 {
-            let part = Part {
-                bytes: Zeroizing::new(Vec::new()),
-                since_ns: u64::from(n) * KEEP_NS,
-            };
-            answers.waiting.insert((pid(n), 7), part);
+        let key = |tgid| (Pid { tgid, start: 1 }, 7);
+        for n in 0..4u32 {
+            answers.push(key(n), b"HTTP/1.1 200 OK\r\n", u64::from(n) * KEEP_NS);
         }
         answers.expire(KEEP_NS);
-        assert_eq!((answers.waiting.len(), answers.given_up), (2, 1));
-        answers.asked(pid(1), 7);
-        answers.forget(pid(2));
-        assert_eq!((answers.waiting.len(), answers.given_up), (0, 1));
+        assert_eq!((answers.waiting.len(), answers.given_up), (3, 1));
+        answers.asked(key(1).0, 7);
+        answers.forget(key(2).0);
+        answers.give_up(key(3));
+        assert_eq!((answers.waiting.len(), answers.given_up), (0, 4));
+        assert!(answers.passed.contains(&key(3)));
+        answers.asked(key(3).0, 7);
+        assert!(answers.passed.is_empty());
+        for n in 0..=MAX_WAITING as u32 {
+            let state = answers.push(key(n), b"HTTP", 1);
+            assert_eq!(matches!(state, State::TooMuch), n == MAX_WAITING as u32);
+        }
     }
 }

@@ -222,7 +222,7 @@ impl Bound {
             ),
             Self::Answers => (
                 GapReason::PayloadTruncated,
-                "answers of metadata services did not come whole within a second, or were longer than 64 KiB: credentials in \
+                "answers of metadata services did not come whole within a second, or were longer than 128 KiB: credentials in \
                  them are not known",
                 "what asked is told as credential_requested",
                 Signal::Answer,

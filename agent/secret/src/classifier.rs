@@ -285,11 +285,9 @@ impl Classifier {
         }
         match assign::read(text, name.clone(), kind) {
             Some(found) => self.assigned(text, found, finds),
-            None if assign::list::may_follow(text, name.end) => {
-                if finds.spend(assign::list::COST) {
-                    for found in assign::list::read(text, &name) {
-                        self.assigned(text, found, finds);
-                    }
+            None if assign::list::may_follow(text, name.end) && finds.spend(assign::list::COST) => {
+                for found in assign::list::read(text, &name) {
+                    self.assigned(text, found, finds);
                 }
             }
             None => {}

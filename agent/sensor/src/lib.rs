@@ -15,7 +15,6 @@ mod learn;
 mod limit;
 mod limits;
 mod maps;
-mod own_service;
 mod proc;
 mod process_reads;
 mod proof;

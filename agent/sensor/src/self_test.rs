@@ -1,6 +1,6 @@
 //! Attached is not the same as firing: every hook is made to fire once, cheaply, and must tell the truth.
 
-use super::{FANOTIFY, RawRecord, Sensor, hooks, own_service, provoke, tls, watch};
+use super::{FANOTIFY, RawRecord, Sensor, hooks, provoke, tls, watch};
 use keytrail_abi::{
     Connect, Exec, ExecChunk, FdWrite, Fork, Header, Kind, MessageSend, PROC_HOLDER, PROC_IGNORED,
     ProcState, ProcessAttach, SockSend, TlsWrite, records::target, state::watch as flags,
@@ -352,32 +352,44 @@ fn messages(sensor: &mut Sensor) -> [String; 2] {
     ]
 }
 
-/// Takes in what a metadata service of its own answers.
+/// Takes in what a service of its own answers, which stands for a metadata service meanwhile.
 fn answer(sensor: &mut Sensor) -> String {
     const BYTES: &[u8] = b"keytrail self-test of answers";
     let me = std::process::id();
-    let tried = own_service::answer(BYTES);
+    let tried = (|| -> std::io::Result<u16> {
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        let to = listener.local_addr()?;
+        if !sensor.maps.set_own_service(to.port()) {
+            return Err(std::io::Error::other("the map of services is not ours"));
+        }
+        let mut asker = TcpStream::connect(to)?;
+        listener.accept()?.0.write_all(BYTES)?;
+        asker.read_exact(&mut [0; BYTES.len()])?;
+        Ok(to.port())
+    })();
+    sensor.maps.set_own_service(0);
+    let port = match tried {
+        Ok(port) => port,
+        Err(error) => return format!("not tried: loopback: {}", hooks::words(&error)),
+    };
     let (mut fired, mut good) = (false, false);
     collect(sensor, &mut |record| {
         let bytes = record.bytes;
         if tgid(bytes) != me || kind(bytes) != Kind::ANSWER {
             return false;
         }
-        let ip = number_at(
-            bytes,
-            offset_of!(MessageSend, ends) + offset_of!(keytrail_abi::Endpoints, peer),
-        );
+        let at = offset_of!(MessageSend, ends) + offset_of!(keytrail_abi::Endpoints, peer_port);
         let data = bytes.get(size_of::<MessageSend>()..).unwrap_or_default();
         fired = true;
-        good |= ip == own_service::ADDRESS.octets() && data.starts_with(BYTES);
+        good |= u16::from_ne_bytes(super::number(bytes, at)) == port && data.starts_with(BYTES);
         good
     });
-    sensor.maps.forget_asks();
-    match tried {
-        Err(error) => format!("not tried: {}", hooks::words(&error)),
-        Ok(()) if good => FIRED.to_owned(),
-        Ok(()) if fired => "fired, but told the wrong address or bytes".to_owned(),
-        Ok(()) => "did not fire".to_owned(),
+    if good {
+        FIRED.to_owned()
+    } else if fired {
+        "fired, but told the wrong address or bytes".to_owned()
+    } else {
+        "did not fire".to_owned()
     }
 }
 

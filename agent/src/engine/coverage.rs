@@ -241,6 +241,13 @@ pub fn lost(
             format!("{count} times the kernel passed a hook over because it was hit inside itself"),
             "none is needed unless it repeats: the kernel does so when an interrupt hits a probe",
         ),
+        "answer" => (
+            format!(
+                "{count} times what a metadata service answered was not seen (CPU {cpu}): there was no room for it, it was more \
+                 than 4 MiB in a second, or a call took it in that is not followed (recvmmsg, io_uring, splice)"
+            ),
+            "what asked is told as credential_requested",
+        ),
         keytrail_sensor::ATTACH_LIMIT => (
             format!(
                 "{count} calls that may have taken something out of a process are not told: one program is told of with 32 \

@@ -515,14 +515,17 @@ impl Pipeline {
             if let Observation::Exit { at, .. } = &observation {
                 self.connected.remove(&at.pid);
             }
-            if let Observation::File(seen) = &observation
-                && self.core.holds(seen.at.pid)
-            {
+            let met = match &observation {
+                Observation::File(seen) => Some(seen.at.pid),
+                Observation::Answer(seen) => Some(seen.at.pid),
+                _ => None,
+            };
+            if let Some(pid) = met.filter(|pid| self.core.holds(*pid)) {
                 // Said again: a decision about the exec before may have been on its way.
-                let only_keys = self.core.only_signs(seen.at.pid);
-                self.deferred.set_holder(seen.at.pid.tgid, only_keys, 0);
+                let only_keys = self.core.only_signs(pid);
+                self.deferred.set_holder(pid.tgid, only_keys, 0);
                 // It may have connected before it held anything.
-                self.deferred.libraries(seen.at.pid.tgid);
+                self.deferred.libraries(pid.tgid);
             }
         }
         for (path, file) in out.watch.drain(..) {

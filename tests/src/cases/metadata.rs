@@ -136,6 +136,15 @@ pub fn what_is_answered_is_followed() {
     let mut told = agent.tree(root);
     told.retain(|e| to_service(e) && e.executable().ends_with("/curl"));
     assert!(told.is_empty(), "{}", list(&told));
+    // By whoever reads it: the one who asked has given away the socket.
+    network.say(
+        "exec 3<>/dev/tcp/169.254.169.254/80; sleep 1; \
+         printf 'GET /latest/meta-data/iam/security-credentials/web HTTP/1.0\\r\\n\\r\\n' >&3; \
+         (sleep 1; cat <&3 >/dev/null); exec 3>&-",
+    );
+    agent.expect("the answer to another", root, |e| {
+        e.shows(&key) && e.is("credential_received") && e.executable().ends_with("/cat")
+    });
     network.end();
 }
 

@@ -112,7 +112,7 @@ fn rotel(scratch: &Scratch, port: &str, grpc: &str, to: &str) -> Background {
 /// What Rotel gets by gRPC, and what by HTTP: together all that the ledger keeps.
 const BY_GRPC: &str = "credential_exposed";
 const BY_HTTP: &str = r#""credential_read", "credential_opened", "credential_sent", "credential_created", "coverage_gap",
-    "finding", "credential_taken", "persistence_written", "workload_named", "credential_file_changed", "credential_requested""#;
+    "finding", "credential_taken", "persistence_written", "workload_named", "credential_file_changed", "credential_requested", "credential_received""#;
 
 /// Log records reach a collector by way of Rotel, some by HTTP and some by gRPC, and one directly that is killed time and
 /// again, while the agent is killed too: none is lost, the direct ones come in order, and what comes twice is the same.

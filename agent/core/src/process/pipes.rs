@@ -9,6 +9,8 @@ const MAX_PIPES: usize = 16_384;
 /// Processes that read from one pipe, and that write to one.
 const MAX_READERS: usize = 16;
 const MAX_WRITERS: usize = 256;
+/// Pipes of one process, the last ones, from which something is still expected.
+const MAX_READ: usize = 64;
 /// Credentials that may have gone through one pipe.
 const MAX_CARRIED: usize = 64;
 /// How long a pipe is remembered that nobody is known to have open: a shell may have it between two of its commands.
@@ -194,12 +196,9 @@ impl Pipes {
             let pipe = self.map.get(id);
             pipe.is_some_and(|pipe| pipe.readers.iter().any(|(reader, _)| *reader == pid))
         };
-        self.of
-            .get(&pid)
-            .into_iter()
-            .flatten()
-            .filter(reads)
-            .copied()
+        // A shell may have taken from thousands of children: what is still to come is of the last ones.
+        let of = self.of.get(&pid).map_or(&[][..], Vec::as_slice);
+        of.iter().rev().take(MAX_READ).filter(reads).copied()
     }
 
     #[must_use]

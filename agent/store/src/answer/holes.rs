@@ -125,7 +125,7 @@ impl Effect {
                 "file_read" => Effect::new(READ),
                 // Nobody has looked into the file, or knows the reader: what it sends is not captured.
                 "file_new" | "fanotify" => Effect::new(READ_AND_SENT).lasting(),
-                "process_read" | "process_attach" => Effect::new(READ_AND_SENT),
+                "process_read" | "process_attach" | "answer" => Effect::new(READ_AND_SENT),
                 // What came by a pipe may not have been looked for in what its reader sends.
                 "pipes" => Effect::new(SENT).lasting(),
                 "tcp_send" | "tls_write" | "connect" | "unix_send" | "udp_send" | "fd_write" => {
@@ -142,7 +142,7 @@ impl Effect {
             // A row does not say whether the hook came back: it hides until the end of the run.
             "hook_refused" | "hook_lost" => match signal {
                 "exit" | "file_open" | "file_write" => Effect::NONE,
-                "file_read" | "process_read" | "process_attach" => {
+                "file_read" | "process_read" | "process_attach" | "answer" => {
                     Effect::new(READ_AND_SENT).lasting()
                 }
                 "tcp_send" | "tls_write" | "connect" | "unix_send" | "udp_send" | "fd_write" => {
@@ -156,6 +156,8 @@ impl Effect {
             "library_not_covered" | "secret_not_matched" => {
                 Effect::new(SENT).lasting().of_holders()
             }
+            // What was given is not known, nor looked for.
+            "payload_truncated" if signal == "answer" => Effect::new(READ_AND_SENT).lasting(),
             "payload_truncated" | "tls_write_unsent" | "budget_used" => {
                 Effect::new(SENT).of_holders()
             }

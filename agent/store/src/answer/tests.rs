@@ -182,6 +182,11 @@ fn gaps_hide_what_they_can_and_no_more() {
         ),
         No
     );
+    // What a metadata service gave was not seen, and is not looked for.
+    for reason in ["records_lost", "payload_truncated"] {
+        let of = |act| ask(act, gap(reason, "answer", 100, 101), 103, false);
+        assert_eq!((of(Act::Read), of(Act::Held)), (Unknown, No), "{reason}");
+    }
     // A hook that is refused is so until the end.
     assert_eq!(
         ask(

@@ -4,13 +4,13 @@
 use super::once::Once;
 use super::{Core, attack};
 use crate::correlate::event;
-use crate::process::HoldingPlace;
+use crate::process::{Holding, HoldingPlace};
 use keytrail_model::event::{Evidence, Source};
 use keytrail_model::{
-    AnswerSeen, Channel, DestinationMethod, Direction, Ends, EventKind, EvidenceGrade, Pid,
-    Request, SendSeen, SourceType, Target,
+    AnswerSeen, Channel, CredentialRef, DestinationMethod, Direction, Ends, EventKind,
+    EvidenceGrade, Pid, Request, SendSeen, SourceType, Target,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Requests that wait for their answer.
 const MAX_OPEN: usize = 1_024;
@@ -26,9 +26,28 @@ pub(super) struct Metadata {
     given: Once<Given>,
     /// What was asked for last, by process and socket.
     open: BTreeMap<(Pid, u64), Request>,
+    /// In which order they came to be there; some may be gone.
+    order: VecDeque<(Pid, u64)>,
 }
 
 impl Metadata {
+    /// Another request on a connection, or another connection on the same socket: what comes is no answer to the last one.
+    fn asks(&mut self, key: (Pid, u64), request: Request) {
+        if self.open.insert(key, request).is_none() {
+            self.order.push_back(key);
+        }
+        // The oldest are forgotten first: that costs the answer the path of its request.
+        while self.order.len() > MAX_OPEN
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.open.remove(&oldest);
+        }
+    }
+
+    pub fn connects(&mut self, pid: Pid, sock: u64) {
+        self.open.remove(&(pid, sock));
+    }
+
     pub fn forget(&mut self, pid: Pid) {
         let first = (pid, 0);
         let last = (pid, u64::MAX);
@@ -42,17 +61,19 @@ impl Metadata {
 impl Core {
     pub(super) fn on_metadata(&mut self, send: &SendSeen) {
         for request in &send.payload.requests {
-            let Some(target) = asks_for(&send.ends.peer_ip, request) else {
-                continue;
-            };
+            if !is_service(&send.ends.peer_ip) {
+                return;
+            }
             let pid = send.at.pid;
+            let target = asks_for(&send.ends.peer_ip, request);
+            let is_for_credentials = target.is_some();
             let asked = Request {
-                target: Some(target),
+                target,
                 ..request.clone()
             };
-            let key = (pid, send.ends.sock);
-            if self.metadata.open.len() < MAX_OPEN || self.metadata.open.contains_key(&key) {
-                self.metadata.open.insert(key, asked.clone());
+            self.metadata.asks((pid, send.ends.sock), asked.clone());
+            if !is_for_credentials {
+                continue;
             }
             let exec = self.table.get(pid).map_or(0, |p| p.exec);
             let ip = send.ends.peer_ip.clone();
@@ -93,6 +114,7 @@ impl Core {
         let first = self.out.len();
         for credential in &seen.credentials {
             let place = HoldingPlace::Service(asked.clone());
+            self.replace_older(pid, &place, credential);
             self.hold(&seen.at, credential, place, seen.at.boot_ns);
             let given = (pid, exec, credential.fingerprint.clone());
             if !self.metadata.given.first(given) {
@@ -113,6 +135,39 @@ impl Core {
         }
         self.group(first);
     }
+}
+
+impl Core {
+    /// A service gives others from time to time: the last one before stays, since it is good for a while.
+    fn replace_older(&mut self, pid: Pid, place: &HoldingPlace, credential: &CredentialRef) {
+        let is_older = |h: &Holding| {
+            h.place == *place
+                && h.credential.kind == credential.kind
+                && h.credential.fingerprint != credential.fingerprint
+        };
+        let Some(proc) = self.table.get(pid) else {
+            return;
+        };
+        let older = proc.holdings.iter().filter(|h| is_older(h));
+        let Some(last_ns) = older.map(|h| h.since_ns).max() else {
+            return;
+        };
+        self.table
+            .take_holdings(pid, |h| is_older(h) && h.since_ns < last_ns);
+    }
+}
+
+/// The addresses of metadata services, as the kernel side knows them.
+fn is_service(ip: &str) -> bool {
+    matches!(
+        ip,
+        "169.254.169.254"
+            | "fd00:ec2::254"
+            | "169.254.170.2"
+            | "169.254.170.23"
+            | "fd00:ec2::23"
+            | "100.100.100.200"
+    )
 }
 
 /// Whether something was asked of the service at the other end.

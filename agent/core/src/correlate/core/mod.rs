@@ -150,6 +150,7 @@ impl Core {
             Observation::Answer(seen) => self.on_answer(seen),
             Observation::Connect { at, ends } => {
                 self.table.touch(at);
+                self.metadata.connects(at.pid, ends.sock);
                 let holder = self.holds(at.pid);
                 self.flows.asked(at, ends).begun |= holder;
             }

@@ -93,3 +93,43 @@ fn an_answer_is_joined_to_its_own_request() {
     assert_eq!(source.path, "http://169.254.169.254/");
     assert!(given[0].request.is_none());
 }
+
+/// What is asked on the same connection after that is another answer, and of what a service gave again and again the last two
+/// are held.
+#[test]
+fn the_last_request_is_the_one_that_is_answered() {
+    let list: Vec<CredentialRef> = ["c", "d", "e"].map(credential).to_vec();
+    let mut steps = [
+        asker(),
+        vec![
+            request(10, SEC, 1, ROLE),
+            request(10, 2 * SEC, 1, "/latest/user-data"),
+            answer(10, 2 * SEC + 1, 1, &credential("x")),
+        ],
+    ]
+    .concat();
+    for (n, c) in (3..).zip(&list) {
+        steps.push(request(10, n * SEC, n, ROLE));
+        steps.push(answer(10, n * SEC + 1, n, c));
+    }
+    let events = run(&steps);
+    let given = of(&events, "credential_received");
+    let paths: Vec<&str> = given
+        .iter()
+        .map(|e| e.source.as_ref().unwrap().path.as_str())
+        .collect();
+    assert_eq!(paths[0], "http://169.254.169.254/latest/user-data");
+    assert!(given[0].request.as_ref().unwrap().target.is_none());
+    assert_eq!(paths.len(), 4);
+    let mut core = Core::new();
+    for step in &steps {
+        let _ = core.step(step);
+    }
+    let held = &core.processes().get(pid(10)).unwrap().holdings;
+    let held: Vec<&str> = held
+        .iter()
+        .map(|h| h.credential.fingerprint.as_str())
+        .collect();
+    assert_eq!(held.len(), 3, "{held:?}");
+    assert!(!held.contains(&list[0].fingerprint.as_str()), "{held:?}");
+}
