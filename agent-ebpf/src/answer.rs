@@ -120,13 +120,15 @@ fn is_service<L: Load>(sk: u64, plain: u64, self_test: u64) -> bool {
 /// `typed` may only be loaded from, `sk` is the same as a number.
 #[inline(always)]
 fn on_received<L: Load>(typed: u64, sk: u64, received: i32, receive_flags: u32) {
-    // include/linux/socket.h: looked at, and left there.
+    // include/linux/socket.h: looked at and left there, thrown away, no data at all.
     const MSG_PEEK: u32 = 2;
+    const MSG_TRUNC: u32 = 0x20;
+    const MSG_ERRQUEUE: u32 = 0x2000;
     // On most hosts nobody asks a metadata service: all that is received there passes by here.
     let self_test = known(asks::SELF_TEST);
     if known(asks::SOMEBODY) | self_test == 0
         || received <= 0
-        || receive_flags & MSG_PEEK != 0
+        || receive_flags & (MSG_PEEK | MSG_TRUNC | MSG_ERRQUEUE) != 0
         || !is_service::<L>(typed, sk, self_test)
         // Such an address answers questions of other kinds by UDP: names, the time.
         || protocol_of::<L>(typed) != IPPROTO_TCP

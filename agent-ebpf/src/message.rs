@@ -95,13 +95,7 @@ pub fn udpv6_sent(ctx: FExitContext) -> i32 {
 fn kind_of<L: Load>(sk: u64) -> u16 {
     match L::load::<u16>(sk, field(f::SOCK_FAMILY)) {
         AF_UNIX => Kind::UNIX_SEND,
-        AF_INET | AF_INET6 => {
-            if protocol_of::<L>(sk) == IPPROTO_UDP {
-                Kind::UDP_SEND
-            } else {
-                0
-            }
-        }
+        AF_INET | AF_INET6 if protocol_of::<L>(sk) == IPPROTO_UDP => Kind::UDP_SEND,
         _ => 0,
     }
 }

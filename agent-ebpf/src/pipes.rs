@@ -17,7 +17,8 @@ use aya_ebpf::{
 };
 use keytrail_abi::{
     FileId, Kind, OutKey, PASSED, PROC_IGNORED, PROC_UNKNOWN, Pipes, ProcState, SOCKET_PAIR,
-    globals::{MISSING, field as f}, state::counter,
+    globals::{MISSING, field as f},
+    state::counter,
 };
 
 /// Pipes in a row that are followed.

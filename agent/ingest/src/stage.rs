@@ -428,7 +428,7 @@ impl Digest {
         };
         let chunk = chunk(&r.header, data, r.offset, r.total);
         self.after_hole(&r.header, r.offset, &key);
-        self.answers.asked(at.pid, r.ends.sock);
+        self.answers.asked(r.ends.sock);
         let sent = self.streams.on_send(&self.registry.matcher, key, chunk);
         if sent.hello.is_some() {
             self.streams.close_sessions(at.pid);

@@ -142,9 +142,11 @@ fn distance(a: &Range<usize>, b: &Range<usize>) -> usize {
 /// A key id, its secret and its session token are one credential, whose secret is the secret key.
 fn pair_aws(classifier: &Classifier, text: &[u8], list: &mut Vec<Raw>) {
     let named = |raw: &Raw, name: &str| classifier.rule(raw.rule).spec.name == name;
-    let secrets: Vec<usize> = (0..list.len())
+    let mut secrets: Vec<usize> = (0..list.len())
         .filter(|&i| named(&list[i], AWS_SECRET) || named(&list[i], AWS_BESIDE))
         .collect();
+    // Those that are AWS's by their name choose first.
+    secrets.sort_by_key(|&i| named(&list[i], AWS_BESIDE));
     let ids: Vec<usize> = (0..list.len())
         .filter(|&i| named(&list[i], AWS_ID))
         .collect();
@@ -191,6 +193,9 @@ fn pair_aws(classifier: &Classifier, text: &[u8], list: &mut Vec<Raw>) {
         let Some(id) = nearest(&span, &ids, list, &gone, PAIR_DISTANCE) else {
             continue;
         };
+        if named(&list[secret], AWS_BESIDE) && distance(&span, &list[id].span) > PAIR_DISTANCE {
+            continue;
+        }
         let session = nearest(&span, &sessions, list, &gone, PAIR_DISTANCE);
         gone[id] = true;
         let derived = aws::key_id(

@@ -244,7 +244,7 @@ pub fn lost(
         "answer" => (
             format!(
                 "{count} times what a metadata service answered was not seen (CPU {cpu}): there was no room for it, it was more \
-                 than 4 MiB in a second, or a call took it in that is not followed (recvmmsg, io_uring, splice)"
+                 than 4 MiB in a second, or a call took it in that is not followed (recvmmsg, io_uring)"
             ),
             "what asked is told as credential_requested",
         ),

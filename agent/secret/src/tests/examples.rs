@@ -2,7 +2,7 @@
 
 use crate::rules::{Example, Rule, builtin, template};
 use crate::tests_support::classify_example;
-use crate::{Classifier, Finding};
+use crate::{Classifier, Finding, Origin};
 
 fn about(rule: &Rule, f: &Finding) -> bool {
     // A rule that only names places has no kind of its own.
@@ -123,6 +123,27 @@ fn no_identifier_holds_a_piece_of_its_secret() {
                     );
                 }
             }
+        }
+    }
+}
+
+/// A key of another kind beside a pair of AWS does not take the place of the secret, in whatever order they stand.
+#[test]
+fn another_key_is_not_the_secret_of_a_key_id() {
+    let classifier = Classifier::builtin();
+    let lines = template::expand(
+        "DJANGO_SECRET_KEY={b64:40}\nAWS_ACCESS_KEY_ID=AKIA{base32:16}\nAWS_SECRET_ACCESS_KEY={b64:40}",
+        7,
+    )
+    .unwrap();
+    let mut lines: Vec<&str> = lines.lines().collect();
+    let secret = lines[2].split_once('=').unwrap().1.to_owned();
+    for _ in 0..3 {
+        lines.rotate_left(1);
+        for text in [lines.join("\n"), format!("[default]\n{}", lines.join("\n"))] {
+            let found = classifier.classify(text.as_bytes(), Origin::File { path: "/srv/.env" });
+            let pair = found.iter().find(|f| f.kind == "aws-access-key").unwrap();
+            assert_eq!(*pair.parts[0].value, secret.as_bytes(), "{text}");
         }
     }
 }

@@ -124,8 +124,9 @@ impl Effect {
                 // The kernel side has made the reader a holder by itself.
                 "file_read" => Effect::new(READ),
                 // Nobody has looked into the file, or knows the reader: what it sends is not captured.
-                "file_new" | "fanotify" => Effect::new(READ_AND_SENT).lasting(),
-                "process_read" | "process_attach" | "answer" => Effect::new(READ_AND_SENT),
+                // What was given is not looked for in what is sent.
+                "file_new" | "fanotify" | "answer" => Effect::new(READ_AND_SENT).lasting(),
+                "process_read" | "process_attach" => Effect::new(READ_AND_SENT),
                 // What came by a pipe may not have been looked for in what its reader sends.
                 "pipes" => Effect::new(SENT).lasting(),
                 "tcp_send" | "tls_write" | "connect" | "unix_send" | "udp_send" | "fd_write" => {

@@ -116,7 +116,7 @@ fn meet(
             c.privilege,
             c.expires,
             time,
-            is("credential_read"),
+            is("credential_read") + is("credential_received"),
             is("credential_exposed"),
             is("credential_sent"),
             (kind == "credential_created").then_some(time),

@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Requests that wait for their answer.
 const MAX_OPEN: usize = 1_024;
+/// Credentials from one place that are held beside those of the last answer.
+const MAX_OLDER: usize = 3;
 
 /// Process, its program, address and path.
 type Asked = (Pid, u32, String, String);
@@ -25,22 +27,25 @@ pub(super) struct Metadata {
     asked: Once<Asked>,
     given: Once<Given>,
     /// What was asked for last, by process and socket.
-    open: BTreeMap<(Pid, u64), Request>,
+    open: BTreeMap<(Pid, u64), (u64, Request)>,
     /// In which order they came to be there; some may be gone.
-    order: VecDeque<(Pid, u64)>,
+    order: VecDeque<(u64, (Pid, u64))>,
+    number: u64,
 }
 
 impl Metadata {
     /// Another request on a connection, or another connection on the same socket: what comes is no answer to the last one.
     fn asks(&mut self, key: (Pid, u64), request: Request) {
-        if self.open.insert(key, request).is_none() {
-            self.order.push_back(key);
-        }
+        self.number += 1;
+        self.open.insert(key, (self.number, request));
+        self.order.push_back((self.number, key));
         // The oldest are forgotten first: that costs the answer the path of its request.
         while self.order.len() > MAX_OPEN
-            && let Some(oldest) = self.order.pop_front()
+            && let Some((number, oldest)) = self.order.pop_front()
         {
-            self.open.remove(&oldest);
+            if self.open.get(&oldest).is_some_and(|(n, _)| *n == number) {
+                self.open.remove(&oldest);
+            }
         }
     }
 
@@ -109,12 +114,12 @@ impl Core {
         let pid = seen.at.pid;
         self.table.touch(&seen.at);
         let exec = self.table.get(pid).map_or(0, |p| p.exec);
-        let request = self.metadata.open.remove(&(pid, seen.ends.sock));
+        let key = (pid, seen.ends.sock);
+        let request = self.metadata.open.remove(&key).map(|(_, request)| request);
         let asked = url(&seen.ends, request.as_ref());
         let first = self.out.len();
         for credential in &seen.credentials {
             let place = HoldingPlace::Service(asked.clone());
-            self.replace_older(pid, &place, credential);
             self.hold(&seen.at, credential, place, seen.at.boot_ns);
             let given = (pid, exec, credential.fingerprint.clone());
             if !self.metadata.given.first(given) {
@@ -133,27 +138,33 @@ impl Core {
             e.attack = attack(&["T1552.005", &credential.attack]);
             self.emit(e);
         }
+        self.drop_older(pid, &HoldingPlace::Service(asked), &seen.credentials);
         self.group(first);
     }
 }
 
 impl Core {
-    /// A service gives others from time to time: the last one before stays, since it is good for a while.
-    fn replace_older(&mut self, pid: Pid, place: &HoldingPlace, credential: &CredentialRef) {
+    /// A service gives others from time to time: the last ones before stay, since they are good for a while, and several may be
+    /// asked for under one path (their names are in the query).
+    fn drop_older(&mut self, pid: Pid, place: &HoldingPlace, given: &[CredentialRef]) {
         let is_older = |h: &Holding| {
-            h.place == *place
-                && h.credential.kind == credential.kind
-                && h.credential.fingerprint != credential.fingerprint
+            let fingerprint = &h.credential.fingerprint;
+            h.place == *place && !given.iter().any(|c| c.fingerprint == *fingerprint)
         };
         let Some(proc) = self.table.get(pid) else {
             return;
         };
         let older = proc.holdings.iter().filter(|h| is_older(h));
-        let Some(last_ns) = older.map(|h| h.since_ns).max() else {
+        let mut times: Vec<u64> = older.map(|h| h.since_ns).collect();
+        times.sort_unstable();
+        let Some(last) = times.len().checked_sub(MAX_OLDER) else {
+            return;
+        };
+        let Some(&since_ns) = times.get(last) else {
             return;
         };
         self.table
-            .take_holdings(pid, |h| is_older(h) && h.since_ns < last_ns);
+            .take_holdings(pid, |h| is_older(h) && h.since_ns < since_ns);
     }
 }
 

@@ -82,7 +82,9 @@ impl Core {
 
     /// The pipes that a process can read from.
     pub fn read_by(&self, pid: Pid) -> impl Iterator<Item = PipeId> {
-        self.pipes.read_by(pid)
+        let stdin = self.table.get(pid).and_then(|proc| proc.stdin);
+        let others = self.pipes.read_by(pid).filter(move |id| Some(*id) != stdin);
+        stdin.into_iter().chain(others)
     }
 
     /// Whether somebody unknown writes what a process reads, and its parent holds something: a shell's own commands are

@@ -94,11 +94,11 @@ fn an_answer_is_joined_to_its_own_request() {
     assert!(given[0].request.is_none());
 }
 
-/// What is asked on the same connection after that is another answer, and of what a service gave again and again the last two
+/// What is asked on the same connection after that is another answer, and of what a service gave again and again the last ones
 /// are held.
 #[test]
 fn the_last_request_is_the_one_that_is_answered() {
-    let list: Vec<CredentialRef> = ["c", "d", "e"].map(credential).to_vec();
+    let list: Vec<CredentialRef> = ["c", "d", "e", "f", "g", "h"].map(credential).to_vec();
     let mut steps = [
         asker(),
         vec![
@@ -120,7 +120,7 @@ fn the_last_request_is_the_one_that_is_answered() {
         .collect();
     assert_eq!(paths[0], "http://169.254.169.254/latest/user-data");
     assert!(given[0].request.as_ref().unwrap().target.is_none());
-    assert_eq!(paths.len(), 4);
+    assert_eq!(paths.len(), 7);
     let mut core = Core::new();
     for step in &steps {
         let _ = core.step(step);
@@ -130,6 +130,7 @@ fn the_last_request_is_the_one_that_is_answered() {
         .iter()
         .map(|h| h.credential.fingerprint.as_str())
         .collect();
-    assert_eq!(held.len(), 3, "{held:?}");
+    // The four of the role, and the one beside.
+    assert_eq!(held.len(), 5, "{held:?}");
     assert!(!held.contains(&list[0].fingerprint.as_str()), "{held:?}");
 }

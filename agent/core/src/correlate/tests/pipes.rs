@@ -119,7 +119,7 @@ fn what_a_process_can_read_from_is_known() {
         let _ = core.step(&observation);
     }
     let reads = |tgid| core.read_by(pid(tgid)).collect::<Vec<_>>();
-    assert_eq!(reads(20), [pipe(3), pipe(1)]);
+    assert_eq!(reads(20), [pipe(1), pipe(3)]);
     assert_eq!(reads(30), []);
 }
 

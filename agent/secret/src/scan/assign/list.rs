@@ -29,10 +29,12 @@ pub fn read(text: &[u8], name: &Range<usize>) -> Vec<Assignment> {
     let Some((at, operator)) = operator(text, name) else {
         return Vec::new();
     };
-    if !matches!(operator, Operator::Assign | Operator::Colon) {
+    // A value that stands before its name is the one of its field.
+    if !matches!(operator, Operator::Assign | Operator::Colon) || at < name.end {
         return Vec::new();
     }
-    let Some(class) = name::classify(&text[name.clone()]) else {
+    let label = &text[name.clone()];
+    let Some(class) = name::classify(label) else {
         return Vec::new();
     };
     let limit = text.len().min(at + MAX_LIST);
@@ -45,14 +47,7 @@ pub fn read(text: &[u8], name: &Range<usize>) -> Vec<Assignment> {
     };
     let judged: Vec<Option<f64>> = values
         .iter()
-        .map(|span| {
-            value::judge(
-                class,
-                &text[name.clone()],
-                &text[span.clone()],
-                Written::Listed,
-            )
-        })
+        .map(|span| value::judge(class, label, &text[span.clone()], Written::Listed))
         .collect();
     // Commas are in prose and in records as well.
     if all && (values.len() < 2 || judged.iter().any(Option::is_none)) {
@@ -171,6 +166,24 @@ mod tests {
             format!("API_KEYS:\r\n- {a} # the old one\r\n- {b}\r\n"),
         ] {
             assert_eq!(of(&text, "API_KEYS"), [a, b], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_value_before_its_name_is_no_list() {
+        for blanks in [1, 90, 4_085, 4_200, 8_000] {
+            let text = format!(
+                "[{{\"value\":\"{}\",\"name\":\"API_KEYS\"}},{{}}]",
+                "x,".repeat(blanks / 2)
+            );
+            let at = text.find("API_KEYS").unwrap();
+            assert!(read(text.as_bytes(), &(at..at + 8)).is_empty(), "{blanks}");
+            let text = format!(
+                "[{{\"value\":\"x\"{},\"name\":\"API_KEYS\"}},{{}}]",
+                " ".repeat(blanks)
+            );
+            let at = text.find("API_KEYS").unwrap();
+            assert!(read(text.as_bytes(), &(at..at + 8)).is_empty(), "{blanks}");
         }
     }
 

@@ -403,8 +403,14 @@ fn command(text: &[u8], name: usize) -> Option<bool> {
 /// `Set-Item env:NAME value` of PowerShell, whose names are of any case.
 fn sets_item(before: &[u8]) -> bool {
     let line = before.rsplit(|b| *b == b'\n').next().unwrap_or_default();
-    let line = line.trim_ascii().to_ascii_lowercase();
-    line.ends_with(b" env:") && (line.starts_with(b"set-item ") || line.starts_with(b"new-item "))
+    let line = line.trim_ascii();
+    let starts = |with: &[u8]| {
+        line.get(..with.len())
+            .is_some_and(|head| head.eq_ignore_ascii_case(with))
+    };
+    line.last_chunk::<5>()
+        .is_some_and(|end| end.eq_ignore_ascii_case(b" env:"))
+        && (starts(b"Set-Item ") || starts(b"New-Item "))
 }
 
 /// Farthest that the default of a variable's block stands from its name.
