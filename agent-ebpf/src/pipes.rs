@@ -128,8 +128,8 @@ pub extern "C" fn child_with(parent: u64, task: u64, ino: u64, mode: u64) -> u64
     0
 }
 
-/// The nearest ancestor that has executed something, or a fork of it on the way there or beside it, if it has this end of a
-/// pipe; else 0.
+/// The nearest ancestor that has executed something, or a fork of it on the way there or, for who reads, beside it, if it has
+/// this end of a pipe; else 0.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn ancestor_with(task: u64, ino: u64, mode: u64) -> u64 {
@@ -139,9 +139,13 @@ pub extern "C" fn ancestor_with(task: u64, ino: u64, mode: u64) -> u64 {
         if has_end(at, ino, mode) != 0 {
             return at;
         }
-        let child = child_with(at, task, ino, mode);
-        if child != 0 {
-            return child;
+        // Not who may write: what is about to become a program has what its shell has, and passes on nothing of it. When it
+        // writes it is told.
+        if mode == FMODE_READ {
+            let child = child_with(at, task, ino, mode);
+            if child != 0 {
+                return child;
+            }
         }
         let flags: u32 = read_or_zero(at, field(f::TASK_FLAGS));
         if flags & PF_FORKNOEXEC == 0 {
