@@ -1,6 +1,7 @@
 //! What metadata services answer: the credentials in it are learnt as those of a file are. The bytes stay only until the
 //! answer is whole, and for a second at most.
 
+use super::files::min_confidence;
 use super::registry::Registry;
 use super::stamp;
 use keytrail_abi as abi;
@@ -24,8 +25,6 @@ const ROOM: usize = 4 << 10;
 const MAX_WAITING: usize = 256;
 /// How long one is.
 const KEEP_NS: u64 = 1_000_000_000;
-/// What a text says in such a place counts from here on, as in files that nobody has named.
-const MIN_CONFIDENCE: f64 = 0.5;
 
 /// Whose answer, by who takes it in and its socket.
 type Key = (Pid, u64);
@@ -69,22 +68,22 @@ impl Answers {
         }
         // Whoever takes it in: no two sockets have one address at a time.
         self.passed.retain(|(_, of)| *of != sock);
-        let before = self.waiting.len();
-        self.waiting.retain(|(_, of), _| *of != sock);
-        self.given_up += (before - self.waiting.len()) as u64;
+        self.keep(|(_, of), _| *of != sock);
     }
 
     pub fn forget(&mut self, pid: Pid) {
-        let before = self.waiting.len();
-        self.waiting.retain(|(of, _), _| *of != pid);
-        self.given_up += (before - self.waiting.len()) as u64;
+        self.keep(|(of, _), _| *of != pid);
         self.passed.retain(|(of, _)| *of != pid);
     }
 
     pub fn expire(&mut self, now_ns: u64) {
+        self.keep(|_, part| part.since_ns.saturating_add(KEEP_NS) > now_ns);
+    }
+
+    /// What is not kept does not come whole any more.
+    fn keep(&mut self, of: impl Fn(&Key, &Part) -> bool) {
         let before = self.waiting.len();
-        self.waiting
-            .retain(|_, part| part.since_ns.saturating_add(KEEP_NS) > now_ns);
+        self.waiting.retain(|key, part| of(key, part));
         self.given_up += (before - self.waiting.len()) as u64;
     }
 
@@ -129,7 +128,7 @@ impl Answers {
         };
         self.pass(key);
         let findings = classifier.classify(&body, Origin::Text);
-        let credentials = registry.learn_held(&findings, MIN_CONFIDENCE);
+        let credentials = registry.learn_held(&findings, min_confidence(false));
         (!credentials.is_empty()).then(|| AnswerSeen {
             at,
             ends: stamp::ends(&r.ends),

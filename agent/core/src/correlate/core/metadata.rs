@@ -5,10 +5,10 @@ use super::once::Once;
 use super::{Core, attack};
 use crate::correlate::event;
 use crate::process::{Holding, HoldingPlace};
-use keytrail_model::event::{Evidence, Source};
+use keytrail_model::event::Evidence;
 use keytrail_model::{
     AnswerSeen, Channel, CredentialRef, DestinationMethod, Direction, Ends, EventKind,
-    EvidenceGrade, Pid, Request, SendSeen, SourceType, Target,
+    EvidenceGrade, Pid, Request, SendSeen, Target,
 };
 use std::collections::{BTreeMap, VecDeque};
 
@@ -117,10 +117,10 @@ impl Core {
         let key = (pid, seen.ends.sock);
         let request = self.metadata.open.remove(&key).map(|(_, request)| request);
         let asked = url(&seen.ends, request.as_ref());
+        let place = HoldingPlace::Service(asked);
         let first = self.out.len();
         for credential in &seen.credentials {
-            let place = HoldingPlace::Service(asked.clone());
-            self.hold(&seen.at, credential, place, seen.at.boot_ns);
+            self.hold(&seen.at, credential, place.clone(), seen.at.boot_ns);
             let given = (pid, exec, credential.fingerprint.clone());
             if !self.metadata.given.first(given) {
                 continue;
@@ -128,22 +128,17 @@ impl Core {
             let mut e = self.event(EventKind::CredentialReceived, seen.at.boot_ns);
             e.process = Some(self.table.describe(pid));
             e.credential = Some(self.best(credential));
-            e.source = Some(Source {
-                path: asked.clone(),
-                ..Source::new(SourceType::Service)
-            });
+            e.source = Some(event::place_source(&place));
             e.request.clone_from(&request);
             let grade = Some(EvidenceGrade::Observed);
             e.evidence = Some(Evidence::new(grade, Channel::Tcp, &seen.hook));
             e.attack = attack(&["T1552.005", &credential.attack]);
             self.emit(e);
         }
-        self.drop_older(pid, &HoldingPlace::Service(asked), &seen.credentials);
+        self.drop_older(pid, &place, &seen.credentials);
         self.group(first);
     }
-}
 
-impl Core {
     /// A service gives others from time to time: the last ones before stay, since they are good for a while, and several may be
     /// asked for under one path (their names are in the query).
     fn drop_older(&mut self, pid: Pid, place: &HoldingPlace, given: &[CredentialRef]) {
