@@ -2,9 +2,9 @@
 //! are is said by the system call the thread is still in.
 
 use crate::{
-    connection::{AF_INET6, endpoints},
+    connection::{AF_INET6, IPPROTO_TCP, endpoints},
     maps::{ASKS, MESSAGE_HOLES, field, message_state},
-    message::{AF_INET, find_bytes, protocol_of},
+    message::{AF_INET, after_hole, find_bytes, protocol_of},
     payload::capture_message,
     record::{
         Counters, Load, Probed, Typed, follow, plain_argument, read_or_zero, stamp, unclassified,
@@ -21,13 +21,11 @@ use keytrail_abi::{
     Kind, PAYLOAD_MAX,
     budget::{BUDGET_RECORD, BUDGET_SHIFT},
     globals::field as f,
-    header::flags,
     state::asks,
 };
 
 /// Most bytes of answers that are captured a second, of the whole host, with what each record costs.
 const ANSWERS_MAX: u64 = 4 << 20;
-const IPPROTO_TCP: u16 = 6;
 /// 127.0.0.1.
 const LOOPBACK: u32 = 0x7f00_0001;
 
@@ -164,11 +162,7 @@ pub extern "C" fn take(thread: u64, sk: u64, received: u64, state: u64) -> u64 {
         let _ = MESSAGE_HOLES.insert(&sk, &1, 0);
         return 0;
     }
-    let mut bits = unclassified(state as u32);
-    if MESSAGE_HOLES.get_ptr(&sk).is_some() {
-        let _ = MESSAGE_HOLES.remove(&sk);
-        bits |= flags::AFTER_HOLE;
-    }
+    let bits = unclassified(state as u32) | after_hole(sk);
     // SAFETY: a live map value that belongs to this thread.
     unsafe {
         let record = &raw mut (*entry).record;

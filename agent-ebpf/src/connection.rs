@@ -13,7 +13,7 @@ use keytrail_abi::{
 };
 
 pub const AF_INET6: u16 = 10;
-const IPPROTO_TCP: u16 = 6;
+pub const IPPROTO_TCP: u16 = 6;
 
 /// This side accepted the connection. The lowest bit tells it.
 const ACCEPTED: u32 = 1;

@@ -168,10 +168,7 @@ fn on_sent(sk: u64, taken: i32, kind: u16) {
     if accepted {
         bits |= flags::ACCEPTED;
     }
-    if MESSAGE_HOLES.get_ptr(&sk).is_some() {
-        let _ = MESSAGE_HOLES.remove(&sk);
-        bits |= flags::AFTER_HOLE;
-    }
+    bits |= after_hole(sk);
     // SAFETY: as above.
     unsafe {
         let record = &raw mut (*entry).record;
@@ -202,6 +199,16 @@ fn on_sent(sk: u64, taken: i32, kind: u16) {
         }
     }
     capture_message(thread, kind);
+}
+
+/// The flag of the first record of a socket behind what was passed over.
+#[inline(always)]
+pub fn after_hole(sk: u64) -> u16 {
+    if MESSAGE_HOLES.get_ptr(&sk).is_none() {
+        return 0;
+    }
+    let _ = MESSAGE_HOLES.remove(&sk);
+    flags::AFTER_HOLE
 }
 
 /// Finds the bytes of the send, or where bytes were received, in the arguments of the system call the thread is in: 1 when

@@ -4,8 +4,8 @@ use crate::{
     answer::asks,
     budget::{Charge, count, granted},
     connection::{
-        AF_INET6, Connection, accepted, accepted_flag, asked, connection, endpoints, joined, lasts,
-        over,
+        AF_INET6, Connection, IPPROTO_TCP, accepted, accepted_flag, asked, connection, endpoints,
+        joined, lasts, over,
     },
     maps::{field, send_state},
     payload::{AT_ONCE, Progress, Source, capture_at_once, capture_send, without_data},
@@ -33,7 +33,6 @@ use keytrail_abi::{
 };
 
 const AF_INET: u16 = 2;
-const IPPROTO_TCP: u32 = 6;
 
 // include/net/tcp_states.h.
 const TCP_ESTABLISHED: u32 = 1;
@@ -150,8 +149,8 @@ fn on_connect_hook(ctx: &SockAddrContext, v6: bool) {
     };
     // Such an address may give the time and names by UDP.
     // SAFETY: as above.
-    let metadata =
-        metadata && unsafe { core::ptr::read_volatile(&raw const (*addr).protocol) } == IPPROTO_TCP;
+    let metadata = metadata
+        && unsafe { core::ptr::read_volatile(&raw const (*addr).protocol) } == IPPROTO_TCP as u32;
     if metadata {
         asks();
     }
