@@ -214,6 +214,7 @@ fn facts(number: u8) -> FileFacts {
         ctime_ns: u64::MAX / 2,
         reach: (number == 1).then_some(Reach::World),
         tracked: number == 1,
+        orphaned: number == 2,
     }
 }
 

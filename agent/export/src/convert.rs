@@ -183,6 +183,7 @@ fn source(s: Source) -> v1::Source {
         first_seen: s.first_seen_ns.map(timestamp),
         reach: s.reach.map_or(0, Reach::number),
         tracked: s.tracked,
+        orphaned: s.orphaned,
         host_path: s.host_path,
     }
 }

@@ -152,6 +152,7 @@ fn nothing_of_an_event_is_left_out() {
             first_seen_ns: Some(21_000_000_000),
             reach: Some(Reach::World),
             tracked: true,
+            orphaned: true,
             host_path: "/layer/path".into(),
         }),
         destination: Some(Destination {
@@ -298,7 +299,7 @@ fn nothing_of_an_event_is_left_out() {
         "source": {
             "type": "SOURCE_TYPE_ARGV", "path": "/path", "device": "16", "inode": "17", "ownerUid": 18,
             "ownerGid": 19, "mode": "0600", "envName": "NAME", "argvIndex": 20, "inheritedFrom": "parent",
-            "firstSeen": "1970-01-01T00:00:21+00:00", "reach": "REACH_WORLD", "tracked": true, "hostPath": "/layer/path"
+            "firstSeen": "1970-01-01T00:00:21+00:00", "reach": "REACH_WORLD", "tracked": true, "orphaned": true, "hostPath": "/layer/path"
         },
         "destination": {
             "ip": "192.0.2.1", "port": 22, "protocol": "tcp", "hosts": [{"name": "host", "provenance": "sni"}],

@@ -54,6 +54,10 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
         include_str!("../rules/in-git-config.toml"),
     ),
     (
+        "in-shell-history.toml",
+        include_str!("../rules/in-shell-history.toml"),
+    ),
+    (
         "in-work-tree.toml",
         include_str!("../rules/in-work-tree.toml"),
     ),
@@ -89,6 +93,7 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
         "not-rotated.toml",
         include_str!("../rules/not-rotated.toml"),
     ),
+    ("orphaned.toml", include_str!("../rules/orphaned.toml")),
     (
         "own-environment.toml",
         include_str!("../rules/own-environment.toml"),

@@ -127,6 +127,8 @@ pub struct SourceFacts {
     pub inherited: bool,
     /// git has the file in the index of its work tree.
     pub tracked: bool,
+    /// The user it belongs to has no account on the host.
+    pub orphaned: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
@@ -446,6 +448,7 @@ fn source(s: &v1::Source) -> SourceFacts {
         reach: Reach::word_of(s.reach).to_owned(),
         inherited: !s.inherited_from.is_empty(),
         tracked: s.tracked,
+        orphaned: s.orphaned,
     }
 }
 

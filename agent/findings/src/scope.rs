@@ -330,6 +330,7 @@ impl Scope {
         self.put("source", "inherited", Cell::Bool(s.inherited));
         self.put("source", "temporary", Cell::Bool(is_temporary(&s.path)));
         self.put("source", "tracked", Cell::Bool(s.tracked));
+        self.put("source", "orphaned", Cell::Bool(s.orphaned));
     }
 
     fn destination(&mut self, facts: &Facts) {

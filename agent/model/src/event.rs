@@ -185,6 +185,8 @@ pub struct Source {
     pub reach: Option<Reach>,
     /// Of a file: git has it in the index of its work tree.
     pub tracked: bool,
+    /// Of a file of the host: its owner has no account.
+    pub orphaned: bool,
 }
 
 impl Source {
@@ -205,6 +207,7 @@ impl Source {
             first_seen_ns: None,
             reach: None,
             tracked: false,
+            orphaned: false,
         }
     }
 }

@@ -231,6 +231,9 @@ pub struct FileFacts {
     /// The index of the git work tree it is in has it. False where nobody looked.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tracked: bool,
+    /// Its owner is a person's uid that has no account on this host. False where nobody looked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub orphaned: bool,
 }
 
 /// What happened to a file that holds a credential.

@@ -15,6 +15,7 @@ pub fn file_source(file: &FileFacts) -> Source {
         mode: format!("{:04o}", file.mode & 0o7777),
         reach: file.reach,
         tracked: file.tracked,
+        orphaned: file.orphaned,
         ..Source::new(SourceType::File)
     }
 }

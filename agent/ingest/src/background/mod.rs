@@ -623,9 +623,12 @@ impl Keeper {
         life: Option<Life>,
     ) -> Result<(), Ended> {
         version.facts = located(&way, version.facts);
-        if let Ok(root) = files::open_root(&way.root) {
-            version.facts.tracked = !inspected.findings.is_empty()
-                && files::is_tracked(root.as_fd(), &version.facts.path);
+        if !inspected.findings.is_empty()
+            && let Ok(root) = files::open_root(&way.root)
+        {
+            let facts = &mut version.facts;
+            facts.tracked = files::is_tracked(root.as_fd(), &facts.path);
+            facts.orphaned = files::is_orphaned(&way.root, root.as_fd(), facts.owner_uid);
         }
         if !inspected.findings.is_empty() {
             // At once: what is done to it until the engine wishes so would be done unseen. What it is by now is looked at then.

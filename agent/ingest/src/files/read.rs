@@ -107,6 +107,7 @@ impl Version {
                 ctime_ns: new.ctime_ns,
                 reach: None,
                 tracked: false,
+                orphaned: false,
             },
             id: new.file,
             born_ns: 0,
@@ -142,6 +143,7 @@ pub fn version(fd: impl AsFd, path: &str) -> rustix::io::Result<Option<Version>>
         ctime_ns: nanos(s.stx_ctime.tv_sec, s.stx_ctime.tv_nsec),
         reach: None,
         tracked: false,
+        orphaned: false,
     };
     let has_birth = s.stx_mask & StatxFlags::BTIME.bits() != 0;
     Ok(Some(Version {

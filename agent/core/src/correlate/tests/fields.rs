@@ -56,6 +56,7 @@ fn file() -> FileFacts {
         ctime_ns: 5,
         reach: Some(Reach::Few),
         tracked: true,
+        orphaned: true,
     }
 }
 
@@ -198,6 +199,7 @@ fn every_field_arrives() {
         mode: "0640".to_owned(),
         reach: Some(Reach::Few),
         tracked: true,
+        orphaned: true,
         ..Source::new(SourceType::File)
     };
     let [read_event, sent_event, exited] = events.as_slice() else {
