@@ -32,6 +32,7 @@ keytrail_tests::cases! {
         a_script_packs_keys
         a_job_prints_its_secret
         a_fresh_program_and_a_tracked_file
+        what_was_left_behind
     }
     ways_out {
         packed_encrypted_and_uploaded

@@ -609,3 +609,39 @@ pub fn a_fresh_program_and_a_tracked_file() {
     });
     acquitted(&agent, done.pid);
 }
+
+/// A file of a user who has no account any more, and a history of a shell that has a token; a file of root's beside them gives
+/// nothing.
+pub fn what_was_left_behind() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let place = tempfile::Builder::new()
+        .prefix("keytrail-test-")
+        .tempdir_in("/srv")
+        .unwrap();
+    let plant = |name: &str, text: String| {
+        let path = place.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    };
+    let key = || format!("STRIPE_SECRET_KEY={}\n", plant::stripe().value);
+    let left = plant("left.env", key());
+    std::os::unix::fs::chown(&left, Some(54_321), None).unwrap();
+    let kept = plant("kept.env", key());
+    let typed = format!("ls\nexport {}cd\n", key());
+    let history = plant(".bash_history", typed);
+    for (file, rule) in [(&left, "orphaned"), (&history, "in-shell-history")] {
+        let done = act("cat").arg(file).run().ok();
+        // By who read it, or by whom it was made.
+        agent.expect(rule, done.pid, |e| {
+            e.path() == file.to_str().unwrap() && e.finding.as_ref().is_some_and(|f| f.rule == rule)
+        });
+    }
+    let done = act("cat").arg(&kept).run().ok();
+    agent.expect("the read", done.pid, |e| {
+        e.is("credential_read") && e.pid() == done.pid
+    });
+    acquitted(&agent, done.pid);
+}
