@@ -9,6 +9,7 @@ use keytrail_model::{Bound, Dropped, ExecSeen, Found, PipesSeen, Place};
 use keytrail_payload::Pieces;
 use keytrail_secret::{Arguments, Classifier, Finding};
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use zeroize::Zeroizing;
 
 /// Execs whose chunks are still coming; beyond it the oldest are finished as they are.
@@ -292,7 +293,7 @@ pub fn arguments(
             found.push(Found { credential, place });
         }
     };
-    let mut spans: Vec<(std::ops::Range<usize>, String)> = Vec::new();
+    let mut spans: Vec<(Range<usize>, String)> = Vec::new();
     let Arguments {
         found: findings,
         hidden,
@@ -324,48 +325,59 @@ pub fn arguments(
             add(credential, index);
         }
     }
-    // What has no name of its own: values that flags hide, and pieces of secrets.
     let own = findings
         .iter()
         .flat_map(|(_, f)| f.parts.iter().map(|part| &part.value[..]));
     let pieces = Pieces::of(clear.iter().copied().chain(own));
-    let told = Told::of(&spans);
-    let mut hide = |place: std::ops::Range<usize>| {
-        if !place.is_empty() {
-            spans.push((place, "[redacted]".to_owned()));
-        }
-    };
-    for (index, place) in hidden {
-        if let Some(range) = ranges.get(index) {
-            let place = range.start + place.start..range.start + place.end;
-            if !told.overlaps(&place) {
-                hide(place);
-            }
-        }
-    }
+    let flagged: Vec<Range<usize>> = hidden
+        .into_iter()
+        .filter_map(|(index, place)| Some(shift(ranges.get(index)?, &place)))
+        .collect();
+    let nameless = nameless(
+        area,
+        &ranges,
+        &flagged,
+        &pieces,
+        &Told::of(&spans),
+        registry,
+    );
+    let redacted = |place| (place, "[redacted]".to_owned());
+    spans.extend(nameless.into_iter().map(redacted));
+    (shown(area, &ranges, spans), found)
+}
+
+/// What has no name of its own: values that flags hide, and pieces of secrets. Not what is told by its name already.
+fn nameless(
+    area: &[u8],
+    ranges: &[Range<usize>],
+    flagged: &[Range<usize>],
+    pieces: &Pieces,
+    told: &Told,
+    registry: &Registry,
+) -> Vec<Range<usize>> {
+    let mut places: Vec<Range<usize>> = Vec::new();
+    places.extend(flagged.iter().filter(|p| !told.overlaps(p)).cloned());
     for range in ranges.iter().take(MAX_ARGS_SHOWN) {
         let argument = &area[range.clone()];
-        let shift =
-            |place: std::ops::Range<usize>| range.start + place.start..range.start + place.end;
-        for place in pieces.places(argument).into_iter().map(shift) {
-            if !told.covers(&place) {
-                hide(place);
-            }
-        }
-        for place in registry.matcher.suspects(argument).into_iter().map(shift) {
-            if !told.overlaps(&place) {
-                hide(place);
-            }
-        }
+        let here = |places: Vec<Range<usize>>| places.into_iter().map(|place| shift(range, &place));
+        places.extend(here(pieces.places(argument)).filter(|p| !told.covers(p)));
+        let suspects = here(registry.matcher.suspects(argument));
+        places.extend(suspects.filter(|p| !told.overlaps(p)));
     }
-    (shown(area, &ranges, spans), found)
+    places.retain(|place| !place.is_empty());
+    places
+}
+
+/// A place in an argument as one in the area of all.
+fn shift(argument: &Range<usize>, place: &Range<usize>) -> Range<usize> {
+    argument.start + place.start..argument.start + place.end
 }
 
 /// The arguments without what is hidden.
 fn shown(
     area: &[u8],
-    ranges: &[std::ops::Range<usize>],
-    mut spans: Vec<(std::ops::Range<usize>, String)>,
+    ranges: &[Range<usize>],
+    mut spans: Vec<(Range<usize>, String)>,
 ) -> Vec<String> {
     spans.sort_by_key(|(place, _)| (place.start, std::cmp::Reverse(place.end)));
     let mut from = 0;
@@ -386,14 +398,14 @@ fn shown(
 }
 
 /// What is hidden under a name already, in order.
-struct Told(Vec<std::ops::Range<usize>>);
+struct Told(Vec<Range<usize>>);
 
 impl Told {
-    fn of(spans: &[(std::ops::Range<usize>, String)]) -> Told {
+    fn of(spans: &[(Range<usize>, String)]) -> Told {
         let mut places: Vec<_> = spans.iter().map(|(place, _)| place.clone()).collect();
         places.sort_by_key(|place| (place.start, place.end));
         // Those that touch are one.
-        let mut told: Vec<std::ops::Range<usize>> = Vec::new();
+        let mut told: Vec<Range<usize>> = Vec::new();
         for place in places {
             match told.last_mut() {
                 Some(last) if place.start <= last.end => last.end = last.end.max(place.end),
@@ -403,13 +415,13 @@ impl Told {
         Told(told)
     }
 
-    fn overlaps(&self, place: &std::ops::Range<usize>) -> bool {
+    fn overlaps(&self, place: &Range<usize>) -> bool {
         let at = self.0.partition_point(|told| told.end <= place.start);
         self.0.get(at).is_some_and(|told| told.start < place.end)
     }
 
     /// Nothing of the place would be shown.
-    fn covers(&self, place: &std::ops::Range<usize>) -> bool {
+    fn covers(&self, place: &Range<usize>) -> bool {
         let at = self.0.partition_point(|told| told.end < place.end);
         self.0
             .get(at)
@@ -431,11 +443,7 @@ fn learn(registry: &mut Registry, finding: &Finding) -> Option<keytrail_model::C
 }
 
 /// One argument as it may be shown. Spans are sorted; one that only touches the argument in part blanks that part.
-fn redact(
-    area: &[u8],
-    range: &std::ops::Range<usize>,
-    spans: &[(std::ops::Range<usize>, String)],
-) -> String {
+fn redact(area: &[u8], range: &Range<usize>, spans: &[(Range<usize>, String)]) -> String {
     let mut out = String::new();
     let mut at = range.start;
     for (place, label) in spans {

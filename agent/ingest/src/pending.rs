@@ -10,7 +10,7 @@ use super::inspection::{
 use super::stage::Digest;
 use super::stamp;
 use crate::decode::Record;
-use keytrail_abi::FileId;
+use keytrail_abi::{FileId, Header};
 use keytrail_model::{PlaceNews, Why};
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, OnceLock};
@@ -29,39 +29,7 @@ const UNFOLLOWED: Who = Who {
 impl Digest {
     /// The inspection that has to be made, or has been, before this record is ingested.
     pub fn inspection(&mut self, record: &Record<'_>) -> Option<Inspection> {
-        let (file, ctime_ns, header, subject) = match record {
-            Record::FileNew(r, content) => {
-                let known = self
-                    .files
-                    .table
-                    .get(r.file)
-                    .is_some_and(|k| k.version.facts.ctime_ns == r.ctime_ns);
-                if known {
-                    return None;
-                }
-                let pid = stamp::pid(r.header.tgid, r.header.start_ns);
-                let new = NewFile {
-                    record: *r,
-                    bytes: Told::new(content),
-                    path: self.told_path(pid, r.file),
-                };
-                (r.file, r.ctime_ns, r.header, Subject::Inode(Box::new(new)))
-            }
-            Record::File(r) => {
-                let known = self.files.table.get(r.file)?;
-                if !known.lacks(r.ctime_ns) {
-                    return None;
-                }
-                let subject = PathSubject {
-                    root: known.root.clone(),
-                    path: known.version.facts.path.clone(),
-                    expected: Some(r.file),
-                    known: Some(known.as_known()),
-                };
-                (r.file, r.ctime_ns, r.header, Subject::Path(subject))
-            }
-            _ => return None,
-        };
+        let (file, ctime_ns, header, subject) = self.subject(record)?;
         if self.asked.recent(file, ctime_ns).is_some() {
             return None;
         }
@@ -108,6 +76,43 @@ impl Digest {
             .by_file
             .insert((file, ctime_ns), inspection.clone());
         Some(inspection)
+    }
+
+    /// What has to be inspected for a record: the file, its version, whose record it is.
+    fn subject(&self, record: &Record<'_>) -> Option<(FileId, u64, Header, Subject)> {
+        match record {
+            Record::FileNew(r, content) => {
+                let known = self
+                    .files
+                    .table
+                    .get(r.file)
+                    .is_some_and(|k| k.version.facts.ctime_ns == r.ctime_ns);
+                if known {
+                    return None;
+                }
+                let pid = stamp::pid(r.header.tgid, r.header.start_ns);
+                let new = NewFile {
+                    record: *r,
+                    bytes: Told::new(content),
+                    path: self.told_path(pid, r.file),
+                };
+                Some((r.file, r.ctime_ns, r.header, Subject::Inode(Box::new(new))))
+            }
+            Record::File(r) => {
+                let known = self.files.table.get(r.file)?;
+                if !known.lacks(r.ctime_ns) {
+                    return None;
+                }
+                let subject = PathSubject {
+                    root: known.root.clone(),
+                    path: known.version.facts.path.clone(),
+                    expected: Some(r.file),
+                    known: Some(known.as_known()),
+                };
+                Some((r.file, r.ctime_ns, r.header, Subject::Path(subject)))
+            }
+            _ => None,
+        }
     }
 
     fn ask(&mut self, subject: Subject, who: Who) -> Result<u64, Missed> {

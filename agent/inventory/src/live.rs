@@ -237,13 +237,7 @@ impl Live {
         let new_here = match look.why {
             Why::Start => false,
             Why::Place => true,
-            Why::Met => {
-                let born = i64::try_from(look.born_ns / 1_000_000_000).unwrap_or(0);
-                look.born_ns >= self.baseline.agent_started_ns
-                    || here_before
-                    || self.clean.contains(&file)
-                    || (look.born_ns != 0 && born < self.baseline.inventory_started)
-            }
+            Why::Met => here_before || self.is_newly_filled(file, look.born_ns),
         };
         // What a package manager fetches was published; it is noted, and nobody is woken by it.
         let fetched = place.container.is_empty() && third_party(&place.path);
@@ -267,17 +261,7 @@ impl Live {
         self.clean.remove(&file);
         self.own.insert(key.clone());
         self.by_file.insert(file, key.clone());
-        let mut ordinals: HashMap<&str, u32> = HashMap::new();
-        let mut found = Vec::new();
-        for credential in &look.held {
-            let ordinal = ordinals.entry(&credential.kind).or_default();
-            let place = FilePlace {
-                ordinal: *ordinal,
-                ..place.clone()
-            };
-            *ordinal += 1;
-            found.push((credential.clone(), Place::File(place)));
-        }
+        let found = numbered(&look.held, &place);
         let answers = self.inventory.replace_place(&key, found, now);
         let mut met: HashSet<&str> = HashSet::new();
         for (credential, answer) in look.held.iter().zip(&answers) {
@@ -302,6 +286,14 @@ impl Live {
         }
         self.note(&key, &look.held, now);
         (!told.is_empty()).then_some(told)
+    }
+
+    /// Whether a file that is met for the first time was made, or got what it holds, while somebody looked on.
+    fn is_newly_filled(&self, file: (u64, u64), born_ns: u64) -> bool {
+        let born = i64::try_from(born_ns / 1_000_000_000).unwrap_or(0);
+        born_ns >= self.baseline.agent_started_ns
+            || self.clean.contains(&file)
+            || (born_ns != 0 && born < self.baseline.inventory_started)
     }
 
     /// What was in a place and is not found in it any more.
@@ -411,6 +403,23 @@ fn file_place(look: &FileLook, (container, pod): Workload) -> FilePlace {
         path,
         ..FilePlace::default()
     }
+}
+
+/// What was found in a file, each with its number among those of its kind.
+fn numbered(held: &[Credential], file: &FilePlace) -> Vec<(Credential, Place)> {
+    let mut ordinals: HashMap<&str, u32> = HashMap::new();
+    held.iter()
+        .map(|credential| {
+            let next = ordinals.entry(&credential.kind).or_default();
+            let ordinal = *next;
+            *next += 1;
+            let place = FilePlace {
+                ordinal,
+                ..file.clone()
+            };
+            (credential.clone(), Place::File(place))
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::api::{Finding, Part};
 use super::checks::documented;
-use super::derive::aws;
+use super::derive::{Derived, aws};
 use super::ruleset::Classifier;
 use super::scan::{Finds, Raw};
 use std::cmp::Reverse;
@@ -142,24 +142,18 @@ fn distance(a: &Range<usize>, b: &Range<usize>) -> usize {
 /// A key id, its secret and its session token are one credential, whose secret is the secret key.
 fn pair_aws(classifier: &Classifier, text: &[u8], list: &mut Vec<Raw>) {
     let named = |raw: &Raw, name: &str| classifier.rule(raw.rule).spec.name == name;
-    let mut secrets: Vec<usize> = (0..list.len())
-        .filter(|&i| named(&list[i], AWS_SECRET) || named(&list[i], AWS_BESIDE))
-        .collect();
+    // Parsers report after the scan: in order of places again.
+    let of = |name: &str, list: &[Raw]| -> Vec<usize> {
+        let mut of: Vec<usize> = (0..list.len()).filter(|&i| named(&list[i], name)).collect();
+        of.sort_by_key(|&i| list[i].span.start);
+        of
+    };
     // Those that are AWS's by their name choose first.
-    secrets.sort_by_key(|&i| named(&list[i], AWS_BESIDE));
-    let ids: Vec<usize> = (0..list.len())
-        .filter(|&i| named(&list[i], AWS_ID))
-        .collect();
+    let secrets = [of(AWS_SECRET, list), of(AWS_BESIDE, list)].concat();
+    let (ids, sessions) = (of(AWS_ID, list), of(AWS_SESSION, list));
     if secrets.is_empty() || ids.is_empty() {
         return;
     }
-    let mut sessions: Vec<usize> = (0..list.len())
-        .filter(|&i| named(&list[i], AWS_SESSION))
-        .collect();
-    // Parsers report after the scan: in order of places again.
-    let mut ids = ids;
-    ids.sort_by_key(|&i| list[i].span.start);
-    sessions.sort_by_key(|&i| list[i].span.start);
     let sections = sections(text);
     let section = |span: &Range<usize>| sections.partition_point(|at| *at <= span.start);
     let mut gone = vec![false; list.len()];
@@ -198,38 +192,41 @@ fn pair_aws(classifier: &Classifier, text: &[u8], list: &mut Vec<Raw>) {
         }
         let session = nearest(&span, &sessions, list, &gone, PAIR_DISTANCE);
         gone[id] = true;
-        let derived = aws::key_id(
-            list[id]
-                .public
-                .first()
-                .map(String::as_str)
-                .unwrap_or_default(),
-        );
-        let temporary = derived.identifier.starts_with("ASIA");
-        if let Some(session) = session.filter(|_| temporary) {
+        let derived = aws::key_id(list[id].public.first().map_or("", String::as_str));
+        let session = session.filter(|_| is_temporary(&derived));
+        if let Some(session) = session {
             gone[session] = true;
-            let mut parts = std::mem::take(&mut list[session].parts);
-            for part in &mut parts {
-                part.name = "session_token".to_string();
-            }
-            list[secret].parts.append(&mut parts);
         }
-        let raw = &mut list[secret];
-        if let Some(first) = raw.parts.first_mut() {
-            first.name = "secret_access_key".to_string();
-        }
-        raw.kind = Some(if temporary {
-            "aws-session"
-        } else {
-            "aws-access-key"
-        });
-        raw.identifier = derived.identifier;
-        raw.public = derived.public;
-        raw.confidence = raw.confidence.max(0.98);
-        raw.rank = 3;
+        let parts = session.map(|session| std::mem::take(&mut list[session].parts));
+        become_aws(&mut list[secret], derived, parts.unwrap_or_default());
     }
     let mut gone = gone.into_iter();
     list.retain(|_| !gone.next().unwrap_or(false));
+}
+
+/// Ids of AWS STS begin with it: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html>.
+fn is_temporary(id: &Derived) -> bool {
+    id.identifier.starts_with("ASIA")
+}
+
+/// The secret with its id and its session token's parts.
+fn become_aws(raw: &mut Raw, id: Derived, mut session: Vec<Part>) {
+    raw.kind = Some(if is_temporary(&id) {
+        "aws-session"
+    } else {
+        "aws-access-key"
+    });
+    for part in &mut session {
+        part.name = "session_token".to_string();
+    }
+    raw.parts.append(&mut session);
+    if let Some(first) = raw.parts.first_mut() {
+        first.name = "secret_access_key".to_string();
+    }
+    raw.identifier = id.identifier;
+    raw.public = id.public;
+    raw.confidence = raw.confidence.max(0.98);
+    raw.rank = 3;
 }
 
 /// Where two finds overlap, the more specific one stays.

@@ -462,22 +462,7 @@ impl Pipeline {
     /// Steps the core with what a record became.
     pub fn take(&mut self, out: &mut Digested) {
         for observation in out.observations.drain(..) {
-            if let Observation::Withdrawn { fingerprint, .. } = &observation {
-                self.places.withdraw(fingerprint);
-            }
-            if let Observation::Exec(exec) = &observation {
-                self.ensure_known(exec.parent);
-            }
-            if let Observation::Send(send) = &observation
-                && !send.payload.hits.is_empty()
-                && let Some(peer) = send.ends.peer.as_deref().filter(|peer| peer.start != 0)
-            {
-                // It may have been given something.
-                self.ensure_known(Pid {
-                    tgid: peer.tgid,
-                    start: peer.start,
-                });
-            }
+            self.acquaint_others(&observation);
             if let Some(followed) = &mut self.followed
                 && let Observation::Fork { at, child, .. } = &observation
                 && followed.contains(at.pid)
@@ -496,37 +481,7 @@ impl Pipeline {
             }
             self.step(&observation);
             self.given();
-            if let Observation::Connect { at, .. } = &observation
-                && self.core.holds(at.pid)
-                && self.connected.insert(at.pid)
-            {
-                self.deferred.libraries(at.pid.tgid);
-            }
-            if let Observation::Exec(exec) = &observation {
-                if exec.ns_tgid != 0 && exec.ns_tgid != exec.at.pid.tgid {
-                    self.deferred.procfs(exec.at.pid.tgid);
-                }
-                // Another program: other libraries.
-                self.connected.remove(&exec.at.pid);
-                if self.core.holds(exec.at.pid) {
-                    self.deferred.program(exec.at.pid.tgid);
-                }
-            }
-            if let Observation::Exit { at, .. } = &observation {
-                self.connected.remove(&at.pid);
-            }
-            let met = match &observation {
-                Observation::File(seen) => Some(seen.at.pid),
-                Observation::Answer(seen) => Some(seen.at.pid),
-                _ => None,
-            };
-            if let Some(pid) = met.filter(|pid| self.core.holds(*pid)) {
-                // Said again: a decision about the exec before may have been on its way.
-                let only_keys = self.core.only_signs(pid);
-                self.deferred.set_holder(pid.tgid, only_keys, 0);
-                // It may have connected before it held anything.
-                self.deferred.libraries(pid.tgid);
-            }
+            self.find_libraries(&observation);
         }
         for (path, file) in out.watch.drain(..) {
             self.deferred.watch(path, file);
@@ -542,6 +497,63 @@ impl Pipeline {
         }
         for decided in out.decided.drain(..) {
             self.decide(decided);
+        }
+    }
+
+    /// Whoever else an observation speaks of is known before it is told.
+    fn acquaint_others(&mut self, observation: &Observation) {
+        match observation {
+            Observation::Withdrawn { fingerprint, .. } => self.places.withdraw(fingerprint),
+            Observation::Exec(exec) => self.ensure_known(exec.parent),
+            Observation::Send(send) if !send.payload.hits.is_empty() => {
+                if let Some(peer) = send.ends.peer.as_deref().filter(|peer| peer.start != 0) {
+                    // It may have been given something.
+                    self.ensure_known(Pid {
+                        tgid: peer.tgid,
+                        start: peer.start,
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Has the TLS libraries of a holder found, when it begins to hold something, to connect, or to be another program.
+    fn find_libraries(&mut self, observation: &Observation) {
+        match observation {
+            Observation::Connect { at, .. } => {
+                if self.core.holds(at.pid) && self.connected.insert(at.pid) {
+                    self.deferred.libraries(at.pid.tgid);
+                }
+            }
+            Observation::Exec(exec) => {
+                let pid = exec.at.pid;
+                if exec.ns_tgid != 0 && exec.ns_tgid != pid.tgid {
+                    self.deferred.procfs(pid.tgid);
+                }
+                // Another program: other libraries.
+                self.connected.remove(&pid);
+                if self.core.holds(pid) {
+                    self.deferred.program(pid.tgid);
+                }
+            }
+            Observation::Exit { at, .. } => {
+                self.connected.remove(&at.pid);
+            }
+            Observation::File(seen) => self.has_met(seen.at.pid),
+            Observation::Answer(seen) => self.has_met(seen.at.pid),
+            _ => {}
+        }
+    }
+
+    /// A process may hold something from now on.
+    fn has_met(&mut self, pid: Pid) {
+        if self.core.holds(pid) {
+            // Said again: a decision about the exec before may have been on its way.
+            let only_keys = self.core.only_signs(pid);
+            self.deferred.set_holder(pid.tgid, only_keys, 0);
+            // It may have connected before it held anything.
+            self.deferred.libraries(pid.tgid);
         }
     }
 

@@ -98,27 +98,9 @@ impl<V: Visitor> Walk<'_, V> {
     }
 
     fn directory(&self, scratch: &mut V::Scratch, fd: OwnedFd, mut path: Vec<u8>, here: &Here<'_>) {
-        let stat = match rustix::fs::fstat(&fd) {
-            Ok(stat) => stat,
-            Err(e) => return self.report.unreadable(|| shown(here.root, &path), e),
+        let Some(stat) = self.enter(&fd, &path, here) else {
+            return;
         };
-        if here.parent.is_some_and(|parent| parent != stat.st_dev) {
-            // A mount (or a btrfs subvolume) that may be newer than the table we read.
-            let magic = rustix::fs::fstatfs(&fd).map_or(0, |s| s.f_type as u64);
-            if !self.judge(here.root, &path, verdict::by_magic(magic), "") {
-                return;
-            }
-        }
-        match self.visited.enter(stat.st_dev, stat.st_ino) {
-            Entered::First => {}
-            Entered::Before => return,
-            Entered::Full => {
-                return self
-                    .report
-                    .skip(shown(here.root, &path), "too many directories".to_owned());
-            }
-        }
-        self.report.directories.fetch_add(1, Ordering::Relaxed);
         let reach = here.reach.through(stat.st_mode, stat.st_gid);
         let here = Here { reach, ..*here };
         let fd = Arc::new(fd);
@@ -142,49 +124,67 @@ impl<V: Visitor> Walk<'_, V> {
             if self.report.stop.load(Ordering::Relaxed) {
                 return;
             }
-            match kind(&fd, name, entry.file_type()) {
-                Ok(FileType::RegularFile) => {
-                    self.report.files.fetch_add(1, Ordering::Relaxed);
-                    files += 1;
-                    if !batch.is_empty() || (files > OWN_FILES && self.queue.starved()) {
-                        batch.push(name.to_owned());
-                        if batch.len() >= BATCH {
-                            self.give_away(&here, &fd, &path, &mut batch);
-                        }
-                        continue;
+            let kind = kind(&fd, name, entry.file_type());
+            if kind == Ok(FileType::RegularFile) {
+                self.report.files.fetch_add(1, Ordering::Relaxed);
+                files += 1;
+                if !batch.is_empty() || (files > OWN_FILES && self.queue.starved()) {
+                    batch.push(name.to_owned());
+                    if batch.len() >= BATCH {
+                        self.give_away(&here, &fd, &path, &mut batch);
                     }
-                    let keep = join(&mut path, name.to_bytes());
-                    self.visitor.file(
-                        scratch,
-                        &self.at(here.root, here.index, &fd, name, &path, reach),
-                    );
-                    path.truncate(keep);
-                }
-                Ok(FileType::Directory) => {
-                    let keep = join(&mut path, name.to_bytes());
-                    self.subdirectory(scratch, &fd, name, &path, stat.st_dev, &here);
-                    path.truncate(keep);
-                }
-                Ok(FileType::Symlink) => {
-                    self.report.symlinks.fetch_add(1, Ordering::Relaxed);
-                }
-                Ok(FileType::Socket) => {
-                    let keep = join(&mut path, name.to_bytes());
-                    self.visitor
-                        .socket(&self.at(here.root, here.index, &fd, name, &path, reach));
-                    path.truncate(keep);
-                }
-                Ok(_) => {
-                    self.report.special.fetch_add(1, Ordering::Relaxed);
-                }
-                Err(e) => {
-                    let keep = join(&mut path, name.to_bytes());
-                    self.report.unreadable(|| shown(here.root, &path), e);
-                    path.truncate(keep);
+                    continue;
                 }
             }
+            let keep = join(&mut path, name.to_bytes());
+            let at = || self.at(here.root, here.index, &fd, name, &path, reach);
+            match kind {
+                Ok(FileType::RegularFile) => self.visitor.file(scratch, &at()),
+                Ok(FileType::Directory) => {
+                    self.subdirectory(scratch, &fd, name, &path, stat.st_dev, &here);
+                }
+                Ok(FileType::Socket) => self.visitor.socket(&at()),
+                Ok(other) => {
+                    let count = match other {
+                        FileType::Symlink => &self.report.symlinks,
+                        _ => &self.report.special,
+                    };
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(e) => self.report.unreadable(|| shown(here.root, &path), e),
+            }
+            path.truncate(keep);
         }
         self.give_away(&here, &fd, &path, &mut batch);
+    }
+
+    /// What a directory is that is to be gone through; `None` of one that is not: by its file system, or for the second time.
+    fn enter(&self, fd: &OwnedFd, path: &[u8], here: &Here<'_>) -> Option<rustix::fs::Stat> {
+        let stat = match rustix::fs::fstat(fd) {
+            Ok(stat) => stat,
+            Err(e) => {
+                self.report.unreadable(|| shown(here.root, path), e);
+                return None;
+            }
+        };
+        if here.parent.is_some_and(|parent| parent != stat.st_dev) {
+            // A mount (or a btrfs subvolume) that may be newer than the table we read.
+            let magic = rustix::fs::fstatfs(fd).map_or(0, |s| s.f_type as u64);
+            if !self.judge(here.root, path, verdict::by_magic(magic), "") {
+                return None;
+            }
+        }
+        match self.visited.enter(stat.st_dev, stat.st_ino) {
+            Entered::First => {}
+            Entered::Before => return None,
+            Entered::Full => {
+                self.report
+                    .skip(shown(here.root, path), "too many directories".to_owned());
+                return None;
+            }
+        }
+        self.report.directories.fetch_add(1, Ordering::Relaxed);
+        Some(stat)
     }
 
     fn give_away(

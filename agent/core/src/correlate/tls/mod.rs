@@ -396,27 +396,8 @@ impl TlsLinks {
                 && w.seen.socket.is_none()
                 && bound.is_none_or(|b| b == w.seen.session)
         };
-        let mut fitting: Vec<Carried> = Vec::new();
-        for (i, w) in queue.iter().enumerate().filter(|(_, w)| may(w)) {
-            // Few writes have the right length; of those that have, the first of its session counts.
-            let session = w.seen.session;
-            if flight.may_begin_with(w.seen.payload.total)
-                && !queue
-                    .iter()
-                    .take(i)
-                    .any(|before| before.seen.session == session)
-            {
-                let of_session = |(_, w): &(usize, &Waiting)| w.seen.session == session && may(w);
-                let writes: Vec<usize> = queue
-                    .iter()
-                    .enumerate()
-                    .filter(of_session)
-                    .map(|(i, _)| i)
-                    .collect();
-                let ciphers = self.sockets.ciphers(pid, session);
-                fitting.extend(carried(queue, &writes, flight, ciphers));
-            }
-        }
+        let ciphers = |session| self.sockets.ciphers(pid, session);
+        let mut fitting = fitting(queue, flight, may, ciphers);
         let sock = send.ends.sock;
         let at_once = self
             .at_once
@@ -456,18 +437,7 @@ impl TlsLinks {
         for &i in fitting.iter().flat_map(|f| &f.writes) {
             queue[i].ambiguous += 1;
         }
-        let sends = |f: &Carried| f.writes.iter().map(|&i| queue[i].ambiguous).max();
-        if !fitting.is_empty() && fitting.iter().all(|f| sends(f) >= Some(fitting.len())) {
-            // As many sends as there are sessions: all of them have left, and which by which will never be known.
-            let mut left: Vec<usize> = fitting.into_iter().flat_map(|f| f.writes).collect();
-            left.sort_unstable();
-            for i in left.into_iter().rev() {
-                self.overdue.extend(queue.remove(i).map(|mut w| {
-                    w.gone = true;
-                    w
-                }));
-            }
-        }
+        self.overdue.extend(all_gone(queue, fitting));
         (Vec::new(), fits)
     }
 
@@ -649,6 +619,45 @@ struct Carried {
     distinct: bool,
     /// The connection's cipher is known: no other length is possible.
     proven: bool,
+}
+
+/// What a send may be the encryption of: for each session whose first write has the right length, its writes that `may` have
+/// left by it.
+fn fitting(
+    queue: &VecDeque<Waiting>,
+    flight: &Flight,
+    may: impl Fn(&Waiting) -> bool,
+    ciphers: impl Fn(u64) -> Ciphers,
+) -> Vec<Carried> {
+    let mut fitting = Vec::new();
+    for (i, w) in queue.iter().enumerate().filter(|(_, w)| may(w)) {
+        // Few writes have the right length; of those that have, the first of its session counts.
+        let session = w.seen.session;
+        let is_of = |w: &Waiting| w.seen.session == session;
+        if flight.may_begin_with(w.seen.payload.total) && !queue.iter().take(i).any(is_of) {
+            let writes: Vec<usize> = queue
+                .iter()
+                .enumerate()
+                .filter(|(_, w)| is_of(w) && may(w))
+                .map(|(i, _)| i)
+                .collect();
+            fitting.extend(carried(queue, &writes, flight, ciphers(session)));
+        }
+    }
+    fitting
+}
+
+/// Takes the writes of all these sessions out of the queue once as many sends as there are sessions may have carried them: all
+/// have left, and which by which will never be known.
+fn all_gone(queue: &mut VecDeque<Waiting>, fitting: Vec<Carried>) -> Vec<Waiting> {
+    let sends = |f: &Carried| f.writes.iter().map(|&i| queue[i].ambiguous).max();
+    if !fitting.iter().all(|f| sends(f) >= Some(fitting.len())) {
+        return Vec::new();
+    }
+    let mut left: Vec<usize> = fitting.into_iter().flat_map(|f| f.writes).collect();
+    left.sort_unstable();
+    let taken = left.into_iter().rev().filter_map(|i| queue.remove(i));
+    taken.map(|w| Waiting { gone: true, ..w }).collect()
 }
 
 /// Takes these writes, oldest first, out of the queue. Unless equal ones are `distinct`, the latest of several attempts is the
