@@ -133,7 +133,7 @@ pub fn not_taken_in(count: u64, boot_ns: u64) -> GapSeen {
 /// Events that were told to who watched, and that the state directory does not have.
 pub fn unwritten(count: u64, boot_ns: u64) -> GapSeen {
     GapSeen {
-        detail: format!("{count} events were not written to the state directory"),
+        detail: format!("{count} events, or notes of places and programs, were not written to the state directory"),
         remedy: "see the agent's log for why it cannot be written, or put it on a faster disk with `state_dir`"
             .to_owned(),
         count,

@@ -243,7 +243,8 @@ impl Ledger {
         }
     }
 
-    /// Events that were not recorded because the disk was slower than the events for long.
+    /// Events, and notes of places, programs and decoys, that were not recorded: the disk did not take them, or was slower than
+    /// they came for long.
     pub fn overflowed(&self) -> u64 {
         self.writer.overflowed()
     }

@@ -110,12 +110,12 @@ impl Batch {
     }
 
     pub fn len(&self) -> usize {
-        self.events.len()
-            + self.places.len()
-            + self.programs.len()
-            + self.baselines.len()
-            + self.repeats.len()
-            + self.decoys.len()
+        self.losable() + self.baselines.len() + self.repeats.len()
+    }
+
+    /// How much of it is gone when it is not written: what is learned is kept by who learned it.
+    pub fn losable(&self) -> usize {
+        self.events.len() + self.places.len() + self.programs.len() + self.decoys.len()
     }
 }
 

@@ -67,7 +67,7 @@ impl Unkept {
     }
 }
 
-/// Events that are not in the file and never will be.
+/// Events, and what was noted of places, programs and decoys, that are not in the file and never will be.
 #[derive(Clone, Copy, Debug, Default)]
 struct Lost {
     count: u64,
@@ -98,7 +98,7 @@ impl Lost {
         (self.count > 0).then(|| GapFacts {
             reason: "ledger_lost".into(),
             detail: format!(
-                "{} events could not be written: the disk is full, damaged or too slow",
+                "{} events or notes of places and programs could not be written: the disk is full, damaged or too slow",
                 self.count
             ),
             remedy: "make room in the state directory, or move it to a faster disk".into(),
@@ -174,13 +174,12 @@ impl Writer {
         self.shared.outbox.pass(event);
     }
 
-    /// What is lost of these will be seen again.
     pub fn place(&self, seen: PlaceSeen) {
-        self.send(Message::Place(Box::new(seen)));
+        self.note(Message::Place(Box::new(seen)));
     }
 
     pub fn program(&self, seen: ProgramSeen) {
-        self.send(Message::Program(Box::new(seen)));
+        self.note(Message::Program(Box::new(seen)));
     }
 
     pub fn baseline(&self, fingerprint: String, body: Option<String>) {
@@ -200,7 +199,14 @@ impl Writer {
     }
 
     pub fn decoy(&self, seen: DecoySeen) {
-        self.send(Message::Decoy(Box::new(seen)));
+        self.note(Message::Decoy(Box::new(seen)));
+    }
+
+    /// What nobody tells again before the agent begins anew.
+    fn note(&self, message: Message) {
+        if !self.send(message) {
+            self.shared.lose(1);
+        }
     }
 
     fn send(&self, message: Message) -> bool {
@@ -336,7 +342,7 @@ impl State<'_> {
     /// The batch is not written and will not be. What is learned is handed out again by who learned it.
     fn give_up(&mut self) {
         let batch = std::mem::take(&mut self.batch);
-        self.shared.lose(batch.events.len() as u64);
+        self.shared.lose(batch.losable() as u64);
         let mut unkept = self.shared.unkept();
         let baselines = batch.baselines.into_iter().map(|(of, _)| of);
         unkept.baselines.extend(baselines);

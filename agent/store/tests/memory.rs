@@ -349,11 +349,8 @@ fn a_program_with_another_content_is_another_program() {
     assert_eq!(hashes, ["aa".repeat(32), "bb".repeat(32)]);
 }
 
-#[test]
-fn a_new_secret_under_the_same_name_in_the_same_place_is_a_rotation() {
-    let dir = tempfile::tempdir().unwrap();
-    let ledger = ledger(dir.path(), Retention::default());
-    let place = |n: u64, identifier: &str, time_ns: i64| PlaceSeen {
+fn place(n: u64, identifier: &str, time_ns: i64) -> PlaceSeen {
+    PlaceSeen {
         credential: CredentialFacts {
             fingerprint: fingerprint(n),
             kind: "github-token".into(),
@@ -365,7 +362,13 @@ fn a_new_secret_under_the_same_name_in_the_same_place_is_a_rotation() {
         owner_gid: 0,
         mode: "0644".into(),
         time_ns,
-    };
+    }
+}
+
+#[test]
+fn a_new_secret_under_the_same_name_in_the_same_place_is_a_rotation() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = ledger(dir.path(), Retention::default());
     ledger.place(place(1, "octocat", 1_000));
     ledger.place(place(2, "octocat", 2_000));
     ledger.place(place(3, "hubot", 3_000));
@@ -582,6 +585,9 @@ fn what_finds_no_room_is_not_dropped_silently() {
         ..Repeat::default()
     };
     ledger.repeat(repeat.clone());
+    assert_eq!(ledger.overflowed(), 0, "what is learned is not lost");
+    ledger.place(place(1, "octocat", 1_000));
+    assert_eq!(ledger.overflowed(), 1, "what nobody tells again is");
     let soon = Instant::now() + Duration::from_millis(20);
     assert!(!ledger.flush_by(soon), "nothing is written");
     drop(release);
