@@ -67,7 +67,16 @@ fn is_id(part: &[u8]) -> bool {
     if !part.iter().all(|c| plain(c) || *c == b':') {
         return true;
     }
-    part.split(|c| matches!(c, b':' | b'.')).any(is_random)
+    !is_version(part) && part.split(|c| matches!(c, b':' | b'.')).any(is_random)
+}
+
+/// `v2`, `v1.24` (Docker), `v1.2.3`: a number of an interface, not of a thing.
+fn is_version(part: &[u8]) -> bool {
+    part.strip_prefix(b"v").is_some_and(|numbers| {
+        numbers
+            .split(|c| *c == b'.')
+            .all(|n| matches!(n.len(), 1..=3) && n.iter().all(u8::is_ascii_digit))
+    })
 }
 
 /// Numbers, hashes, UUIDs, tokens.

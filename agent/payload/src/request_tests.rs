@@ -25,6 +25,9 @@ fn ids_and_secrets_are_not_told() {
         ("/a%2Fb/c", "/{id}/c"),
         ("*", ""),
         ("host.example:443", ""),
+        ("/v1.24/auth", "/v1.24/auth"),
+        ("/api/v2/x/v1234/v1.x", "/api/v2/x/v1234/v1.x"),
+        ("/api/v12345678", "/api/{id}"),
         ("/projects/p/instances:list", "/projects/p/instances:list"),
         (
             "/2015-03-31/functions/f/invocations",

@@ -4,6 +4,7 @@ mod jsonl;
 mod table;
 
 use super::exit;
+use super::shared_args::confidence;
 use clap::Args;
 use keytrail_secret::{Classifier, Fingerprinter};
 use std::io::{self, Write};
@@ -41,7 +42,7 @@ pub struct ClassifyArgs {
     #[arg(long, value_name = "DIR", default_value = "/etc/keytrail/rules.d")]
     pub rules_dir: PathBuf,
     /// Leave out findings below this confidence (0 to 1).
-    #[arg(long, value_name = "NUMBER", default_value_t = 0.0)]
+    #[arg(long, value_name = "0..1", value_parser = confidence, default_value_t = 0.0)]
     pub min_confidence: f64,
     /// Worker threads for --jsonl; 0: one for each core.
     #[arg(long, value_name = "N", default_value_t = 0)]

@@ -5,10 +5,16 @@ use super::verdict::Verdict;
 use super::{exit, fail, host, privilege, status};
 use crate::config::Config;
 use crate::engine::{EngineHandle, EngineOptions};
-use crate::output::{Colour, Style, Table, document, escape, json};
+use crate::output::{Colour, Rows, Style, Table, document, escape, json};
 use keytrail_export::{ClientError, Target, connect};
 use keytrail_proto::v1::{GetStatusRequest, GetStatusResponse};
 use std::io::{self, Write as _};
+
+/// As CSV: which signal uses which hook.
+const SIGNALS: Rows = Rows {
+    list: "signals",
+    columns: &["signal", "hook", "tier", "selfTest", "note", "refused"],
+};
 
 pub(super) fn run(args: &DoctorArgs, config: Config) -> u8 {
     let style = Style::of(io::stdout());
@@ -61,7 +67,7 @@ pub(super) fn run(args: &DoctorArgs, config: Config) -> u8 {
         let written = json(&answer)
             .and_then(|text| serde_json::from_str(&text))
             .map_err(io::Error::other)
-            .and_then(|value| document(&value, args.output.format()));
+            .and_then(|value| document(&value, args.output.format(), SIGNALS));
         match written {
             Ok(text) => print(&text.unwrap_or_default()),
             Err(e) => return fail(&e, exit::FAILED),

@@ -1,6 +1,7 @@
 //! The filters of events, the same in every command that shows some.
 
 use super::kinds::{parse_grade, parse_kind, words};
+use super::shared_args::confidence;
 use crate::output::parse_time;
 use clap::Args;
 use keytrail_model::{Actor, EventKind, EvidenceGrade};
@@ -73,7 +74,7 @@ pub struct FilterArgs {
     pub actor: Vec<Choice<Actor>>,
 
     /// Only credentials of at least this confidence.
-    #[arg(long, value_name = "0..1", default_value_t = 0.0)]
+    #[arg(long, value_name = "0..1", value_parser = confidence, default_value_t = 0.0)]
     pub min_confidence: f64,
 }
 

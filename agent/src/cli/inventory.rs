@@ -2,8 +2,9 @@
 
 use super::args::TableFormat;
 use super::exit;
-use crate::output::Style;
+use super::shared_args::confidence;
 use crate::output::inventory as render;
+use crate::output::{Rows, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use keytrail_inventory::diff::diff;
 use keytrail_inventory::model::{Class, Entry};
@@ -79,7 +80,7 @@ pub struct InventoryArgs {
     pub older_than: u32,
 
     /// Show only credentials of at least this confidence (all are stored).
-    #[arg(long, value_name = "0..1", default_value_t = 0.5, global = true)]
+    #[arg(long, value_name = "0..1", value_parser = confidence, default_value_t = 0.5, global = true)]
     pub min_confidence: f64,
 
     /// Show what is public (shipped by packages, unchanged) and samples (third-party code, test data), too.
@@ -337,7 +338,7 @@ fn show(args: &InventoryArgs, document: &Document, report: &Report) -> Result<()
             render::write_document(&mut bytes, document, report, &shown)?;
             let value = serde_json::from_slice(&bytes)?;
             let format = args.output.of_changes().unwrap_or_default();
-            print(&in_format(&value, format)?)
+            print(&in_format(&value, format, CREDENTIALS)?)
         }
     }
 }
@@ -402,13 +403,50 @@ fn show_changes(
         other => print(&in_format(
             &render::diff_document(from, to, &changes),
             other,
+            CHANGES,
         )?)?,
     }
     Ok(exit::OK)
 }
 
-fn in_format(value: &serde_json::Value, format: TableFormat) -> io::Result<String> {
-    let written = crate::output::document(value, format.format())?;
+/// Rows of the CSV of an inventory.
+const CREDENTIALS: Rows = Rows {
+    list: "credentials",
+    columns: &[
+        "class",
+        "kind",
+        "identifier",
+        "fingerprint",
+        "confidence",
+        "privilege",
+        "age_days",
+        "first_seen",
+        "known_since",
+        "rotated",
+        "expires",
+        "exposures",
+        "places",
+        "more_places",
+        "previous",
+        "rule",
+        "attack",
+    ],
+};
+
+/// Rows of the CSV of what changed between two.
+const CHANGES: Rows = Rows {
+    list: "changes",
+    columns: &[
+        "change",
+        "credential.class",
+        "credential.kind",
+        "credential.identifier",
+        "credential.fingerprint",
+    ],
+};
+
+fn in_format(value: &serde_json::Value, format: TableFormat, of: Rows) -> io::Result<String> {
+    let written = crate::output::document(value, format.format(), of)?;
     Ok(written.unwrap_or_default())
 }
 

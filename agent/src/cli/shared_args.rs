@@ -28,6 +28,19 @@ pub struct AddressArgs {
     pub tls: TlsArgs,
 }
 
+/// A confidence: 0 to 1.
+pub fn confidence(text: &str) -> Result<f64, NoConfidence> {
+    match text.parse() {
+        Ok(number) if (0.0..=1.0).contains(&number) => Ok(number),
+        _ => Err(NoConfidence),
+    }
+}
+
+/// Not a confidence.
+#[derive(Debug, thiserror::Error)]
+#[error("a number from 0 to 1 is wanted")]
+pub struct NoConfidence;
+
 /// Under which options for agents of other hosts stand.
 const ELSEWHERE: &str = "Agents elsewhere";
 

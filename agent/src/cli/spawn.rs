@@ -174,7 +174,7 @@ impl Held {
         let (wait, release) = pipe()?;
         let (errors, report) = pipe()?;
         let as_started = AsStarted {
-            pipe: inherited::pipe_disposition(),
+            signals: inherited::dispositions(),
             closed: inherited::closed(),
         };
         // SAFETY: the child below only makes async-signal-safe calls and touches memory made before the fork, so it
@@ -284,7 +284,7 @@ fn pipe() -> Result<(File, File), SpawnError> {
 
 /// What the command gets back of what Rust's runtime changed in us.
 struct AsStarted {
-    pipe: libc::sighandler_t,
+    signals: [(c_int, libc::sighandler_t); 2],
     closed: [Option<c_int>; 3],
 }
 
@@ -313,7 +313,9 @@ unsafe fn child(
         if got != 1 {
             libc::_exit(exit::NOT_FOUND.into());
         }
-        libc::signal(libc::SIGPIPE, as_started.pipe);
+        for (signal, disposition) in as_started.signals {
+            libc::signal(signal, disposition);
+        }
         for fd in as_started.closed.into_iter().flatten() {
             libc::close(fd);
         }

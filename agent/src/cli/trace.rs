@@ -41,7 +41,8 @@ pub(super) fn run(args: &TraceArgs, config: Config) -> u8 {
     for e in &followed.unwritten {
         eprintln!("keytrail: events could not be written: {e}");
     }
-    if args.output != Some(Format::Json) {
+    // What programs read on stderr is of one form.
+    if matches!(args.output, None | Some(Format::Compact | Format::Wide)) {
         let end = TraceEnd {
             command: command_line(&args.command),
             elapsed: followed.elapsed,

@@ -156,7 +156,8 @@ pub fn unlearned(credentials: usize, findings: usize, boot_ns: u64) -> GapSeen {
 }
 
 /// What a process was started with is not known.
-pub fn unreadable_environment(pid: Pid, why: &str, boot_ns: u64) -> GapSeen {
+/// `may_trace`: the agent has the right that reading it takes.
+pub fn unreadable_environment(pid: Pid, why: &str, may_trace: bool, boot_ns: u64) -> GapSeen {
     GapSeen {
         detail: format!(
             "the environment of process {} cannot be read: {why}",
@@ -164,6 +165,9 @@ pub fn unreadable_environment(pid: Pid, why: &str, boot_ns: u64) -> GapSeen {
         ),
         remedy: if why == areas::LATE {
             "end or continue what it waits for (see /proc/PID/wchan and stack); nothing on this host can read it until then"
+        } else if may_trace {
+            "none by rights, which the agent has: a security module keeps everybody out of this process; what it is started with \
+             next is seen"
         } else {
             "run the agent with CAP_SYS_PTRACE"
         }

@@ -17,6 +17,7 @@ pub struct Right {
     cost: &'static str,
 }
 
+const SYS_PTRACE: u32 = 19;
 const SYS_ADMIN: u32 = 21;
 const SYSLOG: u32 = 34;
 
@@ -24,7 +25,7 @@ const SYSLOG: u32 = 34;
 const RIGHTS: [Right; 5] = [
     Right {
         name: "CAP_SYS_PTRACE",
-        bits: &[19],
+        bits: &[SYS_PTRACE],
         opens: "/proc/PID/environ",
         signal: Signal::Exec,
         reason: GapReason::EnvironmentUnreadable,
@@ -82,6 +83,12 @@ pub fn lacks_programs() -> bool {
 pub fn lacking() -> Vec<&'static Right> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     effective(&status).map_or_else(Vec::new, of)
+}
+
+/// Whether this process may look into any other.
+pub fn may_trace() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    effective(&status).is_some_and(|set| set & (1 << SYS_PTRACE) != 0)
 }
 
 fn effective(status: &str) -> Option<u64> {

@@ -302,8 +302,12 @@ impl Runner {
                 let unreadable = snapshot.env_unreadable.clone();
                 self.line.snapshot(snapshot);
                 if let Some(why) = unreadable {
-                    self.line
-                        .gap(coverage::unreadable_environment(pid, &why, boot_ns()));
+                    self.line.gap(coverage::unreadable_environment(
+                        pid,
+                        &why,
+                        rights::may_trace(),
+                        boot_ns(),
+                    ));
                 }
             }
             self.line.decide(Decided { pid, exec_id });

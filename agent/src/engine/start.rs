@@ -276,9 +276,12 @@ fn backfill(runner: &mut Runner) {
             runner.line.snapshot(snapshot);
             seen += 1;
             if let Some((pid, why)) = unreadable {
-                runner
-                    .line
-                    .gap(coverage::unreadable_environment(pid, &why, boot_ns()));
+                runner.line.gap(coverage::unreadable_environment(
+                    pid,
+                    &why,
+                    rights::may_trace(),
+                    boot_ns(),
+                ));
             }
         }
     }

@@ -26,7 +26,7 @@ fn an_environment_that_cannot_be_read_is_a_gap_of_its_process() {
         tgid: 77,
         start: 5_000,
     };
-    let gap = coverage::unreadable_environment(pid, "Permission denied", 1);
+    let gap = coverage::unreadable_environment(pid, "Permission denied", false, 1);
     assert_eq!(
         gap,
         GapSeen {
@@ -38,8 +38,11 @@ fn an_environment_that_cannot_be_read_is_a_gap_of_its_process() {
             ..GapSeen::new(GapReason::EnvironmentUnreadable, gap.boot_ns)
         }
     );
-    let locked = coverage::unreadable_environment(pid, keytrail_host::areas::LATE, 1);
+    let locked = coverage::unreadable_environment(pid, keytrail_host::areas::LATE, true, 1);
     assert!(locked.remedy.contains("what it waits for"), "{locked:?}");
+    // Who has the right is not told to get it.
+    let kept = coverage::unreadable_environment(pid, "Permission denied", true, 1);
+    assert!(!kept.remedy.contains("CAP_SYS_PTRACE"), "{kept:?}");
 }
 
 /// The fleet's key comes before the state directory's, which is not even made for it; a bad one ends the start.

@@ -22,7 +22,7 @@ mod writer;
 pub use clock::{Local, parse as parse_time, utc};
 pub use escape::{Cut, escape, fit};
 pub use keytrail_proto::json;
-pub use rows::document;
+pub use rows::{Rows, document};
 pub use style::{Colour, Style};
 pub use summary::{Summary, TraceEnd};
 pub use table::Table;

@@ -157,28 +157,33 @@ fn yaml_of(value: &Value) -> io::Result<String> {
     Ok(format!("---\n{}", text.trim_end()))
 }
 
-/// A whole document in a format for programs; `None` for those for people. As CSV it is the longest list in it, one row
-/// an entry, with what lies deeper under names with points.
+/// A whole document in a format for programs; `None` for those for people. As CSV it is one list of it, one row an entry,
+/// with what lies deeper under names with points.
 ///
 /// # Errors
 /// A value that YAML cannot carry.
-pub fn document(value: &Value, format: Format) -> io::Result<Option<String>> {
+pub fn document(value: &Value, format: Format, of: Rows) -> io::Result<Option<String>> {
     Ok(match format {
         Format::Compact | Format::Wide => None,
         Format::Json => Some(format!("{value}\n")),
         Format::Yaml => Some(format!("{}\n", yaml_of(value)?)),
-        Format::Csv => Some(table(value)),
+        Format::Csv => Some(table(value, of)),
     })
 }
 
-fn table(value: &Value) -> String {
-    let mut lists = Vec::new();
-    collect(value, &mut lists);
-    let whole = vec![value.clone()];
-    let list = lists
-        .into_iter()
-        .max_by_key(|list| list.len())
-        .unwrap_or(&whole);
+/// Which list of a document its table is of, and the columns it begins with, whatever is in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows {
+    /// The field of the document.
+    pub list: &'static str,
+    pub columns: &'static [&'static str],
+}
+
+fn table(value: &Value, of: Rows) -> String {
+    let list = value
+        .get(of.list)
+        .and_then(Value::as_array)
+        .map_or(&[][..], Vec::as_slice);
     let rows: Vec<Vec<(String, String)>> = list
         .iter()
         .map(|entry| {
@@ -187,7 +192,7 @@ fn table(value: &Value) -> String {
             row
         })
         .collect();
-    let mut columns: Vec<&str> = Vec::new();
+    let mut columns = of.columns.to_vec();
     for (name, _) in rows.iter().flatten() {
         if !columns.contains(&name.as_str()) {
             columns.push(name);
@@ -205,15 +210,6 @@ fn table(value: &Value) -> String {
         out.push('\n');
     }
     out
-}
-
-/// Lists of objects, not those within other lists.
-fn collect<'v>(value: &'v Value, lists: &mut Vec<&'v Vec<Value>>) {
-    match value {
-        Value::Array(list) if list.iter().all(Value::is_object) => lists.push(list),
-        Value::Object(fields) => fields.values().for_each(|v| collect(v, lists)),
-        _ => {}
-    }
 }
 
 fn flatten(name: &str, value: &Value, row: &mut Vec<(String, String)>) {
@@ -268,23 +264,35 @@ mod tests {
     }
 
     #[test]
-    fn documents_are_tables_of_their_longest_list() {
+    fn documents_are_tables_of_the_list_they_are_asked_for() {
+        let of = Rows {
+            list: "signals",
+            columns: &["signal", "hook"],
+        };
         let document = value!({
             "node": {"host": "h"},
-            "short": [{"x": 1}],
+            "longer": [{"x": 1}, {"x": 2}, {"x": 3}],
             "signals": [
                 {"signal": "exec", "at": {"n": 1}, "refused": []},
                 {"signal": "fork", "note": "a,b"},
             ],
         });
         assert_eq!(
-            table(&document),
-            "at.n,refused,signal,note\n1,[],exec,\n,,fork,\"a,b\"\n"
+            table(&document, of),
+            "signal,hook,at.n,refused,note\nexec,,1,[],\nfork,,,,\"a,b\"\n"
         );
-        assert_eq!(table(&value!({"a": 1, "b": {"c": null}})), "a,b.c\n1,\n");
-        let yaml = super::document(&document, Format::Yaml).unwrap().unwrap();
-        assert!(yaml.starts_with("---\nnode:\n  host: h\n"), "{yaml}");
-        assert!(super::document(&document, Format::Wide).unwrap().is_none());
+        for nothing in [value!({"longer": [{"x": 1}], "signals": []}), value!({})] {
+            assert_eq!(table(&nothing, of), "signal,hook\n");
+        }
+        let yaml = super::document(&document, Format::Yaml, of)
+            .unwrap()
+            .unwrap();
+        assert!(yaml.starts_with("---\nlonger:\n"), "{yaml}");
+        assert!(
+            super::document(&document, Format::Wide, of)
+                .unwrap()
+                .is_none()
+        );
     }
 
     #[test]

@@ -214,7 +214,8 @@ impl Summary {
         out.push('\n');
         if self.credentials.is_empty() {
             out.push_str("No credential was met");
-            out.push_str(if self.gaps.is_empty() {
+            let lost = self.lost_total(status.counters.as_ref());
+            out.push_str(if self.gaps.is_empty() && lost == 0 {
                 ".\n"
             } else {
                 " where keytrail could see.\n"

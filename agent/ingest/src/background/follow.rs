@@ -31,8 +31,7 @@ impl Path {
     /// Opens what lies there (`O_PATH`), through symbolic links that do not lead out of the root.
     pub fn open(&self) -> rustix::io::Result<OwnedFd> {
         let root = files::open_root(&self.root)?;
-        let text = String::from_utf8_lossy(&self.raw);
-        files::open_in(root.as_fd(), &text, OFlags::PATH)
+        files::open_in(root.as_fd(), &self.raw, OFlags::PATH)
     }
 
     fn name(&self) -> &[u8] {
@@ -342,11 +341,10 @@ impl Followed {
             if root.as_ref().is_none_or(|(of, _)| **of != path.root) {
                 root = files::open_root(&path.root).ok().map(|fd| (&path.root, fd));
             }
-            let text = String::from_utf8_lossy(&path.raw);
             let version = root
                 .as_ref()
                 .filter(|(of, _)| **of == path.root)
-                .and_then(|(_, root)| files::open_in(root.as_fd(), &text, OFlags::PATH).ok())
+                .and_then(|(_, root)| files::open_in(root.as_fd(), &path.raw, OFlags::PATH).ok())
                 .and_then(|file| files::version(&file, "").ok().flatten());
             if !version.is_some_and(|version| kept.is(&version)) {
                 paths.push(path.clone());

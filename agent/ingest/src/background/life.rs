@@ -177,9 +177,8 @@ fn links_to(way: &Way, before: &Kept) -> String {
     if before.real != way.raw {
         return String::new();
     }
-    let path = String::from_utf8_lossy(&way.raw);
     let link = files::open_root(&way.root)
-        .and_then(|root| files::open_in(root.as_fd(), &path, OFlags::PATH | OFlags::NOFOLLOW))
+        .and_then(|root| files::open_in(root.as_fd(), &way.raw, OFlags::PATH | OFlags::NOFOLLOW))
         .and_then(|name| rustix::fs::readlinkat(&name, "", Vec::new()));
     link.map(|target| target.to_string_lossy().into_owned())
         .unwrap_or_default()
@@ -218,9 +217,8 @@ fn lacks(way: &Way, before: &Kept) -> bool {
     let (Some(name), Some(parent)) = (parts.next(), parts.next()) else {
         return false;
     };
-    let parent = String::from_utf8_lossy(parent);
     let dir = files::open_root(&way.root)
-        .and_then(|root| files::open_in(root.as_fd(), &parent, OFlags::PATH | OFlags::DIRECTORY));
+        .and_then(|root| files::open_in(root.as_fd(), parent, OFlags::PATH | OFlags::DIRECTORY));
     let Ok(dir) = dir else { return false };
     let device = rustix::fs::fstat(&dir).map(|s| keytrail_host::kernel_device(s.st_dev));
     let same = device.is_ok_and(|device| u64::from(device) == before.version.facts.device);

@@ -505,9 +505,8 @@ impl Keeper {
         }
         // The path must lead there: a bind mount may show a part of the file system only.
         let root = files::open_root(&found.root);
-        let text = String::from_utf8_lossy(&raw).into_owned();
         let same = root
-            .and_then(|root| files::open_in(root.as_fd(), &text, OFlags::PATH | OFlags::NOFOLLOW))
+            .and_then(|root| files::open_in(root.as_fd(), &raw, OFlags::PATH | OFlags::NOFOLLOW))
             .and_then(|fd| files::version(fd, ""));
         if !matches!(same, Ok(Some(v)) if v.id == id) {
             return Ok(());

@@ -2,12 +2,12 @@
 
 use super::exclude::Excluded;
 use super::read;
-use keytrail_abi::{FileId, FileNew, NAME_DEPTH};
+use keytrail_abi::{FileId, FileNew, NAME_DEPTH, NAME_MAX};
 use keytrail_host::mounts::{self, Mount};
 use keytrail_host::procfs;
 use rustix::fs::OFlags;
 use std::fs;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -70,57 +70,149 @@ impl Locator {
     }
 }
 
-/// The path within its file system; `None` when a name was cut or the path was too deep.
-fn names(new: &FileNew) -> Option<String> {
+/// A name on the way to a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Name {
+    bytes: Vec<u8>,
+    /// It fills its place in the record: more of it may follow.
+    is_cut: bool,
+}
+
+impl Name {
+    fn may_be(&self, name: &[u8]) -> bool {
+        match self.is_cut {
+            true => name.starts_with(&self.bytes),
+            false => name == self.bytes,
+        }
+    }
+}
+
+/// The way within its file system, from its root; `None` when it was too deep.
+fn names(new: &FileNew) -> Option<Vec<Name>> {
     let depth = usize::try_from(new.depth).ok()?;
     if depth == 0 || depth >= NAME_DEPTH {
         return None;
     }
-    let mut path = String::new();
-    for name in new.names.get(..depth)?.iter().rev() {
-        let end = name.iter().position(|b| *b == 0)?;
-        // A name that fills its place may have been longer.
-        if end == 0 || end + 1 >= name.len() {
-            return None;
-        }
-        path.push('/');
-        path.push_str(std::str::from_utf8(&name[..end]).ok()?);
-    }
-    Some(path)
+    let name = |place: &[u8; NAME_MAX]| {
+        let end = place.iter().position(|byte| *byte == 0)?;
+        (end > 0).then(|| Name {
+            bytes: place[..end].to_vec(),
+            is_cut: end + 1 == NAME_MAX,
+        })
+    };
+    new.names.get(..depth)?.iter().rev().map(name).collect()
 }
 
-/// Opens `inner` through each mount that shows that part of the file system, until the inode is the right one.
-fn below(root: &Path, mounts: &[Mount], inner: &str, id: FileId, excluded: &Excluded) -> Found {
+/// Opens the file through each mount that shows that part of the file system, until the inode is the right one.
+fn below(root: &Path, mounts: &[Mount], names: &[Name], id: FileId, excluded: &Excluded) -> Found {
     let Ok(root_fd) = read::open_root(root) else {
         return Found::Nowhere;
     };
+    let mut search = Search {
+        root: root_fd.as_fd(),
+        id,
+        excluded,
+        opened: 0,
+        entries: 0,
+    };
     for mount in mounts.iter().filter(|m| m.device == id.dev) {
-        let (Ok(shown), Ok(point)) = (
-            std::str::from_utf8(&mount.root),
-            std::str::from_utf8(&mount.point),
-        ) else {
+        let mut shown = mount.root.split(|b| *b == b'/').filter(|n| !n.is_empty());
+        let mut rest = names.iter();
+        if !shown.all(|name| rest.next().is_some_and(|known| known.may_be(name))) {
             continue;
-        };
-        let rest = match shown {
-            "/" => inner,
-            shown => match inner.strip_prefix(shown) {
-                Some(rest) if rest.starts_with('/') => rest,
-                _ => continue,
-            },
-        };
-        let path = format!("{}{rest}", if point == "/" { "" } else { point });
-        // Before it is opened: a file system that does not answer is what is excluded most.
-        if excluded.has(&path) {
-            return Found::Excluded;
         }
-        let Ok(fd) = read::open_in(root_fd.as_fd(), &path, OFlags::PATH) else {
-            continue;
+        let point = match &mount.point[..] {
+            b"/" => b"",
+            point => point,
         };
-        if matches!(read::version(&fd, &path), Ok(Some(found)) if found.id == id) {
-            return Found::At(root.to_owned(), path, fd);
+        match search.walk(point.to_vec(), rest.as_slice()) {
+            Walked::At(path, fd) => {
+                let path = String::from_utf8_lossy(&path).into_owned();
+                return Found::At(root.to_owned(), path, fd);
+            }
+            Walked::Excluded => return Found::Excluded,
+            Walked::Nowhere => {}
         }
     }
     Found::Nowhere
+}
+
+/// Names a record had no room for are looked up where they are: paths opened for one file, and entries of directories
+/// looked through.
+const OPENED_MAX: usize = 64;
+const ENTRIES_MAX: usize = 65_536;
+
+struct Search<'a> {
+    root: BorrowedFd<'a>,
+    id: FileId,
+    excluded: &'a Excluded,
+    opened: usize,
+    entries: usize,
+}
+
+enum Walked {
+    At(Vec<u8>, OwnedFd),
+    Excluded,
+    Nowhere,
+}
+
+impl Search<'_> {
+    /// From a path on along the names.
+    fn walk(&mut self, mut path: Vec<u8>, names: &[Name]) -> Walked {
+        for (n, name) in names.iter().enumerate() {
+            if name.is_cut {
+                for whole in self.whole(&path, name) {
+                    let there = [&path[..], b"/", &whole].concat();
+                    match self.walk(there, &names[n + 1..]) {
+                        Walked::Nowhere => {}
+                        found => return found,
+                    }
+                }
+                return Walked::Nowhere;
+            }
+            path.push(b'/');
+            path.extend_from_slice(&name.bytes);
+        }
+        self.open(path)
+    }
+
+    fn open(&mut self, path: Vec<u8>) -> Walked {
+        // Before it is opened: a file system that does not answer is what is excluded most.
+        if self.excluded.has(&String::from_utf8_lossy(&path)) {
+            return Walked::Excluded;
+        }
+        self.opened += 1;
+        if self.opened > OPENED_MAX {
+            return Walked::Nowhere;
+        }
+        match read::open_in(self.root, &path, OFlags::PATH) {
+            Ok(fd) if matches!(read::version(&fd, ""), Ok(Some(found)) if found.id == self.id) => {
+                Walked::At(path, fd)
+            }
+            _ => Walked::Nowhere,
+        }
+    }
+
+    /// What a name that was cut may be in its directory.
+    fn whole(&mut self, directory: &[u8], name: &Name) -> Vec<Vec<u8>> {
+        if self.excluded.has(&String::from_utf8_lossy(directory)) {
+            return Vec::new();
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let entries = read::open_in(self.root, directory, flags).and_then(rustix::fs::Dir::new);
+        let mut whole = Vec::new();
+        for entry in entries.into_iter().flatten().filter_map(Result::ok) {
+            self.entries += 1;
+            if self.entries > ENTRIES_MAX || whole.len() == OPENED_MAX {
+                break;
+            }
+            let there = entry.file_name().to_bytes();
+            if name.may_be(there) {
+                whole.push(there.to_vec());
+            }
+        }
+        whole
+    }
 }
 
 /// The file as one of the descriptors its reader still has open: unlinked, or with names we could not follow.
@@ -155,14 +247,13 @@ fn open_descriptor(tgid: u32, id: FileId, excluded: &Excluded) -> Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use keytrail_abi::NAME_MAX;
     use std::ffi::OsStr;
 
     fn bytes(path: &[u8]) -> &OsStr {
         OsStr::from_bytes(path)
     }
 
-    fn record(names: &[&str], file: FileId) -> FileNew {
+    fn record<N: AsRef<[u8]>>(names: &[N], file: FileId) -> FileNew {
         let mut new = FileNew {
             header: keytrail_abi::Header {
                 tgid: std::process::id(),
@@ -181,24 +272,86 @@ mod tests {
             names: [[0; NAME_MAX]; NAME_DEPTH],
         };
         for (slot, name) in new.names.iter_mut().zip(names) {
+            let name = name.as_ref();
             let n = name.len().min(NAME_MAX - 1);
-            slot[..n].copy_from_slice(&name.as_bytes()[..n]);
+            slot[..n].copy_from_slice(&name[..n]);
         }
         new
     }
 
     #[test]
-    fn names_that_may_be_cut_are_not_followed() {
+    fn names_come_from_the_root_on_and_say_whether_they_may_be_longer() {
+        let of = |names: &[&[u8]]| super::names(&record(names, FileId::default()));
+        let name = |bytes: &[u8], is_cut| Name {
+            bytes: bytes.to_vec(),
+            is_cut,
+        };
         assert_eq!(
-            names(&record(&["c", "b", "a"], FileId::default())).as_deref(),
-            Some("/a/b/c")
+            of(&[b"c\xff", b"b"]),
+            Some(vec![name(b"b", false), name(b"c\xff", false)])
         );
-        assert_eq!(
-            names(&record(&["x".repeat(63).as_str()], FileId::default())),
-            None
-        );
-        assert_eq!(names(&record(&["a"; NAME_DEPTH], FileId::default())), None);
-        assert_eq!(names(&record(&[], FileId::default())), None);
+        let long = [b'x'; 200];
+        assert_eq!(of(&[&long]), Some(vec![name(&long[..63], true)]));
+        assert_eq!(of(&[&long[..62]]), Some(vec![name(&long[..62], false)]));
+        assert_eq!(of(&[&b"a"[..]; NAME_DEPTH]), None);
+        assert_eq!(of(&[]), None);
+    }
+
+    /// The names of a file as the kernel side tells them: those within its file system, innermost first.
+    fn told(path: &Path) -> (Vec<Vec<u8>>, FileId) {
+        let handle = read::open_root(Path::new("/")).unwrap();
+        let raw = path.as_os_str().as_bytes();
+        let fd = read::open_in(handle.as_fd(), raw, OFlags::PATH).unwrap();
+        let id = read::version(&fd, "").unwrap().unwrap().id;
+        let inner = mounts::read(Path::new("/proc/self/mountinfo"))
+            .into_iter()
+            .filter(|m| m.device == id.dev && path.starts_with(bytes(&m.point)))
+            .max_by_key(|m| m.point.len())
+            .map(|m| Path::new(bytes(&m.root)).join(path.strip_prefix(bytes(&m.point)).unwrap()))
+            .unwrap();
+        let names = inner.as_os_str().as_bytes().split(|b| *b == b'/');
+        let mut names: Vec<_> = names
+            .filter(|n| !n.is_empty())
+            .map(<[u8]>::to_vec)
+            .collect();
+        names.reverse();
+        (names, id)
+    }
+
+    /// Container ids are of 64 letters; names may be of 255 bytes, and of any.
+    #[test]
+    fn long_names_and_names_that_are_no_text_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let long = [b'x'; 255];
+        // Another that begins alike, a third that is a part of it.
+        for other in [
+            &[&long[..254], b"y"].concat()[..],
+            &long[..63],
+            &long[..100],
+        ] {
+            fs::create_dir(dir.path().join(bytes(other))).unwrap();
+        }
+        for name in [&[b'a'; 64][..], &[b'a'; 63], b"caf\xe9", b"short", &long] {
+            let inner = dir.path().join(bytes(name));
+            if !inner.exists() {
+                fs::create_dir(&inner).unwrap();
+            }
+            let path = inner.join(bytes(b"key\xff"));
+            fs::write(&path, "text").unwrap();
+            let (names, id) = told(&path);
+            let found = Locator::default().find(&record(&names, id), &Excluded::none());
+            let Found::At(_, found, fd) = found else {
+                panic!("{} is there", path.display());
+            };
+            assert_eq!(found, path.to_string_lossy());
+            assert!(matches!(read::version(&fd, ""), Ok(Some(v)) if v.id == id));
+        }
+        // Whoever is told to keep out does not look for the rest of a name either.
+        let path = dir.path().join(bytes(&long)).join(bytes(b"key\xff"));
+        let (names, id) = told(&path);
+        let excluded = Excluded::new(&[dir.path().display().to_string()]).unwrap();
+        let found = Locator::default().find(&record(&names, id), &excluded);
+        assert!(!matches!(found, Found::At(..)));
     }
 
     #[test]
@@ -206,28 +359,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token.txt");
         fs::write(&path, "hello, this is text").unwrap();
-        let handle = read::open_root(Path::new("/")).unwrap();
-        let fd = read::open_in(handle.as_fd(), path.to_str().unwrap(), OFlags::PATH).unwrap();
-        let id = read::version(&fd, "").unwrap().unwrap().id;
-        // The names the kernel side sends are those within the file system.
-        let inner = mounts::read(Path::new("/proc/self/mountinfo"))
-            .into_iter()
-            .filter(|m| m.device == id.dev && path.starts_with(bytes(&m.point)))
-            .max_by_key(|m| m.point.len())
-            .map(|m| {
-                let rest = path.strip_prefix(bytes(&m.point)).unwrap();
-                Path::new(bytes(&m.root)).join(rest)
-            })
-            .unwrap();
-        let parts: Vec<&str> = inner
-            .to_str()
-            .unwrap()
-            .split('/')
-            .filter(|p| !p.is_empty())
-            .rev()
-            .collect();
+        let (parts, id) = told(&path);
         let mut locator = Locator::default();
-        let mut find = |parts: &[&str], id| locator.find(&record(parts, id), &Excluded::none());
+        let mut find = |parts: &[Vec<u8>], id| locator.find(&record(parts, id), &Excluded::none());
         let Found::At(_, found, _) = find(&parts, id) else {
             panic!("the file is there")
         };

@@ -14,9 +14,17 @@ use zeroize::Zeroizing;
 const HEAD: u64 = 1024 * 1024;
 
 /// Opens `path` below `root`; symbolic links cannot lead out of it, and a FIFO or device does not block.
-pub fn open_in(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let relative = path.trim_start_matches('/');
-    let relative = if relative.is_empty() { "." } else { relative };
+pub fn open_in(
+    root: BorrowedFd<'_>,
+    path: impl AsRef<[u8]>,
+    flags: OFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let path = path.as_ref();
+    let slashes = path.iter().take_while(|byte| **byte == b'/').count();
+    let relative = match &path[slashes..] {
+        [] => b".",
+        relative => relative,
+    };
     // openat2 refuses what has no meaning with O_PATH.
     let harmless = if flags.contains(OFlags::PATH) {
         OFlags::CLOEXEC

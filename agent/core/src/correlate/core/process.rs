@@ -111,7 +111,8 @@ impl Core {
                     remedy: format!(
                         "credentials beyond the captured part of the {what} are not known"
                     ),
-                    count: total.saturating_sub(inspected),
+                    // Processes: how much of it was cut off stands in the detail.
+                    count: 1,
                     signal: Some(Signal::Exec),
                     pid: Some(pid),
                     ..GapSeen::new(reason, x.at.boot_ns)
