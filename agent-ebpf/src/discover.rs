@@ -8,7 +8,7 @@ use crate::{
         Counters, Slot, Wake, copy_user, current_task, file_id, follow, pointer, program, read,
         read_or_zero, stamp, wake, zero,
     },
-    touch::reads_nothing,
+    touch::gets_nothing,
 };
 use aya_ebpf::helpers::{
     bpf_get_current_pid_tgid, bpf_ringbuf_query, generated::bpf_probe_read_kernel_str,
@@ -72,7 +72,7 @@ pub fn discover(opened: u64, inode: u64, ctime_ns: u64, how: u32, content: u64) 
     if known.is_some_and(|known| unsafe { (*known).state } == PROC_IGNORED) {
         return 0;
     }
-    if how == access::PERMISSION && reads_nothing(opened, inode) {
+    if gets_nothing(opened, inode, how) {
         return 0;
     }
     // Until user space has decided, every program that reads the file is reported, once.

@@ -9,7 +9,7 @@ use crate::{
         Counters, Load, Probed, Typed, Wake, ctime_ns, ctime_ns_by, current_task, file_id, follow,
         pointer, program, read_or_zero, stamp, wake,
     },
-    touch::{faults_untold, reads_nothing},
+    touch::{faults_untold, gets_nothing},
 };
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid,
@@ -200,7 +200,7 @@ fn watched(opened: u64, inode: u64, how: u32) -> bool {
     if known.is_some_and(|known| unsafe { (*known).state } == PROC_IGNORED) {
         return true;
     }
-    if how == access::PERMISSION && reads_nothing(opened, inode) {
+    if gets_nothing(opened, inode, how) {
         return true;
     }
     // The process holds the secret from here on, whatever user space is doing.

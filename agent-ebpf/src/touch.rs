@@ -3,9 +3,16 @@
 use crate::{
     maps::field,
     record::{Load, current_task, follow, read, read_or_zero, user_registers},
+    syscall::{PREAD64, PREADV, PREADV2, READ, READV},
 };
-use keytrail_abi::globals::{MISSING, field as f};
+use aya_ebpf::helpers::bpf_probe_read_user;
+use keytrail_abi::{
+    globals::{MISSING, field as f},
+    records::access,
+};
 
+/// What the result's register holds while a system call runs.
+const ENOSYS: u64 = (-38i64) as u64;
 // include/uapi/linux/magic.h.
 pub const TMPFS: u64 = 0x0102_1994;
 
@@ -21,16 +28,20 @@ pub fn faults_untold(inode: u64) -> bool {
         || read_or_zero::<u32>(inode, field(f::INODE_FLAGS)) & S_DAX != 0
 }
 
+/// Is it certain that nothing of the file gets to who reads it, as this kind of hook tells?
+#[inline(always)]
+pub fn gets_nothing(file: u64, inode: u64, how: u32) -> bool {
+    match how {
+        access::PERMISSION => reads_nothing(file, inode) || lacks_buffer(),
+        access::READ => lacks_buffer(),
+        _ => false,
+    }
+}
+
 /// Is it certain that the system call the thread is in gets nothing of the file: because it asks for no bytes, or
 /// begins at the end? Permission is checked before anybody knows. False where one cannot say.
 #[inline(never)]
-pub fn reads_nothing(file: u64, inode: u64) -> bool {
-    // arch/x86/entry/syscalls/syscall_64.tbl.
-    const READ: u64 = 0;
-    const PREAD: u64 = 17;
-    const READV: u64 = 19;
-    const PREADV: u64 = 295;
-    const ENOSYS: u64 = (-38i64) as u64;
+fn reads_nothing(file: u64, inode: u64) -> bool {
     let regs = user_registers();
     // So it stands there from the entry of a call to its end: work of io_uring that runs on the way out, or in a worker
     // with a copy of the registers, is no part of the call.
@@ -42,7 +53,7 @@ pub fn reads_nothing(file: u64, inode: u64) -> bool {
     };
     let pos: u64 = match call {
         READ | READV => read_or_zero(file, field(f::FILE_POS)),
-        PREAD | PREADV => read_or_zero(regs, field(f::REGS_ARG3)),
+        PREAD64 | PREADV => read_or_zero(regs, field(f::REGS_ARG3)),
         _ => return false,
     };
     // The call may be reading another file, from which this one's layer is filled; and io_uring may have lent the
@@ -53,7 +64,7 @@ pub fn reads_nothing(file: u64, inode: u64) -> bool {
     if table == 0 || follow(table + (number & 0xffff_ffff) * 8, 0) != file {
         return false;
     }
-    if (call == READ || call == PREAD) && read::<u64>(regs, field(f::REGS_ARG2)) == Some(0) {
+    if (call == READ || call == PREAD64) && read::<u64>(regs, field(f::REGS_ARG2)) == Some(0) {
         return true;
     }
     // Only where the size is this kernel's to say: a network or FUSE server may know of more.
@@ -67,6 +78,34 @@ pub fn reads_nothing(file: u64, inode: u64) -> bool {
             | TMPFS
     );
     local && read::<u64>(inode, field(f::INODE_SIZE)).is_some_and(|size| pos >= size)
+}
+
+/// Is it certain that the system call the thread is in puts nothing into the memory of its process, because there is none where
+/// it wants the bytes? Pages are looked up before they are copied. Only below where anybody may map (`vm.mmap_min_addr`): that a
+/// page higher up is not there may mean that it was not touched yet.
+#[inline(never)]
+fn lacks_buffer() -> bool {
+    // Documentation/admin-guide/sysctl/vm.rst: "a value of something like 64k".
+    const MMAP_MIN: u64 = 65_536;
+    let regs = user_registers();
+    // As in `reads_nothing`.
+    if read::<u64>(regs, field(f::REGS_RESULT)) != Some(ENOSYS) {
+        return false;
+    }
+    let argument: u64 = read_or_zero(regs, field(f::REGS_ARG1));
+    let buffer = match read_or_zero::<u64>(regs, field(f::REGS_SYSCALL)) {
+        READ | PREAD64 => argument,
+        READV | PREADV | PREADV2 if read_or_zero::<u64>(regs, field(f::REGS_ARG2)) == 1 => {
+            // SAFETY: the helper checks the address; `struct iovec` begins with its base.
+            match unsafe { bpf_probe_read_user(argument as *const u64) } {
+                Ok(base) => base,
+                Err(_) => return false,
+            }
+        }
+        _ => return false,
+    };
+    // SAFETY: the helper checks the address.
+    buffer < MMAP_MIN && unsafe { bpf_probe_read_user(buffer as *const u8) }.is_err()
 }
 
 /// Does the kernel take bytes now, or wait until it can? The hooks come before its own checks, with the socket locked,

@@ -8,6 +8,8 @@ keytrail_tests::cases! {
         homes_are_found
         looking_is_not_reading
         opening_is_not_reading
+        failing_is_not_reading
+        names_of_any_length_and_kind
         other_ways_of_reading
         tmpfs_is_not_silent
         readers_are_named

@@ -219,6 +219,61 @@ pub fn opening_is_not_reading() {
     count(&by_cat, 0, "opens by who read");
 }
 
+/// A read that has nowhere to put the bytes fails, after the pages were looked up: of a file that is watched, and of one that
+/// nobody has looked into.
+pub fn failing_is_not_reading() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let (_, watched) = plant::aws_credentials(&scratch.make("home"));
+    let agent = Agent::start(&scratch);
+    let (_, elsewhere) = plant::aws_credentials(&scratch.make("other"));
+    let script = "import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+f = os.open(sys.argv[1], 0)
+class Place(ctypes.Structure):
+    _fields_ = [('base', ctypes.c_size_t), ('length', ctypes.c_size_t)]
+place = Place(8, 100)
+assert libc.read(f, ctypes.c_void_p(8), 100) == -1 and ctypes.get_errno() == 14
+assert libc.pread(f, ctypes.c_void_p(8), 100, 0) == -1 and ctypes.get_errno() == 14
+assert libc.readv(f, ctypes.byref(place), 1) == -1 and ctypes.get_errno() == 14
+print('failed')";
+    for file in [&watched, &elsewhere] {
+        let fails = act("/usr/bin/python3")
+            .args(["-c", script])
+            .arg(file)
+            .run()
+            .ok();
+        assert!(fails.stdout_text().contains("failed"));
+        // The control: the same file is seen to be read.
+        let (_, reads) = cat(&agent, file);
+        count(&reads, 1, "reads by cat");
+        let about = of_kind(&agent.tree(fails.pid), "credential_read");
+        count(&about, 0, "reads that failed");
+    }
+}
+
+/// Container ids have 64 letters, names may have 255 bytes, and they need not be text.
+pub fn names_of_any_length_and_kind() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let place = scratch.make("place");
+    let long = [b'x'; 255];
+    for name in [&[b'a'; 64][..], &long, b"caf\xe9"] {
+        let name = std::ffi::OsStr::from_bytes(name);
+        let (planted, file) = plant::aws_credentials(&place);
+        let there = place.join(name).join(name);
+        fs::create_dir(place.join(name)).unwrap();
+        fs::rename(file, &there).unwrap();
+        let (_, reads) = cat(&agent, &there);
+        count(&reads, 1, "read events");
+        let text = reads[0].brief();
+        assert!(reads[0].shows(&planted), "{text}");
+        assert_eq!(reads[0].path(), there.to_string_lossy(), "{text}");
+    }
+}
+
 /// A file that only another mount namespace has, where containers have theirs: what is there when the agent starts
 /// and what comes while it runs, each read once, under its name inside.
 pub fn other_mount_namespaces() {
