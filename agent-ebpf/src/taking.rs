@@ -5,7 +5,7 @@
 //! caller is on its list.
 
 use crate::{
-    maps::{ASKED, TAKING, TAKINGS, field},
+    maps::{ASKED, PROCS, TAKING, TAKINGS, field},
     record::{
         Counters, Wake, add, at_most, current_task, descriptor, follow, ignored, peek, pointer,
         program, read_or_zero, segments, stamp, wake,
@@ -88,7 +88,8 @@ pub struct AskedKey {
     tgid: u32,
     number: u32,
     method: u32,
-    pad: u32,
+    /// What was known of the victim, by [`held`].
+    held: u32,
 }
 
 /// What was told last: when, of which program, and whether it was proven.
@@ -412,8 +413,19 @@ fn key(tgid: u32, who: &Who) -> AskedKey {
         tgid,
         number: who.number,
         method: who.method,
-        pad: 0,
+        held: held(who.number),
     }
+}
+
+/// Changes whenever the process may hold more than before: then taking out of it is news again. 0 where its number is not the
+/// host's, or it holds nothing.
+#[inline(always)]
+fn held(number: u32) -> u32 {
+    let Some(state) = PROCS.get_ptr(&number) else {
+        return 0;
+    };
+    // SAFETY: a live map value.
+    unsafe { ((*state).exec_id as u32) << 3 | (*state).state & 7 }
 }
 
 /// Was it told of this program a moment ago, with proof? Then the call need not be looked at.
@@ -469,7 +481,7 @@ fn has_share(tgid: u32, now: &Asked) -> bool {
         tgid,
         number: 0,
         method: SHARE,
-        pad: 0,
+        held: 0,
     };
     let window = now.boot_ns >> BUDGET_SHIFT;
     if let Some(share) = ASKED.get_ptr_mut(&key) {

@@ -159,6 +159,7 @@ keytrail_tests::cases! {
         inside_a_pid_namespace
         and_sent
         by_process_vm_readv
+        by_process_vm_readv_as_it_reads
         a_refused_call_takes_nothing
         by_ptrace
         a_debugger_of_its_own_child
@@ -179,6 +180,7 @@ keytrail_tests::cases! {
     }
     file_life {
         opened_to_others
+        rewritten_unseen
         rotated
         replaced
         moved_and_deleted

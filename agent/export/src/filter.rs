@@ -228,7 +228,8 @@ fn is_gap(event: &Event) -> bool {
 }
 
 fn is_fingerprint(text: &str, fingerprint: &str) -> bool {
-    let digits = text.strip_prefix(FINGERPRINT_PREFIX).unwrap_or(text);
+    let text = text.to_ascii_lowercase();
+    let digits = text.strip_prefix(FINGERPRINT_PREFIX).unwrap_or(&text);
     let full = fingerprint
         .strip_prefix(FINGERPRINT_PREFIX)
         .unwrap_or(fingerprint);

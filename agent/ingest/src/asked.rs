@@ -3,7 +3,7 @@
 use super::files::KnownFile;
 use super::inspection::{Area, Missed};
 use keytrail_abi::FileId;
-use keytrail_model::Why;
+use keytrail_model::{Unread, Why};
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
@@ -56,6 +56,8 @@ pub(super) enum Purpose {
         ctime_ns: u64,
         boot_ns: u64,
         inspection: Inspection,
+        /// As its reader had it.
+        called: Unread,
     },
     /// A read of another version of a known one.
     Version {

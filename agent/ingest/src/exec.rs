@@ -429,7 +429,7 @@ impl Told {
     }
 }
 
-fn label(kind: &str, fingerprint: &str) -> String {
+pub(crate) fn label(kind: &str, fingerprint: &str) -> String {
     format!("[redacted {kind} {fingerprint}]")
 }
 

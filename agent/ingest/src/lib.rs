@@ -21,6 +21,7 @@ mod message_tests;
 mod names;
 mod pending;
 mod registry;
+mod shown;
 mod stage;
 mod stamp;
 #[cfg(test)]

@@ -10,8 +10,8 @@ use super::inspection::{
 use super::stage::Digest;
 use super::stamp;
 use crate::decode::Record;
-use keytrail_abi::{FileId, Header};
-use keytrail_model::{PlaceNews, Why};
+use keytrail_abi::{FileId, FileNew, Header};
+use keytrail_model::{PlaceNews, Unread, Why};
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, OnceLock};
 
@@ -37,7 +37,10 @@ impl Digest {
             return Some(asked.clone());
         }
         let boot_ns = header.boot_ns;
-        let is_new = matches!(subject, Subject::Inode(_));
+        let called = match &subject {
+            Subject::Inode(new) => Some(called(&new.record)),
+            _ => None,
+        };
         let (verdict, seen) = <(Arc<OnceLock<_>>, Arc<OnceLock<_>>)>::default();
         let who = Who {
             user: header.euid,
@@ -56,20 +59,20 @@ impl Digest {
             }
         };
         let inspection = Inspection { id, verdict, seen };
-        let purpose = if is_new {
-            Purpose::New {
+        let purpose = match called {
+            Some(called) => Purpose::New {
                 file,
                 ctime_ns,
                 boot_ns,
                 inspection: inspection.clone(),
-            }
-        } else {
-            Purpose::Version {
+                called,
+            },
+            None => Purpose::Version {
                 file,
                 ctime_ns,
                 boot_ns,
                 inspection: inspection.clone(),
-            }
+            },
         };
         self.purpose(id, purpose);
         self.asked
@@ -186,6 +189,7 @@ impl Digest {
                 ctime_ns,
                 boot_ns,
                 inspection,
+                ..
             }
             | Purpose::Version {
                 file,
@@ -214,8 +218,11 @@ impl Digest {
                 if !matches!(verdict, Verdict::Missed(_)) {
                     self.asked.remember(*file, *ctime_ns, inspection, verdict);
                 }
-                if is_new {
+                if let Purpose::New { called, .. } = &purpose {
                     self.tell_kernel(*file, *ctime_ns, verdict, out);
+                    if verdict == Verdict::Gone {
+                        out.places.push(PlaceNews::Unread(called.clone()));
+                    }
                 }
             }
             Purpose::Watched(why) => match outcome {
@@ -333,5 +340,22 @@ impl Digest {
         let news = look.map(|look| PlaceNews::Looked(Box::new(look)));
         out.places.extend(news);
         (Verdict::Known, Some(seen))
+    }
+}
+
+/// Under which name a file was read.
+fn called(new: &FileNew) -> Unread {
+    let name = |level: usize| match new.names.get(level) {
+        Some(name) if level < new.depth as usize => name
+            .iter()
+            .take_while(|byte| **byte != 0)
+            .copied()
+            .collect(),
+        _ => Vec::new(),
+    };
+    Unread {
+        name: name(0),
+        parent: name(1),
+        boot_ns: new.header.boot_ns,
     }
 }

@@ -8,8 +8,8 @@ use super::files::{Files, Inspected, KnownFile, Version, Views};
 use super::handed::Handed;
 use super::inspection::{InspectionOptions, Inspector, Missed};
 use super::registry::Registry;
-use super::stamp;
 use super::written::{self, Targets};
+use super::{shown, stamp};
 use crate::decode::{self, Record};
 use keytrail_abi as abi;
 use keytrail_host::areas::area;
@@ -622,6 +622,12 @@ impl Digest {
         self.snapshot_at.retain(|pid, _| lives(pid.tgid));
         self.views.forget_dead(&lives);
         self.targets.forget_dead(lives);
+    }
+
+    /// The observation as it may be told; `None` when it may be as it is.
+    #[must_use]
+    pub fn shown(&self, observation: &Observation) -> Option<Observation> {
+        shown::shown(observation, &self.registry.matcher)
     }
 
     /// Does something of which nobody asks what it could not see.

@@ -5,8 +5,8 @@ use super::facts::third_party;
 use super::merge::{Inventory, Observed};
 use super::model::{Entry, FilePlace, Place, Reach};
 use super::names;
-use keytrail_model::{Credential, CredentialRef, FileFacts, FileLook, PlaceNews, Why};
-use std::collections::{HashMap, HashSet};
+use keytrail_model::{Credential, CredentialRef, FileFacts, FileLook, PlaceNews, Unread, Why};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +16,11 @@ const MAX_CLEAN: usize = 16_384;
 const MAX_QUIET: usize = 16_384;
 /// Files remembered that went a moment ago, with what they held.
 const MAX_GONE: usize = 1_024;
+/// Files remembered that were read and not looked into, and for how long.
+const MAX_UNREAD: usize = 256;
+const UNREAD_NS: u64 = 10_000_000_000;
+/// Bytes of a name from which on it may be the beginning of a longer one.
+const UNREAD_NAME: usize = 63;
 
 /// Everything that is in one place from a moment on.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,6 +81,8 @@ pub struct Live {
     gone: HashMap<String, Vec<CredentialRef>>,
     /// Places this agent has looked into.
     own: HashSet<String>,
+    /// Files that were read and not looked into, the latest last.
+    unread: VecDeque<Unread>,
     changes: Vec<Change>,
 }
 
@@ -161,6 +168,13 @@ impl Live {
                 self.clean(device, inode);
                 None
             }
+            PlaceNews::Unread(unread) => {
+                if self.unread.len() >= MAX_UNREAD {
+                    self.unread.pop_front();
+                }
+                self.unread.push_back(unread);
+                None
+            }
             PlaceNews::Gone { root, raw } => {
                 let key = key_of(&raw, workload(&root));
                 self.went(&key, now);
@@ -237,7 +251,9 @@ impl Live {
         let new_here = match look.why {
             Why::Start => false,
             Why::Place => true,
-            Why::Met => here_before || self.is_newly_filled(file, look.born_ns),
+            Why::Met => {
+                here_before || self.is_newly_filled(file, look.born_ns) && !self.was_unread(&look)
+            }
         };
         // What a package manager fetches was published; it is noted, and nobody is woken by it.
         let fetched = place.container.is_empty() && third_party(&place.path);
@@ -294,6 +310,25 @@ impl Live {
         born_ns >= self.baseline.agent_started_ns
             || self.clean.contains(&file)
             || (born_ns != 0 && born < self.baseline.inventory_started)
+    }
+
+    /// Whether a file of this name was read a moment ago, and replaced or rewritten before anybody could look into it: what is
+    /// found now may have been in it (`sed -i`, an editor).
+    fn was_unread(&self, look: &FileLook) -> bool {
+        let mut names = look.raw.rsplit(|b| *b == b'/');
+        let (name, parent) = (names.next(), names.next());
+        // A name in a record may be cut.
+        let is = |told: &[u8], name: Option<&[u8]>| {
+            name.is_some_and(|name| match told.len() {
+                UNREAD_NAME.. => name.starts_with(told),
+                _ => name == told,
+            })
+        };
+        self.unread.iter().any(|unread| {
+            look.boot_ns.abs_diff(unread.boot_ns) < UNREAD_NS
+                && is(&unread.name, name)
+                && (unread.parent.is_empty() || is(&unread.parent, parent))
+        })
     }
 
     /// What was in a place and is not found in it any more.
@@ -547,6 +582,46 @@ mod tests {
         met(&mut live, look("/g", 2, START + 1, &["a"]), 7);
         met(&mut live, look("/g", 2, START + 1, &[]), 8);
         assert!(live.held_in(b"/g", Workload::default(), true).is_empty());
+    }
+
+    #[test]
+    fn what_was_read_and_replaced_unseen_may_have_been_there_before() {
+        let unread = |name: &[u8]| {
+            PlaceNews::Unread(Unread {
+                parent: b"srv".to_vec(),
+                name: name.to_vec(),
+                boot_ns: 3,
+            })
+        };
+        let mut live = live();
+        live.take(unread(b".env"), 5, host);
+        assert!(met(&mut live, look("/srv/.env", 2, START + 1, &["a"]), 5).is_empty());
+        // Another file, another directory, and long after.
+        assert_eq!(
+            met(&mut live, look("/srv/b.env", 3, START + 1, &["b"]), 5),
+            ["b"]
+        );
+        assert_eq!(
+            met(&mut live, look("/opt/.env", 4, START + 1, &["c"]), 5),
+            ["c"]
+        );
+        live.take(unread(b"late"), 5, host);
+        let late = FileLook {
+            boot_ns: 4 + UNREAD_NS,
+            ..look("/srv/late", 5, START + 1, &["d"])
+        };
+        assert_eq!(met(&mut live, late, 20), ["d"]);
+        // A name that was cut.
+        let long = "x".repeat(100);
+        live.take(unread(&long.as_bytes()[..63]), 5, host);
+        let path = format!("/srv/{long}");
+        assert!(met(&mut live, look(&path, 6, START + 1, &["e"]), 5).is_empty());
+        // What comes to where something is known to be is new all the same.
+        live.take(unread(b".env"), 5, host);
+        assert_eq!(
+            met(&mut live, look("/srv/.env", 7, START + 1, &["f"]), 6),
+            ["f"]
+        );
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub use context::{Surroundings, actor_of, context_of};
 pub use credential::{Credential, CredentialRef};
 pub use dropped::{Bound, Dropped};
 pub use event::Event;
-pub use look::{FileLook, PlaceNews, Why};
+pub use look::{FileLook, PlaceNews, Unread, Why};
 pub use observation::*;
 pub use pods::{ContainerNames, Owner, PodNames};
 pub use public_key::{KeyAlgorithm, PublicKey};

@@ -54,4 +54,15 @@ pub enum PlaceNews {
         root: PathBuf,
         raw: Vec<u8>,
     },
+    /// A file was read and could not be looked into in that version: what is found under its name soon after may have been in it.
+    Unread(Unread),
+}
+
+/// Under which name a file was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// That of its directory; empty at the root of a file system.
+    pub parent: Vec<u8>,
+    pub name: Vec<u8>,
+    pub boot_ns: u64,
 }

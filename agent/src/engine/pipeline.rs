@@ -690,6 +690,8 @@ impl Pipeline {
 
     /// One observation through recording, core, sink and ledger.
     pub fn step(&mut self, observation: &Observation) {
+        let shown = self.digest.shown(observation);
+        let observation = shown.as_ref().unwrap_or(observation);
         if let Some(recording) = &mut self.recording {
             let written = serde_json::to_writer(&mut *recording, observation)
                 .map_err(std::io::Error::from)

@@ -111,6 +111,41 @@ pub fn opened_to_others() {
     agent.stop();
 }
 
+/// What was there before the agent, and is rewritten by who read it before anybody looked, is no new credential.
+pub fn rewritten_unseen() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let work = scratch.make("work");
+    let plant = |name: &str| {
+        let (file, key) = (work.join(name), plant::github());
+        fs::write(&file, format!("# x\n{}", text(&key))).unwrap();
+        (file, key)
+    };
+    let before = [plant("one.env"), plant("two.env")];
+    let agent = Agent::start(&scratch);
+    sh("sed -i s/x/y/ $1; cp $2 $3/copy; cat $3/copy > $2; rm $3/copy")
+        .arg(&before[0].0)
+        .arg(&before[1].0)
+        .arg(&work)
+        .run()
+        .ok();
+    // The control: what is new is told as such.
+    let (new, _) = known(&agent, &work, "new.env");
+    agent.sentinel();
+    let created = of_kind(&agent.events(), "credential_created");
+    assert!(created.iter().any(|e| Path::new(e.path()) == new));
+    for (file, key) in &before {
+        let told = created.iter().filter(|e| Path::new(e.path()) == file);
+        assert_eq!(told.count(), 0, "{}", list(&created));
+        // Nothing is lost by that: who reads it is told.
+        let done = sh("cat $1; :").arg(file).run().ok();
+        agent.expect("the read", done.pid, |e| {
+            e.is("credential_read") && e.in_tree(done.pid) && e.shows(key)
+        });
+    }
+    agent.stop();
+}
+
 /// Another token: by sed, by an editor's rename with a backup, and by truncating.
 pub fn rotated() {
     let _turn = turn();

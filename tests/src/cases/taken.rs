@@ -245,6 +245,43 @@ pub fn by_process_vm_readv() {
     assert!(found(&agent, thief.pid).is_some());
 }
 
+/// Read out before it holds anything and again a moment after it has read a key, as strace does it: the second time is news.
+pub fn by_process_vm_readv_as_it_reads() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    for name in ["one", "two"] {
+        let (planted, file) = plant::aws_credentials(&scratch.make(name));
+        let thief = python(
+            "import subprocess
+child = subprocess.Popen([sys.executable, '-c', '''
+import sys
+print(\"there\", flush=True)
+sys.stdin.readline()
+key = open(sys.argv[1]).read()
+print(\"read\", flush=True)
+sys.stdin.readline()
+''', sys.argv[2]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+child.stdout.readline()
+place = stack_of(child.pid)
+assert read_out(child.pid, *place)
+child.stdin.write('go\\n'); child.stdin.flush()
+child.stdout.readline()
+assert read_out(child.pid, *place)
+child.stdin.write('end\\n'); child.stdin.flush()
+child.wait()",
+        )
+        .arg("0")
+        .arg(&file)
+        .run()
+        .ok();
+        let event = agent.expect("the theft", thief.pid, |e| {
+            e.is("credential_taken") && e.pid() == thief.pid && e.shows(&planted)
+        });
+        assert_eq!(event.channel(), "process_vm_readv", "{}", event.brief());
+    }
+}
+
 /// Who may not read gets nothing, and nothing is said.
 pub fn a_refused_call_takes_nothing() {
     let _turn = turn();

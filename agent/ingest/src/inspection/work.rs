@@ -9,7 +9,7 @@ use crate::files::{
 };
 use globset::GlobSet;
 use keytrail_abi::{FileId, FileNew};
-use keytrail_host::clock::{boot_ns, thread_ns};
+use keytrail_host::clock::{boot_ns, both, thread_ns};
 use keytrail_secret::Classifier;
 use rustix::fs::OFlags;
 use std::io;
@@ -157,6 +157,13 @@ impl Tools {
         }
         let named = context.named.is_match(&path);
         let size = version.facts.size;
+        // What is not in it now may have been in what was read.
+        let is_other =
+            version.facts.ctime_ns != record.ctime_ns && !is_older(&version, record.header.boot_ns);
+        let clean = || match is_other {
+            true => Outcome::Gone,
+            false => Outcome::Clean,
+        };
         let read = reopen(&fd).map_err(io::Error::from).and_then(|fd| {
             read_worthy(fd, size, context.options.file_bytes, || Some((path, named)))
         });
@@ -167,7 +174,7 @@ impl Tools {
         };
         match read {
             Ok(_) if is_changed() => told(new, context),
-            Ok(None) => Outcome::Clean,
+            Ok(None) => clean(),
             Err(_) => told(new, context),
             Ok(Some(content)) => {
                 progress.has_read();
@@ -175,7 +182,7 @@ impl Tools {
                 // Whatever comes next may have to wait for a file system.
                 drop(content);
                 if inspected.findings.is_empty() && !inspected.partial() {
-                    Outcome::Clean
+                    clean()
                 } else {
                     let mut version = version;
                     if let Ok(top) = open_root(&root) {
@@ -195,6 +202,15 @@ impl Tools {
             }
         }
     }
+}
+
+/// Whether the content of a file was the same at that time, as far as its times say: a name, a mode and links may have changed.
+fn is_older(version: &Version, boot_ns: u64) -> bool {
+    // Times of files are those of the clock's last tick: 10 ms at 100 a second.
+    const TICK_NS: u64 = 10_000_000;
+    let (boot_now, wall_now) = both();
+    let then = wall_now.saturating_sub(boot_now.saturating_sub(boot_ns));
+    version.modified_ns.saturating_add(TICK_NS) < then
 }
 
 /// What is known of a file that nobody finds again: what its reader had in its memory right after it had read it whole.

@@ -352,7 +352,7 @@ pub fn verdict(answer: &CheckUseResponse, wide: bool, style: &Style) -> String {
                 c.fingerprint
             );
         }
-        None => out.push_str("This credential was never met here.\n"),
+        None => out.push_str("No credential is known here by this name or fingerprint.\n"),
     }
     if answer.acts.len() > 1 {
         for of_act in &answer.acts {

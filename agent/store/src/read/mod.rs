@@ -165,9 +165,15 @@ fn list(ids: &[i64]) -> String {
     format!("[{}]", texts.join(","))
 }
 
+/// What follows the mark of a fingerprint, in either case: it is copied from anywhere.
+fn without_prefix(text: &str) -> Option<&str> {
+    let (mark, digits) = text.split_at_checked(FINGERPRINT.len())?;
+    mark.eq_ignore_ascii_case(FINGERPRINT).then_some(digits)
+}
+
 /// The digits of what looks like a fingerprint or the beginning of one.
 fn fingerprint_digits(text: &str) -> Option<String> {
-    let digits = text.strip_prefix(FINGERPRINT).unwrap_or(text);
+    let digits = without_prefix(text).unwrap_or(text);
     let plausible = (FINGERPRINT_MIN..=32).contains(&digits.len())
         && digits.bytes().all(|b| b.is_ascii_hexdigit());
     plausible.then(|| digits.to_ascii_lowercase())
@@ -180,6 +186,9 @@ fn named(db: &Connection, text: &str) -> Answer<Vec<i64>> {
         return Err(bad(
             "a credential is named by its fingerprint or identifier",
         ));
+    }
+    if without_prefix(text).is_some() && fingerprint_digits(text).is_none() {
+        return Err(bad("a fingerprint is kt1: and at least 8 hex digits"));
     }
     if let Some(digits) = fingerprint_digits(text) {
         let mut query =

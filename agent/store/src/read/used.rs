@@ -1,7 +1,7 @@
 //! Was it used?
 
 use super::uses::{COLUMNS, TABLES, acts, columns, of_row};
-use super::{Answer, FINGERPRINT, MAX_TEXT, ReadError, Reader, bad, fingerprint_digits, list};
+use super::{Answer, MAX_TEXT, ReadError, Reader, bad, fingerprint_digits, list, without_prefix};
 use super::{coverage, mark, named, nanoseconds, timestamp};
 use crate::answer::holes::{Background, Hole, holes};
 use crate::answer::{Judgement, Question, Span, Verdict, judge};
@@ -74,7 +74,7 @@ impl Reader {
 
 fn is_fingerprint(text: &str) -> bool {
     let text = text.trim();
-    text.starts_with(FINGERPRINT) && fingerprint_digits(text).is_some()
+    without_prefix(text).is_some() && fingerprint_digits(text).is_some()
 }
 
 /// A public name that was never met: what was met without one may be it.
@@ -350,7 +350,9 @@ mod tests {
 
     #[test]
     fn what_is_taken_for_a_fingerprint() {
-        assert!(is_fingerprint("kt1:0123456789abcdef"));
+        for text in ["kt1:0123456789abcdef", "KT1:0123456789ABCDEF"] {
+            assert!(is_fingerprint(text), "{text}");
+        }
         for text in ["octocat", "0123456789abcdef", "kt1:012", "kt1:xyzxyzxyz"] {
             assert!(!is_fingerprint(text), "{text}");
         }

@@ -1,0 +1,263 @@
+//! Learnt secrets in what is told of a host beside arguments: names of files, programs, sockets, hosts and variables are chosen by
+//! programs, and some put a secret there (`https://KEY.example`, a file called by its token). From here on it stands there by
+//! its kind and fingerprint.
+
+use crate::exec::label;
+use keytrail_model::{Ends, FileFacts, Found, Observation, Payload, Place};
+use keytrail_payload::Matcher;
+
+/// The observation without learnt secrets in its names; `None` when it has none.
+pub fn shown(observation: &Observation, matcher: &Matcher) -> Option<Observation> {
+    if matcher.is_empty() {
+        return None;
+    }
+    let mut found = false;
+    texts(observation, &mut |text| found = found || has(text, matcher));
+    found.then(|| {
+        let mut shown = observation.clone();
+        texts_mut(&mut shown, &mut |text| hide(text, matcher));
+        shown
+    })
+}
+
+/// No secret that is looked for is shorter.
+const SHORTEST: usize = 6;
+
+fn has(text: &str, matcher: &Matcher) -> bool {
+    text.len() >= SHORTEST && !matcher.places(text.as_bytes()).is_empty()
+}
+
+fn hide(text: &mut String, matcher: &Matcher) {
+    if text.len() < SHORTEST {
+        return;
+    }
+    let mut places = matcher.places(text.as_bytes());
+    places.sort_by_key(|(place, _)| (place.start, std::cmp::Reverse(place.end)));
+    let mut out = String::new();
+    let mut at = 0;
+    for (place, credential) in places {
+        // Of those that overlap the first one speaks for all.
+        if place.start >= at {
+            out.push_str(&String::from_utf8_lossy(&text.as_bytes()[at..place.start]));
+            out.push_str(&label(&credential.kind, &credential.fingerprint));
+        }
+        at = at.max(place.end);
+    }
+    out.push_str(&String::from_utf8_lossy(&text.as_bytes()[at..]));
+    *text = out;
+}
+
+/// Makes two functions out of one list: to look at the texts of an observation, and to change them.
+macro_rules! visit {
+    ($texts:ident, $file:ident, $ends:ident, $payload:ident, $found:ident $(, $mut:tt)?) => {
+        fn $texts(observation: & $($mut)? Observation, each: &mut dyn FnMut(& $($mut)? String)) {
+            match observation {
+                Observation::Exec(seen) => {
+                    each(& $($mut)? seen.at.comm);
+                    each(& $($mut)? seen.exe.path);
+                    each(& $($mut)? seen.cwd);
+                    $found(& $($mut)? seen.found, each);
+                }
+                Observation::Snapshot(seen) => {
+                    each(& $($mut)? seen.at.comm);
+                    each(& $($mut)? seen.exe.path);
+                    each(& $($mut)? seen.cwd);
+                    $found(& $($mut)? seen.found, each);
+                }
+                Observation::File(seen) => $file(& $($mut)? seen.file, each),
+                Observation::Answer(seen) => $ends(& $($mut)? seen.ends, each),
+                Observation::Connect { ends, .. } => $ends(ends, each),
+                Observation::Send(seen) => {
+                    $ends(& $($mut)? seen.ends, each);
+                    $payload(& $($mut)? seen.payload, each);
+                }
+                Observation::Write(seen) => {
+                    each(& $($mut)? seen.path);
+                    $payload(& $($mut)? seen.payload, each);
+                }
+                Observation::TlsWrite(seen) => $payload(& $($mut)? seen.payload, each),
+                Observation::Created { file, .. } | Observation::Persistence { file, .. } => $file(file, each),
+                Observation::FileChanged { file, change, .. } => {
+                    $file(file, each);
+                    each(& $($mut)? change.new_path);
+                    each(& $($mut)? change.link);
+                }
+                Observation::Gap(gap) => {
+                    each(& $($mut)? gap.detail);
+                    each(& $($mut)? gap.remedy);
+                }
+                Observation::Start(_)
+                | Observation::Tick { .. }
+                | Observation::Fork { .. }
+                | Observation::Exit { .. }
+                | Observation::Pipes(_)
+                | Observation::Taken(_)
+                | Observation::Withdrawn { .. }
+                | Observation::Pod { .. }
+                | Observation::PodGone { .. }
+                | Observation::Findings { .. }
+                | Observation::Stop { .. } => {}
+            }
+        }
+
+        fn $file(file: & $($mut)? FileFacts, each: &mut dyn FnMut(& $($mut)? String)) {
+            each(& $($mut)? file.path);
+            each(& $($mut)? file.host_path);
+        }
+
+        fn $ends(ends: & $($mut)? Ends, each: &mut dyn FnMut(& $($mut)? String)) {
+            each(& $($mut)? ends.path);
+            if let Some(peer) = & $($mut)? ends.peer {
+                each(& $($mut)? peer.executable);
+            }
+        }
+
+        fn $payload(payload: & $($mut)? Payload, each: &mut dyn FnMut(& $($mut)? String)) {
+            for host in & $($mut)? payload.hosts {
+                each(& $($mut)? host.name);
+            }
+            for request in & $($mut)? payload.requests {
+                each(& $($mut)? request.host);
+                // Its path was looked at part by part.
+                if let Some(target) = & $($mut)? request.target {
+                    each(& $($mut)? target.name);
+                }
+            }
+        }
+
+        fn $found(found: & $($mut)? [Found], each: &mut dyn FnMut(& $($mut)? String)) {
+            for found in found {
+                if let Place::Env(name) = & $($mut)? found.place {
+                    each(name);
+                }
+            }
+        }
+    };
+}
+
+visit!(texts, file, ends, payload, found);
+visit!(texts_mut, file_mut, ends_mut, payload_mut, found_mut, mut);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keytrail_model::{GapReason, GapSeen, HostName, PeerSeen, Pid, SendSeen, Stamp};
+
+    const SECRET: &str = "4f0c2a9be1d87736a5c04412ee90bd31";
+
+    fn matcher() -> Matcher {
+        let mut matcher = Matcher::new(&[9; 32]);
+        let credential = keytrail_model::Credential {
+            kind: "datadog-api-key".into(),
+            identifier: String::new(),
+            fingerprint: "kt1:aa".into(),
+            confidence: 0.9,
+            expires: None,
+            rule: "r".into(),
+            privilege: 2,
+            attack: String::new(),
+        };
+        matcher.learn(credential.into(), "", SECRET.as_bytes());
+        matcher
+    }
+
+    fn at() -> Stamp {
+        Stamp {
+            boot_ns: 1,
+            pid: Pid { tgid: 1, start: 1 },
+            tid: 1,
+            uid: 0,
+            euid: 0,
+            gid: 0,
+            cgroup_id: 0,
+            comm: "x".into(),
+        }
+    }
+
+    fn file(path: String) -> FileFacts {
+        FileFacts {
+            host_path: format!("/host{path}"),
+            path,
+            ..FileFacts::default()
+        }
+    }
+
+    #[test]
+    fn names_with_a_learnt_secret_are_told_without_it() {
+        let m = matcher();
+        let named = format!("/srv/x-{SECRET}.env");
+        let percent: String = SECRET.bytes().map(|b| format!("%{b:02x}")).collect();
+        let send = SendSeen {
+            at: at(),
+            ends: Ends {
+                path: named.clone(),
+                peer: Some(Box::new(PeerSeen {
+                    executable: named.clone(),
+                    ..PeerSeen::default()
+                })),
+                ..Ends::default()
+            },
+            payload: Payload {
+                hosts: vec![HostName {
+                    name: format!("{SECRET}.corp.test"),
+                    provenance: "tls_sni".into(),
+                }],
+                ..Payload::default()
+            },
+            tls_record: None,
+            tls_more: Vec::new(),
+            goes_on: None,
+            tls_call: None,
+            hello: None,
+            direction: None,
+            sealed: false,
+            hook: "h".into(),
+        };
+        let gap = GapSeen {
+            detail: format!("{named} cannot be read"),
+            ..GapSeen::new(GapReason::FileUnreadable, 1)
+        };
+        let observations = [
+            Observation::Persistence {
+                at: None,
+                boot_ns: 1,
+                file: file(named.clone()),
+                technique: "T1".into(),
+            },
+            Observation::Created {
+                at: None,
+                boot_ns: 1,
+                file: file(format!("/srv/{percent}")),
+                credentials: Vec::new(),
+            },
+            Observation::Send(Box::new(send)),
+            Observation::Gap(gap),
+        ];
+        for observation in observations {
+            let shown = shown(&observation, &m).unwrap();
+            let text = serde_json::to_string(&shown).unwrap();
+            assert!(!text.contains(SECRET) && !text.contains(&percent), "{text}");
+            assert!(text.contains("[redacted datadog-api-key kt1:aa]"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_surrounds_it_stays() {
+        let m = matcher();
+        let mut text = format!("/a/{SECRET}/ü/{SECRET}");
+        hide(&mut text, &m);
+        let label = "[redacted datadog-api-key kt1:aa]";
+        assert_eq!(text, format!("/a/{label}/ü/{label}"));
+    }
+
+    #[test]
+    fn others_are_not_touched() {
+        let observation = Observation::Persistence {
+            at: None,
+            boot_ns: 1,
+            file: file("/srv/app/.env".into()),
+            technique: "T1".into(),
+        };
+        assert_eq!(shown(&observation, &matcher()), None);
+    }
+}
