@@ -17,7 +17,6 @@ use keytrail_abi::{
     CONTENT_MAX, FileNew, Kind, NAME_DEPTH, NAME_MAX, PAYLOAD_TIERS, PROC_IGNORED, PROC_UNKNOWN,
     ProcState, ReadKey, SEEN_CLEAN,
     globals::{MISSING, field as f},
-    records::access,
     state::counter,
 };
 
