@@ -123,7 +123,7 @@ pub fn rewritten_unseen() {
     };
     let before = [plant("one.env"), plant("two.env")];
     let agent = Agent::start(&scratch);
-    sh("sed -i s/x/y/ $1; cp $2 $3/copy; cat $3/copy > $2; rm $3/copy")
+    sh("sed -i 's/^# x/# y/' $1; cp $2 $3/copy; cat $3/copy > $2; rm $3/copy")
         .arg(&before[0].0)
         .arg(&before[1].0)
         .arg(&work)
