@@ -5,6 +5,7 @@ mod certificates;
 mod developer;
 mod examples;
 mod hostile;
+mod identifiers;
 mod linear;
 mod text;
 mod unnamed;
