@@ -16,6 +16,7 @@ mod toml;
 mod tree;
 mod yaml;
 
+use super::api::Origin;
 use super::checks::{Doubt, doubt, refers};
 use super::ruleset::Classifier;
 use super::scan::text::clean;
@@ -90,6 +91,9 @@ pub fn run(name: &str, context: &mut Context<'_, '_>) {
 
 /// Steps in which a value is looked for around the one before it.
 const NEAR: [usize; 3] = [4 << 10, 64 << 10, 1 << 20];
+
+/// Least confidence that makes a value more than a secret of the file it stands in.
+const KNOWN: f64 = 0.5;
 
 /// Longest name of an owner that is repeated for each of his secrets, in bytes.
 const MAX_OWNER: usize = 256;
@@ -213,6 +217,42 @@ impl Context<'_, '_> {
         raw.parts[0].name = first.0.to_string();
         raw.parts.extend(more);
         Some(raw)
+    }
+
+    /// Credentials of a kind of their own in a value that a field calls secret: each keeps its kind, its fingerprint and
+    /// what it says of itself, and the field is added to that. False when there are none.
+    pub fn emit_known(&mut self, name: &str, value: &str, field: &str) -> bool {
+        // Variables are known by their names in capitals.
+        let variable = name.to_ascii_uppercase();
+        let origin = Origin::Env { name: &variable };
+        let mut known = self.classifier.classify_value(value.as_bytes(), origin);
+        known.retain(|f| !f.parts.is_empty() && f.specific() && f.confidence >= KNOWN);
+        let whole = match known.is_empty() {
+            true => 0..0,
+            false => self.locate(value.as_bytes()),
+        };
+        let mut any = false;
+        for found in known {
+            let part = &found.parts[0];
+            let within = part.span.clone();
+            // As it stands there; with escapes before it, it is looked for by itself.
+            let span = match whole.len() == value.len() && within.end <= value.len() {
+                true => whole.start + within.start..whole.start + within.end,
+                false => self.locate(&part.value),
+            };
+            let identifier = match found.identifier.as_str() {
+                "" => field.to_owned(),
+                own => format!("{own} ({field})"),
+            };
+            if let Some(raw) = self.emit_at(&found.rule, &part.value, span, identifier) {
+                raw.confidence = found.confidence;
+                raw.expires = found.expires;
+                raw.public = found.public;
+                raw.login = found.login;
+                any = true;
+            }
+        }
+        any
     }
 
     /// A key in PEM inside a parsed value.
