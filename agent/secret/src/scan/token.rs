@@ -282,6 +282,9 @@ fn accept(
         return;
     };
     let mut derived = derived_of(spec, bytes, named.map(|id| id.as_bytes()));
+    if let Some(owner) = derive::beside(&spec.identifier, text, &span) {
+        derived.identifier = owner;
+    }
     if let Some(near) = rule.identifier_near()
         && let Some(owner) = nearest(text, &span, near)
     {

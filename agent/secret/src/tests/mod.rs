@@ -7,6 +7,7 @@ mod examples;
 mod hostile;
 mod identifiers;
 mod linear;
+mod spans;
 mod state;
 mod text;
 mod unnamed;
