@@ -354,13 +354,16 @@ fn confidence(spec: &RuleSpec, bytes: &[u8], rank: u8) -> Option<f64> {
         Doubt::Hard => return None,
         Doubt::Word if rank >= 2 && spec.privilege <= 2 => spec.confidence.min(0.2),
         Doubt::Word => return None,
-        // Kept, because the form is the issuer's, but below a value that a generator made.
-        Doubt::Soft => spec.confidence.min(0.6),
+        // Kept, because the form is the issuer's, but below what is shown: no generator makes it.
+        Doubt::Soft => spec.confidence.min(BY_HAND),
         Doubt::None => spec.confidence,
     };
     if spec.check.is_empty() {
         return Some(confidence);
     }
+/// Most that is claimed of a value that counts up or repeats itself.
+const BY_HAND: f64 = 0.45;
+
     if !checksum::structure(&spec.check, bytes) {
         return None;
     }

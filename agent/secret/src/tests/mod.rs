@@ -1,5 +1,6 @@
 //! Tests of the whole stage.
 
+mod alone;
 mod cases;
 mod certificates;
 mod developer;

@@ -250,6 +250,8 @@ impl<'t> Gap<'t> {
         match self.peek(1) {
             b'=' => Some((self.at + 2, Operator::Assign)),
             b':' => None,
+            // ${NAME:?message} and ${NAME:+instead} hold no default.
+            b'?' | b'+' if self.closers == 0 && self.before().ends_with(b"${") => None,
             // ${NAME:-value}
             b'-' if self.closers == 0 && self.before().ends_with(b"${") => {
                 Some((self.at + 2, Operator::Word))
