@@ -30,6 +30,13 @@ pub fn inspect(context: &mut Context<'_, '_>, key: &str, object: &Object) {
     assistants(context, key, object);
     terraform(context, key, object);
     composer(context, key, object);
+    if context.file_name() == "kaggle.json" {
+        context.emit(
+            "kaggle-config",
+            text(object, "key").as_bytes(),
+            text(object, "username").to_string(),
+        );
+    }
     if context.file_name() == ".credentials_rsaparams" {
         // Private exponent and primes of the key a self-hosted runner signs with.
         context.emit(

@@ -5,6 +5,8 @@
 
 mod accounts;
 mod binary;
+mod consul;
+mod der;
 mod gnupg;
 mod ini;
 mod json;
@@ -41,6 +43,9 @@ pub const NAMES: &[&str] = &[
     "ccache",
     "pkcs12",
     "jks",
+    "der",
+    "consul",
+    "keyfile",
     "whole-file",
     "assign",
     "url",
@@ -83,6 +88,9 @@ pub fn run(name: &str, context: &mut Context<'_, '_>) {
         "ccache" => binary::ccache(context),
         "pkcs12" => binary::pkcs12(context),
         "jks" => binary::jks(context),
+        "der" => der::parse(context),
+        "consul" => consul::parse(context),
+        "keyfile" => keyfile(context),
         "whole-file" => whole_file(context),
         // `assign`, `url` and `pem` are found by the scan itself.
         _ => {}
@@ -321,6 +329,34 @@ fn escaped(value: &[u8]) -> Vec<zeroize::Zeroizing<Vec<u8>>> {
         ));
     }
     out
+}
+
+/// Letters of base64 that a key must have to be told from a word, and that a file of one has at most.
+const KEYFILE: std::ops::RangeInclusive<usize> = 32..=1024;
+
+/// A file of base64 alone, over any number of lines; white space counts for nothing (mongod's keyFile).
+fn keyfile(context: &mut Context<'_, '_>) {
+    let text = context.text.trim_ascii();
+    if text.len() > 2 * KEYFILE.end() {
+        return;
+    }
+    let key: zeroize::Zeroizing<Vec<u8>> = zeroize::Zeroizing::new(
+        text.iter()
+            .copied()
+            .filter(|b| !b.is_ascii_whitespace())
+            .collect(),
+    );
+    let base64 = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=');
+    if !KEYFILE.contains(&key.len())
+        || !key.iter().all(base64)
+        || !super::checks::looks_random(&key[..*KEYFILE.start()])
+    {
+        return;
+    }
+    let name = context.classifier.rule(context.rule).spec.name.clone();
+    let start = context.text.len() - context.text.trim_ascii_start().len();
+    let identifier = context.file_name().to_string();
+    context.emit_at(&name, &key, start..start + text.len(), identifier);
 }
 
 /// A file that holds nothing but the secret (`~/.vault-token`, `/var/run/secrets/...`).

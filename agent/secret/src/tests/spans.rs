@@ -41,16 +41,6 @@ fn check(cases: &[Case]) {
     }
 }
 
-fn none(cases: &[(&str, &str)]) {
-    for (path, template) in cases {
-        for seed in 1..4 {
-            let text = expand(template, seed).unwrap();
-            let found = shown(text.as_bytes(), path);
-            assert!(found.is_empty(), "{path} {text}\n{found:?}");
-        }
-    }
-}
-
 #[test]
 fn values_end_where_they_end() {
     check(&[
