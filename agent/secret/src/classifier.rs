@@ -125,7 +125,7 @@ impl Classifier {
                 out.push((name.to_string(), finding));
             }
         }
-        resolve::pair_env(&block, &mut out);
+        resolve::pair_env(self, &block, &mut out);
         out
     }
 

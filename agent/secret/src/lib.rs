@@ -12,6 +12,7 @@ pub mod derive;
 pub mod fingerprint;
 pub mod form;
 pub mod formats;
+mod hide;
 mod resolve;
 pub mod rules;
 pub mod ruleset;

@@ -3,6 +3,7 @@
 use super::api::{Finding, Part};
 use super::checks::documented;
 use super::derive::{Derived, aws};
+use super::hide;
 use super::ruleset::Classifier;
 use super::scan::{Finds, Raw};
 use std::cmp::Reverse;
@@ -99,7 +100,7 @@ pub(super) fn resolve(classifier: &Classifier, text: &[u8], mut finds: Finds) ->
     let kept = without_overlaps(finds.list);
     let mut findings = merge(classifier, text, kept);
     for finding in &mut findings {
-        hide_tokens(classifier, finding);
+        hide::hide(classifier, finding);
     }
     findings
 }
@@ -111,24 +112,6 @@ fn is_fingerprint(text: &[u8], part: &Part) -> bool {
         || before.ends_with(b"kt1:")
             && part.value.len() == 32
             && part.value.iter().all(u8::is_ascii_hexdigit)
-}
-
-/// What is said about a credential is shown to everybody. A token that stands where a name should (a user who is a token,
-/// a host pasted wrong) is shown by its kind, whichever parser took it for a name.
-fn hide_tokens(classifier: &Classifier, finding: &mut Finding) {
-    for (span, kind) in classifier.tokens_in(&finding.identifier).into_iter().rev() {
-        if finding.identifier.is_char_boundary(span.start)
-            && finding.identifier.is_char_boundary(span.end)
-        {
-            finding.identifier.replace_range(span, &format!("<{kind}>"));
-        } else {
-            finding.identifier.clear();
-            break;
-        }
-    }
-    finding
-        .public
-        .retain(|public| classifier.tokens_in(public).is_empty());
 }
 
 fn distance(a: &Range<usize>, b: &Range<usize>) -> usize {
@@ -383,7 +366,11 @@ const OWNERS: &[(&str, &[&str])] = &[
 ];
 
 /// Joins what several variables of one environment say about one credential.
-pub(super) fn pair_env(block: &[(&[u8], &[u8])], found: &mut Vec<(String, Finding)>) {
+pub(super) fn pair_env(
+    classifier: &Classifier,
+    block: &[(&[u8], &[u8])],
+    found: &mut Vec<(String, Finding)>,
+) {
     if found.is_empty() {
         return;
     }
@@ -412,6 +399,8 @@ pub(super) fn pair_env(block: &[(&[u8], &[u8])], found: &mut Vec<(String, Findin
             if matches!(name.as_str(), "PGPASSWORD" | "POSTGRES_PASSWORD") {
                 finding.login = value(owners[0]).unwrap_or_default();
             }
+            // Another variable may hold the same secret.
+            hide::hide(classifier, finding);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Check digits that some issuers put into their tokens. They raise confidence; a wrong one never rejects,
 //! because issuers change formats without notice.
 
-use super::strength::looks_random;
+use super::strength::{entropy, looks_random, phrased};
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -94,6 +94,7 @@ pub fn structure(name: &str, value: &[u8]) -> bool {
         // write it.
         "password" => {
             looks_random(value)
+                || letters_by_chance(value)
                 || value.iter().any(|b| {
                     b.is_ascii_digit()
                         || b.is_ascii_punctuation()
@@ -132,6 +133,16 @@ pub fn structure(name: &str, value: &[u8]) -> bool {
         "random" => super::looks_random(value),
         _ => true,
     }
+}
+
+/// Letters of both cases alone, as generators make them: no word is so long and has such pairs.
+fn letters_by_chance(value: &[u8]) -> bool {
+    value.len() >= 12
+        && value.iter().all(u8::is_ascii_alphabetic)
+        && value.iter().any(u8::is_ascii_lowercase)
+        && value.iter().any(u8::is_ascii_uppercase)
+        && entropy(value) >= 2.9
+        && !phrased(value)
 }
 
 #[cfg(test)]

@@ -79,6 +79,62 @@ const PAIRS: [u32; 26] = [
     0x0008000, 0x0000010,
 ];
 
+/// How the letters of a value stand in pieces: split at signs, at digits and where a capital follows a small letter.
+struct Pieces {
+    letters: usize,
+    /// Letters in pieces of the least length or more.
+    long: usize,
+    pairs: usize,
+    /// Pairs of letters that words have.
+    usual: usize,
+}
+
+impl Pieces {
+    fn of(value: &[u8], least: usize) -> Pieces {
+        let mut out = Pieces {
+            letters: 0,
+            long: 0,
+            pairs: 0,
+            usual: 0,
+        };
+        let (mut piece, mut previous) = (0usize, 0u8);
+        for &b in value.iter().chain(b"\0") {
+            let joined = b.is_ascii_lowercase() && previous.is_ascii_alphabetic()
+                || b.is_ascii_uppercase() && previous.is_ascii_uppercase();
+            if joined {
+                out.pairs += 1;
+                let first = previous.to_ascii_lowercase() - b'a';
+                let second = b.to_ascii_lowercase() - b'a';
+                out.usual += usize::from(PAIRS[usize::from(first)] & (1 << second) != 0);
+            } else {
+                if piece >= least {
+                    out.long += piece;
+                }
+                piece = 0;
+            }
+            if b.is_ascii_alphabetic() {
+                piece += 1;
+                out.letters += 1;
+            }
+            previous = b;
+        }
+        out
+    }
+}
+
+/// Made of words, whatever digits stand among them: nearly all letters stand in pieces longer than chance makes them, with
+/// pairs that words have. Of random values of 19 letters and digits one in a thousand is called so, of names of things
+/// with numbers nine in ten.
+pub fn phrased(value: &[u8]) -> bool {
+    let Pieces {
+        letters,
+        long,
+        pairs,
+        usual,
+    } = Pieces::of(value, 3);
+    long * 10 >= letters * 8 && usual * 10 >= pairs * 7
+}
+
 /// Made of words: split at signs, at digits and where a capital follows a small letter, most letters stand in pieces longer
 /// than chance makes them, and their pairs are those of words. Calls one random value in a hundred of 12 characters
 /// worded and one in a thousand of 32; of names in programs nine in ten.
@@ -92,29 +148,12 @@ pub fn worded(value: &[u8]) -> bool {
         .filter(|b| matches!(b, b'_' | b'.' | b'-' | b'/'))
         .count();
     let least = if separators >= 2 { 3 } else { 4 };
-    let (mut long, mut letters, mut piece) = (0usize, 0usize, 0usize);
-    let (mut pairs, mut usual) = (0usize, 0usize);
-    let mut previous = 0u8;
-    for &b in value.iter().chain(b"\0") {
-        let joined = b.is_ascii_lowercase() && previous.is_ascii_alphabetic()
-            || b.is_ascii_uppercase() && previous.is_ascii_uppercase();
-        if joined {
-            pairs += 1;
-            let first = previous.to_ascii_lowercase() - b'a';
-            let second = b.to_ascii_lowercase() - b'a';
-            usual += usize::from(PAIRS[usize::from(first)] & (1 << second) != 0);
-        } else {
-            if piece >= least {
-                long += piece;
-            }
-            piece = 0;
-        }
-        if b.is_ascii_alphabetic() {
-            piece += 1;
-            letters += 1;
-        }
-        previous = b;
-    }
+    let Pieces {
+        letters,
+        long,
+        pairs,
+        usual,
+    } = Pieces::of(value, least);
     long * 10 >= letters * 6 && usual * 10 >= pairs * 6
 }
 
@@ -151,6 +190,15 @@ mod tests {
         ] {
             assert!(looks_random(key.as_bytes()), "{key}");
         }
+        for name in [
+            "ApiToken_v2-Prod",
+            "Company2024Secret",
+            "CI-Runner-Token-42",
+            "Kubernetes-Admin-1",
+        ] {
+            assert!(phrased(name.as_bytes()), "{name}");
+        }
+        assert!(!phrased(b"q3VtZcK8s1LwXy7BnR0"));
         assert_eq!(entropy(b""), 0.0);
         assert!((entropy(b"abcd") - 2.0).abs() < 1e-9);
         assert_eq!(distinct(b"aab"), 2);

@@ -170,7 +170,7 @@ impl Classifier {
             None | Some(name::NameClass::Key) => return,
             Some(class) => class,
         };
-        if let Some(confidence) = value::judge(class, name, value, value::Written::Bare)
+        if let Some(confidence) = value::judge_alone(class, name, value)
             && let Some(rule) = self.rule_named(generic(class))
         {
             let start = text.len() - text.trim_ascii_start().len();
@@ -226,8 +226,11 @@ impl Classifier {
         if verdict == Doubt::Word {
             raw.confidence = 0.3;
         }
-        if verdict == Doubt::Soft || user == password {
+        if user == password {
             raw.confidence = raw.confidence.min(0.5);
+        }
+        if verdict == Doubt::Soft {
+            raw.confidence = raw.confidence.min(0.45);
         }
         if manual {
             raw.confidence = raw.confidence.min(0.6);

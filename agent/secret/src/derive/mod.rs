@@ -1,7 +1,9 @@
 //! The public identifier of a credential, and its expiry, from what its own bytes say in clear.
 
 pub mod aws;
+pub mod connection;
 pub mod date;
+pub mod jwk;
 pub mod jwt;
 pub mod ssh;
 pub mod url;
@@ -80,8 +82,21 @@ pub const NAMES: &[&str] = &[
     "json-claims",
     "dash-digits",
     "colon-head",
+    "connection",
+    "jwk",
     "none",
 ];
+
+/// What stands beside a value in its own notation names its owner; `None`: the deriver looks at the value alone, or nothing
+/// stands there.
+pub fn beside(name: &str, text: &[u8], value: &std::ops::Range<usize>) -> Option<String> {
+    let owner = match name {
+        "connection" => connection::owner(text, value),
+        "jwk" => jwk::owner(text, value),
+        _ => return None,
+    };
+    (!owner.is_empty()).then_some(owner)
+}
 
 /// Runs a named deriver over a token's value.
 pub fn derive(name: &str, value: &[u8]) -> Derived {

@@ -17,6 +17,7 @@ pub fn parse(context: &mut Context<'_, '_>) {
         "passwd.client" => of_lines(text, exim),
         ".curlrc" | "curlrc" => of_lines(text, curl),
         "userlist.txt" => of_lines(text, pgbouncer),
+        "secrets" if path.contains("davfs2/") => of_lines(text, davfs),
         name if name.starts_with(".rsync") || name.starts_with("rsync") => of_lines(text, rsync),
         _ if path.contains("/svn.simple/") => subversion(text),
         _ if path.contains("/openvpn/") => openvpn(text),
@@ -104,6 +105,20 @@ fn pgbouncer(line: &[u8]) -> Option<Account> {
         let user = show(&line[user.clone()]);
         ("pgbouncer-user", password.clone(), user)
     })
+}
+
+/// `address user password`, or a mount point for the address (davfs2.conf(5), secrets file).
+fn davfs(line: &[u8]) -> Option<Account> {
+    let words = words(line);
+    let [place, user, password] = words.as_slice() else {
+        return None;
+    };
+    let identifier = format!(
+        "{}@{}",
+        show(&line[user.clone()]),
+        show(&line[place.clone()])
+    );
+    Some(("davfs2-secret", password.clone(), identifier))
 }
 
 /// `user:password` (rsyncd.conf(5), secrets file), or the password alone as rsync's --password-file takes it.

@@ -174,6 +174,7 @@ pub fn by_magic(head: &[u8]) -> Option<&'static str> {
         {
             Some("pkcs12")
         }
+        _ if super::der::label(head).is_some() => Some("der-private-key"),
         _ => None,
     }
 }

@@ -30,6 +30,13 @@ pub fn inspect(context: &mut Context<'_, '_>, key: &str, object: &Object) {
     assistants(context, key, object);
     terraform(context, key, object);
     composer(context, key, object);
+    if context.file_name() == "kaggle.json" {
+        context.emit(
+            "kaggle-config",
+            text(object, "key").as_bytes(),
+            text(object, "username").to_string(),
+        );
+    }
     if context.file_name() == ".credentials_rsaparams" {
         // Private exponent and primes of the key a self-hosted runner signs with.
         context.emit(
@@ -473,11 +480,7 @@ fn terraform(context: &mut Context<'_, '_>, key: &str, object: &Object) {
             if let Some(value) = output.get("value").and_then(Value::as_str)
                 && sensitive
             {
-                context.emit(
-                    "terraform-state-secret",
-                    value.as_bytes(),
-                    format!("output.{name}"),
-                );
+                state_secret(context, name, value, format!("output.{}", short(name)));
             }
         }
     }
@@ -491,7 +494,7 @@ fn state_attribute(context: &mut Context<'_, '_>, address: &str, attribute: &str
     if !secret && name::classify(attribute.as_bytes()).is_none() {
         return;
     }
-    let identifier = format!("{address}.{attribute}");
+    let identifier = format!("{address}.{}", short(attribute));
     if value.contains("-----BEGIN") {
         context.emit_pem("terraform-state-secret", value.as_bytes(), identifier);
     } else if secret
@@ -503,7 +506,16 @@ fn state_attribute(context: &mut Context<'_, '_>, address: &str, attribute: &str
         )
         .is_some()
     {
-        context.emit("terraform-state-secret", value.as_bytes(), identifier);
+        state_secret(context, attribute, value, identifier);
+    } else {
+        context.emit_known(attribute, value, &identifier);
+    }
+}
+
+/// A value that a state calls secret: what it is by its own form, else a secret of the state.
+fn state_secret(context: &mut Context<'_, '_>, name: &str, value: &str, address: String) {
+    if !context.emit_known(name, value, &address) {
+        context.emit("terraform-state-secret", value.as_bytes(), address);
     }
 }
 

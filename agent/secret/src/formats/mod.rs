@@ -5,6 +5,8 @@
 
 mod accounts;
 mod binary;
+mod consul;
+mod der;
 mod gnupg;
 mod ini;
 mod json;
@@ -16,6 +18,7 @@ mod toml;
 mod tree;
 mod yaml;
 
+use super::api::Origin;
 use super::checks::{Doubt, doubt, refers};
 use super::ruleset::Classifier;
 use super::scan::text::clean;
@@ -40,6 +43,9 @@ pub const NAMES: &[&str] = &[
     "ccache",
     "pkcs12",
     "jks",
+    "der",
+    "consul",
+    "keyfile",
     "whole-file",
     "assign",
     "url",
@@ -82,6 +88,9 @@ pub fn run(name: &str, context: &mut Context<'_, '_>) {
         "ccache" => binary::ccache(context),
         "pkcs12" => binary::pkcs12(context),
         "jks" => binary::jks(context),
+        "der" => der::parse(context),
+        "consul" => consul::parse(context),
+        "keyfile" => keyfile(context),
         "whole-file" => whole_file(context),
         // `assign`, `url` and `pem` are found by the scan itself.
         _ => {}
@@ -90,6 +99,9 @@ pub fn run(name: &str, context: &mut Context<'_, '_>) {
 
 /// Steps in which a value is looked for around the one before it.
 const NEAR: [usize; 3] = [4 << 10, 64 << 10, 1 << 20];
+
+/// Least confidence that makes a value more than a secret of the file it stands in.
+const KNOWN: f64 = 0.5;
 
 /// Longest name of an owner that is repeated for each of his secrets, in bytes.
 const MAX_OWNER: usize = 256;
@@ -215,6 +227,42 @@ impl Context<'_, '_> {
         Some(raw)
     }
 
+    /// Credentials of a kind of their own in a value that a field calls secret: each keeps its kind, its fingerprint and
+    /// what it says of itself, and the field is added to that. False when there are none.
+    pub fn emit_known(&mut self, name: &str, value: &str, field: &str) -> bool {
+        // Variables are known by their names in capitals.
+        let variable = name.to_ascii_uppercase();
+        let origin = Origin::Env { name: &variable };
+        let mut known = self.classifier.classify_value(value.as_bytes(), origin);
+        known.retain(|f| !f.parts.is_empty() && f.specific() && f.confidence >= KNOWN);
+        let whole = match known.is_empty() {
+            true => 0..0,
+            false => self.locate(value.as_bytes()),
+        };
+        let mut any = false;
+        for found in known {
+            let part = &found.parts[0];
+            let within = part.span.clone();
+            // As it stands there; with escapes before it, it is looked for by itself.
+            let span = match whole.len() == value.len() && within.end <= value.len() {
+                true => whole.start + within.start..whole.start + within.end,
+                false => self.locate(&part.value),
+            };
+            let identifier = match found.identifier.as_str() {
+                "" => field.to_owned(),
+                own => format!("{own} ({field})"),
+            };
+            if let Some(raw) = self.emit_at(&found.rule, &part.value, span, identifier) {
+                raw.confidence = found.confidence;
+                raw.expires = found.expires;
+                raw.public = found.public;
+                raw.login = found.login;
+                any = true;
+            }
+        }
+        any
+    }
+
     /// A key in PEM inside a parsed value.
     pub fn emit_pem(
         &mut self,
@@ -281,6 +329,34 @@ fn escaped(value: &[u8]) -> Vec<zeroize::Zeroizing<Vec<u8>>> {
         ));
     }
     out
+}
+
+/// Letters of base64 that a key must have to be told from a word, and that a file of one has at most.
+const KEYFILE: std::ops::RangeInclusive<usize> = 32..=1024;
+
+/// A file of base64 alone, over any number of lines; white space counts for nothing (mongod's keyFile).
+fn keyfile(context: &mut Context<'_, '_>) {
+    let text = context.text.trim_ascii();
+    if text.len() > 2 * KEYFILE.end() {
+        return;
+    }
+    let key: zeroize::Zeroizing<Vec<u8>> = zeroize::Zeroizing::new(
+        text.iter()
+            .copied()
+            .filter(|b| !b.is_ascii_whitespace())
+            .collect(),
+    );
+    let base64 = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=');
+    if !KEYFILE.contains(&key.len())
+        || !key.iter().all(base64)
+        || !super::checks::looks_random(&key[..*KEYFILE.start()])
+    {
+        return;
+    }
+    let name = context.classifier.rule(context.rule).spec.name.clone();
+    let start = context.text.len() - context.text.trim_ascii_start().len();
+    let identifier = context.file_name().to_string();
+    context.emit_at(&name, &key, start..start + text.len(), identifier);
 }
 
 /// A file that holds nothing but the secret (`~/.vault-token`, `/var/run/secrets/...`).

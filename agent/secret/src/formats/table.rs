@@ -30,6 +30,16 @@ struct Header {
     owner: Option<usize>,
 }
 
+impl Header {
+    /// The line before has as many cells, so that this one is a row below another header.
+    fn continues(&self, last: &[u8]) -> bool {
+        !last.is_empty()
+            // Excel's line that tells the separator.
+            && !last.starts_with(b"sep=")
+            && cells(last, self.separator).len() == self.columns
+    }
+}
+
 pub fn parse(context: &mut Context<'_, '_>) {
     // Arguments of calls, one a line, look like rows.
     if text_kind(context.path) == TextKind::Source {
@@ -38,7 +48,9 @@ pub fn parse(context: &mut Context<'_, '_>) {
     let text = context.text;
     let mut header: Option<Header> = None;
     let mut found = Vec::new();
+    let mut before: &[u8] = b"";
     for (start, line) in lines(text) {
+        let last = std::mem::replace(&mut before, line);
         let row = header
             .as_ref()
             .map(|header| (header, cells(line, header.separator)));
@@ -46,7 +58,8 @@ pub fn parse(context: &mut Context<'_, '_>) {
             Some((header, cells)) if cells.len() == header.columns && !line.is_empty() => {
                 take(context, header, line, start, &cells, &mut found);
             }
-            _ => header = read_header(line),
+            // A row of the same table has as many cells, whatever the words in it.
+            _ => header = read_header(line).filter(|header| !header.continues(last)),
         }
         if context.finds.full() || found.len() > super::super::scan::MAX_FINDINGS {
             break;
@@ -125,6 +138,8 @@ fn header_of(line: &[u8], separator: u8) -> Option<Header> {
             && title.iter().all(|b| {
                 b.is_ascii_alphanumeric() || b" _-.()#".contains(b) || *b >= 0x80
             })
+            // A number or a version names no column.
+            && (!title.iter().any(u8::is_ascii_digit) || title.iter().any(u8::is_ascii_alphabetic))
             // A sentence has more words.
             && title.iter().filter(|b| **b == b' ').count() <= 3;
         if !good || title.is_empty() {

@@ -121,9 +121,8 @@ fn about(der: Option<&[u8]>, label: &str, proc_type: bool) -> About {
             public = key.public;
         } else if !encrypted {
             sound = der.first() == Some(&0x30) || label.contains("PGP");
-            let read = pkcs8(der, label);
-            identifier = read.as_ref().map(fingerprint).unwrap_or_default();
-            public = read.or_else(|| sec1(der, label));
+            public = pkcs8(der, label).or_else(|| sec1(der, label));
+            identifier = public.as_ref().map(fingerprint).unwrap_or_default();
         } else {
             sound = true;
         }

@@ -143,6 +143,16 @@ fn commonness(three: &[u8]) -> usize {
     rank + 1000 * usize::from(FREQUENT.chunks_exact(3).any(|f| f == three))
 }
 
+/// Shortest name of one word: shorter ones stand within others.
+const JOINED: usize = 8;
+
+/// A name of several words as camelCase has it (`bw_session` is `bwSession` in programs); `None`: it is one word.
+fn joined(word: &str) -> Option<String> {
+    let inner = word.trim_matches('_');
+    let joined = word.replace('_', "");
+    (inner.len() == word.len() && inner.contains('_') && joined.len() >= JOINED).then_some(joined)
+}
+
 impl Prefilter {
     pub fn new(rules: &[Rule]) -> Prefilter {
         let mut literals: Vec<Literal> = Vec::new();
@@ -188,6 +198,9 @@ impl Prefilter {
             }
             for word in &rule.spec.near {
                 add(word, Hook::Near(i));
+                if let Some(joined) = joined(word) {
+                    add(&joined, Hook::Near(i));
+                }
             }
         }
         let mut filter = Prefilter {

@@ -190,6 +190,8 @@ fn reach(gap: &[u8]) -> Option<usize> {
             b';' | b'}' => return (sign || i <= 2).then_some(i),
             // A blank or dash counts after a word of the trade; that is judged with the value.
             b'=' | b':' | b'"' | b'\'' | b'`' | b'>' | b'(' | b' ' | b'\t' | b'-' => sign = true,
+            // `acme_api_key,VALUE`: a row of two cells.
+            b',' if cell_follows(&gap[i + 1..]) => sign = true,
             _ => {}
         }
     }
@@ -216,7 +218,18 @@ fn plausible_gap(gap: &[u8], need_word: bool) -> bool {
     let sign = gap
         .iter()
         .any(|b| matches!(b, b'=' | b':' | b'"' | b'\'' | b'`' | b'>' | b'('));
-    sign || (trade && gap.iter().any(|b| b.is_ascii_whitespace() || *b == b'-')) || gap.len() <= 2
+    let cell = trade
+        && gap.split_last().is_some_and(|(last, name)| {
+            *last == b',' && name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
+        });
+    sign || cell
+        || (trade && gap.iter().any(|b| b.is_ascii_whitespace() || *b == b'-'))
+        || gap.len() <= 2
+}
+
+/// No blank after the comma of a table, as prose has it.
+fn cell_follows(rest: &[u8]) -> bool {
+    rest.first().is_some_and(u8::is_ascii_graphic)
 }
 
 /// A line that goes on in the next one, or one that has a sign of assignment of its own.
@@ -282,6 +295,9 @@ fn accept(
         return;
     };
     let mut derived = derived_of(spec, bytes, named.map(|id| id.as_bytes()));
+    if let Some(owner) = derive::beside(&spec.identifier, text, &span) {
+        derived.identifier = owner;
+    }
     if let Some(near) = rule.identifier_near()
         && let Some(owner) = nearest(text, &span, near)
     {
@@ -345,14 +361,17 @@ fn value_and_name<'t>(
     }
 }
 
+/// Most that is claimed of a value that counts up or repeats itself.
+const BY_HAND: f64 = 0.45;
+
 /// That of the rule, as far as the value itself raises or lowers it; `None`: it is no secret.
 fn confidence(spec: &RuleSpec, bytes: &[u8], rank: u8) -> Option<f64> {
     let confidence = match doubt(bytes) {
         Doubt::Hard => return None,
         Doubt::Word if rank >= 2 && spec.privilege <= 2 => spec.confidence.min(0.2),
         Doubt::Word => return None,
-        // Kept, because the form is the issuer's, but below a value that a generator made.
-        Doubt::Soft => spec.confidence.min(0.6),
+        // Kept, because the form is the issuer's, but below what is shown: no generator makes it.
+        Doubt::Soft => spec.confidence.min(BY_HAND),
         Doubt::None => spec.confidence,
     };
     if spec.check.is_empty() {

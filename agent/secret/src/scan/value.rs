@@ -4,7 +4,7 @@ mod forms;
 mod typed;
 
 use super::name::NameClass;
-use crate::checks::strength::{distinct, entropy, looks_random, worded};
+use crate::checks::strength::{distinct, entropy, looks_random, phrased, worded};
 use crate::checks::{Doubt, doubt};
 pub(super) use forms::{APP_PASSWORD, app_password};
 use forms::{
@@ -62,6 +62,9 @@ impl Shape {
     }
 }
 
+/// Most that is claimed of a password that counts up or repeats itself.
+const BY_HAND: f64 = 0.4;
+
 /// Longest value that is judged.
 const MAX_VALUE: usize = 8192;
 
@@ -80,11 +83,13 @@ pub fn judge(class: NameClass, name: &[u8], value: &[u8], written: Written) -> O
     {
         return None;
     }
-    match doubt(value) {
+    let most = match doubt(value) {
         Doubt::Hard | Doubt::Word => return None,
         Doubt::Soft if class != NameClass::Password => return None,
-        _ => {}
-    }
+        // The alphabet and its kin: people do choose it, and manuals write it.
+        Doubt::Soft => BY_HAND,
+        Doubt::None => 1.0,
+    };
     let shape = Shape::of(value);
     // Words stand in lists; only what no word can be is a value there.
     if written == Written::Listed && !(shape.random && value.len() >= 20) {
@@ -103,12 +108,42 @@ pub fn judge(class: NameClass, name: &[u8], value: &[u8], written: Written) -> O
     {
         return None;
     }
-    match class {
+    let confidence = match class {
         NameClass::Password => password(value, &shape, written),
         NameClass::Secret => secret(value, &shape, written),
         NameClass::Key => key(name, value, &shape, written),
+    };
+    confidence.map(|confidence| confidence.min(most))
+}
+
+/// Confidence that what a file holds alone is a secret, where the file is called so (`/run/secrets/token`): letters of both
+/// cases and digits are nothing else there unless they are words. In a text of many lines a value must look more like
+/// chance than this.
+pub fn judge_alone(class: NameClass, name: &[u8], value: &[u8]) -> Option<f64> {
+    let shape = Shape::of(value);
+    let both = value.iter().any(u8::is_ascii_lowercase) && value.iter().any(u8::is_ascii_uppercase);
+    let made = value.len() >= ALONE
+        && value.len() <= MAX_VALUE
+        && value.iter().all(u8::is_ascii_graphic)
+        && doubt(value) == Doubt::None
+        && both
+        && shape.digits >= 2
+        && distinct(value) >= 9
+        && !same_word(name, value)
+        && !no_secret(value, shape.random)
+        && !by_hand(value)
+        && !trial(value)
+        && !phrased(value);
+    let told = judge(class, name, value, Written::Bare);
+    if made {
+        Some(told.unwrap_or_default().max(0.58))
+    } else {
+        told
     }
 }
+
+/// Shortest value that is more than a name with a number.
+const ALONE: usize = 12;
 
 /// A value after a name that says password: people choose them, so a word may be one.
 fn password(value: &[u8], shape: &Shape, written: Written) -> Option<f64> {

@@ -165,6 +165,38 @@ fn the_public_half_of_a_key_is_read_in_every_form() {
     .concat();
     let text = pem("EC PRIVATE KEY", &sec1);
     assert_eq!(key(&text, "/srv/app/ec.pem"), pkcs8);
+    // One key has one identifier, whatever its armour is called; in DER it is the same credential as in PEM.
+    let armoured = only(&made.key, "/srv/app/key.pem");
+    assert!(armoured.identifier.starts_with("p256 SHA256:"));
+    assert_eq!(
+        only(&text, "/srv/app/ec.pem").identifier,
+        armoured.identifier
+    );
+    let print = crate::Fingerprinter::new(&[3; 32]);
+    for (bare, pem) in [(&der, &made.key), (&sec1, &text)] {
+        let origin = Origin::File {
+            path: "/srv/app/key",
+        };
+        let found = Classifier::builtin().classify(bare, origin);
+        assert_eq!(found.len(), 1, "{found:?}");
+        let pem = only(pem, "/srv/app/key.pem");
+        assert_eq!(
+            found[0].credential(&print).fingerprint,
+            pem.credential(&print).fingerprint
+        );
+        assert_eq!(
+            (&found[0].kind, &found[0].identifier),
+            (&pem.kind, &pem.identifier)
+        );
+        assert_eq!(found[0].span(), 0..bare.len());
+    }
+    // What else is DER.
+    for other in [&made.der[..], &der[..der.len() - 1], &pkcs8.bytes] {
+        let origin = Origin::File {
+            path: "/srv/app/key",
+        };
+        assert!(Classifier::builtin().classify(other, origin).is_empty());
+    }
     // A curve that is not followed.
     let other = [&sec1[..sec1.len() - 66], b"\x01", &sec1[sec1.len() - 65..]].concat();
     assert_eq!(

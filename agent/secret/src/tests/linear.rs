@@ -274,6 +274,66 @@ fn worst() -> Vec<Worst> {
             format!("user = \"u:{}\"\n", fresh(i, 12))
         }),
         of("/etc/rsyncd.secrets", |i| format!("u:{}\n", fresh(i, 12))),
+        of("/etc/davfs2/secrets", |i| {
+            format!("https://h u {}\n", fresh(i, 12))
+        }),
+        // consul, keys in files
+        of("/etc/consul.d/a.hcl", |_| "tokens {".to_owned()),
+        of("/etc/consul.d/a.hcl", |_| {
+            "tokens { a = \"b\" }\n".to_owned()
+        }),
+        within("/etc/consul.d/a.hcl", "tokens {", |_| "a-".to_owned(), "}"),
+        of("/etc/consul.d/a.hcl", |_| "\"tokens\":".to_owned()),
+        of("/etc/consul.d/a.hcl", |_| "encrypt = \"".to_owned()),
+        of("/etc/mongo/keyfile", |i| format!("{}\n", fresh(i, 64))),
+        within(
+            "/srv/key.p8",
+            "0\u{7f}\u{2}\u{1}\0",
+            |_| "0.\u{6}".to_owned(),
+            "",
+        ),
+        // connection strings, keys of JSON
+        of("/srv/a.txt", |i| {
+            format!("server=a;user id=b;password={};", fresh(i, 16))
+        }),
+        of("/srv/a.txt", |i| {
+            format!("host=a user=b password={} ", fresh(i, 16))
+        }),
+        of("/srv/a.txt", |_| "user=a password=b ".to_owned()),
+        of("/srv/a.txt", |i| {
+            format!("\"kty\":\"oct\",\"k\":\"{}\",", fresh(i, 43))
+        }),
+        of("/srv/a.txt", |_| "K10".to_owned()),
+        of("/srv/a.txt", |_| "<auth-user-pass>\n".to_owned()),
+        of("/srv/a.txt", |_| "-----BEGIN OpenVPN ".to_owned()),
+        of("/srv/a.txt", |_| {
+            "-----BEGIN OpenVPN Static key V1-----\n00ff".to_owned()
+        }),
+        of("/srv/a.txt", |_| "--set a=b,password=".to_owned()),
+        of("/srv/a.txt", |_| "adobe_api_key,".to_owned()),
+        // states
+        within(
+            "/srv/terraform.tfstate",
+            "{\"terraform_version\":\"1\",\"resources\":[],\"outputs\":{",
+            |i| {
+                format!(
+                    "\"a{i}\":{{\"sensitive\":true,\"value\":\"ghp_{}\"}},",
+                    fresh(i, 36)
+                )
+            },
+            "\"z\":1}}",
+        ),
+        within(
+            "/srv/terraform.tfstate",
+            "{\"terraform_version\":\"1\",\"resources\":[],\"outputs\":{\"a\":{\"sensitive\":true,\"value\":\"",
+            |_| "redis://u:p@h/ ".to_owned(),
+            "\"}}}",
+        ),
+        // who is his own secret
+        of("/root/.pgpass", |i| {
+            let secret = fresh(i, 40);
+            format!("{secret}:1:{secret}:{secret}:{secret}\n")
+        }),
         // table
         of("/srv/export.csv", |_| {
             "user,password\nname,token\n".to_owned()
@@ -284,6 +344,10 @@ fn worst() -> Vec<Worst> {
             |i| format!("u{i},{}\n", fresh(i, 16)),
             "",
         ),
+        of("/srv/export.csv", |i| {
+            let rows = ["user,password\n", "a,b,c\n"];
+            rows[i % 2].to_owned()
+        }),
         within(
             "/srv/export.csv",
             "user,password\n",

@@ -276,6 +276,7 @@ fn written_bare(
         && !text[name.clone()].iter().any(|b| matches!(b, b'$'));
     let literal = config
         || field
+        || tight && set_by_flag(&text[..name.start])
         || operator == Operator::Word
         || operator == Operator::Colon && header(&text[..name.start])
         || (tight && (line_start || text[name.clone()].iter().all(|b| !b.is_ascii_lowercase())));
@@ -289,6 +290,20 @@ fn written_bare(
     } else {
         Written::Code
     }
+}
+
+/// The name is that of a value that Helm's `--set` gives, or one after it: `--set a=b,auth.password=...`.
+fn set_by_flag(before: &[u8]) -> bool {
+    let before = &before[before.len().saturating_sub(160)..];
+    let words = before.rsplit(u8::is_ascii_whitespace);
+    let mut words = words.map(|word| word.strip_prefix(b"\"").unwrap_or(word));
+    let chain = words.next().unwrap_or_default();
+    let flag = match chain.strip_prefix(b"--set=") {
+        Some(_) => &b"--set"[..],
+        None => words.next().unwrap_or_default(),
+    };
+    (chain.is_empty() || chain.ends_with(b",") || matches!(chain, b"'" | b"--set=" | b"--set='"))
+        && matches!(flag, b"--set" | b"--set-string" | b"--set-literal")
 }
 
 /// The name stands in a header that a program is told to send: `curl -H "Name: value"`.

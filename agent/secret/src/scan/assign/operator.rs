@@ -250,6 +250,8 @@ impl<'t> Gap<'t> {
         match self.peek(1) {
             b'=' => Some((self.at + 2, Operator::Assign)),
             b':' => None,
+            // ${NAME:?message} and ${NAME:+instead} hold no default.
+            b'?' | b'+' if self.closers == 0 && self.before().ends_with(b"${") => None,
             // ${NAME:-value}
             b'-' if self.closers == 0 && self.before().ends_with(b"${") => {
                 Some((self.at + 2, Operator::Word))
@@ -296,17 +298,24 @@ impl<'t> Gap<'t> {
             b"NSString",
             b"const",
         ];
-        let rest = &self.text[self.at..self.limit];
-        let word = rest
-            .iter()
-            .take(16)
-            .take_while(|b| b.is_ascii_alphanumeric())
-            .count();
+        let word_at = |at: usize| {
+            let rest = &self.text[at..self.limit];
+            let length = rest
+                .iter()
+                .take(16)
+                .take_while(|b| b.is_ascii_alphanumeric())
+                .count();
+            &rest[..length]
+        };
         let mut sign = *self;
-        sign.at = skip_space(self.text, self.at + word, self.limit);
+        // `Const Password As String = "..."` of Visual Basic
+        if word_at(sign.at).eq_ignore_ascii_case(b"as") {
+            sign.at = skip_space(self.text, sign.at + 2, self.limit);
+        }
+        let word = word_at(sign.at);
+        sign.at = skip_space(self.text, sign.at + word.len(), self.limit);
         sign.at += usize::from(sign.peek(0) == b':');
-        (TYPES.contains(&&rest[..word]) && sign.peek(0) == b'=')
-            .then_some((sign.at + 1, Operator::Assign))
+        (TYPES.contains(&word) && sign.peek(0) == b'=').then_some((sign.at + 1, Operator::Assign))
     }
 }
 
@@ -395,6 +404,9 @@ fn command(text: &[u8], name: usize) -> Option<bool> {
         b"ENV" | b"setenv" | b"setx" | b"SETX" | b"SetEnv" | b"$ setenv" | b"% setenv" => {
             Some(true)
         }
+        // nginx hands variables and headers on.
+        b"fastcgi_param" | b"uwsgi_param" | b"scgi_param" | b"proxy_set_header"
+        | b"grpc_set_header" => Some(true),
         b"#define" | b"# define" => Some(false),
         _ => None,
     }

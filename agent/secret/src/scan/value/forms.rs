@@ -148,7 +148,49 @@ pub(super) fn no_secret(value: &[u8], random: bool) -> bool {
         || mailbox(value)
         // Markup, format strings, globs, function bodies.
         || [&b"</"[..], b"%s", b"{}", b"=>", b"<%", b"**/"].into_iter().any(holds)
+        || reads(value)
+        || bundle(value)
         || !random && file_name(value)
+}
+
+/// Code that reads a value from elsewhere is none, though it stands in quotes (a text within a text).
+fn reads(value: &[u8]) -> bool {
+    const READERS: &[&[u8]] = &[
+        b"os.environ",
+        b"os.getenv(",
+        b"process.env.",
+        b"process.env[",
+        b"import.meta.env.",
+        b"Deno.env.get(",
+        b"System.getenv(",
+        b"System.getProperty(",
+        b"Environment.GetEnvironmentVariable(",
+        b"getenv(",
+        b"ENV[",
+        b"ENV.fetch(",
+        b"$ENV{",
+        b"$_ENV[",
+        b"$_SERVER[",
+        b"env!(",
+        b"std::env::var(",
+        b"env::var(",
+    ];
+    READERS.iter().any(|reader| starts(value, reader))
+}
+
+/// A file that a bundler named after its content: words, a digest and an ending (`vendors~token.3f9a.chunk.js`). A secret
+/// ends so by chance once in ten millions.
+fn bundle(value: &[u8]) -> bool {
+    const ENDINGS: &[&[u8]] = &[
+        b".js", b".mjs", b".cjs", b".css", b".map", b".json", b".html", b".svg", b".png",
+        b".woff2", b".wasm",
+    ];
+    ENDINGS.iter().any(|ending| {
+        value
+            .len()
+            .checked_sub(ending.len())
+            .is_some_and(|at| at > 0 && value[at..].eq_ignore_ascii_case(ending))
+    })
 }
 
 fn starts(value: &[u8], mark: &[u8]) -> bool {
