@@ -2,7 +2,7 @@
 
 use super::{Core, attack};
 use crate::correlate::event;
-use crate::correlate::tls::{Carries, Link, Unsent, is_application};
+use crate::correlate::tls::{Carries, Link, Unsent};
 use crate::process::{Holding, Proc};
 use keytrail_model::event::{Evidence, Truncation};
 use keytrail_model::{
@@ -59,7 +59,7 @@ impl Stream {
 
 impl Core {
     pub(super) fn on_tls_write(&mut self, seen: &TlsSeen) {
-        self.table.touch(&seen.at);
+        self.notes_hooked(&seen.at);
         let (pid, session) = (seen.at.pid, seen.session);
         let continues = seen.payload.continues;
         self.tls.settle_words(pid, session, seen.call, continues);
@@ -101,7 +101,7 @@ impl Core {
         let session = flow.handshake || !flow.begun;
         let carries = self.tls.send(send, session);
         let flow = self.flows.entry(&send.at, &send.ends);
-        flow.hooked |= carries.earlier || send.tls_call.is_some() && is_application(send);
+        flow.hooked |= carries.earlier || send.tls_call.is_some() && carries.application;
         self.carried(send, carries);
     }
 
@@ -117,15 +117,14 @@ impl Core {
         }
         self.on_metadata(send);
         self.flows.direct(send);
-        let application = is_application(send);
-        let handshake = send.tls_record.is_some() && !application;
         let flow = self.flows.entry(&send.at, &send.ends);
         // Records on a connection that began otherwise are relayed, or dressed up.
         let session = flow.handshake || !flow.begun;
         flow.handshake |= send.tls_record.is_some_and(|(kind, _)| kind == 0x16);
         let carries = self.tls.send(send, session);
-        // A handshake alone says nothing about the holder's payload: lineage begins with application bytes.
-        let flow = if handshake {
+        // A handshake alone, or the alert that ends a connection, says nothing about the holder's payload: lineage begins
+        // with application bytes.
+        let flow = if send.tls_record.is_some() && !carries.content {
             self.flows.entry(&send.at, &send.ends)
         } else {
             let version = self.table.version(send.at.pid);
@@ -136,7 +135,7 @@ impl Core {
         if send.tls_record.is_none() {
             flow.inspect(&send.payload);
         }
-        flow.hooked |= carries.earlier || send.tls_call.is_some() && application;
+        flow.hooked |= carries.earlier || send.tls_call.is_some() && carries.application;
         flow.add_hosts(&send.payload.hosts);
         if flow.hook.is_empty() {
             flow.hook.clone_from(&send.hook);

@@ -16,6 +16,7 @@ mod sends;
 mod taken;
 mod tls;
 mod truncated;
+mod uncovered;
 mod written;
 
 use super::Core;

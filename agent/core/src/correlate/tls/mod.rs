@@ -18,10 +18,8 @@
 mod records;
 mod sockets;
 
-pub use records::is_application;
-
 use keytrail_model::{DestinationMethod, Ends, Hit, Pid, SendSeen, Socket, TlsSeen};
-use records::{Ciphers, Flight, cipher_of, fits};
+use records::{Ciphers, Flight, cipher_of, fits, goes_on_with_data};
 use sockets::Sockets;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -146,6 +144,10 @@ pub struct Carries {
     /// Writes of a session that is seen, of before or of now, by length, proven or not: its library is one whose writes
     /// are seen.
     pub earlier: bool,
+    /// Records of application data, or what looks like it, are in it.
+    pub application: bool,
+    /// More of it than a handshake and an alert have.
+    pub content: bool,
 }
 
 /// Why nobody can say that a write left.
@@ -243,7 +245,11 @@ impl TlsLinks {
     pub fn send(&mut self, send: &SendSeen, session: bool) -> Carries {
         let mut carries = Carries::default();
         let last = self.last(send);
-        let flight = self.sockets.send(send).filter(|f| f.application() > 0);
+        let flight = self.sockets.send(send);
+        let goes_on = goes_on_with_data(send);
+        carries.content = flight.as_ref().map_or(goes_on, Flight::has_content);
+        let flight = flight.filter(|f| f.application() > 0);
+        carries.application = flight.is_some() || goes_on;
         if let Some((call, _)) = send.tls_call {
             if let Some(seen) = flight.and_then(|_| self.nested(send, call)) {
                 self.remember(&seen);
