@@ -1,5 +1,6 @@
 //! The core as a table of stories: observations in, what may be claimed out.
 
+mod attempts;
 mod context;
 mod delivery;
 mod fields;
@@ -158,6 +159,7 @@ fn tls(
         session,
         socket: None,
         once: false,
+        digest: None,
         payload: payload(total, hits),
         hook: "uprobe:SSL_write".to_owned(),
     }))

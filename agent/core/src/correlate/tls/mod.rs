@@ -75,6 +75,12 @@ struct Waiting {
     superseded: bool,
     /// Something left in its call that does not prove to be it.
     left: bool,
+    /// A send that is as long as it left, which is no other write's as far as we know.
+    spent: bool,
+    /// What was given before it, the same bytes, is `spent`.
+    follows_spent: bool,
+    /// Something left that it may have been a part of, as long as no write is.
+    loose: bool,
 }
 
 /// The last write of a session that found its socket: tells a retry from a new write.
@@ -82,10 +88,18 @@ struct Waiting {
 struct Resolved {
     total: u64,
     fingerprints: Vec<String>,
+    digest: Option<u64>,
     boot_ns: u64,
 }
 
 impl Waiting {
+    /// The library was given these bytes once more than they left: of several attempts one is told. An attempt after which as
+    /// much left is a write of its own.
+    fn is_attempt(&self) -> bool {
+        let told_before = self.follows_spent && !self.loose;
+        !self.spent && (self.superseded || told_before)
+    }
+
     fn due_ns(&self) -> u64 {
         let wait = if self.maybe == Maybe::Nobody {
             PATIENCE_NS
@@ -199,10 +213,12 @@ impl TlsLinks {
             return;
         }
         // A library that is given the same bytes again takes them up again; Go waits inside the one call.
+        let mut follows_spent = false;
         if seen.socket.is_none()
             && let Some(before) = queue.iter_mut().rev().find(|w| same(&w.seen, &seen))
         {
             before.superseded = true;
+            follows_spent = before.spent || before.follows_spent;
         }
         if queue.len() >= MAX_WAITING {
             self.overdue.extend(queue.pop_front());
@@ -225,6 +241,9 @@ impl TlsLinks {
             gone: false,
             superseded: false,
             left: false,
+            spent: false,
+            follows_spent,
+            loose: false,
         });
     }
 
@@ -355,7 +374,7 @@ impl TlsLinks {
         })?;
         let out = take_out(queue, &of_session[start..], distinct);
         // What was tried before in vain, while the handshake went on or the socket had no room.
-        queue.retain(|w| !out.iter().any(|sent| same(&w.seen, sent)));
+        queue.retain(|w| w.spent || !out.iter().any(|sent| same(&w.seen, sent)));
         Some(out)
     }
 
@@ -374,7 +393,7 @@ impl TlsLinks {
         let found = queue.remove(at)?.seen;
         let cipher = cipher_of(found.payload.total, length);
         // Attempts of before that the socket had no room for.
-        queue.retain(|w| w.seen.at.boot_ns > found.at.boot_ns || !same(&w.seen, &found));
+        queue.retain(|w| w.spent || w.seen.at.boot_ns > found.at.boot_ns || !same(&w.seen, &found));
         self.sockets.carries(send, found.session, cipher);
         Some(found)
     }
@@ -428,8 +447,10 @@ impl TlsLinks {
         for w in queue.iter_mut().filter(|w| may(w)) {
             if flight.may_carry(w.seen.payload.total) {
                 w.maybe.add(sock);
+                w.loose |= fitting.is_empty();
             }
         }
+        spend(queue, flight, &fitting, may, ciphers);
         if let [_] = &fitting[..]
             && fitting[0]
                 .writes
@@ -456,6 +477,7 @@ impl TlsLinks {
             Resolved {
                 total: seen.payload.total,
                 fingerprints: fingerprints(seen).into_iter().map(str::to_owned).collect(),
+                digest: seen.digest,
                 boot_ns: seen.at.boot_ns,
             },
         );
@@ -527,7 +549,7 @@ impl TlsLinks {
     ) {
         // Nothing left after it, and the same bytes had left before: the library was called once more than needed.
         let again = w.maybe == Maybe::Nobody && self.is_retry(&w.seen);
-        if !carries(&w.seen) || w.superseded || again {
+        if !carries(&w.seen) || w.is_attempt() || again {
             return;
         }
         if w.maybe == Maybe::Nobody && w.ambiguous == 0 && !w.left {
@@ -612,7 +634,8 @@ impl TlsLinks {
         let before = self.resolved.get(&(seen.at.pid, seen.session));
         !seen.once
             && before.is_some_and(|r| {
-                r.total == seen.payload.total && fingerprints(seen).iter().eq(&r.fingerprints)
+                let unlike = || !fingerprints(seen).iter().eq(&r.fingerprints);
+                r.total == seen.payload.total && !differ(r.digest, seen.digest, unlike)
             })
     }
 }
@@ -669,14 +692,17 @@ fn all_gone(queue: &mut VecDeque<Waiting>, fitting: Vec<Carried>) -> Vec<Waiting
 /// Takes these writes, oldest first, out of the queue. Unless equal ones are `distinct`, the latest of several attempts is the
 /// one that is kept.
 fn take_out(queue: &mut VecDeque<Waiting>, writes: &[usize], distinct: bool) -> Vec<TlsSeen> {
-    let mut out: Vec<TlsSeen> = writes
-        .iter()
-        .rev()
-        .filter_map(|&i| queue.remove(i))
-        .map(|w| w.seen)
-        .collect();
-    if !distinct {
-        out.dedup_by(|earlier, later| same(earlier, later));
+    let mut out: Vec<TlsSeen> = Vec::new();
+    for &i in writes.iter().rev() {
+        let Some(w) = queue.get(i) else {
+            continue;
+        };
+        if distinct || out.last().is_none_or(|later| !same(&w.seen, later)) {
+            out.extend(queue.remove(i).map(|w| w.seen));
+        } else if !w.spent {
+            // Another attempt. What left before, by a send that proved nothing, stays and is told of.
+            queue.remove(i);
+        }
     }
     out.reverse();
     out
@@ -715,12 +741,50 @@ fn carried(
     None
 }
 
+/// Notes which write a send that proves nothing is as long as: one write, so that as many are told as left. Those that were not
+/// given again come first: attempts in vain come before what left.
+fn spend(
+    queue: &mut VecDeque<Waiting>,
+    flight: &Flight,
+    fitting: &[Carried],
+    may: impl Fn(&Waiting) -> bool,
+    ciphers: impl Fn(u64) -> Ciphers,
+) {
+    if fitting.is_empty() {
+        return;
+    }
+    let fits = |w: &&mut Waiting| {
+        let exactly = || flight.is_exactly(&[w.seen.payload.total], ciphers(w.seen.session));
+        !w.spent && may(w) && exactly().is_some()
+    };
+    let mut alone: Vec<&mut Waiting> = queue.iter_mut().filter(fits).collect();
+    let first = alone.iter().position(|w| !w.superseded).unwrap_or(0);
+    if let Some(w) = alone.get_mut(first) {
+        w.spent = true;
+        return;
+    }
+    // Several writes together.
+    for &i in fitting.iter().take(1).flat_map(|f| &f.writes) {
+        if let Some(w) = queue.get_mut(i).filter(|w| !w.superseded) {
+            w.spent = true;
+        }
+    }
+}
+
 /// Two calls with the same bytes in one session, as far as we know them: the second may be another attempt at the first.
 fn same(a: &TlsSeen, b: &TlsSeen) -> bool {
     !(a.once || b.once)
         && a.session == b.session
         && a.payload.total == b.payload.total
-        && fingerprints(a) == fingerprints(b)
+        && !differ(a.digest, b.digest, || fingerprints(a) != fingerprints(b))
+}
+
+/// Whether two writes differ by what was captured of them; where that was not hashed (recordings of before), by what is in them.
+fn differ(a: Option<u64>, b: Option<u64>, unlike: impl FnOnce() -> bool) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => a != b,
+        _ => unlike(),
+    }
 }
 
 /// An identifier that ended the bytes before is a word only if the next do not go on with it.
