@@ -19,7 +19,7 @@ use keytrail_model::{
     Access, Bound, CredentialRef, Direction, Dropped, FileFacts, FileSeen, Observation, Pid,
     SendSeen, Snapshot, Socket, Stamp, TlsSeen, WriteSeen, WriteTarget,
 };
-use keytrail_payload::{Chunk, Layer, StreamKey, Streams};
+use keytrail_payload::{Chunk, Layer, StreamKey, Streams, record_header};
 use keytrail_secret::Classifier;
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -499,6 +499,9 @@ impl Digest {
             once: r.once != 0,
             // Keyed, and the key is in no recording: what is short could else be guessed from it.
             digest: (r.offset == 0 && !data.is_empty()).then(|| self.digests.hash_one(data)),
+            record: record_header(data)
+                .filter(|_| r.offset == 0)
+                .map(|record| (record.content_type, record.length)),
             payload,
             hook: hook.to_owned(),
             at,

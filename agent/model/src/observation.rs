@@ -503,6 +503,9 @@ pub struct TlsSeen {
     /// again from others of the same length.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<u64>,
+    /// What is given begins with a TLS record, of another session: its content type and length field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<(u8, u16)>,
     pub payload: Payload,
     pub hook: String,
 }

@@ -81,17 +81,16 @@ impl Core {
 
     /// What a send was proven to carry.
     fn carried(&mut self, send: &SendSeen, carries: Carries) {
-        let Some((seen, method)) = carries.proven else {
-            return;
-        };
-        let flow = self.flows.entry(&send.at, &send.ends);
-        flow.hooked = true;
-        flow.add_hosts(&seen.payload.hosts);
-        let link = Link {
-            ends: Some(send.ends.clone()),
-            method,
-        };
-        self.sent(Passage::of_write(seen, link));
+        for (seen, method) in carries.proven {
+            let flow = self.flows.entry(&send.at, &send.ends);
+            flow.hooked = true;
+            flow.add_hosts(&seen.payload.hosts);
+            let link = Link {
+                ends: Some(send.ends.clone()),
+                method,
+            };
+            self.sent(Passage::of_write(seen, link));
+        }
     }
 
     /// More records of the send before, whose bytes are counted.
@@ -192,6 +191,9 @@ impl Core {
                          outside of the call",
                     Unsent::Handshake =>
                         "a handshake of this process had not ended: nobody can say whether it left",
+                    Unsent::Inside =>
+                        "that gave it, encrypted, to another TLS session of the process (as with an HTTPS proxy), of which \
+                         nothing was seen to leave for it: the connection was broken, or is none over TCP",
                 }
             ),
             remedy: "none where TLS goes over a Unix socket by way of memory, or is DTLS: such writes are not joined with what left"

@@ -16,6 +16,7 @@ mod repeats;
 mod sends;
 mod taken;
 mod tls;
+mod tls_in_tls;
 mod truncated;
 mod uncovered;
 mod written;
@@ -160,6 +161,7 @@ fn tls(
         socket: None,
         once: false,
         digest: None,
+        record: None,
         payload: payload(total, hits),
         hook: "uprobe:SSL_write".to_owned(),
     }))

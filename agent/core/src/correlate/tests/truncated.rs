@@ -122,6 +122,7 @@ fn a_payload_that_was_cut_is_marked() {
             socket: None,
             once: false,
             digest: None,
+            record: None,
             payload: part(truncated),
             hook: "uprobe:SSL_write".to_owned(),
         }));

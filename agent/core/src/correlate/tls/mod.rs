@@ -13,13 +13,15 @@
 //!    end of a handshake waits there, and somebody else's send may be as long.
 //! 5. `single_socket`: the process has one TLS connection, and it sent enough after the write.
 //!
+//! A write whose records are given to another session (TLS inside TLS, by an HTTPS proxy) goes where that session's write goes.
+//!
 //! Claims by 3 and 4 wait: a send of fitting length on another socket that no write explains takes them back.
 
 mod records;
 mod sockets;
 
 use keytrail_model::{DestinationMethod, Ends, Hit, Pid, SendSeen, Socket, TlsSeen};
-use records::{Ciphers, Flight, cipher_of, fits, goes_on_with_data};
+use records::{APPLICATION_DATA, Ciphers, Flight, cipher_of, fits, goes_on_with_data, whole};
 use sockets::Sockets;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -81,6 +83,8 @@ struct Waiting {
     follows_spent: bool,
     /// Something left that it may have been a part of, as long as no write is.
     loose: bool,
+    /// The call by which its encryption was given to another session.
+    within: Option<u64>,
 }
 
 /// The last write of a session that found its socket: tells a retry from a new write.
@@ -153,8 +157,8 @@ pub struct TlsLinks {
 /// What a send was found to carry.
 #[derive(Debug, Default)]
 pub struct Carries {
-    /// The write that it is proven to carry, and by what.
-    pub proven: Option<(TlsSeen, DestinationMethod)>,
+    /// The writes that it is proven to carry, and by what: one, and behind it those whose records it is made of.
+    pub proven: Vec<(TlsSeen, DestinationMethod)>,
     /// Writes of a session that is seen, of before or of now, by length, proven or not: its library is one whose writes
     /// are seen.
     pub earlier: bool,
@@ -171,6 +175,8 @@ pub enum Unsent {
     Nothing,
     /// What left proves nothing, and a handshake of the process has not ended: it may be this session's.
     Handshake,
+    /// It was given to another session, of which nothing was seen to leave.
+    Inside,
 }
 
 /// What became of the writes that waited.
@@ -223,11 +229,19 @@ impl TlsLinks {
         if queue.len() >= MAX_WAITING {
             self.overdue.extend(queue.pop_front());
         }
+        let thread = (seen.at.pid, seen.at.tid);
+        let before = self.last.get(&thread).filter(|last| last.sock.is_none());
+        if let Some(call) = before.map(|last| last.call)
+            && let Some(inner) = queue.iter_mut().rev().find(|w| w.seen.call == call)
+            && is_inside(&inner.seen, &seen)
+        {
+            inner.within = Some(seen.call);
+        }
         if self.last.len() >= MAX_RESOLVED {
             self.last.pop_first();
         }
         self.last.insert(
-            (seen.at.pid, seen.at.tid),
+            thread,
             Last {
                 call: seen.call,
                 boot_ns: seen.at.boot_ns,
@@ -244,6 +258,7 @@ impl TlsLinks {
             spent: false,
             follows_spent,
             loose: false,
+            within: None,
         });
     }
 
@@ -272,7 +287,7 @@ impl TlsLinks {
         if let Some((call, _)) = send.tls_call {
             if let Some(seen) = flight.and_then(|_| self.nested(send, call)) {
                 self.remember(&seen);
-                carries.proven = Some((seen, DestinationMethod::NestedSend));
+                carries.proven = self.with_inner(seen, DestinationMethod::NestedSend);
             } else if let Some(w) = self
                 .waiting
                 .get_mut(&send.at.pid)
@@ -292,9 +307,9 @@ impl TlsLinks {
         {
             // Whatever leaves here is of the session that names it.
             carries.earlier = true;
-            carries.proven = self
-                .by_socket(send, &flight)
-                .map(|seen| (seen, DestinationMethod::ConnectionFd));
+            if let Some(seen) = self.by_socket(send, &flight) {
+                carries.proven = self.with_inner(seen, DestinationMethod::ConnectionFd);
+            }
             return carries;
         }
         let at_once = last.and_then(|call| self.at_once(send, &flight, call));
@@ -307,7 +322,11 @@ impl TlsLinks {
             carries.earlier = fits;
             (writes, DestinationMethod::RecordLength)
         };
-        for seen in carried {
+        let carried: Vec<_> = carried
+            .into_iter()
+            .flat_map(|seen| self.with_inner(seen, method))
+            .collect();
+        for (seen, method) in carried {
             self.remember(&seen);
             let joined = self.joined.entry(seen.at.pid).or_default();
             if joined.len() >= MAX_JOINED {
@@ -398,6 +417,29 @@ impl TlsLinks {
         Some(found)
     }
 
+    /// A write that is proven to have left, and those whose records it consists of, the outermost first.
+    fn with_inner(
+        &mut self,
+        seen: TlsSeen,
+        method: DestinationMethod,
+    ) -> Vec<(TlsSeen, DestinationMethod)> {
+        let mut out = vec![(seen, method)];
+        while out.len() < MAX_TOGETHER
+            && let Some((outer, _)) = out.last()
+            && outer.record.is_some()
+            && let Some(inner) = self.take_inner(outer.at.pid, outer.call)
+        {
+            out.push((inner.seen, method));
+        }
+        out
+    }
+
+    fn take_inner(&mut self, pid: Pid, outer: u64) -> Option<Waiting> {
+        let queue = self.waiting.get_mut(&pid)?;
+        let at = queue.iter().position(|w| w.within == Some(outer))?;
+        queue.remove(at)
+    }
+
     /// The oldest write of a session that names this send's socket, and whose encryption the send may begin.
     fn by_socket(&mut self, send: &SendSeen, flight: &Flight) -> Option<TlsSeen> {
         let queue = self.waiting.get_mut(&send.at.pid)?;
@@ -419,6 +461,7 @@ impl TlsLinks {
             // What is known to leave by another socket, or by this one as another send, does not leave here.
             w.seen.at.boot_ns <= send.at.boot_ns
                 && w.seen.socket.is_none()
+                && w.within.is_none()
                 && bound.is_none_or(|b| b == w.seen.session)
         };
         let ciphers = |session| self.sockets.ciphers(pid, session);
@@ -490,7 +533,8 @@ impl TlsLinks {
         only: Option<Pid>,
         mut only_tls: impl FnMut(Pid) -> Option<Ends>,
     ) -> Decided {
-        let ripe = self.ripe(boot_ns, only);
+        let mut ripe = self.ripe(boot_ns, only);
+        self.take_along(&mut ripe);
         let given_up = std::mem::take(&mut self.given_up);
         let mut out = Decided {
             given_up: given_up.len() as u64,
@@ -540,6 +584,24 @@ impl TlsLinks {
         ripe
     }
 
+    /// What a write holds of another session has left as far as it has itself.
+    fn take_along(&mut self, ripe: &mut [Waiting]) {
+        for outer in (0..ripe.len()).rev() {
+            let (before, from) = ripe.split_at_mut(outer);
+            let Some(w) = from.first().filter(|w| w.seen.record.is_some()) else {
+                continue;
+            };
+            let waiting = self.waiting.get_mut(&w.seen.at.pid).into_iter().flatten();
+            let inner = before.iter_mut().chain(waiting);
+            for inner in inner.filter(|inner| inner.within == Some(w.seen.call)) {
+                inner.maybe = w.maybe;
+                inner.ambiguous = w.ambiguous;
+                inner.left = w.left;
+                inner.gone = w.gone;
+            }
+        }
+    }
+
     /// What became of a write for which no send was proven.
     fn decide(
         &self,
@@ -553,7 +615,8 @@ impl TlsLinks {
             return;
         }
         if w.maybe == Maybe::Nobody && w.ambiguous == 0 && !w.left {
-            return out.unsent.push((w.seen, Unsent::Nothing));
+            let why = w.within.map_or(Unsent::Nothing, |_| Unsent::Inside);
+            return out.unsent.push((w.seen, why));
         }
         let ends = only_tls(w.seen.at.pid)
             .filter(|ends| w.ambiguous == 0 && w.maybe == Maybe::Only(ends.sock));
@@ -777,6 +840,21 @@ fn same(a: &TlsSeen, b: &TlsSeen) -> bool {
         && a.session == b.session
         && a.payload.total == b.payload.total
         && !differ(a.digest, b.digest, || fingerprints(a) != fingerprints(b))
+}
+
+/// Whether `outer` is given the encryption of `inner`, which its thread was given just before: it begins with a record, as long
+/// as the first of that in one of the ciphers, and of several at most the first is in it.
+fn is_inside(inner: &TlsSeen, outer: &TlsSeen) -> bool {
+    let Some((APPLICATION_DATA, length)) = outer.record else {
+        return false;
+    };
+    let since = outer.at.boot_ns.checked_sub(inner.at.boot_ns);
+    let first = inner.payload.total > 0 && cipher_of(inner.payload.total, length).is_known();
+    inner.session != outer.session
+        && inner.at.tid == outer.at.tid
+        && since.is_some_and(|ns| ns <= AT_ONCE_NS)
+        && first
+        && outer.payload.total >= whole(length)
 }
 
 /// Whether two writes differ by what was captured of them; where that was not hashed (recordings of before), by what is in them.

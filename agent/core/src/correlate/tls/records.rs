@@ -272,6 +272,11 @@ fn finished_of(length: u16) -> Ciphers {
     }
 }
 
+/// Bytes of a record with this length field.
+pub fn whole(length: u16) -> u64 {
+    HEADER + u64::from(length)
+}
+
 /// Whether a record of `len` bytes can begin the encryption of `total` bytes: TLS 1.3 adds 17, TLS 1.2 16 to about 80.
 pub fn fits(total: u64, len: u16) -> bool {
     let first = total.min(RECORD_MAX);
