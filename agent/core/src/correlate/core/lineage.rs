@@ -130,6 +130,20 @@ impl Core {
         let unhooked = tls && !lost && !self.is_hooked(key.0);
         let cut = flow.cut && !blind;
         let mut coverage = Vec::new();
+        // The program ran before its library was hooked: what is seen from then on may refer to what was sent before.
+        if flow.hooked && flow.unseen {
+            coverage.push(
+                "TLS left by this connection before the first write to its library was seen: the content of that was not \
+                 seen"
+                    .to_owned(),
+            );
+        }
+        if flow.undecoded {
+            coverage.push(
+                "header fields that refer to what was sent before the connection was looked into could not be decoded"
+                    .to_owned(),
+            );
+        }
         if flow.sealed {
             coverage.push("the payload is QUIC or DTLS: its content was not seen".to_owned());
         }

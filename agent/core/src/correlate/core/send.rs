@@ -2,7 +2,7 @@
 
 use super::{Core, attack};
 use crate::correlate::event;
-use crate::correlate::tls::{Carries, Link, Unsent};
+use crate::correlate::tls::{APPLICATION_DATA, Carries, Link, Unsent};
 use crate::process::{Holding, Proc};
 use keytrail_model::event::{Evidence, Truncation};
 use keytrail_model::{
@@ -121,6 +121,12 @@ impl Core {
         let session = flow.handshake || !flow.begun;
         flow.handshake |= send.tls_record.is_some_and(|(kind, _)| kind == 0x16);
         let carries = self.tls.send(send, session);
+        let proc = self.table.get(send.at.pid);
+        // The records of a handshake may begin what has content: that of a server has.
+        let data = send
+            .tls_record
+            .is_some_and(|(kind, _)| kind == APPLICATION_DATA);
+        let unseen = data && carries.content && !proc.is_some_and(|proc| proc.hooked);
         // A handshake alone, or the alert that ends a connection, says nothing about the holder's payload: lineage begins
         // with application bytes.
         let flow = if send.tls_record.is_some() && !carries.content {
@@ -131,6 +137,7 @@ impl Core {
                 .sent(&send.at, &send.ends, send.payload.total, version)
         };
         flow.tls |= send.tls_record.is_some();
+        flow.unseen |= unseen;
         if send.tls_record.is_none() {
             flow.inspect(&send.payload);
         }

@@ -126,3 +126,43 @@ fn a_library_is_said_not_to_be_hooked_only_where_none_of_its_writes_was_seen() {
     // Another script has what it has.
     assert_eq!(story(vec![write, again(Some("/x.py"))], 11), real);
 }
+
+/// A program that ran before its library was hooked: what it refers to by HPACK went unseen.
+#[test]
+fn what_left_before_the_library_was_hooked_is_said() {
+    let c = credential("c");
+    let nested = |t| {
+        let record = Some((0x17, 117));
+        send(
+            10,
+            t,
+            ends(1, 443),
+            record,
+            Some((1, 70)),
+            payload(122, vec![]),
+        )
+    };
+    let story = |before: bool, undecoded: u32| {
+        let mut write = tls(10, 3 * SEC, 1, 70, 100, vec![]);
+        if let Observation::TlsWrite(seen) = &mut write {
+            seen.payload.undecoded.headers = undecoded;
+        }
+        let mut all = vec![
+            start(),
+            exec(10, 1, SEC, vec![env(&c, "T")]),
+            hello(10, SEC + 1, 1),
+        ];
+        all.push(records(10, SEC + 2, 1, 80, &[(0x14, 1), (0x17, 69)]));
+        if before {
+            all.push(records(10, 3 * SEC - 9, 1, 905, &[(0x17, 900)]));
+        }
+        all.extend([write, nested(3 * SEC + 1), tick(9 * SEC), stop()]);
+        let (lineage, gaps) = told(&all);
+        assert_eq!((lineage.len(), gaps), (1, 0), "{lineage:?}");
+        lineage[0].clone()
+    };
+    assert_eq!(story(false, 0), "");
+    assert!(story(true, 0).starts_with("TLS left by this connection before"));
+    // The connection is older than what was seen of it.
+    assert!(story(false, 1).starts_with("header fields that refer"));
+}

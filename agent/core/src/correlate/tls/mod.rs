@@ -20,8 +20,10 @@
 mod records;
 mod sockets;
 
+pub use records::APPLICATION_DATA;
+
 use keytrail_model::{DestinationMethod, Ends, Hit, Pid, SendSeen, Socket, TlsSeen};
-use records::{APPLICATION_DATA, Ciphers, Flight, cipher_of, fits, goes_on_with_data, whole};
+use records::{Ciphers, Flight, cipher_of, fits, goes_on_with_data, whole};
 use sockets::Sockets;
 use std::collections::{BTreeMap, VecDeque};
 
