@@ -224,6 +224,7 @@ impl Core {
             return;
         };
         let at = mark.at.boot_ns;
+        let ends = flow.ends.clone();
         let bytes = flow.sent_bytes.saturating_sub(mark.sent_bytes);
         let inspected = flow.inspected.saturating_sub(mark.inspected).min(bytes);
         let mut e = self.event(EventKind::CredentialSent, at);
@@ -253,6 +254,13 @@ impl Core {
                 "the read was told without its time: it may have come after what was sent"
                     .to_owned(),
             );
+        }
+        let (counted, kept) = self.repeated_lineage(key.0, &ends, &e);
+        if counted {
+            return;
+        }
+        if let Some(number) = kept {
+            self.repeat_by(number, &e);
         }
         self.emit(e);
     }
