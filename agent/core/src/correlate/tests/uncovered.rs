@@ -49,7 +49,8 @@ fn told(story: &[Observation]) -> (Vec<String>, usize) {
 #[test]
 fn a_handshake_that_fails_and_a_connection_that_is_closed_are_no_sends() {
     let c = credential("c");
-    let stories: [(&str, &[(u64, &[(u8, u16)])]); 6] = [
+    type Sends = &'static [(u64, &'static [(u8, u16)])];
+    let stories: [(&str, Sends); 6] = [
         ("curl", &[(6 + 24, &[(0x14, 1), (0x17, 19)])]),
         (
             "s_client",
