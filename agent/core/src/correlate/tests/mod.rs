@@ -5,6 +5,7 @@ mod context;
 mod delivery;
 mod fields;
 mod files;
+mod guesses;
 mod holdings;
 mod limits;
 mod lineage;

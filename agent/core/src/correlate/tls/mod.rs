@@ -5,7 +5,8 @@
 //! 2. `connection_fd`: the session itself names its socket (Go: the connection holds the number of its file), and a
 //!    fitting record leaves by that socket afterwards, by whatever thread.
 //! 3. `next_send`: programs that keep the ciphertext in memory (Node, asyncio, rustls) hand it to the socket when the
-//!    library returns. So the write was the last thing the thread was seen to do before it sent exactly its encryption.
+//!    library returns. So the write was the last thing the thread was seen to do before it sent exactly its encryption. Where
+//!    the cipher is not known, since the connection is older than what was seen, that has to happen twice (`guesses`).
 //! 4. `record_length`: where they do that later, or by another thread. A write comes before its send, so at each send all
 //!    writes it can carry are known. It is joined when its length is exactly that of the writes of one session in the
 //!    cipher of its connection, of no other session's, and no send on another socket may have carried them before. Of a
@@ -17,11 +18,13 @@
 //!
 //! Claims by 3 and 4 wait: a send of fitting length on another socket that no write explains takes them back.
 
+mod guesses;
 mod records;
 mod sockets;
 
 pub use records::APPLICATION_DATA;
 
+use guesses::{Guess, Guesses};
 use keytrail_model::{DestinationMethod, Ends, Hit, Pid, SendSeen, Socket, TlsSeen};
 use records::{Ciphers, Flight, cipher_of, fits, goes_on_with_data, whole};
 use sockets::Sockets;
@@ -154,6 +157,8 @@ pub struct TlsLinks {
     last: BTreeMap<(Pid, u32), Last>,
     /// When a process was last seen to send at once what it had encrypted.
     at_once: BTreeMap<Pid, u64>,
+    /// By which socket a session seems to send, where its cipher is not known.
+    guesses: Guesses,
 }
 
 /// What a send was found to carry.
@@ -314,7 +319,10 @@ impl TlsLinks {
             }
             return carries;
         }
-        let at_once = last.and_then(|call| self.at_once(send, &flight, call));
+        let at_once = last.and_then(|call| {
+            let proven = self.at_once(send, &flight, call);
+            proven.or_else(|| self.twice(send, &flight, call))
+        });
         let (carried, method) = if let Some(writes) = at_once {
             carries.earlier = true;
             self.at_once.insert(send.at.pid, send.at.boot_ns);
@@ -397,6 +405,42 @@ impl TlsLinks {
         // What was tried before in vain, while the handshake went on or the socket had no room.
         queue.retain(|w| w.spent || !out.iter().any(|sent| same(&w.seen, sent)));
         Some(out)
+    }
+
+    /// The write that was the thread's last act, where a send is as long as it in one cipher, and is on a connection whose cipher
+    /// is not known; with the write before of that session, when the same was seen of that: same socket, same cipher.
+    fn twice(&mut self, send: &SendSeen, flight: &Flight, call: u64) -> Option<Vec<TlsSeen>> {
+        let pid = send.at.pid;
+        let queue = self.waiting.get_mut(&pid)?;
+        let at = queue.iter().rposition(|w| w.seen.call == call)?;
+        let (w, session) = (&queue[at], queue[at].seen.session);
+        let total = w.seen.payload.total;
+        let bound = self.sockets.session(send);
+        let untouched = w.maybe == Maybe::Nobody && w.ambiguous == 0 && w.seen.socket.is_none();
+        if !untouched || total < guesses::LEAST || bound.is_some_and(|b| b != session) {
+            return None;
+        }
+        let cipher = flight.only_cipher(total, self.sockets.ciphers(pid, session))?;
+        // Nothing else that waits may be it, but what this session has sent before.
+        let sent_before = |w: &Waiting| w.spent && w.seen.session == session;
+        let may_be = |w: &Waiting| flight.may_begin_with(w.seen.payload.total) && !sent_before(w);
+        if queue.iter().any(|w| w.seen.call != call && may_be(w)) {
+            return None;
+        }
+        let guess = Guess {
+            ends: send.ends.clone(),
+            cipher,
+            call,
+            boot_ns: send.at.boot_ns,
+        };
+        let before = self.guesses.again((pid, session), guess)?;
+        let sock = send.ends.sock;
+        let is_it = |w: &Waiting| {
+            w.seen.call == call
+                || w.seen.call == before && w.maybe.is_at_most(sock) && w.ambiguous == 0
+        };
+        let writes: Vec<usize> = (0..queue.len()).filter(|&i| is_it(&queue[i])).collect();
+        Some(take_out(queue, &writes, true))
     }
 
     /// The write whose call this send is nested in.
@@ -650,6 +694,7 @@ impl TlsLinks {
         self.named.retain(|(of, _), _| *of != pid);
         self.last.retain(|(of, _), _| *of != pid);
         self.at_once.remove(&pid);
+        self.guesses.forget(pid);
     }
 
     fn expire(&mut self, boot_ns: u64) {
@@ -658,6 +703,7 @@ impl TlsLinks {
         self.last.retain(|_, last| fresh(last.boot_ns));
         self.at_once.retain(|_, at| fresh(*at));
         self.sockets.expire(boot_ns);
+        self.guesses.expire(boot_ns);
     }
 
     fn joined_due(&mut self, boot_ns: u64, only: Option<Pid>) -> Vec<(TlsSeen, Link)> {
