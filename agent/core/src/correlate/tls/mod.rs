@@ -21,21 +21,19 @@
 mod guesses;
 mod records;
 mod sockets;
+mod waiting;
+mod writes;
 
 pub use records::APPLICATION_DATA;
 
 use guesses::{Guess, Guesses};
-use keytrail_model::{DestinationMethod, Ends, Hit, Pid, SendSeen, Socket, TlsSeen};
-use records::{Ciphers, Flight, cipher_of, fits, goes_on_with_data, whole};
+use keytrail_model::{DestinationMethod, Ends, Pid, SendSeen, Socket, TlsSeen};
+use records::{Flight, cipher_of, fits, goes_on_with_data};
 use sockets::Sockets;
 use std::collections::{BTreeMap, VecDeque};
+use waiting::{MAX_TOGETHER, Maybe, WAIT_NS, Waiting, all_gone, fitting, spend, take_out};
+use writes::{AT_ONCE_NS, carries, differ, fingerprints, is_inside, merge, same, settle};
 
-/// How long a TLS write waits for proof when something left that may have carried it.
-const WAIT_NS: u64 = 500_000_000;
-/// How long when nothing did: a write that began a handshake leaves after it, as another call.
-const PATIENCE_NS: u64 = 5_000_000_000;
-/// At most so long after a write its thread sends it, when it does so at once: it may have to wait for the processor.
-const AT_ONCE_NS: u64 = 5_000_000;
 /// How long a resolved write tells a retry from a new one, and a process that sends at once from others.
 const RETRY_NS: u64 = 5_000_000_000;
 /// TLS writes waiting for a send at most in one process, and destinations waiting for what may speak against them;
@@ -43,54 +41,6 @@ const RETRY_NS: u64 = 5_000_000_000;
 const MAX_WAITING: usize = 1_024;
 const MAX_JOINED: usize = 4_096;
 const MAX_RESOLVED: usize = 8_192;
-/// Writes of one session that are tried together against one send.
-const MAX_TOGETHER: usize = 16;
-
-/// Sockets whose sends may have carried a write, without proof.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Maybe {
-    Nobody,
-    Only(u64),
-    Several,
-}
-
-impl Maybe {
-    fn add(&mut self, sock: u64) {
-        *self = match *self {
-            Self::Nobody => Self::Only(sock),
-            Self::Only(one) if one == sock => Self::Only(one),
-            _ => Self::Several,
-        };
-    }
-
-    /// Whether nobody else may have.
-    fn is_at_most(self, sock: u64) -> bool {
-        self == Self::Nobody || self == Self::Only(sock)
-    }
-}
-
-/// A TLS write whose socket is not known yet.
-#[derive(Debug)]
-struct Waiting {
-    seen: TlsSeen,
-    maybe: Maybe,
-    /// Sends that fitted it and another session's write alike.
-    ambiguous: usize,
-    /// All sends it may have left by were as many as the writes they fitted: it has left.
-    gone: bool,
-    /// The session was given the same bytes again before this left: as far as we know, another attempt at it.
-    superseded: bool,
-    /// Something left in its call that does not prove to be it.
-    left: bool,
-    /// A send that is as long as it left, which is no other write's as far as we know.
-    spent: bool,
-    /// What was given before it, the same bytes, is `spent`.
-    follows_spent: bool,
-    /// Something left that it may have been a part of, as long as no write is.
-    loose: bool,
-    /// The call by which its encryption was given to another session.
-    within: Option<u64>,
-}
 
 /// The last write of a session that found its socket: tells a retry from a new write.
 #[derive(Debug)]
@@ -99,24 +49,6 @@ struct Resolved {
     fingerprints: Vec<String>,
     digest: Option<u64>,
     boot_ns: u64,
-}
-
-impl Waiting {
-    /// The library was given these bytes once more than they left: of several attempts one is told. An attempt after which as
-    /// much left is a write of its own.
-    fn is_attempt(&self) -> bool {
-        let told_before = self.follows_spent && !self.loose;
-        !self.spent && (self.superseded || told_before)
-    }
-
-    fn due_ns(&self) -> u64 {
-        let wait = if self.maybe == Maybe::Nobody {
-            PATIENCE_NS
-        } else {
-            WAIT_NS
-        };
-        self.seen.at.boot_ns.saturating_add(wait)
-    }
 }
 
 /// A write joined to a socket by length.
@@ -749,221 +681,4 @@ impl TlsLinks {
                 r.total == seen.payload.total && !differ(r.digest, seen.digest, unlike)
             })
     }
-}
-
-/// Writes of one session that a send is exactly the encryption of.
-struct Carried {
-    /// Indices in the queue, oldest first.
-    writes: Vec<usize>,
-    /// Equal ones among them are writes of their own, not attempts at one.
-    distinct: bool,
-    /// The connection's cipher is known: no other length is possible.
-    proven: bool,
-}
-
-/// What a send may be the encryption of: for each session whose first write has the right length, its writes that `may` have
-/// left by it.
-fn fitting(
-    queue: &VecDeque<Waiting>,
-    flight: &Flight,
-    may: impl Fn(&Waiting) -> bool,
-    ciphers: impl Fn(u64) -> Ciphers,
-) -> Vec<Carried> {
-    let mut fitting = Vec::new();
-    for (i, w) in queue.iter().enumerate().filter(|(_, w)| may(w)) {
-        // Few writes have the right length; of those that have, the first of its session counts.
-        let session = w.seen.session;
-        let is_of = |w: &Waiting| w.seen.session == session;
-        if flight.may_begin_with(w.seen.payload.total) && !queue.iter().take(i).any(is_of) {
-            let writes: Vec<usize> = queue
-                .iter()
-                .enumerate()
-                .filter(|(_, w)| is_of(w) && may(w))
-                .map(|(i, _)| i)
-                .collect();
-            fitting.extend(carried(queue, &writes, flight, ciphers(session)));
-        }
-    }
-    fitting
-}
-
-/// Takes the writes of all these sessions out of the queue once as many sends as there are sessions may have carried them: all
-/// have left, and which by which will never be known.
-fn all_gone(queue: &mut VecDeque<Waiting>, fitting: Vec<Carried>) -> Vec<Waiting> {
-    let sends = |f: &Carried| f.writes.iter().map(|&i| queue[i].ambiguous).max();
-    if !fitting.iter().all(|f| sends(f) >= Some(fitting.len())) {
-        return Vec::new();
-    }
-    let mut left: Vec<usize> = fitting.into_iter().flat_map(|f| f.writes).collect();
-    left.sort_unstable();
-    let taken = left.into_iter().rev().filter_map(|i| queue.remove(i));
-    taken.map(|w| Waiting { gone: true, ..w }).collect()
-}
-
-/// Takes these writes, oldest first, out of the queue. Unless equal ones are `distinct`, the latest of several attempts is the
-/// one that is kept.
-fn take_out(queue: &mut VecDeque<Waiting>, writes: &[usize], distinct: bool) -> Vec<TlsSeen> {
-    let mut out: Vec<TlsSeen> = Vec::new();
-    for &i in writes.iter().rev() {
-        let Some(w) = queue.get(i) else {
-            continue;
-        };
-        if distinct || out.last().is_none_or(|later| !same(&w.seen, later)) {
-            out.extend(queue.remove(i).map(|w| w.seen));
-        } else if !w.spent {
-            // Another attempt. What left before, by a send that proved nothing, stays and is told of.
-            queue.remove(i);
-        }
-    }
-    out.reverse();
-    out
-}
-
-/// How many of a session's writes, from the oldest on, `flight` is exactly the encryption of. A write that is repeated
-/// may be a second one or an attempt at the first.
-fn carried(
-    queue: &VecDeque<Waiting>,
-    writes: &[usize],
-    flight: &Flight,
-    ciphers: Ciphers,
-) -> Option<Carried> {
-    let mut totals: Vec<u64> = Vec::new();
-    let mut once: Vec<u64> = Vec::new();
-    for n in 1..=writes.len().min(MAX_TOGETHER) {
-        let seen = &queue[writes[n - 1]].seen;
-        totals.push(seen.payload.total);
-        if n == 1 || !same(&queue[writes[n - 2]].seen, seen) {
-            once.push(seen.payload.total);
-        }
-        let attempts = flight.is_exactly(&once, ciphers);
-        if let Some(proven) = attempts.or_else(|| flight.is_exactly(&totals, ciphers)) {
-            // What was tried again in vain before this send belongs to it.
-            let more = writes[n..]
-                .iter()
-                .take_while(|i| same(&queue[**i].seen, seen))
-                .count();
-            return Some(Carried {
-                writes: writes[..n + more].to_vec(),
-                distinct: attempts.is_none(),
-                proven,
-            });
-        }
-    }
-    None
-}
-
-/// Notes which write a send that proves nothing is as long as: one write, so that as many are told as left. Those that were not
-/// given again come first: attempts in vain come before what left.
-fn spend(
-    queue: &mut VecDeque<Waiting>,
-    flight: &Flight,
-    fitting: &[Carried],
-    may: impl Fn(&Waiting) -> bool,
-    ciphers: impl Fn(u64) -> Ciphers,
-) {
-    if fitting.is_empty() {
-        return;
-    }
-    let fits = |w: &&mut Waiting| {
-        let exactly = || flight.is_exactly(&[w.seen.payload.total], ciphers(w.seen.session));
-        !w.spent && may(w) && exactly().is_some()
-    };
-    let mut alone: Vec<&mut Waiting> = queue.iter_mut().filter(fits).collect();
-    let first = alone.iter().position(|w| !w.superseded).unwrap_or(0);
-    if let Some(w) = alone.get_mut(first) {
-        w.spent = true;
-        return;
-    }
-    // Several writes together.
-    for &i in fitting.iter().take(1).flat_map(|f| &f.writes) {
-        if let Some(w) = queue.get_mut(i).filter(|w| !w.superseded) {
-            w.spent = true;
-        }
-    }
-}
-
-/// Two calls with the same bytes in one session, as far as we know them: the second may be another attempt at the first.
-fn same(a: &TlsSeen, b: &TlsSeen) -> bool {
-    !(a.once || b.once)
-        && a.session == b.session
-        && a.payload.total == b.payload.total
-        && !differ(a.digest, b.digest, || fingerprints(a) != fingerprints(b))
-}
-
-/// Whether `outer` is given the encryption of `inner`, which its thread was given just before: it begins with a record, as long
-/// as the first of that in one of the ciphers, and of several at most the first is in it.
-fn is_inside(inner: &TlsSeen, outer: &TlsSeen) -> bool {
-    let Some((APPLICATION_DATA, length)) = outer.record else {
-        return false;
-    };
-    let since = outer.at.boot_ns.checked_sub(inner.at.boot_ns);
-    let first = inner.payload.total > 0 && cipher_of(inner.payload.total, length).is_known();
-    inner.session != outer.session
-        && inner.at.tid == outer.at.tid
-        && since.is_some_and(|ns| ns <= AT_ONCE_NS)
-        && first
-        && outer.payload.total >= whole(length)
-}
-
-/// Whether two writes differ by what was captured of them; where that was not hashed (recordings of before), by what is in them.
-fn differ(a: Option<u64>, b: Option<u64>, unlike: impl FnOnce() -> bool) -> bool {
-    match (a, b) {
-        (Some(a), Some(b)) => a != b,
-        _ => unlike(),
-    }
-}
-
-/// An identifier that ended the bytes before is a word only if the next do not go on with it.
-fn settle(hits: &mut Vec<Hit>, continues: bool) {
-    if continues {
-        hits.retain(|hit| !hit.open);
-    }
-    for hit in hits {
-        hit.open = false;
-    }
-}
-
-fn merge(into: &mut TlsSeen, more: TlsSeen) {
-    let payload = &mut into.payload;
-    payload.inspected += more.payload.inspected;
-    payload.total = payload.total.max(more.payload.total);
-    payload.truncated |= more.payload.truncated;
-    settle(&mut payload.hits, more.payload.continues);
-    for hit in more.payload.hits {
-        match payload.hits.iter_mut().find(|h| {
-            h.credential.fingerprint == hit.credential.fingerprint
-                && h.transform == hit.transform
-                && h.part == hit.part
-                && h.secret == hit.secret
-                && h.open == hit.open
-        }) {
-            Some(known) => {
-                known.occurrences += hit.occurrences;
-                known.body |= hit.body;
-            }
-            None => payload.hits.push(hit),
-        }
-    }
-    for host in more.payload.hosts {
-        if !payload.hosts.contains(&host) {
-            payload.hosts.push(host);
-        }
-    }
-}
-
-/// Whether a credential was seen in it.
-fn carries(seen: &TlsSeen) -> bool {
-    !seen.payload.hits.is_empty()
-}
-
-fn fingerprints(seen: &TlsSeen) -> Vec<&str> {
-    let mut out: Vec<_> = seen
-        .payload
-        .hits
-        .iter()
-        .map(|h| h.credential.fingerprint.as_str())
-        .collect();
-    out.sort_unstable();
-    out.dedup();
-    out
 }
