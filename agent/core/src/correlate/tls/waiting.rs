@@ -5,11 +5,10 @@ use super::writes::same;
 use keytrail_model::TlsSeen;
 use std::collections::VecDeque;
 
-/// How long when nothing did: a write that began a handshake leaves after it, as another call.
-pub const PATIENCE_NS: u64 = 5_000_000_000;
-
 /// How long a TLS write waits for proof when something left that may have carried it.
 pub const WAIT_NS: u64 = 500_000_000;
+/// How long when nothing did: a write that began a handshake leaves after it, as another call.
+pub const PATIENCE_NS: u64 = 5_000_000_000;
 
 /// Writes of one session that are tried together against one send.
 pub const MAX_TOGETHER: usize = 16;
