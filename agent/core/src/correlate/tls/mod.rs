@@ -168,6 +168,7 @@ impl TlsLinks {
         if queue.len() >= MAX_WAITING {
             self.overdue.extend(queue.pop_front());
         }
+        self.guesses.written((seen.at.pid, seen.session));
         let thread = (seen.at.pid, seen.at.tid);
         let before = self.last.get(&thread).filter(|last| last.sock.is_none());
         if let Some(call) = before.map(|last| last.call)
@@ -364,6 +365,7 @@ impl TlsLinks {
             cipher,
             call,
             boot_ns: send.at.boot_ns,
+            since: 0,
         };
         let before = self.guesses.again((pid, session), guess)?;
         let sock = send.ends.sock;
@@ -513,6 +515,10 @@ impl TlsLinks {
     ) -> Decided {
         let mut ripe = self.ripe(boot_ns, only);
         self.take_along(&mut ripe);
+        for w in ripe.iter().filter(|w| !w.spent && !w.superseded) {
+            self.guesses
+                .keeps(w.seen.at.pid, w.seen.at.boot_ns.max(boot_ns));
+        }
         let given_up = std::mem::take(&mut self.given_up);
         let mut out = Decided {
             given_up: given_up.len() as u64,
