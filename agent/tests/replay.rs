@@ -241,6 +241,8 @@ fn tls(process: u8, boot_ns: u64, call: u64, hits: Vec<Hit>) -> Observation {
         session: 0xffff_8880_0000_0000,
         socket: None,
         once: false,
+        digest: call.is_multiple_of(3).then_some(call / 2),
+        record: call.is_multiple_of(5).then_some((0x17, 120)),
         payload: payload(hits),
         hook: "uprobe:SSL_write_ex".to_owned(),
     }))

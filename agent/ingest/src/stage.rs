@@ -19,9 +19,10 @@ use keytrail_model::{
     Access, Bound, CredentialRef, Direction, Dropped, FileFacts, FileSeen, Observation, Pid,
     SendSeen, Snapshot, Socket, Stamp, TlsSeen, WriteSeen, WriteTarget,
 };
-use keytrail_payload::{Chunk, Layer, StreamKey, Streams};
+use keytrail_payload::{Chunk, Layer, StreamKey, Streams, record_header};
 use keytrail_secret::Classifier;
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::sync::Arc;
 
@@ -58,6 +59,8 @@ pub struct Digest {
     answers: Answers,
     /// What mount namespaces show.
     views: Views,
+    /// The key by which what is given to TLS libraries is hashed.
+    digests: RandomState,
     /// When a process was read from /proc: older execs of it are told already.
     snapshot_at: HashMap<Pid, u64>,
     /// A record that held payload, environment or argv was in the ring since the last wipe.
@@ -91,6 +94,7 @@ impl Digest {
             handed: Handed::default(),
             answers: Answers::default(),
             views: Views::default(),
+            digests: RandomState::new(),
             snapshot_at: HashMap::new(),
             ring_dirty: false,
         })
@@ -493,6 +497,11 @@ impl Digest {
                 peer_port: r.peer_port,
             }),
             once: r.once != 0,
+            // Keyed, and the key is in no recording: what is short could else be guessed from it.
+            digest: (r.offset == 0 && !data.is_empty()).then(|| self.digests.hash_one(data)),
+            record: record_header(data)
+                .filter(|_| r.offset == 0)
+                .map(|record| (record.content_type, record.length)),
             payload,
             hook: hook.to_owned(),
             at,

@@ -499,6 +499,13 @@ pub struct TlsSeen {
     /// It is one TLS record, encrypted in this call: the same bytes again are another one, not another attempt.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub once: bool,
+    /// Hash of the first bytes that were captured of the call, by a key that the agent has in memory alone: tells the same bytes
+    /// again from others of the same length.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<u64>,
+    /// What is given begins with a TLS record, of another session: its content type and length field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<(u8, u16)>,
     pub payload: Payload,
     pub hook: String,
 }

@@ -54,6 +54,10 @@ pub struct Flow {
     pub tls: bool,
     /// At least one TLS write on this connection was seen in clear.
     pub hooked: bool,
+    /// TLS records with content left before any write of the process to its library was seen.
+    pub unseen: bool,
+    /// Header fields that refer to what was sent before we looked were in what was given to the library.
+    pub undecoded: bool,
     /// Datagrams of a protocol that encrypts were sent.
     pub sealed: bool,
     pub hook: String,
@@ -98,6 +102,8 @@ impl Flow {
             handshake: false,
             tls: false,
             hooked: false,
+            unseen: false,
+            undecoded: false,
             sealed: false,
             hook: String::new(),
         }
@@ -107,6 +113,7 @@ impl Flow {
     pub fn inspect(&mut self, payload: &Payload) {
         self.inspected = self.inspected.saturating_add(payload.inspected);
         self.cut |= payload.truncated;
+        self.undecoded |= payload.undecoded.headers > 0;
     }
 
     /// Notes that credentials were proven in a payload.

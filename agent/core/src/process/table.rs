@@ -132,6 +132,8 @@ pub struct Proc {
     pub holdings: Vec<Holding>,
     /// Another number whenever something came to the holdings.
     pub version: u64,
+    /// A write of it to a TLS library was seen.
+    pub hooked: bool,
     /// What was not told one by one of it and its descendants.
     pub untold: Untold,
     pub exited_ns: Option<u64>,

@@ -3,11 +3,11 @@
 use super::{Core, MAX_LINEAGE, metadata};
 use crate::correlate::event;
 use crate::correlate::flow::{Key, Mark};
-use crate::process::{Holding, HoldingPlace};
+use crate::process::{Holding, HoldingPlace, Proc};
 use keytrail_model::event::{Evidence, Truncation};
 use keytrail_model::{
     Channel, DestinationMethod, Direction, EventKind, EvidenceGrade, GapReason, GapSeen,
-    LineageBasis, Pid, Signal,
+    LineageBasis, Pid, Signal, Stamp,
 };
 use std::collections::BTreeSet;
 
@@ -16,6 +16,19 @@ use std::collections::BTreeSet;
 const MIN_BESIDE: u64 = 256;
 /// Pairs of holder and destination of which lineage was told; beyond it it is told again.
 const MAX_TOLD: usize = 16_384;
+
+/// Programs of which writes to a TLS library were seen. Of one that is forgotten it may be told that its library is not hooked,
+/// until it writes again.
+const MAX_HOOKED: usize = 4_096;
+
+/// A program, by its file: path, device and inode. What an interpreter has for TLS is its script's choice.
+pub(super) type Program = (String, u64, u64, String);
+
+fn program(proc: &Proc) -> Program {
+    let exe = &proc.exe;
+    let script = proc.script.clone();
+    (exe.path.clone(), exe.device, exe.inode, script)
+}
 
 /// What lineage is told of once: who met the credential first (or serves it), which one, and the other end.
 pub(super) type Told = (Pid, String, String, u16);
@@ -26,8 +39,8 @@ struct Sent {
     channel: Channel,
     /// TLS, or another protocol that encrypts, whose content was not seen.
     blind: bool,
-    /// Records were lost meanwhile: a write whose record was lost looks like one that nobody hooked.
-    lost: bool,
+    /// By a library of which no write was ever seen, though nothing was lost.
+    unhooked: bool,
     cut: bool,
     coverage: Vec<String>,
 }
@@ -74,7 +87,7 @@ impl Core {
             self.tell_lineage(key, &sent, holding, mark);
         }
         self.group(first);
-        if sent.blind && !sent.lost && sent.channel == Channel::Tls && !news.is_empty() {
+        if sent.unhooked && !news.is_empty() {
             self.tell_uncovered(pid, news[0].1.at.boot_ns);
         }
     }
@@ -112,9 +125,25 @@ impl Core {
         let tls = flow.tls && !flow.hooked;
         let blind = tls || flow.sealed;
         let begun_ns = flow.since(0).map_or(0, |mark| mark.at.boot_ns);
+        // A write whose record was lost looks like one that nobody hooked.
         let lost = tls && self.lost_ns >= begun_ns;
+        let unhooked = tls && !lost && !self.is_hooked(key.0);
         let cut = flow.cut && !blind;
         let mut coverage = Vec::new();
+        // The program ran before its library was hooked: what is seen from then on may refer to what was sent before.
+        if flow.hooked && flow.unseen {
+            coverage.push(
+                "TLS left by this connection before the first write to its library was seen: the content of that was not \
+                 seen"
+                    .to_owned(),
+            );
+        }
+        if flow.undecoded {
+            coverage.push(
+                "header fields that refer to what was sent before the connection was looked into could not be decoded"
+                    .to_owned(),
+            );
+        }
         if flow.sealed {
             coverage.push("the payload is QUIC or DTLS: its content was not seen".to_owned());
         }
@@ -123,8 +152,11 @@ impl Core {
                 if lost {
                     "the payload is TLS and its content was not seen: records were lost meanwhile, or its library is not \
                      hooked"
-                } else {
+                } else if unhooked {
                     "the payload is TLS by a library that is not hooked: its content was not seen"
+                } else {
+                    "the payload is TLS, and nothing was seen to be given to a library for this connection: its content \
+                     was not seen"
                 }
                 .to_owned(),
             );
@@ -146,7 +178,7 @@ impl Core {
             direction: self.flows.direction(key.0, flow),
             channel,
             blind,
-            lost,
+            unhooked,
             cut,
             coverage,
         })
@@ -192,6 +224,7 @@ impl Core {
             return;
         };
         let at = mark.at.boot_ns;
+        let ends = flow.ends.clone();
         let bytes = flow.sent_bytes.saturating_sub(mark.sent_bytes);
         let inspected = flow.inspected.saturating_sub(mark.inspected).min(bytes);
         let mut e = self.event(EventKind::CredentialSent, at);
@@ -222,7 +255,35 @@ impl Core {
                     .to_owned(),
             );
         }
+        let (counted, kept) = self.repeated_lineage(key.0, &ends, &e);
+        if counted {
+            return;
+        }
+        if let Some(number) = kept {
+            self.repeat_by(number, &e);
+        }
         self.emit(e);
+    }
+
+    /// A write to a TLS library was seen: it is hooked, in this process and in others that run the same program.
+    pub(super) fn notes_hooked(&mut self, at: &Stamp) {
+        let Some(proc) = self.table.touch(at) else {
+            return;
+        };
+        if std::mem::replace(&mut proc.hooked, true) {
+            return;
+        }
+        let program = program(proc);
+        if self.hooked.len() >= MAX_HOOKED && !self.hooked.contains(&program) {
+            self.hooked.pop_first();
+        }
+        self.hooked.insert(program);
+    }
+
+    /// Whether a write to a TLS library was ever seen of this process, or of its program.
+    fn is_hooked(&self, pid: Pid) -> bool {
+        let proc = self.table.get(pid);
+        proc.is_some_and(|proc| proc.hooked || self.hooked.contains(&program(proc)))
     }
 
     fn tell_uncovered(&mut self, pid: Pid, boot_ns: u64) {

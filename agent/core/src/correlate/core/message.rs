@@ -23,7 +23,7 @@ impl Core {
         };
         if send.tls_call.is_some() {
             let carries = self.tls.send(send, false);
-            if let Some((seen, method)) = carries.proven {
+            for (seen, method) in carries.proven {
                 self.sent(Passage {
                     direction: send.direction,
                     ..Passage::of_write(seen, link(method))

@@ -81,6 +81,8 @@ pub struct Core {
     written: once::Once<written::Act>,
     /// Who asked which metadata service for what, and was given what.
     metadata: metadata::Metadata,
+    /// Programs of which writes to a TLS library were seen.
+    hooked: BTreeSet<lineage::Program>,
     /// Executables already reported for TLS that we cannot see into.
     uncovered: BTreeSet<String>,
     /// When records were last known to be lost.

@@ -6,7 +6,8 @@ use super::Core;
 use super::send::Passage;
 use keytrail_model::event::{Event, Repeats};
 use keytrail_model::{
-    Channel, DestinationMethod, Direction, EventKind, Hit, HostName, IdentifiedBy, Pid, Transform,
+    Channel, DestinationMethod, Direction, Ends, EventKind, Hit, HostName, IdentifiedBy,
+    LineageBasis, Pid, Transform,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -38,6 +39,8 @@ struct Kind {
     to: Option<To>,
     hosts: Vec<HostName>,
     request: Option<Asked>,
+    /// Of lineage: what ties the process to it, and what was not seen.
+    lineage: Option<(LineageBasis, Vec<String>)>,
 }
 
 /// The far end.
@@ -48,6 +51,27 @@ struct To {
     protocol: String,
     path: String,
     net_ns: u32,
+}
+
+impl To {
+    fn of(ends: &Ends) -> Self {
+        Self {
+            ip: ends.peer_ip.clone(),
+            port: ends.peer_port,
+            protocol: ends.protocol.clone(),
+            path: ends.path.clone(),
+            net_ns: ends.net_ns,
+        }
+    }
+
+    /// A place of a process's own that others come to: all of them are one.
+    fn own(ends: &Ends) -> Self {
+        Self {
+            ip: String::new(),
+            port: ends.local_port,
+            ..Self::of(ends)
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -73,6 +97,17 @@ struct Sends {
     /// What the next event of many is made of: the last that was told one by one.
     like: Option<Box<Event>>,
     more: Sum,
+}
+
+/// What of one send goes into the sum of many.
+#[derive(Debug, Default)]
+struct Act {
+    at_ns: u64,
+    bytes: u64,
+    inspected: u64,
+    occurrences: u32,
+    asked: u64,
+    local_port: u16,
 }
 
 /// What an event of many stands for.
@@ -110,8 +145,8 @@ enum Tell {
 }
 
 impl Repeated {
-    fn note(&mut self, kind: Kind, passage: &Passage, hit: &Hit) -> Tell {
-        let now = passage.at.boot_ns;
+    fn note(&mut self, kind: Kind, act: &Act) -> Tell {
+        let now = act.at_ns;
         let Some(number) = self.numbers.get(&kind).copied() else {
             if self.sends.len() < MAX_KINDS {
                 self.meet(kind, now);
@@ -140,12 +175,11 @@ impl Repeated {
         // Records of several processors may be a little out of order.
         sum.first_ns = sum.first_ns.min(now);
         sum.last_ns = sum.last_ns.max(now);
-        sum.bytes += passage.payload.total;
-        sum.inspected += passage.payload.inspected;
-        sum.occurrences = sum.occurrences.saturating_add(hit.occurrences);
-        sum.asked += asked_of(passage, hit).map_or(0, |request| request.bytes);
-        let ends = passage.ends();
-        sum.local_port = ends.map_or(0, |ends| u32::from(ends.local_port));
+        sum.bytes += act.bytes;
+        sum.inspected += act.inspected;
+        sum.occurrences = sum.occurrences.saturating_add(act.occurrences);
+        sum.asked += act.asked;
+        sum.local_port = u32::from(act.local_port);
         Tell::Counted
     }
 
@@ -288,17 +322,72 @@ impl Core {
             truncated: passage.payload.truncated,
             method: passage.method(),
             direction,
-            to: passage.ends().map(|ends| To {
-                ip: ends.peer_ip.clone(),
-                port: ends.peer_port,
-                protocol: ends.protocol.clone(),
-                path: ends.path.clone(),
-                net_ns: ends.net_ns,
-            }),
+            to: passage.ends().map(To::of),
             hosts: hosts.to_vec(),
             request: asked,
+            lineage: None,
         };
-        match self.repeats.note(kind, passage, hit) {
+        let act = Act {
+            at_ns: passage.at.boot_ns,
+            bytes: passage.payload.total,
+            inspected: passage.payload.inspected,
+            occurrences: hit.occurrences,
+            asked: asked_of(passage, hit).map_or(0, |request| request.bytes),
+            local_port: passage.ends().map_or(0, |ends| ends.local_port),
+        };
+        self.count(kind, &act)
+    }
+
+    /// The same of an event of lineage: what one process has sent to one place, or given to those who came to one of its own.
+    pub(super) fn repeated_lineage(
+        &mut self,
+        pid: Pid,
+        ends: &Ends,
+        event: &Event,
+    ) -> (bool, Option<u64>) {
+        let (Some(evidence), Some(credential)) = (&event.evidence, &event.credential) else {
+            return (false, None);
+        };
+        let to = event.destination.as_ref();
+        let direction = to.and_then(|to| to.direction);
+        let accepted = direction == Some(Direction::Accepted);
+        let kind = Kind {
+            pid,
+            exec: self.table.get(pid).map_or(0, |p| p.exec),
+            version: self.table.version(pid),
+            fingerprint: credential.fingerprint.clone(),
+            secret: false,
+            by: None,
+            channel: evidence.channel,
+            transform: Transform::Raw,
+            layers: Vec::new(),
+            part: String::new(),
+            truncated: event.truncation.is_some(),
+            method: DestinationMethod::Socket,
+            direction,
+            to: Some(if accepted {
+                To::own(ends)
+            } else {
+                To::of(ends)
+            }),
+            hosts: to.map_or_else(Vec::new, |to| to.hosts.clone()),
+            request: None,
+            lineage: evidence
+                .lineage_basis
+                .map(|basis| (basis, event.coverage.clone())),
+        };
+        let act = Act {
+            at_ns: event.boot_ns,
+            bytes: evidence.payload_bytes,
+            inspected: evidence.inspected_bytes,
+            local_port: ends.local_port,
+            ..Act::default()
+        };
+        self.count(kind, &act)
+    }
+
+    fn count(&mut self, kind: Kind, act: &Act) -> (bool, Option<u64>) {
+        match self.repeats.note(kind, act) {
             Tell::Now => (false, None),
             Tell::AndKeep(number) => (false, Some(number)),
             Tell::Counted => (true, None),

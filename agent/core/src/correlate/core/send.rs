@@ -2,7 +2,7 @@
 
 use super::{Core, attack};
 use crate::correlate::event;
-use crate::correlate::tls::{Carries, Link, Unsent, is_application};
+use crate::correlate::tls::{APPLICATION_DATA, Carries, Link, Unsent};
 use crate::process::{Holding, Proc};
 use keytrail_model::event::{Evidence, Truncation};
 use keytrail_model::{
@@ -59,7 +59,7 @@ impl Stream {
 
 impl Core {
     pub(super) fn on_tls_write(&mut self, seen: &TlsSeen) {
-        self.table.touch(&seen.at);
+        self.notes_hooked(&seen.at);
         let (pid, session) = (seen.at.pid, seen.session);
         let continues = seen.payload.continues;
         self.tls.settle_words(pid, session, seen.call, continues);
@@ -81,17 +81,16 @@ impl Core {
 
     /// What a send was proven to carry.
     fn carried(&mut self, send: &SendSeen, carries: Carries) {
-        let Some((seen, method)) = carries.proven else {
-            return;
-        };
-        let flow = self.flows.entry(&send.at, &send.ends);
-        flow.hooked = true;
-        flow.add_hosts(&seen.payload.hosts);
-        let link = Link {
-            ends: Some(send.ends.clone()),
-            method,
-        };
-        self.sent(Passage::of_write(seen, link));
+        for (seen, method) in carries.proven {
+            let flow = self.flows.entry(&send.at, &send.ends);
+            flow.hooked = true;
+            flow.add_hosts(&seen.payload.hosts);
+            let link = Link {
+                ends: Some(send.ends.clone()),
+                method,
+            };
+            self.sent(Passage::of_write(seen, link));
+        }
     }
 
     /// More records of the send before, whose bytes are counted.
@@ -101,7 +100,7 @@ impl Core {
         let session = flow.handshake || !flow.begun;
         let carries = self.tls.send(send, session);
         let flow = self.flows.entry(&send.at, &send.ends);
-        flow.hooked |= carries.earlier || send.tls_call.is_some() && is_application(send);
+        flow.hooked |= carries.earlier || send.tls_call.is_some() && carries.application;
         self.carried(send, carries);
     }
 
@@ -117,15 +116,20 @@ impl Core {
         }
         self.on_metadata(send);
         self.flows.direct(send);
-        let application = is_application(send);
-        let handshake = send.tls_record.is_some() && !application;
         let flow = self.flows.entry(&send.at, &send.ends);
         // Records on a connection that began otherwise are relayed, or dressed up.
         let session = flow.handshake || !flow.begun;
         flow.handshake |= send.tls_record.is_some_and(|(kind, _)| kind == 0x16);
         let carries = self.tls.send(send, session);
-        // A handshake alone says nothing about the holder's payload: lineage begins with application bytes.
-        let flow = if handshake {
+        let proc = self.table.get(send.at.pid);
+        // The records of a handshake may begin what has content: that of a server has.
+        let data = send
+            .tls_record
+            .is_some_and(|(kind, _)| kind == APPLICATION_DATA);
+        let unseen = data && carries.content && !proc.is_some_and(|proc| proc.hooked);
+        // A handshake alone, or the alert that ends a connection, says nothing about the holder's payload: lineage begins
+        // with application bytes.
+        let flow = if send.tls_record.is_some() && !carries.content {
             self.flows.entry(&send.at, &send.ends)
         } else {
             let version = self.table.version(send.at.pid);
@@ -133,10 +137,11 @@ impl Core {
                 .sent(&send.at, &send.ends, send.payload.total, version)
         };
         flow.tls |= send.tls_record.is_some();
+        flow.unseen |= unseen;
         if send.tls_record.is_none() {
             flow.inspect(&send.payload);
         }
-        flow.hooked |= carries.earlier || send.tls_call.is_some() && application;
+        flow.hooked |= carries.earlier || send.tls_call.is_some() && carries.application;
         flow.add_hosts(&send.payload.hosts);
         if flow.hook.is_empty() {
             flow.hook.clone_from(&send.hook);
@@ -193,6 +198,9 @@ impl Core {
                          outside of the call",
                     Unsent::Handshake =>
                         "a handshake of this process had not ended: nobody can say whether it left",
+                    Unsent::Inside =>
+                        "that gave it, encrypted, to another TLS session of the process (as with an HTTPS proxy), of which \
+                         nothing was seen to leave for it: the connection was broken, or is none over TCP",
                 }
             ),
             remedy: "none where TLS goes over a Unix socket by way of memory, or is DTLS: such writes are not joined with what left"

@@ -1,9 +1,11 @@
 //! The core as a table of stories: observations in, what may be claimed out.
 
+mod attempts;
 mod context;
 mod delivery;
 mod fields;
 mod files;
+mod guesses;
 mod holdings;
 mod limits;
 mod lineage;
@@ -15,7 +17,9 @@ mod repeats;
 mod sends;
 mod taken;
 mod tls;
+mod tls_in_tls;
 mod truncated;
+mod uncovered;
 mod written;
 
 use super::Core;
@@ -157,6 +161,8 @@ fn tls(
         session,
         socket: None,
         once: false,
+        digest: None,
+        record: None,
         payload: payload(total, hits),
         hook: "uprobe:SSL_write".to_owned(),
     }))

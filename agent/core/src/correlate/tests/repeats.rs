@@ -163,3 +163,83 @@ fn a_full_table_counts_nothing() {
     let sums = sums(&run(&all));
     assert_eq!(sums.len() as u64, 2 * many + 100);
 }
+
+/// The lineage of `port` by `number` connections, a millisecond apart.
+fn connections(ends: impl Fn(u64) -> Ends, from: u64, number: u64) -> Vec<Observation> {
+    let one = |n| {
+        let t = from + n * 1_000_000;
+        send(10, t, ends(n), None, None, payload(100, vec![]))
+    };
+    (0..number).map(one).collect()
+}
+
+#[test]
+fn lineage_to_one_place_is_told_together() {
+    let c = credential("c");
+    let to = |sock: u64, port| Ends {
+        local_port: 50_000 + sock as u16,
+        ..ends(sock, port)
+    };
+    let mut all = vec![start(), exec(10, 1, SEC, vec![env(&c, "T")])];
+    all.extend(connections(|n| to(n + 1, 80), 2 * SEC, 60));
+    // Another place, met in between, is told by itself.
+    all.extend(connections(|n| to(n + 100, 81), 2 * SEC, 1));
+    all.extend([tick(4 * SEC), tick(14 * SEC), stop()]);
+    let events = run(&all);
+    let sent = of(&events, "credential_sent");
+    let by_port = |port| -> Vec<u64> {
+        let is = |e: &&&Event| e.destination.as_ref().expect("destination").port == port;
+        let count = |e: &&Event| e.repeats.map_or(1, |r| r.count);
+        sent.iter().filter(is).map(count).collect()
+    };
+    let mut expected = vec![1; ONE_BY_ONE];
+    expected.push(28);
+    assert_eq!(by_port(80), expected);
+    assert_eq!(by_port(81), [1]);
+    let last = sent.last().expect("the sum");
+    assert_eq!(grade(last), "lineage");
+    let evidence = last.evidence.as_ref().expect("evidence");
+    assert_eq!((evidence.payload_bytes, evidence.occurrences), (2_800, 0));
+    // Another thing that was not seen of it is another kind.
+    let mut with_gap = all.clone();
+    let end = with_gap.len() - 3;
+    let record = Some((0x17, 900));
+    let blind = send(10, 3 * SEC, to(200, 80), record, None, payload(905, vec![]));
+    with_gap.insert(end, blind);
+    let events = run(&with_gap);
+    let said = of(&events, "credential_sent")
+        .into_iter()
+        .filter(|e| !e.coverage.is_empty());
+    assert_eq!(said.count(), 1);
+}
+
+#[test]
+fn what_many_clients_of_one_port_were_given_is_told_together() {
+    let c = credential("c");
+    let client = |n: u64| Ends {
+        sock: n + 1,
+        local_ip: "10.0.0.1".to_owned(),
+        local_port: 443,
+        peer_ip: format!("10.0.1.{n}"),
+        peer_port: 5_000,
+        protocol: "tcp".to_owned(),
+        net_ns: 1,
+        ..Ends::default()
+    };
+    let mut all = vec![start(), exec(10, 1, SEC, vec![env(&c, "T")])];
+    all.extend(
+        connections(client, 2 * SEC, 76)
+            .into_iter()
+            .map(|mut sent| {
+                if let Observation::Send(send) = &mut sent {
+                    send.direction = Some(Direction::Accepted);
+                }
+                sent
+            }),
+    );
+    all.extend([tick(4 * SEC), stop()]);
+    let counts: Vec<u64> = sums(&run(&all)).iter().map(|s| s.0).collect();
+    let mut expected = vec![1; ONE_BY_ONE];
+    expected.push(44);
+    assert_eq!(counts, expected);
+}

@@ -121,6 +121,8 @@ fn a_payload_that_was_cut_is_marked() {
             session: 0x51,
             socket: None,
             once: false,
+            digest: None,
+            record: None,
             payload: part(truncated),
             hook: "uprobe:SSL_write".to_owned(),
         }));

@@ -5,7 +5,8 @@
 //! 2. `connection_fd`: the session itself names its socket (Go: the connection holds the number of its file), and a
 //!    fitting record leaves by that socket afterwards, by whatever thread.
 //! 3. `next_send`: programs that keep the ciphertext in memory (Node, asyncio, rustls) hand it to the socket when the
-//!    library returns. So the write was the last thing the thread was seen to do before it sent exactly its encryption.
+//!    library returns. So the write was the last thing the thread was seen to do before it sent exactly its encryption. Where
+//!    the cipher is not known, since the connection is older than what was seen, that has to happen twice (`guesses`).
 //! 4. `record_length`: where they do that later, or by another thread. A write comes before its send, so at each send all
 //!    writes it can carry are known. It is joined when its length is exactly that of the writes of one session in the
 //!    cipher of its connection, of no other session's, and no send on another socket may have carried them before. Of a
@@ -13,24 +14,26 @@
 //!    end of a handshake waits there, and somebody else's send may be as long.
 //! 5. `single_socket`: the process has one TLS connection, and it sent enough after the write.
 //!
+//! A write whose records are given to another session (TLS inside TLS, by an HTTPS proxy) goes where that session's write goes.
+//!
 //! Claims by 3 and 4 wait: a send of fitting length on another socket that no write explains takes them back.
 
+mod guesses;
 mod records;
 mod sockets;
+mod waiting;
+mod writes;
 
-pub use records::is_application;
+pub use records::APPLICATION_DATA;
 
-use keytrail_model::{DestinationMethod, Ends, Hit, Pid, SendSeen, Socket, TlsSeen};
-use records::{Ciphers, Flight, cipher_of, fits};
+use guesses::{Guess, Guesses};
+use keytrail_model::{DestinationMethod, Ends, Pid, SendSeen, Socket, TlsSeen};
+use records::{Flight, cipher_of, fits, goes_on_with_data};
 use sockets::Sockets;
 use std::collections::{BTreeMap, VecDeque};
+use waiting::{MAX_TOGETHER, Maybe, WAIT_NS, Waiting, all_gone, fitting, spend, take_out};
+use writes::{AT_ONCE_NS, carries, differ, fingerprints, is_inside, merge, same, settle};
 
-/// How long a TLS write waits for proof when something left that may have carried it.
-const WAIT_NS: u64 = 500_000_000;
-/// How long when nothing did: a write that began a handshake leaves after it, as another call.
-const PATIENCE_NS: u64 = 5_000_000_000;
-/// At most so long after a write its thread sends it, when it does so at once: it may have to wait for the processor.
-const AT_ONCE_NS: u64 = 5_000_000;
 /// How long a resolved write tells a retry from a new one, and a process that sends at once from others.
 const RETRY_NS: u64 = 5_000_000_000;
 /// TLS writes waiting for a send at most in one process, and destinations waiting for what may speak against them;
@@ -38,64 +41,14 @@ const RETRY_NS: u64 = 5_000_000_000;
 const MAX_WAITING: usize = 1_024;
 const MAX_JOINED: usize = 4_096;
 const MAX_RESOLVED: usize = 8_192;
-/// Writes of one session that are tried together against one send.
-const MAX_TOGETHER: usize = 16;
-
-/// Sockets whose sends may have carried a write, without proof.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Maybe {
-    Nobody,
-    Only(u64),
-    Several,
-}
-
-impl Maybe {
-    fn add(&mut self, sock: u64) {
-        *self = match *self {
-            Self::Nobody => Self::Only(sock),
-            Self::Only(one) if one == sock => Self::Only(one),
-            _ => Self::Several,
-        };
-    }
-
-    /// Whether nobody else may have.
-    fn is_at_most(self, sock: u64) -> bool {
-        self == Self::Nobody || self == Self::Only(sock)
-    }
-}
-
-/// A TLS write whose socket is not known yet.
-#[derive(Debug)]
-struct Waiting {
-    seen: TlsSeen,
-    maybe: Maybe,
-    /// Sends that fitted it and another session's write alike.
-    ambiguous: usize,
-    /// All sends it may have left by were as many as the writes they fitted: it has left.
-    gone: bool,
-    /// The session was given the same bytes again before this left: as far as we know, another attempt at it.
-    superseded: bool,
-    /// Something left in its call that does not prove to be it.
-    left: bool,
-}
 
 /// The last write of a session that found its socket: tells a retry from a new write.
 #[derive(Debug)]
 struct Resolved {
     total: u64,
     fingerprints: Vec<String>,
+    digest: Option<u64>,
     boot_ns: u64,
-}
-
-impl Waiting {
-    fn due_ns(&self) -> u64 {
-        let wait = if self.maybe == Maybe::Nobody {
-            PATIENCE_NS
-        } else {
-            WAIT_NS
-        };
-        self.seen.at.boot_ns.saturating_add(wait)
-    }
 }
 
 /// A write joined to a socket by length.
@@ -136,16 +89,22 @@ pub struct TlsLinks {
     last: BTreeMap<(Pid, u32), Last>,
     /// When a process was last seen to send at once what it had encrypted.
     at_once: BTreeMap<Pid, u64>,
+    /// By which socket a session seems to send, where its cipher is not known.
+    guesses: Guesses,
 }
 
 /// What a send was found to carry.
 #[derive(Debug, Default)]
 pub struct Carries {
-    /// The write that it is proven to carry, and by what.
-    pub proven: Option<(TlsSeen, DestinationMethod)>,
+    /// The writes that it is proven to carry, and by what: one, and behind it those whose records it is made of.
+    pub proven: Vec<(TlsSeen, DestinationMethod)>,
     /// Writes of a session that is seen, of before or of now, by length, proven or not: its library is one whose writes
     /// are seen.
     pub earlier: bool,
+    /// Records of application data, or what looks like it, are in it.
+    pub application: bool,
+    /// More of it than a handshake and an alert have.
+    pub content: bool,
 }
 
 /// Why nobody can say that a write left.
@@ -155,6 +114,8 @@ pub enum Unsent {
     Nothing,
     /// What left proves nothing, and a handshake of the process has not ended: it may be this session's.
     Handshake,
+    /// It was given to another session, of which nothing was seen to leave.
+    Inside,
 }
 
 /// What became of the writes that waited.
@@ -197,19 +158,30 @@ impl TlsLinks {
             return;
         }
         // A library that is given the same bytes again takes them up again; Go waits inside the one call.
+        let mut follows_spent = false;
         if seen.socket.is_none()
             && let Some(before) = queue.iter_mut().rev().find(|w| same(&w.seen, &seen))
         {
             before.superseded = true;
+            follows_spent = before.spent || before.follows_spent;
         }
         if queue.len() >= MAX_WAITING {
             self.overdue.extend(queue.pop_front());
+        }
+        self.guesses.written((seen.at.pid, seen.session));
+        let thread = (seen.at.pid, seen.at.tid);
+        let before = self.last.get(&thread).filter(|last| last.sock.is_none());
+        if let Some(call) = before.map(|last| last.call)
+            && let Some(inner) = queue.iter_mut().rev().find(|w| w.seen.call == call)
+            && is_inside(&inner.seen, &seen)
+        {
+            inner.within = Some(seen.call);
         }
         if self.last.len() >= MAX_RESOLVED {
             self.last.pop_first();
         }
         self.last.insert(
-            (seen.at.pid, seen.at.tid),
+            thread,
             Last {
                 call: seen.call,
                 boot_ns: seen.at.boot_ns,
@@ -223,6 +195,10 @@ impl TlsLinks {
             gone: false,
             superseded: false,
             left: false,
+            spent: false,
+            follows_spent,
+            loose: false,
+            within: None,
         });
     }
 
@@ -243,11 +219,15 @@ impl TlsLinks {
     pub fn send(&mut self, send: &SendSeen, session: bool) -> Carries {
         let mut carries = Carries::default();
         let last = self.last(send);
-        let flight = self.sockets.send(send).filter(|f| f.application() > 0);
+        let flight = self.sockets.send(send);
+        let goes_on = goes_on_with_data(send);
+        carries.content = flight.as_ref().map_or(goes_on, Flight::has_content);
+        let flight = flight.filter(|f| f.application() > 0);
+        carries.application = flight.is_some() || goes_on;
         if let Some((call, _)) = send.tls_call {
             if let Some(seen) = flight.and_then(|_| self.nested(send, call)) {
                 self.remember(&seen);
-                carries.proven = Some((seen, DestinationMethod::NestedSend));
+                carries.proven = self.with_inner(seen, DestinationMethod::NestedSend);
             } else if let Some(w) = self
                 .waiting
                 .get_mut(&send.at.pid)
@@ -267,12 +247,15 @@ impl TlsLinks {
         {
             // Whatever leaves here is of the session that names it.
             carries.earlier = true;
-            carries.proven = self
-                .by_socket(send, &flight)
-                .map(|seen| (seen, DestinationMethod::ConnectionFd));
+            if let Some(seen) = self.by_socket(send, &flight) {
+                carries.proven = self.with_inner(seen, DestinationMethod::ConnectionFd);
+            }
             return carries;
         }
-        let at_once = last.and_then(|call| self.at_once(send, &flight, call));
+        let at_once = last.and_then(|call| {
+            let proven = self.at_once(send, &flight, call);
+            proven.or_else(|| self.twice(send, &flight, call))
+        });
         let (carried, method) = if let Some(writes) = at_once {
             carries.earlier = true;
             self.at_once.insert(send.at.pid, send.at.boot_ns);
@@ -282,7 +265,11 @@ impl TlsLinks {
             carries.earlier = fits;
             (writes, DestinationMethod::RecordLength)
         };
-        for seen in carried {
+        let carried: Vec<_> = carried
+            .into_iter()
+            .flat_map(|seen| self.with_inner(seen, method))
+            .collect();
+        for (seen, method) in carried {
             self.remember(&seen);
             let joined = self.joined.entry(seen.at.pid).or_default();
             if joined.len() >= MAX_JOINED {
@@ -349,8 +336,45 @@ impl TlsLinks {
         })?;
         let out = take_out(queue, &of_session[start..], distinct);
         // What was tried before in vain, while the handshake went on or the socket had no room.
-        queue.retain(|w| !out.iter().any(|sent| same(&w.seen, sent)));
+        queue.retain(|w| w.spent || !out.iter().any(|sent| same(&w.seen, sent)));
         Some(out)
+    }
+
+    /// The write that was the thread's last act, where a send is as long as it in one cipher, and is on a connection whose cipher
+    /// is not known; with the write before of that session, when the same was seen of that: same socket, same cipher.
+    fn twice(&mut self, send: &SendSeen, flight: &Flight, call: u64) -> Option<Vec<TlsSeen>> {
+        let pid = send.at.pid;
+        let queue = self.waiting.get_mut(&pid)?;
+        let at = queue.iter().rposition(|w| w.seen.call == call)?;
+        let (w, session) = (&queue[at], queue[at].seen.session);
+        let total = w.seen.payload.total;
+        let bound = self.sockets.session(send);
+        let untouched = w.maybe == Maybe::Nobody && w.ambiguous == 0 && w.seen.socket.is_none();
+        if !untouched || total < guesses::LEAST || bound.is_some_and(|b| b != session) {
+            return None;
+        }
+        let cipher = flight.only_cipher(total, self.sockets.ciphers(pid, session))?;
+        // Nothing else that waits may be it, but what this session has sent before.
+        let sent_before = |w: &Waiting| w.spent && w.seen.session == session;
+        let may_be = |w: &Waiting| flight.may_begin_with(w.seen.payload.total) && !sent_before(w);
+        if queue.iter().any(|w| w.seen.call != call && may_be(w)) {
+            return None;
+        }
+        let guess = Guess {
+            ends: send.ends.clone(),
+            cipher,
+            call,
+            boot_ns: send.at.boot_ns,
+            since: 0,
+        };
+        let before = self.guesses.again((pid, session), guess)?;
+        let sock = send.ends.sock;
+        let is_it = |w: &Waiting| {
+            w.seen.call == call
+                || w.seen.call == before && w.maybe.is_at_most(sock) && w.ambiguous == 0
+        };
+        let writes: Vec<usize> = (0..queue.len()).filter(|&i| is_it(&queue[i])).collect();
+        Some(take_out(queue, &writes, true))
     }
 
     /// The write whose call this send is nested in.
@@ -368,9 +392,32 @@ impl TlsLinks {
         let found = queue.remove(at)?.seen;
         let cipher = cipher_of(found.payload.total, length);
         // Attempts of before that the socket had no room for.
-        queue.retain(|w| w.seen.at.boot_ns > found.at.boot_ns || !same(&w.seen, &found));
+        queue.retain(|w| w.spent || w.seen.at.boot_ns > found.at.boot_ns || !same(&w.seen, &found));
         self.sockets.carries(send, found.session, cipher);
         Some(found)
+    }
+
+    /// A write that is proven to have left, and those whose records it consists of, the outermost first.
+    fn with_inner(
+        &mut self,
+        seen: TlsSeen,
+        method: DestinationMethod,
+    ) -> Vec<(TlsSeen, DestinationMethod)> {
+        let mut out = vec![(seen, method)];
+        while out.len() < MAX_TOGETHER
+            && let Some((outer, _)) = out.last()
+            && outer.record.is_some()
+            && let Some(inner) = self.take_inner(outer.at.pid, outer.call)
+        {
+            out.push((inner.seen, method));
+        }
+        out
+    }
+
+    fn take_inner(&mut self, pid: Pid, outer: u64) -> Option<Waiting> {
+        let queue = self.waiting.get_mut(&pid)?;
+        let at = queue.iter().position(|w| w.within == Some(outer))?;
+        queue.remove(at)
     }
 
     /// The oldest write of a session that names this send's socket, and whose encryption the send may begin.
@@ -394,6 +441,7 @@ impl TlsLinks {
             // What is known to leave by another socket, or by this one as another send, does not leave here.
             w.seen.at.boot_ns <= send.at.boot_ns
                 && w.seen.socket.is_none()
+                && w.within.is_none()
                 && bound.is_none_or(|b| b == w.seen.session)
         };
         let ciphers = |session| self.sockets.ciphers(pid, session);
@@ -422,8 +470,10 @@ impl TlsLinks {
         for w in queue.iter_mut().filter(|w| may(w)) {
             if flight.may_carry(w.seen.payload.total) {
                 w.maybe.add(sock);
+                w.loose |= fitting.is_empty();
             }
         }
+        spend(queue, flight, &fitting, may, ciphers);
         if let [_] = &fitting[..]
             && fitting[0]
                 .writes
@@ -450,6 +500,7 @@ impl TlsLinks {
             Resolved {
                 total: seen.payload.total,
                 fingerprints: fingerprints(seen).into_iter().map(str::to_owned).collect(),
+                digest: seen.digest,
                 boot_ns: seen.at.boot_ns,
             },
         );
@@ -462,7 +513,12 @@ impl TlsLinks {
         only: Option<Pid>,
         mut only_tls: impl FnMut(Pid) -> Option<Ends>,
     ) -> Decided {
-        let ripe = self.ripe(boot_ns, only);
+        let mut ripe = self.ripe(boot_ns, only);
+        self.take_along(&mut ripe);
+        for w in ripe.iter().filter(|w| !w.spent && !w.superseded) {
+            self.guesses
+                .keeps(w.seen.at.pid, w.seen.at.boot_ns.max(boot_ns));
+        }
         let given_up = std::mem::take(&mut self.given_up);
         let mut out = Decided {
             given_up: given_up.len() as u64,
@@ -512,6 +568,24 @@ impl TlsLinks {
         ripe
     }
 
+    /// What a write holds of another session has left as far as it has itself.
+    fn take_along(&mut self, ripe: &mut [Waiting]) {
+        for outer in (0..ripe.len()).rev() {
+            let (before, from) = ripe.split_at_mut(outer);
+            let Some(w) = from.first().filter(|w| w.seen.record.is_some()) else {
+                continue;
+            };
+            let waiting = self.waiting.get_mut(&w.seen.at.pid).into_iter().flatten();
+            let inner = before.iter_mut().chain(waiting);
+            for inner in inner.filter(|inner| inner.within == Some(w.seen.call)) {
+                inner.maybe = w.maybe;
+                inner.ambiguous = w.ambiguous;
+                inner.left = w.left;
+                inner.gone = w.gone;
+            }
+        }
+    }
+
     /// What became of a write for which no send was proven.
     fn decide(
         &self,
@@ -521,11 +595,12 @@ impl TlsLinks {
     ) {
         // Nothing left after it, and the same bytes had left before: the library was called once more than needed.
         let again = w.maybe == Maybe::Nobody && self.is_retry(&w.seen);
-        if !carries(&w.seen) || w.superseded || again {
+        if !carries(&w.seen) || w.is_attempt() || again {
             return;
         }
         if w.maybe == Maybe::Nobody && w.ambiguous == 0 && !w.left {
-            return out.unsent.push((w.seen, Unsent::Nothing));
+            let why = w.within.map_or(Unsent::Nothing, |_| Unsent::Inside);
+            return out.unsent.push((w.seen, why));
         }
         let ends = only_tls(w.seen.at.pid)
             .filter(|ends| w.ambiguous == 0 && w.maybe == Maybe::Only(ends.sock));
@@ -557,6 +632,7 @@ impl TlsLinks {
         self.named.retain(|(of, _), _| *of != pid);
         self.last.retain(|(of, _), _| *of != pid);
         self.at_once.remove(&pid);
+        self.guesses.forget(pid);
     }
 
     fn expire(&mut self, boot_ns: u64) {
@@ -565,6 +641,7 @@ impl TlsLinks {
         self.last.retain(|_, last| fresh(last.boot_ns));
         self.at_once.retain(|_, at| fresh(*at));
         self.sockets.expire(boot_ns);
+        self.guesses.expire(boot_ns);
     }
 
     fn joined_due(&mut self, boot_ns: u64, only: Option<Pid>) -> Vec<(TlsSeen, Link)> {
@@ -606,168 +683,8 @@ impl TlsLinks {
         let before = self.resolved.get(&(seen.at.pid, seen.session));
         !seen.once
             && before.is_some_and(|r| {
-                r.total == seen.payload.total && fingerprints(seen).iter().eq(&r.fingerprints)
+                let unlike = || !fingerprints(seen).iter().eq(&r.fingerprints);
+                r.total == seen.payload.total && !differ(r.digest, seen.digest, unlike)
             })
     }
-}
-
-/// Writes of one session that a send is exactly the encryption of.
-struct Carried {
-    /// Indices in the queue, oldest first.
-    writes: Vec<usize>,
-    /// Equal ones among them are writes of their own, not attempts at one.
-    distinct: bool,
-    /// The connection's cipher is known: no other length is possible.
-    proven: bool,
-}
-
-/// What a send may be the encryption of: for each session whose first write has the right length, its writes that `may` have
-/// left by it.
-fn fitting(
-    queue: &VecDeque<Waiting>,
-    flight: &Flight,
-    may: impl Fn(&Waiting) -> bool,
-    ciphers: impl Fn(u64) -> Ciphers,
-) -> Vec<Carried> {
-    let mut fitting = Vec::new();
-    for (i, w) in queue.iter().enumerate().filter(|(_, w)| may(w)) {
-        // Few writes have the right length; of those that have, the first of its session counts.
-        let session = w.seen.session;
-        let is_of = |w: &Waiting| w.seen.session == session;
-        if flight.may_begin_with(w.seen.payload.total) && !queue.iter().take(i).any(is_of) {
-            let writes: Vec<usize> = queue
-                .iter()
-                .enumerate()
-                .filter(|(_, w)| is_of(w) && may(w))
-                .map(|(i, _)| i)
-                .collect();
-            fitting.extend(carried(queue, &writes, flight, ciphers(session)));
-        }
-    }
-    fitting
-}
-
-/// Takes the writes of all these sessions out of the queue once as many sends as there are sessions may have carried them: all
-/// have left, and which by which will never be known.
-fn all_gone(queue: &mut VecDeque<Waiting>, fitting: Vec<Carried>) -> Vec<Waiting> {
-    let sends = |f: &Carried| f.writes.iter().map(|&i| queue[i].ambiguous).max();
-    if !fitting.iter().all(|f| sends(f) >= Some(fitting.len())) {
-        return Vec::new();
-    }
-    let mut left: Vec<usize> = fitting.into_iter().flat_map(|f| f.writes).collect();
-    left.sort_unstable();
-    let taken = left.into_iter().rev().filter_map(|i| queue.remove(i));
-    taken.map(|w| Waiting { gone: true, ..w }).collect()
-}
-
-/// Takes these writes, oldest first, out of the queue. Unless equal ones are `distinct`, the latest of several attempts is the
-/// one that is kept.
-fn take_out(queue: &mut VecDeque<Waiting>, writes: &[usize], distinct: bool) -> Vec<TlsSeen> {
-    let mut out: Vec<TlsSeen> = writes
-        .iter()
-        .rev()
-        .filter_map(|&i| queue.remove(i))
-        .map(|w| w.seen)
-        .collect();
-    if !distinct {
-        out.dedup_by(|earlier, later| same(earlier, later));
-    }
-    out.reverse();
-    out
-}
-
-/// How many of a session's writes, from the oldest on, `flight` is exactly the encryption of. A write that is repeated
-/// may be a second one or an attempt at the first.
-fn carried(
-    queue: &VecDeque<Waiting>,
-    writes: &[usize],
-    flight: &Flight,
-    ciphers: Ciphers,
-) -> Option<Carried> {
-    let mut totals: Vec<u64> = Vec::new();
-    let mut once: Vec<u64> = Vec::new();
-    for n in 1..=writes.len().min(MAX_TOGETHER) {
-        let seen = &queue[writes[n - 1]].seen;
-        totals.push(seen.payload.total);
-        if n == 1 || !same(&queue[writes[n - 2]].seen, seen) {
-            once.push(seen.payload.total);
-        }
-        let attempts = flight.is_exactly(&once, ciphers);
-        if let Some(proven) = attempts.or_else(|| flight.is_exactly(&totals, ciphers)) {
-            // What was tried again in vain before this send belongs to it.
-            let more = writes[n..]
-                .iter()
-                .take_while(|i| same(&queue[**i].seen, seen))
-                .count();
-            return Some(Carried {
-                writes: writes[..n + more].to_vec(),
-                distinct: attempts.is_none(),
-                proven,
-            });
-        }
-    }
-    None
-}
-
-/// Two calls with the same bytes in one session, as far as we know them: the second may be another attempt at the first.
-fn same(a: &TlsSeen, b: &TlsSeen) -> bool {
-    !(a.once || b.once)
-        && a.session == b.session
-        && a.payload.total == b.payload.total
-        && fingerprints(a) == fingerprints(b)
-}
-
-/// An identifier that ended the bytes before is a word only if the next do not go on with it.
-fn settle(hits: &mut Vec<Hit>, continues: bool) {
-    if continues {
-        hits.retain(|hit| !hit.open);
-    }
-    for hit in hits {
-        hit.open = false;
-    }
-}
-
-fn merge(into: &mut TlsSeen, more: TlsSeen) {
-    let payload = &mut into.payload;
-    payload.inspected += more.payload.inspected;
-    payload.total = payload.total.max(more.payload.total);
-    payload.truncated |= more.payload.truncated;
-    settle(&mut payload.hits, more.payload.continues);
-    for hit in more.payload.hits {
-        match payload.hits.iter_mut().find(|h| {
-            h.credential.fingerprint == hit.credential.fingerprint
-                && h.transform == hit.transform
-                && h.part == hit.part
-                && h.secret == hit.secret
-                && h.open == hit.open
-        }) {
-            Some(known) => {
-                known.occurrences += hit.occurrences;
-                known.body |= hit.body;
-            }
-            None => payload.hits.push(hit),
-        }
-    }
-    for host in more.payload.hosts {
-        if !payload.hosts.contains(&host) {
-            payload.hosts.push(host);
-        }
-    }
-}
-
-/// Whether a credential was seen in it.
-fn carries(seen: &TlsSeen) -> bool {
-    !seen.payload.hits.is_empty()
-}
-
-fn fingerprints(seen: &TlsSeen) -> Vec<&str> {
-    let mut out: Vec<_> = seen
-        .payload
-        .hits
-        .iter()
-        .map(|h| h.credential.fingerprint.as_str())
-        .collect();
-    out.sort_unstable();
-    out.dedup();
-    out
 }

@@ -62,6 +62,9 @@ const TLS12_CBC: u64 = HEADER + 16 + 48 + 16;
 /// KeyUpdate: a handshake message of 4 bytes and 32, 48 or 1, content type and tag.
 const TLS13_HANDSHAKE: [u16; 3] = [FINISHED[0], FINISHED[1], 4 + 1 + 17];
 const FINISHED: [u16; 2] = [4 + 32 + 17, 4 + 48 + 17];
+/// A whole record of TLS 1.3 with an alert (RFC 8446, section 6): two bytes, content type and tag. It looks like application
+/// data, and two bytes of that are as long.
+const ALERT: u64 = HEADER + 2 + 17;
 
 /// What is known of a connection when it sends.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +75,8 @@ pub struct Before {
     pub changed: bool,
     /// All it sent until now is a hello: application data next is TLS 1.3's, for TLS 1.2 needs more of a handshake.
     pub greeted: bool,
+    /// It sent what is as long as an alert. A side sends one and then nothing more: what is as long again is data.
+    pub alerted: bool,
 }
 
 impl Before {
@@ -80,6 +85,7 @@ impl Before {
         ciphers: Ciphers::ANY,
         changed: false,
         greeted: false,
+        alerted: false,
     };
 }
 
@@ -100,6 +106,8 @@ struct Beginning {
 pub struct Flight {
     total: u64,
     beginnings: Vec<Beginning>,
+    /// There is more to its application data than an alert is long.
+    content: bool,
     /// What is known of the connection after it.
     after: Before,
 }
@@ -115,6 +123,7 @@ impl Flight {
             mut ciphers,
             mut changed,
             mut greeted,
+            alerted,
         } = before;
         let mut finished = false;
         let mut follows = true;
@@ -172,15 +181,40 @@ impl Flight {
                 handshake: false,
             });
         }
+        let data = beginnings.iter().map(|b| total.saturating_sub(b.at)).max();
+        let alert = !alerted && data.is_some_and(|data| is_farewell(data, changed));
         Some(Self {
             total,
             beginnings,
+            content: data.is_some() && !alert,
             after: Before {
                 ciphers,
                 changed,
                 greeted,
+                alerted: alerted || alert,
             },
         })
+    }
+
+    /// Whether it says that application data left: a handshake, and the alert that ends a connection, do not.
+    pub fn has_content(&self) -> bool {
+        self.content
+    }
+
+    /// The only cipher by which the send is one record with these bytes, and nothing else is in it.
+    pub fn only_cipher(&self, plain: u64, possible: Ciphers) -> Option<Ciphers> {
+        let [only] = &self.beginnings[..] else {
+            return None;
+        };
+        let length = only.length.filter(|_| only.at == 0 && !only.handshake)?;
+        if plain > RECORD_MAX || whole(length) != self.total {
+            return None;
+        }
+        let possible = only.ciphers.and(possible);
+        possible
+            .each()
+            .find(|(_, overhead)| plain + overhead == self.total)
+            .map(|(cipher, _)| cipher)
     }
 
     /// What is known of the connection after it.
@@ -254,6 +288,11 @@ fn finished_of(length: u16) -> Ciphers {
     }
 }
 
+/// Bytes of a record with this length field.
+pub fn whole(length: u16) -> u64 {
+    HEADER + u64::from(length)
+}
+
 /// Whether a record of `len` bytes can begin the encryption of `total` bytes: TLS 1.3 adds 17, TLS 1.2 16 to about 80.
 pub fn fits(total: u64, len: u16) -> bool {
     let first = total.min(RECORD_MAX);
@@ -266,13 +305,16 @@ pub fn cipher_of(total: u64, len: u16) -> Ciphers {
     Ciphers::of_overhead(overhead)
 }
 
-/// Whether application data begins the send or one before it goes on.
-pub fn is_application(send: &SendSeen) -> bool {
-    match (send.tls_record, Flight::of(send, Before::NOTHING)) {
-        (_, Some(flight)) => flight.application() > 0,
-        (Some((kind, _)), None) => kind == APPLICATION_DATA,
-        (None, None) => false,
-    }
+/// Whether so many bytes are an alert, and where a ChangeCipherSpec came before them, a Finished and one: a certificate was
+/// refused.
+fn is_farewell(bytes: u64, changed: bool) -> bool {
+    let finished = |l: &u16| bytes == HEADER + u64::from(*l) + ALERT;
+    bytes == ALERT || changed && FINISHED.iter().any(finished)
+}
+
+/// Whether a send only goes on with a record of application data that one before it began.
+pub fn goes_on_with_data(send: &SendSeen) -> bool {
+    send.tls_record == Some((APPLICATION_DATA, 0))
 }
 
 #[cfg(test)]
@@ -419,6 +461,34 @@ mod tests {
         let change = of(6 + 74 + 122, &[(0x14, 1)], hello).after();
         let data = more(6 + 74 + 122, 6, &[(0x17, 69)], change);
         assert_eq!(exactly(&data, &[100]), Some(true));
+    }
+
+    #[test]
+    fn neither_a_finished_nor_an_alert_is_content() {
+        let hello = flight(517, &[(0x16, 512)]).after();
+        let changed = of(6, &[(0x14, 1)], hello).after();
+        for finished in FINISHED {
+            let bytes = HEADER + u64::from(finished);
+            // In a send of its own, with an alert behind it, and both behind the ChangeCipherSpec in the same.
+            assert!(!of(bytes, &[(0x17, finished)], changed).has_content());
+            assert!(!of(bytes + ALERT, &[(0x17, finished)], changed).has_content());
+            let all = of(6 + bytes + ALERT, &[(0x14, 1), (0x17, finished)], hello);
+            assert!(!all.has_content());
+            assert!(!of(6 + bytes + ALERT, &[(0x14, 1)], hello).has_content());
+            // Without a handshake before it that may be data.
+            assert!(flight(bytes, &[(0x17, finished)]).has_content());
+            assert!(of(bytes + 122, &[(0x17, finished)], changed).has_content());
+        }
+        // A certificate refused before the Finished, and a connection that is closed.
+        assert!(!of(6 + ALERT, &[(0x14, 1), (0x17, 19)], hello).has_content());
+        assert!(!of(6 + ALERT, &[(0x14, 1)], hello).has_content());
+        let alert = flight(ALERT, &[(0x17, 19)]);
+        assert!(!alert.has_content());
+        // It is joined with a write of two bytes all the same.
+        assert!(exactly(&alert, &[2]).is_some());
+        // Who sends two bytes after two bytes sends data.
+        assert!(of(ALERT, &[(0x17, 19)], alert.after()).has_content());
+        assert!(flight(ALERT + 1, &[(0x17, 20)]).has_content());
     }
 
     #[test]
