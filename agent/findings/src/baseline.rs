@@ -153,7 +153,7 @@ impl Baseline {
         let destination = left.map(|d| d.text());
         News {
             learning: self.is_learning(facts.time_ns),
-            program: process.is_some_and(|p| self.programs.is_new(p.program())),
+            program: process.is_some_and(|p| self.programs.is_new(&p.program())),
             // A container has another name each time it is started.
             workload: !workload.starts_with("container:") && self.workloads.is_new(&workload),
             source: self.sources.is_new(&facts.source_text()),
@@ -231,7 +231,7 @@ impl Baseline {
     /// What this event shows is usual from now on.
     fn add(&mut self, facts: &Facts) {
         if let Some(process) = &facts.process {
-            self.programs.add(process.program());
+            self.programs.add(&process.program());
             self.workloads.add(&process.workload());
             self.actors.add(if process.actor.is_empty() {
                 "unknown"

@@ -97,7 +97,7 @@ fn name(path: &str) -> &str {
 }
 
 fn called(process: &ProcessFacts) -> &str {
-    name(process.program())
+    process.called()
 }
 
 /// Whether an argument is this file, or a directory around it that is itself a place of keys.

@@ -3,10 +3,11 @@
 use crate::finding::Finding;
 use keytrail_model::{
     Actor, Channel, ContextKind, DestinationMethod, EventKind, EvidenceGrade, FileAction,
-    GapReason, Reach, Signal, SourceType, script_of,
+    GapReason, INLINE, Reach, Signal, SourceType, script_of,
 };
 use keytrail_proto::v1;
 use serde::Deserialize;
+use std::borrow::Cow;
 
 /// One event, flat. Words are those people are shown: `credential_sent`, `observed`, `tls`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -346,15 +347,56 @@ impl ProcessFacts {
         format!("user:{}", self.uid)
     }
 
-    /// The program by name: the script of an interpreter, otherwise the executable.
+    /// The program by which it is known again: the script of an interpreter, otherwise the executable. Code in an argument and
+    /// modules have no path of their own, and are those of their interpreter: `/usr/bin/bash -c`.
     #[must_use]
-    pub fn program(&self) -> &str {
-        if self.script.is_empty() {
+    pub fn program(&self) -> Cow<'_, str> {
+        program_of(&self.executable, &self.script)
+    }
+
+    /// The same for people: `bash -c`.
+    #[must_use]
+    pub fn program_text(&self) -> Cow<'_, str> {
+        let interpreter = if self.script.is_empty() {
             &self.executable
         } else {
-            &self.script
+            file_name(&self.executable)
+        };
+        program_of(interpreter, &self.script)
+    }
+
+    /// The file name of the program; of code in an argument that of its interpreter, of a module its name.
+    #[must_use]
+    pub fn called(&self) -> &str {
+        if self.script.is_empty() || self.script == INLINE {
+            file_name(&self.executable)
+        } else {
+            let module = self.script.strip_prefix(MODULE);
+            module.unwrap_or_else(|| file_name(&self.script))
         }
     }
+}
+
+/// Before the name of a module, where the path of a script would be.
+const MODULE: &str = "-m ";
+
+fn is_path(script: &str) -> bool {
+    script != INLINE && !script.starts_with(MODULE)
+}
+
+/// See [`ProcessFacts::program`].
+pub(crate) fn program_of<'a>(executable: &'a str, script: &'a str) -> Cow<'a, str> {
+    if script.is_empty() {
+        Cow::Borrowed(executable)
+    } else if is_path(script) {
+        Cow::Borrowed(script)
+    } else {
+        Cow::Owned(format!("{executable} {script}"))
+    }
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 impl DestinationFacts {
@@ -576,6 +618,39 @@ mod tests {
         assert_eq!(written("/var/log/x.log"), Some("/var/log/x.log".into()));
         assert_eq!(written("pipe:[4711]"), Some("pipe".into()));
         assert_eq!(written(""), None);
+    }
+
+    /// Whatever `bash -c` did says nothing of what `perl -e` does.
+    #[test]
+    fn code_in_an_argument_is_its_interpreters() {
+        for (executable, script, program, text, called) in [
+            ("/usr/bin/bash", "-c", "/usr/bin/bash -c", "bash -c", "bash"),
+            ("/usr/bin/perl", "-c", "/usr/bin/perl -c", "perl -c", "perl"),
+            (
+                "/usr/bin/python3.11",
+                "-m http.server",
+                "/usr/bin/python3.11 -m http.server",
+                "python3.11 -m http.server",
+                "http.server",
+            ),
+            (
+                "/usr/bin/node",
+                "/srv/x.js",
+                "/srv/x.js",
+                "/srv/x.js",
+                "x.js",
+            ),
+            ("/usr/bin/cat", "", "/usr/bin/cat", "/usr/bin/cat", "cat"),
+        ] {
+            let process = ProcessFacts {
+                executable: executable.into(),
+                script: script.into(),
+                ..Default::default()
+            };
+            assert_eq!(process.program(), program);
+            assert_eq!(process.program_text(), text);
+            assert_eq!(process.called(), called);
+        }
     }
 
     #[test]

@@ -230,10 +230,11 @@ fn siblings(process: &ProcessFacts) -> Option<String> {
         return None;
     }
     let name = process.executable.rsplit('/').next().unwrap_or_default();
+    let program = process.program();
     let does = if READERS.contains(&name) {
         "reads"
     } else {
-        &kept(process.program())
+        &kept(&program)
     };
     Some(format!("{} {does}", parent.key))
 }

@@ -307,7 +307,7 @@ impl Rule {
         let process = facts.process.as_ref();
         match self.subject {
             Subject::Credential => String::new(),
-            Subject::Program => process.map_or_else(String::new, |p| p.program().to_owned()),
+            Subject::Program => process.map_or_else(String::new, |p| p.program().into_owned()),
             Subject::Workload => process.map(|p| p.workload()).unwrap_or_default(),
             Subject::Source => facts.source_text(),
             Subject::Destination => facts

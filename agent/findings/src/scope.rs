@@ -3,10 +3,11 @@
 use crate::baseline::{DAY_NS, News};
 use crate::carry::is_carried;
 use crate::clients::{is_client_of, is_temporary};
-use crate::facts::{Facts, NO_LOGIN, ProcessFacts};
+use crate::facts::{Facts, NO_LOGIN, ProcessFacts, program_of};
 use crate::harvest::{Harvested, is_project};
 use cel::Value;
 use cel::objects::{Key, Map};
+use keytrail_model::INLINE;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -179,8 +180,8 @@ impl Scope {
         self.text("process", "executable", &p.executable);
         self.text("process", "name", &name(&p.executable));
         self.text("process", "script", &p.script);
-        self.text("process", "program", p.program());
-        self.text("process", "called", &name(p.program()));
+        self.text("process", "program", &p.program_text());
+        self.text("process", "called", p.called());
         self.text("process", "actor", &p.actor);
         self.text("process", "comm", &p.comm);
         self.put("process", "argv", Cell::List(p.argv.clone()));
@@ -219,7 +220,7 @@ impl Scope {
             .ancestors
             .iter()
             .flat_map(|a| [name(&a.executable), a.comm.clone(), name(&a.script)])
-            .filter(|name| !name.is_empty());
+            .filter(|name| !name.is_empty() && name != INLINE);
         self.put("process", "ancestors", Cell::List(ancestors.collect()));
         self.chosen_by_nobody(p);
         for (name, kind) in [
@@ -243,10 +244,8 @@ impl Scope {
         let tools = above.filter_map(|a| tool_of(&a.executable, &a.script));
         let tools = tools.map(str::to_owned).collect();
         self.put("process", "ancestor_tools", Cell::List(tools));
-        let paths = p.ancestors.iter().map(|a| match a.script.as_str() {
-            "" => a.executable.clone(),
-            script => script.to_owned(),
-        });
+        let above = p.ancestors.iter();
+        let paths = above.map(|a| program_of(&a.executable, &a.script).into_owned());
         let paths = paths.filter(|path| !path.is_empty()).collect();
         self.put("process", "ancestor_programs", Cell::List(paths));
         let installers = p.contexts.iter().filter(|c| c.kind == "package_install");
@@ -257,7 +256,7 @@ impl Scope {
     fn victim(&mut self, facts: &Facts) {
         let victim = facts.victim.clone().unwrap_or_default();
         let itself = facts.process.as_ref().is_some_and(|p| p.key == victim.key);
-        self.text("victim", "program", victim.program());
+        self.text("victim", "program", &victim.program_text());
         self.text("victim", "workload", &victim.workload());
         self.put("victim", "uid", Cell::Number(victim.uid.into()));
         self.put("victim", "itself", Cell::Bool(itself));
