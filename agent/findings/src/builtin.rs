@@ -76,6 +76,10 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
         include_str!("../rules/metadata-credentials-unusual-program.toml"),
     ),
     (
+        "new-address.toml",
+        include_str!("../rules/new-address.toml"),
+    ),
+    (
         "new-destination.toml",
         include_str!("../rules/new-destination.toml"),
     ),

@@ -1,6 +1,7 @@
 //! What memory, baselines and rules need of an event: the one place that knows the schema of events.
 
 use crate::finding::Finding;
+use crate::network::network;
 use keytrail_model::{
     Actor, Channel, ContextKind, DestinationMethod, EventKind, EvidenceGrade, FileAction,
     GapReason, INLINE, Reach, Signal, SourceType, script_of,
@@ -400,22 +401,48 @@ fn file_name(path: &str) -> &str {
 }
 
 impl DestinationFacts {
-    /// The name where one is known, otherwise the address; with the port.
+    /// What it was called, with the port; the address where it has no name. Whoever sends chooses the name.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub fn place(&self) -> String {
         if !self.path.is_empty() {
             return self.path.clone();
         }
-        let name = if self.host.is_empty() {
-            &self.ip
+        if self.is_named() {
+            with_port(&self.host, self.port)
         } else {
-            &self.host
-        };
-        if self.port == 0 {
-            name.clone()
-        } else {
-            format!("{name}:{}", self.port)
+            with_port(&self.ip, self.port)
         }
+    }
+
+    /// The same for people, who are told where it went as well: `api.example (192.0.2.1:443)`.
+    #[must_use]
+    pub fn text(&self) -> String {
+        if self.path.is_empty() && self.is_named() && !self.ip.is_empty() {
+            format!("{} ({})", self.host, with_port(&self.ip, self.port))
+        } else {
+            self.place()
+        }
+    }
+
+    /// Whether it has a name that says more than its address.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        !self.host.is_empty() && self.host != self.ip
+    }
+
+    /// Which of the networks a name may move in it went to; empty where that is not known.
+    #[must_use]
+    pub fn network(&self) -> String {
+        network(&self.ip)
+    }
+}
+
+fn with_port(name: &str, port: u32) -> String {
+    match port {
+        0 => name.to_owned(),
+        // Of an address of version 6 nobody would know where it ends.
+        port if name.contains(':') => format!("[{name}]:{port}"),
+        port => format!("{name}:{port}"),
     }
 }
 
@@ -583,6 +610,40 @@ mod tests {
         );
         event.evidence.as_mut().unwrap().destination_method = DestinationMethod::Unknown.number();
         assert_eq!(Facts::of(&event).destination, None);
+    }
+
+    /// A name is what the sender says.
+    #[test]
+    fn a_name_is_told_with_its_address() {
+        for (host, ip, port, place, text) in [
+            (
+                "api.example",
+                "192.0.2.1",
+                443,
+                "api.example:443",
+                "api.example (192.0.2.1:443)",
+            ),
+            (
+                "api.example",
+                "2001:db8::1",
+                443,
+                "api.example:443",
+                "api.example ([2001:db8::1]:443)",
+            ),
+            ("", "192.0.2.1", 443, "192.0.2.1:443", "192.0.2.1:443"),
+            ("192.0.2.1", "192.0.2.1", 80, "192.0.2.1:80", "192.0.2.1:80"),
+            ("api.example", "", 443, "api.example:443", "api.example:443"),
+            ("a", "192.0.2.1", 0, "a", "a (192.0.2.1)"),
+        ] {
+            let destination = DestinationFacts {
+                host: host.into(),
+                ip: ip.into(),
+                port,
+                ..Default::default()
+            };
+            assert_eq!(destination.place(), place);
+            assert_eq!(destination.text(), text);
+        }
     }
 
     #[test]

@@ -172,7 +172,7 @@ impl Harvest {
             .destination
             .as_ref()
             .filter(|_| sends)
-            .map(|destination| kept(&destination.text()).into_owned());
+            .map(|destination| kept(&destination.place()).into_owned());
         for (number, key) in [Some(process.key.clone()), siblings(process)]
             .into_iter()
             .flatten()

@@ -8,6 +8,7 @@ mod clients;
 pub mod facts;
 mod finding;
 mod harvest;
+mod network;
 mod pattern;
 mod recent;
 mod rule;

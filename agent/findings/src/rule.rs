@@ -22,6 +22,8 @@ pub enum Subject {
     Workload,
     Source,
     Destination,
+    /// What the destination was called, wherever it went.
+    Name,
     /// The process itself: each tells anew.
     Process,
     /// What a gap is about.
@@ -314,6 +316,11 @@ impl Rule {
                 .destination
                 .as_ref()
                 .map(|d| d.text())
+                .unwrap_or_default(),
+            Subject::Name => facts
+                .destination
+                .as_ref()
+                .map(|d| d.place())
                 .unwrap_or_default(),
             Subject::Process => process.map_or_else(String::new, |p| p.key.clone()),
             Subject::Gap => facts

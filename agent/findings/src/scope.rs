@@ -68,6 +68,8 @@ pub(crate) struct Beside {
     pub harvested: Harvested,
     pub usual_programs: Vec<String>,
     pub usual_destinations: Vec<String>,
+    /// In which the name of the destination was met.
+    pub usual_networks: Vec<String>,
 }
 
 /// All of it, by group and name.
@@ -93,6 +95,7 @@ impl Scope {
             ("new_source", news.source),
             ("new_destination", news.destination),
             ("known_destination", news.known_destination),
+            ("new_address", news.new_address),
             ("new_hour", news.hour),
             ("by_people", news.by_people),
             ("by_machines", news.by_machines),
@@ -113,6 +116,11 @@ impl Scope {
             "baseline",
             "destinations",
             Cell::List(beside.usual_destinations.clone()),
+        );
+        scope.put(
+            "baseline",
+            "networks",
+            Cell::List(beside.usual_networks.clone()),
         );
         let since = |at: i64| facts.time_ns.saturating_sub(at).max(0) / DAY_NS;
         let age = beside.first_ns.map_or(0, since);

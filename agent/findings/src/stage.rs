@@ -7,8 +7,9 @@ use crate::carry::packs_all;
 use crate::facts::Facts;
 use crate::finding::Finding;
 use crate::harvest::{Harvest, is_shipped};
+use crate::network::by_network;
 use crate::recent::{Recent, Remembered};
-use crate::rule::{Language, Once, Rule, RuleError, fill};
+use crate::rule::{Language, Once, Rule, RuleError, Subject, fill};
 use crate::scope::{Beside, Scope};
 use crate::site::Site;
 use crate::text::{fits, kept};
@@ -342,7 +343,8 @@ impl Stage {
         } else {
             kept(&repeat.subject)
         };
-        key(&repeat.rule, of, &subject)
+        let rule = rule.map(|rule| rule.subject).unwrap_or_default();
+        key(&repeat.rule, of, &same(rule, &subject))
     }
 
     /// One event; the findings it makes.
@@ -406,7 +408,7 @@ impl Stage {
                 Once::Run => &beside.harvested.run,
             };
             let again = Again {
-                key: key(&rule.name, of, &subject),
+                key: key(&rule.name, of, &same(rule.subject, &subject)),
                 rule: &rule.name,
                 fingerprint,
                 subject: &subject,
@@ -495,6 +497,10 @@ impl Stage {
             let some = |known: &BTreeMap<String, u64>| known.keys().take(8).cloned().collect();
             beside.usual_programs = some(&baseline.programs.values);
             beside.usual_destinations = some(&baseline.destinations.values);
+            if let Some(destination) = &facts.destination {
+                beside.usual_networks = baseline.networks_of(destination);
+                beside.usual_networks.truncate(8);
+            }
             beside.first_ns = (baseline.uses > 0).then_some(baseline.first_ns);
             beside.sent_ns = (baseline.sent_ns > 0).then_some(baseline.sent_ns);
         }
@@ -655,6 +661,14 @@ impl Stage {
             known.count += repeat.count;
             known.last_ns = known.last_ns.max(repeat.last_ns);
         }
+    }
+}
+
+/// Of subjects, what does not change while they stay the same.
+fn same(kind: Subject, subject: &str) -> Cow<'_, str> {
+    match kind {
+        Subject::Destination => by_network(subject),
+        _ => Cow::Borrowed(subject),
     }
 }
 
