@@ -115,6 +115,7 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
         include_str!("../rules/person-uses-machine.toml"),
     ),
     ("reused.toml", include_str!("../rules/reused.toml")),
+    ("searched.toml", include_str!("../rules/searched.toml")),
     (
         "sent-by-shell.toml",
         include_str!("../rules/sent-by-shell.toml"),

@@ -66,8 +66,8 @@ const KEEPERS: &[&str] = &[
     "pass",
     "secret-tool",
 ];
-/// Words by which whoever packs names the places of keys.
-const KEYS: &[&str] = &[
+/// Words by which whoever packs or looks for keys names their places.
+pub(crate) const KEYS: &[&str] = &[
     ".aws",
     ".ssh",
     ".kube",

@@ -15,6 +15,7 @@ mod rule;
 mod scope;
 mod site;
 mod stage;
+mod sweep;
 mod text;
 
 pub use baseline::{Baseline, Known, News};

@@ -5,6 +5,7 @@ use crate::carry::is_carried;
 use crate::clients::{is_client_of, is_temporary};
 use crate::facts::{Facts, NO_LOGIN, ProcessFacts, program_of};
 use crate::harvest::{Harvested, is_project};
+use crate::sweep::{Sweep, sweep_of};
 use cel::Value;
 use cel::objects::{Key, Map};
 use keytrail_model::INLINE;
@@ -246,8 +247,8 @@ impl Scope {
     /// What excuses: whoever runs a process chooses its names and those of its files, but not what lies where only the
     /// administrator installs.
     fn chosen_by_nobody(&mut self, p: &ProcessFacts) {
-        let tool = tool_of(&p.executable, &p.script).filter(|_| !loads_other_code(p));
-        self.text("process", "tool", tool.unwrap_or_default());
+        self.text("process", "tool", tool_run_by(p).unwrap_or_default());
+        self.text("process", "sweep", sweep_of(p).map_or("", Sweep::word));
         let above = p.ancestors.iter();
         let tools = above.filter_map(|a| tool_of(&a.executable, &a.script));
         let tools = tools.map(str::to_owned).collect();
@@ -404,6 +405,11 @@ fn tool_of<'a>(executable: &'a str, script: &'a str) -> Option<&'a str> {
     };
     (installed(executable) && installed(program))
         .then(|| program.rsplit('/').next().unwrap_or(program))
+}
+
+/// The installed program that a process runs, and nothing else before it.
+pub(crate) fn tool_run_by(p: &ProcessFacts) -> Option<&str> {
+    tool_of(&p.executable, &p.script).filter(|_| !loads_other_code(p))
 }
 
 /// Options by which an interpreter runs something else before its script.

@@ -407,22 +407,36 @@ impl Stage {
                 Once::Subject => "",
                 Once::Run => &beside.harvested.run,
             };
-            let again = Again {
-                key: key(&rule.name, of, &same(rule.subject, &subject)),
+            let as_of = |of: &str, subject_key: &str| Again {
+                key: key(&rule.name, of, subject_key),
                 rule: &rule.name,
                 fingerprint,
                 subject: &subject,
                 time_ns: facts.time_ns,
             };
-            if again.count(&mut self.known, &mut self.repeated) {
+            let subject_key = same(rule.subject, &subject);
+            let again = as_of(of, &subject_key);
+            // A run is known by the process and by its siblings, whichever did most of it this time.
+            let all = beside.harvested.siblings.as_deref();
+            let all = all.filter(|_| rule.once == Once::Run).map(|all| {
+                // Which of them it was makes no difference.
+                let program = rule.subject == Subject::Program;
+                as_of(all, if program { "" } else { &subject_key })
+            });
+            let by_all = all.as_ref().filter(|_| beside.harvested.by_siblings);
+            if again.count(&mut self.known, &mut self.repeated)
+                || by_all.is_some_and(|all| all.count(&mut self.known, &mut self.repeated))
+            {
                 if rule.once != Once::Credential {
                     leaks.push(rule.name.clone());
                 }
                 continue;
             }
             leaks.push(rule.name.clone());
-            let gone = again.note(&mut self.known);
-            self.dropped.add(Bound::Runs, gone);
+            for as_known in all.into_iter().chain([again]) {
+                let gone = as_known.note(&mut self.known);
+                self.dropped.add(Bound::Runs, gone);
+            }
             let text = |of: &str| fill(of, &scope).unwrap_or_default();
             findings.push(Finding {
                 rule: rule.name.clone(),
