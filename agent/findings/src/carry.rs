@@ -15,6 +15,7 @@ const PIPES: &[&str] = &[
     "nc.traditional",
     "socat",
     "telnet",
+    "gnutls-cli",
 ];
 /// Those that copy the files which stand among their arguments.
 const COPIERS: &[&str] = &[
@@ -168,7 +169,7 @@ fn sends_file(process: &ProcessFacts, path: &str) -> bool {
         "curl" | "wget" | "wget2" | "http" | "https" | "xh" => bodies(process)
             .iter()
             .any(|body| is_file(process, body, path)),
-        _ if PIPES.contains(&called) => {
+        _ if PIPES.contains(&called) || is_tls_client(process) => {
             // A file that is named is a key or a certificate, but for socat's own addresses.
             let named = |a: &&String| a.ends_with(path) || a.contains(name(path));
             process.argv.iter().find(named).is_none_or(|argument| {
@@ -199,6 +200,10 @@ fn sends_file(process: &ProcessFacts, path: &str) -> bool {
     }
 }
 
+fn is_tls_client(process: &ProcessFacts) -> bool {
+    process.called() == "openssl" && process.argv.get(1).is_some_and(|a| a == "s_client")
+}
+
 /// Whether the process sends what its standard input gives.
 fn sends_input(process: &ProcessFacts) -> bool {
     let called = called(process);
@@ -208,7 +213,7 @@ fn sends_input(process: &ProcessFacts) -> bool {
             .iter()
             .any(|body| *body == "-" || *body == "/dev/stdin"),
         "http" | "https" | "xh" | "ssh" => true,
-        "openssl" => process.argv.get(1).is_some_and(|a| a == "s_client"),
+        "openssl" => is_tls_client(process),
         "rclone" => process.argv.iter().any(|a| a == "rcat"),
         "aws" | "gsutil" | "gcloud" | "gcloud.py" | "mc" | "s3cmd" => {
             process.argv.iter().any(|a| a == "-")
@@ -349,6 +354,23 @@ mod tests {
                 false,
             ),
             ("/usr/bin/ssh", "ssh x cat", false),
+            ("/usr/bin/openssl", "openssl s_client -connect x:1", true),
+            (
+                "/usr/bin/openssl",
+                "openssl s_client -connect x:1 -key .ssh/id_rsa",
+                false,
+            ),
+            (
+                "/usr/bin/openssl",
+                "openssl dgst -sign .ssh/id_rsa f",
+                false,
+            ),
+            ("/usr/bin/gnutls-cli", "gnutls-cli x", true),
+            (
+                "/usr/bin/gnutls-cli",
+                "gnutls-cli --x509keyfile .ssh/id_rsa x",
+                false,
+            ),
             ("/usr/bin/cat", "cat .ssh/id_rsa", false),
         ] {
             assert_eq!(sends_file(&process(executable, argv), KEY), sent, "{argv}");
