@@ -8,6 +8,7 @@ mod clients;
 pub mod facts;
 mod finding;
 mod harvest;
+mod headers;
 mod network;
 mod pattern;
 mod recent;

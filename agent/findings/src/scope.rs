@@ -5,6 +5,7 @@ use crate::carry::is_carried;
 use crate::clients::{is_client_of, is_temporary};
 use crate::facts::{Facts, NO_LOGIN, ProcessFacts, program_of};
 use crate::harvest::{Harvested, is_project};
+use crate::headers::is_only_in_headers;
 use crate::sweep::{Sweep, sweep_of};
 use cel::Value;
 use cel::objects::{Key, Map};
@@ -302,6 +303,8 @@ impl Scope {
             "lifetime_days",
             Cell::Number(lives.max(0) / 86_400),
         );
+        let header = is_only_in_headers(&c.kind);
+        self.put("credential", "only_in_headers", Cell::Bool(header));
         self.put("credential", "decoy", Cell::Bool(beside.decoy));
         self.put("credential", "known", Cell::Bool(beside.known));
         for (name, number) in [
