@@ -144,6 +144,10 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
         include_str!("../rules/world-readable.toml"),
     ),
     (
+        "written-by-service.toml",
+        include_str!("../rules/written-by-service.toml"),
+    ),
+    (
         "written-to-log-or-terminal.toml",
         include_str!("../rules/written-to-log-or-terminal.toml"),
     ),
