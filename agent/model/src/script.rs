@@ -309,7 +309,9 @@ fn is(interpreter: &str, name: &str) -> bool {
     version || (interpreter == "node" && rest == "js")
 }
 
-fn absolute(script: &str, cwd: &str) -> String {
+/// A path from the root on, where the directory that it is seen from is known.
+#[must_use]
+pub fn absolute(script: &str, cwd: &str) -> String {
     if script.starts_with('/') || !cwd.starts_with('/') {
         return script.to_owned();
     }
