@@ -103,6 +103,10 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
         include_str!("../rules/own-environment.toml"),
     ),
     (
+        "package-install-sent.toml",
+        include_str!("../rules/package-install-sent.toml"),
+    ),
+    (
         "package-install.toml",
         include_str!("../rules/package-install.toml"),
     ),

@@ -358,6 +358,13 @@ impl Scope {
             "an unknown place".into()
         };
         self.text("destination", "text", &text);
+        // In a sentence that is whole without it.
+        let to = if known {
+            format!(" to {text}")
+        } else {
+            String::new()
+        };
+        self.text("destination", "to", &to);
         let ip = d.ip.parse::<IpAddr>();
         let loopback = d.protocol == "unix" || ip.is_ok_and(|ip| ip.to_canonical().is_loopback());
         self.put("destination", "loopback", Cell::Bool(loopback));

@@ -46,6 +46,7 @@ const LEAKS: &[&str] = &[
     "key-sent",
     "new-destination",
     "package-install",
+    "package-install-sent",
     "sent-by-shell",
     "sent-in-clear",
     "taken-from-process",
