@@ -62,18 +62,21 @@ impl Names {
             })
             // Gone before it was looked at: an old name is still the name of this file.
             .or_else(|| self.exes.old(&exec.exe));
-        let cwd = self.directories.get(&exec.cwd, now).or_else(|| {
-            let (path, same) = process.path("cwd", exec.cwd)?;
-            // It may have gone elsewhere since.
-            Some(if same {
-                self.directories.put(exec.cwd, path, now)
-            } else {
-                path
-            })
-        });
-        let cwd = cwd.unwrap_or_default();
+        let (cwd, its_own) = match self.directories.get(&exec.cwd, now) {
+            Some(path) => (path, true),
+            None => match process.path("cwd", exec.cwd) {
+                Some((path, true)) => (self.directories.put(exec.cwd, path, now), true),
+                // It may have gone elsewhere since.
+                Some((path, false)) => (path, false),
+                None => Default::default(),
+            },
+        };
         // What execve was given may be relative: `target/debug/x`.
-        let exe = exe.unwrap_or_else(|| absolute(&filename, &cwd));
+        let exe = exe.unwrap_or_else(|| match filename.as_str() {
+            "" => String::new(),
+            given if its_own => absolute(given, &cwd),
+            given => given.to_owned(),
+        });
         let cgroup = self.cgroups.get(&exec.cgroups, now).or_else(|| {
             let hierarchies = &mut self.hierarchies;
             let found = process
