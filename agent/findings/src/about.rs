@@ -67,7 +67,7 @@ impl About {
             self.units.add(unit.split('@').next().unwrap_or(unit));
         }
         if sent {
-            self.senders.add(process.program());
+            self.senders.add(&process.program());
         }
     }
 }

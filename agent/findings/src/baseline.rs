@@ -1,6 +1,6 @@
 //! What is usual for one credential.
 
-use crate::facts::Facts;
+use crate::facts::{DestinationFacts, Facts};
 use crate::recent::Remembered;
 use crate::text::{fits, kept};
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,9 @@ const LEARN_USES: u64 = 20;
 const MOST: usize = 256;
 const MOST_TEXT: usize = 16 << 10;
 const HOURS_OF_WEEK: usize = 168;
+/// A name stays where it is that was met in so few networks (it may have one of each version of IP), in so many uses.
+const FEW_NETWORKS: usize = 2;
+const MOVED_USES: u64 = 10;
 /// Bytes of a tree, and of an entry in it beside its text, about.
 const TREE: usize = 368;
 const IN_TREE: usize = 64;
@@ -108,6 +111,9 @@ pub struct Baseline {
     pub sources: Known,
     #[serde(default)]
     pub destinations: Known,
+    /// Destinations with a name, each with a network in which it was met.
+    #[serde(default)]
+    pub networks: Known,
     /// On whose behalf it is used.
     #[serde(default)]
     pub actors: Known,
@@ -124,8 +130,10 @@ pub struct News {
     pub workload: bool,
     pub source: bool,
     pub destination: bool,
-    /// It went there before, as far as that is remembered.
+    /// It went there before, as far as that is remembered: of a name, to a network in which that was met.
     pub known_destination: bool,
+    /// The name is known, and was met in few networks and often, and never in this one.
+    pub new_address: bool,
     pub hour: bool,
     /// All uses that were learned were on behalf of people, or of services and jobs.
     pub by_people: bool,
@@ -150,16 +158,15 @@ impl Baseline {
         let workload = process.map(|p| p.workload()).unwrap_or_default();
         // Only what leaves goes anywhere.
         let left = facts.destination.as_ref().filter(|d| d.path.is_empty());
-        let destination = left.map(|d| d.text());
+        let destination = left.map(DestinationFacts::place);
         News {
             learning: self.is_learning(facts.time_ns),
-            program: process.is_some_and(|p| self.programs.is_new(p.program())),
+            program: process.is_some_and(|p| self.programs.is_new(&p.program())),
             // A container has another name each time it is started.
             workload: !workload.starts_with("container:") && self.workloads.is_new(&workload),
             source: self.sources.is_new(&facts.source_text()),
-            known_destination: destination
-                .as_ref()
-                .is_some_and(|d| self.destinations.has(d)),
+            known_destination: left.is_some_and(|d| self.is_known(d)),
+            new_address: left.is_some_and(|d| self.is_moved(d)),
             destination: destination.is_some_and(|d| self.destinations.is_new(&d)),
             hour: self.is_odd_hour(facts.time_ns),
             by_people: self.is_only_by(&["person"]),
@@ -170,6 +177,38 @@ impl Baseline {
                 facts.time_ns.saturating_sub(self.last_ns).max(0)
             },
         }
+    }
+
+    /// Whether it went there before. The name is what the sender says: it has to have gone to the same network too.
+    fn is_known(&self, destination: &DestinationFacts) -> bool {
+        let place = destination.place();
+        self.destinations.has(&place)
+            && (!destination.is_named()
+                || self.networks.has(&met_in(&place, &destination.network())))
+    }
+
+    /// Whether a name that stayed where it was is now elsewhere. One that was met in many networks moves all the time, and
+    /// of one that was met a few times nobody knows.
+    fn is_moved(&self, destination: &DestinationFacts) -> bool {
+        let (place, network) = (destination.place(), destination.network());
+        if !destination.is_named() || network.is_empty() || self.networks.full {
+            return false;
+        }
+        let Some(uses) = self.destinations.values.get(kept(&place).as_ref()) else {
+            return false;
+        };
+        let met = self.networks_of(destination);
+        let stays = (1..=FEW_NETWORKS).contains(&met.len());
+        stays && (self.accepted || *uses >= MOVED_USES) && !met.contains(&network)
+    }
+
+    /// The networks in which the name of a destination was met.
+    pub(crate) fn networks_of(&self, destination: &DestinationFacts) -> Vec<String> {
+        let begin = met_in(&destination.place(), "");
+        let met = self.networks.values.keys();
+        met.filter_map(|value| value.strip_prefix(&begin))
+            .map(str::to_owned)
+            .collect()
     }
 
     fn is_only_by(&self, actors: &[&str]) -> bool {
@@ -202,6 +241,7 @@ impl Baseline {
             &mut self.workloads,
             &mut self.sources,
             &mut self.destinations,
+            &mut self.networks,
             &mut self.actors,
         ]
         .into_iter()
@@ -231,7 +271,7 @@ impl Baseline {
     /// What this event shows is usual from now on.
     fn add(&mut self, facts: &Facts) {
         if let Some(process) = &facts.process {
-            self.programs.add(process.program());
+            self.programs.add(&process.program());
             self.workloads.add(&process.workload());
             self.actors.add(if process.actor.is_empty() {
                 "unknown"
@@ -243,7 +283,11 @@ impl Baseline {
         if let Some(destination) = &facts.destination
             && destination.path.is_empty()
         {
-            self.destinations.add(&destination.text());
+            let place = destination.place();
+            self.destinations.add(&place);
+            if destination.is_named() {
+                self.networks.add(&met_in(&place, &destination.network()));
+            }
         }
         if self.hours.len() != HOURS_OF_WEEK {
             self.hours.resize(HOURS_OF_WEEK, 0);
@@ -274,6 +318,7 @@ impl Baseline {
             ("actor", &self.actors),
             ("source", &self.sources),
             ("destination", &self.destinations),
+            ("network", &self.networks),
         ] {
             for (value, count) in &known.values {
                 lines.push(format!("{what} {value} ({count})"));
@@ -295,6 +340,7 @@ impl Remembered for Baseline {
             &self.workloads,
             &self.sources,
             &self.destinations,
+            &self.networks,
             &self.actors,
         ];
         let known: usize = kinds.into_iter().map(Known::bytes).sum();
@@ -307,6 +353,11 @@ impl Remembered for Baseline {
     }
 }
 
+/// A destination with a name, and a network. Names have no blanks.
+fn met_in(place: &str, network: &str) -> String {
+    format!("{place} {network}")
+}
+
 /// From Monday 0:00 UTC on.
 fn hour_of_week(time_ns: i64) -> usize {
     // The epoch began on a Thursday.
@@ -317,7 +368,7 @@ fn hour_of_week(time_ns: i64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::{DestinationFacts, ProcessFacts};
+    use crate::facts::ProcessFacts;
 
     fn used(day: i64, hour: i64, program: &str) -> Facts {
         Facts {
@@ -361,6 +412,60 @@ mod tests {
         assert!(few.is_learning(used(200, 0, "").time_ns), "too few uses");
         few.accepted = true;
         assert!(!few.is_learning(used(100, 0, "").time_ns));
+    }
+
+    fn called(host: &str, ip: &str) -> Facts {
+        let mut facts = used(100, 0, "/bin/a");
+        facts.destination = Some(DestinationFacts {
+            host: host.into(),
+            ip: ip.into(),
+            port: 443,
+            ..Default::default()
+        });
+        facts
+    }
+
+    /// `known_destination`, `new_address`, `destination`.
+    fn news_of(baseline: &Baseline, host: &str, ip: &str) -> (bool, bool, bool) {
+        let news = baseline.news(&called(host, ip));
+        (news.known_destination, news.new_address, news.destination)
+    }
+
+    /// Whoever sends chooses the name.
+    #[test]
+    fn a_known_name_elsewhere() {
+        let mut baseline = Baseline::default();
+        for host in [140, 141, 142] {
+            baseline.learn(&called("api.example", &format!("140.82.112.{host}")));
+        }
+        let known = (true, false, false);
+        assert_eq!(news_of(&baseline, "api.example", "140.82.121.9"), known);
+        let few = (false, false, false);
+        assert_eq!(news_of(&baseline, "api.example", "45.9.0.1"), few);
+        baseline.accepted = true;
+        let moved = (false, true, false);
+        for ip in ["45.9.0.1", "10.0.0.1", "127.0.0.1", "2606:4700::1"] {
+            assert_eq!(news_of(&baseline, "api.example", ip), moved, "{ip}");
+        }
+        let new = (false, false, true);
+        assert_eq!(news_of(&baseline, "evil.example", "140.82.112.3"), new);
+    }
+
+    #[test]
+    fn a_name_that_was_met_often_stays_where_it_is_and_one_in_many_networks_moves() {
+        let mut baseline = Baseline::default();
+        for _ in 0..MOVED_USES {
+            baseline.learn(&called("api.example", "10.0.0.1"));
+        }
+        let (moved, unknown) = ((false, true, false), (false, false, false));
+        assert_eq!(news_of(&baseline, "api.example", "10.0.0.2"), moved);
+        for network in 1..30 {
+            let address = format!("{network}.7.0.1");
+            baseline.learn(&called("cdn.example", &address));
+        }
+        assert_eq!(news_of(&baseline, "cdn.example", "52.7.0.1"), unknown);
+        let known = (true, false, false);
+        assert_eq!(news_of(&baseline, "cdn.example", "9.7.200.1"), known);
     }
 
     #[test]

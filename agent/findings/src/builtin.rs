@@ -76,6 +76,10 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
         include_str!("../rules/metadata-credentials-unusual-program.toml"),
     ),
     (
+        "new-address.toml",
+        include_str!("../rules/new-address.toml"),
+    ),
+    (
         "new-destination.toml",
         include_str!("../rules/new-destination.toml"),
     ),
@@ -99,6 +103,10 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
         include_str!("../rules/own-environment.toml"),
     ),
     (
+        "package-install-sent.toml",
+        include_str!("../rules/package-install-sent.toml"),
+    ),
+    (
         "package-install.toml",
         include_str!("../rules/package-install.toml"),
     ),
@@ -111,6 +119,7 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
         include_str!("../rules/person-uses-machine.toml"),
     ),
     ("reused.toml", include_str!("../rules/reused.toml")),
+    ("searched.toml", include_str!("../rules/searched.toml")),
     (
         "sent-by-shell.toml",
         include_str!("../rules/sent-by-shell.toml"),
@@ -137,6 +146,10 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
     (
         "world-readable.toml",
         include_str!("../rules/world-readable.toml"),
+    ),
+    (
+        "written-by-service.toml",
+        include_str!("../rules/written-by-service.toml"),
     ),
     (
         "written-to-log-or-terminal.toml",

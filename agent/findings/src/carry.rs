@@ -1,7 +1,10 @@
 //! Programs that carry bytes from hand to hand: which file, or whether their standard input, they were told to send. What a
 //! client reads to log in with (`curl --key`, `scp -i`) is not what it sends.
 
+mod login;
+
 use crate::facts::{Facts, ProcessFacts, StepFacts};
+use login::is_login_option;
 
 /// Clients of other protocols that send whatever is given to their standard input.
 const PIPES: &[&str] = &[
@@ -12,6 +15,7 @@ const PIPES: &[&str] = &[
     "nc.traditional",
     "socat",
     "telnet",
+    "gnutls-cli",
 ];
 /// Those that copy the files which stand among their arguments.
 const COPIERS: &[&str] = &[
@@ -38,18 +42,6 @@ const COPIERS: &[&str] = &[
     "smbclient",
     "transfer",
 ];
-/// Options of theirs behind which a file stands that they log in with.
-const LOGIN: &[&str] = &[
-    "-i",
-    "-F",
-    "-o",
-    "-S",
-    "--config",
-    "--password-file",
-    "--key-file",
-    "--sftp-key-file",
-    "--private-key",
-];
 /// Programs of a shell's pipelines that pass on what they read, as it is or in another form.
 const PACKERS: &[&str] = &[
     "cat", "tac", "head", "tail", "tar", "bsdtar", "zip", "gzip", "pigz", "bzip2", "xz", "zstd",
@@ -66,8 +58,8 @@ const KEEPERS: &[&str] = &[
     "pass",
     "secret-tool",
 ];
-/// Words by which whoever packs names the places of keys.
-const KEYS: &[&str] = &[
+/// Words by which whoever packs or looks for keys names their places.
+pub(crate) const KEYS: &[&str] = &[
     ".aws",
     ".ssh",
     ".kube",
@@ -97,7 +89,7 @@ fn name(path: &str) -> &str {
 }
 
 fn called(process: &ProcessFacts) -> &str {
-    name(process.program())
+    process.called()
 }
 
 /// Whether an argument is this file, or a directory around it that is itself a place of keys.
@@ -177,7 +169,7 @@ fn sends_file(process: &ProcessFacts, path: &str) -> bool {
         "curl" | "wget" | "wget2" | "http" | "https" | "xh" => bodies(process)
             .iter()
             .any(|body| is_file(process, body, path)),
-        _ if PIPES.contains(&called) => {
+        _ if PIPES.contains(&called) || is_tls_client(process) => {
             // A file that is named is a key or a certificate, but for socat's own addresses.
             let named = |a: &&String| a.ends_with(path) || a.contains(name(path));
             process.argv.iter().find(named).is_none_or(|argument| {
@@ -188,12 +180,15 @@ fn sends_file(process: &ProcessFacts, path: &str) -> bool {
             })
         }
         // Its own keys it logs in with.
-        "ssh" => !path.contains("/.ssh/") && !process.argv.iter().any(|a| a.ends_with(path)),
+        "ssh" => {
+            let named = |a: &String| a.ends_with(path) || is_file(process, a, path);
+            !path.contains("/.ssh/") && !process.argv.iter().any(named)
+        }
         _ if COPIERS.contains(&called) => {
             let arguments = &process.argv;
             arguments.iter().enumerate().skip(1).any(|(at, argument)| {
                 let before = arguments.get(at - 1).map_or("", String::as_str);
-                !LOGIN.contains(&before)
+                !is_login_option(called, before)
                     && is_file(
                         process,
                         argument.strip_prefix("fileb://").unwrap_or(argument),
@@ -205,6 +200,10 @@ fn sends_file(process: &ProcessFacts, path: &str) -> bool {
     }
 }
 
+fn is_tls_client(process: &ProcessFacts) -> bool {
+    process.called() == "openssl" && process.argv.get(1).is_some_and(|a| a == "s_client")
+}
+
 /// Whether the process sends what its standard input gives.
 fn sends_input(process: &ProcessFacts) -> bool {
     let called = called(process);
@@ -214,7 +213,7 @@ fn sends_input(process: &ProcessFacts) -> bool {
             .iter()
             .any(|body| *body == "-" || *body == "/dev/stdin"),
         "http" | "https" | "xh" | "ssh" => true,
-        "openssl" => process.argv.get(1).is_some_and(|a| a == "s_client"),
+        "openssl" => is_tls_client(process),
         "rclone" => process.argv.iter().any(|a| a == "rcat"),
         "aws" | "gsutil" | "gcloud" | "gcloud.py" | "mc" | "s3cmd" => {
             process.argv.iter().any(|a| a == "-")
@@ -355,9 +354,75 @@ mod tests {
                 false,
             ),
             ("/usr/bin/ssh", "ssh x cat", false),
+            ("/usr/bin/openssl", "openssl s_client -connect x:1", true),
+            (
+                "/usr/bin/openssl",
+                "openssl s_client -connect x:1 -key .ssh/id_rsa",
+                false,
+            ),
+            (
+                "/usr/bin/openssl",
+                "openssl dgst -sign .ssh/id_rsa f",
+                false,
+            ),
+            ("/usr/bin/gnutls-cli", "gnutls-cli x", true),
+            (
+                "/usr/bin/gnutls-cli",
+                "gnutls-cli --x509keyfile .ssh/id_rsa x",
+                false,
+            ),
             ("/usr/bin/cat", "cat .ssh/id_rsa", false),
         ] {
             assert_eq!(sends_file(&process(executable, argv), KEY), sent, "{argv}");
+        }
+    }
+
+    /// What it is given to log in with, and what to send: the same file.
+    #[test]
+    fn options_of_clients() {
+        const FILE: &str = "/root/.s3cfg";
+        for (argv, sent) in [
+            ("s3cmd -c .s3cfg ls", false),
+            ("s3cmd --config .s3cfg put x s3://b", false),
+            ("s3cmd --config=.s3cfg put x s3://b", false),
+            ("s3cmd put .s3cfg s3://b", true),
+            // Of one program it is a file to log in with, of another none.
+            ("scp -c .s3cfg x:", false),
+            ("s5cmd --credentials-file .s3cfg ls", false),
+            ("s5cmd cp .s3cfg s3://b", true),
+            ("rclone --config .s3cfg ls x:", false),
+            (
+                "rclone copy --drive-service-account-file .s3cfg a x:",
+                false,
+            ),
+            ("rclone copy .s3cfg x:", true),
+            ("rsync -e .s3cfg a x:", false),
+            ("rsync --password-file .s3cfg a x::m", false),
+            ("rsync --files-from .s3cfg a x:", false),
+            ("rsync -a .s3cfg x:", true),
+            ("smbclient -A .s3cfg //x/y", false),
+            ("smbclient --authentication-file .s3cfg //x/y", false),
+            ("sftp -b .s3cfg x", false),
+            ("az login --certificate .s3cfg", false),
+            ("aws --ca-bundle .s3cfg s3 ls", false),
+            ("aws s3 cp .s3cfg s3://b", true),
+            ("gcloud auth login --cred-file .s3cfg", false),
+            ("gsutil cp .s3cfg gs://b", true),
+            ("mc -C .s3cfg ls", false),
+            ("mc cp .s3cfg x/b", true),
+            ("lftp -f .s3cfg", false),
+            ("ncftpput -f .s3cfg x / y", false),
+            ("ncftpput x / .s3cfg", true),
+            ("ssh -i .s3cfg x", false),
+            ("ssh x", true),
+            // Clients of databases and clusters send none of their files.
+            ("mysql --defaults-file .s3cfg", false),
+            ("kubectl --kubeconfig .s3cfg get pods", false),
+            ("git -c .s3cfg push", false),
+        ] {
+            let program = argv.split(' ').next().unwrap_or_default();
+            let process = process(&format!("/usr/bin/{program}"), argv);
+            assert_eq!(sends_file(&process, FILE), sent, "{argv}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Which programs a kind of credential is made for: that they read it is what it is there for.
 
 use crate::facts::ProcessFacts;
+use keytrail_model::INLINE;
 
 struct Client {
     /// File names of the executable or of an interpreter's script.
@@ -172,23 +173,19 @@ const CLIENTS: &[Client] = &[
     },
 ];
 
-/// Whether a process runs a program that a kind of credential is made for. From a temporary place nothing is.
+/// Whether a process runs a program that a kind of credential is made for. From a temporary place nothing is, and neither is
+/// code in an argument.
 #[must_use]
 pub(crate) fn is_client_of(process: &ProcessFacts, kind: &str) -> bool {
-    if is_temporary(&process.executable) || is_temporary(&process.script) {
+    if process.script == INLINE
+        || is_temporary(&process.executable)
+        || is_temporary(&process.script)
+    {
         return false;
     }
-    let file = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
-    // `-m pip`.
-    let module = process.script.strip_prefix("-m ").map(str::to_owned);
-    let called = if process.script.is_empty() {
-        file(&process.executable)
-    } else {
-        module.unwrap_or_else(|| file(&process.script))
-    };
+    let called = process.called();
     CLIENTS.iter().any(|client| {
-        client.names.contains(&called.as_str())
-            && client.kinds.iter().any(|begin| kind.starts_with(begin))
+        client.names.contains(&called) && client.kinds.iter().any(|begin| kind.starts_with(begin))
     })
 }
 
@@ -231,6 +228,7 @@ mod tests {
             ("/tmp/git", "", "github-token"),
             ("/usr/bin/node", "/tmp/npm", "npm-token"),
             ("/usr/bin/cat", "", "github-token"),
+            ("/usr/bin/bun", "-c", "npm-token"),
         ] {
             assert!(
                 !of(executable, script, kind),

@@ -1,12 +1,14 @@
 //! What memory, baselines and rules need of an event: the one place that knows the schema of events.
 
 use crate::finding::Finding;
+use crate::network::network;
 use keytrail_model::{
     Actor, Channel, ContextKind, DestinationMethod, EventKind, EvidenceGrade, FileAction,
-    GapReason, Reach, Signal, SourceType, script_of,
+    GapReason, INLINE, Reach, Signal, SourceType, script_of,
 };
 use keytrail_proto::v1;
 use serde::Deserialize;
+use std::borrow::Cow;
 
 /// One event, flat. Words are those people are shown: `credential_sent`, `observed`, `tls`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -346,34 +348,101 @@ impl ProcessFacts {
         format!("user:{}", self.uid)
     }
 
-    /// The program by name: the script of an interpreter, otherwise the executable.
+    /// The program by which it is known again: the script of an interpreter, otherwise the executable. Code in an argument and
+    /// modules have no path of their own, and are those of their interpreter: `/usr/bin/bash -c`.
     #[must_use]
-    pub fn program(&self) -> &str {
-        if self.script.is_empty() {
+    pub fn program(&self) -> Cow<'_, str> {
+        program_of(&self.executable, &self.script)
+    }
+
+    /// The same for people: `bash -c`.
+    #[must_use]
+    pub fn program_text(&self) -> Cow<'_, str> {
+        let interpreter = if self.script.is_empty() {
             &self.executable
         } else {
-            &self.script
+            file_name(&self.executable)
+        };
+        program_of(interpreter, &self.script)
+    }
+
+    /// The file name of the program; of code in an argument that of its interpreter, of a module its name.
+    #[must_use]
+    pub fn called(&self) -> &str {
+        if self.script.is_empty() || self.script == INLINE {
+            file_name(&self.executable)
+        } else {
+            let module = self.script.strip_prefix(MODULE);
+            module.unwrap_or_else(|| file_name(&self.script))
         }
     }
 }
 
+/// Before the name of a module, where the path of a script would be.
+const MODULE: &str = "-m ";
+
+fn is_path(script: &str) -> bool {
+    script != INLINE && !script.starts_with(MODULE)
+}
+
+/// See [`ProcessFacts::program`].
+pub(crate) fn program_of<'a>(executable: &'a str, script: &'a str) -> Cow<'a, str> {
+    if script.is_empty() {
+        Cow::Borrowed(executable)
+    } else if is_path(script) {
+        Cow::Borrowed(script)
+    } else {
+        Cow::Owned(format!("{executable} {script}"))
+    }
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
 impl DestinationFacts {
-    /// The name where one is known, otherwise the address; with the port.
+    /// What it was called, with the port; the address where it has no name. Whoever sends chooses the name.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub fn place(&self) -> String {
         if !self.path.is_empty() {
             return self.path.clone();
         }
-        let name = if self.host.is_empty() {
-            &self.ip
+        if self.is_named() {
+            with_port(&self.host, self.port)
         } else {
-            &self.host
-        };
-        if self.port == 0 {
-            name.clone()
-        } else {
-            format!("{name}:{}", self.port)
+            with_port(&self.ip, self.port)
         }
+    }
+
+    /// The same for people, who are told where it went as well: `api.example (192.0.2.1:443)`.
+    #[must_use]
+    pub fn text(&self) -> String {
+        if self.path.is_empty() && self.is_named() && !self.ip.is_empty() {
+            format!("{} ({})", self.host, with_port(&self.ip, self.port))
+        } else {
+            self.place()
+        }
+    }
+
+    /// Whether it has a name that says more than its address.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        !self.host.is_empty() && self.host != self.ip
+    }
+
+    /// Which of the networks a name may move in it went to; empty where that is not known.
+    #[must_use]
+    pub fn network(&self) -> String {
+        network(&self.ip)
+    }
+}
+
+fn with_port(name: &str, port: u32) -> String {
+    match port {
+        0 => name.to_owned(),
+        // Of an address of version 6 nobody would know where it ends.
+        port if name.contains(':') => format!("[{name}]:{port}"),
+        port => format!("{name}:{port}"),
     }
 }
 
@@ -543,6 +612,40 @@ mod tests {
         assert_eq!(Facts::of(&event).destination, None);
     }
 
+    /// A name is what the sender says.
+    #[test]
+    fn a_name_is_told_with_its_address() {
+        for (host, ip, port, place, text) in [
+            (
+                "api.example",
+                "192.0.2.1",
+                443,
+                "api.example:443",
+                "api.example (192.0.2.1:443)",
+            ),
+            (
+                "api.example",
+                "2001:db8::1",
+                443,
+                "api.example:443",
+                "api.example ([2001:db8::1]:443)",
+            ),
+            ("", "192.0.2.1", 443, "192.0.2.1:443", "192.0.2.1:443"),
+            ("192.0.2.1", "192.0.2.1", 80, "192.0.2.1:80", "192.0.2.1:80"),
+            ("api.example", "", 443, "api.example:443", "api.example:443"),
+            ("a", "192.0.2.1", 0, "a", "a (192.0.2.1)"),
+        ] {
+            let destination = DestinationFacts {
+                host: host.into(),
+                ip: ip.into(),
+                port,
+                ..Default::default()
+            };
+            assert_eq!(destination.place(), place);
+            assert_eq!(destination.text(), text);
+        }
+    }
+
     #[test]
     fn a_unix_socket_is_called_by_its_own_name() {
         let facts = destination(&v1::Destination {
@@ -576,6 +679,39 @@ mod tests {
         assert_eq!(written("/var/log/x.log"), Some("/var/log/x.log".into()));
         assert_eq!(written("pipe:[4711]"), Some("pipe".into()));
         assert_eq!(written(""), None);
+    }
+
+    /// Whatever `bash -c` did says nothing of what `perl -e` does.
+    #[test]
+    fn code_in_an_argument_is_its_interpreters() {
+        for (executable, script, program, text, called) in [
+            ("/usr/bin/bash", "-c", "/usr/bin/bash -c", "bash -c", "bash"),
+            ("/usr/bin/perl", "-c", "/usr/bin/perl -c", "perl -c", "perl"),
+            (
+                "/usr/bin/python3.11",
+                "-m http.server",
+                "/usr/bin/python3.11 -m http.server",
+                "python3.11 -m http.server",
+                "http.server",
+            ),
+            (
+                "/usr/bin/node",
+                "/srv/x.js",
+                "/srv/x.js",
+                "/srv/x.js",
+                "x.js",
+            ),
+            ("/usr/bin/cat", "", "/usr/bin/cat", "/usr/bin/cat", "cat"),
+        ] {
+            let process = ProcessFacts {
+                executable: executable.into(),
+                script: script.into(),
+                ..Default::default()
+            };
+            assert_eq!(process.program(), program);
+            assert_eq!(process.program_text(), text);
+            assert_eq!(process.called(), called);
+        }
     }
 
     #[test]

@@ -2,8 +2,10 @@
 //! to one place.
 
 use crate::clients::is_client_of;
-use crate::facts::{Facts, ProcessFacts};
+use crate::facts::{AncestorFacts, Facts, ProcessFacts};
+use crate::sweep::sweep_of;
 use crate::text::{kept, number};
+use keytrail_model::is_interpreter;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 const WINDOW_NS: i64 = 60_000_000_000;
@@ -99,6 +101,17 @@ impl Table {
         acts.counts(act.time_ns)
     }
 
+    /// The same; nothing where the act adds nothing to what others did before.
+    fn add_to_others(&mut self, key: &str, act: Act) -> Counts {
+        let before = self.counts(key, act.time_ns);
+        let after = self.add(key, act);
+        if (after.kinds, after.stores) == (before.kinds, before.stores) {
+            Counts::default()
+        } else {
+            after
+        }
+    }
+
     fn counts(&self, key: &str, time_ns: i64) -> Counts {
         self.acts
             .get(key)
@@ -119,12 +132,17 @@ impl Table {
 /// What was harvested within a minute.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Harvested {
-    /// Names the process, or the parent and what its children do, that took or sent most of it.
+    /// Names the process.
     pub run: String,
-    /// Read by the process and its children (files, environments by /proc); or by the parent and those of its children
-    /// that do the same, if that is more. What a client reads of its own kind is none.
+    /// Names the parent and what its children do.
+    pub siblings: Option<String>,
+    /// They took or sent more than the process alone.
+    pub by_siblings: bool,
+    /// Read by the process (files, environments by /proc); or by the children of its parent that do the same, if that is
+    /// more and the process adds to it. What a client reads of its own kind is none, and neither is for the others what
+    /// comes past a backup or a search.
     pub taken: Counts,
-    /// By the process and its children alone.
+    /// By the process, and by the children of the script that it runs.
     pub own: Counts,
     /// Sent to the place of this event, where it was seen.
     pub sent: Counts,
@@ -133,13 +151,17 @@ pub(crate) struct Harvested {
 #[derive(Default)]
 pub(crate) struct Harvest {
     taken: Table,
+    /// With what children read for the script that started them.
+    family: Table,
     sent: Table,
 }
 
 impl Harvest {
     /// Acts that found no room since the last time.
     pub fn take_refused(&mut self) -> u64 {
-        std::mem::take(&mut self.taken.refused) + std::mem::take(&mut self.sent.refused)
+        let tables = [&mut self.taken, &mut self.family, &mut self.sent];
+        let refused = tables.map(|table| std::mem::take(&mut table.refused));
+        refused.iter().sum()
     }
 
     /// Takes an event in; gives what was harvested until then, this event included.
@@ -172,32 +194,55 @@ impl Harvest {
             .destination
             .as_ref()
             .filter(|_| sends)
-            .map(|destination| kept(&destination.text()).into_owned());
-        for (number, key) in [Some(process.key.clone()), siblings(process)]
-            .into_iter()
-            .flatten()
-            .enumerate()
-        {
-            let taken = match act {
-                Some(act) if (read || taken) && (number == 0 || !act.configures) => {
-                    self.taken.add(&key, act)
-                }
-                _ => self.taken.counts(&key, facts.time_ns),
-            };
+            .map(|destination| kept(&destination.place()).into_owned());
+        let taken = act.filter(|_| read || taken);
+        let sent = act.zip(to.as_deref());
+        harvested.run.clone_from(&process.key);
+        self.add_own(process, taken, sent, &mut harvested, facts.time_ns);
+        // What a backup or a search comes past, the others did not look for.
+        let shared = taken.filter(|act| !act.configures && sweep_of(process).is_none());
+        let parent = parent_of(process);
+        if let (Some(parent), Some(act)) = (parent.filter(|p| runs_script(p)), shared) {
+            self.family.add(&parent.key, act);
+        }
+        if let Some(key) = parent.map(|parent| siblings(process, parent)) {
             let before = (harvested.taken, harvested.sent);
+            let taken = match shared {
+                Some(act) => self.taken.add_to_others(&key, act),
+                None => Counts::default(),
+            };
             harvested.taken = harvested.taken.most(taken);
-            if number == 0 {
-                harvested.own = taken;
-            }
-            if let (Some(to), Some(act)) = (&to, act) {
+            if let Some((act, to)) = sent {
                 let sent = self.sent.add(&format!("{key} {to}"), act);
                 harvested.sent = harvested.sent.most(sent);
             }
-            if number == 0 || before != (harvested.taken, harvested.sent) {
-                harvested.run = key;
-            }
+            harvested.by_siblings = before != (harvested.taken, harvested.sent);
+            harvested.siblings = Some(key);
         }
         harvested
+    }
+
+    /// What the process itself did.
+    fn add_own(
+        &mut self,
+        process: &ProcessFacts,
+        taken: Option<Act>,
+        sent: Option<(Act, &str)>,
+        harvested: &mut Harvested,
+        time_ns: i64,
+    ) {
+        let key = &process.key;
+        harvested.taken = match taken {
+            Some(act) => self.taken.add(key, act),
+            None => self.taken.counts(key, time_ns),
+        };
+        harvested.own = match taken {
+            Some(act) => self.family.add(key, act),
+            None => self.family.counts(key, time_ns),
+        };
+        if let Some((act, to)) = sent {
+            harvested.sent = self.sent.add(&format!("{key} {to}"), act);
+        }
     }
 }
 
@@ -210,9 +255,8 @@ const READERS: &[&str] = &[
     "age", "busybox", "toybox", "sh", "bash", "dash", "zsh", "ash", "perl",
 ];
 
-/// What the process is counted with: the script or program that started it, and the others it started to do the same. A
-/// login shell is the parent of all that a person does, and counts nothing.
-fn siblings(process: &ProcessFacts) -> Option<String> {
+/// The script or program that started a process. A login shell is the parent of all that a person does, and counts nothing.
+fn parent_of(process: &ProcessFacts) -> Option<&AncestorFacts> {
     let above = &process.ancestors;
     let mut at = 0;
     // `$(cat x | tr y z)`: a copy of a shell that executed nothing itself is that shell.
@@ -226,16 +270,25 @@ fn siblings(process: &ProcessFacts) -> Option<String> {
     let parent = above.get(at).filter(|parent| !parent.key.is_empty())?;
     let session =
         |c: &crate::facts::ContextFacts| c.kind == "login_shell" && c.ancestor == parent.key;
-    if process.contexts.iter().any(session) {
-        return None;
-    }
+    (!process.contexts.iter().any(session)).then_some(parent)
+}
+
+/// Whether what a parent starts is what its script says: a manager of services starts everybody's, and at a shell without a
+/// script somebody types one thing and then another.
+fn runs_script(parent: &AncestorFacts) -> bool {
+    is_interpreter(&parent.executable) && !parent.script.is_empty()
+}
+
+/// What the process is counted with: the others that its parent started to do the same.
+fn siblings(process: &ProcessFacts, parent: &AncestorFacts) -> String {
     let name = process.executable.rsplit('/').next().unwrap_or_default();
+    let program = process.program();
     let does = if READERS.contains(&name) {
         "reads"
     } else {
-        &kept(process.program())
+        &kept(&program)
     };
-    Some(format!("{} {does}", parent.key))
+    format!("{} {does}", parent.key)
 }
 
 /// Beginnings of the places where others' credentials lie, whoever reads them.

@@ -8,12 +8,15 @@ mod clients;
 pub mod facts;
 mod finding;
 mod harvest;
+mod headers;
+mod network;
 mod pattern;
 mod recent;
 mod rule;
 mod scope;
 mod site;
 mod stage;
+mod sweep;
 mod text;
 
 pub use baseline::{Baseline, Known, News};

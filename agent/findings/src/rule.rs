@@ -22,6 +22,8 @@ pub enum Subject {
     Workload,
     Source,
     Destination,
+    /// What the destination was called, wherever it went.
+    Name,
     /// The process itself: each tells anew.
     Process,
     /// What a gap is about.
@@ -307,13 +309,18 @@ impl Rule {
         let process = facts.process.as_ref();
         match self.subject {
             Subject::Credential => String::new(),
-            Subject::Program => process.map_or_else(String::new, |p| p.program().to_owned()),
+            Subject::Program => process.map_or_else(String::new, |p| p.program().into_owned()),
             Subject::Workload => process.map(|p| p.workload()).unwrap_or_default(),
             Subject::Source => facts.source_text(),
             Subject::Destination => facts
                 .destination
                 .as_ref()
                 .map(|d| d.text())
+                .unwrap_or_default(),
+            Subject::Name => facts
+                .destination
+                .as_ref()
+                .map(|d| d.place())
                 .unwrap_or_default(),
             Subject::Process => process.map_or_else(String::new, |p| p.key.clone()),
             Subject::Gap => facts

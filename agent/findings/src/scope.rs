@@ -3,10 +3,13 @@
 use crate::baseline::{DAY_NS, News};
 use crate::carry::is_carried;
 use crate::clients::{is_client_of, is_temporary};
-use crate::facts::{Facts, NO_LOGIN, ProcessFacts};
+use crate::facts::{Facts, NO_LOGIN, ProcessFacts, program_of};
 use crate::harvest::{Harvested, is_project};
+use crate::headers::is_only_in_headers;
+use crate::sweep::{Sweep, sweep_of};
 use cel::Value;
 use cel::objects::{Key, Map};
+use keytrail_model::INLINE;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -67,6 +70,8 @@ pub(crate) struct Beside {
     pub harvested: Harvested,
     pub usual_programs: Vec<String>,
     pub usual_destinations: Vec<String>,
+    /// In which the name of the destination was met.
+    pub usual_networks: Vec<String>,
 }
 
 /// All of it, by group and name.
@@ -92,6 +97,7 @@ impl Scope {
             ("new_source", news.source),
             ("new_destination", news.destination),
             ("known_destination", news.known_destination),
+            ("new_address", news.new_address),
             ("new_hour", news.hour),
             ("by_people", news.by_people),
             ("by_machines", news.by_machines),
@@ -112,6 +118,11 @@ impl Scope {
             "baseline",
             "destinations",
             Cell::List(beside.usual_destinations.clone()),
+        );
+        scope.put(
+            "baseline",
+            "networks",
+            Cell::List(beside.usual_networks.clone()),
         );
         let since = |at: i64| facts.time_ns.saturating_sub(at).max(0) / DAY_NS;
         let age = beside.first_ns.map_or(0, since);
@@ -179,8 +190,8 @@ impl Scope {
         self.text("process", "executable", &p.executable);
         self.text("process", "name", &name(&p.executable));
         self.text("process", "script", &p.script);
-        self.text("process", "program", p.program());
-        self.text("process", "called", &name(p.program()));
+        self.text("process", "program", &p.program_text());
+        self.text("process", "called", p.called());
         self.text("process", "actor", &p.actor);
         self.text("process", "comm", &p.comm);
         self.put("process", "argv", Cell::List(p.argv.clone()));
@@ -219,7 +230,7 @@ impl Scope {
             .ancestors
             .iter()
             .flat_map(|a| [name(&a.executable), a.comm.clone(), name(&a.script)])
-            .filter(|name| !name.is_empty());
+            .filter(|name| !name.is_empty() && name != INLINE);
         self.put("process", "ancestors", Cell::List(ancestors.collect()));
         self.chosen_by_nobody(p);
         for (name, kind) in [
@@ -237,16 +248,14 @@ impl Scope {
     /// What excuses: whoever runs a process chooses its names and those of its files, but not what lies where only the
     /// administrator installs.
     fn chosen_by_nobody(&mut self, p: &ProcessFacts) {
-        let tool = tool_of(&p.executable, &p.script).filter(|_| !loads_other_code(p));
-        self.text("process", "tool", tool.unwrap_or_default());
+        self.text("process", "tool", tool_run_by(p).unwrap_or_default());
+        self.text("process", "sweep", sweep_of(p).map_or("", Sweep::word));
         let above = p.ancestors.iter();
         let tools = above.filter_map(|a| tool_of(&a.executable, &a.script));
         let tools = tools.map(str::to_owned).collect();
         self.put("process", "ancestor_tools", Cell::List(tools));
-        let paths = p.ancestors.iter().map(|a| match a.script.as_str() {
-            "" => a.executable.clone(),
-            script => script.to_owned(),
-        });
+        let above = p.ancestors.iter();
+        let paths = above.map(|a| program_of(&a.executable, &a.script).into_owned());
         let paths = paths.filter(|path| !path.is_empty()).collect();
         self.put("process", "ancestor_programs", Cell::List(paths));
         let installers = p.contexts.iter().filter(|c| c.kind == "package_install");
@@ -257,7 +266,7 @@ impl Scope {
     fn victim(&mut self, facts: &Facts) {
         let victim = facts.victim.clone().unwrap_or_default();
         let itself = facts.process.as_ref().is_some_and(|p| p.key == victim.key);
-        self.text("victim", "program", victim.program());
+        self.text("victim", "program", &victim.program_text());
         self.text("victim", "workload", &victim.workload());
         self.put("victim", "uid", Cell::Number(victim.uid.into()));
         self.put("victim", "itself", Cell::Bool(itself));
@@ -294,6 +303,8 @@ impl Scope {
             "lifetime_days",
             Cell::Number(lives.max(0) / 86_400),
         );
+        let header = is_only_in_headers(&c.kind);
+        self.put("credential", "only_in_headers", Cell::Bool(header));
         self.put("credential", "decoy", Cell::Bool(beside.decoy));
         self.put("credential", "known", Cell::Bool(beside.known));
         for (name, number) in [
@@ -347,6 +358,13 @@ impl Scope {
             "an unknown place".into()
         };
         self.text("destination", "text", &text);
+        // In a sentence that is whole without it.
+        let to = if known {
+            format!(" to {text}")
+        } else {
+            String::new()
+        };
+        self.text("destination", "to", &to);
         let ip = d.ip.parse::<IpAddr>();
         let loopback = d.protocol == "unix" || ip.is_ok_and(|ip| ip.to_canonical().is_loopback());
         self.put("destination", "loopback", Cell::Bool(loopback));
@@ -397,6 +415,11 @@ fn tool_of<'a>(executable: &'a str, script: &'a str) -> Option<&'a str> {
     };
     (installed(executable) && installed(program))
         .then(|| program.rsplit('/').next().unwrap_or(program))
+}
+
+/// The installed program that a process runs, and nothing else before it.
+pub(crate) fn tool_run_by(p: &ProcessFacts) -> Option<&str> {
+    tool_of(&p.executable, &p.script).filter(|_| !loads_other_code(p))
 }
 
 /// Options by which an interpreter runs something else before its script.

@@ -7,8 +7,9 @@ use crate::carry::packs_all;
 use crate::facts::Facts;
 use crate::finding::Finding;
 use crate::harvest::{Harvest, is_shipped};
+use crate::network::by_network;
 use crate::recent::{Recent, Remembered};
-use crate::rule::{Language, Once, Rule, RuleError, fill};
+use crate::rule::{Language, Once, Rule, RuleError, Subject, fill};
 use crate::scope::{Beside, Scope};
 use crate::site::Site;
 use crate::text::{fits, kept};
@@ -45,6 +46,7 @@ const LEAKS: &[&str] = &[
     "key-sent",
     "new-destination",
     "package-install",
+    "package-install-sent",
     "sent-by-shell",
     "sent-in-clear",
     "taken-from-process",
@@ -342,7 +344,8 @@ impl Stage {
         } else {
             kept(&repeat.subject)
         };
-        key(&repeat.rule, of, &subject)
+        let rule = rule.map(|rule| rule.subject).unwrap_or_default();
+        key(&repeat.rule, of, &same(rule, &subject))
     }
 
     /// One event; the findings it makes.
@@ -405,22 +408,36 @@ impl Stage {
                 Once::Subject => "",
                 Once::Run => &beside.harvested.run,
             };
-            let again = Again {
-                key: key(&rule.name, of, &subject),
+            let as_of = |of: &str, subject_key: &str| Again {
+                key: key(&rule.name, of, subject_key),
                 rule: &rule.name,
                 fingerprint,
                 subject: &subject,
                 time_ns: facts.time_ns,
             };
-            if again.count(&mut self.known, &mut self.repeated) {
+            let subject_key = same(rule.subject, &subject);
+            let again = as_of(of, &subject_key);
+            // A run is known by the process and by its siblings, whichever did most of it this time.
+            let all = beside.harvested.siblings.as_deref();
+            let all = all.filter(|_| rule.once == Once::Run).map(|all| {
+                // Which of them it was makes no difference.
+                let program = rule.subject == Subject::Program;
+                as_of(all, if program { "" } else { &subject_key })
+            });
+            let by_all = all.as_ref().filter(|_| beside.harvested.by_siblings);
+            if again.count(&mut self.known, &mut self.repeated)
+                || by_all.is_some_and(|all| all.count(&mut self.known, &mut self.repeated))
+            {
                 if rule.once != Once::Credential {
                     leaks.push(rule.name.clone());
                 }
                 continue;
             }
             leaks.push(rule.name.clone());
-            let gone = again.note(&mut self.known);
-            self.dropped.add(Bound::Runs, gone);
+            for as_known in all.into_iter().chain([again]) {
+                let gone = as_known.note(&mut self.known);
+                self.dropped.add(Bound::Runs, gone);
+            }
             let text = |of: &str| fill(of, &scope).unwrap_or_default();
             findings.push(Finding {
                 rule: rule.name.clone(),
@@ -495,6 +512,10 @@ impl Stage {
             let some = |known: &BTreeMap<String, u64>| known.keys().take(8).cloned().collect();
             beside.usual_programs = some(&baseline.programs.values);
             beside.usual_destinations = some(&baseline.destinations.values);
+            if let Some(destination) = &facts.destination {
+                beside.usual_networks = baseline.networks_of(destination);
+                beside.usual_networks.truncate(8);
+            }
             beside.first_ns = (baseline.uses > 0).then_some(baseline.first_ns);
             beside.sent_ns = (baseline.sent_ns > 0).then_some(baseline.sent_ns);
         }
@@ -655,6 +676,14 @@ impl Stage {
             known.count += repeat.count;
             known.last_ns = known.last_ns.max(repeat.last_ns);
         }
+    }
+}
+
+/// Of subjects, what does not change while they stay the same.
+fn same(kind: Subject, subject: &str) -> Cow<'_, str> {
+    match kind {
+        Subject::Destination => by_network(subject),
+        _ => Cow::Borrowed(subject),
     }
 }
 

@@ -8,7 +8,7 @@ use super::cgroups::Hierarchies;
 use super::stamp;
 use keytrail_abi::{Exec, PathId};
 use keytrail_host::{clock, kernel_device, procfs};
-use keytrail_model::ExeFacts;
+use keytrail_model::{ExeFacts, absolute};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs;
@@ -61,16 +61,21 @@ impl Names {
                 process.runs(&exec.exe).then_some(path)
             })
             // Gone before it was looked at: an old name is still the name of this file.
-            .or_else(|| self.exes.old(&exec.exe))
-            .unwrap_or(filename);
-        let cwd = self.directories.get(&exec.cwd, now).or_else(|| {
-            let (path, same) = process.path("cwd", exec.cwd)?;
-            // It may have gone elsewhere since.
-            Some(if same {
-                self.directories.put(exec.cwd, path, now)
-            } else {
-                path
-            })
+            .or_else(|| self.exes.old(&exec.exe));
+        let (cwd, its_own) = match self.directories.get(&exec.cwd, now) {
+            Some(path) => (path, true),
+            None => match process.path("cwd", exec.cwd) {
+                Some((path, true)) => (self.directories.put(exec.cwd, path, now), true),
+                // It may have gone elsewhere since.
+                Some((path, false)) => (path, false),
+                None => Default::default(),
+            },
+        };
+        // What execve was given may be relative: `target/debug/x`.
+        let exe = exe.unwrap_or_else(|| match filename.as_str() {
+            "" => String::new(),
+            given if its_own => absolute(given, &cwd),
+            given => given.to_owned(),
         });
         let cgroup = self.cgroups.get(&exec.cgroups, now).or_else(|| {
             let hierarchies = &mut self.hierarchies;
@@ -92,7 +97,7 @@ impl Names {
                 fresh: is_fresh(exec),
                 upper_layer: exec.upper_layer != 0,
             },
-            cwd: cwd.unwrap_or_default(),
+            cwd,
             cgroup: cgroup.unwrap_or_default(),
         }
     }
@@ -277,6 +282,11 @@ mod tests {
         let second = names.of(&gone(FRESH_NS), "given".to_owned());
         assert_eq!(second.exe.path, first.exe.path);
         assert_eq!(second.cwd, first.cwd);
+        // Another program, of which nobody saw more than what execve was given.
+        let mut other = gone(FRESH_NS);
+        other.exe.file.ino += 1;
+        let other = names.of(&other, "target/debug/x".to_owned());
+        assert_eq!(other.exe.path, format!("{}/target/debug/x", first.cwd));
         assert_eq!(
             first.cgroup,
             procfs::cgroup(std::process::id()).unwrap_or_default()

@@ -24,7 +24,7 @@ pub use observation::*;
 pub use pods::{ContainerNames, Owner, PodNames};
 pub use public_key::{KeyAlgorithm, PublicKey};
 pub use request::{Request, Target, Undecoded};
-pub use script::{is_interpreter, script_of};
+pub use script::{INLINE, absolute, is_interpreter, script_of};
 pub use scrub::{SCRUB_BYTES, scrub_stack};
 pub use words::*;
 pub use workload::Workload;

@@ -1,6 +1,13 @@
 //! Which script an interpreter runs: the program, where the executable says little.
 
+mod letters;
+
+use letters::{Bundle, LUA, Letters, NONE, PYTHON};
 use std::path::{Component, Path, PathBuf};
+
+/// What stands for code in an argument, where a script would be named: the code itself may hold secrets, and is another each
+/// time.
+pub const INLINE: &str = "-c";
 
 /// Options of one interpreter that take the next argument as their value.
 struct Interpreter {
@@ -12,6 +19,8 @@ struct Interpreter {
     module: &'static [&'static str],
     /// Options that bring the code itself.
     inline: &'static [&'static str],
+    /// Options of one letter, which may stand together.
+    letters: Letters,
 }
 
 const INTERPRETERS: &[Interpreter] = &[
@@ -20,12 +29,14 @@ const INTERPRETERS: &[Interpreter] = &[
         valued: &["-W", "-X", "--check-hash-based-pycs"],
         module: &["-m"],
         inline: &["-c"],
+        letters: PYTHON,
     },
     Interpreter {
         name: "pypy",
         valued: &["-W", "-X"],
         module: &["-m"],
         inline: &["-c"],
+        letters: PYTHON,
     },
     Interpreter {
         name: "node",
@@ -34,86 +45,141 @@ const INTERPRETERS: &[Interpreter] = &[
             "--require",
             "--import",
             "--loader",
+            "--experimental-loader",
+            "--input-type",
+            "--env-file",
             "-C",
             "--conditions",
         ],
         module: &[],
         inline: &["-e", "--eval", "-p", "--print", "-pe"],
+        letters: NONE,
     },
     Interpreter {
         name: "bun",
         valued: &["-r", "--preload", "--cwd", "-c", "--config"],
         module: &[],
         inline: &["-e", "--eval", "-p", "--print"],
+        letters: NONE,
     },
     Interpreter {
         name: "deno",
         valued: &["-c", "--config", "--import-map"],
         module: &[],
         inline: &["eval"],
+        letters: NONE,
     },
     Interpreter {
         name: "ruby",
         valued: &["-I", "-r", "-C", "-E"],
         module: &[],
         inline: &["-e"],
+        letters: Letters {
+            code: "e",
+            module: "",
+            value: "IrCE",
+            rest: "iFxKTW",
+        },
     },
     Interpreter {
         name: "perl",
         valued: &["-I"],
         module: &[],
         inline: &["-e", "-E"],
+        letters: Letters {
+            code: "eE",
+            module: "",
+            value: "I",
+            rest: "iFxmMdV",
+        },
     },
     Interpreter {
         name: "php",
-        valued: &["-c", "-d", "-z"],
+        valued: &["-c", "-d", "-z", "-S", "-t", "--define", "--docroot"],
         module: &[],
-        inline: &["-r"],
+        inline: &[
+            "-r",
+            "-B",
+            "-R",
+            "-E",
+            "--run",
+            "--process-begin",
+            "--process-code",
+            "--process-end",
+        ],
+        letters: Letters {
+            code: "rBRE",
+            module: "",
+            value: "cdzSt",
+            rest: "",
+        },
+    },
+    Interpreter {
+        name: "lua",
+        valued: &["-l"],
+        module: &[],
+        inline: &["-e"],
+        letters: LUA,
+    },
+    Interpreter {
+        name: "luajit",
+        valued: &["-l"],
+        module: &[],
+        inline: &["-e"],
+        letters: LUA,
     },
     Interpreter {
         name: "java",
         valued: &["-cp", "-classpath", "--class-path", "-p", "--module-path"],
         module: &["-m", "--module", "-jar"],
         inline: &[],
+        letters: NONE,
     },
     Interpreter {
         name: "bash",
         valued: &["-o", "+o", "-O", "+O", "--rcfile", "--init-file"],
         module: &[],
         inline: &["-c"],
+        letters: NONE,
     },
     Interpreter {
         name: "dash",
         valued: &["-o", "+o"],
         module: &[],
         inline: &["-c"],
+        letters: NONE,
     },
     Interpreter {
         name: "zsh",
         valued: &["-o", "+o"],
         module: &[],
         inline: &["-c"],
+        letters: NONE,
     },
     Interpreter {
         name: "busybox",
         valued: &[],
         module: &[],
         inline: &["-c"],
+        letters: NONE,
     },
     Interpreter {
         name: "sh",
         valued: &["-o", "+o"],
         module: &[],
         inline: &["-c"],
+        letters: NONE,
     },
 ];
 
 /// The script or module `argv` has this executable run: a path (made absolute where `cwd` is known), `-m NAME` for a
-/// module, `-c` for code in an argument. `None` when the executable is no interpreter, or runs none.
+/// module, [`INLINE`] for code in an argument. `None` when the executable is no interpreter, or runs none.
 #[must_use]
 pub fn script_of(executable: &str, argv: &[String], cwd: &str) -> Option<String> {
     let name = executable.rsplit('/').next()?;
-    let interpreter = INTERPRETERS.iter().find(|i| is(i.name, name))?;
+    let Some(interpreter) = INTERPRETERS.iter().find(|i| is(i.name, name)) else {
+        return script_of_awk(name, argv, cwd);
+    };
     let mut arguments = argv.iter().skip(1).map(String::as_str);
     // What a multi-call binary is called with is the name of the interpreter.
     if interpreter.name == "deno" || interpreter.name == "bun" {
@@ -126,8 +192,12 @@ pub fn script_of(executable: &str, argv: &[String], cwd: &str) -> Option<String>
         if argument == "--" {
             return arguments.next().map(|script| absolute(script, cwd));
         }
-        if interpreter.inline.contains(&argument) || short_inline(interpreter, argument) {
-            return Some("-c".to_owned());
+        let option = match argument.split_once('=') {
+            Some((option, _)) if option.starts_with("--") => option,
+            _ => argument,
+        };
+        if interpreter.inline.contains(&option) || short_inline(interpreter, argument) {
+            return Some(INLINE.to_owned());
         }
         if interpreter.module.contains(&argument) {
             let module = arguments.next()?;
@@ -141,6 +211,16 @@ pub fn script_of(executable: &str, argv: &[String], cwd: &str) -> Option<String>
             arguments.next();
             continue;
         }
+        match interpreter.letters.of(argument) {
+            Bundle::Code => return Some(INLINE.to_owned()),
+            Bundle::Module("") => return Some(format!("-m {}", arguments.next()?)),
+            Bundle::Module(module) => return Some(format!("-m {module}")),
+            Bundle::Value => {
+                arguments.next();
+                continue;
+            }
+            Bundle::Nothing => {}
+        }
         if argument == "-" || argument.is_empty() {
             return None;
         }
@@ -153,6 +233,33 @@ pub fn script_of(executable: &str, argv: &[String], cwd: &str) -> Option<String>
         } else {
             absolute(argument, cwd)
         });
+    }
+    None
+}
+
+/// A program of awk stands in an argument as a rule, and then the executable says as much; only one in a file is a script.
+fn script_of_awk(name: &str, argv: &[String], cwd: &str) -> Option<String> {
+    if !["awk", "gawk", "mawk", "original-awk"].contains(&name) {
+        return None;
+    }
+    let mut arguments = argv.iter().skip(1).map(String::as_str);
+    while let Some(argument) = arguments.next() {
+        let file = match argument {
+            "-f" | "--file" => arguments.next()?,
+            "-v" | "-F" => {
+                arguments.next();
+                continue;
+            }
+            _ => match (
+                argument.strip_prefix("--file="),
+                argument.strip_prefix("-f"),
+            ) {
+                (Some(file), _) | (None, Some(file)) => file,
+                _ if argument.starts_with('-') => continue,
+                _ => return None,
+            },
+        };
+        return Some(absolute(file, cwd));
     }
     None
 }
@@ -202,7 +309,9 @@ fn is(interpreter: &str, name: &str) -> bool {
     version || (interpreter == "node" && rest == "js")
 }
 
-fn absolute(script: &str, cwd: &str) -> String {
+/// A path from the root on, where the directory that it is seen from is known.
+#[must_use]
+pub fn absolute(script: &str, cwd: &str) -> String {
     if script.starts_with('/') || !cwd.starts_with('/') {
         return script.to_owned();
     }
@@ -258,6 +367,13 @@ mod tests {
                 Some("/srv/app/main.js"),
             ),
             ("/usr/bin/nodejs", "nodejs -e 1", Some("-c")),
+            ("/usr/bin/node", "node --eval=1", Some("-c")),
+            ("/usr/bin/node", "node -pe 1 x.js", Some("-c")),
+            (
+                "/usr/bin/node",
+                "node --input-type module x.js",
+                Some("/srv/app/x.js"),
+            ),
             (
                 "/usr/bin/bash",
                 "bash -euo pipefail deploy.sh",
@@ -288,6 +404,49 @@ mod tests {
             ),
             ("/usr/bin/shred", "shred x", None),
             ("/usr/bin/curl", "curl https://example.com", None),
+        ] {
+            assert_eq!(of(executable, argv).as_deref(), script, "{argv}");
+        }
+    }
+
+    /// Code is neither a path nor told: it may hold secrets.
+    #[test]
+    fn letters_that_stand_together() {
+        for (executable, argv, script) in [
+            ("/usr/bin/perl", "perl -ne print", Some("-c")),
+            ("/usr/bin/perl", "perl -i.bak -pe s/a/b/ x", Some("-c")),
+            ("/usr/bin/perl", "perl -i -pe s/A=0/A=1/ .env", Some("-c")),
+            ("/usr/bin/perl", "perl -F: -lanE say", Some("-c")),
+            ("/usr/bin/perl", "perl -0777 -l012ne 1 x", Some("-c")),
+            ("/usr/bin/perl", "perl -CSDne 1 x", Some("-c")),
+            ("/usr/bin/perl", "perl -MSome::Else -e1", Some("-c")),
+            ("/usr/bin/perl", "perl -wI lib x.pl", Some("/srv/app/x.pl")),
+            ("/usr/bin/perl", "perl -MMore x.pl", Some("/srv/app/x.pl")),
+            // A copy that is called e, and no code.
+            ("/usr/bin/perl", "perl -ie x.pl", Some("/srv/app/x.pl")),
+            ("/usr/bin/ruby", "ruby -lane puts", Some("-c")),
+            ("/usr/bin/ruby", "ruby -rjson -ne puts x", Some("-c")),
+            ("/usr/bin/ruby", "ruby -Eutf-8 x.rb", Some("/srv/app/x.rb")),
+            ("/usr/bin/python3", "python3 -Ic 1", Some("-c")),
+            ("/usr/bin/python3", "python3 -Im pip x", Some("-m pip")),
+            ("/usr/bin/python3", "python3 -mpip x", Some("-m pip")),
+            (
+                "/usr/bin/python3",
+                "python3 -Wd x.py",
+                Some("/srv/app/x.py"),
+            ),
+            ("/usr/bin/php", "php -recho", Some("-c")),
+            ("/usr/bin/php8.2", "php8.2 -d a=b -r 1", Some("-c")),
+            ("/usr/bin/php", "php -da=b x.php", Some("/srv/app/x.php")),
+            ("/usr/bin/lua5.4", "lua5.4 -e 1", Some("-c")),
+            ("/usr/bin/lua", "lua -lx -eprint()", Some("-c")),
+            ("/usr/bin/lua", "lua -l x y.lua", Some("/srv/app/y.lua")),
+            ("/usr/bin/mawk", "awk -F : {print}/x /etc/passwd", None),
+            (
+                "/usr/bin/mawk",
+                "awk -v a=b -f x.awk y",
+                Some("/srv/app/x.awk"),
+            ),
         ] {
             assert_eq!(of(executable, argv).as_deref(), script, "{argv}");
         }

@@ -473,3 +473,77 @@ fn what_was_learned_before_there_were_bounds_is_taken_in_within_them() {
     assert!(stage.baselines.bytes() <= MOST_USUAL_BYTES);
     assert_eq!(stage.baselines().count(), 200);
 }
+
+/// A read by a child of a script.
+fn read_by_child(second: i64, key: &str, argv: &[&str], kind: &str) -> Facts {
+    let path = format!("/home/ada/.{kind}");
+    let mut facts = read(second, key, kind, &path);
+    let process = facts.process.as_mut().unwrap();
+    process.executable = format!("/usr/bin/{}", argv[0]);
+    process.argv = argv.iter().map(|a| (*a).to_owned()).collect();
+    process.ancestors = vec![crate::facts::AncestorFacts {
+        key: "script".into(),
+        executable: "/usr/bin/bash".into(),
+        script: "/w/x.sh".into(),
+        ..Default::default()
+    }];
+    facts
+}
+
+/// Whether a process did most of it or its siblings did, it is one run; and what follows on it adds to it.
+#[test]
+fn a_run_is_told_once_by_whoever_did_most_of_it() {
+    let (mut stage, _) = Stage::builtin();
+    let mut told = Vec::new();
+    let mut step = |facts: Facts| {
+        let rules = stage.step(&facts).into_iter().map(|f| f.rule);
+        told.extend(rules.filter(|rule| rule == "bulk-harvest" || rule == "searched"));
+    };
+    step(read_by_child(1_000, "a", &["cat", "x"], "aws"));
+    for (n, kind) in ["npm", "netrc", "docker", "kube"].into_iter().enumerate() {
+        step(read_by_child(1_001 + n as i64, "b", &["base64", "x"], kind));
+    }
+    // After a minute its own acts are all there are.
+    for (n, kind) in ["pypi", "gem", "cargo"].into_iter().enumerate() {
+        step(read_by_child(1_062 + n as i64, "b", &["base64", "x"], kind));
+    }
+    step(read_by_child(1_066, "c", &["cat", "x"], "vault"));
+    assert_eq!(told, ["bulk-harvest"]);
+}
+
+#[test]
+fn one_search_is_one_finding_and_what_is_read_after_it_none() {
+    let (mut stage, _) = Stage::builtin();
+    let mut told = Vec::new();
+    let mut step = |facts: Facts| {
+        let rules = stage.step(&facts).into_iter().map(|f| f.rule);
+        told.extend(rules.filter(|rule| rule == "bulk-harvest" || rule == "searched"));
+    };
+    step(read_by_child(1_000, "a", &["cat", "x"], "first"));
+    for n in 0..70 {
+        let argv = ["grep", "-rn", "TODO", "/home/ada"];
+        let kind = format!("kind{n}");
+        step(read_by_child(1_001 + n, "b", &argv, &kind));
+    }
+    step(read_by_child(1_072, "c", &["cat", "x"], "kind69"));
+    assert_eq!(told, ["searched"]);
+}
+
+/// A provider has many addresses; a thief has one elsewhere.
+#[test]
+fn a_name_within_its_network_is_told_once() {
+    let (mut stage, _) = Stage::builtin();
+    let mut clear = |second, ip: &str| {
+        let mut facts = sent(second, "/usr/bin/curl", "api.example");
+        facts.channel = "tcp".into();
+        facts.destination.as_mut().unwrap().ip = ip.into();
+        let found = stage.step(&facts).into_iter();
+        found
+            .filter(|f| f.rule == "sent-in-clear")
+            .map(|f| f.subject)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(clear(1, "140.82.1.1"), ["api.example (140.82.1.1:443)"]);
+    assert!(clear(2, "140.82.9.9").is_empty());
+    assert_eq!(clear(3, "45.9.1.1"), ["api.example (45.9.1.1:443)"]);
+}

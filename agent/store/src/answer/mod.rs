@@ -113,10 +113,11 @@ impl Question {
         if [by, to, at, within].contains(&Some(false)) {
             return Fit::No;
         }
-        let who = if span.script.is_empty() {
-            &span.executable
-        } else {
-            &span.script
+        let who = match span.script.as_str() {
+            "" => span.executable.clone(),
+            // Code in an argument, and modules, have no path of their own.
+            script if script.starts_with('-') => format!("{} {script}", span.executable),
+            script => script.to_owned(),
         };
         if span.grade == "lineage" {
             return Fit::Maybe(
