@@ -534,6 +534,11 @@ fn wrong_sinks_are_refused_with_their_line() {
             ":4: `sink.address` must be udp:HOST:PORT",
         ),
         (
+            "[[sink]]\nname = \"a\"\ncarrier = \"syslog\"\naddress = \"tcp:log:601\"\nca_file = \"/a\"\n"
+                .to_owned(),
+            ":5: `sink.ca_file` has a meaning with `address` = \"tls:...\" only",
+        ),
+        (
             "[[sink]]\nname = \"a\"\ncarrier = \"webhook\"\nurl = \"https://u:p@h/\"\n".to_owned(),
             ":4: `sink.url` must not hold a password",
         ),

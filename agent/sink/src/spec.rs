@@ -109,6 +109,8 @@ pub struct FileSpec {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyslogSpec {
     pub address: SyslogAddress,
+    /// By TLS: certificates of authorities, PEM; the system's when there is none.
+    pub ca_file: Option<PathBuf>,
     pub timeout: Duration,
 }
 
@@ -118,6 +120,8 @@ pub enum SyslogAddress {
     Udp(String),
     /// `HOST:PORT`, octets counted (RFC 6587, 3.4.1).
     Tcp(String),
+    /// `HOST:PORT`, octets counted inside TLS (RFC 5425).
+    Tls(String),
     /// A socket of datagrams, such as /dev/log.
     Unix(PathBuf),
 }
@@ -127,6 +131,7 @@ impl fmt::Display for SyslogAddress {
         match self {
             SyslogAddress::Udp(address) => write!(f, "udp:{address}"),
             SyslogAddress::Tcp(address) => write!(f, "tcp:{address}"),
+            SyslogAddress::Tls(address) => write!(f, "tls:{address}"),
             SyslogAddress::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -136,7 +141,9 @@ impl std::str::FromStr for SyslogAddress {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const FORM: &str = "must be udp:HOST:PORT, tcp:HOST:PORT or unix:PATH";
+        const FORM: &str = "must be udp:HOST:PORT, tcp:HOST:PORT, tls:HOST:PORT or unix:PATH";
+        // Registered for syslog over TLS (RFC 5425, 4.1). The others have no port that all receivers use.
+        const TLS_PORT: u16 = 6514;
         let (way, rest) = text.split_once(':').ok_or(FORM)?;
         if way == "unix" {
             return if rest.starts_with('/') {
@@ -145,13 +152,16 @@ impl std::str::FromStr for SyslogAddress {
                 Err("needs an absolute path after unix:")
             };
         }
-        let (host, port) = rest.rsplit_once(':').ok_or(FORM)?;
-        if host.is_empty() || !port.parse::<u16>().is_ok_and(|port| port > 0) {
-            return Err(FORM);
-        }
+        let (host, port) = match host_and_port(rest).ok_or(FORM)? {
+            (host, Some(port)) => (host, port),
+            (host, None) if way == "tls" => (host, TLS_PORT),
+            _ => return Err(FORM),
+        };
+        let address = format!("{host}:{port}");
         match way {
-            "udp" => Ok(SyslogAddress::Udp(rest.to_owned())),
-            "tcp" => Ok(SyslogAddress::Tcp(rest.to_owned())),
+            "udp" => Ok(SyslogAddress::Udp(address)),
+            "tcp" => Ok(SyslogAddress::Tcp(address)),
+            "tls" => Ok(SyslogAddress::Tls(address)),
             _ => Err(FORM),
         }
     }
@@ -278,24 +288,26 @@ impl std::str::FromStr for NatsServer {
         if rest.contains('@') {
             return Err("must not hold a password: put it into `credentials_file`");
         }
-        // An address of IPv6 is in brackets.
-        let (host, port) = match rest.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => {
-                let port = port.parse().ok().filter(|port| *port > 0).ok_or(FORM)?;
-                (host, port)
-            }
-            _ => (rest, PORT),
-        };
-        let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'/' | b'?' | b'#');
-        if host.is_empty() || !host.bytes().all(plain) {
-            return Err(FORM);
-        }
+        let (host, port) = host_and_port(rest).ok_or(FORM)?;
         Ok(NatsServer {
             tls,
             host: host.to_owned(),
-            port,
+            port: port.unwrap_or(PORT),
         })
     }
+}
+
+/// `HOST` or `HOST:PORT`; an address of IPv6 is in brackets.
+fn host_and_port(text: &str) -> Option<(&str, Option<u16>)> {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => {
+            let port = port.parse().ok().filter(|port| *port > 0)?;
+            (host, Some(port))
+        }
+        _ => (text, None),
+    };
+    let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'/' | b'?' | b'#');
+    (!host.is_empty() && host.bytes().all(plain)).then_some((host, port))
 }
 
 /// Whether this is a subject to publish to: words between points, none of them a wildcard.
@@ -529,8 +541,15 @@ mod tests {
     #[test]
     fn addresses_are_understood_or_refused() {
         let parse = |text: &str| text.parse::<SyslogAddress>();
-        for good in ["udp:log.example:514", "tcp:[::1]:6514", "unix:/dev/log"] {
-            assert_eq!(parse(good).unwrap().to_string(), good);
+        for (text, shown) in [
+            ("udp:log.example:514", "udp:log.example:514"),
+            ("tcp:[::1]:6514", "tcp:[::1]:6514"),
+            ("unix:/dev/log", "unix:/dev/log"),
+            ("tls:log.example:601", "tls:log.example:601"),
+            ("tls:log.example", "tls:log.example:6514"),
+            ("tls:[::1]", "tls:[::1]:6514"),
+        ] {
+            assert_eq!(parse(text).unwrap().to_string(), shown);
         }
         for bad in [
             "log.example:514",
@@ -538,7 +557,9 @@ mod tests {
             "tcp::514",
             "unix:dev/log",
             "udp:h:0",
-            "tls:h:1",
+            "tls:",
+            "tls:h:x",
+            "ssl:h:1",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

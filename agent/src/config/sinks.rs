@@ -67,7 +67,7 @@ const OF_CARRIERS: &[(&str, &[&str])] = &[
     ("credentials_file", &["nats", "s3"]),
     ("region", &["s3"]),
     ("every_ms", &["s3"]),
-    ("ca_file", &["webhook", "otlp", "nats", "s3"]),
+    ("ca_file", &["syslog", "webhook", "otlp", "nats", "s3"]),
     (
         "timeout_ms",
         &["syslog", "webhook", "otlp", "nats", "s3", "command"],
@@ -344,12 +344,15 @@ impl<'a, 'd, 't> Entry<'a, 'd, 't> {
     }
 
     fn syslog(&self) -> Result<CarrierSpec, ConfigError> {
-        let address = self.need("address")?;
+        let value = self.need("address")?;
+        let address = value.string()?.parse::<SyslogAddress>();
+        let address = address.map_err(|why| value.error(why))?;
+        if !matches!(address, SyslogAddress::Tls(_)) && self.values.contains_key("ca_file") {
+            return Err(self.error("ca_file", "has a meaning with `address` = \"tls:...\" only"));
+        }
         Ok(CarrierSpec::Syslog(SyslogSpec {
-            address: address
-                .string()?
-                .parse::<SyslogAddress>()
-                .map_err(|why| address.error(why))?,
+            address,
+            ca_file: self.path("ca_file")?,
             timeout: self.timeout()?,
         }))
     }

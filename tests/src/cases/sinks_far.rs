@@ -8,7 +8,7 @@ use crate::{
     events::Ask as _,
     machine::{Scratch, patience, turn, wait_for},
     plant,
-    server::free_ports,
+    server::{certificates, free_ports},
     stream,
 };
 use std::{
@@ -27,7 +27,7 @@ const STREAM: &str = include_str!("../server/stream.py");
 const ROUNDS: u32 = 10;
 
 /// Exposures, some fifty a second.
-fn load() -> Background {
+pub(super) fn load() -> Background {
     sh("while :; do GITHUB_TOKEN=$1 true; GITHUB_TOKEN=$1 sh -c :; sleep 0.02; done")
         .arg(plant::github().value)
         .limit(600)
@@ -217,11 +217,6 @@ fn keys(dir: &Path) {
     const MAKE: &str = r#"
         set -e
         cd "$1"
-        new="-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
-        openssl req -x509 $new -days 2 -subj /CN=ca -keyout ca.key -out ca.crt
-        openssl req $new -subj /CN=server -keyout server.key -out server.csr
-        printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n' >server.ext
-        openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile server.ext -out server.crt
         openssl genpkey -algorithm ed25519 -out user.pem
         python3 - <<'P'
 import base64, binascii, subprocess
@@ -231,6 +226,7 @@ open("user.seed", "w").write(text(bytes([18 << 3 | 20 << 3 >> 5, (20 << 3 & 31) 
 open("user.public", "w").write(text(bytes([20 << 3]) + der("-pubout")))
 P
     "#;
+    certificates(dir);
     sh(MAKE).arg(dir).run().ok();
 }
 

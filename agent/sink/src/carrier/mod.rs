@@ -1,6 +1,8 @@
 //! The ways by which events go. Each takes a batch and says what became of it; none keeps anything for later: the ledger
 //! does.
 
+#[cfg(test)]
+mod certificate;
 mod command;
 mod file;
 mod grpc;
@@ -9,6 +11,7 @@ mod nats;
 mod otlp;
 mod reach;
 mod s3;
+mod stream;
 mod syslog;
 mod webhook;
 

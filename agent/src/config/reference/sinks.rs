@@ -42,9 +42,9 @@ pub const SINK_KEYS: &[Key] = &[
     },
     Key {
         name: "sink.address",
-        values: "`udp:HOST:PORT`, `tcp:HOST:PORT`, `unix:PATH`",
+        values: "`udp:HOST:PORT`, `tcp:HOST:PORT`, `tls:HOST:PORT`, `unix:PATH`",
         default: "",
-        what: "`syslog`: RFC 5424; by TCP octets are counted (RFC 6587). `unix:/dev/log` is this host's own.",
+        what: "`syslog`: RFC 5424; by TCP octets are counted (RFC 6587), and by TLS (RFC 5425), whose port is 6514 unless another is said. `unix:/dev/log` is this host's own.",
     },
     Key {
         name: "sink.url",
@@ -110,7 +110,7 @@ pub const SINK_KEYS: &[Key] = &[
         name: "sink.ca_file",
         values: "absolute path",
         default: "",
-        what: "`webhook`, `otlp`, `nats`, `s3`: certificates of authorities (PEM) in place of the system's.",
+        what: "`syslog` by TLS, `webhook`, `otlp`, `nats`, `s3`: certificates of authorities (PEM) in place of the system's.",
     },
     Key {
         name: "sink.timeout_ms",
@@ -234,7 +234,7 @@ kinds = ["finding", "credential_sent", "coverage_gap"]
 name = "syslog"
 carrier = "syslog"
 format = "cef"
-address = "tcp:log.example:601"
+address = "tls:log.example:6514"
 
 [[sink]]
 name = "collector"
@@ -273,8 +273,8 @@ pub(super) const DELIVERY: &str = r#"
 Delivery is at least once and in order. An event that comes twice has the same id (`id` in JSON, `metadata.uid` in OCSF,
 `event.id` in ECS, `externalId` in CEF, `log.record.uid` in OTLP, `Nats-Msg-Id` of a message in NATS). A sink moves on when the
 file is on disk, when the webhook, the collector or the bucket answered 2xx (by gRPC: OK), when the stream has acknowledged
-every message, and by TCP when the receiver's kernel has everything; syslog by UDP or to a socket can be lost on its way, and
-what is longer than a datagram may be is left out and counted. A new sink begins with the oldest event that is kept, a new
+every message, and by TCP and TLS when the receiver's kernel has everything; syslog by UDP or to a socket can be lost on its
+way, and what is longer than a datagram may be is left out and counted. A new sink begins with the oldest event that is kept, a new
 response with the run of the agent that first has it.
 
 A receiver that does not answer, or answers 408, 429 or 5xx, is tried again after 0.25 s, twice as long each time, up to a
@@ -288,6 +288,9 @@ What a collector acknowledged may still be in its memory, and what a stream ackn
 `sync_interval: always` in the server's `jetstream`. A stream leaves out what comes twice within its `duplicate_window` (two
 minutes unless it says otherwise). Records that a collector rejects, and messages larger than the server or the stream takes, are
 left out and counted.
+
+Who receives syslog by TLS has to have a certificate for the host of `address`, and may not ask for the agent's: it has none.
+It closes a connection with `close_notify`, as RFC 5425 wants it: after any other end up to 8 MiB of what it was sent come again.
 
 Objects of `s3` are `YEAR/MONTH/DAY/AGENT-EPOCH-FIRST-LAST.jsonl` below the URL's path, by the time and the numbers of the
 events in them; a batch that is sent again replaces itself, or overlaps with another in events of the same ids.
