@@ -321,7 +321,7 @@ fn the_page_is_made_of_the_reference() {
 }
 
 /// Tables whose keys all are set, by which each key is tried.
-const TABLES: [&str; 8] = [
+const TABLES: [&str; 9] = [
     "[[sink]]\nname = \"a\"\ncarrier = \"file\"\npath = \"/var/log/a\"\n",
     "[[sink]]\nname = \"a\"\ncarrier = \"syslog\"\naddress = \"unix:/dev/log\"\n",
     "[[sink]]\nname = \"a\"\ncarrier = \"webhook\"\nurl = \"https://a/b\"\n",
@@ -330,6 +330,7 @@ const TABLES: [&str; 8] = [
     "[[sink]]\nname = \"a\"\ncarrier = \"nats\"\nurl = \"nats://a:4222\"\nsubject = \"a.b\"\n",
     "[[sink]]\nname = \"a\"\ncarrier = \"otlp\"\nurl = \"https://a:4317/\"\n",
     "[[sink]]\nname = \"a\"\ncarrier = \"s3\"\nurl = \"https://a/b\"\ncredentials_file = \"/c\"\n",
+    "[[sink]]\nname = \"a\"\ncarrier = \"kafka\"\nbrokers = [\"a:9093\"]\ntopic = \"a\"\n",
 ];
 
 /// For each key a table and another value for it; with what has to go for it.
@@ -353,6 +354,10 @@ const CHANGES: &[(&str, usize, &str, &str)] = &[
     ("sink.headers_file", 2, "headers_file = \"/a\"", ""),
     ("sink.secret_file", 2, "secret_file = \"/a\"", ""),
     ("sink.subject", 5, "subject = \"a\"", "subject"),
+    ("sink.brokers", 8, "brokers = [\"b\"]", "brokers"),
+    ("sink.topic", 8, "topic = \"b\"", "topic"),
+    ("sink.tls", 8, "tls = false", ""),
+    ("sink.mechanism", 8, "mechanism = \"PLAIN\"", ""),
     ("sink.credentials_file", 5, "credentials_file = \"/a\"", ""),
     ("sink.region", 7, "region = \"a-1\"", ""),
     ("sink.every_ms", 7, "every_ms = 100", ""),
@@ -477,7 +482,7 @@ fn wrong_sinks_are_refused_with_their_line() {
         ),
         (
             "[[sink]]\nname = \"a\"\ncarrier = \"mail\"\n".to_owned(),
-            ":3: `sink.carrier` must be file, syslog, webhook, otlp, nats or s3",
+            ":3: `sink.carrier` must be file, syslog, webhook, otlp, nats, kafka or s3",
         ),
         (
             format!("{}format = \"json\"\n", TABLES[6]),
@@ -508,6 +513,30 @@ fn wrong_sinks_are_refused_with_their_line() {
         (
             format!("{}url_file = \"/a\"\n", TABLES[5]),
             ":6: `sink.url_file` is no key of the carrier nats",
+        ),
+        (
+            TABLES[8].replace("[\"a:9093\"]", "[]"),
+            ":4: `sink.brokers` must name 1 to 16 brokers",
+        ),
+        (
+            TABLES[8].replace("a:9093", "u:p@a:9093"),
+            ":4: `sink.brokers` must not hold a password",
+        ),
+        (
+            TABLES[8].replace("topic = \"a\"", "topic = \"a b\""),
+            ":5: `sink.topic` must be 1 to 249 letters",
+        ),
+        (
+            format!("{}mechanism = \"GSSAPI\"\n", TABLES[8]),
+            ":6: `sink.mechanism` must be PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
+        ),
+        (
+            format!("{}tls = false\nmechanism = \"PLAIN\"\n", TABLES[8]),
+            ":7: `sink.mechanism` would tell the password to the network",
+        ),
+        (
+            format!("{}tls = false\nca_file = \"/a\"\n", TABLES[8]),
+            ":7: `sink.ca_file` has no meaning with tls = false",
         ),
         (
             TABLES[7].replace("a/b", "a/"),

@@ -1,5 +1,9 @@
 //! What a sink or a response is, as the configuration says.
 
+mod kafka;
+
+pub use kafka::{Broker, KafkaSpec, SaslMechanism, is_topic};
+
 use keytrail_model::{EventKind, EvidenceGrade};
 use keytrail_proto::v1::Event;
 use std::fmt;
@@ -37,6 +41,7 @@ pub enum CarrierSpec {
     Webhook(WebhookSpec),
     Otlp(OtlpSpec),
     Nats(NatsSpec),
+    Kafka(KafkaSpec),
     S3(S3Spec),
     Command(CommandSpec),
 }
@@ -50,6 +55,7 @@ impl CarrierSpec {
             CarrierSpec::Webhook(_) => "webhook",
             CarrierSpec::Otlp(_) => "otlp",
             CarrierSpec::Nats(_) => "nats",
+            CarrierSpec::Kafka(_) => "kafka",
             CarrierSpec::S3(_) => "s3",
             CarrierSpec::Command(_) => "command",
         }
@@ -78,6 +84,7 @@ impl CarrierSpec {
                 Url::File(_) => s3.url.shown(),
             },
             CarrierSpec::Nats(nats) => format!("{} {}", nats.server, nats.subject),
+            CarrierSpec::Kafka(kafka) => kafka.target(),
             CarrierSpec::Command(command) => command.argv.first().cloned().unwrap_or_default(),
         }
     }

@@ -3,9 +3,9 @@
 use super::parse::{ConfigError, Value};
 use keytrail_model::{EventKind, EvidenceGrade};
 use keytrail_sink::{
-    Body, CarrierSpec, CommandSpec, FileSpec, Filter, Format, NatsServer, NatsSpec, OtlpProtocol,
-    OtlpSpec, ResponseSpec, S3Spec, Severity, SinkSpec, SyslogAddress, SyslogSpec, Url,
-    WebhookSpec, is_subject,
+    Body, Broker, CarrierSpec, CommandSpec, FileSpec, Filter, Format, KafkaSpec, NatsServer,
+    NatsSpec, OtlpProtocol, OtlpSpec, ResponseSpec, S3Spec, SaslMechanism, Severity, SinkSpec,
+    SyslogAddress, SyslogSpec, Url, WebhookSpec, is_subject, is_topic,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -26,6 +26,10 @@ const SINK_KEYS: &[&str] = &[
     "headers_file",
     "secret_file",
     "subject",
+    "brokers",
+    "topic",
+    "tls",
+    "mechanism",
     "credentials_file",
     "region",
     "every_ms",
@@ -52,7 +56,10 @@ const RESPONSE_KEYS: &[&str] = &[
 
 /// Keys that only some carriers have.
 const OF_CARRIERS: &[(&str, &[&str])] = &[
-    ("format", &["file", "syslog", "webhook", "nats", "s3"]),
+    (
+        "format",
+        &["file", "syslog", "webhook", "nats", "kafka", "s3"],
+    ),
     ("path", &["file"]),
     ("rotate_bytes", &["file"]),
     ("keep", &["file"]),
@@ -64,18 +71,28 @@ const OF_CARRIERS: &[(&str, &[&str])] = &[
     ("headers_file", &["webhook", "otlp"]),
     ("secret_file", &["webhook"]),
     ("subject", &["nats"]),
-    ("credentials_file", &["nats", "s3"]),
+    ("brokers", &["kafka"]),
+    ("topic", &["kafka"]),
+    ("tls", &["kafka"]),
+    ("mechanism", &["kafka"]),
+    ("credentials_file", &["nats", "kafka", "s3"]),
     ("region", &["s3"]),
     ("every_ms", &["s3"]),
-    ("ca_file", &["syslog", "webhook", "otlp", "nats", "s3"]),
+    (
+        "ca_file",
+        &["syslog", "webhook", "otlp", "nats", "kafka", "s3"],
+    ),
     (
         "timeout_ms",
-        &["syslog", "webhook", "otlp", "nats", "s3", "command"],
+        &[
+            "syslog", "webhook", "otlp", "nats", "kafka", "s3", "command",
+        ],
     ),
     ("command", &["command"]),
 ];
 
 const NAME_MAX: usize = 64;
+const BROKERS_MAX: usize = 16;
 /// Each is a thread.
 const MOST: usize = 32;
 const BATCH: u64 = 100;
@@ -145,6 +162,7 @@ pub(super) fn sinks(value: &Value<'_, '_>) -> Result<Vec<SinkSpec>, ConfigError>
                 carrier
             }
             "nats" => entry.nats()?,
+            "kafka" => entry.kafka()?,
             "s3" => {
                 if !format.is_json() {
                     return Err(entry.error("format", "must be of JSON for s3, which cef is not"));
@@ -152,7 +170,7 @@ pub(super) fn sinks(value: &Value<'_, '_>) -> Result<Vec<SinkSpec>, ConfigError>
                 entry.s3()?
             }
             _ => {
-                return Err(carrier.error("must be file, syslog, webhook, otlp, nats or s3"));
+                return Err(carrier.error("must be file, syslog, webhook, otlp, nats, kafka or s3"));
             }
         };
         entry.fits(&carrier)?;
@@ -399,6 +417,40 @@ impl<'a, 'd, 't> Entry<'a, 'd, 't> {
         Ok(CarrierSpec::Nats(NatsSpec {
             server: server.map_err(|why| url.error(why))?,
             subject: name,
+            credentials_file: self.path("credentials_file")?,
+            ca_file: self.path("ca_file")?,
+            timeout: self.timeout()?,
+        }))
+    }
+
+    fn kafka(&self) -> Result<CarrierSpec, ConfigError> {
+        let value = self.need("brokers")?;
+        let brokers = value.strings()?;
+        if brokers.is_empty() || brokers.len() > BROKERS_MAX {
+            return Err(value.error(format!("must name 1 to {BROKERS_MAX} brokers")));
+        }
+        let brokers: Result<Vec<Broker>, _> = brokers.iter().map(|text| text.parse()).collect();
+        let topic = self.need("topic")?;
+        let name = topic.string()?;
+        if !is_topic(&name) {
+            return Err(topic.error("must be 1 to 249 letters, digits, `.`, `_` or `-`"));
+        }
+        let words = "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512";
+        let mechanism = self.word("mechanism", words, SaslMechanism::of_word)?;
+        let mechanism = mechanism.unwrap_or_default();
+        let tls = self.values.get("tls").map_or(Ok(true), Value::boolean)?;
+        if mechanism == SaslMechanism::Plain && !tls {
+            let why = "would tell the password to the network: leave out tls = false";
+            return Err(self.error("mechanism", why));
+        }
+        if !tls && self.values.contains_key("ca_file") {
+            return Err(self.error("ca_file", "has no meaning with tls = false"));
+        }
+        Ok(CarrierSpec::Kafka(KafkaSpec {
+            brokers: brokers.map_err(|why| value.error(why))?,
+            tls,
+            topic: name,
+            mechanism,
             credentials_file: self.path("credentials_file")?,
             ca_file: self.path("ca_file")?,
             timeout: self.timeout()?,

@@ -32,6 +32,7 @@ pub mod sends_tcp;
 pub mod sends_tls;
 pub mod sinks;
 pub mod sinks_far;
+pub mod sinks_kafka;
 pub mod sinks_syslog;
 pub mod systemd;
 pub mod taken;

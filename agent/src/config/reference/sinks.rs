@@ -12,7 +12,7 @@ pub const SINK_KEYS: &[Key] = &[
     },
     Key {
         name: "sink.carrier",
-        values: "`file`, `syslog`, `webhook`, `otlp`, `nats`, `s3`",
+        values: "`file`, `syslog`, `webhook`, `otlp`, `nats`, `kafka`, `s3`",
         default: "",
         what: "By which way events go.",
     },
@@ -89,10 +89,34 @@ pub const SINK_KEYS: &[Key] = &[
         what: "`nats`: the subject, which a stream of JetStream has to take.",
     },
     Key {
+        name: "sink.brokers",
+        values: "array of 1 to 16 `HOST:PORT`",
+        default: "",
+        what: "`kafka`: whom to ask for the others, one after the other; port 9092 unless another is said.",
+    },
+    Key {
+        name: "sink.topic",
+        values: "letters, digits, `.`, `_`, `-`",
+        default: "",
+        what: "`kafka`: the topic, which has to be there.",
+    },
+    Key {
+        name: "sink.tls",
+        values: "`true`, `false`",
+        default: "true",
+        what: "`kafka`: whether brokers are spoken to by TLS, those of `brokers` and those that they name.",
+    },
+    Key {
+        name: "sink.mechanism",
+        values: "`PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`",
+        default: "\"SCRAM-SHA-512\"",
+        what: "`kafka`: how the password of `credentials_file` is told (`PLAIN`, by TLS only) or proved.",
+    },
+    Key {
         name: "sink.credentials_file",
         values: "absolute path",
         default: "",
-        what: "`nats`: credentials as `nsc` writes them, a user's seed (`SU...`), `USER:PASSWORD`, or a token. Read for each connection. `s3`: lines `aws_access_key_id = ...` and so on, as the AWS tools keep them. Read for each delivery.",
+        what: "`nats`: credentials as `nsc` writes them, a user's seed (`SU...`), `USER:PASSWORD`, or a token; `kafka`: `USER:PASSWORD`. Read for each connection. `s3`: lines `aws_access_key_id = ...` and so on, as the AWS tools keep them. Read for each delivery.",
     },
     Key {
         name: "sink.region",
@@ -110,13 +134,13 @@ pub const SINK_KEYS: &[Key] = &[
         name: "sink.ca_file",
         values: "absolute path",
         default: "",
-        what: "`syslog` by TLS, `webhook`, `otlp`, `nats`, `s3`: certificates of authorities (PEM) in place of the system's.",
+        what: "`syslog` by TLS, `webhook`, `otlp`, `nats`, `kafka`, `s3`: certificates of authorities (PEM) in place of the system's.",
     },
     Key {
         name: "sink.timeout_ms",
         values: "1 to 300000 milliseconds",
         default: "10000",
-        what: "All but `file`: how long a delivery may take.",
+        what: "All but `file`: how long a delivery may take; `kafka`: each request of it.",
     },
     Key {
         name: "sink.kinds",
@@ -250,6 +274,14 @@ subject = "keytrail.events"
 credentials_file = "/etc/keytrail/nats.creds"
 
 [[sink]]
+name = "topic"
+carrier = "kafka"
+format = "ocsf"
+brokers = ["kafka-1.example:9093", "kafka-2.example:9093"]
+topic = "keytrail.events"
+credentials_file = "/etc/keytrail/kafka.credentials"
+
+[[sink]]
 name = "archive"
 carrier = "s3"
 format = "ocsf"
@@ -271,10 +303,11 @@ command = ["/usr/local/sbin/page-someone", "keytrail"]
 /// What stands behind it.
 pub(super) const DELIVERY: &str = r#"
 Delivery is at least once and in order. An event that comes twice has the same id (`id` in JSON, `metadata.uid` in OCSF,
-`event.id` in ECS, `externalId` in CEF, `log.record.uid` in OTLP, `Nats-Msg-Id` of a message in NATS). A sink moves on when the
-file is on disk, when the webhook, the collector or the bucket answered 2xx (by gRPC: OK), when the stream has acknowledged
-every message, and by TCP and TLS when the receiver's kernel has everything; syslog by UDP or to a socket can be lost on its
-way, and what is longer than a datagram may be is left out and counted. A new sink begins with the oldest event that is kept, a new
+`event.id` in ECS, `externalId` in CEF, `log.record.uid` in OTLP, `Nats-Msg-Id` of a message in NATS, the key and the header
+`event.id` of one in Kafka). A sink moves on when the file is on disk, when the webhook, the collector or the bucket answered
+2xx (by gRPC: OK), when the stream has acknowledged every message, when every replica of a partition that is in sync has
+(`acks=all`), and by TCP and TLS when the receiver's kernel has everything; syslog by UDP or to a socket can be lost on its way,
+and what is longer than a datagram may be is left out and counted. A new sink begins with the oldest event that is kept, a new
 response with the run of the agent that first has it.
 
 A receiver that does not answer, or answers 408, 429 or 5xx, is tried again after 0.25 s, twice as long each time, up to a
@@ -288,6 +321,13 @@ What a collector acknowledged may still be in its memory, and what a stream ackn
 `sync_interval: always` in the server's `jetstream`. A stream leaves out what comes twice within its `duplicate_window` (two
 minutes unless it says otherwise). Records that a collector rejects, and messages larger than the server or the stream takes, are
 left out and counted.
+
+Which partition a message goes to is by its key, as Kafka's own producer has it: in order are those of one partition, and a topic
+of one partition has all in order. What a broker says about all of it (no such topic, no right to write, too few replicas) waits
+until it says otherwise; a message that it does not take (`MESSAGE_TOO_LARGE`, `INVALID_RECORD`, `INVALID_TIMESTAMP`,
+`POLICY_VIOLATION`) is left out and counted. Messages are not compressed. Brokers have to be of Kafka 1.0 or newer. It was tested
+with the brokers that librdkafka brings for tests, not with a cluster of Apache Kafka; TLS and logins only with brokers of the
+unit tests.
 
 Who receives syslog by TLS has to have a certificate for the host of `address`, and may not ask for the agent's: it has none.
 It closes a connection with `close_notify`, as RFC 5425 wants it: after any other end up to 8 MiB of what it was sent come again.
