@@ -321,7 +321,7 @@ fn the_page_is_made_of_the_reference() {
 }
 
 /// Tables whose keys all are set, by which each key is tried.
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 10] = [
     "[[sink]]\nname = \"a\"\ncarrier = \"file\"\npath = \"/var/log/a\"\n",
     "[[sink]]\nname = \"a\"\ncarrier = \"syslog\"\naddress = \"unix:/dev/log\"\n",
     "[[sink]]\nname = \"a\"\ncarrier = \"webhook\"\nurl = \"https://a/b\"\n",
@@ -331,6 +331,7 @@ const TABLES: [&str; 9] = [
     "[[sink]]\nname = \"a\"\ncarrier = \"otlp\"\nurl = \"https://a:4317/\"\n",
     "[[sink]]\nname = \"a\"\ncarrier = \"s3\"\nurl = \"https://a/b\"\ncredentials_file = \"/c\"\n",
     "[[sink]]\nname = \"a\"\ncarrier = \"kafka\"\nbrokers = [\"a:9093\"]\ntopic = \"a\"\n",
+    "[[sink]]\nname = \"a\"\ncarrier = \"s3\"\nurl = \"https://a/b\"\ncredentials_file = \"/c\"\nformat = \"ocsf-parquet\"\nsource = \"s\"\naccount = \"1\"\nclass = \"base_event\"\nevery_ms = 30000\n",
 ];
 
 /// For each key a table and another value for it; with what has to go for it.
@@ -360,6 +361,9 @@ const CHANGES: &[(&str, usize, &str, &str)] = &[
     ("sink.mechanism", 8, "mechanism = \"PLAIN\"", ""),
     ("sink.credentials_file", 5, "credentials_file = \"/a\"", ""),
     ("sink.region", 7, "region = \"a-1\"", ""),
+    ("sink.source", 9, "source = \"t/1.0\"", "source"),
+    ("sink.account", 9, "account = \"external_1\"", "account"),
+    ("sink.class", 9, "class = \"detection_finding\"", "class"),
     ("sink.every_ms", 7, "every_ms = 100", ""),
     ("sink.ca_file", 2, "ca_file = \"/a\"", ""),
     ("sink.timeout_ms", 2, "timeout_ms = 1", ""),
@@ -454,7 +458,7 @@ fn wrong_sinks_are_refused_with_their_line() {
         ),
         (
             format!("{file}format = \"xml\"\n"),
-            ":5: `sink.format` must be json, ocsf, ecs or cef",
+            ":5: `sink.format` must be json, ocsf, ecs, cef or ocsf-parquet",
         ),
         (
             format!("{file}kinds = [\"sent\"]\n"),
@@ -513,6 +517,30 @@ fn wrong_sinks_are_refused_with_their_line() {
         (
             format!("{}url_file = \"/a\"\n", TABLES[5]),
             ":6: `sink.url_file` is no key of the carrier nats",
+        ),
+        (
+            format!("{file}format = \"ocsf-parquet\"\n"),
+            ":5: `sink.format` makes objects in a bucket",
+        ),
+        (
+            format!("{}class = \"base_event\"\n", TABLES[7]),
+            ":6: `sink.class` is a key of format = \"ocsf-parquet\"",
+        ),
+        (
+            TABLES[9].replace("class = \"base_event\"\n", ""),
+            ":1: `sink` needs `class`",
+        ),
+        (
+            TABLES[9].replace("base_event", "http_activity"),
+            ":9: `sink.class` must be base_event, file_activity",
+        ),
+        (
+            TABLES[9].replace("source = \"s\"", "source = \"../s\""),
+            ":7: `sink.source` must be 1 to 64 letters, digits, `-`, `_`, `.`, `/`",
+        ),
+        (
+            TABLES[9].replace("account = \"1\"", "account = \"\""),
+            ":8: `sink.account` must be 1 to 64 letters",
         ),
         (
             TABLES[8].replace("[\"a:9093\"]", "[]"),

@@ -215,6 +215,9 @@ keytrail_tests::cases! {
     sinks_kafka {
         a_topic_has_all
     }
+    sinks_lake {
+        a_lake_has_all
+    }
     sinks_syslog {
         rsyslog_has_all_by_tls
     }

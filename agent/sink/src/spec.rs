@@ -1,8 +1,10 @@
 //! What a sink or a response is, as the configuration says.
 
 mod kafka;
+mod lake;
 
 pub use kafka::{Broker, KafkaSpec, SaslMechanism, is_topic};
+pub use lake::{LakeSpec, OcsfClass};
 
 use keytrail_model::{EventKind, EvidenceGrade};
 use keytrail_proto::v1::Event;
@@ -249,7 +251,7 @@ pub struct NatsSpec {
     pub timeout: Duration,
 }
 
-/// Objects of lines in a bucket.
+/// Objects in a bucket: of lines, or of Parquet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct S3Spec {
     /// With the bucket, and a prefix if there is to be one, as its path.
@@ -261,6 +263,8 @@ pub struct S3Spec {
     pub ca_file: Option<PathBuf>,
     /// How long events are gathered for one object.
     pub every: Duration,
+    /// With [`Format::OcsfParquet`].
+    pub lake: Option<LakeSpec>,
     pub timeout: Duration,
 }
 
@@ -357,13 +361,21 @@ pub enum Format {
     Ocsf,
     Ecs,
     Cef,
+    /// Of the carrier `s3` alone, whose objects are Parquet: a line is as of `Ocsf`.
+    OcsfParquet,
     /// Of the carrier `otlp` alone, which has no other.
     Otlp,
 }
 
 impl Format {
     /// Those that may be chosen.
-    pub const ALL: [Format; 4] = [Format::Json, Format::Ocsf, Format::Ecs, Format::Cef];
+    pub const ALL: [Format; 5] = [
+        Format::Json,
+        Format::Ocsf,
+        Format::Ecs,
+        Format::Cef,
+        Format::OcsfParquet,
+    ];
 
     #[must_use]
     pub fn word(self) -> &'static str {
@@ -372,6 +384,7 @@ impl Format {
             Format::Ocsf => "ocsf",
             Format::Ecs => "ecs",
             Format::Cef => "cef",
+            Format::OcsfParquet => "ocsf-parquet",
             Format::Otlp => "protobuf",
         }
     }
@@ -423,6 +436,8 @@ pub struct Filter {
     pub severity: Option<Severity>,
     /// Of findings: names of rules, `*` for any characters; all when empty.
     pub rules: Vec<String>,
+    /// What they are in OCSF; all when there is none. Who knows the format looks at it.
+    pub class: Option<OcsfClass>,
 }
 
 impl Filter {

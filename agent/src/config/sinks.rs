@@ -3,9 +3,9 @@
 use super::parse::{ConfigError, Value};
 use keytrail_model::{EventKind, EvidenceGrade};
 use keytrail_sink::{
-    Body, Broker, CarrierSpec, CommandSpec, FileSpec, Filter, Format, KafkaSpec, NatsServer,
-    NatsSpec, OtlpProtocol, OtlpSpec, ResponseSpec, S3Spec, SaslMechanism, Severity, SinkSpec,
-    SyslogAddress, SyslogSpec, Url, WebhookSpec, is_subject, is_topic,
+    Body, Broker, CarrierSpec, CommandSpec, FileSpec, Filter, Format, KafkaSpec, LakeSpec,
+    NatsServer, NatsSpec, OcsfClass, OtlpProtocol, OtlpSpec, ResponseSpec, S3Spec, SaslMechanism,
+    Severity, SinkSpec, SyslogAddress, SyslogSpec, Url, WebhookSpec, is_subject, is_topic,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -32,6 +32,9 @@ const SINK_KEYS: &[&str] = &[
     "mechanism",
     "credentials_file",
     "region",
+    "source",
+    "account",
+    "class",
     "every_ms",
     "ca_file",
     "timeout_ms",
@@ -77,6 +80,9 @@ const OF_CARRIERS: &[(&str, &[&str])] = &[
     ("mechanism", &["kafka"]),
     ("credentials_file", &["nats", "kafka", "s3"]),
     ("region", &["s3"]),
+    ("source", &["s3"]),
+    ("account", &["s3"]),
+    ("class", &["s3"]),
     ("every_ms", &["s3"]),
     (
         "ca_file",
@@ -107,6 +113,8 @@ const KEEP_MAX: u64 = 1000;
 /// Where buckets are when nothing else is said.
 const REGION: &str = "us-east-1";
 const EVERY_MS: u64 = 30_000;
+/// Amazon Security Lake wants no more than one object in five minutes.
+const LAKE_EVERY_MS: u64 = 300_000;
 const EVERY_MAX_MS: u64 = 3_600_000;
 const TIMEOUT_MS: u64 = 10_000;
 const TIMEOUT_MAX_MS: u64 = 300_000;
@@ -130,10 +138,18 @@ pub(super) fn sinks(value: &Value<'_, '_>) -> Result<Vec<SinkSpec>, ConfigError>
             return Err(entry.error("name", &format!("{name:?} is there already")));
         }
         let carrier = entry.need("carrier")?;
-        let format = entry.word("format", "json, ocsf, ecs or cef", Format::of_word)?;
+        let format = entry.word(
+            "format",
+            "json, ocsf, ecs, cef or ocsf-parquet",
+            Format::of_word,
+        )?;
         let mut format = format.unwrap_or_default();
         let mut batch = entry.number("batch", 1..=BATCH_MAX, BATCH)?;
-        let carrier = match carrier.string()?.as_str() {
+        let word = carrier.string()?;
+        if format == Format::OcsfParquet && word != "s3" {
+            return Err(entry.error("format", "makes objects in a bucket: it is of s3 alone"));
+        }
+        let carrier = match word.as_str() {
             "file" => entry.file()?,
             "syslog" => entry.syslog()?,
             "webhook" => {
@@ -167,18 +183,22 @@ pub(super) fn sinks(value: &Value<'_, '_>) -> Result<Vec<SinkSpec>, ConfigError>
                 if !format.is_json() {
                     return Err(entry.error("format", "must be of JSON for s3, which cef is not"));
                 }
-                entry.s3()?
+                entry.s3(format)?
             }
             _ => {
                 return Err(carrier.error("must be file, syslog, webhook, otlp, nats, kafka or s3"));
             }
         };
         entry.fits(&carrier)?;
+        let mut filter = entry.filter()?;
+        if let CarrierSpec::S3(s3) = &carrier {
+            filter.class = s3.lake.as_ref().map(|lake| lake.class);
+        }
         sinks.push(SinkSpec {
             name,
             carrier,
             format,
-            filter: entry.filter()?,
+            filter,
             // The ranges fit.
             batch: batch as usize,
         });
@@ -339,6 +359,7 @@ impl<'a, 'd, 't> Entry<'a, 'd, 't> {
                 .values
                 .get("rules")
                 .map_or(Ok(Vec::new()), Value::strings)?,
+            class: None,
         })
     }
 
@@ -457,7 +478,38 @@ impl<'a, 'd, 't> Entry<'a, 'd, 't> {
         }))
     }
 
-    fn s3(&self) -> Result<CarrierSpec, ConfigError> {
+    /// What goes into a data lake, and nothing for other formats.
+    fn lake(&self, format: Format) -> Result<Option<LakeSpec>, ConfigError> {
+        if format != Format::OcsfParquet {
+            for key in ["source", "account", "class"] {
+                if self.values.contains_key(key) {
+                    return Err(self.error(key, "is a key of format = \"ocsf-parquet\""));
+                }
+            }
+            return Ok(None);
+        }
+        let word = |key: &str, more: &[u8]| {
+            let value = self.need(key)?;
+            let text = value.string()?;
+            let plain = |b: u8| b.is_ascii_alphanumeric() || more.contains(&b);
+            let empty = text.split('/').any(|part| matches!(part, "" | "." | ".."));
+            if empty || text.len() > NAME_MAX || !text.bytes().all(plain) {
+                let more: Vec<String> = more.iter().map(|b| format!("`{}`", *b as char)).collect();
+                let more = more.join(", ");
+                return Err(value.error(format!("must be 1 to {NAME_MAX} letters, digits, {more}")));
+            }
+            Ok(text)
+        };
+        let words: Vec<&str> = OcsfClass::ALL.iter().map(|class| class.word()).collect();
+        let class = self.word("class", &words.join(", "), OcsfClass::of_word)?;
+        Ok(Some(LakeSpec {
+            source: word("source", b"-_./")?,
+            account: word("account", b"-_")?,
+            class: class.ok_or_else(|| self.element.error("needs `class`"))?,
+        }))
+    }
+
+    fn s3(&self, format: Format) -> Result<CarrierSpec, ConfigError> {
         let value = self.need("url")?;
         let url = url(value)?;
         let path = url.splitn(4, '/').nth(3).unwrap_or_default();
@@ -479,13 +531,19 @@ impl<'a, 'd, 't> Entry<'a, 'd, 't> {
             None => REGION.to_owned(),
         };
         let credentials_file = self.need("credentials_file")?.path()?;
-        let every = self.number("every_ms", 100..=EVERY_MAX_MS, EVERY_MS)?;
+        let lake = self.lake(format)?;
+        let default = match lake {
+            Some(_) => LAKE_EVERY_MS,
+            None => EVERY_MS,
+        };
+        let every = self.number("every_ms", 100..=EVERY_MAX_MS, default)?;
         Ok(CarrierSpec::S3(S3Spec {
             url: Url::Text(url),
             region,
             credentials_file,
             ca_file: self.path("ca_file")?,
             every: Duration::from_millis(every),
+            lake,
             timeout: self.timeout()?,
         }))
     }

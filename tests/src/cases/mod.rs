@@ -33,6 +33,7 @@ pub mod sends_tls;
 pub mod sinks;
 pub mod sinks_far;
 pub mod sinks_kafka;
+pub mod sinks_lake;
 pub mod sinks_syslog;
 pub mod systemd;
 pub mod taken;

