@@ -321,7 +321,7 @@ fn the_page_is_made_of_the_reference() {
 }
 
 /// Tables whose keys all are set, by which each key is tried.
-const TABLES: [&str; 8] = [
+const TABLES: [&str; 10] = [
     "[[sink]]\nname = \"a\"\ncarrier = \"file\"\npath = \"/var/log/a\"\n",
     "[[sink]]\nname = \"a\"\ncarrier = \"syslog\"\naddress = \"unix:/dev/log\"\n",
     "[[sink]]\nname = \"a\"\ncarrier = \"webhook\"\nurl = \"https://a/b\"\n",
@@ -330,6 +330,8 @@ const TABLES: [&str; 8] = [
     "[[sink]]\nname = \"a\"\ncarrier = \"nats\"\nurl = \"nats://a:4222\"\nsubject = \"a.b\"\n",
     "[[sink]]\nname = \"a\"\ncarrier = \"otlp\"\nurl = \"https://a:4317/\"\n",
     "[[sink]]\nname = \"a\"\ncarrier = \"s3\"\nurl = \"https://a/b\"\ncredentials_file = \"/c\"\n",
+    "[[sink]]\nname = \"a\"\ncarrier = \"kafka\"\nbrokers = [\"a:9093\"]\ntopic = \"a\"\n",
+    "[[sink]]\nname = \"a\"\ncarrier = \"s3\"\nurl = \"https://a/b\"\ncredentials_file = \"/c\"\nformat = \"ocsf-parquet\"\nsource = \"s\"\naccount = \"1\"\nclass = \"base_event\"\nevery_ms = 30000\n",
 ];
 
 /// For each key a table and another value for it; with what has to go for it.
@@ -353,8 +355,15 @@ const CHANGES: &[(&str, usize, &str, &str)] = &[
     ("sink.headers_file", 2, "headers_file = \"/a\"", ""),
     ("sink.secret_file", 2, "secret_file = \"/a\"", ""),
     ("sink.subject", 5, "subject = \"a\"", "subject"),
+    ("sink.brokers", 8, "brokers = [\"b\"]", "brokers"),
+    ("sink.topic", 8, "topic = \"b\"", "topic"),
+    ("sink.tls", 8, "tls = false", ""),
+    ("sink.mechanism", 8, "mechanism = \"PLAIN\"", ""),
     ("sink.credentials_file", 5, "credentials_file = \"/a\"", ""),
     ("sink.region", 7, "region = \"a-1\"", ""),
+    ("sink.source", 9, "source = \"t/1.0\"", "source"),
+    ("sink.account", 9, "account = \"external_1\"", "account"),
+    ("sink.class", 9, "class = \"detection_finding\"", "class"),
     ("sink.every_ms", 7, "every_ms = 100", ""),
     ("sink.ca_file", 2, "ca_file = \"/a\"", ""),
     ("sink.timeout_ms", 2, "timeout_ms = 1", ""),
@@ -449,7 +458,7 @@ fn wrong_sinks_are_refused_with_their_line() {
         ),
         (
             format!("{file}format = \"xml\"\n"),
-            ":5: `sink.format` must be json, ocsf, ecs or cef",
+            ":5: `sink.format` must be json, ocsf, ecs, cef or ocsf-parquet",
         ),
         (
             format!("{file}kinds = [\"sent\"]\n"),
@@ -477,7 +486,7 @@ fn wrong_sinks_are_refused_with_their_line() {
         ),
         (
             "[[sink]]\nname = \"a\"\ncarrier = \"mail\"\n".to_owned(),
-            ":3: `sink.carrier` must be file, syslog, webhook, otlp, nats or s3",
+            ":3: `sink.carrier` must be file, syslog, webhook, otlp, nats, kafka or s3",
         ),
         (
             format!("{}format = \"json\"\n", TABLES[6]),
@@ -510,6 +519,54 @@ fn wrong_sinks_are_refused_with_their_line() {
             ":6: `sink.url_file` is no key of the carrier nats",
         ),
         (
+            format!("{file}format = \"ocsf-parquet\"\n"),
+            ":5: `sink.format` makes objects in a bucket",
+        ),
+        (
+            format!("{}class = \"base_event\"\n", TABLES[7]),
+            ":6: `sink.class` is a key of format = \"ocsf-parquet\"",
+        ),
+        (
+            TABLES[9].replace("class = \"base_event\"\n", ""),
+            ":1: `sink` needs `class`",
+        ),
+        (
+            TABLES[9].replace("base_event", "http_activity"),
+            ":9: `sink.class` must be base_event, file_activity",
+        ),
+        (
+            TABLES[9].replace("source = \"s\"", "source = \"../s\""),
+            ":7: `sink.source` must be 1 to 64 letters, digits, `-`, `_`, `.`, `/`",
+        ),
+        (
+            TABLES[9].replace("account = \"1\"", "account = \"\""),
+            ":8: `sink.account` must be 1 to 64 letters",
+        ),
+        (
+            TABLES[8].replace("[\"a:9093\"]", "[]"),
+            ":4: `sink.brokers` must name 1 to 16 brokers",
+        ),
+        (
+            TABLES[8].replace("a:9093", "u:p@a:9093"),
+            ":4: `sink.brokers` must not hold a password",
+        ),
+        (
+            TABLES[8].replace("topic = \"a\"", "topic = \"a b\""),
+            ":5: `sink.topic` must be 1 to 249 letters",
+        ),
+        (
+            format!("{}mechanism = \"GSSAPI\"\n", TABLES[8]),
+            ":6: `sink.mechanism` must be PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
+        ),
+        (
+            format!("{}tls = false\nmechanism = \"PLAIN\"\n", TABLES[8]),
+            ":7: `sink.mechanism` would tell the password to the network",
+        ),
+        (
+            format!("{}tls = false\nca_file = \"/a\"\n", TABLES[8]),
+            ":7: `sink.ca_file` has no meaning with tls = false",
+        ),
+        (
             TABLES[7].replace("a/b", "a/"),
             ":4: `sink.url` must have the bucket",
         ),
@@ -532,6 +589,11 @@ fn wrong_sinks_are_refused_with_their_line() {
         (
             "[[sink]]\nname = \"a\"\ncarrier = \"syslog\"\naddress = \"log:514\"\n".to_owned(),
             ":4: `sink.address` must be udp:HOST:PORT",
+        ),
+        (
+            "[[sink]]\nname = \"a\"\ncarrier = \"syslog\"\naddress = \"tcp:log:601\"\nca_file = \"/a\"\n"
+                .to_owned(),
+            ":5: `sink.ca_file` has a meaning with `address` = \"tls:...\" only",
         ),
         (
             "[[sink]]\nname = \"a\"\ncarrier = \"webhook\"\nurl = \"https://u:p@h/\"\n".to_owned(),

@@ -217,6 +217,15 @@ keytrail_tests::cases! {
         receivers_and_agents_come_and_go
         a_response_runs_once_a_finding
     }
+    sinks_kafka {
+        a_topic_has_all
+    }
+    sinks_lake {
+        a_lake_has_all
+    }
+    sinks_syslog {
+        rsyslog_has_all_by_tls
+    }
     sinks_far {
         a_collector_has_all
         a_stream_has_all

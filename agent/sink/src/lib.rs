@@ -20,7 +20,7 @@ pub use bell::Bell;
 pub use progress::{Redact, Tell};
 pub use sinks::{Setup, SinkError, Sinks};
 pub use spec::{
-    Body, CarrierSpec, CommandSpec, FileSpec, Filter, Format, NatsServer, NatsSpec, OtlpProtocol,
-    OtlpSpec, ResponseSpec, S3Spec, Severity, SinkSpec, SyslogAddress, SyslogSpec, Url,
-    WebhookSpec, is_subject,
+    Body, Broker, CarrierSpec, CommandSpec, FileSpec, Filter, Format, KafkaSpec, LakeSpec,
+    NatsServer, NatsSpec, OcsfClass, OtlpProtocol, OtlpSpec, ResponseSpec, S3Spec, SaslMechanism,
+    Severity, SinkSpec, SyslogAddress, SyslogSpec, Url, WebhookSpec, is_subject, is_topic,
 };

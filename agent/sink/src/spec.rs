@@ -1,5 +1,11 @@
 //! What a sink or a response is, as the configuration says.
 
+mod kafka;
+mod lake;
+
+pub use kafka::{Broker, KafkaSpec, SaslMechanism, is_topic};
+pub use lake::{LakeSpec, OcsfClass};
+
 use keytrail_model::{EventKind, EvidenceGrade};
 use keytrail_proto::v1::Event;
 use std::fmt;
@@ -37,6 +43,7 @@ pub enum CarrierSpec {
     Webhook(WebhookSpec),
     Otlp(OtlpSpec),
     Nats(NatsSpec),
+    Kafka(KafkaSpec),
     S3(S3Spec),
     Command(CommandSpec),
 }
@@ -50,6 +57,7 @@ impl CarrierSpec {
             CarrierSpec::Webhook(_) => "webhook",
             CarrierSpec::Otlp(_) => "otlp",
             CarrierSpec::Nats(_) => "nats",
+            CarrierSpec::Kafka(_) => "kafka",
             CarrierSpec::S3(_) => "s3",
             CarrierSpec::Command(_) => "command",
         }
@@ -78,6 +86,7 @@ impl CarrierSpec {
                 Url::File(_) => s3.url.shown(),
             },
             CarrierSpec::Nats(nats) => format!("{} {}", nats.server, nats.subject),
+            CarrierSpec::Kafka(kafka) => kafka.target(),
             CarrierSpec::Command(command) => command.argv.first().cloned().unwrap_or_default(),
         }
     }
@@ -109,6 +118,8 @@ pub struct FileSpec {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyslogSpec {
     pub address: SyslogAddress,
+    /// By TLS: certificates of authorities, PEM; the system's when there is none.
+    pub ca_file: Option<PathBuf>,
     pub timeout: Duration,
 }
 
@@ -118,6 +129,8 @@ pub enum SyslogAddress {
     Udp(String),
     /// `HOST:PORT`, octets counted (RFC 6587, 3.4.1).
     Tcp(String),
+    /// `HOST:PORT`, octets counted inside TLS (RFC 5425).
+    Tls(String),
     /// A socket of datagrams, such as /dev/log.
     Unix(PathBuf),
 }
@@ -127,6 +140,7 @@ impl fmt::Display for SyslogAddress {
         match self {
             SyslogAddress::Udp(address) => write!(f, "udp:{address}"),
             SyslogAddress::Tcp(address) => write!(f, "tcp:{address}"),
+            SyslogAddress::Tls(address) => write!(f, "tls:{address}"),
             SyslogAddress::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -136,7 +150,9 @@ impl std::str::FromStr for SyslogAddress {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const FORM: &str = "must be udp:HOST:PORT, tcp:HOST:PORT or unix:PATH";
+        const FORM: &str = "must be udp:HOST:PORT, tcp:HOST:PORT, tls:HOST:PORT or unix:PATH";
+        // Registered for syslog over TLS (RFC 5425, 4.1). The others have no port that all receivers use.
+        const TLS_PORT: u16 = 6514;
         let (way, rest) = text.split_once(':').ok_or(FORM)?;
         if way == "unix" {
             return if rest.starts_with('/') {
@@ -145,13 +161,16 @@ impl std::str::FromStr for SyslogAddress {
                 Err("needs an absolute path after unix:")
             };
         }
-        let (host, port) = rest.rsplit_once(':').ok_or(FORM)?;
-        if host.is_empty() || !port.parse::<u16>().is_ok_and(|port| port > 0) {
-            return Err(FORM);
-        }
+        let (host, port) = match host_and_port(rest).ok_or(FORM)? {
+            (host, Some(port)) => (host, port),
+            (host, None) if way == "tls" => (host, TLS_PORT),
+            _ => return Err(FORM),
+        };
+        let address = format!("{host}:{port}");
         match way {
-            "udp" => Ok(SyslogAddress::Udp(rest.to_owned())),
-            "tcp" => Ok(SyslogAddress::Tcp(rest.to_owned())),
+            "udp" => Ok(SyslogAddress::Udp(address)),
+            "tcp" => Ok(SyslogAddress::Tcp(address)),
+            "tls" => Ok(SyslogAddress::Tls(address)),
             _ => Err(FORM),
         }
     }
@@ -232,7 +251,7 @@ pub struct NatsSpec {
     pub timeout: Duration,
 }
 
-/// Objects of lines in a bucket.
+/// Objects in a bucket: of lines, or of Parquet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct S3Spec {
     /// With the bucket, and a prefix if there is to be one, as its path.
@@ -244,6 +263,8 @@ pub struct S3Spec {
     pub ca_file: Option<PathBuf>,
     /// How long events are gathered for one object.
     pub every: Duration,
+    /// With [`Format::OcsfParquet`].
+    pub lake: Option<LakeSpec>,
     pub timeout: Duration,
 }
 
@@ -278,24 +299,26 @@ impl std::str::FromStr for NatsServer {
         if rest.contains('@') {
             return Err("must not hold a password: put it into `credentials_file`");
         }
-        // An address of IPv6 is in brackets.
-        let (host, port) = match rest.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => {
-                let port = port.parse().ok().filter(|port| *port > 0).ok_or(FORM)?;
-                (host, port)
-            }
-            _ => (rest, PORT),
-        };
-        let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'/' | b'?' | b'#');
-        if host.is_empty() || !host.bytes().all(plain) {
-            return Err(FORM);
-        }
+        let (host, port) = host_and_port(rest).ok_or(FORM)?;
         Ok(NatsServer {
             tls,
             host: host.to_owned(),
-            port,
+            port: port.unwrap_or(PORT),
         })
     }
+}
+
+/// `HOST` or `HOST:PORT`; an address of IPv6 is in brackets.
+fn host_and_port(text: &str) -> Option<(&str, Option<u16>)> {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => {
+            let port = port.parse().ok().filter(|port| *port > 0)?;
+            (host, Some(port))
+        }
+        _ => (text, None),
+    };
+    let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'/' | b'?' | b'#');
+    (!host.is_empty() && host.bytes().all(plain)).then_some((host, port))
 }
 
 /// Whether this is a subject to publish to: words between points, none of them a wildcard.
@@ -338,13 +361,21 @@ pub enum Format {
     Ocsf,
     Ecs,
     Cef,
+    /// Of the carrier `s3` alone, whose objects are Parquet: a line is as of `Ocsf`.
+    OcsfParquet,
     /// Of the carrier `otlp` alone, which has no other.
     Otlp,
 }
 
 impl Format {
     /// Those that may be chosen.
-    pub const ALL: [Format; 4] = [Format::Json, Format::Ocsf, Format::Ecs, Format::Cef];
+    pub const ALL: [Format; 5] = [
+        Format::Json,
+        Format::Ocsf,
+        Format::Ecs,
+        Format::Cef,
+        Format::OcsfParquet,
+    ];
 
     #[must_use]
     pub fn word(self) -> &'static str {
@@ -353,6 +384,7 @@ impl Format {
             Format::Ocsf => "ocsf",
             Format::Ecs => "ecs",
             Format::Cef => "cef",
+            Format::OcsfParquet => "ocsf-parquet",
             Format::Otlp => "protobuf",
         }
     }
@@ -404,6 +436,8 @@ pub struct Filter {
     pub severity: Option<Severity>,
     /// Of findings: names of rules, `*` for any characters; all when empty.
     pub rules: Vec<String>,
+    /// What they are in OCSF; all when there is none. Who knows the format looks at it.
+    pub class: Option<OcsfClass>,
 }
 
 impl Filter {
@@ -529,8 +563,15 @@ mod tests {
     #[test]
     fn addresses_are_understood_or_refused() {
         let parse = |text: &str| text.parse::<SyslogAddress>();
-        for good in ["udp:log.example:514", "tcp:[::1]:6514", "unix:/dev/log"] {
-            assert_eq!(parse(good).unwrap().to_string(), good);
+        for (text, shown) in [
+            ("udp:log.example:514", "udp:log.example:514"),
+            ("tcp:[::1]:6514", "tcp:[::1]:6514"),
+            ("unix:/dev/log", "unix:/dev/log"),
+            ("tls:log.example:601", "tls:log.example:601"),
+            ("tls:log.example", "tls:log.example:6514"),
+            ("tls:[::1]", "tls:[::1]:6514"),
+        ] {
+            assert_eq!(parse(text).unwrap().to_string(), shown);
         }
         for bad in [
             "log.example:514",
@@ -538,7 +579,9 @@ mod tests {
             "tcp::514",
             "unix:dev/log",
             "udp:h:0",
-            "tls:h:1",
+            "tls:",
+            "tls:h:x",
+            "ssl:h:1",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

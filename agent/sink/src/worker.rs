@@ -209,13 +209,13 @@ impl Worker {
         };
         if let Some(gap) = &found.gap {
             let event = gap_event(&self.title, gap);
-            if self.filter.passes(&event) {
+            if self.wants(&event) {
                 selected.has_gap = self.say(Arc::new(event), &mut selected);
             }
         }
         let before = selected.items.len();
         for event in &found.events {
-            if !self.filter.passes(event) {
+            if !self.wants(event) {
                 continue;
             }
             let last = selected.items.last().and_then(|i| i.event.id.as_ref());
@@ -230,6 +230,11 @@ impl Worker {
             self.say(event.clone(), &mut selected);
         }
         selected
+    }
+
+    fn wants(&self, event: &Event) -> bool {
+        let class = self.filter.class;
+        self.filter.passes(event) && class.is_none_or(|c| c.uid() == format::class_uid(event))
     }
 
     fn say(&self, event: Arc<Event>, selected: &mut Selected) -> bool {

@@ -3,9 +3,9 @@
 use super::parse::{ConfigError, Value};
 use keytrail_model::{EventKind, EvidenceGrade};
 use keytrail_sink::{
-    Body, CarrierSpec, CommandSpec, FileSpec, Filter, Format, NatsServer, NatsSpec, OtlpProtocol,
-    OtlpSpec, ResponseSpec, S3Spec, Severity, SinkSpec, SyslogAddress, SyslogSpec, Url,
-    WebhookSpec, is_subject,
+    Body, Broker, CarrierSpec, CommandSpec, FileSpec, Filter, Format, KafkaSpec, LakeSpec,
+    NatsServer, NatsSpec, OcsfClass, OtlpProtocol, OtlpSpec, ResponseSpec, S3Spec, SaslMechanism,
+    Severity, SinkSpec, SyslogAddress, SyslogSpec, Url, WebhookSpec, is_subject, is_topic,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -26,8 +26,15 @@ const SINK_KEYS: &[&str] = &[
     "headers_file",
     "secret_file",
     "subject",
+    "brokers",
+    "topic",
+    "tls",
+    "mechanism",
     "credentials_file",
     "region",
+    "source",
+    "account",
+    "class",
     "every_ms",
     "ca_file",
     "timeout_ms",
@@ -52,7 +59,10 @@ const RESPONSE_KEYS: &[&str] = &[
 
 /// Keys that only some carriers have.
 const OF_CARRIERS: &[(&str, &[&str])] = &[
-    ("format", &["file", "syslog", "webhook", "nats", "s3"]),
+    (
+        "format",
+        &["file", "syslog", "webhook", "nats", "kafka", "s3"],
+    ),
     ("path", &["file"]),
     ("rotate_bytes", &["file"]),
     ("keep", &["file"]),
@@ -64,18 +74,31 @@ const OF_CARRIERS: &[(&str, &[&str])] = &[
     ("headers_file", &["webhook", "otlp"]),
     ("secret_file", &["webhook"]),
     ("subject", &["nats"]),
-    ("credentials_file", &["nats", "s3"]),
+    ("brokers", &["kafka"]),
+    ("topic", &["kafka"]),
+    ("tls", &["kafka"]),
+    ("mechanism", &["kafka"]),
+    ("credentials_file", &["nats", "kafka", "s3"]),
     ("region", &["s3"]),
+    ("source", &["s3"]),
+    ("account", &["s3"]),
+    ("class", &["s3"]),
     ("every_ms", &["s3"]),
-    ("ca_file", &["webhook", "otlp", "nats", "s3"]),
+    (
+        "ca_file",
+        &["syslog", "webhook", "otlp", "nats", "kafka", "s3"],
+    ),
     (
         "timeout_ms",
-        &["syslog", "webhook", "otlp", "nats", "s3", "command"],
+        &[
+            "syslog", "webhook", "otlp", "nats", "kafka", "s3", "command",
+        ],
     ),
     ("command", &["command"]),
 ];
 
 const NAME_MAX: usize = 64;
+const BROKERS_MAX: usize = 16;
 /// Each is a thread.
 const MOST: usize = 32;
 const BATCH: u64 = 100;
@@ -90,6 +113,8 @@ const KEEP_MAX: u64 = 1000;
 /// Where buckets are when nothing else is said.
 const REGION: &str = "us-east-1";
 const EVERY_MS: u64 = 30_000;
+/// Amazon Security Lake wants no more than one object in five minutes.
+const LAKE_EVERY_MS: u64 = 300_000;
 const EVERY_MAX_MS: u64 = 3_600_000;
 const TIMEOUT_MS: u64 = 10_000;
 const TIMEOUT_MAX_MS: u64 = 300_000;
@@ -113,10 +138,18 @@ pub(super) fn sinks(value: &Value<'_, '_>) -> Result<Vec<SinkSpec>, ConfigError>
             return Err(entry.error("name", &format!("{name:?} is there already")));
         }
         let carrier = entry.need("carrier")?;
-        let format = entry.word("format", "json, ocsf, ecs or cef", Format::of_word)?;
+        let format = entry.word(
+            "format",
+            "json, ocsf, ecs, cef or ocsf-parquet",
+            Format::of_word,
+        )?;
         let mut format = format.unwrap_or_default();
         let mut batch = entry.number("batch", 1..=BATCH_MAX, BATCH)?;
-        let carrier = match carrier.string()?.as_str() {
+        let word = carrier.string()?;
+        if format == Format::OcsfParquet && word != "s3" {
+            return Err(entry.error("format", "makes objects in a bucket: it is of s3 alone"));
+        }
+        let carrier = match word.as_str() {
             "file" => entry.file()?,
             "syslog" => entry.syslog()?,
             "webhook" => {
@@ -145,22 +178,27 @@ pub(super) fn sinks(value: &Value<'_, '_>) -> Result<Vec<SinkSpec>, ConfigError>
                 carrier
             }
             "nats" => entry.nats()?,
+            "kafka" => entry.kafka()?,
             "s3" => {
                 if !format.is_json() {
                     return Err(entry.error("format", "must be of JSON for s3, which cef is not"));
                 }
-                entry.s3()?
+                entry.s3(format)?
             }
             _ => {
-                return Err(carrier.error("must be file, syslog, webhook, otlp, nats or s3"));
+                return Err(carrier.error("must be file, syslog, webhook, otlp, nats, kafka or s3"));
             }
         };
         entry.fits(&carrier)?;
+        let mut filter = entry.filter()?;
+        if let CarrierSpec::S3(s3) = &carrier {
+            filter.class = s3.lake.as_ref().map(|lake| lake.class);
+        }
         sinks.push(SinkSpec {
             name,
             carrier,
             format,
-            filter: entry.filter()?,
+            filter,
             // The ranges fit.
             batch: batch as usize,
         });
@@ -321,6 +359,7 @@ impl<'a, 'd, 't> Entry<'a, 'd, 't> {
                 .values
                 .get("rules")
                 .map_or(Ok(Vec::new()), Value::strings)?,
+            class: None,
         })
     }
 
@@ -344,12 +383,15 @@ impl<'a, 'd, 't> Entry<'a, 'd, 't> {
     }
 
     fn syslog(&self) -> Result<CarrierSpec, ConfigError> {
-        let address = self.need("address")?;
+        let value = self.need("address")?;
+        let address = value.string()?.parse::<SyslogAddress>();
+        let address = address.map_err(|why| value.error(why))?;
+        if !matches!(address, SyslogAddress::Tls(_)) && self.values.contains_key("ca_file") {
+            return Err(self.error("ca_file", "has a meaning with `address` = \"tls:...\" only"));
+        }
         Ok(CarrierSpec::Syslog(SyslogSpec {
-            address: address
-                .string()?
-                .parse::<SyslogAddress>()
-                .map_err(|why| address.error(why))?,
+            address,
+            ca_file: self.path("ca_file")?,
             timeout: self.timeout()?,
         }))
     }
@@ -402,7 +444,72 @@ impl<'a, 'd, 't> Entry<'a, 'd, 't> {
         }))
     }
 
-    fn s3(&self) -> Result<CarrierSpec, ConfigError> {
+    fn kafka(&self) -> Result<CarrierSpec, ConfigError> {
+        let value = self.need("brokers")?;
+        let brokers = value.strings()?;
+        if brokers.is_empty() || brokers.len() > BROKERS_MAX {
+            return Err(value.error(format!("must name 1 to {BROKERS_MAX} brokers")));
+        }
+        let brokers: Result<Vec<Broker>, _> = brokers.iter().map(|text| text.parse()).collect();
+        let topic = self.need("topic")?;
+        let name = topic.string()?;
+        if !is_topic(&name) {
+            return Err(topic.error("must be 1 to 249 letters, digits, `.`, `_` or `-`"));
+        }
+        let words = "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512";
+        let mechanism = self.word("mechanism", words, SaslMechanism::of_word)?;
+        let mechanism = mechanism.unwrap_or_default();
+        let tls = self.values.get("tls").map_or(Ok(true), Value::boolean)?;
+        if mechanism == SaslMechanism::Plain && !tls {
+            let why = "would tell the password to the network: leave out tls = false";
+            return Err(self.error("mechanism", why));
+        }
+        if !tls && self.values.contains_key("ca_file") {
+            return Err(self.error("ca_file", "has no meaning with tls = false"));
+        }
+        Ok(CarrierSpec::Kafka(KafkaSpec {
+            brokers: brokers.map_err(|why| value.error(why))?,
+            tls,
+            topic: name,
+            mechanism,
+            credentials_file: self.path("credentials_file")?,
+            ca_file: self.path("ca_file")?,
+            timeout: self.timeout()?,
+        }))
+    }
+
+    /// What goes into a data lake, and nothing for other formats.
+    fn lake(&self, format: Format) -> Result<Option<LakeSpec>, ConfigError> {
+        if format != Format::OcsfParquet {
+            for key in ["source", "account", "class"] {
+                if self.values.contains_key(key) {
+                    return Err(self.error(key, "is a key of format = \"ocsf-parquet\""));
+                }
+            }
+            return Ok(None);
+        }
+        let word = |key: &str, more: &[u8]| {
+            let value = self.need(key)?;
+            let text = value.string()?;
+            let plain = |b: u8| b.is_ascii_alphanumeric() || more.contains(&b);
+            let empty = text.split('/').any(|part| matches!(part, "" | "." | ".."));
+            if empty || text.len() > NAME_MAX || !text.bytes().all(plain) {
+                let more: Vec<String> = more.iter().map(|b| format!("`{}`", *b as char)).collect();
+                let more = more.join(", ");
+                return Err(value.error(format!("must be 1 to {NAME_MAX} letters, digits, {more}")));
+            }
+            Ok(text)
+        };
+        let words: Vec<&str> = OcsfClass::ALL.iter().map(|class| class.word()).collect();
+        let class = self.word("class", &words.join(", "), OcsfClass::of_word)?;
+        Ok(Some(LakeSpec {
+            source: word("source", b"-_./")?,
+            account: word("account", b"-_")?,
+            class: class.ok_or_else(|| self.element.error("needs `class`"))?,
+        }))
+    }
+
+    fn s3(&self, format: Format) -> Result<CarrierSpec, ConfigError> {
         let value = self.need("url")?;
         let url = url(value)?;
         let path = url.splitn(4, '/').nth(3).unwrap_or_default();
@@ -424,13 +531,19 @@ impl<'a, 'd, 't> Entry<'a, 'd, 't> {
             None => REGION.to_owned(),
         };
         let credentials_file = self.need("credentials_file")?.path()?;
-        let every = self.number("every_ms", 100..=EVERY_MAX_MS, EVERY_MS)?;
+        let lake = self.lake(format)?;
+        let default = match lake {
+            Some(_) => LAKE_EVERY_MS,
+            None => EVERY_MS,
+        };
+        let every = self.number("every_ms", 100..=EVERY_MAX_MS, default)?;
         Ok(CarrierSpec::S3(S3Spec {
             url: Url::Text(url),
             region,
             credentials_file,
             ca_file: self.path("ca_file")?,
             every: Duration::from_millis(every),
+            lake,
             timeout: self.timeout()?,
         }))
     }

@@ -8,7 +8,7 @@ use crate::{
     events::Ask as _,
     machine::{Scratch, patience, turn, wait_for},
     plant,
-    server::free_ports,
+    server::{certificates, free_ports},
     stream,
 };
 use std::{
@@ -27,7 +27,7 @@ const STREAM: &str = include_str!("../server/stream.py");
 const ROUNDS: u32 = 10;
 
 /// Exposures, some fifty a second.
-fn load() -> Background {
+pub(super) fn load() -> Background {
     sh("while :; do GITHUB_TOKEN=$1 true; GITHUB_TOKEN=$1 sh -c :; sleep 0.02; done")
         .arg(plant::github().value)
         .limit(600)
@@ -217,11 +217,6 @@ fn keys(dir: &Path) {
     const MAKE: &str = r#"
         set -e
         cd "$1"
-        new="-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
-        openssl req -x509 $new -days 2 -subj /CN=ca -keyout ca.key -out ca.crt
-        openssl req $new -subj /CN=server -keyout server.key -out server.csr
-        printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n' >server.ext
-        openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile server.ext -out server.crt
         openssl genpkey -algorithm ed25519 -out user.pem
         python3 - <<'P'
 import base64, binascii, subprocess
@@ -231,6 +226,7 @@ open("user.seed", "w").write(text(bytes([18 << 3 | 20 << 3 >> 5, (20 << 3 & 31) 
 open("user.public", "w").write(text(bytes([20 << 3]) + der("-pubout")))
 P
     "#;
+    certificates(dir);
     sh(MAKE).arg(dir).run().ok();
 }
 
@@ -333,17 +329,17 @@ pub fn a_stream_has_all() {
     agent.stop();
 }
 
-const KEY_ID: &str = "keytrailtest";
-const KEY: &str = "of-the-test-only";
+pub(super) const KEY_ID: &str = "keytrailtest";
+pub(super) const KEY: &str = "of-the-test-only";
 
 /// A store that speaks S3.
-struct Store {
+pub(super) struct Store {
     dir: PathBuf,
     ports: [u16; 4],
 }
 
 impl Store {
-    fn new(dir: PathBuf) -> Store {
+    pub fn new(dir: PathBuf) -> Store {
         fs::create_dir(dir.join("data")).unwrap();
         let allowed = format!(
             r#"{{"identities":[{{"name":"a","credentials":[{{"accessKey":"{KEY_ID}","secretKey":"{KEY}"}}],"actions":["Admin"]}}]}}"#
@@ -354,6 +350,16 @@ impl Store {
             // Each has another by gRPC, ten thousand above.
             ports: [free_ports(), free_ports(), free_ports(), free_ports()],
         }
+    }
+
+    /// Starts it and waits until it has the bucket.
+    pub fn up(&self) -> Background {
+        let running = self.start();
+        wait_for("the store", patience(60), || {
+            let made = self.curl(&["-X", "PUT"], "").is_some();
+            (made || self.curl(&[], "?list-type=2").is_some()).then_some(())
+        });
+        running
     }
 
     fn start(&self) -> Background {
@@ -378,12 +384,12 @@ impl Store {
             .spawn()
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}/archive", self.ports[3])
     }
 
     /// By a client that is not ours.
-    fn curl(&self, more: &[&str], rest: &str) -> Option<String> {
+    pub fn curl(&self, more: &[&str], rest: &str) -> Option<String> {
         let done = act("curl")
             .args([
                 "-sf",
@@ -400,16 +406,21 @@ impl Store {
         done.status.success().then(|| done.stdout_text())
     }
 
-    /// Names of objects in order, and the lines in them.
-    fn lines(&self) -> Vec<String> {
+    /// Names of objects, in order.
+    pub fn names(&self) -> Vec<String> {
         let list = self.curl(&[], "?list-type=2&max-keys=1000").unwrap();
         assert!(
             list.contains("<IsTruncated>false"),
             "more than a thousand objects"
         );
+        let name = |part: &str| part.split('<').next().unwrap().to_owned();
+        list.split("<Key>").skip(1).map(name).collect()
+    }
+
+    /// The lines in all of them.
+    fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        for part in list.split("<Key>").skip(1) {
-            let name = part.split('<').next().unwrap();
+        for name in self.names() {
             let text = self.curl(&[], &format!("/{name}")).unwrap();
             lines.extend(text.lines().map(str::to_owned));
         }
@@ -429,15 +440,7 @@ pub fn a_bucket_has_all() {
         format!("[default]\naws_access_key_id = {KEY_ID}\naws_secret_access_key = {KEY}\n"),
     )
     .unwrap();
-    let up = || {
-        let running = store.start();
-        wait_for("the store", patience(60), || {
-            let made = store.curl(&["-X", "PUT"], "").is_some();
-            (made || store.curl(&[], "?list-type=2").is_some()).then_some(())
-        });
-        running
-    };
-    let mut running = up();
+    let mut running = store.up();
     let mut agent = Setup::new(&scratch)
         .config(&format!(
             "[[sink]]\nname = \"bucket\"\ncarrier = \"s3\"\nurl = \"{}/node\"\ncredentials_file = \"{}\"\n\
@@ -454,7 +457,7 @@ pub fn a_bucket_has_all() {
         std::thread::sleep(Duration::from_millis(500));
         count += agent.events().len();
         agent = agent.kill().start();
-        running = up();
+        running = store.up();
         count += agent.events().len();
         agent = agent.kill().start();
     }

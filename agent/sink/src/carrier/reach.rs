@@ -50,7 +50,7 @@ pub(super) fn tls(
     config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let name = ServerName::try_from(bare.to_owned())
-        .map_err(|_| io::Error::other("`url` has no name of a host"))?;
+        .map_err(|_| io::Error::other(format!("{bare:?} is no name of a host")))?;
     Ok((Arc::new(config), name))
 }
 

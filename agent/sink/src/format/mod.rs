@@ -8,6 +8,7 @@ mod cef;
 mod ecs;
 mod ocsf;
 pub(crate) mod otlp;
+pub(crate) mod parquet;
 mod parts;
 
 use crate::spec::Format;
@@ -29,13 +30,14 @@ pub struct Teller {
 pub fn encode(format: Format, event: &Event, teller: &Teller) -> Option<Vec<u8>> {
     match format {
         Format::Json => keytrail_proto::json(event).ok().map(String::into_bytes),
-        Format::Ocsf => serde_json::to_vec(&ocsf::event(event, teller)).ok(),
+        Format::Ocsf | Format::OcsfParquet => serde_json::to_vec(&ocsf::event(event, teller)).ok(),
         Format::Ecs => serde_json::to_vec(&ecs::event(event, teller)).ok(),
         Format::Cef => Some(cef::event(event, teller).into_bytes()),
         Format::Otlp => Some(otlp::event(event)),
     }
 }
 
+pub(crate) use ocsf::class_uid;
 pub(crate) use parts::{rfc3339, severity, time_ns, uid};
 
 #[cfg(test)]

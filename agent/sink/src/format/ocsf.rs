@@ -61,6 +61,11 @@ fn class_of(event: &Event) -> Class {
     }
 }
 
+/// The `class_uid` of what is said of this event.
+pub(crate) fn class_uid(event: &Event) -> u32 {
+    class_of(event).uid
+}
+
 pub(super) fn event(event: &Event, teller: &Teller) -> Value {
     let class = class_of(event);
     let severity = parts::severity(event);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::carrier::Delivered;
-use crate::spec::Severity;
+use crate::spec::{OcsfClass, Severity};
 use keytrail_proto::v1::Finding;
 use keytrail_store::{Ledger, Retention};
 use std::sync::PoisonError;
@@ -347,6 +347,25 @@ fn who_wants_few_gets_those_and_moves_on_past_the_others() {
     assert_eq!(scene.fake.numbers(), expected);
     assert!(scene.fake.lock().got.iter().all(|batch| batch.len() <= 3));
     assert_eq!(worker.cursor().sequence, 2_500);
+}
+
+#[test]
+fn a_receiver_of_one_class_gets_no_other() {
+    let scene = scene(Retention::default());
+    scene.record(1..=9, |event| {
+        if event.id.as_ref().unwrap().sequence.is_multiple_of(3) {
+            event.kind = EventKind::CoverageGap.number();
+            event.gap = Some(Gap::default());
+        }
+    });
+    let of = |class| Filter {
+        class: Some(class),
+        ..Filter::default()
+    };
+    let mut worker = scene.worker(2, of(OcsfClass::BaseEvent));
+    drain(&mut worker);
+    assert_eq!(scene.fake.numbers(), [3, 6, 9]);
+    assert_eq!((worker.cursor().sequence, worker.cursor().left_out), (9, 0));
 }
 
 #[test]

@@ -12,15 +12,15 @@ pub const SINK_KEYS: &[Key] = &[
     },
     Key {
         name: "sink.carrier",
-        values: "`file`, `syslog`, `webhook`, `otlp`, `nats`, `s3`",
+        values: "`file`, `syslog`, `webhook`, `otlp`, `nats`, `kafka`, `s3`",
         default: "",
         what: "By which way events go.",
     },
     Key {
         name: "sink.format",
-        values: "`json`, `ocsf`, `ecs`, `cef`",
+        values: "`json`, `ocsf`, `ecs`, `cef`, `ocsf-parquet`",
         default: "\"json\"",
-        what: "Canonical proto3 JSON of `keytrail.v1.Event`, a line each; OCSF 1.8.0; Elastic Common Schema 8.17; ArcSight CEF. `otlp` has a form of its own: log records with the names of OpenTelemetry's semantic conventions 1.44.",
+        what: "Canonical proto3 JSON of `keytrail.v1.Event`, a line each; OCSF 1.8.0; Elastic Common Schema 8.17; ArcSight CEF; OCSF 1.8.0 as Parquet, for `s3` only. `otlp` has a form of its own: log records with the names of OpenTelemetry's semantic conventions 1.44.",
     },
     Key {
         name: "sink.path",
@@ -42,9 +42,9 @@ pub const SINK_KEYS: &[Key] = &[
     },
     Key {
         name: "sink.address",
-        values: "`udp:HOST:PORT`, `tcp:HOST:PORT`, `unix:PATH`",
+        values: "`udp:HOST:PORT`, `tcp:HOST:PORT`, `tls:HOST:PORT`, `unix:PATH`",
         default: "",
-        what: "`syslog`: RFC 5424; by TCP octets are counted (RFC 6587). `unix:/dev/log` is this host's own.",
+        what: "`syslog`: RFC 5424; by TCP octets are counted (RFC 6587), and by TLS (RFC 5425), whose port is 6514 unless another is said. `unix:/dev/log` is this host's own.",
     },
     Key {
         name: "sink.url",
@@ -89,10 +89,34 @@ pub const SINK_KEYS: &[Key] = &[
         what: "`nats`: the subject, which a stream of JetStream has to take.",
     },
     Key {
+        name: "sink.brokers",
+        values: "array of 1 to 16 `HOST:PORT`",
+        default: "",
+        what: "`kafka`: whom to ask for the others, one after the other; port 9092 unless another is said.",
+    },
+    Key {
+        name: "sink.topic",
+        values: "letters, digits, `.`, `_`, `-`",
+        default: "",
+        what: "`kafka`: the topic, which has to be there.",
+    },
+    Key {
+        name: "sink.tls",
+        values: "`true`, `false`",
+        default: "true",
+        what: "`kafka`: whether brokers are spoken to by TLS, those of `brokers` and those that they name.",
+    },
+    Key {
+        name: "sink.mechanism",
+        values: "`PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`",
+        default: "\"SCRAM-SHA-512\"",
+        what: "`kafka`: how the password of `credentials_file` is told (`PLAIN`, by TLS only) or proved.",
+    },
+    Key {
         name: "sink.credentials_file",
         values: "absolute path",
         default: "",
-        what: "`nats`: credentials as `nsc` writes them, a user's seed (`SU...`), `USER:PASSWORD`, or a token. Read for each connection. `s3`: lines `aws_access_key_id = ...` and so on, as the AWS tools keep them. Read for each delivery.",
+        what: "`nats`: credentials as `nsc` writes them, a user's seed (`SU...`), `USER:PASSWORD`, or a token; `kafka`: `USER:PASSWORD`. Read for each connection. `s3`: lines `aws_access_key_id = ...` and so on, as the AWS tools keep them. Read for each delivery.",
     },
     Key {
         name: "sink.region",
@@ -101,22 +125,40 @@ pub const SINK_KEYS: &[Key] = &[
         what: "`s3`: the region, which is a part of the signature.",
     },
     Key {
+        name: "sink.source",
+        values: "letters, digits, `-`, `_`, `.`, `/`",
+        default: "",
+        what: "`s3` with `ocsf-parquet`: the custom source of the data lake; `NAME/VERSION` where it has a version.",
+    },
+    Key {
+        name: "sink.account",
+        values: "letters, digits, `-`, `_`",
+        default: "",
+        what: "`s3` with `ocsf-parquet`: the account of AWS whose events these are.",
+    },
+    Key {
+        name: "sink.class",
+        values: "`data_security_finding`, `detection_finding`, `file_activity`, `base_event`",
+        default: "",
+        what: "`s3` with `ocsf-parquet`: of which class of OCSF the events are that go there. No others do.",
+    },
+    Key {
         name: "sink.every_ms",
         values: "100 to 3600000 milliseconds",
         default: "30000",
-        what: "`s3`: how long events are gathered for one object, of `batch` events at most.",
+        what: "`s3`: how long events are gathered for one object, of `batch` events at most. 300000 with `ocsf-parquet`.",
     },
     Key {
         name: "sink.ca_file",
         values: "absolute path",
         default: "",
-        what: "`webhook`, `otlp`, `nats`, `s3`: certificates of authorities (PEM) in place of the system's.",
+        what: "`syslog` by TLS, `webhook`, `otlp`, `nats`, `kafka`, `s3`: certificates of authorities (PEM) in place of the system's.",
     },
     Key {
         name: "sink.timeout_ms",
         values: "1 to 300000 milliseconds",
         default: "10000",
-        what: "All but `file`: how long a delivery may take.",
+        what: "All but `file`: how long a delivery may take; `kafka`: each request of it.",
     },
     Key {
         name: "sink.kinds",
@@ -234,7 +276,7 @@ kinds = ["finding", "credential_sent", "coverage_gap"]
 name = "syslog"
 carrier = "syslog"
 format = "cef"
-address = "tcp:log.example:601"
+address = "tls:log.example:6514"
 
 [[sink]]
 name = "collector"
@@ -248,6 +290,14 @@ carrier = "nats"
 url = "tls://nats.example:4222"
 subject = "keytrail.events"
 credentials_file = "/etc/keytrail/nats.creds"
+
+[[sink]]
+name = "topic"
+carrier = "kafka"
+format = "ocsf"
+brokers = ["kafka-1.example:9093", "kafka-2.example:9093"]
+topic = "keytrail.events"
+credentials_file = "/etc/keytrail/kafka.credentials"
 
 [[sink]]
 name = "archive"
@@ -271,10 +321,11 @@ command = ["/usr/local/sbin/page-someone", "keytrail"]
 /// What stands behind it.
 pub(super) const DELIVERY: &str = r#"
 Delivery is at least once and in order. An event that comes twice has the same id (`id` in JSON, `metadata.uid` in OCSF,
-`event.id` in ECS, `externalId` in CEF, `log.record.uid` in OTLP, `Nats-Msg-Id` of a message in NATS). A sink moves on when the
-file is on disk, when the webhook, the collector or the bucket answered 2xx (by gRPC: OK), when the stream has acknowledged
-every message, and by TCP when the receiver's kernel has everything; syslog by UDP or to a socket can be lost on its way, and
-what is longer than a datagram may be is left out and counted. A new sink begins with the oldest event that is kept, a new
+`event.id` in ECS, `externalId` in CEF, `log.record.uid` in OTLP, `Nats-Msg-Id` of a message in NATS, the key and the header
+`event.id` of one in Kafka). A sink moves on when the file is on disk, when the webhook, the collector or the bucket answered
+2xx (by gRPC: OK), when the stream has acknowledged every message, when every replica of a partition that is in sync has
+(`acks=all`), and by TCP and TLS when the receiver's kernel has everything; syslog by UDP or to a socket can be lost on its way,
+and what is longer than a datagram may be is left out and counted. A new sink begins with the oldest event that is kept, a new
 response with the run of the agent that first has it.
 
 A receiver that does not answer, or answers 408, 429 or 5xx, is tried again after 0.25 s, twice as long each time, up to a
@@ -289,8 +340,40 @@ What a collector acknowledged may still be in its memory, and what a stream ackn
 minutes unless it says otherwise). Records that a collector rejects, and messages larger than the server or the stream takes, are
 left out and counted.
 
+Which partition a message goes to is by its key, as Kafka's own producer has it: in order are those of one partition, and a topic
+of one partition has all in order. What a broker says about all of it (no such topic, no right to write, too few replicas) waits
+until it says otherwise; a message that it does not take (`MESSAGE_TOO_LARGE`, `INVALID_RECORD`, `INVALID_TIMESTAMP`,
+`POLICY_VIOLATION`) is left out and counted. Messages are not compressed. Brokers have to be of Kafka 1.0 or newer. It was tested
+with the brokers that librdkafka brings for tests, not with a cluster of Apache Kafka; TLS and logins only with brokers of the
+unit tests.
+
+Who receives syslog by TLS has to have a certificate for the host of `address`, and may not ask for the agent's: it has none.
+It closes a connection with `close_notify`, as RFC 5425 wants it: after any other end up to 8 MiB of what it was sent come again.
+
 Objects of `s3` are `YEAR/MONTH/DAY/AGENT-EPOCH-FIRST-LAST.jsonl` below the URL's path, by the time and the numbers of the
 events in them; a batch that is sent again replaces itself, or overlaps with another in events of the same ids.
+
+With `format = "ocsf-parquet"` they are as Amazon Security Lake takes them of a custom source, one of OCSF's classes to a source
+and so to a sink: files of Parquet, compressed by zstd, in the order of the events' times, that lie at
+`ext/SOURCE/region=REGION/accountId=ACCOUNT/eventDay=YYYYMMDD/AGENT-EPOCH-FIRST-LAST.parquet`. Uses of credentials are
+`data_security_finding`, findings `detection_finding`, opens `file_activity`; gaps and all else, `base_event`. Columns have the
+names and types of the schema; what has no place in it is in the map `unmapped`. Security Lake wants an object no more often
+than every five minutes: a node with more than `batch` events in that time writes more. It was tested with SeaweedFS and read by
+DuckDB, not with AWS.
+
+```toml
+[[sink]]
+name = "lake"
+carrier = "s3"
+format = "ocsf-parquet"
+class = "data_security_finding"
+url = "https://s3.eu-central-1.amazonaws.com/aws-security-data-lake-eu-central-1-abcdefgh"
+region = "eu-central-1"
+source = "keytrail-data-security"
+account = "123456789012"
+credentials_file = "/etc/keytrail/lake.credentials"
+batch = 1000
+```
 
 A command that was started has had its finding, however it ended: only one that cannot be started is tried again, and one
 that ran when the agent was killed runs again. It is seen like any other process of the host.

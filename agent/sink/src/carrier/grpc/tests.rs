@@ -1,9 +1,8 @@
 //! Against a collector that answers by tonic, which is strict, or as no gRPC server should.
 
 use super::*;
+use crate::carrier::certificate::certificate;
 use crate::format::otlp::wire;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -11,7 +10,6 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Response};
 use prost::Message as _;
 use rustls::ServerConfig;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Mutex;
@@ -386,27 +384,10 @@ fn what_is_no_collector_gets_nothing() {
     thread.join().unwrap();
 }
 
-/// A certificate of its own authority for 127.0.0.1, as PEM, and what serves it.
-fn certificate(protocols: &[&[u8]]) -> (String, ServerConfig) {
-    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-    let text = BASE64.encode(made.cert.der());
-    let pem = format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
-    (pem, config)
-}
-
 #[test]
 fn by_tls_the_collector_is_who_the_authorities_say() {
-    let (pem, config) = certificate(&[ALPN]);
-    let (other, without) = certificate(&[]);
+    let (pem, config) = certificate("127.0.0.1", &[ALPN]);
+    let (other, without) = certificate("127.0.0.1", &[]);
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let path = dir.path().join(name);

@@ -1,9 +1,9 @@
-//! The connection: bytes in and out until a deadline, plain or by TLS.
+//! The connection: operations in and bytes out until a deadline.
 
 use super::protocol::{self, LINE_MAX, Operation, Parsed};
-use crate::carrier::reach::{LATE, left};
-use rustls::{ClientConnection, StreamOwned};
-use std::io::{self, Read, Write};
+use crate::carrier::stream::Stream;
+use rustls::ClientConnection;
+use std::io;
 use std::net::TcpStream;
 use std::time::Instant;
 
@@ -11,34 +11,6 @@ pub(super) struct Wire {
     stream: Stream,
     /// Read, and not yet understood.
     buffer: Vec<u8>,
-}
-
-enum Stream {
-    Plain(TcpStream),
-    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
-}
-
-impl Stream {
-    fn socket(&self) -> &TcpStream {
-        match self {
-            Stream::Plain(socket) => socket,
-            Stream::Tls(stream) => &stream.sock,
-        }
-    }
-
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Stream::Plain(socket) => socket.read(into),
-            Stream::Tls(stream) => stream.read(into),
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Stream::Plain(socket) => socket.write(bytes),
-            Stream::Tls(stream) => stream.write(bytes),
-        }
-    }
 }
 
 impl Wire {
@@ -55,36 +27,14 @@ impl Wire {
             // Somebody put words in before there was anything to prove them.
             return Err(io::Error::other("the server went on before the handshake"));
         }
-        let Stream::Plain(socket) = self.stream else {
-            return Ok(self);
-        };
-        let mut stream = Box::new(StreamOwned::new(tls, socket));
-        while stream.conn.is_handshaking() {
-            stream.sock.set_read_timeout(Some(left(deadline)?))?;
-            stream.sock.set_write_timeout(Some(left(deadline)?))?;
-            stream.conn.complete_io(&mut stream.sock).map_err(timed)?;
-        }
         Ok(Wire {
-            stream: Stream::Tls(stream),
+            stream: self.stream.encrypted(tls, deadline)?,
             buffer: Vec::new(),
         })
     }
 
-    pub fn send(&mut self, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let time = Some(left(deadline)?);
-            self.stream.socket().set_write_timeout(time)?;
-            match self.stream.write(bytes) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => bytes = &bytes[n..],
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(timed(e)),
-            }
-        }
-        match &mut self.stream {
-            Stream::Plain(_) => Ok(()),
-            Stream::Tls(stream) => stream.flush().map_err(timed),
-        }
+    pub fn send(&mut self, bytes: &[u8], deadline: Instant) -> io::Result<()> {
+        self.stream.send(bytes, deadline)
     }
 
     /// The next operation of the server.
@@ -106,24 +56,8 @@ impl Wire {
             }
             // The parser refuses what would not fit.
             debug_assert!(self.buffer.len() <= 2 * LINE_MAX + chunk.len());
-            self.stream
-                .socket()
-                .set_read_timeout(Some(left(deadline)?))?;
-            match self.stream.read(&mut chunk) {
-                Ok(0) => return Err(timed(io::ErrorKind::UnexpectedEof.into())),
-                Ok(n) => self.buffer.extend_from_slice(&chunk[..n]),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(timed(e)),
-            }
+            let n = self.stream.receive(&mut chunk, deadline)?;
+            self.buffer.extend_from_slice(&chunk[..n]);
         }
-    }
-}
-
-/// A socket whose time is up says that it would block.
-fn timed(error: io::Error) -> io::Error {
-    match error.kind() {
-        io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, LATE),
-        io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "it closed the connection"),
-        _ => error,
     }
 }

@@ -1,12 +1,14 @@
-//! Objects in a bucket of S3 or of what speaks like it: lines of JSON, a batch each.
+//! Objects in a bucket of S3 or of what speaks like it, a batch each: lines of JSON, or Parquet.
 //!
 //! An object is named by the day and by its first and last event, so that names sort as events came, and a batch that
 //! is sent again replaces itself. Requests are signed by Signature Version 4
 //! (<https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>).
 
+mod lake;
+
 use super::http::{Client, secret, url};
 use super::{Carrier, Delivered, Failure, Item};
-use crate::format::{Teller, rfc3339};
+use crate::format::{Teller, parquet, rfc3339};
 use crate::spec::S3Spec;
 use keytrail_host::clock::wall_ns;
 use pbjson_types::Timestamp;
@@ -19,7 +21,7 @@ const SIGNED: &str = "host;x-amz-content-sha256;x-amz-date";
 
 pub(super) struct S3 {
     spec: S3Spec,
-    agent: String,
+    teller: Teller,
     client: Client,
 }
 
@@ -31,53 +33,77 @@ struct Keys {
     token: Option<Zeroizing<String>>,
 }
 
+/// An object to be.
+struct Object {
+    /// Below the bucket and its prefix, as it stands in a URL.
+    name: String,
+    kind: &'static str,
+    body: Vec<u8>,
+}
+
 impl S3 {
     pub fn new(spec: S3Spec, teller: &Teller) -> S3 {
         S3 {
             client: Client::new(spec.timeout, spec.ca_file.clone(), &teller.version),
             spec,
-            agent: teller.agent.clone(),
+            teller: teller.clone(),
         }
     }
 
-    /// `2026/11/29/AGENT-EPOCH-FIRST-LAST.jsonl`.
-    fn name(&self, items: &[Item], now: &str) -> String {
-        let day = now[..10].replace('-', "/");
+    fn object(&self, items: &[Item]) -> Result<Object, Failure> {
+        // An object belongs to the day of its first event: sent again tomorrow it has the same name.
+        let day = day(items.first());
+        let name = self.name(items);
+        let Some(lake) = &self.spec.lake else {
+            let mut body = Vec::new();
+            for item in items {
+                body.extend_from_slice(&item.line);
+                body.push(b'\n');
+            }
+            return Ok(Object {
+                name: format!("{}/{name}.jsonl", day.replace('-', "/")),
+                kind: "application/x-ndjson",
+                body,
+            });
+        };
+        let lines = items.iter().map(|item| item.line.as_slice());
+        let body = parquet::file(lake.class, lines, &self.teller.version);
+        Ok(Object {
+            name: format!(
+                "{}/{name}.parquet",
+                lake::partition(lake, &self.spec.region, &day)
+            ),
+            kind: "application/vnd.apache.parquet",
+            // What cannot be made of these events can never be.
+            body: body.map_err(|fault| Failure::Refused(fault.to_string()))?,
+        })
+    }
+
+    /// `AGENT-EPOCH-FIRST-LAST`.
+    fn name(&self, items: &[Item]) -> String {
+        let agent = &self.teller.agent;
         let mut ids = items.iter().filter_map(|item| item.event.id.as_ref());
         let Some(first) = ids.next() else {
             // Nothing but the news that others were forgotten: it is told once.
-            return format!("{day}/{}-gap-{}.jsonl", self.agent, wall_ns());
+            return format!("{agent}-gap-{}", wall_ns());
         };
         let last = ids.next_back().unwrap_or(first);
         // Digits enough that names sort as numbers do.
         format!(
-            "{day}/{}-{:06}-{:012}-{:012}.jsonl",
-            self.agent, first.epoch, first.sequence, last.sequence
+            "{agent}-{:06}-{:012}-{:012}",
+            first.epoch, first.sequence, last.sequence
         )
     }
-}
 
-impl Carrier for S3 {
-    fn deliver(&mut self, items: &[Item]) -> Result<Delivered, Failure> {
-        let mut body = Vec::new();
-        for item in items {
-            body.extend_from_slice(&item.line);
-            body.push(b'\n');
-        }
+    fn put(&mut self, object: &Object) -> Result<(), Failure> {
         let base = url(&self.spec.url)?;
-        // An object belongs to the day of its first event: sent again tomorrow it has the same name.
-        let first = items.first().and_then(|item| item.event.time);
-        let url = format!(
-            "{}/{}",
-            base.trim_end_matches('/'),
-            self.name(items, &rfc3339(first.as_ref(), 1))
-        );
+        let url = format!("{}/{}", base.trim_end_matches('/'), object.name);
         let (host, path) = parts(&url).ok_or_else(|| Failure::later("the URL is wrong"))?;
         let keys = Keys::of(&secret(&self.spec.credentials_file)?).map_err(|why| {
             Failure::later(format!("{} {why}", self.spec.credentials_file.display()))
         })?;
         let stamp = stamp(wall_ns());
-        let hash = hex(digest::digest(&digest::SHA256, &body).as_ref());
+        let hash = hex(digest::digest(&digest::SHA256, &object.body).as_ref());
         let authorization = sign(
             &keys,
             &self.spec.region,
@@ -85,15 +111,45 @@ impl Carrier for S3 {
             &canonical("PUT", path, host, &hash, &stamp, &keys),
         );
         let mut request = Request::put(url.as_str())
-            .header("Content-Type", "application/x-ndjson")
+            .header("Content-Type", object.kind)
             .header("X-Amz-Content-Sha256", &hash)
             .header("X-Amz-Date", &stamp)
             .header("Authorization", authorization.as_str());
         if let Some(token) = &keys.token {
             request = request.header("X-Amz-Security-Token", token.as_str());
         }
-        self.client.send(request, &body)?;
-        Ok(Delivered::default())
+        self.client.send(request, &object.body).map(drop)
+    }
+}
+
+/// `2026-11-29`.
+fn day(item: Option<&Item>) -> String {
+    let time = item.and_then(|item| item.event.time);
+    let mut text = rfc3339(time.as_ref(), 1);
+    text.truncate("2026-11-29".len());
+    text
+}
+
+impl Carrier for S3 {
+    fn deliver(&mut self, items: &[Item]) -> Result<Delivered, Failure> {
+        let mut delivered = Delivered::default();
+        let mut taken = 0;
+        // In a lake a day is a partition.
+        let apart = self.spec.lake.is_some();
+        let together = |one: &Item, next: &Item| !apart || day(Some(one)) == day(Some(next));
+        for items in items.chunk_by(together) {
+            let done = self.object(items).and_then(|object| self.put(&object));
+            match done {
+                // What came before is there: the batch is not sent again for it.
+                Err(Failure::Refused(why)) if taken > 0 => {
+                    delivered.left_out += items.len() as u64;
+                    delivered.why = why;
+                }
+                done => done?,
+            }
+            taken += items.len();
+        }
+        Ok(delivered)
     }
 }
 
@@ -195,7 +251,7 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::Url;
+    use crate::spec::{LakeSpec, OcsfClass, Url};
     use keytrail_proto::v1::{Event, EventId};
     use std::sync::Arc;
     use std::time::Duration;
@@ -259,6 +315,7 @@ mod tests {
             credentials_file: "/nowhere".into(),
             ca_file: None,
             every: Duration::from_secs(1),
+            lake: None,
             timeout: Duration::from_secs(1),
         };
         let teller = Teller {
@@ -273,17 +330,33 @@ mod tests {
                     sequence,
                     ..EventId::default()
                 }),
+                time: Some(Timestamp {
+                    seconds: 1_795_964_400,
+                    nanos: 0,
+                }),
                 ..Event::default()
             }),
-            line: Vec::new(),
+            line: b"{}".to_vec(),
         };
-        let name = |items: &[Item]| s3.name(items, "2026-11-29T15:00:00.0Z");
+        let name = |s3: &S3, items: &[Item]| s3.object(items).unwrap().name;
         assert_eq!(
-            name(&[item(9), item(10)]),
+            name(&s3, &[item(9), item(10)]),
             "2026/11/29/a0-000003-000000000009-000000000010.jsonl"
         );
-        assert!(name(&[item(9)]) < name(&[item(10)]));
-        assert!(name(&[]).contains("a0-gap-"));
+        assert!(name(&s3, &[item(9)]) < name(&s3, &[item(10)]));
+        assert!(name(&s3, &[]).contains("a0-gap-"));
+        let mut lake = s3;
+        lake.spec.lake = Some(LakeSpec {
+            source: "keytrail".into(),
+            account: "123456789012".into(),
+            class: OcsfClass::BaseEvent,
+        });
+        let object = lake.object(&[item(9)]).unwrap();
+        assert_eq!(
+            object.name,
+            "ext/keytrail/region%3Dus-east-1/accountId%3D123456789012/eventDay%3D20261129/a0-000003-000000000009-000000000009.parquet"
+        );
+        assert!(object.body.starts_with(b"PAR1") && object.body.ends_with(b"PAR1"));
     }
 
     #[test]
