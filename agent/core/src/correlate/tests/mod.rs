@@ -5,7 +5,6 @@ mod context;
 mod delivery;
 mod fields;
 mod files;
-mod guesses;
 mod holdings;
 mod limits;
 mod lineage;

@@ -5,8 +5,7 @@
 //! 2. `connection_fd`: the session itself names its socket (Go: the connection holds the number of its file), and a
 //!    fitting record leaves by that socket afterwards, by whatever thread.
 //! 3. `next_send`: programs that keep the ciphertext in memory (Node, asyncio, rustls) hand it to the socket when the
-//!    library returns. So the write was the last thing the thread was seen to do before it sent exactly its encryption. Where
-//!    the cipher is not known, since the connection is older than what was seen, that has to happen twice (`guesses`).
+//!    library returns. So the write was the last thing the thread was seen to do before it sent exactly its encryption.
 //! 4. `record_length`: where they do that later, or by another thread. A write comes before its send, so at each send all
 //!    writes it can carry are known. It is joined when its length is exactly that of the writes of one session in the
 //!    cipher of its connection, of no other session's, and no send on another socket may have carried them before. Of a
@@ -18,7 +17,6 @@
 //!
 //! Claims by 3 and 4 wait: a send of fitting length on another socket that no write explains takes them back.
 
-mod guesses;
 mod records;
 mod sockets;
 mod waiting;
@@ -26,7 +24,6 @@ mod writes;
 
 pub use records::APPLICATION_DATA;
 
-use guesses::{Guess, Guesses};
 use keytrail_model::{DestinationMethod, Ends, Pid, SendSeen, Socket, TlsSeen};
 use records::{Flight, cipher_of, fits, goes_on_with_data};
 use sockets::Sockets;
@@ -89,8 +86,6 @@ pub struct TlsLinks {
     last: BTreeMap<(Pid, u32), Last>,
     /// When a process was last seen to send at once what it had encrypted.
     at_once: BTreeMap<Pid, u64>,
-    /// By which socket a session seems to send, where its cipher is not known.
-    guesses: Guesses,
 }
 
 /// What a send was found to carry.
@@ -168,7 +163,6 @@ impl TlsLinks {
         if queue.len() >= MAX_WAITING {
             self.overdue.extend(queue.pop_front());
         }
-        self.guesses.written((seen.at.pid, seen.session));
         let thread = (seen.at.pid, seen.at.tid);
         let before = self.last.get(&thread).filter(|last| last.sock.is_none());
         if let Some(call) = before.map(|last| last.call)
@@ -252,10 +246,7 @@ impl TlsLinks {
             }
             return carries;
         }
-        let at_once = last.and_then(|call| {
-            let proven = self.at_once(send, &flight, call);
-            proven.or_else(|| self.twice(send, &flight, call))
-        });
+        let at_once = last.and_then(|call| self.at_once(send, &flight, call));
         let (carried, method) = if let Some(writes) = at_once {
             carries.earlier = true;
             self.at_once.insert(send.at.pid, send.at.boot_ns);
@@ -338,43 +329,6 @@ impl TlsLinks {
         // What was tried before in vain, while the handshake went on or the socket had no room.
         queue.retain(|w| w.spent || !out.iter().any(|sent| same(&w.seen, sent)));
         Some(out)
-    }
-
-    /// The write that was the thread's last act, where a send is as long as it in one cipher, and is on a connection whose cipher
-    /// is not known; with the write before of that session, when the same was seen of that: same socket, same cipher.
-    fn twice(&mut self, send: &SendSeen, flight: &Flight, call: u64) -> Option<Vec<TlsSeen>> {
-        let pid = send.at.pid;
-        let queue = self.waiting.get_mut(&pid)?;
-        let at = queue.iter().rposition(|w| w.seen.call == call)?;
-        let (w, session) = (&queue[at], queue[at].seen.session);
-        let total = w.seen.payload.total;
-        let bound = self.sockets.session(send);
-        let untouched = w.maybe == Maybe::Nobody && w.ambiguous == 0 && w.seen.socket.is_none();
-        if !untouched || total < guesses::LEAST || bound.is_some_and(|b| b != session) {
-            return None;
-        }
-        let cipher = flight.only_cipher(total, self.sockets.ciphers(pid, session))?;
-        // Nothing else that waits may be it, but what this session has sent before.
-        let sent_before = |w: &Waiting| w.spent && w.seen.session == session;
-        let may_be = |w: &Waiting| flight.may_begin_with(w.seen.payload.total) && !sent_before(w);
-        if queue.iter().any(|w| w.seen.call != call && may_be(w)) {
-            return None;
-        }
-        let guess = Guess {
-            ends: send.ends.clone(),
-            cipher,
-            call,
-            boot_ns: send.at.boot_ns,
-            since: 0,
-        };
-        let before = self.guesses.again((pid, session), guess)?;
-        let sock = send.ends.sock;
-        let is_it = |w: &Waiting| {
-            w.seen.call == call
-                || w.seen.call == before && w.maybe.is_at_most(sock) && w.ambiguous == 0
-        };
-        let writes: Vec<usize> = (0..queue.len()).filter(|&i| is_it(&queue[i])).collect();
-        Some(take_out(queue, &writes, true))
     }
 
     /// The write whose call this send is nested in.
@@ -515,10 +469,6 @@ impl TlsLinks {
     ) -> Decided {
         let mut ripe = self.ripe(boot_ns, only);
         self.take_along(&mut ripe);
-        for w in ripe.iter().filter(|w| !w.spent && !w.superseded) {
-            self.guesses
-                .keeps(w.seen.at.pid, w.seen.at.boot_ns.max(boot_ns));
-        }
         let given_up = std::mem::take(&mut self.given_up);
         let mut out = Decided {
             given_up: given_up.len() as u64,
@@ -632,7 +582,6 @@ impl TlsLinks {
         self.named.retain(|(of, _), _| *of != pid);
         self.last.retain(|(of, _), _| *of != pid);
         self.at_once.remove(&pid);
-        self.guesses.forget(pid);
     }
 
     fn expire(&mut self, boot_ns: u64) {
@@ -641,7 +590,6 @@ impl TlsLinks {
         self.last.retain(|_, last| fresh(last.boot_ns));
         self.at_once.retain(|_, at| fresh(*at));
         self.sockets.expire(boot_ns);
-        self.guesses.expire(boot_ns);
     }
 
     fn joined_due(&mut self, boot_ns: u64, only: Option<Pid>) -> Vec<(TlsSeen, Link)> {

@@ -201,22 +201,6 @@ impl Flight {
         self.content
     }
 
-    /// The only cipher by which the send is one record with these bytes, and nothing else is in it.
-    pub fn only_cipher(&self, plain: u64, possible: Ciphers) -> Option<Ciphers> {
-        let [only] = &self.beginnings[..] else {
-            return None;
-        };
-        let length = only.length.filter(|_| only.at == 0 && !only.handshake)?;
-        if plain > RECORD_MAX || whole(length) != self.total {
-            return None;
-        }
-        let possible = only.ciphers.and(possible);
-        possible
-            .each()
-            .find(|(_, overhead)| plain + overhead == self.total)
-            .map(|(cipher, _)| cipher)
-    }
-
     /// What is known of the connection after it.
     pub fn after(&self) -> Before {
         self.after
