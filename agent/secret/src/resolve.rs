@@ -183,9 +183,20 @@ fn pair_aws(classifier: &Classifier, text: &[u8], list: &mut Vec<Raw>) {
         let parts = session.map(|session| std::mem::take(&mut list[session].parts));
         become_aws(&mut list[secret], derived, parts.unwrap_or_default());
     }
-    let mut gone = gone.into_iter();
-    list.retain(|_| !gone.next().unwrap_or(false));
+    // What another rule made of the same words, by their names, is no secret of its own.
+    let parts: BTreeMap<usize, usize> = (0..list.len())
+        .filter(|&i| gone[i])
+        .map(|i| (list[i].span.start, list[i].span.end))
+        .collect();
+    let is_part = |raw: &Raw| {
+        let before = parts.range(..raw.span.end).next_back();
+        before.is_some_and(|(_, &end)| end > raw.span.start)
+    };
+    list.retain(|raw| raw.rank == PAIRED || !is_part(raw));
 }
+
+/// The rank of what was put together from several places.
+const PAIRED: u8 = 3;
 
 /// Ids of AWS STS begin with it: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html>.
 fn is_temporary(id: &Derived) -> bool {
@@ -209,7 +220,7 @@ fn become_aws(raw: &mut Raw, id: Derived, mut session: Vec<Part>) {
     raw.identifier = id.identifier;
     raw.public = id.public;
     raw.confidence = raw.confidence.max(0.98);
-    raw.rank = 3;
+    raw.rank = PAIRED;
 }
 
 /// Where two finds overlap, the more specific one stays.

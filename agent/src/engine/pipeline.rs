@@ -521,10 +521,10 @@ impl Pipeline {
     /// Has the TLS libraries of a holder found, when it begins to hold something, to connect, or to be another program.
     fn find_libraries(&mut self, observation: &Observation) {
         match observation {
-            Observation::Connect { at, .. } => {
-                if self.core.holds(at.pid) && self.connected.insert(at.pid) {
-                    self.deferred.libraries(at.pid.tgid);
-                }
+            Observation::Connect { at, .. }
+                if self.core.holds(at.pid) && self.connected.insert(at.pid) =>
+            {
+                self.deferred.libraries(at.pid.tgid);
             }
             Observation::Exec(exec) => {
                 let pid = exec.at.pid;

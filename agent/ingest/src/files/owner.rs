@@ -37,7 +37,7 @@ fn lacks_account(root: BorrowedFd<'_>, uid: u32) -> bool {
     let has_record = || {
         RECORDS
             .iter()
-            .any(|dir| open_in(root, &format!("{dir}/{uid}.user"), OFlags::PATH).is_ok())
+            .any(|dir| open_in(root, format!("{dir}/{uid}.user"), OFlags::PATH).is_ok())
     };
     // A line that begins with a sign takes in accounts of NIS.
     let is_told = |line: &str| {

@@ -56,6 +56,41 @@ fn an_aws_pair_is_one_credential_in_file_env_and_json() {
     assert_eq!(&file[in_file[0].span()], secret);
 }
 
+/// Its id is no secret, whatever a tool calls it.
+#[test]
+fn the_id_of_a_pair_is_not_told_beside_it() {
+    let (id, secret) = (
+        expand("AKIA{base32:16}", 2).unwrap(),
+        expand("{b64:40}", 3).unwrap(),
+    );
+    for (path, text) in [
+        (
+            "/root/.s3cfg",
+            format!("[default]\naccess_key = {id}\nsecret_key = {secret}\n"),
+        ),
+        (
+            "/srv/x.ini",
+            format!("[default]\naccess_key = {id}\nsecret_key = {secret}\n"),
+        ),
+        (
+            "/srv/x.yaml",
+            format!("accessKey: {id}\nsecretKey: {secret}\n"),
+        ),
+        (
+            "/srv/.env",
+            format!("S3_ACCESS_KEY={id}\nS3_SECRET_KEY={secret}\n"),
+        ),
+        (
+            "/srv/x.json",
+            format!("{{\"access_key\": \"{id}\", \"secret_key\": \"{secret}\"}}"),
+        ),
+    ] {
+        let found = CLASSIFIER.classify(text.as_bytes(), Origin::File { path });
+        let kinds: Vec<String> = found.iter().map(|f| f.credential(&print()).kind).collect();
+        assert_eq!(kinds, ["aws-access-key"], "{path}: {found:?}");
+    }
+}
+
 #[test]
 fn a_session_has_two_parts_and_a_lone_key_id_has_none() {
     let (id, secret, token) = (

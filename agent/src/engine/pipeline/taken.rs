@@ -29,6 +29,8 @@ pub(crate) struct Taking {
     asked: u64,
     unproven: bool,
     hook: String,
+    /// All rings were read once more since it came.
+    is_settled: bool,
 }
 
 impl Taking {
@@ -42,6 +44,7 @@ impl Taking {
             asked: 0,
             unproven: false,
             hook: FANOTIFY.to_owned(),
+            is_settled: false,
         }
     }
 
@@ -88,6 +91,7 @@ impl Taking {
             asked: attach.asked,
             unproven: attach.proven == 0,
             hook: hook.to_owned(),
+            is_settled: false,
         })
     }
 }
@@ -124,6 +128,13 @@ impl Pipeline {
             return;
         }
         if !self.core.holds(victim) {
+            // What it read a moment before may be in a ring that was read before this one.
+            if !taking.is_settled && self.takings.len() < MAX_LATE {
+                self.takings.push(Taking {
+                    is_settled: true,
+                    ..taking
+                });
+            }
             return;
         }
         let start = taking.identity.map(|identity| identity.start_ticks);

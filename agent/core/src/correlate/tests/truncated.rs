@@ -98,10 +98,7 @@ fn a_cut_without_findings_is_a_gap() {
     let events = run(&[start(), seen]);
     assert_eq!(events.len(), 1, "{events:#?}");
     let gap = events[0].gap.as_ref().unwrap();
-    assert_eq!(
-        (gap.reason.word(), gap.count),
-        ("argv_truncated", 1)
-    );
+    assert_eq!((gap.reason.word(), gap.count), ("argv_truncated", 1));
 }
 
 #[test]
