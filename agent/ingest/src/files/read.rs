@@ -298,7 +298,7 @@ mod tests {
         std::fs::write(path("one"), b"x").unwrap();
         let slash = Path::new("/");
         let root = open_root(slash).unwrap();
-        let fd = open_in(root.as_fd(), &path("one"), OFlags::PATH).unwrap();
+        let fd = open_in(root.as_fd(), path("one"), OFlags::PATH).unwrap();
         let id = version(&fd, "").unwrap().unwrap().id;
         std::fs::rename(path("one"), path("two")).unwrap();
         std::fs::write(path("one"), b"y").unwrap();
