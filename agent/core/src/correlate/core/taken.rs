@@ -2,7 +2,7 @@
 
 use super::once::Once;
 use super::{Core, attack};
-use crate::process::{Holding, HoldingPlace};
+use crate::process::{Holding, HoldingPlace, Proc};
 use keytrail_model::event::{Evidence, Source};
 use keytrail_model::{Channel, EventKind, EvidenceGrade, Pid, SourceType, Stamp, Taken, TakenSeen};
 use std::collections::BTreeSet;
@@ -31,7 +31,12 @@ impl Core {
         if self.taken.last == Some(again) {
             return;
         }
-        self.taken.last = Some(again);
+        // What came after this read is for the next.
+        let had_all = |victim: &Proc| {
+            let mut holdings = victim.holdings.iter();
+            holdings.all(|holding| holding.from_ns <= seen.at.boot_ns)
+        };
+        self.taken.last = had_all(victim).then_some(again);
         let earliest = self.earliest(&seen.at, &seen.hook);
         let in_reach = |holding: &&Holding| {
             let there = match seen.what {

@@ -106,6 +106,19 @@ fn memory_may_have_held_anything_the_process_holds() {
     }
 }
 
+/// A read from before the victim held anything is told late, and the next one of the same process right behind it.
+#[test]
+fn a_read_that_came_too_early_does_not_speak_for_the_next() {
+    let (_, events) = story(&[
+        start(),
+        exec(10, 1, 3 * SEC, vec![in_env("a")]),
+        exec(20, 1, 2 * SEC, vec![]),
+        taken(20, 10, 2 * SEC, Taken::VmRead),
+        taken(20, 10, 4 * SEC, Taken::VmRead),
+    ]);
+    assert_eq!(takes(&events).len(), 1);
+}
+
 #[test]
 fn who_holds_nothing_loses_nothing() {
     let (core, events) = story(&[
