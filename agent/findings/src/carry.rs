@@ -4,6 +4,7 @@
 mod login;
 
 use crate::facts::{Facts, ProcessFacts, StepFacts};
+use crate::key_places::{KEYS, is_hidden};
 use login::is_login_option;
 
 /// Clients of other protocols that send whatever is given to their standard input.
@@ -58,32 +59,6 @@ const KEEPERS: &[&str] = &[
     "pass",
     "secret-tool",
 ];
-/// Words by which whoever packs or looks for keys names their places.
-pub(crate) const KEYS: &[&str] = &[
-    ".aws",
-    ".ssh",
-    ".kube",
-    ".docker",
-    ".npmrc",
-    ".netrc",
-    ".gnupg",
-    ".azure",
-    ".env",
-    ".pgpass",
-    ".pypirc",
-    ".config",
-    ".git-credentials",
-    ".vault-token",
-    "credential",
-    "secret",
-    "token",
-    "id_rsa",
-    "id_ed25519",
-    "id_ecdsa",
-    "shadow",
-    "gcloud",
-];
-
 fn name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
@@ -105,7 +80,7 @@ fn is_file(process: &ProcessFacts, argument: &str, path: &str) -> bool {
         format!("{}/{relative}", process.cwd.trim_end_matches('/'))
     };
     path == whole
-        || crate::harvest::is_hidden(&whole)
+        || is_hidden(&whole)
             && path
                 .strip_prefix(&whole)
                 .is_some_and(|rest| rest.starts_with('/'))
@@ -267,7 +242,7 @@ fn is_kept(path: &str) -> bool {
     let file = name(path);
     !path.starts_with("/run/secrets/")
         && !path.starts_with("/var/run/secrets/")
-        && (crate::harvest::is_hidden(path)
+        && (is_hidden(path)
             || file == ".env"
             || file.starts_with(".env.")
             || file.starts_with("id_")

@@ -3,6 +3,7 @@
 
 use crate::clients::is_client_of;
 use crate::facts::{AncestorFacts, Facts, ProcessFacts};
+use crate::key_places::is_hidden;
 use crate::sweep::sweep_of;
 use crate::text::{kept, number};
 use keytrail_model::is_interpreter;
@@ -338,11 +339,6 @@ const PROJECT: &[&str] = &[
     ".tf",
     ".md",
 ];
-
-pub(crate) fn is_hidden(path: &str) -> bool {
-    let hidden = |part: &str| part.starts_with('.') && !part.starts_with(".env");
-    path.split('/').any(hidden)
-}
 
 /// Whether a file is one that a project is configured by.
 fn configures(path: &str) -> bool {

@@ -80,6 +80,7 @@ const KINDS: &[&str] = &[
     "jfrog-key",
     "jfrog-reference-token",
     "jina-key",
+    "k3s-token",
     "kubeconfig",
     "kubernetes-bootstrap-token",
     "langfuse-key",

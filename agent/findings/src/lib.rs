@@ -9,6 +9,7 @@ pub mod facts;
 mod finding;
 mod harvest;
 mod headers;
+mod key_places;
 mod network;
 mod pattern;
 mod recent;
@@ -18,6 +19,7 @@ mod site;
 mod stage;
 mod sweep;
 mod text;
+mod tool;
 
 pub use baseline::{Baseline, Known, News};
 pub use facts::Facts;

@@ -1,9 +1,9 @@
 //! Programs that read whatever lies where they were sent: backups and scanners, and searches through a tree. What they come
 //! past they were not looking for.
 
-use crate::carry::KEYS;
 use crate::facts::ProcessFacts;
-use crate::scope::tool_run_by;
+use crate::key_places::KEYS;
+use crate::tool::tool_run_by;
 
 /// What they read they are there to read.
 const SCANNERS: &[&str] = &[
