@@ -199,7 +199,7 @@ impl New {
                 self.key.tgid,
                 ProcState {
                     state: PROC_UNKNOWN,
-                    pad: 0,
+                    met: 0,
                     exec_id: self.exec_id,
                 },
             ),

@@ -36,14 +36,14 @@ pub fn exec(ctx: RawTracePointContext) -> i32 {
 #[inline(always)]
 fn on_exec(task: u64, old_tid: u32, bprm: u64) {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    let mut pad = 0;
+    let mut met = 0;
     if let Some(state) = PROCS.get_ptr(&tgid) {
         // SAFETY: a live map value.
         let known = unsafe { *state };
         if known.state == PROC_IGNORED {
             return;
         }
-        pad = known.pad;
+        met = known.met;
     }
     let Some(counters) = Counters::get() else {
         return;
@@ -53,7 +53,7 @@ fn on_exec(task: u64, old_tid: u32, bprm: u64) {
         tgid,
         ProcState {
             state: PROC_UNKNOWN,
-            pad,
+            met,
             exec_id,
         },
     );

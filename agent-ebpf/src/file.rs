@@ -211,7 +211,7 @@ fn watched(opened: u64, inode: u64, how: u32) -> bool {
             tgid,
             ProcState {
                 state: PROC_HOLDER,
-                pad: 0,
+                met: 0,
                 exec_id: 0,
             },
         ),
@@ -234,6 +234,10 @@ fn watched(opened: u64, inode: u64, how: u32) -> bool {
     };
     // Only what was reported counts as seen: after a loss the next read is reported.
     let _ = READ_SEEN.insert(&key, &program, 0);
+    if let Some(known) = known {
+        // SAFETY: a live map value. Of two threads at once one may be forgotten.
+        unsafe { (*known).met = (*known).met.wrapping_add(1) };
+    }
     renew(tgid);
     let record = pointer(&mut slot);
     // SAFETY: `record` is the reserved slot; every field is written.

@@ -69,7 +69,7 @@ fn on_fork(child: u64) {
         // SAFETY: a live map value, copied at once.
         let ProcState {
             state,
-            pad,
+            met,
             exec_id,
         } = unsafe { *state };
         // A child of the agent is a process like any other: `trace` starts what it follows.
@@ -80,7 +80,7 @@ fn on_fork(child: u64) {
                 tgid,
                 ProcState {
                     state,
-                    pad,
+                    met,
                     exec_id,
                 },
             );

@@ -210,7 +210,7 @@ fn mark(tgid: u32, id: u64) {
                     tgid,
                     ProcState {
                         state: PROC_UNKNOWN,
-                        pad: 0,
+                        met: 0,
                         exec_id: id,
                     },
                 );

@@ -231,7 +231,7 @@ pub fn caller(tgid: u32, metadata: bool) -> Option<u32> {
             tgid,
             ProcState {
                 state: PROC_HOLDER,
-                pad: 0,
+                met: 0,
                 exec_id: 0,
             },
         );

@@ -425,7 +425,7 @@ fn held(number: u32) -> u32 {
         return 0;
     };
     // SAFETY: a live map value.
-    unsafe { ((*state).exec_id as u32) << 3 | (*state).state & 7 }
+    unsafe { ((*state).exec_id as u32).wrapping_add((*state).met) << 3 | (*state).state & 7 }
 }
 
 /// Was it told of this program a moment ago, with proof? Then the call need not be looked at.

@@ -3,7 +3,7 @@
 use crate::{
     maps::field,
     record::{Load, current_task, follow, read, read_or_zero, user_registers},
-    syscall::{PREAD64, PREADV, PREADV2, READ, READV},
+    syscall::{PREAD64, PREADV, READ, READV},
 };
 use aya_ebpf::helpers::bpf_probe_read_user;
 use keytrail_abi::{
@@ -81,28 +81,25 @@ fn reads_nothing(file: u64, inode: u64) -> bool {
 }
 
 /// Is it certain that the system call the thread is in puts nothing into the memory of its process, because there is none where
-/// it wants the bytes? Pages are looked up before they are copied. Only below where anybody may map (`vm.mmap_min_addr`): that a
-/// page higher up is not there may mean that it was not touched yet.
+/// it wants the bytes? Pages are looked up before they are copied. Only for the first page, which nobody may map
+/// (`vm.mmap_min_addr`, 4,096 at least where it is set): that a page higher up is not there may mean that it was not touched
+/// yet. And only by what stands in registers: the vector of readv is in memory that another thread may write.
 #[inline(never)]
 fn lacks_buffer() -> bool {
-    // Documentation/admin-guide/sysctl/vm.rst: "a value of something like 64k".
-    const MMAP_MIN: u64 = 65_536;
+    const MMAP_MIN: u64 = 4_096;
     let regs = user_registers();
     // As in `reads_nothing`.
     if read::<u64>(regs, field(f::REGS_RESULT)) != Some(ENOSYS) {
         return false;
     }
-    let argument: u64 = read_or_zero(regs, field(f::REGS_ARG1));
-    let buffer = match read_or_zero::<u64>(regs, field(f::REGS_SYSCALL)) {
-        READ | PREAD64 => argument,
-        READV | PREADV | PREADV2 if read_or_zero::<u64>(regs, field(f::REGS_ARG2)) == 1 => {
-            // SAFETY: the helper checks the address; `struct iovec` begins with its base.
-            match unsafe { bpf_probe_read_user(argument as *const u64) } {
-                Ok(base) => base,
-                Err(_) => return false,
-            }
-        }
-        _ => return false,
+    if !matches!(
+        read_or_zero::<u64>(regs, field(f::REGS_SYSCALL)),
+        READ | PREAD64
+    ) {
+        return false;
+    }
+    let Some(buffer) = read::<u64>(regs, field(f::REGS_ARG1)) else {
+        return false;
     };
     // SAFETY: the helper checks the address.
     buffer < MMAP_MIN && unsafe { bpf_probe_read_user(buffer as *const u8) }.is_err()

@@ -31,8 +31,8 @@ pub struct OutKey {
 pub struct ProcState {
     /// One of `PROC_*`.
     pub state: u32,
-    /// Bits for the user side's use; copied to children at fork.
-    pub pad: u32,
+    /// Grows with each file a holder has read that holds something: what is taken out of it then is news.
+    pub met: u32,
     /// `exec_id` of the exec that made this state: user space clears only what it has seen.
     pub exec_id: u64,
 }

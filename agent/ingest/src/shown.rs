@@ -5,27 +5,58 @@
 use crate::exec::label;
 use keytrail_model::{Ends, FileFacts, Found, Observation, Payload, Place};
 use keytrail_payload::Matcher;
+use std::collections::HashSet;
 
-/// The observation without learnt secrets in its names; `None` when it has none.
-pub fn shown(observation: &Observation, matcher: &Matcher) -> Option<Observation> {
-    if matcher.is_empty() {
-        return None;
+/// Texts remembered that have no learnt secret.
+const CLEAR_MAX: usize = 512;
+
+/// Looks into names, most of which come again and again: those of programs with every record.
+#[derive(Default)]
+pub struct Shown {
+    clear: HashSet<String>,
+    /// Secrets and windows of the matcher that `clear` was found by.
+    of: (usize, usize),
+}
+
+impl Shown {
+    /// The observation without learnt secrets in its names; `None` when it has none.
+    pub fn of(&mut self, observation: &Observation, matcher: &Matcher) -> Option<Observation> {
+        if matcher.is_empty() {
+            return None;
+        }
+        let of = (matcher.len(), matcher.windows());
+        if self.of != of {
+            self.clear.clear();
+            self.of = of;
+        }
+        let mut found = false;
+        texts(observation, &mut |text| {
+            found = found || self.has(text, matcher);
+        });
+        found.then(|| {
+            let mut shown = observation.clone();
+            texts_mut(&mut shown, &mut |text| hide(text, matcher));
+            shown
+        })
     }
-    let mut found = false;
-    texts(observation, &mut |text| found = found || has(text, matcher));
-    found.then(|| {
-        let mut shown = observation.clone();
-        texts_mut(&mut shown, &mut |text| hide(text, matcher));
-        shown
-    })
+
+    fn has(&mut self, text: &str, matcher: &Matcher) -> bool {
+        if text.len() < SHORTEST || self.clear.contains(text) {
+            return false;
+        }
+        if !matcher.places(text.as_bytes()).is_empty() {
+            return true;
+        }
+        if self.clear.len() >= CLEAR_MAX {
+            self.clear.clear();
+        }
+        self.clear.insert(text.to_owned());
+        false
+    }
 }
 
 /// No secret that is looked for is shorter.
 const SHORTEST: usize = 6;
-
-fn has(text: &str, matcher: &Matcher) -> bool {
-    text.len() >= SHORTEST && !matcher.places(text.as_bytes()).is_empty()
-}
 
 fn hide(text: &mut String, matcher: &Matcher) {
     if text.len() < SHORTEST {
@@ -64,20 +95,42 @@ macro_rules! visit {
                     each(& $($mut)? seen.cwd);
                     $found(& $($mut)? seen.found, each);
                 }
-                Observation::File(seen) => $file(& $($mut)? seen.file, each),
-                Observation::Answer(seen) => $ends(& $($mut)? seen.ends, each),
-                Observation::Connect { ends, .. } => $ends(ends, each),
+                Observation::File(seen) => {
+                    each(& $($mut)? seen.at.comm);
+                    $file(& $($mut)? seen.file, each);
+                }
+                Observation::Answer(seen) => {
+                    each(& $($mut)? seen.at.comm);
+                    $ends(& $($mut)? seen.ends, each);
+                }
+                Observation::Connect { at, ends } => {
+                    each(& $($mut)? at.comm);
+                    $ends(ends, each);
+                }
                 Observation::Send(seen) => {
+                    each(& $($mut)? seen.at.comm);
                     $ends(& $($mut)? seen.ends, each);
                     $payload(& $($mut)? seen.payload, each);
                 }
                 Observation::Write(seen) => {
+                    each(& $($mut)? seen.at.comm);
                     each(& $($mut)? seen.path);
                     $payload(& $($mut)? seen.payload, each);
                 }
-                Observation::TlsWrite(seen) => $payload(& $($mut)? seen.payload, each),
-                Observation::Created { file, .. } | Observation::Persistence { file, .. } => $file(file, each),
-                Observation::FileChanged { file, change, .. } => {
+                Observation::TlsWrite(seen) => {
+                    each(& $($mut)? seen.at.comm);
+                    $payload(& $($mut)? seen.payload, each);
+                }
+                Observation::Created { at, file, .. } | Observation::Persistence { at, file, .. } => {
+                    if let Some(at) = at {
+                        each(& $($mut)? at.comm);
+                    }
+                    $file(file, each);
+                }
+                Observation::FileChanged { at, file, change, .. } => {
+                    if let Some(at) = at {
+                        each(& $($mut)? at.comm);
+                    }
                     $file(file, each);
                     each(& $($mut)? change.new_path);
                     each(& $($mut)? change.link);
@@ -86,12 +139,11 @@ macro_rules! visit {
                     each(& $($mut)? gap.detail);
                     each(& $($mut)? gap.remedy);
                 }
+                Observation::Fork { at, .. } | Observation::Exit { at, .. } => each(& $($mut)? at.comm),
+                Observation::Pipes(seen) => each(& $($mut)? seen.at.comm),
+                Observation::Taken(seen) => each(& $($mut)? seen.at.comm),
                 Observation::Start(_)
                 | Observation::Tick { .. }
-                | Observation::Fork { .. }
-                | Observation::Exit { .. }
-                | Observation::Pipes(_)
-                | Observation::Taken(_)
                 | Observation::Withdrawn { .. }
                 | Observation::Pod { .. }
                 | Observation::PodGone { .. }
@@ -109,6 +161,7 @@ macro_rules! visit {
             each(& $($mut)? ends.path);
             if let Some(peer) = & $($mut)? ends.peer {
                 each(& $($mut)? peer.executable);
+                each(& $($mut)? peer.comm);
             }
         }
 
@@ -234,7 +287,7 @@ mod tests {
             Observation::Gap(gap),
         ];
         for observation in observations {
-            let shown = shown(&observation, &m).unwrap();
+            let shown = Shown::default().of(&observation, &m).unwrap();
             let text = serde_json::to_string(&shown).unwrap();
             assert!(!text.contains(SECRET) && !text.contains(&percent), "{text}");
             assert!(text.contains("[redacted datadog-api-key kt1:aa]"), "{text}");
@@ -258,6 +311,27 @@ mod tests {
             file: file("/srv/app/.env".into()),
             technique: "T1".into(),
         };
-        assert_eq!(shown(&observation, &matcher()), None);
+        let mut shown = Shown::default();
+        assert_eq!(shown.of(&observation, &matcher()), None);
+        // Until it is learnt what was in it.
+        let none = Matcher::new(&[9; 32]);
+        let named = Observation::Exit {
+            at: Stamp {
+                comm: SECRET[..15].into(),
+                ..at()
+            },
+            status: 0,
+            signal: 0,
+            dumped: None,
+        };
+        assert_eq!(shown.of(&named, &none), None);
+        let mut learnt = matcher();
+        assert_eq!(shown.of(&named, &learnt), None);
+        let credential = keytrail_model::Credential {
+            fingerprint: "kt1:bb".into(),
+            ..(*learnt.places(SECRET.as_bytes())[0].1).clone()
+        };
+        learnt.learn(credential.into(), "", &SECRET.as_bytes()[..15]);
+        assert!(shown.of(&named, &learnt).is_some());
     }
 }

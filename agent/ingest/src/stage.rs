@@ -8,8 +8,9 @@ use super::files::{Files, Inspected, KnownFile, Version, Views};
 use super::handed::Handed;
 use super::inspection::{InspectionOptions, Inspector, Missed};
 use super::registry::Registry;
+use super::shown::Shown;
+use super::stamp;
 use super::written::{self, Targets};
-use super::{shown, stamp};
 use crate::decode::{self, Record};
 use keytrail_abi as abi;
 use keytrail_host::areas::area;
@@ -61,6 +62,7 @@ pub struct Digest {
     views: Views,
     /// The key by which what is given to TLS libraries is hashed.
     digests: RandomState,
+    shown: Shown,
     /// When a process was read from /proc: older execs of it are told already.
     snapshot_at: HashMap<Pid, u64>,
     /// A record that held payload, environment or argv was in the ring since the last wipe.
@@ -95,6 +97,7 @@ impl Digest {
             answers: Answers::default(),
             views: Views::default(),
             digests: RandomState::new(),
+            shown: Shown::default(),
             snapshot_at: HashMap::new(),
             ring_dirty: false,
         })
@@ -497,8 +500,10 @@ impl Digest {
                 peer_port: r.peer_port,
             }),
             once: r.once != 0,
-            // Keyed, and the key is in no recording: what is short could else be guessed from it.
-            digest: (r.offset == 0 && !data.is_empty()).then(|| self.digests.hash_one(data)),
+            // Keyed, and the key is in no recording: what is short could else be guessed from it. Only of what is here whole:
+            // equal beginnings are no equal writes.
+            digest: (r.offset == 0 && !data.is_empty() && data.len() as u64 == u64::from(r.total))
+                .then(|| self.digests.hash_one(data)),
             record: record_header(data)
                 .filter(|_| r.offset == 0)
                 .map(|record| (record.content_type, record.length)),
@@ -634,9 +639,8 @@ impl Digest {
     }
 
     /// The observation as it may be told; `None` when it may be as it is.
-    #[must_use]
-    pub fn shown(&self, observation: &Observation) -> Option<Observation> {
-        shown::shown(observation, &self.registry.matcher)
+    pub fn shown(&mut self, observation: &Observation) -> Option<Observation> {
+        self.shown.of(observation, &self.registry.matcher)
     }
 
     /// Does something of which nobody asks what it could not see.

@@ -771,7 +771,7 @@ fn late_decisions_harm_nobody() {
     let mut host = host!();
     let state = |state, exec_id| ProcState {
         state,
-        pad: 0,
+        met: 0,
         exec_id,
     };
     // Dead before the decision came: what is put into the table now nobody would ever take out.

@@ -44,7 +44,7 @@ impl Deferred {
     pub fn set_holder(&mut self, tgid: u32, only_keys: bool, exec_id: u64) {
         let state = ProcState {
             state: if only_keys { PROC_KEYS } else { PROC_HOLDER },
-            pad: 0,
+            met: 0,
             exec_id,
         };
         self.set_process(tgid, state);

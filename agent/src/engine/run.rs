@@ -103,6 +103,13 @@ fn come_first() {
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         tracing::debug!(%error, "the engine's thread has no higher priority");
     }
+    // sched(7): what this thread starts begins with a nice value of 0; its own stays.
+    let policy = libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK;
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the struct is whole and ours; zero names the calling thread.
+    if unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) } != 0 {
+        tracing::debug!("threads that the engine's starts have its priority");
+    }
 }
 
 impl Runner {

@@ -161,14 +161,20 @@ impl Search<'_> {
     fn walk(&mut self, mut path: Vec<u8>, names: &[Name]) -> Walked {
         for (n, name) in names.iter().enumerate() {
             if name.is_cut {
+                let mut is_excluded = false;
                 for whole in self.whole(&path, name) {
                     let there = [&path[..], b"/", &whole].concat();
                     match self.walk(there, &names[n + 1..]) {
                         Walked::Nowhere => {}
+                        // Another one that begins alike may be it.
+                        Walked::Excluded => is_excluded = true,
                         found => return found,
                     }
                 }
-                return Walked::Nowhere;
+                return match is_excluded {
+                    true => Walked::Excluded,
+                    false => Walked::Nowhere,
+                };
             }
             path.push(b'/');
             path.extend_from_slice(&name.bytes);
@@ -346,6 +352,19 @@ mod tests {
             assert_eq!(found, path.to_string_lossy());
             assert!(matches!(read::version(&fd, ""), Ok(Some(v)) if v.id == id));
         }
+        // Nor by what is excluded and begins alike.
+        let excluded = Excluded::new(&[format!("{}/**/*.log", dir.path().display())]).unwrap();
+        let inner = dir.path().join("alike");
+        fs::create_dir(&inner).unwrap();
+        for end in ["-0.log", "-1.env", "-2.log"] {
+            fs::write(inner.join("x".repeat(70) + end), end).unwrap();
+        }
+        let (names, id) = told(&inner.join("x".repeat(70) + "-1.env"));
+        let found = Locator::default().find(&record(&names, id), &excluded);
+        assert!(matches!(found, Found::At(..)));
+        let (names, id) = told(&inner.join("x".repeat(70) + "-2.log"));
+        let found = Locator::default().find(&record(&names, id), &excluded);
+        assert!(matches!(found, Found::Excluded));
         // Whoever is told to keep out does not look for the rest of a name either.
         let path = dir.path().join(bytes(&long)).join(bytes(b"key\xff"));
         let (names, id) = told(&path);

@@ -4,7 +4,7 @@ use super::{Core, MAX_LINEAGE, metadata};
 use crate::correlate::event;
 use crate::correlate::flow::{Key, Mark};
 use crate::process::{Holding, HoldingPlace, Proc};
-use keytrail_model::event::{Evidence, Truncation};
+use keytrail_model::event::{Event, Evidence, Truncation};
 use keytrail_model::{
     Channel, DestinationMethod, Direction, EventKind, EvidenceGrade, GapReason, GapSeen,
     LineageBasis, Pid, Signal, Stamp,
@@ -260,7 +260,7 @@ impl Core {
             return;
         }
         if let Some(number) = kept {
-            self.repeat_by(number, &e);
+            self.repeat_by(number, &of_all(e.clone()));
         }
         self.emit(e);
     }
@@ -305,4 +305,21 @@ impl Core {
             });
         }
     }
+}
+
+/// An event that is to stand for many more: those who came to a port of the process's own are none of them the one told last.
+fn of_all(mut event: Event) -> Event {
+    if let Some(to) = &mut event.destination
+        && to.direction == Some(Direction::Accepted)
+    {
+        to.ip.clear();
+        to.port = 0;
+        if let Some(evidence) = &mut event.evidence {
+            evidence.destination_method = Some(DestinationMethod::Unknown);
+        }
+        event
+            .coverage
+            .push("to many who came to this port: who each of them was is not told".to_owned());
+    }
+    event
 }

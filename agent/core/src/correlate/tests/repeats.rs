@@ -238,8 +238,14 @@ fn what_many_clients_of_one_port_were_given_is_told_together() {
             }),
     );
     all.extend([tick(4 * SEC), stop()]);
-    let counts: Vec<u64> = sums(&run(&all)).iter().map(|s| s.0).collect();
+    let events = run(&all);
+    let counts: Vec<u64> = sums(&events).iter().map(|s| s.0).collect();
     let mut expected = vec![1; ONE_BY_ONE];
     expected.push(44);
     assert_eq!(counts, expected);
+    // None of them is the one that was told last.
+    let sum = of(&events, "credential_sent").pop().unwrap();
+    let to = sum.destination.as_ref().unwrap();
+    assert_eq!((to.ip.as_str(), to.port, to.local_port), ("", 0, 443));
+    assert_eq!(method(sum), "unknown");
 }

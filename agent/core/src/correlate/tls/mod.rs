@@ -27,7 +27,7 @@ pub use records::APPLICATION_DATA;
 use keytrail_model::{DestinationMethod, Ends, Pid, SendSeen, Socket, TlsSeen};
 use records::{Flight, cipher_of, fits, goes_on_with_data};
 use sockets::Sockets;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use waiting::{MAX_TOGETHER, Maybe, WAIT_NS, Waiting, all_gone, fitting, spend, take_out};
 use writes::{AT_ONCE_NS, carries, differ, fingerprints, is_inside, merge, same, settle};
 
@@ -86,6 +86,19 @@ pub struct TlsLinks {
     last: BTreeMap<(Pid, u32), Last>,
     /// When a process was last seen to send at once what it had encrypted.
     at_once: BTreeMap<Pid, u64>,
+}
+
+/// What became of writes, by process and call.
+type Fates = BTreeMap<(Pid, u64), (Maybe, usize, bool, bool)>;
+
+/// What was given to another session shares the fate of that session's write.
+fn follow(w: &mut Waiting, fates: &Fates) {
+    let fate = w
+        .within
+        .and_then(|outer| fates.get(&(w.seen.at.pid, outer)));
+    if let Some(fate) = fate {
+        (w.maybe, w.ambiguous, w.left, w.gone) = *fate;
+    }
 }
 
 /// What a send was found to carry.
@@ -520,18 +533,19 @@ impl TlsLinks {
 
     /// What a write holds of another session has left as far as it has itself.
     fn take_along(&mut self, ripe: &mut [Waiting]) {
-        for outer in (0..ripe.len()).rev() {
-            let (before, from) = ripe.split_at_mut(outer);
-            let Some(w) = from.first().filter(|w| w.seen.record.is_some()) else {
-                continue;
-            };
-            let waiting = self.waiting.get_mut(&w.seen.at.pid).into_iter().flatten();
-            let inner = before.iter_mut().chain(waiting);
-            for inner in inner.filter(|inner| inner.within == Some(w.seen.call)) {
-                inner.maybe = w.maybe;
-                inner.ambiguous = w.ambiguous;
-                inner.left = w.left;
-                inner.gone = w.gone;
+        let mut fates = Fates::new();
+        // The outer one is given after the inner one.
+        for w in ripe.iter_mut().rev() {
+            follow(w, &fates);
+            if w.seen.record.is_some() {
+                let fate = (w.maybe, w.ambiguous, w.left, w.gone);
+                fates.insert((w.seen.at.pid, w.seen.call), fate);
+            }
+        }
+        let pids: BTreeSet<Pid> = fates.keys().map(|(pid, _)| *pid).collect();
+        for pid in pids {
+            for w in self.waiting.get_mut(&pid).into_iter().flatten() {
+                follow(w, &fates);
             }
         }
     }
