@@ -37,7 +37,7 @@ pub fn build(log: Log) -> Result<()> {
     )?;
     // Fixed, whatever CARGO_TARGET_DIR says: the agent's build script looks there.
     let to = cmd::root().join("target/bpf/keytrail.o");
-    let bytes = fs::read(&object)?;
+    let bytes = without_debug(&object)?;
     if fs::read(&to).is_ok_and(|old| old == bytes) {
         return Ok(());
     }
@@ -47,6 +47,33 @@ pub fn build(log: Log) -> Result<()> {
     fs::write(&partial, bytes)?;
     fs::rename(&partial, &to)?;
     Ok(())
+}
+
+/// The object without what only debuggers read: four fifths of it, which every agent would carry along. What the kernel reads
+/// of types and lines (`.BTF`, `.BTF.ext`) stays.
+fn without_debug(object: &Path) -> Result<Vec<u8>> {
+    let sysroot = cmd::output(cmd::clean("rustc").args(["--print", "sysroot"]))?;
+    let lib = Path::new(sysroot.trim()).join("lib");
+    // It comes with rustup's compiler from 1.84 on.
+    let tool = lib.join(format!(
+        "rustlib/{}-unknown-linux-gnu/bin/rust-objcopy",
+        env::consts::ARCH
+    ));
+    if !tool.exists() {
+        eprintln!(
+            "xtask: {} is not there: the kernel side keeps its debug information",
+            tool.display()
+        );
+        return Ok(fs::read(object)?);
+    }
+    let stripped = object.with_extension("stripped");
+    let mut command = cmd::clean(&tool);
+    command
+        .arg("--strip-debug")
+        .args([object, &stripped])
+        .env("LD_LIBRARY_PATH", &lib);
+    cmd::run(&mut command)?;
+    Ok(fs::read(&stripped)?)
 }
 
 /// Builds the one BPF program of the crate in `dir`; returns its path.
