@@ -502,7 +502,7 @@ impl Digest {
             once: r.once != 0,
             // Keyed, and the key is in no recording: what is short could else be guessed from it. Only of what is here whole:
             // equal beginnings are no equal writes.
-            digest: (r.offset == 0 && !data.is_empty() && data.len() as u64 == u64::from(r.total))
+            digest: (r.offset == 0 && !data.is_empty() && data.len() as u64 == r.total)
                 .then(|| self.digests.hash_one(data)),
             record: record_header(data)
                 .filter(|_| r.offset == 0)
