@@ -444,6 +444,25 @@ fn learn(registry: &mut Registry, finding: &Finding) -> Option<keytrail_model::C
 
 /// One argument as it may be shown. Spans are sorted; one that only touches the argument in part blanks that part.
 fn redact(area: &[u8], range: &Range<usize>, spans: &[(Range<usize>, String)]) -> String {
+    let mut out = without(area, range, spans);
+    if out.len() > MAX_ARG_SHOWN {
+        let mut end = MAX_ARG_SHOWN;
+        while !out.is_char_boundary(end) {
+            end -= 1;
+        }
+        out.truncate(end);
+        out.push('…');
+    }
+    out
+}
+
+/// A part of a text with labels in place of what is hidden. Spans are in order, of those that begin together the longest first;
+/// of those that overlap the first one speaks for all.
+pub(crate) fn without(
+    area: &[u8],
+    range: &Range<usize>,
+    spans: &[(Range<usize>, String)],
+) -> String {
     let mut out = String::new();
     let mut at = range.start;
     for (place, label) in spans {
@@ -463,14 +482,6 @@ fn redact(area: &[u8], range: &Range<usize>, spans: &[(Range<usize>, String)]) -
     }
     if at < range.end {
         out.push_str(&String::from_utf8_lossy(&area[at..range.end]));
-    }
-    if out.len() > MAX_ARG_SHOWN {
-        let mut end = MAX_ARG_SHOWN;
-        while !out.is_char_boundary(end) {
-            end -= 1;
-        }
-        out.truncate(end);
-        out.push('…');
     }
     out
 }

@@ -2,7 +2,7 @@
 //! programs, and some put a secret there (`https://KEY.example`, a file called by its token). From here on it stands there by
 //! its kind and fingerprint.
 
-use crate::exec::label;
+use crate::exec::{label, without};
 use keytrail_model::{Ends, FileFacts, Found, Observation, Payload, Place};
 use keytrail_payload::Matcher;
 use std::collections::HashSet;
@@ -62,20 +62,13 @@ fn hide(text: &mut String, matcher: &Matcher) {
     if text.len() < SHORTEST {
         return;
     }
-    let mut places = matcher.places(text.as_bytes());
-    places.sort_by_key(|(place, _)| (place.start, std::cmp::Reverse(place.end)));
-    let mut out = String::new();
-    let mut at = 0;
-    for (place, credential) in places {
-        // Of those that overlap the first one speaks for all.
-        if place.start >= at {
-            out.push_str(&String::from_utf8_lossy(&text.as_bytes()[at..place.start]));
-            out.push_str(&label(&credential.kind, &credential.fingerprint));
-        }
-        at = at.max(place.end);
-    }
-    out.push_str(&String::from_utf8_lossy(&text.as_bytes()[at..]));
-    *text = out;
+    let mut spans: Vec<_> = matcher
+        .places(text.as_bytes())
+        .into_iter()
+        .map(|(place, of)| (place, label(&of.kind, &of.fingerprint)))
+        .collect();
+    spans.sort_by_key(|(place, _)| (place.start, std::cmp::Reverse(place.end)));
+    *text = without(text.as_bytes(), &(0..text.len()), &spans);
 }
 
 /// Makes two functions out of one list: to look at the texts of an observation, and to change them.

@@ -81,14 +81,18 @@ pub fn lacks_programs() -> bool {
 
 /// Those this process lacks.
 pub fn lacking() -> Vec<&'static Right> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    effective(&status).map_or_else(Vec::new, of)
+    own().map_or_else(Vec::new, of)
 }
 
 /// Whether this process may look into any other.
 pub fn may_trace() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    effective(&status).is_some_and(|set| set & (1 << SYS_PTRACE) != 0)
+    own().is_some_and(|set| set & (1 << SYS_PTRACE) != 0)
+}
+
+/// What this process may.
+fn own() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    effective(&status)
 }
 
 fn effective(status: &str) -> Option<u64> {

@@ -384,6 +384,15 @@ impl Store {
             .spawn()
     }
 
+    /// A file with the key of those who may write.
+    pub fn credentials(scratch: &Scratch) -> PathBuf {
+        let file = scratch.join("credentials");
+        let text =
+            format!("[default]\naws_access_key_id = {KEY_ID}\naws_secret_access_key = {KEY}\n");
+        fs::write(&file, text).unwrap();
+        file
+    }
+
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}/archive", self.ports[3])
     }
@@ -434,12 +443,7 @@ pub fn a_bucket_has_all() {
     let _turn = turn();
     let scratch = Scratch::new();
     let store = Store::new(scratch.make("store"));
-    let credentials = scratch.join("credentials");
-    fs::write(
-        &credentials,
-        format!("[default]\naws_access_key_id = {KEY_ID}\naws_secret_access_key = {KEY}\n"),
-    )
-    .unwrap();
+    let credentials = Store::credentials(&scratch);
     let mut running = store.up();
     let mut agent = Setup::new(&scratch)
         .config(&format!(

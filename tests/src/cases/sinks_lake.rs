@@ -1,7 +1,7 @@
 //! A data lake: objects of Parquet in a real store, read as its users read them.
 
 use super::sinks::{Id, id};
-use super::sinks_far::{KEY, KEY_ID, Store};
+use super::sinks_far::{KEY, Store};
 use super::tls_programs::installed;
 use crate::{
     agent::Setup,
@@ -20,12 +20,7 @@ pub fn a_lake_has_all() {
     let _turn = turn();
     let scratch = Scratch::new();
     let store = Store::new(scratch.make("store"));
-    let credentials = scratch.join("credentials");
-    fs::write(
-        &credentials,
-        format!("[default]\naws_access_key_id = {KEY_ID}\naws_secret_access_key = {KEY}\n"),
-    )
-    .unwrap();
+    let credentials = Store::credentials(&scratch);
     let mut running = store.up();
     let agent = Setup::new(&scratch)
         .config(&format!(

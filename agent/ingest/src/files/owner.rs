@@ -1,9 +1,7 @@
 //! Whether the user a file belongs to has an account on this host.
 
-use super::read::open_in;
-use rustix::fs::{FileType, OFlags};
-use std::fs::File;
-use std::io::Read as _;
+use super::read::{beginning, open_in};
+use rustix::fs::OFlags;
 use std::ops::RangeInclusive;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -65,15 +63,8 @@ fn is_local(switch: &str) -> bool {
 
 /// `None` where a file is not there, is none, or is longer than what is read: who is missing in a part may be in the rest.
 fn read(root: BorrowedFd<'_>, path: &str) -> Option<String> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let fd = open_in(root, path, flags).ok()?;
-    let stat = rustix::fs::fstat(&fd).ok()?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return None;
-    }
-    let mut bytes = Vec::new();
-    let read = File::from(fd).take(MOST).read_to_end(&mut bytes).ok()?;
-    (u64::try_from(read).ok()? < MOST).then(|| String::from_utf8_lossy(&bytes).into_owned())
+    let bytes = beginning(root, path, MOST)?;
+    ((bytes.len() as u64) < MOST).then(|| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]

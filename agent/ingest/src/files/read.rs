@@ -2,7 +2,7 @@
 
 use keytrail_abi::{FileId, FileNew};
 use keytrail_model::{FileFacts, Reach};
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read};
@@ -58,6 +58,18 @@ fn untouched(
         Err(Errno::PERM) => open(flags),
         other => other,
     }
+}
+
+/// The first `most` bytes of a regular file below a root; `None` when it is none, or cannot be read.
+pub fn beginning(root: BorrowedFd<'_>, path: &str, most: u64) -> Option<Vec<u8>> {
+    let fd = open_in(root, path, OFlags::RDONLY).ok()?;
+    let stat = rustix::fs::fstat(&fd).ok()?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    File::from(fd).take(most).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 /// Opens the root directory of a process (or of this one).

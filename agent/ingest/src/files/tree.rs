@@ -1,11 +1,8 @@
 //! Whether git knows a file: read from the index of its work tree; git itself is never run on a tree that somebody else may
 //! have written.
 
-use super::read::open_in;
+use super::read::beginning;
 use keytrail_host::git_index::{MAX_INDEX, is_searchable, tracks};
-use rustix::fs::{FileType, OFlags};
-use std::fs::File;
-use std::io::Read as _;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
@@ -26,7 +23,7 @@ fn tracked(root: BorrowedFd<'_>, path: &str) -> Option<bool> {
             return None;
         }
         let git = top.join(".git");
-        let at = match read(root, git.to_str()?, MAX_LINK) {
+        let at = match beginning(root, git.to_str()?, MAX_LINK) {
             // A linked work tree or a submodule: `gitdir: PATH`.
             Some(link) => {
                 let link = String::from_utf8(link).ok()?;
@@ -34,26 +31,13 @@ fn tracked(root: BorrowedFd<'_>, path: &str) -> Option<bool> {
             }
             None => git,
         };
-        let Some(index) = read(root, at.join("index").to_str()?, MAX_INDEX) else {
+        let Some(index) = beginning(root, at.join("index").to_str()?, MAX_INDEX) else {
             continue;
         };
         let name = Path::new(path).strip_prefix(top).ok()?.to_str()?;
         return Some(is_searchable(&index) && tracks(&index, name.as_bytes()));
     }
     None
-}
-
-/// The beginning of a regular file.
-fn read(root: BorrowedFd<'_>, path: &str, most: u64) -> Option<Vec<u8>> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let fd = open_in(root, path, flags).ok()?;
-    let stat = rustix::fs::fstat(&fd).ok()?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return None;
-    }
-    let mut bytes = Vec::new();
-    File::from(fd).take(most).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod http;
 mod kafka;
 mod nats;
 mod otlp;
+mod random;
 mod reach;
 mod s3;
 mod stream;

@@ -4,9 +4,8 @@ use super::fault::LoginError;
 use super::scram::{Hash, Scram, ScramError};
 use crate::carrier::Failure;
 use crate::carrier::http::secret;
+use crate::carrier::random::random;
 use crate::spec::SaslMechanism;
-use ring::rand::{SecureRandom as _, SystemRandom};
-use std::fmt::Write as _;
 use std::path::Path;
 use zeroize::Zeroizing;
 
@@ -60,7 +59,7 @@ impl Login {
             SaslMechanism::ScramSha256 => Hash::Sha256,
             SaslMechanism::ScramSha512 => Hash::Sha512,
         };
-        let nonce = nonce().ok_or(LoginError::Random)?;
+        let nonce = random::<18>().ok_or(LoginError::Random)?;
         let scram = Scram {
             hash,
             user,
@@ -76,16 +75,6 @@ impl Login {
         let answer = text(ask(last.message.as_bytes())?)?;
         last.verify(&answer).map_err(wrong)
     }
-}
-
-fn nonce() -> Option<String> {
-    let mut bytes = [0; 18];
-    SystemRandom::new().fill(&mut bytes).ok()?;
-    let mut out = String::new();
-    for byte in bytes {
-        let _ = write!(out, "{byte:02x}");
-    }
-    Some(out)
 }
 
 #[cfg(test)]

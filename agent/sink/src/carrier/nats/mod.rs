@@ -9,12 +9,12 @@ mod login;
 mod protocol;
 mod wire;
 
+use super::random::random;
 use super::{Carrier, Delivered, Failure, Item, reach};
 use crate::format::{Teller, uid};
 use crate::spec::NatsSpec;
 use login::Login;
 use protocol::{Ack, Info, Message, Operation};
-use ring::rand::{SecureRandom as _, SystemRandom};
 use rustls::ClientConnection;
 use std::fmt::Write as _;
 use std::io;
@@ -70,7 +70,8 @@ impl Nats {
         let hello = self.hello(&login, &info)?;
         let inbox = format!(
             "_INBOX.{}",
-            random().ok_or("the system gave no random numbers")?
+            // Who knows it could acknowledge.
+            random::<16>().ok_or("the system gave no random numbers")?
         );
         let mut text_ = zeroize::Zeroizing::new(b"CONNECT ".to_vec());
         serde_json::to_writer(&mut *text_, &hello).map_err(text)?;
@@ -259,17 +260,6 @@ fn text(error: impl ToString) -> String {
 fn number(inbox: &str, answer: &Message) -> Option<u64> {
     let rest = answer.subject.strip_prefix(inbox)?;
     rest.strip_prefix('.')?.parse().ok()
-}
-
-/// A name that nobody guesses: who knows it could acknowledge.
-fn random() -> Option<String> {
-    let mut bytes = [0; 16];
-    SystemRandom::new().fill(&mut bytes).ok()?;
-    let mut out = String::new();
-    for byte in bytes {
-        let _ = write!(out, "{byte:02x}");
-    }
-    Some(out)
 }
 
 #[cfg(test)]
