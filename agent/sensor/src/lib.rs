@@ -535,11 +535,22 @@ impl Sensor {
         self.rings.unread()
     }
 
-    /// The rings' pages, for tests that look for what must not be there.
-    pub fn ring_image(&self) -> Vec<u8> {
+    /// Bytes of the rings' data that are mapped into this process now.
+    pub fn rings_mapped(&self) -> u64 {
         (0..rings::COUNT)
-            .flat_map(|which| self.rings.ring(which).data())
-            .collect()
+            .map(|which| self.rings.ring(which).mapped())
+            .sum()
+    }
+
+    /// The rings' pages, for tests that look for what must not be there.
+    ///
+    /// # Errors
+    /// When they cannot be mapped.
+    pub fn ring_image(&self) -> io::Result<Vec<u8>> {
+        (0..rings::COUNT)
+            .map(|which| self.rings.ring(which).data())
+            .collect::<io::Result<Vec<_>>>()
+            .map(|rings| rings.concat())
     }
 
     /// Asks for a look for TLS libraries on the host and in running processes, and attaches to what is found in a

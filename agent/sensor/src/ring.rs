@@ -4,11 +4,12 @@
 //! come first) and must know positions in order to overwrite all that was consumed.
 //!
 //! Layout (kernel/bpf/ringbuf.c): one page with the consumer position, writable; one page with the producer position,
-//! then the data twice in a row, read-only.
+//! then the data twice in a row, read-only. Of the data only a window is mapped, around what is being read: a mapping of
+//! all of it would count twice as memory of this process, whatever is in it.
 
 use std::{
     io,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd},
     ptr::NonNull,
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
@@ -25,9 +26,35 @@ const BUSY: u32 = 1 << 31;
 const DISCARD: u32 = 1 << 30;
 const HEADER: u64 = 8;
 
+/// Smallest window, bytes: on a quiet host it moves once in some hundred records.
+const WINDOW: u64 = 256 << 10;
+
 struct Mapping {
     at: NonNull<u8>,
     len: usize,
+}
+
+/// The part of the data that is mapped.
+struct Window {
+    mapping: Mapping,
+    /// Position of its first byte.
+    from: u64,
+}
+
+impl Window {
+    fn covers(&self, from: u64, to: u64) -> bool {
+        self.from <= from && to <= self.from + self.mapping.len as u64
+    }
+
+    /// What lies at a position.
+    ///
+    /// # Panics
+    /// When `len` bytes from there on are not in the window.
+    fn at(&self, position: u64, len: u64) -> NonNull<u8> {
+        assert!(self.covers(position, position + len), "outside the window");
+        // SAFETY: within the mapping, as was just checked.
+        unsafe { self.mapping.at.add((position - self.from) as usize) }
+    }
 }
 
 impl Mapping {
@@ -81,9 +108,11 @@ pub struct Scan {
 }
 
 pub struct Ring {
+    fd: OwnedFd,
     consumer: Mapping,
     producer: Mapping,
-    page: usize,
+    window: Option<Window>,
+    page: u64,
     /// Bytes of the data area, a power of two.
     size: u64,
     position: u64,
@@ -96,19 +125,49 @@ impl Ring {
     /// # Errors
     /// When the map cannot be mapped.
     pub fn new(fd: BorrowedFd<'_>, size: u32) -> io::Result<Self> {
-        // SAFETY: no pointers.
-        let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+        let page = rustix::param::page_size();
         let consumer = Mapping::new(fd, page, 0, true)?;
-        let producer = Mapping::new(fd, page + 2 * size as usize, page, false)?;
+        let producer = Mapping::new(fd, page, page, false)?;
         let mut ring = Self {
+            fd: fd.try_clone_to_owned()?,
             consumer,
             producer,
-            page,
+            window: None,
+            page: page as u64,
             size: u64::from(size),
             position: 0,
         };
         ring.position = ring.consumer_position().load(Ordering::Acquire);
+        // A map that cannot be mapped is an error at the start, not at the first record.
+        ring.open_window(ring.position, ring.position)?;
         Ok(ring)
+    }
+
+    /// Has the data from position `from` up to `to` mapped, and what is mapped already stay if that suffices. They lie in one ring
+    /// together: `to` is no more than its size behind `from`.
+    fn open_window(&mut self, from: u64, to: u64) -> io::Result<&Window> {
+        let open = self
+            .window
+            .as_ref()
+            .is_some_and(|window| window.covers(from, to));
+        if !open {
+            // Given back first, so that there is never more than one.
+            self.window = None;
+            let from = from & !(self.page - 1);
+            // From the first copy of the data into the second at most: `from` is in a page of the first.
+            let most = self.size + self.page;
+            // Twice as much: while a scan goes on it moves a few times and not with each record.
+            let len = (2 * (to - from))
+                .max(WINDOW)
+                .next_multiple_of(self.page)
+                .min(most);
+            let offset = 2 * self.page + (from & (self.size - 1));
+            let mapping = Mapping::new(self.fd.as_fd(), len as usize, offset as usize, false)?;
+            self.window = Some(Window { mapping, from });
+        }
+        self.window
+            .as_ref()
+            .ok_or_else(|| io::Error::other("no window"))
     }
 
     fn consumer_position(&self) -> &AtomicU64 {
@@ -138,10 +197,26 @@ impl Ring {
         self.size
     }
 
+    /// Bytes of the data that are mapped now.
+    pub fn mapped(&self) -> u64 {
+        self.window
+            .as_ref()
+            .map_or(0, |window| window.mapping.len as u64)
+    }
+
     /// Shows the records below `until`, but not much more than `most` bytes of them; stops early at one that is still being written.
     /// They are given back by [`Self::consume`] alone.
-    pub fn scan(&self, until: u64, most: u64, show: &mut dyn FnMut(u64, &[u8])) -> Scan {
+    pub fn scan(&mut self, until: u64, most: u64, show: &mut dyn FnMut(u64, &[u8])) -> Scan {
         let mut position = self.position;
+        if until > position
+            && let Err(error) =
+                self.open_window(position, until.min(position + most.min(self.size)))
+        {
+            let end = Self::unmapped(&error);
+            return Scan { position, end };
+        }
+        // Where the first record that was shown lies: from there on all is kept mapped.
+        let mut first = None;
         let mut shown = 0;
         let end = loop {
             if position >= until {
@@ -150,11 +225,14 @@ impl Ring {
             if shown >= most {
                 break End::Full;
             }
-            let start = self.start(position);
-            // SAFETY: `start` is below page + size and 8-byte aligned; the data area is mapped twice, so a header and
-            // any record of up to `size` bytes behind it lie within the mapping.
-            let head: &AtomicU32 = unsafe { self.producer.at.add(start).cast().as_ref() };
-            let head = head.load(Ordering::Acquire);
+            let head = match self.open_window(first.unwrap_or(position), position + HEADER) {
+                Ok(window) => {
+                    // SAFETY: eight mapped bytes, aligned to eight as all records are.
+                    let head: &AtomicU32 = unsafe { window.at(position, HEADER).cast().as_ref() };
+                    head.load(Ordering::Acquire)
+                }
+                Err(error) => break Self::unmapped(&error),
+            };
             if head & BUSY != 0 {
                 break End::Busy;
             }
@@ -165,6 +243,10 @@ impl Ring {
                 break End::Reached;
             }
             if head & DISCARD == 0 {
+                let from = *first.get_or_insert(position);
+                if let Err(error) = self.open_window(from, position + HEADER + len) {
+                    break Self::unmapped(&error);
+                }
                 show(position, self.record(position, len as usize));
                 shown += HEADER + len;
             }
@@ -173,19 +255,21 @@ impl Ring {
         Scan { position, end }
     }
 
-    /// A record that a scan has shown and that was not given back.
-    pub fn record(&self, position: u64, len: usize) -> &[u8] {
-        let start = self.start(position) + HEADER as usize;
-        let len = len.min((self.size - HEADER) as usize);
-        // SAFETY: `start` is at most page + size + 8, and behind it lie at least `size` - 8 bytes of the second mapping;
-        // a record is at most `size` - 8 long, as its header is in the ring as well. The kernel does not touch a
-        // committed record before it is given back.
-        unsafe { std::slice::from_raw_parts(self.producer.at.add(start).as_ptr(), len) }
+    /// Records that cannot be mapped wait; what then finds no room is counted by the kernel side.
+    fn unmapped(error: &io::Error) -> End {
+        tracing::error!(%error, "a part of the ring could not be mapped");
+        End::Busy
     }
 
-    /// Where the record's header lies in the mapping.
-    fn start(&self, position: u64) -> usize {
-        self.page + (position & (self.size - 1)) as usize
+    /// A record that the last scan has shown and that was not given back.
+    pub fn record(&self, position: u64, len: usize) -> &[u8] {
+        let Some(window) = &self.window else {
+            return &[];
+        };
+        let at = window.at(position + HEADER, len as u64);
+        // SAFETY: `at` has checked that these bytes are mapped; the window stays while self is borrowed, and the kernel does not
+        // touch a committed record before it is given back.
+        unsafe { std::slice::from_raw_parts(at.as_ptr(), len) }
     }
 
     /// Gives back the room below a position.
@@ -202,16 +286,15 @@ impl Ring {
     }
 
     /// The data area as it is now, for tests that look for what must not be there.
-    pub fn data(&self) -> Vec<u8> {
-        (0..self.size as usize)
-            // SAFETY: within the first copy of the data area.
-            .map(|at| unsafe {
-                self.producer
-                    .at
-                    .add(self.page + at)
-                    .as_ptr()
-                    .read_volatile()
-            })
-            .collect()
+    ///
+    /// # Errors
+    /// When it cannot be mapped.
+    pub fn data(&self) -> io::Result<Vec<u8>> {
+        let offset = 2 * self.page as usize;
+        let all = Mapping::new(self.fd.as_fd(), self.size as usize, offset, false)?;
+        Ok((0..self.size as usize)
+            // SAFETY: within the mapping that was just made.
+            .map(|at| unsafe { all.at.add(at).as_ptr().read_volatile() })
+            .collect())
     }
 }

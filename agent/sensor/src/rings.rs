@@ -104,24 +104,21 @@ impl Rings {
         let mut cut = until.boot_ns;
         let mut full = false;
         let mut back = [0; COUNT];
-        for (which, ring) in self.rings.iter().enumerate() {
+        for (which, ring) in self.rings.iter_mut().enumerate() {
             let (batch, ahead) = (&mut self.batch, &self.ahead);
             let mut last = 0;
-            let scan = ring.scan(
-                until.ends[which],
-                ring.size() / PART,
-                &mut |position, bytes| {
-                    last = boot_ns(bytes);
-                    if !ahead.contains(&(which, position)) {
-                        batch.push(Entry {
-                            boot_ns: last,
-                            ring: which,
-                            position,
-                            len: bytes.len(),
-                        });
-                    }
-                },
-            );
+            let part = ring.size() / PART;
+            let scan = ring.scan(until.ends[which], part, &mut |position, bytes| {
+                last = boot_ns(bytes);
+                if !ahead.contains(&(which, position)) {
+                    batch.push(Entry {
+                        boot_ns: last,
+                        ring: which,
+                        position,
+                        len: bytes.len(),
+                    });
+                }
+            });
             back[which] = scan.position;
             full |= scan.end == End::Full;
             if scan.end != End::Reached {
