@@ -36,7 +36,7 @@ fn live(observations: &[Observation]) -> String {
     let mut core = Core::new();
     observations
         .iter()
-        .flat_map(|o| core.step(o))
+        .flat_map(|o| core.step(o).events)
         .map(|event| json(&keytrail_export::convert::event(event)).unwrap() + "\n")
         .collect()
 }

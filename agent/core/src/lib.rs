@@ -4,4 +4,4 @@
 pub mod correlate;
 pub mod process;
 
-pub use correlate::Core;
+pub use correlate::{Core, Step};

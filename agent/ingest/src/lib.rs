@@ -1,8 +1,8 @@
 //! Where secret bytes end: records, environments and files go in, observations without a secret come out.
 //!
 //! Every finding is learnt (fingerprint and keyed forms), every payload is scanned, and the bytes are wiped before
-//! the observation leaves. What the kernel side has to know (who holds something, which files are watched) goes
-//! out beside the observations, in [`Digested`].
+//! the observation leaves. What is to be done besides (decide who holds something, watch a file) goes out behind the
+//! observations, as effects.
 
 mod answers;
 mod asked;
@@ -31,7 +31,7 @@ mod tests;
 mod written;
 
 pub use asked::{Inspection, Verdict};
-pub use digested::{Decided, Digested};
+pub use digested::{Digested, file_key};
 pub use files::{Excluded, FileTable, Files, KnownFile, min_confidence};
 pub use inspection::InspectionOptions;
 pub use keytrail_host::procfs::list_pids;

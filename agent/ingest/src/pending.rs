@@ -221,7 +221,7 @@ impl Digest {
                 if let Purpose::New { called, .. } = &purpose {
                     self.tell_kernel(*file, *ctime_ns, verdict, out);
                     if verdict == Verdict::Gone {
-                        out.places.push(PlaceNews::Unread(called.clone()));
+                        out.news(PlaceNews::Unread(called.clone()));
                     }
                 }
             }
@@ -256,20 +256,20 @@ impl Digest {
         match verdict {
             Verdict::Known => {
                 if let Some(known) = self.files.table.get(file).filter(|known| !known.is_gone) {
-                    out.watch.push((known.access_path(), file));
+                    out.watch(known.access_path(), file);
                 }
             }
             Verdict::Clean => {
-                out.places.push(PlaceNews::Clean {
+                out.news(PlaceNews::Clean {
                     device: u64::from(file.dev),
                     inode: file.ino,
                 });
                 // Who else reads a file that was just written is to be told.
                 if !self.handed.has(file, keytrail_host::clock::boot_ns()) {
-                    out.clean.push((file, ctime_ns));
+                    out.mark_clean(file, ctime_ns);
                 }
             }
-            Verdict::Gone => out.clean.push((file, ctime_ns)),
+            Verdict::Gone => out.mark_clean(file, ctime_ns),
             Verdict::Missed(_) => {}
         }
     }
@@ -335,10 +335,11 @@ impl Digest {
             return (Verdict::Gone, None);
         }
         if is_new && !only_holders {
-            out.watch.push((path, id));
+            out.watch(path, id);
         }
-        let news = look.map(|look| PlaceNews::Looked(Box::new(look)));
-        out.places.extend(news);
+        if let Some(look) = look {
+            out.news(PlaceNews::Looked(Box::new(look)));
+        }
         (Verdict::Known, Some(seen))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::answers::Answers;
 use super::asked::{Asked, Inspection, Verdict};
-use super::digested::{Decided, Digested};
+use super::digested::Digested;
 use super::exec::{self, Execs, Finished};
 use super::files::{Files, Inspected, KnownFile, Version, Views};
 use super::handed::Handed;
@@ -157,6 +157,7 @@ impl Digest {
             Record::FileNew(r, content) => {
                 self.ring_dirty |= !content.is_empty();
                 self.new_file(r, hook, inspection, out);
+                self.decide_reader(r, out);
             }
             Record::Pipes(r) if r.exec_id != 0 => self.execs.pipes(r.exec_id, stamp::pipes(r)),
             Record::Pipes(r) => passes(r, out),
@@ -176,10 +177,7 @@ impl Digest {
     fn fork(&mut self, r: &abi::Fork, out: &mut Digested) {
         let child = crate::child_of(r);
         if let Some(exec_id) = self.last_exec.get(&r.header.tgid).copied() {
-            out.decided.push(Decided {
-                pid: child,
-                exec_id,
-            });
+            out.decide(child, exec_id);
             self.last_exec.insert(child.tgid, exec_id);
         }
         self.views.forked(r.header.tgid, child.tgid);
@@ -219,10 +217,7 @@ impl Digest {
 
     fn finished(&mut self, done: Finished, out: &mut Digested) {
         let pid = done.seen.at.pid;
-        out.decided.push(Decided {
-            pid,
-            exec_id: done.exec_id,
-        });
+        out.decide(pid, done.exec_id);
         if self
             .snapshot_at
             .get(&pid)
@@ -253,7 +248,7 @@ impl Digest {
                 // The path leads elsewhere: the inode is another file now, and was read under a name we do not know.
                 self.files.table.remove(r.file);
                 self.unlocated += 1;
-                out.unwatch.push(r.file);
+                out.unwatch(r.file);
                 return;
             }
             Some(Verdict::Missed(missed)) => {
@@ -313,15 +308,6 @@ impl Digest {
         out: &mut Digested,
     ) {
         let at = stamp::stamp(&r.header);
-        // Settled once the file was inspected, whatever came of it.
-        if r.exec_id != 0 {
-            // A child forked before this is settled is settled by the same number.
-            self.last_exec.insert(r.header.tgid, r.exec_id);
-            out.decided.push(Decided {
-                pid: at.pid,
-                exec_id: r.exec_id,
-            });
-        }
         let seen = inspection.map_or_else(|| self.asked.seen(r.file, r.ctime_ns), Inspection::seen);
         let known = seen.as_deref().or_else(|| self.files.table.get(r.file));
         let verdict = inspection.map_or_else(
@@ -340,7 +326,7 @@ impl Digest {
                     return;
                 };
                 if inspection.is_none() && !known.is_gone {
-                    out.watch.push((known.access_path(), r.file));
+                    out.watch(known.access_path(), r.file);
                 }
                 let Some((facts, credentials)) =
                     as_read(known, &mut self.views, &r.header, r.ctime_ns, r.size)
@@ -369,7 +355,7 @@ impl Digest {
                 // Said again: the kernel side may have asked before it knew. Of a file that was just written every program
                 // that reads it is to be told.
                 if inspection.is_none() && !handed {
-                    out.clean.push((r.file, r.ctime_ns));
+                    out.mark_clean(r.file, r.ctime_ns);
                 }
                 self.handed_on(r, (at, hook), out);
             }
@@ -381,6 +367,15 @@ impl Digest {
                 self.dropped.add(missed.bound(), 1);
                 self.handed_on(r, (at, hook), out);
             }
+        }
+    }
+
+    /// Who reads a new file is decided once that was inspected, whatever came of it.
+    fn decide_reader(&mut self, r: &abi::FileNew, out: &mut Digested) {
+        if r.exec_id != 0 {
+            // A child forked before this is settled is settled by the same number.
+            self.last_exec.insert(r.header.tgid, r.exec_id);
+            out.decide(stamp::pid(r.header.tgid, r.header.start_ns), r.exec_id);
         }
     }
 
@@ -675,10 +670,7 @@ fn passes(r: &abi::Pipes, out: &mut Digested) {
     let pipes = stamp::pipes(r);
     if r.pass_id != 0 {
         // Those who read from it waited for what came of it.
-        out.decided.push(Decided {
-            pid: pipes.at.pid,
-            exec_id: r.pass_id,
-        });
+        out.decide(pipes.at.pid, r.pass_id);
     }
     out.observations.push(Observation::Pipes(pipes));
 }

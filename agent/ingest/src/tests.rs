@@ -5,7 +5,9 @@ use super::{Digest, DigestOptions, Digested, InspectionOptions, Registry, Verdic
 use crate::decode::Record;
 use keytrail_abi as abi;
 use keytrail_host::clock::boot_ns;
-use keytrail_model::{Access, ExecSeen, Observation, Place, PlaceNews, Why};
+use keytrail_model::{
+    Access, Effect, ExecSeen, FileKey, Observation, Place, PlaceNews, SensorChange, Why,
+};
 use keytrail_payload::{Matcher, Streams};
 use keytrail_secret::{Classifier, Fingerprinter};
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -15,7 +17,7 @@ use std::time::{Duration, Instant};
 #[derive(Default)]
 struct Asked {
     watched: Vec<(String, abi::FileId)>,
-    unwatched: Vec<abi::FileId>,
+    unwatched: Vec<FileKey>,
 }
 
 fn digest(patterns: &[String]) -> Digest {
@@ -49,9 +51,20 @@ fn watch(digest: &mut Digest, asked: &mut Asked, out: &mut Digested) {
         digest.watch();
         answers_until(digest, out, Digest::is_settled);
     }
-    let name = |(path, id): (std::path::PathBuf, _)| (path.display().to_string(), id);
-    asked.watched.extend(out.watch.drain(..).map(name));
-    asked.unwatched.append(&mut out.unwatch);
+    for effect in std::mem::take(&mut out.effects) {
+        match effect {
+            Effect::Sensor(SensorChange::Watch { path, file }) => {
+                let id = abi::FileId {
+                    ino: file.inode,
+                    dev: file.device,
+                    pad: 0,
+                };
+                asked.watched.push((path.display().to_string(), id));
+            }
+            Effect::Sensor(SensorChange::Unwatch { file }) => asked.unwatched.push(file),
+            other => out.effects.push(other),
+        }
+    }
 }
 
 /// Ingests a record once the file it is about was inspected, as the engine does.
@@ -171,7 +184,11 @@ fn run_exec(digest: &mut Digest, argv: &[u8], env: &[u8]) -> ExecSeen {
         "h",
         &mut out,
     );
-    assert_eq!(out.decided.len(), 1, "the kernel side may settle this exec");
+    assert_eq!(
+        out.decided().len(),
+        1,
+        "the kernel side may settle this exec"
+    );
     match out.observations.pop() {
         Some(Observation::Exec(seen)) => *seen,
         other => panic!("no exec came out: {other:?}"),
@@ -427,10 +444,10 @@ fn files_are_learnt_watched_and_known_in_their_new_version() {
     watch(&mut digest, &mut asked, &mut out);
     assert_eq!(asked.watched.len(), 1, "{:?}", asked.watched);
     assert!(
-        matches!(out.places.as_slice(), [PlaceNews::Looked(l)] if l.why == Why::Start && l.held.len() == 1),
+        matches!(out.places()[..], [PlaceNews::Looked(l)] if l.why == Why::Start && l.held.len() == 1),
         "what was there at the start was not created"
     );
-    out.places.clear();
+    out.effects.clear();
 
     // A new file in the watched directory is found because the directory says so.
     write("two", &github());
@@ -439,7 +456,7 @@ fn files_are_learnt_watched_and_known_in_their_new_version() {
     watch(&mut digest, &mut asked, &mut out);
     assert_eq!(asked.watched.len(), 2);
     assert!(
-        matches!(out.places.as_slice(), [PlaceNews::Looked(l)] if l.why == Why::Place && l.raw.ends_with(b"/two"))
+        matches!(out.places()[..], [PlaceNews::Looked(l)] if l.why == Why::Place && l.raw.ends_with(b"/two"))
     );
 
     // A read of a version that is not known yet looks again first.
@@ -502,7 +519,7 @@ fn files_are_learnt_watched_and_known_in_their_new_version() {
     watch(&mut digest, &mut asked, &mut out);
     assert_eq!(asked.unwatched.len(), 1);
     assert!(
-        matches!(out.places.last(), Some(PlaceNews::Gone { raw, .. }) if raw.ends_with(b"/two"))
+        matches!(out.places().last(), Some(PlaceNews::Gone { raw, .. }) if raw.ends_with(b"/two"))
     );
 }
 
@@ -538,7 +555,7 @@ fn a_child_is_settled_by_what_its_parent_is_followed_under() {
         "h",
         &mut out,
     );
-    out.decided.clear();
+    out.effects.clear();
     let fork = abi::Fork {
         header: header(abi::Kind::FORK, NOBODY),
         child_start_ns: 7_000_000_000,
@@ -547,7 +564,7 @@ fn a_child_is_settled_by_what_its_parent_is_followed_under() {
     };
     record(&mut digest, &Record::Fork(fork), "h", &mut out);
     let settled: Vec<_> = out
-        .decided
+        .decided()
         .iter()
         .map(|s| (s.pid.tgid, s.exec_id))
         .collect();
@@ -599,7 +616,7 @@ fn a_record_does_not_wait_beyond_the_deadline() {
     let mut out = Digested::default();
     let (_file, new) = readable(dir.path(), &format!("token = {}\n", github()));
     record(&mut digest, &Record::FileNew(new, &[]), "h", &mut out);
-    assert!(out.observations.is_empty() && out.clean.is_empty());
+    assert!(out.observations.is_empty() && out.clean().is_empty());
     let told: Vec<_> = digest.dropped().take().collect();
     assert_eq!(told, [(Bound::InspectionTime, 1)]);
 }
@@ -638,7 +655,7 @@ fn a_new_file_is_inspected_once_for_all_who_read_it() {
     assert!(
         matches!(&out.observations[..], [Observation::File(seen)] if seen.credentials.len() == 1)
     );
-    assert_eq!(out.watch.len(), 1);
+    assert_eq!(out.watched().len(), 1);
 }
 
 /// What the configuration excludes is neither inspected nor asked about again.
@@ -727,6 +744,6 @@ fn a_file_that_is_gone_is_known_by_what_its_reader_had() {
         ),
         ("/secrets/token", 0o600, 1)
     );
-    assert!(out.watch.is_empty() && out.places.is_empty() && out.clean.is_empty());
+    assert!(out.watched().is_empty() && out.places().is_empty() && out.clean().is_empty());
     assert_eq!(digest.unlocated, 0);
 }

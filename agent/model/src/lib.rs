@@ -3,6 +3,7 @@
 pub mod context;
 pub mod credential;
 pub mod dropped;
+pub mod effect;
 pub mod event;
 pub mod look;
 pub mod observation;
@@ -18,6 +19,7 @@ mod workload;
 pub use context::{Surroundings, actor_of, context_of};
 pub use credential::{Credential, CredentialRef};
 pub use dropped::{Bound, Dropped};
+pub use effect::{Answers, Capture, Decision, Effect, FileKey, SensorChange};
 pub use event::Event;
 pub use look::{FileLook, PlaceNews, Unread, Why};
 pub use observation::*;

@@ -341,7 +341,7 @@ fn the_stream_says_all_of_it() {
     .concat();
     assert_eq!(gaps.len(), 10);
     for gap in gaps {
-        let events = Core::new().step(&Observation::Gap(gap.clone()));
+        let events = Core::new().step(&Observation::Gap(gap.clone())).events;
         assert_eq!(events.len(), 1);
         assert_eq!(events[0].kind, EventKind::CoverageGap);
         assert_eq!(events[0].boot_ns, gap.boot_ns);

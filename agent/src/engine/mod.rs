@@ -5,7 +5,6 @@ mod accesses;
 mod budgets;
 mod checks;
 mod coverage;
-mod deferred;
 mod followed;
 mod guard;
 mod lanes;

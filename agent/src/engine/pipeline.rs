@@ -1,5 +1,6 @@
 //! What a record passes on its way: ingest, recording, core, sink and ledger.
 
+mod effects;
 pub(super) mod judge;
 mod lives;
 pub(super) mod places;
@@ -13,20 +14,19 @@ use self::programs::Programs;
 use self::taken::Taking;
 use super::Sink;
 use super::accesses::Accesses;
-use super::deferred::Deferred;
 use super::followed::Followed;
 use super::lanes::{Bytes, Held, Lanes};
-use keytrail_abi::{FileAccess, FileId, Kind, PASSED};
-use keytrail_core::correlate::Core;
+use keytrail_abi::{FileAccess, Kind};
+use keytrail_core::{Core, Step};
 use keytrail_export::convert;
 use keytrail_host::clock::boot_ns;
 use keytrail_host::own::Own;
 use keytrail_ingest::decode::{self, Record};
 use keytrail_ingest::{
-    Decided, Digest, Digested, Inspection, child_of, pid_of_header, pipe_of, streams,
+    Digest, Digested, Inspection, child_of, file_key, pid_of_header, pipe_of, streams,
 };
 use keytrail_model::status::LibraryReport;
-use keytrail_model::{Event, GapSeen, Observation, Pid, PipeId, PipesSeen};
+use keytrail_model::{Event, FileKey, GapSeen, Observation, Pid, PipeId, PipesSeen, SensorChange};
 use keytrail_proto::v1;
 use keytrail_sensor::{RawRecord, Sensor};
 use keytrail_store::Ledger;
@@ -34,7 +34,6 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -65,12 +64,11 @@ pub(super) struct Pipeline {
     pub judge: Judge,
     /// Other keytrail processes, whose doings are no uses.
     pub own: Own,
-    pub deferred: Deferred,
+    /// What the sensor has to see otherwise, until its rings have been drained.
+    changes: Vec<SensorChange>,
     out: Digested,
     /// Processes that were gone when they were asked for.
     absent: HashSet<Pid>,
-    /// Holders whose libraries were looked at when they first connected.
-    connected: HashSet<Pid>,
     accesses: Accesses,
     lanes: Lanes,
     /// What was taken out of processes, until their records were taken in.
@@ -98,10 +96,9 @@ impl Pipeline {
             programs: Programs::default(),
             judge: Judge::default(),
             own: Own::new(),
-            deferred: Deferred::default(),
+            changes: Vec::new(),
             out: Digested::default(),
             absent: HashSet::new(),
-            connected: HashSet::new(),
             accesses: Accesses::default(),
             lanes,
             takings: Vec::new(),
@@ -217,7 +214,10 @@ impl Pipeline {
         }
         let other = |lane: &u64| Some(*lane) != own;
         if let Record::FileNew(new, _) = record
-            && let Some(lane) = self.lanes.of_pipe(as_pipe(new.file)).filter(other)
+            && let Some(lane) = self
+                .lanes
+                .of_pipe(as_pipe(file_key(new.file)))
+                .filter(other)
         {
             return Some(lane);
         }
@@ -297,7 +297,7 @@ impl Pipeline {
         if let Record::FdWrite(write, _) = record
             && write.target != keytrail_abi::records::target::TERMINAL
         {
-            self.lanes.writes(lane, as_pipe(write.file));
+            self.lanes.writes(lane, as_pipe(file_key(write.file)));
         }
         if let Record::FdTarget(target) = record {
             // A file that is asked about ahead may need it.
@@ -459,7 +459,7 @@ impl Pipeline {
         self.out = out;
     }
 
-    /// Steps the core with what a record became.
+    /// Steps the core with what a record became, and does what is to be done then.
     pub fn take(&mut self, out: &mut Digested) {
         for observation in out.observations.drain(..) {
             self.acquaint_others(&observation);
@@ -480,24 +480,8 @@ impl Pipeline {
                 continue;
             }
             self.step(&observation);
-            self.given();
-            self.find_libraries(&observation);
         }
-        for (path, file) in out.watch.drain(..) {
-            self.deferred.watch(path, file);
-        }
-        for (file, ctime_ns) in out.clean.drain(..) {
-            self.set_clean(file, ctime_ns);
-        }
-        for news in out.places.drain(..) {
-            self.places_news(news);
-        }
-        for file in out.unwatch.drain(..) {
-            self.deferred.unwatch(file);
-        }
-        for decided in out.decided.drain(..) {
-            self.decide(decided);
-        }
+        self.carry_out(out.effects.drain(..));
     }
 
     /// Whoever else an observation speaks of is known before it is told.
@@ -515,45 +499,6 @@ impl Pipeline {
                 }
             }
             _ => {}
-        }
-    }
-
-    /// Has the TLS libraries of a holder found, when it begins to hold something, to connect, or to be another program.
-    fn find_libraries(&mut self, observation: &Observation) {
-        match observation {
-            Observation::Connect { at, .. }
-                if self.core.holds(at.pid) && self.connected.insert(at.pid) =>
-            {
-                self.deferred.libraries(at.pid.tgid);
-            }
-            Observation::Exec(exec) => {
-                let pid = exec.at.pid;
-                if exec.ns_tgid != 0 && exec.ns_tgid != pid.tgid {
-                    self.deferred.procfs(pid.tgid);
-                }
-                // Another program: other libraries.
-                self.connected.remove(&pid);
-                if self.core.holds(pid) {
-                    self.deferred.program(pid.tgid);
-                }
-            }
-            Observation::Exit { at, .. } => {
-                self.connected.remove(&at.pid);
-            }
-            Observation::File(seen) => self.has_met(seen.at.pid),
-            Observation::Answer(seen) => self.has_met(seen.at.pid),
-            _ => {}
-        }
-    }
-
-    /// A process may hold something from now on.
-    fn has_met(&mut self, pid: Pid) {
-        if self.core.holds(pid) {
-            // Said again: a decision about the exec before may have been on its way.
-            let only_keys = self.core.only_signs(pid);
-            self.deferred.set_holder(pid.tgid, only_keys, 0);
-            // It may have connected before it held anything.
-            self.deferred.libraries(pid.tgid);
         }
     }
 
@@ -590,53 +535,6 @@ impl Pipeline {
         }
     }
 
-    /// A file that needs no further look in this version.
-    pub fn set_clean(&mut self, file: FileId, ctime_ns: u64) {
-        // What its writer puts into it is not known yet: who reads it is to be told.
-        if self.lanes.of_pipe(as_pipe(file)).is_some() {
-            return;
-        }
-        self.deferred.set_clean(file, ctime_ns);
-    }
-
-    pub fn watch(&mut self, path: PathBuf, file: FileId) {
-        self.deferred.watch(path, file);
-    }
-
-    pub fn unwatch(&mut self, file: FileId) {
-        self.deferred.unwatch(file);
-    }
-
-    /// The kernel captures payloads of a process until it is told that it holds nothing.
-    ///
-    /// So are those who read what it writes, and so on: they are captured until then as well.
-    pub fn decide(&mut self, decided: Decided) {
-        self.decide_one(decided.pid, decided.exec_id);
-        for reader in self.core.downstream(decided.pid) {
-            self.decide_one(reader, decided.exec_id | PASSED);
-        }
-    }
-
-    fn decide_one(&mut self, pid: Pid, exec_id: u64) {
-        if self.core.holds(pid) {
-            let only_keys = self.core.only_signs(pid);
-            self.deferred.set_holder(pid.tgid, only_keys, exec_id);
-        } else if self.core.may_be_fed(pid) {
-            self.deferred.set_holder(pid.tgid, false, exec_id);
-        } else {
-            self.deferred.clear_process(pid.tgid, exec_id);
-        }
-    }
-
-    /// Who was passed something by the last step is a holder from now on, whatever was decided before.
-    fn given(&mut self) {
-        for pid in self.core.take_given() {
-            let only_keys = self.core.only_signs(pid);
-            self.deferred.set_holder(pid.tgid, only_keys, 0);
-            self.deferred.libraries(pid.tgid);
-        }
-    }
-
     /// Makes sure that a process and its ancestors are known, from /proc when no record told of them.
     pub fn ensure_known(&mut self, pid: Pid) {
         let mut chain = Vec::new();
@@ -665,14 +563,15 @@ impl Pipeline {
 
     pub fn snapshot(&mut self, snapshot: keytrail_model::Snapshot) {
         let pid = snapshot.at.pid;
-        if snapshot.ns_tgid != 0 && snapshot.ns_tgid != pid.tgid {
-            self.deferred.procfs(pid.tgid);
-        }
         let at = snapshot.at.clone();
         self.step(&Observation::Snapshot(Box::new(snapshot)));
         let [stdin, stdout] = streams(pid.tgid);
         if stdin.is_some() || stdout.is_some() {
-            self.deferred.streams(pid.tgid, [stdin, stdout]);
+            self.change(SensorChange::SetStreams {
+                tgid: pid.tgid,
+                stdin,
+                stdout,
+            });
             self.step(&Observation::Pipes(PipesSeen {
                 at,
                 stdin,
@@ -680,11 +579,6 @@ impl Pipeline {
                 feeder: None,
                 taker: None,
             }));
-            self.given();
-        }
-        if self.core.holds(pid) {
-            let only_keys = self.core.only_signs(pid);
-            self.deferred.set_holder(pid.tgid, only_keys, 0);
         }
     }
 
@@ -704,8 +598,9 @@ impl Pipeline {
         if let Observation::Findings { told } = observation {
             self.judge.tell(told);
         }
+        let Step { events, effects } = self.core.step(observation);
         let mut found = Vec::new();
-        for event in self.core.step(observation) {
+        for event in events {
             self.events += 1;
             if !self.wanted(&event) {
                 continue;
@@ -723,6 +618,7 @@ impl Pipeline {
             event.id = Some(convert::id(self.core.next_id()));
             self.emit(event);
         }
+        self.carry_out(effects);
     }
 
     /// One event to whoever keeps it and reads it.
@@ -756,8 +652,6 @@ impl Pipeline {
     /// Forgets processes that are gone and whose end was not told.
     pub fn forget_dead(&mut self) {
         let table = self.core.processes();
-        self.connected
-            .retain(|pid| table.get(*pid).is_some_and(|p| p.exited_ns.is_none()));
         if let Some(followed) = &mut self.followed {
             let root = self.root;
             followed.forget(|pid| Some(pid.tgid) == root || table.get(pid).is_some());
@@ -776,13 +670,6 @@ impl Pipeline {
             self.digest.for_unfollowed(Digest::watch);
         } else {
             self.digest.watch();
-        }
-    }
-
-    /// Carries out what was asked of the kernel side.
-    pub fn apply(&mut self, sensor: &mut Sensor) {
-        for gap in self.deferred.apply(sensor) {
-            self.gap(gap);
         }
     }
 }
@@ -806,9 +693,9 @@ fn has_bytes(record: &Record<'_>) -> bool {
 }
 
 /// A file as what is read by one and written by another.
-fn as_pipe(file: FileId) -> PipeId {
+fn as_pipe(file: FileKey) -> PipeId {
     PipeId {
-        device: u64::from(file.dev),
-        inode: file.ino,
+        device: file.device.into(),
+        inode: file.inode,
     }
 }

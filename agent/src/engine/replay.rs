@@ -64,7 +64,7 @@ pub fn replay(
             judge.tell(told);
         }
         let mut found = Vec::new();
-        for event in core.step(&observation) {
+        for event in core.step(&observation).events {
             let mut event = convert::event(event);
             found.extend(judge.step(&mut event));
             each(event);

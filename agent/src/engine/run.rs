@@ -9,8 +9,8 @@ use super::pipeline::taken::Taking;
 use super::{Command, Shared, rights};
 use keytrail_abi::PASSED;
 use keytrail_host::clock::{boot_ns, both, wall_ns};
-use keytrail_ingest::{Decided, Digested};
-use keytrail_model::{Dropped, Observation, Pid, Signal};
+use keytrail_ingest::Digested;
+use keytrail_model::{Decision, Dropped, Effect, Observation, Pid, Signal};
 use keytrail_payload as wire;
 use keytrail_proto::v1;
 use keytrail_sensor::{ForeignNews, RawRecord, Sensor};
@@ -329,7 +329,8 @@ impl Runner {
                     ));
                 }
             }
-            self.line.decide(Decided { pid, exec_id });
+            self.line
+                .carry_out([Effect::Decide(Decision { pid, exec_id })]);
         }
         self.line.forget_dead();
         self.line.apply(&mut self.sensor);

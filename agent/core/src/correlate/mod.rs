@@ -10,4 +10,4 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
-pub use self::core::Core;
+pub use self::core::{Core, Step};

@@ -134,6 +134,8 @@ pub struct Proc {
     pub version: u64,
     /// A write of it to a TLS library was seen.
     pub hooked: bool,
+    /// Its libraries were asked for when, as a holder, it first connected.
+    pub connected: bool,
     /// What was not told one by one of it and its descendants.
     pub untold: Untold,
     pub exited_ns: Option<u64>,
@@ -411,6 +413,7 @@ impl ProcessTable {
         proc.exec = 0;
         proc.forked = true;
         proc.untold = Untold::default();
+        proc.connected = false;
         let parent_key: Arc<str> = self.key(parent_pid).into();
         if self.held + proc.holdings.len() > MAX_HELD {
             self.unheld += proc.holdings.len() as u64;

@@ -309,7 +309,7 @@ impl Files {
                 continue;
             }
             if !files.contains_key(&name) {
-                out.places.push(PlaceNews::Gone {
+                out.news(PlaceNews::Gone {
                     root: path.clone(),
                     raw: name.into_bytes(),
                 });
@@ -384,7 +384,7 @@ impl Files {
         match other {
             Some((root, path)) => self.table.found_again(id, from, root, path),
             None => {
-                out.unwatch.push(id);
+                out.unwatch(id);
                 self.table.remove(id);
             }
         }
@@ -447,14 +447,16 @@ fn made_up(path: &str) -> bool {
 mod tests {
     use super::super::{Excluded, read};
     use super::*;
+    use crate::digested::file_key;
     use crate::files::{KnownFile, version};
+    use keytrail_model::FileKey;
 
     /// A service's sandbox and the host, or two containers with one volume, show the same file.
     struct Shared {
         dir: tempfile::TempDir,
         files: Files,
         watched: Vec<FileId>,
-        unwatched: Vec<FileId>,
+        unwatched: Vec<FileKey>,
     }
 
     impl Shared {
@@ -491,7 +493,7 @@ mod tests {
                         let known = KnownFile::unreadable(version, root, None);
                         self.files.table.insert(id, known);
                     }
-                    self.unwatched.append(&mut out.unwatch);
+                    self.unwatched.extend(out.unwatched());
                 }
             }
         }
@@ -523,7 +525,7 @@ mod tests {
         std::fs::remove_file(&file).unwrap();
         shared.files.mark_all();
         shared.survey();
-        assert_eq!(shared.unwatched, [id]);
+        assert_eq!(shared.unwatched, [file_key(id)]);
         assert_eq!(reached(&shared), None);
     }
 

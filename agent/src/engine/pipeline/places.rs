@@ -8,13 +8,13 @@ use keytrail_abi::FileId;
 use keytrail_findings::facts::CredentialFacts;
 use keytrail_host::clock::{boot_ns, wall_ns};
 use keytrail_host::procfs;
-use keytrail_ingest::KnownFile;
 use keytrail_ingest::background::{Background, Looked, Report};
 use keytrail_ingest::min_confidence;
+use keytrail_ingest::{KnownFile, file_key};
 use keytrail_inventory::live::{Baseline, Change, Live, Told, Workload};
 use keytrail_inventory::model::Entry;
 use keytrail_inventory::state::{HOST, Run, State, StateError, is_corrupt};
-use keytrail_model::{CredentialRef, FileLook, Observation, PlaceNews, Stamp, Why};
+use keytrail_model::{CredentialRef, FileLook, Observation, PlaceNews, SensorChange, Stamp, Why};
 use keytrail_store::PlaceSeen;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -178,7 +178,9 @@ impl Pipeline {
                     keytrail_payload::scrub_stack();
                 }
                 Report::Clean(file, ctime_ns) => self.clean(file, ctime_ns),
-                Report::Program(file, path) => self.deferred.written(file, path),
+                Report::Program(file, path) => {
+                    self.change(SensorChange::ScanWritten { file, path });
+                }
                 Report::Persistence(seen) => {
                     let at = self.writer(seen.writer, seen.boot_ns);
                     self.step(&Observation::Persistence {
@@ -277,7 +279,8 @@ impl Pipeline {
             let path = known.access_path();
             let (root, name) = (known.root.clone(), known.version.facts.path.clone());
             if table.insert(id, known) {
-                self.watch(path, id);
+                let file = file_key(id);
+                self.change(SensorChange::Watch { path, file });
                 self.forget(&root, &name, Some(id));
             }
         }
@@ -313,7 +316,7 @@ impl Pipeline {
         for id in self.digest.files.table.at(root, path) {
             if Some(id) != keep {
                 self.digest.files.table.remove(id);
-                self.unwatch(id);
+                self.change(SensorChange::Unwatch { file: file_key(id) });
             }
         }
     }
@@ -321,7 +324,8 @@ impl Pipeline {
     fn clean(&mut self, file: FileId, ctime_ns: u64) {
         // What a holder has just written may hold a credential that is packed or encrypted: who reads it is to be told.
         if !self.digest.is_handed_on(file) {
-            self.set_clean(file, ctime_ns);
+            let file = file_key(file);
+            self.change(SensorChange::MarkClean { file, ctime_ns });
         }
         self.places_news(PlaceNews::Clean {
             device: u64::from(file.dev),

@@ -179,12 +179,6 @@ impl Pipeline {
             unproven: taking.unproven,
             hook: taking.hook,
         }));
-        if reader != victim && self.core.holds(reader) {
-            // What it sends from now on is captured.
-            let only_keys = self.core.only_signs(reader);
-            self.deferred.set_holder(reader.tgid, only_keys, 0);
-            self.deferred.libraries(reader.tgid);
-        }
     }
 
     /// A process by its number now; of one that is gone, the last that is remembered under it.

@@ -1,6 +1,7 @@
 //! The state machine: who holds what, what left, with which evidence.
 
 mod delivery;
+mod effects;
 mod file;
 mod handed;
 mod lineage;
@@ -23,8 +24,8 @@ use crate::process::{Files, Names, Pipes, ProcessTable};
 use delivery::Deliveries;
 use keytrail_model::event::{EventId, Gap};
 use keytrail_model::{
-    AgentStart, Bound, CredentialRef, Dropped, Event, EventKind, GapReason, GapSeen, Observation,
-    Pid, PodNames,
+    AgentStart, Bound, CredentialRef, Dropped, Effect, Event, EventKind, GapReason, GapSeen,
+    Observation, Pid, PodNames,
 };
 use opens::Opens;
 use reads::Reads;
@@ -41,7 +42,16 @@ const MAX_WITHDRAWN: usize = 4_096;
 /// Credentials whose best description is remembered.
 const MAX_KNOWN: usize = 100_000;
 
-/// The deterministic core. Feed it every observation in order; it returns the events each one completes.
+/// What follows from one observation.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// The events that it completes.
+    pub events: Vec<Event>,
+    /// What the sensor has to see otherwise. Who replays has none, and leaves them.
+    pub effects: Vec<Effect>,
+}
+
+/// The deterministic core. Feed it every observation in order.
 #[derive(Default)]
 pub struct Core {
     start: AgentStart,
@@ -124,7 +134,15 @@ impl Core {
     }
 
     /// One step. The same observations in the same order give the same events.
-    pub fn step(&mut self, observation: &Observation) -> Vec<Event> {
+    pub fn step(&mut self, observation: &Observation) -> Step {
+        self.take_in(observation);
+        Step {
+            effects: self.effects_of(observation),
+            events: std::mem::take(&mut self.out),
+        }
+    }
+
+    fn take_in(&mut self, observation: &Observation) {
         match observation {
             Observation::Start(start) => self.on_start(start),
             Observation::Tick { boot_ns, wall_ns } => self.on_tick(*boot_ns, *wall_ns),
@@ -192,7 +210,6 @@ impl Core {
                 self.report_dropped(*boot_ns, true);
             }
         }
-        std::mem::take(&mut self.out)
     }
 
     fn on_start(&mut self, start: &AgentStart) {

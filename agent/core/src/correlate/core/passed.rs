@@ -41,11 +41,6 @@ impl Core {
         self.pass_on(pid, None, now_ns);
     }
 
-    /// Processes that were passed something since the last call: what they send is to be looked into.
-    pub fn take_given(&mut self) -> Vec<Pid> {
-        std::mem::take(&mut self.given)
-    }
-
     /// Those who read what a process writes, and so on.
     #[must_use]
     pub fn downstream(&self, pid: Pid) -> Vec<Pid> {

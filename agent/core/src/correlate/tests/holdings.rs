@@ -142,14 +142,16 @@ fn holdings_follow_fork_and_exec_as_the_kernel_does() {
         child.holdings[0].inherited_from.as_deref(),
         Some("01234567:11:110:0")
     );
-    let events = core.step(&send(
-        11,
-        5 * SEC,
-        ends(1, 80),
-        None,
-        None,
-        payload(9, vec![hit(&f, true)]),
-    ));
+    let events = core
+        .step(&send(
+            11,
+            5 * SEC,
+            ends(1, 80),
+            None,
+            None,
+            payload(9, vec![hit(&f, true)]),
+        ))
+        .events;
     let source = events[0].source.as_ref().expect("source");
     assert_eq!(
         (source.r#type.word(), source.path.as_str()),

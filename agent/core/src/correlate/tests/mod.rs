@@ -193,7 +193,10 @@ fn send(
 
 fn run(observations: &[Observation]) -> Vec<Event> {
     let mut core = Core::new();
-    observations.iter().flat_map(|o| core.step(o)).collect()
+    observations
+        .iter()
+        .flat_map(|o| core.step(o).events)
+        .collect()
 }
 
 fn of<'a>(events: &'a [Event], kind: &str) -> Vec<&'a Event> {

@@ -62,7 +62,7 @@ fn run(observations: &[Observation]) -> Vec<Event> {
     let mut core = Core::new();
     std::iter::once(&start())
         .chain(observations)
-        .flat_map(|observation| core.step(observation))
+        .flat_map(|observation| core.step(observation).events)
         .filter(|e| e.kind != EventKind::ProcessStart)
         .collect()
 }
@@ -210,7 +210,7 @@ fn names_are_bounded() {
         core.step(&told(pod(&uid(n), "n", &[("app", 'a')]), 1));
         core.step(&program(10_000 + n, 2, &cgroup(&uid(100_000 + n), 'a')));
     }
-    let told = core.step(&Observation::Stop { boot_ns: 3 });
+    let told = core.step(&Observation::Stop { boot_ns: 3 }).events;
     let lost: u64 = told
         .iter()
         .filter_map(|e| e.gap.as_ref())

@@ -2,6 +2,7 @@
 
 use super::*;
 use keytrail_model::event::PathStep;
+use keytrail_model::{Answers, Capture, Effect, SensorChange};
 
 fn pipe(inode: u64) -> PipeId {
     PipeId { device: 14, inode }
@@ -413,27 +414,40 @@ fn a_shells_own_command_is_known_when_it_ends() {
 fn the_engine_is_told_who_is_of_interest() {
     let c = credential("c");
     let mut core = Core::new();
-    let step = |core: &mut Core, observations: Vec<Observation>| {
-        for observation in &observations {
-            core.step(observation);
-        }
+    // Those who are to be captured, whatever was decided of them.
+    let step = |core: &mut Core, observations: Vec<Observation>| -> Vec<u32> {
+        let steps = observations
+            .iter()
+            .map(|observation| core.step(observation));
+        let captured = |effect| match effect {
+            Effect::Sensor(SensorChange::SetProcess {
+                tgid,
+                capture: Capture::All,
+                answers: Answers::Any,
+            }) => Some(tgid),
+            _ => None,
+        };
+        steps
+            .flat_map(|step| step.effects)
+            .filter_map(captured)
+            .collect()
     };
-    step(
+    let mut given = step(
         &mut core,
         vec![start(), exec(10, 1, SEC / 2, vec![env(&c, "T")])],
     );
-    step(&mut core, program(20, SEC, None, Some(1)));
-    step(&mut core, program(30, SEC, Some(1), Some(2)));
-    step(&mut core, program(40, SEC, Some(2), None));
-    step(&mut core, program(50, SEC, Some(3), None));
+    given.extend(step(&mut core, program(20, SEC, None, Some(1))));
+    given.extend(step(&mut core, program(30, SEC, Some(1), Some(2))));
+    given.extend(step(&mut core, program(40, SEC, Some(2), None)));
+    given.extend(step(&mut core, program(50, SEC, Some(3), None)));
     assert_eq!(core.downstream(pid(20)), [pid(30), pid(40)]);
     assert!(core.downstream(pid(40)).is_empty());
-    assert!(core.take_given().is_empty());
+    assert!(given.is_empty());
     // Nobody is known to write what the last one reads, and the shell has something.
     assert!(core.may_be_fed(pid(50)) && !core.may_be_fed(pid(30)));
-    step(&mut core, vec![read(20, 2 * SEC, &c)]);
-    assert_eq!(core.take_given(), [pid(30), pid(40)]);
-    assert!(core.take_given().is_empty());
+    // Who reads it, and those it is passed on to.
+    assert_eq!(step(&mut core, vec![read(20, 2 * SEC, &c)]), [30, 40, 20]);
+    assert!(step(&mut core, vec![tick(3 * SEC)]).is_empty());
 }
 
 #[test]

@@ -36,7 +36,10 @@ fn takes(events: &[Event]) -> Vec<&Event> {
 
 fn story(steps: &[Observation]) -> (Core, Vec<Event>) {
     let mut core = Core::new();
-    let events = steps.iter().flat_map(|step| core.step(step)).collect();
+    let events = steps
+        .iter()
+        .flat_map(|step| core.step(step).events)
+        .collect();
     (core, events)
 }
 

@@ -672,21 +672,21 @@ fn no_proven_claim_vanishes() {
     let secrets: Vec<_> = (0..6_000).map(|n| credential(&n.to_string())).collect();
     let story = |number: usize| {
         let mut core = Core::new();
-        let mut events = core.step(&start());
+        let mut events = core.step(&start()).events;
         for o in [
             exec(10, 1, SEC, vec![]),
             later(SEC + 1, 1, 517, &[(0x16, 512)]),
             later(SEC + 2, 1, 64, &[(0x14, 1), (0x17, 53)]),
         ] {
-            events.extend(core.step(&o));
+            events.extend(core.step(&o).events);
         }
         for (n, secret) in (0..).zip(&secrets[..number]) {
             let t = 2 * SEC + n * 10;
             let hits = vec![hit(secret, true)];
-            events.extend(core.step(&tls(10, t, n + 1, 70, 100, hits)));
-            events.extend(core.step(&later(t + 1, 1, 122, &[(0x17, 117)])));
+            events.extend(core.step(&tls(10, t, n + 1, 70, 100, hits)).events);
+            events.extend(core.step(&later(t + 1, 1, 122, &[(0x17, 117)])).events);
         }
-        events.extend(core.step(&stop()));
+        events.extend(core.step(&stop()).events);
         events
     };
     let all = destinations(&story(3_200));
