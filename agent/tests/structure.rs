@@ -251,13 +251,6 @@ fn a_module_may_put_its_parts_together_and_they_may_not_need_each_other() {
     );
 }
 
-/// Public functions whose error may be a text for now, below the `src` of their crate.
-const TEXTUAL: [(&str, &str); 3] = [
-    ("carrier/http.rs", "authorities"),
-    ("carrier/nats/login.rs", "read"),
-    ("carrier/nats/login.rs", "say"),
-];
-
 /// A caller can only print a text. What it may want to tell apart, or to word itself, has a type.
 #[test]
 fn no_error_that_leaves_its_file_is_a_text() {
@@ -266,11 +259,8 @@ fn no_error_that_leaves_its_file_is_a_text() {
     let ours = |root: &&PathBuf| !root.starts_with(top.join("tests"));
     for root in roots().iter().filter(ours) {
         for (file, name) in Crate::read(root).textual() {
-            let known = TEXTUAL.contains(&(file.to_str().unwrap(), name.as_str()));
-            if !known || !root.ends_with("agent/sink/src/lib.rs") {
-                let dir = root.parent().unwrap();
-                found.push(format!("{}: {name}", dir.join(file).display()));
-            }
+            let dir = root.parent().unwrap();
+            found.push(format!("{}: {name}", dir.join(file).display()));
         }
     }
     assert!(

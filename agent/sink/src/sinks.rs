@@ -9,13 +9,13 @@ use crate::spec::{CarrierSpec, Filter, Format, ResponseSpec, SinkSpec};
 use crate::worker::{State, Worker};
 use keytrail_model::EventKind;
 use keytrail_proto::v1::{EventId, NodeStatus, SinkStatus};
-use keytrail_store::Reader;
+use keytrail_store::{ReadError, Reader};
 use pbjson_types::Timestamp;
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 /// What sinks need of the agent.
 #[derive(Clone)]
@@ -32,16 +32,22 @@ pub struct Setup {
 }
 
 /// Why sinks cannot be started.
-#[derive(Debug)]
-pub struct SinkError(String);
-
-impl fmt::Display for SinkError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+#[derive(Debug, thiserror::Error)]
+#[error("sinks in {}: {why}", .state_dir.display())]
+pub struct SinkError {
+    state_dir: PathBuf,
+    why: StartError,
 }
 
-impl std::error::Error for SinkError {}
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Cursors(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Ledger(#[from] ReadError),
+    #[error("a thread cannot be started: {0}")]
+    Thread(io::Error),
+}
 
 /// One of them, from outside.
 struct Running {
@@ -126,20 +132,23 @@ impl Sinks {
         if starts.is_empty() {
             return Ok(this);
         }
-        let failed = |e: &dyn fmt::Display| {
-            SinkError(format!("sinks in {}: {e}", setup.state_dir.display()))
-        };
-        let cursors = Arc::new(Cursors::open(&setup.state_dir).map_err(|e| failed(&e))?);
+        let begun = this.begin(starts, setup);
+        begun.map_err(|why| SinkError {
+            state_dir: setup.state_dir.clone(),
+            why,
+        })?;
+        Ok(this)
+    }
+
+    fn begin(&mut self, starts: Vec<Start>, setup: &Setup) -> Result<(), StartError> {
+        let cursors = Arc::new(Cursors::open(&setup.state_dir)?);
         // A response that was taken out and comes back is a new one.
         let kept: Vec<String> = starts.iter().map(Start::key).collect();
-        cursors
-            .keep_only("response:", &kept)
-            .map_err(|e| failed(&e))?;
+        cursors.keep_only("response:", &kept)?;
         for start in starts {
-            let running = start.run(setup, &cursors).map_err(|e| failed(&e))?;
-            this.running.push(running);
+            self.running.push(start.run(setup, &cursors)?);
         }
-        Ok(this)
+        Ok(())
     }
 
     /// How far each is.
@@ -174,20 +183,20 @@ impl Start {
         format!("{kind}:{}", self.name)
     }
 
-    fn run(self, setup: &Setup, cursors: &Arc<Cursors>) -> Result<Running, String> {
+    fn run(self, setup: &Setup, cursors: &Arc<Cursors>) -> Result<Running, StartError> {
         let key = self.key();
         let title = format!(
             "{} {}",
             if self.response { "response" } else { "sink" },
             self.name
         );
-        let known = cursors.load(&key).map_err(|e| e.to_string())?;
+        let known = cursors.load(&key)?;
         let cursor = match known {
             Some(cursor) => reconciled(cursor, &setup.node, &title),
             None => self.beginning(setup)?,
         };
         // So that the next start is not the first again.
-        cursors.save(&key, &cursor).map_err(|e| e.to_string())?;
+        cursors.save(&key, &cursor)?;
         let about = SinkStatus {
             name: self.name.clone(),
             response: self.response,
@@ -224,7 +233,7 @@ impl Start {
         let thread = std::thread::Builder::new()
             .name("sink".into())
             .spawn(move || worker.run())
-            .map_err(|e| format!("a thread cannot be started: {e}"))?;
+            .map_err(StartError::Thread)?;
         Ok(Running {
             about,
             progress,
@@ -233,7 +242,7 @@ impl Start {
     }
 
     /// Where one begins that was not there before.
-    fn beginning(&self, setup: &Setup) -> Result<Cursor, String> {
+    fn beginning(&self, setup: &Setup) -> Result<Cursor, ReadError> {
         let mut cursor = Cursor {
             agent: setup.node.agent.clone(),
             epoch: setup.node.epoch,
@@ -242,8 +251,7 @@ impl Start {
         if !self.response {
             let first = setup
                 .reader
-                .events_after_at_most(&EventId::default(), 1, 1)
-                .map_err(|e| e.to_string())?;
+                .events_after_at_most(&EventId::default(), 1, 1)?;
             if first.upto != (0, 0) {
                 (cursor.epoch, cursor.sequence) = (first.upto.0, first.upto.1.saturating_sub(1));
             }

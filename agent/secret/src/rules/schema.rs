@@ -127,7 +127,7 @@ pub enum SpecError {
 pub enum Wrong {
     /// The field, and what the engine of expressions says.
     #[error("`{0}`: {1}")]
-    Expression(&'static str, String),
+    Expression(&'static str, ExpressionError),
     #[error(
         "a rule with `regex` needs `literals` or `near`, so that it costs nothing where they are absent"
     )]
@@ -160,24 +160,27 @@ pub enum Wrong {
     Examples,
 }
 
+/// What the engine of expressions says: its last line, since those before it repeat the expression.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{}", last_line(.0))]
+pub struct ExpressionError(regex::Error);
+
+fn last_line(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or("bad expression");
+    last.trim().to_owned()
+}
+
 /// Largest compiled expression in bytes: bounds what a user's rule can cost.
 const REGEX_SIZE: usize = 2 << 20;
 
-/// The error is the last line of what the engine says: those before it repeat the expression.
-fn compile(pattern: &str) -> Result<Regex, String> {
+fn compile(pattern: &str) -> Result<Regex, ExpressionError> {
     RegexBuilder::new(pattern)
         .unicode(false)
         .size_limit(REGEX_SIZE)
         .dfa_size_limit(REGEX_SIZE)
         .build()
-        .map_err(|e| {
-            e.to_string()
-                .lines()
-                .last()
-                .unwrap_or("bad expression")
-                .trim()
-                .to_string()
-        })
+        .map_err(ExpressionError)
 }
 
 impl Rule {

@@ -6,7 +6,7 @@
 use super::Failure;
 use crate::resolve;
 use crate::spec::Url;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,28 @@ const AUTHORITIES_MAX: u64 = 16 << 20;
 const SECRET_MAX: u64 = 64 << 10;
 /// An answer is read so far that the connection can be used again.
 const ANSWER_MAX: u64 = 64 << 10;
+
+/// Why a file that the configuration names, or the system's, is of no use.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FileError {
+    #[error("{}: {error}", .path.display())]
+    Io { path: PathBuf, error: io::Error },
+    #[error("{} is larger than {most} bytes", .path.display())]
+    Large { path: PathBuf, most: u64 },
+    #[error("{} is no text", .0.display())]
+    NoText(PathBuf),
+    #[error("{} has no certificate", .0.display())]
+    NoCertificate(PathBuf),
+    #[error("this system has no certificates of authorities: name a file with `ca_file`")]
+    NoAuthorities,
+}
+
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Failure {
+        // It may be another one by the next time.
+        Failure::later(error)
+    }
+}
 
 pub(super) struct Client {
     timeout: Duration,
@@ -64,7 +86,7 @@ impl Client {
             Some(agent) => agent,
             None => {
                 let tls = request.uri().scheme_str() == Some("https");
-                let agent = self.agent(tls).map_err(Failure::later)?;
+                let agent = self.agent(tls)?;
                 self.agent.insert(agent)
             }
         };
@@ -80,7 +102,7 @@ impl Client {
         Err(failure(head.status, &head.headers))
     }
 
-    fn agent(&self, tls: bool) -> Result<ureq::Agent, String> {
+    fn agent(&self, tls: bool) -> Result<ureq::Agent, FileError> {
         let mut config = Config::builder()
             .timeout_global(Some(self.timeout))
             .http_status_as_error(false)
@@ -156,22 +178,25 @@ pub(super) fn headers(path: Option<&Path>) -> Result<Vec<(HeaderName, HeaderValu
 }
 
 /// A file's text without what ends it.
-pub(super) fn secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    let text = read(path, SECRET_MAX).map_err(Failure::later)?;
-    let text = std::str::from_utf8(&text)
-        .map_err(|_| Failure::later(format!("{} is no text", path.display())))?;
+pub(super) fn secret(path: &Path) -> Result<Zeroizing<String>, FileError> {
+    let text = read(path, SECRET_MAX)?;
+    let text = std::str::from_utf8(&text).map_err(|_| FileError::NoText(path.to_owned()))?;
     Ok(Zeroizing::new(text.trim_end().to_owned()))
 }
 
-fn read(path: &Path, most: u64) -> Result<Zeroizing<Vec<u8>>, String> {
-    let said = |e: std::io::Error| format!("{}: {e}", path.display());
-    let file = std::fs::File::open(path).map_err(said)?;
+fn read(path: &Path, most: u64) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    let path = path.to_owned();
+    let said = |error| FileError::Io {
+        path: path.clone(),
+        error,
+    };
+    let file = std::fs::File::open(&path).map_err(said)?;
     // Room for all of it, so that growing leaves no copy.
     let length = file.metadata().map_err(said)?.len().min(most);
     let mut bytes = Zeroizing::new(Vec::with_capacity(length as usize + 1));
     file.take(most + 1).read_to_end(&mut bytes).map_err(said)?;
     if bytes.len() as u64 > most {
-        return Err(format!("{} is larger than {most} bytes", path.display()));
+        return Err(FileError::Large { path, most });
     }
     Ok(bytes)
 }
@@ -192,11 +217,9 @@ fn header(line: &str) -> Result<Option<(HeaderName, HeaderValue)>, &'static str>
 }
 
 /// Certificates of authorities: those of a file, or the system's.
-pub(super) fn authorities(file: Option<&Path>) -> Result<Vec<Certificate<'static>>, String> {
+pub(super) fn authorities(file: Option<&Path>) -> Result<Vec<Certificate<'static>>, FileError> {
     let system = || AUTHORITIES.iter().map(Path::new).find(|path| path.exists());
-    let path = file
-        .or_else(system)
-        .ok_or("this system has no certificates of authorities: name a file with `ca_file`")?;
+    let path = file.or_else(system).ok_or(FileError::NoAuthorities)?;
     let pem = read(path, AUTHORITIES_MAX)?;
     let roots: Vec<_> = parse_pem(&pem)
         .filter_map(|item| match item {
@@ -205,7 +228,7 @@ pub(super) fn authorities(file: Option<&Path>) -> Result<Vec<Certificate<'static
         })
         .collect();
     if roots.is_empty() {
-        return Err(format!("{} has no certificate", path.display()));
+        return Err(FileError::NoCertificate(path.to_owned()));
     }
     Ok(roots)
 }

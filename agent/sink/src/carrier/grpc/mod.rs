@@ -17,6 +17,7 @@ use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,6 +30,24 @@ use tokio_rustls::TlsConnector;
 const ANSWER_MAX: usize = 64 << 10;
 const HEAD_MAX: u32 = 16 << 10;
 const ALPN: &[u8] = b"h2";
+
+/// Why a call had no answer.
+#[derive(Debug, thiserror::Error)]
+enum CallError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("TLS: {0}")]
+    Tls(io::Error),
+    #[error("it does not speak HTTP/2 by TLS")]
+    NoHttp2,
+    /// Without its source: that may repeat what the receiver wrote.
+    #[error("the connection failed: {0}")]
+    Http(hyper::Error),
+    #[error("it answers with more than {} bytes", ANSWER_MAX)]
+    Large,
+    #[error("{}", LATE)]
+    Late,
+}
 
 pub(super) struct Client {
     timeout: Duration,
@@ -120,7 +139,7 @@ impl Client {
         Some((to, request))
     }
 
-    fn reply(&mut self, to: Target, request: Request<Full<Bytes>>) -> Result<Reply, String> {
+    fn reply(&mut self, to: Target, request: Request<Full<Bytes>>) -> Result<Reply, CallError> {
         let deadline = Instant::now() + self.timeout;
         if let Some(mut kept) = self.connection.take().filter(|kept| kept.to == to)
             && let Ok(reply) = kept.exchange(request.clone(), deadline)
@@ -135,19 +154,17 @@ impl Client {
         Ok(reply)
     }
 
-    fn connect(&self, to: Target, deadline: Instant) -> Result<Connection, String> {
+    fn connect(&self, to: Target, deadline: Instant) -> Result<Connection, CallError> {
         let tls = to
             .tls
             .then(|| reach::tls(&to.host, self.ca_file.as_deref(), &[ALPN]))
-            .transpose()
-            .map_err(text)?;
-        let socket = reach::open(&to.host, to.port, deadline).map_err(text)?;
-        socket.set_nonblocking(true).map_err(text)?;
+            .transpose()?;
+        let socket = reach::open(&to.host, to.port, deadline)?;
+        socket.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
-            .build()
-            .map_err(text)?;
+            .build()?;
         let sender = wait(&runtime, deadline, begin(socket, tls))?;
         Ok(Connection {
             to,
@@ -162,7 +179,7 @@ impl Connection {
         &mut self,
         request: Request<Full<Bytes>>,
         deadline: Instant,
-    ) -> Result<Reply, String> {
+    ) -> Result<Reply, CallError> {
         wait(&self.runtime, deadline, exchange(&mut self.sender, request))
     }
 }
@@ -188,32 +205,30 @@ impl Target {
 fn wait<T>(
     runtime: &Runtime,
     deadline: Instant,
-    what: impl Future<Output = Result<T, String>>,
-) -> Result<T, String> {
+    what: impl Future<Output = Result<T, CallError>>,
+) -> Result<T, CallError> {
     // The clock is the runtime's: it is asked inside.
     let bounded = async { tokio::time::timeout_at(deadline.into(), what).await };
-    runtime
-        .block_on(bounded)
-        .unwrap_or_else(|_| Err(LATE.to_owned()))
+    runtime.block_on(bounded).unwrap_or(Err(CallError::Late))
 }
 
 async fn begin(
     socket: std::net::TcpStream,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
-) -> Result<SendRequest<Full<Bytes>>, String> {
-    let socket = TcpStream::from_std(socket).map_err(text)?;
+) -> Result<SendRequest<Full<Bytes>>, CallError> {
+    let socket = TcpStream::from_std(socket)?;
     let Some((config, name)) = tls else {
         return speak(socket).await;
     };
     let connecting = TlsConnector::from(config).connect(name, socket);
-    let stream = connecting.await.map_err(|e| format!("TLS: {e}"))?;
+    let stream = connecting.await.map_err(CallError::Tls)?;
     if stream.get_ref().1.alpn_protocol() != Some(ALPN) {
-        return Err("it does not speak HTTP/2 by TLS".to_owned());
+        return Err(CallError::NoHttp2);
     }
     speak(stream).await
 }
 
-async fn speak<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, String>
+async fn speak<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, CallError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -223,7 +238,7 @@ where
         .max_header_list_size(HEAD_MAX)
         .handshake(TokioIo::new(stream))
         .await
-        .map_err(said)?;
+        .map_err(CallError::Http)?;
     // How it ends is told to who waits for an answer.
     tokio::spawn(connection);
     Ok(sender)
@@ -232,8 +247,11 @@ where
 async fn exchange(
     sender: &mut SendRequest<Full<Bytes>>,
     request: Request<Full<Bytes>>,
-) -> Result<Reply, String> {
-    let answer = sender.send_request(request).await.map_err(said)?;
+) -> Result<Reply, CallError> {
+    let answer = sender
+        .send_request(request)
+        .await
+        .map_err(CallError::Http)?;
     let (head, mut body) = answer.into_parts();
     let mut reply = Reply {
         status: head.status,
@@ -245,9 +263,9 @@ async fn exchange(
         return Ok(reply);
     }
     while let Some(frame) = body.frame().await {
-        match frame.map_err(said)?.into_data() {
+        match frame.map_err(CallError::Http)?.into_data() {
             Ok(data) if reply.body.len() + data.len() > ANSWER_MAX => {
-                return Err(format!("it answers with more than {ANSWER_MAX} bytes"));
+                return Err(CallError::Large);
             }
             Ok(data) => reply.body.extend_from_slice(&data),
             Err(other) => reply.said.extend(other.into_trailers().unwrap_or_default()),
@@ -273,15 +291,6 @@ fn unframed(answer: &[u8]) -> &[u8] {
             .unwrap_or_default(),
         _ => &[],
     }
-}
-
-/// What went wrong, without its source: that may repeat what the receiver wrote.
-fn said(error: hyper::Error) -> String {
-    format!("the connection failed: {error}")
-}
-
-fn text(error: std::io::Error) -> String {
-    error.to_string()
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use super::protocol::Code;
 use super::scram::ScramError;
+use crate::carrier::http::FileError;
 use std::io;
+use std::path::PathBuf;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
@@ -35,8 +37,10 @@ impl Fault {
 /// Why a broker does not let the agent in.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LoginError {
-    #[error("{0}")]
-    File(String),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("{} is not one line USER:PASSWORD", .0.display())]
+    Content(PathBuf),
     #[error("the broker does not take this mechanism, but: {0}")]
     Mechanism(String),
     #[error("the broker refuses the login: {0}")]

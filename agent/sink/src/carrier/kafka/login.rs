@@ -2,7 +2,6 @@
 
 use super::fault::LoginError;
 use super::scram::{Hash, Scram, ScramError};
-use crate::carrier::Failure;
 use crate::carrier::http::secret;
 use crate::carrier::random::random;
 use crate::spec::SaslMechanism;
@@ -18,12 +17,8 @@ pub(super) struct Login {
 impl Login {
     /// `USER:PASSWORD` of a file.
     pub fn read(path: &Path, mechanism: SaslMechanism) -> Result<Login, LoginError> {
-        let text = secret(path).map_err(|failure| match failure {
-            Failure::Later { why, .. } | Failure::Refused(why) => LoginError::File(why),
-        })?;
-        Login::of(&text, mechanism).ok_or_else(|| {
-            LoginError::File(format!("{} is not one line USER:PASSWORD", path.display()))
-        })
+        let login = Login::of(&secret(path)?, mechanism);
+        login.ok_or_else(|| LoginError::Content(path.to_owned()))
     }
 
     fn of(text: &str, mechanism: SaslMechanism) -> Option<Login> {

@@ -3,7 +3,7 @@
 //! Keys are Ed25519; their text is base32 of a prefix, the bytes and a CRC16
 //! (<https://github.com/nats-io/nkeys>, `strkey.go` and `crc16.go`).
 
-use crate::carrier::Failure;
+use super::fault::{BadLogin, LoginError};
 use crate::carrier::http::secret;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -28,26 +28,25 @@ pub(super) enum Login {
 }
 
 impl Login {
-    pub fn read(path: &Path) -> Result<Login, String> {
-        let text = secret(path).map_err(|failure| match failure {
-            Failure::Later { why, .. } | Failure::Refused(why) => why,
-        })?;
-        Login::of(&text).map_err(|why| format!("{}: {why}", path.display()))
+    pub fn read(path: &Path) -> Result<Login, LoginError> {
+        Login::of(&secret(path)?).map_err(|why| LoginError::Content {
+            path: path.to_owned(),
+            why,
+        })
     }
 
-    fn of(text: &str) -> Result<Login, &'static str> {
-        const BAD: &str = "its seed is damaged";
+    fn of(text: &str) -> Result<Login, BadLogin> {
         if let Some(jwt) = between(text, "NATS USER JWT") {
-            let seed = between(text, "USER NKEY SEED").ok_or("has no seed beside the JWT")?;
-            let key = key(seed).ok_or(BAD)?;
+            let seed = between(text, "USER NKEY SEED").ok_or(BadLogin::NoSeed)?;
+            let key = key(seed).ok_or(BadLogin::Damaged)?;
             return Ok(Login::Jwt(Zeroizing::new(jwt.to_owned()), key));
         }
         let text = text.trim();
         if text.is_empty() || text.contains(['\n', '\r']) {
-            return Err("is neither credentials of nsc nor one line");
+            return Err(BadLogin::Unknown);
         }
         if text.len() == 58 && text.starts_with("SU") {
-            return key(text).map(Login::Key).ok_or(BAD);
+            return key(text).map(Login::Key).ok_or(BadLogin::Damaged);
         }
         let own = |text: &str| Zeroizing::new(text.to_owned());
         Ok(match text.split_once(':') {
@@ -57,10 +56,10 @@ impl Login {
     }
 
     /// Adds to what a client says of itself. `nonce`: what the server wants to have signed.
-    pub fn say(&self, hello: &mut Value, nonce: Option<&str>) -> Result<(), String> {
+    pub fn say(&self, hello: &mut Value, nonce: Option<&str>) -> Result<(), LoginError> {
         let signed = |key: &Ed25519KeyPair| {
-            let nonce = nonce.ok_or("the server asks for no signature: it knows no keys")?;
-            Ok::<_, String>(URL_SAFE_NO_PAD.encode(key.sign(nonce.as_bytes())))
+            let nonce = nonce.ok_or(LoginError::Unasked)?;
+            Ok::<_, LoginError>(URL_SAFE_NO_PAD.encode(key.sign(nonce.as_bytes())))
         };
         match self {
             Login::Nobody => {}

@@ -5,6 +5,7 @@
 //! brings a runtime of its own, reconnects when it likes and asks the C library for addresses (see `resolve`): of all
 //! that a sink does, it needs to connect, to publish and to read acknowledgements.
 
+mod fault;
 mod login;
 mod protocol;
 mod wire;
@@ -13,6 +14,7 @@ use super::random::random;
 use super::{Carrier, Delivered, Failure, Item, reach};
 use crate::format::{Teller, uid};
 use crate::spec::NatsSpec;
+use fault::{ConnectionError, Fault, LoginError};
 use login::Login;
 use protocol::{Ack, Info, Message, Operation};
 use rustls::ClientConnection;
@@ -49,19 +51,19 @@ impl Nats {
         }
     }
 
-    fn connect(&self) -> Result<Connection, String> {
+    fn connect(&self) -> Result<Connection, ConnectionError> {
         let deadline = Instant::now() + self.spec.timeout;
         let mut wire = self.open(deadline)?;
-        let Operation::Info(info) = wire.next(deadline).map_err(text)? else {
-            return Err("what answers there is no NATS server".into());
+        let Operation::Info(info) = wire.next(deadline)? else {
+            return Err(ConnectionError::Strange);
         };
         if !info.headers || !info.jetstream {
-            return Err("the server has no JetStream".into());
+            return Err(ConnectionError::NoStreams);
         }
         if self.spec.server.tls {
-            wire = wire.encrypted(self.tls()?, deadline).map_err(text)?;
+            wire = wire.encrypted(self.tls()?, deadline)?;
         } else if info.tls_required {
-            return Err("the server wants TLS: write tls:// in `url`".into());
+            return Err(ConnectionError::WantsTls);
         }
         let login = match &self.spec.credentials_file {
             Some(path) => Login::read(path)?,
@@ -71,17 +73,17 @@ impl Nats {
         let inbox = format!(
             "_INBOX.{}",
             // Who knows it could acknowledge.
-            random::<16>().ok_or("the system gave no random numbers")?
+            random::<16>().ok_or(ConnectionError::Random)?
         );
-        let mut text_ = zeroize::Zeroizing::new(b"CONNECT ".to_vec());
-        serde_json::to_writer(&mut *text_, &hello).map_err(text)?;
-        text_.extend_from_slice(format!("\r\nSUB {inbox}.* 1\r\nPING\r\n").as_bytes());
-        wire.send(&text_, deadline).map_err(text)?;
+        let mut text = zeroize::Zeroizing::new(b"CONNECT ".to_vec());
+        serde_json::to_writer(&mut *text, &hello).map_err(io::Error::from)?;
+        text.extend_from_slice(format!("\r\nSUB {inbox}.* 1\r\nPING\r\n").as_bytes());
+        wire.send(&text, deadline)?;
         loop {
-            match wire.next(deadline).map_err(text)? {
+            match wire.next(deadline)? {
                 Operation::Pong => break,
-                Operation::Ping => wire.send(b"PONG\r\n", deadline).map_err(text)?,
-                Operation::Err(why) => return Err(format!("the server says: {why}")),
+                Operation::Ping => wire.send(b"PONG\r\n", deadline)?,
+                Operation::Err(why) => return Err(ConnectionError::Said(why)),
                 Operation::Info(_) | Operation::Ok | Operation::Message(_) => {}
             }
         }
@@ -93,20 +95,19 @@ impl Nats {
         })
     }
 
-    fn open(&self, deadline: Instant) -> Result<Wire, String> {
+    fn open(&self, deadline: Instant) -> io::Result<Wire> {
         let server = &self.spec.server;
-        let stream = reach::open(&server.host, server.port, deadline);
-        stream.map(Wire::of).map_err(text)
+        reach::open(&server.host, server.port, deadline).map(Wire::of)
     }
 
-    fn tls(&self) -> Result<ClientConnection, String> {
+    fn tls(&self) -> Result<ClientConnection, ConnectionError> {
         let ca_file = self.spec.ca_file.as_deref();
-        let (config, name) = reach::tls(&self.spec.server.host, ca_file, &[]).map_err(text)?;
-        ClientConnection::new(config, name).map_err(text)
+        let (config, name) = reach::tls(&self.spec.server.host, ca_file, &[])?;
+        Ok(ClientConnection::new(config, name)?)
     }
 
     /// What a client says of itself.
-    fn hello(&self, login: &Login, info: &Info) -> Result<serde_json::Value, String> {
+    fn hello(&self, login: &Login, info: &Info) -> Result<serde_json::Value, LoginError> {
         let mut hello = serde_json::json!({
             "verbose": false,
             "pedantic": false,
@@ -135,23 +136,17 @@ impl Nats {
                 delivered.why = "they are larger than the server takes".into();
             }
         }
-        connection
-            .wire
-            .send(&out, deadline)
-            .map_err(Fault::broken)?;
+        connection.wire.send(&out, deadline)?;
         let mut waiting: Vec<bool> = vec![true; (connection.sent - first) as usize];
         let mut left = waiting.len();
         while left > 0 {
-            let answer = match connection.wire.next(deadline).map_err(Fault::broken)? {
+            let answer = match connection.wire.next(deadline)? {
                 Operation::Ping => {
-                    connection
-                        .wire
-                        .send(b"PONG\r\n", deadline)
-                        .map_err(Fault::broken)?;
+                    connection.wire.send(b"PONG\r\n", deadline)?;
                     continue;
                 }
                 Operation::Err(why) => {
-                    return Err(Fault::Broken(format!("the server says: {why}")));
+                    return Err(ConnectionError::Said(why).into());
                 }
                 Operation::Info(_) | Operation::Ok | Operation::Pong => continue,
                 Operation::Message(message) => message,
@@ -172,18 +167,9 @@ impl Nats {
                     delivered.left_out += 1;
                     delivered.why = "they are larger than the stream takes".into();
                 }
-                Ack::Nobody => {
-                    let subject = &self.spec.subject;
-                    return Err(Fault::Said(format!(
-                        "no stream of JetStream takes the subject {subject}"
-                    )));
-                }
-                Ack::Failed(why) => return Err(Fault::Said(format!("the stream says: {why}"))),
-                Ack::Strange => {
-                    return Err(Fault::Said(
-                        "somebody else than JetStream answers on this subject".into(),
-                    ));
-                }
+                Ack::Nobody => return Err(Fault::NoStream(self.spec.subject.clone())),
+                Ack::Failed(why) => return Err(Fault::Stream(why)),
+                Ack::Strange => return Err(Fault::Stranger),
             }
         }
         Ok(delivered)
@@ -220,7 +206,7 @@ impl Carrier for Nats {
             None => (self.connect().map_err(Failure::later)?, true),
         };
         let mut done = self.publish(&mut connection, items);
-        if matches!(done, Err(Fault::Broken(_))) && !fresh {
+        if matches!(done, Err(Fault::Connection(_))) && !fresh {
             // It was left alone for long, or the server was started anew: that is no failure yet.
             connection = self.connect().map_err(Failure::later)?;
             done = self.publish(&mut connection, items);
@@ -230,30 +216,14 @@ impl Carrier for Nats {
                 self.connection = Some(connection);
                 Ok(delivered)
             }
-            Err(Fault::Said(why)) => {
-                self.connection = Some(connection);
-                Err(Failure::later(why))
+            Err(fault) => {
+                if !matches!(fault, Fault::Connection(_)) {
+                    self.connection = Some(connection);
+                }
+                Err(Failure::later(fault))
             }
-            Err(Fault::Broken(why)) => Err(Failure::later(why)),
         }
     }
-}
-
-enum Fault {
-    /// The connection is of no more use.
-    Broken(String),
-    /// The receiver does not take these now.
-    Said(String),
-}
-
-impl Fault {
-    fn broken(error: io::Error) -> Fault {
-        Fault::Broken(text(error))
-    }
-}
-
-fn text(error: impl ToString) -> String {
-    error.to_string()
 }
 
 /// Which message this acknowledges.
