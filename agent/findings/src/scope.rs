@@ -10,7 +10,7 @@ use crate::sweep::{Sweep, sweep_of};
 use crate::tool::{is_installed, tool_of, tool_run_by};
 use cel::Value;
 use cel::objects::{Key, Map};
-use keytrail_model::INLINE;
+use keytrail_model::{INLINE, is_history};
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -341,6 +341,7 @@ impl Scope {
         self.put("source", "project", Cell::Bool(project));
         self.put("source", "inherited", Cell::Bool(s.inherited));
         self.put("source", "temporary", Cell::Bool(is_temporary(&s.path)));
+        self.put("source", "history", Cell::Bool(is_history(&s.path)));
         self.put("source", "tracked", Cell::Bool(s.tracked));
         self.put("source", "orphaned", Cell::Bool(s.orphaned));
     }

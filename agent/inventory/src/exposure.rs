@@ -3,6 +3,7 @@
 use super::class;
 use super::clock;
 use super::model::{Area, Entry, Exposure, FilePlace, Place, Reach, SocketPlace};
+use keytrail_model::is_history;
 
 /// Places from which on the number itself is a finding.
 const MANY_PLACES: u64 = 3;
@@ -126,17 +127,6 @@ fn socket(s: &SocketPlace, say: &mut impl FnMut(&str, String)) {
     if s.reach == Reach::World && s.mode & 0o002 != 0 {
         say("world-connectable", s.path.clone());
     }
-}
-
-/// What shells and interpreters keep of what was typed.
-fn is_history(path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    // .bash_history, .psql_history, .node_repl_history; .history of csh; .histfile of zsh.
-    (name.starts_with('.') && name.ends_with("history"))
-        || matches!(
-            name,
-            ".histfile" | "fish_history" | "ConsoleHost_history.txt"
-        )
 }
 
 /// Worst first: privilege, then what is exposed, how sure it is, and whether it lies where secrets are kept.
@@ -302,23 +292,6 @@ mod tests {
         assert_eq!(of(git(true, false)), ["git-work-tree"]);
         assert_eq!(of(git(false, false)), ["git-work-tree"]);
         assert!(of(git(false, true)).is_empty());
-        for path in [
-            "/root/.zsh_history",
-            "/x/.psql_history",
-            "/x/fish_history",
-            "/x/.histfile",
-            "/x/.bash_history",
-        ] {
-            assert!(is_history(path), "{path}");
-        }
-        for path in [
-            "/x/history",
-            "/x/history.txt",
-            "/x/.history-notes",
-            "/x/prehistory",
-        ] {
-            assert!(!is_history(path), "{path}");
-        }
     }
 
     #[test]

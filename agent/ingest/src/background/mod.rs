@@ -625,9 +625,7 @@ impl Keeper {
         if !inspected.findings.is_empty()
             && let Ok(root) = files::open_root(&way.root)
         {
-            let facts = &mut version.facts;
-            facts.tracked = files::is_tracked(root.as_fd(), &facts.path);
-            facts.orphaned = files::is_orphaned(&way.root, root.as_fd(), facts.owner_uid);
+            files::complete(&mut version.facts, &way.root, root.as_fd());
         }
         if !inspected.findings.is_empty() {
             // At once: what is done to it until the engine wishes so would be done unseen. What it is by now is looked at then.

@@ -19,12 +19,21 @@ pub use homes::homes;
 pub use inspect::{Content, Inspected, read_worthy, worthy};
 pub use locate::{Found, Locator};
 pub use own::OwnFiles;
-pub use owner::is_orphaned;
 pub use read::{Version, content, open_in, open_root, reach, renamed, reopen, version};
 pub use roots::{Files, NewVersion};
 pub use table::{FileTable, KnownFile};
-pub use tree::is_tracked;
 pub use views::{Views, in_layers};
+
+use keytrail_model::FileFacts;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+/// What is told of a file that holds something, beside its version: whether git has it in an index, and whether its owner has an
+/// account. `top` is the opened root.
+pub fn complete(facts: &mut FileFacts, root: &Path, top: BorrowedFd<'_>) {
+    facts.tracked = tree::is_tracked(top, &facts.path);
+    facts.orphaned = owner::is_orphaned(root, top, facts.owner_uid);
+}
 
 /// In a place that no rule names, a name with a random-looking value is not enough of a reason to take what is in a
 /// file for a credential.

@@ -4,8 +4,8 @@ use super::budget::UserBudgets;
 use super::survey::{Survey, Surveyed};
 use super::{InspectionOptions, Missed, Progress, lock};
 use crate::files::{
-    self, Content, Found, Inspected, Locator, OwnFiles, Version, content, in_layers, is_orphaned,
-    is_tracked, open_in, open_root, reach, read_worthy, renamed, reopen, version, worthy,
+    self, Content, Found, Inspected, Locator, OwnFiles, Version, complete, content, in_layers,
+    open_in, open_root, reach, read_worthy, renamed, reopen, version, worthy,
 };
 use globset::GlobSet;
 use keytrail_abi::{FileId, FileNew};
@@ -188,8 +188,7 @@ impl Tools {
                     if let Ok(top) = open_root(&root) {
                         let facts = &mut version.facts;
                         facts.reach = reach(top.as_fd(), facts);
-                        facts.tracked = is_tracked(top.as_fd(), &facts.path);
-                        facts.orphaned = is_orphaned(&root, top.as_fd(), facts.owner_uid);
+                        complete(facts, &root, top.as_fd());
                     }
                     Outcome::File(Box::new(SeenFile {
                         root,
@@ -307,8 +306,7 @@ fn at(
     seen.facts.reach = reach(root_fd.as_fd(), &seen.facts);
     let holds = |inspected: &Inspected| !inspected.findings.is_empty();
     if inspected.as_ref().is_ok_and(holds) {
-        seen.facts.tracked = is_tracked(root_fd.as_fd(), path);
-        seen.facts.orphaned = is_orphaned(root, root_fd.as_fd(), seen.facts.owner_uid);
+        complete(&mut seen.facts, root, root_fd.as_fd());
         seen.facts.host_path = in_layers(root, path, seen.facts.inode).unwrap_or_default();
     }
     let seen = SeenFile {
