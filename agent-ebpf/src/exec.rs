@@ -66,69 +66,20 @@ fn on_exec(task: u64, old_tid: u32, bprm: u64) {
     let head = unsafe { &raw mut (*state).record.header };
     stamp(head);
     let mm = follow(task, field(f::TASK_MM));
-    let arg_start: u64 = read_or_zero(mm, field(f::MM_ARG_START));
-    let arg_end: u64 = read_or_zero(mm, field(f::MM_ARG_END));
-    let env_start: u64 = read_or_zero(mm, field(f::MM_ENV_START));
-    let env_end: u64 = read_or_zero(mm, field(f::MM_ENV_END));
-    let arg_len = arg_end.saturating_sub(arg_start);
-    let env_len = env_end.saturating_sub(env_start);
-
+    let areas = areas_of(mm);
     if let Some(mut slot) = counters.reserve::<Exec>(Kind::EXEC) {
         let record = pointer(&mut slot);
-        let parent = follow(task, field(f::TASK_REAL_PARENT));
-        let nsproxy = follow(task, field(f::TASK_NSPROXY));
-        // SAFETY: `record` is the reserved slot; every field is written.
+        // SAFETY: `record` is the reserved slot; every field is written, here and in the parts.
         unsafe {
             copy(&raw mut (*record).header, head);
             (*record).exec_id = exec_id;
-            let exe = follow(mm, field(f::MM_EXE_FILE));
-            (*record).exe = path_id(
-                follow(exe, field(f::FILE_MNT)),
-                follow(exe, field(f::FILE_DENTRY)),
-                follow(exe, field(f::FILE_INODE)),
-            );
-            let inode = follow(exe, field(f::FILE_INODE));
-            (*record).exe_ctime_ns = ctime_ns(inode);
-            (*record).upper_layer = in_upper_layer(inode);
-            (*record).pad = 0;
-            let fs = follow(task, field(f::TASK_FS));
-            let cwd = follow(fs, field(f::FS_PWD_DENTRY));
-            (*record).cwd = path_id(
-                follow(fs, field(f::FS_PWD_MNT)),
-                cwd,
-                follow(cwd, field(f::DENTRY_INODE)),
-            );
-            (*record).cgroups = cgroups(task);
-            (*record).parent_start_ns = start_ns(parent);
-            (*record).arg_len = arg_len;
-            (*record).env_len = env_len;
-            (*record).mnt_ns = read_or_zero(
-                follow(nsproxy, field(f::NSPROXY_MNT_NS)),
-                field(f::MNT_NS_INUM),
-            );
-            (*record).net_ns = read_or_zero(
-                follow(nsproxy, field(f::NSPROXY_NET_NS)),
-                field(f::NET_INUM),
-            );
-            (*record).parent_tgid = read_or_zero(parent, field(f::TASK_TGID));
             (*record).old_tid = old_tid;
-            (*record).ns_tgid = ns_tgid(task);
-            (*record).argc = read(bprm, field(f::BPRM_ARGC)).unwrap_or(u32::MAX);
-            (*record).envc = read(bprm, field(f::BPRM_ENVC)).unwrap_or(u32::MAX);
-            (*record).suid = read_or_zero(follow(task, field(f::TASK_CRED)), field(f::CRED_SUID));
-            (*record).loginuid = read(task, field(f::TASK_LOGINUID)).unwrap_or(u32::MAX);
-            (*record).sessionid = read(task, field(f::TASK_SESSIONID)).unwrap_or(u32::MAX);
-            let secure: u8 = read_or_zero(bprm, field(f::BPRM_SECUREEXEC));
-            (*record).secureexec = (secure >> (field(f::BPRM_SECUREEXEC_BIT) & 7) & 1) as u32;
-            let name = (&raw mut (*record).filename).cast::<u8>();
-            zero::<256>(name);
-            let written = bpf_probe_read_kernel_str(
-                name.cast(),
-                256,
-                follow(bprm, field(f::BPRM_FILENAME)) as *const _,
-            );
-            // The helper counts the terminating NUL.
-            (*record).filename_len = if written > 0 { written as u32 - 1 } else { 0 };
+            (*record).arg_len = areas.arg_len;
+            (*record).env_len = areas.env_len;
+            (*record).pad = 0;
+            fill_places(record, task, mm);
+            fill_process(record, task);
+            fill_program(record, bprm);
             counters.seal(
                 &raw mut (*record).header,
                 Kind::EXEC,
@@ -138,12 +89,119 @@ fn on_exec(task: u64, old_tid: u32, bprm: u64) {
         }
         slot.submit(wake(Wake::Later));
     }
+    send_areas(tgid, state, exec_id, &areas);
+}
+
+/// Where arguments and environment lie.
+struct Areas {
+    arg_start: u64,
+    arg_len: u64,
+    env_start: u64,
+    env_len: u64,
+}
+
+#[inline(always)]
+fn areas_of(mm: u64) -> Areas {
+    let arg_start: u64 = read_or_zero(mm, field(f::MM_ARG_START));
+    let arg_end: u64 = read_or_zero(mm, field(f::MM_ARG_END));
+    let env_start: u64 = read_or_zero(mm, field(f::MM_ENV_START));
+    let env_end: u64 = read_or_zero(mm, field(f::MM_ENV_END));
+    Areas {
+        arg_start,
+        arg_len: arg_end.saturating_sub(arg_start),
+        env_start,
+        env_len: env_end.saturating_sub(env_start),
+    }
+}
+
+/// Its executable, its working directory, its cgroups and namespaces.
+///
+/// # Safety
+/// `record` is valid for writes.
+#[inline(always)]
+unsafe fn fill_places(record: *mut Exec, task: u64, mm: u64) {
+    let nsproxy = follow(task, field(f::TASK_NSPROXY));
+    let exe = follow(mm, field(f::MM_EXE_FILE));
+    let inode = follow(exe, field(f::FILE_INODE));
+    let fs = follow(task, field(f::TASK_FS));
+    let cwd = follow(fs, field(f::FS_PWD_DENTRY));
+    // SAFETY: the caller's.
+    unsafe {
+        (*record).exe = path_id(
+            follow(exe, field(f::FILE_MNT)),
+            follow(exe, field(f::FILE_DENTRY)),
+            inode,
+        );
+        (*record).exe_ctime_ns = ctime_ns(inode);
+        (*record).upper_layer = in_upper_layer(inode);
+        (*record).cwd = path_id(
+            follow(fs, field(f::FS_PWD_MNT)),
+            cwd,
+            follow(cwd, field(f::DENTRY_INODE)),
+        );
+        (*record).cgroups = cgroups(task);
+        (*record).mnt_ns = read_or_zero(
+            follow(nsproxy, field(f::NSPROXY_MNT_NS)),
+            field(f::MNT_NS_INUM),
+        );
+        (*record).net_ns = read_or_zero(
+            follow(nsproxy, field(f::NSPROXY_NET_NS)),
+            field(f::NET_INUM),
+        );
+    }
+}
+
+/// Its parent, and who it is for the kernel and for who logged in.
+///
+/// # Safety
+/// `record` is valid for writes.
+#[inline(always)]
+unsafe fn fill_process(record: *mut Exec, task: u64) {
+    let parent = follow(task, field(f::TASK_REAL_PARENT));
+    // SAFETY: the caller's.
+    unsafe {
+        (*record).parent_start_ns = start_ns(parent);
+        (*record).parent_tgid = read_or_zero(parent, field(f::TASK_TGID));
+        (*record).ns_tgid = ns_tgid(task);
+        (*record).suid = read_or_zero(follow(task, field(f::TASK_CRED)), field(f::CRED_SUID));
+        (*record).loginuid = read(task, field(f::TASK_LOGINUID)).unwrap_or(u32::MAX);
+        (*record).sessionid = read(task, field(f::TASK_SESSIONID)).unwrap_or(u32::MAX);
+    }
+}
+
+/// What execve was asked for.
+///
+/// # Safety
+/// `record` is valid for writes.
+#[inline(always)]
+unsafe fn fill_program(record: *mut Exec, bprm: u64) {
+    let secure: u8 = read_or_zero(bprm, field(f::BPRM_SECUREEXEC));
+    // SAFETY: the caller's; the helper checks the address of the name.
+    unsafe {
+        (*record).argc = read(bprm, field(f::BPRM_ARGC)).unwrap_or(u32::MAX);
+        (*record).envc = read(bprm, field(f::BPRM_ENVC)).unwrap_or(u32::MAX);
+        (*record).secureexec = (secure >> (field(f::BPRM_SECUREEXEC_BIT) & 7) & 1) as u32;
+        let name = (&raw mut (*record).filename).cast::<u8>();
+        zero::<256>(name);
+        let written = bpf_probe_read_kernel_str(
+            name.cast(),
+            256,
+            follow(bprm, field(f::BPRM_FILENAME)) as *const _,
+        );
+        // The helper counts the terminating NUL.
+        (*record).filename_len = if written > 0 { written as u32 - 1 } else { 0 };
+    }
+}
+
+/// Sends what the areas hold, in chunks.
+#[inline(always)]
+fn send_areas(tgid: u32, state: *mut ExecState, exec_id: u64, areas: &Areas) {
     for (area, start, len) in [
-        (AREA_ARGV, arg_start, arg_len),
-        (AREA_ENV, env_start, env_len),
+        (AREA_ARGV, areas.arg_start, areas.arg_len),
+        (AREA_ENV, areas.env_start, areas.env_len),
     ] {
         let cut = len.saturating_sub(EXEC_AREA_MAX as u64);
-        // SAFETY: as above.
+        // SAFETY: a live map value; this thread is the only one of its process.
         unsafe {
             (*state).at = start;
             (*state).left = len - cut;

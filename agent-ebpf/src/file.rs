@@ -197,6 +197,23 @@ fn this_program() -> (u64, u32) {
     (program(current_task()), tgid)
 }
 
+/// The process holds the secret from here on, whatever user space is doing.
+#[inline(always)]
+fn becomes_holder(known: Option<*mut ProcState>, tgid: u32, counters: Counters) {
+    match known {
+        // SAFETY: a live map value; an aligned store.
+        Some(known) => unsafe { (*known).state = PROC_HOLDER },
+        None => counters.set_process(
+            tgid,
+            ProcState {
+                state: PROC_HOLDER,
+                met: 0,
+                exec_id: 0,
+            },
+        ),
+    }
+}
+
 #[inline(never)]
 fn watched(opened: u64, inode: u64, how: u32) -> bool {
     // SAFETY: a live map value, copied at once.
@@ -227,19 +244,7 @@ fn watched(opened: u64, inode: u64, how: u32) -> bool {
     if gets_nothing(opened, inode, how) {
         return true;
     }
-    // The process holds the secret from here on, whatever user space is doing.
-    match known {
-        // SAFETY: a live map value; an aligned store.
-        Some(known) => unsafe { (*known).state = PROC_HOLDER },
-        None => counters.set_process(
-            tgid,
-            ProcState {
-                state: PROC_HOLDER,
-                met: 0,
-                exec_id: 0,
-            },
-        ),
-    }
+    becomes_holder(known, tgid, counters);
     let program = program(current_task());
     let key = ReadKey {
         file,

@@ -4,7 +4,7 @@
 use crate::{
     budget::{Charge, granted_as},
     connection::AF_INET6,
-    maps::{MESSAGE_HOLES, MESSAGES, field, message_state},
+    maps::{MESSAGE_HOLES, MESSAGES, MessageState, field, message_state},
     message_peer::find_peer,
     payload::{Progress, capture_message, message_without_data},
     record::{
@@ -185,20 +185,34 @@ fn on_sent(sk: u64, taken: i32, kind: u16) {
         (*entry).progress.limit = limit;
         (*entry).progress.total = taken;
         (*entry).progress.bits = bits as u32;
-        if (*entry).progress.left >= 3 {
-            // Ciphertext of a TLS write that is captured itself. What merely looks like TLS is not spared.
-            let first = bpf_probe_read_user((*entry).progress.at as *const [u8; 3]);
-            if let Ok([0x14..=0x17, 3, 0..=4]) = first {
-                let (call, session) = current_call(thread);
-                (*record).tls_call = call;
-                (*record).tls_session = session;
-                if call != 0 && limit > TLS_RECORD_PEEK as u64 {
-                    (*entry).progress.limit = TLS_RECORD_PEEK as u64;
-                }
+        spare_ciphertext(entry, thread);
+    }
+    capture_message(thread, kind);
+}
+
+/// Ciphertext of a TLS write that is captured itself is told with its write, and by its first bytes only. What merely looks
+/// like TLS is not spared.
+///
+/// # Safety
+/// `entry` is a live map value that belongs to this thread.
+#[inline(always)]
+unsafe fn spare_ciphertext(entry: *mut MessageState, thread: u64) {
+    // SAFETY: the caller's; the helper checks the address.
+    unsafe {
+        let progress = &mut (*entry).progress;
+        if progress.left < 3 {
+            return;
+        }
+        let first = bpf_probe_read_user(progress.at as *const [u8; 3]);
+        if let Ok([0x14..=0x17, 3, 0..=4]) = first {
+            let (call, session) = current_call(thread);
+            (*entry).record.tls_call = call;
+            (*entry).record.tls_session = session;
+            if call != 0 && progress.limit > TLS_RECORD_PEEK as u64 {
+                progress.limit = TLS_RECORD_PEEK as u64;
             }
         }
     }
-    capture_message(thread, kind);
 }
 
 /// The flag of the first record of a socket behind what was passed over.

@@ -481,21 +481,8 @@ fn on_send<L: Load>(known: u64, msg: u64, sk: u64) {
     };
     // SAFETY: as above.
     unsafe { (*connection).call = call };
-    // TLS records are of use for their first bytes only: the type, the length, the SNI of a ClientHello.
-    let mut most = PAYLOAD_MAX as u64;
-    let mut encrypted = !readable;
-    if progress.left >= 3 {
-        // SAFETY: the helper checks the address.
-        let first = unsafe { bpf_probe_read_user(progress.at as *const [u8; 3]) };
-        if let Ok([kind @ 0x14..=0x17, 3, 0..=4]) = first {
-            encrypted = true;
-            most = if kind == 0x16 {
-                TLS_HANDSHAKE_PEEK
-            } else {
-                TLS_RECORD_PEEK
-            } as u64;
-        }
-    }
+    let (is_tls, most) = of_use(&progress);
+    let encrypted = is_tls || !readable;
     progress.limit = if total > most { most } else { total };
     let (mut tls_call, mut tls_session) = (0, 0);
     if encrypted {
@@ -527,11 +514,36 @@ fn on_send<L: Load>(known: u64, msg: u64, sk: u64) {
         // Pages of files or of the kernel (sendfile, splice, kTLS): that something was sent is all there is to say.
         return without_data(&source, bits);
     }
-    let one_piece = progress.left >= progress.limit && progress.limit <= AT_ONCE;
     if progress.limit < total {
         bits |= flags::TRUNCATED;
     }
-    if one_piece && capture_at_once(&source, progress.at, progress.limit, bits) {
+    capture(thread, &source, progress, bits);
+}
+
+/// Whether a send begins with a TLS record, and how many of its bytes are of use: of such records the first ones only, the
+/// type, the length, the SNI of a ClientHello.
+#[inline(always)]
+fn of_use(progress: &Progress) -> (bool, u64) {
+    if progress.left >= 3 {
+        // SAFETY: the helper checks the address.
+        let first = unsafe { bpf_probe_read_user(progress.at as *const [u8; 3]) };
+        if let Ok([kind @ 0x14..=0x17, 3, 0..=4]) = first {
+            let most = if kind == 0x16 {
+                TLS_HANDSHAKE_PEEK
+            } else {
+                TLS_RECORD_PEEK
+            };
+            return (true, most as u64);
+        }
+    }
+    (false, PAYLOAD_MAX as u64)
+}
+
+/// Captures a send: at once where it is one piece and small, else in steps.
+#[inline(always)]
+fn capture(thread: u64, source: &Send, mut progress: Progress, bits: u16) {
+    let one_piece = progress.left >= progress.limit && progress.limit <= AT_ONCE;
+    if one_piece && capture_at_once(source, progress.at, progress.limit, bits) {
         return;
     }
     let Some(entry) = send_state(thread) else {

@@ -251,6 +251,31 @@ fn begins(regs: u64, call: u64, file: u64, number: u32) {
         number,
         pad: 0,
     };
+    let vector = find_room(regs, call, file, &mut reading);
+    // At the end there is nothing to read.
+    if reading.position >= size {
+        return;
+    }
+    let left = size - reading.position;
+    if reading.length > left {
+        reading.length = left;
+    }
+    if reading.length != 0 {
+        reading.samples = samples(reading.buffer, reading.length);
+        if !vector && reading.position == 0 && reading.length == size {
+            reading.whole = size;
+        }
+    } else if call != SENDFILE && call != SPLICE && call != COPY_FILE_RANGE {
+        // No room for a byte.
+        return;
+    }
+    begin(thread, tgid, &reading);
+}
+
+/// From where in the file a call reads, and to where in memory, by its arguments. True: to a list of places, of which the
+/// first is told.
+#[inline(always)]
+fn find_room(regs: u64, call: u64, file: u64, reading: &mut Reading) -> bool {
     let argument1: u64 = read_or_zero(regs, field(f::REGS_ARG1));
     let argument2: u64 = read_or_zero(regs, field(f::REGS_ARG2));
     let mut argument3: u64 = read_or_zero(regs, field(f::REGS_ARG3));
@@ -292,24 +317,7 @@ fn begins(regs: u64, call: u64, file: u64, number: u32) {
     } else {
         position(file, reading.place)
     };
-    // At the end there is nothing to read.
-    if reading.position >= size {
-        return;
-    }
-    let left = size - reading.position;
-    if reading.length > left {
-        reading.length = left;
-    }
-    if reading.length != 0 {
-        reading.samples = samples(reading.buffer, reading.length);
-        if !vector && reading.position == 0 && reading.length == size {
-            reading.whole = size;
-        }
-    } else if call != SENDFILE && call != SPLICE && call != COPY_FILE_RANGE {
-        // No room for a byte.
-        return;
-    }
-    begin(thread, tgid, &reading);
+    vector
 }
 
 /// Is a read of this version by this program to be told?
