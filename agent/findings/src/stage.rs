@@ -396,10 +396,7 @@ impl Stage {
         let mut findings = Vec::new();
         let mut leaks = Vec::new();
         for rule in self.rules.iter().filter(|rule| rule.asks(&facts.kind)) {
-            if !rule.holds(&context) {
-                continue;
-            }
-            if self.site.hides(&rule.name, &context) {
+            if !rule.holds(&context) || self.site.hides(&rule.name, &context) {
                 continue;
             }
             let subject = kept(&rule.subject_of(facts)).into_owned();

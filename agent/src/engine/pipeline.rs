@@ -28,7 +28,7 @@ use keytrail_ingest::{
 use keytrail_model::status::LibraryReport;
 use keytrail_model::{Event, FileKey, GapSeen, Observation, Pid, PipeId, PipesSeen, SensorChange};
 use keytrail_proto::v1;
-use keytrail_sensor::{RawRecord, Sensor};
+use keytrail_sensor::RawRecord;
 use keytrail_store::Ledger;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};

@@ -113,6 +113,37 @@ fn come_first() {
 }
 
 impl Runner {
+    /// `node`: who this agent is.
+    pub fn new(
+        sensor: Sensor,
+        line: Pipeline,
+        shared: &Arc<Shared>,
+        commands: mpsc::Receiver<Command>,
+        node: &v1::NodeStatus,
+    ) -> Self {
+        Self {
+            sensor,
+            line,
+            shared: shared.clone(),
+            commands,
+            node: node.clone(),
+            lost: BTreeMap::new(),
+            uncovered: HashSet::new(),
+            unlocated_due: 0,
+            reads_gone_due: 0,
+            reads_gone: 0,
+            dropped_due: 0,
+            end: None,
+            left: 0,
+            unwritten: 0,
+            unwritten_due: 0,
+            budgets: Budgets::default(),
+            leave_probes: false,
+            unwiped: 0,
+            guard: Guard::new(None),
+        }
+    }
+
     pub fn run(mut self) -> v1::GetStatusResponse {
         come_first();
         let mut due = Due::default();

@@ -1,6 +1,5 @@
 //! From options to a running thread.
 
-use super::budgets::Budgets;
 use super::guard::Guard;
 use super::pipeline::Pipeline;
 use super::pipeline::places::Places;
@@ -19,7 +18,6 @@ use keytrail_secret::{Classifier, Fingerprinter};
 use keytrail_sensor::{Checks, Limits, Sensor, SensorError, SensorOptions};
 use keytrail_store::{Ledger, Retention, RunInfo};
 use ring::rand::{SecureRandom as _, SystemRandom};
-use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::Path;
@@ -74,27 +72,9 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
     line.begin_findings(&options.config.findings_dir);
     let shared = Arc::new(Shared::default());
     let (commands, receiver) = mpsc::channel();
-    let mut runner = Runner {
-        sensor,
-        line,
-        shared: shared.clone(),
-        commands: receiver,
-        node: node.clone(),
-        lost: BTreeMap::new(),
-        uncovered: HashSet::new(),
-        unlocated_due: 0,
-        reads_gone_due: 0,
-        reads_gone: 0,
-        dropped_due: 0,
-        end: None,
-        left: 0,
-        unwritten: 0,
-        unwritten_due: 0,
-        budgets: Budgets::default(),
-        leave_probes: options.leave_probes,
-        unwiped: 0,
-        guard: Guard::new(options.config_file.clone()),
-    };
+    let mut runner = Runner::new(sensor, line, &shared, receiver, &node);
+    runner.leave_probes = options.leave_probes;
+    runner.guard = Guard::new(options.config_file.clone());
     if !options.config.exclude.is_empty() {
         let gap = coverage::excluded(&options.config.exclude, boot_ns());
         runner.line.gap(gap);

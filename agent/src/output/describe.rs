@@ -77,13 +77,6 @@ pub fn credential(credential: Option<&Credential>) -> String {
 
 /// What happened, with the colour that goes with it.
 pub fn action(event: &Event) -> (String, Colour) {
-    let evidence = event.evidence.as_ref();
-    let channel = || match evidence.and_then(|e| Channel::of_number(e.channel)) {
-        Some(Channel::Tls) => "TLS",
-        Some(Channel::Tcp) => "clear",
-        _ => Channel::word_of(evidence.map_or(0, |e| e.channel)),
-    };
-    let grade = evidence.and_then(|e| EvidenceGrade::of_number(e.grade));
     let Some(kind) = EventKind::of_number(event.kind) else {
         return (EventKind::word_of(event.kind).into(), Colour::Plain);
     };
@@ -100,39 +93,8 @@ pub fn action(event: &Event) -> (String, Colour) {
             Some(SourceType::Argv) => ("has in argv".into(), Colour::Yellow),
             _ => ("exposed".into(), Colour::Yellow),
         },
-        // The grade is in the verb: only `observed` says that the credential was sent.
-        EventKind::CredentialSent => match grade {
-            Some(EvidenceGrade::Observed) => {
-                match evidence.and_then(|e| Channel::of_number(e.channel)) {
-                    Some(Channel::File) => ("wrote file".into(), Colour::Red),
-                    Some(Channel::Pipe) => ("wrote pipe".into(), Colour::Yellow),
-                    Some(Channel::Terminal) => ("wrote terminal".into(), Colour::Yellow),
-                    _ => (format!("sent {}", channel()), Colour::Red),
-                }
-            }
-            Some(EvidenceGrade::Identified) => (format!("named in {}", channel()), Colour::Yellow),
-            _ => ("holder sent".into(), Colour::Dim),
-        },
-        // Memory may have held it: only what surely lay in what was read was taken.
-        EventKind::CredentialTaken
-            if evidence.is_some_and(|e| e.channel == Channel::CoreDump.number()) =>
-        {
-            ("dumped core".into(), Colour::Red)
-        }
-        EventKind::CredentialTaken => match (grade, own(event)) {
-            (Some(EvidenceGrade::Observed), true) => ("read own env".into(), Colour::Yellow),
-            (Some(EvidenceGrade::Observed), false) => ("took from env".into(), Colour::Red),
-            (_, true) => ("read own memory".into(), Colour::Dim),
-            (_, false) => (
-                match evidence.and_then(|e| Channel::of_number(e.channel)) {
-                    Some(Channel::Ptrace) => "traced",
-                    Some(Channel::Descriptor) => "took fd of",
-                    _ => "read memory of",
-                }
-                .into(),
-                Colour::Red,
-            ),
-        },
+        EventKind::CredentialSent => sent(event),
+        EventKind::CredentialTaken => took(event),
         EventKind::PersistenceWritten => ("wrote start-up".into(), Colour::Yellow),
         EventKind::CredentialFileChanged => changed::action(event),
         EventKind::CredentialRequested => ("asked for".into(), Colour::Cyan),
@@ -158,6 +120,55 @@ pub fn action(event: &Event) -> (String, Colour) {
             Colour::Dim,
         ),
     }
+}
+
+fn grade(event: &Event) -> Option<EvidenceGrade> {
+    let evidence = event.evidence.as_ref()?;
+    EvidenceGrade::of_number(evidence.grade)
+}
+
+fn channel(event: &Event) -> Option<Channel> {
+    let evidence = event.evidence.as_ref()?;
+    Channel::of_number(evidence.channel)
+}
+
+/// The grade is in the verb: only `observed` says that the credential was sent.
+fn sent(event: &Event) -> (String, Colour) {
+    let channel = channel(event);
+    let by = match channel {
+        Some(Channel::Tls) => "TLS",
+        Some(Channel::Tcp) => "clear",
+        _ => Channel::word_of(event.evidence.as_ref().map_or(0, |e| e.channel)),
+    };
+    match (grade(event), channel) {
+        (Some(EvidenceGrade::Observed), Some(Channel::File)) => ("wrote file".into(), Colour::Red),
+        (Some(EvidenceGrade::Observed), Some(Channel::Pipe)) => {
+            ("wrote pipe".into(), Colour::Yellow)
+        }
+        (Some(EvidenceGrade::Observed), Some(Channel::Terminal)) => {
+            ("wrote terminal".into(), Colour::Yellow)
+        }
+        (Some(EvidenceGrade::Observed), _) => (format!("sent {by}"), Colour::Red),
+        (Some(EvidenceGrade::Identified), _) => (format!("named in {by}"), Colour::Yellow),
+        _ => ("holder sent".into(), Colour::Dim),
+    }
+}
+
+/// Memory may have held it: only what surely lay in what was read was taken.
+fn took(event: &Event) -> (String, Colour) {
+    let channel = channel(event);
+    let (action, colour) = match (grade(event), own(event)) {
+        _ if channel == Some(Channel::CoreDump) => ("dumped core", Colour::Red),
+        (Some(EvidenceGrade::Observed), true) => ("read own env", Colour::Yellow),
+        (Some(EvidenceGrade::Observed), false) => ("took from env", Colour::Red),
+        (_, true) => ("read own memory", Colour::Dim),
+        (_, false) => match channel {
+            Some(Channel::Ptrace) => ("traced", Colour::Red),
+            Some(Channel::Descriptor) => ("took fd of", Colour::Red),
+            _ => ("read memory of", Colour::Red),
+        },
+    };
+    (action.to_owned(), colour)
 }
 
 /// Whether the process read itself.

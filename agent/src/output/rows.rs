@@ -5,7 +5,7 @@ use super::{Format, describe, escape, json};
 use keytrail_model::{
     Channel, DestinationMethod, EventKind, EvidenceGrade, GapReason, IdentifiedBy, Transform,
 };
-use keytrail_proto::v1::Event;
+use keytrail_proto::v1::{Destination, Event};
 use serde::Serialize;
 use serde_json::Value;
 use std::io;
@@ -64,6 +64,7 @@ pub fn event(event: &Event) -> String {
     // What is not there is empty, not 0.
     let number = |n: u64, there: bool| if there { n.to_string() } else { String::new() };
     let is_process = event.process.is_some();
+    let port = number(d.port.into(), d.port != 0);
     let hosts: Vec<_> = d
         .hosts
         .iter()
@@ -99,14 +100,8 @@ pub fn event(event: &Event) -> String {
         word(e.grade, EvidenceGrade::word_of),
         word(e.channel, Channel::word_of),
         word(e.transform, Transform::word_of),
-        if !d.path.is_empty() {
-            d.path
-        } else if d.socket_path.is_empty() {
-            d.ip
-        } else {
-            d.socket_path
-        },
-        number(d.port.into(), d.port != 0),
+        place(d),
+        port,
         hosts.join(" "),
         word(e.destination_method, DestinationMethod::word_of),
         word(g.reason, GapReason::word_of),
@@ -134,6 +129,20 @@ pub fn event(event: &Event) -> String {
             .unwrap_or_default(),
     ];
     line(cells.iter().map(String::as_str))
+}
+
+/// What of a destination says where it is.
+fn place(destination: Destination) -> String {
+    let Destination {
+        ip,
+        path,
+        socket_path,
+        ..
+    } = destination;
+    [path, socket_path]
+        .into_iter()
+        .find(|path| !path.is_empty())
+        .unwrap_or(ip)
 }
 
 fn word(number: i32, word_of: impl Fn(i32) -> &'static str) -> String {

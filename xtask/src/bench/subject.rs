@@ -53,7 +53,24 @@ pub fn of(
     auditd: bool,
 ) -> Vec<Subject> {
     let mut subjects = vec![control(), keytrail(agent, work)];
-    let peer = |name, words: &[&str], delivered, seconds: u64| Subject {
+    subjects.extend(peer_of(row, programs, slow));
+    if row == Row::Rest {
+        subjects.retain(|subject| subject.name == "keytrail");
+    }
+    if auditd && row == Row::File {
+        subjects.push(audit(slow));
+    }
+    subjects
+}
+
+/// A program that is there so many seconds after its start.
+fn peer(
+    name: &'static str,
+    words: &[&str],
+    delivered: Delivered,
+    (seconds, slow): (u64, u32),
+) -> Subject {
+    Subject {
         name,
         command: Some(words.iter().map(|word| (*word).to_owned()).collect()),
         before: None,
@@ -61,32 +78,32 @@ pub fn of(
         ready: Ready::After(Duration::from_secs(seconds * u64::from(slow.clamp(1, 4)))),
         delivered,
         signal: "INT",
-    };
-    match row {
-        Row::File => {
-            subjects.push(peer(
-                "opensnoop (libbpf-tools)",
-                &["opensnoop"],
-                Delivered::Lines("bench_file"),
-                3,
-            ));
-        }
-        Row::Exec => {
-            subjects.push(peer(
-                "execsnoop (libbpf-tools)",
-                &["execsnoop"],
-                Delivered::Lines("true"),
-                3,
-            ));
-        }
+    }
+}
+
+/// Who does something like it.
+fn peer_of(row: Row, programs: &Path, slow: u32) -> Option<Subject> {
+    Some(match row {
+        Row::File => peer(
+            "opensnoop (libbpf-tools)",
+            &["opensnoop"],
+            Delivered::Lines("bench_file"),
+            (3, slow),
+        ),
+        Row::Exec => peer(
+            "execsnoop (libbpf-tools)",
+            &["execsnoop"],
+            Delivered::Lines("true"),
+            (3, slow),
+        ),
         Row::Tls => {
             let program = format!("uprobe:{}:SSL_write {{ @ = count(); }}", libssl().display());
-            subjects.push(peer(
+            peer(
                 "bpftrace, SSL_write counted",
                 &["bpftrace", "-e", &program],
                 Delivered::Total,
-                6,
-            ));
+                (6, slow),
+            )
         }
         // The least that anything at these places costs: programs that do nothing.
         Row::NginxTls
@@ -97,17 +114,14 @@ pub fn of(
         | Row::NginxProxy
         | Row::Postgres
         | Row::Holder => {
-            let program = programs.join("bench_empty").display().to_string();
-            let mut words = vec![program, libssl().display().to_string()];
-            words.push("SSL_write".to_owned());
-            words.extend(PLACES.map(str::to_owned));
+            let words = empty_programs(programs);
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            subjects.push(peer(
+            peer(
                 "programs that do nothing, at the same places",
                 &words,
                 Delivered::Nothing,
-                1,
-            ));
+                (1, slow),
+            )
         }
         // No peer looks at as much: what counts is the control.
         Row::NginxTlsLargeRate
@@ -117,23 +131,31 @@ pub fn of(
         | Row::Compile
         | Row::Inventory
         | Row::Large
-        | Row::Classify => {}
-        Row::Rest => subjects.retain(|subject| subject.name == "keytrail"),
+        | Row::Classify
+        | Row::Rest => return None,
+    })
+}
+
+fn audit(slow: u32) -> Subject {
+    Subject {
+        before: Some("auditctl -D; auditctl -w /etc/shadow -p r && auditctl -e 1"),
+        after: Some("auditctl -e 0; auditctl -D"),
+        signal: "TERM",
+        ..peer(
+            "auditd, another file watched",
+            &["auditd", "-n"],
+            Delivered::Nothing,
+            (3, slow),
+        )
     }
-    if auditd && row == Row::File {
-        subjects.push(Subject {
-            before: Some("auditctl -D; auditctl -w /etc/shadow -p r && auditctl -e 1"),
-            after: Some("auditctl -e 0; auditctl -D"),
-            signal: "TERM",
-            ..peer(
-                "auditd, another file watched",
-                &["auditd", "-n"],
-                Delivered::Nothing,
-                3,
-            )
-        });
-    }
-    subjects
+}
+
+fn empty_programs(programs: &Path) -> Vec<String> {
+    let program = programs.join("bench_empty").display().to_string();
+    let mut words = vec![program, libssl().display().to_string()];
+    words.push("SSL_write".to_owned());
+    words.extend(PLACES.map(str::to_owned));
+    words
 }
 
 fn control() -> Subject {

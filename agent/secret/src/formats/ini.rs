@@ -114,6 +114,28 @@ fn report(context: &mut Context<'_, '_>, section: &Section<'_>) {
     }
 }
 
+/// What is secret of a connection of NetworkManager.
+const NETWORK_MANAGER: [&str; 8] = [
+    "psk",
+    "password",
+    "wep-key0",
+    "private-key",
+    "leap-password",
+    "secret",
+    "preshared-key",
+    "private-key-password",
+];
+/// What is secret of a remote of rclone.
+const RCLONE: [&str; 7] = [
+    "pass",
+    "password",
+    "token",
+    "secret_access_key",
+    "client_secret",
+    "service_account_credentials",
+    "key",
+];
+
 /// The rule of an entry that holds a secret in a file of this name, and whose secret it is.
 fn recognise(
     path: &str,
@@ -157,18 +179,7 @@ fn recognise(
         }
         ".sentryclirc" if name == "token" => ("sentry-config", of(&["url", "org"]).to_string()),
         _ if file.ends_with(".nmconnection") || path.contains("system-connections") => {
-            let secret = matches!(
-                name,
-                "psk"
-                    | "password"
-                    | "wep-key0"
-                    | "private-key"
-                    | "leap-password"
-                    | "secret"
-                    | "preshared-key"
-                    | "private-key-password"
-            );
-            if !secret {
+            if !NETWORK_MANAGER.contains(&name) {
                 return None;
             }
             let connection = file.trim_end_matches(".nmconnection");
@@ -177,23 +188,10 @@ fn recognise(
                 format!("{} {connection}", section.title),
             )
         }
-        "rclone.conf"
-            if matches!(
-                name,
-                "pass"
-                    | "password"
-                    | "token"
-                    | "secret_access_key"
-                    | "client_secret"
-                    | "service_account_credentials"
-                    | "key"
-            ) =>
-        {
-            (
-                "rclone-config",
-                titled(&["user", "access_key_id", "account"]),
-            )
-        }
+        "rclone.conf" if RCLONE.contains(&name) => (
+            "rclone-config",
+            titled(&["user", "access_key_id", "account"]),
+        ),
         _ => return None,
     })
 }

@@ -295,15 +295,7 @@ fn accept(
         return;
     };
     let mut derived = derived_of(spec, bytes, named.map(|id| id.as_bytes()));
-    if let Some(owner) = derive::beside(&spec.identifier, text, &span) {
-        derived.identifier = owner;
-    }
-    if let Some(near) = rule.identifier_near()
-        && let Some(owner) = nearest(text, &span, near)
-    {
-        derived.public.push(owner.clone());
-        derived.identifier = owner;
-    }
+    find_owner(text, &span, rule, &mut derived);
     let decoded = match decoded(spec, bytes, &mut derived) {
         Decoded::Nothing => return,
         Decoded::AsIs => None,
@@ -342,6 +334,19 @@ fn accept(
         rank,
         ..Raw::default()
     });
+}
+
+/// Whose a secret is, by what stands beside it or near it.
+fn find_owner(text: &[u8], span: &Range<usize>, rule: &Rule, derived: &mut derive::Derived) {
+    if let Some(owner) = derive::beside(&rule.spec.identifier, text, span) {
+        derived.identifier = owner;
+    }
+    if let Some(near) = rule.identifier_near()
+        && let Some(owner) = nearest(text, span, near)
+    {
+        derived.public.push(owner.clone());
+        derived.identifier = owner;
+    }
 }
 
 /// The value of a match, and what stands for its name; `None`: the value is none.

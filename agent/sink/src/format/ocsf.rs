@@ -66,17 +66,16 @@ pub(crate) fn class_uid(event: &Event) -> u32 {
     class_of(event).uid
 }
 
-pub(super) fn event(event: &Event, teller: &Teller) -> Value {
-    let class = class_of(event);
-    let severity = parts::severity(event);
-    let out = Object::new()
+/// What every class has.
+fn base(event: &Event, teller: &Teller, class: &Class) -> Object {
+    Object::new()
         .number("class_uid", class.uid)
         .text("class_name", class.name)
         .number("category_uid", class.category)
         .number("activity_id", class.activity)
         .text("activity_name", class.activity_name)
         .number("type_uid", class.uid * 100 + class.activity)
-        .number("severity_id", severity)
+        .number("severity_id", parts::severity(event))
         .number("time", parts::time_ms(event.time.as_ref()))
         .some("count", event.repeats.as_ref().map(|r| r.count))
         .some("start_time", parts::first_ms(event))
@@ -85,9 +84,14 @@ pub(super) fn event(event: &Event, teller: &Teller) -> Value {
             parts::first_ms(event).and(Some(parts::time_ms(event.time.as_ref()))),
         )
         .text("message", &parts::message(event))
-        .object("metadata", metadata(event, teller, &class))
+        .object("metadata", metadata(event, teller, class))
         .object("device", device(event, teller))
-        .object("unmapped", unmapped(event));
+        .object("unmapped", unmapped(event))
+}
+
+pub(super) fn event(event: &Event, teller: &Teller) -> Value {
+    let class = class_of(event);
+    let out = base(event, teller, &class);
     let actor = || {
         let process = event.process.as_ref().map(process).unwrap_or_default();
         Object::new().object("process", process)

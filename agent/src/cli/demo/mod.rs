@@ -10,7 +10,7 @@ use super::{exit, fail, privilege};
 use crate::config::Config;
 use crate::output::{Format, Style, TraceEnd, Writer, escape};
 use decoy::Decoy;
-use server::Server;
+use server::{Bound, Server};
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 
@@ -54,12 +54,7 @@ pub(super) fn run(args: &DemoArgs, mut config: Config) -> u8 {
             );
         }
     };
-    let command = ["/bin/sh", "-c", script, "keytrail-demo"]
-        .map(OsString::from)
-        .into_iter();
-    let command: Vec<OsString> = command
-        .chain([decoy.path().into(), listener.port().to_string().into()])
-        .collect();
+    let command = command(script, &decoy, &listener);
     // Before the server's thread and the engine's: a fork is simplest while there is one thread.
     let held = match Held::spawn(&command) {
         Ok(held) => held,
@@ -95,18 +90,7 @@ pub(super) fn run(args: &DemoArgs, mut config: Config) -> u8 {
         Err(FollowError::Spawn(e)) => return fail(&e, exit::FAILED),
         Err(e) => return fail(&e, exit::FAILED),
     };
-    let end = TraceEnd {
-        command: "the demo".into(),
-        elapsed: followed.elapsed,
-        outcome: followed.ended.to_string(),
-        survivors: followed.survivors,
-    };
-    say(
-        args,
-        &followed
-            .summary
-            .trace(&end, &followed.status, &Style::of(io::stdout())),
-    );
+    say(args, &summary(&followed));
     if let Some(sentence) = missed(client, served, &followed) {
         return fail(&sentence, exit::FAILED);
     }
@@ -115,6 +99,24 @@ pub(super) fn run(args: &DemoArgs, mut config: Config) -> u8 {
         "The decoy is removed. Watch real ones with `keytrail agent --print`.\n",
     );
     exit::OK
+}
+
+/// The shell script with what it takes: the decoy and the server's port.
+fn command(script: &str, decoy: &Decoy, listener: &Bound) -> Vec<OsString> {
+    let shell = ["/bin/sh", "-c", script, "keytrail-demo"].map(OsString::from);
+    let arguments = [decoy.path().into(), listener.port().to_string().into()];
+    shell.into_iter().chain(arguments).collect()
+}
+
+fn summary(followed: &Followed) -> String {
+    let end = TraceEnd {
+        command: "the demo".into(),
+        elapsed: followed.elapsed,
+        outcome: followed.ended.to_string(),
+        survivors: followed.survivors,
+    };
+    let style = Style::of(io::stdout());
+    followed.summary.trace(&end, &followed.status, &style)
 }
 
 /// Who makes the request, and how.

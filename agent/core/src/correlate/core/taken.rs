@@ -3,7 +3,7 @@
 use super::once::Once;
 use super::{Core, attack};
 use crate::process::{Holding, HoldingPlace, Proc};
-use keytrail_model::event::{Evidence, Source};
+use keytrail_model::event::{Evidence, Process, Source};
 use keytrail_model::{Channel, EventKind, EvidenceGrade, Pid, SourceType, Stamp, Taken, TakenSeen};
 use std::collections::BTreeSet;
 
@@ -48,13 +48,6 @@ impl Core {
         };
         let victim_exec = victim.exec;
         let taken: Vec<Holding> = victim.holdings.iter().filter(in_reach).cloned().collect();
-        let (grade, channel) = match seen.what {
-            Taken::Environment => (EvidenceGrade::Observed, Channel::ProcessEnvironment),
-            Taken::Memory => (EvidenceGrade::Lineage, Channel::ProcessMemory),
-            Taken::VmRead => (EvidenceGrade::Lineage, Channel::ProcessVmRead),
-            Taken::Traced => (EvidenceGrade::Lineage, Channel::Ptrace),
-            Taken::Descriptor => (EvidenceGrade::Lineage, Channel::Descriptor),
-        };
         let victim = self.table.describe(seen.victim);
         for holding in taken {
             if seen.at.pid != seen.victim {
@@ -74,34 +67,45 @@ impl Core {
             if !self.taken.acts.first(act) {
                 continue;
             }
-            // What the victim may not have had yet when it was read was not seen to be read.
-            let grade = if holding.from_ns <= earliest {
-                grade
-            } else {
-                EvidenceGrade::Lineage
-            };
-            let mut e = self.event(EventKind::CredentialTaken, seen.at.boot_ns);
-            e.process = Some(self.table.describe(seen.at.pid));
-            e.credential = Some(self.best(&holding.credential));
-            e.source = Some(Source {
-                env_name: match &holding.place {
-                    HoldingPlace::Env(name) => name.clone(),
-                    _ => String::new(),
-                },
-                inherited_from: victim.key.clone(),
-                ..Source::new(SourceType::Process)
-            });
-            e.victim = Some(victim.clone());
-            e.evidence = Some(Evidence::new(Some(grade), channel, &seen.hook));
-            e.coverage = coverage(seen);
-            // Proc Filesystem; OS Credential Dumping by whatever way.
-            let technique = match seen.what {
-                Taken::Environment | Taken::Memory => "T1003.007",
-                Taken::VmRead | Taken::Traced | Taken::Descriptor => "T1003",
-            };
-            e.attack = attack(&[technique, &holding.credential.attack]);
-            self.emit(e);
+            self.tell_taken(seen, &victim, &holding, earliest);
         }
+    }
+
+    fn tell_taken(&mut self, seen: &TakenSeen, victim: &Process, holding: &Holding, earliest: u64) {
+        let (grade, channel) = match seen.what {
+            Taken::Environment => (EvidenceGrade::Observed, Channel::ProcessEnvironment),
+            Taken::Memory => (EvidenceGrade::Lineage, Channel::ProcessMemory),
+            Taken::VmRead => (EvidenceGrade::Lineage, Channel::ProcessVmRead),
+            Taken::Traced => (EvidenceGrade::Lineage, Channel::Ptrace),
+            Taken::Descriptor => (EvidenceGrade::Lineage, Channel::Descriptor),
+        };
+        // What the victim may not have had yet when it was read was not seen to be read.
+        let grade = if holding.from_ns <= earliest {
+            grade
+        } else {
+            EvidenceGrade::Lineage
+        };
+        let mut e = self.event(EventKind::CredentialTaken, seen.at.boot_ns);
+        e.process = Some(self.table.describe(seen.at.pid));
+        e.credential = Some(self.best(&holding.credential));
+        e.source = Some(Source {
+            env_name: match &holding.place {
+                HoldingPlace::Env(name) => name.clone(),
+                _ => String::new(),
+            },
+            inherited_from: victim.key.clone(),
+            ..Source::new(SourceType::Process)
+        });
+        e.victim = Some(victim.clone());
+        e.evidence = Some(Evidence::new(Some(grade), channel, &seen.hook));
+        e.coverage = coverage(seen);
+        // Proc Filesystem; OS Credential Dumping by whatever way.
+        let technique = match seen.what {
+            Taken::Environment | Taken::Memory => "T1003.007",
+            Taken::VmRead | Taken::Traced | Taken::Descriptor => "T1003",
+        };
+        e.attack = attack(&[technique, &holding.credential.attack]);
+        self.emit(e);
     }
 }
 

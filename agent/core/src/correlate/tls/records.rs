@@ -181,19 +181,26 @@ impl Flight {
                 handshake: false,
             });
         }
+        let after = Before {
+            ciphers,
+            changed,
+            greeted,
+            alerted,
+        };
+        Some(Self::with(total, beginnings, after))
+    }
+
+    /// An alert is as long as one, and there is none before it.
+    fn with(total: u64, beginnings: Vec<Beginning>, mut after: Before) -> Self {
         let data = beginnings.iter().map(|b| total.saturating_sub(b.at)).max();
-        let alert = !alerted && data.is_some_and(|data| is_farewell(data, changed));
-        Some(Self {
+        let alert = !after.alerted && data.is_some_and(|data| is_farewell(data, after.changed));
+        after.alerted |= alert;
+        Self {
             total,
             beginnings,
             content: data.is_some() && !alert,
-            after: Before {
-                ciphers,
-                changed,
-                greeted,
-                alerted: alerted || alert,
-            },
-        })
+            after,
+        }
     }
 
     /// Whether it says that application data left: a handshake, and the alert that ends a connection, do not.
