@@ -43,7 +43,7 @@ fn the_unit_allows_the_calls_the_agent_makes() {
         !unit
             .lines()
             .any(|line| line.starts_with("RestrictSUIDSGID=yes")),
-        "with this no file can be looked into"
+        "with this no file can be inspected"
     );
     let mut text = String::new();
     sources(Path::new(env!("CARGO_MANIFEST_DIR")), &mut text);

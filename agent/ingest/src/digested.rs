@@ -1,7 +1,7 @@
 //! What comes out of a stage: observations, and what is to be done.
 
 use keytrail_abi as abi;
-use keytrail_model::{Decision, Effect, FileKey, Observation, Pid, PlaceNews, SensorChange};
+use keytrail_model::{Decision, Effect, FileKey, InventoryUpdate, Observation, Pid, SensorChange};
 use std::path::PathBuf;
 
 /// What one record became. The effects come after the observations: what is decided rests on them.
@@ -37,7 +37,7 @@ impl Digested {
     }
 
     /// What was found in a file, for the inventory.
-    pub(crate) fn news(&mut self, news: PlaceNews) {
+    pub(crate) fn news(&mut self, news: InventoryUpdate) {
         self.effects.push(Effect::Inventory(news));
     }
 }
@@ -85,7 +85,7 @@ impl Digested {
         self.effects.iter().filter_map(clean).collect()
     }
 
-    pub(crate) fn places(&self) -> Vec<&PlaceNews> {
+    pub(crate) fn places(&self) -> Vec<&InventoryUpdate> {
         let effects = self.effects.iter();
         effects
             .filter_map(|effect| match effect {

@@ -1,6 +1,6 @@
 //! Puts an exec together from its chunks and finds the credentials in its argv and environment.
 
-use super::names::{Named, Names};
+use super::names::{Names, ProgramNames};
 use super::registry::Registry;
 use super::{environment, stamp};
 use crate::decode;
@@ -169,7 +169,7 @@ impl Execs {
         let at = stamp::stamp(&exec.header);
         let filename =
             decode::name(&exec.filename[..(exec.filename_len as usize).min(exec.filename.len())]);
-        let Named { exe, cwd, cgroup } = self.names.of(&exec, filename);
+        let ProgramNames { exe, cwd, cgroup } = self.names.of(&exec, filename);
         let mut found = self.environment(&env, classifier, registry);
         let clear = in_clear(&env.bytes, &found, registry);
         let (shown, in_argv) = arguments(&argv.bytes, &clear, classifier, registry);

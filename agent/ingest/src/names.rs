@@ -24,7 +24,7 @@ const FRESH_NS: u64 = 10_000_000_000;
 const YOUNG_NS: u64 = 60_000_000_000;
 
 /// What an exec's process is called by.
-pub struct Named {
+pub struct ProgramNames {
     pub exe: ExeFacts,
     /// Empty when it could not be read.
     pub cwd: String,
@@ -43,7 +43,7 @@ pub struct Names {
 
 impl Names {
     /// `filename` is the path execve was given, for an executable whose own path nobody saw.
-    pub fn of(&mut self, exec: &Exec, filename: String) -> Named {
+    pub fn of(&mut self, exec: &Exec, filename: String) -> ProgramNames {
         let now = exec.header.boot_ns;
         let process = Process {
             exec,
@@ -89,7 +89,7 @@ impl Names {
                 found.path
             })
         });
-        Named {
+        ProgramNames {
             exe: ExeFacts {
                 path: exe,
                 device: u64::from(exec.exe.file.dev),

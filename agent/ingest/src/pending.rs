@@ -11,7 +11,7 @@ use super::stage::Digest;
 use super::stamp;
 use crate::decode::Record;
 use keytrail_abi::{FileId, FileNew, Header};
-use keytrail_model::{PlaceNews, Unread, Why};
+use keytrail_model::{InventoryUpdate, Unread, Why};
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, OnceLock};
 
@@ -154,7 +154,7 @@ impl Digest {
 
     /// Whether no inspection is on its way.
     #[must_use]
-    pub fn is_settled(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.inspector.is_idle()
     }
 
@@ -202,7 +202,7 @@ impl Digest {
                 let verdict = match outcome {
                     Ok(outcome) => {
                         let (verdict, seen) =
-                            self.inspected(outcome, Why::Met, is_new, *boot_ns, out);
+                            self.inspected(outcome, Why::Accessed, is_new, *boot_ns, out);
                         let of_it = |seen: &Arc<KnownFile>| {
                             seen.version.id == *file && seen.version.facts.ctime_ns == *ctime_ns
                         };
@@ -221,7 +221,7 @@ impl Digest {
                 if let Purpose::New { called, .. } = &purpose {
                     self.tell_kernel(*file, *ctime_ns, verdict, out);
                     if verdict == Verdict::Gone {
-                        out.news(PlaceNews::Unread(called.clone()));
+                        out.news(InventoryUpdate::Unread(called.clone()));
                     }
                 }
             }
@@ -260,7 +260,7 @@ impl Digest {
                 }
             }
             Verdict::Clean => {
-                out.news(PlaceNews::Clean {
+                out.news(InventoryUpdate::Clean {
                     device: u64::from(file.dev),
                     inode: file.ino,
                 });
@@ -338,7 +338,7 @@ impl Digest {
             out.watch(path, id);
         }
         if let Some(look) = look {
-            out.news(PlaceNews::Looked(Box::new(look)));
+            out.news(InventoryUpdate::Looked(Box::new(look)));
         }
         (Verdict::Known, Some(seen))
     }

@@ -6,7 +6,7 @@ use crate::decode::Record;
 use keytrail_abi as abi;
 use keytrail_host::clock::boot_ns;
 use keytrail_model::{
-    Access, Effect, ExecSeen, FileKey, Observation, Place, PlaceNews, SensorChange, Why,
+    Access, Effect, ExecSeen, FileKey, InventoryUpdate, Observation, Place, SensorChange, Why,
 };
 use keytrail_payload::{Matcher, Streams};
 use keytrail_secret::{Classifier, Fingerprinter};
@@ -47,9 +47,9 @@ fn answers_until(digest: &mut Digest, out: &mut Digested, done: impl Fn(&Digest)
 
 /// Surveys what may have changed, and takes in what comes of it.
 fn watch(digest: &mut Digest, asked: &mut Asked, out: &mut Digested) {
-    while digest.files.is_dirty() || !digest.is_settled() {
+    while digest.files.is_dirty() || !digest.is_idle() {
         digest.watch();
-        answers_until(digest, out, Digest::is_settled);
+        answers_until(digest, out, Digest::is_idle);
     }
     for effect in std::mem::take(&mut out.effects) {
         match effect {
@@ -444,7 +444,7 @@ fn files_are_learnt_watched_and_known_in_their_new_version() {
     watch(&mut digest, &mut asked, &mut out);
     assert_eq!(asked.watched.len(), 1, "{:?}", asked.watched);
     assert!(
-        matches!(out.places()[..], [PlaceNews::Looked(l)] if l.why == Why::Start && l.held.len() == 1),
+        matches!(out.places()[..], [InventoryUpdate::Looked(l)] if l.why == Why::Start && l.held.len() == 1),
         "what was there at the start was not created"
     );
     out.effects.clear();
@@ -456,7 +456,7 @@ fn files_are_learnt_watched_and_known_in_their_new_version() {
     watch(&mut digest, &mut asked, &mut out);
     assert_eq!(asked.watched.len(), 2);
     assert!(
-        matches!(out.places()[..], [PlaceNews::Looked(l)] if l.why == Why::Place && l.raw.ends_with(b"/two"))
+        matches!(out.places()[..], [InventoryUpdate::Looked(l)] if l.why == Why::Place && l.raw.ends_with(b"/two"))
     );
 
     // A read of a version that is not known yet looks again first.
@@ -519,7 +519,7 @@ fn files_are_learnt_watched_and_known_in_their_new_version() {
     watch(&mut digest, &mut asked, &mut out);
     assert_eq!(asked.unwatched.len(), 1);
     assert!(
-        matches!(out.places().last(), Some(PlaceNews::Gone { raw, .. }) if raw.ends_with(b"/two"))
+        matches!(out.places().last(), Some(InventoryUpdate::Gone { raw, .. }) if raw.ends_with(b"/two"))
     );
 }
 

@@ -5,7 +5,9 @@ use super::facts::third_party;
 use super::merge::{Inventory, Observed};
 use super::model::{Entry, FilePlace, Place, Reach};
 use super::names;
-use keytrail_model::{Credential, CredentialRef, FileFacts, FileLook, PlaceNews, Unread, Why};
+use keytrail_model::{
+    Credential, CredentialRef, FileFacts, FileLook, InventoryUpdate, Unread, Why,
+};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
@@ -155,27 +157,27 @@ impl Live {
     /// Takes news in at `now` (seconds since the epoch). `workload` says to what a root belongs.
     pub fn take(
         &mut self,
-        news: PlaceNews,
+        news: InventoryUpdate,
         now: i64,
         workload: impl Fn(&Path) -> Workload,
     ) -> Option<Told> {
         match news {
-            PlaceNews::Looked(look) => {
+            InventoryUpdate::Looked(look) => {
                 let workload = workload(&look.root);
                 self.looked(*look, now, workload)
             }
-            PlaceNews::Clean { device, inode } => {
+            InventoryUpdate::Clean { device, inode } => {
                 self.clean(device, inode);
                 None
             }
-            PlaceNews::Unread(unread) => {
+            InventoryUpdate::Unread(unread) => {
                 if self.unread.len() >= MAX_UNREAD {
                     self.unread.pop_front();
                 }
                 self.unread.push_back(unread);
                 None
             }
-            PlaceNews::Gone { root, raw } => {
+            InventoryUpdate::Gone { root, raw } => {
                 let key = key_of(&raw, workload(&root));
                 self.went(&key, now);
                 None
@@ -251,7 +253,7 @@ impl Live {
         let new_here = match look.why {
             Why::Start => false,
             Why::Place => true,
-            Why::Met => {
+            Why::Accessed => {
                 here_before || self.is_newly_filled(file, look.born_ns) && !self.was_unread(&look)
             }
         };
@@ -364,7 +366,7 @@ impl Live {
             }
             Observed::New | Observed::NewPlace | Observed::Rotated { .. } if new_here => true,
             Observed::New | Observed::NewPlace | Observed::Rotated { .. } => {
-                if why == Why::Met {
+                if why == Why::Accessed {
                     if self.quiet.len() >= MAX_QUIET {
                         self.quiet.clear();
                     }
@@ -480,7 +482,7 @@ mod tests {
             truncated: false,
             held: held.iter().map(|f| credential(f)).collect(),
             min_confidence: 0.5,
-            why: Why::Met,
+            why: Why::Accessed,
             writer: 7,
             boot_ns: 3,
         }
@@ -500,14 +502,14 @@ mod tests {
 
     /// Fingerprints of what is said to be created.
     fn met(live: &mut Live, look: FileLook, now: i64) -> Vec<String> {
-        let told = live.take(PlaceNews::Looked(Box::new(look)), now, host);
+        let told = live.take(InventoryUpdate::Looked(Box::new(look)), now, host);
         let credentials = told.map(|t| t.created).unwrap_or_default();
         credentials.iter().map(|c| c.fingerprint.clone()).collect()
     }
 
     /// What is said to be rotated, each with what it replaced, and what is said to have left.
     fn turned(live: &mut Live, look: FileLook, now: i64) -> (Vec<(String, String)>, Vec<String>) {
-        let told = live.take(PlaceNews::Looked(Box::new(look)), now, host);
+        let told = live.take(InventoryUpdate::Looked(Box::new(look)), now, host);
         told.map_or_else(Default::default, |told| {
             let rotated = told.rotated.into_iter();
             (
@@ -567,7 +569,7 @@ mod tests {
         let mut live = live();
         met(&mut live, look("/f", 1, START + 1, &["a"]), 5);
         assert_eq!(names(live.held_in(b"/f", Workload::default(), true)), ["a"]);
-        let gone = PlaceNews::Gone {
+        let gone = InventoryUpdate::Gone {
             root: "/".into(),
             raw: b"/f".to_vec(),
         };
@@ -587,7 +589,7 @@ mod tests {
     #[test]
     fn what_was_read_and_replaced_unseen_may_have_been_there_before() {
         let unread = |name: &[u8]| {
-            PlaceNews::Unread(Unread {
+            InventoryUpdate::Unread(Unread {
                 parent: b"srv".to_vec(),
                 name: name.to_vec(),
                 boot_ns: 3,
@@ -637,7 +639,7 @@ mod tests {
             (last.entries[0].rotated, last.entries[0].previous.as_str()),
             (Some(7), "a")
         );
-        let gone = PlaceNews::Gone {
+        let gone = InventoryUpdate::Gone {
             root: "/".into(),
             raw: b"/f".to_vec(),
         };

@@ -86,7 +86,7 @@ impl Bound {
         const FEWER_PLACES: &str =
             "name fewer places under `watch`, or report this: the bound is a constant of the agent";
         const LINEAGE: &str =
-            "sends of who holds them are told as lineage, with source and destination";
+            "sends of who holds them are reported as lineage, with source and destination";
         match self {
             Self::Secrets => (
                 GapReason::TableFull,
@@ -102,20 +102,20 @@ impl Bound {
             ),
             Self::Execs => (
                 GapReason::TableFull,
-                "programs were started at once whose arguments and environment were not looked at",
-                "they are looked at again in /proc as far as they still run",
+                "programs were started at once whose arguments and environment were not inspected",
+                "they are inspected again in /proc as far as they still run",
                 Signal::Exec,
             ),
             Self::Files => (
                 GapReason::TableFull,
-                "files with credentials found no room: reads of them are not told",
+                "files with credentials found no room: reads of them are not reported",
                 FEWER_PLACES,
                 Signal::FileRead,
             ),
             Self::Roots => (
                 GapReason::TableFull,
-                "times a process of a mount namespace that is not looked into was met",
-                "files in it are looked into when they are first read",
+                "times a process of a mount namespace that is not inspected was met",
+                "files in it are inspected when they are first read",
                 Signal::FileRead,
             ),
             Self::Directories => (
@@ -126,26 +126,26 @@ impl Bound {
             ),
             Self::Sampled => (
                 GapReason::FileTruncated,
-                "files of text were larger than 8 MiB and looked into at their beginning only (1 MiB)",
+                "files of text were larger than 8 MiB and inspected at their beginning only (1 MiB)",
                 "split what must be known whole",
                 Signal::FileRead,
             ),
             Self::Payload => (
                 GapReason::PayloadTruncated,
-                "sends of holders were longer than what is looked into: a credential behind that was not seen",
+                "sends of holders were longer than what is inspected: a credential behind that was not seen",
                 "the events of such a connection say so in `truncation`; who sent and where to is known",
                 Signal::TcpSend,
             ),
             Self::UnixBytes => (
                 GapReason::PayloadTruncated,
-                "sends of holders over Unix sockets were not looked into: they came by io_uring, sendfile, splice or a 32-bit \
+                "sends of holders over Unix sockets were not inspected: they came by io_uring, sendfile, splice or a 32-bit \
                  program, or the bytes were gone",
                 "none: who holds what is told, and that it was sent is not known",
                 Signal::UnixSend,
             ),
             Self::UdpBytes => (
                 GapReason::PayloadTruncated,
-                "datagrams of holders were not looked into: they came by io_uring, sendfile, splice or a 32-bit program, or the \
+                "datagrams of holders were not inspected: they came by io_uring, sendfile, splice or a 32-bit program, or the \
                  bytes were gone",
                 LINEAGE,
                 Signal::UdpSend,
@@ -153,20 +153,20 @@ impl Bound {
             Self::Decoding => (
                 GapReason::PayloadTruncated,
                 "parts of what holders sent could not be decoded (compressed beyond 1 MiB, encoded too deeply, headers that \
-                 refer to what was sent before the agent saw the connection, framing that was lost): they were looked at \
+                 refer to what was sent before the agent saw the connection, framing that was lost): they were inspected \
                  as they were sent only",
                 LINEAGE,
                 Signal::TcpSend,
             ),
             Self::Processes => (
                 GapReason::TableFull,
-                "processes found no room in the table: what they hold and send is not told",
+                "processes found no room in the table: what they hold and send is not reported",
                 FEWER,
                 Signal::Exec,
             ),
             Self::Holdings => (
                 GapReason::TableFull,
-                "credentials found no room among those one process holds: sends of theirs are not told as lineage",
+                "credentials found no room among those one process holds: sends of theirs are not reported as lineage",
                 FEWER,
                 Signal::FileRead,
             ),
@@ -179,13 +179,13 @@ impl Bound {
             Self::Destinations => (
                 GapReason::TableFull,
                 "destinations of TLS writes were given up: too many writes of one process waited for proof",
-                "what was sent is told all the same, with an unknown destination",
+                "what was sent is reported all the same, with an unknown destination",
                 Signal::TlsWrite,
             ),
             Self::InFile => (
                 GapReason::FileTruncated,
                 "credentials or more were beyond what is searched of a file (its first 1,024 of them, and as much work as its size \
-                 may cost): who reads or sends them is not told",
+                 may cost): who reads or sends them is not reported",
                 "split what must be known whole",
                 Signal::FileRead,
             ),
@@ -209,14 +209,14 @@ impl Bound {
             ),
             Self::Opens => (
                 GapReason::TableFull,
-                "opens of files with credentials found no room until a read may follow: they are not told",
+                "opens of files with credentials found no room until a read may follow: they are not reported",
                 FEWER,
                 Signal::FileRead,
             ),
             Self::Pipes => (
                 GapReason::TableFull,
                 "times a credential was not followed through a pipe: too many pipes, readers of one, or processes in a row; \
-                 lineage of who reads there is not told",
+                 lineage of who reads there is not reported",
                 FEWER,
                 Signal::Pipes,
             ),
@@ -224,20 +224,20 @@ impl Bound {
                 GapReason::PayloadTruncated,
                 "answers of metadata services did not come whole within a second, or were longer than 128 KiB: credentials in \
                  them are not known",
-                "what asked is told as credential_requested",
+                "what asked is reported as credential_requested",
                 Signal::Answer,
             ),
             Self::Reads => (
                 GapReason::TableFull,
-                "reads found no room among those that are remembered: they may be told again",
+                "reads found no room among those that are remembered: they may be reported again",
                 FEWER,
                 Signal::FileRead,
             ),
             Self::Written => (
                 GapReason::PayloadTruncated,
-                "writes of holders to files, pipes or terminals were longer than what is looked into (16 KiB): a credential \
+                "writes of holders to files, pipes or terminals were longer than what is inspected (16 KiB): a credential \
                  behind that was not seen",
-                "files are looked into once they are written and when they are read",
+                "files are inspected once they are written and when they are read",
                 Signal::FdWrite,
             ),
             Self::Names => (
@@ -263,7 +263,7 @@ impl Bound {
             Self::Runs => (
                 GapReason::TableFull,
                 "processes or findings found no room among those that are remembered: a harvest may not be told, or a finding \
-                 be told again",
+                 be reported again",
                 FEWER,
                 Signal::FileRead,
             ),

@@ -1,7 +1,7 @@
 //! What stages ask for beside what they tell. Ingest and the core return it, in its order, and the engine alone carries it
 //! out.
 
-use super::{Pid, PipeId, PlaceNews};
+use super::{InventoryUpdate, Pid, PipeId};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ pub enum Effect {
     /// For the core: all is known that this process began or read with, so it can say whether it holds something.
     Decide(Decision),
     /// For the inventory.
-    Inventory(PlaceNews),
+    Inventory(InventoryUpdate),
     /// For the sensor.
     Sensor(SensorChange),
 }

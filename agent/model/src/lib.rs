@@ -23,7 +23,7 @@ pub use dropped::{Bound, Dropped};
 pub use effect::{Answers, Capture, Decision, Effect, FileKey, SensorChange};
 pub use event::Event;
 pub use history::is_history;
-pub use look::{FileLook, PlaceNews, Unread, Why};
+pub use look::{FileLook, InventoryUpdate, Unread, Why};
 pub use observation::*;
 pub use pods::{ContainerNames, Owner, PodNames};
 pub use public_key::{KeyAlgorithm, PublicKey};

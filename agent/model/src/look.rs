@@ -11,7 +11,7 @@ pub enum Why {
     /// A watched place changed: what is in it now and was not before is new.
     Place,
     /// It was written, moved or read somewhere.
-    Met,
+    Accessed,
 }
 
 /// A file in one version.
@@ -42,7 +42,7 @@ pub struct FileLook {
 
 /// News for the inventory.
 #[derive(Clone, Debug)]
-pub enum PlaceNews {
+pub enum InventoryUpdate {
     Looked(Box<FileLook>),
     /// A file (kernel device number, inode) that holds nothing.
     Clean {

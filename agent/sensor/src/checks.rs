@@ -122,7 +122,7 @@ impl Sensor {
         {
             // Kept: that the mark is taken off is to be noticed. A refused one shows in the result.
             let _ = self.watch(&path, file, flags::FILE);
-            self.settle_watches(WATCHED_WITHIN);
+            self.collect_watches(WATCHED_WITHIN);
             self.trial_file = Some(file);
         }
         let before = self.maps.process(tgid).unwrap_or_default();

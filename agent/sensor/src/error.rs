@@ -26,7 +26,7 @@ impl fmt::Display for SensorError {
             ),
             Self::PidNamespace => f.write_str(
                 "keytrail runs in a pid namespace of its own, where processes have other numbers than the kernel's \
-                 records say: nothing could be told of any process; run it in the host's pid namespace (docker run \
+                 records say: nothing could be reported of any process; run it in the host's pid namespace (docker run \
                  --pid=host, podman run --pid=host, hostPID: true in Kubernetes)",
             ),
             Self::Btf(reason) => write!(

@@ -195,7 +195,7 @@ impl Look {
             self.unknown(
                 Unseen::ManyPrograms,
                 &format!(
-                    "there are more than {PROGRAMS_MAX} programs, and only so many are looked at"
+                    "there are more than {PROGRAMS_MAX} programs, and only so many are inspected"
                 ),
                 &mut news,
             );
@@ -317,7 +317,7 @@ impl Look {
         let looked = descriptors(&pids, DESCRIPTORS_MAX, OF_ONE_MAX, is_of_interest);
         if let Some(pid) = looked.cut {
             let why = format!(
-                "{}[{pid}] has more than {OF_ONE_MAX} descriptors, and only so many of one process are looked at",
+                "{}[{pid}] has more than {OF_ONE_MAX} descriptors, and only so many of one process are inspected",
                 holder(pid, 0).program
             );
             self.unknown(Unseen::DescriptorsOfOne, &why, news);
@@ -325,7 +325,7 @@ impl Look {
         self.from = looked.left_at.unwrap_or(0);
         if looked.left_at.is_some() {
             let why = format!(
-                "there are more than {DESCRIPTORS_MAX} descriptors, and only so many are looked at each time"
+                "there are more than {DESCRIPTORS_MAX} descriptors, and only so many are inspected each time"
             );
             self.unknown(Unseen::ManyDescriptors, &why, news);
         }

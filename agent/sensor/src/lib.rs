@@ -11,7 +11,7 @@ mod fanotify;
 mod foreign;
 mod hand_over;
 mod hooks;
-mod learn;
+mod kernel_ids;
 mod limit;
 mod limits;
 mod maps;
@@ -391,7 +391,7 @@ impl Sensor {
     /// takes its time. Returns what could not be watched, each a gap: a refused mark, a file system that does not answer;
     /// `NotFound` where the file is not there any more, or another one is.
     pub fn take_watches(&mut self, most: Duration) -> Vec<(PathBuf, io::Error)> {
-        self.settle_watches(most);
+        self.collect_watches(most);
         std::mem::take(&mut self.unwatched)
     }
 
@@ -401,19 +401,19 @@ impl Sensor {
         self.watcher.is_busy()
     }
 
-    fn settle_watches(&mut self, most: Duration) {
+    fn collect_watches(&mut self, most: Duration) {
         let until = Instant::now() + most;
         loop {
             match self.watcher.listen() {
-                Some(Listen::Begin) => self.watcher.listens(learn::listen(&mut self.ebpf)),
+                Some(Listen::Begin) => self.watcher.listens(kernel_ids::listen(&mut self.ebpf)),
                 Some(Listen::End) => {
-                    learn::listen_no_more(&mut self.ebpf);
+                    kernel_ids::listen_no_more(&mut self.ebpf);
                     self.watcher.listens_no_more();
                 }
                 None => {}
             }
             for answer in self.watcher.take() {
-                let failed = self.watches.settle(&mut self.maps, answer);
+                let failed = self.watches.finish(&mut self.maps, answer);
                 self.unwatched.extend(failed);
             }
             let left = until.saturating_duration_since(Instant::now());

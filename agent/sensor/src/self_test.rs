@@ -167,7 +167,7 @@ impl Life {
         };
         let read = if !self.read && super::proof::made_up_device(program) {
             format!(
-                "not told: {} is on a file system whose device numbers are made up; there fanotify sees the reads",
+                "not reported: {} is on a file system whose device numbers are made up; there fanotify sees the reads",
                 program.display()
             )
         } else {
@@ -285,7 +285,7 @@ fn network(sensor: &mut Sensor) -> [String; 2] {
     });
     let result = |good: bool| if good { FIRED } else { "did not fire" }.to_owned();
     let sent = if wrong && !send {
-        "fired, but told the wrong address or bytes".to_owned()
+        "fired, but reported the wrong address or bytes".to_owned()
     } else {
         result(send)
     };
@@ -343,7 +343,7 @@ fn messages(sensor: &mut Sensor) -> [String; 2] {
     let result = |tried: Option<String>, seen: [bool; 2]| match (tried, seen) {
         (Some(reason), _) => format!("not tried: {reason}"),
         (None, [_, true]) => FIRED.to_owned(),
-        (None, [true, false]) => "fired, but told the wrong name, peer or address".to_owned(),
+        (None, [true, false]) => "fired, but reported the wrong name, peer or address".to_owned(),
         (None, _) => "did not fire".to_owned(),
     };
     [
@@ -387,7 +387,7 @@ fn answer(sensor: &mut Sensor) -> String {
     if good {
         FIRED.to_owned()
     } else if fired {
-        "fired, but told the wrong address or bytes".to_owned()
+        "fired, but reported the wrong address or bytes".to_owned()
     } else {
         "did not fire".to_owned()
     }

@@ -8,7 +8,7 @@ use super::{
     fanotify::Fanotify,
     foreign::Foreign,
     hooks::{self, Candidate, Hook, SIGNALS, Signal, loaded},
-    learn,
+    kernel_ids,
     limits::Passed,
     maps::Maps,
     process_reads::ProcessReads,
@@ -83,7 +83,7 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
     attach_signals(&mut ebpf, &fields, &absent, options, &mut status);
     let calls = tells_tmpfs(&mut ebpf, &mut maps, &fields, &status);
     let fanotify = open_fanotify(&mut status, calls);
-    let watcher = Watcher::new(fanotify.as_ref(), learn::Learner::new(&maps));
+    let watcher = Watcher::new(fanotify.as_ref(), kernel_ids::Learner::new(&maps));
     let process_reads = listen_to_procfs(&mut status);
     let names = hook_names(&status);
     note_limits(&mut status);
@@ -514,7 +514,7 @@ fn tells_tmpfs(
         && !is_told
         && fields.missing(&hooks::TMPFS_READ).is_empty()
         && fields.get(f::HAS_TASK_REGS) == Some(1)
-        && learn::tmpfs(ebpf, maps)
+        && kernel_ids::tmpfs(ebpf, maps)
 }
 
 fn listen_to_procfs(status: &mut SensorStatus) -> Option<ProcessReads> {
@@ -572,7 +572,7 @@ fn open_fanotify(status: &mut SensorStatus, calls: bool) -> Option<Fanotify> {
                     };
                     report.hook.push_str(hooks);
                     report.note = format!(
-                        "reads {of_tmpfs}, by direct I/O and through overlays are told by fanotify: the reader is \
+                        "reads {of_tmpfs}, by direct I/O and through overlays are reported by fanotify: the reader is \
                          known as a holder only when the agent has read the event"
                     );
                 }

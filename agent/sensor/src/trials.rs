@@ -21,7 +21,7 @@ use std::{
 /// Records of starting programs that are kept until the number of the process is known.
 const EARLY_MAX: usize = 4_096;
 /// Records of what has happened are there after this time.
-const SETTLE_NS: u64 = 1_000_000_000;
+const ARRIVAL_NS: u64 = 1_000_000_000;
 /// After a trial in which something was missing for the first time.
 const AGAIN_NS: u64 = 2_000_000_000;
 /// Trials in a row in which something has to be missing.
@@ -198,7 +198,7 @@ impl Trials {
                 return None;
             }
         }
-        if trial.ended_ns? + SETTLE_NS > now_ns {
+        if trial.ended_ns? + ARRIVAL_NS > now_ns {
             return None;
         }
         let trial = self.trial.take()?;
@@ -547,12 +547,12 @@ mod tests {
         // What the thread says late is of no trial.
         tell.send(News::Ended(Some(done::TCP))).unwrap();
         trials.step(now, 0);
-        assert!(trials.step(now + 2 * SETTLE_NS, 0).is_none());
+        assert!(trials.step(now + 2 * ARRIVAL_NS, 0).is_none());
         assert!(trials.trial.is_some());
         tell.send(News::Ended(Some(done::TCP))).unwrap();
-        now += 3 * SETTLE_NS;
+        now += 3 * ARRIVAL_NS;
         trials.step(now, 0);
-        let over = trials.step(now + 2 * SETTLE_NS, 5);
+        let over = trials.step(now + 2 * ARRIVAL_NS, 5);
         assert!(matches!(over, Some(Step::Over(_))));
         assert!(trials.untried().is_some_and(|untried| untried.is_over));
     }

@@ -24,7 +24,7 @@ const _: () = assert!(READ_TICK_NS == keytrail_model::TICK_NS);
 /// The kernel's name for the file at `path`.
 ///
 /// On btrfs `st_dev` is made up per subvolume, and in an overlay reads go to a file of another file system: there the
-/// kernel side knows the file by another name, which is learnt by reading it (`learn.rs`), and where that cannot be
+/// kernel side knows the file by another name, which is learnt by reading it (`kernel_ids.rs`), and where that cannot be
 /// learnt only fanotify recognises the file.
 ///
 /// # Errors
@@ -103,7 +103,7 @@ impl Watches {
     }
 
     /// Takes an answer of the watcher's in. Returns what could not be watched; the rest is in effect nevertheless.
-    pub fn settle(&mut self, maps: &mut Maps, answer: Answer) -> Option<(PathBuf, io::Error)> {
+    pub fn finish(&mut self, maps: &mut Maps, answer: Answer) -> Option<(PathBuf, io::Error)> {
         let file = answer.file;
         let watched = self.files.get_mut(&file)?;
         if watched.ask != answer.ask {

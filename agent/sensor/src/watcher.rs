@@ -3,7 +3,7 @@
 
 use super::{
     fanotify::Fanotify,
-    learn::Learner,
+    kernel_ids::Learner,
     reach::{self, Reached},
 };
 use keytrail_abi::FileId;

@@ -1,6 +1,6 @@
 use super::*;
 
-fn settled(watcher: &Watcher, count: usize) -> Vec<Answer> {
+fn answers_of(watcher: &Watcher, count: usize) -> Vec<Answer> {
     let until = Instant::now() + Duration::from_secs(10);
     let mut answers = Vec::new();
     while answers.len() < count && Instant::now() < until {
@@ -18,7 +18,7 @@ fn who_does_not_come_back_is_given_up_and_others_go_on() {
     let file = reach::open(&path).unwrap().id;
     let mut watcher = Watcher::new(None, None);
     watcher.watch(1, &path, file);
-    let answers = settled(&watcher, 1);
+    let answers = answers_of(&watcher, 1);
     assert!(answers[0].error.is_none() && answers[0].found.is_some());
     // As if the thread had been at a file of another device for a while.
     let dead = FileId {
@@ -46,7 +46,7 @@ fn who_does_not_come_back_is_given_up_and_others_go_on() {
     // Nobody is sent there again, and everybody else is.
     watcher.watch(3, &path, dead);
     watcher.watch(4, &path, file);
-    let answers = settled(&watcher, 2);
+    let answers = answers_of(&watcher, 2);
     let kinds: Vec<_> = answers
         .iter()
         .map(|answer| (answer.ask, answer.error.as_ref().map(io::Error::kind)))

@@ -232,7 +232,7 @@ fn what_took_the_place_of_an_inspected_file_is_not_told_as_that_file() {
     let flags = keytrail_abi::state::watch::FILE;
     host.sensor.watch(&path, file, flags).unwrap();
     let kinds: Vec<_> = host
-        .settle_watches()
+        .collect_watches()
         .iter()
         .map(|(_, error)| error.kind())
         .collect();
@@ -255,7 +255,7 @@ fn what_took_the_place_of_an_inspected_file_is_not_told_as_that_file() {
     std::fs::rename(&path, dir.path().join("kept")).unwrap();
     std::os::unix::fs::symlink(&victim, &path).unwrap();
     host.sensor.unwatch(file);
-    assert!(host.settle_watches().is_empty());
+    assert!(host.collect_watches().is_empty());
 }
 
 /// Maps `path` as the rest of the script says, in Python; `libc` is there for mprotect.

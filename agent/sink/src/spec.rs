@@ -63,7 +63,7 @@ impl CarrierSpec {
         }
     }
 
-    /// How long an event waits for company.
+    /// How long an event waits for others, to be sent in a batch with them.
     #[must_use]
     pub fn together(&self) -> Duration {
         match self {

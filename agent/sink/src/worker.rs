@@ -44,7 +44,7 @@ pub(crate) struct Worker {
     pub filter: Filter,
     /// Most events delivered together.
     pub batch: usize,
-    /// How long an event waits for company.
+    /// How long an event waits for others, to be sent in a batch with them.
     pub together: Duration,
     pub teller: Teller,
     pub reader: Reader,

@@ -238,7 +238,7 @@ fn remedy(name: &str) -> &'static str {
         GapReason::ArgvTruncated | GapReason::EnvironmentTruncated => {
             "keep secrets near the beginning, or in a file"
         }
-        GapReason::PayloadTruncated => "none: who sent and where is told",
+        GapReason::PayloadTruncated => "none: who sent and where is reported",
         GapReason::LibraryNotCovered => "see LIBRARY",
         GapReason::TlsWriteUnsent => "none: the event has an unknown destination",
         GapReason::RecordsLost => "see LOST RECORDS",
@@ -251,7 +251,7 @@ fn remedy(name: &str) -> &'static str {
         GapReason::FileUnreadable => "name places of short-lived secrets under `watch`",
         GapReason::FileUnwatched => "name fewer places under `watch`",
         GapReason::FilesSkipped | GapReason::WritesUnseen => {
-            "none is needed: they are looked at when they are read"
+            "none is needed: they are inspected when they are read"
         }
         GapReason::FilesClosed => "let openat2(2) through",
         GapReason::InspectionTimeout => {
@@ -289,24 +289,24 @@ fn meaning(reason: &str) -> &'static str {
         GapReason::ArgvTruncated | GapReason::EnvironmentTruncated => {
             "only the beginning was captured"
         }
-        GapReason::PayloadTruncated => "sends of holders longer than what is looked into",
+        GapReason::PayloadTruncated => "sends of holders longer than what is inspected",
         GapReason::LibraryNotCovered => "TLS whose payloads are not seen",
         GapReason::TlsWriteUnsent => "given to a TLS library, and nothing seen to leave",
         GapReason::RecordsLost => "did not fit into the ring: raise ring_bytes",
-        GapReason::BudgetUsed => "beyond what is looked into a second: see [capture]",
+        GapReason::BudgetUsed => "beyond what is inspected per second: see [capture]",
         GapReason::HookRefused => "a signal without a hook",
         GapReason::Offsets => "fields of the kernel that are not proven",
         GapReason::TableFull => "found no room in a table of the agent",
         GapReason::SecretNotMatched => {
             "secrets too short, monotonous or long to be looked for in sends"
         }
-        GapReason::FileTruncated => "files looked into at their beginning only",
+        GapReason::FileTruncated => "files inspected at their beginning only",
         GapReason::FileUnreadable => {
-            "files, or processes in /proc, gone before they could be looked into"
+            "files, or processes in /proc, gone before they could be inspected"
         }
         GapReason::FileUnwatched => "files whose reads are not seen",
-        GapReason::FilesSkipped | GapReason::WritesUnseen => "files written and not looked at",
-        GapReason::FilesClosed => "no file can be looked into",
+        GapReason::FilesSkipped | GapReason::WritesUnseen => "files written and not inspected",
+        GapReason::FilesClosed => "no file can be inspected",
         GapReason::InspectionTimeout => "files that were not inspected in time",
         GapReason::InspectionBacklog => "files read faster than they can be inspected",
         GapReason::InspectionBudget => "files of users who used up what theirs may take",
@@ -489,7 +489,7 @@ mod tests {
         );
         assert!(line("all_kinds").contains("raise ring_bytes"), "{text}");
         assert!(
-            line("payload_truncated").contains("where is told"),
+            line("payload_truncated").contains("where is reported"),
             "{text}"
         );
         for reason in GapReason::ALL {

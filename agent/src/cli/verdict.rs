@@ -131,7 +131,7 @@ fn remarks(answer: &GetStatusResponse) -> Vec<String> {
     let (_, payloads) = lost(answer);
     if payloads > 0 {
         let them = was(payloads, "payload", "payloads");
-        remarks.push(format!("{them} not looked into, beyond a budget"));
+        remarks.push(format!("{them} not inspected, beyond a budget"));
     }
     let served = answer.signals.iter().filter(|s| !s.hook.is_empty());
     let refused: usize = served.map(|s| s.refused.len()).sum();
@@ -288,7 +288,7 @@ mod tests {
         );
         assert_eq!(
             Verdict::of(&passed, None).line(),
-            "Well, within limits: 9 payloads were not looked into, beyond a budget."
+            "Well, within limits: 9 payloads were not inspected, beyond a budget."
         );
         // A newer agent's reason may be anything.
         let mut answer = whole();

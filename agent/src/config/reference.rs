@@ -141,7 +141,7 @@ pub const KEYS: &[Key] = &[
         name: "capture.answer_bytes",
         values: "0 to 4294967295 bytes a second",
         default: "1048576",
-        what: "What is looked into of the answers of a holder of credentials on connections that it accepted. Beyond it, and the following three, payloads are counted and told as a gap (`budget_used`).",
+        what: "What is inspected of the answers of a holder of credentials on connections that it accepted. Beyond it, and the following three, payloads are counted and reported as a gap (`budget_used`).",
     },
     Key {
         name: "capture.key_server_bytes",
@@ -153,7 +153,7 @@ pub const KEYS: &[Key] = &[
         name: "capture.process_bytes",
         values: "0 to 4294967295 bytes a second",
         default: "67108864",
-        what: "What is looked into of everything else a process sends.",
+        what: "What is inspected of everything else a process sends.",
     },
     Key {
         name: "capture.connection_bytes",
@@ -165,7 +165,7 @@ pub const KEYS: &[Key] = &[
         name: "capture.write_bytes",
         values: "0 to 4294967295 bytes a second",
         default: "1048576",
-        what: "What is looked into of what a process writes to files, pipes and terminals.",
+        what: "What is inspected of what a process writes to files, pipes and terminals.",
     },
     Key {
         name: "tcp.listen",

@@ -31,14 +31,14 @@ pub fn hook(change: &HookChange, boot_ns: u64, wall_ns: u64) -> GapSeen {
         ),
         HookFate::Silent => (
             format!(
-                "{signal} is not told any more: what the agent did itself to see whether {name} fires did not show up, \
+                "{signal} is not reported any more: what the agent did itself to see whether {name} fires did not show up, \
                  twice, and no records were lost"
             ),
             format!("restart the agent if it does not come back by itself; {WHO}"),
             false,
         ),
         HookFate::Fires => (
-            format!("{signal} is told again by {name}"),
+            format!("{signal} is reported again by {name}"),
             WHO.to_owned(),
             true,
         ),

@@ -78,7 +78,7 @@ pub fn openat2(why: &str) -> Refused {
 pub fn files_closed(refused: &Refused, boot_ns: u64) -> GapSeen {
     GapSeen {
         detail: format!(
-            "no file can be looked into, and no read is told: {}: {}",
+            "no file can be inspected, and no read is reported: {}: {}",
             refused.hook, refused.reason
         ),
         remedy: refused.remedy.clone(),
@@ -187,7 +187,7 @@ pub fn unlisted(count: u64, boot_ns: u64) -> GapSeen {
     }
 }
 
-/// Places that are not inspected because the configuration says so.
+/// Inventory that are not inspected because the configuration says so.
 pub fn excluded(patterns: &[String], boot_ns: u64) -> GapSeen {
     GapSeen {
         detail: format!("files below {} are not inspected", patterns.join(", ")),
@@ -250,14 +250,14 @@ pub fn lost(
                 "{count} times what a metadata service answered was not seen (CPU {cpu}): there was no room for it, it was more \
                  than 4 MiB in a second, or a call took it in that is not followed (recvmmsg, io_uring)"
             ),
-            "what asked is told as credential_requested",
+            "what asked is reported as credential_requested",
         ),
         keytrail_sensor::ATTACH_LIMIT => (
             format!(
-                "{count} calls that may have taken something out of a process are not told: one program is told of with 32 \
+                "{count} calls that may have taken something out of a process are not reported: one program is reported with 32 \
                  a second that nothing proves, and 256 in all"
             ),
-            "find out which program calls process_vm_readv or pidfd_getfd that often: what it told before names it",
+            "find out which program calls process_vm_readv or pidfd_getfd that often: what it reported before names it",
         ),
         _ => (
             format!("{count} {signal} records of CPU {cpu} did not fit into the ring"),
@@ -311,13 +311,13 @@ pub fn budget(told: &Told, pid: Option<Pid>, exe: &str, boot_ns: u64) -> GapSeen
         Limit::Writes => ("wrote to files, pipes and terminals", "capture.write_bytes"),
     };
     let who = match (told.tgid, exe) {
-        (0, _) => "processes beyond those that are told one by one".to_owned(),
+        (0, _) => "processes beyond those that are reported one by one".to_owned(),
         (tgid, "") => format!("process {tgid}"),
         (tgid, exe) => format!("{exe} (process {tgid})"),
     };
     GapSeen {
         detail: format!(
-            "{} payloads ({} bytes) that {who} {what} were beyond what is looked into a second",
+            "{} payloads ({} bytes) that {who} {what} were beyond what is inspected per second",
             told.payloads, told.bytes
         ),
         remedy: format!("raise {key} in the configuration; it costs the process time"),
@@ -348,7 +348,7 @@ pub fn writes_stuck(boot_ns: u64) -> GapSeen {
         remedy: "mend or unmount the file system that does not answer, or name it under `exclude` in the configuration"
             .to_owned(),
         ..writes_unseen(
-            "files that are written are looked at when they are read only",
+            "files that are written are inspected only when they are read",
             "the file system of one of them does not answer",
             boot_ns,
         )
@@ -358,8 +358,8 @@ pub fn writes_stuck(boot_ns: u64) -> GapSeen {
 /// Files that were written and not looked at.
 pub fn not_looked_at(count: u64, why: &str, boot_ns: u64) -> GapSeen {
     GapSeen {
-        detail: format!("files that were written were not looked at, {count} times: {why}"),
-        remedy: "they are looked at when they are read; `keytrail inventory` finds what they hold"
+        detail: format!("files that were written were not inspected, {count} times: {why}"),
+        remedy: "they are inspected when they are read; `keytrail inventory` finds what they hold"
             .to_owned(),
         count,
         signal: Some(Signal::FileWrite),
@@ -371,7 +371,7 @@ pub fn not_looked_at(count: u64, why: &str, boot_ns: u64) -> GapSeen {
 pub fn unlocated(count: u64, boot_ns: u64, from_wall_ns: u64, to_wall_ns: u64) -> GapSeen {
     GapSeen {
         detail: format!(
-            "{count} files that were read were gone, or not to be found, before they could be looked into"
+            "{count} files that were read were gone, or not to be found, before they could be inspected"
         ),
         remedy: "name places of short-lived secrets under `watch` in the configuration".to_owned(),
         count,
@@ -386,7 +386,7 @@ pub fn unlocated(count: u64, boot_ns: u64, from_wall_ns: u64, to_wall_ns: u64) -
 pub fn reads_gone(count: u64, boot_ns: u64, from_wall_ns: u64, to_wall_ns: u64) -> GapSeen {
     GapSeen {
         detail: format!(
-            "{count} files in /proc (environment, memory or map) were read of processes that had ended before it could be told of \
+            "{count} files in /proc (environment, memory or map) were read of processes that had ended before it could be reported of \
              which"
         ),
         remedy: "none for processes that live so shortly; short of descriptors, raise LimitNOFILE= of the agent"

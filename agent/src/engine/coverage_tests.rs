@@ -125,7 +125,7 @@ fn files_that_are_not_seen() {
         files_closed(&closed, 1),
         GapSeen {
             detail:
-                "no file can be looked into, and no read is told: openat2(2): Operation not permitted"
+                "no file can be inspected, and no read is reported: openat2(2): Operation not permitted"
                     .to_owned(),
             remedy:
                 "let openat2(2) through: a seccomp filter forbids it (systemd's RestrictSUIDSGID= does)"
@@ -154,7 +154,7 @@ fn files_that_are_not_seen() {
         unlocated(12, 3, 100, 200),
         GapSeen {
             detail:
-                "12 files that were read were gone, or not to be found, before they could be looked into"
+                "12 files that were read were gone, or not to be found, before they could be inspected"
                     .to_owned(),
             remedy: "name places of short-lived secrets under `watch` in the configuration"
                 .to_owned(),
@@ -201,10 +201,10 @@ fn files_that_are_not_seen() {
     assert_eq!(
         not_looked_at(9, "the queue was full", 5),
         GapSeen {
-            detail: "files that were written were not looked at, 9 times: the queue was full"
+            detail: "files that were written were not inspected, 9 times: the queue was full"
                 .to_owned(),
             remedy:
-                "they are looked at when they are read; `keytrail inventory` finds what they hold"
+                "they are inspected when they are read; `keytrail inventory` finds what they hold"
                     .to_owned(),
             count: 9,
             signal: Some(Signal::FileWrite),
@@ -257,7 +257,7 @@ fn libraries_are_told_by_stack_with_a_few_names() {
 fn what_found_no_room_is_told_by_what_it_was() {
     let fewer =
         "name fewer places under `watch`, or report this: the bound is a constant of the agent";
-    let lineage = "sends of who holds them are told as lineage, with source and destination";
+    let lineage = "sends of who holds them are reported as lineage, with source and destination";
     for (bound, reason, detail, remedy, signal) in [
         (
             Bound::Secrets,
@@ -276,22 +276,22 @@ fn what_found_no_room_is_told_by_what_it_was() {
         (
             Bound::Execs,
             GapReason::TableFull,
-            "5 programs were started at once whose arguments and environment were not looked at",
-            "they are looked at again in /proc as far as they still run",
+            "5 programs were started at once whose arguments and environment were not inspected",
+            "they are inspected again in /proc as far as they still run",
             Signal::Exec,
         ),
         (
             Bound::Files,
             GapReason::TableFull,
-            "5 files with credentials found no room: reads of them are not told",
+            "5 files with credentials found no room: reads of them are not reported",
             fewer,
             Signal::FileRead,
         ),
         (
             Bound::Roots,
             GapReason::TableFull,
-            "5 times a process of a mount namespace that is not looked into was met",
-            "files in it are looked into when they are first read",
+            "5 times a process of a mount namespace that is not inspected was met",
+            "files in it are inspected when they are first read",
             Signal::FileRead,
         ),
         (
@@ -304,7 +304,7 @@ fn what_found_no_room_is_told_by_what_it_was() {
         (
             Bound::Sampled,
             GapReason::FileTruncated,
-            "5 files of text were larger than 8 MiB and looked into at their beginning only (1 MiB)",
+            "5 files of text were larger than 8 MiB and inspected at their beginning only (1 MiB)",
             "split what must be known whole",
             Signal::FileRead,
         ),

@@ -88,7 +88,7 @@ impl Guard {
         (still >= STILL_NS).then(|| GapSeen {
             detail: format!(
                 "the agent stood still for {}.{} s: it was stopped (SIGSTOP, a debugger, a frozen cgroup), or got no \
-                 processor; what the kernel kept was taken in afterwards, what was gone by then was not looked into",
+                 processor; what the kernel kept was taken in afterwards, what was gone by then was not inspected",
                 still / 1_000_000_000,
                 still / 100_000_000 % 10
             ),

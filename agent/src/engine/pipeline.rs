@@ -1,15 +1,15 @@
 //! What a record passes on its way: ingest, recording, core, sink and ledger.
 
 mod effects;
+pub(super) mod inventory;
 pub(super) mod judge;
 mod lives;
-pub(super) mod places;
 pub(super) mod programs;
 mod reports;
 pub(super) mod taken;
 
+use self::inventory::Inventory;
 use self::judge::Judge;
-use self::places::Places;
 use self::programs::Programs;
 use self::taken::Taking;
 use super::Sink;
@@ -59,7 +59,7 @@ pub(super) struct Pipeline {
     pub gaps: BTreeMap<&'static str, u64>,
     pub records: BTreeMap<&'static str, u64>,
     pub bad_records: u64,
-    pub places: Places,
+    pub inventory: Inventory,
     pub programs: Programs,
     pub judge: Judge,
     /// Other keytrail processes, whose doings are no uses.
@@ -92,7 +92,7 @@ impl Pipeline {
             gaps: BTreeMap::new(),
             records: BTreeMap::new(),
             bad_records: 0,
-            places: Places::open(None),
+            inventory: Inventory::open(None),
             programs: Programs::default(),
             judge: Judge::default(),
             own: Own::new(),
@@ -462,7 +462,7 @@ impl Pipeline {
     /// Steps the core with what a record became, and does what is to be done then.
     pub fn take(&mut self, out: &mut Digested) {
         for observation in out.observations.drain(..) {
-            self.acquaint_others(&observation);
+            self.ensure_others_known(&observation);
             if let Some(followed) = &mut self.followed
                 && let Observation::Fork { at, child, .. } = &observation
                 && followed.contains(at.pid)
@@ -485,9 +485,9 @@ impl Pipeline {
     }
 
     /// Whoever else an observation speaks of is known before it is told.
-    fn acquaint_others(&mut self, observation: &Observation) {
+    fn ensure_others_known(&mut self, observation: &Observation) {
         match observation {
-            Observation::Withdrawn { fingerprint, .. } => self.places.withdraw(fingerprint),
+            Observation::Withdrawn { fingerprint, .. } => self.inventory.withdraw(fingerprint),
             Observation::Exec(exec) => self.ensure_known(exec.parent),
             Observation::Send(send) if !send.payload.hits.is_empty() => {
                 if let Some(peer) = send.ends.peer.as_deref().filter(|peer| peer.start != 0) {

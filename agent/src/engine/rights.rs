@@ -30,7 +30,7 @@ const RIGHTS: [Right; 5] = [
         signal: Signal::Exec,
         reason: GapReason::EnvironmentUnreadable,
         cost: "environments, executables, directories and mapped libraries of processes that ran before the agent, and \
-               files as other mount namespaces have them, cannot be looked into",
+               files as other mount namespaces have them, cannot be inspected",
     },
     Right {
         name: "CAP_DAC_READ_SEARCH",
@@ -39,7 +39,7 @@ const RIGHTS: [Right; 5] = [
         opens: "files of others",
         signal: Signal::FileRead,
         reason: GapReason::FileUnreadable,
-        cost: "files that only their owners may read cannot be looked into: that they hold a credential stays unknown",
+        cost: "files that only their owners may read cannot be inspected: that they hold a credential stays unknown",
     },
     Right {
         name: "CAP_CHECKPOINT_RESTORE",

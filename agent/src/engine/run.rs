@@ -571,7 +571,7 @@ impl Runner {
         self.left += self.line.go_on(end.max(Instant::now()) + LAST_WORK);
         self.line.reports();
         self.line.background();
-        self.line.unsigned(u64::MAX);
+        self.line.report_unattributed(u64::MAX);
         (self.dropped_due, self.reads_gone_due) = (0, 0);
         (self.unlocated_due, self.unwritten_due) = (0, 0);
         self.tick(boot_ns());

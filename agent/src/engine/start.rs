@@ -2,7 +2,7 @@
 
 use super::guard::Guard;
 use super::pipeline::Pipeline;
-use super::pipeline::places::Places;
+use super::pipeline::inventory::Inventory;
 use super::pipeline::programs::Programs;
 use super::run::Runner;
 use super::{
@@ -137,7 +137,7 @@ fn pipeline(
     }
     line.ledger = ledger;
     if options.follow_only.is_none() {
-        line.places = Places::open(options.state_dir.as_deref());
+        line.inventory = Inventory::open(options.state_dir.as_deref());
     }
     if let Some(path) = &options.record {
         line.recording = Some(BufWriter::new(create_private(path)?));
@@ -186,7 +186,7 @@ fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
     keytrail_host::areas::rest();
     // What was read of processes is not to lie there while the rest is found.
     keytrail_payload::scrub_stack();
-    settle(runner);
+    find_watched(runner);
     runner.line.apply(&mut runner.sensor);
     runner.report_libraries(now);
     keytrail_payload::scrub_stack();
@@ -194,11 +194,11 @@ fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
 
 /// Finds what is watched, and TLS. What takes longer is found while the agent runs: until then a first read of a watched
 /// file is told like that of any other. Records are taken in meanwhile: a host that is busy fills a ring in a moment.
-fn settle(runner: &mut Runner) {
+fn find_watched(runner: &mut Runner) {
     let begin = Instant::now();
     loop {
         let digest = &runner.line.digest;
-        let watching = digest.files.is_dirty() || !digest.is_settled();
+        let watching = digest.files.is_dirty() || !digest.is_idle();
         let spent = begin.elapsed();
         if !(watching && spent < WATCH_SET || runner.sensor.is_searching() && spent < LIBRARIES) {
             return;

@@ -305,7 +305,7 @@ fn run(store: &Arc<Mutex<Store>>, messages: &Receiver<Message>, shared: &Shared)
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return state.write(),
         }
-        // Wait a little for company, unless the batch is full already.
+        // Wait a little for others, unless the batch is full already.
         let end = (written + TOGETHER).max(Instant::now() + ALONE);
         while !state.batch.is_empty() && state.batch.len() < BATCH {
             match messages.recv_timeout(end.saturating_duration_since(Instant::now())) {

@@ -180,11 +180,15 @@ pub fn silenced() {
         "{}",
         event.brief()
     );
-    assert!(detail(&event).contains("file_open is not told any more"));
+    assert!(detail(&event).contains("file_open is not reported any more"));
     let event = agent.expect("its end", 0, |e| {
         lost(e) && e.gap.as_ref().is_some_and(|g| g.to.is_some())
     });
-    assert!(detail(&event).contains("told again"), "{}", detail(&event));
+    assert!(
+        detail(&event).contains("reported again"),
+        "{}",
+        detail(&event)
+    );
     assert_eq!(self_test(&agent, Signal::FileOpen), "fired");
     std::thread::sleep(patience(4));
     assert_eq!(agent.events().iter().filter(|e| lost(e)).count(), 2);

@@ -137,14 +137,14 @@ pub fn boot(
                 "it did not boot"
             };
             bail!(
-                "kernel {}: {stage} within {limit} s\nlast words: {}\nsee {log}",
+                "kernel {}: {stage} within {limit} s\nlast output: {}\nsee {log}",
                 job.kernel,
                 report.last
             )
         }
         None if !ended_well => bail!("QEMU failed for kernel {}; see {log}", job.kernel),
         None => bail!(
-            "kernel {}: the guest went off without a result\nlast words: {}\nsee {log}",
+            "kernel {}: the guest went off without a result\nlast output: {}\nsee {log}",
             job.kernel,
             report.last
         ),

@@ -13,7 +13,7 @@ use globset::GlobSet;
 use inotify::{EventMask, Inotify, WatchDescriptor};
 use keytrail_abi::FileId;
 use keytrail_host::procfs;
-use keytrail_model::{Bound, PlaceNews, Why};
+use keytrail_model::{Bound, InventoryUpdate, Why};
 use keytrail_secret::form;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -309,7 +309,7 @@ impl Files {
                 continue;
             }
             if !files.contains_key(&name) {
-                out.news(PlaceNews::Gone {
+                out.news(InventoryUpdate::Gone {
                     root: path.clone(),
                     raw: name.into_bytes(),
                 });

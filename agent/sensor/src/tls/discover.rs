@@ -103,7 +103,7 @@ impl FileKey {
 
 /// What a file's name says it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Named {
+pub enum KnownLibrary {
     OpenSsl,
     GnuTls,
     Nss,
@@ -114,7 +114,7 @@ pub enum Named {
     Java,
 }
 
-impl Named {
+impl KnownLibrary {
     pub fn stack(self) -> TlsStack {
         match self {
             Self::OpenSsl => TlsStack::OpenSsl,
@@ -182,7 +182,7 @@ pub struct Mapped {
     pub inode: u64,
     pub path: PathBuf,
     /// `None`: a file large enough to have a library linked in.
-    pub named: Option<Named>,
+    pub named: Option<KnownLibrary>,
 }
 
 /// Libraries a process has mapped.
@@ -204,7 +204,7 @@ fn parse_maps(text: &[u8]) -> Vec<Mapped> {
         let Some(slash) = memchr::memrchr(b'/', line) else {
             continue;
         };
-        let named = Named::by(line.get(slash + 1..).unwrap_or_default());
+        let named = KnownLibrary::by(line.get(slash + 1..).unwrap_or_default());
         if named.is_none() && memchr::memmem::find(line, b" r-xp ").is_none_or(|at| at >= slash) {
             continue;
         }
@@ -225,7 +225,7 @@ fn parse_maps(text: &[u8]) -> Vec<Mapped> {
 }
 
 /// `7f5c75a34000-7f5c75a50000 r-xp 0001f000 fe:00 1234                       /usr/lib/libssl.so.3 (deleted)`
-fn parse_line(line: &[u8], named: Option<Named>) -> Option<(Mapped, u64)> {
+fn parse_line(line: &[u8], named: Option<KnownLibrary>) -> Option<(Mapped, u64)> {
     let slash = memchr::memchr(b'/', line)?;
     let mut fields = std::str::from_utf8(line.get(..slash)?)
         .ok()?
@@ -279,7 +279,7 @@ fn is_large_executable(meta: &Metadata) -> bool {
 
 /// Could a file of this name have TLS inside, by its size and mode?
 pub(super) fn may_have_tls(name: &[u8], meta: &Metadata) -> bool {
-    if Named::by(name).is_some() {
+    if KnownLibrary::by(name).is_some() {
         return true;
     }
     if is_library(Path::new(std::ffi::OsStr::from_bytes(name))) {
@@ -422,7 +422,7 @@ struct Reading {
 
 impl Directories {
     /// Libraries in a directory of packages, and in the bundles below it, if it has changed since it was last looked at.
-    pub fn open(&mut self, directory: &Path) -> Vec<(PathBuf, Option<Named>)> {
+    pub fn open(&mut self, directory: &Path) -> Vec<(PathBuf, Option<KnownLibrary>)> {
         let mut found = Vec::new();
         let Ok(meta) = std::fs::metadata(directory) else {
             return found;
@@ -455,7 +455,7 @@ impl Directories {
 
     /// Files in directories that have changed since the last call; `None` is an executable. The first call looks
     /// into subdirectories as well; those that hold a library are watched from then on. Executables come last.
-    pub fn changed(&mut self) -> Vec<(PathBuf, Option<Named>)> {
+    pub fn changed(&mut self) -> Vec<(PathBuf, Option<KnownLibrary>)> {
         let mut found = Vec::new();
         if self.known.is_empty() {
             let mut walk = Walk {
@@ -518,7 +518,7 @@ fn modified(path: &Path) -> Option<i128> {
 }
 
 struct Walk<'a> {
-    found: &'a mut Vec<(PathBuf, Option<Named>)>,
+    found: &'a mut Vec<(PathBuf, Option<KnownLibrary>)>,
     known: &'a mut Vec<Directory>,
     entries: usize,
 }
@@ -549,7 +549,7 @@ impl Walk<'_> {
                 if (depth > 0 || bundle) && below.len() < DIRECTORIES_MAX {
                     below.push(entry.path());
                 }
-            } else if let Some(named) = Named::by(entry.file_name().as_bytes()) {
+            } else if let Some(named) = KnownLibrary::by(entry.file_name().as_bytes()) {
                 self.found.push((entry.path(), Some(named)));
             } else if mode.executables
                 && kind.is_file()

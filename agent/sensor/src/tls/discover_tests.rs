@@ -39,21 +39,21 @@ fn executable_mappings_of_tls_libraries_once_each() {
                 0xfe << 32,
                 4242,
                 "/usr/lib/x86_64-linux-gnu/libssl.so.3",
-                Some(Named::OpenSsl)
+                Some(KnownLibrary::OpenSsl)
             ),
             (
                 "7f5c76000000-7f5c76010000",
                 0x2f,
                 17,
                 "/srv/my app/lib ssl/libgnutls.so.30.34.3",
-                Some(Named::GnuTls)
+                Some(KnownLibrary::GnuTls)
             ),
             (
                 "7f5c78100000-7f5c78110000",
                 0x2f,
                 19,
                 "/site-packages/x.libs/libssl-1a2b3c4d.so.3",
-                Some(Named::OpenSsl)
+                Some(KnownLibrary::OpenSsl)
             ),
             (
                 "7f5c79000000-7f5c79200000",
@@ -69,22 +69,22 @@ fn executable_mappings_of_tls_libraries_once_each() {
 #[test]
 fn names_of_libraries() {
     for (name, named) in [
-        ("libssl.so", Some(Named::OpenSsl)),
-        ("libssl.so.1.1", Some(Named::OpenSsl)),
-        ("libgnutls.so.30", Some(Named::GnuTls)),
-        ("libssl3.so", Some(Named::Nss)),
-        ("libnspr4.so", Some(Named::Nss)),
-        ("libmbedtls.so.14", Some(Named::MbedTls)),
-        ("libwolfssl.so.35", Some(Named::WolfSsl)),
-        ("libs2n.so.1", Some(Named::S2n)),
-        ("libjvm.so", Some(Named::Java)),
+        ("libssl.so", Some(KnownLibrary::OpenSsl)),
+        ("libssl.so.1.1", Some(KnownLibrary::OpenSsl)),
+        ("libgnutls.so.30", Some(KnownLibrary::GnuTls)),
+        ("libssl3.so", Some(KnownLibrary::Nss)),
+        ("libnspr4.so", Some(KnownLibrary::Nss)),
+        ("libmbedtls.so.14", Some(KnownLibrary::MbedTls)),
+        ("libwolfssl.so.35", Some(KnownLibrary::WolfSsl)),
+        ("libs2n.so.1", Some(KnownLibrary::S2n)),
+        ("libjvm.so", Some(KnownLibrary::Java)),
         (
             "cygrpc.cpython-311-x86_64-linux-gnu.so",
-            Some(Named::BoringSsl),
+            Some(KnownLibrary::BoringSsl),
         ),
         (
             "libnetty_tcnative_linux_x86_64123.so",
-            Some(Named::BoringSsl),
+            Some(KnownLibrary::BoringSsl),
         ),
         ("libssl.a", None),
         ("libsslcommon.so", None),
@@ -93,7 +93,7 @@ fn names_of_libraries() {
         ("libc.so.6", None),
         ("", None),
     ] {
-        assert_eq!(Named::by(name.as_bytes()), named, "{name}");
+        assert_eq!(KnownLibrary::by(name.as_bytes()), named, "{name}");
     }
 }
 
@@ -113,7 +113,10 @@ fn a_directory_is_read_again_when_it_changes() {
     std::fs::write(&library, b"x").unwrap();
     let small = directory.path().join("script");
     std::fs::write(&small, b"#!/bin/sh\n").unwrap();
-    assert_eq!(directories.changed(), [(library, Some(Named::OpenSsl))]);
+    assert_eq!(
+        directories.changed(),
+        [(library, Some(KnownLibrary::OpenSsl))]
+    );
     assert_eq!(directories.changed(), []);
 }
 
@@ -164,7 +167,10 @@ fn what_a_wheel_brings_is_seen_when_it_is_installed() {
     std::fs::create_dir(&libs).unwrap();
     let library = libs.join("libssl-8bd944e8.so.3");
     std::fs::write(&library, b"x").unwrap();
-    assert_eq!(directories.changed(), [(library, Some(Named::OpenSsl))]);
+    assert_eq!(
+        directories.changed(),
+        [(library, Some(KnownLibrary::OpenSsl))]
+    );
     // Other directories at that depth are not looked into.
     let other = packages.join("package");
     std::fs::create_dir(&other).unwrap();
@@ -209,7 +215,7 @@ fn the_way_back_is_the_mapped_inode_or_nothing() {
         device: 0,
         inode,
         path: path.clone(),
-        named: Some(Named::OpenSsl),
+        named: Some(KnownLibrary::OpenSsl),
     };
     assert!(open_mapped(std::process::id(), &mapped(inode)).is_ok());
     assert!(open_mapped(std::process::id(), &mapped(inode + 1)).is_err());

@@ -1,6 +1,6 @@
 //! One file with TLS inside: what of it is probed, what is not, and the report that says so.
 
-use super::{discover::Named, elf::ElfError, stacks::Contents};
+use super::{discover::KnownLibrary, elf::ElfError, stacks::Contents};
 use aya::programs::uprobe::UProbeLinkId;
 use keytrail_model::TlsStack;
 use keytrail_model::status::LibraryReport;
@@ -28,10 +28,10 @@ pub(super) struct Link {
 }
 
 impl Image {
-    pub fn new(path: PathBuf, named: Option<Named>) -> Self {
+    pub fn new(path: PathBuf, named: Option<KnownLibrary>) -> Self {
         Self {
             path,
-            stack: named.map(Named::stack),
+            stack: named.map(KnownLibrary::stack),
             uncovered: None,
             hooks: Vec::new(),
             stepped: Vec::new(),
@@ -44,7 +44,7 @@ impl Image {
     }
 
     /// Notes what is in the file, and what of it is not covered.
-    pub fn holds(&mut self, contents: &Contents, named: Option<Named>) {
+    pub fn holds(&mut self, contents: &Contents, named: Option<KnownLibrary>) {
         let unproven = contents.unproven.first();
         if let Some(stack) = contents.stacks.first() {
             self.stack = Some(*stack);
@@ -63,14 +63,14 @@ impl Image {
             && let Some(named) = named
         {
             let reason = match named {
-                Named::Java => "Java's own TLS (JSSE) has no native code to hook",
+                KnownLibrary::Java => "Java's own TLS (JSSE) has no native code to hook",
                 _ => "it exports none of the functions that take plaintext",
             };
             self.uncovered = Some((reason.to_owned(), UNSEEN));
         }
     }
 
-    pub fn unreadable(&mut self, error: &ElfError, named: Option<Named>) {
+    pub fn unreadable(&mut self, error: &ElfError, named: Option<KnownLibrary>) {
         // Of a program nothing says that it has TLS inside; but nothing says either that one has none that was not
         // searched to its end.
         if named.is_some() || matches!(error, ElfError::Late | ElfError::TooMuch) {

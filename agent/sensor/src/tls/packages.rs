@@ -4,7 +4,7 @@
 //! The process chooses which directories that are, and they may lie on a file system that does not answer: a thread looks,
 //! which nobody waits for.
 
-use super::discover::{self, Directories, Named};
+use super::discover::{self, Directories, KnownLibrary};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use std::{
     ffi::OsStr,
@@ -35,14 +35,14 @@ pub(super) struct Found {
     pub file: File,
     /// As the process knows it.
     pub path: PathBuf,
-    pub named: Option<Named>,
+    pub named: Option<KnownLibrary>,
 }
 
 impl Found {
     /// A file that nobody runs yet, if it is a program or a module that may have TLS inside.
     pub fn program(file: File, path: PathBuf) -> Option<Self> {
         let name = path.file_name().unwrap_or_default().as_bytes();
-        let named = Named::by(name);
+        let named = KnownLibrary::by(name);
         let may = discover::may_have_tls(name, &file.metadata().ok()?) && discover::is_elf(&file);
         may.then_some(Self { file, path, named })
     }

@@ -2,7 +2,7 @@
 //! file once. Runs on a thread of its own ([`super::searcher`]): any of these files may lie where nobody answers.
 
 use super::{
-    discover::{self, Directories, FileKey, Mapped, Named, Program},
+    discover::{self, Directories, FileKey, KnownLibrary, Mapped, Program},
     elf::ElfError,
     packages::Found,
     stacks::{self, Contents},
@@ -56,7 +56,7 @@ pub(super) enum News {
 pub(super) struct Inspected {
     pub key: FileKey,
     pub path: PathBuf,
-    pub named: Option<Named>,
+    pub named: Option<KnownLibrary>,
     pub contents: Result<Contents, ElfError>,
     /// The very file, where something of it is to be probed.
     pub file: Option<File>,
@@ -71,7 +71,7 @@ pub(super) trait Listener {
 
 /// A part of a scan.
 enum Step {
-    Host(PathBuf, Option<Named>),
+    Host(PathBuf, Option<KnownLibrary>),
     Process { pid: u32, again: bool },
     Forget,
 }
@@ -227,7 +227,7 @@ impl Search {
     }
 
     /// A library in one of the host's directories, or an executable large enough to have one linked in.
-    fn host_file(&mut self, path: &Path, named: Option<Named>, to: &mut dyn Listener) {
+    fn host_file(&mut self, path: &Path, named: Option<KnownLibrary>, to: &mut dyn Listener) {
         // An executable there is no time for is looked into when it runs.
         let late = self.until.is_some_and(|until| Instant::now() > until);
         if (named.is_none() && late) || !self.may(&Subject::File(path.to_owned()), to) {
@@ -340,7 +340,7 @@ impl Search {
         key: FileKey,
         file: File,
         path: PathBuf,
-        named: Option<Named>,
+        named: Option<KnownLibrary>,
         to: &mut dyn Listener,
     ) -> bool {
         let full = self.known.len() >= IMAGES_MAX && !self.known.contains_key(&key);

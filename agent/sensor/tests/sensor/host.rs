@@ -98,12 +98,12 @@ impl Host {
         self.sensor
             .watch(path, file_id(path).unwrap(), watch::FILE)
             .unwrap();
-        let failed = self.settle_watches();
+        let failed = self.collect_watches();
         assert!(failed.is_empty(), "{failed:?}");
     }
 
     /// What of the watches was refused, once all are settled.
-    pub fn settle_watches(&mut self) -> Vec<(std::path::PathBuf, std::io::Error)> {
+    pub fn collect_watches(&mut self) -> Vec<(std::path::PathBuf, std::io::Error)> {
         let deadline = Instant::now() + Duration::from_secs(10);
         let mut failed = Vec::new();
         while Instant::now() < deadline {

@@ -223,7 +223,7 @@ pub(super) fn action(event: &Event) -> &'static str {
         Some(EventKind::PersistenceWritten) => {
             "File written that runs programs or lets somebody in"
         }
-        Some(EventKind::WorkloadNamed) => "Name of a pod, told late",
+        Some(EventKind::WorkloadNamed) => "Name of a pod, reported late",
         Some(EventKind::CredentialFileChanged) => "Credential file changed",
         Some(EventKind::CredentialReceived) => "Credential given by a metadata service",
         Some(EventKind::CredentialRequested) => "Credentials of a metadata service asked for",

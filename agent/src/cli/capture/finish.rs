@@ -345,7 +345,7 @@ fn manifest(
     facts.insert("errors".to_owned(), json!(end.errors));
     if let Some(root) = &begin.root {
         let said =
-            format!("only what lies below {root}: nothing was watched, no process was looked at");
+            format!("only what lies below {root}: nothing was watched, no process was inspected");
         facts.insert("scope".to_owned(), json!(said));
     }
     facts.insert("capture".to_owned(), capture);

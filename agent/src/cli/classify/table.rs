@@ -34,7 +34,7 @@ pub fn run(
             Ok((text, cut)) => {
                 if cut {
                     eprintln!(
-                        "keytrail classify: {}: only the first {} MiB are looked at",
+                        "keytrail classify: {}: only the first {} MiB are inspected",
                         path.display(),
                         MAX_FILE >> 20
                     );

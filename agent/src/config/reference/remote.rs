@@ -44,7 +44,7 @@ Two know what the pods of a node are called, and the agent asks them in this ord
 account, node, owner, 32 labels, and names, images and ids of containers; nothing of the specification, which may hold secrets:
 the kubelet is asked with a field mask, and one that does not know masks sends specifications, which are passed over. An
 event has names in `process.workload`. It is never held back for them: a name that comes later than the first event of a
-container is an event of its own, `workload_named`, with the same pod uid and container id. A pod is told by the uid in its
+container is an event of its own, `workload_named`, with the same pod uid and container id. A pod is recognized by the uid in its
 cgroup's path, and a container by its id there. While names cannot be had of anybody there is a gap, `names_unavailable`; it
 hides no use. A host that is no node (neither a pod nor with a kubelet's directory above the socket's) asks nobody. Both were
 tested against servers that speak the published protocols, not in a cluster.

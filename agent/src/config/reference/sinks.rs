@@ -110,7 +110,7 @@ pub const SINK_KEYS: &[Key] = &[
         name: "sink.mechanism",
         values: "`PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`",
         default: "\"SCRAM-SHA-512\"",
-        what: "`kafka`: how the password of `credentials_file` is told (`PLAIN`, by TLS only) or proved.",
+        what: "`kafka`: how the password of `credentials_file` is sent (`PLAIN`, by TLS only) or proved.",
     },
     Key {
         name: "sink.credentials_file",
@@ -332,7 +332,7 @@ A receiver that does not answer, or answers 408, 429 or 5xx, is tried again afte
 minute (`Retry-After` is heeded up to that). By gRPC these answers are CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE,
 UNAVAILABLE, DATA_LOSS, and RESOURCE_EXHAUSTED where it says when to try again (`RetryInfo`). Any other answer is tried five
 times, then the batch is left out. After five seconds of failure there is a gap, `sink_behind`, and `keytrail doctor` is not
-well. Events wait as long as `retain_events`, `retain_days` and `history_bytes` keep them; what was forgotten meanwhile is told
+well. Events wait as long as `retain_events`, `retain_days` and `history_bytes` keep them; what was forgotten meanwhile is reported
 to the receiver first, as a gap with the number and without an id, and to everybody else as `sink_behind` too.
 
 What a collector acknowledged may still be in its memory, and what a stream acknowledged is on its disk only with

@@ -23,7 +23,7 @@ impl Pipeline {
                     self.carry_out(effects);
                 }
                 Effect::Inventory(news) => {
-                    self.places_news(news);
+                    self.update_inventory(news);
                 }
                 Effect::Sensor(change) => self.change(change),
             }

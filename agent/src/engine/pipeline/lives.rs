@@ -14,7 +14,7 @@ impl Pipeline {
     pub(super) fn told(&mut self, mut told: Told) {
         let at = self.writer(told.writer, told.boot_ns);
         self.as_written(told.writer, &mut told.facts);
-        let live = &self.places.live;
+        let live = &self.inventory.live;
         told.removed
             .retain(|c| !live.holds(&told.key, &c.fingerprint));
         if !told.created.is_empty() {
@@ -58,7 +58,7 @@ impl Pipeline {
             let before = FileAccess::of(&life.before);
             if act.action == FileAction::Replaced && before == FileAccess::of(now) {
                 let waits = |c: &CredentialRef| {
-                    self.places.unsigned.iter().any(|(_, told)| {
+                    self.inventory.unattributed.iter().any(|(_, told)| {
                         told.facts.path == now.path && told.rotated.iter().any(|(r, _)| r == c)
                     })
                 };

@@ -30,7 +30,7 @@ pub(crate) struct Taking {
     unproven: bool,
     hook: String,
     /// All rings were read once more since it came.
-    is_settled: bool,
+    is_read_again: bool,
 }
 
 impl Taking {
@@ -44,7 +44,7 @@ impl Taking {
             asked: 0,
             unproven: false,
             hook: FANOTIFY.to_owned(),
-            is_settled: false,
+            is_read_again: false,
         }
     }
 
@@ -91,7 +91,7 @@ impl Taking {
             asked: attach.asked,
             unproven: attach.proven == 0,
             hook: hook.to_owned(),
-            is_settled: false,
+            is_read_again: false,
         })
     }
 }
@@ -129,9 +129,9 @@ impl Pipeline {
         }
         if !self.core.holds(victim) {
             // What it read a moment before may be in a ring that was read before this one.
-            if !taking.is_settled && self.takings.len() < MAX_LATE {
+            if !taking.is_read_again && self.takings.len() < MAX_LATE {
                 self.takings.push(Taking {
-                    is_settled: true,
+                    is_read_again: true,
                     ..taking
                 });
             }

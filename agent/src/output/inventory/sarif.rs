@@ -60,11 +60,11 @@ fn notices(document: &Document, report: &Report) -> Vec<Notice> {
     );
     say(
         document.processes.unreadable,
-        "processes could not be looked into",
+        "processes could not be inspected",
     );
     say(
         report.sampled_count.load(Ordering::Relaxed),
-        "large files were looked into in part",
+        "large files were inspected in part",
     );
     say(
         document.refused + report.crowded.load(Ordering::Relaxed),

@@ -115,7 +115,7 @@ pub fn changes(before: &Run, after: &Run, changes: &[Change], style: &Style) -> 
     );
     if before.processes != after.processes {
         out.push_str(
-            "only one of the two looked at processes: what is only in processes is left out\n",
+            "only one of the two inspected processes: what is only in processes is left out\n",
         );
     }
     if before.unreadable != after.unreadable {
@@ -370,7 +370,7 @@ fn footer(out: &mut String, document: &Document, report: &Report, shown: &[&Entr
     hidden(out, document, shown);
     let _ = writeln!(
         out,
-        "{} in {} looked at, {} of them read ({} MiB), {}, in {:.1} s",
+        "{} in {} inspected, {} of them read ({} MiB), {}, in {:.1} s",
         counted(n(&report.files), "file", "files"),
         counted(n(&report.directories), "directory", "directories"),
         n(&report.classified),

@@ -280,14 +280,14 @@ fn untold((from_ns, to_ns): (i64, i64), about: &Background, holes: &mut Vec<Hole
         push(
             Act::Held,
             "inherited_not_told",
-            "programs that inherit it from a process that has it are not told one by one",
+            "programs that inherit it from a process that has it are not reported one by one",
         );
     }
     if about.had {
         push(
             Act::Sent,
             "lineage_not_told",
-            "sends of its holders in which it was not seen are not told one by one",
+            "sends of its holders in which it was not seen are not reported one by one",
         );
     }
 }

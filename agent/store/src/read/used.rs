@@ -97,7 +97,8 @@ fn untold(question: &Question) -> Hole {
         to_ns: question.to_ns,
         acts: vec![Act::Sent],
         reason: "told_together".into(),
-        detail: "what is sent again and again is told together, up to twenty seconds later".into(),
+        detail: "what is sent again and again is reported together, up to twenty seconds later"
+            .into(),
         remedy: "ask again in half a minute".into(),
         ..Hole::default()
     }

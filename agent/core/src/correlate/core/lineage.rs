@@ -140,7 +140,7 @@ impl Core {
         }
         if flow.undecoded {
             coverage.push(
-                "header fields that refer to what was sent before the connection was looked into could not be decoded"
+                "header fields that refer to what was sent before the connection was inspected could not be decoded"
                     .to_owned(),
             );
         }
@@ -163,7 +163,7 @@ impl Core {
         }
         if cut {
             coverage.push(
-                "single sends were longer than what is looked into: what was behind that was not seen"
+                "single sends were longer than what is inspected: what was behind that was not seen"
                     .to_owned(),
             );
         }
@@ -251,7 +251,7 @@ impl Core {
         e.coverage.clone_from(&sent.coverage);
         if holding.since_ns > flow.sent_ns {
             e.coverage.push(
-                "the read was told without its time: it may have come after what was sent"
+                "the read was reported without its time: it may have come after what was sent"
                     .to_owned(),
             );
         }
@@ -294,7 +294,7 @@ impl Core {
         if self.uncovered.insert(exe.clone()) {
             self.on_gap(&GapSeen {
                 detail: format!(
-                    "{exe} sends TLS by a library that is not hooked: its payloads cannot be looked into"
+                    "{exe} sends TLS by a library that is not hooked: its payloads cannot be inspected"
                 ),
                 remedy: "`keytrail doctor` lists which libraries are covered and what to do about the rest"
                     .to_owned(),
@@ -319,7 +319,7 @@ fn of_all(mut event: Event) -> Event {
         }
         event
             .coverage
-            .push("to many who came to this port: who each of them was is not told".to_owned());
+            .push("to many who came to this port: who each of them was is not reported".to_owned());
     }
     event
 }

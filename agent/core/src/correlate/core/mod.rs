@@ -31,7 +31,7 @@ use opens::Opens;
 use reads::Reads;
 use repeat::Repeated;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use words::OpenWords;
+use words::PendingWords;
 
 /// Credentials named in lineage events of one connection; the rest is counted.
 const MAX_LINEAGE: usize = 16;
@@ -68,7 +68,7 @@ pub struct Core {
     flows: Flows,
     tls: TlsLinks,
     /// Identifiers at the end of a payload, as long as the next may go on with them.
-    open_words: OpenWords,
+    pending_words: PendingWords,
     opens: Opens,
     /// Sends like others.
     repeats: Repeated,

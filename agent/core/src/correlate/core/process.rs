@@ -107,7 +107,7 @@ impl Core {
         for (truncated, reason, what, total, inspected) in cut {
             if truncated {
                 self.on_gap(&GapSeen {
-                    detail: format!("{inspected} of {total} bytes of the {what} were looked at"),
+                    detail: format!("{inspected} of {total} bytes of the {what} were inspected"),
                     remedy: format!(
                         "credentials beyond the captured part of the {what} are not known"
                     ),

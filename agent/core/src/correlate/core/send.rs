@@ -214,7 +214,7 @@ impl Core {
 
     /// What came next in a stream: identifiers that ended the payload before are words, or parts of longer ones.
     pub(super) fn settle_words(&mut self, pid: Pid, stream: Stream, continues: bool) {
-        let now = self.open_words.take_stream(pid, stream);
+        let now = self.pending_words.take_stream(pid, stream);
         if !continues {
             self.words(now);
         }
@@ -223,8 +223,8 @@ impl Core {
     /// Nothing came next for long enough, or nothing can (of one process, when it is going away).
     pub(super) fn end_words(&mut self, boot_ns: u64, only: Option<Pid>) {
         let now = match only {
-            Some(pid) => self.open_words.take_process(pid),
-            None => self.open_words.take_ripe(boot_ns),
+            Some(pid) => self.pending_words.take_process(pid),
+            None => self.pending_words.take_ripe(boot_ns),
         };
         self.words(now);
     }
@@ -248,7 +248,7 @@ impl Core {
         passage.payload.hits = hits;
         self.claim(&passage);
         passage.payload.hits = open;
-        if !passage.payload.hits.is_empty() && !self.open_words.push(passage) {
+        if !passage.payload.hits.is_empty() && !self.pending_words.push(passage) {
             self.dropped.add(Bound::Identifiers, 1);
         }
     }

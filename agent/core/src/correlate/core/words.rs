@@ -12,12 +12,12 @@ const MAX_OPEN: usize = 4_096;
 
 /// By process: a send asks for those of its own.
 #[derive(Default)]
-pub(super) struct OpenWords {
+pub(super) struct PendingWords {
     by_process: BTreeMap<Pid, VecDeque<Passage>>,
     len: usize,
 }
 
-impl OpenWords {
+impl PendingWords {
     /// Adds one; false when another was dropped for it.
     pub fn push(&mut self, passage: Passage) -> bool {
         let room = self.len < MAX_OPEN;

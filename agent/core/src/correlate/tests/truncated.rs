@@ -38,7 +38,7 @@ fn arguments_and_environment_are_told_apart() {
             },
             GapReason::ArgvTruncated,
             1,
-            "65536 of 70000 bytes of the argv were looked at",
+            "65536 of 70000 bytes of the argv were inspected",
             "argv",
         ),
         (
@@ -49,7 +49,7 @@ fn arguments_and_environment_are_told_apart() {
             },
             GapReason::EnvironmentTruncated,
             1,
-            "131072 of 300000 bytes of the environment were looked at",
+            "131072 of 300000 bytes of the environment were inspected",
             "environment",
         ),
     ] {

@@ -56,7 +56,7 @@ impl Stack for Rustls {
         };
         if !elf.x86_64() {
             return Ok(Found::Unproven(unproven(
-                "the methods that encrypt records are told on x86-64 only",
+                "the methods that encrypt records are found on x86-64 only",
             )));
         }
         let (mut sites, mut of_13, mut unlike) = (Vec::<Site>::new(), 0, 0);

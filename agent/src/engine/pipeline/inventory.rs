@@ -14,7 +14,9 @@ use keytrail_ingest::{KnownFile, file_key};
 use keytrail_inventory::live::{Baseline, Change, Live, Told, Workload};
 use keytrail_inventory::model::Entry;
 use keytrail_inventory::state::{HOST, Run, State, StateError, is_corrupt};
-use keytrail_model::{CredentialRef, FileLook, Observation, PlaceNews, SensorChange, Stamp, Why};
+use keytrail_model::{
+    CredentialRef, FileLook, InventoryUpdate, Observation, SensorChange, Stamp, Why,
+};
 use keytrail_store::PlaceSeen;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -35,10 +37,10 @@ const LOOK: Duration = Duration::from_secs(5);
 const WAITING: usize = 16_384;
 const LOST_NS: u64 = 10_000_000_000;
 /// How long a new credential waits for the name of its writer, nanoseconds.
-const UNSIGNED_NS: u64 = 600_000_000;
+const UNATTRIBUTED_NS: u64 = 600_000_000;
 
 /// The inventory and who feeds and keeps it.
-pub(crate) struct Places {
+pub(crate) struct Inventory {
     pub live: Live,
     background: Option<Background>,
     /// What the background has reported, until the records of before have been taken in.
@@ -46,7 +48,7 @@ pub(crate) struct Places {
     writer: Option<Writer>,
     /// What is new in files whose writer the background may still name, and until when that is waited for, nanoseconds since
     /// boot: a reader, or the watched directory, often tells of a file first.
-    pub(super) unsigned: Vec<(u64, Told)>,
+    pub(super) unattributed: Vec<(u64, Told)>,
     /// Changes that the disk was too slow for.
     waiting: Vec<Change>,
     /// Changes that were not written, and when more of them may be told.
@@ -54,9 +56,9 @@ pub(crate) struct Places {
     lost_due_ns: u64,
 }
 
-impl Places {
+impl Inventory {
     /// The inventory as it is stored in `dir`, or an empty one that is kept nowhere.
-    pub fn open(dir: Option<&Path>) -> Places {
+    pub fn open(dir: Option<&Path>) -> Inventory {
         let mut baseline = Baseline {
             agent_started_ns: wall_ns(),
             inventory_started: 0,
@@ -78,12 +80,12 @@ impl Places {
                 Err(error) => tracing::error!(%error, "the inventory is not kept"),
             }
         }
-        Places {
+        Inventory {
             live: Live::new(baseline, known),
             background: None,
             reports: Reports::default(),
             writer,
-            unsigned: Vec::new(),
+            unattributed: Vec::new(),
             waiting: Vec::new(),
             lost: 0,
             lost_due_ns: 0,
@@ -92,12 +94,12 @@ impl Places {
 
     /// What was learnt is no credential: it is not told as a new one.
     pub fn withdraw(&mut self, fingerprint: &str) {
-        for (_, told) in &mut self.unsigned {
+        for (_, told) in &mut self.unattributed {
             told.created.retain(|c| c.fingerprint != fingerprint);
             told.rotated.retain(|(c, _)| c.fingerprint != fingerprint);
             told.removed.retain(|c| c.fingerprint != fingerprint);
         }
-        self.unsigned.retain(|(_, told)| !told.is_empty());
+        self.unattributed.retain(|(_, told)| !told.is_empty());
     }
 
     fn follow(&self, look: &FileLook) {
@@ -146,9 +148,9 @@ impl Pipeline {
         let files = &self.digest.files;
         let options = self.digest.inspection_options().clone();
         match Background::start(self.digest.classifier.clone(), files.named(), options) {
-            Ok(background) => self.places.background = Some(background),
+            Ok(background) => self.inventory.background = Some(background),
             Err(error) => self.gap(coverage::writes_unseen(
-                "files that are written are looked at when they are read only",
+                "files that are written are inspected only when they are read",
                 &error.to_string(),
                 boot_ns(),
             )),
@@ -158,10 +160,14 @@ impl Pipeline {
     /// Fetches what the background has reported. To be called before the records are: then who did what it reports is known
     /// by the time that it is taken in, however soon that one was gone.
     pub fn reports(&mut self) {
-        while !self.places.reports.is_full()
-            && let Some(report) = self.places.background.as_mut().and_then(Background::report)
+        while !self.inventory.reports.is_full()
+            && let Some(report) = self
+                .inventory
+                .background
+                .as_mut()
+                .and_then(Background::report)
         {
-            self.places.reports.push(report, boot_ns());
+            self.inventory.reports.push(report, boot_ns());
         }
     }
 
@@ -170,7 +176,7 @@ impl Pipeline {
         let now_ns = boot_ns();
         while let Some(report) = {
             let waits = |writer| self.lanes.of(writer).is_some();
-            self.places.reports.next(now_ns, waits)
+            self.inventory.reports.next(now_ns, waits)
         } {
             match report {
                 Report::Looked(looked) => {
@@ -193,10 +199,10 @@ impl Pipeline {
                 Report::Gone { root, raw, life } => {
                     self.forget(&root, &String::from_utf8_lossy(&raw), None);
                     if let Some(life) = life {
-                        let held = self.places.live.held_in(&raw, workload(&root), true);
+                        let held = self.inventory.live.held_in(&raw, workload(&root), true);
                         self.lived(&life, &life.before, held, &[]);
                     }
-                    self.places_news(PlaceNews::Gone { root, raw });
+                    self.update_inventory(InventoryUpdate::Gone { root, raw });
                 }
                 Report::Changed {
                     root,
@@ -204,7 +210,7 @@ impl Pipeline {
                     facts,
                     life,
                 } => {
-                    let held = self.places.live.held_in(&raw, workload(&root), false);
+                    let held = self.inventory.live.held_in(&raw, workload(&root), false);
                     self.lived(&life, &facts, held, &[]);
                 }
                 Report::Namespace(tgid) => {
@@ -212,13 +218,13 @@ impl Pipeline {
                 }
                 Report::Unmarked(unmarked) => {
                     let what = format!(
-                        "files written on {} ({}) are looked at when they are read only",
+                        "files written on {} ({}) are inspected only when they are read",
                         unmarked.point, unmarked.kind
                     );
                     self.gap(coverage::writes_unseen(&what, &unmarked.error, boot_ns()));
                 }
                 Report::Ended => self.gap(coverage::writes_unseen(
-                    "files that are written are looked at when they are read only",
+                    "files that are written are inspected only when they are read",
                     "the thread that looks at them has ended",
                     boot_ns(),
                 )),
@@ -228,20 +234,20 @@ impl Pipeline {
                 }
             }
         }
-        self.unsigned(now_ns);
-        self.places.store();
-        if let Some(count) = self.places.take_lost(now_ns) {
+        self.report_unattributed(now_ns);
+        self.inventory.store();
+        if let Some(count) = self.inventory.take_lost(now_ns) {
             self.gap(coverage::unlisted(count, now_ns));
         }
     }
 
     /// Tells of new credentials whose writer nobody has named until now.
-    pub fn unsigned(&mut self, now_ns: u64) {
-        for (due_ns, told) in std::mem::take(&mut self.places.unsigned) {
+    pub fn report_unattributed(&mut self, now_ns: u64) {
+        for (due_ns, told) in std::mem::take(&mut self.inventory.unattributed) {
             if due_ns <= now_ns {
                 self.told(told);
             } else {
-                self.places.unsigned.push((due_ns, told));
+                self.inventory.unattributed.push((due_ns, told));
             }
         }
     }
@@ -264,7 +270,7 @@ impl Pipeline {
         let (known, held) = KnownFile::learn(version, root, &inspected, min, registry);
         // Their secret bytes are needed no longer.
         drop(inspected);
-        let mut look = known.look(held, min, Why::Met, boot_ns);
+        let mut look = known.look(held, min, Why::Accessed, boot_ns);
         look.raw = raw;
         look.writer = writer;
         let table = &mut self.digest.files.table;
@@ -288,17 +294,17 @@ impl Pipeline {
         let of = (look.root.clone(), look.raw.clone());
         // What lies below a mount is still there.
         let covers = life.as_ref().is_some_and(|life| life.covers());
-        let below = covers.then(|| self.places.live.held_in(&of.1, workload(&of.0), false));
-        let turned = self.places_news(PlaceNews::Looked(Box::new(look)));
+        let below = covers.then(|| self.inventory.live.held_in(&of.1, workload(&of.0), false));
+        let turned = self.update_inventory(InventoryUpdate::Looked(Box::new(look)));
         if covers {
-            for (_, told) in &mut self.places.unsigned {
+            for (_, told) in &mut self.inventory.unattributed {
                 if told.facts.path == facts.path {
                     told.removed.clear();
                 }
             }
         }
         if writer != 0 {
-            for (due_ns, told) in &mut self.places.unsigned {
+            for (due_ns, told) in &mut self.inventory.unattributed {
                 if told.facts.path == facts.path {
                     (told.writer, *due_ns) = (writer, 0);
                 }
@@ -306,7 +312,7 @@ impl Pipeline {
         }
         if let Some(life) = life {
             let held =
-                below.unwrap_or_else(|| self.places.live.held_in(&of.1, workload(&of.0), false));
+                below.unwrap_or_else(|| self.inventory.live.held_in(&of.1, workload(&of.0), false));
             self.lived(&life, &facts, held, &turned);
         }
     }
@@ -327,7 +333,7 @@ impl Pipeline {
             let file = file_key(file);
             self.change(SensorChange::MarkClean { file, ctime_ns });
         }
-        self.places_news(PlaceNews::Clean {
+        self.update_inventory(InventoryUpdate::Clean {
             device: u64::from(file.dev),
             inode: file.ino,
         });
@@ -335,20 +341,22 @@ impl Pipeline {
 
     /// News of a place: into the inventory, and on as an observation when a credential is new there. Answers what took
     /// another's place.
-    pub fn places_news(&mut self, news: PlaceNews) -> Vec<CredentialRef> {
-        if let PlaceNews::Looked(look) = &news
+    pub fn update_inventory(&mut self, news: InventoryUpdate) -> Vec<CredentialRef> {
+        if let InventoryUpdate::Looked(look) = &news
             && !look.held.is_empty()
         {
-            self.places.follow(look);
+            self.inventory.follow(look);
             self.remember(look);
         }
         let now = i64::try_from(wall_ns() / 1_000_000_000).unwrap_or(i64::MAX);
-        if let Some(told) = self.places.live.take(news, now, workload) {
+        if let Some(told) = self.inventory.live.take(news, now, workload) {
             let turned = told.rotated.iter().map(|(c, _)| c.clone()).collect();
             // A file that is being written may hold nothing for a moment.
             let wait = told.writer == 0 || !told.removed.is_empty();
-            if wait && self.places.background.is_some() {
-                self.places.unsigned.push((boot_ns() + UNSIGNED_NS, told));
+            if wait && self.inventory.background.is_some() {
+                self.inventory
+                    .unattributed
+                    .push((boot_ns() + UNATTRIBUTED_NS, told));
             } else {
                 self.told(told);
             }
