@@ -58,7 +58,7 @@ pub(super) fn run(args: &AgentArgs, config: Config) -> u8 {
             if let Some(printer) = printer {
                 printer.join();
             }
-            return fail(&e, exit::FAILED);
+            return fail(&e, e.status());
         }
     };
     let status: StatusSource = {
@@ -90,7 +90,11 @@ pub(super) fn run(args: &AgentArgs, config: Config) -> u8 {
     if let Some(summary) = printer.map(Printer::join) {
         eprintln!(
             "{}",
-            summary.footer(Some(&last.libraries), last.counters.as_ref())
+            summary.footer(
+                Some(&last.libraries),
+                last.counters.as_ref(),
+                &Style::of(io::stderr())
+            )
         );
     }
     runtime.shutdown_timeout(Duration::from_millis(100));
@@ -243,6 +247,15 @@ enum StartError {
 }
 
 /// The engine, shared with the server's threads, answering with its last status once stopped.
+impl StartError {
+    fn status(&self) -> u8 {
+        match self {
+            StartError::Engine(e) => exit::status_of_start(e),
+            StartError::Sinks(_) => exit::FAILED,
+        }
+    }
+}
+
 #[derive(Clone)]
 struct Engine {
     /// Whoever feeds the watchdog waits for no one who asks.
