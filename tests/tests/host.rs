@@ -291,6 +291,9 @@ keytrail_tests::cases! {
     grpc {
         health_and_reflection
         the_stock_python_client_connects
+    containers_cri {
+        pods_have_names_by_the_runtime
+    }
         filters_on_the_server
         events_of_before
         slow_client

@@ -51,7 +51,7 @@ const TCP_KEYS: &[&str] = &[
     "read",
     "administer",
 ];
-const KUBERNETES_KEYS: &[&str] = &["names", "pods_socket", "account_dir"];
+const KUBERNETES_KEYS: &[&str] = &["names", "pods_socket", "account_dir", "runtime_socket"];
 const METRICS_KEYS: &[&str] = &["listen"];
 const LOG_KEYS: &[&str] = &["level", "format"];
 
@@ -217,7 +217,8 @@ fn kubernetes(value: &Value<'_, '_>, kubernetes: &mut KubernetesConfig) -> Resul
         match key {
             "names" => kubernetes.names = value.boolean()?,
             "pods_socket" => kubernetes.pods_socket = value.path()?,
-            _ => kubernetes.account_dir = value.path()?,
+            "account_dir" => kubernetes.account_dir = value.path()?,
+            _ => kubernetes.runtime_socket = value.path()?,
         }
         Ok(())
     })

@@ -176,6 +176,8 @@ pub struct KubernetesConfig {
     pub account_dir: PathBuf,
 }
 
+    /// `kubernetes.runtime_socket`: the container runtime's CRI socket, asked last. Default [`RUNTIME_SOCKET`].
+    pub runtime_socket: PathBuf,
 impl Default for KubernetesConfig {
     fn default() -> Self {
         KubernetesConfig {
@@ -184,6 +186,7 @@ impl Default for KubernetesConfig {
             account_dir: ACCOUNT_DIR.into(),
         }
     }
+            runtime_socket: RUNTIME_SOCKET.into(),
 }
 
 /// How the agent logs (on stderr; events are not logs).

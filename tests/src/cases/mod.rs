@@ -8,6 +8,7 @@ pub mod busy;
 pub mod capture;
 pub mod cli;
 pub mod containers;
+pub mod containers_cri;
 pub mod elsewhere;
 pub mod exchange;
 pub mod file_life;
