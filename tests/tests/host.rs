@@ -226,6 +226,9 @@ keytrail_tests::cases! {
     sinks_syslog {
         rsyslog_has_all_by_tls
     }
+    sinks_metrics {
+        a_collector_is_told_counts
+    }
     sinks_far {
         a_collector_has_all
         a_stream_has_all
@@ -288,12 +291,12 @@ keytrail_tests::cases! {
         files_have_the_containers_paths
         a_program_that_is_not_of_the_image
     }
-    grpc {
-        health_and_reflection
-        the_stock_python_client_connects
     containers_cri {
         pods_have_names_by_the_runtime
     }
+    grpc {
+        health_and_reflection
+        the_stock_python_client_connects
         filters_on_the_server
         events_of_before
         slow_client

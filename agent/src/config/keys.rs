@@ -126,7 +126,10 @@ pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
             })?,
             "kubernetes" => kubernetes(&value, &mut config.kubernetes)?,
             "log" => log(&value, &mut config.log)?,
-            "sink" => config.sinks = sinks::sinks(&value)?,
+            "sink" => {
+                let all = sinks::sinks(&value)?;
+                (config.sinks, config.meters) = (all.sinks, all.meters);
+            }
             "response" => config.responses = sinks::responses(&value)?,
             // `each` lets only KEYS through.
             _ => {}

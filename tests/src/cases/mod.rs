@@ -35,6 +35,8 @@ pub mod sinks;
 pub mod sinks_far;
 pub mod sinks_kafka;
 pub mod sinks_lake;
+pub mod sinks_metrics;
+pub mod sinks_rate;
 pub mod sinks_syslog;
 pub mod systemd;
 pub mod taken;
