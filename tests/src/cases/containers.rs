@@ -70,7 +70,7 @@ impl Runtime {
     /// As a kubelet uses it: its image has to do for what holds a pod's namespaces as well.
     pub fn with_cri(scratch: &Scratch) -> Self {
         let cri = format!(
-            "[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = {IMAGE:?}\ndisable_tcp_service = true\n"
+            "[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = {IMAGE:?}\ndisable_tcp_service = true\nrestrict_oom_score_adj = true\n"
         );
         Self::with(scratch, "", &cri, "k8s.io").0
     }
