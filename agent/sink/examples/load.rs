@@ -203,49 +203,11 @@ fn event(id: EventId) -> Event {
         nanos: now.subsec_nanos().cast_signed(),
     });
     let n = id.sequence % 200;
-    let executable = |path: &str| Executable {
-        path: path.into(),
-        ..Executable::default()
-    };
-    let ancestor = |pid: u32, comm: &str| Ancestor {
-        key: format!("7a0b8a0e:{pid}:1:1"),
-        pid,
-        comm: comm.into(),
-        executable: format!("/usr/bin/{comm}"),
-        script: String::new(),
-    };
     Event {
         id: Some(id),
         time,
         kind: EventKind::CredentialSent.number(),
-        process: Some(Process {
-            key: format!("7a0b8a0e:{}:99:2", 4000 + n),
-            pid: 4000 + n as u32,
-            ppid: 900,
-            executable: Some(executable("/usr/bin/curl")),
-            comm: "curl".into(),
-            argv: [
-                "curl",
-                "-sS",
-                "-H",
-                "Authorization: Bearer [github-token]",
-                "https://api.example/v1/orders",
-            ]
-            .map(str::to_owned)
-            .to_vec(),
-            cwd: "/srv/orders".into(),
-            cgroup: "/system.slice/orders.service".into(),
-            unit: "orders.service".into(),
-            uid: 1000,
-            gid: 1000,
-            ancestors: vec![
-                ancestor(900, "bash"),
-                ancestor(800, "sshd"),
-                ancestor(1, "systemd"),
-            ],
-            start_time: time,
-            ..Process::default()
-        }),
+        process: Some(process(n, time)),
         credential: Some(Credential {
             kind: "github-token".into(),
             fingerprint: format!("kt1:{n:032x}"),
@@ -292,6 +254,49 @@ fn event(id: EventId) -> Event {
         }),
         attack: vec!["T1552.001".into()],
         ..Event::default()
+    }
+}
+
+/// One of some that run all the time.
+fn process(n: u64, time: Option<Timestamp>) -> Process {
+    let executable = |path: &str| Executable {
+        path: path.into(),
+        ..Executable::default()
+    };
+    let ancestor = |pid: u32, comm: &str| Ancestor {
+        key: format!("7a0b8a0e:{pid}:1:1"),
+        pid,
+        comm: comm.into(),
+        executable: format!("/usr/bin/{comm}"),
+        script: String::new(),
+    };
+    Process {
+        key: format!("7a0b8a0e:{}:99:2", 4000 + n),
+        pid: 4000 + n as u32,
+        ppid: 900,
+        executable: Some(executable("/usr/bin/curl")),
+        comm: "curl".into(),
+        argv: [
+            "curl",
+            "-sS",
+            "-H",
+            "Authorization: Bearer [github-token]",
+            "https://api.example/v1/orders",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+        cwd: "/srv/orders".into(),
+        cgroup: "/system.slice/orders.service".into(),
+        unit: "orders.service".into(),
+        uid: 1000,
+        gid: 1000,
+        ancestors: vec![
+            ancestor(900, "bash"),
+            ancestor(800, "sshd"),
+            ancestor(1, "systemd"),
+        ],
+        start_time: time,
+        ..Process::default()
     }
 }
 
@@ -349,26 +354,13 @@ fn spec(way: &[&str]) -> Result<SinkSpec, Error> {
             })
         }
         [kind @ ("s3" | "lake"), url, credentials] => {
-            let lake = (*kind == "lake").then(|| LakeSpec {
-                source: "keytrail".into(),
-                account: "1".into(),
-                class: OcsfClass::DataSecurityFinding,
-            });
-            format = match lake {
-                Some(_) => Format::OcsfParquet,
-                None => Format::Json,
-            };
+            let spec = bucket(url, credentials, *kind == "lake");
+            if spec.lake.is_some() {
+                format = Format::OcsfParquet;
+            }
             batch = 1000;
-            filter.class = lake.as_ref().map(|lake| lake.class);
-            CarrierSpec::S3(S3Spec {
-                url: Url::Text((*url).to_owned()),
-                region: "us-east-1".into(),
-                credentials_file: credentials.into(),
-                ca_file: None,
-                every: EVERY,
-                lake,
-                timeout: TIMEOUT,
-            })
+            filter.class = spec.lake.as_ref().map(|lake| lake.class);
+            CarrierSpec::S3(spec)
         }
         _ => return Err("no such way".into()),
     };
@@ -379,4 +371,20 @@ fn spec(way: &[&str]) -> Result<SinkSpec, Error> {
         filter,
         batch,
     })
+}
+
+fn bucket(url: &str, credentials: &str, lake: bool) -> S3Spec {
+    S3Spec {
+        url: Url::Text(url.to_owned()),
+        region: "us-east-1".into(),
+        credentials_file: credentials.into(),
+        ca_file: None,
+        every: EVERY,
+        lake: lake.then(|| LakeSpec {
+            source: "keytrail".into(),
+            account: "1".into(),
+            class: OcsfClass::DataSecurityFinding,
+        }),
+        timeout: TIMEOUT,
+    }
 }
