@@ -22,6 +22,7 @@ pub fn start(config: &KubernetesConfig, teller: Teller) -> Option<Watch> {
     let sources = Sources {
         kubelet: Some(config.pods_socket.clone()),
         server,
+        runtime: Some(config.runtime_socket.clone()),
     };
     let lost = teller.clone();
     let watch = Watch::start(sources, move |told| match told {
@@ -62,7 +63,7 @@ fn unavailable(why: &str) -> GapSeen {
     GapSeen {
         detail: format!("what pods are called is not known: {why}"),
         remedy: "give the agent the kubelet's Pods API (`pods_socket`), or its service account get, list and watch on pods and \
-                 NODE_NAME, as the chart does both; or set `names = false` under [kubernetes]"
+                 NODE_NAME, as the chart does both; outside of a pod the runtime's CRI socket (`runtime_socket`); or set `names = false` under [kubernetes]"
             .to_owned(),
         ..GapSeen::new(GapReason::NamesUnavailable, boot_ns())
     }

@@ -321,7 +321,7 @@ fn the_page_is_made_of_the_reference() {
 }
 
 /// Tables whose keys all are set, by which each key is tried.
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 11] = [
     "[[sink]]\nname = \"a\"\ncarrier = \"file\"\npath = \"/var/log/a\"\n",
     "[[sink]]\nname = \"a\"\ncarrier = \"syslog\"\naddress = \"unix:/dev/log\"\n",
     "[[sink]]\nname = \"a\"\ncarrier = \"webhook\"\nurl = \"https://a/b\"\n",
@@ -332,6 +332,7 @@ const TABLES: [&str; 10] = [
     "[[sink]]\nname = \"a\"\ncarrier = \"s3\"\nurl = \"https://a/b\"\ncredentials_file = \"/c\"\n",
     "[[sink]]\nname = \"a\"\ncarrier = \"kafka\"\nbrokers = [\"a:9093\"]\ntopic = \"a\"\n",
     "[[sink]]\nname = \"a\"\ncarrier = \"s3\"\nurl = \"https://a/b\"\ncredentials_file = \"/c\"\nformat = \"ocsf-parquet\"\nsource = \"s\"\naccount = \"1\"\nclass = \"base_event\"\nevery_ms = 30000\n",
+    "[[sink]]\nname = \"a\"\ncarrier = \"otlp\"\nurl = \"https://a:4317/\"\nsignal = \"metrics\"\nevery_ms = 30000\n",
 ];
 
 /// For each key a table and another value for it; with what has to go for it.
@@ -351,6 +352,8 @@ const CHANGES: &[(&str, usize, &str, &str)] = &[
     ("sink.url", 2, "url = \"https://a/c\"", "url"),
     ("sink.url_file", 2, "url_file = \"/a\"", "url"),
     ("sink.protocol", 6, "protocol = \"grpc\"", ""),
+    ("sink.signal", 6, "signal = \"metrics\"", ""),
+    ("sink.temporality", 10, "temporality = \"delta\"", ""),
     ("sink.body", 2, "body = \"array\"", ""),
     ("sink.headers_file", 2, "headers_file = \"/a\"", ""),
     ("sink.secret_file", 2, "secret_file = \"/a\"", ""),
@@ -483,6 +486,26 @@ fn wrong_sinks_are_refused_with_their_line() {
         (
             "[[sink]]\nname = \"a/b\"\n".to_owned(),
             ":2: `sink.name` must be 1 to 64 letters",
+        ),
+        (
+            format!("{}kinds = [\"finding\"]\n", TABLES[10]),
+            ":7: `sink.kinds` is of events: metrics have none",
+        ),
+        (
+            format!("{}temporality = \"delta\"\n", TABLES[6]),
+            ":5: `sink.temporality` has a meaning with signal = \"metrics\" only",
+        ),
+        (
+            format!("{}signal = \"traces\"\n", TABLES[6]),
+            ":5: `sink.signal` must be logs or metrics",
+        ),
+        (
+            format!("{file}signal = \"metrics\"\n"),
+            ":5: `sink.signal` is no key of the carrier file",
+        ),
+        (
+            format!("{}{}", TABLES[6], TABLES[10]),
+            ":6: `sink.name` \"a\" is there already",
         ),
         (
             "[[sink]]\nname = \"a\"\ncarrier = \"mail\"\n".to_owned(),

@@ -226,6 +226,9 @@ keytrail_tests::cases! {
     sinks_syslog {
         rsyslog_has_all_by_tls
     }
+    sinks_metrics {
+        a_collector_is_told_counts
+    }
     sinks_far {
         a_collector_has_all
         a_stream_has_all
@@ -287,6 +290,9 @@ keytrail_tests::cases! {
         a_token_in_the_environment
         files_have_the_containers_paths
         a_program_that_is_not_of_the_image
+    }
+    containers_cri {
+        pods_have_names_by_the_runtime
     }
     grpc {
         health_and_reflection

@@ -5,20 +5,19 @@
 use crate::details::without_details;
 use crate::known::{Known, MAX_PODS};
 use crate::pod;
+use crate::socket::{self, Unconnected};
 use crate::standing::{Source, Standing};
 use crate::wire::{Pod, WatchPodsEvent};
-use hyper_util::rt::TokioIo;
 use prost::Message as _;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::MetadataValue;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
@@ -36,10 +35,6 @@ const MAX_CHANGE: usize = 4 << 20;
 /// How long a connection, and then the first change, may take.
 const CONNECT: Duration = Duration::from_secs(10);
 const FIRST: Duration = Duration::from_secs(30);
-/// A watch may say nothing for days, so its other end is asked whether it lives. Servers of gRPC for Go end connections that
-/// ask more often than every five minutes.
-const PING: Duration = Duration::from_secs(360);
-const PONG: Duration = Duration::from_secs(30);
 /// Before what failed is tried again: twice as long each time.
 const FIRST_REST: Duration = Duration::from_millis(500);
 const LAST_REST: Duration = Duration::from_secs(60);
@@ -65,6 +60,16 @@ enum Refused {
     Ended,
     #[error("the kubelet has ended the watch of pods: {0:?}")]
     Failed(Code),
+}
+
+impl From<Unconnected> for Refused {
+    fn from(why: Unconnected) -> Refused {
+        match why {
+            Unconnected::Absent(at) => Refused::Absent(at),
+            Unconnected::Unreachable(at, e) => Refused::Unreachable(at, e),
+            Unconnected::NotGrpc => Refused::NotGrpc,
+        }
+    }
 }
 
 impl Refused {
@@ -114,7 +119,7 @@ impl Kubelet {
     }
 
     async fn ask(&mut self) -> Result<Changes, Refused> {
-        let channel = timeout(CONNECT, self.connect())
+        let channel = timeout(CONNECT, socket::connect(&self.socket))
             .await
             .map_err(|_| Refused::Silent)??;
         let mut request = Request::new(());
@@ -147,32 +152,6 @@ impl Kubelet {
             self.masked = false;
         }
         Refused::of(status)
-    }
-
-    async fn connect(&self) -> Result<Channel, Refused> {
-        let stream = match UnixStream::connect(&self.socket).await {
-            Ok(stream) => stream,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return Err(Refused::Absent(self.socket.clone()));
-            }
-            Err(e) => return Err(Refused::Unreachable(self.socket.clone(), e)),
-        };
-        // The transport wraps errors beyond recognition: so the connection is made before and handed over.
-        let mut stream = Some(TokioIo::new(stream));
-        let connector = tower::service_fn(move |_| {
-            let stream = stream
-                .take()
-                .ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionReset));
-            async move { stream }
-        });
-        // The name is only the `:authority` of the requests.
-        Endpoint::from_static("http://localhost")
-            .http2_keep_alive_interval(PING)
-            .keep_alive_timeout(PONG)
-            .keep_alive_while_idle(true)
-            .connect_with_connector(connector)
-            .await
-            .map_err(|_| Refused::NotGrpc)
     }
 
     /// Tries until it serves again, resting in between.

@@ -1,6 +1,6 @@
 //! Which pods this node has, and what they are called: asked of the kubelet, by the socket of its Pods API, and where that is
-//! not to be had of the API server, by the account that Kubernetes gives the agent's own pod. What comes is names; everything
-//! else of a pod is passed over.
+//! not to be had of the API server, by the account that Kubernetes gives the agent's own pod, or without such an account of the
+//! container runtime. What comes is names; everything else of a pod is passed over.
 
 mod account;
 mod client;
@@ -8,7 +8,9 @@ mod details;
 mod known;
 mod kubelet;
 mod pod;
+mod runtime;
 mod server;
+mod socket;
 mod standing;
 mod watch;
 mod wire;
@@ -16,5 +18,6 @@ mod wire;
 pub use account::{ACCOUNT_DIR, Cluster, ClusterError};
 pub use known::Told;
 pub use kubelet::PODS_SOCKET;
+pub use runtime::RUNTIME_SOCKET;
 pub use standing::{Source, SourceStatus};
 pub use watch::{Sources, Watch};

@@ -1,6 +1,7 @@
 //! What is kept of a pod, whoever sends it and in whatever form: names, and never its specification, which may hold secrets.
 
 use crate::wire;
+use crate::wire::cri;
 use keytrail_model::{ContainerNames, Owner, PodNames};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -13,7 +14,9 @@ const MAX_LABEL_BYTES: usize = 2 << 10;
 const MAX_NAME: usize = 317;
 const MAX_IMAGE: usize = 512;
 /// Containers kept of a pod, those that began and ended before the others among them.
-const MAX_CONTAINERS: usize = 64;
+pub(crate) const MAX_CONTAINERS: usize = 64;
+/// What the kubelet adds to a pod's own labels when it hands them to the runtime.
+const OF_KUBELET: &str = "io.kubernetes.pod.";
 
 /// A pod, core/v1, in the fields that are of use. The rest is passed over without being kept.
 #[derive(Debug, Default, Deserialize)]
@@ -126,6 +129,39 @@ impl From<wire::Pod> for Pod {
 }
 
 impl Pod {
+    /// The runtime's form: it knows nothing of owners and accounts. Of each container whether its image is known, and which.
+    pub fn of_runtime(
+        pod: cri::PodSandbox,
+        containers: Vec<(Option<cri::ContainerStatus>, cri::Container)>,
+    ) -> Pod {
+        let metadata = pod.metadata.unwrap_or_default();
+        let mut labels = pod.labels;
+        labels.retain(|key, _| !key.starts_with(OF_KUBELET));
+        let container = |(status, container): (Option<cri::ContainerStatus>, cri::Container)| {
+            let status = status.unwrap_or_default();
+            ContainerStatus {
+                name: container.metadata.unwrap_or_default().name,
+                image: status.image.unwrap_or_default().image,
+                image_id: status.image_ref,
+                container_id: Some(container.id),
+            }
+        };
+        Pod {
+            metadata: Metadata {
+                name: metadata.name,
+                namespace: metadata.namespace,
+                uid: metadata.uid,
+                labels: Some(labels),
+                ..Metadata::default()
+            },
+            spec: Spec::default(),
+            status: Status {
+                container_statuses: Some(containers.into_iter().map(container).collect()),
+                ..Status::default()
+            },
+        }
+    }
+
     /// Its names; `None` when it has no uid, or one that is none.
     pub fn names(self) -> Option<PodNames> {
         let Pod {

@@ -1,6 +1,7 @@
 //! Who of those that know names serves, and why nobody better does.
 
 use crate::known::{Tell, Told};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Who knows what the pods of a node are called. Asked in this order.
@@ -9,6 +10,8 @@ pub enum Source {
     /// By the socket of its Pods API.
     Kubelet,
     ApiServer,
+    /// The container runtime, by its CRI socket.
+    Runtime,
 }
 
 impl Source {
@@ -18,6 +21,7 @@ impl Source {
         match self {
             Source::Kubelet => "kubelet",
             Source::ApiServer => "api_server",
+            Source::Runtime => "container_runtime",
         }
     }
 }
@@ -37,6 +41,8 @@ pub struct SourceStatus {
 #[derive(Debug, Default)]
 struct State {
     sources: Vec<SourceStatus>,
+    /// Those that refuse since they are not there at all.
+    absent: BTreeSet<Source>,
     /// That nobody serves was told.
     troubled: bool,
     /// Somebody did once.
@@ -95,8 +101,8 @@ impl Standing {
         }
     }
 
-    /// `source` does not serve. It is told when nobody does; not where a socket was never there (`absent`) and nobody else
-    /// can be asked: such a host has no names to miss.
+    /// `source` does not serve. It is told when nobody does; not where there is no socket of anybody (`absent`), never
+    /// was one, and nobody else can be asked: such a host has no names to miss.
     pub fn refused(&self, source: Source, why: &str, absent: bool) {
         let mut state = self.lock();
         for status in state.sources.iter_mut().filter(|s| s.source == source) {
@@ -109,8 +115,16 @@ impl Standing {
                 why.clone_into(&mut status.reason);
             }
         }
+        match absent {
+            true => state.absent.insert(source),
+            false => state.absent.remove(&source),
+        };
         let nobody = state.sources.iter().all(|s| !s.reason.is_empty());
-        let unmissed = absent && !state.served && state.sources.len() == 1;
+        let all_absent = state
+            .sources
+            .iter()
+            .all(|s| state.absent.contains(&s.source));
+        let unmissed = all_absent && !state.served;
         if nobody && !unmissed && !state.troubled {
             state.troubled = true;
             let reasons: Vec<_> = state.sources.iter().map(|s| s.reason.as_str()).collect();
@@ -180,5 +194,24 @@ mod tests {
         standing.serves(Source::Kubelet);
         standing.refused(Source::Kubelet, "no socket", true);
         assert!(matches!(told.try_recv(), Ok(Told::Trouble(_))));
+    }
+
+    /// Neither socket is there; then one is, and does not serve.
+    #[test]
+    fn a_runtime_that_refuses_is_trouble_and_one_that_is_not_there_is_none() {
+        let (tell, told) = channel();
+        let tell = Tell::new(move |what| {
+            let _ = tell.send(what);
+        });
+        let sources = [Source::Kubelet, Source::Runtime].map(|of| (of, "/s".to_owned()));
+        let standing = Standing::new(tell, sources);
+        standing.refused(Source::Kubelet, "no socket", true);
+        standing.refused(Source::Runtime, "no other", true);
+        assert!(told.try_recv().is_err());
+        standing.refused(Source::Runtime, "no CRI", false);
+        assert_eq!(
+            told.try_recv(),
+            Ok(Told::Trouble("no socket; no CRI".to_owned()))
+        );
     }
 }

@@ -3,6 +3,7 @@
 use crate::account::{Cluster, ClusterError};
 use crate::known::{Known, Tell, Told};
 use crate::kubelet::Kubelet;
+use crate::runtime::Runtime;
 use crate::server::Server;
 use crate::standing::{Source, SourceStatus, Standing};
 use std::convert::Infallible;
@@ -20,6 +21,8 @@ pub struct Sources {
     pub kubelet: Option<PathBuf>,
     /// The API server, or why it cannot be asked; `None` outside of a pod ([`Cluster::find`]).
     pub server: Option<Result<Cluster, ClusterError>>,
+    /// The CRI socket of the container runtime, asked where there is no API server to ask.
+    pub runtime: Option<PathBuf>,
 }
 
 /// Said when the thread has ended by a panic.
@@ -58,10 +61,21 @@ impl Watch {
                 server.as_ref().map_or_else(|_| String::new(), at),
             )
         });
-        let standing = Standing::new(tell.clone(), kubelet.chain(server));
+        // Who can ask the API server has no need of anybody behind it.
+        let container_runtime = match &sources.server {
+            Some(Ok(_)) => None,
+            _ => sources.runtime,
+        };
+        let socket = container_runtime.iter().map(|socket| {
+            let at = socket.display().to_string();
+            (Source::Runtime, at)
+        });
+        let all = kubelet.chain(server).chain(socket);
+        let standing = Standing::new(tell.clone(), all);
         let watcher = Watcher {
             kubelet: sources.kubelet.as_deref().map(Kubelet::new),
             server: sources.server,
+            runtime: container_runtime.as_deref().map(Runtime::new),
             known: Known::new(tell),
             standing: standing.clone(),
         };
@@ -111,6 +125,7 @@ impl Drop for Watch {
 struct Watcher {
     kubelet: Option<Kubelet>,
     server: Option<Result<Cluster, ClusterError>>,
+    runtime: Option<Runtime>,
     known: Known,
     standing: Standing,
 }
@@ -120,6 +135,7 @@ impl Watcher {
         let Watcher {
             mut kubelet,
             server,
+            mut runtime,
             mut known,
             standing,
         } = self;
@@ -148,11 +164,15 @@ impl Watcher {
                         };
                         server.run().await
                     }
-                    Some(Err(why)) => {
-                        standing.refused(Source::ApiServer, &why.to_string(), false);
-                        pending().await
+                    other => {
+                        if let Some(Err(why)) = other {
+                            standing.refused(Source::ApiServer, &why.to_string(), false);
+                        }
+                        match &mut runtime {
+                            Some(runtime) => runtime.run(&mut known, &standing).await,
+                            None => pending().await,
+                        }
                     }
-                    None => pending().await,
                 }
             };
             opened = Some(tokio::select! {

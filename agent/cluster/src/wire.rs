@@ -2,6 +2,8 @@
 //! length, the specification of containers among it. Numbers are those of Kubernetes
 //! (`kubelet/pkg/apis/pods/v1alpha1/api.proto`, `api/core/v1/generated.proto`, `apimachinery/.../meta/v1/generated.proto`).
 
+pub(crate) mod cri;
+
 use prost::Message;
 use std::collections::BTreeMap;
 use std::fmt;

@@ -103,7 +103,7 @@ fn watch(sources: Sources) -> (Watch, Telling) {
 fn only(socket: &Path) -> Sources {
     Sources {
         kubelet: Some(socket.to_owned()),
-        server: None,
+        ..Sources::default()
     }
 }
 
@@ -380,6 +380,7 @@ fn a_socket_may_go_and_come_back() {
     let (watch, told) = watch(Sources {
         kubelet: Some(socket.clone()),
         server: no_server(),
+        ..Sources::default()
     });
     let why = told.next();
     assert!(

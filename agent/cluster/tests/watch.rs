@@ -133,6 +133,7 @@ impl Api {
         let sources = Sources {
             kubelet: None,
             server: Some(Ok(cluster)),
+            ..Sources::default()
         };
         let watch = Watch::start(sources, move |what| {
             let _ = tell.send(what);

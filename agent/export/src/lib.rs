@@ -27,7 +27,7 @@ pub use condense::Condense;
 pub use filter::{EventFilter, FilterError};
 pub use history::Replay;
 pub use hub::{Counts, Hub, Item, MAX_READERS, Next, QUEUE, Subscription};
-pub use metrics::{Metrics, MetricsServer, ProgressSource};
+pub use metrics::{Metrics, MetricsServer, ProgressSource, measures};
 pub use server::Server;
 pub use service::StatusSource;
 pub use services::Services;

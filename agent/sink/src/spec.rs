@@ -2,9 +2,11 @@
 
 mod kafka;
 mod lake;
+mod meter;
 
 pub use kafka::{Broker, KafkaSpec, SaslMechanism, is_topic};
 pub use lake::{LakeSpec, OcsfClass};
+pub use meter::{MeterSpec, Temporality};
 
 use keytrail_model::{EventKind, EvidenceGrade};
 use keytrail_proto::v1::Event;
@@ -206,10 +208,10 @@ impl Url {
     }
 }
 
-/// Log records of OpenTelemetry to a collector.
+/// Log records of OpenTelemetry, or metrics, to a collector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtlpSpec {
-    /// By HTTP with its path, most often /v1/logs; by gRPC without.
+    /// By HTTP with its path, most often /v1/logs or /v1/metrics; by gRPC without.
     pub url: Url,
     pub protocol: OtlpProtocol,
     /// Lines `Name: value`, read for each delivery.

@@ -10,10 +10,10 @@ use crate::{memory, pods, sinks};
 use keytrail_cluster::Watch;
 use keytrail_export::{
     Address, AnswersSource, BoundSocket, EventFilter, Hub, Item, Metrics, MetricsServer, Next,
-    ServeError, Server, Services, StatusSource, Subscription, TcpServer,
+    ServeError, Server, Services, StatusSource, Subscription, TcpServer, measures,
 };
 use keytrail_proto::v1::GetStatusResponse;
-use keytrail_sink::{Bell, SinkError, Sinks};
+use keytrail_sink::{Bell, Meters, SinkError, Sinks};
 use sd_notify::NotifyState;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -58,13 +58,14 @@ pub(super) fn run(args: &AgentArgs, config: Config) -> u8 {
             if let Some(printer) = printer {
                 printer.join();
             }
-            return fail(&e, exit::FAILED);
+            return fail(&e, e.status());
         }
     };
     let status: StatusSource = {
         let engine = engine.clone();
         Arc::new(move || engine.status())
     };
+    engine.tell_counts(&config, &hub, &status);
     let answers = engine.memory().map(answers::source);
     let elsewhere = Elsewhere::start(runtime.handle(), &config, &hub, &engine, &status, &answers);
     let served = Server::start_with(runtime.handle(), socket, hub.clone(), status, answers);
@@ -90,7 +91,11 @@ pub(super) fn run(args: &AgentArgs, config: Config) -> u8 {
     if let Some(summary) = printer.map(Printer::join) {
         eprintln!(
             "{}",
-            summary.footer(Some(&last.libraries), last.counters.as_ref())
+            summary.footer(
+                Some(&last.libraries),
+                last.counters.as_ref(),
+                &Style::of(io::stderr())
+            )
         );
     }
     runtime.shutdown_timeout(Duration::from_millis(100));
@@ -242,6 +247,15 @@ enum StartError {
     Sinks(#[from] SinkError),
 }
 
+impl StartError {
+    fn status(&self) -> u8 {
+        match self {
+            StartError::Engine(e) => exit::status_of_start(e),
+            StartError::Sinks(_) => exit::FAILED,
+        }
+    }
+}
+
 /// The engine, shared with the server's threads, answering with its last status once stopped.
 #[derive(Clone)]
 struct Engine {
@@ -253,6 +267,7 @@ struct Engine {
 struct State {
     handle: Option<EngineHandle>,
     sinks: Option<Sinks>,
+    meters: Option<Meters>,
     pods: Option<Watch>,
     last: GetStatusResponse,
 }
@@ -268,11 +283,30 @@ impl Engine {
             asker: handle.asker(),
             state: Arc::new(Mutex::new(State {
                 sinks: sinks?,
+                meters: None,
                 pods: pods::start(&config.kubernetes, handle.teller()),
                 handle: Some(handle),
                 last: GetStatusResponse::default(),
             })),
         })
+    }
+
+    /// Lets collectors know what is counted, where the configuration says so. What cannot be started is logged: nobody's
+    /// events depend on it.
+    fn tell_counts(&self, config: &Config, hub: &Arc<Hub>, status: &StatusSource) {
+        if config.meters.is_empty() {
+            return;
+        }
+        let mut state = self.lock();
+        let Some(node) = state.handle.as_ref().map(EngineHandle::node) else {
+            return;
+        };
+        let (hub, status) = (hub.clone(), status.clone());
+        let source = Arc::new(move || measures(&status(), &hub));
+        match Meters::start(&config.meters, node, &(source as _)) {
+            Ok(meters) => state.meters = Some(meters),
+            Err(e) => tracing::error!("metrics cannot be told to collectors: {e}"),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -289,6 +323,9 @@ impl Engine {
             .unwrap_or_else(|| state.last.clone());
         if let Some(sinks) = &state.sinks {
             status.sinks = sinks.status();
+        }
+        if let Some(meters) = &state.meters {
+            status.sinks.extend(meters.status());
         }
         if let Some(pods) = &state.pods {
             status.name_sources = pods::sources(pods);
@@ -314,6 +351,12 @@ impl Engine {
         // What was decided at the end still goes out, where the receiver is quick.
         if let Some(sinks) = state.sinks.take() {
             sinks.stop(SINKS_END);
+        }
+        let meters = state.meters.take();
+        // They ask for the last status, which wants the lock.
+        drop(state);
+        if let Some(meters) = meters {
+            meters.stop(SINKS_END);
         }
     }
 }

@@ -63,6 +63,7 @@ pub enum Command {
     #[command(after_help = examples::DOCTOR)]
     Doctor(DoctorArgs),
     /// Plant a decoy credential, use it over TLS, and show the events: five seconds.
+    #[command(after_help = examples::DEMO)]
     Demo(DemoArgs),
     /// List the credentials on this host.
     #[command(after_help = examples::INVENTORY)]
@@ -71,6 +72,7 @@ pub enum Command {
     #[command(after_help = examples::CREDENTIALS)]
     Credentials(super::history::CredentialsArgs),
     /// Show all that is known of one credential.
+    #[command(after_help = examples::CREDENTIAL)]
     Credential(super::history::CredentialArgs),
     /// Was it used? Yes with the uses, no, or unknown with what could hide a use.
     #[command(after_help = examples::USED)]
@@ -79,17 +81,23 @@ pub enum Command {
     #[command(after_help = examples::USES)]
     Uses(super::history::UsesArgs),
     /// List findings.
+    #[command(after_help = examples::FINDINGS)]
     Findings(super::history::FindingsArgs),
     /// Show when the agent ran and what it could not see.
+    #[command(after_help = examples::COVERAGE)]
     Coverage(super::history::CoverageArgs),
     /// Draw credentials, programs and destinations.
+    #[command(after_help = examples::GRAPH)]
     Graph(super::history::GraphArgs),
     /// Show, accept or forget what is usual for credentials.
+    // Options of the agent stand before the action or behind it.
+    #[command(after_help = examples::BASELINE, mut_args(everywhere))]
     Baseline(super::history::BaselineArgs),
     /// Plant credentials that open nothing: whoever touches one is found.
-    #[command(after_help = examples::DECOY)]
+    #[command(after_help = examples::DECOY, mut_args(everywhere))]
     Decoy(super::decoy::DecoyArgs),
     /// Make the events of a recording again (`agent --record`, `trace --record`).
+    #[command(after_help = examples::REPLAY)]
     Replay(ReplayArgs),
     /// Print the completions of a shell.
     #[command(after_help = examples::COMPLETIONS)]
@@ -105,6 +113,14 @@ pub enum Command {
     /// Does harmless things that hooks are there to see, when a byte comes on standard input.
     #[command(hide = true)]
     Provoke { file: Option<PathBuf> },
+}
+
+/// Of a command with actions: its options may stand behind the action as well.
+fn everywhere(arg: clap::Arg) -> clap::Arg {
+    match arg.is_positional() {
+        true => arg,
+        false => arg.global(true),
+    }
 }
 
 #[derive(Debug, Args)]
@@ -290,6 +306,28 @@ mod tests {
         assert!(Cli::try_parse_from(["keytrail", "trace", "--event", "x", "true"]).is_err());
         assert!(Cli::try_parse_from(["keytrail", "trace", "-x", "--", "true"]).is_err());
         assert!(Cli::try_parse_from(["keytrail", "trace", "--", "-x"]).is_ok());
+    }
+
+    #[test]
+    fn options_of_a_command_stand_before_its_action_or_behind() {
+        let asked = |words: &[&str]| {
+            let cli = Cli::try_parse_from([&["keytrail"], words].concat());
+            match cli.unwrap_or_else(|e| panic!("{e}")).command {
+                Command::Baseline(args) => args.agent.address.to_string(),
+                Command::Decoy(args) => args.agent.address.to_string(),
+                other => panic!("{other:?}"),
+            }
+        };
+        for command in ["baseline", "decoy"] {
+            let plain = asked(&[command, "list"]);
+            assert_eq!(plain, crate::config::DEFAULT_LISTEN);
+            for words in [
+                [command, "--address", "unix:/x", "list"],
+                [command, "list", "--address", "unix:/x"],
+            ] {
+                assert_eq!(asked(&words), "unix:/x", "{words:?}");
+            }
+        }
     }
 
     #[test]

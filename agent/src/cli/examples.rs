@@ -122,6 +122,47 @@ Examples:
   keytrail report --since 1d -o report.html
   keytrail report --since 2026-11-28 > report.html";
 
+pub const DEMO: &str = "\
+Examples:
+  sudo keytrail demo
+  sudo keytrail demo -o json              the same events, for programs
+
+Nothing of this host's own credentials is touched: the decoy is made for it and goes to a server of its own.";
+
+pub const CREDENTIAL: &str = "\
+Examples:
+  keytrail credential kt1:0123456789abcdef
+  keytrail credential octocat -o wide";
+
+pub const FINDINGS: &str = "\
+Examples:
+  keytrail findings --since 1d
+  keytrail findings --rule '!added-to-container'
+  keytrail findings --actor agent -o sarif > findings.sarif";
+
+pub const COVERAGE: &str = "\
+Examples:
+  keytrail coverage --since 7d
+  keytrail coverage --from 2026-11-01 --to 2026-11-02 -o csv";
+
+pub const GRAPH: &str = "\
+Examples:
+  keytrail graph --since 1d | dot -Tsvg > graph.svg
+  keytrail graph --credential octocat -o html > graph.html";
+
+pub const BASELINE: &str = "\
+Examples:
+  keytrail baseline list
+  keytrail baseline list 'github-*' -o csv
+  keytrail baseline show octocat
+  keytrail baseline accept kt1:0123456789abcdef
+  keytrail baseline reset octocat";
+
+pub const REPLAY: &str = "\
+Examples:
+  keytrail replay recording.jsonl
+  keytrail replay recording.jsonl -o json";
+
 pub const DECOY: &str = "\
 Examples:
   sudo keytrail decoy plant               an access key in ~/.aws/credentials
@@ -154,6 +195,13 @@ mod tests {
             VERIFY,
             REPORT,
             DECOY,
+            DEMO,
+            CREDENTIAL,
+            FINDINGS,
+            COVERAGE,
+            GRAPH,
+            BASELINE,
+            REPLAY,
         ];
         let mut tried = 0;
         for line in texts.iter().flat_map(|t| t.lines()) {
@@ -171,6 +219,18 @@ mod tests {
             assert!(parsed.is_ok(), "{command}: {}", parsed.unwrap_err());
             tried += 1;
         }
-        assert!(tried > 25, "{tried}");
+        assert!(tried > 40, "{tried}");
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        use clap::CommandFactory as _;
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string);
+            let has = help.is_some_and(|help| help.contains("Examples:"));
+            // It takes nothing and says one line.
+            let needs = !command.is_hide_set() && !matches!(command.get_name(), "version" | "help");
+            assert!(has || !needs, "{}", command.get_name());
+        }
     }
 }

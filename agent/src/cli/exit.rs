@@ -1,5 +1,6 @@
 //! Exit statuses of `keytrail`. `trace` exits as its command does (see [`super::spawn`]).
 
+use crate::engine::EngineError;
 use keytrail_export::ClientError;
 
 /// It worked.
@@ -29,6 +30,14 @@ pub const NOT_FOUND: u8 = 127;
 pub const HELP: &str = "Exit status: 0 it worked; 1 it did not; 2 wrong usage or configuration; 3 no agent to talk to; \
 4 an agent is already there; 5 not permitted (needs root). `used`: 0 yes, 1 no, 6 unknown, 7 no answer. `verify`: 0 as it was made, 1 changed, 2 it cannot be read. `trace` exits with the command's own status, \
 128+N when signal N killed it, 127 when there is no such command, 126 when it cannot be executed.";
+
+/// Exit status where no engine could be started: a file that was asked for and cannot be made is the command line's fault.
+pub fn status_of_start(e: &EngineError) -> u8 {
+    match e {
+        EngineError::Recording(_) => USAGE,
+        EngineError::Permission(_) | EngineError::Unsupported(_) | EngineError::State(_) => FAILED,
+    }
+}
 
 /// Exit status for a failed connection.
 pub fn status_of(e: &ClientError) -> u8 {

@@ -32,7 +32,9 @@ mod watch;
 
 use crate::config::{Config, ConfigError};
 use args::{Cli, Command, EngineArgs};
-use clap::Parser as _;
+use clap::builder::Resettable;
+use clap::{CommandFactory as _, FromArgMatches as _};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -42,8 +44,21 @@ const DEFAULT_CONFIG: &str = "/etc/keytrail/agent.toml";
 /// Runs `keytrail` with the arguments of this process.
 pub fn main() -> ExitCode {
     crate::memory::give_back();
-    let cli = Cli::parse();
+    let matches = without_empty_variables(Cli::command()).get_matches();
+    // What clap has matched it has checked against the same declaration.
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     ExitCode::from(run(cli))
+}
+
+/// A variable that is set to nothing says nothing, as with NO_COLOR: a unit or a manifest often cannot leave one out.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let says_nothing = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|arg| match arg.get_env() {
+            Some(name) if says_nothing(name) => arg.env(Resettable::Reset),
+            _ => arg,
+        })
+        .mut_subcommands(without_empty_variables)
 }
 
 fn run(cli: Cli) -> u8 {

@@ -22,7 +22,7 @@ pub(super) fn run(args: &TraceArgs, config: Config) -> u8 {
     }
     let sinks = match sinks(args) {
         Ok(sinks) => sinks,
-        Err(e) => return fail(&e, exit::FAILED),
+        Err(e) => return fail(&e, exit::USAGE),
     };
     let held = match Held::spawn(&args.command) {
         Ok(held) => held,
@@ -36,6 +36,7 @@ pub(super) fn run(args: &TraceArgs, config: Config) -> u8 {
     }) {
         Ok(followed) => followed,
         Err(FollowError::Spawn(e)) => return fail(&e, e.status()),
+        Err(FollowError::Engine(e)) => return fail(&e, exit::status_of_start(&e)),
         Err(e) => return fail(&e, exit::FAILED),
     };
     for e in &followed.unwritten {

@@ -114,7 +114,8 @@ async fn watch(args: &WatchArgs) -> u8 {
             _ => first,
         };
         let libraries = last.as_ref().map(|s| s.libraries.as_slice());
-        eprintln!("{}", summary.footer(libraries, None));
+        let style = Style::of(std::io::stderr());
+        eprintln!("{}", summary.footer(libraries, None, &style));
     }
     exit_status
 }

@@ -51,7 +51,7 @@ const TCP_KEYS: &[&str] = &[
     "read",
     "administer",
 ];
-const KUBERNETES_KEYS: &[&str] = &["names", "pods_socket", "account_dir"];
+const KUBERNETES_KEYS: &[&str] = &["names", "pods_socket", "account_dir", "runtime_socket"];
 const METRICS_KEYS: &[&str] = &["listen"];
 const LOG_KEYS: &[&str] = &["level", "format"];
 
@@ -126,7 +126,10 @@ pub(super) fn apply(document: Document<'_>) -> Result<Config, ConfigError> {
             })?,
             "kubernetes" => kubernetes(&value, &mut config.kubernetes)?,
             "log" => log(&value, &mut config.log)?,
-            "sink" => config.sinks = sinks::sinks(&value)?,
+            "sink" => {
+                let all = sinks::sinks(&value)?;
+                (config.sinks, config.meters) = (all.sinks, all.meters);
+            }
             "response" => config.responses = sinks::responses(&value)?,
             // `each` lets only KEYS through.
             _ => {}
@@ -217,7 +220,8 @@ fn kubernetes(value: &Value<'_, '_>, kubernetes: &mut KubernetesConfig) -> Resul
         match key {
             "names" => kubernetes.names = value.boolean()?,
             "pods_socket" => kubernetes.pods_socket = value.path()?,
-            _ => kubernetes.account_dir = value.path()?,
+            "account_dir" => kubernetes.account_dir = value.path()?,
+            _ => kubernetes.runtime_socket = value.path()?,
         }
         Ok(())
     })

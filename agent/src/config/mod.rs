@@ -9,10 +9,10 @@ mod sinks;
 
 pub use parse::ConfigError;
 
-use keytrail_cluster::{ACCOUNT_DIR, PODS_SOCKET};
+use keytrail_cluster::{ACCOUNT_DIR, PODS_SOCKET, RUNTIME_SOCKET};
 use keytrail_export::{Identity, TcpSpec, TlsFiles};
 use keytrail_sensor::Limits;
-use keytrail_sink::{ResponseSpec, SinkSpec};
+use keytrail_sink::{MeterSpec, ResponseSpec, SinkSpec};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -77,6 +77,8 @@ pub struct Config {
     pub log: LogConfig,
     /// `[[sink]]`: where events go. Default none.
     pub sinks: Vec<SinkSpec>,
+    /// `[[sink]]` of metrics: what the agent counts of itself. Default none.
+    pub meters: Vec<MeterSpec>,
     /// `[[response]]`: what is done about findings. Default none.
     pub responses: Vec<ResponseSpec>,
 }
@@ -174,6 +176,8 @@ pub struct KubernetesConfig {
     pub pods_socket: PathBuf,
     /// `kubernetes.account_dir`: `token` and `ca.crt` of the agent's service account. Default [`ACCOUNT_DIR`].
     pub account_dir: PathBuf,
+    /// `kubernetes.runtime_socket`: the container runtime's CRI socket, asked last. Default [`RUNTIME_SOCKET`].
+    pub runtime_socket: PathBuf,
 }
 
 impl Default for KubernetesConfig {
@@ -182,6 +186,7 @@ impl Default for KubernetesConfig {
             names: true,
             pods_socket: PODS_SOCKET.into(),
             account_dir: ACCOUNT_DIR.into(),
+            runtime_socket: RUNTIME_SOCKET.into(),
         }
     }
 }
@@ -269,6 +274,7 @@ impl Default for Config {
                 format: LogFormat::Text,
             },
             sinks: Vec::new(),
+            meters: Vec::new(),
             responses: Vec::new(),
         }
     }

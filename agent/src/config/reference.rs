@@ -228,6 +228,12 @@ pub const KEYS: &[Key] = &[
         what: "`token` and `ca.crt` of the agent's service account, with which the API server is asked.",
     },
     Key {
+        name: "kubernetes.runtime_socket",
+        values: "absolute path",
+        default: "\"/run/containerd/containerd.sock\"",
+        what: "The container runtime's CRI socket, which is asked last, outside of a pod. CRI-O has it at `/run/crio/crio.sock`, k3s at `/run/k3s/containerd/containerd.sock`.",
+    },
+    Key {
         name: "log.level",
         values: "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `keytrail_export=debug,info`",
         default: "",

@@ -1,11 +1,14 @@
 //! `[[sink]]` and `[[response]]`.
 
+mod meter;
+
 use super::parse::{ConfigError, Value};
 use keytrail_model::{EventKind, EvidenceGrade};
 use keytrail_sink::{
     Body, Broker, CarrierSpec, CommandSpec, FileSpec, Filter, Format, KafkaSpec, LakeSpec,
-    NatsServer, NatsSpec, OcsfClass, OtlpProtocol, OtlpSpec, ResponseSpec, S3Spec, SaslMechanism,
-    Severity, SinkSpec, SyslogAddress, SyslogSpec, Url, WebhookSpec, is_subject, is_topic,
+    MeterSpec, NatsServer, NatsSpec, OcsfClass, OtlpProtocol, OtlpSpec, ResponseSpec, S3Spec,
+    SaslMechanism, Severity, SinkSpec, SyslogAddress, SyslogSpec, Url, WebhookSpec, is_subject,
+    is_topic,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,6 +25,8 @@ const SINK_KEYS: &[&str] = &[
     "url",
     "url_file",
     "protocol",
+    "signal",
+    "temporality",
     "body",
     "headers_file",
     "secret_file",
@@ -70,6 +75,8 @@ const OF_CARRIERS: &[(&str, &[&str])] = &[
     ("url", &["webhook", "otlp", "nats", "s3"]),
     ("url_file", &["webhook", "otlp"]),
     ("protocol", &["otlp"]),
+    ("signal", &["otlp"]),
+    ("temporality", &["otlp"]),
     ("body", &["webhook"]),
     ("headers_file", &["webhook", "otlp"]),
     ("secret_file", &["webhook"]),
@@ -83,7 +90,7 @@ const OF_CARRIERS: &[(&str, &[&str])] = &[
     ("source", &["s3"]),
     ("account", &["s3"]),
     ("class", &["s3"]),
-    ("every_ms", &["s3"]),
+    ("every_ms", &["s3", "otlp"]),
     (
         "ca_file",
         &["syslog", "webhook", "otlp", "nats", "kafka", "s3"],
@@ -129,14 +136,40 @@ pub(super) fn all() -> Vec<String> {
     all
 }
 
-pub(super) fn sinks(value: &Value<'_, '_>) -> Result<Vec<SinkSpec>, ConfigError> {
-    let mut sinks: Vec<SinkSpec> = Vec::new();
+/// What takes events, and what takes the agent's own counts.
+#[derive(Default)]
+pub(super) struct AllSinks {
+    pub sinks: Vec<SinkSpec>,
+    pub meters: Vec<MeterSpec>,
+}
+
+impl AllSinks {
+    fn have(&self, name: &str) -> bool {
+        self.sinks.iter().any(|sink| sink.name == name)
+            || self.meters.iter().any(|meter| meter.name == name)
+    }
+}
+
+pub(super) fn sinks(value: &Value<'_, '_>) -> Result<AllSinks, ConfigError> {
+    let mut all = AllSinks::default();
     for element in bounded(value)? {
         let entry = Entry::of(&element, SINK_KEYS)?;
         let name = entry.name()?;
-        if sinks.iter().any(|sink| sink.name == name) {
+        if all.have(&name) {
             return Err(entry.error("name", &format!("{name:?} is there already")));
         }
+        match entry.meter(&name)? {
+            Some(meter) => all.meters.push(meter),
+            None => all.sinks.push(entry.sink(name)?),
+        }
+    }
+    Ok(all)
+}
+
+impl Entry<'_, '_, '_> {
+    /// One that takes events.
+    fn sink(&self, name: String) -> Result<SinkSpec, ConfigError> {
+        let entry = self;
         let carrier = entry.need("carrier")?;
         let format = entry.word(
             "format",
@@ -194,16 +227,15 @@ pub(super) fn sinks(value: &Value<'_, '_>) -> Result<Vec<SinkSpec>, ConfigError>
         if let CarrierSpec::S3(s3) = &carrier {
             filter.class = s3.lake.as_ref().map(|lake| lake.class);
         }
-        sinks.push(SinkSpec {
+        Ok(SinkSpec {
             name,
             carrier,
             format,
             filter,
             // The ranges fit.
             batch: batch as usize,
-        });
+        })
     }
-    Ok(sinks)
 }
 
 pub(super) fn responses(value: &Value<'_, '_>) -> Result<Vec<ResponseSpec>, ConfigError> {

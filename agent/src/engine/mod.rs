@@ -73,12 +73,16 @@ pub enum EngineError {
     Unsupported(String),
     /// The state directory or a file could not be used.
     State(String),
+    /// The file of a recording cannot be made.
+    Recording(String),
 }
 
 impl fmt::Display for EngineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Permission(s) | Self::Unsupported(s) | Self::State(s) => f.write_str(s),
+            Self::Permission(s) | Self::Unsupported(s) | Self::State(s) | Self::Recording(s) => {
+                f.write_str(s)
+            }
         }
     }
 }

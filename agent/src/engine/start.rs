@@ -399,7 +399,7 @@ fn create_private(path: &Path) -> Result<File, EngineError> {
         .truncate(true)
         .mode(0o600)
         .open(path)
-        .map_err(|e| EngineError::State(format!("{}: {e}", path.display())))
+        .map_err(|e| EngineError::Recording(format!("cannot record to {}: {e}", path.display())))
 }
 
 fn identity(

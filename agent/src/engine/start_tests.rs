@@ -123,6 +123,7 @@ fn every_key_of_the_configuration_has_an_effect() {
         ("kubernetes.names", "false".to_owned()),
         ("kubernetes.pods_socket", "\"/srv/pods.sock\"".to_owned()),
         ("kubernetes.account_dir", "\"/srv/account\"".to_owned()),
+        ("kubernetes.runtime_socket", "\"/srv/cri.sock\"".to_owned()),
         ("log.level", "\"trace\"".to_owned()),
         ("log.format", "\"json\"".to_owned()),
     ];

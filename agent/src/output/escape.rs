@@ -74,6 +74,31 @@ pub fn pad(out: &mut String, text: &str, width: usize) {
     out.extend(std::iter::repeat_n(' ', width.saturating_sub(text.width())));
 }
 
+/// A text on lines of `width` columns, broken at blanks, those behind the first indented; one line where there is no width. A
+/// word that is longer stands on a line of its own.
+pub fn fold(text: &str, width: Option<usize>) -> Cow<'_, str> {
+    const INDENT: &str = "   ";
+    let Some(width) = width.filter(|width| text.width() > *width) else {
+        return text.into();
+    };
+    let mut out = String::new();
+    let mut used = 0;
+    for word in text.split(' ') {
+        let long = word.width();
+        if used > 0 && used + 1 + long > width {
+            out.push('\n');
+            out.push_str(INDENT);
+            used = INDENT.len();
+        } else if used > 0 {
+            out.push(' ');
+            used += 1;
+        }
+        out.push_str(word);
+        used += long;
+    }
+    out.into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,7 +128,26 @@ mod tests {
         assert_eq!(fit("abc", 1, Cut::Middle), "…");
     }
 
+    #[test]
+    fn folds() {
+        assert_eq!(fold("-- aa bb cc", None), "-- aa bb cc");
+        assert_eq!(fold("-- aa bb cc", Some(11)), "-- aa bb cc");
+        assert_eq!(fold("-- aa bb cc", Some(9)), "-- aa bb\n   cc");
+        assert_eq!(
+            fold("-- aa bbbbbbbbbb cc", Some(9)),
+            "-- aa\n   bbbbbbbbbb\n   cc"
+        );
+    }
+
     proptest! {
+        #[test]
+        fn folded_is_narrow_and_all_there(words in prop::collection::vec("[a-z]{1,17}", 1..30), width in 20usize..60) {
+            let text = words.join(" ");
+            let folded = fold(&text, Some(width));
+            prop_assert!(folded.lines().all(|line| line.width() <= width));
+            prop_assert_eq!(folded.split_whitespace().collect::<Vec<_>>().join(" "), text);
+        }
+
         #[test]
         fn never_wider_never_unsafe(text in "\\PC*|.*", width in 0usize..40) {
             let escaped = escape(&text);

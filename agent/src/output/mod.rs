@@ -20,7 +20,7 @@ mod wide;
 mod writer;
 
 pub use clock::{Local, parse as parse_time, utc};
-pub use escape::{Cut, escape, fit};
+pub use escape::{Cut, escape, fit, fold};
 pub use keytrail_proto::json;
 pub use rows::{Rows, document};
 pub use style::{Colour, Style};

@@ -1,6 +1,7 @@
 //! What a stretch of events came to: the footer of `watch`, the summary of `trace`.
 
 use super::describe;
+use super::escape::fold;
 use super::style::{Colour, Style};
 use super::table::Table;
 use keytrail_model::{Channel, EventKind, EvidenceGrade, GapReason, Signal, TlsStack};
@@ -177,11 +178,12 @@ impl Summary {
             .any(|(s, _)| s.grade == EvidenceGrade::Observed.number())
     }
 
-    /// One line: `-- 3 events, 2 credentials, 0 lost; coverage: openssl yes, boringssl no (no symbols)`.
+    /// One line where the terminal is wide enough: `-- 3 events, 2 credentials, 0 lost; coverage: openssl yes, boringssl no (no symbols)`.
     pub fn footer(
         &self,
         libraries: Option<&[LibraryStatus]>,
         counters: Option<&Counters>,
+        style: &Style,
     ) -> String {
         let mut line = format!(
             "-- {}, {}, {} lost",
@@ -192,7 +194,7 @@ impl Summary {
         if let Some(libraries) = libraries {
             let _ = write!(line, "; coverage: {}", coverage(libraries));
         }
-        line
+        fold(&line, style.width).into_owned()
     }
 
     fn lost_total(&self, counters: Option<&Counters>) -> u64 {
@@ -258,7 +260,7 @@ impl Summary {
             if !gap.remedy.is_empty() {
                 let _ = write!(line, " ({})", super::escape(&gap.remedy));
             }
-            style.paint(&mut out, Colour::Yellow, &line);
+            style.paint(&mut out, Colour::Yellow, &fold(&line, style.width));
             out.push('\n');
         }
         for signal in status.signals.iter().filter(|s| s.hook.is_empty()) {
@@ -272,10 +274,10 @@ impl Summary {
                 Signal::word_of(signal.signal),
                 super::escape(why)
             );
-            style.paint(&mut out, Colour::Yellow, &line);
+            style.paint(&mut out, Colour::Yellow, &fold(&line, style.width));
             out.push('\n');
         }
-        out.push_str(&self.footer(Some(&status.libraries), status.counters.as_ref()));
+        out.push_str(&self.footer(Some(&status.libraries), status.counters.as_ref(), style));
         out.push('\n');
         out
     }

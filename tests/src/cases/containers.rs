@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const IMAGE: &str = "keytrail.test/busybox:1";
+pub(super) const IMAGE: &str = "keytrail.test/busybox:1";
 
 /// Makes an image of one layer: busybox, and a file with a credential. An OCI layout in a tar file (image-spec).
 const MAKE_IMAGE: &str = r#"
@@ -38,7 +38,7 @@ def blob(data, kind):
 text = lambda value: json.dumps(value).encode()
 diff = "sha256:" + hashlib.sha256(layer.getvalue()).hexdigest()
 packed = blob(gzip.compress(layer.getvalue()), "application/vnd.oci.image.layer.v1.tar+gzip")
-config = blob(text({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": [diff]}}),
+config = blob(text({"architecture": "amd64", "os": "linux", "config": {"Cmd": ["/bin/sleep", "600"]}, "rootfs": {"type": "layers", "diff_ids": [diff]}}),
     "application/vnd.oci.image.config.v1+json")
 manifest = blob(text({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config,
     "layers": [packed]}), "application/vnd.oci.image.manifest.v1+json")
@@ -51,7 +51,7 @@ with tarfile.open(out, "w") as archive:
 "#;
 
 /// A containerd of this test's own.
-struct Runtime {
+pub(super) struct Runtime {
     state: PathBuf,
     containerd: Background,
 }
@@ -59,14 +59,35 @@ struct Runtime {
 impl Runtime {
     /// With an image that has the usual file of AWS in it.
     fn start(scratch: &Scratch) -> (Self, plant::Planted) {
+        Self::with(
+            scratch,
+            "disabled_plugins = [\"io.containerd.grpc.v1.cri\"]",
+            "",
+            "default",
+        )
+    }
+
+    /// As a kubelet uses it: its image has to do for what holds a pod's namespaces as well.
+    pub fn with_cri(scratch: &Scratch) -> Self {
+        let cri = format!(
+            "[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = {IMAGE:?}\ndisable_tcp_service = true\nrestrict_oom_score_adj = true\n"
+        );
+        Self::with(scratch, "", &cri, "k8s.io").0
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.state.join("sock")
+    }
+
+    /// `top` and `tables` of the configuration, and the namespace whose the image is.
+    fn with(scratch: &Scratch, top: &str, tables: &str, namespace: &str) -> (Self, plant::Planted) {
         let root = scratch.make("containerd");
         // Where a runtime keeps what lasts until the next boot: in memory.
         let state = PathBuf::from(format!("/run/keytrail-test-{}", std::process::id()));
         fs::create_dir_all(&state).unwrap();
         let config = root.join("config.toml");
         let text = format!(
-            "version = 2\nroot = {:?}\nstate = {state:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
-             [grpc]\naddress = \"{}/sock\"\n",
+            "version = 2\nroot = {:?}\nstate = {state:?}\n{top}\n[grpc]\naddress = \"{}/sock\"\n{tables}",
             root.join("root"),
             state.display()
         );
@@ -93,8 +114,8 @@ impl Runtime {
             .args(["/bin/busybox".as_ref(), file.as_os_str(), IMAGE.as_ref()])
             .run()
             .ok();
-        let import = runtime.ctr().args(["images", "import"]).arg(&image);
-        import.run().ok();
+        let import = runtime.ctr().args(["--namespace", namespace]);
+        import.args(["images", "import"]).arg(&image).run().ok();
         (runtime, planted)
     }
 

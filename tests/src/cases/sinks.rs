@@ -21,14 +21,14 @@ const RECEIVER: &str = include_str!("../server/receiver.py");
 const OCSF: &str = include_str!("../server/ocsf.py");
 
 /// A receiver, its file, and how it is started.
-struct Receiver {
+pub(super) struct Receiver {
     args: Vec<String>,
     file: PathBuf,
     running: Option<Background>,
 }
 
 impl Receiver {
-    fn new(scratch: &Scratch, way: &str, place: &str, more: &[&Path]) -> Receiver {
+    pub fn new(scratch: &Scratch, way: &str, place: &str, more: &[&Path]) -> Receiver {
         let file = scratch.join(&format!("received-{way}"));
         fs::write(&file, "").unwrap();
         let mut args = vec![way.to_owned(), file.display().to_string(), place.to_owned()];
@@ -40,20 +40,20 @@ impl Receiver {
         }
     }
 
-    fn start(&mut self) {
+    pub fn start(&mut self) {
         let python = act("/usr/bin/python3").arg("-c").arg(RECEIVER);
         self.running = Some(python.args(&self.args).limit(600).spawn());
     }
 
     /// SIGKILL.
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         if let Some(mut running) = self.running.take() {
             running.end();
         }
     }
 
     /// Whole lines so far.
-    fn lines(&self) -> Vec<String> {
+    pub fn lines(&self) -> Vec<String> {
         let text = fs::read_to_string(&self.file).unwrap();
         let whole = text.rfind('\n').map_or("", |at| &text[..at]);
         let lines: Vec<String> = whole.lines().map(str::to_owned).collect();

@@ -34,37 +34,44 @@ pub(super) fn load() -> Background {
         .spawn()
 }
 
-struct Collector {
+pub(super) struct Collector {
     file: PathBuf,
-    port: String,
+    pub port: String,
     every: &'static str,
+    only: &'static str,
     running: Option<Background>,
 }
 
 impl Collector {
-    fn new(scratch: &Scratch, name: &str, every: &'static str) -> Collector {
+    pub fn new(scratch: &Scratch, name: &str, every: &'static str) -> Collector {
         let file = scratch.join(name);
         fs::write(&file, "").unwrap();
         Collector {
             file,
             port: free_port(),
             every,
+            only: "",
             running: None,
         }
     }
 
-    fn start(&mut self) {
+    /// Of each record its id and nothing else: under a load the rest would be most of the work.
+    pub fn only_ids(&mut self) {
+        self.only = "ids";
+    }
+
+    pub fn start(&mut self) {
         let python = act(installed("python/bin/python3"));
         let args = ["-c", COLLECTOR];
         let python = python.args(args).arg(&self.file).arg(&self.port);
-        self.running = Some(python.arg(self.every).limit(600).spawn());
+        self.running = Some(python.args([self.every, self.only]).limit(600).spawn());
     }
 
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.running = None;
     }
 
-    fn lines(&self) -> Vec<String> {
+    pub fn lines(&self) -> Vec<String> {
         let text = fs::read_to_string(&self.file).unwrap();
         let whole = text.rfind('\n').map_or("", |at| &text[..at]);
         let lines: Vec<String> = whole.lines().map(str::to_owned).collect();
@@ -89,7 +96,7 @@ fn last_of(received: &[(Id, &str)]) -> Id {
 }
 
 /// Rotel as a node's collector, which hands on what it takes.
-fn rotel(scratch: &Scratch, port: &str, grpc: &str, to: &str) -> Background {
+pub(super) fn rotel(scratch: &Scratch, port: &str, grpc: &str, to: &str) -> Background {
     let python = installed("python/bin/python3");
     let packages = python.ancestors().nth(2).unwrap().join("lib");
     let version = fs::read_dir(&packages).unwrap().next().unwrap().unwrap();
@@ -213,7 +220,7 @@ fn finish(agent: &Agent, direct: &Collector, behind: &Collector) {
 }
 
 /// Certificates for localhost, and a user's key as NATS writes it: `user.seed`, `user.public`.
-fn keys(dir: &Path) {
+pub(super) fn keys(dir: &Path) {
     const MAKE: &str = r#"
         set -e
         cd "$1"
@@ -230,6 +237,20 @@ P
     sh(MAKE).arg(dir).run().ok();
 }
 
+/// Of a server with that key and those certificates, and with these settings of its streams.
+pub(super) fn nats_config(dir: &Path, port: &str, jetstream: &str) -> PathBuf {
+    let config = dir.join("server.conf");
+    let text = format!(
+        "listen: 127.0.0.1:{port}\njetstream {{ store_dir: \"{dir}/store\", {jetstream} }}\n\
+         tls {{ cert_file: \"{dir}/server.crt\", key_file: \"{dir}/server.key\" }}\n\
+         authorization {{ users: [ {{ nkey: {} }}, {{ user: reader, password: of-the-test }} ] }}\n",
+        fs::read_to_string(dir.join("user.public")).unwrap(),
+        dir = dir.display(),
+    );
+    fs::write(&config, text).unwrap();
+    config
+}
+
 /// Messages in a stream of a real server, by TLS and a key; the server is killed time and again, and the agent too: each event
 /// is in the stream, once, in order.
 pub fn a_stream_has_all() {
@@ -238,18 +259,7 @@ pub fn a_stream_has_all() {
     let dir = scratch.make("nats");
     keys(&dir);
     let port = free_port();
-    let config = dir.join("server.conf");
-    fs::write(
-        &config,
-        format!(
-            "listen: 127.0.0.1:{port}\njetstream {{ store_dir: \"{dir}/store\", sync_interval: always }}\n\
-             tls {{ cert_file: \"{dir}/server.crt\", key_file: \"{dir}/server.key\" }}\n\
-             authorization {{ users: [ {{ nkey: {} }}, {{ user: reader, password: of-the-test }} ] }}\n",
-            fs::read_to_string(dir.join("user.public")).unwrap(),
-            dir = dir.display(),
-        ),
-    )
-    .unwrap();
+    let config = nats_config(&dir, &port, "sync_interval: always");
     let serve = || {
         act(installed("python/bin/nats-server"))
             .arg("-c")
@@ -427,7 +437,7 @@ impl Store {
     }
 
     /// The lines in all of them.
-    fn lines(&self) -> Vec<String> {
+    pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for name in self.names() {
             let text = self.curl(&[], &format!("/{name}")).unwrap();

@@ -14,13 +14,13 @@ use crate::{
 use std::{fs, path::PathBuf};
 
 /// Rsyslog as it is shipped, with files of its own.
-struct Rsyslog {
-    dir: PathBuf,
-    port: String,
+pub(super) struct Rsyslog {
+    pub dir: PathBuf,
+    pub port: String,
 }
 
 impl Rsyslog {
-    fn new(dir: PathBuf) -> Rsyslog {
+    pub fn new(dir: PathBuf) -> Rsyslog {
         let port = free_port();
         certificates(&dir);
         let config = format!(
@@ -39,7 +39,7 @@ action(type="omfile" file="{dir}/received" template="parts")
         Rsyslog { dir, port }
     }
 
-    fn start(&self) -> Background {
+    pub fn start(&self) -> Background {
         let program = installed("debian/usr/sbin/rsyslogd");
         let root = program.ancestors().nth(3).unwrap();
         let libraries = root.join("usr/lib/x86_64-linux-gnu");

@@ -1,7 +1,8 @@
 """A cluster of Kafka's protocol by librdkafka (its mock cluster), and a consumer, by clients that are not ours.
 
 kafka.py serve FILE          three brokers; writes HOST:PORT of each to FILE, with commas between; makes TOPIC when FILE.make is there
-kafka.py read BROKERS TOPIC  all messages: partition, header `event.id`, key, value
+kafka.py read BROKERS        all messages: partition, header `event.id`, key, value
+kafka.py follow BROKERS FILE keys of messages into FILE as they come: these brokers keep 5 MiB of a partition and no more
 """
 import os
 import sys
@@ -53,4 +54,24 @@ def read():
         print(message.partition(), header.decode(), message.key().decode(), message.value().decode())
 
 
-serve() if WHAT == "serve" else read()
+def follow():
+    consumer = kafka.Consumer(
+        {
+            "bootstrap.servers": PLACE,
+            "group.id": "follower",
+            "auto.offset.reset": "error",
+            "enable.auto.commit": False,
+        }
+    )
+    while not (partitions := consumer.list_topics(TOPIC, timeout=20).topics[TOPIC].partitions):
+        time.sleep(0.1)
+    consumer.assign([kafka.TopicPartition(TOPIC, n, kafka.OFFSET_BEGINNING) for n in partitions])
+    with open(sys.argv[3], "wb", buffering=0) as file:
+        while True:
+            messages = consumer.consume(10000, timeout=0.1)
+            bad = [message.error() for message in messages if message.error() is not None]
+            file.write(b"".join(b"BAD " + str(error).encode() + b"\n" for error in bad))
+            file.write(b"".join(message.key() + b"\n" for message in messages if message.error() is None))
+
+
+{"serve": serve, "read": read, "follow": follow}[WHAT]()

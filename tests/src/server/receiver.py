@@ -1,6 +1,6 @@
 """Receivers of what keytrail delivers: each writes what it gets to a file, a line each, and BAD where it breaks a rule.
 
-receiver.py http FILE PORT KEYFILE     webhook: checks the signature; answers 503 to every fifth batch
+receiver.py http FILE PORT KEYFILE [N] webhook: checks the signature; answers 503 to every fifth batch, or every Nth
 receiver.py tcp|udp FILE PORT          syslog, RFC 5424; by TCP octets counted (RFC 6587)
 receiver.py unix FILE PATH             syslog, a datagram each
 """
@@ -18,6 +18,7 @@ import time
 WAY, FILE, PLACE = sys.argv[1:4]
 OUT = open(FILE, "ab", buffering=0)
 LOCK = threading.Lock()
+EVERY = int(sys.argv[5]) if len(sys.argv) > 5 else 5
 # RFC 5424, section 6: a head of seven parts, nil structured data as keytrail sends it.
 MESSAGE = re.compile(
     rb"<(\d{1,3})>1 (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{1,6}Z) ([!-~]{1,255}) ([!-~]{1,48}) ([!-~]{1,128}) ([!-~]{1,32}) - (.*)",
@@ -39,10 +40,17 @@ def syslog(message):
 
 class Webhook(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Head and body are written apart: as any server, without waiting for the client's acknowledgement of the first.
+    disable_nagle_algorithm = True
     count = 0
 
     def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        length = int(self.headers["Content-Length"])
+        body = self.rfile.read(length)
+        if len(body) < length:
+            # Whoever sent it was killed.
+            self.close_connection = True
+            return
         time_stamp = self.headers["Keytrail-Timestamp"]
         with open(sys.argv[4], "rb") as file:
             key = file.read().rstrip()
@@ -50,7 +58,7 @@ class Webhook(http.server.BaseHTTPRequestHandler):
         good = hmac.compare_digest("sha256=" + mac, self.headers["Keytrail-Signature"])
         good = good and abs(time.time() - int(time_stamp)) < 300
         Webhook.count += 1
-        status = 503 if Webhook.count % 5 == 0 else 200
+        status = 503 if Webhook.count % EVERY == 0 else 200
         if not good:
             write([b"BAD signature"])
         elif status == 200 and self.headers["Content-Type"] == "application/json":

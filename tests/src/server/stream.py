@@ -1,5 +1,5 @@
-"""A stream of NATS JetStream, by a client that is not ours: stream.py make|read URL CA_FILE. `read` prints each message: its
-`Nats-Msg-Id`, a blank, and its body."""
+"""A stream of NATS JetStream, by a client that is not ours: stream.py make|read|ids URL CA_FILE. `read` prints each message: its
+`Nats-Msg-Id`, a blank, and its body; `ids` the first alone."""
 import asyncio
 import ssl
 import sys
@@ -29,7 +29,7 @@ async def main():
         messages = await stream.subscribe("keytrail.>", ordered_consumer=True)
         for _ in range(state.messages):
             message = await messages.next_msg(timeout=10)
-            print(message.headers["Nats-Msg-Id"], message.data.decode())
+            print(message.headers["Nats-Msg-Id"], message.data.decode() if WHAT == "read" else "")
     await client.close()
 
 

@@ -13,6 +13,7 @@ mod postgres;
 mod report;
 mod row;
 mod section;
+mod sinks;
 mod stats;
 mod subject;
 mod text;
@@ -51,6 +52,10 @@ pub struct Args {
     /// Instead: from a send to its event at a client, with the agent at rest
     #[arg(long, conflicts_with_all = ["vm", "rows"])]
     latency: bool,
+    /// Instead: how fast sinks empty a ledger, and that nothing is lost at 2,000 events a second while the receiver is away for
+    /// a minute and the agent is killed 20 times; all ways, or those that are named (nats,kafka)
+    #[arg(long, value_name = "WAY", num_args = 0.., value_delimiter = ',', conflicts_with_all = ["vm", "rows", "soak", "loss", "latency"])]
+    sinks: Option<Vec<String>>,
     /// Only these rows; the others of docs/BENCHMARKS.md stay as they are
     #[arg(value_enum)]
     rows: Vec<Row>,
@@ -65,6 +70,9 @@ const VM_SCALE: u32 = 10;
 
 /// `cargo xtask bench`
 pub fn run(args: &Args) -> Result<()> {
+    if let Some(ways) = &args.sinks {
+        return sinks::run(ways, args.no_install);
+    }
     if let Some(row) = args.rows.iter().find(|row| args.vm && !row.in_guests()) {
         bail!("{} is measured on this machine only", row.name());
     }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::cmd;
 use anyhow::{Context as _, Result, bail};
-use std::{fmt::Write as _, fs};
+use std::{collections::BTreeMap, fmt::Write as _, fs};
 
 /// One subject in one row.
 #[derive(Debug, PartialEq)]
@@ -234,7 +234,7 @@ The classifier stands beside what a line of shell would do: `grep -c -E` with si
 pub fn write(results: &Results, place: &str, vm: bool, pairs: u32) -> Result<()> {
     let path = cmd::root().join(FILE);
     let old = fs::read_to_string(&path).unwrap_or_default();
-    let (name, other) = if vm { ("vm", "host") } else { ("host", "vm") };
+    let name = if vm { "vm" } else { "host" };
     let title = if vm {
         "In a booted kernel"
     } else {
@@ -257,11 +257,17 @@ pub fn write(results: &Results, place: &str, vm: bool, pairs: u32) -> Result<()>
     let before = section_of(&old, name).map_or_else(Section::default, Section::parse);
     let measured = results.section(&stamp(pairs)).over(before);
     section.push_str(&measured.text());
+    put(name, &section)
+}
 
-    let kept = section_of(&old, other).map(|text| (other, text.to_owned()));
-    let mut sections = vec![(name, section)];
-    sections.extend(kept);
-    sections.sort_unstable();
+/// Puts a section into the page in place of the one of that name; the others stay.
+fn put(name: &str, section: &str) -> Result<()> {
+    let path = cmd::root().join(FILE);
+    let old = fs::read_to_string(&path).unwrap_or_default();
+    let sections = SECTIONS.into_iter().filter_map(|of| match of == name {
+        true => Some((of, section.to_owned())),
+        false => Some((of, section_of(&old, of)?.to_owned())),
+    });
     let mut text = HEAD.to_owned();
     for (name, section) in sections {
         let _ = write!(
@@ -276,11 +282,44 @@ pub fn write(results: &Results, place: &str, vm: bool, pairs: u32) -> Result<()>
     Ok(())
 }
 
+/// Writes what sinks can do: lines of a table, each with the name of its way.
+pub fn write_sinks(lines: &[(String, String)]) -> Result<()> {
+    let old = fs::read_to_string(cmd::root().join(FILE)).unwrap_or_default();
+    let before = section_of(&old, "sinks").unwrap_or_default().to_owned();
+    let mut rows: BTreeMap<String, String> = before
+        .lines()
+        .filter_map(|line| Some((line.strip_prefix("| `")?.split_once('`')?.0, line)))
+        .map(|(name, line)| (name.to_owned(), line.to_owned()))
+        .collect();
+    rows.extend(lines.iter().cloned());
+    let rows: String = rows.into_values().map(|line| line + "\n").collect();
+    put(
+        "sinks",
+        &format!(
+            "## What sinks can do\n\n`cargo xtask bench --sinks`, {}.\n{SINKS}\n{rows}",
+            machine()
+        ),
+    )
+}
+
 fn section_of<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(&format!("<!-- {name} -->\n"))?;
     rest.split_once(&format!("\n<!-- end {name} -->"))
         .map(|(section, _)| section)
 }
+
+/// Sections of the page, in their order.
+const SECTIONS: [&str; 3] = ["host", "sinks", "vm"];
+
+/// What the table of sinks is about.
+const SINKS: &str = "A ledger and one sink, as an agent has them, without sensors; receivers on the same two processors, real ones where there \
+are any (rsyslog, Rotel, nats-server, SeaweedFS, the brokers of librdkafka; otherwise a few lines of Python). *Speed*: 60,000 events \
+(10,000 for Kafka: those brokers keep no more) wait in the ledger until the last is acknowledged. *Under load*: so many events a second are recorded, the receiver is killed for \
+a time (rsyslog and Rotel end in peace; a file and those brokers are not away at all), the agent is killed 20 times over the \
+whole time. Every event that is in the ledger at the end has to be at the receiver; what is there twice has the same id.
+
+| way | speed | under load | came twice | caught up after | measured at |
+|---|---:|---|---:|---:|---|";
 
 /// Processor and cores.
 fn machine() -> String {
@@ -302,13 +341,18 @@ fn machine() -> String {
 
 /// Commit, day, and how often.
 pub fn stamp(pairs: u32) -> String {
+    format!("{}, {pairs} pairs", commit_and_day())
+}
+
+/// Of what was measured, and when.
+pub fn commit_and_day() -> String {
     let line = |program: &str, args: &[&str]| {
         cmd::output(cmd::clean(program).args(args).current_dir(cmd::root()))
             .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
     };
     let commit = line("git", &["rev-parse", "--short", "HEAD"]);
     let day = line("date", &["-u", "+%F"]);
-    format!("{commit}, {day}, {pairs} pairs")
+    format!("{commit}, {day}")
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 mod agent;
 mod archive;
+mod chart;
 mod deb;
 mod oci;
 mod parts;
@@ -58,6 +59,8 @@ fn outputs(release: &Release) -> Result<Vec<(String, Vec<u8>)>> {
     let version = &release.version;
     let mut outputs = vec![
         ("keytrail".to_owned(), release.program.clone()),
+        // As Helm names it.
+        (format!("keytrail-{version}.tgz"), chart::build(release)?),
         (
             format!("keytrail-{version}-1.x86_64.rpm"),
             rpm::build(release)?,

@@ -29,6 +29,8 @@ pub struct Release {
     pub bash: Vec<u8>,
     pub zsh: Vec<u8>,
     pub fish: Vec<u8>,
+    /// Of the Helm chart: name of the file, and what is in it.
+    pub chart: Vec<(String, Vec<u8>)>,
     /// What the program is linked from.
     pub parts: Vec<Part>,
 }
@@ -69,6 +71,7 @@ impl Release {
             bash: completions("bash")?,
             zsh: completions("zsh")?,
             fish: completions("fish")?,
+            chart: chart()?,
             program,
             parts,
         })
@@ -204,6 +207,29 @@ impl Source {
                 .with_context(|| format!("{time:?} is no number of seconds"))?,
         })
     }
+}
+
+/// The chart's files, by their paths below `keytrail/`, in order.
+fn chart() -> Result<Vec<(String, Vec<u8>)>> {
+    fn read(dir: &Path, name: &str, files: &mut Vec<(String, Vec<u8>)>) -> Result<()> {
+        for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
+            let entry = entry?;
+            let name = format!("{name}/{}", entry.file_name().to_string_lossy());
+            match entry.file_type()?.is_dir() {
+                true => read(&entry.path(), &name, files)?,
+                false => files.push((name, fs::read(entry.path())?)),
+            }
+        }
+        Ok(())
+    }
+    let mut files = Vec::new();
+    read(
+        &cmd::root().join("deploy/helm/keytrail"),
+        "keytrail",
+        &mut files,
+    )?;
+    files.sort();
+    Ok(files)
 }
 
 /// The manual pages, in order of their names.

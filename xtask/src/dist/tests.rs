@@ -42,6 +42,10 @@ fn release() -> Release {
         bash: b"complete\n".to_vec(),
         zsh: b"#compdef keytrail\n".to_vec(),
         fish: b"complete -c keytrail\n".to_vec(),
+        chart: vec![(
+            "keytrail/Chart.yaml".to_owned(),
+            b"name: keytrail\nversion: 1.2.3\nappVersion: \"1.2.3\"\n".to_vec(),
+        )],
         parts: vec![
             part("keytrail", true, &["pkg:cargo/linked@1.2.3"]),
             part("linked", false, &[]),
@@ -117,14 +121,15 @@ fn reader(program: &str) -> Option<()> {
 #[test]
 fn the_same_twice() {
     let (first, second) = (outputs(&release()).unwrap(), outputs(&release()).unwrap());
-    assert_eq!(first.len(), 6);
+    assert_eq!(first.len(), 7);
     for ((name, one), (_, other)) in first.iter().zip(&second) {
         assert!(one == other, "{name} differs");
     }
     let mut other = release();
     other.program.push(b'\n');
     for ((name, one), (_, two)) in first.iter().zip(&outputs(&other).unwrap()) {
-        assert!(one != two, "{name} does not depend on the program");
+        let of_program = !name.ends_with(".tgz");
+        assert_eq!(one != two, of_program, "{name}");
     }
 }
 
@@ -133,7 +138,7 @@ fn sums_are_right() {
     let made = Made::new("sums");
     let mut check = Command::new("sha256sum");
     let text = cmd::output(check.args(["--check", "SHA256SUMS"]).current_dir(&made.0)).unwrap();
-    assert_eq!(text.matches(": OK").count(), 5, "{text}");
+    assert_eq!(text.matches(": OK").count(), 6, "{text}");
 }
 
 #[test]
@@ -302,6 +307,20 @@ fn the_image_is_whole() {
     for name in [&docker[0]["Config"], &docker[0]["Layers"][0]] {
         assert!(files.contains_key(name.as_str().unwrap()), "{docker}");
     }
+}
+
+#[test]
+fn the_chart_is_packed_below_its_name_and_of_the_same_version() {
+    let made = Made::new("chart");
+    let packed = fs::read(made.0.join("keytrail-1.2.3.tgz")).unwrap();
+    let mut tar = Vec::new();
+    GzDecoder::new(&packed[..]).read_to_end(&mut tar).unwrap();
+    let files = untar(&tar);
+    assert!(files.contains_key("keytrail/Chart.yaml"), "{files:?}");
+    let mut other = release();
+    other.version = "1.2.4".to_owned();
+    let refused = outputs(&other).unwrap_err().to_string();
+    assert!(refused.contains("1.2.3"), "{refused}");
 }
 
 #[test]

@@ -3,7 +3,10 @@
 //! Whoever reaches the port may ask: so it tells counts only, asks the engine once a second at most, and holds a few
 //! connections for a bounded time.
 
+mod measures;
 mod text;
+
+pub use measures::measures;
 
 use super::hub::Hub;
 use super::service::StatusSource;
@@ -229,7 +232,7 @@ impl Teller {
         let made = tokio::task::spawn_blocking(move || {
             let status = status();
             Made {
-                text: text::render(&status, &hub),
+                text: text::render(&measures(&status, &hub)),
                 unready: match status.signals.iter().any(|s| !s.hook.is_empty()) {
                     true => None,
                     false => Some("no sensor is attached"),

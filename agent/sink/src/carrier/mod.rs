@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod certificate;
+mod collector;
 mod command;
 mod file;
 mod grpc;
@@ -16,6 +17,8 @@ mod s3;
 mod stream;
 mod syslog;
 mod webhook;
+
+pub(crate) use collector::Collector;
 
 use crate::format::Teller;
 use crate::progress::Redact;

@@ -1,68 +1,34 @@
-//! Log records to a collector of OpenTelemetry, by OTLP in protobuf: over HTTP or over gRPC
-//! (<https://opentelemetry.io/docs/specs/otlp/>).
+//! Log records to a collector of OpenTelemetry, by OTLP in protobuf.
 //!
 //! The collector's answer says that it has them; whether on disk or in its memory is the collector's own affair. That it
 //! took a part only is counted: which part, it does not say, and the protocol forbids to send such a request again.
 
-use super::http::{headers, url};
-use super::{Carrier, Delivered, Failure, Item, grpc, http};
+use super::collector::Collector;
+use super::{Carrier, Delivered, Failure, Item};
 use crate::format::Teller;
 use crate::format::otlp;
-use crate::spec::{OtlpProtocol, OtlpSpec};
-use ureq::http::Request;
-use ureq::http::header::CONTENT_TYPE;
+use crate::spec::OtlpSpec;
 
-/// By gRPC, whose methods have names of their own.
 const EXPORT: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
 /// Bytes of records in a request: receivers of gRPC take 4 MiB unless they are told otherwise.
 const REQUEST_MAX: usize = 3 << 20;
 
 pub(super) struct Otlp {
-    spec: OtlpSpec,
     teller: Teller,
-    client: Client,
-}
-
-enum Client {
-    Http(http::Client),
-    Grpc(grpc::Client),
+    collector: Collector,
 }
 
 impl Otlp {
     pub fn new(spec: OtlpSpec, teller: Teller) -> Otlp {
-        let (timeout, ca_file) = (spec.timeout, spec.ca_file.clone());
-        let client = match spec.protocol {
-            OtlpProtocol::Http => {
-                Client::Http(http::Client::new(timeout, ca_file, &teller.version))
-            }
-            OtlpProtocol::Grpc => {
-                Client::Grpc(grpc::Client::new(timeout, ca_file, &teller.version))
-            }
-        };
-        Otlp {
-            spec,
-            teller,
-            client,
-        }
+        let collector = Collector::new(spec, &teller.version);
+        Otlp { teller, collector }
     }
 
     /// Sends a request; gives how many of its records the collector did not take.
     fn send(&mut self, items: &[Item]) -> Result<u64, Failure> {
         let records = items.iter().map(|item| item.line.clone()).collect();
         let body = otlp::request(records, &self.teller);
-        let url = url(&self.spec.url)?;
-        let headers = headers(self.spec.headers_file.as_deref())?;
-        let answer = match &mut self.client {
-            Client::Http(client) => {
-                let mut request =
-                    Request::post(url.as_str()).header(CONTENT_TYPE, "application/x-protobuf");
-                for (name, value) in headers {
-                    request = request.header(name, value);
-                }
-                client.send(request, &body)?
-            }
-            Client::Grpc(client) => client.call(&url, EXPORT, headers, &body)?,
-        };
+        let answer = self.collector.export(EXPORT, &body)?;
         Ok(otlp::rejected(&answer).min(items.len() as u64))
     }
 }
@@ -105,7 +71,7 @@ mod tests {
     use crate::carrier::grpc::tests::{Answer, Server};
     use crate::format::otlp::wire::{PartialSuccess, Response};
     use crate::format::{encode, samples};
-    use crate::spec::{Format, Url};
+    use crate::spec::{Format, OtlpProtocol, Url};
     use prost::Message as _;
     use std::io::{Read as _, Write as _};
     use std::net::TcpListener;

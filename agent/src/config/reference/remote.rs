@@ -32,13 +32,17 @@ process's memory and time. No label has a value that a host or a client can choo
 
 ## Names of pods
 
-Two know what the pods of a node are called, and the agent asks them in this order, for what is there and then for changes:
+Three know what the pods of a node are called, and the agent asks them in this order, for what is there and then for changes:
 
 1. The kubelet, by the unix socket of its Pods API (`pods_socket`; on by default from Kubernetes 1.37 on, feature gate
    `PodsAPI`). It needs no network and no token, and works outside of a pod as well: as a service of a node. A kubelet that has
    just begun and does not know its pods yet is asked again.
 2. The API server, in a pod, with the agent's service account (`get`, `list` and `watch` on pods) and `NODE_NAME`. It is asked
    while the kubelet does not serve, and left when that does.
+3. The container runtime, by its CRI socket (`runtime_socket`), where there is no account to ask the API server with: on a node
+   whose kubelet is older than 1.37, as a service of it. That socket can do anything with the node's containers; the agent calls
+   `ListPodSandbox`, `ListContainers` and `ContainerStatus`, which only read, and nothing else. It asks every two seconds: what
+   lived for less has no name. The runtime knows names, labels and images, but no owner and no service account.
 
 `keytrail doctor` says who serves, and why the one before it does not. Of each pod the agent keeps namespace, name, service
 account, node, owner, 32 labels, and names, images and ids of containers; nothing of the specification, which may hold secrets:
@@ -46,7 +50,7 @@ the kubelet is asked with a field mask, and one that does not know masks sends s
 event has names in `process.workload`. It is never held back for them: a name that comes later than the first event of a
 container is an event of its own, `workload_named`, with the same pod uid and container id. A pod is recognized by the uid in its
 cgroup's path, and a container by its id there. While names cannot be had of anybody there is a gap, `names_unavailable`; it
-hides no use. A host that is no node (neither a pod nor with a kubelet's directory above the socket's) asks nobody. Both were
-tested against servers that speak the published protocols, not in a cluster.
+hides no use. A host that is no node (neither a pod nor with a kubelet's directory above the socket's) asks nobody. The
+first two were tested against servers that speak the published protocols, the third with containerd; none of them in a cluster.
 
 "#;

@@ -14,7 +14,7 @@ pub const SINK_KEYS: &[Key] = &[
         name: "sink.carrier",
         values: "`file`, `syslog`, `webhook`, `otlp`, `nats`, `kafka`, `s3`",
         default: "",
-        what: "By which way events go.",
+        what: "By which way events go, and with `signal = \"metrics\"` what the agent counts.",
     },
     Key {
         name: "sink.format",
@@ -50,7 +50,7 @@ pub const SINK_KEYS: &[Key] = &[
         name: "sink.url",
         values: "`https://...`, `http://...`; `tls://HOST:PORT`, `nats://HOST:PORT`",
         default: "",
-        what: "`webhook`: where batches are POSTed; redirections are not followed. `otlp`: the same, with the path: most often `/v1/logs`; by gRPC `https://HOST:PORT` and no path, most often port 4317. `nats`: the server. `s3`: `https://HOST/BUCKET` or with a prefix behind.",
+        what: "`webhook`: where batches are POSTed; redirections are not followed. `otlp`: the same, with the path: most often `/v1/logs` or `/v1/metrics`; by gRPC `https://HOST:PORT` and no path, most often port 4317. `nats`: the server. `s3`: `https://HOST/BUCKET` or with a prefix behind.",
     },
     Key {
         name: "sink.url_file",
@@ -63,6 +63,18 @@ pub const SINK_KEYS: &[Key] = &[
         values: "`http/protobuf`, `grpc`",
         default: "\"http/protobuf\"",
         what: "`otlp`: what carries the records, by the words of `OTEL_EXPORTER_OTLP_PROTOCOL`.",
+    },
+    Key {
+        name: "sink.signal",
+        values: "`logs`, `metrics`",
+        default: "\"logs\"",
+        what: "`otlp`: events as log records, or what the agent counts of itself. See [Metrics to a collector](#metrics-to-a-collector).",
+    },
+    Key {
+        name: "sink.temporality",
+        values: "`cumulative`, `delta`",
+        default: "\"cumulative\"",
+        what: "`otlp` of metrics: whether counts are told since the agent's start, or since the request before.",
     },
     Key {
         name: "sink.body",
@@ -146,7 +158,7 @@ pub const SINK_KEYS: &[Key] = &[
         name: "sink.every_ms",
         values: "100 to 3600000 milliseconds",
         default: "30000",
-        what: "`s3`: how long events are gathered for one object, of `batch` events at most. 300000 with `ocsf-parquet`.",
+        what: "`s3`: how long events are gathered for one object, of `batch` events at most. 300000 with `ocsf-parquet`. `otlp` of metrics, 1000 at least: how often they are told; 60000 unless said.",
     },
     Key {
         name: "sink.ca_file",
@@ -285,6 +297,12 @@ protocol = "grpc"
 url = "https://otel.example:4317"      # by HTTP, without `protocol`: https://otel.example:4318/v1/logs
 
 [[sink]]
+name = "counts"
+carrier = "otlp"
+signal = "metrics"
+url = "https://otel.example:4318/v1/metrics"
+
+[[sink]]
 name = "stream"
 carrier = "nats"
 url = "tls://nats.example:4222"
@@ -328,6 +346,9 @@ Delivery is at least once and in order. An event that comes twice has the same i
 and what is longer than a datagram may be is left out and counted. A new sink begins with the oldest event that is kept, a new
 response with the run of the agent that first has it.
 
+A sink has one delivery under way at a time, of `batch` events: so what it can do is `batch` in the time of a round trip, 2,000
+events a second at 100 events and 50 ms. [BENCHMARKS](BENCHMARKS.md) has what each way did with a receiver nearby.
+
 A receiver that does not answer, or answers 408, 429 or 5xx, is tried again after 0.25 s, twice as long each time, up to a
 minute (`Retry-After` is heeded up to that). By gRPC these answers are CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE,
 UNAVAILABLE, DATA_LOSS, and RESOURCE_EXHAUSTED where it says when to try again (`RetryInfo`). Any other answer is tried five
@@ -336,7 +357,8 @@ well. Events wait as long as `retain_events`, `retain_days` and `history_bytes` 
 to the receiver first, as a gap with the number and without an id, and to everybody else as `sink_behind` too.
 
 What a collector acknowledged may still be in its memory, and what a stream acknowledged is on its disk only with
-`sync_interval: always` in the server's `jetstream`. A stream leaves out what comes twice within its `duplicate_window` (two
+`sync_interval: always` in the server's `jetstream`; then each message is a write to the disk of its own, and the disk is what the
+stream can do (some 800 events a second where it did 29,000 without). A stream leaves out what comes twice within its `duplicate_window` (two
 minutes unless it says otherwise). Records that a collector rejects, and messages larger than the server or the stream takes, are
 left out and counted.
 
@@ -374,6 +396,23 @@ account = "123456789012"
 credentials_file = "/etc/keytrail/lake.credentials"
 batch = 1000
 ```
+
+### Metrics to a collector
+
+With `signal = "metrics"` a sink of the carrier `otlp` tells a collector what `/metrics` shows (whether that is served or not), every
+`every_ms`: counts and levels of the agent, no event, and no label whose values a host or a client could choose. Names are
+`keytrail.events`, `keytrail.lost`, `keytrail.gaps` and so on, with attributes such as `keytrail.kind`; what the semantic conventions
+have a name for has that (`process.cpu.time` with `cpu.mode`, `process.memory.usage`, `process.uptime`,
+`process.unix.file_descriptor.count`), by the schema `https://opentelemetry.io/schemas/1.44.0`. The resource is that of the log
+records: `service.name`, `service.version`, `service.instance.id` (the agent's id), `host.name`, `os.type`.
+
+Counts are monotonic sums. `cumulative`: since the agent's start, which each point says; what sinks delivered, which goes on over
+restarts, since the first look of this run. `delta`: since the last request that the collector took. Levels (holders, known
+credentials, memory) are sums that are not monotonic and cumulative always; what has no meaning as a sum is a gauge. Nothing is kept
+for a collector that does not answer, and no gap is told: it is tried again as other sinks are, after `every_ms` at the latest, with the
+numbers of then, in which what was counted meanwhile is. A request that was taken and whose answer was lost makes no difference to
+cumulative counts; deltas it counts twice. `keytrail doctor` shows such a sink like the others, with the requests that were taken as
+delivered, and is not well while it fails.
 
 A command that was started has had its finding, however it ended: only one that cannot be started is tried again, and one
 that ran when the agent was killed runs again. It is seen like any other process of the host.

@@ -83,11 +83,19 @@ fn footer_counts_credentials_once_and_losses_all() {
         library("boringssl", false, "no symbols"),
     ];
     assert_eq!(
-        summary.footer(Some(&libraries), Some(&counters)),
+        summary.footer(Some(&libraries), Some(&counters), &Style::PLAIN),
         "-- 3 events, 2 credentials, 7 lost; coverage: boringssl no (no symbols), go 1 of 2 (stripped), openssl yes"
     );
+    let narrow = Style {
+        colour: false,
+        width: Some(80),
+    };
     assert_eq!(
-        summary.footer(None, None),
+        summary.footer(Some(&libraries), Some(&counters), &narrow),
+        "-- 3 events, 2 credentials, 7 lost; coverage: boringssl no (no symbols), go 1 of\n   2 (stripped), openssl yes"
+    );
+    assert_eq!(
+        summary.footer(None, None, &Style::PLAIN),
         "-- 3 events, 2 credentials, 4 lost"
     );
 }

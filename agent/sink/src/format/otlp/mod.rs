@@ -2,6 +2,7 @@
 //! (<https://opentelemetry.io/docs/specs/semconv/registry/attributes/>). What they have no name for is below `keytrail.`,
 //! named as in the event's own schema. An event is a record in protobuf; `carrier::otlp` puts records into a request.
 
+pub(crate) mod metrics;
 pub(crate) mod wire;
 
 use super::Teller;
@@ -39,17 +40,6 @@ pub(super) fn event(event: &Event) -> Vec<u8> {
 
 /// A request with these records.
 pub(crate) fn request(records: Vec<Vec<u8>>, teller: &Teller) -> Vec<u8> {
-    let resource = Object::new()
-        .text("service.name", "keytrail")
-        .text("service.version", &teller.version)
-        .text("service.instance.id", &teller.agent)
-        .text("host.name", &teller.host)
-        .text("os.type", "linux")
-        .build();
-    let resource = match resource {
-        serde_json::Value::Object(map) => attributes(map),
-        _ => Vec::new(),
-    };
     let scope = ScopeLogs {
         scope: Some(Scope {
             name: "keytrail".into(),
@@ -59,9 +49,7 @@ pub(crate) fn request(records: Vec<Vec<u8>>, teller: &Teller) -> Vec<u8> {
         schema_url: SCHEMA.into(),
     };
     let logs = ResourceLogs {
-        resource: Some(Resource {
-            attributes: resource,
-        }),
+        resource: Some(resource(teller)),
         scopes: vec![scope],
         schema_url: SCHEMA.into(),
     };
@@ -71,7 +59,24 @@ pub(crate) fn request(records: Vec<Vec<u8>>, teller: &Teller) -> Vec<u8> {
     .encode_to_vec()
 }
 
-/// How many records the receiver did not take, by its answer.
+/// Who tells: the agent, as a service.
+fn resource(teller: &Teller) -> Resource {
+    let named = Object::new()
+        .text("service.name", "keytrail")
+        .text("service.version", &teller.version)
+        .text("service.instance.id", &teller.agent)
+        .text("host.name", &teller.host)
+        .text("os.type", "linux")
+        .build();
+    Resource {
+        attributes: match named {
+            serde_json::Value::Object(map) => attributes(map),
+            _ => Vec::new(),
+        },
+    }
+}
+
+/// How many records (or points) the receiver did not take, by its answer.
 pub(crate) fn rejected(answer: &[u8]) -> u64 {
     // A receiver that answers something else has taken all, by its status.
     let answer = wire::Response::decode(answer).unwrap_or_default();

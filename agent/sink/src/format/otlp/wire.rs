@@ -1,6 +1,8 @@
-//! The messages of OTLP/HTTP that carry log records (opentelemetry-proto 1.x: `collector/logs/v1/logs_service.proto`,
+//! The messages of OTLP that carry log records (opentelemetry-proto 1.x: `collector/logs/v1/logs_service.proto`,
 //! `logs/v1/logs.proto`, `common/v1/common.proto`). Numbers of fields never change there. The published crate of these
 //! types comes with an SDK that nothing here needs.
+
+pub(crate) mod metrics;
 
 use prost::{Message, Oneof};
 

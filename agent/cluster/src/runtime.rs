@@ -1,0 +1,258 @@
+//! The container runtime, by its CRI socket: the last who is asked, where neither a kubelet's Pods API nor an API server can be.
+//! It knows names, labels and images, and nothing of owners and accounts. Its socket can do anything with a node's containers; only
+//! three calls that read are ever made, and it is asked as the kubelet asks it: for the list, again and again.
+
+use crate::details::without_details;
+use crate::known::{Known, MAX_PODS};
+use crate::pod::{self, MAX_CONTAINERS};
+use crate::socket::{self, Unconnected};
+use crate::standing::{Source, Standing};
+use crate::wire::cri::{
+    Container, ContainerStatus, ContainerStatusRequest, ContainerStatusResponse,
+    ListContainersRequest, ListContainersResponse, ListPodSandboxRequest, ListPodSandboxResponse,
+    PodSandboxFilter, ReadyState,
+};
+use prost::Message;
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+use tonic_prost::ProstCodec;
+
+/// Where containerd has it.
+pub const RUNTIME_SOCKET: &str = "/run/containerd/containerd.sock";
+const LIST_PODS: &str = "/runtime.v1.RuntimeService/ListPodSandbox";
+const LIST_CONTAINERS: &str = "/runtime.v1.RuntimeService/ListContainers";
+const STATUS: &str = "/runtime.v1.RuntimeService/ContainerStatus";
+/// Bytes of an answer: what the kubelet takes of a runtime.
+const MAX_ANSWER: usize = 16 << 20;
+/// Containers whose images are kept.
+const MAX_KEPT: usize = MAX_PODS * 4;
+/// Containers whose images are asked for in a round; the others are asked for in the next.
+const ASKED: usize = 64;
+/// How long a connection and an answer may take.
+const ANSWER: Duration = Duration::from_secs(10);
+/// Between two rounds. The kubelet asks every second.
+const EVERY: Duration = Duration::from_secs(2);
+/// Before what failed is tried again: twice as long each time.
+const FIRST_REST: Duration = Duration::from_millis(500);
+const LAST_REST: Duration = Duration::from_secs(60);
+
+/// Why it does not serve. What it writes itself is not repeated.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("there is no socket {}: `runtime_socket` says where a runtime has it", .0.display())]
+    Absent(PathBuf),
+    #[error("the container runtime cannot be reached on {}: {}", .0.display(), .1)]
+    Unreachable(PathBuf, io::Error),
+    #[error("what listens on the container runtime's socket does not speak gRPC")]
+    NotGrpc,
+    #[error("the container runtime does not speak CRI v1")]
+    NotCri,
+    #[error("the container runtime does not answer")]
+    Silent,
+    #[error("the container runtime answers with more than 16 MiB")]
+    TooLarge,
+    #[error("the container runtime refuses: {0:?}")]
+    Failed(Code),
+}
+
+impl From<Unconnected> for Refused {
+    fn from(why: Unconnected) -> Refused {
+        match why {
+            Unconnected::Absent(at) => Refused::Absent(at),
+            Unconnected::Unreachable(at, e) => Refused::Unreachable(at, e),
+            Unconnected::NotGrpc => Refused::NotGrpc,
+        }
+    }
+}
+
+impl Refused {
+    fn of(status: &Status) -> Refused {
+        match status.code() {
+            Code::Unimplemented => Refused::NotCri,
+            Code::OutOfRange => Refused::TooLarge,
+            code => Refused::Failed(code),
+        }
+    }
+}
+
+/// A runtime that is asked again and again.
+#[derive(Debug)]
+pub(crate) struct Runtime {
+    socket: PathBuf,
+    /// Of containers that are there, what images they have.
+    images: BTreeMap<String, ContainerStatus>,
+    /// Pods that found no room, as last told.
+    unkept: u64,
+}
+
+impl Runtime {
+    pub fn new(socket: &Path) -> Runtime {
+        Runtime {
+            socket: socket.to_owned(),
+            images: BTreeMap::new(),
+            unkept: 0,
+        }
+    }
+
+    /// Asks until it is dropped.
+    pub async fn run(&mut self, known: &mut Known, standing: &Standing) -> Infallible {
+        let mut rest = FIRST_REST;
+        loop {
+            let refused = self.follow(known, standing, &mut rest).await;
+            let absent = matches!(refused, Refused::Absent(_));
+            standing.refused(Source::Runtime, &refused.to_string(), absent);
+            sleep(rest).await;
+            rest = (rest * 2).min(LAST_REST);
+        }
+    }
+
+    /// One connection, round after round; says why there is no more.
+    async fn follow(
+        &mut self,
+        known: &mut Known,
+        standing: &Standing,
+        rest: &mut Duration,
+    ) -> Refused {
+        let channel = match timeout(ANSWER, socket::connect(&self.socket)).await {
+            Ok(Ok(channel)) => channel,
+            Ok(Err(why)) => return why.into(),
+            Err(_) => return Refused::Silent,
+        };
+        loop {
+            if let Err(refused) = self.round(&channel, known, standing).await {
+                return refused;
+            }
+            *rest = FIRST_REST;
+            sleep(EVERY).await;
+        }
+    }
+
+    async fn round(
+        &mut self,
+        channel: &Channel,
+        known: &mut Known,
+        standing: &Standing,
+    ) -> Result<(), Refused> {
+        let ready = ListPodSandboxRequest {
+            filter: Some(PodSandboxFilter {
+                state: Some(ReadyState {}),
+            }),
+        };
+        let pods: ListPodSandboxResponse = call(channel, LIST_PODS, ready).await?;
+        let all = ListContainersRequest {};
+        let containers: ListContainersResponse = call(channel, LIST_CONTAINERS, all).await?;
+        standing.serves(Source::Runtime);
+        let mut containers_of = BTreeMap::<String, Vec<Container>>::new();
+        for container in containers.containers {
+            let of = containers_of
+                .entry(container.pod_sandbox_id.clone())
+                .or_default();
+            if of.len() < MAX_CONTAINERS {
+                of.push(container);
+            }
+        }
+        containers_of.retain(|id, _| pods.items.iter().any(|pod| pod.id == *id));
+        self.learn(channel, &containers_of).await?;
+        let (mut there, mut unkept) = (BTreeSet::new(), 0_u64);
+        for sandbox in pods.items {
+            let containers = containers_of.remove(&sandbox.id).unwrap_or_default();
+            let with_image = |container| (self.images.get(id_of(&container)).cloned(), container);
+            let containers = containers.into_iter().map(with_image).collect();
+            let Some(names) = pod::Pod::of_runtime(sandbox, containers).names() else {
+                continue;
+            };
+            if there.len() >= MAX_PODS && !there.contains(&names.uid) {
+                unkept += 1;
+                continue;
+            }
+            there.insert(names.uid.clone());
+            known.put(names).await;
+        }
+        known.only(&there);
+        known.no_room(unkept.saturating_sub(self.unkept));
+        self.unkept = unkept;
+        Ok(())
+    }
+
+    /// Asks what images containers have that are new.
+    async fn learn(
+        &mut self,
+        channel: &Channel,
+        containers: &BTreeMap<String, Vec<Container>>,
+    ) -> Result<(), Refused> {
+        let there: BTreeSet<&str> = containers.values().flatten().map(id_of).collect();
+        self.images.retain(|id, _| there.contains(id.as_str()));
+        let new: Vec<&str> = there
+            .into_iter()
+            .filter(|id| !self.images.contains_key(*id))
+            .take(ASKED.min(MAX_KEPT.saturating_sub(self.images.len())))
+            .collect();
+        for id in new {
+            let ask = ContainerStatusRequest {
+                container_id: id.to_owned(),
+            };
+            let answer: Result<ContainerStatusResponse, _> = call(channel, STATUS, ask).await;
+            match answer {
+                Ok(answer) => {
+                    let status = answer.status.unwrap_or_default();
+                    self.images.insert(id.to_owned(), status);
+                }
+                // It has gone since.
+                Err(Refused::Failed(Code::NotFound)) => {}
+                Err(refused) => return Err(refused),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn id_of(container: &Container) -> &str {
+    &container.id
+}
+
+async fn call<Q, A>(channel: &Channel, method: &'static str, ask: Q) -> Result<A, Refused>
+where
+    Q: Message + Send + Sync + 'static,
+    A: Message + Default + Send + Sync + 'static,
+{
+    let mut client =
+        Grpc::new(without_details(channel.clone())).max_decoding_message_size(MAX_ANSWER);
+    let asking = async {
+        client.ready().await.map_err(|_| Refused::NotGrpc)?;
+        let codec = ProstCodec::<Q, A>::default();
+        let path = PathAndQuery::from_static(method);
+        let answer = client.unary(Request::new(ask), path, codec).await;
+        answer.map_err(|status| Refused::of(&status))
+    };
+    let answer = timeout(ANSWER, asking)
+        .await
+        .map_err(|_| Refused::Silent)??;
+    Ok(answer.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    /// Whoever speaks to such a socket can start and end anything: nothing but questions is in here.
+    #[test]
+    fn only_what_reads_is_called() {
+        let source = include_str!("runtime.rs");
+        let service = ["/runtime.v1.", "RuntimeService/"].concat();
+        let called: Vec<&str> = source
+            .split(&service)
+            .skip(1)
+            .map(|rest| rest.split('"').next().unwrap())
+            .collect();
+        assert_eq!(
+            called,
+            ["ListPodSandbox", "ListContainers", "ContainerStatus"]
+        );
+    }
+}
