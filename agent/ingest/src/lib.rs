@@ -14,6 +14,9 @@ mod environment;
 mod exec;
 mod files;
 mod handed;
+mod in_use;
+#[cfg(test)]
+mod in_use_tests;
 mod inspection;
 mod message;
 #[cfg(test)]

@@ -542,6 +542,7 @@ impl Pipeline {
             }
             Observation::File(seen) => self.has_met(seen.at.pid),
             Observation::Answer(seen) => self.has_met(seen.at.pid),
+            Observation::InUse(seen) => self.has_met(seen.at.pid),
             _ => {}
         }
     }
@@ -576,6 +577,7 @@ impl Pipeline {
                     })
             }
             Observation::Answer(seen) => self.own.is(seen.at.pid),
+            Observation::InUse(seen) => self.own.is(seen.at.pid),
             Observation::TlsWrite(seen) => self.own.is(seen.at.pid),
             Observation::Write(seen) => self.own.is(seen.at.pid),
             Observation::Exec(exec) => {
