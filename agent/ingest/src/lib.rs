@@ -10,6 +10,7 @@ pub mod background;
 pub mod cgroups;
 pub mod decode;
 mod digested;
+mod dns_pieces;
 mod environment;
 mod exec;
 mod files;

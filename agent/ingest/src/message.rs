@@ -70,7 +70,8 @@ impl Digest {
             }
         }
         if !unix && begins && NAME_SERVICES.contains(&r.ends.peer_port) {
-            in_names(&self.registry.matcher, data, &mut payload);
+            let who = (at.pid, (r.ends.peer, r.ends.peer_port));
+            self.in_names(who, at.boot_ns, data, &mut payload);
         }
         let mut ends = stamp::ends(&r.ends);
         if unix {
@@ -92,22 +93,41 @@ impl Digest {
         };
         (seen, met)
     }
+
+    /// Looks at the names that a message of a name service asks for, with their labels joined, and with those that the same
+    /// process asked the same service for before.
+    fn in_names(
+        &mut self,
+        who: (Pid, ([u8; 16], u16)),
+        now_ns: u64,
+        data: &[u8],
+        payload: &mut Payload,
+    ) {
+        let matcher = &self.registry.matcher;
+        for name in datagram::asked_names(data) {
+            add_secrets(matcher, &name, payload);
+            if let Some(pieces) = self.dns_pieces.join(who, &name, now_ns) {
+                add_secrets(matcher, &pieces, payload);
+            }
+        }
+        if payload.hits.iter().any(|hit| hit.secret) {
+            self.dns_pieces.told(who.0);
+        }
+    }
 }
 
-/// Looks at the names that a message of a name service asks for, with their labels joined.
-fn in_names(matcher: &Matcher, data: &[u8], payload: &mut Payload) {
-    for name in datagram::asked_names(data) {
-        // A word of two labels is none: only whole secrets are looked for across them.
-        let found = Streams::alone(matcher, &name);
-        for mut hit in found.into_iter().filter(|hit| hit.secret) {
-            hit.request = None;
-            let fingerprint = &hit.credential.fingerprint;
-            let known = payload.hits.iter().any(|h| {
-                h.secret && h.credential.fingerprint == *fingerprint && h.part == hit.part
-            });
-            if !known {
-                payload.hits.push(hit);
-            }
+/// A word of two labels is none: only whole secrets are looked for across them.
+fn add_secrets(matcher: &Matcher, text: &[u8], payload: &mut Payload) {
+    let found = Streams::alone(matcher, text);
+    for mut hit in found.into_iter().filter(|hit| hit.secret) {
+        hit.request = None;
+        let fingerprint = &hit.credential.fingerprint;
+        let known = payload
+            .hits
+            .iter()
+            .any(|h| h.secret && h.credential.fingerprint == *fingerprint && h.part == hit.part);
+        if !known {
+            payload.hits.push(hit);
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::answers::Answers;
 use super::asked::{Asked, Inspection, Verdict};
 use super::digested::{Decided, Digested};
+use super::dns_pieces::DnsPieces;
 use super::exec::{self, Execs, Finished};
 use super::files::{Files, Inspected, KnownFile, Version, Views};
 use super::handed::Handed;
@@ -61,6 +62,8 @@ pub struct Digest {
     answers: Answers,
     /// What nobody knew before it was used.
     pub(super) in_use: InUse,
+    /// What is asked of name services in pieces.
+    pub(super) dns_pieces: DnsPieces,
     /// What mount namespaces show.
     views: Views,
     /// The key by which what is given to TLS libraries is hashed.
@@ -99,6 +102,7 @@ impl Digest {
             handed: Handed::default(),
             answers: Answers::default(),
             in_use: InUse::default(),
+            dns_pieces: DnsPieces::default(),
             views: Views::default(),
             digests: RandomState::new(),
             shown: Shown::default(),
@@ -646,6 +650,7 @@ impl Digest {
         }
         self.streams.expire(boot_ns);
         self.answers.expire(boot_ns);
+        self.dns_pieces.expire(boot_ns);
         self.withdraw(boot_ns, out);
     }
 
