@@ -1,10 +1,10 @@
 //! Credentials that a process got over TLS, whose answer is not seen: known from their first use on.
 
-use super::count;
+use super::{count, sent, written};
 use crate::{
     agent::Agent,
     command::{Background, act},
-    events::{Ask as _, Event, list, of_kind},
+    events::{Ask as _, Event, list},
     machine::{Scratch, patience, turn, wait_for},
     plant,
     server::{Sink, certificates, free_port},
@@ -83,7 +83,7 @@ pub fn an_access_token_is_followed() {
         observed(e) && e.peer().1 == u32::from(sink.port)
     });
     agent.settle();
-    let mut sent = of_kind(&agent.tree(done.pid), "credential_sent");
+    let mut sent = sent(&agent, done.pid);
     sent.retain(observed);
     let path = |e: &Event| e.request.as_ref().map_or("", |r| &r.path).to_owned();
     let at = |path_of: &str| -> Vec<Event> {
@@ -113,6 +113,7 @@ pub fn an_access_token_is_followed() {
         assert_eq!(parents[0].fingerprint, asked[0].fingerprint(), "{text}");
         assert_eq!(parents[0].path, "/oauth2/token", "{text}");
     }
+    count(&written(&agent, done.pid), 1, "writes to the other's pipe");
     let text = loot[0].brief();
     assert_eq!(loot[0].fingerprint(), used[0].fingerprint(), "{text}");
     assert_eq!(loot[0].channel(), "tcp", "{text}");
