@@ -73,6 +73,9 @@ keytrail_tests::cases! {
         ssh_agent_is_asked_to_sign
         psql_logs_in_by_scram
     }
+    received {
+        an_access_token_is_followed
+    }
     metadata {
         curl_asks_for_the_machines_role
         what_is_answered_is_followed

@@ -1,7 +1,7 @@
 //! From what the core and the sensor say to `keytrail.v1`: the only place where protobuf is made of it.
 
 use keytrail_model::event::{
-    Ancestor, Context, Destination, Event, EventId, Evidence, Gap, PathStep, Peer, Process,
+    Ancestor, Context, Destination, Event, EventId, Evidence, Gap, Parent, PathStep, Peer, Process,
     ProcessExit, Source, Truncation, WorkloadNames,
 };
 use keytrail_model::status::{LibraryReport, Refused, SignalReport};
@@ -185,6 +185,17 @@ fn source(s: Source) -> v1::Source {
         tracked: s.tracked,
         orphaned: s.orphaned,
         host_path: s.host_path,
+        likely_parents: s.parents.into_iter().map(parent).collect(),
+    }
+}
+
+fn parent(p: Parent) -> v1::Parent {
+    v1::Parent {
+        kind: p.kind,
+        fingerprint: p.fingerprint,
+        host: p.host,
+        path: p.path,
+        time: Some(timestamp(p.time_ns)),
     }
 }
 

@@ -10,10 +10,14 @@ pub mod background;
 pub mod cgroups;
 pub mod decode;
 mod digested;
+mod dns_pieces;
 mod environment;
 mod exec;
 mod files;
 mod handed;
+mod in_use;
+#[cfg(test)]
+mod in_use_tests;
 mod inspection;
 mod message;
 #[cfg(test)]

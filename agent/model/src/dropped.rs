@@ -50,6 +50,8 @@ pub enum Bound {
     Pipes,
     /// Answers of metadata services that were not seen whole.
     Answers,
+    /// Credentials that a process uses and nobody knew, and that are looked at.
+    InUse,
     /// Reads that are remembered, so that each is told once.
     Reads,
     /// Opens that may still become reads.
@@ -226,6 +228,13 @@ impl Bound {
                  them are not known",
                 "what asked is reported as credential_requested",
                 Signal::Answer,
+            ),
+            Self::InUse => (
+                GapReason::SecretNotMatched,
+                "credentials that nobody knew were used, by processes that had used many others a short while before, as proxies \
+                 do: they are not known",
+                "none: whose they are is not known to who passes them on",
+                Signal::TlsWrite,
             ),
             Self::Reads => (
                 GapReason::TableFull,

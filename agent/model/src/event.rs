@@ -187,6 +187,19 @@ pub struct Source {
     pub tracked: bool,
     /// Of a file of the host: its owner has no account.
     pub orphaned: bool,
+    /// Of one first seen in use: with which others it was likely got.
+    pub parents: Vec<Parent>,
+}
+
+/// A credential with which a process asked for a token a while before it used another one. The answer was not seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parent {
+    pub kind: String,
+    pub fingerprint: String,
+    /// Who was asked, as the request says, and for which path.
+    pub host: String,
+    pub path: String,
+    pub time_ns: u64,
 }
 
 impl Source {
@@ -208,6 +221,7 @@ impl Source {
             reach: None,
             tracked: false,
             orphaned: false,
+            parents: Vec::new(),
         }
     }
 }

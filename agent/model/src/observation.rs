@@ -64,6 +64,8 @@ pub enum Observation {
     /// The environment or the memory of a process was read.
     Taken(TakenSeen),
     Answer(Box<AnswerSeen>),
+    /// What nobody knew before is used; the send that holds it comes next.
+    InUse(Box<InUseSeen>),
     Connect {
         at: Stamp,
         ends: Ends,
@@ -585,6 +587,13 @@ pub struct AnswerSeen {
     pub ends: Ends,
     pub credentials: Vec<CredentialRef>,
     pub hook: String,
+}
+
+/// A process uses credentials that nobody knew, in headers that hold nothing else.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InUseSeen {
+    pub at: Stamp,
+    pub credentials: Vec<CredentialRef>,
 }
 
 /// A process read what another one (or itself) holds, out of that process.

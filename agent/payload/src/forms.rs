@@ -141,15 +141,14 @@ pub fn forms(secret: &[u8], pick: impl FnOnce(&[u8]) -> usize) -> Vec<Form> {
             minimal(&minimal(bytes))
         }),
     );
-    for (safe, plus) in PERCENT {
-        for upper in [true, false] {
-            let encoder = |bytes: &[u8]| encode::percent(bytes, safe, plus, upper);
-            push_plain(
-                &mut out,
-                plain(Transform::Percent, secret, &region, encoder),
-            );
-        }
-    }
+    // And that in another one, as a message of a queue holds a request.
+    push_plain(
+        &mut out,
+        plain(Transform::Json, secret, &region, |bytes| {
+            minimal(&minimal(&minimal(bytes)))
+        }),
+    );
+    push_percent(&mut out, secret, &region);
     let escaped = secret
         .iter()
         .any(|c| matches!(c, b'&' | b'<' | b'>' | b'"' | b'\''));
@@ -169,6 +168,21 @@ pub fn forms(secret: &[u8], pick: impl FnOnce(&[u8]) -> usize) -> Vec<Form> {
         push_binary(&mut out, &escaped, &region);
     }
     out
+}
+
+/// Adds what encoders of addresses make of it, also twice.
+fn push_percent(out: &mut Vec<Form>, secret: &[u8], region: &Range<usize>) {
+    for (safe, plus) in PERCENT {
+        for upper in [true, false] {
+            let encoder = |bytes: &[u8]| encode::percent(bytes, safe, plus, upper);
+            push_plain(out, plain(Transform::Percent, secret, region, encoder));
+            if upper && !safe.is_empty() {
+                // An address inside another one's query.
+                let twice = |bytes: &[u8]| encoder(&encoder(bytes));
+                push_plain(out, plain(Transform::Percent, secret, region, twice));
+            }
+        }
+    }
 }
 
 /// Adds base64 in both alphabets at all alignments, and hex.

@@ -5,6 +5,7 @@ use super::coded::Encoding;
 use super::encode;
 use super::host::host_name;
 use super::matcher::Matcher;
+use super::presented;
 use super::request;
 use keytrail_model::{HostName, Request};
 use zeroize::Zeroizing;
@@ -48,6 +49,8 @@ pub struct Head {
     /// `Upgrade: websocket`, and whether its messages may be compressed.
     pub websocket: bool,
     pub deflate: bool,
+    /// Headers that hold a credential, by their place in `presented`, until the head ends.
+    presented: Vec<(usize, Zeroizing<Vec<u8>>)>,
     switches: bool,
     length: u64,
     chunked: bool,
@@ -103,7 +106,16 @@ pub enum Piece {
 impl Http {
     /// Bytes kept.
     pub fn kept(&self) -> usize {
-        self.line.len()
+        let presented = self.head.presented.iter();
+        self.line.len() + presented.map(|(_, value)| value.len()).sum::<usize>()
+    }
+
+    /// The headers of a request that hold a credential, once its head has ended.
+    pub fn take_presented(&mut self) -> Vec<(usize, Zeroizing<Vec<u8>>)> {
+        match self.place {
+            Place::Line | Place::Headers | Place::Skipping => Vec::new(),
+            _ => std::mem::take(&mut self.head.presented),
+        }
     }
 
     pub fn head(&self) -> &Head {
@@ -384,6 +396,12 @@ impl Head {
             self.websocket = has(b"websocket");
         } else if is(b"sec-websocket-extensions") {
             self.deflate = has(b"permessage-deflate");
+        } else if self.is_request
+            && self.presented.len() < presented::MOST
+            && presented::LENGTHS.contains(&value.len())
+            && let Some(place) = presented::place(name)
+        {
+            self.presented.push((place, encode::copy(value)));
         }
     }
 

@@ -3,6 +3,7 @@
 use super::hits::Hits;
 use super::keys::{self, Signed};
 use super::matcher::Matcher;
+use super::presented::{self, Unknown};
 use keytrail_model::{HostName, IdentifiedBy, Request, Transform, Undecoded};
 
 /// Most requests told of one payload.
@@ -44,6 +45,8 @@ impl Credit {
 
 pub struct Sink<'m> {
     pub matcher: &'m Matcher,
+    /// Who is asked about credentials that nobody may have known, if anybody is.
+    pub unknown: Option<&'m mut (dyn Unknown + 'm)>,
     pub hits: Hits,
     pub hosts: Vec<HostName>,
     pub requests: Vec<Request>,
@@ -65,6 +68,7 @@ impl<'m> Sink<'m> {
     pub fn new(matcher: &'m Matcher, credit: Credit) -> Self {
         Self {
             matcher,
+            unknown: None,
             hits: Hits::new(),
             hosts: Vec::new(),
             requests: Vec::new(),
@@ -108,6 +112,33 @@ impl<'m> Sink<'m> {
                 Signed::ByOthers => {}
                 Signed::Unknown => self.undecoded.cut += 1,
             }
+        }
+    }
+
+    /// A header of a request that holds a credential: one that was not known is from now on. What a key of this host has
+    /// signed is told as that key's use.
+    pub fn meet(&mut self, header: &'static str, value: &[u8]) {
+        let matcher = self.matcher;
+        let Some(unknown) = self.unknown.as_deref_mut() else {
+            return;
+        };
+        if !presented::fits(header, value) {
+            return;
+        }
+        if !matcher.keys.is_empty() {
+            for token in keys::tokens(value) {
+                let of = &value[token];
+                match matcher
+                    .keys
+                    .signer(of, &matcher.confirm, &mut self.signatures)
+                {
+                    Signed::ByOthers => {}
+                    Signed::By(_) | Signed::Unknown => return,
+                }
+            }
+        }
+        for (credential, transform) in unknown.met(header, value) {
+            self.hits.record(&credential, None, transform, "", false);
         }
     }
 

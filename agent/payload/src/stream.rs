@@ -3,6 +3,7 @@
 use super::ages::WIPE_NS;
 use super::hits::Hits;
 use super::matcher::Matcher;
+use super::presented::Unknown;
 use super::sink::Sink;
 use super::tail::StreamTail;
 use super::talk::Talk;
@@ -166,10 +167,21 @@ impl Streams {
     /// `hosts` are the names stated in these bytes, or in the head of the request they belong to.
     /// `truncated`: bytes of the call are missing before or after these, or candidates were too many to confirm.
     pub fn on_payload(&mut self, matcher: &Matcher, key: StreamKey, chunk: Chunk<'_>) -> Payload {
+        self.on_payload_with(matcher, key, chunk, None)
+    }
+
+    /// The same, and `unknown` is asked about credentials in it that may not be known.
+    pub fn on_payload_with<'a>(
+        &mut self,
+        matcher: &'a Matcher,
+        key: StreamKey,
+        chunk: Chunk<'_>,
+        unknown: Option<&'a mut dyn Unknown>,
+    ) -> Payload {
         self.expire(chunk.boot_ns);
         let mut state = self.take(&key).unwrap_or_default();
         self.allow_signatures();
-        let payload = clear(matcher, &mut state, chunk, &mut self.signatures);
+        let payload = clear(matcher, &mut state, chunk, &mut self.signatures, unknown);
         self.put(key, state);
         payload
     }
@@ -188,6 +200,17 @@ impl Streams {
     /// also those that a send only goes on with, never reach the matcher. All other bytes do, on whatever connection:
     /// one record must not blind us for what follows in clear.
     pub fn on_send(&mut self, matcher: &Matcher, key: StreamKey, chunk: Chunk<'_>) -> Sent {
+        self.on_send_with(matcher, key, chunk, None)
+    }
+
+    /// The same, and `unknown` is asked about credentials in it that may not be known.
+    pub fn on_send_with<'a>(
+        &mut self,
+        matcher: &'a Matcher,
+        key: StreamKey,
+        chunk: Chunk<'_>,
+        unknown: Option<&'a mut dyn Unknown>,
+    ) -> Sent {
         self.expire(chunk.boot_ns);
         let mut state = self.take(&key).unwrap_or_default();
         let mut sent = Sent::default();
@@ -203,7 +226,7 @@ impl Streams {
             ciphertext(&mut state, chunk, &mut sent);
         } else {
             self.allow_signatures();
-            sent.payload = clear(matcher, &mut state, chunk, &mut self.signatures);
+            sent.payload = clear(matcher, &mut state, chunk, &mut self.signatures, unknown);
         }
         self.put(key, state);
         sent
@@ -219,7 +242,7 @@ impl Streams {
             truncated: false,
         };
         let mut state = State::default();
-        let payload = clear(matcher, &mut state, chunk, &mut 0);
+        let payload = clear(matcher, &mut state, chunk, &mut 0, None);
         state.wipe();
         payload.hits
     }
@@ -380,8 +403,15 @@ fn shown(matcher: &Matcher, chunk: &Chunk<'_>) -> Vec<Hit> {
 }
 
 /// Scans clear bytes.
-fn clear(matcher: &Matcher, state: &mut State, chunk: Chunk<'_>, signatures: &mut u32) -> Payload {
+fn clear<'a>(
+    matcher: &'a Matcher,
+    state: &mut State,
+    chunk: Chunk<'_>,
+    signatures: &mut u32,
+    unknown: Option<&'a mut (dyn Unknown + 'a)>,
+) -> Payload {
     let mut sink = Sink::new(matcher, state.talk.credit);
+    sink.unknown = unknown;
     sink.signatures = *signatures;
     sink.now = chunk.boot_ns;
     if state.aged_ns.saturating_add(WIPE_NS / 10) <= sink.now {

@@ -8,6 +8,7 @@ use super::coded::Packed;
 use super::h2::{self, Http2};
 use super::http::{Http, Piece, begins_request};
 use super::logins::Login;
+use super::presented;
 use super::sink::{Credit, Sink};
 use super::text::Text;
 use super::websocket::WebSocket;
@@ -126,7 +127,10 @@ impl Talk {
                     self.end_body(sink);
                     self.request = None;
                 }
-                Piece::Head => self.name(sink),
+                Piece::Head => {
+                    self.name(sink);
+                    self.present(sink);
+                }
                 Piece::Body(ends) => {
                     self.flush(&bytes[from..at - used], sink);
                     from = at;
@@ -147,6 +151,7 @@ impl Talk {
                 Piece::Ended => self.end_body(sink),
                 Piece::WebSocket => {
                     self.flush(&bytes[from..at], sink);
+                    self.present(sink);
                     let head = self.http.head();
                     let mut ws =
                         WebSocket::new(head.request.clone(), head.is_request, head.deflate);
@@ -176,6 +181,16 @@ impl Talk {
     fn name(&self, sink: &mut Sink<'_>) {
         for host in &self.http.head().hosts {
             sink.host(host);
+        }
+    }
+
+    /// What the head that has ended holds that is a credential.
+    fn present(&mut self, sink: &mut Sink<'_>) {
+        for (place, value) in self.http.take_presented() {
+            self.current(0, sink);
+            if let Some(header) = presented::name(place) {
+                sink.meet(header, &value);
+            }
         }
     }
 

@@ -521,6 +521,7 @@ impl Pipeline {
                     })
             }
             Observation::Answer(seen) => self.own.is(seen.at.pid),
+            Observation::InUse(seen) => self.own.is(seen.at.pid),
             Observation::TlsWrite(seen) => self.own.is(seen.at.pid),
             Observation::Write(seen) => self.own.is(seen.at.pid),
             Observation::Exec(exec) => {

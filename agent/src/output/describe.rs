@@ -185,6 +185,7 @@ pub fn source(source: &Source) -> String {
         Some(SourceType::File | SourceType::Service) => escape(&source.path).into_owned(),
         Some(SourceType::Env) => format!("env {}", escape(&source.env_name)),
         Some(SourceType::Argv) => format!("argv[{}]", source.argv_index),
+        Some(SourceType::Payload) => first_used(source),
         _ if source.r#type == 0 => "unknown".into(),
         _ => SourceType::word_of(source.r#type).into(),
     };
@@ -195,6 +196,21 @@ pub fn source(source: &Source) -> String {
         };
     } else if !source.inherited_from.is_empty() {
         text.push_str(" (inherited)");
+    }
+    text
+}
+
+/// Where it came from is not known: what it is likely to have been got with.
+fn first_used(source: &Source) -> String {
+    let mut text = String::from("first seen in use");
+    for (n, parent) in source.likely_parents.iter().enumerate() {
+        text.push_str(if n == 0 { ", likely got with " } else { ", " });
+        text.push_str(&escape(&parent.kind));
+    }
+    if let Some(parent) = source.likely_parents.first() {
+        text.push_str(" at ");
+        text.push_str(&escape(&parent.host));
+        text.push_str(&escape(&parent.path));
     }
     text
 }

@@ -17,7 +17,8 @@ setpriv --pdeathsig KILL /usr/bin/python3 -c \"$1\" &
 until (: </dev/tcp/169.254.169.254/80) 2>/dev/null; do sleep 0.1; done
 while read -r line; do eval \"$line\" & wait $!; done";
 
-const SERVER: &str = "import http.server, json, os
+const SERVER: &str = "import base64, http.server, json, os
+SESSION = base64.b64encode(os.urandom(42)).decode()
 KEYS = json.dumps({'Code': 'Success', 'Type': 'AWS-HMAC', **json.load(open(os.environ['KEY'])),
   'Token': 'x' * 40, 'Expiration': '2036-01-01T00:00:00Z', 'LastUpdated': '2026-01-01T00:00:00Z'})
 ROLE = '/latest/meta-data/iam/security-credentials/'
@@ -27,7 +28,7 @@ class Service(http.server.BaseHTTPRequestHandler):
   def say(self, text, code=200):
     self.send_response(code); self.send_header('Content-Length', str(len(text)))
     self.end_headers(); self.wfile.write(text.encode())
-  def do_PUT(self): self.say('t' * 56)
+  def do_PUT(self): self.say(SESSION)
   def do_GET(self):
     p = self.path.split('?')[0]
     if p == ROLE: return self.say('web')
@@ -185,5 +186,19 @@ time.sleep(1)
             .is_some_and(|f| f.rule == "metadata-credentials-unusual-program")
     });
     assert!(accused.is_empty(), "{}", list(&accused));
+    // The token with which it asked is known by its use, and is no reason to suspect what else is sent.
+    let mut session = of_kind(&agent.tree(root), "credential_sent");
+    session.retain(|e| e.credential_kind() == "aws-imds-token");
+    assert!(!session.is_empty());
+    for event in &session {
+        let text = event.brief();
+        assert_eq!(
+            (event.grade(), event.source_type()),
+            ("observed", "payload"),
+            "{text}"
+        );
+        assert_eq!(event.peer(), ("169.254.169.254", 80), "{text}");
+        assert!(event.executable().contains("python"), "{text}");
+    }
     network.end();
 }

@@ -26,6 +26,7 @@ pub mod package;
 pub mod pipes;
 pub mod reads;
 pub mod reads_tmpfs;
+pub mod received;
 pub mod restart;
 pub mod rights;
 pub mod sends_local;

@@ -39,6 +39,10 @@ pub fn place_source(place: &HoldingPlace) -> Source {
             path: asked.clone(),
             ..Source::new(SourceType::Service)
         },
+        HoldingPlace::Use(parents) => Source {
+            parents: parents.to_vec(),
+            ..Source::new(SourceType::Payload)
+        },
     }
 }
 

@@ -1,7 +1,7 @@
 //! The process table: one entry a program run, kept for a while after exit so that late records find it.
 
 use keytrail_model::context::Program;
-use keytrail_model::event::{Ancestor, Context, PathStep, Process};
+use keytrail_model::event::{Ancestor, Context, Parent, PathStep, Process};
 use keytrail_model::{
     ContextKind, CredentialRef, ExeFacts, FileFacts, LineageBasis, Pid, PipeId, Stamp,
     Surroundings, TICK_NS, Workload, actor_of, context_of, script_of,
@@ -33,6 +33,8 @@ pub enum HoldingPlace {
     Process(String),
     /// A metadata service, by what it was asked for.
     Service(String),
+    /// It is not known where: it was first seen in what the process sent. By which others it is likely to have got it.
+    Use(Arc<[Parent]>),
 }
 
 /// One credential in the hands of one process.

@@ -4,6 +4,7 @@
 //! eight bytes in every [`STRIDE`]; only where such a word fits is more looked at.
 
 use super::kinds::{Encoding, Kind};
+use super::zip::SIGNATURE;
 use memchr::memmem;
 use std::sync::LazyLock;
 
@@ -31,16 +32,18 @@ pub enum Found {
 
 static GZIP: LazyLock<memmem::Finder<'static>> =
     LazyLock::new(|| memmem::Finder::new(b"\x1f\x8b\x08"));
+static ZIP: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(SIGNATURE));
 static ZSTD: LazyLock<memmem::Finder<'static>> =
     LazyLock::new(|| memmem::Finder::new(b"\x28\xb5\x2f\xfd"));
-/// The same two in base64, at the beginning of a run.
+/// The same in base64, at the beginning of a run.
 static GZIP64: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"H4sI"));
+static ZIP64: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"UEsDB"));
 static ZSTD64: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"KLUv/"));
 
 /// Builds the searchers. They are moved with what lay on the stack before, and live as long as the program.
 #[inline(never)]
 pub fn prepare() {
-    for searcher in [&GZIP, &ZSTD, &GZIP64, &ZSTD64] {
+    for searcher in [&GZIP, &ZIP, &ZSTD, &GZIP64, &ZIP64, &ZSTD64] {
         LazyLock::force(searcher);
     }
 }
@@ -80,10 +83,15 @@ fn within(bytes: &[u8], fresh: bool, stride: usize) -> Option<(usize, Found)> {
         }
     };
     consider(GZIP.find(before), Found::Packed(Encoding::Gzip));
+    consider(ZIP.find(before), Found::Packed(Encoding::Zip));
     consider(ZSTD.find(before), Found::Packed(Encoding::Zstd));
     let behind_break = |at: &usize| *at == 0 || !is_base64(before[at - 1]);
     consider(
         GZIP64.find(before).filter(behind_break),
+        Found::Run(Kind::Base64),
+    );
+    consider(
+        ZIP64.find(before).filter(behind_break),
         Found::Run(Kind::Base64),
     );
     consider(

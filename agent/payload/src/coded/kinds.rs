@@ -14,13 +14,15 @@ pub enum Encoding {
     Deflate,
     Brotli,
     Zstd,
+    /// DEFLATE behind the head of a ZIP archive's member.
+    Zip,
 }
 
 impl Encoding {
     pub const fn transform(self) -> Transform {
         match self {
             Self::Gzip => Transform::Gzip,
-            Self::Zlib | Self::Deflate => Transform::Deflate,
+            Self::Zlib | Self::Deflate | Self::Zip => Transform::Deflate,
             Self::Brotli => Transform::Brotli,
             Self::Zstd => Transform::Zstd,
         }

@@ -10,6 +10,7 @@ mod kinds;
 mod packed;
 mod run;
 mod unzstd;
+mod zip;
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 use super::inflate::{Fed, GzipHead, Inflate};
 use super::kinds::{Encoding, MAX_MESSAGE};
 use super::unzstd::Unzstd;
+use super::zip::ZipHead;
 use crate::ages::WIPE_NS;
 use crate::sink::Sink;
 use crate::text::Text;
@@ -17,6 +18,7 @@ const MAX_WINDOW_BITS: u32 = 22;
 
 enum Decoder {
     GzipHead(GzipHead),
+    ZipHead(ZipHead),
     Inflate(Inflate),
     Zstd(Box<Unzstd>),
     BrotliHead,
@@ -42,6 +44,7 @@ impl Packed {
             Encoding::Deflate => Decoder::Inflate(Inflate::new(false)),
             Encoding::Brotli => Decoder::BrotliHead,
             Encoding::Zstd => Decoder::Zstd(Box::new(Unzstd::new())),
+            Encoding::Zip => Decoder::ZipHead(ZipHead::default()),
         };
         Self {
             encoding,
@@ -74,8 +77,13 @@ impl Packed {
             let input = &bytes[at..];
             let (used, fed, cost, out) = match &mut self.decoder {
                 Decoder::Over => return at,
-                Decoder::GzipHead(head) => {
-                    let Some((used, whole)) = head.feed(input) else {
+                Decoder::GzipHead(_) | Decoder::ZipHead(_) => {
+                    let fed = match &mut self.decoder {
+                        Decoder::ZipHead(head) => head.feed(input),
+                        Decoder::GzipHead(head) => head.feed(input),
+                        _ => None,
+                    };
+                    let Some((used, whole)) = fed else {
                         self.decoder = Decoder::Over;
                         return at;
                     };

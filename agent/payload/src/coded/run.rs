@@ -100,14 +100,19 @@ impl Run {
             let Some(&first) = self.part[..self.part_len].first() else {
                 self.part[0] = c;
                 self.part_len = 1;
+                if self.is_whole(c) {
+                    // Handed on at once: what began behind an ASCII character is text of the other byte order, and this may
+                    // be the last byte of its last character, and of the message.
+                    self.emit(c, out, sink);
+                }
                 continue;
             };
             self.part_len = 0;
-            if self.kind == Kind::Utf16Le && first.is_ascii() && c != 0 {
-                // What began behind an ASCII character and ends before one is text of the other byte order: this is
-                // its last character.
-                self.emit(first, out, sink);
-                return i;
+            if self.is_whole(first) {
+                if c != 0 {
+                    return i;
+                }
+                continue;
             }
             let unit = if self.kind == Kind::Utf16Le {
                 u16::from_le_bytes([first, c])
@@ -121,6 +126,11 @@ impl Run {
             }
         }
         bytes.len()
+    }
+
+    /// Whether the first byte of a character tells all of it, in either order of bytes.
+    fn is_whole(&self, first: u8) -> bool {
+        self.kind == Kind::Utf16Le && first.is_ascii() && first != 0
     }
 
     fn escapes(&mut self, bytes: &[u8], out: &mut Out, sink: &mut Sink<'_>) -> usize {

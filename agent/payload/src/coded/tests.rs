@@ -68,6 +68,40 @@ fn wide(bytes: &[u8], big: bool) -> Vec<u8> {
         .collect()
 }
 
+/// An archive of one member, packed.
+fn zip(bytes: &[u8]) -> Vec<u8> {
+    let packed = &zlib(bytes)[2..];
+    let mut out = b"PK\x03\x04\x14\0\x08\0\x08\0".to_vec();
+    out.extend([0; 16]);
+    out.extend([5, 0, 0, 0]);
+    out.extend(b"a.txt");
+    out.extend(&packed[..packed.len() - 4]);
+    out.extend(b"PK\x01\x02 and more");
+    out
+}
+
+/// The last byte of a body is the last one of a secret in UTF-16: nothing comes behind it.
+#[test]
+fn wide_text_at_the_end_of_a_body() {
+    let m = matcher(&[TOKEN]);
+    for big in [false, true] {
+        let body = wide(TOKEN, big);
+        let head = format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let whole = [head.as_bytes(), &body].concat();
+        for cut in head.len() - 2..whole.len() {
+            let (a, b) = whole.split_at(cut);
+            assert_eq!(
+                found_in(&m, &[a, b]),
+                [("utf16".to_owned(), 1)],
+                "{big} {cut}"
+            );
+        }
+    }
+}
+
 /// A text of which the secret is a part.
 fn json() -> Vec<u8> {
     [
@@ -89,6 +123,8 @@ fn cases() -> Vec<(&'static str, Vec<u8>)> {
         ("xml", entities(&text, true)),
         ("utf16", wide(TOKEN, false)),
         ("utf16", wide(TOKEN, true)),
+        ("deflate", zip(&text)),
+        ("base64+deflate", base64(&zip(&text))),
         ("utf16", wide(&text, true)),
         ("utf16+base64", wide(&base64(&text), false)),
         ("base64+base64", base64(&base64(TOKEN))),

@@ -12,6 +12,7 @@ use crate::encode;
 use crate::hits::{Hits, Kept};
 use crate::host::host_name;
 use crate::http::content_encoding;
+use crate::presented;
 use crate::request;
 use crate::sink::Sink;
 use crate::text::Text;
@@ -51,7 +52,7 @@ struct Entry {
     fact: Option<Box<Fact>>,
     found: Option<Box<[Kept]>>,
     size: u32,
-    /// Of the name, in the static table; 0 when it is not there.
+    /// Of the name, in the static table, or behind it among those that hold credentials; 0 when it is in neither.
     name: u8,
 }
 
@@ -99,6 +100,14 @@ impl Decoder {
     ) -> Result<(), Broken> {
         let mut at = 0;
         let mut again = 0;
+        // What names a method asks: the fields that say so come first (RFC 9113 section 8.3).
+        let mut asks = false;
+        let mut fact = |of: &Fact| {
+            asks |= matches!(of, Fact::Method(_));
+            fact(of);
+            asks
+        };
+        let mut is_request = false;
         while let Some(&first) = block.get(at) {
             let begin = at;
             let broken = || Broken(begin);
@@ -107,12 +116,12 @@ impl Decoder {
                 match index.checked_sub(1).ok_or_else(broken)? {
                     i if i < FIXED.len() => {
                         let (name, value) = FIXED[i];
-                        fact(&fact_of(name.as_bytes(), value.as_bytes(), sink));
+                        is_request = fact(&fact_of(name.as_bytes(), value.as_bytes(), sink));
                     }
                     i => match self.entries.get(i - FIXED.len()) {
                         Some(entry) => {
                             if let Some(known) = &entry.fact {
-                                fact(known);
+                                is_request = fact(known);
                             }
                             if let Some(found) = &entry.found {
                                 again += 1;
@@ -138,8 +147,9 @@ impl Decoder {
             let index = integer(block, &mut at, if insert { 6 } else { 4 }).ok_or_else(broken)?;
             let (name, known) = self.name(index, block, &mut at).ok_or_else(broken)?;
             let (value, huffman) = string(block, &mut at).ok_or_else(broken)?;
-            let (this, found) = field(&name, &value, huffman, sink);
-            fact(&this);
+            let presented = is_request.then(|| presented_at(known)).flatten();
+            let (this, found) = field((&name, presented), &value, huffman, sink);
+            is_request = fact(&this);
             if insert {
                 self.insert(Entry {
                     name: known as u8,
@@ -159,11 +169,15 @@ impl Decoder {
         block: &[u8],
         at: &mut usize,
     ) -> Option<(Zeroizing<Vec<u8>>, usize)> {
-        let fixed = |place: usize| FIXED.get(place - 1).map_or("header", |(name, _)| *name);
+        let fixed = |place: usize| match FIXED.get(place - 1) {
+            Some((name, _)) => *name,
+            None => presented::name(place - 1 - FIXED.len()).unwrap_or("header"),
+        };
         match index {
             0 => {
                 let (name, _) = string(block, at)?;
                 let place = FIXED.iter().position(|(n, _)| n.as_bytes() == &name[..]);
+                let place = place.or_else(|| Some(FIXED.len() + presented::place(&name)?));
                 Some((name, place.map_or(0, |p| p + 1)))
             }
             i if i <= FIXED.len() => Some((encode::copy(fixed(i).as_bytes()), i)),
@@ -207,7 +221,12 @@ impl Decoder {
 }
 
 /// Looks at one field: what may be told of it, and what was found in it.
-fn field(name: &[u8], value: &[u8], huffman: bool, sink: &mut Sink<'_>) -> (Fact, Vec<Kept>) {
+fn field(
+    (name, presented): (&[u8], Option<&'static str>),
+    value: &[u8],
+    huffman: bool,
+    sink: &mut Sink<'_>,
+) -> (Fact, Vec<Kept>) {
     let mut line = encode::buffer(name.len() + value.len() + 4);
     line.extend_from_slice(name);
     line.extend_from_slice(b": ");
@@ -217,6 +236,9 @@ fn field(name: &[u8], value: &[u8], huffman: bool, sink: &mut Sink<'_>) -> (Fact
     let mut text = Text::message(0);
     text.push(&line, sink);
     text.end(sink);
+    if let Some(header) = presented {
+        sink.meet(header, value);
+    }
     let own = std::mem::replace(&mut sink.hits, outer);
     if own.limited() {
         sink.hits.limit();
@@ -231,6 +253,15 @@ fn field(name: &[u8], value: &[u8], huffman: bool, sink: &mut Sink<'_>) -> (Fact
         }
     }
     (fact_of(name, value, sink), found)
+}
+
+/// The name at this place, where it is one of a header that holds a credential.
+fn presented_at(place: usize) -> Option<&'static str> {
+    let place = match place.checked_sub(FIXED.len() + 1) {
+        Some(behind) => behind,
+        None => presented::place(FIXED.get(place.checked_sub(1)?)?.0.as_bytes())?,
+    };
+    presented::name(place)
 }
 
 fn fact_of(name: &[u8], value: &[u8], sink: &Sink<'_>) -> Fact {

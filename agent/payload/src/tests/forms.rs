@@ -51,6 +51,13 @@ fn known_spellings_are_among_the_forms() {
         r"p\u00e4ss\ud83d\ude00word",
     );
     has(b"\x01\x1fabc", "hex", "011f616263");
+    has(
+        b"a/b+c=d e-secret",
+        "percent",
+        "a%252Fb%252Bc%253Dd%2520e-secret",
+    );
+    has(b"ab\"c\\d-secret", "json", r#"ab\\\"c\\\\d-secret"#);
+    has(b"ab\"c\\d-secret", "json", r#"ab\\\\\\\"c\\\\\\\\d-secret"#);
 }
 
 #[test]

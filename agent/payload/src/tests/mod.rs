@@ -4,6 +4,7 @@ mod forms;
 mod limits;
 mod matching;
 mod memory;
+mod presented;
 mod splits;
 mod streams;
 mod words;

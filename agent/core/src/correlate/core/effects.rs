@@ -69,6 +69,9 @@ impl Core {
             Observation::Answer(seen) if self.holds(seen.at.pid) => {
                 self.met(seen.at.pid, &mut effects);
             }
+            Observation::InUse(seen) if self.holds(seen.at.pid) => {
+                self.met(seen.at.pid, &mut effects);
+            }
             Observation::Taken(seen) if seen.at.pid != seen.victim && self.holds(seen.at.pid) => {
                 self.met(seen.at.pid, &mut effects);
             }

@@ -163,6 +163,8 @@ impl Core {
                     .filter(|_| (facts.device, facts.inode) != (via.device, via.inode)),
                 // Whoever is started beside it has that as well.
                 (None, HoldingPlace::Env(_) | HoldingPlace::Argv(_)) => None,
+                // When it came is not known.
+                (None, HoldingPlace::Use(_)) => None,
                 (Some(_), _) | (None, HoldingPlace::Process(_) | HoldingPlace::Service(_)) => {
                     holding.met_ns()
                 }

@@ -108,6 +108,12 @@ impl Core {
             {
                 continue;
             }
+            // Every client of the service has one, for nothing else.
+            if matches!(holding.place, HoldingPlace::Use(_))
+                && holding.credential.kind == "aws-imds-token"
+            {
+                continue;
+            }
             if flow.claimed.contains(fingerprint) || flow.told.contains(fingerprint) {
                 continue;
             }

@@ -4,6 +4,7 @@ mod delivery;
 mod effects;
 mod file;
 mod handed;
+mod in_use;
 mod lineage;
 mod message;
 mod metadata;
@@ -91,6 +92,8 @@ pub struct Core {
     written: once::Once<written::Act>,
     /// Who asked which metadata service for what, and was given what.
     metadata: metadata::Metadata,
+    /// Who asked for a token, and with what.
+    exchanges: in_use::Exchanges,
     /// Programs of which writes to a TLS library were seen.
     hooked: BTreeSet<lineage::Program>,
     /// Executables already reported for TLS that we cannot see into.
@@ -168,6 +171,7 @@ impl Core {
             Observation::Pipes(seen) => self.on_pipes(seen),
             Observation::Taken(seen) => self.on_taken(seen),
             Observation::Answer(seen) => self.on_answer(seen),
+            Observation::InUse(seen) => self.on_in_use(seen),
             Observation::Connect { at, ends } => {
                 self.table.touch(at);
                 self.metadata.connects(at.pid, ends.sock);

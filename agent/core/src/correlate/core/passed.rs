@@ -295,6 +295,7 @@ impl Core {
             HoldingPlace::Argv(index) => ("argv", index.to_string()),
             HoldingPlace::Process(key) => ("taken", key.clone()),
             HoldingPlace::Service(asked) => ("received", asked.clone()),
+            HoldingPlace::Use(_) => ("used", String::new()),
         };
         let forked = self.table.get(pid).is_some_and(|p| p.forked);
         if forked && holding.origin != pid && self.table.get(holding.origin).is_some() {
@@ -341,5 +342,7 @@ fn goes_on(proc: &Proc, holding: &Holding) -> bool {
         HoldingPlace::File(_) | HoldingPlace::Process(_) | HoldingPlace::Service(_) => {
             holding.own_ns.is_some()
         }
+        // When it came is not known: what it is written to is told by its bytes.
+        HoldingPlace::Use(_) => false,
     }
 }

@@ -305,6 +305,7 @@ impl Core {
         self.flows.forget(pid);
         self.reads.forget(pid);
         self.metadata.forget(pid);
+        self.exchanges.forget(pid);
         self.pipes.leave(pid, at.boot_ns);
         self.table.exit(pid, at.boot_ns);
     }

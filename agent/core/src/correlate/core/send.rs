@@ -65,6 +65,7 @@ impl Core {
         self.tls.settle_words(pid, session, seen.call, continues);
         self.settle_words(pid, Stream::Session(session), continues);
         self.count_cut(pid, &seen.payload);
+        self.notes_exchange(&seen.at, &seen.payload);
         self.tls.enter(seen.clone());
     }
 
@@ -153,6 +154,7 @@ impl Core {
         }
         if send.tls_record.is_none() {
             self.count_cut(send.at.pid, &send.payload);
+            self.notes_exchange(&send.at, &send.payload);
             let stream = Stream::Socket(send.ends.sock);
             self.settle_words(send.at.pid, stream, send.payload.continues);
             if !send.payload.hits.is_empty() {

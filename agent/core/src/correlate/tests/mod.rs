@@ -6,6 +6,7 @@ mod delivery;
 mod fields;
 mod files;
 mod holdings;
+mod in_use;
 mod limits;
 mod lineage;
 mod messages;
