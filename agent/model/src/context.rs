@@ -2,6 +2,7 @@
 //! session over SSH, a login shell. Names only: who controls an ancestor's name or arguments can pretend to be one of
 //! these, so a context explains and never excuses by itself.
 
+use crate::multicall::applet;
 use crate::script::is_shell_name;
 use crate::words::{Actor, ContextKind};
 
@@ -243,8 +244,10 @@ pub fn context_of(program: &Program<'_>) -> Option<(ContextKind, &'static str)> 
 
 /// A shell that is called with a - before its name, and with no script: what runs below it, somebody typed.
 fn is_login_shell(program: &Program<'_>) -> bool {
+    let name = applet(program.executable, program.argv)
+        .map_or_else(|| file_name(program.executable), |(name, _)| name);
     program.script.is_empty()
-        && is_shell_name(file_name(program.executable))
+        && is_shell_name(name)
         && program.argv.first().is_some_and(|a| a.starts_with('-'))
 }
 
@@ -476,6 +479,8 @@ mod tests {
         for (executable, argv, expected) in [
             ("/usr/bin/bash", "-bash", Some("login_shell:shell")),
             ("/usr/bin/zsh", "-zsh -i", Some("login_shell:shell")),
+            ("/bin/busybox", "-sh", Some("login_shell:shell")),
+            ("/bin/busybox", "-cat", None),
             ("/usr/bin/bash", "-bash -c id", None),
             ("/usr/bin/bash", "bash", None),
             ("/usr/bin/python3", "-python3", None),

@@ -2,6 +2,7 @@
 
 mod letters;
 
+use crate::multicall::{applet, is_multicall};
 use letters::{Bundle, LUA, Letters, NONE, PYTHON};
 use std::path::{Component, Path, PathBuf};
 
@@ -157,13 +158,6 @@ const INTERPRETERS: &[Interpreter] = &[
         letters: NONE,
     },
     Interpreter {
-        name: "busybox",
-        valued: &[],
-        module: &[],
-        inline: &["-c"],
-        letters: NONE,
-    },
-    Interpreter {
         name: "sh",
         valued: &["-o", "+o"],
         module: &[],
@@ -176,12 +170,18 @@ const INTERPRETERS: &[Interpreter] = &[
 /// module, [`INLINE`] for code in an argument. `None` when the executable is no interpreter, or runs none.
 #[must_use]
 pub fn script_of(executable: &str, argv: &[String], cwd: &str) -> Option<String> {
-    let name = executable.rsplit('/').next()?;
+    // What a multi-call binary is called as is the interpreter.
+    let (name, arguments) = applet(executable, argv).map_or_else(
+        || {
+            let name = executable.rsplit('/').next().unwrap_or(executable);
+            (name, argv.get(1..).unwrap_or_default())
+        },
+        |(name, arguments)| (if is_small_shell(name) { "sh" } else { name }, arguments),
+    );
     let Some(interpreter) = INTERPRETERS.iter().find(|i| is(i.name, name)) else {
-        return script_of_awk(name, argv, cwd);
+        return script_of_awk(name, arguments, cwd);
     };
-    let mut arguments = argv.iter().skip(1).map(String::as_str);
-    // What a multi-call binary is called with is the name of the interpreter.
+    let mut arguments = arguments.iter().map(String::as_str);
     if interpreter.name == "deno" || interpreter.name == "bun" {
         let mut peeked = arguments.clone();
         if matches!(peeked.next(), Some("run" | "x")) {
@@ -238,11 +238,11 @@ pub fn script_of(executable: &str, argv: &[String], cwd: &str) -> Option<String>
 }
 
 /// A program of awk stands in an argument as a rule, and then the executable says as much; only one in a file is a script.
-fn script_of_awk(name: &str, argv: &[String], cwd: &str) -> Option<String> {
+fn script_of_awk(name: &str, arguments: &[String], cwd: &str) -> Option<String> {
     if !["awk", "gawk", "mawk", "original-awk"].contains(&name) {
         return None;
     }
-    let mut arguments = argv.iter().skip(1).map(String::as_str);
+    let mut arguments = arguments.iter().map(String::as_str);
     while let Some(argument) = arguments.next() {
         let file = match argument {
             "-f" | "--file" => arguments.next()?,
@@ -268,7 +268,7 @@ fn script_of_awk(name: &str, argv: &[String], cwd: &str) -> Option<String> {
 #[must_use]
 pub fn is_interpreter(executable: &str) -> bool {
     let name = executable.rsplit('/').next().unwrap_or(executable);
-    INTERPRETERS.iter().any(|i| is(i.name, name))
+    is_multicall(executable) || INTERPRETERS.iter().any(|i| is(i.name, name))
 }
 
 /// `-ec CODE` of a shell: the letters together.
@@ -293,9 +293,14 @@ fn is_shell(interpreter: &Interpreter) -> bool {
 
 const SHELLS: [&str; 4] = ["sh", "bash", "dash", "zsh"];
 
+/// The shells of multi-call binaries.
+fn is_small_shell(name: &str) -> bool {
+    matches!(name, "ash" | "hush" | "lash")
+}
+
 /// Whether a file of this name is a shell.
 pub(crate) fn is_shell_name(name: &str) -> bool {
-    name == "fish" || SHELLS.iter().any(|shell| is(shell, name))
+    name == "fish" || is_small_shell(name) || SHELLS.iter().any(|shell| is(shell, name))
 }
 
 /// `python3.13` is python, `nodejs` is node, `shred` is no sh.
@@ -403,6 +408,12 @@ mod tests {
                 Some("/srv/app/index.ts"),
             ),
             ("/usr/bin/shred", "shred x", None),
+            ("/bin/busybox", "sh run.sh", Some("/srv/app/run.sh")),
+            ("/bin/busybox", "busybox ash -c id", Some("-c")),
+            ("/bin/busybox", "awk -f x.awk y", Some("/srv/app/x.awk")),
+            // What it reads or fetches is no script of its own.
+            ("/bin/busybox", "cat /root/.ssh/id_rsa", None),
+            ("/bin/busybox", "busybox wget -q https://x/", None),
             ("/usr/bin/curl", "curl https://example.com", None),
         ] {
             assert_eq!(of(executable, argv).as_deref(), script, "{argv}");
