@@ -32,6 +32,11 @@ impl Text {
         }
     }
 
+    /// A message begins in it with the next bytes.
+    pub fn begin_message(&mut self) {
+        self.coded.begin_message();
+    }
+
     pub fn push(&mut self, bytes: &[u8], sink: &mut Sink<'_>) {
         if bytes.is_empty() {
             return;

@@ -39,11 +39,19 @@ static ZSTD: LazyLock<memmem::Finder<'static>> =
 static GZIP64: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"H4sI"));
 static ZIP64: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"UEsDB"));
 static ZSTD64: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"KLUv/"));
+/// Beginnings of zlib's head in base64, as it packs by default and as small as it can.
+static ZLIB64: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"eJ"));
+static ZLIB64_BEST: LazyLock<memmem::Finder<'static>> =
+    LazyLock::new(|| memmem::Finder::new(b"eN"));
+/// Characters of base64 that have to follow: the head is short.
+const ZLIB64_LEN: usize = 20;
 
 /// Builds the searchers. They are moved with what lay on the stack before, and live as long as the program.
 #[inline(never)]
 pub fn prepare() {
-    for searcher in [&GZIP, &ZIP, &ZSTD, &GZIP64, &ZIP64, &ZSTD64] {
+    for searcher in [
+        &GZIP, &ZIP, &ZSTD, &GZIP64, &ZIP64, &ZSTD64, &ZLIB64, &ZLIB64_BEST,
+    ] {
         LazyLock::force(searcher);
     }
 }
@@ -98,7 +106,28 @@ fn within(bytes: &[u8], fresh: bool, stride: usize) -> Option<(usize, Found)> {
         ZSTD64.find(before).filter(behind_break),
         Found::Run(Kind::Base64),
     );
+    for searcher in [&ZLIB64, &ZLIB64_BEST] {
+        consider(
+            searcher.find_iter(before).find(|at| is_zlib64(before, *at)),
+            Found::Run(Kind::Base64),
+        );
+    }
     best
+}
+
+/// Whether base64 of a zlib stream begins here. A `/` before it may be one of a path.
+fn is_zlib64(bytes: &[u8], at: usize) -> bool {
+    let begins = at == 0 || !is_base64(bytes[at - 1]) || bytes[at - 1] == b'/';
+    let Some(run) = bytes.get(at..at + ZLIB64_LEN) else {
+        return false;
+    };
+    // The second byte of the head is 9c or da.
+    begins
+        && matches!(
+            run,
+            [b'e', b'J', b'w'..=b'z', ..] | [b'e', b'N', b'o'..=b'r', ..]
+        )
+        && run.iter().all(|&c| is_base64(c))
 }
 
 /// The header of a zlib stream (RFC 1950 section 2.2) with a window of 32 KiB and no dictionary.

@@ -47,6 +47,15 @@ impl Coded {
         }
     }
 
+    /// A message begins with the next bytes; nothing that is encoded goes on in it.
+    pub fn begin_message(&mut self) {
+        if self.run.is_none() && self.packed.is_none() {
+            self.carry = Zeroizing::default();
+            self.ages.clear();
+            self.fresh = true;
+        }
+    }
+
     pub fn push(&mut self, bytes: &[u8], sink: &mut Sink<'_>) {
         if std::mem::take(&mut self.lost) {
             sink.undecoded.lost += 1;
@@ -79,10 +88,11 @@ impl Coded {
 
     /// Looks for the beginning of something encoded. What is behind it, or nothing.
     fn look<'b>(&mut self, rest: &'b [u8], sink: &mut Sink<'_>) -> &'b [u8] {
-        let fresh = std::mem::take(&mut self.fresh) && self.carry.is_empty();
+        // What is carried then is the message's first byte, or nothing.
+        let fresh = std::mem::take(&mut self.fresh);
         let Some((at, found)) = find::first(&self.carry, rest, fresh) else {
             // A message's first byte alone tells nothing.
-            self.fresh = fresh && rest.len() < 2;
+            self.fresh = fresh && self.carry.len() + rest.len() < 2;
             self.keep(rest, sink.now);
             return &[];
         };

@@ -45,6 +45,11 @@ fn base32(bytes: &[u8], upper: bool) -> Vec<u8> {
         .collect()
 }
 
+fn zlib_best(bytes: &[u8]) -> Vec<u8> {
+    let text = [bytes, &b"a text that is packed well; ".repeat(8)].concat();
+    miniz_oxide::deflate::compress_to_vec_zlib(&text, 9)
+}
+
 /// As `base32` writes it to a terminal.
 fn in_lines(bytes: &[u8]) -> Vec<u8> {
     bytes.chunks(76).collect::<Vec<_>>().join(&b"\n"[..])
@@ -143,6 +148,8 @@ fn cases() -> Vec<(&'static str, Vec<u8>)> {
         ("base64+gzip", base64(&gzip(&text))),
         ("base64+gzip+base64", base64(&gzip(&base64(&text)))),
         ("gzip+gzip", gzip(&gzip(&text))),
+        ("base64+deflate", base64(&zlib(&text))),
+        ("base64+deflate", base64(&zlib_best(&text))),
         ("zstd", zstd(&text)),
         ("base64+zstd", base64(&zstd(&text))),
         ("percent+base64", percent(&base64(TOKEN))),
