@@ -121,6 +121,7 @@ fn hit(number: u8, secret: bool) -> Hit {
         layers: Vec::new(),
         request: None,
         body: false,
+        target: false,
     }
 }
 

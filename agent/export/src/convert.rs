@@ -248,6 +248,7 @@ fn evidence(e: Evidence) -> v1::Evidence {
         path: e.path.into_iter().map(step).collect(),
         identified_by: e.identified_by.map_or(0, IdentifiedBy::number),
         in_body: e.in_body,
+        in_url: e.in_url,
     }
 }
 

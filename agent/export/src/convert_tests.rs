@@ -199,6 +199,7 @@ fn nothing_of_an_event_is_left_out() {
             }],
             identified_by: Some(IdentifiedBy::JwtSignature),
             in_body: true,
+            in_url: true,
         }),
         change: Some(Box::new(FileChange {
             action: FileAction::Rotated,

@@ -278,6 +278,8 @@ pub struct Evidence {
     pub identified_by: Option<IdentifiedBy>,
     /// In the body of a message of HTTP, once at least.
     pub in_body: bool,
+    /// In the URL of a request of HTTP, once at least.
+    pub in_url: bool,
 }
 
 /// A process on the way of a credential, and how it came to it.
@@ -312,6 +314,7 @@ impl Evidence {
             path: Vec::new(),
             identified_by: None,
             in_body: false,
+            in_url: false,
         }
     }
 }

@@ -411,6 +411,9 @@ pub struct Hit {
     /// In the body of a message of HTTP, once at least.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub body: bool,
+    /// In the first line of a request of HTTP, its URL, once at least.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub target: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

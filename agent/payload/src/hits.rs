@@ -18,6 +18,8 @@ pub struct Hits {
     pub(super) request: Option<u16>,
     /// They are of the body of a message of HTTP.
     pub(super) body: bool,
+    /// They are of the first line of a request of HTTP.
+    pub(super) target: bool,
     /// Identifiers so far at the end of their bytes.
     pub(super) opened: u32,
 }
@@ -92,6 +94,7 @@ impl Hits {
             Some(found) => {
                 found.hit.occurrences = found.hit.occurrences.saturating_add(1);
                 found.hit.body |= self.body;
+                found.hit.target |= self.target;
             }
             None => self.found.push(Found {
                 hit: Hit {
@@ -105,6 +108,7 @@ impl Hits {
                     open,
                     request,
                     body: self.body,
+                    target: self.target,
                 },
                 text,
             }),
@@ -138,10 +142,12 @@ impl Hits {
     pub(super) fn absorb(&mut self, other: Hits) {
         self.limited |= other.limited;
         for Found { hit, .. } in other.found {
+            let target = std::mem::replace(&mut self.target, hit.target);
             for _ in 0..hit.occurrences {
                 let spelling = (hit.layers.clone(), hit.transform);
                 self.add(&hit.credential, hit.by, spelling, &hit.part, false);
             }
+            self.target = target;
         }
     }
 
@@ -190,9 +196,9 @@ impl Hits {
     }
 
     fn close(&mut self, hit: Hit) {
-        let (occurrences, request, body) = (hit.occurrences, self.request, self.body);
-        (self.request, self.body) = (hit.request, hit.body);
-        for _ in 0..occurrences {
+        let (request, body, target) = (self.request, self.body, self.target);
+        (self.request, self.body, self.target) = (hit.request, hit.body, hit.target);
+        for _ in 0..hit.occurrences {
             self.add(
                 &hit.credential,
                 hit.by,
@@ -201,7 +207,7 @@ impl Hits {
                 false,
             );
         }
-        (self.request, self.body) = (request, body);
+        (self.request, self.body, self.target) = (request, body, target);
     }
 
     /// Only what was known by the public half of a key, and then by this.
@@ -245,6 +251,7 @@ impl Hits {
                 Some(known) => {
                     known.occurrences = known.occurrences.saturating_add(hit.occurrences);
                     known.body |= hit.body;
+                    known.target |= hit.target;
                 }
                 None => hits.push(hit),
             }

@@ -139,6 +139,11 @@ impl Http {
         self.place == Place::Outside
     }
 
+    /// In the first line of a message.
+    pub fn is_first_line(&self) -> bool {
+        self.place == Place::Line
+    }
+
     /// In the chunks of a body.
     pub fn is_chunked(&self) -> bool {
         matches!(

@@ -324,6 +324,39 @@ fn the_body_of_an_encoding_that_must_be_named_is_decoded() {
     }
 }
 
+/// A URL is told from the rest of a head, by whatever writes it comes.
+#[test]
+fn whether_a_secret_was_in_the_url() {
+    let m = matcher(&[TOKEN]);
+    let request = |path: &[u8], header: &[u8]| {
+        let (get, host) = (&b"GET /p.gif?d="[..], &b" HTTP/1.1\r\nHost: x\r\nX-A: "[..]);
+        [get, path, host, header, b"\r\n\r\n"].concat()
+    };
+    let all = base64(&[b"A=b\n", TOKEN, b"\nC=d and something more"].concat());
+    for (stream, expected) in [
+        (request(TOKEN, b"1"), true),
+        (request(&all, b"1"), true),
+        (request(TOKEN, TOKEN), true),
+        (request(b"1", TOKEN), false),
+        // The request behind another one.
+        ([request(b"1", b"1"), request(TOKEN, b"1")].concat(), true),
+        (TOKEN.to_vec(), false),
+    ] {
+        for cut in 0..stream.len() {
+            let (a, b) = stream.split_at(cut);
+            let payloads = payloads(&m, &[(a, 0), (b, 0)]);
+            let hits: Vec<&keytrail_model::Hit> = payloads.iter().flat_map(|p| &p.hits).collect();
+            assert!(!hits.is_empty(), "cut at {cut}");
+            assert_eq!(
+                hits.iter().any(|hit| hit.target),
+                expected,
+                "cut at {cut}: {}",
+                String::from_utf8_lossy(&stream)
+            );
+        }
+    }
+}
+
 /// Head or body, by whatever writes it comes.
 #[test]
 fn whether_a_secret_was_in_the_body() {
@@ -343,6 +376,28 @@ fn whether_a_secret_was_in_the_body() {
         (request(TOKEN, &form), true),
         (request(b"1", &coded), true),
         (request(b"1", &packed), true),
+        (request(b"1", &crate::tests::zlib(&form)), true),
+        // Behind another one, and in base64 in a text.
+        (
+            [
+                request(b"1", b"abc"),
+                request(b"1", &crate::tests::zlib(&form)),
+            ]
+            .concat(),
+            true,
+        ),
+        (
+            request(
+                b"1",
+                &[
+                    b"{\"d\":\"",
+                    &base64(&crate::tests::zlib(&form))[..],
+                    b"\"}",
+                ]
+                .concat(),
+            ),
+            true,
+        ),
         (chunked(&form, &[7, 20]), true),
         ([request(b"1", &form), next.to_vec()].concat(), true),
         // The one after a body.

@@ -22,6 +22,8 @@ pub struct Talk {
     http: Http,
     /// The chunks of a body put together.
     body: Option<Box<Text>>,
+    /// A body that is there as it is goes on.
+    in_body: bool,
     /// A body whose head names its encoding.
     packed: Option<Box<Packed>>,
     mode: Mode,
@@ -117,6 +119,7 @@ impl Talk {
         }
         let (mut from, mut at) = (0, 0);
         while at < bytes.len() {
+            let first = self.http.is_first_line();
             let (used, piece) = self.http.step(&bytes[at..], sink.matcher);
             at += used;
             self.ended = matches!(piece, Piece::Body(true) | Piece::Ended);
@@ -126,6 +129,15 @@ impl Talk {
                     from = at;
                     self.end_body(sink);
                     self.request = None;
+                    self.in_body = false;
+                }
+                Piece::Head if first => {
+                    self.flush(&bytes[from..at - used], sink);
+                    from = at;
+                    sink.hits.target = true;
+                    self.flush(&bytes[at - used..at], sink);
+                    sink.hits.target = false;
+                    self.name(sink);
                 }
                 Piece::Head => {
                     self.name(sink);
@@ -134,6 +146,11 @@ impl Talk {
                 Piece::Body(ends) => {
                     self.flush(&bytes[from..at - used], sink);
                     from = at;
+                    // Where the head names the encoding, it is decoded by that.
+                    let begins = !std::mem::replace(&mut self.in_body, !ends);
+                    if begins && self.http.head().encoding.is_none() {
+                        self.wire.begin_message();
+                    }
                     sink.hits.body = true;
                     self.flush(&bytes[at - used..at], sink);
                     self.unpack(&bytes[at - used..at], sink);

@@ -72,6 +72,7 @@ fn evidence(event: &Event, say: &mut Say<'_>) {
         say("path", &super::describe::path(&e.path));
         say("part", &e.part);
         say("in", if e.in_body { "body" } else { "" });
+        say("in", if e.in_url { "url" } else { "" });
         say("hook", &e.hook);
         say(
             "destination_by",

@@ -126,7 +126,10 @@ impl Decoder {
                             if let Some(found) = &entry.found {
                                 again += 1;
                                 if again <= MAX_AGAIN {
+                                    let name = FIXED.get(usize::from(entry.name).wrapping_sub(1));
+                                    sink.hits.target = name.is_some_and(|(n, _)| *n == PATH);
                                     sink.within(Transform::Hpack, |sink| sink.hits.again(found));
+                                    sink.hits.target = false;
                                 } else {
                                     sink.hits.limit();
                                 }
@@ -220,6 +223,9 @@ impl Decoder {
     }
 }
 
+/// The field with what a request of HTTP/1 has in its first line.
+const PATH: &str = ":path";
+
 /// Looks at one field: what may be told of it, and what was found in it.
 fn field(
     (name, presented): (&[u8], Option<&'static str>),
@@ -246,11 +252,13 @@ fn field(
     let found = own.keep();
     if !found.is_empty() {
         let count = |sink: &mut Sink<'_>| sink.hits.again(&found);
+        sink.hits.target = name == PATH.as_bytes();
         if huffman {
             sink.within(Transform::Huffman, count);
         } else {
             count(sink);
         }
+        sink.hits.target = false;
     }
     (fact_of(name, value, sink), found)
 }
@@ -267,7 +275,7 @@ fn presented_at(place: usize) -> Option<&'static str> {
 fn fact_of(name: &[u8], value: &[u8], sink: &Sink<'_>) -> Fact {
     match name {
         b":method" => Fact::Method(request::method(value)),
-        b":path" => Fact::Path(request::path(value, sink.matcher)),
+        name if name == PATH.as_bytes() => Fact::Path(request::path(value, sink.matcher)),
         b":authority" | b"host" => {
             let provenance = if name == b"host" {
                 "host_header"

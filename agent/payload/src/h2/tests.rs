@@ -495,3 +495,22 @@ fn fields_are_no_body_and_data_is() {
         );
     }
 }
+
+/// A secret in the path of a request is told from one in a header, whether it is spelt out or comes by the table.
+#[test]
+fn a_path_is_told_from_other_fields() {
+    let m = matcher(&[TOKEN]);
+    let path = literal(":path", &[b"/p?d=", TOKEN].concat(), true);
+    let other = literal("authorization", &[b"token ", TOKEN].concat(), true);
+    for (field, expected) in [(path, true), (other, false)] {
+        // The newest entry of the table.
+        let stream = [
+            start(),
+            frame(1, 5, 1, &field),
+            frame(1, 5, 3, &[0x80 | 62]),
+        ];
+        let hits = told(&m, &stream.concat()).hits;
+        assert_eq!(hits.len(), 2, "{hits:?}");
+        assert!(hits.iter().all(|hit| hit.target == expected), "{hits:?}");
+    }
+}

@@ -418,6 +418,7 @@ impl Core {
             path,
             identified_by: hit.by,
             in_body: hit.body,
+            in_url: hit.target,
         });
         e.request = hit
             .request

@@ -132,6 +132,7 @@ fn hit(credential: &CredentialRef, secret: bool) -> Hit {
         layers: Vec::new(),
         request: None,
         body: false,
+        target: false,
     }
 }
 
