@@ -57,6 +57,7 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
         "in-shell-history.toml",
         include_str!("../rules/in-shell-history.toml"),
     ),
+    ("in-url.toml", include_str!("../rules/in-url.toml")),
     (
         "in-work-tree.toml",
         include_str!("../rules/in-work-tree.toml"),
@@ -94,6 +95,10 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
         include_str!("../rules/new-workload.toml"),
     ),
     (
+        "not-by-http.toml",
+        include_str!("../rules/not-by-http.toml"),
+    ),
+    (
         "not-rotated.toml",
         include_str!("../rules/not-rotated.toml"),
     ),
@@ -120,6 +125,10 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
     ),
     ("reused.toml", include_str!("../rules/reused.toml")),
     ("searched.toml", include_str!("../rules/searched.toml")),
+    (
+        "sent-after-key.toml",
+        include_str!("../rules/sent-after-key.toml"),
+    ),
     (
         "sent-by-shell.toml",
         include_str!("../rules/sent-by-shell.toml"),
@@ -158,5 +167,9 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
     (
         "wrong-place.toml",
         include_str!("../rules/wrong-place.toml"),
+    ),
+    (
+        "wrong-protocol.toml",
+        include_str!("../rules/wrong-protocol.toml"),
     ),
 ];

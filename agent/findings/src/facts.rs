@@ -4,7 +4,7 @@ use crate::finding::Finding;
 use crate::network::network;
 use keytrail_model::{
     Actor, Channel, ContextKind, DestinationMethod, EventKind, EvidenceGrade, FileAction,
-    GapReason, INLINE, Reach, Signal, SourceType, script_of,
+    GapReason, INLINE, Reach, Signal, SourceType, applet, script_of,
 };
 use keytrail_proto::v1;
 use serde::Deserialize;
@@ -36,6 +36,8 @@ pub struct Facts {
     pub part: String,
     /// It was in the body of a message of HTTP.
     pub in_body: bool,
+    /// It was in the URL of a request of HTTP.
+    pub in_url: bool,
     /// The way of what was passed on.
     pub steps: Vec<StepFacts>,
     pub bytes: u64,
@@ -192,6 +194,7 @@ pub struct FindingFacts {
     pub expected: String,
     pub remedy: String,
     pub techniques: Vec<String>,
+    pub act: u64,
 }
 
 /// The word before the environment of the site, among contexts.
@@ -241,6 +244,7 @@ impl Facts {
             channel: evidence.map_or_else(String::new, |e| Channel::word_of(e.channel).to_owned()),
             part: evidence.map_or_else(String::new, |e| e.part.clone()),
             in_body: evidence.is_some_and(|e| e.in_body),
+            in_url: evidence.is_some_and(|e| e.in_url),
             steps: evidence.map_or_else(Vec::new, |e| e.path.iter().map(step).collect()),
             bytes: evidence.map_or(0, |e| e.payload_bytes),
             repeats: event.repeats.as_ref().map_or(0, |repeats| repeats.count),
@@ -267,6 +271,7 @@ impl Facts {
                 expected: f.expected.clone(),
                 remedy: f.remedy.clone(),
                 techniques: f.techniques.clone(),
+                act: f.act,
             }),
         }
     }
@@ -305,6 +310,7 @@ impl Facts {
                 remedy: finding.remedy.clone(),
                 techniques: finding.techniques.clone(),
                 events: about.id.iter().cloned().collect(),
+                act: finding.act,
             }),
             // A gap is told by its own event.
             gap: None,
@@ -352,25 +358,39 @@ impl ProcessFacts {
     /// modules have no path of their own, and are those of their interpreter: `/usr/bin/bash -c`.
     #[must_use]
     pub fn program(&self) -> Cow<'_, str> {
-        program_of(&self.executable, &self.script)
+        match applet(&self.executable, &self.argv) {
+            Some((name, _)) if !is_path(&self.script) => {
+                let called = format!("{} {name}", self.executable);
+                Cow::Owned(program_of(&called, &self.script).into_owned())
+            }
+            _ => program_of(&self.executable, &self.script),
+        }
     }
 
     /// The same for people: `bash -c`.
     #[must_use]
     pub fn program_text(&self) -> Cow<'_, str> {
-        let interpreter = if self.script.is_empty() {
-            &self.executable
-        } else {
-            file_name(&self.executable)
-        };
-        program_of(interpreter, &self.script)
+        if !self.script.is_empty() {
+            return program_of(self.name(), &self.script);
+        }
+        match applet(&self.executable, &self.argv) {
+            Some((name, _)) => Cow::Owned(format!("{} {name}", self.executable)),
+            None => Cow::Borrowed(&self.executable),
+        }
+    }
+
+    /// The file name of the executable; of one that is many programs, which of them it is.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        applet(&self.executable, &self.argv)
+            .map_or_else(|| file_name(&self.executable), |(name, _)| name)
     }
 
     /// The file name of the program; of code in an argument that of its interpreter, of a module its name.
     #[must_use]
     pub fn called(&self) -> &str {
         if self.script.is_empty() || self.script == INLINE {
-            file_name(&self.executable)
+            self.name()
         } else {
             let module = self.script.strip_prefix(MODULE);
             module.unwrap_or_else(|| file_name(&self.script))
@@ -382,7 +402,7 @@ impl ProcessFacts {
 const MODULE: &str = "-m ";
 
 fn is_path(script: &str) -> bool {
-    script != INLINE && !script.starts_with(MODULE)
+    !script.is_empty() && script != INLINE && !script.starts_with(MODULE)
 }
 
 /// See [`ProcessFacts::program`].
@@ -712,6 +732,30 @@ mod tests {
             assert_eq!(process.program_text(), text);
             assert_eq!(process.called(), called);
         }
+    }
+
+    /// On Alpine everything is one file.
+    #[test]
+    fn a_program_of_many_is_the_one_it_was_called_as() {
+        let argv = |argv: &str| argv.split(' ').map(str::to_owned).collect();
+        let mut process = ProcessFacts {
+            executable: "/bin/busybox".into(),
+            argv: argv("wget -q https://x/"),
+            ..Default::default()
+        };
+        assert_eq!((process.name(), process.called()), ("wget", "wget"));
+        assert_eq!(process.program(), "/bin/busybox wget");
+        assert_eq!(process.program_text(), "/bin/busybox wget");
+        process.argv = argv("sh -c id");
+        process.script = INLINE.into();
+        assert_eq!((process.name(), process.called()), ("sh", "sh"));
+        assert_eq!(process.program(), "/bin/busybox sh -c");
+        assert_eq!(process.program_text(), "sh -c");
+        process.script = "/run.sh".into();
+        assert_eq!(
+            (process.called(), &*process.program()),
+            ("run.sh", "/run.sh")
+        );
     }
 
     #[test]

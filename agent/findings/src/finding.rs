@@ -13,4 +13,6 @@ pub struct Finding {
     pub techniques: Vec<String>,
     /// Epoch and number of the event it rests on.
     pub event: (u64, u64),
+    /// Number of the event that the first finding of the same act rests on.
+    pub act: u64,
 }

@@ -253,7 +253,7 @@ const READERS: &[&str] = &[
     "xz", "zstd", "7z", "cpio", "base64", "base32", "xxd", "od", "hexdump", "strings", "grep",
     "egrep", "fgrep", "rg", "ag", "sed", "awk", "gawk", "mawk", "cut", "sort", "tr", "tee", "find",
     "xargs", "jq", "yq", "rsync", "scp", "curl", "wget", "nc", "ncat", "socat", "openssl", "gpg",
-    "age", "busybox", "toybox", "sh", "bash", "dash", "zsh", "ash", "perl",
+    "age", "sh", "bash", "dash", "zsh", "ash", "perl",
 ];
 
 /// The script or program that started a process. A login shell is the parent of all that a person does, and counts nothing.
@@ -276,15 +276,14 @@ fn parent_of(process: &ProcessFacts) -> Option<&AncestorFacts> {
 
 /// Whether what a parent starts is what its script says: a manager of services starts everybody's, and at a shell without a
 /// script somebody types one thing and then another.
-fn runs_script(parent: &AncestorFacts) -> bool {
+pub(crate) fn runs_script(parent: &AncestorFacts) -> bool {
     is_interpreter(&parent.executable) && !parent.script.is_empty()
 }
 
 /// What the process is counted with: the others that its parent started to do the same.
 fn siblings(process: &ProcessFacts, parent: &AncestorFacts) -> String {
-    let name = process.executable.rsplit('/').next().unwrap_or_default();
     let program = process.program();
-    let does = if READERS.contains(&name) {
+    let does = if READERS.contains(&process.name()) {
         "reads"
     } else {
         &kept(&program)

@@ -147,6 +147,37 @@ const KINDS: &[&str] = &[
     "zuplo-key",
 ];
 
+/// Kinds that log in by protocols of their own, or stay where they are: in a message of HTTP they are what somebody tells.
+/// Those of whole connections and files only: a password alone is typed into forms as well.
+const NEVER: &[&str] = &[
+    "amqp-url",
+    "connection-string",
+    "database-url",
+    "jenkins-master-key",
+    "jenkins-secret",
+    "kerberos-ccache",
+    "kerberos-keytab",
+    "libpq-connection",
+    "mongodb-keyfile",
+    "mongodb-url",
+    "mysql-config",
+    "mysql-url",
+    "openvpn-auth",
+    "openvpn-static-key",
+    "pgbouncer-user",
+    "pgpass",
+    "postgresql-url",
+    "redis-acl",
+    "rsync-secret",
+    "terraform-state-secret",
+    "wallet-mnemonic",
+];
+
+/// Whether a kind has nothing to do with HTTP.
+pub(crate) fn is_never_by_http(kind: &str) -> bool {
+    NEVER.binary_search(&kind).is_ok()
+}
+
 /// Whether a kind travels by a header alone.
 pub(crate) fn is_only_in_headers(kind: &str) -> bool {
     KINDS.binary_search(&kind).is_ok()
@@ -154,7 +185,7 @@ pub(crate) fn is_only_in_headers(kind: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{KINDS, is_only_in_headers};
+    use super::{KINDS, NEVER, is_never_by_http, is_only_in_headers};
     use std::collections::{BTreeMap, BTreeSet};
 
     /// Files that hold such tokens and have no mark.
@@ -256,6 +287,33 @@ mod tests {
             .into_iter()
             .collect();
         assert_eq!(KINDS, wanted);
+    }
+
+    /// The rules say of each how it travels: by a protocol of its own (P), or not at all (L).
+    #[test]
+    fn what_is_never_sent_by_http_is_so_in_the_rules() {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../secret/rules");
+        let mut ways: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+            let file: toml::Table = text.parse().unwrap();
+            for rule in file["rule"].as_array().unwrap() {
+                let said = |name: &str| rule.get(name).and_then(toml::Value::as_str);
+                let kind = said("kind").or(said("name")).unwrap().to_owned();
+                let wire = said("wire").unwrap_or_default().to_owned();
+                ways.entry(kind).or_default().insert(wire);
+            }
+        }
+        assert!(NEVER.is_sorted());
+        for kind in NEVER {
+            let of = ways
+                .get(*kind)
+                .unwrap_or_else(|| panic!("there is no {kind}"));
+            // A broker has an interface for its administrator, which takes another form.
+            let stays = |wire: &String| matches!(wire.as_str(), "P" | "L") || *kind == "amqp-url";
+            assert!(of.iter().all(stays), "{kind}: {of:?}");
+            assert!(is_never_by_http(kind) && !is_only_in_headers(kind));
+        }
     }
 
     #[test]

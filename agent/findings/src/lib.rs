@@ -1,6 +1,7 @@
 //! Events in, findings out. Pure: no clock, no file, no order that depends on a hash map.
 
 mod about;
+mod act;
 mod baseline;
 mod builtin;
 mod carry;

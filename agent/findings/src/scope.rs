@@ -5,7 +5,7 @@ use crate::carry::is_carried;
 use crate::clients::{is_client_of, is_temporary};
 use crate::facts::{Facts, NO_LOGIN, ProcessFacts, program_of};
 use crate::harvest::{Harvested, is_project};
-use crate::headers::is_only_in_headers;
+use crate::headers::{is_never_by_http, is_only_in_headers};
 use crate::sweep::{Sweep, sweep_of};
 use crate::tool::{is_installed, tool_of, tool_run_by};
 use cel::Value;
@@ -65,6 +65,8 @@ pub(crate) struct Beside {
     pub others_sent_ns: Option<i64>,
     /// The first finding by which somebody else has it, and when that was made.
     pub leak: Option<(String, i64)>,
+    /// Its process sent nothing to another place before, with this credential in hand.
+    pub first_place: bool,
     /// On its way it was packed with all that lay there.
     pub packed: bool,
     /// What the process or its parent read within a minute, and sent to one place.
@@ -82,7 +84,7 @@ pub(crate) struct Scope(BTreeMap<&'static str, BTreeMap<&'static str, Cell>>);
 impl Scope {
     pub fn new(facts: &Facts, news: &News, beside: &Beside) -> Scope {
         let mut scope = Scope::default();
-        scope.event(facts);
+        scope.event(facts, beside);
         scope.environments("", std::iter::empty());
         let carried = is_carried(facts) && !beside.packed;
         scope.put("event", "carried", Cell::Bool(carried));
@@ -174,13 +176,18 @@ impl Scope {
         self.put(group, name, Cell::Text(text.to_owned()));
     }
 
-    fn event(&mut self, facts: &Facts) {
+    fn event(&mut self, facts: &Facts, beside: &Beside) {
         self.text("event", "kind", &facts.kind);
         self.text("event", "grade", &facts.grade);
         self.text("event", "channel", &facts.channel);
         self.text("event", "request", &facts.request);
+        self.text("event", "taken", taken(&facts.channel));
         self.text("event", "part", &facts.part);
+        self.put("event", "first_place", Cell::Bool(beside.first_place));
+        let own = facts.steps.is_empty() && !facts.source.inherited;
+        self.put("event", "own", Cell::Bool(own));
         self.put("event", "in_body", Cell::Bool(facts.in_body));
+        self.put("event", "in_url", Cell::Bool(facts.in_url));
         self.put("event", "bytes", Cell::Number(facts.bytes as i64));
         let hour = facts.time_ns.div_euclid(3_600_000_000_000).rem_euclid(24);
         self.put("event", "hour", Cell::Number(hour));
@@ -189,7 +196,7 @@ impl Scope {
     fn process(&mut self, p: &ProcessFacts, time_ns: i64) {
         let name = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
         self.text("process", "executable", &p.executable);
-        self.text("process", "name", &name(&p.executable));
+        self.text("process", "name", p.name());
         self.text("process", "script", &p.script);
         self.text("process", "program", &p.program_text());
         self.text("process", "called", p.called());
@@ -306,6 +313,8 @@ impl Scope {
         );
         let header = is_only_in_headers(&c.kind);
         self.put("credential", "only_in_headers", Cell::Bool(header));
+        let never = is_never_by_http(&c.kind);
+        self.put("credential", "never_by_http", Cell::Bool(never));
         self.put("credential", "decoy", Cell::Bool(beside.decoy));
         self.put("credential", "known", Cell::Bool(beside.known));
         for (name, number) in [
@@ -388,6 +397,19 @@ impl Scope {
                 .collect();
             (*group, Value::Map(Map { map: Arc::new(map) }))
         })
+    }
+}
+
+/// What is read of another process, by each channel.
+fn taken(channel: &str) -> &'static str {
+    match channel {
+        "process_environment" => "the environment",
+        "process_memory" => "memory",
+        "process_vm_readv" => "memory, by process_vm_readv,",
+        "ptrace" => "memory or registers, by ptrace,",
+        "pidfd_getfd" => "a descriptor, by pidfd_getfd,",
+        "core_dump" => "all memory, by a core dump,",
+        _ => "something",
     }
 }
 

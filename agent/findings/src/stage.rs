@@ -1,6 +1,7 @@
 //! Events in, findings out.
 
 use crate::about::About;
+use crate::act::Acts;
 use crate::baseline::{Baseline, News};
 use crate::builtin::BUILTIN;
 use crate::carry::packs_all;
@@ -35,6 +36,9 @@ const MOST_CHANGED: usize = 256;
 const MOST_CHANGED_BYTES: usize = 1 << 20;
 /// So are findings that were made again.
 const MOST_REPEATED: usize = 4_096;
+/// Where processes sent something first, each with one credential in hand.
+const MOST_FIRST: usize = 10_000;
+const MOST_FIRST_BYTES: usize = 4 << 20;
 /// Processes that are remembered for what they packed.
 const MOST_PACKERS: usize = 4_096;
 /// Findings by which somebody else has the credential.
@@ -43,8 +47,10 @@ const LEAKS: &[&str] = &[
     "bulk-send",
     "in-body",
     "in-dns",
+    "in-url",
     "key-sent",
     "new-destination",
+    "not-by-http",
     "package-install",
     "package-install-sent",
     "sent-by-shell",
@@ -52,6 +58,7 @@ const LEAKS: &[&str] = &[
     "taken-from-process",
     "uploaded",
     "wrong-place",
+    "wrong-protocol",
     "written-to-log-or-terminal",
 ];
 /// A finding that was not made again for so long is told again.
@@ -108,6 +115,16 @@ struct Sends([(String, i64); 2]);
 impl Remembered for Sends {
     fn bytes(&self) -> usize {
         size_of::<Sends>() + self.0.iter().map(|(of, _)| of.len()).sum::<usize>()
+    }
+}
+
+/// Where a process sent something first after it had met a credential.
+#[derive(Default)]
+struct FirstPlace(String);
+
+impl Remembered for FirstPlace {
+    fn bytes(&self) -> usize {
+        size_of::<FirstPlace>() + self.0.len()
     }
 }
 
@@ -176,6 +193,8 @@ pub struct Stage {
     harvest: Harvest,
     /// Keys of processes that pack whole directories.
     packers: BTreeSet<String>,
+    acts: Acts,
+    first: Recent<FirstPlace>,
     leaks: Recent<Leak>,
     sends: Recent<Sends>,
     known: Recent<Repeat>,
@@ -198,6 +217,8 @@ impl Default for Stage {
             decoys: BTreeSet::new(),
             harvest: Harvest::default(),
             packers: BTreeSet::new(),
+            acts: Acts::default(),
+            first: Recent::new(MOST_FIRST, MOST_FIRST_BYTES),
             leaks: Recent::new(MOST_CREDENTIALS, MOST_LEAK_BYTES),
             sends: Recent::new(MOST_WORKLOADS, MOST_WORKLOAD_BYTES),
             known: Recent::new(MOST_FINDINGS, MOST_FINDING_BYTES),
@@ -366,11 +387,15 @@ impl Stage {
             "credential_read" | "credential_opened" | "credential_created"
         ) && facts.source.kind == "file"
             && is_shipped(&facts.source.path);
-        let findings = if sample && !beside.decoy {
+        let mut findings = if sample && !beside.decoy {
             Vec::new()
         } else {
             self.judge(facts, &fingerprint, &news, &beside)
         };
+        if let Some(process) = facts.process.as_ref().filter(|_| !findings.is_empty()) {
+            let act = self.acts.of(process, facts.sequence, facts.time_ns);
+            findings.iter_mut().for_each(|finding| finding.act = act);
+        }
         self.learn(facts, &fingerprint);
         findings
     }
@@ -446,6 +471,7 @@ impl Stage {
                 remedy: text(&rule.remedy),
                 techniques: rule.techniques.clone(),
                 event: (facts.epoch, facts.sequence),
+                act: facts.sequence,
             });
         }
         for rule in leaks {
@@ -498,6 +524,7 @@ impl Stage {
         beside.harvested = self.harvest.take(facts);
         self.dropped.add(Bound::Runs, self.harvest.take_refused());
         self.note_packer(facts);
+        beside.first_place = self.is_first_place(facts, fingerprint);
         beside.packed = facts
             .steps
             .iter()
@@ -553,6 +580,27 @@ impl Stage {
             full = usual.learn(facts)
         });
         self.dropped.add(Bound::Values, full as u64);
+    }
+
+    /// Whether nothing was sent to another place before by this process, with this credential in hand.
+    fn is_first_place(&mut self, facts: &Facts, fingerprint: &str) -> bool {
+        let (Some(process), Some(destination)) = (&facts.process, &facts.destination) else {
+            return false;
+        };
+        if facts.kind != "credential_sent" || !destination.path.is_empty() {
+            return false;
+        }
+        let place = kept(&destination.place()).into_owned();
+        let key = format!("{} {fingerprint}", process.key);
+        if let Some(first) = self.first.get(&key) {
+            return first.0 == place;
+        }
+        // Who is forgotten here has only more excuses the next time: it is counted as all that finds no room.
+        let gone = self
+            .first
+            .change(&key, facts.time_ns, |first| first.0 = place);
+        self.dropped.add(Bound::Runs, gone.len() as u64);
+        true
     }
 
     fn note_packer(&mut self, facts: &Facts) {

@@ -32,7 +32,9 @@ pub(crate) fn tool_of<'a>(executable: &'a str, script: &'a str) -> Option<&'a st
 
 /// The installed program that a process runs, and nothing else before it.
 pub(crate) fn tool_run_by(p: &ProcessFacts) -> Option<&str> {
-    tool_of(&p.executable, &p.script).filter(|_| !loads_other_code(p))
+    let tool = tool_of(&p.executable, &p.script).filter(|_| !loads_other_code(p))?;
+    // What it is called as may be anything; one that is many programs runs nothing else than one of them.
+    Some(if p.script.is_empty() { p.name() } else { tool })
 }
 
 /// Options by which an interpreter runs something else before its script.
