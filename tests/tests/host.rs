@@ -41,6 +41,9 @@ keytrail_tests::cases! {
         given_to_a_client_to_send
         told_in_a_body
         sent_by_a_shell
+        told_in_a_url_or_packed
+        by_a_program_of_many
+        encrypted_by_a_script
     }
     ordinary {
         a_day_accuses_nobody

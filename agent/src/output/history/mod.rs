@@ -8,6 +8,7 @@ pub use graph::dot;
 pub use page::{html, html_text, svg};
 pub use rows::Rows;
 
+use super::acts::{OfAct, also, fold};
 use super::escape::escape;
 use super::{Colour, Local, Style, changed, describe};
 use keytrail_model::{Actor, ContextKind};
@@ -17,6 +18,8 @@ use keytrail_proto::v1::{
     HiddenInterval, ListCoverageResponse, Use, UseAct, Verdict,
 };
 use pbjson_types::Timestamp;
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// `2026-11-28T21:44:43+01:00`, in the local zone; nothing for no time.
@@ -217,8 +220,12 @@ fn runs_for(actor: &str, contexts: &[String]) -> String {
     }
 }
 
+/// Each by itself; for people, where they do not ask for all there is, those of one act as one.
 pub fn findings(all: &[FindingRecord], wide: bool) -> Rows {
-    let mut headings = vec![
+    if !wide {
+        return acts(all);
+    }
+    let headings = [
         "LAST",
         "COUNT",
         "SEVERITY",
@@ -226,31 +233,88 @@ pub fn findings(all: &[FindingRecord], wide: bool) -> Rows {
         "TITLE",
         "CREDENTIAL",
         "SEEN",
+        "EXPECTED",
+        "WHAT TO DO",
+        "TECHNIQUES",
+        "FIRST",
+        "RUNS FOR",
+        "ACT",
     ];
-    if wide {
-        headings.extend(["EXPECTED", "WHAT TO DO", "TECHNIQUES", "FIRST", "RUNS FOR"]);
-    }
     let mut rows = Rows::new(&headings);
     for f in all {
-        let mut row = vec![
+        let epoch = f.event.as_ref().map_or(0, |event| event.epoch);
+        rows.push(vec![
             time(f.last.as_ref()),
             f.count.to_string(),
             f.severity.clone(),
             f.rule.clone(),
             f.title.clone(),
-            short(&f.fingerprint, wide).to_owned(),
+            f.fingerprint.clone(),
             f.seen.clone(),
-        ];
-        if wide {
-            row.extend([
-                f.expected.clone(),
-                f.remedy.clone(),
-                f.techniques.join(" "),
-                time(f.first.as_ref()),
-                runs_for(&f.actor, &f.contexts),
-            ]);
-        }
-        rows.push(row);
+            f.expected.clone(),
+            f.remedy.clone(),
+            f.techniques.join(" "),
+            time(f.first.as_ref()),
+            runs_for(&f.actor, &f.contexts),
+            match f.act {
+                0 => String::new(),
+                act => format!("{epoch}:{act}"),
+            },
+        ]);
+    }
+    rows
+}
+
+impl OfAct for FindingRecord {
+    fn act(&self) -> (u64, u64) {
+        (self.event.as_ref().map_or(0, |event| event.epoch), self.act)
+    }
+
+    fn severity(&self) -> &str {
+        &self.severity
+    }
+
+    fn rule(&self) -> &str {
+        &self.rule
+    }
+
+    fn order(&self, other: &Self) -> Ordering {
+        let key = |f: &Self| f.last.as_ref().map(|t| (t.seconds, t.nanos));
+        key(self).cmp(&key(other))
+    }
+}
+
+fn acts(all: &[FindingRecord]) -> Rows {
+    let mut rows = Rows::new(&[
+        "LAST",
+        "COUNT",
+        "SEVERITY",
+        "RULE",
+        "TITLE",
+        "CREDENTIAL",
+        "SEEN",
+        "ALSO",
+    ]);
+    for (f, others) in fold(all.to_vec()) {
+        let credentials: BTreeSet<&str> = others
+            .iter()
+            .map(|other| other.fingerprint.as_str())
+            .filter(|of| !of.is_empty() && *of != f.fingerprint)
+            .collect();
+        let more = match credentials.len() {
+            0 => String::new(),
+            n => format!(" +{n}"),
+        };
+        rows.push(vec![
+            time(f.last.as_ref()),
+            f.count.to_string(),
+            f.severity.clone(),
+            f.rule.clone(),
+            f.title.clone(),
+            format!("{}{more}", short(&f.fingerprint, false)),
+            f.seen.clone(),
+            also(&others),
+        ]);
     }
     rows
 }

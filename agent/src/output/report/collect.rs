@@ -1,10 +1,12 @@
 //! A report out of events, one after the other. Memory is bounded whatever comes.
 
 use super::{Found, MOST, Report, Row, Unseen, count};
+use crate::output::acts::{OfAct, also, fold, rank};
 use crate::output::fingerprint::short_fingerprint;
 use crate::output::{Colour, describe, utc};
 use keytrail_model::{EventKind, EvidenceGrade, GapReason};
 use keytrail_proto::v1::{Event, Gap, GetGraphResponse, GraphEdge, GraphNode, UseAct};
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Nodes of each kind that are drawn: a page with more shows nothing.
@@ -89,6 +91,8 @@ impl Collector {
             remedy: finding.remedy.clone(),
             techniques: finding.techniques.clone(),
             count: 1,
+            act: (event.id.as_ref().map_or(0, |id| id.epoch), finding.act),
+            also: String::new(),
         });
     }
 
@@ -170,9 +174,7 @@ impl Collector {
     pub fn finish(mut self) -> Report {
         self.report.summary = self.sentences();
         let mut report = self.report;
-        report
-            .findings
-            .sort_by_key(|f| (rank(&f.severity), f.time.clone()));
+        report.findings = fold_acts(report.findings);
         let named = |(id, (kind, label)): (String, (&str, String))| GraphNode {
             id,
             kind: kind.to_owned(),
@@ -265,15 +267,35 @@ fn was(number: usize, what: &str) -> String {
     }
 }
 
-/// The worst first.
-pub fn rank(severity: &str) -> u8 {
-    match severity {
-        "critical" => 0,
-        "high" => 1,
-        "medium" => 2,
-        "low" => 3,
-        _ => 4,
+impl OfAct for Found {
+    fn act(&self) -> (u64, u64) {
+        self.act
     }
+
+    fn severity(&self) -> &str {
+        &self.severity
+    }
+
+    fn rule(&self) -> &str {
+        &self.rule
+    }
+
+    fn order(&self, other: &Self) -> Ordering {
+        self.time.cmp(&other.time)
+    }
+}
+
+/// Those of one act as one, the worst first.
+pub fn fold_acts(all: Vec<Found>) -> Vec<Found> {
+    let mut folded: Vec<Found> = fold(all)
+        .into_iter()
+        .map(|(mut head, others)| {
+            head.also = also(&others);
+            head
+        })
+        .collect();
+    folded.sort_by_key(|f| (rank(&f.severity), f.time.clone()));
+    folded
 }
 
 /// One sentence about findings, by how severe they are.

@@ -3,7 +3,7 @@
 mod collect;
 mod page;
 
-pub use collect::{Collector, findings, rank};
+pub use collect::{Collector, findings, fold_acts};
 pub use page::html;
 
 use keytrail_proto::v1::GetGraphResponse;
@@ -49,6 +49,10 @@ pub struct Found {
     pub remedy: String,
     pub techniques: Vec<String>,
     pub count: u64,
+    /// Epoch and number of its act.
+    pub act: (u64, u64),
+    /// Which others tell of the same act, by their rules.
+    pub also: String,
 }
 
 /// One thing that happened.

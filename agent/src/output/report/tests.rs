@@ -75,6 +75,7 @@ fn nothing_of_the_host_is_markup() {
         remedy: text(),
         techniques: vec![text()],
         events: Vec::new(),
+        act: 0,
     });
     collector.add(&finding);
     collector.add(&Event {

@@ -59,8 +59,8 @@ pub(super) fn note(
     let fingerprint = facts.credential.as_ref().map_or("", |c| &c.fingerprint);
     db.prepare_cached(
         "INSERT INTO findings (rule, severity, title, fingerprint, subject, seen, expected, remedy, techniques, first,
-             last, count, epoch, sequence, surroundings)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, 1, ?11, ?12, ?13)
+             last, count, epoch, sequence, surroundings, act)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, 1, ?11, ?12, ?13, ?14)
          ON CONFLICT DO UPDATE SET severity = excluded.severity, title = excluded.title, seen = excluded.seen,
              expected = excluded.expected, remedy = excluded.remedy, techniques = excluded.techniques,
              last = max(last, excluded.last), count = count + 1",
@@ -79,6 +79,7 @@ pub(super) fn note(
         facts.epoch as i64,
         facts.sequence as i64,
         surroundings,
+        finding.act as i64,
     ])
     .map(drop)
 }

@@ -8,7 +8,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
 
 const COLUMNS: &str = "f.rule, f.severity, f.title, f.fingerprint, f.seen, f.expected, f.remedy, f.techniques, f.first,
-     f.last, f.count, f.epoch, f.sequence, f.id, x.actor, x.contexts";
+     f.last, f.count, f.epoch, f.sequence, f.id, x.actor, x.contexts, f.act";
 
 const TABLES: &str = "findings f LEFT JOIN surroundings x ON x.id = f.surroundings";
 
@@ -37,6 +37,7 @@ fn of_row(r: &Row<'_>) -> rusqlite::Result<(FindingRecord, [i64; 2])> {
         }),
         actor: r.get::<_, Option<String>>(14)?.unwrap_or_default(),
         contexts: words(&r.get::<_, Option<String>>(15)?.unwrap_or_default()).0,
+        act: r.get::<_, i64>(16)? as u64,
     };
     Ok((record, [last, r.get(13)?]))
 }
