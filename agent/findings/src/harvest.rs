@@ -257,7 +257,7 @@ const READERS: &[&str] = &[
 ];
 
 /// The script or program that started a process. A login shell is the parent of all that a person does, and counts nothing.
-fn parent_of(process: &ProcessFacts) -> Option<&AncestorFacts> {
+pub(crate) fn parent_of(process: &ProcessFacts) -> Option<&AncestorFacts> {
     let above = &process.ancestors;
     let mut at = 0;
     // `$(cat x | tr y z)`: a copy of a shell that executed nothing itself is that shell.
@@ -371,6 +371,10 @@ fn store(facts: &Facts, process: &ProcessFacts) -> String {
         return format!("process {}", victim.key);
     }
     let path = &facts.source.path;
+    // A repository is one store: whoever has it has all that git keeps in it, and what builds it reads all of it.
+    if facts.source.tracked {
+        return "its own".to_owned();
+    }
     if is_hidden(path) {
         return path.clone();
     }

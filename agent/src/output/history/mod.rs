@@ -59,7 +59,10 @@ pub fn destination(shown: &Use) -> String {
             String::new()
         };
     };
-    let address = if d.ip.contains(':') {
+    let address = if d.port == 0 {
+        // A file, a pipe or a socket of this host.
+        d.ip.clone()
+    } else if d.ip.contains(':') {
         format!("[{}]:{}", d.ip, d.port)
     } else {
         format!("{}:{}", d.ip, d.port)

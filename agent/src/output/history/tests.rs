@@ -198,3 +198,49 @@ fn a_passport_says_what_became_of_the_files() {
     answer.changes.clear();
     assert!(!passport(&answer, false, &Style::PLAIN).contains("BECAME"));
 }
+
+#[test]
+fn what_is_no_address_has_no_port() {
+    let to = |ip: &str, port: u32| {
+        destination(&Use {
+            destination: Some(UseDestination {
+                ip: ip.into(),
+                port,
+                ..UseDestination::default()
+            }),
+            ..sent()
+        })
+    };
+    assert_eq!(to("pipe", 0), "pipe");
+    assert_eq!(to("2001:db8::1", 443), "[2001:db8::1]:443");
+    assert_eq!(to("192.0.2.1", 80), "192.0.2.1:80");
+}
+
+/// For people one row an act, with everything else by its name; all of it where all is asked for.
+#[test]
+fn findings_of_one_act_are_one_row() {
+    let found = |rule: &str, severity: &str, fingerprint: &str, act: u64| FindingRecord {
+        rule: rule.into(),
+        severity: severity.into(),
+        fingerprint: fingerprint.into(),
+        act,
+        last: at(1_700_000_000),
+        ..FindingRecord::default()
+    };
+    let all = [
+        found("duplicated", "low", "kt1:aa", 7),
+        found("key-sent", "high", "kt1:aa", 7),
+        found("uploaded", "medium", "kt1:bb", 7),
+        found("in-dns", "critical", "kt1:cc", 9),
+    ];
+    let lines = |wide: bool| -> Vec<String> {
+        let csv = findings(&all, wide).csv();
+        csv.lines().skip(1).map(str::to_owned).collect()
+    };
+    let told = lines(false);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].contains("high,key-sent,"), "{told:?}");
+    assert!(told[0].contains("kt1:aa +1"), "{told:?}");
+    assert!(told[0].ends_with("\"uploaded, duplicated\""), "{told:?}");
+    assert_eq!(lines(true).len(), all.len());
+}
