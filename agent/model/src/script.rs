@@ -170,14 +170,7 @@ const INTERPRETERS: &[Interpreter] = &[
 /// module, [`INLINE`] for code in an argument. `None` when the executable is no interpreter, or runs none.
 #[must_use]
 pub fn script_of(executable: &str, argv: &[String], cwd: &str) -> Option<String> {
-    // What a multi-call binary is called as is the interpreter.
-    let (name, arguments) = applet(executable, argv).map_or_else(
-        || {
-            let name = executable.rsplit('/').next().unwrap_or(executable);
-            (name, argv.get(1..).unwrap_or_default())
-        },
-        |(name, arguments)| (if is_small_shell(name) { "sh" } else { name }, arguments),
-    );
+    let (name, arguments) = called(executable, argv);
     let Some(interpreter) = INTERPRETERS.iter().find(|i| is(i.name, name)) else {
         return script_of_awk(name, arguments, cwd);
     };
@@ -235,6 +228,18 @@ pub fn script_of(executable: &str, argv: &[String], cwd: &str) -> Option<String>
         });
     }
     None
+}
+
+/// The name of the interpreter, and its arguments. What a multi-call binary is called as is the interpreter.
+fn called<'a>(executable: &'a str, argv: &'a [String]) -> (&'a str, &'a [String]) {
+    match applet(executable, argv) {
+        Some((name, arguments)) if is_small_shell(name) => ("sh", arguments),
+        Some(called) => called,
+        None => {
+            let name = executable.rsplit('/').next().unwrap_or(executable);
+            (name, argv.get(1..).unwrap_or_default())
+        }
+    }
 }
 
 /// A program of awk stands in an argument as a rule, and then the executable says as much; only one in a file is a script.
