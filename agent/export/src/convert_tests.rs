@@ -154,6 +154,13 @@ fn nothing_of_an_event_is_left_out() {
             tracked: true,
             orphaned: true,
             host_path: "/layer/path".into(),
+            parents: vec![Parent {
+                kind: "parent-kind".into(),
+                fingerprint: "parent-fingerprint".into(),
+                host: "parent.example".into(),
+                path: "/token".into(),
+                time_ns: 22_000_000_000,
+            }],
         }),
         destination: Some(Destination {
             ip: "192.0.2.1".into(),
@@ -300,7 +307,11 @@ fn nothing_of_an_event_is_left_out() {
         "source": {
             "type": "SOURCE_TYPE_ARGV", "path": "/path", "device": "16", "inode": "17", "ownerUid": 18,
             "ownerGid": 19, "mode": "0600", "envName": "NAME", "argvIndex": 20, "inheritedFrom": "parent",
-            "firstSeen": "1970-01-01T00:00:21+00:00", "reach": "REACH_WORLD", "tracked": true, "orphaned": true, "hostPath": "/layer/path"
+            "firstSeen": "1970-01-01T00:00:21+00:00", "reach": "REACH_WORLD", "tracked": true, "orphaned": true, "hostPath": "/layer/path",
+            "likelyParents": [{
+                "kind": "parent-kind", "fingerprint": "parent-fingerprint", "host": "parent.example", "path": "/token",
+                "time": "1970-01-01T00:00:22+00:00"
+            }]
         },
         "destination": {
             "ip": "192.0.2.1", "port": 22, "protocol": "tcp", "hosts": [{"name": "host", "provenance": "sni"}],
