@@ -50,7 +50,14 @@ const ZLIB64_LEN: usize = 20;
 #[inline(never)]
 pub fn prepare() {
     for searcher in [
-        &GZIP, &ZIP, &ZSTD, &GZIP64, &ZIP64, &ZSTD64, &ZLIB64, &ZLIB64_BEST,
+        &GZIP,
+        &ZIP,
+        &ZSTD,
+        &GZIP64,
+        &ZIP64,
+        &ZSTD64,
+        &ZLIB64,
+        &ZLIB64_BEST,
     ] {
         LazyLock::force(searcher);
     }
