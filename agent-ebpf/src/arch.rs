@@ -2,14 +2,14 @@
 //! is in, and in which Go has its arguments. Where the registers are, user space has found out (`field::REGS_*`).
 
 //!
-//! For x86-64, unless `--cfg bpf_target_arch="aarch64"` is given, as aya-ebpf wants it too.
+//! For x86-64, unless the feature `aarch64` is given, and to aya-ebpf `AYA_BPF_TARGET_ARCH`.
 
-#[cfg(bpf_target_arch = "aarch64")]
+#[cfg(feature = "aarch64")]
 mod aarch64;
-#[cfg(not(bpf_target_arch = "aarch64"))]
+#[cfg(not(feature = "aarch64"))]
 mod x86_64;
 
-#[cfg(bpf_target_arch = "aarch64")]
+#[cfg(feature = "aarch64")]
 pub use aarch64::*;
-#[cfg(not(bpf_target_arch = "aarch64"))]
+#[cfg(not(feature = "aarch64"))]
 pub use x86_64::*;

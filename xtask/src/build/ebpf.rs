@@ -102,7 +102,8 @@ fn build_crate(dir: &Path, target_dir: &Path, arch: Arch, log: Log) -> Result<Pa
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker)
         // This variable replaces the flags of agent-ebpf/.cargo/config.toml, which are for a developer who
         // calls cargo there; merged with them, `--btf` would be given twice.
-        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(arch)?);
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags()?);
+    for_kernels_of(arch, &mut command);
     let mut built = Vec::new();
     let ok = cmd::lines(&mut command, |line| {
         built.extend(executable(line).map(PathBuf::from))
@@ -136,6 +137,7 @@ pub fn lint(arch: Arch) -> Result<()> {
             .arg("clippy")
             .env("CARGO_UNSTABLE_BUILD_STD", "core"),
     };
+    for_kernels_of(arch, &mut command);
     command
         .args(["--quiet", "--target", TARGET, "--target-dir"])
         .arg(cmd::root().join(format!("target/bpf-lint{}", arch.suffix())))
@@ -144,35 +146,28 @@ pub fn lint(arch: Arch) -> Result<()> {
             Route::Nightly => &["--", "-D", "warnings"],
         })
         .current_dir(cmd::root().join("agent-ebpf"))
-        .env(
-            "CARGO_ENCODED_RUSTFLAGS",
-            kernels_of(arch).unwrap_or_default(),
-        );
+        .env("CARGO_ENCODED_RUSTFLAGS", "");
     cmd::run(&mut command)
 }
 
 /// Debug information for every crate: without it in a callee the kernel refuses the caller's func_info.
 /// Paths are cut so that the same source gives the same object in every checkout and for every user.
-fn rustflags(arch: Arch) -> Result<String> {
+fn rustflags() -> Result<String> {
     let remap = format!("--remap-path-prefix={}=.", cmd::root().display());
     let crates = format!(
         "--remap-path-prefix={}=/cargo/registry",
         cmd::registry()?.display()
     );
-    let flags = ["-Cdebuginfo=2", "-Clink-arg=--btf", &remap, &crates];
-    Ok(flags
-        .into_iter()
-        .map(str::to_owned)
-        .chain(kernels_of(arch))
-        .collect::<Vec<_>>()
-        .join("\x1f"))
+    Ok(["-Cdebuginfo=2", "-Clink-arg=--btf", &remap, &crates].join("\x1f"))
 }
 
 /// Which kernels it is for, where these are not x86-64's: the object is no machine's own, but what it reads of registers is.
-fn kernels_of(arch: Arch) -> Option<String> {
-    match arch {
-        Arch::X86_64 => None,
-        other => Some(format!("--cfg=bpf_target_arch=\"{other}\"")),
+fn for_kernels_of(arch: Arch, command: &mut Command) {
+    if arch != Arch::X86_64 {
+        command
+            .args(["--features", arch.name()])
+            // aya-ebpf's own.
+            .env("AYA_BPF_TARGET_ARCH", arch.name());
     }
 }
 
