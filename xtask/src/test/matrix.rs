@@ -115,7 +115,7 @@ impl Matrix {
 
 #[cfg(test)]
 mod tests {
-    use super::Matrix;
+    use super::{Kernel, Matrix};
 
     #[test]
     fn a_table_of_lines() {
