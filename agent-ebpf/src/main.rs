@@ -13,6 +13,7 @@ macro_rules! trace {
 }
 
 mod answer;
+mod arch;
 mod budget;
 mod connection;
 mod discover;

@@ -2,13 +2,19 @@
 //! are is said by the system call the thread is still in.
 
 use crate::{
+    arch::{
+        call::{
+            PWRITEV2, READ, READV, RECVFROM, RECVMSG, SENDMMSG, SENDMSG, SENDTO, WRITE, WRITEV,
+        },
+        is_inside, number,
+    },
     budget::{Charge, granted_as},
     connection::AF_INET6,
     maps::{MESSAGE_HOLES, MESSAGES, MessageState, field, message_state},
     message_peer::find_peer,
     payload::{Progress, capture_message, message_without_data},
     record::{
-        Counters, Load, Probed, Typed, current_task, follow, interesting, plain_argument, read,
+        Counters, Load, Probed, Typed, current_task, follow, interesting, plain_argument,
         read_or_zero, stamp, unclassified, user_registers,
     },
     tls::current_call,
@@ -230,18 +236,6 @@ pub fn after_hole(sk: u64) -> u16 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn find_bytes(thread: u64, sk: u64, taken: u64) -> u64 {
-    // arch/x86/entry/syscalls/syscall_64.tbl. None of these numbers sends or receives anything in the 32-bit table.
-    const READ: u64 = 0;
-    const WRITE: u64 = 1;
-    const READV: u64 = 19;
-    const WRITEV: u64 = 20;
-    const SENDTO: u64 = 44;
-    const RECVFROM: u64 = 45;
-    const SENDMSG: u64 = 46;
-    const RECVMSG: u64 = 47;
-    const SENDMMSG: u64 = 307;
-    const PWRITEV2: u64 = 328;
-    const ENOSYS: u64 = (-38i64) as u64;
     let Some(entry) = MESSAGES.get_ptr_mut(&thread) else {
         return 0;
     };
@@ -251,12 +245,10 @@ pub extern "C" fn find_bytes(thread: u64, sk: u64, taken: u64) -> u64 {
     entry.address_len = 0;
     entry.record.socket_ino = 0;
     let regs = user_registers();
-    // So it stands there from the entry of a call to its end: work of io_uring that runs on the way out, or in a worker
-    // with a copy of the registers, is no part of the call.
-    if read::<u64>(regs, field(f::REGS_RESULT)) != Some(ENOSYS) {
+    if !is_inside(regs) {
         return 0;
     }
-    let call: u64 = read_or_zero(regs, field(f::REGS_SYSCALL));
+    let call = number(regs);
     let first: u64 = read_or_zero(regs, field(f::REGS_ARG1));
     let second: u64 = read_or_zero(regs, field(f::REGS_ARG2));
     if (taken as i64) < 0 {
@@ -265,13 +257,13 @@ pub extern "C" fn find_bytes(thread: u64, sk: u64, taken: u64) -> u64 {
         return 0;
     }
     // The call may be about another file: a send of the kernel's own, or one that io_uring makes in this thread.
-    let number: u64 = read_or_zero(regs, field(f::REGS_ARG0));
+    let descriptor: u64 = read_or_zero(regs, field(f::REGS_ARG0));
     let files = follow(current_task(), field(f::TASK_FILES));
     let table = follow(follow(files, field(f::FILES_FDT)), field(f::FDTABLE_FD));
     if table == 0 {
         return 0;
     }
-    let file = follow(table + (number & 0xffff_ffff) * 8, 0);
+    let file = follow(table + (descriptor & 0xffff_ffff) * 8, 0);
     if sk == 0 || follow(follow(file, field(f::FILE_PRIVATE)), field(f::SOCKET_SK)) != sk {
         return 0;
     }

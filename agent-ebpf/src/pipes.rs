@@ -5,6 +5,10 @@
 //! it are unknown until user space has decided: so nobody has to be quicker than what goes through the pipe.
 
 use crate::{
+    arch::{
+        call::{EXECVE, EXECVEAT},
+        number,
+    },
     maps::{PIPE_OUT, PIPE_READERS, PROCS, field},
     message::AF_UNIX,
     record::{
@@ -291,12 +295,9 @@ fn pipes_of_exec(task: u64, exec_id: u64) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn pipes_of_reader(id: u64) -> u64 {
-    // arch/x86/entry/syscalls/syscall_64.tbl. The kernel reads a program that is about to begin: not yet it, and its exec
+    // The kernel reads a program that is about to begin: not yet it, and its exec
     // tells of its pipes.
-    const EXECVE: u64 = 59;
-    const EXECVEAT: u64 = 322;
-    let call: u64 = read_or_zero(user_registers(), field(f::REGS_SYSCALL));
-    if call == EXECVE || call == EXECVEAT {
+    if matches!(number(user_registers()), EXECVE | EXECVEAT) {
         return 0;
     }
     let fds = follow(table(current_task()), field(f::FDTABLE_FD));

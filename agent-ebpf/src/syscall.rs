@@ -5,8 +5,12 @@
 //! comparison of its number. With trampolines each of these calls has a hook of its own, and all others pass nothing.
 
 use crate::{
+    arch::call::{
+        COPY_FILE_RANGE, IO_SUBMIT, PIDFD_GETFD, PREAD64, PREADV, PREADV2, PROCESS_VM_READV,
+        PTRACE, PWRITE64, READ, READV, SENDFILE, SPLICE, WRITE, WRITEV,
+    },
     maps::field,
-    record::{Load as _, Typed, current_task, follow, interesting, plain_argument, read_or_zero},
+    record::{Load as _, Typed, follow, interesting, plain_argument, read_or_zero},
     taking::{on_trace, pending, settle, take_by_getfd, take_by_vm_read},
     tmpfs::{memory_files, on_read, own_descriptor, settle_read},
     write::on_write,
@@ -18,23 +22,6 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, FEntryContext, FExitContext, RawTracePointContext},
 };
 use keytrail_abi::globals::field as f;
-
-// arch/x86/entry/syscalls/syscall_64.tbl. Those of x32 have a bit above.
-pub const READ: u64 = 0;
-const WRITE: u64 = 1;
-pub const PREAD64: u64 = 17;
-const PWRITE64: u64 = 18;
-pub const READV: u64 = 19;
-const WRITEV: u64 = 20;
-pub const SENDFILE: u64 = 40;
-const PTRACE: u64 = 101;
-pub const IO_SUBMIT: u64 = 209;
-pub const SPLICE: u64 = 275;
-pub const PREADV: u64 = 295;
-const PROCESS_VM_READV: u64 = 310;
-pub const COPY_FILE_RANGE: u64 = 326;
-pub const PREADV2: u64 = 327;
-const PIDFD_GETFD: u64 = 438;
 
 // void sys_enter(struct pt_regs *regs, long id)
 #[raw_tracepoint(tracepoint = "sys_enter")]
@@ -72,8 +59,8 @@ pub fn sys_enter_typed(ctx: BtfTracePointContext) -> i32 {
 }
 
 // long __x64_sys_write(const struct pt_regs *regs), and so on (SYSCALL_DEFINE, arch/x86/include/asm/syscall_wrapper.h):
-// those of 64 bits only.
-#[fentry(function = "__x64_sys_write")]
+// those of 64 bits only. On aarch64 they are called __arm64_sys_write and so on; user space names them when it loads.
+#[fentry]
 pub fn call_write(ctx: FEntryContext) -> i32 {
     if !goes_to_socket(ctx.arg(0)) {
         on_write(plain_argument(ctx.as_ptr(), 0), false, false);
@@ -81,13 +68,13 @@ pub fn call_write(ctx: FEntryContext) -> i32 {
     0
 }
 
-#[fentry(function = "__x64_sys_pwrite64")]
+#[fentry]
 pub fn call_pwrite(ctx: FEntryContext) -> i32 {
     on_write(plain_argument(ctx.as_ptr(), 0), false, true);
     0
 }
 
-#[fentry(function = "__x64_sys_writev")]
+#[fentry]
 pub fn call_writev(ctx: FEntryContext) -> i32 {
     if !goes_to_socket(ctx.arg(0)) {
         on_write(plain_argument(ctx.as_ptr(), 0), true, false);
@@ -95,32 +82,32 @@ pub fn call_writev(ctx: FEntryContext) -> i32 {
     0
 }
 
-#[fentry(function = "__x64_sys_ptrace")]
+#[fentry]
 pub fn call_ptrace(ctx: FEntryContext) -> i32 {
     on_trace(plain_argument(ctx.as_ptr(), 0));
     0
 }
 
-#[fentry(function = "__x64_sys_process_vm_readv")]
+#[fentry]
 pub fn call_vm_read(ctx: FEntryContext) -> i32 {
     take_by_vm_read(plain_argument(ctx.as_ptr(), 0));
     0
 }
 
-#[fentry(function = "__x64_sys_pidfd_getfd")]
+#[fentry]
 pub fn call_getfd(ctx: FEntryContext) -> i32 {
     take_by_getfd(plain_argument(ctx.as_ptr(), 0));
     0
 }
 
 // The end of the same two: what they took is told at once.
-#[fexit(function = "__x64_sys_process_vm_readv")]
+#[fexit]
 pub fn called_vm_read(_: FExitContext) -> i32 {
     settle(bpf_get_current_pid_tgid());
     0
 }
 
-#[fexit(function = "__x64_sys_pidfd_getfd")]
+#[fexit]
 pub fn called_getfd(_: FExitContext) -> i32 {
     settle(bpf_get_current_pid_tgid());
     0
@@ -176,12 +163,4 @@ fn goes_to_socket(regs: u64) -> bool {
 fn reads_memory(regs: u64) -> bool {
     let files = memory_files();
     files != 0 && follow(file_of(regs), field(f::FILE_OP)) == files
-}
-
-/// Is the task in a system call of 32 bits? Its numbers are those of other calls.
-#[inline(always)]
-pub fn is_compat() -> bool {
-    // arch/x86/include/asm/thread_info.h.
-    const TS_COMPAT: u32 = 2;
-    read_or_zero::<u32>(current_task(), field(f::TASK_STATUS)) & TS_COMPAT != 0
 }

@@ -5,12 +5,12 @@
 //! caller is on its list.
 
 use crate::{
+    arch::{is_compat, is_trace_read},
     maps::{ASKED, PROCS, TAKING, TAKINGS, field},
     record::{
         Counters, Wake, add, at_most, current_task, descriptor, follow, ignored, peek, pointer,
         program, read_or_zero, segments, stamp, wake,
     },
-    syscall::is_compat,
 };
 use aya_ebpf::helpers::{
     bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, generated::bpf_probe_read_user,
@@ -113,10 +113,7 @@ pub fn pending() -> bool {
 /// ptrace(request, pid, address, data)
 #[inline(always)]
 pub fn on_trace(regs: u64) {
-    // include/uapi/linux/ptrace.h, arch/x86/include/uapi/asm/ptrace-abi.h: PEEKTEXT, PEEKDATA, PEEKUSR, GETREGS,
-    // GETFPREGS, GETREGSET.
-    let request: u64 = read_or_zero(regs, field(f::REGS_ARG0));
-    if matches!(request, 1 | 2 | 3 | 12 | 14 | 0x4204) {
+    if is_trace_read(read_or_zero(regs, field(f::REGS_ARG0))) {
         take_by_trace(regs);
     }
 }

@@ -2,6 +2,7 @@
 //! seccomp filters, and on writes the buffer is valid at entry.
 
 use crate::{
+    arch::{RETURN_IN_REGISTER, plain_return, unsaved_return},
     budget::{Charge, granted},
     connection::{hush, of_session},
     maps::{TLS_CALLS, field, tls_state},
@@ -98,18 +99,7 @@ pub fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
             return 0;
         }
     }
-    let mut ret_slot = 0;
-    let mut ret_addr = 0;
-    // The cookie's upper half: bytes the prologue has pushed before the probed instruction, plus one; 0 unknown.
-    let pushed = cookie >> 32;
-    if field(f::RETURN_ON_STACK) == 1 && pushed != 0 {
-        ret_slot = user_sp(ctx) + (pushed - 1);
-        // SAFETY: the helper checks the address.
-        match unsafe { bpf_probe_read_user(ret_slot as *const u64) } {
-            Ok(address) => ret_addr = address,
-            Err(_) => ret_slot = 0,
-        }
-    }
+    let (ret_slot, ret_addr) = return_of(ctx, cookie);
     let call = TlsCall {
         tls_call: 0,
         tls_session: session,
@@ -119,7 +109,56 @@ pub fn on_write(ctx: &ProbeContext, total: u64) -> u32 {
         ret_slot,
         ret_addr,
     };
+    if RETURN_IN_REGISTER && went_on(pid_tgid, cookie, &call) {
+        return 0;
+    }
     capture(pid_tgid, state, call, cookie, Socket::default())
+}
+
+/// Where the return address of the probed function is on the stack, and the address; without the place where it is not known.
+#[inline(always)]
+fn return_of(ctx: &ProbeContext, cookie: u64) -> (u64, u64) {
+    // The cookie's upper half: bytes the prologue has pushed before the probed instruction, plus one; 0 unknown.
+    let pushed = cookie >> 32;
+    if field(f::RETURN_ON_STACK) != 1 {
+        return (0, 0);
+    }
+    if pushed == 0 {
+        return (0, unsaved_return(ctx.as_ptr() as u64));
+    }
+    let ret_slot = user_sp(ctx) + (pushed - 1);
+    // SAFETY: the helper checks the address.
+    match unsafe { bpf_probe_read_user(ret_slot as *const u64) } {
+        Ok(address) => (ret_slot, address),
+        Err(_) => (0, 0),
+    }
+}
+
+/// Has a function that saves no return address gone on in this one (gnutls_record_send in _send2, by a branch)? Then they are
+/// one call, and where it returns is known from here on.
+#[inline(always)]
+fn went_on(pid_tgid: u64, cookie: u64, call: &TlsCall) -> bool {
+    let Some(before) = TLS_CALLS.get_ptr_mut(&pid_tgid) else {
+        return false;
+    };
+    // SAFETY: a live map value of this thread.
+    unsafe {
+        let first = (*before).call;
+        if (*before).record.cookie == cookie & 0xffff_ffff
+            || first.ret_slot != 0
+            || first.ret_addr == 0
+            || first.ret_addr != plain_return(call.ret_addr)
+            || first.tls_session != call.tls_session
+            || first.buffer != call.buffer
+            || first.total != call.total
+            || call.boot_ns - first.boot_ns > CALL_AGE_MAX
+        {
+            return false;
+        }
+        (*before).call.ret_slot = call.ret_slot;
+        (*before).call.ret_addr = call.ret_addr;
+    }
+    true
 }
 
 /// The socket of a session that names it; all zeros where none does.

@@ -1,10 +1,11 @@
-//! Plaintext on its way into Go's own TLS: `crypto/tls.(*Conn).Write`, amd64, Go 1.17 and later.
+//! Plaintext on its way into Go's own TLS: `crypto/tls.(*Conn).Write`, Go 1.17 and later.
 //!
-//! Arguments are in registers: the connection in `ax`, the bytes in `bx`, their number in `cx`. A goroutine changes
+//! Arguments are in registers: the connection, the bytes, their number (`arch::go_write`). A goroutine changes
 //! threads while it waits, so a send on the same thread proves nothing. But the connection holds the socket's own
 //! number, and that number leads to the socket here and now.
 
 use crate::{
+    arch::go_write,
     connection::joined,
     maps::{CONNECTIONS, GO_SITES, field},
     record::{current_task, follow, interesting, read, read_or_zero},
@@ -32,17 +33,10 @@ pub fn tls_write_go(ctx: ProbeContext) -> u32 {
         return 0;
     };
     let regs = ctx.as_ptr() as u64;
-    let (Some(session), Some(buffer), Some(total), Some(flags)) = (
-        read::<u64>(regs, field(f::REGS_RESULT)),
-        read::<u64>(regs, field(f::REGS_BX)),
-        read::<u64>(regs, field(f::REGS_CX)),
-        read::<u64>(regs, field(f::REGS_FLAGS)),
-    ) else {
+    let Some([session, buffer, total]) = go_write(regs) else {
         return 0;
     };
-    // The probe sits on the jump that is taken when the stack has to grow; the function then begins anew. Carry or
-    // zero: it is taken ("below or equal").
-    if flags & 0x41 != 0 || buffer == 0 || total == 0 || total > i64::MAX as u64 {
+    if buffer == 0 || total == 0 || total > i64::MAX as u64 {
         return 0;
     }
     let cookie = attach_cookie(&ctx);

@@ -6,16 +6,18 @@
 //! space can look into it.
 
 use crate::{
+    arch::{
+        call::{
+            COPY_FILE_RANGE, IO_SUBMIT, PREAD64, PREADV, PREADV2, READ, READV, SENDFILE, SPLICE,
+        },
+        is_compat,
+    },
     discover::SIZE_MIN,
     file::{maybe_watched, on_inode},
     maps::{LEARN, READ_SEEN, READINGS, SEEN, SEEN_LAST, TMPFS_FILES, field},
     record::{
         Counters, Load as _, Probed, Typed, ctime_ns, current_task, descriptor, file_id, follow,
         ignored, peek, program, read_or_zero, segments, user_registers,
-    },
-    syscall::{
-        COPY_FILE_RANGE, IO_SUBMIT, PREAD64, PREADV, PREADV2, READ, READV, SENDFILE, SPLICE,
-        is_compat,
     },
     taking::{Sample, count, samples},
     touch::TMPFS,
@@ -86,7 +88,7 @@ pub fn learn_tmpfs(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// A call that reads from a descriptor; any of those named in `syscall`.
+/// A call that reads from a descriptor; any of those in `arch::call`.
 #[inline(always)]
 pub fn on_read(regs: u64, call: u64) {
     let files = memory_files();

@@ -1,9 +1,12 @@
 //! Whether a hook that comes before the act tells of an act.
 
 use crate::{
+    arch::{
+        call::{PREAD64, PREADV, READ, READV},
+        is_inside, number,
+    },
     maps::field,
     record::{Load, current_task, follow, read, read_or_zero, user_registers},
-    syscall::{PREAD64, PREADV, READ, READV},
 };
 use aya_ebpf::helpers::bpf_probe_read_user;
 use keytrail_abi::{
@@ -11,8 +14,6 @@ use keytrail_abi::{
     records::access,
 };
 
-/// What the result's register holds while a system call runs.
-const ENOSYS: u64 = (-38i64) as u64;
 // include/uapi/linux/magic.h.
 pub const TMPFS: u64 = 0x0102_1994;
 
@@ -43,14 +44,10 @@ pub fn gets_nothing(file: u64, inode: u64, how: u32) -> bool {
 #[inline(never)]
 fn reads_nothing(file: u64, inode: u64) -> bool {
     let regs = user_registers();
-    // So it stands there from the entry of a call to its end: work of io_uring that runs on the way out, or in a worker
-    // with a copy of the registers, is no part of the call.
-    if read::<u64>(regs, field(f::REGS_RESULT)) != Some(ENOSYS) {
+    if !is_inside(regs) {
         return false;
     }
-    let Some(call) = read::<u64>(regs, field(f::REGS_SYSCALL)) else {
-        return false;
-    };
+    let call = number(regs);
     let pos: u64 = match call {
         READ | READV => read_or_zero(file, field(f::FILE_POS)),
         PREAD64 | PREADV => read_or_zero(regs, field(f::REGS_ARG3)),
@@ -60,8 +57,8 @@ fn reads_nothing(file: u64, inode: u64) -> bool {
     // thread for a read of its own.
     let files = follow(current_task(), field(f::TASK_FILES));
     let table = follow(follow(files, field(f::FILES_FDT)), field(f::FDTABLE_FD));
-    let number: u64 = read_or_zero(regs, field(f::REGS_ARG0));
-    if table == 0 || follow(table + (number & 0xffff_ffff) * 8, 0) != file {
+    let descriptor: u64 = read_or_zero(regs, field(f::REGS_ARG0));
+    if table == 0 || follow(table + (descriptor & 0xffff_ffff) * 8, 0) != file {
         return false;
     }
     if (call == READ || call == PREAD64) && read::<u64>(regs, field(f::REGS_ARG2)) == Some(0) {
@@ -88,14 +85,7 @@ fn reads_nothing(file: u64, inode: u64) -> bool {
 fn lacks_buffer() -> bool {
     const MMAP_MIN: u64 = 4_096;
     let regs = user_registers();
-    // As in `reads_nothing`.
-    if read::<u64>(regs, field(f::REGS_RESULT)) != Some(ENOSYS) {
-        return false;
-    }
-    if !matches!(
-        read_or_zero::<u64>(regs, field(f::REGS_SYSCALL)),
-        READ | PREAD64
-    ) {
+    if !is_inside(regs) || !matches!(number(regs), READ | PREAD64) {
         return false;
     }
     let Some(buffer) = read::<u64>(regs, field(f::REGS_ARG1)) else {

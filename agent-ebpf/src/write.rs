@@ -1,6 +1,7 @@
 //! What holders write to files, pipes and terminals: seen when they ask for it.
 
 use crate::{
+    arch::is_compat,
     budget::{Charge, granted_write},
     discover::made_up,
     maps::{PATHS, PAYLOADS, TARGETS, WRITES, field},
@@ -10,7 +11,6 @@ use crate::{
         Counters, Wake, at_most, current_task, descriptor, file_id, follow, interesting, peek,
         program, read_or_zero, segments, stamp, unclassified, wake, zero,
     },
-    syscall::is_compat,
 };
 use aya_ebpf::helpers::{
     bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns,

@@ -59,3 +59,11 @@ keytrail_tests::cases! {
         signals_are_as_documented
     }
 }
+
+// The guest of aarch64 has what the host has elsewhere: nothing of aarch64 runs there.
+#[cfg(target_arch = "aarch64")]
+keytrail_tests::cases! {
+    tls_programs {
+        go_hey
+    }
+}

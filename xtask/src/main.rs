@@ -1,5 +1,6 @@
 //! `cargo xtask`: sets a machine up, builds both sides, runs, tests and measures keytrail.
 
+mod arch;
 mod bench;
 mod build;
 mod cmd;

@@ -1,6 +1,6 @@
 //! `cargo xtask run`: from a fresh machine to live events.
 
-use crate::{build, cmd, setup};
+use crate::{arch::Arch, build, cmd, setup};
 use anyhow::{Context as _, Result};
 use std::os::unix::process::CommandExt as _;
 
@@ -28,6 +28,7 @@ const PRIVATE: &str = "/run/keytrail-dev";
 pub fn run(args: &Args) -> Result<()> {
     setup::ensure(&[setup::Group::Build], args.no_install)?;
     let agent = build::all(
+        Arch::default(),
         build::Profile::from_flag(args.release),
         build::Log::from_flag(args.kernel_log),
     )?;

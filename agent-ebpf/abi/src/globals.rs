@@ -184,13 +184,13 @@ pub mod field {
         ENUM_ITER_UBUF,
         /// Value of the enumerator ITER_IOVEC.
         ENUM_ITER_IOVEC,
-        /// `pt_regs.sp` (x86: the stack pointer of user space).
+        /// The registers of a thread in user space, by what `agent-ebpf/src/arch` reads there: `pt_regs.sp`.
         REGS_SP,
-        /// `pt_regs.orig_ax` and the arguments of a system call (x86-64).
+        /// The number of the system call: `orig_ax`, `syscallno`.
         REGS_SYSCALL,
-        /// `pt_regs.ax`: what the call returns.
+        /// What the call returns: `ax`, `x0`.
         REGS_RESULT,
-        /// What Go's calling convention has its arguments in, beside `ax` (x86-64).
+        /// What Go's calling convention has its arguments in, beside the same: `bx` and `cx`, `x1` and `x2`.
         REGS_BX,
         REGS_CX,
         REGS_IP,
@@ -201,13 +201,19 @@ pub mod field {
         REGS_ARG3,
         REGS_ARG4,
         REGS_ARG5,
+        /// The first argument of a system call, also after it has returned (aarch64: `orig_x0`).
+        REGS_ORIGINAL,
+        /// Where a function is to return to (aarch64: `x30`).
+        REGS_LINK,
+        /// `task_struct.io_uring` (read on aarch64 only).
+        TASK_IO_URING,
         /// 1: `bpf_task_pt_regs` and `bpf_get_current_task_btf` may be called.
         HAS_TASK_REGS,
         /// 1: `bpf_get_attach_cookie` may be called.
         HAS_COOKIE,
         /// 1: `sched_process_exit` says whether the whole group is gone (6.16 and later).
         HAS_GROUP_DEAD,
-        /// 1: the return address of a function is on the stack (x86).
+        /// 1: where the return address of a function is on the stack is known from its code.
         RETURN_ON_STACK,
         /// Bytes of unread ring from which on any record wakes user space, when it waits.
         WAKE_BYTES,
@@ -217,7 +223,7 @@ pub mod field {
         LIMIT_PROCESS,
         LIMIT_CONNECTION,
         LIMIT_WRITES,
-        /// `task_struct.thread_info.status` (x86: whether the system call is one of 32 bits).
+        /// What tells a system call of 32 bits: `task_struct.thread_info.status`, on aarch64 `.flags`.
         TASK_STATUS,
         /// Who a thread traces: the list and its link in the traced one.
         TASK_PTRACED,

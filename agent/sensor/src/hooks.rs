@@ -184,18 +184,32 @@ const fn fentry(program: &'static str, function: &'static str) -> Hook {
     }
 }
 
+/// The kernel's function for a system call of 64 bits (SYSCALL_DEFINE).
+#[cfg(target_arch = "aarch64")]
+macro_rules! system_call {
+    ($name:literal) => {
+        concat!("__arm64_sys_", $name)
+    };
+}
+#[cfg(not(target_arch = "aarch64"))]
+macro_rules! system_call {
+    ($name:literal) => {
+        concat!("__x64_sys_", $name)
+    };
+}
+
 /// The same calls where the kernel has trampolines, each by its own function: nothing else of the host pays for them.
 const WRITE_CALLS: [Hook; 3] = [
-    fentry("call_write", "__x64_sys_write"),
-    fentry("call_pwrite", "__x64_sys_pwrite64"),
-    fentry("call_writev", "__x64_sys_writev"),
+    fentry("call_write", system_call!("write")),
+    fentry("call_pwrite", system_call!("pwrite64")),
+    fentry("call_writev", system_call!("writev")),
 ];
 const TAKE_CALLS: [Hook; 5] = [
-    fentry("call_ptrace", "__x64_sys_ptrace"),
-    fentry("call_vm_read", "__x64_sys_process_vm_readv"),
-    fexit("called_vm_read", "__x64_sys_process_vm_readv"),
-    fentry("call_getfd", "__x64_sys_pidfd_getfd"),
-    fexit("called_getfd", "__x64_sys_pidfd_getfd"),
+    fentry("call_ptrace", system_call!("ptrace")),
+    fentry("call_vm_read", system_call!("process_vm_readv")),
+    fexit("called_vm_read", system_call!("process_vm_readv")),
+    fentry("call_getfd", system_call!("pidfd_getfd")),
+    fexit("called_getfd", system_call!("pidfd_getfd")),
 ];
 
 /// What a write is captured by.
@@ -760,7 +774,12 @@ pub fn is_denied(reason: &str) -> bool {
 fn remedy(point: Point, reason: &str) -> String {
     match point {
         Point::Fentry(_) | Point::Fexit(_) => {
-            "the base tier serves this signal; trampolines need a kernel that allows BPF_PROG_TYPE_TRACING".to_owned()
+            // ENOTSUPP: it loads such programs and has no place for them (arm64 before 6.4).
+            if reason.contains("(os error 524)") {
+                "the base tier serves this signal; trampolines need a newer kernel, on aarch64 one from 6.4 on".to_owned()
+            } else {
+                "the base tier serves this signal; trampolines need a kernel that allows BPF_PROG_TYPE_TRACING".to_owned()
+            }
         }
         Point::Kprobe(_) => {
             "a kernel with CONFIG_KPROBES, not locked down for confidentiality".to_owned()

@@ -75,7 +75,8 @@ fn a_signal_whose_field_is_missing_has_no_hook() {
         let [refused] = &report.refused[..] else {
             panic!("{:?}", report.refused);
         };
-        assert!(refused.hook.starts_with("fentry:__x64_sys_"), "{refused:?}");
+        assert!(refused.hook.starts_with("fentry:__"), "{refused:?}");
+        assert!(refused.hook.contains("_sys_"), "{refused:?}");
         assert_eq!(refused.reason, "the kernel offers no BTF");
     }
     let once = attached.iter().filter(|program| **program == "sys_enter");

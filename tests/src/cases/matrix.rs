@@ -31,7 +31,13 @@ pub fn signals_are_as_documented() {
     let _turn = turn();
     let scratch = Scratch::new();
     let (major, minor) = kernel();
-    let version = format!("{major}.{minor}");
+    // As xtask names its kernels.
+    let machine = if cfg!(target_arch = "aarch64") {
+        "-aarch64"
+    } else {
+        ""
+    };
+    let version = format!("{major}.{minor}{machine}");
     let mut cells = Vec::new();
     for tier in TIERS {
         let address = format!("unix:{}", scratch.join("none").display());

@@ -18,7 +18,7 @@ mod stats;
 mod subject;
 mod text;
 
-use crate::{build, cmd, setup, vm};
+use crate::{arch::Arch, build, cmd, setup, vm};
 use anyhow::{Context as _, Result, bail};
 use std::{
     env,
@@ -81,7 +81,7 @@ pub fn run(args: &Args) -> Result<()> {
         groups.push(setup::Group::Vm);
     }
     setup::ensure(&groups, args.no_install)?;
-    let agent = build::all(build::Profile::Release, build::Log::Silent)?;
+    let agent = build::all(Arch::default(), build::Profile::Release, build::Log::Silent)?;
     cmd::run(cmd::cargo().args([
         "build",
         "--release",
@@ -204,8 +204,9 @@ fn in_vm(args: &Args, agent: &Path, rows: &[Row], lines: &mut Vec<String>) -> Re
     command.extend(["--scale".into(), VM_SCALE.to_string(), "--auditd".into()]);
     command.push("--processor".into());
     command.extend(rows.iter().map(|row| row.name().to_owned()));
+    let kernel = vm::Kernel::of(Arch::default(), &args.kernel);
     let job = vm::Job {
-        kernel: &args.kernel,
+        kernel: &kernel,
         flavour: vm::Flavour::Bench,
         init: vm::Init::Script,
         command: &command,

@@ -1,6 +1,7 @@
 //! Builds the kernel side for the BPF target, in its own workspace and with its own compiler.
 
 use crate::{
+    arch::Arch,
     cmd,
     setup::{
         linker,
@@ -27,16 +28,21 @@ impl Log {
     }
 }
 
-/// Builds `agent-ebpf` into `target/bpf/keytrail.o`, which is touched only when it changes, so that the agent
-/// is not rebuilt for nothing.
-pub fn build(log: Log) -> Result<()> {
+/// Where the object for kernels of `arch` lies. Fixed, whatever CARGO_TARGET_DIR says: the agent's build script looks there.
+pub fn object(arch: Arch) -> PathBuf {
+    cmd::root().join(format!("target/bpf/keytrail{}.o", arch.suffix()))
+}
+
+/// Builds `agent-ebpf` into its [`object`], which is touched only when it changes, so that the agent is not rebuilt for
+/// nothing.
+pub fn build(arch: Arch, log: Log) -> Result<()> {
     let object = build_crate(
         &cmd::root().join("agent-ebpf"),
-        &cmd::root().join("target/bpf-build"),
+        &cmd::root().join(format!("target/bpf-build{}", arch.suffix())),
+        arch,
         log,
     )?;
-    // Fixed, whatever CARGO_TARGET_DIR says: the agent's build script looks there.
-    let to = cmd::root().join("target/bpf/keytrail.o");
+    let to = self::object(arch);
     let bytes = without_debug(&object)?;
     if fs::read(&to).is_ok_and(|old| old == bytes) {
         return Ok(());
@@ -77,7 +83,7 @@ fn without_debug(object: &Path) -> Result<Vec<u8>> {
 }
 
 /// Builds the one BPF program of the crate in `dir`; returns its path.
-fn build_crate(dir: &Path, target_dir: &Path, log: Log) -> Result<PathBuf> {
+fn build_crate(dir: &Path, target_dir: &Path, arch: Arch, log: Log) -> Result<PathBuf> {
     let route = Route::find().context(toolchain::ADVICE)?;
     let linker = linker::find().context("bpf-linker is missing: run `cargo xtask setup`")?;
     let mut command = cargo(route);
@@ -97,6 +103,7 @@ fn build_crate(dir: &Path, target_dir: &Path, log: Log) -> Result<PathBuf> {
         // This variable replaces the flags of agent-ebpf/.cargo/config.toml, which are for a developer who
         // calls cargo there; merged with them, `--btf` would be given twice.
         .env("CARGO_ENCODED_RUSTFLAGS", rustflags()?);
+    for_kernels_of(arch, &mut command);
     let mut built = Vec::new();
     let ok = cmd::lines(&mut command, |line| {
         built.extend(executable(line).map(PathBuf::from))
@@ -116,7 +123,7 @@ fn build_crate(dir: &Path, target_dir: &Path, log: Log) -> Result<PathBuf> {
 }
 
 /// Clippy on the kernel side: Debian's own driver for Debian's compiler, which rustup's does not fit.
-pub fn lint() -> Result<()> {
+pub fn lint(arch: Arch) -> Result<()> {
     let route = Route::find().context(toolchain::ADVICE)?;
     let mut command = cargo(route);
     match route {
@@ -130,9 +137,10 @@ pub fn lint() -> Result<()> {
             .arg("clippy")
             .env("CARGO_UNSTABLE_BUILD_STD", "core"),
     };
+    for_kernels_of(arch, &mut command);
     command
         .args(["--quiet", "--target", TARGET, "--target-dir"])
-        .arg(cmd::root().join("target/bpf-lint"))
+        .arg(cmd::root().join(format!("target/bpf-lint{}", arch.suffix())))
         .args(match route {
             Route::Debian => &[][..],
             Route::Nightly => &["--", "-D", "warnings"],
@@ -151,6 +159,16 @@ fn rustflags() -> Result<String> {
         cmd::registry()?.display()
     );
     Ok(["-Cdebuginfo=2", "-Clink-arg=--btf", &remap, &crates].join("\x1f"))
+}
+
+/// Which kernels it is for, where these are not x86-64's: the object is no machine's own, but what it reads of registers is.
+fn for_kernels_of(arch: Arch, command: &mut Command) {
+    if arch != Arch::X86_64 {
+        command
+            .args(["--features", arch.name()])
+            // aya-ebpf's own.
+            .env("AYA_BPF_TARGET_ARCH", arch.name());
+    }
 }
 
 /// Cargo with the compiler of `route` and nothing of the outer cargo's choices.

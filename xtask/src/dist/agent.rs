@@ -1,6 +1,6 @@
 //! The agent as it is released: one static program, of the same bytes wherever the same source is built.
 
-use crate::{build, cmd};
+use crate::{arch::Arch, build, cmd};
 use anyhow::{Context as _, Result, bail};
 use std::{
     env, fs,
@@ -15,7 +15,7 @@ const MAX_BYTES: usize = 32 << 20;
 ///
 /// glibc linked statically, not musl: the same C library as in every test, and nothing more to install.
 pub fn build(epoch: u64) -> Result<PathBuf> {
-    build::kernel_side()?;
+    build::kernel_side(Arch::X86_64)?;
     // Apart from the other builds: other flags would throw theirs away.
     let dir = cmd::target().join("dist-build");
     let moves = moves(&dir)?;

@@ -14,7 +14,7 @@ mod sbom;
 #[cfg(test)]
 mod tests;
 
-use crate::{build, cmd, setup};
+use crate::{arch::Arch, build, cmd, setup};
 use anyhow::{Context as _, Result};
 use flate2::Compression;
 use release::{Release, Source};
@@ -85,7 +85,7 @@ fn outputs(release: &Release) -> Result<Vec<(String, Vec<u8>)>> {
 
 /// A package of the debug build, which is not static and not small: installing it is what is tested.
 fn for_tests(source: Source) -> Result<()> {
-    let built = build::agent_path(build::Profile::Debug);
+    let built = build::agent_path(Arch::X86_64, build::Profile::Debug);
     let lean = built.with_extension("stripped");
     cmd::run(cmd::clean("strip").arg("-o").arg(&lean).arg(&built))?;
     let release = Release::gather(fs::read(&lean)?, &lean, source, Compression::fast())?;

@@ -4,7 +4,7 @@
 //! private list in `target/apt`, which apt is pointed at for one command.
 
 use super::Package;
-use crate::cmd;
+use crate::{arch::Arch, cmd};
 use anyhow::{Context as _, Result, bail};
 use std::{
     cmp::Ordering,
@@ -309,25 +309,36 @@ fn update() {
 pub struct Private {
     dir: PathBuf,
     suites: Vec<String>,
+    arch: Arch,
 }
 
 impl Private {
     /// Everything of one release: its updates, its security fixes and its backports.
     pub fn for_release(codename: &str) -> Result<Self> {
+        Self::for_release_of(codename, Arch::default())
+    }
+
+    /// The same of another machine: nothing of it is ever installed here.
+    pub fn for_release_of(codename: &str, arch: Arch) -> Result<Self> {
         let names = [
             codename.to_owned(),
             format!("{codename}-updates"),
             format!("{codename}-security"),
             format!("{codename}-backports"),
         ];
-        Self::new(&names.iter().map(String::as_str).collect::<Vec<_>>())
+        Self::new(&names.iter().map(String::as_str).collect::<Vec<_>>(), arch)
     }
 
     /// These suites of Debian; fetches their lists when they are absent or older than a day.
-    pub fn new(suites: &[&str]) -> Result<Self> {
-        let dir = cmd::target().join("apt").join(suites[0]);
+    pub fn new(suites: &[&str], arch: Arch) -> Result<Self> {
+        let name = format!("{}{}", suites[0], arch.suffix());
+        let dir = cmd::target().join("apt").join(name);
         fs::create_dir_all(dir.join("lists/partial"))?;
         fs::create_dir_all(dir.join("cache/archives/partial"))?;
+        let of = match arch {
+            Arch::X86_64 => String::new(),
+            other => format!("arch={} ", other.debian()),
+        };
         let list: String = suites
             .iter()
             .map(|suite| {
@@ -336,12 +347,13 @@ impl Private {
                 } else {
                     mirror()
                 };
-                format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n")
+                format!("deb [{of}signed-by={KEYRING}] {mirror} {suite} main\n")
             })
             .collect();
         let private = Self {
             dir,
             suites: suites.iter().map(|suite| (*suite).to_owned()).collect(),
+            arch,
         };
         let stamp = private.dir.join("updated");
         let fresh = fs::metadata(&stamp)
@@ -375,6 +387,13 @@ impl Private {
     /// Options that point apt at this list.
     fn options(&self) -> Vec<String> {
         let dir = self.dir.display();
+        let other = match self.arch {
+            Arch::X86_64 => vec![],
+            other => vec![
+                format!("APT::Architecture={}", other.debian()),
+                format!("APT::Architectures={}", other.debian()),
+            ],
+        };
         [
             format!("Dir::Etc::sourcelist={dir}/sources.list"),
             "Dir::Etc::sourceparts=/dev/null".to_owned(),
@@ -393,6 +412,7 @@ impl Private {
             "Acquire::Languages=none".to_owned(),
         ]
         .into_iter()
+        .chain(other)
         .flat_map(|option| ["-o".to_owned(), option])
         .collect()
     }

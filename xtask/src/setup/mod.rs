@@ -3,9 +3,10 @@
 pub mod apt;
 pub mod linker;
 pub mod programs;
+pub mod sysroot;
 pub mod toolchain;
 
-use crate::cmd;
+use crate::{arch::Arch, cmd};
 use anyhow::{Result, bail};
 use toolchain::Route;
 
@@ -28,6 +29,8 @@ pub enum Group {
     Test,
     /// Booting kernels
     Vm,
+    /// Building for aarch64, and booting its kernels
+    Aarch64,
     /// The peers that benchmarks measure against
     Bench,
 }
@@ -140,6 +143,17 @@ const VM: &[Package] = &[
     package("binutils", "strips what goes into the guest"),
 ];
 
+const AARCH64: &[Package] = &[
+    package("gcc-aarch64-linux-gnu", "links for aarch64"),
+    package("libc6-dev-arm64-cross", "the C library for the same"),
+    newer(
+        "libstd-rust-web-dev",
+        "1.95",
+        "the compiler that Debian's library for aarch64 fits",
+    ),
+    newer("qemu-system-arm", "1:10", "boots kernels of aarch64"),
+];
+
 const BENCH: &[Package] = &[
     package("libbpf-tools", "opensnoop and execsnoop as peers"),
     package("bpftrace", "uprobe on SSL_write as a peer"),
@@ -157,7 +171,7 @@ const BENCH: &[Package] = &[
 /// `cargo xtask setup`
 pub fn run(args: &Args) -> Result<()> {
     let groups: &[Group] = if args.groups.is_empty() {
-        &[Group::Build, Group::Test, Group::Vm]
+        &[Group::Build, Group::Test, Group::Vm, Group::Aarch64]
     } else {
         &args.groups
     };
@@ -177,6 +191,7 @@ pub fn ensure(groups: &[Group], no_install: bool) -> Result<()> {
             Group::Build => BUILD,
             Group::Test => TEST,
             Group::Vm => VM,
+            Group::Aarch64 => AARCH64,
             Group::Bench => BENCH,
         });
     }
@@ -202,6 +217,9 @@ pub fn ensure(groups: &[Group], no_install: bool) -> Result<()> {
     }
     if building && Route::find().is_none() {
         bail!("{}", toolchain::ADVICE);
+    }
+    if groups.contains(&Group::Aarch64) {
+        sysroot::compiler(Arch::Aarch64, no_install)?;
     }
     if groups.contains(&Group::Test) {
         programs::ensure(no_install)?;
@@ -232,6 +250,8 @@ fn refusal(plan: &apt::Plan, linker_missing: bool) -> String {
 fn without_apt(wanted: &[Package], building: bool) -> Result<()> {
     let program = |package: &Package| match package.name {
         "qemu-system-x86" => Some("qemu-system-x86_64"),
+        "qemu-system-arm" => Some("qemu-system-aarch64"),
+        "gcc-aarch64-linux-gnu" => Some("aarch64-linux-gnu-gcc"),
         "nginx-light" => Some("nginx"),
         "e2fsprogs" => Some("mke2fs"),
         "binutils" => Some("strip"),

@@ -5,7 +5,7 @@ use super::{
     selection,
     summary::{self, Part, Tally},
 };
-use crate::{build, cmd, vm};
+use crate::{arch::Arch, build, cmd, vm};
 use anyhow::{Context as _, Result, bail};
 use std::{
     path::PathBuf,
@@ -66,11 +66,28 @@ static BOOTS: [Boot; 2] = [
     },
 ];
 
+impl Boot {
+    /// Packages are made for x86-64 alone.
+    fn is_for(&self, arch: Arch) -> bool {
+        arch == Arch::X86_64 || self.init == vm::Init::Script
+    }
+}
+
+/// What a kernel is asked that is not tried as a whole.
+fn asked(arch: Arch) -> Vec<String> {
+    let cases: &[&str] = match arch {
+        Arch::X86_64 => &[],
+        Arch::Aarch64 => &OF_AARCH64,
+    };
+    let all = [MATRIX].into_iter().chain(cases.iter().copied());
+    all.map(str::to_owned).collect()
+}
+
 /// One of the boots, in one kernel.
 struct Boots<'a> {
     plan: &'static Boot,
-    programs: &'a [PathBuf],
-    kernel: &'a str,
+    programs: &'a Programs,
+    kernel: &'a vm::Kernel,
     filter: &'a [String],
     nice: bool,
 }
@@ -86,18 +103,30 @@ pub enum Extent {
 
 /// The case that says which hook serves which signal.
 const MATRIX: &str = "matrix::";
+/// What is tried in every kernel of aarch64, where nothing else of the whole is: a read, an environment, what is sent in clear
+/// and what is sent by TLS, by a library and by Go.
+const OF_AARCH64: [&str; 5] = [
+    "reads::cat_is_one_read",
+    "cli::trace_of_a_short_command",
+    "sends_tcp::environment_posted_in_clear",
+    "sends_tls::bearer_by_curl",
+    "tls_programs::go_hey",
+];
 /// Set to write docs/COVERAGE.md rather than to compare with it.
 const BLESS: &str = "KEYTRAIL_BLESS";
 
+/// The test programs of a boot, for each machine that is booted.
+type Programs = Vec<(Arch, Vec<PathBuf>)>;
+
 /// What is booted: the test programs are built before anything runs.
 pub struct Guests<'a> {
-    kernels: &'a [String],
+    kernels: &'a [vm::Kernel],
     /// Kernels that are asked which hook serves which signal, and no more.
-    others: &'a [String],
+    others: &'a [vm::Kernel],
     filter: Vec<String>,
     boots: &'static [Boot],
     /// For each of `boots`.
-    programs: Vec<Vec<PathBuf>>,
+    programs: Vec<Programs>,
     matrix: Mutex<Matrix>,
 }
 
@@ -107,13 +136,24 @@ impl<'a> Guests<'a> {
     /// # Errors
     /// When they do not build.
     pub fn prepare(
-        (kernels, others): (&'a [String], &'a [String]),
+        (kernels, others): (&'a [vm::Kernel], &'a [vm::Kernel]),
         filter: &[String],
         extent: Option<Extent>,
     ) -> Result<Self> {
-        cmd::run(cmd::cargo().args(["build", "--quiet", "--package", "keytrail"]))?;
+        let all = || kernels.iter().chain(others);
+        let archs: Vec<Arch> = [Arch::X86_64, Arch::Aarch64]
+            .into_iter()
+            .filter(|arch| all().any(|kernel| kernel.arch == *arch))
+            .collect();
+        for arch in &archs {
+            build::all(*arch, build::Profile::Debug, build::Log::Silent)?;
+        }
         let quick = extent == Some(Extent::Quick);
-        let boots = if quick { &BOOTS[..1] } else { &BOOTS[..] };
+        let boots = if quick || !archs.contains(&Arch::X86_64) {
+            &BOOTS[..1]
+        } else {
+            &BOOTS[..]
+        };
         let mut filter = filter.to_vec();
         if quick && filter.is_empty() {
             filter.push(MATRIX.to_owned());
@@ -135,10 +175,14 @@ impl<'a> Guests<'a> {
         let mut programs = Vec::new();
         for plan in boots {
             let mut of_plan = Vec::new();
-            for (package, test) in plan.suites {
-                let selection = selection(package, test);
-                let words: Vec<&str> = selection.iter().map(String::as_str).collect();
-                of_plan.extend(built(&words)?);
+            for arch in archs.iter().filter(|arch| plan.is_for(**arch)) {
+                let mut of_arch = Vec::new();
+                for (package, test) in plan.suites {
+                    let selection = selection(package, test);
+                    let words: Vec<&str> = selection.iter().map(String::as_str).collect();
+                    of_arch.extend(built(*arch, &words)?);
+                }
+                of_plan.push((*arch, of_arch));
             }
             programs.push(of_plan);
         }
@@ -168,13 +212,15 @@ impl<'a> Guests<'a> {
                     let boots = move || -> Vec<Part> {
                         let whole = self.kernels.iter().map(|kernel| (kernel, &self.filter));
                         // Only in the first boot is that case.
-                        let others: &[String] = match plan.name == self.boots[0].name {
+                        let others: &[vm::Kernel] = match plan.name == self.boots[0].name {
                             true => self.others,
                             false => &[],
                         };
-                        let asked = vec![MATRIX.to_owned()];
+                        let asked = [Arch::X86_64, Arch::Aarch64].map(asked);
+                        let asked = |kernel: &vm::Kernel| &asked[kernel.arch as usize];
                         whole
-                            .chain(others.iter().map(|kernel| (kernel, &asked)))
+                            .chain(others.iter().map(|kernel| (kernel, asked(kernel))))
+                            .filter(|(kernel, _)| plan.is_for(kernel.arch))
                             .map(|(kernel, filter)| {
                                 let what = Boots {
                                     plan,
@@ -229,21 +275,23 @@ impl<'a> Guests<'a> {
             nice,
         } = *what;
         let mut files = vec![
-            vm::keytrail(build::Profile::Debug)
-                .context("target/debug/keytrail is missing after its build")?,
+            vm::keytrail(kernel.arch, build::Profile::Debug)
+                .context("the agent is missing after its build")?,
         ];
         for file in plan.files {
             files.push(vm::into_job(&cmd::root().join(file))?);
         }
         if plan.init == vm::Init::Systemd {
-            let package = build::agent_path(build::Profile::Debug).with_extension("deb");
+            let package =
+                build::agent_path(kernel.arch, build::Profile::Debug).with_extension("deb");
             files.push(vm::into_job(&package)?);
         }
         let mut script = runner();
         if blessed() {
             script.push_str(&format!("export {BLESS}=1\n"));
         }
-        for program in programs {
+        let of_this = programs.iter().filter(|(arch, _)| *arch == kernel.arch);
+        for program in of_this.flat_map(|(_, programs)| programs) {
             let file = vm::into_job(program)?;
             let words: Vec<String> = filter.iter().map(|word| cmd::quote(word)).collect();
             let guest = cmd::quote(&file.guest.display().to_string());
@@ -316,14 +364,10 @@ impl Aside {
 }
 
 /// Builds test programs without running them; returns where they are.
-fn built(selection: &[&str]) -> Result<Vec<PathBuf>> {
-    let mut command = cmd::cargo();
+fn built(arch: Arch, selection: &[&str]) -> Result<Vec<PathBuf>> {
+    let mut command = build::cargo(arch, "test")?;
     command
-        .args([
-            "test",
-            "--no-run",
-            "--message-format=json-render-diagnostics",
-        ])
+        .args(["--no-run", "--message-format=json-render-diagnostics"])
         .args(selection);
     cmd::step(cmd::show(&command));
     let mut found = Vec::new();

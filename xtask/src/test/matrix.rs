@@ -1,7 +1,7 @@
 //! docs/COVERAGE.md: which hook serves which signal, by tier and kernel. Made of the lines that the guests' case
 //! `matrix::signals_are_as_documented` writes.
 
-use crate::cmd;
+use crate::{cmd, vm::Kernel};
 use anyhow::{Context as _, Result, bail};
 use std::{collections::BTreeMap, fmt::Write as _, fs};
 
@@ -59,7 +59,8 @@ impl Matrix {
     ///
     /// # Errors
     /// A kernel is missing, or the document has no place for the table.
-    pub fn write(&self, kernels: &[String]) -> Result<()> {
+    pub fn write(&self, kernels: &[Kernel]) -> Result<()> {
+        let kernels: Vec<String> = kernels.iter().map(Kernel::to_string).collect();
         if let Some(missing) = kernels.iter().find(|kernel| !self.kernels.contains(kernel)) {
             bail!("nothing was measured on Linux {missing}: docs/COVERAGE.md stays as it is");
         }
@@ -69,7 +70,7 @@ impl Matrix {
         let [before, _, after] = parts[..] else {
             bail!("docs/COVERAGE.md: {MARK} has to stand there twice");
         };
-        let table = self.table(kernels);
+        let table = self.table(&kernels);
         fs::write(&path, format!("{before}{MARK}\n{table}{MARK}{after}"))?;
         Ok(())
     }
@@ -114,7 +115,7 @@ impl Matrix {
 
 #[cfg(test)]
 mod tests {
-    use super::Matrix;
+    use super::{Kernel, Matrix};
 
     #[test]
     fn a_table_of_lines() {
@@ -136,6 +137,10 @@ mod tests {
              | tcp_send | fentry |  | none (1) | - |\n\
              | tcp_send | fentry | `fentry:y` | - | fired |\n\n(1) no trampolines\n"
         );
-        assert!(matrix.write(&["7.3".to_owned()]).is_err());
+        assert!(
+            matrix
+                .write(&[Kernel::of(crate::arch::Arch::X86_64, "7.3")])
+                .is_err()
+        );
     }
 }

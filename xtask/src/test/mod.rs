@@ -5,7 +5,7 @@ mod guest;
 mod matrix;
 mod summary;
 
-use crate::{build, cmd, setup, vm};
+use crate::{arch::Arch, build, cmd, setup, vm};
 use anyhow::Result;
 use std::{
     path::Path,
@@ -19,7 +19,7 @@ pub struct Args {
     /// Only these parts; all when none is named
     #[arg(value_enum)]
     parts: Vec<Name>,
-    /// Kernels of the vm part (5.10, 6.1, 6.12, 6.18, 7.2, 7.3), or `all`
+    /// Kernels of the vm part (5.10, 6.1, 6.12, 6.18, 7.2, 7.3, 6.1-aarch64, 6.12-aarch64), or `all`
     #[arg(long = "kernel", value_name = "VERSION", default_value = "6.12")]
     kernels: Vec<String>,
     /// Instead: the vm part in all known kernels, see docs/COVERAGE.md; KEYTRAIL_BLESS=1 writes its table of kernels
@@ -57,7 +57,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         &args.parts
     };
     setup::ensure(&groups(parts), args.no_install)?;
-    build::kernel_side()?;
+    build::kernel_side(Arch::default())?;
 
     let kernels = match args.matrix {
         Some(_) => kernels(&["all".to_owned()]),
@@ -99,13 +99,13 @@ fn groups(parts: &[Name]) -> Vec<setup::Group> {
         groups.push(setup::Group::Test);
     }
     if parts.contains(&Name::Vm) {
-        groups.push(setup::Group::Vm);
+        groups.extend([setup::Group::Vm, setup::Group::Aarch64]);
     }
     groups
 }
 
 /// Kernels in which no more is tried than which hook serves which signal: all others, when everything is tested.
-fn others(args: &Args, kernels: &[String]) -> Vec<String> {
+fn others(args: &Args, kernels: &[vm::Kernel]) -> Vec<vm::Kernel> {
     if args.matrix.is_some() || !args.parts.is_empty() || !args.filter.is_empty() {
         return Vec::new();
     }
@@ -115,14 +115,12 @@ fn others(args: &Args, kernels: &[String]) -> Vec<String> {
         .collect()
 }
 
-fn kernels(named: &[String]) -> Vec<String> {
+fn kernels(named: &[String]) -> Vec<vm::Kernel> {
     if named.iter().any(|name| name == "all") {
-        return vm::KERNELS
-            .iter()
-            .map(|(version, _)| (*version).to_owned())
-            .collect();
+        return vm::Kernel::all();
     }
-    named.to_vec()
+    let parsed = named.iter().map(|name| name.parse());
+    parsed.map(|Ok(kernel)| kernel).collect()
 }
 
 fn unit(filter: &[String]) -> Part {
@@ -153,7 +151,12 @@ fn unit(filter: &[String]) -> Part {
             "warnings",
         ])),
     );
-    part.check("clippy on the kernel side", build::lint_kernel_side());
+    for arch in [Arch::X86_64, Arch::Aarch64] {
+        part.check(
+            &format!("clippy on the kernel side for {arch}"),
+            build::lint_kernel_side(arch),
+        );
+    }
     deny::check(&mut part);
     part.tests(cargo_test(
         &[
@@ -231,7 +234,10 @@ fn test_command(selection: &[&str], words: &[String]) -> Command {
         .args(selection)
         .arg("--")
         .args(words);
-    command.env("KEYTRAIL_BIN", build::agent_path(build::Profile::Debug));
+    command.env(
+        "KEYTRAIL_BIN",
+        build::agent_path(Arch::default(), build::Profile::Debug),
+    );
     as_root(&mut command);
     command
 }
@@ -261,8 +267,12 @@ mod tests {
     fn every_part_brings_what_its_tests_run() {
         assert_eq!(groups(&[Name::Unit]), [Group::Build, Group::Test]);
         assert_eq!(groups(&[Name::Host]), [Group::Build, Group::Test]);
-        assert_eq!(groups(&[Name::Vm]), [Group::Build, Group::Vm]);
+        assert_eq!(
+            groups(&[Name::Vm]),
+            [Group::Build, Group::Vm, Group::Aarch64]
+        );
         let all = groups(&[Name::Unit, Name::Host, Name::Vm]);
-        assert_eq!(all, [Group::Build, Group::Test, Group::Vm]);
+        let every = [Group::Build, Group::Test, Group::Vm, Group::Aarch64];
+        assert_eq!(all, every);
     }
 }

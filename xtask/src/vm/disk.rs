@@ -1,7 +1,7 @@
 //! The disk of one run: a copy of the image with the job in it, written and read without mounting.
 
 use super::{GuestFile, Init, Job};
-use crate::cmd;
+use crate::{arch::Arch, cmd};
 use anyhow::{Context as _, Result, bail};
 use std::{
     fmt::Write as _,
@@ -108,7 +108,11 @@ pub fn prepare(run: &RunDir, image: &Path, job: &Job<'_>) -> Result<PathBuf> {
     }
     put(&mut commands, &script, Path::new("/job/run.sh"), true)?;
     for (number, file) in job.files.iter().enumerate() {
-        let lean = strip(file, &run.dir.join(format!("file-{number}")))?;
+        let lean = strip(
+            job.kernel.arch,
+            file,
+            &run.dir.join(format!("file-{number}")),
+        )?;
         put(
             &mut commands,
             &lean,
@@ -126,6 +130,10 @@ pub fn prepare(run: &RunDir, image: &Path, job: &Job<'_>) -> Result<PathBuf> {
 /// cargo's tests know it by that path.
 fn job_script(job: &Job<'_>) -> String {
     let mut script = String::from("export KEYTRAIL_VM=1\n");
+    if job.kernel.arch == Arch::Aarch64 {
+        // Elsewhere the processor's name says that it is emulated.
+        script.push_str("export KEYTRAIL_TEST_SLOW=10\n");
+    }
     for file in job
         .files
         .iter()
@@ -154,7 +162,7 @@ fn job_script(job: &Job<'_>) -> String {
 }
 
 /// Debug information of a test binary is ten times its code; it stays here.
-fn strip(file: &GuestFile, to: &Path) -> Result<PathBuf> {
+fn strip(arch: Arch, file: &GuestFile, to: &Path) -> Result<PathBuf> {
     let mut magic = [0; 4];
     let elf = fs::File::open(&file.host)
         .and_then(|mut host| std::io::Read::read_exact(&mut host, &mut magic))
@@ -164,7 +172,7 @@ fn strip(file: &GuestFile, to: &Path) -> Result<PathBuf> {
     if elf
         && is_executable(&file.host)?
         && cmd::output(
-            cmd::clean("strip")
+            cmd::clean(arch.tool("strip"))
                 .arg("--strip-debug")
                 .arg("-o")
                 .arg(to)

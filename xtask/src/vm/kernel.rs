@@ -1,11 +1,13 @@
 //! Debian's cloud kernels: which suite has which version, downloaded and unpacked, never installed.
 
-use crate::{cmd, setup::apt};
+use crate::{arch::Arch, cmd, setup::apt};
 use anyhow::{Context as _, Result, bail};
 use std::{
     cmp::Ordering,
-    fs,
+    convert::Infallible,
+    fmt, fs,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 /// The kernel of a quick run.
@@ -21,16 +23,63 @@ pub const KNOWN: [(&str, &[&str]); 6] = [
     ("7.3", &["trixie-backports"]),
 ];
 
+/// Those of them that are booted for aarch64 too: the oldest that has what the base tier needs, and one with trampolines.
+const OF_AARCH64: [&str; 2] = ["6.1", "6.12"];
+
+/// A kernel of some machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Kernel {
+    pub arch: Arch,
+    /// Such as "6.12".
+    pub version: String,
+}
+
+impl Kernel {
+    pub fn of(arch: Arch, version: &str) -> Self {
+        Self {
+            arch,
+            version: version.to_owned(),
+        }
+    }
+
+    /// Those of the test matrix.
+    pub fn all() -> Vec<Self> {
+        let own = KNOWN.iter().map(|(version, _)| *version);
+        let own = own.map(|version| Self::of(Arch::default(), version));
+        own.chain(OF_AARCH64.map(|version| Self::of(Arch::Aarch64, version)))
+            .collect()
+    }
+}
+
+/// As the document's columns are headed: those of this machine by their version alone.
+impl fmt::Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.version, self.arch.suffix())
+    }
+}
+
+impl FromStr for Kernel {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(match text.strip_suffix(Arch::Aarch64.suffix()) {
+            Some(version) => Self::of(Arch::Aarch64, version),
+            None => Self::of(Arch::default(), text),
+        })
+    }
+}
+
 /// Suites for a version that is not in [`KNOWN`].
 const NEWEST: &[&str] = &["trixie-backports", "forky", "sid"];
 
-/// Path of the kernel `version` (such as "6.12") in the cache; downloads its newest package the first time.
-pub fn fetch(version: &str, cache: &Path) -> Result<PathBuf> {
+/// Path of the kernel in the cache; downloads its newest package the first time.
+pub fn fetch(kernel: &Kernel, cache: &Path) -> Result<PathBuf> {
+    let (arch, version) = (kernel.arch, kernel.version.as_str());
     let valid = version.chars().all(|c| c.is_ascii_digit() || c == '.') && version.contains('.');
     if !valid {
         bail!("{version}: not a kernel version; known are {}", known());
     }
-    let dir = cache.join(format!("kernel-{version}"));
+    let dir = cache.join(format!("kernel-{kernel}"));
     let vmlinuz = dir.join("vmlinuz");
     if vmlinuz.is_file() {
         return Ok(vmlinuz);
@@ -40,31 +89,32 @@ pub fn fetch(version: &str, cache: &Path) -> Result<PathBuf> {
         .find(|(known, _)| *known == version)
         .map_or(NEWEST, |(_, suites)| suites);
     for suite in suites {
-        let sources = apt::Private::new(&[suite])?;
-        if let Some((package, full)) = newest(&sources, version)? {
-            cmd::step(format!("kernel {version}: {package} {full} from {suite}"));
+        let sources = apt::Private::new(&[suite], arch)?;
+        if let Some((package, full)) = newest(&sources, kernel)? {
+            cmd::step(format!("kernel {kernel}: {package} {full} from {suite}"));
             download(&sources, &package, &full, &dir)?;
             return Ok(vmlinuz);
         }
     }
     bail!(
-        "no suite of {} has a cloud kernel {version}; known are {}",
+        "no suite of {} has a cloud kernel {kernel}; known are {}",
         suites.join(", "),
         known()
     )
 }
 
 fn known() -> String {
-    KNOWN.map(|(version, _)| version).join(", ")
+    let all: Vec<String> = Kernel::all().iter().map(Kernel::to_string).collect();
+    all.join(", ")
 }
 
 /// Package name and version of the newest cloud kernel `version.*`.
-fn newest(sources: &apt::Private, version: &str) -> Result<Option<(String, String)>> {
+fn newest(sources: &apt::Private, kernel: &Kernel) -> Result<Option<(String, String)>> {
     let names = cmd::output(sources.cache().args(["pkgnames", "linux-"]))?;
     let named = |kind: &str| -> Vec<String> {
         names
             .lines()
-            .filter(|name| is_kernel(name, kind, version))
+            .filter(|name| is_kernel(name, kind, kernel))
             .map(str::to_owned)
             .collect()
     };
@@ -91,11 +141,12 @@ fn newest(sources: &apt::Private, version: &str) -> Result<Option<(String, Strin
     Ok(best)
 }
 
-/// Whether `name` is a signed cloud kernel of `version`: its image, not a meta package, not debug symbols.
-fn is_kernel(name: &str, kind: &str, version: &str) -> bool {
+/// Whether `name` is a signed cloud kernel of that version: its image, not a meta package, not debug symbols.
+fn is_kernel(name: &str, kind: &str, kernel: &Kernel) -> bool {
     name.strip_prefix(kind)
-        .and_then(|rest| rest.strip_prefix(version))
-        .and_then(|rest| rest.strip_suffix("-cloud-amd64"))
+        .and_then(|rest| rest.strip_prefix(&kernel.version))
+        .and_then(|rest| rest.strip_suffix(kernel.arch.debian()))
+        .and_then(|rest| rest.strip_suffix("-cloud-"))
         .is_some_and(|middle| middle.starts_with(['.', '-', '+', '~']))
 }
 
@@ -154,11 +205,12 @@ fn find_vmlinuz(root: &Path) -> Result<Option<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
-    use super::is_kernel;
+    use super::{Kernel, is_kernel};
+    use crate::arch::Arch;
 
     #[test]
     fn only_the_image_of_that_version() {
-        let image = |name| is_kernel(name, "linux-image-", "6.1");
+        let image = |name| is_kernel(name, "linux-image-", &"6.1".parse().unwrap());
         assert!(image("linux-image-6.1.0-50-cloud-amd64"));
         assert!(!image("linux-image-6.1.0-50-cloud-amd64-unsigned"));
         assert!(!image("linux-image-6.1.0-50-cloud-amd64-dbg"));
@@ -168,7 +220,21 @@ mod tests {
         assert!(is_kernel(
             "linux-image-6.12.95+deb12-cloud-amd64",
             "linux-image-",
-            "6.12"
+            &"6.12".parse().unwrap()
         ));
+        let of_aarch64 = |name| is_kernel(name, "linux-image-", &"6.1-aarch64".parse().unwrap());
+        assert!(of_aarch64("linux-image-6.1.0-50-cloud-arm64"));
+        assert!(!of_aarch64("linux-image-6.1.0-50-cloud-amd64"));
+        assert!(!image("linux-image-6.1.0-50-cloud-arm64"));
+    }
+
+    #[test]
+    fn a_kernel_has_one_name() {
+        for kernel in Kernel::all() {
+            assert_eq!(kernel.to_string().parse(), Ok(kernel));
+        }
+        let one = Kernel::of(Arch::Aarch64, "6.12");
+        assert_eq!(one.to_string(), "6.12-aarch64");
+        assert!(Kernel::all().contains(&one));
     }
 }

@@ -9,7 +9,7 @@ mod image;
 mod kernel;
 mod qemu;
 
-use crate::{build, cmd, setup};
+use crate::{arch::Arch, build, cmd, setup};
 use anyhow::{Context as _, Result, bail};
 use std::{
     fs,
@@ -19,7 +19,7 @@ use std::{
 };
 
 pub use image::Flavour;
-pub use kernel::KNOWN as KERNELS;
+pub use kernel::Kernel;
 pub use qemu::VmOutcome;
 
 #[derive(clap::Args)]
@@ -27,6 +27,9 @@ pub struct Args {
     /// Debian cloud kernel: 5.10, 6.1, 6.12, 6.18, 7.2, 7.3
     #[arg(long, default_value = kernel::DEFAULT)]
     kernel: String,
+    /// The machine that is booted
+    #[arg(long, value_enum, default_value_t)]
+    arch: Arch,
     /// Copy a file into the guest, to /job/NAME unless GUEST says otherwise
     #[arg(long, value_name = "HOST[:GUEST]")]
     copy: Vec<String>,
@@ -71,7 +74,7 @@ pub enum Init {
 
 /// One boot: a kernel, a command, what goes in and what comes out.
 pub struct Job<'a> {
-    pub kernel: &'a str,
+    pub kernel: &'a Kernel,
     pub flavour: Flavour,
     pub init: Init,
     pub command: &'a [String],
@@ -94,9 +97,9 @@ pub fn run(job: &Job<'_>, line: impl FnMut(&str)) -> Result<VmOutcome> {
     let lock = fs::File::create(cache.join("lock"))?;
     lock.lock().context("cannot lock the VM cache")?;
     let vmlinuz = kernel::fetch(job.kernel, &cache)?;
-    let image = image::ensure(job.flavour, &cache)?;
+    let image = image::ensure(job.flavour, job.kernel.arch, &cache)?;
     let run_dir = disk::RunDir::new(&match job.init {
-        Init::Script => job.kernel.to_owned(),
+        Init::Script => job.kernel.to_string(),
         Init::Systemd => format!("{}-systemd", job.kernel),
     })?;
     lock.unlock()?;
@@ -109,9 +112,9 @@ pub fn run(job: &Job<'_>, line: impl FnMut(&str)) -> Result<VmOutcome> {
     Ok(outcome)
 }
 
-/// The agent built last under `profile`, for the guest's PATH.
-pub fn keytrail(profile: build::Profile) -> Option<GuestFile> {
-    let host = build::agent_path(profile);
+/// The agent built last for `arch` under `profile`, for the guest's PATH.
+pub fn keytrail(arch: Arch, profile: build::Profile) -> Option<GuestFile> {
+    let host = build::agent_path(arch, profile);
     host.is_file().then(|| GuestFile {
         host,
         guest: "/usr/local/bin/keytrail".into(),
@@ -128,9 +131,13 @@ fn cache_dir() -> Result<PathBuf> {
 
 /// `cargo xtask vm`
 pub fn command(args: &Args) -> Result<ExitCode> {
-    setup::ensure(&[setup::Group::Vm], args.no_install)?;
+    let groups: &[setup::Group] = match args.arch {
+        Arch::X86_64 => &[setup::Group::Vm],
+        Arch::Aarch64 => &[setup::Group::Vm, setup::Group::Aarch64],
+    };
+    setup::ensure(groups, args.no_install)?;
     let profile = build::Profile::from_flag(args.release);
-    let mut files: Vec<GuestFile> = keytrail(profile).into_iter().collect();
+    let mut files: Vec<GuestFile> = keytrail(args.arch, profile).into_iter().collect();
     for text in &args.copy {
         files.push(parse_copy(text)?);
     }
@@ -144,8 +151,9 @@ pub fn command(args: &Args) -> Result<ExitCode> {
         words[0] = file.guest.display().to_string();
         files.push(file);
     }
+    let kernel = Kernel::of(args.arch, &args.kernel);
     let job = Job {
-        kernel: &args.kernel,
+        kernel: &kernel,
         flavour: if args.bench {
             Flavour::Bench
         } else {

@@ -1,7 +1,7 @@
 //! Boots the machine, passes its output on, and finds out how it ended.
 
 use super::{Flavour, Job, disk};
-use crate::cmd;
+use crate::{arch::Arch, cmd};
 use anyhow::{Context as _, Result, bail};
 use std::{
     fs,
@@ -27,11 +27,16 @@ pub struct VmOutcome {
 
 /// The machine, to be started: its first serial line goes to the console log, the second one here.
 fn machine(vmlinuz: &Path, disk: &Path, job: &Job<'_>, run: &disk::RunDir, limit: u64) -> Command {
+    let arch = job.kernel.arch;
     // no_timer_check: at boot the kernel waits a moment for its timer to tick, and panics when an emulated processor that
     // shares a busy machine did not get to it (kernel-parameters.txt).
     let kernel_line = format!(
-        "root=/dev/nvme0n1 rootfstype=ext4 rw {} lsm=lockdown,capability,bpf console=ttyS0 panic=-1 no_timer_check quiet",
-        disk::boot_words(job.init)
+        "root=/dev/nvme0n1 rootfstype=ext4 rw {} lsm=lockdown,capability,bpf console={} panic=-1 no_timer_check quiet",
+        disk::boot_words(job.init),
+        match arch {
+            Arch::X86_64 => "ttyS0",
+            Arch::Aarch64 => "ttyAMA0",
+        }
     );
     // `timeout` rather than a clock of ours: the machine ends even when this process is killed.
     let mut command = cmd::clean("nice");
@@ -41,7 +46,7 @@ fn machine(vmlinuz: &Path, disk: &Path, job: &Job<'_>, run: &disk::RunDir, limit
             "--foreground",
             "--kill-after=5",
             &limit.to_string(),
-            "qemu-system-x86_64",
+            &format!("qemu-system-{arch}"),
         ])
         .args([
             "-nodefaults",
@@ -60,11 +65,12 @@ fn machine(vmlinuz: &Path, disk: &Path, job: &Job<'_>, run: &disk::RunDir, limit
                 "tcg,thread=multi"
             },
             "-cpu",
-            // Emulation runs `rep movsb` an instruction a byte; without these flags copies are made in words.
-            if job.flavour == Flavour::Bench {
-                "max,-erms,-fsrm"
-            } else {
-                "max"
+            match (arch, job.flavour) {
+                // Emulation runs `rep movsb` an instruction a byte; without these flags copies are made in words.
+                (Arch::X86_64, Flavour::Bench) => "max,-erms,-fsrm",
+                (Arch::X86_64, Flavour::Base) => "max",
+                // Signed pointers by a cipher that is cheap to emulate.
+                (Arch::Aarch64, _) => "max,pauth-impdef=on",
             },
             "-smp",
             // An idle second processor spins under emulation (mwait is a pause there), on the same clock.
@@ -89,6 +95,9 @@ fn machine(vmlinuz: &Path, disk: &Path, job: &Job<'_>, run: &disk::RunDir, limit
         .arg(format!("file:{}", comma(&run.console)))
         .args(["-serial", "stdio"])
         .stdin(Stdio::null());
+    if arch == Arch::Aarch64 {
+        command.args(["-machine", "virt"]);
+    }
     if job.flavour == Flavour::Bench {
         // One instruction is one nanosecond of the guest's clock: a measurement then counts work, and does not depend
         // on what else this machine does.
@@ -125,7 +134,9 @@ pub fn boot(
     match report.status {
         Some(status) => Ok(VmOutcome {
             status,
-            release: report.release.unwrap_or(job.kernel).to_owned(),
+            release: report
+                .release
+                .map_or_else(|| job.kernel.to_string(), str::to_owned),
             boot: report.start.unwrap_or_default(),
             total,
             console: run.console.clone(),

@@ -1,6 +1,9 @@
 //! The fields the kernel side reads, each with the names it has had.
 
-use super::parse::{Btf, Field};
+use super::{
+    parse::{Btf, Field},
+    registers,
+};
 use keytrail_abi::globals::{MISSING, field as f};
 
 /// Values for the kernel side's global array.
@@ -146,16 +149,7 @@ const OFFSETS: &[(usize, &[&str])] = &[
     (f::ITER_UBUF, &["iov_iter.ubuf"]),
     // Underscores since 6.4.
     (f::ITER_IOV, &["iov_iter.__iov", "iov_iter.iov"]),
-    (f::REGS_SP, &["pt_regs.sp"]),
-    (f::REGS_SYSCALL, &["pt_regs.orig_ax"]),
-    (f::REGS_RESULT, &["pt_regs.ax"]),
     (f::SOCK_ULP, &["inet_connection_sock.icsk_ulp_ops"]),
-    (f::REGS_ARG0, &["pt_regs.di"]),
-    (f::REGS_ARG1, &["pt_regs.si"]),
-    (f::REGS_ARG2, &["pt_regs.dx"]),
-    (f::REGS_ARG3, &["pt_regs.r10"]),
-    (f::REGS_ARG4, &["pt_regs.r8"]),
-    (f::REGS_ARG5, &["pt_regs.r9"]),
     (f::TASK_SELF_EXEC_ID, &["task_struct.self_exec_id"]),
     (f::TASK_FILES, &["task_struct.files"]),
     (f::FILES_FDT, &["files_struct.fdt"]),
@@ -168,10 +162,6 @@ const OFFSETS: &[(usize, &[&str])] = &[
     (f::FILE_MODE, &["file.f_mode"]),
     (f::FILE_PRIVATE, &["file.private_data"]),
     (f::SOCKET_SK, &["socket.sk"]),
-    (f::REGS_BX, &["pt_regs.bx"]),
-    (f::REGS_CX, &["pt_regs.cx"]),
-    (f::REGS_IP, &["pt_regs.ip"]),
-    (f::REGS_FLAGS, &["pt_regs.flags"]),
     (f::FILE_POS, &["file.f_pos"]),
     (f::SOCK_STATE, &["sock.__sk_common.skc_state"]),
     (f::SOCK_ERR, &["sock.sk_err"]),
@@ -185,7 +175,7 @@ const OFFSETS: &[(usize, &[&str])] = &[
     (f::TCP_GSO_SEGS, &["tcp_sock.gso_segs"]),
     (f::TCP_MSS_CACHE, &["tcp_sock.mss_cache"]),
     (f::MSG_FLAGS, &["msghdr.msg_flags"]),
-    (f::TASK_STATUS, &["task_struct.thread_info.status"]),
+    (f::TASK_IO_URING, &["task_struct.io_uring"]),
     (f::TASK_PTRACED, &["task_struct.ptraced"]),
     (f::TASK_PTRACE_ENTRY, &["task_struct.ptrace_entry"]),
     (f::FILES_NEXT_FD, &["files_struct.next_fd"]),
@@ -270,7 +260,12 @@ pub fn resolve(btf: &Btf) -> Fields {
         .tracepoint_args("sched_process_exit")
         .is_some_and(|args| args >= 2);
     fields.set(f::HAS_GROUP_DEAD, u32::from(group_dead));
-    fields.set(f::RETURN_ON_STACK, u32::from(cfg!(target_arch = "x86_64")));
+    fields.set(f::RETURN_ON_STACK, 1);
+    for register in registers::OF_THIS {
+        if let Some(field) = btf.field(register.path) {
+            fields.set(register.place, field.offset + register.behind);
+        }
+    }
     fields
 }
 

@@ -8,6 +8,7 @@
 mod builder;
 mod fields;
 mod parse;
+mod registers;
 
 pub use fields::{Fields, resolve};
 pub use parse::{Btf, BtfError, Field};

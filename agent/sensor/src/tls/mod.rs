@@ -275,14 +275,16 @@ impl Libraries {
         let address = canary as extern "C" fn(u64, *const u8, usize) -> u64 as usize as u64;
         let offset = discover::own_offset(address).ok_or(CanaryError::NotFound)?;
         let file = discover::open(Path::new("/proc/self/exe")).map_err(CanaryError::Open)?;
-        let pushed = if cfg!(target_arch = "x86_64") {
-            Some(0)
-        } else {
-            None
-        };
         self.serial = self.serial.wrapping_add(1);
         let number = self.serial << HOOK_BITS;
-        Ok(attach_at(ebpf, &file, offset, number, SIZE, pushed)?)
+        Ok(attach_at(
+            ebpf,
+            &file,
+            offset,
+            number,
+            SIZE,
+            prologue::ENTRY.pushed,
+        )?)
     }
 
     /// A file that was looked into: attaches to what it has. Returns whether anything was.
@@ -303,7 +305,7 @@ impl Libraries {
                 image.holds(&contents, named);
                 for site in contents.sites.iter() {
                     if let Some(file) = &file {
-                        self.attach(ebpf, file, site, contents.x86_64, &mut image);
+                        self.attach(ebpf, file, site, &mut image);
                     }
                 }
             }
@@ -314,14 +316,7 @@ impl Libraries {
         attached
     }
 
-    fn attach(
-        &mut self,
-        ebpf: &mut Ebpf,
-        file: &File,
-        site: &Site,
-        x86_64: bool,
-        image: &mut Image,
-    ) {
+    fn attach(&mut self, ebpf: &mut Ebpf, file: &File, site: &Site, image: &mut Image) {
         let Some(hook) = stacks::hooks().nth(site.hook) else {
             return;
         };
@@ -359,11 +354,10 @@ impl Libraries {
                 }
                 match place.emulated {
                     Some(kind) => name = format!("{name} (emulated {kind})"),
-                    None if x86_64 => {
+                    None => {
                         name.push_str(" (single-stepped)");
                         image.stepped.push(hook.function);
                     }
-                    None => {}
                 }
                 // Several functions may have one name.
                 if !image.hooks.contains(&name) {

@@ -97,7 +97,7 @@ fn installed_libraries_are_probed_where_it_is_cheap() {
         let image = inspect(&File::open(path).unwrap(), names).unwrap();
         assert_eq!(image.functions.len(), names.len(), "{path}");
         for function in &image.functions {
-            let place = prologue::place(
+            let place = prologue::x86_64::place(
                 &function.code,
                 prologue::Given {
                     whole: function.whole,

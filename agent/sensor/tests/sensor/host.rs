@@ -157,7 +157,7 @@ impl Host {
     /// Kernels before 5.15 do not show the arguments of the system call a thread is in. The base tier sees reads only
     /// where bytes are read.
     pub fn knows_registers(&self) -> bool {
-        cfg!(target_arch = "x86_64") && self.knows_calls()
+        self.knows_calls()
     }
 
     /// The name of a uprobe, where the kernel tells it.

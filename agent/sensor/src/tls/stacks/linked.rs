@@ -6,7 +6,7 @@ use super::{Found, Hook, INT, SIZE, Site, Stack, hook, number, strings};
 use crate::tls::{
     elf::{Elf, ElfError},
     frames::{Body, Frames},
-    prologue::{self, Given},
+    prologue::{Given, x86_64 as prologue},
     symbols::Symbols,
 };
 use iced_x86::{
@@ -17,6 +17,8 @@ use keytrail_model::TlsStack;
 
 /// Functions whose code refers to the file's name: only so many are looked at.
 const FUNCTIONS_MAX: usize = 512;
+
+const X86_64_ONLY: &str = "its functions have no names, and are told by their code on x86-64 only";
 
 /// OpenSSL 3.0 and later, in which every way to write passes through one function.
 pub struct OpenSsl;
@@ -40,10 +42,13 @@ impl Stack for OpenSsl {
     }
 
     fn look(&self, elf: &Elf<'_>, symbols: &Symbols) -> Result<Found, ElfError> {
-        if !elf.x86_64() || !symbols.functions.is_empty() {
+        if !symbols.functions.is_empty() {
             return Ok(Found::Nothing);
         }
         let names = strings::addresses(elf, INTERNAL, true)?;
+        if !elf.x86_64() && !names.is_empty() {
+            return unproven(X86_64_ONLY);
+        }
         let functions = referring(elf, &names)?;
         match &functions[..] {
             [] if names.is_empty() => Ok(Found::Nothing),
@@ -105,7 +110,7 @@ impl Stack for BoringSsl {
     }
 
     fn look(&self, elf: &Elf<'_>, symbols: &Symbols) -> Result<Found, ElfError> {
-        if !elf.x86_64() || !symbols.functions.is_empty() {
+        if !symbols.functions.is_empty() {
             return Ok(Found::Nothing);
         }
         let mut files = Vec::new();
@@ -114,6 +119,9 @@ impl Stack for BoringSsl {
         }
         if files.is_empty() {
             return Ok(Found::Nothing);
+        }
+        if !elf.x86_64() {
+            return unproven(X86_64_ONLY);
         }
         let functions: Vec<Body> = referring(elf, &files)?
             .into_iter()

@@ -125,7 +125,6 @@ pub struct Contents {
     pub sites: Vec<Site>,
     /// Stacks of which nothing can be probed, or not everything, each with the reason.
     pub unproven: Vec<(TlsStack, String)>,
-    pub x86_64: bool,
 }
 
 /// Looks for every stack in a file.
@@ -146,10 +145,7 @@ pub fn contents(file: &std::fs::File, calls: bool) -> Result<Contents, ElfError>
         })
         .collect();
     let symbols = Symbols::of(&elf, &names)?;
-    let mut contents = Contents {
-        x86_64: elf.x86_64(),
-        ..Contents::default()
-    };
+    let mut contents = Contents::default();
     for stack in STACKS {
         let mut sites: Vec<Site> = symbols
             .functions
@@ -161,20 +157,14 @@ pub fn contents(file: &std::fs::File, calls: bool) -> Result<Contents, ElfError>
             .map(|function| Site {
                 hook: function.name,
                 offset: function.offset,
-                place: if elf.x86_64() {
-                    prologue::place(
-                        &function.code,
-                        Given {
-                            whole: function.whole,
-                            calls,
-                        },
-                    )
-                } else {
-                    Place {
-                        pushed: None,
-                        ..Place::ENTRY
-                    }
-                },
+                place: prologue::place(
+                    &elf,
+                    &function.code,
+                    Given {
+                        whole: function.whole,
+                        calls,
+                    },
+                ),
                 go: None,
             })
             .collect();

@@ -4,6 +4,7 @@
 //!
 //! A goroutine changes threads, so a call is not told by its thread: the socket is that of the connection itself.
 
+mod aarch64;
 mod prove;
 mod table;
 
@@ -57,9 +58,6 @@ impl Stack for Go {
         let Some(write) = write else {
             return Ok(Found::Nothing);
         };
-        if !elf.x86_64() {
-            return unproven("Go's TLS is hooked on x86-64 only");
-        }
         if table.is_old() {
             return unproven("built by a Go before 1.17, which passes arguments by the stack");
         }
@@ -85,7 +83,7 @@ impl Stack for Go {
             place: Place {
                 offset: proof.jump,
                 pushed: None,
-                emulated: Some("jcc"),
+                emulated: Some(if elf.x86_64() { "jcc" } else { "b.cond" }),
             },
             go: Some(GoSite {
                 tcp_write: from_site(tcp),

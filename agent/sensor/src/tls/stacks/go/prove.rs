@@ -5,7 +5,7 @@
 //! beginning first. So a place is believed only if its code begins as Go's does since 1.17, goes to the growth of the
 //! stack, which must lie where the same table says, and from there back to its own beginning.
 
-use super::table::Table;
+use super::{aarch64, table::Table};
 use crate::tls::elf::{CODE_MAX, Elf, ElfError};
 use iced_x86::{Code as Op, Decoder, DecoderOptions, Instruction, Mnemonic};
 
@@ -68,7 +68,12 @@ impl Code<'_, '_> {
                 continue;
             };
             let head = self.elf.block(offset, room.min(16), 16)?;
-            if jump_of(head.bytes()).is_none() {
+            let jump = if self.elf.x86_64() {
+                jump_of(head.bytes())
+            } else {
+                aarch64::jump_of(head.bytes())
+            };
+            if jump.is_none() {
                 continue;
             }
             if let Some(proof) = self.at(base, entry, morestack)? {
@@ -91,7 +96,12 @@ impl Code<'_, '_> {
             return Ok(None);
         };
         let code = self.elf.code(address, CODE_MAX)?;
-        Ok(function_of_go(&code, address, morestack).map(|jump| Proof {
+        let jump = if self.elf.x86_64() {
+            function_of_go(&code, address, morestack)
+        } else {
+            aarch64::function_of_go(&code, address, morestack)
+        };
+        Ok(jump.map(|jump| Proof {
             base,
             address,
             offset,

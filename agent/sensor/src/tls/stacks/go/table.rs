@@ -4,9 +4,17 @@
 use crate::tls::elf::{Elf, ElfError, Span, Walk};
 use memchr::memmem;
 
-/// First bytes, the lowest one aside: the rest of the magic number, two zeros, the size of the smallest instruction of
-/// x86 and that of a pointer.
-const MAGIC: [u8; 7] = [0xff, 0xff, 0xff, 0, 0, 1, 8];
+/// First bytes, the lowest one aside: the rest of the magic number, two zeros, the size of the smallest instruction and
+/// that of a pointer.
+const fn magic(smallest: u8) -> [u8; 7] {
+    [0xff, 0xff, 0xff, 0, 0, smallest, 8]
+}
+
+/// Of the machine that a file is for.
+fn magic_of(elf: &Elf<'_>) -> [u8; 7] {
+    magic(if elf.x86_64() { 1 } else { 4 })
+}
+
 /// The lowest byte of the magic number.
 const GO12: u8 = 0xfb;
 const GO116: u8 = 0xfa;
@@ -61,7 +69,7 @@ pub fn find(elf: &Elf<'_>) -> Result<Option<Table>, ElfError> {
         };
         left -= part.len;
         let mut hits = Vec::new();
-        elf.search(part, &MAGIC, &mut |offset| {
+        elf.search(part, &magic_of(elf), &mut |offset| {
             hits.push(offset);
             hits.len() < PLACES_MAX
         })?;
@@ -92,7 +100,7 @@ impl Table {
         let (Some(&version), Some(magic)) = (head.bytes().first(), head.bytes().get(1..8)) else {
             return Ok(None);
         };
-        if magic != MAGIC || ![GO12, GO116, GO118, GO120].contains(&version) {
+        if magic != magic_of(elf) || ![GO12, GO116, GO118, GO120].contains(&version) {
             return Ok(None);
         }
         let words = head.all::<u64>();

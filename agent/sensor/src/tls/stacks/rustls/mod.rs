@@ -11,7 +11,7 @@ mod tables;
 use super::{Found, Hook, RUSTLS, Site, Stack, hook, number};
 use crate::tls::{
     elf::{Elf, ElfError},
-    prologue::{self, Given},
+    prologue::{Given, x86_64 as prologue},
     symbols::Symbols,
 };
 use keytrail_model::TlsStack;

@@ -27,7 +27,7 @@ fn ssl_write_is_probed_at_the_test_of_its_length() {
 
 #[test]
 fn of_a_part_of_a_function_only_the_first_instruction_is_sure() {
-    assert_eq!(placed(SSL_WRITE, false), Place::ENTRY);
+    assert_eq!(placed(SSL_WRITE, false), ENTRY);
     // A push there is emulated whatever follows.
     assert_eq!(
         placed(b"\x41\x57\x41\x56", false),
@@ -46,17 +46,8 @@ fn ssl_write_ex_is_probed_at_its_call() {
         whole: true,
         calls: false,
     };
-    assert_eq!(place(code, given), Place::ENTRY);
+    assert_eq!(place(code, given), ENTRY);
     assert_eq!(place(SSL_WRITE, given), placed(SSL_WRITE, true));
-}
-
-#[test]
-fn shadow_stacks_are_told_by_the_processor() {
-    assert!(calls_are_safe("processor : 0\nflags : fpu vme shstk\n"));
-    assert!(!calls_are_safe(
-        "processor : 0\nflags : fpu user_shstk vme\n"
-    ));
-    assert!(calls_are_safe("model name : user_shstk\n"));
 }
 
 #[test]
@@ -91,7 +82,7 @@ fn the_stack_is_accounted_for_or_given_up() {
         b"\x6a\x05\x90",                     // push $5; nop
         b"\x48\x81\xec\x00\x00\x00\x40\x90", // sub $1 GiB,%rsp; nop
     ] {
-        assert_eq!(placed(unknown, true), Place::ENTRY, "{unknown:x?}");
+        assert_eq!(placed(unknown, true), ENTRY, "{unknown:x?}");
     }
 }
 
@@ -108,7 +99,7 @@ fn arguments_must_still_be_there() {
         b"\xa4\x90",              // movsb; nop
         b"\x48\xf7\xe1\x90",      // mul %rcx; nop
     ] {
-        assert_eq!(placed(lost, true), Place::ENTRY, "{lost:x?}");
+        assert_eq!(placed(lost, true), ENTRY, "{lost:x?}");
     }
 }
 
@@ -123,7 +114,7 @@ fn control_must_come_straight_from_the_entry() {
         b"\x0f\x0b\x90",                 // ud2; nop
         b"\x66\xe9\x00\x00\x90", // jmp with a 16-bit operand, which the kernel refuses to probe; nop
     ] {
-        assert_eq!(placed(bytes, true), Place::ENTRY, "{bytes:x?}");
+        assert_eq!(placed(bytes, true), ENTRY, "{bytes:x?}");
     }
 }
 
@@ -131,7 +122,7 @@ fn control_must_come_straight_from_the_entry() {
 fn a_place_that_is_jumped_to_is_not_taken() {
     // mov %rdi,%rax; 3: test %edx,%edx; je +5; dec %rcx; jmp 3
     let into = b"\x48\x89\xf8\x85\xd2\x74\x05\x48\xff\xc9\xeb\xf7\xc3";
-    assert_eq!(placed(into, true), Place::ENTRY);
+    assert_eq!(placed(into, true), ENTRY);
     // The same, but the loop begins after the place.
     let behind = b"\x48\x89\xf8\x85\xd2\x74\x05\x48\xff\xc9\xeb\xfb\xc3";
     assert_eq!(placed(behind, true), emulated_at(5, 0, "jcc"));
@@ -140,27 +131,24 @@ fn a_place_that_is_jumped_to_is_not_taken() {
     far.resize(100, 0x90);
     far.extend(b"\xe9");
     far.extend((3_i32 - 105).to_le_bytes());
-    assert_eq!(placed(&far, true), Place::ENTRY);
+    assert_eq!(placed(&far, true), ENTRY);
 }
 
 #[test]
 fn what_cannot_be_decoded_may_jump_anywhere() {
     // 06 is no instruction in 64-bit mode.
-    assert_eq!(placed(b"\x48\x89\xf8\x74\x01\x06\xc3", true), Place::ENTRY);
+    assert_eq!(placed(b"\x48\x89\xf8\x74\x01\x06\xc3", true), ENTRY);
     // Cut off in the middle of an instruction.
-    assert_eq!(
-        placed(&SSL_WRITE[..SSL_WRITE.len() - 1], true),
-        Place::ENTRY
-    );
-    assert_eq!(placed(b"", true), Place::ENTRY);
-    assert_eq!(placed(b"\x0f", true), Place::ENTRY);
+    assert_eq!(placed(&SSL_WRITE[..SSL_WRITE.len() - 1], true), ENTRY);
+    assert_eq!(placed(b"", true), ENTRY);
+    assert_eq!(placed(b"\x0f", true), ENTRY);
 }
 
 #[test]
 fn nothing_is_looked_for_beyond_the_prologue() {
     let mut code = b"\x48\x89\xf8".repeat(22);
     code.extend(b"\x90\xc3");
-    assert_eq!(placed(&code, true), Place::ENTRY);
+    assert_eq!(placed(&code, true), ENTRY);
 }
 
 proptest! {
@@ -169,7 +157,7 @@ proptest! {
         let found = placed(&code, whole);
         prop_assert!(found.offset < SPAN);
         prop_assert!(found.pushed.is_some_and(|pushed| pushed <= STACK_MAX));
-        prop_assert_eq!(found.emulated.is_none(), found == Place::ENTRY);
+        prop_assert_eq!(found.emulated.is_none(), found == ENTRY);
         if found.offset != 0 {
             prop_assert!(whole);
         }

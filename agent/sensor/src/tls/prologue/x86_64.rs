@@ -1,11 +1,7 @@
-//! The place inside a function that costs least to probe.
-//!
-//! A uprobe replaces an instruction by a breakpoint; the kernel then either emulates the instruction or runs a copy
-//! of it under single step, which takes a second trap and many times as long. On x86 it emulates near jumps and
-//! calls, conditional jumps, nop and push of a register (arch/x86/kernel/uprobes.c: branch_setup_xol_ops,
-//! push_setup_xol_ops). So the probe goes to the first such instruction, provided that on the way there control cannot
-//! have gone elsewhere, the three arguments are still in their registers, and the stack has moved by a known amount.
+//! x86-64: the kernel emulates near jumps and calls, conditional jumps, nop and push of a register
+//! (arch/x86/kernel/uprobes.c: branch_setup_xol_ops, push_setup_xol_ops).
 
+use super::{Given, Place};
 use iced_x86::{
     Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
     OpKind, Register,
@@ -16,44 +12,12 @@ const SPAN: u64 = 64;
 /// A prologue that takes more stack than this is not believed, bytes.
 const STACK_MAX: u32 = 1 << 20;
 
-/// Where to probe a function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// From the function's first instruction, bytes.
-    pub offset: u64,
-    /// Bytes between the stack pointer at that place and the return address; `None`: unknown.
-    pub pushed: Option<u32>,
-    /// The instruction there, when the kernel emulates it. `None`: it is single-stepped, about eight times dearer.
-    pub emulated: Option<&'static str>,
-}
-
-impl Place {
-    /// The first instruction, whatever it is.
-    pub const ENTRY: Self = Self {
-        offset: 0,
-        pushed: Some(0),
-        emulated: None,
-    };
-}
-
-/// What is known beforehand.
-#[derive(Clone, Copy, Debug)]
-pub struct Given {
-    /// The code is the entire function; without that nothing is known of jumps back into the prologue, and only the
-    /// first instruction will do.
-    pub whole: bool,
-    /// Calls may be emulated: see [`calls_are_safe`].
-    pub calls: bool,
-}
-
-/// Whether the kernel may emulate a call here. It pushes the return address on the ordinary stack alone; a process
-/// with a shadow stack would be killed by the return. `cpuinfo`: /proc/cpuinfo, whose flag says that processor and
-/// kernel offer one.
-pub fn calls_are_safe(cpuinfo: &str) -> bool {
-    !cpuinfo.lines().any(|line| {
-        line.starts_with("flags") && line.split_whitespace().any(|flag| flag == "user_shstk")
-    })
-}
+/// The first instruction, whatever it is.
+pub const ENTRY: Place = Place {
+    offset: 0,
+    pushed: Some(0),
+    emulated: None,
+};
 
 /// Finds the place for a function of x86-64.
 pub fn place(code: &[u8], given: Given) -> Place {
@@ -107,7 +71,7 @@ pub fn place(code: &[u8], given: Given) -> Place {
             }
         }
     }
-    Place::ENTRY
+    ENTRY
 }
 
 /// What the instruction is, when every kernel that this agent runs on emulates it. Prefixes other than the one that
@@ -168,5 +132,5 @@ fn jumped_into(code: &[u8], until: u64) -> bool {
 }
 
 #[cfg(test)]
-#[path = "prologue_tests.rs"]
+#[path = "x86_64_tests.rs"]
 mod tests;
