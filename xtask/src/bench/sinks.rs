@@ -11,7 +11,7 @@ const AWAY: u64 = 60;
 /// Measures these ways, or all.
 pub fn run(ways: &[String], no_install: bool) -> Result<()> {
     setup::ensure(&[setup::Group::Build, setup::Group::Test], no_install)?;
-    build::kernel_side()?;
+    build::kernel_side(crate::arch::Arch::default())?;
     let sender = ["--package", "keytrail-sink", "--example", "load"];
     cmd::run(cmd::cargo().args(["build", "--release"]).args(sender))?;
     let bench = ["--package", "keytrail-tests", "--bin", "bench_sinks"];

@@ -182,13 +182,10 @@ mod tests {
         }
     }
 
-    /// Name, start, time, value and attribute of each point, and what its sum is.
-    fn told(
-        measures: &[Measure],
-        since: &Since,
-        temporality: Temporality,
-        now: u64,
-    ) -> Vec<(String, u64, u64, f64, String, Option<(i32, bool)>)> {
+    /// Name, start, time, value and attribute of a point, and what its sum is.
+    type Told = (String, u64, u64, f64, String, Option<(i32, bool)>);
+
+    fn told(measures: &[Measure], since: &Since, temporality: Temporality, now: u64) -> Vec<Told> {
         let teller = Teller {
             host: "h".into(),
             version: "1".into(),
