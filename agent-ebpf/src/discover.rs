@@ -27,8 +27,6 @@ const LARGE: usize = CONTENT_MAX;
 
 /// What [`discover`] says of a file that needs no further look in this version.
 pub const CLEAN: u32 = 1;
-/// What it says of one that this program has been told to have read.
-pub const TOLD: u32 = 2;
 
 /// File systems whose files are made up when they are read (include/uapi/linux/magic.h): no credential lies there, and
 /// reading them back would disturb.
@@ -123,11 +121,10 @@ pub fn discover(opened: u64, inode: u64, ctime_ns: u64, how: u32, content: u64) 
     } else {
         new.tell_with::<LARGE>(counters, content)
     };
-    if !told {
-        return 0;
+    if told {
+        pipes_of_reader(exec_id);
     }
-    pipes_of_reader(exec_id);
-    TOLD
+    0
 }
 
 /// Is there room for contents? They are many at a time when a tree is walked, and sends must not be lost by that.

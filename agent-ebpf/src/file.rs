@@ -2,7 +2,7 @@
 
 use crate::{
     budget::renew,
-    discover::{CLEAN, TOLD, discover},
+    discover::{CLEAN, discover},
     maps::{LEARN, PROCS, READ_SEEN, SEEN_LAST, WATCHED, WATCHED_BITS, field},
     pipes::pipes_of_reader,
     record::{
@@ -160,41 +160,17 @@ fn unwatched<L: Load>(file: u64, inode: u64, ino: u64, how: u32, content: u64) {
     };
     // SAFETY: a live map value of this CPU. Torn by a nested probe it agrees with no inode, which costs a look-up.
     unsafe {
-        let mut reader = (0, 0);
         if (*last).inode == inode && (*last).ino == ino && (*last).ctime_ns == ctime_ns {
-            if (*last).program == 0 {
-                return;
-            }
-            reader = this_program();
-            if (*last).program == reader.0 && (*last).tgid == reader.1 {
-                return;
-            }
+            return;
         }
-        let found = discover(file, inode, ctime_ns, how, content);
-        // A file that stays in question (who has one open that a holder wrote a moment ago) is told once a program: a
-        // server that answers with it reads it a thousand times a second.
-        let (program, tgid) = match found {
-            CLEAN => (0, 0),
-            TOLD if reader.0 != 0 => reader,
-            TOLD => this_program(),
-            _ => return,
-        };
-        *last = SeenInode {
-            inode,
-            ino,
-            ctime_ns,
-            program,
-            tgid,
-            pad: 0,
-        };
+        if discover(file, inode, ctime_ns, how, content) == CLEAN {
+            *last = SeenInode {
+                inode,
+                ino,
+                ctime_ns,
+            };
+        }
     }
-}
-
-/// What tells the current program from all others.
-#[inline(always)]
-fn this_program() -> (u64, u32) {
-    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    (program(current_task()), tgid)
 }
 
 /// The process holds the secret from here on, whatever user space is doing.

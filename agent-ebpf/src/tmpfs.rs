@@ -187,7 +187,7 @@ fn was_met(inode: u64, ino: u64, ctime_ns: u64) -> bool {
     SEEN_LAST.get_ptr(seen_slot(ino)).is_some_and(|last| {
         // SAFETY: a live map value of this CPU.
         let last = unsafe { *last };
-        last.inode == inode && last.ino == ino && last.ctime_ns == ctime_ns && last.program == 0
+        last.inode == inode && last.ino == ino && last.ctime_ns == ctime_ns
     })
 }
 
@@ -357,7 +357,6 @@ fn is_news(inode: u64, ctime_ns: u64, size: u64, tgid: u32) -> bool {
                 inode,
                 ino,
                 ctime_ns,
-                ..SeenInode::default()
             };
         }
     }

@@ -252,10 +252,6 @@ pub struct SeenInode {
     pub inode: u64,
     pub ino: u64,
     pub ctime_ns: u64,
-    /// The program whose read of it was told; 0: it is clean, for everybody.
-    pub program: u64,
-    pub tgid: u32,
-    pub pad: u32,
 }
 
-const _: () = assert!(size_of::<SeenInode>() == 40);
+const _: () = assert!(size_of::<SeenInode>() == 24);
