@@ -328,7 +328,7 @@ fn nothing_of_an_event_is_left_out() {
             "path": [{
                 "how": "pipe", "name": "pipe:[1]", "process": "step", "pid": 37, "executable": "/step", "comm": "step"
             }],
-            "identifiedBy": "IDENTIFIED_BY_JWT_SIGNATURE", "inBody": true
+            "identifiedBy": "IDENTIFIED_BY_JWT_SIGNATURE", "inBody": true, "inUrl": true
         },
         "truncation": {"argv": true, "environment": true, "payload": true, "file": true},
         "change": {
