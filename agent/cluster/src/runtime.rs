@@ -32,6 +32,8 @@ const LIST_CONTAINERS: &str = "/runtime.v1.RuntimeService/ListContainers";
 const STATUS: &str = "/runtime.v1.RuntimeService/ContainerStatus";
 /// Bytes of an answer: what the kubelet takes of a runtime.
 const MAX_ANSWER: usize = 16 << 20;
+/// The same of one container, of which two names are kept.
+const MAX_STATUS: usize = 64 << 10;
 /// Containers whose images are kept.
 const MAX_KEPT: usize = MAX_PODS * 4;
 /// Containers whose images are asked for in a round; the others are asked for in the next.
@@ -57,7 +59,7 @@ enum Refused {
     NotCri,
     #[error("the container runtime does not answer")]
     Silent,
-    #[error("the container runtime answers with more than 16 MiB")]
+    #[error("the container runtime answers with more than it may (16 MiB)")]
     TooLarge,
     #[error("the container runtime refuses: {0:?}")]
     Failed(Code),
@@ -146,9 +148,10 @@ impl Runtime {
                 state: Some(ReadyState {}),
             }),
         };
-        let pods: ListPodSandboxResponse = call(channel, LIST_PODS, ready).await?;
+        let pods: ListPodSandboxResponse = call(channel, LIST_PODS, ready, MAX_ANSWER).await?;
         let all = ListContainersRequest {};
-        let containers: ListContainersResponse = call(channel, LIST_CONTAINERS, all).await?;
+        let containers: ListContainersResponse =
+            call(channel, LIST_CONTAINERS, all, MAX_ANSWER).await?;
         standing.serves(Source::Runtime);
         let mut containers_of = BTreeMap::<String, Vec<Container>>::new();
         for container in containers.containers {
@@ -159,7 +162,8 @@ impl Runtime {
                 of.push(container);
             }
         }
-        containers_of.retain(|id, _| pods.items.iter().any(|pod| pod.id == *id));
+        let ready: BTreeSet<&str> = pods.items.iter().map(|pod| pod.id.as_str()).collect();
+        containers_of.retain(|id, _| ready.contains(id.as_str()));
         self.learn(channel, &containers_of).await?;
         let (mut there, mut unkept) = (BTreeSet::new(), 0_u64);
         for sandbox in pods.items {
@@ -199,14 +203,16 @@ impl Runtime {
             let ask = ContainerStatusRequest {
                 container_id: id.to_owned(),
             };
-            let answer: Result<ContainerStatusResponse, _> = call(channel, STATUS, ask).await;
+            let answer: Result<ContainerStatusResponse, _> =
+                call(channel, STATUS, ask, MAX_STATUS).await;
             match answer {
                 Ok(answer) => {
                     let status = answer.status.unwrap_or_default();
                     self.images.insert(id.to_owned(), status);
                 }
-                // It has gone since.
-                Err(Refused::Failed(Code::NotFound)) => {}
+                // It has gone since, or the runtime has something against this one: it is named without its image, and the
+                // others as ever.
+                Err(Refused::Failed(_) | Refused::TooLarge) => {}
                 Err(refused) => return Err(refused),
             }
         }
@@ -218,13 +224,17 @@ fn id_of(container: &Container) -> &str {
     &container.id
 }
 
-async fn call<Q, A>(channel: &Channel, method: &'static str, ask: Q) -> Result<A, Refused>
+async fn call<Q, A>(
+    channel: &Channel,
+    method: &'static str,
+    ask: Q,
+    most: usize,
+) -> Result<A, Refused>
 where
     Q: Message + Send + Sync + 'static,
     A: Message + Default + Send + Sync + 'static,
 {
-    let mut client =
-        Grpc::new(without_details(channel.clone())).max_decoding_message_size(MAX_ANSWER);
+    let mut client = Grpc::new(without_details(channel.clone())).max_decoding_message_size(most);
     let asking = async {
         client.ready().await.map_err(|_| Refused::NotGrpc)?;
         let codec = ProstCodec::<Q, A>::default();

@@ -154,7 +154,9 @@ fn bodies(process: &ProcessFacts) -> Vec<&str> {
 fn has_no_other_use(process: &ProcessFacts, path: &str) -> bool {
     let file = name(path);
     let netrc = |a: &String| {
-        a.starts_with("--netrc") || is_short(a) && a.contains('n') && !a.contains(['d', 'F', 'T'])
+        // In a bundle what stands behind an option with a value is that value.
+        let options = a.split(['d', 'F', 'T']).next().unwrap_or_default();
+        a.starts_with("--netrc") || is_short(a) && options.contains('n')
     };
     let configured = |a: &String| {
         [
@@ -166,7 +168,10 @@ fn has_no_other_use(process: &ProcessFacts, path: &str) -> bool {
             || a.contains(file)
     };
     let mut arguments = process.argv.iter().skip(1);
-    !matches!(file, ".curlrc" | "_curlrc")
+    // It logs in by SSH with what it finds there itself.
+    let by_ssh = |a: &String| a.starts_with("sftp://") || a.starts_with("scp://");
+    !matches!(file, ".curlrc" | "_curlrc" | "curlrc")
+        && !(path.contains("/.ssh/") && process.argv.iter().any(by_ssh))
         && !arguments.any(|a| configured(a) || netrc(a) && file.contains("netrc"))
 }
 
@@ -290,7 +295,10 @@ pub(crate) fn is_carried(facts: &Facts) -> bool {
     // A copy in a temporary place is not there to be packed; what has no more than a telling name may be anything.
     let copied = || is_temporary(&first.name) && !kind.is_empty() && !kind.starts_with("generic-");
     // A key has no business in what a program asks for by name, which is how it goes in pieces.
-    let asked = || last.how == "pipe" && signs_only(kind) && ASKERS.contains(&called(process));
+    // What signs or decrypts with a key is given it for that.
+    let uses = || matches!(name(&first.executable), "openssl" | "age" | "gpg" | "gpg2");
+    let asked =
+        || last.how == "pipe" && signs_only(kind) && ASKERS.contains(&called(process)) && !uses();
     (given || asked())
         && first.how == "read"
         && (is_kept(&first.name) || copied())

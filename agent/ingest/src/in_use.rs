@@ -35,6 +35,9 @@ pub(super) struct InUse {
     /// Keyed hashes of values that were looked at: what is in them is known, or nothing is. With the key that is in memory
     /// alone nobody can test a guess.
     decided: HashSet<u64>,
+    /// The same of values of a process that found no room, until their time is over: each is counted once.
+    refused: HashSet<u64>,
+    refused_until_ns: u64,
     key: RandomState,
     of: HashMap<Pid, Of>,
 }
@@ -130,6 +133,19 @@ impl InUse {
         may
     }
 
+    fn is_refused(&self, hash: u64, at: &Stamp) -> bool {
+        at.boot_ns < self.refused_until_ns
+            && self.refused.contains(&self.key.hash_one((hash, at.pid)))
+    }
+
+    fn refuse(&mut self, hash: u64, at: &Stamp) {
+        if at.boot_ns >= self.refused_until_ns || self.refused.len() >= MAX_DECIDED {
+            self.refused.clear();
+            self.refused_until_ns = at.boot_ns.saturating_add(TIME_NS);
+        }
+        self.refused.insert(self.key.hash_one((hash, at.pid)));
+    }
+
     fn decide(&mut self, hash: u64) {
         if self.decided.len() >= MAX_DECIDED {
             self.decided.clear();
@@ -147,7 +163,7 @@ impl Meeting<'_> {
 impl Unknown for Meeting<'_> {
     fn met(&mut self, header: &'static str, value: &[u8]) -> Vec<(CredentialRef, Transform)> {
         let hash = self.state.key.hash_one((header, value));
-        if self.state.decided.contains(&hash) {
+        if self.state.decided.contains(&hash) || self.state.is_refused(hash, self.at) {
             return Vec::new();
         }
         let known = !self.registry.matcher.places(value).is_empty();
@@ -160,6 +176,7 @@ impl Unknown for Meeting<'_> {
         for finding in findings {
             if !self.state.may(self.at.pid, self.at.boot_ns) {
                 // Not decided: it may be looked at in the next time.
+                self.state.refuse(hash, self.at);
                 self.met.refused += 1;
                 return out;
             }

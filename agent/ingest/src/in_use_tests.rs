@@ -164,6 +164,10 @@ fn who_passes_on_many_is_counted() {
         assert_eq!((new, found), (if serves { 0 } else { most }, most));
         let dropped: Vec<_> = digest.dropped().take().collect();
         assert_eq!(dropped, [(Bound::InUse, 20 - most as u64)]);
+        // One that is used again and again is one.
+        told(&mut digest, &tls(70, &one(19)));
+        told(&mut digest, &tls(70, &one(19)));
+        assert_eq!(digest.dropped().take().count(), 0);
         // What was told of is found all the same, and somebody else has a budget of its own.
         assert_eq!(told(&mut digest, &tls(70, &one(0))).1.len(), 1);
         let mut other = header(abi::Kind::TLS_WRITE);

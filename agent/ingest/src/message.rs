@@ -45,6 +45,9 @@ impl Digest {
         let part = chunk(&r.header, data, r.offset, r.total);
         let whole = part.offset + data.len() as u64 >= r.total || part.truncated;
         let accepted = r.header.flags & abi::header::flags::ACCEPTED != 0;
+        if accepted {
+            self.in_use.serves(at.pid);
+        }
         let (classifier, registry) = (&self.classifier, &self.registry);
         let matcher = &registry.matcher;
         let mut meeting = self.in_use.meeting(&at, classifier, registry);

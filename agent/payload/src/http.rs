@@ -118,6 +118,16 @@ impl Http {
         }
     }
 
+    /// Whether values of headers are kept for the end of the head.
+    pub fn presents(&self) -> bool {
+        !self.head.presented.is_empty()
+    }
+
+    /// Forgets them: the head does not end.
+    pub fn forget_presented(&mut self) {
+        self.head.presented.clear();
+    }
+
     pub fn head(&self) -> &Head {
         &self.head
     }

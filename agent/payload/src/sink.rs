@@ -6,8 +6,8 @@ use super::matcher::Matcher;
 use super::presented::{self, Unknown};
 use keytrail_model::{HostName, IdentifiedBy, Request, Transform, Undecoded};
 
-/// Most requests told of one payload.
-const MAX_REQUESTS: usize = 16;
+/// Most requests told of one payload: of HTTP/2, a write of 16 KiB may begin some hundred.
+const MAX_REQUESTS: usize = 256;
 /// Most names kept of one payload.
 const MAX_HOSTS: usize = 8;
 

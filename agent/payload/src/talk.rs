@@ -36,8 +36,13 @@ pub struct Talk {
     ended: bool,
     /// A login to a database that has begun.
     login: Option<Login>,
+    /// When values of headers were first found waiting for the end of their head, nanoseconds since boot.
+    presents_since: Option<u64>,
     pub credit: Credit,
 }
+
+/// How long a head may take to end behind a credential in it: bytes are not kept for longer.
+const HEAD_NS: u64 = 1_000_000_000;
 
 #[derive(Default)]
 enum Mode {
@@ -345,6 +350,14 @@ impl Talk {
             body.expire(now);
         }
         Packed::expire(&mut self.packed, now);
+        if self.http.presents() {
+            let since = *self.presents_since.get_or_insert(now);
+            if now.saturating_sub(since) >= HEAD_NS {
+                self.http.forget_presented();
+            }
+        } else {
+            self.presents_since = None;
+        }
         match &mut self.mode {
             Mode::Http1 => {}
             Mode::Http2(h2) => h2.expire(now),

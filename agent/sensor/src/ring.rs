@@ -151,8 +151,7 @@ impl Ring {
             .as_ref()
             .is_some_and(|window| window.covers(from, to));
         if !open {
-            // Given back first, so that there is never more than one.
-            self.window = None;
+            // The one before is given back behind it: if there is no new one, what was shown is there still.
             let from = from & !(self.page - 1);
             // From the first copy of the data into the second at most: `from` is in a page of the first.
             let most = self.size + self.page;

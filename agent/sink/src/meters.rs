@@ -195,7 +195,7 @@ impl Meter {
                 self.backoff.succeeded();
                 // What was taken in part must not be sent again, so neither come its deltas.
                 if self.temporality == Temporality::Delta {
-                    *since = Since::now(now, &measures);
+                    since.go_on(now, &measures);
                 }
                 match otlp::rejected(&answer) {
                     0 => self.succeeded(),

@@ -58,7 +58,7 @@ pub(super) fn run(args: &ReportArgs) -> u8 {
                 .open(path)
                 .and_then(|mut file| file.write_all(page.as_bytes()))
                 .map_err(|e| End {
-                    status: exit::FAILED,
+                    status: exit::USAGE,
                     sentence: format!("{}: {e}", path.display()),
                 })?,
         }

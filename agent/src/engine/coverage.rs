@@ -187,7 +187,7 @@ pub fn unlisted(count: u64, boot_ns: u64) -> GapSeen {
     }
 }
 
-/// Inventory that are not inspected because the configuration says so.
+/// Places that are not inspected because the configuration says so.
 pub fn excluded(patterns: &[String], boot_ns: u64) -> GapSeen {
     GapSeen {
         detail: format!("files below {} are not inspected", patterns.join(", ")),

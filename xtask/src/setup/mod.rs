@@ -29,7 +29,7 @@ pub enum Group {
     Test,
     /// Booting kernels
     Vm,
-    /// Building for aarch64, and booting its kernels
+    /// Building for aarch64, and booting its kernels; where it is asked for
     Aarch64,
     /// The peers that benchmarks measure against
     Bench,
@@ -171,7 +171,7 @@ const BENCH: &[Package] = &[
 /// `cargo xtask setup`
 pub fn run(args: &Args) -> Result<()> {
     let groups: &[Group] = if args.groups.is_empty() {
-        &[Group::Build, Group::Test, Group::Vm, Group::Aarch64]
+        &[Group::Build, Group::Test, Group::Vm]
     } else {
         &args.groups
     };

@@ -79,7 +79,25 @@ pub fn first(carry: &[u8], rest: &[u8], fresh: bool) -> Option<(usize, Found)> {
         None
     };
     zeroize::Zeroize::zeroize(border);
-    found.or_else(|| within(rest, fresh && offset == 0, STRIDE).map(|(at, f)| (offset + at, f)))
+    found.or_else(|| in_windows(rest, fresh && offset == 0).map(|(at, f)| (offset + at, f)))
+}
+
+/// The first thing in a text, found without a look at all that is behind it: of a text of beginnings that lead nowhere each
+/// would cost as much as the whole.
+fn in_windows(rest: &[u8], fresh: bool) -> Option<(usize, Found)> {
+    const WINDOW: usize = 4096;
+    let mut from = 0;
+    loop {
+        // With as much behind it as a run needs to be recognised.
+        let to = rest.len().min(from + WINDOW + CARRY);
+        if let Some((at, found)) = within(&rest[from..to], fresh && from == 0, STRIDE) {
+            return Some((from + at, found));
+        }
+        if to == rest.len() {
+            return None;
+        }
+        from += WINDOW;
+    }
 }
 
 fn within(bytes: &[u8], fresh: bool, stride: usize) -> Option<(usize, Found)> {

@@ -138,3 +138,46 @@ fn fields_of_http_2_are_met_and_so_are_references_to_them() {
         }
     }
 }
+
+/// A head that comes in drops does not keep what it has begun with.
+#[test]
+fn a_head_that_does_not_end_keeps_no_credential() {
+    let m = matcher(&[]);
+    let mut streams = Streams::new();
+    let key = StreamKey {
+        pid: keytrail_model::Pid { tgid: 1, start: 2 },
+        layer: Layer::Tls,
+        id: 1,
+        ends: Default::default(),
+    };
+    let mut taker = Taker::default();
+    let begin = format!("GET /v1/me HTTP/1.1\r\nX-Vault-Token: {TOKEN}\r\n");
+    let drops = ["a", "b", "c", "\r\n\r\n"];
+    let writes = std::iter::once(begin.as_str()).chain(drops);
+    for (n, text) in (0..).zip(writes) {
+        let boot_ns = 1 + n * 900_000_000;
+        streams.expire(boot_ns);
+        let chunk = Chunk {
+            boot_ns,
+            bytes: text.as_bytes(),
+            total: text.len() as u64,
+            offset: 0,
+            truncated: false,
+        };
+        streams.on_payload_with(&m, key, chunk, Some(&mut taker));
+    }
+    assert_eq!(taker.0, [], "it was kept for over two seconds");
+}
+
+/// Many beginnings of what could be packed, none of which leads anywhere.
+#[test]
+fn something_packed_is_found_behind_many_that_are_not() {
+    let m = matcher(&[super::TOKEN]);
+    let packed = super::base64(&super::zlib(
+        &[b"token=", super::TOKEN, b" and more of it"].concat(),
+    ));
+    let packed = String::from_utf8(packed).unwrap();
+    let text = format!("{} {packed}\n", "eJwAAAAAAAAAAAAAAAAA ".repeat(1_000));
+    let (_, payloads) = met(&m, &[text.as_bytes()]);
+    assert!(payloads.iter().any(|p| !p.hits.is_empty()));
+}

@@ -397,6 +397,9 @@ credentials_file = "/etc/keytrail/lake.credentials"
 batch = 1000
 ```
 
+A command that was started has had its finding, however it ended: only one that cannot be started is tried again, and one
+that ran when the agent was killed runs again. It is seen like any other process of the host.
+
 ### Metrics to a collector
 
 With `signal = "metrics"` a sink of the carrier `otlp` tells a collector what `/metrics` shows (whether that is served or not), every
@@ -413,9 +416,6 @@ for a collector that does not answer, and no gap is told: it is tried again as o
 numbers of then, in which what was counted meanwhile is. A request that was taken and whose answer was lost makes no difference to
 cumulative counts; deltas it counts twice. `keytrail doctor` shows such a sink like the others, with the requests that were taken as
 delivered, and is not well while it fails.
-
-A command that was started has had its finding, however it ended: only one that cannot be started is tried again, and one
-that ran when the agent was killed runs again. It is seen like any other process of the host.
 
 What the systemd unit lets a sink do: write below `/var/log/keytrail`, speak to `/dev/log` and to receivers on this host. For
 others, and for what commands need, there is `systemctl edit keytrail`:

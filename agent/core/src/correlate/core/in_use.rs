@@ -129,7 +129,11 @@ impl Core {
             None => Arc::default(),
         };
         for credential in &seen.credentials {
-            let place = HoldingPlace::Use(parents.clone());
+            let of = match is_given_out(&credential.kind) {
+                true => parents.clone(),
+                false => Arc::default(),
+            };
+            let place = HoldingPlace::Use(of);
             self.hold(&seen.at, credential, place, now_ns);
         }
         self.drop_used(pid);
@@ -153,6 +157,16 @@ impl Core {
     }
 }
 
+/// Whether a credential may be what a service has answered: names with passwords and keys of an account are had from
+/// somewhere else.
+fn is_given_out(kind: &str) -> bool {
+    !matches!(
+        kind,
+        "http-basic-auth" | "http-token-header" | "gitlab-token"
+    ) && !kind.ends_with("-key")
+        && !kind.contains("password")
+}
+
 /// Whether a request is for a token: by its path, as OAuth 2.0 (RFC 6749), OpenID providers, registries, Kubernetes, GitHub,
 /// Vault, Keystone and Conjur have it, or by the name of AWS's security token service.
 fn gives_tokens(request: &Request) -> bool {
@@ -165,7 +179,6 @@ fn gives_tokens(request: &Request) -> bool {
             matches!(
                 last,
                 "token"
-                    | "tokens"
                     | "access_token"
                     | "access_tokens"
                     | "access-token"
@@ -178,6 +191,7 @@ fn gives_tokens(request: &Request) -> bool {
                 || last.ends_with(":generateIdToken")
                 || path.starts_with("/v1/auth/") && path.contains("/login/")
                 || path == "/v1/auth/token/create"
+                || path.ends_with("/auth/tokens")
         }
         // Registries of containers.
         "GET" => last == "token",
@@ -233,6 +247,7 @@ mod tests {
             ("GET", "/oauth2/authorize"),
             ("POST", "/repos/a/b/issues"),
             ("POST", "/tokens/count"),
+            ("POST", "/v1/tokens"),
             ("GET", "/v1/secret/data/token/x"),
             ("DELETE", "/token"),
         ] {

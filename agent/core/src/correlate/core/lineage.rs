@@ -99,9 +99,15 @@ impl Core {
         };
         let mut named = BTreeSet::new();
         let mut held = Vec::new();
-        // What is only brought into a container comes last: it hides no holding of another kind.
-        let (brought, own): (Vec<_>, Vec<_>) = proc.holdings.iter().partition(|h| h.brings);
-        for holding in own.into_iter().chain(brought) {
+        // What was first seen in use, and what is only brought into a container, come last: they hide no holding of another kind.
+        let last = |h: &&Holding| match h.place {
+            _ if h.brings => 2,
+            HoldingPlace::Use(_) => 1,
+            _ => 0,
+        };
+        let mut holdings: Vec<&Holding> = proc.holdings.iter().collect();
+        holdings.sort_by_key(last);
+        for holding in holdings {
             let fingerprint = &holding.credential.fingerprint;
             // To ask a service again is no use of what it gave before.
             if matches!(&holding.place, HoldingPlace::Service(asked) if metadata::is_of(asked, &flow.ends))

@@ -142,3 +142,74 @@ fn the_last_ones_are_held() {
     let held = core.processes().get(pid(10)).unwrap().holdings.len();
     assert_eq!(held, 17);
 }
+
+fn of_kind(c: &CredentialRef, kind: &str) -> CredentialRef {
+    std::sync::Arc::new(Credential {
+        kind: kind.to_owned(),
+        ..(**c).clone()
+    })
+}
+
+/// A key of an account is had from somewhere else than where tokens are given out.
+#[test]
+fn a_key_is_not_what_a_token_endpoint_gave() {
+    let (p, key) = (
+        credential("p"),
+        of_kind(&credential("k"), "datadog-api-key"),
+    );
+    let events = run(&[
+        start(),
+        exec(10, 1, SEC / 2, vec![env(&p, "P")]),
+        asks(SEC, 1, ("POST", "/oauth2/token"), vec![hit(&p, true)]),
+        in_use(10, 2 * SEC, &key),
+        asks(2 * SEC, 7, ("POST", "/v1/series"), vec![hit(&key, true)]),
+    ]);
+    let sent = of(&events, "credential_sent");
+    let used = sent
+        .iter()
+        .find(|e| e.credential.as_ref().unwrap().fingerprint == key.fingerprint)
+        .unwrap();
+    assert!(used.source.as_ref().unwrap().parents.is_empty());
+}
+
+/// Tokens that come and go do not take the places of what was read, of which sixteen are told.
+#[test]
+fn what_was_read_is_told_before_what_was_first_seen_in_use() {
+    let key = credential("key");
+    let mut steps = vec![start(), exec(10, 1, SEC / 2, vec![])];
+    for n in 0..17 {
+        steps.push(in_use(10, (1 + n) * SEC, &credential(&format!("t{n}"))));
+    }
+    steps.push(Observation::File(Box::new(FileSeen {
+        at: at(10, 30 * SEC),
+        access: Access::Read,
+        file: FileFacts {
+            path: "/root/.ssh/id_ed25519".to_owned(),
+            device: 5,
+            inode: 6,
+            ..FileFacts::default()
+        },
+        credentials: vec![key.clone()],
+        unreadable: None,
+        truncated: false,
+        hook: "raw_tp:sys_enter".to_owned(),
+    })));
+    steps.push(send(
+        10,
+        31 * SEC,
+        ends(9, 9_000),
+        None,
+        None,
+        payload(4_000, vec![]),
+    ));
+    steps.push(Observation::Tick {
+        boot_ns: 60 * SEC,
+        wall_ns: 1_060 * SEC,
+    });
+    let events = run(&steps);
+    let told: Vec<_> = of(&events, "credential_sent")
+        .into_iter()
+        .map(|e| e.credential.as_ref().unwrap().fingerprint.clone())
+        .collect();
+    assert!(told.contains(&key.fingerprint), "{told:?}");
+}

@@ -249,3 +249,28 @@ fn what_many_clients_of_one_port_were_given_is_told_together() {
     assert_eq!((to.ip.as_str(), to.port, to.local_port), ("", 0, 443));
     assert_eq!(method(sum), "unknown");
 }
+
+/// A secret in the address of one request is no more of those in headers.
+#[test]
+fn where_in_a_request_it_stood_is_not_counted_away() {
+    let c = credential("c");
+    let mut all = vec![start(), exec(10, 1, SEC, vec![env(&c, "T")])];
+    all.extend((0..100).map(|n| one(&c, 80, 2 * SEC, n)));
+    let mut in_url = hit(&c, true);
+    in_url.target = true;
+    let ends = ends(200, 80);
+    all.push(send(
+        10,
+        3 * SEC,
+        ends,
+        None,
+        None,
+        payload(100, vec![in_url]),
+    ));
+    let events = run(&all);
+    let told = of(&events, "credential_sent")
+        .into_iter()
+        .filter(|e| e.evidence.as_ref().is_some_and(|e| e.in_url))
+        .count();
+    assert_eq!(told, 1);
+}

@@ -32,13 +32,11 @@ impl Since {
         }
     }
 
-    /// Everything since now.
-    pub fn now(now_ns: u64, measures: &[Measure]) -> Since {
-        Since {
-            counts_ns: now_ns,
-            lasting_ns: now_ns,
-            before: numbers(measures, grows),
-        }
+    /// Everything since now. What is not among these measures, since the engine was late with its counts, goes on from
+    /// where it was: as new it would be told whole, once more.
+    pub fn go_on(&mut self, now_ns: u64, measures: &[Measure]) {
+        (self.counts_ns, self.lasting_ns) = (now_ns, now_ns);
+        self.before.extend(numbers(measures, grows));
     }
 }
 
@@ -294,9 +292,15 @@ mod tests {
                 *sum += value;
             }
             assert_eq!(told[3].5, Some((wire::CUMULATIVE, false)));
-            since = Since::now(at, &measures);
+            since.go_on(at, &measures);
         }
         assert_eq!(sums, [9.0, 10.0, 4.5]);
+        // An engine that was late once had no counts: they are not new for that.
+        since.go_on(450, &[]);
+        assert_eq!(
+            told(&all(11, 1010), &since, Temporality::Delta, 460)[0].3,
+            2.0
+        );
         assert_eq!(
             told(&all(2, 1010), &since, Temporality::Delta, 500)[0].3,
             2.0
