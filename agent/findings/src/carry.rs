@@ -167,12 +167,16 @@ fn has_no_other_use(process: &ProcessFacts, path: &str) -> bool {
             || is_short(a) && a.contains(['K', 'E', 'b'])
             || a.contains(file)
     };
-    let mut arguments = process.argv.iter().skip(1);
+    let arguments = || process.argv.iter().skip(1);
+    if matches!(file, ".curlrc" | "_curlrc" | "curlrc") {
+        return false;
+    }
     // It logs in by SSH with what it finds there itself.
     let by_ssh = |a: &String| a.starts_with("sftp://") || a.starts_with("scp://");
-    !matches!(file, ".curlrc" | "_curlrc" | "curlrc")
-        && !(path.contains("/.ssh/") && process.argv.iter().any(by_ssh))
-        && !arguments.any(|a| configured(a) || netrc(a) && file.contains("netrc"))
+    if path.contains("/.ssh/") && arguments().any(by_ssh) {
+        return false;
+    }
+    !arguments().any(|a| configured(a) || netrc(a) && file.contains("netrc"))
 }
 
 /// A bundle of options of one letter.
