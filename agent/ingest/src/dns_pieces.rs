@@ -81,8 +81,11 @@ impl DnsPieces {
     }
 
     fn keep(&mut self, key: Key, text: Zeroizing<Vec<u8>>, last: u64, came_ns: u64) {
-        if self.of.len() >= MAX_DOMAINS {
-            self.of.clear();
+        if self.of.len() >= MAX_DOMAINS
+            && let Some(oldest) = self.of.iter().min_by_key(|(_, of)| of.came_ns)
+        {
+            let oldest = *oldest.0;
+            self.of.remove(&oldest);
         }
         let joined = Joined {
             text,

@@ -63,7 +63,7 @@ pub(super) fn note(
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, 1, ?11, ?12, ?13, ?14)
          ON CONFLICT DO UPDATE SET severity = excluded.severity, title = excluded.title, seen = excluded.seen,
              expected = excluded.expected, remedy = excluded.remedy, techniques = excluded.techniques,
-             last = max(last, excluded.last), count = count + 1",
+             last = max(last, excluded.last), count = count + 1, act = excluded.act",
     )?
     .execute(params![
         finding.rule,
