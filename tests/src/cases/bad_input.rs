@@ -517,7 +517,7 @@ pub fn too_little_to_start() {
         );
     }
     // KiB: from twice the program itself to hardly enough for the maps. With less the kernel does not execute it.
-    for memory in [80_000, 110_000, 140_000] {
+    for memory in [80_000, 90_000, 100_000] {
         refused(
             &format!("ulimit -v {memory}"),
             &[
