@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Cheap to clone. Ringing it takes a lock that is held for no longer than it takes to look at a number.
@@ -38,6 +39,25 @@ impl Bell {
         self.0.ending.store(true, Ordering::Release);
         self.ring();
         self.0.over.notify_all();
+    }
+
+    /// Ends those that listen, and waits for their threads; who does not come to an end within this time is left alone.
+    pub(crate) fn end_all(
+        &self,
+        threads: impl IntoIterator<Item = JoinHandle<()>>,
+        within: Duration,
+    ) {
+        self.end();
+        let deadline = Instant::now() + within;
+        for thread in threads {
+            while !thread.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            if thread.is_finished() {
+                // A panic was printed when it happened.
+                let _ = thread.join();
+            }
+        }
     }
 
     pub(crate) fn is_ending(&self) -> bool {

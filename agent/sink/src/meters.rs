@@ -122,17 +122,8 @@ impl Meters {
 
     /// Lets them tell the last numbers, and ends them; whoever does not come to an end within this time is left alone.
     pub fn stop(self, within: Duration) {
-        self.bell.end();
-        let deadline = Instant::now() + within;
-        for running in self.running {
-            while !running.thread.is_finished() && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            if running.thread.is_finished() {
-                // A panic was printed when it happened.
-                let _ = running.thread.join();
-            }
-        }
+        let threads = self.running.into_iter().map(|running| running.thread);
+        self.bell.end_all(threads, within);
     }
 }
 

@@ -14,7 +14,7 @@ use pbjson_types::Timestamp;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{fmt, io};
 
 /// What sinks need of the agent.
@@ -163,17 +163,8 @@ impl Sinks {
     /// Lets them deliver what there is, and ends them; whoever does not come to an end within this time is left alone, and
     /// goes on from where it was after the next start.
     pub fn stop(self, within: Duration) {
-        self.bell.end();
-        let deadline = Instant::now() + within;
-        for running in self.running {
-            while !running.thread.is_finished() && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            if running.thread.is_finished() {
-                // A panic was printed when it happened.
-                let _ = running.thread.join();
-            }
-        }
+        let threads = self.running.into_iter().map(|running| running.thread);
+        self.bell.end_all(threads, within);
     }
 }
 

@@ -20,15 +20,19 @@ impl Unknown for Taker {
     }
 }
 
-/// What is asked, and what is found, of writes on one connection.
-fn met(matcher: &Matcher, writes: &[&[u8]]) -> (Vec<(&'static str, String)>, Vec<Payload>) {
-    let mut streams = Streams::new();
-    let key = StreamKey {
+fn connection() -> StreamKey {
+    StreamKey {
         pid: keytrail_model::Pid { tgid: 1, start: 2 },
         layer: Layer::Tls,
         id: 1,
         ends: Default::default(),
-    };
+    }
+}
+
+/// What is asked, and what is found, of writes on one connection.
+fn met(matcher: &Matcher, writes: &[&[u8]]) -> (Vec<(&'static str, String)>, Vec<Payload>) {
+    let mut streams = Streams::new();
+    let key = connection();
     let mut taker = Taker::default();
     let mut payloads = Vec::new();
     for bytes in writes {
@@ -144,12 +148,7 @@ fn fields_of_http_2_are_met_and_so_are_references_to_them() {
 fn a_head_that_does_not_end_keeps_no_credential() {
     let m = matcher(&[]);
     let mut streams = Streams::new();
-    let key = StreamKey {
-        pid: keytrail_model::Pid { tgid: 1, start: 2 },
-        layer: Layer::Tls,
-        id: 1,
-        ends: Default::default(),
-    };
+    let key = connection();
     let mut taker = Taker::default();
     let begin = format!("GET /v1/me HTTP/1.1\r\nX-Vault-Token: {TOKEN}\r\n");
     let drops = ["a", "b", "c", "\r\n\r\n"];
