@@ -46,13 +46,21 @@ struct Pipe {
     /// Somebody was known to write to it.
     written: bool,
     carried: Vec<Carried>,
+    /// Credentials that found no room, and are counted.
+    refused: u64,
     /// It waits to be forgotten.
     idle: bool,
 }
 
 impl Pipe {
-    fn is_left(&self) -> bool {
-        self.readers.is_empty() && self.writers.is_empty()
+    /// Nobody writes to it, or has it as standard input. A shell that took what its command wrote is told anew of a pipe
+    /// with every command that writes to it.
+    fn is_over(&self) -> bool {
+        self.writers.is_empty() && self.readers.iter().all(|(_, stdin)| !*stdin)
+    }
+
+    fn is_of(&self, pid: Pid) -> bool {
+        self.writers.contains(&pid) || self.readers.iter().any(|(reader, _)| *reader == pid)
     }
 }
 
@@ -78,18 +86,26 @@ impl Pipes {
             };
             if let Some(pipe) = self.map.get_mut(&oldest) {
                 pipe.idle = false;
-                if pipe.is_left() {
-                    self.map.remove(&oldest);
+                if pipe.is_over() {
+                    self.forget(oldest);
                 }
             }
         }
         self.map.entry(id).or_default();
     }
 
-    fn has(&mut self, pid: Pid, id: PipeId) {
-        let pipes = self.of.entry(pid).or_default();
-        if !pipes.contains(&id) {
-            pipes.push(id);
+    /// Forgets a pipe, also of those who took from it.
+    fn forget(&mut self, id: PipeId) {
+        let Some(pipe) = self.map.remove(&id) else {
+            return;
+        };
+        for (reader, _) in pipe.readers {
+            // What is forgotten is among the oldest.
+            if let Some(pipes) = self.of.get_mut(&reader)
+                && let Some(at) = pipes.iter().position(|pipe| *pipe == id)
+            {
+                pipes.remove(at);
+            }
         }
     }
 
@@ -111,8 +127,11 @@ impl Pipes {
             }
             return false;
         }
+        let new = !pipe.is_of(pid);
         pipe.readers.push((pid, stdin));
-        self.has(pid, id);
+        if new {
+            self.of.entry(pid).or_default().push(id);
+        }
         true
     }
 
@@ -130,8 +149,11 @@ impl Pipes {
             self.dropped += 1;
             return;
         }
+        let new = !pipe.is_of(pid);
         pipe.writers.push(pid);
-        self.has(pid, id);
+        if new {
+            self.of.entry(pid).or_default().push(id);
+        }
     }
 
     /// Whoever was taken for a reader because an ancestor of a writer had the other end open, while somebody has it as
@@ -208,6 +230,27 @@ impl Pipes {
             .map_or_else(Vec::new, |pipe| pipe.carried.clone())
     }
 
+    /// What may go through a pipe, to be looked at.
+    pub fn carries(&self, id: PipeId) -> &[Carried] {
+        self.map.get(&id).map_or(&[], |pipe| &pipe.carried)
+    }
+
+    /// So many of a writer's credentials find no room in a pipe: each is counted once, however often they are looked at.
+    pub fn refuse(&mut self, id: PipeId, count: u64) {
+        if let Some(pipe) = self.map.get_mut(&id) {
+            self.dropped += count.saturating_sub(pipe.refused);
+            pipe.refused = pipe.refused.max(count);
+        }
+    }
+
+    /// How many more credentials a pipe has room for.
+    #[must_use]
+    pub fn room(&self, id: PipeId) -> usize {
+        self.map
+            .get(&id)
+            .map_or(0, |pipe| MAX_CARRIED.saturating_sub(pipe.carried.len()))
+    }
+
     /// Notes what may go through a pipe; false when that is no news. What is known already comes by another way from now
     /// on if `renew` is set.
     pub fn carry(&mut self, id: PipeId, carried: &Carried, renew: bool) -> bool {
@@ -258,11 +301,11 @@ impl Pipes {
             };
             pipe.readers.retain(|(reader, _)| *reader != pid);
             pipe.writers.retain(|writer| *writer != pid);
-            if !pipe.is_left() {
+            if !pipe.is_over() {
                 continue;
             }
             if pipe.carried.is_empty() {
-                self.map.remove(&id);
+                self.forget(id);
             } else if !std::mem::replace(&mut pipe.idle, true) {
                 self.idle.push_back((boot_ns, id));
             }
@@ -277,8 +320,8 @@ impl Pipes {
             self.idle.pop_front();
             if let Some(pipe) = self.map.get_mut(&id) {
                 pipe.idle = false;
-                if pipe.is_left() {
-                    self.map.remove(&id);
+                if pipe.is_over() {
+                    self.forget(id);
                 }
             }
         }

@@ -7,6 +7,7 @@ use super::{Core, MAX_HOLDINGS};
 use crate::process::{By, Carried, Holding, HoldingPlace, Passed, Proc};
 use keytrail_model::event::PathStep;
 use keytrail_model::{Bound, Pid, PipeId, PipesSeen};
+use std::collections::{HashMap, HashSet};
 
 /// Steps of a way that is followed.
 const MAX_STEPS: usize = 12;
@@ -95,34 +96,100 @@ impl Core {
 
     /// What a process holds goes on by the pipes it can write to: one credential, or all.
     pub(super) fn pass_on(&mut self, pid: Pid, only: Option<&str>, now_ns: u64) {
-        if self.pipes.written_by(pid).is_empty() {
+        let pipes = self.pipes.written_by(pid);
+        if pipes.is_empty() {
             return;
         }
-        let Some(proc) = self.table.get(pid) else {
-            return;
-        };
-        let goes = |h: &&Holding| {
-            only.is_none_or(|only| h.credential.fingerprint == only) && goes_on(proc, h)
-        };
-        let mut fingerprints: Vec<String> = proc
-            .holdings
-            .iter()
-            .filter(goes)
-            .map(|h| h.credential.fingerprint.clone())
-            .collect();
-        fingerprints.dedup();
-        for fingerprint in fingerprints {
-            self.spread(pid, &fingerprint, now_ns);
+        let (due, refused) = self.due(pid, &pipes, only);
+        for (pipe, count) in refused {
+            self.pipes.refuse(pipe, count);
+        }
+        for (fingerprint, pipes) in due {
+            self.spread(pid, pipes, &fingerprint, now_ns);
         }
     }
 
-    /// One credential, to everybody whom it can come to: each once, by the shortest way.
-    fn spread(&mut self, from: Pid, fingerprint: &str, now_ns: u64) {
+    /// What of a process's holdings which of its pipes do not have yet, or by another way; and how many a pipe has no room
+    /// for. In time of holdings and pipes, not of their product: a service with a thousand credentials and as many
+    /// children is looked at with every child.
+    fn due(
+        &self,
+        pid: Pid,
+        pipes: &[PipeId],
+        only: Option<&str>,
+    ) -> (Vec<(String, Vec<PipeId>)>, Vec<(PipeId, u64)>) {
+        let Some(proc) = self.table.get(pid) else {
+            return (Vec::new(), Vec::new());
+        };
+        let mut going: Vec<&Holding> = Vec::new();
+        let mut number: HashMap<&str, usize> = HashMap::new();
+        for holding in &proc.holdings {
+            let fingerprint = holding.credential.fingerprint.as_str();
+            if only.is_none_or(|only| fingerprint == only) && goes_on(proc, holding) {
+                number.entry(fingerprint).or_insert_with(|| {
+                    going.push(holding);
+                    going.len() - 1
+                });
+            }
+        }
+        if going.is_empty() {
+            return (Vec::new(), Vec::new());
+        }
+        let (renews, key) = (self.renews(pid), self.table.key(pid));
+        let mut due = vec![Vec::new(); going.len()];
+        let mut refused = Vec::new();
+        for pipe in pipes {
+            let mut known = HashSet::new();
+            for carried in self.pipes.carries(*pipe) {
+                let fingerprint = carried.holding.credential.fingerprint.as_str();
+                let Some(at) = number.get(fingerprint).copied() else {
+                    continue;
+                };
+                known.insert(at);
+                if renews && !self.is_way(pid, &key, going[at], &carried.passed.path) {
+                    due[at].push(*pipe);
+                }
+            }
+            let room = self.pipes.room(*pipe);
+            let missing = going.len() - known.len();
+            let new = (0..going.len()).filter(|at| !known.contains(at));
+            new.take(room).for_each(|at| due[at].push(*pipe));
+            if missing > room {
+                refused.push((*pipe, (missing - room) as u64));
+            }
+        }
+        let due = going.iter().zip(due).filter(|(_, pipes)| !pipes.is_empty());
+        let named =
+            |(h, pipes): (&&Holding, Vec<PipeId>)| (h.credential.fingerprint.clone(), pipes);
+        (due.map(named).collect(), refused)
+    }
+
+    /// Whether this is the way up to a process of what it holds; `key` is its own.
+    fn is_way(&self, pid: Pid, key: &str, holding: &Holding, path: &[PathStep]) -> bool {
+        let Some(passed) = &holding.passed else {
+            return match (path, &holding.place) {
+                // Most are this, and it is asked for each pipe.
+                ([step], HoldingPlace::File(file)) if holding.origin == pid => {
+                    step.how == "read" && step.key == key && step.name == file.path
+                }
+                _ => self.way(pid, holding) == path,
+            };
+        };
+        if passed.path.last().is_some_and(|step| is_of(step, pid)) {
+            return *passed.path == *path;
+        }
+        path.split_last()
+            .is_some_and(|(last, rest)| last.key == key && *rest == *passed.path)
+    }
+
+    /// One credential, by these pipes to everybody whom it can come to: each once, by the shortest way.
+    fn spread(&mut self, from: Pid, first: Vec<PipeId>, fingerprint: &str, now_ns: u64) {
         let mut met = vec![from];
+        let mut pipes = first;
         let mut next = 0;
         while let Some(&at) = met.get(next) {
             next += 1;
-            for pipe in self.pipes.written_by(at) {
+            for pipe in pipes {
                 let Some(carried) = self.carried_by(at, pipe, fingerprint, now_ns) else {
                     continue;
                 };
@@ -140,6 +207,9 @@ impl Core {
                     }
                 }
             }
+            pipes = met
+                .get(next)
+                .map_or_else(Vec::new, |at| self.pipes.written_by(*at));
         }
     }
 

@@ -501,3 +501,75 @@ fn what_was_seen_to_be_written_goes_on_before_the_writer_ends() {
     // Something else was written: nobody knows where the reader has it from.
     assert_eq!(path(&events(vec![])), "");
 }
+
+/// A service (20) with so many credentials.
+fn service(credentials: u32) -> Vec<Observation> {
+    let mut parts = vec![fork(10, 20, SEC), exec(20, 10, SEC + 1, vec![])];
+    for n in 0..credentials {
+        let c = credential(&format!("credential-{n}"));
+        parts.push(read(20, 2 * SEC + u64::from(n), &c));
+    }
+    parts
+}
+
+/// Its children, each fed by a pipe of its own.
+fn children(count: u32) -> Vec<Observation> {
+    (0..count)
+        .flat_map(|n| {
+            let (child, inode) = (1_000 + n, u64::from(1_000 + n));
+            let told = pipes(child, 3 * SEC + 1, Some(inode), None);
+            let seen = [
+                fork(20, child, 3 * SEC),
+                exec(child, 20, 3 * SEC + 1, vec![]),
+            ];
+            seen.into_iter().chain([fed_by(20, told)])
+        })
+        .collect()
+}
+
+/// With every child all pipes of the service are looked at again: of each what it carries, not all that the service has.
+#[test]
+fn many_children_of_who_holds_much_are_bounded_work() {
+    let cpu = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime).tv_sec;
+    let before = cpu();
+    story(&[service(1_000), children(400)]);
+    let took = cpu() - before;
+    assert!(took < 10, "{took} s of a processor");
+}
+
+/// 64 of 70 find room, and the others are counted once, however often the service is looked at.
+#[test]
+fn what_a_pipe_has_no_room_for_is_counted_once() {
+    let again = (0..10).map(|n| pipes(20, 4 * SEC + n, None, Some(7)));
+    let again = again.collect::<Vec<_>>();
+    let events = story(&[service(70), again, vec![tick(30 * SEC)]]);
+    let gaps = of(&events, "coverage_gap");
+    let count = |e: &&Event| e.gap.as_ref().unwrap().count;
+    assert_eq!(gaps.iter().map(count).sum::<u64>(), 6, "{gaps:#?}");
+}
+
+/// A shell that takes what its commands write (`x=$(date)`) for days has all those pipes, and others find room.
+#[test]
+fn a_shell_that_takes_for_days_leaves_room_for_others() {
+    let c = credential("c");
+    let taken = (0..20_000u32).flat_map(|n| {
+        let (pid, inode) = (1_000 + n, 1_000 + u64::from(n));
+        let at = SEC + u64::from(n);
+        [
+            fork(10, pid, at),
+            exec(pid, 10, at, vec![]),
+            taken_by(10, pipes(pid, at, None, Some(inode))),
+            exit(pid, at),
+        ]
+    });
+    let events = story(&[
+        taken.collect(),
+        program(20, 2 * SEC, None, Some(1)),
+        vec![read(20, 3 * SEC, &c)],
+        program(30, 4 * SEC, Some(1), None),
+        vec![plain(30, 5 * SEC, vec![]), tick(30 * SEC)],
+    ]);
+    let ways: Vec<_> = sent(&events).into_iter().map(way).collect();
+    assert_eq!(ways, [[("read", 20), ("pipe", 30)]]);
+    assert_eq!(of(&events, "coverage_gap").len(), 0);
+}
