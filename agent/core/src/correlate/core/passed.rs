@@ -16,6 +16,15 @@ const MAX_WAITING: usize = 64;
 /// Processes that one credential is passed on to at a time.
 const MAX_MET: usize = 64;
 
+/// What is to go on.
+#[derive(Default)]
+struct Due {
+    /// Fingerprints, and by which pipes.
+    credentials: Vec<(String, Vec<PipeId>)>,
+    /// Pipes without room for all, and how many found none.
+    refused: Vec<(PipeId, u64)>,
+}
+
 impl Core {
     pub(super) fn on_pipes(&mut self, seen: &PipesSeen) {
         let (pid, now_ns) = (seen.at.pid, seen.at.boot_ns);
@@ -100,26 +109,20 @@ impl Core {
         if pipes.is_empty() {
             return;
         }
-        let (due, refused) = self.due(pid, &pipes, only);
-        for (pipe, count) in refused {
+        let due = self.due(pid, &pipes, only);
+        for (pipe, count) in due.refused {
             self.pipes.refuse(pipe, count);
         }
-        for (fingerprint, pipes) in due {
+        for (fingerprint, pipes) in due.credentials {
             self.spread(pid, pipes, &fingerprint, now_ns);
         }
     }
 
-    /// What of a process's holdings which of its pipes do not have yet, or by another way; and how many a pipe has no room
-    /// for. In time of holdings and pipes, not of their product: a service with a thousand credentials and as many
+    /// What of a process's holdings its pipes do not have yet, or have by another way. In time of holdings and pipes, not of their product: a service with a thousand credentials and as many
     /// children is looked at with every child.
-    fn due(
-        &self,
-        pid: Pid,
-        pipes: &[PipeId],
-        only: Option<&str>,
-    ) -> (Vec<(String, Vec<PipeId>)>, Vec<(PipeId, u64)>) {
+    fn due(&self, pid: Pid, pipes: &[PipeId], only: Option<&str>) -> Due {
         let Some(proc) = self.table.get(pid) else {
-            return (Vec::new(), Vec::new());
+            return Due::default();
         };
         let mut going: Vec<&Holding> = Vec::new();
         let mut number: HashMap<&str, usize> = HashMap::new();
@@ -133,7 +136,7 @@ impl Core {
             }
         }
         if going.is_empty() {
-            return (Vec::new(), Vec::new());
+            return Due::default();
         }
         let (renews, key) = (self.renews(pid), self.table.key(pid));
         let mut due = vec![Vec::new(); going.len()];
@@ -161,7 +164,10 @@ impl Core {
         let due = going.iter().zip(due).filter(|(_, pipes)| !pipes.is_empty());
         let named =
             |(h, pipes): (&&Holding, Vec<PipeId>)| (h.credential.fingerprint.clone(), pipes);
-        (due.map(named).collect(), refused)
+        Due {
+            credentials: due.map(named).collect(),
+            refused,
+        }
     }
 
     /// Whether this is the way up to a process of what it holds; `key` is its own.
