@@ -208,7 +208,8 @@ impl Program {
 }
 
 /// Runs with and without the subject, each pair in the other order than the one before, so that a machine
-/// that gets slower or faster meanwhile favours neither.
+/// that gets slower or faster meanwhile favours neither. It goes on running from the end of one pair to the beginning of
+/// the next.
 fn pairs(
     row: Row,
     load: &Load,
@@ -220,13 +221,12 @@ fn pairs(
     let mut delivered: Option<u64> = None;
     let mut own = Vec::new();
     let mut rounds = 0;
-    let mut measured = || -> Result<f64> {
-        let mut running = subject.start(work)?;
-        if matches!(load, Load::Served(_) | Load::Postgres(_)) && running.pid().is_some() {
-            // Programs that are met for the first time are looked into, once a version: that is no cost of a request.
-            load.once()?;
-            running.settle()?;
-        }
+    let mut at_work: Option<subject::Running<'_>> = None;
+    let mut measured = |last: bool| -> Result<f64> {
+        let mut running = match at_work.take() {
+            Some(running) => running,
+            None => begin(load, subject, work)?,
+        };
         let before = running.pid().map(processor_time).transpose()?;
         let once = load.once()?;
         let mut time = once.nanoseconds;
@@ -240,7 +240,9 @@ fn pairs(
             }
             own.push(spent);
         }
-        if let Some(count) = running.stop()? {
+        if !last {
+            at_work = Some(running);
+        } else if let Some(count) = running.stop()? {
             delivered = Some(delivered.unwrap_or(0) + count);
         }
         Ok(time)
@@ -248,9 +250,9 @@ fn pairs(
     for number in 0..pairs {
         let (off, on) = if number % 2 == 0 {
             let off = load.once()?.nanoseconds;
-            (off, measured()?)
+            (off, measured(number + 1 == pairs)?)
         } else {
-            let on = measured()?;
+            let on = measured(true)?;
             (load.once()?.nanoseconds, on)
         };
         without.push(off);
@@ -270,6 +272,24 @@ fn pairs(
         delivered.map_or_else(|| "-".to_owned(), |count| count.to_string()),
         rounds,
     ))
+}
+
+/// Starts the subject for this load, and waits until that is over.
+fn begin<'a>(
+    load: &Load,
+    subject: &'a subject::Subject,
+    work: &Path,
+) -> Result<subject::Running<'a>> {
+    let running = subject.start(work)?;
+    if matches!(load, Load::Served(_) | Load::Postgres(_))
+        && let Some(pid) = running.pid()
+    {
+        // Programs that are met for the first time are inspected, once a version, and for minutes after its start the
+        // agent walks through the file systems at a slow pace: neither is a cost of a request.
+        load.once()?;
+        settle(pid)?;
+    }
+    Ok(running)
 }
 
 /// Waits until the agent has looked at what was there before it: programs, files. What that took.
