@@ -466,6 +466,7 @@ fn pipes(
         stdout: ends.1.map(pipe),
         feeder: other.map(pid),
         taker: other.map(pid),
+        opened: false,
     })
 }
 

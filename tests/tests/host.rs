@@ -150,6 +150,11 @@ keytrail_tests::cases! {
         said_to_a_parent
         nothing_of_a_holder_in_it
     }
+    opened {
+        through_a_fifo
+        encrypted_into_a_fifo
+        through_a_terminal
+    }
     busy {
         files_that_do_not_answer
         a_process_that_does_not_let_itself_be_read

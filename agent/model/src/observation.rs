@@ -343,6 +343,9 @@ pub struct PipesSeen {
     /// The ancestor that can read `stdout`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taker: Option<Pid>,
+    /// These are no standard streams but what it opened by name: a FIFO, or a terminal whose other end `taker` has.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub opened: bool,
 }
 
 /// Both ends of a connection.
