@@ -35,6 +35,9 @@ keytrail_tests::cases! {
         a_job_prints_its_secret
         a_fresh_program_and_a_tracked_file
         what_was_left_behind
+        a_module_asks_the_dns
+        a_script_encrypts_a_servers_key
+        a_backup_of_keys_alone
     }
     ways_out {
         packed_encrypted_and_uploaded
