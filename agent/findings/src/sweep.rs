@@ -106,7 +106,12 @@ fn keeps_keys(tool: &str, process: &ProcessFacts) -> bool {
             return true;
         }
         named += 1;
-        is_hidden(argument.trim_start_matches("./"))
+        let from = if argument.starts_with('.') {
+            &process.cwd
+        } else {
+            ""
+        };
+        is_hidden(from) || is_hidden(argument)
     });
     only_keys && named > 0
 }
@@ -297,6 +302,12 @@ mod tests {
                 ],
                 None,
             ),
+            (
+                "/usr/bin/restic",
+                &["restic", "backup", "."],
+                Some(Sweep::Backup),
+            ),
+            ("/usr/bin/restic", &["restic", "backup", "./.ssh"], None),
             (
                 "/usr/bin/restic",
                 &["restic", "backup", "--files-from", "/etc/backup.list"],
