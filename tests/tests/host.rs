@@ -38,6 +38,7 @@ keytrail_tests::cases! {
         a_module_asks_the_dns
         a_script_encrypts_a_servers_key
         a_backup_of_keys_alone
+        what_was_downloaded_stays
     }
     ways_out {
         packed_encrypted_and_uploaded

@@ -751,3 +751,45 @@ pub fn a_backup_of_keys_alone() {
     let attack = restic(&["backup", "--force", "./.aws", "./.a", "./.b", "./.c"]);
     found(&agent, attack.pid, "bulk-harvest");
 }
+
+/// What `curl | bash` brings, which takes nothing: it lets somebody in, and stays. A person's own start-up file, and a key that is
+/// added, give nothing.
+pub fn what_was_downloaded_stays() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    // A place that counts as a home; gone with the test.
+    let home = PathBuf::from(format!("/home/kt{}", std::process::id()));
+    struct Remove<'a>(&'a Path);
+    impl Drop for Remove<'_> {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(self.0);
+        }
+    }
+    let _remove = Remove(&home);
+    for place in [".ssh", ".config/systemd/user"] {
+        fs::create_dir_all(home.join(place)).unwrap();
+    }
+    let install = scratch.join("install.sh");
+    let run = |text: &str| {
+        fs::write(&install, text).unwrap();
+        let piped = act("bash").args(["-c", "curl -s \"file://$1\" | bash; :", "x"]);
+        piped.arg(&install).env("HOME", &home).run().ok()
+    };
+    let key = "echo 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ x' >> ~/.ssh/authorized_keys\n";
+    let written = |pid: u32, name: &str| {
+        agent.expect(name, pid, |e| {
+            e.is("persistence_written") && e.in_tree(pid) && e.path().ends_with(name)
+        });
+    };
+    let one = run(key);
+    written(one.pid, "/authorized_keys");
+    acquitted(&agent, one.pid);
+    let two = run("echo 'alias ll=ls' >> ~/.bashrc; echo x > ~/.config/systemd/user/a.service\n");
+    written(two.pid, "/a.service");
+    acquitted(&agent, two.pid);
+    let attack = run(&format!(
+        "{key}printf '[Service]\\nExecStart=/bin/true\\n' > ~/.config/systemd/user/sysmon.service\nsleep 1\n"
+    ));
+    found(&agent, attack.pid, "persistence");
+}
