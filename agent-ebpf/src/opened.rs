@@ -21,6 +21,12 @@ const S_IFIFO: u16 = 0o010_000;
 /// Ancestors that may have the terminal themselves: a shell, and what started it.
 const ANCESTORS: usize = 6;
 
+/// Not where the kernel's verifier goes over what follows a call once for each way through it: it would not come to an end.
+#[inline(always)]
+pub fn follows_opened() -> bool {
+    field(f::FOLLOWS_OPENED) == 1
+}
+
 /// Is it a FIFO with a name?
 #[inline(always)]
 pub fn is_fifo(inode: u64) -> bool {

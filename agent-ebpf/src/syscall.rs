@@ -10,6 +10,7 @@ use crate::{
         PTRACE, PWRITE64, READ, READV, SENDFILE, SPLICE, WRITE, WRITEV,
     },
     maps::field,
+    opened::follows_opened,
     record::{Load as _, Typed, follow, interesting, plain_argument, read_or_zero},
     taking::{on_trace, pending, settle, take_by_getfd, take_by_vm_read},
     tmpfs::{fifo_files, memory_files, on_read, own_descriptor, settle_read},
@@ -166,5 +167,5 @@ fn reads_memory(regs: u64) -> bool {
         return false;
     }
     let ops = follow(file_of(regs), field(f::FILE_OP));
-    ops == files || ops != 0 && ops == fifo_files()
+    ops == files || ops != 0 && follows_opened() && ops == fifo_files()
 }

@@ -15,7 +15,7 @@ use crate::{
     discover::SIZE_MIN,
     file::{maybe_watched, on_inode},
     maps::{FIFO_FILES, LEARN, READ_SEEN, READINGS, SEEN, SEEN_LAST, TMPFS_FILES, field},
-    opened::{is_fifo, reads_fifo},
+    opened::{follows_opened, is_fifo, reads_fifo},
     record::{
         Counters, Load as _, Probed, Typed, ctime_ns, current_task, descriptor, file_id, follow,
         ignored, peek, program, read_or_zero, segments, user_registers,
@@ -139,7 +139,7 @@ pub extern "C" fn read_begins(regs: u64, call: u64, files: u64) -> u64 {
     let inode = follow(file, field(f::FILE_INODE));
     // Here ends what reads anything else: all reads of the host come so far.
     if ops != files {
-        if ops != 0 && ops == fifo_files() && field(f::DISCOVER) == 1 {
+        if ops != 0 && follows_opened() && ops == fifo_files() && field(f::DISCOVER) == 1 {
             reads_fifo(inode);
         }
         return 0;

@@ -5,7 +5,7 @@ use crate::{
     budget::{Charge, granted_write},
     discover::made_up,
     maps::{PATHS, PAYLOADS, TARGETS, WRITES, field},
-    opened::{decide_opened, writes_opened},
+    opened::{decide_opened, follows_opened, writes_opened},
     payload::{Carrier, Progress, step},
     pipes::{PF_FORKNOEXEC, pipes_of_fork},
     record::{
@@ -106,7 +106,7 @@ pub extern "C" fn capture_write(regs: u64, how: u64, tgid: u64, state: u64) -> u
         return 0;
     }
     let mut passed = 0;
-    if target != target::FILE {
+    if target != target::FILE && follows_opened() {
         passed = writes_opened(inode, tgid, target as u64);
     }
     capture(
@@ -116,7 +116,9 @@ pub extern "C" fn capture_write(regs: u64, how: u64, tgid: u64, state: u64) -> u
         (file, inode, target),
     );
     // What is in it is known from here on, and so who may have it.
-    decide_opened(passed);
+    if follows_opened() {
+        decide_opened(passed);
+    }
     0
 }
 
