@@ -23,6 +23,7 @@ mod lifecycle;
 mod maps;
 mod message;
 mod message_peer;
+mod opened;
 mod payload;
 mod pipes;
 mod record;

@@ -195,6 +195,10 @@ pub static TARGETS: LruHashMap<TargetKey, u64> = LruHashMap::with_max_entries(16
 #[map]
 pub static TMPFS_FILES: Array<u64> = Array::with_max_entries(1, 0);
 
+/// The `f_op` of FIFOs, as far as their reads are told by system calls; else 0. Before 6.14 nameless pipes have the same.
+#[map]
+pub static FIFO_FILES: Array<u64> = Array::with_max_entries(1, 0);
+
 /// pid_tgid -> the call by which the thread may be reading a file on tmpfs, until its next one.
 #[map]
 pub static READINGS: HashMap<u64, Reading> = HashMap::with_max_entries(4096, 0);

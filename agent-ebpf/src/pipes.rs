@@ -28,7 +28,7 @@ use keytrail_abi::{
 /// Pipes in a row that are followed.
 const HOPS: usize = 6;
 /// Pipes of one process that are followed: its standard output, and standard inputs of its children.
-const SLOTS: u32 = 4;
+pub const SLOTS: u32 = 4;
 /// Every table of descriptors has room for so many (NR_OPEN_DEFAULT).
 const DESCRIPTORS: u32 = 64;
 /// Ancestors that have executed nothing themselves.
@@ -45,7 +45,7 @@ pub const PF_FORKNOEXEC: u32 = 0x40;
 /// The pipe that a descriptor of the task is an end of, or the way through a pair of sockets that ends here or, if it is
 /// not `reads`, begins here; number 0: it is neither.
 #[inline(always)]
-fn pipe_at(fds: u64, descriptor: u32, reads: bool) -> FileId {
+pub fn pipe_at(fds: u64, descriptor: u32, reads: bool) -> FileId {
     // include/uapi/linux/stat.h.
     const S_IFMT: u16 = 0o170_000;
     const S_IFIFO: u16 = 0o010_000;
@@ -82,7 +82,7 @@ pub extern "C" fn pair_end(file: u64, reads: u64) -> u64 {
 
 /// The descriptors of a task.
 #[inline(always)]
-fn table(task: u64) -> u64 {
+pub fn table(task: u64) -> u64 {
     follow(follow(task, field(f::TASK_FILES)), field(f::FILES_FDT))
 }
 
@@ -206,7 +206,7 @@ pub extern "C" fn pass_on(tgid: u64, ino: u64, dev: u64, id: u64) -> u64 {
 
 /// A clean process is unknown from here on; of one that is unknown already the question is a newer one.
 #[inline(always)]
-fn mark(tgid: u32, id: u64) {
+pub fn mark(tgid: u32, id: u64) {
     match PROCS.get_ptr_mut(&tgid) {
         None => {
             if let Some(counters) = Counters::get() {
@@ -358,11 +358,28 @@ pub extern "C" fn pipes_of_fork(task: u64) -> u64 {
 
 #[inline(always)]
 fn send(exec_id: u64, pass_id: u64, stdin: FileId, stdout: FileId, feeder: u64, taker: u64) {
+    tell((exec_id, pass_id), (stdin, stdout), (feeder, taker), 0);
+}
+
+/// What a process reads from or writes to beside its standard streams, and who reads what it writes there (0: whoever tells of
+/// it by himself). False when there is no room.
+#[inline(always)]
+pub fn send_opened(pass_id: u64, reads: FileId, writes: FileId, taker: u64) -> bool {
+    tell((0, pass_id), (reads, writes), (0, taker), 1)
+}
+
+#[inline(always)]
+fn tell(
+    (exec_id, pass_id): (u64, u64),
+    (stdin, stdout): (FileId, FileId),
+    (feeder, taker): (u64, u64),
+    opened: u32,
+) -> bool {
     let Some(counters) = Counters::get() else {
-        return;
+        return false;
     };
     let Some(mut slot) = counters.reserve::<Pipes>(Kind::PIPES) else {
-        return;
+        return false;
     };
     let record = pointer(&mut slot);
     // SAFETY: `record` is the reserved slot; every field is written.
@@ -376,6 +393,8 @@ fn send(exec_id: u64, pass_id: u64, stdin: FileId, stdout: FileId, feeder: u64, 
         (*record).taker_start_ns = start_ns(taker);
         (*record).feeder = read_or_zero(feeder, field(f::TASK_TGID));
         (*record).taker = read_or_zero(taker, field(f::TASK_TGID));
+        (*record).opened = opened;
+        (*record).pad = 0;
         counters.seal(
             &raw mut (*record).header,
             Kind::PIPES,
@@ -384,4 +403,5 @@ fn send(exec_id: u64, pass_id: u64, stdin: FileId, stdout: FileId, feeder: u64, 
         );
     }
     slot.submit(wake(Wake::Later));
+    true
 }

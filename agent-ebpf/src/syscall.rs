@@ -10,9 +10,10 @@ use crate::{
         PTRACE, PWRITE64, READ, READV, SENDFILE, SPLICE, WRITE, WRITEV,
     },
     maps::field,
+    opened::follows_opened,
     record::{Load as _, Typed, follow, interesting, plain_argument, read_or_zero},
     taking::{on_trace, pending, settle, take_by_getfd, take_by_vm_read},
-    tmpfs::{memory_files, on_read, own_descriptor, settle_read},
+    tmpfs::{fifo_files, memory_files, on_read, own_descriptor, settle_read},
     write::on_write,
 };
 use aya_ebpf::{
@@ -158,9 +159,13 @@ fn goes_to_socket(regs: u64) -> bool {
     inode == 0 || read_or_zero::<u16>(inode, field(f::INODE_MODE)) & S_IFMT == S_IFSOCK
 }
 
-/// Does it name a file on tmpfs?
+/// Does it name a file on tmpfs, or a FIFO?
 #[inline(always)]
 fn reads_memory(regs: u64) -> bool {
     let files = memory_files();
-    files != 0 && follow(file_of(regs), field(f::FILE_OP)) == files
+    if files == 0 {
+        return false;
+    }
+    let ops = follow(file_of(regs), field(f::FILE_OP));
+    ops == files || ops != 0 && follows_opened() && ops == fifo_files()
 }

@@ -14,7 +14,8 @@ use crate::{
     },
     discover::SIZE_MIN,
     file::{maybe_watched, on_inode},
-    maps::{LEARN, READ_SEEN, READINGS, SEEN, SEEN_LAST, TMPFS_FILES, field},
+    maps::{FIFO_FILES, LEARN, READ_SEEN, READINGS, SEEN, SEEN_LAST, TMPFS_FILES, field},
+    opened::{follows_opened, is_fifo, reads_fifo},
     record::{
         Counters, Load as _, Probed, Typed, ctime_ns, current_task, descriptor, file_id, follow,
         ignored, peek, program, read_or_zero, segments, user_registers,
@@ -62,7 +63,7 @@ pub struct Reading {
     pad: u32,
 }
 
-// For a moment only, while a thread of the agent reads a file on tmpfs by pread.
+// For a moment only, while a thread of the agent reads a file on tmpfs by pread, or tries to read a FIFO so.
 #[raw_tracepoint(tracepoint = "sys_enter")]
 pub fn learn_tmpfs(ctx: RawTracePointContext) -> i32 {
     let Some(learn) = LEARN.get_ptr_mut(0) else {
@@ -76,9 +77,14 @@ pub fn learn_tmpfs(ctx: RawTracePointContext) -> i32 {
     let file = descriptor(current_task(), number as u32);
     let inode = follow(file, field(f::FILE_INODE));
     let magic: u64 = read_or_zero(follow(inode, field(f::INODE_SB)), field(f::SB_MAGIC));
-    if magic == TMPFS
-        && let Some(files) = TMPFS_FILES.get_ptr_mut(0)
-    {
+    let files = if is_fifo(inode) {
+        FIFO_FILES.get_ptr_mut(0)
+    } else if magic == TMPFS {
+        TMPFS_FILES.get_ptr_mut(0)
+    } else {
+        None
+    };
+    if let Some(files) = files {
         // SAFETY: live map values.
         unsafe {
             *files = follow(file, field(f::FILE_OP));
@@ -95,6 +101,15 @@ pub fn on_read(regs: u64, call: u64) {
     if files != 0 {
         read_begins(regs, call, files);
     }
+}
+
+/// What tells FIFOs from all others but pipes; 0 while that is not known.
+#[inline(always)]
+pub fn fifo_files() -> u64 {
+    FIFO_FILES.get_ptr(0).map_or(0, |files| {
+        // SAFETY: a live map value, an aligned load.
+        unsafe { core::ptr::read_volatile(files) }
+    })
 }
 
 /// What tells files on tmpfs from all others; 0 while that is not known.
@@ -117,11 +132,18 @@ pub extern "C" fn read_begins(regs: u64, call: u64, files: u64) -> u64 {
         _ => own_register(field(f::REGS_ARG0)),
     } as u32;
     let file = own_descriptor(number);
-    // Here ends what reads anything else: all reads of the host come so far.
-    if file == 0 || follow(file, field(f::FILE_OP)) != files {
+    if file == 0 {
         return 0;
     }
+    let ops = follow(file, field(f::FILE_OP));
     let inode = follow(file, field(f::FILE_INODE));
+    // Here ends what reads anything else: all reads of the host come so far.
+    if ops != files {
+        if ops != 0 && follows_opened() && ops == fifo_files() && field(f::DISCOVER) == 1 {
+            reads_fifo(inode);
+        }
+        return 0;
+    }
     let ino: u64 = read_or_zero(inode, field(f::INODE_INO));
     let ctime_ns = ctime_ns(inode);
     // And here what reads a file that was decided about.

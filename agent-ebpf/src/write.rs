@@ -5,6 +5,7 @@ use crate::{
     budget::{Charge, granted_write},
     discover::made_up,
     maps::{PATHS, PAYLOADS, TARGETS, WRITES, field},
+    opened::{decide_opened, follows_opened, writes_opened},
     payload::{Carrier, Progress, step},
     pipes::{PF_FORKNOEXEC, pipes_of_fork},
     record::{
@@ -24,8 +25,10 @@ use keytrail_abi::{
 };
 
 /// include/uapi/linux/magic.h.
-const PIPEFS: u64 = 0x5049_5045;
+pub const PIPEFS: u64 = 0x5049_5045;
 const ANON_INODE_FS: u64 = 0x0904_1934;
+/// include/linux/fs.h.
+const FMODE_WRITE: u32 = 2;
 
 /// Steps of a write that is captured: its segments, after a failed read its pages, and the failure.
 const STEPS: usize = WRITE_SEGMENTS + WRITE_MAX / 4096 + 2;
@@ -91,25 +94,37 @@ pub fn on_write(regs: u64, vector: bool, positioned: bool) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn capture_write(regs: u64, how: u64, tgid: u64, state: u64) -> u64 {
-    capture(regs, how, tgid as u32, state as u32);
-    0
-}
-
-#[inline(always)]
-fn capture(regs: u64, how: u64, tgid: u32, state: u32) {
-    // include/linux/fs.h.
-    const FMODE_WRITE: u32 = 2;
     let task = current_task();
     let number: u64 = read_or_zero(regs, field(f::REGS_ARG0));
     let file = descriptor(task, number as u32);
     if file == 0 || read_or_zero::<u32>(file, field(f::FILE_MODE)) & FMODE_WRITE == 0 {
-        return;
+        return 0;
     }
     let inode = follow(file, field(f::FILE_INODE));
     let target = kind_of(inode);
     if target == 0 {
-        return;
+        return 0;
     }
+    let mut passed = 0;
+    if target != target::FILE && follows_opened() {
+        passed = writes_opened(inode, tgid, target as u64);
+    }
+    capture(
+        regs,
+        how,
+        (tgid as u32, state as u32),
+        (file, inode, target),
+    );
+    // What is in it is known from here on, and so who may have it.
+    if follows_opened() {
+        decide_opened(passed);
+    }
+    0
+}
+
+#[inline(always)]
+fn capture(regs: u64, how: u64, (tgid, state): (u32, u32), (file, inode, target): (u64, u64, u32)) {
+    let task = current_task();
     // Who has executed something told of its pipes then.
     if target == target::PIPE
         && read_or_zero::<u32>(task, field(f::TASK_FLAGS)) & PF_FORKNOEXEC != 0
@@ -269,7 +284,7 @@ fn is_nameless(inode: u64) -> bool {
 }
 
 #[inline(always)]
-fn key_of(inode: u64, tgid: u32) -> TargetKey {
+pub fn key_of(inode: u64, tgid: u32) -> TargetKey {
     TargetKey {
         file: file_id(inode),
         tgid,
@@ -278,7 +293,7 @@ fn key_of(inode: u64, tgid: u32) -> TargetKey {
 }
 
 #[inline(always)]
-fn is_told(key: &TargetKey, program: u64) -> bool {
+pub fn is_told(key: &TargetKey, program: u64) -> bool {
     TARGETS.get_ptr(key).is_some_and(|told| {
         // SAFETY: a live map value.
         unsafe { *told == program }

@@ -231,6 +231,7 @@ fn send(process: u8, sock: u8, boot_ns: u64, tls: Option<u64>, hits: Vec<Hit>) -
         hello: (sock == 1).then_some(Direction::Outgoing),
         direction: (sock == 2).then_some(Direction::Accepted),
         sealed: sock == 5 && boot_ns.is_multiple_of(2),
+        asked: 0,
         hook: "raw_tp:tcp_sendmsg_locked".to_owned(),
     }))
 }
@@ -466,6 +467,7 @@ fn pipes(
         stdout: ends.1.map(pipe),
         feeder: other.map(pid),
         taker: other.map(pid),
+        opened: false,
     })
 }
 

@@ -35,6 +35,10 @@ keytrail_tests::cases! {
         a_job_prints_its_secret
         a_fresh_program_and_a_tracked_file
         what_was_left_behind
+        a_module_asks_the_dns
+        a_script_encrypts_a_servers_key
+        a_backup_of_keys_alone
+        what_was_downloaded_stays
     }
     ways_out {
         packed_encrypted_and_uploaded
@@ -149,6 +153,11 @@ keytrail_tests::cases! {
         kept_by_a_daemon
         said_to_a_parent
         nothing_of_a_holder_in_it
+    }
+    opened {
+        through_a_fifo
+        encrypted_into_a_fifo
+        through_a_terminal
     }
     busy {
         files_that_do_not_answer

@@ -209,6 +209,9 @@ pub mod field {
         TASK_IO_URING,
         /// 1: `bpf_task_pt_regs` and `bpf_get_current_task_btf` may be called.
         HAS_TASK_REGS,
+        /// 1: FIFOs that are opened by name, and terminals, are followed (6.4 and later): before, the verifier goes over what
+        /// follows a call once for each way through it.
+        FOLLOWS_OPENED,
         /// 1: `bpf_get_attach_cookie` may be called.
         HAS_COOKIE,
         /// 1: `sched_process_exit` says whether the whole group is gone (6.16 and later).

@@ -109,9 +109,12 @@ pub struct Pipes {
     pub taker_start_ns: u64,
     pub feeder: u32,
     pub taker: u32,
+    /// 1: these are no standard streams but a FIFO that it opened by its name, or a terminal that `taker` has the other end of.
+    pub opened: u32,
+    pub pad: u32,
 }
 
-const _: () = assert!(size_of::<Pipes>() == 80 + 16 + 32 + 24);
+const _: () = assert!(size_of::<Pipes>() == 80 + 16 + 32 + 32);
 
 /// Room for data in one [`ExecChunk`].
 pub const EXEC_CHUNK_DATA: usize = 4096;
@@ -178,6 +181,8 @@ pub mod access {
     pub const MAPPED: u32 = 5;
     /// A system call read bytes of a file in memory: known from what it had changed when the thread made its next call.
     pub const CALL: u32 = 6;
+    /// A FIFO was read: never in a record of a file.
+    pub const FIFO: u32 = 7;
 }
 
 /// An open or an actual read of a watched file ([`crate::Kind::FILE_OPEN`], [`crate::Kind::FILE_READ`]).

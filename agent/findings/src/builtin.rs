@@ -33,6 +33,7 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
         "decoy-touched.toml",
         include_str!("../rules/decoy-touched.toml"),
     ),
+    ("dns-tunnel.toml", include_str!("../rules/dns-tunnel.toml")),
     ("duplicated.toml", include_str!("../rules/duplicated.toml")),
     (
         "expired-used.toml",

@@ -76,6 +76,9 @@ const KEEPERS: &[&str] = &[
     "pass",
     "secret-tool",
 ];
+/// A key of RSA encrypted, with a request's head around it; signatures and tokens have less.
+const KEY_BYTES: u64 = 1_400;
+
 fn name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
@@ -298,14 +301,18 @@ pub(crate) fn is_carried(facts: &Facts) -> bool {
     let kind = facts.credential.as_ref().map_or("", |c| c.kind.as_str());
     // A copy in a temporary place is not there to be packed; what has no more than a telling name may be anything.
     let copied = || is_temporary(&first.name) && !kind.is_empty() && !kind.starts_with("generic-");
-    // A key has no business in what a program asks for by name, which is how it goes in pieces.
     // What signs or decrypts with a key is given it for that.
     let uses = || matches!(name(&first.executable), "openssl" | "age" | "gpg" | "gpg2");
+    // Where a server has its key, somebody packs it or encrypts it: what is signed with it is shorter than a key.
+    // Who brings it to another server does that by SSH.
+    let served =
+        || signs_only(kind) && called(process) != "ssh" && (!uses() || facts.bytes >= KEY_BYTES);
+    // A key has no business in what a program asks for by name, which is how it goes in pieces.
     let asked =
         || last.how == "pipe" && signs_only(kind) && ASKERS.contains(&called(process)) && !uses();
     (given || asked())
         && first.how == "read"
-        && (is_kept(&first.name) || copied())
+        && (is_kept(&first.name) || copied() || served())
         && packs(first)
         && between.iter().all(packs)
 }

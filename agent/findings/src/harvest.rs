@@ -147,6 +147,9 @@ pub(crate) struct Harvested {
     pub own: Counts,
     /// Sent to the place of this event, where it was seen.
     pub sent: Counts,
+    /// Kinds of places that outlast who wrote them, by the process or the script that started it, if somebody is let in by one of
+    /// them; else 0.
+    pub persisted: usize,
 }
 
 #[derive(Default)]
@@ -155,12 +158,19 @@ pub(crate) struct Harvest {
     /// With what children read for the script that started them.
     family: Table,
     sent: Table,
+    /// Places that make programs run by themselves, or let somebody in.
+    persisted: Table,
 }
 
 impl Harvest {
     /// Acts that found no room since the last time.
     pub fn take_refused(&mut self) -> u64 {
-        let tables = [&mut self.taken, &mut self.family, &mut self.sent];
+        let tables = [
+            &mut self.taken,
+            &mut self.family,
+            &mut self.sent,
+            &mut self.persisted,
+        ];
         let refused = tables.map(|table| std::mem::take(&mut table.refused));
         refused.iter().sum()
     }
@@ -171,6 +181,7 @@ impl Harvest {
         let Some(process) = &facts.process else {
             return harvested;
         };
+        harvested.persisted = self.persist(facts, process);
         let act = facts.credential.as_ref().map(|c| Act {
             time_ns: facts.time_ns,
             // What has no more than a telling name is one kind.
@@ -223,6 +234,40 @@ impl Harvest {
         harvested
     }
 
+    /// Notes what outlasts its writer; in how many kinds of places there is something by now, where one lets somebody in.
+    fn persist(&mut self, facts: &Facts, process: &ProcessFacts) -> usize {
+        let at_it =
+            |c: &crate::facts::ContextFacts| c.kind == "login_shell" && c.ancestor == process.key;
+        if facts.kind != "persistence_written" || process.contexts.iter().any(at_it) {
+            return 0;
+        }
+        let path = &facts.source.path;
+        let lets_in = lets_in(path);
+        let act = Act {
+            time_ns: facts.time_ns,
+            kind: number(place_of(path)),
+            fingerprint: number(path),
+            store: number(path),
+            configures: false,
+        };
+        let script = parent_of(process).filter(|parent| runs_script(parent));
+        let keys = [Some(&process.key), script.map(|parent| &parent.key)];
+        let mut most = 0;
+        for key in keys.into_iter().flatten() {
+            let all = self.persisted.add(key, act);
+            let key = format!("{key} in");
+            let ways_in = if lets_in {
+                self.persisted.add(&key, act)
+            } else {
+                self.persisted.counts(&key, facts.time_ns)
+            };
+            if ways_in.kinds > 0 {
+                most = most.max(all.kinds);
+            }
+        }
+        most
+    }
+
     /// What the process itself did.
     fn add_own(
         &mut self,
@@ -244,6 +289,26 @@ impl Harvest {
         if let Some((act, to)) = sent {
             harvested.sent = self.sent.add(&format!("{key} {to}"), act);
         }
+    }
+}
+
+/// Whether who has a key named in this file may log in.
+fn lets_in(path: &str) -> bool {
+    path.rsplit('/')
+        .next()
+        .is_some_and(|name| name.starts_with("authorized_keys"))
+}
+
+/// What kind of place it is that outlasts its writer; start-up files of shells and all others are one.
+fn place_of(path: &str) -> &'static str {
+    if lets_in(path) {
+        "keys"
+    } else if path.contains("/systemd/") {
+        "unit"
+    } else if path.contains("cron") {
+        "cron"
+    } else {
+        "start"
     }
 }
 

@@ -28,6 +28,8 @@ pub(crate) const KEYS: &[&str] = &[
 
 /// Whether a file lies below a name that begins with a point, where programs keep what is theirs; `.env` configures a project.
 pub(crate) fn is_hidden(path: &str) -> bool {
-    let hidden = |part: &str| part.starts_with('.') && !part.starts_with(".env");
+    let hidden = |part: &str| {
+        part.starts_with('.') && !part.starts_with(".env") && !matches!(part, "." | "..")
+    };
     path.split('/').any(hidden)
 }

@@ -142,6 +142,7 @@ impl Scope {
             ("own_stores", beside.harvested.own.stores),
             ("sent_kinds", beside.harvested.sent.kinds),
             ("sent", beside.harvested.sent.credentials),
+            ("persisted", beside.harvested.persisted),
         ] {
             scope.put("harvest", name, Cell::Number(number as i64));
         }

@@ -2,7 +2,7 @@
 //! past they were not looking for.
 
 use crate::facts::ProcessFacts;
-use crate::key_places::KEYS;
+use crate::key_places::{KEYS, is_hidden};
 use crate::tool::tool_run_by;
 
 /// What they read they are there to read.
@@ -88,6 +88,51 @@ impl Sweep {
     }
 }
 
+/// Whether a program of backups was told to keep the places of keys and nothing else.
+fn keeps_keys(tool: &str, process: &ProcessFacts) -> bool {
+    let act = match tool {
+        "restic" | "rustic" => "backup",
+        "borg" | "kopia" => "create",
+        _ => return false,
+    };
+    let mut arguments = process.argv.iter().skip_while(|a| *a != act).skip(1);
+    let mut named = 0;
+    let mut before = "";
+    let only_keys = arguments.all(|argument| {
+        // `--tag x`: no place; and borg's `/repository::archive`.
+        let is_value = before.starts_with('-') && !before.contains('=') && has_value(before);
+        before = argument;
+        if is_value || !argument.starts_with(['/', '.', '~']) || argument.contains("::") {
+            return true;
+        }
+        named += 1;
+        let from = if argument.starts_with('.') {
+            &process.cwd
+        } else {
+            ""
+        };
+        is_hidden(from) || is_hidden(argument)
+    });
+    only_keys && named > 0
+}
+
+/// Options of programs of backups that stand before a path which is none to be kept.
+fn has_value(option: &str) -> bool {
+    [
+        "-r",
+        "-p",
+        "--repo",
+        "--exclude",
+        "--iexclude",
+        "--password",
+        "--cache-dir",
+        "--limit",
+        "--repository",
+    ]
+    .iter()
+    .any(|name| option == *name || name.len() > 2 && option.starts_with(name))
+}
+
 /// Whether a process does that: an installed program, that was not told where keys lie or how they look, and that neither
 /// the installation of a package nor an agent runs.
 pub(crate) fn sweep_of(process: &ProcessFacts) -> Option<Sweep> {
@@ -99,7 +144,7 @@ pub(crate) fn sweep_of(process: &ProcessFacts) -> Option<Sweep> {
     }
     let tool = tool_run_by(process)?;
     if SCANNERS.contains(&tool) {
-        return Some(Sweep::Backup);
+        return (!keeps_keys(tool, process)).then_some(Sweep::Backup);
     }
     // What `find -exec` hands them is a list of all there is.
     if MEASURES.contains(&tool) {
@@ -217,6 +262,56 @@ mod tests {
                 "/usr/bin/grep",
                 &["grep", "-r", "x", "/home/ada/.aws"],
                 None,
+            ),
+            (
+                "/usr/bin/restic",
+                &[
+                    "restic",
+                    "-r",
+                    "/srv/repo",
+                    "backup",
+                    "--tag",
+                    "x",
+                    "/home",
+                    "/etc",
+                ],
+                Some(Sweep::Backup),
+            ),
+            (
+                "/usr/bin/restic",
+                &[
+                    "restic",
+                    "-r",
+                    "/srv/repo",
+                    "backup",
+                    "/home/ada",
+                    "/home/ada/.ssh",
+                ],
+                Some(Sweep::Backup),
+            ),
+            (
+                "/usr/bin/restic",
+                &[
+                    "restic",
+                    "backup",
+                    "--exclude-file",
+                    "/etc/x",
+                    "-q",
+                    "/home/ada/.ssh",
+                    "/home/ada/.aws",
+                ],
+                None,
+            ),
+            (
+                "/usr/bin/restic",
+                &["restic", "backup", "."],
+                Some(Sweep::Backup),
+            ),
+            ("/usr/bin/restic", &["restic", "backup", "./.ssh"], None),
+            (
+                "/usr/bin/restic",
+                &["restic", "backup", "--files-from", "/etc/backup.list"],
+                Some(Sweep::Backup),
             ),
             (
                 "/usr/bin/file",

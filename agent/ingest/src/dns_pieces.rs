@@ -13,6 +13,8 @@ const MAX_DOMAINS: usize = 1_024;
 const MAX_BEFORE: usize = 512;
 /// Labels that are shorter count the pieces, or name what they are of.
 const MIN_LABEL: usize = 6;
+/// Labels of which much is counted: those of hosts are shorter.
+const LONG_LABEL: usize = 24;
 /// Labels of what is asked under.
 const DOMAIN: usize = 2;
 
@@ -31,9 +33,22 @@ struct Joined {
     /// Keyed hash of the last one: each name is asked for several times (A, AAAA, and again when nobody answers).
     last: u64,
     came_ns: u64,
+    /// Bytes in long labels of all names in a row.
+    much: u64,
 }
 
 impl DnsPieces {
+    /// Bytes in long labels of different names that the process asked for under the domain of this one, each within a second
+    /// of the one before.
+    pub fn much(&self, (pid, peer): (Pid, ([u8; 16], u16)), name: &[u8]) -> u64 {
+        let labels: Vec<&[u8]> = name.split(|c| *c == b'.').collect();
+        let Some(at) = labels.len().checked_sub(DOMAIN) else {
+            return 0;
+        };
+        let key = (pid, peer, self.key.hash_one(&labels[at..]));
+        self.of.get(&key).map_or(0, |joined| joined.much)
+    }
+
     /// Takes a name with its dots. The pieces before it and this one; nothing where it is the first, or the same again.
     pub fn join(
         &mut self,
@@ -53,6 +68,8 @@ impl DnsPieces {
         }
         let key = (pid, peer, self.key.hash_one(domain));
         let last = self.key.hash_one(&piece[..]);
+        let long = pieces.iter().filter(|label| label.len() >= LONG_LABEL);
+        let mut much = long.map(|label| label.len() as u64).sum();
         let before = self
             .of
             .remove(&key)
@@ -63,6 +80,7 @@ impl DnsPieces {
                 return None;
             }
             Some(before) => {
+                much += before.much;
                 let from = before.text.len().saturating_sub(MAX_BEFORE);
                 let before = &before.text[from..];
                 let mut both = Zeroizing::new(Vec::with_capacity(before.len() + piece.len()));
@@ -71,16 +89,16 @@ impl DnsPieces {
                 both
             }
             None => {
-                self.keep(key, piece, last, now_ns);
+                self.keep(key, piece, last, (now_ns, much));
                 return None;
             }
         };
         let copy = Zeroizing::new(joined.to_vec());
-        self.keep(key, joined, last, now_ns);
+        self.keep(key, joined, last, (now_ns, much));
         Some(copy)
     }
 
-    fn keep(&mut self, key: Key, text: Zeroizing<Vec<u8>>, last: u64, came_ns: u64) {
+    fn keep(&mut self, key: Key, text: Zeroizing<Vec<u8>>, last: u64, (came_ns, much): (u64, u64)) {
         if self.of.len() >= MAX_DOMAINS
             && let Some(oldest) = self.of.iter().min_by_key(|(_, of)| of.came_ns)
         {
@@ -91,6 +109,7 @@ impl DnsPieces {
             text,
             last,
             came_ns,
+            much,
         };
         self.of.insert(key, joined);
     }
@@ -136,6 +155,30 @@ mod tests {
         for name in ["localhost", "evil.example", "www.evil.example", ""] {
             assert_eq!(joined(&mut pieces, name, 6), None, "{name}");
         }
+    }
+
+    #[test]
+    fn long_labels_in_a_row_are_counted() {
+        let mut pieces = DnsPieces::default();
+        let name = |n: u8| {
+            format!(
+                "{}.{}.evil.example",
+                char::from(n).to_string().repeat(60),
+                "x".repeat(9)
+            )
+        };
+        for n in b'a'..b'f' {
+            // Asked for twice, as resolvers do.
+            joined(&mut pieces, &name(n), u64::from(n));
+            joined(&mut pieces, &name(n), u64::from(n));
+        }
+        assert_eq!(pieces.much(WHO, name(b'z').as_bytes()), 5 * 60);
+        assert_eq!(pieces.much(WHO, b"a.other.example"), 0);
+        joined(&mut pieces, &name(b'g'), 2 * KEEP_NS);
+        assert_eq!(pieces.much(WHO, name(b'z').as_bytes()), 60);
+        joined(&mut pieces, "registry.eu-west-1.evil.example", 2 * KEEP_NS);
+        assert_eq!(pieces.much(WHO, name(b'z').as_bytes()), 60);
+        assert_eq!(pieces.much(WHO, b"localhost"), 0);
     }
 
     #[test]

@@ -72,9 +72,10 @@ impl Digest {
                 self.streams.close(&key);
             }
         }
+        let mut asked = 0;
         if !unix && begins && NAME_SERVICES.contains(&r.ends.peer_port) {
             let who = (at.pid, (r.ends.peer, r.ends.peer_port));
-            self.in_names(who, at.boot_ns, data, &mut payload);
+            asked = self.in_names(who, at.boot_ns, data, &mut payload);
         }
         let mut ends = stamp::ends(&r.ends);
         if unix {
@@ -84,6 +85,7 @@ impl Digest {
         let seen = SendSeen {
             ends,
             sealed: !unix && begins && datagram::is_sealed(data),
+            asked,
             payload,
             tls_record: records.next(),
             tls_more: records.collect(),
@@ -98,24 +100,27 @@ impl Digest {
     }
 
     /// Looks at the names that a message of a name service asks for, with their labels joined, and with those that the same
-    /// process asked the same service for before.
+    /// process asked the same service for before. Returns how much it asked for in long labels in a row.
     fn in_names(
         &mut self,
         who: (Pid, ([u8; 16], u16)),
         now_ns: u64,
         data: &[u8],
         payload: &mut Payload,
-    ) {
+    ) -> u64 {
+        let mut asked = 0;
         let matcher = &self.registry.matcher;
         for name in datagram::asked_names(data) {
             add_secrets(matcher, &name, payload);
             if let Some(pieces) = self.dns_pieces.join(who, &name, now_ns) {
                 add_secrets(matcher, &pieces, payload);
             }
+            asked = asked.max(self.dns_pieces.much(who, &name));
         }
         if payload.hits.iter().any(|hit| hit.secret) {
             self.dns_pieces.told(who.0);
         }
+        asked
     }
 }
 

@@ -258,6 +258,7 @@ mod tests {
             hello: None,
             direction: None,
             sealed: false,
+            asked: 0,
             hook: "h".into(),
         };
         let gap = GapSeen {

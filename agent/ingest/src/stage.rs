@@ -470,6 +470,7 @@ impl Digest {
             hello: sent.hello,
             direction: accepted.then_some(Direction::Accepted),
             sealed: false,
+            asked: 0,
             hook: hook.to_owned(),
             at,
         };

@@ -37,6 +37,7 @@ pub fn pipes(r: &abi::Pipes) -> PipesSeen {
         stdout: pipe(r.stdout),
         feeder: who(r.feeder, r.feeder_start_ns),
         taker: who(r.taker, r.taker_start_ns),
+        opened: r.opened != 0,
     }
 }
 

@@ -343,6 +343,9 @@ pub struct PipesSeen {
     /// The ancestor that can read `stdout`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taker: Option<Pid>,
+    /// These are no standard streams but what it opened by name: a FIFO, or a terminal whose other end `taker` has.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub opened: bool,
 }
 
 /// Both ends of a connection.
@@ -466,7 +469,15 @@ pub struct SendSeen {
     /// A packet of a protocol that encrypts (QUIC, DTLS) begins it: it was looked into as it was sent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sealed: bool,
+    /// Of a question to a name service: bytes in long labels of all names that the process asked for in a row under one domain,
+    /// this one among them.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub asked: u64,
     pub hook: String,
+}
+
+fn is_none(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 /// What a descriptor that is no socket leads to.

@@ -11,7 +11,8 @@ use super::{
 };
 use aya::Ebpf;
 use keytrail_abi::{FileId, state::Learn};
-use rustix::fs::MemfdFlags;
+use rustix::fs::{CWD, FileType, MemfdFlags, Mode, OFlags};
+use rustix::io::Errno;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 const HOOK: hooks::Hook = hooks::Hook {
@@ -38,9 +39,31 @@ pub fn listen_no_more(ebpf: &mut Ebpf) {
 /// cannot be told from others.
 pub fn tmpfs(ebpf: &mut Ebpf, maps: &mut Maps) -> bool {
     let memory = rustix::fs::memfd_create("keytrail", MemfdFlags::CLOEXEC);
-    memory.is_ok_and(|memory| {
+    let told = memory.is_ok_and(|memory| {
         rustix::io::write(&memory, &[0]).is_ok() && is_told_of(ebpf, maps, memory.as_fd()).is_some()
-    })
+    });
+    if told && fifo().is_none_or(|fifo| is_told_of(ebpf, maps, fifo.as_fd()).is_none()) {
+        tracing::warn!(
+            "FIFOs cannot be told from other files: who reads one by its name is not told"
+        );
+    }
+    told
+}
+
+/// A FIFO that nobody finds: its name is gone at once.
+fn fifo() -> Option<OwnedFd> {
+    ["/run", "/dev/shm", "/tmp", "/var/tmp"]
+        .into_iter()
+        .find_map(|place| {
+            let path = format!("{place}/.keytrail-{}.fifo", std::process::id());
+            let mode = Mode::RUSR | Mode::WUSR;
+            rustix::fs::mknodat(CWD, &path, FileType::Fifo, mode, 0).ok()?;
+            // For reading and writing: it waits for nobody.
+            let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            let opened = rustix::fs::open(&path, flags, Mode::empty()).ok();
+            let _ = rustix::fs::unlink(&path);
+            opened
+        })
 }
 
 /// Reads a byte while the program for tmpfs listens for it.
@@ -97,7 +120,11 @@ impl Learner {
 
     /// The byte is not looked at, only where it came from.
     fn read(&self, file: BorrowedFd<'_>) -> Option<Learn> {
-        rustix::io::pread(file, &mut [0; 1], 0).ok()?;
+        match rustix::io::pread(file, &mut [0; 1], 0) {
+            // Of a FIFO no byte is read at a place, but the call was seen.
+            Ok(_) | Err(Errno::SPIPE) => {}
+            Err(_) => return None,
+        }
         self.map.get().filter(|learn| learn.thread == 0)
     }
 }

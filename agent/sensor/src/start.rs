@@ -224,6 +224,9 @@ fn constants(
     .into_iter()
     .all(|helper| is_helper_supported(ProgramType::RawTracePoint, helper).unwrap_or(false));
     fields.set(f::HAS_TASK_REGS, u32::from(task_regs));
+    // Came with 6.4, as did the verifier's way with calls that is needed.
+    let opened = kernel.has_function("bpf_dynptr_slice");
+    fields.set(f::FOLLOWS_OPENED, u32::from(opened));
     fields
 }
 

@@ -579,6 +579,7 @@ impl Pipeline {
                 stdout,
                 feeder: None,
                 taker: None,
+                opened: false,
             }));
         }
     }

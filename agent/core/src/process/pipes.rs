@@ -1,8 +1,10 @@
 //! Pipes: who can read from them and write to them, and what may have gone through. Pure: time comes with the record.
 
 use super::{Holding, Passed};
+use keytrail_model::event::PathStep;
 use keytrail_model::{Pid, PipeId};
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 /// Pipes known at most.
 const MAX_PIPES: usize = 16_384;
@@ -15,6 +17,9 @@ const MAX_READ: usize = 64;
 const MAX_CARRIED: usize = 64;
 /// How long a pipe is remembered that nobody is known to have open: a shell may have it between two of its commands.
 const KEEP_NS: u64 = 600_000_000_000;
+/// And for how long what was put into a FIFO that nobody writes to any more: who had it open then may begin to read a little
+/// later.
+const LEFT_NS: u64 = 500_000_000;
 
 /// A credential that was put into a pipe, as far as is known.
 #[derive(Clone, Debug)]
@@ -30,6 +35,8 @@ pub struct Carried {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum By {
     Pipe,
+    /// A pseudo-terminal of this path: who has its other end.
+    Terminal(String),
     /// A file of this path; empty when it is not known.
     File(String),
     /// A Unix socket of this name; empty for a nameless pair.
@@ -43,6 +50,12 @@ struct Pipe {
     /// Readers that found no room since anything was carried: that is no loss as long as nothing is.
     left_out: u64,
     writers: Vec<Pid>,
+    /// Writers that opened it by its name, a FIFO or a terminal: of what they hold goes on what they put into it.
+    loose: Vec<Pid>,
+    /// When the last writer left.
+    left_ns: u64,
+    /// Of a FIFO; empty when it is not known or there is none.
+    name: String,
     /// Somebody was known to write to it.
     written: bool,
     carried: Vec<Carried>,
@@ -56,12 +69,27 @@ impl Pipe {
     /// Nobody writes to it, or has it as standard input. A shell that took what its command wrote is told anew of a pipe
     /// with every command that writes to it.
     fn is_over(&self) -> bool {
-        self.writers.is_empty() && self.readers.iter().all(|(_, stdin)| !*stdin)
+        let written = !self.writers.is_empty() || !self.loose.is_empty();
+        !written && self.readers.iter().all(|(_, stdin)| !*stdin)
     }
 
     fn is_of(&self, pid: Pid) -> bool {
-        self.writers.contains(&pid) || self.readers.iter().any(|(reader, _)| *reader == pid)
+        let writes = self.writers.contains(&pid) || self.loose.contains(&pid);
+        writes || self.readers.iter().any(|(reader, _)| *reader == pid)
     }
+}
+
+/// Gives the steps of a way by a pipe of this number its name.
+pub fn rename(path: &mut Arc<[PathStep]>, number: &str, name: &str) {
+    let is_it = |step: &PathStep| step.how == "pipe" && step.name == number;
+    if !path.iter().any(is_it) {
+        return;
+    }
+    let mut steps = path.to_vec();
+    for step in steps.iter_mut().filter(|step| is_it(step)) {
+        name.clone_into(&mut step.name);
+    }
+    *path = steps.into();
 }
 
 /// All pipes, each as long as somebody known has it and a while longer.
@@ -150,9 +178,65 @@ impl Pipes {
             return;
         }
         let new = !pipe.is_of(pid);
+        pipe.loose.retain(|writer| *writer != pid);
         pipe.writers.push(pid);
         if new {
             self.of.entry(pid).or_default().push(id);
+        }
+    }
+
+    /// Notes a writer that opened it by its name.
+    pub fn add_loose_writer(&mut self, id: PipeId, pid: Pid) {
+        self.make(id);
+        let Some(pipe) = self.map.get_mut(&id) else {
+            return;
+        };
+        pipe.written = true;
+        if pipe.writers.contains(&pid) || pipe.loose.contains(&pid) {
+            return;
+        }
+        if pipe.loose.len() >= MAX_WRITERS {
+            self.dropped += 1;
+            return;
+        }
+        let new = !pipe.is_of(pid);
+        pipe.loose.push(pid);
+        if new {
+            self.of.entry(pid).or_default().push(id);
+        }
+    }
+
+    /// The name of a FIFO, once it is known; whether that is news.
+    pub fn set_name(&mut self, id: PipeId, name: &str) -> bool {
+        match self.map.get_mut(&id) {
+            Some(pipe) if pipe.name.is_empty() => {
+                name.clone_into(&mut pipe.name);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// What was put into a FIFO is gone when all have closed it, and another one may have its number by now. To be asked before
+    /// somebody has it.
+    pub fn forget_left(&mut self, id: PipeId, now_ns: u64) {
+        if let Some(pipe) = self.map.get_mut(&id)
+            && !pipe.name.is_empty()
+            && pipe.writers.is_empty()
+            && pipe.loose.is_empty()
+            && pipe.left_ns.saturating_add(LEFT_NS) < now_ns
+        {
+            pipe.carried.clear();
+            pipe.name.clear();
+        }
+    }
+
+    /// What a step by this pipe is called.
+    #[must_use]
+    pub fn name(&self, id: PipeId) -> String {
+        match self.map.get(&id) {
+            Some(pipe) if !pipe.name.is_empty() => pipe.name.clone(),
+            _ => format!("pipe:[{}]", id.inode),
         }
     }
 
@@ -209,6 +293,19 @@ impl Pipes {
             return Vec::new();
         };
         let writes = |id: &&PipeId| self.writers(**id).contains(&pid);
+        pipes.iter().filter(writes).copied().collect()
+    }
+
+    /// The same, and what it opened by name to write to.
+    #[must_use]
+    pub fn reached_by(&self, pid: Pid) -> Vec<PipeId> {
+        let Some(pipes) = self.of.get(&pid) else {
+            return Vec::new();
+        };
+        let writes = |id: &&PipeId| {
+            let pipe = self.map.get(*id);
+            pipe.is_some_and(|pipe| pipe.writers.contains(&pid) || pipe.loose.contains(&pid))
+        };
         pipes.iter().filter(writes).copied().collect()
     }
 
@@ -286,6 +383,15 @@ impl Pipes {
         }
     }
 
+    /// A FIFO is known by its name: what was carried on by it says so.
+    pub fn rename_steps(&mut self, number: &str, name: &str) {
+        for pipe in self.map.values_mut() {
+            for carried in &mut pipe.carried {
+                rename(&mut carried.passed.path, number, name);
+            }
+        }
+    }
+
     pub fn withdraw(&mut self, fingerprint: &str) {
         for pipe in self.map.values_mut() {
             pipe.carried
@@ -301,6 +407,10 @@ impl Pipes {
             };
             pipe.readers.retain(|(reader, _)| *reader != pid);
             pipe.writers.retain(|writer| *writer != pid);
+            pipe.loose.retain(|writer| *writer != pid);
+            if pipe.writers.is_empty() && pipe.loose.is_empty() {
+                pipe.left_ns = boot_ns;
+            }
             if !pipe.is_over() {
                 continue;
             }

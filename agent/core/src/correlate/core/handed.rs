@@ -36,6 +36,42 @@ impl Core {
         self.files.write(key, &seen.path, bytes, now_ns, held);
     }
 
+    /// A holder writes to a FIFO, which has a name as files have, or to a terminal. Who reads from the FIFO gets what the
+    /// writer has just met, in whatever form; who has the terminal's other end gets what was seen in what is shown there: a
+    /// holder shows something all the time.
+    pub(super) fn put_into_opened(&mut self, seen: &WriteSeen) {
+        let (pid, now_ns) = (seen.at.pid, seen.at.boot_ns);
+        let to = PipeId {
+            device: seen.device,
+            inode: seen.inode,
+        };
+        let seen_in_it = |h: &&Holding| {
+            let mut hits = seen.payload.hits.iter().filter(|hit| hit.secret);
+            hits.any(|hit| hit.credential.fingerprint == h.credential.fingerprint)
+        };
+        let (by, mut put) = match seen.target {
+            WriteTarget::Pipe if !seen.path.is_empty() => {
+                self.name_fifo(pid, to, &seen.path);
+                (By::Pipe, self.just_met(pid, now_ns, (to, &By::Pipe)))
+            }
+            WriteTarget::Terminal => (By::Terminal(seen.path.clone()), Vec::new()),
+            _ => return,
+        };
+        let all = self.table.get(pid).map_or(&[][..], |p| &p.holdings);
+        for holding in all.iter().filter(seen_in_it).take(MAX_PUT) {
+            put.push(self.carried_on(pid, holding, now_ns, (to, &by)));
+        }
+        for carried in put {
+            // Another terminal has the same number later, and whoever has its other end is known from before.
+            if by == By::Pipe && !self.pipes.carry(to, &carried, false) {
+                continue;
+            }
+            for reader in self.pipes.readers(to) {
+                self.hand_over(reader, carried.clone(), (now_ns, now_ns));
+            }
+        }
+    }
+
     /// A file is read in which nothing could be seen.
     pub(super) fn read_written(&mut self, seen: &FileSeen) {
         let (file, pid) = ((seen.file.device, seen.file.inode), seen.at.pid);

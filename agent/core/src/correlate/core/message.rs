@@ -9,6 +9,8 @@ use keytrail_model::{Bound, DestinationMethod, Direction, Ends, Pid, SendSeen};
 
 /// Port of the DNS (RFC 1035).
 const DNS: u16 = 53;
+/// So much in long labels under one domain is more than names.
+const MUCH: u64 = 400;
 
 impl Core {
     pub(super) fn on_message(&mut self, send: &SendSeen) {
@@ -73,10 +75,11 @@ impl Core {
         });
     }
 
-    /// What a datagram means for lineage. Every holder asks for names: that is none. Nor is anything over a Unix socket,
+    /// What a datagram means for lineage. Every holder asks for names: that is none, unless these are long, and many in a row
+    /// under one domain: then they are a way out. Nor is anything over a Unix socket,
     /// by which every holder talks to the services of its host.
     fn note_datagram(&mut self, send: &SendSeen) {
-        if send.ends.peer_port == DNS {
+        if send.ends.peer_port == DNS && send.asked < MUCH {
             return;
         }
         let asked = self.flows.asked_for(send.at.pid, &send.ends);

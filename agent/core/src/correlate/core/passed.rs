@@ -4,7 +4,7 @@
 //! inheritance, and is told as that.
 
 use super::{Core, MAX_HOLDINGS};
-use crate::process::{By, Carried, Holding, HoldingPlace, Passed, Proc};
+use crate::process::{By, Carried, Holding, HoldingPlace, Passed, Proc, rename};
 use keytrail_model::event::PathStep;
 use keytrail_model::{Bound, Pid, PipeId, PipesSeen};
 use std::collections::{HashMap, HashSet};
@@ -28,11 +28,15 @@ struct Due {
 impl Core {
     pub(super) fn on_pipes(&mut self, seen: &PipesSeen) {
         let (pid, now_ns) = (seen.at.pid, seen.at.boot_ns);
+        if seen.opened {
+            return self.on_opened(seen);
+        }
         if let Some(proc) = self.table.touch(&seen.at) {
             proc.stdin = seen.stdin;
             proc.stdout = seen.stdout;
         }
         if let Some(pipe) = seen.stdout {
+            self.pipes.forget_left(pipe, now_ns);
             self.pipes.add_writer(pipe, pid);
             if let Some(taker) = seen.taker
                 && !self.pipes.is_stdin(pipe)
@@ -51,6 +55,39 @@ impl Core {
         self.pass_on(pid, None, now_ns);
     }
 
+    /// A FIFO that was opened by its name, or a terminal that somebody has the other end of. What is put into it goes on when
+    /// it is written.
+    fn on_opened(&mut self, seen: &PipesSeen) {
+        let (pid, now_ns) = (seen.at.pid, seen.at.boot_ns);
+        self.table.touch(&seen.at);
+        if let Some(pipe) = seen.stdout {
+            self.pipes.forget_left(pipe, now_ns);
+            self.pipes.add_loose_writer(pipe, pid);
+            if let Some(taker) = seen.taker {
+                self.reads_from(taker, pipe, false, now_ns);
+            }
+        }
+        if let Some(pipe) = seen.stdin {
+            self.reads_from(pid, pipe, true, now_ns);
+        }
+    }
+
+    /// The name of a FIFO is known: those who were given something by it know it as well.
+    pub(super) fn name_fifo(&mut self, writer: Pid, pipe: PipeId, name: &str) {
+        let number = self.pipes.name(pipe);
+        if !self.pipes.set_name(pipe, name) {
+            return;
+        }
+        self.pipes.rename_steps(&number, name);
+        for reader in self.downstream(writer) {
+            let Some(proc) = self.table.get_mut(reader) else {
+                continue;
+            };
+            let passed = proc.holdings.iter_mut().filter_map(|h| h.passed.as_mut());
+            passed.for_each(|passed| rename(&mut passed.path, &number, name));
+        }
+    }
+
     /// Those who read what a process writes, and so on.
     #[must_use]
     pub fn downstream(&self, pid: Pid) -> Vec<Pid> {
@@ -58,7 +95,7 @@ impl Core {
         let mut next = 0;
         let mut at = pid;
         loop {
-            for pipe in self.pipes.written_by(at) {
+            for pipe in self.pipes.reached_by(at) {
                 for reader in self.pipes.readers(pipe) {
                     if reader != pid && !found.contains(&reader) && found.len() < MAX_WAITING {
                         found.push(reader);
@@ -254,7 +291,8 @@ impl Core {
     }
 
     /// A process can read from a pipe.
-    fn reads_from(&mut self, pid: Pid, pipe: PipeId, stdin: bool, now_ns: u64) {
+    pub(super) fn reads_from(&mut self, pid: Pid, pipe: PipeId, stdin: bool, now_ns: u64) {
+        self.pipes.forget_left(pipe, now_ns);
         if !self.pipes.add_reader(pipe, pid, stdin) {
             return;
         }
@@ -283,7 +321,8 @@ impl Core {
         let pipe = carried.passed.via;
         let mut path = carried.passed.path.to_vec();
         let (how, name) = match &carried.by {
-            By::Pipe => ("pipe", format!("pipe:[{}]", pipe.inode)),
+            By::Pipe => ("pipe", self.pipes.name(pipe)),
+            By::Terminal(path) => ("terminal", path.clone()),
             By::File(path) if path.is_empty() => ("file", format!("file:[{}]", pipe.inode)),
             By::File(path) => ("file", path.clone()),
             By::Socket(path) => ("socket", path.clone()),

@@ -23,6 +23,7 @@ impl Core {
             self.dropped.add(Bound::Written, 1);
         }
         self.put_into_file(seen);
+        self.put_into_opened(seen);
         if !seen.payload.hits.is_empty() {
             self.put_into(seen);
             self.sent(Passage {
@@ -40,10 +41,10 @@ impl Core {
         }
     }
 
-    /// Whoever reads from a pipe gets what was seen to be written to it. A shell's own commands tell of their pipes when they
+    /// Whoever reads from a nameless pipe gets what was seen to be written to it. A shell's own commands tell of their pipes when they
     /// end only, which may be after that.
     fn put_into(&mut self, seen: &WriteSeen) {
-        if seen.target != WriteTarget::Pipe {
+        if seen.target != WriteTarget::Pipe || !seen.path.is_empty() {
             return;
         }
         let pipe = PipeId {

@@ -170,6 +170,7 @@ fn piped(tgid: u32, boot_ns: u64, stdin: Option<u64>, stdout: Option<u64>) -> Ob
         stdout: stdout.map(pipe),
         feeder: None,
         taker: None,
+        opened: false,
     })
 }
 

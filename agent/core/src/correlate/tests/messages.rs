@@ -88,6 +88,29 @@ fn nothing_over_a_unix_socket_is_lineage() {
     assert!(of(&events, "credential_sent").is_empty());
 }
 
+/// Questions are none, but for many long ones under one domain.
+#[test]
+fn much_that_is_asked_of_a_name_service_is_lineage() {
+    let asked = |boot_ns, asked| {
+        let mut question = datagram(boot_ns, udp("203.0.113.53", 53, 40_000), vec![]);
+        if let Observation::Send(seen) = &mut question {
+            seen.asked = asked;
+        }
+        question
+    };
+    let few = holder(vec![asked(2 * SEC, 0), asked(3 * SEC, 399)]);
+    assert!(of(&few, "credential_sent").is_empty());
+    let many = holder(vec![
+        asked(2 * SEC, 60),
+        asked(2 * SEC + 1, 480),
+        asked(2 * SEC + 2, 540),
+    ]);
+    let told = of(&many, "credential_sent");
+    assert_eq!(told.len(), 1);
+    assert_eq!((grade(told[0]), channel(told[0])), ("lineage", "udp"));
+    assert_eq!(told[0].destination.as_ref().unwrap().port, 53);
+}
+
 #[test]
 fn what_cannot_be_looked_into_over_a_unix_socket_is_a_gap_of_holders() {
     let blind = |tgid| {

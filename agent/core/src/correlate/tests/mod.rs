@@ -189,6 +189,7 @@ fn send(
         hello: (record == Some((0x16, 512))).then_some(Direction::Outgoing),
         direction: None,
         sealed: false,
+        asked: 0,
         hook: "raw_tp:tcp_sendmsg_locked".to_owned(),
     }))
 }

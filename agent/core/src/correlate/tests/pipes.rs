@@ -15,7 +15,33 @@ fn pipes(tgid: u32, boot_ns: u64, stdin: Option<u64>, stdout: Option<u64>) -> Ob
         stdout: stdout.map(pipe),
         feeder: None,
         taker: None,
+        opened: false,
     })
+}
+
+fn opened(mut observation: Observation) -> Observation {
+    if let Observation::Pipes(seen) = &mut observation {
+        seen.opened = true;
+    }
+    observation
+}
+
+/// Writes this much, in which these are seen, to a pipe or a terminal.
+fn put(
+    (tgid, boot_ns): (u32, u64),
+    target: WriteTarget,
+    (inode, path): (u64, &str),
+    hits: Vec<Hit>,
+) -> Observation {
+    Observation::Write(Box::new(WriteSeen {
+        at: at(tgid, boot_ns),
+        target,
+        device: 14,
+        inode,
+        path: path.to_owned(),
+        payload: payload(100, hits),
+        hook: "raw_tp:sys_enter".to_owned(),
+    }))
 }
 
 fn taken_by(taker: u32, mut observation: Observation) -> Observation {
@@ -572,4 +598,115 @@ fn a_shell_that_takes_for_days_leaves_room_for_others() {
     let ways: Vec<_> = sent(&events).into_iter().map(way).collect();
     assert_eq!(ways, [[("read", 20), ("pipe", 30)]]);
     assert_eq!(of(&events, "coverage_gap").len(), 0);
+}
+
+/// A FIFO that was opened by its name: what was put into it goes to who reads it, whichever of the two comes first, with the
+/// FIFO's path. What the writer met long before it wrote does not, and neither does anything to who opens it when all others
+/// have closed it.
+#[test]
+fn a_fifo_joins_who_opened_it_by_name() {
+    let c = credential("c");
+    let writer = || opened(pipes(20, 2 * SEC, None, Some(7)));
+    let writes = |t| put((20, t), WriteTarget::Pipe, (7, "/tmp/p"), vec![]);
+    let reads = |t| opened(pipes(30, t, Some(7), None));
+    let began = |parts: Vec<Observation>| {
+        let first = vec![program(20, SEC, None, None), program(30, SEC, None, None)].concat();
+        [first, vec![read(20, SEC + 9, &c)], parts].concat()
+    };
+    let sends = |t| vec![plain(30, t, vec![]), tick(300 * SEC)];
+    for parts in [
+        vec![writer(), writes(3 * SEC), reads(3 * SEC + 1)],
+        vec![reads(2 * SEC), writer(), writes(3 * SEC)],
+        vec![
+            writer(),
+            writes(3 * SEC),
+            exit(20, 3 * SEC + 1),
+            reads(3 * SEC + 100_000_000),
+        ],
+    ] {
+        let events = story(&[began(parts), sends(5 * SEC)]);
+        let told = sent(&events);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(way(told[0]), [("read", 20), ("pipe", 30)]);
+        let path = &told[0].evidence.as_ref().unwrap().path;
+        assert_eq!(path[1].name, "/tmp/p");
+        assert_eq!(basis(told[0]), Some(LineageBasis::Passed));
+    }
+    for parts in [
+        vec![reads(2 * SEC), writer(), writes(90 * SEC)],
+        vec![reads(2 * SEC), writer()],
+        vec![
+            writer(),
+            writes(3 * SEC),
+            exit(20, 3 * SEC + 1),
+            reads(40 * SEC),
+        ],
+    ] {
+        let events = story(&[began(parts), sends(95 * SEC)]);
+        assert!(sent(&events).is_empty());
+    }
+}
+
+/// Those who take in what comes out of a FIFO are decided with who puts it in.
+#[test]
+fn readers_of_a_fifo_are_decided_with_its_writer() {
+    let mut core = Core::new();
+    let parts = [
+        vec![start(), exec(10, 1, SEC / 2, vec![])],
+        program(20, SEC, None, None),
+        program(30, SEC, None, Some(1)),
+        program(40, SEC, Some(1), None),
+        vec![
+            opened(pipes(30, 2 * SEC, Some(7), None)),
+            opened(pipes(20, 2 * SEC, None, Some(7))),
+        ],
+    ];
+    for observation in parts.concat() {
+        let _ = core.step(&observation);
+    }
+    assert_eq!(core.downstream(pid(20)), [pid(30), pid(40)]);
+    assert_eq!(core.readers(pipe(7)), [pid(30)]);
+}
+
+/// Who has the other end of a terminal gets what was seen in what is shown there, and nothing else; it passes it on.
+#[test]
+fn a_terminal_gives_what_was_seen_on_it() {
+    let c = credential("c");
+    let shown = |hits| {
+        let begun = [
+            program(20, SEC, None, Some(1)),
+            program(30, SEC, Some(1), None),
+            vec![fork(20, 40, SEC + 5), exec(40, 20, SEC + 6, vec![])],
+        ];
+        let rest = vec![
+            read(40, SEC + 9, &c),
+            taken_by(20, opened(pipes(40, 2 * SEC, None, Some(3)))),
+            put(
+                (40, 2 * SEC),
+                WriteTarget::Terminal,
+                (3, "/dev/pts/0"),
+                hits,
+            ),
+            plain(30, 3 * SEC, vec![]),
+            tick(30 * SEC),
+        ];
+        let events = story(&[begun.concat(), rest]);
+        let of = |e: &&Event| e.process.as_ref().unwrap().pid == 30;
+        sent(&events)
+            .into_iter()
+            .filter(of)
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let told = shown(vec![hit(&c, true)]);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(
+        way(&told[0]),
+        [("read", 40), ("terminal", 20), ("pipe", 30)]
+    );
+    assert_eq!(
+        told[0].evidence.as_ref().unwrap().path[1].name,
+        "/dev/pts/0"
+    );
+    assert!(shown(vec![]).is_empty());
 }

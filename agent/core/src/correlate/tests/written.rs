@@ -245,6 +245,7 @@ fn a_pipe_of_a_job_is_told_from_one_within_it() {
             stdout: Some(PipeId { device: 5, inode }),
             feeder: None,
             taker: None,
+            opened: false,
         })
     };
     let events = run(&[

@@ -341,6 +341,7 @@ mod tests {
             hello: (records[0] == (0x16, 512)).then_some(Direction::Outgoing),
             direction: None,
             sealed: false,
+            asked: 0,
             hook: String::new(),
         }
     }
