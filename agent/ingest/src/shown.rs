@@ -133,6 +133,10 @@ macro_rules! visit {
                     each(& $($mut)? gap.detail);
                     each(& $($mut)? gap.remedy);
                 }
+                Observation::Unhooked(seen) => {
+                    each(& $($mut)? seen.path);
+                    each(& $($mut)? seen.reason);
+                }
                 Observation::Fork { at, .. } | Observation::Exit { at, .. } => each(& $($mut)? at.comm),
                 Observation::Pipes(seen) => each(& $($mut)? seen.at.comm),
                 Observation::Taken(seen) => each(& $($mut)? seen.at.comm),
