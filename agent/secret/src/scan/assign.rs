@@ -9,7 +9,7 @@ use super::value::{self, Written};
 use crate::checks::looks_random;
 use crate::checks::placeholder::contains_ignore_case;
 use crate::checks::strength::phrased;
-use literal::literal;
+use literal::{in_string, literal};
 use operator::{Operator, operator};
 use std::ops::Range;
 
@@ -115,7 +115,9 @@ pub fn read(text: &[u8], name: Range<usize>, kind: TextKind) -> Option<Assignmen
     if class == NameClass::Key && operator == Operator::Argument {
         return None;
     }
-    if verdict(text, &name) || name_of_source(&text[range.clone()], written, kind) {
+    if verdict(text, &name)
+        || name_of_source(&text[range.clone()], written, kind) && !in_string(text, &name)
+    {
         return None;
     }
     // Of several arguments the first is another thing, unless it can be nothing else.
@@ -257,6 +259,32 @@ mod tests {
             TextKind::Other,
         )
         .map(|a| &text[a.value])
+    }
+
+    #[test]
+    fn names_in_source_and_passwords_in_its_strings() {
+        let read = |text: &str| {
+            let at = text.find("assword").unwrap();
+            let name = name_around(text.as_bytes(), &(at..at + 7));
+            read(text.as_bytes(), name, TextKind::Source).map(|a| text[a.value].to_owned())
+        };
+        for text in [
+            "Password: password16,",
+            "userPassword: Account2.Password1,",
+            "DefaultPassword = InitialPassword22",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
+        for (text, value) in [
+            (
+                "dsn := \"user=app password=Summer2024 host=db\"",
+                "Summer2024",
+            ),
+            ("Password: \"Summer2024\",", "Summer2024"),
+            ("// password: q3VtZcK8s1LwXy7B", "q3VtZcK8s1LwXy7B"),
+        ] {
+            assert_eq!(read(text).as_deref(), Some(value), "{text}");
+        }
     }
 
     #[test]

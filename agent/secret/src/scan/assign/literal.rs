@@ -415,6 +415,13 @@ fn closes_pair(text: &[u8], end: usize) -> bool {
     matches!(rest.first(), Some(b')' | b'}') | None)
 }
 
+/// The name stands inside a string that begins on its line.
+pub(super) fn in_string(text: &[u8], name: &Range<usize>) -> bool {
+    [b'"', b'\'', b'`']
+        .into_iter()
+        .any(|quote| closes_string(text, name, quote))
+}
+
 /// The name stands inside a string that this quote opened on the same line and that has not been closed yet.
 fn closes_string(text: &[u8], name: &Range<usize>, quote: u8) -> bool {
     let before = &text[name.start.saturating_sub(160)..name.start];
