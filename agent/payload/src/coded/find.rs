@@ -170,7 +170,7 @@ fn first_run(bytes: &[u8], stride: usize) -> Option<(usize, Kind)> {
     while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<WORD>) {
         let word = u64::from_le_bytes(*word);
         let found = if suspicious(word) {
-            closer(bytes, at)
+            closer(bytes, at, word)
         } else if paired(word) {
             hex_pairs(bytes, at)
         } else {
@@ -214,12 +214,23 @@ fn suspicious(word: u64) -> bool {
 #[inline(always)]
 fn paired(word: u64) -> bool {
     let blanks = has(word, b' ');
-    (blanks & blanks >> 24) | has(word, b'x') != 0
+    let two = blanks & blanks >> 24;
+    if two != 0 {
+        let behind = word >> (two.trailing_zeros() + 1) % 64;
+        return (behind as u8).is_ascii_hexdigit() && ((behind >> 8) as u8).is_ascii_hexdigit();
+    }
+    has(word, b'x') & has(word, b'0') << 8 != 0
+}
+
+/// Does any of what stands between pairs of digits, and may stand in other runs, stand there?
+#[inline(always)]
+fn parted(word: u64) -> bool {
+    has(word, b':') | has(word, b'-') | has(word, b',') | has(word, b'.') | has(word, b';') != 0
 }
 
 #[cold]
 #[inline(never)]
-fn closer(bytes: &[u8], at: usize) -> Option<(usize, Kind)> {
+fn closer(bytes: &[u8], at: usize, word: u64) -> Option<(usize, Kind)> {
     // The word may be at the beginning of a run or at its end. Base32 first: its digits are digits of base64 as well.
     [0, 8, 16]
         .into_iter()
@@ -231,9 +242,9 @@ fn closer(bytes: &[u8], at: usize) -> Option<(usize, Kind)> {
                 .find_map(|back| base64_of_text(bytes, at.checked_sub(back)?))
                 .map(|start| (start, Kind::Base64))
         })
-        .or_else(|| hex_pairs(bytes, at))
+        .or_else(|| (parted(word) || paired(word)).then(|| hex_pairs(bytes, at))?)
         .or_else(|| wide(bytes, at))
-        .or_else(|| wider(bytes, at))
+        .or_else(|| (zeros(word) != 0).then(|| wider(bytes, at))?)
         .or_else(|| escapes(bytes, at))
 }
 
