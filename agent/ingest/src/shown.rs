@@ -101,12 +101,14 @@ macro_rules! visit {
                     each(& $($mut)? seen.at.comm);
                     each(& $($mut)? seen.exe.path);
                     each(& $($mut)? seen.cwd);
+                    each(& $($mut)? seen.cgroup);
                     $found(& $($mut)? seen.found, each);
                 }
                 Observation::Snapshot(seen) => {
                     each(& $($mut)? seen.at.comm);
                     each(& $($mut)? seen.exe.path);
                     each(& $($mut)? seen.cwd);
+                    each(& $($mut)? seen.cgroup);
                     $found(& $($mut)? seen.found, each);
                 }
                 Observation::File(seen) => {
@@ -289,7 +291,22 @@ mod tests {
             detail: format!("{named} cannot be read"),
             ..GapSeen::new(GapReason::FileUnreadable, 1)
         };
+        let snapshot = keytrail_model::Snapshot {
+            at: at(),
+            parent: Pid { tgid: 1, start: 1 },
+            exe: keytrail_model::ExeFacts::default(),
+            ns_tgid: 1,
+            argv: Vec::new(),
+            cwd: "/".into(),
+            cgroup: format!("/jobs/{SECRET}"),
+            loginuid: 0,
+            session: 0,
+            found: Vec::new(),
+            env_unreadable: None,
+            executed: false,
+        };
         let observations = [
+            Observation::Snapshot(Box::new(snapshot)),
             Observation::Persistence {
                 at: None,
                 boot_ns: 1,
