@@ -6,6 +6,7 @@ use crate::exec::{label, without};
 use keytrail_model::{Ends, FileFacts, Found, Observation, Payload, Place};
 use keytrail_payload::Matcher;
 use std::collections::HashSet;
+use std::ops::Range;
 
 /// Texts remembered that have no learnt secret.
 const CLEAR_MAX: usize = 512;
@@ -44,7 +45,7 @@ impl Shown {
         if text.len() < SHORTEST || self.clear.contains(text) {
             return false;
         }
-        if !matcher.places(text.as_bytes()).is_empty() {
+        if !matcher.places(text.as_bytes()).is_empty() || !pieces(text, matcher).is_empty() {
             return true;
         }
         if self.clear.len() >= CLEAR_MAX {
@@ -58,6 +59,18 @@ impl Shown {
 /// No secret that is looked for is shorter.
 const SHORTEST: usize = 6;
 
+/// What is most likely a piece of a learnt secret, of each name of a path by itself: the others stay.
+fn pieces(text: &str, matcher: &Matcher) -> Vec<Range<usize>> {
+    let mut out = Vec::new();
+    let mut start = 0;
+    for name in text.split('/') {
+        let found = matcher.suspects(name.as_bytes()).into_iter();
+        out.extend(found.map(|place| start + place.start..start + place.end));
+        start += name.len() + 1;
+    }
+    out
+}
+
 fn hide(text: &mut String, matcher: &Matcher) {
     if text.len() < SHORTEST {
         return;
@@ -67,6 +80,14 @@ fn hide(text: &mut String, matcher: &Matcher) {
         .into_iter()
         .map(|(place, of)| (place, label(&of.kind, &of.fingerprint)))
         .collect();
+    let whole: Vec<Range<usize>> = spans.iter().map(|(place, _)| place.clone()).collect();
+    let apart = |piece: &Range<usize>| {
+        whole
+            .iter()
+            .all(|place| piece.end <= place.start || place.end <= piece.start)
+    };
+    let pieces = pieces(text, matcher).into_iter().filter(apart);
+    spans.extend(pieces.map(|place| (place, "[redacted]".to_owned())));
     spans.sort_by_key(|(place, _)| (place.start, std::cmp::Reverse(place.end)));
     *text = without(text.as_bytes(), &(0..text.len()), &spans);
 }
@@ -80,12 +101,14 @@ macro_rules! visit {
                     each(& $($mut)? seen.at.comm);
                     each(& $($mut)? seen.exe.path);
                     each(& $($mut)? seen.cwd);
+                    each(& $($mut)? seen.cgroup);
                     $found(& $($mut)? seen.found, each);
                 }
                 Observation::Snapshot(seen) => {
                     each(& $($mut)? seen.at.comm);
                     each(& $($mut)? seen.exe.path);
                     each(& $($mut)? seen.cwd);
+                    each(& $($mut)? seen.cgroup);
                     $found(& $($mut)? seen.found, each);
                 }
                 Observation::File(seen) => {
@@ -132,6 +155,10 @@ macro_rules! visit {
                 Observation::Gap(gap) => {
                     each(& $($mut)? gap.detail);
                     each(& $($mut)? gap.remedy);
+                }
+                Observation::Unhooked(seen) => {
+                    each(& $($mut)? seen.path);
+                    each(& $($mut)? seen.reason);
                 }
                 Observation::Fork { at, .. } | Observation::Exit { at, .. } => each(& $($mut)? at.comm),
                 Observation::Pipes(seen) => each(& $($mut)? seen.at.comm),
@@ -265,7 +292,22 @@ mod tests {
             detail: format!("{named} cannot be read"),
             ..GapSeen::new(GapReason::FileUnreadable, 1)
         };
+        let snapshot = keytrail_model::Snapshot {
+            at: at(),
+            parent: Pid { tgid: 1, start: 1 },
+            exe: keytrail_model::ExeFacts::default(),
+            ns_tgid: 1,
+            argv: Vec::new(),
+            cwd: "/".into(),
+            cgroup: format!("/jobs/{SECRET}"),
+            loginuid: 0,
+            session: 0,
+            found: Vec::new(),
+            env_unreadable: None,
+            executed: false,
+        };
         let observations = [
+            Observation::Snapshot(Box::new(snapshot)),
             Observation::Persistence {
                 at: None,
                 boot_ns: 1,
@@ -296,6 +338,36 @@ mod tests {
         hide(&mut text, &m);
         let label = "[redacted datadog-api-key kt1:aa]";
         assert_eq!(text, format!("/a/{label}/ü/{label}"));
+    }
+
+    /// Of a secret of another process nine bytes in a row are known by their hashes: whatever piece holds them goes, and what of
+    /// it stands in other notations.
+    #[test]
+    fn pieces_that_hold_what_is_known_and_other_notations_go() {
+        let m = matcher();
+        let hidden = |name: &str| {
+            let mut text = format!("/srv/a.{name}/app.conf");
+            hide(&mut text, &m);
+            assert!(
+                text.starts_with("/srv/") && text.ends_with("/app.conf"),
+                "{text}"
+            );
+            !text.contains(name)
+        };
+        assert!((0..=12).any(|at| hidden(&SECRET[at..at + 20])));
+        let each = |one: fn(u8) -> String, between: &str| {
+            let all: Vec<String> = SECRET.bytes().map(one).collect();
+            all.join(between)
+        };
+        for name in [
+            each(|b| format!("{b:02x}"), ":"),
+            each(|b| format!("{b:02X}"), " "),
+            each(|b| format!("\\x{b:02x}"), ""),
+            each(|b| format!("&#{b};"), ""),
+            each(|b| format!("%25{b:02x}"), ""),
+        ] {
+            assert!(hidden(&name), "{name}");
+        }
     }
 
     #[test]

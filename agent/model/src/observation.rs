@@ -103,6 +103,8 @@ pub enum Observation {
         fingerprint: String,
     },
     Gap(GapSeen),
+    /// A file with TLS inside whose functions are not probed.
+    Unhooked(Box<UnhookedSeen>),
     /// A pod of this node is called so from now on.
     Pod {
         boot_ns: u64,
@@ -121,6 +123,16 @@ pub enum Observation {
     Stop {
         boot_ns: u64,
     },
+}
+
+/// A program or a library that encrypts and is not seen to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnhookedSeen {
+    pub path: String,
+    /// What it is, and why.
+    pub reason: String,
+    /// Processes that had it mapped when it was found.
+    pub users: Vec<u32>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -182,6 +182,9 @@ words! {
         /// A reference to a header that was sent before on the connection.
         Hpack = 14 "hpack",
         Base32 = 15 "base32",
+        Utf32 = 16 "utf32",
+        /// Quoted-printable, with line breaks or escapes of it inside.
+        QuotedPrintable = 17 "quoted_printable",
     }
 }
 

@@ -1,7 +1,8 @@
 //! Throughput of the payload matcher per second of CPU time: `cargo run --release --example match_bench`.
 //!
 //! One core scans the same mixed payload (request heads, JSON, base64, random bytes; 16 KiB records of one
-//! connection, as the kernel side delivers them) with 10, 1,000 and 10,000 learnt secrets in all forms.
+//! connection, as the kernel side delivers them) with 10, 1,000 and 10,000 learnt secrets in all forms. "stream" is the same by
+//! way of a connection: with framing, and with what is encoded looked for and decoded, of this payload and of plain text.
 //!
 //! The peer of the same run is Aho-Corasick (the `aho-corasick` crate as it comes) over the same secrets: as they are,
 //! and in all forms as long as its automaton fits into memory. It keeps the secrets themselves, does not look across the
@@ -9,7 +10,8 @@
 
 use aho_corasick::AhoCorasick;
 use keytrail_model::Credential;
-use keytrail_payload::{Hits, Matcher, StreamTail, forms};
+use keytrail_model::Pid;
+use keytrail_payload::{Chunk, Hits, Layer, Matcher, StreamKey, StreamTail, Streams, forms};
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::Arc;
 
@@ -94,12 +96,15 @@ fn main() {
     // What a process that has a key may send to keep the matcher busy: the key's telling bytes, never all of it.
     let key = secret(&mut Random(SEED), 0);
     let hostile = key[28..28 + 4 * 65].repeat(PAYLOAD / 16 / 260);
+    let text = prose(&mut random);
     println!(
-        "{:>8} {:>9} {:>10} {:>8} {:>6} {:>13} {:>14} {:>8} {:>14} {:>8}",
+        "{:>8} {:>9} {:>10} {:>8} {:>11} {:>9} {:>6} {:>13} {:>14} {:>8} {:>14} {:>8}",
         "secrets",
         "windows",
         "learn us",
         "GB/s",
+        "stream GB/s",
+        "text GB/s",
         "hits",
         "hostile GB/s",
         "AC raw GB/s",
@@ -127,6 +132,8 @@ fn main() {
         }
         let learn = (cpu_seconds() - begin) * 1e6 / count as f64;
         let (bad, _) = rate(|| ours(&matcher, &hostile));
+        let (stream, _) = rate(|| streamed(&matcher, &payload));
+        let (text, _) = rate(|| streamed(&matcher, &text));
         let mut random = Random(SEED);
         let secrets: Vec<_> = (0..count).map(|i| secret(&mut random, i)).collect();
         let (honest, hits, raw, raw_ratio) = against(&matcher, &payload, &secrets);
@@ -142,7 +149,7 @@ fn main() {
             ("-".to_owned(), "-".to_owned())
         };
         println!(
-            "{count:>8} {:>9} {learn:>10.1} {honest:>8.2} {hits:>6} {bad:>13.3} {raw:>14.2} {raw_ratio:>8.2} {all:>14} {all_ratio:>8}",
+            "{count:>8} {:>9} {learn:>10.1} {honest:>8.2} {stream:>11.2} {text:>9.2} {hits:>6} {bad:>13.3} {raw:>14.2} {raw_ratio:>8.2} {all:>14} {all_ratio:>8}",
             matcher.windows()
         );
     }
@@ -160,6 +167,58 @@ fn ours(matcher: &Matcher, payload: &[u8]) -> (f64, usize, usize) {
         matcher.scan(&mut stream, record, &mut hits);
     }
     (cpu_seconds() - begin, payload.len(), hits.into_vec().len())
+}
+
+/// The same by way of a connection.
+fn streamed(matcher: &Matcher, payload: &[u8]) -> (f64, usize, usize) {
+    let mut streams = Streams::new();
+    let key = StreamKey {
+        pid: Pid { tgid: 1, start: 2 },
+        layer: Layer::Tls,
+        id: 1,
+        ends: Default::default(),
+    };
+    let mut hits = 0;
+    let begin = cpu_seconds();
+    for bytes in payload.chunks(RECORD) {
+        let chunk = Chunk {
+            boot_ns: 1,
+            bytes,
+            total: bytes.len() as u64,
+            offset: 0,
+            truncated: false,
+        };
+        hits += streams.on_payload(matcher, key, chunk).hits.len();
+    }
+    (cpu_seconds() - begin, payload.len(), hits)
+}
+
+/// Lines of words and of settings.
+fn prose(random: &mut Random) -> Vec<u8> {
+    const WORDS: [&str; 12] = [
+        "the",
+        "of",
+        "to be",
+        "it is",
+        "a line",
+        "0x1f",
+        "text",
+        "some more",
+        "words = 1",
+        "key=value",
+        "path/to",
+        "that",
+    ];
+    let mut out = Vec::with_capacity(PAYLOAD + 100);
+    while out.len() < PAYLOAD {
+        for _ in 0..8 + random.next() % 8 {
+            out.extend_from_slice(WORDS[(random.next() >> 33) as usize % WORDS.len()].as_bytes());
+            out.push(b' ');
+        }
+        out.push(b'\n');
+    }
+    out.truncate(PAYLOAD);
+    out
 }
 
 fn theirs(automaton: &AhoCorasick, payload: &[u8]) -> (f64, usize, usize) {

@@ -24,6 +24,7 @@ mod matcher;
 mod pem;
 mod pieces;
 mod presented;
+mod quoted;
 mod redact;
 mod request;
 mod scan;

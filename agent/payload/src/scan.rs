@@ -13,6 +13,7 @@ use super::pem::is_break;
 use super::tail::{PENDING_MAX, Pending, StreamTail, TAIL_MAX};
 use super::window::{STEP, WIDTH};
 use keytrail_model::IdentifiedBy;
+use std::ops::Range;
 use zeroize::Zeroizing;
 
 /// Bytes whose windows are hashed before the results are looked at.
@@ -131,6 +132,24 @@ impl Matcher {
         }
         stream.bytes = super::encode::copy(&data[keep..]);
         stream.pending = pending;
+    }
+
+    /// Adds to `hits` what is in a text that goes on with nothing, of those that are `wanted` at their place.
+    pub(super) fn scan_some(
+        &self,
+        text: &[u8],
+        wanted: impl Fn(&Range<usize>) -> bool,
+        hits: &mut Hits,
+    ) {
+        let (spans, limited) = self.spans(text, BUDGET_BASE + BUDGET_PER_BYTE * text.len());
+        for span in spans {
+            if wanted(&(span.start..span.end)) {
+                self.record(&span, text, true, hits);
+            }
+        }
+        if limited {
+            hits.limit();
+        }
     }
 
     /// Counts a confirmed form. A secret is one wherever it stands; an identifier must stand alone.

@@ -2,6 +2,7 @@
 
 use super::boundary;
 use super::coded::Coded;
+use super::quoted::Quoted;
 use super::sink::Sink;
 use super::tail::StreamTail;
 
@@ -10,6 +11,7 @@ use super::tail::StreamTail;
 pub struct Text {
     tail: StreamTail,
     coded: Coded,
+    quoted: Quoted,
     /// Tells texts of one connection apart.
     id: u32,
     /// It ended in an identifier, in the payload of this number: the next bytes decide whether that is a word.
@@ -51,8 +53,10 @@ impl Text {
         sink.signed(bytes);
         if sink.matcher.is_empty() {
             self.coded.wipe();
+            self.quoted.wipe();
         } else {
             self.coded.push(bytes, sink);
+            self.quoted.push(bytes, sink);
         }
     }
 
@@ -60,6 +64,7 @@ impl Text {
     pub fn end(&mut self, sink: &mut Sink<'_>) {
         self.settle(false, sink);
         self.coded.end(sink);
+        self.quoted.end(sink);
         self.wipe();
     }
 
@@ -78,12 +83,14 @@ impl Text {
     pub fn expire(&mut self, now: u64) {
         self.tail.expire(now);
         self.coded.expire(now);
+        self.quoted.expire(now);
     }
 
     /// Forgets the bytes.
     pub fn wipe(&mut self) {
         self.tail.wipe();
         self.coded.wipe();
+        self.quoted.wipe();
         self.open = None;
     }
 
@@ -95,6 +102,6 @@ impl Text {
 
     /// Bytes kept, those of decoders among them.
     pub fn kept(&self) -> usize {
-        self.tail.len() + self.coded.kept()
+        self.tail.len() + self.coded.kept() + self.quoted.kept()
     }
 }

@@ -1,6 +1,7 @@
-//! A text as it reads when what is encoded in it is decoded: percent escapes, and runs of hexadecimal digits, base32 and
-//! base64, wherever they begin. For what is shown to people; payloads are matched by the forms of each secret.
+//! A text as it reads when what is encoded in it is decoded: escapes, pairs of hexadecimal digits with something between them,
+//! and runs of such digits, base32 and base64, wherever they begin; also one in another. For what is shown to people; payloads are matched by the forms of each secret.
 
+use super::coded::{Kind, is_between};
 use super::encode::{Secret, buffer, quintet, sextet};
 use std::ops::Range;
 
@@ -48,42 +49,89 @@ impl View {
     }
 }
 
-/// All views of a text but the text itself. Their lengths together are at most some nine times the text's.
+/// All views of a text but the text itself, of what is encoded once or twice. Their lengths together are at most some ten
+/// times the text's, and as much again for each that is a text itself.
 pub fn views(text: &[u8]) -> Vec<View> {
-    let mut out = runs(text);
-    if let Some(percent) = percent(text) {
-        out.extend(runs(&percent.bytes).into_iter().map(|v| v.within(&percent)));
-        out.push(percent);
+    let mut out = once(text);
+    let mut twice = Vec::new();
+    for view in out.iter().filter(|view| is_text(&view.bytes)) {
+        twice.extend(once(&view.bytes).into_iter().map(|v| v.within(view)));
     }
+    out.extend(twice);
     out
 }
 
-/// Without percent escapes; `None` when there are none. As in forms of the web, `+` may stand for a blank: no secret is
-/// told apart by that.
-fn percent(text: &[u8]) -> Option<View> {
-    memchr::memchr(b'%', text)?;
+fn once(text: &[u8]) -> Vec<View> {
+    let mut out = runs(text);
+    pairs(text, &mut out);
+    out.extend(escapes(text));
+    out
+}
+
+/// Could it hold something that is encoded? Decoded from what is no encoding it does not look so.
+fn is_text(bytes: &[u8]) -> bool {
+    let shown = bytes
+        .iter()
+        .filter(|b| matches!(b, b' '..=b'~' | b'\n' | b'\t'))
+        .count();
+    bytes.len() >= LEAST_RUN && shown * 10 >= bytes.len() * 9
+}
+
+/// Without escapes (`%41`, `\x41`, `\u0041`, `&#65;`); `None` when there are none. As in forms of the web, `+` may stand for a
+/// blank: no secret is told apart by that.
+fn escapes(text: &[u8]) -> Option<View> {
+    memchr::memchr3(b'%', b'\\', b'&', text)?;
     let mut view = View::new(text.len());
     let mut at = 0;
     let mut any = false;
     while let Some(&byte) = text.get(at) {
-        let escaped = match text.get(at..at + 3) {
-            Some([b'%', high, low]) => digit16(*high).zip(digit16(*low)),
-            _ => None,
+        let escaped = Kind::of_escape(&text[at..]).and_then(|kind| kind.escape(&text[at..]));
+        // Beyond ASCII no secret is looked for.
+        let (byte, length) = match escaped {
+            Some((value, length)) => (u8::try_from(value).unwrap_or(b'?'), length),
+            None => (byte, 1),
         };
-        let length = match escaped {
-            Some((high, low)) => {
-                view.push(high << 4 | low, at..at + 3);
-                any = true;
-                3
-            }
-            None => {
-                view.push(byte, at..at + 1);
-                1
-            }
-        };
+        any |= length > 1;
+        view.push(byte, at..at + length);
         at += length;
     }
     any.then_some(view)
+}
+
+/// Longest of what stands between two pairs of digits (`, 0x`), and fewest pairs: less holds too few bytes to be a piece.
+const BETWEEN: usize = 4;
+const LEAST_PAIRS: usize = 9;
+
+/// Every run of pairs of hexadecimal digits with something between them.
+fn pairs(text: &[u8], out: &mut Vec<View>) {
+    let pair = |at: usize| match text.get(at..at + 2) {
+        Some([high, low]) => Some(digit16(*high)? << 4 | digit16(*low)?),
+        _ => None,
+    };
+    let mut at = 0;
+    while at + 2 <= text.len() {
+        let begin = at;
+        let mut view = View::new(0);
+        while let Some(byte) = pair(at) {
+            view.push(byte, at..at + 2);
+            at += 2;
+            let rest = &text[at..];
+            let signs = rest
+                .iter()
+                .take(BETWEEN)
+                .take_while(|b| is_between(**b))
+                .count();
+            let more = usize::from(rest[signs..].starts_with(b"0x")) * 2;
+            if signs + more == 0 || signs + more > BETWEEN || pair(at + signs + more).is_none() {
+                break;
+            }
+            at += signs + more;
+        }
+        if view.bytes.len() >= LEAST_PAIRS {
+            out.push(view);
+        }
+        at = at.max(begin + 1);
+    }
 }
 
 /// A notation: the value of a digit, the bits of one.
@@ -166,6 +214,28 @@ mod tests {
             ("x=%53%33cret-%56alue", "%53%33cret-%56alue"),
             ("x=5333637265742d56616c7565", "5333637265742d56616c7565"),
             ("x=5333637265742D56616C7565.y", "5333637265742D56616C7565"),
+            (
+                "x=53:33:63:72:65:74:2d:56:61:6c:75:65.",
+                "53:33:63:72:65:74:2d:56:61:6c:75:65",
+            ),
+            (
+                "[0x53, 0x33, 0x63, 0x72, 0x65, 0x74, 0x2D, 0x56, 0x61, 0x6C, 0x75, 0x65]",
+                "53, 0x33, 0x63, 0x72, 0x65, 0x74, 0x2D, 0x56, 0x61, 0x6C, 0x75, 0x65",
+            ),
+            (r"x=\x53\x33cret-\x56alue", r"\x53\x33cret-\x56alue"),
+            (
+                r"x=\u0053\u0033cret-\u0056alue",
+                r"\u0053\u0033cret-\u0056alue",
+            ),
+            ("x=&#83;&#x33;cret-&#86;alue", "&#83;&#x33;cret-&#86;alue"),
+            // One in another: percent twice, base64 and hexadecimal digits of escapes, base64 twice, digits of base64.
+            ("x=%2553%2533cret-Value", "%2553%2533cret-Value"),
+            ("x=JTUzM2NyZXQtVmFsdWU", "JTUzM2NyZXQtVmFsdWU"),
+            ("x=VXpOamNtVjBMVlpoYkhWbA==", "VXpOamNtVjBMVlpoYkhWbA"),
+            (
+                "x=557a4e6a636d56304c565a686248566c",
+                "557a4e6a636d56304c565a686248566c",
+            ),
             ("z.kmzwg4tforwxi2lomuwwc3dffvuw4zy.y", ""),
         ] {
             let found = place(text, "S3cret-Value");

@@ -4,7 +4,7 @@ use super::budgets::Told;
 use keytrail_export::convert;
 use keytrail_host::areas;
 use keytrail_model::status::{LibraryReport, Refused, SensorStatus};
-use keytrail_model::{GapReason, GapSeen, Pid, Signal, TlsStack};
+use keytrail_model::{GapReason, GapSeen, Observation, Pid, Signal, TlsStack, UnhookedSeen};
 use keytrail_proto::v1;
 use keytrail_sensor::Limit;
 use std::collections::BTreeMap;
@@ -118,6 +118,22 @@ pub fn uncovered(libraries: &[&LibraryReport], boot_ns: u64) -> Vec<GapSeen> {
         }
     };
     stacks.into_iter().map(gap).collect()
+}
+
+/// The same for the core, which says so of who sends by it.
+pub fn unhooked(library: &LibraryReport) -> Observation {
+    // What is said of a stack names its version, where that is known.
+    let stack = library.stack.map_or("TLS", TlsStack::word);
+    let reason = if library.reason.to_lowercase().contains(stack) {
+        library.reason.clone()
+    } else {
+        format!("{stack}: {}", library.reason)
+    };
+    Observation::Unhooked(Box::new(UnhookedSeen {
+        path: library.path.clone(),
+        reason,
+        users: library.users.clone(),
+    }))
 }
 
 /// Records that were there when the agent ended, and that it did not get to.

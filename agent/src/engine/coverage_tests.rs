@@ -254,6 +254,27 @@ fn libraries_are_told_by_stack_with_a_few_names() {
 }
 
 #[test]
+fn why_a_library_is_not_probed_is_told_with_what_it_is() {
+    let mut rustls = library("/usr/bin/x", "rustls");
+    rustls.stack = Some(TlsStack::Rustls);
+    rustls.users = vec![7];
+    for (reason, told) in [
+        (
+            "rustls 0.21.12: other methods",
+            "rustls 0.21.12: other methods",
+        ),
+        ("it is cut off", "rustls: it is cut off"),
+    ] {
+        rustls.reason = reason.to_owned();
+        let Observation::Unhooked(seen) = unhooked(&rustls) else {
+            panic!("another observation");
+        };
+        assert_eq!((seen.reason.as_str(), &seen.users[..]), (told, &[7][..]));
+        assert_eq!(seen.path, "/usr/bin/x");
+    }
+}
+
+#[test]
 fn what_found_no_room_is_told_by_what_it_was() {
     let fewer =
         "name fewer places under `watch`, or report this: the bound is a constant of the agent";

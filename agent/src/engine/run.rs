@@ -549,6 +549,9 @@ impl Runner {
             .iter()
             .filter(|l| !l.covered && line.concerns(l) && uncovered.insert(l.path.clone()))
             .collect();
+        for library in &new {
+            line.step(&coverage::unhooked(library));
+        }
         for gap in coverage::uncovered(&new, now) {
             line.gap(gap);
         }

@@ -4,6 +4,7 @@
 //! eight bytes in every [`STRIDE`]; only where such a word fits is more looked at.
 
 use super::kinds::{Encoding, Kind};
+use super::run::is_between;
 use super::zip::SIGNATURE;
 use memchr::memmem;
 use std::sync::LazyLock;
@@ -21,6 +22,10 @@ const QUADS: usize = 4;
 const OCTETS: usize = 2;
 /// Groups that are looked at to tell how they are aligned.
 const LOOK_AHEAD: usize = 32;
+/// Pairs of hexadecimal digits in a row that make a run (an address of Ethernet has six), and the longest way from one to the
+/// next (`0x61, 0x62`).
+const PAIRS: usize = 7;
+const PAIR: usize = 6;
 /// Characters of UTF-16 in a row that make a run.
 const WIDE: usize = 8;
 
@@ -164,8 +169,15 @@ fn first_run(bytes: &[u8], stride: usize) -> Option<(usize, Kind)> {
     let mut at = 0;
     while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<WORD>) {
         let word = u64::from_le_bytes(*word);
-        if let Some(found) = suspicious(word).then(|| closer(bytes, at)).flatten() {
-            return Some(found);
+        let found = if suspicious(word) {
+            closer(bytes, at, word)
+        } else if paired(word) {
+            hex_pairs(bytes, at)
+        } else {
+            None
+        };
+        if found.is_some() {
+            return found;
         }
         at += stride;
     }
@@ -197,9 +209,28 @@ fn suspicious(word: u64) -> bool {
     escape != 0 || wide || low & HIGH == 0
 }
 
+/// Could they be in the middle of pairs of digits with more between them than base64 has? Two blanks stand there as far from
+/// each other as those of `61 62`, or there is the `x` of `0x61`. What else they could be need not be asked.
+#[inline(always)]
+fn paired(word: u64) -> bool {
+    let blanks = has(word, b' ');
+    let two = blanks & blanks >> 24;
+    if two != 0 {
+        let behind = word >> (two.trailing_zeros() + 1) % 64;
+        return (behind as u8).is_ascii_hexdigit() && ((behind >> 8) as u8).is_ascii_hexdigit();
+    }
+    has(word, b'x') & has(word, b'0') << 8 != 0
+}
+
+/// Does any of what stands between pairs of digits, and may stand in other runs, stand there?
+#[inline(always)]
+fn parted(word: u64) -> bool {
+    has(word, b':') | has(word, b'-') | has(word, b',') | has(word, b'.') | has(word, b';') != 0
+}
+
 #[cold]
 #[inline(never)]
-fn closer(bytes: &[u8], at: usize) -> Option<(usize, Kind)> {
+fn closer(bytes: &[u8], at: usize, word: u64) -> Option<(usize, Kind)> {
     // The word may be at the beginning of a run or at its end. Base32 first: its digits are digits of base64 as well.
     [0, 8, 16]
         .into_iter()
@@ -211,7 +242,9 @@ fn closer(bytes: &[u8], at: usize) -> Option<(usize, Kind)> {
                 .find_map(|back| base64_of_text(bytes, at.checked_sub(back)?))
                 .map(|start| (start, Kind::Base64))
         })
+        .or_else(|| (parted(word) || paired(word)).then(|| hex_pairs(bytes, at))?)
         .or_else(|| wide(bytes, at))
+        .or_else(|| (zeros(word) != 0).then(|| wider(bytes, at))?)
         .or_else(|| escapes(bytes, at))
 }
 
@@ -412,6 +445,68 @@ fn wide(bytes: &[u8], at: usize) -> Option<(usize, Kind)> {
         Some(start) => (start, Kind::Utf16Be),
         None => (start, Kind::Utf16Le),
     })
+}
+
+/// UTF-32 around `at`, of characters that are ASCII.
+fn wider(bytes: &[u8], at: usize) -> Option<(usize, Kind)> {
+    let is_one = |i: usize| {
+        matches!(
+            bytes.get(i..i + 4),
+            Some([b' '..=b'~' | b'\n' | b'\r' | b'\t', 0, 0, 0])
+        )
+    };
+    let mut start = (at..at + 4).find(|&i| is_one(i))?;
+    while start >= 4 && is_one(start - 4) {
+        start -= 4;
+    }
+    // As in `wide`.
+    if !(0..WIDE - 1).all(|i| is_one(start + 4 * i)) {
+        return None;
+    }
+    Some(match start.checked_sub(3) {
+        Some(big) if bytes[big..start] == [0; 3] => (big, Kind::Utf32Be),
+        _ => (start, Kind::Utf32Le),
+    })
+}
+
+/// Pairs of hexadecimal digits around `at`, all with the same between them.
+#[cold]
+#[inline(never)]
+fn hex_pairs(bytes: &[u8], at: usize) -> Option<(usize, Kind)> {
+    let is_pair = |i: usize| {
+        matches!(bytes.get(i..i + 2), Some([a, b]) if a.is_ascii_hexdigit() && b.is_ascii_hexdigit())
+            // In `0x61` the digits behind the sign are one.
+            && !i.checked_sub(1).is_some_and(|i| bytes[i].is_ascii_hexdigit())
+            && !bytes.get(i + 2).is_some_and(u8::is_ascii_hexdigit)
+    };
+    let mut start = (at..at + WORD).find(|&i| is_pair(i))?;
+    let step = (3..=PAIR).find(|&n| is_pair(start + n))?;
+    let between = &bytes[start + 2..start + step];
+    let signs = between.strip_suffix(b"0x").unwrap_or(between);
+    if signs.is_empty() || !signs.iter().all(|&c| is_between(c)) {
+        return None;
+    }
+    let goes_on = |i: usize| is_pair(i) && bytes.get(i + 2..i + step) == Some(between);
+    // Far enough to count them; all the way where they are enough, so that no byte is gone back over twice.
+    let mut found = 1;
+    for _ in 0..PAIRS {
+        match start.checked_sub(step) {
+            Some(before) if goes_on(before) => start = before,
+            _ => break,
+        }
+        found += 1;
+    }
+    let first = start;
+    found += (found..PAIRS)
+        .take_while(|n| goes_on(first + (n - 1) * step) && is_pair(first + n * step))
+        .count();
+    if found < PAIRS {
+        return None;
+    }
+    while start >= step && goes_on(start - step) {
+        start -= step;
+    }
+    Some((start, Kind::HexPairs))
 }
 
 /// Escapes in a row around `at`.

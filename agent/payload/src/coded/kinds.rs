@@ -46,8 +46,12 @@ pub enum Kind {
     HexEscape,
     /// `&#65;` and `&#x41;`
     Entity,
+    /// `61:62`, `61 62`, `0x61, 0x62`
+    HexPairs,
     Utf16Le,
     Utf16Be,
+    Utf32Le,
+    Utf32Be,
 }
 
 impl Kind {
@@ -58,7 +62,9 @@ impl Kind {
             Self::Percent => Transform::Percent,
             Self::Unicode | Self::HexEscape => Transform::Json,
             Self::Entity => Transform::Xml,
+            Self::HexPairs => Transform::Hex,
             Self::Utf16Le | Self::Utf16Be => Transform::Utf16,
+            Self::Utf32Le | Self::Utf32Be => Transform::Utf32,
         }
     }
 

@@ -9,6 +9,17 @@ use zeroize::{Zeroize, Zeroizing};
 /// Decoded bytes that are handed on at a time.
 const BLOCK: usize = 1024;
 
+/// Most that stands between two pairs of digits: a comma, and a line that is set in.
+const MAX_BETWEEN: u32 = 20;
+
+/// What stands between the pairs of digits of bytes in hexadecimal.
+pub fn is_between(c: u8) -> bool {
+    matches!(
+        c,
+        b':' | b' ' | b'-' | b',' | b';' | b'.' | b'\n' | b'\r' | b'\t'
+    )
+}
+
 /// The value of a digit, and the bits of one.
 type Notation = (fn(u8) -> Option<u8>, u32);
 
@@ -22,7 +33,7 @@ pub struct Run {
     /// Bits of base64 or base32 that make no byte yet.
     bits: u32,
     bit_count: u32,
-    /// Line breaks in a row.
+    /// Line breaks in a row; of pairs of digits whatever is between two.
     breaks: u32,
     over: bool,
 }
@@ -56,7 +67,9 @@ impl Run {
         let used = match self.kind {
             Kind::Base64 => self.digits(bytes, (sextet, 6), &mut out, sink),
             Kind::Base32 => self.digits(bytes, (quintet, 5), &mut out, sink),
+            Kind::HexPairs => self.pairs(bytes, &mut out, sink),
             Kind::Utf16Le | Kind::Utf16Be => self.wide(bytes, &mut out, sink),
+            Kind::Utf32Le | Kind::Utf32Be => self.wider(bytes, &mut out, sink),
             _ => self.escapes(bytes, &mut out, sink),
         };
         self.hand_on(&mut out, sink);
@@ -128,9 +141,71 @@ impl Run {
         bytes.len()
     }
 
+    /// Characters of four bytes.
+    fn wider(&mut self, bytes: &[u8], out: &mut Out, sink: &mut Sink<'_>) -> usize {
+        for (i, &c) in bytes.iter().enumerate() {
+            self.part[self.part_len] = c;
+            self.part_len += 1;
+            let early = self.is_whole(self.part[0]);
+            if early && self.part_len == 1 {
+                // As in `wide`.
+                self.emit(c, out, sink);
+            } else if early && c != 0 {
+                return i;
+            }
+            if self.part_len < 4 {
+                continue;
+            }
+            self.part_len = 0;
+            if early {
+                continue;
+            }
+            let unit: [u8; 4] = std::array::from_fn(|n| self.part[n]);
+            let unit = if self.kind == Kind::Utf32Le {
+                u32::from_le_bytes(unit)
+            } else {
+                u32::from_be_bytes(unit)
+            };
+            match char::from_u32(unit) {
+                Some(char) if unit != 0 => self.emit_char(char, out, sink),
+                _ => return i,
+            }
+        }
+        bytes.len()
+    }
+
     /// Whether the first byte of a character tells all of it, in either order of bytes.
     fn is_whole(&self, first: u8) -> bool {
-        self.kind == Kind::Utf16Le && first.is_ascii() && first != 0
+        matches!(self.kind, Kind::Utf16Le | Kind::Utf32Le) && first.is_ascii() && first != 0
+    }
+
+    /// Pairs of hexadecimal digits with something between them. Of a pair the digits are kept, and of what is between two
+    /// how long it is.
+    fn pairs(&mut self, bytes: &[u8], out: &mut Out, sink: &mut Sink<'_>) -> usize {
+        for (i, &c) in bytes.iter().enumerate() {
+            let digit = c.is_ascii_hexdigit();
+            match (self.part_len, digit) {
+                (0, true) => {
+                    self.part[0] = c;
+                    self.part_len = 1;
+                }
+                (1, true) => {
+                    let value = |c: u8| char::from(c).to_digit(16).unwrap_or_default() as u8;
+                    let byte = value(self.part[0]) << 4 | value(c);
+                    self.part_len = 2;
+                    self.breaks = 0;
+                    self.emit(byte, out, sink);
+                }
+                // 0x61
+                (1, false) if c == b'x' && self.part[0] == b'0' => self.part_len = 0,
+                (0 | 2, false) if is_between(c) && self.breaks < MAX_BETWEEN => {
+                    self.part_len = 0;
+                    self.breaks += 1;
+                }
+                _ => return i,
+            }
+        }
+        bytes.len()
     }
 
     fn escapes(&mut self, bytes: &[u8], out: &mut Out, sink: &mut Sink<'_>) -> usize {

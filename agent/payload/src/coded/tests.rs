@@ -73,6 +73,23 @@ fn wide(bytes: &[u8], big: bool) -> Vec<u8> {
         .collect()
 }
 
+fn wider(bytes: &[u8], big: bool) -> Vec<u8> {
+    bytes
+        .iter()
+        .flat_map(|&b| if big { [0, 0, 0, b] } else { [b, 0, 0, 0] })
+        .collect()
+}
+
+/// Hexadecimal digits with something between the bytes.
+fn pairs(bytes: &[u8], between: &str, upper: bool) -> Vec<u8> {
+    let one = |b: &u8| match upper {
+        true => format!("{b:02X}"),
+        false => format!("{b:02x}"),
+    };
+    let all: Vec<String> = bytes.iter().map(one).collect();
+    all.join(between).into_bytes()
+}
+
 /// An archive of one member, packed.
 fn zip(bytes: &[u8]) -> Vec<u8> {
     let packed = &zlib(bytes)[2..];
@@ -85,24 +102,22 @@ fn zip(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The last byte of a body is the last one of a secret in UTF-16: nothing comes behind it.
+/// The last byte of a body is the last one of a secret in UTF-16 or UTF-32: nothing comes behind it.
 #[test]
 fn wide_text_at_the_end_of_a_body() {
     let m = matcher(&[TOKEN]);
     for big in [false, true] {
-        let body = wide(TOKEN, big);
-        let head = format!(
-            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
-        let whole = [head.as_bytes(), &body].concat();
-        for cut in head.len() - 2..whole.len() {
-            let (a, b) = whole.split_at(cut);
-            assert_eq!(
-                found_in(&m, &[a, b]),
-                [("utf16".to_owned(), 1)],
-                "{big} {cut}"
+        for (name, body) in [("utf16", wide(TOKEN, big)), ("utf32", wider(TOKEN, big))] {
+            let head = format!(
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+                body.len()
             );
+            let whole = [head.as_bytes(), &body].concat();
+            for cut in head.len() - 2..whole.len() {
+                let (a, b) = whole.split_at(cut);
+                let found = found_in(&m, &[a, b]);
+                assert_eq!(found, [(name.to_owned(), 1)], "{big} {cut}");
+            }
         }
     }
 }
@@ -143,6 +158,15 @@ fn cases() -> Vec<(&'static str, Vec<u8>)> {
         ("base32", in_lines(&base32(&text, true))),
         ("base32+base64", base32(&base64(&text), true)),
         ("base64+base32", base64(&base32(&text, true))),
+        ("hex", pairs(TOKEN, ":", false)),
+        ("hex", pairs(&text, " ", true)),
+        ("hex", pairs(&text, "-", true)),
+        ("hex", [b"{0x", &pairs(TOKEN, ", 0x", false)[..]].concat()),
+        ("hex", [b"0x", &pairs(&text, ",0x", true)[..]].concat()),
+        ("base64+hex", base64(&pairs(&text, ":", false))),
+        ("utf32", wider(TOKEN, false)),
+        ("utf32", wider(&text, true)),
+        ("utf32+base64", wider(&base64(&text), false)),
         ("gzip", gzip(&text)),
         ("gzip+base64", gzip(&base64(&text))),
         ("base64+gzip", base64(&gzip(&text))),
@@ -248,6 +272,26 @@ fn base32_is_found_from_wherever_it_begins() {
 }
 
 #[test]
+fn bytes_of_an_array_in_lines_that_are_set_in() {
+    let m = matcher(&[TOKEN]);
+    for gap in [",\n    0x", ",\r\n\t\t0x"] {
+        let lines: Vec<String> = json()
+            .chunks(12)
+            .map(|line| String::from_utf8(pairs(line, ", 0x", false)).unwrap())
+            .collect();
+        let text = format!("unsigned char x[] = {{\n  0x{}\n}};\n", lines.join(gap));
+        assert_eq!(
+            found_in(&m, &[text.as_bytes()]),
+            [("hex".to_owned(), 1)],
+            "{text}"
+        );
+    }
+    // Addresses of Ethernet, fingerprints and times of day are none, in any number.
+    let other = "aa:bb:cc:dd:ee:ff 12:30:45 SHA256 61 62 ".repeat(400);
+    assert_eq!(found_in(&m, &[other.as_bytes()]), []);
+}
+
+#[test]
 fn several_members_and_large_bodies() {
     let m = matcher(&[TOKEN, AWS]);
     let long: Vec<u8> = (0..3000)
@@ -322,6 +366,8 @@ fn an_almost_decoded_secret_is_none() {
         base64(&base64(&other)),
         gzip(&other),
         wide(&other, false),
+        wider(&other, true),
+        pairs(&other, ":", false),
     ] {
         assert_eq!(found_in(&m, &[&coded]), []);
     }

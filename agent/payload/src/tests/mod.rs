@@ -5,6 +5,7 @@ mod limits;
 mod matching;
 mod memory;
 mod presented;
+mod quoted;
 mod splits;
 mod streams;
 mod words;

@@ -159,6 +159,27 @@ const VALUES: &[&[u8]] = &[
     b"secret_key",
     b"client_secret",
     b"clientsecret",
+    b"opensesame",
+    b"open sesame",
+    // The word in other languages: labels of forms.
+    b"passwort",
+    b"kennwort",
+    b"wachtwoord",
+    b"senha",
+    b"contrasena",
+    "contraseña".as_bytes(),
+    b"mot de passe",
+    b"motdepasse",
+    b"parola",
+    b"salasana",
+    b"adgangskode",
+    b"passord",
+    b"losenord",
+    "lösenord".as_bytes(),
+    b"haslo",
+    "hasło".as_bytes(),
+    b"heslo",
+    b"jelszo",
     b"not-set",
     b"notset",
     b"not_set",
@@ -179,6 +200,7 @@ const DOCUMENTED: &[&[u8]] = &[
     // RFC 7617 and RFC 6749: Basic, the client and the tokens of OAuth 2.0.
     b"QWxhZGRpbjpvcGVuIHNlc2FtZQ",
     b"QWxhZGRpbjpPcGVuU2VzYW1l",
+    b"YWxhZGRpbjpvcGVuc2VzYW1l",
     b"czZCaGRSa3F0MzpnWDFmQmF0M2JW",
     b"czZCaGRSa3F0Mzo3RmpmcDBaQnIxS3REUmJuZlZkbUl3",
     b"7Fjfp0ZBr1KtDRbnfVdmIw",
@@ -218,7 +240,7 @@ pub fn doubt(value: &[u8]) -> Doubt {
     if value.is_empty() {
         return Doubt::Hard;
     }
-    if template(value) || repeated(value) {
+    if template(value) || repeated(value) || elided(value) {
         return Doubt::Hard;
     }
     if documented(value) {
@@ -297,6 +319,11 @@ fn template(v: &[u8]) -> bool {
         })
         && (v[1].is_ascii_alphabetic() || v[1] == b'_')
         && (!v[1..].iter().any(u8::is_ascii_digit) || v[1..].contains(&b'_'))
+}
+
+/// Cut for print: `eyJ2IjoiMSIs...`.
+fn elided(v: &[u8]) -> bool {
+    v.len() >= 8 && (v.ends_with(b"...") || v.ends_with("\u{2026}".as_bytes()))
 }
 
 /// One or two different characters only, or a long run of one character.
@@ -396,10 +423,12 @@ mod tests {
             "00000000000000000000",
             "sk_test_4eC39HqLyjWDarjtT1zdp7dc",
             "QWxhZGRpbjpvcGVuIHNlc2FtZQ==",
+            "eyJ2IjoiMSIsInMiOjEsImMiOi...",
+            "q3VtZcK8s1Lw\u{2026}",
         ] {
             assert_eq!(doubt(v.as_bytes()), Doubt::Hard, "{v}");
         }
-        for v in ["null", "secret", "Password"] {
+        for v in ["null", "secret", "Password", "Wachtwoord", "opensesame"] {
             assert_eq!(doubt(v.as_bytes()), Doubt::Word, "{v}");
         }
         for v in ["1234567890abcdefghij", "a1b2c3d4e5f6a7b8", "abcabcabcabc"] {

@@ -5,8 +5,11 @@ mod literal;
 mod operator;
 
 use super::name::{self, NameClass};
-use super::value;
-use literal::literal;
+use super::value::{self, Written};
+use crate::checks::looks_random;
+use crate::checks::placeholder::contains_ignore_case;
+use crate::checks::strength::phrased;
+use literal::{in_string, literal};
 use operator::{Operator, operator};
 use std::ops::Range;
 
@@ -99,6 +102,10 @@ pub fn read(text: &[u8], name: Range<usize>, kind: TextKind) -> Option<Assignmen
             .unwrap_or(&text[name.clone()]),
     )?;
     let (range, written) = literal(text, at, operator, &name, kind)?;
+    let (range, written) = match literal::default(text, &range) {
+        Some(inside) => (inside, Written::Quoted),
+        None => (range, written),
+    };
     // '"value"': quotes within quotes belong to the notation.
     let range = match &text[range.clone()] {
         [a @ (b'"' | b'\''), .., b] if a == b && range.len() > 2 => range.start + 1..range.end - 1,
@@ -108,6 +115,18 @@ pub fn read(text: &[u8], name: Range<usize>, kind: TextKind) -> Option<Assignmen
     if class == NameClass::Key && operator == Operator::Argument {
         return None;
     }
+    if verdict(text, &name)
+        || name_of_source(&text[range.clone()], written, kind) && !in_string(text, &name)
+    {
+        return None;
+    }
+    // Of several arguments the first is another thing, unless it can be nothing else.
+    if operator == Operator::Argument
+        && more_arguments(text, range.end)
+        && !looks_random(&text[range.clone()])
+    {
+        return None;
+    }
     let confidence = value::judge(class, &text[name.clone()], &text[range.clone()], written)?;
     Some(Assignment {
         name,
@@ -115,6 +134,63 @@ pub fn read(text: &[u8], name: Range<usize>, kind: TextKind) -> Option<Assignmen
         class,
         confidence,
     })
+}
+
+/// `--- PASS: TestName (0.07s)`, `PASS: tests/name.sh`: how a test ended.
+fn verdict(text: &[u8], name: &Range<usize>) -> bool {
+    &text[name.clone()] == b"PASS"
+        && text[name.end..].starts_with(b": ")
+        && (text[..name.start].ends_with(b"--- ") || {
+            let value = &text[name.end + 2..text.len().min(name.end + 160)];
+            let value = value
+                .split(u8::is_ascii_whitespace)
+                .next()
+                .unwrap_or_default();
+            value.contains(&b'/') && !looks_random(value)
+        })
+}
+
+/// In source code what stands without quotes has a name; one of words and numbers is no secret in a comment either.
+fn name_of_source(value: &[u8], written: Written, kind: TextKind) -> bool {
+    kind == TextKind::Source
+        && written == Written::Code
+        && value
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.'))
+        && value.iter().any(u8::is_ascii_alphabetic)
+        && (phrased(value) || names_member(value))
+}
+
+/// A type or a field of something, which says what it is: `ed25519.Ed25519PrivateKey`.
+fn names_member(value: &[u8]) -> bool {
+    const TRADE: &[&[u8]] = &[
+        b"key",
+        b"token",
+        b"secret",
+        b"password",
+        b"credential",
+        b"pass",
+    ];
+    let mut words = value.split(|b| *b == b'.');
+    let named = |word: &[u8]| {
+        word.first()
+            .is_some_and(|b| b.is_ascii_alphabetic() || *b == b'_')
+    };
+    value.contains(&b'.')
+        && value.len() < 64
+        && words.all(named)
+        && TRADE.iter().any(|word| contains_ignore_case(value, word))
+}
+
+/// Behind the quote at `end` another argument follows, or what is put behind the text.
+fn more_arguments(text: &[u8], end: usize) -> bool {
+    let rest = &text[end..text.len().min(end + 8)];
+    let rest = rest
+        .strip_prefix(b"\"")
+        .or_else(|| rest.strip_prefix(b"'"))
+        .unwrap_or_default()
+        .trim_ascii_start();
+    matches!(rest.first(), Some(b',' | b'.' | b'+'))
 }
 
 /// Skips blanks, and what tells a terminal to change colour.
@@ -183,6 +259,32 @@ mod tests {
             TextKind::Other,
         )
         .map(|a| &text[a.value])
+    }
+
+    #[test]
+    fn names_in_source_and_passwords_in_its_strings() {
+        let read = |text: &str| {
+            let at = text.find("assword").unwrap();
+            let name = name_around(text.as_bytes(), &(at..at + 7));
+            read(text.as_bytes(), name, TextKind::Source).map(|a| text[a.value].to_owned())
+        };
+        for text in [
+            "Password: password16,",
+            "userPassword: Account2.Password1,",
+            "DefaultPassword = InitialPassword22",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
+        for (text, value) in [
+            (
+                "dsn := \"user=app password=Summer2024 host=db\"",
+                "Summer2024",
+            ),
+            ("Password: \"Summer2024\",", "Summer2024"),
+            ("// password: q3VtZcK8s1LwXy7B", "q3VtZcK8s1LwXy7B"),
+        ] {
+            assert_eq!(read(text).as_deref(), Some(value), "{text}");
+        }
     }
 
     #[test]

@@ -302,6 +302,8 @@ const NEVER: &[&str] = &[
     "cursor",
     "revision",
     "hashed",
+    "websocket",
+    "idempotency",
 ];
 
 /// Judges a name. The cost is bounded by `MAX_NAME`.
@@ -340,7 +342,10 @@ pub fn classify(name: &[u8]) -> Option<NameClass> {
         return Some(NameClass::Password);
     }
     if names_secret(last) {
-        return Some(NameClass::Secret);
+        // What makes a request the same as one before, and what says which change is meant, opens nothing.
+        let same = last == "token"
+            && (TOKEN_NOT.contains(&before) || head.ends_with(&["client", "request"]));
+        return (!same).then_some(NameClass::Secret);
     }
     if matches!(last, "key" | "keys") {
         return key_of(before);
@@ -361,6 +366,9 @@ pub fn classify(name: &[u8]) -> Option<NameClass> {
     }
     None
 }
+
+/// Words behind which a token is none that opens anything: those of AWS's requests.
+const TOKEN_NOT: &[&str] = &["change", "action", "purchase"];
 
 /// Words behind which `pass` is no password.
 const PASS_NOT: &[&str] = &[
@@ -507,6 +515,9 @@ mod tests {
             ("keyboard", None),
             ("tokenizer", None),
             ("next_page_token", None),
+            ("clientRequestToken", None),
+            ("LifecycleActionToken", None),
+            ("oauth_request_token", Some(Secret)),
             ("api_key_id", None),
             ("monkey", None),
             ("bypass", None),

@@ -24,7 +24,7 @@ const MAX_HOOKED: usize = 4_096;
 /// A program, by its file: path, device and inode. What an interpreter has for TLS is its script's choice.
 pub(super) type Program = (String, u64, u64, String);
 
-fn program(proc: &Proc) -> Program {
+pub(super) fn program(proc: &Proc) -> Program {
     let exe = &proc.exe;
     let script = proc.script.clone();
     (exe.path.clone(), exe.device, exe.inode, script)
@@ -48,7 +48,6 @@ struct Sent {
 impl Core {
     /// Decides the lineage of one connection.
     pub(super) fn lineage(&mut self, key: Key) {
-        let pid = key.0;
         if self
             .flows
             .get(key)
@@ -88,7 +87,7 @@ impl Core {
         }
         self.group(first);
         if sent.unhooked && !news.is_empty() {
-            self.tell_uncovered(pid, news[0].1.at.boot_ns);
+            self.tell_uncovered(key, news[0].1.at.boot_ns);
         }
     }
 
@@ -160,18 +159,20 @@ impl Core {
             coverage.push("the payload is QUIC or DTLS: its content was not seen".to_owned());
         }
         if tls {
-            coverage.push(
-                if lost {
-                    "the payload is TLS and its content was not seen: records were lost meanwhile, or its library is not \
-                     hooked"
-                } else if unhooked {
-                    "the payload is TLS by a library that is not hooked: its content was not seen"
-                } else {
-                    "the payload is TLS, and nothing was seen to be given to a library for this connection: its content \
-                     was not seen"
-                }
-                .to_owned(),
-            );
+            coverage.push(if lost {
+                "the payload is TLS and its content was not seen: records were lost meanwhile, or its library is not \
+                 hooked"
+                    .to_owned()
+            } else if unhooked {
+                let why = self.why_unhooked(key.0);
+                format!(
+                    "the payload is TLS by a library that is not hooked{why}: its content was not seen"
+                )
+            } else {
+                "the payload is TLS, and nothing was seen to be given to a library for this connection: its content \
+                 was not seen"
+                    .to_owned()
+            });
         }
         if cut {
             coverage.push(
@@ -298,7 +299,22 @@ impl Core {
         proc.is_some_and(|proc| proc.hooked || self.hooked.contains(&program(proc)))
     }
 
-    fn tell_uncovered(&mut self, pid: Pid, boot_ns: u64) {
+    /// Why a process's library is not hooked, in parentheses; nothing where its file was not searched, or tells nothing.
+    fn why_unhooked(&self, pid: Pid) -> String {
+        let why = self.table.get(pid).and_then(|proc| self.unhooked.why(proc));
+        why.map_or_else(String::new, |why| format!(" ({why})"))
+    }
+
+    fn tell_uncovered(&mut self, key: Key, boot_ns: u64) {
+        let pid = key.0;
+        let why = self.why_unhooked(pid);
+        let to = self.flows.get(key).map_or_else(String::new, |flow| {
+            let (ip, port) = (&flow.ends.peer_ip, flow.ends.peer_port);
+            match ip.contains(':') {
+                true => format!(" to [{ip}]:{port}"),
+                false => format!(" to {ip}:{port}"),
+            }
+        });
         let exe = self
             .table
             .get(pid)
@@ -306,7 +322,7 @@ impl Core {
         if self.uncovered.insert(exe.clone()) {
             self.on_gap(&GapSeen {
                 detail: format!(
-                    "{exe} sends TLS by a library that is not hooked: its payloads cannot be inspected"
+                    "{exe} sends TLS{to} by a library that is not hooked{why}: its payloads cannot be inspected"
                 ),
                 remedy: "`keytrail doctor` lists which libraries are covered and what to do about the rest"
                     .to_owned(),

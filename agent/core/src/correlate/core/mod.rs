@@ -16,6 +16,7 @@ mod reads;
 mod repeat;
 mod send;
 mod taken;
+mod unhooked;
 mod words;
 mod written;
 
@@ -32,6 +33,7 @@ use opens::Opens;
 use reads::Reads;
 use repeat::Repeated;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use unhooked::Unhooked;
 use words::PendingWords;
 
 /// Credentials named in lineage events of one connection; the rest is counted.
@@ -98,6 +100,8 @@ pub struct Core {
     hooked: BTreeSet<lineage::Program>,
     /// Executables already reported for TLS that we cannot see into.
     uncovered: BTreeSet<String>,
+    /// Why what a program encrypts is not seen.
+    unhooked: Unhooked,
     /// When records were last known to be lost.
     lost_ns: u64,
     /// What found no room or was cut, until it is told, and when it may be.
@@ -205,6 +209,7 @@ impl Core {
                 boot_ns,
             } => self.on_withdrawn(fingerprint, *boot_ns),
             Observation::Gap(gap) => self.on_gap(gap),
+            Observation::Unhooked(seen) => self.unhooked.note(seen, &self.table),
             Observation::Pod { boot_ns, names } => self.on_pod(*boot_ns, names),
             Observation::PodGone { boot_ns, uid } => self.names.gone(*boot_ns, uid),
             // For a later stage.

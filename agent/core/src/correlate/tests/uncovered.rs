@@ -128,6 +128,57 @@ fn a_library_is_said_not_to_be_hooked_only_where_none_of_its_writes_was_seen() {
     assert_eq!(story(vec![write, again(Some("/x.py"))], 11), real);
 }
 
+/// Why a library is not hooked is told by the search of its file, in the event and in the gap, of whoever runs it.
+#[test]
+fn the_reason_is_that_of_the_file_or_of_what_the_program_has_mapped() {
+    const WHY: &str = "rustls 0.21.12: what it encrypts is seen from 0.23 on";
+    let c = credential("c");
+    let story = |path: &str, users: Vec<u32>| {
+        let found = Observation::Unhooked(Box::new(UnhookedSeen {
+            path: path.to_owned(),
+            reason: WHY.to_owned(),
+            users,
+        }));
+        let events = run(&[
+            start(),
+            exec(10, 1, SEC, vec![env(&c, "T")]),
+            records(10, SEC + 1, 1, 905, &[(0x17, 900)]),
+            found,
+            tick(30 * SEC),
+            stop(),
+        ]);
+        let said = |kind| of(&events, kind).into_iter().cloned().collect::<Vec<_>>();
+        let sent: Vec<String> = said("credential_sent")
+            .iter()
+            .map(|e| e.coverage.join("; "))
+            .collect();
+        let gaps: Vec<String> = said("coverage_gap")
+            .iter()
+            .filter_map(|e| e.gap.as_ref())
+            .map(|g| g.detail.clone())
+            .collect();
+        (sent, gaps)
+    };
+    let with = format!(
+        "the payload is TLS by a library that is not hooked ({WHY}): its content was not seen"
+    );
+    for (path, users) in [
+        ("/bin/p10", vec![10]),
+        ("/bin/p10", vec![]),
+        ("/usr/lib/jvm/libjvm.so", vec![10]),
+    ] {
+        let (sent, gaps) = story(path, users);
+        assert_eq!(sent, [with.clone()], "{path}");
+        assert_eq!(gaps.len(), 1, "{path}: {gaps:?}");
+        assert!(
+            gaps[0].contains(WHY) && gaps[0].contains(":443"),
+            "{gaps:?}"
+        );
+    }
+    // A file that it has nothing of.
+    assert_eq!(story("/bin/other", vec![11]).0, [NOT_HOOKED]);
+}
+
 /// A program that ran before its library was hooked: what it refers to by HPACK went unseen.
 #[test]
 fn what_left_before_the_library_was_hooked_is_said() {

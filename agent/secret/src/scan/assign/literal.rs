@@ -191,6 +191,10 @@ fn quoted(
     if operator == Operator::Pair && !closes_pair(text, end) {
         return None;
     }
+    // NAME=`command with words`
+    if sign == b'`' && text[start..end].contains(&b' ') && text[..at].ends_with(b"=") {
+        return None;
+    }
     let written = match operator {
         Operator::List => Written::Listed,
         Operator::Compare => Written::Compared,
@@ -209,8 +213,8 @@ fn bare(text: &[u8], i: usize, limit: usize, operator: Operator, config: bool) -
     ) {
         return None;
     }
-    // `ENV NAME $OTHER`
-    if operator == Operator::Word && text.get(i) == Some(&b'$') {
+    // `ENV NAME $OTHER`, `-Password $other`
+    if matches!(operator, Operator::Word | Operator::Flag) && text.get(i) == Some(&b'$') {
         return None;
     }
     // Blanks belong to it.
@@ -379,6 +383,28 @@ fn block(text: &[u8], name: &Range<usize>, at: usize, limit: usize) -> Option<Ra
     (value.len() < MAX_VALUE).then(|| start..start + value.len())
 }
 
+/// What a template gives where nobody says otherwise: `{{ x | default('value') }}` of Jinja, `{{ .x | default "value" }}` of Helm.
+pub(super) fn default(text: &[u8], value: &Range<usize>) -> Option<Range<usize>> {
+    if !text[value.clone()].starts_with(b"{{") {
+        return None;
+    }
+    let line = &text[value.start..text.len().min(value.start + MAX_TEMPLATE)];
+    let line = &line[..memchr::memmem::find(line, b"}}")?];
+    let word = memchr::memmem::find(line, b"default")? + b"default".len();
+    let sign = word
+        + line[word..]
+            .iter()
+            .take_while(|b| matches!(b, b'(' | b' '))
+            .count();
+    let quote = *line.get(sign).filter(|b| matches!(b, b'"' | b'\''))?;
+    let length = memchr::memchr(quote, &line[sign + 1..])?;
+    let start = value.start + sign + 1;
+    (length > 0).then_some(start..start + length)
+}
+
+/// Longest expression of a template in which a default is looked for.
+const MAX_TEMPLATE: usize = 256;
+
 /// After the closing quote at `end` the call ends, too.
 fn closes_pair(text: &[u8], end: usize) -> bool {
     let rest = &text[end..text.len().min(end + 12)];
@@ -387,6 +413,13 @@ fn closes_pair(text: &[u8], end: usize) -> bool {
         .position(|b| !matches!(b, b'"' | b'\'' | b'`' | b'\\') && !b.is_ascii_whitespace())
         .map_or(&[], |n| &rest[n..]);
     matches!(rest.first(), Some(b')' | b'}') | None)
+}
+
+/// The name stands inside a string that begins on its line.
+pub(super) fn in_string(text: &[u8], name: &Range<usize>) -> bool {
+    [b'"', b'\'', b'`']
+        .into_iter()
+        .any(|quote| closes_string(text, name, quote))
 }
 
 /// The name stands inside a string that this quote opened on the same line and that has not been closed yet.

@@ -107,7 +107,11 @@ impl<'t> Gap<'t> {
     fn closed_tag(&self) -> Option<usize> {
         let is_tag = self.peek(0) == b'>'
             && match self.closers {
-                0 => matches!(self.before().last(), Some(b'<' | b':')),
+                0 => {
+                    // <ns:name>; not Module::Name> of Perl's manuals.
+                    matches!(self.before().last(), Some(b'<' | b':'))
+                        && !self.before().ends_with(b"::")
+                }
                 // <entry key="name">value</entry>
                 1 => named_element(self.before()),
                 _ => false,
@@ -193,7 +197,29 @@ impl<'t> Gap<'t> {
         {
             return Some((at + after, Operator::Assign));
         }
+        // getenv("NAME") or "value"
+        if (1..=2).contains(&self.closers) && self.peek(0) == b')' {
+            return self.otherwise().map(|after| (after, Operator::Assign));
+        }
         None
+    }
+
+    /// The place behind what stands between a call that reads the name and the value that is taken where it reads none.
+    fn otherwise(&self) -> Option<usize> {
+        const WORDS: &[&[u8]] = &[
+            b"or ",
+            b"|| ",
+            b"?? ",
+            b"?: ",
+            b".unwrap_or(",
+            b".orElse(",
+            b".getOrElse(",
+        ];
+        let at = skip_space(self.text, self.at + 1, self.limit);
+        let rest = self.text.get(at..self.limit)?;
+        let word = WORDS.iter().find(|word| rest.starts_with(word))?;
+        let value = rest[word.len()..].trim_ascii_start();
+        matches!(value.first(), Some(b'"' | b'\'')).then(|| at + word.len())
     }
 
     /// The sign itself, and whether it is one between this name and a value.

@@ -46,10 +46,22 @@ pub(super) fn same_word(name: &[u8], value: &[u8]) -> bool {
     if n == v || n.ends_with(&v) || (n.len() >= 8 && value.contains(&b'_') && v.ends_with(&n)) {
         return true;
     }
-    // user_password, api-token, PasswordField: separators or camel case around a word of the trade, no digits.
+    // "encryptionKey": "encryptionKey1024"; a password may be its own name and a number.
+    let plain = |v: &[u8]| {
+        v.iter()
+            .rposition(|b| !b.is_ascii_digit())
+            .map_or(0, |at| at + 1)
+    };
+    let (stem, of) = (&v[..plain(&v)], &n[..plain(&n)]);
+    let made = [&b"key"[..], b"token", b"secret"];
+    if stem.len() >= 6 && of.ends_with(stem) && made.iter().any(|word| stem.ends_with(word)) {
+        return true;
+    }
+    // user_password, api-token, PasswordField: separators or camel case around a word of the trade, no digits but those at the
+    // end of a member (form.password1).
     let word_like = value.iter().all(|b| {
         b.is_ascii_alphabetic() || matches!(b, b'_' | b'-' | b'.' | b' ' | b':' | b'/' | b'#')
-    });
+    }) || member(value);
     let parted = value
         .iter()
         .any(|b| matches!(b, b'_' | b'-' | b'.' | b':' | b'/'))
@@ -69,6 +81,16 @@ pub(super) fn same_word(name: &[u8], value: &[u8]) -> bool {
         b"pass",
     ];
     word_like && parted && TRADE.iter().any(|t| v.windows(t.len()).any(|w| w == *t))
+}
+
+/// A member of something, as code names it: words with dots between them, and numbers at their ends.
+fn member(value: &[u8]) -> bool {
+    value.contains(&b'.')
+        && value.split(|b| *b == b'.').all(|word| {
+            let digits = word.iter().rev().take_while(|b| b.is_ascii_digit()).count();
+            let stem = &word[..word.len() - digits];
+            digits <= 2 && stem.len() >= 2 && stem.iter().all(u8::is_ascii_alphabetic)
+        })
 }
 
 /// Length of the passwords that Google and Apple make for programs.
@@ -145,12 +167,38 @@ pub(super) fn no_secret(value: &[u8], random: bool) -> bool {
         || rate(value)
         || number_literal(value)
         || numeric(value)
+        || spliced(value, random)
         || mailbox(value)
         // Markup, format strings, globs, function bodies.
         || [&b"</"[..], b"%s", b"{}", b"=>", b"<%", b"**/"].into_iter().any(holds)
         || reads(value)
         || bundle(value)
         || !random && file_name(value)
+}
+
+/// Code between two strings, as it puts them together: `'<password>' + escape(p) + '</password>'`, `'..p..'`. What opens it
+/// is the quote that closes the string before.
+fn spliced(value: &[u8], random: bool) -> bool {
+    let value = match value.trim_ascii() {
+        [a @ (b'"' | b'\''), inner @ .., b] if a == b => inner.trim_ascii(),
+        value => value,
+    };
+    [&b"+"[..], b".", b"..", b"&", b"||", b"~"]
+        .into_iter()
+        .filter_map(|sign| value.strip_prefix(sign)?.strip_suffix(sign))
+        .any(|inside| {
+            let named = inside.trim_ascii();
+            let begins = named
+                .first()
+                .is_some_and(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'$' | b'@'));
+            let code = named
+                .iter()
+                .all(|b| b.is_ascii_alphanumeric() || b"_.$@()[]{}<>-'\":, ".contains(b));
+            let called = named.iter().any(|b| matches!(b, b'(' | b'[' | b'$'))
+                || named.len() < inside.len()
+                || member(named);
+            begins && code && (called || !random)
+        })
 }
 
 /// Code that reads a value from elsewhere is none, though it stands in quotes (a text within a text).
@@ -464,9 +512,27 @@ pub(super) fn cache_key(value: &[u8]) -> bool {
         && digest.iter().all(u8::is_ascii_hexdigit)
 }
 
-/// A number with the suffix of its type, or in hexadecimal with one.
+/// A number in hexadecimal, with an exponent, or with the suffix of its type.
 fn number_literal(value: &[u8]) -> bool {
     let value = value.strip_prefix(b"-").unwrap_or(value);
+    // Of 64 bits at most: a key has more.
+    if let Some(hex) = value
+        .strip_prefix(b"0x")
+        .or_else(|| value.strip_prefix(b"0X"))
+    {
+        let digits = hex.iter().filter(|b| b.is_ascii_hexdigit()).count();
+        if (1..=16).contains(&digits) && hex.iter().all(|b| b.is_ascii_hexdigit() || *b == b'_') {
+            return true;
+        }
+    }
+    // 7.038531e-26
+    if value.len() < 24
+        && value.first().is_some_and(u8::is_ascii_digit)
+        && value.contains(&b'.')
+        && std::str::from_utf8(value).is_ok_and(|text| text.parse::<f64>().is_ok())
+    {
+        return true;
+    }
     let Some(at) = value.iter().rposition(|b| matches!(b, b'u' | b'i' | b'f')) else {
         return false;
     };

@@ -85,9 +85,11 @@ impl Stack for Rustls {
             }
         }
         Ok(if sites.is_empty() {
-            Found::Unproven(unproven(
-                "the methods that encrypt records were not found, or are not like any known",
-            ))
+            Found::Unproven(unproven(if sources.is_early() {
+                "what it encrypts is seen from 0.23 on; its methods are others"
+            } else {
+                "the methods that encrypt records were not found, or are not like any known"
+            }))
         } else if unlike > 0 || of_13 < sources.of_13() {
             Found::Partly(
                 sites,
@@ -143,6 +145,14 @@ impl Sources {
         }
         self.ring |= path.starts_with(b"crypto/ring/");
         self.aws_lc |= path.starts_with(b"crypto/aws_lc_rs/");
+    }
+
+    /// Before 0.23, whose methods take other arguments.
+    fn is_early(&self) -> bool {
+        let minor = self.version.split('.').nth(1);
+        minor
+            .and_then(|minor| minor.parse::<u32>().ok())
+            .is_some_and(|minor| minor < 23)
     }
 
     /// How many ciphers of TLS 1.3 its providers have of their own: in aws-lc AES-GCM is another one than ChaCha20.

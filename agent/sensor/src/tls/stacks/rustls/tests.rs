@@ -17,6 +17,15 @@ fn sources_have_a_version() {
         b"23.5/src/crypto/aws_lc_rs/tls13.rs",
     ]);
     assert!(both.ring && both.aws_lc);
+    for (path, early) in [
+        (&b"21.12/src/conn.rs"[..], true),
+        (b"22.4/src/conn.rs", true),
+        (b"23.0/src/conn.rs", false),
+        (b"24.1/src/conn.rs", false),
+        (b"/src/", false),
+    ] {
+        assert_eq!(of(&[path]).is_early(), early, "{}", path.escape_ascii());
+    }
     assert_eq!((both.of_13(), of(&[b"23.5/src/conn.rs"]).of_13()), (3, 0));
 }
 
