@@ -3,7 +3,7 @@
 
 use super::files::min_confidence;
 use super::registry::Registry;
-use super::stamp;
+use super::convert;
 use keytrail_abi as abi;
 use keytrail_abi::header::flags;
 use keytrail_model::{AnswerSeen, Pid};
@@ -95,7 +95,7 @@ impl Answers {
         classifier: &Classifier,
         registry: &mut Registry,
     ) -> Option<AnswerSeen> {
-        let at = stamp::stamp(&r.header);
+        let at = convert::task_info(&r.header);
         let key = (at.pid, r.ends.sock);
         let cut = r.header.flags & (flags::TRUNCATED | flags::UNREADABLE) != 0;
         let hole = r.header.flags & flags::AFTER_HOLE != 0;
@@ -131,7 +131,7 @@ impl Answers {
         let credentials = registry.learn_held(&findings, min_confidence(false));
         (!credentials.is_empty()).then(|| AnswerSeen {
             at,
-            ends: stamp::ends(&r.ends),
+            ends: convert::endpoints(&r.ends),
             credentials,
             hook: hook.to_owned(),
         })

@@ -2,10 +2,10 @@
 
 use super::names::{Names, ProgramNames};
 use super::registry::Registry;
-use super::{environment, stamp};
+use super::{environment, convert};
 use crate::decode;
 use keytrail_abi as abi;
-use keytrail_model::{Bound, Dropped, ExecSeen, Found, PipesSeen, Place};
+use keytrail_model::{Bound, Dropped, ExecSeen, Found, PipesSeen, FoundIn};
 use keytrail_payload::Pieces;
 use keytrail_secret::{Arguments, Classifier, Finding};
 use std::collections::{HashMap, HashSet};
@@ -166,7 +166,7 @@ impl Execs {
             argv,
             env,
         } = open;
-        let at = stamp::stamp(&exec.header);
+        let at = convert::task_info(&exec.header);
         let filename =
             decode::name(&exec.filename[..(exec.filename_len as usize).min(exec.filename.len())]);
         let ProgramNames { exe, cwd, cgroup } = self.names.of(&exec, filename);
@@ -179,7 +179,7 @@ impl Execs {
             .and_then(|(_, v)| std::str::from_utf8(v).ok())
             .map(ToOwned::to_owned);
         let seen = ExecSeen {
-            parent: stamp::pid(exec.parent_tgid, exec.parent_start_ns),
+            parent: convert::pid(exec.parent_tgid, exec.parent_start_ns),
             exe,
             ns_tgid: exec.ns_tgid,
             argv: shown,
@@ -239,7 +239,7 @@ pub fn in_environment(
         if known.insert((credential.fingerprint.clone(), name.clone())) {
             found.push(Found {
                 credential,
-                place: Place::Env(name),
+                place: FoundIn::Env(name),
             });
         }
     };
@@ -261,7 +261,7 @@ pub fn in_clear<'a>(block: &'a [u8], found: &[Found], registry: &Registry) -> Ve
     let names: HashSet<&str> = found
         .iter()
         .filter_map(|f| match &f.place {
-            Place::Env(name) => Some(name.as_str()),
+            FoundIn::Env(name) => Some(name.as_str()),
             _ => None,
         })
         .collect();
@@ -289,7 +289,7 @@ pub fn arguments(
     let mut known: HashSet<(String, usize)> = HashSet::new();
     let mut add = |credential: keytrail_model::CredentialRef, index: usize| {
         if known.insert((credential.fingerprint.clone(), index)) {
-            let place = Place::Argv(u32::try_from(index).unwrap_or(u32::MAX));
+            let place = FoundIn::Argv(u32::try_from(index).unwrap_or(u32::MAX));
             found.push(Found { credential, place });
         }
     };

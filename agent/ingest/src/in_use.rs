@@ -3,7 +3,7 @@
 
 use super::files::min_confidence;
 use super::registry::Registry;
-use keytrail_model::{Bound, CredentialRef, Dropped, InUseSeen, Pid, Stamp, Transform};
+use keytrail_model::{Bound, CredentialRef, Dropped, InUseSeen, Pid, TaskInfo, Transform};
 use keytrail_payload::Unknown;
 use keytrail_secret::{Classifier, Finding, Origin};
 use std::collections::{HashMap, HashSet};
@@ -47,7 +47,7 @@ pub(super) struct Meeting<'a> {
     state: &'a mut InUse,
     classifier: &'a Classifier,
     registry: &'a Registry,
-    at: &'a Stamp,
+    at: &'a TaskInfo,
     met: Met,
 }
 
@@ -61,7 +61,7 @@ pub(super) struct Met {
 impl InUse {
     pub fn meeting<'a>(
         &'a mut self,
-        at: &'a Stamp,
+        at: &'a TaskInfo,
         classifier: &'a Classifier,
         registry: &'a Registry,
     ) -> Meeting<'a> {
@@ -90,7 +90,7 @@ impl InUse {
     /// Makes known what was met, and forgets the bytes. Who holds it from here on.
     pub fn learn(
         &mut self,
-        at: &Stamp,
+        at: &TaskInfo,
         met: Met,
         registry: &mut Registry,
         dropped: &mut Dropped,
@@ -133,12 +133,12 @@ impl InUse {
         may
     }
 
-    fn is_refused(&self, hash: u64, at: &Stamp) -> bool {
+    fn is_refused(&self, hash: u64, at: &TaskInfo) -> bool {
         at.boot_ns < self.refused_until_ns
             && self.refused.contains(&self.key.hash_one((hash, at.pid)))
     }
 
-    fn refuse(&mut self, hash: u64, at: &Stamp) {
+    fn refuse(&mut self, hash: u64, at: &TaskInfo) {
         if at.boot_ns >= self.refused_until_ns || self.refused.len() >= MAX_DECIDED {
             self.refused.clear();
             self.refused_until_ns = at.boot_ns.saturating_add(TIME_NS);

@@ -27,7 +27,7 @@ mod pending;
 mod registry;
 mod shown;
 mod stage;
-mod stamp;
+mod convert;
 #[cfg(test)]
 mod stream_tests;
 #[cfg(test)]
@@ -47,19 +47,19 @@ use std::path::Path;
 /// The process a record's header is about.
 #[must_use]
 pub fn pid_of_header(header: &keytrail_abi::Header) -> keytrail_model::Pid {
-    stamp::pid(header.tgid, header.start_ns)
+    convert::pid(header.tgid, header.start_ns)
 }
 
 /// The process that a fork made.
 #[must_use]
 pub fn child_of(fork: &keytrail_abi::Fork) -> keytrail_model::Pid {
-    stamp::pid(fork.child_tgid, fork.child_start_ns)
+    convert::pid(fork.child_tgid, fork.child_start_ns)
 }
 
 /// A pipe as the kernel side names it; inode 0 is none.
 #[must_use]
 pub fn pipe_of(id: keytrail_abi::FileId) -> Option<keytrail_model::PipeId> {
-    stamp::pipe(id)
+    convert::pipe(id)
 }
 
 /// The pipes that a process has as standard streams now, standard input first.

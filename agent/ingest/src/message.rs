@@ -2,10 +2,10 @@
 
 use super::in_use::Met;
 use super::stage::{Digest, chunk};
-use super::stamp;
+use super::convert;
 use keytrail_abi as abi;
 use keytrail_host::procfs;
-use keytrail_model::{Direction, Ends, Payload, PeerSeen, Pid, SendSeen};
+use keytrail_model::{Direction, Endpoints, Payload, PeerSeen, Pid, SendSeen};
 use keytrail_payload::{Layer, Matcher, StreamKey, Streams, Unknown, datagram};
 
 /// include/linux/net.h.
@@ -20,7 +20,7 @@ impl Digest {
         data: &[u8],
         hook: &str,
     ) -> (SendSeen, Met) {
-        let at = stamp::stamp(&r.header);
+        let at = convert::task_info(&r.header);
         let unix = r.header.kind == abi::Kind::UNIX_SEND;
         let datagrams = !unix || r.sock_type == SOCK_DGRAM;
         let key = StreamKey {
@@ -76,7 +76,7 @@ impl Digest {
             let who = (at.pid, (r.ends.peer, r.ends.peer_port));
             self.in_names(who, at.boot_ns, data, &mut payload);
         }
-        let mut ends = stamp::ends(&r.ends);
+        let mut ends = convert::endpoints(&r.ends);
         if unix {
             name_peer(r, at.pid, !payload.hits.is_empty(), &mut ends);
         }
@@ -136,13 +136,13 @@ fn add_secrets(matcher: &Matcher, text: &[u8], payload: &mut Payload) {
 }
 
 /// Name and peer of a Unix socket. `look`: it is worth a look into /proc, while the peer still runs.
-fn name_peer(r: &abi::MessageSend, sender: Pid, look: bool, ends: &mut Ends) {
+fn name_peer(r: &abi::MessageSend, sender: Pid, look: bool, ends: &mut Endpoints) {
     let name = r.name.get(..usize::from(r.name_len)).unwrap_or_default();
     ends.path = socket_name(name);
     if r.peer_tgid == 0 {
         return;
     }
-    let pid = stamp::pid(r.peer_tgid, r.peer_start_ns);
+    let pid = convert::pid(r.peer_tgid, r.peer_start_ns);
     if pid == sender && ends.path.is_empty() {
         // It made a pair itself; who has the other end now is not known.
         return;

@@ -5,7 +5,7 @@
 //! cgroups apart by, and serves for the next process in the same place, even one that is gone already.
 
 use super::cgroups::Hierarchies;
-use super::stamp;
+use super::convert;
 use keytrail_abi::{Exec, PathId};
 use keytrail_host::{clock, kernel_device, procfs};
 use keytrail_model::{ExeFacts, absolute};
@@ -124,7 +124,7 @@ impl Process<'_> {
 
     fn alive(&self) -> bool {
         self.alive.get().unwrap_or_else(|| {
-            let alive = procfs::pid_of(self.tgid()) == Some(stamp::stamp(&self.exec.header).pid);
+            let alive = procfs::pid_of(self.tgid()) == Some(convert::task_info(&self.exec.header).pid);
             self.alive.set(Some(alive));
             alive
         })

@@ -8,7 +8,7 @@ use super::inspection::{
     Answer, Missed, NewFile, Outcome, PathSubject, SeenFile, Subject, Told, Who,
 };
 use super::stage::Digest;
-use super::stamp;
+use super::convert;
 use crate::decode::Record;
 use keytrail_abi::{FileId, FileNew, Header};
 use keytrail_model::{InventoryUpdate, Unread, Why};
@@ -93,7 +93,7 @@ impl Digest {
                 if known {
                     return None;
                 }
-                let pid = stamp::pid(r.header.tgid, r.header.start_ns);
+                let pid = convert::pid(r.header.tgid, r.header.start_ns);
                 let new = NewFile {
                     record: *r,
                     bytes: Told::new(content),

@@ -3,7 +3,7 @@
 //! its kind and fingerprint.
 
 use crate::exec::{label, without};
-use keytrail_model::{Ends, FileFacts, Found, Observation, Payload, Place};
+use keytrail_model::{Endpoints, FileFacts, Found, Observation, Payload, FoundIn};
 use keytrail_payload::Matcher;
 use std::collections::HashSet;
 
@@ -151,7 +151,7 @@ macro_rules! visit {
             each(& $($mut)? file.host_path);
         }
 
-        fn $ends(ends: & $($mut)? Ends, each: &mut dyn FnMut(& $($mut)? String)) {
+        fn $ends(ends: & $($mut)? Endpoints, each: &mut dyn FnMut(& $($mut)? String)) {
             each(& $($mut)? ends.path);
             if let Some(peer) = & $($mut)? ends.peer {
                 each(& $($mut)? peer.executable);
@@ -174,7 +174,7 @@ macro_rules! visit {
 
         fn $found(found: & $($mut)? [Found], each: &mut dyn FnMut(& $($mut)? String)) {
             for found in found {
-                if let Place::Env(name) = & $($mut)? found.place {
+                if let FoundIn::Env(name) = & $($mut)? found.place {
                     each(name);
                 }
             }
@@ -188,7 +188,7 @@ visit!(texts_mut, file_mut, ends_mut, payload_mut, found_mut, mut);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use keytrail_model::{GapReason, GapSeen, HostName, PeerSeen, Pid, SendSeen, Stamp};
+    use keytrail_model::{GapReason, GapSeen, HostName, PeerSeen, Pid, SendSeen, TaskInfo};
 
     const SECRET: &str = "4f0c2a9be1d87736a5c04412ee90bd31";
 
@@ -208,8 +208,8 @@ mod tests {
         matcher
     }
 
-    fn at() -> Stamp {
-        Stamp {
+    fn at() -> TaskInfo {
+        TaskInfo {
             boot_ns: 1,
             pid: Pid { tgid: 1, start: 1 },
             tid: 1,
@@ -236,13 +236,13 @@ mod tests {
         let percent: String = SECRET.bytes().map(|b| format!("%{b:02x}")).collect();
         let send = SendSeen {
             at: at(),
-            ends: Ends {
+            ends: Endpoints {
                 path: named.clone(),
                 peer: Some(Box::new(PeerSeen {
                     executable: named.clone(),
                     ..PeerSeen::default()
                 })),
-                ..Ends::default()
+                ..Endpoints::default()
             },
             payload: Payload {
                 hosts: vec![HostName {
@@ -310,7 +310,7 @@ mod tests {
         // Until it is learnt what was in it.
         let none = Matcher::new(&[9; 32]);
         let named = Observation::Exit {
-            at: Stamp {
+            at: TaskInfo {
                 comm: SECRET[..15].into(),
                 ..at()
             },

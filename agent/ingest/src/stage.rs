@@ -11,7 +11,7 @@ use super::in_use::{InUse, Met};
 use super::inspection::{InspectionOptions, Inspector, Missed};
 use super::registry::Registry;
 use super::shown::Shown;
-use super::stamp;
+use super::convert;
 use super::written::{self, Targets};
 use crate::decode::{self, Record};
 use keytrail_abi as abi;
@@ -20,7 +20,7 @@ use keytrail_host::clock::boot_ns;
 use keytrail_host::procfs;
 use keytrail_model::{
     Access, Bound, CredentialRef, Direction, Dropped, FileFacts, FileSeen, Observation, Pid,
-    SendSeen, Snapshot, Socket, Stamp, TlsSeen, WriteSeen, WriteTarget,
+    SendSeen, Snapshot, Socket, TaskInfo, TlsSeen, WriteSeen, WriteTarget,
 };
 use keytrail_payload::{Chunk, Layer, StreamKey, Streams, Unknown, record_header};
 use keytrail_secret::Classifier;
@@ -172,7 +172,7 @@ impl Digest {
                 self.new_file(r, hook, inspection, out);
                 self.decide_reader(r, out);
             }
-            Record::Pipes(r) if r.exec_id != 0 => self.execs.pipes(r.exec_id, stamp::pipes(r)),
+            Record::Pipes(r) if r.exec_id != 0 => self.execs.pipes(r.exec_id, convert::pipes(r)),
             Record::Pipes(r) => passes(r, out),
             Record::Canary(_) => {}
         }
@@ -183,7 +183,7 @@ impl Digest {
     fn exec(&mut self, r: &abi::Exec) {
         self.ring_dirty = true;
         self.last_exec.insert(r.header.tgid, r.exec_id);
-        self.streams.close_sessions(stamp::stamp(&r.header).pid);
+        self.streams.close_sessions(convert::task_info(&r.header).pid);
         self.execs.begin(*r);
     }
 
@@ -195,7 +195,7 @@ impl Digest {
         }
         self.views.forked(r.header.tgid, child.tgid);
         out.observations.push(Observation::Fork {
-            at: stamp::stamp(&r.header),
+            at: convert::task_info(&r.header),
             child,
             child_ns_tgid: r.child_ns_tgid,
         });
@@ -203,7 +203,7 @@ impl Digest {
 
     fn exit(&mut self, r: &abi::Exit) -> Observation {
         self.last_exec.remove(&r.header.tgid);
-        let at = stamp::stamp(&r.header);
+        let at = convert::task_info(&r.header);
         self.streams.close_process(at.pid);
         self.answers.forget(at.pid);
         self.in_use.forget(at.pid);
@@ -220,12 +220,12 @@ impl Digest {
     }
 
     fn connect(&mut self, r: &abi::Connect) -> Observation {
-        let at = stamp::stamp(&r.header);
+        let at = convert::task_info(&r.header);
         // The hook that sees a connect before there is a connection knows no socket.
         if r.ends.sock != 0 {
             self.streams.close_socket(at.pid, r.ends.sock);
         }
-        let ends = stamp::ends(&r.ends);
+        let ends = convert::endpoints(&r.ends);
         Observation::Connect { at, ends }
     }
 
@@ -289,7 +289,7 @@ impl Digest {
             _ => Access::Read,
         };
         out.observations.push(Observation::File(Box::new(FileSeen {
-            at: stamp::stamp(&r.header),
+            at: convert::task_info(&r.header),
             access,
             file: facts,
             credentials,
@@ -321,7 +321,7 @@ impl Digest {
         inspection: Option<&Inspection>,
         out: &mut Digested,
     ) {
-        let at = stamp::stamp(&r.header);
+        let at = convert::task_info(&r.header);
         let seen = inspection.map_or_else(|| self.asked.seen(r.file, r.ctime_ns), Inspection::seen);
         let known = seen.as_deref().or_else(|| self.files.table.get(r.file));
         let verdict = inspection.map_or_else(
@@ -389,7 +389,7 @@ impl Digest {
         if r.exec_id != 0 {
             // A child forked before this is settled is settled by the same number.
             self.last_exec.insert(r.header.tgid, r.exec_id);
-            out.decide(stamp::pid(r.header.tgid, r.header.start_ns), r.exec_id);
+            out.decide(convert::pid(r.header.tgid, r.header.start_ns), r.exec_id);
         }
     }
 
@@ -400,7 +400,7 @@ impl Digest {
     }
 
     /// A file is read that others wrote a while ago, and in which nothing was seen.
-    fn handed_on(&self, r: &abi::FileNew, (at, hook): (Stamp, &str), out: &mut Digested) {
+    fn handed_on(&self, r: &abi::FileNew, (at, hook): (TaskInfo, &str), out: &mut Digested) {
         let Some(path) = self.handed.read(r.file, at.pid, at.boot_ns) else {
             return;
         };
@@ -435,7 +435,7 @@ impl Digest {
     }
 
     fn send(&mut self, r: &abi::SockSend, data: &[u8], hook: &str) -> (SendSeen, Met) {
-        let at = stamp::stamp(&r.header);
+        let at = convert::task_info(&r.header);
         let key = StreamKey {
             pid: at.pid,
             layer: Layer::Socket,
@@ -461,7 +461,7 @@ impl Digest {
         }
         let mut records = sent.records.iter().map(|r| (r.content_type, r.length));
         let seen = SendSeen {
-            ends: stamp::ends(&r.ends),
+            ends: convert::endpoints(&r.ends),
             payload: sent.payload,
             tls_record: records.next(),
             tls_more: records.collect(),
@@ -477,7 +477,7 @@ impl Digest {
     }
 
     fn write(&mut self, r: &abi::FdWrite, data: &[u8], hook: &str) -> Observation {
-        let at = stamp::stamp(&r.header);
+        let at = convert::task_info(&r.header);
         let key = written::stream(at.pid, r);
         if r.positioned != 0 && r.offset == 0 {
             self.streams.interrupt(&key);
@@ -500,7 +500,7 @@ impl Digest {
     }
 
     /// Makes known what nobody knew before it was used, before its use is told.
-    pub(super) fn learn_in_use(&mut self, at: &Stamp, met: Met, out: &mut Digested) {
+    pub(super) fn learn_in_use(&mut self, at: &TaskInfo, met: Met, out: &mut Digested) {
         let (registry, dropped) = (&mut self.registry, &mut self.dropped);
         let seen = self.in_use.learn(at, met, registry, dropped);
         out.observations
@@ -508,7 +508,7 @@ impl Digest {
     }
 
     fn tls(&mut self, r: &abi::TlsWrite, data: &[u8], hook: &str) -> (TlsSeen, Met) {
-        let at = stamp::stamp(&r.header);
+        let at = convert::task_info(&r.header);
         let key = StreamKey {
             pid: at.pid,
             layer: Layer::Tls,
@@ -611,7 +611,7 @@ impl Digest {
             start: 0,
         });
         Some(Snapshot {
-            at: Stamp {
+            at: TaskInfo {
                 boot_ns,
                 pid,
                 tid: tgid,
@@ -708,7 +708,7 @@ impl Digest {
 
 /// Pipes that were told of later than at an exec.
 fn passes(r: &abi::Pipes, out: &mut Digested) {
-    let pipes = stamp::pipes(r);
+    let pipes = convert::pipes(r);
     if r.pass_id != 0 {
         // Those who read from it waited for what came of it.
         out.decide(pipes.at.pid, r.pass_id);

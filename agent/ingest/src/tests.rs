@@ -6,7 +6,7 @@ use crate::decode::Record;
 use keytrail_abi as abi;
 use keytrail_host::clock::boot_ns;
 use keytrail_model::{
-    Access, Effect, ExecSeen, FileKey, InventoryUpdate, Observation, Place, SensorChange, Why,
+    Access, Effect, ExecSeen, FileKey, InventoryUpdate, Observation, FoundIn, SensorChange, Why,
 };
 use keytrail_payload::{Matcher, Streams};
 use keytrail_secret::{Classifier, Fingerprinter};
@@ -205,8 +205,8 @@ fn an_environment_in_two_chunks_is_one() {
         .found
         .iter()
         .map(|f| match &f.place {
-            Place::Env(name) => name.as_str(),
-            Place::Argv(_) => "argv",
+            FoundIn::Env(name) => name.as_str(),
+            FoundIn::Argv(_) => "argv",
         })
         .collect();
     assert!(
@@ -236,7 +236,7 @@ fn arguments_are_shown_without_what_must_not_be_shown() {
     assert!(shown.ends_with("&x=1"), "{shown}");
     let indices: Vec<_> = seen.found.iter().map(|f| f.place.clone()).collect();
     assert!(
-        indices.contains(&Place::Argv(2)) && indices.contains(&Place::Argv(3)),
+        indices.contains(&FoundIn::Argv(2)) && indices.contains(&FoundIn::Argv(3)),
         "{indices:?}"
     );
 }
@@ -456,7 +456,7 @@ fn files_are_learnt_watched_and_known_in_their_new_version() {
     watch(&mut digest, &mut asked, &mut out);
     assert_eq!(asked.watched.len(), 2);
     assert!(
-        matches!(out.places()[..], [InventoryUpdate::Looked(l)] if l.why == Why::Place && l.raw.ends_with(b"/two"))
+        matches!(out.places()[..], [InventoryUpdate::Looked(l)] if l.why == Why::Changed && l.raw.ends_with(b"/two"))
     );
 
     // A read of a version that is not known yet looks again first.

@@ -1,6 +1,6 @@
 //! What processes write to, and how its bytes follow each other.
 
-use super::stamp;
+use super::convert;
 use crate::decode;
 use keytrail_abi::{self as abi, records::target};
 use keytrail_model::{Pid, WriteTarget};
@@ -17,7 +17,7 @@ pub struct Targets(BTreeMap<Pid, HashMap<abi::FileId, String>>);
 
 impl Targets {
     pub fn learn(&mut self, r: &abi::FdTarget) {
-        let pid = stamp::pid(r.header.tgid, r.header.start_ns);
+        let pid = convert::pid(r.header.tgid, r.header.start_ns);
         if self.0.len() >= MAX_PROCESSES && !self.0.contains_key(&pid) {
             self.0.pop_first();
         }
@@ -127,9 +127,9 @@ mod tests {
         let mut targets = Targets::default();
         let r = told(&["f"], 1);
         targets.learn(&r);
-        let pid = stamp::pid(7, 0);
+        let pid = convert::pid(7, 0);
         assert_eq!(targets.path(pid, r.file), "/f");
-        assert_eq!(targets.path(stamp::pid(8, 0), r.file), "");
+        assert_eq!(targets.path(convert::pid(8, 0), r.file), "");
         targets.forget(pid);
         assert_eq!(targets.path(pid, r.file), "");
     }
@@ -138,7 +138,7 @@ mod tests {
     fn what_was_passed_over_parts_streams() {
         // SAFETY: as above.
         let mut r: abi::FdWrite = unsafe { std::mem::zeroed() };
-        let pid = stamp::pid(7, 0);
+        let pid = convert::pid(7, 0);
         let before = stream(pid, &r);
         r.holes = 1;
         assert_ne!(before, stream(pid, &r));

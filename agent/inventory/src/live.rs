@@ -3,7 +3,7 @@
 
 use super::facts::third_party;
 use super::merge::{Inventory, Observed};
-use super::model::{Entry, FilePlace, Place, Reach};
+use super::model::{Entry, FileLocation, Location, Reach};
 use super::names;
 use keytrail_model::{
     Credential, CredentialRef, FileFacts, FileLook, InventoryUpdate, Unread, Why,
@@ -27,7 +27,7 @@ const UNREAD_NAME: usize = 63;
 /// Everything that is in one place from a moment on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
-    /// [`Place::key`].
+    /// [`Location::key`].
     pub place: String,
     /// Seconds since the epoch.
     pub changed: i64,
@@ -38,7 +38,7 @@ pub struct Change {
 /// What is new in a file, and what is not in it any more.
 #[derive(Debug)]
 pub struct Told {
-    /// [`Place::key`].
+    /// [`Location::key`].
     pub key: String,
     pub facts: FileFacts,
     /// Credentials that were not in this file before.
@@ -100,7 +100,7 @@ impl Live {
         };
         for entry in known {
             for place in &entry.places {
-                if let Place::File(f) = place {
+                if let Location::File(f) = place {
                     live.by_file.insert((f.device, f.inode), place.key());
                 }
             }
@@ -125,12 +125,12 @@ impl Live {
         for entry in entries {
             for place in entry.places {
                 let key = place.key();
-                if let Place::File(f) = &place
+                if let Location::File(f) = &place
                     && !self.seen_here(&key, &entry.credential.fingerprint)
                 {
                     self.by_file.insert((f.device, f.inode), key);
                     self.inventory
-                        .observe_place(&entry.credential, place, entry.first_seen);
+                        .observe_location(&entry.credential, place, entry.first_seen);
                 }
             }
         }
@@ -236,7 +236,7 @@ impl Live {
 
     fn looked(&mut self, look: FileLook, now: i64, workload: Workload) -> Option<Told> {
         let place = file_place(&look, workload);
-        let key = Place::File(place.clone()).key();
+        let key = Location::File(place.clone()).key();
         let file = (place.device, place.inode);
         if place.links == 1
             && let Some(old) = self.by_file.get(&file).filter(|old| **old != key).cloned()
@@ -252,7 +252,7 @@ impl Live {
         let here_before = self.inventory.remembers(&key);
         let new_here = match look.why {
             Why::Start => false,
-            Why::Place => true,
+            Why::Changed => true,
             Why::Accessed => {
                 here_before || self.is_newly_filled(file, look.born_ns) && !self.was_unread(&look)
             }
@@ -358,7 +358,7 @@ impl Live {
             Observed::Refused => false,
             Observed::Known => {
                 // A watched place says now that it is new; before, it was met there and could have been old.
-                why == Why::Place
+                why == Why::Changed
                     && self
                         .quiet
                         .get_mut(key)
@@ -412,18 +412,18 @@ fn device_of(kernel: u64) -> u64 {
 
 /// The key of a file's place.
 fn key_of(raw: &[u8], (container, _): Workload) -> String {
-    let place = FilePlace {
+    let place = FileLocation {
         path: names::escape(raw),
         container,
-        ..FilePlace::default()
+        ..FileLocation::default()
     };
-    Place::File(place).key()
+    Location::File(place).key()
 }
 
-fn file_place(look: &FileLook, (container, pod): Workload) -> FilePlace {
+fn file_place(look: &FileLook, (container, pod): Workload) -> FileLocation {
     let facts = &look.facts;
     let path = names::escape(&look.raw);
-    FilePlace {
+    FileLocation {
         container,
         pod,
         device: device_of(facts.device),
@@ -438,23 +438,23 @@ fn file_place(look: &FileLook, (container, pod): Workload) -> FilePlace {
         reach: Reach::Owner,
         sampled: look.truncated,
         path,
-        ..FilePlace::default()
+        ..FileLocation::default()
     }
 }
 
 /// What was found in a file, each with its number among those of its kind.
-fn numbered(held: &[Credential], file: &FilePlace) -> Vec<(Credential, Place)> {
+fn numbered(held: &[Credential], file: &FileLocation) -> Vec<(Credential, Location)> {
     let mut ordinals: HashMap<&str, u32> = HashMap::new();
     held.iter()
         .map(|credential| {
             let next = ordinals.entry(&credential.kind).or_default();
             let ordinal = *next;
             *next += 1;
-            let place = FilePlace {
+            let place = FileLocation {
                 ordinal,
                 ..file.clone()
             };
-            (credential.clone(), Place::File(place))
+            (credential.clone(), Location::File(place))
         })
         .collect()
 }
@@ -665,7 +665,7 @@ mod tests {
         );
         // A watched place had the last word: what is there is new after all.
         let place = FileLook {
-            why: Why::Place,
+            why: Why::Changed,
             ..look("/old", 1, START - 1, &["a", "c"])
         };
         assert_eq!(met(&mut live, place, 7), ["a"]);
@@ -687,7 +687,7 @@ mod tests {
                 first_seen: 1_600,
                 rotated: None,
                 previous: String::new(),
-                places: vec![Place::File(place)],
+                places: vec![Location::File(place)],
                 more_places: 0,
                 exposures: Vec::new(),
             });
@@ -726,7 +726,7 @@ mod tests {
             .unwrap()
             .places
             .iter()
-            .map(Place::key)
+            .map(Location::key)
             .collect();
         assert_eq!(places, ["file::/f"]);
         // A copy is another place, and its secret is new there.

@@ -3,7 +3,7 @@
 use super::clock;
 use super::enrich::{Unread, enrich, enrich_files};
 use super::exposure;
-use super::model::{Entry, JOURNAL, Place};
+use super::model::{Entry, JOURNAL, Location};
 use super::names;
 use super::process::{self, Processes};
 use super::roots;
@@ -179,7 +179,7 @@ pub fn complete(entries: &mut [Entry], now: i64, max_age: i64) -> Result<(), Run
     let path = PathBuf::from("/");
     let host = roots::directory(&path).map_err(|source| RunError::Root { path, source })?;
     for place in entries.iter_mut().flat_map(|e| &mut e.places) {
-        if let Place::File(f) = place
+        if let Location::File(f) = place
             && f.root == JOURNAL
             && f.container.is_empty()
         {

@@ -9,7 +9,7 @@ pub enum Why {
     /// It lay in a watched place when that place was looked at for the first time.
     Start,
     /// A watched place changed: what is in it now and was not before is new.
-    Place,
+    Changed,
     /// It was written, moved or read somewhere.
     Accessed,
 }

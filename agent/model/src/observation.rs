@@ -19,9 +19,9 @@ pub struct Pid {
     pub start: u64,
 }
 
-/// Who a record is about, and when.
+/// The task a record is about, and when.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Stamp {
+pub struct TaskInfo {
     pub boot_ns: u64,
     pub pid: Pid,
     pub tid: u32,
@@ -46,12 +46,12 @@ pub enum Observation {
     Snapshot(Box<Snapshot>),
     Exec(Box<ExecSeen>),
     Fork {
-        at: Stamp,
+        at: TaskInfo,
         child: Pid,
         child_ns_tgid: u32,
     },
     Exit {
-        at: Stamp,
+        at: TaskInfo,
         status: i32,
         signal: i32,
         /// The kernel wrote a core dump of it, as this pattern says (core(5)); empty when the pattern could not be read.
@@ -67,22 +67,22 @@ pub enum Observation {
     /// What nobody knew before is used; the send that holds it comes next.
     InUse(Box<InUseSeen>),
     Connect {
-        at: Stamp,
-        ends: Ends,
+        at: TaskInfo,
+        ends: Endpoints,
     },
     Send(Box<SendSeen>),
     Write(Box<WriteSeen>),
     TlsWrite(Box<TlsSeen>),
     /// A file with a credential that was not there before.
     Created {
-        at: Option<Stamp>,
+        at: Option<TaskInfo>,
         boot_ns: u64,
         file: FileFacts,
         credentials: Vec<CredentialRef>,
     },
     /// Something happened to a file that holds these, or held them.
     FileChanged {
-        at: Option<Stamp>,
+        at: Option<TaskInfo>,
         boot_ns: u64,
         /// As it is now; of one that is gone, as it was.
         file: FileFacts,
@@ -91,7 +91,7 @@ pub enum Observation {
     },
     /// A file was written that makes programs run by themselves, or lets somebody in.
     Persistence {
-        at: Option<Stamp>,
+        at: Option<TaskInfo>,
         boot_ns: u64,
         file: FileFacts,
         /// Id of ATT&CK.
@@ -145,9 +145,9 @@ pub struct AgentStart {
     pub followed: Option<u32>,
 }
 
-/// Where a process met a credential.
+/// Where a credential was found in a process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Place {
+pub enum FoundIn {
     Env(String),
     Argv(u32),
 }
@@ -155,7 +155,7 @@ pub enum Place {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Found {
     pub credential: CredentialRef,
-    pub place: Place,
+    pub place: FoundIn,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,7 +173,7 @@ pub struct ExeFacts {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExecSeen {
-    pub at: Stamp,
+    pub at: TaskInfo,
     pub parent: Pid,
     pub exe: ExeFacts,
     pub ns_tgid: u32,
@@ -195,7 +195,7 @@ pub struct ExecSeen {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
-    pub at: Stamp,
+    pub at: TaskInfo,
     pub parent: Pid,
     pub exe: ExeFacts,
     pub ns_tgid: u32,
@@ -299,7 +299,7 @@ pub enum Access {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FileSeen {
-    pub at: Stamp,
+    pub at: TaskInfo,
     pub access: Access,
     pub file: FileFacts,
     /// What this version of the file holds.
@@ -332,7 +332,7 @@ impl PipeId {
 /// The pipes of a process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PipesSeen {
-    pub at: Stamp,
+    pub at: TaskInfo,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin: Option<PipeId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -347,7 +347,7 @@ pub struct PipesSeen {
 
 /// Both ends of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Ends {
+pub struct Endpoints {
     pub sock: u64,
     pub local_ip: String,
     pub local_port: u16,
@@ -364,7 +364,7 @@ pub struct Ends {
     pub peer: Option<Box<PeerSeen>>,
 }
 
-impl Ends {
+impl Endpoints {
     #[must_use]
     pub fn is_unix(&self) -> bool {
         self.protocol == "unix"
@@ -442,8 +442,8 @@ pub struct Payload {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SendSeen {
-    pub at: Stamp,
-    pub ends: Ends,
+    pub at: TaskInfo,
+    pub ends: Endpoints,
     pub payload: Payload,
     /// When the bytes are TLS records: content type of the first one that begins in them and its length field; length
     /// 0 when they only go on with one.
@@ -481,7 +481,7 @@ pub enum WriteTarget {
 /// Bytes written to a file, a pipe or a terminal: seen when it was asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WriteSeen {
-    pub at: Stamp,
+    pub at: TaskInfo,
     pub target: WriteTarget,
     /// Kernel device number and inode: of a pipe, what its other end has as well.
     pub device: u64,
@@ -495,7 +495,7 @@ pub struct WriteSeen {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TlsSeen {
-    pub at: Stamp,
+    pub at: TaskInfo,
     pub call: u64,
     pub session: u64,
     /// The socket that the session itself names.
@@ -526,7 +526,7 @@ pub struct Socket {
 impl Socket {
     /// Does it have these ends?
     #[must_use]
-    pub fn has(&self, ends: &Ends) -> bool {
+    pub fn has(&self, ends: &Endpoints) -> bool {
         (self.sock, self.local_port, self.peer_port) == (ends.sock, ends.local_port, ends.peer_port)
     }
 }
@@ -585,9 +585,9 @@ pub enum Taken {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AnswerSeen {
     /// Who took it in.
-    pub at: Stamp,
+    pub at: TaskInfo,
     /// The peer is the service.
-    pub ends: Ends,
+    pub ends: Endpoints,
     pub credentials: Vec<CredentialRef>,
     pub hook: String,
 }
@@ -595,7 +595,7 @@ pub struct AnswerSeen {
 /// A process uses credentials that nobody knew, in headers that hold nothing else.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InUseSeen {
-    pub at: Stamp,
+    pub at: TaskInfo,
     pub credentials: Vec<CredentialRef>,
 }
 
@@ -603,7 +603,7 @@ pub struct InUseSeen {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TakenSeen {
     /// Who read.
-    pub at: Stamp,
+    pub at: TaskInfo,
     /// Out of which process.
     pub victim: Pid,
     pub what: Taken,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// A summary is for people: what goes beyond these is counted, not listed.
 const MAX_CREDENTIALS: usize = 10_000;
-const MAX_PLACES: usize = 64;
+const MAX_LOCATIONS: usize = 64;
 const MAX_GAPS: usize = 64;
 
 /// Accumulates events. Memory is bounded whatever comes.
@@ -36,7 +36,7 @@ struct Met {
     identifier: String,
     sources: Vec<(String, u64)>,
     sends: Vec<(Send, u64)>,
-    /// Sources or sends beyond [`MAX_PLACES`].
+    /// Sources or sends beyond [`MAX_LOCATIONS`].
     more: u64,
 }
 
@@ -332,7 +332,7 @@ impl Met {
 fn count<T: PartialEq>(list: &mut Vec<(T, u64)>, entry: T, more: u64) -> u64 {
     if let Some((_, times)) = list.iter_mut().find(|(e, _)| *e == entry) {
         *times += more;
-    } else if list.len() < MAX_PLACES {
+    } else if list.len() < MAX_LOCATIONS {
         list.push((entry, more));
     } else {
         return more;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 const MS: u64 = 1_000_000;
 
-fn at(boot_ns: u64, tgid: u32) -> Stamp {
-    Stamp {
+fn at(boot_ns: u64, tgid: u32) -> TaskInfo {
+    TaskInfo {
         boot_ns,
         pid: Pid { tgid, start: 1 },
         tid: tgid,
@@ -17,13 +17,13 @@ fn at(boot_ns: u64, tgid: u32) -> Stamp {
     }
 }
 
-fn ends(sock: u64, peer_port: u16) -> Ends {
-    Ends {
+fn ends(sock: u64, peer_port: u16) -> Endpoints {
+    Endpoints {
         sock,
         peer_ip: "10.0.0.1".to_owned(),
         peer_port,
         local_port: 7,
-        ..Ends::default()
+        ..Endpoints::default()
     }
 }
 

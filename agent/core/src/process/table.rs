@@ -3,7 +3,7 @@
 use keytrail_model::context::Program;
 use keytrail_model::event::{Ancestor, Context, Parent, PathStep, Process};
 use keytrail_model::{
-    ContextKind, CredentialRef, ExeFacts, FileFacts, LineageBasis, Pid, PipeId, Stamp,
+    ContextKind, CredentialRef, ExeFacts, FileFacts, LineageBasis, Pid, PipeId, TaskInfo,
     Surroundings, TICK_NS, Workload, actor_of, context_of, script_of,
 };
 use std::collections::HashMap;
@@ -332,7 +332,7 @@ impl ProcessTable {
     }
 
     /// The entry of a record's process, made from the record itself when it is not known.
-    pub fn touch(&mut self, at: &Stamp) -> Option<&mut Proc> {
+    pub fn touch(&mut self, at: &TaskInfo) -> Option<&mut Proc> {
         if !self.procs.contains_key(&at.pid) {
             self.insert(
                 at.pid,
@@ -400,7 +400,7 @@ impl ProcessTable {
     }
 
     /// A fork: the child is the parent with another pid, and everything the parent holds.
-    pub fn fork(&mut self, at: &Stamp, child: Pid, child_ns_tgid: u32) {
+    pub fn fork(&mut self, at: &TaskInfo, child: Pid, child_ns_tgid: u32) {
         // The exec of the child can be decoded first when records of two CPUs race: never overwrite it.
         if self.procs.get(&child).is_some_and(|c| !c.partial) {
             return;

@@ -51,10 +51,10 @@ impl TlsError {
 
 /// By which a changed file is known, also behind the symbolic links of a mounted Kubernetes Secret: device, inode, size and
 /// time of change of each.
-pub(super) type Stamp = [Option<(u64, u64, u64, i64, i64)>; 3];
+pub(super) type FileVersions = [Option<(u64, u64, u64, i64, i64)>; 3];
 
 impl TlsFiles {
-    pub(super) fn stamp(&self) -> Stamp {
+    pub(super) fn versions(&self) -> FileVersions {
         [&self.ca, &self.certificate, &self.key].map(|path| {
             let meta = std::fs::metadata(path).ok()?;
             Some((

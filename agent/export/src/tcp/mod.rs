@@ -13,11 +13,11 @@ pub use identity::{Identity, IdentityError, Role};
 pub use material::{TlsError, TlsFiles};
 
 use super::services::Services;
-use accounts::{Account, Accounts, Lobby, Share};
+use accounts::{Account, Accounts, PendingHandshakes, Share};
 use connection::TlsConnection;
 use gate::GateLayer;
 use identity::names_of;
-use material::{Material, Stamp};
+use material::{Material, FileVersions};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -110,12 +110,12 @@ impl Said {
     }
 }
 
-async fn load(spec: &TcpSpec) -> Result<(Material, Stamp), TlsError> {
+async fn load(spec: &TcpSpec) -> Result<(Material, FileVersions), TlsError> {
     let files = spec.files.clone();
     // Before the files are read: what changes meanwhile is seen at the next look.
     tokio::task::spawn_blocking(move || {
-        let stamp = files.stamp();
-        Material::load(&files).map(|material| (material, stamp))
+        let versions = files.versions();
+        Material::load(&files).map(|material| (material, versions))
     })
     .await
     .unwrap_or_else(|_| Err(TlsError::new("the certificates could not be read")))
@@ -131,7 +131,7 @@ async fn serve(
     while !*stop.borrow() {
         match load(spec).await {
             Err(e) => said.error(e.to_string()),
-            Ok((material, stamp)) => match TcpListener::bind(spec.listen).await {
+            Ok((material, versions)) => match TcpListener::bind(spec.listen).await {
                 Err(e) => said.error(format!("cannot listen on {}: {e}", spec.listen)),
                 Ok(listener) => {
                     said = Said::default();
@@ -143,7 +143,7 @@ async fn serve(
                     let (incoming, accepted) = mpsc::channel(16);
                     tokio::select! {
                         () = door.accept(listener, incoming) => {}
-                        () = door.follow(spec, stamp) => {}
+                        () = door.follow(spec, versions) => {}
                         ended = speak(accepted, services, stop.clone()) => {
                             // Nothing to say when it was told to.
                             if let Err(e) = ended {
@@ -187,7 +187,7 @@ async fn speak(
 struct Door {
     accounts: Accounts,
     material: Mutex<Material>,
-    lobby: Arc<Lobby>,
+    pending: Arc<PendingHandshakes>,
     /// Counts up when other authorities vouch for clients.
     authorities: watch::Sender<u64>,
 }
@@ -197,7 +197,7 @@ impl Door {
         Arc::new(Door {
             accounts: Accounts::new(&spec.read, &spec.administer),
             material: Mutex::new(material),
-            lobby: Arc::default(),
+            pending: Arc::default(),
             authorities: watch::Sender::new(0),
         })
     }
@@ -216,7 +216,7 @@ impl Door {
                 tokio::time::sleep(ACCEPT_AGAIN).await;
                 continue;
             };
-            let Some(place) = self.lobby.enter(from.ip()) else {
+            let Some(place) = self.pending.admit(from.ip()) else {
                 tracing::debug!(%from, "too many clients that have not said who they are");
                 continue;
             };
@@ -278,18 +278,18 @@ impl Door {
     }
 
     /// Takes new files as they come. What cannot be used leaves the old in use.
-    async fn follow(&self, spec: &TcpSpec, mut stamp: Stamp) {
+    async fn follow(&self, spec: &TcpSpec, mut versions: FileVersions) {
         let mut said = Said::default();
         loop {
             tokio::time::sleep(LOOK).await;
             let files = spec.files.clone();
-            let now = tokio::task::spawn_blocking(move || files.stamp()).await;
-            if now.is_ok_and(|now| now == stamp) {
+            let now = tokio::task::spawn_blocking(move || files.versions()).await;
+            if now.is_ok_and(|now| now == versions) {
                 continue;
             }
             match load(spec).await {
                 Ok((material, at)) => {
-                    stamp = at;
+                    versions = at;
                     said = Said::default();
                     self.take(material);
                 }

@@ -293,7 +293,7 @@ impl Files {
             return Vec::new();
         };
         let why = if files_before.surveyed {
-            Why::Place
+            Why::Changed
         } else {
             Why::Start
         };

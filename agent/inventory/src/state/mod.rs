@@ -385,7 +385,7 @@ fn slots(entries: &[Entry]) -> BTreeMap<(String, &str), Vec<Slot<'_>>> {
     for entry in entries {
         let c = &entry.credential;
         for place in &entry.places {
-            let ordinal = if let super::model::Place::File(f) = place {
+            let ordinal = if let super::model::Location::File(f) = place {
                 f.ordinal
             } else {
                 0
@@ -440,14 +440,14 @@ pub fn replacements(before: &[Entry], after: &[Entry]) -> Vec<(String, String)> 
 mod tests {
     use super::*;
     use crate::fixtures;
-    use crate::model::{Class, FilePlace, Place};
+    use crate::model::{Class, FileLocation, Location};
     use std::os::unix::fs::MetadataExt as _;
 
     fn entry(fingerprint: &str, path: &str) -> Entry {
         let credential = fixtures::credential(fingerprint);
-        let place = Place::File(FilePlace {
+        let place = Location::File(FileLocation {
             path: path.into(),
-            ..FilePlace::default()
+            ..FileLocation::default()
         });
         Entry {
             credential,

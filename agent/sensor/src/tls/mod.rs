@@ -19,7 +19,7 @@ use self::{
     image::{Image, Link},
     search::{Inspected, News},
     searcher::Searcher,
-    stacks::{GO, PROGRAMS, SIZE, Site},
+    stacks::{GO, PROGRAMS, SIZE, ProbeSite},
 };
 use super::hooks::{self, HookError};
 use aya::{
@@ -316,7 +316,7 @@ impl Libraries {
         attached
     }
 
-    fn attach(&mut self, ebpf: &mut Ebpf, file: &File, site: &Site, image: &mut Image) {
+    fn attach(&mut self, ebpf: &mut Ebpf, file: &File, site: &ProbeSite, image: &mut Image) {
         let Some(hook) = stacks::hooks().nth(site.hook) else {
             return;
         };
@@ -327,9 +327,9 @@ impl Libraries {
             ));
             return;
         }
-        let place = site.place;
+        let point = site.point;
         let index = u32::try_from(site.hook + 1).unwrap_or(0);
-        let offset = site.offset.saturating_add(place.offset);
+        let offset = site.offset.saturating_add(point.offset);
         self.serial = self.serial.wrapping_add(1);
         let number = self.serial << HOOK_BITS | index;
         // Before the first call can come.
@@ -340,7 +340,7 @@ impl Libraries {
             // Its destinations are then told by the other proofs, or unknown.
             tracing::warn!("{GO_SITES}: {error}");
         }
-        match attach_at(ebpf, file, offset, number, hook.program, place.pushed) {
+        match attach_at(ebpf, file, offset, number, hook.program, point.pushed) {
             Ok(link) => {
                 self.attachments += 1;
                 image.links.push(Link {
@@ -349,10 +349,10 @@ impl Libraries {
                     number,
                 });
                 let mut name = hook.name.to_owned();
-                if place.offset != 0 {
-                    name = format!("{name}+{:#x}", place.offset);
+                if point.offset != 0 {
+                    name = format!("{name}+{:#x}", point.offset);
                 }
-                match place.emulated {
+                match point.emulated {
                     Some(kind) => name = format!("{name} (emulated {kind})"),
                     None => {
                         name.push_str(" (single-stepped)");

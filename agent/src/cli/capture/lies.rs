@@ -4,7 +4,7 @@ use super::signals::Signals;
 use super::work::{End, Work};
 use super::{CaptureArgs, say};
 use crate::output::inventory::write_document;
-use keytrail_inventory::model::{FilePlace, Place};
+use keytrail_inventory::model::{FileLocation, Location};
 use keytrail_inventory::run::{self, Document, Options, RunError};
 use keytrail_inventory::walk::Report;
 use keytrail_secret::{Classifier, Fingerprinter};
@@ -142,7 +142,7 @@ fn bounded<T>(report: &Report, signals: &Signals, end: &mut End, work: impl FnOn
 fn bodyfile(out: &mut impl Write, document: &Document) -> io::Result<()> {
     let mut lines = BTreeSet::new();
     for place in document.entries.iter().flat_map(|e| &e.places) {
-        if let Place::File(file) = place {
+        if let Location::File(file) = place {
             lines.insert(line(file));
         }
     }
@@ -153,7 +153,7 @@ fn bodyfile(out: &mut impl Write, document: &Document) -> io::Result<()> {
 }
 
 /// `MD5|name|inode|mode_as_string|UID|GID|size|atime|mtime|ctime|crtime`.
-fn line(file: &FilePlace) -> String {
+fn line(file: &FileLocation) -> String {
     // What would be the next field, or the next line.
     let name = file.path.replace('|', "\\x7c");
     let name = match file.container.as_str() {
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn lines_have_eleven_fields_whatever_the_name_is() {
-        let file = FilePlace {
+        let file = FileLocation {
             path: "/home/a|b/.netrc".to_owned(),
             inode: 12,
             mode: 0o600,
@@ -217,7 +217,7 @@ mod tests {
                 changed: 30,
                 born: 5,
             })),
-            ..FilePlace::default()
+            ..FileLocation::default()
         };
         let text = line(&file);
         assert_eq!(

@@ -15,7 +15,7 @@ use keytrail_inventory::live::{Baseline, Change, Live, Told, Workload};
 use keytrail_inventory::model::Entry;
 use keytrail_inventory::state::{HOST, Run, State, StateError, is_corrupt};
 use keytrail_model::{
-    CredentialRef, FileLook, InventoryUpdate, Observation, SensorChange, Stamp, Why,
+    CredentialRef, FileLook, InventoryUpdate, Observation, SensorChange, TaskInfo, Why,
 };
 use keytrail_store::PlaceSeen;
 use std::io;
@@ -391,7 +391,7 @@ impl Pipeline {
     }
 
     /// The process that wrote a file, if it is known and was there before.
-    pub(super) fn writer(&self, tgid: u32, boot_ns: u64) -> Option<Stamp> {
+    pub(super) fn writer(&self, tgid: u32, boot_ns: u64) -> Option<TaskInfo> {
         if tgid == 0 || self.waits(tgid) {
             // What it runs by now is not known: nobody is named rather than the program before.
             return None;
@@ -400,7 +400,7 @@ impl Pipeline {
         let pid = table.latest(tgid)?;
         let process = table.get(pid)?;
         let started_ns = pid.start.saturating_mul(keytrail_model::TICK_NS);
-        (started_ns <= boot_ns).then(|| Stamp {
+        (started_ns <= boot_ns).then(|| TaskInfo {
             boot_ns,
             pid,
             tid: tgid,

@@ -6,7 +6,7 @@ use keytrail_ingest::background::Life;
 use keytrail_ingest::min_confidence;
 use keytrail_inventory::live::Told;
 use keytrail_model::{
-    CredentialRef, FileAccess, FileAction, FileChange, FileFacts, Observation, Stamp,
+    CredentialRef, FileAccess, FileAction, FileChange, FileFacts, Observation, TaskInfo,
 };
 
 impl Pipeline {
@@ -90,7 +90,7 @@ impl Pipeline {
 
     fn changed(
         &mut self,
-        (at, boot_ns): (Option<Stamp>, u64),
+        (at, boot_ns): (Option<TaskInfo>, u64),
         file: &FileFacts,
         change: FileChange,
         credentials: Vec<CredentialRef>,

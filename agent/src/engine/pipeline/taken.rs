@@ -5,7 +5,7 @@ use crate::engine::coverage;
 use keytrail_abi::{ProcessAttach, records::method};
 use keytrail_host::{clock::boot_ns, procfs};
 use keytrail_ingest::start_of;
-use keytrail_model::{Observation, Pid, Stamp, TICK_NS, Taken, TakenSeen};
+use keytrail_model::{Observation, Pid, TaskInfo, TICK_NS, Taken, TakenSeen};
 use keytrail_sensor::{Identity, ProcessRead};
 
 /// What told of reads in /proc. It has no time of its own: a read was before it was told.
@@ -161,7 +161,7 @@ impl Pipeline {
         self.ensure_known(reader);
         let known = self.core.processes().get(reader);
         let who = taking.identity.unwrap_or_default();
-        let at = Stamp {
+        let at = TaskInfo {
             boot_ns: taking.boot_ns,
             pid: reader,
             tid: reader.tgid,

@@ -158,7 +158,7 @@ fn memory_is_bounded() {
         summary
             .credentials
             .iter()
-            .all(|m| m.sources.len() <= MAX_PLACES)
+            .all(|m| m.sources.len() <= MAX_LOCATIONS)
     );
     assert_eq!(summary.beyond, 5);
     assert_eq!(summary.events(), MAX_CREDENTIALS as u64 + 1005);

@@ -7,7 +7,7 @@
 //! a read like any other. No name of a program counts.
 
 use super::Core;
-use super::send::Passage;
+use super::send::Outbound;
 use crate::process::{Holding, HoldingPlace, Proc};
 use keytrail_model::event::{Delivery, PathStep};
 use keytrail_model::{Event, EventKind, FileFacts, PeerSeen, Pid};
@@ -218,9 +218,9 @@ impl Core {
 
     /// Tells that a credential was sent, unless a runtime may have said it to the process it starts: by a pair of sockets
     /// without a name, which relatives alone can have, after it had read the configuration.
-    pub(super) fn tell_sent(&mut self, e: Event, passage: &Passage) {
-        let who = passage.at.pid;
-        let its_own = passage.link.ends.as_ref().is_some_and(|ends| {
+    pub(super) fn tell_sent(&mut self, e: Event, outbound: &Outbound) {
+        let who = outbound.at.pid;
+        let its_own = outbound.link.ends.as_ref().is_some_and(|ends| {
             let made_by = ends.peer.as_deref().filter(|peer| peer.start != 0);
             let is_above = |peer: &PeerSeen| {
                 let maker = Pid {

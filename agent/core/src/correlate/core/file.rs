@@ -7,7 +7,7 @@ use crate::process::HoldingPlace;
 use keytrail_model::event::{Evidence, Truncation};
 use keytrail_model::{
     Access, Bound, Channel, CredentialRef, EventKind, EvidenceGrade, FileAction, FileChange,
-    FileFacts, FileSeen, GapReason, GapSeen, Pid, Signal, Stamp,
+    FileFacts, FileSeen, GapReason, GapSeen, Pid, Signal, TaskInfo,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -119,7 +119,7 @@ impl Core {
     /// A file came to hold credentials: told of each once.
     pub(super) fn on_created(
         &mut self,
-        at: Option<&Stamp>,
+        at: Option<&TaskInfo>,
         boot_ns: u64,
         file: &FileFacts,
         credentials: &[CredentialRef],
@@ -143,7 +143,7 @@ impl Core {
     /// Something happened to a file with credentials: told of each.
     pub(super) fn on_file_changed(
         &mut self,
-        at: Option<&Stamp>,
+        at: Option<&TaskInfo>,
         boot_ns: u64,
         (file, change): (&FileFacts, &FileChange),
         credentials: &[CredentialRef],
@@ -178,7 +178,7 @@ impl Core {
     /// A file that outlives its writer. What `git` checks out is what a repository holds, and told where it is run.
     pub(super) fn on_persistence(
         &mut self,
-        at: Option<&Stamp>,
+        at: Option<&TaskInfo>,
         boot_ns: u64,
         file: &FileFacts,
         technique: &str,
@@ -199,7 +199,7 @@ impl Core {
     }
 
     /// The earliest that something can have been: fanotify tells no time, but that it was after it was last asked.
-    pub(super) fn earliest(&self, at: &Stamp, hook: &str) -> u64 {
+    pub(super) fn earliest(&self, at: &TaskInfo, hook: &str) -> u64 {
         if hook == UNTIMED {
             self.tick_ns.min(at.boot_ns)
         } else {

@@ -2,7 +2,7 @@
 //! it. The bytes may be anything (packed, encrypted): what is seen in them as it is, is told as that.
 
 use super::Core;
-use super::send::Passage;
+use super::send::Outbound;
 use crate::process::{By, Carried, Holding, HoldingPlace, Passed};
 use keytrail_model::{FileSeen, Pid, PipeId, SendSeen, WriteSeen, WriteTarget};
 
@@ -86,9 +86,9 @@ impl Core {
     /// A secret was seen in what a holder sent over a Unix socket with a name: who is at the other end has it from now on, as
     /// daemons do that keep credentials for others. Of anything else over such a socket nothing follows: every holder talks
     /// to services.
-    pub(super) fn put_into_service(&mut self, passage: &Passage) {
-        let (pid, now_ns) = (passage.at.pid, passage.at.boot_ns);
-        let Some(ends) = passage.link.ends.as_ref().filter(|e| !e.path.is_empty()) else {
+    pub(super) fn put_into_service(&mut self, outbound: &Outbound) {
+        let (pid, now_ns) = (outbound.at.pid, outbound.at.boot_ns);
+        let Some(ends) = outbound.link.ends.as_ref().filter(|e| !e.path.is_empty()) else {
             return;
         };
         let Some(peer) = ends.peer.as_deref().filter(|p| p.start != 0) else {
@@ -105,7 +105,7 @@ impl Core {
             device: PipeId::SOCKET_PAIR,
             inode: ends.sock,
         };
-        for hit in passage.payload.hits.iter().filter(|hit| hit.secret) {
+        for hit in outbound.payload.hits.iter().filter(|hit| hit.secret) {
             let fingerprint = &hit.credential.fingerprint;
             let holding = self.table.get(pid).and_then(|proc| {
                 let mut of = proc.holdings.iter();

@@ -4,7 +4,7 @@
 use super::Core;
 use crate::process::HoldingPlace;
 use keytrail_model::event::Parent;
-use keytrail_model::{CredentialRef, IdentifiedBy, InUseSeen, Payload, Pid, Request, Stamp};
+use keytrail_model::{CredentialRef, IdentifiedBy, InUseSeen, Payload, Pid, Request, TaskInfo};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -73,7 +73,7 @@ fn fingerprints(of: &[CredentialRef]) -> Vec<&str> {
 
 impl Core {
     /// What a payload asks for a token with.
-    pub(super) fn notes_exchange(&mut self, at: &Stamp, payload: &Payload) {
+    pub(super) fn notes_exchange(&mut self, at: &TaskInfo, payload: &Payload) {
         if payload.hits.is_empty() {
             return;
         }

@@ -7,7 +7,7 @@ use crate::process::{Holding, HoldingPlace, Proc};
 use keytrail_model::event::{Event, Evidence, Truncation};
 use keytrail_model::{
     Channel, DestinationMethod, Direction, EventKind, EvidenceGrade, GapReason, GapSeen,
-    LineageBasis, Pid, Signal, Stamp,
+    LineageBasis, Pid, Signal, TaskInfo,
 };
 use std::collections::BTreeSet;
 
@@ -278,7 +278,7 @@ impl Core {
     }
 
     /// A write to a TLS library was seen: it is hooked, in this process and in others that run the same program.
-    pub(super) fn notes_hooked(&mut self, at: &Stamp) {
+    pub(super) fn notes_hooked(&mut self, at: &TaskInfo) {
         let Some(proc) = self.table.touch(at) else {
             return;
         };

@@ -7,13 +7,13 @@ use crate::correlate::event;
 use crate::process::{Holding, HoldingPlace};
 use keytrail_model::event::Evidence;
 use keytrail_model::{
-    AnswerSeen, Channel, CredentialRef, DestinationMethod, Direction, Ends, EventKind,
+    AnswerSeen, Channel, CredentialRef, DestinationMethod, Direction, Endpoints, EventKind,
     EvidenceGrade, Pid, Request, SendSeen, Target,
 };
 use std::collections::{BTreeMap, VecDeque};
 
 /// Requests that wait for their answer.
-const MAX_OPEN: usize = 1_024;
+const MAX_PENDING: usize = 1_024;
 /// Credentials from one place that are held beside those of the last answer.
 const MAX_OLDER: usize = 3;
 
@@ -40,7 +40,7 @@ impl Metadata {
         self.open.insert(key, (self.number, request));
         self.order.push_back((self.number, key));
         // The oldest are forgotten first: that costs the answer the path of its request.
-        while self.order.len() > MAX_OPEN
+        while self.order.len() > MAX_PENDING
             && let Some((number, oldest)) = self.order.pop_front()
         {
             if self.open.get(&oldest).is_some_and(|(n, _)| *n == number) {
@@ -177,12 +177,12 @@ fn is_service(ip: &str) -> bool {
 }
 
 /// Whether something was asked of the service at the other end.
-pub(super) fn is_of(asked: &str, ends: &Ends) -> bool {
+pub(super) fn is_of(asked: &str, ends: &Endpoints) -> bool {
     asked.starts_with(&url(ends, None))
 }
 
 /// What was asked for: the service alone where the request was not seen.
-fn url(ends: &Ends, request: Option<&Request>) -> String {
+fn url(ends: &Endpoints, request: Option<&Request>) -> String {
     let host = if ends.peer_ip.contains(':') {
         format!("[{}]", ends.peer_ip)
     } else {

@@ -6,7 +6,7 @@ use crate::process::{Holding, HoldingPlace, Proc, Untold};
 use keytrail_model::event::{Evidence, ProcessExit, Truncation};
 use keytrail_model::{
     Bound, Channel, CredentialRef, EventKind, EvidenceGrade, ExecSeen, Found, GapReason, GapSeen,
-    Pid, Place, Signal, Snapshot, Stamp, TICK_NS, Workload,
+    Pid, FoundIn, Signal, Snapshot, TaskInfo, TICK_NS, Workload,
 };
 use std::sync::Arc;
 
@@ -169,8 +169,8 @@ impl Core {
         let first = self.out.len();
         for f in exposed.found {
             let (place, channel) = match &f.place {
-                Place::Env(name) => (HoldingPlace::Env(name.clone()), Channel::Env),
-                Place::Argv(index) => (HoldingPlace::Argv(*index), Channel::Argv),
+                FoundIn::Env(name) => (HoldingPlace::Env(name.clone()), Channel::Env),
+                FoundIn::Argv(index) => (HoldingPlace::Argv(*index), Channel::Argv),
             };
             let same = |h: &&Holding| {
                 h.place == place && h.credential.fingerprint == f.credential.fingerprint
@@ -227,7 +227,7 @@ impl Core {
     /// that it can have met it.
     pub(super) fn hold(
         &mut self,
-        at: &Stamp,
+        at: &TaskInfo,
         credential: &CredentialRef,
         place: HoldingPlace,
         from_ns: u64,
@@ -274,7 +274,7 @@ impl Core {
         true
     }
 
-    pub(super) fn on_exit(&mut self, at: &Stamp, status: i32, signal: i32) {
+    pub(super) fn on_exit(&mut self, at: &TaskInfo, status: i32, signal: i32) {
         let pid = at.pid;
         self.decide_tls(at.boot_ns, Some(pid));
         self.end_words(at.boot_ns, Some(pid));
@@ -313,7 +313,7 @@ impl Core {
 
 /// What a program was begun with, and what was there before.
 struct Exposed<'a> {
-    at: &'a Stamp,
+    at: &'a TaskInfo,
     found: &'a [Found],
     had: &'a [Holding],
     /// The earliest that it can have had it.
@@ -325,7 +325,7 @@ struct Exposed<'a> {
 }
 
 fn proc_from(
-    at: &Stamp,
+    at: &TaskInfo,
     parent: Pid,
     exe: &keytrail_model::ExeFacts,
     ns_tgid: u32,

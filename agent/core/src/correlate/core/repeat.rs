@@ -3,10 +3,10 @@
 //! cost what is not (a ledger that keeps days would keep a minute of such a proxy).
 
 use super::Core;
-use super::send::Passage;
+use super::send::Outbound;
 use keytrail_model::event::{Event, Repeats};
 use keytrail_model::{
-    Channel, DestinationMethod, Direction, Ends, EventKind, Hit, HostName, IdentifiedBy,
+    Channel, DestinationMethod, Direction, Endpoints, EventKind, Hit, HostName, IdentifiedBy,
     LineageBasis, Pid, Transform,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -56,7 +56,7 @@ struct To {
 }
 
 impl To {
-    fn of(ends: &Ends) -> Self {
+    fn of(ends: &Endpoints) -> Self {
         Self {
             ip: ends.peer_ip.clone(),
             port: ends.peer_port,
@@ -67,7 +67,7 @@ impl To {
     }
 
     /// A place of a process's own that others come to: all of them are one.
-    fn own(ends: &Ends) -> Self {
+    fn own(ends: &Endpoints) -> Self {
         Self {
             ip: String::new(),
             port: ends.local_port,
@@ -283,21 +283,21 @@ fn of_many(like: &Event, sum: &Sum) -> Event {
     event
 }
 
-fn asked_of<'a>(passage: &'a Passage, hit: &Hit) -> Option<&'a keytrail_model::Request> {
-    passage.payload.requests.get(usize::from(hit.request?))
+fn asked_of<'a>(outbound: &'a Outbound, hit: &Hit) -> Option<&'a keytrail_model::Request> {
+    outbound.payload.requests.get(usize::from(hit.request?))
 }
 
 impl Core {
     /// Whether a send was counted and is not told by itself; and if its event is what later ones are told by, under which number.
     pub(super) fn repeated(
         &mut self,
-        passage: &Passage,
+        outbound: &Outbound,
         hit: &Hit,
         hosts: &[HostName],
         direction: Option<Direction>,
     ) -> (bool, Option<u64>) {
-        let pid = passage.at.pid;
-        let asked = asked_of(passage, hit).map(|request| Asked {
+        let pid = outbound.at.pid;
+        let asked = asked_of(outbound, hit).map(|request| Asked {
             protocol: request.protocol.clone(),
             method: request.method.clone(),
             host: request.host.clone(),
@@ -317,27 +317,27 @@ impl Core {
             fingerprint: hit.credential.fingerprint.clone(),
             secret: hit.secret,
             by: hit.by,
-            channel: passage.stream.channel(),
+            channel: outbound.stream.channel(),
             transform: hit.transform,
             layers: hit.layers.clone(),
             part: hit.part.clone(),
             body: hit.body,
             target: hit.target,
-            truncated: passage.payload.truncated,
-            method: passage.method(),
+            truncated: outbound.payload.truncated,
+            method: outbound.method(),
             direction,
-            to: passage.ends().map(To::of),
+            to: outbound.ends().map(To::of),
             hosts: hosts.to_vec(),
             request: asked,
             lineage: None,
         };
         let act = Act {
-            at_ns: passage.at.boot_ns,
-            bytes: passage.payload.total,
-            inspected: passage.payload.inspected,
+            at_ns: outbound.at.boot_ns,
+            bytes: outbound.payload.total,
+            inspected: outbound.payload.inspected,
             occurrences: hit.occurrences,
-            asked: asked_of(passage, hit).map_or(0, |request| request.bytes),
-            local_port: passage.ends().map_or(0, |ends| ends.local_port),
+            asked: asked_of(outbound, hit).map_or(0, |request| request.bytes),
+            local_port: outbound.ends().map_or(0, |ends| ends.local_port),
         };
         self.count(kind, &act)
     }
@@ -346,7 +346,7 @@ impl Core {
     pub(super) fn repeated_lineage(
         &mut self,
         pid: Pid,
-        ends: &Ends,
+        ends: &Endpoints,
         event: &Event,
     ) -> (bool, Option<u64>) {
         let (Some(evidence), Some(credential)) = (&event.evidence, &event.credential) else {

@@ -4,7 +4,7 @@ use super::once::Once;
 use super::{Core, attack};
 use crate::process::{Holding, HoldingPlace, Proc};
 use keytrail_model::event::{Evidence, Process, Source};
-use keytrail_model::{Channel, EventKind, EvidenceGrade, Pid, SourceType, Stamp, Taken, TakenSeen};
+use keytrail_model::{Channel, EventKind, EvidenceGrade, Pid, SourceType, TaskInfo, Taken, TakenSeen};
 use std::collections::BTreeSet;
 
 /// Reader and its program, victim and its program, what was read, credential.
@@ -111,7 +111,7 @@ impl Core {
 
 impl Core {
     /// The kernel wrote the memory of a process that died: to a file, or to a program.
-    pub(super) fn on_dumped(&mut self, at: &Stamp, pattern: &str) {
+    pub(super) fn on_dumped(&mut self, at: &TaskInfo, pattern: &str) {
         let held: Vec<Holding> = self
             .table
             .get(at.pid)

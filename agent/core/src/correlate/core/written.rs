@@ -1,7 +1,7 @@
 //! What was written to a file, a pipe or a terminal. Only what was seen in the bytes is told: that a holder writes is no
 //! news.
 
-use super::send::{Passage, Stream};
+use super::send::{Outbound, Stream};
 use super::{Core, attack};
 use crate::correlate::tls::Link;
 use crate::process::HoldingPlace;
@@ -25,7 +25,7 @@ impl Core {
         self.put_into_file(seen);
         if !seen.payload.hits.is_empty() {
             self.put_into(seen);
-            self.sent(Passage {
+            self.sent(Outbound {
                 at: seen.at.clone(),
                 payload: seen.payload.clone(),
                 link: Link {
@@ -58,20 +58,20 @@ impl Core {
     }
 
     /// Tells what a write carried: each credential once of a program and what it writes to.
-    pub(super) fn claim_written(&mut self, passage: &Passage, (device, inode): (u64, u64)) {
-        let pid = passage.at.pid;
+    pub(super) fn claim_written(&mut self, outbound: &Outbound, (device, inode): (u64, u64)) {
+        let pid = outbound.at.pid;
         let exec = self.table.get(pid).map_or(0, |p| p.exec);
-        let channel = passage.stream.channel();
+        let channel = outbound.stream.channel();
         let path = match channel {
-            Channel::Pipe if passage.path.is_empty() => format!("pipe:[{inode}]"),
-            _ => passage.path.clone(),
+            Channel::Pipe if outbound.path.is_empty() => format!("pipe:[{inode}]"),
+            _ => outbound.path.clone(),
         };
         let stdout_of = if channel == Channel::Pipe {
             self.stdout_of(pid, PipeId { device, inode })
         } else {
             String::new()
         };
-        let hits = &passage.payload.hits;
+        let hits = &outbound.payload.hits;
         let first = self.out.len();
         for hit in hits {
             let fingerprint = &hit.credential.fingerprint;
@@ -89,7 +89,7 @@ impl Core {
                 self.table.count_untold(pid, |untold| untold.sends += 1);
                 continue;
             }
-            let mut e = self.sent_event(passage, hit, &[]);
+            let mut e = self.sent_event(outbound, hit, &[]);
             e.destination = Some(Destination {
                 path: path.clone(),
                 stdout_of: stdout_of.clone(),

@@ -11,7 +11,7 @@ fn facts(mode: u32) -> FileFacts {
 }
 
 fn changed(
-    at: Option<Stamp>,
+    at: Option<TaskInfo>,
     (file, change): (FileFacts, FileChange),
     credentials: Vec<CredentialRef>,
 ) -> Observation {
@@ -261,7 +261,7 @@ fn what_was_sent_before_the_read_is_not_of_it() {
 #[test]
 fn what_a_child_says_to_its_parent_is_passed_on() {
     let told = |path: &str, peer: u32, total: u64| {
-        let pair = Ends {
+        let pair = Endpoints {
             sock: 7,
             protocol: "unix".to_owned(),
             path: path.to_owned(),
@@ -271,7 +271,7 @@ fn what_a_child_says_to_its_parent_is_passed_on() {
                 start: u64::from(peer) * 10,
                 ..PeerSeen::default()
             })),
-            ..Ends::default()
+            ..Endpoints::default()
         };
         let events = run(&[
             start(),

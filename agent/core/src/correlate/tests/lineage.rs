@@ -26,7 +26,7 @@ fn read(
 
 const TIMED: &str = "raw_tp:mm_filemap_get_pages";
 
-fn plain(tgid: u32, boot_ns: u64, ends: Ends, bytes: u64) -> Observation {
+fn plain(tgid: u32, boot_ns: u64, ends: Endpoints, bytes: u64) -> Observation {
     send(tgid, boot_ns, ends, None, None, payload(bytes, vec![]))
 }
 
@@ -257,8 +257,8 @@ fn a_kept_connection_is_judged_again_after_a_rest() {
 }
 
 /// A server on port 443 and its clients.
-fn served(sock: u64, client: &str, client_port: u16) -> Ends {
-    Ends {
+fn served(sock: u64, client: &str, client_port: u16) -> Endpoints {
+    Endpoints {
         sock,
         local_ip: "10.0.0.1".to_owned(),
         local_port: 443,
@@ -266,7 +266,7 @@ fn served(sock: u64, client: &str, client_port: u16) -> Ends {
         peer_port: client_port,
         protocol: "tcp".to_owned(),
         net_ns: 1,
-        ..Ends::default()
+        ..Endpoints::default()
     }
 }
 
@@ -357,7 +357,7 @@ fn hellos_and_connects_tell_who_asked() {
     // By a hook that sees the connect before there is a socket.
     let asked = Observation::Connect {
         at: at(10, 2 * SEC),
-        ends: Ends {
+        ends: Endpoints {
             sock: 0,
             local_port: 0,
             ..served(0, "10.0.0.2", 5_001)

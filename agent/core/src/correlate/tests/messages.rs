@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn unix(path: &str) -> Ends {
-    Ends {
+fn unix(path: &str) -> Endpoints {
+    Endpoints {
         sock: 7,
         protocol: "unix".to_owned(),
         path: path.to_owned(),
@@ -14,12 +14,12 @@ fn unix(path: &str) -> Ends {
             executable: "/usr/sbin/dockerd".to_owned(),
             comm: "dockerd".to_owned(),
         })),
-        ..Ends::default()
+        ..Endpoints::default()
     }
 }
 
-fn udp(ip: &str, port: u16, local_port: u16) -> Ends {
-    Ends {
+fn udp(ip: &str, port: u16, local_port: u16) -> Endpoints {
+    Endpoints {
         peer_ip: ip.to_owned(),
         local_port,
         protocol: "udp".to_owned(),
@@ -27,7 +27,7 @@ fn udp(ip: &str, port: u16, local_port: u16) -> Ends {
     }
 }
 
-fn datagram(boot_ns: u64, ends: Ends, hits: Vec<Hit>) -> Observation {
+fn datagram(boot_ns: u64, ends: Endpoints, hits: Vec<Hit>) -> Observation {
     send(10, boot_ns, ends, None, None, payload(40, hits))
 }
 

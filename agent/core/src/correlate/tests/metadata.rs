@@ -5,8 +5,8 @@ use keytrail_model::{AnswerSeen, Request, SourceType};
 
 const ROLE: &str = "/latest/meta-data/iam/security-credentials/web";
 
-fn service(sock: u64) -> Ends {
-    Ends {
+fn service(sock: u64) -> Endpoints {
+    Endpoints {
         peer_ip: "169.254.169.254".to_owned(),
         ..ends(sock, 80)
     }

@@ -39,7 +39,7 @@ fn told(names: PodNames, boot_ns: u64) -> Observation {
 fn program(tgid: u32, boot_ns: u64, cgroup: &str) -> Observation {
     let found = Found {
         credential: credential("k"),
-        place: Place::Env("TOKEN".to_owned()),
+        place: FoundIn::Env("TOKEN".to_owned()),
     };
     let Observation::Exec(mut seen) = exec(tgid, 1, boot_ns, vec![found]) else {
         unreachable!()

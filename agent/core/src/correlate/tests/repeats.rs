@@ -15,7 +15,7 @@ fn tick(boot_ns: u64) -> Observation {
 
 /// One send of `c` to `port`, `step` milliseconds after `from`.
 fn one(c: &CredentialRef, port: u16, from: u64, step: u64) -> Observation {
-    let own = Ends {
+    let own = Endpoints {
         local_port: 50_000 + step as u16,
         ..ends(step + 1, port)
     };
@@ -165,7 +165,7 @@ fn a_full_table_counts_nothing() {
 }
 
 /// The lineage of `port` by `number` connections, a millisecond apart.
-fn connections(ends: impl Fn(u64) -> Ends, from: u64, number: u64) -> Vec<Observation> {
+fn connections(ends: impl Fn(u64) -> Endpoints, from: u64, number: u64) -> Vec<Observation> {
     let one = |n| {
         let t = from + n * 1_000_000;
         send(10, t, ends(n), None, None, payload(100, vec![]))
@@ -176,7 +176,7 @@ fn connections(ends: impl Fn(u64) -> Ends, from: u64, number: u64) -> Vec<Observ
 #[test]
 fn lineage_to_one_place_is_told_together() {
     let c = credential("c");
-    let to = |sock: u64, port| Ends {
+    let to = |sock: u64, port| Endpoints {
         local_port: 50_000 + sock as u16,
         ..ends(sock, port)
     };
@@ -216,7 +216,7 @@ fn lineage_to_one_place_is_told_together() {
 #[test]
 fn what_many_clients_of_one_port_were_given_is_told_together() {
     let c = credential("c");
-    let client = |n: u64| Ends {
+    let client = |n: u64| Endpoints {
         sock: n + 1,
         local_ip: "10.0.0.1".to_owned(),
         local_port: 443,
@@ -224,7 +224,7 @@ fn what_many_clients_of_one_port_were_given_is_told_together() {
         peer_port: 5_000,
         protocol: "tcp".to_owned(),
         net_ns: 1,
-        ..Ends::default()
+        ..Endpoints::default()
     };
     let mut all = vec![start(), exec(10, 1, SEC, vec![env(&c, "T")])];
     all.extend(

@@ -29,12 +29,12 @@ fn a_holder_that_sends_other_bytes_is_lineage_only() {
 #[test]
 fn a_socket_used_again_hides_no_earlier_connection() {
     let (c, d) = (credential("c"), credential("d"));
-    let other = Ends {
+    let other = Endpoints {
         peer_ip: "127.0.0.2".to_owned(),
         local_port: 50_000,
         ..ends(1, 81)
     };
-    let third = Ends {
+    let third = Endpoints {
         local_port: 50_001,
         ..other.clone()
     };

@@ -16,14 +16,14 @@ fn taken(reader: u32, victim: u32, boot_ns: u64, what: Taken) -> Observation {
 fn in_env(name: &str) -> Found {
     Found {
         credential: credential(name),
-        place: Place::Env(format!("{}_TOKEN", name.to_uppercase())),
+        place: FoundIn::Env(format!("{}_TOKEN", name.to_uppercase())),
     }
 }
 
 fn in_argv(name: &str) -> Found {
     Found {
         credential: credential(name),
-        place: Place::Argv(1),
+        place: FoundIn::Argv(1),
     }
 }
 

@@ -125,12 +125,12 @@ fn memory_bio_by_record_length_only_when_unique() {
 }
 
 /// A client's hello, and the end of its handshake: TLS 1.3.
-fn greeting(ends: Ends) -> Observation {
+fn greeting(ends: Endpoints) -> Observation {
     let hello = Some((0x16, 512));
     send(10, SEC + 1, ends, hello, None, payload(517, vec![]))
 }
 
-fn finished(ends: Ends) -> Observation {
+fn finished(ends: Endpoints) -> Observation {
     let change = Some((0x14, 1));
     let mut observation = send(10, SEC + 1, ends, change, None, payload(64, vec![]));
     if let Observation::Send(send) = &mut observation {
@@ -540,7 +540,7 @@ fn a_socket_used_again_lends_no_names_to_the_connection_before() {
         }
         observation
     };
-    let again = Ends {
+    let again = Endpoints {
         local_port: 50_000,
         ..ends(1, 80)
     };
@@ -706,7 +706,7 @@ fn no_proven_claim_vanishes() {
 }
 
 /// A write of a session that names its socket.
-fn by_fd(boot_ns: u64, call: u64, total: u64, ends: &Ends, hits: Vec<Hit>) -> Observation {
+fn by_fd(boot_ns: u64, call: u64, total: u64, ends: &Endpoints, hits: Vec<Hit>) -> Observation {
     let Observation::TlsWrite(mut seen) = tls(10, boot_ns, call, 70, total, hits) else {
         unreachable!()
     };
@@ -718,7 +718,7 @@ fn by_fd(boot_ns: u64, call: u64, total: u64, ends: &Ends, hits: Vec<Hit>) -> Ob
     Observation::TlsWrite(seen)
 }
 
-fn record(boot_ns: u64, tid: u32, ends: Ends, length: u16) -> Observation {
+fn record(boot_ns: u64, tid: u32, ends: Endpoints, length: u16) -> Observation {
     let total = u64::from(length) + 5;
     let observation = send(
         10,
@@ -739,7 +739,7 @@ fn record(boot_ns: u64, tid: u32, ends: Ends, length: u16) -> Observation {
 fn a_session_that_names_its_socket_is_found_there_only() {
     let c = credential("c");
     let (mine, other) = (ends(1, 443), ends(2, 444));
-    let handshake = |ends: Ends| {
+    let handshake = |ends: Endpoints| {
         send(
             10,
             SEC + 1,

@@ -8,7 +8,7 @@ fn cut(change: impl FnOnce(&mut ExecSeen)) -> Vec<Event> {
         env(&token, "GITHUB_TOKEN"),
         Found {
             credential: credential("b"),
-            place: Place::Argv(2),
+            place: FoundIn::Argv(2),
         },
     ];
     let mut seen = exec(10, 1, SEC, found);

@@ -24,7 +24,7 @@ mod writes;
 
 pub use records::APPLICATION_DATA;
 
-use keytrail_model::{DestinationMethod, Ends, Pid, SendSeen, Socket, TlsSeen};
+use keytrail_model::{DestinationMethod, Endpoints, Pid, SendSeen, Socket, TlsSeen};
 use records::{Flight, cipher_of, fits, goes_on_with_data};
 use sockets::Sockets;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -52,7 +52,7 @@ struct Resolved {
 #[derive(Debug)]
 struct Joined {
     seen: TlsSeen,
-    ends: Ends,
+    ends: Endpoints,
     method: DestinationMethod,
     /// When the send was.
     sent_ns: u64,
@@ -139,7 +139,7 @@ pub struct Decided {
 /// How the destination of a TLS write was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    pub ends: Option<Ends>,
+    pub ends: Option<Endpoints>,
     pub method: DestinationMethod,
 }
 
@@ -478,7 +478,7 @@ impl TlsLinks {
         &mut self,
         boot_ns: u64,
         only: Option<Pid>,
-        mut only_tls: impl FnMut(Pid) -> Option<Ends>,
+        mut only_tls: impl FnMut(Pid) -> Option<Endpoints>,
     ) -> Decided {
         let mut ripe = self.ripe(boot_ns, only);
         self.take_along(&mut ripe);
@@ -554,7 +554,7 @@ impl TlsLinks {
     fn decide(
         &self,
         w: Waiting,
-        only_tls: &mut impl FnMut(Pid) -> Option<Ends>,
+        only_tls: &mut impl FnMut(Pid) -> Option<Endpoints>,
         out: &mut Decided,
     ) {
         // Nothing left after it, and the same bytes had left before: the library was called once more than needed.

@@ -311,7 +311,7 @@ pub fn goes_on_with_data(send: &SendSeen) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use keytrail_model::{Direction, Ends, Payload, Pid, Stamp};
+    use keytrail_model::{Direction, Endpoints, Payload, Pid, TaskInfo};
 
     fn of(total: u64, records: &[(u8, u16)], before: Before) -> Flight {
         Flight::of(&seen(total, records), before).unwrap()
@@ -319,7 +319,7 @@ mod tests {
 
     fn seen(total: u64, records: &[(u8, u16)]) -> SendSeen {
         SendSeen {
-            at: Stamp {
+            at: TaskInfo {
                 boot_ns: 0,
                 pid: Pid { tgid: 1, start: 1 },
                 tid: 1,
@@ -329,7 +329,7 @@ mod tests {
                 cgroup_id: 0,
                 comm: String::new(),
             },
-            ends: Ends::default(),
+            ends: Endpoints::default(),
             payload: Payload {
                 total,
                 ..Payload::default()

@@ -2,7 +2,7 @@
 //! from, OpenSSL's (from 3.0 on) the function too; so the code that refers to those strings is that of known functions,
 //! and the unwinder's table says where these begin.
 
-use super::{Found, Hook, INT, SIZE, Site, Stack, hook, number, strings};
+use super::{Found, Hook, INT, SIZE, ProbeSite, Stack, hook, number, strings};
 use crate::tls::{
     elf::{Elf, ElfError},
     frames::{Body, Frames},
@@ -257,11 +257,11 @@ fn reads(access: OpAccess) -> bool {
     )
 }
 
-fn site(function: &str, body: &Body) -> Site {
-    Site {
+fn site(function: &str, body: &Body) -> ProbeSite {
+    ProbeSite {
         hook: number(function),
         offset: body.offset,
-        place: prologue::place(
+        point: prologue::probe_point(
             &body.code,
             Given {
                 whole: true,

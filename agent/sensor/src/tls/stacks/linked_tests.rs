@@ -131,7 +131,7 @@ fn ssl_write_of_boringssl_is_found_if_there_is_one() {
     };
     assert_eq!(sites.len(), 1);
     assert_eq!(
-        (sites[0].offset, sites[0].place.emulated),
+        (sites[0].offset, sites[0].point.emulated),
         (0x1010, Some("push"))
     );
     assert!(matches!(found(0), Found::Unproven(_)));

@@ -102,18 +102,18 @@ impl S3 {
         let keys = Keys::of(&secret(&self.spec.credentials_file)?).map_err(|why| {
             Failure::later(format!("{} {why}", self.spec.credentials_file.display()))
         })?;
-        let stamp = stamp(wall_ns());
+        let timestamp = timestamp(wall_ns());
         let hash = hex(digest::digest(&digest::SHA256, &object.body).as_ref());
         let authorization = sign(
             &keys,
             &self.spec.region,
-            &stamp,
-            &canonical("PUT", path, host, &hash, &stamp, &keys),
+            &timestamp,
+            &canonical("PUT", path, host, &hash, &timestamp, &keys),
         );
         let mut request = Request::put(url.as_str())
             .header("Content-Type", object.kind)
             .header("X-Amz-Content-Sha256", &hash)
-            .header("X-Amz-Date", &stamp)
+            .header("X-Amz-Date", &timestamp)
             .header("Authorization", authorization.as_str());
         if let Some(token) = &keys.token {
             request = request.header("X-Amz-Security-Token", token.as_str());
@@ -183,7 +183,7 @@ fn parts(url: &str) -> Option<(&str, &str)> {
 }
 
 /// `20261129T150405Z`.
-fn stamp(ns: u64) -> String {
+fn timestamp(ns: u64) -> String {
     let time = Timestamp {
         seconds: (ns / 1_000_000_000).cast_signed(),
         nanos: 0,
@@ -195,9 +195,9 @@ fn stamp(ns: u64) -> String {
 }
 
 /// The request as it is signed. Paths have nothing that would have to be encoded: the configuration sees to that.
-fn canonical(method: &str, path: &str, host: &str, hash: &str, stamp: &str, keys: &Keys) -> String {
+fn canonical(method: &str, path: &str, host: &str, hash: &str, timestamp: &str, keys: &Keys) -> String {
     let mut text = format!(
-        "{method}\n{path}\n\nhost:{host}\nx-amz-content-sha256:{hash}\nx-amz-date:{stamp}\n"
+        "{method}\n{path}\n\nhost:{host}\nx-amz-content-sha256:{hash}\nx-amz-date:{timestamp}\n"
     );
     match &keys.token {
         Some(token) => {
@@ -215,11 +215,11 @@ fn canonical(method: &str, path: &str, host: &str, hash: &str, stamp: &str, keys
 }
 
 /// The header that says who asks and proves it.
-fn sign(keys: &Keys, region: &str, stamp: &str, canonical: &str) -> String {
-    let day = &stamp[..8];
+fn sign(keys: &Keys, region: &str, timestamp: &str, canonical: &str) -> String {
+    let day = &timestamp[..8];
     let scope = format!("{day}/{region}/s3/aws4_request");
     let hash = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
-    let text = format!("AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hash}");
+    let text = format!("AWS4-HMAC-SHA256\n{timestamp}\n{scope}\n{hash}");
     let mut key = Zeroizing::new(format!("AWS4{}", keys.secret.as_str()).into_bytes());
     for word in [day, region, "s3", "aws4_request"] {
         key = Zeroizing::new(mac(&key, word).as_ref().to_vec());
@@ -282,17 +282,17 @@ mod tests {
     #[test]
     fn the_request_is_signed_as_the_standard_lays_it_out() {
         let keys = keys();
-        let stamp = stamp(1_369_353_600_000_000_000);
-        assert_eq!(stamp, "20130524T000000Z");
+        let timestamp = timestamp(1_369_353_600_000_000_000);
+        assert_eq!(timestamp, "20130524T000000Z");
         let (host, path) = parts("https://b.example:9000/bucket/2013/x.jsonl").unwrap();
         assert_eq!((host, path), ("b.example:9000", "/bucket/2013/x.jsonl"));
-        let text = canonical("PUT", path, host, "00ff", &stamp, &keys);
+        let text = canonical("PUT", path, host, "00ff", &timestamp, &keys);
         assert_eq!(
             text,
             "PUT\n/bucket/2013/x.jsonl\n\nhost:b.example:9000\nx-amz-content-sha256:00ff\n\
              x-amz-date:20130524T000000Z\n\nhost;x-amz-content-sha256;x-amz-date\n00ff"
         );
-        let signed = sign(&keys, "us-east-1", &stamp, &text);
+        let signed = sign(&keys, "us-east-1", &timestamp, &text);
         assert!(
             signed.starts_with("AWS4-HMAC-SHA256 Credential=AKIA"),
             "{signed}"
@@ -303,7 +303,7 @@ mod tests {
             token: Some(Zeroizing::new("tok".into())),
             ..keys
         };
-        let text = canonical("PUT", path, host, "00ff", &stamp, &temporary);
+        let text = canonical("PUT", path, host, "00ff", &timestamp, &temporary);
         assert!(text.contains("\nx-amz-security-token:tok\n\nhost;"));
     }
 

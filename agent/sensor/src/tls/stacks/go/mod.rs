@@ -8,10 +8,10 @@ mod aarch64;
 mod prove;
 mod table;
 
-use super::{Found, GO, Hook, Site, Stack, hook, number};
+use super::{Found, GO, Hook, ProbeSite, Stack, hook, number};
 use crate::tls::{
     elf::{Elf, ElfError},
-    prologue::Place,
+    prologue::ProbePoint,
     symbols::Symbols,
 };
 use keytrail_abi::GoSite;
@@ -77,10 +77,10 @@ impl Stack for Go {
                     .wrapping_sub(proof.address.wrapping_add(proof.jump))
             })
         };
-        Ok(Found::Sites(vec![Site {
+        Ok(Found::Sites(vec![ProbeSite {
             hook: number(WRITE),
             offset: proof.offset,
-            place: Place {
+            point: ProbePoint {
                 offset: proof.jump,
                 pushed: None,
                 emulated: Some(if elf.x86_64() { "jcc" } else { "b.cond" }),

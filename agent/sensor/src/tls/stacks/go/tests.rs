@@ -151,12 +151,12 @@ fn found(bytes: &[u8]) -> Result<Found, ElfError> {
     Go.look(&Elf::open(&file)?, &Symbols::default())
 }
 
-fn site() -> Site {
+fn site() -> ProbeSite {
     let from_site = |entry: u64| entry.wrapping_sub(0x60 + 4);
-    Site {
+    ProbeSite {
         hook: number(WRITE),
         offset: 0x1000 + BEFORE + 0x60,
-        place: Place {
+        point: ProbePoint {
             offset: 4,
             pushed: None,
             emulated: Some("jcc"),

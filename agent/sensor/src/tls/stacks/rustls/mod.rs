@@ -8,7 +8,7 @@
 mod prove;
 mod tables;
 
-use super::{Found, Hook, RUSTLS, Site, Stack, hook, number};
+use super::{Found, Hook, RUSTLS, ProbeSite, Stack, hook, number};
 use crate::tls::{
     elf::{Elf, ElfError},
     prologue::{Given, x86_64 as prologue},
@@ -59,7 +59,7 @@ impl Stack for Rustls {
                 "the methods that encrypt records are found on x86-64 only",
             )));
         }
-        let (mut sites, mut of_13, mut unlike) = (Vec::<Site>::new(), 0, 0);
+        let (mut sites, mut of_13, mut unlike) = (Vec::<ProbeSite>::new(), 0, 0);
         for method in tables::methods(elf)? {
             let code = elf.code(method.encrypt, METHOD_MAX)?;
             let Some((offset, _)) = elf.code_at(method.encrypt) else {
@@ -76,10 +76,10 @@ impl Stack for Rustls {
                     whole: false,
                     calls: false,
                 };
-                sites.push(Site {
+                sites.push(ProbeSite {
                     hook: number(ENCRYPT),
                     offset,
-                    place: prologue::place(&code, given),
+                    point: prologue::probe_point(&code, given),
                     go: None,
                 });
             }

@@ -202,7 +202,7 @@ fn methods_are_found_by_their_tables() {
         };
         let places: Vec<_> = sites
             .iter()
-            .map(|site| (site.offset, site.place.offset, site.place.emulated))
+            .map(|site| (site.offset, site.point.offset, site.point.emulated))
             .collect();
         let text = 64 + 3 * 56;
         assert_eq!(
