@@ -112,16 +112,16 @@ pub fn discover(opened: u64, inode: u64, ctime_ns: u64, how: u32, content: u64) 
         how,
         mode: mode as u32,
     };
-    let told = if content == 0 || size > LARGE as u64 || !has_room() {
-        new.tell(counters)
+    let reported = if content == 0 || size > LARGE as u64 || !has_room() {
+        new.report(counters)
     } else if size <= SMALL as u64 {
-        new.tell_with::<SMALL>(counters, content)
+        new.report_with::<SMALL>(counters, content)
     } else if size <= PAGE_FULL as u64 {
-        new.tell_with::<PAGE_FULL>(counters, content)
+        new.report_with::<PAGE_FULL>(counters, content)
     } else {
-        new.tell_with::<LARGE>(counters, content)
+        new.report_with::<LARGE>(counters, content)
     };
-    if told {
+    if reported {
         pipes_of_reader(exec_id);
     }
     0
@@ -155,7 +155,7 @@ struct New {
 impl New {
     /// False when there is no room.
     #[inline(always)]
-    fn tell(&self, counters: Counters) -> bool {
+    fn report(&self, counters: Counters) -> bool {
         let Some(mut slot) = counters.reserve::<FileNew>(Kind::FILE_NEW) else {
             return false;
         };
@@ -169,7 +169,7 @@ impl New {
 
     /// The same with the file's bytes, which the process has at `content`: where they cannot be read, without.
     #[inline(always)]
-    fn tell_with<const N: usize>(&self, counters: Counters, content: u64) -> bool {
+    fn report_with<const N: usize>(&self, counters: Counters, content: u64) -> bool {
         let Some(mut slot) = counters.reserve_in::<Slot<FileNew, N>>(&PAYLOADS, Kind::FILE_NEW)
         else {
             return false;

@@ -9,7 +9,7 @@ use crate::{
         Counters, Load, Probed, Typed, Wake, ctime_ns, ctime_ns_by, current_task, file_id, follow,
         pointer, program, read_or_zero, stamp, wake,
     },
-    touch::{faults_untold, gets_nothing},
+    touch::{faults_unreported, gets_nothing},
 };
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid,
@@ -108,7 +108,7 @@ pub fn mmap_file(ctx: FExitContext) -> i32 {
     let file: u64 = ctx.arg(0);
     if file != 0 && ctx.arg::<u64>(1) & PROT_READ != 0 && ctx.arg::<u64>(3) as i32 == 0 {
         let inode = follow(file, field(f::FILE_INODE));
-        if field(f::HAS_FAULTS) != 1 || faults_untold(inode) {
+        if field(f::HAS_FAULTS) != 1 || faults_unreported(inode) {
             on_inode::<Probed>(file, inode, access::MAPPED, 0);
         }
     }

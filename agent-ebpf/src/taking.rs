@@ -28,7 +28,7 @@ const AGAIN_NS: u64 = 1_000_000_000;
 /// Calls of one program that are told of in a window of [`BUDGET_SHIFT`]: those that nothing proves, until so many were
 /// told in all, and all.
 const UNPROVEN_MAX: u64 = 32;
-const TOLD_MAX: u64 = 256;
+const REPORTED_MAX: u64 = 256;
 /// No method: the entry in `ASKED` has the window, the program and how many calls of it were told in that window.
 const SHARE: u32 = u32::MAX;
 /// Traced threads that are looked at: the newest come first.
@@ -167,7 +167,7 @@ fn traced(regs: u64) {
         pad: 0,
     };
     if is_news(tgid, &who, true) {
-        tell(&who, 0, true);
+        report(&who, 0, true);
     }
 }
 
@@ -363,7 +363,7 @@ fn begin(thread: u64, taking: &Taking) {
         // Without room nothing can be proven of it.
         let tgid = (thread >> 32) as u32;
         if is_news(tgid, &taking.who, false) {
-            tell(&taking.who, taking.asked, false);
+            report(&taking.who, taking.asked, false);
         }
     } else if !known {
         count(1);
@@ -400,7 +400,7 @@ fn settled(thread: u64) {
     };
     let tgid = (thread >> 32) as u32;
     if is_news(tgid, &taking.who, proven) {
-        tell(&taking.who, taking.asked, proven);
+        report(&taking.who, taking.asked, proven);
     }
 }
 
@@ -486,7 +486,7 @@ fn has_share(tgid: u32, now: &Asked) -> bool {
         unsafe {
             if (*share).program == now.program && (*share).boot_ns == window {
                 let most = if now.proven == 1 {
-                    TOLD_MAX
+                    REPORTED_MAX
                 } else {
                     UNPROVEN_MAX
                 };
@@ -508,7 +508,7 @@ fn has_share(tgid: u32, now: &Asked) -> bool {
 }
 
 #[inline(always)]
-fn tell(who: &Who, asked: u64, proven: bool) {
+fn report(who: &Who, asked: u64, proven: bool) {
     // include/uapi/linux/capability.h.
     const CAP_SYS_PTRACE: u32 = 19;
     let Some(counters) = Counters::get() else {

@@ -21,7 +21,7 @@ use crate::{
     },
     taking::{Sample, count, samples},
     touch::TMPFS,
-    write::tell_target,
+    write::report_target,
 };
 use aya_ebpf::{
     helpers::{
@@ -202,7 +202,7 @@ pub extern "C" fn read_settled(thread: u64) -> u64 {
 /// 512 bytes, and what follows here needs most of them.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn read_told(thread: u64) -> u64 {
+pub extern "C" fn read_reported(thread: u64) -> u64 {
     let Some(entry) = READINGS.get_ptr(&thread) else {
         return 0;
     };
@@ -217,7 +217,7 @@ pub extern "C" fn read_told(thread: u64) -> u64 {
 #[inline(always)]
 pub fn settle_read(thread: u64) {
     if read_settled(thread) == 1 {
-        read_told(thread);
+        read_reported(thread);
     }
 }
 
@@ -336,11 +336,11 @@ fn is_news(inode: u64, ctime_ns: u64, size: u64, tgid: u32) -> bool {
         tgid,
         access: 0,
     };
-    let is_told = READ_SEEN.get_ptr(&key).is_some_and(|seen| {
+    let is_reported = READ_SEEN.get_ptr(&key).is_some_and(|seen| {
         // SAFETY: a live map value.
         unsafe { *seen == program(current_task()) }
     });
-    if is_told {
+    if is_reported {
         return false;
     }
     let clean = SEEN
@@ -465,7 +465,7 @@ fn settled(thread: u64) -> bool {
     }
     if content != 0 {
         // Its path as well: nobody may find it again.
-        tell_target(file, tgid as u64, target::FILE as u64);
+        report_target(file, tgid as u64, target::FILE as u64);
     }
     reading.buffer = content;
     true

@@ -1,8 +1,8 @@
 //! Answers questions of gRPC clients from what the store remembers.
 
-use crate::engine::{Memory, Teller};
+use crate::engine::{Memory, CommandSender};
 use keytrail_export::{AnswerError, Answers, AnswersSource, Page};
-use keytrail_findings::Told;
+use keytrail_findings::StageInput;
 use keytrail_host::clock::wall_ns;
 use keytrail_proto::v1;
 use keytrail_store::{DecoySeen, ReadError, Reader};
@@ -18,7 +18,7 @@ const DECIDED: Duration = Duration::from_millis(2_500);
 const MOST_DECOYS: usize = 1000;
 
 struct Remembered {
-    teller: Teller,
+    commands: CommandSender,
     reader: Reader,
     epoch: u64,
     fingerprint_key: String,
@@ -29,7 +29,7 @@ struct Remembered {
 /// The answers of a running engine.
 pub fn source(memory: Memory) -> AnswersSource {
     Arc::new(Remembered {
-        teller: memory.teller,
+        commands: memory.commands,
         reader: memory.reader,
         epoch: memory.epoch,
         fingerprint_key: memory.fingerprint_key,
@@ -157,9 +157,9 @@ impl Answers for Remembered {
         for fingerprint in &fingerprints {
             let before = self.baseline(fingerprint)?;
             let known = fingerprint.clone();
-            self.teller.tell(&match accept {
-                true => Told::Accept { fingerprint: known },
-                false => Told::Reset { fingerprint: known },
+            self.commands.stage_input(&match accept {
+                true => StageInput::Accept { fingerprint: known },
+                false => StageInput::Reset { fingerprint: known },
             });
             // What is answered is on disk: an agent that dies now must not forget it.
             self.settled(fingerprint, accept, before.as_ref())?;
@@ -266,8 +266,8 @@ impl Remembered {
             return Err(AnswerError::NotFound("there is no such decoy".into()));
         }
         *known = Some(decoys.clone());
-        self.teller.tell(&Told::Decoys { decoys });
-        self.teller.decoy(change);
+        self.commands.stage_input(&StageInput::Decoys { decoys });
+        self.commands.decoy(change);
         Ok(())
     }
 }

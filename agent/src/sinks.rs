@@ -15,13 +15,13 @@ pub fn start(
     node: &NodeStatus,
     bell: Bell,
 ) -> Result<Sinks, SinkError> {
-    let teller = memory.teller.clone();
+    let commands = memory.commands.clone();
     let setup = Setup {
         state_dir: config.state_dir.clone(),
         reader: memory.reader.clone(),
         node: node.clone(),
         bell,
-        tell: Arc::new(move |gap| teller.gap(gap)),
+        report_gap: Arc::new(move |gap| commands.gap(gap)),
         redact: redact(config),
     };
     Sinks::start(&config.sinks, &config.responses, &setup)

@@ -424,7 +424,7 @@ fn io_class(tid: i32) -> i64 {
 
 /// What was not seen is told in the stream: what ran before, and what was lost on which CPU while the agent stood still.
 #[test]
-fn what_was_lost_is_told_for_each_cpu() {
+fn what_was_lost_is_reported_for_each_cpu() {
     if !root() {
         return;
     }

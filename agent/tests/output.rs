@@ -507,7 +507,7 @@ fn a_gap_again_and_again_is_one_line_and_a_count() {
             ..Default::default()
         })
     };
-    let told = |format| {
+    let reported = |format| {
         let style = Style {
             colour: false,
             width: Some(300),
@@ -523,7 +523,7 @@ fn a_gap_again_and_again_is_one_line_and_a_count() {
         writer.finish().unwrap();
         String::from_utf8(writer.into_inner()).unwrap()
     };
-    let text = told(Format::Compact);
+    let text = reported(Format::Compact);
     let gaps: Vec<_> = text.lines().filter(|l| l.contains("NOT SEEN")).collect();
     assert_eq!(gaps.len(), 3, "{text}");
     assert!(
@@ -534,7 +534,7 @@ fn a_gap_again_and_again_is_one_line_and_a_count() {
     assert!(gaps[2].contains("6 sends: 3 more"), "{text}");
     assert!(text.find("998").unwrap() < text.find("read file").unwrap());
     // Programs get them all.
-    assert_eq!(told(Format::Json).lines().count(), 504);
+    assert_eq!(reported(Format::Json).lines().count(), 504);
 }
 
 /// What was asked for is in every shape of output, where there is room for it, and so is by what a credential is known.

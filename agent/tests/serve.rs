@@ -646,7 +646,7 @@ async fn a_client_that_names_the_socket_as_its_host_is_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn gaps_beside_a_filter_are_told_once_and_counted() {
+async fn gaps_beside_a_filter_are_reported_once_and_counted() {
     let agent = start(Hub::new());
     let gap = |n: u64| Event {
         kind: EventKind::CoverageGap.number(),

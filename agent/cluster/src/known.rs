@@ -13,7 +13,7 @@ const PACE: Duration = Duration::from_millis(1);
 
 /// What was learnt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum PodUpdate {
     /// A pod is here, or is called otherwise than before.
     Pod(Box<PodNames>),
     /// The pod of this uid is not here any more.
@@ -28,35 +28,35 @@ pub enum Told {
 
 /// Where it is told. Called on the thread of the watch; it must not wait.
 #[derive(Clone)]
-pub(crate) struct Tell(Arc<dyn Fn(Told) + Send + Sync>);
+pub(crate) struct Updates(Arc<dyn Fn(PodUpdate) + Send + Sync>);
 
-impl Tell {
-    pub fn new(tell: impl Fn(Told) + Send + Sync + 'static) -> Tell {
-        Tell(Arc::new(tell))
+impl Updates {
+    pub fn new(updates: impl Fn(PodUpdate) + Send + Sync + 'static) -> Updates {
+        Updates(Arc::new(updates))
     }
 
-    pub fn tell(&self, told: Told) {
-        (self.0)(told);
+    pub fn send(&self, update: PodUpdate) {
+        (self.0)(update);
     }
 }
 
-impl fmt::Debug for Tell {
+impl fmt::Debug for Updates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Tell")
+        f.write_str("Updates")
     }
 }
 
 /// The pods that were told of, by uid, with what they were said to be called. It outlives a change of the source.
 #[derive(Debug)]
 pub(crate) struct Known {
-    tell: Tell,
+    updates: Updates,
     pods: BTreeMap<String, PodNames>,
 }
 
 impl Known {
-    pub fn new(tell: Tell) -> Known {
+    pub fn new(updates: Updates) -> Known {
         Known {
-            tell,
+            updates,
             pods: BTreeMap::new(),
         }
     }
@@ -67,7 +67,7 @@ impl Known {
             return;
         }
         self.pods.insert(names.uid.clone(), names.clone());
-        self.tell.tell(Told::Pod(Box::new(names)));
+        self.updates.send(PodUpdate::Pod(Box::new(names)));
         tokio::time::sleep(PACE).await;
     }
 
@@ -81,7 +81,7 @@ impl Known {
 
     pub fn remove(&mut self, uid: &str) {
         if self.pods.remove(uid).is_some() {
-            self.tell.tell(Told::Gone(uid.to_owned()));
+            self.updates.send(PodUpdate::Gone(uid.to_owned()));
         }
     }
 
@@ -100,11 +100,11 @@ impl Known {
 
     pub fn no_room(&self, pods: u64) {
         if pods > 0 {
-            self.tell.tell(Told::NoRoom(pods));
+            self.updates.send(PodUpdate::NoRoom(pods));
         }
     }
 
     pub fn unreadable(&self) {
-        self.tell.tell(Told::Unreadable);
+        self.updates.send(PodUpdate::Unreadable);
     }
 }

@@ -634,7 +634,7 @@ mod tests {
 
     /// A name is what the sender says.
     #[test]
-    fn a_name_is_told_with_its_address() {
+    fn a_name_is_reported_with_its_address() {
         for (host, ip, port, place, text) in [
             (
                 "api.example",

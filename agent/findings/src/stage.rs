@@ -77,7 +77,7 @@ pub struct Repeat {
 /// What a stage is told from outside. It is an observation: recorded, and replayed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum Told {
+pub enum StageInput {
     /// At the start: rules of this site, what is usual, which findings are known, decoys.
     Start {
         /// File names and texts.
@@ -271,9 +271,9 @@ impl Stage {
     }
 
     /// What comes from outside. Rules that are refused come back.
-    pub fn tell(&mut self, told: Told) -> Vec<RuleError> {
-        match told {
-            Told::Start {
+    pub fn apply(&mut self, input: StageInput) -> Vec<RuleError> {
+        match input {
+            StageInput::Start {
                 rules,
                 baselines,
                 repeats,
@@ -296,18 +296,18 @@ impl Stage {
                 }
                 return refused;
             }
-            Told::Accept { fingerprint } => {
+            StageInput::Accept { fingerprint } => {
                 if let Some(used_ns) = self.baselines.get(&fingerprint).map(|u| u.baseline.last_ns)
                 {
                     self.change_usual(&fingerprint, used_ns, |usual| usual.accepted = true);
                 }
             }
-            Told::Reset { fingerprint } => {
+            StageInput::Reset { fingerprint } => {
                 if self.baselines.remove(&fingerprint).is_some() {
                     self.changed.add(&fingerprint);
                 }
             }
-            Told::Decoys { decoys } => self.decoys = decoys,
+            StageInput::Decoys { decoys } => self.decoys = decoys,
         }
         Vec::new()
     }

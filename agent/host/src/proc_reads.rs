@@ -60,7 +60,7 @@ const FAN_REPORT_FD_ERROR: libc::c_uint = 0x2000;
 pub struct ProcReads {
     group: OwnedFd,
     /// Readers of what cannot be opened any more are told, too.
-    errors_told: bool,
+    errors_reported: bool,
     /// Reads by this process are not reported: the agent's own.
     own: u32,
 }
@@ -71,7 +71,7 @@ impl ProcReads {
     pub fn new() -> io::Result<Self> {
         let flags = libc::FAN_CLASS_NOTIF | libc::FAN_CLOEXEC | libc::FAN_NONBLOCK;
         let files = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_LARGEFILE | libc::O_NONBLOCK;
-        let (group, errors_told) = match fanotify::group(flags | FAN_REPORT_FD_ERROR, files) {
+        let (group, errors_reported) = match fanotify::group(flags | FAN_REPORT_FD_ERROR, files) {
             Ok(group) => (group, true),
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 (fanotify::group(flags, files)?, false)
@@ -80,7 +80,7 @@ impl ProcReads {
         };
         Ok(Self {
             group,
-            errors_told,
+            errors_reported,
             own: std::process::id(),
         })
     }
@@ -139,7 +139,7 @@ impl ProcReads {
         let mut drained = Drained::default();
         let mut buffer = [MaybeUninit::<libc::fanotify_event_metadata>::uninit(); 64];
         // Before 6.13 an event that fails behind others of the same read is dropped without a word: one at a time, then.
-        let batch = if self.errors_told { buffer.len() } else { 1 };
+        let batch = if self.errors_reported { buffer.len() } else { 1 };
         while drained.events < most {
             // SAFETY: the buffer has at least that many bytes; its element type gives it the alignment of the metadata.
             let read = unsafe {
@@ -317,7 +317,7 @@ mod tests {
         }
         // Those of `cat` itself, which has ended as well, and those of the victims.
         assert!(gone >= 6, "{gone}");
-        if !reads.errors_told {
+        if !reads.errors_reported {
             return;
         }
         // This process's own are nobody's.

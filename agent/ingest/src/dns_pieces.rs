@@ -96,7 +96,7 @@ impl DnsPieces {
     }
 
     /// What was put together is told of: it is not to be found once more.
-    pub fn told(&mut self, pid: Pid) {
+    pub fn reported(&mut self, pid: Pid) {
         self.of.retain(|(of, ..), _| *of != pid);
     }
 
@@ -150,7 +150,7 @@ mod tests {
             let text = joined(&mut pieces, &name, 1).unwrap_or_default();
             assert!(text.len() <= MAX_BEFORE + 63);
         }
-        pieces.told(WHO.0);
+        pieces.reported(WHO.0);
         assert_eq!(pieces.of.len(), 0);
     }
 }

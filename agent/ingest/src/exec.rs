@@ -338,7 +338,7 @@ pub fn arguments(
         &ranges,
         &flagged,
         &pieces,
-        &Told::of(&spans),
+        &HiddenRanges::of(&spans),
         registry,
     );
     let redacted = |place| (place, "[redacted]".to_owned());
@@ -352,17 +352,17 @@ fn nameless(
     ranges: &[Range<usize>],
     flagged: &[Range<usize>],
     pieces: &Pieces,
-    told: &Told,
+    hidden: &HiddenRanges,
     registry: &Registry,
 ) -> Vec<Range<usize>> {
     let mut places: Vec<Range<usize>> = Vec::new();
-    places.extend(flagged.iter().filter(|p| !told.overlaps(p)).cloned());
+    places.extend(flagged.iter().filter(|p| !hidden.overlaps(p)).cloned());
     for range in ranges.iter().take(MAX_ARGS_SHOWN) {
         let argument = &area[range.clone()];
         let here = |places: Vec<Range<usize>>| places.into_iter().map(|place| shift(range, &place));
-        places.extend(here(pieces.places(argument)).filter(|p| !told.covers(p)));
+        places.extend(here(pieces.places(argument)).filter(|p| !hidden.covers(p)));
         let suspects = here(registry.matcher.suspects(argument));
-        places.extend(suspects.filter(|p| !told.overlaps(p)));
+        places.extend(suspects.filter(|p| !hidden.overlaps(p)));
     }
     places.retain(|place| !place.is_empty());
     places
@@ -398,34 +398,34 @@ fn shown(
 }
 
 /// What is hidden under a name already, in order.
-struct Told(Vec<Range<usize>>);
+struct HiddenRanges(Vec<Range<usize>>);
 
-impl Told {
-    fn of(spans: &[(Range<usize>, String)]) -> Told {
+impl HiddenRanges {
+    fn of(spans: &[(Range<usize>, String)]) -> HiddenRanges {
         let mut places: Vec<_> = spans.iter().map(|(place, _)| place.clone()).collect();
         places.sort_by_key(|place| (place.start, place.end));
         // Those that touch are one.
-        let mut told: Vec<Range<usize>> = Vec::new();
+        let mut hidden: Vec<Range<usize>> = Vec::new();
         for place in places {
-            match told.last_mut() {
+            match hidden.last_mut() {
                 Some(last) if place.start <= last.end => last.end = last.end.max(place.end),
-                _ => told.push(place),
+                _ => hidden.push(place),
             }
         }
-        Told(told)
+        HiddenRanges(hidden)
     }
 
     fn overlaps(&self, place: &Range<usize>) -> bool {
-        let at = self.0.partition_point(|told| told.end <= place.start);
-        self.0.get(at).is_some_and(|told| told.start < place.end)
+        let at = self.0.partition_point(|hidden| hidden.end <= place.start);
+        self.0.get(at).is_some_and(|hidden| hidden.start < place.end)
     }
 
     /// Nothing of the place would be shown.
     fn covers(&self, place: &Range<usize>) -> bool {
-        let at = self.0.partition_point(|told| told.end < place.end);
+        let at = self.0.partition_point(|hidden| hidden.end < place.end);
         self.0
             .get(at)
-            .is_some_and(|told| told.start <= place.start && place.end <= told.end)
+            .is_some_and(|hidden| hidden.start <= place.start && place.end <= hidden.end)
     }
 }
 

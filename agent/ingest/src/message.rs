@@ -114,7 +114,7 @@ impl Digest {
             }
         }
         if payload.hits.iter().any(|hit| hit.secret) {
-            self.dns_pieces.told(who.0);
+            self.dns_pieces.reported(who.0);
         }
     }
 }

@@ -5,7 +5,7 @@ use super::asked::{Inspection, Purpose, Verdict};
 use super::digested::Digested;
 use super::files::{KnownFile, NewVersion, min_confidence};
 use super::inspection::{
-    Answer, Missed, NewFile, Outcome, PathSubject, SeenFile, Subject, Told, Who,
+    Answer, Missed, NewFile, Outcome, PathSubject, SeenFile, Subject, ReaderBytes, Who,
 };
 use super::stage::Digest;
 use super::convert;
@@ -96,8 +96,8 @@ impl Digest {
                 let pid = convert::pid(r.header.tgid, r.header.start_ns);
                 let new = NewFile {
                     record: *r,
-                    bytes: Told::new(content),
-                    path: self.told_path(pid, r.file),
+                    bytes: ReaderBytes::new(content),
+                    path: self.reported_path(pid, r.file),
                 };
                 Some((r.file, r.ctime_ns, r.header, Subject::Inode(Box::new(new))))
             }
@@ -219,7 +219,7 @@ impl Digest {
                     self.asked.remember(*file, *ctime_ns, inspection, verdict);
                 }
                 if let Purpose::New { called, .. } = &purpose {
-                    self.tell_kernel(*file, *ctime_ns, verdict, out);
+                    self.report_kernel(*file, *ctime_ns, verdict, out);
                     if verdict == Verdict::Gone {
                         out.news(InventoryUpdate::Unread(called.clone()));
                     }
@@ -252,7 +252,7 @@ impl Digest {
     }
 
     /// A new file was inspected, whoever still waits for it.
-    fn tell_kernel(&mut self, file: FileId, ctime_ns: u64, verdict: Verdict, out: &mut Digested) {
+    fn report_kernel(&mut self, file: FileId, ctime_ns: u64, verdict: Verdict, out: &mut Digested) {
         match verdict {
             Verdict::Known => {
                 if let Some(known) = self.files.table.get(file).filter(|known| !known.is_gone) {

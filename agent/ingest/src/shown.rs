@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn names_with_a_learnt_secret_are_told_without_it() {
+    fn names_with_a_learnt_secret_are_reported_without_it() {
         let m = matcher();
         let named = format!("/srv/x-{SECRET}.env");
         let percent: String = SECRET.bytes().map(|b| format!("%{b:02x}")).collect();

@@ -305,7 +305,7 @@ impl Digest {
     }
 
     /// The path of a file as the kernel side has told it for this process; empty when it has not, or not all of it.
-    pub(super) fn told_path(&self, pid: Pid, file: abi::FileId) -> String {
+    pub(super) fn reported_path(&self, pid: Pid, file: abi::FileId) -> String {
         let path = self.targets.path(pid, file);
         if written::is_cut(path) {
             return String::new();
@@ -410,7 +410,7 @@ impl Digest {
         out.observations.push(Observation::File(Box::new(FileSeen {
             at,
             access: Access::Read,
-            file: Version::told(r, path).facts,
+            file: Version::reported(r, path).facts,
             credentials: Vec::new(),
             unreadable: None,
             truncated: false,

@@ -244,7 +244,7 @@ fn arguments_are_shown_without_what_must_not_be_shown() {
 /// Real command lines: what the program makes a secret is not shown, told as a credential or not.
 #[test]
 fn passwords_on_command_lines_are_not_shown() {
-    for (line, secret, told) in [
+    for (line, secret, reported) in [
         ("mysql -u root -pS3cretXy12Zk db", "S3cretXy12Zk", true),
         (
             "/usr/bin/docker login -u bob -p S3cretXy12Zk r.corp.net",
@@ -266,7 +266,7 @@ fn passwords_on_command_lines_are_not_shown() {
             !shown.contains(secret) && shown.contains("[redacted"),
             "{shown}"
         );
-        assert!(!told || seen.found.len() == 1, "{line}");
+        assert!(!reported || seen.found.len() == 1, "{line}");
         let (first, last) = (line.split(' ').next(), line.rsplit(' ').next());
         assert_eq!(
             (shown.split(' ').next(), shown.rsplit(' ').next()),
@@ -597,8 +597,8 @@ fn what_cannot_be_looked_for_or_was_read_in_part_is_counted() {
     large.resize((8 << 20) + 1, b'\n');
     std::fs::write(aws.join("large"), large).unwrap();
     watch(&mut digest, &mut asked, &mut out);
-    let told: Vec<_> = digest.dropped().take().collect();
-    assert_eq!(told, [(Bound::Weak, 1), (Bound::Sampled, 1)]);
+    let reported: Vec<_> = digest.dropped().take().collect();
+    assert_eq!(reported, [(Bound::Weak, 1), (Bound::Sampled, 1)]);
     assert!(digest.dropped().is_empty(), "told once");
 }
 
@@ -617,8 +617,8 @@ fn a_record_does_not_wait_beyond_the_deadline() {
     let (_file, new) = readable(dir.path(), &format!("token = {}\n", github()));
     record(&mut digest, &Record::FileNew(new, &[]), "h", &mut out);
     assert!(out.observations.is_empty() && out.clean().is_empty());
-    let told: Vec<_> = digest.dropped().take().collect();
-    assert_eq!(told, [(Bound::InspectionTime, 1)]);
+    let reported: Vec<_> = digest.dropped().take().collect();
+    assert_eq!(reported, [(Bound::InspectionTime, 1)]);
 }
 
 /// Writes a file that this process has open, and the record of a read of it.

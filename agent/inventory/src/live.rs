@@ -37,7 +37,7 @@ pub struct Change {
 
 /// What is new in a file, and what is not in it any more.
 #[derive(Debug)]
-pub struct Told {
+pub struct ContentDiff {
     /// [`Location::key`].
     pub key: String,
     pub facts: FileFacts,
@@ -52,7 +52,7 @@ pub struct Told {
     pub boot_ns: u64,
 }
 
-impl Told {
+impl ContentDiff {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.created.is_empty() && self.rotated.is_empty() && self.removed.is_empty()
@@ -160,7 +160,7 @@ impl Live {
         news: InventoryUpdate,
         now: i64,
         workload: impl Fn(&Path) -> Workload,
-    ) -> Option<Told> {
+    ) -> Option<ContentDiff> {
         match news {
             InventoryUpdate::Looked(look) => {
                 let workload = workload(&look.root);
@@ -234,7 +234,7 @@ impl Live {
         });
     }
 
-    fn looked(&mut self, look: FileLook, now: i64, workload: Workload) -> Option<Told> {
+    fn looked(&mut self, look: FileLook, now: i64, workload: Workload) -> Option<ContentDiff> {
         let place = file_place(&look, workload);
         let key = Location::File(place.clone()).key();
         let file = (place.device, place.inode);
@@ -259,7 +259,7 @@ impl Live {
         };
         // What a package manager fetches was published; it is noted, and nobody is woken by it.
         let fetched = place.container.is_empty() && third_party(&place.path);
-        let mut told = Told {
+        let mut diff = ContentDiff {
             key: key.clone(),
             facts: look.facts.clone(),
             created: Vec::new(),
@@ -270,11 +270,11 @@ impl Live {
         };
         // Of a file that was looked into in part, the rest may be in what was not seen.
         if !(fetched || look.truncated || look.why == Why::Start) {
-            told.removed = self.left(&key, &look);
+            diff.removed = self.left(&key, &look);
         }
         if look.held.is_empty() {
             self.empty(&key, now);
-            return (!told.is_empty()).then_some(told);
+            return (!diff.is_empty()).then_some(diff);
         }
         self.clean.remove(&file);
         self.own.insert(key.clone());
@@ -289,21 +289,21 @@ impl Live {
             if self.is_fresh(&key, credential, answer, look.why, new_here)
                 && met.insert(&credential.fingerprint)
             {
-                told.created.push(Arc::new(credential.clone()));
+                diff.created.push(Arc::new(credential.clone()));
             }
             // What changed while no agent looked on is in the inventory.
             if let Observed::Rotated { previous } = answer
                 && look.why != Why::Start
             {
-                told.removed.retain(|c| c.fingerprint != *previous);
+                diff.removed.retain(|c| c.fingerprint != *previous);
                 let rotated = (Arc::new(credential.clone()), previous.clone());
-                if !told.rotated.contains(&rotated) {
-                    told.rotated.push(rotated);
+                if !diff.rotated.contains(&rotated) {
+                    diff.rotated.push(rotated);
                 }
             }
         }
         self.note(&key, &look.held, now);
-        (!told.is_empty()).then_some(told)
+        (!diff.is_empty()).then_some(diff)
     }
 
     /// Whether a file that is met for the first time was made, or got what it holds, while somebody looked on.
@@ -320,10 +320,10 @@ impl Live {
         let mut names = look.raw.rsplit(|b| *b == b'/');
         let (name, parent) = (names.next(), names.next());
         // A name in a record may be cut.
-        let is = |told: &[u8], name: Option<&[u8]>| {
-            name.is_some_and(|name| match told.len() {
-                UNREAD_NAME.. => name.starts_with(told),
-                _ => name == told,
+        let is = |reported: &[u8], name: Option<&[u8]>| {
+            name.is_some_and(|name| match reported.len() {
+                UNREAD_NAME.. => name.starts_with(reported),
+                _ => name == reported,
             })
         };
         self.unread.iter().any(|unread| {
@@ -502,21 +502,21 @@ mod tests {
 
     /// Fingerprints of what is said to be created.
     fn met(live: &mut Live, look: FileLook, now: i64) -> Vec<String> {
-        let told = live.take(InventoryUpdate::Looked(Box::new(look)), now, host);
-        let credentials = told.map(|t| t.created).unwrap_or_default();
+        let diff = live.take(InventoryUpdate::Looked(Box::new(look)), now, host);
+        let credentials = diff.map(|t| t.created).unwrap_or_default();
         credentials.iter().map(|c| c.fingerprint.clone()).collect()
     }
 
     /// What is said to be rotated, each with what it replaced, and what is said to have left.
     fn turned(live: &mut Live, look: FileLook, now: i64) -> (Vec<(String, String)>, Vec<String>) {
-        let told = live.take(InventoryUpdate::Looked(Box::new(look)), now, host);
-        told.map_or_else(Default::default, |told| {
-            let rotated = told.rotated.into_iter();
+        let diff = live.take(InventoryUpdate::Looked(Box::new(look)), now, host);
+        diff.map_or_else(Default::default, |diff| {
+            let rotated = diff.rotated.into_iter();
             (
                 rotated
                     .map(|(c, old)| (c.fingerprint.clone(), old))
                     .collect(),
-                told.removed.iter().map(|c| c.fingerprint.clone()).collect(),
+                diff.removed.iter().map(|c| c.fingerprint.clone()).collect(),
             )
         })
     }

@@ -292,7 +292,7 @@ pub struct Dropped(BTreeMap<Bound, u64>);
 
 impl Dropped {
     /// Least time between two times it is told, nanoseconds.
-    pub const TELL_NS: u64 = 10_000_000_000;
+    pub const REPORT_INTERVAL_NS: u64 = 10_000_000_000;
 
     pub fn add(&mut self, bound: Bound, count: u64) {
         if count > 0 {

@@ -115,7 +115,8 @@ pub enum Observation {
     },
     /// What the stage of findings is told from outside: rules, what is usual, decoys. JSON of that stage.
     Findings {
-        told: String,
+        #[serde(rename = "told")]
+        input: String,
     },
     /// The recording ends: what is pending is decided now.
     Stop {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::sink::{Credit, Sink};
 use crate::talk::Talk;
-use crate::tests::{KEY, TOKEN, base64, found_in, matcher, payloads, told};
+use crate::tests::{KEY, TOKEN, base64, found_in, matcher, payloads, reported};
 
 /// The names each write is said to go to.
 struct Follow(Talk);
@@ -268,7 +268,7 @@ fn facts_of_requests() {
     .concat();
     let two = b"GET /users/12345 HTTP/1.1\r\nHost: b.example\r\n\r\n";
     let both = [&one[..], two].concat();
-    let payload = told(&m, &both);
+    let payload = reported(&m, &both);
     let [a, b] = &payload.requests[..] else {
         panic!("{:?}", payload.requests)
     };
@@ -292,7 +292,7 @@ fn facts_of_requests() {
         TOKEN,
     ]
     .concat();
-    let payload = told(&m, &answer);
+    let payload = reported(&m, &answer);
     let [answered] = &payload.requests[..] else {
         panic!("{:?}", payload.requests)
     };

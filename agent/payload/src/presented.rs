@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credentials_are_told_from_signatures_and_questions() {
+    fn credentials_are_distinguished_from_signatures_and_questions() {
         let token = "q3VtAcK8s1LwXy7BmZ4e";
         let fits = |header: &str, value: &str| {
             let place = place(header.as_bytes());

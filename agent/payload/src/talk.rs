@@ -223,11 +223,11 @@ impl Talk {
             if self.request.is_none() {
                 self.request = sink.request(&head.request);
             }
-            if let Some(told) = self
+            if let Some(listed) = self
                 .request
                 .and_then(|i| sink.requests.get_mut(usize::from(i)))
             {
-                told.bytes += bytes as u64;
+                listed.bytes += bytes as u64;
             }
         }
         sink.hits.request = self.request;
@@ -235,14 +235,14 @@ impl Talk {
 
     /// Brings what is told of the current request up to what is known by now.
     fn facts(&self, sink: &mut Sink<'_>) {
-        let told = self
+        let listed = self
             .request
             .and_then(|i| sink.requests.get_mut(usize::from(i)));
-        if let Some(told) = told {
-            let bytes = told.bytes;
-            told.clone_from(&self.http.head().request);
-            told.bytes = bytes;
-            told.target = super::request::target(told);
+        if let Some(listed) = listed {
+            let bytes = listed.bytes;
+            listed.clone_from(&self.http.head().request);
+            listed.bytes = bytes;
+            listed.target = super::request::target(listed);
         }
     }
 

@@ -126,16 +126,16 @@ impl WebSocket {
         if let Some(host) = &self.host {
             sink.host(host);
         }
-        let told = if self.client {
+        let listed = if self.client {
             sink.request(&self.request)
         } else {
             None
         };
-        if let Some(told) = told.and_then(|i| sink.requests.get_mut(usize::from(i))) {
-            told.bytes = bytes as u64;
-            told.target = super::request::target(told);
+        if let Some(listed) = listed.and_then(|i| sink.requests.get_mut(usize::from(i))) {
+            listed.bytes = bytes as u64;
+            listed.target = super::request::target(listed);
         }
-        sink.hits.request = told;
+        sink.hits.request = listed;
     }
 
     fn parse(&mut self) -> Head {

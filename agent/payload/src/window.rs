@@ -83,12 +83,12 @@ pub fn best_of(
     taken: impl Fn([u8; WIDTH]) -> bool,
 ) -> Option<usize> {
     let last = to.min(text.len().checked_sub(SPAN)?);
-    let telling = (from..=last).filter_map(|at| {
+    let informative = (from..=last).filter_map(|at| {
         let window = window_at(text, at)?;
         let distinct = distinct(&window);
         (distinct >= fewest).then(|| (!taken(window), distinct, at))
     });
-    telling.max().map(|(_, _, at)| at)
+    informative.max().map(|(_, _, at)| at)
 }
 
 #[cfg(test)]

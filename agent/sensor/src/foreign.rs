@@ -35,7 +35,7 @@ const CONFIRM: Duration = Duration::from_millis(200);
 /// The next look comes no sooner than this many times the processor time that the last one took: half a percent of one.
 const SHARE: u32 = 200;
 /// Holders that are remembered as told.
-const TOLD_MAX: usize = 10_000;
+const REPORTED_MAX: usize = 10_000;
 
 /// Kinds of programs by linux/bpf.h that may call these functions, with what people call them.
 const TRACING: [(u32, &str); 8] = [
@@ -107,7 +107,7 @@ impl Foreign {
     /// # Errors
     /// When there is no thread.
     pub fn start(interval: Duration) -> io::Result<Self> {
-        let (tell, news) = mpsc::channel();
+        let (report, news) = mpsc::channel();
         let (stop, stopped) = mpsc::channel();
         thread::Builder::new()
             .name("foreign-bpf".into())
@@ -119,7 +119,7 @@ impl Foreign {
                 while stopped.recv_timeout(rest) == Err(RecvTimeoutError::Timeout) {
                     let begin = spent();
                     for found in look.look() {
-                        if tell.send(found).is_err() {
+                        if report.send(found).is_err() {
                             return;
                         }
                     }
@@ -146,7 +146,7 @@ struct Look {
     /// Programs that were looked at.
     known: BTreeSet<u32>,
     /// (process, its start, what).
-    told: BTreeSet<(u32, u64, Thing)>,
+    reported: BTreeSet<(u32, u64, Thing)>,
     helpers: Option<Helpers>,
     /// What was said to be unknown, each once.
     said: BTreeSet<Unseen>,
@@ -342,7 +342,7 @@ impl Look {
                 let things: BTreeSet<Thing> = things
                     .into_iter()
                     .filter(|thing| own.things.contains_key(thing))
-                    .filter(|thing| !self.told.contains(&(pid, start, *thing)))
+                    .filter(|thing| !self.reported.contains(&(pid, start, *thing)))
                     .collect();
                 (!things.is_empty()).then_some((pid, start, things))
             })
@@ -379,10 +379,10 @@ impl Look {
                 holder: holder(pid, start),
                 what: names.into_iter().collect::<Vec<_>>().join(", "),
             });
-            if self.told.len() + things.len() > TOLD_MAX {
-                self.told.clear();
+            if self.reported.len() + things.len() > REPORTED_MAX {
+                self.reported.clear();
             }
-            self.told
+            self.reported
                 .extend(things.into_iter().map(|thing| (pid, start, thing)));
         }
     }
@@ -600,7 +600,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_of_the_kernel_are_told_from_those_of_the_program() {
+    fn calls_of_the_kernel_are_distinguished_from_those_of_the_program() {
         let insn = |code: u8, registers: u8, imm: i32| {
             let imm = imm.to_ne_bytes();
             [code, registers, 0, 0, imm[0], imm[1], imm[2], imm[3]]
@@ -627,7 +627,7 @@ mod tests {
     }
 
     #[test]
-    fn one_process_s_descriptors_are_a_share_and_what_is_left_out_is_told() {
+    fn one_process_s_descriptors_are_a_share_and_what_is_left_out_is_reported() {
         let me = std::process::id();
         let files: Vec<_> = (0..64).map(|_| fs::File::open("/proc/self/stat")).collect();
         assert!(files.iter().all(Result::is_ok));

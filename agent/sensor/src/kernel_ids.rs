@@ -39,12 +39,12 @@ pub fn listen_no_more(ebpf: &mut Ebpf) {
 pub fn tmpfs(ebpf: &mut Ebpf, maps: &mut Maps) -> bool {
     let memory = rustix::fs::memfd_create("keytrail", MemfdFlags::CLOEXEC);
     memory.is_ok_and(|memory| {
-        rustix::io::write(&memory, &[0]).is_ok() && is_told_of(ebpf, maps, memory.as_fd()).is_some()
+        rustix::io::write(&memory, &[0]).is_ok() && is_reported(ebpf, maps, memory.as_fd()).is_some()
     })
 }
 
 /// Reads a byte while the program for tmpfs listens for it.
-fn is_told_of(ebpf: &mut Ebpf, maps: &mut Maps, file: BorrowedFd<'_>) -> Option<Learn> {
+fn is_reported(ebpf: &mut Ebpf, maps: &mut Maps, file: BorrowedFd<'_>) -> Option<Learn> {
     let mut learner = Learner::new(maps)?;
     learner.begin()?;
     hooks::attach(ebpf, None, TMPFS_HOOK).ok()?;

@@ -172,7 +172,7 @@ fn signal(fd: &OwnedFd) {
 }
 
 /// One read, as it was told.
-struct Told {
+struct ReadEvent {
     boot_ns: u64,
     read: Read,
     identity: Option<Identity>,
@@ -280,7 +280,7 @@ struct Listener {
     translated: HashMap<(u64, u32), u32>,
     index: Index,
     /// Reads whose process was not in the last look at all processes.
-    unresolved: Vec<Told>,
+    unresolved: Vec<ReadEvent>,
     read: mpsc::SyncSender<ProcessRead>,
     asked: mpsc::Receiver<u32>,
     ready: Arc<OwnedFd>,
@@ -334,7 +334,7 @@ impl Listener {
             self.missed.fetch_add(1, Ordering::Relaxed);
         }
         self.gone.fetch_add(drained.gone as u64, Ordering::Relaxed);
-        self.resolve(reads.into_iter().map(|(read, identity)| Told {
+        self.resolve(reads.into_iter().map(|(read, identity)| ReadEvent {
             boot_ns: now,
             read,
             identity,
@@ -350,13 +350,13 @@ impl Listener {
         }
     }
 
-    fn resolve(&mut self, told: impl Iterator<Item = Told>) {
+    fn resolve(&mut self, events: impl Iterator<Item = ReadEvent>) {
         let (mut gone, mut any) = (0, false);
-        for told in told {
-            let victim = match self.victim(told.read, told.boot_ns) {
+        for event in events {
+            let victim = match self.victim(event.read, event.boot_ns) {
                 Victim::Is(victim) => victim,
                 Victim::Later if self.unresolved.len() < UNRESOLVED_MAX => {
-                    self.unresolved.push(told);
+                    self.unresolved.push(event);
                     continue;
                 }
                 Victim::Later | Victim::Gone => {
@@ -365,11 +365,11 @@ impl Listener {
                 }
             };
             let read = ProcessRead {
-                boot_ns: told.boot_ns,
-                reader: told.read.reader,
-                identity: told.identity,
+                boot_ns: event.boot_ns,
+                reader: event.read.reader,
+                identity: event.identity,
                 victim,
-                what: match told.read.file {
+                what: match event.read.file {
                     ProcFile::Environ => Taken::Environment,
                     ProcFile::Mem => Taken::Memory,
                 },
@@ -423,7 +423,7 @@ impl Listener {
     }
 
     /// The process that was read, by the host's number. A thread stands for its process.
-    fn victim(&mut self, read: Read, told_ns: u64) -> Victim {
+    fn victim(&mut self, read: Read, event_ns: u64) -> Victim {
         if read.procfs == self.host {
             return field(read.target, "Tgid:").map_or(Victim::Gone, Victim::Is);
         }
@@ -447,7 +447,7 @@ impl Listener {
         };
         let Some(found) = found.filter(is_it) else {
             // It may have begun since.
-            let looked_after = self.index.built_ns > told_ns;
+            let looked_after = self.index.built_ns > event_ns;
             return if looked_after {
                 Victim::Gone
             } else {

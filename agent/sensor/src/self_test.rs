@@ -321,12 +321,12 @@ fn messages(sensor: &mut Sensor) -> [String; 2] {
         }
         match kind(bytes) {
             Kind::UNIX_SEND => {
-                let told = bytes
+                let reported = bytes
                     .get(offset_of!(MessageSend, name) + 1..)
                     .unwrap_or_default();
                 let peer = number_at(bytes, offset_of!(MessageSend, peer_tgid));
                 unix_seen[0] = true;
-                unix_seen[1] |= told.starts_with(name) && peer == me.to_ne_bytes();
+                unix_seen[1] |= reported.starts_with(name) && peer == me.to_ne_bytes();
             }
             Kind::UDP_SEND => {
                 let ends = offset_of!(MessageSend, ends);

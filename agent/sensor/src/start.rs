@@ -81,7 +81,7 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
     );
 
     attach_signals(&mut ebpf, &fields, &absent, options, &mut status);
-    let calls = tells_tmpfs(&mut ebpf, &mut maps, &fields, &status);
+    let calls = reports_tmpfs(&mut ebpf, &mut maps, &fields, &status);
     let fanotify = open_fanotify(&mut status, calls);
     let watcher = Watcher::new(fanotify.as_ref(), kernel_ids::Learner::new(&maps));
     let process_reads = listen_to_procfs(&mut status);
@@ -498,7 +498,7 @@ fn attach_candidate(
 }
 
 /// Has reads on tmpfs told by the system calls, where they are hooked and no better hook sees those reads.
-fn tells_tmpfs(
+fn reports_tmpfs(
     ebpf: &mut Ebpf,
     maps: &mut Maps,
     fields: &btf::Fields,
@@ -507,11 +507,11 @@ fn tells_tmpfs(
     let hooks_calls = status
         .signal(Name::FdWrite)
         .is_some_and(|report| !report.hook.is_empty() && report.tier == Some(Tier::Base));
-    let is_told = status
+    let is_reported = status
         .signal(Name::FileRead)
         .is_some_and(|report| report.tier == Some(Tier::Fentry));
     hooks_calls
-        && !is_told
+        && !is_reported
         && fields.missing(&hooks::TMPFS_READ).is_empty()
         && fields.get(f::HAS_TASK_REGS) == Some(1)
         && kernel_ids::tmpfs(ebpf, maps)

@@ -237,17 +237,17 @@ impl Watches {
                 tgid: touch.pid,
                 access,
             };
-            let is_told = |maps: &Maps, key| {
+            let is_reported = |maps: &Maps, key| {
                 maps.read_seen(key).is_some_and(|seen| {
                     start_ticks == 0 || seen == 0 || seen / keytrail_model::TICK_NS == start_ticks
                 })
             };
             // The kernel side looks at the call, and tells of it when it has seen what came of it.
-            if how == access::READ && is_told(maps, key(access::CALL)) {
+            if how == access::READ && is_reported(maps, key(access::CALL)) {
                 continue;
             }
             let key = key(if how == access::OPEN { access::OPEN } else { 0 });
-            if is_told(maps, key) {
+            if is_reported(maps, key) {
                 continue;
             }
             maps.set_read_seen(key, start_ticks.saturating_mul(keytrail_model::TICK_NS));

@@ -40,7 +40,7 @@ mod rings;
 fn every_signal_has_a_hook_that_fires() {
     let host = host!();
     for report in &host.sensor.status().signals {
-        if report.hook.is_empty() && !messages::are_told(report.signal, None) {
+        if report.hook.is_empty() && !messages::are_reported(report.signal, None) {
             assert!(!report.refused.is_empty(), "{report:?}");
             continue;
         }
@@ -65,7 +65,7 @@ fn the_base_tier_can_be_asked_for() {
     };
     let sensor = Sensor::open(&options).unwrap();
     for report in &sensor.status().signals {
-        if report.tier.is_none() && !messages::are_told(report.signal, Some(Tier::Base)) {
+        if report.tier.is_none() && !messages::are_reported(report.signal, Some(Tier::Base)) {
             continue;
         }
         assert_eq!(report.tier, Some(Tier::Base), "{report:?}");
@@ -185,7 +185,7 @@ fn a_read_in_an_overlay_is_known_at_once() {
 
 /// Whose number a call names is up to the caller: all numbers there are would fill the ring.
 #[test]
-fn one_program_s_calls_are_told_so_many_times_a_second() {
+fn one_program_s_calls_are_reported_so_many_times_a_second() {
     let mut host = host!();
     let attach = keytrail_model::Signal::ProcessAttach;
     let has_hook = |report: &keytrail_sensor::SignalReport| !report.hook.is_empty();
@@ -203,9 +203,9 @@ fn one_program_s_calls_are_told_so_many_times_a_second() {
     let pid = host.run(Command::new("/usr/bin/python3").args(["-c", script]));
     let windows = began.elapsed().as_secs() as usize + 2;
     let seen = host.settle();
-    let told = seen.of(pid, Kind::PROCESS_ATTACH).len();
+    let reported = seen.of(pid, Kind::PROCESS_ATTACH).len();
     assert!(
-        told > 0 && told <= 33 * windows,
+        reported > 0 && reported <= 33 * windows,
         "{told} in {windows} windows"
     );
     let passed: u64 = host
@@ -220,7 +220,7 @@ fn one_program_s_calls_are_told_so_many_times_a_second() {
 
 /// Whoever let a file be inspected may put a link to any other file in its place.
 #[test]
-fn what_took_the_place_of_an_inspected_file_is_not_told_as_that_file() {
+fn what_took_the_place_of_an_inspected_file_is_not_reported_as_that_file() {
     let mut host = host!();
     let dir = tempfile::tempdir_in(host::on_disk()).unwrap();
     let (path, victim) = (dir.path().join("env"), dir.path().join("libc"));
@@ -239,12 +239,12 @@ fn what_took_the_place_of_an_inspected_file_is_not_told_as_that_file() {
     assert_eq!(kinds, [std::io::ErrorKind::NotFound]);
     let pid = host.run(Command::new("cat").arg(&victim));
     let seen = host.settle();
-    let told: Vec<u64> = [Kind::FILE_OPEN, Kind::FILE_READ]
+    let reported: Vec<u64> = [Kind::FILE_OPEN, Kind::FILE_READ]
         .into_iter()
         .flat_map(|kind| seen.of(pid, kind))
         .map(|bytes| host::read::<keytrail_abi::FileAccess>(bytes).file.ino)
         .collect();
-    assert!(told.is_empty(), "{told:?}");
+    assert!(reported.is_empty(), "{told:?}");
     // The file itself is told wherever it was moved to: it is the inode that was inspected.
     std::fs::remove_file(&path).unwrap();
     std::fs::rename(dir.path().join("kept"), &path).unwrap();
@@ -285,7 +285,7 @@ fn a_mapping_is_a_read_once_it_is_touched() {
     let (reads, hook) = run(&mut host, &(map(1) + touch));
     assert_eq!(reads.len(), 1);
     let hook = hook.unwrap();
-    if !host.tells_faults() {
+    if !host.reports_faults() {
         // Older kernels tell of the mapping, not of its use.
         assert_eq!(reads[0].access, access::MAPPED);
         assert_eq!(hook, "fexit:security_mmap_file");
@@ -303,7 +303,7 @@ fn a_mapping_is_a_read_once_it_is_touched() {
 }
 
 #[test]
-fn a_mapping_on_tmpfs_is_told_when_it_is_made() {
+fn a_mapping_on_tmpfs_is_reported_when_it_is_made() {
     let mut host = host!();
     if host.expect_tier("base", "fentry") == Some("base") {
         eprintln!("not tried: the base tier does not see mappings of tmpfs");
@@ -405,7 +405,7 @@ fn an_executed_program_reads_anew() {
 
 /// What names are remembered under: equal for the same place, different for any other, and what user space can check.
 #[test]
-fn places_are_told_apart() {
+fn places_are_distinguished() {
     use keytrail_ingest::cgroups::Hierarchies;
     use std::os::unix::fs::MetadataExt as _;
     let mut host = host!();
@@ -652,8 +652,8 @@ fn python_uses_ssl_write_ex() {
             .into_iter()
             .filter(|send| send.record.tls_call == write.record.tls_call);
         let ports: Vec<_> = nested.map(|send| send.record.ends.peer_port).collect();
-        let told: &[u16] = if host.knows_calls() { &[port] } else { &[] };
-        assert_eq!(ports, told);
+        let reported: &[u16] = if host.knows_calls() { &[port] } else { &[] };
+        assert_eq!(ports, reported);
     }
 }
 
@@ -1146,7 +1146,7 @@ fn waiting_ends_when_something_happens() {
 
 /// A file that user space found nothing in is not told again, in the version it looked at and in no other.
 #[test]
-fn a_clean_file_is_not_told_until_it_changes() {
+fn a_clean_file_is_not_reported_until_it_changes() {
     use std::os::unix::fs::MetadataExt as _;
     let mut host = host!();
     let directory = tempfile::tempdir_in(host::on_disk()).unwrap();
@@ -1161,7 +1161,7 @@ fn a_clean_file_is_not_told_until_it_changes() {
     let read = |host: &mut Host| {
         // Wherever it runs: what one CPU remembers says nothing about the others.
         let cpus = std::thread::available_parallelism().unwrap().get();
-        let told: Vec<_> = (0..cpus)
+        let reported: Vec<_> = (0..cpus)
             .map(|cpu| {
                 let cpu = cpu.to_string();
                 let pid = host.run(Command::new("taskset").args(["-c", &cpu, "cat", &text]));
@@ -1170,8 +1170,8 @@ fn a_clean_file_is_not_told_until_it_changes() {
                 seen.news(pid, &text).len()
             })
             .collect();
-        assert!(told.iter().all(|one| *one == told[0]), "{told:?}");
-        told[0]
+        assert!(reported.iter().all(|one| *one == reported[0]), "{told:?}");
+        reported[0]
     };
     assert_eq!(read(&mut host), 1);
     assert_eq!(read(&mut host), 1, "nobody has decided");

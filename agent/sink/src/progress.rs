@@ -5,7 +5,7 @@ use keytrail_model::GapSeen;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Takes what was not delivered, to be told like anything else that is not seen. Never waits.
-pub type Tell = Arc<dyn Fn(GapSeen) + Send + Sync>;
+pub type ReportGap = Arc<dyn Fn(GapSeen) + Send + Sync>;
 
 /// A text without the credentials in it.
 pub type Redact = Arc<dyn Fn(&[u8]) -> String + Send + Sync>;

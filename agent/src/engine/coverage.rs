@@ -1,6 +1,6 @@
 //! What the sensors could not get, as gaps in the stream.
 
-use super::budgets::Told;
+use super::budgets::BudgetReport;
 use keytrail_export::convert;
 use keytrail_host::areas;
 use keytrail_model::status::{LibraryReport, Refused, SensorStatus};
@@ -296,8 +296,8 @@ pub fn victim_unknown(boot_ns: u64) -> GapSeen {
 }
 
 /// Payloads that were not looked into because a budget was used up.
-pub fn budget(told: &Told, pid: Option<Pid>, exe: &str, boot_ns: u64) -> GapSeen {
-    let (what, key) = match told.limit {
+pub fn budget(reported: &BudgetReport, pid: Option<Pid>, exe: &str, boot_ns: u64) -> GapSeen {
+    let (what, key) = match reported.limit {
         Limit::Answers => (
             "answered on connections it accepted",
             "capture.answer_bytes",
@@ -310,7 +310,7 @@ pub fn budget(told: &Told, pid: Option<Pid>, exe: &str, boot_ns: u64) -> GapSeen
         Limit::Connection => ("sent on one connection", "capture.connection_bytes"),
         Limit::Writes => ("wrote to files, pipes and terminals", "capture.write_bytes"),
     };
-    let who = match (told.tgid, exe) {
+    let who = match (reported.tgid, exe) {
         (0, _) => "processes beyond those that are reported one by one".to_owned(),
         (tgid, "") => format!("process {tgid}"),
         (tgid, exe) => format!("{exe} (process {tgid})"),
@@ -318,11 +318,11 @@ pub fn budget(told: &Told, pid: Option<Pid>, exe: &str, boot_ns: u64) -> GapSeen
     GapSeen {
         detail: format!(
             "{} payloads ({} bytes) that {who} {what} were beyond what is inspected per second",
-            told.payloads, told.bytes
+            reported.payloads, reported.bytes
         ),
         remedy: format!("raise {key} in the configuration; it costs the process time"),
-        count: told.payloads,
-        signal: Some(match told.limit {
+        count: reported.payloads,
+        signal: Some(match reported.limit {
             Limit::Writes => Signal::FdWrite,
             _ => Signal::TcpSend,
         }),

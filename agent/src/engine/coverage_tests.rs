@@ -214,7 +214,7 @@ fn files_that_are_not_seen() {
 }
 
 #[test]
-fn lost_records_are_told_by_kind_cpu_and_time() {
+fn lost_records_are_reported_by_kind_cpu_and_time() {
     assert_eq!(
         lost("exec_chunk", 3, 250, 6, 1_000, 2_000),
         GapSeen {
@@ -230,7 +230,7 @@ fn lost_records_are_told_by_kind_cpu_and_time() {
 }
 
 #[test]
-fn libraries_are_told_by_stack_with_a_few_names() {
+fn libraries_are_reported_by_stack_with_a_few_names() {
     let go: Vec<_> = (0..5)
         .map(|n| library(&format!("/usr/bin/go{n}"), "go"))
         .collect();
@@ -254,7 +254,7 @@ fn libraries_are_told_by_stack_with_a_few_names() {
 }
 
 #[test]
-fn what_found_no_room_is_told_by_what_it_was() {
+fn what_found_no_room_is_reported_by_what_it_was() {
     let fewer =
         "name fewer places under `watch`, or report this: the bound is a constant of the agent";
     let lineage = "sends of who holds them are reported as lineage, with source and destination";

@@ -17,7 +17,7 @@ mod start;
 pub use replay::{ReplayError, replay};
 
 use crate::config::Config;
-use keytrail_findings::Told;
+use keytrail_findings::StageInput;
 use keytrail_model::{GapSeen, PodNames};
 use keytrail_proto::v1;
 use keytrail_store::{DecoySeen, Reader};
@@ -96,7 +96,7 @@ pub type Sink = Box<dyn FnMut(Arc<v1::Event>) + Send>;
 enum Command {
     Status(mpsc::Sender<v1::GetStatusResponse>),
     /// Something for the stage of findings, as it is recorded.
-    Tell(String),
+    StageInput(String),
     /// A decoy to be remembered, or not any more.
     Decoy(DecoySeen),
     /// What somebody else could not do, to be told.
@@ -125,13 +125,13 @@ pub struct EngineHandle {
 
 /// Tells the loop something, from any thread.
 #[derive(Clone, Debug)]
-pub struct Teller(mpsc::Sender<Command>);
+pub struct CommandSender(mpsc::Sender<Command>);
 
-impl Teller {
+impl CommandSender {
     /// For the stage of findings: what is usual, what is a decoy. An engine that has ended judges nothing any more.
-    pub fn tell(&self, told: &Told) {
-        if let Ok(told) = serde_json::to_string(told) {
-            let _ = self.0.send(Command::Tell(told));
+    pub fn stage_input(&self, input: &StageInput) {
+        if let Ok(input) = serde_json::to_string(input) {
+            let _ = self.0.send(Command::StageInput(input));
         }
     }
 
@@ -192,7 +192,7 @@ impl Asker {
 /// What this agent remembers, for whoever answers questions.
 #[derive(Clone, Debug)]
 pub struct Memory {
-    pub teller: Teller,
+    pub commands: CommandSender,
     pub reader: Reader,
     /// The run that answers.
     pub epoch: u64,
@@ -217,8 +217,8 @@ impl EngineHandle {
 
     /// Tells the loop something.
     #[must_use]
-    pub fn teller(&self) -> Teller {
-        Teller(self.commands.clone())
+    pub fn commands(&self) -> CommandSender {
+        CommandSender(self.commands.clone())
     }
 
     /// What it remembers; `None` without a state directory.

@@ -596,8 +596,8 @@ impl Pipeline {
                 self.recording = None;
             }
         }
-        if let Observation::Findings { told } = observation {
-            self.judge.tell(told);
+        if let Observation::Findings { input } = observation {
+            self.judge.apply(input);
         }
         let Step { events, effects } = self.core.step(observation);
         let mut found = Vec::new();

@@ -60,8 +60,8 @@ pub fn replay(
                 number,
                 reason: e.to_string(),
             })?;
-        if let Observation::Findings { told } = &observation {
-            judge.tell(told);
+        if let Observation::Findings { input } = &observation {
+            judge.apply(input);
         }
         let mut found = Vec::new();
         for event in core.step(&observation).events {

@@ -253,8 +253,8 @@ impl Runner {
                     boot_ns: boot_ns(),
                     uid,
                 }),
-                Command::Tell(told) => {
-                    self.line.step(&Observation::Findings { told });
+                Command::StageInput(input) => {
+                    self.line.step(&Observation::Findings { input });
                     self.line.keep_findings();
                 }
             }
@@ -427,7 +427,7 @@ impl Runner {
             let mut dropped = self.line.judge.dropped();
             dropped.gather(self.line.digest.dropped());
             if !dropped.is_empty() {
-                self.dropped_due = now + Dropped::TELL_NS;
+                self.dropped_due = now + Dropped::REPORT_INTERVAL_NS;
             }
             for (bound, count) in dropped.take() {
                 self.line.gap(bound.gap(count, now));
@@ -435,7 +435,7 @@ impl Runner {
         }
         let unwritten = self.line.ledger.as_ref().map_or(0, Ledger::overflowed);
         if unwritten > self.unwritten && now >= self.unwritten_due {
-            self.unwritten_due = now + Dropped::TELL_NS;
+            self.unwritten_due = now + Dropped::REPORT_INTERVAL_NS;
             let count = unwritten - self.unwritten;
             self.unwritten = unwritten;
             self.line.gap(coverage::unwritten(count, now));
@@ -447,7 +447,7 @@ impl Runner {
         for passed in self.sensor.passed_over() {
             self.budgets.add(&passed, now);
         }
-        self.tell_budgets(now, now);
+        self.report_budgets(now, now);
         let losses = self.sensor.losses();
         // What one program has told too often is nobody else's loss, and must not keep the hooks from being tried.
         let lost = losses
@@ -500,30 +500,30 @@ impl Runner {
     }
 
     /// Payloads beyond a budget whose telling is due by `due`.
-    fn tell_budgets(&mut self, now: u64, due: u64) {
-        for told in self.budgets.due(due) {
+    fn report_budgets(&mut self, now: u64, due: u64) {
+        for reported in self.budgets.due(due) {
             // What other programs write and send is no gap of the command that is followed.
             let followed = self.line.followed.as_ref();
-            if followed.is_some_and(|followed| !followed.has_tgid(told.tgid)) {
+            if followed.is_some_and(|followed| !followed.has_tgid(reported.tgid)) {
                 continue;
             }
             // One that has ended is known by what was seen of it.
-            let start = keytrail_ingest::start_of(told.tgid);
+            let start = keytrail_ingest::start_of(reported.tgid);
             let pid = start.map_or_else(
-                || self.line.core.processes().latest(told.tgid),
+                || self.line.core.processes().latest(reported.tgid),
                 |start| {
                     Some(Pid {
-                        tgid: told.tgid,
+                        tgid: reported.tgid,
                         start,
                     })
                 },
             );
             let exe = pid.and_then(|pid| self.line.core.processes().get(pid));
             let name = exe.map_or_else(String::new, |p| p.exe.path.clone());
-            let mut gap = coverage::budget(&told, pid, &name, now);
+            let mut gap = coverage::budget(&reported, pid, &name, now);
             // Counted at the last tick, and happened since the one before it.
             gap.to_wall_ns = wall_ns();
-            gap.from_wall_ns = gap.to_wall_ns - (now - told.since_ns).min(gap.to_wall_ns) - TICK_NS;
+            gap.from_wall_ns = gap.to_wall_ns - (now - reported.since_ns).min(gap.to_wall_ns) - TICK_NS;
             self.line.gap(gap);
         }
     }
@@ -579,7 +579,7 @@ impl Runner {
             let gap = coverage::not_taken_in(self.left, boot_ns());
             self.line.gap(gap);
         }
-        self.tell_budgets(boot_ns(), u64::MAX);
+        self.report_budgets(boot_ns(), u64::MAX);
         self.line.step(&Observation::Stop { boot_ns: boot_ns() });
         self.keep_all_findings();
         if let Some(recording) = &mut self.line.recording

@@ -6,7 +6,7 @@ use super::pipeline::inventory::Inventory;
 use super::pipeline::programs::Programs;
 use super::run::Runner;
 use super::{
-    EngineError, EngineHandle, EngineOptions, Memory, Shared, Sink, Teller, coverage, rights,
+    EngineError, EngineHandle, EngineOptions, Memory, Shared, Sink, CommandSender, coverage, rights,
 };
 use crate::config;
 use keytrail_host::clock::{boot_ns, both, wall_ns};
@@ -87,7 +87,7 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
     Ok(EngineHandle {
         shared,
         memory: reader.map(|reader| Memory {
-            teller: Teller(commands.clone()),
+            commands: CommandSender(commands.clone()),
             reader,
             epoch,
             fingerprint_key,

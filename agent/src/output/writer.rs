@@ -104,14 +104,14 @@ impl<W: Write> Writer<W> {
     pub fn event(&mut self, event: &Event) -> io::Result<()> {
         if let Some(condense) = &mut self.condense {
             let now = Instant::now();
-            let (told, told_before) = match &event.gap {
+            let (reported, reported_before) = match &event.gap {
                 Some(gap) => (condense.is_first(gap, now), condense.due(now)),
                 None => (true, condense.all(now)),
             };
-            for gap in told_before {
+            for gap in reported_before {
                 self.line(&gap_event(gap))?;
             }
-            if !told {
+            if !reported {
                 return Ok(());
             }
         }

@@ -118,11 +118,11 @@ pub fn taken_off() {
     for link in &before {
         bpf::detach(*link).unwrap();
     }
-    let told = wait_for("every hook to be told", patience(10), || {
-        let told = gaps(&agent, "hook_lost");
-        (told.len() >= before.len()).then_some(told)
+    let reported = wait_for("every hook to be told", patience(10), || {
+        let reported = gaps(&agent, "hook_lost");
+        (reported.len() >= before.len()).then_some(reported)
     });
-    for event in &told {
+    for event in &reported {
         assert!(of_signal(event, Signal::Connect), "{}", event.brief());
         assert!(
             detail(event).contains("cgroup:connect"),

@@ -45,10 +45,10 @@ pub fn environment_of_3_mb() {
     let gap = agent.expect("the gap", done.pid, |e| {
         e.reason() == "environment_truncated" && e.pid() == done.pid
     });
-    let told = gap.gap.as_ref().unwrap();
-    assert_eq!(told.count, 1, "one process: {}", gap.brief());
+    let reported = gap.gap.as_ref().unwrap();
+    assert_eq!(reported.count, 1, "one process: {}", gap.brief());
     // "131072 of 3003456 bytes of the environment were looked at"
-    let numbers: Vec<u64> = told
+    let numbers: Vec<u64> = reported
         .detail
         .split(' ')
         .filter_map(|word| word.parse().ok())
@@ -214,9 +214,9 @@ pub fn environments_that_cannot_be_read() {
     let gap = agent.expect("the gap", holder.pid(), |e| {
         e.reason() == "environment_unreadable" && e.pid() == holder.pid()
     });
-    let told = gap.gap.as_ref().unwrap();
+    let reported = gap.gap.as_ref().unwrap();
     assert!(
-        told.detail.contains(&format!("process {} ", holder.pid())) && !told.remedy.is_empty(),
+        reported.detail.contains(&format!("process {} ", holder.pid())) && !reported.remedy.is_empty(),
         "{told:?}"
     );
     agent.settle();
@@ -318,8 +318,8 @@ pub fn ring_that_overflows() {
     let status: keytrail_proto::v1::GetStatusResponse =
         serde_json::from_str(&own.stdout_text()).unwrap();
     let counted: u64 = status.counters.as_ref().unwrap().lost.values().sum();
-    let told: u64 = of_execs.iter().map(|e| e.gap.as_ref().unwrap().count).sum();
-    assert!(counted >= told, "{counted} counted, {told} told");
+    let reported: u64 = of_execs.iter().map(|e| e.gap.as_ref().unwrap().count).sum();
+    assert!(counted >= reported, "{counted} counted, {told} told");
 
     let token = plant::github();
     let done = sh("curl -s -d x=$GITHUB_TOKEN http://127.0.0.1:$1/; :")
@@ -468,12 +468,12 @@ pub fn few_file_descriptors() {
     // Such gaps are told every ten seconds.
     wait_for("the read, or a gap about it", patience(20), || {
         let events = agent.events();
-        let told = events.iter().any(|e| {
+        let reported = events.iter().any(|e| {
             e.sequence() > before
                 && ((e.is("credential_read") && e.in_tree(done.pid))
                     || e.reason() == "file_unreadable")
         });
-        told.then_some(())
+        reported.then_some(())
     });
     // And recovers.
     drop(idle);

@@ -146,13 +146,13 @@ pub fn excluded_places() {
     });
     agent.settle();
     let reads = agent.tree(done.pid);
-    let told = |e: &crate::events::Event| {
+    let reported = |e: &crate::events::Event| {
         e.is("credential_read")
             && e.source
                 .as_ref()
                 .is_some_and(|s| s.path.ends_with("settings.env"))
     };
-    assert!(!reads.iter().any(told), "an excluded file was inspected");
+    assert!(!reads.iter().any(reported), "an excluded file was inspected");
     agent.expect("that places are excluded", 0, |e| {
         let detail = e.gap.as_ref().map_or("", |gap| &gap.detail);
         e.reason() == "excluded" && detail.contains("left-out")

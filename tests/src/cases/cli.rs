@@ -690,7 +690,7 @@ pub fn watch_begins_with_what_was() {
             .args(args.iter().copied())
             .spawn_reading(&scratch.join("late.stderr"))
     };
-    let told = |process: &crate::command::Background| {
+    let reported = |process: &crate::command::Background| {
         let text = String::from_utf8(process.written()).unwrap();
         let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
         parse_lines(whole)
@@ -704,7 +704,7 @@ pub fn watch_begins_with_what_was() {
     let none = late(&["--since", "0s"]);
     for process in [&all, &minutes, &one] {
         wait_for("the exposure of before", patience(5), || {
-            told(process)
+            reported(process)
                 .iter()
                 .any(|e| e.is("credential_exposed") && e.pid() == holding)
                 .then_some(())
@@ -714,7 +714,7 @@ pub fn watch_begins_with_what_was() {
     agent.sentinel();
     for process in [&all, &minutes, &one, &none] {
         wait_for("the exposure of now", patience(5), || {
-            told(process)
+            reported(process)
                 .iter()
                 .any(|e| e.pid() != holding)
                 .then_some(())
@@ -727,10 +727,10 @@ pub fn watch_begins_with_what_was() {
         .filter(|e| !e.what().starts_with("process_"))
         .map(id)
         .collect();
-    let ids = |process| told(process).iter().map(id).collect::<Vec<_>>();
+    let ids = |process| reported(process).iter().map(id).collect::<Vec<_>>();
     assert_eq!(ids(&all), expected);
     assert_eq!(ids(&minutes), expected);
-    assert!(told(&none).iter().all(|e| e.pid() != holding));
+    assert!(reported(&none).iter().all(|e| e.pid() != holding));
     for args in [
         &["--since", "5 minutes"][..],
         &["--last", "-1"],

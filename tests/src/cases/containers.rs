@@ -187,7 +187,7 @@ pub fn a_token_in_the_environment() {
     // Beyond the time that a runtime is given.
     std::thread::sleep(patience(6));
     agent.settle();
-    let told = about(&agent, exposed.fingerprint());
+    let reported = about(&agent, exposed.fingerprint());
     // What the client was given as an argument, said to its server, and is answered, is its own affair.
     let is_the_clients = |e: &Event| {
         let peer = e.destination.as_ref().and_then(|to| to.peer.as_ref());
@@ -200,7 +200,7 @@ pub fn a_token_in_the_environment() {
                 .as_ref()
                 .is_some_and(|to| to.path.ends_with("/meta.db"))
     };
-    let others: Vec<_> = told
+    let others: Vec<_> = reported
         .iter()
         .filter(|e| e.id != exposed.id && !is_the_clients(e) && !is_a_copy(e))
         .cloned()
@@ -210,7 +210,7 @@ pub fn a_token_in_the_environment() {
         "the runtime's work is told:\n{}",
         list(&others)
     );
-    println!("{}", list(&told));
+    println!("{}", list(&reported));
 }
 
 /// Files in a container have the container's paths, with the host's beside; each read is told once.

@@ -24,7 +24,7 @@ fn action(event: &Event) -> &'static str {
 }
 
 /// What was told of this file, in order.
-fn told(agent: &Agent, file: &Path) -> Vec<Event> {
+fn reported(agent: &Agent, file: &Path) -> Vec<Event> {
     let mut events = of_kind(&agent.events(), KIND);
     events.retain(|e| Path::new(e.path()) == file);
     events
@@ -61,7 +61,7 @@ fn known(agent: &Agent, dir: &Path, name: &str) -> (PathBuf, Planted) {
 fn only(agent: &Agent, file: &Path, actions: &[&str]) {
     std::thread::sleep(patience(1));
     agent.sentinel();
-    let events = told(agent, file);
+    let events = reported(agent, file);
     let said: Vec<&str> = events.iter().map(action).collect();
     assert_eq!(said, actions, "{}", list(&events));
 }
@@ -81,7 +81,7 @@ pub fn opened_to_others() {
     let work = scratch.make("work");
     let agent = Agent::start(&scratch);
     let (file, _) = known(&agent, &work, "app.env");
-    let before = told(&agent, &file).len();
+    let before = reported(&agent, &file).len();
     let done = sh("chmod 644 $1; :").arg(&file).run().ok();
     let permissions =
         |e: &Event, root: u32| e.is(KIND) && action(e) == "permissions" && e.in_tree(root);
@@ -103,10 +103,10 @@ pub fn opened_to_others() {
     std::thread::sleep(patience(1));
     agent.sentinel();
     assert_eq!(
-        told(&agent, &file).len(),
+        reported(&agent, &file).len(),
         before + 2,
         "{}",
-        list(&told(&agent, &file))
+        list(&reported(&agent, &file))
     );
     agent.stop();
 }
@@ -135,8 +135,8 @@ pub fn rewritten_unseen() {
     let created = of_kind(&agent.events(), "credential_created");
     assert!(created.iter().any(|e| Path::new(e.path()) == new));
     for file in &before {
-        let told = created.iter().filter(|e| Path::new(e.path()) == file);
-        assert_eq!(told.count(), 0, "{}", list(&created));
+        let reported = created.iter().filter(|e| Path::new(e.path()) == file);
+        assert_eq!(reported.count(), 0, "{}", list(&created));
         // Nothing is lost by that: who reads it is told.
         let done = sh("cat $1; :").arg(file).run().ok();
         agent.expect("the read", done.pid, |e| {
@@ -206,7 +206,7 @@ pub fn rotated() {
             }
             // A shell that had no processor between moving the file away and writing another has it seen missing, which is
             // told as what it is.
-            let events = told(&agent, &file);
+            let events = reported(&agent, &file);
             let moved = |e: &Event| action(e) == "moved" && e.sequence() > since;
             assert!(
                 events.iter().any(moved) && tries < 3,
@@ -231,11 +231,11 @@ pub fn rotated() {
         old = event.fingerprint().to_owned();
         std::thread::sleep(patience(1));
     }
-    let rotations = told(&agent, &file)
+    let rotations = reported(&agent, &file)
         .iter()
         .filter(|e| action(e) == "rotated")
         .count();
-    assert_eq!(rotations, 3, "{}", list(&told(&agent, &file)));
+    assert_eq!(rotations, 3, "{}", list(&reported(&agent, &file)));
     // Not in it any more.
     let done = sh("sed -i /TOKEN/d $1; :").arg(&file).run().ok();
     let event = expect(&agent, &file, "removed");
@@ -387,7 +387,7 @@ pub fn nothing_happened() {
     let (work, point) = (scratch.make("work"), scratch.make("mnt"));
     let agent = Agent::start(&scratch);
     let (file, key) = known(&agent, &work, "app.env");
-    let seen = told(&agent, &file).len();
+    let seen = reported(&agent, &file).len();
     sh("cat $1; touch $1; dd if=$1 of=/dev/null 2>/dev/null")
         .arg(&file)
         .run()
@@ -409,12 +409,12 @@ pub fn nothing_happened() {
     std::thread::sleep(patience(1));
     agent.sentinel();
     assert_eq!(
-        told(&agent, &file).len(),
+        reported(&agent, &file).len(),
         seen,
         "{}",
-        list(&told(&agent, &file))
+        list(&reported(&agent, &file))
     );
-    let gone = told(&agent, &inside);
+    let gone = reported(&agent, &inside);
     assert!(gone.is_empty(), "unmounted is not deleted: {}", list(&gone));
     agent.stop();
 }
@@ -446,7 +446,7 @@ pub fn linked_over() {
 }
 
 /// The history of the file stands in the passport of the credential: what was done to it, when, and by whom.
-pub fn the_passport_tells_it() {
+pub fn the_passport_shows_it() {
     let _turn = turn();
     let scratch = Scratch::new();
     let work = scratch.make("work");

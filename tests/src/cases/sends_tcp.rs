@@ -285,16 +285,16 @@ pub fn again_and_again() {
             .filter(|e| e.grade() == "observed")
             .collect()
     };
-    let told = wait_for("all of them", patience(20), || {
+    let reported = wait_for("all of them", patience(20), || {
         let sent = about(&agent.tree(done.pid));
         let number: u64 = sent.iter().map(|e| e.stands_for()).sum();
         (number >= REQUESTS).then_some(sent)
     });
-    let number: u64 = told.iter().map(|e| e.stands_for()).sum();
+    let number: u64 = reported.iter().map(|e| e.stands_for()).sum();
     assert_eq!(number, REQUESTS);
     // Once more for each ten seconds that a slow machine took.
-    assert!((33..60).contains(&told.len()), "{} events", told.len());
-    let many = told
+    assert!((33..60).contains(&reported.len()), "{} events", reported.len());
+    let many = reported
         .iter()
         .find(|e| e.repeats.is_some())
         .expect("one of many");
@@ -302,7 +302,7 @@ pub fn again_and_again() {
     assert_eq!(many.request.as_ref().unwrap().path, "/status");
     let uses = agent
         .client("uses")
-        .args(["--credential", told[0].fingerprint(), "-o", "json"])
+        .args(["--credential", reported[0].fingerprint(), "-o", "json"])
         .run()
         .ok()
         .stdout_text();

@@ -292,7 +292,7 @@ pub fn the_users_python_posts_a_service_account() {
 }
 
 /// One process, two requests over one connection and a third over another: three sends, each to the right place.
-pub fn connections_are_told_apart() {
+pub fn connections_are_distinguished() {
     let _turn = turn();
     let scratch = Scratch::new();
     let one = TlsServer::start(&scratch.join("one"));

@@ -437,13 +437,13 @@ address = "tcp:127.0.0.1:{tcp}"
         let of = |e: &&Event| {
             e.reason() == "sink_behind" && e.gap.as_ref().unwrap().detail.starts_with(&behind(name))
         };
-        let told = of_json(&lines)
+        let reported = of_json(&lines)
             .iter()
             .filter(of)
             .map(id)
             .collect::<BTreeSet<_>>();
         // One at the beginning; each of the agents of the ten rounds may have met one of its own.
-        assert!((1..=11).contains(&told.len()), "{told:?}");
+        assert!((1..=11).contains(&reported.len()), "{told:?}");
     }
     agent.stop();
 }

@@ -443,8 +443,8 @@ pub fn by_a_core_dump() {
         .limit(30)
         .run();
     agent.settle();
-    let told: Vec<Event> = taken(&agent, done.pid).into_iter().filter(dumped).collect();
-    assert!(told.is_empty(), "{}", list(&told));
+    let reported: Vec<Event> = taken(&agent, done.pid).into_iter().filter(dumped).collect();
+    assert!(reported.is_empty(), "{}", list(&reported));
 }
 
 /// A debugger writes it while the process lives.

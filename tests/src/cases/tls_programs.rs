@@ -634,7 +634,7 @@ mod tests {
     fn the_table_is_that_of_the_documentation() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/COVERAGE.md");
         let text = std::fs::read_to_string(path).unwrap();
-        let told: Vec<&str> = text
+        let reported: Vec<&str> = text
             .lines()
             .skip_while(|line| *line != "<!-- rows -->")
             .skip(1)
@@ -650,6 +650,6 @@ mod tests {
                 )
             })
             .collect();
-        assert_eq!(told, tested);
+        assert_eq!(reported, tested);
     }
 }

@@ -71,9 +71,9 @@ pub fn what_keytrail_prints() {
             .then_some(())
     });
     agent.settle();
-    let told = agent.tree(watch.pid());
+    let reported = agent.tree(watch.pid());
     watch.end();
-    assert!(reads > 0 && told.is_empty(), "{}", list(&told));
+    assert!(reads > 0 && reported.is_empty(), "{}", list(&reported));
 }
 
 /// The same into a pipe, and by `cat` of a file that holds it.

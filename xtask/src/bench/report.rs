@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_found_and_how_fast_is_told() {
+    fn what_was_found_and_how_fast_is_reported() {
         let table = Results::parse(&lines()).unwrap().section("abc").text();
         for sentence in [
             "10000 credentials found in 4.1 s (limit: 60), by `find` alone 0.6 s; peak 89.0 MiB resident.",

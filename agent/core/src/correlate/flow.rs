@@ -43,7 +43,7 @@ pub struct Flow {
     idle_ns: u64,
     /// Fingerprints already reported on this connection: as observed or identified, and as lineage.
     pub claimed: BTreeSet<String>,
-    pub told: BTreeSet<String>,
+    pub reported: BTreeSet<String>,
     /// Bytes in clear that proofs account for: a proven credential with the words around it.
     pub accounted: u64,
     /// It was seen from its beginning, by a process that held something already: all that was sent on it was told.
@@ -97,7 +97,7 @@ impl Flow {
             idle_ns,
             claimed: BTreeSet::new(),
             accounted: 0,
-            told: BTreeSet::new(),
+            reported: BTreeSet::new(),
             begun: false,
             handshake: false,
             tls: false,
@@ -381,12 +381,12 @@ impl Flows {
     }
 
     /// Lineage of a flow is decided: it is again when its process sends after it met something else.
-    pub fn decided(&mut self, key: Key, told: impl IntoIterator<Item = String>) {
+    pub fn decided(&mut self, key: Key, reported: impl IntoIterator<Item = String>) {
         self.postpone(key);
         if let Some(flow) = self.map.get_mut(&key) {
             flow.decided = true;
             flow.marks.clear();
-            flow.told.extend(told);
+            flow.reported.extend(reported);
         }
     }
 

@@ -54,19 +54,19 @@ impl Names {
             gone_ns: None,
         };
         self.pods.insert(names.uid.clone(), known);
-        let told: Vec<WorkloadNames> = self
+        let reported: Vec<WorkloadNames> = self
             .waiting
             .keys()
             .filter(|(pod, _)| *pod == names.uid || names.mirror.as_ref() == Some(pod))
             .filter_map(|(pod, container)| self.find(pod, container))
             .filter(|found| found.container_id.is_empty() || !found.container.is_empty())
             .collect();
-        for found in &told {
+        for found in &reported {
             let key = (found.pod_uid.clone(), found.container_id.clone());
             self.waiting.remove(&key);
         }
         self.expire(boot_ns);
-        told
+        reported
     }
 
     /// The pod of this uid has gone.

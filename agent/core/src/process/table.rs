@@ -69,7 +69,7 @@ pub struct Passed {
     /// of another.
     pub since_ns: u64,
     /// When it was known to be possible: a reader may begin long after the writer.
-    pub told_ns: u64,
+    pub reported_ns: u64,
 }
 
 impl Holding {
@@ -77,7 +77,7 @@ impl Holding {
     #[must_use]
     pub fn met_ns(&self) -> Option<(u64, u64)> {
         match &self.passed {
-            Some(passed) => Some((passed.since_ns, passed.told_ns)),
+            Some(passed) => Some((passed.since_ns, passed.reported_ns)),
             None => self.own_ns.map(|own| (own, own)),
         }
     }
@@ -97,7 +97,7 @@ impl Holding {
 
 /// Counts of what is told together, when a process ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Untold {
+pub struct Unreported {
     pub exposures: u64,
     pub sends: u64,
 }
@@ -139,7 +139,7 @@ pub struct Proc {
     /// Its libraries were asked for when, as a holder, it first connected.
     pub connected: bool,
     /// What was not told one by one of it and its descendants.
-    pub untold: Untold,
+    pub unreported: Unreported,
     pub exited_ns: Option<u64>,
     /// Neither exec nor /proc told about it: only what its records say is known.
     pub partial: bool,
@@ -305,7 +305,7 @@ impl ProcessTable {
     }
 
     /// Counts what is not told one by one at the process that it came from, or its nearest living ancestor.
-    pub fn count_untold(&mut self, pid: Pid, count: impl FnOnce(&mut Untold)) {
+    pub fn count_unreported(&mut self, pid: Pid, count: impl FnOnce(&mut Unreported)) {
         let mut next = Some(pid);
         for _ in 0..MAX_ANCESTORS {
             let Some(proc) = next.and_then(|pid| self.procs.get(&pid)) else {
@@ -317,7 +317,7 @@ impl ProcessTable {
             next = proc.parent.filter(|parent| Some(*parent) != next);
         }
         if let Some(proc) = next.and_then(|pid| self.procs.get_mut(&pid)) {
-            count(&mut proc.untold);
+            count(&mut proc.unreported);
         }
     }
 
@@ -414,7 +414,7 @@ impl ProcessTable {
         proc.exited_ns = None;
         proc.exec = 0;
         proc.forked = true;
-        proc.untold = Untold::default();
+        proc.unreported = Unreported::default();
         proc.connected = false;
         let parent_key: Arc<str> = self.key(parent_pid).into();
         if self.held + proc.holdings.len() > MAX_HELD {

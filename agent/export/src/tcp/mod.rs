@@ -75,8 +75,8 @@ impl TcpServer {
     /// Serves as `spec` says, as soon as that is possible, with the tasks of `runtime`. What is in the way is logged.
     pub fn start(runtime: &Handle, spec: TcpSpec, services: Services) -> TcpServer {
         let (stop, stopped) = watch::channel(false);
-        let (tell, bound) = watch::channel(None);
-        let task = runtime.spawn(async move { serve(&spec, &services, &tell, stopped).await });
+        let (set_bound, bound) = watch::channel(None);
+        let task = runtime.spawn(async move { serve(&spec, &services, &set_bound, stopped).await });
         TcpServer { stop, bound, task }
     }
 

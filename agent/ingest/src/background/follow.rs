@@ -382,7 +382,7 @@ mod tests {
         (version.id, version.facts.ctime_ns)
     }
 
-    fn told(followed: &mut Followed) -> BTreeSet<Path> {
+    fn reported(followed: &mut Followed) -> BTreeSet<Path> {
         let (paths, overflow) = followed.events();
         assert!(!overflow);
         paths.into_iter().map(|(path, _)| path).collect()
@@ -400,7 +400,7 @@ mod tests {
         let before = seen(&path);
         assert_eq!(followed.add(path.clone(), before), Added::Followed);
         assert!(followed.has_name(b"f") && !followed.has_name(b"g"));
-        assert!(told(&mut followed).is_empty() && followed.changed().is_empty());
+        assert!(reported(&mut followed).is_empty() && followed.changed().is_empty());
         // By another process: what the agent does itself is not told.
         let sh = |script: &str| {
             let mut sh = std::process::Command::new("sh");
@@ -408,12 +408,12 @@ mod tests {
             assert!(status.unwrap().success());
         };
         sh("echo two >$1");
-        assert_eq!(told(&mut followed), it);
+        assert_eq!(reported(&mut followed), it);
         assert_eq!(followed.changed(), std::slice::from_ref(&path));
         assert_eq!(followed.add(path.clone(), before), Added::Differs);
         // Another file by that name.
         sh("echo three >$1.g; mv $1.g $1");
-        assert_eq!(told(&mut followed), it);
+        assert_eq!(reported(&mut followed), it);
         let now = path.open().unwrap();
         let version = files::version(&now, "").unwrap().unwrap();
         let was = followed.renew(&path, &now, &version).unwrap();
@@ -424,7 +424,7 @@ mod tests {
         // A file that is open is not gone.
         drop(now);
         sh("mv $1 $1.h; rm $1.h");
-        assert_eq!(told(&mut followed), it);
+        assert_eq!(reported(&mut followed), it);
         let was = followed.remove(&path).unwrap();
         assert!(
             was.happened.moved && was.happened.deleted,
@@ -436,12 +436,12 @@ mod tests {
     }
 
     #[test]
-    fn changes_renames_and_ends_are_told() {
+    fn changes_renames_and_ends_are_reported() {
         changes_renames_and_ends(Followed::new().unwrap());
     }
 
     #[test]
-    fn where_the_kernel_does_not_say_who_it_is_told_all_the_same() {
+    fn where_the_kernel_does_not_say_who_it_is_reported_all_the_same() {
         let mut followed = Followed::new().unwrap();
         followed.changes = None;
         changes_renames_and_ends(followed);

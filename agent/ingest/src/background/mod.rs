@@ -674,7 +674,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_system_that_does_not_answer_is_told_once() {
+    fn a_file_system_that_does_not_answer_is_reported_once() {
         let (mut background, _wishes, _sender) = of_nobody();
         let at = |background: &Background, since_ns| {
             let at = &background.shared.at_since_ns;

@@ -118,8 +118,8 @@ impl Views {
 
     /// The mount namespace of a process, which may be gone.
     fn namespace(&self, tgid: u32) -> Option<u32> {
-        let told = self.away.get(&tgid).copied();
-        procfs::namespace(tgid, "mnt").or(told)
+        let recorded = self.away.get(&tgid).copied();
+        procfs::namespace(tgid, "mnt").or(recorded)
     }
 
     /// The namespace to which a root belongs.

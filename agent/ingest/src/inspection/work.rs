@@ -41,16 +41,16 @@ pub enum Subject {
 pub struct NewFile {
     pub record: FileNew,
     /// All of it, as its reader had it; empty when that was not told.
-    pub bytes: Told,
+    pub bytes: ReaderBytes,
     /// Its path within its reader's mount namespace, where that was told with the content.
     pub path: String,
 }
 
 /// Bytes that a thread may need, and that are wiped when it is given up: it may not come back.
 #[derive(Clone, Default)]
-pub struct Told(Arc<Mutex<Zeroizing<Vec<u8>>>>);
+pub struct ReaderBytes(Arc<Mutex<Zeroizing<Vec<u8>>>>);
 
-impl Told {
+impl ReaderBytes {
     /// A copy.
     #[must_use]
     pub fn new(bytes: &[u8]) -> Self {
@@ -143,17 +143,17 @@ impl Tools {
         let (root, path, fd) = match self.locator.find(record, &context.options.excluded) {
             Found::At(root, path, fd) => (root, path, fd),
             Found::Excluded => return Outcome::Clean,
-            Found::Nowhere => return told(new, context),
+            Found::Nowhere => return from_reader(new, context),
         };
         let Ok(Some(version)) = version(&fd, &path) else {
-            return told(new, context);
+            return from_reader(new, context);
         };
         if self.own_files.has(record.file, boot_ns()) {
             return Outcome::Clean;
         }
         if version.facts.ctime_ns != record.ctime_ns && !new.bytes.is_empty() {
             // Another content by now.
-            return told(new, context);
+            return from_reader(new, context);
         }
         let named = context.named.is_match(&path);
         let size = version.facts.size;
@@ -173,9 +173,9 @@ impl Tools {
                 && !matches!(files::version(&fd, ""), Ok(Some(now)) if now.facts.ctime_ns == record.ctime_ns)
         };
         match read {
-            Ok(_) if is_changed() => told(new, context),
+            Ok(_) if is_changed() => from_reader(new, context),
             Ok(None) => clean(),
-            Err(_) => told(new, context),
+            Err(_) => from_reader(new, context),
             Ok(Some(content)) => {
                 progress.has_read();
                 let inspected = content.classify(&context.classifier);
@@ -213,7 +213,7 @@ fn is_older(version: &Version, boot_ns: u64) -> bool {
 }
 
 /// What is known of a file that nobody finds again: what its reader had in its memory right after it had read it whole.
-fn told(new: &NewFile, context: &Context) -> Outcome {
+fn from_reader(new: &NewFile, context: &Context) -> Outcome {
     let NewFile { record, path, .. } = new;
     let bytes = new.bytes.take();
     if bytes.is_empty() || path.is_empty() {
@@ -232,7 +232,7 @@ fn told(new: &NewFile, context: &Context) -> Outcome {
     }
     Outcome::File(Box::new(SeenFile {
         root: PathBuf::from("/"),
-        version: Version::told(record, path),
+        version: Version::reported(record, path),
         inspected: Ok(inspected),
         named,
         is_gone: true,

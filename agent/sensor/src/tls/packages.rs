@@ -258,13 +258,13 @@ mod tests {
         child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         std::fs::create_dir_all(packages.join("x.libs")).unwrap();
         std::fs::write(packages.join("x.libs/libssl-1a2b.so.3"), b"x").unwrap();
-        let (tell, told) = mpsc::channel();
-        let finder = Finder::start(move |found| tell.send(found).unwrap()).unwrap();
+        let (sender, received) = mpsc::channel();
+        let finder = Finder::start(move |found| sender.send(found).unwrap()).unwrap();
         finder.ask(child.id());
         drop(finder);
         let library = packages.join("x.libs/libssl-1a2b.so.3");
         // Ends with the thread.
-        let found: Vec<Found> = told.iter().collect();
+        let found: Vec<Found> = received.iter().collect();
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(found.iter().any(|of| of.path == library));

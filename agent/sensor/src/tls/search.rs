@@ -66,7 +66,7 @@ pub(super) struct Inspected {
 pub(super) trait Listener {
     /// Something that may take its time begins.
     fn about(&mut self, subject: &Subject) -> bool;
-    fn tell(&mut self, news: News) -> bool;
+    fn report(&mut self, news: News) -> bool;
 }
 
 /// A part of a scan.
@@ -251,7 +251,7 @@ impl Search {
         }
         let Some(program) = discover::program(pid) else {
             if self.processes.remove(&pid).is_some() {
-                to.tell(News::Ended(pid));
+                to.report(News::Ended(pid));
             }
             return;
         };
@@ -278,7 +278,7 @@ impl Search {
         let (images, all) = self.images(pid, to);
         if before.as_ref() != Some(&images) {
             let images = images.clone();
-            to.tell(News::Process { pid, images });
+            to.report(News::Process { pid, images });
         }
         let seen = Seen {
             program,
@@ -361,7 +361,7 @@ impl Search {
             _ => 0,
         };
         let probed = contents.as_ref().is_ok_and(|found| !found.sites.is_empty());
-        to.tell(News::File(Box::new(Inspected {
+        to.report(News::File(Box::new(Inspected {
             key,
             path,
             named,
@@ -376,7 +376,7 @@ impl Search {
         self.processes.retain(|pid, seen| {
             let lives = seen.scan == scan;
             if !lives {
-                to.tell(News::Ended(*pid));
+                to.report(News::Ended(*pid));
             }
             lives
         });
@@ -404,7 +404,7 @@ impl Search {
         }
         for key in gone {
             self.known.remove(&key);
-            to.tell(News::Gone(key));
+            to.report(News::Gone(key));
         }
         let known = &self.known;
         self.mapped

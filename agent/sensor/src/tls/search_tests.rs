@@ -17,7 +17,7 @@ impl Listener for Heard {
         true
     }
 
-    fn tell(&mut self, news: News) -> bool {
+    fn report(&mut self, news: News) -> bool {
         self.news.push(news);
         true
     }
@@ -75,7 +75,7 @@ fn scans_are_quick_and_look_into_a_file_once() {
 }
 
 #[test]
-fn a_process_is_told_when_it_comes_changes_and_goes() {
+fn a_process_is_reported_when_it_comes_changes_and_goes() {
     let (mut search, mut heard) = (Search::default(), Heard::default());
     let mut child = Command::new("cat")
         .stdin(Stdio::piped())

@@ -331,13 +331,13 @@ fn report(subject: &Subject, over: bool) -> LibraryReport {
 }
 
 /// What the thread tells, and where.
-struct Telling<'a> {
+struct NewsSender<'a> {
     shared: &'a Shared,
     generation: u64,
     news: &'a mpsc::SyncSender<News>,
 }
 
-impl Telling<'_> {
+impl NewsSender<'_> {
     /// Notes what the thread is at; false when it is to end.
     fn at(&self, subject: Option<Subject>) -> bool {
         let mut queue = self.shared.lock();
@@ -349,35 +349,35 @@ impl Telling<'_> {
     }
 }
 
-impl Listener for Telling<'_> {
+impl Listener for NewsSender<'_> {
     fn about(&mut self, subject: &Subject) -> bool {
         self.at(Some(subject.clone()))
     }
 
-    fn tell(&mut self, news: News) -> bool {
+    fn report(&mut self, news: News) -> bool {
         let Err(mpsc::TrySendError::Full(news)) = self.news.try_send(news) else {
             self.shared.wake();
             return true;
         };
         // Not its own fault if that takes time.
-        let told = self.at(None) && self.news.send(news).is_ok();
+        let sent = self.at(None) && self.news.send(news).is_ok();
         self.shared.wake();
-        told
+        sent
     }
 }
 
 fn thread(shared: &Arc<Shared>, mut search: Search) -> io::Result<mpsc::Receiver<News>> {
-    let (tell, news) = mpsc::sync_channel(NEWS);
+    let (sender, news) = mpsc::sync_channel(NEWS);
     let generation = shared.lock().generation;
     let shared = shared.clone();
     // Nobody waits for its end: it may never come.
     thread::Builder::new()
         .name("libraries".into())
         .spawn(move || {
-            let mut to = Telling {
+            let mut to = NewsSender {
                 shared: &shared,
                 generation,
-                news: &tell,
+                news: &sender,
             };
             while let Some(next) = next(&shared, generation) {
                 match next {

@@ -30,8 +30,8 @@ fn what_is_asked_is_answered_and_then_it_rests() {
     searcher.libraries(child.id());
     searcher.libraries(child.id());
     let news = all(&searcher);
-    let told = |news: &News| matches!(news, News::Process { pid, .. } if *pid == child.id());
-    assert_eq!(news.iter().filter(|news| told(news)).count(), 1);
+    let reported = |news: &News| matches!(news, News::Process { pid, .. } if *pid == child.id());
+    assert_eq!(news.iter().filter(|news| reported(news)).count(), 1);
     assert!(!searcher.is_busy());
     child.kill().unwrap();
     child.wait().unwrap();

@@ -81,8 +81,8 @@ impl Host {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             self.drain();
-            let told = !self.pending.of(pid, Kind::EXEC).is_empty();
-            if let Some(state) = self.sensor.process(pid).filter(|_| told) {
+            let scripted = !self.pending.of(pid, Kind::EXEC).is_empty();
+            if let Some(state) = self.sensor.process(pid).filter(|_| scripted) {
                 return state;
             }
             assert!(
@@ -146,7 +146,7 @@ impl Host {
     }
 
     /// Does the kernel tell of accesses to mappings?
-    pub fn tells_faults(&self) -> bool {
+    pub fn reports_faults(&self) -> bool {
         let report = self
             .sensor
             .status()
@@ -171,9 +171,9 @@ impl Host {
         let ended = Instant::now() + Duration::from_secs(1);
         while !self.running.is_empty() && Instant::now() < ended {
             self.drain();
-            let told = &self.pending;
+            let scripted = &self.pending;
             self.running
-                .retain(|pid| told.of(*pid, Kind::EXIT).is_empty());
+                .retain(|pid| scripted.of(*pid, Kind::EXIT).is_empty());
             if !self.running.is_empty() {
                 std::thread::sleep(Duration::from_millis(5));
             }

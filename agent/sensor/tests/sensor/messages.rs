@@ -8,7 +8,7 @@ use std::process::Command;
 
 /// Has this kernel a hook for the signal? Of these three the base tier's is from 6.3, and 5.10 does not tell where the bytes
 /// are.
-pub fn are_told(signal: Signal, tier: Option<Tier>) -> bool {
+pub fn are_reported(signal: Signal, tier: Option<Tier>) -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut numbers = release
         .split(['.', '-'])
@@ -64,7 +64,7 @@ fn messages(seen: &Seen, tgid: u32, kind: u16) -> Vec<Message> {
 fn sent(kind: u16, script: &str) -> Option<Vec<Message>> {
     let mut host = crate::host::Host::new()?;
     let signal = Signal::of_word(Kind::name(kind)).unwrap();
-    if !are_told(signal, None) {
+    if !are_reported(signal, None) {
         eprintln!("skipped: this kernel does not tell of {signal}");
         return None;
     }
@@ -180,7 +180,7 @@ fn datagrams_and_where_they_went() {
 
 /// glibc's resolver asks for both kinds of addresses with one sendmmsg.
 #[test]
-fn the_messages_of_a_batch_are_told_apart() {
+fn the_messages_of_a_batch_are_distinguished() {
     let script = "a,b=socket.socketpair(socket.AF_UNIX,socket.SOCK_DGRAM)\n\
          class V(ctypes.Structure): _fields_=[('base',ctypes.c_char_p),('len',ctypes.c_size_t)]\n\
          class M(ctypes.Structure): _fields_=[('name',ctypes.c_void_p),('namelen',ctypes.c_uint),\
@@ -239,7 +239,7 @@ fn what_the_call_does_not_show_is_a_send_without_data() {
 
 /// Connections have hooks of their own.
 #[test]
-fn a_connection_is_told_once() {
+fn a_connection_is_reported_once() {
     let Some(mut host) = crate::host::Host::new() else {
         return;
     };

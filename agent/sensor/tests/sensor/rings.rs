@@ -12,7 +12,7 @@ use std::{
 };
 
 #[test]
-fn a_process_is_told_in_order_whatever_the_ring() {
+fn a_process_is_reported_in_order_whatever_the_ring() {
     let mut host = host!();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

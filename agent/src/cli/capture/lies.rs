@@ -22,7 +22,7 @@ pub const BODYFILE: &str = "bodyfile.txt";
 const LONGEST: Duration = Duration::from_secs(30 * 60);
 /// How often it is looked whether it is to end, and how often the user hears of it.
 const POLL: Duration = Duration::from_millis(100);
-const TELL: Duration = Duration::from_secs(10);
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 const THREADS: usize = 2;
 /// Age from which a credential is too old, as `keytrail inventory` has it when nobody says.
 const MAX_AGE: i64 = 90 * 86_400;
@@ -107,7 +107,7 @@ fn bounded<T>(report: &Report, signals: &Signals, end: &mut End, work: impl FnOn
     let before = signals.count();
     std::thread::scope(|scope| {
         let watch = scope.spawn(move || {
-            let (begun, mut told) = (Instant::now(), Instant::now());
+            let (begun, mut reported) = (Instant::now(), Instant::now());
             let mut why = None;
             while wait.recv_timeout(POLL) == Err(mpsc::RecvTimeoutError::Timeout) {
                 if signals.count() > before {
@@ -118,8 +118,8 @@ fn bounded<T>(report: &Report, signals: &Signals, end: &mut End, work: impl FnOn
                 if why.is_some() {
                     report.stop.store(true, Ordering::Relaxed);
                 }
-                if told.elapsed() >= TELL {
-                    told = Instant::now();
+                if reported.elapsed() >= REPORT_INTERVAL {
+                    reported = Instant::now();
                     say(&format_args!(
                         "{} files",
                         report.files.load(Ordering::Relaxed)

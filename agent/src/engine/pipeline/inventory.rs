@@ -11,7 +11,7 @@ use keytrail_host::procfs;
 use keytrail_ingest::background::{Background, Looked, Report};
 use keytrail_ingest::min_confidence;
 use keytrail_ingest::{KnownFile, file_key};
-use keytrail_inventory::live::{Baseline, Change, Live, Told, Workload};
+use keytrail_inventory::live::{Baseline, Change, Live, ContentDiff, Workload};
 use keytrail_inventory::model::Entry;
 use keytrail_inventory::state::{HOST, Run, State, StateError, is_corrupt};
 use keytrail_model::{
@@ -48,7 +48,7 @@ pub(crate) struct Inventory {
     writer: Option<Writer>,
     /// What is new in files whose writer the background may still name, and until when that is waited for, nanoseconds since
     /// boot: a reader, or the watched directory, often tells of a file first.
-    pub(super) unattributed: Vec<(u64, Told)>,
+    pub(super) unattributed: Vec<(u64, ContentDiff)>,
     /// Changes that the disk was too slow for.
     waiting: Vec<Change>,
     /// Changes that were not written, and when more of them may be told.
@@ -94,12 +94,12 @@ impl Inventory {
 
     /// What was learnt is no credential: it is not told as a new one.
     pub fn withdraw(&mut self, fingerprint: &str) {
-        for (_, told) in &mut self.unattributed {
-            told.created.retain(|c| c.fingerprint != fingerprint);
-            told.rotated.retain(|(c, _)| c.fingerprint != fingerprint);
-            told.removed.retain(|c| c.fingerprint != fingerprint);
+        for (_, diff) in &mut self.unattributed {
+            diff.created.retain(|c| c.fingerprint != fingerprint);
+            diff.rotated.retain(|(c, _)| c.fingerprint != fingerprint);
+            diff.removed.retain(|c| c.fingerprint != fingerprint);
         }
-        self.unattributed.retain(|(_, told)| !told.is_empty());
+        self.unattributed.retain(|(_, diff)| !diff.is_empty());
     }
 
     fn follow(&self, look: &FileLook) {
@@ -243,11 +243,11 @@ impl Pipeline {
 
     /// Tells of new credentials whose writer nobody has named until now.
     pub fn report_unattributed(&mut self, now_ns: u64) {
-        for (due_ns, told) in std::mem::take(&mut self.inventory.unattributed) {
+        for (due_ns, diff) in std::mem::take(&mut self.inventory.unattributed) {
             if due_ns <= now_ns {
-                self.told(told);
+                self.report_diff(diff);
             } else {
-                self.inventory.unattributed.push((due_ns, told));
+                self.inventory.unattributed.push((due_ns, diff));
             }
         }
     }
@@ -297,16 +297,16 @@ impl Pipeline {
         let below = covers.then(|| self.inventory.live.held_in(&of.1, workload(&of.0), false));
         let turned = self.update_inventory(InventoryUpdate::Looked(Box::new(look)));
         if covers {
-            for (_, told) in &mut self.inventory.unattributed {
-                if told.facts.path == facts.path {
-                    told.removed.clear();
+            for (_, diff) in &mut self.inventory.unattributed {
+                if diff.facts.path == facts.path {
+                    diff.removed.clear();
                 }
             }
         }
         if writer != 0 {
-            for (due_ns, told) in &mut self.inventory.unattributed {
-                if told.facts.path == facts.path {
-                    (told.writer, *due_ns) = (writer, 0);
+            for (due_ns, diff) in &mut self.inventory.unattributed {
+                if diff.facts.path == facts.path {
+                    (diff.writer, *due_ns) = (writer, 0);
                 }
             }
         }
@@ -349,16 +349,16 @@ impl Pipeline {
             self.remember(look);
         }
         let now = i64::try_from(wall_ns() / 1_000_000_000).unwrap_or(i64::MAX);
-        if let Some(told) = self.inventory.live.take(news, now, workload) {
-            let turned = told.rotated.iter().map(|(c, _)| c.clone()).collect();
+        if let Some(diff) = self.inventory.live.take(news, now, workload) {
+            let turned = diff.rotated.iter().map(|(c, _)| c.clone()).collect();
             // A file that is being written may hold nothing for a moment.
-            let wait = told.writer == 0 || !told.removed.is_empty();
+            let wait = diff.writer == 0 || !diff.removed.is_empty();
             if wait && self.inventory.background.is_some() {
                 self.inventory
                     .unattributed
-                    .push((boot_ns() + UNATTRIBUTED_NS, told));
+                    .push((boot_ns() + UNATTRIBUTED_NS, diff));
             } else {
-                self.told(told);
+                self.report_diff(diff);
             }
             return turned;
         }

@@ -85,7 +85,7 @@ const HELD_AND_SENT: &[Act] = &[Act::Held, Act::Sent];
 const SECOND_NS: i64 = 1_000_000_000;
 
 /// Losses are told at most once in ten seconds; a process whose record was lost is looked at within ten.
-const TOLD_NS: i64 = 15 * SECOND_NS;
+const REPORTED_NS: i64 = 15 * SECOND_NS;
 
 impl Effect {
     const NONE: Effect = Effect::new(&[]);
@@ -96,7 +96,7 @@ impl Effect {
             acts,
             lasting: false,
             of_holders: false,
-            margin_ns: TOLD_NS,
+            margin_ns: REPORTED_NS,
         }
     }
 
@@ -204,7 +204,7 @@ pub fn holes(
         });
     }
     without_agent((from_ns.max(since), to_ns), runs, &mut holes);
-    untold((from_ns, to_ns), about, &mut holes);
+    unreported((from_ns, to_ns), about, &mut holes);
     let found: Vec<(Hole, bool)> = gaps
         .iter()
         .filter_map(|gap| hole(gap, runs, about))
@@ -264,7 +264,7 @@ fn hole(gap: &GapRow, runs: &[RunSpan], about: &Background) -> Option<(Hole, boo
 }
 
 /// What an agent sees and does not tell one by one.
-fn untold((from_ns, to_ns): (i64, i64), about: &Background, holes: &mut Vec<Hole>) {
+fn unreported((from_ns, to_ns): (i64, i64), about: &Background, holes: &mut Vec<Hole>) {
     let mut push = |act: Act, reason: &str, detail: &str| {
         holes.push(Hole {
             from_ns,

@@ -320,7 +320,7 @@ fn what_is_forgotten_is_not_denied() {
 }
 
 #[test]
-fn what_is_not_told_one_by_one_is_not_denied() {
+fn what_is_not_reported_one_by_one_is_not_denied() {
     let whole = [run(1, 0, 1000)];
     let q = question(100, 200);
     let ask = |had: bool, held: bool| {

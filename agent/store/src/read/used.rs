@@ -64,7 +64,7 @@ impl Reader {
                 found.push(nameless(&question));
             }
             if from > now.saturating_sub(TOGETHER_NS) {
-                found.push(untold(&question));
+                found.push(unreported(&question));
             }
             let judgement = judge(&question, &spans, &found);
             response(db, &question, &ids, judgement, &uses)
@@ -91,7 +91,7 @@ fn nameless(question: &Question) -> Hole {
 }
 
 /// The last seconds: sends like others before may have been counted, and not told yet.
-fn untold(question: &Question) -> Hole {
+fn unreported(question: &Question) -> Hole {
     Hole {
         from_ns: question.from_ns,
         to_ns: question.to_ns,

@@ -147,7 +147,7 @@ impl Deliveries {
 
 impl Core {
     /// Tells of a read, unless it may be one of a runtime.
-    pub(super) fn tell_read(&mut self, e: Event, file: &FileFacts, who: Pid) {
+    pub(super) fn report_read(&mut self, e: Event, file: &FileFacts, who: Pid) {
         let names = self.table.get(who).and_then(|proc| named(proc, file));
         let (Some(names), Some(credential)) = (names, e.credential.clone()) else {
             self.emit(e);
@@ -172,7 +172,7 @@ impl Core {
     }
 
     /// Tells of a new file, unless it may be a container's configuration.
-    pub(super) fn tell_created(&mut self, e: Event, file: &FileFacts, who: Option<Pid>) {
+    pub(super) fn report_created(&mut self, e: Event, file: &FileFacts, who: Option<Pid>) {
         let credential = e.credential.clone();
         let Some(credential) = credential.filter(|_| file.path.ends_with("/config.json")) else {
             self.emit(e);
@@ -205,7 +205,7 @@ impl Core {
     }
 
     /// Tells that a credential was written to a file, unless that may be a container's configuration.
-    pub(super) fn tell_written(&mut self, e: Event, file: FileKey, who: Pid) {
+    pub(super) fn report_written(&mut self, e: Event, file: FileKey, who: Pid) {
         let path = e.destination.as_ref().map_or("", |to| to.path.as_str());
         let facts = FileFacts {
             path: path.to_owned(),
@@ -213,12 +213,12 @@ impl Core {
             inode: file.1,
             ..FileFacts::default()
         };
-        self.tell_created(e, &facts, Some(who));
+        self.report_created(e, &facts, Some(who));
     }
 
     /// Tells that a credential was sent, unless a runtime may have said it to the process it starts: by a pair of sockets
     /// without a name, which relatives alone can have, after it had read the configuration.
-    pub(super) fn tell_sent(&mut self, e: Event, outbound: &Outbound) {
+    pub(super) fn report_sent(&mut self, e: Event, outbound: &Outbound) {
         let who = outbound.at.pid;
         let its_own = outbound.link.ends.as_ref().is_some_and(|ends| {
             let made_by = ends.peer.as_deref().filter(|peer| peer.start != 0);
@@ -306,7 +306,7 @@ impl Core {
         let path = read
             .and_then(|waiting| waiting.event.source.as_ref())
             .map_or_else(String::new, |source| source.path.clone());
-        let told = self.steps(&line, &taken, &path);
+        let reported = self.steps(&line, &taken, &path);
         self.table.take_holdings(pid, is_from(fingerprint, file));
         for who in line.iter().chain(&steps) {
             self.table.mark_brought(*who, is_from(fingerprint, file));
@@ -321,13 +321,13 @@ impl Core {
         self.deliveries.remember(file, brought);
         Some(Box::new(Delivery {
             container,
-            path: told,
+            path: reported,
         }))
     }
 
     /// Those of a line who wrote or read a configuration, from the outermost on.
     fn steps(&self, line: &[Pid], taken: &[Waiting], path: &str) -> Vec<PathStep> {
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for who in line.iter().rev() {
             let wrote = |w: &&Waiting| w.who == Some(*who) && w.wrote(path);
             let read = |w: &&Waiting| w.who == Some(*who) && !w.names.is_empty();
@@ -336,11 +336,11 @@ impl Core {
                 ("read", taken.iter().find(read)),
             ] {
                 if of.is_some() {
-                    told.push(self.stage(*who, how, path.to_owned()));
+                    reported.push(self.stage(*who, how, path.to_owned()));
                 }
             }
         }
-        told
+        reported
     }
 
     fn is_below(&self, who: Pid, readers: &[Pid]) -> bool {

@@ -17,7 +17,7 @@ const MAX_PROGRAMS: u32 = 4;
 /// The hook whose records have the time at which they were fetched.
 const UNTIMED: &str = "fanotify";
 /// Credentials of one file that something is told of, one by one.
-const MAX_TOLD_OF_FILE: usize = 32;
+const MAX_REPORTED_OF_FILE: usize = 32;
 /// Reads of the version of a file that was withdrawn are told for so long: they waited for it to be inspected.
 const WITHDRAWN_NS: u64 = 2_000_000_000;
 
@@ -113,7 +113,7 @@ impl Core {
             });
         }
         e.attack = attack(&[&credential.attack]);
-        self.tell_read(e, &seen.file, seen.at.pid);
+        self.report_read(e, &seen.file, seen.at.pid);
     }
 
     /// A file came to hold credentials: told of each once.
@@ -135,7 +135,7 @@ impl Core {
             e.credential = Some(self.best(credential));
             e.source = Some(event::file_source(file));
             e.attack = attack(&[&credential.attack]);
-            self.tell_created(e, file, at.map(|at| at.pid));
+            self.report_created(e, file, at.map(|at| at.pid));
         }
         self.group(first);
     }
@@ -151,8 +151,8 @@ impl Core {
         let mut named = BTreeSet::new();
         let mut about: Vec<&CredentialRef> = Vec::new();
         about.extend(credentials.iter().filter(|c| named.insert(&c.fingerprint)));
-        let more = about.len().saturating_sub(MAX_TOLD_OF_FILE);
-        about.truncate(MAX_TOLD_OF_FILE);
+        let more = about.len().saturating_sub(MAX_REPORTED_OF_FILE);
+        about.truncate(MAX_REPORTED_OF_FILE);
         let last = about.len().saturating_sub(1);
         let first = self.out.len();
         for (number, credential) in about.into_iter().enumerate() {

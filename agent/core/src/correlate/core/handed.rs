@@ -132,7 +132,7 @@ impl Core {
                 path: self.way(pid, holding).into(),
                 via,
                 since_ns: now_ns,
-                told_ns: now_ns,
+                reported_ns: now_ns,
             },
             writer: pid,
             by: by.clone(),
@@ -141,7 +141,7 @@ impl Core {
 
     fn hand_over(&mut self, pid: Pid, mut carried: Carried, (now_ns, from_ns): (u64, u64)) {
         carried.passed.since_ns = from_ns;
-        carried.passed.told_ns = now_ns;
+        carried.passed.reported_ns = now_ns;
         // What it sent before that is not of it.
         carried.holding.from_ns = from_ns;
         if self.give(pid, &carried, true) {
@@ -169,8 +169,8 @@ impl Core {
                     holding.met_ns()
                 }
             };
-            let soon = |(since, told): (u64, u64)| {
-                since <= now_ns && now_ns <= told.saturating_add(SOON_NS)
+            let soon = |(since, reported): (u64, u64)| {
+                since <= now_ns && now_ns <= reported.saturating_add(SOON_NS)
             };
             if met_ns.is_some_and(soon) && held.len() < MAX_PUT {
                 held.push(self.carried_on(pid, holding, now_ns, (via, by)));

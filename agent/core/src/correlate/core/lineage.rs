@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 /// 100), and have no room for much else.
 const MIN_BESIDE: u64 = 256;
 /// Pairs of holder and destination of which lineage was told; beyond it it is told again.
-const MAX_TOLD: usize = 16_384;
+const MAX_REPORTED: usize = 16_384;
 
 /// Programs of which writes to a TLS library were seen. Of one that is forgotten it may be told that its library is not hooked,
 /// until it writes again.
@@ -31,7 +31,7 @@ fn program(proc: &Proc) -> Program {
 }
 
 /// What lineage is told of once: who met the credential first (or serves it), which one, and the other end.
-pub(super) type Told = (Pid, String, String, u16);
+pub(super) type LineageKey = (Pid, String, String, u16);
 
 /// What a connection says of itself when its lineage is decided.
 struct Sent {
@@ -73,7 +73,7 @@ impl Core {
                 news.push((holding, mark));
             } else {
                 self.table
-                    .count_untold(holding.origin, |untold| untold.sends += 1);
+                    .count_unreported(holding.origin, |unreported| unreported.sends += 1);
             }
         }
         if news.len() > MAX_LINEAGE {
@@ -84,11 +84,11 @@ impl Core {
         }
         let first = self.out.len();
         for (holding, mark) in news.iter().take(MAX_LINEAGE) {
-            self.tell_lineage(key, &sent, holding, mark);
+            self.report_lineage(key, &sent, holding, mark);
         }
         self.group(first);
         if sent.unhooked && !news.is_empty() {
-            self.tell_uncovered(pid, news[0].1.at.boot_ns);
+            self.report_uncovered(pid, news[0].1.at.boot_ns);
         }
     }
 
@@ -120,7 +120,7 @@ impl Core {
             {
                 continue;
             }
-            if flow.claimed.contains(fingerprint) || flow.told.contains(fingerprint) {
+            if flow.claimed.contains(fingerprint) || flow.reported.contains(fingerprint) {
                 continue;
             }
             if let Some(mark) = flow.since(holding.from_ns)
@@ -218,19 +218,19 @@ impl Core {
         } else {
             return true;
         };
-        let told: Told = (
+        let reported: LineageKey = (
             who,
             holding.credential.fingerprint.clone(),
             flow.ends.peer_ip.clone(),
             port,
         );
-        if self.lineage_told.len() >= MAX_TOLD && !self.lineage_told.contains(&told) {
-            self.lineage_told.pop_first();
+        if self.reported_lineage.len() >= MAX_REPORTED && !self.reported_lineage.contains(&reported) {
+            self.reported_lineage.pop_first();
         }
-        self.lineage_told.insert(told)
+        self.reported_lineage.insert(reported)
     }
 
-    fn tell_lineage(&mut self, key: Key, sent: &Sent, holding: &Holding, mark: &Mark) {
+    fn report_lineage(&mut self, key: Key, sent: &Sent, holding: &Holding, mark: &Mark) {
         let credential = self.best(&holding.credential);
         let Some(flow) = self.flows.get(key) else {
             return;
@@ -298,7 +298,7 @@ impl Core {
         proc.is_some_and(|proc| proc.hooked || self.hooked.contains(&program(proc)))
     }
 
-    fn tell_uncovered(&mut self, pid: Pid, boot_ns: u64) {
+    fn report_uncovered(&mut self, pid: Pid, boot_ns: u64) {
         let exe = self
             .table
             .get(pid)

@@ -78,7 +78,7 @@ pub struct Core {
     /// Read events already made.
     reads: Reads,
     /// What lineage was told of once for all relatives, or all connections of a client.
-    lineage_told: BTreeSet<lineage::Told>,
+    reported_lineage: BTreeSet<lineage::LineageKey>,
     /// The best description of each credential: one fingerprint is one credential.
     known: HashMap<String, CredentialRef>,
     /// What was no credential: reads of the version that had it may be told late.
@@ -87,7 +87,7 @@ pub struct Core {
     /// The last tick: what is told without its time happened since.
     tick_ns: u64,
     /// Who took what out of whom, said already.
-    taken: taken::Told,
+    taken: taken::ReportedTakes,
     /// Who wrote what to which file, pipe or terminal, said already.
     written: once::Once<written::Act>,
     /// Who asked which metadata service for what, and was given what.
@@ -304,7 +304,7 @@ impl Core {
         if self.dropped.is_empty() || !now && boot_ns < self.dropped_due_ns {
             return;
         }
-        self.dropped_due_ns = boot_ns.saturating_add(Dropped::TELL_NS);
+        self.dropped_due_ns = boot_ns.saturating_add(Dropped::REPORT_INTERVAL_NS);
         for (bound, count) in self.dropped.take() {
             self.on_gap(&bound.gap(count, boot_ns));
         }
@@ -348,12 +348,12 @@ impl Core {
 
     /// What was told from `first` on is of one act: several events of one kind are a group.
     fn group(&mut self, first: usize) {
-        let told = self.out.get_mut(first..).unwrap_or_default();
-        let Some((kind, number)) = told.first().map(|e| (e.kind, e.id.sequence)) else {
+        let reported = self.out.get_mut(first..).unwrap_or_default();
+        let Some((kind, number)) = reported.first().map(|e| (e.kind, e.id.sequence)) else {
             return;
         };
-        if told.iter().filter(|e| e.kind == kind).count() > 1 {
-            for e in told.iter_mut().filter(|e| e.kind == kind) {
+        if reported.iter().filter(|e| e.kind == kind).count() > 1 {
+            for e in reported.iter_mut().filter(|e| e.kind == kind) {
                 e.group = number;
             }
         }

@@ -161,7 +161,7 @@ impl Core {
                 path: self.way(pid, holding).into(),
                 via: pipe,
                 since_ns,
-                told_ns: since_ns.max(now_ns),
+                reported_ns: since_ns.max(now_ns),
             },
             writer: pid,
             by: if pipe.is_socket_pair() {
@@ -183,7 +183,7 @@ impl Core {
             return;
         }
         for mut carried in self.pipes.carried(pipe) {
-            carried.passed.told_ns = carried.passed.told_ns.max(now_ns);
+            carried.passed.reported_ns = carried.passed.reported_ns.max(now_ns);
             if self.give(pid, &carried, self.renews(pid)) {
                 let fingerprint = &carried.holding.credential.fingerprint;
                 self.pass_on(pid, Some(fingerprint), now_ns);
@@ -220,7 +220,7 @@ impl Core {
                 path: path.into(),
                 via: pipe,
                 since_ns: carried.passed.since_ns,
-                told_ns: carried.passed.told_ns,
+                reported_ns: carried.passed.reported_ns,
             }),
             ..carried.holding.clone()
         };

@@ -2,7 +2,7 @@
 
 use super::{Core, MAX_HOLDINGS, attack};
 use crate::correlate::event;
-use crate::process::{Holding, HoldingPlace, Proc, Untold};
+use crate::process::{Holding, HoldingPlace, Proc, Unreported};
 use keytrail_model::event::{Evidence, ProcessExit, Truncation};
 use keytrail_model::{
     Bound, Channel, CredentialRef, EventKind, EvidenceGrade, ExecSeen, Found, GapReason, GapSeen,
@@ -26,7 +26,7 @@ impl Core {
         proc.loginuid = s.loginuid;
         proc.session = s.session;
         proc.exec = exec;
-        proc.untold = before.map_or_else(Untold::default, |p| p.untold);
+        proc.unreported = before.map_or_else(Unreported::default, |p| p.unreported);
         self.pipes.leave(s.at.pid, s.at.boot_ns);
         self.table.insert(s.at.pid, proc);
         self.table.set_holdings(s.at.pid, kept);
@@ -57,7 +57,7 @@ impl Core {
         let before = self.table.get(pid);
         let exec = before.map_or(0, |p| p.exec) + 1;
         let kept = before.map_or_else(Vec::new, |before| self.through_exec(pid, before));
-        let untold = before.map_or_else(Untold::default, |p| p.untold);
+        let unreported = before.map_or_else(Unreported::default, |p| p.unreported);
         // The parent at fork, if we saw it: by now the real one may have been replaced by a reaper.
         let parent = before.and_then(|p| p.parent).unwrap_or(x.parent);
         let had = if exec == 1 && self.start.followed == Some(pid.tgid) {
@@ -69,7 +69,7 @@ impl Core {
         proc.loginuid = x.loginuid;
         proc.session = x.session;
         proc.exec = exec;
-        proc.untold = untold;
+        proc.unreported = unreported;
         // Its streams are told anew.
         self.pipes.leave(pid, x.at.boot_ns);
         self.table.insert(pid, proc);
@@ -220,7 +220,7 @@ impl Core {
             (holding.since_ns, holding.origin) = (had.since_ns, had.origin);
         }
         self.table
-            .count_untold(had.origin, |untold| untold.exposures += 1);
+            .count_unreported(had.origin, |unreported| unreported.exposures += 1);
     }
 
     /// Notes a holding; false when the process holds the credential from this place already. `from_ns` is the earliest
@@ -288,17 +288,17 @@ impl Core {
         // Threads that die together may each be taken for the last one, on kernels that do not say which is.
         let again = self.table.get(pid).is_some_and(|p| p.exited_ns.is_some());
         if !again && (self.start.process_events || self.holds(pid)) {
-            let untold = self
+            let unreported = self
                 .table
                 .get(pid)
-                .map_or_else(Untold::default, |p| p.untold);
+                .map_or_else(Unreported::default, |p| p.unreported);
             let mut e = self.event(EventKind::ProcessExit, at.boot_ns);
             e.process = Some(self.table.describe(pid));
             e.exit = Some(ProcessExit {
                 status,
                 signal,
-                inherited_exposures: untold.exposures,
-                untold_sends: untold.sends,
+                inherited_exposures: unreported.exposures,
+                untold_sends: unreported.sends,
             });
             self.emit(e);
         }

@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_is_told_once_and_forgotten_with_its_process() {
+    fn a_read_is_reported_once_and_forgotten_with_its_process() {
         let mut reads = Reads::default();
         let file = FileFacts::default();
         assert_eq!(reads.insert(pid(1), 1, &file, "a"), Some(true));
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_room_is_told_and_not_remembered() {
+    fn what_finds_no_room_is_reported_and_not_remembered() {
         let mut reads = Reads::default();
         for n in 0..MAX_READS as u64 {
             let file = FileFacts {

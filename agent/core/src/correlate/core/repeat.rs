@@ -93,7 +93,7 @@ struct Sends {
     /// When its window ends.
     due_ns: u64,
     /// Told one by one in it.
-    told: u32,
+    reported: u32,
     /// The window before had more than are told one by one.
     often: bool,
     /// What the next event of many is made of: the last that was told one by one.
@@ -137,37 +137,37 @@ pub(super) struct Repeated {
 
 /// What is to be done with a send.
 #[derive(Debug, PartialEq, Eq)]
-enum Tell {
+enum Disposition {
     /// It is one that is told by itself.
-    Now,
+    Report,
     /// The same, and its event is what later ones are told by.
-    AndKeep(u64),
+    ReportAndKeep(u64),
     /// It was counted.
     Counted,
 }
 
 impl Repeated {
-    fn note(&mut self, kind: Kind, act: &Act) -> Tell {
+    fn note(&mut self, kind: Kind, act: &Act) -> Disposition {
         let now = act.at_ns;
         let Some(number) = self.numbers.get(&kind).copied() else {
             if self.sends.len() < MAX_KINDS {
                 self.meet(kind, now);
             }
-            return Tell::Now;
+            return Disposition::Report;
         };
         let Some(sends) = self.sends.get_mut(&number) else {
-            return Tell::Now;
+            return Disposition::Report;
         };
-        if !sends.often && sends.told < ONE_BY_ONE {
-            sends.told += 1;
-            return if sends.told == ONE_BY_ONE {
-                Tell::AndKeep(number)
+        if !sends.often && sends.reported < ONE_BY_ONE {
+            sends.reported += 1;
+            return if sends.reported == ONE_BY_ONE {
+                Disposition::ReportAndKeep(number)
             } else {
-                Tell::Now
+                Disposition::Report
             };
         }
         if sends.like.is_none() {
-            return Tell::Now;
+            return Disposition::Report;
         }
         let sum = &mut sends.more;
         if sum.count == 0 {
@@ -182,7 +182,7 @@ impl Repeated {
         sum.occurrences = sum.occurrences.saturating_add(act.occurrences);
         sum.asked += act.asked;
         sum.local_port = u32::from(act.local_port);
-        Tell::Counted
+        Disposition::Counted
     }
 
     fn meet(&mut self, kind: Kind, now: u64) {
@@ -197,7 +197,7 @@ impl Repeated {
             Sends {
                 kind,
                 due_ns,
-                told: 1,
+                reported: 1,
                 often: false,
                 like: None,
                 more: Sum::default(),
@@ -394,9 +394,9 @@ impl Core {
 
     fn count(&mut self, kind: Kind, act: &Act) -> (bool, Option<u64>) {
         match self.repeats.note(kind, act) {
-            Tell::Now => (false, None),
-            Tell::AndKeep(number) => (false, Some(number)),
-            Tell::Counted => (true, None),
+            Disposition::Report => (false, None),
+            Disposition::ReportAndKeep(number) => (false, Some(number)),
+            Disposition::Counted => (true, None),
         }
     }
 

@@ -369,7 +369,7 @@ impl Core {
             if let Some(number) = kept {
                 self.repeat_by(number, &e);
             }
-            self.tell_sent(e, outbound);
+            self.report_sent(e, outbound);
         }
         self.group(first);
         if outbound.stream.channel() == Channel::Unix {

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 type Act = (Pid, u32, Pid, u32, Taken, String);
 
 #[derive(Default)]
-pub(super) struct Told {
+pub(super) struct ReportedTakes {
     /// Reader and its program, victim and what it held, what was read: the last act.
     last: Option<(Pid, u32, Pid, u64, Taken)>,
     acts: Once<Act>,
@@ -67,11 +67,11 @@ impl Core {
             if !self.taken.acts.first(act) {
                 continue;
             }
-            self.tell_taken(seen, &victim, &holding, earliest);
+            self.report_taken(seen, &victim, &holding, earliest);
         }
     }
 
-    fn tell_taken(&mut self, seen: &TakenSeen, victim: &Process, holding: &Holding, earliest: u64) {
+    fn report_taken(&mut self, seen: &TakenSeen, victim: &Process, holding: &Holding, earliest: u64) {
         let (grade, channel) = match seen.what {
             Taken::Environment => (EvidenceGrade::Observed, Channel::ProcessEnvironment),
             Taken::Memory => (EvidenceGrade::Lineage, Channel::ProcessMemory),

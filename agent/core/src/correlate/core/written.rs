@@ -86,7 +86,7 @@ impl Core {
             }
             let act = (pid, exec, fingerprint.clone(), device, inode);
             if !self.written.first(act) {
-                self.table.count_untold(pid, |untold| untold.sends += 1);
+                self.table.count_unreported(pid, |unreported| unreported.sends += 1);
                 continue;
             }
             let mut e = self.sent_event(outbound, hit, &[]);
@@ -104,7 +104,7 @@ impl Core {
                 "T1552"
             }]);
             if channel == Channel::File {
-                self.tell_written(e, (device, inode), pid);
+                self.report_written(e, (device, inode), pid);
             } else {
                 self.emit(e);
             }
@@ -164,7 +164,7 @@ fn replaces(path: &str, facts: &FileFacts) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::correlate::core::once::{MAX_TOLD, Once};
+    use crate::correlate::core::once::{MAX_REPORTED, Once};
 
     #[test]
     fn what_is_renamed_to_a_file_replaces_it() {
@@ -187,13 +187,13 @@ mod tests {
 
     #[test]
     fn acts_are_remembered_within_bounds() {
-        let mut told: Once<Act> = Once::default();
+        let mut reported: Once<Act> = Once::default();
         let act = |inode| (Pid { tgid: 1, start: 1 }, 1, "kt1:a".to_owned(), 1, inode);
-        assert!(told.first(act(0)) && !told.first(act(0)));
-        for inode in 1..=MAX_TOLD as u64 {
-            assert!(told.first(act(inode)));
+        assert!(reported.first(act(0)) && !reported.first(act(0)));
+        for inode in 1..=MAX_REPORTED as u64 {
+            assert!(reported.first(act(inode)));
         }
-        assert_eq!(told.len(), MAX_TOLD);
-        assert!(told.first(act(0)), "forgotten, and told again");
+        assert_eq!(reported.len(), MAX_REPORTED);
+        assert!(reported.first(act(0)), "forgotten, and told again");
     }
 }

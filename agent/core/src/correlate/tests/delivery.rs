@@ -170,7 +170,7 @@ fn a_delivery_is_one_event() {
 
 /// What a runtime sends is told where the credential is in it.
 #[test]
-fn a_runtime_that_sends_it_is_told() {
+fn a_runtime_that_sends_it_is_reported() {
     let c = credential("c");
     let mut story = up_to_runc(&c);
     story.extend([
@@ -213,7 +213,7 @@ fn the_container_is_a_holder() {
 /// Nothing is left out that is not proven to be a step: another cgroup, another credential, no child of the reader, or a
 /// reader that starts nothing.
 #[test]
-fn what_is_not_proven_is_told() {
+fn what_is_not_proven_is_reported() {
     let (c, other) = (credential("c"), credential("d"));
     let reads = [("credential_read", 20), ("credential_read", 30)];
     for (what, act) in [
@@ -235,9 +235,9 @@ fn what_is_not_proven_is_told() {
         story.extend([act, stop()]);
         let events = run(&story);
         assert!(events.iter().all(|e| e.delivery.is_none()), "{what}");
-        let told = words(&events);
+        let reported = words(&events);
         assert!(
-            reads.iter().all(|read| told.contains(read)),
+            reads.iter().all(|read| reported.contains(read)),
             "{what}: {told:?}"
         );
     }
@@ -245,7 +245,7 @@ fn what_is_not_proven_is_told() {
 
 /// Who reads the configuration and has nothing to do with the container is told, before and after.
 #[test]
-fn a_thief_is_told() {
+fn a_thief_is_reported() {
     let c = credential("c");
     let mut story = up_to_runc(&c);
     story.extend([
@@ -261,14 +261,14 @@ fn a_thief_is_told() {
         stop(),
     ]);
     let events = run(&story);
-    let told = words(&events);
+    let reported = words(&events);
     for reader in [60, 61, 62] {
         assert!(
-            told.contains(&("credential_read", reader)),
+            reported.contains(&("credential_read", reader)),
             "{reader}: {told:?}"
         );
     }
-    assert_eq!(told.iter().filter(|t| t.0 == "credential_read").count(), 3);
+    assert_eq!(reported.iter().filter(|t| t.0 == "credential_read").count(), 3);
 }
 
 /// A container of which only its pid namespace is known: it was gone before its cgroup could be read.

@@ -41,13 +41,13 @@ fn a_send_longer_than_what_is_looked_into_says_so() {
     );
     assert!(sent[0].truncation.as_ref().is_some_and(|t| t.payload));
     assert_eq!(sent[0].coverage.len(), 1);
-    let told = gaps(&events, "payload_truncated");
-    assert_eq!(told.len(), 1);
+    let reported = gaps(&events, "payload_truncated");
+    assert_eq!(reported.len(), 1);
     assert_eq!(
-        (told[0].count, told[0].signal.map_or("", Signal::word)),
+        (reported[0].count, reported[0].signal.map_or("", Signal::word)),
         (1, "tcp_send")
     );
-    assert!(!told[0].remedy.is_empty());
+    assert!(!reported[0].remedy.is_empty());
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn more_credentials_than_one_process_can_hold_are_a_gap_and_only_one() {
         },
         stop(),
     ]);
-    let told = gaps(&events, "table_full");
-    assert_eq!(told.len(), 1);
-    assert_eq!(told[0].count, 6);
+    let reported = gaps(&events, "table_full");
+    assert_eq!(reported.len(), 1);
+    assert_eq!(reported[0].count, 6);
 }

@@ -55,7 +55,7 @@ fn exit(tgid: u32, boot_ns: u64) -> Observation {
 }
 
 /// Fingerprint, bytes and port of everything that was told as lineage.
-fn told(events: &[Event]) -> Vec<(&str, u64, u32)> {
+fn reported(events: &[Event]) -> Vec<(&str, u64, u32)> {
     of(events, "credential_sent")
         .into_iter()
         .filter(|e| grade(e) == "lineage")
@@ -80,7 +80,7 @@ fn who_sent_before_it_read_was_no_holder_yet() {
         read(10, 2 * SEC + 1, &c, 5, TIMED),
         tick(9 * SEC),
     ]);
-    assert_eq!(told(&before), []);
+    assert_eq!(reported(&before), []);
     // Told out of order, as by two processors: the times count.
     let after = run(&[
         start(),
@@ -89,7 +89,7 @@ fn who_sent_before_it_read_was_no_holder_yet() {
         read(10, SEC + 1, &c, 5, TIMED),
         tick(9 * SEC),
     ]);
-    assert_eq!(told(&after), [(c.fingerprint.as_str(), 100, 80)]);
+    assert_eq!(reported(&after), [(c.fingerprint.as_str(), 100, 80)]);
     // What was sent before is not what it rests on.
     let both = run(&[
         start(),
@@ -99,13 +99,13 @@ fn who_sent_before_it_read_was_no_holder_yet() {
         plain(10, 2 * SEC + 2, ends(1, 80), 7),
         tick(9 * SEC),
     ]);
-    assert_eq!(told(&both), [(c.fingerprint.as_str(), 7, 80)]);
+    assert_eq!(reported(&both), [(c.fingerprint.as_str(), 7, 80)]);
     let sent = of(&both, "credential_sent");
     assert_eq!(sent[0].boot_ns, 2 * SEC + 2);
 }
 
 #[test]
-fn a_read_told_without_its_time_says_so() {
+fn a_read_reported_without_its_time_says_so() {
     let c = credential("c");
     let story = |sent_ns| {
         run(&[
@@ -117,16 +117,16 @@ fn a_read_told_without_its_time_says_so() {
             tick(9 * SEC),
         ])
     };
-    assert_eq!(told(&story(3 * SEC - 1)), []);
+    assert_eq!(reported(&story(3 * SEC - 1)), []);
     let between = story(3 * SEC + 1);
-    assert_eq!(told(&between).len(), 1);
+    assert_eq!(reported(&between).len(), 1);
     let sent = of(&between, "credential_sent");
     assert!(
         sent[0].coverage[0].contains("may have come after"),
         "{sent:#?}"
     );
     let after = story(4 * SEC);
-    assert_eq!(told(&after).len(), 1);
+    assert_eq!(reported(&after).len(), 1);
     assert!(of(&after, "credential_sent")[0].coverage.is_empty());
 }
 
@@ -175,7 +175,7 @@ fn a_kept_connection_is_judged_again_after_something_else_was_met() {
         tick(16 * SEC),
     ]);
     assert_eq!(
-        told(&events),
+        reported(&events),
         [
             (c.fingerprint.as_str(), 100, 80),
             (d.fingerprint.as_str(), 70, 80)
@@ -203,14 +203,14 @@ fn a_proven_credential_does_not_hide_what_else_the_connection_may_have_carried()
         ])
     };
     let large = story(11_800);
-    assert_eq!(told(&large), [(loot.fingerprint.as_str(), 11_800, 80)]);
+    assert_eq!(reported(&large), [(loot.fingerprint.as_str(), 11_800, 80)]);
     let observed: Vec<_> = of(&large, "credential_sent")
         .into_iter()
         .filter(|e| grade(e) == "observed")
         .collect();
     assert_eq!(observed.len(), 1);
     // There is no room for another beside the one that was seen.
-    assert_eq!(told(&story(50)), []);
+    assert_eq!(reported(&story(50)), []);
     // Nor in many requests that each carry it, whatever they come to.
     let mut many = vec![
         start(),
@@ -229,12 +229,12 @@ fn a_proven_credential_does_not_hide_what_else_the_connection_may_have_carried()
     }
     let bare = |at| send(10, at, ends(1, 80), None, None, payload(2_000, vec![]));
     assert_eq!(
-        told(&run(&[many.clone(), vec![tick(9 * SEC)]].concat())),
+        reported(&run(&[many.clone(), vec![tick(9 * SEC)]].concat())),
         []
     );
     // One that does not may be anything.
     let one_more = run(&[many, vec![bare(4 * SEC), tick(9 * SEC)]].concat());
-    assert_eq!(told(&one_more).len(), 1);
+    assert_eq!(reported(&one_more).len(), 1);
 }
 
 #[test]
@@ -251,9 +251,9 @@ fn a_kept_connection_is_judged_again_after_a_rest() {
         on(7 * SEC, 12_000, vec![]),
         tick(9 * SEC),
     ]);
-    let told = told(&events);
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!(told[0].0, loot.fingerprint);
+    let reported = reported(&events);
+    assert_eq!(reported.len(), 1, "{told:?}");
+    assert_eq!(reported[0].0, loot.fingerprint);
 }
 
 /// A server on port 443 and its clients.
@@ -309,7 +309,7 @@ fn a_server_does_not_send_its_key_to_its_clients() {
         let events = story(direction, clients);
         let token = token.fingerprint.as_str();
         assert_eq!(
-            told(&events),
+            reported(&events),
             [(token, 500, 5_001), (token, 500, 5_003)],
             "once a client"
         );
@@ -322,13 +322,13 @@ fn a_server_does_not_send_its_key_to_its_clients() {
     }
     // It may send its key away on a connection of its own.
     let outgoing = story(Some(Direction::Outgoing), clients);
-    assert_eq!(told(&outgoing).len(), 6);
+    assert_eq!(reported(&outgoing).len(), 6);
     let one = [("10.0.0.2", 5_001); 3];
-    assert_eq!(told(&story(None, one)).len(), 6, "nothing tells who asked");
+    assert_eq!(reported(&story(None, one)).len(), 6, "nothing tells who asked");
 }
 
 #[test]
-fn hellos_and_connects_tell_who_asked() {
+fn hellos_and_connects_report_who_asked() {
     let key = private_key();
     let story = |first: Option<Observation>, hello| {
         let mut sent = plain(10, 3 * SEC, served(1, "10.0.0.2", 5_001), 500);
@@ -346,7 +346,7 @@ fn hellos_and_connects_tell_who_asked() {
         all.extend([sent, data, tick(9 * SEC)]);
         run(&all)
     };
-    assert_eq!(told(&story(None, Some(Direction::Accepted))), []);
+    assert_eq!(reported(&story(None, Some(Direction::Accepted))), []);
     let client = story(None, Some(Direction::Outgoing));
     let direction = |events: &[Event]| {
         let sent = of(events, "credential_sent");
@@ -371,7 +371,7 @@ fn hellos_and_connects_tell_who_asked() {
 }
 
 #[test]
-fn what_an_exec_lies_between_is_marked_and_told_once_of_all_relatives() {
+fn what_an_exec_lies_between_is_marked_and_reported_once_of_all_relatives() {
     let c = credential("c");
     let mut story = vec![
         start(),
@@ -396,7 +396,7 @@ fn what_an_exec_lies_between_is_marked_and_told_once_of_all_relatives() {
     }
     story.extend([tick(9 * SEC), exit(10, 10 * SEC)]);
     let events = run(&story);
-    let told: Vec<_> = of(&events, "credential_sent")
+    let reported: Vec<_> = of(&events, "credential_sent")
         .into_iter()
         .map(|e| {
             let basis = e.evidence.as_ref().unwrap().lineage_basis.unwrap();
@@ -404,7 +404,7 @@ fn what_an_exec_lies_between_is_marked_and_told_once_of_all_relatives() {
         })
         .collect();
     assert_eq!(
-        told,
+        reported,
         [
             (LineageBasis::Own, 80),
             (LineageBasis::Inherited, 443),
@@ -549,7 +549,7 @@ fn what_was_cut_from_a_file_in_the_making_is_held_by_nobody() {
         // Learnt again, from another file: it is one after all.
         read(10, 10 * SEC, &part, 7, TIMED),
     ]);
-    assert_eq!(told(&events), [(whole.fingerprint.as_str(), 100, 80)]);
+    assert_eq!(reported(&events), [(whole.fingerprint.as_str(), 100, 80)]);
     let read_again = of(&events, "credential_read")
         .iter()
         .filter(|e| e.credential.as_ref().unwrap().fingerprint == part.fingerprint)

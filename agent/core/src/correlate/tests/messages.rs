@@ -122,7 +122,7 @@ fn datagrams_are_lineage_once_for_each_peer() {
         datagram(5 * SEC, udp("10.0.0.1", 8_125, 40_002), vec![]),
     ]);
     let sent = of(&events, "credential_sent");
-    let told: Vec<_> = sent
+    let reported: Vec<_> = sent
         .iter()
         .map(|e| {
             let to = e.destination.as_ref().expect("destination");
@@ -130,7 +130,7 @@ fn datagrams_are_lineage_once_for_each_peer() {
         })
         .collect();
     assert_eq!(
-        told,
+        reported,
         [
             ("lineage", "udp", "10.0.0.1", None),
             ("lineage", "udp", "10.0.0.2", None)
@@ -144,8 +144,8 @@ fn asking_for_names_is_no_lineage() {
     let dns = || udp("127.0.0.53", 53, 40_001);
     let quiet = holder(vec![datagram(2 * SEC, dns(), vec![])]);
     assert!(of(&quiet, "credential_sent").is_empty());
-    let told = holder(vec![datagram(2 * SEC, dns(), vec![hit(&c, true)])]);
-    let sent = of(&told, "credential_sent");
+    let reported = holder(vec![datagram(2 * SEC, dns(), vec![hit(&c, true)])]);
+    let sent = of(&reported, "credential_sent");
     assert_eq!(sent.len(), 1);
     assert_eq!((grade(sent[0]), channel(sent[0])), ("observed", "udp"));
     let to = sent[0].destination.as_ref().expect("destination");

@@ -88,7 +88,7 @@ fn what_goes_on_often_is_one_event_in_a_window_until_it_ends() {
 }
 
 #[test]
-fn another_end_request_credential_or_program_is_told_by_itself() {
+fn another_end_request_credential_or_program_is_reported_by_itself() {
     let (c, d) = (credential("c"), credential("d"));
     let mut all = vec![start(), exec(10, 1, SEC, vec![env(&c, "T"), env(&d, "D")])];
     let asked = |path: &str| {
@@ -126,7 +126,7 @@ fn another_end_request_credential_or_program_is_told_by_itself() {
 }
 
 #[test]
-fn an_end_tells_what_was_counted() {
+fn an_end_reports_what_was_counted() {
     let c = credential("c");
     let mut all = vec![start(), exec(10, 1, SEC, vec![env(&c, "T")])];
     all.extend((0..40).map(|n| one(&c, 80, 2 * SEC, n)));
@@ -174,7 +174,7 @@ fn connections(ends: impl Fn(u64) -> Endpoints, from: u64, number: u64) -> Vec<O
 }
 
 #[test]
-fn lineage_to_one_place_is_told_together() {
+fn lineage_to_one_place_is_reported_together() {
     let c = credential("c");
     let to = |sock: u64, port| Endpoints {
         local_port: 50_000 + sock as u16,
@@ -214,7 +214,7 @@ fn lineage_to_one_place_is_told_together() {
 }
 
 #[test]
-fn what_many_clients_of_one_port_were_given_is_told_together() {
+fn what_many_clients_of_one_port_were_given_is_reported_together() {
     let c = credential("c");
     let client = |n: u64| Endpoints {
         sock: n + 1,
@@ -268,9 +268,9 @@ fn where_in_a_request_it_stood_is_not_counted_away() {
         payload(100, vec![in_url]),
     ));
     let events = run(&all);
-    let told = of(&events, "credential_sent")
+    let reported = of(&events, "credential_sent")
         .into_iter()
         .filter(|e| e.evidence.as_ref().is_some_and(|e| e.in_url))
         .count();
-    assert_eq!(told, 1);
+    assert_eq!(reported, 1);
 }

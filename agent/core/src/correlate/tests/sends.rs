@@ -51,7 +51,7 @@ fn a_socket_used_again_hides_no_earlier_connection() {
         },
         stop(),
     ]);
-    let told: Vec<_> = of(&events, "credential_sent")
+    let reported: Vec<_> = of(&events, "credential_sent")
         .iter()
         .map(|e| {
             let to = e.destination.as_ref().expect("destination");
@@ -59,7 +59,7 @@ fn a_socket_used_again_hides_no_earlier_connection() {
         })
         .collect();
     let count = |grade: &str, ip: &str, port: u32| {
-        told.iter()
+        reported.iter()
             .filter(|t| (t.0, t.1, t.2) == (grade, ip, port))
             .count()
     };
@@ -67,7 +67,7 @@ fn a_socket_used_again_hides_no_earlier_connection() {
     assert_eq!(count("observed", "127.0.0.2", 81), 1, "{told:?}");
     // Only the third connection: the second carried a secret.
     assert_eq!(count("lineage", "127.0.0.2", 81), 2, "{told:?}");
-    assert_eq!(told.len(), 5);
+    assert_eq!(reported.len(), 5);
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn proofs(events: &[Event]) -> Vec<IdentifiedBy> {
 }
 
 #[test]
-fn a_credential_is_told_by_its_best_proof() {
+fn a_credential_is_recognized_by_its_best_proof() {
     let c = credential("c");
     let hits = vec![
         known_by(&c, IdentifiedBy::JwtClaim),
@@ -375,8 +375,8 @@ fn the_credentials_of_one_send_are_one_group() {
     ]);
     let groups = |kind: &str, port: u32| -> Vec<(u64, u64)> {
         let to = |e: &&&Event| e.destination.as_ref().map_or(0, |d| d.port) == port;
-        let told = of(&events, kind);
-        told.iter()
+        let reported = of(&events, kind);
+        reported.iter()
             .filter(to)
             .map(|e| (e.group, e.id.sequence))
             .collect()

@@ -487,11 +487,11 @@ fn lost_records_are_not_taken_for_a_library_that_is_not_hooked() {
         (vec![lost(SEC), sent(2 * SEC)], true),
     ] {
         let events = of_a_holder(&c, story);
-        let told = events.iter().any(|e| {
+        let reported = events.iter().any(|e| {
             let gap = e.gap.as_ref();
             gap.is_some_and(|gap| gap.reason == GapReason::LibraryNotCovered)
         });
-        assert_eq!(told, not_hooked, "{events:#?}");
+        assert_eq!(reported, not_hooked, "{events:#?}");
         let lineage = of(&events, "credential_sent");
         assert_eq!(lineage.len(), 1);
         assert_eq!(
@@ -696,13 +696,13 @@ fn no_proven_claim_vanishes() {
     let all = destinations(&events);
     assert_eq!(all.len(), 6_000);
     let unknown = all.iter().filter(|d| d.0 == 0).count() as u64;
-    let told: u64 = of(&events, "coverage_gap")
+    let reported: u64 = of(&events, "coverage_gap")
         .into_iter()
         .filter_map(|e| e.gap.as_ref())
         .filter(|gap| gap.detail.contains("destinations of TLS writes"))
         .map(|gap| gap.count)
         .sum();
-    assert!(unknown > 0 && told == unknown, "{unknown} {told}");
+    assert!(unknown > 0 && reported == unknown, "{unknown} {told}");
 }
 
 /// A write of a session that names its socket.
@@ -841,7 +841,7 @@ mod next_send {
         }
     }
 
-    fn told(story: Vec<Observation>, c: &CredentialRef) -> Vec<(u32, String)> {
+    fn reported(story: Vec<Observation>, c: &CredentialRef) -> Vec<(u32, String)> {
         let mut all = greeted(&story);
         all.extend(story);
         destinations(&of_a_holder(c, all))
@@ -852,7 +852,7 @@ mod next_send {
     }
 
     #[test]
-    fn writes_of_one_length_are_told_apart_by_what_was_done_last() {
+    fn writes_of_one_length_are_distinguished_by_what_was_done_last() {
         let (c, other) = (credential("c"), credential("d"));
         let story = vec![
             // The library keeps nothing of these: the handshakes go on.
@@ -868,7 +868,7 @@ mod next_send {
             finished_with_data(T + 31, 2),
             tick(T + 2 * SEC),
         ];
-        assert_eq!(told(story, &c), [by_next_send(441), by_next_send(442)]);
+        assert_eq!(reported(story, &c), [by_next_send(441), by_next_send(442)]);
     }
 
     #[test]
@@ -880,7 +880,7 @@ mod next_send {
             by_the_same_thread(later(T + 2, 1, 122 + 72, &[(0x17, 117), (0x17, 67)])),
             tick(T + 2 * SEC),
         ];
-        assert_eq!(told(story, &c), [by_next_send(441)]);
+        assert_eq!(reported(story, &c), [by_next_send(441)]);
     }
 
     /// Sockets without room: the send that followed was another session's, and the write's own comes later.
@@ -893,7 +893,7 @@ mod next_send {
             data(T + 1_000, 1),
             tick(T + 2 * SEC),
         ];
-        assert_eq!(told(story, &c), [(0, "unknown".to_owned())]);
+        assert_eq!(reported(story, &c), [(0, "unknown".to_owned())]);
     }
 
     #[test]
@@ -912,7 +912,7 @@ mod next_send {
                 send,
                 tick(T + 2 * SEC),
             ];
-            let found: Vec<String> = told(story, &c).into_iter().map(|(_, by)| by).collect();
+            let found: Vec<String> = reported(story, &c).into_iter().map(|(_, by)| by).collect();
             assert_eq!(found, [method]);
         }
     }
@@ -927,7 +927,7 @@ mod next_send {
             data(T + 2, 1),
             tick(T + 2 * SEC),
         ];
-        assert!(told(story, &c).iter().all(|(_, by)| by != "next_send"));
+        assert!(reported(story, &c).iter().all(|(_, by)| by != "next_send"));
     }
 
     /// A program that sends at once does not send later what only happens to be as long.
@@ -942,6 +942,6 @@ mod next_send {
             by_another_thread(data(T + 20, 3)),
             tick(T + 2 * SEC),
         ];
-        assert!(told(story, &c).iter().all(|(port, _)| *port == 0));
+        assert!(reported(story, &c).iter().all(|(port, _)| *port == 0));
     }
 }

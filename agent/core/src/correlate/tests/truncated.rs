@@ -19,7 +19,7 @@ fn cut(change: impl FnOnce(&mut ExecSeen)) -> Vec<Event> {
 }
 
 #[test]
-fn arguments_and_environment_are_told_apart() {
+fn arguments_and_environment_are_distinguished() {
     type Change = fn(&mut ExecSeen);
     let argv: Change = |x| {
         x.argv_truncated = true;

@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finished_is_told_by_its_length_alone() {
+    fn a_finished_is_recognized_by_its_length_alone() {
         let hello = flight(517, &[(0x16, 512)]).after();
         for finished in FINISHED {
             let total = 6 + 5 + u64::from(finished);

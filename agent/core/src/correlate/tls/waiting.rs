@@ -63,8 +63,8 @@ impl Waiting {
     /// The library was given these bytes once more than they left: of several attempts one is told. An attempt after which as
     /// much left is a write of its own.
     pub fn is_attempt(&self) -> bool {
-        let told_before = self.follows_spent && !self.loose;
-        !self.spent && (self.superseded || told_before)
+        let reported_before = self.follows_spent && !self.loose;
+        !self.spent && (self.superseded || reported_before)
     }
 
     pub fn due_ns(&self) -> u64 {

@@ -16,7 +16,7 @@ mod records;
 mod scram;
 
 use super::{Carrier, Delivered, Failure, Item};
-use crate::format::{Teller, time_ns, uid};
+use crate::format::{Reporter, time_ns, uid};
 use crate::spec::KafkaSpec;
 use connection::Connection;
 use fault::Fault;
@@ -73,10 +73,10 @@ impl Message<'_> {
 }
 
 impl Kafka {
-    pub fn new(spec: KafkaSpec, teller: &Teller) -> Kafka {
+    pub fn new(spec: KafkaSpec, reporter: &Reporter) -> Kafka {
         Kafka {
             spec,
-            client: format!("keytrail {}", teller.host)
+            client: format!("keytrail {}", reporter.host)
                 .chars()
                 .take(200)
                 .collect(),

@@ -8,7 +8,7 @@ mod lake;
 
 use super::http::{Client, secret, url};
 use super::{Carrier, Delivered, Failure, Item};
-use crate::format::{Teller, parquet, rfc3339};
+use crate::format::{Reporter, parquet, rfc3339};
 use crate::spec::S3Spec;
 use keytrail_host::clock::wall_ns;
 use pbjson_types::Timestamp;
@@ -21,7 +21,7 @@ const SIGNED: &str = "host;x-amz-content-sha256;x-amz-date";
 
 pub(super) struct S3 {
     spec: S3Spec,
-    teller: Teller,
+    reporter: Reporter,
     client: Client,
 }
 
@@ -42,11 +42,11 @@ struct Object {
 }
 
 impl S3 {
-    pub fn new(spec: S3Spec, teller: &Teller) -> S3 {
+    pub fn new(spec: S3Spec, reporter: &Reporter) -> S3 {
         S3 {
-            client: Client::new(spec.timeout, spec.ca_file.clone(), &teller.version),
+            client: Client::new(spec.timeout, spec.ca_file.clone(), &reporter.version),
             spec,
-            teller: teller.clone(),
+            reporter: reporter.clone(),
         }
     }
 
@@ -67,7 +67,7 @@ impl S3 {
             });
         };
         let lines = items.iter().map(|item| item.line.as_slice());
-        let body = parquet::file(lake.class, lines, &self.teller.version);
+        let body = parquet::file(lake.class, lines, &self.reporter.version);
         Ok(Object {
             name: format!(
                 "{}/{name}.parquet",
@@ -81,7 +81,7 @@ impl S3 {
 
     /// `AGENT-EPOCH-FIRST-LAST`.
     fn name(&self, items: &[Item]) -> String {
-        let agent = &self.teller.agent;
+        let agent = &self.reporter.agent;
         let mut ids = items.iter().filter_map(|item| item.event.id.as_ref());
         let Some(first) = ids.next() else {
             // Nothing but the news that others were forgotten: it is told once.
@@ -318,11 +318,11 @@ mod tests {
             lake: None,
             timeout: Duration::from_secs(1),
         };
-        let teller = Teller {
+        let reporter = Reporter {
             agent: "a0".into(),
-            ..Teller::default()
+            ..Reporter::default()
         };
-        let s3 = S3::new(spec, &teller);
+        let s3 = S3::new(spec, &reporter);
         let item = |sequence| Item {
             event: Arc::new(Event {
                 id: Some(EventId {

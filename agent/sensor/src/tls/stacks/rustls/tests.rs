@@ -49,7 +49,7 @@ fn in_two_ways(adds: u8) -> Vec<u8> {
 }
 
 #[test]
-fn a_method_that_encrypts_is_told_by_what_it_reads() {
+fn a_method_that_encrypts_is_reported_by_what_it_reads() {
     for adds in [0x10, 0x11, 0x18] {
         for code in [straight(adds), in_two_ways(adds)] {
             assert!(prove::encrypts(&code, adds), "{code:x?}");
