@@ -38,15 +38,15 @@ fn redact(config: &Config) -> Redact {
 }
 
 fn redacted(rules: &Classifier, text: &[u8]) -> String {
-    let looked = rules.classify_bounded(text, Origin::Text);
-    if looked.limits.any() {
+    let inspected = rules.classify_bounded(text, Origin::Text);
+    if inspected.limits.any() {
         return format!(
             "[{} bytes, not shown: {}]",
             text.len(),
-            looked.limits.reason()
+            inspected.limits.reason()
         );
     }
-    let mut places: Vec<_> = looked
+    let mut places: Vec<_> = inspected
         .findings
         .iter()
         .flat_map(|finding| {

@@ -817,7 +817,7 @@ fn package_records_that_are_not_read_are_named() {
 
 /// A file whose text is followed by nothing but zeroes is read, however long the zeroes are.
 #[test]
-fn sparse_files_are_looked_at() {
+fn sparse_files_are_inspected() {
     let mut host = Host::new();
     for (name, len) in [
         ("small.env", 5000),

@@ -335,7 +335,7 @@ impl Agent {
         let mut watch = self.stopwatch();
         self.terminate();
         wait_for("the end of the agent", patience(60), || {
-            watch.look(pid);
+            watch.inspect(pid);
             has_ended(self).then_some(())
         });
         watch.took()

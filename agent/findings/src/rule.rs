@@ -189,9 +189,9 @@ impl Default for Language {
     fn default() -> Self {
         let patterns = Arc::new(Patterns::default());
         let mut env = Env::stdlib();
-        for look in Patterns::macros(&patterns) {
+        for expander in Patterns::macros(&patterns) {
             // The one error is that there is such a macro already, and then it is this one.
-            let _ = env.add_macro(look);
+            let _ = env.add_macro(expander);
         }
         Language {
             env: Arc::new(env),

@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ended_before_it_was_looked_at_is_counted_with_others_between() {
+    fn what_ended_before_it_was_inspected_is_counted_with_others_between() {
         let Ok(reads) = ProcReads::new() else {
             eprintln!("not run: needs root");
             return;

@@ -136,7 +136,7 @@ fn add_secrets(matcher: &Matcher, text: &[u8], payload: &mut Payload) {
 }
 
 /// Name and peer of a Unix socket. `look`: it is worth a look into /proc, while the peer still runs.
-fn name_peer(r: &abi::MessageSend, sender: Pid, look: bool, ends: &mut Endpoints) {
+fn name_peer(r: &abi::MessageSend, sender: Pid, inspect: bool, ends: &mut Endpoints) {
     let name = r.name.get(..usize::from(r.name_len)).unwrap_or_default();
     ends.path = socket_name(name);
     if r.peer_tgid == 0 {
@@ -152,7 +152,7 @@ fn name_peer(r: &abi::MessageSend, sender: Pid, look: bool, ends: &mut Endpoints
         start: pid.start,
         ..PeerSeen::default()
     };
-    if look && let Some(facts) = procfs::facts(pid.tgid).filter(|facts| facts.start == pid.start) {
+    if inspect && let Some(facts) = procfs::facts(pid.tgid).filter(|facts| facts.start == pid.start) {
         peer.comm = facts.comm;
         peer.executable = procfs::exe(pid.tgid).unwrap_or_default().path;
     }

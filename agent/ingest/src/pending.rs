@@ -328,7 +328,7 @@ impl Digest {
         let seen = Arc::new(known.clone());
         // What is gone lies nowhere.
         let held = held.filter(|_| !is_gone);
-        let look = held.map(|held| known.look(held, min, why, boot_ns));
+        let inspection = held.map(|held| known.inspection(held, min, why, boot_ns));
         let is_new = self.files.table.get(id).is_none();
         let path = known.access_path();
         if !self.files.table.insert(id, known) {
@@ -337,8 +337,8 @@ impl Digest {
         if is_new && !only_holders {
             out.watch(path, id);
         }
-        if let Some(look) = look {
-            out.news(InventoryUpdate::Looked(Box::new(look)));
+        if let Some(inspection) = inspection {
+            out.news(InventoryUpdate::Inspected(Box::new(inspection)));
         }
         (Verdict::Known, Some(seen))
     }

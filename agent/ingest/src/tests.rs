@@ -444,7 +444,7 @@ fn files_are_learnt_watched_and_known_in_their_new_version() {
     watch(&mut digest, &mut asked, &mut out);
     assert_eq!(asked.watched.len(), 1, "{:?}", asked.watched);
     assert!(
-        matches!(out.places()[..], [InventoryUpdate::Looked(l)] if l.why == Why::Start && l.held.len() == 1),
+        matches!(out.places()[..], [InventoryUpdate::Inspected(l)] if l.why == Why::Start && l.held.len() == 1),
         "what was there at the start was not created"
     );
     out.effects.clear();
@@ -456,7 +456,7 @@ fn files_are_learnt_watched_and_known_in_their_new_version() {
     watch(&mut digest, &mut asked, &mut out);
     assert_eq!(asked.watched.len(), 2);
     assert!(
-        matches!(out.places()[..], [InventoryUpdate::Looked(l)] if l.why == Why::Changed && l.raw.ends_with(b"/two"))
+        matches!(out.places()[..], [InventoryUpdate::Inspected(l)] if l.why == Why::Changed && l.raw.ends_with(b"/two"))
     );
 
     // A read of a version that is not known yet looks again first.

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn processes_not_looked_at_did_not_go() {
+    fn processes_not_inspected_did_not_go() {
         let with = Run {
             processes: true,
             ..Run::default()

@@ -6,7 +6,7 @@ use super::merge::{Inventory, Observed};
 use super::model::{Entry, FileLocation, Location, Reach};
 use super::names;
 use keytrail_model::{
-    Credential, CredentialRef, FileFacts, FileLook, InventoryUpdate, Unread, Why,
+    Credential, CredentialRef, FileFacts, FileInspection, InventoryUpdate, Unread, Why,
 };
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::Path;
@@ -162,9 +162,9 @@ impl Live {
         workload: impl Fn(&Path) -> Workload,
     ) -> Option<ContentDiff> {
         match news {
-            InventoryUpdate::Looked(look) => {
-                let workload = workload(&look.root);
-                self.looked(*look, now, workload)
+            InventoryUpdate::Inspected(inspection) => {
+                let workload = workload(&inspection.root);
+                self.inspected(*inspection, now, workload)
             }
             InventoryUpdate::Clean { device, inode } => {
                 self.clean(device, inode);
@@ -234,8 +234,8 @@ impl Live {
         });
     }
 
-    fn looked(&mut self, look: FileLook, now: i64, workload: Workload) -> Option<ContentDiff> {
-        let place = file_place(&look, workload);
+    fn inspected(&mut self, inspection: FileInspection, now: i64, workload: Workload) -> Option<ContentDiff> {
+        let place = file_place(&inspection, workload);
         let key = Location::File(place.clone()).key();
         let file = (place.device, place.inode);
         if place.links == 1
@@ -250,50 +250,50 @@ impl Live {
         }
         self.gone.remove(&key);
         let here_before = self.inventory.remembers(&key);
-        let new_here = match look.why {
+        let new_here = match inspection.why {
             Why::Start => false,
             Why::Changed => true,
             Why::Accessed => {
-                here_before || self.is_newly_filled(file, look.born_ns) && !self.was_unread(&look)
+                here_before || self.is_newly_filled(file, inspection.born_ns) && !self.was_unread(&inspection)
             }
         };
         // What a package manager fetches was published; it is noted, and nobody is woken by it.
         let fetched = place.container.is_empty() && third_party(&place.path);
         let mut diff = ContentDiff {
             key: key.clone(),
-            facts: look.facts.clone(),
+            facts: inspection.facts.clone(),
             created: Vec::new(),
             rotated: Vec::new(),
             removed: Vec::new(),
-            writer: look.writer,
-            boot_ns: look.boot_ns,
+            writer: inspection.writer,
+            boot_ns: inspection.boot_ns,
         };
         // Of a file that was looked into in part, the rest may be in what was not seen.
-        if !(fetched || look.truncated || look.why == Why::Start) {
-            diff.removed = self.left(&key, &look);
+        if !(fetched || inspection.truncated || inspection.why == Why::Start) {
+            diff.removed = self.left(&key, &inspection);
         }
-        if look.held.is_empty() {
+        if inspection.held.is_empty() {
             self.empty(&key, now);
             return (!diff.is_empty()).then_some(diff);
         }
         self.clean.remove(&file);
         self.own.insert(key.clone());
         self.by_file.insert(file, key.clone());
-        let found = numbered(&look.held, &place);
+        let found = numbered(&inspection.held, &place);
         let answers = self.inventory.replace_place(&key, found, now);
         let mut met: HashSet<&str> = HashSet::new();
-        for (credential, answer) in look.held.iter().zip(&answers) {
-            if credential.confidence < look.min_confidence || fetched {
+        for (credential, answer) in inspection.held.iter().zip(&answers) {
+            if credential.confidence < inspection.min_confidence || fetched {
                 continue;
             }
-            if self.is_fresh(&key, credential, answer, look.why, new_here)
+            if self.is_fresh(&key, credential, answer, inspection.why, new_here)
                 && met.insert(&credential.fingerprint)
             {
                 diff.created.push(Arc::new(credential.clone()));
             }
             // What changed while no agent looked on is in the inventory.
             if let Observed::Rotated { previous } = answer
-                && look.why != Why::Start
+                && inspection.why != Why::Start
             {
                 diff.removed.retain(|c| c.fingerprint != *previous);
                 let rotated = (Arc::new(credential.clone()), previous.clone());
@@ -302,7 +302,7 @@ impl Live {
                 }
             }
         }
-        self.note(&key, &look.held, now);
+        self.note(&key, &inspection.held, now);
         (!diff.is_empty()).then_some(diff)
     }
 
@@ -316,8 +316,8 @@ impl Live {
 
     /// Whether a file of this name was read a moment ago, and replaced or rewritten before anybody could look into it: what is
     /// found now may have been in it (`sed -i`, an editor).
-    fn was_unread(&self, look: &FileLook) -> bool {
-        let mut names = look.raw.rsplit(|b| *b == b'/');
+    fn was_unread(&self, inspection: &FileInspection) -> bool {
+        let mut names = inspection.raw.rsplit(|b| *b == b'/');
         let (name, parent) = (names.next(), names.next());
         // A name in a record may be cut.
         let is = |reported: &[u8], name: Option<&[u8]>| {
@@ -327,19 +327,19 @@ impl Live {
             })
         };
         self.unread.iter().any(|unread| {
-            look.boot_ns.abs_diff(unread.boot_ns) < UNREAD_NS
+            inspection.boot_ns.abs_diff(unread.boot_ns) < UNREAD_NS
                 && is(&unread.name, name)
                 && (unread.parent.is_empty() || is(&unread.parent, parent))
         })
     }
 
     /// What was in a place and is not found in it any more.
-    fn left(&self, key: &str, look: &FileLook) -> Vec<CredentialRef> {
-        let now: HashSet<&str> = look.held.iter().map(|c| c.fingerprint.as_str()).collect();
+    fn left(&self, key: &str, inspection: &FileInspection) -> Vec<CredentialRef> {
+        let now: HashSet<&str> = inspection.held.iter().map(|c| c.fingerprint.as_str()).collect();
         self.inventory
             .held(key)
             .filter(|c| !now.contains(c.fingerprint.as_str()))
-            .filter(|c| c.confidence >= look.min_confidence)
+            .filter(|c| c.confidence >= inspection.min_confidence)
             .cloned()
             .map(Arc::new)
             .collect()
@@ -420,23 +420,23 @@ fn key_of(raw: &[u8], (container, _): Workload) -> String {
     Location::File(place).key()
 }
 
-fn file_place(look: &FileLook, (container, pod): Workload) -> FileLocation {
-    let facts = &look.facts;
-    let path = names::escape(&look.raw);
+fn file_place(inspection: &FileInspection, (container, pod): Workload) -> FileLocation {
+    let facts = &inspection.facts;
+    let path = names::escape(&inspection.raw);
     FileLocation {
         container,
         pod,
         device: device_of(facts.device),
         inode: facts.inode,
-        links: u64::from(look.links),
+        links: u64::from(inspection.links),
         uid: facts.owner_uid,
         gid: facts.owner_gid,
         mode: facts.mode,
         size: facts.size,
-        modified: look.modified,
+        modified: inspection.modified,
         // Who reaches it is asked when the inventory is shown.
         reach: Reach::Owner,
-        sampled: look.truncated,
+        sampled: inspection.truncated,
         path,
         ..FileLocation::default()
     }
@@ -466,8 +466,8 @@ mod tests {
 
     const START: u64 = 1_000_000_000_000;
 
-    fn look(path: &str, inode: u64, born_ns: u64, held: &[&str]) -> FileLook {
-        FileLook {
+    fn inspection(path: &str, inode: u64, born_ns: u64, held: &[&str]) -> FileInspection {
+        FileInspection {
             root: "/".into(),
             raw: path.into(),
             facts: FileFacts {
@@ -501,15 +501,15 @@ mod tests {
     }
 
     /// Fingerprints of what is said to be created.
-    fn met(live: &mut Live, look: FileLook, now: i64) -> Vec<String> {
-        let diff = live.take(InventoryUpdate::Looked(Box::new(look)), now, host);
+    fn met(live: &mut Live, inspection: FileInspection, now: i64) -> Vec<String> {
+        let diff = live.take(InventoryUpdate::Inspected(Box::new(inspection)), now, host);
         let credentials = diff.map(|t| t.created).unwrap_or_default();
         credentials.iter().map(|c| c.fingerprint.clone()).collect()
     }
 
     /// What is said to be rotated, each with what it replaced, and what is said to have left.
-    fn turned(live: &mut Live, look: FileLook, now: i64) -> (Vec<(String, String)>, Vec<String>) {
-        let diff = live.take(InventoryUpdate::Looked(Box::new(look)), now, host);
+    fn turned(live: &mut Live, inspection: FileInspection, now: i64) -> (Vec<(String, String)>, Vec<String>) {
+        let diff = live.take(InventoryUpdate::Inspected(Box::new(inspection)), now, host);
         diff.map_or_else(Default::default, |diff| {
             let rotated = diff.rotated.into_iter();
             (
@@ -525,7 +525,7 @@ mod tests {
     fn what_takes_anothers_place_and_what_leaves() {
         let pair = |new: &str, old: &str| (new.to_owned(), old.to_owned());
         let mut live = live();
-        let f = |held: &[&str]| look("/f", 1, START + 1, held);
+        let f = |held: &[&str]| inspection("/f", 1, START + 1, held);
         assert_eq!(turned(&mut live, f(&["a"]), 5), (vec![], vec![]));
         assert_eq!(
             turned(&mut live, f(&["b"]), 6),
@@ -537,12 +537,12 @@ mod tests {
             (vec![], vec!["b".to_owned()])
         );
         // A part of a file says nothing of the rest.
-        let part = FileLook {
+        let part = FileInspection {
             truncated: true,
             ..f(&["d", "c"])
         };
         turned(&mut live, part, 9);
-        let part = FileLook {
+        let part = FileInspection {
             truncated: true,
             ..f(&["c"])
         };
@@ -554,7 +554,7 @@ mod tests {
         // What an agent finds at its start was turned before it.
         live.take_changes();
         assert_eq!(turned(&mut live, f(&["e"]), 12).1, Vec::<String>::new());
-        let start = FileLook {
+        let start = FileInspection {
             why: Why::Start,
             ..f(&["g"])
         };
@@ -567,7 +567,7 @@ mod tests {
             held.iter().map(|c| c.fingerprint.clone()).collect()
         };
         let mut live = live();
-        met(&mut live, look("/f", 1, START + 1, &["a"]), 5);
+        met(&mut live, inspection("/f", 1, START + 1, &["a"]), 5);
         assert_eq!(names(live.held_in(b"/f", Workload::default(), true)), ["a"]);
         let gone = InventoryUpdate::Gone {
             root: "/".into(),
@@ -577,12 +577,12 @@ mod tests {
         assert_eq!(names(live.held_in(b"/f", Workload::default(), true)), ["a"]);
         assert!(live.held_in(b"/f", Workload::default(), true).is_empty());
         // Who met it under its new name says so first.
-        met(&mut live, look("/m", 5, START + 1, &["m"]), 7);
-        met(&mut live, look("/n", 5, START + 1, &["m"]), 7);
+        met(&mut live, inspection("/m", 5, START + 1, &["m"]), 7);
+        met(&mut live, inspection("/n", 5, START + 1, &["m"]), 7);
         assert_eq!(names(live.held_in(b"/m", Workload::default(), true)), ["m"]);
         // Emptied is not gone.
-        met(&mut live, look("/g", 2, START + 1, &["a"]), 7);
-        met(&mut live, look("/g", 2, START + 1, &[]), 8);
+        met(&mut live, inspection("/g", 2, START + 1, &["a"]), 7);
+        met(&mut live, inspection("/g", 2, START + 1, &[]), 8);
         assert!(live.held_in(b"/g", Workload::default(), true).is_empty());
     }
 
@@ -597,31 +597,31 @@ mod tests {
         };
         let mut live = live();
         live.take(unread(b".env"), 5, host);
-        assert!(met(&mut live, look("/srv/.env", 2, START + 1, &["a"]), 5).is_empty());
+        assert!(met(&mut live, inspection("/srv/.env", 2, START + 1, &["a"]), 5).is_empty());
         // Another file, another directory, and long after.
         assert_eq!(
-            met(&mut live, look("/srv/b.env", 3, START + 1, &["b"]), 5),
+            met(&mut live, inspection("/srv/b.env", 3, START + 1, &["b"]), 5),
             ["b"]
         );
         assert_eq!(
-            met(&mut live, look("/opt/.env", 4, START + 1, &["c"]), 5),
+            met(&mut live, inspection("/opt/.env", 4, START + 1, &["c"]), 5),
             ["c"]
         );
         live.take(unread(b"late"), 5, host);
-        let late = FileLook {
+        let late = FileInspection {
             boot_ns: 4 + UNREAD_NS,
-            ..look("/srv/late", 5, START + 1, &["d"])
+            ..inspection("/srv/late", 5, START + 1, &["d"])
         };
         assert_eq!(met(&mut live, late, 20), ["d"]);
         // A name that was cut.
         let long = "x".repeat(100);
         live.take(unread(&long.as_bytes()[..63]), 5, host);
         let path = format!("/srv/{long}");
-        assert!(met(&mut live, look(&path, 6, START + 1, &["e"]), 5).is_empty());
+        assert!(met(&mut live, inspection(&path, 6, START + 1, &["e"]), 5).is_empty());
         // What comes to where something is known to be is new all the same.
         live.take(unread(b".env"), 5, host);
         assert_eq!(
-            met(&mut live, look("/srv/.env", 7, START + 1, &["f"]), 6),
+            met(&mut live, inspection("/srv/.env", 7, START + 1, &["f"]), 6),
             ["f"]
         );
     }
@@ -629,9 +629,9 @@ mod tests {
     #[test]
     fn made_changed_deleted_and_made_again() {
         let mut live = live();
-        assert_eq!(met(&mut live, look("/f", 1, START + 1, &["a"]), 5), ["a"]);
-        assert!(met(&mut live, look("/f", 1, START + 1, &["a"]), 6).is_empty());
-        assert_eq!(met(&mut live, look("/f", 1, START + 1, &["b"]), 7), ["b"]);
+        assert_eq!(met(&mut live, inspection("/f", 1, START + 1, &["a"]), 5), ["a"]);
+        assert!(met(&mut live, inspection("/f", 1, START + 1, &["a"]), 6).is_empty());
+        assert_eq!(met(&mut live, inspection("/f", 1, START + 1, &["b"]), 7), ["b"]);
         let changes = live.take_changes();
         let last = changes.last().unwrap();
         assert_eq!(last.place, "file::/f");
@@ -647,40 +647,40 @@ mod tests {
         let changes = live.take_changes();
         assert_eq!((changes.len(), changes[0].entries.len()), (1, 0));
         // The same content again is nothing new.
-        assert!(met(&mut live, look("/f", 2, START + 9, &["b"]), 9).is_empty());
+        assert!(met(&mut live, inspection("/f", 2, START + 9, &["b"]), 9).is_empty());
     }
 
     #[test]
     fn what_may_be_old_is_noted_without_a_word() {
         let mut live = live();
-        assert!(met(&mut live, look("/old", 1, START - 1, &["a"]), 5).is_empty());
+        assert!(met(&mut live, inspection("/old", 1, START - 1, &["a"]), 5).is_empty());
         assert_eq!(live.take_changes()[0].entries.len(), 1);
         // Known to have held nothing: what is in it now is new.
         live.clean(8 << 20 | 1, 2);
-        assert_eq!(met(&mut live, look("/was", 2, START - 1, &["b"]), 5), ["b"]);
+        assert_eq!(met(&mut live, inspection("/was", 2, START - 1, &["b"]), 5), ["b"]);
         // Another one in a place that is known.
         assert_eq!(
-            met(&mut live, look("/old", 1, START - 1, &["a", "c"]), 6),
+            met(&mut live, inspection("/old", 1, START - 1, &["a", "c"]), 6),
             ["c"]
         );
         // A watched place had the last word: what is there is new after all.
-        let place = FileLook {
+        let place = FileInspection {
             why: Why::Changed,
-            ..look("/old", 1, START - 1, &["a", "c"])
+            ..inspection("/old", 1, START - 1, &["a", "c"])
         };
         assert_eq!(met(&mut live, place, 7), ["a"]);
         // An inventory of the whole host would have found it.
         live.baseline.inventory_started = 2_000;
-        assert_eq!(met(&mut live, look("/late", 3, START, &["d"]), 8), ["d"]);
+        assert_eq!(met(&mut live, inspection("/late", 3, START, &["d"]), 8), ["d"]);
     }
 
     #[test]
     fn an_inventory_taken_meanwhile_is_taken_over() {
         let mut live = live();
-        assert_eq!(met(&mut live, look("/own", 1, START, &["a"]), 1_500), ["a"]);
+        assert_eq!(met(&mut live, inspection("/own", 1, START, &["a"]), 1_500), ["a"]);
         let mut walked = Vec::new();
         for (path, inode, fingerprint) in [("/own", 1, "stale"), ("/old", 2, "b")] {
-            let place = file_place(&look(path, inode, 1, &[]), Workload::default());
+            let place = file_place(&inspection(path, inode, 1, &[]), Workload::default());
             walked.push(Entry {
                 credential: credential(fingerprint),
                 class: crate::model::Class::default(),
@@ -695,19 +695,19 @@ mod tests {
         live.adopt(1_600, walked);
         assert!(live.inventory.get("stale").is_none());
         // What the walk found is not new, what came after it is.
-        assert!(met(&mut live, look("/old", 2, 1, &["b"]), 1_700).is_empty());
-        assert_eq!(met(&mut live, look("/old", 2, 1, &["c"]), 1_800), ["c"]);
-        assert_eq!(met(&mut live, look("/other", 3, 1, &["d"]), 1_900), ["d"]);
+        assert!(met(&mut live, inspection("/old", 2, 1, &["b"]), 1_700).is_empty());
+        assert_eq!(met(&mut live, inspection("/old", 2, 1, &["c"]), 1_800), ["c"]);
+        assert_eq!(met(&mut live, inspection("/other", 3, 1, &["d"]), 1_900), ["d"]);
     }
 
     #[test]
     fn what_a_package_manager_fetches_is_noted_without_a_word() {
         let mut live = live();
         let fetched = "/root/app/node_modules/x/test/key.pem";
-        assert!(met(&mut live, look(fetched, 1, START + 1, &["a"]), 5).is_empty());
+        assert!(met(&mut live, inspection(fetched, 1, START + 1, &["a"]), 5).is_empty());
         assert!(live.inventory.get("a").is_some());
         assert_eq!(
-            met(&mut live, look("/root/app/.env", 2, START + 1, &["a"]), 6),
+            met(&mut live, inspection("/root/app/.env", 2, START + 1, &["a"]), 6),
             ["a"]
         );
     }
@@ -716,10 +716,10 @@ mod tests {
     fn a_renamed_file_is_in_one_place() {
         let mut live = live();
         assert_eq!(
-            met(&mut live, look("/.f.tmp", 1, START + 1, &["a"]), 5),
+            met(&mut live, inspection("/.f.tmp", 1, START + 1, &["a"]), 5),
             ["a"]
         );
-        assert!(met(&mut live, look("/f", 1, START + 1, &["a"]), 6).len() <= 1);
+        assert!(met(&mut live, inspection("/f", 1, START + 1, &["a"]), 6).len() <= 1);
         let places: Vec<String> = live
             .inventory
             .get("a")
@@ -730,13 +730,13 @@ mod tests {
             .collect();
         assert_eq!(places, ["file::/f"]);
         // A copy is another place, and its secret is new there.
-        assert_eq!(met(&mut live, look("/g", 2, START + 2, &["a"]), 7), ["a"]);
-        let doubtful = FileLook {
+        assert_eq!(met(&mut live, inspection("/g", 2, START + 2, &["a"]), 7), ["a"]);
+        let doubtful = FileInspection {
             held: vec![Credential {
                 confidence: 0.3,
                 ..credential("low")
             }],
-            ..look("/h", 3, START + 2, &[])
+            ..inspection("/h", 3, START + 2, &[])
         };
         assert!(met(&mut live, doubtful, 8).is_empty());
     }

@@ -41,9 +41,9 @@ pub enum HookFate {
 
 impl Sensor {
     /// Whether hooks were taken off since the last call, and puts them on again: one system call a hook.
-    pub fn look_at_hooks(&mut self, wall_ns: u64) -> Vec<HookChange> {
+    pub fn check_hooks(&mut self, wall_ns: u64) -> Vec<HookChange> {
         let since_wall_ns = std::mem::replace(&mut self.looked_wall_ns, wall_ns);
-        let off = self.attached.look();
+        let off = self.attached.check();
         if off.is_empty() {
             return Vec::new();
         }

@@ -113,12 +113,12 @@ impl Foreign {
             .name("foreign-bpf".into())
             .spawn(move || {
                 priority::lower_this_thread();
-                let mut look = Look::default();
+                let mut scan = Scan::default();
                 let mut rest = interval.min(FIRST);
                 // Until the other end is dropped.
                 while stopped.recv_timeout(rest) == Err(RecvTimeoutError::Timeout) {
                     let begin = spent();
-                    for found in look.look() {
+                    for found in scan.scan() {
                         if report.send(found).is_err() {
                             return;
                         }
@@ -142,7 +142,7 @@ fn spent() -> Duration {
 
 /// What was looked at and told before.
 #[derive(Default)]
-struct Look {
+struct Scan {
     /// Programs that were looked at.
     known: BTreeSet<u32>,
     /// (process, its start, what).
@@ -174,8 +174,8 @@ enum Thing {
 /// The distances of [`POWERS`] from [`CALL_BASE`]; `None`: this kernel has no such function.
 type Helpers = [Option<i32>; POWERS.len()];
 
-impl Look {
-    fn look(&mut self) -> Vec<ForeignNews> {
+impl Scan {
+    fn scan(&mut self) -> Vec<ForeignNews> {
         let mut news = Vec::new();
         let listed = bpf::programs(PROGRAMS_MAX);
         // After the list: what the agent loads meanwhile is not on it.
@@ -314,22 +314,22 @@ impl Look {
         let mut pids = list_pids();
         let first = pids.partition_point(|pid| *pid < self.from);
         pids.rotate_left(first);
-        let looked = descriptors(&pids, DESCRIPTORS_MAX, OF_ONE_MAX, is_of_interest);
-        if let Some(pid) = looked.cut {
+        let scanned = descriptors(&pids, DESCRIPTORS_MAX, OF_ONE_MAX, is_of_interest);
+        if let Some(pid) = scanned.cut {
             let why = format!(
                 "{}[{pid}] has more than {OF_ONE_MAX} descriptors, and only so many of one process are inspected",
                 holder(pid, 0).program
             );
             self.unknown(Unseen::DescriptorsOfOne, &why, news);
         }
-        self.from = looked.left_at.unwrap_or(0);
-        if looked.left_at.is_some() {
+        self.from = scanned.left_at.unwrap_or(0);
+        if scanned.left_at.is_some() {
             let why = format!(
                 "there are more than {DESCRIPTORS_MAX} descriptors, and only so many are inspected each time"
             );
             self.unknown(Unseen::ManyDescriptors, &why, news);
         }
-        looked.found
+        scanned.found
     }
 
     /// Who has something of the agent open.
@@ -423,7 +423,7 @@ type Descriptors = BTreeMap<u32, Open>;
 
 /// What came of a look at descriptors.
 #[derive(Default)]
-struct Looked {
+struct ScannedDescriptors {
     found: Descriptors,
     /// A process that has more than are looked at.
     cut: Option<u32>,
@@ -437,12 +437,12 @@ fn descriptors(
     most: usize,
     of_one: usize,
     is_of_interest: &mut dyn FnMut(Thing) -> bool,
-) -> Looked {
+) -> ScannedDescriptors {
     let mut left = most;
-    let mut looked = Looked::default();
+    let mut scanned = ScannedDescriptors::default();
     for &pid in pids {
         if left == 0 {
-            looked.left_at = Some(pid);
+            scanned.left_at = Some(pid);
             break;
         }
         // Before what it has open: a number that is another's by then is not taken for it.
@@ -452,7 +452,7 @@ fn descriptors(
         for (_, info) in bpf_descriptors(pid, &mut rest) {
             for thing in things_of(&info) {
                 if is_of_interest(thing) {
-                    let open = looked.found.entry(pid).or_insert_with(|| Open {
+                    let open = scanned.found.entry(pid).or_insert_with(|| Open {
                         start,
                         things: BTreeSet::new(),
                     });
@@ -462,10 +462,10 @@ fn descriptors(
         }
         left -= share - rest;
         if rest == 0 && share == of_one {
-            looked.cut.get_or_insert(pid);
+            scanned.cut.get_or_insert(pid);
         }
     }
-    looked
+    scanned
 }
 
 /// Descriptors of BPF objects of a process, each with its fdinfo. `left`: how many descriptors may be looked at.
@@ -638,16 +638,16 @@ mod tests {
         let pids = [me, child.id()];
         let all = |most, of_one| descriptors(&pids, most, of_one, &mut |_| true);
         // One with many leaves the others theirs.
-        let looked = all(1_000, 16);
-        assert_eq!((looked.cut, looked.left_at), (Some(me), None));
-        let looked = all(16, 16);
-        assert_eq!((looked.cut, looked.left_at), (Some(me), Some(child.id())));
-        let looked = all(1_000_000, 100_000);
-        assert_eq!((looked.cut, looked.left_at), (None, None));
+        let scanned = all(1_000, 16);
+        assert_eq!((scanned.cut, scanned.left_at), (Some(me), None));
+        let scanned = all(16, 16);
+        assert_eq!((scanned.cut, scanned.left_at), (Some(me), Some(child.id())));
+        let scanned = all(1_000_000, 100_000);
+        assert_eq!((scanned.cut, scanned.left_at), (None, None));
         child.kill().unwrap();
         child.wait().unwrap();
         // Each reason once, and none hides another.
-        let (mut look, mut news) = (Look::default(), Vec::new());
+        let (mut scan, mut news) = (Scan::default(), Vec::new());
         for what in [
             Unseen::Programs,
             Unseen::Programs,
@@ -655,7 +655,7 @@ mod tests {
             Unseen::DescriptorsOfOne,
             Unseen::DescriptorsOfOne,
         ] {
-            look.unknown(what, "why", &mut news);
+            scan.unknown(what, "why", &mut news);
         }
         assert_eq!(news.len(), 3);
         assert_eq!(holder(me, 7).start, 7);

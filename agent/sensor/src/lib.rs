@@ -579,8 +579,8 @@ impl Sensor {
     }
 
     /// Begins to look for programs with TLS inside wherever they are installed, before anybody runs them.
-    pub fn look_ahead(&self) {
-        self.libraries.look_ahead();
+    pub fn search_ahead(&self) {
+        self.libraries.search_ahead();
     }
 
     /// A file that was written, open (`O_PATH` will do): if it is a program, it may have TLS inside.

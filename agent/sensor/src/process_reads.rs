@@ -487,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn all_processes_are_looked_at_so_often_and_living_namespaces_are_kept() {
+    fn all_processes_are_inspected_so_often_and_living_namespaces_are_kept() {
         let Ok(group) = ProcReads::new() else { return };
         let (read, _reads) = mpsc::sync_channel(QUEUE);
         let (_unknown, asked) = mpsc::sync_channel(QUEUE);

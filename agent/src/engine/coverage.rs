@@ -356,7 +356,7 @@ pub fn writes_stuck(boot_ns: u64) -> GapSeen {
 }
 
 /// Files that were written and not looked at.
-pub fn not_looked_at(count: u64, why: &str, boot_ns: u64) -> GapSeen {
+pub fn not_inspected(count: u64, why: &str, boot_ns: u64) -> GapSeen {
     GapSeen {
         detail: format!("files that were written were not inspected, {count} times: {why}"),
         remedy: "they are inspected when they are read; `keytrail inventory` finds what they hold"

@@ -199,7 +199,7 @@ fn files_that_are_not_seen() {
         }
     );
     assert_eq!(
-        not_looked_at(9, "the queue was full", 5),
+        not_inspected(9, "the queue was full", 5),
         GapSeen {
             detail: "files that were written were not inspected, 9 times: the queue was full"
                 .to_owned(),
@@ -334,7 +334,7 @@ fn the_stream_says_all_of_it() {
             unwatched(Path::new("/x"), &io::Error::other("full"), 2),
             unlocated(12, 3, 100, 2_000_000_200),
             writes_unseen("/mnt", "no", 4),
-            not_looked_at(9, "full", 5),
+            not_inspected(9, "full", 5),
             lost("exec", 1, 2, 6, 1_000, 2_000),
         ],
     ]

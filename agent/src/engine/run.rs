@@ -199,7 +199,7 @@ impl Runner {
                 };
         }
         if now >= due.hooks {
-            self.look_at_hooks(now);
+            self.check_hooks(now);
             due.hooks = now + HOOKS_NS;
         }
         if now >= due.full_rescan {
@@ -477,9 +477,9 @@ impl Runner {
     }
 
     /// Whether the hooks are at their places, and what others have in the kernel.
-    fn look_at_hooks(&mut self, now: u64) {
+    fn check_hooks(&mut self, now: u64) {
         let wall = wall_ns();
-        for change in self.sensor.look_at_hooks(wall) {
+        for change in self.sensor.check_hooks(wall) {
             tracing::warn!(
                 signal = change.signal.word(),
                 hook = change.hook,

@@ -177,7 +177,7 @@ fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
     runner.sensor.search_libraries();
     if follow_only.is_none() {
         runner.line.start_background();
-        runner.sensor.look_ahead();
+        runner.sensor.search_ahead();
         for tgid in keytrail_ingest::list_pids() {
             runner.line.digest.files.add_process(tgid);
         }

@@ -44,7 +44,7 @@ pub fn files_that_do_not_answer() {
     agent.expect("the read of another file", done.pid, |e| {
         e.is("credential_read") && e.in_tree(done.pid)
     });
-    watch.look(agent.pid());
+    watch.inspect(agent.pid());
     let took = watch.took();
     assert!(took < patience(3), "it came after {took:?}");
     agent.expect("that the file was not inspected", 0, |e| {

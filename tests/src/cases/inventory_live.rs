@@ -41,7 +41,7 @@ fn is_created(agent: &Agent, file: &Path, key: &Planted) -> Event {
     let event = agent.expect("the new credential", 0, |e| {
         e.is("credential_created") && Path::new(e.path()) == file && e.shows(key)
     });
-    watch.look(agent.pid());
+    watch.inspect(agent.pid());
     let took = watch.took();
     assert!(took < patience(2), "it came after {took:?}");
     event

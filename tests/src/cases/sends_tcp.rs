@@ -170,7 +170,7 @@ pub fn read_file_sent_by_the_reader() {
 }
 
 /// One send of more than what is looked into, with the secret behind that: nobody can say that it was not sent.
-pub fn longer_than_what_is_looked_into() {
+pub fn longer_than_what_is_inspected() {
     let _turn = turn();
     let scratch = Scratch::new();
     let sink = Sink::silent();

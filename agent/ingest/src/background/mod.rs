@@ -63,7 +63,7 @@ const SWAPPED: &[u8] = b"..data";
 
 /// What the thread tells.
 pub enum Report {
-    Looked(Box<Looked>),
+    Inspected(Box<InspectedFile>),
     /// A file without a credential, in the version of this change time.
     Clean(FileId, u64),
     /// A file was written that is large enough for a program with much linked in (open as `O_PATH`).
@@ -103,7 +103,7 @@ impl Report {
     #[must_use]
     pub fn writer(&self) -> Option<u32> {
         let writer = match self {
-            Report::Looked(looked) => looked.writer,
+            Report::Inspected(inspected) => inspected.writer,
             Report::Persistence(seen) => seen.writer,
             Report::Gone {
                 life: Some(life), ..
@@ -126,7 +126,7 @@ pub struct Persistence {
 }
 
 /// One look, with what was found still in clear.
-pub struct Looked {
+pub struct InspectedFile {
     pub root: PathBuf,
     pub raw: Vec<u8>,
     pub version: Version,
@@ -310,7 +310,7 @@ impl Keeper {
                 }
             }
             self.take();
-            self.look()?;
+            self.inspect_due()?;
             let now = boot_ns();
             if now >= self.period_due {
                 self.period_due = now + PERIOD_NS;
@@ -428,8 +428,8 @@ impl Keeper {
     }
 
     /// Looks at what is due, as far as the budget goes.
-    fn look(&mut self) -> Result<(), Ended> {
-        let mut looked = false;
+    fn inspect_due(&mut self) -> Result<(), Ended> {
+        let mut inspected = false;
         while !self.shared.stops() {
             let now = boot_ns();
             if !self.budget.has(now) {
@@ -438,7 +438,7 @@ impl Keeper {
             let Some((what, by)) = self.queue.next(now) else {
                 break;
             };
-            looked = true;
+            inspected = true;
             let began = thread_ns();
             self.shared.at_since_ns.store(now, Ordering::Relaxed);
             let done = match &what {
@@ -448,10 +448,10 @@ impl Keeper {
             self.shared.at_since_ns.store(0, Ordering::Relaxed);
             let took = thread_ns().saturating_sub(began);
             self.budget.spend(took);
-            self.queue.looked(what, boot_ns(), took);
+            self.queue.inspected(what, boot_ns(), took);
             done?;
         }
-        if looked {
+        if inspected {
             self.places.release();
             wire::scrub_stack();
         }
@@ -634,7 +634,7 @@ impl Keeper {
                 self.queue.push(What::Path(way.clone()), 0, boot_ns());
             }
         }
-        self.send(Report::Looked(Box::new(Looked {
+        self.send(Report::Inspected(Box::new(InspectedFile {
             root: way.root,
             raw: way.raw,
             version,

@@ -103,7 +103,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     }
 
     /// A file was looked at, which took so long.
-    pub fn looked(&mut self, key: K, now_ns: u64, took_ns: u64) {
+    pub fn inspected(&mut self, key: K, now_ns: u64, took_ns: u64) {
         if self.recent.len() >= MAX_RECENT {
             self.recent.retain(|_, allowed| *allowed > now_ns);
             if self.recent.len() >= MAX_RECENT {
@@ -178,9 +178,9 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_costs_much_is_looked_at_seldom() {
+    fn a_file_that_costs_much_is_inspected_seldom() {
         let mut queue = Queue::new();
-        queue.looked("log", 0, 40 * MS);
+        queue.inspected("log", 0, 40 * MS);
         queue.push("log", 1, MS);
         queue.push("other", 1, MS);
         assert_eq!(next(&mut queue, 1_000 * MS), Some(("other", 1)));
@@ -196,7 +196,7 @@ mod tests {
         }
         assert_eq!((queue.waiting.len(), queue.dropped), (MAX_WAITING, 5));
         for i in 0..2 * MAX_RECENT {
-            queue.looked(i, 0, 0);
+            queue.inspected(i, 0, 0);
         }
         assert!(queue.recent.len() <= MAX_RECENT);
     }

@@ -5,7 +5,7 @@ use super::read::Version;
 use super::read::is_reachable;
 use crate::Registry;
 use keytrail_abi::FileId;
-use keytrail_model::{Bound, Credential, CredentialRef, Dropped, FileFacts, FileLook, Why};
+use keytrail_model::{Bound, Credential, CredentialRef, Dropped, FileFacts, FileInspection, Why};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -86,14 +86,14 @@ impl KnownFile {
     }
 
     /// What is said of it to the inventory.
-    pub fn look(
+    pub fn inspection(
         &self,
         held: Vec<Credential>,
         min_confidence: f64,
         why: Why,
         boot_ns: u64,
-    ) -> FileLook {
-        FileLook {
+    ) -> FileInspection {
+        FileInspection {
             root: self.root.clone(),
             raw: self.version.facts.path.clone().into_bytes(),
             facts: self.version.facts.clone(),

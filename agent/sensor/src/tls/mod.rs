@@ -136,9 +136,9 @@ impl Libraries {
     }
 
     /// Begins to look for programs wherever they are installed, before anybody runs them.
-    pub fn look_ahead(&self) {
+    pub fn search_ahead(&self) {
         if let Some(searcher) = &self.searcher {
-            searcher.look_ahead();
+            searcher.search_ahead();
         }
     }
 

@@ -65,7 +65,7 @@ impl Finder {
             .spawn(move || {
                 let mut directories = Directories::default();
                 for pid in asked {
-                    look(&mut directories, pid).into_iter().for_each(&found);
+                    inspect(&mut directories, pid).into_iter().for_each(&found);
                 }
             })?;
         Ok(Self { ask })
@@ -78,7 +78,7 @@ impl Finder {
     }
 }
 
-fn look(directories: &mut Directories, pid: u32) -> Vec<Found> {
+fn inspect(directories: &mut Directories, pid: u32) -> Vec<Found> {
     let mut found = Vec::new();
     for packages in packages(pid) {
         let by = PathBuf::from(format!("/proc/self/fd/{}", packages.directory.as_raw_fd()));

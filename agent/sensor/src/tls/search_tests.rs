@@ -121,7 +121,7 @@ fn what_nobody_comes_back_from_is_left_alone() {
 }
 
 #[test]
-fn what_was_known_before_is_not_looked_into_again() {
+fn what_was_known_before_is_not_inspected_again() {
     let exe = std::env::current_exe().unwrap();
     let file = File::open(&exe).unwrap();
     let key = FileKey::of(&file).unwrap();

@@ -190,7 +190,7 @@ impl Searcher {
     }
 
     /// Looks for programs wherever they are installed, before anybody runs them.
-    pub fn look_ahead(&self) {
+    pub fn search_ahead(&self) {
         let shared = self.shared.clone();
         if let Err(error) = ahead::start(move |found| shared.push_ahead(found)) {
             tracing::warn!(%error, "programs that are not where programs usually are, are found when they run");

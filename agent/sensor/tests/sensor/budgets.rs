@@ -250,7 +250,7 @@ fn answers_have_a_budget_and_everything_else_is_captured() {
 }
 
 #[test]
-fn who_reads_a_secret_is_looked_at_anew() {
+fn who_reads_a_secret_is_inspected_anew() {
     let limits = Limits {
         answers: 3_000,
         keys: 3_000,

@@ -8,14 +8,14 @@ use keytrail_abi::FileId;
 use keytrail_findings::facts::CredentialFacts;
 use keytrail_host::clock::{boot_ns, wall_ns};
 use keytrail_host::procfs;
-use keytrail_ingest::background::{Background, Looked, Report};
+use keytrail_ingest::background::{Background, InspectedFile, Report};
 use keytrail_ingest::min_confidence;
 use keytrail_ingest::{KnownFile, file_key};
 use keytrail_inventory::live::{Baseline, Change, Live, ContentDiff, Workload};
 use keytrail_inventory::model::Entry;
 use keytrail_inventory::state::{HOST, Run, State, StateError, is_corrupt};
 use keytrail_model::{
-    CredentialRef, FileLook, InventoryUpdate, Observation, SensorChange, TaskInfo, Why,
+    CredentialRef, FileInspection, InventoryUpdate, Observation, SensorChange, TaskInfo, Why,
 };
 use keytrail_store::PlaceSeen;
 use std::io;
@@ -102,7 +102,7 @@ impl Inventory {
         self.unattributed.retain(|(_, diff)| !diff.is_empty());
     }
 
-    fn follow(&self, look: &FileLook) {
+    fn follow(&self, look: &FileInspection) {
         if let Some(background) = &self.background {
             let seen = FileId {
                 ino: look.facts.inode,
@@ -179,8 +179,8 @@ impl Pipeline {
             self.inventory.reports.next(now_ns, waits)
         } {
             match report {
-                Report::Looked(looked) => {
-                    self.looked(*looked);
+                Report::Inspected(inspected) => {
+                    self.inspected(*inspected);
                     keytrail_payload::scrub_stack();
                 }
                 Report::Clean(file, ctime_ns) => self.clean(file, ctime_ns),
@@ -230,7 +230,7 @@ impl Pipeline {
                 )),
                 Report::Stuck => self.gap(coverage::writes_stuck(boot_ns())),
                 Report::Skipped { count, why } => {
-                    self.gap(coverage::not_looked_at(count, why, boot_ns()));
+                    self.gap(coverage::not_inspected(count, why, boot_ns()));
                 }
             }
         }
@@ -253,8 +253,8 @@ impl Pipeline {
     }
 
     /// Learns what was found in a file that was written.
-    fn looked(&mut self, looked: Looked) {
-        let Looked {
+    fn inspected(&mut self, inspected: InspectedFile) {
+        let InspectedFile {
             root,
             raw,
             version,
@@ -262,7 +262,7 @@ impl Pipeline {
             writer,
             boot_ns,
             life,
-        } = looked;
+        } = inspected;
         let (id, ctime_ns) = (version.id, version.facts.ctime_ns);
         let min = min_confidence(self.digest.files.is_named(&version.facts.path));
         self.digest.count(&inspected);
@@ -295,7 +295,7 @@ impl Pipeline {
         // What lies below a mount is still there.
         let covers = life.as_ref().is_some_and(|life| life.covers());
         let below = covers.then(|| self.inventory.live.held_in(&of.1, workload(&of.0), false));
-        let turned = self.update_inventory(InventoryUpdate::Looked(Box::new(look)));
+        let turned = self.update_inventory(InventoryUpdate::Inspected(Box::new(look)));
         if covers {
             for (_, diff) in &mut self.inventory.unattributed {
                 if diff.facts.path == facts.path {
@@ -342,7 +342,7 @@ impl Pipeline {
     /// News of a place: into the inventory, and on as an observation when a credential is new there. Answers what took
     /// another's place.
     pub fn update_inventory(&mut self, news: InventoryUpdate) -> Vec<CredentialRef> {
-        if let InventoryUpdate::Looked(look) = &news
+        if let InventoryUpdate::Inspected(look) = &news
             && !look.held.is_empty()
         {
             self.inventory.follow(look);
@@ -366,7 +366,7 @@ impl Pipeline {
     }
 
     /// What lies in a file is remembered, also when nobody uses it.
-    fn remember(&self, look: &FileLook) {
+    fn remember(&self, look: &FileInspection) {
         let Some(ledger) = &self.ledger else { return };
         for held in &look.held {
             if held.confidence < look.min_confidence {

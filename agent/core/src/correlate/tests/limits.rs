@@ -19,7 +19,7 @@ fn gaps<'a>(events: &'a [Event], reason: &str) -> Vec<&'a Gap> {
 }
 
 #[test]
-fn a_send_longer_than_what_is_looked_into_says_so() {
+fn a_send_longer_than_what_is_inspected_says_so() {
     let c = credential("c");
     let events = run(&[
         start(),
@@ -51,7 +51,7 @@ fn a_send_longer_than_what_is_looked_into_says_so() {
 }
 
 #[test]
-fn a_tls_write_longer_than_what_is_looked_into_says_so() {
+fn a_tls_write_longer_than_what_is_inspected_says_so() {
     let c = credential("c");
     let mut long = tls(10, SEC + 2, 7, 70, 100_000, vec![]);
     if let Observation::TlsWrite(seen) = &mut long {

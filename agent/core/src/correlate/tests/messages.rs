@@ -89,7 +89,7 @@ fn nothing_over_a_unix_socket_is_lineage() {
 }
 
 #[test]
-fn what_cannot_be_looked_into_over_a_unix_socket_is_a_gap_of_holders() {
+fn what_cannot_be_inspected_over_a_unix_socket_is_a_gap_of_holders() {
     let blind = |tgid| {
         let unread = Payload {
             total: 40,
@@ -172,7 +172,7 @@ fn an_address_that_was_not_read_is_unknown() {
 }
 
 #[test]
-fn quic_was_not_looked_into() {
+fn quic_was_not_inspected() {
     let mut quic = datagram(2 * SEC, udp("10.0.0.1", 443, 40_001), vec![]);
     if let Observation::Send(send) = &mut quic {
         send.sealed = true;

@@ -164,7 +164,7 @@ fn a_payload_that_was_cut_is_marked() {
 }
 
 #[test]
-fn a_file_of_which_a_part_was_looked_at_is_marked() {
+fn a_file_of_which_a_part_was_inspected_is_marked() {
     let token = credential("a");
     for truncated in [true, false] {
         let read = Observation::File(Box::new(FileSeen {

@@ -41,7 +41,7 @@ impl Stack for OpenSsl {
         false
     }
 
-    fn look(&self, elf: &Elf<'_>, symbols: &Symbols) -> Result<Found, ElfError> {
+    fn inspect(&self, elf: &Elf<'_>, symbols: &Symbols) -> Result<Found, ElfError> {
         if !symbols.functions.is_empty() {
             return Ok(Found::Nothing);
         }
@@ -109,7 +109,7 @@ impl Stack for BoringSsl {
         false
     }
 
-    fn look(&self, elf: &Elf<'_>, symbols: &Symbols) -> Result<Found, ElfError> {
+    fn inspect(&self, elf: &Elf<'_>, symbols: &Symbols) -> Result<Found, ElfError> {
         if !symbols.functions.is_empty() {
             return Ok(Found::Nothing);
         }

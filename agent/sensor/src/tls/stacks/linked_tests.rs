@@ -123,7 +123,7 @@ fn ssl_write_of_boringssl_is_found_if_there_is_one() {
     let found = |writes| {
         let file = written(&program(writes));
         BoringSsl
-            .look(&Elf::open(&file).unwrap(), &Symbols::default())
+            .inspect(&Elf::open(&file).unwrap(), &Symbols::default())
             .unwrap()
     };
     let Found::Sites(sites) = found(1) else {

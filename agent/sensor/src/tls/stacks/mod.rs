@@ -88,7 +88,7 @@ pub trait Stack: Sync {
     ///
     /// # Errors
     /// When the file contradicts itself or cannot be read.
-    fn look(&self, elf: &Elf<'_>, symbols: &Symbols) -> Result<Found, ElfError>;
+    fn inspect(&self, elf: &Elf<'_>, symbols: &Symbols) -> Result<Found, ElfError>;
 }
 
 /// In the order in which a file is reported as one of them.
@@ -169,7 +169,7 @@ pub fn contents(file: &std::fs::File, calls: bool) -> Result<Contents, ElfError>
             })
             .collect();
         if sites.is_empty() {
-            match stack.look(&elf, &symbols)? {
+            match stack.inspect(&elf, &symbols)? {
                 Found::Nothing => continue,
                 Found::Elsewhere => {}
                 Found::Sites(found) => sites = found,

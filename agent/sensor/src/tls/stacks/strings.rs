@@ -139,7 +139,7 @@ pub fn each_window(
     while at < span.len {
         let len = (span.len - at).min(WINDOW + overlap);
         let block = elf.block(span.offset.saturating_add(at), len, WINDOW + overlap)?;
-        look(block.bytes(), span.address.wrapping_add(at));
+        inspect(block.bytes(), span.address.wrapping_add(at));
         at += WINDOW;
     }
     Ok(())

@@ -40,7 +40,7 @@ impl Stack for Go {
         false
     }
 
-    fn look(&self, elf: &Elf<'_>, _: &Symbols) -> Result<Found, ElfError> {
+    fn inspect(&self, elf: &Elf<'_>, _: &Symbols) -> Result<Found, ElfError> {
         let Some(table) = table::find(elf)? else {
             return Ok(Found::Nothing);
         };

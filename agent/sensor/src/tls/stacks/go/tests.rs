@@ -148,7 +148,7 @@ fn elf(code: &[u8], table: &[u8], sections: bool) -> Vec<u8> {
 
 fn found(bytes: &[u8]) -> Result<Found, ElfError> {
     let file = written(bytes);
-    Go.look(&Elf::open(&file)?, &Symbols::default())
+    Go.inspect(&Elf::open(&file)?, &Symbols::default())
 }
 
 fn site() -> ProbeSite {
@@ -266,7 +266,7 @@ fn installed_programs() {
         tried += 1;
         let elf = Elf::open(&file).unwrap();
         let started = std::time::Instant::now();
-        let Found::Sites(sites) = Go.look(&elf, &Symbols::default()).unwrap() else {
+        let Found::Sites(sites) = Go.inspect(&elf, &Symbols::default()).unwrap() else {
             panic!("{path}")
         };
         eprintln!("{path}: {sites:?} in {:?}", started.elapsed());

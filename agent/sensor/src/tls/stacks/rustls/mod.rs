@@ -44,7 +44,7 @@ impl Stack for Rustls {
         false
     }
 
-    fn look(&self, elf: &Elf<'_>, symbols: &Symbols) -> Result<Found, ElfError> {
+    fn inspect(&self, elf: &Elf<'_>, symbols: &Symbols) -> Result<Found, ElfError> {
         let sources = Sources::of(elf)?;
         if !symbols.rustls && sources.version.is_empty() {
             return Ok(Found::Nothing);

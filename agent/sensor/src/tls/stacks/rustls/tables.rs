@@ -131,7 +131,7 @@ fn pointers(elf: &Elf<'_>, look: &mut dyn FnMut(u64, u64)) -> Result<(), ElfErro
         for (index, word) in (0..).zip(bytes.as_chunks::<8>().0) {
             let value = u64::from_le_bytes(*word);
             if value != 0 {
-                look(address.wrapping_add(index * 8), value);
+                inspect(address.wrapping_add(index * 8), value);
             }
         }
     })
@@ -149,7 +149,7 @@ fn relocated(elf: &Elf<'_>, look: &mut dyn FnMut(u64, u64)) -> Result<(), ElfErr
         let block = elf.block(span.offset.saturating_add(at), STEP.min(len - at), STEP)?;
         for [place, info, addend] in block.bytes().as_chunks::<24>().0.iter().map(words) {
             if info as u32 == R_X86_64_RELATIVE {
-                look(place, addend);
+                inspect(place, addend);
             }
         }
         at += STEP;

@@ -16,7 +16,7 @@ pub enum Why {
 
 /// A file in one version.
 #[derive(Clone, Debug)]
-pub struct FileLook {
+pub struct FileInspection {
     /// Root through which this process reaches it (`/` or `/proc/PID/root`).
     pub root: PathBuf,
     /// Path below that root as bytes; `facts.path` is the same as text.
@@ -43,7 +43,7 @@ pub struct FileLook {
 /// News for the inventory.
 #[derive(Clone, Debug)]
 pub enum InventoryUpdate {
-    Looked(Box<FileLook>),
+    Inspected(Box<FileInspection>),
     /// A file (kernel device number, inode) that holds nothing.
     Clean {
         device: u64,
