@@ -411,7 +411,7 @@ pub unsafe fn copy_user<const N: usize>(dst: *mut u8, src: u64, len: u64) -> boo
     unsafe { bpf_probe_read_user(dst.cast(), len as u32, src as *const _) == 0 }
 }
 
-/// Overwrites `N` bytes: a slot must not carry what the lap before left there.
+/// Overwrites `N` bytes: a slot must not carry what the pass before left there.
 ///
 /// # Safety
 /// `dst` must have `N` bytes.

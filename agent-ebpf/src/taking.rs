@@ -143,8 +143,8 @@ pub extern "C" fn take_by_getfd(regs: u64) -> u64 {
 /// The thread makes another call, or ends: what became of the one before?
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn settle(thread: u64) -> u64 {
-    settled(thread);
+pub extern "C" fn report_completed_call(thread: u64) -> u64 {
+    completed(thread);
     0
 }
 
@@ -380,7 +380,7 @@ pub fn count(more: u64) {
 }
 
 #[inline(always)]
-fn settled(thread: u64) {
+fn completed(thread: u64) {
     let Some(entry) = TAKINGS.get_ptr(&thread) else {
         return;
     };

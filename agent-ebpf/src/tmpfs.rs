@@ -194,8 +194,8 @@ fn was_met(inode: u64, ino: u64, ctime_ns: u64) -> bool {
 /// The thread makes another call, or ends: did the one before read? 1: it did, and its entry is there still.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn read_settled(thread: u64) -> u64 {
-    settled(thread) as u64
+pub extern "C" fn read_took_effect(thread: u64) -> u64 {
+    took_effect(thread) as u64
 }
 
 /// Tells of the read that [`read_settled`] has found. By itself: before 6.13 the stacks of all that call each other share
@@ -215,8 +215,8 @@ pub extern "C" fn read_reported(thread: u64) -> u64 {
 
 /// Looks at what became of the call before, and tells of it.
 #[inline(always)]
-pub fn settle_read(thread: u64) {
-    if read_settled(thread) == 1 {
+pub fn report_completed_read(thread: u64) {
+    if read_took_effect(thread) == 1 {
         read_reported(thread);
     }
 }
@@ -418,7 +418,7 @@ fn begin(thread: u64, tgid: u32, reading: &Reading) {
 }
 
 #[inline(always)]
-fn settled(thread: u64) -> bool {
+fn took_effect(thread: u64) -> bool {
     let Some(entry) = READINGS.get_ptr_mut(&thread) else {
         return false;
     };

@@ -162,7 +162,7 @@ impl Answers for Remembered {
                 false => StageInput::Reset { fingerprint: known },
             });
             // What is answered is on disk: an agent that dies now must not forget it.
-            self.settled(fingerprint, accept, before.as_ref())?;
+            self.wait_until_applied(fingerprint, accept, before.as_ref())?;
         }
         Ok(v1::UpdateBaselineResponse { fingerprints })
     }
@@ -200,7 +200,7 @@ impl Answers for Remembered {
 }
 
 /// How long a change of what is usual waits for the disk, and how often it is looked for.
-const SETTLES: Duration = Duration::from_secs(3);
+const APPLIED_WITHIN: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(10);
 
 impl Remembered {
@@ -213,23 +213,23 @@ impl Remembered {
     }
 
     /// Waits until what was told about a baseline can be read from the disk.
-    fn settled(
+    fn wait_until_applied(
         &self,
         fingerprint: &str,
         accept: bool,
         before: Option<&v1::Baseline>,
     ) -> Result<(), AnswerError> {
         let started = Instant::now();
-        while started.elapsed() < SETTLES {
+        while started.elapsed() < APPLIED_WITHIN {
             // Forgotten, or learned anew since.
-            let settled = match self.baseline(fingerprint)? {
+            let applied = match self.baseline(fingerprint)? {
                 None => !accept,
                 Some(now) if accept => now.accepted,
                 Some(now) => before.is_none_or(|before| {
                     now.uses < before.uses || before.accepted && !now.accepted
                 }),
             };
-            if settled {
+            if applied {
                 return Ok(());
             }
             std::thread::sleep(LOOK);

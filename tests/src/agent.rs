@@ -277,7 +277,7 @@ impl Agent {
 
     /// Waits until everything that has happened so far has become events, delayed decisions included: what is not
     /// there afterwards is not going to come.
-    pub fn settle(&self) {
+    pub fn wait_idle(&self) {
         self.sentinel();
         // A holder's send and an open without a read are decided after 1 s of the kernel's clock.
         std::thread::sleep(Duration::from_millis(1800));

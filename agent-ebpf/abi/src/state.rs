@@ -235,8 +235,8 @@ const _: () = assert!(size_of::<SelfTest>() == 8 * 7 + 16 + 16 + 4 * 12 + 16);
 
 /// Bytes that one run of the wipe program overwrites: a slot and its ring header make 32 KiB.
 pub const WIPE_SLOT: usize = 32 * 1024 - 8;
-/// Bytes that one run of the leap program passes by: with the ring header 128 KiB.
-pub const LEAP_SLOT: usize = 128 * 1024 - 8;
+/// Bytes that one run of the skip program passes by: with the ring header 128 KiB.
+pub const SKIP_SLOT: usize = 128 * 1024 - 8;
 
 /// Bit of a `SEEN` value (a change time): user space has looked at this version and found nothing. The bit is free until
 /// the year 2262.

@@ -348,7 +348,7 @@ impl Remembered for Baseline {
     }
 
     /// As soon as somebody accepted it, or as learning may have ended.
-    fn is_settled(&self) -> bool {
+    fn is_established(&self) -> bool {
         !self.is_learning(self.last_ns)
     }
 }

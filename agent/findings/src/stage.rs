@@ -146,8 +146,8 @@ impl Remembered for Usual {
         self.baseline.bytes()
     }
 
-    fn is_settled(&self) -> bool {
-        self.baseline.is_settled()
+    fn is_established(&self) -> bool {
+        self.baseline.is_established()
     }
 }
 

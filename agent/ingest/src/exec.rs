@@ -77,7 +77,7 @@ pub struct Execs {
     names: Names,
 }
 
-/// A whole exec: the observation, and which exec of which process may now be settled.
+/// A whole exec: the observation, and which exec of which process may now be decided.
 pub struct Finished {
     pub seen: ExecSeen,
     pub pipes: Option<PipesSeen>,

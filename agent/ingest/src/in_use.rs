@@ -48,12 +48,12 @@ pub(super) struct Meeting<'a> {
     classifier: &'a Classifier,
     registry: &'a Registry,
     at: &'a TaskInfo,
-    met: Met,
+    used: UsedCredentials,
 }
 
 /// Credentials nobody knew, still with their bytes.
 #[derive(Default)]
-pub(super) struct Met {
+pub(super) struct UsedCredentials {
     findings: Vec<Finding>,
     refused: u64,
 }
@@ -70,7 +70,7 @@ impl InUse {
             classifier,
             registry,
             at,
-            met: Met::default(),
+            used: UsedCredentials::default(),
         }
     }
 
@@ -91,13 +91,13 @@ impl InUse {
     pub fn learn(
         &mut self,
         at: &TaskInfo,
-        met: Met,
+        used: UsedCredentials,
         registry: &mut Registry,
         dropped: &mut Dropped,
     ) -> Option<InUseSeen> {
-        dropped.add(Bound::InUse, met.refused);
+        dropped.add(Bound::InUse, used.refused);
         let mut credentials: Vec<CredentialRef> = Vec::new();
-        for finding in &met.findings {
+        for finding in &used.findings {
             if let Some(credential) = registry.learn_in_use(finding) {
                 credentials.push(credential);
             }
@@ -155,13 +155,13 @@ impl InUse {
 }
 
 impl Meeting<'_> {
-    pub fn end(self) -> Met {
-        self.met
+    pub fn end(self) -> UsedCredentials {
+        self.used
     }
 }
 
 impl Unknown for Meeting<'_> {
-    fn met(&mut self, header: &'static str, value: &[u8]) -> Vec<(CredentialRef, Transform)> {
+    fn presented(&mut self, header: &'static str, value: &[u8]) -> Vec<(CredentialRef, Transform)> {
         let hash = self.state.key.hash_one((header, value));
         if self.state.decided.contains(&hash) || self.state.is_refused(hash, self.at) {
             return Vec::new();
@@ -177,7 +177,7 @@ impl Unknown for Meeting<'_> {
             if !self.state.may(self.at.pid, self.at.boot_ns) {
                 // Not decided: it may be looked at in the next time.
                 self.state.refuse(hash, self.at);
-                self.met.refused += 1;
+                self.used.refused += 1;
                 return out;
             }
             let raw = finding
@@ -191,7 +191,7 @@ impl Unknown for Meeting<'_> {
             };
             let credential = finding.credential(self.registry.fingerprinter());
             out.push((Arc::new(credential), transform));
-            self.met.findings.push(finding);
+            self.used.findings.push(finding);
         }
         self.state.decide(hash);
         out

@@ -1,6 +1,6 @@
 //! Sends over Unix sockets and by UDP into observations.
 
-use super::in_use::Met;
+use super::in_use::UsedCredentials;
 use super::stage::{Digest, chunk};
 use super::convert;
 use keytrail_abi as abi;
@@ -19,7 +19,7 @@ impl Digest {
         r: &abi::MessageSend,
         data: &[u8],
         hook: &str,
-    ) -> (SendSeen, Met) {
+    ) -> (SendSeen, UsedCredentials) {
         let at = convert::task_info(&r.header);
         let unix = r.header.kind == abi::Kind::UNIX_SEND;
         let datagrams = !unix || r.sock_type == SOCK_DGRAM;
@@ -62,7 +62,7 @@ impl Digest {
             let begins = sent.goes_on.is_none();
             (sent.payload, if begins { sent.records } else { Vec::new() })
         };
-        let met = meeting.end();
+        let used = meeting.end();
         if datagrams {
             payload.continues &= !begins;
             if whole {
@@ -94,7 +94,7 @@ impl Digest {
             hook: hook.to_owned(),
             at,
         };
-        (seen, met)
+        (seen, used)
     }
 
     /// Looks at the names that a message of a name service asks for, with their labels joined, and with those that the same

@@ -7,7 +7,7 @@ use super::dns_pieces::DnsPieces;
 use super::exec::{self, Execs, Finished};
 use super::files::{Files, Inspected, KnownFile, Version, Views};
 use super::handed::Handed;
-use super::in_use::{InUse, Met};
+use super::in_use::{InUse, UsedCredentials};
 use super::inspection::{InspectionOptions, Inspector, Missed};
 use super::registry::Registry;
 use super::shown::Shown;
@@ -52,7 +52,7 @@ pub struct Digest {
     dropped: Dropped,
     /// Nobody asks what cannot be seen now.
     pub(super) is_unfollowed: bool,
-    /// The last exec of each process: what a forked child may be settled by.
+    /// The last exec of each process: what a forked child may be decided by.
     last_exec: HashMap<u32, u64>,
     /// What processes write to.
     targets: Targets,
@@ -137,20 +137,20 @@ impl Digest {
             Record::Connect(r) => out.observations.push(self.connect(r)),
             Record::SockSend(r, data) => {
                 self.ring_dirty = true;
-                let (seen, met) = self.send(r, data, hook);
-                self.learn_in_use(&seen.at, met, out);
+                let (seen, used) = self.send(r, data, hook);
+                self.learn_in_use(&seen.at, used, out);
                 out.observations.push(Observation::Send(Box::new(seen)));
             }
             Record::TlsWrite(r, data) => {
                 self.ring_dirty = true;
-                let (seen, met) = self.tls(r, data, hook);
-                self.learn_in_use(&seen.at, met, out);
+                let (seen, used) = self.tls(r, data, hook);
+                self.learn_in_use(&seen.at, used, out);
                 out.observations.push(Observation::TlsWrite(Box::new(seen)));
             }
             Record::Message(r, data) => {
                 self.ring_dirty = true;
-                let (seen, met) = self.message(r, data, hook);
-                self.learn_in_use(&seen.at, met, out);
+                let (seen, used) = self.message(r, data, hook);
+                self.learn_in_use(&seen.at, used, out);
                 out.observations.push(Observation::Send(Box::new(seen)));
             }
             Record::Answer(r, data) => {
@@ -387,7 +387,7 @@ impl Digest {
     /// Who reads a new file is decided once that was inspected, whatever came of it.
     fn decide_reader(&mut self, r: &abi::FileNew, out: &mut Digested) {
         if r.exec_id != 0 {
-            // A child forked before this is settled is settled by the same number.
+            // A child forked before this is decided is decided by the same number.
             self.last_exec.insert(r.header.tgid, r.exec_id);
             out.decide(convert::pid(r.header.tgid, r.header.start_ns), r.exec_id);
         }
@@ -434,7 +434,7 @@ impl Digest {
         }
     }
 
-    fn send(&mut self, r: &abi::SockSend, data: &[u8], hook: &str) -> (SendSeen, Met) {
+    fn send(&mut self, r: &abi::SockSend, data: &[u8], hook: &str) -> (SendSeen, UsedCredentials) {
         let at = convert::task_info(&r.header);
         let key = StreamKey {
             pid: at.pid,
@@ -455,7 +455,7 @@ impl Digest {
         let sent = self
             .streams
             .on_send_with(&registry.matcher, key, chunk, unknown);
-        let met = meeting.end();
+        let used = meeting.end();
         if sent.hello.is_some() {
             self.streams.close_sessions(at.pid);
         }
@@ -473,7 +473,7 @@ impl Digest {
             hook: hook.to_owned(),
             at,
         };
-        (seen, met)
+        (seen, used)
     }
 
     fn write(&mut self, r: &abi::FdWrite, data: &[u8], hook: &str) -> Observation {
@@ -500,14 +500,14 @@ impl Digest {
     }
 
     /// Makes known what nobody knew before it was used, before its use is told.
-    pub(super) fn learn_in_use(&mut self, at: &TaskInfo, met: Met, out: &mut Digested) {
+    pub(super) fn learn_in_use(&mut self, at: &TaskInfo, used: UsedCredentials, out: &mut Digested) {
         let (registry, dropped) = (&mut self.registry, &mut self.dropped);
-        let seen = self.in_use.learn(at, met, registry, dropped);
+        let seen = self.in_use.learn(at, used, registry, dropped);
         out.observations
             .extend(seen.map(|seen| Observation::InUse(Box::new(seen))));
     }
 
-    fn tls(&mut self, r: &abi::TlsWrite, data: &[u8], hook: &str) -> (TlsSeen, Met) {
+    fn tls(&mut self, r: &abi::TlsWrite, data: &[u8], hook: &str) -> (TlsSeen, UsedCredentials) {
         let at = convert::task_info(&r.header);
         let key = StreamKey {
             pid: at.pid,
@@ -523,7 +523,7 @@ impl Digest {
         let payload = self
             .streams
             .on_payload_with(&registry.matcher, key, chunk, unknown);
-        let met = meeting.end();
+        let used = meeting.end();
         let seen = TlsSeen {
             call: r.tls_call,
             session: r.tls_session,
@@ -544,7 +544,7 @@ impl Digest {
             hook: hook.to_owned(),
             at,
         };
-        (seen, met)
+        (seen, used)
     }
 
     /// A process as /proc shows it now; `None` when it is gone.

@@ -187,7 +187,7 @@ fn run_exec(digest: &mut Digest, argv: &[u8], env: &[u8]) -> ExecSeen {
     assert_eq!(
         out.decided().len(),
         1,
-        "the kernel side may settle this exec"
+        "the kernel side may decide this exec"
     );
     match out.observations.pop() {
         Some(Observation::Exec(seen)) => *seen,
@@ -544,7 +544,7 @@ fn file_new(tgid: u32, exec_id: u64) -> abi::FileNew {
     }
 }
 
-/// The kernel side follows a process under a number until it is settled; its children begin under the same one.
+/// The kernel side follows a process under a number until it is decided; its children begin under the same one.
 #[test]
 fn a_child_is_settled_by_what_its_parent_is_followed_under() {
     let mut digest = digest(&[]);
@@ -563,12 +563,12 @@ fn a_child_is_settled_by_what_its_parent_is_followed_under() {
         child_ns_tgid: 1,
     };
     record(&mut digest, &Record::Fork(fork), "h", &mut out);
-    let settled: Vec<_> = out
+    let decided: Vec<_> = out
         .decided()
         .iter()
         .map(|s| (s.pid.tgid, s.exec_id))
         .collect();
-    assert_eq!(settled, [(NOBODY - 1, 41)]);
+    assert_eq!(decided, [(NOBODY - 1, 41)]);
 }
 
 #[test]

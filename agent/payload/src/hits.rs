@@ -165,7 +165,7 @@ impl Hits {
     }
 
     /// More of a text has come: identifiers at its end so far are parts of longer words, or words.
-    pub(super) fn settle(&mut self, text: u32, goes_on: bool) {
+    pub(super) fn resolve(&mut self, text: u32, goes_on: bool) {
         if goes_on {
             self.found.retain(|f| !f.hit.open || f.text != text);
             return;
@@ -180,7 +180,7 @@ impl Hits {
     }
 
     /// No text that was looked at goes on: open identifiers are words.
-    pub(super) fn settle_all(&mut self) {
+    pub(super) fn resolve_all(&mut self) {
         let (open, rest) = std::mem::take(&mut self.found)
             .into_iter()
             .partition(|f| f.hit.open);

@@ -10,7 +10,7 @@ use std::ops::Range;
 pub trait Unknown {
     /// What this header of a request holds that is to be told from now on, and how it stands there. Nothing of what is known:
     /// that is found like anything else.
-    fn met(&mut self, header: &'static str, value: &[u8]) -> Vec<(CredentialRef, Transform)>;
+    fn presented(&mut self, header: &'static str, value: &[u8]) -> Vec<(CredentialRef, Transform)>;
 }
 
 /// Lengths of values that are looked at.

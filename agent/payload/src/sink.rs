@@ -61,7 +61,7 @@ pub struct Sink<'m> {
     /// A text that ended in an identifier goes on with its word.
     pub continued: bool,
     /// Texts that ended in an identifier before this payload and were told how it goes on.
-    pub settled: u32,
+    pub resolved: u32,
 }
 
 impl<'m> Sink<'m> {
@@ -78,7 +78,7 @@ impl<'m> Sink<'m> {
             now: 0,
             serial: 0,
             continued: false,
-            settled: 0,
+            resolved: 0,
         }
     }
 
@@ -137,7 +137,7 @@ impl<'m> Sink<'m> {
                 }
             }
         }
-        for (credential, transform) in unknown.met(header, value) {
+        for (credential, transform) in unknown.presented(header, value) {
             self.hits.record(&credential, None, transform, "", false);
         }
     }

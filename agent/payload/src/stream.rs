@@ -438,7 +438,7 @@ fn clear<'a>(
         let end = chunk.offset.saturating_add(bytes.len() as u64);
         state.break_off(chunk.total.checked_sub(end), &mut sink);
     } else if state.talk.message_ended() {
-        sink.hits.settle_all();
+        sink.hits.resolve_all();
     }
     state.talk.credit = sink.credit;
     *signatures = sink.signatures;

@@ -79,7 +79,7 @@ impl Talk {
             // A new request is no continuation of the body before it.
             return boundary::may_continue(bytes) && !begins_request(bytes);
         }
-        sink.continued || sink.settled < open
+        sink.continued || sink.resolved < open
     }
 
     /// Follows a login to a database, where passwords for one are known.

@@ -1,4 +1,4 @@
-//! What the sensor does about its hooks while it runs: looks whether they are at their places, provokes them, puts on
+//! What the sensor does about its hooks while it runs: looks whether they are at their places, exercises them, puts on
 //! again what can be, and says what became of them.
 
 use super::{

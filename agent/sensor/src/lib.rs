@@ -18,7 +18,7 @@ mod maps;
 mod proc;
 mod process_reads;
 mod proof;
-mod provoke;
+mod activity;
 mod reach;
 mod ring;
 mod rings;
@@ -41,7 +41,7 @@ pub use limits::{Limits, PassedOver};
 pub use maps::{ATTACH_LIMIT, Loss, PassedTotal};
 pub use proc::Identity;
 pub use process_reads::ProcessRead;
-pub use provoke::provoke;
+pub use activity::run as self_test_activity;
 pub use trials::Untried;
 pub use watch::file_id;
 
@@ -104,9 +104,9 @@ pub struct SensorOptions {
 pub struct Checks {
     /// Between two looks; zero: none.
     pub every: Duration,
-    /// The program of this process is one that calls [`provoke`] when it is started with `provoke` and maybe a path. Without
+    /// The program of this process is one that calls [`activity::run`] when it is started with `self-test-activity` and maybe a path. Without
     /// it nothing is looked at but the hooks' places.
-    pub can_provoke: bool,
+    pub can_exercise: bool,
     /// A file that is made, on a disk, and that nobody else has a reason to read.
     pub file: Option<PathBuf>,
 }
@@ -507,20 +507,20 @@ impl Sensor {
     fn wipe_ring(&mut self, which: usize, sink: &mut dyn FnMut(RawRecord<'_>)) -> io::Result<()> {
         let ring = self.rings.ring(which);
         let size = ring.size();
-        // Every slot the kernel reserves for a record is zeroed before it is filled: wherever the lap is led by
+        // Every slot the kernel reserves for a record is zeroed before it is filled: wherever the pass is led by
         // records, they leave nothing of what was there either.
-        let mut lap = self.rings.wiped[which].lap(size, ring.produced());
+        let mut pass = self.rings.wiped[which].pass(size, ring.produced());
         let rounds = 4 * size / (WIPE_SLOT as u64 + 8) + 4;
         for _ in 0..rounds {
             let at = self.rings.ring(which).produced();
-            if lap.done(at) {
+            if pass.done(at) {
                 self.drain(sink);
-                self.rings.wiped[which].end(&lap, at);
+                self.rings.wiped[which].end(&pass, at);
                 return Ok(());
             }
-            let step = lap.step(at);
+            let step = pass.step(at);
             if hooks::run(&mut self.ebpf, step.program(which))? == 0 {
-                lap.took(step, at, self.rings.ring(which).produced());
+                pass.took(step, at, self.rings.ring(which).produced());
             }
             // Room for the next steps, and for records, without asking fanotify each time.
             if self.rings.ring(which).unread() > size / 4 {

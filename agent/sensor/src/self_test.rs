@@ -1,6 +1,6 @@
 //! Attached is not the same as firing: every hook is made to fire once, cheaply, and must tell the truth.
 
-use super::{FANOTIFY, RawRecord, Sensor, hooks, provoke, tls, watch};
+use super::{FANOTIFY, RawRecord, Sensor, hooks, activity, tls, watch};
 use keytrail_abi::{
     Connect, Exec, ExecChunk, FdWrite, Fork, Header, Kind, MessageSend, PROC_HOLDER, PROC_IGNORED,
     ProcState, ProcessAttach, SockSend, TlsWrite, records::target, state::watch as flags,
@@ -297,7 +297,7 @@ fn messages(sensor: &mut Sensor) -> [String; 2] {
     const BYTES: &[u8] = b"keytrail self-test of messages";
     let me = std::process::id();
     let unix = (|| -> std::io::Result<Vec<u8>> {
-        let listener = provoke::listener()?;
+        let listener = activity::listener()?;
         let to = listener.local_addr()?;
         UnixStream::connect_addr(&to)?.write_all(BYTES)?;
         Ok(to.as_abstract_name().unwrap_or_default().to_vec())
@@ -403,7 +403,7 @@ fn system_calls(sensor: &mut Sensor) -> [String; 2] {
     let me = std::process::id();
     let read_back = std::io::pipe().and_then(|(mut reader, mut writer)| {
         writer.write_all(BYTES)?;
-        let read = provoke::memory();
+        let read = activity::memory();
         // The next call of this thread, upon which the one before is told.
         reader.read_exact(&mut [0; BYTES.len()])?;
         Ok(read)

@@ -169,7 +169,7 @@ fn note_limits(status: &mut SensorStatus) {
 
 /// From here on the sensor looks after itself.
 fn begin_checks(sensor: &mut Sensor, checks: &Checks) {
-    if checks.every.is_zero() || !checks.can_provoke {
+    if checks.every.is_zero() || !checks.can_exercise {
         return;
     }
     // Files are another matter: the file of the trials may lie where a hook does not see.
@@ -190,7 +190,7 @@ fn begin_checks(sensor: &mut Sensor, checks: &Checks) {
     );
     match trials {
         Ok(trials) => sensor.trials = Some(trials),
-        Err(error) => tracing::error!(%error, "hooks are not provoked while the agent runs"),
+        Err(error) => tracing::error!(%error, "hooks are not exercised while the agent runs"),
     }
     match Foreign::start(checks.every) {
         Ok(foreign) => sensor.foreign = Some(foreign),
@@ -258,7 +258,7 @@ fn prove(
 /// Now, while there are descriptors: that the ring is overwritten must not depend on there being one later.
 fn load_wipers(ebpf: &mut Ebpf) {
     for ring in [rings::MAIN, rings::PAYLOADS] {
-        for step in [Step::Leap, Step::Zero] {
+        for step in [Step::Skip, Step::Zero] {
             if let Err(error) = loaded(ebpf, step.program(ring)) {
                 tracing::error!(%error, "the rings will not be overwritten");
             }

@@ -2,7 +2,7 @@
 //! not show up has stopped firing. Only what has fired in such a trial before can be missed in one, and only twice in a
 //! row; a trial in which records were lost counts for nothing.
 
-use super::provoke::{SESSION, done};
+use super::activity::{SESSION, done};
 use keytrail_abi::{Exec, Fork, Header, Kind, TlsWrite};
 use keytrail_host::clock::both;
 use keytrail_model::Signal;
@@ -150,7 +150,7 @@ impl Trials {
         }
     }
 
-    /// This signal cannot be provoked here.
+    /// This signal cannot be exercised here.
     pub fn forget(&mut self, signal: Signal) {
         self.judge.signals.remove(&signal);
     }
@@ -277,7 +277,7 @@ fn run(file: Option<&Path>, sender: &mpsc::Sender<News>) -> Option<u8> {
         let _ = make(file);
     }
     let mut child = Command::new("/proc/self/exe")
-        .arg("provoke")
+        .arg("self-test-activity")
         .args(file)
         .env_clear()
         // A pipe, which is told at its exec.

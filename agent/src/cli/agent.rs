@@ -120,7 +120,7 @@ fn start_engine(args: &AgentArgs, config: &Config, hub: &Arc<Hub>) -> Result<Eng
         record: args.record.clone(),
         kernel_log: args.kernel_log,
         leave_probes: true,
-        can_provoke: true,
+        can_exercise: true,
         config_file: super::config_file(&args.engine),
         ..EngineOptions::daemon(config.clone())
     };

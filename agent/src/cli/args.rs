@@ -112,7 +112,7 @@ pub enum Command {
     HoldProbes,
     /// Does harmless things that hooks are there to see, when a byte comes on standard input.
     #[command(hide = true)]
-    Provoke { file: Option<PathBuf> },
+    SelfTestActivity { file: Option<PathBuf> },
 }
 
 /// Of a command with actions: its options may stand behind the action as well.

@@ -74,7 +74,7 @@ pub(super) fn follow(follow: Follow) -> Result<Followed, FollowError> {
         .spawn(move || events.map(|events| collect(events, Tree::new(root), sinks)))
         .map_err(FollowError::Io)?;
     let options = EngineOptions {
-        can_provoke: false,
+        can_exercise: false,
         state_dir: None,
         config,
         record,

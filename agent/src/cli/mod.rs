@@ -67,8 +67,8 @@ fn run(cli: Cli) -> u8 {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         return exit::OK;
     }
-    if let Command::Provoke { file } = &cli.command {
-        return keytrail_sensor::provoke(file.as_deref());
+    if let Command::SelfTestActivity { file } = &cli.command {
+        return keytrail_sensor::self_test_activity(file.as_deref());
     }
     if let Some(sentence) = resources::missing(sees_for_itself(&cli.command)) {
         return fail(&sentence, exit::FAILED);
@@ -104,7 +104,7 @@ fn run(cli: Cli) -> u8 {
         Command::Completions(_)
             | Command::Man(_)
             | Command::HoldProbes
-            | Command::Provoke { .. }
+            | Command::SelfTestActivity { .. }
             | Command::Version
     ) {
         keytrail_host::own::announce();
@@ -133,7 +133,7 @@ fn run(cli: Cli) -> u8 {
         Command::Replay(args) => replay::run(&args),
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),
-        Command::HoldProbes | Command::Provoke { .. } => exit::OK,
+        Command::HoldProbes | Command::SelfTestActivity { .. } => exit::OK,
         Command::Version => {
             println!("keytrail {}", env!("CARGO_PKG_VERSION"));
             exit::OK

@@ -80,7 +80,7 @@ pub const KEYS: &[Key] = &[
         name: "self_check_seconds",
         values: "0 to 86400 seconds",
         default: "60",
-        what: "How often the agent provokes its hooks, by a process of its own that does harmless things (`keytrail provoke`), and looks for BPF programs of others that can deceive it and for who has its maps open; `0` never, but for the self-test at the start.",
+        what: "How often the agent exercises its hooks, by a process of its own that does harmless things (`keytrail self-test-activity`), and looks for BPF programs of others that can deceive it and for who has its maps open; `0` never, but for the self-test at the start.",
     },
     Key {
         name: "watch",

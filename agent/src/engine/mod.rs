@@ -46,8 +46,8 @@ pub struct EngineOptions {
     pub kernel_log: bool,
     /// Where the configuration was read from.
     pub config_file: Option<PathBuf>,
-    /// The program of this process is `keytrail`: it may be started to provoke the hooks, as long as the agent runs.
-    pub can_provoke: bool,
+    /// The program of this process is `keytrail`: it may be started to make the hooks fire, as long as the agent runs.
+    pub can_exercise: bool,
     /// The process is about to exit when the engine ends: its probes are left to `keytrail hold-probes` then.
     pub leave_probes: bool,
 }

@@ -24,14 +24,14 @@ pub struct Summary {
     /// Records the kernel side lost, as the stream reported them.
     lost: u64,
     seen: BTreeMap<String, usize>,
-    credentials: Vec<Met>,
+    credentials: Vec<CredentialSummary>,
     beyond: u64,
     gaps: Vec<(Gap, u64)>,
 }
 
 /// One credential as it was met.
 #[derive(Clone, Debug, Default)]
-struct Met {
+struct CredentialSummary {
     label: String,
     identifier: String,
     sources: Vec<(String, u64)>,
@@ -87,24 +87,24 @@ impl Summary {
             }
             None => {
                 self.seen.insert(credential.fingerprint.clone(), next);
-                self.credentials.push(Met {
+                self.credentials.push(CredentialSummary {
                     label: describe::credential(Some(credential)),
-                    ..Met::default()
+                    ..CredentialSummary::default()
                 });
                 next
             }
         };
-        let met = &mut self.credentials[index];
-        if met.identifier.is_empty() {
-            met.identifier.clone_from(&credential.identifier);
+        let summary = &mut self.credentials[index];
+        if summary.identifier.is_empty() {
+            summary.identifier.clone_from(&credential.identifier);
         }
         let by = describe::process(event.process.as_ref());
         let sent = event.kind == EventKind::CredentialSent.number();
         if let Some(source) = &event.source
             && !sent
         {
-            met.more += count(
-                &mut met.sources,
+            summary.more += count(
+                &mut summary.sources,
                 format!("{} by {by}", describe::source(source)),
                 1,
             );
@@ -128,8 +128,8 @@ impl Summary {
                 .destination
                 .as_ref()
                 .map_or_else(|| "unknown destination".to_owned(), describe::destination);
-            met.more += count(
-                &mut met.sends,
+            summary.more += count(
+                &mut summary.sends,
                 Send {
                     grade: evidence.grade,
                     destination,
@@ -224,8 +224,8 @@ impl Summary {
             });
         }
         let mut table = Table::new(&["CREDENTIAL", "IDENTIFIER", "", "WHERE"]);
-        for met in &self.credentials {
-            met.rows(&mut table);
+        for summary in &self.credentials {
+            summary.rows(&mut table);
         }
         if !table.is_empty() {
             out.push_str(&table.render(style));
@@ -283,7 +283,7 @@ impl Summary {
     }
 }
 
-impl Met {
+impl CredentialSummary {
     fn rows(&self, table: &mut Table) {
         // The credential is named in its first row only.
         let mut name = (self.label.as_str(), self.identifier.as_str());

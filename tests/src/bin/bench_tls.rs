@@ -21,7 +21,7 @@ const PEM: c_int = 1;
 /// First argument of the server's process.
 const SERVE: &str = "--serve";
 /// Time for the agent to look at this process, which it has to do once, before anything is measured.
-const SETTLE: Duration = Duration::from_millis(500);
+const QUIET_BEFORE: Duration = Duration::from_millis(500);
 
 /// `SSL_CTX` and `SSL`, opaque.
 type Handle = *mut c_void;
@@ -205,7 +205,7 @@ fn run(certificate: &str, key: &str, writes: u32) -> io::Result<Spent> {
         Ssl::check((ssl.connect)(session), "SSL_connect")?;
         session
     };
-    thread::sleep(SETTLE);
+    thread::sleep(QUIET_BEFORE);
     send(ssl, session, writes / 10 + 1)?;
     send(ssl, session, writes)
 }

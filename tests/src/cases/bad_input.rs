@@ -58,7 +58,7 @@ pub fn environment_of_3_mb() {
     };
     let missed = all - inspected;
     assert!((2_900_000..3_010_000).contains(&missed), "{}", gap.brief());
-    agent.settle();
+    agent.wait_idle();
 }
 
 /// An ELF file that lies about its sections, under the name of OpenSSL, mapped by a process that holds a credential.
@@ -127,7 +127,7 @@ pub fn elf_that_lies() {
         });
     }
     drop(mappers);
-    agent.settle();
+    agent.wait_idle();
     assert!(!agent.log().contains("panicked"), "{}", agent.log());
 }
 
@@ -187,7 +187,7 @@ pub fn odd_proc_entries() {
     });
     assert_eq!(exposed.env_name(), "NPM_TOKEN", "{}", exposed.brief());
     assert_eq!(exposed.process.as_ref().unwrap().comm, "sleep");
-    agent.settle();
+    agent.wait_idle();
     // The dead hold nothing.
     count(&agent.tree(zombie.pid()), 0, "events about a zombie");
     assert!(!agent.log().contains("panicked"), "{}", agent.log());
@@ -219,7 +219,7 @@ pub fn environments_that_cannot_be_read() {
         reported.detail.contains(&format!("process {} ", holder.pid())) && !reported.remedy.is_empty(),
         "{told:?}"
     );
-    agent.settle();
+    agent.wait_idle();
     let gaps: Vec<Event> = agent
         .events()
         .into_iter()
@@ -365,7 +365,7 @@ pub fn escape_sequences_are_escaped() {
         e.is("credential_exposed") && e.pid() == evil_name.pid
     });
     assert!(exposed.process.as_ref().unwrap().argv[0].contains("owned"));
-    agent.settle();
+    agent.wait_idle();
     for (format, watch) in &watches {
         let pid = evil_name.pid.to_string();
         let shown = wait_for("the events in the output", patience(5), || {
@@ -425,7 +425,7 @@ pub fn odd_files_in_watched_places() {
     agent.expect("the read", done.pid, |e| {
         e.is("credential_read") && e.in_tree(done.pid)
     });
-    agent.settle();
+    agent.wait_idle();
     count(
         &of_kind(&agent.tree(done.pid), "credential_read"),
         1,

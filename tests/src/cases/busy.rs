@@ -144,7 +144,7 @@ pub fn excluded_places() {
     agent.expect("the other read", done.pid, |e| {
         e.is("credential_read") && e.in_tree(done.pid)
     });
-    agent.settle();
+    agent.wait_idle();
     let reads = agent.tree(done.pid);
     let reported = |e: &crate::events::Event| {
         e.is("credential_read")

@@ -401,7 +401,7 @@ pub fn watch_shows_the_events() {
         only.written().contains(&b'\n').then_some(())
     });
     let done = done.unwrap();
-    agent.settle();
+    agent.wait_idle();
     let last = agent.sentinel();
     let id = |e: &Event| e.id.as_ref().unwrap().sequence;
     let shown = wait_for("the sentinel in the output", patience(5), || {
@@ -456,7 +456,7 @@ pub fn reading_the_events_makes_none() {
     for _ in 0..5 {
         agent.sentinel();
     }
-    agent.settle();
+    agent.wait_idle();
     let about = agent.tree(follower.pid());
     super::count(&about, 0, "events about reading events");
     let length = fs::metadata(&file).unwrap().len();
@@ -680,7 +680,7 @@ pub fn watch_begins_with_what_was() {
     agent.expect("the exposure", holding, |e| {
         e.is("credential_exposed") && e.pid() == holding
     });
-    agent.settle();
+    agent.wait_idle();
     let id = |e: &Event| e.id.as_ref().unwrap().sequence;
     let pid = holding.to_string();
     let late = |args: &[&str]| {
@@ -720,7 +720,7 @@ pub fn watch_begins_with_what_was() {
                 .then_some(())
         });
     }
-    agent.settle();
+    agent.wait_idle();
     let expected: Vec<u64> = agent
         .tree(holding)
         .iter()

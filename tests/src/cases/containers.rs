@@ -186,7 +186,7 @@ pub fn a_token_in_the_environment() {
     );
     // Beyond the time that a runtime is given.
     std::thread::sleep(patience(6));
-    agent.settle();
+    agent.wait_idle();
     let reported = about(&agent, exposed.fingerprint());
     // What the client was given as an argument, said to its server, and is answered, is its own affair.
     let is_the_clients = |e: &Event| {
@@ -230,7 +230,7 @@ pub fn files_have_the_containers_paths() {
         let first = agent.expect("the read in the container", ran.pid, |e| {
             e.is("credential_read") && e.shows(planted)
         });
-        agent.settle();
+        agent.wait_idle();
         let reads: Vec<Event> = agent
             .events()
             .into_iter()
@@ -280,7 +280,7 @@ pub fn a_program_that_is_not_of_the_image() {
     assert!(added, "{text}");
     let (added, text) = read_by("/bin/busybox");
     assert!(!added, "{text}");
-    agent.settle();
+    agent.wait_idle();
     let accused: Vec<String> = agent
         .events()
         .iter()

@@ -196,7 +196,7 @@ pub fn rotated() {
             };
             let mut event = agent.expect(how, 0, |e| is_rotation(e) || is_new(e));
             if is_new(&event) {
-                agent.settle();
+                agent.wait_idle();
                 if let Some(rotation) = agent.events().into_iter().find(|e| is_rotation(e)) {
                     event = rotation;
                 }
@@ -467,7 +467,7 @@ pub fn the_passport_shows_it() {
     std::thread::sleep(patience(1));
     let gone = sh("exec rm $1").arg(&file).run().ok();
     expect(&agent, &file, "deleted");
-    agent.settle();
+    agent.wait_idle();
     let ask = |fingerprint: &str, more: &[&str]| {
         let done = agent.client("credential").arg(fingerprint).args(more).run();
         String::from_utf8_lossy(&done.ok().stdout).into_owned()

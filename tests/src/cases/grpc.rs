@@ -131,7 +131,7 @@ pub fn filters_on_the_server() {
         let events = reader.events();
         assert!(events.iter().all(is), "by {what}:\n{}", list(&events));
     }
-    agent.settle();
+    agent.wait_idle();
     assert!(
         by_pid
             .events()

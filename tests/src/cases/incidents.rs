@@ -27,7 +27,7 @@ pub(super) fn found(agent: &Agent, root: u32, rule: &str) {
 
 /// Fails when anybody of this tree was accused.
 pub(super) fn acquitted(agent: &Agent, root: u32) {
-    agent.settle();
+    agent.wait_idle();
     let findings = of_kind(&agent.tree(root), "finding");
     let said: Vec<String> = findings
         .iter()
@@ -336,7 +336,7 @@ for line in sys.stdin:
     agent.expect("the second send", root, |e| {
         e.is("credential_sent") && e.in_tree(root) && e.sequence() > before
     });
-    agent.settle();
+    agent.wait_idle();
     let accused = of_kind(&agent.tree(root), "finding")
         .iter()
         .filter(|e| e.sequence() > before)

@@ -101,7 +101,7 @@ time.sleep(0.3)";
 
 /// Waits until the agent has been quiet for two seconds.
 fn two_seconds_after_the_last_event(agent: &Agent) {
-    agent.settle();
+    agent.wait_idle();
     wait_for("two quiet seconds", patience(60), || {
         let events = agent.events();
         // Of this test: others may use credentials on this machine at any time.
@@ -138,7 +138,7 @@ pub fn nothing_planted_is_kept() {
     }
 
     // The restarted agent learns them from /proc.
-    agent.settle();
+    agent.wait_idle();
     let first = reader.events();
     drop(reader);
     // Outputs are put where the search will look.
@@ -302,7 +302,7 @@ pub fn recording_replays_byte_by_byte() {
     let agent = Setup::new(&scratch).arg("--record").arg(&recording).start();
     let watch = agent.watch("json");
     let pids = acts.perform(&aws, &account);
-    agent.settle();
+    agent.wait_idle();
     assert!(pids.iter().any(|pid| {
         agent
             .tree(*pid)

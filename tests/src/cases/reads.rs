@@ -22,7 +22,7 @@ fn cat(agent: &Agent, file: &Path) -> (u32, Vec<Event>) {
     agent.expect("the read", done.pid, |e| {
         e.is("credential_read") && e.in_tree(done.pid)
     });
-    agent.settle();
+    agent.wait_idle();
     (done.pid, of_kind(&agent.tree(done.pid), "credential_read"))
 }
 
@@ -306,7 +306,7 @@ pub fn other_mount_namespaces() {
         agent.expect("the read", root, |e| {
             e.is("credential_read") && e.in_tree(root) && e.executable().ends_with("/cat")
         });
-        agent.settle();
+        agent.wait_idle();
         let reads: Vec<Event> = of_kind(&agent.tree(root), "credential_read")
             .into_iter()
             .filter(|e| e.executable().ends_with("/cat"))
@@ -362,7 +362,7 @@ pub fn other_ways_of_reading() {
             e.is("credential_read") && e.pid() == done.pid
         });
         assert!(read.shows(&planted), "{}", read.brief());
-        agent.settle();
+        agent.wait_idle();
         count(&of_kind(&agent.tree(done.pid), "credential_read"), 1, way);
     }
 }
@@ -431,7 +431,7 @@ pub fn after_each_change() {
     .arg(&file)
     .run()
     .ok();
-    agent.settle();
+    agent.wait_idle();
     let reads: Vec<Event> = of_kind(&agent.tree(done.pid), "credential_read")
         .into_iter()
         .filter(|e| e.executable().ends_with("/cat"))

@@ -76,7 +76,7 @@ for number in range({NUMBER}):
         .run()
         .ok();
     reader.end();
-    agent.settle();
+    agent.wait_idle();
     let reads = reads_of(&agent, done.pid);
     let by_cat: Vec<Event> = reads
         .iter()
@@ -208,7 +208,7 @@ sys.stdin.readline()
             e.is("credential_read") && e.in_tree(root) && e.path().ends_with(&end)
         });
     }
-    agent.settle();
+    agent.wait_idle();
     process.say("end");
     let reads = reads_of(&agent, root);
     let of = |way: &str| -> Vec<Event> {
@@ -271,7 +271,7 @@ forked(lambda: write(path))
 forked(cat)
 "#;
     let done = python(script).arg(scratch.make("mount")).run().ok();
-    agent.settle();
+    agent.wait_idle();
     let reads: Vec<Event> = reads_of(&agent, done.pid)
         .into_iter()
         .filter(|e| e.executable().ends_with("/cat"))

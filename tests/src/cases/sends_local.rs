@@ -112,7 +112,7 @@ pub fn curl_to_an_api_on_a_unix_socket() {
     agent.expect("the send", done.pid, |e| {
         e.is("credential_sent") && e.in_tree(done.pid)
     });
-    agent.settle();
+    agent.wait_idle();
     // The second request carried nothing: no lineage over Unix sockets.
     let sent = sent(&agent, done.pid);
     count(&sent, 1, "sends");
@@ -173,7 +173,7 @@ os.waitpid(child,0)";
     wait_for("both sends", patience(10), || {
         (sent(&agent, done.pid).len() >= 2).then_some(())
     });
-    agent.settle();
+    agent.wait_idle();
     let sent = sent(&agent, done.pid);
     count(&sent, 2, "sends");
     for event in &sent {
@@ -222,7 +222,7 @@ pub fn what_is_logged() {
     let event = agent.expect("the send", leaking.pid, |e| {
         e.is("credential_sent") && e.in_tree(leaking.pid) && e.channel() != "pipe"
     });
-    agent.settle();
+    agent.wait_idle();
     count(&sent(&agent, leaking.pid), 1, "sends");
     count(
         &sent(&agent, benign.pid),
@@ -269,7 +269,7 @@ def new(): return socket.socket(socket.AF_INET,socket.SOCK_DGRAM)
         agent.expect("the send", done, |e| {
             e.is("credential_sent") && e.in_tree(done)
         });
-        agent.settle();
+        agent.wait_idle();
         let sent = sent(&agent, done);
         count(&sent, 1, "sends");
         sent[0].clone()
@@ -353,7 +353,7 @@ pub fn secrets_in_names() {
     agent.expect("the send in base32", leaking32, |e| {
         e.is("credential_sent") && e.in_tree(leaking32)
     });
-    agent.settle();
+    agent.wait_idle();
     count(&sent(&agent, benign), 0, "sends of who asks for a name");
     let both = [(leaking, "hex"), (leaking32, "base32")];
     for (pid, transform) in both {

@@ -41,7 +41,7 @@ pub fn environment_posted_in_clear() {
     wait_for("five sends", patience(10), || {
         (sent(&agent, done.pid).len() >= 5).then_some(())
     });
-    agent.settle();
+    agent.wait_idle();
     let events = agent.tree(done.pid);
     let sent = sent(&agent, done.pid);
     count(&sent, 5, "sends");
@@ -102,7 +102,7 @@ pub fn holder_sends_other_bytes() {
     agent.expect("lineage", done.pid, |e| {
         e.is("credential_sent") && e.in_tree(done.pid)
     });
-    agent.settle();
+    agent.wait_idle();
     let sent = sent(&agent, done.pid);
     count(&sent, 1, "sends");
     let text = sent[0].brief();
@@ -133,7 +133,7 @@ pub fn stranger_sends_noise() {
             .any(|bytes| bytes.len() > 100_000)
             .then_some(())
     });
-    agent.settle();
+    agent.wait_idle();
     let about: Vec<_> = agent
         .tree(done.pid)
         .into_iter()
@@ -159,7 +159,7 @@ pub fn read_file_sent_by_the_reader() {
     agent.expect("the send", done.pid, |e| {
         e.is("credential_sent") && e.in_tree(done.pid)
     });
-    agent.settle();
+    agent.wait_idle();
     let sent = sent(&agent, done.pid);
     count(&sent, 1, "sends");
     let text = sent[0].brief();
@@ -248,7 +248,7 @@ pub fn found_in_a_file_and_used_at_once() {
         assert_eq!(sent.credential_kind(), "github-token", "{}", sent.brief());
         goes_to(&sent, &["127.0.0.1"], sink.port);
     }
-    agent.settle();
+    agent.wait_idle();
     // And nobody else is said to have opened them.
     for (_, file) in &tokens {
         let file = file.to_str().unwrap();
@@ -327,7 +327,7 @@ pub fn one_send_is_one_group() {
         act = act.env(format!("TOKEN_{n}"), plant::github().value);
     }
     let done = act.run().ok();
-    agent.settle();
+    agent.wait_idle();
     let mut sent = super::sent(&agent, done.pid);
     sent.retain(|e| e.grade() == "observed");
     super::count(&sent, 15, "sends");

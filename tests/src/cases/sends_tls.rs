@@ -51,7 +51,7 @@ pub fn bearer_by_curl() {
     agent.expect("the send", done.pid, |e| {
         e.is("credential_sent") && e.in_tree(done.pid)
     });
-    agent.settle();
+    agent.wait_idle();
     let events = agent.tree(done.pid);
 
     let exposed = of_kind(&events, "credential_exposed");
@@ -186,7 +186,7 @@ fn many_curls(number: usize) {
         life < short || life < 3 * control,
         "half of the curls took more than {life:?}, those without a credential {control:?}"
     );
-    agent.settle();
+    agent.wait_idle();
     let sent = sent(&agent, shell);
     let mut by: BTreeMap<String, usize> = BTreeMap::new();
     for event in &sent {
@@ -248,7 +248,7 @@ fn posts_service_account(python: &Path) {
         agent.expect("the send", done.pid, |e| {
             e.is("credential_sent") && e.in_tree(done.pid)
         });
-        agent.settle();
+        agent.wait_idle();
         let sent = sent(&agent, done.pid);
         count(&sent, 1, "sends");
         let event = &sent[0];
@@ -320,7 +320,7 @@ for c, headers in ((first, token), (second, {}), (second, token), (first, token)
     wait_for("three sends", patience(10), || {
         (sent(&agent, done.pid).len() >= 3).then_some(())
     });
-    agent.settle();
+    agent.wait_idle();
     let sent = sent(&agent, done.pid);
     let ports: Vec<u16> = sent
         .iter()

@@ -557,7 +557,7 @@ command = ["/nowhere/program"]
     );
     let setup = agent.kill();
     let agent = setup.start();
-    agent.settle();
+    agent.wait_idle();
     assert_eq!(answered(), [finding], "it ran again");
     agent.stop();
 }

@@ -116,7 +116,7 @@ every_ms = 1000
     wait_for("both to be well again", patience(40), || {
         (failing() == 0).then_some(())
     });
-    agent.settle();
+    agent.wait_idle();
     agent.stop();
     // What Rotel took it hands on before it ends.
     std::thread::sleep(Duration::from_secs(1));

@@ -217,7 +217,7 @@ pub fn as_much_as_outside() {
     let scratch = Scratch::new();
     let (outside, gaps_outside) = {
         let agent = Setup::new(&scratch).start();
-        agent.settle();
+        agent.wait_idle();
         let seen = (view(&agent.socket()), gaps(&agent.events()));
         agent.stop();
         seen

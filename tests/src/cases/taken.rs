@@ -44,7 +44,7 @@ pub fn out_of_an_environment() {
     assert!(event.executable().ends_with("/cat"), "{}", event.brief());
     assert_eq!(event.victim.as_ref().unwrap().pid, holder.pid());
     assert_eq!(event.env_name(), "GITHUB_TOKEN", "{}", event.brief());
-    agent.settle();
+    agent.wait_idle();
     assert_eq!(taken(&agent, thief.pid).len(), 1, "once");
 }
 
@@ -90,7 +90,7 @@ pub fn looking_is_not_taking() {
     .arg(poor.pid().to_string())
     .run()
     .ok();
-    agent.settle();
+    agent.wait_idle();
     let taken = taken(&agent, done.pid);
     assert!(taken.is_empty(), "{}", list(&taken));
 }
@@ -240,7 +240,7 @@ pub fn by_process_vm_readv() {
         "{}",
         event.brief()
     );
-    agent.settle();
+    agent.wait_idle();
     assert_eq!(taken(&agent, thief.pid).len(), 1, "once");
     assert!(found(&agent, thief.pid).is_some());
 }
@@ -297,7 +297,7 @@ print(read_out(pid, start, end) == b'')",
     .run()
     .ok();
     assert_eq!(thief.stdout_text().trim(), "True");
-    agent.settle();
+    agent.wait_idle();
     let taken = taken(&agent, thief.pid);
     assert!(taken.is_empty(), "{}", list(&taken));
 }
@@ -323,7 +323,7 @@ libc.ptrace(17, pid, None, None)",
     assert_eq!(event.channel(), "ptrace", "{}", event.brief());
     assert_eq!(event.grade(), "lineage", "{}", event.brief());
     assert_eq!(event.victim.as_ref().unwrap().pid, holder.pid());
-    agent.settle();
+    agent.wait_idle();
     assert!(found(&agent, thief.pid).is_some());
 }
 
@@ -354,7 +354,7 @@ os.waitpid(child, 0)",
     agent.expect("that it was traced", debugger.pid, |e| {
         e.is("credential_taken") && e.in_tree(debugger.pid) && e.channel() == "ptrace"
     });
-    agent.settle();
+    agent.wait_idle();
     let finding = found(&agent, debugger.pid);
     assert!(finding.is_none(), "{}", finding.unwrap().brief());
 }
@@ -442,7 +442,7 @@ pub fn by_a_core_dump() {
         .arg(plant::github().value)
         .limit(30)
         .run();
-    agent.settle();
+    agent.wait_idle();
     let reported: Vec<Event> = taken(&agent, done.pid).into_iter().filter(dumped).collect();
     assert!(reported.is_empty(), "{}", list(&reported));
 }

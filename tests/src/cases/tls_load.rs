@@ -171,10 +171,10 @@ fn under_load() -> Vec<String> {
         let status = program.wait(patience(90), "the end of a client");
         assert!(status.success(), "{name}: {status}");
     }
-    agent.settle();
+    agent.wait_idle();
     // What a library was given during a handshake is decided later.
     std::thread::sleep(std::time::Duration::from_secs(5));
-    agent.settle();
+    agent.wait_idle();
     let log = server.log().expect("nginx keeps a record");
     let reported = of_kind(&agent.events(), "coverage_gap");
     let lost = records_lost(&reported);

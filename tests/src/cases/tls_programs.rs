@@ -244,7 +244,7 @@ fn run_against(
             break;
         }
         let done = go(&plant::github().value);
-        agent.settle();
+        agent.wait_idle();
         // Seen or not, no destination is wrong.
         let before = sent(&agent, done.pid);
         for event in before.iter().filter(|e| e.channel() == "tls") {
@@ -267,7 +267,7 @@ fn run_against(
     agent.expect("a send", done.pid, |e| {
         e.is("credential_sent") && e.in_tree(done.pid)
     });
-    agent.settle();
+    agent.wait_idle();
     let sent = sent(&agent, done.pid);
     let observed: Vec<&Event> = sent.iter().filter(|e| e.grade() == "observed").collect();
     assert!(!observed.is_empty(), "it was not seen:\n{}", list(&sent));

@@ -45,7 +45,7 @@ pub fn echo_into_a_file() {
             .is_some_and(|f| f.rule == "written-to-log-or-terminal")
     });
     assert_eq!(finding.finding.as_ref().unwrap().severity, "medium");
-    agent.settle();
+    agent.wait_idle();
     count(&written(&agent, done.pid, "file"), 1, "told once");
 }
 
@@ -70,7 +70,7 @@ pub fn what_keytrail_prints() {
             .is_ok_and(|text| text.contains("AKIA"))
             .then_some(())
     });
-    agent.settle();
+    agent.wait_idle();
     let reported = agent.tree(watch.pid());
     watch.end();
     assert!(reads > 0 && reported.is_empty(), "{}", list(&reported));
@@ -137,7 +137,7 @@ os.pwrite(third, b'z' + token + b'\\n', 5000)";
         .env("GITHUB_TOKEN", plant::github().value)
         .run()
         .ok();
-    agent.settle();
+    agent.wait_idle();
     let mut paths: Vec<String> = written(&agent, done.pid, "file")
         .iter()
         .map(|e| to(e).to_owned())
@@ -162,7 +162,7 @@ for n in range(10 * 16):
         .env("GITHUB_TOKEN", plant::github().value)
         .run()
         .ok();
-    agent.settle();
+    agent.wait_idle();
     let sent = super::written(&agent, done.pid);
     assert!(sent.is_empty(), "{}", list(&sent));
     agent.expect("the gap", done.pid, |e| {
@@ -197,7 +197,7 @@ open(sys.argv[2], 'w').write(text)";
     agent.expect("the copy", done.pid, |e| {
         e.is("credential_sent") && e.in_tree(done.pid)
     });
-    agent.settle();
+    agent.wait_idle();
     let files = written(&agent, done.pid, "file");
     assert!(
         files.iter().all(|e| to(e) == elsewhere.to_str().unwrap()),
@@ -225,7 +225,7 @@ for number in [reading, 9999, os.open('/dev/null', os.O_WRONLY), os.eventfd(0)]:
         .run()
         .ok();
     std::thread::sleep(patience(1));
-    agent.settle();
+    agent.wait_idle();
     let sent = super::written(&agent, done.pid);
     assert!(sent.is_empty(), "{}", list(&sent));
 }

@@ -20,7 +20,7 @@ use std::{
 /// How long the agent is watched with nothing to do.
 const REST: Duration = Duration::from_secs(30);
 /// How long it may be busy with its start, and for how many times five seconds it has to be quiet then.
-const SETTLE: Duration = Duration::from_secs(300);
+const IDLE_WITHIN: Duration = Duration::from_secs(300);
 const QUIET: u32 = 3;
 
 #[derive(clap::Args)]
@@ -225,7 +225,7 @@ fn pairs(
         if matches!(load, Load::Served(_) | Load::Postgres(_)) && running.pid().is_some() {
             // Programs that are met for the first time are looked into, once a version: that is no cost of a request.
             load.once()?;
-            running.settle()?;
+            running.wait_idle()?;
         }
         let before = running.pid().map(processor_time).transpose()?;
         let once = load.once()?;
@@ -273,10 +273,10 @@ fn pairs(
 }
 
 /// Waits until the agent has looked at what was there before it: programs, files. What that took.
-fn settle(pid: u32) -> Result<Duration> {
+fn wait_idle(pid: u32) -> Result<Duration> {
     let started = Instant::now();
     let mut quiet = 0;
-    while quiet < QUIET && started.elapsed() < SETTLE {
+    while quiet < QUIET && started.elapsed() < IDLE_WITHIN {
         let before = cpu_ticks(pid)?;
         thread::sleep(Duration::from_secs(5));
         // At most 1% of a core.
@@ -293,7 +293,7 @@ fn settle(pid: u32) -> Result<Duration> {
 fn rest(subject: &subject::Subject, work: &Path) -> Result<()> {
     let mut running = subject.start(work)?;
     let pid = running.pid().context("no process to watch")?;
-    let settled = settle(pid)?;
+    let idle = wait_idle(pid)?;
     let (before, started) = (cpu_ticks(pid)?, Instant::now());
     thread::sleep(REST);
     let (after, elapsed) = (cpu_ticks(pid)?, started.elapsed());
@@ -307,7 +307,7 @@ fn rest(subject: &subject::Subject, work: &Path) -> Result<()> {
         "{MARK}rest\t{}\t{rss}\t{peak}\t{share:.3}\t{:.0}\t{:.0}",
         subject.name,
         elapsed.as_secs_f64(),
-        settled.as_secs_f64()
+        idle.as_secs_f64()
     );
     Ok(())
 }

@@ -255,7 +255,7 @@ impl Subject {
                     }
                     thread::sleep(Duration::from_millis(50));
                 }
-                running.settle()?;
+                running.wait_idle()?;
             }
         }
         running.check()?;
@@ -271,7 +271,7 @@ impl Running<'_> {
 
     /// Waits until it is at rest: it may listen before it has looked at every process and file that was there
     /// already.
-    pub fn settle(&mut self) -> Result<()> {
+    pub fn wait_idle(&mut self) -> Result<()> {
         let Some(pid) = self.pid() else {
             return Ok(());
         };

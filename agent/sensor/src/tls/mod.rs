@@ -263,7 +263,7 @@ impl Libraries {
         Ok(())
     }
 
-    /// The same for as long as the programs are there: it costs who calls it, which only [`super::provoke`] does.
+    /// The same for as long as the programs are there: it costs who calls it, which only [`super::activity`] does.
     ///
     /// # Errors
     /// Why it cannot be attached to.

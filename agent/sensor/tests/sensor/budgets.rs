@@ -178,7 +178,7 @@ fn answers_have_a_budget_and_everything_else_is_captured() {
         return;
     };
     let mut server = Server::new();
-    host.settle();
+    host.drain_all();
     // With its number 500 bytes.
     let text = "x".repeat(497);
     let mut captured = Vec::new();
@@ -198,7 +198,7 @@ fn answers_have_a_budget_and_everything_else_is_captured() {
             let before = passed_by.count(&mut host, server.pid(), limit);
             server.scripted.say(&format!("number answer 400 {text}"));
             server.scripted.say(&format!("number upstream 400 {text}"));
-            let seen = host.settle();
+            let seen = host.drain_all();
             let (answers, upstream) = server.sends(&seen);
             assert_eq!(upstream, 400, "what it sends by itself is captured whole");
             let sends = seen.sends(server.pid());
@@ -222,7 +222,7 @@ fn answers_have_a_budget_and_everything_else_is_captured() {
             ended_in_hole = !accepted.iter().any(|s| s.data.starts_with(b"399"));
             std::thread::sleep(Duration::from_millis(1_100));
             server.scripted.say(&format!("number answer 2 {text}"));
-            let seen = host.settle();
+            let seen = host.drain_all();
             let holes: Vec<bool> = seen
                 .sends(server.pid())
                 .iter()
@@ -260,7 +260,7 @@ fn who_reads_a_secret_is_inspected_anew() {
         return;
     };
     let mut server = Server::new();
-    host.settle();
+    host.drain_all();
     let text = "x".repeat(500);
     // A window may begin anew by itself, but not each time in these few milliseconds.
     for _ in 0..4 {
@@ -276,7 +276,7 @@ fn who_reads_a_secret_is_inspected_anew() {
             "its class was decided before it read"
         );
         server.scripted.say("send answer 1 what-it-read");
-        let seen = host.settle();
+        let seen = host.drain_all();
         let last = seen.sends(server.pid()).pop().unwrap();
         assert_eq!(last.data, b"what-it-read");
     }
@@ -294,13 +294,13 @@ fn one_connection_does_not_use_up_the_others() {
         return;
     };
     let mut server = Server::new();
-    host.settle();
+    host.drain_all();
     host.sensor.set_process(server.pid(), state(PROC_HOLDER));
     std::thread::sleep(Duration::from_millis(1_100));
     let text = "x".repeat(500);
     server.scripted.say(&format!("send upstream 400 {text}"));
     server.scripted.say(&format!("send answer 100 {text}"));
-    let (answers, upstream) = server.sends(&host.settle());
+    let (answers, upstream) = server.sends(&host.drain_all());
     assert_eq!(answers, 100);
     assert!(upstream < 400, "{upstream}");
     let most = 400 - upstream as u64;
@@ -325,13 +325,13 @@ fn a_tls_server_s_answers_are_passed_over_with_what_they_become() {
     let Some((mut server, port)) = tls_server() else {
         return;
     };
-    host.settle();
+    host.drain_all();
     host.sensor.set_process(server.id(), state(PROC_HOLDER));
     // One connection, many answers: `openssl s_server -www` closes after each, so a client of many.
     let script =
         format!("for n in $(seq 40); do curl -sk -o /dev/null https://127.0.0.1:{port}/; done");
     host.run(Command::new("sh").args(["-c", &script]));
-    let seen = host.settle();
+    let seen = host.drain_all();
     let (writes, sends) = (seen.tls(server.id()), seen.sends(server.id()));
     // Every captured write has its send, whatever was passed over.
     let own: Vec<_> = sends
@@ -359,7 +359,7 @@ fn a_clean_verdict_does_not_undo_a_newer_question() {
     let mut scripted = Scripted::new("def do(w): open(w[1]).read()");
     let pid = scripted.child.id();
     scripted.say(&format!("read {}", path.display()));
-    let seen = host.settle();
+    let seen = host.drain_all();
     let exec = seen.exec(pid).unwrap().record.exec_id;
     let question = seen.questions(pid, path.to_str().unwrap());
     assert_eq!(question.len(), 1);

@@ -102,7 +102,7 @@ impl Host {
         assert!(failed.is_empty(), "{failed:?}");
     }
 
-    /// What of the watches was refused, once all are settled.
+    /// What of the watches was refused, once all are decided.
     pub fn collect_watches(&mut self) -> Vec<(std::path::PathBuf, std::io::Error)> {
         let deadline = Instant::now() + Duration::from_secs(10);
         let mut failed = Vec::new();
@@ -167,7 +167,7 @@ impl Host {
 
     /// Drains until the processes that were run have ended, as far as the kernel side tells it, and then until nothing
     /// has come for a while.
-    pub fn settle(&mut self) -> Seen {
+    pub fn drain_all(&mut self) -> Seen {
         let ended = Instant::now() + Duration::from_secs(1);
         while !self.running.is_empty() && Instant::now() < ended {
             self.drain();

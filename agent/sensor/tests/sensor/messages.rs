@@ -70,7 +70,7 @@ fn sent(kind: u16, script: &str) -> Option<Vec<Message>> {
     }
     let script = format!("import array,ctypes,os,socket,struct,sys\n{script}");
     let pid = host.run(Command::new("/usr/bin/python3").args(["-c", &script]));
-    let seen = host.settle();
+    let seen = host.drain_all();
     assert!(seen.finished(pid), "{script}");
     Some(messages(&seen, pid, kind))
 }
@@ -246,7 +246,7 @@ fn a_connection_is_reported_once() {
     let script = "import socket,sys\nl=socket.socket()\nl.bind(('127.0.0.1',0))\nl.listen()\n\
          c=socket.create_connection(l.getsockname())\nc.send(b'over tcp')\n";
     let pid = host.run(Command::new("/usr/bin/python3").args(["-c", script]));
-    let seen = host.settle();
+    let seen = host.drain_all();
     assert_eq!(seen.sends(pid).len(), 1);
     for kind in [Kind::UNIX_SEND, Kind::UDP_SEND] {
         let sent = messages(&seen, pid, kind);

@@ -26,7 +26,7 @@ fn a_process_is_reported_in_order_whatever_the_ring() {
     let pids: Vec<u32> = (0..40)
         .map(|_| host.run(Command::new("bash").args(["-c", &script])))
         .collect();
-    let seen = host.settle();
+    let seen = host.drain_all();
     for pid in pids {
         let place = |kind| {
             let places = seen.places(pid, kind);
@@ -62,7 +62,7 @@ fn files_nobody_has_seen_push_out_nothing_else() {
         )
         .unwrap();
     }
-    host.settle();
+    host.drain_all();
     host.sensor.losses();
     // Nobody drains meanwhile: the smallest ring holds some two hundred of them.
     let all = format!("cat {}/* > /dev/null", directory.path().display());
@@ -70,7 +70,7 @@ fn files_nobody_has_seen_push_out_nothing_else() {
     let pids: Vec<u32> = (0..10)
         .map(|_| host.run_unread(Command::new("/bin/true").env_clear()))
         .collect();
-    let seen = host.settle();
+    let seen = host.drain_all();
     for pid in pids {
         assert!(seen.exec(pid).unwrap().complete);
         assert_eq!(seen.of(pid, Kind::EXIT).len(), 1);
@@ -106,7 +106,7 @@ fn every_send_is_received_or_lost() {
         let (mut stream, _) = listener.accept().unwrap();
         while stream.read(&mut [0; 65536]).is_ok_and(|n| n > 0) {}
     });
-    host.settle();
+    host.drain_all();
     host.sensor.losses();
     let produced = 25_070;
     let script = format!(

@@ -49,7 +49,7 @@ impl Core {
         } else {
             Stream::Udp(sock)
         };
-        self.settle_words(pid, stream, payload.continues);
+        self.resolve_words(pid, stream, payload.continues);
         if unix {
             self.put_into_pair(send);
         }

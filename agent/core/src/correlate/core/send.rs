@@ -62,8 +62,8 @@ impl Core {
         self.notes_hooked(&seen.at);
         let (pid, session) = (seen.at.pid, seen.session);
         let continues = seen.payload.continues;
-        self.tls.settle_words(pid, session, seen.call, continues);
-        self.settle_words(pid, Stream::Session(session), continues);
+        self.tls.resolve_words(pid, session, seen.call, continues);
+        self.resolve_words(pid, Stream::Session(session), continues);
         self.count_cut(pid, &seen.payload);
         self.notes_exchange(&seen.at, &seen.payload);
         self.tls.enter(seen.clone());
@@ -156,7 +156,7 @@ impl Core {
             self.count_cut(send.at.pid, &send.payload);
             self.notes_exchange(&send.at, &send.payload);
             let stream = Stream::Socket(send.ends.sock);
-            self.settle_words(send.at.pid, stream, send.payload.continues);
+            self.resolve_words(send.at.pid, stream, send.payload.continues);
             if !send.payload.hits.is_empty() {
                 self.sent(Outbound::by_socket(send, stream));
             }
@@ -215,7 +215,7 @@ impl Core {
     }
 
     /// What came next in a stream: identifiers that ended the payload before are words, or parts of longer ones.
-    pub(super) fn settle_words(&mut self, pid: Pid, stream: Stream, continues: bool) {
+    pub(super) fn resolve_words(&mut self, pid: Pid, stream: Stream, continues: bool) {
         let now = self.pending_words.take_stream(pid, stream);
         if !continues {
             self.words(now);

@@ -18,7 +18,7 @@ impl Core {
         self.table.touch(&seen.at);
         let pid = seen.at.pid;
         let stream = Stream::Written(seen.target, seen.device, seen.inode);
-        self.settle_words(pid, stream, seen.payload.continues);
+        self.resolve_words(pid, stream, seen.payload.continues);
         if seen.payload.truncated && self.holds(pid) {
             self.dropped.add(Bound::Written, 1);
         }

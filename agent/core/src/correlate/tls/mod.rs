@@ -29,7 +29,7 @@ use records::{Flight, cipher_of, fits, goes_on_with_data};
 use sockets::Sockets;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use waiting::{MAX_TOGETHER, Maybe, WAIT_NS, Waiting, all_gone, fitting, spend, take_out};
-use writes::{AT_ONCE_NS, carries, differ, fingerprints, is_inside, merge, same, settle};
+use writes::{AT_ONCE_NS, carries, differ, fingerprints, is_inside, merge, same, resolve_open};
 
 /// How long a resolved write tells a retry from a new one, and a process that sends at once from others.
 const RETRY_NS: u64 = 5_000_000_000;
@@ -210,14 +210,14 @@ impl TlsLinks {
     }
 
     /// What came next in a session: identifiers that ended the writes before are words, or parts of longer ones.
-    pub fn settle_words(&mut self, pid: Pid, session: u64, call: u64, continues: bool) {
+    pub fn resolve_words(&mut self, pid: Pid, session: u64, call: u64, continues: bool) {
         let waiting = self.waiting.get_mut(&pid).into_iter().flatten();
         let joined = self.joined.get_mut(&pid).into_iter().flatten();
         let writes = waiting
             .map(|w| &mut w.seen)
             .chain(joined.map(|j| &mut j.seen));
         for seen in writes.filter(|s| s.session == session && s.call != call) {
-            settle(&mut seen.payload.hits, continues);
+            resolve_open(&mut seen.payload.hits, continues);
         }
     }
 

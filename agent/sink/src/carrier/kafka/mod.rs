@@ -228,7 +228,7 @@ impl Kafka {
         while !parts.is_empty() {
             let round = self.round(parts);
             let fault = match round {
-                Ok(codes) => settle(parts, &codes, &mut refused),
+                Ok(codes) => sort_by_code(parts, &codes, &mut refused),
                 Err(fault) => Some(fault),
             };
             match fault {
@@ -253,7 +253,7 @@ struct Refused {
 }
 
 /// Takes out what was taken, and cuts in two what has a message in it that is not wanted. Gives the first failure of another kind.
-fn settle(
+fn sort_by_code(
     parts: &mut VecDeque<Part<'_>>,
     codes: &[(usize, Code)],
     refused: &mut Refused,

@@ -31,7 +31,7 @@ pub mod done {
 }
 
 /// Waits for a byte on standard input, does what it can, and says what that was. Without the byte it does nothing.
-pub fn provoke(file: Option<&Path>) -> u8 {
+pub fn run(file: Option<&Path>) -> u8 {
     // SAFETY: alarm takes a number; its signal ends this process, which is what it is for.
     unsafe { libc::alarm(ALARM) };
     let mut go = [0u8; 1];
